@@ -1,0 +1,8 @@
+"""``python -m latens`` is the ``latens`` command."""
+
+import sys
+
+if __name__ == "__main__":
+    from latens.cli import main
+
+    sys.exit(main())

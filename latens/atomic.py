@@ -1,0 +1,76 @@
+"""Writing files so that a reader sees the old content or the new one, never a part of it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from latens.errors import InputError
+
+
+@contextmanager
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A binary file handle whose content appears at ``path`` when the block ends without an exception.
+
+    The content goes to a hidden temporary file in the same folder, which is flushed to disk and renamed.
+    Any exception, Ctrl-C included, removes the temporary file and leaves what was at ``path`` as it was.
+    A symbolic link stays a link: what it points to is written.
+
+    Raises:
+        InputError: the folder is missing, ``path`` is a folder or a device, the disk is full, or writing is
+            not allowed.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with atomic_write(folder + "/notes.txt") as file:
+    ...         _ = file.write(b"hello")
+    ...     os.listdir(folder)
+    ['notes.txt']
+    """
+    target = Path(os.path.realpath(path))
+    if not os.path.isdir(target.parent):
+        raise InputError(f"cannot write {path}: the folder {target.parent} does not exist; make it first.")
+    if os.path.isdir(target):
+        raise InputError(f"cannot write {path}: it is a folder; name a file.")
+    if os.path.exists(target) and not os.path.isfile(target):
+        raise InputError(f"cannot write {path}: it is not a regular file; name another.")
+    temporary = target.with_name(f".{target.name[:40]}.{secrets.token_hex(4)}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+        _sync_folder(target.parent)
+    except OSError as error:
+        reason = error.strerror or f"{error}, is the disk full?"
+        raise InputError(f"cannot write {path}: {reason[:1].lower()}{reason[1:]}.") from error
+    finally:
+        with suppress(OSError):  # after the rename there is nothing to remove
+            os.unlink(temporary)
+
+
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write ``content`` to ``path`` atomically; errors as in :func:`atomic_write`."""
+    with atomic_write(path) as file:
+        file.write(content)
+
+
+def write_text(path: str | os.PathLike[str], content: str) -> None:
+    """Write ``content`` to ``path`` as UTF-8, atomically; errors as in :func:`atomic_write`."""
+    write_bytes(path, content.encode("utf-8"))
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself survive a power cut (a folder cannot be opened on Windows)."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

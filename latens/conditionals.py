@@ -1,0 +1,220 @@
+"""Conditionals: modules whose ``forward`` returns a distribution.
+
+Each takes a network, a tensor-to-tensor module over any leading axes, and says how its output parametrises a
+distribution: posteriors q(z|x) first, likelihoods p(x|z) after. A likelihood with several parameters a cell has
+them on the axis before the event, ``[..., P, *event]``. A variance is always the square of a scale;
+everything positive comes from :func:`latens.numerics.positive`, so that a raw output of 0 means 1.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from latens import distributions as d
+from latens.numerics import positive
+from latens.trees import Tree
+
+
+class Conditional(nn.Module):
+    """A network and the keys of the condition ``c`` that it reads.
+
+    ``forward(given, c)`` evaluates ``network(given)``, or ``network(given, {key: c[key] for key in reads})`` where
+    ``reads`` names keys, and hands the output to ``distribution``. A subclass is one method.
+    """
+
+    def __init__(self, network: nn.Module, reads: tuple[str, ...] = ()):
+        super().__init__()
+        self.network, self.reads = network, tuple(reads)
+
+    def forward(self, given: Tree, c: Tree = None) -> Distribution:
+        if not self.reads:
+            return self.distribution(self.network(given), given)
+        missing = [key for key in self.reads if c is None or key not in c]
+        if missing:
+            raise ValueError(f"{type(self).__name__} reads the condition {missing[0]!r}, which was not given")
+        return self.distribution(self.network(given, {key: c[key] for key in self.reads}), given)
+
+    def distribution(self, output: Tensor, given: Tree) -> Distribution:
+        """The distribution whose parameters are ``output``."""
+        raise NotImplementedError
+
+
+# Posteriors
+
+
+class PointMass(Conditional):
+    """All mass at the network's output ``[..., Z]``: the encoder of a plain autoencoder."""
+
+    def distribution(self, output: Tensor, given: Tree) -> Distribution:
+        return d.PointMass(output)
+
+
+class DiagonalNormal(Conditional):
+    """q(z|x) = N(g(x), diag h(x)); the network gives ``[..., 2 Z]``: g, then the raw h.
+
+    h is the **variance**: h = softplus(raw + ln(e - 1)) + 1e-8, so that a raw output of 0 means h = 1, and the draw is
+    z = g + sqrt(h) * noise (Kingma & Welling 2014).
+    """
+
+    def distribution(self, output: Tensor, given: Tree) -> Distribution:
+        if output.shape[-1] % 2:
+            raise ValueError(f"DiagonalNormal needs an even number of outputs (g and h), got {output.shape[-1]}")
+        mean, raw = output.chunk(2, -1)
+        return d.DiagonalNormal(mean, positive(raw, 1e-8))
+
+
+class FullNormal(Conditional):
+    """q(z|x) = N(g(x), L L^T); the network gives ``[..., Z + Z(Z+1)/2]``: g, then L row by row, diagonal raw."""
+
+    def distribution(self, output: Tensor, given: Tree) -> Distribution:
+        total = output.shape[-1]
+        size = (math.isqrt(9 + 8 * total) - 3) // 2
+        if size * (size + 3) != 2 * total:
+            raise ValueError(f"FullNormal needs Z + Z(Z+1)/2 outputs for some Z, got {total}")
+        row, column = torch.tril_indices(size, size)
+        tril = output.new_zeros(*output.shape[:-1], size, size)
+        tril[..., row, column] = output[..., size:]
+        diagonal = tril.diagonal(dim1=-2, dim2=-1)
+        tril = tril - torch.diag_embed(diagonal) + torch.diag_embed(positive(diagonal, 1e-4))
+        return d.FullNormal(output[..., :size], tril)
+
+
+# Likelihoods
+
+
+def event_dims(output: Tensor, z: Tree, parameter_axes: int = 0) -> int:
+    """How many axes of the output belong to one datum: those that the codes' leading axes do not explain."""
+    lead = (z if isinstance(z, Tensor) else next(iter(z.values() if isinstance(z, dict) else z))).dim() - 1
+    return output.dim() - lead - parameter_axes
+
+
+class Normal(Conditional):
+    """p(x|z) = N(f(z), c I), c > 0 the observation variance, in units of ``unit``.
+
+    ``variance`` is a number (fixed c), ``"learned"`` (a parameter) or ``"optimal"``: the closed-form optimum, the mean
+    squared error of decoded posterior samples (Rybkin et al. 2021), tracked without gradient while training, then
+    fixed by one pass over the training set. With ``shift`` and ``unit`` (buffers) the network works on u = (x - shift)
+    / unit and the density is one of x: mean shift + unit f(z), variance unit^2 c; log p(x) carries -ln unit a cell.
+    c never falls below ``floor`` (a model that can copy its data has an unbounded likelihood).
+    ``data_variance`` is unit^2 c, in the square of the data's units. Raises ``ValueError`` for a variance that is not
+    positive.
+    """
+
+    shift: Tensor
+    unit: Tensor
+    variance: Tensor
+
+    def __init__(
+        self, network: nn.Module, variance: float | str = "optimal", *, shift: Tensor | float = 0.0,
+        unit: Tensor | float = 1.0, floor: float = 1e-6, reads: tuple[str, ...] = (),
+    ):  # fmt: skip
+        super().__init__(network, reads)
+        self.mode, self.floor = variance if isinstance(variance, str) else "fixed", floor
+        if self.mode not in ("fixed", "learned", "optimal") or (
+            self.mode == "fixed" and not (float(variance) > 0 and math.isfinite(float(variance)))
+        ):
+            raise ValueError(f"variance must be a positive number, 'learned' or 'optimal', got {variance!r}")
+        self.register_buffer("shift", torch.as_tensor(shift))
+        self.register_buffer("unit", torch.as_tensor(unit))
+        start = torch.tensor(1.0 if isinstance(variance, str) else float(variance))
+        if self.mode == "learned":
+            self.log_scale = nn.Parameter(start.log() / 2)
+        else:
+            self.register_buffer("variance", start)
+
+    @property
+    def observation_variance(self) -> Tensor:
+        """c, in units of ``unit``^2."""
+        if self.mode == "learned":
+            return (2 * self.log_scale).exp() + self.floor
+        return self.variance
+
+    @property
+    def data_variance(self) -> Tensor:
+        """unit^2 c: the observation variance in the square of the data's units (a scalar, or one number a cell)."""
+        return self.observation_variance * self.unit.square()
+
+    def distribution(self, output: Tensor, given: Tree) -> Distribution:
+        base = d.Normal(output, self.observation_variance)
+        return d.Observed(d.InUnits(base, self.shift, self.unit), event_dims(output, given))
+
+    @torch.no_grad()
+    def observe(self, x: Tensor, draw: Any) -> Tensor | None:
+        """Of one batch: the weighted sum of squared residuals in units of ``unit``^2, and the weight, ``[2]``."""
+        if self.mode != "optimal":
+            return None
+        output = draw.px.base.base.mean  # K x B x event
+        square = (((x - self.shift) / self.unit).to(output.dtype) - output).square()
+        seen = ~square.isnan()
+        weight = seen.to(square.dtype)
+        if draw.weight is not None:
+            weight = weight * draw.weight.view(-1, *[1] * (x.dim() - 1)).to(square.dtype)
+        return torch.stack([(torch.where(seen, square, 0.0) * weight).sum(), weight.sum()])
+
+    def after_step(self, observed: Tensor) -> None:
+        """Follow the mean squared error of the step's posterior samples."""
+        self.variance.lerp_(self._mean(observed), 0.1)
+
+    def settle(self, observed: Tensor) -> None:
+        """Fix c at the mean over the whole training set, ``observed`` summed over its batches."""
+        self.variance.copy_(self._mean(observed))
+
+    def _mean(self, observed: Tensor) -> Tensor:
+        return (observed[0] / observed[1].clamp_min(1e-12)).clamp_min(self.floor).to(self.variance)
+
+
+class Bernoulli(Conditional):
+    """p(x|z) = prod_i Bernoulli(x_i; sigmoid(f_i(z))); the network gives the logits, in the shape of a datum."""
+
+    def distribution(self, output: Tensor, given: Tree) -> Distribution:
+        return d.Observed(d.Bernoulli(output), event_dims(output, given))
+
+
+class Categorical(Conditional):
+    """p(x|z) = prod_i Categorical(x_i; softmax(f_i(z))); the network gives logits ``[..., levels, *event]``."""
+
+    def distribution(self, output: Tensor, given: Tree) -> Distribution:
+        axes = event_dims(output, given, parameter_axes=1)
+        return d.Observed(d.Categorical(output.movedim(-axes - 1, -1)), axes)
+
+
+class DiscretizedLogistic(Conditional):
+    """p(x|z) over ordered levels 0 … levels-1, a mixture of discretised logistics a cell.
+
+    The network gives ``[..., P, *event]``: M locations, M log-scales (``scale="network"``), and for M > 1 components M
+    logits, so P = 2 for one component and P = 3 M for more. With ``scale="learned"`` there is one learned log-scale and
+    the log-scales are left out of P. Locations are in [-1, 1] over the levels; log-scales are clamped to [-7, 3]: half
+    a bin of 256 levels is e^-5.5. (Kingma et al. 2016, Salimans et al. 2017)
+    """
+
+    def __init__(
+        self, network: nn.Module, levels: int = 256, *, components: int = 1, scale: str = "network",
+        reads: tuple[str, ...] = (),
+    ):  # fmt: skip
+        super().__init__(network, reads)
+        if levels < 2 or components < 1 or scale not in ("network", "learned"):
+            raise ValueError(
+                f"DiscretizedLogistic needs levels >= 2, components >= 1 and scale 'network' or 'learned', "
+                f"got {levels}, {components}, {scale!r}"
+            )
+        self.levels, self.components, self.scale = levels, components, scale
+        if scale == "learned":
+            self.log_scale = nn.Parameter(torch.tensor(-1.0))
+
+    @property
+    def parameters_per_cell(self) -> int:
+        """P, the size of the axis before the event."""
+        return self.components * (1 + (self.scale == "network") + (self.components > 1))
+
+    def distribution(self, output: Tensor, given: Tree) -> Distribution:
+        axes = event_dims(output, given, parameter_axes=1)
+        parameters = output.movedim(-axes - 1, 0).split(self.components)
+        log_scale = parameters[1] if self.scale == "network" else self.log_scale
+        logits = parameters[-1] if self.components > 1 else None
+        base = d.DiscretizedLogistic(parameters[0], log_scale.clamp(-7, 3), self.levels, logits)
+        return d.Observed(base, axes)

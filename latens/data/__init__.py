@@ -1,0 +1,13 @@
+"""The way of the data into latens: a source, its array, its schema.
+
+>>> import latens.data
+>>> source = latens.data.read("digits")
+>>> print(latens.data.infer(source.x).describe())
+images of 8 x 8 pixels, 1 channel, 17 levels, kept as uint8; 3 of 64 never vary
+float64, 1,797 x 8 x 8, whole numbers 0..16: 17 levels
+"""
+
+from latens.data.infer import as_array, infer
+from latens.data.sources import EMBEDDED, Source, fingerprint, read, write
+
+__all__ = ["EMBEDDED", "Source", "as_array", "fingerprint", "infer", "read", "write"]

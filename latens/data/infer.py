@@ -1,0 +1,289 @@
+"""From any array-like to an array, and from an array to its schema."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from latens.errors import InputError
+from latens.schema import KINDS, MAX_LEVELS, Schema, chunks, require_numeric
+
+SHARED_SCALE_COLUMNS = 16  # a flat vector with fewer columns is a table, whatever its values
+MAX_LOSS = 1e-3  # of a column's standard deviation: float32 may lose this much
+
+
+def as_array(x: Any) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    """The numbers of an array-like, and its column names where it has them.
+
+    Args:
+        x: a numpy array, a pandas or polars data frame or series, a pyarrow table, a torch tensor, nested
+            lists, or anything with ``__array__``. Memory is shared where the library allows it.
+
+    Raises:
+        InputError: no numbers (text, objects, dates, complex), masked or missing cells, a ragged list, a
+            sparse matrix, or a data frame with two columns of one name.
+
+    >>> array, names = as_array([[1, 2], [3, 4]])
+    >>> array.shape, names
+    ((2, 2), None)
+    """
+    if isinstance(x, str | bytes | os.PathLike):
+        raise InputError(f"expected an array, got the text {str(x)!r}; read a file with latens.data.read.")
+    if hasattr(x, "nnz") and hasattr(x, "toarray"):
+        raise InputError("sparse matrices are not read; pass X.toarray(), a dense array.")
+    if _is_frame(x):
+        return _from_frame(x)
+    if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
+        raise InputError(f"the data has {int(x.mask.sum()):,} masked cells; fill them with X.filled(value).")
+    if hasattr(x, "detach") and hasattr(x, "cpu"):  # a torch tensor with a gradient, or on another device
+        x = x.detach().cpu()
+        if str(x.dtype) == "torch.bfloat16":  # numpy has none
+            x = x.float()
+    try:
+        array = np.asarray(x)
+    except (ValueError, TypeError, RuntimeError, NotImplementedError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"cannot make an array of this {type(x).__name__} ({reason}).") from error
+    require_numeric(array.dtype)
+    return array, None
+
+
+def infer(x: Any, names: Sequence[str] | None = None, kind: str = "auto", levels: int | None = None) -> Schema:
+    """The schema of an array: layout, kind of values, dtype kept in memory.
+
+    *Layout.* 2 axes are vectors; 3 are images ``N x H x W``; 4 are ``N x C x H x W`` where the second axis
+    has 1 to 4 entries, and ``N x H x W x C`` where only the last has.
+
+    *Kind.* Booleans and {0, 1} are binary. Whole numbers 0..255 are levels if the dtype is uint8, if the data
+    are images, or if they are vectors with at least 16 columns on one scale: of the columns that vary, half
+    or more reach half of the largest value. There are max + 1 levels, or 256 where max > 127. The rest is
+    continuous.
+
+    *Storage.* uint8 for 8-bit data and up to 256 levels, otherwise float32, or float64 where float32 would
+    lose more than a thousandth of a column's standard deviation.
+
+    Args:
+        x: ``[N, D]``, ``[N, H, W]``, ``[N, H, W, C]`` or ``[N, C, H, W]``; anything :func:`as_array` reads.
+        names: column names, instead of those that ``x`` has.
+        kind: "auto", "continuous", "binary" or "levels".
+        levels: number of levels; implies kind "levels".
+
+    Raises:
+        InputError: empty data, one row, another number of axes, a value that is not finite (with its
+            position), or values that are not of the kind asked for.
+
+    >>> infer(np.arange(12.0).reshape(3, 2, 2)).reason
+    'float64, 3 x 2 x 2, whole numbers 0..11: 12 levels'
+    >>> infer([[1.5, 1600000000.0], [2.5, 1600000001.0]]).storage
+    'float64'
+    """
+    kind = _wanted_kind(kind, levels)
+    array, found = as_array(x)
+    layout, shape, note = _layout(array)
+    if len(array) < 2:
+        raise InputError(f"the data needs at least 2 rows, got n_samples={len(array)}; give more rows.")
+    if names is None:
+        names = found
+    names = None if names is None else tuple(str(name) for name in names)
+    scan = _scan(array)
+    draft = Schema(shape, layout, "continuous", dtype=array.dtype.name, storage="float64", names=names)
+    if not scan.finite:
+        draft.check(array)  # raises, with the position
+    kind, levels, why = _kind(array, scan, layout, kind, levels)
+    schema = Schema(
+        shape=shape,
+        layout=layout,
+        kind=kind,
+        levels=levels,
+        dtype=array.dtype.name,
+        storage=_storage(array, scan, kind, levels),
+        names=names,
+        constant=_constant_cells(scan, draft),
+        low=float(scan.low.min()),
+        high=float(scan.high.max()),
+        reason=_reason(array, scan, why, note),
+    )
+    if kind != "continuous":
+        schema.check(array)  # a kind that was asked for may not fit
+    return schema
+
+
+def _is_frame(x: Any) -> bool:
+    return hasattr(x, "columns") and hasattr(x, "shape") and not isinstance(x, np.ndarray)
+
+
+def _from_frame(frame: Any) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    """Column by column, so that one column of text does not turn every number into an object."""
+    labels = list(getattr(frame, "column_names", frame.columns))
+    if len(set(labels)) < len(labels):
+        twice = next(label for label in labels if labels.count(label) > 1)
+        raise InputError(f"the data frame has two columns called {str(twice)!r}; rename one.")
+    columns = [np.asarray(frame[label]) for label in labels]
+    for label, column in zip(labels, columns):
+        if column.dtype == object and any(_is_missing(value) for value in column):
+            raise InputError(f"column {str(label)!r} has missing cells; fill them or leave those rows out.")
+        require_numeric(column.dtype, f"column {str(label)!r}")
+    dtype = np.result_type(*columns) if columns else np.dtype(float)
+    array = np.empty((frame.shape[0], len(columns)), dtype)
+    for position, column in enumerate(columns):
+        array[:, position] = column
+    return array, tuple(labels) if labels and all(isinstance(label, str) for label in labels) else None
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or type(value).__name__ == "NAType" or (isinstance(value, float) and value != value)
+
+
+def _wanted_kind(kind: str, levels: int | None) -> str:
+    if kind not in ("auto", *KINDS):
+        raise InputError(f"unknown kind {kind!r}; the kinds are auto, {', '.join(KINDS)}.")
+    if levels is None:
+        return kind
+    if isinstance(levels, bool) or not isinstance(levels, int | np.integer) or not 2 <= levels <= MAX_LEVELS:
+        raise InputError(f"levels must be a whole number from 2 to {MAX_LEVELS:,}, got {levels!r}.")
+    if kind not in ("auto", "levels"):
+        raise InputError(f"levels={levels} belongs to kind 'levels', not to {kind!r}; leave one of them out.")
+    return "levels"
+
+
+def _layout(x: np.ndarray) -> tuple[str, tuple[int, ...], str]:
+    """Layout, event shape and, where it was a choice, a note."""
+    if x.ndim == 2 and x.shape[1] == 0:
+        raise InputError(f"0 feature(s) (shape={x.shape}) while a minimum of 1 is required.")
+    if x.ndim in (2, 3, 4) and x.size == 0:
+        raise InputError(f"the data is empty: its shape is {x.shape}, n_samples={len(x)}.")
+    if x.ndim == 2:
+        return "vector", x.shape[1:], ""
+    if x.ndim == 3:
+        return "HW", (1, *x.shape[1:]), ""
+    if x.ndim == 4:
+        _, a, b, c = x.shape
+        if a <= 4:
+            note = f"; read as channels x height x width, {a} x {b} x {c}" if c <= 4 else ""
+            return "CHW", (a, b, c), note
+        if c <= 4:
+            return "HWC", (c, a, b), ""
+        raise InputError(f"images need 1 to 4 channels, on the second or the last axis, got shape {x.shape}.")
+    hint = " Reshape your data, one row per datum." if x.ndim < 2 else ""
+    raise InputError(f"expected a table (2 axes) or images (3 or 4 axes), got {x.ndim} axes, shape {x.shape}.{hint}")
+
+
+@dataclass
+class _Scan:
+    """What one pass over the data sees; ``low`` and ``high`` hold a value per cell."""
+
+    low: np.ndarray
+    high: np.ndarray
+    finite: bool
+    small: np.ndarray | None  # which of 0..255 occur, if nothing else does
+
+
+def _scan(x: np.ndarray) -> _Scan:
+    low, high = x[0].copy(), x[0].copy()
+    small: np.ndarray | None = np.zeros(256, dtype=bool)
+    with np.errstate(invalid="ignore"):
+        for rows in chunks(x):
+            part = x[rows]
+            np.minimum(low, part.min(axis=0), out=low)  # NaN stays NaN
+            np.maximum(high, part.max(axis=0), out=high)
+            if small is not None:
+                small = _mark_small(part, small)
+    finite = bool(np.isfinite(low).all() and np.isfinite(high).all())
+    return _Scan(low.ravel(), high.ravel(), finite, small)
+
+
+def _mark_small(part: np.ndarray, seen: np.ndarray) -> np.ndarray | None:
+    if not (part.min() >= 0 and part.max() <= 255):
+        return None
+    codes = part.astype(np.uint8)
+    if part.dtype.kind == "f" and not np.array_equal(codes, part):
+        return None
+    seen[codes] = True
+    return seen
+
+
+def _kind(x: np.ndarray, scan: _Scan, layout: str, kind: str, levels: int | None) -> tuple[str, int | None, str]:
+    """Kind, number of levels, and the words for both."""
+    if kind == "continuous":
+        return "continuous", None, "continuous, as asked"
+    if kind == "binary":
+        return "binary", 2, "binary, as asked"
+    if kind == "levels":
+        if levels is None:
+            top = int(min(max(scan.high.max(), 1), MAX_LEVELS))
+            levels = _levels(top)
+            if levels > MAX_LEVELS:
+                raise InputError(
+                    f"the largest value, {scan.high.max():g}, would make more than {MAX_LEVELS:,} levels; "
+                    "use kind 'continuous'."
+                )
+        return "levels", int(levels), f"{levels} levels, as asked"
+    if scan.small is None:
+        return "continuous", None, "continuous"
+    values = np.flatnonzero(scan.small)
+    if x.dtype.kind == "b" or values.tolist() == [0, 1]:
+        return "binary", 2, "binary"
+    top = int(values[-1])
+    if x.dtype == np.uint8:
+        return ("levels", _levels(top), f"{_levels(top)} levels") if top > 1 else ("binary", 2, "binary")
+    if len(values) < 3:
+        return "continuous", None, "continuous, as fewer than 3 values occur"
+    if layout != "vector":
+        return "levels", _levels(top), f"{_levels(top)} levels"
+    if len(scan.high) < SHARED_SCALE_COLUMNS:
+        return "continuous", None, f"continuous, as a table of fewer than {SHARED_SCALE_COLUMNS} columns"
+    varying = scan.high[scan.high > scan.low]
+    if np.median(varying) < top / 2:
+        return "continuous", None, "continuous, as the columns have different scales"
+    return "levels", _levels(top), f"{_levels(top)} levels, as the columns share one scale"
+
+
+def _levels(top: int) -> int:
+    """A sample that reaches beyond 127 is one of 8-bit values, even if it happens to miss 255."""
+    return 256 if 127 < top < 256 else top + 1
+
+
+def _storage(x: np.ndarray, scan: _Scan, kind: str, levels: int | None) -> str:
+    if kind != "continuous":
+        return "uint8" if levels and levels <= 256 else "float32"
+    if x.dtype in (np.uint8, np.bool_):
+        return "uint8"
+    exact = x.dtype.itemsize <= (4 if x.dtype.kind == "f" else 2)
+    return "float32" if exact or _fits_float32(x, scan) else "float64"
+
+
+def _fits_float32(x: np.ndarray, scan: _Scan) -> bool:
+    """Whether rounding to float32 loses at most MAX_LOSS of every varying column's standard deviation."""
+    low, high = scan.low.astype(np.float64), scan.high.astype(np.float64)
+    largest = np.maximum(np.abs(low), np.abs(high))
+    if largest.max() > np.finfo(np.float32).max:
+        return False
+    span = high - low
+    worst = np.maximum(largest * 2.0**-24, 2.0**-150)  # half the spacing of float32
+    # The standard deviation is at least span / sqrt(2 N), which nearly always settles it in one pass.
+    doubtful = np.flatnonzero((span > 0) & (worst > MAX_LOSS * span / np.sqrt(2 * len(x))))
+    for column in doubtful.tolist():
+        cell: Any = (slice(None), *np.unravel_index(column, x.shape[1:]))
+        values = x[cell].astype(np.float64)
+        loss = np.abs(values - values.astype(np.float32)).max()
+        if loss > MAX_LOSS * span[column] * np.std((values - low[column]) / span[column]):
+            return False
+    return True
+
+
+def _constant_cells(scan: _Scan, schema: Schema) -> tuple[int, ...]:
+    """Flat indexes in the model's layout of the cells that never vary."""
+    same = (scan.low == scan.high).reshape(schema.user_shape)
+    if schema.layout == "HWC":
+        same = np.moveaxis(same, -1, 0)
+    return tuple(np.flatnonzero(same.ravel()).tolist())
+
+
+def _reason(x: np.ndarray, scan: _Scan, why: str, note: str) -> str:
+    size = " x ".join(f"{n:,}" for n in x.shape)
+    whole = "whole numbers " if x.dtype.kind in "iu" or scan.small is not None else ""
+    return f"{x.dtype.name}, {size}, {whole}{scan.low.min():.6g}..{scan.high.max():.6g}: {why}{note}"

@@ -1,0 +1,91 @@
+"""Batches with a saved position.
+
+A loader is anything with ``rows``, ``__len__`` (batches an epoch) and ``batches(epoch, start)``: the position is the
+pair (epoch, batch), two integers, and the batches from any position on are a function of it and of the seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from latens import trees
+from latens.randomness import seed_of
+from latens.trees import Tree
+
+_ORDER = 1  # key of the permutation's seed
+
+Transform = Callable[[Tree, Tensor, int], Tree]  # (x, rows, seed) -> x
+
+
+@dataclass
+class Batch:
+    """x, c: trees with B rows; weight: ``[B]`` or None; rows: the index ``[B]`` of each row in the data."""
+
+    x: Tree
+    c: Tree
+    weight: Tensor | None
+    rows: Tensor
+
+    def part(self, index: slice) -> Batch:
+        """The rows of one process."""
+        weight = None if self.weight is None else self.weight[index]
+        return Batch(trees.take(self.x, index), trees.take(self.c, index), weight, self.rows[index])
+
+    def to(self, device: torch.device) -> Batch:
+        weight = None if self.weight is None else self.weight.to(device)
+        return Batch(trees.to_device(self.x, device), trees.to_device(self.c, device), weight, self.rows)
+
+
+class Loader(Protocol):
+    """What the training loop and the evaluations ask of data."""
+
+    rows: int
+
+    def __len__(self) -> int: ...
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]: ...
+
+
+class ArrayLoader:
+    """Batches of in-memory tensors, each one index operation; 8-bit data stays 8-bit.
+
+    With ``shuffle``, every epoch has its own order, a function of (seed, epoch), and the rows that do not fill a last
+    batch are left out of that epoch; without, all rows come in order. ``weight`` is scaled to mean 1 over the data.
+    ``transform(x, rows, seed)`` is applied to each batch, with a seed of (seed, epoch), or a fixed one without shuffle.
+    """
+
+    def __init__(
+        self, x: Tree, c: Tree = None, weight: Tensor | None = None, *, batch_size: int, seed: int = 0,
+        shuffle: bool = True, transform: Transform | None = None,
+    ):  # fmt: skip
+        self.x, self.c = x, c
+        self.rows = trees.rows(x)
+        self.weight = None if weight is None else weight * (self.rows / weight.sum())
+        self.batch_size = min(batch_size, self.rows)
+        self.seed, self.shuffle, self.transform = seed, shuffle, transform
+
+    def __len__(self) -> int:
+        return self.rows // self.batch_size if self.shuffle else -(-self.rows // self.batch_size)
+
+    def order(self, epoch: int) -> Tensor:
+        if not self.shuffle:
+            return torch.arange(self.rows)
+        generator = torch.Generator().manual_seed(seed_of(self.seed, _ORDER, epoch))
+        return torch.randperm(self.rows, generator=generator)
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        order = self.order(epoch)
+        seed = seed_of(self.seed, _ORDER + 1, epoch if self.shuffle else 0)
+        for number in range(start, len(self)):
+            rows = order[number * self.batch_size : (number + 1) * self.batch_size]
+            index = rows if self.shuffle else slice(int(rows[0]), int(rows[-1]) + 1)
+            x = trees.take(self.x, index)
+            if self.transform is not None:
+                x = self.transform(x, rows, seed)
+            weight = None if self.weight is None else self.weight[index]
+            yield Batch(x, trees.take(self.c, index), weight, rows)

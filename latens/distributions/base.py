@@ -1,0 +1,69 @@
+"""What latens asks of a distribution, beyond torch's own interface."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, constraints
+
+from latens.trees import Tree
+
+
+class PointMass(Distribution):
+    """All mass at ``loc`` (event: the last axis): the posterior of a plain autoencoder.
+
+    It has no density: ``log_prob`` raises, and whatever would need one is refused rather than invented.
+    """
+
+    arg_constraints = {"loc": constraints.independent(constraints.real, 1)}
+    has_rsample = True
+    row_noise = True
+
+    def __init__(self, loc: Tensor):
+        self.loc = loc
+        super().__init__(loc.shape[:-1], loc.shape[-1:], validate_args=False)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.loc
+
+    @property
+    def variance(self) -> Tensor:
+        return torch.zeros_like(self.loc)
+
+    def rsample(self, sample_shape: torch.Size | tuple[int, ...] = torch.Size()) -> Tensor:
+        return self.loc.expand([*sample_shape, *self.loc.shape])
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        raise ValueError("a point mass has no density; use a posterior with a density for rates and likelihoods")
+
+
+def rsample_and_log_prob(q: Distribution, k: int) -> tuple[Tree, Tensor | None]:
+    """k reparameterised draws of q and their log-density: z ``[K, B, Z]``, log q(z|x) ``[K, B]``.
+
+    A distribution may answer both at once through a method of this name (a flow that caches its inverse);
+    a point mass answers ``None`` for the density. Raises ``ValueError`` for a q that cannot be
+    reparameterised.
+    """
+    if isinstance(q, PointMass):
+        return q.rsample((k,)), None
+    if hasattr(q, "rsample_and_log_prob"):
+        return q.rsample_and_log_prob(k)
+    if not q.has_rsample:
+        raise ValueError(f"{type(q).__name__} cannot be reparameterised, so it cannot serve as a posterior here")
+    z = q.rsample(torch.Size((k,)))
+    return z, q.log_prob(z)
+
+
+def has_row_noise(q: Distribution) -> bool:
+    """Whether q draws through :func:`latens.randomness.standard_normal` and so follows the noise layout."""
+    return bool(getattr(q, "row_noise", False))
+
+
+def center(px: Distribution) -> Tensor:
+    """The value that stands for p(x|z): its mean, or its mode where values are categories."""
+    base = getattr(px, "center", None)
+    if base is not None:
+        return base
+    mean = px.mean
+    return px.mode if torch.isnan(mean).all() else mean

@@ -1,0 +1,85 @@
+"""KL(q || p) in closed form where this table has the pair, in nats.
+
+A plain dictionary keyed by two types: torch's own dispatch breaks graph capture. Torch's normal types are first
+brought to the two canonical ones, so that foreign parts get the same closed forms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, distributions as td
+from torch.distributions import Distribution
+
+from latens.distributions.normal import DiagonalNormal, FullNormal
+
+
+def canonical(distribution: Distribution) -> Distribution:
+    """``Independent(Normal, 1)`` and ``MultivariateNormal`` as latens' types; anything else as it is."""
+    if isinstance(distribution, td.Independent) and distribution.reinterpreted_batch_ndims == 1:
+        base = distribution.base_dist
+        if type(base) is td.Normal:
+            return DiagonalNormal(base.loc, base.scale.square())
+    if type(distribution) is td.MultivariateNormal:
+        return FullNormal(distribution.loc, distribution.scale_tril)
+    return distribution
+
+
+def _diagonal_diagonal(q: DiagonalNormal, p: DiagonalNormal) -> Tensor:
+    ratio = q.variance / p.variance
+    return 0.5 * (ratio + (q.loc - p.loc) ** 2 / p.variance - 1 - ratio.log()).sum(-1)
+
+
+def _full(distribution: DiagonalNormal | FullNormal) -> FullNormal:
+    if isinstance(distribution, FullNormal):
+        return distribution
+    return FullNormal(distribution.loc, torch.diag_embed(distribution.variance.sqrt()))
+
+
+def _full_full(q: DiagonalNormal | FullNormal, p: DiagonalNormal | FullNormal) -> Tensor:
+    q, p = _full(q), _full(p)
+    size = q.loc.shape[-1]
+    lead = torch.broadcast_shapes(q.loc.shape[:-1], p.loc.shape[:-1])
+    p_tril, q_tril = (d.scale_tril.expand(*lead, size, size) for d in (p, q))
+    spread = torch.linalg.solve_triangular(p_tril, q_tril, upper=False).square().sum((-2, -1))
+    distance = p.whiten(q.loc.expand(*lead, size)).square().sum(-1)
+    return 0.5 * (spread + distance - size) + p.half_log_det - q.half_log_det
+
+
+def _full_diagonal(q: FullNormal, p: DiagonalNormal) -> Tensor:
+    spread = (q.variance + (q.loc - p.loc) ** 2) / p.variance
+    return 0.5 * (spread - 1 + p.variance.log()).sum(-1) - q.half_log_det
+
+
+CLOSED: dict[tuple[type, type], Callable[..., Tensor]] = {
+    (DiagonalNormal, DiagonalNormal): _diagonal_diagonal,
+    (FullNormal, DiagonalNormal): _full_diagonal,
+    (DiagonalNormal, FullNormal): _full_full,
+    (FullNormal, FullNormal): _full_full,
+}
+
+
+def has_closed_kl(q: Distribution, p: Distribution) -> bool:
+    """Whether the table has this pair."""
+    return (type(canonical(q)), type(canonical(p))) in CLOSED
+
+
+def closed_kl(q: Distribution, p: Distribution) -> Tensor:
+    """KL(q || p) over the event, shape: the batch shape of q, nats.
+
+    Diagonal: sum_i [v_i/w_i + (m_i - n_i)^2 / w_i - 1 - ln(v_i/w_i)] / 2 for q = N(m, diag v), p = N(n, diag w).
+    Full: [tr(P^-1 Q) + (m - n)^T P^-1 (m - n) - Z + ln det P / det Q] / 2. Raises ``ValueError`` where the
+    table has no closed form for the pair: take the sampled rate there.
+
+    >>> q = DiagonalNormal(torch.tensor([0.7]), torch.tensor([0.16]))
+    >>> round(closed_kl(q, DiagonalNormal(torch.zeros(1), torch.ones(1))).item(), 5)
+    0.74129
+    """
+    q, p = canonical(q), canonical(p)
+    formula = CLOSED.get((type(q), type(p)))
+    if formula is None:
+        raise ValueError(
+            f"no closed form for KL({type(q).__name__} || {type(p).__name__}); use kl='sampled' or kl='auto'"
+        )
+    return formula(q, p)

@@ -1,0 +1,22 @@
+"""Evaluation: likelihoods with their errors, the latent space, baselines in the same units."""
+
+from latens.evaluation.latent import (
+    EnergyDistance,
+    Smoothness,
+    active_units,
+    codes,
+    collapse_warning,
+    decode,
+    distance_from_sampled,
+    energy_distance,
+    interpolate,
+    rate_per_dimension,
+    smoothness,
+)
+from latens.evaluation.likelihood import NLL, Bound, bits_per_dimension, distortion, elbo, nll
+
+__all__ = [
+    "NLL", "Bound", "EnergyDistance", "Smoothness", "active_units", "bits_per_dimension", "codes", "collapse_warning",
+    "decode", "distance_from_sampled", "distortion", "elbo", "energy_distance", "interpolate", "nll",
+    "rate_per_dimension", "smoothness",
+]  # fmt: skip

@@ -1,0 +1,175 @@
+"""The latent space: codes, active units, why units collapse, and how regular the space is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from latens import trees
+from latens.distributions import center, closed_kl, has_closed_kl
+from latens.distributions.normal import DiagonalNormal
+from latens.evaluation.likelihood import chunk_rows, model_device
+from latens.trees import Tree
+
+ACTIVE = 0.01
+
+
+@torch.no_grad()
+def codes(model: nn.Module, x: Tree, c: Tree = None) -> Tensor:
+    """Posterior means E[z|x], ``[N, Z]``, in the order of the rows."""
+    means = []
+    for rows, device in _chunks(model, x):
+        q = model.encode(trees.to_device(trees.take(x, rows), device), trees.to_device(trees.take(c, rows), device))  # type: ignore[operator]
+        means.append(trees.flat_codes(q.mean, leading=1).cpu())
+    return torch.cat(means)
+
+
+@torch.no_grad()
+def decode(model: nn.Module, z: Tensor, c: Tree = None, *, count: int = 2048) -> Tensor:
+    """What stands for p(x|z) at each code: its mean, or its mode for categories; ``[N, *event]``."""
+    device = model_device(model)
+    parts = []
+    for start in range(0, len(z), count):
+        rows = slice(start, start + count)
+        px = model.decode(z[rows].to(device), trees.to_device(trees.take(c, rows), device))  # type: ignore[operator]
+        parts.append(center(px).cpu())
+    return torch.cat(parts)
+
+
+def _chunks(model: nn.Module, x: Tree):  # type: ignore[no-untyped-def]
+    was_training = model.training
+    model.eval()
+    device, (count, _) = model_device(model), chunk_rows(x, 1)
+    for start in range(0, trees.rows(x), count):
+        yield slice(start, start + count), device
+    model.train(was_training)
+
+
+def active_units(means: Tensor, threshold: float = ACTIVE) -> Tensor:
+    """Which dimensions of z depend on x: Var_x E[z_i|x] > 0.01 (Burda et al. 2016), ``[Z]`` bool."""
+    return means.var(0) > threshold
+
+
+@torch.no_grad()
+def rate_per_dimension(model: nn.Module, x: Tree, c: Tree = None) -> Tensor | None:
+    """Mean KL(q(z_i|x) || p(z_i)) of each dimension, ``[Z]`` nats; None where q or p is not diagonal normal."""
+    totals, count = None, 0
+    for rows, device in _chunks(model, x):
+        draw = model.draw(trees.to_device(trees.take(x, rows), device), 1, trees.to_device(trees.take(c, rows), device))  # type: ignore[operator]
+        if not draw.has_density or not has_closed_kl(draw.q, draw.p):
+            return None
+        q, p = draw.q, draw.p
+        if not isinstance(q, DiagonalNormal) or not isinstance(p, DiagonalNormal):
+            return None
+        each = closed_kl(_columns(q), _columns(p)).sum(0).cpu()
+        totals, count = (each if totals is None else totals + each), count + len(q.loc)
+    return None if totals is None else totals / count
+
+
+def _columns(normal: DiagonalNormal) -> DiagonalNormal:
+    return DiagonalNormal(normal.loc.unsqueeze(-1), normal.variance.unsqueeze(-1))
+
+
+def collapse_warning(model: nn.Module, x: Tensor, active: int, latent_dim: int, beta: float = 1.0) -> str | None:
+    """A plain sentence where units have collapsed, naming the cause if the theory gives one.
+
+    For a linear decoder with noise c, exactly the directions of the data whose covariance eigenvalue exceeds beta c are
+    kept (Lucas et al. 2019): the eigenvalues of the data, in the units the likelihood works in, are held against
+    beta c. None where every unit is active.
+    """
+    if active >= latent_dim:
+        return None
+    head = f"{latent_dim - active} of {latent_dim} latent dimensions are inactive (variance of E[z|x] below {ACTIVE})"
+    likelihood = getattr(model, "likelihood", None)
+    variance = getattr(likelihood, "observation_variance", None)
+    if variance is None:
+        return f"{head}: the data do not need them at beta = {beta:g}; lower beta or latent_dim"
+    scaled = ((x.flatten(1).double() - _flat(likelihood.shift)) / _flat(likelihood.unit)).numpy()[:20_000]  # type: ignore[union-attr]
+    eigenvalues = np.linalg.svd(scaled - scaled.mean(0), compute_uv=False) ** 2 / len(scaled)
+    c = float(variance)
+    expected = int((eigenvalues > beta * c).sum())
+    cause = (
+        f"only {expected} eigenvalues of the data's covariance exceed beta x c = {beta * c:.3g} (largest: "
+        f"{', '.join(f'{v:.3g}' for v in eigenvalues[:3])}), and a linear decoder keeps no more"
+    )
+    if expected < latent_dim:
+        return f"{head}: {cause}; lower beta or the observation variance c, or choose latent_dim = {max(1, expected)}"
+    return (
+        f"{head}, though {expected} eigenvalues of the data's covariance exceed beta x c = {beta * c:.3g}: training has "
+        "not used them (train longer, or warm up the KL with kl_warmup)"
+    )
+
+
+def _flat(value: Tensor) -> Tensor:
+    return value.detach().cpu().double().flatten() if value.dim() else value.detach().cpu().double()
+
+
+@dataclass(frozen=True)
+class EnergyDistance:
+    """Energy distance between codes and what is sampled, beside its value when both are samples of one distribution.
+
+    ``value``: 2 E|a - b| - E|a - a'| - E|b - b'| (Székely & Rizzo 2013). ``null``: the mean and ``null_high`` the 95 % point of
+    the same statistic between two samples of what is sampled, of the same sizes.
+    """
+
+    value: float
+    null: float
+    null_high: float
+
+
+def energy_distance(a: np.ndarray, b: np.ndarray) -> float:
+    """2 E|a - b| - E|a - a'| - E|b - b'| over all pairs of different points, rows of ``a`` and ``b`` (unbiased)."""
+    from scipy.spatial.distance import cdist, pdist
+
+    return float(2 * cdist(a, b).mean() - pdist(a).mean() - pdist(b).mean())
+
+
+def distance_from_sampled(means: np.ndarray, sampled: np.ndarray, *, seed: int = 0, size: int = 1000) -> EnergyDistance:
+    """How far codes are from what is sampled, with the null value: ``sampled`` against itself in random halves."""
+    rng = np.random.default_rng(seed)
+    size = min(size, len(means), len(sampled) // 2)
+
+    def pick(values: np.ndarray) -> np.ndarray:
+        return values[rng.choice(len(values), size, replace=False)]
+
+    value = energy_distance(pick(means), pick(sampled))
+    null = []
+    for _ in range(20):
+        order = rng.permutation(len(sampled))
+        null.append(energy_distance(sampled[order[:size]], sampled[order[size : 2 * size]]))
+    return EnergyDistance(value, float(np.mean(null)), float(np.quantile(null, 0.95)))
+
+
+def interpolate(first: Tensor, second: Tensor, steps: int = 11) -> Tensor:
+    """Straight lines between codes: ``[N, Z]`` x 2 -> ``[steps, N, Z]``."""
+    t = torch.linspace(0, 1, steps).view(-1, 1, 1)
+    return first * (1 - t) + second * t
+
+
+@dataclass(frozen=True)
+class Smoothness:
+    """How smooth decoded straight lines between codes of pairs of rows are.
+
+    ``roughness``: largest step over mean step along the decoded line, averaged over pairs; 1 is perfectly even.
+    ``midpoint``: distance of decoded midpoints from the nearest training row over the same distance for held-out rows:
+    near 1, midpoints look like data; far above 1, the line leaves it.
+    """
+
+    roughness: float
+    midpoint: float
+
+
+def smoothness(decoded: Tensor, train: Tensor, held_out: Tensor) -> Smoothness:
+    """From decoded lines ``[steps, N, *event]``, and rows of training and held-out data in the same units."""
+    from scipy.spatial.distance import cdist
+
+    path = decoded.double().flatten(2)
+    steps = (path[1:] - path[:-1]).norm(dim=-1)
+    roughness = float((steps.max(0).values / steps.mean(0).clamp_min(1e-12)).mean())
+    near = train.double().flatten(1)[:5000].numpy()
+    middle = cdist(path[len(path) // 2].numpy(), near).min(1).mean()
+    usual = cdist(held_out.double().flatten(1)[:1000].numpy(), near).min(1).mean()
+    return Smoothness(roughness, float(middle / max(usual, 1e-12)))

@@ -1,0 +1,6 @@
+"""Models: how prior, posterior and likelihood are run."""
+
+from latens.models.draw import Draw
+from latens.models.vae import VAE
+
+__all__ = ["VAE", "Draw"]

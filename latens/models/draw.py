@@ -1,0 +1,84 @@
+"""What one run of a model over a batch gives, and what every objective and evaluation reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from latens.distributions import PointMass, closed_kl, has_closed_kl
+from latens.trees import Tree, flat_codes
+
+
+@dataclass
+class Draw:
+    """K draws of z for each of B rows, with their log-densities in nats.
+
+    ``z``: tree of ``[K, B, ...]``. ``log_px`` = ln p(x|z), ``log_pz`` = ln p(z), ``log_qz`` = ln q(z|x): ``[K, B]``;
+    ``log_qz`` is None where the posterior has no density. ``px, p, q``: the distributions. ``c``: the condition.
+    ``weight``: sample weights ``[B]`` with mean 1 over the data, or None.
+    """
+
+    z: Tree
+    log_px: Tensor
+    log_pz: Tensor
+    log_qz: Tensor | None
+    px: Distribution
+    p: Distribution
+    q: Distribution
+    c: Tree = None
+    weight: Tensor | None = None
+
+    @property
+    def codes(self) -> Tensor:
+        """z flattened to ``[K, B, Z]`` whatever its structure."""
+        return flat_codes(self.z)
+
+    @property
+    def distortion(self) -> Tensor:
+        """-ln p(x|z), ``[K, B]``."""
+        return -self.log_px
+
+    @property
+    def log_w(self) -> Tensor:
+        """Log importance weights ln p(x|z) + ln p(z) - ln q(z|x), ``[K, B]``; E_q[w] = p(x).
+
+        Raises ``ValueError`` for a posterior without a density: there is no bound to report for it.
+        """
+        if self.log_qz is None:
+            raise ValueError(
+                f"{type(self.q).__name__} has no density, so there is no bound on log p(x); "
+                "report the distortion, or use a posterior with a density"
+            )
+        return self.log_px + self.log_pz - self.log_qz
+
+    def rate(self, kl: str = "auto") -> Tensor:
+        """KL(q(z|x) || p(z)), ``[K, B]``: closed form, or ln q - ln p of the same draws.
+
+        ``kl``: ``"closed"`` (raises ``ValueError`` without a closed form), ``"sampled"`` (unbiased), or ``"auto"``, closed
+        where the table of pairs has it.
+        """
+        if kl not in ("auto", "closed", "sampled"):
+            raise ValueError(f"kl must be 'auto', 'closed' or 'sampled', got {kl!r}")
+        if self.log_qz is None:
+            raise ValueError(f"{type(self.q).__name__} has no density, so there is no rate KL(q || p)")
+        if kl == "closed" or (kl == "auto" and has_closed_kl(self.q, self.p)):
+            return closed_kl(self.q, self.p).expand_as(self.log_px)
+        return self.log_qz - self.log_pz
+
+    @property
+    def has_density(self) -> bool:
+        return not isinstance(self.q, PointMass) and self.log_qz is not None
+
+    def check(self, k: int, batch: int) -> Draw:
+        """Assert the shapes once; returns the draw."""
+        for name in ("log_px", "log_pz", "log_qz"):
+            value = getattr(self, name)
+            if value is not None and value.shape != torch.Size((k, batch)):
+                raise ValueError(
+                    f"{name} has shape {list(value.shape)}, expected [K, B] = [{k}, {batch}]: the event of a "
+                    "distribution must be a whole datum (wrap elementwise ones in Independent or Observed)"
+                )
+        return self

@@ -1,0 +1,83 @@
+"""The variational autoencoder: how a prior, a posterior and a likelihood are run."""
+
+from __future__ import annotations
+
+import inspect
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from latens.distributions import center, rsample_and_log_prob
+from latens.models.draw import Draw
+from latens.trees import Tree, leaves, rows
+
+
+def _takes_condition(part: nn.Module, given: int) -> bool:
+    """Whether ``part.forward`` has room for a condition after its first ``given`` arguments."""
+    parameters = list(inspect.signature(part.forward).parameters.values())
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return True
+    return sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters) > given
+
+
+class VAE(nn.Module):
+    """p(z) p(x|z) with the approximate posterior q(z|x).
+
+    Each part is a module whose ``forward`` returns a distribution: ``prior(c)``, ``posterior(x, c)``, ``likelihood(z, c)``;
+    a part of your own may leave the condition out of its signature. x, z and c are trees of tensors with rows on
+    the leading axis. (Kingma & Welling 2014; Rezende, Mohamed & Wierstra 2014)
+
+    >>> from latens import conditionals, priors
+    >>> model = VAE(priors.StandardNormal(2), conditionals.DiagonalNormal(nn.Linear(5, 4)),
+    ...             conditionals.Normal(nn.Linear(2, 5), variance=0.1))
+    >>> draw = model.draw(torch.zeros(7, 5), k=3)
+    >>> draw.log_w.shape
+    torch.Size([3, 7])
+    """
+
+    def __init__(self, prior: nn.Module, posterior: nn.Module, likelihood: nn.Module):
+        super().__init__()
+        self.prior, self.posterior, self.likelihood = prior, posterior, likelihood
+        self._conditioned = {
+            "prior": _takes_condition(prior, 0),
+            "posterior": _takes_condition(posterior, 1),
+            "likelihood": _takes_condition(likelihood, 1),
+        }
+
+    def _run(self, name: str, *given: Tree, c: Tree) -> Distribution:
+        part = getattr(self, name)
+        return part(*given, c) if self._conditioned[name] else part(*given)
+
+    def draw(self, x: Tree, k: int = 1, c: Tree = None) -> Draw:
+        """k reparameterised draws for each row of x, with ln p(x|z), ln p(z), ln q(z|x), each ``[k, B]`` nats.
+
+        Raises ``ValueError`` for k < 1 and where a part gives densities of another shape.
+        """
+        if k < 1:
+            raise ValueError(f"the number of draws k must be at least 1, got {k}")
+        q = self._run("posterior", x, c=c)  # B x Z
+        z, log_qz = rsample_and_log_prob(q, k)  # K x B x Z, K x B
+        px = self._run("likelihood", z, c=c)
+        p = self._run("prior", c=c)
+        return Draw(z, px.log_prob(x), p.log_prob(z), log_qz, px, p, q, c).check(k, rows(x))
+
+    def encode(self, x: Tree, c: Tree = None) -> Distribution:
+        """q(z|x); its ``mean`` is the code of each row."""
+        return self._run("posterior", x, c=c)
+
+    def decode(self, z: Tree, c: Tree = None) -> Distribution:
+        """p(x|z) for codes ``[..., Z]``."""
+        return self._run("likelihood", z, c=c)
+
+    def sample(self, n: int, c: Tree = None, mean: bool = False) -> Tensor:
+        """n data from the model: z ~ p(z), then x ~ p(x|z), or its mean (mode for categories) with ``mean=True``.
+
+        With a condition, c has n rows.
+        """
+        with torch.no_grad():
+            p = self._run("prior", c=c)
+            lead = p.batch_shape
+            z = p.sample(torch.Size(() if lead and lead[0] == n and leaves(c) else (n,)))
+            px = self._run("likelihood", z, c=c)
+            return center(px) if mean else px.sample()

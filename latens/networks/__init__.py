@@ -1,0 +1,52 @@
+"""Networks: tensors to tensors over any leading axes, no probability, no batch normalisation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from latens.networks.base import ACTIVATIONS, Concatenate, Flatten, Residual, Standardize, Unflatten, activation
+from latens.networks.conv import ConvDecoder, ConvEncoder
+from latens.networks.mlp import mlp
+
+__all__ = [
+    "ACTIVATIONS", "Concatenate", "ConvDecoder", "ConvEncoder", "Flatten", "Residual", "Standardize", "Unflatten",
+    "activation", "decoder", "encoder", "mlp", "start_at",
+]  # fmt: skip
+
+# widths of the fully connected kinds
+HIDDEN: dict[str, tuple[int, ...]] = {"linear": (), "mlp": (256, 256), "residual": (256, 256, 256)}
+
+
+def encoder(kind: str, shape: Sequence[int], outputs: int) -> nn.Module:
+    """A network ``[..., *shape]`` -> ``[..., outputs]``; kind: "linear", "mlp", "residual" or "conv" (images C x H x W).
+
+    >>> encoder("conv", (3, 17, 20), 8)(torch.zeros(5, 3, 17, 20)).shape
+    torch.Size([5, 8])
+    """
+    if kind == "conv":
+        return ConvEncoder(shape, outputs)
+    return nn.Sequential(Flatten(shape), mlp(math.prod(shape), outputs, HIDDEN[kind], residual=kind == "residual"))
+
+
+def decoder(kind: str, inputs: int, shape: Sequence[int]) -> nn.Module:
+    """A network ``[..., inputs]`` -> ``[..., *shape]``, the mirror of :func:`encoder`.
+
+    >>> decoder("conv", 8, (2, 3, 17, 20))(torch.zeros(4, 5, 8)).shape
+    torch.Size([4, 5, 2, 3, 17, 20])
+    """
+    if kind == "conv":
+        return ConvDecoder(inputs, shape)
+    return nn.Sequential(mlp(inputs, math.prod(shape), HIDDEN[kind][::-1], residual=kind == "residual"), Unflatten(shape))
+
+
+@torch.no_grad()
+def start_at(network: nn.Module, value: Tensor) -> None:
+    """Set the last bias so that the untrained network's output is centred at ``value`` (one number an output), where it
+    has one bias for each."""
+    biases = [p for name, p in network.named_parameters() if name.endswith("bias") and p.numel() == value.numel()]
+    if biases:
+        biases[-1].copy_(value.flatten())

@@ -1,0 +1,105 @@
+"""Small parts that networks are put together from. A network knows shapes and no probability."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU, "tanh": nn.Tanh, "softplus": nn.Softplus, "elu": nn.ELU,
+}
+
+
+def activation(name: str) -> nn.Module:
+    """The activation of that name; ``ValueError`` lists the valid ones."""
+    if name not in ACTIVATIONS:
+        raise ValueError(f"unknown activation {name!r}; use one of {', '.join(ACTIVATIONS)}")
+    return ACTIVATIONS[name]()
+
+
+class Standardize(nn.Module):
+    """The stem of an encoder: u = (x - shift) / unit as floats, missing cells filled with 0.
+
+    ``[..., event]`` of any storage type -> ``[..., event]`` float. With ``mask=True`` the mask of observed cells is
+    put behind the values on axis ``mask_axis`` (columns: -1, channels of an image: -3), so that the network can
+    tell a filled cell from an observed one. ``shift`` and ``unit`` are buffers: the model takes the user's units.
+    ``shift`` keeps the precision of the data's storage (1.6e9 +- 1 in float64 survives); the result has the type of
+    ``unit``, which is that of the network.
+    """
+
+    shift: Tensor
+    unit: Tensor
+
+    def __init__(
+        self, shift: Tensor | float = 0.0, unit: Tensor | float = 1.0, *, mask: bool = False, mask_axis: int = -1
+    ):
+        super().__init__()
+        self.register_buffer("shift", torch.as_tensor(shift))
+        self.register_buffer("unit", torch.as_tensor(unit))
+        self.mask, self.mask_axis = mask, mask_axis
+
+    def forward(self, x: Tensor) -> Tensor:
+        u = ((x - self.shift) / self.unit).to(self.unit.dtype)
+        if not x.is_floating_point() and not self.mask:
+            return u
+        missing = u.isnan()
+        u = torch.where(missing, 0.0, u)
+        return torch.cat([u, (~missing).to(u.dtype)], self.mask_axis) if self.mask else u
+
+
+class Flatten(nn.Module):
+    """``[..., *shape]`` -> ``[..., prod(shape)]``."""
+
+    def __init__(self, shape: Sequence[int]):
+        super().__init__()
+        self.axes = len(shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(-self.axes)
+
+
+class Unflatten(nn.Module):
+    """``[..., prod(shape)]`` -> ``[..., *shape]``."""
+
+    def __init__(self, shape: Sequence[int]):
+        super().__init__()
+        self.shape = tuple(shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, self.shape)
+
+
+class Concatenate(nn.Module):
+    """The outputs of several networks on the same input, side by side on the last axis.
+
+    Two linear heads on a trunk are ``Sequential(trunk, Concatenate(g, h))``; two separate networks are
+    ``Concatenate(g, h)``.
+    """
+
+    def __init__(self, *networks: nn.Module):
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([network(x) for network in self.networks], -1)
+
+
+class Residual(nn.Module):
+    """x + block(x)."""
+
+    def __init__(self, block: nn.Module):
+        super().__init__()
+        self.block = block
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.block(x)
+
+
+def on_images(network: Callable[[Tensor], Tensor], x: Tensor, event_dims: int = 3) -> Tensor:
+    """Apply a network that wants exactly one leading axis to any number of leading axes."""
+    lead = x.shape[: x.dim() - event_dims]
+    out = network(x.reshape(math.prod(lead), *x.shape[len(lead) :]))
+    return out.reshape(*lead, *out.shape[1:])

@@ -1,0 +1,46 @@
+"""Small numerical functions that the rest is written in."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+LOG_2PI = math.log(2 * math.pi)
+_UNIT = math.log(math.expm1(1.0))  # softplus(_UNIT) = 1
+
+
+def log_mean_exp(values: Tensor, dim: int = 0) -> Tensor:
+    """log of the mean of exp(values) along ``dim``, without overflow.
+
+    >>> log_mean_exp(torch.tensor([1000.0, 1000.0])).item()
+    1000.0
+    """
+    return torch.logsumexp(values, dim) - math.log(values.shape[dim])
+
+
+def log1mexp(values: Tensor) -> Tensor:
+    """log(1 - exp(-values)) for values > 0, accurate at both ends (Mächler 2012)."""
+    small = values < math.log(2.0)
+    near = torch.log(-torch.expm1(-torch.where(small, values, torch.ones_like(values))))
+    far = torch.log1p(-torch.exp(-torch.where(small, torch.ones_like(values), values)))
+    return torch.where(small, near, far)
+
+
+def softplus_inverse(value: Tensor | float) -> Tensor:
+    """The raw number whose softplus is ``value`` > 0."""
+    value = torch.as_tensor(value)
+    return value + torch.log(-torch.expm1(-value))
+
+
+def positive(raw: Tensor, floor: float = 0.0) -> Tensor:
+    """A positive number from a raw network output: softplus, shifted so that 0 maps to 1.
+
+    ``floor`` is added, so the result stays above it. The gradient is bounded by 1, unlike that of exp.
+
+    >>> round(positive(torch.tensor(0.0)).item(), 6)
+    1.0
+    """
+    return softplus(raw + _UNIT) + floor

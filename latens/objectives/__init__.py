@@ -1,0 +1,6 @@
+"""Objectives: bounds, penalties, and who descends what."""
+
+from latens.objectives.base import Objective, Penalised, Penalty, Player, check_disjoint, mean_over_rows
+from latens.objectives.bounds import ELBO, IWAE
+
+__all__ = ["ELBO", "IWAE", "Objective", "Penalised", "Penalty", "Player", "check_disjoint", "mean_over_rows"]

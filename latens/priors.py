@@ -1,0 +1,34 @@
+"""Priors p(z): modules whose ``forward(c)`` returns a distribution over codes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from latens.distributions import DiagonalNormal
+from latens.trees import Tree
+
+
+class StandardNormal(nn.Module):
+    """p(z) = N(0, I) in ``dim`` dimensions.
+
+    Raises ``ValueError`` for a dimension below 1.
+
+    >>> StandardNormal(3)().event_shape
+    torch.Size([3])
+    """
+
+    zeros: Tensor
+    ones: Tensor
+
+    def __init__(self, dim: int):
+        super().__init__()
+        if dim < 1:
+            raise ValueError(f"the latent dimension must be at least 1, got {dim}")
+        self.dim = dim
+        self.register_buffer("zeros", torch.zeros(dim), persistent=False)
+        self.register_buffer("ones", torch.ones(dim), persistent=False)
+
+    def forward(self, c: Tree = None) -> Distribution:
+        return DiagonalNormal(self.zeros, self.ones)

@@ -1,0 +1,109 @@
+"""Where random numbers come from: pure functions of (run seed, step) and of (run seed, row).
+
+A training step seeds torch from ``(seed, step)``; nothing else carries state, so a resumed run continues
+exactly. *Which* noise a row gets is decided by the layout in force:
+
+* ``independent``: every row its own noise (training, ``evaluate``);
+* ``shared``: every row the same K noise vectors (``score_samples``: a row's score depends on no other row);
+* ``part(start, total)``: this process holds rows ``start …`` of a joint batch of ``total`` rows and takes its
+  share of the joint noise, so that several processes draw what one process would have drawn.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+_MASK = (1 << 64) - 1
+
+
+def seed_of(*keys: int) -> int:
+    """One 63-bit seed from several integers (the finaliser of splitmix64, Steele et al. 2014, folded).
+
+    >>> seed_of(1, 2) == seed_of(1, 2), seed_of(1, 2) == seed_of(2, 1)
+    (True, False)
+    """
+    state = 0x9E3779B97F4A7C15
+    for key in keys:
+        state = (state ^ (key & _MASK)) & _MASK
+        state = (state + 0x9E3779B97F4A7C15) & _MASK
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
+        state ^= state >> 31
+    return state >> 1
+
+
+@contextlib.contextmanager
+def seeded(*keys: int) -> Iterator[None]:
+    """Inside, torch draws from the seed of ``keys``; outside, the caller's generators are untouched."""
+    with torch.random.fork_rng(devices=cuda_devices()):
+        torch.manual_seed(seed_of(*keys))
+        yield
+
+
+def cuda_devices() -> list[int]:
+    """The CUDA devices whose generators have to be kept: the current one, if CUDA is in use."""
+    return [torch.cuda.current_device()] if torch.cuda.is_available() and torch.cuda.is_initialized() else []
+
+
+def uniform(seed: int, rows: Tensor, size: int) -> Tensor:
+    """Uniform numbers in [0, 1) as a function of (seed, row) alone.
+
+    ``rows`` [B] int64 -> [B, size] float32. The same row gets the same numbers in any batch, order, process or
+    worker: what dynamic binarisation, dequantisation and corruption draw from.
+    """
+    column = torch.arange(size, dtype=torch.int64, device=rows.device)
+    state = _mix(_mix(rows.unsqueeze(-1) + _int64(seed)) + column * _int64(0x9E3779B97F4A7C15))
+    return ((state >> 40) & 0xFFFFFF).to(torch.float32) / float(1 << 24)
+
+
+def _int64(value: int) -> int:
+    value &= _MASK
+    return value - (1 << 64) if value >= 1 << 63 else value
+
+
+def _mix(state: Tensor) -> Tensor:
+    # int64 wraps; an arithmetic shift is masked into a logical one
+    state = (state ^ ((state >> 30) & ((1 << 34) - 1))) * _int64(0xBF58476D1CE4E5B9)
+    state = (state ^ ((state >> 27) & ((1 << 37) - 1))) * _int64(0x94D049BB133111EB)
+    return state ^ ((state >> 31) & ((1 << 33) - 1))
+
+
+# (start, total) of the joint batch; total 0: independent rows; total -1: shared by all rows
+_layout: tuple[int, int] = (0, 0)
+
+
+@contextlib.contextmanager
+def _with_layout(layout: tuple[int, int]) -> Iterator[None]:
+    global _layout
+    before, _layout = _layout, layout
+    try:
+        yield
+    finally:
+        _layout = before
+
+
+def shared() -> contextlib.AbstractContextManager[None]:
+    """Layout in which every row gets the same noise vectors."""
+    return _with_layout((0, -1))
+
+
+def part(start: int, total: int) -> contextlib.AbstractContextManager[None]:
+    """Layout of a process that holds rows ``start …`` of a joint batch of ``total`` rows."""
+    return _with_layout((start, total))
+
+
+def standard_normal(samples: Sequence[int], like: Tensor) -> Tensor:
+    """Standard normal noise ``[*samples, *like.shape]``; the first axis of ``like`` is the row axis."""
+    start, total = _layout
+    shape, count = list(like.shape), len(samples)
+    if total == 0 or not shape:
+        return torch.randn([*samples, *shape], dtype=like.dtype, device=like.device)
+    drawn = 1 if total < 0 else total
+    noise = torch.randn([*samples, drawn, *shape[1:]], dtype=like.dtype, device=like.device)
+    if total < 0:
+        return noise.expand([*samples, *shape])
+    return noise.narrow(count, start, shape[0])

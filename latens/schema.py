@@ -1,0 +1,352 @@
+"""What each column or pixel of the data is, and the way from the user's array to the model's and back.
+
+Nothing here reads a file or knows a network. :func:`latens.data.infer` looks at an array and makes a
+:class:`Schema`; the run folder keeps it; everything that enters or leaves a model goes through it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from latens.errors import InputError
+
+LAYOUTS = {"vector": 2, "HW": 3, "HWC": 4, "CHW": 4}  # and the number of axes of the user's array
+KINDS = ("continuous", "binary", "levels")
+STORAGES = ("uint8", "float32", "float64")
+MAX_LEVELS = 65_536
+_CHUNK = 1 << 20  # cells looked at together, so that no temporary array is large
+
+
+def chunks(x: np.ndarray) -> Iterator[slice]:
+    """Slices of rows that cover ``x``, about a million cells in each."""
+    step = max(1, _CHUNK // max(1, math.prod(x.shape[1:])))
+    return (slice(start, start + step) for start in range(0, len(x), step))
+
+
+def require_numeric(dtype: np.dtype[Any], what: str = "the data") -> None:
+    """Raise InputError unless ``dtype`` is boolean, integer or floating point.
+
+    >>> require_numeric(np.dtype("U3"), "scores.npy")
+    Traceback (most recent call last):
+    latens.errors.InputError: scores.npy: the values are text (dtype <U3); give numbers.
+    """
+    if dtype.kind in "biuf":
+        return
+    if dtype.kind == "c":
+        raise InputError(f"{what}: Complex data not supported (dtype {dtype}); give real numbers.")
+    kinds = {"O": "text or Python objects", "U": "text", "S": "text", "M": "dates", "m": "time spans"}
+    found = kinds.get(dtype.kind, "no plain numbers")
+    raise InputError(f"{what}: the values are {found} (dtype {dtype}); give numbers.")
+
+
+def place(layout: str, names: tuple[str, ...] | None, index: tuple[int, ...]) -> str:
+    """Words for a position in the user's array.
+
+    >>> place("vector", ("age", "height"), (3, 1)), place("HWC", None, (0, 4, 5, 2))
+    ("row 3, column 'height' (counted from 0)", 'row 0, pixel (4, 5), channel 2 (counted from 0)')
+    """
+    row, *cell = (int(i) for i in index)
+    if layout == "vector":
+        where = f"column {names[cell[0]]!r}" if names else f"column {cell[0]}"
+    elif layout == "HW":
+        where = f"pixel ({cell[0]}, {cell[1]})"
+    else:
+        height, width, channel = cell if layout == "HWC" else (*cell[1:], cell[0])
+        where = f"pixel ({height}, {width}), channel {channel}"
+    return f"row {row}, {where} (counted from 0)"
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What one datum is. Values are checked against it and moved between two forms of the same numbers:
+    the user's (layout and dtype as given) and the model's (``[N, *shape]`` in the storage dtype).
+
+    Args:
+        shape: event shape of one datum in the model's layout, (D,) or (C, H, W).
+        layout: the user's layout without its rows: "vector", "HW", "HWC" or "CHW".
+        kind: "continuous"; "binary", values 0 and 1; or "levels", whole numbers 0 .. levels - 1.
+        levels: number of levels; 2 where binary, None where continuous.
+        dtype: the user's numpy dtype, in which samples and reconstructions are returned.
+        storage: the dtype kept in memory, "uint8", "float32" or "float64".
+        names: column names of a vector, if it has any.
+        constant: flat indexes (into ``shape``) of the cells that never vary.
+        low, high: smallest and largest value seen.
+        reason: a plain sentence of what was seen.
+
+    Raises:
+        InputError: the fields contradict each other.
+
+    >>> schema = Schema((1, 2, 2), "HW", "levels", levels=17, dtype="int64", storage="uint8", high=16.0)
+    >>> x = np.array([[[0, 16], [3, 4]]])
+    >>> schema.to_model(x).shape, schema.to_model(x).dtype
+    ((1, 1, 2, 2), dtype('uint8'))
+    >>> schema.to_user(np.array([[[[0.2, 16.4], [99.0, -5.0]]]]))
+    array([[[ 0, 16],
+            [16,  0]]])
+    """
+
+    shape: tuple[int, ...]
+    layout: str
+    kind: str
+    levels: int | None = None
+    dtype: str = "float32"
+    storage: str = "float32"
+    names: tuple[str, ...] | None = None
+    constant: tuple[int, ...] = ()
+    low: float = 0.0
+    high: float = 1.0
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        fault = self._fault()
+        if fault:
+            raise InputError(f"the schema of the data is not valid: {fault}.")
+
+    def _fault(self) -> str | None:
+        """The first contradiction between the fields, in words."""
+        if self.layout not in LAYOUTS:
+            return f"layout {self.layout!r} is not one of {', '.join(LAYOUTS)}"
+        if len(self.shape) != (1 if self.layout == "vector" else 3) or min(self.shape) < 1:
+            return f"shape {self.shape} does not fit the layout {self.layout!r}"
+        if self.layout == "HW" and self.shape[0] != 1:
+            return f"shape {self.shape} has {self.shape[0]} channels and layout 'HW' one"
+        if self.kind not in KINDS:
+            return f"kind {self.kind!r} is not one of {', '.join(KINDS)}"
+        if self.kind == "levels" and not (self.levels and 2 <= self.levels <= MAX_LEVELS):
+            return f"levels must be between 2 and {MAX_LEVELS:,}, got {self.levels}"
+        if self.kind != "levels" and self.levels != {"continuous": None, "binary": 2}[self.kind]:
+            return f"a {self.kind} schema cannot have levels={self.levels}"
+        try:
+            numeric = np.dtype(self.dtype).kind in "biuf"
+        except TypeError:
+            numeric = False
+        if not numeric:
+            return f"dtype {self.dtype!r} is not a numeric numpy dtype"
+        if self.storage not in STORAGES:
+            return f"storage {self.storage!r} is not one of {', '.join(STORAGES)}"
+        if self.storage == "uint8" and (self.levels or 0) > 256:
+            return f"{self.levels} levels do not fit storage 'uint8'"
+        if self.names is not None and (self.layout != "vector" or len(self.names) != self.columns):
+            return f"{len(self.names)} names do not fit shape {self.shape}"
+        if any(not 0 <= cell < self.columns for cell in self.constant):
+            return f"a constant cell lies outside shape {self.shape}"
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high):
+            return f"the range {self.low}..{self.high} is not one"
+        return None
+
+    @property
+    def columns(self) -> int:
+        """Number of cells of one datum."""
+        return math.prod(self.shape)
+
+    @property
+    def is_image(self) -> bool:
+        """Whether a datum is an image."""
+        return self.layout != "vector"
+
+    @property
+    def is_discrete(self) -> bool:
+        """Whether the values are whole numbers 0 .. levels - 1."""
+        return self.kind != "continuous"
+
+    @property
+    def user_shape(self) -> tuple[int, ...]:
+        """Shape of one datum in the user's layout.
+
+        >>> Schema((3, 28, 20), "HWC", "continuous").user_shape
+        (28, 20, 3)
+        """
+        if self.layout == "HW":
+            return self.shape[1:]
+        return (*self.shape[1:], self.shape[0]) if self.layout == "HWC" else self.shape
+
+    def check(self, x: np.ndarray) -> None:
+        """Raise InputError unless ``x``, in the user's layout, has this schema's shape and values; the first
+        offending position is named with its value."""
+        self._check_shape(x)
+        top = self.levels - 1 if self.levels else 255
+        whole_only = self.is_discrete or self.storage == "uint8"
+        if x.dtype.kind == "b" or (x.dtype == np.uint8 and (top >= 255 or not whole_only)):
+            return
+        for rows in chunks(x):
+            part = x[rows]
+            with np.errstate(invalid="ignore"):
+                low, high = part.min(), part.max()  # NaN wherever there is one
+            if not (np.isfinite(low) and np.isfinite(high)):
+                self._refuse(part, ~np.isfinite(part), rows.start, "it must be a finite number")
+            if whole_only:
+                if low < 0 or high > top:
+                    self._refuse(part, (part < 0) | (part > top), rows.start, self._wanted(top))
+                if x.dtype.kind == "f" and not np.array_equal(part, floor := np.floor(part)):
+                    self._refuse(part, part != floor, rows.start, self._wanted(top))
+            elif self.storage == "float32":
+                limit = float(np.finfo(np.float32).max)
+                if float(low) < -limit or float(high) > limit:
+                    self._refuse(part, (part < -limit) | (part > limit), rows.start, "it is beyond float32")
+
+    def to_model(self, x: np.ndarray) -> np.ndarray:
+        """The array in the model's layout and storage dtype.
+
+        Args:
+            x: ``[N, *user_shape]``, any numeric dtype.
+
+        Returns:
+            ``[N, *shape]`` in ``storage``, contiguous; shares memory with ``x`` where nothing had to change.
+
+        Raises:
+            InputError: other shape, or a value that is not finite or not of this kind, with its position.
+        """
+        x = np.asarray(x)
+        self.check(x)
+        if self.layout == "HW":
+            x = x[:, None]
+        elif self.layout == "HWC":
+            x = np.moveaxis(x, -1, 1)
+        return np.ascontiguousarray(x, dtype=self.storage)
+
+    def to_user(self, x: np.ndarray) -> np.ndarray:
+        """The way back: the user's layout and dtype, integers rounded and clipped to their range.
+
+        Args:
+            x: ``[N, *shape]``, any numeric dtype.
+
+        Returns:
+            ``[N, *user_shape]`` in ``dtype``.
+
+        Raises:
+            InputError: another shape.
+        """
+        x = np.asarray(x)
+        if x.shape[1:] != self.shape or x.ndim != 1 + len(self.shape):
+            raise InputError(f"expected an array of shape {_any_rows(self.shape)}, got {x.shape}.")
+        if self.layout == "HW":
+            x = x[:, 0]
+        elif self.layout == "HWC":
+            x = np.moveaxis(x, 1, -1)
+        return np.ascontiguousarray(_cast(x, np.dtype(self.dtype), self.levels))
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as a plain dictionary that ``json`` can write."""
+        fields = dataclasses.asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
+
+    @classmethod
+    def from_json(cls, fields: Any) -> Schema:
+        """The schema that :meth:`to_json` wrote; InputError where a field is missing, unknown or ill-typed.
+
+        >>> schema = Schema((2,), "vector", "binary", 2, names=("a", "b"))
+        >>> Schema.from_json(schema.to_json()) == schema
+        True
+        """
+        if not isinstance(fields, dict):
+            raise InputError(f"the schema of the data must be a mapping, got {type(fields).__name__}.")
+        known = {field.name for field in dataclasses.fields(cls)}
+        if missing := sorted(known - set(fields)):
+            raise InputError(f"the schema of the data misses {', '.join(missing)}.")
+        if unknown := sorted(str(name) for name in set(fields) - known):
+            raise InputError(f"the schema of the data has unknown fields: {', '.join(unknown)}.")
+        return cls(**{name: _typed(name, fields[name]) for name in known})
+
+    def describe(self) -> str:
+        """One or two lines for a person.
+
+        >>> print(Schema((2,), "vector", "continuous", reason="float64, 9 x 2, 0..5: continuous").describe())
+        2 columns, continuous, kept as float32
+        float64, 9 x 2, 0..5: continuous
+        """
+        if self.is_image:
+            channels, height, width = self.shape
+            what = f"images of {height} x {width} pixels, {channels} channel{'s'[: channels > 1]}"
+        else:
+            what = f"{self.columns:,} column{'s'[: self.columns > 1]}"
+        kind = f"{self.levels} levels" if self.kind == "levels" else self.kind
+        line = f"{what}, {kind}, kept as {self.storage}"
+        if self.constant:
+            line += f"; {len(self.constant):,} of {self.columns:,} never vary"
+        return f"{line}\n{self.reason}" if self.reason else line
+
+    def _check_shape(self, x: np.ndarray) -> None:
+        require_numeric(x.dtype)
+        wanted = self.user_shape
+        if x.shape[1:] == wanted and x.ndim == 1 + len(wanted):
+            return
+        hint = ""
+        if x.shape == wanted:
+            hint = "; Reshape your data with x[None] if it is one datum"
+        elif x.ndim == 1:
+            hint = "; Reshape your data, one row per datum"
+        raise InputError(f"expected data of shape {_any_rows(wanted)}, got {x.shape}{hint}.")
+
+    def _wanted(self, top: int) -> str:
+        if self.kind == "binary":
+            return "this binary data takes 0 and 1"
+        if self.kind == "levels":
+            return f"this data takes the whole numbers 0..{top} ({self.levels} levels)"
+        return "this data is kept as 8-bit whole numbers, 0..255"
+
+    def _refuse(self, part: np.ndarray, bad: np.ndarray, first_row: int, wanted: str) -> None:
+        row, *cell = np.unravel_index(int(bad.argmax()), bad.shape)
+        value = part[(row, *cell)].item()
+        shown = "NaN" if value != value else f"{value!r}"
+        where = place(self.layout, self.names, (int(row) + first_row, *(int(i) for i in cell)))
+        raise InputError(f"the data has {shown} at {where}; {wanted}.")
+
+
+def _any_rows(shape: tuple[int, ...]) -> str:
+    return f"(n, {', '.join(str(size) for size in shape)})"
+
+
+def _cast(x: np.ndarray, dtype: np.dtype[Any], levels: int | None) -> np.ndarray:
+    """``x`` in the user's dtype: rounded and clipped, never wrapped around."""
+    if x.dtype == dtype:
+        return x
+    if dtype.kind == "b":
+        return x >= 0.5
+    if dtype.kind == "f":
+        if x.dtype.kind != "f" or x.dtype.itemsize <= dtype.itemsize:
+            return x.astype(dtype)
+        limit = np.finfo(dtype).max
+        return np.clip(x, -limit, limit).astype(dtype)
+    info = np.iinfo(dtype)
+    low, high = (0, levels - 1) if levels else (int(info.min), int(info.max))
+    if x.dtype.kind == "f":
+        top = x.dtype.type(min(high, float(np.finfo(x.dtype).max)))
+        if int(top) > high:  # 2**63 - 1 is no float: rounding it up would overflow
+            top = np.nextafter(top, x.dtype.type(0))
+        return np.clip(np.rint(x), x.dtype.type(low), top).astype(dtype)
+    if x.dtype.kind == "b":
+        return x.astype(dtype)
+    source = np.iinfo(x.dtype)
+    return np.clip(x, max(low, int(source.min)), min(high, int(source.max))).astype(dtype)
+
+
+def _typed(name: str, value: Any) -> Any:
+    """A field read from JSON, tuples restored; InputError where its type is wrong."""
+
+    def whole(item: Any) -> bool:
+        return isinstance(item, int) and not isinstance(item, bool)
+
+    def items(test: Any) -> bool:
+        return isinstance(value, list | tuple) and all(map(test, value))
+
+    if name in ("shape", "constant"):
+        good = items(whole)
+    elif name == "names":
+        good = value is None or items(lambda item: isinstance(item, str))
+    elif name == "levels":
+        good = value is None or whole(value)
+    elif name in ("low", "high"):
+        good = whole(value) or isinstance(value, float)
+    else:
+        good = isinstance(value, str)
+    if not good:
+        raise InputError(f"the schema of the data has an ill-typed field: {name} = {value!r:.60}.")
+    if name in ("low", "high"):
+        return float(value)
+    return tuple(value) if isinstance(value, list) else value

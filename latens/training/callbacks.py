@@ -1,0 +1,79 @@
+"""What the loop tells a person, and how it is interrupted."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+
+class Progress:
+    """Listens to a run; this one says nothing. Subclass it to watch training."""
+
+    def start(self, step: int, steps: int) -> None: ...
+
+    def step(self, step: int, rate: float, distortion: float) -> None: ...
+
+    def round(self, row: dict[str, Any]) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Bar(Progress):
+    """A progress bar with rate and distortion, in nats a datum, on standard error."""
+
+    def __init__(self, title: str = "fit") -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress as RichProgress, TextColumn, TimeRemainingColumn
+
+        self.console = Console(stderr=True)
+        self._bar = RichProgress(
+            TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("{task.fields[figures]}"), TimeRemainingColumn(), console=self.console,
+            transient=True, disable=not self.console.is_terminal,
+        )  # fmt: skip
+        self.title = title
+
+    def start(self, step: int, steps: int) -> None:
+        self._task = self._bar.add_task(self.title, total=steps, completed=step, figures="")
+        self._bar.start()
+
+    def step(self, step: int, rate: float, distortion: float) -> None:
+        figures = f"distortion {distortion:.2f}" if rate != rate else f"rate {rate:.2f}  distortion {distortion:.2f}"
+        self._bar.update(self._task, completed=step, figures=figures)
+
+    def note(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def close(self) -> None:
+        self._bar.stop()
+
+
+class Interrupted(KeyboardInterrupt):
+    """Training was interrupted between two steps; the checkpoint, if there is one, is whole."""
+
+
+class StopSignal:
+    """While active, the first Ctrl-C (or SIGTERM) asks the loop to stop after the running step; the second is immediate."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def __enter__(self) -> StopSignal:
+        if threading.current_thread() is threading.main_thread():
+            for name in (signal.SIGINT, signal.SIGTERM):
+                self._before[name] = signal.signal(name, self._handle)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for name, handler in self._before.items():
+            signal.signal(name, handler)

@@ -1,0 +1,148 @@
+"""Checkpoints: tensors in safetensors, the rest in JSON, replaced as one by an atomic rename.
+
+``state.json`` names the tensor file it belongs to and carries its digest; a kill between the two writes leaves the
+previous pair in force.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from latens.atomic import write_bytes, write_text
+from latens.errors import InputError
+
+
+def state_of(module: nn.Module) -> dict[str, Tensor]:
+    """{name: tensor} of the parameters and persistent buffers, a shared one under its first name only."""
+    saved = module.state_dict()
+    named = [*module.named_parameters(), *module.named_buffers()]
+    return {name: tensor.detach() for name, tensor in named if name in saved}
+
+
+@torch.no_grad()
+def load_state(module: nn.Module, tensors: dict[str, Tensor], what: str) -> None:
+    """Copy ``tensors`` into the module; ``InputError`` names the first tensor that is missing, left over or misshapen."""
+    own = state_of(module)
+    for name in sorted(own.keys() | tensors.keys()):
+        if name not in tensors:
+            raise InputError(f"{what} has no tensor {name!r}: it was made by a model of another shape")
+        if name not in own:
+            raise InputError(f"{what} has a tensor {name!r} that this model does not have: it was made by another model")
+        if own[name].shape != tensors[name].shape:
+            raise InputError(
+                f"{what}: tensor {name!r} has shape {list(tensors[name].shape)}, this model needs "
+                f"{list(own[name].shape)}: it was made by a model of another shape"
+            )
+    for name, tensor in own.items():
+        tensor.copy_(tensors[name])
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def pack(tensors: dict[str, Tensor]) -> bytes:
+    from safetensors.torch import save
+
+    return save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()})
+
+
+def unpack(path: Path, expected: str | None, missing: str = "the run cannot be read") -> dict[str, Tensor]:
+    """The tensors of a safetensors file whose sha256 is ``expected``; anything else is an ``InputError``."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): {missing}") from None
+    if expected is not None and digest(data) != expected:
+        raise InputError(f"{path} is damaged (its checksum does not match): restore it from a copy or fit again")
+    try:
+        return load(data)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise InputError(f"{path} is not a whole safetensors file ({error}): restore it or fit again") from None
+
+
+def dumps(value: Any) -> str:
+    """JSON in which floats survive exactly and NaN and infinities are strings that ``loads`` turns back."""
+    return json.dumps(_encode(value), indent=1, allow_nan=False)
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"float": repr(value)}
+    if isinstance(value, dict):
+        return {str(key): _encode(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_encode(item) for item in value]
+    return value
+
+
+def loads(text: str) -> Any:
+    return json.loads(text, object_hook=lambda d: float(d["float"]) if d.keys() == {"float"} else d)
+
+
+def sealed(record: dict[str, Any]) -> str:
+    """The record as JSON text with a checksum of itself."""
+    body = {key: value for key, value in record.items() if key != "checksum"}
+    return dumps(body | {"checksum": digest(dumps(body).encode())}) + "\n"
+
+
+def unseal(path: Path, what: str) -> dict[str, Any]:
+    """The record of a sealed JSON file; ``InputError`` where the file is absent, no JSON, or altered."""
+    try:
+        record = loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing: {what}") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): {what}") from None
+    except (ValueError, TypeError):
+        raise InputError(f"{path} is damaged (not valid JSON): restore it from a copy or fit again") from None
+    if not isinstance(record, dict) or "checksum" not in record:
+        raise InputError(f"{path} is damaged (no checksum): restore it from a copy or fit again")
+    body = {key: value for key, value in record.items() if key != "checksum"}
+    if digest(dumps(body).encode()) != record["checksum"]:
+        raise InputError(f"{path} is damaged (its checksum does not match): restore it from a copy or fit again")
+    return body
+
+
+class Checkpoints:
+    """The ``checkpoint/`` folder of a run.
+
+    >>> import tempfile
+    >>> store = Checkpoints(Path(tempfile.mkdtemp()))
+    >>> store.save({"w": torch.ones(2)}, {"step": 3})
+    >>> store.load()[1]["step"]
+    3
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = Path(folder)
+
+    def exists(self) -> bool:
+        return (self.folder / "state.json").exists()
+
+    def save(self, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        data = pack(tensors)
+        name = f"step-{int(record['step']):09d}-{digest(data)[:8]}.safetensors"
+        write_bytes(self.folder / name, data)
+        write_text(self.folder / "state.json", sealed(record | {"tensors": name, "sha256": digest(data)}))
+        for old in self.folder.glob("step-*.safetensors"):
+            if old.name != name:
+                old.unlink(missing_ok=True)
+
+    def load(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        record = unseal(self.folder / "state.json", "there is no checkpoint to resume from")
+        name = str(record.get("tensors", ""))
+        if Path(name).name != name or not name:
+            raise InputError(f"{self.folder / 'state.json'} names no tensor file: fit again")
+        return unpack(self.folder / name, str(record.get("sha256", "")), "there is no checkpoint to resume from"), record

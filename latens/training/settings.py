@@ -1,0 +1,125 @@
+"""How a model is trained: options, and what "auto" becomes for given counts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from latens.errors import InputError
+
+STEPS_MIN, STEPS_MAX = 600, 12_000
+ROWS_SEEN = 3_000_000
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Options of training. ``"auto"`` is settled from counts alone, never from measured time, so a resumed run
+    repeats every decision.
+
+    ``epochs``: passes over the rows. ``batch_size``: rows of one (joint) step. ``learning_rate``: the peak; linear
+    warm-up over the fraction ``warmup`` of all steps, then cosine decay to zero (Loshchilov & Hutter 2017, with AdamW).
+    ``kl_warmup``: fraction of all steps over which the weight of the rate grows from 0 to its final value (Bowman et al.
+    2016); at least one step is always taken at the final value. ``clip``: largest norm of the gradient, 0 for none.
+    ``average``: decay of the averaged weights, 0 for none; if on, they are the weights that are served.
+    ``patience``: rounds of validation without improvement before stopping, 0 for never. ``seed``: of everything random.
+    """
+
+    epochs: int | str = "auto"
+    batch_size: int | str = "auto"
+    learning_rate: float = 2e-3
+    warmup: float = 0.05
+    weight_decay: float = 0.0
+    beta2: float = 0.99
+    clip: float = 100.0
+    kl_warmup: float = 0.0
+    average: float = 0.0
+    patience: int | str = "auto"
+    seed: int = 0
+    compile: bool | str = "auto"
+    device: str = "auto"
+    checkpoint_seconds: float = 15.0
+
+    def __post_init__(self) -> None:
+        def need(condition: bool, name: str, what: str) -> None:
+            if not condition:
+                raise InputError(f"{name} must be {what}, got {getattr(self, name)!r}")
+
+        for name in ("epochs", "batch_size"):
+            value = getattr(self, name)
+            need(value == "auto" or (_whole(value) and value >= 1), name, "'auto' or a whole number from 1")
+        need(self.patience == "auto" or (_whole(self.patience) and int(self.patience) >= 0), "patience",
+             "'auto' or a whole number from 0")  # fmt: skip
+        need(_number(self.learning_rate) and self.learning_rate > 0, "learning_rate", "a positive number")
+        for name in ("warmup", "kl_warmup"):
+            need(_number(getattr(self, name)) and 0 <= getattr(self, name) <= 1, name, "a fraction from 0 to 1")
+        for name in ("average", "beta2"):
+            need(_number(getattr(self, name)) and 0 <= getattr(self, name) < 1, name, "a number from 0 to below 1")
+        for name in ("weight_decay", "clip", "checkpoint_seconds"):
+            need(_number(getattr(self, name)) and getattr(self, name) >= 0, name, "a number from 0")
+        need(_whole(self.seed) and 0 <= self.seed < 2**63, "seed", "a whole number from 0 to 2^63 - 1")
+        need(self.compile in ("auto", True, False), "compile", "'auto', True or False")
+
+    def settle(self, rows: int) -> Settings:
+        """The same settings with every "auto" a number, for data of ``rows`` rows."""
+        batch = balanced_batch(rows) if self.batch_size == "auto" else min(int(self.batch_size), rows)
+        steps_an_epoch = max(1, rows // batch)
+        if self.epochs == "auto":
+            steps = min(max(ROWS_SEEN // batch, STEPS_MIN), STEPS_MAX)
+            epochs = min(max(1, round(steps / steps_an_epoch)), 2000)
+        else:
+            epochs = int(self.epochs)
+        rounds = math.ceil(epochs / epochs_a_round(epochs, steps_an_epoch))
+        patience = max(10, rounds // 4) if self.patience == "auto" else int(self.patience)
+        compiled = epochs * steps_an_epoch >= 50_000 if self.compile == "auto" else self.compile
+        return replace(self, epochs=epochs, batch_size=batch, patience=patience, compile=compiled)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Settings:
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise InputError(f"unknown training option {unknown[0]!r}; the valid ones are {', '.join(sorted(known))}")
+        return cls(**values)
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def balanced_batch(rows: int, target: int = 128) -> int:
+    """A batch near ``target`` that leaves few rows over: at least 8 steps an epoch where the rows allow.
+
+    >>> balanced_batch(60_000), balanced_batch(300), balanced_batch(20)
+    (128, 37, 16)
+    """
+    if rows >= 40 * target:
+        return target
+    wanted = min(target, max(rows // 8, min(rows, 16)))
+    return max(1, rows // math.ceil(rows / wanted)) if rows > wanted else rows
+
+
+def epochs_a_round(epochs: int, steps_an_epoch: int) -> int:
+    """Epochs between two validations: at least 25 steps, at most 200 rounds."""
+    return max(1, math.ceil(25 / steps_an_epoch), math.ceil(epochs / 200))
+
+
+def learning_rate_at(step: int, steps: int, settings: Settings) -> float:
+    """Linear warm-up to the peak, then half a cosine to zero."""
+    warm = max(1, round(settings.warmup * steps))
+    if step < warm:
+        return settings.learning_rate * (step + 1) / warm
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+
+def anneal_at(step: int, steps: int, settings: Settings) -> float:
+    """The weight of the rate in warm-up: reaches 1 before the last step whatever the length of the run."""
+    warm = min(round(settings.kl_warmup * steps), steps - 1)
+    return 1.0 if step >= warm else (step + 1) / (warm + 1)

@@ -1,0 +1,65 @@
+"""Trees of tensors: x, z and c are a tensor, or a mapping or tuple of trees.
+
+Every tree has rows on the leading axis of its tensors; the loader, the draw and the checkpoint
+treat a tree as one value through the functions here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Tree = Any  # Tensor | Mapping[str, Tree] | tuple[Tree, ...] | None
+
+
+def map_tree(function: Callable[[Tensor], Tensor], tree: Tree) -> Tree:
+    """The tree of ``function(leaf)``; ``None`` stays ``None``.
+
+    >>> map_tree(lambda t: t + 1, {"a": torch.zeros(2)})
+    {'a': tensor([1., 1.])}
+    """
+    if tree is None:
+        return None
+    if isinstance(tree, Mapping):
+        return {key: map_tree(function, value) for key, value in tree.items()}
+    if isinstance(tree, tuple):
+        return tuple(map_tree(function, value) for value in tree)
+    return function(tree)
+
+
+def leaves(tree: Tree) -> list[Tensor]:
+    """The tensors of the tree, mappings in the order of their keys."""
+    if tree is None:
+        return []
+    if isinstance(tree, Mapping):
+        return [leaf for key in sorted(tree) for leaf in leaves(tree[key])]
+    if isinstance(tree, tuple):
+        return [leaf for value in tree for leaf in leaves(value)]
+    return [tree]
+
+
+def rows(tree: Tree) -> int:
+    """Number of rows; raises ``ValueError`` where the leaves disagree."""
+    counts = {leaf.shape[0] for leaf in leaves(tree)}
+    if len(counts) != 1:
+        raise ValueError(f"the tensors of one tree must have the same number of rows, got {sorted(counts)}")
+    return int(counts.pop())
+
+
+def take(tree: Tree, index: Tensor | slice) -> Tree:
+    """The rows named by ``index``."""
+    return map_tree(lambda leaf: leaf[index], tree)
+
+
+def to_device(tree: Tree, device: torch.device | str) -> Tree:
+    """The same tree on another device."""
+    return map_tree(lambda leaf: leaf.to(device), tree)
+
+
+def flat_codes(z: Tree, leading: int = 2) -> Tensor:
+    """z of any structure as one tensor ``[K, B, Z]``: parts flattened and put side by side."""
+    parts = [leaf.flatten(leading) if leaf.dim() > leading else leaf.unsqueeze(-1) for leaf in leaves(z)]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)

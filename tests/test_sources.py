@@ -1,0 +1,517 @@
+"""Laws of the sources: what is written comes back, and every bad file is refused with one sentence."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import os
+import re
+import resource
+import struct
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn import datasets
+
+from latens.atomic import atomic_write, write_bytes, write_text
+from latens.data import EMBEDDED, Source, fingerprint, infer, read, write
+from latens.errors import InputError
+
+IDX_CODES = {"uint8": 8, "int8": 9, "int16": 11, "int32": 12, "float32": 13, "float64": 14}
+DTYPES = [*IDX_CODES, "bool", "uint16", "int64", "float16"]
+rng = np.random.default_rng(0)
+
+
+def values(dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+    if dtype == "bool":
+        return rng.integers(0, 2, shape).astype(bool)
+    if dtype.startswith("float"):
+        return rng.normal(size=shape).astype(dtype)
+    info = np.iinfo(dtype)
+    return rng.integers(info.min, info.max, shape, dtype=dtype, endpoint=True)
+
+
+def idx(x: np.ndarray) -> bytes:
+    header = bytes([0, 0, IDX_CODES[x.dtype.name], x.ndim]) + struct.pack(f">{x.ndim}I", *x.shape)
+    return header + x.astype(x.dtype.newbyteorder(">")).tobytes()
+
+
+def refusal(path: str | Path, **options: object) -> str:
+    """The sentence with which reading is refused; it names the file."""
+    with pytest.raises(InputError) as caught:
+        read(path, **options)  # type: ignore[arg-type]
+    message = str(caught.value)
+    assert "\n" not in message and message.endswith((".", "?")), message
+    assert Path(str(path)).name.split(":")[0] in message, message
+    return message
+
+
+# What is written comes back
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("extension", ["npy", "npz", "idx", "idx.gz", "csv", "tsv"])
+def test_round_trip(tmp_path: Path, extension: str, dtype: str) -> None:
+    table = extension in ("csv", "tsv")
+    if "idx" in extension and dtype not in IDX_CODES:
+        return
+    x = values(dtype, (20, 6) if table else (20, 4, 5))
+    path = tmp_path / f"data.{extension}"
+    if "idx" in extension:
+        path.write_bytes(gzip.compress(idx(x)) if extension.endswith("gz") else idx(x))
+    else:
+        write(path, x, names=list("abcdef") if table else None)
+    source = read(path)
+    assert isinstance(source, Source) and source.labels is None and source.origin == str(path)
+    assert source.x.shape == x.shape and source.x.dtype.isnative
+    assert source.names == (tuple("abcdef") if table else None)
+    if table:
+        assert source.x.dtype in ("int64", "float64")
+        assert source.x.astype(dtype).tobytes() == x.tobytes()
+    else:
+        assert source.x.dtype == dtype and source.x.tobytes() == x.tobytes()
+        assert source.fingerprint == fingerprint(x)
+    infer(source.x, source.names)
+
+
+def test_arrays_as_others_write_them(tmp_path: Path) -> None:
+    x = values("float64", (5, 4))
+    for name, array in {"fortran": np.asfortranarray(x), "big": x.astype(">f8"), "strided": x[:, ::2]}.items():
+        np.save(tmp_path / f"{name}.npy", array)
+        source = read(tmp_path / f"{name}.npy")
+        assert np.array_equal(source.x, array) and source.x.dtype.isnative
+    np.savez_compressed(tmp_path / "packed.npz", features=x, y=np.arange(5))
+    source = read(str(tmp_path / "packed.npz"))
+    assert np.array_equal(source.x, x) and source.labels is not None
+    assert source.labels.tolist() == [0, 1, 2, 3, 4] and source.origin.endswith("packed.npz:features")
+
+
+def test_fingerprint_is_of_contents() -> None:
+    x = values("float32", (2000, 700))
+    prints = {fingerprint(y) for y in (x, x.T, x.reshape(700, 2000), x.view("int32"), x[:-1], x + 1)}
+    assert len(prints) == 6
+    assert fingerprint(np.asfortranarray(x)) == fingerprint(x.astype(">f4")) == fingerprint(x)
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_embedded(name: str) -> None:
+    source = read(name)
+    data = getattr(datasets, f"load_{name}")()
+    assert np.array_equal(source.x.reshape(len(source.x), -1), data.data) and source.origin == name
+    assert source.labels is not None and np.array_equal(source.labels, data.target)
+    assert (source.label_names is None) == (name == "diabetes")
+    assert source.x.shape == ((1797, 8, 8) if name == "digits" else data.data.shape)
+    if name != "digits":
+        assert source.names is not None
+        fewer = read(name, drop=source.names[0])
+        assert fewer.names == source.names[1:] and np.array_equal(fewer.x, source.x[:, 1:])
+
+
+def test_npz_keys(tmp_path: Path) -> None:
+    a, b = values("float32", (3, 2)), values("float32", (4, 2))
+    path = tmp_path / "two.npz"
+    np.savez(path, a=a, b=b)
+    assert "a, b" in refusal(path)
+    assert "its arrays are: a, b" in refusal(f"{path}:c")
+    source = read(f"{path}:b")
+    assert np.array_equal(source.x, b) and source.origin == f"{path}:b"
+    np.savez(path, x_train=a, y_train=[1, 2, 3], x_test=b[:3], y_test=[7, 8, 9], name=["u", "v", "u"])
+    assert read(path).labels.tolist() == [1, 2, 3]  # type: ignore[union-attr]
+    assert read(f"{path}:x_test").labels.tolist() == [7, 8, 9]  # type: ignore[union-attr]
+    words = read(path, labels="name")
+    assert words.labels.tolist() == [0, 1, 0] and words.label_names == ("u", "v")  # type: ignore[union-attr]
+    assert "x_train, y_train" in refusal(path, labels="nothing")
+
+
+def test_labels_beside_idx_images(tmp_path: Path) -> None:
+    images, labels = values("uint8", (6, 4, 4)), np.arange(6, dtype="uint8")
+    for i, (one, two) in enumerate([
+        ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+        ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
+        ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte"),
+        ("t10k-images.idx3-ubyte", "t10k-labels.idx1-ubyte"),
+    ]):  # fmt: skip
+        folder = tmp_path / str(i)
+        folder.mkdir()
+        for name, x in ((one, images), (two, labels)):
+            (folder / name).write_bytes(gzip.compress(idx(x)) if name.endswith("gz") else idx(x))
+        source = read(folder / one)
+        assert np.array_equal(source.x, images) and source.labels.tolist() == list(range(6))  # type: ignore[union-attr]
+        (folder / two).write_bytes(idx(labels[:5]))
+        assert "5 labels" in refusal(folder / one)
+
+
+def test_labels_from_elsewhere(tmp_path: Path) -> None:
+    data = tmp_path / "x.npy"
+    np.save(data, values("float32", (4, 3)))
+    files = {
+        "numbers.npy": lambda p: np.save(p, np.array([3, 1, 2, 2])),
+        "column.npy": lambda p: np.save(p, np.array([[3], [1], [2], [2]])),
+        "y.idx": lambda p: p.write_bytes(idx(np.array([3, 1, 2, 2], "uint8"))),
+        "bare.csv": lambda p: p.write_text("3\n1\n2\n2\n"),
+        "named.csv": lambda p: p.write_text("kind\n3\n1\n2\n2\n"),
+    }
+    for name, make in files.items():
+        make(tmp_path / name)
+        source = read(data, labels=tmp_path / name)
+        assert source.labels.tolist() == [3, 1, 2, 2] and source.label_names is None  # type: ignore[union-attr]
+    np.save(tmp_path / "words.npy", np.array(["b", "a", "c", "c"]))
+    (tmp_path / "words.csv").write_text("kind\nb\na\nc\nc\n")
+    for name in ("words.npy", "words.csv"):
+        source = read(data, labels=tmp_path / name)
+        assert source.labels.tolist() == [1, 0, 2, 2] and source.label_names == ("a", "b", "c")  # type: ignore[union-attr]
+
+    def no(name: str, text: str) -> None:
+        with pytest.raises(InputError, match=text):
+            read(data, labels=tmp_path / name)
+
+    (tmp_path / "short.csv").write_text("1\n2\n")
+    (tmp_path / "wide.csv").write_text("1,2\n2,3\n4,5\n6,7\n")
+    (tmp_path / "gap.csv").write_text('a\nnan\nb\n""\nc\n')
+    np.save(tmp_path / "nan.npy", np.array([1, 2, np.nan, 4]))
+    np.save(tmp_path / "square.npy", np.zeros((4, 4)))
+    np.save(tmp_path / "objects.npy", np.array([{}, 1, 2, 3], dtype=object), allow_pickle=True)
+    no("short.csv", "2 labels .* 4 rows")
+    no("wide.csv", "more than one column")
+    no("nan.npy", "label of row 2 .* is missing")
+    no("square.npy", r"shape \(4, 4\)")
+    no("objects.npy", "unpickles")
+    no("absent.npy", "absent.npy' in .*no file of that name")
+
+
+# Tables
+
+TABLES = {
+    "header": "a,b\n1,2\n3,4\n",
+    "no final newline": "a,b\n1,2\n3,4",
+    "windows": "a,b\r\n1,2\r\n3,4\r\n",
+    "old mac": "a,b\r1,2\r3,4\r",
+    "byte order mark": "\ufeffa,b\n1,2\n3,4\n",
+    "semicolons": "a;b\n1;2\n3;4\n",
+    "tabs": "a\tb\n1\t2\n3\t4\n",
+    "quotes": '"a","b"\n"1","2"\n"3","4"\n',
+    "blank lines": "\n\na,b\n\n1,2\n\n\n3,4\n\n",
+    "spaces": " a , b \n 1 , 2 \n3, 4\n",
+    "signs": "a,b\n+1,2\n+3,+4\n",
+    "hash header": "# a,b\n1,2\n3,4\n",
+    "row index": ",a,b\n0,1,2\n1,3,4\n",
+    "row names": '"","a","b"\n"x",1,2\n"y",3,4\n',
+}
+
+
+@pytest.mark.parametrize("case", TABLES)
+def test_tables(tmp_path: Path, case: str) -> None:
+    path = tmp_path / "table.csv"
+    path.write_bytes(TABLES[case].encode())
+    source = read(path)
+    assert source.x.tolist() == [[1, 2], [3, 4]] and source.names == ("a", "b")
+    packed = tmp_path / "table.csv.gz"
+    packed.write_bytes(gzip.compress(TABLES[case].encode()))
+    assert np.array_equal(read(packed).x, source.x)
+
+
+def test_headers(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    for text, names, shape in [
+        ("1,2\n3,4\n", None, (2, 2)),
+        ("0,1,2\n5,6,7\n8,9,1\n", ("0", "1", "2"), (2, 3)),
+        ("a\n1\n2\n", ("a",), (2, 1)),
+        ("1\n2\n", None, (2, 1)),
+        ('"a\nb",c\n1,2\n3,4\n', ("a\nb", "c"), (2, 2)),
+        ("label,1x1,1x2\n5,0,0\n4,0,1\n", ("label", "1x1", "1x2"), (2, 3)),
+        ('"a;x","b;y"\n1,2\n3,4\n', ("a;x", "b;y"), (2, 2)),
+    ]:
+        path.write_text(text)
+        source = read(path)
+        assert source.names == names and source.x.shape == shape, text
+    path.write_text("kind,1,2\nx,3,4\ny,5,6\n")  # numbers name the columns: the asked-for name gives it away
+    assert read(path, labels="kind").names == ("1", "2")
+    path.write_text("5.1,3.5,setosa\n4.9,3.0,virginica\n")
+    source = read(path, labels="column_3")
+    assert source.x.shape == (2, 2) and source.names is None and source.label_names == ("setosa", "virginica")
+
+
+def test_labels_and_dropped_columns(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text('id,note,x,y,kind\n7,"a\n""b"", c",0.5,1,cat\n8,,1.5,2,dog\n9,z,2.5,3,cat\n')
+    source = read(path, labels="kind", drop=["id", "note"])
+    assert source.x.tolist() == [[0.5, 1], [1.5, 2], [2.5, 3]] and source.names == ("x", "y")
+    assert source.labels.tolist() == [0, 1, 0] and source.label_names == ("cat", "dog")  # type: ignore[union-attr]
+    whole = read(path, labels="id", drop=("note", "x", "kind"))
+    assert whole.x.dtype == "int64" and whole.labels.tolist() == [7, 8, 9] and whole.label_names is None  # type: ignore[union-attr]
+    assert "no column 'age'" in refusal(path, drop="age")
+    assert "id, note, x, y, kind" in refusal(path, labels="species")
+    assert "label of row 1" in refusal(path, labels="note", drop=["kind"])
+    assert "no column left" in refusal(path, drop=["id", "note", "x", "y", "kind"])
+    late = tmp_path / "late.csv"
+    late.write_text("a,b\n" + "1,2\n" * 400_000 + "1,0.5\n")
+    assert read(late).x[-1].tolist() == [1, 0.5]
+
+
+BAD_TABLES = {
+    "text": ("a,b\n1,2\n3,x y\n", "line 3, column 'b': the text 'x y' is not a number; .*--drop 'b'.*--labels 'b'"),
+    "text after a quoted newline": ('"a\nb",c\n1,2\n3,x\n', "line 4, column 'c': the text 'x'"),
+    "text in a file without header": ("1,2\n3,x\n", "line 2, column 'column_2': the text 'x'"),
+    "text in every row": ("a,b\n1,x\n2,y\n", "line 2, column 'b': the text 'x'"),
+    "truth": ("a,b\n1,true\n2,false\n", "line 2, column 'b': the text 'true'"),
+    "dates": ("a,b\n1,2020-01-01\n2,2020-01-02\n", "line 2, column 'b': the text '2020-01-01'"),
+    "underscore": ("a,b\n1,1_000\n2,3\n", "'1_000' is not a number"),
+    "decimal comma": ("a;b\n1,5;2\n3,5;4\n", "'1,5' is not a number; write decimals with a point"),
+    "missing": ("a,b\n1,2\n3,\n", "line 3, column 'b': the cell is missing"),
+    "missing, in words": ("a,b\n1,2\n3,NA\n", "line 3, column 'b': the cell is missing"),
+    "missing without header": ("1,2,3\n4,,6\n", "line 2, column 'column_2': the cell is missing"),
+    "missing in the first line": ("1,NA,3\n4,5,6\n", "line 1, column 'column_2': the cell is missing"),
+    "infinity": ("a,b\n1,2\n3,inf\n", "line 3, column 'b': the value 'inf' is not finite"),
+    "too large": ("a,b\n1,2\n3,1e999\n", "line 3, column 'b': the value '1e999' is not finite"),
+    "NaN": ("a,b\n1,2\n3,nan\n", "line 3, column 'b': the cell is missing"),
+    "too few fields": ("a,b\n1,2\n3\n", "line 3: 1 field.*, the first line has 2"),
+    "too many fields": ("a,b\n1,2\n3,4,5\n", "line 3: 3 field.*, the first line has 2"),
+    "wider than its header": ("a,b\n1,2,3\n4,5,6\n", "line 2: 3 field"),
+    "two of one name": ("a,b,a\n1,2,3\n", "columns 1 and 3 are both called 'a'"),
+    "no name": ("a,,c\n1,2,3\n", "column 2 has no name"),
+    "header only": ("a,b\n", "no rows"),
+    "blank": ("\n\n", "no rows"),
+    "open quote": ('a,b\n1,"2\n3,4\n', "unexpected end of data"),
+    "latin-1": ("größe,b\n1,2\n".encode("latin-1"), "not UTF-8"),
+    "utf-16": ("a,b\n1,2\n".encode("utf-16"), "not UTF-8"),
+    "zeros": (b"\0" * 100, "zero bytes"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD_TABLES)
+def test_bad_tables(tmp_path: Path, case: str) -> None:
+    content, message = BAD_TABLES[case]
+    path = tmp_path / "table.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert re.search(message, refusal(path))
+
+
+# Bad files
+
+
+def npy(header: str, body: bytes = b"") -> bytes:
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + body
+
+
+def npy_bytes(x: np.ndarray) -> bytes:
+    header = f"{{'descr': '{x.dtype.str}', 'fortran_order': False, 'shape': {x.shape}, }}\n"
+    return npy(header, x.tobytes())
+
+
+HUGE = "{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000, 1000), }\n"
+OBJECTS = "{'descr': '|O', 'fortran_order': False, 'shape': (2,), }\n"
+plain = idx(values("uint8", (6, 4, 4)))
+zipped = gzip.compress(plain)
+BAD_FILES = {
+    "empty.npy": (b"", "is empty"),
+    "empty.csv": (b"", "is empty"),
+    "text.npy": (b"hello world", "not an .npy"),
+    "version.npy": (b"\x93NUMPY\x09\x00" + bytes(99), "version 9.0"),
+    "magic.npy": (b"\x93NUMPY", "version"),
+    "header.npy": (npy("{'descr': '<f8', 'shape'}\n"), "damaged"),
+    "cut-header.npy": (npy(HUGE)[:40], "truncated"),
+    "huge.npy": (npy(HUGE, bytes(64)), "truncated.*8,000,000,000,000,000 bytes, and 64 are there"),
+    "negative.npy": (npy(HUGE.replace("1000)", "-1000)")), "negative"),
+    "short.npy": (npy_bytes(np.zeros((4, 3)))[:-1], "truncated"),
+    "long.npy": (npy_bytes(np.zeros((4, 3))) + b"x", "1 bytes follow"),
+    "objects.npy": (npy(OBJECTS, bytes(16)), "never unpickles"),
+    "words.npy": (npy_bytes(np.array([["ab", "c"]] * 3)), "text"),
+    "complex.npy": (npy_bytes(np.ones((3, 2), complex)), "Complex"),
+    "records.npy": (npy("{'descr': [('a', '<f8')], 'fortran_order': False, 'shape': (1,), }\n", bytes(8)), "numbers"),
+    "text.npz": (b"hello world", "zip"),
+    "magic.idx": (b"\x00\x01" + plain[2:], "its magic is 00 01 08 03"),
+    "type.idx": (b"\x00\x00\x07" + plain[3:], "its magic is 00 00 07 03"),
+    "axes.idx": (b"\x00\x00\x08\x00" + plain[4:], "magic"),
+    "tiny.idx": (b"\x00\x00", "magic"),
+    "header.idx": (plain[:9], "truncated"),
+    "short.idx": (plain[:-1], "truncated"),
+    "long.idx": (plain + b"x", "1 bytes follow"),
+    "huge.idx": (b"\x00\x00\x08\x03" + b"\xff" * 12 + bytes(100), "truncated"),
+    "huge.idx.gz": (gzip.compress(b"\x00\x00\x08\x03" + b"\xff" * 12 + bytes(100)), "truncated"),
+    "large.idx.gz": (gzip.compress(b"\x00\x00\x08\x01\x00\x00\xc0\x00" + bytes(100)), "truncated"),
+    "short.idx.gz": (gzip.compress(plain[:-1]), "truncated"),
+    "long.idx.gz": (gzip.compress(plain + b"x"), "more bytes follow"),
+    "cut-images-idx3-ubyte.gz": (zipped[:-9], "truncated"),
+    "garbage-images-idx3-ubyte.gz": (zipped + b"garbage", "gzip"),
+    "flipped-images-idx3-ubyte.gz": (zipped[:-6] + bytes([zipped[-6] ^ 1]) + zipped[-5:], "CRC"),
+    "table.parquet": (b"PAR1", "unknown extension; latens reads .npy"),
+    "noextension": (b"1,2", "unknown extension"),
+    "table.csv.gz": (gzip.compress(b"a,b\n1,2\n")[:-5], "truncated"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_bad_files(tmp_path: Path, name: str) -> None:
+    content, message = BAD_FILES[name]
+    (tmp_path / name).write_bytes(content)
+    assert re.search(message, refusal(tmp_path / name))
+
+
+def test_bad_archives(tmp_path: Path) -> None:
+    path = tmp_path / "bad.npz"
+    x = values("float64", (40, 3))
+    np.savez_compressed(path, x=x)
+    good = path.read_bytes()
+    for content in (good[:-1], good + b"x", b"x" + good, good[: len(good) // 2], good[:100] + b"?" + good[101:]):
+        path.write_bytes(content)
+        refusal(path)
+    np.savez(path, x=np.array([{}, 1], dtype=object), allow_pickle=True)  # type: ignore[arg-type]
+    assert "never unpickles" in refusal(f"{path}:x")
+    for member, message in {
+        npy_bytes(x)[:-8]: "truncated", npy_bytes(x) + b"x": "follow", b"?": "not an .npy", npy(HUGE): "truncated",
+    }.items():  # fmt: skip
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("x.npy", member)
+        assert message in refusal(path)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("x.npy", npy_bytes(x))
+    assert "compressed" in refusal(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        pass
+    assert "none" in refusal(path)
+
+
+def test_missing_and_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.save(tmp_path / "train.npy", values("float32", (4, 3)))
+    assert "did you mean" in refusal(tmp_path / "trian.npy") and "train.npy" in refusal(tmp_path / "trian.npy")
+    assert "digits, wine" in refusal(tmp_path / "zzz.h5")
+    assert "did you mean digits?" in refusal("digit")
+    assert "is a folder" in refusal(tmp_path)
+    assert "does not exist" in refusal(tmp_path / "no" / "train.npy")
+    assert "regular file" in refusal("/dev/null")
+    assert "does not exist" in refusal("x" * 5000 + ".npy")
+    for options in ({"drop": "a"}, {"labels": "nothing-there"}):
+        refusal(tmp_path / "train.npy", **options)
+    with pytest.raises(InputError, match="it has: alcohol"):
+        read("wine", drop="alcool")
+    with pytest.raises(InputError, match="pixels"):
+        read("digits", drop="pixel_0_0")
+
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("builtins.open", denied)
+    assert "permission denied" in refusal(tmp_path / "train.npy")
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.npz", "packed.npz", "a.csv", "a.csv.gz", "a.idx", "a.idx.gz"])
+def test_no_damage_raises_anything_else(tmp_path: Path, name: str) -> None:
+    random = np.random.default_rng(len(name))
+    x = values("float32", (8, 3))
+    path = tmp_path / name
+    if name == "packed.npz":
+        np.savez_compressed(path, x=x, y=np.arange(8))
+    elif "idx" in name:
+        path.write_bytes(gzip.compress(idx(x)) if name.endswith("gz") else idx(x))
+    else:
+        plain_path = tmp_path / name.removesuffix(".gz")
+        write(plain_path, x, names=["a", "b", "c"] if "csv" in name else None)
+        if name.endswith("gz"):
+            path.write_bytes(gzip.compress(plain_path.read_bytes()))
+    good = path.read_bytes()
+    refused = 0
+    for trial in range(120):
+        content = bytearray(good)
+        if trial % 3 == 0:
+            content = content[: random.integers(len(good))]
+        elif trial % 3 == 1:
+            content[random.integers(len(good))] ^= 1 << random.integers(8)
+        else:
+            start = random.integers(len(good))
+            content[start : start + random.integers(9)] = random.bytes(random.integers(9))
+        path.write_bytes(content)
+        try:
+            read(path)
+        except InputError as error:
+            refused += 1
+            assert "\n" not in str(error) and name in str(error)
+    assert refused > 40
+
+
+# Writing
+
+
+def test_write_refuses(tmp_path: Path) -> None:
+    x = values("float32", (4, 3))
+    for path, array, names, message in [
+        ("a.parquet", x, None, "extension"),
+        ("no/a.npy", x, None, "folder"),
+        ("folder.npy", x, None, "is a folder"),
+        ("a.csv", np.zeros((2, 2, 2)), None, "2 axes"),
+        ("a.csv", x, ["a"], "1 names for 3 columns"),
+        ("a.npy", np.array([{}]), None, "objects"),
+        ("a.csv", np.array([["a"]]), None, "text"),
+    ]:
+        (tmp_path / "folder.npy").mkdir(exist_ok=True)
+        with pytest.raises(InputError, match=message):
+            write(tmp_path / path, array, names)
+    with pytest.raises(InputError, match="regular file"):
+        write_bytes("/dev/null", b"")
+    assert os.listdir(tmp_path) == ["folder.npy"]
+
+
+def test_table_of_one_column_and_awkward_names(tmp_path: Path) -> None:
+    path = tmp_path / "scores.csv"
+    write(path, np.array([1.5, 2.5]), names=["score"])
+    assert path.read_text() == "score\n1.5\n2.5\n"
+    names = ['a "b"', "c,d", "größe"]
+    x = np.array([[1.5, -0.0, 1e-300], [2, 0.1, np.pi]])
+    write(path, x, names=names)
+    source = read(path)
+    assert source.names == tuple(names) and source.x.tobytes() == x.tobytes()
+
+
+@pytest.mark.parametrize("extension", ["npy", "npz", "csv"])
+def test_full_disk(tmp_path: Path, extension: str) -> None:
+    path = tmp_path / f"a.{extension}"
+    path.write_text("before")
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, old[1]))  # the next best to a full disk
+    try:
+        with pytest.raises(InputError, match=f"cannot write .*a.{extension}: ") as caught:
+            write(path, np.random.default_rng(0).normal(size=(5000, 10)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    assert "\n" not in str(caught.value)
+    assert os.listdir(tmp_path) == [path.name] and path.read_text() == "before"
+
+
+def test_atomic_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.txt"
+    write_text(path, "größe")
+    assert path.read_bytes() == "größe".encode()
+    assert path.stat().st_mode & 0o777 == 0o666 & ~umask()
+    with pytest.raises(KeyboardInterrupt), atomic_write(path) as file:
+        file.write(b"half")
+        (temporary,) = (name for name in os.listdir(tmp_path) if name != "a.txt")
+        assert temporary.startswith(".") and temporary.endswith(".tmp")
+        raise KeyboardInterrupt
+    assert os.listdir(tmp_path) == ["a.txt"] and path.read_text() == "größe"
+    link = tmp_path / "link"
+    link.symlink_to(path)
+    write_text(link, "new")
+    assert link.is_symlink() and path.read_text() == "new"
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(InputError, match=r"a.txt: no space left on device"):
+        write_text(path, "lost")
+    assert sorted(os.listdir(tmp_path)) == ["a.txt", "link"] and path.read_text() == "new"
+
+
+def umask() -> int:
+    old = os.umask(0)
+    os.umask(old)
+    return old
+
+
+def test_heavy_imports_wait() -> None:
+    code = "import sys, latens.data; print({'torch', 'pyarrow', 'sklearn', 'pandas'} & set(sys.modules))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "set()"
