@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _MODULES = (
-    "conditionals", "data", "distributions", "errors", "estimator", "evaluation", "models", "networks", "numerics",
+    "conditionals", "data", "distributions", "errors", "estimator", "evaluation", "fitting", "models", "networks", "numerics",
     "objectives", "priors", "randomness", "recipes", "report", "run", "schema", "training", "trees",
 )  # fmt: skip
-_NAMES = {"VAE": "estimator", "load": "estimator", "train": "train", "Recipe": "recipes", "InputError": "errors"}
+_NAMES = {"VAE": "estimator", "load": "estimator", "train": "fitting", "Recipe": "recipes", "InputError": "errors"}
 
 __all__ = ["InputError", "Recipe", "VAE", "__version__", "load", "train", *_MODULES]  # noqa: PLE0604
 
 if TYPE_CHECKING:
     from latens.errors import InputError
     from latens.estimator import VAE, load
+    from latens.fitting import train
     from latens.recipes import Recipe
 
 

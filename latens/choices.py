@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from latens import conditionals, networks
 from latens.errors import InputError
-from latens.numerics import positive, softplus_inverse
 from latens.schema import Schema
 
 LIKELIHOODS = ("auto", "normal", "bernoulli", "categorical", "discretized_logistic")
@@ -95,21 +94,21 @@ def network_name(info: DataInfo, network: str) -> str:
 
 
 def standardisation(info: DataInfo) -> tuple[Tensor, Tensor]:
-    """(shift, unit) in the user's units: one pair for all pixels of images and levels, one pair a column otherwise.
+    """(shift, unit) in the user's units: the mean of each cell, and the standard deviation, one for all pixels of images
+    and for levels, one a column otherwise.
 
     A column that never varies gets the unit 1; the variance floor of the likelihood does the rest.
     """
-    schema = info.schema
+    schema, default = info.schema, torch.get_default_dtype()
     pooled = schema.is_image or schema.is_discrete
-    wide = torch.float64 if schema.storage == "float64" else torch.get_default_dtype()
-    shape = () if pooled else schema.shape
+    wide = torch.float64 if schema.storage == "float64" else default
     if info.sample is None:
-        return torch.zeros(shape, dtype=wide), torch.ones(shape)
+        return torch.zeros(schema.shape, dtype=wide), torch.ones(() if pooled else schema.shape)
     sample = info.sample.double()
-    shift = sample.mean() if pooled else sample.mean(0)
-    unit = sample.std(correction=0) if pooled else sample.std(0, correction=0)
-    unit = torch.where(unit > 1e-12 * (1 + shift.abs()), unit, torch.ones_like(unit))
-    return shift.to(wide), unit.to(torch.get_default_dtype())
+    shift = sample.mean(0)
+    unit = (sample - shift).square().mean().sqrt() if pooled else sample.std(0, correction=0)
+    unit = torch.where(unit > 1e-12 * (1 + shift.abs().max() if pooled else 1 + shift.abs()), unit, torch.ones_like(unit))
+    return shift.to(wide), unit.to(default)
 
 
 def encoder(info: DataInfo, outputs: Sequence[int], network: str, heads: str = "shared") -> nn.Module:
@@ -150,6 +149,9 @@ def likelihood_for(
         return conditionals.Categorical(networks.decoder(name, latent_dim, (levels, *info.shape)))
     part = conditionals.DiscretizedLogistic(nn.Identity(), levels)
     part.network = networks.decoder(name, latent_dim, (part.parameters_per_cell, *info.shape))
+    if info.sample is not None:
+        location = _mean(info) * 2 / (levels - 1) - 1
+        networks.start_at(part.network, torch.stack([location, torch.full_like(location, -2.0)]))
     return part
 
 

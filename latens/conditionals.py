@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
+from torch.nn.functional import softplus
 
 from latens import distributions as d
 from latens.numerics import positive
@@ -188,8 +189,8 @@ class DiscretizedLogistic(Conditional):
 
     The network gives ``[..., P, *event]``: M locations, M log-scales (``scale="network"``), and for M > 1 components M
     logits, so P = 2 for one component and P = 3 M for more. With ``scale="learned"`` there is one learned log-scale and
-    the log-scales are left out of P. Locations are in [-1, 1] over the levels; log-scales are clamped to [-7, 3]: half
-    a bin of 256 levels is e^-5.5. (Kingma et al. 2016, Salimans et al. 2017)
+    the log-scales are left out of P. Locations are in [-1, 1] over the levels; a raw log-scale r becomes
+    softplus(r + 7) - 7, above -7 (half a bin of 256 levels is e^-5.5). (Kingma et al. 2016, Salimans et al. 2017)
     """
 
     def __init__(
@@ -204,7 +205,7 @@ class DiscretizedLogistic(Conditional):
             )
         self.levels, self.components, self.scale = levels, components, scale
         if scale == "learned":
-            self.log_scale = nn.Parameter(torch.tensor(-1.0))
+            self.log_scale = nn.Parameter(torch.tensor(-2.0))
 
     @property
     def parameters_per_cell(self) -> int:
@@ -216,5 +217,5 @@ class DiscretizedLogistic(Conditional):
         parameters = output.movedim(-axes - 1, 0).split(self.components)
         log_scale = parameters[1] if self.scale == "network" else self.log_scale
         logits = parameters[-1] if self.components > 1 else None
-        base = d.DiscretizedLogistic(parameters[0], log_scale.clamp(-7, 3), self.levels, logits)
+        base = d.DiscretizedLogistic(parameters[0], softplus(log_scale + 7) - 7, self.levels, logits)
         return d.Observed(base, axes)

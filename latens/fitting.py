@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from latens.recipes import Recipe
 from latens.run import Run
 from latens.schema import Schema
 from latens.training import Bar, Checkpoints, Progress, Settings, Trainer
-from latens.training.checkpoint import load_state
+from latens.training.checkpoint import load_state, state_of
 from latens.trees import Tree
 
 SAMPLE_ROWS = 20_000
@@ -45,28 +44,6 @@ def split_rows(rows: int, validation: float | str, seed: int) -> tuple[Tensor, T
     return order[held:].sort().values, order[:held].sort().values
 
 
-class _Recorder(Progress):
-    """Passes on what the loop says and keeps metrics.csv up to date."""
-
-    def __init__(self, run: Run, inner: Progress):
-        self.run, self.inner = run, inner
-
-    def start(self, step: int, steps: int) -> None:
-        self.inner.start(step, steps)
-
-    def step(self, step: int, rate: float, distortion: float) -> None:
-        self.inner.step(step, rate, distortion)
-
-    def round(self, row: dict[str, Any]) -> None:
-        self.inner.round(row)
-
-    def note(self, text: str) -> None:
-        self.inner.note(text)
-
-    def close(self) -> None:
-        self.inner.close()
-
-
 def execute(
     run: Run, x: Tree, *, c: Tree = None, weight: Tensor | None = None, validation: Tree = None,
     validation_c: Tree = None, transform: Transform | None = None, progress: Progress | None = None,
@@ -78,8 +55,13 @@ def execute(
     if validation is not None:
         held = ArrayLoader(validation, validation_c, batch_size=512, seed=settings.seed, shuffle=False, transform=transform)
     store = Checkpoints(run.folder / "checkpoint") if run.folder else None
-    trainer = Trainer(run.model, run.objective, loader, held, settings, store=store, progress=progress)
-    run.history = trainer.history
+
+    def keep(history: list[dict[str, Any]]) -> None:
+        run.history = history
+        if run.folder:
+            run.write_metrics()
+
+    trainer = Trainer(run.model, run.objective, loader, held, settings, store=store, progress=progress, on_round=keep)
     trainer.run()
     run.history = trainer.history
     averaged = "averaged" if settings.average else "live"
@@ -98,11 +80,17 @@ def fit_recipe(
     """Fit a recipe to an array in the user's layout. ``start``: the folder of a run to take the weights from."""
     run, tensors = prepare(x, schema, recipe, settings, options=options, weight=weight, validation=validation, data=data)
     if start is not None:
-        other = runs.load(start, recipe=recipe.name)
-        load_state(run.model, {k: v for k, v in runs.state_of(other.model).items()}, f"the run {start}")
+        start_from(run, start)
     if out is not None:
         run.open_folder(out)
     return execute(run, **tensors, progress=progress)
+
+
+def start_from(run: Run, folder: str | Path) -> None:
+    """Take the starting weights from another run of the same shapes; ``InputError`` names the first that does not fit."""
+    other = runs.load(folder, recipe=run.recipe.name if run.recipe else None)
+    load_state(run.model, state_of(other.model), f"the run {folder}")
+    run.data["from"] = str(folder)
 
 
 def prepare(
@@ -259,7 +247,7 @@ def check_weights(weight: np.ndarray | None, rows: int) -> None:
     if weight.shape != (rows,):
         raise InputError(f"sample_weight must have one number a row ({rows}), got shape {list(weight.shape)}")
     if not np.isfinite(weight).all() or (weight < 0).any() or not (weight > 0).any():
-        raise InputError("sample_weight must be finite and non-negative with at least one positive number")
+        raise InputError("sample_weight must be finite and non-negative, and not all zero")
 
 
 def fingerprint_tree(x: Tree) -> str:
@@ -268,24 +256,18 @@ def fingerprint_tree(x: Tree) -> str:
     return prints[0] if len(prints) == 1 else runs.digest("".join(prints).encode())
 
 
-def resume_recipe(
-    folder: str | Path, x: np.ndarray, validation: np.ndarray | None, *, recipe: str | None = None,
-    progress: Progress | None = None, weight: np.ndarray | None = None,
-) -> Run:  # fmt: skip
-    """Continue an interrupted run of a recipe from its folder and its data, to the numbers it would have had."""
-    folder = Path(folder)
-    record = runs.read_record(folder)
-    if record["status"] == "finished":
-        return runs.load(folder, recipe=recipe)
-    if fingerprint(x) != record["data"].get("fingerprint"):
-        raise InputError(f"{folder} was begun with other data than {record['data'].get('origin')} holds now: fit again")
+def reopen(
+    folder: str | Path, record: dict[str, Any], x: np.ndarray, validation: float | str | np.ndarray, *,
+    recipe: str | None = None, weight: np.ndarray | None = None,
+) -> tuple[Run, dict[str, Any]]:  # fmt: skip
+    """An interrupted run and its tensors, ready to be continued to the numbers it would have had."""
     ready = runs.build(record, recipe)
     assert ready.schema is not None and ready.recipe is not None
-    how = record["data"]["validation"]
     run, tensors = prepare(
-        x, ready.schema, ready.recipe, replace(ready.settings), weight=weight, data=record["data"],
-        validation=how if validation is None else validation,
+        x, ready.schema, ready.recipe, ready.settings, weight=weight, data=record["data"], validation=validation
     )
     run.settings, run.choices, run.warnings = ready.settings, ready.choices, ready.warnings
-    run.data, run.folder = record["data"], folder
-    return execute(run, **tensors, progress=progress)
+    run.data, run.folder = record["data"], Path(folder)
+    if run.data.get("from"):
+        start_from(run, run.data["from"])
+    return run, tensors

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from latens.networks.base import ACTIVATIONS, Concatenate, Flatten, Residual, Standardize, Unflatten, activation
 from latens.networks.conv import ConvDecoder, ConvEncoder
-from latens.networks.mlp import mlp
+from latens.networks.mlp import mlp, residual_block
 
 __all__ = [
     "ACTIVATIONS", "Concatenate", "ConvDecoder", "ConvEncoder", "Flatten", "Residual", "Standardize", "Unflatten",
-    "activation", "decoder", "encoder", "mlp", "start_at",
+    "activation", "decoder", "encoder", "mlp", "residual_block", "start_at",
 ]  # fmt: skip
 
 # widths of the fully connected kinds
@@ -45,8 +45,9 @@ def decoder(kind: str, inputs: int, shape: Sequence[int]) -> nn.Module:
 
 @torch.no_grad()
 def start_at(network: nn.Module, value: Tensor) -> None:
-    """Set the last bias so that the untrained network's output is centred at ``value`` (one number an output), where it
-    has one bias for each."""
-    biases = [p for name, p in network.named_parameters() if name.endswith("bias") and p.numel() == value.numel()]
-    if biases:
-        biases[-1].copy_(value.flatten())
+    """Set the bias of the last layer to ``value`` (in the shape of the output), so that the untrained network's output is
+    centred there; a network whose last layer has not one bias for each output stays as it is."""
+    linear = [m for m in network.modules() if isinstance(m, nn.Linear)]
+    bias = getattr(network, "bias", linear[-1].bias if linear else None)
+    if isinstance(bias, Tensor) and bias.numel() == value.numel():
+        bias.copy_(value.reshape(bias.shape))

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import nn
 
 from latens.networks.base import Residual, activation
+
+
+def residual_block(width: int, act: str = "silu") -> Residual:
+    """x + W2 act(W1 x), W2 starting at 0.3 of its usual size (He et al. 2016, without normalisation)."""
+    last = nn.Linear(width, width)
+    with torch.no_grad():
+        last.weight.mul_(0.3)
+    return Residual(nn.Sequential(nn.Linear(width, width), activation(act), last))
 
 
 def mlp(
@@ -14,25 +23,21 @@ def mlp(
 ) -> nn.Sequential:
     """A multi-layer perceptron ``[..., inputs]`` -> ``[..., outputs]``.
 
-    ``hidden=()`` is a single linear map. ``residual=True`` asks for hidden layers of one width and adds
-    pre-normalised blocks h + W2 act(W1 norm(h)) (He et al. 2016) after the first layer, one for each further width.
-    Raises ``ValueError`` for widths that a residual network cannot have.
+    ``hidden=()`` is a single linear map. ``residual=True`` asks for hidden layers of one width: a linear map to it, then a
+    residual block for each further one. Raises ``ValueError`` for widths that a residual network cannot have.
 
     >>> import torch
     >>> mlp(10, 3, (8,))(torch.zeros(5, 2, 10)).shape
     torch.Size([5, 2, 3])
     """
-    if residual and len(set(hidden)) != 1:
-        raise ValueError(f"a residual network needs hidden layers of one width, got {tuple(hidden)}")
+    if residual:
+        if len(set(hidden)) != 1:
+            raise ValueError(f"a residual network needs hidden layers of one width, got {tuple(hidden)}")
+        blocks = [residual_block(hidden[0], act) for _ in hidden[1:]]
+        return nn.Sequential(nn.Linear(inputs, hidden[0]), *blocks, activation(act), nn.Linear(hidden[0], outputs))
     layers: list[nn.Module] = []
     width = inputs
-    for number, size in enumerate(hidden):
-        if residual and number:
-            block = nn.Sequential(
-                nn.LayerNorm(size), nn.Linear(size, size), activation(act), nn.Linear(size, size)
-            )
-            layers.append(Residual(block))
-        else:
-            layers += [nn.Linear(width, size), activation(act)]
+    for size in hidden:
+        layers += [nn.Linear(width, size), activation(act)]
         width = size
     return nn.Sequential(*layers, nn.Linear(width, outputs))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -44,12 +44,13 @@ class Trainer:
     def __init__(
         self, model: nn.Module, objective: Objective, loader: Loader, validation: Loader | None, settings: Settings,
         *, store: Checkpoints | None = None, progress: Progress | None = None, processes: Processes | None = None,
+        on_round: Callable[[list[dict[str, Any]]], None] = lambda history: None,
     ):  # fmt: skip
         self.processes = processes or Processes(settings.device)
         self.model = model.to(self.processes.device)
         self.objective = objective.to(self.processes.device)
         self.loader, self.validation, self.settings = loader, validation, settings
-        self.store, self.progress = store, progress or Progress()
+        self.store, self.progress, self.on_round = store, progress or Progress(), on_round
         players = objective.players(model)
         check_disjoint(players)
         self.players = {name: PlayerOptimizer(model, player, settings) for name, player in players.items()}
@@ -161,6 +162,8 @@ class Trainer:
         row["seconds"] = round(self.seconds + time.monotonic() - self._since, 3)
         self.history.append(row)
         self.progress.round(row)
+        if self.processes.is_main:
+            self.on_round(self.history)
 
     def _judge(self, bound: float) -> None:
         if not getattr(self.objective, "keeps_last", False):

@@ -8,9 +8,6 @@ from typing import Any
 
 from latens.errors import InputError
 
-STEPS_MIN, STEPS_MAX = 600, 12_000
-ROWS_SEEN = 3_000_000
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -28,10 +25,10 @@ class Settings:
     epochs: int | str = "auto"
     batch_size: int | str = "auto"
     learning_rate: float = 2e-3
-    warmup: float = 0.05
+    warmup: float = 0.03
     weight_decay: float = 0.0
     beta2: float = 0.99
-    clip: float = 100.0
+    clip: float = 1e4
     kl_warmup: float = 0.0
     average: float = 0.0
     patience: int | str = "auto"
@@ -65,12 +62,11 @@ class Settings:
         batch = balanced_batch(rows) if self.batch_size == "auto" else min(int(self.batch_size), rows)
         steps_an_epoch = max(1, rows // batch)
         if self.epochs == "auto":
-            steps = min(max(ROWS_SEEN // batch, STEPS_MIN), STEPS_MAX)
-            epochs = min(max(1, round(steps / steps_an_epoch)), 2000)
+            epochs = default_epochs(rows)
         else:
             epochs = int(self.epochs)
         rounds = math.ceil(epochs / epochs_a_round(epochs, steps_an_epoch))
-        patience = max(10, rounds // 4) if self.patience == "auto" else int(self.patience)
+        patience = max(10, rounds // 5) if self.patience == "auto" else int(self.patience)
         compiled = epochs * steps_an_epoch >= 50_000 if self.compile == "auto" else self.compile
         return replace(self, epochs=epochs, batch_size=batch, patience=patience, compile=compiled)
 
@@ -92,6 +88,15 @@ def _whole(value: Any) -> bool:
 
 def _number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def default_epochs(rows: int) -> int:
+    """Passes over the data: ten for 55,000 rows, more for fewer (settled on validation data, docs/experiments.md).
+
+    >>> default_epochs(55_000), default_epochs(1_600), default_epochs(100)
+    (10, 100, 200)
+    """
+    return min(max(3, round(10 * (55_000 / rows) ** 0.65)), 200)
 
 
 def balanced_batch(rows: int, target: int = 128) -> int:

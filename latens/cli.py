@@ -1,0 +1,311 @@
+"""The command line. Light by itself: what a command needs is imported when it runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Annotated, Any
+
+import click
+import typer
+
+from latens.errors import InputError
+
+# Idle threads sleep instead of spinning, so that two fits on one machine do not stall each other; read by OpenMP once,
+# when torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+app = typer.Typer(
+    name="latens", no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
+    help="Variational autoencoders: fit your data, then encode, sample, score, compare and report.",
+)  # fmt: skip
+
+Data = Annotated[str, typer.Argument(metavar="DATA", help="A file (.npy .npz .csv .tsv IDX, .gz of these) or: digits, wine, …")]
+OptionalData = Annotated[str | None, typer.Argument(metavar="[DATA]", help="Data; default: the rows held out in fitting.")]
+RunFolder = Annotated[str, typer.Argument(metavar="RUN", help="The folder of a run made by `latens fit`.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
+Out = Annotated[str, typer.Option("--out", metavar="FILE", help="The file to write: .npy .npz .csv .tsv.")]
+Labels = Annotated[str | None, typer.Option(help="Labels for the pictures: a column, a key of the .npz, or a file.")]
+Drop = Annotated[list[str] | None, typer.Option("--drop", metavar="COLUMN", help="Leave a column out (repeat for more).")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
+OwnRecipe = Annotated[str | None, typer.Option("--recipe", help="Your own recipe's package:function, for a run made by it.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, …")]
+
+
+def _number_or_auto(value: str) -> int | str:
+    if value == "auto":
+        return value
+    try:
+        return int(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is neither 'auto' nor a whole number") from None
+
+
+Auto = typer.Option(parser=_number_or_auto, metavar="N|auto")
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
+) -> None:
+    if version:
+        from latens import __version__
+
+        typer.echo(f"latens {__version__}")
+        raise typer.Exit
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def fit(
+    context: typer.Context,
+    data: Annotated[str | None, typer.Argument(metavar="[DATA]", help="Data to fit (not with --resume).")] = None,
+    out: Annotated[str | None, typer.Option(metavar="RUN", help="The folder of the run, made new.")] = None,
+    recipe: Annotated[str, typer.Option(help="A name from `latens recipes`, or package:function.")] = "vae",
+    latent_dim: Annotated[Any, Auto] = "auto",
+    validation: Annotated[str, typer.Option(help="auto, a fraction of the rows, or data.")] = "auto",
+    labels: Labels = None,
+    drop: Drop = None,
+    weights: Annotated[str | None, typer.Option(metavar="FILE", help="One sample weight a row (.npy, .csv).")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Fit so many seeds; report mean and spread.")] = 1,
+    start: Annotated[str | None, typer.Option("--from", metavar="RUN", help="Start from another run's weights.")] = None,
+    resume: Annotated[str | None, typer.Option(metavar="RUN", help="Continue an interrupted run.")] = None,
+    epochs: Annotated[Any, Auto] = "auto",
+    batch_size: Annotated[Any, Auto] = "auto",
+    learning_rate: Annotated[float, typer.Option(help="Peak of the schedule.")] = 2e-3,
+    kl_warmup: Annotated[float, typer.Option(help="Fraction of the steps over which the rate's weight grows.")] = 0.0,
+    average: Annotated[float, typer.Option(help="Decay of averaged weights; 0: none.")] = 0.0,
+    weight_decay: Annotated[float, typer.Option(help="AdamW's, on weights of linear and convolutional maps.")] = 0.0,
+    clip: Annotated[float, typer.Option(help="Largest norm of the gradient; 0: none.")] = 1e4,
+    patience: Annotated[Any, Auto] = "auto",
+    seed: Seed = 0,
+    device: Device = "auto",
+    compile: Annotated[str, typer.Option(help="auto, yes or no.")] = "auto",
+    as_json: Json = False,
+) -> None:
+    """Fit a model to data and write a run folder with a report. Options of the recipe are given like the others
+    (--beta 4); `latens recipes` lists them."""
+    from latens import commands
+
+    more = recipe_options(context.args)
+    if compile not in ("auto", "yes", "no"):
+        raise InputError(f"--compile must be auto, yes or no, got {compile!r}")
+    settings = {
+        "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "kl_warmup": kl_warmup,
+        "average": average, "weight_decay": weight_decay, "clip": clip, "patience": patience, "seed": seed,
+        "device": device, "compile": {"auto": "auto", "yes": True, "no": False}[compile],
+    }  # fmt: skip
+    if resume is not None:
+        if data is not None or out is not None:
+            raise InputError("--resume takes everything from the run folder: leave DATA and --out away")
+        show(commands.resume(resume, own=recipe if ":" in recipe else None, quiet=as_json), as_json)
+        return
+    if data is None or out is None:
+        raise InputError("fit needs DATA and --out RUN (or --resume RUN): for example `latens fit digits --out run`")
+    asked = commands.Fit(
+        data=data, out=out, recipe=recipe, options={"latent_dim": latent_dim} | more, settings=settings,
+        validation=validation, labels=labels, drop=tuple(drop or ()), weights=weights, start=start,
+    )  # fmt: skip
+    show(commands.fit(asked, seeds=seeds, quiet=as_json), as_json)
+
+
+def recipe_options(words: list[str]) -> dict[str, Any]:
+    """``--beta 4 --kl=sampled`` as {"beta": 4, "kl": "sampled"}; ``InputError`` for anything else."""
+    found: dict[str, Any] = {}
+    words = list(words)
+    while words:
+        word = words.pop(0)
+        if not word.startswith("--") or len(word) < 3:
+            raise InputError(f"unexpected argument {word!r}: options are written --name value")
+        name, equals, value = word[2:].partition("=")
+        if not equals:
+            if not words or words[0].startswith("--"):
+                raise InputError(f"option --{name} needs a value, or is no option of `latens fit`: see `latens fit --help`")
+            value = words.pop(0)
+        found[name.replace("-", "_")] = _literal(value)
+    return found
+
+
+def _literal(text: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return {"true": True, "false": False, "none": None}.get(text.lower(), text)
+
+
+@app.command()
+def evaluate(
+    run: RunFolder,
+    data: OptionalData = None,
+    k: Annotated[int, typer.Option("--k", min=0, help="Draws of the importance-weighted NLL; 0 leaves it out.")] = 100,
+    draws: Annotated[int, typer.Option(min=1, help="Posterior draws a row for the ELBO.")] = 5,
+    nll_rows: Annotated[int, typer.Option(min=0, help="Rows the NLL is taken over, evenly spaced; 0: all.")] = 1000,
+    seed: Seed = 0,
+    recipe: OwnRecipe = None,
+    as_json: Json = False,
+) -> None:
+    """Rate, distortion, ELBO, NLL with its K and standard error, bits per dimension, active units."""
+    from latens import commands
+
+    show(commands.evaluate(run, data, k=k, draws=draws, nll_rows=nll_rows or None, seed=seed, own=recipe), as_json)
+
+
+@app.command()
+def compare(
+    data: Data,
+    latent_dims: Annotated[str, typer.Option(help="Dimensions, separated by commas.")] = "2,8,16",
+    validation: Annotated[str | None, typer.Option(help="Held-out data; default: a fifth of the rows.")] = None,
+    out: Annotated[str | None, typer.Option(metavar="FILE", help="Also write a report (.html) or the figures (.json, .csv).")] = None,
+    labels: Labels = None,
+    drop: Drop = None,
+    likelihood: Annotated[str, typer.Option(help="Of the VAE.")] = "auto",
+    epochs: Annotated[Any, Auto] = "auto",
+    k: Annotated[int, typer.Option("--k", min=1, help="Draws of the VAE's NLL.")] = 100,
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """PCA, autoencoder and VAE side by side: same data, same dimensions, same metrics."""
+    from latens import commands
+
+    show(
+        commands.compare(data, dims=latent_dims, validation=validation, out=out, labels=labels, drop=tuple(drop or ()),
+                         likelihood=likelihood, settings={"epochs": epochs, "seed": seed, "device": device}, k=k,
+                         quiet=as_json), as_json,
+    )  # fmt: skip
+
+
+@app.command()
+def encode(
+    run: RunFolder, data: Data, out: Out,
+    samples: Annotated[int, typer.Option(min=0, help="Draws from q(z|x) instead of its mean.")] = 0,
+    seed: Seed = 0, recipe: OwnRecipe = None, as_json: Json = False,
+) -> None:  # fmt: skip
+    """Codes of data: the posterior mean, in order, one row a row."""
+    from latens import commands
+
+    show(commands.encode(run, data, out, samples=samples, seed=seed, own=recipe), as_json)
+
+
+@app.command()
+def reconstruct(run: RunFolder, data: Data, out: Out, recipe: OwnRecipe = None, as_json: Json = False) -> None:
+    """Data through the code and back, in the data's layout and units."""
+    from latens import commands
+
+    show(commands.reconstruct(run, data, out, own=recipe), as_json)
+
+
+@app.command()
+def sample(
+    run: RunFolder,
+    out: Annotated[str, typer.Option("--out", metavar="FILE", help="The file to write: .npy .npz .csv .tsv, or .png for images.")],
+    n: Annotated[int, typer.Option("-n", "--number", min=1, help="How many.")] = 100,
+    mean: Annotated[bool, typer.Option("--mean", help="The mean of p(x|z) instead of a draw from it.")] = False,
+    seed: Seed = 0, recipe: OwnRecipe = None, as_json: Json = False,
+) -> None:  # fmt: skip
+    """New data from the model: z from the prior, then x from p(x|z)."""
+    from latens import commands
+
+    show(commands.sample(run, out, n=n, mean=mean, seed=seed, own=recipe), as_json)
+
+
+@app.command()
+def score(
+    run: RunFolder, data: Data, out: Out,
+    k: Annotated[int, typer.Option("--k", min=1, help="Draws of the importance-weighted bound.")] = 100,
+    recipe: OwnRecipe = None, as_json: Json = False,
+) -> None:  # fmt: skip
+    """A lower bound on ln p(x) of each row, nats, with its standard error and effective sample size."""
+    from latens import commands
+
+    show(commands.score(run, data, out, k=k, own=recipe), as_json)
+
+
+@app.command()
+def report(
+    run: RunFolder,
+    data: OptionalData = None,
+    out: Annotated[str | None, typer.Option(metavar="FILE", help="Default: report.html in the run folder.")] = None,
+    labels: Labels = None,
+    recipe: OwnRecipe = None,
+    as_json: Json = False,
+) -> None:
+    """One self-contained HTML page: curves, reconstructions, samples, latent map, traversals, choices."""
+    from latens import commands
+
+    show(commands.report(run, data, out=out, labels=labels, own=recipe), as_json)
+
+
+@app.command()
+def recipes(as_json: Json = False) -> None:
+    """The catalogue: name, what it combines, reference, options."""
+    from latens import commands
+
+    show(commands.recipes(), as_json)
+
+
+@app.command()
+def demo(
+    out: Annotated[str, typer.Option(metavar="RUN", help="The folder of the run; that of an earlier demo is replaced.")] = "demo-run",
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Fit scikit-learn's digits (no download), evaluate, compare with PCA and an autoencoder, and write a report."""
+    from latens import commands
+
+    show(commands.demo(out, seed=seed, quiet=as_json), as_json)
+
+
+def show(answer: Any, as_json: bool) -> None:
+    """Print what a command found: its text for a person, its figures for a machine."""
+    if as_json:
+        typer.echo(json.dumps(_plain(answer.figures), indent=1, default=str))
+    elif answer.text:
+        typer.echo(answer.text)
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN: null instead."""
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))) else value
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status: 0, 2 for a user's mistake, 1 for a failed fit, 130 for Ctrl-C."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        status = app(arguments, standalone_mode=False)
+        return int(status or 0)
+    except click.exceptions.NoArgsIsHelpError as error:
+        typer.echo(error.format_message())
+        return 2
+    except click.ClickException as error:
+        return _fail(error.format_message(), 2, arguments)
+    except click.exceptions.Exit as error:
+        return int(error.exit_code)
+    except InputError as error:
+        return _fail(str(error), 2, arguments)
+    except (KeyboardInterrupt, click.exceptions.Abort) as error:
+        return _fail(str(error) or "interrupted", 130, arguments)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except ArithmeticError as error:
+        return _fail(str(error), 1, arguments)
+    except MemoryError:
+        return _fail("there is not enough memory: lower batch_size, or give fewer rows", 1, arguments)
+
+
+def _fail(sentence: str, status: int, arguments: list[str]) -> int:
+    sentence = " ".join(sentence.split())
+    typer.echo(f"latens: {sentence}", err=True)
+    if "--json" in arguments:
+        typer.echo(json.dumps({"error": sentence, "status": status}))
+    return status

@@ -1,0 +1,126 @@
+"""One evaluation of a fitted model on data: every figure with its unit, error and conditions."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from latens.evaluation.latent import active_units, codes, collapse_warning, decode, rate_per_dimension
+from latens.evaluation.likelihood import bits_per_dimension, distortion, elbo, nll
+
+
+@dataclass
+class Evaluation:
+    """Figures of a model on N rows; nats a datum unless a name says otherwise, None where a figure does not exist.
+
+    ``elbo`` = -(``rate`` + ``distortion``), over ``draws`` draws; ``nll``: -ln p(x) by importance weighting with exactly
+    ``nll_draws`` draws a row, its standard error over rows, and the mean effective sample size; ``*_bits_per_dimension``:
+    -elbo and nll divided by (dimensions x ln 2); ``rmse``: root mean squared error of decoded posterior means, in the data's
+    units; ``observation_variance``: c in the square of the data's units (the mean over columns where they differ).
+    """
+
+    rows: int
+    dimensions: int
+    latent_dim: int
+    rmse: float
+    distortion: float
+    rate: float | None = None
+    elbo: float | None = None
+    elbo_standard_error: float | None = None
+    elbo_bits_per_dimension: float | None = None
+    draws: int = 1
+    nll: float | None = None
+    nll_standard_error: float | None = None
+    nll_draws: int = 0
+    nll_rows: int = 0
+    nll_effective_sample_size: float | None = None
+    nll_bits_per_dimension: float | None = None
+    active_units: int = 0
+    rate_per_dimension: list[float] | None = None
+    observation_variance: float | None = None
+    warnings: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def lines(self) -> list[tuple[str, str]]:
+        """(name, figure) pairs for a person."""
+        found = [("rows", f"{self.rows:,} of {self.dimensions} dimensions")]
+        if self.elbo is not None:
+            found += [
+                ("rate  KL(q || p)", f"{self.rate:.3f} nats"),
+                ("distortion  -E ln p(x|z)", f"{self.distortion:.3f} nats"),
+                ("ELBO", f"{self.elbo:.3f} ± {self.elbo_standard_error:.3f} nats  ({self.draws} draws)"),
+                ("-ELBO", f"{self.elbo_bits_per_dimension:.4f} bits per dimension"),
+            ]
+        else:
+            found.append(("distortion  -ln p(x|z)", f"{self.distortion:.3f} nats  (no density q, so no bound on ln p(x))"))
+        if self.nll is not None:
+            found += [
+                ("NLL  -ln p(x)", f"{self.nll:.3f} ± {self.nll_standard_error:.3f} nats  (K = {self.nll_draws}, "
+                 f"effective {self.nll_effective_sample_size:.1f}, {self.nll_rows:,} rows)"),
+                ("NLL", f"{self.nll_bits_per_dimension:.4f} bits per dimension"),
+            ]  # fmt: skip
+        found.append(("reconstruction", f"{self.rmse:.4f} RMSE in the data's units"))
+        found.append(("active units", f"{self.active_units} of {self.latent_dim}"))
+        if self.observation_variance is not None:
+            found.append(("observation variance c", f"{self.observation_variance:.4g} (data's units squared)"))
+        return found
+
+
+def spaced(rows: int, wanted: int | None) -> Tensor:
+    """``wanted`` evenly spaced rows of ``rows``, or all.
+
+    >>> spaced(10, 4).tolist()
+    [0, 2, 5, 7]
+    """
+    return torch.arange(rows) if wanted is None or wanted >= rows else torch.arange(wanted) * rows // wanted
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module, x: Tensor, *, k: int = 100, draws: int = 5, nll_rows: int | None = None, beta: float = 1.0,
+    seed: int = 0,
+) -> Evaluation:  # fmt: skip
+    """Evaluate on rows in the model's layout. ``k`` = 0 leaves the importance-weighted NLL out; ``nll_rows`` takes it over so
+    many evenly spaced rows only."""
+    means = codes(model, x)
+    dimensions = x[0].numel()
+    active = int(active_units(means).sum())
+    square = sum(float((decode(model, means[i : i + 1000]).double() - x[i : i + 1000].double()).square().sum())
+                 for i in range(0, len(x), 1000))  # fmt: skip
+    variance = getattr(getattr(model, "likelihood", None), "data_variance", None)
+    found = Evaluation(
+        rows=len(x), dimensions=dimensions, latent_dim=means.shape[1], rmse=(square / (len(x) * dimensions)) ** 0.5,
+        distortion=float("nan"), draws=draws, active_units=active,
+        observation_variance=None if variance is None else float(variance.double().mean()),
+    )  # fmt: skip
+    if not model.draw(x[:1].to(next(model.parameters()).device), 1).has_density:  # type: ignore[operator]
+        found.distortion = float(distortion(model, x, draws=1, seed=seed).mean())
+        return found
+    bound = elbo(model, x, draws=draws, seed=seed)
+    found.rate, found.distortion, found.elbo = float(bound.rate.mean()), float(bound.distortion.mean()), bound.elbo
+    found.elbo_standard_error = bound.standard_error
+    found.elbo_bits_per_dimension = bits_per_dimension(-bound.elbo, dimensions)
+    if k > 0:
+        estimate = nll(model, x[spaced(len(x), nll_rows)], k, seed=seed)
+        found.nll_rows = len(estimate.rows)
+        found.nll, found.nll_standard_error, found.nll_draws = estimate.mean, estimate.standard_error, k
+        found.nll_effective_sample_size = estimate.mean_ess
+        found.nll_bits_per_dimension = bits_per_dimension(estimate.mean, dimensions)
+    rates = rate_per_dimension(model, x)
+    found.rate_per_dimension = None if rates is None else rates.tolist()
+    warning = collapse_warning(model, x, active, found.latent_dim, beta)
+    if warning:
+        found.warnings.append(warning)
+    floor = getattr(getattr(model, "likelihood", None), "floor", None)
+    current = getattr(getattr(model, "likelihood", None), "observation_variance", None)
+    if floor is not None and current is not None and float(current) <= floor * 1.01:
+        found.warnings.append(
+            "the observation variance has reached its floor: the model can copy the data, so its likelihood says little; "
+            "give a fixed variance, or fewer latent dimensions"
+        )
+    return found

@@ -1,0 +1,98 @@
+"""The report: a run as one self-contained HTML page, to look at, to send, to keep."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from latens.atomic import write_text
+from latens.evaluation import Evaluation
+from latens.report import figures, overview, sections
+from latens.report.page import LeftOut, Section, document
+from latens.report.subject import Subject
+from latens.run import Run
+
+if TYPE_CHECKING:
+    from latens.compare import Comparison
+
+__all__ = ["render", "write"]
+
+
+def render(
+    run: Run, x: np.ndarray | None, *, labels: Any = None, label_names: Sequence[str] | None = None,
+    evaluation: Evaluation | None = None, comparison: Comparison | None = None, title: str | None = None,
+) -> str:  # fmt: skip
+    """The report of a run as one HTML page: no script, no request, pictures inside; the same run gives the same page.
+
+    ``x``: held-out rows in the user's layout, ``[N, *user_shape]`` (at most 2,000, a fixed random choice, are drawn), or None:
+    sections that need data then say so. ``labels``: one value a row, ``[N]``: numbers, words, or codes of ``label_names``.
+    ``evaluation``: figures to show; without it a short one (ELBO, no NLL) is made on the rows drawn. ``comparison``: of
+    :func:`latens.compare.compare`, adds the comparison. ``title``: the heading, else recipe and data. What a run of parts of
+    one's own cannot give is left out with a line that says why.
+
+    Raises ``InputError`` where x does not fit the run's schema, holds no rows, or the labels are not one a row.
+    """
+    was_training = run.model.training
+    run.model.eval()
+    try:
+        with figures.drawing():
+            return _page(Subject(run, x, labels, label_names, evaluation), comparison, title)
+    finally:
+        run.model.train(was_training)
+
+
+def write(
+    path: str | os.PathLike[str], run: Run, x: np.ndarray | None, *, labels: Any = None,
+    label_names: Sequence[str] | None = None, evaluation: Evaluation | None = None, comparison: Comparison | None = None,
+    title: str | None = None,
+) -> None:  # fmt: skip
+    """Write :func:`render`'s page to ``path``, atomically. ``InputError`` as there, and where the file cannot be written."""
+    write_text(path, render(run, x, labels=labels, label_names=label_names, evaluation=evaluation, comparison=comparison,
+                            title=title))  # fmt: skip
+
+
+def _page(subject: Subject, comparison: Comparison | None, title: str | None) -> str:
+    heading = title or overview.heading(subject.run)
+    head = overview.header(subject, heading)
+    parts: list[tuple[str, str, Callable[[Subject], Section]]] = [
+        ("reconstructions", "Originals and reconstructions", sections.reconstructions),
+        ("samples", "Samples", sections.samples),
+        ("map", "Latent map", sections.latent_map),
+        ("rate", "Rate per dimension", sections.rates),
+        ("traversal", "Traversals", sections.traversals),
+        ("interpolations", "Interpolations", sections.interpolations),
+    ]
+    if comparison is not None:
+        parts.append(("comparison", "Comparison with PCA and the autoencoder", lambda s: _comparison(s, comparison)))
+    parts += [
+        ("training", "Training", overview.training),
+        ("choices", "Choices", overview.choices),
+        ("provenance", "Provenance", overview.provenance),
+    ]
+    made = [_attempt(key, name, build, subject) for key, name, build in parts]
+    return document(heading, head, made, "Made by latens.")
+
+
+def _comparison(subject: Subject, found: Comparison) -> Section:
+    from latens.report.comparison import comparison
+
+    schemas = [run.schema for run in found.runs.values() if run.schema is not None]
+    schema = schemas[0] if schemas else subject.schema
+    try:
+        dim = subject.codes.shape[1] if subject.tensor is not None else None
+    except Exception:
+        dim = None
+    return comparison(found, schema, dim, subject.label_names)
+
+
+def _attempt(key: str, name: str, build: Callable[[Subject], Section], subject: Subject) -> Section:
+    """The section, or the line that says why there is none: a model of one's own may lack any part of the contract."""
+    try:
+        return build(subject)
+    except LeftOut as reason:
+        return sections.left_out(key, name, str(reason))
+    except Exception as error:
+        return sections.left_out(key, name, sections.failed(error))

@@ -1,0 +1,219 @@
+"""The comparison: the table with the best marked, and how regular each latent space is, side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from latens.compare import Comparison, Row, Side
+from latens.report import figures, pixels
+from latens.report.groups import Groups, group
+from latens.report.page import LeftOut, Section, details, esc, grid, how, keys, number, panel
+from latens.report.sections import principal_axes
+from latens.report.style import MODELS
+from latens.schema import Schema
+
+NAMES = {"pca": "PCA", "ae": "Autoencoder", "vae": "VAE"}
+_ORDER = {"pca": 0, "ae": 1, "vae": 2}
+IMAGES, POINTS = 15, 1200
+
+Score = Callable[[Row], float | None]
+
+
+def _beyond_null(row: Row) -> float | None:
+    return row.energy if row.energy > row.energy_null_high else 0.0
+
+
+def _away_from_one(row: Row) -> float | None:
+    return abs(math.log(row.midpoint)) if row.midpoint > 0 else None
+
+
+# heading, unit, text of a cell, what is smallest in the best row (None: no best)
+_COLUMNS: tuple[tuple[str, str, Callable[[Row], str], Score | None], ...] = (
+    ("RMSE", "data's units", lambda r: number(r.rmse, ".4g"), lambda r: r.rmse),
+    ("NLL", "nats", lambda r: number(r.nll, ".2f"), lambda r: r.nll),
+    ("NLL", "bits / dim", lambda r: number(r.nll_bits_per_dimension, ".3f"), lambda r: r.nll_bits_per_dimension),
+    ("−ELBO", "nats", lambda r: number(r.minus_elbo, ".2f"), None),
+    ("energy", "distance", lambda r: number(r.energy, ".3f"), _beyond_null),
+    ("energy", "null (95 %)", lambda r: f"{number(r.energy_null, '.3f')} ({number(r.energy_null_high, '.3f')})", None),
+    ("roughness", "1 is best", lambda r: number(r.roughness, ".2f"), lambda r: r.roughness),
+    ("midpoint", "1 is best", lambda r: number(r.midpoint, ".2f"), _away_from_one),
+    ("time", "seconds", lambda r: number(r.seconds, ".1f"), None),
+)
+
+
+def name_of(model: str) -> str:
+    return NAMES.get(model, model)
+
+
+def _table(rows: Sequence[Row]) -> str:
+    """The figures, one row a model, models of one dimension together, the best of each dimension marked."""
+    head = "".join(f"<th>{title}<br><small>{unit}</small></th>" for title, unit, _, _ in _COLUMNS)
+    lines = []
+    for dim in sorted({row.latent_dim for row in rows}):
+        together = sorted((row for row in rows if row.latent_dim == dim), key=lambda row: _ORDER.get(row.model, 9))
+        best = [_best(together, score) for _, _, _, score in _COLUMNS]
+        for i, row in enumerate(together):
+            marks = [' class="best"' if i in of else "" for of in best]
+            cells = "".join(f"<td{mark}>{text(row)}</td>" for mark, (_, _, text, _) in zip(marks, _COLUMNS))
+            first = "" if i else ' class="first"'
+            lines.append(f"<tr{first}><td>{esc(name_of(row.model))}</td><td>{dim}</td>{cells}</tr>")
+    return (
+        f'<div class="tablebox" tabindex="0"><table><thead><tr><th>model</th><th>latent<br>dim</th>{head}</tr></thead>'
+        f"<tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
+def _best(rows: Sequence[Row], score: Score | None) -> set[int]:
+    """The rows with the smallest score, if at least two have one."""
+    if score is None:
+        return set()
+    scores = {i: value for i, row in enumerate(rows) if (value := score(row)) is not None and math.isfinite(value)}
+    if len(scores) < 2:
+        return set()
+    return {i for i, value in scores.items() if value == min(scores.values())}
+
+
+def _curves(rows: Sequence[Row]) -> str:
+    """Figures against the latent dimension, one line a model."""
+    dims = sorted({row.latent_dim for row in rows})
+    models = sorted({row.model for row in rows}, key=lambda model: _ORDER.get(model, 9))
+    if len(dims) < 2:
+        return ""
+    panels = []
+    wanted: tuple[tuple[str, str, Score], ...] = (
+        ("Reconstruction RMSE", "lower is better", lambda r: r.rmse),
+        ("NLL", "bits per dimension, lower is better", lambda r: r.nll_bits_per_dimension),
+        ("Energy distance", "codes from what is sampled, lower is better", lambda r: r.energy),
+    )
+    place = np.arange(len(dims))
+    for title, small, value in wanted:
+        series = []
+        for model in models:
+            found = {row.latent_dim: value(row) for row in rows if row.model == model}
+            line = np.array([np.nan if found.get(dim) is None else float(found[dim] or 0) for dim in dims])
+            if np.isfinite(line).any():
+                series.append((line, MODELS.get(model, "c2")))
+        svg = figures.lines(place, series, f"{title} by latent dimension", marks=True, x_name="latent dimension",
+                            ticks=[float(p) for p in place], tick_names=[str(dim) for dim in dims])  # fmt: skip
+        panels.append(panel(title, svg, small))
+    return keys([(name_of(model), MODELS.get(model, "c2")) for model in models]) + grid(panels, "three")
+
+
+def comparison(
+    found: Comparison, schema: Schema | None, latent_dim: int | None, label_names: Sequence[str] | None
+) -> Section:
+    """Table, notes, and for every dimension maps, decoded random codes and interpolations of all models side by side."""
+    if not found.rows:
+        raise LeftOut("The comparison is empty.")
+    text = (
+        "PCA, autoencoder and VAE on the same rows, measured on the same held-out rows; the best of each dimension is set in "
+        "blue (energies within their null count as equal). An autoencoder has no likelihood, so no NLL."
+    )
+    body = how(text) + _table(found.rows)
+    items = "".join(f"<li>{esc(line, 1000)}</li>" for line in found.notes)
+    body += details("What the columns mean", f'<ul class="plainlist how">{items}</ul>') + _curves(found.rows)
+    dims = sorted({side.latent_dim for side in found.sides})
+    if dims and schema is not None:
+        first = latent_dim if latent_dim in dims else dims[0]
+        groups = group(found.labels, len(found.held_out), label_names)
+        body += "<h3>How regular is the latent space?</h3>" + how(
+            "An autoencoder is asked for reconstructions only: nothing asks the space between its codes to mean anything, so a "
+            "random code often falls into a gap and decodes to nonsense. A VAE pays a rate for codes that leave the prior, and "
+            "blurs each code over a region: the prior is filled without gaps, and what is drawn from it decodes to something like data."
+        )  # fmt: skip
+        for dim in dims:
+            sides = sorted((s for s in found.sides if s.latent_dim == dim), key=lambda s: _ORDER.get(s.model, 9))
+            inner = _side_by_side(sides, schema, groups, found.held_out)
+            opened = dim == first
+            body += _foldable(f"{dim} latent dimension{'s' * (dim != 1)}", inner, opened, len(dims) > 1)
+    return Section("comparison", "Comparison with PCA and the autoencoder", body)
+
+
+def _foldable(title: str, body: str, opened: bool, foldable: bool) -> str:
+    return details(title, body, opened) if foldable else f"<h3>{title}</h3>{body}"
+
+
+def _side_by_side(sides: Sequence[Side], schema: Schema, groups: Groups | None, held_out: np.ndarray) -> str:
+    body = "<h3>Codes, and what is sampled</h3>" + how(
+        "Coloured: codes of held-out rows. Grey: the codes that are sampled (the VAE's prior; for the others a normal "
+        "distribution fitted to their codes). Grey without colour is where a random code meets nothing the decoder knows."
+    )
+    legend = groups.legend() if groups is not None else [("codes of held-out rows", "c0")]
+    body += keys([*legend, ("sampled codes", "faint")]) + grid(_maps(sides, groups), "three")
+    if schema.is_image:
+        body += "<h3>Decoded random codes</h3>" + how("What the grey codes decode to.")
+        body += grid((panel(name_of(side.model), _images(side.samples, schema)) for side in sides), "three")
+        body += "<h3>Interpolations</h3>" + how(
+            "Straight lines between the codes of the same pairs of held-out rows, decoded."
+        )
+        body += grid((panel(name_of(side.model), _strips(side, schema)) for side in sides), "three")
+        return body
+    if schema.columns < 2:
+        return body
+    data = pixels.model_layout(schema, np.asarray(held_out)[:POINTS]).astype(float)
+    middle, unit = data.mean(0), np.where(data.std(0) > 0, data.std(0), 1.0)
+    axes = principal_axes((data - middle) / unit)
+
+    def flat(values: np.ndarray) -> np.ndarray:
+        return np.asarray((values.astype(float) - middle) / unit @ axes)
+
+    behind, drawn = flat(data), [flat(side.samples) for side in sides]
+    lines = [[flat(side.lines[:, i]) for i in range(side.lines.shape[1])] for side in sides]
+    frame = np.concatenate([behind, *drawn])
+    body += "<h3>Decoded random codes</h3>" + how(
+        "Grey: held-out rows along the data's first two principal axes (columns standardised). Blue: what random codes "
+        "decode to (without noise); it should lie where data lie."
+    )
+    clouds = [
+        figures.cloud(points, None, "decoded random codes", behind=behind, side=290, frame=frame) for points in drawn
+    ]
+    body += grid((panel(name_of(side.model), svg) for side, svg in zip(sides, clouds)), "three")
+    body += "<h3>Interpolations</h3>" + how(
+        "Straight lines between codes of pairs of held-out rows, decoded, in the same axes."
+    )
+    clouds = [figures.cloud(behind, None, "decoded interpolations", side=290, paint="faint", paths=paths, frame=frame)
+              for paths in lines]  # fmt: skip
+    return body + grid((panel(name_of(side.model), svg) for side, svg in zip(sides, clouds)), "three")
+
+
+def _maps(sides: Sequence[Side], groups: Groups | None) -> list[str]:
+    """Codes over sampled codes in the codes' first two principal axes, in units of the sampled spread, on one scale."""
+    found, panels = [], []
+    for side in sides:
+        middle, spread = side.sampled_codes.mean(0), np.maximum(side.sampled_codes.std(0), 1e-12)
+        codes, sampled = (side.codes - middle) / spread, ((side.sampled_codes - middle) / spread)[:POINTS]
+        rows = np.arange(len(codes))
+        if len(rows) > POINTS:
+            rows = np.sort(np.random.default_rng(0).choice(len(rows), POINTS, replace=False))
+        if codes.shape[1] == 1:
+            series = [(sampled[:, 0], "c9", True), (codes[:, 0], "c0", False)]
+            panels.append(panel(name_of(side.model), figures.histogram(series, f"codes of {side.model}")))
+            continue
+        axes = np.eye(2) if codes.shape[1] == 2 else principal_axes(codes)
+        found.append((side, (codes @ axes)[rows], sampled @ axes, rows))
+    if found:
+        frame = np.concatenate([part for _, points, behind, _ in found for part in (points, behind)])
+        for side, points, behind, rows in found:
+            chosen = groups.take(rows) if groups is not None else None
+            name = name_of(side.model)
+            svg = figures.cloud(points, chosen, f"codes of {name}", behind=behind, side=290, frame=frame)
+            panels.append(panel(name, svg))
+    return panels
+
+
+def _images(values: np.ndarray, schema: Schema) -> str:
+    return pixels.flow(
+        pixels.to_pixels(schema, pixels.model_layout(schema, values[:IMAGES])), "decoded random code", longer=52
+    )
+
+
+def _strips(side: Side, schema: Schema) -> str:
+    rows = []
+    steps = np.linspace(0, len(side.lines) - 1, min(6, len(side.lines))).round().astype(int)
+    for i in range(side.lines.shape[1]):
+        images = pixels.to_pixels(schema, pixels.model_layout(schema, side.lines[steps, i]))
+        rows.append(pixels.strip_row(images, f"interpolation by {name_of(side.model)}", longer=46))
+    return "".join(rows)

@@ -1,0 +1,279 @@
+"""Charts as small inline SVGs in the page's colours: drawn by matplotlib without pyplot, one panel a drawing, so that
+a phone shows them below each other and a wide screen side by side."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import warnings
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+
+from latens.report.groups import Groups
+from latens.report.page import esc
+from latens.report.style import THEME, color
+
+_STYLE = {
+    "svg.fonttype": "none", "svg.hashsalt": "latens", "text.parse_math": False, "axes.unicode_minus": True,
+    "font.size": 10.5, "axes.edgecolor": color("faint"), "axes.labelcolor": color("muted"), "text.color": color("ink"),
+    "xtick.color": color("muted"), "ytick.color": color("muted"), "grid.color": color("line"), "axes.grid": True,
+    "axes.axisbelow": True, "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.8,
+    "grid.linewidth": 0.8, "xtick.major.size": 0, "ytick.major.size": 0, "lines.linewidth": 1.7,
+    "xtick.labelsize": 9.5, "ytick.labelsize": 9.5, "axes.labelsize": 10, "xtick.minor.size": 0, "ytick.minor.size": 0,
+    "axes.facecolor": "none", "figure.facecolor": "none", "path.simplify": False, "axes.formatter.limits": (-4, 5),
+}  # fmt: skip
+_VARIABLES = {light: f"var(--{name})" for name, (light, _) in THEME.items()}
+
+
+def drawing() -> AbstractContextManager[None]:
+    """The house style, whatever the caller's matplotlib is set to; left as it was at the end."""
+    import matplotlib.style
+
+    return matplotlib.style.context(["default", _STYLE])
+
+
+class Panel:
+    """One chart of ``width`` x ``height`` CSS pixels; ``axes`` is matplotlib's, margins in pixels."""
+
+    def __init__(
+        self, width: int = 330, height: int = 200, *, left: int = 48, bottom: int = 34, right: int = 10, top: int = 8
+    ):
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
+
+        self.size = (width, height)
+        self.figure = Figure(figsize=(width / 72, height / 72), dpi=72)
+        box = (left / width, bottom / height, (width - left - right) / width, (height - bottom - top) / height)
+        self.axes = self.figure.add_axes(box)
+        self.axes.xaxis.set_major_locator(MaxNLocator(5))
+        self.axes.yaxis.set_major_locator(MaxNLocator(5))
+
+    def svg(self, label: str) -> str:
+        """The drawing as inline SVG: theme colours as CSS variables, text as text, no address of any kind."""
+        file = io.StringIO()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # letters matplotlib's own font lacks: the page's has them
+            self.figure.savefig(file, format="svg", metadata={"Date": None})
+        text = file.getvalue()
+        text = text[text.index("<svg") :]
+        text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", text, flags=re.S)
+        text = re.sub(r"^<svg[^>]*>", "", text)
+        prefix = hashlib.sha256(text.encode()).hexdigest()[:8]
+        text = re.sub(r'\bid="', f'id="{prefix}-', text)
+        text = re.sub(r"url\(#", f"url(#{prefix}-", text)
+        text = re.sub(r'xlink:href="#', f'href="#{prefix}-', text)
+        text = re.sub(r"#[0-9a-f]{6}\b", lambda found: _VARIABLES.get(found[0], found[0]), text)
+        text = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", text)
+        text = re.sub(r"font-family: [^;\"]*;?", "", text)
+        text = re.sub(r' d="([^"]*)"', lambda found: f' d="{_short_path(found[1])}"', text)
+        text = re.sub(r">\s+<", "><", text)
+        width, height = self.size
+        return (
+            f'<svg role="img" aria-label="{esc(label)}" viewBox="0 0 {width} {height}" '
+            f'style="max-width:{round(1.45 * width)}px">{text}'
+        )
+
+
+def _short_path(path: str) -> str:
+    path = re.sub(r"-?\d+\.\d+", lambda found: f"{float(found[0]):.1f}".removesuffix(".0"), path)
+    path = re.sub(r"\s+", " ", path).strip()
+    return re.sub(r"M ([-\d.]+) ([-\d.]+) L \1 \2(?= |$)", r"M\1 \2h0", path)
+
+
+def limits(values: np.ndarray, pad: float = 0.05) -> tuple[float, float]:
+    """A range that holds all finite values with some room."""
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return 0.0, 1.0
+    low, high = float(values.min()), float(values.max())
+    room = (high - low) * pad or max(abs(high) * 0.1, 0.5)
+    return low - room, high + room
+
+
+def dots(axes: Any, points: np.ndarray, paint: str, size: float = 4.0, opacity: float = 0.8) -> None:
+    """Round dots at ``[N, 2]`` as one path: a tenth of the size of one element a dot."""
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path
+
+    if not len(points):
+        return
+    vertices = np.repeat(points.astype(float), 2, axis=0)
+    marks = np.tile(np.array([Path.MOVETO, Path.LINETO], dtype=np.uint8), len(points))
+    axes.add_patch(PathPatch(Path(vertices, marks), facecolor="none", edgecolor=paint, linewidth=size, alpha=opacity,
+                             capstyle="round"))  # fmt: skip
+
+
+def curves(
+    x: np.ndarray,
+    series: Sequence[tuple[np.ndarray, str]],
+    label: str,
+    *,
+    best: float | None = None,
+    x_name: str = "epoch",
+) -> tuple[str, bool]:
+    """Lines over the epochs; the first rounds may lie outside, so that the rest can be read. Returns (SVG, cut or not)."""
+    panel = Panel(330, 205)
+    late = slice(len(x) // 8, None)
+    low, high = limits(np.concatenate([values[late] for values, _ in series]))
+    everything = np.concatenate([values for values, _ in series])
+    everything = everything[np.isfinite(everything)]
+    cut = bool(len(everything) and (everything.min() < low or everything.max() > high))
+    for values, name in series:
+        panel.axes.plot(x, values, color=color(name), marker="o" if len(x) < 4 else "", markersize=4)
+    panel.axes.set_ylim(low, high)
+    if best is not None:
+        panel.axes.axvline(best, color=color("muted"), linewidth=1, linestyle=(0, (4, 3)))
+    panel.axes.set_xlabel(x_name)
+    return panel.svg(label), cut
+
+
+def lines(
+    x: np.ndarray, series: Sequence[tuple[np.ndarray, str]], label: str, *, x_name: str = "", y_name: str = "",
+    marks: bool = False, height: int = 180, ticks: Sequence[float] | None = None, tick_names: Sequence[str] | None = None,
+) -> str:  # fmt: skip
+    """Lines over common x; ``marks`` puts a dot at every value."""
+    panel = Panel(300, height, bottom=36 if x_name else 22, left=58 if y_name else 46)
+    for values, name in series:
+        panel.axes.plot(x, values, color=color(name), marker="o" if marks else "", markersize=5)
+    if ticks is not None:
+        panel.axes.set_xticks(ticks, tick_names)
+    panel.axes.set_ylim(*limits(np.concatenate([values for values, _ in series]), 0.08))
+    panel.axes.set_xlabel(x_name)
+    panel.axes.set_ylabel(y_name)
+    return panel.svg(label)
+
+
+def bars(heights: np.ndarray, names: Sequence[str], label: str, *, paint: Sequence[str], y_name: str,
+         threshold: float | None = None, log: bool = False) -> str:  # fmt: skip
+    """A bar chart; ``threshold`` is drawn as a dashed line."""
+    panel = Panel(360, 190, left=54, bottom=38)
+    place = np.arange(len(heights))
+    if log:
+        floor = max(1e-6, min(float(heights.min()), threshold or 1) / 2)
+        from matplotlib.ticker import FuncFormatter, NullFormatter
+
+        panel.axes.set_yscale("log")
+        panel.axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        panel.axes.yaxis.set_minor_formatter(NullFormatter())
+        panel.axes.set_ylim(floor, max(float(heights.max()), threshold or 0) * 2)
+        heights = heights.clip(floor)
+    panel.axes.bar(place, heights, color=[color(p) for p in paint], width=0.72)
+    panel.axes.grid(False, axis="x")
+    panel.axes.set_xlim(-0.6, max(len(heights), 4) - 0.4)
+    step = max(1, -(-len(heights) // 20))
+    panel.axes.set_xticks(place[::step], list(names)[::step])
+    if threshold is not None:
+        panel.axes.axhline(threshold, color=color("c1"), linewidth=1.3, linestyle=(0, (4, 3)))
+    panel.axes.set_xlabel("latent dimension")
+    panel.axes.set_ylabel(y_name)
+    return panel.svg(label)
+
+
+def histogram(
+    series: Sequence[tuple[np.ndarray, str, bool]], label: str, *, bins: int = 30, discrete: bool = False
+) -> str:
+    """Histograms of (values, colour, filled) on common bins, each with area 1; tails beyond 0.5 % of the first are cut."""
+    panel = Panel(270, 150, left=10, bottom=24)
+    first = series[0][0]
+    bins = min(bins, max(8, 2 * round(min(len(values) for values, *_ in series) ** 0.5)))
+    if discrete:
+        low, high = (float(v) for v in (min(s[0].min() for s in series), max(s[0].max() for s in series)))
+        count = int(min(high - low + 1, 40))
+        edges = np.linspace(low - 0.5, high + 0.5, count + 1)
+    else:
+        low, high = limits(np.quantile(first, [0.005, 0.995]), 0.15)
+        edges = np.linspace(low, high, bins + 1)
+    for values, name, filled in series:
+        heights = np.histogram(values, edges)[0] / max(1, len(values)) / np.diff(edges)
+        panel.axes.stairs(heights, edges, color=color(name), fill=filled, alpha=0.45 if filled else 1, linewidth=1.6)
+    panel.axes.set_yticks([])
+    panel.axes.set_ylim(0)
+    panel.axes.spines["left"].set_visible(False)
+    return panel.svg(label)
+
+
+def scatter(x: np.ndarray, y: np.ndarray, label: str, paint: str = "c0") -> str:
+    """y against x on equal scales with the line y = x."""
+    panel = Panel(250, 235, left=46, bottom=38)
+    panel.axes.locator_params(nbins=4)
+    low, high = limits(np.quantile(np.concatenate([x, y]), [0.002, 0.998]), 0.1)
+    panel.axes.plot([low, high], [low, high], color=color("faint"), linewidth=1)
+    inside = (x >= low) & (x <= high) & (y >= low) & (y <= high)
+    dots(panel.axes, np.stack([x[inside], y[inside]], 1), color(paint), 3.2, 0.55)
+    panel.axes.set(xlim=(low, high), ylim=(low, high), xlabel="original", ylabel="reconstruction", aspect="equal")
+    return panel.svg(label)
+
+
+def cloud(
+    points: np.ndarray, groups: Groups | None, label: str, *, behind: np.ndarray | None = None, circles: bool = False,
+    names: tuple[str, str] = ("", ""), paths: Sequence[np.ndarray] = (), side: int = 400, paint: str = "c0",
+    frame: np.ndarray | None = None,
+) -> str:  # fmt: skip
+    """A map of points ``[N, 2]`` coloured by group; ``behind``: grey points below; ``circles``: what holds 50 % and 95 % of
+    N(0, I); ``paths``: lines ``[steps, 2]`` on top; ``frame``: points that the axes span, where maps are to be compared."""
+    small = side < 400
+    panel = Panel(side, side, left=44 if names[1] else 34, bottom=38 if names[0] else 26)
+    axes, size = panel.axes, (2.8 if small else 4.2) * (1.0 if len(points) > 150 else 1.45)
+    if behind is not None:
+        dots(axes, behind, color("faint"), 2.6 if len(behind) > 150 else 4, 0.5 if len(behind) > 400 else 0.9)
+    for values, paints, opacity in _layers(points, groups, paint, faint=bool(len(paths))):
+        dots(axes, values, paints, size, opacity)
+    for line in paths:
+        axes.plot(
+            line[:, 0],
+            line[:, 1],
+            color=color("c1"),
+            linewidth=1.8,
+            marker="o",
+            markersize=2.6,
+            markevery=len(line) - 1,
+        )
+    if circles:
+        from matplotlib.patches import Circle
+
+        for share in (0.5, 0.95):
+            radius = float(np.sqrt(-2 * np.log(1 - share)))
+            axes.add_patch(
+                Circle((0, 0), radius, fill=False, edgecolor=color("muted"), linewidth=1, linestyle=(0, (4, 3)))
+            )
+            axes.text(
+                0,
+                -radius,
+                f"{share:.0%}",
+                color=color("muted"),
+                ha="center",
+                va="center",
+                fontsize=9,
+                gid=f"halo{share}",
+            )  # type: ignore[call-arg]
+    if groups is not None and not small:
+        for i, (name, center) in enumerate(groups.centers(points)):
+            axes.text(*center, name, ha="center", va="center", fontsize=11, gid=f"halo-label{i}")
+    shown = [np.quantile(points if frame is None else frame, [0.002, 0.998], axis=0)]
+    if frame is None and behind is not None and len(behind):
+        shown.append(np.quantile(behind, [0.01, 0.99], axis=0))
+    if circles:
+        shown.append(np.array([[-2.6, -2.6], [2.6, 2.6]]))
+    shown += list(paths)
+    spread = np.concatenate(shown)
+    middle, half = (spread.max(0) + spread.min(0)) / 2, float((spread.max(0) - spread.min(0)).max()) / 2 * 1.08 or 1.0
+    axes.set(xlim=(middle[0] - half, middle[0] + half), ylim=(middle[1] - half, middle[1] + half), aspect="equal",
+             xlabel=names[0], ylabel=names[1])  # fmt: skip
+    return panel.svg(label)
+
+
+def _layers(points: np.ndarray, groups: Groups | None, paint: str, faint: bool) -> list[tuple[np.ndarray, str, float]]:
+    """(points, colour, opacity) in drawing order: groups take turns, so that none hides the others."""
+    if groups is None:
+        return [(points, color(paint), 0.5 if faint and len(points) > 400 else 0.8)]
+    layers = []
+    for part in np.array_split(np.arange(len(points)), min(8, len(points))):
+        for i in range(len(groups.names)):
+            rows = part[groups.index[part] == i]
+            if len(rows):
+                layers.append((points[rows], groups.paint(i), 0.85))
+    return layers

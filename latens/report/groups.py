@@ -1,0 +1,90 @@
+"""Labels as groups with colours and names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from latens.errors import InputError
+from latens.report.style import COLORS, THEME
+
+
+@dataclass
+class Groups:
+    """One group a row: ``index`` ``[N]`` into ``names``; ``ordered`` where they are ranges of a number."""
+
+    names: list[str]
+    index: np.ndarray
+    ordered: bool = False
+
+    def paint(self, i: int) -> str:
+        """The colour of group ``i``, hexadecimal: one of ten for kinds, a step of viridis for ranges."""
+        if not self.ordered:
+            return THEME[f"c{i % COLORS}"][0]
+        import matplotlib
+
+        red, green, blue, _ = matplotlib.colormaps["viridis"](0.12 + 0.8 * i / max(1, len(self.names) - 1), bytes=True)
+        return f"#{red:02x}{green:02x}{blue:02x}"
+
+    def legend(self) -> list[tuple[str, str]]:
+        """(name, colour) pairs, colours as :func:`latens.report.page.keys` takes them."""
+        return [(name, self.paint(i) if self.ordered else f"c{i % COLORS}") for i, name in enumerate(self.names)]
+
+    def take(self, rows: np.ndarray | slice) -> Groups:
+        return Groups(self.names, self.index[rows], self.ordered)
+
+    def centers(self, points: np.ndarray) -> list[tuple[str, np.ndarray]]:
+        """Short names and where to write them: the median of each group's points; none for ranges."""
+        if self.ordered or any(len(name) > 14 for name in self.names):
+            return []
+        found = [(name, points[self.index == i]) for i, name in enumerate(self.names)]
+        return [(name, np.median(rows, axis=0)) for name, rows in found if len(rows)]
+
+
+def group(labels: Any, rows: int, label_names: Sequence[str] | None = None) -> Groups | None:
+    """Groups from one label a row: kinds (at most ten; rare ones become "other"), or ten ranges of a number with more values.
+
+    Raises ``InputError`` unless there is one label a row.
+    """
+    if labels is None:
+        return None
+    values = np.asarray(labels)
+    if values.shape == (rows, 1):
+        values = values[:, 0]
+    if values.shape != (rows,):
+        raise InputError(f"labels must hold one value a row ({rows:,}), got shape {list(values.shape)}")
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        finite = values[np.isfinite(values)]
+        if len(np.unique(finite)) > COLORS:
+            values = np.where(np.isfinite(values), values, finite.min())
+        else:
+            values = np.array([f"{v:g}" if np.isfinite(v) else "missing" for v in values])
+    if values.dtype.kind == "O":
+        values = np.array([str(v) for v in values])
+    found, index = np.unique(values, return_inverse=True)
+    if label_names is None and values.dtype.kind in "iuf" and len(found) > COLORS:
+        return _ranges(values.astype(float))
+    names = [_name(value, label_names) for value in found]
+    if len(names) > COLORS:
+        counts = np.bincount(index)
+        kept = sorted(np.argsort(-counts, kind="stable")[: COLORS - 1].tolist())
+        places = np.full(len(names), COLORS - 1)
+        places[kept] = np.arange(COLORS - 1)
+        return Groups([names[i] for i in kept] + [f"other ({len(names) - len(kept)} kinds)"], places[index])
+    return Groups(names, index)
+
+
+def _name(value: Any, label_names: Sequence[str] | None) -> str:
+    if label_names is not None and isinstance(value, int | float | np.number) and float(value).is_integer():
+        if 0 <= int(value) < len(label_names):
+            return str(label_names[int(value)])
+    return f"{value:g}" if isinstance(value, float | np.floating) else str(value)
+
+
+def _ranges(values: np.ndarray) -> Groups:
+    edges = np.unique(np.quantile(values, np.linspace(0, 1, COLORS + 1)))
+    index = np.searchsorted(edges[1:-1], values, side="right")
+    return Groups([f"{low:.3g} to {high:.3g}" for low, high in zip(edges[:-1], edges[1:])], index, ordered=True)

@@ -1,0 +1,115 @@
+"""Pieces of HTML: everything a user wrote passes through :func:`esc` on its way into the page."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from latens.report.style import CSS
+
+
+class LeftOut(Exception):
+    """A section, or a part of one, that cannot be made for this run; the message is the sentence the page shows."""
+
+
+@dataclass
+class Section:
+    """One part of the page: its anchor, its heading, and its body as HTML."""
+
+    key: str
+    title: str
+    body: str
+
+
+def esc(value: object, limit: int = 300) -> str:
+    """The text of ``value`` with everything that HTML could read as markup escaped, cut at ``limit`` characters.
+
+    >>> esc("<script>")
+    '&lt;script&gt;'
+    """
+    text = "".join(ch if ch.isprintable() else " " for ch in str(value))
+    return html.escape(text if len(text) <= limit else text[: limit - 1] + "…", quote=True)
+
+
+def number(value: float | None, form: str = ".4g") -> str:
+    """A figure as text, with a real minus sign; "–" where there is none.
+
+    >>> number(-12.3456, ".2f"), number(None), number(12000, ".4g")
+    ('−12.35', '–', '12,000')
+    """
+    if value is None or not math.isfinite(value):
+        return "–"
+    if form.endswith("g") and 1e3 <= abs(value) < 1e6:
+        form = ",.0f"
+    text = format(value, form)
+    if not text.strip("-0.,"):
+        text = text.lstrip("-")  # no minus before a zero
+    return text.replace("-", "−")
+
+
+def how(text: str) -> str:
+    """The sentences beside a figure: what it shows and how to read it (HTML)."""
+    return f'<p class="how">{text}</p>'
+
+
+def note(text: str) -> str:
+    """A line where something was left out (HTML)."""
+    return f'<p class="note">{text}</p>'
+
+
+def warning(text: str) -> str:
+    return f'<div class="warning" role="alert"><b>Warning</b><p>{esc(text, 2000)}</p></div>'
+
+
+def card(name: str, value: str, below: str) -> str:
+    """A key figure: its name, its value (HTML), and its conditions."""
+    return f'<div class="figure-card"><span>{esc(name)}</span><b>{value}</b><span>{below}</span></div>'
+
+
+def panel(title: str, svg: str, small: str = "", after: str = "") -> str:
+    """A figure under its name; ``title`` and ``small`` are plain text, ``after`` is HTML."""
+    extra = f"<small>{esc(small)}</small>" if small else ""
+    head = f'<figcaption title="{esc(title)}">{esc(title, 80)}{extra}</figcaption>'
+    return f"<figure>{head}{svg}{after}</figure>"
+
+
+def grid(panels: Iterable[str], kind: str = "") -> str:
+    return f'<div class="grid {kind}">{"".join(panels)}</div>'
+
+
+def keys(entries: Sequence[tuple[str, str]]) -> str:
+    """A legend: (name, colour) pairs; a colour is a name of the theme or a hexadecimal value."""
+    items = []
+    for name, paint in entries:
+        value = paint if paint.startswith("#") else f"var(--{paint})"
+        items.append(f'<li style="color:{value}"><i></i><span>{esc(name, 60)}</span></li>')
+    return f'<ul class="keys">{"".join(items)}</ul>'
+
+
+def details(summary: str, body: str, opened: bool = False) -> str:
+    return f"<details{' open' * opened}><summary>{summary}</summary>{body}</details>"
+
+
+def pairs_table(rows: Iterable[tuple[str, object]]) -> str:
+    """A table of names and values."""
+    cells = "".join(f"<tr><td>{esc(name)}</td><td>{esc(value, 600)}</td></tr>" for name, value in rows)
+    return f'<div class="tablebox narrow"><table class="plain"><tbody>{cells}</tbody></table></div>'
+
+
+def document(title: str, header: str, sections: Sequence[Section], footer: str) -> str:
+    """The whole page, self-contained: style inside, pictures inside, no script."""
+    contents = "".join(f'<li><a href="#{s.key}">{esc(s.title)}</a></li>' for s in sections)
+    body = "\n".join(
+        f'<section id="{s.key}" aria-labelledby="{s.key}-h"><h2 id="{s.key}-h">{esc(s.title)}</h2>{s.body}</section>'
+        for s in sections
+    )
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">\n'
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">\n"
+        f'<title>{esc(title)}</title>\n<link rel="icon" href="data:,">\n<style>{CSS}</style>\n</head>\n<body>\n'
+        f'<div class="page">\n<header>{header}</header>\n<nav aria-label="Contents"><ul>{contents}</ul></nav>\n'
+        f"<main>\n{body}\n<footer>{footer}</footer>\n</main>\n</div>\n</body>\n</html>\n"
+    )

@@ -1,0 +1,311 @@
+"""The sections that show what the model does with data: reconstructions, samples, the latent space, traversals, lines."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from latens.evaluation import interpolate
+from latens.evaluation.latent import ACTIVE
+from latens.report import figures, pixels
+from latens.report.page import LeftOut, Section, details, esc, grid, how, keys, note, number, panel
+from latens.report.subject import COLUMNS, Subject
+
+PAIRS, SAMPLES, STRIPS = 24, 24, 16  # images in a grid, and strips of traversals
+MOVERS = 4  # columns drawn in one panel of a traversal
+
+
+def reconstructions(subject: Subject) -> Section:
+    """Originals beside reconstructions: pairs of images, or a scatter a column."""
+    schema = subject.schema
+    if subject.is_image and schema is not None:
+        rows = subject.shown[:PAIRS]
+        original = pixels.to_pixels(schema, rows)
+        again = pixels.to_pixels(schema, subject.decode(subject.codes[:PAIRS]))
+        body = how(
+            "Each pair: a row of the data above, and what the model makes of it below (decoded from the mean of its code). "
+            "Detail that is missing below did not fit into the code."
+        ) + pixels.flow(pixels.stack(original, again), "original above, reconstruction below,", single=original)
+        return Section("reconstructions", "Originals and reconstructions", body)
+    original, again = subject.shown, subject.decode(subject.codes)
+    explained = 1 - ((original - again) ** 2).mean(0) / np.where(original.var(0) > 0, original.var(0), np.nan)
+    panels, binary = [], False
+    for i in subject.columns:
+        name, small = subject.column_name(i), f"R² {number(float(explained[i]), '.2f')}"
+        values = np.unique(original[:, i])
+        if len(values) == 2:
+            binary = True
+            parts = [(again[original[:, i] == v, i], paint, True) for v, paint in zip(values, ("c0", "c1"))]
+            svg = figures.histogram(parts, f"reconstructions of column {name} by its value", bins=24)
+            legend = keys([(f"original {v:g}", paint) for v, paint in zip(values, ("c0", "c1"))])
+            panels.append(panel(name, svg, small, legend))
+        else:
+            panels.append(panel(name, figures.scatter(original[:, i], again[:, i], f"column {name}"), small))
+    text = (
+        "One dot a row: its original value and its value after encoding and decoding. On the grey line a column is kept "
+        "exactly; R² is the share of the column's variance that is kept."
+    )
+    if binary:
+        text += " Columns with two values: the reconstructions of the rows with each value; apart is good."
+    return Section(
+        "reconstructions", "Originals and reconstructions", how(text) + grid(panels, "small") + _hidden(subject)
+    )
+
+
+def _hidden(subject: Subject) -> str:
+    assert subject.schema is not None
+    if not subject.columns:
+        raise LeftOut("No column of this data varies, so there is nothing to draw.")
+    hidden = subject.schema.columns - len(subject.columns)
+    if not hidden:
+        return ""
+    return note(
+        f"Shown are {len(subject.columns)} of {subject.schema.columns:,} columns: the first {COLUMNS} that vary."
+    )
+
+
+def samples(subject: Subject) -> Section:
+    """Draws of p(x|z) and their means; for tables the marginals beside those of the data."""
+    schema = subject.schema
+    if not subject.has_density:
+        return _decoded_normal(subject)
+    if subject.is_image and schema is not None:
+        means = pixels.to_pixels(schema, subject.sample(SAMPLES, mean=True))
+        draws = pixels.to_pixels(schema, subject.sample(SAMPLES, mean=False))
+        body = how("New data: codes z are drawn from the prior p(z) and decoded. Both blocks use the same codes.")
+        body += "<h3>Means of p(x|z)</h3>" + how("The picture people expect: what each code stands for, without noise.")
+        body += pixels.flow(means, "mean of sample")
+        body += "<h3>Draws from p(x|z)</h3>"
+        body += how(
+            "What the model really calls data: the mean with the noise the likelihood gives each pixel independently."
+        )
+        return Section("samples", "Samples", body + pixels.flow(draws, "sample"))
+    text = "Codes are drawn from the prior and decoded, with the noise of p(x|z)."
+    return _marginals(subject, subject.sample(MAP_SAMPLES, mean=False), text)
+
+
+MAP_SAMPLES = 2000
+
+
+def _marginals(subject: Subject, drawn: np.ndarray, text: str) -> Section:
+    assert subject.schema is not None
+    has_data = subject.tensor is not None
+    panels = []
+    for i in subject.columns:
+        series = [(drawn[:, i], "c0", False)]
+        if has_data:
+            series.insert(0, (subject.shown[:, i], "c9", True))
+        name = subject.column_name(i)
+        discrete = subject.schema.is_discrete and (subject.schema.levels or 0) <= 40
+        svg = figures.histogram(series, f"distribution of column {name}", discrete=discrete)
+        panels.append(panel(name, svg))
+    legend = [("data", "c9")] * has_data + [("samples", "c0")]
+    text += " Each panel is the distribution of one column"
+    text += (
+        ": the outline should follow the filled shape."
+        if has_data
+        else "; without data there is nothing to hold it against."
+    )
+    return Section("samples", "Samples", how(text) + keys(legend) + grid(panels, "small") + _hidden(subject))
+
+
+def _decoded_normal(subject: Subject) -> Section:
+    """For an autoencoder: nothing is fitted to its codes, so a normal distribution stands in."""
+    values = subject.codes.double().numpy()
+    rng = np.random.default_rng(subject.run.settings.seed)
+    cover = np.atleast_2d(np.cov(values.T)) if len(values) > 1 else np.zeros((values.shape[1], values.shape[1]))
+    count = SAMPLES if subject.is_image else MAP_SAMPLES
+    z = torch.from_numpy(rng.multivariate_normal(values.mean(0), cover, size=count, method="svd"))
+    text = (
+        "An autoencoder has no prior and no p(x|z) to draw from. Shown instead: random codes from a normal distribution with "
+        "the mean and covariance of its codes, decoded. Where the codes do not fill that distribution, they decode to nonsense."
+    )
+    if subject.is_image and subject.schema is not None:
+        body = how(text) + pixels.flow(pixels.to_pixels(subject.schema, subject.decode(z)), "decoded random code")
+        return Section("samples", "Decoded random codes", body)
+    found = _marginals(subject, subject.decode(z), text)
+    return Section("samples", "Decoded random codes", found.body)
+
+
+# The latent space
+
+
+def principal_axes(codes: np.ndarray) -> np.ndarray:
+    """The first two principal axes of the codes, ``[Z, 2]`` orthonormal, the largest entry of each positive."""
+    _, _, axes = np.linalg.svd(codes - codes.mean(0), full_matrices=False)
+    axes = axes[:2].T
+    return axes * np.sign(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])])
+
+
+def latent_map(subject: Subject) -> Section:
+    """Codes in two dimensions, coloured by label, with the prior for scale."""
+    codes, groups = subject.codes.double().numpy(), subject.groups
+    size = codes.shape[1]
+    legend = keys(groups.legend()) if groups is not None else ""
+    if size == 1 or len(codes) < 3:
+        parts = [(codes[:, 0], "c0", True)] if size == 1 else []
+        if not parts:
+            raise LeftOut("A map of the codes needs at least three rows.")
+        if groups is not None and not groups.ordered:
+            parts = [(codes[groups.index == i, 0], f"c{i}", False) for i in range(len(groups.names))]
+        else:
+            legend = ""
+        svg = figures.histogram([p for p in parts if len(p[0])], "distribution of the codes")
+        text = "The codes (means of q(z|x)) along the one latent dimension."
+        return Section("map", "Latent map", f'<div class="split"><div>{svg}</div><div>{how(text)}{legend}</div></div>')
+    if size == 2:
+        points, names, text = codes, ("z 0", "z 1"), "One dot a row: its code, the mean of q(z|x)."
+    else:
+        axes = principal_axes(codes)
+        points, names = codes @ axes, ("first principal axis", "second principal axis")
+        share = points.var(0).sum() / max(codes.var(0).sum(), 1e-300)
+        text = (
+            f"One dot a row: its code (the mean of q(z|x)), seen along the two of {size} directions in which codes vary most; "
+            f"they hold {share:.0%} of the variance. Groups that overlap here may be apart in the other directions."
+        )
+    if subject.is_standard:
+        text += " The dashed circles hold 50 % and 95 % of the prior: the dots should fill them without large holes."
+    elif not subject.has_density:
+        text += " An autoencoder has no prior: nothing holds the codes near the origin or close together."
+    svg = figures.cloud(points, groups, "map of the codes", circles=subject.is_standard, names=names)
+    return Section("map", "Latent map", f'<div class="split"><div>{svg}</div><div>{how(text)}{legend}</div></div>')
+
+
+def rates(subject: Subject) -> Section:
+    """Rate of each dimension, and the variance of the codes with the threshold of activity."""
+    if not subject.has_density:
+        raise LeftOut(
+            "An autoencoder has no rate: its posterior is a point without a density, and KL(q || p) does not exist."
+        )
+    panels = []
+    kl = subject.rates
+    if kl is not None:
+        order = np.argsort(-kl, kind="stable")
+        active = set(subject.dimensions[0])
+        paint = ["c0" if int(i) in active else "faint" for i in order]
+        svg = figures.bars(
+            kl[order], [str(i) for i in order], "rate of each latent dimension", paint=paint, y_name="nats"
+        )
+        panels.append(panel("Rate", svg, f"KL of each dimension; together {number(float(kl.sum()), '.2f')} nats"))
+    text = "How much each latent dimension says about a row, largest first. Grey: inactive, it carries nothing."
+    if subject.tensor is not None:
+        spread = subject.codes.double().var(0, correction=0).numpy()
+        order = np.argsort(-(spread if kl is None else kl), kind="stable")
+        paint = ["c0" if spread[i] > ACTIVE else "faint" for i in order]
+        names = [str(i) for i in order]
+        svg = figures.bars(
+            spread[order], names, "variance of the codes", paint=paint, y_name="Var E[z|x]", threshold=ACTIVE, log=True
+        )
+        panels.append(panel("Variance of the codes", svg, f"active above {ACTIVE:g} (dashed)"))
+        text += " A dimension is active where the codes' variance over the rows exceeds the dashed line."
+    if not panels:
+        raise LeftOut("The rate does not split by dimension, and without data the codes' variance is not known.")
+    missing = "" if kl is not None else note("The rate does not split by dimension for this posterior and prior.")
+    return Section("rate", "Rate per dimension", how(text) + grid(panels, "two") + missing)
+
+
+# Walks through the latent space
+
+
+def traversals(subject: Subject) -> Section:
+    """Each active dimension moved from -3 to 3 with the others at the centre."""
+    active, inactive = subject.dimensions
+    if not active:
+        raise LeftOut("No latent dimension is active, so there is nothing to move.")
+    center, unit = subject.walk
+    steps = torch.linspace(-3, 3, 11 if subject.is_image else 25)
+    shown = active[:STRIPS]
+    decoded = []
+    for dim in shown:
+        z = center.repeat(len(steps), 1)
+        z[:, dim] += steps * unit[dim]
+        decoded.append(subject.decode(z))
+    whose = "the prior" if subject.prior_moments is not None else "the codes (an autoencoder has no prior)"
+    text = (
+        f"One latent dimension moves from −3 to 3 standard deviations of {whose}, the others stay at the centre: what this "
+        "dimension has learned to mean. "
+    )
+    text += "Ordered by rate. " if subject.rates is not None else "Ordered by the variance of the codes. "
+    if len(active) > len(shown):
+        text += f"Shown are {len(shown)} of {len(active)} active dimensions. "
+    if inactive:
+        text += f"Inactive dimensions ({len(inactive)}) change nothing and are left out."
+    if subject.is_image and subject.schema is not None:
+        rows = [_traversal_strip(subject, dim, values) for dim, values in zip(shown, decoded)]
+        wide = pixels.strip_width(pixels.to_pixels(subject.schema, decoded[0]))
+        axis = f'<div class="scale" style="width:{wide:.0f}px"><span>−3</span><span>0</span><span>3</span></div>'
+        axis = f'<div class="strip"><span></span>{axis}</div>'
+        body = "".join(rows[:8]) + (
+            details(f"{len(rows) - 8} more dimensions", "".join(rows[8:])) if len(rows) > 8 else ""
+        )
+        return Section("traversal", "Traversals", how(text) + axis + body)
+    panels = [_moves(subject, f"dimension {dim}", values, steps.numpy(), "z, in standard deviations", (-3, 0, 3), _rate(subject, dim))
+              for dim, values in zip(shown, decoded)]  # fmt: skip
+    text += f" Drawn are the {MOVERS} columns that move most, each in its own standard deviations from its mean."
+    return Section("traversal", "Traversals", how(text) + grid(panels))
+
+
+def _rate(subject: Subject, dim: int) -> str:
+    return "" if subject.rates is None else f"{number(float(subject.rates[dim]), '.2f')} nats"
+
+
+def _traversal_strip(subject: Subject, dim: int, values: np.ndarray) -> str:
+    assert subject.schema is not None
+    images = pixels.to_pixels(subject.schema, values)
+    label = f"<b>dimension {dim}</b> {_rate(subject, dim)}"
+    return pixels.strip_row(images, f"dimension {dim} from -3 to 3", label)
+
+
+def _moves(
+    subject: Subject, title: str, values: np.ndarray, x: np.ndarray, x_name: str, ticks: tuple[float, ...], small: str
+) -> str:
+    """A panel of the columns that change most along a walk, in standard deviations of the data where there is data."""
+    has_data = subject.tensor is not None
+    middle = subject.shown.mean(0) if has_data else values.mean(0)
+    scaled = (values - middle) / (subject.scale if has_data else 1.0)
+    movers = np.argsort(-(scaled.max(0) - scaled.min(0)), kind="stable")[:MOVERS]
+    series = [(scaled[:, i], f"c{k}") for k, i in enumerate(movers)]
+    legend = keys([(subject.column_name(int(i)), f"c{k}") for k, i in enumerate(movers)])
+    svg = figures.lines(x, series, f"{title}: how columns move", x_name=x_name, ticks=ticks, height=170)
+    return panel(title, svg, small, legend)
+
+
+def interpolations(subject: Subject) -> Section:
+    """Straight lines between the codes of pairs of rows, decoded."""
+    pairs = subject.pairs[:6]
+    lines: Tensor = interpolate(subject.codes[pairs[:, 0]], subject.codes[pairs[:, 1]])
+    decoded = [subject.decode(lines[:, i]) for i in range(len(pairs))]
+    text = (
+        "A straight line between the codes of two rows, decoded step by step. In a regular latent space every step looks like "
+        "data and none jumps."
+    )
+    if subject.is_image and subject.schema is not None:
+        rows = []
+        for (first, second), values in zip(pairs, decoded):
+            ends = subject.shown[[first, second]]
+            images = pixels.to_pixels(subject.schema, np.concatenate([ends[:1], values, ends[1:]]))
+            rows.append(pixels.strip_row(images, "interpolation", breaks=(0, len(images) - 2)))
+        text += " The images set apart at both ends are the originals."
+        return Section("interpolations", "Interpolations", how(text) + "".join(rows))
+    panels = []
+    for (first, second), values in zip(pairs, decoded):
+        title = "two rows"
+        if subject.groups is not None:
+            names = subject.groups.names
+            title = f"{names[subject.groups.index[first]]} to {names[subject.groups.index[second]]}"
+        panels.append(
+            _moves(subject, title, values, np.linspace(0, 1, len(values)), "share of the way", (0, 0.5, 1), "")
+        )
+    text += f" Drawn are the {MOVERS} columns that change most, in their own standard deviations from the mean."
+    return Section("interpolations", "Interpolations", how(text) + grid(panels))
+
+
+def left_out(key: str, title: str, reason: str) -> Section:
+    """A section that could not be made, and why."""
+    return Section(key, title, note(reason))
+
+
+def failed(error: Exception) -> str:
+    """The sentence for a part that this model cannot give."""
+    return f"This part cannot be made for this model as it stands ({type(error).__name__}: {esc(error)})."

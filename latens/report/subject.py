@@ -1,0 +1,222 @@
+"""What a report is about: the run, a sample of its data, its codes, and the way from codes back to data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from latens.errors import InputError
+from latens.evaluation import Evaluation, codes, decode, evaluate, rate_per_dimension
+from latens.evaluation.latent import ACTIVE
+from latens.randomness import seeded
+from latens.report.groups import Groups, group
+from latens.report.page import LeftOut
+from latens.report.pixels import model_layout
+from latens.run import Run
+
+MAP_ROWS = 2000  # rows that are encoded for maps and rates
+COLUMNS = 12  # columns of a table that get a panel
+_ROWS, _SAMPLE = 51, 52  # keys of the seeds
+
+
+class Subject:
+    """A run and at most 2,000 of the rows given (a fixed random choice), with everything derived from them on demand.
+
+    ``x``: those rows in the model's layout, a tensor, or None; ``groups``: their labels. Attributes raise
+    :class:`LeftOut`, with the sentence to show, where this run or this data has no such thing.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        x: np.ndarray | None,
+        labels: Any,
+        label_names: Sequence[str] | None,
+        evaluation: Evaluation | None,
+    ):
+        self.run, self.schema, self.evaluation = run, run.schema, evaluation
+        self.rows = 0 if x is None else len(x)
+        self.tensor: Tensor | None = None
+        self.groups: Groups | None = None
+        self.label_names = label_names
+        if x is None:
+            return
+        if not self.rows:
+            raise InputError("the report was given data without rows: give some, or x=None")
+        groups = group(labels, self.rows, label_names)
+        order = np.random.default_rng([run.settings.seed, _ROWS]).permutation(self.rows)[:MAP_ROWS]
+        order.sort()
+        self.tensor = self._inside(np.asarray(x)[order])
+        self.groups = None if groups is None else groups.take(order)
+
+    def _inside(self, x: np.ndarray) -> Tensor:
+        """Rows as the model takes them: through the schema for a recipe, as they are for parts of one's own."""
+        if self.run.recipe is not None and self.schema is not None:
+            return torch.from_numpy(self.schema.to_model(x))
+        tensor = torch.from_numpy(np.ascontiguousarray(x))
+        floats = [p.dtype for p in self.run.model.parameters() if p.is_floating_point()]
+        return tensor.to(floats[0]) if tensor.is_floating_point() and floats else tensor
+
+    @property
+    def x(self) -> Tensor:
+        if self.tensor is None:
+            raise LeftOut("This part needs data, and the report was made without any (<code>x=None</code>).")
+        return self.tensor
+
+    # Codes
+
+    @cached_property
+    def codes(self) -> Tensor:
+        """E[z|x] of the rows, ``[N, Z]`` float32."""
+        return codes(self.run.model, self.x).float()
+
+    @cached_property
+    def has_density(self) -> bool:
+        """Whether q(z|x) has a density: False for an autoencoder. Without data: whether anything says so."""
+        if self.tensor is not None:
+            device = next((p.device for p in self.run.model.parameters()), torch.device("cpu"))
+            with torch.no_grad(), seeded(self.run.settings.seed, _SAMPLE):
+                return bool(self.run.model.draw(self.tensor[:1].to(device), 1).has_density)  # type: ignore[operator]
+        if self.evaluation is not None:
+            return self.evaluation.elbo is not None
+        from latens.conditionals import PointMass
+
+        return not isinstance(getattr(self.run.model, "posterior", None), PointMass)
+
+    @cached_property
+    def prior_moments(self) -> tuple[Tensor, Tensor] | None:
+        """Mean and standard deviation of each latent dimension under the prior, where it has them in closed form."""
+        prior = getattr(self.run.model, "prior", None)
+        if prior is None or not self.has_density:
+            return None
+        try:
+            with torch.no_grad():
+                p = prior()
+                mean, deviation = p.mean.float().cpu(), p.variance.float().sqrt().cpu()
+        except (TypeError, AttributeError, NotImplementedError):
+            return None
+        usable = mean.dim() == 1 and bool(torch.isfinite(mean).all() and torch.isfinite(deviation).all())
+        return (mean, deviation) if usable else None
+
+    @property
+    def is_standard(self) -> bool:
+        """Whether the prior is N(0, I), as far as its moments and its type tell."""
+        from latens.distributions import DiagonalNormal
+
+        if self.prior_moments is None or not isinstance(self.run.model.prior(), DiagonalNormal):  # type: ignore[operator]
+            return False
+        mean, deviation = self.prior_moments
+        return bool((mean == 0).all() and (deviation == 1).all())
+
+    @cached_property
+    def walk(self) -> tuple[Tensor, Tensor]:
+        """(centre, unit) of traversals: the prior's mean and deviation, or those of the codes."""
+        if self.prior_moments is not None:
+            return self.prior_moments
+        return self.codes.mean(0), self.codes.std(0, correction=0)
+
+    @cached_property
+    def rates(self) -> np.ndarray | None:
+        """KL(q(z_i|x) || p(z_i)) of each dimension, nats, where it splits by dimension."""
+        if self.evaluation is not None and self.evaluation.rate_per_dimension is not None:
+            return np.asarray(self.evaluation.rate_per_dimension, dtype=float)
+        if self.tensor is None or not self.has_density:
+            return None
+        found = rate_per_dimension(self.run.model, self.x)
+        return None if found is None else found.double().numpy()
+
+    @cached_property
+    def dimensions(self) -> tuple[list[int], list[int]]:
+        """(active, inactive) latent dimensions, each ordered by rate (else by the variance of the codes)."""
+        if self.tensor is not None:
+            spread = self.codes.double().var(0, correction=0).numpy()
+            active = spread > ACTIVE if self.has_density else spread > 1e-8 * max(spread.max(), 1e-300)
+            weight = spread if self.rates is None else self.rates
+        elif self.rates is not None:
+            weight, active = self.rates, self.rates > ACTIVE
+        else:
+            raise LeftOut("Which dimensions are active is not known without data.")
+        order = [int(i) for i in np.argsort(-weight, kind="stable")]
+        return [i for i in order if active[i]], [i for i in order if not active[i]]
+
+    # Data
+
+    def decode(self, z: Tensor) -> np.ndarray:
+        """The mean (or mode) of p(x|z) in the model's layout and the data's units, ``[N, *shape]`` float64."""
+        return self.outside(decode(self.run.model, z.float()))
+
+    def sample(self, count: int, mean: bool) -> np.ndarray:
+        """Draws of p(x|z), or their means, for the same ``count`` draws z of the prior."""
+        with seeded(self.run.settings.seed, _SAMPLE):
+            return self.outside(self.run.model.sample(count, mean=mean))  # type: ignore[operator]
+
+    def outside(self, values: Tensor) -> np.ndarray:
+        """``[N, *shape]`` float64: for parts of one's own the axes go to the schema's places."""
+        found = values.detach().cpu().double().numpy()
+        if self.schema is None:
+            raise LeftOut("The run has no schema (what each column or pixel is), so its data cannot be drawn.")
+        if self.run.recipe is None and found.shape[1:] == self.schema.user_shape:
+            found = model_layout(self.schema, found)
+        if found.shape[1:] != self.schema.shape:
+            raise LeftOut(
+                f"The model gives data of shape {list(found.shape[1:])}, the schema says {list(self.schema.shape)}."
+            )
+        return found
+
+    @cached_property
+    def shown(self) -> np.ndarray:
+        """The rows in the model's layout, ``[N, *shape]`` float64."""
+        return self.outside(self.x)
+
+    @property
+    def is_image(self) -> bool:
+        if self.schema is None:
+            raise LeftOut("The run has no schema (what each column or pixel is), so its data cannot be drawn.")
+        return self.schema.is_image
+
+    @cached_property
+    def columns(self) -> list[int]:
+        """The columns that get a panel: the first twelve that vary."""
+        assert self.schema is not None
+        constant = set(self.schema.constant)
+        return [i for i in range(self.schema.columns) if i not in constant][:COLUMNS]
+
+    def column_name(self, i: int) -> str:
+        assert self.schema is not None
+        return self.schema.names[i] if self.schema.names else f"column {i}"
+
+    @cached_property
+    def scale(self) -> np.ndarray:
+        """The standard deviation of each column, 1 where there is none."""
+        spread = self.shown.std(0)
+        return np.where(spread > 0, spread, 1.0)
+
+    @cached_property
+    def figures(self) -> Evaluation:
+        """The evaluation given, or a short one (no importance weighting) on the rows of the report."""
+        if self.evaluation is not None:
+            return self.evaluation
+        return evaluate(self.run.model, self.x, k=0, draws=1, beta=self.run.beta, seed=self.run.settings.seed)
+
+    @cached_property
+    def pairs(self) -> np.ndarray:
+        """Eight pairs of different rows ``[P, 2]``, of different groups where there are some."""
+        count = len(self.x)
+        if count < 2:
+            raise LeftOut("Interpolations need two rows.")
+        order = np.random.default_rng([self.run.settings.seed, _ROWS + 2]).permutation(count)
+        left = [int(i) for i in order[: min(count, 400)]]
+        found: list[tuple[int, int]] = []
+        while len(left) > 1 and len(found) < 8:
+            first = left.pop(0)
+            groups = self.groups
+            unlike = (r for r in left if groups is not None and groups.index[r] != groups.index[first])
+            other = next(unlike, left[0])
+            left.remove(other)
+            found.append((first, other))
+        return np.array(found)

@@ -1,0 +1,19 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def one_thread_for_laws(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The laws work on small tensors: a second thread costs more than it gives, and ten times more on a busy machine."""
+    before = torch.get_num_threads()
+    if request.path.name.startswith("test_laws"):
+        torch.set_num_threads(1)
+    yield
+    if torch.get_num_threads() != before:
+        torch.set_num_threads(before)
