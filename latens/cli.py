@@ -7,7 +7,6 @@ import os
 import sys
 from typing import Annotated, Any
 
-import click
 import typer
 
 from latens.errors import InputError
@@ -16,8 +15,11 @@ from latens.errors import InputError
 # when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+# the base of all of typer's complaints, wherever this version of typer keeps it
+UsageError: type[Any] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
 app = typer.Typer(
-    name="latens", no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
+    name="latens", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
     help="Variational autoencoders: fit your data, then encode, sample, score, compare and report.",
 )  # fmt: skip
 
@@ -39,7 +41,7 @@ def _number_or_auto(value: str) -> int | str:
     try:
         return int(value)
     except ValueError:
-        raise click.BadParameter(f"{value!r} is neither 'auto' nor a whole number") from None
+        raise typer.BadParameter(f"{value!r} is neither 'auto' nor a whole number") from None
 
 
 Auto = typer.Option(parser=_number_or_auto, metavar="N|auto")
@@ -81,6 +83,7 @@ def fit(
     seed: Seed = 0,
     device: Device = "auto",
     compile: Annotated[str, typer.Option(help="auto, yes or no.")] = "auto",
+    checkpoint_seconds: Annotated[float, typer.Option(min=0, help="Seconds between checkpoints; 0: every step.")] = 15.0,
     as_json: Json = False,
 ) -> None:
     """Fit a model to data and write a run folder with a report. Options of the recipe are given like the others
@@ -94,6 +97,7 @@ def fit(
         "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "kl_warmup": kl_warmup,
         "average": average, "weight_decay": weight_decay, "clip": clip, "patience": patience, "seed": seed,
         "device": device, "compile": {"auto": "auto", "yes": True, "no": False}[compile],
+        "checkpoint_seconds": checkpoint_seconds,
     }  # fmt: skip
     if resume is not None:
         if data is not None or out is not None:
@@ -279,20 +283,17 @@ def _plain(value: Any) -> Any:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0, 2 for a user's mistake, 1 for a failed fit, 130 for Ctrl-C."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    arguments = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
         status = app(arguments, standalone_mode=False)
         return int(status or 0)
-    except click.exceptions.NoArgsIsHelpError as error:
-        typer.echo(error.format_message())
-        return 2
-    except click.ClickException as error:
+    except UsageError as error:
         return _fail(error.format_message(), 2, arguments)
-    except click.exceptions.Exit as error:
+    except typer.Exit as error:
         return int(error.exit_code)
     except InputError as error:
         return _fail(str(error), 2, arguments)
-    except (KeyboardInterrupt, click.exceptions.Abort) as error:
+    except (KeyboardInterrupt, typer.Abort) as error:
         return _fail(str(error) or "interrupted", 130, arguments)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

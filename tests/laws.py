@@ -93,7 +93,7 @@ def z_score(sample: np.ndarray, truth: float | np.ndarray, axis: int = 0) -> np.
 
 
 def t(values: np.ndarray | float | list) -> Tensor:
-    return torch.as_tensor(np.asarray(values, dtype=np.float64))
+    return torch.from_numpy(np.array(values, dtype=np.float64))
 
 
 def affine(weight: np.ndarray, bias: np.ndarray) -> nn.Linear:

@@ -50,9 +50,9 @@ class Categorical(td.Categorical):
         return self.logits.argmax(-1)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        index = value.long().unsqueeze(-1)
-        logits, index = self.logits, index.expand(*self._batch_shape, 1)
-        return logits.gather(-1, index).squeeze(-1)
+        lead = torch.broadcast_shapes(value.shape, self._batch_shape)
+        index = value.long().unsqueeze(-1).expand(*lead, 1)
+        return self.logits.expand(*lead, self.logits.shape[-1]).gather(-1, index).squeeze(-1)
 
 
 class DiscretizedLogistic(Distribution):
@@ -100,9 +100,12 @@ class DiscretizedLogistic(Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         value = value.to(self.loc.dtype)
+        # further leading axes of the value go between the components and the batch
+        lead = [1] * max(0, value.dim() - len(self._batch_shape))
+        loc, log_scale = (p.reshape(len(p), *lead, *self._batch_shape) for p in (self.loc, self.log_scale))
         bin_half = 1 / (self.levels - 1)
-        inverse = torch.exp(-self.log_scale)
-        centered = value * (2 * bin_half) - 1 - self.loc
+        inverse = torch.exp(-log_scale)
+        centered = value * (2 * bin_half) - 1 - loc
         lowest, highest = value <= 0, value >= self.levels - 1
         above = torch.where(highest, 0.0, softplus(-(centered + bin_half) * inverse))
         below = torch.where(lowest, 0.0, softplus((centered - bin_half) * inverse))
@@ -110,4 +113,5 @@ class DiscretizedLogistic(Distribution):
         log_mass = width - above - below
         if self.logits is None:
             return log_mass.squeeze(0)
-        return torch.logsumexp(log_mass + self.logits.log_softmax(0), 0)
+        log_weight = self.logits.log_softmax(0)
+        return torch.logsumexp(log_mass + log_weight.reshape(len(log_weight), *lead, *log_weight.shape[1:]), 0)

@@ -27,10 +27,13 @@ def render(
 ) -> str:  # fmt: skip
     """The report of a run as one HTML page: no script, no request, pictures inside; the same run gives the same page.
 
-    ``x``: held-out rows in the user's layout, ``[N, *user_shape]`` (at most 2,000, a fixed random choice, are drawn), or None:
-    sections that need data then say so. ``labels``: one value a row, ``[N]``: numbers, words, or codes of ``label_names``.
+    ``x``: held-out rows in the user's layout, ``[N, *user_shape]`` (at most 2,000, a fixed random choice, are
+    drawn), or None:
+    sections that need data then say so. ``labels``: one value a row, ``[N]``: numbers, words, or codes of
+    ``label_names``.
     ``evaluation``: figures to show; without it a short one (ELBO, no NLL) is made on the rows drawn. ``comparison``: of
-    :func:`latens.compare.compare`, adds the comparison. ``title``: the heading, else recipe and data. What a run of parts of
+    :func:`latens.compare.compare`, adds the comparison. ``title``: the heading, else recipe and data. What a run of
+    parts of
     one's own cannot give is left out with a line that says why.
 
     Raises ``InputError`` where x does not fit the run's schema, holds no rows, or the labels are not one a row.
@@ -46,12 +49,15 @@ def render(
 
 def write(
     path: str | os.PathLike[str], run: Run, x: np.ndarray | None, *, labels: Any = None,
-    label_names: Sequence[str] | None = None, evaluation: Evaluation | None = None, comparison: Comparison | None = None,
-    title: str | None = None,
+    label_names: Sequence[str] | None = None, evaluation: Evaluation | None = None,
+    comparison: Comparison | None = None, title: str | None = None,
 ) -> None:  # fmt: skip
-    """Write :func:`render`'s page to ``path``, atomically. ``InputError`` as there, and where the file cannot be written."""
-    write_text(path, render(run, x, labels=labels, label_names=label_names, evaluation=evaluation, comparison=comparison,
-                            title=title))  # fmt: skip
+    """Write :func:`render`'s page to ``path``, atomically. ``InputError`` as there, and where the file cannot be
+    written."""
+    page = render(
+        run, x, labels=labels, label_names=label_names, evaluation=evaluation, comparison=comparison, title=title
+    )
+    write_text(path, page)
 
 
 def _page(subject: Subject, comparison: Comparison | None, title: str | None) -> str:

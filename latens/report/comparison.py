@@ -105,11 +105,13 @@ def _curves(rows: Sequence[Row]) -> str:
 def comparison(
     found: Comparison, schema: Schema | None, latent_dim: int | None, label_names: Sequence[str] | None
 ) -> Section:
-    """Table, notes, and for every dimension maps, decoded random codes and interpolations of all models side by side."""
+    """Table, notes, and for every dimension maps, decoded random codes and interpolations of all models side by
+    side."""
     if not found.rows:
         raise LeftOut("The comparison is empty.")
     text = (
-        "PCA, autoencoder and VAE on the same rows, measured on the same held-out rows; the best of each dimension is set in "
+        "PCA, autoencoder and VAE on the same rows, measured on the same held-out rows; the best of each dimension "
+        "is set in "
         "blue (energies within their null count as equal). An autoencoder has no likelihood, so no NLL."
     )
     body = how(text) + _table(found.rows)
@@ -120,9 +122,12 @@ def comparison(
         first = latent_dim if latent_dim in dims else dims[0]
         groups = group(found.labels, len(found.held_out), label_names)
         body += "<h3>How regular is the latent space?</h3>" + how(
-            "An autoencoder is asked for reconstructions only: nothing asks the space between its codes to mean anything, so a "
-            "random code often falls into a gap and decodes to nonsense. A VAE pays a rate for codes that leave the prior, and "
-            "blurs each code over a region: the prior is filled without gaps, and what is drawn from it decodes to something like data."
+            "An autoencoder is asked for reconstructions only: nothing asks the space between its codes to mean "
+            "anything, so a "
+            "random code often falls into a gap and decodes to nonsense. A VAE pays a rate for codes that leave the "
+            "prior, and "
+            "blurs each code over a region: the prior is filled without gaps, and what is drawn from it decodes to "
+            "something like data."
         )  # fmt: skip
         for dim in dims:
             sides = sorted((s for s in found.sides if s.latent_dim == dim), key=lambda s: _ORDER.get(s.model, 9))
@@ -139,7 +144,8 @@ def _foldable(title: str, body: str, opened: bool, foldable: bool) -> str:
 def _side_by_side(sides: Sequence[Side], schema: Schema, groups: Groups | None, held_out: np.ndarray) -> str:
     body = "<h3>Codes, and what is sampled</h3>" + how(
         "Coloured: codes of held-out rows. Grey: the codes that are sampled (the VAE's prior; for the others a normal "
-        "distribution fitted to their codes). Grey without colour is where a random code meets nothing the decoder knows."
+        "distribution fitted to their codes). Grey without colour is where a random code meets nothing the decoder "
+        "knows."
     )
     legend = groups.legend() if groups is not None else [("codes of held-out rows", "c0")]
     body += keys([*legend, ("sampled codes", "faint")]) + grid(_maps(sides, groups), "three")

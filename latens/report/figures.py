@@ -48,7 +48,7 @@ class Panel:
         self.size = (width, height)
         self.figure = Figure(figsize=(width / 72, height / 72), dpi=72)
         box = (left / width, bottom / height, (width - left - right) / width, (height - bottom - top) / height)
-        self.axes = self.figure.add_axes(box)
+        self.axes: Any = self.figure.add_axes(box)
         self.axes.xaxis.set_major_locator(MaxNLocator(5))
         self.axes.yaxis.set_major_locator(MaxNLocator(5))
 
@@ -115,7 +115,8 @@ def curves(
     best: float | None = None,
     x_name: str = "epoch",
 ) -> tuple[str, bool]:
-    """Lines over the epochs; the first rounds may lie outside, so that the rest can be read. Returns (SVG, cut or not)."""
+    """Lines over the epochs; the first rounds may lie outside, so that the rest can be read. Returns (SVG, cut or
+    not)."""
     panel = Panel(330, 205)
     late = slice(len(x) // 8, None)
     low, high = limits(np.concatenate([values[late] for values, _ in series]))
@@ -133,7 +134,8 @@ def curves(
 
 def lines(
     x: np.ndarray, series: Sequence[tuple[np.ndarray, str]], label: str, *, x_name: str = "", y_name: str = "",
-    marks: bool = False, height: int = 180, ticks: Sequence[float] | None = None, tick_names: Sequence[str] | None = None,
+    marks: bool = False, height: int = 180, ticks: Sequence[float] | None = None,
+    tick_names: Sequence[str] | None = None,
 ) -> str:  # fmt: skip
     """Lines over common x; ``marks`` puts a dot at every value."""
     panel = Panel(300, height, bottom=36 if x_name else 22, left=58 if y_name else 46)
@@ -176,7 +178,8 @@ def bars(heights: np.ndarray, names: Sequence[str], label: str, *, paint: Sequen
 def histogram(
     series: Sequence[tuple[np.ndarray, str, bool]], label: str, *, bins: int = 30, discrete: bool = False
 ) -> str:
-    """Histograms of (values, colour, filled) on common bins, each with area 1; tails beyond 0.5 % of the first are cut."""
+    """Histograms of (values, colour, filled) on common bins, each with area 1; tails beyond 0.5 % of the first are
+    cut."""
     panel = Panel(270, 150, left=10, bottom=24)
     first = series[0][0]
     bins = min(bins, max(8, 2 * round(min(len(values) for values, *_ in series) ** 0.5)))
@@ -213,8 +216,10 @@ def cloud(
     names: tuple[str, str] = ("", ""), paths: Sequence[np.ndarray] = (), side: int = 400, paint: str = "c0",
     frame: np.ndarray | None = None,
 ) -> str:  # fmt: skip
-    """A map of points ``[N, 2]`` coloured by group; ``behind``: grey points below; ``circles``: what holds 50 % and 95 % of
-    N(0, I); ``paths``: lines ``[steps, 2]`` on top; ``frame``: points that the axes span, where maps are to be compared."""
+    """A map of points ``[N, 2]`` coloured by group; ``behind``: grey points below; ``circles``: what holds 50 % and
+    95 % of
+    N(0, I); ``paths``: lines ``[steps, 2]`` on top; ``frame``: points that the axes span, where maps are to be
+    compared."""
     small = side < 400
     panel = Panel(side, side, left=44 if names[1] else 34, bottom=38 if names[0] else 26)
     axes, size = panel.axes, (2.8 if small else 4.2) * (1.0 if len(points) > 150 else 1.45)
@@ -237,19 +242,9 @@ def cloud(
 
         for share in (0.5, 0.95):
             radius = float(np.sqrt(-2 * np.log(1 - share)))
-            axes.add_patch(
-                Circle((0, 0), radius, fill=False, edgecolor=color("muted"), linewidth=1, linestyle=(0, (4, 3)))
-            )
-            axes.text(
-                0,
-                -radius,
-                f"{share:.0%}",
-                color=color("muted"),
-                ha="center",
-                va="center",
-                fontsize=9,
-                gid=f"halo{share}",
-            )  # type: ignore[call-arg]
+            gray, dashes = color("muted"), (0, (4, 3))
+            axes.add_patch(Circle((0, 0), radius, fill=False, edgecolor=gray, linewidth=1, linestyle=dashes))
+            axes.text(0, -radius, f"{share:.0%}", color=gray, ha="center", va="center", fontsize=9, gid=f"halo{share}")
     if groups is not None and not small:
         for i, (name, center) in enumerate(groups.centers(points)):
             axes.text(*center, name, ha="center", va="center", fontsize=11, gid=f"halo-label{i}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,8 @@ class Groups:
 
 
 def group(labels: Any, rows: int, label_names: Sequence[str] | None = None) -> Groups | None:
-    """Groups from one label a row: kinds (at most ten; rare ones become "other"), or ten ranges of a number with more values.
+    """Groups from one label a row: kinds (at most ten; rare ones become "other"), or ten ranges of a number with
+    more values.
 
     Raises ``InputError`` unless there is one label a row.
     """
@@ -87,4 +89,4 @@ def _name(value: Any, label_names: Sequence[str] | None) -> str:
 def _ranges(values: np.ndarray) -> Groups:
     edges = np.unique(np.quantile(values, np.linspace(0, 1, COLORS + 1)))
     index = np.searchsorted(edges[1:-1], values, side="right")
-    return Groups([f"{low:.3g} to {high:.3g}" for low, high in zip(edges[:-1], edges[1:])], index, ordered=True)
+    return Groups([f"{low:.3g} to {high:.3g}" for low, high in pairwise(edges)], index, ordered=True)

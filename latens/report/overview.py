@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -85,15 +86,12 @@ def _cards(subject: Subject) -> tuple[str, list[str]]:
         what = f"from the NLL; −ELBO: {number(f.elbo_bits_per_dimension, '.3f')}" if f.nll is not None else "from −ELBO"
         cards.append(card("Bits per dimension", number(bits, ".3f"), f"{what}; {f.dimensions:,} dimensions"))
     if f.rate is not None:
-        cards.append(card("Rate + distortion", f"{number(f.rate, '.1f')} <small>+ {number(f.distortion, '.1f')}</small>",
-                          "nats: what the code costs, and what it leaves unexplained"))  # fmt: skip
+        value = f"{number(f.rate, '.1f')} <small>+ {number(f.distortion, '.1f')}</small>"
+        cards.append(card("Rate + distortion", value, "nats: what the code costs, and what it leaves unexplained"))
     cards.append(card("RMSE", number(f.rmse, ".4g"), f"of reconstructions, in the data's units; {on}"))
     if f.elbo is not None:
-        cards.append(
-            card(
-                "Active units", f"{f.active_units} <small>of {f.latent_dim}</small>", "dimensions of z that depend on x"
-            )
-        )
+        value = f"{f.active_units} <small>of {f.latent_dim}</small>"
+        cards.append(card("Active units", value, "dimensions of z that depend on x"))
     else:
         cards.append(card("Latent dimensions", str(f.latent_dim), "numbers in each code"))
     variance = getattr(getattr(subject.run.model, "likelihood", None), "data_variance", None)
@@ -150,10 +148,16 @@ def training(subject: Subject) -> Section:
             panels.append(panel(title, svg, small))
             cut = cut or outside
     legend = [("training", "c0")] + ([("validation", "c1"), (f"best epoch: {best:.0f}", "muted")] if validated else [])
-    text = "Each line is a mean over rows. Training and validation close together: no overfitting so far; a validation bound "
+    text = (
+        "Each line is a mean over rows. Training and validation close together: no overfitting so far; a "
+        "validation bound "
+    )
     text += "that falls while the training bound rises is overfitting. "
     if subject.has_density:
-        text += "The rate is what the codes say about the rows, the distortion what is left to explain; the bound is minus their sum"
+        text += (
+            "The rate is what the codes say about the rows, the distortion what is left to explain; the bound "
+            "is minus their sum"
+        )
         text += "." if run.beta == 1 else f", with the rate weighted by beta = {run.beta:g}."
     else:
         text = (
@@ -176,10 +180,8 @@ def provenance(subject: Subject) -> Section:
     run = subject.run
     record = run.record()
     if run.folder is not None:
-        try:
+        with suppress(InputError):
             record = record | read_record(run.folder)
-        except InputError:
-            pass
     versions, data = record["versions"], run.data
     rows: list[tuple[str, object]] = [
         ("recipe", run.name if run.recipe else f"parts of one's own ({run.name})"),

@@ -108,7 +108,8 @@ def document(title: str, header: str, sections: Sequence[Section], footer: str) 
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width,initial-scale=1">\n'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">\n"
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; style-src '
+        "'unsafe-inline'\">\n"
         f'<title>{esc(title)}</title>\n<link rel="icon" href="data:,">\n<style>{CSS}</style>\n</head>\n<body>\n'
         f'<div class="page">\n<header>{header}</header>\n<nav aria-label="Contents"><ul>{contents}</ul></nav>\n'
         f"<main>\n{body}\n<footer>{footer}</footer>\n</main>\n</div>\n</body>\n</html>\n"

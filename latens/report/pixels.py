@@ -57,7 +57,8 @@ def gap_of(images: np.ndarray) -> int:
 
 
 def strip(images: np.ndarray, breaks: Sequence[int] = ()) -> np.ndarray:
-    """Images side by side with transparent gaps between them, wider after those numbered in ``breaks``; with opacity."""
+    """Images side by side with transparent gaps between them, wider after those numbered in ``breaks``; with
+    opacity."""
     height, gap = images.shape[1], gap_of(images)
     opaque = _with_opacity(images)
     pieces: list[np.ndarray] = []

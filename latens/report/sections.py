@@ -1,4 +1,5 @@
-"""The sections that show what the model does with data: reconstructions, samples, the latent space, traversals, lines."""
+"""The sections that show what the model does with data: reconstructions, samples, the latent space, traversals,
+lines."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ def reconstructions(subject: Subject) -> Section:
         original = pixels.to_pixels(schema, rows)
         again = pixels.to_pixels(schema, subject.decode(subject.codes[:PAIRS]))
         body = how(
-            "Each pair: a row of the data above, and what the model makes of it below (decoded from the mean of its code). "
+            "Each pair: a row of the data above, and what the model makes of it below (decoded from the mean of its "
+            "code). "
             "Detail that is missing below did not fit into the code."
         ) + pixels.flow(pixels.stack(original, again), "original above, reconstruction below,", single=original)
         return Section("reconstructions", "Originals and reconstructions", body)
@@ -43,7 +45,8 @@ def reconstructions(subject: Subject) -> Section:
         else:
             panels.append(panel(name, figures.scatter(original[:, i], again[:, i], f"column {name}"), small))
     text = (
-        "One dot a row: its original value and its value after encoding and decoding. On the grey line a column is kept "
+        "One dot a row: its original value and its value after encoding and decoding. On the grey line a column is "
+        "kept "
         "exactly; R² is the share of the column's variance that is kept."
     )
     if binary:
@@ -118,8 +121,10 @@ def _decoded_normal(subject: Subject) -> Section:
     count = SAMPLES if subject.is_image else MAP_SAMPLES
     z = torch.from_numpy(rng.multivariate_normal(values.mean(0), cover, size=count, method="svd"))
     text = (
-        "An autoencoder has no prior and no p(x|z) to draw from. Shown instead: random codes from a normal distribution with "
-        "the mean and covariance of its codes, decoded. Where the codes do not fill that distribution, they decode to nonsense."
+        "An autoencoder has no prior and no p(x|z) to draw from. Shown instead: random codes from a normal "
+        "distribution with "
+        "the mean and covariance of its codes, decoded. Where the codes do not fill that distribution, they decode "
+        "to nonsense."
     )
     if subject.is_image and subject.schema is not None:
         body = how(text) + pixels.flow(pixels.to_pixels(subject.schema, subject.decode(z)), "decoded random code")
@@ -161,7 +166,8 @@ def latent_map(subject: Subject) -> Section:
         points, names = codes @ axes, ("first principal axis", "second principal axis")
         share = points.var(0).sum() / max(codes.var(0).sum(), 1e-300)
         text = (
-            f"One dot a row: its code (the mean of q(z|x)), seen along the two of {size} directions in which codes vary most; "
+            f"One dot a row: its code (the mean of q(z|x)), seen along the two of {size} directions in which codes "
+            f"vary most; "
             f"they hold {share:.0%} of the variance. Groups that overlap here may be apart in the other directions."
         )
     if subject.is_standard:
@@ -223,7 +229,8 @@ def traversals(subject: Subject) -> Section:
         decoded.append(subject.decode(z))
     whose = "the prior" if subject.prior_moments is not None else "the codes (an autoencoder has no prior)"
     text = (
-        f"One latent dimension moves from −3 to 3 standard deviations of {whose}, the others stay at the centre: what this "
+        f"One latent dimension moves from −3 to 3 standard deviations of {whose}, the others stay at the centre: "
+        f"what this "
         "dimension has learned to mean. "
     )
     text += "Ordered by rate. " if subject.rates is not None else "Ordered by the variance of the codes. "
@@ -240,8 +247,11 @@ def traversals(subject: Subject) -> Section:
             details(f"{len(rows) - 8} more dimensions", "".join(rows[8:])) if len(rows) > 8 else ""
         )
         return Section("traversal", "Traversals", how(text) + axis + body)
-    panels = [_moves(subject, f"dimension {dim}", values, steps.numpy(), "z, in standard deviations", (-3, 0, 3), _rate(subject, dim))
-              for dim, values in zip(shown, decoded)]  # fmt: skip
+    x, name = steps.numpy(), "z, in standard deviations"
+    panels = [
+        _moves(subject, f"dimension {dim}", values, x, name, (-3, 0, 3), _rate(subject, dim))
+        for dim, values in zip(shown, decoded)
+    ]
     text += f" Drawn are the {MOVERS} columns that move most, each in its own standard deviations from its mean."
     return Section("traversal", "Traversals", how(text) + grid(panels))
 
@@ -277,7 +287,8 @@ def interpolations(subject: Subject) -> Section:
     lines: Tensor = interpolate(subject.codes[pairs[:, 0]], subject.codes[pairs[:, 1]])
     decoded = [subject.decode(lines[:, i]) for i in range(len(pairs))]
     text = (
-        "A straight line between the codes of two rows, decoded step by step. In a regular latent space every step looks like "
+        "A straight line between the codes of two rows, decoded step by step. In a regular latent space every step "
+        "looks like "
         "data and none jumps."
     )
     if subject.is_image and subject.schema is not None:

@@ -48,7 +48,8 @@ CSS = (
 html{scroll-behavior:smooth;-webkit-text-size-adjust:100%}
 body{margin:0;background:var(--page);color:var(--ink);font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,
 "Helvetica Neue",Arial,"Liberation Sans",sans-serif}
-.page{max-width:1320px;margin:0 auto;padding:32px 24px 64px;display:grid;grid-template-columns:190px minmax(0,1fr);gap:40px}
+.page{max-width:1320px;margin:0 auto;padding:32px 24px 64px;display:grid;grid-template-columns:190px minmax(0,1fr);
+gap:40px}
 header,.all{grid-column:1/-1}
 .kicker{margin:0;color:var(--c0);font-weight:600;letter-spacing:.06em;font-size:.8rem;text-transform:uppercase}
 h1{font-size:2.1rem;line-height:1.2;margin:.15em 0 .2em;font-weight:700;overflow-wrap:anywhere}
@@ -67,7 +68,8 @@ main{min-width:0}
 main>section{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:24px 26px;margin:0 0 24px}
 .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(168px,1fr));gap:14px}
 .figure-card{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:14px 18px}
-.figure-card b{display:block;white-space:nowrap;font-size:1.6rem;line-height:1.25;font-weight:650;font-variant-numeric:tabular-nums}
+.figure-card b{display:block;white-space:nowrap;font-size:1.6rem;line-height:1.25;font-weight:650;
+font-variant-numeric:tabular-nums}
 .figure-card b small{font-size:.58em;font-weight:500;color:var(--muted)}
 .figure-card span{display:block;color:var(--muted);font-size:.85rem}
 .figure-card span:first-child{font-weight:600;color:var(--ink)}
@@ -76,19 +78,23 @@ padding:12px 18px;margin:0 0 14px}
 .warning b{color:var(--warn);display:block;font-size:.95rem}
 .warning p{margin:.1rem 0;max-width:none}
 .note{color:var(--muted);font-size:.94rem;border-left:3px solid var(--line);padding-left:.8rem}
-.grid{display:grid;gap:22px 26px;grid-template-columns:repeat(auto-fill,minmax(min(100%,290px),1fr));margin:.6rem 0 1rem}
+.grid{display:grid;gap:22px 26px;grid-template-columns:repeat(auto-fill,minmax(min(100%,290px),1fr));
+margin:.6rem 0 1rem}
 .grid.small{grid-template-columns:repeat(auto-fill,minmax(min(100%,225px),1fr));gap:18px 22px}
 .grid.two{grid-template-columns:repeat(auto-fill,minmax(min(100%,380px),1fr))}
 .grid.three{grid-template-columns:repeat(auto-fit,minmax(min(100%,270px),1fr))}
 figure{margin:0;min-width:0}
-figcaption{font-weight:600;font-size:.9rem;line-height:1.4;margin:0 0 .35rem;white-space:nowrap;overflow:hidden;text-overflow:ellipsis}
-figcaption small{display:block;font-weight:400;color:var(--muted);font-size:.92em;overflow:hidden;text-overflow:ellipsis}
+figcaption{font-weight:600;font-size:.9rem;line-height:1.4;margin:0 0 .35rem;white-space:nowrap;overflow:hidden;
+text-overflow:ellipsis}
+figcaption small{display:block;font-weight:400;color:var(--muted);font-size:.92em;overflow:hidden;
+text-overflow:ellipsis}
 svg{display:block;width:100%;height:auto;overflow:visible;stroke-linejoin:round}
 svg text{font-family:inherit}
 svg .halo text,svg [id*=halo] text{paint-order:stroke;stroke:var(--card);stroke-width:3.5px;font-weight:700}
 .split{display:grid;grid-template-columns:minmax(0,600px) minmax(0,1fr);gap:28px;align-items:start}
 .split .keys{flex-direction:column}
-.keys{display:flex;flex-wrap:wrap;gap:.15rem 1rem;margin:.3rem 0 .2rem;padding:0;list-style:none;font-size:.84rem;color:var(--muted)}
+.keys{display:flex;flex-wrap:wrap;gap:.15rem 1rem;margin:.3rem 0 .2rem;padding:0;list-style:none;font-size:.84rem;
+color:var(--muted)}
 .keys li{display:flex;align-items:center;gap:.4rem;min-width:0;overflow-wrap:anywhere}
 .keys i{flex:none;width:.75em;height:.75em;border-radius:50%;background:currentColor}
 .keys span{color:var(--muted)}
@@ -116,11 +122,13 @@ summary{cursor:pointer;font-weight:600;font-size:.95rem;padding:.25rem 0}
 ul.plainlist{margin:.4rem 0;padding-left:1.15rem}
 ul.plainlist li{margin:.3rem 0;max-width:86ch;overflow-wrap:anywhere}
 footer{color:var(--muted);font-size:.88rem}
-@media (max-width:980px){.split{display:block}.split .keys{flex-direction:row}.page{display:block;padding:22px 16px 48px}nav{position:static;max-height:none;margin:22px 0}
+@media (max-width:980px){.split{display:block}.split .keys{flex-direction:row}.page{display:block;
+padding:22px 16px 48px}nav{position:static;max-height:none;margin:22px 0}
 nav ul{display:flex;flex-wrap:wrap;gap:.2rem .2rem;border:0}
 nav a{padding:.15rem .65rem;border:1px solid var(--line);border-radius:99px;background:var(--card)}}
 @media (max-width:560px){body{font-size:15px}h1{font-size:1.6rem}main>section{padding:18px 15px;border-radius:10px}
 .cards{grid-template-columns:1fr 1fr;gap:10px}.figure-card{padding:11px 13px}.figure-card b{font-size:1.3rem}
-.strip{display:block}.strip span b{display:inline}.flow:not(.tiny) img{width:calc(16.66% - 6px)}.flow{gap:7px}th,td{padding:.4rem .55rem}}
+.strip{display:block}.strip span b{display:inline}.flow:not(.tiny) img{width:calc(16.66% - 6px)}.flow{gap:7px}
+th,td{padding:.4rem .55rem}}
 """
 )
