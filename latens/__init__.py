@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _MODULES = (
-    "conditionals", "data", "distributions", "errors", "estimator", "evaluation", "fitting", "models", "networks", "numerics",
-    "objectives", "priors", "randomness", "recipes", "report", "run", "schema", "training", "trees",
+    "conditionals", "data", "distributions", "errors", "estimator", "evaluation", "fitting", "models", "networks",
+    "numerics", "objectives", "priors", "randomness", "recipes", "report", "run", "schema", "training", "trees",
 )  # fmt: skip
-_NAMES = {"VAE": "estimator", "load": "estimator", "train": "fitting", "Recipe": "recipes", "InputError": "errors"}
+_NAMES = {
+    "InputError": "errors", "Recipe": "recipes", "VAE": "estimator", "load": "estimator", "train": "fitting",
+}  # fmt: skip
 
-__all__ = ["InputError", "Recipe", "VAE", "__version__", "load", "train", *_MODULES]  # noqa: PLE0604
+__all__ = ["InputError", "Recipe", "VAE", "__version__", "load", "train", *_MODULES]
 
 if TYPE_CHECKING:
     from latens.errors import InputError

@@ -7,7 +7,6 @@ only sets the starting values of buffers and biases, which loading replaces.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -25,7 +24,7 @@ CONV_SIDE = 12  # images at least this large on both sides get convolutions
 
 @dataclass
 class DataInfo:
-    """What a recipe may know of the data: the schema, the number of rows, a sample of rows in storage type (or None)."""
+    """What a recipe may know of the data: schema, number of rows, a sample of rows in storage type (or None)."""
 
     schema: Schema
     rows: int
@@ -86,7 +85,9 @@ def network_name(info: DataInfo, network: str) -> str:
     large = info.schema.is_image and min(info.shape[-2:]) >= CONV_SIDE
     if network == "auto":
         network = "conv" if large else "mlp"
-        why = f"images of {info.shape[-2]} x {info.shape[-1]} pixels" if info.schema.is_image else f"{info.columns} columns"
+        why = f"{info.columns} columns"
+        if info.schema.is_image:
+            why = f"images of {info.shape[-2]} x {info.shape[-1]} pixels"
         info.choices["network"] = f"network = {network}: {why}"
     if network == "conv" and not info.schema.is_image:
         raise InputError("network='conv' needs images; this data has columns: use 'mlp', 'residual' or 'linear'")
@@ -94,8 +95,8 @@ def network_name(info: DataInfo, network: str) -> str:
 
 
 def standardisation(info: DataInfo) -> tuple[Tensor, Tensor]:
-    """(shift, unit) in the user's units: the mean of each cell, and the standard deviation, one for all pixels of images
-    and for levels, one a column otherwise.
+    """(shift, unit) in the user's units: the mean of each cell, and the standard deviation, one for all pixels of
+    images and for levels, one a column otherwise.
 
     A column that never varies gets the unit 1; the variance floor of the likelihood does the rest.
     """
@@ -107,7 +108,8 @@ def standardisation(info: DataInfo) -> tuple[Tensor, Tensor]:
     sample = info.sample.double()
     shift = sample.mean(0)
     unit = (sample - shift).square().mean().sqrt() if pooled else sample.std(0, correction=0)
-    unit = torch.where(unit > 1e-12 * (1 + shift.abs().max() if pooled else 1 + shift.abs()), unit, torch.ones_like(unit))
+    negligible = 1e-12 * (1 + (shift.abs().max() if pooled else shift.abs()))
+    unit = torch.where(unit > negligible, unit, torch.ones_like(unit))
     return shift.to(wide), unit.to(default)
 
 
@@ -117,7 +119,8 @@ def encoder(info: DataInfo, outputs: Sequence[int], network: str, heads: str = "
     name = network_name(info, network)
     stem = networks.Standardize(*standardisation(info))
     if heads == "separate":
-        return nn.Sequential(stem, networks.Concatenate(*(networks.encoder(name, info.shape, size) for size in outputs)))
+        apart = (networks.encoder(name, info.shape, size) for size in outputs)
+        return nn.Sequential(stem, networks.Concatenate(*apart))
     return nn.Sequential(stem, networks.encoder(name, info.shape, sum(outputs)))
 
 
@@ -138,7 +141,8 @@ def likelihood_for(
     kind, name, schema = likelihood_name(info, likelihood), network_name(info, network), info.schema
     if kind == "normal":
         shift, unit = standardisation(info)
-        return conditionals.Normal(networks.decoder(name, latent_dim, info.shape), _variance(variance), shift=shift, unit=unit)
+        net = networks.decoder(name, latent_dim, info.shape)
+        return conditionals.Normal(net, _variance(variance), shift=shift, unit=unit)
     if kind == "bernoulli":
         net = networks.decoder(name, latent_dim, info.shape)
         if info.sample is not None:

@@ -87,22 +87,24 @@ class Comparison:
 
 NOTES = [
     "rmse: reconstruction of held-out rows from their codes, in the data's units.",
-    "energy: energy distance between codes of held-out rows and the codes that are sampled; null: the same between two sets "
-    "of sampled codes. The VAE samples its prior; PCA and the autoencoder have none fitted to their codes, so a normal "
-    "distribution with the codes' mean and covariance is sampled. Distances are in units of the sampled spread.",
-    "roughness: largest over mean step along decoded straight lines between codes (1 is even); midpoint: distance of their "
-    "midpoints to the nearest training row, over that of held-out rows (near 1 looks like data).",
-    "nll: PCA as probabilistic PCA; for whole-number data its density of x + u, u in [0, 1), an upper bound on the discrete one.",
+    "energy: energy distance between codes of held-out rows and the codes that are sampled; null: the same between two "
+    "sets of sampled codes. The VAE samples its prior; PCA and the autoencoder have none fitted to their codes, so a "
+    "normal distribution with the codes' mean and covariance is sampled. In units of the sampled spread.",
+    "roughness: largest over mean step along decoded straight lines between codes (1 is even); midpoint: distance of "
+    "their midpoints to the nearest training row, over that of held-out rows (near 1 looks like data).",
+    "nll: PCA as probabilistic PCA; for whole-number data its density of x + u, u in [0, 1), whose -ln is an upper "
+    "bound on the discrete one.",
 ]  # fmt: skip
 
 
 def compare(
-    x: np.ndarray, schema: Schema, latent_dims: Sequence[int], settings: Settings, *, held_out: np.ndarray | None = None,
-    labels: np.ndarray | None = None, options: dict[str, Any] | None = None, k: int = 100,
+    x: np.ndarray, schema: Schema, latent_dims: Sequence[int], settings: Settings, *,
+    held_out: np.ndarray | None = None, labels: np.ndarray | None = None, options: dict[str, Any] | None = None, k: int = 100,
     progress: Callable[[str], Progress] | None = None, held_out_labels: np.ndarray | None = None,
 ) -> Comparison:  # fmt: skip
-    """Fit PCA, autoencoder and VAE at each dimension and measure all on the same held-out rows (a fifth, at most 10,000,
-    unless given)."""
+    """Fit PCA, autoencoder and VAE at each dimension and measure all on the same held-out rows (a fifth, at most
+    10,000, unless given).
+    """
     if held_out is None:
         kept, out = split_rows(len(x), min(0.2, 10_000 / len(x)), settings.seed + 1)
         x, held_out = x[kept.numpy()], x[out.numpy()]
@@ -158,7 +160,8 @@ def _measure(
         if sampled is None:
             sampled, kind = normal_like(means, 4000), "normal fitted to the codes"
     spread = sampled.double().std(0).clamp_min(1e-12)
-    distance: EnergyDistance = distance_from_sampled((means.double() / spread).numpy(), (sampled.double() / spread).numpy())
+    scaled = [(values.double() / spread).numpy() for values in (means, sampled)]
+    distance: EnergyDistance = distance_from_sampled(*scaled)
     with seeded(seed, _PAIRS):
         pairs = torch.randperm(len(means))[: 2 * min(100, len(means) // 2)].view(2, -1)
     lines = interpolate(means[pairs[0]], means[pairs[1]])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, distributions as td
+from torch import Tensor
+from torch import distributions as td
 from torch.distributions import Distribution, constraints
 from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
@@ -27,7 +28,7 @@ class Bernoulli(Distribution):
     def variance(self) -> Tensor:
         return self.mean * (1 - self.mean)
 
-    def sample(self, sample_shape: torch.Size | tuple[int, ...] = torch.Size()) -> Tensor:
+    def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
         with torch.no_grad():
             return torch.bernoulli(self.mean.expand([*sample_shape, *self._batch_shape]))
 
@@ -83,7 +84,7 @@ class DiscretizedLogistic(Distribution):
         weights = 1.0 if self.logits is None else self.logits.softmax(0)
         return (weights * inside).sum(0) * (self.levels - 1) / 2
 
-    def sample(self, sample_shape: torch.Size | tuple[int, ...] = torch.Size()) -> Tensor:
+    def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
         with torch.no_grad():
             shape = [*sample_shape, *self._batch_shape]
             if self.logits is None:

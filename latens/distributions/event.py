@@ -29,7 +29,7 @@ class InUnits(Distribution):
     def variance(self) -> Tensor:
         return self.unit.to(self.base.mean.dtype).square() * self.base.variance
 
-    def rsample(self, sample_shape: torch.Size | tuple[int, ...] = torch.Size()) -> Tensor:
+    def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
         return self.shift + self.unit * self.base.rsample(torch.Size(sample_shape))
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -41,9 +41,10 @@ class InUnits(Distribution):
 class Observed(Distribution):
     """An elementwise distribution whose last ``event_dims`` axes form one datum; NaN cells are unobserved.
 
-    log p(x_observed) = sum over observed cells of log p(x_cell). Missing cells are filled with a value in the
-    support *before* the density is evaluated and masked after, because masking a density of NaN alone gives
-    NaN gradients (``fill`` of the base, 0 unless it says otherwise). Integer storage has no NaN and skips the mask. ``cells`` gives the terms before the sum.
+    log p(x_observed) = sum over observed cells of log p(x_cell). Missing cells are filled with a value in the support
+    *before* the density is evaluated and masked after, because masking a density of NaN alone gives NaN gradients
+    (``fill`` of the base, 0 unless it says otherwise). Integer storage has no NaN and skips the mask. ``cells`` gives
+    the terms before the sum.
     """
 
     arg_constraints: dict = {}
@@ -71,10 +72,10 @@ class Observed(Distribution):
         """The mean, or the mode where values are categories."""
         return getattr(self.base, "center", self.base.mean)
 
-    def rsample(self, sample_shape: torch.Size | tuple[int, ...] = torch.Size()) -> Tensor:
+    def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
         return self.base.rsample(torch.Size(sample_shape))
 
-    def sample(self, sample_shape: torch.Size | tuple[int, ...] = torch.Size()) -> Tensor:
+    def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
         return self.base.sample(torch.Size(sample_shape))
 
     def cells(self, value: Tensor) -> Tensor:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, distributions as td
+from torch import Tensor
+from torch import distributions as td
 from torch.distributions import Distribution
 
 from latens.distributions.normal import DiagonalNormal, FullNormal

@@ -31,7 +31,7 @@ class Normal(Distribution):
     def variance(self) -> Tensor:
         return self._variance.expand(self._batch_shape)
 
-    def rsample(self, sample_shape: torch.Size | tuple[int, ...] = torch.Size()) -> Tensor:
+    def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
         return self.loc + self._variance.sqrt() * standard_normal(sample_shape, self.mean)
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ class DiagonalNormal(Distribution):
     def variance(self) -> Tensor:
         return self._variance
 
-    def rsample(self, sample_shape: torch.Size | tuple[int, ...] = torch.Size()) -> Tensor:
+    def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
         return self.loc + self._variance.sqrt() * standard_normal(sample_shape, self.loc)
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -99,7 +99,7 @@ class FullNormal(Distribution):
         """ln det L, half the log-determinant of the covariance, ``[...]``."""
         return self.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
-    def rsample(self, sample_shape: torch.Size | tuple[int, ...] = torch.Size()) -> Tensor:
+    def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
         noise = standard_normal(sample_shape, self.loc)
         return self.loc + (self.scale_tril @ noise.unsqueeze(-1)).squeeze(-1)
 

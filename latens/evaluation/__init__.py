@@ -1,5 +1,6 @@
 """Evaluation: likelihoods with their errors, the latent space, baselines in the same units."""
 
+from latens.evaluation.baselines import PCABaseline
 from latens.evaluation.latent import (
     EnergyDistance,
     Smoothness,
@@ -13,12 +14,12 @@ from latens.evaluation.latent import (
     rate_per_dimension,
     smoothness,
 )
-from latens.evaluation.baselines import PCABaseline
 from latens.evaluation.likelihood import NLL, Bound, bits_per_dimension, distortion, elbo, nll
 from latens.evaluation.summary import Evaluation, evaluate
 
 __all__ = [
-    "NLL", "Bound", "EnergyDistance", "Evaluation", "PCABaseline", "Smoothness", "active_units", "bits_per_dimension", "codes", "collapse_warning",
+    "NLL", "Bound", "EnergyDistance", "Evaluation", "PCABaseline", "Smoothness", "active_units",
+    "bits_per_dimension", "codes", "collapse_warning",
     "decode", "distance_from_sampled", "distortion", "elbo", "energy_distance", "evaluate", "interpolate", "nll",
     "rate_per_dimension", "smoothness",
 ]  # fmt: skip

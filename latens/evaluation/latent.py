@@ -98,8 +98,8 @@ def collapse_warning(model: nn.Module, x: Tensor, active: int, latent_dim: int, 
     if expected < latent_dim:
         return f"{head}: {cause}; lower beta or the observation variance c, or choose latent_dim = {max(1, expected)}"
     return (
-        f"{head}, though {expected} eigenvalues of the data's covariance exceed beta x c = {beta * c:.3g}: training has "
-        "not used them (train longer, or warm up the KL with kl_warmup)"
+        f"{head}, though {expected} eigenvalues of the data's covariance exceed beta x c = {beta * c:.3g}: training "
+        "has not used them (train longer, or warm up the KL with kl_warmup)"
     )
 
 
@@ -111,8 +111,8 @@ def _flat(value: Tensor) -> Tensor:
 class EnergyDistance:
     """Energy distance between codes and what is sampled, beside its value when both are samples of one distribution.
 
-    ``value``: 2 E|a - b| - E|a - a'| - E|b - b'| (Székely & Rizzo 2013). ``null``: the mean and ``null_high`` the 95 % point of
-    the same statistic between two samples of what is sampled, of the same sizes.
+    ``value``: 2 E|a - b| - E|a - a'| - E|b - b'| (Székely & Rizzo 2013). ``null``: the mean and ``null_high`` the 95 %
+    point of the same statistic between two samples of what is sampled, of the same sizes.
     """
 
     value: float

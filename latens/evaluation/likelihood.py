@@ -22,10 +22,10 @@ CELLS = 4_000_000  # numbers of one decoded chunk that are held at once
 class NLL:
     """-ln p(x) by importance weighting with exactly ``k`` draws, nats.
 
-    ``rows``: -ln (1/k) sum_k w_k of each row, ``[N]`` float64: in expectation an upper bound on -ln p(x). ``row_error``: its
-    standard error by the delta method, sd(w) / (mean(w) sqrt k). ``ess``: effective sample size (sum w)^2 / sum w^2, in
-    [1, k]. ``mean`` and ``standard_error`` are over the rows (the mean of the rows' logarithms, not the logarithm of a
-    pooled mean).
+    ``rows``: -ln (1/k) sum_k w_k of each row, ``[N]`` float64: in expectation an upper bound on -ln p(x).
+    ``row_error``: its standard error by the delta method, sd(w) / (mean(w) sqrt k). ``ess``: effective sample size (sum
+    w)^2 / sum w^2, in [1, k]. ``mean`` and ``standard_error`` are over the rows (the mean of the rows' logarithms, not
+    the logarithm of a pooled mean).
     """
 
     rows: Tensor
@@ -157,7 +157,8 @@ def _follows_layout(model: nn.Module, x: Tree, c: Tree, device: torch.device) ->
     if encode is None:
         return False
     one = slice(0, 1)
-    return has_row_noise(encode(trees.to_device(trees.take(x, one), device), trees.to_device(trees.take(c, one), device)))
+    x, c = (trees.to_device(trees.take(tree, one), device) for tree in (x, c))
+    return has_row_noise(encode(x, c))
 
 
 @torch.no_grad()

@@ -16,10 +16,11 @@ from latens.evaluation.likelihood import bits_per_dimension, distortion, elbo, n
 class Evaluation:
     """Figures of a model on N rows; nats a datum unless a name says otherwise, None where a figure does not exist.
 
-    ``elbo`` = -(``rate`` + ``distortion``), over ``draws`` draws; ``nll``: -ln p(x) by importance weighting with exactly
-    ``nll_draws`` draws a row, its standard error over rows, and the mean effective sample size; ``*_bits_per_dimension``:
-    -elbo and nll divided by (dimensions x ln 2); ``rmse``: root mean squared error of decoded posterior means, in the data's
-    units; ``observation_variance``: c in the square of the data's units (the mean over columns where they differ).
+    ``elbo`` = -(``rate`` + ``distortion``), over ``draws`` draws; ``nll``: -ln p(x) by importance weighting with
+    exactly ``nll_draws`` draws a row, its standard error over rows, and the mean effective sample size;
+    ``*_bits_per_dimension``: -elbo and nll divided by (dimensions x ln 2); ``rmse``: root mean squared error of decoded
+    posterior means, in the data's units; ``observation_variance``: c in the square of the data's units (the mean over
+    columns where they differ).
     """
 
     rows: int
@@ -57,7 +58,7 @@ class Evaluation:
                 ("-ELBO", f"{self.elbo_bits_per_dimension:.4f} bits per dimension"),
             ]
         else:
-            found.append(("distortion  -ln p(x|z)", f"{self.distortion:.3f} nats  (no density q, so no bound on ln p(x))"))
+            found.append(("distortion  -ln p(x|z)", f"{self.distortion:.3f} nats  (q has no density: no bound on ln p(x))"))
         if self.nll is not None:
             found += [
                 ("NLL  -ln p(x)", f"{self.nll:.3f} ± {self.nll_standard_error:.3f} nats  (K = {self.nll_draws}, "
@@ -85,8 +86,9 @@ def evaluate(
     model: nn.Module, x: Tensor, *, k: int = 100, draws: int = 5, nll_rows: int | None = None, beta: float = 1.0,
     seed: int = 0,
 ) -> Evaluation:  # fmt: skip
-    """Evaluate on rows in the model's layout. ``k`` = 0 leaves the importance-weighted NLL out; ``nll_rows`` takes it over so
-    many evenly spaced rows only."""
+    """Evaluate on rows in the model's layout. ``k`` = 0 leaves the importance-weighted NLL out; ``nll_rows`` takes it
+    over so many evenly spaced rows only.
+    """
     means = codes(model, x)
     dimensions = x[0].numel()
     active = int(active_units(means).sum())
@@ -120,7 +122,7 @@ def evaluate(
     current = getattr(getattr(model, "likelihood", None), "observation_variance", None)
     if floor is not None and current is not None and float(current) <= floor * 1.01:
         found.warnings.append(
-            "the observation variance has reached its floor: the model can copy the data, so its likelihood says little; "
-            "give a fixed variance, or fewer latent dimensions"
+            "the observation variance has reached its floor: the model can copy the data, so its likelihood says "
+            "little; give a fixed variance, or fewer latent dimensions"
         )
     return found

@@ -57,8 +57,8 @@ class Draw:
     def rate(self, kl: str = "auto") -> Tensor:
         """KL(q(z|x) || p(z)), ``[K, B]``: closed form, or ln q - ln p of the same draws.
 
-        ``kl``: ``"closed"`` (raises ``ValueError`` without a closed form), ``"sampled"`` (unbiased), or ``"auto"``, closed
-        where the table of pairs has it.
+        ``kl``: ``"closed"`` (raises ``ValueError`` without a closed form), ``"sampled"`` (unbiased), or ``"auto"``,
+        closed where the table of pairs has it.
         """
         if kl not in ("auto", "closed", "sampled"):
             raise ValueError(f"kl must be 'auto', 'closed' or 'sampled', got {kl!r}")

@@ -24,8 +24,8 @@ def _takes_condition(part: nn.Module, given: int) -> bool:
 class VAE(nn.Module):
     """p(z) p(x|z) with the approximate posterior q(z|x).
 
-    Each part is a module whose ``forward`` returns a distribution: ``prior(c)``, ``posterior(x, c)``, ``likelihood(z, c)``;
-    a part of your own may leave the condition out of its signature. x, z and c are trees of tensors with rows on
+    Each part is a module whose ``forward`` returns a distribution: ``prior(c)``, ``posterior(x, c)``, ``likelihood(z,
+    c)``; a part of your own may leave the condition out of its signature. x, z and c are trees of tensors with rows on
     the leading axis. (Kingma & Welling 2014; Rezende, Mohamed & Wierstra 2014)
 
     >>> from latens import conditionals, priors

@@ -22,7 +22,8 @@ HIDDEN: dict[str, tuple[int, ...]] = {"linear": (), "mlp": (256, 256), "residual
 
 
 def encoder(kind: str, shape: Sequence[int], outputs: int) -> nn.Module:
-    """A network ``[..., *shape]`` -> ``[..., outputs]``; kind: "linear", "mlp", "residual" or "conv" (images C x H x W).
+    """A network ``[..., *shape]`` -> ``[..., outputs]``; kind: "linear", "mlp", "residual" or "conv" (images C x H x
+    W).
 
     >>> encoder("conv", (3, 17, 20), 8)(torch.zeros(5, 3, 17, 20)).shape
     torch.Size([5, 8])
@@ -40,13 +41,15 @@ def decoder(kind: str, inputs: int, shape: Sequence[int]) -> nn.Module:
     """
     if kind == "conv":
         return ConvDecoder(inputs, shape)
-    return nn.Sequential(mlp(inputs, math.prod(shape), HIDDEN[kind][::-1], residual=kind == "residual"), Unflatten(shape))
+    net = mlp(inputs, math.prod(shape), HIDDEN[kind][::-1], residual=kind == "residual")
+    return nn.Sequential(net, Unflatten(shape))
 
 
 @torch.no_grad()
 def start_at(network: nn.Module, value: Tensor) -> None:
-    """Set the bias of the last layer to ``value`` (in the shape of the output), so that the untrained network's output is
-    centred there; a network whose last layer has not one bias for each output stays as it is."""
+    """Set the bias of the last layer to ``value`` (in the shape of the output), so that the untrained network's output
+    is centred there; a network whose last layer has not one bias for each output stays as it is.
+    """
     linear = [m for m in network.modules() if isinstance(m, nn.Linear)]
     bias = getattr(network, "bias", linear[-1].bias if linear else None)
     if isinstance(bias, Tensor) and bias.numel() == value.numel():

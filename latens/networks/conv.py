@@ -34,12 +34,14 @@ def _grid(height: int, width: int, halvings: int) -> tuple[int, int]:
 
 
 class ConvEncoder(nn.Module):
-    """``[..., C, H, W]`` -> ``[..., outputs]``: 4 x 4 convolutions of stride 2 (padded on the far sides to a multiple of the
-    stride), a residual trunk of width ``width`` with ``blocks`` blocks, a linear head."""
+    """``[..., C, H, W]`` -> ``[..., outputs]``: 4 x 4 convolutions of stride 2 (padded on the far sides to a multiple
+    of the stride), a residual trunk of width ``width`` with ``blocks`` blocks, a linear head.
+    """
 
     def __init__(
-        self, shape: Sequence[int], outputs: int, *, width: int = 512, blocks: int = 1, channels: int = 32, act: str = "silu"
-    ):
+        self, shape: Sequence[int], outputs: int, *, width: int = 512, blocks: int = 1, channels: int = 32,
+        act: str = "silu",
+    ):  # fmt: skip
         super().__init__()
         size, height, across = shape
         count = stages(height, across)
@@ -71,14 +73,16 @@ class ConvEncoder(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """``[..., inputs]`` -> ``[..., *shape]``, the mirror of :class:`ConvEncoder` with 4 x 4 transposed convolutions, cut to size.
+    """``[..., inputs]`` -> ``[..., *shape]``, the mirror of :class:`ConvEncoder` with 4 x 4 transposed convolutions,
+    cut to size.
 
     ``shape`` is (C, H, W), or (P, C, H, W) for P parameters a cell. Every output has a bias of its own.
     """
 
     def __init__(
-        self, inputs: int, shape: Sequence[int], *, width: int = 512, blocks: int = 1, channels: int = 32, act: str = "silu"
-    ):
+        self, inputs: int, shape: Sequence[int], *, width: int = 512, blocks: int = 1, channels: int = 32,
+        act: str = "silu",
+    ):  # fmt: skip
         super().__init__()
         self.shape = tuple(shape)
         height, across = shape[-2:]

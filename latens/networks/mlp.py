@@ -23,8 +23,8 @@ def mlp(
 ) -> nn.Sequential:
     """A multi-layer perceptron ``[..., inputs]`` -> ``[..., outputs]``.
 
-    ``hidden=()`` is a single linear map. ``residual=True`` asks for hidden layers of one width: a linear map to it, then a
-    residual block for each further one. Raises ``ValueError`` for widths that a residual network cannot have.
+    ``hidden=()`` is a single linear map. ``residual=True`` asks for hidden layers of one width: a linear map to it,
+    then a residual block for each further one. Raises ``ValueError`` for widths that a residual network cannot have.
 
     >>> import torch
     >>> mlp(10, 3, (8,))(torch.zeros(5, 2, 10)).shape

@@ -10,6 +10,7 @@ import numpy as np
 
 from latens.atomic import write_text
 from latens.evaluation import Evaluation
+from latens.randomness import seeded
 from latens.report import figures, overview, sections
 from latens.report.page import LeftOut, Section, document
 from latens.report.subject import Subject
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from latens.compare import Comparison
 
 __all__ = ["render", "write"]
+
+_REPORT = 50  # key of the seeds
 
 
 def render(
@@ -41,7 +44,7 @@ def render(
     was_training = run.model.training
     run.model.eval()
     try:
-        with figures.drawing():
+        with figures.drawing(), seeded(run.settings.seed, _REPORT):
             return _page(Subject(run, x, labels, label_names, evaluation), comparison, title)
     finally:
         run.model.train(was_training)
