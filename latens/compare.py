@@ -99,8 +99,8 @@ NOTES = [
 
 def compare(
     x: np.ndarray, schema: Schema, latent_dims: Sequence[int], settings: Settings, *,
-    held_out: np.ndarray | None = None, labels: np.ndarray | None = None, options: dict[str, Any] | None = None, k: int = 100,
-    progress: Callable[[str], Progress] | None = None, held_out_labels: np.ndarray | None = None,
+    held_out: np.ndarray | None = None, labels: np.ndarray | None = None, held_out_labels: np.ndarray | None = None,
+    options: dict[str, Any] | None = None, k: int = 100, progress: Callable[[str], Progress] | None = None,
 ) -> Comparison:  # fmt: skip
     """Fit PCA, autoencoder and VAE at each dimension and measure all on the same held-out rows (a fifth, at most
     10,000, unless given).

@@ -55,7 +55,7 @@ class PCABaseline:
         return self.pca.inverse_transform(self.pca.transform(flat)) - 0.5 * self.dequantize
 
     def nll(self, x: np.ndarray) -> np.ndarray:
-        """-ln p of each row under probabilistic PCA, nats; on x + u for whole-number data. NaN without noise left over."""
+        """-ln p of each row under probabilistic PCA, nats; on x + u for whole-number data. NaN with no noise left."""
         if self.pca.noise_variance_ <= 0 or not math.isfinite(self.pca.noise_variance_):
             return np.full(len(x), math.nan)
         with np.errstate(all="ignore"):

@@ -58,7 +58,7 @@ class Evaluation:
                 ("-ELBO", f"{self.elbo_bits_per_dimension:.4f} bits per dimension"),
             ]
         else:
-            found.append(("distortion  -ln p(x|z)", f"{self.distortion:.3f} nats  (q has no density: no bound on ln p(x))"))
+            found.append(("distortion  -ln p(x|z)", f"{self.distortion:.3f} nats  (no density, no bound on ln p(x))"))
         if self.nll is not None:
             found += [
                 ("NLL  -ln p(x)", f"{self.nll:.3f} ± {self.nll_standard_error:.3f} nats  (K = {self.nll_draws}, "

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -49,7 +50,7 @@ class ConvEncoder(nn.Module):
         widths = [size] + [max(channels // 2 ** (count - 1 - i), 8) for i in range(count)]
         self.padding = (0, grid[1] * 2**count - across, 0, grid[0] * 2**count - height)
         self.convolutions = nn.ModuleList(
-            nn.Conv2d(before, after, 4, stride=2, padding=1) for before, after in zip(widths, widths[1:], strict=False)
+            nn.Conv2d(before, after, 4, stride=2, padding=1) for before, after in pairwise(widths)
         )
         self.act = activation(act)
         self.stem = nn.Linear(widths[-1] * math.prod(grid), width)
@@ -95,7 +96,7 @@ class ConvDecoder(nn.Module):
         self.spread = nn.Linear(width, widths[0] * math.prod(self.grid))
         self.convolutions = nn.ModuleList(
             nn.ConvTranspose2d(before, after, 4, stride=2, padding=1)
-            for before, after in zip(widths, widths[1:], strict=False)
+            for before, after in pairwise(widths)
         )
         cells = math.prod(shape)
         small = math.prod(shape[-3:]) <= SKIP_LIMIT

@@ -18,6 +18,7 @@ from latens.schema import Schema
 NAMES = {"pca": "PCA", "ae": "Autoencoder", "vae": "VAE"}
 _ORDER = {"pca": 0, "ae": 1, "vae": 2}
 IMAGES, POINTS = 15, 1200
+SIDE = 48  # pixels of an image in the side-by-side part
 
 Score = Callable[[Row], float | None]
 
@@ -212,7 +213,7 @@ def _maps(sides: Sequence[Side], groups: Groups | None) -> list[str]:
 
 def _images(values: np.ndarray, schema: Schema) -> str:
     return pixels.flow(
-        pixels.to_pixels(schema, pixels.model_layout(schema, values[:IMAGES])), "decoded random code", longer=52
+        pixels.to_pixels(schema, pixels.model_layout(schema, values[:IMAGES]), SIDE), "decoded random code", longer=52
     )
 
 
@@ -220,6 +221,6 @@ def _strips(side: Side, schema: Schema) -> str:
     rows = []
     steps = np.linspace(0, len(side.lines) - 1, min(6, len(side.lines))).round().astype(int)
     for i in range(side.lines.shape[1]):
-        images = pixels.to_pixels(schema, pixels.model_layout(schema, side.lines[steps, i]))
+        images = pixels.to_pixels(schema, pixels.model_layout(schema, side.lines[steps, i]), SIDE)
         rows.append(pixels.strip_row(images, f"interpolation by {name_of(side.model)}", longer=46))
     return "".join(rows)

@@ -29,11 +29,11 @@ def value_range(schema: Schema) -> tuple[float, float]:
     return schema.low, schema.high if schema.high > schema.low else schema.low + 1.0
 
 
-def to_pixels(schema: Schema, x: np.ndarray) -> np.ndarray:
+def to_pixels(schema: Schema, x: np.ndarray, side: int = SIDE) -> np.ndarray:
     """Images ``[N, C, H, W]`` in the data's units -> 8-bit ``[N, H, W]`` (grey) or ``[N, H, W, 3]``.
 
     Three channels are colours, a fourth (opacity) is not shown; of other numbers the first channel is shown.
-    Sides above 64 pixels are shrunk.
+    Sides above ``side`` pixels are shrunk.
     """
     low, high = value_range(schema)
     x = np.asarray(x, dtype=np.float64)
@@ -43,10 +43,10 @@ def to_pixels(schema: Schema, x: np.ndarray) -> np.ndarray:
     values = np.rint(unit * 255).astype(np.uint8)
     images = np.moveaxis(values, 1, -1) if values.shape[1] == 3 else values[:, 0]
     longest = max(images.shape[1:3])
-    if longest > SIDE:
+    if longest > side:
         from PIL import Image
 
-        size = tuple(max(1, round(side * SIDE / longest)) for side in (images.shape[2], images.shape[1]))
+        size = tuple(max(1, round(length * side / longest)) for length in (images.shape[2], images.shape[1]))
         images = np.stack([np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX)) for image in images])
     height, width = images.shape[1:3]  # a line of pixels is drawn thicker, at most eight times as long as wide
     return images.repeat(max(1, width // (8 * height)), axis=1).repeat(max(1, height // (8 * width)), axis=2)
