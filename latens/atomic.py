@@ -31,13 +31,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     ...     os.listdir(folder)
     ['notes.txt']
     """
-    target = Path(os.path.realpath(path))
-    if not os.path.isdir(target.parent):
-        raise InputError(f"cannot write {path}: the folder {target.parent} does not exist; make it first.")
-    if os.path.isdir(target):
-        raise InputError(f"cannot write {path}: it is a folder; name a file.")
-    if os.path.exists(target) and not os.path.isfile(target):
-        raise InputError(f"cannot write {path}: it is not a regular file; name another.")
+    target = writable(path)
     temporary = target.with_name(f".{target.name[:40]}.{secrets.token_hex(4)}.tmp")
     try:
         with open(temporary, "xb") as file:
@@ -52,6 +46,20 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     finally:
         with suppress(OSError):  # after the rename there is nothing to remove
             os.unlink(temporary)
+
+
+def writable(path: str | os.PathLike[str]) -> Path:
+    """The file that ``path`` leads to; ``InputError`` where none can be there. To be asked before long work."""
+    target = Path(os.path.realpath(path))
+    if not os.path.isdir(target.parent):
+        raise InputError(f"cannot write {path}: the folder {target.parent} does not exist; make it first.")
+    if os.path.isdir(target):
+        raise InputError(f"cannot write {path}: it is a folder; name a file.")
+    if os.path.exists(target) and not os.path.isfile(target):
+        raise InputError(f"cannot write {path}: it is not a regular file; name another.")
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise InputError(f"cannot write {path}: the folder {target.parent} does not allow it; name another.")
+    return target
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from latens import conditionals, networks
-from latens.errors import InputError
+from latens.errors import InputError, is_whole, require
 from latens.schema import Schema
 
 LIKELIHOODS = ("auto", "normal", "bernoulli", "categorical", "discretized_logistic")
@@ -30,6 +30,7 @@ class DataInfo:
     rows: int
     sample: Tensor | None = None
     choices: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -53,9 +54,13 @@ def latent_size(info: DataInfo, latent_dim: int | str) -> int:
         size = min(16, info.columns)
         info.choices["latent_dim"] = f"latent_dim = {size}: the smaller of 16 and the {info.columns} columns"
         return size
-    if isinstance(latent_dim, bool) or not isinstance(latent_dim, int) or latent_dim < 1:
-        raise InputError(f"latent_dim must be 'auto' or a whole number from 1, got {latent_dim!r}")
-    return latent_dim
+    require(is_whole(latent_dim) and int(latent_dim) >= 1, "latent_dim", "'auto' or a whole number from 1", latent_dim)
+    if int(latent_dim) > info.columns:
+        info.warnings.append(
+            f"latent_dim {latent_dim} is more than the {info.columns} columns of the data: the dimensions left over "
+            "stay inactive"
+        )
+    return int(latent_dim)
 
 
 def likelihood_name(info: DataInfo, likelihood: str) -> str:
@@ -98,7 +103,8 @@ def standardisation(info: DataInfo) -> tuple[Tensor, Tensor]:
     """(shift, unit) in the user's units: the mean of each cell, and the standard deviation, one for all pixels of
     images and for levels, one a column otherwise.
 
-    A column that never varies gets the unit 1; the variance floor of the likelihood does the rest.
+    A column that never varies gets the unit 1; the variance floor of the likelihood does the rest. ``InputError`` where
+    the spread is beyond the floats that networks compute in.
     """
     schema, default = info.schema, torch.get_default_dtype()
     pooled = schema.is_image or schema.is_discrete
@@ -108,8 +114,17 @@ def standardisation(info: DataInfo) -> tuple[Tensor, Tensor]:
     sample = info.sample.double()
     shift = sample.mean(0)
     unit = (sample - shift).square().mean().sqrt() if pooled else sample.std(0, correction=0)
-    negligible = 1e-12 * (1 + (shift.abs().max() if pooled else shift.abs()))
-    unit = torch.where(unit > negligible, unit, torch.ones_like(unit))
+    rounding = 1e-12 * (shift.abs().max() if pooled else shift.abs())
+    unit = torch.where(unit > rounding, unit, torch.ones_like(unit))
+    range_ = torch.finfo(default)
+    beyond = ~((unit >= range_.tiny) & (unit <= range_.max))
+    if beyond.any():
+        cell = int(beyond.flatten().nonzero()[0])
+        where = f"column {schema.names[cell]!r}" if schema.names else "the data" if pooled else f"column {cell}"
+        raise InputError(
+            f"the standard deviation of {where}, {float(unit.flatten()[cell]):.3g}, is beyond {str(default)[6:]} "
+            f"({range_.tiny:.0e} to {range_.max:.0e}): give the values in another unit"
+        )
     return shift.to(wide), unit.to(default)
 
 

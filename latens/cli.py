@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import json
 import os
 import sys
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
-from latens.errors import InputError
+from latens.errors import FitError, InputError
 
 # Idle threads sleep instead of spinning, so that two fits on one machine do not stall each other; read by OpenMP once,
 # when torch is imported.
@@ -23,15 +26,32 @@ app = typer.Typer(
     help="Variational autoencoders: fit your data, then encode, sample, score, compare and report.",
 )  # fmt: skip
 
-Data = Annotated[str, typer.Argument(metavar="DATA", help="A file (.npy .npz .csv .tsv IDX, .gz of these) or: digits, wine, …")]
-OptionalData = Annotated[str | None, typer.Argument(metavar="[DATA]", help="Data; default: the rows held out in fitting.")]
+
+def _importable(recipe: str | None) -> str | None:
+    """A recipe of one's own may lie in the working directory, as with ``python -m``."""
+    if recipe is not None and ":" in recipe and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    return recipe
+
+
+Data = Annotated[
+    str, typer.Argument(metavar="DATA", help="A file (.npy .npz .csv .tsv IDX, .gz of these) or: digits, wine, …")
+]
+OptionalData = Annotated[
+    str | None, typer.Argument(metavar="[DATA]", help="Data; default: the rows held out in fitting.")
+]
 RunFolder = Annotated[str, typer.Argument(metavar="RUN", help="The folder of a run made by `latens fit`.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
 Out = Annotated[str, typer.Option("--out", metavar="FILE", help="The file to write: .npy .npz .csv .tsv.")]
 Labels = Annotated[str | None, typer.Option(help="Labels for the pictures: a column, a key of the .npz, or a file.")]
-Drop = Annotated[list[str] | None, typer.Option("--drop", metavar="COLUMN", help="Leave a column out (repeat for more).")]
+Drop = Annotated[
+    list[str] | None, typer.Option("--drop", metavar="COLUMN", help="Leave a column out (repeat for more).")
+]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
-OwnRecipe = Annotated[str | None, typer.Option("--recipe", help="Your own recipe's package:function, for a run made by it.")]
+OwnRecipe = Annotated[
+    str | None,
+    typer.Option("--recipe", callback=_importable, help="Your own recipe's package:function, for a run made by it."),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, …")]
 
 
@@ -58,19 +78,51 @@ def _root(
         raise typer.Exit
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+class FitCommand(TyperCommand):
+    """``fit`` takes the options of any recipe beside its own; they end up in ``context.meta["recipe"]``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        flags = {name: bool(getattr(p, "is_flag", False)) for p in self.params for name in p.opts + p.secondary_opts}
+        flags["--help"] = True
+        own, found, words = [], {}, list(args)
+        while words:
+            word = words.pop(0)
+            if word == "--":
+                own += [word, *words]
+                break
+            name, equals, value = word.partition("=")
+            if name in flags or not name.startswith("--"):
+                own.append(word)
+                if name.startswith("--") and not equals and not flags[name] and words:
+                    own.append(words.pop(0))
+                continue
+            if not equals:
+                if not words or words[0].startswith("--"):
+                    near = nearest(name, [known for known in flags if known.startswith("--")])
+                    raise InputError(f"the option {name} needs a value{near}; see `latens fit --help`")
+                value = words.pop(0)
+            found[name[2:].replace("-", "_")] = _literal(value)
+        ctx.meta["recipe"] = found
+        return super().parse_args(ctx, own)
+
+
+@app.command(cls=FitCommand)
 def fit(
     context: typer.Context,
     data: Annotated[str | None, typer.Argument(metavar="[DATA]", help="Data to fit (not with --resume).")] = None,
     out: Annotated[str | None, typer.Option(metavar="RUN", help="The folder of the run, made new.")] = None,
-    recipe: Annotated[str, typer.Option(help="A name from `latens recipes`, or package:function.")] = "vae",
-    latent_dim: Annotated[Any, Auto] = "auto",
+    recipe: Annotated[
+        str, typer.Option(callback=_importable, help="A name from `latens recipes`, or package:function.")
+    ] = "vae",
+    latent_dim: Annotated[Any, Auto] = None,
     validation: Annotated[str, typer.Option(help="auto, a fraction of the rows, or data.")] = "auto",
     labels: Labels = None,
     drop: Drop = None,
     weights: Annotated[str | None, typer.Option(metavar="FILE", help="One sample weight a row (.npy, .csv).")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Fit so many seeds; report mean and spread.")] = 1,
-    start: Annotated[str | None, typer.Option("--from", metavar="RUN", help="Start from another run's weights.")] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", metavar="RUN", help="Start from another run's weights.")
+    ] = None,
     resume: Annotated[str | None, typer.Option(metavar="RUN", help="Continue an interrupted run.")] = None,
     epochs: Annotated[Any, Auto] = "auto",
     batch_size: Annotated[Any, Auto] = "auto",
@@ -83,14 +135,16 @@ def fit(
     seed: Seed = 0,
     device: Device = "auto",
     compile: Annotated[str, typer.Option(help="auto, yes or no.")] = "auto",
-    checkpoint_seconds: Annotated[float, typer.Option(min=0, help="Seconds between checkpoints; 0: every step.")] = 15.0,
+    checkpoint_seconds: Annotated[
+        float, typer.Option(min=0, help="Seconds between checkpoints; 0: every step.")
+    ] = 15.0,
     as_json: Json = False,
-) -> None:
+) -> Any:
     """Fit a model to data and write a run folder with a report. Options of the recipe are given like the others
     (--beta 4); `latens recipes` lists them."""
     from latens import commands
 
-    more = recipe_options(context.args)
+    options = dict(context.meta["recipe"]) | ({} if latent_dim is None else {"latent_dim": latent_dim})
     if compile not in ("auto", "yes", "no"):
         raise InputError(f"--compile must be auto, yes or no, got {compile!r}")
     settings = {
@@ -100,34 +154,54 @@ def fit(
         "checkpoint_seconds": checkpoint_seconds,
     }  # fmt: skip
     if resume is not None:
-        if data is not None or out is not None:
-            raise InputError("--resume takes everything from the run folder: leave DATA and --out away")
-        show(commands.resume(resume, own=recipe if ":" in recipe else None, quiet=as_json), as_json)
-        return
+        given = [*given_options(context, besides=("resume", "recipe", "as_json")), *context.meta["recipe"]]
+        if given:
+            raise InputError(
+                f"--resume takes everything from the run folder: leave {option_name(given[0])} away, or fit anew"
+            )
+        own = recipe if "recipe" in given_options(context) else None
+        return commands.resume(resume, own=own, quiet=as_json)
     if data is None or out is None:
         raise InputError("fit needs DATA and --out RUN (or --resume RUN): for example `latens fit digits --out run`")
+    check_options(context, recipe, options)
     asked = commands.Fit(
-        data=data, out=out, recipe=recipe, options={"latent_dim": latent_dim} | more, settings=settings,
+        data=data, out=out, recipe=recipe, options=options, settings=settings,
         validation=validation, labels=labels, drop=tuple(drop or ()), weights=weights, start=start,
     )  # fmt: skip
-    show(commands.fit(asked, seeds=seeds, quiet=as_json), as_json)
+    return commands.fit(asked, seeds=seeds, quiet=as_json)
 
 
-def recipe_options(words: list[str]) -> dict[str, Any]:
-    """``--beta 4 --kl=sampled`` as {"beta": 4, "kl": "sampled"}; ``InputError`` for anything else."""
-    found: dict[str, Any] = {}
-    words = list(words)
-    while words:
-        word = words.pop(0)
-        if not word.startswith("--") or len(word) < 3:
-            raise InputError(f"unexpected argument {word!r}: options are written --name value")
-        name, equals, value = word[2:].partition("=")
-        if not equals:
-            if not words or words[0].startswith("--"):
-                raise InputError(f"option --{name} needs a value, or is no option of `latens fit`: see `latens fit --help`")
-            value = words.pop(0)
-        found[name.replace("-", "_")] = _literal(value)
-    return found
+def given_options(context: typer.Context, besides: tuple[str, ...] = ()) -> list[str]:
+    """The names of what was given on the command line and not left at its default."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return [name for name, source in sources.items() if source and source.name == "COMMANDLINE" and name not in besides]
+
+
+def option_name(name: str) -> str:
+    """A parameter as the user writes it."""
+    return {"data": "DATA", "start": "--from"}.get(name, "--" + name.replace("_", "-"))
+
+
+def check_options(context: typer.Context, recipe: str, options: dict[str, Any]) -> None:
+    """``InputError`` for an option that neither ``fit`` nor the recipe has, with the nearest that one of them has."""
+    from latens import recipes
+
+    valid = [option_name(name) for name in recipes.options(recipes.find(recipe))]
+    own = [name for p in context.command.params for name in p.opts if name.startswith("--")]
+    for name in map(option_name, options):
+        if name not in valid:
+            others = [other for other, function in recipes.CATALOGUE.items() if name[2:] in recipes.options(function)]
+            hint = f" (one of the recipe {' and '.join(others)})" if others else nearest(name, own + valid)
+            raise InputError(
+                f"unknown option {name}{hint}; the recipe {recipe!r} has {', '.join(valid) or 'none'}, and "
+                "`latens fit --help` lists those of every fit"
+            )
+
+
+def nearest(name: str, valid: list[str]) -> str:
+    """ (did you mean …?) where one of the valid names is near."""
+    near = difflib.get_close_matches(name, valid, 1)
+    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def _literal(text: str) -> Any:
@@ -149,11 +223,11 @@ def evaluate(
     seed: Seed = 0,
     recipe: OwnRecipe = None,
     as_json: Json = False,
-) -> None:
+) -> Any:
     """Rate, distortion, ELBO, NLL with its K and standard error, bits per dimension, active units."""
     from latens import commands
 
-    show(commands.evaluate(run, data, k=k, draws=draws, nll_rows=nll_rows or None, seed=seed, own=recipe), as_json)
+    return commands.evaluate(run, data, k=k, draws=draws, nll_rows=nll_rows or None, seed=seed, own=recipe)
 
 
 @app.command()
@@ -161,7 +235,9 @@ def compare(
     data: Data,
     latent_dims: Annotated[str, typer.Option(help="Dimensions, separated by commas.")] = "2,8,16",
     validation: Annotated[str | None, typer.Option(help="Held-out data; default: a fifth of the rows.")] = None,
-    out: Annotated[str | None, typer.Option(metavar="FILE", help="Also write a report (.html) or the figures (.json, .csv).")] = None,
+    out: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Also write a report (.html) or the figures (.json, .csv).")
+    ] = None,
     labels: Labels = None,
     drop: Drop = None,
     likelihood: Annotated[str, typer.Option(help="Of the VAE.")] = "auto",
@@ -170,14 +246,13 @@ def compare(
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
-) -> None:
+) -> Any:
     """PCA, autoencoder and VAE side by side: same data, same dimensions, same metrics."""
     from latens import commands
 
-    show(
-        commands.compare(data, dims=latent_dims, validation=validation, out=out, labels=labels, drop=tuple(drop or ()),
-                         likelihood=likelihood, settings={"epochs": epochs, "seed": seed, "device": device}, k=k,
-                         quiet=as_json), as_json,
+    return commands.compare(
+        data, dims=latent_dims, validation=validation, out=out, labels=labels, drop=tuple(drop or ()),
+        likelihood=likelihood, settings={"epochs": epochs, "seed": seed, "device": device}, k=k, quiet=as_json,
     )  # fmt: skip
 
 
@@ -186,33 +261,35 @@ def encode(
     run: RunFolder, data: Data, out: Out,
     samples: Annotated[int, typer.Option(min=0, help="Draws from q(z|x) instead of its mean.")] = 0,
     seed: Seed = 0, recipe: OwnRecipe = None, as_json: Json = False,
-) -> None:  # fmt: skip
+) -> Any:  # fmt: skip
     """Codes of data: the posterior mean, in order, one row a row."""
     from latens import commands
 
-    show(commands.encode(run, data, out, samples=samples, seed=seed, own=recipe), as_json)
+    return commands.encode(run, data, out, samples=samples, seed=seed, own=recipe)
 
 
 @app.command()
-def reconstruct(run: RunFolder, data: Data, out: Out, recipe: OwnRecipe = None, as_json: Json = False) -> None:
+def reconstruct(run: RunFolder, data: Data, out: Out, recipe: OwnRecipe = None, as_json: Json = False) -> Any:
     """Data through the code and back, in the data's layout and units."""
     from latens import commands
 
-    show(commands.reconstruct(run, data, out, own=recipe), as_json)
+    return commands.reconstruct(run, data, out, own=recipe)
 
 
 @app.command()
 def sample(
     run: RunFolder,
-    out: Annotated[str, typer.Option("--out", metavar="FILE", help="The file to write: .npy .npz .csv .tsv, or .png for images.")],
+    out: Annotated[
+        str, typer.Option("--out", metavar="FILE", help="The file to write: .npy .npz .csv .tsv, or .png for images.")
+    ],
     n: Annotated[int, typer.Option("-n", "--number", min=1, help="How many.")] = 100,
     mean: Annotated[bool, typer.Option("--mean", help="The mean of p(x|z) instead of a draw from it.")] = False,
     seed: Seed = 0, recipe: OwnRecipe = None, as_json: Json = False,
-) -> None:  # fmt: skip
+) -> Any:  # fmt: skip
     """New data from the model: z from the prior, then x from p(x|z)."""
     from latens import commands
 
-    show(commands.sample(run, out, n=n, mean=mean, seed=seed, own=recipe), as_json)
+    return commands.sample(run, out, n=n, mean=mean, seed=seed, own=recipe)
 
 
 @app.command()
@@ -220,11 +297,11 @@ def score(
     run: RunFolder, data: Data, out: Out,
     k: Annotated[int, typer.Option("--k", min=1, help="Draws of the importance-weighted bound.")] = 100,
     recipe: OwnRecipe = None, as_json: Json = False,
-) -> None:  # fmt: skip
+) -> Any:  # fmt: skip
     """A lower bound on ln p(x) of each row, nats, with its standard error and effective sample size."""
     from latens import commands
 
-    show(commands.score(run, data, out, k=k, own=recipe), as_json)
+    return commands.score(run, data, out, k=k, own=recipe)
 
 
 @app.command()
@@ -235,31 +312,33 @@ def report(
     labels: Labels = None,
     recipe: OwnRecipe = None,
     as_json: Json = False,
-) -> None:
+) -> Any:
     """One self-contained HTML page: curves, reconstructions, samples, latent map, traversals, choices."""
     from latens import commands
 
-    show(commands.report(run, data, out=out, labels=labels, own=recipe), as_json)
+    return commands.report(run, data, out=out, labels=labels, own=recipe)
 
 
 @app.command()
-def recipes(as_json: Json = False) -> None:
+def recipes(as_json: Json = False) -> Any:
     """The catalogue: name, what it combines, reference, options."""
     from latens import commands
 
-    show(commands.recipes(), as_json)
+    return commands.recipes()
 
 
 @app.command()
 def demo(
-    out: Annotated[str, typer.Option(metavar="RUN", help="The folder of the run; that of an earlier demo is replaced.")] = "demo-run",
+    out: Annotated[
+        str, typer.Option(metavar="RUN", help="The folder of the run; that of an earlier demo is replaced.")
+    ] = "demo-run",
     seed: Seed = 0,
     as_json: Json = False,
-) -> None:
+) -> Any:
     """Fit scikit-learn's digits (no download), evaluate, compare with PCA and an autoencoder, and write a report."""
     from latens import commands
 
-    show(commands.demo(out, seed=seed, quiet=as_json), as_json)
+    return commands.demo(out, seed=seed, quiet=as_json)
 
 
 def show(answer: Any, as_json: bool) -> None:
@@ -284,29 +363,38 @@ def _plain(value: Any) -> Any:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0, 2 for a user's mistake, 1 for a failed fit, 130 for Ctrl-C."""
     arguments = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    as_json = "--json" in arguments
     try:
-        status = app(arguments, standalone_mode=False)
-        return int(status or 0)
+        with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+            answer = app(arguments, prog_name="latens", standalone_mode=False)
+        if not hasattr(answer, "figures"):
+            return int(answer or 0)
+        show(answer, as_json)
+        return 0
     except UsageError as error:
-        return _fail(error.format_message(), 2, arguments)
+        return _fail(error.format_message(), 2, as_json)
     except typer.Exit as error:
         return int(error.exit_code)
     except InputError as error:
-        return _fail(str(error), 2, arguments)
+        return _fail(str(error), 2, as_json)
     except (KeyboardInterrupt, typer.Abort) as error:
-        return _fail(str(error) or "interrupted", 130, arguments)
+        return _fail(str(error) or "interrupted", 130, as_json)
+    except FitError as error:
+        return _fail(str(error), 1, as_json)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except ArithmeticError as error:
-        return _fail(str(error), 1, arguments)
-    except MemoryError:
-        return _fail("there is not enough memory: lower batch_size, or give fewer rows", 1, arguments)
+    except OSError as error:
+        return _fail(f"{error.filename or 'a file'} cannot be used: {error.strerror or error}", 2, as_json)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
+        return _fail("there is not enough memory: lower batch_size or latent_dim, or give fewer rows", 1, as_json)
 
 
-def _fail(sentence: str, status: int, arguments: list[str]) -> int:
+def _fail(sentence: str, status: int, as_json: bool) -> int:
     sentence = " ".join(sentence.split())
     typer.echo(f"latens: {sentence}", err=True)
-    if "--json" in arguments:
+    if as_json:
         typer.echo(json.dumps({"error": sentence, "status": status}))
     return status

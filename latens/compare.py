@@ -11,9 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from latens.choices import DataInfo, standardisation
 from latens.evaluation import (
     EnergyDistance,
     Smoothness,
+    bits_per_dimension,
     codes,
     decode,
     distance_from_sampled,
@@ -36,21 +38,24 @@ _SAMPLE, _PAIRS = 41, 42  # keys of the seeds
 class Row:
     """One model at one dimension, measured on held-out rows.
 
-    ``rmse``: of reconstructions, data's units. ``nll``: nats a datum (None where there is no density); for the VAE by
-    importance weighting, ``minus_elbo`` its bound. ``energy``: how far codes are from what is sampled, in units of the
-    sampled distribution's spread, with ``energy_null``/``energy_null_high`` for two samples of one distribution.
-    ``roughness`` and ``midpoint`` of decoded straight lines between codes (1 is best).
+    ``rmse``: of reconstructions, data's units; ``relative_rmse``: in units of the training data's standard deviation, a
+    column at a time where columns have units of their own. ``nll``: nats a datum (None where there is no density); for
+    the VAE by importance weighting, ``minus_elbo`` its bound. ``energy``: how far codes are from what is sampled, in
+    units of the sampled distribution's spread, with ``energy_null``/``energy_null_high`` for two samples of one
+    distribution. ``roughness`` and ``midpoint`` of decoded straight lines between codes (1 is best).
     """
 
     model: str
     latent_dim: int
     rmse: float
+    relative_rmse: float
     nll: float | None
     minus_elbo: float | None
     nll_bits_per_dimension: float | None
     energy: float
     energy_null: float
     energy_null_high: float
+    energy_fitted: float
     roughness: float
     midpoint: float
     seconds: float
@@ -86,10 +91,11 @@ class Comparison:
 
 
 NOTES = [
-    "rmse: reconstruction of held-out rows from their codes, in the data's units.",
-    "energy: energy distance between codes of held-out rows and the codes that are sampled; null: the same between two "
-    "sets of sampled codes. The VAE samples its prior; PCA and the autoencoder have none fitted to their codes, so a "
-    "normal distribution with the codes' mean and covariance is sampled. In units of the sampled spread.",
+    "rmse: reconstruction of held-out rows from their codes, in the data's units; relative: over the standard "
+    "deviation of the data (of each column, where columns have units of their own).",
+    "energy: energy distance between codes of held-out rows, z ~ q(z|x), and what is sampled, z ~ N(0, I); null: the "
+    "same between two sets of samples; fitted: the same once the codes have been moved and scaled to mean 0 and "
+    "covariance I, which keeps their shape. Nothing in an autoencoder pulls its codes to where samples are drawn.",
     "roughness: largest over mean step along decoded straight lines between codes (1 is even); midpoint: distance of "
     "their midpoints to the nearest training row, over that of held-out rows (near 1 looks like data).",
     "nll: PCA as probabilistic PCA; for whole-number data its density of x + u, u in [0, 1), whose -ln is an upper "
@@ -125,18 +131,22 @@ def compare(
 
 def _baseline(found: Comparison, train: Tensor, test: Tensor, schema: Schema, dim: int, seed: int) -> None:
     start = time.monotonic()
-    pca = PCABaseline(dim, dequantize=schema.is_discrete, seed=seed).fit(train.numpy())
+    shift, unit = standardisation(DataInfo(schema, len(train), train))
+    pca = PCABaseline(dim, dequantize=schema.is_discrete, shift=shift.numpy(), unit=unit.numpy(), seed=seed)
+    pca.fit(train.numpy())
     seconds = time.monotonic() - start
     x = test.numpy()
-    means = torch.from_numpy(pca.codes(x))
     nll = float(pca.nll(x).mean())
-    nll_value = None if nll != nll else nll
+    with seeded(seed, _SAMPLE):
+        means = torch.from_numpy(pca.codes(x))
+        drawn = means + torch.from_numpy(pca.posterior_scale()) * torch.randn_like(means)
 
     def decoded(z: Tensor) -> Tensor:
-        return torch.from_numpy(pca.decode(z.numpy())).view(-1, *schema.shape)
+        return torch.from_numpy(pca.decode(z.double().numpy())).view(-1, *schema.shape)
 
-    _measure(found, "pca", means, decoded, None, train, test, schema, seed,
-             rmse=pca.rmse(x), nll=nll_value, minus_elbo=None, seconds=seconds)  # fmt: skip
+    again = torch.from_numpy(pca.reconstruct(x)).view(-1, *schema.shape)
+    _measure(found, "pca", means, drawn, decoded, again, train, test, schema, seed,
+             nll=None if nll != nll else nll, minus_elbo=None, seconds=seconds)  # fmt: skip
 
 
 def _fitted(found: Comparison, run: Run, train: Tensor, test: Tensor, seconds: float, k: int) -> None:
@@ -144,45 +154,54 @@ def _fitted(found: Comparison, run: Run, train: Tensor, test: Tensor, seconds: f
     run.model.to("cpu")
     has_density = run.name != "ae"
     figures = evaluate(run.model, test, k=k if has_density else 0, nll_rows=1000, beta=run.beta)
-    sampled = run.model.prior().sample(torch.Size((4000,))) if has_density else None  # type: ignore[operator]
-    _measure(found, run.name, codes(run.model, test), lambda z: decode(run.model, z.float()), sampled, train, test,
-             run.schema, run.settings.seed, rmse=figures.rmse, nll=figures.nll,
-             minus_elbo=None if figures.elbo is None else -figures.elbo, seconds=seconds)  # fmt: skip
+    means = codes(run.model, test)
+    with seeded(run.settings.seed, _SAMPLE):
+        drawn = codes(run.model, test, sample=True)
+    again = decode(run.model, means)
+    _measure(found, run.name, means, drawn, lambda z: decode(run.model, z.float()), again, train, test, run.schema,
+             run.settings.seed, nll=figures.nll, minus_elbo=None if figures.elbo is None else -figures.elbo,
+             seconds=seconds)  # fmt: skip
 
 
 def _measure(
-    found: Comparison, name: str, means: Tensor, decoder: Callable[[Tensor], Tensor], sampled: Tensor | None,
-    train: Tensor, test: Tensor, schema: Schema, seed: int, *, rmse: float, nll: float | None, minus_elbo: float | None,
+    found: Comparison, name: str, means: Tensor, drawn: Tensor, decoder: Callable[[Tensor], Tensor], again: Tensor,
+    train: Tensor, test: Tensor, schema: Schema, seed: int, *, nll: float | None, minus_elbo: float | None,
     seconds: float,
 ) -> None:  # fmt: skip
-    kind = "prior"
     with seeded(seed, _SAMPLE):
-        if sampled is None:
-            sampled, kind = normal_like(means, 4000), "normal fitted to the codes"
-    spread = sampled.double().std(0).clamp_min(1e-12)
-    scaled = [(values.double() / spread).numpy() for values in (means, sampled)]
-    distance: EnergyDistance = distance_from_sampled(*scaled)
+        sampled = torch.randn(4000, means.shape[1])
+    distance: EnergyDistance = distance_from_sampled(drawn.double().numpy(), sampled.double().numpy())
+    shape_only = distance_from_sampled(whitened(drawn), sampled.double().numpy())
     with seeded(seed, _PAIRS):
         pairs = torch.randperm(len(means))[: 2 * min(100, len(means) // 2)].view(2, -1)
     lines = interpolate(means[pairs[0]], means[pairs[1]])
     decoded = decoder(lines.flatten(0, 1)).view(*lines.shape[:2], *schema.shape)
     even: Smoothness = smoothness(decoded, train, test)
-    dims = test[0].numel()
-    bits = None if nll is None else nll / (dims * float(np.log(2)))
-    found.rows.append(Row(name, means.shape[1], rmse, nll, minus_elbo, bits, distance.value, distance.null,
-                          distance.null_high, even.roughness, even.midpoint, round(seconds, 2)))  # fmt: skip
+    error = again.double() - test.double()
+    _, unit = standardisation(DataInfo(schema, len(train), train))
+    bits = None if nll is None else bits_per_dimension(nll, test[0].numel())
+    found.rows.append(Row(
+        name, means.shape[1], root_mean_square(error), root_mean_square(error / unit), nll, minus_elbo, bits,
+        distance.value, distance.null, distance.null_high, shape_only.value, even.roughness, even.midpoint,
+        round(seconds, 2),
+    ))  # fmt: skip
 
     def user(values: Tensor) -> np.ndarray:
         return schema.to_user(values.numpy())
 
     found.sides.append(Side(
-        name, means.shape[1], means.numpy(), sampled.numpy(), user(decoder(sampled[:64])), user(decoder(means[:16])),
-        np.stack([user(step[:4]) for step in decoded]), kind,
+        name, means.shape[1], drawn.numpy(), sampled.numpy(), user(decoder(sampled[:64])), user(again[:16]),
+        np.stack([user(step[:4]) for step in decoded]), "N(0, I)",
     ))  # fmt: skip
 
 
-def normal_like(values: Tensor, size: int) -> Tensor:
-    """``size`` draws of the normal distribution with the mean and covariance of the rows."""
-    mean, centred = values.double().mean(0), values.double() - values.double().mean(0)
-    factor = torch.linalg.svd(centred / max(1, len(values) - 1) ** 0.5, full_matrices=False)
-    return mean + torch.randn(size, len(factor.S), dtype=torch.float64) @ (factor.S.unsqueeze(-1) * factor.Vh)
+def root_mean_square(values: Tensor) -> float:
+    return float(values.square().mean().sqrt())
+
+
+def whitened(values: Tensor) -> np.ndarray:
+    """The rows shifted to mean 0 and transformed to covariance I (directions without spread stay at 0)."""
+    centred = values.double() - values.double().mean(0)
+    left, size, _ = torch.linalg.svd(centred, full_matrices=False)
+    keep = size > 1e-9 * size.max().clamp_min(1e-300)
+    return (left * keep * (len(values) - 1) ** 0.5).numpy()

@@ -137,8 +137,8 @@ class Normal(Conditional):
 
     @property
     def data_variance(self) -> Tensor:
-        """unit^2 c: the observation variance in the square of the data's units (a scalar, or one number a cell)."""
-        return self.observation_variance * self.unit.square()
+        """unit^2 c: the observation variance in the square of the data's units (a scalar, or one number a cell), float64."""
+        return self.observation_variance.cpu() * self.unit.cpu().double().square()
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
         base = d.Normal(output, self.observation_variance)

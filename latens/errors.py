@@ -1,6 +1,12 @@
-"""The error that a user's mistake raises."""
+"""The errors that a user meets."""
 
 from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 
 class InputError(ValueError):
@@ -11,3 +17,38 @@ class InputError(ValueError):
     >>> issubclass(InputError, ValueError)
     True
     """
+
+
+class FitError(ArithmeticError):
+    """A fit that failed by its numbers. The command line prints the sentence and exits with status 1."""
+
+
+@contextmanager
+def concerning(what: object) -> Iterator[None]:
+    """Whatever is refused inside is refused in the name of ``what``: a file, a folder, a source of data.
+
+    >>> with concerning("rows.npy"):
+    ...     raise InputError("the data is empty")
+    Traceback (most recent call last):
+    latens.errors.InputError: rows.npy: the data is empty
+    """
+    try:
+        yield
+    except InputError as error:
+        raise InputError(str(error) if str(what) in str(error) else f"{what}: {error}") from error
+
+
+def require(condition: bool, name: str, what: str, value: Any) -> None:
+    """``InputError`` "name must be what, got value" unless the condition holds."""
+    if not condition:
+        raise InputError(f"{name} must be {what}, got {value!r}")
+
+
+def is_whole(value: Any) -> bool:
+    """Whether the value is a whole number, and no boolean."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def is_number(value: Any) -> bool:
+    """Whether the value is a finite number, and no boolean."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)

@@ -13,7 +13,8 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
-from latens import evaluation, run as runs
+from latens import evaluation
+from latens import run as runs
 from latens.data import as_array, infer
 from latens.errors import InputError
 from latens.evaluation import Evaluation

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from latens import run as runs, trees
+from latens import run as runs
+from latens import trees
 from latens.choices import DataInfo
 from latens.data import as_array, fingerprint, infer
 from latens.data.loader import ArrayLoader, Transform
@@ -19,8 +20,9 @@ from latens.randomness import seed_of, seeded
 from latens.recipes import Recipe
 from latens.run import Run
 from latens.schema import Schema
-from latens.training import Bar, Checkpoints, Progress, Settings, Trainer
-from latens.training.checkpoint import load_state, state_of
+from latens.training import Bar, Processes, Progress, Settings, Trainer
+from latens.training.checkpoint import load_state
+from latens.training.processes import check_device
 from latens.trees import Tree
 
 SAMPLE_ROWS = 20_000
@@ -46,26 +48,39 @@ def split_rows(rows: int, validation: float | str, seed: int) -> tuple[Tensor, T
 
 def execute(
     run: Run, x: Tree, *, c: Tree = None, weight: Tensor | None = None, validation: Tree = None,
-    validation_c: Tree = None, transform: Transform | None = None, progress: Progress | None = None,
+    validation_c: Tree = None, validation_weight: Tensor | None = None, numbers: Tensor | None = None,
+    transform: Transform | None = None, progress: Progress | None = None,
 ) -> Run:  # fmt: skip
-    """Train a run that stands ready, in its folder if it has one, from its checkpoint if there is one."""
+    """Train a run that stands ready, in its folder if it has one, from its checkpoint if there is one.
+
+    ``numbers``: the number of each row of x in the user's data, for messages.
+    """
     settings = run.settings
-    loader = ArrayLoader(x, c, weight, batch_size=int(settings.batch_size), seed=settings.seed, transform=transform)
+    size, seed = int(settings.batch_size), settings.seed
+    loader = ArrayLoader(x, c, weight, batch_size=size, seed=seed, transform=transform, numbers=numbers)
     held = None
     if validation is not None:
-        held = ArrayLoader(validation, validation_c, batch_size=512, seed=settings.seed, shuffle=False, transform=transform)
-    store = Checkpoints(run.folder / "checkpoint") if run.folder else None
+        held = ArrayLoader(
+            validation, validation_c, validation_weight, batch_size=512, seed=seed, shuffle=False, transform=transform
+        )
+    store = runs.checkpoints(run.folder) if run.folder else None
 
     def keep(history: list[dict[str, Any]]) -> None:
         run.history = history
         if run.folder:
             run.write_metrics()
 
-    trainer = Trainer(run.model, run.objective, loader, held, settings, store=store, progress=progress, on_round=keep)
-    trainer.run()
+    try:
+        trainer = Trainer(
+            run.model, run.objective, loader, held, settings, store=store, progress=progress, on_round=keep
+        )
+        trainer.run()
+    except BaseException:
+        run.abandon()
+        raise
     run.history = trainer.history
-    averaged = "averaged" if settings.average else "live"
-    run.served = f"best ({averaged} weights of epoch {trainer.best_epoch})" if trainer.best_state else f"last ({averaged})"
+    kind = "averaged" if settings.average else "live"
+    run.served = f"best ({kind} weights of epoch {trainer.best_epoch})" if trainer.best_state else f"last ({kind})"
     run.status = "finished"
     if run.folder and trainer.processes.is_main:
         run.finish()
@@ -78,19 +93,26 @@ def fit_recipe(
     start: str | Path | None = None, data: dict[str, Any] | None = None, progress: Progress | None = None,
 ) -> Run:  # fmt: skip
     """Fit a recipe to an array in the user's layout. ``start``: the folder of a run to take the weights from."""
-    run, tensors = prepare(x, schema, recipe, settings, options=options, weight=weight, validation=validation, data=data)
+    run, tensors = prepare(
+        x, schema, recipe, settings, options=options, weight=weight, validation=validation, data=data
+    )
     if start is not None:
         start_from(run, start)
     if out is not None:
-        run.open_folder(out)
+        open_folder(run, out)
     return execute(run, **tensors, progress=progress)
+
+
+def open_folder(run: Run, folder: str | Path) -> None:
+    """Take a new folder for the run; of several processes the main one makes it."""
+    run.folder = Path(folder)
+    Processes(run.settings.device).first(lambda: run.open_folder(folder))
 
 
 def start_from(run: Run, folder: str | Path) -> None:
     """Take the starting weights from another run of the same shapes; ``InputError`` names the first that does not fit."""
-    other = runs.load(folder, recipe=run.recipe.name if run.recipe else None)
-    load_state(run.model, state_of(other.model), f"the run {folder}")
-    run.data["from"] = str(folder)
+    load_state(run.model, runs.weights(folder), f"the run {folder}")
+    run.data["from"] = str(Path(folder).absolute())
 
 
 def prepare(
@@ -98,13 +120,15 @@ def prepare(
     weight: np.ndarray | None = None, validation: float | str | np.ndarray = "auto", data: dict[str, Any] | None = None,
 ) -> tuple[Run, dict[str, Any]]:  # fmt: skip
     """The run before its first step, and the tensors it trains on."""
+    check_device(settings.device)
     inside = torch.from_numpy(schema.to_model(x))
     weights = None if weight is None else torch.as_tensor(np.asarray(weight), dtype=torch.float32)
     if isinstance(validation, str | int | float):
         rows, held = split_rows(len(inside), validation, settings.seed)
         tensors = {
-            "x": inside[rows] if len(held) else inside, "validation": inside[held] if len(held) else None,
-            "weight": weights if weights is None else weights[rows],
+            "x": inside[rows] if len(held) else inside, "weight": trees.take(weights, rows), "numbers": rows,
+            "validation": inside[held] if len(held) else None,
+            "validation_weight": trees.take(weights, held) if len(held) else None,
         }  # fmt: skip
     else:
         tensors = {"x": inside, "validation": torch.from_numpy(schema.to_model(validation)), "weight": weights}
@@ -117,23 +141,30 @@ def prepare(
         model, objective = recipe.build(info, **(options or {}))
     held_rows = 0 if tensors["validation"] is None else len(tensors["validation"])
     info.choices["training"] = (
-        f"{settled.epochs} epochs of {len(train) // int(settled.batch_size)} steps, {settled.batch_size} rows a step; "
+        f"{_count(settled.epochs, 'epoch')} of {_count(len(train) // int(settled.batch_size), 'step')}, "
+        f"{_count(settled.batch_size, 'row')} a step; "
         + (f"{held_rows:,} rows held out for validation" if held_rows else "no validation rows")
     )
-    run = Run(model, objective, settled, len(train), schema, recipe, dict(options or {}), dict(data or {}), info.choices)
+    run = Run(
+        model, objective, settled, len(train), schema, recipe, dict(options or {}), dict(data or {}), info.choices
+    )
     run.data["validation"] = validation if isinstance(validation, str | int | float) else "given"
     run.data.setdefault("fingerprint", fingerprint(x))
     run.warnings = notes(schema, len(train), settings, info)
     return run, tensors
 
 
+def _count(number: int | str, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 def notes(schema: Schema, rows: int, settings: Settings, info: DataInfo) -> list[str]:
     """What a person should know of the data before trusting the fit."""
-    found = []
+    found = list(info.warnings)
     if schema.constant:
         found.append(
-            f"{len(schema.constant)} of {schema.columns} columns never vary: they are kept, and the observation variance "
-            "is floored so that they cannot make the likelihood unbounded"
+            f"{len(schema.constant)} of {schema.columns} columns never vary: they are kept, and the observation "
+            "variance is floored so that they cannot make the likelihood unbounded"
         )
     if settings.batch_size != "auto" and int(settings.batch_size) > rows:
         found.append(f"batch_size {settings.batch_size} is more than the {rows} rows: batches shrink to {rows}")
@@ -162,6 +193,7 @@ def train(
     1
     """
     chosen = Settings.from_json(settings)
+    check_device(chosen.device)
     x = _tensors(X, model)
     conditions = _tensors(c, model)
     _check_conditions(model, conditions)
@@ -170,7 +202,7 @@ def train(
         raise InputError(f"the data have {count} row{'s' * (count != 1)}, and training needs at least 2 rows")
     weight = None if sample_weight is None else torch.as_tensor(np.asarray(sample_weight), dtype=torch.float32)
     check_weights(None if weight is None else weight.numpy(), count)
-    held, held_c, kept = None, None, slice(None)
+    held, held_c, held_weight, kept = None, None, None, torch.arange(count)
     if not isinstance(validation, str | int | float):
         held = _tensors(validation, model)
         if conditions is not None:
@@ -178,23 +210,26 @@ def train(
     else:
         rows, out_rows = split_rows(count, validation, chosen.seed)
         if len(out_rows):
-            held, held_c, kept = trees.take(x, out_rows), trees.take(conditions, out_rows), rows
-    x, conditions = trees.take(x, kept), trees.take(conditions, kept)
-    weight = None if weight is None else weight[kept]
+            held, held_c, held_weight = (trees.take(tree, out_rows) for tree in (x, conditions, weight))
+            x, conditions, weight, kept = (trees.take(tree, rows) for tree in (x, conditions, weight, kept))
     settled = chosen.settle(trees.rows(x))
-    print_of = fingerprint_tree(x)
-    run = Run(model, objective, settled, trees.rows(x), _schema_of(X), data={"fingerprint": print_of, "origin": "memory"})
-    run.choices["training"] = f"{settled.epochs} epochs, {settled.batch_size} rows a step"
+    print_of = fingerprint_tree((x, conditions, weight))
+    data = {"fingerprint": print_of, "origin": "memory"}
+    run = Run(model, objective, settled, trees.rows(x), _schema_of(X), data=data)
+    run.choices["training"] = f"{_count(settled.epochs, 'epoch')}, {_count(settled.batch_size, 'row')} a step"
     if out is not None:
         _open_or_continue(run, Path(out), resume)
     bar = Bar() if progress else None
-    execute(run, x, c=conditions, weight=weight, validation=held, validation_c=held_c, transform=transform, progress=bar)
+    execute(
+        run, x, c=conditions, weight=weight, validation=held, validation_c=held_c, validation_weight=held_weight,
+        numbers=kept, transform=transform, progress=bar,
+    )  # fmt: skip
     return run
 
 
 def _open_or_continue(run: Run, out: Path, resume: bool) -> None:
     if not (resume and (out / "run.json").exists()):
-        run.open_folder(out)
+        open_folder(run, out)
         return
     record = runs.read_record(out)
     if record["data"].get("fingerprint") != run.data["fingerprint"]:
@@ -231,13 +266,12 @@ def _schema_of(values: Any) -> Schema | None:
 
 
 def _check_conditions(model: nn.Module, c: Tree) -> None:
-    if not isinstance(c, dict):
-        return
-    read = {key for part in model.modules() for key in getattr(part, "reads", ())}
-    declares = any(hasattr(part, "reads") and part.reads for part in model.modules())
-    unread = [key for key in c if declares and key not in read]
+    reads = getattr(model, "reads", None)
+    unread = [key for key in c if key not in reads] if isinstance(c, dict) and reads is not None else []
     if unread:
-        raise InputError(f"no part of the model reads the condition {unread[0]!r}: name it in a part's reads, or leave it out")
+        raise InputError(
+            f"no part of the model reads the condition {unread[0]!r}: name it in a part's reads, or leave it out"
+        )
 
 
 def check_weights(weight: np.ndarray | None, rows: int) -> None:
@@ -251,7 +285,7 @@ def check_weights(weight: np.ndarray | None, rows: int) -> None:
 
 
 def fingerprint_tree(x: Tree) -> str:
-    """One fingerprint for a tree of tensors."""
+    """One fingerprint for a tree of tensors; that of its only tensor where it has one."""
     prints = [fingerprint(leaf.cpu().numpy()) for leaf in trees.leaves(x)]
     return prints[0] if len(prints) == 1 else runs.digest("".join(prints).encode())
 
@@ -268,6 +302,6 @@ def reopen(
     )
     run.settings, run.choices, run.warnings = ready.settings, ready.choices, ready.warnings
     run.data, run.folder = record["data"], Path(folder)
-    if run.data.get("from"):
+    if run.data.get("from") and not runs.checkpoints(run.folder).exists():
         start_from(run, run.data["from"])
     return run, tensors

@@ -19,6 +19,7 @@ class StandardNormal(nn.Module):
     torch.Size([3])
     """
 
+    reads: tuple[str, ...] = ()
     zeros: Tensor
     ones: Tensor
 

@@ -36,11 +36,20 @@ def seed_of(*keys: int) -> int:
     return state >> 1
 
 
+def reseed(*keys: int) -> None:
+    """Let torch draw from the seed of ``keys`` from here on, on every device in use."""
+    seed = seed_of(*keys)
+    if torch.accelerator.is_available():
+        torch.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)  # without walking the stack for a lazy CUDA
+
+
 @contextlib.contextmanager
 def seeded(*keys: int) -> Iterator[None]:
     """Inside, torch draws from the seed of ``keys``; outside, the caller's generators are untouched."""
     with torch.random.fork_rng(devices=cuda_devices()):
-        torch.manual_seed(seed_of(*keys))
+        reseed(*keys)
         yield
 
 

@@ -5,8 +5,10 @@ A recipe is a function ``recipe(info, *, options) -> (model, objective)``; its s
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import inspect
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +27,8 @@ def vae(
     samples: int = 1, kl: str = "auto",
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     """N(0, I) prior, normal posterior, ELBO. (Kingma & Welling 2014; Rezende, Mohamed & Wierstra 2014)"""
+    if posterior == "point" and beta != 0:
+        raise InputError("a point posterior has no density and so no rate to weigh: use the recipe 'ae', or beta = 0")
     size = latent_size(info, latent_dim)
     model = models.VAE(
         priors.StandardNormal(size),
@@ -77,14 +81,19 @@ def find(name: str) -> RecipeFunction:
         )
     package, _, attribute = name.partition(":")
     try:
-        function = getattr(importlib.import_module(package), attribute)
-    except ImportError as error:
-        raise InputError(f"recipe {name!r}: the package {package!r} cannot be imported ({error})") from None
-    except AttributeError:
-        raise InputError(f"recipe {name!r}: {package!r} has no function {attribute!r}") from None
+        module = importlib.import_module(package)
+    except (Exception, SystemExit) as error:
+        raise InputError(f"recipe {name!r}: the package {package!r} cannot be imported ({_reason(error)})") from error
+    function = getattr(module, attribute, None)
     if not callable(function):
-        raise InputError(f"recipe {name!r}: {attribute!r} is not a function")
+        raise InputError(f"recipe {name!r}: {package!r} has no function {attribute!r}")
     return function
+
+
+def _reason(error: BaseException) -> str:
+    """An exception of somebody else's code in words, with the place it came from."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {' '.join(str(error).split())}; {last.filename}, line {last.lineno}"
 
 
 def options(function: RecipeFunction) -> dict[str, inspect.Parameter]:
@@ -123,14 +132,41 @@ class Recipe:
         chosen = more | self.given
         for name in chosen:
             if name not in valid:
-                raise InputError(f"recipe {self.name!r} has no option {name!r}; the valid ones are {', '.join(valid)}")
+                raise InputError(_no_option(self.name, name, list(valid)))
+        own = self.name not in CATALOGUE
         try:
-            model, objective = function(info, **chosen)
+            built = function(info, **chosen)
+            if own:
+                _try(self.name, built, info)
         except InputError:
             raise
         except (TypeError, ValueError) as error:
-            raise InputError(f"recipe {self.name!r} refused its options: {error}") from error
-        return model, objective
+            where = f"fails ({_reason(error)})" if own else f"refused its options: {error}"
+            raise InputError(f"recipe {self.name!r} {where}") from error
+        except (Exception, SystemExit) as error:
+            if not own:
+                raise
+            raise InputError(f"recipe {self.name!r} fails ({_reason(error)})") from error
+        return built
+
+
+def _no_option(recipe: str, name: str, valid: list[str]) -> str:
+    near = difflib.get_close_matches(name, valid, 1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    return f"recipe {recipe!r} has no option {name!r}{hint}; the valid ones are {', '.join(valid) or 'none'}"
+
+
+def _try(name: str, built: Any, info: DataInfo) -> None:
+    """``InputError`` unless a recipe of one's own gave a model and an objective; then one loss, so that a network of
+    the wrong shape is found before anything is written."""
+    parts = built if isinstance(built, tuple) and len(built) == 2 else (None, None)
+    if not isinstance(parts[0], nn.Module) or not isinstance(parts[1], objectives.Objective):
+        given = f"({', '.join(type(p).__name__ for p in built)})" if isinstance(built, tuple) else type(built).__name__
+        raise InputError(f"recipe {name!r} must return (model, objective), a torch module and an Objective; got {given}")
+    if info.sample is not None:
+        model, objective = parts
+        x = info.sample[:2]
+        objective.losses(model, x, objective.draw(model, x))
 
 
 def catalogue() -> list[dict[str, str]]:

@@ -14,24 +14,31 @@ from __future__ import annotations
 import csv
 import io
 import platform
+import shlex
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import latens
 from latens.atomic import write_bytes, write_text
 from latens.choices import DataInfo
-from latens.errors import InputError
+from latens.errors import InputError, concerning, is_whole
 from latens.objectives import ELBO, Objective
 from latens.recipes import Recipe
 from latens.schema import Schema
 from latens.training import Settings
-from latens.training.checkpoint import digest, load_state, pack, sealed, state_of, unpack, unseal
+from latens.training.checkpoint import Checkpoints, digest, load_state, pack, sealed, state_of, unpack, unseal
 
 FORMAT = 1
+PARTS = ("run.json", "model.safetensors", "metrics.csv", "report.html")
+ENTRIES: dict[str, Any] = {
+    "status": str, "recipe": dict | None, "rows": int, "schema": dict | None, "training": dict, "files": dict,
+    "data": dict, "choices": dict, "warnings": list,
+}  # fmt: skip
 COLUMNS = (
     "step", "epoch", "learning_rate", "train_bound", "train_rate", "train_distortion", "validation_bound",
     "validation_rate", "validation_distortion", "seconds",
@@ -60,6 +67,7 @@ class Run:
     served: str = "last"
     status: str = "running"
     folder: Path | None = None
+    made: list[Path] | None = None  # the folders made for the run; None where it was not begun by this process
 
     @property
     def name(self) -> str:
@@ -86,20 +94,27 @@ class Run:
 
     def open_folder(self, folder: str | Path) -> Run:
         """Take a new folder for this run; ``InputError`` where one lies there already."""
-        self.folder = Path(folder)
-        if (self.folder / "run.json").exists():
-            raise InputError(
-                f"{self.folder} already holds a run: choose another folder, continue it with "
-                f"`latens fit --resume {self.folder}`, or remove it"
-            )
-        if self.folder.exists() and not self.folder.is_dir():
-            raise InputError(f"{self.folder} is a file: name a folder for the run")
+        self.folder = require_free(folder)
+        self.made = [path for path in (self.folder, *self.folder.parents) if not path.exists()]
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"the folder {self.folder} cannot be made: {error.strerror}") from None
-        self.write_record({})
+        try:
+            self.write_record({})
+        except BaseException:
+            self.abandon()
+            raise
         return self
+
+    def abandon(self) -> None:
+        """Take the folder away again if this process made the run and there is no checkpoint to continue from."""
+        if self.folder is None or self.made is None or checkpoints(self.folder).exists():
+            return
+        remove(self.folder)
+        for path in self.made:
+            with suppress(OSError):
+                path.rmdir()
 
     def write_record(self, files: dict[str, str]) -> None:
         assert self.folder is not None
@@ -129,26 +144,87 @@ class Run:
     def save(self, folder: str | Path) -> None:
         """Write the run to a new folder."""
         self.open_folder(folder)
-        self.finish()
+        try:
+            self.finish()
+        except BaseException:
+            self.abandon()
+            raise
+
+
+# Folders
+
+
+def checkpoints(folder: str | Path) -> Checkpoints:
+    """The checkpoint of a run's folder."""
+    return Checkpoints(Path(folder) / "checkpoint")
+
+
+def has_seeds(folder: str | Path) -> bool:
+    """Whether the folder holds runs of several seeds."""
+    return (Path(folder) / "seeds.json").exists()
+
+
+def resume_line(folder: str | Path, recipe: str | None = None) -> str:
+    """The command that continues a run, to be pasted into a shell."""
+    own = ["--recipe", recipe] if recipe and ":" in recipe else []
+    return shlex.join(["latens", "fit", "--resume", str(folder), *own])
+
+
+def require_free(folder: str | Path) -> Path:
+    """The folder, where a new run may be written to it; ``InputError`` otherwise."""
+    if not str(folder).strip():
+        raise InputError("the name of the run's folder is empty: name a folder")
+    path = Path(folder)
+    if (path / "run.json").exists() or has_seeds(path):
+        raise InputError(
+            f"{path} already holds a run: choose another folder, continue it with `{resume_line(path)}`, or remove it"
+        )
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file: name a folder for the run")
+    return path
+
+
+def remove(folder: Path) -> None:
+    """Remove the parts of a run, and the folder itself where nothing else lies in it."""
+    for name in PARTS:
+        (folder / name).unlink(missing_ok=True)
+    for path in (folder / "checkpoint").glob("*"):
+        path.unlink()
+    for path in (folder / "checkpoint", folder):
+        with suppress(OSError):
+            path.rmdir()
 
 
 def read_record(folder: str | Path) -> dict[str, Any]:
     """run.json of a folder, checked; ``InputError`` where it is missing, damaged, or of a newer format."""
+    if not str(folder).strip():
+        raise InputError("the name of the run's folder is empty: give the folder of a run made by `latens fit`")
     path = Path(folder)
     if not path.exists():
         raise InputError(f"{path} does not exist: give the folder of a run made by `latens fit`")
     if not path.is_dir():
         raise InputError(f"{path} is a file: give the folder of a run made by `latens fit`")
+    if has_seeds(path):
+        raise InputError(f"{path} holds runs of several seeds: name one of them, for example {path / 'seed-0'}")
     record = unseal(path / "run.json", f"{path} holds no run (made by `latens fit`)")
+    check_format(record, path)
+    for name, kinds in ENTRIES.items():
+        if not isinstance(record.get(name), kinds) or isinstance(record.get(name), bool):
+            raise InputError(f"{path / 'run.json'} has no valid entry {name!r}: restore it from a copy or fit again")
+    if record["status"] == "finished" and not {"model.safetensors", "metrics.csv"} <= record["files"].keys():
+        raise InputError(f"{path / 'run.json'} lacks the checksums of its files: restore it from a copy or fit again")
+    return record
+
+
+def check_format(record: dict[str, Any], path: Path) -> None:
+    """``InputError`` unless the record says a format that this version reads."""
     found = record.get("format")
-    if not isinstance(found, int) or found > FORMAT:
+    if not is_whole(found) or int(found) < 1:
+        raise InputError(f"{path} does not say the format of its run: restore it from a copy or fit again")
+    if int(found) > FORMAT:
         raise InputError(
             f"{path} has run format {found}, and this latens ({latens.__version__}) reads up to {FORMAT}: update latens"
         )
-    missing = [key for key in ("status", "recipe", "rows", "schema", "training", "files") if key not in record]
-    if missing:
-        raise InputError(f"{path / 'run.json'} lacks the entry {missing[0]!r}: restore it from a copy or fit again")
-    return record
 
 
 def build(record: dict[str, Any], recipe: str | None = None) -> Run:
@@ -156,20 +232,25 @@ def build(record: dict[str, Any], recipe: str | None = None) -> Run:
     stored = record["recipe"]
     if stored is None:
         raise InputError("this run was made from parts of your own: load it with latens.load(folder, model=your_model)")
-    name = stored["name"]
-    if ":" in name and recipe != name:
+    name = str(stored.get("name"))
+    if recipe is not None and recipe != name:
+        raise InputError(f"this run was made by the recipe {name!r}, not by {recipe!r}: leave --recipe away or name it")
+    if ":" in name and recipe is None:
         raise InputError(
             f"this run was made by your own recipe {name!r}, and code is never executed because a file names it: "
             f"say --recipe {name} (or latens.load(folder, recipe={name!r}))"
         )
     schema = Schema.from_json(record["schema"])
     info = DataInfo(schema, int(record["rows"]))
-    chosen = Recipe(name, **stored["options"])
+    chosen = Recipe(name, **stored.get("options", {}))
     model, objective = chosen.build(info)
-    return Run(
-        model, objective, Settings.from_json(record["training"]), info.rows, schema, chosen, {}, record.get("data", {}),
-        record.get("choices", {}), record.get("warnings", []), served=record.get("served", "last"), status=record["status"],
-    )  # fmt: skip
+    return _recorded(Run(model, objective, Settings.from_json(record["training"]), info.rows, schema, chosen), record)
+
+
+def _recorded(run: Run, record: dict[str, Any]) -> Run:
+    run.data, run.choices, run.warnings = record["data"], record["choices"], record["warnings"]
+    run.served, run.status = str(record.get("served", "last")), record["status"]
+    return run
 
 
 def load(folder: str | Path, *, model: nn.Module | None = None, recipe: str | None = None) -> Run:
@@ -179,23 +260,29 @@ def load(folder: str | Path, *, model: nn.Module | None = None, recipe: str | No
     """
     folder = Path(folder)
     record = read_record(folder)
-    if record["status"] != "finished":
-        raise InputError(f"{folder} is not finished: continue it with `latens fit --resume {folder}`")
-    if model is not None:
-        schema = Schema.from_json(record["schema"]) if record["schema"] else None
-        run = Run(
-            model, ELBO(), Settings.from_json(record["training"]), record["rows"], schema, None, {},
-            record.get("data", {}), record.get("choices", {}), record.get("warnings", []), status="finished",
-            served=record.get("served", "last"),
-        )  # fmt: skip
-    else:
-        run = build(record, recipe)
-    files = record["files"]
-    load_state(run.model, unpack(folder / "model.safetensors", files.get("model.safetensors")), str(folder / "model.safetensors"))
+    tensors = weights(folder, record)
+    with concerning(folder):
+        if model is not None:
+            schema = Schema.from_json(record["schema"]) if record["schema"] else None
+            run = Run(model, ELBO(), Settings.from_json(record["training"]), record["rows"], schema)
+            run = _recorded(run, record)
+        else:
+            run = build(record, recipe)
+    load_state(run.model, tensors, str(folder / "model.safetensors"))
     run.model.eval()
     run.folder = folder
-    run.history = read_metrics(folder, files.get("metrics.csv"))
+    run.history = read_metrics(folder, record["files"]["metrics.csv"])
     return run
+
+
+def weights(folder: str | Path, record: dict[str, Any] | None = None) -> dict[str, Tensor]:
+    """The tensors that a finished run serves, checked against their checksum."""
+    folder = Path(folder)
+    record = read_record(folder) if record is None else record
+    if record["status"] != "finished":
+        name = (record["recipe"] or {}).get("name")
+        raise InputError(f"{folder} is not finished: continue it with `{resume_line(folder, name)}`")
+    return unpack(folder / "model.safetensors", record["files"]["model.safetensors"])
 
 
 def read_metrics(folder: Path, expected: str | None) -> list[dict[str, Any]]:
@@ -203,8 +290,8 @@ def read_metrics(folder: Path, expected: str | None) -> list[dict[str, Any]]:
     path = folder / "metrics.csv"
     try:
         data = path.read_bytes()
-    except OSError:
-        raise InputError(f"{path} is missing: restore it from a copy or fit again") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): restore it from a copy or fit again") from None
     if expected is not None and digest(data) != expected:
         raise InputError(f"{path} is damaged (its checksum does not match): restore it from a copy or fit again")
     rows = csv.DictReader(io.StringIO(data.decode()))

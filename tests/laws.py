@@ -24,7 +24,7 @@ LN_2PI = float(np.log(2 * np.pi))
 
 
 def ppca(x: np.ndarray, q: int) -> tuple[np.ndarray, float, float]:
-    """Maximum-likelihood probabilistic PCA (Tipping & Bishop 1999): W ``[d, q]`` with R = I, s2, log-likelihood of all rows."""
+    """Maximum-likelihood probabilistic PCA (Tipping & Bishop 1999): W (R = I), s2, total log-likelihood."""
     n, d = x.shape
     lam, u = np.linalg.eigh(np.cov(x.T, bias=True))
     lam, u = lam[::-1], u[:, ::-1]
@@ -44,7 +44,9 @@ def posterior(x: np.ndarray, w: np.ndarray, b: np.ndarray, s2: float) -> tuple[n
     return (x - b) @ w @ np.linalg.inv(m), s2 * np.linalg.inv(m)
 
 
-def linear_elbo(x: np.ndarray, w: np.ndarray, b: np.ndarray, s2: float, mean: np.ndarray, var: np.ndarray) -> np.ndarray:
+def linear_elbo(
+    x: np.ndarray, w: np.ndarray, b: np.ndarray, s2: float, mean: np.ndarray, var: np.ndarray
+) -> np.ndarray:
     """ELBO of each row for q = N(mean, diag var), in closed form: E_q|x-b-Wz|^2 = |x-b-Wm|^2 + sum_i |w_i|^2 var_i."""
     d = len(b)
     square = ((x - b - mean @ w.T) ** 2).sum(-1) + (var * (w**2).sum(0)).sum(-1)

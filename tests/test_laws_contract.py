@@ -10,7 +10,8 @@ import pytest
 import torch
 from laws import Z, t
 from scipy import stats
-from torch import Tensor, distributions as td, nn
+from torch import Tensor, nn
+from torch import distributions as td
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 import latens
@@ -120,8 +121,8 @@ def test_processes_draw_their_share_of_the_joint_noise() -> None:
 
 
 def test_foreign_posteriors_work_everywhere() -> None:
-    """Draws, the automatic rate (closed for torch's normals, sampled for the rest), and likelihood estimates; 4,000 draws of
-    the Laplace's rate against quadrature, 9 rows, |z| < 4.5 (6e-5)."""
+    """Draws, the automatic rate (closed for torch's normals, sampled for the rest) and gradients; 4,000 draws of the
+    Laplace's rate against its closed form, 9 rows, |z| < 4.5 (6e-5)."""
     for kind, closed in (("torch normal", True), ("torch laplace", False)):
         model = sloppy(kind)
         torch.manual_seed(0)
@@ -146,7 +147,7 @@ def test_foreign_posteriors_work_everywhere() -> None:
 
 def test_a_posterior_that_cannot_be_reparameterised_is_refused() -> None:
     posterior = laws.Fixed(lambda x: td.Independent(td.Poisson(torch.ones(len(x), Q, dtype=torch.float64)), 1))
-    with pytest.raises(ValueError, match="Poisson|Independent"):
+    with pytest.raises(ValueError, match="cannot be reparameterised"):
         laws.linear_vae(W, B, S2, posterior).draw(t(X))
 
 
@@ -352,7 +353,7 @@ def adversarial(weight: float, every: int = 1, beta: float = 1.0) -> tuple[model
 
 
 def test_each_player_descends_its_own_loss_as_two_optimisers_by_hand_would() -> None:
-    """Six steps of the loop with a critic that moves every second step against two plain optimisers, simultaneous updates."""
+    """Six steps of the loop, the critic moving every second one, against two plain optimisers; simultaneous updates."""
     model, objective, penalty = adversarial(3.0, every=2)
     trainer = Trainer(model, objective, ArrayLoader(t(X), batch_size=9), None, SETTINGS)
     trainer.run()
@@ -388,7 +389,7 @@ def test_each_player_descends_its_own_loss_as_two_optimisers_by_hand_would() -> 
 
 
 def test_a_loss_leaves_nothing_in_the_other_player() -> None:
-    """Where the model has nothing to descend but the critic moves, the model stays as it is, and the other way round."""
+    """Where the model is frozen and the critic moves, the model stays as it is, and the other way round."""
     model, objective, penalty = adversarial(0.0, beta=0.0)
     for p in model.parameters():
         p.requires_grad_(False)
@@ -474,7 +475,7 @@ LIKELIHOODS = {
     "Normal-optimal": (lambda: conditionals.Normal(nn.Linear(Q, 4)), "missing"),
     "Bernoulli": (lambda: conditionals.Bernoulli(nn.Linear(Q, 4)), "levels"),
     "Categorical": (lambda: conditionals.Categorical(networks.decoder("linear", Q, (2, 4))), "levels"),
-    "DiscretizedLogistic": (lambda: conditionals.DiscretizedLogistic(networks.decoder("linear", Q, (2, 4)), 2), "levels"),
+    "logistic": (lambda: conditionals.DiscretizedLogistic(networks.decoder("linear", Q, (2, 4)), 2), "levels"),
     "mixture": (
         lambda: conditionals.DiscretizedLogistic(networks.decoder("linear", Q, (9, 4)), 2, components=3), "levels"
     ),
@@ -512,3 +513,32 @@ def test_the_losses_are_captured_as_one_graph(posterior, likelihood) -> None:
         assert a.item() == pytest.approx(b.item(), rel=1e-5) and np.isfinite(a.item())
     parameters = [p for p in model.parameters() if p.requires_grad]
     assert all(torch.isfinite(g).all() for g in torch.autograd.grad(sum(found), parameters))
+
+
+def test_the_loop_descends_as_plain_autograd_does_whatever_layout_gradients_have() -> None:
+    """A channels-last gradient from ``autograd.grad`` and a fused optimiser: ten steps must equal ``backward`` and AdamW."""
+    from latens.networks import ConvDecoder, ConvEncoder
+
+    def build() -> models.VAE:
+        torch.manual_seed(0)
+        return models.VAE(
+            priors.StandardNormal(2),
+            conditionals.PointMass(ConvEncoder((1, 28, 28), 2, width=16)),
+            conditionals.Normal(ConvDecoder(2, (1, 28, 28), width=16), variance=1.0),
+        )
+
+    x = torch.randn(64, 1, 28, 28, generator=torch.Generator().manual_seed(1))
+    settings = Settings(epochs=10, batch_size=64, learning_rate=1e-3, warmup=1.0, clip=0.0, seed=3).settle(64)
+    ours, plain = build(), build()
+    Trainer(ours, objectives.ELBO(beta=0), ArrayLoader(x, batch_size=64, seed=3), None, settings).run()
+    optimizer = torch.optim.AdamW(plain.parameters(), lr=1e-3, betas=(0.9, settings.beta2), weight_decay=0.0, fused=False)
+    for step in range(10):
+        [batch] = list(ArrayLoader(x, batch_size=64, seed=3).batches(step))
+        torch.manual_seed(randomness.seed_of(3, 11, step))
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-3 * (step + 1) / 10
+        optimizer.zero_grad()
+        (-plain.draw(batch.x, 1).log_px.mean()).backward()
+        optimizer.step()
+    for (name, a), b in zip(ours.named_parameters(), plain.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-5), name

@@ -8,6 +8,6 @@ float64, 1,797 x 8 x 8, whole numbers 0..16: 17 levels
 """
 
 from latens.data.infer import as_array, infer
-from latens.data.sources import EMBEDDED, Source, fingerprint, read, write
+from latens.data.sources import EMBEDDED, Source, columns_of, fingerprint, read, require_output, write
 
-__all__ = ["EMBEDDED", "Source", "as_array", "fingerprint", "infer", "read", "write"]
+__all__ = ["EMBEDDED", "Source", "as_array", "columns_of", "fingerprint", "infer", "read", "require_output", "write"]

@@ -6,6 +6,7 @@ pair (epoch, batch), two integers, and the batches from any position on are a fu
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from latens import trees
+from latens.errors import InputError
 from latens.randomness import seed_of
 from latens.trees import Tree
 
@@ -24,21 +26,24 @@ Transform = Callable[[Tree, Tensor, int], Tree]  # (x, rows, seed) -> x
 
 @dataclass
 class Batch:
-    """x, c: trees with B rows; weight: ``[B]`` or None; rows: the index ``[B]`` of each row in the data."""
+    """x, c: trees with B rows; weight: ``[B]`` or None; rows: the index ``[B]`` of each row in the loader's data, which
+    random transforms go by; numbers: its number in the user's data, which messages name (default: rows)."""
 
     x: Tree
     c: Tree
     weight: Tensor | None
     rows: Tensor
+    numbers: Tensor | None = None
 
     def part(self, index: slice) -> Batch:
         """The rows of one process."""
-        weight = None if self.weight is None else self.weight[index]
-        return Batch(trees.take(self.x, index), trees.take(self.c, index), weight, self.rows[index])
+        return Batch(*(trees.take(tree, index) for tree in (self.x, self.c, self.weight, self.rows, self.numbers)))
 
     def to(self, device: torch.device) -> Batch:
-        weight = None if self.weight is None else self.weight.to(device)
-        return Batch(trees.to_device(self.x, device), trees.to_device(self.c, device), weight, self.rows)
+        if device.type == "cpu":
+            return self
+        x, c, weight = (trees.to_device(tree, device) for tree in (self.x, self.c, self.weight))
+        return Batch(x, c, weight, self.rows, self.numbers)
 
 
 class Loader(Protocol):
@@ -57,14 +62,17 @@ class ArrayLoader:
     With ``shuffle``, every epoch has its own order, a function of (seed, epoch), and the rows that do not fill a last
     batch are left out of that epoch; without, all rows come in order. ``weight`` is scaled to mean 1 over the data.
     ``transform(x, rows, seed)`` is applied to each batch, with a seed of (seed, epoch), or a fixed one without shuffle.
+    ``numbers``: the number of each row in the user's data, for messages. Raises ``InputError`` where no weight is positive.
     """
 
     def __init__(
         self, x: Tree, c: Tree = None, weight: Tensor | None = None, *, batch_size: int, seed: int = 0,
-        shuffle: bool = True, transform: Transform | None = None,
+        shuffle: bool = True, transform: Transform | None = None, numbers: Tensor | None = None,
     ):  # fmt: skip
-        self.x, self.c = x, c
-        self.rows = trees.rows(x)
+        self.x, self.c, self.numbers = x, c, numbers
+        self.rows = trees.rows((x, c))
+        if weight is not None and not weight.sum() > 0:
+            raise InputError(f"the sample weights of all {self.rows} rows of a part of the data are zero: give some a positive weight")
         self.weight = None if weight is None else weight * (self.rows / weight.sum())
         self.batch_size = min(batch_size, self.rows)
         self.seed, self.shuffle, self.transform = seed, shuffle, transform
@@ -87,5 +95,11 @@ class ArrayLoader:
             x = trees.take(self.x, index)
             if self.transform is not None:
                 x = self.transform(x, rows, seed)
-            weight = None if self.weight is None else self.weight[index]
-            yield Batch(x, trees.take(self.c, index), weight, rows)
+            numbers = rows if self.numbers is None else self.numbers[rows]
+            yield Batch(x, trees.take(self.c, index), trees.take(self.weight, index), rows, numbers)
+
+    def in_order(self) -> ArrayLoader:
+        """The same data without shuffle: every row once, in order, its transform fixed."""
+        other = copy.copy(self)
+        other.shuffle = False
+        return other

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from latens.randomness import uniform
@@ -10,9 +11,12 @@ from latens.randomness import uniform
 def dequantize(x: Tensor, rows: Tensor, seed: int) -> Tensor:
     """x + u with u uniform in [0, 1): a density of the result bounds the mass of x.
 
-    For whole numbers x, E_u ln p(x + u) <= ln P(x) (Theis, van den Oord & Bethge 2016). ``[B, ...]`` -> float32.
+    For whole numbers x, E_u ln p(x + u) <= ln P(x) (Theis, van den Oord & Bethge 2016). ``[B, ...]`` -> float32, below
+    x + 1 after rounding too.
     """
-    return x.float() + uniform(seed, rows, x[0].numel()).view(x.shape).to(x.device)
+    whole = x.float()
+    added = whole + uniform(seed, rows, x[0].numel()).view(x.shape).to(x.device)
+    return torch.minimum(added, torch.nextafter(whole + 1, whole))
 
 
 def binarize(x: Tensor, rows: Tensor, seed: int) -> Tensor:

@@ -13,28 +13,36 @@ class PCABaseline:
     """PCA with q components, and its probabilistic reading x ~ N(W z + mu, s2 I) (Tipping & Bishop 1999).
 
     ``codes`` are the posterior means of z, in units in which the prior is N(0, I). For whole-number data the density is
-    fitted to x + u, u uniform in [0, 1), so that -ln p is comparable with the mass of a discrete model: the mean of
-    -ln p(x + u) is an upper bound on it. Data of any shape are flattened.
+    fitted to x + u, u uniform in [0, 1), so that -ln p is comparable with the mass of a discrete model: the mean of -ln
+    p(x + u) is an upper bound on it. With ``shift`` and ``unit`` the components are those of (x - shift) / unit, and
+    densities, codes and errors are still of the data in its own units. Data of any shape are flattened.
     """
 
     components: int
     dequantize: bool = False
+    shift: np.ndarray | float = 0.0
+    unit: np.ndarray | float = 1.0
     seed: int = 0
 
     def fit(self, x: np.ndarray) -> PCABaseline:
         from sklearn.decomposition import PCA
 
-        flat = self._flat(x)
+        flat = self._inside(x, self._noise(x, 1))
         self.components = min(self.components, flat.shape[1], len(flat) - 1)
         self.pca = PCA(self.components, svd_solver="full" if flat.shape[1] <= 1000 else "auto", random_state=self.seed)
-        self.pca.fit(self._noisy(flat, 1))
+        self.pca.fit(flat)
         return self
 
-    def _flat(self, x: np.ndarray) -> np.ndarray:
-        return np.asarray(x, dtype=np.float64).reshape(len(x), -1)
+    def _inside(self, x: np.ndarray, u: np.ndarray | float) -> np.ndarray:
+        flat = np.asarray(x, dtype=np.float64).reshape(len(x), -1)
+        return (flat + u - np.ravel(self.shift)) / np.ravel(self.unit)
 
-    def _noisy(self, flat: np.ndarray, key: int) -> np.ndarray:
-        return flat + np.random.default_rng([self.seed, key]).random(flat.shape) if self.dequantize else flat
+    def _outside(self, inside: np.ndarray) -> np.ndarray:
+        return inside * np.ravel(self.unit) + np.ravel(self.shift) - 0.5 * self.dequantize
+
+    def _noise(self, x: np.ndarray, key: int) -> np.ndarray | float:
+        shape = (len(x), x[0].size)
+        return np.random.default_rng([self.seed, key]).random(shape) if self.dequantize else 0.0
 
     @property
     def _scale(self) -> np.ndarray:
@@ -42,25 +50,26 @@ class PCABaseline:
 
     def codes(self, x: np.ndarray) -> np.ndarray:
         """E[z|x] = M^-1 W^T (x - mu), ``[N, q]``."""
-        projected = self.pca.transform(self._flat(x) + 0.5 * self.dequantize)
+        projected = self.pca.transform(self._inside(x, 0.5 * self.dequantize))
         return projected * self._scale / np.maximum(self.pca.explained_variance_, 1e-12)
+
+    def posterior_scale(self) -> np.ndarray:
+        """Standard deviation of each z_i given x, sqrt(s2 / lambda_i), ``[q]``."""
+        return np.sqrt(self.pca.noise_variance_ / np.maximum(self.pca.explained_variance_, 1e-12))
 
     def decode(self, z: np.ndarray) -> np.ndarray:
         """W z + mu, flattened, in the data's units."""
-        return z * self._scale @ self.pca.components_ + self.pca.mean_ - 0.5 * self.dequantize
+        return self._outside(z * self._scale @ self.pca.components_ + self.pca.mean_)
 
     def reconstruct(self, x: np.ndarray) -> np.ndarray:
         """The orthogonal projection on the components: the best linear reconstruction."""
-        flat = self._flat(x) + 0.5 * self.dequantize
-        return self.pca.inverse_transform(self.pca.transform(flat)) - 0.5 * self.dequantize
+        inside = self._inside(x, 0.5 * self.dequantize)
+        return self._outside(self.pca.inverse_transform(self.pca.transform(inside)))
 
     def nll(self, x: np.ndarray) -> np.ndarray:
         """-ln p of each row under probabilistic PCA, nats; on x + u for whole-number data. NaN with no noise left."""
         if self.pca.noise_variance_ <= 0 or not math.isfinite(self.pca.noise_variance_):
             return np.full(len(x), math.nan)
-        with np.errstate(all="ignore"):
-            return -self.pca.score_samples(self._noisy(self._flat(x), 2))
-
-    def rmse(self, x: np.ndarray) -> float:
-        """Root mean squared error of the reconstruction, in the data's units."""
-        return float(np.sqrt(((self.reconstruct(x) - self._flat(x)) ** 2).mean()))
+        inside = self._inside(x, self._noise(x, 2))
+        jacobian = float(np.log(np.broadcast_to(np.ravel(self.unit), inside.shape[1])).sum())
+        return jacobian - self.pca.score_samples(inside)

@@ -18,12 +18,12 @@ ACTIVE = 0.01
 
 
 @torch.no_grad()
-def codes(model: nn.Module, x: Tree, c: Tree = None) -> Tensor:
-    """Posterior means E[z|x], ``[N, Z]``, in the order of the rows."""
+def codes(model: nn.Module, x: Tree, c: Tree = None, *, sample: bool = False) -> Tensor:
+    """Posterior means E[z|x], or one draw from q(z|x) with ``sample=True``: ``[N, Z]``, in the order of the rows."""
     means = []
     for rows, device in _chunks(model, x):
         q = model.encode(trees.to_device(trees.take(x, rows), device), trees.to_device(trees.take(c, rows), device))  # type: ignore[operator]
-        means.append(trees.flat_codes(q.mean, leading=1).cpu())
+        means.append(trees.flat_codes(q.sample() if sample else q.mean, leading=1).cpu())
     return torch.cat(means)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from latens.evaluation.latent import active_units, codes, collapse_warning, decode, rate_per_dimension
-from latens.evaluation.likelihood import bits_per_dimension, distortion, elbo, nll
+from latens.evaluation.likelihood import bits_per_dimension, distortion, elbo, nll, standard_error
 
 
 @dataclass
@@ -108,11 +109,15 @@ def evaluate(
     found.elbo_standard_error = bound.standard_error
     found.elbo_bits_per_dimension = bits_per_dimension(-bound.elbo, dimensions)
     if k > 0:
-        estimate = nll(model, x[spaced(len(x), nll_rows)], k, seed=seed)
+        picked = spaced(len(x), nll_rows)
+        estimate = nll(model, x[picked], k, seed=seed)
         found.nll_rows = len(estimate.rows)
-        found.nll, found.nll_standard_error, found.nll_draws = estimate.mean, estimate.standard_error, k
+        gain = estimate.rows + bound.rows[picked]  # -ln p(x) against -ELBO, row by row
+        found.nll, found.nll_draws = float(gain.mean()) - bound.elbo, k
+        spread = standard_error(gain) if len(picked) < len(x) else 0.0
+        found.nll_standard_error = math.hypot(spread, standard_error(estimate.rows if not spread else bound.rows))
         found.nll_effective_sample_size = estimate.mean_ess
-        found.nll_bits_per_dimension = bits_per_dimension(estimate.mean, dimensions)
+        found.nll_bits_per_dimension = bits_per_dimension(found.nll, dimensions)
     rates = rate_per_dimension(model, x)
     found.rate_per_dimension = None if rates is None else rates.tolist()
     warning = collapse_warning(model, x, active, found.latent_dim, beta)

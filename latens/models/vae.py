@@ -45,6 +45,14 @@ class VAE(nn.Module):
             "likelihood": _takes_condition(likelihood, 1),
         }
 
+    @property
+    def reads(self) -> frozenset[str] | None:
+        """The keys of the condition that the parts read; None where a part takes a condition without declaring which."""
+        taking = [getattr(self, name) for name, takes in self._conditioned.items() if takes]
+        if not all(hasattr(part, "reads") for part in taking):
+            return None
+        return frozenset(key for part in taking for key in part.reads)
+
     def _run(self, name: str, *given: Tree, c: Tree) -> Distribution:
         part = getattr(self, name)
         return part(*given, c) if self._conditioned[name] else part(*given)

@@ -95,8 +95,8 @@ class ConvDecoder(nn.Module):
         self.trunk = nn.Sequential(*(residual_block(width, act) for _ in range(blocks)))
         self.spread = nn.Linear(width, widths[0] * math.prod(self.grid))
         self.convolutions = nn.ModuleList(
-            nn.ConvTranspose2d(before, after, 4, stride=2, padding=1)
-            for before, after in pairwise(widths)
+            nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=number < count - 1)
+            for number, (before, after) in enumerate(pairwise(widths))
         )
         cells = math.prod(shape)
         small = math.prod(shape[-3:]) <= SKIP_LIMIT

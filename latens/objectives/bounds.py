@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from latens.errors import is_number, is_whole, require
 from latens.models.draw import Draw
 from latens.numerics import log_mean_exp
 from latens.objectives.base import Objective, mean_over_rows
@@ -21,8 +22,8 @@ class ELBO(Objective):
 
     def __init__(self, beta: float = 1.0, samples: int = 1, kl: str = "auto"):
         super().__init__()
-        if beta < 0 or samples < 1:
-            raise ValueError(f"ELBO needs beta >= 0 and samples >= 1, got beta={beta}, samples={samples}")
+        require(is_number(beta) and beta >= 0, "beta", "a number from 0", beta)
+        require(is_whole(samples) and samples >= 1, "samples", "a whole number from 1", samples)
         if kl not in ("auto", "closed", "sampled"):
             raise ValueError(f"kl must be 'auto', 'closed' or 'sampled', got {kl!r}")
         self.beta, self.samples, self.kl = beta, samples, kl
@@ -47,8 +48,9 @@ class IWAE(Objective):
 
     def __init__(self, k: int, m: int = 1, mix: float = 0.0):
         super().__init__()
-        if k < 1 or m < 1 or not 0 <= mix <= 1:
-            raise ValueError(f"IWAE needs k >= 1, m >= 1 and 0 <= mix <= 1, got k={k}, m={m}, mix={mix}")
+        require(is_whole(k) and k >= 1, "k", "a whole number from 1", k)
+        require(is_whole(m) and m >= 1, "m", "a whole number from 1", m)
+        require(is_number(mix) and 0 <= mix <= 1, "mix", "a number from 0 to 1", mix)
         self.k, self.m, self.mix, self.samples = k, m, mix, k * m
 
     def bound(self, draw: Draw) -> Tensor:

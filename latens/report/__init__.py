@@ -11,8 +11,8 @@ import numpy as np
 from latens.atomic import write_text
 from latens.evaluation import Evaluation
 from latens.randomness import seeded
-from latens.report import figures, overview, sections
-from latens.report.page import LeftOut, Section, document
+from latens.report import figures, overview, sections, walks
+from latens.report.page import LeftOut, Section, document, failed, left_out
 from latens.report.subject import Subject
 from latens.run import Run
 
@@ -71,8 +71,8 @@ def _page(subject: Subject, comparison: Comparison | None, title: str | None) ->
         ("samples", "Samples", sections.samples),
         ("map", "Latent map", sections.latent_map),
         ("rate", "Rate per dimension", sections.rates),
-        ("traversal", "Traversals", sections.traversals),
-        ("interpolations", "Interpolations", sections.interpolations),
+        ("traversal", "Traversals", walks.traversals),
+        ("interpolations", "Interpolations", walks.interpolations),
     ]
     if comparison is not None:
         parts.append(("comparison", "Comparison with PCA and the autoencoder", lambda s: _comparison(s, comparison)))
@@ -102,6 +102,6 @@ def _attempt(key: str, name: str, build: Callable[[Subject], Section], subject: 
     try:
         return build(subject)
     except LeftOut as reason:
-        return sections.left_out(key, name, str(reason))
+        return left_out(key, name, str(reason))
     except Exception as error:
-        return sections.left_out(key, name, sections.failed(error))
+        return left_out(key, name, failed(error))

@@ -34,11 +34,13 @@ def _away_from_one(row: Row) -> float | None:
 # heading, unit, text of a cell, what is smallest in the best row (None: no best)
 _COLUMNS: tuple[tuple[str, str, Callable[[Row], str], Score | None], ...] = (
     ("RMSE", "data's units", lambda r: number(r.rmse, ".4g"), lambda r: r.rmse),
+    ("relative", "of the spread", lambda r: number(r.relative_rmse, ".3f"), lambda r: r.relative_rmse),
     ("NLL", "nats", lambda r: number(r.nll, ".2f"), lambda r: r.nll),
     ("NLL", "bits / dim", lambda r: number(r.nll_bits_per_dimension, ".3f"), lambda r: r.nll_bits_per_dimension),
     ("−ELBO", "nats", lambda r: number(r.minus_elbo, ".2f"), None),
     ("energy", "distance", lambda r: number(r.energy, ".3f"), _beyond_null),
     ("energy", "null (95 %)", lambda r: f"{number(r.energy_null, '.3f')} ({number(r.energy_null_high, '.3f')})", None),
+    ("energy", "fitted", lambda r: number(r.energy_fitted, ".3f"), None),
     ("roughness", "1 is best", lambda r: number(r.roughness, ".2f"), lambda r: r.roughness),
     ("midpoint", "1 is best", lambda r: number(r.midpoint, ".2f"), _away_from_one),
     ("time", "seconds", lambda r: number(r.seconds, ".1f"), None),
@@ -144,9 +146,8 @@ def _foldable(title: str, body: str, opened: bool, foldable: bool) -> str:
 
 def _side_by_side(sides: Sequence[Side], schema: Schema, groups: Groups | None, held_out: np.ndarray) -> str:
     body = "<h3>Codes, and what is sampled</h3>" + how(
-        "Coloured: codes of held-out rows. Grey: the codes that are sampled (the VAE's prior; for the others a normal "
-        "distribution fitted to their codes). Grey without colour is where a random code meets nothing the decoder "
-        "knows."
+        "Coloured: codes of held-out rows, drawn from q(z|x). Grey: the codes that are sampled, from N(0, I). Grey without "
+        "colour is where a random code meets nothing the decoder knows; only the VAE is trained to fill it."
     )
     legend = groups.legend() if groups is not None else [("codes of held-out rows", "c0")]
     body += keys([*legend, ("sampled codes", "faint")]) + grid(_maps(sides, groups), "three")

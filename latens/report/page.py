@@ -36,13 +36,15 @@ def esc(value: object, limit: int = 300) -> str:
 def number(value: float | None, form: str = ".4g") -> str:
     """A figure as text, with a real minus sign; "–" where there is none.
 
-    >>> number(-12.3456, ".2f"), number(None), number(12000, ".4g")
-    ('−12.35', '–', '12,000')
+    >>> number(-12.3456, ".2f"), number(None), number(12000, ".4g"), number(46557.504, ".2f")
+    ('−12.35', '–', '12,000', '46,558')
     """
     if value is None or not math.isfinite(value):
         return "–"
     if form.endswith("g") and 1e3 <= abs(value) < 1e6:
         form = ",.0f"
+    if form.endswith("f") and abs(value) >= 1e3:
+        form = ",.1f" if abs(value) < 1e4 else ",.0f"
     text = format(value, form)
     if not text.strip("-0.,"):
         text = text.lstrip("-")  # no minus before a zero
@@ -96,6 +98,16 @@ def pairs_table(rows: Iterable[tuple[str, object]]) -> str:
     """A table of names and values."""
     cells = "".join(f"<tr><td>{esc(name)}</td><td>{esc(value, 600)}</td></tr>" for name, value in rows)
     return f'<div class="tablebox narrow"><table class="plain"><tbody>{cells}</tbody></table></div>'
+
+
+def left_out(key: str, title: str, reason: str) -> Section:
+    """A section that could not be made, and why."""
+    return Section(key, title, note(reason))
+
+
+def failed(error: Exception) -> str:
+    """The sentence for a part that this model cannot give."""
+    return f"This part cannot be made for this model as it stands ({type(error).__name__}: {esc(error)})."
 
 
 def document(title: str, header: str, sections: Sequence[Section], footer: str) -> str:

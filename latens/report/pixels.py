@@ -110,11 +110,11 @@ def sharp(images: np.ndarray) -> str:
 
 def flow(images: np.ndarray, alt: str, longer: float = SHOWN, single: np.ndarray | None = None) -> str:
     """Images that wrap with the width of the page; ``single``: the images from which the scale is taken."""
-    small = "" if longer >= SHOWN else "tiny"
+    kind = "pairs" if single is not None else "" if longer >= SHOWN else "tiny"
     reference = images if single is None else single
     width = shown_width(reference, longer)
     cells = "".join(tag(image, f"{alt} {i + 1}", width) for i, image in enumerate(images))
-    return f'<div class="flow {sharp(reference)} {small}">{cells}</div>'
+    return f'<div class="flow {sharp(reference)} {kind}">{cells}</div>'
 
 
 def strip_width(images: np.ndarray, breaks: Sequence[int] = (), longer: float = SHOWN) -> float:

@@ -1,20 +1,17 @@
-"""The sections that show what the model does with data: reconstructions, samples, the latent space, traversals,
-lines."""
+"""The sections that show what the model makes of data: reconstructions, samples, and the latent space."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from latens.evaluation import interpolate
 from latens.evaluation.latent import ACTIVE
 from latens.report import figures, pixels
-from latens.report.page import LeftOut, Section, details, esc, grid, how, keys, note, number, panel
+from latens.report.page import LeftOut, Section, grid, how, keys, note, number, panel
 from latens.report.subject import COLUMNS, Subject
 
-PAIRS, SAMPLES, STRIPS = 24, 24, 16  # images in a grid, and strips of traversals
-MOVERS = 4  # columns drawn in one panel of a traversal
+PAIRS, SAMPLES = 24, 24  # images in a grid
+TABLE_SAMPLES = 2000
 
 
 def reconstructions(subject: Subject) -> Section:
@@ -85,10 +82,7 @@ def samples(subject: Subject) -> Section:
         )
         return Section("samples", "Samples", body + pixels.flow(draws, "sample"))
     text = "Codes are drawn from the prior and decoded, with the noise of p(x|z)."
-    return _marginals(subject, subject.sample(MAP_SAMPLES, mean=False), text)
-
-
-MAP_SAMPLES = 2000
+    return _marginals(subject, subject.sample(TABLE_SAMPLES, mean=False), text)
 
 
 def _marginals(subject: Subject, drawn: np.ndarray, text: str) -> Section:
@@ -118,7 +112,7 @@ def _decoded_normal(subject: Subject) -> Section:
     values = subject.codes.double().numpy()
     rng = np.random.default_rng(subject.run.settings.seed)
     cover = np.atleast_2d(np.cov(values.T)) if len(values) > 1 else np.zeros((values.shape[1], values.shape[1]))
-    count = SAMPLES if subject.is_image else MAP_SAMPLES
+    count = SAMPLES if subject.is_image else TABLE_SAMPLES
     z = torch.from_numpy(rng.multivariate_normal(values.mean(0), cover, size=count, method="svd"))
     text = (
         "An autoencoder has no prior and no p(x|z) to draw from. Shown instead: random codes from a normal "
@@ -209,114 +203,3 @@ def rates(subject: Subject) -> Section:
         raise LeftOut("The rate does not split by dimension, and without data the codes' variance is not known.")
     missing = "" if kl is not None else note("The rate does not split by dimension for this posterior and prior.")
     return Section("rate", "Rate per dimension", how(text) + grid(panels, "two") + missing)
-
-
-# Walks through the latent space
-
-
-def traversals(subject: Subject) -> Section:
-    """Each active dimension moved from -3 to 3 with the others at the centre."""
-    active, inactive = subject.dimensions
-    if not active:
-        raise LeftOut("No latent dimension is active, so there is nothing to move.")
-    center, unit = subject.walk
-    steps = torch.linspace(-3, 3, 11 if subject.is_image else 25)
-    shown = active[:STRIPS]
-    decoded = []
-    for dim in shown:
-        z = center.repeat(len(steps), 1)
-        z[:, dim] += steps * unit[dim]
-        decoded.append(subject.decode(z))
-    whose = "the prior" if subject.prior_moments is not None else "the codes (an autoencoder has no prior)"
-    text = (
-        f"One latent dimension moves from −3 to 3 standard deviations of {whose}, the others stay at the centre: "
-        f"what this "
-        "dimension has learned to mean. "
-    )
-    text += "Ordered by rate. " if subject.rates is not None else "Ordered by the variance of the codes. "
-    if len(active) > len(shown):
-        text += f"Shown are {len(shown)} of {len(active)} active dimensions. "
-    if inactive:
-        text += f"Inactive dimensions ({len(inactive)}) change nothing and are left out."
-    if subject.is_image and subject.schema is not None:
-        rows = [_traversal_strip(subject, dim, values) for dim, values in zip(shown, decoded)]
-        wide = pixels.strip_width(pixels.to_pixels(subject.schema, decoded[0]))
-        axis = f'<div class="scale" style="width:{wide:.0f}px"><span>−3</span><span>0</span><span>3</span></div>'
-        axis = f'<div class="strip"><span></span>{axis}</div>'
-        body = "".join(rows[:8]) + (
-            details(f"{len(rows) - 8} more dimensions", "".join(rows[8:])) if len(rows) > 8 else ""
-        )
-        return Section("traversal", "Traversals", how(text) + axis + body)
-    x, name = steps.numpy(), "z, in standard deviations"
-    panels = [
-        _moves(subject, f"dimension {dim}", values, x, name, (-3, 0, 3), _rate(subject, dim))
-        for dim, values in zip(shown, decoded)
-    ]
-    text += f" Drawn are the {MOVERS} columns that move most, each in its own standard deviations from its mean."
-    return Section("traversal", "Traversals", how(text) + grid(panels))
-
-
-def _rate(subject: Subject, dim: int) -> str:
-    return "" if subject.rates is None else f"{number(float(subject.rates[dim]), '.2f')} nats"
-
-
-def _traversal_strip(subject: Subject, dim: int, values: np.ndarray) -> str:
-    assert subject.schema is not None
-    images = pixels.to_pixels(subject.schema, values)
-    label = f"<b>dimension {dim}</b> {_rate(subject, dim)}"
-    return pixels.strip_row(images, f"dimension {dim} from -3 to 3", label)
-
-
-def _moves(
-    subject: Subject, title: str, values: np.ndarray, x: np.ndarray, x_name: str, ticks: tuple[float, ...], small: str
-) -> str:
-    """A panel of the columns that change most along a walk, in standard deviations of the data where there is data."""
-    has_data = subject.tensor is not None
-    middle = subject.shown.mean(0) if has_data else values.mean(0)
-    scaled = (values - middle) / (subject.scale if has_data else 1.0)
-    movers = np.argsort(-(scaled.max(0) - scaled.min(0)), kind="stable")[:MOVERS]
-    series = [(scaled[:, i], f"c{k}") for k, i in enumerate(movers)]
-    legend = keys([(subject.column_name(int(i)), f"c{k}") for k, i in enumerate(movers)])
-    svg = figures.lines(x, series, f"{title}: how columns move", x_name=x_name, ticks=ticks, height=170)
-    return panel(title, svg, small, legend)
-
-
-def interpolations(subject: Subject) -> Section:
-    """Straight lines between the codes of pairs of rows, decoded."""
-    pairs = subject.pairs[:6]
-    lines: Tensor = interpolate(subject.codes[pairs[:, 0]], subject.codes[pairs[:, 1]])
-    decoded = [subject.decode(lines[:, i]) for i in range(len(pairs))]
-    text = (
-        "A straight line between the codes of two rows, decoded step by step. In a regular latent space every step "
-        "looks like "
-        "data and none jumps."
-    )
-    if subject.is_image and subject.schema is not None:
-        rows = []
-        for (first, second), values in zip(pairs, decoded):
-            ends = subject.shown[[first, second]]
-            images = pixels.to_pixels(subject.schema, np.concatenate([ends[:1], values, ends[1:]]))
-            rows.append(pixels.strip_row(images, "interpolation", breaks=(0, len(images) - 2)))
-        text += " The images set apart at both ends are the originals."
-        return Section("interpolations", "Interpolations", how(text) + "".join(rows))
-    panels = []
-    for (first, second), values in zip(pairs, decoded):
-        title = "two rows"
-        if subject.groups is not None:
-            names = subject.groups.names
-            title = f"{names[subject.groups.index[first]]} to {names[subject.groups.index[second]]}"
-        panels.append(
-            _moves(subject, title, values, np.linspace(0, 1, len(values)), "share of the way", (0, 0.5, 1), "")
-        )
-    text += f" Drawn are the {MOVERS} columns that change most, in their own standard deviations from the mean."
-    return Section("interpolations", "Interpolations", how(text) + grid(panels))
-
-
-def left_out(key: str, title: str, reason: str) -> Section:
-    """A section that could not be made, and why."""
-    return Section(key, title, note(reason))
-
-
-def failed(error: Exception) -> str:
-    """The sentence for a part that this model cannot give."""
-    return f"This part cannot be made for this model as it stands ({type(error).__name__}: {esc(error)})."

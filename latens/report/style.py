@@ -66,11 +66,12 @@ nav a{display:block;padding:.27rem 0 .27rem .9rem;color:var(--muted);text-decora
 nav a:hover,nav a:focus{color:var(--c0)}
 main{min-width:0}
 main>section{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:24px 26px;margin:0 0 24px}
-.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(168px,1fr));gap:14px}
-.figure-card{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:14px 18px}
-.figure-card b{display:block;white-space:nowrap;font-size:1.6rem;line-height:1.25;font-weight:650;
+.cards{display:flex;flex-wrap:wrap;gap:14px}
+.figure-card{flex:1 1 168px;max-width:340px;background:var(--card);
+border:1px solid var(--line);border-radius:12px;padding:14px 18px}
+.figure-card b{display:block;font-size:1.6rem;line-height:1.25;font-weight:650;
 font-variant-numeric:tabular-nums}
-.figure-card b small{font-size:.58em;font-weight:500;color:var(--muted)}
+.figure-card b small{white-space:nowrap;font-size:.58em;font-weight:500;color:var(--muted)}
 .figure-card span{display:block;color:var(--muted);font-size:.85rem}
 .figure-card span:first-child{font-weight:600;color:var(--ink)}
 .warning{background:var(--warnback);border:1px solid var(--warn);border-left-width:6px;border-radius:10px;
@@ -100,6 +101,7 @@ color:var(--muted)}
 .keys span{color:var(--muted)}
 .flow{display:flex;flex-wrap:wrap;gap:10px;margin:.6rem 0 1rem}
 .flow img,.strip img{display:block;border-radius:3px;max-width:100%}
+.flow.pairs{row-gap:20px}
 .flow img{height:auto}
 .px img{image-rendering:pixelated}
 .strip{margin:0 0 .5rem;display:grid;grid-template-columns:108px minmax(0,1fr);gap:12px;align-items:center}
@@ -127,7 +129,7 @@ padding:22px 16px 48px}nav{position:static;max-height:none;margin:22px 0}
 nav ul{display:flex;flex-wrap:wrap;gap:.2rem .2rem;border:0}
 nav a{padding:.15rem .65rem;border:1px solid var(--line);border-radius:99px;background:var(--card)}}
 @media (max-width:560px){body{font-size:15px}h1{font-size:1.6rem}main>section{padding:18px 15px;border-radius:10px}
-.cards{grid-template-columns:1fr 1fr;gap:10px}.figure-card{padding:11px 13px}.figure-card b{font-size:1.3rem}
+.cards{gap:10px}.figure-card{flex-basis:calc(50% - 5px);padding:11px 13px}.figure-card b{font-size:1.3rem}
 .strip{display:block}.strip span b{display:inline}.flow:not(.tiny) img{width:calc(16.66% - 6px)}.flow{gap:7px}
 th,td{padding:.4rem .55rem}}
 """

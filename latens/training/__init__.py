@@ -2,7 +2,9 @@
 
 from latens.training.callbacks import Bar, Interrupted, Progress
 from latens.training.checkpoint import Checkpoints
-from latens.training.loop import NonFiniteError, Trainer
+from latens.training.diagnosis import NonFiniteError
+from latens.training.loop import Trainer
+from latens.training.processes import Processes
 from latens.training.settings import Settings
 
-__all__ = ["Bar", "Checkpoints", "Interrupted", "NonFiniteError", "Progress", "Settings", "Trainer"]
+__all__ = ["Bar", "Checkpoints", "Interrupted", "NonFiniteError", "Processes", "Progress", "Settings", "Trainer"]

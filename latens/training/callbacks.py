@@ -27,7 +27,8 @@ class Bar(Progress):
 
     def __init__(self, title: str = "fit") -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress as RichProgress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as RichProgress
 
         self.console = Console(stderr=True)
         self._bar = RichProgress(

@@ -54,7 +54,7 @@ def pack(tensors: dict[str, Tensor]) -> bytes:
     return save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()})
 
 
-def unpack(path: Path, expected: str | None, missing: str = "the run cannot be read") -> dict[str, Tensor]:
+def unpack(path: Path, expected: str | None, missing: str = "restore it from a copy or fit again") -> dict[str, Tensor]:
     """The tensors of a safetensors file whose sha256 is ``expected``; anything else is an ``InputError``."""
     from safetensors import SafetensorError
     from safetensors.torch import load
@@ -104,7 +104,7 @@ def unseal(path: Path, what: str) -> dict[str, Any]:
         raise InputError(f"{path} is missing: {what}") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): {what}") from None
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         raise InputError(f"{path} is damaged (not valid JSON): restore it from a copy or fit again") from None
     if not isinstance(record, dict) or "checksum" not in record:
         raise InputError(f"{path} is damaged (no checksum): restore it from a copy or fit again")

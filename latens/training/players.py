@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -16,19 +17,19 @@ _DECAYED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.C
 class PlayerOptimizer:
     """AdamW over one player's parameters; weight decay touches the weights of linear and convolutional maps alone.
 
-    ``options`` of the player override the learning rate (``lr``) and AdamW's own options.
+    ``modules``: where those maps are looked for. ``options`` of the player override the learning rate (``lr``, the peak of
+    its schedule), ``weight_decay`` and AdamW's own options.
     """
 
-    def __init__(self, model: nn.Module, player: Player, settings: Settings):
+    def __init__(self, modules: Iterable[nn.Module], player: Player, settings: Settings):
         self.parameters = list({id(p): p for p in player.parameters}.values())
         self.every = player.every
         options: dict[str, Any] = {"lr": settings.learning_rate, "betas": (0.9, settings.beta2)} | player.options
         decay = options.pop("weight_decay", settings.weight_decay)
-        weights = {id(m.weight) for m in model.modules() if isinstance(m, _DECAYED)}
-        groups = [
-            {"params": [p for p in self.parameters if id(p) in weights], "weight_decay": decay},
-            {"params": [p for p in self.parameters if id(p) not in weights], "weight_decay": 0.0},
-        ]
+        weights = {id(m.weight) for root in modules for m in root.modules() if isinstance(m, _DECAYED)}
+        decayed = [p for p in self.parameters if decay and id(p) in weights]
+        others = [p for p in self.parameters if not decay or id(p) not in weights]
+        groups = [{"params": decayed, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
         groups = [group for group in groups if group["params"]]
         self.peak = options["lr"]
         self.optimizer = torch.optim.AdamW(groups, fused=self._can_fuse(), **options) if groups else None
@@ -51,10 +52,24 @@ class PlayerOptimizer:
         """Restore what :meth:`state` gave."""
         if self.optimizer is None:
             return
+        self.optimizer.state.clear()
         for name, tensor in tensors.items():
             number, _, key = name.partition(".")
             parameter = self._ordered[int(number)]
             self.optimizer.state[parameter][key] = tensor.clone()
+
+    def update(self, grads: list[Tensor | None], norm: float, factor: float, clip: float) -> None:
+        """One step at ``factor`` x the peak rate, the gradient scaled to the norm ``clip`` where it is longer (0: never)."""
+        if self.optimizer is None:
+            return
+        scale = clip / norm if 0 < clip < norm else None
+        for parameter, grad in zip(self.parameters, grads, strict=True):
+            parameter.grad = grad if scale is None or grad is None else grad * scale
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.peak * factor
+        self.optimizer.step()
+        for parameter in self.parameters:
+            parameter.grad = None
 
 
 def gradients(losses: dict[str, Tensor], players: dict[str, PlayerOptimizer]) -> dict[str, list[Tensor | None]]:
@@ -67,19 +82,20 @@ def gradients(losses: dict[str, Tensor], players: dict[str, PlayerOptimizer]) ->
         if not parameters or not losses[name].requires_grad:
             found[name] = [None] * len(parameters)
             continue
-        found[name] = list(torch.autograd.grad(losses[name], parameters, retain_graph=not last, allow_unused=True))
+        moved = torch.autograd.grad(losses[name], parameters, retain_graph=not last, allow_unused=True)
+        found[name] = [laid_out_like(p, grad) for p, grad in zip(parameters, moved, strict=True)]
     return found
 
 
-def clipped_update(player: PlayerOptimizer, grads: list[Tensor | None], norm: Tensor | float, factor: float, clip: float) -> None:
-    """Scale the gradient to the norm ``clip`` where it is longer (0: never), then one step at ``factor`` x the peak rate."""
-    if player.optimizer is None:
-        return
-    for parameter, grad in zip(player.parameters, grads, strict=True):
-        parameter.grad = grad
-    if clip > 0:
-        torch.nn.utils.clip_grads_with_norm_(player.parameters, clip, torch.as_tensor(norm))
-    for group in player.optimizer.param_groups:
-        group["lr"] = player.peak * factor
-    player.optimizer.step()
-    player.optimizer.zero_grad(set_to_none=True)
+def laid_out_like(parameter: Tensor, grad: Tensor | None) -> Tensor | None:
+    """The gradient in the memory layout of its parameter. ``autograd.grad`` leaves a convolution's gradient channels-last,
+    and the fused optimiser walks both as flat memory: another layout would pair weights with the wrong gradients."""
+    if grad is None or grad.stride() == parameter.stride():
+        return grad
+    return torch.empty_like(parameter).copy_(grad)
+
+
+def norm_of(grads: list[Tensor | None]) -> Tensor:
+    """The norm of all of them as one vector, 0 for none."""
+    present = [g for g in grads if g is not None]
+    return torch.nn.utils.get_total_norm(present) if present else torch.zeros(())

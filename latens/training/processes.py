@@ -2,8 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
+
+from latens.errors import InputError
+
+
+def check_device(name: str) -> None:
+    """``InputError`` unless "auto" or a device of this machine."""
+    if name != "auto":
+        usable_device(name)
+
+
+def usable_device(name: str) -> torch.device:
+    """The torch device of that name; ``InputError`` where there is no such kind, or none of it on this machine."""
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError):
+        raise InputError(f"unknown device {name!r}: give auto, cpu, cuda, cuda:1, mps, …") from None
+    try:
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise InputError(f"the device {name!r} cannot be used here ({reason}): give cpu or auto") from None
+    return device
 
 
 class Processes:
@@ -18,7 +42,7 @@ class Processes:
         from accelerate import PartialState
 
         state = PartialState(cpu=True) if device == "cpu" else PartialState()
-        self.device = state.device if device == "auto" else torch.device(device)
+        self.device = state.device if device == "auto" else usable_device(device)
         self.count, self.index = state.num_processes, state.process_index
 
     @property
@@ -29,21 +53,33 @@ class Processes:
         """The rows of a joint batch of ``total`` rows that belong to this process."""
         return slice(total * self.index // self.count, total * (self.index + 1) // self.count)
 
-    def sum(self, tensors: list[Tensor | None]) -> list[Tensor]:
-        """The sum over the processes of each tensor, in one exchange; with one process, the tensors themselves."""
-        if self.count == 1 or not tensors:
-            return tensors  # type: ignore[return-value]
+    def owns(self, number: int) -> bool:
+        """Whether the batch of that number is this process's, where whole batches are dealt out."""
+        return number % self.count == self.index
+
+    def sum(self, tensors: Sequence[Tensor | None], factor: float = 1.0) -> list[Tensor]:
+        """The sum over the processes of factor x tensor, in one exchange; with one process, the tensors themselves."""
+        present = [t for t in tensors if t is not None]
+        if self.count == 1 or not present:
+            return list(tensors)  # type: ignore[arg-type]
         from torch import distributed
 
-        present = [t for t in tensors if t is not None]
-        flat = torch.cat([t.detach().double().flatten() for t in present]).to(self.device)
+        flat = torch.cat([t.detach().to(self.device, torch.float64).flatten() for t in present]) * factor
         distributed.all_reduce(flat)
         parts = iter(flat.split([t.numel() for t in present]))
         return [None if t is None else next(parts).view(t.shape).to(t) for t in tensors]  # type: ignore[misc]
 
     def any(self, value: bool) -> bool:
         """Whether the value is true in any process."""
-        if self.count == 1:
-            return value
-        [total] = self.sum([torch.tensor([float(value)])])
-        return bool(total.item() > 0)
+        return value if self.count == 1 else bool(self.sum([torch.tensor([float(value)])])[0].item() > 0)
+
+    def first(self, action: Callable[[], object]) -> None:
+        """Let the main process alone act on the run folder; where it fails, every process stops."""
+        try:
+            if self.is_main:
+                action()
+        except BaseException:
+            self.any(True)
+            raise
+        if self.any(False):
+            raise InputError("the main process stopped: its message says why")

@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from latens.errors import InputError
+from latens.errors import InputError, is_number, is_whole, require
 
 
 @dataclass(frozen=True)
@@ -39,23 +39,23 @@ class Settings:
 
     def __post_init__(self) -> None:
         def need(condition: bool, name: str, what: str) -> None:
-            if not condition:
-                raise InputError(f"{name} must be {what}, got {getattr(self, name)!r}")
+            require(condition, name, what, getattr(self, name))
 
         for name in ("epochs", "batch_size"):
             value = getattr(self, name)
-            need(value == "auto" or (_whole(value) and value >= 1), name, "'auto' or a whole number from 1")
-        need(self.patience == "auto" or (_whole(self.patience) and int(self.patience) >= 0), "patience",
+            need(value == "auto" or (is_whole(value) and value >= 1), name, "'auto' or a whole number from 1")
+        need(self.patience == "auto" or (is_whole(self.patience) and int(self.patience) >= 0), "patience",
              "'auto' or a whole number from 0")  # fmt: skip
-        need(_number(self.learning_rate) and self.learning_rate > 0, "learning_rate", "a positive number")
+        need(is_number(self.learning_rate) and self.learning_rate > 0, "learning_rate", "a positive number")
         for name in ("warmup", "kl_warmup"):
-            need(_number(getattr(self, name)) and 0 <= getattr(self, name) <= 1, name, "a fraction from 0 to 1")
+            need(is_number(getattr(self, name)) and 0 <= getattr(self, name) <= 1, name, "a fraction from 0 to 1")
         for name in ("average", "beta2"):
-            need(_number(getattr(self, name)) and 0 <= getattr(self, name) < 1, name, "a number from 0 to below 1")
+            need(is_number(getattr(self, name)) and 0 <= getattr(self, name) < 1, name, "a number from 0 to below 1")
         for name in ("weight_decay", "clip", "checkpoint_seconds"):
-            need(_number(getattr(self, name)) and getattr(self, name) >= 0, name, "a number from 0")
-        need(_whole(self.seed) and 0 <= self.seed < 2**63, "seed", "a whole number from 0 to 2^63 - 1")
+            need(is_number(getattr(self, name)) and getattr(self, name) >= 0, name, "a number from 0")
+        need(is_whole(self.seed) and 0 <= self.seed < 2**63, "seed", "a whole number from 0 to 2^63 - 1")
         need(self.compile in ("auto", True, False), "compile", "'auto', True or False")
+        need(isinstance(self.device, str), "device", "'auto' or the name of a torch device")
 
     def settle(self, rows: int) -> Settings:
         """The same settings with every "auto" a number, for data of ``rows`` rows."""
@@ -82,14 +82,6 @@ class Settings:
         return cls(**values)
 
 
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def default_epochs(rows: int) -> int:
     """Passes over the data: ten for 55,000 rows, more for fewer (settled on validation data, docs/experiments.md).
 
@@ -103,7 +95,7 @@ def balanced_batch(rows: int, target: int = 128) -> int:
     """A batch near ``target`` that leaves few rows over: at least 8 steps an epoch where the rows allow.
 
     >>> balanced_batch(60_000), balanced_batch(300), balanced_batch(20)
-    (128, 37, 16)
+    (128, 33, 10)
     """
     if rows >= 40 * target:
         return target

@@ -1,0 +1,133 @@
+"""``latens compare``, ``demo`` and ``recipes``."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from latens import compare as comparing
+from latens import evaluation
+from latens import recipes as catalogue
+from latens import report as reporting
+from latens import run as runs
+from latens.atomic import writable, write_text
+from latens.commands.answer import Answer
+from latens.commands.fitting import Fit, fit
+from latens.commands.sources import aligned, held_out, tensor
+from latens.data import Source, infer, read
+from latens.errors import InputError, concerning
+from latens.training import Bar, Settings
+
+
+def compare(
+    data: str, *, dims: str, validation: str | None, out: str | None, labels: str | None, drop: tuple[str, ...],
+    likelihood: str, settings: dict[str, Any], k: int, quiet: bool,
+) -> Answer:  # fmt: skip
+    """PCA, autoencoder and VAE on the same data at each dimension."""
+    if out is not None:
+        if Path(out).suffix not in (".html", ".json", ".csv"):
+            raise InputError(f"cannot write {out}: the extension must be .html, .json or .csv")
+        writable(out)
+    sizes = _dims(dims)
+    source = read(data, labels=labels, drop=drop)
+    with concerning(source.origin):
+        schema = infer(source.x, source.names)
+    held = held_labels = None
+    if validation is not None:
+        other = read(validation, drop=drop)
+        held, held_labels = aligned(other, schema), other.labels
+    start = time.monotonic()
+    found = comparing.compare(
+        source.x, schema, sizes, Settings.from_json(settings), held_out=held, labels=source.labels,
+        held_out_labels=held_labels, options={"likelihood": likelihood}, k=k,
+        progress=None if quiet else lambda title: Bar(f"{title:<6}"),
+    )  # fmt: skip
+    seconds = time.monotonic() - start
+    more = {"data": source.origin, "held_out_rows": len(found.held_out), "seconds": round(seconds, 1)}
+    figures = found.to_json() | more
+    text = comparison_text(found, source.origin)
+    if out is not None:
+        _write_comparison(found, out, figures, source)
+        text += f"\nwrote {out}"
+    return Answer(text, figures)
+
+
+def _write_comparison(found: comparing.Comparison, out: str, figures: dict[str, Any], source: Source) -> None:
+    if out.endswith(".html"):
+        dim = max(d for name, d in found.runs if name == "vae")
+        run = found.runs[("vae", dim)]
+        run.data["origin"] = source.origin
+        summary = evaluation.evaluate(run.model, tensor(run, found.held_out), k=50, nll_rows=500)
+        reporting.write(out, run, found.held_out, labels=found.labels, label_names=source.label_names,
+                        evaluation=summary, comparison=found)  # fmt: skip
+    elif out.endswith(".json"):
+        write_text(out, json.dumps(figures, indent=1, default=float) + "\n")
+    else:
+        names = list(vars(found.rows[0]))
+        lines = [",".join("" if v is None else str(v) for v in vars(row).values()) for row in found.rows]
+        write_text(out, "\n".join([",".join(names), *lines]) + "\n")
+
+
+def _dims(text: str) -> list[int]:
+    try:
+        sizes = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"--latent-dims must be whole numbers separated by commas, got {text!r}") from None
+    if min(sizes) < 1:
+        raise InputError(f"a latent dimension must be at least 1, got {min(sizes)}")
+    return list(dict.fromkeys(sizes))
+
+
+def comparison_text(found: comparing.Comparison, origin: str) -> str:
+    """The table of a comparison, for a terminal."""
+    head = ("dim", "model", "RMSE", "relative", "NLL", "-ELBO", "bits/dim", "energy (null)", "fitted", "rough", "midpoint", "seconds")
+    rows = [head]
+    for r in found.rows:
+        def number(value: float | None, digits: int = 2) -> str:
+            return "–" if value is None else f"{value:.{digits}f}"
+
+        rows.append((str(r.latent_dim), r.model, f"{r.rmse:.4g}", f"{r.relative_rmse:.3f}", number(r.nll), number(r.minus_elbo),
+                     number(r.nll_bits_per_dimension, 3), f"{r.energy:.3f} ({r.energy_null:.3f})",
+                     f"{r.energy_fitted:.3f}", f"{r.roughness:.2f}", f"{r.midpoint:.2f}", f"{r.seconds:.1f}"))  # fmt: skip
+    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+    lines = [
+        "  ".join(cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths)))
+        for row in rows
+    ]
+    return "\n".join([f"{origin}: {len(found.held_out):,} held-out rows", lines[0], "-" * len(lines[0]), *lines[1:], "",
+                      *found.notes])  # fmt: skip
+
+
+def recipes() -> Answer:
+    """The catalogue."""
+    rows = catalogue.catalogue()
+    lines = [f"{row['name']}\n  {row['combines']} ({row['reference']})\n  options: {row['options']}" for row in rows]
+    return Answer("\n".join(lines), {"recipes": rows})
+
+
+def demo(out: str, *, seed: int, quiet: bool) -> Answer:
+    """Fit, evaluate, compare and report on the digits."""
+    folder = Path(out)
+    if (folder / "run.json").exists():
+        if not runs.read_record(folder)["data"].get("demo"):
+            raise InputError(f"{folder} holds a run that no demo made: choose another folder with --out")
+        runs.remove(folder)
+    start = time.monotonic()
+    asked = Fit("digits", out, settings={"seed": seed})
+    fitted = fit(asked, quiet=quiet, extra={"demo": True})
+    source = read("digits")
+    schema = infer(source.x)
+    found = comparing.compare(
+        source.x, schema, [2, 16], Settings(seed=seed), labels=source.labels,
+        progress=None if quiet else lambda title: Bar(f"{title:<6}"),
+    )  # fmt: skip
+    run = runs.load(folder)
+    x, labels = held_out(run, source, "auto")
+    figures = evaluation.evaluate(run.model, tensor(run, x), k=100, beta=run.beta)
+    report = folder / "report.html"
+    reporting.write(report, run, x, labels=labels, label_names=source.label_names, evaluation=figures, comparison=found)
+    seconds = time.monotonic() - start
+    text = "\n\n".join([fitted.text, comparison_text(found, "digits"), f"{seconds:.0f} s; open {report} in a browser"])
+    return Answer(text, fitted.figures | found.to_json() | {"seconds": round(seconds, 1)})

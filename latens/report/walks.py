@@ -1,0 +1,113 @@
+"""Walks through the latent space: each active dimension moved, and straight lines between codes."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from latens.evaluation import interpolate
+from latens.report import figures, pixels
+from latens.report.page import LeftOut, Section, details, grid, how, keys, number, panel
+from latens.report.subject import Subject
+
+STRIPS = 16  # dimensions that are shown
+MOVERS = 4  # columns drawn in one panel
+
+
+def traversals(subject: Subject) -> Section:
+    """Each active dimension moved from -3 to 3 with the others at the centre."""
+    active, inactive = subject.dimensions
+    if not active:
+        raise LeftOut("No latent dimension is active, so there is nothing to move.")
+    center, unit = subject.walk
+    steps = torch.linspace(-3, 3, 11 if subject.is_image else 25)
+    shown = active[:STRIPS]
+    decoded = []
+    for dim in shown:
+        z = center.repeat(len(steps), 1)
+        z[:, dim] += steps * unit[dim]
+        decoded.append(subject.decode(z))
+    whose = "the prior" if subject.prior_moments is not None else "the codes (an autoencoder has no prior)"
+    text = (
+        f"One latent dimension moves from −3 to 3 standard deviations of {whose}, the others stay at the centre: "
+        f"what this "
+        "dimension has learned to mean. "
+    )
+    text += "Ordered by rate. " if subject.rates is not None else "Ordered by the variance of the codes. "
+    if len(active) > len(shown):
+        text += f"Shown are {len(shown)} of {len(active)} active dimensions. "
+    if inactive:
+        text += f"Inactive dimensions ({len(inactive)}) change nothing and are left out."
+    if subject.is_image and subject.schema is not None:
+        rows = [_traversal_strip(subject, dim, values) for dim, values in zip(shown, decoded)]
+        wide = pixels.strip_width(pixels.to_pixels(subject.schema, decoded[0]))
+        axis = f'<div class="scale" style="width:{wide:.0f}px"><span>−3</span><span>0</span><span>3</span></div>'
+        axis = f'<div class="strip"><span></span>{axis}</div>'
+        body = "".join(rows[:8]) + (
+            details(f"{len(rows) - 8} more dimensions", "".join(rows[8:])) if len(rows) > 8 else ""
+        )
+        return Section("traversal", "Traversals", how(text) + axis + body)
+    x, name = steps.numpy(), "z, in standard deviations"
+    panels = [
+        _moves(subject, f"dimension {dim}", values, x, name, (-3, 0, 3), _rate(subject, dim))
+        for dim, values in zip(shown, decoded)
+    ]
+    text += f" Drawn are the {MOVERS} columns that move most, each in its own standard deviations from its mean."
+    return Section("traversal", "Traversals", how(text) + grid(panels))
+
+
+def _rate(subject: Subject, dim: int) -> str:
+    return "" if subject.rates is None else f"{number(float(subject.rates[dim]), '.2f')} nats"
+
+
+def _traversal_strip(subject: Subject, dim: int, values: np.ndarray) -> str:
+    assert subject.schema is not None
+    images = pixels.to_pixels(subject.schema, values)
+    label = f"<b>dimension {dim}</b> {_rate(subject, dim)}"
+    return pixels.strip_row(images, f"dimension {dim} from -3 to 3", label)
+
+
+def _moves(
+    subject: Subject, title: str, values: np.ndarray, x: np.ndarray, x_name: str, ticks: tuple[float, ...], small: str
+) -> str:
+    """A panel of the columns that change most along a walk, in standard deviations of the data where there is data."""
+    has_data = subject.tensor is not None
+    middle = subject.shown.mean(0) if has_data else values.mean(0)
+    scaled = (values - middle) / (subject.scale if has_data else 1.0)
+    movers = np.argsort(-(scaled.max(0) - scaled.min(0)), kind="stable")[:MOVERS]
+    series = [(scaled[:, i], f"c{k}") for k, i in enumerate(movers)]
+    legend = keys([(subject.column_name(int(i)), f"c{k}") for k, i in enumerate(movers)])
+    svg = figures.lines(x, series, f"{title}: how columns move", x_name=x_name, ticks=ticks, height=170)
+    return panel(title, svg, small, legend)
+
+
+def interpolations(subject: Subject) -> Section:
+    """Straight lines between the codes of pairs of rows, decoded."""
+    pairs = subject.pairs[:6]
+    lines: Tensor = interpolate(subject.codes[pairs[:, 0]], subject.codes[pairs[:, 1]])
+    decoded = [subject.decode(lines[:, i]) for i in range(len(pairs))]
+    text = (
+        "A straight line between the codes of two rows, decoded step by step. In a regular latent space every step "
+        "looks like "
+        "data and none jumps."
+    )
+    if subject.is_image and subject.schema is not None:
+        rows = []
+        for (first, second), values in zip(pairs, decoded):
+            ends = subject.shown[[first, second]]
+            images = pixels.to_pixels(subject.schema, np.concatenate([ends[:1], values, ends[1:]]))
+            rows.append(pixels.strip_row(images, "interpolation", breaks=(0, len(images) - 2)))
+        text += " The images set apart at both ends are the originals."
+        return Section("interpolations", "Interpolations", how(text) + "".join(rows))
+    panels = []
+    for (first, second), values in zip(pairs, decoded):
+        title = "two rows"
+        if subject.groups is not None:
+            names = subject.groups.names
+            title = f"{names[subject.groups.index[first]]} to {names[subject.groups.index[second]]}"
+        panels.append(
+            _moves(subject, title, values, np.linspace(0, 1, len(values)), "share of the way", (0, 0.5, 1), "")
+        )
+    text += f" Drawn are the {MOVERS} columns that change most, in their own standard deviations from the mean."
+    return Section("interpolations", "Interpolations", how(text) + grid(panels))

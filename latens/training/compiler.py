@@ -1,0 +1,34 @@
+"""The step as one captured graph."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from latens.training.callbacks import Progress
+
+
+def compiled(
+    step: Callable[..., Any], model: nn.Module, backend: str, device: torch.device, progress: Progress
+) -> Callable[..., Any]:  # fmt: skip
+    """``step`` under ``torch.compile``, as one graph unless the model's ``compile_mode`` says "partial" or "off".
+
+    Without a C++ compiler the step runs eagerly, and a note says so.
+    """
+    mode = getattr(model, "compile_mode", "full")
+    if mode == "off":
+        return step
+    if backend == "inductor" and device.type == "cpu" and not has_compiler():
+        progress.note("no C++ compiler was found, so the step is not compiled and runs eagerly")
+        return step
+    return torch.compile(step, backend=backend, fullgraph=mode == "full")
+
+
+def has_compiler() -> bool:
+    names = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++", "c++", "cl"]
+    return any(shutil.which(name) for name in names)

@@ -1,0 +1,71 @@
+"""Which term of which rows made a step's loss or gradient not finite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from latens.errors import FitError
+from latens.models.draw import Draw
+from latens.training.players import PlayerOptimizer
+from latens.training.processes import Processes
+
+
+class NonFiniteError(FitError):
+    """A loss or a gradient was not finite. ``step``, ``term`` and ``rows`` say where; no weight was changed by the step."""
+
+    def __init__(self, message: str, step: int, term: str, rows: list[int]):
+        super().__init__(message)
+        self.step, self.term, self.rows = step, term, rows
+
+
+def find_cause(
+    draw_rows: Callable[[slice], Draw], losses: dict[str, Tensor], players: dict[str, PlayerOptimizer],
+    processes: Processes, share: slice, total: int,
+) -> tuple[str, list[int]]:  # fmt: skip
+    """(term, positions in the joint batch) of what is not finite: the value of a term, of a loss, or a term's gradient.
+
+    ``draw_rows(rows)`` repeats the step's draw for some rows of this process's share. Every process of a run calls this
+    with its share of the joint batch and gets the same answer. The positions are empty where no single row is to blame.
+    """
+    for name, value in _terms(draw_rows(slice(0, share.stop - share.start))).items():
+        bad = _joint(~torch.isfinite(value.detach()).all(0), processes, share, total)
+        if bad:
+            return name, bad
+    for name, loss in losses.items():
+        if processes.any(not bool(torch.isfinite(loss.detach()))):
+            return f"loss of the player {name!r}", []
+    # row by row, because in a joint backward pass 0 x infinity spreads one row's NaN over all
+    parameters = [p for player in players.values() for p in player.parameters]
+    flags: dict[str, list[bool]] = {}
+    for row in range(share.stop - share.start):
+        for name, value in _terms(draw_rows(slice(row, row + 1))).items():
+            flags.setdefault(name, []).append(_bad_gradient(value, parameters))
+    for name, each in flags.items():
+        bad = _joint(torch.tensor(each), processes, share, total)
+        if bad:
+            return f"gradient of {name}", bad
+    return "gradient", []
+
+
+def _terms(draw: Draw) -> dict[str, Tensor]:
+    terms = {"distortion -ln p(x|z)": draw.log_px, "ln p(z)": draw.log_pz}
+    if draw.has_density:
+        assert draw.log_qz is not None
+        terms |= {"ln q(z|x)": draw.log_qz, "rate KL(q || p)": draw.rate()}
+    return terms
+
+
+def _joint(bad: Tensor, processes: Processes, share: slice, total: int) -> list[int]:
+    flags = torch.zeros(total, device=processes.device)
+    flags[share] = bad.to(flags)
+    return processes.sum([flags])[0].nonzero().flatten().tolist()
+
+
+def _bad_gradient(value: Tensor, parameters: list[nn.Parameter]) -> bool:
+    if not value.requires_grad or not parameters:
+        return False
+    found = torch.autograd.grad(value.sum(), parameters, retain_graph=True, allow_unused=True)
+    return any(not bool(torch.isfinite(g).all()) for g in found if g is not None)
