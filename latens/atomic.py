@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,6 +11,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from latens.errors import InputError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 
 @contextmanager
@@ -71,6 +77,30 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
 def write_text(path: str | os.PathLike[str], content: str) -> None:
     """Write ``content`` to ``path`` as UTF-8, atomically; errors as in :func:`atomic_write`."""
     write_bytes(path, content.encode("utf-8"))
+
+
+def leftovers(folder: str | os.PathLike[str]) -> list[Path]:
+    """The temporary files that a killed process left in the folder; to be asked by who owns it alone."""
+    return [path for path in Path(folder).glob(".*.tmp") if re.fullmatch(r"\..+\.[0-9a-f]{8}\.tmp", path.name)]
+
+
+@contextmanager
+def sole_owner(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Inside, no other process can own the folder; ``InputError`` where one does. A killed owner owns nothing."""
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"another process is at work in {folder}: wait for it, or stop it") from None
+        except OSError:
+            pass  # a file system without locks
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -114,17 +114,17 @@ def standardisation(info: DataInfo) -> tuple[Tensor, Tensor]:
     sample = info.sample.double()
     shift = sample.mean(0)
     unit = (sample - shift).square().mean().sqrt() if pooled else sample.std(0, correction=0)
-    rounding = 1e-12 * (shift.abs().max() if pooled else shift.abs())
-    unit = torch.where(unit > rounding, unit, torch.ones_like(unit))
-    range_ = torch.finfo(default)
-    beyond = ~((unit >= range_.tiny) & (unit <= range_.max))
+    floats = torch.finfo(default)
+    beyond = (unit != 0) & ~((unit >= floats.tiny) & (unit <= floats.max))
     if beyond.any():
         cell = int(beyond.flatten().nonzero()[0])
         where = f"column {schema.names[cell]!r}" if schema.names else "the data" if pooled else f"column {cell}"
         raise InputError(
             f"the standard deviation of {where}, {float(unit.flatten()[cell]):.3g}, is beyond {str(default)[6:]} "
-            f"({range_.tiny:.0e} to {range_.max:.0e}): give the values in another unit"
+            f"({floats.tiny:.0e} to {floats.max:.0e}): give the values in another unit"
         )
+    rounding = 1e-12 * (shift.abs().max() if pooled else shift.abs())
+    unit = torch.where(unit > rounding, unit, torch.ones_like(unit))
     return shift.to(wide), unit.to(default)
 
 

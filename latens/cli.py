@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from latens.errors import FitError, InputError
+from latens.errors import FitError, InputError, Stopped
 
 # Idle threads sleep instead of spinning, so that two fits on one machine do not stall each other; read by OpenMP once,
 # when torch is imported.
@@ -367,6 +367,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
             answer = app(arguments, prog_name="latens", standalone_mode=False)
+        if answer == 130:  # what some versions of typer make of Ctrl-C
+            raise KeyboardInterrupt
         if not hasattr(answer, "figures"):
             return int(answer or 0)
         show(answer, as_json)
@@ -377,15 +379,17 @@ def main(arguments: list[str] | None = None) -> int:
         return int(error.exit_code)
     except InputError as error:
         return _fail(str(error), 2, as_json)
-    except (KeyboardInterrupt, typer.Abort) as error:
-        return _fail(str(error) or "interrupted", 130, as_json)
+    except Stopped as error:
+        return _fail(str(error), 130, as_json)
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted", 130, as_json)
     except FitError as error:
         return _fail(str(error), 1, as_json)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        return _fail(f"{error.filename or 'a file'} cannot be used: {error.strerror or error}", 2, as_json)
+        return _fail(f"{error.filename or 'the output'} cannot be used: {error.strerror or error}", 2, as_json)
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "memory" not in str(error):
             raise

@@ -137,7 +137,9 @@ class Normal(Conditional):
 
     @property
     def data_variance(self) -> Tensor:
-        """unit^2 c: the observation variance in the square of the data's units (a scalar, or one number a cell), float64."""
+        """unit^2 c: the observation variance in the square of the data's units (a scalar, or one number a cell),
+        float64.
+        """
         return self.observation_variance.cpu() * self.unit.cpu().double().square()
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:

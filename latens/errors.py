@@ -23,6 +23,10 @@ class FitError(ArithmeticError):
     """A fit that failed by its numbers. The command line prints the sentence and exits with status 1."""
 
 
+class Stopped(Exception):
+    """Work that a person stopped: the message says how to continue. The command line exits with status 130."""
+
+
 @contextmanager
 def concerning(what: object) -> Iterator[None]:
     """Whatever is refused inside is refused in the name of ``what``: a file, a folder, a source of data.

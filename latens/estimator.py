@@ -31,16 +31,17 @@ _SAMPLE, _CODES = 51, 52  # keys of the seeds
 class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """A variational autoencoder as a scikit-learn transformer and density.
 
-    Maximises E_q[ln p(x|z)] - beta KL(q(z|x) || p(z)) over encoder and decoder (Kingma & Welling 2014). Data: arrays or data
-    frames of rows x columns, or images N x H x W, N x H x W x C, N x C x H x W. Codes and scores do not depend on the order of
-    the rows, in fitting or after.
+    Maximises E_q[ln p(x|z)] - beta KL(q(z|x) || p(z)) over encoder and decoder (Kingma & Welling 2014). Data: arrays or
+    data frames of rows x columns, or images N x H x W, N x H x W x C, N x C x H x W. Codes and scores do not depend on
+    the order of the rows, in fitting or after.
 
     Args:
         latent_dim: dimension of z, or "auto" (the smaller of 16 and the number of columns).
-        recipe: a name from ``latens recipes``, or a :class:`latens.Recipe` with options, which then can be searched over
-            (``recipe__beta``).
+        recipe: a name from ``latens recipes``, or a :class:`latens.Recipe` with options, which then can be searched
+            over (``recipe__beta``).
         likelihood: "auto" (from the values seen), "normal", "bernoulli", "categorical" or "discretized_logistic".
-        network: "auto" (convolutions for images from 12 x 12, fully connected otherwise), "linear", "mlp", "residual", "conv".
+        network: "auto" (convolutions for images from 12 x 12, fully connected otherwise), "linear", "mlp", "residual",
+            "conv".
         epochs, batch_size: whole numbers or "auto".
         learning_rate: peak of the schedule.
         kl_warmup: fraction of the steps over which the rate's weight grows from 0 to beta.
@@ -125,7 +126,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         schema = infer(x, None if names is None else tuple(map(str, names)))
         recipe = self.recipe if isinstance(self.recipe, Recipe) else Recipe(self.recipe)
         valid = {"latent_dim": self.latent_dim, "likelihood": self.likelihood, "network": self.network}
-        options = {k: v for k, v in valid.items() if k not in recipe.given and not (k == "likelihood" and v == "auto")}
+        options = {k: v for k, v in valid.items() if k not in recipe.given and not (isinstance(v, str) and v == "auto")}
         if isinstance(self.validation, str | int | float):
             validation = self.validation
         else:
@@ -137,7 +138,9 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         )  # fmt: skip
         bar = Bar() if self.verbose else None
         options = {k: _plain(v) for k, v in options.items()}
-        run = fit_recipe(x, schema, recipe, settings, options=options, weight=weight, validation=validation, progress=bar)
+        run = fit_recipe(
+            x, schema, recipe, settings, options=options, weight=weight, validation=validation, progress=bar
+        )
         return self._take(run)
 
     def _take(self, run: Run) -> VAE:
@@ -207,7 +210,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return self.inverse_transform(self.transform(X))
 
     def sample(self, n: int = 1, *, mean: bool = False, random_state: int | None = None) -> NDArray[Any]:
-        """n data from the model: z ~ p(z), x ~ p(x|z), or the mean of p(x|z) with ``mean=True`` (the picture people expect)."""
+        """n data from the model: z ~ p(z), x ~ p(x|z); with ``mean=True`` the mean of p(x|z), the picture people expect."""
         check_is_fitted(self, "run_")
         if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
             raise InputError(f"the number of samples must be a whole number from 1, got {n!r}")
@@ -220,8 +223,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     # Scores
 
     def score_samples(self, X: Any) -> NDArray[np.float64]:
-        """A lower bound on ln p(x) of each row, nats: importance-weighted with K = ``nll_draws`` draws, the same noise for
-        every row, so that a row's score depends neither on its neighbours nor on their order."""
+        """A lower bound on ln p(x) of each row, nats: importance-weighted with K = ``nll_draws`` draws, the same noise
+        for every row, so that a row's score depends neither on its neighbours nor on their order."""
         estimate = evaluation.nll(self._fitted_model(), self._inside(X), self.nll_draws, shared_noise=True)
         return -estimate.rows.numpy()
 
@@ -233,10 +236,9 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return float(self.score_samples(X).mean())
 
     def evaluate(self, X: Any, *, k: int | None = None, draws: int = 5) -> Evaluation:
-        """Rate, distortion, ELBO, NLL, active units and the rest, with errors: :class:`latens.evaluation.Evaluation`."""
-        x = self._inside(X)
-        run = self.run_
-        return evaluation.evaluate(self._fitted_model(), x, k=self.nll_draws if k is None else k, draws=draws, beta=run.beta)
+        """Rate, distortion, ELBO, NLL, active units, with errors: a :class:`latens.evaluation.Evaluation`."""
+        x, k = self._inside(X), self.nll_draws if k is None else k
+        return evaluation.evaluate(self._fitted_model(), x, k=k, draws=draws, beta=self.run_.beta)
 
     def _fitted_model(self) -> Any:
         check_is_fitted(self, "run_")
@@ -245,7 +247,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     # Runs
 
     def save(self, folder: str | Path) -> None:
-        """Write the run folder (``run.json``, ``model.safetensors``, ``metrics.csv``, ``report.html``) to a new folder."""
+        """Write ``run.json``, ``model.safetensors``, ``metrics.csv`` and ``report.html`` to a new folder."""
         check_is_fitted(self, "run_")
         self.run_.save(folder)
         from latens import report
@@ -274,8 +276,8 @@ def canonical_order(x: NDArray[Any]) -> NDArray[np.intp]:
 
 
 def load(folder: str | Path, *, model: nn.Module | None = None, recipe: str | None = None) -> VAE:
-    """A fitted :class:`VAE` from a run folder. Code is never executed from a file: a run made from parts of your own needs
-    ``model=`` (yours, freshly built), one made by your own recipe its name again in ``recipe=``.
+    """A fitted :class:`VAE` from a run folder. Code is never executed from a file: a run made from parts of your own
+    needs ``model=`` (yours, freshly built), one made by your own recipe its name again in ``recipe=``.
 
     Raises ``InputError`` where the folder misses parts, is damaged, or comes from a newer format.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +57,8 @@ def execute(
     ``numbers``: the number of each row of x in the user's data, for messages.
     """
     settings = run.settings
-    size, seed = int(settings.batch_size), settings.seed
-    loader = ArrayLoader(x, c, weight, batch_size=size, seed=seed, transform=transform, numbers=numbers)
-    held = None
-    if validation is not None:
-        held = ArrayLoader(
-            validation, validation_c, validation_weight, batch_size=512, seed=seed, shuffle=False, transform=transform
-        )
+    processes = Processes(settings.device)
+    options = {"seed": settings.seed, "transform": transform}
     store = runs.checkpoints(run.folder) if run.folder else None
 
     def keep(history: list[dict[str, Any]]) -> None:
@@ -71,19 +67,27 @@ def execute(
             run.write_metrics()
 
     try:
-        trainer = Trainer(
-            run.model, run.objective, loader, held, settings, store=store, progress=progress, on_round=keep
-        )
-        trainer.run()
+        with runs.at_work(run.folder) if run.folder and processes.is_main else nullcontext():
+            loader = ArrayLoader(x, c, weight, batch_size=int(settings.batch_size), numbers=numbers, **options)
+            held = None
+            if validation is not None:
+                held = ArrayLoader(
+                    validation, validation_c, validation_weight, batch_size=512, shuffle=False, **options
+                )
+            trainer = Trainer(
+                run.model, run.objective, loader, held, settings, store=store, progress=progress,
+                processes=processes, on_round=keep,
+            )  # fmt: skip
+            trainer.run()
+            run.history = trainer.history
+            kind = "averaged" if settings.average else "live"
+            run.served = f"best ({kind} weights of epoch {trainer.best_epoch})" if trainer.best_state else f"last ({kind})"
+            run.status = "finished"
+            if run.folder and processes.is_main:
+                run.finish()
     except BaseException:
         run.abandon()
         raise
-    run.history = trainer.history
-    kind = "averaged" if settings.average else "live"
-    run.served = f"best ({kind} weights of epoch {trainer.best_epoch})" if trainer.best_state else f"last ({kind})"
-    run.status = "finished"
-    if run.folder and trainer.processes.is_main:
-        run.finish()
     return run
 
 
@@ -110,7 +114,7 @@ def open_folder(run: Run, folder: str | Path) -> None:
 
 
 def start_from(run: Run, folder: str | Path) -> None:
-    """Take the starting weights from another run of the same shapes; ``InputError`` names the first that does not fit."""
+    """Take the starting weights from another run of the same shapes; ``InputError`` names the first that differs."""
     load_state(run.model, runs.weights(folder), f"the run {folder}")
     run.data["from"] = str(Path(folder).absolute())
 
@@ -179,8 +183,8 @@ def train(
     """Train parts of your own with the loop, checkpoints, resume and report that recipes get.
 
     ``X``: array or tree of arrays with rows on the leading axis; floats take the type of the model's parameters, 8-bit
-    stays 8-bit. ``validation``: a fraction of the rows, or data like X. ``out``: a folder for the run; with ``resume=True``
-    an interrupted run in that folder is continued to the numbers it would have had. ``settings``: the fields of
+    stays 8-bit. ``validation``: a fraction of the rows, or data like X. ``out``: a folder for the run; with
+    ``resume=True`` an interrupted run in it is continued to the numbers it would have had. ``settings``: the fields of
     :class:`latens.training.Settings`. Returns the :class:`latens.run.Run`; the model holds the served weights.
     Raises ``InputError`` for data and options that cannot be used.
 

@@ -162,7 +162,9 @@ def _try(name: str, built: Any, info: DataInfo) -> None:
     parts = built if isinstance(built, tuple) and len(built) == 2 else (None, None)
     if not isinstance(parts[0], nn.Module) or not isinstance(parts[1], objectives.Objective):
         given = f"({', '.join(type(p).__name__ for p in built)})" if isinstance(built, tuple) else type(built).__name__
-        raise InputError(f"recipe {name!r} must return (model, objective), a torch module and an Objective; got {given}")
+        raise InputError(
+            f"recipe {name!r} must return (model, objective), a torch module and a latens Objective; it gave {given}"
+        )
     if info.sample is not None:
         model, objective = parts
         x = info.sample[:2]

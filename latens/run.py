@@ -15,7 +15,8 @@ import csv
 import io
 import platform
 import shlex
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 import latens
-from latens.atomic import write_bytes, write_text
+from latens.atomic import leftovers, sole_owner, write_bytes, write_text
 from latens.choices import DataInfo
 from latens.errors import InputError, concerning, is_whole
 from latens.objectives import ELBO, Objective
@@ -49,8 +50,8 @@ COLUMNS = (
 class Run:
     """A model, its objective, the schema of its data and the record of how it came about.
 
-    ``recipe`` is None for parts of one's own: such a run is loaded by handing the parts in. ``data`` describes where the
-    rows came from (origin, fingerprint, rows, split), ``choices`` what "auto" became, ``warnings`` what to know.
+    ``recipe`` is None for parts of one's own: such a run is loaded by handing the parts in. ``data`` describes where
+    the rows came from (origin, fingerprint, rows, split), ``choices`` what "auto" became, ``warnings`` what to know.
     """
 
     model: nn.Module
@@ -159,6 +160,16 @@ def checkpoints(folder: str | Path) -> Checkpoints:
     return Checkpoints(Path(folder) / "checkpoint")
 
 
+@contextmanager
+def at_work(folder: str | Path) -> Iterator[None]:
+    """Inside, this process alone works on the run, and what a killed one left unfinished is gone."""
+    with sole_owner(folder):
+        for path in leftovers(folder):
+            path.unlink(missing_ok=True)
+        checkpoints(folder).tidy()
+        yield
+
+
 def has_seeds(folder: str | Path) -> bool:
     """Whether the folder holds runs of several seeds."""
     return (Path(folder) / "seeds.json").exists()
@@ -258,8 +269,7 @@ def load(folder: str | Path, *, model: nn.Module | None = None, recipe: str | No
 
     ``model``: your own module for a run made from parts of your own; ``recipe``: the name of your own recipe, repeated.
     """
-    folder = Path(folder)
-    record = read_record(folder)
+    record, folder = read_record(folder), Path(folder)
     tensors = weights(folder, record)
     with concerning(folder):
         if model is not None:
@@ -277,8 +287,7 @@ def load(folder: str | Path, *, model: nn.Module | None = None, recipe: str | No
 
 def weights(folder: str | Path, record: dict[str, Any] | None = None) -> dict[str, Tensor]:
     """The tensors that a finished run serves, checked against their checksum."""
-    folder = Path(folder)
-    record = read_record(folder) if record is None else record
+    record, folder = record or read_record(folder), Path(folder)
     if record["status"] != "finished":
         name = (record["recipe"] or {}).get("name")
         raise InputError(f"{folder} is not finished: continue it with `{resume_line(folder, name)}`")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from latens import recipes as catalogue
 from latens import report as reporting
 from latens import run as runs
 from latens.atomic import writable, write_text
+from latens.choices import DataInfo, likelihood_name
 from latens.commands.answer import Answer
 from latens.commands.fitting import Fit, fit
 from latens.commands.sources import aligned, held_out, tensor
@@ -34,6 +36,7 @@ def compare(
     source = read(data, labels=labels, drop=drop)
     with concerning(source.origin):
         schema = infer(source.x, source.names)
+    likelihood_name(DataInfo(schema, len(source.x)), likelihood)
     held = held_labels = None
     if validation is not None:
         other = read(validation, drop=drop)
@@ -82,15 +85,25 @@ def _dims(text: str) -> list[int]:
 
 def comparison_text(found: comparing.Comparison, origin: str) -> str:
     """The table of a comparison, for a terminal."""
-    head = ("dim", "model", "RMSE", "relative", "NLL", "-ELBO", "bits/dim", "energy (null)", "fitted", "rough", "midpoint", "seconds")
-    rows = [head]
-    for r in found.rows:
-        def number(value: float | None, digits: int = 2) -> str:
-            return "–" if value is None else f"{value:.{digits}f}"
+    def number(value: float | None, digits: int = 2) -> str:
+        return "–" if value is None else f"{value:.{digits}f}"
 
-        rows.append((str(r.latent_dim), r.model, f"{r.rmse:.4g}", f"{r.relative_rmse:.3f}", number(r.nll), number(r.minus_elbo),
-                     number(r.nll_bits_per_dimension, 3), f"{r.energy:.3f} ({r.energy_null:.3f})",
-                     f"{r.energy_fitted:.3f}", f"{r.roughness:.2f}", f"{r.midpoint:.2f}", f"{r.seconds:.1f}"))  # fmt: skip
+    columns: dict[str, Callable[[comparing.Row], str]] = {
+        "dim": lambda r: str(r.latent_dim),
+        "model": lambda r: r.model,
+        "RMSE": lambda r: f"{r.rmse:.4g}",
+        "relative": lambda r: number(r.relative_rmse, 3),
+        "NLL": lambda r: number(r.nll),
+        "-ELBO": lambda r: number(r.minus_elbo),
+        "bits/dim": lambda r: number(r.nll_bits_per_dimension, 3),
+        "energy (null)": lambda r: f"{r.energy:.3f} ({r.energy_null:.3f})",
+        "fitted": lambda r: number(r.energy_fitted, 3),
+        "rough": lambda r: number(r.roughness),
+        "midpoint": lambda r: number(r.midpoint),
+        "seconds": lambda r: number(r.seconds, 1),
+    }
+    head = tuple(columns)
+    rows = [head, *(tuple(cell(r) for cell in columns.values()) for r in found.rows)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
     lines = [
         "  ".join(cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths)))

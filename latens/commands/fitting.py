@@ -17,7 +17,7 @@ from latens.atomic import write_text
 from latens.commands.answer import Answer, over_seeds, table
 from latens.commands.sources import absolute, aligned, held_out, origin_of, tensor
 from latens.data import Source, infer, read
-from latens.errors import InputError, concerning
+from latens.errors import InputError, Stopped, concerning
 from latens.recipes import Recipe
 from latens.run import Run
 from latens.schema import Schema
@@ -73,7 +73,7 @@ def _fit(asked: Fit, source: Source, quiet: bool, extra: dict[str, Any]) -> Answ
     )  # fmt: skip
     if asked.start is not None:
         fitting.start_from(run, asked.start)
-    run.open_folder(asked.out)
+    fitting.open_folder(run, asked.out)
     if not quiet:
         _introduce(run, source)
     return _finish(_execute(run, tensors, quiet), source, validation)
@@ -114,13 +114,24 @@ def _introduce(run: Run, source: Source) -> None:
     sys.stderr.flush()
 
 
+class Quiet(Progress):
+    """No bar; notes only."""
+
+    def note(self, text: str) -> None:
+        print(f"warning: {text}", file=sys.stderr)
+
+
 def _execute(run: Run, tensors: dict[str, Any], quiet: bool) -> Run:
+    assert run.folder is not None
+    line = runs.resume_line(run.folder, run.name)
     try:
-        return fitting.execute(run, **tensors, progress=Progress() if quiet else Bar(run.name))
+        return fitting.execute(run, **tensors, progress=Quiet() if quiet else Bar(run.name))
     except Interrupted:
-        assert run.folder is not None
-        line = runs.resume_line(run.folder, run.name)
-        raise KeyboardInterrupt(f"interrupted; everything up to this step is kept: continue with `{line}`") from None
+        raise Stopped(f"interrupted; everything up to this step is kept: continue with `{line}`") from None
+    except InputError as error:
+        if not runs.checkpoints(run.folder).exists():
+            raise
+        raise InputError(f"{str(error).rstrip('.')}; when that is solved, continue with `{line}`") from error
 
 
 def _finish(run: Run, source: Source, validation: Any) -> Answer:
@@ -176,11 +187,9 @@ def _each_seed(folder: Path, asked: Fit, source: Source, seeds: int, own: str | 
             else:
                 again = replace(asked, out=str(part), settings=asked.settings | {"seed": first + number})
                 answers.append(_fit(again, source, quiet, {}))
-        except KeyboardInterrupt as error:
-            if not (part / "run.json").exists() and not number:
-                raise
+        except Stopped as error:
             line = runs.resume_line(folder, asked.recipe)
-            raise KeyboardInterrupt(f"interrupted in seed {number}: continue with `{line}`") from error
+            raise Stopped(f"interrupted in seed {first + number}: continue with `{line}`") from error
     return over_seeds(folder, answers)
 
 
@@ -223,7 +232,8 @@ def resume(folder: str, *, own: str | None = None, quiet: bool = False) -> Answe
         )  # fmt: skip
         validation, _ = _validation(asked, Schema.from_json(record["schema"]))
     if record["status"] == "finished":
-        run = runs.load(path, recipe=own)
+        with runs.at_work(path):
+            run = runs.load(path, recipe=own)
     else:
         weight = _weights(info.get("weights"), len(source.x))
         with concerning(path):

@@ -78,6 +78,8 @@ def aligned(source: Source, schema: Schema) -> np.ndarray:
         x = x[:, [given.index(name) for name in wanted]]
     with concerning(source.origin):
         schema.check(x)
+        if not len(x):
+            raise InputError("the data has no rows; give at least one")
     return x
 
 

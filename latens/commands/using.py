@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import math
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from latens.commands.sources import aligned, data_for, held_out_of, read_for, sc
 from latens.data import require_output, write
 from latens.errors import InputError
 from latens.estimator import load
+from latens.report.pixels import model_layout, to_pixels
 
 TABLES = (".csv", ".tsv")
 
@@ -86,10 +89,26 @@ def sample(folder: str, out: str, *, n: int, mean: bool, seed: int, own: str | N
         raise InputError(f"{out}: these samples are rows of columns, not images; write .npy or .csv")
     x = vae.sample(n, mean=mean, random_state=seed)
     if extension == ".png":
-        write_bytes(out, reporting.grid_png(x, schema))
+        write_bytes(out, _picture(to_pixels(schema, model_layout(schema, x))))
     else:
         write(out, _flat(x, extension), names=schema.names)
     return _written(out, "samples", x)
+
+
+def _picture(images: np.ndarray) -> bytes:
+    """8-bit images in a square grid as a PNG, white lines between them."""
+    from PIL import Image
+
+    across = math.ceil(math.sqrt(len(images)))
+    height, width = images.shape[1] + 1, images.shape[2] + 1
+    down = math.ceil(len(images) / across)
+    sheet = np.full((height * down - 1, width * across - 1, *images.shape[3:]), 255, np.uint8)
+    for number, image in enumerate(images):
+        top, left = number // across * height, number % across * width
+        sheet[top : top + height - 1, left : left + width - 1] = image
+    file = io.BytesIO()
+    Image.fromarray(sheet).save(file, "PNG")
+    return file.getvalue()
 
 
 def _flat(x: np.ndarray, extension: str) -> np.ndarray:

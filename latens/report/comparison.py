@@ -146,8 +146,8 @@ def _foldable(title: str, body: str, opened: bool, foldable: bool) -> str:
 
 def _side_by_side(sides: Sequence[Side], schema: Schema, groups: Groups | None, held_out: np.ndarray) -> str:
     body = "<h3>Codes, and what is sampled</h3>" + how(
-        "Coloured: codes of held-out rows, drawn from q(z|x). Grey: the codes that are sampled, from N(0, I). Grey without "
-        "colour is where a random code meets nothing the decoder knows; only the VAE is trained to fill it."
+        "Coloured: codes of held-out rows, drawn from q(z|x). Grey: the codes that are sampled, from N(0, I). Grey "
+        "without colour is where a random code meets nothing the decoder knows; only the VAE is trained to fill it."
     )
     legend = groups.legend() if groups is not None else [("codes of held-out rows", "c0")]
     body += keys([*legend, ("sampled codes", "faint")]) + grid(_maps(sides, groups), "three")

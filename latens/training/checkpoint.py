@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from latens.atomic import write_bytes, write_text
+from latens.atomic import leftovers, write_bytes, write_text
 from latens.errors import InputError
 
 
@@ -28,13 +28,13 @@ def state_of(module: nn.Module) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def load_state(module: nn.Module, tensors: dict[str, Tensor], what: str) -> None:
-    """Copy ``tensors`` into the module; ``InputError`` names the first tensor that is missing, left over or misshapen."""
+    """Copy ``tensors`` into the module; ``InputError`` names the first that is missing, left over or misshapen."""
     own = state_of(module)
     for name in sorted(own.keys() | tensors.keys()):
         if name not in tensors:
             raise InputError(f"{what} has no tensor {name!r}: it was made by a model of another shape")
         if name not in own:
-            raise InputError(f"{what} has a tensor {name!r} that this model does not have: it was made by another model")
+            raise InputError(f"{what} has a tensor {name!r} that this model has not: it was made by another model")
         if own[name].shape != tensors[name].shape:
             raise InputError(
                 f"{what}: tensor {name!r} has shape {list(tensors[name].shape)}, this model needs "
@@ -136,7 +136,15 @@ class Checkpoints:
         name = f"step-{int(record['step']):09d}-{digest(data)[:8]}.safetensors"
         write_bytes(self.folder / name, data)
         write_text(self.folder / "state.json", sealed(record | {"tensors": name, "sha256": digest(data)}))
-        for old in self.folder.glob("step-*.safetensors"):
+        self._keep_only(name)
+
+    def tidy(self) -> None:
+        """Remove what a killed process left: tensors that the state does not name, and unfinished files."""
+        name = str(unseal(self.folder / "state.json", "there is no checkpoint").get("tensors")) if self.exists() else ""
+        self._keep_only(name)
+
+    def _keep_only(self, name: str) -> None:
+        for old in [*self.folder.glob("step-*.safetensors"), *leftovers(self.folder)]:
             if old.name != name:
                 old.unlink(missing_ok=True)
 
@@ -145,4 +153,5 @@ class Checkpoints:
         name = str(record.get("tensors", ""))
         if Path(name).name != name or not name:
             raise InputError(f"{self.folder / 'state.json'} names no tensor file: fit again")
-        return unpack(self.folder / name, str(record.get("sha256", "")), "there is no checkpoint to resume from"), record
+        tensors = unpack(self.folder / name, str(record.get("sha256", "")), "there is no checkpoint to resume from")
+        return tensors, record

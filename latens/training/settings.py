@@ -16,8 +16,8 @@ class Settings:
 
     ``epochs``: passes over the rows. ``batch_size``: rows of one (joint) step. ``learning_rate``: the peak; linear
     warm-up over the fraction ``warmup`` of all steps, then cosine decay to zero (Loshchilov & Hutter 2017, with AdamW).
-    ``kl_warmup``: fraction of all steps over which the weight of the rate grows from 0 to its final value (Bowman et al.
-    2016); at least one step is always taken at the final value. ``clip``: largest norm of the gradient, 0 for none.
+    ``kl_warmup``: fraction of all steps over which the weight of the rate grows from 0 to its final value (Bowman et
+    al. 2016); at least one step is always taken at the final value. ``clip``: largest norm of the gradient, 0 for none.
     ``average``: decay of the averaged weights, 0 for none; if on, they are the weights that are served.
     ``patience``: rounds of validation without improvement before stopping, 0 for never. ``seed``: of everything random.
     """

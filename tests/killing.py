@@ -1,0 +1,154 @@
+"""Kills `latens fit` at every file operation, resumes it, and compares what comes out; run by test_resume.py.
+
+    python killing.py FOLDER STRIDE   ->   one JSON object on the last line
+
+A child process is forked for each run, after the imports, and sends itself SIGKILL just before or after its n-th file
+operation (write, flush to disk, rename, removal, new folder): no clean-up of Python's runs. It is then resumed until it ends.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+OPTIONS = ["--epochs", "3", "--batch-size", "10", "--latent-dim", "2", "--network", "linear", "--validation", "0.25",
+           "--average", "0.5", "--kl-warmup", "0.5", "--checkpoint-seconds", "0", "--device", "cpu"]  # fmt: skip
+
+
+def outcome(folder: Path) -> dict[str, Any]:
+    """Everything of a finished run that must not depend on interruptions."""
+    state = json.loads((folder / "checkpoint" / "state.json").read_text())
+    tensors = (folder / "checkpoint" / state["tensors"]).read_bytes()
+    for key in ("seconds", "checksum"):
+        state.pop(key)
+    for row in state["history"]:
+        row.pop("seconds")
+    rows = list(csv.DictReader((folder / "metrics.csv").read_text().splitlines()))
+    for row in rows:
+        row.pop("seconds")
+    record = json.loads((folder / "run.json").read_text())
+    for key in ("checksum", "files"):
+        record.pop(key)
+    weights = (folder / "model.safetensors").read_bytes()
+    return {"state": state, "tensors": tensors, "metrics": rows, "weights": weights, "record": record}
+
+
+def count_operations(die_at: int | None) -> list[int]:
+    """Count file operations from here on; die in the middle of the numbered one: half are before it, half after."""
+    count = [0]
+
+    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any, **more: Any) -> Any:
+            for done in (False, True):
+                if count[0] == die_at:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                count[0] += 1
+                if not done:
+                    result = function(*given, **more)
+            return result
+
+        return call
+
+    for name in ("replace", "fsync", "unlink", "mkdir"):
+        setattr(os, name, counted(getattr(os, name)))
+    return count
+
+
+def in_child(work: Callable[[], int]) -> tuple[int, str]:
+    """(exit status or minus the signal, what it printed)."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(read)
+        os.dup2(write, 1)
+        os.dup2(write, 2)
+        status = 70
+        try:
+            status = work()
+        except BaseException:
+            traceback.print_exc()
+            sys.stderr.flush()
+        os._exit(status)
+    os.close(write)
+    with io.open(read, "rb") as pipe:
+        printed = pipe.read().decode()
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), printed
+
+
+def main(folder: Path, stride: int) -> dict[str, Any]:
+    import latens.commands.fitting  # noqa: F401  (before the forks)
+    from latens import report
+    from latens.atomic import write_text
+    from latens.cli import main as cli
+
+    def small_page(path: Path, *given: Any, **more: Any) -> None:
+        write_text(path, "report")
+
+    report.write = small_page  # the page itself has its own tests; here it is one file among others
+    source = folder / "rows.npy"
+    np.save(source, np.random.default_rng(0).normal(size=(40, 3)).round(3))
+    fit = ["fit", str(source), *OPTIONS, "--out"]
+
+    def attempt(run: Path, words: list[str], die_at: int | None = None, tally: Path | None = None) -> tuple[int, str]:
+        def work() -> int:
+            count = count_operations(die_at)
+            status = cli([*words, str(run)])
+            if tally is not None:
+                tally.write_text(str(count[0]))
+            sys.stdout.flush()
+            return status
+
+        return in_child(work)
+
+    assert cli([*fit, str(folder / "warm")]) == 0  # what is imported late is imported before the forks
+    whole = folder / "whole"
+    status, printed = attempt(whole, fit, tally=folder / "tally")
+    assert status == 0, printed
+    operations, expected = int((folder / "tally").read_text()), outcome(whole)
+    report_of: dict[str, Any] = {"operations": operations, "killed": 0, "resumed": 0, "not_begun": 0, "problems": []}
+    # the windows of beginning and ending one by one, the steps between by the stride
+    places = sorted({*range(30), *range(operations - 40, operations), *range(0, operations, stride)})
+    random = np.random.default_rng(1)
+    for place in places:
+        run = folder / f"run-{place}"
+        status, printed = attempt(run, fit, die_at=place)
+        report_of["killed"] += status == -signal.SIGKILL
+        for _ in range(2):  # and the resumed one now and then again
+            if status == -signal.SIGKILL and (run / "run.json").exists():
+                again = int(random.integers(0, 120)) if random.random() < 0.3 else None
+                status, printed = attempt(run, ["fit", "--resume"], die_at=again)
+        if status == -signal.SIGKILL:
+            status, printed = attempt(run, ["fit", "--resume"])
+            if not (run / "run.json").exists():  # there was nothing to resume: said in one sentence, and fitted anew
+                report_of["not_begun"] += 1
+                if status != 2 or not printed.startswith("latens: ") or printed.count("\n") != 1:
+                    report_of["problems"].append(f"killed at {place}, resume of nothing gave {status}: {printed}")
+                status, printed = attempt(run, fit)
+        report_of["resumed"] += 1
+        if status != 0:
+            report_of["problems"].append(f"killed at {place}, resume gave {status}: {printed}")
+            continue
+        found = outcome(run)
+        report_of["problems"] += [f"killed at {place}: another {key}" for key in expected if found[key] != expected[key]]
+        left = sorted(str(p.relative_to(run)) for p in run.rglob("*") if p.is_file())
+        names = ["checkpoint/" + expected["state"]["tensors"], "checkpoint/state.json", "metrics.csv", "model.safetensors",
+                 "report.html", "run.json"]  # fmt: skip
+        if left != sorted(names):
+            report_of["problems"].append(f"killed at {place}: the folder holds {left}")
+        shutil.rmtree(run)
+    return report_of
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(Path(sys.argv[1]), int(sys.argv[2]))))
