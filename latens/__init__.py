@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _MODULES = (
-    "conditionals", "data", "distributions", "errors", "estimator", "evaluation", "fitting", "models", "networks",
-    "numerics", "objectives", "priors", "randomness", "recipes", "report", "run", "schema", "training", "trees",
+    "api", "conditionals", "data", "distributions", "errors", "estimator", "evaluation", "fitting", "models",
+    "networks", "numerics", "objectives", "priors", "randomness", "recipes", "report", "run", "schema", "training", "trees",
 )  # fmt: skip
 _NAMES = {
-    "InputError": "errors", "Recipe": "recipes", "VAE": "estimator", "load": "estimator", "train": "fitting",
+    "InputError": "errors", "Recipe": "recipes", "VAE": "estimator", "load": "estimator", "train": "api",
 }  # fmt: skip
 
 __all__ = ["InputError", "Recipe", "VAE", "__version__", "load", "train", *_MODULES]
 
 if TYPE_CHECKING:
+    from latens.api import train
     from latens.errors import InputError
     from latens.estimator import VAE, load
-    from latens.fitting import train
     from latens.recipes import Recipe
 
 

@@ -78,6 +78,9 @@ def _root(
         raise typer.Exit
 
 
+_NO_VALUE = object()
+
+
 class FitCommand(TyperCommand):
     """``fit`` takes the options of any recipe beside its own; they end up in ``context.meta["recipe"]``."""
 
@@ -96,12 +99,9 @@ class FitCommand(TyperCommand):
                 if name.startswith("--") and not equals and not flags[name] and words:
                     own.append(words.pop(0))
                 continue
-            if not equals:
-                if not words or words[0].startswith("--"):
-                    near = nearest(name, [known for known in flags if known.startswith("--")])
-                    raise InputError(f"the option {name} needs a value{near}; see `latens fit --help`")
-                value = words.pop(0)
-            found[name[2:].replace("-", "_")] = _literal(value)
+            if not equals and words and not words[0].startswith("--"):
+                equals, value = " ", words.pop(0)
+            found[name[2:].replace("-", "_")] = _literal(value) if equals else _NO_VALUE
         ctx.meta["recipe"] = found
         return super().parse_args(ctx, own)
 
@@ -189,7 +189,10 @@ def check_options(context: typer.Context, recipe: str, options: dict[str, Any]) 
     valid = [option_name(name) for name in recipes.options(recipes.find(recipe))]
     own = [name for p in context.command.params for name in p.opts if name.startswith("--")]
     for name in map(option_name, options):
-        if name not in valid:
+        if name in valid:
+            if options[name[2:].replace("-", "_")] is _NO_VALUE:
+                raise InputError(f"the option {name} needs a value")
+        else:
             others = [other for other, function in recipes.CATALOGUE.items() if name[2:] in recipes.options(function)]
             hint = f" (one of the recipe {' and '.join(others)})" if others else nearest(name, own + valid)
             raise InputError(

@@ -26,6 +26,7 @@ from latens.schema import Schema
 from latens.training import Bar, Settings
 
 _SAMPLE, _CODES = 51, 52  # keys of the seeds
+_TRAINING = ("epochs", "batch_size", "learning_rate", "kl_warmup", "average", "patience", "device")
 
 
 class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -106,22 +107,24 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     # Fitting
 
     def fit(self, X: Any, y: Any = None, *, sample_weight: ArrayLike | None = None) -> VAE:
-        """Fit to data. ``y`` is ignored. Whole-number weights count rows: weight 2 is the row twice, 0 leaves it out.
+        """Fit to data. ``y`` is ignored. Whole-number weights count rows: weight 2 is the row twice, 0 leaves it out. (Other
+        weights, and those that would make more than ten times the rows, weigh the rows' terms in the bound.)
 
         Raises ``ValueError`` (:class:`latens.InputError`) for data or options that cannot be used.
         """
         x = self._validated(X, reset=True)
+        weight, numbers = None, np.arange(len(x))
         if sample_weight is not None:
             weight = np.asarray(sample_weight, dtype=np.float64)
             check_weights(weight, len(x))
-        else:
-            weight = np.ones(len(x))
-        if np.array_equal(weight, np.round(weight)):
-            x, weight = np.repeat(x, weight.astype(int), axis=0), None
+            numbers, weight = numbers[weight > 0], weight[weight > 0]
+            if np.array_equal(weight, np.round(weight)) and weight.sum() <= 10 * len(numbers):
+                numbers, weight = np.repeat(numbers, weight.astype(int)), None
+            x = x[numbers]
         if len(x) < 2:
             raise InputError(f"fitting needs at least 2 rows, got n_samples={len(x)}")
-        order = canonical_order(x)
-        x, weight = x[order], None if weight is None else weight[order]
+        order = canonical_order(x, weight)
+        x, numbers, weight = x[order], numbers[order], None if weight is None else weight[order]
         names = getattr(self, "feature_names_in_", None)
         schema = infer(x, None if names is None else tuple(map(str, names)))
         recipe = self.recipe if isinstance(self.recipe, Recipe) else Recipe(self.recipe)
@@ -132,15 +135,15 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         else:
             validation = self._validated(self.validation, reset=False)
         settings = Settings(
-            epochs=_plain(self.epochs), batch_size=_plain(self.batch_size), learning_rate=self.learning_rate,
-            kl_warmup=self.kl_warmup, average=self.average, patience=_plain(self.patience), device=self.device,
+            **{name: _plain(getattr(self, name)) for name in _TRAINING},
             seed=int(check_random_state(self.random_state).randint(2**31 - 1)),
         )  # fmt: skip
         bar = Bar() if self.verbose else None
         options = {k: _plain(v) for k, v in options.items()}
         run = fit_recipe(
-            x, schema, recipe, settings, options=options, weight=weight, validation=validation, progress=bar
-        )
+            x, schema, recipe, settings, options=options, weight=weight, validation=validation, progress=bar,
+            numbers=torch.from_numpy(numbers),
+        )  # fmt: skip
         return self._take(run)
 
     def _take(self, run: Run) -> VAE:
@@ -164,6 +167,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
             X = read(X).x
         if getattr(X, "ndim", 2) in (3, 4):
+            if reset and hasattr(self, "feature_names_in_"):
+                del self.feature_names_in_
             return as_array(X)[0]
         array = validate_data(
             self, X, reset=reset, dtype="numeric", ensure_min_samples=1, ensure_all_finite=True, accept_sparse=False
@@ -189,10 +194,10 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """Posterior means E[z|x], ``[N, Z]`` float32: deterministic, in order, one row a row."""
         return self._codes_of(self._inside(X)).numpy().astype(np.float32)
 
-    def sample_posterior(self, X: Any, draws: int = 1, *, random_state: int = 0) -> NDArray[np.float32]:
+    def sample_posterior(self, X: Any, draws: int = 1, *, random_state: Any = 0) -> NDArray[np.float32]:
         """``draws`` samples from q(z|x) for each row, ``[draws, N, Z]`` float32."""
         x = self._inside(X)
-        with torch.no_grad(), seeded(random_state, _CODES):
+        with torch.no_grad(), seeded(_seed(random_state), _CODES):
             return self.model_.encode(x).sample(torch.Size((draws,))).numpy().astype(np.float32)
 
     def inverse_transform(self, Z: ArrayLike) -> NDArray[Any]:
@@ -209,14 +214,12 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """The mean of p(x|z) at each row's posterior mean, in the user's layout, units and type."""
         return self.inverse_transform(self.transform(X))
 
-    def sample(self, n: int = 1, *, mean: bool = False, random_state: int | None = None) -> NDArray[Any]:
+    def sample(self, n: int = 1, *, mean: bool = False, random_state: Any = None) -> NDArray[Any]:
         """n data from the model: z ~ p(z), x ~ p(x|z); with ``mean=True`` the mean of p(x|z), the picture people expect."""
         check_is_fitted(self, "run_")
         if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
             raise InputError(f"the number of samples must be a whole number from 1, got {n!r}")
-        seed = int(np.random.default_rng().integers(2**62)) if random_state is None else random_state
-        parts = []
-        with seeded(seed, _SAMPLE):
+        with seeded(_seed(random_state), _SAMPLE):
             parts = [self.model_.sample(min(1000, n - start), mean=mean).numpy() for start in range(0, n, 1000)]
         return self._schema().to_user(np.concatenate(parts))
 
@@ -269,10 +272,19 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def canonical_order(x: NDArray[Any]) -> NDArray[np.intp]:
+def canonical_order(x: NDArray[Any], weight: NDArray[Any] | None = None) -> NDArray[np.intp]:
     """An order of the rows that depends on their contents alone, so that a fit does not depend on the order given."""
-    flat = np.ascontiguousarray(x.reshape(len(x), -1))
-    return np.argsort(flat.view(np.dtype((np.void, flat.dtype.itemsize * flat.shape[1]))).ravel(), kind="stable")
+    first = np.arange(len(x)) if weight is None else np.argsort(weight, kind="stable")
+    flat = np.ascontiguousarray(x.reshape(len(x), -1)[first])
+    bytes_of_rows = flat.view(np.dtype((np.void, flat.dtype.itemsize * flat.shape[1]))).ravel()
+    return first[np.argsort(bytes_of_rows, kind="stable")]
+
+
+def _seed(random_state: Any) -> int:
+    """One seed from None (a fresh one), a whole number or a ``RandomState``."""
+    if random_state is None:
+        return int(np.random.default_rng().integers(2**62))
+    return int(random_state) if is_whole(random_state) else int(check_random_state(random_state).randint(2**31 - 1))
 
 
 def load(folder: str | Path, *, model: nn.Module | None = None, recipe: str | None = None) -> VAE:
@@ -282,7 +294,5 @@ def load(folder: str | Path, *, model: nn.Module | None = None, recipe: str | No
     Raises ``InputError`` where the folder misses parts, is damaged, or comes from a newer format.
     """
     run = runs.load(folder, model=model, recipe=recipe)
-    chosen = run.recipe or "vae"
-    settings = run.settings
-    vae = VAE(recipe=chosen, epochs=settings.epochs, batch_size=settings.batch_size, random_state=settings.seed)
-    return vae._take(run)
+    options: dict[str, Any] = {name: getattr(run.settings, name) for name in _TRAINING}
+    return VAE(recipe=run.recipe or "vae", random_state=run.settings.seed, **options)._take(run)

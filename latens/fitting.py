@@ -8,20 +8,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from latens import run as runs
 from latens import trees
 from latens.choices import DataInfo
-from latens.data import as_array, fingerprint, infer
+from latens.data import fingerprint
 from latens.data.loader import ArrayLoader, Transform
 from latens.errors import InputError
-from latens.objectives import Objective
 from latens.randomness import seed_of, seeded
 from latens.recipes import Recipe
 from latens.run import Run
 from latens.schema import Schema
-from latens.training import Bar, Processes, Progress, Settings, Trainer
+from latens.training import Processes, Progress, Settings, Trainer
 from latens.training.checkpoint import load_state
 from latens.training.processes import check_device
 from latens.trees import Tree
@@ -81,7 +80,8 @@ def execute(
             trainer.run()
             run.history = trainer.history
             kind = "averaged" if settings.average else "live"
-            run.served = f"best ({kind} weights of epoch {trainer.best_epoch})" if trainer.best_state else f"last ({kind})"
+            best = f"best ({kind} weights of epoch {trainer.best_epoch})"
+            run.served = best if trainer.best_state else f"last ({kind})"
             run.status = "finished"
             if run.folder and processes.is_main:
                 run.finish()
@@ -95,8 +95,10 @@ def fit_recipe(
     x: np.ndarray, schema: Schema, recipe: Recipe, settings: Settings, *, options: dict[str, Any] | None = None,
     weight: np.ndarray | None = None, validation: float | str | np.ndarray = "auto", out: str | Path | None = None,
     start: str | Path | None = None, data: dict[str, Any] | None = None, progress: Progress | None = None,
+    numbers: Tensor | None = None,
 ) -> Run:  # fmt: skip
-    """Fit a recipe to an array in the user's layout. ``start``: the folder of a run to take the weights from."""
+    """Fit a recipe to an array in the user's layout. ``start``: the folder of a run to take the weights from;
+    ``numbers``: what the user calls the rows, if not 0, 1, 2, …"""
     run, tensors = prepare(
         x, schema, recipe, settings, options=options, weight=weight, validation=validation, data=data
     )
@@ -145,8 +147,8 @@ def prepare(
         model, objective = recipe.build(info, **(options or {}))
     held_rows = 0 if tensors["validation"] is None else len(tensors["validation"])
     info.choices["training"] = (
-        f"{_count(settled.epochs, 'epoch')} of {_count(len(train) // int(settled.batch_size), 'step')}, "
-        f"{_count(settled.batch_size, 'row')} a step; "
+        f"{counted(settled.epochs, 'epoch')} of {counted(len(train) // int(settled.batch_size), 'step')}, "
+        f"{counted(settled.batch_size, 'row')} a step; "
         + (f"{held_rows:,} rows held out for validation" if held_rows else "no validation rows")
     )
     run = Run(
@@ -158,7 +160,7 @@ def prepare(
     return run, tensors
 
 
-def _count(number: int | str, noun: str) -> str:
+def counted(number: int | str, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
 
 
@@ -167,115 +169,13 @@ def notes(schema: Schema, rows: int, settings: Settings, info: DataInfo) -> list
     found = list(info.warnings)
     if schema.constant:
         found.append(
-            f"{len(schema.constant)} of {schema.columns} columns never vary: they are kept, and the observation "
-            "variance is floored so that they cannot make the likelihood unbounded"
+            f"{len(schema.constant)} of {schema.columns} {'pixels' if schema.is_image else 'columns'} never vary: they "
+            "are kept, and reproduced as they are"
+            + ("" if schema.is_discrete else "; a floor under the observation variance keeps the likelihood finite")
         )
     if settings.batch_size != "auto" and int(settings.batch_size) > rows:
         found.append(f"batch_size {settings.batch_size} is more than the {rows} rows: batches shrink to {rows}")
     return found
-
-
-def train(
-    model: nn.Module, objective: Objective, X: Any, *, out: str | Path | None = None, validation: Any = 0.0,
-    c: Tree = None, sample_weight: Any = None, resume: bool = False, transform: Transform | None = None,
-    progress: bool = False, **settings: Any,
-) -> Run:  # fmt: skip
-    """Train parts of your own with the loop, checkpoints, resume and report that recipes get.
-
-    ``X``: array or tree of arrays with rows on the leading axis; floats take the type of the model's parameters, 8-bit
-    stays 8-bit. ``validation``: a fraction of the rows, or data like X. ``out``: a folder for the run; with
-    ``resume=True`` an interrupted run in it is continued to the numbers it would have had. ``settings``: the fields of
-    :class:`latens.training.Settings`. Returns the :class:`latens.run.Run`; the model holds the served weights.
-    Raises ``InputError`` for data and options that cannot be used.
-
-    >>> import latens
-    >>> from torch import nn
-    >>> model = latens.models.VAE(latens.priors.StandardNormal(1), latens.conditionals.DiagonalNormal(nn.Linear(3, 2)),
-    ...                           latens.conditionals.Normal(nn.Linear(1, 3)))
-    >>> run = latens.train(model, latens.objectives.ELBO(), np.random.default_rng(0).normal(size=(64, 3)), epochs=2)
-    >>> len(run.history)
-    1
-    """
-    chosen = Settings.from_json(settings)
-    check_device(chosen.device)
-    x = _tensors(X, model)
-    conditions = _tensors(c, model)
-    _check_conditions(model, conditions)
-    count = trees.rows(x)
-    if count < 2:
-        raise InputError(f"the data have {count} row{'s' * (count != 1)}, and training needs at least 2 rows")
-    weight = None if sample_weight is None else torch.as_tensor(np.asarray(sample_weight), dtype=torch.float32)
-    check_weights(None if weight is None else weight.numpy(), count)
-    held, held_c, held_weight, kept = None, None, None, torch.arange(count)
-    if not isinstance(validation, str | int | float):
-        held = _tensors(validation, model)
-        if conditions is not None:
-            raise InputError("with a condition c, give validation as a fraction of the rows")
-    else:
-        rows, out_rows = split_rows(count, validation, chosen.seed)
-        if len(out_rows):
-            held, held_c, held_weight = (trees.take(tree, out_rows) for tree in (x, conditions, weight))
-            x, conditions, weight, kept = (trees.take(tree, rows) for tree in (x, conditions, weight, kept))
-    settled = chosen.settle(trees.rows(x))
-    print_of = fingerprint_tree((x, conditions, weight))
-    data = {"fingerprint": print_of, "origin": "memory"}
-    run = Run(model, objective, settled, trees.rows(x), _schema_of(X), data=data)
-    run.choices["training"] = f"{_count(settled.epochs, 'epoch')}, {_count(settled.batch_size, 'row')} a step"
-    if out is not None:
-        _open_or_continue(run, Path(out), resume)
-    bar = Bar() if progress else None
-    execute(
-        run, x, c=conditions, weight=weight, validation=held, validation_c=held_c, validation_weight=held_weight,
-        numbers=kept, transform=transform, progress=bar,
-    )  # fmt: skip
-    return run
-
-
-def _open_or_continue(run: Run, out: Path, resume: bool) -> None:
-    if not (resume and (out / "run.json").exists()):
-        open_folder(run, out)
-        return
-    record = runs.read_record(out)
-    if record["data"].get("fingerprint") != run.data["fingerprint"]:
-        raise InputError(f"{out} was begun with other data: continue it with the same rows, or choose another folder")
-    if record["training"] != run.settings.to_json():
-        changed = [k for k, v in run.settings.to_json().items() if record["training"].get(k) != v]
-        raise InputError(f"{out} was begun with another {changed[0]}: continue it with the same settings")
-    run.folder = out
-
-
-def _tensors(values: Any, model: nn.Module) -> Tree:
-    if values is None:
-        return None
-    if isinstance(values, dict):
-        return {key: _tensors(value, model) for key, value in values.items()}
-    if isinstance(values, tuple):
-        return tuple(_tensors(value, model) for value in values)
-    tensor = values if isinstance(values, Tensor) else torch.from_numpy(np.ascontiguousarray(as_array(values)[0]))
-    floats = [p.dtype for p in model.parameters() if p.is_floating_point()]
-    if tensor.is_floating_point():
-        tensor = tensor.to(floats[0] if floats else None)
-        if torch.isinf(tensor).any():
-            raise InputError("the data hold an infinite value (or one beyond the model's float type): remove it")
-    return tensor.detach()
-
-
-def _schema_of(values: Any) -> Schema | None:
-    if isinstance(values, dict | tuple):
-        return None
-    try:
-        return infer(*as_array(values.detach().cpu().numpy() if isinstance(values, Tensor) else values))
-    except InputError:
-        return None
-
-
-def _check_conditions(model: nn.Module, c: Tree) -> None:
-    reads = getattr(model, "reads", None)
-    unread = [key for key in c if key not in reads] if isinstance(c, dict) and reads is not None else []
-    if unread:
-        raise InputError(
-            f"no part of the model reads the condition {unread[0]!r}: name it in a part's reads, or leave it out"
-        )
 
 
 def check_weights(weight: np.ndarray | None, rows: int) -> None:
@@ -286,12 +186,6 @@ def check_weights(weight: np.ndarray | None, rows: int) -> None:
         raise InputError(f"sample_weight must have one number a row ({rows}), got shape {list(weight.shape)}")
     if not np.isfinite(weight).all() or (weight < 0).any() or not (weight > 0).any():
         raise InputError("sample_weight must be finite and non-negative, and not all zero")
-
-
-def fingerprint_tree(x: Tree) -> str:
-    """One fingerprint for a tree of tensors; that of its only tensor where it has one."""
-    prints = [fingerprint(leaf.cpu().numpy()) for leaf in trees.leaves(x)]
-    return prints[0] if len(prints) == 1 else runs.digest("".join(prints).encode())
 
 
 def reopen(

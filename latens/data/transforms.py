@@ -11,10 +11,10 @@ from latens.randomness import uniform
 def dequantize(x: Tensor, rows: Tensor, seed: int) -> Tensor:
     """x + u with u uniform in [0, 1): a density of the result bounds the mass of x.
 
-    For whole numbers x, E_u ln p(x + u) <= ln P(x) (Theis, van den Oord & Bethge 2016). ``[B, ...]`` -> float32, below
-    x + 1 after rounding too.
+    For whole numbers x, E_u ln p(x + u) <= ln P(x) (Theis, van den Oord & Bethge 2016). ``[B, ...]`` -> floats
+    (float32 for whole-number storage), below x + 1 after rounding too.
     """
-    whole = x.float()
+    whole = x if x.is_floating_point() else x.float()
     added = whole + uniform(seed, rows, x[0].numel()).view(x.shape).to(x.device)
     return torch.minimum(added, torch.nextafter(whole + 1, whole))
 

@@ -60,8 +60,8 @@ class Trainer:
         self.store, self.progress, self.on_round = store, progress or Progress(), on_round
         if self.processes.count > int(settings.batch_size):
             raise InputError(
-                f"a batch of {settings.batch_size} rows cannot be split over {self.processes.count} processes: "
-                "raise batch_size, or start fewer processes"
+                f"batch_size {settings.batch_size} cannot be split over {self.processes.count} processes: raise it, or "
+                "start fewer processes"
             )
         players = objective.players(model)
         check_disjoint(players)

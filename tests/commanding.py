@@ -1,0 +1,184 @@
+"""The command line called in this process, and a folder furnished for it."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import io
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn import datasets
+
+from latens.cli import main
+
+SHORT = ("--epochs", "2")
+
+
+@dataclass
+class Result:
+    status: int
+    out: str
+    err: str
+
+    @property
+    def sentence(self) -> str:
+        return self.err.strip().splitlines()[-1].removeprefix("latens: ")
+
+
+def call(*words: object) -> Result:
+    """``latens WORDS``."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        status = main([str(word) for word in words])
+    return Result(status, out.getvalue(), err.getvalue())
+
+
+def done(*words: object) -> Result:
+    """A call that must succeed."""
+    result = call(*words)
+    assert result.status == 0, result.err
+    return result
+
+
+def figures(*words: object) -> Any:
+    """What a successful call prints with --json: one JSON object and nothing else."""
+    return json.loads(done(*words, "--json").out)
+
+
+def refused(*words: object, status: int = 2) -> str:
+    """The one sentence with which a call is refused, with and without --json; nothing is left behind."""
+    before = tree(Path.cwd())
+    plain = call(*words)
+    assert plain.status == status, (words, plain)
+    *rest, last = plain.err.strip().splitlines()
+    assert last.startswith("latens: ") and len(last) > 20, plain.err
+    assert not any(line.startswith("latens: ") for line in rest) and "Traceback" not in plain.err
+    assert plain.out == "", plain.out
+    after = tree(Path.cwd())
+    assert after == before, set(after) ^ set(before)
+    given = list(map(str, words))
+    given.insert(given.index("--") if "--" in given else len(given), "--json")
+    machine = call(*given)
+    assert machine.status == status and machine.sentence == plain.sentence
+    assert json.loads(machine.out) == {"error": plain.sentence, "status": status}
+    assert tree(Path.cwd()) == before
+    return plain.sentence
+
+
+def tree(folder: Path) -> dict[str, int]:
+    """{path: size} of everything in a folder, compiled Python aside."""
+    paths = (path for path in folder.rglob("*") if "__pycache__" not in path.parts)
+    return {str(path): path.stat().st_size if path.is_file() else -1 for path in paths}
+
+
+OWN = '''
+from torch import nn
+from latens import conditionals, models, objectives, priors
+
+def good(info, *, latent_dim=2, beta=1.0):
+    """Linear."""
+    posterior = conditionals.DiagonalNormal(nn.Linear(info.columns, 2 * latent_dim))
+    likelihood = conditionals.Normal(nn.Linear(latent_dim, info.columns))
+    return models.VAE(priors.StandardNormal(latent_dim), posterior, likelihood), objectives.ELBO(beta)
+
+def raises(info):
+    raise KeyError("boom")
+
+def quiet_nothing(info):
+    print("to standard output", file=__import__("sys").stdout)
+
+def swapped(info):
+    return good(info)[::-1]
+
+def misshapen(info):
+    model, objective = good(info)
+    model.posterior = conditionals.DiagonalNormal(nn.Linear(99, 4))
+    return model, objective
+'''
+
+
+def furnish(folder: Path) -> None:
+    """Data, good and bad, a module of own recipes, and fitted runs."""
+    here = os.getcwd()
+    os.chdir(folder)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        _arrays()
+        _tables()
+        _files()
+        Path("own_recipes.py").write_text(OWN)
+        Path("broken_recipes.py").write_text("def (:\n")
+        done("fit", "iris", "--out", "iris-run", *SHORT, "--seed", 1)
+        done("fit", "digits", "--out", "digits-run", "--epochs", 1)
+        done("fit", "iris", "--out", "ae-run", "--recipe", "ae", *SHORT)
+        done("fit", "labelled.csv", "--out", "labelled-run", "--labels", "kind", "--validation", "labelled.csv", *SHORT)
+        done("fit", "iris", "--out", "own-run", "--recipe", "own_recipes:good", *SHORT)
+        done("fit", "iris", "--out", "seeds-run", "--seeds", 2, *SHORT)
+    finally:
+        os.chdir(here)
+        torch.set_num_threads(threads)
+
+
+def _arrays() -> None:
+    iris, rng = datasets.load_iris().data, np.random.default_rng(0)
+    nan, infinite = iris.copy(), iris.copy()
+    nan[25, 2], infinite[25, 2] = np.nan, -np.inf
+    levels = rng.integers(0, 17, (6, 8, 8))
+    above = levels.copy()
+    above[2, 3, 4] = 99
+    weights = {"short": np.ones(5), "negative": -np.ones(150), "zero": np.zeros(150), "nan": np.full(150, np.nan),
+               "wide": np.ones((75, 2)), "good": rng.random(150)}  # fmt: skip
+    arrays = {
+        "iris": iris, "few": iris[:5], "five": np.c_[iris, iris[:, 0]], "nan": nan, "infinite": infinite,
+        "one": iris[:1], "two": iris[:2], "norows": iris[:0], "nocolumns": iris[:, :0], "single": np.array(3.0),
+        "vector": iris[:, 0], "axes5": np.zeros((2, 2, 2, 2, 2)), "channels": np.zeros((4, 7, 8, 9)),
+        "text": np.array([["a", "b"]]), "complex": iris.astype(complex), "beyond": iris * 1e60, "tiny": iris * 1e-60,
+        "large": iris * 1e300, "levels": levels, "above": above, "halves": levels + 0.5, "wrongsize": np.zeros((5, 9, 9)),
+    } | {f"weights-{name}": values for name, values in weights.items()}  # fmt: skip
+    for name, values in arrays.items():
+        np.save(f"{name}.npy", values)
+    np.save("objects.npy", np.array([[1, "a"]], dtype=object), allow_pickle=True)
+    np.savez("several.npz", a=iris, b=iris)
+
+
+def _tables() -> None:
+    iris = datasets.load_iris()
+    names, rows = list(iris.feature_names), iris.data[::6]
+    kinds = iris.target_names[iris.target][::6]
+
+    def table(name: str, columns: list[str], values: Any) -> None:
+        lines = [",".join(map(str, row)) for row in values]
+        Path(f"{name}.csv").write_text("\n".join([",".join(columns), *lines]) + "\n")
+
+    table("ordered", names, rows)
+    table("reordered", names[::-1], rows[:, ::-1])
+    table("more", ["id", *names, "word"], np.c_[np.arange(25), rows, kinds])
+    table("labelled", ["kind", *names], np.c_[kinds, rows])
+    table("missing", names[:3], rows[:, :3])
+    table("others", list("abcd"), rows)
+    for name, cell in {"word": "cat", "gap": "", "infinity": "inf"}.items():
+        cells = rows.astype(object)
+        cells[7, 2] = cell
+        table(name, names, cells)
+    Path("header.csv").write_text("a,b\n")
+    Path("ragged.csv").write_text("a,b\n1,2\n3\n")
+    Path("twice.csv").write_text("a,a\n1,2\n")
+    Path("utf16.csv").write_text("a,b\n1,2\n", encoding="utf-16")
+
+
+def _files() -> None:
+    idx = bytes([0, 0, 8, 3, 0, 0, 0, 5, 0, 0, 0, 4, 0, 0, 0, 4]) + bytes(80)
+    files = {
+        "truncated.npy": Path("iris.npy").read_bytes()[:-5], "truncated.npz": Path("several.npz").read_bytes()[:300],
+        "magic.idx": b"\1\2\3\4" * 20, "truncated-idx3-ubyte": idx[:-7], "truncated.idx.gz": gzip.compress(idx)[:-12],
+        "empty.npy": b"", "empty.csv": b"", "notes.txt": b"1,2\n3,4\n",
+    }  # fmt: skip
+    for name, content in files.items():
+        Path(name).write_bytes(content)

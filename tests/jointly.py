@@ -1,0 +1,115 @@
+"""The runs that test_processes.py makes in one process and in two; as a script, one of the two.
+
+    RANK=0 WORLD_SIZE=2 … python jointly.py FOLDER
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from parts import data, network, vae
+from torch import nn
+
+import latens
+from latens import conditionals, models, objectives, priors
+from latens.data.transforms import dequantize
+from latens.objectives.base import Player
+from latens.training.checkpoint import pack, state_of
+
+ROWS = 45
+
+
+class WithCritic(objectives.Objective):
+    """A bound, and a critic that is paid for by the model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.elbo, self.critic = objectives.ELBO(), nn.Linear(2, 1)
+
+    def losses(self, model: nn.Module, x: Any, draw: Any) -> dict[str, torch.Tensor]:
+        score = self.critic(draw.codes).mean(-1).mean(0)
+        return {
+            "model": self.elbo.losses(model, x, draw)["model"] + 0.5 * objectives.base.mean_over_rows(score, draw.weight),
+            "critic": objectives.base.mean_over_rows((1 - score).square(), draw.weight),
+        }
+
+    def players(self, model: nn.Module) -> dict[str, Player]:
+        return super().players(model) | {"critic": Player(list(self.critic.parameters()), {"lr": 0.05}, every=2)}
+
+
+WEIGHTS = np.random.default_rng(5).uniform(0.1, 3, ROWS)
+CASES: dict[str, dict[str, Any]] = {
+    "optimal variance": {},
+    "fixed variance, full posterior": {"full": True},
+    "odd batch": {"batch_size": 7},
+    "three rows": {"batch_size": 3},
+    "weighted": {"sample_weight": WEIGHTS, "batch_size": 11},
+    "validated": {"validation": 0.3, "epochs": 12, "patience": 0},
+    "validated and weighted": {"validation": 0.3, "sample_weight": WEIGHTS, "epochs": 12, "batch_size": 9},
+    "averaged, clipped, annealed": {"average": 0.7, "clip": 0.5, "kl_warmup": 0.5},
+    "transformed": {"transform": dequantize},
+    "two draws": {"objective": objectives.IWAE, "given": (3,)},
+    "players": {"objective": WithCritic, "given": ()},
+}
+
+
+def start(name: str, dtype: torch.dtype) -> models.VAE:
+    """The model of a case before training."""
+    if not CASES[name].get("full"):
+        return vae(dtype=dtype)
+    torch.manual_seed(1)
+    posterior = conditionals.FullNormal(network(3, 5))
+    return models.VAE(priors.StandardNormal(2), posterior, conditionals.Normal(network(2, 3), 0.3)).to(dtype)
+
+
+def run(name: str, dtype: torch.dtype, out: Path) -> dict[str, Any]:
+    case = {"epochs": 4, "batch_size": 10, "device": "cpu", "checkpoint_seconds": 0.0} | CASES[name]
+    kind, given, _ = case.pop("objective", objectives.ELBO), case.pop("given", ()), case.pop("full", False)
+    model = start(name, dtype)
+    objective = kind(*given).to(dtype)
+    done = latens.train(model, objective, data(ROWS), out=out, **case)
+    return {"model": state_of(model) | {f"objective.{n}": t for n, t in state_of(objective).items()}, "history": done.history}
+
+
+def table() -> list[tuple[str, torch.dtype]]:
+    return [(name, dtype) for name in CASES for dtype in (torch.float32, torch.float64)]
+
+
+def slug(name: str, dtype: torch.dtype) -> str:
+    return f"{name.replace(' ', '-').replace(',', '')}-{str(dtype).removeprefix('torch.')}"
+
+
+def main(folder: Path) -> None:
+    from accelerate import PartialState
+
+    rank = PartialState(cpu=True).process_index
+    for name, dtype in table():
+        found = run(name, dtype, folder / slug(name, dtype))
+        (folder / f"{slug(name, dtype)}.{rank}.safetensors").write_bytes(pack(found["model"]))
+    # a folder that is taken: the main process says so, and the other does not wait for it for ever
+    try:
+        run("optimal variance", torch.float32, folder / slug("optimal variance", torch.float32))
+    except latens.InputError as error:
+        print(f"refused: {error}")
+    # more processes than rows
+    try:
+        latens.train(vae(), objectives.ELBO(), data(ROWS), batch_size=1, epochs=1, device="cpu")
+    except latens.InputError as error:
+        print(f"refused: {error}")
+    # a row that breaks the second process's share is named by both
+    x = data(ROWS)
+    x[31] = 1e30
+    try:
+        latens.train(vae(variance=0.1), objectives.ELBO(), x, batch_size=ROWS, epochs=1, device="cpu", seed=2)
+    except ArithmeticError as error:
+        print(f"failed: {error}")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(Path(sys.argv[1]))

@@ -1,0 +1,219 @@
+"""Every command does what it says, for a person and for a machine, and `latens --help` is light."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commanding import SHORT, done, figures, refused
+
+import latens
+from latens.cli import main
+
+pytestmark = pytest.mark.usefixtures("one_thread", "in_place")
+
+COMMANDS = {
+    "recipes": "vae\n.*Kingma",
+    "fit iris --out {x}/run --epochs 2": "vae, .* parameters.*ELBO.*NLL.*report: .*report.html",
+    "fit --beta 2 iris --out {x}/run --epochs 2": "ELBO",
+    "fit iris --out {x}/run --epochs 2 --beta=2 --kl sampled": "ELBO",
+    "fit iris --out {x}/run --epochs 2 --recipe iwae --k 3": "iwae",
+    "fit iris --out {x}/run --epochs 2 --validation 0.2 --average 0.9 --kl-warmup 0.5": "best .averaged.*held-out",
+    "fit iris --out {x}/run --epochs 2 --weights weights-good.npy": "ELBO",
+    "fit iris --out {x}/run --epochs 2 --from iris-run": "ELBO",
+    "fit iris --out {x}/run --epochs 2 --recipe own_recipes:good --latent-dim 3": "own_recipes:good",
+    "fit several.npz:a --out {x}/run --epochs 2": "ELBO",
+    "fit levels.npy --out {x}/run --epochs 2": "64 dimensions",
+    "fit labelled.csv --out {x}/run --epochs 2 --labels kind --validation labelled.csv": "held-out",
+    "fit more.csv --out {x}/run --epochs 2 --drop id --drop word": "4 dimensions",
+    "fit iris --out {x}/run --epochs 1 --seeds 2": "2 seeds.*elbo +-?[0-9.]+ ± [0-9.]+",
+    "fit --resume iris-run": "iris-run: vae",
+    "fit --resume seeds-run": "2 seeds",
+    "fit --resume own-run --recipe own_recipes:good": "own_recipes:good",
+    "evaluate iris-run --k 5": "fitted to.*rate.*distortion.*ELBO.*K = 5.*active units",
+    "evaluate iris-run reordered.csv --k 5 --draws 2 --nll-rows 10": "25 of 4 dimensions.*10 rows",
+    "evaluate digits-run --k 2": "held-out rows.*179 of 64",
+    "evaluate labelled-run --k 2": "labelled.csv",
+    "evaluate ae-run": "no density|no bound",
+    "evaluate own-run --recipe own_recipes:good --k 2": "ELBO",
+    "evaluate seeds-run --k 2": "2 seeds",
+    "evaluate iris-run one.npy --k 2": "1 of 4",
+    "encode iris-run few.npy --out {x}/z.npy": r"codes \[5, 4\]",
+    "encode iris-run few.npy --out {x}/z.npy --samples 3": r"codes \[3, 5, 4\]",
+    "encode iris-run few.npy --out {x}/z.tsv --samples 1": r"codes \[5, 4\]",
+    "encode labelled-run labelled.csv --out {x}/z.npz": r"codes \[25, 4\]",
+    "reconstruct digits-run levels.npy --out {x}/x.csv": r"\[6, 8, 8\]",
+    "sample digits-run --out {x}/x.png -n 5 --mean": r"samples \[5, 8, 8\]",
+    "sample iris-run --out {x}/x.csv -n 7 --seed 3": r"samples \[7, 4\]",
+    "sample ae-run --out {x}/x.npy": r"samples \[100, 4\]",
+    "score iris-run few.npy --out {x}/s.csv --k 3": "5 rows, nats .K = 3",
+    "score iris-run few.npy --out {x}/s.npy --k 3": "mean",
+    "report iris-run few.npy --out {x}/r.html": "r.html",
+    "report labelled-run": "report.html",
+    "report labelled-run labelled.csv --labels kind --out {x}/r.html": "r.html",
+    "compare iris --latent-dims 2 --epochs 1 --out {x}/c.html": "pca.*ae.*vae.*wrote",
+    "compare ordered.csv --validation reordered.csv --latent-dims 1,2 --epochs 1 --out {x}/c.csv": "25 held-out rows",
+    "compare few.npy --latent-dims 2 --epochs 1 --likelihood normal --out {x}/c.json": "vae",
+}
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_commands(words: str, tmp_path: Path) -> None:
+    given = [word.replace("{x}", str(tmp_path / "a")) for word in words.split()]
+    again = [word.replace("{x}", str(tmp_path / "b")) for word in words.split()]
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    result = done(*given)
+    assert re.search(COMMANDS[words], result.out, re.DOTALL), result.out
+    found = figures(*again)
+    assert isinstance(found, dict) and found and "error" not in found
+    assert "NaN" not in result.out or words.endswith("one.npy --k 2")
+    for first in (tmp_path / "a").glob("*.*"):  # the same command writes the same file
+        if first.suffix in (".npy", ".csv", ".tsv", ".png") and not words.startswith("compare"):
+            assert first.read_bytes() == (tmp_path / "b" / first.name).read_bytes()
+
+
+def test_figures_are_those_of_the_estimator(in_place: Path) -> None:
+    vae, x = latens.load("iris-run"), np.load("few.npy")
+    for command, name, expected in [
+        ("encode", "z", vae.transform(x)), ("reconstruct", "x", vae.reconstruct(x)),
+        ("score", "s", vae.score_samples(x)),
+    ]:  # fmt: skip
+        for extension in ("npy", "csv"):
+            path = in_place / f"{name}.{extension}"
+            done(command, "iris-run", "few.npy", "--out", path)
+            found = np.load(path) if extension == "npy" else np.loadtxt(path, delimiter=",", skiprows=1)
+            found = found[:, 0] if command == "score" and extension == "csv" else found
+            assert np.allclose(found, expected, rtol=1e-6)
+            path.unlink()
+    told = figures("evaluate", "iris-run", "few.npy", "--k", 7)
+    assert told["elbo"] == pytest.approx(vae.evaluate(x, k=7).elbo) and told["nll_draws"] == 7
+    assert told["elbo"] == pytest.approx(-(told["rate"] + told["distortion"]))
+    assert figures("recipes")["recipes"][0]["name"] == "vae"
+
+
+def test_tables_are_read_by_their_columns(in_place: Path) -> None:
+    """Reordered columns and others beside them change nothing."""
+    codes = []
+    for table in ("ordered", "reordered", "more"):
+        done("encode", "iris-run", f"{table}.csv", "--out", "z.npy")
+        codes.append(np.load("z.npy"))
+        Path("z.npy").unlink()
+    assert np.array_equal(codes[0], codes[1]) and np.array_equal(codes[0], codes[2])
+
+
+def test_png_is_a_grid(tmp_path: Path) -> None:
+    from PIL import Image
+
+    done("sample", "digits-run", "--out", tmp_path / "x.png", "-n", 5)
+    assert Image.open(tmp_path / "x.png").size == (3 * 9 - 1, 2 * 9 - 1)
+
+
+def test_json_keeps_what_recipes_print_apart() -> None:
+    assert "must return" in refused("fit", "iris", "--out", "x", "--recipe", "own_recipes:quiet_nothing")
+
+
+def test_paths_with_spaces_and_dashes(tmp_path: Path) -> None:
+    data = tmp_path / "--of mine.npy"
+    data.write_bytes(Path("few.npy").read_bytes())
+    out = tmp_path / "a run -x"
+    done("fit", "--out", out, *SHORT, "--", data)
+    assert f"latens fit --resume {shlex.quote(str(out))}" in refused("fit", "iris", "--out", out)
+
+
+def test_demo_is_not_run_over_other_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies beside an earlier demo's run survives the next one; the demo itself is run by `make demo`."""
+    from latens.commands import comparing
+
+    done("fit", "iris", "--out", tmp_path / "demo", *SHORT)
+    record = latens.run.read_record(tmp_path / "demo")
+    record["data"]["demo"] = True
+    (tmp_path / "demo" / "run.json").write_text(latens.training.checkpoint.sealed(record))
+    (tmp_path / "demo" / "notes.txt").write_text("mine")
+
+    class Reached(Exception): ...
+
+    def fit(*given: object, **more: object) -> None:
+        raise Reached
+
+    monkeypatch.setattr(comparing, "fit", fit)
+    with pytest.raises(Reached):
+        main(["demo", "--out", str(tmp_path / "demo")])
+    assert os.listdir(tmp_path / "demo") == ["notes.txt"]
+
+
+# In a process of its own
+
+
+def environment() -> dict[str, str]:
+    root = str(Path(latens.__file__).parent.parent)
+    return {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+
+
+@pytest.mark.parametrize("words", ["--help", "--version", "fit --help", "evaluate --help", ""])
+def test_help_is_light(words: str) -> None:
+    code = f"""
+import sys
+from latens.cli import main
+status = main({words.split()!r})
+heavy = [name for name in ("torch", "numpy", "sklearn", "pandas", "matplotlib", "accelerate") if name in sys.modules]
+print("imported:", heavy, status)
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(), timeout=60)
+    assert "imported: [] 0" in found.stdout, found.stdout + found.stderr
+    assert not words or "latens" in found.stdout
+
+
+@pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_fit_goes_on(tmp_path: Path, name: signal.Signals) -> None:
+    """Ctrl-C: status 130, one sentence, a checkpoint; the line it prints, pasted into a shell, ends at the same numbers."""
+    out, command = tmp_path / "a run", [sys.executable, "-m", "latens"]
+    words = ["--epochs", "300", "--batch-size", "10", "--network", "linear", "--validation", "0.2"]
+    child = subprocess.Popen(
+        [*command, "fit", "iris", "--out", str(out), *words, "--json"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not (out / "metrics.csv").exists() and child.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    child.send_signal(name)
+    printed, said = child.communicate(timeout=60)
+    assert child.returncode == 130 and "Traceback" not in said, said
+    [sentence] = said.strip().splitlines()
+    line = re.search("`latens (.*)`", sentence)
+    assert line and '"status": 130' in printed and latens.run.read_record(out)["status"] == "running"
+    assert sorted(os.listdir(out)) == ["checkpoint", "metrics.csv", "run.json"]
+    done(*shlex.split(line[1]))
+    done("fit", "iris", "--out", tmp_path / "whole", *words)
+    for file in ("model.safetensors", "metrics.csv"):
+        one, two = ((folder / file).read_bytes() for folder in (out, tmp_path / "whole"))
+        if file == "metrics.csv":  # without the seconds
+            one, two = (b"\n".join(row.rpartition(b",")[0] for row in text.split(b"\n")) for text in (one, two))
+        assert one == two
+
+
+def test_interrupted_while_reading(tmp_path: Path) -> None:
+    code = f"""
+import sys, latens.data, latens.commands.fitting as fitting, latens.cli
+def read(*given, **more):
+    raise KeyboardInterrupt
+fitting.read = read
+sys.exit(latens.cli.main(["fit", "iris", "--out", {str(tmp_path / 'run')!r}]))
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(), timeout=60)
+    assert found.returncode == 130 and found.stderr.strip() == "latens: interrupted" and not found.stdout
+    assert not (tmp_path / "run").exists()
+
+
+def test_closed_pipe() -> None:
+    command = f"{shlex.quote(sys.executable)} -m latens recipes | head -c 1"
+    found = subprocess.run(command, shell=True, capture_output=True, text=True, env=environment(), timeout=60)
+    assert found.stdout == "v" and found.stderr == ""
