@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from latens.choices import DataInfo, standardisation
+from latens.errors import InputError
 from latens.evaluation import (
     EnergyDistance,
     Smoothness,
@@ -115,6 +116,8 @@ def compare(
         kept, out = split_rows(len(x), min(0.2, 10_000 / len(x)), settings.seed + 1)
         x, held_out = x[kept.numpy()], x[out.numpy()]
         held_out_labels = None if labels is None else labels[out.numpy()]
+    if len(held_out) < 4:
+        raise InputError(f"comparing needs at least 4 held-out rows, and there are {len(held_out)}: give more rows")
     train, test = torch.from_numpy(schema.to_model(x)), torch.from_numpy(schema.to_model(held_out))
     found = Comparison([], [], held_out, held_out_labels, list(NOTES))
     for dim in latent_dims:
@@ -202,6 +205,6 @@ def root_mean_square(values: Tensor) -> float:
 def whitened(values: Tensor) -> np.ndarray:
     """The rows shifted to mean 0 and transformed to covariance I (directions without spread stay at 0)."""
     centred = values.double() - values.double().mean(0)
-    left, size, _ = torch.linalg.svd(centred, full_matrices=False)
+    left, size, right = torch.linalg.svd(centred, full_matrices=False)
     keep = size > 1e-9 * size.max().clamp_min(1e-300)
-    return (left * keep * (len(values) - 1) ** 0.5).numpy()
+    return (left * keep @ right * (len(values) - 1) ** 0.5).numpy()

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from latens import evaluation
 from latens import run as runs
 from latens.data import as_array, infer
-from latens.errors import InputError
+from latens.errors import InputError, is_whole
 from latens.evaluation import Evaluation
 from latens.fitting import check_weights, fit_recipe
-from latens.randomness import seeded
+from latens.randomness import seeded, untouched
 from latens.recipes import Recipe
 from latens.run import Run
 from latens.schema import Schema
@@ -215,7 +215,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return self.inverse_transform(self.transform(X))
 
     def sample(self, n: int = 1, *, mean: bool = False, random_state: Any = None) -> NDArray[Any]:
-        """n data from the model: z ~ p(z), x ~ p(x|z); with ``mean=True`` the mean of p(x|z), the picture people expect."""
+        """n data from the model: z ~ p(z), x ~ p(x|z); ``mean=True``: the mean of p(x|z), the picture people expect."""
         check_is_fitted(self, "run_")
         if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
             raise InputError(f"the number of samples must be a whole number from 1, got {n!r}")
@@ -231,6 +231,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         estimate = evaluation.nll(self._fitted_model(), self._inside(X), self.nll_draws, shared_noise=True)
         return -estimate.rows.numpy()
 
+    @untouched()
     def score(self, X: Any, y: Any = None) -> float:
         """Mean of ``score_samples``; for an autoencoder, which has no density, minus the mean squared error."""
         x = self._inside(X)

@@ -102,6 +102,8 @@ def fit_recipe(
     run, tensors = prepare(
         x, schema, recipe, settings, options=options, weight=weight, validation=validation, data=data
     )
+    if numbers is not None:
+        tensors["numbers"] = numbers if tensors.get("numbers") is None else numbers[tensors["numbers"]]
     if start is not None:
         start_from(run, start)
     if out is not None:

@@ -46,9 +46,16 @@ def reseed(*keys: int) -> None:
 
 
 @contextlib.contextmanager
+def untouched() -> Iterator[None]:
+    """Whatever is drawn inside (or in a function decorated with it) leaves the caller's generators as they were."""
+    with torch.random.fork_rng(devices=cuda_devices()):
+        yield
+
+
+@contextlib.contextmanager
 def seeded(*keys: int) -> Iterator[None]:
     """Inside, torch draws from the seed of ``keys``; outside, the caller's generators are untouched."""
-    with torch.random.fork_rng(devices=cuda_devices()):
+    with untouched():
         reseed(*keys)
         yield
 

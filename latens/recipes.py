@@ -159,14 +159,13 @@ def _no_option(recipe: str, name: str, valid: list[str]) -> str:
 def _try(name: str, built: Any, info: DataInfo) -> None:
     """``InputError`` unless a recipe of one's own gave a model and an objective; then one loss, so that a network of
     the wrong shape is found before anything is written."""
-    parts = built if isinstance(built, tuple) and len(built) == 2 else (None, None)
-    if not isinstance(parts[0], nn.Module) or not isinstance(parts[1], objectives.Objective):
+    model, objective = built if isinstance(built, tuple) and len(built) == 2 else (None, None)
+    if not isinstance(model, nn.Module) or not isinstance(objective, objectives.Objective):
         given = f"({', '.join(type(p).__name__ for p in built)})" if isinstance(built, tuple) else type(built).__name__
         raise InputError(
             f"recipe {name!r} must return (model, objective), a torch module and a latens Objective; it gave {given}"
         )
     if info.sample is not None:
-        model, objective = parts
         x = info.sample[:2]
         objective.losses(model, x, objective.draw(model, x))
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from latens import conditionals, models, priors
+from latens import conditionals, models, objectives, priors
 
 
 def data(rows: int = 48, columns: int = 3, seed: int = 0) -> np.ndarray:
@@ -43,3 +43,25 @@ def assert_same(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> None:
 def timeless(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """A history without its clock."""
     return [{key: value for key, value in row.items() if key != "seconds"} for row in history]
+
+
+class Poisoned(nn.Module):
+    """A network whose value, or whose gradient alone, is NaN for one datum, recognised by its first number."""
+
+    def __init__(self, inner: nn.Module, mark: float, gradient: bool = False):
+        super().__init__()
+        self.inner, self.mark, self.gradient = inner, mark, gradient
+
+    def forward(self, x: Tensor) -> Tensor:
+        bad = (x[..., :1] == self.mark).to(torch.float32)
+        out = self.inner(x.to(torch.float32))
+        if self.gradient:
+            return out + torch.sqrt((out * bad).square() + 1 - bad) - (1 - bad)  # the root of 0 has no slope
+        return torch.where(bad.bool(), torch.nan, out)
+
+
+def poisoned(info: Any, *, latent_dim: int = 2, network: str = "auto") -> tuple[nn.Module, objectives.Objective]:
+    """A recipe of one's own that fails for the row that begins with -77."""
+    model = vae(info.columns, latent_dim)
+    model.posterior.network = Poisoned(model.posterior.network, -77.0)
+    return model, objectives.ELBO()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from parts import assert_same, data, network, timeless, vae
+from parts import Poisoned, assert_same, data, network, timeless, vae
 from torch import Tensor, nn
 
 import latens
@@ -245,16 +245,20 @@ def test_early_stopping_judges_the_final_objective_and_waits_for_kl_warm_up():
     assert loop.step == 200 and model.likelihood.network.bias == 0.25
 
 
-def test_a_validation_bound_that_is_not_a_number_is_never_the_best():
-    x = torch.zeros(4, 1)
-    model = growing({25: float("nan"), 26: 9.0, 50: 1.0, 75: float("nan"), 76: 9.0})
-    model.likelihood.network.scale.requires_grad_(False)
-    loop = trainer(model, x, epochs=100, batch_size=4, patience=0, validation=x)
-    loop.processes.sum = lambda tensors, factor=1.0: list(tensors)  # type: ignore[method-assign]
-    # the steps that see NaN would stop the run: look at the judge alone
-    for bound, best in ((math.nan, -math.inf), (-3.0, -3.0), (math.nan, -3.0), (-2.0, -2.0)):
-        loop._judge(bound, state_of(model))
-        assert loop.best == best
+def test_a_validation_bound_that_is_not_finite_is_not_judged():
+    """A held-out row without a bound makes no weights the best and ends no run."""
+    x = data()
+    held = data(8, seed=1)
+    held[3] = 1e30
+    notes: list[str] = []
+
+    class Listening(latens.training.Progress):
+        def note(self, text: str) -> None:
+            notes.append(text)
+
+    loop = trainer(vae(), x, epochs=60, patience=1, validation=held, progress=Listening()).run()
+    assert loop.step == 240 and loop.best is None and not loop.best_state and not loop.stopped
+    assert len(notes) == len(loop.history) > 2 and "not finite at epoch" in notes[0]
 
 
 def test_averaged_weights_are_the_exponential_average_and_are_served():
@@ -474,21 +478,6 @@ def test_a_condition_that_no_part_reads_is_refused():
 
 
 # Failures
-
-
-class Poisoned(nn.Module):
-    """A network whose value, or whose gradient alone, is NaN for one datum, recognised by its first number."""
-
-    def __init__(self, inner: nn.Module, mark: float, gradient: bool = False):
-        super().__init__()
-        self.inner, self.mark, self.gradient, self.after = inner, mark, gradient, 0
-
-    def forward(self, x: Tensor) -> Tensor:
-        bad = (x[..., :1] == self.mark).to(x.dtype)
-        out = self.inner(x)
-        if self.gradient:
-            return out + torch.sqrt((out * bad).square() + 1 - bad) - (1 - bad)  # the root of 0 has no slope
-        return torch.where(bad.bool(), torch.nan, out)
 
 
 def test_a_huge_value_stops_the_run_naming_term_step_and_the_users_rows(tmp_path):

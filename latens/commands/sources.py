@@ -94,7 +94,7 @@ def read_for(run: Run, data: str, labels: str | None = None) -> Source:
     if wanted is not None and set(wanted) <= set(names):
         spare = set(names) - set(wanted)
     else:
-        spare = {*(run.data.get("drop") or ()), run.data.get("labels")}
+        spare = {*(run.data.get("drop") or ()), str(run.data.get("labels"))}
     return read(data, labels=labels, drop=[name for name in names if name in spare and name not in ("", labels)])
 
 

@@ -124,7 +124,7 @@ def score(folder: str, data: str, out: str, *, k: int, own: str | None) -> Answe
     extension = require_free_output(out, folder, data)
     vae = load(folder, recipe=own)
     x = tensor(vae.run_, data_for(vae, data))
-    if not vae.model_.draw(x[:1]).has_density:
+    if not vae.model_.draw(x[:1]).has_density:  # type: ignore[operator]
         raise InputError(f"{folder}: this autoencoder has no density q(z|x), so its rows have no score: fit a VAE")
     found = evaluation.nll(vae.model_, x, k, shared_noise=True)
     columns = torch.stack([-found.rows, found.row_error, found.ess], 1).numpy()

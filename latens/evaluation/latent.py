@@ -50,7 +50,7 @@ def _chunks(model: nn.Module, x: Tree):  # type: ignore[no-untyped-def]
 
 def active_units(means: Tensor, threshold: float = ACTIVE) -> Tensor:
     """Which dimensions of z depend on x: Var_x E[z_i|x] > 0.01 (Burda et al. 2016), ``[Z]`` bool."""
-    return means.var(0) > threshold
+    return means.var(0, correction=min(1, len(means) - 1)) > threshold
 
 
 @torch.no_grad()

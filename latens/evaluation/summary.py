@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from latens.evaluation.latent import active_units, codes, collapse_warning, decode, rate_per_dimension
 from latens.evaluation.likelihood import bits_per_dimension, distortion, elbo, nll, standard_error
+from latens.randomness import untouched
 
 
 @dataclass
@@ -83,6 +84,7 @@ def spaced(rows: int, wanted: int | None) -> Tensor:
 
 
 @torch.no_grad()
+@untouched()
 def evaluate(
     model: nn.Module, x: Tensor, *, k: int = 100, draws: int = 5, nll_rows: int | None = None, beta: float = 1.0,
     seed: int = 0,

@@ -58,7 +58,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class StopSignal:
-    """While active, the first Ctrl-C (or SIGTERM) asks the loop to stop after the running step; a second is immediate."""
+    """While active, a first Ctrl-C (or SIGTERM) asks the loop to stop after the running step; a second is immediate."""
 
     def __init__(self) -> None:
         self.asked = False

@@ -196,8 +196,9 @@ class Trainer:
         """Keep the best weights; stop where enough rounds at the objective's final form brought none."""
         if getattr(self.objective, "keeps_last", False):
             return
-        bound = -math.inf if math.isnan(bound) else bound
-        if self.best is None or bound > self.best:
+        if not math.isfinite(bound):
+            self.progress.note(f"the validation bound is not finite at epoch {self.epoch}: these weights are not judged")
+        elif self.best is None or bound > self.best:
             self.best, self.best_epoch, self.rounds_without = bound, self.epoch, 0
             self.best_state = {name: tensor.clone() for name, tensor in served.items()}
         elif anneal_at(self.step - 1, self.steps, self.settings) == 1:

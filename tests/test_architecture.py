@@ -1,0 +1,98 @@
+"""The rooms of the house: who may import whom, how long a file is, and what is never used."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import latens
+
+ROOT = Path(latens.__file__).parent
+
+# Each layer imports only from layers before it, wherever in a file the import stands. `latens` itself, which holds the
+# version and imports everything late, counts as before them all when another layer asks for the version.
+ORDER = (
+    "errors", "trees", "numerics", "randomness", "atomic", "schema",  # of no knowledge of models
+    "distributions", "networks", "conditionals", "priors", "models", "objectives",  # the mathematics
+    "data", "training",  # batches, and the loop over them
+    "evaluation", "choices", "recipes", "run", "fitting", "compare", "report",  # from data to a run and its page
+    "api", "estimator", "commands", "cli", "__main__",  # what a user sees
+)  # fmt: skip
+# (module, layer it reaches up to): why
+EXCEPTIONS: dict[tuple[str, str], str] = {}
+
+
+def modules() -> list[Path]:
+    return sorted(ROOT.rglob("*.py"))
+
+
+def layer_of(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, layer) of every import of latens in a file, those inside functions included."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: imports are absolute"
+            names = [f"{node.module}.{alias.name}" for alias in node.names] if node.module == "latens" else [str(node.module)]
+        for name in names:
+            package, _, rest = name.partition(".")
+            layer = rest.partition(".")[0]
+            if package == "latens" and layer not in ("", "__version__"):
+                yield node.lineno, layer
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_layer_imports_only_from_layers_before_it(path: Path):
+    own = layer_of(path)
+    if own == "__init__":
+        return
+    assert own in ORDER, f"{own} is a new layer: say in ORDER where it stands"
+    for line, layer in imports(path):
+        if layer != own and (str(path.relative_to(ROOT)), layer) not in EXCEPTIONS:
+            assert ORDER.index(layer) < ORDER.index(own), f"{path.name}:{line}: {own} must not import {layer}"
+
+
+def test_every_layer_and_every_exception_is_still_there():
+    assert {layer_of(path) for path in modules()} - {"__init__"} <= set(ORDER)
+    for name, layer in EXCEPTIONS:
+        assert layer in [found for _, found in imports(ROOT / name)], f"{name} no longer imports {layer}"
+
+
+@pytest.mark.parametrize("module", ["latens", "latens.cli"])
+def test_importing_latens_is_light(module: str):
+    heavy = ("torch", "sklearn", "numpy", "scipy", "accelerate", "matplotlib", "pyarrow", "PIL")
+    code = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT.parent, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_are_short(path: Path):
+    assert len(path.read_text("utf-8").splitlines()) <= 400
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_is_pickled_and_no_code_is_read_from_files(path: Path):
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        where = f"{path.name}:{getattr(node, 'lineno', '')}"
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
+            found = {name.partition(".")[0] for name in names} & {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
+            assert not found, f"{where}: {found}"
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            assert called not in ("torch.load", "torch.save", "eval", "exec", "compile", "pd.read_pickle"), f"{where}: {called}"
+            allowed = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+            assert allowed.get("allow_pickle", "False") == "False", where
+            if called in ("np.load", "numpy.load"):
+                assert allowed.get("allow_pickle") == "False", f"{where}: say allow_pickle=False"
