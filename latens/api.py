@@ -16,6 +16,7 @@ from latens.data.loader import Transform
 from latens.errors import InputError
 from latens.evaluation import evaluate
 from latens.fitting import check_weights, counted, execute, open_folder, split_rows
+from latens.networks import only_linear_maps
 from latens.objectives import Objective
 from latens.run import Run
 from latens.schema import Schema
@@ -65,7 +66,7 @@ def train(
         if len(out_rows):
             held, held_c, held_weight = (trees.take(tree, out_rows) for tree in (x, conditions, weight))
             x, conditions, weight, kept = (trees.take(tree, rows) for tree in (x, conditions, weight, kept))
-    settled = chosen.settle(trees.rows(x))
+    settled = chosen.settle(trees.rows(x), linear=only_linear_maps(model))
     print_of = fingerprint_tree((x, conditions, weight))
     data = {"fingerprint": print_of, "origin": "memory"}
     run = Run(model, objective, settled, trees.rows(x), _schema_of(x), data=data)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import json
 import os
 import sys
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
+from latens.cli_options import FitCommand, check_options, given_options, option_name
 from latens.errors import FitError, InputError, Stopped
 
 # Idle threads sleep instead of spinning, so that two fits on one machine do not stall each other; read by OpenMP once,
@@ -64,7 +63,17 @@ def _number_or_auto(value: str) -> int | str:
         raise typer.BadParameter(f"{value!r} is neither 'auto' nor a whole number") from None
 
 
+def _rate_or_auto(value: str) -> float | str:
+    if value == "auto":
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        raise typer.BadParameter(f"{value!r} is neither 'auto' nor a number") from None
+
+
 Auto = typer.Option(parser=_number_or_auto, metavar="N|auto")
+Rate = typer.Option(parser=_rate_or_auto, metavar="RATE|auto", help="Peak of the schedule.")
 
 
 @app.callback(invoke_without_command=True)
@@ -76,34 +85,6 @@ def _root(
 
         typer.echo(f"latens {__version__}")
         raise typer.Exit
-
-
-_NO_VALUE = object()
-
-
-class FitCommand(TyperCommand):
-    """``fit`` takes the options of any recipe beside its own; they end up in ``context.meta["recipe"]``."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        flags = {name: bool(getattr(p, "is_flag", False)) for p in self.params for name in p.opts + p.secondary_opts}
-        flags["--help"] = True
-        own, found, words = [], {}, list(args)
-        while words:
-            word = words.pop(0)
-            if word == "--":
-                own += [word, *words]
-                break
-            name, equals, value = word.partition("=")
-            if name in flags or not name.startswith("--"):
-                own.append(word)
-                if name.startswith("--") and not equals and not flags[name] and words:
-                    own.append(words.pop(0))
-                continue
-            if not equals and words and not words[0].startswith("--"):
-                equals, value = " ", words.pop(0)
-            found[name[2:].replace("-", "_")] = _literal(value) if equals else _NO_VALUE
-        ctx.meta["recipe"] = found
-        return super().parse_args(ctx, own)
 
 
 @app.command(cls=FitCommand)
@@ -126,7 +107,7 @@ def fit(
     resume: Annotated[str | None, typer.Option(metavar="RUN", help="Continue an interrupted run.")] = None,
     epochs: Annotated[Any, Auto] = "auto",
     batch_size: Annotated[Any, Auto] = "auto",
-    learning_rate: Annotated[float, typer.Option(help="Peak of the schedule.")] = 2e-3,
+    learning_rate: Annotated[Any, Rate] = "auto",
     kl_warmup: Annotated[float, typer.Option(help="Fraction of the steps over which the rate's weight grows.")] = 0.0,
     average: Annotated[float, typer.Option(help="Decay of averaged weights; 0: none.")] = 0.0,
     weight_decay: Annotated[float, typer.Option(help="AdamW's, on weights of linear and convolutional maps.")] = 0.0,
@@ -169,51 +150,6 @@ def fit(
         validation=validation, labels=labels, drop=tuple(drop or ()), weights=weights, start=start,
     )  # fmt: skip
     return commands.fit(asked, seeds=seeds, quiet=as_json)
-
-
-def given_options(context: typer.Context, besides: tuple[str, ...] = ()) -> list[str]:
-    """The names of what was given on the command line and not left at its default."""
-    sources = {name: context.get_parameter_source(name) for name in context.params}
-    return [name for name, source in sources.items() if source and source.name == "COMMANDLINE" and name not in besides]
-
-
-def option_name(name: str) -> str:
-    """A parameter as the user writes it."""
-    return {"data": "DATA", "start": "--from"}.get(name, "--" + name.replace("_", "-"))
-
-
-def check_options(context: typer.Context, recipe: str, options: dict[str, Any]) -> None:
-    """``InputError`` for an option that neither ``fit`` nor the recipe has, with the nearest that one of them has."""
-    from latens import recipes
-
-    valid = [option_name(name) for name in recipes.options(recipes.find(recipe))]
-    own = [name for p in context.command.params for name in p.opts if name.startswith("--")]
-    for name in map(option_name, options):
-        if name in valid:
-            if options[name[2:].replace("-", "_")] is _NO_VALUE:
-                raise InputError(f"the option {name} needs a value")
-        else:
-            others = [other for other, function in recipes.CATALOGUE.items() if name[2:] in recipes.options(function)]
-            hint = f" (one of the recipe {' and '.join(others)})" if others else nearest(name, own + valid)
-            raise InputError(
-                f"unknown option {name}{hint}; the recipe {recipe!r} has {', '.join(valid) or 'none'}, and "
-                "`latens fit --help` lists those of every fit"
-            )
-
-
-def nearest(name: str, valid: list[str]) -> str:
-    """ (did you mean …?) where one of the valid names is near."""
-    near = difflib.get_close_matches(name, valid, 1)
-    return f" (did you mean {near[0]}?)" if near else ""
-
-
-def _literal(text: str) -> Any:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return {"true": True, "false": False, "none": None}.get(text.lower(), text)
 
 
 @app.command()

@@ -44,7 +44,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         network: "auto" (convolutions for images from 12 x 12, fully connected otherwise), "linear", "mlp", "residual",
             "conv".
         epochs, batch_size: whole numbers or "auto".
-        learning_rate: peak of the schedule.
+        learning_rate: peak of the schedule, or "auto" (2e-3; 1e-2 for linear maps alone).
         kl_warmup: fraction of the steps over which the rate's weight grows from 0 to beta.
         average: decay of averaged weights (0: none).
         validation: "auto" (a tenth from 200 rows on), a fraction, or data like X; early stopping is judged on it.
@@ -69,7 +69,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     def __init__(
         self, latent_dim: int | str = "auto", *, recipe: str | Recipe = "vae", likelihood: str = "auto",
-        network: str = "auto", epochs: int | str = "auto", batch_size: int | str = "auto", learning_rate: float = 2e-3,
+        network: str = "auto", epochs: int | str = "auto", batch_size: int | str = "auto", learning_rate: float | str = "auto",
         kl_warmup: float = 0.0, average: float = 0.0, validation: Any = "auto", patience: int | str = "auto",
         nll_draws: int = 100, device: str = "auto", random_state: Any = None, verbose: int = 0,
     ):  # fmt: skip
@@ -107,8 +107,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     # Fitting
 
     def fit(self, X: Any, y: Any = None, *, sample_weight: ArrayLike | None = None) -> VAE:
-        """Fit to data. ``y`` is ignored. Whole-number weights count rows: weight 2 is the row twice, 0 leaves it out. (Other
-        weights, and those that would make more than ten times the rows, weigh the rows' terms in the bound.)
+        """Fit to data. ``y`` is ignored. Whole-number weights count rows: weight 2 is the row twice, 0 leaves it out.
+        (Other weights, and those that would make more than ten times the rows, weigh the rows' terms in the bound.)
 
         Raises ``ValueError`` (:class:`latens.InputError`) for data or options that cannot be used.
         """

@@ -16,6 +16,7 @@ from latens.choices import DataInfo
 from latens.data import fingerprint
 from latens.data.loader import ArrayLoader, Transform
 from latens.errors import InputError
+from latens.networks import only_linear_maps
 from latens.randomness import seed_of, seeded
 from latens.recipes import Recipe
 from latens.run import Run
@@ -142,11 +143,11 @@ def prepare(
         tensors = {"x": inside, "validation": torch.from_numpy(schema.to_model(validation)), "weight": weights}
     train = tensors["x"]
     assert train is not None
-    settled = settings.settle(len(train))
     pick = torch.randperm(len(train), generator=torch.Generator().manual_seed(settings.seed))[:SAMPLE_ROWS]
     info = DataInfo(schema, len(train), train[pick.sort().values])
     with seeded(settings.seed, _INIT):
         model, objective = recipe.build(info, **(options or {}))
+    settled = settings.settle(len(train), linear=only_linear_maps(model))
     held_rows = 0 if tensors["validation"] is None else len(tensors["validation"])
     info.choices["training"] = (
         f"{counted(settled.epochs, 'epoch')} of {counted(len(train) // int(settled.batch_size), 'step')}, "

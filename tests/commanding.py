@@ -71,6 +71,11 @@ def refused(*words: object, status: int = 2) -> str:
     return plain.sentence
 
 
+def blank_page(path: Path, *given: object, **more: object) -> None:
+    """In place of the report where the report is not what is tested: drawing it takes longer than a small fit."""
+    Path(path).write_text("<html></html>")
+
+
 def tree(folder: Path) -> dict[str, int]:
     """{path: size} of everything in a folder, compiled Python aside."""
     paths = (path for path in folder.rglob("*") if "__pycache__" not in path.parts)

@@ -18,9 +18,10 @@ import latens
 from latens import conditionals, models, objectives, priors
 from latens.data.transforms import dequantize
 from latens.objectives.base import Player
-from latens.training.checkpoint import pack, state_of
+from latens.training.checkpoint import dumps, pack, state_of
 
 ROWS = 45
+KEPT = "averaged-clipped-annealed-float32"  # the case that has a folder
 
 
 class WithCritic(objectives.Objective):
@@ -67,7 +68,7 @@ def start(name: str, dtype: torch.dtype) -> models.VAE:
     return models.VAE(priors.StandardNormal(2), posterior, conditionals.Normal(network(2, 3), 0.3)).to(dtype)
 
 
-def run(name: str, dtype: torch.dtype, out: Path) -> dict[str, Any]:
+def run(name: str, dtype: torch.dtype, out: Path | None) -> dict[str, Any]:
     case = {"epochs": 4, "batch_size": 10, "device": "cpu", "checkpoint_seconds": 0.0} | CASES[name]
     kind, given, _ = case.pop("objective", objectives.ELBO), case.pop("given", ()), case.pop("full", False)
     model = start(name, dtype)
@@ -89,11 +90,13 @@ def main(folder: Path) -> None:
 
     rank = PartialState(cpu=True).process_index
     for name, dtype in table():
-        found = run(name, dtype, folder / slug(name, dtype))
-        (folder / f"{slug(name, dtype)}.{rank}.safetensors").write_bytes(pack(found["model"]))
+        case = slug(name, dtype)
+        found = run(name, dtype, folder / case if case == KEPT else None)
+        (folder / f"{case}.{rank}.safetensors").write_bytes(pack(found["model"]))
+        (folder / f"{case}.{rank}.json").write_text(dumps(found["history"]))
     # a folder that is taken: the main process says so, and the other does not wait for it for ever
     try:
-        run("optimal variance", torch.float32, folder / slug("optimal variance", torch.float32))
+        run("averaged, clipped, annealed", torch.float32, folder / KEPT)
     except latens.InputError as error:
         print(f"refused: {error}")
     # more processes than rows

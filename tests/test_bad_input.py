@@ -17,6 +17,7 @@ from commanding import SHORT, call, done, refused
 
 import latens
 from latens import InputError, conditionals, models, objectives, priors
+from latens.atomic import write_text
 from latens.training.checkpoint import loads, sealed
 
 pytestmark = pytest.mark.usefixtures("one_thread", "in_place")
@@ -380,6 +381,7 @@ def test_incomplete_seeds() -> None:
 def test_full_disk(monkeypatch: pytest.MonkeyPatch, in_place: Path) -> None:
     """Wherever the disk fills up, there is one sentence; a run without a checkpoint is gone, one with can go on."""
     real, left = os.fsync, [0]
+    monkeypatch.setattr("latens.report.write", lambda path, *given, **more: write_text(path, "<html></html>"))
 
     def fsync(descriptor: int) -> None:
         left[0] -= 1

@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import commanding
 import numpy as np
 import pytest
 from commanding import SHORT, done, figures, refused
@@ -67,13 +68,14 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("words", COMMANDS)
-def test_commands(words: str, tmp_path: Path) -> None:
+def test_commands(words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = [word.replace("{x}", str(tmp_path / "a")) for word in words.split()]
     again = [word.replace("{x}", str(tmp_path / "b")) for word in words.split()]
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     result = done(*given)
     assert re.search(COMMANDS[words], result.out, re.DOTALL), result.out
+    monkeypatch.setattr("latens.report.write", commanding.blank_page)
     found = figures(*again)
     assert isinstance(found, dict) and found and "error" not in found
     assert "NaN" not in result.out or words.endswith("one.npy --k 2")
@@ -176,12 +178,22 @@ print("imported:", heavy, status)
     assert not words or "latens" in found.stdout
 
 
-@pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_fit_goes_on(tmp_path: Path, name: signal.Signals) -> None:
+def test_interrupted_fit_goes_on(tmp_path: Path) -> None:
     """Ctrl-C: status 130, one sentence, a checkpoint; the line it prints, pasted into a shell, ends at the same
     numbers."""
-    out, command = tmp_path / "a run", [sys.executable, "-m", "latens"]
     words = ["--epochs", "100", "--batch-size", "10", "--network", "linear", "--validation", "0.2"]
+    done("fit", "iris", "--out", tmp_path / "whole", *words)
+    for name in (signal.SIGINT, signal.SIGTERM):
+        _interrupt_and_resume(tmp_path / f"a run -{name}", words, name)
+        for file in ("model.safetensors", "metrics.csv"):
+            one, two = ((tmp_path / folder / file).read_bytes() for folder in (f"a run -{name}", "whole"))
+            if file == "metrics.csv":  # without the seconds
+                one, two = (b"\n".join(row.rpartition(b",")[0] for row in text.split(b"\n")) for text in (one, two))
+            assert one == two
+
+
+def _interrupt_and_resume(out: Path, words: list[str], name: signal.Signals) -> None:
+    command = [sys.executable, "-m", "latens"]
     child = subprocess.Popen(
         [*command, "fit", "iris", "--out", str(out), *words, "--json"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
@@ -197,12 +209,6 @@ def test_interrupted_fit_goes_on(tmp_path: Path, name: signal.Signals) -> None:
     assert line and '"status": 130' in printed and latens.run.read_record(out)["status"] == "running"
     assert sorted(os.listdir(out)) == ["checkpoint", "metrics.csv", "run.json"]
     done(*shlex.split(line[1]))
-    done("fit", "iris", "--out", tmp_path / "whole", *words)
-    for file in ("model.safetensors", "metrics.csv"):
-        one, two = ((folder / file).read_bytes() for folder in (out, tmp_path / "whole"))
-        if file == "metrics.csv":  # without the seconds
-            one, two = (b"\n".join(row.rpartition(b",")[0] for row in text.split(b"\n")) for text in (one, two))
-        assert one == two
 
 
 def test_interrupted_while_reading(tmp_path: Path) -> None:

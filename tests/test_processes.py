@@ -6,27 +6,24 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import jointly
 import pytest
 import torch
 from killing import outcome
-from parts import assert_same
+from parts import assert_same, timeless
 from torch import Tensor
 
 import latens
 from latens.training import Processes
-from latens.training.checkpoint import state_of, unpack
+from latens.training.checkpoint import loads, state_of, unpack
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, list[str]]]:
-    """The folder that two processes worked in, and what each printed."""
-    folder = tmp_path_factory.mktemp("two")
+def in_two_processes(*words: str | Path) -> list[tuple[int, str, str]]:
+    """(exit status, standard output, standard error) of each of two processes of one run."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -35,19 +32,26 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, list[s
         "PYTHONPATH": os.pathsep.join([str(Path(latens.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]),
         "ACCELERATE_USE_CPU": "1", "GLOO_SOCKET_IFNAME": "lo",
     }  # fmt: skip
-    script = Path(jointly.__file__)
     processes = [
-        subprocess.Popen([sys.executable, script, folder], env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
+        subprocess.Popen([sys.executable, *map(str, words)], env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # fmt: skip
         for rank in (0, 1)
     ]
     try:
-        printed = [process.communicate(timeout=180)[0] for process in processes]
+        printed = [process.communicate(timeout=180) for process in processes]
     finally:
         for process in processes:
             process.kill()
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(printed)
-    yield folder, printed
+    return [(process.returncode, *text) for process, text in zip(processes, printed)]
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """The folder that two processes worked in, and what each printed."""
+    folder = tmp_path_factory.mktemp("two")
+    ended = in_two_processes(jointly.__file__, folder)
+    assert [status for status, *_ in ended] == [0, 0], ended
+    return folder, [out for _, out, _ in ended]
 
 
 def state(folder: Path, case: str, rank: int) -> dict[str, Tensor]:
@@ -55,30 +59,30 @@ def state(folder: Path, case: str, rank: int) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize(("name", "dtype"), jointly.table(), ids=[jointly.slug(*case) for case in jointly.table()])
-def test_two_processes_give_the_update_of_one_on_the_joint_batch(name: str, dtype: torch.dtype, two: tuple[Path, list[str]], tmp_path: Path):
+def test_two_processes_give_the_update_of_one_on_the_joint_batch(name: str, dtype: torch.dtype, two: tuple[Path, list[str]]):
     folder, _ = two
     case = jointly.slug(name, dtype)
     first, second = (state(folder, case, rank) for rank in (0, 1))
     assert_same(first, second)
-    alone = jointly.run(name, dtype, tmp_path / case)
+    alone = jointly.run(name, dtype, None)
     assert first.keys() == alone["model"].keys()
     before = state_of(jointly.start(name, dtype))
     for key, tensor in alone["model"].items():
         assert torch.allclose(first[key], tensor, rtol=0, atol=2e-6 if dtype == torch.float32 else 1e-12), key
     assert max(float((first[key] - before[key]).abs().max()) for key in before) > 1e-3  # it did learn something
-    history = latens.run.read_metrics(folder / case, None)
-    for one, other in zip(history, alone["history"], strict=True):
-        assert one.keys() - {"seconds"} >= {k for k in other if k != "seconds"}
-        for key in other.keys() - {"seconds"}:
-            assert one[key] == pytest.approx(other[key], rel=1e-4 if dtype == torch.float32 else 1e-9), key
+    histories = [timeless(loads((folder / f"{case}.{rank}.json").read_text())) for rank in (0, 1)]
+    assert histories[0] == histories[1]
+    for one, other in zip(histories[0], timeless(alone["history"]), strict=True):
+        assert one == pytest.approx(other, rel=1e-4 if dtype == torch.float32 else 1e-9)
 
 
 def test_only_the_main_process_writes_the_folder_and_one_process_can_read_it(two: tuple[Path, list[str]]):
     folder, _ = two
-    case = jointly.slug("averaged, clipped, annealed", torch.float32)
+    case = jointly.KEPT
     found = outcome(folder / case)
     assert found["record"]["status"] == "finished"
-    assert sorted(path.name for path in (folder / case).iterdir()) == ["checkpoint", "metrics.csv", "model.safetensors", "run.json"]
+    names = ["checkpoint", "metrics.csv", "model.safetensors", "report.html", "run.json"]
+    assert sorted(path.name for path in (folder / case).iterdir()) == names
     assert len(list((folder / case / "checkpoint").iterdir())) == 2
     model = jointly.vae()
     latens.load(folder / case, model=model)
@@ -93,6 +97,18 @@ def test_failures_stop_both_processes_with_a_sentence(two: tuple[Path, list[str]
     for mine in lines:
         assert "batch_size 1 cannot be split over 2 processes" in mine[1]
         assert "for row 31 " in mine[2] and "distortion" in mine[2]
+
+
+@pytest.mark.slow
+def test_the_command_line_in_two_processes_answers_once(tmp_path: Path):
+    out = tmp_path / "run"
+    words = ["-m", "latens", "fit", "digits", "--latent-dim", "2", "--epochs", "1", "--device", "cpu", "--out"]
+    (status, printed, _), (other, nothing, whispered) = in_two_processes(*words, out)
+    assert (status, other) == (0, 0) and "ELBO" in printed and nothing == "" and "data:" not in whispered
+    assert latens.run.read_record(out)["status"] == "finished" and (out / "report.html").exists()
+    refused = in_two_processes(*words, out)
+    assert [status for status, *_ in refused] == [2, 2]
+    assert "already holds a run" in refused[0][2] and "the main process stopped" in refused[1][2]
 
 
 def test_the_shares_of_a_joint_batch_are_a_partition():

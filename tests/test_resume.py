@@ -21,6 +21,7 @@ from test_training import Adversary
 
 import latens
 from latens import InputError, fitting, objectives
+from latens.atomic import write_text
 from latens.data.transforms import dequantize
 from latens.recipes import Recipe
 from latens.training import Interrupted, Settings, Trainer
@@ -48,6 +49,12 @@ def fit(out: Path, options: dict[str, Any], *, seed: int = 0, **more: Any) -> tu
     given = {"epochs": 9, "batch_size": 10, "device": "cpu"} | {k: v for k, v in options.items() if k != "objective"}
     model = vae(seed=seed)
     return latens.train(model, objective, data(60), out=out, **given, **more), model, objective
+
+
+@pytest.fixture(autouse=True)
+def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page of a run has its own tests, and takes longer than these fits."""
+    monkeypatch.setattr("latens.report.write", lambda path, *given, **more: write_text(path, "page"))
 
 
 @pytest.fixture

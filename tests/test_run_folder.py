@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from commanding import SHORT, call, done, figures, refused
+from commanding import SHORT, blank_page, call, done, figures, refused
 from safetensors.torch import load_file
 
 import latens
@@ -19,6 +19,11 @@ from latens import run as runs
 from latens.training.checkpoint import loads, sealed, unseal
 
 pytestmark = pytest.mark.usefixtures("one_thread", "in_place")
+
+
+@pytest.fixture(autouse=True)
+def no_drawing(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("latens.report.write", blank_page)
 
 
 def test_files() -> None:

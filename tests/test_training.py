@@ -18,7 +18,8 @@ from latens.data.loader import ArrayLoader, Batch
 from latens.objectives.base import Player
 from latens.training import NonFiniteError, Settings, Trainer
 from latens.training.checkpoint import state_of
-from latens.training.players import PlayerOptimizer
+from latens.training.compiler import has_compiler
+from latens.training.players import PlayerOptimizer, norm_of
 from latens.training.settings import anneal_at, balanced_batch, default_epochs, epochs_a_round, learning_rate_at
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -548,6 +549,44 @@ def test_the_captured_step_gives_the_numbers_of_the_eager_one(name: str):
             assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1  # captured, and only once
     assert_same(states[False][0], states[True][0])
     np.testing.assert_equal(states[False][1], states[True][1])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not has_compiler(), reason="no C++ compiler: torch.compile has nothing to compile with")
+def test_the_compiled_step_gives_the_eager_numbers_up_to_rounding():
+    x, states = data(20, 4), {}
+    for compiled in (False, True):
+        model = vae(4)
+        trainer(model, x, epochs=3, batch_size=10, compile=compiled).run()
+        states[compiled] = state_of(model)
+    for name, tensor in states[False].items():
+        assert torch.allclose(tensor, states[True][name], rtol=1e-5, atol=1e-6), name
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_convolutions_are_moved_as_plain_adamw_moves_them(layout: torch.memory_format, tmp_path):
+    """Their gradients come channels-last, and the fused optimiser takes tensors as flat memory."""
+    x = torch.rand(12, 3, 6, 6)
+
+    def net() -> nn.Module:
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh(), nn.Conv2d(4, 2, 3), nn.Flatten(), nn.Linear(8, 4)).to(
+            memory_format=layout
+        )
+
+    ours, plain = net(), net()
+    player = PlayerOptimizer((ours,), Player(list(ours.parameters())), Settings(learning_rate=0.01))
+    optimizer = torch.optim.AdamW(plain.parameters(), lr=0.01, betas=(0.9, 0.99), weight_decay=0.0, foreach=False)
+    for step in range(6):
+        if step == 3:  # as after a checkpoint: tensors from a file are contiguous
+            player.load({name: t.clone(memory_format=torch.contiguous_format) for name, t in player.state().items()})
+        grads = list(torch.autograd.grad(ours(x).square().sum(), list(ours.parameters())))
+        player.update(grads, norm_of(grads).item(), 1.0, 0.0)
+        optimizer.zero_grad()
+        plain(x).square().sum().backward()
+        optimizer.step()
+    for a, b in zip(ours.parameters(), plain.parameters()):
+        assert torch.allclose(a, b, atol=1e-6)
 
 
 def test_without_a_compiler_the_step_runs_eagerly_and_says_so(monkeypatch):

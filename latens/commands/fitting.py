@@ -23,6 +23,7 @@ from latens.run import Run
 from latens.schema import Schema
 from latens.training import Bar, Interrupted, Progress, Settings
 from latens.training.checkpoint import sealed, unseal
+from latens.training.processes import is_first, launched
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,10 @@ class Fit:
 
 def fit(asked: Fit, *, seeds: int = 1, quiet: bool = False, extra: dict[str, Any] | None = None) -> Answer:
     """Fit once, or once a seed with mean and spread."""
-    runs.require_free(asked.out)
+    if seeds > 1 and launched() > 1:
+        raise InputError("several processes fit one seed at a time: leave --seeds away, or start one process")
+    if launched() == 1:  # several learn it together, when the main process takes the folder
+        runs.require_free(asked.out)
     source = read(asked.data, labels=asked.labels, drop=asked.drop)
     if seeds > 1:
         return _fit_seeds(asked, source, seeds, quiet)
@@ -105,6 +109,8 @@ def _weights(path: str | None, rows: int) -> np.ndarray | None:
 
 
 def _introduce(run: Run, source: Source) -> None:
+    if not is_first():
+        return
     assert run.schema is not None
     print(f"data: {source.origin}, {len(source.x):,} rows; {run.schema.describe().splitlines()[0]}", file=sys.stderr)
     for sentence in run.choices.values():
@@ -125,7 +131,8 @@ def _execute(run: Run, tensors: dict[str, Any], quiet: bool) -> Run:
     assert run.folder is not None
     line = runs.resume_line(run.folder, run.name)
     try:
-        return fitting.execute(run, **tensors, progress=Quiet() if quiet else Bar(run.name))
+        watched = (Quiet() if quiet else Bar(run.name)) if is_first() else Progress()
+        return fitting.execute(run, **tensors, progress=watched)
     except Interrupted:
         raise Stopped(f"interrupted; everything up to this step is kept: continue with `{line}`") from None
     except InputError as error:
@@ -135,7 +142,9 @@ def _execute(run: Run, tensors: dict[str, Any], quiet: bool) -> Run:
 
 
 def _finish(run: Run, source: Source, validation: Any) -> Answer:
-    """Evaluate on held-out rows, write the report, and say what came out."""
+    """Evaluate on held-out rows, write the report, and say what came out: the main process does."""
+    if not is_first():
+        return Answer("")
     held, labels = held_out(run, source, validation)
     figures = evaluation.evaluate(run.model.cpu(), tensor(run, held), k=50, nll_rows=500, beta=run.beta)
     assert run.folder is not None

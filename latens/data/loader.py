@@ -62,7 +62,8 @@ class ArrayLoader:
     With ``shuffle``, every epoch has its own order, a function of (seed, epoch), and the rows that do not fill a last
     batch are left out of that epoch; without, all rows come in order. ``weight`` is scaled to mean 1 over the data.
     ``transform(x, rows, seed)`` is applied to each batch, with a seed of (seed, epoch), or a fixed one without shuffle.
-    ``numbers``: the number of each row in the user's data, for messages. Raises ``InputError`` where no weight is positive.
+    ``numbers``: the number of each row in the user's data, for messages. Raises ``InputError`` where no weight is
+    positive.
     """
 
     def __init__(

@@ -20,7 +20,8 @@ def dequantize(x: Tensor, rows: Tensor, seed: int) -> Tensor:
 
 
 def binarize(x: Tensor, rows: Tensor, seed: int) -> Tensor:
-    """Dynamic binarisation of grey values in [0, 1] or of 8-bit ones: 1 with probability x (Salakhutdinov & Murray 2008).
+    """Dynamic binarisation of grey values in [0, 1] or of 8-bit ones: 1 with probability x (Salakhutdinov & Murray
+    2008).
 
     The training loader's seed changes with the epoch, the validation loader's does not. ``[B, ...]`` -> uint8.
     """

@@ -8,13 +8,22 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from latens.networks.base import ACTIVATIONS, Concatenate, Flatten, Residual, Standardize, Unflatten, activation
+from latens.networks.base import (
+    ACTIVATIONS,
+    Concatenate,
+    Flatten,
+    Residual,
+    Standardize,
+    Unflatten,
+    activation,
+    only_linear_maps,
+)
 from latens.networks.conv import ConvDecoder, ConvEncoder
 from latens.networks.mlp import mlp, residual_block
 
 __all__ = [
     "ACTIVATIONS", "Concatenate", "ConvDecoder", "ConvEncoder", "Flatten", "Residual", "Standardize", "Unflatten",
-    "activation", "decoder", "encoder", "mlp", "residual_block", "start_at",
+    "activation", "decoder", "encoder", "mlp", "only_linear_maps", "residual_block", "start_at",
 ]  # fmt: skip
 
 # widths of the fully connected kinds

@@ -103,3 +103,13 @@ def on_images(network: Callable[[Tensor], Tensor], x: Tensor, event_dims: int = 
     lead = x.shape[: x.dim() - event_dims]
     out = network(x.reshape(math.prod(lead), *x.shape[len(lead) :]))
     return out.reshape(*lead, *out.shape[1:])
+
+
+def only_linear_maps(model: nn.Module) -> bool:
+    """Whether every layer of torch's own in the model is linear (no activation, no convolution).
+
+    >>> only_linear_maps(nn.Sequential(nn.Linear(2, 2))), only_linear_maps(nn.Sequential(nn.Linear(2, 2), nn.ReLU()))
+    (True, False)
+    """
+    layers = [m for m in model.modules() if type(m).__module__.startswith("torch.nn.modules") and not list(m.children())]
+    return bool(layers) and all(isinstance(m, nn.Linear | nn.Flatten | nn.Unflatten | nn.Identity) for m in layers)

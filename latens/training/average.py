@@ -12,7 +12,8 @@ from latens.training.checkpoint import load_state, state_of
 
 
 class Average:
-    """average <- decay * average + (1 - decay) * live after every step (Polyak & Juditsky 1992, exponentially weighted).
+    """average <- decay * average + (1 - decay) * live after every step (Polyak & Juditsky 1992, exponentially
+    weighted).
 
     The decay grows from 1/10 to its final value, min(decay, (1 + n) / (10 + n)) at step n, so that the start is
     forgotten. A decay of 0 keeps nothing: ``tensors`` is empty, and the weights that are served are the live ones.

@@ -18,7 +18,7 @@ def compiled(
 ) -> Callable[..., Any]:  # fmt: skip
     """``step`` under ``torch.compile``, as one graph unless the model's ``compile_mode`` says "partial" or "off".
 
-    Without a C++ compiler the step runs eagerly, and a note says so.
+    Its noise is that of the eager step. Without a C++ compiler the step runs eagerly, and a note says so.
     """
     mode = getattr(model, "compile_mode", "full")
     if mode == "off":
@@ -26,7 +26,8 @@ def compiled(
     if backend == "inductor" and device.type == "cpu" and not has_compiler():
         progress.note("no C++ compiler was found, so the step is not compiled and runs eagerly")
         return step
-    return torch.compile(step, backend=backend, fullgraph=mode == "full")
+    options: dict[str, Any] | None = {"fallback_random": True} if backend == "inductor" else None
+    return torch.compile(step, backend=backend, fullgraph=mode == "full", options=options)
 
 
 def has_compiler() -> bool:

@@ -14,7 +14,9 @@ from latens.training.processes import Processes
 
 
 class NonFiniteError(FitError):
-    """A loss or a gradient was not finite. ``step``, ``term`` and ``rows`` say where; no weight was changed by the step."""
+    """A loss or a gradient was not finite. ``step``, ``term`` and ``rows`` say where; no weight was changed by the
+    step.
+    """
 
     def __init__(self, message: str, step: int, term: str, rows: list[int]):
         super().__init__(message)

@@ -121,7 +121,7 @@ class Trainer:
         values, (distortion, rate), lengths = numbers[:count], numbers[count : count + 2], numbers[count + 2 :]
         if not all(map(math.isfinite, values + lengths)):
             self._stop_at_non_finite(batch, share, total)
-        factor = learning_rate_at(self.step, self.steps, self.settings) / self.settings.learning_rate
+        factor = learning_rate_at(self.step, self.steps, self.settings) / float(self.settings.learning_rate)
         for (name, player), norm in zip(active.items(), lengths, strict=True):
             player.update(grads[name], norm, factor, self.settings.clip)
         self._follow(observed)
@@ -163,7 +163,7 @@ class Trainer:
         kept = f", which are kept in {self.store.folder}" if self.store else ""
         raise NonFiniteError(
             f"at step {self.step} the {term} is not finite {where} (counted from 0), so training stopped without changing the "
-            f"weights{kept}: look at those rows, or lower learning_rate (now {self.settings.learning_rate:g}) or clip (now "
+            f"weights{kept}: look at those rows, or lower learning_rate (now {float(self.settings.learning_rate):g}) or clip (now "
             f"{self.settings.clip:g})",
             self.step, term, rows,
         )  # fmt: skip

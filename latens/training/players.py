@@ -56,7 +56,8 @@ class PlayerOptimizer:
         for name, tensor in tensors.items():
             number, _, key = name.partition(".")
             parameter = self._ordered[int(number)]
-            self.optimizer.state[parameter][key] = tensor.clone()
+            moment = tensor.shape == parameter.shape and key != "step"
+            self.optimizer.state[parameter][key] = laid_out_like(parameter, tensor) if moment else tensor
 
     def update(self, grads: list[Tensor | None], norm: float, factor: float, clip: float) -> None:
         """One step at ``factor`` x the peak rate, the gradient scaled to the norm ``clip`` where it is longer (0: never)."""
@@ -64,7 +65,7 @@ class PlayerOptimizer:
             return
         scale = clip / norm if 0 < clip < norm else None
         for parameter, grad in zip(self.parameters, grads, strict=True):
-            parameter.grad = grad if scale is None or grad is None else grad * scale
+            parameter.grad = laid_out_like(parameter, grad if scale is None or grad is None else grad * scale)
         for group in self.optimizer.param_groups:
             group["lr"] = self.peak * factor
         self.optimizer.step()
@@ -82,17 +83,17 @@ def gradients(losses: dict[str, Tensor], players: dict[str, PlayerOptimizer]) ->
         if not parameters or not losses[name].requires_grad:
             found[name] = [None] * len(parameters)
             continue
-        moved = torch.autograd.grad(losses[name], parameters, retain_graph=not last, allow_unused=True)
-        found[name] = [laid_out_like(p, grad) for p, grad in zip(parameters, moved, strict=True)]
+        found[name] = list(torch.autograd.grad(losses[name], parameters, retain_graph=not last, allow_unused=True))
     return found
 
 
-def laid_out_like(parameter: Tensor, grad: Tensor | None) -> Tensor | None:
-    """The gradient in the memory layout of its parameter. ``autograd.grad`` leaves a convolution's gradient channels-last,
-    and the fused optimiser walks both as flat memory: another layout would pair weights with the wrong gradients."""
-    if grad is None or grad.stride() == parameter.stride():
-        return grad
-    return torch.empty_like(parameter).copy_(grad)
+def laid_out_like(parameter: Tensor, value: Tensor | None) -> Tensor | None:
+    """A gradient or moment in the memory layout of its parameter. ``autograd.grad`` leaves a convolution's gradient
+    channels-last, and the fused optimiser walks all as flat memory: other layouts would pair weights with the wrong
+    gradients."""
+    if value is None or value.stride() == parameter.stride():
+        return value
+    return torch.empty_like(parameter).copy_(value)
 
 
 def norm_of(grads: list[Tensor | None]) -> Tensor:

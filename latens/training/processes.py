@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from latens.errors import InputError
+
+
+def is_first() -> bool:
+    """Whether this is the main process of a run, as the launcher says in the environment."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def launched() -> int:
+    """How many processes the launcher says there are."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def check_device(name: str) -> None:

@@ -14,17 +14,18 @@ class Settings:
     """Options of training. ``"auto"`` is settled from counts alone, never from measured time, so a resumed run
     repeats every decision.
 
-    ``epochs``: passes over the rows. ``batch_size``: rows of one (joint) step. ``learning_rate``: the peak; linear
-    warm-up over the fraction ``warmup`` of all steps, then cosine decay to zero (Loshchilov & Hutter 2017, with AdamW).
-    ``kl_warmup``: fraction of all steps over which the weight of the rate grows from 0 to its final value (Bowman et
-    al. 2016); at least one step is always taken at the final value. ``clip``: largest norm of the gradient, 0 for none.
-    ``average``: decay of the averaged weights, 0 for none; if on, they are the weights that are served.
-    ``patience``: rounds of validation without improvement before stopping, 0 for never. ``seed``: of everything random.
+    ``epochs``: passes over the rows. ``batch_size``: rows of one (joint) step. ``learning_rate``: the peak, "auto"
+    2e-3, or 1e-2 for a model of linear maps alone, which larger steps suit; linear warm-up over the fraction ``warmup``
+    of all steps, then cosine decay to zero (Loshchilov & Hutter 2017, with AdamW). ``kl_warmup``: fraction of all steps
+    over which the weight of the rate grows from 0 to its final value (Bowman et al. 2016); at least one step is always
+    taken at the final value. ``clip``: largest norm of the gradient, 0 for none. ``average``: decay of the averaged
+    weights, 0 for none; if on, they are the weights that are served. ``patience``: rounds of validation without
+    improvement before stopping, 0 for never. ``seed``: of everything random.
     """
 
     epochs: int | str = "auto"
     batch_size: int | str = "auto"
-    learning_rate: float = 2e-3
+    learning_rate: float | str = "auto"
     warmup: float = 0.03
     weight_decay: float = 0.0
     beta2: float = 0.99
@@ -46,7 +47,8 @@ class Settings:
             need(value == "auto" or (is_whole(value) and value >= 1), name, "'auto' or a whole number from 1")
         need(self.patience == "auto" or (is_whole(self.patience) and int(self.patience) >= 0), "patience",
              "'auto' or a whole number from 0")  # fmt: skip
-        need(is_number(self.learning_rate) and self.learning_rate > 0, "learning_rate", "a positive number")
+        rate = self.learning_rate
+        need(rate == "auto" or (is_number(rate) and float(rate) > 0), "learning_rate", "'auto' or a positive number")
         for name in ("warmup", "kl_warmup"):
             need(is_number(getattr(self, name)) and 0 <= getattr(self, name) <= 1, name, "a fraction from 0 to 1")
         for name in ("average", "beta2"):
@@ -57,8 +59,10 @@ class Settings:
         need(self.compile in ("auto", True, False), "compile", "'auto', True or False")
         need(isinstance(self.device, str), "device", "'auto' or the name of a torch device")
 
-    def settle(self, rows: int) -> Settings:
-        """The same settings with every "auto" a number, for data of ``rows`` rows."""
+    def settle(self, rows: int, *, linear: bool = False) -> Settings:
+        """The same settings with every "auto" a number, for data of ``rows`` rows and a model of linear maps alone, or
+        another.
+        """
         batch = balanced_batch(rows) if self.batch_size == "auto" else min(int(self.batch_size), rows)
         steps_an_epoch = max(1, rows // batch)
         if self.epochs == "auto":
@@ -68,7 +72,10 @@ class Settings:
         rounds = math.ceil(epochs / epochs_a_round(epochs, steps_an_epoch))
         patience = max(10, rounds // 5) if self.patience == "auto" else int(self.patience)
         compiled = epochs * steps_an_epoch >= 50_000 if self.compile == "auto" else self.compile
-        return replace(self, epochs=epochs, batch_size=batch, patience=patience, compile=compiled)
+        rate = (1e-2 if linear else 2e-3) if self.learning_rate == "auto" else float(self.learning_rate)
+        return replace(
+            self, epochs=epochs, batch_size=batch, patience=patience, compile=compiled, learning_rate=rate
+        )
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -111,9 +118,10 @@ def epochs_a_round(epochs: int, steps_an_epoch: int) -> int:
 def learning_rate_at(step: int, steps: int, settings: Settings) -> float:
     """Linear warm-up to the peak, then half a cosine to zero."""
     warm = max(1, round(settings.warmup * steps))
+    peak = float(settings.learning_rate)
     if step < warm:
-        return settings.learning_rate * (step + 1) / warm
-    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+        return peak * (step + 1) / warm
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
 
 
 def anneal_at(step: int, steps: int, settings: Settings) -> float:
