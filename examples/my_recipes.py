@@ -26,7 +26,8 @@ class LaplacePosterior(conditionals.Conditional):
 
 
 def laplace_vae(
-    info: DataInfo, *, latent_dim: int | str = "auto", beta: float = 1.0, likelihood: str = "auto", network: str = "auto"
+    info: DataInfo, *, latent_dim: int | str = "auto", beta: float = 1.0, likelihood: str = "auto",
+    network: str = "auto",
 ) -> tuple[nn.Module, objectives.Objective]:
     """A VAE whose posterior has heavier tails than the normal."""
     size = latent_size(info, latent_dim)

@@ -35,8 +35,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         run = latens.train(model, objectives.ELBO(), counts, epochs=30, validation=0.1, out=f"{folder}/run")
         print(f"served: {run.served}; last validation bound {run.history[-1]['validation_bound']:.3f} nats")
-    estimate = evaluation.nll(model, counts, k=100)
-    print(f"-ln p(x) = {estimate.mean:.3f} +- {estimate.standard_error:.3f} nats, effective {estimate.mean_ess:.0f} of 100")
+    found = evaluation.nll(model, counts, k=100)
+    print(f"-ln p(x) = {found.mean:.3f} +- {found.standard_error:.3f} nats, effective {found.mean_ess:.0f} of 100")
 
 
 if __name__ == "__main__":

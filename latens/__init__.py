@@ -12,7 +12,8 @@ __version__ = "0.1.0"
 
 _MODULES = (
     "api", "conditionals", "data", "distributions", "errors", "estimator", "evaluation", "fitting", "models",
-    "networks", "numerics", "objectives", "priors", "randomness", "recipes", "report", "run", "schema", "training", "trees",
+    "networks", "numerics", "objectives", "priors", "randomness", "recipes", "report", "run", "schema",
+    "training", "trees",
 )  # fmt: skip
 _NAMES = {
     "InputError": "errors", "Recipe": "recipes", "VAE": "estimator", "load": "estimator", "train": "api",

@@ -69,8 +69,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     def __init__(
         self, latent_dim: int | str = "auto", *, recipe: str | Recipe = "vae", likelihood: str = "auto",
-        network: str = "auto", epochs: int | str = "auto", batch_size: int | str = "auto", learning_rate: float | str = "auto",
-        kl_warmup: float = 0.0, average: float = 0.0, validation: Any = "auto", patience: int | str = "auto",
+        network: str = "auto", epochs: int | str = "auto", batch_size: int | str = "auto",
+        learning_rate: float | str = "auto", kl_warmup: float = 0.0, average: float = 0.0, validation: Any = "auto", patience: int | str = "auto",
         nll_draws: int = 100, device: str = "auto", random_state: Any = None, verbose: int = 0,
     ):  # fmt: skip
         self.latent_dim = latent_dim
@@ -130,10 +130,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         recipe = self.recipe if isinstance(self.recipe, Recipe) else Recipe(self.recipe)
         valid = {"latent_dim": self.latent_dim, "likelihood": self.likelihood, "network": self.network}
         options = {k: v for k, v in valid.items() if k not in recipe.given and not (isinstance(v, str) and v == "auto")}
-        if isinstance(self.validation, str | int | float):
-            validation = self.validation
-        else:
-            validation = self._validated(self.validation, reset=False)
+        given = isinstance(self.validation, str | int | float)
+        validation = self.validation if given else self._validated(self.validation, reset=False)
         settings = Settings(
             **{name: _plain(getattr(self, name)) for name in _TRAINING},
             seed=int(check_random_state(self.random_state).randint(2**31 - 1)),
@@ -149,7 +147,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def _take(self, run: Run) -> VAE:
         run.model.to("cpu")
         run.objective.to("cpu")
-        self.run_, self.model_, self.schema_ = run, run.model, run.schema
+        self.run_, self.schema_ = run, run.schema
+        self.model_: Any = run.model
         with torch.no_grad():
             cells = torch.zeros(1, *run.schema.shape, dtype=getattr(torch, run.schema.storage)) if run.schema else None
             self.latent_dim_ = 0 if cells is None else int(self._codes_of(cells).shape[-1])

@@ -58,7 +58,7 @@ def execute(
     """
     settings = run.settings
     processes = Processes(settings.device)
-    options = {"seed": settings.seed, "transform": transform}
+    options: dict[str, Any] = {"seed": settings.seed, "transform": transform}
     store = runs.checkpoints(run.folder) if run.folder else None
 
     def keep(history: list[dict[str, Any]]) -> None:

@@ -267,9 +267,6 @@ def test_the_uniform_density_costs_exactly_eight_bits(columns) -> None:
     assert bits_per_dimension(columns * np.log(256), columns) == 8.0
 
 
-@pytest.mark.xfail(
-    strict=True, reason="x.float() + u rounds up to the next level where u > 1 - 2^-17 (data/transforms.py)"
-)
 def test_dequantised_values_stay_within_their_level() -> None:
     """floor(x + u) = x for every draw: 2.6 million draws at each level."""
     for level in (0, 1, 16, 127, 254, 255):

@@ -73,7 +73,9 @@ class ArrayLoader:
         self.x, self.c, self.numbers = x, c, numbers
         self.rows = trees.rows((x, c))
         if weight is not None and not weight.sum() > 0:
-            raise InputError(f"the sample weights of all {self.rows} rows of a part of the data are zero: give some a positive weight")
+            raise InputError(
+                f"the sample weights of all {self.rows} rows of a part of the data are zero: give some a positive one"
+            )
         self.weight = None if weight is None else weight * (self.rows / weight.sum())
         self.batch_size = min(batch_size, self.rows)
         self.seed, self.shuffle, self.transform = seed, shuffle, transform

@@ -111,5 +111,6 @@ def only_linear_maps(model: nn.Module) -> bool:
     >>> only_linear_maps(nn.Sequential(nn.Linear(2, 2))), only_linear_maps(nn.Sequential(nn.Linear(2, 2), nn.ReLU()))
     (True, False)
     """
-    layers = [m for m in model.modules() if type(m).__module__.startswith("torch.nn.modules") and not list(m.children())]
+    leaves = (m for m in model.modules() if not list(m.children()))
+    layers = [m for m in leaves if type(m).__module__.startswith("torch.nn.modules")]
     return bool(layers) and all(isinstance(m, nn.Linear | nn.Flatten | nn.Unflatten | nn.Identity) for m in layers)
