@@ -1,6 +1,6 @@
 """The runs that test_processes.py makes in one process and in two; as a script, one of the two.
 
-    RANK=0 WORLD_SIZE=2 … python jointly.py FOLDER
+RANK=0 WORLD_SIZE=2 … python jointly.py FOLDER
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ class WithCritic(objectives.Objective):
     def losses(self, model: nn.Module, x: Any, draw: Any) -> dict[str, torch.Tensor]:
         score = self.critic(draw.codes).mean(-1).mean(0)
         return {
-            "model": self.elbo.losses(model, x, draw)["model"] + 0.5 * objectives.base.mean_over_rows(score, draw.weight),
+            "model": self.elbo.losses(model, x, draw)["model"]
+            + 0.5 * objectives.base.mean_over_rows(score, draw.weight),
             "critic": objectives.base.mean_over_rows((1 - score).square(), draw.weight),
         }
 
@@ -74,7 +75,10 @@ def run(name: str, dtype: torch.dtype, out: Path | None) -> dict[str, Any]:
     model = start(name, dtype)
     objective = kind(*given).to(dtype)
     done = latens.train(model, objective, data(ROWS), out=out, **case)
-    return {"model": state_of(model) | {f"objective.{n}": t for n, t in state_of(objective).items()}, "history": done.history}
+    return {
+        "model": state_of(model) | {f"objective.{n}": t for n, t in state_of(objective).items()},
+        "history": done.history,
+    }
 
 
 def table() -> list[tuple[str, torch.dtype]]:

@@ -3,13 +3,12 @@
     python killing.py FOLDER STRIDE   ->   one JSON object on the last line
 
 A child process is forked for each run, after the imports, and sends itself SIGKILL just before or after its n-th file
-operation (write, flush to disk, rename, removal, new folder): no clean-up of Python's runs. It is then resumed until it ends.
+operation (flush to disk, rename, removal, new folder): no clean-up of Python's runs. It is then resumed until it ends.
 """
 
 from __future__ import annotations
 
 import csv
-import io
 import json
 import os
 import shutil
@@ -81,7 +80,7 @@ def in_child(work: Callable[[], int]) -> tuple[int, str]:
             sys.stderr.flush()
         os._exit(status)
     os.close(write)
-    with io.open(read, "rb") as pipe:
+    with open(read, "rb") as pipe:
         printed = pipe.read().decode()
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), printed
 
@@ -140,10 +139,18 @@ def main(folder: Path, stride: int) -> dict[str, Any]:
             report_of["problems"].append(f"killed at {place}, resume gave {status}: {printed}")
             continue
         found = outcome(run)
-        report_of["problems"] += [f"killed at {place}: another {key}" for key in expected if found[key] != expected[key]]
+        report_of["problems"] += [
+            f"killed at {place}: another {key}" for key in expected if found[key] != expected[key]
+        ]
         left = sorted(str(p.relative_to(run)) for p in run.rglob("*") if p.is_file())
-        names = ["checkpoint/" + expected["state"]["tensors"], "checkpoint/state.json", "metrics.csv", "model.safetensors",
-                 "report.html", "run.json"]  # fmt: skip
+        names = [
+            "checkpoint/" + expected["state"]["tensors"],
+            "checkpoint/state.json",
+            "metrics.csv",
+            "model.safetensors",
+            "report.html",
+            "run.json",
+        ]
         if left != sorted(names):
             report_of["problems"].append(f"killed at {place}: the folder holds {left}")
         shutil.rmtree(run)

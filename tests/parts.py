@@ -21,7 +21,9 @@ def network(inputs: int, outputs: int, hidden: int = 6) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, hidden), nn.Tanh(), nn.Linear(hidden, outputs))
 
 
-def vae(columns: int = 3, latent: int = 2, *, variance: float | str = "optimal", seed: int = 0, dtype: Any = None) -> models.VAE:
+def vae(
+    columns: int = 3, latent: int = 2, *, variance: float | str = "optimal", seed: int = 0, dtype: Any = None
+) -> models.VAE:
     """The same weights whenever it is called."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -21,7 +21,7 @@ ORDER = (
     "distributions", "networks", "conditionals", "priors", "models", "objectives",  # the mathematics
     "data", "training",  # batches, and the loop over them
     "evaluation", "choices", "recipes", "run", "fitting", "compare", "report",  # from data to a run and its page
-    "api", "estimator", "commands", "cli", "__main__",  # what a user sees
+    "api", "estimator", "commands", "cli_options", "cli", "__main__",  # what a user sees
 )  # fmt: skip
 # (module, layer it reaches up to): why
 EXCEPTIONS: dict[tuple[str, str], str] = {}
@@ -43,7 +43,11 @@ def imports(path: Path) -> Iterator[tuple[int, str]]:
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}:{node.lineno}: imports are absolute"
-            names = [f"{node.module}.{alias.name}" for alias in node.names] if node.module == "latens" else [str(node.module)]
+            names = (
+                [f"{node.module}.{alias.name}" for alias in node.names]
+                if node.module == "latens"
+                else [str(node.module)]
+            )
         for name in names:
             package, _, rest = name.partition(".")
             layer = rest.partition(".")[0]
@@ -87,11 +91,21 @@ def test_nothing_is_pickled_and_no_code_is_read_from_files(path: Path):
         where = f"{path.name}:{getattr(node, 'lineno', '')}"
         if isinstance(node, ast.Import | ast.ImportFrom):
             names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
-            found = {name.partition(".")[0] for name in names} & {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
+            found = {name.partition(".")[0] for name in names} & {
+                "pickle",
+                "cPickle",
+                "dill",
+                "cloudpickle",
+                "joblib",
+                "marshal",
+                "shelve",
+            }
             assert not found, f"{where}: {found}"
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)
-            assert called not in ("torch.load", "torch.save", "eval", "exec", "compile", "pd.read_pickle"), f"{where}: {called}"
+            assert called not in ("torch.load", "torch.save", "eval", "exec", "compile", "pd.read_pickle"), (
+                f"{where}: {called}"
+            )
             allowed = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
             assert allowed.get("allow_pickle", "False") == "False", where
             if called in ("np.load", "numpy.load"):

@@ -26,7 +26,14 @@ from latens.training import NonFiniteError
 from latens.training.checkpoint import state_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-QUICK: dict[str, Any] = {"latent_dim": 2, "epochs": 2, "batch_size": 16, "random_state": 0, "nll_draws": 5, "network": "linear"}
+QUICK: dict[str, Any] = {
+    "latent_dim": 2,
+    "epochs": 2,
+    "batch_size": 16,
+    "random_state": 0,
+    "nll_draws": 5,
+    "network": "linear",
+}
 
 
 def rows(n: int = 40, columns: int = 4, seed: int = 0) -> np.ndarray:
@@ -96,7 +103,7 @@ def test_parameters_are_read_set_and_cloned():
     assert vae.recipe.given["beta"] == 2.0 and other.recipe.given["beta"] == 5.0 and other.learning_rate == 0.2
     with pytest.raises(ValueError, match="no_such"):
         vae.set_params(no_such=1)
-    with pytest.raises(InputError, match="no option 'bta'.*did you mean 'beta'"):
+    with pytest.raises(InputError, match=r"no option 'bta'.*did you mean 'beta'"):
         VAE(**QUICK).set_params(recipe__bta=1.0).fit(rows())
     assert "beta=2.0" in repr(vae)
 
@@ -115,10 +122,17 @@ def test_set_output():
 
 
 @pytest.mark.parametrize(
-    "made", [pd.DataFrame, lambda x: pl.DataFrame(x, schema=["a", "b", "c", "d"]), torch.from_numpy, np.asfortranarray, list,
-             lambda x: pd.DataFrame(x, columns=["a", "b", "c", "d"]).convert_dtypes()],
+    "made",
+    [
+        pd.DataFrame,
+        lambda x: pl.DataFrame(x, schema=["a", "b", "c", "d"]),
+        torch.from_numpy,
+        np.asfortranarray,
+        list,
+        lambda x: pd.DataFrame(x, columns=["a", "b", "c", "d"]).convert_dtypes(),
+    ],
     ids=["pandas", "polars", "torch", "fortran", "list", "pandas extension types"],
-)  # fmt: skip
+)
 def test_the_container_does_not_matter(made: Callable[[np.ndarray], Any]):
     x = rows()
     plain, other = VAE(**QUICK).fit(x), VAE(**QUICK).fit(made(x))
@@ -144,7 +158,12 @@ def test_pictures_come_back_in_their_own_layout_and_type(shape: tuple[int, ...])
     x = pictures(*shape)
     vae = VAE(**QUICK).fit(x)
     assert vae.transform(x).shape == (24, 2) and vae.transform(x).dtype == np.float32
-    for back in (vae.reconstruct(x), vae.inverse_transform(vae.transform(x)), vae.sample(24), vae.sample(24, mean=True)):
+    for back in (
+        vae.reconstruct(x),
+        vae.inverse_transform(vae.transform(x)),
+        vae.sample(24),
+        vae.sample(24, mean=True),
+    ):
         assert back.shape == x.shape and back.dtype == np.uint8
     assert vae.score_samples(x).shape == (24,) and vae.n_features_in_ == np.prod(shape[1:])
     with pytest.raises(ValueError):
@@ -245,7 +264,11 @@ def test_codes_are_checked():
         vae.inverse_transform(np.full((3, 2), np.nan))
     with pytest.raises(InputError, match="number of samples"):
         vae.sample(0)
-    for call in (lambda: VAE().transform(rows()), lambda: VAE().sample(), lambda: VAE().inverse_transform(np.zeros((1, 2)))):
+    for call in (
+        lambda: VAE().transform(rows()),
+        lambda: VAE().sample(),
+        lambda: VAE().inverse_transform(np.zeros((1, 2))),
+    ):
         with pytest.raises(NotFittedError):
             call()
 

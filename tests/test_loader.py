@@ -38,7 +38,9 @@ def test_every_row_at_most_once_an_epoch_and_in_order_exactly_once(rows: int, si
 
 
 def test_the_order_is_a_function_of_seed_and_epoch():
-    orders = {(s, e): tuple(ArrayLoader(images(), batch_size=5, seed=s).order(e).tolist()) for s in (0, 1) for e in (0, 1)}
+    orders = {
+        (s, e): tuple(ArrayLoader(images(), batch_size=5, seed=s).order(e).tolist()) for s in (0, 1) for e in (0, 1)
+    }
     assert len(set(orders.values())) == 4
     torch.manual_seed(99)
     again = ArrayLoader(images(), batch_size=7, seed=1)
@@ -128,14 +130,16 @@ def test_uniform_numbers_are_uniform_and_independent(seed: int):
     u = uniform(seed, torch.arange(2000), 50).double().numpy()
     assert u.min() >= 0 and u.max() < 1
     m = u.size
-    assert stats.kstest(u.ravel()[:: 7], "uniform").pvalue > 1e-5
+    assert stats.kstest(u.ravel()[::7], "uniform").pvalue > 1e-5
     assert stats.kstest(u[:, 0], "uniform").pvalue > 1e-5 and stats.kstest(u[17], "uniform").pvalue > 1e-5
     counts = np.bincount((u.ravel() * 256).astype(int), minlength=256)
     assert stats.chisquare(counts).pvalue > 1e-5
     centred = (u - 0.5) * np.sqrt(12)
     for other in (np.roll(centred, 1, 0), np.roll(centred, 1, 1), np.roll(centred, (1, 1), (0, 1))):
         assert abs((centred * other).mean()) < 4.5 / np.sqrt(m)  # neighbours in row, column and diagonal
-    next_seed = (uniform(seed + 1 if seed < 2**62 else seed - 1, torch.arange(2000), 50).double().numpy() - 0.5) * np.sqrt(12)
+    next_seed = (
+        uniform(seed + 1 if seed < 2**62 else seed - 1, torch.arange(2000), 50).double().numpy() - 0.5
+    ) * np.sqrt(12)
     assert abs((centred * next_seed).mean()) < 4.5 / np.sqrt(m)
 
 

@@ -28,13 +28,23 @@ def in_two_processes(*words: str | Path) -> list[tuple[int, str, str]]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = os.environ | {
-        "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1",
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "OMP_NUM_THREADS": "1",
         "PYTHONPATH": os.pathsep.join([str(Path(latens.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]),
-        "ACCELERATE_USE_CPU": "1", "GLOO_SOCKET_IFNAME": "lo",
-    }  # fmt: skip
+        "ACCELERATE_USE_CPU": "1",
+        "GLOO_SOCKET_IFNAME": "lo",
+    }
     processes = [
-        subprocess.Popen([sys.executable, *map(str, words)], env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # fmt: skip
+        subprocess.Popen(
+            [sys.executable, *map(str, words)],
+            env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         for rank in (0, 1)
     ]
     try:
@@ -59,7 +69,9 @@ def state(folder: Path, case: str, rank: int) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize(("name", "dtype"), jointly.table(), ids=[jointly.slug(*case) for case in jointly.table()])
-def test_two_processes_give_the_update_of_one_on_the_joint_batch(name: str, dtype: torch.dtype, two: tuple[Path, list[str]]):
+def test_two_processes_give_the_update_of_one_on_the_joint_batch(
+    name: str, dtype: torch.dtype, two: tuple[Path, list[str]]
+):
     folder, _ = two
     case = jointly.slug(name, dtype)
     first, second = (state(folder, case, rank) for rank in (0, 1))

@@ -79,7 +79,9 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, number: int, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["SIGINT", "SIGTERM", "a crash"])
 @pytest.mark.parametrize("name", OPTIONS)
-def test_interrupted_and_resumed_is_uninterrupted(name: str, how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eager_backend: None):
+def test_interrupted_and_resumed_is_uninterrupted(
+    name: str, how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eager_backend: None
+):
     options = OPTIONS[name]
     run, model, objective = fit(tmp_path / "whole", options)
     for number in (1, 14, 6, 12):  # after the first step, mid-epoch, on the last step of an epoch, and in a third run
@@ -87,9 +89,13 @@ def test_interrupted_and_resumed_is_uninterrupted(name: str, how: str, tmp_path:
             stop_at(patch, number, how)
             more = {"checkpoint_seconds": 0.0} if how == "a crash" else {}
             with pytest.raises(RuntimeError if how == "a crash" else Interrupted):
-                fit(tmp_path / "part", options, seed=7, resume=True, **more) if number != 1 else fit(tmp_path / "part", options, **more)
+                fit(tmp_path / "part", options, seed=7, resume=True, **more) if number != 1 else fit(
+                    tmp_path / "part", options, **more
+                )
             assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    again, other, adversary = fit(tmp_path / "part", options, seed=8, resume=True, **more)  # other starting weights do not matter
+    again, other, adversary = fit(
+        tmp_path / "part", options, seed=8, resume=True, **more
+    )  # other starting weights do not matter
     assert_same(state_of(model), state_of(other))
     assert_same(state_of(objective), state_of(adversary))
     assert timeless(run.history) == timeless(again.history)
@@ -113,11 +119,29 @@ def test_other_data_or_settings_cannot_continue_a_run(tmp_path: Path):
     with pytest.raises(InputError, match="begun with another learning_rate"):
         fit(tmp_path / "run", {"learning_rate": 0.5}, resume=True)
     with pytest.raises(InputError, match="begun with other data"):
-        latens.train(vae(), objectives.ELBO(), data(60, seed=4), epochs=9, batch_size=10, device="cpu", out=tmp_path / "run", resume=True)
+        latens.train(
+            vae(),
+            objectives.ELBO(),
+            data(60, seed=4),
+            epochs=9,
+            batch_size=10,
+            device="cpu",
+            out=tmp_path / "run",
+            resume=True,
+        )
     with pytest.raises(InputError, match="already holds a run"):
         fit(tmp_path / "run", {})
-    with pytest.raises(InputError, match="tensor .* shape"):
-        latens.train(vae(latent=1), objectives.ELBO(), data(60), epochs=9, batch_size=10, device="cpu", out=tmp_path / "run", resume=True)
+    with pytest.raises(InputError, match=r"tensor .* shape"):
+        latens.train(
+            vae(latent=1),
+            objectives.ELBO(),
+            data(60),
+            epochs=9,
+            batch_size=10,
+            device="cpu",
+            out=tmp_path / "run",
+            resume=True,
+        )
 
 
 def test_one_process_at_a_time_works_on_a_run(tmp_path: Path):
@@ -151,7 +175,9 @@ def test_a_warm_start_begins_with_the_other_runs_weights(tmp_path: Path):
 
 def command(*words: str | Path, **more: Any) -> subprocess.Popen[str]:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-    environment["PYTHONPATH"] = os.pathsep.join([str(Path(latens.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    environment["PYTHONPATH"] = os.pathsep.join(
+        [str(Path(latens.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    )
     return subprocess.Popen([sys.executable, *map(str, words)], env=environment, text=True, stderr=subprocess.STDOUT,
                             stdout=subprocess.PIPE, **more)  # fmt: skip
 
@@ -168,9 +194,21 @@ def test_killed_at_every_file_operation_and_resumed(tmp_path: Path):
 
 @pytest.mark.slow
 def test_latens_fit_killed_at_random_moments_and_resumed(tmp_path: Path):
-    """Four kills in a row of the real command, at moments scaled to how long it takes, the report's writing included."""
+    """Four kills in a row of the real command, at moments scaled to how long it takes, up to the report's writing."""
     words = ["-m", "latens", "fit"]
-    options = ["digits", "--epochs", "4", "--checkpoint-seconds", "0", "--latent-dim", "2", "--average", "0.9", "--kl-warmup", "0.5"]
+    options = [
+        "digits",
+        "--epochs",
+        "4",
+        "--checkpoint-seconds",
+        "0",
+        "--latent-dim",
+        "2",
+        "--average",
+        "0.9",
+        "--kl-warmup",
+        "0.5",
+    ]
     start = time.monotonic()
     process = command(*words, *options, "--out", tmp_path / "whole")
     printed, _ = process.communicate(timeout=120)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import latens
 from latens import InputError, conditionals, distributions, models, objectives, priors, recipes
-from latens.data.loader import ArrayLoader, Batch
+from latens.data.loader import ArrayLoader
 from latens.objectives.base import Player
 from latens.training import NonFiniteError, Settings, Trainer
 from latens.training.checkpoint import state_of
@@ -25,8 +25,19 @@ from latens.training.settings import anneal_at, balanced_batch, default_epochs, 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def trainer(model: nn.Module, x: Any, objective: Any = None, *, validation: Any = None, weight: Any = None, c: Any = None,
-            transform: Any = None, backend: str = "inductor", progress: Any = None, **settings: Any) -> Trainer:  # fmt: skip
+def trainer(
+    model: nn.Module,
+    x: Any,
+    objective: Any = None,
+    *,
+    validation: Any = None,
+    weight: Any = None,
+    c: Any = None,
+    transform: Any = None,
+    backend: str = "inductor",
+    progress: Any = None,
+    **settings: Any,
+) -> Trainer:
     x = torch.as_tensor(x, dtype=torch.float32) if isinstance(x, np.ndarray) else x
     rows = len(x) if isinstance(x, Tensor) else len(next(iter(x.values())))
     chosen = Settings(**{"epochs": 4, "batch_size": 12, "device": "cpu"} | settings).settle(rows)
@@ -66,7 +77,9 @@ def test_the_loop_sets_the_schedules_it_promises():
     run = trainer(model, data(), epochs=5, kl_warmup=0.5, warmup=0.2, learning_rate=0.01)
     step = run.players["model"].optimizer.step
     run.players["model"].optimizer.step = lambda: (  # type: ignore[method-assign,union-attr]
-        seen.append((run.objective.anneal.item(), run.players["model"].optimizer.param_groups[0]["lr"])), step())  # fmt: skip
+        seen.append((run.objective.anneal.item(), run.players["model"].optimizer.param_groups[0]["lr"])),
+        step(),
+    )
     run.run()
     expected = [(anneal_at(i, 20, run.settings), learning_rate_at(i, 20, run.settings)) for i in range(20)]
     assert np.allclose(seen, expected, rtol=1e-6)
@@ -81,7 +94,9 @@ def test_what_auto_becomes(rows: int):
     assert settled.epochs == default_epochs(rows) and isinstance(settled.compile, bool)
     assert settled.settle(rows) == settled  # a resumed run settles nothing anew
     steps = rows // settled.batch_size
-    assert epochs_a_round(settled.epochs, steps) * steps >= 25 or epochs_a_round(settled.epochs, steps) >= settled.epochs
+    assert (
+        epochs_a_round(settled.epochs, steps) * steps >= 25 or epochs_a_round(settled.epochs, steps) >= settled.epochs
+    )
 
 
 def test_whether_a_run_compiles_is_decided_from_counts():
@@ -107,18 +122,22 @@ def test_a_step_is_adamw_on_the_gradient_of_the_loss():
     optimizer.step()
     for a, b in zip(model.parameters(), twin.parameters()):
         assert torch.allclose(a, b, rtol=0, atol=1e-7)
-    assert -loop.sums[0] == pytest.approx(-loss.item()) and loop.sums[1] + loop.sums[2] == pytest.approx(loss.item(), rel=1e-5)
+    assert -loop.sums[0] == pytest.approx(-loss.item()) and loop.sums[1] + loop.sums[2] == pytest.approx(
+        loss.item(), rel=1e-5
+    )
 
 
 def test_gradients_longer_than_clip_are_scaled_to_it():
     parameter = nn.Parameter(torch.zeros(2))
     moved = []
     for clip in (0.0, 1.0, 10.0):
-        player = PlayerOptimizer((), Player([parameter], {"betas": (0.0, 0.0), "eps": 1e6}), Settings())
+        player = PlayerOptimizer((), Player([parameter], {"betas": (0.0, 0.0), "eps": 1e6}), Settings(learning_rate=2e-3))
         with torch.no_grad():
             parameter.zero_()
         player.update([torch.tensor([3.0, 4.0])], 5.0, 1.0, clip)
-        moved.append(parameter.detach().norm().item() * 1e6 / 2e-3)  # a huge eps makes Adam follow the gradient's length
+        moved.append(
+            parameter.detach().norm().item() * 1e6 / 2e-3
+        )  # a huge eps makes Adam follow the gradient's length
     assert moved == pytest.approx([5.0, 1.0, 5.0], rel=1e-3)
 
 
@@ -131,7 +150,9 @@ def test_weight_decay_touches_the_weights_of_linear_and_convolutional_maps_alone
 
     module = Odd()
     before = {name: p.detach().clone() for name, p in module.named_parameters()}
-    player = PlayerOptimizer((module,), Player(list(module.parameters())), Settings(weight_decay=0.5, learning_rate=0.1))
+    player = PlayerOptimizer(
+        (module,), Player(list(module.parameters())), Settings(weight_decay=0.5, learning_rate=0.1)
+    )
     player.update([torch.zeros_like(p) for p in module.parameters()], 0.0, 1.0, 0.0)
     for name, p in module.named_parameters():
         decayed = name in ("map.weight", "conv.weight")
@@ -183,10 +204,14 @@ def test_weights_are_relative_and_rows_of_weight_zero_do_not_count():
 
 def test_weighted_figures_still_add_up():
     x = data(24)
-    run = latens.train(vae(), objectives.ELBO(), x, sample_weight=np.linspace(0.1, 3, 24), validation=0.25, epochs=30, device="cpu")
+    run = latens.train(
+        vae(), objectives.ELBO(), x, sample_weight=np.linspace(0.1, 3, 24), validation=0.25, epochs=30, device="cpu"
+    )
     for row in run.history:
         assert -row["train_bound"] == pytest.approx(row["train_rate"] + row["train_distortion"], rel=1e-5)
-        assert -row["validation_bound"] == pytest.approx(row["validation_rate"] + row["validation_distortion"], rel=1e-5)
+        assert -row["validation_bound"] == pytest.approx(
+            row["validation_rate"] + row["validation_distortion"], rel=1e-5
+        )
 
 
 # Which weights are served
@@ -287,7 +312,9 @@ def test_the_best_of_averaged_weights_is_an_average():
     averages: dict[int, dict[str, Tensor]] = {}
     judge = loop._judge
     loop._judge = lambda bound, served: (  # type: ignore[method-assign]
-        averages.update({loop.epoch: {n: t.clone() for n, t in loop.averaged.tensors.items()}}), judge(bound, served))  # fmt: skip
+        averages.update({loop.epoch: {n: t.clone() for n, t in loop.averaged.tensors.items()}}),
+        judge(bound, served),
+    )
     loop.run()
     assert_same(state_of(model), averages[loop.best_epoch])
     with torch.no_grad(), latens.randomness.seeded(0, 12, 0):
@@ -419,7 +446,9 @@ class TwoModalities(nn.Module):
         self.net = nn.Linear(4 + 2 + 3, 4)
 
     def forward(self, x: dict[str, Tensor], c: dict[str, Tensor]) -> Any:
-        seen = torch.cat([x["image"].flatten(1).float() / 255, x["table"], nn.functional.one_hot(c["label"], 3).float()], -1)
+        seen = torch.cat(
+            [x["image"].flatten(1).float() / 255, x["table"], nn.functional.one_hot(c["label"], 3).float()], -1
+        )
         mean, raw = self.net(seen).chunk(2, -1)
         return distributions.DiagonalNormal(mean, raw.exp())
 
@@ -458,14 +487,26 @@ def two() -> models.VAE:
 def test_a_mapping_of_modalities_with_a_condition_trains_like_any_x(tmp_path):
     x, c = modalities()
     model = two()
-    run = latens.train(model, objectives.ELBO(), x, c=c, epochs=30, batch_size=8, validation=0.2, out=tmp_path / "run", device="cpu")
+    run = latens.train(
+        model, objectives.ELBO(), x, c=c, epochs=30, batch_size=8, validation=0.2, out=tmp_path / "run", device="cpu"
+    )
     assert run.history[-1]["train_bound"] > run.history[0]["train_bound"] - 1 and run.rows == 24
     again = two()
     latens.load(tmp_path / "run", model=again)
     assert_same(state_of(model), state_of(again))
     with pytest.raises(InputError, match="other data"):  # the condition is part of the data
-        latens.train(two(), objectives.ELBO(), x, c={"label": np.roll(c["label"], 1)}, epochs=30, batch_size=8, validation=0.2,
-                     out=tmp_path / "run", resume=True, device="cpu")  # fmt: skip
+        latens.train(
+            two(),
+            objectives.ELBO(),
+            x,
+            c={"label": np.roll(c["label"], 1)},
+            epochs=30,
+            batch_size=8,
+            validation=0.2,
+            out=tmp_path / "run",
+            resume=True,
+            device="cpu",
+        )
 
 
 def test_a_condition_that_no_part_reads_is_refused():
@@ -486,8 +527,18 @@ def test_a_huge_value_stops_the_run_naming_term_step_and_the_users_rows(tmp_path
     x[33, 1] = 1e30
     model = vae(variance=0.1)
     with pytest.raises(NonFiniteError) as failure:
-        latens.train(model, objectives.ELBO(), x, epochs=3, batch_size=8, validation=0.25, seed=1, out=tmp_path / "run", device="cpu",
-                     checkpoint_seconds=0.0)  # fmt: skip
+        latens.train(
+            model,
+            objectives.ELBO(),
+            x,
+            epochs=3,
+            batch_size=8,
+            validation=0.25,
+            seed=1,
+            out=tmp_path / "run",
+            device="cpu",
+            checkpoint_seconds=0.0,
+        )
     error = failure.value
     assert error.rows == [33] and "distortion" in error.term and 0 <= error.step < 4
     assert f"at step {error.step} " in str(error) and "for row 33 " in str(error) and "learning_rate" in str(error)
@@ -538,12 +589,16 @@ def test_the_captured_step_gives_the_numbers_of_the_eager_one(name: str):
         torch.manual_seed(0)
         torch._dynamo.reset()
         torch._dynamo.utils.counters.clear()
-        model, objective = recipes.Recipe(name, latent_dim=2, network="linear").build(latens.choices.DataInfo(schema, 20, x))
+        model, objective = recipes.Recipe(name, latent_dim=2, network="linear").build(
+            latens.choices.DataInfo(schema, 20, x)
+        )
         if compiled and getattr(model, "compile_mode", "full") != "full":
             pytest.skip(f"the recipe says compile_mode = {model.compile_mode!r}")
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            loop = trainer(model, x, objective, epochs=3, batch_size=10, compile=compiled, backend="eager", kl_warmup=0.5)
+            loop = trainer(
+                model, x, objective, epochs=3, batch_size=10, compile=compiled, backend="eager", kl_warmup=0.5
+            )
             states[compiled] = (state_of(loop.run().model), timeless(loop.history))
         if compiled:
             assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1  # captured, and only once

@@ -40,8 +40,8 @@ class Trainer:
 
     Per step: draw, losses, the gradient of each player's loss with respect to its own parameters alone, reduced over
     processes, clipped; then all players move at once. ``settings`` must be settled (no "auto" left). After ``run`` the
-    model holds the weights that are served: the best by validation bound where there is validation (the objective judged
-    at its final schedule values), averaged if asked for. ``history`` has one row a round of validation.
+    model holds the weights that are served: the best by validation bound where there is validation (the objective
+    judged at its final schedule values), averaged if asked for. ``history`` has one row a round of validation.
 
     Hooks that a part may define: ``observe(x, draw)`` gives sums over a step's batch, or None; ``after_step(observed)``
     gets them, summed over the processes (None for a part without ``observe``); ``after_epoch()``; ``settle(observed)``
@@ -108,7 +108,9 @@ class Trainer:
         with self._noise(share.start, total if several else 0):
             losses, terms, observed = self._forward(batch.x, batch.c, batch.weight)
         if losses.keys() != self.players.keys():
-            raise ValueError(f"the objective gives losses of {', '.join(losses)} and has the players {', '.join(self.players)}")
+            raise ValueError(
+                f"the objective gives losses of {', '.join(losses)} and has the players {', '.join(self.players)}"
+            )
         active = {name: player for name, player in self.players.items() if self.step % player.every == 0}
         grads = gradients({name: losses[name] for name in active}, active)
         figures = torch.stack([*(loss.detach() for loss in losses.values()), *terms])
@@ -142,7 +144,7 @@ class Trainer:
             module.anneal.fill_(value)
 
     def _stop_at_non_finite(self, batch: Batch, share: slice, total: int) -> None:
-        """Repeat the step's draw, say which term of which rows is not finite, and keep the weights from before the step."""
+        """Repeat the step's draw, say which term of which rows is not finite, and keep the weights from before."""
 
         def draw_rows(rows: slice) -> Draw:
             some = batch.part(rows)
@@ -162,9 +164,9 @@ class Trainer:
         where = f"for row{'s' * (len(rows) > 1)} {shown}" if positions else f"in the batch of rows {shown}"
         kept = f", which are kept in {self.store.folder}" if self.store else ""
         raise NonFiniteError(
-            f"at step {self.step} the {term} is not finite {where} (counted from 0), so training stopped without changing the "
-            f"weights{kept}: look at those rows, or lower learning_rate (now {float(self.settings.learning_rate):g}) or clip (now "
-            f"{self.settings.clip:g})",
+            f"at step {self.step} the {term} is not finite {where} (counted from 0), so training stopped without "
+            f"changing the weights{kept}: look at those rows, or lower learning_rate (now "
+            f"{float(self.settings.learning_rate):g}) or clip (now {float(self.settings.clip):g})",
             self.step, term, rows,
         )  # fmt: skip
 
@@ -197,7 +199,9 @@ class Trainer:
         if getattr(self.objective, "keeps_last", False):
             return
         if not math.isfinite(bound):
-            self.progress.note(f"the validation bound is not finite at epoch {self.epoch}: these weights are not judged")
+            self.progress.note(
+                f"the validation bound is not finite at epoch {self.epoch}: these weights are not judged"
+            )
         elif self.best is None or bound > self.best:
             self.best, self.best_epoch, self.rounds_without = bound, self.epoch, 0
             self.best_state = {name: tensor.clone() for name, tensor in served.items()}
@@ -217,7 +221,11 @@ class Trainer:
                 sums += figures.cpu().double() * len(batch.rows)
         self.model.train()
         loss, distortion, rate, size = self.processes.sum([sums])[0].tolist()
-        return {"validation_bound": -loss / size, "validation_rate": rate / size, "validation_distortion": distortion / size}
+        return {
+            "validation_bound": -loss / size,
+            "validation_rate": rate / size,
+            "validation_distortion": distortion / size,
+        }
 
     def _dealt(self, batches: Iterator[Batch], key: int) -> Iterator[tuple[Batch, Draw]]:
         """This process's batches with their draws, from seeds of (key, batch)."""
@@ -337,7 +345,8 @@ class Trainer:
 
 
 _RECORD = (
-    "step", "epoch", "position", "history", "sums", "best", "best_epoch", "rounds_without", "stopped", "finished", "seconds",
+    "step", "epoch", "position", "history", "sums", "best", "best_epoch", "rounds_without", "stopped", "finished",
+    "seconds",
 )  # fmt: skip
 
 

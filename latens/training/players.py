@@ -17,8 +17,8 @@ _DECAYED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.C
 class PlayerOptimizer:
     """AdamW over one player's parameters; weight decay touches the weights of linear and convolutional maps alone.
 
-    ``modules``: where those maps are looked for. ``options`` of the player override the learning rate (``lr``, the peak of
-    its schedule), ``weight_decay`` and AdamW's own options.
+    ``modules``: where those maps are looked for. ``options`` of the player override the learning rate (``lr``, the peak
+    of its schedule), ``weight_decay`` and AdamW's own options.
     """
 
     def __init__(self, modules: Iterable[nn.Module], player: Player, settings: Settings):
@@ -60,7 +60,7 @@ class PlayerOptimizer:
             self.optimizer.state[parameter][key] = laid_out_like(parameter, tensor) if moment else tensor
 
     def update(self, grads: list[Tensor | None], norm: float, factor: float, clip: float) -> None:
-        """One step at ``factor`` x the peak rate, the gradient scaled to the norm ``clip`` where it is longer (0: never)."""
+        """One step at ``factor`` x the peak rate, the gradient scaled to the norm ``clip`` if longer (0: never)."""
         if self.optimizer is None:
             return
         scale = clip / norm if 0 < clip < norm else None
@@ -75,7 +75,7 @@ class PlayerOptimizer:
 
 def gradients(losses: dict[str, Tensor], players: dict[str, PlayerOptimizer]) -> dict[str, list[Tensor | None]]:
     """The gradient of each player's loss with respect to its own parameters; all are taken before anyone moves."""
-    found = {}
+    found: dict[str, list[Tensor | None]] = {}
     names = list(losses)
     for name in names:
         parameters = players[name].parameters

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -41,6 +43,16 @@ def usable_device(name: str) -> torch.device:
     return device
 
 
+def _leave() -> None:
+    from torch import distributed
+
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+MaybeTensor = TypeVar("MaybeTensor", Tensor, Tensor | None)
+
+
 class Processes:
     """The processes of a run: which device this one has, which rows of a joint batch are its own, and sums over all.
 
@@ -55,6 +67,8 @@ class Processes:
         state = PartialState(cpu=True) if device == "cpu" else PartialState()
         self.device = state.device if device == "auto" else usable_device(device)
         self.count, self.index = state.num_processes, state.process_index
+        if self.count > 1:
+            atexit.register(_leave)  # a group that is not taken down may abort a process that has already answered
 
     @property
     def is_main(self) -> bool:
@@ -68,17 +82,17 @@ class Processes:
         """Whether the batch of that number is this process's, where whole batches are dealt out."""
         return number % self.count == self.index
 
-    def sum(self, tensors: Sequence[Tensor | None], factor: float = 1.0) -> list[Tensor]:
+    def sum(self, tensors: Sequence[MaybeTensor], factor: float = 1.0) -> list[MaybeTensor]:
         """The sum over the processes of factor x tensor, in one exchange; with one process, the tensors themselves."""
         present = [t for t in tensors if t is not None]
         if self.count == 1 or not present:
-            return list(tensors)  # type: ignore[arg-type]
+            return list(tensors)
         from torch import distributed
 
         flat = torch.cat([t.detach().to(self.device, torch.float64).flatten() for t in present]) * factor
         distributed.all_reduce(flat)
         parts = iter(flat.split([t.numel() for t in present]))
-        return [None if t is None else next(parts).view(t.shape).to(t) for t in tensors]  # type: ignore[misc]
+        return [None if t is None else next(parts).view(t.shape).to(t) for t in tensors]
 
     def any(self, value: bool) -> bool:
         """Whether the value is true in any process."""

@@ -73,9 +73,7 @@ class Settings:
         patience = max(10, rounds // 5) if self.patience == "auto" else int(self.patience)
         compiled = epochs * steps_an_epoch >= 50_000 if self.compile == "auto" else self.compile
         rate = (1e-2 if linear else 2e-3) if self.learning_rate == "auto" else float(self.learning_rate)
-        return replace(
-            self, epochs=epochs, batch_size=batch, patience=patience, compile=compiled, learning_rate=rate
-        )
+        return replace(self, epochs=epochs, batch_size=batch, patience=patience, compile=compiled, learning_rate=rate)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
