@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from latens.evaluation import evaluate
 from latens.fitting import check_weights, counted, execute, open_folder, split_rows
 from latens.networks import only_linear_maps
 from latens.objectives import Objective
+from latens.randomness import untouched
 from latens.run import Run
 from latens.schema import Schema
 from latens.training import Bar, Settings
@@ -32,11 +34,12 @@ def train(
 ) -> Run:  # fmt: skip
     """Train parts of your own with the loop, checkpoints, resume and report that recipes get.
 
-    ``X``: array or tree of arrays with rows on the leading axis; floats take the type of the model's parameters, 8-bit
-    stays 8-bit. ``validation``: a fraction of the rows, or data like X. ``out``: a folder for the run; with
-    ``resume=True`` an interrupted run in it is continued to the numbers it would have had. ``settings``: the fields of
-    :class:`latens.training.Settings`. Returns the :class:`latens.run.Run`; the model holds the served weights.
-    Raises ``InputError`` for data and options that cannot be used.
+    ``X``: array or tree of arrays with rows on the leading axis; floats take the type of the model's parameters, whole
+    numbers stay what they are (8-bit stays 8-bit; latens' conditionals make numbers of them inside the step).
+    ``validation``: a fraction of the rows, or data like X. ``out``: a folder for the run; with ``resume=True`` an
+    interrupted run in it is continued to the numbers it would have had. ``settings``: the fields of
+    :class:`latens.training.Settings`. Returns the :class:`latens.run.Run`; the model holds the served weights. Raises
+    ``InputError`` for data and options that cannot be used.
 
     >>> import latens
     >>> from torch import nn
@@ -46,6 +49,8 @@ def train(
     >>> len(run.history)
     1
     """
+    if not isinstance(objective, Objective):
+        raise InputError(f"the objective must be one of latens.objectives, or a subclass of it, got {objective!r}")
     chosen = Settings.from_json(settings)
     check_device(chosen.device)
     x = _tensors(X, model)
@@ -59,6 +64,12 @@ def train(
     held, held_c, held_weight, kept = None, None, None, torch.arange(count)
     if not isinstance(validation, str | int | float):
         held = _tensors(validation, model)
+        shapes = [[tuple(leaf.shape[1:]) for leaf in trees.leaves(tree)] for tree in (x, held)]
+        if shapes[0] != shapes[1] or trees.rows(held) < 1:
+            raise InputError(
+                f"the validation data must be rows like X, of shape {shapes[0]}: got {trees.rows(held)} rows of shape "
+                f"{shapes[1]}"
+            )
         if conditions is not None:
             raise InputError("with a condition c, give validation as a fraction of the rows")
     else:
@@ -68,9 +79,13 @@ def train(
             x, conditions, weight, kept = (trees.take(tree, rows) for tree in (x, conditions, weight, kept))
     settled = chosen.settle(trees.rows(x), linear=only_linear_maps(model))
     print_of = fingerprint_tree((x, conditions, weight))
-    data = {"fingerprint": print_of, "origin": "memory"}
+    data = {
+        "fingerprint": print_of, "origin": "memory", "objective": described(objective),
+        "validation": None if held is None else fingerprint_tree(held),
+    }  # fmt: skip
     run = Run(model, objective, settled, trees.rows(x), _schema_of(x), data=data)
     run.choices["training"] = f"{counted(settled.epochs, 'epoch')}, {counted(settled.batch_size, 'row')} a step"
+    _try(model, objective, x, conditions)
     if out is not None:
         _open_or_continue(run, Path(out), resume)
     bar = Bar() if progress else None
@@ -90,8 +105,38 @@ def _report(run: Run, x: Tree, *, conditioned: bool) -> None:
         report.write(run.folder / "report.html", run, None)
         return
     run.model.to("cpu")
-    figures = evaluate(run.model, x, k=50, nll_rows=500, beta=run.beta)
-    report.write(run.folder / "report.html", run, x.numpy(), evaluation=figures)
+    try:
+        figures = evaluate(run.model, x, k=50, nll_rows=500, beta=run.beta)
+        report.write(run.folder / "report.html", run, x.numpy(), evaluation=figures)
+    except (NotImplementedError, RuntimeError, TypeError, AttributeError):  # parts that cannot all that a report shows
+        report.write(run.folder / "report.html", run, None)
+
+
+def _try(model: nn.Module, objective: Objective, x: Tree, c: Tree) -> None:
+    """One loss of two rows before anything is written; ``InputError`` says what the parts made of them."""
+    rows = slice(0, 2)
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    x, c = (trees.to_device(trees.take(tree, rows), device) for tree in (x, c))
+    try:
+        with torch.no_grad(), untouched():
+            objective.losses(model, x, objective.draw(model, x, c))
+    except (RuntimeError, TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
+        shapes = ", ".join(str(list(leaf.shape[1:])) for leaf in trees.leaves(x))
+        sentence = " ".join(str(error).split())
+        raise InputError(f"the model cannot take these rows (of shape {shapes}): {sentence}") from error
+
+
+def described(objective: Objective) -> str:
+    """The objective's type and its numbers, by which a resumed run knows it again.
+
+    >>> from latens.objectives import ELBO
+    >>> described(ELBO(beta=2.0))
+    "ELBO(beta=2.0, kl='auto', samples=1)"
+    """
+    plain = {k: v for k, v in vars(objective).items() if isinstance(v, int | float | str) and k[0] != "_"}
+    plain.pop("training", None)
+    inner = [described(part) for part in objective.children() if isinstance(part, Objective)]
+    return f"{type(objective).__name__}({', '.join([*inner, *(f'{k}={v!r}' for k, v in sorted(plain.items()))])})"
 
 
 def _open_or_continue(run: Run, out: Path, resume: bool) -> None:
@@ -101,6 +146,9 @@ def _open_or_continue(run: Run, out: Path, resume: bool) -> None:
     record = runs.read_record(out)
     if record["data"].get("fingerprint") != run.data["fingerprint"]:
         raise InputError(f"{out} was begun with other data: continue it with the same rows, or choose another folder")
+    for what in ("objective", "validation"):
+        if record["data"].get(what) != run.data[what]:
+            raise InputError(f"{out} was begun with another {what}: continue with the same, or choose another folder")
     if record["training"] != run.settings.to_json():
         changed = [k for k, v in run.settings.to_json().items() if record["training"].get(k) != v]
         raise InputError(f"{out} was begun with another {changed[0]}: continue it with the same settings")
@@ -131,6 +179,8 @@ def _schema_of(x: Tree) -> Schema | None:
         schema = infer(x.cpu().numpy())
     except InputError:  # missing cells, for one: parts take them, schemas do not yet
         return None
+    if x.is_floating_point() and not schema.is_discrete:
+        schema = replace(schema, storage=str(x.dtype).removeprefix("torch."))
     same = schema.shape == tuple(x.shape[1:]) and getattr(torch, schema.storage) == x.dtype
     return schema if same else None
 

@@ -103,8 +103,9 @@ def standardisation(info: DataInfo) -> tuple[Tensor, Tensor]:
     """(shift, unit) in the user's units: the mean of each cell, and the standard deviation, one for all pixels of
     images and for levels, one a column otherwise.
 
-    A column that never varies gets the unit 1; the variance floor of the likelihood does the rest. ``InputError`` where
-    the spread is beyond the floats that networks compute in.
+    A column that never varies gets a thousandth of the others' mean unit (1e-3 if none varies), so that it is kept and
+    sampled as it is with a finite density; ``varying_cells`` leaves it out of the optimal variance. ``InputError``
+    where the spread is beyond the floats that networks compute in.
     """
     schema, default = info.schema, torch.get_default_dtype()
     pooled = schema.is_image or schema.is_discrete
@@ -124,8 +125,19 @@ def standardisation(info: DataInfo) -> tuple[Tensor, Tensor]:
             f"({floats.tiny:.0e} to {floats.max:.0e}): give the values in another unit"
         )
     rounding = 1e-12 * (shift.abs().max() if pooled else shift.abs())
-    unit = torch.where(unit > rounding, unit, torch.ones_like(unit))
+    varies = unit > rounding
+    usual = unit[varies].mean() if varies.any() else torch.ones((), dtype=unit.dtype)
+    unit = torch.where(varies, unit, usual * (1.0 if pooled else 1e-3))
     return shift.to(wide), unit.to(default)
+
+
+def varying_cells(info: DataInfo) -> Tensor | None:
+    """A mask of the columns that vary, ``[*shape]``; None where all do, and for pixels, which share one unit."""
+    if not info.schema.constant or info.schema.is_image or info.schema.is_discrete:
+        return None
+    mask = torch.ones(info.columns, dtype=torch.bool)
+    mask[list(info.schema.constant)] = False
+    return mask.view(info.shape) if mask.any() else None
 
 
 def encoder(info: DataInfo, outputs: Sequence[int], network: str, heads: str = "shared") -> nn.Module:
@@ -157,7 +169,8 @@ def likelihood_for(
     if kind == "normal":
         shift, unit = standardisation(info)
         net = networks.decoder(name, latent_dim, info.shape)
-        return conditionals.Normal(net, _variance(variance), shift=shift, unit=unit)
+        varying = varying_cells(info)
+        return conditionals.Normal(net, _variance(variance), shift=shift, unit=unit, varying=varying)
     if kind == "bernoulli":
         net = networks.decoder(name, latent_dim, info.shape)
         if info.sample is not None:

@@ -17,6 +17,8 @@ from torch.distributions import Distribution
 from torch.nn.functional import softplus
 
 from latens import distributions as d
+from latens.errors import is_number
+from latens.networks import Standardize
 from latens.numerics import positive
 from latens.trees import Tree
 
@@ -31,8 +33,12 @@ class Conditional(nn.Module):
     def __init__(self, network: nn.Module, reads: tuple[str, ...] = ()):
         super().__init__()
         self.network, self.reads = network, tuple(reads)
+        self._stem = any(isinstance(part, Standardize) for part in network.modules())
 
     def forward(self, given: Tree, c: Tree = None) -> Distribution:
+        if isinstance(given, Tensor) and not given.is_floating_point() and not self._stem:
+            floats = (p.dtype for p in self.network.parameters() if p.is_floating_point())
+            given = given.to(next(floats, torch.get_default_dtype()))  # 8-bit becomes numbers inside the step
         if not self.reads:
             return self.distribution(self.network(given), given)
         missing = [key for key in self.reads if c is None or key not in c]
@@ -101,7 +107,8 @@ class Normal(Conditional):
     squared error of decoded posterior samples (Rybkin et al. 2021), tracked without gradient while training, then
     fixed by one pass over the training set. With ``shift`` and ``unit`` (buffers) the network works on u = (x - shift)
     / unit and the density is one of x: mean shift + unit f(z), variance unit^2 c; log p(x) carries -ln unit a cell.
-    c never falls below ``floor`` (a model that can copy its data has an unbounded likelihood).
+    c never falls below ``floor`` (a model that can copy its data has an unbounded likelihood); where a mask ``varying``
+    of cells is given, the others have no say in the optimal c.
     ``data_variance`` is unit^2 c, in the square of the data's units. Raises ``ValueError`` for a variance that is not
     positive.
     """
@@ -109,24 +116,27 @@ class Normal(Conditional):
     shift: Tensor
     unit: Tensor
     variance: Tensor
+    varying: Tensor | None
 
     def __init__(
         self, network: nn.Module, variance: float | str = "optimal", *, shift: Tensor | float = 0.0,
-        unit: Tensor | float = 1.0, floor: float = 1e-6, reads: tuple[str, ...] = (),
+        unit: Tensor | float = 1.0, floor: float = 1e-6, varying: Tensor | None = None, reads: tuple[str, ...] = (),
     ):  # fmt: skip
         super().__init__(network, reads)
-        self.mode, self.floor = variance if isinstance(variance, str) else "fixed", floor
-        if self.mode not in ("fixed", "learned", "optimal") or (
-            self.mode == "fixed" and not (float(variance) > 0 and math.isfinite(float(variance)))
-        ):
+        given = float(variance) if isinstance(variance, Tensor) and variance.numel() == 1 else variance
+        if given not in ("learned", "optimal") and not (is_number(given) and given > 0):
             raise ValueError(f"variance must be a positive number, 'learned' or 'optimal', got {variance!r}")
+        self.mode, self.floor = given if isinstance(given, str) else "fixed", floor
         self.register_buffer("shift", torch.as_tensor(shift))
         self.register_buffer("unit", torch.as_tensor(unit))
-        start = torch.tensor(1.0 if isinstance(variance, str) else float(variance))
+        self.register_buffer("varying", varying)
         if self.mode == "learned":
-            self.log_scale = nn.Parameter(start.log() / 2)
-        else:
-            self.register_buffer("variance", start)
+            self.log_scale = nn.Parameter(torch.zeros(()))
+        elif self.mode == "optimal":
+            self.register_buffer("variance", torch.ones(()))
+        else:  # a scalar in float64 keeps the number exact and leaves results in the type of the network
+            exact = torch.float32 if torch.backends.mps.is_available() else torch.float64
+            self.register_buffer("variance", torch.tensor(given, dtype=exact))
 
     @property
     def observation_variance(self) -> Tensor:
@@ -154,7 +164,7 @@ class Normal(Conditional):
         output = draw.px.base.base.mean  # K x B x event
         square = (((x - self.shift) / self.unit).to(output.dtype) - output).square()
         seen = ~square.isnan()
-        weight = seen.to(square.dtype)
+        weight = seen.to(square.dtype) if self.varying is None else (seen & self.varying).to(square.dtype)
         if draw.weight is not None:
             weight = weight * draw.weight.view(-1, *[1] * (x.dim() - 1)).to(square.dtype)
         return torch.stack([(torch.where(seen, square, 0.0) * weight).sum(), weight.sum()])

@@ -70,8 +70,9 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def __init__(
         self, latent_dim: int | str = "auto", *, recipe: str | Recipe = "vae", likelihood: str = "auto",
         network: str = "auto", epochs: int | str = "auto", batch_size: int | str = "auto",
-        learning_rate: float | str = "auto", kl_warmup: float = 0.0, average: float = 0.0, validation: Any = "auto", patience: int | str = "auto",
-        nll_draws: int = 100, device: str = "auto", random_state: Any = None, verbose: int = 0,
+        learning_rate: float | str = "auto", kl_warmup: float = 0.0, average: float = 0.0, validation: Any = "auto",
+        patience: int | str = "auto", nll_draws: int = 100, device: str = "auto", random_state: Any = None,
+        verbose: int = 0,
     ):  # fmt: skip
         self.latent_dim = latent_dim
         self.recipe = recipe
@@ -154,7 +155,13 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             self.latent_dim_ = 0 if cells is None else int(self._codes_of(cells).shape[-1])
         if run.schema is not None:
             self.n_features_in_ = run.schema.user_shape[0] if len(run.schema.user_shape) == 1 else run.schema.columns
+            if run.schema.names:
+                self.feature_names_in_ = np.array(run.schema.names, dtype=object)
         return self
+
+    def _dtype(self) -> torch.dtype:
+        """The type that the model computes in."""
+        return next((p.dtype for p in self.model_.parameters() if p.is_floating_point()), torch.float32)
 
     def _codes_of(self, x: Tensor) -> Tensor:
         return evaluation.codes(self.model_, x)
@@ -172,7 +179,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         array = validate_data(
             self, X, reset=reset, dtype="numeric", ensure_min_samples=1, ensure_all_finite=True, accept_sparse=False
         )
-        return array.astype(np.uint8) if array.dtype == bool else array
+        return array
 
     def _inside(self, X: Any) -> Tensor:
         check_is_fitted(self, "run_")
@@ -202,7 +209,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def inverse_transform(self, Z: ArrayLike) -> NDArray[Any]:
         """The mean of p(x|z) at each code, in the user's layout, units and type."""
         check_is_fitted(self, "run_")
-        z = torch.as_tensor(np.asarray(Z), dtype=torch.float32)
+        z = torch.from_numpy(np.array(Z, dtype=np.float32)).to(self._dtype())
         if z.ndim != 2 or z.shape[1] != self.latent_dim_:
             raise InputError(f"codes must have shape [N, {self.latent_dim_}], got {list(z.shape)}")
         if not torch.isfinite(z).all():

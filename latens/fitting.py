@@ -160,6 +160,8 @@ def prepare(
     run.data["validation"] = validation if isinstance(validation, str | int | float) else "given"
     run.data.setdefault("fingerprint", fingerprint(x))
     run.warnings = notes(schema, len(train), settings, info)
+    if not held_rows:
+        run.warnings.append("no rows are held out: figures on the rows that were trained on flatter the model")
     return run, tensors
 
 
@@ -174,7 +176,7 @@ def notes(schema: Schema, rows: int, settings: Settings, info: DataInfo) -> list
         found.append(
             f"{len(schema.constant)} of {schema.columns} {'pixels' if schema.is_image else 'columns'} never vary: they "
             "are kept, and reproduced as they are"
-            + ("" if schema.is_discrete else "; a floor under the observation variance keeps the likelihood finite")
+            + ("" if schema.is_discrete else "; a floor under their spread keeps the likelihood finite")
         )
     if settings.batch_size != "auto" and int(settings.batch_size) > rows:
         found.append(f"batch_size {settings.batch_size} is more than the {rows} rows: batches shrink to {rows}")

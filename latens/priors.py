@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from latens.distributions import DiagonalNormal
+from latens.errors import is_whole, require
 from latens.trees import Tree
 
 
@@ -25,9 +26,8 @@ class StandardNormal(nn.Module):
 
     def __init__(self, dim: int):
         super().__init__()
-        if dim < 1:
-            raise ValueError(f"the latent dimension must be at least 1, got {dim}")
-        self.dim = dim
+        require(is_whole(dim) and dim >= 1, "the latent dimension", "a whole number from 1", dim)
+        self.dim = int(dim)
         self.register_buffer("zeros", torch.zeros(dim), persistent=False)
         self.register_buffer("ones", torch.ones(dim), persistent=False)
 

@@ -133,7 +133,6 @@ def linear_vae(w: np.ndarray, b: np.ndarray, s2: float, posterior: nn.Module) ->
     """p(z) = N(0, I), p(x|z) = N(W z + b, s2 I) and the given posterior, float64."""
     likelihood = conditionals.Normal(affine(w, b), variance=s2)
     model = models.VAE(priors.StandardNormal(w.shape[1]), posterior, likelihood).double()
-    likelihood.variance.fill_(s2)  # the number given was kept in float32 until .double()
     return model
 
 

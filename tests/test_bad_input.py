@@ -63,7 +63,7 @@ WORDS = {  # the words after `latens`, and what the sentence must say
     "fit iris --out x --recipe iwae --k 2.5": "k must be a whole number",
     "fit iris --out x --epochs 0": "epochs must be 'auto' or a whole number from 1",
     "fit iris --out x --batch-size 0": "batch_size must be",
-    "fit iris --out x --learning-rate nan": "learning_rate must be a positive number",
+    "fit iris --out x --learning-rate nan": "learning_rate must be 'auto' or a positive number",
     "fit iris --out x --learning-rate fast": "--learning-rate",
     "fit iris --out x --kl-warmup 2": "kl_warmup must be a fraction",
     "fit iris --out x --average 1": "average must be",

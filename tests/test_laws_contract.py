@@ -516,7 +516,9 @@ def test_the_losses_are_captured_as_one_graph(posterior, likelihood) -> None:
 
 
 def test_the_loop_descends_as_plain_autograd_does_whatever_layout_gradients_have() -> None:
-    """A channels-last gradient from ``autograd.grad`` and a fused optimiser: ten steps must equal ``backward`` and AdamW."""
+    """A channels-last gradient from ``autograd.grad`` and a fused optimiser: ten steps must equal ``backward`` and
+    AdamW.
+    """
     from latens.networks import ConvDecoder, ConvEncoder
 
     def build() -> models.VAE:
@@ -531,7 +533,8 @@ def test_the_loop_descends_as_plain_autograd_does_whatever_layout_gradients_have
     settings = Settings(epochs=10, batch_size=64, learning_rate=1e-3, warmup=1.0, clip=0.0, seed=3).settle(64)
     ours, plain = build(), build()
     Trainer(ours, objectives.ELBO(beta=0), ArrayLoader(x, batch_size=64, seed=3), None, settings).run()
-    optimizer = torch.optim.AdamW(plain.parameters(), lr=1e-3, betas=(0.9, settings.beta2), weight_decay=0.0, fused=False)
+    betas = (0.9, settings.beta2)
+    optimizer = torch.optim.AdamW(plain.parameters(), lr=1e-3, betas=betas, weight_decay=0.0, fused=False)
     for step in range(10):
         [batch] = list(ArrayLoader(x, batch_size=64, seed=3).batches(step))
         torch.manual_seed(randomness.seed_of(3, 11, step))

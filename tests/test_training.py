@@ -131,7 +131,8 @@ def test_gradients_longer_than_clip_are_scaled_to_it():
     parameter = nn.Parameter(torch.zeros(2))
     moved = []
     for clip in (0.0, 1.0, 10.0):
-        player = PlayerOptimizer((), Player([parameter], {"betas": (0.0, 0.0), "eps": 1e6}), Settings(learning_rate=2e-3))
+        options = {"betas": (0.0, 0.0), "eps": 1e6}
+        player = PlayerOptimizer((), Player([parameter], options), Settings(learning_rate=2e-3))
         with torch.no_grad():
             parameter.zero_()
         player.update([torch.tensor([3.0, 4.0])], 5.0, 1.0, clip)
@@ -157,6 +158,14 @@ def test_weight_decay_touches_the_weights_of_linear_and_convolutional_maps_alone
     for name, p in module.named_parameters():
         decayed = name in ("map.weight", "conv.weight")
         assert torch.allclose(p, before[name] * (1 - 0.05 if decayed else 1.0)), name
+    other = PlayerOptimizer(
+        (module,),
+        Player(list(module.parameters()), {"weight_decay": 0.0}),
+        Settings(weight_decay=0.5, learning_rate=0.1),
+    )
+    before = module.map.weight.detach().clone()
+    other.update([torch.zeros_like(p) for p in module.parameters()], 0.0, 1.0, 0.0)
+    assert torch.equal(module.map.weight, before)  # a player's own option comes first
 
 
 # Sample weights

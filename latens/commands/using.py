@@ -18,7 +18,7 @@ from latens.commands.fitting import parts
 from latens.commands.sources import aligned, data_for, held_out_of, read_for, schema_of, tensor
 from latens.data import require_output, write
 from latens.errors import InputError
-from latens.estimator import load
+from latens.estimator import VAE, load
 from latens.report.pixels import model_layout, to_pixels
 
 TABLES = (".csv", ".tsv")
@@ -36,6 +36,13 @@ def require_free_output(out: str, folder: str, data: str | None = None, more: tu
     return extension
 
 
+def opened(folder: str, own: str | None) -> VAE:
+    """The run's estimator; columns are brought in order by name on reading, so arrays need no names any more."""
+    vae = load(folder, recipe=own)
+    vae.__dict__.pop("feature_names_in_", None)
+    return vae
+
+
 def evaluate(
     folder: str, data: str | None, *, k: int, draws: int, nll_rows: int | None, seed: int, own: str | None
 ) -> Answer:
@@ -45,7 +52,7 @@ def evaluate(
             evaluate(str(part), data, k=k, draws=draws, nll_rows=nll_rows, seed=seed, own=own)
             for part in parts(Path(folder))
         ])  # fmt: skip
-    vae = load(folder, recipe=own)
+    vae = opened(folder, own)
     if data is None:
         x, _, _, where = held_out_of(vae.run_, folder)
     else:
@@ -62,19 +69,19 @@ def encode(folder: str, data: str, out: str, *, samples: int, seed: int, own: st
     extension = require_free_output(out, folder, data)
     if samples > 1 and extension in TABLES:
         raise InputError(f"cannot write {out}: {samples} draws a row have three axes; write .npy or .npz")
-    vae = load(folder, recipe=own)
+    vae = opened(folder, own)
     x = data_for(vae, data)
     z = vae.transform(x) if samples == 0 else vae.sample_posterior(x, samples, random_state=seed)
     if samples == 1:
         z = z[0]
-    write(out, z, names=[f"z{i + 1}" for i in range(z.shape[-1])] if z.ndim == 2 else None)
+    write(out, z, names=[f"z{i}" for i in range(z.shape[-1])] if z.ndim == 2 else None)
     return _written(out, "codes", z)
 
 
 def reconstruct(folder: str, data: str, out: str, *, own: str | None) -> Answer:
     """Write the decoded posterior means of data, in its layout and units."""
     extension = require_free_output(out, folder, data)
-    vae = load(folder, recipe=own)
+    vae = opened(folder, own)
     x = vae.reconstruct(data_for(vae, data))
     write(out, _flat(x, extension), names=schema_of(vae.run_).names)
     return _written(out, "reconstructions", x)
@@ -83,7 +90,7 @@ def reconstruct(folder: str, data: str, out: str, *, own: str | None) -> Answer:
 def sample(folder: str, out: str, *, n: int, mean: bool, seed: int, own: str | None) -> Answer:
     """Write new data from the model, or a picture of it."""
     extension = require_free_output(out, folder, more=(".png",))
-    vae = load(folder, recipe=own)
+    vae = opened(folder, own)
     schema = schema_of(vae.run_)
     if extension == ".png" and not schema.is_image:
         raise InputError(f"{out}: these samples are rows of columns, not images; write .npy or .csv")
@@ -122,9 +129,9 @@ def _written(out: str, what: str, x: np.ndarray) -> Answer:
 def score(folder: str, data: str, out: str, *, k: int, own: str | None) -> Answer:
     """Write log_px of each row; in a table also its standard error and effective sample size."""
     extension = require_free_output(out, folder, data)
-    vae = load(folder, recipe=own)
+    vae = opened(folder, own)
     x = tensor(vae.run_, data_for(vae, data))
-    if not vae.model_.draw(x[:1]).has_density:  # type: ignore[operator]
+    if not vae.model_.draw(x[:1]).has_density:
         raise InputError(f"{folder}: this autoencoder has no density q(z|x), so its rows have no score: fit a VAE")
     found = evaluation.nll(vae.model_, x, k, shared_noise=True)
     columns = torch.stack([-found.rows, found.row_error, found.ess], 1).numpy()
@@ -143,7 +150,7 @@ def report(folder: str, data: str | None, *, out: str | None, labels: str | None
         if Path(out).suffix.lower() not in (".html", ".htm"):
             raise InputError(f"cannot write {out}: the report is a page; the extension must be .html")
         writable(out)
-    vae = load(folder, recipe=own)
+    vae = opened(folder, own)
     run = vae.run_
     if data is None:
         if labels is not None:

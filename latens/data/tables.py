@@ -146,9 +146,11 @@ def _parse_fast(table: _Table) -> tuple[np.ndarray, np.ndarray | None] | None:
     label = [] if table.label is None else [str(table.label)]
     try:
         with open_plain(table.path) as file:
+            # from memory and without threads: a reader thread that still wants the file of an interpreter that is going
+            # down takes the process with it
             columns = arrow.read_csv(
-                file,
-                arrow.ReadOptions(column_names=ids, skip_rows=table.first),
+                pyarrow.BufferReader(file.read()),
+                arrow.ReadOptions(column_names=ids, skip_rows=table.first, use_threads=False),
                 arrow.ParseOptions(delimiter=table.delimiter, newlines_in_values=True),
                 arrow.ConvertOptions(
                     column_types={name: pyarrow.string() for name in label},

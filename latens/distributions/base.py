@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
+from latens.distributions.kl import canonical
+from latens.randomness import seeded
 from latens.trees import Tree
 
 
@@ -51,19 +53,28 @@ def rsample_and_log_prob(q: Distribution, k: int) -> tuple[Tree, Tensor | None]:
         return q.rsample_and_log_prob(k)
     if not q.has_rsample:
         raise ValueError(f"{type(q).__name__} cannot be reparameterised, so it cannot serve as a posterior here")
-    z = q.rsample(torch.Size((k,)))
+    z = canonical(q).rsample(torch.Size((k,)))
     return z, q.log_prob(z)
 
 
 def has_row_noise(q: Distribution) -> bool:
     """Whether q draws through :func:`latens.randomness.standard_normal` and so follows the noise layout."""
-    return bool(getattr(q, "row_noise", False))
+    return bool(getattr(canonical(q), "row_noise", False))
 
 
 def center(px: Distribution) -> Tensor:
-    """The value that stands for p(x|z): its mean, or its mode where values are categories."""
+    """The value that stands for a distribution: its mean, its mode where values are categories, and the mean of 256
+    draws (always the same ones) where torch knows neither, as for flows.
+    """
     base = getattr(px, "center", None)
     if base is not None:
         return base
-    mean = px.mean
-    return px.mode if torch.isnan(mean).all() else mean
+    for name in ("mean", "mode"):
+        try:
+            value = getattr(px, name)
+        except NotImplementedError:
+            continue
+        if not isinstance(value, Tensor) or not torch.isnan(value).all():  # a tree of means, or numbers
+            return value
+    with seeded(0):
+        return px.sample(torch.Size((256,))).mean(0)

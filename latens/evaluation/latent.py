@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,21 +10,22 @@ import torch
 from torch import Tensor, nn
 
 from latens import trees
-from latens.distributions import center, closed_kl, has_closed_kl
-from latens.distributions.normal import DiagonalNormal
-from latens.evaluation.likelihood import chunk_rows, model_device
+from latens.distributions import DiagonalNormal, canonical, center, closed_kl
+from latens.evaluation.likelihood import chunk_rows, evaluating, model_device
 from latens.trees import Tree
 
 ACTIVE = 0.01
 
 
-@torch.no_grad()
 def codes(model: nn.Module, x: Tree, c: Tree = None, *, sample: bool = False) -> Tensor:
     """Posterior means E[z|x], or one draw from q(z|x) with ``sample=True``: ``[N, Z]``, in the order of the rows."""
     means = []
-    for rows, device in _chunks(model, x):
-        q = model.encode(trees.to_device(trees.take(x, rows), device), trees.to_device(trees.take(c, rows), device))  # type: ignore[operator]
-        means.append(trees.flat_codes(q.sample() if sample else q.mean, leading=1).cpu())
+    for xs, cs in _chunks(model, x, c):
+        with evaluating(model):
+            q = model.encode(xs, cs)  # type: ignore[operator]
+            value = None if sample else center(q)
+        with torch.no_grad():
+            means.append(trees.flat_codes(q.sample() if value is None else value, leading=1).cpu())
     return torch.cat(means)
 
 
@@ -39,13 +41,12 @@ def decode(model: nn.Module, z: Tensor, c: Tree = None, *, count: int = 2048) ->
     return torch.cat(parts)
 
 
-def _chunks(model: nn.Module, x: Tree):  # type: ignore[no-untyped-def]
-    was_training = model.training
-    model.eval()
+def _chunks(model: nn.Module, x: Tree, c: Tree) -> Iterator[tuple[Tree, Tree]]:
+    """Parts of the rows, on the model's device, small enough for memory."""
     device, (count, _) = model_device(model), chunk_rows(x, 1)
     for start in range(0, trees.rows(x), count):
-        yield slice(start, start + count), device
-    model.train(was_training)
+        rows = slice(start, start + count)
+        yield trees.to_device(trees.take(x, rows), device), trees.to_device(trees.take(c, rows), device)
 
 
 def active_units(means: Tensor, threshold: float = ACTIVE) -> Tensor:
@@ -53,19 +54,17 @@ def active_units(means: Tensor, threshold: float = ACTIVE) -> Tensor:
     return means.var(0, correction=min(1, len(means) - 1)) > threshold
 
 
-@torch.no_grad()
 def rate_per_dimension(model: nn.Module, x: Tree, c: Tree = None) -> Tensor | None:
     """Mean KL(q(z_i|x) || p(z_i)) of each dimension, ``[Z]`` nats; None where q or p is not diagonal normal."""
     totals, count = None, 0
-    for rows, device in _chunks(model, x):
-        draw = model.draw(trees.to_device(trees.take(x, rows), device), 1, trees.to_device(trees.take(c, rows), device))  # type: ignore[operator]
-        if not draw.has_density or not has_closed_kl(draw.q, draw.p):
-            return None
-        q, p = draw.q, draw.p
-        if not isinstance(q, DiagonalNormal) or not isinstance(p, DiagonalNormal):
-            return None
-        each = closed_kl(_columns(q), _columns(p)).sum(0).cpu()
-        totals, count = (each if totals is None else totals + each), count + len(q.loc)
+    with evaluating(model):
+        for xs, cs in _chunks(model, x, c):
+            draw = model.draw(xs, 1, cs)  # type: ignore[operator]
+            q, p = canonical(draw.q), canonical(draw.p)
+            if not isinstance(q, DiagonalNormal) or not isinstance(p, DiagonalNormal):
+                return None
+            each = closed_kl(_columns(q), _columns(p)).sum(0).cpu()
+            totals, count = (each if totals is None else totals + each), count + len(q.loc)
     return None if totals is None else totals / count
 
 
@@ -91,15 +90,17 @@ def collapse_warning(model: nn.Module, x: Tensor, active: int, latent_dim: int, 
     eigenvalues = np.linalg.svd(scaled - scaled.mean(0), compute_uv=False) ** 2 / len(scaled)
     c = float(variance)
     expected = int((eigenvalues > beta * c).sum())
-    cause = (
-        f"only {expected} eigenvalues of the data's covariance exceed beta x c = {beta * c:.3g} (largest: "
-        f"{', '.join(f'{v:.3g}' for v in eigenvalues[:3])}), and a linear decoder keeps no more"
-    )
+    bar = f"beta x c = {beta * c:.3g} (in units of the standardised data, as the eigenvalues)"
     if expected < latent_dim:
-        return f"{head}: {cause}; lower beta or the observation variance c, or choose latent_dim = {max(1, expected)}"
+        largest = ", ".join(f"{v:.3g}" for v in eigenvalues[:3])
+        return (
+            f"{head}: {expected} eigenvalues of the data's covariance (largest: {largest}) exceed {bar}, and a linear "
+            "decoder would use no more; lower beta or the observation variance c, or choose "
+            f"latent_dim = {max(1, expected)}"
+        )
     return (
-        f"{head}, though {expected} eigenvalues of the data's covariance exceed beta x c = {beta * c:.3g}: training "
-        "has not used them (train longer, or warm up the KL with kl_warmup)"
+        f"{head}, though {expected} eigenvalues of the data's covariance exceed {bar}: training has not used them "
+        "(train longer, or warm up the KL with kl_warmup)"
     )
 
 

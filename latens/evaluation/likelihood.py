@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -10,12 +12,14 @@ from torch import Tensor, nn
 
 from latens import trees
 from latens.distributions import has_row_noise
+from latens.errors import is_whole, require
 from latens.models.draw import Draw
-from latens.randomness import cuda_devices, seed_of, shared
+from latens.randomness import reseed, shared, untouched
 from latens.trees import Tree
 
 _EVALUATE = 21  # key of the seeds
 CELLS = 4_000_000  # numbers of one decoded chunk that are held at once
+LEAST = 512  # what a row counts at least: the hidden layers of the networks
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ def bits_per_dimension(nats: float, dimensions: int) -> float:
 
 def chunk_rows(x: Tree, draws: int) -> tuple[int, int]:
     """(rows, draws) to hold at once, so that memory is bounded for any number of either."""
-    cells = max(1, sum(leaf[0].numel() for leaf in trees.leaves(x)))
+    cells = max(LEAST, sum(leaf[0].numel() for leaf in trees.leaves(x)))
     at_once = max(1, min(draws, CELLS // cells))
     return max(1, CELLS // (cells * at_once)), at_once
 
@@ -100,12 +104,25 @@ def _draw(model: nn.Module, x: Tree, c: Tree, k: int, device: torch.device) -> D
     return model.draw(trees.to_device(x, device), k, trees.to_device(c, device))  # type: ignore[operator]
 
 
-def _evaluating(model: nn.Module):  # type: ignore[no-untyped-def]
-    needs = any(getattr(part, "needs_grad_at_eval", False) for part in model.modules())
-    return torch.enable_grad() if needs else torch.no_grad()
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Inside, the model is in evaluation mode, nothing is differentiated (unless a part asks for it), and the caller's
+    random numbers are left alone; outside, everything is as before, however the block ended.
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.set_grad_enabled(bool(parts_asking_for_gradients(model))), untouched():
+            yield
+    finally:
+        model.train(was_training)
 
 
-@torch.no_grad()
+def parts_asking_for_gradients(model: nn.Module) -> list[nn.Module]:
+    """Parts whose evaluation differentiates (Hamiltonian refinement)."""
+    return [part for part in model.modules() if getattr(part, "needs_grad_at_eval", False)]
+
+
 def nll(
     model: nn.Module, x: Tree, k: int = 100, c: Tree = None, *, seed: int = 0, shared_noise: bool = False,
     batch_size: int | None = None,
@@ -118,23 +135,21 @@ def nll(
     (the likelihood too low) where q fits badly, whatever k: look at ``ess``. Raises ``ValueError`` for a posterior
     without a density and for k < 1.
     """
-    if k < 1:
-        raise ValueError(f"the number of draws k must be at least 1, got {k}")
+    require(is_whole(k) and k >= 1, "k", "a whole number from 1", k)
+    x, c = (trees.map_tree(lambda leaf: torch.as_tensor(leaf), tree) for tree in (x, c))
     count, at_once = chunk_rows(x, k)
     count = min(count, batch_size) if batch_size else count
     device, total = model_device(model), trees.rows(x)
     if shared_noise and not _follows_layout(model, x, c, device):
         count = 1  # foreign noise: one row at a time from the same seed gives each the same draws
     values, errors, sizes = [], [], []
-    was_training = model.training
-    model.eval()
-    with _evaluating(model), torch.random.fork_rng(devices=cuda_devices()):
+    with evaluating(model):
         for start in range(0, total, count):
             rows = slice(start, start + count)
             xs, cs = trees.take(x, rows), trees.take(c, rows)
             first = second = torch.full((trees.rows(xs),), -math.inf, dtype=torch.float64)
             for number, done in enumerate(range(0, k, at_once)):
-                torch.manual_seed(seed_of(seed, _EVALUATE, number, 0 if shared_noise else start + 1))
+                reseed(seed, _EVALUATE, number, 0 if shared_noise else start + 1)
                 size = min(at_once, k - done)
                 if shared_noise:
                     with shared():
@@ -148,7 +163,6 @@ def nll(
             sizes.append(torch.exp(2 * first - second))
             relative = (k / sizes[-1] - 1).clamp_min(0) / max(k - 1, 1)  # Var(w) / (k mean(w)^2)
             errors.append(relative.sqrt() if k > 1 else torch.full_like(first, math.nan))
-    model.train(was_training)
     return NLL(torch.cat(values), torch.cat(errors), torch.cat(sizes), k)
 
 
@@ -161,7 +175,6 @@ def _follows_layout(model: nn.Module, x: Tree, c: Tree, device: torch.device) ->
     return has_row_noise(encode(x, c))
 
 
-@torch.no_grad()
 def elbo(
     model: nn.Module, x: Tree, c: Tree = None, *, draws: int = 5, kl: str = "auto", seed: int = 0
 ) -> Bound:
@@ -176,21 +189,18 @@ def elbo(
     return Bound(torch.cat(rates), torch.cat(distortions), draws)
 
 
-@torch.no_grad()
 def distortion(model: nn.Module, x: Tree, c: Tree = None, *, draws: int = 1, seed: int = 0) -> Tensor:
     """-ln p(x|z) of each row averaged over posterior draws, ``[N]`` nats; defined for a point mass too."""
     return torch.cat([draw.distortion.mean(0).double().cpu() for draw in _draws(model, x, c, draws, seed)])
 
 
-def _draws(model: nn.Module, x: Tree, c: Tree, k: int, seed: int):  # type: ignore[no-untyped-def]
-    count, _ = chunk_rows(x, 1)
-    count = max(1, count // k)
+def _draws(model: nn.Module, x: Tree, c: Tree, k: int, seed: int) -> Iterator[Draw]:
+    x, c = (trees.map_tree(lambda leaf: torch.as_tensor(leaf), tree) for tree in (x, c))
+    count = max(1, chunk_rows(x, 1)[0] // k)
     device = model_device(model)
-    was_training = model.training
-    model.eval()
-    with _evaluating(model), torch.random.fork_rng(devices=cuda_devices()):
-        for start in range(0, trees.rows(x), count):
-            torch.manual_seed(seed_of(seed, _EVALUATE, k, start + 1))
-            rows = slice(start, start + count)
-            yield _draw(model, trees.take(x, rows), trees.take(c, rows), k, device)
-    model.train(was_training)
+    for start in range(0, trees.rows(x), count):
+        rows = slice(start, start + count)
+        with evaluating(model):
+            reseed(seed, _EVALUATE, k, start + 1)
+            draw = _draw(model, trees.take(x, rows), trees.take(c, rows), k, device)
+        yield draw

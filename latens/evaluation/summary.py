@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from latens.evaluation.latent import active_units, codes, collapse_warning, decode, rate_per_dimension
-from latens.evaluation.likelihood import bits_per_dimension, distortion, elbo, nll, standard_error
+from latens.evaluation.likelihood import bits_per_dimension, distortion, elbo, model_device, nll, standard_error
 from latens.randomness import untouched
 
 
@@ -19,7 +19,8 @@ class Evaluation:
     """Figures of a model on N rows; nats a datum unless a name says otherwise, None where a figure does not exist.
 
     ``elbo`` = -(``rate`` + ``distortion``), over ``draws`` draws; ``nll``: -ln p(x) by importance weighting with
-    exactly ``nll_draws`` draws a row, its standard error over rows, and the mean effective sample size;
+    exactly ``nll_draws`` draws a row over ``nll_rows`` rows, carried to all rows by the difference from -ELBO, with the
+    standard error of both, and the mean effective sample size;
     ``*_bits_per_dimension``: -elbo and nll divided by (dimensions x ln 2); ``rmse``: root mean squared error of decoded
     posterior means, in the data's units; ``observation_variance``: c in the square of the data's units (the mean over
     columns where they differ).
@@ -103,7 +104,7 @@ def evaluate(
         distortion=float("nan"), draws=draws, active_units=active,
         observation_variance=None if variance is None else float(variance.double().mean()),
     )  # fmt: skip
-    if not model.draw(x[:1].to(next(model.parameters()).device), 1).has_density:  # type: ignore[operator]
+    if not model.draw(x[:1].to(model_device(model)), 1).has_density:  # type: ignore[operator]
         found.distortion = float(distortion(model, x, draws=1, seed=seed).mean())
         return found
     bound = elbo(model, x, draws=draws, seed=seed)

@@ -18,7 +18,8 @@ def _takes_condition(part: nn.Module, given: int) -> bool:
     parameters = list(inspect.signature(part.forward).parameters.values())
     if any(p.kind is p.VAR_POSITIONAL for p in parameters):
         return True
-    return sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters) > given
+    further = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)][given:]
+    return bool(further) and (further[0].default is inspect.Parameter.empty or further[0].name in ("c", "condition"))
 
 
 class VAE(nn.Module):

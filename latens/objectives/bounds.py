@@ -55,7 +55,10 @@ class IWAE(Objective):
 
     def bound(self, draw: Draw) -> Tensor:
         """The bound of each row, ``[B]`` nats."""
-        log_w = draw.log_px + self.anneal * (draw.log_w - draw.log_px)  # (k m) x B
+        if len(draw.log_w) != self.k * self.m:
+            raise ValueError(f"this objective takes {self.k * self.m} draws a row, the draw has {len(draw.log_w)}")
+        assert draw.log_qz is not None
+        log_w = draw.log_px + self.anneal * (draw.log_pz - draw.log_qz)  # (k m) x B
         tight = log_mean_exp(log_w.unflatten(0, (self.k, self.m)), 0).mean(0)
         return tight if self.mix == 0 else self.mix * log_w.mean(0) + (1 - self.mix) * tight
 

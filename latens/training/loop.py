@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from latens.data.loader import Batch, Loader
+from latens.distributions import has_row_noise
 from latens.errors import InputError
 from latens.models.draw import Draw
 from latens.objectives.base import Objective, check_disjoint, mean_over_rows
@@ -90,6 +91,11 @@ class Trainer:
     def _losses(self, x: Any, c: Any, weight: Tensor | None) -> tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]:
         draw = self.objective.draw(self.model, x, c)
         draw.weight = weight
+        if self.processes.count > 1 and not has_row_noise(draw.q):
+            raise InputError(
+                f"several processes need a posterior whose noise is drawn by rows, and {type(draw.q).__name__} draws "
+                "its own: draw it through latens.randomness.standard_normal, or use one process"
+            )
         losses = self.objective.losses(self.model, x, draw)
         observed = {name: part.observe(x, draw) for name, part in self.observers.items()}
         return losses, _terms(draw), {name: value for name, value in observed.items() if value is not None}

@@ -8,6 +8,8 @@ from typing import Any
 
 from latens.errors import InputError, is_number, is_whole, require
 
+LINEAR_STEPS = 6000
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -67,6 +69,8 @@ class Settings:
         steps_an_epoch = max(1, rows // batch)
         if self.epochs == "auto":
             epochs = default_epochs(rows)
+            if linear:  # cheap steps, and a valley that is flat near its floor
+                epochs = max(epochs, math.ceil(LINEAR_STEPS / steps_an_epoch))
         else:
             epochs = int(self.epochs)
         rounds = math.ceil(epochs / epochs_a_round(epochs, steps_an_epoch))
