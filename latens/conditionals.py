@@ -150,7 +150,7 @@ class Normal(Conditional):
         """unit^2 c: the observation variance in the square of the data's units (a scalar, or one number a cell),
         float64.
         """
-        return self.observation_variance.cpu() * self.unit.cpu().double().square()
+        return self.observation_variance.detach().cpu() * self.unit.cpu().double().square()
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
         base = d.Normal(output, self.observation_variance)

@@ -88,7 +88,7 @@ def collapse_warning(model: nn.Module, x: Tensor, active: int, latent_dim: int, 
         return f"{head}: the data do not need them at beta = {beta:g}; lower beta or latent_dim"
     scaled = ((x.flatten(1).double() - _flat(likelihood.shift)) / _flat(likelihood.unit)).numpy()[:20_000]  # type: ignore[union-attr]
     eigenvalues = np.linalg.svd(scaled - scaled.mean(0), compute_uv=False) ** 2 / len(scaled)
-    c = float(variance)
+    c = float(variance.detach())
     expected = int((eigenvalues > beta * c).sum())
     bar = f"beta x c = {beta * c:.3g} (in units of the standardised data, as the eigenvalues)"
     if expected < latent_dim:

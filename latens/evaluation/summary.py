@@ -128,7 +128,7 @@ def evaluate(
         found.warnings.append(warning)
     floor = getattr(getattr(model, "likelihood", None), "floor", None)
     current = getattr(getattr(model, "likelihood", None), "observation_variance", None)
-    if floor is not None and current is not None and float(current) <= floor * 1.01:
+    if floor is not None and current is not None and float(current.detach()) <= floor * 1.01:
         found.warnings.append(
             "the observation variance has reached its floor: the model can copy the data, so its likelihood says "
             "little; give a fixed variance, or fewer latent dimensions"
