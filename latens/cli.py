@@ -54,26 +54,20 @@ OwnRecipe = Annotated[
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, …")]
 
 
-def _number_or_auto(value: str) -> int | str:
-    if value == "auto":
-        return value
-    try:
-        return int(value)
-    except ValueError:
-        raise typer.BadParameter(f"{value!r} is neither 'auto' nor a whole number") from None
+def _or_auto(kind: type, noun: str, metavar: str, text: str | None = None) -> Any:
+    """An option whose value is "auto" or a number of that kind."""
+
+    def parsed(value: str) -> Any:
+        try:
+            return value if value == "auto" else kind(value)
+        except ValueError:
+            raise typer.BadParameter(f"{value!r} is neither 'auto' nor {noun}") from None
+
+    return typer.Option(parser=parsed, metavar=metavar, help=text)
 
 
-def _rate_or_auto(value: str) -> float | str:
-    if value == "auto":
-        return value
-    try:
-        return float(value)
-    except ValueError:
-        raise typer.BadParameter(f"{value!r} is neither 'auto' nor a number") from None
-
-
-Auto = typer.Option(parser=_number_or_auto, metavar="N|auto")
-Rate = typer.Option(parser=_rate_or_auto, metavar="RATE|auto", help="Peak of the schedule.")
+Auto = _or_auto(int, "a whole number", "N|auto")
+Rate = _or_auto(float, "a number", "RATE|auto", "Peak of the schedule.")
 
 
 @app.callback(invoke_without_command=True)
