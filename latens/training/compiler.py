@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -31,5 +32,6 @@ def compiled(
 
 
 def has_compiler() -> bool:
-    names = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++", "c++", "cl"]
-    return any(shutil.which(name) for name in names)
+    """Whether the C++ compiler that torch would call is there."""
+    usual = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
+    return shutil.which(os.environ.get("CXX") or usual) is not None

@@ -32,7 +32,7 @@ def find_cause(
     ``draw_rows(rows)`` repeats the step's draw for some rows of this process's share. Every process of a run calls this
     with its share of the joint batch and gets the same answer. The positions are empty where no single row is to blame.
     """
-    for name, value in _terms(draw_rows(slice(0, share.stop - share.start))).items():
+    for name, value in _named_terms(draw_rows(slice(0, share.stop - share.start))).items():
         bad = _joint(~torch.isfinite(value.detach()).all(0), processes, share, total)
         if bad:
             return name, bad
@@ -43,7 +43,7 @@ def find_cause(
     parameters = [p for player in players.values() for p in player.parameters]
     flags: dict[str, list[bool]] = {}
     for row in range(share.stop - share.start):
-        for name, value in _terms(draw_rows(slice(row, row + 1))).items():
+        for name, value in _named_terms(draw_rows(slice(row, row + 1))).items():
             flags.setdefault(name, []).append(_bad_gradient(value, parameters))
     for name, each in flags.items():
         bad = _joint(torch.tensor(each), processes, share, total)
@@ -52,7 +52,7 @@ def find_cause(
     return "gradient", []
 
 
-def _terms(draw: Draw) -> dict[str, Tensor]:
+def _named_terms(draw: Draw) -> dict[str, Tensor]:
     terms = {"distortion -ln p(x|z)": draw.log_px, "ln p(z)": draw.log_pz}
     if draw.has_density:
         assert draw.log_qz is not None
