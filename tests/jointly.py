@@ -18,6 +18,7 @@ import latens
 from latens import conditionals, models, objectives, priors
 from latens.data.transforms import dequantize
 from latens.objectives.base import Player
+from latens.training import Processes
 from latens.training.checkpoint import dumps, pack, state_of
 
 ROWS = 45
@@ -90,9 +91,7 @@ def slug(name: str, dtype: torch.dtype) -> str:
 
 
 def main(folder: Path) -> None:
-    from accelerate import PartialState
-
-    rank = PartialState(cpu=True).process_index
+    rank = Processes("cpu").index
     for name, dtype in table():
         case = slug(name, dtype)
         found = run(name, dtype, folder / case if case == KEPT else None)

@@ -44,6 +44,7 @@ def usable_device(name: str) -> torch.device:
 
 
 def _leave() -> None:
+    """Take the group down: one whose threads live on may abort a process that has already answered."""
     from torch import distributed
 
     if distributed.is_initialized():
@@ -64,11 +65,14 @@ class Processes:
     def __init__(self, device: str = "auto"):
         from accelerate import PartialState
 
+        if launched() > 1:
+            import torch.distributed.nn  # noqa: F401  (imported later, its defaults hold the group for ever)
+
         state = PartialState(cpu=True) if device == "cpu" else PartialState()
         self.device = state.device if device == "auto" else usable_device(device)
         self.count, self.index = state.num_processes, state.process_index
         if self.count > 1:
-            atexit.register(_leave)  # a group that is not taken down may abort a process that has already answered
+            atexit.register(_leave)
 
     @property
     def is_main(self) -> bool:
