@@ -66,7 +66,7 @@ class Processes:
         from accelerate import PartialState
 
         if launched() > 1:
-            import torch.distributed.nn  # noqa: F401  (imported later, its defaults hold the group for ever)
+            from torch.distributed import nn  # noqa: F401  (imported later, its defaults hold the group for ever)
 
         state = PartialState(cpu=True) if device == "cpu" else PartialState()
         self.device = state.device if device == "auto" else usable_device(device)
