@@ -1,14 +1,7 @@
-"""Conditionals: modules whose ``forward`` returns a distribution.
-
-Each takes a network, a tensor-to-tensor module over any leading axes, and says how its output parametrises a
-distribution: posteriors q(z|x) first, likelihoods p(x|z) after. A likelihood with several parameters a cell has
-them on the axis before the event, ``[..., P, *event]``. A variance is always the square of a scale;
-everything positive comes from :func:`latens.numerics.positive`, so that a raw output of 0 means 1.
-"""
+"""Likelihoods p(x|z) of data whose cells are all of one kind: Normal, Bernoulli, categories, ordered levels."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -17,87 +10,9 @@ from torch.distributions import Distribution
 from torch.nn.functional import softplus
 
 from latens import distributions as d
+from latens.conditionals.base import Conditional, event_dims
 from latens.errors import is_number
-from latens.networks import Standardize
-from latens.numerics import positive
 from latens.trees import Tree
-
-
-class Conditional(nn.Module):
-    """A network and the keys of the condition ``c`` that it reads.
-
-    ``forward(given, c)`` evaluates ``network(given)``, or ``network(given, {key: c[key] for key in reads})`` where
-    ``reads`` names keys, and hands the output to ``distribution``. A subclass is one method.
-    """
-
-    def __init__(self, network: nn.Module, reads: tuple[str, ...] = ()):
-        super().__init__()
-        self.network, self.reads = network, tuple(reads)
-        self._stem = any(isinstance(part, Standardize) for part in network.modules())
-
-    def forward(self, given: Tree, c: Tree = None) -> Distribution:
-        if isinstance(given, Tensor) and not given.is_floating_point() and not self._stem:
-            floats = (p.dtype for p in self.network.parameters() if p.is_floating_point())
-            given = given.to(next(floats, torch.get_default_dtype()))  # 8-bit becomes numbers inside the step
-        if not self.reads:
-            return self.distribution(self.network(given), given)
-        missing = [key for key in self.reads if c is None or key not in c]
-        if missing:
-            raise ValueError(f"{type(self).__name__} reads the condition {missing[0]!r}, which was not given")
-        return self.distribution(self.network(given, {key: c[key] for key in self.reads}), given)
-
-    def distribution(self, output: Tensor, given: Tree) -> Distribution:
-        """The distribution whose parameters are ``output``."""
-        raise NotImplementedError
-
-
-# Posteriors
-
-
-class PointMass(Conditional):
-    """All mass at the network's output ``[..., Z]``: the encoder of a plain autoencoder."""
-
-    def distribution(self, output: Tensor, given: Tree) -> Distribution:
-        return d.PointMass(output)
-
-
-class DiagonalNormal(Conditional):
-    """q(z|x) = N(g(x), diag h(x)); the network gives ``[..., 2 Z]``: g, then the raw h.
-
-    h is the **variance**: h = softplus(raw + ln(e - 1)) + 1e-8, so that a raw output of 0 means h = 1, and the draw is
-    z = g + sqrt(h) * noise (Kingma & Welling 2014).
-    """
-
-    def distribution(self, output: Tensor, given: Tree) -> Distribution:
-        if output.shape[-1] % 2:
-            raise ValueError(f"DiagonalNormal needs an even number of outputs (g and h), got {output.shape[-1]}")
-        mean, raw = output.chunk(2, -1)
-        return d.DiagonalNormal(mean, positive(raw, 1e-8))
-
-
-class FullNormal(Conditional):
-    """q(z|x) = N(g(x), L L^T); the network gives ``[..., Z + Z(Z+1)/2]``: g, then L row by row, diagonal raw."""
-
-    def distribution(self, output: Tensor, given: Tree) -> Distribution:
-        total = output.shape[-1]
-        size = (math.isqrt(9 + 8 * total) - 3) // 2
-        if size * (size + 3) != 2 * total:
-            raise ValueError(f"FullNormal needs Z + Z(Z+1)/2 outputs for some Z, got {total}")
-        row, column = torch.tril_indices(size, size)
-        tril = output.new_zeros(*output.shape[:-1], size, size)
-        tril[..., row, column] = output[..., size:]
-        diagonal = tril.diagonal(dim1=-2, dim2=-1)
-        tril = tril - torch.diag_embed(diagonal) + torch.diag_embed(positive(diagonal, 1e-4))
-        return d.FullNormal(output[..., :size], tril)
-
-
-# Likelihoods
-
-
-def event_dims(output: Tensor, z: Tree, parameter_axes: int = 0) -> int:
-    """How many axes of the output belong to one datum: those that the codes' leading axes do not explain."""
-    lead = (z if isinstance(z, Tensor) else next(iter(z.values() if isinstance(z, dict) else z))).dim() - 1
-    return output.dim() - lead - parameter_axes
 
 
 class Normal(Conditional):

@@ -1,0 +1,16 @@
+"""Conditionals: modules whose ``forward`` returns a distribution.
+
+Each takes a network, a tensor-to-tensor module over any leading axes, and says how its output parametrises a
+distribution: posteriors q(z|x) first, likelihoods p(x|z) after. A likelihood with several parameters a cell has
+them on the axis before the event, ``[..., P, *event]``. A variance is always the square of a scale;
+everything positive comes from :func:`latens.numerics.positive`, so that a raw output of 0 means 1.
+"""
+
+from latens.conditionals.base import Conditional, event_dims
+from latens.conditionals.likelihoods import Bernoulli, Categorical, DiscretizedLogistic, Normal
+from latens.conditionals.posteriors import DiagonalNormal, FullNormal, PointMass
+
+__all__ = [
+    "Bernoulli", "Categorical", "Conditional", "DiagonalNormal", "DiscretizedLogistic", "FullNormal", "Normal",
+    "PointMass", "event_dims",
+]  # fmt: skip
