@@ -14,9 +14,10 @@ from latens import report, trees
 from latens import run as runs
 from latens.data import as_array, fingerprint, infer
 from latens.data.loader import Transform
+from latens.data.splits import split_rows
 from latens.errors import InputError
 from latens.evaluation import evaluate
-from latens.fitting import check_weights, counted, execute, open_folder, split_rows
+from latens.fitting import check_weights, counted, execute, open_folder
 from latens.networks import only_linear_maps
 from latens.objectives import Objective
 from latens.randomness import untouched

@@ -34,17 +34,39 @@ def _importable(recipe: str | None) -> str | None:
 
 
 Data = Annotated[
-    str, typer.Argument(metavar="DATA", help="A file (.npy .npz .csv .tsv IDX, .gz of these) or: digits, wine, …")
+    str,
+    typer.Argument(
+        metavar="DATA", help="A table (.csv .parquet …), array (.npy .npz IDX), .h5ad, a folder, or: digits …"
+    ),
 ]
 OptionalData = Annotated[
     str | None, typer.Argument(metavar="[DATA]", help="Data; default: the rows held out in fitting.")
 ]
 RunFolder = Annotated[str, typer.Argument(metavar="RUN", help="The folder of a run made by `latens fit`.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
-Out = Annotated[str, typer.Option("--out", metavar="FILE", help="The file to write: .npy .npz .csv .tsv.")]
+Out = Annotated[
+    str, typer.Option("--out", metavar="FILE", help="The file to write: .npy .npz .csv .tsv .parquet .feather.")
+]
 Labels = Annotated[str | None, typer.Option(help="Labels for the pictures: a column, a key of the .npz, or a file.")]
 Drop = Annotated[
     list[str] | None, typer.Option("--drop", metavar="COLUMN", help="Leave a column out (repeat for more).")
+]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option("--column", metavar="NAME=KIND", help="What a column is, instead of what was seen (repeat for more)."),
+]
+Condition = Annotated[
+    list[str] | None,
+    typer.Option("--condition", metavar="COLUMN", help="Given, not modelled: a column, or label (repeat for more)."),
+]
+Kind = Annotated[str, typer.Option(help="Of an array: auto, continuous, binary, levels or count.")]
+Layout = Annotated[str, typer.Option(help="Of an array: auto, vector, TC (sequences), HW, HWC or CHW.")]
+Size = Annotated[str | None, typer.Option(metavar="HxW", help="Size that images of a folder are brought to.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be decoded.")]
+Encoding = Annotated[str | None, typer.Option(help="Of a csv that is not UTF-8: cp1252, latin-1 …")]
+Layer = Annotated[str | None, typer.Option(help="Of an .h5ad: a layer, X or raw/X.")]
+SchemaFile = Annotated[
+    str | None, typer.Option("--schema", metavar="FILE", help="Kinds of columns, as `latens schema --out` writes them.")
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
 OwnRecipe = Annotated[
@@ -93,6 +115,19 @@ def fit(
     validation: Annotated[str, typer.Option(help="auto, a fraction of the rows, or data.")] = "auto",
     labels: Labels = None,
     drop: Drop = None,
+    column: Columns = None,
+    schema: SchemaFile = None,
+    condition: Condition = None,
+    split: Annotated[
+        str | None,
+        typer.Option(metavar="KIND=COLUMN", help="Which rows are held out: group=, time= or stratified=COLUMN."),
+    ] = None,
+    kind: Kind = "auto",
+    layout: Layout = "auto",
+    size: Size = None,
+    skip_bad: SkipBad = False,
+    encoding: Encoding = None,
+    layer: Layer = None,
     weights: Annotated[str | None, typer.Option(metavar="FILE", help="One sample weight a row (.npy, .csv).")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Fit so many seeds; report mean and spread.")] = 1,
     start: Annotated[
@@ -142,6 +177,8 @@ def fit(
     asked = commands.Fit(
         data=data, out=out, recipe=recipe, options=options, settings=settings,
         validation=validation, labels=labels, drop=tuple(drop or ()), weights=weights, start=start,
+        columns=commands.kinds_asked(column, schema), condition=tuple(condition or ()), kind=kind, layout=layout,
+        split=split, reading=commands.reading(size, skip_bad, encoding, layer, column),
     )  # fmt: skip
     return commands.fit(asked, seeds=seeds, quiet=as_json)
 
@@ -154,13 +191,16 @@ def evaluate(
     draws: Annotated[int, typer.Option(min=1, help="Posterior draws a row for the ELBO.")] = 5,
     nll_rows: Annotated[int, typer.Option(min=0, help="Rows the NLL is taken over, evenly spaced; 0: all.")] = 1000,
     seed: Seed = 0,
+    labels: Labels = None,
     recipe: OwnRecipe = None,
     as_json: Json = False,
 ) -> Any:
     """Rate, distortion, ELBO, NLL with its K and standard error, bits per dimension, active units."""
     from latens import commands
 
-    return commands.evaluate(run, data, k=k, draws=draws, nll_rows=nll_rows or None, seed=seed, own=recipe)
+    return commands.evaluate(
+        run, data, k=k, draws=draws, nll_rows=nll_rows or None, seed=seed, own=recipe, labels=labels
+    )
 
 
 @app.command()
@@ -193,48 +233,86 @@ def compare(
 def encode(
     run: RunFolder, data: Data, out: Out,
     samples: Annotated[int, typer.Option(min=0, help="Draws from q(z|x) instead of its mean.")] = 0,
-    seed: Seed = 0, recipe: OwnRecipe = None, as_json: Json = False,
+    seed: Seed = 0, labels: Labels = None, recipe: OwnRecipe = None, as_json: Json = False,
 ) -> Any:  # fmt: skip
     """Codes of data: the posterior mean, in order, one row a row."""
     from latens import commands
 
-    return commands.encode(run, data, out, samples=samples, seed=seed, own=recipe)
+    return commands.encode(run, data, out, samples=samples, seed=seed, own=recipe, labels=labels)
 
 
 @app.command()
-def reconstruct(run: RunFolder, data: Data, out: Out, recipe: OwnRecipe = None, as_json: Json = False) -> Any:
+def reconstruct(
+    run: RunFolder, data: Data, out: Out, labels: Labels = None, recipe: OwnRecipe = None, as_json: Json = False
+) -> Any:
     """Data through the code and back, in the data's layout and units."""
     from latens import commands
 
-    return commands.reconstruct(run, data, out, own=recipe)
+    return commands.reconstruct(run, data, out, own=recipe, labels=labels)
 
 
 @app.command()
 def sample(
     run: RunFolder,
     out: Annotated[
-        str, typer.Option("--out", metavar="FILE", help="The file to write: .npy .npz .csv .tsv, or .png for images.")
+        str, typer.Option("--out", metavar="FILE", help="The file to write: .npy .npz .csv .tsv .parquet, or .png for images.")
     ],
     n: Annotated[int, typer.Option("-n", "--number", min=1, help="How many.")] = 100,
     mean: Annotated[bool, typer.Option("--mean", help="The mean of p(x|z) instead of a draw from it.")] = False,
+    given: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Give a condition (repeat for more).")
+    ] = None,
     seed: Seed = 0, recipe: OwnRecipe = None, as_json: Json = False,
 ) -> Any:  # fmt: skip
     """New data from the model: z from the prior, then x from p(x|z)."""
     from latens import commands
 
-    return commands.sample(run, out, n=n, mean=mean, seed=seed, own=recipe)
+    return commands.sample(run, out, n=n, mean=mean, seed=seed, own=recipe, given=tuple(given or ()))
+
+
+@app.command()
+def impute(
+    run: RunFolder, data: Data, out: Out,
+    k: Annotated[int, typer.Option("--k", min=1, help="Draws of the importance sampling.")] = 1000,
+    draws: Annotated[int, typer.Option(min=0, help="Multiple imputation: so many filled copies, below each other.")] = 0,
+    uncertainty: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Also write the standard deviation of each filled cell.")
+    ] = None,
+    seed: Seed = 0, labels: Labels = None, recipe: OwnRecipe = None, as_json: Json = False,
+) -> Any:  # fmt: skip
+    """Missing cells filled with what the observed ones say of them; observed cells stay as they are."""
+    from latens import commands
+
+    return commands.impute(
+        run, data, out, k=k, draws=draws, uncertainty=uncertainty, seed=seed, own=recipe, labels=labels
+    )
+
+
+@app.command()
+def schema(
+    data: Data, column: Columns = None, drop: Drop = None, condition: Condition = None, encoding: Encoding = None,
+    out: Annotated[str | None, typer.Option(metavar="FILE", help="Write it, to be edited and given to --schema.")] = None,
+    as_json: Json = False,
+) -> Any:  # fmt: skip
+    """What each column of a table is taken for, and why; --column NAME=KIND changes it."""
+    from latens import commands
+
+    return commands.schema(
+        data, columns=commands.kinds_asked(column, None), drop=tuple(drop or ()), condition=tuple(condition or ()),
+        reading=commands.reading(None, False, encoding, None, column), out=out,
+    )  # fmt: skip
 
 
 @app.command()
 def score(
     run: RunFolder, data: Data, out: Out,
     k: Annotated[int, typer.Option("--k", min=1, help="Draws of the importance-weighted bound.")] = 100,
-    recipe: OwnRecipe = None, as_json: Json = False,
+    labels: Labels = None, recipe: OwnRecipe = None, as_json: Json = False,
 ) -> Any:  # fmt: skip
     """A lower bound on ln p(x) of each row, nats, with its standard error and effective sample size."""
     from latens import commands
 
-    return commands.score(run, data, out, k=k, own=recipe)
+    return commands.score(run, data, out, k=k, own=recipe, labels=labels)
 
 
 @app.command()

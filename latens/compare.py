@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from latens.choices import DataInfo, standardisation
+from latens.data.rows import Rows
+from latens.data.splits import split_rows
 from latens.errors import InputError
 from latens.evaluation import (
     EnergyDistance,
@@ -25,7 +27,7 @@ from latens.evaluation import (
     smoothness,
 )
 from latens.evaluation.baselines import PCABaseline
-from latens.fitting import fit_recipe, split_rows
+from latens.fitting import fit_recipe
 from latens.randomness import seeded
 from latens.recipes import Recipe
 from latens.run import Run
@@ -126,7 +128,7 @@ def compare(
             start = time.monotonic()
             bar = progress(f"{name} {dim}") if progress else None
             chosen = {"latent_dim": dim} | {key: v for key, v in more.items() if name == "vae" or key == "network"}
-            run = fit_recipe(x, schema, Recipe(name), settings, options=chosen, progress=bar)
+            run = fit_recipe(Rows(x, schema), Recipe(name), settings, options=chosen, progress=bar)
             _fitted(found, run, train, test, time.monotonic() - start, k)
             found.runs[(name, dim)] = run
     return found
@@ -153,7 +155,7 @@ def _baseline(found: Comparison, train: Tensor, test: Tensor, schema: Schema, di
 
 
 def _fitted(found: Comparison, run: Run, train: Tensor, test: Tensor, seconds: float, k: int) -> None:
-    assert run.schema is not None
+    assert isinstance(run.schema, Schema)
     run.model.to("cpu")
     has_density = run.name != "ae"
     figures = evaluate(run.model, test, k=k if has_density else 0, nll_rows=1000, beta=run.beta)

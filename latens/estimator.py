@@ -13,19 +13,23 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
-from latens import evaluation
+from latens import evaluation, imputing, outputs, trees
 from latens import run as runs
-from latens.data import as_array, infer
+from latens.data import as_array, read
+from latens.data.frames import as_table as frame_as_table
+from latens.data.frames import is_frame
+from latens.data.lazy import Lazy
+from latens.data.rows import Asked, Rows, is_counts, rows_like, rows_of
 from latens.errors import InputError, is_whole
 from latens.evaluation import Evaluation
 from latens.fitting import check_weights, fit_recipe
 from latens.randomness import seeded, untouched
 from latens.recipes import Recipe
 from latens.run import Run
-from latens.schema import Schema
+from latens.schema import AnySchema, Table
 from latens.training import Bar, Settings
 
-_SAMPLE, _CODES = 51, 52  # keys of the seeds
+_CODES = 52  # key of the seed
 _TRAINING = ("epochs", "batch_size", "learning_rate", "kl_warmup", "average", "patience", "device")
 
 
@@ -50,6 +54,9 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         validation: "auto" (a tenth from 200 rows on), a fraction, or data like X; early stopping is judged on it.
         patience: validation rounds without improvement before stopping, "auto" or 0 for never.
         nll_draws: K of the importance-weighted ``score_samples``.
+        columns: kinds of columns of a table, ``{"price": "positive"}``, instead of those seen in the values.
+        condition: columns of a table that are given, not modelled: a name, or several.
+        kind: of an array: "auto", "continuous", "binary", "levels" or "count".
         device: "auto" or a torch device.
         random_state: None, an int, or a ``RandomState``. None is a fresh seed for each fit.
         verbose: 1 shows a progress bar.
@@ -71,8 +78,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self, latent_dim: int | str = "auto", *, recipe: str | Recipe = "vae", likelihood: str = "auto",
         network: str = "auto", epochs: int | str = "auto", batch_size: int | str = "auto",
         learning_rate: float | str = "auto", kl_warmup: float = 0.0, average: float = 0.0, validation: Any = "auto",
-        patience: int | str = "auto", nll_draws: int = 100, device: str = "auto", random_state: Any = None,
-        verbose: int = 0,
+        patience: int | str = "auto", nll_draws: int = 100, columns: Any = None, condition: Any = (),
+        kind: str = "auto", device: str = "auto", random_state: Any = None, verbose: int = 0,
     ):  # fmt: skip
         self.latent_dim = latent_dim
         self.recipe = recipe
@@ -86,6 +93,9 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.validation = validation
         self.patience = patience
         self.nll_draws = nll_draws
+        self.columns = columns
+        self.condition = condition
+        self.kind = kind
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
@@ -93,6 +103,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float32"]
+        tags.input_tags.allow_nan = True
+        tags.input_tags.categorical = True
         return tags
 
     def set_params(self, **params: Any) -> VAE:
@@ -113,26 +125,25 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
         Raises ``ValueError`` (:class:`latens.InputError`) for data or options that cannot be used.
         """
-        x = self._validated(X, reset=True)
-        weight, numbers = None, np.arange(len(x))
+        rows = self._new_rows(X)
+        weight, numbers = None, np.arange(len(rows))
         if sample_weight is not None:
             weight = np.asarray(sample_weight, dtype=np.float64)
-            check_weights(weight, len(x))
+            check_weights(weight, len(rows))
             numbers, weight = numbers[weight > 0], weight[weight > 0]
             if np.array_equal(weight, np.round(weight)) and weight.sum() <= 10 * len(numbers):
                 numbers, weight = np.repeat(numbers, weight.astype(int)), None
-            x = x[numbers]
-        if len(x) < 2:
-            raise InputError(f"fitting needs at least 2 rows, got n_samples={len(x)}")
-        order = canonical_order(x, weight)
-        x, numbers, weight = x[order], numbers[order], None if weight is None else weight[order]
-        names = getattr(self, "feature_names_in_", None)
-        schema = infer(x, None if names is None else tuple(map(str, names)))
+            rows = rows.take(numbers)
+        if len(rows) < 2:
+            raise InputError(f"fitting needs at least 2 rows, got n_samples={len(rows)}")
+        if isinstance(rows.inside, Tensor):
+            order = canonical_order(rows.inside.numpy(), weight)
+            rows, numbers, weight = rows.take(order), numbers[order], None if weight is None else weight[order]
         recipe = self.recipe if isinstance(self.recipe, Recipe) else Recipe(self.recipe)
         valid = {"latent_dim": self.latent_dim, "likelihood": self.likelihood, "network": self.network}
         options = {k: v for k, v in valid.items() if k not in recipe.given and not (isinstance(v, str) and v == "auto")}
         given = isinstance(self.validation, str | int | float)
-        validation = self.validation if given else self._validated(self.validation, reset=False)
+        validation = self.validation if given else self._like(self.validation, rows.schema, rows.given)
         settings = Settings(
             **{name: _plain(getattr(self, name)) for name in _TRAINING},
             seed=int(check_random_state(self.random_state).randint(2**31 - 1)),
@@ -140,7 +151,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         bar = Bar() if self.verbose else None
         options = {k: _plain(v) for k, v in options.items()}
         run = fit_recipe(
-            x, schema, recipe, settings, options=options, weight=weight, validation=validation, progress=bar,
+            rows, recipe, settings, options=options, weight=weight, validation=validation, progress=bar,
             numbers=torch.from_numpy(numbers),
         )  # fmt: skip
         return self._take(run)
@@ -150,45 +161,83 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         run.objective.to("cpu")
         self.run_, self.schema_ = run, run.schema
         self.model_: Any = run.model
-        with torch.no_grad():
-            cells = torch.zeros(1, *run.schema.shape, dtype=getattr(torch, run.schema.storage)) if run.schema else None
-            self.latent_dim_ = 0 if cells is None else int(self._codes_of(cells).shape[-1])
-        if run.schema is not None:
-            self.n_features_in_ = run.schema.user_shape[0] if len(run.schema.user_shape) == 1 else run.schema.columns
-            if run.schema.names:
-                self.feature_names_in_ = np.array(run.schema.names, dtype=object)
+        self.latent_dim_ = _latent_dim(run)
+        if run.schema is not None and not hasattr(self, "n_features_in_"):
+            names = [f.name for f in run.schema.fields] if isinstance(run.schema, Table) else run.schema.names
+            self.n_features_in_ = len(names) if names else run.schema.columns
+            if names:
+                self.feature_names_in_ = np.array(names, dtype=object)
         return self
 
     def _dtype(self) -> torch.dtype:
         """The type that the model computes in."""
         return next((p.dtype for p in self.model_.parameters() if p.is_floating_point()), torch.float32)
 
-    def _codes_of(self, x: Tensor) -> Tensor:
-        return evaluation.codes(self.model_, x)
+    def _schema(self) -> AnySchema:
+        check_is_fitted(self, "run_")
+        return outputs.schema_of(self.run_)
 
-    def _validated(self, X: Any, *, reset: bool) -> NDArray[Any]:
-        """X as an array; vectors go through scikit-learn's checks, images through latens' own."""
+    # Data
+
+    def _user_form(self, X: Any, *, reset: bool) -> tuple[Any, Any]:
+        """X as an array, an arrow table or lazy rows, checked as scikit-learn asks; and the way back for tables."""
         if isinstance(X, str | Path):
-            from latens.data import read
-
             X = read(X).x
+        if isinstance(X, Lazy):
+            return X, None
+        if is_counts(X):
+            return sparse_rows(X), None
+        if is_frame(X):
+            names = [str(name) for name in getattr(X, "columns", getattr(X, "column_names", ()))]
+            if not isinstance(X, dict) and names:
+                validate_data(self, X, reset=reset, skip_check_array=True)
+            return frame_as_table(X)
         if getattr(X, "ndim", 2) in (3, 4):
             if reset and hasattr(self, "feature_names_in_"):
                 del self.feature_names_in_
-            return as_array(X)[0]
+            array = as_array(X)[0]
+            if reset:
+                self.n_features_in_ = int(np.prod(array.shape[1:]))
+            return array, None
         array = validate_data(
-            self, X, reset=reset, dtype="numeric", ensure_min_samples=1, ensure_all_finite=True, accept_sparse=False
-        )
-        return array
+            self, X, reset=reset, dtype="numeric", ensure_min_samples=1, ensure_all_finite="allow-nan",
+            accept_sparse=False,
+        )  # fmt: skip
+        return array, None
 
-    def _inside(self, X: Any) -> Tensor:
-        check_is_fitted(self, "run_")
-        return torch.from_numpy(np.array(self._schema().to_model(self._validated(X, reset=False))))
+    def _new_rows(self, X: Any) -> Rows:
+        """The rows to fit to, with the schema seen in them."""
+        if isinstance(X, Rows):
+            return X
+        x, self._back = self._user_form(X, reset=True)
+        self._array_dtype = x.dtype if isinstance(x, np.ndarray) else None
+        condition = (self.condition,) if isinstance(self.condition, str) else tuple(self.condition)
+        if isinstance(x, np.ndarray) and len(x) < 2:
+            raise InputError(f"fitting needs at least 2 rows, got n_samples={len(x)}")
+        return rows_of(x, None, Asked(self.columns or {}, condition, self.kind))
 
-    def _schema(self) -> Schema:
-        if self.schema_ is None:
-            raise InputError("this run has no schema (parts of your own on a tree of data): use its model directly")
-        return self.schema_
+    def _like(self, X: Any, schema: AnySchema, given: Table | None) -> Rows:
+        if isinstance(X, Rows):
+            return X
+        x, back = self._user_form(X, reset=False)
+        rows = rows_like(x, schema, given)
+        return rows if back is None else _remember(rows, back)
+
+    def _rows(self, X: Any) -> Rows:
+        schema = self._schema()
+        return self._like(X, schema, self.run_.given)
+
+    def _outside(self, found: Any, rows: Rows | None = None) -> Any:
+        """A table in the form that the data had: that of these rows, or that of the fit."""
+        if not hasattr(found, "column_names"):
+            return found
+        back = getattr(rows, "_back", None) or getattr(self, "_back", None)
+        if back is not None:
+            return back(found)
+        if getattr(self, "_array_dtype", None) is not None:
+            columns = [np.asarray(column.to_numpy(), dtype=np.float64) for column in found.columns]
+            return np.column_stack(columns).astype(self._array_dtype)
+        return found
 
     # Codes
 
@@ -198,61 +247,79 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     def transform(self, X: Any) -> NDArray[np.float32]:
         """Posterior means E[z|x], ``[N, Z]`` float32: deterministic, in order, one row a row."""
-        return self._codes_of(self._inside(X)).numpy().astype(np.float32)
+        rows = self._rows(X)
+        return evaluation.codes(self.model_, rows.inside, rows.c).numpy().astype(np.float32)
 
     def sample_posterior(self, X: Any, draws: int = 1, *, random_state: Any = 0) -> NDArray[np.float32]:
         """``draws`` samples from q(z|x) for each row, ``[draws, N, Z]`` float32."""
-        x = self._inside(X)
+        rows = self._rows(X)
         with torch.no_grad(), seeded(_seed(random_state), _CODES):
-            return self.model_.encode(x).sample(torch.Size((draws,))).numpy().astype(np.float32)
+            q = self.model_.encode(rows.inside[:], rows.c)
+            return q.sample(torch.Size((draws,))).numpy().astype(np.float32)
 
-    def inverse_transform(self, Z: ArrayLike) -> NDArray[Any]:
-        """The mean of p(x|z) at each code, in the user's layout, units and type."""
-        check_is_fitted(self, "run_")
+    def _checked_codes(self, Z: ArrayLike) -> Tensor:
         z = torch.from_numpy(np.array(Z, dtype=np.float32)).to(self._dtype())
         if z.ndim != 2 or z.shape[1] != self.latent_dim_:
             raise InputError(f"codes must have shape [N, {self.latent_dim_}], got {list(z.shape)}")
         if not torch.isfinite(z).all():
             raise InputError("the codes hold a value that is not finite")
-        return self._schema().to_user(evaluation.decode(self.model_, z).numpy())
+        return z
 
-    def reconstruct(self, X: Any) -> NDArray[Any]:
+    def inverse_transform(self, Z: ArrayLike, *, given: Any = None) -> Any:
+        """The mean of p(x|z) at each code, in the user's layout, units and type; a model that reads conditions is given
+        those in ``given``, ``{name: value}``, the others drawn from the rows it was fitted to."""
+        self._schema()
+        z = self._checked_codes(Z)
+        c, cells = outputs.conditions(self.run_, len(z), given or {}, 0)
+        return self._outside(outputs.decoded(self.run_, z, c, cells))
+
+    def reconstruct(self, X: Any) -> Any:
         """The mean of p(x|z) at each row's posterior mean, in the user's layout, units and type."""
-        return self.inverse_transform(self.transform(X))
+        rows = self._rows(X)
+        z = evaluation.codes(self.model_, rows.inside, rows.c).float().to(self._dtype())
+        return self._outside(outputs.decoded(self.run_, z, rows.c, rows.handed_through), rows)
 
-    def sample(self, n: int = 1, *, mean: bool = False, random_state: Any = None) -> NDArray[Any]:
-        """n data from the model: z ~ p(z), x ~ p(x|z); ``mean=True``: the mean of p(x|z), the picture people expect."""
-        check_is_fitted(self, "run_")
+    def impute(self, X: Any, *, k: int = 1000, draws: int = 0, random_state: Any = 0) -> Any:
+        """X with its missing cells filled by the mean (of numbers) or mode (of levels) of p(x_missing | x_observed), by
+        self-normalised importance sampling with ``k`` draws (Mattei & Frellsen 2019); observed cells stay as they are.
+        ``draws`` > 0 gives a list of so many filled copies instead, each drawn from p(x_missing | x_observed)."""
+        rows = self._rows(X)
+        found = imputing.impute(self.run_, rows, k=k, draws=draws, seed=_seed(random_state))
+        if draws:
+            return [self._outside(table, rows) for table in found.draws]
+        return self._outside(found.filled, rows)
+
+    def sample(self, n: int = 1, *, mean: bool = False, given: Any = None, random_state: Any = None) -> Any:
+        """n data from the model: z ~ p(z), x ~ p(x|z); ``mean=True``: the mean of p(x|z), the picture people expect.
+        ``given``: values of conditions, ``{name: value}``."""
+        self._schema()
         if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
             raise InputError(f"the number of samples must be a whole number from 1, got {n!r}")
-        with seeded(_seed(random_state), _SAMPLE):
-            parts = [self.model_.sample(min(1000, n - start), mean=mean).numpy() for start in range(0, n, 1000)]
-        return self._schema().to_user(np.concatenate(parts))
+        return self._outside(outputs.sample(self.run_, n, mean=mean, seed=_seed(random_state), given=given))
 
     # Scores
 
     def score_samples(self, X: Any) -> NDArray[np.float64]:
         """A lower bound on ln p(x) of each row, nats: importance-weighted with K = ``nll_draws`` draws, the same noise
         for every row, so that a row's score depends neither on its neighbours nor on their order."""
-        estimate = evaluation.nll(self._fitted_model(), self._inside(X), self.nll_draws, shared_noise=True)
+        rows = self._rows(X)
+        estimate = evaluation.nll(self.model_, rows.inside, self.nll_draws, rows.c, shared_noise=True)
         return -estimate.rows.numpy()
 
     @untouched()
     def score(self, X: Any, y: Any = None) -> float:
         """Mean of ``score_samples``; for an autoencoder, which has no density, minus the mean squared error."""
-        x = self._inside(X)
-        if not self._fitted_model().draw(x[:1]).has_density:
-            return -(evaluation.evaluate(self.model_, x, k=0).rmse ** 2)
-        return float(self.score_samples(X).mean())
+        rows = self._rows(X)
+        if not self.model_.draw(rows.inside[:1], 1, trees.take(rows.c, slice(0, 1))).has_density:
+            apart = evaluation.evaluate(self.model_, rows.inside, rows.c, k=0)
+            error = apart.rmse if apart.rmse is not None else apart.relative_rmse
+            return -((error or 0.0) ** 2)
+        return float(self.score_samples(rows).mean())
 
     def evaluate(self, X: Any, *, k: int | None = None, draws: int = 5) -> Evaluation:
         """Rate, distortion, ELBO, NLL, active units, with errors: a :class:`latens.evaluation.Evaluation`."""
-        x, k = self._inside(X), self.nll_draws if k is None else k
-        return evaluation.evaluate(self._fitted_model(), x, k=k, draws=draws, beta=self.run_.beta)
-
-    def _fitted_model(self) -> Any:
-        check_is_fitted(self, "run_")
-        return self.model_
+        rows, k = self._rows(X), self.nll_draws if k is None else k
+        return evaluation.evaluate(self.model_, rows.inside, rows.c, k=k, draws=draws, beta=self.run_.beta)
 
     # Runs
 
@@ -269,9 +336,33 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         from latens import report
 
         check_is_fitted(self, "run_")
-        x = None if X is None else self._validated(X, reset=False)
-        figures = None if X is None else self.evaluate(X)
-        report.write(path, self.run_, x, labels=labels, evaluation=figures)
+        rows = None if X is None else self._rows(X)
+        figures = None if rows is None else self.evaluate(rows)
+        report.write(path, self.run_, rows, labels=labels, evaluation=figures)
+
+
+def _latent_dim(run: Run) -> int:
+    """The number of latent dimensions, from the codes of an empty row."""
+    if run.schema is None:
+        return 0
+    cells = torch.zeros(1, *run.schema.shape, dtype=getattr(torch, run.schema.storage))
+    seen = run.data.get("conditions") or {}
+    c = {name: torch.tensor(values[:1], dtype=torch.float32) for name, values in seen.items()} or None
+    return int(evaluation.codes(run.model, cells, c).shape[-1])
+
+
+def sparse_rows(X: Any) -> Lazy:
+    """Sparse counts as rows that are dense a batch at a time."""
+    from latens.data.counts import SparseRows, counts_of
+
+    if hasattr(X, "obs"):
+        return counts_of(X).x
+    return SparseRows(X)
+
+
+def _remember(rows: Rows, back: Any) -> Rows:
+    object.__setattr__(rows, "_back", back)
+    return rows
 
 
 def _plain(value: Any) -> Any:

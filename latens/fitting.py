@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -14,37 +15,24 @@ from latens import run as runs
 from latens import trees
 from latens.choices import DataInfo
 from latens.data import fingerprint
+from latens.data.lazy import Lazy, Subset
 from latens.data.loader import ArrayLoader, Transform
+from latens.data.rows import Rows
+from latens.data.splits import Split, split_rows
 from latens.errors import InputError
 from latens.networks import only_linear_maps
-from latens.randomness import seed_of, seeded
+from latens.randomness import seeded
 from latens.recipes import Recipe
 from latens.run import Run
-from latens.schema import Schema
+from latens.schema import Table
 from latens.training import Processes, Progress, Settings, Trainer
 from latens.training.checkpoint import load_state
 from latens.training.processes import check_device
 from latens.trees import Tree
 
-SAMPLE_ROWS = 20_000
-_INIT, _SPLIT = 31, 32  # keys of the seeds
-
-
-def split_rows(rows: int, validation: float | str, seed: int) -> tuple[Tensor, Tensor]:
-    """(training rows, validation rows): a random part held out, both in the order of the data.
-
-    "auto": a tenth, at most 5,000, and none below 200 rows. Raises ``InputError`` for a fraction outside [0, 1).
-    """
-    if validation == "auto":
-        held = min(rows // 10, 5000) if rows >= 200 else 0
-    else:
-        if not isinstance(validation, int | float) or isinstance(validation, bool) or not 0 <= validation < 1:
-            raise InputError(f"validation must be 'auto', a fraction from 0 to below 1, or data, got {validation!r}")
-        held = round(rows * validation)
-        if rows - held < 1 or (validation > 0 and held < 1):
-            raise InputError(f"a validation fraction of {validation:g} leaves nothing on one side of {rows} rows")
-    order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed_of(seed, _SPLIT)))
-    return order[held:].sort().values, order[:held].sort().values
+SAMPLE_ROWS, SAMPLE_CELLS = 20_000, 100_000_000  # of the sample that starting values are taken from
+CONDITIONS_KEPT = 500  # rows of conditions that a run remembers
+_INIT = 31  # key of the seed
 
 
 def execute(
@@ -93,15 +81,15 @@ def execute(
 
 
 def fit_recipe(
-    x: np.ndarray, schema: Schema, recipe: Recipe, settings: Settings, *, options: dict[str, Any] | None = None,
-    weight: np.ndarray | None = None, validation: float | str | np.ndarray = "auto", out: str | Path | None = None,
-    start: str | Path | None = None, data: dict[str, Any] | None = None, progress: Progress | None = None,
-    numbers: Tensor | None = None,
+    rows: Rows, recipe: Recipe, settings: Settings, *, options: dict[str, Any] | None = None,
+    weight: np.ndarray | None = None, validation: float | str | Rows = "auto", split: Split | None = None,
+    out: str | Path | None = None, start: str | Path | None = None, data: dict[str, Any] | None = None,
+    progress: Progress | None = None, numbers: Tensor | None = None,
 ) -> Run:  # fmt: skip
-    """Fit a recipe to an array in the user's layout. ``start``: the folder of a run to take the weights from;
-    ``numbers``: what the user calls the rows, if not 0, 1, 2, …"""
+    """Fit a recipe to rows. ``start``: the folder of a run to take the weights from; ``numbers``: what the user calls
+    the rows, if not 0, 1, 2, …"""
     run, tensors = prepare(
-        x, schema, recipe, settings, options=options, weight=weight, validation=validation, data=data
+        rows, recipe, settings, options=options, weight=weight, validation=validation, split=split, data=data
     )
     if numbers is not None:
         tensors["numbers"] = numbers if tensors.get("numbers") is None else numbers[tensors["numbers"]]
@@ -125,26 +113,35 @@ def start_from(run: Run, folder: str | Path) -> None:
 
 
 def prepare(
-    x: np.ndarray, schema: Schema, recipe: Recipe, settings: Settings, *, options: dict[str, Any] | None = None,
-    weight: np.ndarray | None = None, validation: float | str | np.ndarray = "auto", data: dict[str, Any] | None = None,
+    rows: Rows, recipe: Recipe, settings: Settings, *, options: dict[str, Any] | None = None,
+    weight: np.ndarray | None = None, validation: float | str | Rows = "auto", split: Split | None = None,
+    data: dict[str, Any] | None = None,
 ) -> tuple[Run, dict[str, Any]]:  # fmt: skip
     """The run before its first step, and the tensors it trains on."""
     check_device(settings.device)
-    inside = torch.from_numpy(schema.to_model(x))
-    weights = None if weight is None else torch.as_tensor(np.asarray(weight), dtype=torch.float32)
-    if isinstance(validation, str | int | float):
-        rows, held = split_rows(len(inside), validation, settings.seed)
+    schema, weights = rows.schema, None if weight is None else torch.as_tensor(np.asarray(weight), dtype=torch.float32)
+    if isinstance(validation, Rows):
         tensors = {
-            "x": inside[rows] if len(held) else inside, "weight": trees.take(weights, rows), "numbers": rows,
-            "validation": inside[held] if len(held) else None,
-            "validation_weight": trees.take(weights, held) if len(held) else None,
+            "x": rows.inside, "c": rows.c, "weight": weights, "validation": validation.inside,
+            "validation_c": validation.c,
         }  # fmt: skip
     else:
-        tensors = {"x": inside, "validation": torch.from_numpy(schema.to_model(validation)), "weight": weights}
-    train = tensors["x"]
+        kept, held = split_rows(len(rows), validation, settings.seed, split)
+        tensors = {"x": rows.inside, "c": rows.c, "weight": weights, "numbers": kept, "validation": None}
+        if len(held):
+            tensors |= {
+                "x": some(rows.inside, kept), "c": trees.take(rows.c, kept), "weight": trees.take(weights, kept),
+                "validation": some(rows.inside, held), "validation_c": trees.take(rows.c, held),
+                "validation_weight": trees.take(weights, held),
+            }  # fmt: skip
+    train, c = tensors["x"], tensors["c"]
     assert train is not None
-    pick = torch.randperm(len(train), generator=torch.Generator().manual_seed(settings.seed))[:SAMPLE_ROWS]
-    info = DataInfo(schema, len(train), train[pick.sort().values])
+    pick = (
+        torch.randperm(len(train), generator=torch.Generator().manual_seed(settings.seed))[:SAMPLE_ROWS].sort().values
+    )
+    pick = pick[:: max(1, len(pick) * math.prod(schema.shape) // SAMPLE_CELLS)] if len(pick) > 1000 else pick
+    conditions = rows.given.given_fields if rows.given is not None else ()
+    info = DataInfo(schema, len(train), train[pick], conditions, trees.take(c, pick))
     with seeded(settings.seed, _INIT):
         model, objective = recipe.build(info, **(options or {}))
     settled = settings.settle(len(train), linear=only_linear_maps(model))
@@ -155,31 +152,51 @@ def prepare(
         + (f"{held_rows:,} rows held out for validation" if held_rows else "no validation rows")
     )
     run = Run(
-        model, objective, settled, len(train), schema, recipe, dict(options or {}), dict(data or {}), info.choices
-    )
+        model, objective, settled, len(train), schema, recipe, dict(options or {}), dict(data or {}), info.choices,
+        given=rows.given,
+    )  # fmt: skip
     run.data["validation"] = validation if isinstance(validation, str | int | float) else "given"
-    run.data.setdefault("fingerprint", fingerprint(x))
-    run.warnings = notes(schema, len(train), settings, info)
+    if "fingerprint" not in run.data:
+        run.data["fingerprint"] = fingerprint(rows.x)
+    if c is not None:  # what samples are drawn for, where nothing is said
+        seen = pick[:CONDITIONS_KEPT] if len(pick) <= CONDITIONS_KEPT else pick[:: len(pick) // CONDITIONS_KEPT]
+        run.data["conditions"] = {name: c[name][seen].double().tolist() for name in c}
+    run.warnings = notes(rows, len(train), settings, info)
     if not held_rows:
         run.warnings.append("no rows are held out: figures on the rows that were trained on flatter the model")
     return run, tensors
+
+
+def some(x: Tensor | Lazy, index: Tensor) -> Tensor | Lazy:
+    """Some rows of a tensor, or a view of them where rows are made when they are indexed."""
+    return Subset(x, index) if isinstance(x, Lazy) else x[index]
 
 
 def counted(number: int | str, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
 
 
-def notes(schema: Schema, rows: int, settings: Settings, info: DataInfo) -> list[str]:
+def notes(rows: Rows, train: int, settings: Settings, info: DataInfo) -> list[str]:
     """What a person should know of the data before trusting the fit."""
-    found = list(info.warnings)
-    if schema.constant:
+    found, schema = list(info.warnings), info.schema
+    if isinstance(schema, Table):
+        left = [f for f in schema.fields if f.kind in ("identifier", "text")]
+        found += [f"column {f.name!r} is left out as {f.kind}: {f.reason.replace('NAME', f.name)}" for f in left[:10]]
+        if len(left) > 10:
+            found.append(f"{len(left) - 10} more columns are left out as identifiers or text")
+        empty = int(rows.inside.isnan().all(1).sum()) if isinstance(rows.inside, Tensor) else 0
+        if empty:
+            found.append(
+                f"{empty:,} row{'s' * (empty > 1)} ha{'ve' if empty > 1 else 's'} no observed cell: they say nothing"
+            )
+    elif schema.constant:
         found.append(
             f"{len(schema.constant)} of {schema.columns} {'pixels' if schema.is_image else 'columns'} never vary: they "
             "are kept, and reproduced as they are"
             + ("" if schema.is_discrete else "; a floor under their spread keeps the likelihood finite")
         )
-    if settings.batch_size != "auto" and int(settings.batch_size) > rows:
-        found.append(f"batch_size {settings.batch_size} is more than the {rows} rows: batches shrink to {rows}")
+    if settings.batch_size != "auto" and int(settings.batch_size) > train:
+        found.append(f"batch_size {settings.batch_size} is more than the {train} rows: batches shrink to {train}")
     return found
 
 
@@ -194,14 +211,14 @@ def check_weights(weight: np.ndarray | None, rows: int) -> None:
 
 
 def reopen(
-    folder: str | Path, record: dict[str, Any], x: np.ndarray, validation: float | str | np.ndarray, *,
-    recipe: str | None = None, weight: np.ndarray | None = None,
+    folder: str | Path, record: dict[str, Any], rows: Rows, validation: float | str | Rows, *,
+    recipe: str | None = None, weight: np.ndarray | None = None, split: Split | None = None,
 ) -> tuple[Run, dict[str, Any]]:  # fmt: skip
     """An interrupted run and its tensors, ready to be continued to the numbers it would have had."""
     ready = runs.build(record, recipe)
-    assert ready.schema is not None and ready.recipe is not None
+    assert ready.recipe is not None
     run, tensors = prepare(
-        x, ready.schema, ready.recipe, ready.settings, weight=weight, data=record["data"], validation=validation
+        rows, ready.recipe, ready.settings, weight=weight, data=record["data"], validation=validation, split=split
     )
     run.settings, run.choices, run.warnings = ready.settings, ready.choices, ready.warnings
     run.data, run.folder = record["data"], Path(folder)

@@ -8,6 +8,7 @@ from torch.distributions import Distribution
 
 from latens.distributions import DiagonalNormal
 from latens.errors import is_whole, require
+from latens.numerics import positive
 from latens.trees import Tree
 
 
@@ -33,3 +34,22 @@ class StandardNormal(nn.Module):
 
     def forward(self, c: Tree = None) -> Distribution:
         return DiagonalNormal(self.zeros, self.ones)
+
+
+class ConditionalNormal(nn.Module):
+    """p(z|c) = N(g(c), diag h(c)): each level or value of the condition has codes of its own (Sohn, Lee & Yan 2015).
+
+    ``network`` takes ``{key: c[key]}`` for the keys in ``reads`` and gives ``[B, 2 Z]``: g, then the raw variance.
+    Raises ``ValueError`` where a key was not given.
+    """
+
+    def __init__(self, network: nn.Module, reads: tuple[str, ...]):
+        super().__init__()
+        self.network, self.reads = network, tuple(reads)
+
+    def forward(self, c: Tree = None) -> Distribution:
+        missing = [key for key in self.reads if c is None or key not in c]
+        if missing:
+            raise ValueError(f"the prior reads the condition {missing[0]!r}, which was not given")
+        mean, raw = self.network({key: c[key] for key in self.reads}).chunk(2, -1)
+        return DiagonalNormal(mean, positive(raw, 1e-8))

@@ -14,8 +14,8 @@ from typing import Any
 
 from torch import nn
 
-from latens import models, objectives, priors
-from latens.choices import DataInfo, latent_size, likelihood_for, posterior_for
+from latens import models, objectives, priors, trees
+from latens.choices import DataInfo, latent_size, likelihood_for, posterior_for, prior_for
 from latens.errors import InputError
 
 RecipeFunction = Callable[..., tuple[nn.Module, objectives.Objective]]
@@ -24,14 +24,14 @@ RecipeFunction = Callable[..., tuple[nn.Module, objectives.Objective]]
 def vae(
     info: DataInfo, *, latent_dim: int | str = "auto", beta: float = 1.0, likelihood: str = "auto",
     variance: float | str = "optimal", network: str = "auto", heads: str = "shared", posterior: str = "diagonal",
-    samples: int = 1, kl: str = "auto",
+    prior: str = "standard", samples: int = 1, kl: str = "auto",
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
-    """N(0, I) prior, normal posterior, ELBO. (Kingma & Welling 2014; Rezende, Mohamed & Wierstra 2014)"""
+    """N(0, I) or conditional prior, normal posterior, ELBO. (Kingma & Welling 2014; Rezende, Mohamed & Wierstra 2014)"""
     if posterior == "point" and beta != 0:
         raise InputError("a point posterior has no density and so no rate to weigh: use the recipe 'ae', or beta = 0")
     size = latent_size(info, latent_dim)
     model = models.VAE(
-        priors.StandardNormal(size),
+        prior_for(info, size, prior),
         posterior_for(info, size, posterior, network, heads),
         likelihood_for(info, size, likelihood, network, variance),
     )
@@ -166,8 +166,8 @@ def _try(name: str, built: Any, info: DataInfo) -> None:
             f"recipe {name!r} must return (model, objective), a torch module and a latens Objective; it gave {given}"
         )
     if info.sample is not None:
-        x = info.sample[:2]
-        objective.losses(model, x, objective.draw(model, x))
+        x, c = info.sample[:2], trees.take(info.sample_c, slice(0, 2))
+        objective.losses(model, x, objective.draw(model, x, c))
 
 
 def catalogue() -> list[dict[str, str]]:

@@ -30,7 +30,7 @@ from latens.choices import DataInfo
 from latens.errors import InputError, concerning, is_whole
 from latens.objectives import ELBO, Objective
 from latens.recipes import Recipe
-from latens.schema import Schema
+from latens.schema import AnySchema, Table, schema_from_json
 from latens.training import Settings
 from latens.training.checkpoint import Checkpoints, digest, load_state, pack, sealed, state_of, unpack, unseal
 
@@ -58,7 +58,7 @@ class Run:
     objective: Objective
     settings: Settings
     rows: int
-    schema: Schema | None = None
+    schema: AnySchema | None = None
     recipe: Recipe | None = None
     options: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
@@ -68,6 +68,7 @@ class Run:
     served: str = "last"
     status: str = "running"
     folder: Path | None = None
+    given: Table | None = None  # what the conditions are
     made: list[Path] | None = None  # the folders made for the run; None where it was not begun by this process
 
     @property
@@ -89,6 +90,7 @@ class Run:
             "format": FORMAT, "status": self.status, "recipe": recipe,
             "versions": {"latens": latens.__version__, "torch": torch.__version__, "python": platform.python_version()},
             "rows": self.rows, "schema": self.schema.to_json() if self.schema else None, "data": self.data,
+            "given": None if self.given is None or self.given is self.schema else self.given.to_json(),
             "training": self.settings.to_json(), "threads": torch.get_num_threads(), "parameters": self.parameters,
             "served": self.served, "choices": self.choices, "warnings": self.warnings,
         }  # fmt: skip
@@ -251,11 +253,21 @@ def build(record: dict[str, Any], recipe: str | None = None) -> Run:
             f"this run was made by your own recipe {name!r}, and code is never executed because a file names it: "
             f"say --recipe {name} (or latens.load(folder, recipe={name!r}))"
         )
-    schema = Schema.from_json(record["schema"])
-    info = DataInfo(schema, int(record["rows"]))
+    schema, given = schemas(record)
+    assert schema is not None
+    info = DataInfo(schema, int(record["rows"]), conditions=() if given is None else given.given_fields)
     chosen = Recipe(name, **stored.get("options", {}))
     model, objective = chosen.build(info)
-    return _recorded(Run(model, objective, Settings.from_json(record["training"]), info.rows, schema, chosen), record)
+    settings = Settings.from_json(record["training"])
+    return _recorded(Run(model, objective, settings, info.rows, schema, chosen, given=given), record)
+
+
+def schemas(record: dict[str, Any]) -> tuple[AnySchema | None, Table | None]:
+    """(what a row is, what the conditions are) of a record."""
+    schema = None if record["schema"] is None else schema_from_json(record["schema"])
+    if isinstance(schema, Table):
+        return schema, schema if schema.conditions else None
+    return schema, None if record.get("given") is None else Table.from_json(record["given"])
 
 
 def _recorded(run: Run, record: dict[str, Any]) -> Run:
@@ -273,8 +285,8 @@ def load(folder: str | Path, *, model: nn.Module | None = None, recipe: str | No
     tensors = weights(folder, record)
     with concerning(folder):
         if model is not None:
-            schema = Schema.from_json(record["schema"]) if record["schema"] else None
-            run = Run(model, ELBO(), Settings.from_json(record["training"]), record["rows"], schema)
+            schema, given = schemas(record)
+            run = Run(model, ELBO(), Settings.from_json(record["training"]), record["rows"], schema, given=given)
             run = _recorded(run, record)
         else:
             run = build(record, recipe)

@@ -39,6 +39,10 @@ class Row:
 LOC, VAR = np.array([-1.3, 0.0, 2.5, 40.0]), np.array([0.16, 1.0, 9.0, 1e-4])
 LOGITS = np.array([-3.0, -0.1, 0.0, 2.0])
 MANY = np.random.default_rng(0).normal(size=(4, 5)) * 2
+RATES, THETAS = np.array([0.02, 1.0, 4.0, 40.0]), np.array([0.5, 1.0, 3.0, 1e3])
+EXTRA = 1 / (1 + np.exp(-LOGITS))
+CUTS = np.array([[-1.0, 0.0, 1.0], [-4.0, 0.5, 0.6], [0.0, 3.0, 9.0], [-9.0, -1.0, 2.0]])
+ORDERED = np.diff(stats.logistic.cdf(CUTS - LOGITS[:, None]), prepend=0, append=1)
 
 
 def softmax(values: np.ndarray, axis: int) -> np.ndarray:
@@ -87,6 +91,10 @@ def categorical_log_p(x: np.ndarray) -> np.ndarray:
     return np.log(softmax(MANY, 1))[np.arange(4), x.astype(int)]
 
 
+def nb_log_p(x: np.ndarray) -> np.ndarray:
+    return stats.nbinom(THETAS, THETAS / (THETAS + RATES)).logpmf(x)
+
+
 TABLE = {
     "Normal": Row(
         lambda dtype: distributions.Normal(t(LOC).to(dtype), t(VAR).to(dtype)), None,
@@ -106,6 +114,26 @@ TABLE = {
     ),
     "Categorical": Row(
         lambda dtype: distributions.Categorical(t(MANY).to(dtype)), np.arange(5), categorical_log_p, None
+    ),
+    "Poisson": Row(
+        lambda dtype: distributions.Poisson(t(np.log(RATES)).to(dtype)), np.arange(120),
+        lambda x: stats.poisson(RATES).logpmf(x), (RATES, RATES),
+    ),
+    "NegativeBinomial": Row(
+        lambda dtype: distributions.NegativeBinomial(t(np.log(RATES)).to(dtype), t(np.log(THETAS)).to(dtype)),
+        np.arange(250), nb_log_p, (RATES, RATES + RATES**2 / THETAS),
+    ),
+    "ZeroInflatedNegativeBinomial": Row(
+        lambda dtype: distributions.ZeroInflatedNegativeBinomial(
+            t(np.log(RATES)).to(dtype), t(np.log(THETAS)).to(dtype), t(LOGITS).to(dtype)
+        ), np.arange(250),
+        lambda x: np.logaddexp(np.where(x == 0, np.log(EXTRA), -np.inf), np.log1p(-EXTRA) + nb_log_p(x)),
+        ((1 - EXTRA) * RATES, (1 - EXTRA) * (RATES + RATES**2 / THETAS + EXTRA * RATES**2)),
+    ),
+    "Ordinal": Row(
+        lambda dtype: distributions.Ordinal(t(LOGITS).to(dtype), t(CUTS).to(dtype)), np.arange(4),
+        lambda x: np.log(ORDERED[np.arange(4), x.astype(int)]),
+        (ORDERED @ np.arange(4), ORDERED @ np.arange(4) ** 2 - (ORDERED @ np.arange(4)) ** 2),
     ),
 } | {
     f"DiscretizedLogistic-{levels}-{m}": discretized(levels, m)

@@ -1,11 +1,12 @@
 """What each command does: data and run in, files and an answer out. :mod:`latens.cli` reads the words and prints."""
 
 from latens.commands.answer import Answer
+from latens.commands.asking import kinds_asked, reading, schema
 from latens.commands.comparing import compare, demo, recipes
 from latens.commands.fitting import Fit, fit, resume
-from latens.commands.using import encode, evaluate, reconstruct, report, sample, score
+from latens.commands.using import encode, evaluate, impute, reconstruct, report, sample, score
 
 __all__ = [
-    "Answer", "Fit", "compare", "demo", "encode", "evaluate", "fit", "recipes", "reconstruct", "report", "resume",
-    "sample", "score",
+    "Answer", "Fit", "compare", "demo", "encode", "evaluate", "fit", "impute", "kinds_asked", "reading", "recipes",
+    "reconstruct", "report", "resume", "sample", "schema", "score",
 ]  # fmt: skip

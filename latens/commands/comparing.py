@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from latens import compare as comparing
 from latens import evaluation
 from latens import recipes as catalogue
@@ -17,8 +19,9 @@ from latens.atomic import writable, write_text
 from latens.choices import DataInfo, likelihood_name
 from latens.commands.answer import Answer
 from latens.commands.fitting import Fit, fit
-from latens.commands.sources import aligned, held_out, tensor
+from latens.commands.sources import held_out, rows_for
 from latens.data import Source, infer, read
+from latens.data.rows import Rows, as_matrix
 from latens.errors import InputError, concerning
 from latens.training import Bar, Settings
 
@@ -35,15 +38,16 @@ def compare(
     sizes = _dims(dims)
     source = read(data, labels=labels, drop=drop)
     with concerning(source.origin):
-        schema = infer(source.x, source.names)
-    likelihood_name(DataInfo(schema, len(source.x)), likelihood)
+        x = as_matrix(source.x) if source.is_table else np.asarray(source.x)
+        schema = infer(x, source.names)
+    likelihood_name(DataInfo(schema, len(x)), likelihood)
     held = held_labels = None
     if validation is not None:
-        other = read(validation, drop=drop)
-        held, held_labels = aligned(other, schema), other.labels
+        other = rows_for(read(validation, drop=drop), schema, None)
+        held, held_labels = other.x, other.labels
     start = time.monotonic()
     found = comparing.compare(
-        source.x, schema, sizes, Settings.from_json(settings), held_out=held, labels=source.labels,
+        x, schema, sizes, Settings.from_json(settings), held_out=held, labels=source.labels,
         held_out_labels=held_labels, options={"likelihood": likelihood}, k=k,
         progress=None if quiet else lambda title: Bar(f"{title:<6}"),
     )  # fmt: skip
@@ -62,9 +66,10 @@ def _write_comparison(found: comparing.Comparison, out: str, figures: dict[str, 
         dim = max(d for name, d in found.runs if name == "vae")
         run = found.runs[("vae", dim)]
         run.data["origin"] = source.origin
-        summary = evaluation.evaluate(run.model, tensor(run, found.held_out), k=50, nll_rows=500)
-        reporting.write(out, run, found.held_out, labels=found.labels, label_names=source.label_names,
-                        evaluation=summary, comparison=found)  # fmt: skip
+        assert run.schema is not None
+        rows = Rows(found.held_out, run.schema, labels=found.labels, label_names=source.label_names)
+        summary = evaluation.evaluate(run.model, rows.inside, k=50, nll_rows=500)
+        reporting.write(out, run, rows, evaluation=summary, comparison=found)
     elif out.endswith(".json"):
         write_text(out, json.dumps(figures, indent=1, default=float) + "\n")
     else:
@@ -85,6 +90,7 @@ def _dims(text: str) -> list[int]:
 
 def comparison_text(found: comparing.Comparison, origin: str) -> str:
     """The table of a comparison, for a terminal."""
+
     def number(value: float | None, digits: int = 2) -> str:
         return "–" if value is None else f"{value:.{digits}f}"
 
@@ -137,10 +143,10 @@ def demo(out: str, *, seed: int, quiet: bool) -> Answer:
         progress=None if quiet else lambda title: Bar(f"{title:<6}"),
     )  # fmt: skip
     run = runs.load(folder)
-    x, labels = held_out(run, source, "auto")
-    figures = evaluation.evaluate(run.model, tensor(run, x), k=100, beta=run.beta)
+    rows = held_out(run, rows_for(source, schema, None), "auto")
+    figures = evaluation.evaluate(run.model, rows.inside, k=100, beta=run.beta)
     report = folder / "report.html"
-    reporting.write(report, run, x, labels=labels, label_names=source.label_names, evaluation=figures, comparison=found)
+    reporting.write(report, run, rows, evaluation=figures, comparison=found)
     seconds = time.monotonic() - start
     text = "\n\n".join([fitted.text, comparison_text(found, "digits"), f"{seconds:.0f} s; open {report} in a browser"])
     return Answer(text, fitted.figures | found.to_json() | {"seconds": round(seconds, 1)})

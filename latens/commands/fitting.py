@@ -15,12 +15,14 @@ from latens import report as reporting
 from latens import run as runs
 from latens.atomic import write_text
 from latens.commands.answer import Answer, over_seeds, table
-from latens.commands.sources import absolute, aligned, held_out, origin_of, tensor
-from latens.data import Source, infer, read
+from latens.commands.sources import absolute, held_out, origin_of, rows_for, split_of
+from latens.data import Source, columns_of, read
+from latens.data.rows import Asked, Rows, as_matrix, rows_of
+from latens.data.splits import Split
 from latens.errors import InputError, Stopped, concerning
 from latens.recipes import Recipe
 from latens.run import Run
-from latens.schema import Schema
+from latens.schema import Table
 from latens.training import Bar, Interrupted, Progress, Settings
 from latens.training.checkpoint import sealed, unseal
 from latens.training.processes import is_first, launched
@@ -40,11 +42,29 @@ class Fit:
     drop: tuple[str, ...] = ()
     weights: str | None = None
     start: str | None = None
+    columns: dict[str, str] = field(default_factory=dict)
+    condition: tuple[str, ...] = ()
+    kind: str = "auto"
+    layout: str = "auto"
+    split: str | None = None
+    reading: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         files = {name: absolute(getattr(self, name)) for name in ("data", "validation", "labels", "weights")}
         start = None if self.start is None else str(Path(self.start).absolute())
-        return vars(self) | files | {"drop": list(self.drop), "start": start}
+        return vars(self) | files | {"drop": list(self.drop), "condition": list(self.condition), "start": start}
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> Fit:
+        tuples = {name: tuple(fields.get(name, ())) for name in ("drop", "condition")}
+        return cls(**fields | tuples)
+
+    @property
+    def asked(self) -> Asked:
+        return Asked(self.columns, self.condition, self.kind, self.layout)
+
+    def read(self) -> Source:
+        return read(self.data, labels=self.labels, drop=self.drop, reading=self.reading)
 
 
 # Once
@@ -56,63 +76,75 @@ def fit(asked: Fit, *, seeds: int = 1, quiet: bool = False, extra: dict[str, Any
         raise InputError("several processes fit one seed at a time: leave --seeds away, or start one process")
     if launched() == 1:  # several learn it together, when the main process takes the folder
         runs.require_free(asked.out)
-    source = read(asked.data, labels=asked.labels, drop=asked.drop)
-    if seeds > 1:
-        return _fit_seeds(asked, source, seeds, quiet)
-    return _fit(asked, source, quiet, extra or {})
-
-
-def _fit(asked: Fit, source: Source, quiet: bool, extra: dict[str, Any]) -> Answer:
+    source = asked.read()
     with concerning(source.origin):
-        schema = infer(source.x, source.names)
-    validation, held_origin = _validation(asked, schema)
+        rows = rows_of(
+            source.x, source.names, asked.asked, labels=source.labels, label_names=source.label_names,
+            where=source.origin,
+        )  # fmt: skip
+    if seeds > 1:
+        return _fit_seeds(asked, source, rows, seeds, quiet)
+    return _fit(asked, source, rows, quiet, extra or {})
+
+
+def _fit(asked: Fit, source: Source, rows: Rows, quiet: bool, extra: dict[str, Any]) -> Answer:
+    validation, held_origin = _validation(asked, rows)
+    split = split_of(source, asked.split)
+    if split is not None and held_origin:
+        raise InputError(
+            "--split says which rows to hold out, and --validation names other data; leave one of them out"
+        )
     data = {
-        "origin": source.origin, "fingerprint": source.fingerprint, "rows": len(source.x),
+        "origin": source.origin, "fingerprint": source.fingerprint, "rows": len(rows),
         "labels": absolute(asked.labels), "drop": list(asked.drop), "weights": absolute(asked.weights),
-        "validation_origin": held_origin,
+        "validation_origin": held_origin, "split": asked.split, "reading": asked.reading,
     } | extra  # fmt: skip
     run, tensors = fitting.prepare(
-        source.x, schema, Recipe(asked.recipe), Settings.from_json(asked.settings), options=asked.options,
-        weight=_weights(asked.weights, len(source.x)), validation=validation, data=data,
+        rows, Recipe(asked.recipe), Settings.from_json(asked.settings), options=asked.options,
+        weight=_weights(asked.weights, len(rows)), validation=validation, split=split, data=data,
     )  # fmt: skip
+    run.warnings += source.notes
     if asked.start is not None:
         fitting.start_from(run, asked.start)
     fitting.open_folder(run, asked.out)
     if not quiet:
-        _introduce(run, source)
-    return _finish(_execute(run, tensors, quiet), source, validation)
+        _introduce(run, rows)
+    return _finish(_execute(run, tensors, quiet), rows, validation, split)
 
 
-def _validation(asked: Fit, schema: Schema) -> tuple[float | str | np.ndarray, str | None]:
+def _validation(asked: Fit, rows: Rows) -> tuple[float | str | Rows, str | None]:
     if asked.validation == "auto":
         return "auto", None
     try:
         return float(asked.validation), None
     except ValueError:
-        held = read(asked.validation, drop=[*asked.drop, *_label_column(asked)])
-        return aligned(held, schema), held.origin
-
-
-def _label_column(asked: Fit) -> list[str]:
-    """The column that labels were taken from, which other tables of the same columns hold too."""
-    is_table = str(asked.data).lower().removesuffix(".gz").endswith((".csv", ".tsv"))
-    return [asked.labels] if asked.labels and is_table and not Path(asked.labels).exists() else []
+        known = {f.name for f in rows.schema.fields} if isinstance(rows.schema, Table) else set(rows.schema.names or ())
+        names = columns_of(asked.validation, asked.reading)
+        labels = asked.labels if asked.labels in names else None
+        drop = [name for name in names if known and name and name not in known and name != labels]
+        held = read(asked.validation, labels=labels, drop=drop, reading=asked.reading)
+        return rows_for(held, rows.schema, rows.given), held.origin
 
 
 def _weights(path: str | None, rows: int) -> np.ndarray | None:
     if path is None:
         return None
-    weight = np.asarray(read(path).x, dtype=np.float64)
+    found = read(path).x
+    weight = np.asarray(as_matrix(found) if hasattr(found, "column_names") else found, dtype=np.float64)
     with concerning(path):
         fitting.check_weights(weight.reshape(-1) if weight.shape == (rows, 1) else weight, rows)
     return weight.reshape(-1)
 
 
-def _introduce(run: Run, source: Source) -> None:
+def _introduce(run: Run, rows: Rows) -> None:
     if not is_first():
         return
     assert run.schema is not None
-    print(f"data: {source.origin}, {len(source.x):,} rows; {run.schema.describe().splitlines()[0]}", file=sys.stderr)
+    lines = run.schema.describe().splitlines()
+    if isinstance(run.schema, Table):
+        print(f"data: {rows.where}, {len(rows):,} rows\n" + "\n".join(f"  {line}" for line in lines), file=sys.stderr)
+    else:
+        print(f"data: {rows.where}, {len(rows):,} rows; {lines[0]}", file=sys.stderr)
     for sentence in run.choices.values():
         print(f"  {sentence}", file=sys.stderr)
     for sentence in run.warnings:
@@ -141,16 +173,17 @@ def _execute(run: Run, tensors: dict[str, Any], quiet: bool) -> Run:
         raise InputError(f"{str(error).rstrip('.')}; when that is solved, continue with `{line}`") from error
 
 
-def _finish(run: Run, source: Source, validation: Any) -> Answer:
+def _finish(run: Run, rows: Rows, validation: Any, split: Split | None) -> Answer:
     """Evaluate on held-out rows, write the report, and say what came out: the main process does."""
     if not is_first():
         return Answer("")
-    held, labels = held_out(run, source, validation)
-    figures = evaluation.evaluate(run.model.cpu(), tensor(run, held), k=50, nll_rows=500, beta=run.beta)
+    held = held_out(run, rows, validation, split)
+    run.model.cpu()
+    figures = evaluation.evaluate(run.model, held.inside, held.c, k=50, nll_rows=500, beta=run.beta)
     assert run.folder is not None
     report = run.folder / "report.html"
-    reporting.write(report, run, held, labels=labels, label_names=source.label_names, evaluation=figures)
-    where = "held-out rows" if held is not source.x else "training rows"
+    reporting.write(report, run, held, evaluation=figures)
+    where = "held-out rows" if held is not rows else "training rows"
     text = "\n".join([
         f"{run.folder}: {run.name}, {run.parameters:,} parameters, served: {run.served}",
         *table(figures.lines(), f"on {where}"), *(f"warning: {w}" for w in figures.warnings), f"report: {report}",
@@ -165,7 +198,7 @@ def _finish(run: Run, source: Source, validation: Any) -> Answer:
 # Several seeds
 
 
-def _fit_seeds(asked: Fit, source: Source, seeds: int, quiet: bool) -> Answer:
+def _fit_seeds(asked: Fit, source: Source, rows: Rows, seeds: int, quiet: bool) -> Answer:
     """One run a seed in seed-0, seed-1, … of the folder."""
     folder = Path(asked.out)
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
@@ -176,7 +209,7 @@ def _fit_seeds(asked: Fit, source: Source, seeds: int, quiet: bool) -> Answer:
     try:
         record = {"format": runs.FORMAT, "asked": asked.to_json(), "seeds": seeds}
         write_text(folder / "seeds.json", sealed(record))
-        return _each_seed(folder, asked, source, seeds, None, quiet)
+        return _each_seed(folder, asked, source, rows, seeds, None, quiet)
     except BaseException:
         if not any(folder.glob("seed-*/run.json")):
             (folder / "seeds.json").unlink(missing_ok=True)
@@ -186,7 +219,9 @@ def _fit_seeds(asked: Fit, source: Source, seeds: int, quiet: bool) -> Answer:
         raise
 
 
-def _each_seed(folder: Path, asked: Fit, source: Source, seeds: int, own: str | None, quiet: bool) -> Answer:
+def _each_seed(
+    folder: Path, asked: Fit, source: Source, rows: Rows, seeds: int, own: str | None, quiet: bool
+) -> Answer:
     """Fit, continue or take up the run of every seed."""
     first, answers = int(asked.settings.get("seed", 0)), []
     for number, part in enumerate(parts(folder, seeds)):
@@ -195,7 +230,7 @@ def _each_seed(folder: Path, asked: Fit, source: Source, seeds: int, own: str | 
                 answers.append(resume(str(part), own=own, quiet=quiet))
             else:
                 again = replace(asked, out=str(part), settings=asked.settings | {"seed": first + number})
-                answers.append(_fit(again, source, quiet, {}))
+                answers.append(_fit(again, source, rows, quiet, {}))
         except Stopped as error:
             line = runs.resume_line(folder, asked.recipe)
             raise Stopped(f"interrupted in seed {first + number}: continue with `{line}`") from error
@@ -222,32 +257,40 @@ def resume(folder: str, *, own: str | None = None, quiet: bool = False) -> Answe
     path = Path(folder)
     if folder and runs.has_seeds(path):
         record = _seeds_record(path)
-        asked = Fit(**record["asked"] | {"drop": tuple(record["asked"]["drop"])})
+        asked = Fit.from_json(record["asked"])
         if ":" in asked.recipe and own != asked.recipe:
             raise InputError(
                 f"{path} was made by your own recipe, and code is never executed because a file names it: "
                 f"say --recipe {asked.recipe}"
             )
-        source = read(asked.data, labels=asked.labels, drop=asked.drop)
-        return _each_seed(path, asked, source, int(record["seeds"]), own, quiet)
+        source = asked.read()
+        rows = rows_of(
+            source.x, source.names, asked.asked, labels=source.labels, label_names=source.label_names,
+            where=source.origin,
+        )  # fmt: skip
+        return _each_seed(path, asked, source, rows, int(record["seeds"]), own, quiet)
     record = runs.read_record(path)
-    source = origin_of(record, path)
-    info = record["data"]
-    validation: Any = info.get("validation", "auto")
-    if info.get("validation_origin") and record["schema"]:
+    source, info = origin_of(record, path), record["data"]
+    with concerning(path):
+        schema, given = runs.schemas(record)
+        if schema is None:
+            raise InputError("it was made from parts of your own: continue it with latens.train(…, resume=True)")
+        rows = rows_for(source, schema, given)
+    split, validation = split_of(source, info.get("split")), info.get("validation", "auto")
+    if info.get("validation_origin"):
         asked = Fit(
             info["origin"], folder, validation=info["validation_origin"], labels=info.get("labels"),
-            drop=tuple(info.get("drop", ())),
+            reading=info.get("reading") or {},
         )  # fmt: skip
-        validation, _ = _validation(asked, Schema.from_json(record["schema"]))
+        validation, _ = _validation(asked, rows)
     if record["status"] == "finished":
         with runs.at_work(path):
             run = runs.load(path, recipe=own)
     else:
-        weight = _weights(info.get("weights"), len(source.x))
+        weight = _weights(info.get("weights"), len(rows))
         with concerning(path):
-            run, tensors = fitting.reopen(path, record, source.x, validation, recipe=own, weight=weight)
+            run, tensors = fitting.reopen(path, record, rows, validation, recipe=own, weight=weight, split=split)
         if not quiet:
-            _introduce(run, source)
+            _introduce(run, rows)
         run = _execute(run, tensors, quiet)
-    return _finish(run, source, validation)
+    return _finish(run, rows, validation, split)

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from latens import fitting
 from latens import run as runs
 from latens.data import Source, columns_of, read
+from latens.data.rows import LABEL, Rows, rows_like
+from latens.data.splits import Split, split_rows
 from latens.errors import InputError, concerning
-from latens.estimator import VAE
+from latens.outputs import schema_of
 from latens.run import Run
-from latens.schema import Schema
+from latens.schema import AnySchema, Table
 
 
 def origin_of(record: dict[str, Any], folder: Path) -> Source:
@@ -26,81 +25,82 @@ def origin_of(record: dict[str, Any], folder: Path) -> Source:
     if not origin or origin == "memory":
         raise InputError(f"{folder} was fitted to data in memory: name the data")
     with concerning(f"the data of {folder} cannot be read again"):
-        source = read(origin, labels=info.get("labels"), drop=info.get("drop") or ())
+        source = read(origin, labels=info.get("labels"), drop=info.get("drop") or (), reading=info.get("reading"))
     if source.fingerprint != info.get("fingerprint"):
         raise InputError(f"{origin} has changed since {folder} was fitted to it: name the data, or fit again")
     return source
 
 
-def held_out(run: Run, source: Source, validation: Any) -> tuple[np.ndarray, np.ndarray | None]:
-    """The rows that were not trained on, with their labels; all rows where none were held out."""
-    if isinstance(validation, np.ndarray):
-        return validation, None
-    _, rows = fitting.split_rows(len(source.x), validation, run.settings.seed)
-    if not len(rows):
-        return source.x, source.labels
-    return source.x[rows.numpy()], None if source.labels is None else source.labels[rows.numpy()]
+def rows_for(source: Source, schema: AnySchema, given: Table | None) -> Rows:
+    """The source's rows in the columns of a schema; ``InputError`` names what does not fit."""
+    with concerning(source.origin):
+        return rows_like(
+            source.x, schema, given, names=source.names, labels=source.labels, label_names=source.label_names,
+            where=source.origin,
+        )  # fmt: skip
 
 
-def held_out_of(run: Run, folder: str) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...] | None, str]:
-    """(rows, labels, names of labels, where they are from) that a finished run was not trained on, or all."""
+def split_of(source: Source, asked: str | None) -> Split | None:
+    """The split that "group=COLUMN", "time=COLUMN" or "stratified=COLUMN" names."""
+    if asked is None:
+        return None
+    kind, equals, name = asked.partition("=")
+    if not equals or not name:
+        raise InputError(f"--split must be group=COLUMN, time=COLUMN or stratified=COLUMN, got {asked!r}.")
+    if source.is_table and name in source.x.column_names:
+        return Split.of(kind, source.x.column(name), name)
+    if name == LABEL and source.labels is not None:
+        return Split.of(kind, np.asarray(source.labels), name)
+    there = list(source.x.column_names) if source.is_table else [LABEL] * (source.labels is not None)
+    raise InputError(f"--split {asked}: {source.origin} has no column {name!r}; it has: {_some(there) or 'none'}.")
+
+
+def held_out(run: Run, rows: Rows, validation: Any, split: Split | None = None) -> Rows:
+    """The rows that were not trained on; all rows where none were held out."""
+    if isinstance(validation, Rows):
+        return validation
+    _, numbers = split_rows(len(rows), validation, run.settings.seed, split)
+    return rows.take(numbers.numpy()) if len(numbers) else rows
+
+
+def held_out_of(run: Run, folder: str) -> tuple[Rows, str]:
+    """(rows that a finished run was not trained on, or all, where they are from)."""
     source = origin_of(runs.read_record(folder), Path(folder))
     origin = run.data.get("validation_origin")
     if origin:
-        other = read_for(run, origin)
-        return aligned(other, schema_of(run)), other.labels, other.label_names, origin
-    x, labels = held_out(run, source, run.data.get("validation", "auto"))
-    where = "held-out rows of the data it was fitted to" if x is not source.x else "the rows it was fitted to"
-    return x, labels, source.label_names, where
+        return data_for(run, origin), origin
+    rows = rows_for(source, schema_of(run), run.given)
+    held = held_out(run, rows, run.data.get("validation", "auto"), split_of(source, run.data.get("split")))
+    return held, "held-out rows of the data it was fitted to" if held is not rows else "the rows it was fitted to"
 
 
-def schema_of(run: Run) -> Schema:
-    """The schema of a run made from data; ``InputError`` where it has none."""
-    if run.schema is None:
-        raise InputError("this run has no schema (parts of your own on a tree of data): use its model directly")
-    return run.schema
-
-
-def tensor(run: Run, x: np.ndarray) -> torch.Tensor:
-    """Rows in the model's layout."""
-    return torch.from_numpy(np.array(schema_of(run).to_model(x)))
-
-
-def aligned(source: Source, schema: Schema) -> np.ndarray:
-    """The source's array with its columns in the schema's order; ``InputError`` names what does not fit."""
-    x, wanted, given = source.x, schema.names, source.names
-    if wanted is not None and given is not None and given != wanted:
-        missing = [name for name in wanted if name not in given]
-        if missing:
-            raise InputError(
-                f"{source.origin} has no column {missing[0]!r}, which the model was fitted to (it has {_some(given)})"
-            )
-        x = x[:, [given.index(name) for name in wanted]]
-    with concerning(source.origin):
-        schema.check(x)
-        if not len(x):
-            raise InputError("the data has no rows; give at least one")
-    return x
-
-
-def _some(names: Iterable[str]) -> str:
-    listed = list(names)
+def _some(listed: list[str]) -> str:
     return ", ".join(listed[:12]) + (f" and {len(listed) - 12} more" if len(listed) > 12 else "")
 
 
 def read_for(run: Run, data: str, labels: str | None = None) -> Source:
     """Data for a run: of a table only the columns that it was fitted to, so that others may hold anything."""
-    names, wanted = columns_of(data), schema_of(run).names
-    if wanted is not None and set(wanted) <= set(names):
-        spare = set(names) - set(wanted)
+    reading = {k: v for k, v in (run.data.get("reading") or {}).items() if k != "layer"}
+    names, schema = columns_of(data, reading), schema_of(run)
+    known = {f.name for f in schema.fields} if isinstance(schema, Table) else set(schema.names or ())
+    if known and known & set(names):
+        spare = set(names) - known
     else:
         spare = {*(run.data.get("drop") or ()), str(run.data.get("labels"))}
-    return read(data, labels=labels, drop=[name for name in names if name in spare and name not in ("", labels)])
+    if labels is None and _is_label_column(run, names):
+        labels = str(run.data["labels"])
+    drop = [name for name in names if name in spare and name not in ("", labels)]
+    return read(data, labels=labels, drop=drop, reading=reading)
 
 
-def data_for(vae: VAE, data: str) -> np.ndarray:
-    """Data for a loaded run, its columns in the run's order."""
-    return aligned(read_for(vae.run_, data), schema_of(vae.run_))
+def _is_label_column(run: Run, names: tuple[str, ...]) -> bool:
+    """Whether the model reads labels that stand in a column of the table."""
+    return run.given is not None and not isinstance(run.schema, Table) and run.data.get("labels") in names
+
+
+def data_for(run: Run, data: str, labels: str | None = None) -> Rows:
+    """Data for a run, its columns in the run's order."""
+    return rows_for(read_for(run, data, labels), schema_of(run), run.given)
 
 
 def absolute(path: str | None) -> str | None:

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from latens import evaluation
+from latens import evaluation, trees
 from latens import report as reporting
 from latens import run as runs
 from latens.atomic import writable, write_bytes
 from latens.commands.answer import Answer, over_seeds, table
 from latens.commands.fitting import parts
-from latens.commands.sources import aligned, data_for, held_out_of, read_for, schema_of, tensor
+from latens.commands.sources import data_for, held_out_of
 from latens.data import require_output, write
+from latens.data.rows import Rows
 from latens.errors import InputError
 from latens.estimator import VAE, load
+from latens.outputs import schema_of
 from latens.report.pixels import model_layout, to_pixels
+from latens.run import Run
 
-TABLES = (".csv", ".tsv")
+TABLES = (".csv", ".tsv", ".parquet", ".feather")
 
 
 def require_free_output(out: str, folder: str, data: str | None = None, more: tuple[str, ...] = ()) -> str:
@@ -44,62 +49,132 @@ def opened(folder: str, own: str | None) -> VAE:
 
 
 def evaluate(
-    folder: str, data: str | None, *, k: int, draws: int, nll_rows: int | None, seed: int, own: str | None
-) -> Answer:
+    folder: str, data: str | None, *, k: int, draws: int, nll_rows: int | None, seed: int, own: str | None,
+    labels: str | None = None,
+) -> Answer:  # fmt: skip
     """Evaluate a run, or each of several seeds."""
     if folder and runs.has_seeds(folder):
         return over_seeds(Path(folder), [
-            evaluate(str(part), data, k=k, draws=draws, nll_rows=nll_rows, seed=seed, own=own)
+            evaluate(str(part), data, k=k, draws=draws, nll_rows=nll_rows, seed=seed, own=own, labels=labels)
             for part in parts(Path(folder))
         ])  # fmt: skip
-    vae = opened(folder, own)
-    if data is None:
-        x, _, _, where = held_out_of(vae.run_, folder)
-    else:
-        x, where = data_for(vae, data), data
+    run = opened(folder, own).run_
+    rows, where = held_out_of(run, folder) if data is None else (data_for(run, data, labels), data)
     figures = evaluation.evaluate(
-        vae.model_, tensor(vae.run_, x), k=k, draws=draws, nll_rows=nll_rows, seed=seed, beta=vae.run_.beta
+        run.model, rows.inside, rows.c, k=k, draws=draws, nll_rows=nll_rows, seed=seed, beta=run.beta
     )
+    figures.warnings += unknown_levels(rows)
     text = "\n".join([*table(figures.lines(), f"{folder} on {where}"), *(f"warning: {w}" for w in figures.warnings)])
     return Answer(text, {"run": folder, "data": where, **figures.to_json()})
 
 
-def encode(folder: str, data: str, out: str, *, samples: int, seed: int, own: str | None) -> Answer:
+def unknown_levels(rows: Rows) -> list[str]:
+    """A sentence for each column with levels that were never seen in fitting."""
+    return [
+        f"column {name!r}: {count:,} cell{'s' * (count > 1)} with levels that were never seen in fitting; they count as "
+        "missing"
+        for name, count in rows.unknown.items()
+    ]
+
+
+def encode(
+    folder: str, data: str, out: str, *, samples: int, seed: int, own: str | None, labels: str | None = None
+) -> Answer:
     """Write codes: posterior means, or draws ``[samples, N, Z]``."""
     extension = require_free_output(out, folder, data)
     if samples > 1 and extension in TABLES:
         raise InputError(f"cannot write {out}: {samples} draws a row have three axes; write .npy or .npz")
     vae = opened(folder, own)
-    x = data_for(vae, data)
-    z = vae.transform(x) if samples == 0 else vae.sample_posterior(x, samples, random_state=seed)
+    rows = data_for(vae.run_, data, labels)
+    z = vae.transform(rows) if samples == 0 else vae.sample_posterior(rows, samples, random_state=seed)
     if samples == 1:
         z = z[0]
     write(out, z, names=[f"z{i}" for i in range(z.shape[-1])] if z.ndim == 2 else None)
-    return _written(out, "codes", z)
+    return _written(out, "codes", z.shape, unknown_levels(rows))
 
 
-def reconstruct(folder: str, data: str, out: str, *, own: str | None) -> Answer:
+def reconstruct(folder: str, data: str, out: str, *, own: str | None, labels: str | None = None) -> Answer:
     """Write the decoded posterior means of data, in its layout and units."""
     extension = require_free_output(out, folder, data)
     vae = opened(folder, own)
-    x = vae.reconstruct(data_for(vae, data))
-    write(out, _flat(x, extension), names=schema_of(vae.run_).names)
-    return _written(out, "reconstructions", x)
+    rows = data_for(vae.run_, data, labels)
+    x = vae.reconstruct(rows)
+    _write(out, x, extension, vae.run_)
+    return _written(out, "reconstructions", shape_of(x), unknown_levels(rows))
 
 
-def sample(folder: str, out: str, *, n: int, mean: bool, seed: int, own: str | None) -> Answer:
+def sample(
+    folder: str, out: str, *, n: int, mean: bool, seed: int, own: str | None, given: tuple[str, ...] = ()
+) -> Answer:
     """Write new data from the model, or a picture of it."""
     extension = require_free_output(out, folder, more=(".png",))
     vae = opened(folder, own)
     schema = schema_of(vae.run_)
     if extension == ".png" and not schema.is_image:
         raise InputError(f"{out}: these samples are rows of columns, not images; write .npy or .csv")
-    x = vae.sample(n, mean=mean, random_state=seed)
+    x = vae.sample(n, mean=mean, random_state=seed, given=dict(_pair(word) for word in given))
     if extension == ".png":
-        write_bytes(out, _picture(to_pixels(schema, model_layout(schema, x))))
+        write_bytes(out, _picture(to_pixels(schema, model_layout(schema, x))))  # type: ignore[arg-type]
     else:
-        write(out, _flat(x, extension), names=schema.names)
-    return _written(out, "samples", x)
+        _write(out, x, extension, vae.run_)
+    return _written(out, "samples", shape_of(x))
+
+
+def impute(
+    folder: str, data: str, out: str, *, k: int, draws: int, uncertainty: str | None, seed: int, own: str | None,
+    labels: str | None = None,
+) -> Answer:  # fmt: skip
+    """Write data with its missing cells filled, and what is not known of them."""
+    extension = require_free_output(out, folder, data)
+    if uncertainty is not None:
+        require_free_output(uncertainty, folder, data)
+        if Path(uncertainty).resolve() == Path(out).resolve():
+            raise InputError(f"--uncertainty and --out name the same file {out}; name two")
+    run = opened(folder, own).run_
+    rows = data_for(run, data, labels)
+    found = imputing.impute(run, rows, k=k, draws=draws, seed=seed)
+    filled = stacked(found.draws) if draws else found.filled
+    _write(out, filled, extension, run)
+    if uncertainty is not None and found.spread is not None:
+        write(uncertainty, found.spread)
+    total = sum(found.missing.values())
+    most = ", ".join(f"{name} {count:,}" for name, count in sorted(found.missing.items(), key=lambda i: -i[1])[:5])
+    note = f"filled {total:,} missing cells" + (f" ({most})" if most else "") + (f", {draws} times" if draws else "")
+    answer = _written(out, note + "; rows", shape_of(filled), unknown_levels(rows))
+    return Answer(answer.text, answer.figures | {"filled": found.missing, "k": k, "draws": draws})
+
+
+def stacked(tables: list[Any]) -> Any:
+    """Filled copies below each other, the number of the copy in the first column."""
+    if not hasattr(tables[0], "column_names"):
+        return np.concatenate(tables)
+    import pyarrow as pa
+
+    numbered = [t.add_column(0, "imputation", pa.array(np.full(len(t), i))) for i, t in enumerate(tables)]
+    return pa.concat_tables(numbered).unify_dictionaries()
+
+
+def _pair(word: str) -> tuple[str, str]:
+    name, equals, value = word.partition("=")
+    if not equals or not name:
+        raise InputError(f"--set must be CONDITION=VALUE, for example cut=Ideal, got {word!r}")
+    return name, value
+
+
+def shape_of(x: Any) -> list[int]:
+    return [x.num_rows, x.num_columns] if hasattr(x, "column_names") else list(x.shape)
+
+
+def _write(out: str, x: Any, extension: str, run: Run) -> None:
+    """Write data in the user's form: a table with its types, an array flat where it goes to a table."""
+    if hasattr(x, "column_names"):
+        if extension not in TABLES:
+            from latens.data.rows import as_matrix
+
+            return write(out, as_matrix(x))
+        return write(out, x)
+    flat = x.reshape(len(x), -1) if x.ndim > 2 and extension in TABLES else x
+    write(out, flat, names=schema_of(run).names)
 
 
 def _picture(images: np.ndarray) -> bytes:
@@ -118,22 +193,20 @@ def _picture(images: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def _flat(x: np.ndarray, extension: str) -> np.ndarray:
-    return x.reshape(len(x), -1) if x.ndim > 2 and extension in TABLES else x
+def _written(out: str, what: str, shape: Sequence[int], warnings: Sequence[str] = ()) -> Answer:
+    lines = [f"wrote {out}: {what} {list(shape)}", *(f"warning: {text}" for text in warnings)]
+    return Answer("\n".join(lines), {"out": out, "shape": list(shape), "warnings": list(warnings)})
 
 
-def _written(out: str, what: str, x: np.ndarray) -> Answer:
-    return Answer(f"wrote {out}: {what} {list(x.shape)}", {"out": out, "shape": list(x.shape)})
-
-
-def score(folder: str, data: str, out: str, *, k: int, own: str | None) -> Answer:
+def score(folder: str, data: str, out: str, *, k: int, own: str | None, labels: str | None = None) -> Answer:
     """Write log_px of each row; in a table also its standard error and effective sample size."""
     extension = require_free_output(out, folder, data)
     vae = opened(folder, own)
-    x = tensor(vae.run_, data_for(vae, data))
-    if not vae.model_.draw(x[:1]).has_density:
+    rows = data_for(vae.run_, data, labels)
+    x, c = rows.inside, rows.c
+    if not vae.model_.draw(x[:1], 1, trees.take(c, slice(0, 1))).has_density:
         raise InputError(f"{folder}: this autoencoder has no density q(z|x), so its rows have no score: fit a VAE")
-    found = evaluation.nll(vae.model_, x, k, shared_noise=True)
+    found = evaluation.nll(vae.model_, x, k, c, shared_noise=True)
     columns = torch.stack([-found.rows, found.row_error, found.ess], 1).numpy()
     if extension in TABLES:
         write(out, columns, names=["log_px", "standard_error", "effective_sample_size"])
@@ -155,11 +228,10 @@ def report(folder: str, data: str | None, *, out: str | None, labels: str | None
     if data is None:
         if labels is not None:
             raise InputError("--labels goes with DATA: without it, the labels of the run's own data are used")
-        x, found, names, _ = held_out_of(run, folder)
+        rows, _ = held_out_of(run, folder)
     else:
-        source = read_for(run, data, labels)
-        x, found, names = aligned(source, schema_of(run)), source.labels, source.label_names
-    figures = evaluation.evaluate(run.model, tensor(run, x), k=50, nll_rows=500, beta=run.beta)
+        rows = data_for(run, data, labels)
+    figures = evaluation.evaluate(run.model, rows.inside, rows.c, k=50, nll_rows=500, beta=run.beta)
     path = Path(out) if out else Path(folder) / "report.html"
-    reporting.write(path, run, x, labels=found, label_names=names, evaluation=figures)
+    reporting.write(path, run, rows, evaluation=figures)
     return Answer(f"wrote {path}", {"report": str(path), **figures.to_json()})

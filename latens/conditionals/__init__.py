@@ -7,10 +7,13 @@ everything positive comes from :func:`latens.numerics.positive`, so that a raw o
 """
 
 from latens.conditionals.base import Conditional, event_dims
+from latens.conditionals.columns import FAMILIES, ColumnLikelihood, Columns
+from latens.conditionals.counts import ContinuousBernoulli, NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
 from latens.conditionals.likelihoods import Bernoulli, Categorical, DiscretizedLogistic, Normal
 from latens.conditionals.posteriors import DiagonalNormal, FullNormal, PointMass
 
 __all__ = [
-    "Bernoulli", "Categorical", "Conditional", "DiagonalNormal", "DiscretizedLogistic", "FullNormal", "Normal",
-    "PointMass", "event_dims",
+    "FAMILIES", "Bernoulli", "Categorical", "ColumnLikelihood", "Columns", "Conditional", "ContinuousBernoulli",
+    "DiagonalNormal", "DiscretizedLogistic", "FullNormal", "NegativeBinomial", "Normal", "PointMass", "Poisson",
+    "ZeroInflatedNegativeBinomial", "event_dims",
 ]  # fmt: skip

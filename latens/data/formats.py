@@ -13,9 +13,9 @@ import re
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 import numpy as np
 
@@ -30,10 +30,13 @@ _DEFLATE = 1040  # no deflate stream grows more than about 1032 times
 class Found:
     """What one file gave; ``labels`` are not yet codes, ``key`` is the array's among several in an .npz."""
 
-    x: np.ndarray
+    x: Any
     names: tuple[str, ...] | None = None
     labels: np.ndarray | None = None
     key: str = ""
+    label_names: tuple[str, ...] | None = None
+    fingerprint: str = ""
+    notes: list[str] = field(default_factory=list)
 
 
 @contextmanager

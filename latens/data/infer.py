@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from latens.errors import InputError
-from latens.schema import KINDS, MAX_LEVELS, Schema, chunks, require_numeric
+from latens.schema import KINDS, LAYOUTS, MAX_LEVELS, Schema, chunks, require_numeric
 
 SHARED_SCALE_COLUMNS = 16  # a flat vector with fewer columns is a table, whatever its values
 MAX_LOSS = 1e-3  # of a column's standard deviation: float32 may lose this much
@@ -52,7 +52,9 @@ def as_array(x: Any) -> tuple[np.ndarray, tuple[str, ...] | None]:
     return array, None
 
 
-def infer(x: Any, names: Sequence[str] | None = None, kind: str = "auto", levels: int | None = None) -> Schema:
+def infer(
+    x: Any, names: Sequence[str] | None = None, kind: str = "auto", levels: int | None = None, *, layout: str = "auto"
+) -> Schema:  # fmt: skip
     """The schema of an array: layout, kind of values, dtype kept in memory.
 
     *Layout.* 2 axes are vectors; 3 are images ``N x H x W``; 4 are ``N x C x H x W`` where the second axis
@@ -69,8 +71,9 @@ def infer(x: Any, names: Sequence[str] | None = None, kind: str = "auto", levels
     Args:
         x: ``[N, D]``, ``[N, H, W]``, ``[N, H, W, C]`` or ``[N, C, H, W]``; anything :func:`as_array` reads.
         names: column names, instead of those that ``x`` has.
-        kind: "auto", "continuous", "binary" or "levels".
+        kind: "auto", "continuous", "binary", "levels" or "count".
         levels: number of levels; implies kind "levels".
+        layout: "auto", or one of ``latens.schema.LAYOUTS``: "TC" for sequences N x T x C.
 
     Raises:
         InputError: empty data, one row, another number of axes, a value that is not finite (with its
@@ -83,7 +86,7 @@ def infer(x: Any, names: Sequence[str] | None = None, kind: str = "auto", levels
     """
     kind = _wanted_kind(kind, levels)
     array, found = as_array(x)
-    layout, shape, note = _layout(array)
+    layout, shape, note = _asked_layout(array, layout) if layout != "auto" else _layout(array)
     if len(array) < 2:
         raise InputError(f"the data needs at least 2 rows, got n_samples={len(array)}; give more rows.")
     if names is None:
@@ -150,6 +153,17 @@ def _wanted_kind(kind: str, levels: int | None) -> str:
     return "levels"
 
 
+def _asked_layout(x: np.ndarray, layout: str) -> tuple[str, tuple[int, ...], str]:
+    """Layout and event shape where the user has named the layout."""
+    if layout not in LAYOUTS:
+        raise InputError(f"unknown layout {layout!r}; the layouts are auto, {', '.join(LAYOUTS)}.")
+    if x.ndim != LAYOUTS[layout] or x.size == 0:
+        raise InputError(f"the layout {layout} needs {LAYOUTS[layout]} axes with entries, got shape {x.shape}.")
+    event = x.shape[1:]
+    shape = (1, *event) if layout == "HW" else (event[2], *event[:2]) if layout == "HWC" else event
+    return layout, shape, f"; read as {layout}, as asked"
+
+
 def _layout(x: np.ndarray) -> tuple[str, tuple[int, ...], str]:
     """Layout, event shape and, where it was a choice, a note."""
     if x.ndim == 2 and x.shape[1] == 0:
@@ -212,6 +226,8 @@ def _kind(x: np.ndarray, scan: _Scan, layout: str, kind: str, levels: int | None
         return "continuous", None, "continuous, as asked"
     if kind == "binary":
         return "binary", 2, "binary, as asked"
+    if kind == "count":
+        return "count", None, "counts, as asked"
     if kind == "levels":
         if levels is None:
             top = int(min(max(scan.high.max(), 1), MAX_LEVELS))
@@ -232,7 +248,7 @@ def _kind(x: np.ndarray, scan: _Scan, layout: str, kind: str, levels: int | None
         return ("levels", _levels(top), f"{_levels(top)} levels") if top > 1 else ("binary", 2, "binary")
     if len(values) < 3:
         return "continuous", None, "continuous, as fewer than 3 values occur"
-    if layout != "vector":
+    if layout not in ("vector", "TC"):
         return "levels", _levels(top), f"{_levels(top)} levels"
     if len(scan.high) < SHARED_SCALE_COLUMNS:
         return "continuous", None, f"continuous, as a table of fewer than {SHARED_SCALE_COLUMNS} columns"
@@ -248,6 +264,8 @@ def _levels(top: int) -> int:
 
 
 def _storage(x: np.ndarray, scan: _Scan, kind: str, levels: int | None) -> str:
+    if kind == "count":
+        return "float32" if scan.high.max() < 2**24 else "float64"
     if kind != "continuous":
         return "uint8" if levels and levels <= 256 else "float32"
     if x.dtype in (np.uint8, np.bool_):

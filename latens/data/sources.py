@@ -1,4 +1,4 @@
-"""Reading data from a path or an embedded name, and writing arrays.
+"""Reading data from a path or an embedded name.
 
 Files are not trusted: nothing is unpickled, a declared size is compared with the size of the file before
 memory is taken, and whatever is wrong becomes one sentence that names the file.
@@ -6,24 +6,42 @@ memory is taken, and whatever is wrong becomes one sentence that names the file.
 
 from __future__ import annotations
 
+import csv
 import difflib
 import hashlib
+import io
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from latens.atomic import atomic_write, writable
-from latens.data.formats import Found, labels_beside, listed, read_idx, read_npy, read_npz, require_labels, sentences
-from latens.data.tables import delimiter_of, header_of, read_csv, records, write_table
+from latens.data.formats import (
+    Found,
+    labels_beside,
+    listed,
+    open_plain,
+    read_idx,
+    read_npy,
+    read_npz,
+    require_labels,
+    sentences,
+)
+from latens.data.table_files import read_table, table_names
+from latens.data.writing import matrix_table
 from latens.errors import InputError
 from latens.schema import chunks, require_numeric
 
 EMBEDDED = ("digits", "wine", "breast_cancer", "iris", "diabetes")  # scikit-learn has them on board
-FORMATS = ".npy, .npz, .csv, .tsv, IDX (*idx*, *-ubyte), and .gz of the last three"
+TABLES = (".csv", ".tsv", ".parquet", ".feather", ".arrow", ".ipc")
+FORMATS = (
+    ".npy, .npz, .csv, .tsv, .parquet, .feather, .h5ad, IDX (*idx*, *-ubyte), .gz of the text and IDX ones, or a folder of "
+    "images or of .parquet files"
+)
+READING = ("size", "skip_bad", "encoding", "layer", "text")  # options of reading, kept with the run
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,20 +49,27 @@ class Source:
     """Data as it was found.
 
     Args:
-        x: the array, in the user's layout and dtype.
+        x: an array in the user's layout and dtype, an arrow table, or rows that are made when they are indexed
+            (:class:`latens.data.lazy.Lazy`: many images, sparse counts).
         names: column names, where the source has them.
         labels: one value per row, ``[N]``: numbers, or codes 0.. of ``label_names``.
         label_names: the words that the codes stand for, where labels are words.
         origin: absolute path (``file.npz:key`` for one array of several), or embedded name.
         fingerprint: of ``x``, see :func:`fingerprint`.
+        notes: what was done in reading that a person should know, a sentence each.
     """
 
-    x: np.ndarray
+    x: Any
     names: tuple[str, ...] | None
     labels: np.ndarray | None
     label_names: tuple[str, ...] | None
     origin: str
     fingerprint: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def is_table(self) -> bool:
+        return hasattr(self.x, "column_names")
 
 
 def read(
@@ -52,32 +77,35 @@ def read(
     *,
     labels: str | os.PathLike[str] | None = None,
     drop: str | Iterable[str] = (),
+    reading: Mapping[str, Any] | None = None,
 ) -> Source:
-    """Read data from a file, or from an embedded name.
+    """Read data from a file, a folder, or an embedded name.
 
     Args:
         path_or_name: ``.npy``; ``.npz`` with one array, or one named x, X, data, images ..., or
             ``file.npz:key``; IDX, gzipped or not (labels beside ``*images-idx3-ubyte*`` are found by their
-            name); ``.csv`` or ``.tsv`` of numbers, gzipped or not, with or without a header, separated by
-            commas, semicolons or tabs; or one of digits, wine, breast_cancer, iris, diabetes.
-        labels: a column of the csv, a key of the .npz, or a file with one value per row. Words become codes.
+            name); a table in any format of :func:`latens.data.read_table`; ``.h5ad``; a folder of images, whose
+            subfolders are labels, or of ``.parquet`` files; or one of digits, wine, breast_cancer, iris, diabetes.
+        labels: a column of a table, a key of the .npz, a column of an .h5ad's obs, or a file with one value per row.
+            Words become codes.
         drop: columns to leave out. Columns of a file without header are column_1, column_2, ...; a first
             column without a name is taken for a row index and left out.
-
-    Returns:
-        Source: the array in the file's own dtype, names, labels, origin and fingerprint.
+        reading: ``size`` (height, width) and ``skip_bad`` of a folder of images, ``encoding`` and ``text`` columns of a
+            csv, ``layer`` of an .h5ad.
 
     Raises:
-        InputError: the file is missing, damaged, of an unknown kind, or does not hold numbers only; one
-            sentence with its name and the position.
+        InputError: the file is missing, damaged, or of an unknown kind; one sentence with its name and the position.
 
     >>> source = read("iris")
-    >>> source.x.shape, source.names[0], source.label_names
-    ((150, 4), 'sepal length (cm)', ('setosa', 'versicolor', 'virginica'))
+    >>> source.x.num_rows, source.names[0], source.label_names
+    (150, 'sepal length (cm)', ('setosa', 'versicolor', 'virginica'))
     """
     name = os.fspath(path_or_name)
     label = None if labels is None else os.fspath(labels)
     dropped = (drop,) if isinstance(drop, str) else tuple(drop)
+    options = dict(reading or {})
+    if unknown := sorted(set(options) - set(READING)):
+        raise InputError(f"unknown option of reading {unknown[0]!r}; the valid ones are {', '.join(READING)}.")
     if name in EMBEDDED:
         found, label_names, origin = *_embedded(name, dropped), name
         if label is not None:
@@ -85,10 +113,12 @@ def read(
             found.labels, label_names = None, None
     else:
         path, key = _locate(name)
-        found, label_names = _read_file(path, key, label, dropped), None
-        require_numeric(found.x.dtype, name)
-        if found.x.ndim == 0:
-            raise InputError(f"{path} holds a single number; give an array, one row per datum.")
+        found = _read_file(path, key, label, dropped, options)
+        label_names = found.label_names
+        if isinstance(found.x, np.ndarray):
+            require_numeric(found.x.dtype, name)
+            if found.x.ndim == 0:
+                raise InputError(f"{path} holds a single number; give an array, one row per datum.")
         origin = os.path.abspath(path) + (f":{found.key}" if found.key else "")
     if label is not None and found.labels is None:
         found.labels = _label_file(label, len(found.x))
@@ -100,10 +130,11 @@ def read(
             raise InputError(f"{where} has {given} and {name} has {len(found.x):,} rows; give one label per row.")
         if label_names is None:
             values, label_names = _codes(values.ravel(), f"{name}, labels {label!r}" if label else name)
-    return Source(found.x, found.names, values, label_names, origin, fingerprint(found.x))
+    print_of = found.fingerprint or fingerprint(found.x)
+    return Source(found.x, found.names, values, label_names, origin, print_of, tuple(found.notes))
 
 
-def columns_of(path_or_name: str | os.PathLike[str]) -> tuple[str, ...]:
+def columns_of(path_or_name: str | os.PathLike[str], reading: Mapping[str, Any] | None = None) -> tuple[str, ...]:
     """The names of a table's columns, those of labels and of words included; () for other data.
 
     Raises:
@@ -113,18 +144,18 @@ def columns_of(path_or_name: str | os.PathLike[str]) -> tuple[str, ...]:
     if name in EMBEDDED:
         return ()
     path, _ = _locate(name)
-    if _format(path) != "table":
-        return ()
-    with sentences(path):
-        return header_of(path)
+    return table_names(path, (reading or {}).get("encoding")) if _format(path) == "table" else ()
 
 
-def fingerprint(x: np.ndarray) -> str:
-    """SHA-256 of the dtype, the shape and the bytes of an array (little-endian, C order), in hexadecimal.
+def fingerprint(x: Any) -> str:
+    """SHA-256 of the dtype, the shape and the bytes of an array (little-endian, C order), or of the columns of an arrow
+    table, in hexadecimal.
 
     >>> fingerprint(np.zeros(2)) == fingerprint(np.zeros((2, 1)))
     False
     """
+    if hasattr(x, "column_names"):
+        return _table_fingerprint(x)
     little = x.dtype.newbyteorder("<")
     digest = hashlib.sha256(f"{little.str} {x.shape}".encode())
     for rows in chunks(x):
@@ -132,45 +163,20 @@ def fingerprint(x: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def write(path: str | os.PathLike[str], array: np.ndarray, names: Sequence[str] | None = None) -> None:
-    """Write an array atomically, in the format that the extension of ``path`` names.
+def _table_fingerprint(table: Any) -> str:
+    """The same for the same cells, however they are cut into pieces."""
+    from latens.schema.cells import as_numbers, plain
 
-    Args:
-        path: ``.npy``; ``.npz`` (key ``x``); ``.csv`` or ``.tsv``, for one or two axes, with a header.
-        array: any numeric array.
-        names: the header of a table; column_1, column_2, ... without it.
-
-    Raises:
-        InputError: another extension, a missing folder, no numbers, more than two axes for a table, a wrong
-            number of names, or a full disk; nothing is left behind.
-
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write(folder + "/codes.csv", np.array([[0.5, 1.0], [2.0, 0.1]]), names=["z1", "z2"])
-    ...     read(folder + "/codes.csv").x
-    array([[0.5, 1. ],
-           [2. , 0.1]])
-    """
-    extension = require_output(path)
-    array = np.asarray(array)
-    require_numeric(array.dtype, f"cannot write {path}")
-    if extension in (".csv", ".tsv"):
-        return write_table(path, array, names, "\t" if extension == ".tsv" else ",")
-    with atomic_write(path) as file:
-        if extension == ".npy":
-            np.save(file, array, allow_pickle=False)
+    digest = hashlib.sha256(f"{table.schema.names} {[str(t) for t in table.schema.types]} {table.num_rows}".encode())
+    for column in table.columns:
+        numbers = as_numbers(column)
+        if numbers is not None:
+            numbers[np.isnan(numbers)] = np.nan  # one of its many bit patterns
+            digest.update(numbers.astype("<f8").tobytes())
         else:
-            np.savez(file, x=array)
-
-
-def require_output(path: str | os.PathLike[str], more: Sequence[str] = ()) -> str:
-    """The extension of ``path``; ``InputError`` unless :func:`write` could write there (or it is one of ``more``)."""
-    known = (".npy", ".npz", ".csv", ".tsv", *more)
-    extension = Path(path).suffix.lower()
-    if extension not in known:
-        raise InputError(f"cannot write {path}: the extension must be {', '.join(known[:-1])} or {known[-1]}.")
-    writable(path)
-    return extension
+            for text in plain(column).to_pylist():
+                digest.update(b"\0" if text is None else b"\1" + str(text).encode() + b"\0")
+    return digest.hexdigest()
 
 
 # Which file, and what is it?
@@ -182,11 +188,11 @@ def _locate(name: str) -> tuple[Path, str | None]:
     match = re.fullmatch(r"(.+\.npz):(.+)", name, re.IGNORECASE)
     if match and not os.path.exists(path):
         path, key = Path(match[1]).expanduser(), match[2]
-    if os.path.isdir(path):  # unlike Path.is_dir, False for a name that is too long
-        raise InputError(f"{path} is a folder; name one file in it ({FORMATS}).")
     if not os.path.exists(path):
         near = _near(path)
         raise InputError(f"{path} does not exist; " + (f"did you mean {near}?" if near else _embedded_hint()))
+    if os.path.isdir(path):  # unlike Path.is_dir, False for a name that is too long
+        return path, None
     if not os.path.isfile(path):
         raise InputError(f"{path} is not a regular file; save the data to one.")
     if path.stat().st_size == 0:
@@ -209,25 +215,32 @@ def _embedded_hint() -> str:
 
 
 def _format(path: Path) -> str:
+    if os.path.isdir(path):
+        names = sorted(os.listdir(path))
+        return "table" if any(name.lower().endswith(".parquet") for name in names) else "images"
     name = path.name.lower()
     plain = name.removesuffix(".gz")
-    for extension, format in {".npy": "npy", ".npz": "npz"}.items():
-        if name.endswith(extension):
-            return format
-    if plain.endswith((".csv", ".tsv")):
+    for extension in ("npy", "npz", "h5ad"):
+        if name.endswith("." + extension):
+            return extension
+    if name.endswith(TABLES) or plain.endswith((".csv", ".tsv")):
         return "table"
     if "idx" in name or plain.endswith("-ubyte"):
         return "idx"
     raise InputError(f"{path} has an unknown extension; latens reads {FORMATS}.")
 
 
-def _read_file(path: Path, key: str | None, label: str | None, drop: tuple[str, ...]) -> Found:
+def _read_file(path: Path, key: str | None, label: str | None, drop: tuple[str, ...], options: dict[str, Any]) -> Found:
     format = _format(path)
     if drop and format != "table":
         raise InputError(f"{path} has no column names, so that nothing can be dropped by name.")
+    if format == "table":
+        return _read_columns(path, label, drop, options)
+    if format == "images":
+        return _read_images(path, options)
+    if format == "h5ad":
+        return _read_counts(path, label, options)
     with sentences(path):
-        if format == "table":
-            return read_csv(path, label, drop)
         if format == "npz":
             return read_npz(path, key, label)
         if label is not None:
@@ -241,6 +254,39 @@ def _read_file(path: Path, key: str | None, label: str | None, drop: tuple[str, 
     return found
 
 
+def _read_columns(path: Path, label: str | None, drop: tuple[str, ...], options: dict[str, Any]) -> Found:
+    """A table, with the column of labels taken out of it."""
+    encoding = options.get("encoding")
+    if label is not None:
+        require_labels(label, table_names(path, encoding), str(path))
+    table = read_table(path, drop=drop, text=options.get("text") or (), encoding=encoding)
+    values = None
+    if label in table.column_names:
+        values = np.array(["" if v is None else v for v in table.column(label).to_pylist()])
+        table = table.drop_columns([label])
+        if not table.num_columns:
+            raise InputError(f"{path} has no column left besides the labels; keep at least one.")
+    return Found(table, tuple(table.column_names), values)
+
+
+def _read_images(path: Path, options: dict[str, Any]) -> Found:
+    from latens.data.images import image_folder
+
+    found = image_folder(path, size=options.get("size"), skip_bad=bool(options.get("skip_bad")))
+    notes = [*found.notes, *(f"left out: {line}" for line in found.skipped)]
+    return Found(found.x, None, found.labels, label_names=found.label_names, fingerprint=found.fingerprint, notes=notes)
+
+
+def _read_counts(path: Path, label: str | None, options: dict[str, Any]) -> Found:
+    from latens.data.counts import read_h5ad
+
+    found = read_h5ad(path, layer=options.get("layer"), labels=label)
+    return Found(
+        found.x, found.names, found.labels, label_names=found.label_names, fingerprint=found.fingerprint,
+        notes=list(found.notes),
+    )  # fmt: skip
+
+
 # Labels and embedded data
 
 
@@ -248,9 +294,15 @@ def _label_file(label: str, rows: int) -> np.ndarray:
     """The values of a file of labels."""
     path, key = _locate(label)
     if _format(path) != "table":
-        return _read_file(path, key, None, ()).x
-    with sentences(path):
-        found = [record for _, record in records(path, delimiter_of(path))]
+        return _read_file(path, key, None, (), {}).x
+    if path.suffix.lower() in TABLES[2:]:
+        table = read_table(path)
+        if table.num_columns != 1:
+            raise InputError(f"{path} has more than one column; give a file with one label per row.")
+        return np.array(["" if v is None else v for v in table.column(0).to_pylist()])
+    with sentences(path), open_plain(path) as file:
+        lines = io.TextIOWrapper(file, "utf-8-sig").read().splitlines()
+    found = [record for record in csv.reader(lines, strict=True) if record]
     if any(len(record) != 1 for record in found):
         raise InputError(f"{path} has more than one column; give a file with one label per row.")
     texts = [record[0].strip() for record in found]
@@ -282,15 +334,16 @@ def _embedded(name: str, drop: tuple[str, ...]) -> tuple[Found, tuple[str, ...] 
 
     data = getattr(datasets, f"load_{name}")()
     label_names = tuple(str(word) for word in data.target_names) if "target_names" in data else None
-    x, names = data["data"], tuple(str(column) for column in data["feature_names"])
     if name == "digits":
-        x, names = data["images"], ()
+        if drop:
+            raise InputError(f"{name} has no column {drop[0]!r} to drop; it has pixels.")
+        return Found(np.ascontiguousarray(data["images"]), None, data["target"]), label_names
+    names = tuple(str(column) for column in data["feature_names"])
     for column in drop:
         if column not in names:
-            raise InputError(f"{name} has no column {column!r} to drop; it has: {listed(names) or 'pixels'}.")
+            raise InputError(f"{name} has no column {column!r} to drop; it has: {listed(names)}.")
     keep = [j for j, column in enumerate(names) if column not in drop]
-    if names and not keep:
+    if not keep:
         raise InputError(f"{name} has no column left; keep at least one.")
-    if len(keep) < len(names):
-        x, names = x[:, keep], tuple(names[j] for j in keep)
-    return Found(np.ascontiguousarray(x), names or None, data["target"]), label_names
+    table = matrix_table(name, data["data"][:, keep], [names[j] for j in keep])
+    return Found(table, tuple(table.column_names), data["target"]), label_names

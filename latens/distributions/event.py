@@ -29,6 +29,11 @@ class InUnits(Distribution):
     def variance(self) -> Tensor:
         return self.unit.to(self.base.mean.dtype).square() * self.base.variance
 
+    @property
+    def fill(self) -> Tensor:
+        """A value in the support."""
+        return self.shift + self.unit * getattr(self.base, "fill", 0.0)
+
     def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
         return self.shift + self.unit * self.base.rsample(torch.Size(sample_shape))
 
@@ -70,7 +75,8 @@ class Observed(Distribution):
     @property
     def center(self) -> Tensor:
         """The mean, or the mode where values are categories."""
-        return getattr(self.base, "center", self.base.mean)
+        found = getattr(self.base, "center", None)
+        return self.base.mean if found is None else found
 
     def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
         return self.base.rsample(torch.Size(sample_shape))

@@ -6,7 +6,9 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -100,6 +102,11 @@ def model_device(model: nn.Module) -> torch.device:
     return tensors[0].device if tensors else torch.device("cpu")
 
 
+def _leaf(values: Any) -> Any:
+    """Arrays as tensors; what makes its rows when it is indexed stays as it is."""
+    return torch.as_tensor(values) if isinstance(values, np.ndarray) else values
+
+
 def _draw(model: nn.Module, x: Tree, c: Tree, k: int, device: torch.device) -> Draw:
     return model.draw(trees.to_device(x, device), k, trees.to_device(c, device))  # type: ignore[operator]
 
@@ -136,7 +143,7 @@ def nll(
     without a density and for k < 1.
     """
     require(is_whole(k) and k >= 1, "k", "a whole number from 1", k)
-    x, c = (trees.map_tree(lambda leaf: torch.as_tensor(leaf), tree) for tree in (x, c))
+    x, c = (trees.map_tree(_leaf, tree) for tree in (x, c))
     count, at_once = chunk_rows(x, k)
     count = min(count, batch_size) if batch_size else count
     device, total = model_device(model), trees.rows(x)
@@ -175,9 +182,7 @@ def _follows_layout(model: nn.Module, x: Tree, c: Tree, device: torch.device) ->
     return has_row_noise(encode(x, c))
 
 
-def elbo(
-    model: nn.Module, x: Tree, c: Tree = None, *, draws: int = 5, kl: str = "auto", seed: int = 0
-) -> Bound:
+def elbo(model: nn.Module, x: Tree, c: Tree = None, *, draws: int = 5, kl: str = "auto", seed: int = 0) -> Bound:
     """Rate, distortion and ELBO of each row, the distortion averaged over ``draws`` posterior draws.
 
     Raises ``ValueError`` for a posterior without a density (a plain autoencoder has no bound; see ``distortion``).
@@ -195,7 +200,7 @@ def distortion(model: nn.Module, x: Tree, c: Tree = None, *, draws: int = 1, see
 
 
 def _draws(model: nn.Module, x: Tree, c: Tree, k: int, seed: int) -> Iterator[Draw]:
-    x, c = (trees.map_tree(lambda leaf: torch.as_tensor(leaf), tree) for tree in (x, c))
+    x, c = (trees.map_tree(_leaf, tree) for tree in (x, c))
     count = max(1, chunk_rows(x, 1)[0] // k)
     device = model_device(model)
     for start in range(0, trees.rows(x), count):

@@ -9,9 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from latens import trees
+from latens.conditionals import Columns
 from latens.evaluation.latent import active_units, codes, collapse_warning, decode, rate_per_dimension
 from latens.evaluation.likelihood import bits_per_dimension, distortion, elbo, model_device, nll, standard_error
 from latens.randomness import untouched
+from latens.trees import Tree
 
 
 @dataclass
@@ -20,16 +23,17 @@ class Evaluation:
 
     ``elbo`` = -(``rate`` + ``distortion``), over ``draws`` draws; ``nll``: -ln p(x) by importance weighting with
     exactly ``nll_draws`` draws a row over ``nll_rows`` rows, carried to all rows by the difference from -ELBO, with the
-    standard error of both, and the mean effective sample size;
-    ``*_bits_per_dimension``: -elbo and nll divided by (dimensions x ln 2); ``rmse``: root mean squared error of decoded
-    posterior means, in the data's units; ``observation_variance``: c in the square of the data's units (the mean over
-    columns where they differ).
+    standard error of both, and the mean effective sample size; ``*_bits_per_dimension``: -elbo and nll divided by
+    (dimensions x ln 2); ``rmse``: root mean squared error of decoded posterior means, in the data's units;
+    ``observation_variance``: c in the square of the data's units (the mean over columns where they differ). Of a table
+    of mixed columns, ``relative_rmse`` is that of its numbers, each column in units of its standard deviation over
+    these rows, and ``accuracy`` the share of its levels that come back.
     """
 
     rows: int
     dimensions: int
     latent_dim: int
-    rmse: float
+    rmse: float | None
     distortion: float
     rate: float | None = None
     elbo: float | None = None
@@ -45,6 +49,8 @@ class Evaluation:
     active_units: int = 0
     rate_per_dimension: list[float] | None = None
     observation_variance: float | None = None
+    relative_rmse: float | None = None
+    accuracy: float | None = None
     warnings: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
@@ -58,21 +64,66 @@ class Evaluation:
                 ("rate  KL(q || p)", f"{self.rate:.3f} nats"),
                 ("distortion  -E ln p(x|z)", f"{self.distortion:.3f} nats"),
                 ("ELBO", f"{self.elbo:.3f} ± {self.elbo_standard_error:.3f} nats  ({self.draws} draws)"),
-                ("-ELBO", f"{self.elbo_bits_per_dimension:.4f} bits per dimension"),
             ]
+            if self.rmse is not None:
+                found.append(("-ELBO", f"{self.elbo_bits_per_dimension:.4f} bits per dimension"))
         else:
             found.append(("distortion  -ln p(x|z)", f"{self.distortion:.3f} nats  (no density, no bound on ln p(x))"))
         if self.nll is not None:
             found += [
                 ("NLL  -ln p(x)", f"{self.nll:.3f} ± {self.nll_standard_error:.3f} nats  (K = {self.nll_draws}, "
                  f"effective {self.nll_effective_sample_size:.1f}, {self.nll_rows:,} rows)"),
-                ("NLL", f"{self.nll_bits_per_dimension:.4f} bits per dimension"),
             ]  # fmt: skip
-        found.append(("reconstruction", f"{self.rmse:.4f} RMSE in the data's units"))
+            if self.rmse is not None:
+                found.append(("NLL", f"{self.nll_bits_per_dimension:.4f} bits per dimension"))
+        if self.rmse is not None:
+            found.append(("reconstruction", f"{self.rmse:.4f} RMSE in the data's units"))
+        if self.relative_rmse is not None:
+            found.append(("reconstruction of numbers", f"{self.relative_rmse:.4f} RMSE in standard deviations"))
+        if self.accuracy is not None:
+            found.append(("reconstruction of levels", f"{self.accuracy:.1%} come back"))
         found.append(("active units", f"{self.active_units} of {self.latent_dim}"))
         if self.observation_variance is not None:
             found.append(("observation variance c", f"{self.observation_variance:.4g} (data's units squared)"))
         return found
+
+
+@dataclass(frozen=True)
+class Apart:
+    """How far decoded codes are from the rows, over observed cells."""
+
+    rmse: float | None
+    relative_rmse: float | None = None
+    accuracy: float | None = None
+
+
+CODED = ("bernoulli", "categorical", "ordinal")
+
+
+def reconstruction_errors(model: nn.Module, x: Tensor | Any, means: Tensor, c: Tree = None, count: int = 1000) -> Apart:
+    """Errors of decoded codes against the rows ``[N, *event]``: one number for arrays; for a table of mixed columns
+    (:class:`latens.conditionals.Columns`) those of numbers, in standard deviations, and of levels apart."""
+    likelihood = getattr(model, "likelihood", None)
+    square = torch.zeros(x.shape[1:], dtype=torch.float64)
+    hits, seen, first, second = (torch.zeros_like(square) for _ in range(4))
+    for start in range(0, len(x), count):
+        rows = slice(start, start + count)
+        part = x[rows].double()
+        again = decode(model, means[rows], trees.take(c, rows)).double()
+        observed = ~part.isnan()
+        filled = torch.where(observed, part, 0.0)
+        square += torch.where(observed, again - part, 0.0).square().sum(0)
+        hits += ((again.round() == part) & observed).sum(0)
+        seen += observed.sum(0)
+        first, second = first + filled.sum(0), second + filled.square().sum(0)
+    if not isinstance(likelihood, Columns):
+        return Apart(float((square.sum() / seen.sum().clamp_min(1)).sqrt()))
+    coded = torch.tensor([column.family in CODED for column in likelihood.columns])
+    variance = second / seen.clamp_min(1) - (first / seen.clamp_min(1)).square()
+    usable = ~coded & (variance > 1e-12 * second / seen.clamp_min(1)) & (seen > 0)
+    relative = (square[usable].div(variance[usable]).sum() / seen[usable].sum()).sqrt() if usable.any() else None
+    accuracy = hits[coded].sum() / seen[coded].sum() if coded.any() and seen[coded].any() else None
+    return Apart(None, None if relative is None else float(relative), None if accuracy is None else float(accuracy))
 
 
 def spaced(rows: int, wanted: int | None) -> Tensor:
@@ -87,33 +138,33 @@ def spaced(rows: int, wanted: int | None) -> Tensor:
 @torch.no_grad()
 @untouched()
 def evaluate(
-    model: nn.Module, x: Tensor, *, k: int = 100, draws: int = 5, nll_rows: int | None = None, beta: float = 1.0,
+    model: nn.Module, x: Tensor | Any, c: Tree = None, *, k: int = 100, draws: int = 5, nll_rows: int | None = None, beta: float = 1.0,
     seed: int = 0,
 ) -> Evaluation:  # fmt: skip
-    """Evaluate on rows in the model's layout. ``k`` = 0 leaves the importance-weighted NLL out; ``nll_rows`` takes it
-    over so many evenly spaced rows only.
+    """Evaluate on rows in the model's layout, with their conditions; NaN cells are unobserved. ``k`` = 0 leaves the
+    importance-weighted NLL out; ``nll_rows`` takes it over so many evenly spaced rows only.
     """
-    means = codes(model, x)
+    means = codes(model, x, c)
     dimensions = x[0].numel()
     active = int(active_units(means).sum())
-    square = sum(float((decode(model, means[i : i + 1000]).double() - x[i : i + 1000].double()).square().sum())
-                 for i in range(0, len(x), 1000))  # fmt: skip
+    apart = reconstruction_errors(model, x, means, c)
     variance = getattr(getattr(model, "likelihood", None), "data_variance", None)
     found = Evaluation(
-        rows=len(x), dimensions=dimensions, latent_dim=means.shape[1], rmse=(square / (len(x) * dimensions)) ** 0.5,
-        distortion=float("nan"), draws=draws, active_units=active,
+        rows=len(x), dimensions=dimensions, latent_dim=means.shape[1], rmse=apart.rmse,
+        relative_rmse=apart.relative_rmse, accuracy=apart.accuracy, distortion=float("nan"), draws=draws, active_units=active,
         observation_variance=None if variance is None else float(variance.double().mean()),
     )  # fmt: skip
-    if not model.draw(x[:1].to(model_device(model)), 1).has_density:  # type: ignore[operator]
-        found.distortion = float(distortion(model, x, draws=1, seed=seed).mean())
+    first = (trees.to_device(trees.take(tree, slice(0, 1)), model_device(model)) for tree in (x, c))
+    if not model.draw(next(first), 1, next(first)).has_density:  # type: ignore[operator]
+        found.distortion = float(distortion(model, x, c, draws=1, seed=seed).mean())
         return found
-    bound = elbo(model, x, draws=draws, seed=seed)
+    bound = elbo(model, x, c, draws=draws, seed=seed)
     found.rate, found.distortion, found.elbo = float(bound.rate.mean()), float(bound.distortion.mean()), bound.elbo
     found.elbo_standard_error = bound.standard_error
     found.elbo_bits_per_dimension = bits_per_dimension(-bound.elbo, dimensions)
     if k > 0:
         picked = spaced(len(x), nll_rows)
-        estimate = nll(model, x[picked], k, seed=seed)
+        estimate = nll(model, x[picked], k, trees.take(c, picked), seed=seed)
         found.nll_rows = len(estimate.rows)
         gain = estimate.rows + bound.rows[picked]  # -ln p(x) against -ELBO, row by row
         found.nll, found.nll_draws = float(gain.mean()) - bound.elbo, k
@@ -121,9 +172,9 @@ def evaluate(
         found.nll_standard_error = math.hypot(spread, standard_error(estimate.rows if not spread else bound.rows))
         found.nll_effective_sample_size = estimate.mean_ess
         found.nll_bits_per_dimension = bits_per_dimension(found.nll, dimensions)
-    rates = rate_per_dimension(model, x)
+    rates = rate_per_dimension(model, x, c)
     found.rate_per_dimension = None if rates is None else rates.tolist()
-    warning = collapse_warning(model, x, active, found.latent_dim, beta)
+    warning = collapse_warning(model, x[:20_000], active, found.latent_dim, beta)
     if warning:
         found.warnings.append(warning)
     floor = getattr(getattr(model, "likelihood", None), "floor", None)

@@ -12,6 +12,7 @@ from latens.networks.base import (
     ACTIVATIONS,
     Concatenate,
     Flatten,
+    Log1p,
     Residual,
     Standardize,
     Unflatten,
@@ -20,10 +21,33 @@ from latens.networks.base import (
 )
 from latens.networks.conv import ConvDecoder, ConvEncoder
 from latens.networks.mlp import mlp, residual_block
+from latens.networks.sequence import SequenceDecoder, SequenceEncoder
+from latens.networks.table import Columns, Condition, Conditioned, OnCondition, Seen
 
 __all__ = [
-    "ACTIVATIONS", "Concatenate", "ConvDecoder", "ConvEncoder", "Flatten", "Residual", "Standardize", "Unflatten",
-    "activation", "decoder", "encoder", "mlp", "only_linear_maps", "residual_block", "start_at",
+    "ACTIVATIONS",
+    "Columns",
+    "Concatenate",
+    "Condition",
+    "Conditioned",
+    "ConvDecoder",
+    "ConvEncoder",
+    "Flatten",
+    "Log1p",
+    "OnCondition",
+    "Residual",
+    "Seen",
+    "SequenceDecoder",
+    "SequenceEncoder",
+    "Standardize",
+    "Unflatten",
+    "activation",
+    "decoder",
+    "encoder",
+    "mlp",
+    "only_linear_maps",
+    "residual_block",
+    "start_at",
 ]  # fmt: skip
 
 # widths of the fully connected kinds
@@ -31,23 +55,28 @@ HIDDEN: dict[str, tuple[int, ...]] = {"linear": (), "mlp": (256, 256), "residual
 
 
 def encoder(kind: str, shape: Sequence[int], outputs: int) -> nn.Module:
-    """A network ``[..., *shape]`` -> ``[..., outputs]``; kind: "linear", "mlp", "residual" or "conv" (images C x H x
-    W).
+    """A network ``[..., *shape]`` -> ``[..., outputs]``; kind: "linear", "mlp", "residual", "conv" (images C x H x W,
+    sequences T x C) or "sequence" (T x C alone).
 
     >>> encoder("conv", (3, 17, 20), 8)(torch.zeros(5, 3, 17, 20)).shape
     torch.Size([5, 8])
     """
+    if kind == "sequence" or (kind == "conv" and len(shape) == 2):
+        return SequenceEncoder(shape, outputs)
     if kind == "conv":
         return ConvEncoder(shape, outputs)
     return nn.Sequential(Flatten(shape), mlp(math.prod(shape), outputs, HIDDEN[kind], residual=kind == "residual"))
 
 
 def decoder(kind: str, inputs: int, shape: Sequence[int]) -> nn.Module:
-    """A network ``[..., inputs]`` -> ``[..., *shape]``, the mirror of :func:`encoder`.
+    """A network ``[..., inputs]`` -> ``[..., *shape]``, the mirror of :func:`encoder`. Three axes are an image for
+    "conv", and P parameters a cell of a sequence, P x T x C, for "sequence".
 
     >>> decoder("conv", 8, (2, 3, 17, 20))(torch.zeros(4, 5, 8)).shape
     torch.Size([4, 5, 2, 3, 17, 20])
     """
+    if kind == "sequence" or (kind == "conv" and len(shape) == 2):
+        return SequenceDecoder(inputs, shape)
     if kind == "conv":
         return ConvDecoder(inputs, shape)
     net = mlp(inputs, math.prod(shape), HIDDEN[kind][::-1], residual=kind == "residual")

@@ -9,7 +9,12 @@ import torch
 from torch import Tensor, nn
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU, "tanh": nn.Tanh, "softplus": nn.Softplus, "elu": nn.ELU,
+    "relu": nn.ReLU,
+    "silu": nn.SiLU,
+    "gelu": nn.GELU,
+    "tanh": nn.Tanh,
+    "softplus": nn.Softplus,
+    "elu": nn.ELU,
 }
 
 
@@ -48,6 +53,13 @@ class Standardize(nn.Module):
         missing = u.isnan()
         u = torch.where(missing, 0.0, u)
         return torch.cat([u, (~missing).to(u.dtype)], self.mask_axis) if self.mask else u
+
+
+class Log1p(nn.Module):
+    """ln(1 + x) of counts, as floats."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.log1p(x if x.is_floating_point() else x.float())
 
 
 class Flatten(nn.Module):

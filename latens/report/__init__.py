@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from latens.atomic import write_text
+from latens.data.rows import Rows
 from latens.evaluation import Evaluation
 from latens.randomness import seeded
 from latens.report import figures, overview, sections, walks
 from latens.report.page import LeftOut, Section, document, failed, left_out
 from latens.report.subject import Subject
 from latens.run import Run
+from latens.schema import Schema
 
 if TYPE_CHECKING:
     from latens.compare import Comparison
@@ -25,19 +27,17 @@ _REPORT = 50  # key of the seeds
 
 
 def render(
-    run: Run, x: np.ndarray | None, *, labels: Any = None, label_names: Sequence[str] | None = None,
+    run: Run, x: Rows | np.ndarray | None, *, labels: Any = None, label_names: Sequence[str] | None = None,
     evaluation: Evaluation | None = None, comparison: Comparison | None = None, title: str | None = None,
 ) -> str:  # fmt: skip
     """The report of a run as one HTML page: no script, no request, pictures inside; the same run gives the same page.
 
-    ``x``: held-out rows in the user's layout, ``[N, *user_shape]`` (at most 2,000, a fixed random choice, are
-    drawn), or None:
-    sections that need data then say so. ``labels``: one value a row, ``[N]``: numbers, words, or codes of
-    ``label_names``.
-    ``evaluation``: figures to show; without it a short one (ELBO, no NLL) is made on the rows drawn. ``comparison``: of
-    :func:`latens.compare.compare`, adds the comparison. ``title``: the heading, else recipe and data. What a run of
-    parts of
-    one's own cannot give is left out with a line that says why.
+    ``x``: held-out rows in the user's layout, ``[N, *user_shape]`` (at most 2,000, a fixed random choice, are drawn),
+    :class:`latens.data.rows.Rows` with their labels and conditions, or None: sections that need data then say so.
+    ``labels``: one value a row, ``[N]``: numbers, words, or codes of ``label_names``. ``evaluation``: figures to show;
+    without it a short one (ELBO, no NLL) is made on the rows drawn. ``comparison``: of :func:`latens.compare.compare`,
+    adds the comparison. ``title``: the heading, else recipe and data. What a run of parts of one's own cannot give is
+    left out with a line that says why.
 
     Raises ``InputError`` where x does not fit the run's schema, holds no rows, or the labels are not one a row.
     """
@@ -51,7 +51,7 @@ def render(
 
 
 def write(
-    path: str | os.PathLike[str], run: Run, x: np.ndarray | None, *, labels: Any = None,
+    path: str | os.PathLike[str], run: Run, x: Rows | np.ndarray | None, *, labels: Any = None,
     label_names: Sequence[str] | None = None, evaluation: Evaluation | None = None,
     comparison: Comparison | None = None, title: str | None = None,
 ) -> None:  # fmt: skip
@@ -88,8 +88,9 @@ def _page(subject: Subject, comparison: Comparison | None, title: str | None) ->
 def _comparison(subject: Subject, found: Comparison) -> Section:
     from latens.report.comparison import comparison
 
-    schemas = [run.schema for run in found.runs.values() if run.schema is not None]
-    schema = schemas[0] if schemas else subject.schema
+    schemas = [run.schema for run in found.runs.values() if isinstance(run.schema, Schema)]
+    own = subject.schema if isinstance(subject.schema, Schema) else None
+    schema = schemas[0] if schemas else own
     try:
         dim = subject.codes.shape[1] if subject.tensor is not None else None
     except Exception:

@@ -81,14 +81,20 @@ def _cards(subject: Subject) -> tuple[str, list[str]]:
         cards.append(
             card("NLL", number(f.nll, ".2f") + error, f"−ln p(x), nats a row, lower is better; K = {f.nll_draws}")
         )
-    if f.elbo_bits_per_dimension is not None:
+    if f.elbo_bits_per_dimension is not None and f.rmse is not None:
         bits = f.nll_bits_per_dimension if f.nll_bits_per_dimension is not None else f.elbo_bits_per_dimension
         what = f"from the NLL; −ELBO: {number(f.elbo_bits_per_dimension, '.3f')}" if f.nll is not None else "from −ELBO"
         cards.append(card("Bits per dimension", number(bits, ".3f"), f"{what}; {f.dimensions:,} dimensions"))
     if f.rate is not None:
         value = f"{number(f.rate, '.1f')} <small>+ {number(f.distortion, '.1f')}</small>"
         cards.append(card("Rate + distortion", value, "nats: what the code costs, and what it leaves unexplained"))
-    cards.append(card("RMSE", number(f.rmse, ".4g"), f"of reconstructions, in the data's units; {on}"))
+    if f.rmse is not None:
+        cards.append(card("RMSE", number(f.rmse, ".4g"), f"of reconstructions, in the data's units; {on}"))
+    if f.relative_rmse is not None:
+        what = f"of reconstructed numbers, in standard deviations; {on}"
+        cards.append(card("Relative RMSE", number(f.relative_rmse, ".3g"), what))
+    if f.accuracy is not None:
+        cards.append(card("Levels", f"{f.accuracy:.1%}", "of the cells with levels come back"))
     if f.elbo is not None:
         value = f"{f.active_units} <small>of {f.latent_dim}</small>"
         cards.append(card("Active units", value, "dimensions of z that depend on x"))

@@ -9,6 +9,7 @@ from latens.evaluation.latent import ACTIVE
 from latens.report import figures, pixels
 from latens.report.page import LeftOut, Section, grid, how, keys, note, number, panel
 from latens.report.subject import COLUMNS, Subject
+from latens.schema import Schema
 
 PAIRS, SAMPLES = 24, 24  # images in a grid
 TABLE_SAMPLES = 2000
@@ -17,17 +18,17 @@ TABLE_SAMPLES = 2000
 def reconstructions(subject: Subject) -> Section:
     """Originals beside reconstructions: pairs of images, or a scatter a column."""
     schema = subject.schema
-    if subject.is_image and schema is not None:
+    if subject.is_image and isinstance(schema, Schema):
         rows = subject.shown[:PAIRS]
         original = pixels.to_pixels(schema, rows)
-        again = pixels.to_pixels(schema, subject.decode(subject.codes[:PAIRS]))
+        again = pixels.to_pixels(schema, subject.decode(subject.codes[:PAIRS], np.arange(len(rows))))
         body = how(
             "Each pair: a row of the data above, and what the model makes of it below (decoded from the mean of its "
             "code). "
             "Detail that is missing below did not fit into the code."
         ) + pixels.flow(pixels.stack(original, again), "original above, reconstruction below,", single=original)
         return Section("reconstructions", "Originals and reconstructions", body)
-    original, again = subject.shown, subject.decode(subject.codes)
+    original, again = subject.shown, subject.decode(subject.codes, np.arange(len(subject.codes)))
     explained = 1 - ((original - again) ** 2).mean(0) / np.where(original.var(0) > 0, original.var(0), np.nan)
     panels, binary = [], False
     for i in subject.columns:
@@ -70,7 +71,7 @@ def samples(subject: Subject) -> Section:
     schema = subject.schema
     if not subject.has_density:
         return _decoded_normal(subject)
-    if subject.is_image and schema is not None:
+    if subject.is_image and isinstance(schema, Schema):
         means = pixels.to_pixels(schema, subject.sample(SAMPLES, mean=True))
         draws = pixels.to_pixels(schema, subject.sample(SAMPLES, mean=False))
         body = how("New data: codes z are drawn from the prior p(z) and decoded. Both blocks use the same codes.")
@@ -120,7 +121,7 @@ def _decoded_normal(subject: Subject) -> Section:
         "the mean and covariance of its codes, decoded. Where the codes do not fill that distribution, they decode "
         "to nonsense."
     )
-    if subject.is_image and subject.schema is not None:
+    if subject.is_image and isinstance(subject.schema, Schema):
         body = how(text) + pixels.flow(pixels.to_pixels(subject.schema, subject.decode(z)), "decoded random code")
         return Section("samples", "Decoded random codes", body)
     found = _marginals(subject, subject.decode(z), text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -10,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from latens import trees
+from latens.data.rows import Rows
 from latens.errors import InputError
 from latens.evaluation import Evaluation, codes, decode, evaluate, rate_per_dimension
 from latens.evaluation.latent import ACTIVE
@@ -18,6 +21,8 @@ from latens.report.groups import Groups, group
 from latens.report.page import LeftOut
 from latens.report.pixels import model_layout
 from latens.run import Run
+from latens.schema import Schema
+from latens.trees import Tree
 
 MAP_ROWS = 2000  # rows that are encoded for maps and rates
 COLUMNS = 12  # columns of a table that get a panel
@@ -34,7 +39,7 @@ class Subject:
     def __init__(
         self,
         run: Run,
-        x: np.ndarray | None,
+        x: Rows | np.ndarray | None,
         labels: Any,
         label_names: Sequence[str] | None,
         evaluation: Evaluation | None,
@@ -43,6 +48,9 @@ class Subject:
         self.rows = 0 if x is None else len(x)
         self.tensor: Tensor | None = None
         self.groups: Groups | None = None
+        self.c: Tree = None
+        if isinstance(x, Rows) and labels is None:
+            labels, label_names = x.labels, x.label_names
         self.label_names = label_names
         if x is None:
             return
@@ -51,7 +59,11 @@ class Subject:
         groups = group(labels, self.rows, label_names)
         order = np.random.default_rng([run.settings.seed, _ROWS]).permutation(self.rows)[:MAP_ROWS]
         order.sort()
-        self.tensor = self._inside(np.asarray(x)[order])
+        if isinstance(x, Rows):
+            part = x.take(order)
+            self.tensor, self.c = part.inside[:], part.c
+        else:
+            self.tensor = self._inside(np.asarray(x)[order])
         self.groups = None if groups is None else groups.take(order)
 
     def _inside(self, x: np.ndarray) -> Tensor:
@@ -73,7 +85,7 @@ class Subject:
     @cached_property
     def codes(self) -> Tensor:
         """E[z|x] of the rows, ``[N, Z]`` float32."""
-        return codes(self.run.model, self.x).float()
+        return codes(self.run.model, self.x, self.c).float()
 
     @cached_property
     def has_density(self) -> bool:
@@ -81,7 +93,8 @@ class Subject:
         if self.tensor is not None:
             device = next((p.device for p in self.run.model.parameters()), torch.device("cpu"))
             with torch.no_grad(), seeded(self.run.settings.seed, _SAMPLE):
-                return bool(self.run.model.draw(self.tensor[:1].to(device), 1).has_density)  # type: ignore[operator]
+                x, c = (trees.to_device(trees.take(tree, slice(0, 1)), device) for tree in (self.tensor, self.c))
+                return bool(self.run.model.draw(x, 1, c).has_density)  # type: ignore[operator]
         if self.evaluation is not None:
             return self.evaluation.elbo is not None
         from latens.conditionals import PointMass
@@ -98,7 +111,7 @@ class Subject:
             with torch.no_grad():
                 p = prior()
                 mean, deviation = p.mean.float().cpu(), p.variance.float().sqrt().cpu()
-        except (TypeError, AttributeError, NotImplementedError):
+        except (TypeError, ValueError, AttributeError, NotImplementedError):
             return None
         usable = mean.dim() == 1 and bool(torch.isfinite(mean).all() and torch.isfinite(deviation).all())
         return (mean, deviation) if usable else None
@@ -127,7 +140,7 @@ class Subject:
             return np.asarray(self.evaluation.rate_per_dimension, dtype=float)
         if self.tensor is None or not self.has_density:
             return None
-        found = rate_per_dimension(self.run.model, self.x)
+        found = rate_per_dimension(self.run.model, self.x, self.c)
         return None if found is None else found.double().numpy()
 
     @cached_property
@@ -146,21 +159,25 @@ class Subject:
 
     # Data
 
-    def decode(self, z: Tensor) -> np.ndarray:
-        """The mean (or mode) of p(x|z) in the model's layout and the data's units, ``[N, *shape]`` float64."""
-        return self.outside(decode(self.run.model, z.float()))
+    def decode(self, z: Tensor, rows: Any = None) -> np.ndarray:
+        """The mean (or mode) of p(x|z) in the model's layout and the data's units, ``[N, *shape]`` float64; a model
+        that reads conditions is given those of ``rows``, or of the first row.
+        """
+        index = torch.zeros(len(z), dtype=torch.int64) if rows is None else torch.as_tensor(rows)
+        return self.outside(decode(self.run.model, z.float(), trees.take(self.c, index)))
 
     def sample(self, count: int, mean: bool) -> np.ndarray:
         """Draws of p(x|z), or their means, for the same ``count`` draws z of the prior."""
+        c = trees.take(self.c, torch.arange(count) % max(1, len(self.x))) if self.c is not None else None
         with seeded(self.run.settings.seed, _SAMPLE):
-            return self.outside(self.run.model.sample(count, mean=mean))  # type: ignore[operator]
+            return self.outside(self.run.model.sample(count, c, mean=mean))  # type: ignore[operator]
 
     def outside(self, values: Tensor) -> np.ndarray:
         """``[N, *shape]`` float64: for parts of one's own the axes go to the schema's places."""
         found = values.detach().cpu().double().numpy()
         if self.schema is None:
             raise LeftOut("The run has no schema (what each column or pixel is), so its data cannot be drawn.")
-        if self.run.recipe is None and found.shape[1:] == self.schema.user_shape:
+        if self.run.recipe is None and isinstance(self.schema, Schema) and found.shape[1:] == self.schema.user_shape:
             found = model_layout(self.schema, found)
         if found.shape[1:] != self.schema.shape:
             raise LeftOut(
@@ -193,7 +210,9 @@ class Subject:
     @cached_property
     def scale(self) -> np.ndarray:
         """The standard deviation of each column, 1 where there is none."""
-        spread = self.shown.std(0)
+        with warnings.catch_warnings():  # a column whose every cell is missing
+            warnings.simplefilter("ignore")
+            spread = np.nanstd(self.shown, 0)
         return np.where(spread > 0, spread, 1.0)
 
     @cached_property
@@ -201,7 +220,7 @@ class Subject:
         """The evaluation given, or a short one (no importance weighting) on the rows of the report."""
         if self.evaluation is not None:
             return self.evaluation
-        return evaluate(self.run.model, self.x, k=0, draws=1, beta=self.run.beta, seed=self.run.settings.seed)
+        return evaluate(self.run.model, self.x, self.c, k=0, draws=1, beta=self.run.beta, seed=self.run.settings.seed)
 
     @cached_property
     def pairs(self) -> np.ndarray:

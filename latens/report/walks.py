@@ -10,6 +10,7 @@ from latens.evaluation import interpolate
 from latens.report import figures, pixels
 from latens.report.page import LeftOut, Section, details, grid, how, keys, number, panel
 from latens.report.subject import Subject
+from latens.schema import Schema
 
 STRIPS = 16  # dimensions that are shown
 MOVERS = 4  # columns drawn in one panel
@@ -39,7 +40,7 @@ def traversals(subject: Subject) -> Section:
         text += f"Shown are {len(shown)} of {len(active)} active dimensions. "
     if inactive:
         text += f"Inactive dimensions ({len(inactive)}) change nothing and are left out."
-    if subject.is_image and subject.schema is not None:
+    if subject.is_image and isinstance(subject.schema, Schema):
         rows = [_traversal_strip(subject, dim, values) for dim, values in zip(shown, decoded)]
         wide = pixels.strip_width(pixels.to_pixels(subject.schema, decoded[0]))
         axis = f'<div class="scale" style="width:{wide:.0f}px"><span>−3</span><span>0</span><span>3</span></div>'
@@ -62,7 +63,7 @@ def _rate(subject: Subject, dim: int) -> str:
 
 
 def _traversal_strip(subject: Subject, dim: int, values: np.ndarray) -> str:
-    assert subject.schema is not None
+    assert isinstance(subject.schema, Schema)
     images = pixels.to_pixels(subject.schema, values)
     label = f"<b>dimension {dim}</b> {_rate(subject, dim)}"
     return pixels.strip_row(images, f"dimension {dim} from -3 to 3", label)
@@ -92,7 +93,7 @@ def interpolations(subject: Subject) -> Section:
         "looks like "
         "data and none jumps."
     )
-    if subject.is_image and subject.schema is not None:
+    if subject.is_image and isinstance(subject.schema, Schema):
         rows = []
         for (first, second), values in zip(pairs, decoded):
             ends = subject.shown[[first, second]]

@@ -1,8 +1,4 @@
-"""What each column or pixel of the data is, and the way from the user's array to the model's and back.
-
-Nothing here reads a file or knows a network. :func:`latens.data.infer` looks at an array and makes a
-:class:`Schema`; the run folder keeps it; everything that enters or leaves a model goes through it.
-"""
+"""Arrays of one kind of values: what each column or pixel is, and the way to the model's form and back."""
 
 from __future__ import annotations
 
@@ -16,10 +12,12 @@ import numpy as np
 
 from latens.errors import InputError
 
-LAYOUTS = {"vector": 2, "HW": 3, "HWC": 4, "CHW": 4}  # and the number of axes of the user's array
-KINDS = ("continuous", "binary", "levels")
+LAYOUTS = {"vector": 2, "TC": 3, "HW": 3, "HWC": 4, "CHW": 4}  # and the number of axes of the user's array
+KINDS = ("continuous", "binary", "levels", "count")
 STORAGES = ("uint8", "float32", "float64")
 MAX_LEVELS = 65_536
+LIBRARY = "log_library_size"  # the condition that holds ln(total) of each row of counts
+LIBRARY_COLUMNS = 50  # counts of at least so many columns are shares of their total
 _CHUNK = 1 << 20  # cells looked at together, so that no temporary array is large
 
 
@@ -54,6 +52,8 @@ def place(layout: str, names: tuple[str, ...] | None, index: tuple[int, ...]) ->
     row, *cell = (int(i) for i in index)
     if layout == "vector":
         where = f"column {names[cell[0]]!r}" if names else f"column {cell[0]}"
+    elif layout == "TC":
+        where = f"time {cell[0]}, channel {cell[1]}"
     elif layout == "HW":
         where = f"pixel ({cell[0]}, {cell[1]})"
     else:
@@ -68,10 +68,11 @@ class Schema:
     the user's (layout and dtype as given) and the model's (``[N, *shape]`` in the storage dtype).
 
     Args:
-        shape: event shape of one datum in the model's layout, (D,) or (C, H, W).
-        layout: the user's layout without its rows: "vector", "HW", "HWC" or "CHW".
-        kind: "continuous"; "binary", values 0 and 1; or "levels", whole numbers 0 .. levels - 1.
-        levels: number of levels; 2 where binary, None where continuous.
+        shape: event shape of one datum in the model's layout, (D,), (T, C) or (C, H, W).
+        layout: the user's layout without its rows: "vector", "TC" (sequences, time first), "HW", "HWC" or "CHW".
+        kind: "continuous"; "binary", values 0 and 1; "levels", whole numbers 0 .. levels - 1; or "count", whole
+            numbers from 0 on.
+        levels: number of levels; 2 where binary, None where continuous or counts.
         dtype: the user's numpy dtype, in which samples and reconstructions are returned.
         storage: the dtype kept in memory, "uint8", "float32" or "float64".
         names: column names of a vector, if it has any.
@@ -112,7 +113,7 @@ class Schema:
         """The first contradiction between the fields, in words."""
         if self.layout not in LAYOUTS:
             return f"layout {self.layout!r} is not one of {', '.join(LAYOUTS)}"
-        if len(self.shape) != (1 if self.layout == "vector" else 3) or min(self.shape) < 1:
+        if len(self.shape) != {"vector": 1, "TC": 2}.get(self.layout, 3) or min(self.shape) < 1:
             return f"shape {self.shape} does not fit the layout {self.layout!r}"
         if self.layout == "HW" and self.shape[0] != 1:
             return f"shape {self.shape} has {self.shape[0]} channels and layout 'HW' one"
@@ -120,7 +121,7 @@ class Schema:
             return f"kind {self.kind!r} is not one of {', '.join(KINDS)}"
         if self.kind == "levels" and not (self.levels and 2 <= self.levels <= MAX_LEVELS):
             return f"levels must be between 2 and {MAX_LEVELS:,}, got {self.levels}"
-        if self.kind != "levels" and self.levels != {"continuous": None, "binary": 2}[self.kind]:
+        if self.kind != "levels" and self.levels != {"continuous": None, "count": None, "binary": 2}[self.kind]:
             return f"a {self.kind} schema cannot have levels={self.levels}"
         try:
             numeric = np.dtype(self.dtype).kind in "biuf"
@@ -148,12 +149,22 @@ class Schema:
     @property
     def is_image(self) -> bool:
         """Whether a datum is an image."""
-        return self.layout != "vector"
+        return self.layout not in ("vector", "TC")
+
+    @property
+    def is_sequence(self) -> bool:
+        """Whether a datum is a sequence."""
+        return self.layout == "TC"
 
     @property
     def is_discrete(self) -> bool:
         """Whether the values are whole numbers 0 .. levels - 1."""
-        return self.kind != "continuous"
+        return self.kind in ("binary", "levels")
+
+    @property
+    def has_library(self) -> bool:
+        """Whether rows are counts of many things, whose total is given (Lopez et al. 2018)."""
+        return self.kind == "count" and self.layout == "vector" and self.columns >= LIBRARY_COLUMNS
 
     @property
     def user_shape(self) -> tuple[int, ...]:
@@ -170,8 +181,8 @@ class Schema:
         """Raise InputError unless ``x``, in the user's layout, has this schema's shape and values; the first
         offending position is named with its value."""
         self._check_shape(x)
-        top = self.levels - 1 if self.levels else 255
-        whole_only = self.is_discrete or self.storage == "uint8"
+        top = self.levels - 1 if self.levels else 255 if self.storage == "uint8" else np.inf
+        whole_only = self.is_discrete or self.storage == "uint8" or self.kind == "count"
         if x.dtype.kind == "b" or (x.dtype == np.uint8 and (top >= 255 or not whole_only)):
             return
         for rows in chunks(x):
@@ -229,6 +240,8 @@ class Schema:
             x = x[:, 0]
         elif self.layout == "HWC":
             x = np.moveaxis(x, 1, -1)
+        if self.kind == "count":
+            x = np.rint(np.maximum(x, 0))
         return np.ascontiguousarray(_cast(x, np.dtype(self.dtype), self.levels))
 
     def to_json(self) -> dict[str, Any]:
@@ -263,6 +276,8 @@ class Schema:
         if self.is_image:
             channels, height, width = self.shape
             what = f"images of {height} x {width} pixels, {channels} channel{'s'[: channels > 1]}"
+        elif self.is_sequence:
+            what = f"sequences of {self.shape[0]:,} steps, {self.shape[1]} channel{'s'[: self.shape[1] > 1]}"
         else:
             what = f"{self.columns:,} column{'s'[: self.columns > 1]}"
         kind = f"{self.levels} levels" if self.kind == "levels" else self.kind
@@ -283,7 +298,9 @@ class Schema:
             hint = "; Reshape your data, one row per datum"
         raise InputError(f"expected data of shape {_any_rows(wanted)}, got {x.shape}{hint}.")
 
-    def _wanted(self, top: int) -> str:
+    def _wanted(self, top: float) -> str:
+        if self.kind == "count":
+            return "counts are whole numbers from 0 on"
         if self.kind == "binary":
             return "this binary data takes 0 and 1"
         if self.kind == "levels":

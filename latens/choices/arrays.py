@@ -1,0 +1,111 @@
+"""Arrays of one kind of values: which likelihood, and the numbers it starts from."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from latens import conditionals
+from latens.choices.info import DataInfo, one_of
+from latens.errors import InputError
+from latens.schema import LIBRARY, Schema
+
+LIKELIHOODS = (
+    "auto", "normal", "bernoulli", "categorical", "discretized_logistic", "poisson", "negative_binomial",
+    "zero_inflated_negative_binomial", "continuous_bernoulli",
+)  # fmt: skip
+COUNTS = {
+    "poisson": conditionals.Poisson, "negative_binomial": conditionals.NegativeBinomial,
+    "zero_inflated_negative_binomial": conditionals.ZeroInflatedNegativeBinomial,
+}  # fmt: skip
+
+
+def likelihood_name(info: DataInfo, likelihood: str) -> str:
+    """The likelihood that suits the values seen."""
+    one_of("likelihood", likelihood, LIKELIHOODS)
+    schema = info.schema
+    if likelihood == "auto":
+        chosen = {"binary": "bernoulli", "levels": "discretized_logistic", "count": "negative_binomial"}
+        likelihood = chosen.get(schema.kind, "normal")
+        words = {
+            "bernoulli": "Bernoulli", "normal": "Normal with one observation variance",
+            "discretized_logistic": f"DiscretizedLogistic over {schema.levels} levels",
+            "negative_binomial": "NegativeBinomial" + (", library size as offset" if offset_of(info) else ""),
+        }[likelihood]  # fmt: skip
+        info.choices["likelihood"] = f"likelihood = {words}: {schema.reason}"
+    elif likelihood == "bernoulli" and schema.kind != "binary":
+        raise InputError(
+            "a Bernoulli likelihood needs values 0 and 1 only; for grey values use likelihood='discretized_logistic' "
+            f"or 'normal' (seen: {schema.reason})"
+        )
+    elif likelihood in ("categorical", "discretized_logistic") and schema.levels is None:
+        raise InputError(f"likelihood={likelihood!r} needs whole numbers from 0 (seen: {schema.reason}); use 'normal'")
+    elif likelihood in COUNTS and schema.kind != "count":
+        raise InputError(f"likelihood={likelihood!r} needs counts (seen: {schema.reason}); say so with --kind count")
+    elif (
+        likelihood == "continuous_bernoulli"
+        and isinstance(schema, Schema)
+        and not (schema.low >= 0 and schema.high <= 1)
+    ):
+        raise InputError(f"likelihood={likelihood!r} needs numbers in [0, 1] (seen: {schema.reason}); use 'normal'")
+    return likelihood
+
+
+def offset_of(info: DataInfo) -> str | None:
+    """The key of the condition that holds the logarithm of each row's total, for counts of many columns."""
+    return LIBRARY if isinstance(info.schema, Schema) and info.schema.has_library else None
+
+
+def standardisation(info: DataInfo) -> tuple[Tensor, Tensor]:
+    """(shift, unit) in the user's units: the mean of each cell, and the standard deviation, one for all pixels of
+    images and for levels, one a column otherwise.
+
+    A column that never varies gets a thousandth of the others' mean unit (1e-3 if none varies), so that it is kept and
+    sampled as it is with a finite density; ``varying_cells`` leaves it out of the optimal variance. ``InputError``
+    where the spread is beyond the floats that networks compute in.
+    """
+    schema, default = info.schema, torch.get_default_dtype()
+    pooled = schema.is_image or schema.is_discrete
+    wide = torch.float64 if schema.storage == "float64" else default
+    if info.sample is None:
+        return torch.zeros(schema.shape, dtype=wide), torch.ones(() if pooled else schema.shape)
+    sample = info.sample.double()
+    if schema.kind == "count":  # encoders see ln(1 + x)
+        sample = sample.log1p()
+    shift = sample.mean(0)
+    unit = (sample - shift).square().mean().sqrt() if pooled else sample.std(0, correction=0)
+    floats = torch.finfo(default)
+    beyond = (unit != 0) & ~((unit >= floats.tiny) & (unit <= floats.max))
+    if beyond.any():
+        cell = int(beyond.flatten().nonzero()[0])
+        where = f"column {schema.names[cell]!r}" if schema.names else "the data" if pooled else f"column {cell}"
+        raise InputError(
+            f"the standard deviation of {where}, {float(unit.flatten()[cell]):.3g}, is beyond {str(default)[6:]} "
+            f"({floats.tiny:.0e} to {floats.max:.0e}): give the values in another unit"
+        )
+    rounding = 1e-12 * (shift.abs().max() if pooled else shift.abs())
+    varies = unit > rounding
+    usual = unit[varies].mean() if varies.any() else torch.ones((), dtype=unit.dtype)
+    unit = torch.where(varies, unit, usual * (1.0 if pooled else 1e-3))
+    return shift.to(wide), unit.to(default)
+
+
+def varying_cells(info: DataInfo) -> Tensor | None:
+    """A mask of the columns that vary, ``[*shape]``; None where all do, and for pixels, which share one unit."""
+    if not info.schema.constant or info.schema.is_image or info.schema.is_discrete:
+        return None
+    mask = torch.ones(info.columns, dtype=torch.bool)
+    mask[list(info.schema.constant)] = False
+    return mask.view(info.shape) if mask.any() else None
+
+
+def variance_of(variance: float | str) -> float | str:
+    try:
+        return variance if variance in ("learned", "optimal") else float(variance)
+    except (TypeError, ValueError):
+        raise InputError(f"variance must be a positive number, 'learned' or 'optimal', got {variance!r}") from None
+
+
+def mean_of(info: DataInfo) -> Tensor:
+    assert info.sample is not None
+    return info.sample.to(torch.get_default_dtype()).mean(0)

@@ -1,0 +1,148 @@
+"""Posteriors, likelihoods and priors for the data at hand: stem, condition, network and head put together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from latens import conditionals, networks, priors
+from latens.choices.arrays import (
+    COUNTS,
+    LIKELIHOODS,
+    likelihood_name,
+    mean_of,
+    offset_of,
+    standardisation,
+    variance_of,
+    varying_cells,
+)
+from latens.choices.info import DataInfo, network_name, one_of
+from latens.choices.tables import columns_likelihood, seen_as
+from latens.errors import InputError
+from latens.schema import Schema
+
+HIDE = 0.1  # of the observed cells of a table are hidden from the encoder while training
+
+
+def condition_for(info: DataInfo) -> networks.Condition | None:
+    """What the networks see of the conditions; None where nothing is given. Each part has its own."""
+    return networks.Condition({column.name: seen_as(column) for column in info.conditions}) if info.conditions else None
+
+
+def encoder(info: DataInfo, outputs: Sequence[int], network: str, heads: str = "shared") -> nn.Module:
+    """A network from data to ``sum(outputs)`` numbers: linear heads on one trunk, or one network a head."""
+    one_of("heads", heads, ("shared", "separate"))
+    name, condition = network_name(info, network), condition_for(info)
+    stem, shape = _stem(info)
+    if condition is not None:
+        if name == "conv":
+            shape = (shape[0] + condition.features, *shape[1:])
+        else:
+            stem, shape = nn.Sequential(stem, networks.Flatten(shape)), (math.prod(shape) + condition.features,)
+    if heads == "separate":
+        net: nn.Module = networks.Concatenate(*(networks.encoder(name, shape, size) for size in outputs))
+    else:
+        net = networks.encoder(name, shape, sum(outputs))
+    if condition is not None:
+        return networks.Conditioned(net, condition, stem=stem, image=name == "conv")
+    return nn.Sequential(stem, net)
+
+
+def _stem(info: DataInfo) -> tuple[nn.Module, tuple[int, ...]]:
+    """What stands before the network of an encoder, and the shape it gives."""
+    if isinstance(info.schema, Schema):
+        standardize = networks.Standardize(*standardisation(info))
+        counts = info.schema.kind == "count"
+        return (nn.Sequential(networks.Log1p(), standardize) if counts else standardize), info.shape
+    wide = torch.float64 if info.schema.storage == "float64" else torch.float32
+    stem = networks.Columns([seen_as(column) for column in info.schema.modelled], hide=HIDE, wide=wide)
+    return stem, (stem.features,)
+
+
+def posterior_for(info: DataInfo, latent_dim: int, posterior: str, network: str, heads: str) -> nn.Module:
+    """q(z|x): diagonal or full normal, or a point mass."""
+    one_of("posterior", posterior, ("diagonal", "full", "point"))
+    if posterior == "point":
+        return conditionals.PointMass(encoder(info, [latent_dim], network), info.reads)
+    if posterior == "full":
+        sizes = [latent_dim, latent_dim * (latent_dim + 1) // 2]
+        return conditionals.FullNormal(encoder(info, sizes, network, heads), info.reads)
+    return conditionals.DiagonalNormal(encoder(info, [latent_dim, latent_dim], network, heads), info.reads)
+
+
+def prior_for(info: DataInfo, latent_dim: int, prior: str) -> nn.Module:
+    """p(z) = N(0, I), or p(z|c) normal with mean and variance of the condition."""
+    one_of("prior", prior, ("standard", "conditional"))
+    condition = condition_for(info)
+    if prior == "standard":
+        return priors.StandardNormal(latent_dim)
+    if condition is None:
+        raise InputError("prior='conditional' needs a condition: name a column with --condition, or use 'standard'")
+    net = networks.mlp(condition.features, 2 * latent_dim, (64,))
+    return priors.ConditionalNormal(networks.OnCondition(net, condition), info.reads)
+
+
+def _decoder(info: DataInfo, network: str, inputs: int, shape: Sequence[int]) -> tuple[nn.Module, nn.Module]:
+    """(decoder, its network without the condition), codes ``[..., inputs]`` -> ``[..., *shape]``."""
+    condition = condition_for(info)
+    if condition is None:
+        net = networks.decoder(network, inputs, shape)
+        return net, net
+    net = networks.decoder(network, inputs + condition.features, shape)
+    return networks.Conditioned(net, condition), net
+
+
+def likelihood_for(
+    info: DataInfo, latent_dim: int, likelihood: str, network: str, variance: float | str = "optimal"
+) -> nn.Module:
+    """p(x|z) for the data, its output biases at the data's mean."""
+    name, reads = network_name(info, network), info.reads
+    if info.is_table:
+        one_of("likelihood", likelihood, LIKELIHOODS)
+        if likelihood not in ("auto", "normal"):
+            raise InputError(
+                f"likelihood={likelihood!r} is one for arrays, and the columns of a table have likelihoods of their own: "
+                f"name one with --column NAME={likelihood}"
+            )
+        return columns_likelihood(info, lambda shape: _decoder(info, name, latent_dim, shape))
+    kind, schema = likelihood_name(info, likelihood), info.schema
+    if kind == "normal":
+        shift, unit = standardisation(info)
+        net, _ = _decoder(info, name, latent_dim, info.shape)
+        return conditionals.Normal(
+            net, variance_of(variance), shift=shift, unit=unit, varying=varying_cells(info), reads=reads
+        )
+    if kind == "bernoulli":
+        net, inner = _decoder(info, name, latent_dim, info.shape)
+        if info.sample is not None:
+            networks.start_at(inner, mean_of(info).clamp(0.02, 0.98).logit())
+        return conditionals.Bernoulli(net, reads)
+    if kind == "continuous_bernoulli":
+        return conditionals.ContinuousBernoulli(_decoder(info, name, latent_dim, info.shape)[0], reads)
+    if kind in COUNTS:
+        return _counts(info, kind, name, latent_dim)
+    levels = int(schema.levels or 2)
+    if kind == "categorical":
+        return conditionals.Categorical(_decoder(info, name, latent_dim, (levels, *info.shape))[0], reads)
+    part = conditionals.DiscretizedLogistic(nn.Identity(), levels, reads=reads)
+    part.network, inner = _decoder(info, name, latent_dim, (part.parameters_per_cell, *info.shape))
+    if info.sample is not None:
+        location = mean_of(info) * 2 / (levels - 1) - 1
+        networks.start_at(inner, torch.stack([location, torch.full_like(location, -2.0)]))
+    return part
+
+
+def _counts(info: DataInfo, kind: str, network: str, latent_dim: int) -> nn.Module:
+    """Counts, their log means starting at the data's (or at the shares of the total, where that is given)."""
+    more = {} if kind == "poisson" else {"shape": info.shape}
+    part = COUNTS[kind](nn.Identity(), **more, offset=offset_of(info), reads=info.reads)
+    cells = () if part.parameters_per_cell == 1 else (part.parameters_per_cell,)
+    part.network, inner = _decoder(info, network, latent_dim, (*cells, *info.shape))
+    if info.sample is not None:
+        start = (mean_of(info) + 1e-3).log()
+        further = torch.full((part.parameters_per_cell - 1, *info.shape), -3.0)
+        networks.start_at(inner, start if not cells else torch.cat([start.unsqueeze(0), further]))
+    return part

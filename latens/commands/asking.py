@@ -1,0 +1,96 @@
+"""What the user says of the data, from words: kinds of columns, options of reading; and the schema that comes of it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from latens.atomic import writable, write_text
+from latens.commands.answer import Answer
+from latens.data import read
+from latens.data.rows import Asked, rows_of
+from latens.errors import InputError, concerning
+from latens.schema import Table
+
+TEXT = ("binary", "categorical", "ordered")
+
+
+def kinds_asked(words: list[str] | None, file: str | None) -> dict[str, str]:
+    """{column: kind} of a schema file and of "NAME=KIND" words, which come after it; the last equals sign before the
+    kind cuts, so that a name may hold one."""
+    found = {} if file is None else _of_file(file)
+    named = set()
+    for word in words or []:
+        match = re.fullmatch(r"(.+)=([a-z_]+(:.*)?)", word, re.DOTALL)
+        if not match:
+            raise InputError(f"--column must be NAME=KIND, for example price=positive, got {word!r}")
+        if match[1] in named:
+            raise InputError(f"--column names {match[1]!r} twice; say it once")
+        named.add(match[1])
+        found[match[1]] = match[2]
+    return found
+
+
+def _of_file(file: str) -> dict[str, str]:
+    try:
+        values = json.loads(Path(file).read_text("utf-8"))
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise InputError(f"{file} is no JSON ({error}); write one with `latens schema DATA --out {file}`") from None
+    good = isinstance(values, dict) and all(isinstance(kind, str) for kind in values.values())
+    if not good:
+        raise InputError(f'{file} must hold an object of columns and kinds, for example {{"price": "positive"}}')
+    return values
+
+
+def reading(
+    size: str | None, skip_bad: bool, encoding: str | None, layer: str | None, words: list[str] | None
+) -> dict[str, Any]:
+    """The options of reading that differ from their defaults."""
+    found: dict[str, Any] = {"skip_bad": True} if skip_bad else {}
+    if size is not None:
+        match = re.fullmatch(r"(\d+)(?:[xX](\d+))?", size.strip())
+        if not match or int(match[1]) < 1:
+            raise InputError(f"--size must be HEIGHTxWIDTH, for example 64x48, got {size!r}")
+        found["size"] = [int(match[1]), int(match[2] or match[1])]
+    if encoding is not None:
+        found["encoding"] = encoding
+    if layer is not None:
+        found["layer"] = layer
+    text = [name for name, kind in kinds_asked(words, None).items() if kind.partition(":")[0] in TEXT]
+    return found | ({"text": text} if text else {})
+
+
+def schema(
+    data: str, *, columns: dict[str, str], drop: tuple[str, ...], condition: tuple[str, ...], reading: dict[str, Any],
+    out: str | None,
+) -> Answer:  # fmt: skip
+    """Show the schema that `latens fit` would use; write it, to be edited."""
+    if out is not None:
+        writable(out)
+    source = read(data, drop=drop, reading=reading)
+    with concerning(source.origin):
+        rows = rows_of(source.x, source.names, Asked(columns, condition), labels=source.labels,
+                       label_names=source.label_names, where=source.origin)  # fmt: skip
+    found = rows.schema
+    text = f"{source.origin}, {len(rows):,} rows\n{found.describe()}"
+    if out is not None:
+        if not isinstance(found, Table):
+            raise InputError(f"{data} is an array of one kind of values; a schema file is for tables of columns")
+        write_text(out, json.dumps({f.name: _spec(f) for f in found.fields}, indent=1) + "\n")
+        text += f"\nwrote {out}"
+    return Answer(text, {"data": source.origin, "rows": len(rows), "schema": found.to_json()})
+
+
+def _spec(field: Any) -> str:
+    """The words by which a column would be asked for as it is."""
+    if field.kind == "bounded":
+        return f"bounded:{field.low!r}:{field.high!r}"
+    if field.kind in ("identifier", "text", "missing"):
+        return "drop"
+    if field.kind == "ordered":
+        return "ordered:" + ",".join(str(level) for level in field.levels)
+    return field.family if field.family and field.family != "ordinal" else field.kind

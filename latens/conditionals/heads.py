@@ -1,0 +1,300 @@
+"""What the raw outputs of a table's columns say of them: one head for all columns of a family, with the parameters that
+the columns learn beside the network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from latens import distributions as d
+from latens.numerics import positive
+
+if TYPE_CHECKING:
+    from latens.conditionals.columns import ColumnLikelihood
+
+FLOOR = 1e-3  # of the unit: the likelihood of a column that can be copied is bounded
+GAP = 1e-4  # between the cutpoints of ordered levels
+
+
+class Head(nn.Module):
+    """n columns of one family. ``forward`` takes raw outputs ``[..., n, outputs]`` and gives a distribution over
+    ``[..., n]``; ``start`` sets what the columns learn from a sample ``[N, n]`` (float64, NaN where missing) and gives
+    the raw outputs ``[n, outputs]`` with which the head has the marginals of that sample.
+
+    The first output, f, is the location: shift + unit f in the family's own scale.
+    """
+
+    shift: Tensor
+    unit: Tensor
+    locations = 1  # outputs beside the scale
+
+    def __init__(self, columns: Sequence[ColumnLikelihood]):
+        super().__init__()
+        exact = torch.float32 if torch.backends.mps.is_available() else torch.float64
+        for name in ("shift", "unit", "low", "high"):
+            values = [getattr(column, name) for column in columns]
+            if None not in values:
+                self.register_buffer(name, torch.tensor(values, dtype=exact))
+        self.size, self.levels, self.scale = len(columns), columns[0].levels or 2, columns[0].scale
+
+    def inner(self, x: Tensor) -> Tensor:
+        """(x - shift) / unit."""
+        return (x - self.shift) / self.unit
+
+    def location(self, raw: Tensor) -> Tensor:
+        """shift + unit f in the network's type, for the families whose location is a log or a logit."""
+        return self.shift.to(raw.dtype) + self.unit.to(raw.dtype) * raw[..., 0]
+
+    def start(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class Spread(Head):
+    """A head whose columns have a scale: e^log_scale, learned, or an output of the network; never below ``FLOOR``."""
+
+    def __init__(self, columns: Sequence[ColumnLikelihood]):
+        super().__init__(columns)
+        if self.scale == "learned":
+            self.log_scale = nn.Parameter(torch.zeros(self.size))
+
+    def variance(self, raw: Tensor) -> Tensor:
+        if self.scale == "learned":
+            return (2 * self.log_scale).exp() + FLOOR**2
+        return positive(raw[..., -1]).square() + FLOOR**2
+
+    def at_floor(self) -> Tensor:
+        """Which columns have learned a scale below the floor, ``[n]``."""
+        if self.scale != "learned":
+            return torch.zeros(self.size, dtype=torch.bool)
+        return (self.log_scale.detach() <= math.log(FLOOR)).cpu()
+
+    def scaled(self, location: Tensor, scale: Tensor) -> Tensor:
+        """The raw outputs of a location and a scale; a learned scale is set."""
+        scale = scale.clamp(FLOOR, 1e6)
+        if self.scale == "network":
+            return torch.stack([location, _raw(scale)], -1)
+        with torch.no_grad():
+            self.log_scale.copy_(scale.log())
+        return location.unsqueeze(-1)
+
+
+class NormalHead(Spread):
+    def forward(self, raw: Tensor) -> Distribution:
+        return d.InUnits(d.Normal(raw[..., 0], self.variance(raw)), self.shift, self.unit)
+
+    def start(self, x: Tensor) -> Tensor:
+        return self.scaled(*_moments(self.inner(x)))
+
+
+class StudentTHead(Spread):
+    """Degrees of freedom above 2.01, so that there is a variance; they start at 5."""
+
+    def __init__(self, columns: Sequence[ColumnLikelihood]):
+        super().__init__(columns)
+        self.raw_df = nn.Parameter(torch.zeros(self.size))
+
+    def forward(self, raw: Tensor) -> Distribution:
+        df = 2.01 + 2.99 * positive(self.raw_df)
+        return d.InUnits(d.StudentT(df, raw[..., 0], self.variance(raw).sqrt()), self.shift, self.unit)
+
+    def start(self, x: Tensor) -> Tensor:
+        location, deviation = _moments(self.inner(x))
+        with torch.no_grad():
+            self.raw_df.zero_()
+        return self.scaled(location, deviation * math.sqrt(3 / 5))
+
+
+class LogNormalHead(Spread):
+    def forward(self, raw: Tensor) -> Distribution:
+        return d.LogNormal(raw[..., 0], self.variance(raw), self.shift, self.unit)
+
+    def start(self, x: Tensor) -> Tensor:
+        return self.scaled(*_moments(self.inner(x.log())))
+
+
+class BetaHead(Spread):
+    """Mean low + (high - low) sigmoid(shift + unit f) and a + b = 2 / scale^2: uniform where all is 0."""
+
+    low: Tensor
+    high: Tensor
+
+    def forward(self, raw: Tensor) -> Distribution:
+        logit, total = self.location(raw), 2 / self.variance(raw)
+        a, b = (total * sign.sigmoid() + 1e-6 for sign in (logit, -logit))
+        return d.Beta(a, b, self.low, self.high)
+
+    def start(self, x: Tensor) -> Tensor:
+        mean, deviation = _moments((x - self.low) / (self.high - self.low))
+        mean = mean.clamp(1e-3, 1 - 1e-3)
+        total = (mean * (1 - mean) / deviation.square().clamp_min(1e-12) - 1).clamp(0.1, 1e5)
+        return self.scaled((mean.logit() - self.shift) / self.unit, (2 / total).sqrt())
+
+
+class TruncatedNormalHead(Spread):
+    """``start`` takes the sample's mean and deviation for those before truncation."""
+
+    low: Tensor
+    high: Tensor
+
+    def forward(self, raw: Tensor) -> Distribution:
+        low, high = (self.inner(end).to(raw.dtype) for end in (self.low, self.high))
+        base = d.TruncatedNormal(raw[..., 0], self.variance(raw).sqrt(), low, high)
+        return d.InUnits(base, self.shift, self.unit)
+
+    def start(self, x: Tensor) -> Tensor:
+        return self.scaled(*_moments(self.inner(x)))
+
+
+class PoissonHead(Head):
+    """ln rate = shift + unit f."""
+
+    def forward(self, raw: Tensor) -> Distribution:
+        return d.Poisson(self.location(raw))
+
+    def log_mean(self, mean: Tensor) -> Tensor:
+        """The raw output that has this mean; that of 1e-4 where there were no events."""
+        return (mean.clamp_min(1e-4).log() - self.shift) / self.unit
+
+    def start(self, x: Tensor) -> Tensor:
+        return self.log_mean(_moments(x)[0]).unsqueeze(-1)
+
+
+class NegativeBinomialHead(PoissonHead):
+    """ln mu = shift + unit f; ln theta, starting at 0, is learned or the last output."""
+
+    zeros = False
+
+    def __init__(self, columns: Sequence[ColumnLikelihood]):
+        super().__init__(columns)
+        if self.scale == "learned":
+            self.log_theta = nn.Parameter(torch.zeros(self.size))
+
+    def forward(self, raw: Tensor) -> Distribution:
+        log_theta = self.log_theta if self.scale == "learned" else raw[..., -1]
+        if self.zeros:
+            return d.ZeroInflatedNegativeBinomial(self.location(raw), log_theta, raw[..., 1])
+        return d.NegativeBinomial(self.location(raw), log_theta)
+
+    def start(self, x: Tensor) -> Tensor:
+        mean, deviation = _moments(x)
+        zero = torch.full_like(mean, 0.1 if self.zeros else 0.0)
+        mu = mean.clamp_min(1e-4) / (1 - zero)
+        inverse = (deviation.square() / (1 - zero) - mu) / mu.square() - zero  # 1 / theta of this mean and variance
+        log_theta = -inverse.clamp(1e-4, 1e2).log()
+        raw = [self.log_mean(mu)] + ([zero.logit()] if self.zeros else [])
+        if self.scale == "network":
+            return torch.stack([*raw, log_theta], -1)
+        with torch.no_grad():
+            self.log_theta.copy_(log_theta)
+        return torch.stack(raw, -1)
+
+
+class ZeroInflatedNegativeBinomialHead(NegativeBinomialHead):
+    """The second output is the logit of an extra zero."""
+
+    zeros = True
+    locations = 2
+
+
+class BernoulliHead(Head):
+    """Logit = shift + unit f."""
+
+    def forward(self, raw: Tensor) -> Distribution:
+        return d.Bernoulli(self.location(raw))
+
+    def start(self, x: Tensor) -> Tensor:
+        count = _counts(x, 2)
+        return (((count[:, 1] / count[:, 0]).log() - self.shift) / self.unit).unsqueeze(-1)
+
+
+class CategoricalHead(Head):
+    """One logit a level."""
+
+    def forward(self, raw: Tensor) -> Distribution:
+        return d.Categorical(raw)
+
+    def start(self, x: Tensor) -> Tensor:
+        return _counts(x, self.levels).log().log_softmax(-1)
+
+
+class OrdinalHead(Head):
+    """Learned cutpoints c_0 and c_k = c_{k-1} + e^gap + 1e-4, starting at equally likely levels for f = 0."""
+
+    def __init__(self, columns: Sequence[ColumnLikelihood]):
+        super().__init__(columns)
+        self.first = nn.Parameter(torch.zeros(self.size, 1))
+        self.log_gap = nn.Parameter(torch.zeros(self.size, self.levels - 2))
+        self._cut(torch.ones(self.size, self.levels, dtype=torch.float64))
+
+    def _cut(self, weight: Tensor) -> None:
+        """Cutpoints at which the levels have probabilities proportional to ``weight`` ``[n, L]`` where f = 0."""
+        below, above = weight.cumsum(-1)[:, :-1], weight.flip(-1).cumsum(-1).flip(-1)[:, 1:]
+        cutpoints = (below / above).log() + self.shift.to(weight.device).unsqueeze(-1)
+        with torch.no_grad():
+            self.first.copy_(cutpoints[:, :1])
+            self.log_gap.copy_((cutpoints.diff(dim=-1) - GAP).clamp_min(GAP / 100).log())
+
+    @property
+    def cutpoints(self) -> Tensor:
+        """``[n, L-1]``, increasing."""
+        return torch.cat([self.first, self.first + (self.log_gap.exp() + GAP).cumsum(-1)], -1)
+
+    def forward(self, raw: Tensor) -> Distribution:
+        return d.Ordinal(self.location(raw), self.cutpoints)
+
+    def start(self, x: Tensor) -> Tensor:
+        self._cut(_counts(x, self.levels))
+        return x.new_zeros(self.size, 1)
+
+
+class ContinuousBernoulliHead(Head):
+    """(x - low) / (high - low) has the logit shift + unit f."""
+
+    low: Tensor
+    high: Tensor
+
+    def forward(self, raw: Tensor) -> Distribution:
+        return d.InUnits(d.ContinuousBernoulli(self.location(raw)), self.low, self.high - self.low)
+
+    def start(self, x: Tensor) -> Tensor:
+        mean = _moments((x - self.low) / (self.high - self.low))[0].nan_to_num(0.5)
+        low, high = torch.full_like(mean, -500.0), torch.full_like(mean, 500.0)
+        for _ in range(60):  # the mean rises with the logit
+            middle = (low + high) / 2
+            less = d.ContinuousBernoulli(middle).mean < mean
+            low, high = torch.where(less, middle, low), torch.where(less, high, middle)
+        return ((middle - self.shift) / self.unit).unsqueeze(-1)
+
+
+def _raw(value: Tensor) -> Tensor:
+    """The raw output that ``positive`` turns into ``value``."""
+    return value + torch.log(-torch.expm1(-value)) - math.log(math.expm1(1.0))
+
+
+def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the finite values of each column; 0 and 1 where a column has none."""
+    seen = x.isfinite()
+    count = seen.sum(0).clamp_min(1)
+    mean = torch.where(seen, x, 0.0).sum(0) / count
+    deviation = (torch.where(seen, x - mean, 0.0).square().sum(0) / count).sqrt()
+    return mean, torch.where(seen.any(0), deviation, 1.0)
+
+
+def _counts(x: Tensor, levels: int) -> Tensor:
+    """One more than how often each level is seen, ``[n, levels]``."""
+    seen = x.isfinite()
+    index = torch.where(seen, x, 0.0).long().clamp(0, levels - 1)
+    return x.new_ones(x.shape[1], levels).scatter_add(1, index.T, seen.T.to(x.dtype))
+
+
+HEADS: dict[str, type[Head]] = {
+    "normal": NormalHead, "student_t": StudentTHead, "log_normal": LogNormalHead, "beta": BetaHead,
+    "truncated_normal": TruncatedNormalHead, "poisson": PoissonHead, "negative_binomial": NegativeBinomialHead,
+    "zero_inflated_negative_binomial": ZeroInflatedNegativeBinomialHead, "bernoulli": BernoulliHead,
+    "categorical": CategoricalHead, "ordinal": OrdinalHead, "continuous_bernoulli": ContinuousBernoulliHead,
+}  # fmt: skip

@@ -1,0 +1,124 @@
+"""Which likelihood suits a column: candidates fitted to one half of a sample and scored on the other.
+
+The densities are marginal ones, fitted in closed form or by a few steps of EM: what decides is the shape of the tails
+and the support, which the latent variable rarely changes. Scores are mean ln p in nats a cell, in the column's units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+MARGIN = 0.01  # nats a cell that a later candidate must gain over an earlier, simpler one
+DEGREES = (3.0, 5.0, 10.0)
+
+
+def best_family(values: np.ndarray, candidates: Sequence[str], low: float = 0.0, high: float = 1.0) -> tuple[str, str]:
+    """The candidate with the best held-out score, and the scores in words.
+
+    Args:
+        values: finite values of a column, in no particular order.
+        candidates: names of likelihoods, the simplest first; a later one must be better by ``MARGIN``.
+        low, high: the bounds, for those that have some.
+
+    >>> rng = np.random.default_rng(0)
+    >>> best_family(np.exp(rng.normal(size=4000)), ("normal", "student_t", "log_normal"))[0]
+    'log_normal'
+    """
+    if len(candidates) == 1 or len(values) < 20:
+        return candidates[0], ""
+    order = np.random.default_rng(0).permutation(len(values))
+    train, test = values[order[::2]], values[order[1::2]]
+    scores = {name: float(_SCORES[name](train, test, low, high)) for name in candidates}
+    best = candidates[0]
+    for name in candidates[1:]:
+        if scores[name] > scores[best] + MARGIN:
+            best = name
+    words = ", ".join(f"{name} {value:.3f}" for name, value in scores.items() if np.isfinite(value))
+    return best, f"held-out nats: {words}"
+
+
+def _spread(values: np.ndarray) -> float:
+    return float(values.std()) or 1e-12 * max(1.0, float(np.abs(values).max()))
+
+
+def _normal(train: np.ndarray, test: np.ndarray, low: float, high: float) -> float:
+    from scipy import stats
+
+    return stats.norm(train.mean(), _spread(train)).logpdf(test).mean()
+
+
+def _student_t(train: np.ndarray, test: np.ndarray, low: float, high: float) -> float:
+    """The best of a few degrees of freedom, location and scale by EM (Lange, Little & Taylor 1989)."""
+    from scipy import stats
+
+    found = []
+    for df in DEGREES:
+        loc, scale2 = float(np.median(train)), _spread(train) ** 2
+        for _ in range(30):
+            weight = (df + 1) / (df + (train - loc) ** 2 / scale2)
+            loc = float((weight * train).sum() / weight.sum())
+            scale2 = max(float((weight * (train - loc) ** 2).mean()), 1e-12 * _spread(train) ** 2)
+        law = stats.t(df, loc, scale2**0.5)
+        found.append((law.logpdf(train).mean(), law.logpdf(test).mean()))
+    return max(found)[1]
+
+
+def _log_normal(train: np.ndarray, test: np.ndarray, low: float, high: float) -> float:
+    if train.min() <= 0 or test.min() <= 0:
+        return -np.inf
+    return _normal(np.log(train), np.log(test), low, high) - np.log(test).mean()
+
+
+def _beta(train: np.ndarray, test: np.ndarray, low: float, high: float) -> float:
+    from scipy import stats
+
+    edge = 1e-4  # densities at the edges are infinite or zero: cells there count as this far inside
+    u, v = (np.clip((x - low) / (high - low), edge, 1 - edge) for x in (train, test))
+    mean, variance = u.mean(), max(u.var(), 1e-9)
+    total = max(mean * (1 - mean) / variance - 1, 1e-3)
+    return stats.beta(mean * total, (1 - mean) * total).logpdf(v).mean() - np.log(high - low)
+
+
+def _truncated_normal(train: np.ndarray, test: np.ndarray, low: float, high: float) -> float:
+    from scipy import stats
+
+    mean, sd = train.mean(), _spread(train)
+    return stats.truncnorm((low - mean) / sd, (high - mean) / sd, mean, sd).logpdf(test).mean()
+
+
+def _poisson(train: np.ndarray, test: np.ndarray, low: float, high: float) -> float:
+    from scipy import stats
+
+    return stats.poisson(max(train.mean(), 1e-6)).logpmf(test).mean()
+
+
+def _negative_binomial(train: np.ndarray, test: np.ndarray, low: float, high: float) -> float:
+    from scipy import stats
+
+    mean, theta = _moments(train)
+    return stats.nbinom(theta, theta / (theta + mean)).logpmf(test).mean()
+
+
+def _zero_inflated(train: np.ndarray, test: np.ndarray, low: float, high: float) -> float:
+    from scipy import stats
+
+    mean, theta = _moments(train[train > 0]) if (train > 0).any() else _moments(train)
+    law = stats.nbinom(theta, theta / (theta + mean))
+    zeros = float((train == 0).mean())
+    extra = min(max((zeros - law.pmf(0)) / (1 - law.pmf(0)), 1e-6), 1 - 1e-6)
+    masses = (1 - extra) * law.pmf(test) + extra * (test == 0)
+    return float(np.log(np.maximum(masses, 1e-300)).mean())
+
+
+def _moments(values: np.ndarray) -> tuple[float, float]:
+    mean = max(float(values.mean()), 1e-6)
+    return mean, mean**2 / max(float(values.var()) - mean, 1e-6 * mean)
+
+
+_SCORES: dict[str, Callable[[np.ndarray, np.ndarray, float, float], float]] = {
+    "normal": _normal, "student_t": _student_t, "log_normal": _log_normal, "beta": _beta,
+    "truncated_normal": _truncated_normal, "poisson": _poisson, "negative_binomial": _negative_binomial,
+    "zero_inflated_negative_binomial": _zero_inflated,
+}  # fmt: skip

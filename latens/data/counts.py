@@ -1,0 +1,345 @@
+"""Counts of cells x genes, or of documents x words: sparse in memory, dense a batch at a time.
+
+:func:`read_h5ad` and :func:`counts_of` find the raw counts in an .h5ad file or an AnnData-like object, and say where.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from latens.data.formats import listed, sentences
+from latens.data.h5ad import Column, Store, missing_label, store_of
+from latens.data.lazy import Lazy
+from latens.errors import InputError
+
+SIZES = ("n_counts", "total_counts", "nCount_RNA")  # columns of obs with the library size, as tools name them
+TARGET = 1e4  # what tools scale a library to before ln(1 + x)
+_CLOSE = 1e-2  # how near to whole numbers restored counts must be,
+_ROUNDED = 5e-4  # and relative to them, for logarithms kept to three decimals
+_PIECE = 1 << 22  # stored values looked at together
+
+
+class SparseRows(Lazy):
+    """A sparse matrix ``[N, D]`` in memory, float32, of which only the rows asked for become dense.
+
+    Takes a scipy matrix or array of any format, or a dense array. Values that are not finite raise ``InputError``.
+
+    >>> from scipy import sparse
+    >>> rows = SparseRows(sparse.coo_array(([3.0, 1.0], ([0, 2], [1, 0])), shape=(3, 2)))
+    >>> rows[[2, 0]].tolist(), rows.shape
+    ([[1.0, 0.0], [0.0, 3.0]], (3, 2))
+    """
+
+    kind = np.dtype(np.float32)
+
+    def __init__(self, matrix: Any, what: str = "the data"):
+        self.csr = _csr(matrix, what, np.float32)
+        self.shape = tuple(self.csr.shape)
+
+    def rows(self, index: np.ndarray) -> np.ndarray:
+        return self.csr[index].toarray()
+
+
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """Counts as they were found.
+
+    Args:
+        x: ``[N, D]``.
+        names: of the columns (genes), where there are any.
+        labels: one a row: numbers, or codes 0.. of ``label_names``.
+        columns: the columns that could be labels.
+        source: where in the file: "layers/counts", "X", "raw/X", ...
+        whole: whether all values are whole and none is negative.
+        notes: what was chosen and done, a sentence each.
+        fingerprint: SHA-256 of shape and values, in hexadecimal; explicit zeros and the order of entries do not count.
+    """
+
+    x: SparseRows
+    names: tuple[str, ...] | None = None
+    labels: np.ndarray | None = None
+    label_names: tuple[str, ...] | None = None
+    columns: tuple[str, ...] = ()
+    source: str = ""
+    whole: bool = True
+    notes: list[str] = field(default_factory=list)
+    fingerprint: str = ""
+
+
+def read_h5ad(path: str | os.PathLike[str], *, layer: str | None = None, labels: str | None = None) -> Counts:
+    """Counts of an .h5ad file, written by anndata of any age.
+
+    Without ``layer``, the first of these that holds whole numbers, none negative: the layer "counts", X, raw/X. Next,
+    where raw/X or X is ln(1 + 1e4 count / n) with the library size n in obs (n_counts, total_counts or nCount_RNA), the
+    counts are restored if they come out whole to 0.01 + 0.0005 count. Otherwise X as it is, and a note says so.
+
+    Args:
+        path: the file.
+        layer: a layer, "X" or "raw/X", taken as it is.
+        labels: a column of obs.
+
+    Raises:
+        InputError: no such file, layer or column; a damaged file; negative counts; values that are not finite.
+    """
+    place = Path(path).expanduser()
+    if not place.is_file():
+        raise InputError(f"{place} does not exist or is no file; give an .h5ad file.")
+    with sentences(place):
+        try:
+            import h5py
+        except ImportError as error:
+            raise InputError(f"{place} needs the package h5py: pip install h5py.") from error
+        if not h5py.is_hdf5(place):
+            raise InputError(f"{place} is no .h5ad file: it does not start as HDF5 does; get it again.")
+        with h5py.File(place, "r", locking=False) as file:
+            return _counts(store_of(file, place), layer, labels)
+
+
+def counts_of(data: Any, *, layer: str | None = None, labels: str | None = None) -> Counts:
+    """Counts of an AnnData-like object (with .X, .obs, .var_names, perhaps .layers and .raw), as :func:`read_h5ad`.
+
+    >>> from types import SimpleNamespace
+    >>> found = counts_of(SimpleNamespace(X=np.array([[0, 2], [1, 0]]), obs={}, var_names=["a", "b"]))
+    >>> found.x[:].tolist(), found.names, found.source
+    ([[0.0, 2.0], [1.0, 0.0]], ('a', 'b'), 'X')
+    """
+    raw = getattr(data, "raw", None)
+    layers = getattr(data, "layers", None) or {}
+    held = {"X": getattr(data, "X", None), "raw/X": getattr(raw, "X", None)}
+    held |= {f"layers/{name}": layers[name] for name in layers}
+    obs = getattr(data, "obs", None)
+
+    def genes(name: str) -> tuple[str, ...] | None:
+        found = getattr(raw if name == "raw/X" else data, "var_names", None)
+        return None if found is None else tuple(str(gene) for gene in found)
+
+    matrices: dict[str, Callable[[], Any]] = {
+        name: partial(_itself, matrix) for name, matrix in held.items() if matrix is not None
+    }
+    columns: dict[str, Callable[[], Column]] = {}
+    for name in () if obs is None else obs:
+        columns[str(name)] = partial(_object_column, obs, name)
+    return _counts(Store("the data", matrices, columns, genes), layer, labels)
+
+
+def _itself(matrix: Any) -> Any:
+    return matrix
+
+
+def library_sizes(matrix: Any) -> np.ndarray:
+    """The sum of each row, ``[N]`` in float64."""
+    return np.asarray(_csr(matrix).sum(axis=1, dtype=np.float64)).ravel()
+
+
+@dataclass(frozen=True, eq=False)
+class ColumnSummaries:
+    """Of each column ``[D]``, zeros included: mean, variance (divided by N), largest value, fraction of zeros; and
+    whether every value of the matrix is whole."""
+
+    mean: np.ndarray
+    variance: np.ndarray
+    high: np.ndarray
+    zeros: np.ndarray
+    whole: bool
+
+
+def column_summaries(matrix: Any) -> ColumnSummaries:
+    """Summaries of a sparse matrix ``[N, D]`` in sparse arithmetic: var = (sum (x - m)^2 + zeros m^2) / N over the
+    stored values, in float64.
+
+    >>> found = column_summaries(np.array([[0, 2], [4, 2]]))
+    >>> found.mean.tolist(), found.variance.tolist(), found.zeros.tolist()
+    ([2.0, 2.0], [4.0, 0.0], [0.5, 0.0])
+    """
+    csr = _csr(matrix)
+    rows, columns = csr.shape
+    total, square, stored = np.zeros(columns), np.zeros(columns), np.zeros(columns, np.int64)
+    high = np.full(columns, -np.inf)
+    whole = True
+    for data, indices in _pieces(csr):
+        total += np.bincount(indices, data, columns)
+        stored += np.bincount(indices, minlength=columns)
+        np.maximum.at(high, indices, data)
+        whole = whole and bool((data == np.rint(data)).all())
+    mean = total / max(rows, 1)
+    for data, indices in _pieces(csr):
+        square += np.bincount(indices, (data - mean[indices]) ** 2, columns)
+    absent = rows - stored
+    high = np.where(absent > 0, np.maximum(high, 0), high)
+    return ColumnSummaries(mean, (square + absent * mean**2) / max(rows, 1), high, absent / max(rows, 1), whole)
+
+
+# Which matrix holds the counts?
+
+
+def _counts(store: Store, layer: str | None, labels: str | None) -> Counts:
+    """The counts of a store, chosen or found, with their labels."""
+    if labels is not None and labels not in store.columns:
+        inside = f"it has: {listed(tuple(store.columns))}" if store.columns else "it has none"
+        raise InputError(f"no labels {labels!r} in the obs of {store.what} ({inside}); choose one of its columns.")
+    source, csr, notes = _chosen(store, layer) if layer is not None else _found(store)
+    rows = csr.shape[0]
+    values, label_names = (None, None) if labels is None else _labels(store, labels, rows)
+    names = store.genes(source)
+    if names is not None and len(names) != csr.shape[1]:
+        raise InputError(
+            f"{store.what}: {source} has {csr.shape[1]:,} columns and {len(names):,} names; write it again."
+        )
+    x = SparseRows(csr, f"{store.what}, {source}")
+    whole = _is_whole(csr) and _lowest(csr) >= 0
+    return Counts(x, names, values, label_names, tuple(store.columns), source, whole, notes, _fingerprint(x.csr))
+
+
+def _chosen(store: Store, layer: str) -> tuple[str, Any, list[str]]:
+    place = layer if layer in store.matrices else f"layers/{layer}" if layer != "raw" else "raw/X"
+    if place not in store.matrices:
+        raise InputError(f"{store.what} has no layer {layer!r}; it has: {listed(tuple(store.matrices)) or 'none'}.")
+    csr = _read(store, place)
+    notes = [] if _is_whole(csr) else [f"{place} does not hold whole numbers: its values are taken as they are"]
+    return place, csr, notes
+
+
+def _found(store: Store) -> tuple[str, Any, list[str]]:
+    """The first matrix of raw counts, counts restored from their logarithms, or X as it is."""
+    read: dict[str, Any] = {}
+    for place in ("layers/counts", "X", "raw/X"):
+        if place in store.matrices:
+            csr = read[place] = _read(store, place)
+            if _is_whole(csr):
+                return place, csr, [] if place == "X" else [f"the counts are those of {place}"]
+    if not read:
+        raise InputError(f"{store.what} has no X; give a file with a matrix of cells x genes.")
+    for place in ("raw/X", "X"):
+        for column in SIZES:
+            if place in read and column in store.columns:
+                restored = _restored(read[place], store.columns[column]()[0])
+                if restored is not None:
+                    how = f"round(expm1({place}) x obs[{column!r}] / {TARGET:,.0f})"
+                    return place, restored, [f"counts restored from their logarithms: {how}"]
+    place = "X" if "X" in read else next(iter(read))
+    return place, read[place], [f"no raw counts were found: the continuous values of {place} are taken as they are"]
+
+
+def _restored(csr: Any, sizes: np.ndarray) -> Any | None:
+    """Counts whose ln(1 + TARGET count / size) the matrix holds, or None where they do not come out whole.
+
+    Large counts always would, within what rounding leaves of them, so that most must be small enough to tell.
+    """
+    good = sizes.shape == (csr.shape[0],) and sizes.dtype.kind in "iuf" and bool((sizes > 0).all())
+    if not good or _lowest(csr) < 0 or csr.max() > np.log(2.0**53):
+        return None
+    repeated = np.repeat(sizes.astype(np.float64), np.diff(csr.indptr))
+    counts = np.expm1(csr.data.astype(np.float64)) * repeated / TARGET
+    away = np.abs(counts - np.rint(counts))
+    if not csr.nnz or (away > _CLOSE + _ROUNDED * counts).any() or np.median(counts) > _CLOSE / _ROUNDED:
+        return None
+    csr = csr.copy()
+    csr.data = np.rint(counts)
+    return csr
+
+
+def _read(store: Store, place: str) -> Any:
+    """A matrix of the store, its whole numbers checked to be none below 0."""
+    csr = _csr(store.matrices[place](), f"{store.what}, {place}")
+    if _is_whole(csr) and _lowest(csr) < 0:
+        entry = int((csr.data < 0).argmax())
+        where = f"row {_row_of(csr, entry)}, column {int(csr.indices[entry])} (counted from 0)"
+        raise InputError(f"{store.what}, {place}: the count {csr.data[entry]:g} at {where} is negative; correct it.")
+    return csr
+
+
+def _labels(store: Store, name: str, rows: int) -> Column:
+    values, label_names = store.columns[name]()
+    if values.shape != (rows,):
+        raise InputError(f"{store.what}: the column {name!r} of obs has {values.size:,} entries for {rows:,} rows.")
+    if label_names is None and values.dtype.kind == "U":
+        words, values = np.unique(values, return_inverse=True)
+        label_names = tuple(words.tolist())
+        gap: np.ndarray = words[values] == ""
+    else:
+        gap = values != values
+    if gap.any():
+        raise missing_label(store.what, name, int(gap.argmax()))
+    return (values.astype(np.int64) if label_names else values), label_names
+
+
+def _object_column(frame: Any, name: str) -> Column:
+    """A column of a data frame: categories as codes, numbers as they are, the rest as text."""
+    column = frame[name]
+    if hasattr(column, "cat"):
+        codes, words = np.asarray(column.cat.codes), np.asarray(column.cat.categories)
+        if (codes < 0).any():
+            raise missing_label("the data", name, int((codes < 0).argmax()))
+        if words.dtype.kind in "biuf":
+            return words[codes], None
+        used, codes = np.unique(codes, return_inverse=True)
+        return codes.astype(np.int64), tuple(str(word) for word in words[used])
+    values = np.asarray(column)
+    if values.dtype.kind in "biuf":
+        return values, None
+    gaps = [value is None or value != value for value in values.tolist()]
+    if any(gaps):
+        raise missing_label("the data", name, gaps.index(True))
+    return values.astype(str), None
+
+
+# Sparse arithmetic
+
+
+def _csr(matrix: Any, what: str = "the data", dtype: Any = None) -> Any:
+    """The matrix as CSR, sorted, each cell stored once and no zeros; ``InputError`` where a value is not finite."""
+    from scipy import sparse
+
+    if isinstance(matrix, SparseRows):
+        matrix = matrix.csr
+    if not sparse.issparse(matrix):
+        matrix = np.asarray(matrix)
+    if matrix.ndim != 2 or matrix.dtype.kind not in "biuf":
+        raise InputError(f"{what}: a matrix of numbers with two axes is needed, got {matrix.dtype}, {matrix.shape}.")
+    csr = sparse.csr_array(matrix)
+    if not csr.has_canonical_format or np.count_nonzero(csr.data) < csr.nnz:
+        csr = csr.copy()  # the user's own stays as it is
+        csr.sum_duplicates()
+        csr.eliminate_zeros()
+    with np.errstate(over="ignore"):
+        csr = csr if dtype is None else csr.astype(dtype, copy=False)
+    if csr.dtype.kind == "f" and not np.isfinite(csr.data).all():
+        entry = int((~np.isfinite(csr.data)).argmax())
+        where = f"row {_row_of(csr, entry)}, column {int(csr.indices[entry])} (counted from 0)"
+        raise InputError(f"{what}: the value {csr.data[entry]} at {where} is not finite; fill it or leave the row out.")
+    return csr
+
+
+def _row_of(csr: Any, entry: int) -> int:
+    return int(np.searchsorted(csr.indptr, entry, side="right")) - 1
+
+
+def _pieces(csr: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for start in range(0, csr.nnz, _PIECE):
+        part = slice(start, start + _PIECE)
+        yield csr.data[part].astype(np.float64), csr.indices[part]
+
+
+def _is_whole(csr: Any) -> bool:
+    return csr.dtype.kind in "biu" or all(bool((data == np.rint(data)).all()) for data, _ in _pieces(csr))
+
+
+def _lowest(csr: Any) -> float:
+    """The smallest stored value, 0 where nothing is stored."""
+    return float(csr.data.min()) if csr.nnz else 0.0
+
+
+def _fingerprint(csr: Any) -> str:
+    digest = hashlib.sha256(f"{csr.shape}".encode())
+    for values, dtype in ((csr.indptr, "<i8"), (csr.indices, "<i8"), (csr.data, "<f4")):
+        for start in range(0, len(values), _PIECE):
+            digest.update(values[start : start + _PIECE].astype(dtype).tobytes())
+    return digest.hexdigest()

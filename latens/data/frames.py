@@ -1,0 +1,228 @@
+"""Data frames to Arrow tables and back: pandas, polars, pyarrow, structured arrays, mappings of columns, and whatever
+narwhals knows or offers an Arrow stream (DuckDB)."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import numbers
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from latens.data.frame_backs import ArrowBack, ColumnsBack, NarwhalsBack, PandasBack, StructuredBack
+from latens.data.table_types import plain, plain_type, require_names, shown
+from latens.errors import InputError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+KNOWN = "a data frame (pandas, polars, pyarrow, DuckDB), a structured array or a mapping of columns"
+
+
+def is_frame(x: Any) -> bool:
+    """Whether ``x`` is of a type that :func:`as_table` takes; nothing is imported or computed for the answer.
+
+    >>> is_frame({"a": [1]}), is_frame(np.zeros((3, 2))), is_frame([[1]])
+    (True, False, False)
+    """
+    if isinstance(x, np.ndarray):
+        return x.dtype.names is not None
+    named = any(hasattr(type(x), name) for name in ("columns", "column_names", "schema"))
+    return isinstance(x, Mapping) or named
+
+
+def as_table(x: Any) -> tuple[pa.Table, Callable[[pa.Table], Any]]:
+    """A frame as a table of plain types (:mod:`latens.data.table_types`), and the way back.
+
+    The way back turns any table into a frame of the library that ``x`` came from. A column that ``x`` has keeps its
+    dtype where the values allow it (whole numbers with gaps, and words outside the categories, do not); labels that
+    are no strings are restored; null is what the library writes for a missing cell. A lazy polars frame comes back as
+    an eager one, and a relation of a database as a pyarrow table. Rows get a new pandas index, since a table may hold
+    other rows than ``x``: ``back.index`` has the old one.
+
+    Raises:
+        InputError: no frame, no rows, two columns of one name, or a column of mixed objects or of a type without a
+            plain one: one sentence with the column and the first row concerned, counted from 0.
+
+    >>> import pandas
+    >>> frame = pandas.DataFrame({"a": [1, 2], 7: pandas.Categorical(["u", None], ["v", "u"])})
+    >>> table, back = as_table(frame)
+    >>> table.to_pydict(), back(table).equals(frame)
+    ({'a': [1, 2], '7': ['u', None]}, True)
+    >>> as_table({"a": ["x", ["y"]]})
+    Traceback (most recent call last):
+    latens.errors.InputError: the data: row 1 of column 'a' is a list, row 0 is text; give a column values of one kind.
+    """
+    table, back = _converted(x)
+    require_names(table.column_names, "the data")
+    if table.num_columns == 0 or table.num_rows == 0:
+        raise InputError(f"the data has {'no rows' if table.num_columns else 'no columns'}; give some.")
+    return plain(table, "the data").unify_dictionaries(), back
+
+
+def _converted(x: Any) -> tuple[pa.Table, Callable[[pa.Table], Any]]:
+    import pyarrow as pa
+
+    library = type(x).__module__.partition(".")[0]
+    if isinstance(x, pa.Table):
+        return x, ArrowBack(x.schema)
+    if isinstance(x, pa.RecordBatch):
+        return pa.Table.from_batches([x]), lambda table: _one_batch(ArrowBack(x.schema)(table))
+    if isinstance(x, pa.RecordBatchReader):
+        return x.read_all(), lambda table: ArrowBack(x.schema)(table).to_reader()
+    if library == "pandas" and hasattr(x, "columns"):
+        return _from_pandas(x), PandasBack(x)
+    if isinstance(x, np.ndarray) and x.dtype.names is not None:
+        return _from_columns({name: x[name] for name in x.dtype.names}), StructuredBack(x.dtype)
+    if isinstance(x, Mapping):
+        return _from_columns(x), ColumnsBack(x)
+    return _from_narwhals(x)
+
+
+def _one_batch(table: pa.Table) -> pa.RecordBatch:
+    import pyarrow as pa
+
+    batches = table.combine_chunks().to_batches()
+    return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
+
+
+def _from_narwhals(x: Any) -> tuple[pa.Table, Callable[[pa.Table], Any]]:
+    import narwhals as nw
+    import pyarrow as pa
+
+    frame = nw.from_native(x, pass_through=True)
+    if isinstance(frame, nw.LazyFrame) and frame.implementation.is_polars():
+        frame = frame.collect()
+    if isinstance(frame, nw.DataFrame):
+        if len(set(frame.columns)) < len(frame.columns):
+            require_names(frame.columns, "the data")
+        for name, dtype in frame.schema.items():
+            if dtype == nw.Object:
+                raise InputError(f"the data: column {shown(name)} holds objects; give numbers, words or dates.")
+        return frame.to_arrow(), NarwhalsBack(frame)
+    if hasattr(x, "__arrow_c_stream__"):
+        try:
+            table = pa.RecordBatchReader.from_stream(x).read_all()
+        except pa.ArrowInvalid as error:  # a single column has a stream too
+            raise InputError(f"{_called(x)} is no table; give {KNOWN}.") from error
+        return table, ArrowBack(table.schema)
+    if isinstance(frame, nw.LazyFrame):
+        table = frame.collect("pyarrow").to_native()
+        return table, ArrowBack(table.schema)
+    raise InputError(f"{_called(x)} is no table; give {KNOWN}.")
+
+
+def _called(x: Any) -> str:
+    return f"an object of the type {type(x).__module__.removeprefix('builtins')}.{type(x).__qualname__}".replace(
+        " .", " "
+    )
+
+
+# Columns of Python objects
+
+
+def _from_columns(columns: Mapping[Any, Any]) -> pa.Table:
+    """A table of columns that are sequences, arrays or Arrow arrays, of equal length; labels become text."""
+    import pyarrow as pa
+
+    names, arrays = [str(label) for label in columns], []
+    require_names(names, "the data")
+    for name, values in zip(names, columns.values()):
+        if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+            raise InputError(
+                f"the data: column {shown(name)} is {_with_article(_kind(values))}; give a sequence of values."
+            )
+        if isinstance(values, np.ndarray) and values.ndim != 1:
+            shape = f"the shape {values.shape}"
+            raise InputError(f"the data: column {shown(name)} has {shape}; give a column one value a row.")
+        arrays.append(_array(values, name))
+        if len(arrays[-1]) != len(arrays[0]):
+            raise InputError(
+                f"the data: column {shown(name)} has {len(arrays[-1]):,} rows, column {shown(names[0])} has "
+                f"{len(arrays[0]):,}; give all columns the same number."
+            )
+    return pa.Table.from_arrays(arrays, names=names)
+
+
+def _array(values: Any, name: str) -> pa.Array | pa.ChunkedArray:
+    """One column as Arrow; InputError names the first row that differs in kind from those before it."""
+    import pyarrow as pa
+
+    if isinstance(values, pa.Array | pa.ChunkedArray):
+        return values
+    if not hasattr(values, "dtype"):
+        values = list(values)
+    elif isinstance(values, np.ndarray):
+        values = values.astype(values.dtype.newbyteorder("="), copy=False)
+    try:
+        array = pa.array(values, from_pandas=True)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        _require_one_kind(values, name)
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise InputError(f"the data: column {shown(name)} is no plain column ({reason:.120}).") from error
+    doubtful = plain_type(array.type) is None or pa.types.is_date(array.type)  # a time among dates loses its hours
+    if doubtful and getattr(values, "dtype", None) in (None, np.dtype(object)):
+        _require_one_kind(values, name)
+    return array
+
+
+def _require_one_kind(values: Iterable[Any], name: str) -> None:
+    first: tuple[int, str] | None = None
+    for row, value in enumerate(values):
+        kind = _kind(value)
+        if kind == "missing":
+            continue
+        if kind not in _KINDS:
+            before = f", row {first[0]} is {_KINDS[first[1]]}" if first else ""
+            raise InputError(
+                f"the data: row {row} of column {shown(name)} is {_with_article(kind)}{before}; give a column values "
+                "of one kind."
+            )
+        if first is not None and kind != first[1]:
+            raise InputError(
+                f"the data: row {row} of column {shown(name)} is {_KINDS[kind]}, row {first[0]} is "
+                f"{_KINDS[first[1]]}; give a column values of one kind."
+            )
+        first = (row, kind) if first is None else first
+
+
+_KINDS = {"str": "text", "bool": "true or false", "number": "a number", "datetime": "a time", "date": "a date"}
+
+
+def _with_article(kind: str) -> str:
+    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
+
+
+def _kind(value: Any) -> str:
+    if value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value):
+        return "missing"
+    if isinstance(value, bool | np.bool_):
+        return "bool"
+    if isinstance(value, (numbers.Real, decimal.Decimal)):
+        return "number"
+    if isinstance(value, datetime.datetime | np.datetime64):
+        return "datetime"
+    if isinstance(value, datetime.date):
+        return "date"
+    return "str" if isinstance(value, str) else type(value).__name__
+
+
+def _from_pandas(frame: Any) -> pa.Table:
+    import pandas
+    import pyarrow as pa
+
+    names = [str(label) for label in frame.columns]
+    require_names(names, "the data")
+    arrays = []
+    for j, name in enumerate(names):
+        series = frame.iloc[:, j]
+        if isinstance(series.dtype, pandas.PeriodDtype | pandas.IntervalDtype):
+            kind = "periods" if isinstance(series.dtype, pandas.PeriodDtype) else "intervals"
+            advice = "give their beginning as a time" if kind == "periods" else "give them as categories of text"
+            raise InputError(f"the data: column {shown(name)} holds {kind}; {advice}.")
+        if isinstance(series.dtype, pandas.SparseDtype):
+            series = series.sparse.to_dense()
+        arrays.append(_array(series, name))
+    return pa.Table.from_arrays(arrays, names=names)

@@ -1,0 +1,141 @@
+"""Data that become tensors when rows are asked for: files of images, sparse counts, and views of them.
+
+A :class:`Lazy` stands where a loader expects a tensor; only the rows of a batch are ever dense in memory.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:  # torch is imported where tensors are made: reading data needs none
+    import torch
+    from torch import Tensor
+
+
+class Lazy(ABC):
+    """A leaf of a tree of data, ``[N, *event]``, whose rows are made when they are indexed.
+
+    A subclass says ``shape``, the numpy ``kind`` of its values, and :meth:`rows`; rows must be a function of their
+    index alone. Indexing takes an int, a slice, a boolean mask ``[N]``, or a list, array or tensor of row numbers, in
+    any order and repeated at will, and raises ``IndexError`` beyond the rows.
+
+    >>> class Squares(Lazy):
+    ...     shape, kind = (5, 1), np.dtype("float32")
+    ...     def rows(self, index):
+    ...         return (index**2)[:, None].astype("float32")
+    >>> Squares()[[3, 1]].tolist(), Squares()[-1].tolist(), len(Squares()[1:4])
+    ([[9.0], [1.0]], [16.0], 3)
+    """
+
+    shape: tuple[int, ...]
+    kind: np.dtype[Any]
+
+    @abstractmethod
+    def rows(self, index: np.ndarray) -> np.ndarray:
+        """The rows ``[B, *event]`` in the order of ``index [B]``, whole numbers from 0 to N - 1."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the tensors."""
+        import torch
+
+        return torch.from_numpy(np.empty(0, self.kind)).dtype
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes, that of the rows included."""
+        return len(self.shape)
+
+    def dim(self) -> int:
+        """As ``ndim``."""
+        return len(self.shape)
+
+    def numel(self) -> int:
+        """Number of cells, of all rows together."""
+        return math.prod(self.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: int | slice | Sequence[int] | np.ndarray | Tensor) -> Tensor:
+        import torch
+
+        numbers = row_numbers(index, len(self))
+        made = torch.from_numpy(np.ascontiguousarray(self.rows(np.atleast_1d(numbers)), dtype=self.kind))
+        return made if numbers.ndim else made[0]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        raise TypeError(f"data of shape {self.shape} are read a batch at a time: index them, as in x[:100]")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(shape={self.shape}, dtype={self.kind.name})"
+
+
+class Subset(Lazy):
+    """Some rows of a lazy leaf, as a view: row i is ``lazy[rows[i]]``.
+
+    >>> class Numbers(Lazy):
+    ...     shape, kind = (9,), np.dtype("int64")
+    ...     def rows(self, index):
+    ...         return index
+    >>> Subset(Subset(Numbers(), slice(2, 8)), [0, -1])[:]
+    tensor([2, 7])
+    """
+
+    def __init__(self, lazy: Lazy, rows: slice | Sequence[int] | np.ndarray | Tensor):
+        self.index = np.atleast_1d(row_numbers(rows, len(lazy)))
+        while isinstance(lazy, Subset):
+            self.index, lazy = lazy.index[self.index], lazy.lazy
+        self.lazy: Lazy = lazy
+        self.shape, self.kind = (len(self.index), *lazy.shape[1:]), lazy.kind
+
+    def rows(self, index: np.ndarray) -> np.ndarray:
+        return self.lazy.rows(self.index[index])
+
+
+class View(Lazy):
+    """A lazy leaf whose rows have another event shape (of as many cells) or another type.
+
+    Gray images ``N x H x W`` become the model's ``N x 1 x H x W``, 16-bit levels become floats. Raises ``ValueError``
+    where the cells do not fit.
+    """
+
+    def __init__(self, lazy: Lazy, event: Sequence[int] | None = None, kind: Any = None):
+        event = lazy.shape[1:] if event is None else tuple(event)
+        if math.prod(event) != math.prod(lazy.shape[1:]):
+            raise ValueError(f"rows of shape {lazy.shape[1:]} cannot be seen in shape {event}")
+        self.lazy, self.shape = lazy, (len(lazy), *event)
+        self.kind = lazy.kind if kind is None else np.dtype(kind)
+
+    def rows(self, index: np.ndarray) -> np.ndarray:
+        return self.lazy.rows(index).reshape(len(index), *self.shape[1:]).astype(self.kind, copy=False)
+
+
+def row_numbers(index: Any, rows: int) -> np.ndarray:
+    """The row numbers 0 .. rows - 1 that an index names: an array ``[B]``, or ``[]`` for an int.
+
+    >>> row_numbers(slice(-2, None), 5), row_numbers([-1, 0], 5)
+    (array([3, 4]), array([4, 0]))
+    """
+    if isinstance(index, slice):
+        return np.arange(*index.indices(rows))
+    if isinstance(index, tuple):
+        raise TypeError("index the rows alone, one index and no more")
+    numbers = np.asarray(index)
+    if numbers.size == 0 and numbers.ndim == 1:
+        return np.zeros(0, np.int64)
+    if numbers.dtype == bool:
+        if numbers.shape != (rows,):
+            raise IndexError(f"a mask of shape {numbers.shape} does not fit {rows} rows")
+        return np.flatnonzero(numbers)
+    if numbers.ndim > 1 or numbers.dtype.kind not in "iu":
+        raise TypeError(f"row numbers are whole and on one axis, got {numbers.dtype} of shape {numbers.shape}")
+    numbers = numbers.astype(np.int64)
+    if numbers.size and (numbers.min() < -rows or numbers.max() >= rows):
+        raise IndexError(f"row {numbers[(numbers < -rows) | (numbers >= rows)].flat[0]} is not one of {rows} rows")
+    return np.where(numbers < 0, numbers + rows, numbers)

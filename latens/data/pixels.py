@@ -1,0 +1,219 @@
+"""One image file: what its header says, the form that has room for all images of a folder, the pixels in that form.
+
+Files are not trusted: formats are told by their contents, and sizes are read from the headers before decoding.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from latens.errors import InputError
+
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
+_DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # 16-bit gray; "I" is what some versions of PIL make of it in PNG
+_GRAY = ("1", "L", "LA", "La", *_DEEP)
+_ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
+# EXIF orientation: the transposition (PIL's) that undoes it
+_TURNS = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_270",
+          7: "TRANSVERSE", 8: "ROTATE_90"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Head:
+    """Size as it is shown, and the kind of values."""
+
+    height: int
+    width: int
+    gray: bool
+    alpha: bool
+    deep: bool  # 16 bits
+    bilevel: bool
+
+
+@dataclass(frozen=True)
+class Form:
+    """What every image is brought to: PIL's mode "1", "L", "I;16", "RGB" or "RGBA", and the size."""
+
+    mode: str
+    height: int
+    width: int
+    resize: bool
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        channels = {"RGB": (3,), "RGBA": (4,)}.get(self.mode, ())
+        return (*channels, self.height, self.width)
+
+
+def read_head(path: Path) -> Head:
+    """What the header says, no pixel decoded; ``InputError`` naming the file where it is damaged or absurd."""
+    with _opened(path) as image:
+        mode = image.mode
+        deep = mode in _DEEP or (image.format == "PNG" and any("16" in str(tile[3]) for tile in image.tile))
+        alpha = mode in _ALPHA or ("transparency" in image.info and mode not in _DEEP)
+        width, height = _shown_size(path, image)
+        gray = mode in _GRAY or (mode == "P" and _gray_palette(image))
+        return Head(height, width, gray, alpha, deep, mode == "1")
+
+
+def _gray_palette(image: Any) -> bool:
+    """Whether a palette holds grays alone, as that of gray images in GIF does."""
+    if image.palette is None:
+        return False
+    form, values = image.palette.getdata()
+    table = np.frombuffer(values, np.uint8)
+    step = 4 if form == "BGRX" else 3
+    colours = table[: len(table) // step * step].reshape((3, -1) if form == "RGB;L" else (-1, step))
+    colours = colours.T if form == "RGB;L" else colours[:, :3]
+    return bool((colours == colours[:, :1]).all())
+
+
+def common_form(root: Path, every: Sequence[Head], wanted: tuple[int, int] | None, notes: list[str]) -> Form:
+    """The one form that suits all, with a note for every loss; ``InputError`` for several sizes and none wanted."""
+    sizes = Counter((head.height, head.width) for head in every)
+    (common, _), *_ = sizes.most_common(1)
+    if len(sizes) > 1 and wanted is None:
+        two = " and ".join(f"{height}x{width} ({count:,})" for (height, width), count in sizes.most_common(2))
+        more = f"the images of {root} have {len(sizes):,} sizes, most often {two}"
+        raise InputError(f"{more}; bring them to one with --size {common[0]}x{common[1]} (height x width).")
+    height, width = wanted or common
+    scaled = len(every) - sizes[height, width]
+    if scaled:
+        notes.append(f"{count(scaled, 'image')} scaled to cover {height}x{width} and cropped about the centre")
+    gray = sum(head.gray for head in every)
+    deep = sum(head.deep for head in every)
+    alpha = sum(head.alpha for head in every)
+    mode = "RGB"
+    if gray == len(every):
+        mode = "1" if all(head.bilevel for head in every) else "I;16" if deep == len(every) and not alpha else "L"
+    elif alpha == len(every):
+        mode = "RGBA"
+    if 0 < gray < len(every):
+        notes.append(f"{gray:,} gray and {len(every) - gray:,} colour images: all are read in colour")
+    if deep and mode != "I;16":
+        notes.append(f"{count(deep, 'image')} of 16 bits read as 8 bits")
+    if alpha and mode != "RGBA":
+        notes.append(f"{count(alpha, 'image')} with transparency laid on white")
+    return Form("L" if mode == "1" and alpha else mode, height, width, wanted is not None)
+
+
+def _shown_size(path: Path, image: Any) -> tuple[int, int]:
+    """Width and height after turning: PIL turns TIFF by itself, and says so in the size or not by its version."""
+    turn, (width, height) = _orientation(image), image.size
+    if image.format == "TIFF":
+        try:
+            turn, width, height = (int(image.tag_v2.get(tag, 1)) for tag in (274, 256, 257))
+        except Exception as error:
+            raise damaged(path, error) from error
+    return (height, width) if turn in (5, 6, 7, 8) else (width, height)
+
+
+def _orientation(image: Any) -> int:
+    """EXIF orientation as the header tells it, 1 where PIL undoes it while decoding."""
+    from PIL import Image
+
+    if image.format != "TIFF":
+        with suppress(Exception):  # damaged EXIF is no reason to refuse the pixels
+            return int(Image.Image.getexif(image).get(274, 1))
+    return 1
+
+
+# Decoding
+
+
+def _opened(path: Path) -> Any:
+    """The image, its header read and its number of pixels within the limit; ``InputError`` otherwise."""
+    from PIL import Image
+
+    limit = Image.MAX_IMAGE_PIXELS
+    try:
+        image = Image.open(path, formats=FORMATS)
+        pixels = image.width * image.height
+        if pixels == 0:
+            raise ValueError("it has no pixels")
+    except Image.DecompressionBombError as error:  # beyond twice the limit PIL raises by itself
+        pixels = int((re.findall(r"\d+", str(error)) or [0])[0]) or 2**63
+    except Exception as error:
+        raise damaged(path, error) from error
+    if limit is not None and pixels > limit:
+        raise InputError(
+            f"{path} declares {pixels:,} pixels, more than the limit of {limit:,} (PIL.Image.MAX_IMAGE_PIXELS); "
+            "make it smaller or remove it."
+        )
+    if image.mode == "F" or (image.mode == "I" and image.format != "PNG") or image.mode == "I;16S":
+        image.close()
+        raise InputError(f"{path} holds values of 32 bits or with a sign; save it with 8 or 16 bits, or as .npy.")
+    return image
+
+
+def pixels_of(path: Path, form: Form) -> np.ndarray:
+    """The image in that form, ``[H, W]`` or ``[C, H, W]``."""
+    from PIL import Image
+
+    with _opened(path) as image:
+        width, height = _shown_size(path, image)
+        if not form.resize and (height, width) != (form.height, form.width):
+            raise InputError(f"{path} has changed: it is {height}x{width} and was {form.height}x{form.width}.")
+        turn = _TURNS.get(_orientation(image))
+        try:
+            image.load()
+            image = image if turn is None else image.transpose(Image.Transpose[turn])
+            values = np.asarray(_in_mode(image, form))
+        except Exception as error:
+            raise damaged(path, error) from error
+    if form.mode in ("1", "I;16"):
+        return (values >= 128).astype(np.uint8) if form.mode == "1" else values
+    return values if values.ndim == 2 else np.moveaxis(values, -1, 0)
+
+
+def _in_mode(image: Any, form: Form) -> Any:
+    """The decoded image in the mode and the size of the form; 16 bits as an array."""
+    from PIL import Image, ImageOps
+
+    def fit(image: Any) -> Any:
+        target = (form.width, form.height)
+        return image if image.size == target else ImageOps.fit(image, target, Image.Resampling.LANCZOS)
+
+    if image.mode in _DEEP:
+        deep = np.asarray(image).astype(np.uint16)
+        if form.mode == "I;16":
+            if image.size == (form.width, form.height):
+                return deep
+            return np.asarray(fit(Image.fromarray(deep.astype(np.float32)))).round().clip(0, 65535).astype(np.uint16)
+        image = Image.fromarray((deep >> 8).astype(np.uint8))
+    if form.mode != "RGBA" and (image.mode in _ALPHA or "transparency" in image.info):
+        clear = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear)
+    return fit(image.convert("L" if form.mode == "1" else form.mode))
+
+
+# Words
+
+
+def damaged(path: Path, error: Exception) -> InputError:
+    """Whatever PIL raises on an untrusted file, as one sentence."""
+    from PIL import UnidentifiedImageError
+
+    if isinstance(error, PermissionError):
+        return InputError(f"{path} cannot be read: permission denied.")
+    unknown = isinstance(error, UnidentifiedImageError)
+    reason = "" if unknown else " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    what = "is no image that latens can read" if unknown else f"cannot be decoded ({reason:.150})"
+    return InputError(f"{path} {what}; get it again, remove it, or leave such files out with --skip-bad.")
+
+
+def count(number: int, what: str) -> str:
+    """A number of things in words.
+
+    >>> count(1, "file"), count(1200, "file")
+    ('1 file', '1,200 files')
+    """
+    return f"{number:,} {what}{'s'[: number > 1]}"

@@ -1,0 +1,297 @@
+"""Rows of data in the user's form, with the schema that reads them and the conditions that go with them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from latens.data.infer import infer
+from latens.data.kinds import infer_table
+from latens.data.lazy import Lazy, Subset, View
+from latens.errors import InputError
+from latens.schema import LIBRARY, AnySchema, Column, Schema, Table
+from latens.schema.cells import listed
+from latens.trees import Tree
+
+LABEL = "label"  # the name by which labels that are no column of a table are asked for
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user has said of the data: kinds of columns (``{name: kind}``), columns that are given, kind and layout
+    of an array."""
+
+    columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    condition: tuple[str, ...] = ()
+    kind: str = "auto"
+    layout: str = "auto"
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """N rows in the user's form.
+
+    Args:
+        x: an array in the user's layout, an arrow table, or a :class:`latens.data.lazy.Lazy`.
+        schema: what a row is.
+        given: what the conditions are (the table's own schema, or one of the labels), or None.
+        cells: the conditions, an arrow table of N rows, or None.
+        labels: one value a row, or None; words as codes of ``label_names``.
+        where: words for messages.
+    """
+
+    x: Any
+    schema: AnySchema
+    given: Table | None = None
+    cells: Any = None
+    labels: np.ndarray | None = None
+    label_names: tuple[str, ...] | None = None
+    where: str = "the data"
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def take(self, rows: Any) -> Rows:
+        """The rows of these numbers, in their order."""
+        index = np.asarray(rows)
+        if isinstance(self.x, Lazy):
+            x: Any = Subset(self.x, index)
+        else:
+            x = self.x[index] if isinstance(self.x, np.ndarray) else self.x.take(index)
+        return dataclasses.replace(
+            self, x=x, cells=None if self.cells is None else self.cells.take(index),
+            labels=None if self.labels is None else self.labels[index],
+        )  # fmt: skip
+
+    @cached_property
+    def unknown(self) -> dict[str, int]:
+        """How many cells of each column hold a level that was never seen; they count as missing."""
+        found: dict[str, int] = {}
+        if isinstance(self.schema, Table):
+            self.schema.to_model(self.x, self.where, unknown=found)
+        return found
+
+    @property
+    def handed_through(self) -> dict[str, Any]:
+        """The columns of a table that are not modelled and go out as they came in: conditions, and what was left out."""
+        if not isinstance(self.schema, Table):
+            return {}
+        kept = [f.name for f in self.schema.fields if f.name not in self.schema.names]
+        return {name: self.x.column(name) for name in kept if name in self.x.column_names}
+
+    @cached_property
+    def inside(self) -> Tensor | Lazy:
+        """x in the model's form."""
+        if isinstance(self.x, Lazy):
+            return View(self.x, self.schema.shape, self.schema.storage)
+        if isinstance(self.schema, Table):
+            return torch.from_numpy(self.schema.to_model(self.x, self.where))
+        return torch.from_numpy(np.array(self.schema.to_model(self.x)))
+
+    @cached_property
+    def c(self) -> Tree:
+        """The conditions in the model's form, ``{name: [N]}``, or None."""
+        found: dict[str, Tensor] = {}
+        if self.given is not None:
+            values = self.given.conditions_of(self.cells, self.where)
+            found = {name: torch.from_numpy(numbers) for name, numbers in values.items()}
+        if isinstance(self.schema, Schema) and self.schema.has_library:
+            found[LIBRARY] = library_sizes(self.inside).clamp_min(1.0).log()
+        return found or None
+
+
+def library_sizes(x: Tensor | Lazy, count: int = 1024) -> Tensor:
+    """The total of each row, ``[N]`` floats."""
+    if isinstance(x, Lazy):
+        return torch.cat([x[i : i + count].sum(-1) for i in range(0, len(x), count)]).float()
+    return x.sum(-1).float()
+
+
+def is_counts(x: Any) -> bool:
+    """Whether x is a sparse matrix, or annotated counts (with .X and .obs)."""
+    return (hasattr(x, "nnz") and hasattr(x, "tocsr")) or (hasattr(x, "X") and hasattr(x, "obs"))
+
+
+def rows_of(
+    x: Any, names: Sequence[str] | None = None, asked: Asked | None = None, *, labels: np.ndarray | None = None,
+    label_names: tuple[str, ...] | None = None, where: str = "the data",
+) -> Rows:  # fmt: skip
+    """Rows with the schema that their values suggest.
+
+    Tables of columns that are all numbers 0 .. levels - 1 on one scale (pixels in columns), or all 0 and 1, are arrays;
+    any other table keeps a schema of its own a column. An array of rows x columns with missing cells (NaN), or of which
+    columns are asked for by name (column_1, …), is such a table too.
+
+    Raises:
+        InputError: see :func:`latens.data.infer` and :func:`latens.data.infer_table`; a condition that is not there.
+    """
+    asked = asked or Asked()
+    common: dict[str, Any] = {"labels": labels, "label_names": label_names, "where": where}
+    if isinstance(x, Lazy):
+        schema: AnySchema = _lazy_schema(x, asked)
+        return _with_labels_given(Rows(x, schema, **common), asked)
+    if isinstance(x, np.ndarray) and x.ndim == 2 and asked.kind == "auto" and asked.layout == "auto":
+        named = asked.columns or any(name != LABEL for name in asked.condition)
+        if named or (x.dtype.kind == "f" and len(x) and np.isnan(x).any()):
+            x = as_table(x, names)
+    if isinstance(x, np.ndarray):
+        if asked.columns:
+            raise InputError(f"{where} has no columns with names; --column goes with a table, --kind with an array.")
+        return _with_labels_given(Rows(x, infer(x, names, asked.kind, layout=asked.layout), **common), asked)
+    array = None if asked.columns or asked.condition else _one_scale(x, asked)
+    if array is not None:
+        return Rows(array, infer(array, x.column_names, asked.kind, layout=asked.layout), **common)
+    table = infer_table(x, asked.columns, condition=asked.condition)
+    given = table if table.conditions else None
+    return Rows(x, table, given, x.select(list(table.conditions)) if given else None, **common)
+
+
+def rows_like(
+    x: Any, schema: AnySchema, given: Table | None = None, *, names: Sequence[str] | None = None,
+    labels: np.ndarray | None = None, label_names: tuple[str, ...] | None = None, where: str = "the data",
+) -> Rows:  # fmt: skip
+    """Further rows for a schema that stands: columns are found by name, where there are names.
+
+    Raises:
+        InputError: a column is missing, or something does not fit; the first place is named.
+    """
+    common: dict[str, Any] = {"labels": labels, "label_names": label_names, "where": where}
+    if isinstance(schema, Table):
+        if isinstance(x, np.ndarray):
+            wanted = [f.name for f in schema.fields]
+            if x.ndim != 2 or x.shape[1] != len(wanted):
+                raise InputError(f"expected {len(wanted)} columns ({listed(wanted)}), got an array of shape {x.shape}.")
+            x = as_table(x, wanted)
+        cells = x
+    else:
+        if hasattr(x, "column_names"):
+            x = array_of(x, schema, where)
+        if not isinstance(x, Lazy):
+            schema.check(x)
+        cells = _label_cells(labels, label_names, given, where) if given is not None else None
+    if not len(x):
+        raise InputError(f"{where}: the data has no rows; give at least one.")
+    return Rows(x, schema, given, cells if given is not None else None, **common)
+
+
+def as_table(x: np.ndarray, names: Sequence[str] | None = None) -> Any:
+    """A matrix as an arrow table of its columns, NaN as null; without names they are column_1, column_2, …"""
+    import pyarrow as pa
+
+    header = [f"column_{j + 1}" for j in range(x.shape[1])] if names is None else [str(name) for name in names]
+    columns = [pa.array(np.ascontiguousarray(column), from_pandas=True) for column in x.T]
+    return pa.table(columns, names=header)
+
+
+def as_matrix(table: Any, names: Sequence[str] | None = None) -> np.ndarray:
+    """The columns of an arrow table as one matrix of their common type; ``InputError`` unless all are complete
+    numbers."""
+    from latens.schema.cells import as_numbers
+
+    columns = []
+    for name in names or table.column_names:
+        cells = table.column(name)
+        numbers = None if str(cells.type).startswith(("date", "time")) else as_numbers(cells)
+        if numbers is None:
+            raise InputError(
+                f"column {name!r} holds {cells.type}, and numbers are needed here; leave it out with --drop."
+            )
+        if np.isnan(numbers).any():
+            row = int(np.isnan(numbers).argmax())
+            raise InputError(
+                f"column {name!r} is missing in row {row} (counted from 0), and complete rows are needed here."
+            )
+        columns.append(numbers if cells.null_count or str(cells.type) == "bool" else cells.to_numpy())
+    return np.column_stack([c.astype(np.result_type(*columns)) for c in columns])
+
+
+def array_of(table: Any, schema: Schema, where: str) -> np.ndarray:
+    """The columns of a table that a schema of an array knows, in its order."""
+    names = schema.names
+    if names is None:
+        if table.num_columns != schema.columns:
+            raise InputError(f"{where} has {table.num_columns} columns, and the model was fitted to {schema.columns}.")
+        names = tuple(table.column_names)
+    missing = [name for name in names if name not in table.column_names]
+    if missing:
+        raise InputError(
+            f"{where} has no column {missing[0]!r}, which the model was fitted to (it has {listed(table.column_names)})."
+        )
+    return as_matrix(table, names)
+
+
+def _one_scale(table: Any, asked: Asked) -> np.ndarray | None:
+    """The table as a matrix where all of its columns are whole numbers on one scale, or a kind was asked for."""
+    import pyarrow as pa
+
+    if asked.kind == "auto":
+        whole = all(
+            pa.types.is_integer(t) or pa.types.is_boolean(t) or pa.types.is_floating(t) for t in table.schema.types
+        )
+        if not whole or any(column.null_count for column in table.columns) or table.num_columns < 2 or len(table) < 2:
+            return None
+    array = as_matrix(table)
+    if asked.kind != "auto":
+        return array
+    if not np.isfinite(array).all():
+        return None
+    return array if infer(array).is_discrete else None
+
+
+def _lazy_schema(x: Lazy, asked: Asked) -> Schema:
+    """The schema of rows that are made when they are indexed, from the first of them."""
+    first = x.rows(np.arange(min(len(x), 256)))
+    kind = asked.kind if asked.kind != "auto" else str(getattr(x, "suggested_kind", "auto"))
+    levels = {1: 256, 2: 65_536}.get(x.kind.itemsize) if x.kind.kind == "u" and kind == "auto" else None
+    schema = infer(first, None, kind, levels, layout=asked.layout)
+    names = getattr(x, "names", None)
+    return dataclasses.replace(
+        schema, constant=(), names=None if names is None or schema.is_image else tuple(names),
+        reason=f"{schema.reason.partition(': ')[2]} (of {len(x):,} rows, the first {len(first)} were looked at)",
+    )  # fmt: skip
+
+
+# Labels as conditions
+
+
+def _with_labels_given(rows: Rows, asked: Asked) -> Rows:
+    """The rows with their labels as condition, if that was asked."""
+    if not asked.condition:
+        return rows
+    if tuple(asked.condition) != (LABEL,):
+        name = next(name for name in asked.condition if name != LABEL)
+        raise InputError(f"{rows.where} has no column {name!r}; the condition can be {LABEL!r}, of its labels.")
+    if rows.labels is None:
+        raise InputError(f"{rows.where} has no labels to be a condition; name some with --labels.")
+    import pyarrow as pa
+
+    values = [str(v) for v in np.asarray(rows.label_names)[rows.labels]] if rows.label_names else rows.labels
+    cells = pa.table({LABEL: pa.array(values)})
+    distinct = np.unique(np.asarray(values))
+    spec = "categorical" if rows.label_names or len(distinct) <= 100 else "continuous"
+    schema = infer_table(pa.table({LABEL: cells[LABEL], "x": np.arange(len(values)) % 7 / 8}), {LABEL: spec})
+    given = Table((schema.field(LABEL),), schema.storage).given((LABEL,))
+    return dataclasses.replace(rows, given=given, cells=cells)
+
+
+def _label_cells(labels: np.ndarray | None, label_names: tuple[str, ...] | None, given: Table, where: str) -> Any:
+    import pyarrow as pa
+
+    if labels is None:
+        raise InputError(f"{where} has no labels, and the model reads them as a condition; name some with --labels.")
+    values = [str(v) for v in np.asarray(label_names)[labels]] if label_names else labels
+    return pa.table({LABEL: pa.array(values)})
+
+
+def condition_column(given: Table, name: str) -> Column:
+    """The condition of that name; ``InputError`` lists those there are."""
+    if name not in given.conditions:
+        raise InputError(f"there is no condition {name!r}; there are: {listed(given.conditions) or 'none'}.")
+    return given.field(name)

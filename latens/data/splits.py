@@ -1,0 +1,99 @@
+"""Which rows are held out: at random, by whole groups, the latest ones, or the same share of every level."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from latens.errors import InputError
+from latens.randomness import seed_of
+
+KINDS = ("group", "time", "stratified")
+_SPLIT = 32  # key of the seed
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """How rows are held out: "group" (no group on both sides), "time" (the latest rows), or "stratified" (the same
+    share of every value), by ``values``, one a row.
+    """
+
+    kind: str
+    values: np.ndarray
+
+    @classmethod
+    def of(cls, kind: str, cells: Any, name: str) -> Split:
+        """From the cells of a column; ``InputError`` for another kind, or a cell that is missing."""
+        if kind not in KINDS:
+            raise InputError(f"--split must be {', '.join(f'{k}=COLUMN' for k in KINDS)}, got {kind}={name}.")
+        values = cells if isinstance(cells, np.ndarray) else _plain_values(cells)
+        missing = np.array([v is None or v != v for v in values], dtype=bool)
+        if missing.any():
+            raise InputError(
+                f"--split {kind}={name}: row {int(missing.argmax())} (counted from 0) has no value; fill it."
+            )
+        if kind == "time" and values.dtype.kind in "OUS":
+            raise InputError(
+                f"--split time={name}: the column holds texts, and dates or numbers have an order in time."
+            )
+        return cls(kind, np.unique(values, return_inverse=True)[1])
+
+
+def _plain_values(cells: Any) -> np.ndarray:
+    from latens.schema.cells import as_numbers, plain
+
+    numbers = as_numbers(cells)
+    return np.array(plain(cells).to_pylist(), dtype=object) if numbers is None else numbers
+
+
+def split_rows(rows: int, validation: float | str, seed: int, split: Split | None = None) -> tuple[Tensor, Tensor]:
+    """(training rows, validation rows), both in the order of the data; a random part is held out unless ``split`` says
+    otherwise.
+
+    "auto": a tenth, at most 5,000, and none below 200 rows. Raises ``InputError`` for a fraction outside [0, 1).
+    """
+    if validation == "auto":
+        held = min(rows // 10, 5000) if rows >= 200 else 0
+    else:
+        if not isinstance(validation, int | float) or isinstance(validation, bool) or not 0 <= validation < 1:
+            raise InputError(f"validation must be 'auto', a fraction from 0 to below 1, or data, got {validation!r}")
+        held = round(rows * validation)
+        if rows - held < 1 or (validation > 0 and held < 1):
+            raise InputError(f"a validation fraction of {validation:g} leaves nothing on one side of {rows} rows")
+    order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed_of(seed, _SPLIT)))
+    if split is not None and held:
+        out = _chosen(split, held, order.numpy())
+        mask = np.zeros(rows, dtype=bool)
+        mask[out] = True
+        return torch.from_numpy(np.flatnonzero(~mask)), torch.from_numpy(np.flatnonzero(mask))
+    return order[held:].sort().values, order[:held].sort().values
+
+
+def _chosen(split: Split, held: int, order: np.ndarray) -> np.ndarray:
+    """About ``held`` row numbers, by the rule of the split."""
+    values = split.values
+    if split.kind == "time":
+        latest = np.argsort(values, kind="stable")
+        return latest[-held:]
+    sizes = np.bincount(values)
+    if split.kind == "stratified":
+        ranks = np.empty(len(values), dtype=np.int64)  # of each row among those of its level, in random order
+        by_level = order[np.argsort(values[order], kind="stable")]
+        ranks[by_level] = np.arange(len(values)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        return np.flatnonzero(ranks < np.floor(sizes * (held / len(values)) + 0.5)[values])
+    if len(sizes) < 2:
+        raise InputError("--split group: all rows are of one group, so that none can be held out; name another column.")
+    groups = dict.fromkeys(values[order].tolist())  # in random order
+    taken: list[int] = []
+    count = 0
+    for group in groups:
+        if count + sizes[group] <= held or not taken:
+            taken.append(group)
+            count += int(sizes[group])
+        if count >= held or len(taken) == len(sizes) - 1:
+            break
+    return np.flatnonzero(np.isin(values, taken))

@@ -1,0 +1,153 @@
+"""Files by path or address: what a folder holds, parts of a file by their position, and a fingerprint of both ends."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import posixpath
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from latens.errors import InputError
+
+TAIL = 1 << 16  # bytes at the end of a file that the fingerprint reads: a Parquet footer, or most of one
+
+
+@dataclass(frozen=True)
+class File:
+    """One file: ``name`` as messages show it, ``size`` in bytes, ``system`` an fsspec file system (None: local)."""
+
+    name: str
+    path: str
+    size: int
+    system: Any = None
+
+    def read(self, start: int, stop: int) -> bytes:
+        """The bytes of [start, stop), without a shared position: safe from several threads."""
+        try:
+            if self.system is not None:
+                return bytes(self.system.cat_file(self.path, start=start, end=stop))
+            with open(self.path, "rb") as file:
+                file.seek(start)
+                return file.read(stop - start)
+        except OSError as error:
+            raise InputError(
+                f"{self.name} cannot be read ({_reason(error)}): try again, or check the access"
+            ) from error
+
+    def handle(self) -> str | Ranges:
+        """What pyarrow opens: a local path, or a file whose every read is one request for a range."""
+        return self.path if self.system is None else Ranges(self)
+
+
+class Ranges(io.RawIOBase):
+    """A read-only file over :meth:`File.read`, with a position of its own."""
+
+    def __init__(self, file: File):
+        self._file, self._at = file, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._file.size}[whence]
+        return self._at
+
+    def read(self, size: int | None = -1) -> bytes:
+        stop = self._file.size if size is None or size < 0 else min(self._file.size, self._at + size)
+        data = self._file.read(self._at, stop) if stop > self._at else b""
+        self._at += len(data)
+        return data
+
+
+def files_at(path: str | os.PathLike[str], suffix: str = "") -> list[File]:
+    """The file at a path or fsspec address, or the files in a folder that end in ``suffix``, in the order of their
+    names; hidden files are passed over.
+
+    Raises ``InputError``: nothing there, no such file in the folder, or an address that cannot be reached.
+    """
+    name = os.fspath(path)
+    if "://" in name:
+        return _remote_files(name, suffix)
+    place = Path(name).expanduser()
+    if place.is_dir():
+        inside = [entry for entry in sorted(place.iterdir()) if _wanted(entry.name, suffix) and entry.is_file()]
+        if not inside:
+            raise InputError(f"{name} is a folder without {suffix or 'any'} files: give the folder that holds them")
+        return [File(str(entry), str(entry), entry.stat().st_size) for entry in inside]
+    if not place.exists():
+        raise InputError(f"there is no file or folder {name}: correct the path")
+    return [File(name, str(place), place.stat().st_size)]
+
+
+def _wanted(name: str, suffix: str) -> bool:
+    return name.lower().endswith(suffix) and not name.startswith((".", "_"))
+
+
+def _remote_files(address: str, suffix: str) -> list[File]:
+    try:
+        from fsspec.core import url_to_fs
+    except ImportError as error:
+        raise InputError(f"reading {address} needs fsspec: install it, or copy the files to this machine") from error
+    try:
+        system, path = url_to_fs(address)
+        if system.isdir(path):
+            found = [entry for entry in system.ls(path, detail=True) if entry["type"] == "file"]
+            found = [entry for entry in found if _wanted(posixpath.basename(entry["name"]), suffix)]
+        else:
+            found = [system.info(path)]
+    except FileNotFoundError as error:
+        raise InputError(f"there is no file or folder {address}: correct the address") from error
+    except Exception as error:  # whatever a protocol's package raises
+        raise InputError(
+            f"{address} cannot be reached ({_reason(error)}): correct the address, or the access"
+        ) from error
+    if not found:
+        raise InputError(f"{address} is a folder without {suffix or 'any'} files: give the folder that holds them")
+    if unsized := [entry["name"] for entry in found if entry.get("size") is None]:
+        raise InputError(f"{unsized[0]} does not say its size: copy the file to this machine")
+    found.sort(key=lambda entry: entry["name"])
+    return [File(system.unstrip_protocol(e["name"]), e["name"], int(e["size"]), system) for e in found]
+
+
+def _reason(error: Exception) -> str:
+    return (" ".join(str(error).split()).rstrip(".") or type(error).__name__)[:200]
+
+
+def fingerprint_files(paths: Iterable[str | os.PathLike[str]], suffix: str = "") -> str:
+    """SHA-256 of the names, sizes and last 64 KiB of files: of Parquet the footer, with every chunk's size and bounds.
+
+    Names are relative to the folder that the files share, and their order does not matter, so that a moved folder
+    keeps its fingerprint. A file rewritten with the same size and the same last 64 KiB is not noticed: this reads a
+    little of every file and all of none but the small. A folder stands for the files in it that end in ``suffix``.
+    Raises ``InputError`` as :func:`files_at`.
+
+    >>> import tempfile, pathlib
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "a.bin")
+    ...     _ = path.write_bytes(b"first")
+    ...     first = fingerprint_files([path])
+    ...     _ = path.write_bytes(b"other")
+    ...     print(len(first), fingerprint_files([path]) == first)
+    64 False
+    """
+    found = [file for path in paths for file in files_at(path, suffix)]
+    unique = {(os.path.abspath(file.path) if file.system is None else file.path): file for file in found}
+    files = sorted(unique.items())
+    names = [path.replace(os.sep, "/") for path, _ in files]
+    folder = posixpath.commonpath([posixpath.dirname(name) for name in names]) if names else ""
+    digest = hashlib.sha256()
+    for name, (_, file) in zip(names, files):
+        tail = file.read(max(0, file.size - TAIL), file.size)
+        digest.update(f"{posixpath.relpath(name, folder or '.')}\0{file.size}\0{len(tail)}\0".encode())
+        digest.update(tail)
+    return digest.hexdigest()

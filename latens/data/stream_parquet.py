@@ -1,0 +1,161 @@
+"""Parquet files as blocks: one file or a folder of them, here or at an fsspec address, one block a row group."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from latens.data.formats import listed, sentences
+from latens.data.stream_files import File, files_at
+from latens.data.streams import cut, starts
+from latens.errors import InputError, concerning
+from latens.trees import Tree
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MOST_ROWS = 1 << 20  # a row group with more is cut into blocks of this many
+_DECLARED = 1 << 40  # no row group has more, whatever an untrusted footer says
+_BATCH = 1 << 16  # rows decoded at once where a row group is cut
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Rows [start, start + rows) of a row group; ``first``: its first row's number in the file."""
+
+    file: int
+    group: int
+    start: int
+    rows: int
+    first: int
+    whole: bool
+
+
+class ParquetBlocks:
+    """Blocks of a Parquet file, or of the ``.parquet`` files of a folder in the order of their names.
+
+    Args:
+        path: a local path, or an fsspec address such as ``s3://bucket/folder`` (its protocol's package installed).
+        encode: ``encode(table) -> (x, c)``, a row of each leaf for each row of the ``pyarrow.Table``; called by several
+            threads at once.
+        columns: those to read, in this order; all by default.
+        most_rows: a row group with more is cut into blocks of so many. Each then costs the decoding of what stands
+            before it in its group, and memory holds the block alone.
+
+    ``schema`` is that of the files (of the chosen columns), ``row_bytes`` a guess of 8 bytes a column. Only the footers
+    are read at first. Raises ``InputError`` for a missing, damaged or truncated file, for files whose columns or types
+    differ, for unknown columns and for no rows; what ``encode`` refuses is said in the name of the file.
+
+    >>> import tempfile, pyarrow as pa, pyarrow.parquet as pq, torch
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     pq.write_table(pa.table({"a": [1, 2, 3]}), f"{folder}/a.parquet", row_group_size=2)
+    ...     blocks = ParquetBlocks(folder, lambda table: (torch.tensor(table["a"].to_numpy()), None))
+    ...     print(blocks.rows, blocks.sizes, blocks.read(1))
+    3 [2, 1] (tensor([3]), None)
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], encode: Callable[[pa.Table], tuple[Tree, Tree]],
+        columns: Sequence[str] | None = None, *, most_rows: int = MOST_ROWS,
+    ):  # fmt: skip
+        self._encode = encode
+        self.files = files_at(path, ".parquet")
+        self._footers = [_footer(file) for file in self.files]
+        schemas = [footer.schema.to_arrow_schema() for footer in self._footers]
+        names = list(columns) if columns is not None else list(schemas[0].names)
+        self.schema: pa.Schema = _common(self.files, schemas, names, chosen=columns is not None)
+        self._pieces: list[_Piece] = []
+        for number, footer in enumerate(self._footers):
+            groups = [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]
+            if not all(0 <= rows < _DECLARED for rows in groups):
+                name = self.files[number].name
+                raise InputError(f"{name} is damaged: its footer declares {groups} rows; get it again")
+            for group, (rows, first) in enumerate(zip(groups, starts(groups).tolist())):
+                for part, size in enumerate(cut(rows, most_rows)):
+                    start = part * most_rows
+                    self._pieces.append(_Piece(number, group, start, size, first + start, size == rows))
+        self.sizes = [piece.rows for piece in self._pieces]
+        self.rows = sum(self.sizes)
+        if self.rows == 0:
+            raise InputError(f"{os.fspath(path)} has no rows: give at least one")
+        self.row_bytes = 8 * len(names)
+
+    def read(self, block: int) -> tuple[Tree, Tree]:
+        table, piece = self.table(block), self._pieces[block]
+        with concerning(f"{self.files[piece.file].name}, counting rows from its row {piece.first:,} on"):
+            return self._encode(table)
+
+    def table(self, block: int) -> pa.Table:
+        """The rows of one block as they are in the file."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        piece = self._pieces[block]
+        file = self.files[piece.file]
+        with _named(file), pq.ParquetFile(
+            file.handle(), metadata=self._footers[piece.file], pre_buffer=file.system is not None
+        ) as parquet:  # fmt: skip
+            # without threads: the reader's own threads are the parallelism, and none outlives the interpreter
+            if piece.whole:
+                table = parquet.read_row_group(piece.group, columns=self.schema.names, use_threads=False)
+            else:
+                table = pa.Table.from_batches(list(self._slices(parquet, piece)))
+            if table.num_rows != piece.rows:
+                raise InputError(f"{file.name} changed while it was read: begin again")
+        return table.select(self.schema.names)
+
+    def _slices(self, parquet: Any, piece: _Piece) -> Iterator[pa.RecordBatch]:
+        """The record batches of a part of a row group, each batch before it decoded and let go."""
+        at, stop = 0, piece.start + piece.rows
+        options = {"row_groups": [piece.group], "columns": self.schema.names, "use_threads": False}
+        for batch in parquet.iter_batches(_BATCH, **options):
+            low, high = max(piece.start - at, 0), min(stop - at, batch.num_rows)
+            if high > low:
+                yield batch.slice(low, high - low)
+            at += batch.num_rows
+            if at >= stop:
+                return
+
+
+def _named(file: File) -> Any:
+    return sentences(cast("Path", file.name))  # the name is all that it uses
+
+
+def _footer(file: File) -> Any:
+    import pyarrow.parquet as pq
+
+    with _named(file):
+        if file.size < 12 or file.read(0, 4) != b"PAR1":
+            raise InputError(f"{file.name} is not a Parquet file: it does not start with PAR1; give another")
+        if file.read(file.size - 4, file.size) != b"PAR1":
+            raise InputError(f"{file.name} is truncated: it does not end as a Parquet file does; get it again")
+        with pq.ParquetFile(file.handle()) as parquet:
+            return parquet.metadata
+
+
+def _common(files: list[File], schemas: list[Any], names: list[str], chosen: bool) -> Any:
+    """The schema of the columns ``names``, which must be of one type in all files."""
+    import pyarrow as pa
+
+    first = schemas[0]
+    for name in names:
+        if name not in first.names:
+            raise InputError(f"{files[0].name} has no column {name!r}: it has {listed(first.names)}")
+        if first.names.count(name) > 1:
+            raise InputError(f"{files[0].name} has several columns {name!r}: rename all but one")
+    for file, schema in zip(files[1:], schemas[1:]):
+        for name in names:
+            if schema.names.count(name) != 1:
+                raise InputError(f"{file.name} has no column {name!r}, and {files[0].name} has it: give all files it")
+            here, there = schema.field(name).type, first.field(name).type
+            if here != there:
+                raise InputError(
+                    f"column {name!r} is {here} in {file.name} and {there} in {files[0].name}: write it as one type"
+                )
+        extra = [name for name in schema.names if name not in first.names]
+        if extra and not chosen:
+            raise InputError(f"{file.name} has the column {extra[0]!r} that {files[0].name} lacks: give all files it")
+    return pa.schema([first.field(name) for name in names])

@@ -1,0 +1,267 @@
+"""Tables in files: .csv and .tsv (gzipped or not), .parquet (a file or a folder of them), .feather, .arrow, .ipc.
+
+Files are not trusted: types are checked by name, sizes before memory is taken, and whatever is wrong becomes one
+sentence that names the file and the column. What a column means is for others to say.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Collection, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from latens.data import table_text
+from latens.data.formats import sentences
+from latens.data.table_types import chosen, joined_type, plain, plain_schema, require_names, shown
+from latens.data.table_writing import FEATHER, TableWriter, write_table
+from latens.errors import InputError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["TableWriter", "locate", "read_table", "table_batches", "table_names", "write_table"]
+FORMATS = ".csv, .tsv, .parquet (a file or a folder of them), .feather, .arrow, .ipc, and .gz of the first two"
+_INDEX = "__index_level_"  # how pandas calls a row index without a name in a parquet file
+
+
+def read_table(
+    path: str | os.PathLike[str],
+    *,
+    drop: str | Sequence[str] = (),
+    columns: Sequence[str] | None = None,
+    text: Collection[str] = (),
+    encoding: str | None = None,
+) -> pa.Table:
+    """A table of plain types (:func:`latens.data.table_types.plain_type`) in which null alone marks a missing cell.
+
+    Args:
+        path: a file in one of :data:`FORMATS`. A csv may be cut by commas, semicolons, tabs or bars, with or without
+            a header, in UTF-8 or, with a byte order mark, UTF-16; decimal commas are read where no comma cuts; its
+            columns are typed as in :func:`latens.data.table_cells.typed`. A first column without a name, and pandas'
+            ``__index_level_0__``, are row indices and left out; columns without a header are column_1, column_2 ...
+        drop: columns to leave out; their types and cells are not looked at.
+        columns: the columns to read, in this order; all without it.
+        text: columns of a csv to take as words whatever their cells look like.
+        encoding: of a csv, where it is not UTF-8: cp1252, latin-1 ...
+
+    Raises:
+        InputError: the file is missing, damaged, without rows, of an unknown kind, or holds a column that is no plain
+            column; one sentence with its name, the column and the first row concerned, counted from 0.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "t.csv").write_text("size;kind;when\\n1,5;cat;2024-02-29\\n;dog;2024-03-01\\n")
+    ...     read_table(folder + "/t.csv").to_pydict()
+    {'size': [1.5, None], 'kind': ['cat', 'dog'], 'when': [datetime.date(2024, 2, 29), datetime.date(2024, 3, 1)]}
+    """
+    import pyarrow as pa
+
+    where = locate(path)
+    if _kind(where) == "csv":
+        with sentences(where):
+            choose = partial(chosen, drop=drop, columns=columns, where=str(where))
+            return table_text.read_text(where, choose, text, encoding)
+    with sentences(where):
+        names = chosen(table_names(where), drop, columns, str(where))
+        _require_modest(where, 8 * len(names))
+    batches = list(table_batches(where, names))
+    if not batches:
+        raise InputError(f"{where} has no rows; give a file with data.")
+    with sentences(where):
+        return pa.Table.from_batches(batches).unify_dictionaries()
+
+
+def table_names(path: str | os.PathLike[str], encoding: str | None = None) -> tuple[str, ...]:
+    """The names of the columns that :func:`read_table` gives, from the head of the file; errors as there.
+
+    >>> import pyarrow as pa, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_table(folder + "/t.parquet", pa.table({"a": [1], "b": ["x"]}))
+    ...     table_names(folder + "/t.parquet")
+    ('a', 'b')
+    """
+    where = locate(path)
+    with sentences(where):
+        if _kind(where) == "csv":
+            return tuple(table_text.names_of(where, encoding))
+        schema, _ = _stored(_parts(where)[0])
+        require_names(schema.names, str(where))
+        return tuple(name for name in schema.names if not name.startswith(_INDEX))
+
+
+def table_batches(
+    path: str | os.PathLike[str], columns: Sequence[str] | None = None, rows: int = 65536
+) -> Iterator[pa.RecordBatch]:
+    """The rows of a table in order, at most ``rows`` at a time, all batches of one schema.
+
+    Parquet and feather take memory for one batch; a csv is read whole. The files of a folder must agree in the names
+    of their columns and in what they hold: numbers of different widths become the wider one.
+
+    Raises:
+        InputError: as :func:`read_table`; or a column whose type changes between the files of a folder.
+    """
+    where = locate(path)
+    if _kind(where) == "csv":
+        yield from (b for b in read_table(where, columns=columns).to_batches(max_chunksize=rows) if b.num_rows)
+        return
+    with sentences(where):
+        names = chosen(table_names(where), (), columns, str(where))
+        parts = _parts(where)
+        schema = _common_schema(parts, names, where)
+    first = 0
+    for part in parts:
+        with sentences(part):
+            start = first
+            for batch in _stored_batches(part, names, rows):
+                table = plain(batch, str(part), schema, first - start)
+                first += table.num_rows
+                yield from table.combine_chunks().to_batches()
+
+
+# Which file, and what is it?
+
+
+def locate(path: str | os.PathLike[str]) -> Path:
+    """The file or folder of a table; InputError unless it is there, not empty, and of a known extension."""
+    where = Path(path).expanduser()
+    if not os.path.exists(where):  # unlike Path.exists, False for a name that is too long
+        near = difflib.get_close_matches(where.name, _listing(where.parent), 2)
+        hint = f"did you mean {' or '.join(str(where.with_name(n)) for n in near)}?" if near else f"give a {FORMATS}."
+        raise InputError(f"{where} does not exist; {hint}")
+    if not os.path.isdir(where):
+        if not os.path.isfile(where):
+            raise InputError(f"{where} is not a regular file; save the data to one.")
+        if where.stat().st_size == 0:
+            raise InputError(f"{where} is empty (0 bytes); give a file with data.")
+    _kind(where)
+    return where
+
+
+def _listing(folder: Path) -> list[str]:
+    try:
+        return sorted(name for name in os.listdir(folder) if not name.startswith((".", "_")))
+    except OSError:
+        return []
+
+
+def _kind(path: Path) -> str:
+    name = path.name.lower()
+    if os.path.isdir(path):
+        return "parquet"
+    if name.removesuffix(".gz").endswith((".csv", ".tsv")):
+        return "csv"
+    if name.endswith((".parquet", *FEATHER)):
+        return "parquet" if name.endswith(".parquet") else "feather"
+    raise InputError(f"{path} has an unknown extension; latens reads tables in {FORMATS}.")
+
+
+def _parts(path: Path) -> list[Path]:
+    """The files of a table, those of a folder in the order of their names."""
+    if not os.path.isdir(path):
+        return [path]
+    parts = [path / name for name in _listing(path) if name.lower().endswith(".parquet")]
+    if not parts:
+        raise InputError(f"{path} is a folder without .parquet files; name a file, or a folder that has some.")
+    for part in parts:
+        locate(part)
+    return parts
+
+
+# Parquet and feather
+
+
+def _require_magic(path: Path) -> None:
+    """InputError unless a parquet file begins and ends as one, and a feather file is none of the first version."""
+    with open(path, "rb") as file:
+        head = file.read(6)
+        file.seek(-min(4, path.stat().st_size), os.SEEK_END)
+        tail = file.read()
+    if _kind(path) == "parquet":
+        if not head.startswith(b"PAR1"):
+            raise InputError(f"{path} is not a parquet file: it does not begin with PAR1; give it its own extension.")
+        if tail != b"PAR1" or path.stat().st_size < 12:
+            raise InputError(f"{path} is truncated: it ends before its data does; get it again.")
+    elif head.startswith(b"PAR1"):
+        raise InputError(f"{path} is a parquet file; call it .parquet.")
+    elif head.startswith(b"FEA1"):
+        raise InputError(f"{path} is a feather file of version 1; save it again as version 2, or as parquet.")
+
+
+def _stored(path: Path) -> tuple[pa.Schema, int | None]:
+    """The schema of one file, and its number of rows where the file says it at once."""
+    from pyarrow import parquet
+
+    _require_magic(path)
+    if _kind(path) == "parquet":
+        with parquet.ParquetFile(path) as file:
+            return file.schema_arrow, file.metadata.num_rows
+    with _feather(path) as reader:
+        return reader.schema, None
+
+
+def _feather(path: Path) -> Any:
+    import pyarrow as pa
+
+    source = pa.memory_map(str(path))
+    with open(path, "rb") as file:
+        is_file = file.read(6) == b"ARROW1"
+    return pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source)
+
+
+def _stored_batches(path: Path, names: Sequence[str], rows: int) -> Iterator[pa.Table]:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    if _kind(path) == "parquet":
+        with parquet.ParquetFile(path, pre_buffer=False) as file:  # a buffer would hold the whole file
+            for batch in file.iter_batches(rows, columns=list(names), use_threads=False):
+                batch.validate(full=True)  # text that is no UTF-8
+                if batch.num_rows:
+                    yield pa.Table.from_batches([batch]).select(names)
+        return
+    with _feather(path) as reader:
+        numbered = hasattr(reader, "num_record_batches")
+        batches = (reader.get_batch(i) for i in range(reader.num_record_batches)) if numbered else iter(reader)
+        for batch in batches:
+            batch.validate(full=True)  # offsets that lead out of the file
+            for first in range(0, batch.num_rows, rows):
+                yield pa.Table.from_batches([batch.slice(first, rows)]).select(names)
+
+
+def _require_modest(path: Path, row_size: int) -> None:
+    """InputError where parquet files declare far more than files of their sizes hold."""
+    for part in _parts(path):
+        _, count = _stored(part)
+        declared, size = (count or 0) * row_size, part.stat().st_size
+        if declared > max(table_text.LARGEST, table_text.DENSEST * size):
+            raise InputError(f"{part} declares {count:,} rows, {declared:,} bytes from {size:,}; too many to unpack.")
+
+
+def _common_schema(parts: Sequence[Path], names: Sequence[str], where: Path) -> pa.Schema:
+    """Names and types that hold the rows of all files."""
+    import pyarrow as pa
+
+    found: dict[str, tuple[pa.DataType, Path]] = {}
+    for part in parts:
+        stored, _ = _stored(part)
+        require_names(stored.names, str(part))
+        there = set(stored.names)
+        for name in names:
+            if name not in there:
+                raise InputError(f"{part} has no column {shown(name)}, which {parts[0].name} has; add or drop it.")
+        own = [name for name in stored.names if not name.startswith(_INDEX)]
+        if part != parts[0] and (more := sorted(set(own) - set(table_names(parts[0])))):
+            raise InputError(f"{part} has a column {shown(more[0])}, which {parts[0].name} has not; add or drop it.")
+        for field in plain_schema(pa.schema([stored.field(name) for name in names]), str(part)):
+            type, origin = found.get(field.name, (field.type, part))
+            wider = joined_type(type, field.type)
+            if wider is None:
+                raise InputError(
+                    f"{where}: column {shown(field.name)} is of type {type} in {origin.name} and of type "
+                    f"{field.type} in {part.name}; write one type in all files."
+                )
+            found[field.name] = (wider, origin if wider == type else part)
+    return pa.schema([(name, found[name][0]) for name in names])

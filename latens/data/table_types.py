@@ -1,0 +1,184 @@
+"""What a column of a table may hold: the Arrow types latens works with; every other type is refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from latens.data.formats import listed
+from latens.errors import InputError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+MISSING = frozenset(["", "na", "n/a", "nan", "-nan", "null", "none", "#n/a", "#na", "?"])  # empty cells
+
+
+def shown(text: str) -> str:
+    """Text of a user in a sentence: quoted, on one line, at most forty characters of it.
+
+    >>> shown("a" * 50), shown("two\\nlines")
+    ("'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa...'", "'two\\\\nlines'")
+    """
+    return repr(text if len(text) <= 40 else text[:40] + "...")
+
+
+def require_names(names: Sequence[str], where: str) -> None:
+    """InputError unless every column has a name of its own."""
+    first: dict[str, int] = {}
+    for j, name in enumerate(names):
+        if not name:
+            raise InputError(f"{where}: column {j + 1} has no name; give it one.")
+        if name in first:
+            raise InputError(
+                f"{where}: columns {first[name] + 1} and {j + 1} are both called {shown(name)}; rename one."
+            )
+        first[name] = j
+
+
+def chosen(names: Sequence[str], drop: str | Sequence[str], columns: Sequence[str] | None, where: str) -> list[str]:
+    """The names in ``columns`` (all of them for None) that are not in ``drop``, in the order asked for.
+
+    Raises:
+        InputError: a name that is not there, a name asked for twice, or nothing left.
+
+    >>> chosen(["a", "b", "c"], "b", None, "t.csv")
+    ['a', 'c']
+    """
+    import difflib
+
+    there = set(names)
+    dropped = [drop] if isinstance(drop, str) else list(drop)
+    for name, why in [*((n, " to drop") for n in dropped), *((n, "") for n in columns or ())]:
+        if name not in there:
+            near = difflib.get_close_matches(name, names[:1000], 1)
+            hint = f"did you mean {shown(near[0])}?" if near else f"it has: {listed([shown(n) for n in names])}."
+            raise InputError(f"{where} has no column {shown(name)}{why}; {hint}")
+    require_names(columns or (), f"{where}, columns asked for")
+    out = set(dropped)
+    left = [name for name in (names if columns is None else columns) if name not in out]
+    if not left:
+        raise InputError(f"{where} has no column left besides the dropped ones; keep at least one.")
+    return left
+
+
+def plain_type(type: pa.DataType) -> pa.DataType | None:
+    """The type that stands for ``type`` in a table of latens, or None where there is none.
+
+    Text of every width is ``string``, decimals are ``double``, half floats ``float``, ``date64`` is
+    ``date32``, and categories are counted in 32 bits; truth values, whole numbers, ``float``, ``double``,
+    ``date32``, ``timestamp`` (its zone included) and ``null`` stay as they are.
+
+    >>> import pyarrow as pa
+    >>> plain_type(pa.large_string()), plain_type(pa.decimal128(9, 2)), plain_type(pa.list_(pa.int8()))
+    (DataType(string), DataType(double), None)
+    """
+    import pyarrow as pa
+
+    is_a = pa.types
+    if is_a.is_string(type) or is_a.is_large_string(type) or is_a.is_string_view(type):
+        return pa.string()
+    if is_a.is_decimal(type):
+        return pa.float64()
+    if is_a.is_float16(type):
+        return pa.float32()
+    if is_a.is_date64(type):
+        return pa.date32()
+    if is_a.is_dictionary(type):
+        values = plain_type(type.value_type)
+        return None if values is None else pa.dictionary(pa.int32(), values, type.ordered)
+    kept = (is_a.is_null, is_a.is_boolean, is_a.is_integer, is_a.is_floating, is_a.is_date32, is_a.is_timestamp)
+    return type if any(test(type) for test in kept) else None
+
+
+def plain_schema(schema: pa.Schema, where: str) -> pa.Schema:
+    """The same names with :func:`plain_type`; InputError names the first column that has none."""
+    import pyarrow as pa
+
+    fields = []
+    for field in schema:
+        type = plain_type(field.type)
+        if type is None:
+            raise InputError(f"{where}: column {shown(field.name)} holds {_refused(field.type)} --drop {field.name!r}.")
+        fields.append(pa.field(field.name, type))
+    return pa.schema(fields)
+
+
+def _refused(type: pa.DataType) -> str:
+    from pyarrow import types
+
+    advice = "; spread them over columns of their own, or leave the column out with"
+    if types.is_struct(type) or types.is_map(type) or types.is_nested(type):
+        kind = "records" if types.is_struct(type) else "maps" if types.is_map(type) else "lists"
+        return kind + advice
+    if types.is_duration(type) or types.is_time(type):
+        kind = "durations" if types.is_duration(type) else "times of day"
+        return f"{kind}; write them as numbers of one unit (hours, say), or leave the column out with"
+    if types.is_binary(type) or types.is_large_binary(type) or types.is_fixed_size_binary(type):
+        return "bytes; write them as text, or leave the column out with"
+    return f"values of the type {type}; write them as numbers, words or dates, or leave the column out with"
+
+
+def plain(table: pa.Table, where: str, schema: pa.Schema | None = None, first_row: int = 0) -> pa.Table:
+    """The table in plain types, null as the only mark of a missing cell (NaN becomes null).
+
+    Args:
+        table: any table; its names must be those of ``schema``, in the same order.
+        where: what an error names.
+        schema: the plain types to give; those of :func:`plain_schema` without it.
+        first_row: the number of the table's first row in the whole.
+
+    Raises:
+        InputError: a type without a plain one, an infinite number, or a value that its type cannot hold.
+    """
+    import pyarrow as pa
+    from pyarrow import compute
+
+    schema = plain_schema(table.schema, where) if schema is None else schema
+    columns = []
+    for field, column in zip(schema, table.columns):
+        if column.type != field.type:
+            try:
+                column = column.cast(field.type)
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+                raise InputError(
+                    f"{where}: column {shown(field.name)} of type {column.type} holds values that do not fit "
+                    f"the type {field.type}; write them as numbers or words of one kind."
+                ) from error
+        if pa.types.is_floating(field.type) and not compute.all(compute.is_finite(column), min_count=0).as_py():
+            row = compute.index(compute.is_inf(column), True).as_py()
+            if row >= 0:
+                raise InputError(
+                    f"{where}: column {shown(field.name)}, row {first_row + row} is not finite ({column[row]}); "
+                    "give a finite number, or leave the cell empty."
+                )
+            column = compute.if_else(compute.is_nan(column), None, column)
+        columns.append(column)
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def joined_type(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
+    """The type that holds the values of two plain types, or None where they mean different things.
+
+    >>> import pyarrow as pa
+    >>> joined_type(pa.int32(), pa.int64()), joined_type(pa.int8(), pa.float32()), joined_type(pa.int8(), pa.string())
+    (DataType(int64), DataType(double), None)
+    """
+    import pyarrow as pa
+
+    is_a = pa.types
+    if a == b or is_a.is_null(b):
+        return a
+    if is_a.is_null(a):
+        return b
+    numbers = [is_a.is_integer(t) or is_a.is_floating(t) for t in (a, b)]
+    if all(numbers):
+        return pa.int64() if is_a.is_integer(a) and is_a.is_integer(b) else pa.float64()
+    if is_a.is_dictionary(a) or is_a.is_dictionary(b):
+        values = [t.value_type if is_a.is_dictionary(t) else t for t in (a, b)]
+        return values[0] if values[0] == values[1] else None
+    if is_a.is_timestamp(a) and is_a.is_timestamp(b) and a.tz == b.tz:
+        units = ("s", "ms", "us", "ns")
+        return pa.timestamp(max(a.unit, b.unit, key=units.index), a.tz)
+    return None

@@ -1,0 +1,77 @@
+"""Writing arrays and tables, atomically, in the format that the extension names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from latens.atomic import atomic_write, writable
+from latens.data.table_files import write_table
+from latens.errors import InputError
+from latens.schema import require_numeric
+
+TABLES = (".csv", ".tsv", ".parquet", ".feather")
+
+
+def write(path: str | os.PathLike[str], values: Any, names: Sequence[str] | None = None) -> None:
+    """Write an array or an arrow table atomically, in the format that the extension of ``path`` names.
+
+    Args:
+        path: ``.npy``; ``.npz`` (key ``x``); ``.csv``, ``.tsv``, ``.parquet`` or ``.feather``, with names of columns, for
+            tables and arrays of one or two axes.
+        values: an arrow table, or any numeric array.
+        names: the header of a table; column_1, column_2, ... without it.
+
+    Raises:
+        InputError: another extension, a missing folder, no numbers, more than two axes for a table, a wrong
+            number of names, or a full disk; nothing is left behind.
+
+    >>> import latens.data, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write(folder + "/codes.csv", np.array([[0.5, 1.0], [2.0, 0.1]]), names=["z1", "z2"])
+    ...     latens.data.read(folder + "/codes.csv").x.to_pydict()
+    {'z1': [0.5, 2.0], 'z2': [1.0, 0.1]}
+    """
+    extension = require_output(path)
+    is_table = hasattr(values, "column_names")
+    if extension in TABLES:
+        return write_table(path, values if is_table else matrix_table(path, np.asarray(values), names))
+    if is_table:
+        raise InputError(f"cannot write {path}: a table of several kinds of columns goes to {', '.join(TABLES)}.")
+    array = np.asarray(values)
+    require_numeric(array.dtype, f"cannot write {path}")
+    with atomic_write(path) as file:
+        if extension == ".npy":
+            np.save(file, array, allow_pickle=False)
+        else:
+            np.savez(file, x=array)
+
+
+def matrix_table(path: str | os.PathLike[str], array: np.ndarray, names: Sequence[str] | None) -> Any:
+    """An array of one or two axes as an arrow table."""
+    import pyarrow as pa
+
+    require_numeric(array.dtype, f"cannot write {path}")
+    array = array[:, None] if array.ndim == 1 else array
+    if array.ndim != 2:
+        raise InputError(f"cannot write {path}: a table has 2 axes, the array {array.ndim}; write a .npy file.")
+    header = [f"column_{j + 1}" for j in range(array.shape[1])] if names is None else [str(n) for n in names]
+    if len(header) != array.shape[1]:
+        raise InputError(f"cannot write {path}: {len(header)} names for {array.shape[1]} columns.")
+    simple = {"b": np.dtype(np.uint8), "f": np.dtype(np.float32 if array.itemsize <= 4 else np.float64)}
+    dtype = simple.get(array.dtype.kind, array.dtype.newbyteorder("="))
+    return pa.table([pa.array(column.astype(dtype)) for column in array.T], names=header)
+
+
+def require_output(path: str | os.PathLike[str], more: Sequence[str] = ()) -> str:
+    """The extension of ``path``; ``InputError`` unless :func:`write` could write there (or it is one of ``more``)."""
+    known = (".npy", ".npz", *TABLES, *more)
+    extension = Path(path).suffix.lower()
+    if extension not in known:
+        raise InputError(f"cannot write {path}: the extension must be {', '.join(known[:-1])} or {known[-1]}.")
+    writable(path)
+    return extension

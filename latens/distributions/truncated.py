@@ -1,0 +1,126 @@
+"""The normal density on an interval, counted from the edge nearer to its location so that it is stable far away."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, constraints
+from torch.special import log_ndtr
+
+from latens.distributions.continuous import EDGE, ContinuousBernoulli
+from latens.numerics import LOG_2PI, log1mexp
+
+
+class TruncatedNormal(Distribution):
+    """N(loc, scale^2) given low <= x <= high, in nats:
+    log p(x) = log N(x) - ln[Phi((high - loc) / scale) - Phi((low - loc) / scale)].
+
+    Stable however far ``loc`` lies from the interval: everything is counted from the edge nearer to
+    ``loc``. Values outside by rounding count as the edge; -inf further outside than 1e-6 of the width.
+
+    >>> px = TruncatedNormal(torch.tensor(0.0), torch.tensor(1e4), torch.tensor(2.0), torch.tensor(4.0))
+    >>> round(px.log_prob(torch.tensor(3.0)).exp().item(), 6)  # nearly uniform
+    0.5
+    """
+
+    arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
+    has_rsample = True
+
+    def __init__(self, loc: Tensor, scale: Tensor, low: Tensor, high: Tensor):
+        self.loc, self.scale, self.low, self.high = loc, scale, low, high
+        super().__init__(torch.broadcast_shapes(loc.shape, scale.shape, low.shape, high.shape), validate_args=False)
+        # mirrored so that the upper end is the one nearer to loc; its distance is cut at 0, inside the interval
+        self._sign = torch.where(low + high > 2 * loc, -1.0, 1.0).to(loc.dtype)
+        mirrored = self._sign < 0
+        self._far = torch.where(mirrored, loc - high, low - loc) / scale
+        self._near = torch.where(mirrored, loc - low, high - loc) / scale
+        self._width = (high - low) / scale
+
+    @property
+    def fill(self) -> Tensor:
+        """The middle of the interval."""
+        return (self.low + self.high) / 2
+
+    def _log_share(self) -> Tensor:
+        """d = ln Phi(near) - ln Phi(far) > 0."""
+        near, far, width = self._near, self._far, self._width
+        thin = width < torch.finfo(width.dtype).eps ** (1 / 3)
+        middle = near - width / 2
+        slope = (-0.5 * (middle.square() - middle.clamp_max(0).square() + LOG_2PI) - _excess(middle)).exp()
+        tail = near.clamp_max(0)
+        gap = torch.where(near > 0, far, -width)
+        difference = _excess(near) - _excess(far) + 0.5 * gap * (far + tail)
+        return torch.where(thin, slope * width, torch.where(thin, 1.0, difference))
+
+    def _ratios(self) -> tuple[Tensor, Tensor]:
+        """phi / [Phi(near) - Phi(far)] at the far and at the near end."""
+        tail = self._near.clamp_max(0)
+        log_mass = _excess(self._near) + log1mexp(self._log_share()) + LOG_2PI / 2
+        far = torch.where(self._near > 0, self._far, -self._width) * (self._far + tail)
+        return (-0.5 * far - log_mass).exp(), (-0.5 * (self._near.square() - tail.square()) - log_mass).exp()
+
+    def _tilted(self) -> tuple[Tensor, ContinuousBernoulli]:
+        """Where the closed moments cancel, far outside or in a narrow interval, and the exponential density of the
+        share of the width from the near end to which the density tends there."""
+        small = torch.finfo(self._near.dtype).eps ** (1 / 6)
+        thin = self._width < 2 * small
+        slope = torch.where(thin, self._near - self._width / 2, self._near)
+        return thin | (self._near < -1 / small), ContinuousBernoulli(slope * self._width)
+
+    @property
+    def mean(self) -> Tensor:
+        far, near = self._ratios()
+        cancels, tilted = self._tilted()
+        limit = torch.where(self._sign < 0, self.low, self.high) - self._sign * (self.high - self.low) * tilted.mean
+        mean = torch.where(cancels, limit, self.loc + self._sign * self.scale * (far - near))
+        return torch.minimum(torch.maximum(mean, self.low), self.high)
+
+    @property
+    def variance(self) -> Tensor:
+        """In float64 to about 2e-5 of its size, in float32 to about 2 %."""
+        far, near = self._ratios()
+        cancels, tilted = self._tilted()
+        ratio = 1 + self._far * far - self._near * near - (far - near).square()
+        bounded = self.scale.square() * torch.minimum(ratio.clamp_min(0), self._width.square() / 4)
+        return torch.where(cancels, (self.high - self.low).square() * tilted.variance, bounded)
+
+    def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        """By the inverse distribution function; in the tail Newton's method on ln Phi, counted from the near end."""
+        shape = [*sample_shape, *self._batch_shape]
+        u = torch.rand(shape, dtype=self.loc.dtype, device=self.loc.device).clamp_min(torch.finfo(self.loc.dtype).eps)
+        share = (-self._log_share()).exp()
+        target = (share + u * (1 - share)).log()  # ln [Phi(t) / Phi(near)], t in [far, near]
+        deep = self._near < -4
+        tail = torch.where(deep, self._near, -4.0)
+        depth = -target / (tail.abs() + 1 / tail.abs())
+        for _ in range(4):
+            at = tail - depth
+            log_ratio = _excess(at) - _excess(tail) + 0.5 * depth * (2 * tail - depth)
+            depth = depth + (log_ratio - target) * (_excess(at) + LOG_2PI / 2).exp()
+        shallow = torch.special.ndtri((target + log_ndtr(torch.where(deep, 0.0, self._near))).exp())
+        t = torch.where(deep, self._near - depth, shallow)
+        x = torch.where(
+            deep, torch.where(self._sign < 0, self.low, self.high) - self._sign * self.scale * depth,
+            self.loc + self._sign * self.scale * t,
+        )  # fmt: skip
+        return torch.minimum(torch.maximum(x, self.low), self.high)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        slack = EDGE * (self.high - self.low)
+        inside = (value >= self.low - slack) & (value <= self.high + slack)
+        x = torch.minimum(torch.maximum(value.to(self.loc.dtype), self.low), self.high)
+        t = self._sign * (x - self.loc) / self.scale
+        edge = torch.where(self._sign < 0, self.low, self.high)
+        tail = self._near.clamp_max(0)
+        beyond = torch.where(self._near > 0, t, self._sign * (x - edge) / self.scale)  # t - tail, in full digits
+        log_mass = _excess(self._near) + log1mexp(self._log_share())
+        log_p = -0.5 * (beyond * (t + tail) + LOG_2PI) - self.scale.log() - log_mass
+        return torch.where(inside, log_p, -torch.inf)
+
+
+def _excess(v: Tensor) -> Tensor:
+    """ln Phi(v) + min(v, 0)^2 / 2."""
+    below = torch.special.erfcx(-v.clamp_max(0) / math.sqrt(2)).log() - math.log(2)
+    return torch.where(v > 0, log_ndtr(v.clamp_min(0)), below)

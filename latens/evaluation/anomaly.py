@@ -1,0 +1,220 @@
+"""How strange rows are: conformal p-values, the columns to blame, the closest known row, and how well two groups of
+rows can be told apart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from latens.errors import InputError, is_whole, require
+
+KEPT = 10_000  # calibration scores kept at most, half of them the largest
+
+
+class Conformal:
+    """Conformal p-values of scores, from the scores of held-out rows; a higher score is a stranger row.
+
+        p(x) = (1 + #{calibration scores >= score(x)}) / (n + 1)
+
+    For a row exchangeable with the n calibration rows, P(p <= a) <= a for every a, whatever the model that gave the
+    scores (Vovk et al. 2005); those of several rows are positively dependent, which Benjamini-Hochberg allows (Bates et
+    al. 2023). The usual score is -ln p(x), in nats.
+
+    Of more than 10,000 calibration scores the 5,000 largest are kept and 5,000 evenly spaced ones of the others: p is
+    exact up to 5000 / (n + 1), and above it errs upwards, by less than 1/5000.
+
+    ``InputError`` where there are no scores, or one is not finite.
+
+    >>> conformal = Conformal(np.array([1.0, 2.0, 2.0, 4.0]))
+    >>> conformal.p_values(np.array([0.0, 2.0, 3.0, 9.0])).tolist()
+    [1.0, 0.8, 0.4, 0.2]
+    """
+
+    def __init__(self, calibration_scores: np.ndarray) -> None:
+        scores = _scores(calibration_scores, "calibration_scores")
+        require(len(scores) > 0, "calibration_scores", "at least one score", len(scores))
+        if not np.isfinite(scores).all():
+            row = int(np.flatnonzero(~np.isfinite(scores))[0])
+            raise InputError(f"calibration_scores, row {row}: {scores[row]} is not finite: leave such rows out")
+        self.count = len(scores)
+        self.values = np.sort(scores)[_kept(self.count)]
+
+    def p_values(self, scores: np.ndarray) -> np.ndarray:
+        """p of each score, ``[N]`` in [1 / (n + 1), 1]; ``InputError`` where a score is NaN."""
+        below = np.searchsorted(self.values, _scores(scores, "scores"), "left")  # kept scores that are smaller
+        ranks = np.append(-1, _kept(self.count))
+        return (self.count - ranks[below]) / (self.count + 1)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"count": self.count, "values": self.values.tolist()}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Conformal:
+        """What ``to_json`` gave; the same p-values to the last digit. ``InputError`` where it cannot be that.
+
+        >>> Conformal.from_json(Conformal(np.array([3.0, 1.0])).to_json()).p_values(np.array([2.0])).item()
+        0.666666
+        """
+        count, values = (stored.get(name) if isinstance(stored, Mapping) else None for name in ("count", "values"))
+        if not is_whole(count) or not 1 <= count < 2**53:
+            raise InputError("the calibration scores have no valid 'count': store them again with to_json")
+        if not isinstance(values, list) or len(values) != min(count, KEPT) or not all(map(_is_float, values)):
+            raise InputError(f"the calibration scores must be {min(count, KEPT)} finite numbers under 'values': "
+                             "store them again with to_json")  # fmt: skip
+        found = cls.__new__(cls)
+        found.count, found.values = count, np.array(values, np.float64)
+        if (np.diff(found.values) < 0).any():
+            row = int(np.flatnonzero(np.diff(found.values) < 0)[0]) + 1
+            raise InputError(f"the calibration scores do not ascend at value {row}: store them again with to_json")
+        return found
+
+
+def _kept(count: int) -> np.ndarray:
+    """Which of ``count`` ascending scores are kept: all, or evenly spaced ones and then the largest."""
+    if count <= KEPT:
+        return np.arange(count)
+    half = KEPT // 2
+    return np.append(np.arange(half) * (count - half) // half, np.arange(count - half, count))
+
+
+def _is_float(value: Any) -> bool:
+    return isinstance(value, float) and math.isfinite(value)
+
+
+def _scores(values: np.ndarray, name: str) -> np.ndarray:
+    """The values as ``[N]`` float64 without NaN."""
+    scores = np.asarray(values, np.float64)
+    if scores.ndim != 1:
+        raise InputError(f"{name} must have one axis, got shape {scores.shape}: give one score a row")
+    if np.isnan(scores).any():
+        raise InputError(f"{name}, row {int(np.isnan(scores).argmax())}: the score is NaN: leave such rows out")
+    return scores
+
+
+def contributions(terms: np.ndarray, reference: np.ndarray, top: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    """The columns that make each row strange, strangest first: excess of a cell's term over its column's usual one.
+
+    ``terms``: ``[N, D]``, -ln p(x_j | .) in nats, NaN where the cell is missing; ``reference``: ``[D]``, the mean of
+    each column's terms over held-out rows. Returns column indexes and excesses, both ``[N, min(top, D)]``; ties go to
+    the earlier column. A missing cell is never named, nor a column whose reference is NaN: where fewer than ``top``
+    can be, the rest of the row is -1 and NaN. A negative excess is a cell that is more usual than most.
+
+    >>> columns, excess = contributions(np.array([[1.0, 9.0, 3.0], [np.nan, 2.0, 8.0]]), np.array([1.0, 2.0, 3.0]), 2)
+    >>> columns.tolist(), excess.tolist()
+    ([[1, 0], [2, 1]], [[7.0, 0.0], [5.0, 0.0]])
+    """
+    terms, reference = np.asarray(terms, np.float64), np.asarray(reference, np.float64)
+    if terms.ndim != 2 or reference.shape != terms.shape[1:]:
+        raise InputError(f"terms must be [rows, columns] and reference [columns], got shapes {terms.shape} and "
+                         f"{reference.shape}: give both from the same model")  # fmt: skip
+    require(is_whole(top) and top >= 1, "top", "a whole number of at least 1", top)
+    with np.errstate(invalid="ignore"):
+        excess = terms - reference
+    named = ~np.isnan(excess)
+    order = np.lexsort((-np.where(named, excess, 0.0), ~named))[:, :top]
+    found = np.take_along_axis(excess, order, 1)
+    return np.where(np.isnan(found), -1, order), found
+
+
+@dataclass(frozen=True)
+class AUROC:
+    """Area under the receiver operating characteristic, with its standard error over rows."""
+
+    value: float
+    standard_error: float
+
+
+def auroc(scores: np.ndarray, is_anomaly: np.ndarray) -> AUROC:
+    """P(score of an anomaly > score of another row) + half P(equal), with DeLong's standard error.
+
+    With A_i the share of the n other rows that anomaly i exceeds and B_j the share of the m anomalies that exceed row j
+    (ties half), the value is mean A = mean B and its variance var(A) / m + var(B) / n (DeLong et al. 1988), here from
+    midranks in O(N log N). A group of one row has no variance to estimate and gets the largest possible one,
+    value (1 - value). The error is 0 where the groups do not overlap.
+
+    ``scores``: ``[N]``; ``is_anomaly``: ``[N]`` of bool, or 0 and 1. ``InputError`` where one group is empty, or a
+    score is NaN.
+
+    >>> auroc(np.array([1.0, 2.0, 2.0, 3.0]), np.array([0, 0, 1, 1])).value
+    0.875
+    """
+    from scipy.stats import rankdata
+
+    scores, flags = _scores(scores, "scores"), np.asarray(is_anomaly)
+    if flags.shape != scores.shape:
+        raise InputError(f"is_anomaly has shape {flags.shape} and scores {scores.shape}: give one of each a row")
+    if not np.isin(flags, (0, 1)).all():
+        row = int((~np.isin(flags, (0, 1))).argmax())
+        raise InputError(f"is_anomaly, row {row}: {flags[row]!r} is neither 0 nor 1: give 1 for anomalies, 0 otherwise")
+    flags = flags.astype(bool)
+    m, n = int(flags.sum()), int((~flags).sum())
+    if not m or not n:
+        raise InputError(f"an AUROC needs anomalies and other rows, got {m} and {n}: give rows of both kinds")
+    among_all = rankdata(scores)
+    above = (among_all[flags] - rankdata(scores[flags])) / n  # A
+    below = 1 - (among_all[~flags] - rankdata(scores[~flags])) / m  # B
+    value = float(above.mean())
+    parts = [each.var(ddof=1) if len(each) > 1 else value * (1 - value) for each in (above, below)]
+    return AUROC(value, float(np.sqrt(parts[0] / m + parts[1] / n)))
+
+
+def boosted_trees(x: np.ndarray, y: np.ndarray, categorical: np.ndarray, seed: int) -> Any:
+    """Histogram gradient boosting (Ke et al. 2017) fitted to ``[N, D]`` with NaN for missing, D columns ``categorical``
+    or not; a classifier where y is of whole numbers.
+
+    >>> x = np.arange(100.0)[:, None]
+    >>> boosted_trees(x, (x[:, 0] > 50).astype(int), np.array([False]), 0).predict(np.array([[3.0], [90.0]])).tolist()
+    [0, 1]
+    """
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+    model = HistGradientBoostingRegressor if y.dtype.kind == "f" else HistGradientBoostingClassifier
+    x = np.where(np.isnan(x).all(0), 0.0, x)  # a column without a value has no bins
+    return model(early_stopping=False, categorical_features=categorical, random_state=seed).fit(x, y)
+
+
+def two_sample_auroc(a: np.ndarray, b: np.ndarray, categorical: np.ndarray, seed: int = 0) -> AUROC:
+    """How well trees tell rows of ``a`` from rows of ``b``, each ``[N, D]`` of at least 2 rows: the mean AUROC of K = 5
+    stratified folds, 0.5 if the two are of one distribution (classifier two-sample test, Lopez-Paz & Oquab 2017).
+
+    Folds share training rows, so the variance of their mean is that of one (DeLong's, averaged) times
+    1 / K + 1 / (K - 1) rather than 1 / K (Nadeau & Bengio 2003).
+
+    >>> a = np.arange(100.0)[:, None]
+    >>> two_sample_auroc(a + 1000, a, np.array([False])).value
+    1.0
+    """
+    from sklearn.model_selection import StratifiedKFold
+
+    x, is_a = np.concatenate([a, b]), np.repeat([1, 0], [len(a), len(b)])
+    folds = []
+    for fit, held in StratifiedKFold(min(5, len(a), len(b)), shuffle=True, random_state=seed).split(x, is_a):
+        trees = boosted_trees(x[fit], is_a[fit], categorical, seed)
+        folds.append(auroc(trees.predict_proba(x[held])[:, 1], is_a[held]))
+    variance = float(np.mean([each.standard_error**2 for each in folds]))
+    shared = 1 / len(folds) + 1 / (len(folds) - 1)
+    return AUROC(float(np.mean([each.value for each in folds])), math.sqrt(variance * shared))
+
+
+def closest(numbers: np.ndarray, marks: np.ndarray, known_numbers: np.ndarray, known_marks: np.ndarray) -> np.ndarray:
+    """Distance of each row to the known row closest to it, ``[N]``: the sum over numeric columns of |a - b| plus the
+    number of marks (codes, flags) that differ; itself a score of anomaly (Ramaswamy et al. 2000).
+
+    >>> closest(np.array([[0.0], [5.0]]), np.array([[1], [1]]), np.array([[2.0], [4.5]]), np.array([[1], [0]])).tolist()
+    [2.0, 1.5]
+    """
+    from scipy.spatial.distance import cdist
+
+    found = np.empty(len(numbers))
+    step = max(1, 2**22 // len(known_numbers))
+    for start in range(0, len(found), step):
+        rows = slice(start, start + step)
+        distances = cdist(numbers[rows], known_numbers, "cityblock") if numbers.shape[1] else 0.0
+        if marks.shape[1]:
+            distances = distances + cdist(marks[rows], known_marks, "hamming") * marks.shape[1]
+        found[rows] = np.min(distances, 1)
+    return found

@@ -1,0 +1,132 @@
+"""Missing cells given the observed ones, by self-normalised importance sampling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from latens import distributions as d
+from latens import trees
+from latens.errors import is_whole, require
+from latens.evaluation.likelihood import evaluating, model_device
+from latens.randomness import reseed
+from latens.trees import Tree
+
+_IMPUTE = 61  # key of the seeds
+CELLS = 4_000_000  # numbers of one decoded chunk that are held at once
+
+
+@dataclass(frozen=True)
+class Imputation:
+    """What the observed cells of each row say of the missing ones.
+
+    ``filled``: the rows ``[N, *event]`` with missing cells replaced by E[x_m | x_o] for numbers and the most probable
+    level for codes; ``spread``: the standard deviation of the missing cells given the observed ones, for levels one
+    minus the probability of the level filled in; 0 where observed. ``draws``: ``[m, N, *event]`` draws from
+    p(x_m | x_o), or None. ``ess``: effective sample size of each row, ``[N]``.
+    """
+
+    filled: Tensor
+    spread: Tensor
+    draws: Tensor | None
+    ess: Tensor
+
+
+def impute(model: nn.Module, x: Any, c: Tree = None, *, k: int = 1000, draws: int = 0, seed: int = 0) -> Imputation:
+    """Fill the missing cells (NaN) of rows in the model's form (Mattei & Frellsen 2019).
+
+    With z_1 … z_k ~ q(z|x_o) and weights w_i proportional to p(x_o|z_i) p(z_i) / q(z_i|x_o), summing to 1:
+    E[x_m|x_o] ~ sum_i w_i E[x_m|z_i] and p(level|x_o) ~ sum_i w_i p(level|z_i); a draw takes z_i with probability w_i,
+    then x_m ~ p(x_m|z_i). Rows without missing cells are copied. Raises ``ValueError`` for k < 1 or draws < 0.
+    """
+    require(is_whole(k) and k >= 1, "k", "a whole number from 1", k)
+    require(is_whole(draws) and draws >= 0, "draws", "a whole number from 0", draws)
+    device, event = model_device(model), x.shape[1:]
+    count = max(1, CELLS // (max(64, int(torch.tensor(event).prod())) * k))
+    parts = []
+    for start in range(0, len(x), count):
+        rows = slice(start, start + count)
+        xs, cs = x[rows], trees.take(c, rows)
+        missing = xs.isnan() if xs.is_floating_point() else torch.zeros_like(xs, dtype=torch.bool)
+        holes = missing.flatten(1).any(1)
+        filled, spread = xs.clone(), torch.zeros_like(xs, dtype=torch.get_default_dtype())
+        drawn = xs.expand(draws, *xs.shape).clone() if draws else None
+        ess = torch.full((len(xs),), float("nan"))
+        if holes.any():
+            with evaluating(model), torch.no_grad():
+                reseed(seed, _IMPUTE, start)
+                found = _fill(model, xs[holes].to(device), trees.to_device(trees.take(cs, holes), device), k, draws)
+            some = missing[holes]
+            filled[holes] = torch.where(some, found.filled.to(xs.dtype), xs[holes])
+            spread[holes] = torch.where(some, found.spread.to(spread.dtype), 0.0)
+            ess[holes] = found.ess.to(ess.dtype)
+            if drawn is not None and found.draws is not None:
+                drawn[:, holes] = torch.where(some, found.draws.to(xs.dtype), xs[holes])
+        parts.append(Imputation(filled, spread, drawn, ess))
+    joined = None if not draws else torch.cat([p.draws for p in parts if p.draws is not None], 1)
+    return Imputation(
+        torch.cat([p.filled for p in parts]), torch.cat([p.spread for p in parts]), joined,
+        torch.cat([p.ess for p in parts]),
+    )  # fmt: skip
+
+
+def _fill(model: Any, x: Tensor, c: Tree, k: int, draws: int) -> Imputation:
+    draw = model.draw(x, k, c)
+    log_w = draw.log_w if draw.has_density else torch.zeros_like(draw.log_px)
+    weights = log_w.double().softmax(0)  # K x B
+    base = draw.px.base if isinstance(draw.px, d.Observed) else draw.px
+    w = weights.reshape(*weights.shape, *[1] * (x.dim() - 1))
+    if isinstance(base, d.Columns):
+        filled, spread = _columns(base, weights)
+    else:
+        filled, spread = _moments(base, w)
+    drawn = None
+    if draws:
+        chosen = torch.multinomial(weights.T.float().clamp_min(1e-30), draws, replacement=True).T  # m x B
+        every = draw.px.sample()  # K x B x event
+        drawn = every[chosen, torch.arange(len(x), device=x.device)]
+    return Imputation(
+        filled.cpu(), spread.cpu(), None if drawn is None else drawn.cpu(), 1 / weights.square().sum(0).cpu()
+    )
+
+
+def _moments(base: Any, w: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the mixture over K of one elementwise distribution; the weighted mode of
+    categories."""
+    if isinstance(base, d.Categorical):
+        return _levels(base.logits.double().softmax(-1), w.unsqueeze(-1))
+    mean = base.mean.double()
+    total = (w * mean).sum(0)
+    try:
+        second = (w * (base.variance.double() + mean.square())).sum(0)
+    except NotImplementedError:
+        second = (w * mean.square()).sum(0)
+    return total, (second - total.square()).clamp_min(0).sqrt()
+
+
+def _levels(probabilities: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+    """The most probable level, and the probability of all others."""
+    top, level = (w * probabilities).sum(0).max(-1)
+    return level.double(), 1 - top
+
+
+def _columns(base: d.Columns, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """The same, a part of the columns at a time."""
+    size, rows = base.size, weights.shape[1]
+    filled, spread = (torch.zeros(rows, size, dtype=torch.float64, device=weights.device) for _ in range(2))
+    w = weights.unsqueeze(-1)
+    for index, part in base.parts:
+        if isinstance(part, d.Bernoulli):
+            one = part.mean.double()
+            filled[:, index], spread[:, index] = _levels(torch.stack([1 - one, one], -1), w.unsqueeze(-1))
+        elif isinstance(part, d.Ordinal):
+            above = (part.loc.unsqueeze(-1) - part.cutpoints).sigmoid().double()  # P(x > level)
+            ends = torch.ones_like(above[..., :1])
+            each = torch.cat([ends, above], -1) - torch.cat([above, 0 * ends], -1)
+            filled[:, index], spread[:, index] = _levels(each, w.unsqueeze(-1))
+        else:
+            filled[:, index], spread[:, index] = _moments(part, w)
+    return filled, spread

@@ -1,0 +1,399 @@
+"""How good a synthetic table is: each figure beside its value for held-out real rows in place of synthetic ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from itertools import combinations
+from typing import Any, Literal
+
+import numpy as np
+
+from latens.errors import InputError, is_whole, require
+from latens.evaluation.anomaly import AUROC, auroc, boosted_trees, closest, two_sample_auroc
+
+Kind = Literal["numeric", "categorical"]
+
+MAX_PAIRED = 50  # columns whose pairs are compared
+MAX_LEVELS = 200  # levels a tree tells apart; rarer ones are joined
+MAX_CLASSES = 20  # levels of a target; rarer ones are joined
+NEIGHBOURS = 2000  # rows whose closest training row is looked for
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """A table without a library: name -> ``[N]``; numeric float64, NaN missing; categorical int64 codes, -1 missing."""
+
+    columns: dict[str, np.ndarray]
+    kinds: dict[str, Kind]
+
+    @property
+    def rows(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+    def take(self, rows: slice | np.ndarray) -> Frame:
+        return Frame({name: values[rows] for name, values in self.columns.items()}, self.kinds)
+
+
+def frame(columns: Mapping[str, np.ndarray], kinds: Mapping[str, str]) -> Frame:
+    """A checked ``Frame``: columns of one length, numbers finite or NaN, codes whole and at least -1.
+
+    ``InputError`` names the first column, and row, that is otherwise.
+
+    >>> people = {"age": np.array([31.0, np.nan]), "city": np.array([0, -1])}
+    >>> frame(people, {"age": "numeric", "city": "categorical"}).rows
+    2
+    """
+    checked: dict[str, np.ndarray] = {}
+    for name in (*columns, *kinds):
+        if name not in columns or kinds.get(name) not in ("numeric", "categorical"):
+            raise InputError(f"column {name!r} lacks its values or its kind: give both, 'numeric' or 'categorical'")
+    for name, values in columns.items():
+        values, numeric, shape = np.asarray(values), kinds[name] == "numeric", np.shape(next(iter(columns.values())))
+        if values.ndim != 1 or values.shape != shape:
+            raise InputError(f"column {name!r} has shape {values.shape}, the first {shape}: give one value a row")
+        if values.dtype.kind not in ("biuf" if numeric else "biu"):
+            raise InputError(f"column {name!r} holds {values.dtype}: give {'numbers' if numeric else 'whole codes'}")
+        checked[name] = values.astype(np.float64 if numeric else np.int64)
+        bad = np.isinf(checked[name]) if numeric else checked[name] < -1
+        if bad.any():
+            row, rule = int(bad.argmax()), "finite numbers, or NaN" if numeric else "codes from 0, or -1"
+            raise InputError(f"column {name!r}, row {row}: {values[row]} is refused: give {rule} where it is missing")
+    if not checked:
+        raise InputError("the table has no columns: give at least one")
+    return Frame(checked, {name: "numeric" if kinds[name] == "numeric" else "categorical" for name in checked})
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of the synthetic rows, and the same of held-out rows: what a perfect generator would get (``null``)."""
+
+    value: float | None
+    null: float | None
+    standard_error: float | None = None
+    null_standard_error: float | None = None
+
+    def __str__(self) -> str:
+        pairs = (self.value, self.standard_error), (self.null, self.null_standard_error)
+        value, null = ("none" if v is None else f"{v:.4f}" + ("" if e is None else f" ± {e:.4f}") for v, e in pairs)
+        return f"{value}  (real: {null})"
+
+
+@dataclass
+class SyntheticEvaluation:
+    """Figures of ``evaluate_synthetic``, which defines them; None where one does not exist, and then a note says why.
+
+    ``columns``: name -> measure -> figure; ``means``: measure -> mean over the columns that have it; ``usefulness``:
+    ``accuracy`` and ``macro_f1``, or ``r2``, after training on synthetic rows, and on real ones for the null.
+    """
+
+    rows: dict[str, int]
+    columns: dict[str, dict[str, Figure]]
+    means: dict[str, Figure]
+    dependence: Figure
+    pairs: int
+    target: str | None
+    usefulness: dict[str, Figure]
+    detection: Figure
+    memorisation: dict[str, Figure]
+    near_copies_p_value: float
+    notes: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def lines(self) -> list[tuple[str, str]]:
+        """(name, figure) pairs for a person."""
+        units = {"wasserstein": "standard deviations", "missing": "difference of rates", "closest": "median distance",
+                 "dependence": f"{self.pairs:,} pairs of columns", "detection": "AUROC, 0.5 is best",
+                 "closer": "0.5 is best", "near_copies": f"p = {self.near_copies_p_value:.2g}"}  # fmt: skip
+        units |= dict.fromkeys(self.usefulness, f"predicting {self.target}")
+        figures = self.means | {"dependence": self.dependence} | self.usefulness
+        figures |= {"detection": self.detection} | self.memorisation
+        sizes = ", ".join(f"{count:,} {name}" for name, count in self.rows.items())
+        return [("rows", sizes), *((name.replace("_", " "), f"{figure}  {units.get(name, '')}".rstrip())
+                                   for name, figure in figures.items())]  # fmt: skip
+
+
+def evaluate_synthetic(
+    train: Frame, held_out: Frame, synthetic: Frame, *, target: str | None = None, seed: int = 0, rows: int = 20_000,
+) -> SyntheticEvaluation:  # fmt: skip
+    """Compare synthetic rows with the training rows, and held-out rows with the training rows in the same way.
+
+    Each table is shuffled by the seed and cut to ``rows`` rows; for comparisons with the training rows, the synthetic
+    and held-out ones are then cut to the smaller number of the two, so that both figures have the same noise.
+
+    * ``columns``, over observed cells: ``wasserstein``-1 distance in standard deviations of the training column and
+      ``kolmogorov_smirnov`` for numbers, ``total_variation`` for categories; ``missing``, difference of missing rates.
+    * ``dependence``: mean absolute difference from the training rows' ``associations``, over pairs of at most 50
+      evenly spaced columns; pairs that do not vary in the training rows are left out.
+    * ``usefulness``: trees fitted to synthetic rows, and to as many real ones, predict ``target`` on held-out rows
+      (Esteban et al. 2017): ``accuracy`` and ``macro_f1``, or ``r2``. Without a target: the last categorical column of
+      2 to 20 levels, else the last numeric one that varies. Levels beyond the 20 most frequent count as one.
+    * ``detection``: ``two_sample_auroc`` against as many training rows; copies, which get both labels, go below 0.5.
+    * ``memorisation``, of up to 2,000 rows: ``closest``, median distance to the closest training row, adding over
+      columns the difference in standard deviations, 1 for another category, and 1 where one of the two is missing (a
+      missing number counts as the mean besides); ``closer``, P(synthetic row closer than held-out row); ``copies``,
+      share at distance 0; ``near_copies``, share up to the 1 % quantile of held-out rows' distances. The p-value:
+      one-sided Fisher exact test of the counts up to the 1 % quantile of both together.
+
+    A training column without spread has no Wasserstein distance, and its own units in closest distances.
+    ``InputError`` where columns differ, a table has fewer than 2 rows, or ``target`` is no column.
+
+    >>> tables = [frame({"x": 1.0 * np.arange(300) + shift}, {"x": "numeric"}) for shift in (0, 0, 300)]
+    >>> evaluate_synthetic(*tables).detection.value
+    1.0
+    """
+    require(is_whole(rows) and rows >= 2, "rows", "a whole number of at least 2", rows)
+    require(is_whole(seed) and 0 <= seed < 2**32, "seed", "a whole number from 0 to 2^32 - 1", seed)
+    _check({"training": train, "held-out": held_out, "synthetic": synthetic}, target)
+    train, held_out, synthetic = _ranked([each.take(np.random.default_rng([seed, key]).permutation(each.rows)[:rows])
+                                          for key, each in enumerate((train, held_out, synthetic))])  # fmt: skip
+    count = min(held_out.rows, synthetic.rows)
+    candidates = (synthetic.take(slice(count)), held_out.take(slice(count)))
+    columns = {}
+    for name, values in train.columns.items():
+        value, null = (_distances(values, each.columns[name]) for each in candidates)
+        columns[name] = {measure: Figure(value[measure], null[measure]) for measure in value}
+    measures = dict.fromkeys(measure for each in columns.values() for measure in each)
+    means = {name: _mean([each[name] for each in columns.values() if name in each]) for name in measures}
+    dependence, pairs = _dependence(train, candidates)
+    target = _usual_target(train) if target is None else target
+    useful = _usefulness(synthetic, train, held_out, target, seed)
+    found, other = (_detected(train, each, seed) for each in candidates)
+    lacking = [name for name, each in columns.items() if any(None in (f.value, f.null) for f in each.values())]
+    notes = []
+    if lacking:
+        notes.append(f"a distance lacks, for no spread or no observed cells, in: {', '.join(lacking[:8])}")
+    if not pairs:
+        notes.append("no dependence error: no two columns vary together in the training rows")
+    if not useful or any(None in (each.value, each.null) for each in useful.values()):
+        notes.append("usefulness lacks a column to predict, others to predict it from, or rows where it varies")
+    return SyntheticEvaluation(
+        {"training": train.rows, "held-out": held_out.rows, "synthetic": synthetic.rows}, columns, means, dependence,
+        pairs, target, useful, Figure(found.value, other.value, found.standard_error, other.standard_error),
+        *_memorisation(train, candidates), notes,
+    )  # fmt: skip
+
+
+def _check(frames: Mapping[str, Frame], target: str | None) -> None:
+    kinds = frames["training"].kinds
+    for what, each in frames.items():
+        for name in (*kinds, *each.kinds):
+            if kinds.get(name) != each.kinds.get(name):
+                here, there = (of.get(name, "absent") for of in (each.kinds, kinds))
+                raise InputError(f"column {name!r} of the {what} rows is {here}, and of the training rows {there}")
+        if each.rows < 2:
+            raise InputError(f"the number of {what} rows is {each.rows}: give at least 2")
+    if target is not None and target not in kinds:
+        raise InputError(f"the target {target!r} is no column: give one of {', '.join([*kinds][:8])}")
+
+
+def _ranked(frames: Sequence[Frame]) -> list[Frame]:
+    """The frames with codes replaced by their rank of frequency in the first, and columns in its order."""
+    columns: dict[str, list[np.ndarray]] = {}
+    for name, kind in frames[0].kinds.items():
+        columns[name] = [each.columns[name] for each in frames]
+        if kind == "categorical":
+            levels, index = np.unique(np.concatenate(columns[name]), return_inverse=True)
+            counts = np.bincount(index[: frames[0].rows], minlength=len(levels))
+            counts[levels == -1] = frames[0].rows + 1
+            rank = np.empty(len(levels), np.int64)
+            rank[np.argsort(-counts, kind="stable")] = np.arange(len(levels)) - (levels[0] == -1)
+            columns[name] = np.split(rank[index], np.cumsum([each.rows for each in frames])[:-1])
+    return [Frame({name: parts[i] for name, parts in columns.items()}, each.kinds) for i, each in enumerate(frames)]
+
+
+def _spread(values: np.ndarray) -> tuple[float, float]:
+    """Mean and standard deviation of the observed values; (0, 0) where there are none."""
+    values = values[~np.isnan(values)]
+    if not len(values) or values.min() == values.max():
+        return float(values[0]) if len(values) else 0.0, 0.0
+    scale = float(np.abs(values).max())
+    return scale * float((values / scale).mean()), scale * float((values / scale).std())
+
+
+def _standardised(values: np.ndarray, train: np.ndarray) -> np.ndarray:
+    """In standard deviations of the training column (in its own units where it has none), within ±1e9."""
+    shift, unit = _spread(train)
+    with np.errstate(over="ignore"):
+        return np.clip((values - shift) / (unit or 1.0), -1e9, 1e9)
+
+
+def _missing(values: np.ndarray) -> np.ndarray:
+    return np.isnan(values) if values.dtype.kind == "f" else values < 0
+
+
+def _mean(figures: Sequence[Figure]) -> Figure:
+    both = [(each.value, each.null) for each in figures if None not in (each.value, each.null)]
+    return Figure(*(float(np.mean(each)) for each in zip(*both))) if both else Figure(None, None)
+
+
+def _distances(train: np.ndarray, other: np.ndarray) -> dict[str, float | None]:
+    """Each measure of one column; None without observed cells, or without spread."""
+    gone, lost = _missing(train), _missing(other)
+    missing = abs(float(gone.mean() - lost.mean()))
+    a, b = train[~gone], other[~lost]
+    none = not len(a) or not len(b)
+    if train.dtype.kind != "f":
+        p, q = (np.bincount(each, minlength=1 + max(train.max(), other.max())) / max(1, len(each)) for each in (a, b))
+        return {"total_variation": None if none else float(np.abs(p - q).sum() / 2), "missing": missing}
+    area, height = (None, None) if none else _between(_standardised(a, a), _standardised(b, a))
+    return {"wasserstein": area if _spread(a)[1] else None, "kolmogorov_smirnov": height, "missing": missing}
+
+
+def _between(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+    """Area and greatest height between two empirical distribution functions: Wasserstein-1, Kolmogorov-Smirnov."""
+    at = np.sort(np.append(a, b))
+    gap = np.abs(np.searchsorted(np.sort(a), at, "right") / len(a) - np.searchsorted(np.sort(b), at, "right") / len(b))
+    return float(gap[:-1] @ np.diff(at)), float(gap.max())
+
+
+def cramers_v(a: np.ndarray, b: np.ndarray) -> float:
+    """Bias-corrected Cramér's V of two columns of codes, ``[N]`` each, in [0, 1]; NaN where one is constant.
+
+    With phi^2 = chi^2 / n of the r x k table: V^2 = max(0, phi^2 - (r-1)(k-1)/(n-1)) / (min(r', k') - 1), where
+    r' = r - (r-1)^2/(n-1), and k' likewise (Bergsma 2013).
+    """
+    i, j = (np.unique(each, return_inverse=True)[1] for each in (a, b))
+    n, r, k = len(i), int(i.max(initial=0)) + 1, int(j.max(initial=0)) + 1
+    if min(r, k) < 2:
+        return math.nan
+    cells, counts = np.unique(i * k + j, return_counts=True)
+    expected = np.bincount(i)[cells // k] * np.bincount(j)[cells % k] / n
+    phi = float((counts**2 / expected).sum()) / n - 1 - (r - 1) * (k - 1) / (n - 1)
+    room = min(each - (each - 1) ** 2 / (n - 1) for each in (r, k)) - 1
+    return math.sqrt(min(1.0, max(0.0, phi) / room)) if room > 1e-9 else 0.0
+
+
+def correlation_ratio(codes: np.ndarray, values: np.ndarray) -> float:
+    """sqrt(variance between groups / total variance), ``[N]`` each, in [0, 1]; NaN where one is constant."""
+    _, groups, sizes = np.unique(codes, return_inverse=True, return_counts=True)
+    if len(sizes) < 2 or np.ptp(values) == 0:
+        return math.nan
+    centred = (values - values.mean()) / np.ptp(values)
+    return math.sqrt(min(1.0, float((np.bincount(groups, centred) ** 2 / sizes).sum() / (centred @ centred))))
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> float:
+    return math.nan if len(a) < 2 or not np.ptp(a) * np.ptp(b) else min(1.0, abs(float(np.corrcoef(a, b)[0, 1])))
+
+
+def associations(table: Frame, names: Sequence[str]) -> np.ndarray:
+    """Association of each pair of columns, ``[D, D]`` in [0, 1], over rows where both are observed; NaN on the
+    diagonal, and where one of the two is constant.
+
+    Numbers become their ranks in the column; then |correlation| for two numeric columns (Spearman 1904), the
+    correlation ratio for a numeric and a categorical one (Kruskal & Wallis 1952: eta^2 = H / (n - 1)), and Cramér's V
+    for two categorical ones.
+
+    >>> table = frame({"a": np.array([1.0, 2.0, 4.0]), "b": np.array([9.0, 8.0, 1.0])}, dict.fromkeys("ab", "numeric"))
+    >>> associations(table, ["a", "b"])[0, 1].item()
+    1.0
+    """
+    from scipy.stats import rankdata
+
+    seen = [~_missing(table.columns[name]) for name in names]
+    columns = [table.columns[name].copy() for name in names]
+    for column, known in zip(columns, seen):
+        if column.dtype.kind == "f":
+            column[known] = rankdata(column[known]) / max(1, known.sum())
+    found = np.full((len(names), len(names)), np.nan)
+    for i, j in combinations(range(len(names)), 2):
+        both = seen[i] & seen[j]
+        a, b = sorted((columns[i][both], columns[j][both]), key=lambda values: values.dtype.kind, reverse=True)
+        measure = _correlation if a.dtype.kind == "f" else cramers_v if b.dtype.kind == "i" else correlation_ratio
+        found[i, j] = found[j, i] = measure(a, b)
+    return found
+
+
+def _dependence(train: Frame, candidates: Sequence[Frame]) -> tuple[Figure, int]:
+    every = list(train.columns)
+    names = [every[i] for i in np.unique(np.linspace(0, len(every) - 1, MAX_PAIRED).astype(int))]
+    real, *others = (associations(each, names)[np.triu_indices(len(names), 1)] for each in (train, *candidates))
+    vary = ~np.isnan(real)  # where a candidate alone does not vary, its association is 0
+    errors = [float(np.abs(np.nan_to_num(each) - real)[vary].mean()) if vary.any() else None for each in others]
+    return Figure(errors[0], errors[1]), int(vary.sum())
+
+
+def _usual_target(train: Frame) -> str | None:
+    levels = {name: len(np.unique(values[~_missing(values)])) for name, values in train.columns.items()}
+    few = [name for name, kind in train.kinds.items() if kind == "categorical" and 2 <= levels[name] <= MAX_CLASSES]
+    few = few or [name for name, kind in train.kinds.items() if kind == "numeric" and levels[name] > 1]
+    return few[-1] if few else None
+
+
+def _features(table: Frame, names: Sequence[str]) -> np.ndarray:
+    """``[N, D]`` with NaN for missing; levels beyond the 200 most frequent share one code."""
+
+    def one(values: np.ndarray) -> np.ndarray:
+        if values.dtype.kind == "f":
+            return np.clip(values, -1e300, 1e300)  # midpoints must not overflow
+        return np.where(values < 0, np.nan, np.minimum(values, MAX_LEVELS))
+
+    return np.stack([one(table.columns[name]) for name in names], 1)
+
+
+def _categorical(table: Frame, names: Sequence[str]) -> np.ndarray:
+    return np.array([table.kinds[name] == "categorical" for name in names])
+
+
+def _usefulness(synthetic: Frame, real: Frame, held_out: Frame, target: str | None, seed: int) -> dict[str, Figure]:
+    from sklearn.metrics import accuracy_score, f1_score, r2_score
+
+    names = [name for name in real.columns if name != target]
+    if target is None or not names:
+        return {}
+
+    def known(table: Frame) -> tuple[np.ndarray, np.ndarray]:
+        y = table.columns[target]
+        rows = ~_missing(y)
+        y = _standardised(y, real.columns[target]) if y.dtype.kind == "f" else np.minimum(y, MAX_CLASSES - 1)
+        return _features(table, names)[rows], y[rows]
+
+    x, y = known(held_out)
+    macro, numeric = partial(f1_score, labels=np.unique(y), average="macro", zero_division=0), y.dtype.kind == "f"
+    metrics = {"r2": r2_score} if numeric else {"accuracy": accuracy_score, "macro_f1": macro}
+    if not len(y) or (numeric and y.min() == y.max()):
+        return {}
+    found: list[list[float | None]] = []
+    for table in (synthetic, real):
+        at, wanted = known(table.take(slice(min(real.rows, synthetic.rows))))
+        told = boosted_trees(at, wanted, _categorical(real, names), seed).predict(x) if len(wanted) else None
+        found.append([None if told is None else float(metric(y, told)) for metric in metrics.values()])
+    return {name: Figure(*both) for name, both in zip(metrics, zip(*found))}
+
+
+def _detected(train: Frame, other: Frame, seed: int) -> AUROC:
+    names, count = list(train.columns), min(train.rows, other.rows)
+    a, b = (_features(each, names)[:count] for each in (other, train))
+    return two_sample_auroc(a, b, _categorical(train, names), seed)
+
+
+def _memorisation(train: Frame, candidates: Sequence[Frame]) -> tuple[dict[str, Figure], float]:
+    """The figures of memorisation, and the p-value of near copies."""
+    from scipy.stats import fisher_exact
+
+    synthetic, real = (_closest(each.take(slice(NEIGHBOURS)), train) for each in candidates)
+    both = np.append(synthetic, real)
+    closer = auroc(-both, np.repeat([1, 0], len(real)))
+    near, all_near = (np.quantile(each, 0.01, method="inverted_cdf") for each in (real, both))
+    counts = [[int((each <= all_near).sum()), int((each > all_near).sum())] for each in (synthetic, real)]
+    return {
+        "closest": Figure(float(np.median(synthetic)), float(np.median(real))),
+        "closer": Figure(closer.value, 0.5, closer.standard_error),
+        "copies": Figure(float((synthetic == 0).mean()), float((real == 0).mean())),
+        "near_copies": Figure(float((synthetic <= near).mean()), float((real <= near).mean())),
+    }, float(fisher_exact(counts, alternative="greater").pvalue)  # fmt: skip
+
+
+def _closest(rows: Frame, train: Frame) -> np.ndarray:
+    parts = []
+    for table in (rows, train):
+        numeric = [name for name in train.columns if train.kinds[name] == "numeric"]
+        numbers = [np.nan_to_num(_standardised(table.columns[name], train.columns[name])) for name in numeric]
+        marks = [_missing(values) if name in numeric else values for name, values in table.columns.items()]
+        parts += [np.stack(each, 1) if each else np.zeros((table.rows, 0)) for each in (numbers, marks)]
+    return closest(*parts)

@@ -1,0 +1,95 @@
+"""Missing cells of the user's rows filled: observed cells, and columns that are not modelled, stay as they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from latens import evaluation
+from latens.data.rows import Rows
+from latens.run import Run
+from latens.schema import Column, Table
+
+
+@dataclass(frozen=True)
+class Imputed:
+    """``filled``: the rows in the user's form; ``draws``: as many filled copies as were asked for; ``spread``: an arrow
+    table of the modelled columns with the standard deviation of each cell that was filled (of levels: the probability
+    of all others), null where it was observed; ``missing``: cells filled in each column.
+    """
+
+    filled: Any
+    draws: list[Any]
+    spread: Any
+    missing: dict[str, int]
+
+
+def impute(run: Run, rows: Rows, *, k: int = 1000, draws: int = 0, seed: int = 0) -> Imputed:
+    """Fill the missing cells of rows; see :func:`latens.evaluation.impute`. Arrays of one kind of values have none."""
+    if not isinstance(rows.schema, Table):
+        return Imputed(rows.x, [rows.x] * draws, None, {})
+    found = evaluation.impute(run.model, rows.inside, rows.c, k=k, draws=draws, seed=seed)
+    missing = rows.inside.isnan().numpy()  # type: ignore[union-attr]
+    copies = [] if found.draws is None else [_filled(rows, each.numpy()) for each in found.draws]
+    counts = {name: int(count) for name, count in zip(rows.schema.names, missing.sum(0)) if count}
+    return Imputed(_filled(rows, found.filled.numpy()), copies, _spread(rows.schema, found.spread, missing), counts)
+
+
+def _filled(rows: Rows, values: np.ndarray) -> Any:
+    """The table with null cells replaced by those of ``values``; a level that the model never saw is no null."""
+    import pyarrow as pa
+    from pyarrow import compute as pc
+
+    assert isinstance(rows.schema, Table)
+    numbers = dict(zip(rows.schema.names, values.T))
+    columns = {}
+    for name, cells in zip(rows.x.column_names, rows.x.columns):
+        field = next((f for f in rows.schema.fields if f.name == name), None)
+        if field is not None and name in numbers:
+            cells = _coalesced(field, cells, numbers[name])
+        elif field is not None and field.kind == "constant":
+            cells = pc.if_else(cells.is_null(nan_is_null=True), field.repeat(len(cells)).cast(cells.type), cells)
+        columns[name] = cells
+    return pa.table(columns)
+
+
+def _coalesced(field: Column, cells: Any, numbers: np.ndarray) -> Any:
+    """Cells in the type they came in, null ones from the column's numbers."""
+    import pyarrow as pa
+    from pyarrow import compute as pc
+
+    empty = cells.is_null(nan_is_null=pa.types.is_floating(cells.type))
+    if not pc.any(empty).as_py():
+        return cells
+    made = pa.chunked_array([field.decode(numbers)])
+    if pa.types.is_dictionary(cells.type) or pa.types.is_dictionary(made.type):
+        type = cells.type if pa.types.is_dictionary(cells.type) else made.type
+        plain = [a.cast(type.value_type) if not pa.types.is_dictionary(a.type) else a.combine_chunks().dictionary_decode()
+                 for a in (made, cells)]  # fmt: skip
+        values = pc.if_else(empty, *(pa.chunked_array([p]) if isinstance(p, pa.Array) else p for p in plain))
+        return _as_dictionary(values, type, cells)
+    return pc.if_else(empty, made.cast(cells.type, safe=False), cells)
+
+
+def _as_dictionary(values: Any, type: Any, cells: Any) -> Any:
+    """Values as a dictionary whose levels are those of the cells, in their order, and then further ones."""
+    import pyarrow as pa
+    from pyarrow import compute as pc
+
+    if not pa.types.is_dictionary(cells.type):
+        return values
+    levels = cells.combine_chunks().dictionary.to_pylist()
+    levels = pa.array(list(dict.fromkeys([*levels, *(v for v in pc.unique(values).to_pylist() if v is not None)])),
+                      type.value_type)  # fmt: skip
+    codes = pc.index_in(values.combine_chunks(), value_set=levels, skip_nulls=True).cast(type.index_type)
+    return pa.chunked_array([pa.DictionaryArray.from_arrays(codes, levels, ordered=type.ordered)])
+
+
+def _spread(schema: Table, spread: torch.Tensor, missing: np.ndarray) -> Any:
+    import pyarrow as pa
+
+    columns = zip(schema.names, spread.double().numpy().T, missing.T)
+    return pa.table({name: pa.array(values, mask=~holes) for name, values, holes in columns})

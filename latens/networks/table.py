@@ -1,0 +1,140 @@
+"""How a network sees the columns of a table, and how a condition is handed to any network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from latens.randomness import standard_normal
+
+
+@dataclass(frozen=True)
+class Seen:
+    """How a column enters a network: as a number (``levels`` None), of which ``how`` ("", "log", "log1p") is centred at
+    ``shift`` and scaled by ``unit``; or as one of ``levels`` codes."""
+
+    levels: int | None = None
+    how: str = ""
+    shift: float = 0.0
+    unit: float = 1.0
+
+
+def width_of(levels: int) -> int:
+    """Size of the vector that stands for one of so many levels.
+
+    >>> [width_of(n) for n in (2, 7, 100, 10_000)]
+    [2, 7, 20, 40]
+    """
+    return levels if levels <= 8 else min(40, max(8, round(4 * levels**0.35)))
+
+
+class Columns(nn.Module):
+    """Columns of numbers and codes as features: ``[..., D]`` with NaN where missing -> ``[..., features]`` floats.
+
+    Numbers are centred and scaled (after ln or ln(1 + x)), bent beyond 5 units (5 + ln(1 + excess)) so that a stray
+    cell does not drown the others, and 0 where missing, with a 1 beside them where observed; a code picks a learned
+    vector, the last of its table where missing (Guo & Berkhahn 2016). While training, each observed cell is hidden from
+    the network with probability ``hide``: any q(z|x) is valid, and one that has seen gaps serves rows with missing
+    cells.
+    """
+
+    numbers: Tensor
+    shift: Tensor
+    unit: Tensor
+    log: Tensor
+    log1p: Tensor
+
+    def __init__(self, columns: Sequence[Seen], *, hide: float = 0.0, wide: torch.dtype = torch.float32):
+        super().__init__()
+        self.hide = hide
+        self.size = len(columns)
+        numbers = [i for i, column in enumerate(columns) if column.levels is None]
+        self.codes = [i for i, column in enumerate(columns) if column.levels is not None]
+        self.register_buffer("numbers", torch.tensor(numbers, dtype=torch.int64), persistent=False)
+        self.register_buffer("shift", torch.tensor([columns[i].shift for i in numbers], dtype=wide))
+        self.register_buffer("unit", torch.tensor([columns[i].unit for i in numbers]))
+        self.hows: list[str] = [columns[i].how for i in numbers]
+        self.register_buffer("log", torch.tensor([how == "log" for how in self.hows]).bool(), persistent=False)
+        self.register_buffer("log1p", torch.tensor([how == "log1p" for how in self.hows]).bool(), persistent=False)
+        levels = [int(columns[i].levels or 1) for i in self.codes]
+        self.tables = nn.ModuleList(nn.Embedding(n + 1, width_of(n)) for n in levels)
+        self.features = 2 * len(numbers) + sum(table.embedding_dim for table in self.tables)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and self.hide > 0:
+            hidden = standard_normal((), x.to(self.unit.dtype)) < math.sqrt(2) * _erfinv(2 * self.hide - 1)
+            x = torch.where(hidden, torch.nan, x)
+        parts = [self._number(x[..., self.numbers])] if len(self.hows) else []
+        for position, table in zip(self.codes, self.tables):
+            code = x[..., position]
+            last = table.num_embeddings - 1  # type: ignore[operator]
+            parts.append(table(torch.where(code.isnan(), last, code).long().clamp(0, last)))  # type: ignore[arg-type]
+        return torch.cat(parts, -1)
+
+    def _number(self, x: Tensor) -> Tensor:
+        missing = x.isnan()
+        x = torch.where(missing, 1.0, x)
+        if "log" in self.hows:
+            x = torch.where(self.log, torch.where(self.log, x, 1.0).clamp_min(1e-300).log(), x)
+        if "log1p" in self.hows:
+            x = torch.where(self.log1p, torch.where(self.log1p, x, 0.0).clamp_min(0.0).log1p(), x)
+        u = ((x - self.shift) / self.unit).to(self.unit.dtype)
+        u = torch.where(u.abs() > 5, u.sign() * (5 + torch.log1p((u.abs() - 5).clamp_min(0.0))), u)
+        return torch.cat([torch.where(missing, 0.0, u), (~missing).to(u.dtype)], -1)
+
+
+def _erfinv(value: float) -> float:
+    return float(torch.erfinv(torch.tensor(value, dtype=torch.float64)))
+
+
+class Condition(nn.Module):
+    """A mapping of named conditions ``[B]`` as features ``[B, features]``, each column seen as :class:`Columns` does."""
+
+    def __init__(self, columns: Mapping[str, Seen]):
+        super().__init__()
+        self.names = tuple(columns)
+        self.columns = Columns(tuple(columns.values()))
+
+    @property
+    def features(self) -> int:
+        return self.columns.features
+
+    def forward(self, c: Mapping[str, Tensor]) -> Tensor:
+        dtype = self.columns.unit.dtype
+        values = [c[name].to(dtype) if not c[name].is_floating_point() else c[name] for name in self.names]
+        return self.columns(torch.stack([v.squeeze(-1) if v.dim() > 1 else v for v in values], -1))
+
+
+class Conditioned(nn.Module):
+    """A network that sees a condition beside its input: ``network([stem(given), features of c])``.
+
+    ``given`` is ``[..., *event]`` with any leading axes whose last is the row; the features are put behind the last
+    axis of vectors, or as further channels of images (``image=True``, on the third axis from the end).
+    """
+
+    def __init__(self, network: nn.Module, condition: Condition, *, stem: nn.Module | None = None, image: bool = False):
+        super().__init__()
+        self.network, self.condition, self.image = network, condition, image
+        self.stem = nn.Identity() if stem is None else stem
+
+    def forward(self, given: Tensor, c: Mapping[str, Tensor]) -> Tensor:
+        h, features = self.stem(given), self.condition(c)
+        if self.image:
+            features = features[..., None, None].expand(*h.shape[:-3], features.shape[-1], *h.shape[-2:])
+            return self.network(torch.cat([h, features], -3))
+        return self.network(torch.cat([h, features.expand(*h.shape[:-1], features.shape[-1])], -1))
+
+
+class OnCondition(nn.Module):
+    """A network of the condition alone: what a conditional prior is made of."""
+
+    def __init__(self, network: nn.Module, condition: Condition):
+        super().__init__()
+        self.network, self.condition = network, condition
+
+    def forward(self, c: Mapping[str, Tensor]) -> Tensor:
+        return self.network(self.condition(c))

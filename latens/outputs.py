@@ -1,0 +1,113 @@
+"""From codes and numbers back to rows in the user's form: samples for given conditions, and decoded codes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from latens import evaluation, trees
+from latens.data.rows import condition_column
+from latens.errors import InputError
+from latens.randomness import seeded
+from latens.run import Run
+from latens.schema import LIBRARY, AnySchema, Column, Table
+from latens.trees import Tree
+
+_SAMPLE, _GIVEN = 51, 53  # keys of the seeds
+
+
+def schema_of(run: Run) -> AnySchema:
+    """The schema of a run made from data; ``InputError`` where it has none."""
+    if run.schema is None:
+        raise InputError("this run has no schema (parts of your own on a tree of data): use its model directly")
+    return run.schema
+
+
+def conditions(run: Run, n: int, given: Mapping[str, Any], seed: int) -> tuple[Tree, dict[str, Any]]:
+    """Conditions of n rows: those in ``given`` as named, the others drawn from rows that the run was fitted to (among
+    those that agree with what is given, where there are some).
+
+    Returns (c in the model's form or None, the given columns as arrow arrays). Raises ``InputError`` for a condition
+    that the model does not read, or a value that it never saw.
+    """
+    seen = {name: np.asarray(values, dtype=np.float64) for name, values in (run.data.get("conditions") or {}).items()}
+    if run.given is None:
+        for name in given:
+            raise InputError(f"the model reads no condition {name!r}; fit it with --condition {name}")
+    if run.given is None and not seen:
+        return None, {}
+    named = {}
+    for name, value in given.items():
+        assert run.given is not None
+        named[name] = _value(condition_column(run.given, name), value)
+    names = [*(run.given.conditions if run.given is not None else ()), *([LIBRARY] if LIBRARY in seen else [])]
+    drawn = _draw(seen, named, n, seed)
+    for name in names:
+        if name not in drawn:
+            raise InputError(f"the condition {name!r} is not given; give it with --set {name}=VALUE")
+    storage = schema_of(run).storage if isinstance(run.schema, Table) else "float32"
+    c = {name: torch.from_numpy(drawn[name].astype(storage)) for name in names}
+    columns = () if run.given is None else run.given.given_fields
+    return c, {column.name: column.decode(drawn[column.name]) for column in columns}
+
+
+def _value(column: Column, value: Any) -> float:
+    """The number of a condition's value, given as it is or as a word."""
+    if column.outputs_codes:
+        for code, level in enumerate(column.levels or ()):
+            if level == value or str(level) == str(value):
+                return float(code)
+        known = ", ".join(str(level) for level in (column.levels or ())[:20])
+        raise InputError(f"the condition {column.name!r} never was {value!r} in fitting; it knows {known}")
+    import pyarrow as pa
+
+    try:
+        dates = column.kind == "datetime"
+        cells = pa.array(np.array([value], dtype="datetime64[us]")) if dates else pa.array([float(value)])
+    except (TypeError, ValueError):
+        kind = "a date" if column.kind == "datetime" else "a number"
+        raise InputError(f"the condition {column.name!r} takes {kind}, got {value!r}") from None
+    number = float(column.encode(cells, "--set")[0][0])
+    if number != number:
+        raise InputError(f"the condition {column.name!r} takes a number, got {value!r}")
+    return number
+
+
+def _draw(seen: Mapping[str, np.ndarray], named: Mapping[str, float], n: int, seed: int) -> dict[str, np.ndarray]:
+    others = [name for name in seen if name not in named]
+    found = {name: np.full(n, value) for name, value in named.items()}
+    if not others:
+        return found
+    rows = np.arange(len(seen[others[0]]))
+    for name, value in named.items():
+        agree = rows[seen[name][rows] == value] if name in seen else rows
+        rows = agree if len(agree) else rows
+    pick = np.random.default_rng([seed % 2**63, _GIVEN]).choice(rows, n)
+    return found | {name: seen[name][pick] for name in others}
+
+
+def sample(run: Run, n: int, *, mean: bool, seed: int, given: Mapping[str, Any] | None = None) -> Any:
+    """n new rows in the user's form: z ~ p(z|c), x ~ p(x|z, c), or what stands for p(x|z, c) with ``mean``."""
+    schema = schema_of(run)
+    c, cells = conditions(run, n, given or {}, seed)
+    model: Any = run.model
+    with seeded(seed, _SAMPLE):
+        parts = [
+            model.sample(min(1000, n - i), trees.take(c, slice(i, i + 1000)), mean=mean).numpy()
+            for i in range(0, n, 1000)
+        ]
+    return to_user(schema, np.concatenate(parts), cells)
+
+
+def decoded(run: Run, z: Tensor, c: Tree = None, cells: Mapping[str, Any] | None = None) -> Any:
+    """What stands for p(x|z, c) at each code, in the user's form."""
+    return to_user(schema_of(run), evaluation.decode(run.model, z, c).numpy(), cells)
+
+
+def to_user(schema: AnySchema, x: np.ndarray, cells: Mapping[str, Any] | None = None) -> Any:
+    """Numbers in the user's form: an array, or an arrow table with the given columns in their places."""
+    return schema.to_user(x, cells) if isinstance(schema, Table) else schema.to_user(x)

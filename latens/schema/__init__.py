@@ -1,0 +1,24 @@
+"""What each column or pixel of the data is, and the way from the user's data to the model's and back.
+
+Nothing here reads a file or knows a network. :mod:`latens.data` looks at the data and makes a :class:`Schema` (arrays
+of one kind of values) or a :class:`Table` (mixed columns); the run folder keeps it; everything that enters or leaves a
+model goes through it.
+"""
+
+from typing import Any
+
+from latens.schema.arrays import KINDS, LAYOUTS, LIBRARY, MAX_LEVELS, STORAGES, Schema, chunks, place, require_numeric
+from latens.schema.column import Column
+from latens.schema.table import Table
+
+AnySchema = Schema | Table
+
+__all__ = [
+    "KINDS", "LAYOUTS", "LIBRARY", "MAX_LEVELS", "STORAGES", "AnySchema", "Column", "Schema", "Table", "chunks", "place",
+    "require_numeric", "schema_from_json",
+]  # fmt: skip
+
+
+def schema_from_json(fields: Any) -> AnySchema:
+    """The schema of either kind that was written as JSON."""
+    return Table.from_json(fields) if isinstance(fields, dict) and "table" in fields else Schema.from_json(fields)

@@ -1,0 +1,144 @@
+"""Cells of arrow tables as numbers and back, whatever their type. pyarrow is imported where it is used."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from latens.errors import InputError
+
+DAY = 86_400.0
+_SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+
+
+def plain(cells: Any) -> Any:
+    """Dictionary cells as their values, one chunk."""
+    import pyarrow as pa
+
+    if isinstance(cells, pa.ChunkedArray):
+        cells = cells.combine_chunks()
+    if isinstance(cells, pa.ChunkedArray):  # no chunk at all
+        cells = pa.array([], cells.type)
+    if pa.types.is_dictionary(cells.type):
+        cells = cells.dictionary_decode()
+    if pa.types.is_large_string(cells.type) or pa.types.is_string_view(cells.type):
+        cells = cells.cast(pa.string())
+    return cells
+
+
+def as_numbers(cells: Any) -> np.ndarray | None:
+    """``[N]`` float64 of numeric, boolean or temporal cells (dates in days since 1970-01-01, time spans in seconds),
+    NaN where null; None where they are neither.
+    """
+    import pyarrow as pa
+
+    cells = plain(cells)
+    kind = cells.type
+    if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
+        cells = cells.cast(
+            pa.timestamp("us" if not str(kind).startswith("timestamp[ns") else "ns", getattr(kind, "tz", None))
+        )
+        seconds = _SECONDS["ns" if "ns" in str(cells.type)[:13] else "us"]
+        return _floats(cells.cast(pa.int64())) * (seconds / DAY)
+    if pa.types.is_time(kind) or pa.types.is_duration(kind):
+        unit = _SECONDS[str(kind.unit)]
+        return _floats(cells.cast(pa.int32() if kind.bit_width == 32 else pa.int64())) * unit
+    if (
+        pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_boolean(kind)
+        or pa.types.is_decimal(kind)
+    ):
+        return _floats(cells)
+    if pa.types.is_null(kind):
+        return np.full(len(cells), np.nan)
+    return None
+
+
+def _floats(cells: Any) -> np.ndarray:
+    import pyarrow as pa
+
+    if not pa.types.is_floating(cells.type):
+        cells = cells.cast(pa.float64(), safe=False)
+    return cells.to_numpy(zero_copy_only=False).astype(np.float64)
+
+
+def typed(cells: Any, type: str, levels: Sequence[Any] = ()) -> Any:
+    """The cells in the arrow type of that name; whole numbers rounded and clipped to its range, ``levels`` the values
+    of a dictionary.
+    """
+    import pyarrow as pa
+
+    wanted = arrow_type(type)
+    if cells.type == wanted:
+        return cells
+    if pa.types.is_temporal(wanted) and pa.types.is_floating(cells.type):
+        return _temporal(cells, wanted)
+    if pa.types.is_integer(wanted) and pa.types.is_floating(cells.type):
+        info = np.iinfo(wanted.to_pandas_dtype())
+        numbers = cells.to_numpy(zero_copy_only=False)
+        missing = np.isnan(numbers)
+        top = float(info.max) if float(info.max) <= info.max else np.nextafter(float(info.max), 0.0)
+        whole = np.clip(np.rint(np.where(missing, 0.0, numbers)), float(info.min), top)
+        return pa.array(whole.astype(info.dtype), type=wanted, mask=missing)
+    if pa.types.is_dictionary(wanted):
+        levels = pa.array(list(levels)).cast(wanted.value_type)
+        codes = pa.compute.index_in(cells.cast(wanted.value_type), value_set=levels, skip_nulls=True)
+        return pa.DictionaryArray.from_arrays(codes.cast(wanted.index_type), levels, ordered=wanted.ordered)
+    return cells.cast(wanted, safe=False)
+
+
+def _temporal(cells: Any, wanted: Any) -> Any:
+    import pyarrow as pa
+
+    numbers = cells.to_numpy(zero_copy_only=False)
+    missing = np.isnan(numbers)
+    numbers = np.where(missing, 0.0, numbers)
+    if pa.types.is_time(wanted) or pa.types.is_duration(wanted):
+        whole = np.rint(numbers / _SECONDS[str(wanted.unit)])
+        if pa.types.is_time(wanted):
+            whole = np.clip(whole, 0, DAY / _SECONDS[str(wanted.unit)] - 1)
+        kind = pa.int32() if wanted.bit_width == 32 else pa.int64()
+        return pa.array(whole.astype(kind.to_pandas_dtype()), kind, mask=missing).cast(wanted)
+    if pa.types.is_date32(wanted):
+        return pa.array(np.rint(numbers).astype(np.int32), pa.int32(), mask=missing).cast(wanted)
+    whole = np.rint(np.clip(numbers * DAY * 1e6, -9e18, 9e18)).astype(np.int64)
+    return (
+        pa.array(whole, pa.int64(), mask=missing)
+        .cast(pa.timestamp("us", getattr(wanted, "tz", None)))
+        .cast(wanted, safe=False)
+    )
+
+
+def arrow_type(text: str) -> Any:
+    """The arrow type that its own words name.
+
+    >>> str(arrow_type("timestamp[us, tz=UTC]")), str(arrow_type("dictionary<values=string, indices=int8, ordered=1>"))
+    ('timestamp[us, tz=UTC]', 'dictionary<values=string, indices=int8, ordered=1>')
+    """
+    import pyarrow as pa
+
+    if match := re.fullmatch(r"dictionary<values=(.+), indices=(\w+), ordered=([01])>", text):
+        return pa.dictionary(arrow_type(match[2]), arrow_type(match[1]), match[3] == "1")
+    if match := re.fullmatch(r"timestamp\[(\w+), tz=(.+)\]", text):
+        return pa.timestamp(match[1], match[2])
+    if match := re.fullmatch(r"decimal(\d+)\((\d+), (-?\d+)\)", text):
+        return pa.decimal128(int(match[2]), int(match[3])) if match[1] == "128" else pa.float64()
+    try:
+        return pa.type_for_alias(text)
+    except ValueError:
+        raise InputError(f"the schema of the data names the unknown type {text!r}.") from None
+
+
+def listed(names: Sequence[str], most: int = 12) -> str:
+    """At most twelve names, separated by commas."""
+    shown = ", ".join(short(str(name)) for name in names[:most])
+    return shown + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def short(name: str, most: int = 40) -> str:
+    name = name.replace("\n", "\\n")
+    return name if len(name) <= most else name[: most - 1] + "…"

@@ -1,0 +1,220 @@
+"""What one column of a table is, and the way from its cells to numbers and back."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from latens.errors import InputError
+from latens.schema.cells import as_numbers, plain, short, typed
+
+NUMERIC = ("continuous", "positive", "bounded", "count", "datetime")
+CODED = ("binary", "categorical", "ordered")  # kept as codes 0 .. levels - 1
+KEPT = ("constant", "missing")  # reproduced, not modelled
+LEFT_OUT = ("identifier", "text", "dropped")
+KINDS = (*NUMERIC, *CODED, *KEPT, *LEFT_OUT)
+FAMILIES = {
+    "continuous": ("normal", "student_t"), "positive": ("log_normal", "normal", "student_t"),
+    "bounded": ("beta", "truncated_normal", "continuous_bernoulli", "normal"),
+    "count": ("negative_binomial", "poisson", "zero_inflated_negative_binomial"),
+    "datetime": ("normal", "student_t"), "binary": ("bernoulli",), "categorical": ("categorical",),
+    "ordered": ("ordinal", "categorical"),
+}  # fmt: skip
+LOGARITHMIC = {"positive": "log", "count": "log1p"}  # how an encoder sees a column, where not as it is
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: what it is, how it is modelled, and the type it comes back in.
+
+    Args:
+        name: its name.
+        kind: "continuous", "positive", "bounded", "count", "datetime" (numbers; dates in days since 1970-01-01);
+            "binary", "categorical", "ordered" (codes of ``levels``); "constant", "missing" (reproduced, not modelled);
+            "identifier", "text", "dropped" (left out).
+        type: the arrow type in which it comes back, in words.
+        family: its likelihood, one of ``FAMILIES[kind]``; "" where it is not modelled.
+        levels: the values that codes stand for, in order.
+        low, high: smallest and largest value, for numbers.
+        shift, unit: mean and standard deviation of the values, of ln x where positive and of ln(1 + x) where counts.
+        decimals: digits after the point that all values have at most, or None.
+        value: the value of a constant.
+        missing: share of missing cells.
+        reason: a plain sentence of what was seen.
+
+    >>> Column("cut", "categorical", "string", "categorical", ("Fair", "Ideal")).outputs_codes
+    True
+    """
+
+    name: str
+    kind: str
+    type: str
+    family: str = ""
+    levels: tuple[Any, ...] | None = None
+    low: float | None = None
+    high: float | None = None
+    shift: float = 0.0
+    unit: float = 1.0
+    decimals: int | None = None
+    value: Any = None
+    missing: float = 0.0
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise InputError(f"column {self.name!r}: the kind {self.kind!r} is not one of {', '.join(KINDS)}.")
+        if self.family and self.family not in FAMILIES.get(self.kind, ()):
+            valid = ", ".join(FAMILIES.get(self.kind, ())) or "none"
+            raise InputError(
+                f"column {self.name!r} is {self.kind} and cannot have the likelihood {self.family!r}; it can: {valid}."
+            )
+        if self.kind in CODED and not self.levels:
+            raise InputError(f"column {self.name!r} is {self.kind} and has no levels.")
+        if not (np.isfinite(self.shift) and np.isfinite(self.unit) and self.unit > 0):
+            raise InputError(
+                f"column {self.name!r}: shift {self.shift} and unit {self.unit} are not a mean and a spread."
+            )
+
+    @property
+    def outputs_codes(self) -> bool:
+        """Whether numbers inside stand for levels."""
+        return self.kind in CODED
+
+    @property
+    def is_modelled(self) -> bool:
+        return self.kind in NUMERIC or self.kind in CODED
+
+    # Cells to numbers
+
+    def encode(self, cells: Any, where: str = "the data", first_row: int = 0) -> tuple[np.ndarray, int]:
+        """Numbers of an arrow array, and how many of its cells hold a level never seen.
+
+        Args:
+            cells: an arrow array or chunked array of N cells.
+            where: words for messages.
+            first_row: number of the first cell's row, for messages.
+
+        Returns:
+            ``[N]`` float64, NaN where a cell is missing or its level unknown; and the count of unknown ones.
+
+        Raises:
+            InputError: a value that this column cannot hold, with its row.
+        """
+        if self.kind in CODED:
+            return self._codes(cells, where)
+        numbers = _numbers(cells, self, where, first_row)
+        self._require(numbers, where, first_row)
+        return numbers, 0
+
+    def _codes(self, cells: Any, where: str) -> tuple[np.ndarray, int]:
+        import pyarrow as pa
+        from pyarrow import compute as pc
+
+        cells = plain(cells)
+        levels = pa.array(list(self.levels or ()))
+        if cells.type != levels.type:
+            try:
+                cells = cells.cast(levels.type)
+            except pa.ArrowException:
+                if pa.types.is_string(levels.type):
+                    raise InputError(
+                        f"{where}: column {self.name!r} has the type {cells.type}, and the model knows its levels as text."
+                    ) from None
+                levels, cells = levels.cast(pa.string()), cells.cast(pa.string())
+        codes = pc.index_in(cells, value_set=levels, skip_nulls=True)
+        unknown = codes.null_count - cells.null_count
+        return codes.cast(pa.float64()).to_numpy(zero_copy_only=False).astype(np.float64), int(unknown)
+
+    def _require(self, numbers: np.ndarray, where: str, first_row: int) -> None:
+        """The first number that this kind cannot be."""
+        with np.errstate(invalid="ignore"):
+            checks: list[tuple[np.ndarray, str]] = [(np.isinf(numbers), "it must be finite")]
+            if self.kind == "positive":
+                checks.append((numbers <= 0, "this column takes numbers above 0"))
+            if self.kind == "count":
+                checks.append((numbers < 0, "a count cannot be negative"))
+                checks.append((numbers != np.floor(numbers), "a count must be a whole number"))
+            if self.kind == "bounded":
+                outside = (numbers < self.low) | (numbers > self.high)
+                checks.append((outside, f"this column takes numbers from {self.low:g} to {self.high:g}"))
+            for bad, wanted in checks:
+                bad &= ~np.isnan(numbers)
+                if bad.any():
+                    row = int(bad.argmax())
+                    raise InputError(
+                        f"{where} has {numbers[row]:g} in column {self.name!r}, row {row + first_row} (counted from 0); "
+                        f"{wanted}{self._remedy()}."
+                    )
+
+    def _remedy(self) -> str:
+        return f" (fit with --column {self.name}=continuous if it may hold others)" if self.kind != "continuous" else ""
+
+    # And back
+
+    def decode(self, numbers: np.ndarray) -> Any:
+        """An arrow array of this column's type: codes become levels, numbers are rounded as the column's were, NaN
+        becomes null."""
+        import pyarrow as pa
+
+        numbers = np.asarray(numbers, dtype=np.float64)
+        missing = np.isnan(numbers)
+        if self.kind in CODED:
+            codes = np.where(missing, 0, numbers).round().astype(np.int64).clip(0, len(self.levels or ()) - 1)
+            cells = pa.array(list(self.levels or ())).take(pa.array(codes, mask=missing))
+            return typed(cells, self.type, self.levels or ())
+        if self.decimals is not None:
+            numbers = np.round(numbers, self.decimals)
+        if self.kind in ("count", "bounded") or self.type.startswith("u"):
+            low = self.low if self.kind == "bounded" else 0.0
+            numbers = np.clip(numbers, low, self.high if self.kind == "bounded" else None)
+        return typed(pa.array(numbers, mask=missing), self.type)
+
+    def repeat(self, rows: int) -> Any:
+        """``rows`` cells of a constant, or of a column without values."""
+        import pyarrow as pa
+
+        return typed(pa.array([self.value] * rows), self.type, [self.value])
+
+    def seen(self, numbers: np.ndarray) -> np.ndarray:
+        """How an encoder sees the numbers: centred, about 1 wide, logarithms of positive numbers and counts."""
+        how = LOGARITHMIC.get(self.kind)
+        inside = np.log(numbers) if how == "log" else np.log1p(numbers) if how == "log1p" else numbers
+        return (inside - self.shift) / self.unit
+
+    def to_json(self) -> dict[str, Any]:
+        fields = dataclasses.asdict(self)
+        return fields | {"levels": None if self.levels is None else list(self.levels)}
+
+    @classmethod
+    def from_json(cls, fields: Any) -> Column:
+        """The column that :meth:`to_json` wrote; ``InputError`` where a field is unknown, missing or ill-typed."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        if not isinstance(fields, dict) or not {"name", "kind", "type"} <= set(fields) <= known:
+            raise InputError("the schema of the data holds a column whose fields are not those of one.")
+        for name, kinds in _TYPES.items():
+            if name in fields and (not isinstance(fields[name], kinds) or isinstance(fields[name], bool)):
+                raise InputError(f"the schema of the data: column {fields['name']!r} has no valid {name!r}.")
+        levels = fields.get("levels")
+        return cls(**fields | {"levels": None if levels is None else tuple(levels)})
+
+
+_TYPES: dict[str, Any] = {
+    "name": str, "kind": str, "type": str, "family": str, "levels": list | None, "low": float | int | None,
+    "high": float | int | None, "shift": float | int, "unit": float | int, "decimals": int | None,
+    "missing": float | int, "reason": str,
+}  # fmt: skip
+
+
+def _numbers(cells: Any, column: Column, where: str, first_row: int) -> np.ndarray:
+    numbers = as_numbers(cells)
+    if numbers is None:
+        cells = plain(cells)
+        first = next((i for i, cell in enumerate(cells) if cell.is_valid), 0)
+        raise InputError(
+            f"{where}: column {column.name!r} holds {cells.type} (row {first + first_row}: "
+            f"{short(repr(cells[first].as_py() if len(cells) else None))}), and the model takes numbers there ({column.kind})."
+        )
+    return numbers

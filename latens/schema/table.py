@@ -1,0 +1,231 @@
+"""What the columns of a table are, and the way from an arrow table to numbers and back.
+
+A :class:`Table` is to mixed columns what :class:`latens.schema.Schema` is to an array of one kind of values: it turns
+an arrow table into ``[N, D]`` numbers in the user's units (codes for categories, NaN for missing cells), and numbers
+back into columns of the same names, order and types.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from latens.errors import InputError
+from latens.schema.cells import listed, short
+from latens.schema.column import KINDS, Column
+
+
+@dataclass(frozen=True)
+class Table:
+    """The columns of a table in the user's order.
+
+    Args:
+        fields: every column, those that are not modelled included.
+        storage: dtype of the numbers in memory, "float32" or "float64".
+        conditions: names of the columns that are given, not modelled: they go into c and not into x.
+        reason: a plain sentence of what was seen.
+
+    >>> table = Table((Column("n", "count", "int64", "poisson"), Column("id", "identifier", "string")))
+    >>> table.shape, table.names
+    ((1,), ('n',))
+    """
+
+    fields: tuple[Column, ...]
+    storage: str = "float32"
+    reason: str = ""
+    conditions: tuple[str, ...] = ()
+
+    layout = "table"
+    kind = "table"
+    levels = None
+    is_image = False
+    is_discrete = False
+    constant: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.storage not in ("float32", "float64"):
+            raise InputError(f"the schema of the data is not valid: storage {self.storage!r}.")
+        names = [field.name for field in self.fields]
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise InputError(f"the schema of the data has two columns called {twice!r}; rename one.")
+
+    @property
+    def modelled(self) -> tuple[Column, ...]:
+        """The columns of x, in order."""
+        return tuple(field for field in self.fields if field.is_modelled and field.name not in self.conditions)
+
+    @property
+    def given_fields(self) -> tuple[Column, ...]:
+        """The columns of c."""
+        return tuple(self.field(name) for name in self.conditions)
+
+    def given(self, names: Sequence[str]) -> Table:
+        """The same table with these columns given; ``InputError`` where one has no values to be given."""
+        for name in names:
+            if not self.field(name).is_modelled:
+                kind = self.field(name).kind
+                raise InputError(f"column {name!r} is {kind} ({self.field(name).reason}), so it cannot be a condition.")
+        return dataclasses.replace(self, conditions=tuple(dict.fromkeys(names)))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(field.name for field in self.modelled)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.modelled),)
+
+    @property
+    def user_shape(self) -> tuple[int, ...]:
+        return self.shape
+
+    @property
+    def columns(self) -> int:
+        return len(self.modelled)
+
+    @property
+    def dtype(self) -> str:
+        return self.storage
+
+    def field(self, name: str) -> Column:
+        """The column of that name; ``InputError`` lists those there are."""
+        for field in self.fields:
+            if field.name == name:
+                return field
+        raise InputError(f"there is no column {name!r}; there are: {listed([f.name for f in self.fields])}.")
+
+    def replace(self, changed: Mapping[str, Column]) -> Table:
+        """The same table with some columns changed."""
+        for name in changed:
+            self.field(name)
+        return dataclasses.replace(self, fields=tuple(changed.get(f.name, f) for f in self.fields))
+
+    def check(self, table: Any, where: str = "the data") -> None:
+        """Raise ``InputError`` unless every modelled column is there."""
+        require_columns(self.modelled, table, where)
+
+    def to_model(
+        self, table: Any, where: str = "the data", *, unknown: dict[str, int] | None = None, first_row: int = 0
+    ) -> np.ndarray:
+        """``[N, D]`` numbers of an arrow table, columns found by name, in ``storage``; NaN where missing.
+
+        ``unknown``, where given, collects the number of cells of each column whose level was never seen. Raises
+        ``InputError`` for a missing column, or a value that does not fit, with its row.
+        """
+        self.check(table, where)
+        out = np.empty((table.num_rows, self.columns), self.storage)
+        for position, column in enumerate(self.modelled):
+            numbers, strangers = column.encode(table.column(column.name), where, first_row)
+            if self.storage == "float32":
+                _require_float32(numbers, column, where, first_row)
+            out[:, position] = numbers
+            if unknown is not None and strangers:
+                unknown[column.name] = unknown.get(column.name, 0) + strangers
+        return out
+
+    def conditions_of(self, table: Any, where: str = "the data") -> dict[str, np.ndarray]:
+        """The given columns of an arrow table as numbers, ``[N]`` each; ``InputError`` for a cell that is missing or a
+        level that was never seen, with its row."""
+        require_columns(self.given_fields, table, where)
+        found = {}
+        for column in self.given_fields:
+            cells = table.column(column.name)
+            numbers, _ = column.encode(cells, where)
+            bad = np.isnan(numbers)
+            if bad.any():
+                row = int(bad.argmax())
+                value = cells[row].as_py()
+                what = (
+                    "is missing"
+                    if value is None or value != value
+                    else f"is {value!r}, which was never seen in fitting"
+                )
+                levels = f"; it knows {listed([str(v) for v in column.levels])}" if column.levels else ""
+                raise InputError(
+                    f"{where}: the condition {column.name!r} of row {row} (counted from 0) {what}{levels}."
+                )
+            found[column.name] = numbers.astype(self.storage)
+        return found
+
+    def to_user(self, x: np.ndarray, given: Mapping[str, Any] | None = None) -> Any:
+        """An arrow table in the user's columns: those modelled from ``x`` ``[N, D]``, constants, and the columns in
+        ``given`` (name -> arrow array: conditions, or columns that are handed through), in the user's order."""
+        import pyarrow as pa
+
+        x = np.asarray(x)
+        if x.ndim != 2 or x.shape[1] != self.columns:
+            raise InputError(f"expected an array of shape (n, {self.columns}), got {x.shape}.")
+        given, position, columns = given or {}, 0, {}
+        for field in self.fields:
+            if field.name in given and field.kind not in ("constant", "missing"):
+                position += field.name in self.names
+                columns[field.name] = given[field.name]
+            elif field.name in self.names:
+                columns[field.name] = field.decode(x[:, position])
+                position += 1
+            elif field.name in given:
+                columns[field.name] = given[field.name]
+            elif field.kind in ("constant", "missing"):
+                columns[field.name] = field.repeat(len(x))
+        return pa.table(columns)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "table": [field.to_json() for field in self.fields], "storage": self.storage, "reason": self.reason,
+            "conditions": list(self.conditions),
+        }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, fields: Any) -> Table:
+        if not isinstance(fields, dict) or not isinstance(fields.get("table"), list):
+            raise InputError("the schema of the data must be a mapping with the columns under 'table'.")
+        columns = tuple(Column.from_json(field) for field in fields["table"])
+        given = fields.get("conditions", [])
+        if not isinstance(given, list) or not set(map(str, given)) <= {column.name for column in columns}:
+            raise InputError("the schema of the data names conditions that are no columns of it.")
+        return cls(columns, str(fields.get("storage", "float32")), str(fields.get("reason", "")), tuple(given))
+
+    def describe(self) -> str:
+        """The columns as a table to be checked by a person."""
+        counted = ", ".join(
+            f"{sum(f.kind == kind for f in self.fields)} {kind}"
+            for kind in KINDS
+            if any(f.kind == kind for f in self.fields)
+        )
+        rows = [("column", "kind", "likelihood", "missing", "what was seen")]
+        for f in self.fields:
+            shown = "–" if not f.missing else f"{f.missing:.1%}" if f.missing >= 0.001 else "<0.1%"
+            kind = f"{f.kind}, given" if f.name in self.conditions else f.kind
+            rows.append((short(f.name), kind, f.family if f.name in self.names else "–", shown, f.reason))
+        widths = [max(len(row[i]) for row in rows) for i in range(4)]
+        lines = ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths)), row[4]]).rstrip() for row in rows]
+        head = f"{len(self.fields):,} column{'s' * (len(self.fields) != 1)}: {counted}"
+        return "\n".join([head, *lines])
+
+
+def require_columns(fields: Sequence[Column], table: Any, where: str) -> None:
+    """``InputError`` unless the table has a column of each name, once."""
+    names = list(table.column_names)
+    for field in fields:
+        if field.name not in names:
+            raise InputError(
+                f"{where} has no column {field.name!r}, which the model was fitted to (it has {listed(names)})."
+            )
+        if names.count(field.name) > 1:
+            raise InputError(f"{where} has two columns called {field.name!r}; rename one.")
+
+
+def _require_float32(numbers: np.ndarray, column: Column, where: str, first_row: int) -> None:
+    with np.errstate(invalid="ignore"):
+        beyond = np.abs(numbers) > np.finfo(np.float32).max
+    if beyond.any():
+        row = int(beyond.argmax())
+        raise InputError(
+            f"{where} has {numbers[row]:g} in column {column.name!r}, row {row + first_row} (counted from 0); it is beyond "
+            "float32: give the values in another unit."
+        )

@@ -1,0 +1,462 @@
+"""Laws of counts: sparse rows are those of the dense matrix, summaries are numpy's, an .h5ad file of any encoding gives
+its raw counts back, and every hostile one is refused with a sentence."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import sparse
+
+from latens import InputError
+from latens.data.counts import (
+    Counts,
+    SparseRows,
+    column_summaries,
+    counts_of,
+    library_sizes,
+    read_h5ad,
+)
+from latens.data.lazy import Subset
+from latens.data.loader import ArrayLoader
+
+h5py = pytest.importorskip("h5py")
+rng = np.random.default_rng(0)
+GENES = [f"gene{i}" for i in range(9)]
+CELLS = 20
+
+
+def counts(cells: int = CELLS, genes: int = 9) -> np.ndarray:
+    return rng.poisson(rng.gamma(0.3, 3.0, (cells, genes))).astype(np.float32)
+
+
+def refusal(path: Path, **options: Any) -> str:
+    with pytest.raises(InputError) as caught:
+        read_h5ad(path, **options)
+    message = str(caught.value)
+    assert "\n" not in message and message.endswith(".") and path.name in message, message
+    return message
+
+
+# Sparse arithmetic
+
+
+@pytest.mark.parametrize("form", ["csr", "csc", "coo", "lil", "dok", "bsr", "dia", "dense"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "uint8", "bool"])
+def test_rows_and_summaries_are_those_of_the_dense_matrix(form: str, dtype: str):
+    x = counts().astype(dtype)
+    x[3], x[:, 4] = 0, 0
+    matrix = x if form == "dense" else sparse.csr_array(x).asformat(form)
+    rows = SparseRows(matrix)
+    assert rows.shape == x.shape and rows.dtype == torch.float32
+    for index in (slice(None), slice(3, 11, 2), torch.tensor([5, 1, 5]), 3, []):
+        assert np.array_equal(rows[index], x[index].astype(np.float32))
+    assert np.array_equal(Subset(rows, [7, 2])[:], x[[7, 2]].astype(np.float32))
+    found, wide = column_summaries(matrix), x.astype(np.float64)
+    assert np.allclose(found.mean, wide.mean(0), rtol=1e-13) and np.allclose(found.variance, wide.var(0), rtol=1e-12)
+    assert np.array_equal(found.high, wide.max(0)) and np.array_equal(found.zeros, (wide == 0).mean(0))
+    assert found.whole and np.array_equal(library_sizes(matrix), wide.sum(1))
+
+
+def test_summaries_of_signed_fractions_far_from_zero():
+    x = rng.normal(1e6, 1.0, (50, 4)) * (rng.random((50, 4)) > 0.3)
+    x[:, 3] = -np.abs(rng.normal(size=50)) - 1
+    found = column_summaries(sparse.csr_array(x))
+    assert np.allclose(found.variance, x.var(0), rtol=1e-9) and np.array_equal(found.high, x.max(0))
+    assert not found.whole
+    full = column_summaries(np.full((5, 1), 1e8) + np.arange(5)[:, None])
+    assert np.allclose(full.variance, 2.0, rtol=1e-12)
+
+
+def test_entries_stored_twice_zeros_and_order_make_no_difference():
+    plain = sparse.csr_array(np.array([[0.0, 3, 1], [2, 0, 0]]))
+    messy = sparse.csr_array(([1.0, 1, 2, 0, 2], [2, 1, 1, 0, 0], [0, 4, 5]), shape=(2, 3))
+    a, b = (counts_of(SimpleNamespace(X=m, obs={}, var_names=list("abc"))) for m in (plain, messy))
+    assert a.fingerprint == b.fingerprint and torch.equal(a.x[:], b.x[:])
+    assert messy.nnz == 5 and not messy.has_sorted_indices  # the user's own is not changed
+    assert np.array_equal(column_summaries(messy).zeros, [0.5, 0.5, 0.5])
+    other = counts_of(SimpleNamespace(X=plain * 2, obs={}, var_names=list("abc")))
+    assert other.fingerprint != a.fingerprint
+
+
+def test_a_large_matrix_is_never_dense():
+    """10^6 x 10^5 cells would take 400 GB."""
+    values = rng.integers(1, 9, 1000).astype(np.float32)
+    where = rng.integers(0, 10**6, 1000), rng.integers(0, 10**5, 1000)
+    rows = SparseRows(sparse.coo_array((values, where), shape=(10**6, 10**5)))
+    found = column_summaries(rows)
+    assert found.mean.sum() == pytest.approx(values.sum() / 10**6) and len(library_sizes(rows)) == 10**6
+    assert rows[where[0][:3]].shape == (3, 10**5)
+    loader = ArrayLoader(rows, batch_size=4)
+    batch = next(iter(loader.batches(0)))
+    assert batch.x.shape == (4, 10**5) and torch.equal(batch.x, rows[batch.rows])
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_a_loader_gives_the_batches_of_the_dense_matrix(shuffle: bool):
+    x = counts()
+    dense = ArrayLoader(torch.from_numpy(x), batch_size=6, seed=2, shuffle=shuffle)
+    lazy = ArrayLoader(SparseRows(sparse.csc_array(x)), batch_size=6, seed=2, shuffle=shuffle)
+    for epoch in range(3):
+        pairs = list(zip(dense.batches(epoch), lazy.batches(epoch)))
+        assert len(pairs) == len(dense) and all(torch.equal(a.x, b.x) for a, b in pairs)
+
+
+def test_values_that_are_no_numbers_are_refused_with_their_place():
+    for bad in (np.nan, np.inf):
+        x = counts().astype(float)
+        x[4, 7] = bad
+        with pytest.raises(InputError, match=r"at row 4, column 7 \(counted from 0\) is not finite"):
+            SparseRows(x)
+    with pytest.raises(InputError, match="row 0, column 1"):
+        SparseRows(np.array([[1, 1e300]]))
+    for other in (np.zeros(3), np.zeros((2, 2, 2)), np.array([["a"]]), "text", np.zeros((2, 2), complex)):
+        with pytest.raises(InputError, match="matrix of numbers"):
+            SparseRows(other)
+
+
+# Files
+
+
+def put_matrix(parent: Any, name: str, x: np.ndarray, form: str) -> None:
+    """A matrix as anndata writes it: dense, csr or csc; "old" marks the attributes of before 0.7."""
+    if form == "dense":
+        parent.create_dataset(name, data=x, chunks=True, compression="gzip").attrs["encoding-type"] = "array"
+        return
+    kind = form.removeprefix("old ")
+    matrix = sparse.csr_array(x).asformat(kind)
+    group = parent.create_group(name)
+    for part in ("data", "indices", "indptr"):
+        group[part] = getattr(matrix, part)
+    if form.startswith("old"):
+        group.attrs["h5sparse_format"], group.attrs["h5sparse_shape"] = kind, x.shape
+    else:
+        group.attrs["encoding-type"], group.attrs["shape"] = f"{kind}_matrix", x.shape
+
+
+def put_index(file: Any, name: str, words: list[str]) -> Any:
+    group = file.create_group(name)
+    group.attrs["_index"] = "names"
+    group["names"] = words
+    return group
+
+
+def h5ad(path: Path, x: np.ndarray | None = None, form: str = "csr", **more: Any) -> Path:
+    """A file; more: raw, layers={name: x}, obs={name: values}, genes."""
+    with h5py.File(path, "w") as file:
+        if x is not None:
+            put_matrix(file, "X", x, form)
+        if "raw" in more:
+            put_matrix(file.create_group("raw"), "X", more["raw"], form)
+            put_index(file["raw"], "var", [f"raw{i}" for i in range(more["raw"].shape[1])])
+        for name, layer in more.get("layers", {}).items():
+            put_matrix(file.require_group("layers"), name, layer, form)
+        put_index(file, "var", more.get("genes", GENES))
+        obs = put_index(file, "obs", [f"cell{i}" for i in range(CELLS)])
+        for name, values in more.get("obs", {}).items():
+            obs[name] = values
+    return path
+
+
+@pytest.mark.parametrize("form", ["dense", "csr", "csc", "old csr", "old csc"])
+def test_every_encoding_of_the_matrix(tmp_path: Path, form: str):
+    x = counts()
+    found = read_h5ad(h5ad(tmp_path / "a.h5ad", x, form))
+    assert isinstance(found, Counts) and np.array_equal(found.x[:], x)
+    assert found.names == tuple(GENES) and found.source == "X" and found.whole and found.notes == []
+    assert found.labels is None and found.columns == ()
+    assert found.fingerprint == counts_of(SimpleNamespace(X=x, obs={}, var_names=GENES)).fingerprint
+
+
+@pytest.mark.parametrize("form", ["dense", "csr"])
+def test_which_matrix_holds_the_counts(tmp_path: Path, form: str):
+    x, other, path = counts(), counts(), tmp_path / "a.h5ad"
+    sizes = x.sum(1) + 50.0
+    logs = np.log1p(x / sizes[:, None] * 1e4)
+    scaled = (logs - logs.mean(0)).astype(np.float32)
+
+    def source(x: np.ndarray | None, **more: Any) -> tuple[str, np.ndarray, list[str]]:
+        options = more.pop("options", {})
+        found = read_h5ad(h5ad(path, x, form, **more), **options)
+        return found.source, found.x[:].numpy(), found.notes
+
+    for given, more, place, wanted, note in [
+        (scaled, {"layers": {"counts": x}, "raw": other}, "layers/counts", x, "the counts are those of layers/counts"),
+        (x, {"layers": {"spliced": other}, "raw": other}, "X", x, None),
+        (x, {"layers": {"counts": logs}}, "X", x, None),
+        (scaled, {"raw": x}, "raw/X", x, "the counts are those of raw/X"),
+        (scaled, {"raw": logs, "obs": {"n_counts": sizes}}, "raw/X", x, "restored from their logarithms"),
+        (logs, {"obs": {"total_counts": sizes}}, "X", x, r"restored.*expm1\(X\) x obs\['total_counts'\] / 10,000"),
+        (logs.round(3), {"obs": {"nCount_RNA": sizes}}, "X", x, "restored"),
+        (logs, {"obs": {"n_counts": sizes * 1.13}}, "X", logs, "no raw counts were found: .* X are taken as they are"),
+        (logs, {"obs": {"n_counts": sizes * 0}}, "X", logs, "no raw counts"),
+        (logs, {"raw": logs[:, :4]}, "X", logs, "no raw counts"),
+        (None, {"raw": logs}, "raw/X", logs, "no raw counts"),
+        (logs, {"layers": {"counts": x}, "options": {"layer": "X"}}, "X", logs, "X does not hold whole numbers"),
+        (logs, {"layers": {"spliced": x}, "options": {"layer": "spliced"}}, "layers/spliced", x, None),
+        (logs, {"raw": x[:, :4], "options": {"layer": "raw"}}, "raw/X", x[:, :4], None),
+    ]:  # fmt: skip
+        found, values, notes = source(given, **more)
+        assert found == place and np.array_equal(values, wanted.astype(np.float32)), (place, note)
+        assert notes == [] if note is None else len(notes) == 1 and re.search(note, notes[0]), notes
+    assert "no layer 'absent'; it has: X, layers/a." in refusal(h5ad(path, x, layers={"a": x}), layer="absent")
+
+
+def test_names_of_raw_are_its_own(tmp_path: Path):
+    found = read_h5ad(h5ad(tmp_path / "a.h5ad", counts() + 0.5, raw=counts(genes=4)))
+    assert found.source == "raw/X" and found.names == ("raw0", "raw1", "raw2", "raw3")
+    assert found.x.shape == (CELLS, 4)
+
+
+# Labels
+
+CODES = rng.integers(0, 3, CELLS)
+WORDS = np.array(["b", "unused", "a", "c"])
+TYPES = WORDS[[0, 2, 3]][CODES]
+
+
+def put_columns(path: Path, put: Callable[[Any], None]) -> Path:
+    with h5py.File(h5ad(path, counts()), "r+") as file:
+        put(file["obs"])
+    return path
+
+
+def categorical(obs: Any) -> None:
+    obs.create_group("type").attrs["encoding-type"] = "categorical"
+    obs["type/codes"], obs["type/categories"] = np.array([0, 2, 3], np.int8)[CODES], WORDS.tolist()
+
+
+def categories_beside(obs: Any) -> None:
+    obs["type"], obs["__categories/type"] = np.array([0, 2, 3], np.int8)[CODES], WORDS.tolist()
+
+
+def strings(obs: Any) -> None:
+    obs["type"] = TYPES.tolist()
+
+
+def fixed_strings(obs: Any) -> None:
+    obs["type"] = TYPES.astype("S")
+
+
+def nullable(obs: Any) -> None:
+    obs["type/values"], obs["type/mask"] = CODES, np.zeros(CELLS, bool)
+
+
+def numeric_categories(obs: Any) -> None:
+    obs["type/codes"], obs["type/categories"] = CODES, [0, 1, 2]
+
+
+def test_every_encoding_of_a_column(tmp_path: Path):
+    for put, words in [(categorical, ("b", "a", "c")), (categories_beside, ("b", "a", "c")),
+                       (strings, ("a", "b", "c")), (fixed_strings, ("a", "b", "c"))]:  # fmt: skip
+        found = read_h5ad(put_columns(tmp_path / "a.h5ad", put), labels="type")
+        assert found.label_names == words and found.columns == ("type",), put.__name__
+        assert found.labels.dtype == np.int64 and np.array_equal(np.array(words)[found.labels], TYPES)
+    for put in (nullable, numeric_categories):
+        found = read_h5ad(put_columns(tmp_path / "a.h5ad", put), labels="type")
+        assert found.label_names is None and np.array_equal(found.labels, CODES)
+    assert read_h5ad(tmp_path / "a.h5ad").labels is None
+    with h5py.File(h5ad(tmp_path / "a.h5ad", counts(), obs={"a": CODES, "b": CODES, "c": CODES}), "r+") as file:
+        file["obs"].attrs["column-order"] = ["c", "a"]
+    assert read_h5ad(tmp_path / "a.h5ad").columns == ("c", "a", "b")
+
+
+def test_names_in_newer_encodings(tmp_path: Path):
+    path = h5ad(tmp_path / "a.h5ad", counts())
+    for codes in (False, True):
+        with h5py.File(path, "r+") as file:
+            del file["var/names"]
+            if codes:
+                file["var/names/codes"], file["var/names/categories"] = np.arange(9)[::-1], GENES[::-1]
+            else:
+                file["var/names/values"], file["var/names/mask"] = GENES, np.zeros(9, bool)
+        assert read_h5ad(path).names == tuple(GENES)
+
+
+def test_files_of_records_from_before_groups(tmp_path: Path):
+    x, path = counts(), tmp_path / "a.h5ad"
+    obs = np.zeros(CELLS, [("index", "S5"), ("type", "i1"), ("size", "f4"), ("word", "S1")])
+    obs["type"], obs["size"], obs["word"] = CODES, np.arange(CELLS), TYPES
+    with h5py.File(path, "w") as file:
+        file["X"] = np.log1p(x)
+        put_matrix(file, "raw.X", x, "old csr")
+        file["obs"], file["uns/type_categories"] = obs, np.array(["b", "a", "c"], "S")
+        file["var"] = file["raw.var"] = np.array([(g,) for g in GENES], [("index", "S8")])
+    found = read_h5ad(path, labels="type")
+    assert found.source == "raw/X" and found.names == tuple(GENES) and np.array_equal(found.x[:], x)
+    assert found.columns == ("type", "size", "word") and found.label_names == ("b", "a", "c")
+    assert np.array_equal(np.array(found.label_names)[found.labels], TYPES)
+    assert read_h5ad(path, labels="size").labels.tolist() == list(range(CELLS))
+    assert read_h5ad(path, labels="word").label_names == ("a", "b", "c")
+
+
+def test_objects_like_anndata():
+    x = counts()
+    frame = pd.DataFrame({"type": pd.Categorical(TYPES, WORDS), "text": TYPES, "depth": np.arange(CELLS) / 2})
+    raw = SimpleNamespace(X=sparse.csc_array(x), var_names=pd.Index(GENES))
+    data = SimpleNamespace(X=np.log1p(x), obs=frame, var_names=pd.Index(GENES), layers={}, raw=raw)
+    found = counts_of(data, labels="type")
+    assert found.source == "raw/X" and found.columns == ("type", "text", "depth")
+    assert found.label_names == ("b", "a", "c") and np.array_equal(np.array(found.label_names)[found.labels], TYPES)
+    assert counts_of(data, labels="text").label_names == ("a", "b", "c")
+    assert counts_of(data, labels="depth").labels.tolist() == frame["depth"].tolist()
+    frame.loc[3, "type"] = None
+    with pytest.raises(InputError, match=r"label 'type' of row 3 \(counted from 0\) is missing"):
+        counts_of(data, labels="type")
+    with pytest.raises(InputError, match=r"no labels .kind. in the obs of the data .it has: type, text, depth"):
+        counts_of(data, labels="kind")
+
+
+# Hostile files
+
+
+def damaged(path: Path, change: Callable[[Any], None]) -> str:
+    with h5py.File(h5ad(path, counts(), "csr", obs={"n": np.arange(CELLS)}), "r+") as file:
+        change(file)
+    return refusal(path)
+
+
+def replace(name: str, value: Any) -> Callable[[Any], None]:
+    def change(file: Any) -> None:
+        del file[name]
+        if value is not None:
+            file[name] = value
+
+    return change
+
+
+def set_entry(name: str, place: int, value: float) -> Callable[[Any], None]:
+    def change(file: Any) -> None:
+        file[name][place] = value
+
+    return change
+
+
+def attribute(name: str, value: Any) -> Callable[[Any], None]:
+    return lambda file: file["X"].attrs.__setitem__(name, value)
+
+
+def huge(file: Any) -> None:
+    del file["X"]
+    file.create_dataset("X", (10**9, 10**6), "f4", chunks=(1000, 1000))
+
+
+def elsewhere(file: Any) -> None:
+    del file["X"]
+    file["X"] = h5py.ExternalLink("/etc/other.h5", "/X")
+
+
+def outside(file: Any) -> None:
+    del file["X"]
+    file.create_dataset("X", (4, 5), "u1", external=[("/etc/passwd", 0, 20)])
+
+
+DAMAGE = {
+    "no X": (replace("X", None), "has no X"),
+    "no data": (replace("X/data", None), "X/data is missing"),
+    "short data": (replace("X/data", np.ones(3)), "X has 3 values"),
+    "text": (replace("X/data", ["a", "b"]), "X/data does not hold numbers"),
+    "short indptr": (replace("X/indptr", np.zeros(5, int)), "indptr has 5 entries and needs 21"),
+    "indptr falls": (set_entry("X/indptr", 3, 10**6), "indptr falls after entry 3"),
+    "indptr starts late": (set_entry("X/indptr", 0, 1), "values, .* indices"),
+    "indptr ends early": (set_entry("X/indptr", CELLS, 1), "indptr says 1"),
+    "index beyond": (set_entry("X/indices", 2, 9), "indices has 9 at 2, beyond the 9"),
+    "index below": (set_entry("X/indices", 2, -1), "indices has -1 at 2"),
+    "fractional indices": (replace("X/indices", np.ones(3)), "whole numbers"),
+    "negative count": (set_entry("X/data", 0, -3), r"count -3 at row \d+, column \d+ .* is negative"),
+    "not a number": (set_entry("X/data", 0, np.nan), "value nan at row .* not finite"),
+    "no shape": (attribute("shape", "x"), "does not say its shape"),
+    "negative shape": (attribute("shape", [-1, 9]), "does not say its shape"),
+    "another shape": (attribute("shape", [CELLS, 4]), "beyond the 4"),
+    "endless shape": (attribute("shape", [2**62, 9]), "indptr has 21 entries"),
+    "unknown encoding": (attribute("encoding-type", "coo"), "encoded as 'coo'"),
+    "three axes": (replace("X", np.zeros((2, 2, 2))), "not an array with 2 axes"),
+    "one axis": (replace("X", np.zeros(5)), "not an array with 2 axes"),
+    "declared and not there": (huge, "declares 4,000,000,000,000,000 bytes and holds 0"),
+    "a link to another file": (elsewhere, "link to another file"),
+    "values in another file": (outside, "lies in another file"),
+    "names": (replace("var/names", ["a"]), "X has 9 columns and 1 names"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_hostile_files_are_refused_with_a_sentence(tmp_path: Path, case: str):
+    change, text = DAMAGE[case]
+    assert re.search(text, damaged(tmp_path / "a.h5ad", change))
+
+
+def test_bad_labels_are_refused(tmp_path: Path):
+    path = tmp_path / "a.h5ad"
+
+    def no(put: Callable[[Any], None], text: str) -> None:
+        assert re.search(text, refusal(put_columns(path, put), labels="type"))
+
+    def gap(obs: Any) -> None:
+        categorical(obs)
+        obs["type/codes"][4] = -1
+
+    def beyond(obs: Any) -> None:
+        categorical(obs)
+        obs["type/codes"][4] = 9
+
+    def masked(obs: Any) -> None:
+        nullable(obs)
+        obs["type/mask"][6] = True
+
+    def blank(obs: Any) -> None:
+        obs["type"] = ["a", "", *["b"] * (CELLS - 2)]
+
+    no(gap, r"label 'type' of row 4 \(counted from 0\) is missing")
+    no(masked, "label 'type' of row 6")
+    no(blank, "label 'type' of row 1")
+    no(beyond, "codes of obs/type do not fit its 4 categories")
+    no(lambda obs: obs.__setitem__("type", np.arange(3)), "'type' of obs has 3 entries for 20 rows")
+    no(lambda obs: obs.__setitem__("type", np.arange(CELLS) + 0.5 * np.nan), "row 0")
+    no(lambda obs: None, "no labels 'type' in the obs of .*it has none")
+
+
+def test_files_that_are_none(tmp_path: Path):
+    path = tmp_path / "a.h5ad"
+    assert "does not exist" in refusal(path)
+    for content in (b"", b"text", bytes(5000)):
+        path.write_bytes(content)
+        assert "is no .h5ad file" in refusal(path)
+    whole = h5ad(path, counts()).read_bytes()
+    for part in (40, 500, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:part])
+        refusal(path)
+
+
+def test_damaged_values_never_escape_as_another_error(tmp_path: Path):
+    """Of the values alone: damage to the structure of HDF5 is between the file and its library."""
+    random, path = np.random.default_rng(3), tmp_path / "a.h5ad"
+    extremes = [-(2**31), -1, 0, 1, 9, 10**6, 2**31 - 1]
+    refused = 0
+    for trial in range(60):
+        with h5py.File(h5ad(path, counts(), ("csr", "csc")[trial % 2]), "r+") as file:
+            categorical(file["obs"])
+            name = ("X/indptr", "X/indices", "X/data", "obs/type/codes")[trial % 4]
+            low = np.iinfo(np.int8).min if name.endswith("codes") else -(2**31)
+            for place in random.integers(0, len(file[name]), 3).tolist():
+                file[name][place] = max(low, min(random.choice(extremes), -low - 1))
+        try:
+            assert read_h5ad(path, labels="type").x[:].isfinite().all()
+        except InputError as error:
+            refused += 1
+            assert "\n" not in str(error) and "a.h5ad" in str(error)
+    assert refused > 20
+
+
+def test_reading_counts_needs_no_torch():
+    code = "import sys, latens.data.counts; print({'torch', 'h5py', 'scipy'} & set(sys.modules))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "set()"
