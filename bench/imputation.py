@@ -185,6 +185,19 @@ class Columns(conditionals.Conditional):
         return Mixed(output, log_scale, self.shift, self.unit, self.levels)
 
 
+class LinearAndMLP(nn.Module):
+    """W z + b + mlp(z), ``[..., inputs]`` -> ``[..., outputs]``: factor analysis is the special case mlp = 0."""
+
+    def __init__(self, inputs: int, outputs: int, hidden: Sequence[int]):
+        super().__init__()
+        self.linear, self.curve = nn.Linear(inputs, outputs), networks.mlp(inputs, outputs, hidden)
+        nn.init.normal_(self.linear.weight, std=0.3)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.linear(z) + self.curve(z)
+
+
 def build(wide: np.ndarray, levels: Sequence[int]) -> models.VAE:
     """The model of the recipe for a wide table ``[n, cells]``."""
     cells, columns = wide.shape[1], len(levels)
@@ -194,7 +207,7 @@ def build(wide: np.ndarray, levels: Sequence[int]) -> models.VAE:
     latent = latent_size(columns)
     stem = networks.Standardize(shift, unit, mask=True)
     encoder = networks.mlp(2 * cells, 2 * latent, HIDDEN)
-    decoder = networks.mlp(latent, cells, HIDDEN)
+    decoder = LinearAndMLP(latent, cells, HIDDEN)
     outer = torch.tensor(numbers)
     likelihood = Columns(decoder, torch.where(outer, shift, 0.0), torch.where(outer, unit, 1.0), levels)
     return models.VAE(
@@ -302,6 +315,7 @@ def main() -> None:
         table, runs, start = load(name, options.rows), [], time.monotonic()
         for seed in range(options.first_seed, options.first_seed + options.seeds):
             runs.append(one_seed(table, options.fraction, seed))
+            print(f"{name} {seed}: " + ", ".join(f"{k} {v:.4f}" for k, v in runs[-1].items()), flush=True)
         figures = {other: paired(runs, other) for other in COMPETITORS}
         answer[name] = {"runs": runs, "paired": figures, "shape": table.values.shape}
         seconds = (time.monotonic() - start) / len(runs)

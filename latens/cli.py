@@ -190,17 +190,21 @@ def evaluate(
     k: Annotated[int, typer.Option("--k", min=0, help="Draws of the importance-weighted NLL; 0 leaves it out.")] = 100,
     draws: Annotated[int, typer.Option(min=1, help="Posterior draws a row for the ELBO.")] = 5,
     nll_rows: Annotated[int, typer.Option(min=0, help="Rows the NLL is taken over, evenly spaced; 0: all.")] = 1000,
+    synthetic: Annotated[
+        bool, typer.Option(help="Of a table, also hold samples against real rows: marginals, detection, copies.")
+    ] = True,
     seed: Seed = 0,
     labels: Labels = None,
     recipe: OwnRecipe = None,
     as_json: Json = False,
 ) -> Any:
-    """Rate, distortion, ELBO, NLL with its K and standard error, bits per dimension, active units."""
+    """Rate, distortion, ELBO, NLL with its K and standard error, active units; how good samples of a table are."""
     from latens import commands
 
     return commands.evaluate(
-        run, data, k=k, draws=draws, nll_rows=nll_rows or None, seed=seed, own=recipe, labels=labels
-    )
+        run, data, k=k, draws=draws, nll_rows=nll_rows or None, seed=seed, own=recipe, labels=labels,
+        synthetic=synthetic,
+    )  # fmt: skip
 
 
 @app.command()

@@ -19,7 +19,7 @@ from latens.data import as_array, read
 from latens.data.frames import as_table as frame_as_table
 from latens.data.frames import is_frame
 from latens.data.lazy import Lazy
-from latens.data.rows import Asked, Rows, is_counts, rows_like, rows_of
+from latens.data.rows import Asked, Rows, canonical_order, is_counts, rows_like, rows_of
 from latens.errors import InputError, is_whole
 from latens.evaluation import Evaluation
 from latens.fitting import check_weights, fit_recipe
@@ -104,6 +104,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float32"]
         tags.input_tags.allow_nan = True
+        tags.input_tags.sparse = True
         tags.input_tags.categorical = True
         return tags
 
@@ -136,8 +137,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             rows = rows.take(numbers)
         if len(rows) < 2:
             raise InputError(f"fitting needs at least 2 rows, got n_samples={len(rows)}")
-        if isinstance(rows.inside, Tensor):
-            order = canonical_order(rows.inside.numpy(), weight)
+        if isinstance(rows.inside, Tensor) or is_counts(X):
+            order = canonical_order(rows.inside, weight)
             rows, numbers, weight = rows.take(order), numbers[order], None if weight is None else weight[order]
         recipe = self.recipe if isinstance(self.recipe, Recipe) else Recipe(self.recipe)
         valid = {"latent_dim": self.latent_dim, "likelihood": self.likelihood, "network": self.network}
@@ -368,14 +369,6 @@ def _remember(rows: Rows, back: Any) -> Rows:
 def _plain(value: Any) -> Any:
     """numpy's whole numbers and floats as Python's own (a grid search hands out numpy's)."""
     return value.item() if isinstance(value, np.generic) else value
-
-
-def canonical_order(x: NDArray[Any], weight: NDArray[Any] | None = None) -> NDArray[np.intp]:
-    """An order of the rows that depends on their contents alone, so that a fit does not depend on the order given."""
-    first = np.arange(len(x)) if weight is None else np.argsort(weight, kind="stable")
-    flat = np.ascontiguousarray(x.reshape(len(x), -1)[first])
-    bytes_of_rows = flat.view(np.dtype((np.void, flat.dtype.itemsize * flat.shape[1]))).ravel()
-    return first[np.argsort(bytes_of_rows, kind="stable")]
 
 
 def _seed(random_state: Any) -> int:

@@ -16,9 +16,10 @@ from latens import trees
 from latens.choices import DataInfo
 from latens.data import fingerprint
 from latens.data.lazy import Lazy, Subset
-from latens.data.loader import ArrayLoader, Transform
+from latens.data.loader import ArrayLoader, Loader, Transform
 from latens.data.rows import Rows
 from latens.data.splits import Split, split_rows
+from latens.data.stream_rows import Streamed
 from latens.errors import InputError
 from latens.networks import only_linear_maps
 from latens.randomness import seeded
@@ -36,13 +37,14 @@ _INIT = 31  # key of the seed
 
 
 def execute(
-    run: Run, x: Tree, *, c: Tree = None, weight: Tensor | None = None, validation: Tree = None,
+    run: Run, x: Tree | Streamed, *, c: Tree = None, weight: Tensor | None = None, validation: Tree = None,
     validation_c: Tree = None, validation_weight: Tensor | None = None, numbers: Tensor | None = None,
     transform: Transform | None = None, progress: Progress | None = None,
 ) -> Run:  # fmt: skip
     """Train a run that stands ready, in its folder if it has one, from its checkpoint if there is one.
 
-    ``numbers``: the number of each row of x in the user's data, for messages.
+    ``x``: rows in the model's form, or rows on disk, which are streamed, conditions and all. ``numbers``: the number of
+    each row of x in the user's data, for messages.
     """
     settings = run.settings
     processes = Processes(settings.device)
@@ -56,7 +58,11 @@ def execute(
 
     try:
         with runs.at_work(run.folder) if run.folder and processes.is_main else nullcontext():
-            loader = ArrayLoader(x, c, weight, batch_size=int(settings.batch_size), numbers=numbers, **options)
+            loader: Loader
+            if isinstance(x, Streamed):
+                loader = x.loader(int(settings.batch_size), settings.seed)
+            else:
+                loader = ArrayLoader(x, c, weight, batch_size=int(settings.batch_size), numbers=numbers, **options)
             held = None
             if validation is not None:
                 held = ArrayLoader(
@@ -113,58 +119,79 @@ def start_from(run: Run, folder: str | Path) -> None:
 
 
 def prepare(
-    rows: Rows, recipe: Recipe, settings: Settings, *, options: dict[str, Any] | None = None,
+    rows: Rows | Streamed, recipe: Recipe, settings: Settings, *, options: dict[str, Any] | None = None,
     weight: np.ndarray | None = None, validation: float | str | Rows = "auto", split: Split | None = None,
     data: dict[str, Any] | None = None,
 ) -> tuple[Run, dict[str, Any]]:  # fmt: skip
-    """The run before its first step, and the tensors it trains on."""
+    """The run before its first step, and the tensors it trains on. Rows on disk come with their rows held out."""
     check_device(settings.device)
-    schema, weights = rows.schema, None if weight is None else torch.as_tensor(np.asarray(weight), dtype=torch.float32)
-    if isinstance(validation, Rows):
-        tensors = {
-            "x": rows.inside, "c": rows.c, "weight": weights, "validation": validation.inside,
-            "validation_c": validation.c,
-        }  # fmt: skip
+    schema = rows.schema
+    if isinstance(rows, Streamed):
+        tensors, count, sample, sample_c = _streamed(rows, validation)
     else:
-        kept, held = split_rows(len(rows), validation, settings.seed, split)
-        tensors = {"x": rows.inside, "c": rows.c, "weight": weights, "numbers": kept, "validation": None}
-        if len(held):
-            tensors |= {
-                "x": some(rows.inside, kept), "c": trees.take(rows.c, kept), "weight": trees.take(weights, kept),
-                "validation": some(rows.inside, held), "validation_c": trees.take(rows.c, held),
-                "validation_weight": trees.take(weights, held),
-            }  # fmt: skip
-    train, c = tensors["x"], tensors["c"]
-    assert train is not None
-    pick = (
-        torch.randperm(len(train), generator=torch.Generator().manual_seed(settings.seed))[:SAMPLE_ROWS].sort().values
-    )
-    pick = pick[:: max(1, len(pick) * math.prod(schema.shape) // SAMPLE_CELLS)] if len(pick) > 1000 else pick
+        tensors = _tensors(rows, weight, validation, settings.seed, split)
+        train = tensors["x"]
+        count, pick = len(train), _sample(len(train), math.prod(schema.shape), settings.seed)
+        sample, sample_c = train[pick], trees.take(tensors["c"], pick)
     conditions = rows.given.given_fields if rows.given is not None else ()
-    info = DataInfo(schema, len(train), train[pick], conditions, trees.take(c, pick))
+    info = DataInfo(schema, count, sample, conditions, sample_c)
     with seeded(settings.seed, _INIT):
         model, objective = recipe.build(info, **(options or {}))
-    settled = settings.settle(len(train), linear=only_linear_maps(model))
+    settled = settings.settle(count, linear=only_linear_maps(model))
     held_rows = 0 if tensors["validation"] is None else len(tensors["validation"])
     info.choices["training"] = (
-        f"{counted(settled.epochs, 'epoch')} of {counted(len(train) // int(settled.batch_size), 'step')}, "
+        f"{counted(settled.epochs, 'epoch')} of {counted(count // int(settled.batch_size), 'step')}, "
         f"{counted(settled.batch_size, 'row')} a step; "
         + (f"{held_rows:,} rows held out for validation" if held_rows else "no validation rows")
     )
     run = Run(
-        model, objective, settled, len(train), schema, recipe, dict(options or {}), dict(data or {}), info.choices,
+        model, objective, settled, count, schema, recipe, dict(options or {}), dict(data or {}), info.choices,
         given=rows.given,
     )  # fmt: skip
     run.data["validation"] = validation if isinstance(validation, str | int | float) else "given"
     if "fingerprint" not in run.data:
-        run.data["fingerprint"] = fingerprint(rows.x)
-    if c is not None:  # what samples are drawn for, where nothing is said
-        seen = pick[:CONDITIONS_KEPT] if len(pick) <= CONDITIONS_KEPT else pick[:: len(pick) // CONDITIONS_KEPT]
-        run.data["conditions"] = {name: c[name][seen].double().tolist() for name in c}
-    run.warnings = notes(rows, len(train), settings, info)
+        run.data["fingerprint"] = rows.stream.fingerprint if isinstance(rows, Streamed) else fingerprint(rows.x)
+    if sample_c is not None:  # what samples are drawn for, where nothing is said
+        every = max(1, len(sample) // CONDITIONS_KEPT)
+        run.data["conditions"] = {name: sample_c[name][::every].double().tolist() for name in sample_c}
+    run.warnings = notes(rows, count, settings, info)
     if not held_rows:
         run.warnings.append("no rows are held out: figures on the rows that were trained on flatter the model")
     return run, tensors
+
+
+def _tensors(
+    rows: Rows, weight: np.ndarray | None, validation: float | str | Rows, seed: int, split: Split | None
+) -> dict[str, Any]:
+    """Rows in memory as the tensors to train on, those held out apart."""
+    weights = None if weight is None else torch.as_tensor(np.asarray(weight), dtype=torch.float32)
+    if isinstance(validation, Rows):
+        return {
+            "x": rows.inside, "c": rows.c, "weight": weights, "validation": validation.inside,
+            "validation_c": validation.c,
+        }  # fmt: skip
+    kept, held = split_rows(len(rows), validation, seed, split)
+    if not len(held):
+        return {"x": rows.inside, "c": rows.c, "weight": weights, "numbers": kept, "validation": None}
+    return {
+        "x": some(rows.inside, kept), "c": trees.take(rows.c, kept), "weight": trees.take(weights, kept),
+        "numbers": kept, "validation": some(rows.inside, held), "validation_c": trees.take(rows.c, held),
+        "validation_weight": trees.take(weights, held),
+    }  # fmt: skip
+
+
+def _sample(rows: int, cells: int, seed: int) -> Tensor:
+    """Numbers of rows that starting values are taken from, increasing."""
+    pick = torch.randperm(rows, generator=torch.Generator().manual_seed(seed))[:SAMPLE_ROWS].sort().values
+    return pick[:: max(1, len(pick) * cells // SAMPLE_CELLS)] if len(pick) > 1000 else pick
+
+
+def _streamed(rows: Streamed, validation: Any) -> tuple[dict[str, Any], int, Tensor, Tree]:
+    """(what is trained on, its number of rows, the sample and its conditions) of rows on disk."""
+    held = validation if isinstance(validation, Rows) else rows.held
+    tensors = {"x": rows, "validation": None if held is None else held.inside}
+    tensors["validation_c"] = None if held is None else held.c
+    return tensors, rows.kept, rows.seen.inside[:], rows.seen.c
 
 
 def some(x: Tensor | Lazy, index: Tensor) -> Tensor | Lazy:
@@ -176,19 +203,20 @@ def counted(number: int | str, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
 
 
-def notes(rows: Rows, train: int, settings: Settings, info: DataInfo) -> list[str]:
+def notes(rows: Rows | Streamed, train: int, settings: Settings, info: DataInfo) -> list[str]:
     """What a person should know of the data before trusting the fit."""
+    seen = rows.seen if isinstance(rows, Streamed) else rows
     found, schema = list(info.warnings), info.schema
     if isinstance(schema, Table):
         left = [f for f in schema.fields if f.kind in ("identifier", "text")]
         found += [f"column {f.name!r} is left out as {f.kind}: {f.reason.replace('NAME', f.name)}" for f in left[:10]]
         if len(left) > 10:
             found.append(f"{len(left) - 10} more columns are left out as identifiers or text")
-        empty = int(rows.inside.isnan().all(1).sum()) if isinstance(rows.inside, Tensor) else 0
+        empty = int(seen.inside.isnan().all(1).sum()) if isinstance(seen.inside, Tensor) else 0
         if empty:
-            found.append(
-                f"{empty:,} row{'s' * (empty > 1)} ha{'ve' if empty > 1 else 's'} no observed cell: they say nothing"
-            )
+            of = f" of {len(seen):,} looked at" if isinstance(rows, Streamed) else ""
+            have = "have" if empty > 1 else "has"
+            found.append(f"{empty:,} row{'s' * (empty > 1)}{of} {have} no observed cell: they say nothing")
     elif schema.constant:
         found.append(
             f"{len(schema.constant)} of {schema.columns} {'pixels' if schema.is_image else 'columns'} never vary: they "
@@ -211,7 +239,7 @@ def check_weights(weight: np.ndarray | None, rows: int) -> None:
 
 
 def reopen(
-    folder: str | Path, record: dict[str, Any], rows: Rows, validation: float | str | Rows, *,
+    folder: str | Path, record: dict[str, Any], rows: Rows | Streamed, validation: float | str | Rows, *,
     recipe: str | None = None, weight: np.ndarray | None = None, split: Split | None = None,
 ) -> tuple[Run, dict[str, Any]]:  # fmt: skip
     """An interrupted run and its tensors, ready to be continued to the numbers it would have had."""

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from latens import evaluation
+from latens.data.lazy import Lazy
 from latens.data.rows import Rows
 from latens.run import Run
 from latens.schema import Column, Table
@@ -30,7 +31,8 @@ class Imputed:
 def impute(run: Run, rows: Rows, *, k: int = 1000, draws: int = 0, seed: int = 0) -> Imputed:
     """Fill the missing cells of rows; see :func:`latens.evaluation.impute`. Arrays of one kind of values have none."""
     if not isinstance(rows.schema, Table):
-        return Imputed(rows.x, [rows.x] * draws, None, {})
+        x = rows.x[:].numpy() if isinstance(rows.x, Lazy) else rows.x
+        return Imputed(x, [x] * draws, None, {})
     found = evaluation.impute(run.model, rows.inside, rows.c, k=k, draws=draws, seed=seed)
     missing = rows.inside.isnan().numpy()  # type: ignore[union-attr]
     copies = [] if found.draws is None else [_filled(rows, each.numpy()) for each in found.draws]

@@ -24,7 +24,7 @@ RecipeFunction = Callable[..., tuple[nn.Module, objectives.Objective]]
 def vae(
     info: DataInfo, *, latent_dim: int | str = "auto", beta: float = 1.0, likelihood: str = "auto",
     variance: float | str = "optimal", network: str = "auto", heads: str = "shared", posterior: str = "diagonal",
-    prior: str = "standard", samples: int = 1, kl: str = "auto",
+    prior: str = "standard", missing: str = "mar", samples: int = 1, kl: str = "auto",
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     """N(0, I) or conditional prior, normal posterior, ELBO. (Kingma & Welling 2014; Rezende, Mohamed & Wierstra 2014)"""
     if posterior == "point" and beta != 0:
@@ -33,7 +33,7 @@ def vae(
     model = models.VAE(
         prior_for(info, size, prior),
         posterior_for(info, size, posterior, network, heads),
-        likelihood_for(info, size, likelihood, network, variance),
+        likelihood_for(info, size, likelihood, network, variance, missing),
     )
     return model, objectives.ELBO(beta, samples, kl)
 
@@ -48,10 +48,13 @@ def beta_vae(
 
 def iwae(
     info: DataInfo, *, latent_dim: int | str = "auto", k: int = 8, likelihood: str = "auto",
-    variance: float | str = "optimal", network: str = "auto",
+    variance: float | str = "optimal", network: str = "auto", missing: str = "mar",
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
-    """The VAE under the importance-weighted bound of k draws. (Burda, Grosse & Salakhutdinov 2016)"""
-    model, _ = vae(info, latent_dim=latent_dim, likelihood=likelihood, variance=variance, network=network)
+    """The VAE under the importance-weighted bound of k draws; with missing cells MIWAE, not-MIWAE where missing="mnar".
+    (Burda, Grosse & Salakhutdinov 2016)"""
+    model, _ = vae(
+        info, latent_dim=latent_dim, likelihood=likelihood, variance=variance, network=network, missing=missing
+    )
     return model, objectives.IWAE(k)
 
 

@@ -4,6 +4,7 @@
     model.safetensors   the weights that are served
     metrics.csv         one row a round of validation
     checkpoint/         everything a resumed run needs
+    calibration.json    scores of held-out rows, for p-values
     report.html
 
 Nothing here is pickle: loading a run never executes code from it.
@@ -35,7 +36,8 @@ from latens.training import Settings
 from latens.training.checkpoint import Checkpoints, digest, load_state, pack, sealed, state_of, unpack, unseal
 
 FORMAT = 1
-PARTS = ("run.json", "model.safetensors", "metrics.csv", "report.html")
+CALIBRATION = "calibration.json"
+PARTS = ("run.json", "model.safetensors", "metrics.csv", "report.html", CALIBRATION)
 ENTRIES: dict[str, Any] = {
     "status": str, "recipe": dict | None, "rows": int, "schema": dict | None, "training": dict, "files": dict,
     "data": dict, "choices": dict, "warnings": list,

@@ -122,6 +122,7 @@ def furnish(folder: Path) -> None:
         Path("own_recipes.py").write_text(OWN)
         Path("broken_recipes.py").write_text("def (:\n")
         done("fit", "iris", "--out", "iris-run", *SHORT, "--seed", 1)
+        done("fit", "iris.npy", "--out", "array-run", *SHORT, "--seed", 1)
         done("fit", "digits", "--out", "digits-run", "--epochs", 1)
         done("fit", "iris", "--out", "ae-run", "--recipe", "ae", *SHORT)
         done("fit", "labelled.csv", "--out", "labelled-run", "--labels", "kind", "--validation", "labelled.csv", *SHORT)
@@ -177,7 +178,9 @@ def _tables() -> None:
     Path("header.csv").write_text("a,b\n")
     Path("ragged.csv").write_text("a,b\n1,2\n3\n")
     Path("twice.csv").write_text("a,a\n1,2\n")
-    Path("utf16.csv").write_text("a,b\n1,2\n", encoding="utf-16")
+    Path("utf16.csv").write_text("a,größe\n" + "1.5,groß\n2.5,klein\n0.5,größer\n" * 5, encoding="utf-16")
+    Path("latin1.csv").write_bytes("a,b\n1,größe\n".encode("latin-1"))
+    Path("empty-columns.csv").write_text("a,b\nNA,\n,\n")
 
 
 def _files() -> None:

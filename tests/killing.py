@@ -40,7 +40,12 @@ def outcome(folder: Path) -> dict[str, Any]:
     for key in ("checksum", "files"):
         record.pop(key)
     weights = (folder / "model.safetensors").read_bytes()
-    return {"state": state, "tensors": tensors, "metrics": rows, "weights": weights, "record": record}
+    scores = folder / "calibration.json"
+    calibration = scores.read_bytes() if scores.exists() else None
+    return {
+        "state": state, "tensors": tensors, "metrics": rows, "weights": weights, "record": record,
+        "calibration": calibration,
+    }  # fmt: skip
 
 
 def count_operations(die_at: int | None) -> list[int]:
@@ -95,8 +100,11 @@ def main(folder: Path, stride: int) -> dict[str, Any]:
         write_text(path, "report")
 
     report.write = small_page  # the page itself has its own tests; here it is one file among others
-    source = folder / "rows.npy"
-    np.save(source, np.random.default_rng(0).normal(size=(40, 3)).round(3))
+    source = folder / "rows.csv"  # numbers, words, and missing cells of both
+    rng = np.random.default_rng(0)
+    cells = [[f"{a:.3f}", f"{b:.3f}", word] for a, b, word in zip(*rng.normal(size=(2, 40)), ["x", "y", "z", "y"] * 10)]
+    cells[3][0] = cells[8][1] = cells[21][2] = ""
+    source.write_text("\n".join(map(",".join, [["a", "b", "word"], *cells])) + "\n")
     fit = ["fit", str(source), *OPTIONS, "--out"]
 
     def attempt(run: Path, words: list[str], die_at: int | None = None, tally: Path | None = None) -> tuple[int, str]:
@@ -144,6 +152,7 @@ def main(folder: Path, stride: int) -> dict[str, Any]:
         ]
         left = sorted(str(p.relative_to(run)) for p in run.rglob("*") if p.is_file())
         names = [
+            "calibration.json",
             "checkpoint/" + expected["state"]["tensors"],
             "checkpoint/state.json",
             "metrics.csv",

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,13 +18,14 @@ import latens
 from latens import conditionals, models, objectives, priors, report
 from latens.compare import Comparison, compare
 from latens.data import infer, read
+from latens.data.rows import Asked, Rows, rows_like, rows_of
 from latens.evaluation import evaluate
 from latens.fitting import fit_recipe
 from latens.recipes import Recipe
-from latens.report import pixels
+from latens.report import charts, figures, matching, pixels
 from latens.report.groups import group
 from latens.run import Run
-from latens.schema import Schema
+from latens.schema import Column, Schema, Table
 from latens.training import Settings
 
 KEYS = ("reconstructions", "samples", "map", "rate", "traversal", "interpolations", "training", "choices", "provenance")
@@ -32,7 +34,7 @@ NAMES = ("<script>alert(1)</script>", 'a "quoted" & name', "$x_1$", "Länge", "f
 
 
 def fit(x: np.ndarray, recipe: str = "vae", names: tuple[str, ...] | None = None, **options: object) -> Run:
-    run = fit_recipe(x, infer(x, names), Recipe(recipe), QUICK, options={"latent_dim": 3} | options)
+    run = fit_recipe(rows_of(x, names), Recipe(recipe), QUICK, options={"latent_dim": 3} | options)
     run.data["origin"] = "/data/<b>rows</b>.npy"
     return run
 
@@ -268,6 +270,204 @@ def test_groups() -> None:
     words = group([f"w{i % 15}" for i in range(60)], 60)
     assert words is not None and len(words.names) == 10 and words.names[-1] == "other (6 kinds)"
     assert group(None, 3) is None
+
+
+# Tables of mixed columns
+
+
+def mixed(rows: int = 300, seed: int = 0) -> Any:
+    """An arrow table with a column of every kind, missing cells, and names that look like markup."""
+    import pyarrow as pa
+
+    rng = np.random.default_rng(seed)
+    z, level = rng.normal(size=rows), rng.integers(0, 4, rows)
+    holes = rng.random(rows) < 0.3
+    columns: dict[str, Any] = {
+        "id": [f"u{i:05d}" for i in range(rows)],
+        "<b>size</b>": pa.array(170 + 10 * z + rng.normal(size=rows), mask=holes),
+        "price": np.exp(6 + 1.5 * z + rng.normal(size=rows)).round(2),
+        "day": np.datetime64("2020-01-01") + rng.integers(0, 900, rows).astype("timedelta64[D]"),
+        "visits": rng.poisson(np.exp(3 + z)),
+        "group": pa.array([f"<i>{'abcd'[k]}</i>" for k in level], mask=rng.random(rows) < 0.2),
+        "flag": np.where(z + level > 1, "yes", "no"),
+        "many": [f"level {k:02d}" for k in rng.integers(0, 15, rows)],
+        "always": np.full(rows, 7),
+        "empty": pa.nulls(rows, pa.float64()),
+    }
+    return pa.table({name: values if isinstance(values, pa.Array) else pa.array(values) for name, values in columns.items()})
+
+
+def fit_rows(rows: Rows, recipe: str = "vae", **options: object) -> Run:
+    return fit_recipe(rows, Recipe(recipe), QUICK, options={"latent_dim": 3} | options)
+
+
+def section(text: str, key: str) -> str:
+    return text.split(f'<section id="{key}"')[1].split("</section>")[0]
+
+
+@pytest.fixture(scope="module")
+def mixed_run() -> tuple[Run, Rows]:
+    rows = rows_of(mixed())
+    return fit_rows(rows), rows
+
+
+def test_a_table_of_every_kind_of_column(mixed_run: tuple[Run, Rows]) -> None:
+    run, rows = mixed_run
+    text = report.render(run, rows)
+    page = check(text)
+    assert {"columns", "dependence"} <= set(page.ids)
+    assert "<b>size" not in text and "<i>a" not in text and "nan " not in text and ">nan" not in text
+    columns = section(text, "columns")
+    assert columns.count("<tr") == 11 and columns.count('class="out"') == 3  # id, always, empty
+    assert columns.count('class="bar"') == 3 and "100 %" in columns and "not modelled" in columns
+    assert isinstance(run.schema, Table)
+    samples = section(text, "samples")
+    assert samples.count("<figure") == len(run.schema.names) == 7
+    assert samples.count(", within chance") + samples.count(", more than chance") == 7
+    assert ">2021<" in samples, "dates have years for ticks"
+    assert "5 others" not in samples and "6 others" in samples  # of 15 levels nine are named
+    distances = [float(found) for found in re.findall(r"(?:KS|TV) (\d\.\d+)", samples)]
+    assert distances == sorted(distances, reverse=True) and len(distances) == 7
+    assert section(text, "dependence").count("<svg") == 2
+    assert text == report.render(run, rows), "the page must be the same for the same run"
+
+
+def test_rows_in_which_a_whole_column_is_missing(mixed_run: tuple[Run, Rows]) -> None:
+    run, _ = mixed_run
+    table = mixed(40, 1)
+    at = table.column_names.index("visits")
+    import pyarrow as pa
+
+    assert run.schema is not None
+    for count in (40, 1):
+        bare = table.set_column(at, "visits", pa.nulls(40, pa.int64())).slice(0, count)
+        text = report.render(run, rows_like(bare, run.schema, run.given))
+        assert all(f'<section id="{key}"' in text for key in (*KEYS, "columns"))
+        assert "No cell of this column is observed" in text and "cannot be made" not in text
+
+
+def test_a_table_without_data_and_as_an_autoencoder(mixed_run: tuple[Run, Rows]) -> None:
+    text = report.render(mixed_run[0], None)
+    check(text, left_out=("reconstructions", "map", "rate", "traversal", "interpolations"))
+    assert "nothing to hold the samples against" in text
+    text = report.render(fit_rows(mixed_run[1], "ae"), mixed_run[1])
+    check(text, left_out=("rate",))
+    assert "Decoded random codes" in text and "has no samples whose pairs" in text
+
+
+def test_given_columns_are_marked_and_colour_the_map() -> None:
+    rows = rows_of(mixed().drop_columns(["group"]), asked=Asked(condition=("flag",)))
+    run = fit_rows(rows)
+    text = report.render(run, rows)
+    check(text, left_out=("traversal",) if "No latent dimension is active" in text else ())
+    assert section(text, "columns").count('class="badge">given') == 1
+    assert "Colours: flag" in section(text, "map") and "conditions are those of the data" in text
+    check(report.render(run, None), left_out=("reconstructions", "map", "rate", "traversal", "interpolations"))
+
+
+def test_distances_against_scipy_and_by_hand() -> None:
+    stats = pytest.importorskip("scipy.stats")
+    rng = np.random.default_rng(0)
+    for n, m, step in ((50, 70, 0.0), (1, 5, 0.0), (200, 90, 0.5), (30, 30, 1.0)):
+        a, b = rng.normal(size=n), rng.normal(0.4, 1.3, size=m)
+        if step:
+            a, b = np.round(a / step) * step, np.round(b / step) * step
+        assert matching.kolmogorov_smirnov(a, b) == pytest.approx(stats.ks_2samp(a, b).statistic, abs=1e-12)
+        values = set(a) | set(b)
+        slow = sum(abs((a == v).mean() - (b == v).mean()) for v in values) / 2
+        assert matching.total_variation(a, b) == pytest.approx(slow, abs=1e-12)
+
+
+def test_more_than_chance_is_a_test_at_five_percent() -> None:
+    """Under one distribution the test errs in at most 5 % of cases: of 400 at most 33, with a false alarm of 0.3 %
+    (binomial). Of two that differ by 4 standard errors of the mean and more it sees nearly all."""
+    rng = np.random.default_rng(1)
+    number_column = Column("x", "continuous", "double", "normal")
+    level_column = Column("g", "categorical", "string", "categorical", tuple("abc"))
+    false = 0
+    for _ in range(200):
+        same = [rng.normal(size=n) for n in (40, 60)], [rng.integers(0, 3, n).astype(float) for n in (40, 60)]
+        false += bool(matching.matched(number_column, *same[0], rng).more)
+        false += bool(matching.matched(level_column, *same[1], rng).more)
+    assert false <= 33
+    assert matching.matched(number_column, rng.normal(size=200), rng.normal(1, 1, 200), rng).more
+    assert matching.matched(level_column, np.zeros(50), rng.integers(0, 2, 50).astype(float), rng).more
+    assert matching.matched(number_column, np.zeros(5), np.ones(5), None) == matching.Match(1.0, None)
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        (Column("x", "continuous", "double", "normal"), np.random.default_rng(0).standard_cauchy(4000)),
+        (Column("p", "positive", "double", "log_normal"), np.random.default_rng(0).lognormal(0, 3, 4000)),
+        (Column("n", "count", "int64", "poisson"), np.random.default_rng(0).negative_binomial(0.2, 0.002, 4000) * 1.0),
+        (Column("k", "count", "int64", "poisson"), np.random.default_rng(0).poisson(2.0, 4000) * 1.0),
+        (Column("d", "continuous", "double", "normal", decimals=1), np.random.default_rng(0).normal(size=4000).round(1)),
+        (Column("c", "continuous", "double", "normal"), np.full(9, 3.0)),
+        (Column("none", "continuous", "double", "normal"), np.full(9, np.nan)),
+    ],
+    ids=lambda each: each.name if isinstance(each, Column) else "",
+)
+def test_an_axis_holds_all_but_the_tails(column: Column, values: np.ndarray) -> None:
+    axis = charts.Axis.of(column, values)
+    edges = axis.edges()
+    assert np.isfinite(edges).all() and (np.diff(edges) > 0).all() and 2 <= len(edges) <= charts.BINS + 3
+    seen = values[np.isfinite(values)]
+    if len(seen):
+        assert ((seen >= edges[0]) & (seen <= edges[-1])).mean() >= 0.989  # 0.5 % beyond each end
+    if column.decimals is not None or column.kind == "count":
+        steps = 10.0 ** (column.decimals or 0)
+        assert np.allclose((edges * steps - 0.5) % 1, 0) or np.allclose((edges * steps - 0.5) % 1 % 0.999999, 0, atol=1e-5)
+    with figures.drawing():
+        charts.distribution(axis, [(seen, "c9", True), (seen[:0], "c0", False)], "no crash")
+        charts.scatter(axis, seen, seen, "no crash")
+
+
+def test_levels_beyond_ten_are_joined() -> None:
+    column = Column("g", "categorical", "string", "categorical", tuple(f"l{i:02d}" for i in range(30)))
+    codes = np.repeat(np.arange(30.0), np.arange(1, 31))
+    names, (first, second) = matching.grouped(column, codes, codes[::-1])
+    assert names == [f"l{i}" for i in range(21, 30)] + ["21 others"]
+    assert np.array_equal(first, second[::-1]) and np.bincount(first)[9] == sum(range(1, 22))
+
+
+def test_names_on_a_map_do_not_cover_each_other() -> None:
+    rng = np.random.default_rng(0)
+    for spread in (0.0, 0.05, 3.0):
+        named = [(f"group {i}", spread * rng.normal(size=2)) for i in range(8)]
+        places = figures._apart(named, 0.02)
+        gaps = np.abs(places[:, None] - places[None])
+        covered = (gaps[..., 0] < 0.02 * (7 * 7 + 8)) & (gaps[..., 1] < 0.02 * 13)
+        assert covered.sum() == len(named)  # each covers itself only
+
+
+def test_sequences() -> None:
+    rng = np.random.default_rng(0)
+    x = np.sin(np.linspace(0, 6, 20)[None, :, None] + rng.uniform(0, 6, (150, 1, 5))).astype(np.float32)
+    rows = rows_of(x, asked=Asked(layout="TC"))
+    for recipe in ("vae", "ae"):
+        text = report.render(fit_rows(rows, recipe), rows)
+        left = ("traversal",) if "No latent dimension is active" in text else ()
+        check(text, left_out=left + ("rate",) * (recipe == "ae"))
+        assert "channel 3" in text and "first 4 of 5 channels" in text
+
+
+def test_counts_of_many_columns() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.poisson(np.exp(rng.normal(0, 1, 60) + rng.normal(size=(200, 1))))
+    rows = rows_of(x, asked=Asked(kind="count"))
+    text = report.render(fit_rows(rows), rows)
+    check(text, left_out=("traversal",) if "No latent dimension is active" in text else ())
+    samples = section(text, "samples")
+    assert "Variance against mean" in samples and "those with the largest means" in samples
+    assert f"{100 * (x == 0).mean():.0f} % of the data" in samples
+
+
+def test_the_page_shows_the_name_of_a_file_and_its_path_to_the_pointer(mixed_run: tuple[Run, Rows]) -> None:
+    run, rows = mixed_run
+    run.data["origin"] = "/some/folder/people.csv"
+    text = report.render(run, rows)
+    assert 'title="/some/folder/people.csv">people.csv<' in text
 
 
 @pytest.mark.browser

@@ -22,6 +22,7 @@ from test_training import Adversary
 import latens
 from latens import InputError, fitting, objectives
 from latens.atomic import write_text
+from latens.data.rows import rows_of
 from latens.data.transforms import dequantize
 from latens.recipes import Recipe
 from latens.training import Interrupted, Settings, Trainer
@@ -152,22 +153,21 @@ def test_one_process_at_a_time_works_on_a_run(tmp_path: Path):
 
 
 def test_a_warm_start_begins_with_the_other_runs_weights(tmp_path: Path):
-    x = data(60)
-    schema = latens.data.infer(x)
+    rows = rows_of(data(60).numpy())
     settings = Settings(epochs=2, batch_size=20, device="cpu")
-    first = fitting.fit_recipe(x, schema, Recipe("vae", latent_dim=2), settings, out=tmp_path / "first", validation=0.0)
+    first = fitting.fit_recipe(rows, Recipe("vae", latent_dim=2), settings, out=tmp_path / "first", validation=0.0)
     seen: dict[str, torch.Tensor] = {}
 
     class Looking(latens.training.Progress):
         def start(self, step: int, steps: int) -> None:
             seen.update({n: t.clone() for n, t in state_of(second.model).items()})
 
-    second, tensors = fitting.prepare(x, schema, Recipe("vae", latent_dim=2), settings, validation=0.0)
+    second, tensors = fitting.prepare(rows, Recipe("vae", latent_dim=2), settings, validation=0.0)
     fitting.start_from(second, tmp_path / "first")
     fitting.execute(second, **tensors, progress=Looking())
     assert_same(seen, state_of(first.model))
     with pytest.raises(InputError, match="shape"):
-        fitting.fit_recipe(x, schema, Recipe("vae", latent_dim=3), settings, start=tmp_path / "first", validation=0.0)
+        fitting.fit_recipe(rows, Recipe("vae", latent_dim=3), settings, start=tmp_path / "first", validation=0.0)
 
 
 # Killed

@@ -96,9 +96,10 @@ def _decoder(info: DataInfo, network: str, inputs: int, shape: Sequence[int]) ->
 
 
 def likelihood_for(
-    info: DataInfo, latent_dim: int, likelihood: str, network: str, variance: float | str = "optimal"
-) -> nn.Module:
-    """p(x|z) for the data, its output biases at the data's mean."""
+    info: DataInfo, latent_dim: int, likelihood: str, network: str, variance: float | str = "optimal",
+    missing: str = "mar",
+) -> nn.Module:  # fmt: skip
+    """p(x|z) for the data, its output biases at the data's mean; ``missing``: "mar" (at random) or "mnar" (tables)."""
     name, reads = network_name(info, network), info.reads
     if info.is_table:
         one_of("likelihood", likelihood, LIKELIHOODS)
@@ -107,7 +108,9 @@ def likelihood_for(
                 f"likelihood={likelihood!r} is one for arrays, and the columns of a table have likelihoods of their own: "
                 f"name one with --column NAME={likelihood}"
             )
-        return columns_likelihood(info, lambda shape: _decoder(info, name, latent_dim, shape))
+        return columns_likelihood(info, lambda shape: _decoder(info, name, latent_dim, shape), missing)
+    if missing != "mar":
+        raise InputError(f"missing={missing!r} is for tables with missing cells; these data have none")
     kind, schema = likelihood_name(info, likelihood), info.schema
     if kind == "normal":
         shift, unit = standardisation(info)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from torch import nn
 
 from latens import conditionals, networks
-from latens.choices.info import DataInfo
+from latens.choices.info import DataInfo, one_of
 from latens.networks import Seen
 from latens.schema import Column
 from latens.schema.column import LOGARITHMIC
@@ -21,13 +22,20 @@ def seen_as(column: Column) -> Seen:
 
 
 def columns_likelihood(
-    info: DataInfo, decoder: Callable[[Sequence[int]], tuple[nn.Module, nn.Module]]
+    info: DataInfo, decoder: Callable[[Sequence[int]], tuple[nn.Module, nn.Module]], missing: str = "mar"
 ) -> conditionals.Columns:
-    """The product of the columns' likelihoods, its untrained network giving the columns' marginals."""
+    """The product of the columns' likelihoods, its untrained network giving the columns' marginals; with ``missing``
+    "mnar" also the likelihood of which cells are missing."""
+    one_of("missing", missing, ("mar", "mnar"))
     heads = [likelihood_of(column) for column in info.schema.modelled]  # type: ignore[union-attr]
+    part_of = conditionals.Columns
+    if missing == "mnar":
+        heads = [replace(head, family="normal") if head.family == "student_t" else head for head in heads]
+        part_of = conditionals.SelfMaskedColumns
+        info.choices["missing"] = "missing = mnar: whether a cell is missing may depend on its own value"
     total = sum(head.outputs for head in heads)
     net, inner = decoder((total,))
-    part = conditionals.Columns(net, heads, reads=info.reads)
+    part = part_of(net, heads, reads=info.reads)
     if info.sample is not None:
         networks.start_at(inner, part.start(info.sample))
     return part

@@ -10,15 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from latens import evaluation, fitting
+from latens import evaluation, fitting, scoring
 from latens import report as reporting
 from latens import run as runs
 from latens.atomic import write_text
 from latens.commands.answer import Answer, over_seeds, table
-from latens.commands.sources import absolute, held_out, origin_of, rows_for, split_of
+from latens.commands.sources import absolute, again, held_out, in_memory, reading_bar, rows_for, split_of
 from latens.data import Source, columns_of, read
 from latens.data.rows import Asked, Rows, as_matrix, rows_of
 from latens.data.splits import Split
+from latens.data.stream_rows import Streamed, survey
+from latens.data.stream_sources import Stream, is_large, open_stream
 from latens.errors import InputError, Stopped, concerning
 from latens.recipes import Recipe
 from latens.run import Run
@@ -48,6 +50,7 @@ class Fit:
     layout: str = "auto"
     split: str | None = None
     reading: dict[str, Any] = field(default_factory=dict)
+    stream: bool = False
 
     def to_json(self) -> dict[str, Any]:
         files = {name: absolute(getattr(self, name)) for name in ("data", "validation", "labels", "weights")}
@@ -63,8 +66,37 @@ class Fit:
     def asked(self) -> Asked:
         return Asked(self.columns, self.condition, self.kind, self.layout)
 
-    def read(self) -> Source:
-        return read(self.data, labels=self.labels, drop=self.drop, reading=self.reading)
+    def read(self) -> Source | Stream:
+        """The data; as a stream where that was asked for, or they are large."""
+        if not self.stream and not is_large(self.data):
+            return read(self.data, labels=self.labels, drop=self.drop, reading=self.reading)
+        for name in ("labels", "weights", "split"):
+            if getattr(self, name) is not None:
+                raise InputError(f"{self.data} is read as a stream, which takes no --{name}: leave it away")
+        return open_stream(self.data, drop=self.drop)
+
+    def rows(self, source: Source | Stream, like: Rows | Streamed | None = None) -> Rows | Streamed:
+        """The rows of the data, with the schema seen in them, or that of ``like``."""
+        with concerning(source.origin):
+            if isinstance(source, Stream):
+                schema, given = (None, None) if like is None else (like.schema, like.given)
+                with reading_bar(source) as seen:
+                    return survey(
+                        source, self.asked, validation=self.fraction, seed=int(self.settings.get("seed", 0)),
+                        schema=schema, given=given, seen=seen,
+                    )  # fmt: skip
+            return rows_of(
+                source.x, source.names, self.asked, labels=source.labels, label_names=source.label_names,
+                where=source.origin,
+            )  # fmt: skip
+
+    @property
+    def fraction(self) -> float | str:
+        """What share of the data is held out: "auto", a fraction, and 0 where other data are."""
+        try:
+            return "auto" if self.validation == "auto" else float(self.validation)
+        except ValueError:
+            return 0.0
 
 
 # Once
@@ -77,17 +109,13 @@ def fit(asked: Fit, *, seeds: int = 1, quiet: bool = False, extra: dict[str, Any
     if launched() == 1:  # several learn it together, when the main process takes the folder
         runs.require_free(asked.out)
     source = asked.read()
-    with concerning(source.origin):
-        rows = rows_of(
-            source.x, source.names, asked.asked, labels=source.labels, label_names=source.label_names,
-            where=source.origin,
-        )  # fmt: skip
+    rows = asked.rows(source)
     if seeds > 1:
         return _fit_seeds(asked, source, rows, seeds, quiet)
     return _fit(asked, source, rows, quiet, extra or {})
 
 
-def _fit(asked: Fit, source: Source, rows: Rows, quiet: bool, extra: dict[str, Any]) -> Answer:
+def _fit(asked: Fit, source: Source | Stream, rows: Rows | Streamed, quiet: bool, extra: dict[str, Any]) -> Answer:
     validation, held_origin = _validation(asked, rows)
     split = split_of(source, asked.split)
     if split is not None and held_origin:
@@ -99,11 +127,13 @@ def _fit(asked: Fit, source: Source, rows: Rows, quiet: bool, extra: dict[str, A
         "labels": absolute(asked.labels), "drop": list(asked.drop), "weights": absolute(asked.weights),
         "validation_origin": held_origin, "split": asked.split, "reading": asked.reading,
     } | extra  # fmt: skip
+    if isinstance(source, Stream):
+        data["stream"] = source.order.to_json()
     run, tensors = fitting.prepare(
         rows, Recipe(asked.recipe), Settings.from_json(asked.settings), options=asked.options,
         weight=_weights(asked.weights, len(rows)), validation=validation, split=split, data=data,
     )  # fmt: skip
-    run.warnings += source.notes
+    run.warnings += list(source.notes)
     if asked.start is not None:
         fitting.start_from(run, asked.start)
     fitting.open_folder(run, asked.out)
@@ -112,7 +142,7 @@ def _fit(asked: Fit, source: Source, rows: Rows, quiet: bool, extra: dict[str, A
     return _finish(_execute(run, tensors, quiet), rows, validation, split)
 
 
-def _validation(asked: Fit, rows: Rows) -> tuple[float | str | Rows, str | None]:
+def _validation(asked: Fit, rows: Rows | Streamed) -> tuple[float | str | Rows, str | None]:
     if asked.validation == "auto":
         return "auto", None
     try:
@@ -136,7 +166,7 @@ def _weights(path: str | None, rows: int) -> np.ndarray | None:
     return weight.reshape(-1)
 
 
-def _introduce(run: Run, rows: Rows) -> None:
+def _introduce(run: Run, rows: Rows | Streamed) -> None:
     if not is_first():
         return
     assert run.schema is not None
@@ -173,14 +203,16 @@ def _execute(run: Run, tensors: dict[str, Any], quiet: bool) -> Run:
         raise InputError(f"{str(error).rstrip('.')}; when that is solved, continue with `{line}`") from error
 
 
-def _finish(run: Run, rows: Rows, validation: Any, split: Split | None) -> Answer:
+def _finish(run: Run, rows: Rows | Streamed, validation: Any, split: Split | None) -> Answer:
     """Evaluate on held-out rows, write the report, and say what came out: the main process does."""
     if not is_first():
         return Answer("")
-    held = held_out(run, rows, validation, split)
+    held, rows = held_out(run, rows, validation, split), in_memory(rows)
     run.model.cpu()
     figures = evaluation.evaluate(run.model, held.inside, held.c, k=50, nll_rows=500, beta=run.beta)
     assert run.folder is not None
+    if held is not rows:
+        scoring.write_calibration(run.folder, scoring.calibrate(run, held))
     report = run.folder / "report.html"
     reporting.write(report, run, held, evaluation=figures)
     where = "held-out rows" if held is not rows else "training rows"
@@ -198,7 +230,7 @@ def _finish(run: Run, rows: Rows, validation: Any, split: Split | None) -> Answe
 # Several seeds
 
 
-def _fit_seeds(asked: Fit, source: Source, rows: Rows, seeds: int, quiet: bool) -> Answer:
+def _fit_seeds(asked: Fit, source: Source | Stream, rows: Rows | Streamed, seeds: int, quiet: bool) -> Answer:
     """One run a seed in seed-0, seed-1, … of the folder."""
     folder = Path(asked.out)
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
@@ -220,7 +252,7 @@ def _fit_seeds(asked: Fit, source: Source, rows: Rows, seeds: int, quiet: bool) 
 
 
 def _each_seed(
-    folder: Path, asked: Fit, source: Source, rows: Rows, seeds: int, own: str | None, quiet: bool
+    folder: Path, asked: Fit, source: Source | Stream, rows: Rows | Streamed, seeds: int, own: str | None, quiet: bool
 ) -> Answer:
     """Fit, continue or take up the run of every seed."""
     first, answers = int(asked.settings.get("seed", 0)), []
@@ -229,8 +261,9 @@ def _each_seed(
             if (part / "run.json").exists():
                 answers.append(resume(str(part), own=own, quiet=quiet))
             else:
-                again = replace(asked, out=str(part), settings=asked.settings | {"seed": first + number})
-                answers.append(_fit(again, source, rows, quiet, {}))
+                same = replace(asked, out=str(part), settings=asked.settings | {"seed": first + number})
+                own_rows = same.rows(source, rows) if isinstance(source, Stream) else rows
+                answers.append(_fit(same, source, own_rows, quiet, {}))
         except Stopped as error:
             line = runs.resume_line(folder, asked.recipe)
             raise Stopped(f"interrupted in seed {first + number}: continue with `{line}`") from error
@@ -264,18 +297,10 @@ def resume(folder: str, *, own: str | None = None, quiet: bool = False) -> Answe
                 f"say --recipe {asked.recipe}"
             )
         source = asked.read()
-        rows = rows_of(
-            source.x, source.names, asked.asked, labels=source.labels, label_names=source.label_names,
-            where=source.origin,
-        )  # fmt: skip
+        rows = asked.rows(source)
         return _each_seed(path, asked, source, rows, int(record["seeds"]), own, quiet)
     record = runs.read_record(path)
-    source, info = origin_of(record, path), record["data"]
-    with concerning(path):
-        schema, given = runs.schemas(record)
-        if schema is None:
-            raise InputError("it was made from parts of your own: continue it with latens.train(…, resume=True)")
-        rows = rows_for(source, schema, given)
+    (source, rows), info = again(record, path), record["data"]
     split, validation = split_of(source, info.get("split")), info.get("validation", "auto")
     if info.get("validation_origin"):
         asked = Fit(

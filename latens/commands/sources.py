@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +14,28 @@ from latens import run as runs
 from latens.data import Source, columns_of, read
 from latens.data.rows import LABEL, Rows, rows_like
 from latens.data.splits import Split, split_rows
+from latens.data.stream_rows import Streamed, survey
+from latens.data.stream_sources import AsTable, Order, Stream, is_large, open_stream
 from latens.errors import InputError, concerning
 from latens.outputs import schema_of
 from latens.run import Run
 from latens.schema import AnySchema, Table
+from latens.training.processes import is_first
 
 
-def origin_of(record: dict[str, Any], folder: Path) -> Source:
+def origin_of(record: dict[str, Any], folder: Path) -> Source | Stream:
     """The data a run was fitted to, read again and checked against its fingerprint."""
     info = record["data"]
     origin = info.get("origin")
     if not origin or origin == "memory":
         raise InputError(f"{folder} was fitted to data in memory: name the data")
+    drop = info.get("drop") or ()
+    source: Source | Stream
     with concerning(f"the data of {folder} cannot be read again"):
-        source = read(origin, labels=info.get("labels"), drop=info.get("drop") or (), reading=info.get("reading"))
+        if info.get("stream"):
+            source = open_stream(origin, drop=drop, order=Order.from_json(info["stream"]))
+        else:
+            source = read(origin, labels=info.get("labels"), drop=drop, reading=info.get("reading"))
     if source.fingerprint != info.get("fingerprint"):
         raise InputError(f"{origin} has changed since {folder} was fitted to it: name the data, or fit again")
     return source
@@ -40,10 +50,42 @@ def rows_for(source: Source, schema: AnySchema, given: Table | None) -> Rows:
         )  # fmt: skip
 
 
-def split_of(source: Source, asked: str | None) -> Split | None:
+def again(record: dict[str, Any], folder: Path) -> tuple[Source | Stream, Rows | Streamed]:
+    """The data a run was fitted to, and its rows; of a stream those held out too, unless other data were held out."""
+    source, info = origin_of(record, folder), record["data"]
+    with concerning(folder):
+        schema, given = runs.schemas(record)
+        if schema is None:
+            raise InputError("it was made from parts of your own: continue it with latens.train(…, resume=True)")
+        if not isinstance(source, Stream):
+            return source, rows_for(source, schema, given)
+        validation = 0.0 if info.get("validation_origin") else info.get("validation", "auto")
+        seed = int(record["training"]["seed"])
+        with reading_bar(source) as seen:
+            return source, survey(source, validation=validation, seed=seed, schema=schema, given=given, seen=seen)
+
+
+@contextmanager
+def reading_bar(stream: Stream) -> Iterator[Callable[[int], None]]:
+    """A bar of how many rows of a stream have been read, on standard error where that is a terminal."""
+    if not is_first():
+        yield lambda rows: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(f"reading {Path(stream.origin).name}", total=stream.rows)
+        yield lambda rows: bar.update(task, completed=rows)
+
+
+def split_of(source: Source | Stream, asked: str | None) -> Split | None:
     """The split that "group=COLUMN", "time=COLUMN" or "stratified=COLUMN" names."""
     if asked is None:
         return None
+    if isinstance(source, Stream):
+        raise InputError(f"--split {asked}: streamed data are held out at random; leave --split away")
     kind, equals, name = asked.partition("=")
     if not equals or not name:
         raise InputError(f"--split must be group=COLUMN, time=COLUMN or stratified=COLUMN, got {asked!r}.")
@@ -55,23 +97,42 @@ def split_of(source: Source, asked: str | None) -> Split | None:
     raise InputError(f"--split {asked}: {source.origin} has no column {name!r}; it has: {_some(there) or 'none'}.")
 
 
-def held_out(run: Run, rows: Rows, validation: Any, split: Split | None = None) -> Rows:
-    """The rows that were not trained on; all rows where none were held out."""
+def held_out(run: Run, rows: Rows | Streamed, validation: Any, split: Split | None = None) -> Rows:
+    """The rows that were not trained on; all rows, or the sample of a stream, where none were held out."""
     if isinstance(validation, Rows):
         return validation
+    if isinstance(rows, Streamed):
+        return rows.seen if rows.held is None else rows.held
     _, numbers = split_rows(len(rows), validation, run.settings.seed, split)
     return rows.take(numbers.numpy()) if len(numbers) else rows
 
 
 def held_out_of(run: Run, folder: str) -> tuple[Rows, str]:
     """(rows that a finished run was not trained on, or all, where they are from)."""
-    source = origin_of(runs.read_record(folder), Path(folder))
     origin = run.data.get("validation_origin")
     if origin:
+        origin_of(runs.read_record(folder), Path(folder))
         return data_for(run, origin), origin
-    rows = rows_for(source, schema_of(run), run.given)
+    source, rows = again(runs.read_record(folder), Path(folder))
     held = held_out(run, rows, run.data.get("validation", "auto"), split_of(source, run.data.get("split")))
-    return held, "held-out rows of the data it was fitted to" if held is not rows else "the rows it was fitted to"
+    if held is in_memory(rows):
+        return held, "rows it was fitted to" if isinstance(rows, Streamed) else "the rows it was fitted to"
+    return held, "held-out rows of the data it was fitted to"
+
+
+def in_memory(rows: Rows | Streamed) -> Rows:
+    """The rows, or the sample of a stream."""
+    return rows.seen if isinstance(rows, Streamed) else rows
+
+
+def trained_on(run: Run, folder: str) -> Rows:
+    """The rows that a run was trained on, read again; of a stream a sample of them."""
+    source, rows = again(runs.read_record(folder), Path(folder))
+    validation = run.data.get("validation", "auto")
+    if isinstance(rows, Streamed) or validation == "given":
+        return in_memory(rows)
+    split = split_of(source, run.data.get("split"))
+    return rows.take(split_rows(len(rows), validation, run.settings.seed, split)[0].numpy())
 
 
 def _some(listed: list[str]) -> str:
@@ -101,6 +162,31 @@ def _is_label_column(run: Run, names: tuple[str, ...]) -> bool:
 def data_for(run: Run, data: str, labels: str | None = None) -> Rows:
     """Data for a run, its columns in the run's order."""
     return rows_for(read_for(run, data, labels), schema_of(run), run.given)
+
+
+def stream_for(run: Run, data: str, labels: str | None = None) -> Stream | None:
+    """Data for a run that are better read as a stream, of a table only the columns that it was fitted to; None for
+    others."""
+    if not is_large(data):
+        return None
+    if labels is not None:
+        raise InputError(f"{data} is read as a stream, which takes no --labels")
+    schema, stream = schema_of(run), open_stream(data)
+    known = {f.name for f in schema.fields} if isinstance(schema, Table) else set(schema.names or ())
+    if stream.names is None:
+        return AsTable(stream, [f.name for f in schema.fields]) if isinstance(schema, Table) else stream
+    columns = [name for name in stream.names if name in known]
+    return open_stream(data, columns=columns) if columns and len(columns) < len(stream.names) else stream
+
+
+def figures_for(run: Run, data: str, labels: str | None = None) -> tuple[Rows, str]:
+    """(data for a run that figures are taken from, words for them): all rows, or a random sample of a stream."""
+    stream = stream_for(run, data, labels)
+    if stream is None:
+        return data_for(run, data, labels), data
+    with reading_bar(stream) as seen:
+        rows = survey(stream, validation=0.0, schema=schema_of(run), given=run.given, seen=seen).seen
+    return rows, f"{len(rows):,} of the {len(stream):,} rows of {data}, drawn at random"
 
 
 def absolute(path: str | None) -> str | None:

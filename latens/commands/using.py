@@ -11,20 +11,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from latens import evaluation, trees
+from latens import evaluation, imputing, scoring, synthesis
 from latens import report as reporting
 from latens import run as runs
 from latens.atomic import writable, write_bytes
 from latens.commands.answer import Answer, over_seeds, table
 from latens.commands.fitting import parts
-from latens.commands.sources import data_for, held_out_of
+from latens.commands.sources import data_for, held_out_of, trained_on
 from latens.data import require_output, write
 from latens.data.rows import Rows
 from latens.errors import InputError
 from latens.estimator import VAE, load
+from latens.evaluation.synthetic import SyntheticEvaluation
 from latens.outputs import schema_of
 from latens.report.pixels import model_layout, to_pixels
 from latens.run import Run
+from latens.schema import Table
 
 TABLES = (".csv", ".tsv", ".parquet", ".feather")
 
@@ -50,12 +52,13 @@ def opened(folder: str, own: str | None) -> VAE:
 
 def evaluate(
     folder: str, data: str | None, *, k: int, draws: int, nll_rows: int | None, seed: int, own: str | None,
-    labels: str | None = None,
+    labels: str | None = None, synthetic: bool = True,
 ) -> Answer:  # fmt: skip
     """Evaluate a run, or each of several seeds."""
     if folder and runs.has_seeds(folder):
         return over_seeds(Path(folder), [
-            evaluate(str(part), data, k=k, draws=draws, nll_rows=nll_rows, seed=seed, own=own, labels=labels)
+            evaluate(str(part), data, k=k, draws=draws, nll_rows=nll_rows, seed=seed, own=own, labels=labels,
+                     synthetic=False)
             for part in parts(Path(folder))
         ])  # fmt: skip
     run = opened(folder, own).run_
@@ -64,8 +67,25 @@ def evaluate(
         run.model, rows.inside, rows.c, k=k, draws=draws, nll_rows=nll_rows, seed=seed, beta=run.beta
     )
     figures.warnings += unknown_levels(rows)
-    text = "\n".join([*table(figures.lines(), f"{folder} on {where}"), *(f"warning: {w}" for w in figures.warnings)])
-    return Answer(text, {"run": folder, "data": where, **figures.to_json()})
+    lines = table(figures.lines(), f"{folder} on {where}")
+    samples = _samples_of(run, folder, rows, seed) if synthetic else None
+    if samples is not None:
+        title = "samples beside the rows it was fitted to (real: what rows held out would get)"
+        lines += ["", *table(samples.lines(), title), *(f"  note: {line}" for line in samples.notes)]
+    lines += [f"warning: {line}" for line in figures.warnings]
+    found = {"run": folder, "data": where, **figures.to_json()}
+    return Answer("\n".join(lines), found | ({} if samples is None else {"samples": samples.to_json()}))
+
+
+def _samples_of(run: Run, folder: str, held: Rows, seed: int) -> SyntheticEvaluation | None:
+    """How good samples of a run on a table are, where the rows it was fitted to can be had."""
+    if not isinstance(run.schema, Table) or not scoring.has_density(run, held):
+        return None
+    try:
+        train = trained_on(run, folder)
+    except InputError:
+        return None
+    return None if len(train) == len(held) else synthesis.evaluate_samples(run, train, held, seed=seed)
 
 
 def unknown_levels(rows: Rows) -> list[str]:
@@ -140,7 +160,8 @@ def impute(
     total = sum(found.missing.values())
     most = ", ".join(f"{name} {count:,}" for name, count in sorted(found.missing.items(), key=lambda i: -i[1])[:5])
     note = f"filled {total:,} missing cells" + (f" ({most})" if most else "") + (f", {draws} times" if draws else "")
-    answer = _written(out, note + "; rows", shape_of(filled), unknown_levels(rows))
+    warnings = unknown_levels(rows) + ([] if total else ["no cell is missing: the rows are written as they are"])
+    answer = _written(out, note + "; rows", shape_of(filled), warnings)
     return Answer(answer.text, answer.figures | {"filled": found.missing, "k": k, "draws": draws})
 
 
@@ -199,22 +220,33 @@ def _written(out: str, what: str, shape: Sequence[int], warnings: Sequence[str] 
 
 
 def score(folder: str, data: str, out: str, *, k: int, own: str | None, labels: str | None = None) -> Answer:
-    """Write log_px of each row; in a table also its standard error and effective sample size."""
+    """Write ln p(x) of each row; in a table also its standard error and effective sample size, the calibrated p-value,
+    and the columns that make the row strange."""
     extension = require_free_output(out, folder, data)
-    vae = opened(folder, own)
-    rows = data_for(vae.run_, data, labels)
-    x, c = rows.inside, rows.c
-    if not vae.model_.draw(x[:1], 1, trees.take(c, slice(0, 1))).has_density:
+    run = opened(folder, own).run_
+    rows = data_for(run, data, labels)
+    if not scoring.has_density(run, rows):
         raise InputError(f"{folder}: this autoencoder has no density q(z|x), so its rows have no score: fit a VAE")
-    found = evaluation.nll(vae.model_, x, k, c, shared_noise=True)
-    columns = torch.stack([-found.rows, found.row_error, found.ess], 1).numpy()
+    calibration = scoring.read_calibration(Path(folder))
+    found = scoring.score(run, rows, k, calibration)
     if extension in TABLES:
-        write(out, columns, names=["log_px", "standard_error", "effective_sample_size"])
+        write(out, scoring.as_table(found, schema_of(run)))
     else:
-        write(out, columns[:, 0])
-    text = f"wrote {out}: lower bounds on ln p(x) of {len(columns):,} rows, nats (K = {k}); mean {-found.mean:.3f}"
-    figures = {"out": out, "rows": len(columns), "k": k, "mean": -found.mean, "standard_error": found.standard_error}
-    return Answer(text, figures)
+        write(out, -found.nll.rows.numpy())
+    text = f"wrote {out}: lower bounds on ln p(x) of {len(rows):,} rows, nats (K = {k}); mean {-found.nll.mean:.3f}"
+    warnings = unknown_levels(rows)
+    if found.p_values is not None and calibration is not None:
+        strange = int((found.p_values <= 0.01).sum())
+        text += f"\n{strange:,} rows have p <= 0.01 (against {calibration.conformal.count:,} held-out rows)"
+    elif calibration is not None:
+        warnings.append(f"p-values were calibrated with K = {calibration.k}: say --k {calibration.k} to get them")
+    else:
+        warnings.append("the run has no held-out rows that p-values could be calibrated on")
+    figures = {
+        "out": out, "rows": len(rows), "k": k, "mean": -found.nll.mean, "standard_error": found.nll.standard_error,
+        "warnings": warnings,
+    }  # fmt: skip
+    return Answer("\n".join([text, *(f"warning: {line}" for line in warnings)]), figures)
 
 
 def report(folder: str, data: str | None, *, out: str | None, labels: str | None, own: str | None) -> Answer:

@@ -10,10 +10,11 @@ from latens.conditionals.base import Conditional, event_dims
 from latens.conditionals.columns import FAMILIES, ColumnLikelihood, Columns
 from latens.conditionals.counts import ContinuousBernoulli, NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
 from latens.conditionals.likelihoods import Bernoulli, Categorical, DiscretizedLogistic, Normal
+from latens.conditionals.missingness import SelfMaskedColumns
 from latens.conditionals.posteriors import DiagonalNormal, FullNormal, PointMass
 
 __all__ = [
     "FAMILIES", "Bernoulli", "Categorical", "ColumnLikelihood", "Columns", "Conditional", "ContinuousBernoulli",
     "DiagonalNormal", "DiscretizedLogistic", "FullNormal", "NegativeBinomial", "Normal", "PointMass", "Poisson",
-    "ZeroInflatedNegativeBinomial", "event_dims",
+    "SelfMaskedColumns", "ZeroInflatedNegativeBinomial", "event_dims",
 ]  # fmt: skip

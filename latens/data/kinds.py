@@ -15,7 +15,7 @@ import numpy as np
 from latens.data.candidates import best_family
 from latens.errors import InputError
 from latens.schema import Column, Table
-from latens.schema.cells import as_numbers, listed, plain, short
+from latens.schema.cells import as_numbers, first_whole, listed, plain, short
 from latens.schema.column import FAMILIES, LOGARITHMIC
 
 SAMPLE = 20_000  # rows that families, means and spreads are taken from
@@ -142,6 +142,9 @@ def schema_of(
     if not scans or scans[0].rows < 2:
         count = scans[0].rows if scans else 0
         raise InputError(f"the data needs at least 2 rows, got n_samples={count}; give more rows.")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"the data has two columns called {twice!r}; rename one.")
     for name in {**asked, **dict.fromkeys([*drop, *condition])}:
         if name not in names:
             raise InputError(f"there is no column {name!r}; there are: {listed(names)}.")
@@ -162,7 +165,8 @@ def _column(scan: ColumnScan, sample: Any, asked: str | None) -> Column:
     share = scan.missing / scan.rows if scan.rows else 0.0
     common: dict[str, Any] = {"name": scan.name, "type": str(scan.type), "missing": share}
     if kind == "constant":
-        value = next(iter(scan.values)) if scan.values else None
+        value = first_whole(sample)
+        value = next(iter(scan.values)) if value is None and scan.values else value
         if value is not None and not isinstance(value, str):
             value = bool(value) if str(scan.type) == "bool" else int(value) if scan.whole else value
         return Column(kind=kind, value=value, reason=reason, **common)
@@ -209,7 +213,8 @@ def _numeric(
 
 def _kind(scan: ColumnScan) -> Verdict:
     """Kind and reason of a column that the user has said nothing about."""
-    kind = str(scan.type)
+    is_dictionary = str(scan.type).startswith("dictionary")
+    kind = str(scan.type.value_type if is_dictionary else scan.type)
     if scan.present == 0:
         return "missing", "every cell is missing", {}
     if scan.distinct == 1:
@@ -217,19 +222,16 @@ def _kind(scan: ColumnScan) -> Verdict:
         return "constant", f"always {short(str(value))}" + (", where it is not missing" if scan.missing else ""), {}
     if kind.startswith(("date", "timestamp", "time", "duration")):
         return "datetime", f"{kind.partition('[')[0].rstrip('0123456789')}s", {}
-    if kind.startswith("dictionary") and not scan.is_number:
-        if scan.distinct > MAX_LEVELS:
-            return _text(scan)
-        ordered = kind.endswith("ordered=1>")
-        two = len(_levels(scan)) == 2
-        return ("ordered" if ordered else "binary" if two else "categorical"), _counted(scan), {}
+    if is_dictionary and scan.distinct <= MAX_LEVELS:
+        two = "binary" if len(_levels(scan)) == 2 else "categorical"
+        return ("ordered" if scan.type.ordered else two), _counted(scan), {}
     if kind == "bool" or (scan.distinct == 2 and (scan.whole or not scan.is_number)):
         return "binary", _counted(scan), {}
     return _number(scan) if scan.is_number else _text(scan)
 
 
 def _text(scan: ColumnScan) -> Verdict:
-    if scan.distinct >= scan.present > 20 or (scan.values is None and scan.present < 1.2 * KEEP_VALUES):
+    if scan.values is not None and scan.distinct >= scan.present > 20:
         return "identifier", f"every text is another: left out; {_keep('categorical')}", {}
     if scan.distinct > MAX_LEVELS:
         many = f"{scan.distinct:,}" if scan.values is not None else f"more than {KEEP_VALUES:,}"
@@ -306,6 +308,8 @@ def _asked_kind(scan: ColumnScan, asked: str) -> Verdict:
             f"{where}: {asked!r} is no kind of column; the kinds are {', '.join(FAMILIES)} and drop, or a likelihood: "
             f"{', '.join(families)}."
         )
+    if rest and kind not in ("bounded", "binary", "categorical", "ordered"):
+        raise InputError(f"{where}: {kind} takes nothing after a colon, got {asked!r}.")
     if kind == "dropped":
         return kind, "left out, as asked", {}
     if scan.present == 0:
@@ -334,6 +338,8 @@ def _asked_levels(scan: ColumnScan, kind: str, rest: str, where: str) -> dict[st
     if scan.values is None or len(scan.values) > MAX_LEVELS:
         many = f"more than {KEEP_VALUES:,}" if scan.values is None else f"{len(scan.values):,}"
         raise InputError(f"{where} has {many} different values, and a {kind} column takes {MAX_LEVELS:,}; drop it.")
+    if any(word in str(scan.type) for word in ("date", "time", "duration")):
+        raise InputError(f"{where} is asked to be {kind}, and it holds dates or times; use datetime, or drop it.")
     if kind == "binary" and len(_levels(scan)) != 2:
         raise InputError(f"{where} is asked to be binary, and it has {len(scan.values):,} values; use categorical.")
     if not rest:

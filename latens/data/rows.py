@@ -6,12 +6,14 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from latens.data.counts import SparseRows, column_summaries
 from latens.data.infer import infer
 from latens.data.kinds import infer_table
 from latens.data.lazy import Lazy, Subset, View
@@ -114,6 +116,21 @@ def library_sizes(x: Tensor | Lazy, count: int = 1024) -> Tensor:
     return x.sum(-1).float()
 
 
+def canonical_order(x: Tensor | Lazy, weight: np.ndarray | None = None) -> np.ndarray:
+    """An order of the rows that depends on their contents alone, so that a fit does not depend on the order given."""
+    first = np.arange(len(x)) if weight is None else np.argsort(weight, kind="stable")
+    flat = _digests(x) if isinstance(x, Lazy) else x.numpy().reshape(len(x), -1)
+    flat = np.ascontiguousarray(flat[first])
+    bytes_of_rows = flat.view(np.dtype((np.void, flat.dtype.itemsize * flat.shape[1]))).ravel()
+    return first[np.argsort(bytes_of_rows, kind="stable")]
+
+
+def _digests(x: Lazy, count: int = 1024) -> np.ndarray:
+    """Sixteen bytes for each row, equal for equal rows."""
+    rows = (row.tobytes() for i in range(0, len(x), count) for row in x[i : i + count].numpy())
+    return np.array([list(blake2b(row, digest_size=16).digest()) for row in rows], dtype=np.uint8)
+
+
 def is_counts(x: Any) -> bool:
     """Whether x is a sparse matrix, or annotated counts (with .X and .obs)."""
     return (hasattr(x, "nnz") and hasattr(x, "tocsr")) or (hasattr(x, "X") and hasattr(x, "obs"))
@@ -135,7 +152,7 @@ def rows_of(
     asked = asked or Asked()
     common: dict[str, Any] = {"labels": labels, "label_names": label_names, "where": where}
     if isinstance(x, Lazy):
-        schema: AnySchema = _lazy_schema(x, asked)
+        schema: AnySchema = _lazy_schema(x, names, asked)
         return _with_labels_given(Rows(x, schema, **common), asked)
     if isinstance(x, np.ndarray) and x.ndim == 2 and asked.kind == "auto" and asked.layout == "auto":
         named = asked.columns or any(name != LABEL for name in asked.condition)
@@ -245,16 +262,28 @@ def _one_scale(table: Any, asked: Asked) -> np.ndarray | None:
     return array if infer(array).is_discrete else None
 
 
-def _lazy_schema(x: Lazy, asked: Asked) -> Schema:
-    """The schema of rows that are made when they are indexed, from the first of them."""
+def _lazy_schema(x: Lazy, names: Sequence[str] | None, asked: Asked) -> Schema:
+    """The schema of rows that are made when they are indexed, from the first of them; of sparse counts from all."""
     first = x.rows(np.arange(min(len(x), 256)))
-    kind = asked.kind if asked.kind != "auto" else str(getattr(x, "suggested_kind", "auto"))
-    levels = {1: 256, 2: 65_536}.get(x.kind.itemsize) if x.kind.kind == "u" and kind == "auto" else None
-    schema = infer(first, None, kind, levels, layout=asked.layout)
-    names = getattr(x, "names", None)
+    if isinstance(x, SparseRows):
+        return _sparse_schema(x, first, names, asked)
+    levels = {1: 256, 2: 65_536}.get(x.kind.itemsize) if x.kind.kind == "u" and asked.kind == "auto" else None
+    schema = infer(first, None, asked.kind, levels, layout=asked.layout)
+    seen = f" (of {len(x):,} rows, the first {len(first)} were looked at)"
+    return dataclasses.replace(schema, constant=(), reason=schema.reason.partition(": ")[2] + seen)
+
+
+def _sparse_schema(x: SparseRows, first: np.ndarray, names: Sequence[str] | None, asked: Asked) -> Schema:
+    found = column_summaries(x.csr)
+    counts = found.whole and (x.csr.nnz == 0 or x.csr.data.min() >= 0)
+    kind = asked.kind if asked.kind != "auto" else "count" if counts else "continuous"
+    schema = infer(first, names, kind, layout=asked.layout)
+    high = float(found.high.max(initial=0.0))
     return dataclasses.replace(
-        schema, constant=(), names=None if names is None or schema.is_image else tuple(names),
-        reason=f"{schema.reason.partition(': ')[2]} (of {len(x):,} rows, the first {len(first)} were looked at)",
+        schema, constant=tuple(np.flatnonzero(found.variance == 0).tolist()), low=min(0.0, schema.low), high=high,
+        storage="float32" if high < 2**24 else "float64",
+        reason=f"sparse, {x.shape[0]:,} x {x.shape[1]:,}, {found.zeros.mean():.0%} zeros, up to {high:g}: "
+        + ("counts" if kind == "count" else kind),
     )  # fmt: skip
 
 

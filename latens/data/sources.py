@@ -30,6 +30,7 @@ from latens.data.formats import (
     require_labels,
     sentences,
 )
+from latens.data.lazy import Lazy
 from latens.data.table_files import read_table, table_names
 from latens.data.writing import matrix_table
 from latens.errors import InputError
@@ -148,18 +149,20 @@ def columns_of(path_or_name: str | os.PathLike[str], reading: Mapping[str, Any] 
 
 
 def fingerprint(x: Any) -> str:
-    """SHA-256 of the dtype, the shape and the bytes of an array (little-endian, C order), or of the columns of an arrow
-    table, in hexadecimal.
+    """SHA-256 of the dtype, the shape and the bytes of an array (little-endian, C order) or of lazy rows, or of the
+    columns of an arrow table, in hexadecimal.
 
     >>> fingerprint(np.zeros(2)) == fingerprint(np.zeros((2, 1)))
     False
     """
     if hasattr(x, "column_names"):
         return _table_fingerprint(x)
-    little = x.dtype.newbyteorder("<")
+    is_lazy = isinstance(x, Lazy)
+    little = (x.kind if is_lazy else x.dtype).newbyteorder("<")
     digest = hashlib.sha256(f"{little.str} {x.shape}".encode())
     for rows in chunks(x):
-        digest.update(np.ascontiguousarray(x[rows], dtype=little).tobytes())
+        cells = x.rows(np.arange(len(x))[rows]) if is_lazy else x[rows]
+        digest.update(np.ascontiguousarray(cells, dtype=little).tobytes())
     return digest.hexdigest()
 
 
@@ -217,6 +220,8 @@ def _embedded_hint() -> str:
 def _format(path: Path) -> str:
     if os.path.isdir(path):
         names = sorted(os.listdir(path))
+        if "run.json" in names:
+            raise InputError(f"{path} is the folder of a run, not data; give the data that is to be read.")
         return "table" if any(name.lower().endswith(".parquet") for name in names) else "images"
     name = path.name.lower()
     plain = name.removesuffix(".gz")

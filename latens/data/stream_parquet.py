@@ -83,6 +83,19 @@ class ParquetBlocks:
             raise InputError(f"{os.fspath(path)} has no rows: give at least one")
         self.row_bytes = 8 * len(names)
 
+    @property
+    def bytes(self) -> int:
+        """What all row groups are unpacked to, as the footers say."""
+        return sum(
+            max(0, footer.row_group(group).total_byte_size)
+            for footer in self._footers
+            for group in range(footer.num_row_groups)
+        )
+
+    def file_of(self, block: int) -> str:
+        """The name of the file that holds a block."""
+        return self.files[self._pieces[block].file].name
+
     def read(self, block: int) -> tuple[Tree, Tree]:
         table, piece = self.table(block), self._pieces[block]
         with concerning(f"{self.files[piece.file].name}, counting rows from its row {piece.first:,} on"):
@@ -118,6 +131,11 @@ class ParquetBlocks:
             at += batch.num_rows
             if at >= stop:
                 return
+
+
+def column_names(path: str | os.PathLike[str]) -> list[str]:
+    """The names of the columns of the first file; errors as :class:`ParquetBlocks`."""
+    return list(_footer(files_at(path, ".parquet")[0]).schema.to_arrow_schema().names)
 
 
 def _named(file: File) -> Any:

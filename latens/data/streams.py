@@ -112,6 +112,11 @@ class NpyBlocks:
         self.sizes = cut(self.rows, block_rows or max(1, min(BLOCK_ROWS, BLOCK_BYTES // self.row_bytes)))
         self._starts = starts(self.sizes)
 
+    @property
+    def event(self) -> tuple[int, ...]:
+        """The shape of a row."""
+        return self._header[0][1:]
+
     def read(self, block: int) -> tuple[Tree, Tree]:
         start = int(self._starts[block])
         shape, fortran, dtype, offset = self._header

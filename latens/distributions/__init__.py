@@ -7,6 +7,7 @@ from latens.distributions.counts import NegativeBinomial, Poisson, ZeroInflatedN
 from latens.distributions.discrete import Bernoulli, Categorical, DiscretizedLogistic
 from latens.distributions.event import InUnits, Observed
 from latens.distributions.kl import CLOSED, canonical, closed_kl, has_closed_kl
+from latens.distributions.missingness import SelfMasked
 from latens.distributions.normal import DiagonalNormal, FullNormal, Normal
 from latens.distributions.ordinal import Ordinal
 from latens.distributions.truncated import TruncatedNormal
@@ -14,6 +15,6 @@ from latens.distributions.truncated import TruncatedNormal
 __all__ = [
     "CLOSED", "Bernoulli", "Beta", "Categorical", "Columns", "ContinuousBernoulli", "DiagonalNormal",
     "DiscretizedLogistic", "FullNormal", "InUnits", "LogNormal", "NegativeBinomial", "Normal", "Observed", "Ordinal",
-    "PointMass", "Poisson", "StudentT", "TruncatedNormal", "ZeroInflatedNegativeBinomial", "canonical", "center",
+    "PointMass", "Poisson", "SelfMasked", "StudentT", "TruncatedNormal", "ZeroInflatedNegativeBinomial", "canonical", "center",
     "closed_kl", "has_closed_kl", "has_row_noise", "rsample_and_log_prob",
 ]  # fmt: skip

@@ -83,10 +83,19 @@ def _fill(model: Any, x: Tensor, c: Tree, k: int, draws: int) -> Imputation:
         filled, spread = _columns(base, weights)
     else:
         filled, spread = _moments(base, w)
+    completed = None
+    if isinstance(draw.px, d.SelfMasked):  # the weights belong to the values that were drawn
+        completed = draw.px.completed(x)
+        seen = ~completed.isnan().any(0)
+        mean = (w * completed.double()).sum(0)
+        deviation = (w * (completed.double() - mean).square()).sum(0).sqrt()
+        filled, spread = torch.where(seen, mean, filled), torch.where(seen, deviation, spread)
     drawn = None
     if draws:
         chosen = torch.multinomial(weights.T.float().clamp_min(1e-30), draws, replacement=True).T  # m x B
         every = draw.px.sample()  # K x B x event
+        if completed is not None:
+            every = torch.where(completed.isnan(), every.to(completed.dtype), completed)
         drawn = every[chosen, torch.arange(len(x), device=x.device)]
     return Imputation(
         filled.cpu(), spread.cpu(), None if drawn is None else drawn.cpu(), 1 / weights.square().sum(0).cpu()

@@ -58,11 +58,11 @@ class Columns(nn.Module):
         self.register_buffer("shift", torch.tensor([columns[i].shift for i in numbers], dtype=wide))
         self.register_buffer("unit", torch.tensor([columns[i].unit for i in numbers]))
         self.hows: list[str] = [columns[i].how for i in numbers]
-        self.register_buffer("log", torch.tensor([how == "log" for how in self.hows]).bool(), persistent=False)
-        self.register_buffer("log1p", torch.tensor([how == "log1p" for how in self.hows]).bool(), persistent=False)
+        self.register_buffer("log", torch.tensor([name == "log" for name in self.hows]).bool(), persistent=False)
+        self.register_buffer("log1p", torch.tensor([name == "log1p" for name in self.hows]).bool(), persistent=False)
         levels = [int(columns[i].levels or 1) for i in self.codes]
         self.tables = nn.ModuleList(nn.Embedding(n + 1, width_of(n)) for n in levels)
-        self.features = 2 * len(numbers) + sum(table.embedding_dim for table in self.tables)
+        self.features = 2 * len(numbers) + sum(width_of(n) for n in levels)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training and self.hide > 0:

@@ -12,11 +12,11 @@ from latens.atomic import write_text
 from latens.data.rows import Rows
 from latens.evaluation import Evaluation
 from latens.randomness import seeded
-from latens.report import figures, overview, sections, walks
+from latens.report import figures, overview, sections, tables, walks
 from latens.report.page import LeftOut, Section, document, failed, left_out
 from latens.report.subject import Subject
 from latens.run import Run
-from latens.schema import Schema
+from latens.schema import Schema, Table
 
 if TYPE_CHECKING:
     from latens.compare import Comparison
@@ -66,9 +66,12 @@ def write(
 def _page(subject: Subject, comparison: Comparison | None, title: str | None) -> str:
     heading = title or overview.heading(subject.run)
     head = overview.header(subject, heading)
+    is_table = isinstance(subject.schema, Table)
     parts: list[tuple[str, str, Callable[[Subject], Section]]] = [
+        *([("columns", "Columns", tables.columns)] if is_table else []),
         ("reconstructions", "Originals and reconstructions", sections.reconstructions),
         ("samples", "Samples", sections.samples),
+        *([("dependence", "Pairs of columns", tables.dependence)] if is_table else []),
         ("map", "Latent map", sections.latent_map),
         ("rate", "Rate per dimension", sections.rates),
         ("traversal", "Traversals", walks.traversals),

@@ -124,8 +124,11 @@ def curves(
     everything = everything[np.isfinite(everything)]
     cut = bool(len(everything) and (everything.min() < low or everything.max() > high))
     for values, name in series:
-        panel.axes.plot(x, values, color=color(name), marker="o" if len(x) < 4 else "", markersize=4)
+        panel.axes.plot(x, values, color=color(name), marker="o" if len(x) < 4 else "", markersize=5)
     panel.axes.set_ylim(low, high)
+    panel.axes.xaxis.get_major_locator().set_params(integer=True)
+    if len(x) == 1:
+        panel.axes.set_xlim(x[0] - 1, x[0] + 1)
     if best is not None:
         panel.axes.axvline(best, color=color("muted"), linewidth=1, linestyle=(0, (4, 3)))
     panel.axes.set_xlabel(x_name)
@@ -135,15 +138,16 @@ def curves(
 def lines(
     x: np.ndarray, series: Sequence[tuple[np.ndarray, str]], label: str, *, x_name: str = "", y_name: str = "",
     marks: bool = False, height: int = 180, ticks: Sequence[float] | None = None,
-    tick_names: Sequence[str] | None = None,
+    tick_names: Sequence[str] | None = None, span: np.ndarray | None = None,
 ) -> str:  # fmt: skip
-    """Lines over common x; ``marks`` puts a dot at every value."""
+    """Lines over common x; ``marks`` puts a dot at every value; ``span``: values that the axis holds, where charts are
+    to be compared."""
     panel = Panel(300, height, bottom=36 if x_name else 22, left=58 if y_name else 46)
     for values, name in series:
         panel.axes.plot(x, values, color=color(name), marker="o" if marks else "", markersize=5)
     if ticks is not None:
         panel.axes.set_xticks(ticks, tick_names)
-    panel.axes.set_ylim(*limits(np.concatenate([values for values, _ in series]), 0.08))
+    panel.axes.set_ylim(*limits(np.concatenate([values for values, _ in series]) if span is None else span, 0.08))
     panel.axes.set_xlabel(x_name)
     panel.axes.set_ylabel(y_name)
     return panel.svg(label)
@@ -245,9 +249,6 @@ def cloud(
             gray, dashes = color("muted"), (0, (4, 3))
             axes.add_patch(Circle((0, 0), radius, fill=False, edgecolor=gray, linewidth=1, linestyle=dashes))
             axes.text(0, -radius, f"{share:.0%}", color=gray, ha="center", va="center", fontsize=9, gid=f"halo{share}")
-    if groups is not None and not small:
-        for i, (name, center) in enumerate(groups.centers(points)):
-            axes.text(*center, name, ha="center", va="center", fontsize=11, gid=f"halo-label{i}")
     shown = [np.quantile(points if frame is None else frame, [0.002, 0.998], axis=0)]
     if frame is None and behind is not None and len(behind):
         shown.append(np.quantile(behind, [0.01, 0.99], axis=0))
@@ -258,7 +259,28 @@ def cloud(
     middle, half = (spread.max(0) + spread.min(0)) / 2, float((spread.max(0) - spread.min(0)).max()) / 2 * 1.08 or 1.0
     axes.set(xlim=(middle[0] - half, middle[0] + half), ylim=(middle[1] - half, middle[1] + half), aspect="equal",
              xlabel=names[0], ylabel=names[1])  # fmt: skip
+    if groups is not None and not small:
+        centers = groups.centers(points)
+        for i, ((name, _), place) in enumerate(zip(centers, _apart(centers, 2 * half / (side - 60)))):
+            axes.text(*place, name, ha="center", va="center", fontsize=11, gid=f"halo-label{i}")
     return panel.svg(label)
+
+
+def _apart(named: Sequence[tuple[str, np.ndarray]], pixel: float) -> np.ndarray:
+    """Places ``[K, 2]`` for names near their centres, moved up and down until none covers another."""
+    places = np.array([center for _, center in named], dtype=float).reshape(-1, 2)
+    wide = np.array([(7 * len(name) + 8) * pixel for name, _ in named])
+    high = 14 * pixel
+    for _ in range(100):
+        across = np.abs(places[:, None, 0] - places[None, :, 0]) < (wide[:, None] + wide[None]) / 2
+        gap = places[:, None, 1] - places[None, :, 1]
+        push = np.where(across & (np.abs(gap) < high), (high - np.abs(gap)) / 2, 0.0)
+        np.fill_diagonal(push, 0.0)
+        if not push.any():
+            break
+        upper = np.where(gap == 0, np.arange(len(gap))[:, None] > np.arange(len(gap)), gap > 0)
+        places[:, 1] += (np.where(upper, push, -push) * 0.6).sum(1) + 1e-3 * pixel * np.sign(push.sum(1))
+    return places
 
 
 def _layers(points: np.ndarray, groups: Groups | None, paint: str, faint: bool) -> list[tuple[np.ndarray, str, float]]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from latens.errors import InputError
-from latens.report.style import COLORS, THEME
+from latens.report.style import COLORS, THEME, ramp
 
 
 @dataclass
@@ -25,10 +25,7 @@ class Groups:
         """The colour of group ``i``, hexadecimal: one of ten for kinds, a step of viridis for ranges."""
         if not self.ordered:
             return THEME[f"c{i % COLORS}"][0]
-        import matplotlib
-
-        red, green, blue, _ = matplotlib.colormaps["viridis"](0.12 + 0.8 * i / max(1, len(self.names) - 1), bytes=True)
-        return f"#{red:02x}{green:02x}{blue:02x}"
+        return ramp(i, len(self.names))
 
     def legend(self) -> list[tuple[str, str]]:
         """(name, colour) pairs, colours as :func:`latens.report.page.keys` takes them."""

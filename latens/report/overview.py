@@ -189,9 +189,10 @@ def provenance(subject: Subject) -> Section:
         with suppress(InputError):
             record = record | read_record(run.folder)
     versions, data = record["versions"], run.data
+    origin = str(data.get("origin") or "not recorded")
     rows: list[tuple[str, object]] = [
         ("recipe", run.name if run.recipe else f"parts of one's own ({run.name})"),
-        ("data", data.get("origin", "not recorded")),
+        ("data", Path(origin).name or origin),
         ("data fingerprint", data.get("fingerprint", "not recorded")),
         ("validation", data.get("validation", "not recorded")),
         ("seed", run.settings.seed),
@@ -204,4 +205,4 @@ def provenance(subject: Subject) -> Section:
         ("run format", record["format"]),
     ]
     text = how("The same data, seed, options and versions on the same machine give the same numbers again.")
-    return Section("provenance", "Provenance", text + pairs_table(rows))
+    return Section("provenance", "Provenance", text + pairs_table(rows, {"data": origin}))

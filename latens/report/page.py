@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from latens.report.style import CSS
@@ -36,14 +36,14 @@ def esc(value: object, limit: int = 300) -> str:
 def number(value: float | None, form: str = ".4g") -> str:
     """A figure as text, with a real minus sign; "–" where there is none.
 
-    >>> number(-12.3456, ".2f"), number(None), number(12000, ".4g"), number(46557.504, ".2f")
-    ('−12.35', '–', '12,000', '46,558')
+    >>> number(-12.3456, ".2f"), number(None), number(1200, ".4g"), number(46557.504, ".2f")
+    ('−12.35', '–', '1,200', '46,558')
     """
     if value is None or not math.isfinite(value):
         return "–"
     if form.endswith("g") and 1e3 <= abs(value) < 1e6:
         form = ",.0f"
-    if form.endswith("f") and abs(value) >= 1e3:
+    elif form.endswith("f") and abs(value) >= 1e3:
         form = ",.1f" if abs(value) < 1e4 else ",.0f"
     text = format(value, form)
     if not text.strip("-0.,"):
@@ -94,9 +94,12 @@ def details(summary: str, body: str, opened: bool = False) -> str:
     return f"<details{' open' * opened}><summary>{summary}</summary>{body}</details>"
 
 
-def pairs_table(rows: Iterable[tuple[str, object]]) -> str:
-    """A table of names and values."""
-    cells = "".join(f"<tr><td>{esc(name)}</td><td>{esc(value, 600)}</td></tr>" for name, value in rows)
+def pairs_table(rows: Iterable[tuple[str, object]], titles: Mapping[str, str] | None = None) -> str:
+    """A table of names and values; ``titles``: what the pointer shows at the values of some names."""
+    tips = {name: f' title="{esc(text, 1000)}"' for name, text in (titles or {}).items()}
+    cells = "".join(
+        f"<tr><td>{esc(name)}</td><td{tips.get(name, '')}>{esc(value, 600)}</td></tr>" for name, value in rows
+    )
     return f'<div class="tablebox narrow"><table class="plain"><tbody>{cells}</tbody></table></div>'
 
 

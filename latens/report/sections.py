@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from latens.evaluation.latent import ACTIVE
-from latens.report import figures, pixels
-from latens.report.page import LeftOut, Section, grid, how, keys, note, number, panel
-from latens.report.subject import COLUMNS, Subject
-from latens.schema import Schema
+from latens.report import charts, counts, figures, pixels, sequences, tables
+from latens.report.page import LeftOut, Section, esc, grid, how, keys, note, number, panel
+from latens.report.subject import NORMAL_CODES, Subject
+from latens.schema import Schema, Table
 
 PAIRS, SAMPLES = 24, 24  # images in a grid
 TABLE_SAMPLES = 2000
@@ -18,6 +17,10 @@ TABLE_SAMPLES = 2000
 def reconstructions(subject: Subject) -> Section:
     """Originals beside reconstructions: pairs of images, or a scatter a column."""
     schema = subject.schema
+    if isinstance(schema, Table):
+        return tables.reconstructions(subject)
+    if subject.is_sequence:
+        return sequences.reconstructions(subject)
     if subject.is_image and isinstance(schema, Schema):
         rows = subject.shown[:PAIRS]
         original = pixels.to_pixels(schema, rows)
@@ -40,6 +43,9 @@ def reconstructions(subject: Subject) -> Section:
             svg = figures.histogram(parts, f"reconstructions of column {name} by its value", bins=24)
             legend = keys([(f"original {v:g}", paint) for v, paint in zip(values, ("c0", "c1"))])
             panels.append(panel(name, svg, small, legend))
+        elif schema is not None and schema.kind == "count":
+            axis = counts.axis(original[:, i])
+            panels.append(panel(name, charts.scatter(axis, original[:, i], again[:, i], f"column {name}"), small))
         else:
             panels.append(panel(name, figures.scatter(original[:, i], again[:, i], f"column {name}"), small))
     text = (
@@ -62,13 +68,15 @@ def _hidden(subject: Subject) -> str:
     if not hidden:
         return ""
     return note(
-        f"Shown are {len(subject.columns)} of {subject.schema.columns:,} columns: the first {COLUMNS} that vary."
+        f"Shown are {len(subject.columns)} of {subject.schema.columns:,} columns: {subject.which_columns}."
     )
 
 
 def samples(subject: Subject) -> Section:
     """Draws of p(x|z) and their means; for tables the marginals beside those of the data."""
     schema = subject.schema
+    if isinstance(schema, Table):
+        return tables.samples(subject)
     if not subject.has_density:
         return _decoded_normal(subject)
     if subject.is_image and isinstance(schema, Schema):
@@ -83,6 +91,8 @@ def samples(subject: Subject) -> Section:
         )
         return Section("samples", "Samples", body + pixels.flow(draws, "sample"))
     text = "Codes are drawn from the prior and decoded, with the noise of p(x|z)."
+    if subject.is_sequence:
+        return sequences.samples(subject, subject.sample(sequences.SAMPLES, mean=False), text)
     return _marginals(subject, subject.sample(TABLE_SAMPLES, mean=False), text)
 
 
@@ -96,7 +106,10 @@ def _marginals(subject: Subject, drawn: np.ndarray, text: str) -> Section:
             series.insert(0, (subject.shown[:, i], "c9", True))
         name = subject.column_name(i)
         discrete = subject.schema.is_discrete and (subject.schema.levels or 0) <= 40
-        svg = figures.histogram(series, f"distribution of column {name}", discrete=discrete)
+        if subject.schema.kind == "count":
+            svg = charts.distribution(counts.axis(series[0][0]), series, f"distribution of column {name}")
+        else:
+            svg = figures.histogram(series, f"distribution of column {name}", discrete=discrete)
         panels.append(panel(name, svg))
     legend = [("data", "c9")] * has_data + [("samples", "c0")]
     text += " Each panel is the distribution of one column"
@@ -105,26 +118,21 @@ def _marginals(subject: Subject, drawn: np.ndarray, text: str) -> Section:
         if has_data
         else "; without data there is nothing to hold it against."
     )
-    return Section("samples", "Samples", how(text) + keys(legend) + grid(panels, "small") + _hidden(subject))
+    more = counts.moments(subject, drawn) if has_data and subject.schema.kind == "count" and drawn.ndim == 2 else ""
+    body = how(text) + keys(legend) + grid(panels, "small") + _hidden(subject) + more
+    return Section("samples", "Samples", body)
 
 
 def _decoded_normal(subject: Subject) -> Section:
     """For an autoencoder: nothing is fitted to its codes, so a normal distribution stands in."""
-    values = subject.codes.double().numpy()
-    rng = np.random.default_rng(subject.run.settings.seed)
-    cover = np.atleast_2d(np.cov(values.T)) if len(values) > 1 else np.zeros((values.shape[1], values.shape[1]))
-    count = SAMPLES if subject.is_image else TABLE_SAMPLES
-    z = torch.from_numpy(rng.multivariate_normal(values.mean(0), cover, size=count, method="svd"))
-    text = (
-        "An autoencoder has no prior and no p(x|z) to draw from. Shown instead: random codes from a normal "
-        "distribution with "
-        "the mean and covariance of its codes, decoded. Where the codes do not fill that distribution, they decode "
-        "to nonsense."
-    )
+    z = subject.normal_codes(SAMPLES if subject.is_image else TABLE_SAMPLES)
     if subject.is_image and isinstance(subject.schema, Schema):
-        body = how(text) + pixels.flow(pixels.to_pixels(subject.schema, subject.decode(z)), "decoded random code")
+        images = pixels.to_pixels(subject.schema, subject.decode(z))
+        body = how(NORMAL_CODES) + pixels.flow(images, "decoded random code")
         return Section("samples", "Decoded random codes", body)
-    found = _marginals(subject, subject.decode(z), text)
+    if subject.is_sequence:
+        return sequences.samples(subject, subject.decode(z), NORMAL_CODES, "Decoded random codes")
+    found = _marginals(subject, subject.decode(z), NORMAL_CODES)
     return Section("samples", "Decoded random codes", found.body)
 
 
@@ -163,12 +171,17 @@ def latent_map(subject: Subject) -> Section:
         text = (
             f"One dot a row: its code (the mean of q(z|x)), seen along the two of {size} directions in which codes "
             f"vary most; "
-            f"they hold {share:.0%} of the variance. Groups that overlap here may be apart in the other directions."
+            f"they hold {share:.0%} of the variance."
         )
+        if groups is not None:
+            text += " Groups that overlap here may be apart in the other directions."
     if subject.is_standard:
         text += " The dashed circles hold 50 % and 95 % of the prior: the dots should fill them without large holes."
     elif not subject.has_density:
         text += " An autoencoder has no prior: nothing holds the codes near the origin or close together."
+    if subject.coloured_by:
+        name = esc(subject.coloured_by, 60)
+        text += f" Colours: {name}, a condition, which the model is given and codes need not tell."
     svg = figures.cloud(points, groups, "map of the codes", circles=subject.is_standard, names=names)
     return Section("map", "Latent map", f'<div class="split"><div>{svg}</div><div>{how(text)}{legend}</div></div>')
 

@@ -29,8 +29,20 @@ MODELS = {"pca": "c9", "ae": "c1", "vae": "c0"}
 
 
 def color(name: str) -> str:
-    """The light colour of that name, as figures are drawn."""
-    return THEME[name][0]
+    """The light colour of that name, as figures are drawn; a hexadecimal value is itself."""
+    return name if name.startswith("#") else THEME[name][0]
+
+
+def ramp(i: int, count: int) -> str:
+    """Step ``i`` of ``count`` of viridis, hexadecimal.
+
+    >>> ramp(0, 5)
+    '#482576'
+    """
+    import matplotlib
+
+    red, green, blue, _ = matplotlib.colormaps["viridis"](0.12 + 0.8 * i / max(1, count - 1), bytes=True)
+    return f"#{red:02x}{green:02x}{blue:02x}"
 
 
 def _variables(side: int) -> str:
@@ -87,8 +99,7 @@ margin:.6rem 0 1rem}
 figure{margin:0;min-width:0}
 figcaption{font-weight:600;font-size:.9rem;line-height:1.4;margin:0 0 .35rem;white-space:nowrap;overflow:hidden;
 text-overflow:ellipsis}
-figcaption small{display:block;font-weight:400;color:var(--muted);font-size:.92em;overflow:hidden;
-text-overflow:ellipsis}
+figcaption small{display:block;font-weight:400;color:var(--muted);font-size:.92em;white-space:normal}
 svg{display:block;width:100%;height:auto;overflow:visible;stroke-linejoin:round}
 svg text{font-family:inherit}
 svg .halo text,svg [id*=halo] text{paint-order:stroke;stroke:var(--card);stroke-width:3.5px;font-weight:700}
@@ -118,6 +129,17 @@ th:first-child,td:first-child,.plain td,.plain th{text-align:left}
 .plain td{white-space:normal;overflow-wrap:anywhere}
 .plain td:first-child{color:var(--muted);white-space:nowrap}
 tr.first td{border-top:2px solid var(--faint)}
+.schema td{white-space:nowrap}
+.schema td:last-child{white-space:normal;min-width:230px;font-size:.94em;color:var(--muted)}
+.schema td:first-child{color:var(--ink);white-space:normal;min-width:90px}
+.schema tr.out td,.schema tr.out td:first-child{color:var(--muted);opacity:.62}
+.badge{display:inline-block;margin-left:.35em;padding:0 .5em;border-radius:99px;background:var(--c0);
+color:var(--card);font-size:.78em;font-weight:600}
+.bar{display:block;width:64px;height:5px;border-radius:3px;background:var(--line);overflow:hidden}
+.bar i{display:block;height:100%;background:var(--c1)}
+.wide{overflow-x:auto}.wide svg{min-width:min(100%,420px)}
+.shifts{margin:.2rem 0 0;padding:0;list-style:none;font-size:.84rem;color:var(--muted);overflow-wrap:anywhere}
+.shifts b{color:var(--ink);font-weight:600}
 td.best{font-weight:700;color:var(--c0)}
 details{margin:.9rem 0 0}
 summary{cursor:pointer;font-weight:600;font-size:.95rem;padding:.25rem 0}

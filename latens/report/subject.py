@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
@@ -16,6 +17,7 @@ from latens.data.rows import Rows
 from latens.errors import InputError
 from latens.evaluation import Evaluation, codes, decode, evaluate, rate_per_dimension
 from latens.evaluation.latent import ACTIVE
+from latens.outputs import conditions
 from latens.randomness import seeded
 from latens.report.groups import Groups, group
 from latens.report.page import LeftOut
@@ -27,6 +29,12 @@ from latens.trees import Tree
 MAP_ROWS = 2000  # rows that are encoded for maps and rates
 COLUMNS = 12  # columns of a table that get a panel
 _ROWS, _SAMPLE = 51, 52  # keys of the seeds
+WITHOUT_DATA = 2000  # conditions that are drawn where there is no data
+NORMAL_CODES = (
+    "An autoencoder has no prior and no p(x|z) to draw from. Shown instead: random codes from a normal distribution "
+    "with the mean and covariance of its codes, decoded. Where the codes do not fill that distribution, they decode to "
+    "nonsense."
+)
 
 
 class Subject:
@@ -52,10 +60,15 @@ class Subject:
         if isinstance(x, Rows) and labels is None:
             labels, label_names = x.labels, x.label_names
         self.label_names = label_names
+        self.coloured_by = ""
         if x is None:
+            with suppress(InputError):  # conditions that nothing tells
+                self.c, _ = conditions(run, WITHOUT_DATA, {}, run.settings.seed)
             return
         if not self.rows:
             raise InputError("the report was given data without rows: give some, or x=None")
+        if isinstance(x, Rows) and labels is None and x.given is not None:
+            self.coloured_by, labels, label_names = x.given.conditions[0], *_given_labels(x)
         groups = group(labels, self.rows, label_names)
         order = np.random.default_rng([run.settings.seed, _ROWS]).permutation(self.rows)[:MAP_ROWS]
         order.sort()
@@ -76,6 +89,7 @@ class Subject:
 
     @property
     def x(self) -> Tensor:
+        """The rows drawn, in the model's form."""
         if self.tensor is None:
             raise LeftOut("This part needs data, and the report was made without any (<code>x=None</code>).")
         return self.tensor
@@ -166,9 +180,17 @@ class Subject:
         index = torch.zeros(len(z), dtype=torch.int64) if rows is None else torch.as_tensor(rows)
         return self.outside(decode(self.run.model, z.float(), trees.take(self.c, index)))
 
+    def normal_codes(self, count: int) -> Tensor:
+        """Draws ``[count, Z]`` of a normal distribution with the mean and covariance of the codes."""
+        values = self.codes.double().numpy()
+        rng = np.random.default_rng(self.run.settings.seed)
+        cover = np.atleast_2d(np.cov(values.T)) if len(values) > 1 else np.zeros((values.shape[1], values.shape[1]))
+        return torch.from_numpy(rng.multivariate_normal(values.mean(0), cover, size=count, method="svd"))
+
     def sample(self, count: int, mean: bool) -> np.ndarray:
         """Draws of p(x|z), or their means, for the same ``count`` draws z of the prior."""
-        c = trees.take(self.c, torch.arange(count) % max(1, len(self.x))) if self.c is not None else None
+        rows = WITHOUT_DATA if self.tensor is None else len(self.tensor)
+        c = None if self.c is None else trees.take(self.c, torch.arange(count) % rows)
         with seeded(self.run.settings.seed, _SAMPLE):
             return self.outside(self.run.model.sample(count, c, mean=mean))  # type: ignore[operator]
 
@@ -196,12 +218,26 @@ class Subject:
             raise LeftOut("The run has no schema (what each column or pixel is), so its data cannot be drawn.")
         return self.schema.is_image
 
+    @property
+    def is_sequence(self) -> bool:
+        return isinstance(self.schema, Schema) and self.schema.is_sequence
+
     @cached_property
     def columns(self) -> list[int]:
-        """The columns that get a panel: the first twelve that vary."""
+        """The columns that get a panel: the first twelve that vary, of counts those with the largest means."""
         assert self.schema is not None
         constant = set(self.schema.constant)
-        return [i for i in range(self.schema.columns) if i not in constant][:COLUMNS]
+        found = [i for i in range(self.schema.columns) if i not in constant]
+        if self.schema.kind == "count" and self.tensor is not None and self.shown.ndim == 2:
+            means = self.shown.mean(0)
+            found.sort(key=lambda i: -means[i])
+        return found[:COLUMNS]
+
+    @property
+    def which_columns(self) -> str:
+        assert self.schema is not None
+        most = self.schema.kind == "count" and self.tensor is not None
+        return "those with the largest means" if most else f"the first {COLUMNS} that vary"
 
     def column_name(self, i: int) -> str:
         assert self.schema is not None
@@ -239,3 +275,13 @@ class Subject:
             left.remove(other)
             found.append((first, other))
         return np.array(found)
+
+
+def _given_labels(x: Rows) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    """The first condition as labels: codes of its levels, or numbers."""
+    assert x.given is not None
+    column = x.given.given_fields[0]
+    values = x.given.conditions_of(x.cells, x.where)[column.name]
+    if column.levels is None:
+        return values, None
+    return values.astype(np.int64), tuple(str(level) for level in column.levels)

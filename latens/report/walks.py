@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from latens.evaluation import interpolate
-from latens.report import figures, pixels
-from latens.report.page import LeftOut, Section, details, grid, how, keys, number, panel
+from latens.report import figures, pixels, sequences
+from latens.report.page import LeftOut, Section, details, esc, grid, how, keys, number, panel
 from latens.report.subject import Subject
-from latens.schema import Schema
+from latens.schema import Schema, Table
+from latens.schema.column import LOGARITHMIC
 
 STRIPS = 16  # dimensions that are shown
 MOVERS = 4  # columns drawn in one panel
@@ -54,7 +55,7 @@ def traversals(subject: Subject) -> Section:
         _moves(subject, f"dimension {dim}", values, x, name, (-3, 0, 3), _rate(subject, dim))
         for dim, values in zip(shown, decoded)
     ]
-    text += f" Drawn are the {MOVERS} columns that move most, each in its own standard deviations from its mean."
+    text += _units(subject)
     return Section("traversal", "Traversals", how(text) + grid(panels))
 
 
@@ -72,15 +73,66 @@ def _traversal_strip(subject: Subject, dim: int, values: np.ndarray) -> str:
 def _moves(
     subject: Subject, title: str, values: np.ndarray, x: np.ndarray, x_name: str, ticks: tuple[float, ...], small: str
 ) -> str:
-    """A panel of the columns that change most along a walk, in standard deviations of the data where there is data."""
-    has_data = subject.tensor is not None
-    middle = subject.shown.mean(0) if has_data else values.mean(0)
-    scaled = (values - middle) / (subject.scale if has_data else 1.0)
+    """A panel of the columns that change most along a walk, in standard deviations of the data where there is data; of
+    a table also the levels that change."""
+    if subject.is_sequence:
+        return sequences.moves(subject, title, values, small)
+    scaled, after = _scaled(subject, values), ""
+    if isinstance(subject.schema, Table):
+        after = _levels(subject.schema, values, x)
     movers = np.argsort(-(scaled.max(0) - scaled.min(0)), kind="stable")[:MOVERS]
+    movers = movers[np.isfinite(scaled[:, movers]).all(0)]
+    if not len(movers):
+        return panel(title, "", small, after)
     series = [(scaled[:, i], f"c{k}") for k, i in enumerate(movers)]
     legend = keys([(subject.column_name(int(i)), f"c{k}") for k, i in enumerate(movers)])
     svg = figures.lines(x, series, f"{title}: how columns move", x_name=x_name, ticks=ticks, height=170)
-    return panel(title, svg, small, legend)
+    return panel(title, svg, small, legend + after)
+
+
+def _scaled(subject: Subject, values: np.ndarray) -> np.ndarray:
+    """Columns in their standard deviations from their means; levels, which have none, are NaN."""
+    if isinstance(subject.schema, Table):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            columns = [np.full(len(values), np.nan) if column.outputs_codes else column.seen(values[:, i])
+                       for i, column in enumerate(subject.schema.modelled)]  # fmt: skip
+        return np.stack(columns, 1)
+    has_data = subject.tensor is not None
+    middle = subject.shown.mean(0) if has_data else values.mean(0)
+    return np.asarray((values - middle) / (subject.scale if has_data else 1.0))
+
+
+def _levels(table: Table, values: np.ndarray, x: np.ndarray) -> str:
+    """The levels that columns pass through along a walk, those that change most often first (HTML)."""
+    lines = []
+    for i, column in enumerate(table.modelled):
+        if not column.outputs_codes:
+            continue
+        codes = values[:, i].round().astype(int)
+        turns = np.flatnonzero(np.diff(codes)) + 1
+        if len(turns):
+            names = [esc(str((column.levels or ())[code]), 30) for code in codes[[0, *turns]]]
+            way = names[0] + "".join(f" → {name} <small>({number(float(x[t]), '.2g')})</small>"
+                                     for name, t in zip(names[1:6], turns))  # fmt: skip
+            lines.append((len(turns), f"<li><b>{esc(column.name, 40)}</b> {way}{' …' * (len(names) > 6)}</li>"))
+    lines.sort(key=lambda line: -line[0])
+    return f'<ul class="shifts">{"".join(line for _, line in lines[:MOVERS])}</ul>' if lines else ""
+
+
+def _units(subject: Subject) -> str:
+    """How walks are drawn, in words (HTML)."""
+    given = "" if subject.c is None else " The conditions are those of one row throughout."
+    if subject.is_sequence:
+        return " Drawn is the channel that changes most, from dark (start) to light (end)." + given
+    text = f" Drawn are the {MOVERS} columns that change most, each in its own standard deviations from its mean"
+    if not isinstance(subject.schema, Table):
+        return text + "." + given
+    if any(column.kind in LOGARITHMIC for column in subject.schema.modelled):
+        text += ", those of its logarithm where it is positive or a count"
+    text += "."
+    if any(column.outputs_codes for column in subject.schema.modelled):
+        text += " Columns of levels are told in words: the most probable level, and in brackets where it changes."
+    return text + given
 
 
 def interpolations(subject: Subject) -> Section:
@@ -110,5 +162,5 @@ def interpolations(subject: Subject) -> Section:
         panels.append(
             _moves(subject, title, values, np.linspace(0, 1, len(values)), "share of the way", (0, 0.5, 1), "")
         )
-    text += f" Drawn are the {MOVERS} columns that change most, in their own standard deviations from the mean."
+    text += _units(subject)
     return Section("interpolations", "Interpolations", how(text) + grid(panels))

@@ -66,6 +66,14 @@ def _floats(cells: Any) -> np.ndarray:
     return cells.to_numpy(zero_copy_only=False).astype(np.float64)
 
 
+def first_whole(cells: Any) -> int | None:
+    """The first observed cell of whole numbers, exact beyond 2^53; None for other types, and where all are missing."""
+    import pyarrow as pa
+
+    observed = plain(cells).drop_null()
+    return int(observed[0].as_py()) if pa.types.is_integer(observed.type) and len(observed) else None
+
+
 def typed(cells: Any, type: str, levels: Sequence[Any] = ()) -> Any:
     """The cells in the arrow type of that name; whole numbers rounded and clipped to its range, ``levels`` the values
     of a dictionary.
@@ -85,10 +93,22 @@ def typed(cells: Any, type: str, levels: Sequence[Any] = ()) -> Any:
         whole = np.clip(np.rint(np.where(missing, 0.0, numbers)), float(info.min), top)
         return pa.array(whole.astype(info.dtype), type=wanted, mask=missing)
     if pa.types.is_dictionary(wanted):
+        if not levels:
+            return _encoded(typed(cells, str(wanted.value_type)), wanted)
         levels = pa.array(list(levels)).cast(wanted.value_type)
         codes = pa.compute.index_in(cells.cast(wanted.value_type), value_set=levels, skip_nulls=True)
         return pa.DictionaryArray.from_arrays(codes.cast(wanted.index_type), levels, ordered=wanted.ordered)
     return cells.cast(wanted, safe=False)
+
+
+def _encoded(cells: Any, wanted: Any) -> Any:
+    """Values as a dictionary of that type, its indices wider where there are more values than they count."""
+    import pyarrow as pa
+
+    found = cells.dictionary_encode()
+    fits = len(found.dictionary) <= np.iinfo(wanted.index_type.to_pandas_dtype()).max
+    indices = found.indices.cast(wanted.index_type) if fits else found.indices
+    return pa.DictionaryArray.from_arrays(indices, found.dictionary, ordered=wanted.ordered)
 
 
 def _temporal(cells: Any, wanted: Any) -> Any:

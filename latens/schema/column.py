@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from latens.errors import InputError
-from latens.schema.cells import as_numbers, plain, short, typed
+from latens.schema.cells import arrow_type, as_numbers, plain, short, typed
 
 NUMERIC = ("continuous", "positive", "bounded", "count", "datetime")
 CODED = ("binary", "categorical", "ordered")  # kept as codes 0 .. levels - 1
@@ -176,7 +176,9 @@ class Column:
         """``rows`` cells of a constant, or of a column without values."""
         import pyarrow as pa
 
-        return typed(pa.array([self.value] * rows), self.type, [self.value])
+        dates = self.kind == "constant" and pa.types.is_temporal(arrow_type(self.type))
+        value = float(self.value) if dates else self.value
+        return typed(pa.array([value] * rows), self.type, [value])
 
     def seen(self, numbers: np.ndarray) -> np.ndarray:
         """How an encoder sees the numbers: centred, about 1 wide, logarithms of positive numbers and counts."""

@@ -9,6 +9,7 @@ from typing import Any
 from latens.errors import InputError, is_number, is_whole, require
 
 LINEAR_STEPS = 6000
+MANY = 1_000_000  # rows from which batches grow and epochs shrink
 
 
 @dataclass(frozen=True)
@@ -92,20 +93,29 @@ class Settings:
 
 
 def default_epochs(rows: int) -> int:
-    """Passes over the data: ten for 55,000 rows, more for fewer (settled on validation data, docs/experiments.md).
+    """Passes over the data: ten for 55,000 rows, more for fewer (settled on validation data, docs/experiments.md); at
+    least three below a million rows, one from ten million on.
 
     >>> default_epochs(55_000), default_epochs(1_600), default_epochs(100)
     (10, 100, 200)
+    >>> default_epochs(500_000), default_epochs(10**6), default_epochs(10**7)
+    (3, 2, 1)
     """
-    return min(max(3, round(10 * (55_000 / rows) ** 0.65)), 200)
+    floor = 3 if rows < MANY else 2 if rows < 10 * MANY else 1
+    return min(max(floor, round(10 * (55_000 / rows) ** 0.65)), 200)
 
 
-def balanced_batch(rows: int, target: int = 128) -> int:
-    """A batch near ``target`` that leaves few rows over: at least 8 steps an epoch where the rows allow.
+def balanced_batch(rows: int, target: int | None = None) -> int:
+    """A batch near ``target`` that leaves few rows over: at least 8 steps an epoch where the rows allow. The target is
+    128, from a million rows on 512 and from ten million on 4,096, so that the steps of a fit stay in the ten thousands.
 
     >>> balanced_batch(60_000), balanced_batch(300), balanced_batch(20)
     (128, 33, 10)
+    >>> balanced_batch(10**6), balanced_batch(10**8)
+    (512, 4096)
     """
+    if target is None:
+        target = 128 if rows < MANY else 512 if rows < 10 * MANY else 4096
     if rows >= 40 * target:
         return target
     wanted = min(target, max(rows // 8, min(rows, 16)))

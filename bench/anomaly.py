@@ -1,0 +1,246 @@
+"""Anomaly scores beside PCA, an isolation forest and PyOD's VAE: AUROC on rows that no method has seen.
+
+    python bench/anomaly.py --data shuttle,page_blocks,fashion --seeds 3 --json bench/results/anomaly.json
+    python bench/anomaly.py --methods latens,latens_array --json bench/results/anomaly.json
+
+The second keeps what the file has of the other methods.
+
+Nobody is given labels in fitting. Tables: a random half is fitted to, as it is ("contaminated") or without its
+anomalies ("normal"), and the other half is scored. Fashion-MNIST: fitted to images of nine classes, the tenth is the
+anomaly among test images. All methods have their defaults. latens: -ln p(x), importance-weighted; PCA: squared error of
+the components with 90 % of the variance, after columns are standardised (pixels are not).
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import datasets
+import numpy as np
+from datasets import Absent, Labelled
+
+Score = Callable[[np.ndarray, np.ndarray, int], np.ndarray]  # training rows, rows to score, seed -> scores
+TABLES = {"shuttle": datasets.shuttle, "page_blocks": datasets.page_blocks}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One comparison: what to fit to, what to score."""
+
+    data: str
+    regime: str
+    seed: int
+    train: np.ndarray
+    test: Labelled
+
+
+# The methods
+
+
+def latens_columns(train: np.ndarray, test: np.ndarray, seed: int) -> np.ndarray:
+    """Rows as a table, each column with a likelihood of its own: what ``latens fit file.csv`` does."""
+    return latens_array(_table(train), _table(test), seed)
+
+
+def latens_array(train: np.ndarray, test: np.ndarray, seed: int) -> np.ndarray:
+    """Rows or images as an array: one likelihood for all columns."""
+    import latens
+
+    return -latens.VAE(random_state=seed).fit(train).score_samples(test)
+
+
+def pca(train: np.ndarray, test: np.ndarray, seed: int) -> np.ndarray:
+    from sklearn.decomposition import PCA
+
+    train, test = _flat(train), _flat(test)
+    if train.shape[1] < 100:
+        shift, unit = train.mean(0), np.where(train.std(0) > 0, train.std(0), 1.0)
+        train, test = (train - shift) / unit, (test - shift) / unit
+    found = PCA(0.9, svd_solver="full", random_state=seed).fit(train)
+    return np.square(test - found.inverse_transform(found.transform(test))).sum(1)
+
+
+def isolation_forest(train: np.ndarray, test: np.ndarray, seed: int) -> np.ndarray:
+    from sklearn.ensemble import IsolationForest
+
+    return -IsolationForest(random_state=seed).fit(_flat(train)).score_samples(_flat(test))
+
+
+def pyod_vae(train: np.ndarray, test: np.ndarray, seed: int) -> np.ndarray:
+    """The VAE of PyOD (Zhao, Nasrullah & Li 2019), which standardises and has its rate clamped to ``capacity`` = 0:
+    its score is the squared error of one noisy reconstruction."""
+    if importlib.util.find_spec("pyod") is None:
+        raise Absent("PyOD's VAE needs the package pyod: pip install -r bench/requirements.txt")
+    from pyod.models.vae import VAE
+
+    logging.disable(logging.INFO)
+    return VAE(random_state=seed, verbose=0).fit(_flat(train)).decision_function(_flat(test))
+
+
+METHODS: dict[str, Score] = {
+    "latens": latens_columns, "pca": pca, "latens_array": latens_array, "isolation_forest": isolation_forest,
+    "pyod_vae": pyod_vae,
+}  # fmt: skip
+
+
+def _family(data: object) -> str:
+    """The name on the command line."""
+    return str(data).split()[0]
+
+
+def _flat(x: np.ndarray) -> np.ndarray:
+    return x.reshape(len(x), -1).astype(np.float64)
+
+
+def _table(x: np.ndarray) -> dict[str, np.ndarray] | np.ndarray:
+    return x if x.ndim > 2 else {f"column_{i + 1}": column for i, column in enumerate(x.T)}
+
+
+# The cases
+
+
+def cases(name: str, options: argparse.Namespace) -> Iterator[Case]:
+    """Every case of one data set."""
+    if name == "fashion":
+        yield from _fashion(options)
+        return
+    rows = TABLES[name](options.files)
+    for seed in range(options.seeds):
+        first, second = (rows.take(half) for half in datasets.halves(len(rows.x), seed))
+        yield Case(name, "contaminated", seed, first.x, second)
+        yield Case(name, "normal", seed, first.x[~first.anomaly], second)
+
+
+def _fashion(options: argparse.Namespace) -> Iterator[Case]:
+    train, test = datasets.fashion(options.files)
+    for seed in range(options.image_seeds):
+        random = np.random.default_rng(seed)
+        some = np.sort(random.permutation(len(test.x))[: options.test_images])
+        for held in options.held_out:
+            others = np.flatnonzero(train.anomaly != held)
+            kept = np.sort(random.choice(others, min(options.images, len(others)), replace=False))
+            scored = Labelled(test.x[some], test.anomaly[some] == held)
+            yield Case(f"fashion without class {held}", "normal", seed, train.x[kept], scored)
+
+
+def run(case: Case, method: str) -> dict[str, object]:
+    """AUROC of one method in one case."""
+    from latens.evaluation.anomaly import auroc
+
+    start = time.monotonic()
+    scores = METHODS[method](case.train, case.test.x, case.seed)
+    seconds = time.monotonic() - start
+    found = auroc(scores, case.test.anomaly)
+    return {
+        "data": case.data, "regime": case.regime, "seed": case.seed, "method": method, "auroc": found.value,
+        "standard_error": found.standard_error, "seconds": round(seconds, 1), "train_rows": len(case.train),
+        "test_rows": len(case.test.x), "test_anomalies": int(case.test.anomaly.sum()),
+    }  # fmt: skip
+
+
+# The answer
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the table: AUROC over the seeds; the standard error is the mean of those within a seed."""
+
+    data: str
+    regime: str
+    method: str
+    seeds: int
+    mean: float
+    deviation: float | None
+    standard_error: float
+    seconds: float
+
+
+def lines(runs: list[dict[str, object]]) -> list[Line]:
+    groups: dict[tuple[str, str, str], list[dict[str, object]]] = {}
+    for each in runs:
+        groups.setdefault((str(each["data"]), str(each["regime"]), str(each["method"])), []).append(each)
+    found = []
+    for key, members in groups.items():
+        values, errors, seconds = (np.array([m[name] for m in members], dtype=float)
+                                   for name in ("auroc", "standard_error", "seconds"))  # fmt: skip
+        deviation = float(values.std(ddof=1)) if len(values) > 1 else None
+        mean, error, second = (float(each.mean()) for each in (values, errors, seconds))
+        found.append(Line(*key, len(values), mean, deviation, error, second))
+    return found
+
+
+def markdown(found: list[Line]) -> str:
+    head = "| data | fitted to | method | AUROC | sd over seeds | standard error | seconds |"
+    rows = [
+        f"| {l.data} | {l.regime} | {l.method.replace('_', ' ')} | {l.mean:.4f} | "
+        f"{'' if l.deviation is None else f'{l.deviation:.4f}'} | {l.standard_error:.4f} | {l.seconds:.0f} |"
+        for l in sorted(found, key=lambda l: (l.data, l.regime))
+    ]
+    return "\n".join([head, "| --- | --- | --- | ---: | ---: | ---: | ---: |", *rows])
+
+
+def versions(*packages: str) -> dict[str, str]:
+    found = {}
+    for name in packages:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "absent"
+    import latens
+
+    return {"latens": latens.__version__} | found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="shuttle,page_blocks,fashion")
+    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--seeds", type=int, default=3, help="random halves of tables")
+    parser.add_argument("--image-seeds", type=int, default=1, help="of Fashion-MNIST, for each class held out")
+    parser.add_argument("--held-out", type=int, nargs="*", default=[0, 5, 8], help="classes of Fashion-MNIST")
+    parser.add_argument("--images", type=int, default=20_000, help="of Fashion-MNIST that all methods are fitted to")
+    parser.add_argument("--test-images", type=int, default=2_000, help="of Fashion-MNIST that are scored")
+    parser.add_argument("--files", type=Path, default=Path("bench/data"), help="a folder with files of the data")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    methods = options.methods.split(",")
+    runs: list[dict[str, object]] = []
+    if options.json and options.json.exists():
+        kept = json.loads(options.json.read_text())["runs"]
+        runs = [run for run in kept if run["method"] not in methods or _family(run["data"]) not in options.data]
+    skipped: dict[str, None] = {}
+    for name in options.data.split(","):
+        try:
+            for case in cases(name, options):
+                for method in methods:
+                    if case.train.ndim > 2 and method == "latens_array":
+                        continue  # images are arrays anyway
+                    try:
+                        runs.append(run(case, method))
+                        print(json.dumps(runs[-1]), flush=True)
+                    except Absent as error:
+                        skipped[f"skipped: {error}"] = None
+        except Absent as error:
+            skipped[f"skipped {name}: {error}"] = None
+        if options.json:
+            write(options.json, runs, [*skipped])
+    print("\n" + markdown(lines(runs)), *skipped, sep="\n")
+
+
+def write(path: Path, runs: list[dict[str, object]], skipped: list[str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    found = {"versions": versions("torch", "scikit-learn", "pyod", "numpy"), "skipped": skipped,
+             "lines": [asdict(line) for line in lines(runs)], "runs": runs}  # fmt: skip
+    path.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

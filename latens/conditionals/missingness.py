@@ -1,0 +1,48 @@
+"""Likelihood of a table and of which of its cells are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from latens import distributions as d
+from latens.conditionals.columns import ColumnLikelihood, Columns
+from latens.trees import Tree
+
+SEEN = ("normal", "log_normal")  # families whose value the mechanism sees
+
+
+class SelfMaskedColumns(Columns):
+    """p(x_o, s|z): :class:`Columns`, and cells that are missing by their own value: logit p(missing) = bias_j + slope_j
+    u_j, u_j the value in the column's own centre and spread (ln x for log-normal columns); of columns of other families
+    the slope stays 0. Slopes start at 0 and biases, in :meth:`start`, at the shares of missing cells: cells missing at
+    random, from where training departs (not-MIWAE, Ipsen, Mattei & Frellsen 2021).
+
+    >>> likelihood = SelfMaskedColumns(nn.Linear(2, 1), [ColumnLikelihood("normal")])
+    >>> px = likelihood(torch.zeros(5, 2))
+    >>> px.log_prob(torch.full((5, 1), torch.nan)).exp()  # nothing is seen, and half of the cells are missing
+    tensor([0.5000, 0.5000, 0.5000, 0.5000, 0.5000], grad_fn=<ExpBackward0>)
+    """
+
+    sees: Tensor
+
+    def __init__(self, network: nn.Module, columns: Sequence[ColumnLikelihood], *, reads: tuple[str, ...] = ()):
+        super().__init__(network, columns, reads=reads)
+        self.slope = nn.Parameter(torch.zeros(len(self.columns)))
+        self.bias = nn.Parameter(torch.zeros(len(self.columns)))
+        sees = torch.tensor([column.family in SEEN for column in self.columns])
+        self.register_buffer("sees", sees, persistent=False)
+
+    def distribution(self, output: Tensor, given: Tree) -> Distribution:
+        px = super().distribution(output, given)
+        assert isinstance(px, d.Observed) and isinstance(px.base, d.Columns)
+        return d.SelfMasked(px.base, torch.where(self.sees, self.slope, 0.0), self.bias)
+
+    def start(self, sample: Tensor) -> Tensor:
+        with torch.no_grad():
+            share = (sample.isnan().sum(0) + 0.5) / (len(sample) + 1)
+            self.bias.copy_(share.logit())
+        return super().start(sample)

@@ -1,0 +1,232 @@
+"""Rows on disk seen through a schema: one pass infers it, and keeps a sample and the rows held out in memory."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from latens.data.kinds import SAMPLE, ColumnScan, schema_of
+from latens.data.rows import LABEL, Asked, Rows, rows_like, rows_of
+from latens.data.stream_loader import StreamLoader
+from latens.data.stream_samples import BottomK, held_out_rows
+from latens.data.stream_sources import AsTable, Stream, joined_rows
+from latens.errors import InputError, concerning
+from latens.schema import AnySchema, Schema, Table
+from latens.trees import Tree
+
+SAMPLE_CELLS = 20_000_000  # numbers of the sample that is kept in memory, at most
+LEAST = 256  # rows of it, however wide
+
+Seen = Callable[[int], None]  # is told how many rows have been read
+
+
+class Encoded:
+    """The blocks of a stream in the model's form; a :class:`~latens.data.streams.Blocks`. What does not fit the schema
+    is refused with the number of its row in the whole data."""
+
+    def __init__(self, stream: Stream, schema: AnySchema, given: Table | None = None):
+        self.stream, self.schema, self.given = stream, schema, given
+        self.sizes, self.rows = stream.sizes, stream.rows
+        self.row_bytes = 8 * schema.columns
+        self._firsts = stream.firsts
+
+    def read(self, block: int) -> tuple[Tree, Tree]:
+        return self.encode(self.stream.piece(block), int(self._firsts[block]))
+
+    def encode(self, piece: Any, first: int, unknown: dict[str, int] | None = None) -> tuple[Tree, Tree]:
+        """(x, c) of rows of which the first is number ``first``; ``unknown`` as of :meth:`latens.schema.Table.to_model`."""
+        where = self.stream.origin
+        if isinstance(self.schema, Table):
+            x = torch.from_numpy(self.schema.to_model(piece, where, first_row=first, unknown=unknown))
+            with concerning(f"counting rows from row {first:,} on" if first else where):
+                given = {} if self.given is None else self.given.conditions_of(piece, where)
+            return x, {name: torch.from_numpy(values) for name, values in given.items()} or None
+        with concerning(f"{where}, counting rows from row {first:,} on" if first else where):
+            rows = rows_like(piece, self.schema, self.given, where=where)
+            return rows.inside, rows.c
+
+
+@dataclass(frozen=True, eq=False)
+class Streamed:
+    """N rows on disk, with what of them is in memory.
+
+    Args:
+        stream: the rows in the user's form.
+        schema: what a row is.
+        given: what the conditions are, or None.
+        seen: a uniform sample of the rows that are not held out.
+        held: the rows held out for validation, or None.
+        numbers: their numbers, increasing.
+    """
+
+    stream: Stream
+    schema: AnySchema
+    given: Table | None
+    seen: Rows
+    held: Rows | None
+    numbers: np.ndarray
+
+    def __len__(self) -> int:
+        return self.stream.rows
+
+    @property
+    def where(self) -> str:
+        return self.stream.origin
+
+    @property
+    def kept(self) -> int:
+        """The number of rows to train on."""
+        return self.stream.rows - len(self.numbers)
+
+    def loader(self, batch_size: int, seed: int, workers: int = 2) -> StreamLoader:
+        """Batches of the rows to train on, in an order that the data, the seed and the stream's ``order`` decide."""
+        order = self.stream.order
+        return StreamLoader(
+            Encoded(self.stream, self.schema, self.given), batch_size=batch_size, seed=seed, exclude=self.numbers,
+            window=order.window, window_rows=order.window_rows, window_bytes=order.window_bytes, workers=workers,
+        )  # fmt: skip
+
+
+def held_count(rows: int, validation: float | str) -> int:
+    """How many rows are held out: "auto" a tenth and at most 5,000, none below 200 rows; or a fraction of them.
+
+    >>> held_count(10**8, "auto"), held_count(1000, 0.25), held_count(100, "auto")
+    (5000, 250, 0)
+    """
+    if validation == "auto":
+        return min(rows // 10, 5000) if rows >= 200 else 0
+    if not isinstance(validation, int | float) or isinstance(validation, bool) or not 0 <= validation < 1:
+        raise InputError(f"validation must be 'auto', a fraction from 0 to below 1, or data, got {validation!r}")
+    held = round(rows * validation)
+    if rows - held < 1 or (validation > 0 and held < 1):
+        raise InputError(f"a validation fraction of {validation:g} leaves nothing on one side of {rows} rows")
+    return held
+
+
+def survey(
+    stream: Stream, asked: Asked | None = None, *, validation: float | str = "auto", seed: int = 0,
+    schema: AnySchema | None = None, given: Table | None = None, seen: Seen = lambda rows: None,
+) -> Streamed:  # fmt: skip
+    """One pass over a stream: its schema (unless one is given), a sample of its rows, and the rows held out.
+
+    The sample is that of the smallest hashes (:class:`~latens.data.stream_samples.BottomK`), at most 20,000 rows, and
+    does not depend on ``seed``; the held-out rows do. A matrix with missing cells, or of which columns are asked for by
+    name, is a table, as in :func:`latens.data.rows.rows_of`.
+
+    Raises ``InputError`` for what the schema's inference refuses, or what does not fit the schema given.
+    """
+    asked = asked or Asked()
+    if stream.rows < 2:
+        raise InputError(f"{stream.origin} has {stream.rows} row, and at least 2 are needed")
+    if isinstance(schema, Table) or (schema is None and _is_asked_as_table(stream, asked)):
+        names = None if schema is None else [field.name for field in schema.fields]
+        stream = stream if stream.arrow is not None else AsTable(stream, names)
+    numbers = held_out_rows(stream.rows, held_count(stream.rows, validation), seed)
+    sample = BottomK(max(LEAST, min(SAMPLE, SAMPLE_CELLS // max(1, stream.cells))))
+    tables = stream.arrow is not None
+    scans = [ColumnScan(field.name, field.type) for field in stream.arrow or ()]
+    array, held = _ArrayScan(stream.origin), []
+    for first, piece in stream.pieces():
+        out = numbers[slice(*np.searchsorted(numbers, [first, first + len(piece)]))] - first
+        if len(out):
+            held.append(piece.take(out) if tables else piece[out])
+        sample.update(first, piece if tables else _as_bytes(piece))
+        if schema is None:
+            for scan, name in zip(scans, piece.column_names if tables else ()):
+                scan.update(piece.column(name), first)
+            if not tables and array.update(piece, first, asked):
+                return survey(AsTable(stream), asked, validation=validation, seed=seed, seen=seen)
+        seen(first + len(piece))
+        del piece
+    rows, kept = sample.result()
+    kept = kept if tables else _from_bytes(kept, stream)
+    if schema is None:
+        with concerning(stream.origin):
+            schema = _table_schema(scans, kept, asked) if tables else array.schema(kept, asked, stream.rows)
+            given = schema if isinstance(schema, Table) and schema.conditions else None
+    inside = np.flatnonzero(~np.isin(rows.numpy(), numbers))
+    if len(inside):
+        kept = kept.take(inside) if tables else kept[inside]
+    held_rows = rows_like(joined_rows(held), schema, given, where=stream.origin) if held else None
+    return Streamed(stream, schema, given, rows_like(kept, schema, given, where=stream.origin), held_rows, numbers)
+
+
+def _is_asked_as_table(stream: Stream, asked: Asked) -> bool:
+    matrix = stream.arrow is None and len(getattr(stream, "event", ())) == 1
+    return matrix and bool(asked.columns or any(name != LABEL for name in asked.condition))
+
+
+def _as_bytes(piece: np.ndarray) -> torch.Tensor:
+    """Rows as bytes, whatever their type, ``[B, bytes of a row]``."""
+    return torch.from_numpy(np.ascontiguousarray(piece).reshape(len(piece), -1).view(np.uint8))
+
+
+def _from_bytes(values: torch.Tensor, stream: Stream) -> np.ndarray:
+    like = stream.piece(0)
+    return values.contiguous().numpy().view(like.dtype).reshape(len(values), *like.shape[1:])
+
+
+def _table_schema(scans: list[ColumnScan], sample: Any, asked: Asked) -> AnySchema:
+    """The schema of columns; that of an array where all are whole numbers on one scale, or a kind is asked for."""
+    import pyarrow as pa
+
+    numbers = all(pa.types.is_integer(s.type) or pa.types.is_boolean(s.type) or pa.types.is_floating(s.type)
+                  for s in scans)  # fmt: skip
+    complete = numbers and all(scan.whole and scan.present and not scan.missing for scan in scans)
+    if not asked.columns and not asked.condition and (complete or asked.kind != "auto"):
+        edges = sample.slice(0, 0)
+        if complete:  # the sample may miss the extremes, by which levels and constants are told
+            ends = [pa.array([scan.low, scan.high]).cast(scan.type) for scan in scans]
+            edges = pa.table(ends, schema=sample.schema)
+        found = rows_of(pa.concat_tables([sample, edges]), None, asked).schema
+        if isinstance(found, Schema):
+            return _of_all(found, scans[0].rows)
+    return schema_of(scans, sample, asked.columns, condition=asked.condition)
+
+
+def _of_all(schema: Schema, rows: int) -> Schema:
+    return dataclasses.replace(schema, reason=f"{schema.reason.partition(': ')[2]} (of {rows:,} rows)")
+
+
+class _ArrayScan:
+    """What one pass over an array sees: the extremes of each cell, and whether all numbers are whole."""
+
+    def __init__(self, where: str):
+        self.where = where
+        self.low: np.ndarray | None = None
+        self.high: np.ndarray | None = None
+        self.whole = True
+
+    def update(self, piece: np.ndarray, first: int, asked: Asked) -> bool:
+        """Look at further rows; True where they show that the array is a table with missing cells."""
+        if piece.dtype.kind == "f":
+            matrix = piece.ndim == 2 and asked.kind == "auto" and asked.layout == "auto"
+            if matrix and np.isnan(piece).any():
+                return True
+            bad = ~np.isfinite(piece)
+            if bad.any():
+                row, *cell = np.argwhere(bad)[0].tolist()
+                raise InputError(
+                    f"{self.where} has {piece[(row, *cell)]} in row {row + first}, at {cell} (counted from 0); give "
+                    "finite numbers"
+                )
+            self.whole = self.whole and bool((piece == np.floor(piece)).all())
+        low, high = piece.min(0), piece.max(0)
+        self.low = low if self.low is None else np.minimum(self.low, low)
+        self.high = high if self.high is None else np.maximum(self.high, high)
+        return False
+
+    def schema(self, sample: np.ndarray, asked: Asked, rows: int) -> Schema:
+        assert self.low is not None and self.high is not None
+        if asked.condition:
+            raise InputError(f"{self.where} has no labels to be a condition, as it is streamed: use a Parquet table")
+        kind = "continuous" if asked.kind == "auto" and not self.whole else asked.kind
+        seen = np.concatenate([sample, self.low[None], self.high[None]])
+        found = rows_of(seen, None, dataclasses.replace(asked, kind=kind, condition=()), where=self.where).schema
+        assert isinstance(found, Schema)
+        return _of_all(found, rows)

@@ -1,0 +1,250 @@
+"""Data on disk in the user's form, a block at a time: Parquet files here or at an address, and .npy files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from latens.data.rows import as_table
+from latens.data.stream_files import fingerprint_files
+from latens.data.stream_loader import WINDOW_BYTES, WINDOW_ROWS, ahead
+from latens.data.stream_parquet import MOST_ROWS, ParquetBlocks, column_names
+from latens.data.streams import NpyBlocks, starts
+from latens.data.table_types import chosen, plain, plain_schema
+from latens.errors import InputError, concerning, is_whole
+
+SHARE = 0.25  # of the memory, beyond which data are read as a stream
+_INDEX = "__index_level_"  # how pandas calls a row index without a name in a Parquet file
+
+
+@dataclass(frozen=True)
+class Order:
+    """What decides the order of rows in training, beside the data and the seed: kept with a run, so that a run that is
+    continued repeats it. ``most_rows`` of a block; the others as in :class:`~latens.data.stream_loader.StreamLoader`.
+    """
+
+    most_rows: int = MOST_ROWS
+    window: int = 8
+    window_rows: int = WINDOW_ROWS
+    window_bytes: int = WINDOW_BYTES
+
+    def to_json(self) -> dict[str, int]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Any) -> Order:
+        known = {field.name for field in fields(cls)}
+        good = isinstance(values, Mapping) and set(values) <= known
+        if not good or not all(is_whole(number) and number >= 1 for number in values.values()):
+            raise InputError("the record of how the data were streamed is not valid; restore run.json, or fit again")
+        return cls(**values)
+
+
+class Stream:
+    """N rows on disk in the user's form, in consecutive blocks.
+
+    ``piece(block)`` gives the rows of one block, an arrow table of plain types or an array ``[B, *event]``; ``names``
+    are those of a table's columns and ``arrow`` its schema, or None; ``origin`` and ``fingerprint`` as those of
+    :class:`latens.data.Source`; ``cells`` the numbers in a row.
+    """
+
+    origin: str
+    fingerprint: str
+    order: Order
+    sizes: list[int]
+    names: tuple[str, ...] | None = None
+    arrow: Any = None
+    cells: int = 1
+    notes: tuple[str, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        return sum(self.sizes)
+
+    def __len__(self) -> int:
+        return self.rows
+
+    @property
+    def firsts(self) -> np.ndarray:
+        """The number of each block's first row, and of the row after the last."""
+        return starts(self.sizes)
+
+    def piece(self, block: int) -> Any:
+        raise NotImplementedError
+
+    def pieces(self, workers: int = 1) -> Iterator[tuple[int, Any]]:
+        """(number of the first row, rows) of each block in order, the next one being read meanwhile."""
+        jobs = ([lambda block=block: self.piece(block)] for block in range(len(self.sizes)))
+        with closing(ahead(jobs, workers)) as found:
+            for group, first in zip(found, self.firsts.tolist()):
+                yield first, group.pop()
+
+    def chunks(self, rows: int) -> Iterator[tuple[int, Any]]:
+        """(number of the first row, rows) in chunks of ``rows``, the last one smaller, wherever blocks end."""
+        at, waiting, count = 0, [], 0
+        for _, piece in self.pieces():
+            waiting.append(piece)
+            count += len(piece)
+            if count < rows:
+                continue
+            joined = joined_rows(waiting)
+            whole = count // rows * rows
+            for start in range(0, whole, rows):
+                yield at + start, joined[start : start + rows]
+            at, waiting, count = at + whole, [joined[whole:]], count - whole
+        if count:
+            yield at, joined_rows(waiting)
+
+
+def joined_rows(pieces: list[Any]) -> Any:
+    """The rows of several pieces, one after the other."""
+    if isinstance(pieces[0], np.ndarray):
+        return np.concatenate(pieces)
+    import pyarrow as pa
+
+    return pa.concat_tables(pieces).unify_dictionaries()
+
+
+class ParquetStream(Stream):
+    """The Parquet file, or files of a folder, at a path or fsspec address; columns as :class:`ParquetBlocks`.
+
+    Raises ``InputError`` as :class:`~latens.data.stream_parquet.ParquetBlocks`, for an unknown column in ``drop``, and
+    for a column that is no plain one.
+    """
+
+    def __init__(
+        self, path: str, *, drop: Iterable[str] = (), columns: Iterable[str] | None = None, order: Order | None = None
+    ):
+        self.order = order or Order()
+        self.origin = path if "://" in path else os.path.abspath(os.path.expanduser(path))
+        stored = column_names(path)
+        there = [name for name in stored if not name.startswith(_INDEX)]
+        names = chosen(there, list(drop), None if columns is None else list(columns), self.origin)
+        some = None if names == stored else names
+        self._blocks = ParquetBlocks(path, _nothing, some, most_rows=self.order.most_rows)
+        self.sizes, self.names = self._blocks.sizes, tuple(names)
+        self.cells = len(names)
+        self.arrow = plain_schema(self._blocks.schema, self.origin)
+        self.fingerprint = fingerprint_files([path], ".parquet")
+        self._firsts = self.firsts
+
+    def piece(self, block: int) -> Any:
+        import pyarrow as pa
+
+        table = self._blocks.table(block)
+        try:
+            table.validate(full=True)  # text that is no UTF-8
+        except pa.ArrowInvalid as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"{self._blocks.file_of(block)} is damaged ({reason}): get it again") from error
+        return plain(table, self._blocks.file_of(block), self.arrow, int(self._firsts[block]))
+
+
+class NpyStream(Stream):
+    """The rows of an .npy file by memory map; errors as :class:`~latens.data.streams.NpyBlocks`."""
+
+    def __init__(self, path: str, *, order: Order | None = None):
+        self.order = order or Order()
+        self.origin = os.path.abspath(os.path.expanduser(path))
+        self._blocks = NpyBlocks(path, lambda array: (array, None))
+        self.sizes = self._blocks.sizes
+        self.fingerprint = fingerprint_files([path])
+        self.event = self._blocks.event
+        self.cells = int(np.prod(self.event, dtype=np.int64))
+
+    def piece(self, block: int) -> np.ndarray:
+        return self._blocks.read(block)[0]
+
+
+class AsTable(Stream):
+    """The rows of a matrix as a table of its columns, NaN as null."""
+
+    def __init__(self, stream: Stream, names: Iterable[str] | None = None):
+        self._stream, self.order, self.sizes = stream, stream.order, stream.sizes
+        self.origin, self.fingerprint, self.cells = stream.origin, stream.fingerprint, stream.cells
+        self.names = tuple(names) if names is not None else tuple(f"column_{j + 1}" for j in range(self.cells))
+        self.arrow = self.table(stream.piece(0)[:1]).schema
+
+    def table(self, array: np.ndarray) -> Any:
+        if array.shape[1] != len(self.names or ()):
+            raise InputError(f"{self.origin} has {array.shape[1]} columns, and {len(self.names or ())} are needed")
+        return as_table(array, self.names)
+
+    def piece(self, block: int) -> Any:
+        return self.table(self._stream.piece(block))
+
+
+def open_stream(
+    path: str, *, drop: Iterable[str] = (), columns: Iterable[str] | None = None, order: Order | None = None
+) -> Stream:
+    """The data at a path or address as a stream: Parquet (a file, a folder of files, an address) or .npy.
+
+    Raises ``InputError`` for other formats, which are read whole, and as the streams themselves.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.save(folder + "/x.npy", np.arange(10).reshape(5, 2))
+    ...     stream = open_stream(folder + "/x.npy")
+    ...     print(len(stream), [(first, rows.tolist()) for first, rows in stream.chunks(3)][1])
+    5 (3, [[6, 7], [8, 9]])
+    """
+    if _is_npy(path):
+        if tuple(drop) or columns is not None:
+            raise InputError(f"{path} has no column names, so that nothing can be dropped by name")
+        return NpyStream(path, order=order)
+    if not _is_parquet(path):
+        raise InputError(
+            f"{path} cannot be streamed: only Parquet (a file or a folder of files) and .npy can; without --stream it "
+            "is read into memory"
+        )
+    with concerning(path):
+        return ParquetStream(path, drop=drop, columns=columns, order=order)
+
+
+def is_large(path: str) -> bool:
+    """Whether data are better read as a stream: Parquet at an address, Parquet whose columns are unpacked to more than
+    a quarter of this machine's memory (as the footers say), and .npy files beyond that size. False where nothing is.
+    """
+    most = SHARE * memory()
+    if "://" in path:
+        return True
+    place = os.path.expanduser(path)
+    if _is_npy(path):
+        return os.path.isfile(place) and os.path.getsize(place) > most
+    if not _is_parquet(path) or not os.path.exists(place):
+        return False
+    return ParquetBlocks(path, _nothing).bytes > most
+
+
+def memory() -> int:
+    """Bytes of memory that this process may use: the machine's, or its control group's if that is less."""
+    try:
+        whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        whole = 8 << 30
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text("utf-8").strip()
+    except OSError:
+        limit = "max"
+    return min(whole, int(limit)) if limit.isdigit() else whole
+
+
+def _is_npy(path: str) -> bool:
+    return path.lower().endswith(".npy") and "://" not in path
+
+
+def _is_parquet(path: str) -> bool:
+    place = os.path.expanduser(path)
+    if "://" in path or path.lower().endswith(".parquet"):
+        return True
+    return os.path.isdir(place) and any(name.lower().endswith(".parquet") for name in os.listdir(place))
+
+
+def _nothing(table: Any) -> Any:
+    raise NotImplementedError  # blocks that are asked for their tables alone

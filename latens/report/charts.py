@@ -1,0 +1,223 @@
+"""Charts of single columns: distributions, scatters, paired bars of levels, and matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from latens.report.figures import Panel, dots
+from latens.report.page import esc, number
+from latens.report.style import color
+from latens.schema import Column
+
+BINS = 30
+NAME = 18  # letters of a name in a chart
+TAIL = 0.005  # share of the values beyond each end of an axis
+LOG_RATIO = 30.0  # positive numbers that span more, from tail to tail, get a logarithmic axis
+
+
+@dataclass(frozen=True)
+class Axis:
+    """How the values of a numeric column are laid out: from ``low`` to ``high`` on a "linear", "log" or "symlog" scale
+    (linear to 1, then logarithmic); ``dates`` in days since 1970-01-01; ``step`` apart at least, or 0."""
+
+    low: float
+    high: float
+    scale: str = "linear"
+    dates: bool = False
+    step: float = 0.0
+
+    @classmethod
+    def of(cls, column: Column, values: np.ndarray) -> Axis:
+        """The axis that holds all but the tails of the observed ``values``, ``[N]``.
+
+        >>> Axis.of(Column("n", "count", "int64", "poisson"), np.array([0.0, 1.0, 2.0, np.nan]))
+        Axis(low=0.0, high=2.0, scale='linear', dates=False, step=1.0)
+        """
+        values = values[np.isfinite(values)]
+        if not len(values):
+            return cls(0.0, 1.0)
+        dates = column.kind == "datetime" and column.type.startswith(("date", "timestamp"))
+        step = 1.0 if column.kind == "count" else 0.0 if column.decimals is None else 10.0**-column.decimals
+        low, middle, high = (float(v) for v in np.quantile(values, [TAIL, 0.5, 1 - TAIL]))
+        if low == high:
+            low, high = float(values.min()), float(values.max())
+        if low == high:
+            return cls(low - 0.5, high + 0.5, dates=dates)
+        if column.kind == "positive" and low > 0 and high / low > LOG_RATIO:
+            return cls(low, high, "log")
+        if column.kind == "count" and high > 40 and high > 10 * max(middle, 1):
+            return cls(max(low, 0.0), high, "symlog")
+        return cls(low, high, dates=dates, step=step)
+
+    def edges(self, bins: int = BINS) -> np.ndarray:
+        """Edges of at most ``bins`` bins or so; values that are whole steps apart fall inside of them."""
+        if self.scale == "log":
+            return np.geomspace(self.low, self.high, bins + 1)
+        if self.scale == "symlog":
+            return np.unique(np.expm1(np.linspace(np.log1p(self.low), np.log1p(self.high), bins + 1)).round()) - 0.5
+        if self.step and (self.high - self.low) / self.step < 50 * bins:
+            width = max(1, int(np.ceil((self.high - self.low) / self.step / bins))) * self.step
+            return np.arange(self.low - self.step / 2, self.high + width, width)
+        return np.linspace(self.low, self.high, bins + 1)
+
+    def dress(self, axes: Any, sides: str = "x", most: int = 4) -> None:
+        """Scale and ticks of a chart's x or y axis, or both."""
+        for side in sides:
+            axis = getattr(axes, f"{side}axis")
+            if self.dates:
+                from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+                locator = AutoDateLocator(minticks=2, maxticks=most + 1)
+                axis.set_major_locator(locator)
+                axis.set_major_formatter(ConciseDateFormatter(locator, show_offset=False))
+            elif self.scale != "linear":
+                options = {"linthresh": 1.0} if self.scale == "symlog" else {}
+                getattr(axes, f"set_{side}scale")(self.scale, **options)
+                ticks = _ticks(self.low, self.high, most)
+                axis.set_ticks(ticks, [number(tick, "g") for tick in ticks])
+                axis.set_ticks([], minor=True)
+
+
+def _ticks(low: float, high: float, most: int) -> list[float]:
+    """Round numbers for a logarithmic axis."""
+    found = [0.0] if low <= 0 else []
+    first = np.floor(np.log10(max(low, 1.0 if low <= 0 else low)))
+    powers = 10.0 ** np.arange(first, np.ceil(np.log10(high)) + 1)
+    for steps in ((1,), (1, 3), (1, 2, 5)):
+        ticks = [float(f"{m * p:g}") for p in powers for m in steps if max(low, 1e-300) <= m * p <= high]
+        if len(ticks) >= 3:
+            break
+    return found + ticks[:: max(1, -(-len(ticks) // most))]
+
+
+def distribution(axis: Axis, series: Sequence[tuple[np.ndarray, str, bool]], label: str) -> str:
+    """Histograms of (values, colour, filled) on common bins: the share of the values in each bin."""
+    panel = Panel(270, 150, left=10, bottom=24)
+    count = min((len(values) for values, *_ in series), default=0)
+    edges = axis.edges(min(BINS, max(8, 2 * round(count**0.5))))
+    for values, name, filled in series:
+        heights = np.histogram(values, edges)[0] / max(1, len(values))
+        panel.axes.stairs(heights, edges, color=color(name), fill=filled, alpha=0.45 if filled else 1, linewidth=1.6)
+    axis.dress(panel.axes)
+    panel.axes.set_xlim(edges[0], edges[-1])
+    panel.axes.set_yticks([])
+    panel.axes.set_ylim(0)
+    panel.axes.spines["left"].set_visible(False)
+    return panel.svg(label)
+
+
+def scatter(
+    axis: Axis, x: np.ndarray, y: np.ndarray, label: str, names: tuple[str, str] = ("original", "reconstruction")
+) -> str:
+    """y against x on the same axis, with the line y = x."""
+    panel = Panel(250, 235, left=56, bottom=38)
+    panel.axes.locator_params(nbins=4)
+    log = axis.scale != "linear"
+    room = 0.0 if log else 0.06 * (axis.high - axis.low)
+    low, high = axis.low / (1.15 if log else 1) - room, axis.high * (1.15 if log else 1) + room
+    axis.dress(panel.axes, "xy", 4)
+    panel.axes.plot([low, high], [low, high], color=color("faint"), linewidth=1)
+    inside = (x >= low) & (x <= high) & (y >= low) & (y <= high)
+    dots(panel.axes, np.stack([x[inside], y[inside]], 1), color("c0"), 3.2, 0.55)
+    panel.axes.set(xlim=(low, high), ylim=(low, high), xlabel=names[0], ylabel=names[1])
+    return panel.svg(label)
+
+
+# Drawn by hand: rectangles and names
+
+
+def cut(name: str, most: int = NAME) -> str:
+    """The name, or its beginning, as text of an SVG."""
+    return esc(name if len(name) <= most else name[: most - 1] + "…", 60)
+
+
+def _room(names: Sequence[str]) -> int:
+    """Width of the longest name, about."""
+    return 18 + round(6.2 * max((min(len(str(name)), NAME) for name in names), default=0))
+
+
+def paired(names: Sequence[str], rows: Sequence[tuple[np.ndarray, str]], label: str) -> str:
+    """Horizontal bars of shares, the series of each level below each other."""
+    left, width, line = _room(names), 270, 30
+    top = max((float(shares.max(initial=0)) for shares, _ in rows), default=0.0) or 1.0
+    thick = 20 / len(rows)
+    parts = []
+    for i, name in enumerate(names):
+        y = i * line + 4
+        parts.append(f'<text x="{left - 8}" y="{y + 14}" text-anchor="end" fill="var(--muted)">'
+                     f"<title>{esc(name)}</title>{cut(name)}</text>")  # fmt: skip
+        for k, (shares, paint) in enumerate(rows):
+            long = (width - left - 44) * float(shares[i]) / top
+            parts.append(
+                f'<rect x="{left}" y="{y + k * thick:.1f}" width="{max(long, 0.7):.1f}" height="{thick - 1:.1f}" '
+                f'fill="var(--{paint})" fill-opacity="{0.6 if paint == "c9" else 1}"/>'
+                f'<text x="{left + long + 4:.1f}" y="{y + k * thick + thick - 1.5:.1f}" font-size="9" '
+                f'fill="var(--muted)">{share(float(shares[i]))}</text>'
+            )
+    return _svg(width, len(names) * line + 6, label, parts)
+
+
+def share(value: float) -> str:
+    """A share in percent: "0" and "100" are kept for exactly that.
+
+    >>> share(0.0), share(0.0004), share(0.123), share(0.9999)
+    ('0 %', '<0.1 %', '12 %', '>99.9 %')
+    """
+    if 0 < value < 0.001:
+        return "<0.1 %"
+    if 0.999 < value < 1:
+        return ">99.9 %"
+    return f"{100 * value:.1f} %" if 0 < value < 0.0995 or 0.99 < value < 1 else f"{100 * value:.0f} %"
+
+
+def heat(
+    values: np.ndarray, rows: Sequence[str], columns: Sequence[str], label: str, *, percent: bool = False,
+    y_name: str = "", x_name: str = "",
+) -> str:  # fmt: skip
+    """A matrix ``[R, C]`` of numbers in [0, 1] as squares, the darker the larger; NaN is left blank. Figures, in
+    percent if wanted, are written into the squares of small matrices, and shown by the pointer in all."""
+    written = max(values.shape) <= 8
+    cell = 34 if written else 26
+    left = _room(rows) + (16 if y_name else 0)
+    top = 16 + round(4.4 * max(min(len(str(name)), NAME) for name in columns)) + (16 if x_name else 0)
+    slant = round(4.4 * min(len(str(columns[-1])), NAME))
+    parts = []
+    if y_name:
+        middle = top + cell * len(rows) / 2
+        parts.append(f'<text x="11" y="{middle:.0f}" text-anchor="middle" transform="rotate(-90 11 {middle:.0f})" '
+                     f'font-size="11" fill="var(--muted)">{esc(y_name)}</text>')  # fmt: skip
+    if x_name:
+        parts.append(f'<text x="{left + cell * len(columns) / 2:.0f}" y="12" text-anchor="middle" font-size="11" '
+                     f'fill="var(--muted)">{esc(x_name)}</text>')  # fmt: skip
+    for j, name in enumerate(columns):
+        x, y = left + cell * (j + 0.45), top - 6
+        parts.append(f'<text x="{x:.0f}" y="{y}" transform="rotate(-45 {x:.0f} {y})" font-size="11" '
+                     f'fill="var(--muted)"><title>{esc(name)}</title>{cut(name)}</text>')  # fmt: skip
+    for i, name in enumerate(rows):
+        y = top + cell * i
+        parts.append(f'<text x="{left - 7}" y="{y + cell / 2 + 4:.0f}" text-anchor="end" font-size="11" '
+                     f'fill="var(--muted)"><title>{esc(name)}</title>{cut(name)}</text>')  # fmt: skip
+        for j, value in enumerate(values[i]):
+            if not np.isfinite(value):
+                continue
+            place = f'x="{left + cell * j + 0.5}" y="{y + 0.5}" width="{cell - 1}" height="{cell - 1}"'
+            told = f"{100 * value:.0f}" if percent else number(float(value), ".2f")
+            tip = f"<title>{esc(name)}, {esc(columns[j])}: {told}{' %' * percent}</title>"
+            opacity = 0.04 + 0.96 * min(max(float(value), 0.0), 1.0)
+            parts.append(f'<rect {place} rx="2" fill="var(--c0)" fill-opacity="{opacity:.3g}">{tip}</rect>')
+            if written:
+                paint = "card" if value > 0.5 else "ink"
+                parts.append(f'<text x="{left + cell * (j + 0.5):.0f}" y="{y + cell / 2 + 4:.0f}" text-anchor="middle" '
+                             f'font-size="10" fill="var(--{paint})">{told}</text>')  # fmt: skip
+    return _svg(left + cell * len(columns) + max(10, slant), top + cell * len(rows) + 4, label, parts)
+
+
+def _svg(width: float, height: float, label: str, parts: Sequence[str]) -> str:
+    return (
+        f'<svg role="img" aria-label="{esc(label)}" viewBox="0 0 {width:.0f} {height:.0f}" font-size="11" '
+        f'style="max-width:{1.1 * width:.0f}px">{"".join(parts)}</svg>'
+    )

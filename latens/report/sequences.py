@@ -1,0 +1,86 @@
+"""The sections of sequences, rows of T steps x C channels: lines over time."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from latens.report import figures
+from latens.report.page import Section, grid, how, keys, note, number, panel
+from latens.report.style import ramp
+from latens.report.subject import Subject
+
+PANELS, CHANNELS, DRAWN = 12, 4, 8  # panels of reconstructions, channels shown, lines in a bundle
+SAMPLES = 1000
+
+
+def _channels(subject: Subject) -> list[int]:
+    assert subject.schema is not None
+    return list(range(min(subject.schema.shape[1], CHANNELS)))
+
+
+def _hidden(subject: Subject) -> str:
+    assert subject.schema is not None
+    count = subject.schema.shape[1]
+    return note(f"Shown are the first {CHANNELS} of {count:,} channels.") if count > CHANNELS else ""
+
+
+def _name(subject: Subject, channel: int) -> str:
+    assert subject.schema is not None
+    return f"channel {channel}" if subject.schema.shape[1] > 1 else "value"
+
+
+def reconstructions(subject: Subject) -> Section:
+    """Rows and what comes back of them, one channel a panel."""
+    channels = _channels(subject)
+    rows = np.arange(min(len(subject.x), max(3, PANELS // len(channels))))
+    original, again = subject.shown[rows], subject.decode(subject.codes[rows], rows)
+    time = np.arange(original.shape[1])
+    panels = []
+    for row in rows:
+        for c in channels:
+            kept = original[row, :, c].var()
+            r2 = 1 - ((original[row, :, c] - again[row, :, c]) ** 2).mean() / kept if kept > 0 else None
+            svg = figures.lines(time, [(original[row, :, c], "c9"), (again[row, :, c], "c0")],
+                                f"row {row}, {_name(subject, c)}", x_name="step")  # fmt: skip
+            panels.append(panel(f"row {row}, {_name(subject, c)}", svg, f"R² {number(r2, '.2f')}"))
+    text = "Rows of the data, and what comes back when they are encoded and decoded."
+    kind = "two" if len(channels) == 2 else ""
+    body = how(text) + keys([("original", "c9"), ("reconstruction", "c0")]) + grid(panels, kind) + _hidden(subject)
+    return Section("reconstructions", "Originals and reconstructions", body)
+
+
+def samples(subject: Subject, drawn: np.ndarray, text: str, title: str = "Samples") -> Section:
+    """Some sequences of the data above some of the model, and mean and spread at each step of both."""
+    has_data = subject.tensor is not None
+    time = np.arange(drawn.shape[1])
+    some, bands = [], []
+    for c in _channels(subject):
+        sets = [("samples", drawn[..., c], "c0")]
+        if has_data:
+            sets.insert(0, ("data", subject.shown[..., c], "c9"))
+        shown = np.concatenate([values[:DRAWN].ravel() for _, values, _ in sets])
+        for what, values, _ in sets:
+            series = [(line, ramp(i, DRAWN)) for i, line in enumerate(values[:DRAWN])]
+            svg = figures.lines(time, series, f"{what}, {_name(subject, c)}", x_name="step", span=shown)
+            some.append(panel(f"{what}, {_name(subject, c)}", svg, f"{min(DRAWN, len(values))} sequences"))
+        series = [(line, paint) for _, values, paint in sets
+                  for line in (values.mean(0), *np.quantile(values, [0.05, 0.95], axis=0))]  # fmt: skip
+        label = f"mean and spread of {_name(subject, c)}"
+        bands.append(panel(f"{_name(subject, c)}", figures.lines(time, series, label, x_name="step"),
+                           "mean, and the middle 90 % of the rows, at each step"))  # fmt: skip
+    body = how(text) + grid(some, "two") + "<h3>Every step</h3>"
+    body += how("Mean and 5 % and 95 % quantiles at each step" + (": blue should follow grey." if has_data else "."))
+    body += keys([("data", "c9")] * has_data + [("samples", "c0")]) + grid(bands, "two") + _hidden(subject)
+    return Section("samples", title, body)
+
+
+def moves(subject: Subject, title: str, values: np.ndarray, small: str) -> str:
+    """A panel of the sequence along a walk ``[steps, T, C]``, dark to light, in the channel that changes most."""
+    spread = (values.max(0) - values.min(0)).mean(0)
+    if subject.tensor is not None:
+        spread = spread / subject.shown.std((0, 1)).clip(1e-12)
+    channel = int(spread.argmax())
+    steps = np.unique(np.linspace(0, len(values) - 1, 7).round().astype(int))
+    series = [(values[step, :, channel], ramp(k, len(steps))) for k, step in enumerate(steps)]
+    svg = figures.lines(np.arange(values.shape[1]), series, f"{title}, {_name(subject, channel)}", x_name="step")
+    return panel(title, svg, f"{_name(subject, channel)}{', ' * bool(small)}{small}")

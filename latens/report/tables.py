@@ -1,0 +1,248 @@
+"""The sections of a table of mixed columns: what its columns are, how they come back, and whether samples are like
+the data."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from latens.evaluation.synthetic import associations, frame
+from latens.report import charts
+from latens.report.matching import SPLITS, Match, as_given, grouped, matched
+from latens.report.page import LeftOut, Section, esc, grid, how, keys, note, number, panel
+from latens.report.subject import NORMAL_CODES, Subject
+from latens.schema import Column, Table
+
+SHOWN, LISTED, PAIRED = 24, 200, 20  # columns with a panel, in the list, in pairs
+SAMPLES = 2000
+
+
+def table_of(subject: Subject) -> Table:
+    """The schema of a table."""
+    assert isinstance(subject.schema, Table)
+    return subject.schema
+
+
+# Columns
+
+
+def columns(subject: Subject) -> Section:
+    """The schema: kind, likelihood, share missing and what was seen of every column."""
+    table = table_of(subject)
+    lines = []
+    for field in table.fields[:LISTED]:
+        given, modelled = field.name in table.conditions, field.name in table.names
+        badge = ' <span class="badge">given</span>' if given else ""
+        family = field.family.replace("_", " ") if modelled else "–"
+        kind = ' class="out"' if not modelled and not given else ""
+        lines.append(
+            f"<tr{kind}><td>{esc(field.name, 60)}{badge}</td><td>{field.kind}</td><td>{esc(family)}</td>"
+            f"<td>{_missing_bar(field.missing)}</td><td>{esc(field.reason)}</td></tr>"
+        )
+    counts = [f"{len(table.names):,} {'is' if len(table.names) == 1 else 'are'} modelled, each by its own likelihood"]
+    if table.conditions:
+        counts.append(f"{len(table.conditions)} given to the model as a condition")
+    left_out = len(table.fields) - len(table.names) - len(table.conditions)
+    if left_out:
+        counts.append(f"{left_out} (grey) left out, or kept as a constant")
+    text = f"What each column was taken for. Of {len(table.fields):,} columns {', '.join(counts)}."
+    if any(field.missing for field in table.fields):
+        text += f" Missing cells stay unobserved: the model is fitted to the cells that are there, and {_absence(subject)}."
+    head = "".join(f"<th>{name}</th>" for name in ("column", "kind", "likelihood", "missing", "what was seen"))
+    body = (
+        f'<div class="tablebox" tabindex="0"><table class="schema plain"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(lines)}</tbody></table></div>"
+    )
+    more = note(f"Listed are the first {LISTED} columns.") if len(table.fields) > LISTED else ""
+    return Section("columns", "Columns", how(text) + body + more)
+
+
+def _absence(subject: Subject) -> str:
+    """What the model says of which cells are missing, in words."""
+    options = subject.run.recipe.given | subject.run.options if subject.run.recipe else {}
+    if options.get("missing") == "mnar":
+        return "which cells are missing has a model of its own, which depends on their values"
+    return "which cells are missing, and how many, is not modelled"
+
+
+def _missing_bar(missing: float) -> str:
+    if not missing:
+        return "–"
+    wide = min(100.0, max(1.0, 100 * missing))
+    return f'{esc(charts.share(missing))}<span class="bar"><i style="width:{wide:.0f}%"></i></span>'
+
+
+# Reconstructions
+
+
+def reconstructions(subject: Subject) -> Section:
+    """Numbers as scatter, levels as the shares in which they come back; observed cells only."""
+    table = table_of(subject)
+    original, again = subject.shown, subject.decode(subject.codes, np.arange(len(subject.codes)))
+    panels = []
+    for i, column in enumerate(table.modelled[:SHOWN]):
+        observed = ~np.isnan(original[:, i])
+        if not observed.any():
+            panels.append(panel(column.name, note("No cell of this column is observed in these rows.")))
+        elif column.outputs_codes:
+            panels.append(_confusion(column, original[observed, i], again[observed, i]))
+        else:
+            panels.append(_scatter(column, original[observed, i], again[observed, i]))
+    text = (
+        "Every row encoded and decoded. Numbers: one dot a row, its value and what comes back; on the grey line a "
+        "column is kept exactly, and R² is the share of its variance that is kept. Axes leave out the outermost 0.5 % "
+        "of the values at each end. What comes back is the mean of p(x|z), which a long tail pulls to its side."
+    )
+    if any(column.outputs_codes for column in table.modelled):
+        text += (
+            " Levels: each line is a level of the data, the squares are the shares of its rows, in percent, that come "
+            "back as each level; a dark diagonal is good."
+        )
+    if np.isnan(original).any():
+        text += " Cells that are missing are left out."
+    body = how(text) + grid(panels, "small") + _hidden(table, "the first")
+    return Section("reconstructions", "Originals and reconstructions", body)
+
+
+def _hidden(table: Table, which: str) -> str:
+    return note(f"Shown are {SHOWN} of {table.columns:,} columns, {which}.") if table.columns > SHOWN else ""
+
+
+def _scatter(column: Column, original: np.ndarray, again: np.ndarray) -> str:
+    axis, variance = charts.Axis.of(column, original), float(original.var())
+    kept = 1 - float(((original - again) ** 2).mean()) / variance if variance > 0 else None
+    svg = charts.scatter(axis, original, again, f"reconstruction of {column.name}")
+    return panel(column.name, svg, f"R² {number(kept, '.2f')}")
+
+
+def _confusion(column: Column, original: np.ndarray, again: np.ndarray) -> str:
+    names, (rows, back) = grouped(column, original, again)
+    counts = np.zeros((len(names), len(names)))
+    np.add.at(counts, (rows, back), 1.0)
+    totals = counts.sum(1, keepdims=True)
+    shares = np.where(totals > 0, counts / np.maximum(totals, 1), np.nan)
+    hits = float((original == again.round()).mean())
+    most = float(np.unique(original, return_counts=True)[1].max()) / len(original)
+    small = f"{charts.share(hits)} come back; the most frequent level: {charts.share(most)}"
+    svg = charts.heat(shares, names, names, f"levels of {column.name} that come back", y_name="original",
+                      x_name="reconstruction", percent=True)  # fmt: skip
+    return panel(column.name, svg, small)
+
+
+# Samples beside the data
+
+
+def drawn_rows(subject: Subject, drawn: np.ndarray) -> np.ndarray:
+    """Samples ``[N, D]`` as the user gets them."""
+    table = table_of(subject)
+    return np.stack([as_given(column, drawn[:, i]) for i, column in enumerate(table.modelled)], 1)
+
+
+def samples(subject: Subject) -> Section:
+    """The posterior predictive check: the distribution of every column in data and samples, the farthest first."""
+    if not subject.has_density:
+        return _check(subject, subject.decode(subject.normal_codes(SAMPLES)), NORMAL_CODES, "Decoded random codes")
+    text = "Rows drawn from the model: codes from the prior, decoded, with the noise of p(x|z). "
+    if table_of(subject).conditions:
+        text += "The conditions are those of the data. "
+    return _check(subject, subject.sample(SAMPLES, mean=False), text, "Samples beside the data")
+
+
+def _check(subject: Subject, values: np.ndarray, text: str, title: str) -> Section:
+    table, drawn = table_of(subject), drawn_rows(subject, values)
+    rng = np.random.default_rng([subject.run.settings.seed, 54])
+    data = subject.shown if subject.tensor is not None else np.empty((0, table.columns))
+    seen = [data[~np.isnan(data[:, i]), i] for i in range(table.columns)]
+    found = {i: matched(c, seen[i], drawn[:, i], None) for i, c in enumerate(table.modelled) if len(seen[i])}
+    order = sorted(range(table.columns), key=lambda i: -found[i].distance if i in found else 1.0)[:SHOWN]
+    found |= {i: matched(table.modelled[i], seen[i], drawn[:, i], rng) for i in order if i in found}
+    if found:
+        text += (
+            "Each panel is one column: the samples (blue) should follow the data (grey). Columns that match worst come "
+            "first. KS is the Kolmogorov–Smirnov distance, the largest difference between the two distribution "
+            "functions; TV, for levels, is the total variation distance, the share of rows that would have to change "
+            "their level. Both are 0 for the same distribution and at most 1, and “within chance” unless larger than "
+            f"in {SPLITS} random splits of data and samples together."
+        )
+    else:
+        text += " Without data there is nothing to hold the samples against."
+    if found and np.isnan(data).any():
+        text += f" Only observed cells are compared, and samples are complete rows: {_absence(subject)}."
+    worst = [i for i in order if i in found and found[i].more][:3]
+    lead = ""
+    if worst:
+        names = ", ".join(f"<b>{esc(table.names[i], 60)}</b> ({number(found[i].distance, '.2f')})" for i in worst)
+        lead = f"<p>Farthest from the data: {names}.</p>"
+    elif found:
+        lead = "<p>No column differs from the data by more than chance.</p>"
+    panels = [_marginal(table.modelled[i], seen[i], drawn[:, i], found.get(i)) for i in order]
+    legend = keys([("data", "c9")] * bool(found) + [("samples", "c0")])
+    which = "those that match worst" if found else "the first"
+    return Section("samples", title, how(text) + lead + legend + grid(panels, "small") + _hidden(table, which))
+
+
+def _marginal(column: Column, data: np.ndarray, drawn: np.ndarray, match: Match | None) -> str:
+    small = ""
+    if match is not None:
+        small = f"{'TV' if column.outputs_codes else 'KS'} {number(match.distance, '.3f')}"
+        small += "" if match.more is None else ", more than chance" if match.more else ", within chance"
+    label = f"distribution of {column.name}"
+    if column.outputs_codes:
+        names, parts = grouped(column, *([data] if len(data) else []), drawn)
+        shares = [np.bincount(part, minlength=len(names)) / max(1, len(part)) for part in parts]
+        return panel(column.name, charts.paired(names, list(zip(shares, ["c9", "c0"][-len(shares) :])), label), small)
+    axis = charts.Axis.of(column, data if len(data) else drawn)
+    series = [(data, "c9", True)] * bool(len(data)) + [(drawn, "c0", False)]
+    outside = float(((drawn < axis.low) | (drawn > axis.high)).mean())
+    if outside > 0.03:
+        small += f"; {charts.share(outside)} of samples lie outside"
+    return panel(column.name, charts.distribution(axis, series, label), small)
+
+
+# Pairs of columns
+
+
+def dependence(subject: Subject) -> Section:
+    """Association of every pair of columns in the data beside that in the samples."""
+    table = table_of(subject)
+    if table.columns < 2:
+        raise LeftOut("Pairs of columns need two columns.")
+    if not subject.has_density:
+        raise LeftOut("An autoencoder has no samples whose pairs of columns could be compared.")
+    picked = list(range(min(table.columns, PAIRED)))
+    data, drawn = subject.shown, drawn_rows(subject, subject.sample(SAMPLES, mean=False))
+    half = np.random.default_rng([subject.run.settings.seed, 55]).permutation(len(data))
+    rows = [data, drawn, data[half[::2]], data[half[1::2]]]
+    real, model, first, second = (_associations(table, picked, each) for each in rows)
+    upper = np.triu_indices(len(picked), 1)
+    known = np.isfinite(real[upper])
+    if not known.any():
+        raise LeftOut("No two columns vary together in these rows, so there is no association to show.")
+    model = np.where(np.isfinite(real), np.nan_to_num(model), np.nan)
+    apart = np.abs(model - real)[upper]
+    error, chance = float(np.nanmean(apart)), np.nan_to_num(np.abs(first - second)[upper][known]).mean()
+    text = (
+        "How strongly columns go together: |rank correlation| of two numbers, the correlation ratio of a number and a "
+        "column of levels, Cramér's V of two columns of levels; 0 is none, 1 is complete. The two maps should look "
+        f"alike. Mean absolute difference: <b>{number(error, '.3f')}</b> over {int(known.sum())} pairs (between two "
+        f"random halves of these rows: {number(float(chance), '.3f')})."
+    )
+    names = [table.names[i] for i in picked]
+    panels = [
+        panel(title, f'<div class="wide">{charts.heat(values, names, names, f"associations, {title}")}</div>')
+        for title, values in (("Data", real), ("Samples", model))
+    ]
+    worst = [k for k in np.argsort(-np.nan_to_num(apart), kind="stable")[:3] if apart[k] > 0.1]
+    told = [
+        f"{esc(names[upper[0][k]], 60)} and {esc(names[upper[1][k]], 60)}: {number(float(real[upper][k]), '.2f')} in "
+        f"the data, {number(float(model[upper][k]), '.2f')} in the samples" for k in worst
+    ]  # fmt: skip
+    lead = how("Farthest apart: " + "; ".join(told) + ".") if told else ""
+    more = note(f"Shown are the first {PAIRED} of {table.columns:,} columns.") if table.columns > PAIRED else ""
+    return Section("dependence", "Pairs of columns", how(text) + lead + grid(panels, "two") + more)
+
+
+def _associations(table: Table, picked: list[int], values: np.ndarray) -> np.ndarray:
+    chosen = [(table.modelled[i], values[:, i]) for i in picked]
+    cells = {c.name: np.where(np.isnan(v), -1, v).round().astype(int) if c.outputs_codes else v for c, v in chosen}
+    kinds = {c.name: "categorical" if c.outputs_codes else "numeric" for c, _ in chosen}
+    return associations(frame(cells, kinds), list(cells))
