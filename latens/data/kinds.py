@@ -190,7 +190,8 @@ def _numeric(
         candidates = [name for name in FAMILIES[kind] if name != "continuous_bernoulli"]
         if kind == "continuous" and scan.low > 0 and not extra.get("asked"):
             candidates.append("log_normal")
-        family, words = best_family(values, candidates, low, high)
+        with np.errstate(over="ignore", invalid="ignore"):  # of values beyond floating point, refused below
+            family, words = best_family(values, candidates, low, high)
         if kind == "continuous" and family == "log_normal":
             kind, reason = "positive", f"{reason}, skewed"
     how = LOGARITHMIC.get(kind)

@@ -91,9 +91,7 @@ def _chosen(split: Split, held: int, order: np.ndarray) -> np.ndarray:
     taken: list[int] = []
     count = 0
     for group in groups:
-        if count + sizes[group] <= held or not taken:
+        if count + sizes[group] <= held and len(taken) < len(sizes) - 1:
             taken.append(group)
             count += int(sizes[group])
-        if count >= held or len(taken) == len(sizes) - 1:
-            break
-    return np.flatnonzero(np.isin(values, taken))
+    return np.flatnonzero(np.isin(values, taken or [sizes.argmin()]))

@@ -39,7 +39,8 @@ class Encoded:
         return self.encode(self.stream.piece(block), int(self._firsts[block]))
 
     def encode(self, piece: Any, first: int, unknown: dict[str, int] | None = None) -> tuple[Tree, Tree]:
-        """(x, c) of rows of which the first is number ``first``; ``unknown`` as of :meth:`latens.schema.Table.to_model`."""
+        """(x, c) of rows of which the first is number ``first``; ``unknown`` collects levels never seen, as of
+        :meth:`latens.schema.Table.to_model`."""
         where = self.stream.origin
         if isinstance(self.schema, Table):
             x = torch.from_numpy(self.schema.to_model(piece, where, first_row=first, unknown=unknown))

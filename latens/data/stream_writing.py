@@ -46,7 +46,7 @@ class Writer:
         self._is_table = require_output(path) in TABLES
         self._stack = ExitStack()
         self._sink: Any = None
-        self._kind: np.dtype[Any] | None = None
+        self._kind: np.dtype[Any] = np.dtype(float)
 
     @property
     def is_array(self) -> bool:

@@ -61,7 +61,8 @@ class Axis:
             return np.unique(np.expm1(np.linspace(np.log1p(self.low), np.log1p(self.high), bins + 1)).round()) - 0.5
         if self.step and (self.high - self.low) / self.step < 50 * bins:
             width = max(1, int(np.ceil((self.high - self.low) / self.step / bins))) * self.step
-            return np.arange(self.low - self.step / 2, self.high + width, width)
+            first = (round(self.low / self.step) - 0.5) * self.step
+            return np.arange(first, self.high + width, width)
         return np.linspace(self.low, self.high, bins + 1)
 
     def dress(self, axes: Any, sides: str = "x", most: int = 4) -> None:
@@ -119,6 +120,7 @@ def scatter(
     log = axis.scale != "linear"
     room = 0.0 if log else 0.06 * (axis.high - axis.low)
     low, high = axis.low / (1.15 if log else 1) - room, axis.high * (1.15 if log else 1) + room
+    low = -0.4 if axis.scale == "symlog" and low == 0 else low
     axis.dress(panel.axes, "xy", 4)
     panel.axes.plot([low, high], [low, high], color=color("faint"), linewidth=1)
     inside = (x >= low) & (x <= high) & (y >= low) & (y <= high)

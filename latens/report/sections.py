@@ -67,9 +67,7 @@ def _hidden(subject: Subject) -> str:
     hidden = subject.schema.columns - len(subject.columns)
     if not hidden:
         return ""
-    return note(
-        f"Shown are {len(subject.columns)} of {subject.schema.columns:,} columns: {subject.which_columns}."
-    )
+    return note(f"Shown are {len(subject.columns)} of {subject.schema.columns:,} columns: {subject.which_columns}.")
 
 
 def samples(subject: Subject) -> Section:

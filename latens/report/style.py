@@ -37,7 +37,7 @@ def ramp(i: int, count: int) -> str:
     """Step ``i`` of ``count`` of viridis, hexadecimal.
 
     >>> ramp(0, 5)
-    '#482576'
+    '#472a79'
     """
     import matplotlib
 

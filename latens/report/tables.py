@@ -46,7 +46,9 @@ def columns(subject: Subject) -> Section:
         counts.append(f"{left_out} (grey) left out, or kept as a constant")
     text = f"What each column was taken for. Of {len(table.fields):,} columns {', '.join(counts)}."
     if any(field.missing for field in table.fields):
-        text += f" Missing cells stay unobserved: the model is fitted to the cells that are there, and {_absence(subject)}."
+        text += (
+            f" Missing cells stay unobserved: the model is fitted to the cells that are there, and {_absence(subject)}."
+        )
     head = "".join(f"<th>{name}</th>" for name in ("column", "kind", "likelihood", "missing", "what was seen"))
     body = (
         f'<div class="tablebox" tabindex="0"><table class="schema plain"><thead><tr>{head}</tr></thead>'
@@ -166,7 +168,10 @@ def _check(subject: Subject, values: np.ndarray, text: str, title: str) -> Secti
     else:
         text += " Without data there is nothing to hold the samples against."
     if found and np.isnan(data).any():
-        text += f" Only observed cells are compared, and samples are complete rows: {_absence(subject)}."
+        text += (
+            f" Only observed cells are compared, and samples are complete rows: {_absence(subject)}. Where cells are "
+            "missing for what they hold, the two may differ with reason."
+        )
     worst = [i for i in order if i in found and found[i].more][:3]
     lead = ""
     if worst:
