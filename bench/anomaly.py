@@ -211,13 +211,13 @@ def main() -> None:
     parser.add_argument("--files", type=Path, default=Path("bench/data"), help="a folder with files of the data")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    methods = options.methods.split(",")
+    methods, names = options.methods.split(","), options.data.split(",")
     runs: list[dict[str, object]] = []
     if options.json and options.json.exists():
         kept = json.loads(options.json.read_text())["runs"]
-        runs = [run for run in kept if run["method"] not in methods or _family(run["data"]) not in options.data]
+        runs = [run for run in kept if run["method"] not in methods or _family(run["data"]) not in names]
     skipped: dict[str, None] = {}
-    for name in options.data.split(","):
+    for name in names:
         try:
             for case in cases(name, options):
                 for method in methods:

@@ -137,8 +137,10 @@ def prepare(
     info = DataInfo(schema, count, sample, conditions, sample_c)
     with seeded(settings.seed, _INIT):
         model, objective = recipe.build(info, **(options or {}))
-    settled = settings.settle(count, linear=only_linear_maps(model))
     held_rows = 0 if tensors["validation"] is None else len(tensors["validation"])
+    settled = settings.settle(
+        count, linear=only_linear_maps(model), table=isinstance(schema, Table), held=held_rows
+    )
     info.choices["training"] = (
         f"{counted(settled.epochs, 'epoch')} of {counted(count // int(settled.batch_size), 'step')}, "
         f"{counted(settled.batch_size, 'row')} a step; "

@@ -54,7 +54,7 @@ WORDS = {  # the words after `latens`, and what the sentence must say
     "fit iris --out x --samples 1.5": "samples must be a whole number",
     "fit iris.npy --out x --variance 0": "variance must be a positive number",
     "fit iris.npy --out x --variance much": "variance must be a positive number, 'learned' or 'optimal'",
-    "fit iris --out x --likelihood bernoulli": "columns of a table have likelihoods of their own.*--column NAME=bernoulli",
+    "fit iris --out x --likelihood bernoulli": "likelihoods of their own.*--column NAME=bernoulli",
     "fit iris.npy --out x --likelihood bernoulli": "Bernoulli.*0 and 1.*discretized_logistic",
     "fit digits --out x --likelihood bernoulli": "Bernoulli.*17 levels",
     "fit iris --out x --likelihood gauss": "normal, bernoulli, categorical",
@@ -129,7 +129,7 @@ WORDS = {  # the words after `latens`, and what the sentence must say
     "encode iris-run others.csv --out o.npy": "others.csv has no column.*it has a, b, c, d",
     "encode iris-run word.csv --out o.npy": "word.csv: column 'petal length.*holds numbers, but row 7 is 'cat'",
     "encode iris-run infinity.csv --out o.npy": "infinity.csv: column 'petal length.*, row 7 is 'inf'.*not finite",
-    "encode iris-run infinite.npy --out o.npy": "infinite.npy has -inf in column 'petal length.*', row 25 .counted from 0",
+    "encode iris-run infinite.npy --out o.npy": "infinite.npy has -inf in column 'petal length.*', row 25 .counted",
     "encode array-run gap.csv --out o.npy": "gap.csv.*column 'petal length.*' is missing in row 7 .*complete rows",
     "encode array-run nan.npy --out o.npy": "nan.npy.*NaN at row 25, column 2",
     "encode array-run infinite.npy --out o.npy": "infinite.npy.*-inf at row 25, column 2",
@@ -215,7 +215,7 @@ DATA = {
     "ragged.csv": "line 3: 1 field",
     "twice.csv": "both called 'a'",
     "latin1.csv": "latin1.csv, line 2: byte 8 .0xf6. is not UTF-8 text; name its encoding with --encoding",
-    "word.csv": "column 'petal length.*holds numbers, but row 7 is 'cat' .1 of 25 cells.*--column .*=categorical.*--drop",
+    "word.csv": "column 'petal length.*holds numbers, but row 7 is 'cat' .1 of 25.*--column .*=categorical.*--drop",
     "infinity.csv": "column 'petal length.*, row 7 is 'inf', which is not finite",
     "empty-columns.csv": "no column is left to model .a: every cell is missing; b: every cell is missing",
     "notes.txt": "unknown extension",
@@ -231,10 +231,10 @@ def test_data(data: str) -> None:
 
 FITTED: dict[str, dict[str, str]] = {  # what once was refused: columns that are no numbers, and cells that are missing
     "nan.npy": {"column_3": "continuous, 0.7%"},
-    "gap.csv": {"petal length (cm)": "continuous, 4.0%"},
-    "labelled.csv": {"kind": "categorical", "petal length (cm)": "continuous"},
+    "gap.csv": {"petal length (cm)": "positive, 4.0%"},
+    "labelled.csv": {"kind": "categorical", "petal length (cm)": "positive"},
     "utf16.csv": {"a": "continuous", "größe": "categorical"},
-    "more.csv": {"id": "identifier", "petal length (cm)": "continuous", "word": "categorical"},
+    "more.csv": {"id": "identifier", "petal length (cm)": "positive", "word": "categorical"},
 }
 
 

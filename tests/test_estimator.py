@@ -11,8 +11,10 @@ from unittest import SkipTest
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 import torch
+from scipy import sparse
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -121,24 +123,96 @@ def test_set_output():
 # What goes in
 
 
+def alike(plain: VAE, x: Any, other: VAE, y: Any) -> None:
+    assert same(plain, other)
+    assert np.array_equal(plain.transform(x), other.transform(y))
+    assert np.array_equal(plain.score_samples(x), other.score_samples(y))
+
+
+@pytest.mark.parametrize("made", [torch.from_numpy, np.asfortranarray, list], ids=["torch", "fortran", "list"])
+def test_the_container_of_an_array_does_not_matter(made: Callable[[np.ndarray], Any]):
+    x = rows()
+    alike(VAE(**QUICK).fit(x), x, VAE(**QUICK).fit(made(x)), made(x))
+
+
+MIXED = {
+    "price": np.round(np.exp(rows()[:, 0]), 2), "size": rows()[:, 1], "cut": ["fair", "good", "ideal", "good"] * 10,
+    "stones": np.arange(40) % 13,
+}  # fmt: skip
+GAPS = {"price": [3, 5], "size": [3, 11], "cut": [3, 20]}  # rows in which a cell is missing; of row 3, three are
+
+
+def holed(columns: dict[str, Any]) -> dict[str, list[Any]]:
+    lists = {name: np.asarray(values).tolist() for name, values in columns.items()}
+    return {name: [None if i in GAPS.get(name, ()) else v for i, v in enumerate(lists[name])] for name in lists}
+
+
+@pytest.mark.parametrize("gaps", [False, True], ids=["complete", "gaps"])
 @pytest.mark.parametrize(
     "made",
-    [
-        pd.DataFrame,
-        lambda x: pl.DataFrame(x, schema=["a", "b", "c", "d"]),
-        torch.from_numpy,
-        np.asfortranarray,
-        list,
-        lambda x: pd.DataFrame(x, columns=["a", "b", "c", "d"]).convert_dtypes(),
-    ],
-    ids=["pandas", "polars", "torch", "fortran", "list", "pandas extension types"],
+    [pd.DataFrame, pl.DataFrame, lambda x: pd.DataFrame(x).convert_dtypes(), dict],
+    ids=["pandas", "polars", "pandas extension types", "mapping"],
 )
-def test_the_container_does_not_matter(made: Callable[[np.ndarray], Any]):
+def test_the_container_of_a_table_does_not_matter(made: Callable[[dict[str, Any]], Any], gaps: bool):
+    columns = holed(MIXED) if gaps else MIXED
+    table, other = pa.table(columns), made(columns)
+    plain, second = VAE(**QUICK).fit(table), VAE(**QUICK).fit(other)
+    alike(plain, table, second, other)
+    assert [f.kind for f in plain.schema_.fields] == ["positive", "continuous", "categorical", "count"]
+    for found in (second.reconstruct(other), second.impute(other, k=20), second.sample(7)):
+        assert type(found) is type(other)
+        assert list(found if isinstance(found, dict) else found.columns) == list(columns)
+        if isinstance(other, pd.DataFrame | pl.DataFrame):
+            assert list(found.dtypes) == list(other.dtypes)
+
+
+def test_missing_cells_are_filled_and_the_others_stay():
+    table = pa.table(holed(MIXED))
+    vae = VAE(**QUICK).fit(table)
+    filled = vae.impute(table, k=50)
+    assert filled.schema == table.schema and not any(column.null_count for column in filled.columns)
+    for name, cells in table.to_pydict().items():
+        assert all(a == b for a, b in zip(cells, filled.column(name).to_pylist()) if a is not None)
+    draws = vae.impute(table, k=50, draws=3)
+    assert len(draws) == 3 and all(draw.schema == table.schema for draw in draws)
+    assert vae.impute(filled, k=50).equals(filled)
     x = rows()
-    plain, other = VAE(**QUICK).fit(x), VAE(**QUICK).fit(made(x))
-    assert same(plain, other)
-    assert np.array_equal(plain.transform(x), other.transform(made(x)))
-    assert np.array_equal(plain.score_samples(x), other.score_samples(made(x)))
+    x[3, 1] = np.nan
+    found = VAE(**QUICK).fit(x).impute(x, k=50)
+    assert found.dtype == x.dtype and np.isfinite(found).all() and np.array_equal(found[x == x], x[x == x])
+
+
+def test_tables_keep_what_arrays_keep(tmp_path: Path):
+    """Order, neighbours, weights, pickle, a saved run: the same laws."""
+    table = pa.table(holed(MIXED))
+    vae = VAE(**QUICK | {"nll_draws": 20}).fit(table)
+    order, weight = np.random.default_rng(2).permutation(40), np.random.default_rng(0).integers(0, 4, 40)
+    assert same(vae, VAE(**QUICK).fit(table.take(order)))
+    repeated = table.take(np.repeat(np.arange(40), weight))
+    assert same(VAE(**QUICK).fit(table, sample_weight=weight), VAE(**QUICK).fit(repeated))
+    together = vae.score_samples(table)
+    alone = np.concatenate([vae.score_samples(table.slice(i, 1)) for i in range(8)])
+    assert np.isfinite(together).all() and np.allclose(alone, together[:8], rtol=1e-5)
+    frame = pd.DataFrame(holed(MIXED))
+    framed = VAE(**QUICK | {"nll_draws": 20}).fit(frame)
+    vae.save(tmp_path / "run")
+    for again in (pickle.loads(pickle.dumps(vae)), latens.load(tmp_path / "run").set_params(nll_draws=20)):
+        alike(vae, table, again, table)
+        assert again.schema_ == vae.schema_ and again.sample(5, random_state=1).equals(vae.sample(5, random_state=1))
+    again = pickle.loads(pickle.dumps(framed))
+    alike(framed, frame, again, frame)
+    assert again.sample(5, random_state=1).equals(framed.sample(5, random_state=1))
+
+
+def test_sparse_counts_are_never_dense_at_once(monkeypatch: pytest.MonkeyPatch):
+    counts = sparse.random(300, 40, 0.2, random_state=0, data_rvs=lambda n: np.ones(n)).tocsr()
+    counts.data[:] = np.random.default_rng(0).integers(1, 9, counts.nnz)
+    dense = counts.toarray()
+    plain = VAE(**QUICK).fit(counts)
+    assert plain.transform(counts).shape == (300, 2) and plain.n_features_in_ == 40
+    assert np.array_equal(plain.transform(counts), plain.transform(sparse.coo_array(counts)))
+    assert same(plain, VAE(**QUICK).fit(counts[::-1])) and np.isfinite(plain.score(counts))
+    assert plain.reconstruct(counts[:3]).shape == dense[:3].shape
 
 
 def test_columns_of_a_frame_are_checked_by_name():

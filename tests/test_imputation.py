@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
-from laws import Z, Fixed, affine, t
+from laws import Fixed, Z, affine, t
 from scipy import stats
 from torch import nn
 

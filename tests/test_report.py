@@ -328,8 +328,8 @@ def test_a_table_of_every_kind_of_column(mixed_run: tuple[Run, Rows]) -> None:
     assert samples.count(", within chance") + samples.count(", more than chance") == 7
     assert ">2021<" in samples, "dates have years for ticks"
     assert "5 others" not in samples and "6 others" in samples  # of 15 levels nine are named
-    distances = [float(found) for found in re.findall(r"(?:KS|TV) (\d\.\d+)", samples)]
-    assert distances == sorted(distances, reverse=True) and len(distances) == 7
+    found = re.findall(r"(?:KS|TV) (\d\.\d+), (more|within)", samples)
+    assert len(found) == 7 and found == sorted(found, key=lambda each: (each[1] == "within", -float(each[0])))
     assert section(text, "dependence").count("<svg") == 2
     assert text == report.render(run, rows), "the page must be the same for the same run"
 

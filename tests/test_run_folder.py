@@ -32,7 +32,11 @@ def test_files() -> None:
     assert record["format"] == runs.FORMAT and record["status"] == "finished" and record["rows"] == 150
     assert record["recipe"] == {"name": "vae", "options": {}} and record["training"]["seed"] == 1
     assert record["data"]["origin"] == "iris" and len(record["data"]["fingerprint"]) == 64
-    assert record["schema"]["names"][0] == "sepal length (cm)" and record["versions"]["latens"] == latens.__version__
+    first = record["schema"]["table"][0]
+    assert (first["name"], first["kind"], first["type"]) == ("sepal length (cm)", "continuous", "double")
+    assert record["versions"]["latens"] == latens.__version__
+    array = json.loads(Path("array-run/run.json").read_text())["schema"]
+    assert (array["shape"], array["layout"], array["kind"], array["names"]) == ([4], "vector", "continuous", None)
     assert set(record["choices"]) == {"latent_dim", "network", "likelihood", "training"}
     tensors = load_file("iris-run/model.safetensors")
     assert sum(t.numel() for t in tensors.values()) >= record["parameters"]

@@ -1,4 +1,4 @@
-"""Laws of a table's schema: cells become numbers and come back as they were; what does not fit is refused by its place."""
+"""Laws of a table's schema: cells become numbers and come back as they were; the first that does not fit is named."""
 
 from __future__ import annotations
 
@@ -167,7 +167,8 @@ def test_numbers_between_come_back_in_the_type() -> None:
 
 def test_constants_and_given_columns_go_back_to_their_places() -> None:
     table = pa.table({
-        "note": [f"n{i}" for i in range(N)], "x": rng.normal(size=N), "c": ["k"] * N, "word": WORDS, "y": np.arange(N) % 2,
+        "note": [f"n{i}" for i in range(N)], "x": rng.normal(size=N), "c": ["k"] * N, "word": WORDS,
+        "y": np.arange(N) % 2,
     })  # fmt: skip
     schema = infer_table(table, condition=["word"])
     assert schema.names == ("x", "y") and [f.name for f in schema.given_fields] == ["word"]
@@ -197,7 +198,8 @@ def test_levels_never_seen_are_missing_and_counted() -> None:
 
 LAW = {
     "count": np.arange(N) % 30, "positive": np.exp(2 * rng.normal(size=N)), "number": rng.normal(size=N),
-    "share": np.linspace(0, 1, N), "word": ["a", "b", "c"] * 20, "day": [dt.date(2024, 1, 1 + i % 28) for i in range(N)],
+    "share": np.linspace(0, 1, N), "word": ["a", "b", "c"] * 20,
+    "day": [dt.date(2024, 1, 1 + i % 28) for i in range(N)],
 }  # fmt: skip
 GOOD: dict[str, Any] = {name: list(values[:4]) for name, values in LAW.items()}
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
@@ -247,7 +249,9 @@ def test_conditions_are_whole_and_known() -> None:
         table = pa.table({n: v for n, v in (GOOD | change).items() if v is not None})  # type: ignore[attr-defined]
         with pytest.raises(InputError, match=message):
             schema.conditions_of(table)
-    for name, message in (("age", "there is no column 'age'"), ("k", "'k' is constant .always 1.*cannot be a condition")):
+    for name, message in (
+        ("age", "there is no column 'age'"), ("k", "'k' is constant .always 1.*cannot be a condition"),
+    ):  # fmt: skip
         with pytest.raises(InputError, match=message):
             infer_table(pa.table(LAW | {"k": [1] * N}), condition=[name])
     with pytest.raises(InputError, match="no column is left to model"):
@@ -262,7 +266,7 @@ BROKEN: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "no name": (lambda s: s | {"table": [{"kind": "count", "type": "int64"}]}, "fields are not those of one"),
     "a later field": (lambda s: s | {"table": [s["table"][0] | {"later": 1}]}, "fields are not those of one"),
     "another kind": (lambda s: s | {"table": [s["table"][0] | {"kind": "odd"}]}, "kind 'odd' is not one of"),
-    "another family": (lambda s: s | {"table": [s["table"][0] | {"family": "beta"}]}, "cannot have the likelihood 'beta'"),
+    "another family": (lambda s: s | {"table": [s["table"][0] | {"family": "beta"}]}, "cannot have .* 'beta'"),
     "no levels": (lambda s: s | {"table": [s["table"][4] | {"levels": None}]}, "is categorical and has no levels"),
     "no spread": (lambda s: s | {"table": [s["table"][0] | {"unit": 0.0}]}, "are not a mean and a spread"),
     "ill-typed": (lambda s: s | {"table": [s["table"][0] | {"low": "x"}]}, "column 'count' has no valid 'low'"),
@@ -362,12 +366,14 @@ SAID = pa.table({
 })  # fmt: skip
 ASKED: dict[tuple[str, str], tuple[Any, ...] | str] = {  # (kind, likelihood, low, high), or the refusal
     ("n", "continuous"): ("continuous", "normal", 0, 6), ("n", "poisson"): ("count", "poisson", 0, 6),
-    ("n", "ordinal"): ("ordered", "ordinal", None, None), ("n", "categorical"): ("categorical", "categorical", None, None),
+    ("n", "ordinal"): ("ordered", "ordinal", None, None),
+    ("n", "categorical"): ("categorical", "categorical", None, None),
     ("x", "student_t"): ("continuous", "student_t", min(SAID["x"].to_pylist()), max(SAID["x"].to_pylist())),
     ("f", "bounded:0:5"): ("bounded", "beta", 0.0, 5.0), ("f", "bounded"): ("bounded", "beta", 0.0, 59 / 60 * 5),
     ("f", "truncated_normal"): ("bounded", "truncated_normal", 0.0, 59 / 60 * 5),
     ("w", "drop"): ("dropped", "", None, None), ("one", "constant"): ("constant", "", None, None),
-    ("id", "continuous"): ("continuous", "normal", 0, N - 1), ("name", "categorical"): ("categorical", "categorical", None, None),
+    ("id", "continuous"): ("continuous", "normal", 0, N - 1),
+    ("name", "categorical"): ("categorical", "categorical", None, None),
     ("n", "positive"): "asked to be positive, and its smallest value is 0; use continuous",
     ("x", "log_normal"): "asked to be positive, and its smallest value is -",
     ("neg", "count"): "asked to be count, and it has the negative value -5; use continuous",
@@ -378,8 +384,10 @@ ASKED: dict[tuple[str, str], tuple[Any, ...] | str] = {  # (kind, likelihood, lo
     ("w", "ordered:a,b"): "has the level 'c', which the order 'a,b' leaves out; name every level",
     ("w", "ordered:a,b,b,c"): "names a level twice",
     ("f", "bounded:0:3"): r"has values 0..4.91667, outside the bounds 0 and 3",
-    ("f", "bounded:5:5"): "outside the bounds 5 and 5", ("f", "bounded:a:5"): "write bounds as bounded:LOW:HIGH, not 'a:5'",
-    ("f", "bounded:0:3:5"): "write bounds as bounded:LOW:HIGH", ("f", "continuous:3"): "continuous takes nothing after a colon",
+    ("f", "bounded:5:5"): "outside the bounds 5 and 5",
+    ("f", "bounded:a:5"): "write bounds as bounded:LOW:HIGH, not 'a:5'",
+    ("f", "bounded:0:3:5"): "write bounds as bounded:LOW:HIGH",
+    ("f", "continuous:3"): "continuous takes nothing after a colon",
     ("x", "constant"): "asked to be constant, and it has more than one value",
     ("x", "odd"): "'odd' is no kind of column; the kinds are continuous, positive, .*, or a likelihood: .*student_t",
     ("none", "count"): "asked to be count, and every cell of it is missing; leave it out with --drop",
@@ -407,18 +415,19 @@ def test_tables_that_have_nothing_to_model() -> None:
         (pa.table({"a": ["x"] * 5}), "no column is left to model .a: always x"),
         (pa.table({"a": [1.5]}), "at least 2 rows, got n_samples=1"),
         (pa.table({"a": [[1], [2]]}), "'a' holds list<.*>, which is neither a number, a text nor a date"),
-        (pa.table({"a": [0.5, np.nan, np.inf]}), "'a' has inf in row 2 .*must be finite"),
+        (pa.table({"a": [0.5, np.nan, np.inf]}), "'a' has inf in row 2 .*make it finite"),
         (pa.table({"a": [1e308, -1e308] * 20 + [0.5]}), "'a': its values are beyond floating point"),
     ):
         with pytest.raises(InputError, match=message):
             infer_table(table)
-    with pytest.raises(InputError, match="there is no column 'b' *; there are: a"):
+    with pytest.raises(InputError, match="there is no column 'b'; there are: a"):
         infer_table(pa.table({"a": [1, 2]}), drop=["b"])
 
 
 def test_a_schema_says_what_was_seen() -> None:
     words = infer_table(SAID, {"w": "drop"}, condition=["n"]).describe().splitlines()
-    assert words[0].startswith("10 columns: 2 continuous, 1 datetime") and words[1].split()[:4] == ["column", "kind", "likelihood", "missing"]
+    assert words[0].startswith("10 columns: 2 continuous, 1 datetime")
+    assert words[1].split()[:4] == ["column", "kind", "likelihood", "missing"]
     assert [line.split()[0] for line in words[2:]] == SAID.column_names
     assert re.search("n +ordered, given +– ", words[3]) and re.search("w +dropped +– +– +left out, as asked", words[5])
     assert re.search("none +missing +– +100.0% +every cell is missing", words[7])

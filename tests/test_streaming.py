@@ -33,7 +33,8 @@ from latens.run import Run
 from latens.training import Interrupted, Progress, Settings
 from latens.training.checkpoint import state_of
 
-ROWS = 3000
+ROWS, HELD = 1200, 120
+KEPT = ROWS - HELD
 SMALL = Order(most_rows=100, window=2, window_rows=200)
 SHORT: dict[str, Any] = {"epochs": 2, "batch_size": 64, "device": "cpu"}
 
@@ -59,8 +60,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("stream")
     table = mixed()
     (place / "set").mkdir()
-    for number, first in enumerate(range(0, ROWS, 1000)):
-        pq.write_table(table.slice(first, 1000), place / "set" / f"{number}.parquet", row_group_size=130)
+    for number, first in enumerate(range(0, ROWS, 400)):
+        pq.write_table(table.slice(first, 400), place / "set" / f"{number}.parquet", row_group_size=130)
     pq.write_table(table, place / "one.parquet")
     np.save(place / "x.npy", np.random.default_rng(1).normal(size=(500, 3)).astype(np.float32))
     return place
@@ -101,9 +102,9 @@ def asked(data: Path | str, out: Path, **more: Any) -> commands.Fit:
 def test_the_schema_of_a_stream_is_that_of_the_table(folder: Path):
     found = survey(open_stream(str(folder / "set"), order=SMALL), Asked(condition=("word",)))
     whole = infer_table(read_table(folder / "one.parquet"), condition=("word",))
-    assert [f.to_json() for f in found.schema.fields] == [f.to_json() for f in whole.fields]  # 3,000 rows: all sampled
+    assert [f.to_json() for f in found.schema.fields] == [f.to_json() for f in whole.fields]  # all rows are sampled
     assert found.given == found.schema and found.schema.conditions == ("word",)
-    assert len(found) == ROWS and found.kept == ROWS - 300 == len(found.seen)
+    assert len(found) == ROWS and found.kept == KEPT == len(found.seen)
     numbers = found.held.x.column("row").to_numpy()
     assert np.array_equal(numbers, found.numbers) and not np.isin(found.seen.x.column("row"), numbers).any()
 
@@ -153,12 +154,12 @@ def test_few_pieces_are_alive_at_once(folder: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(stream_sources.ParquetStream, "piece", counted)
     stream = open_stream(str(folder / "set"), order=SMALL)
-    assert len(stream.sizes) == 48
+    assert len(stream.sizes) == 21
     rows = survey(stream)
     assert 1 <= most[0] <= 4
     gc.collect()
     most[0] = 0
-    assert sum(len(batch.rows) for batch in rows.loader(64, 0).batches(0)) == 2700 // 64 * 64
+    assert sum(len(batch.rows) for batch in rows.loader(64, 0).batches(0)) == KEPT // 64 * 64
     assert 1 <= most[0] <= 6  # of two windows of two blocks, as they are encoded
     most[0] = 0
     streaming.encode(run, open_stream(str(folder / "set"), order=SMALL), str(tmp_path / "z.npy"))
@@ -189,7 +190,7 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-@pytest.mark.parametrize("at", [10, 60])
+@pytest.mark.parametrize("at", [10, 20])
 def test_a_fit_that_was_stopped_mid_epoch_ends_as_if_it_had_not_been(
     folder: Path, tmp_path: Path, at: int, run: Run, monkeypatch: pytest.MonkeyPatch
 ):
@@ -198,12 +199,12 @@ def test_a_fit_that_was_stopped_mid_epoch_ends_as_if_it_had_not_been(
         with pytest.raises(Stopped, match="continue with"):
             commands.fit(asked(folder / "set", tmp_path / "run", condition=("word",)), quiet=True)
     state = runs.checkpoints(tmp_path / "run").load()[1]
-    assert state["step"] == at and state["position"] == at % 42 > 0  # 2,700 rows in batches of 64
+    assert state["step"] == at and state["position"] == at % 16 > 0
     record = runs.read_record(tmp_path / "run")
     assert record["data"]["stream"] == SMALL.to_json() | {"window_bytes": 1 << 28}
     monkeypatch.setattr(stream_sources, "Order", Order)
     answer = commands.resume(str(tmp_path / "run"), quiet=True)
-    assert answer.figures["evaluated_on"] == "held-out rows" and answer.figures["rows"] == 300
+    assert answer.figures["evaluated_on"] == "held-out rows" and answer.figures["rows"] == HELD
     assert same(weights_of(tmp_path / "run"), weights_of(folder / "run"))
 
 
@@ -219,25 +220,25 @@ def test_weights_do_not_depend_on_the_number_of_workers(folder: Path, run: Run, 
 
 
 def test_a_window_that_holds_everything_learns_as_memory_does(folder: Path):
-    """Another order of the rows, the same law: bounds on the same held-out rows agree within 0.15 nats."""
+    """Another order of the rows, the same law: bounds on the same held-out rows agree within 0.3 nats of about 12."""
     rows = survey(open_stream(str(folder / "set"), order=SMALL))
-    settings = Settings(epochs=8, batch_size=64, device="cpu")
+    settings = Settings(epochs=2, batch_size=64, device="cpu")
     table = rows_of(read_table(folder / "one.parquet"))
     kept = table.take(np.delete(np.arange(ROWS), rows.numbers))
     streamed = fitting.fit_recipe(rows, Recipe("vae", latent_dim=2), settings)
     whole = fitting.fit_recipe(kept, Recipe("vae", latent_dim=2), settings, validation=rows.held)
     ends = [run.history[-1]["validation_bound"] for run in (streamed, whole)]
-    assert streamed.rows == whole.rows == 2700
-    assert abs(ends[0] - ends[1]) < 0.15, ends
+    assert streamed.rows == whole.rows == KEPT
+    assert abs(ends[0] - ends[1]) < 0.3, ends
 
 
 def test_what_a_run_remembers_of_a_stream(folder: Path, run: Run):
     record = runs.read_record(folder / "run")
-    assert record["rows"] == 2700 and record["data"]["rows"] == ROWS
+    assert record["rows"] == KEPT and record["data"]["rows"] == ROWS
     assert 500 <= len(record["data"]["conditions"]["word"]) < 1000
-    assert "300 rows held out" in record["choices"]["training"]
+    assert "120 rows held out" in record["choices"]["training"]
     held, where = held_out_of(run, str(folder / "run"))
-    assert len(held) == 300 and where.startswith("held-out rows")
+    assert len(held) == HELD and where.startswith("held-out rows")
     assert not np.isin(trained_on(run, str(folder / "run")).x.column("row"), held.x.column("row")).any()
 
 
@@ -249,9 +250,9 @@ def test_seeds_hold_out_rows_of_their_own(folder: Path, tmp_path: Path):
 
 
 def test_a_row_that_is_not_finite_is_named_by_its_number_in_the_whole(tmp_path: Path):
-    table = pa.table({"a": np.r_[np.zeros(1500), np.inf, np.zeros(1499)], "b": np.arange(ROWS) / 7})
+    table = pa.table({"a": np.r_[np.zeros(700), np.inf, np.zeros(499)], "b": np.arange(ROWS) / 7})
     pq.write_table(table, tmp_path / "x.parquet", row_group_size=500)
-    with pytest.raises(InputError, match=r"row 1500 is not finite"):
+    with pytest.raises(InputError, match=r"row 700 is not finite"):
         survey(open_stream(str(tmp_path / "x.parquet")))
 
 
@@ -286,8 +287,8 @@ def test_a_stream_gives_what_memory_gives(
     command: str, more: dict[str, Any], suffix: str, run: Run, folder: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ):  # fmt: skip
-    monkeypatch.setattr("latens.evaluation.imputation.CELLS", 64 * 50 * 7)  # several parts of seven rows
-    monkeypatch.setattr(streaming, "CELLS", 64 * 50 * 7)
+    monkeypatch.setattr("latens.evaluation.imputation.CELLS", 64 * 50 * 40)  # several parts of forty rows
+    monkeypatch.setattr(streaming, "CELLS", 64 * 50 * 40)
     streamed, whole = both(command, run, folder / "set", tmp_path, suffix, **more)
     assert streamed.schema == whole.schema and streamed.num_rows == whole.num_rows == ROWS * max(1, more.get("draws", 1))
     for name in whole.column_names:
@@ -332,7 +333,7 @@ def test_large_data_are_streamed_by_themselves(run: Run, folder: Path, monkeypat
     monkeypatch.setattr(stream_sources, "memory", lambda: 10_000)
     assert stream_sources.is_large(str(folder / "x.npy"))
     rows, where = figures_for(run, str(folder / "set"))
-    assert len(rows) == ROWS and "3,000 of the 3,000 rows" in where
+    assert len(rows) == ROWS and "1,200 of the 1,200 rows" in where
 
 
 def test_a_remote_set_gives_what_a_local_one_gives(folder: Path, run: Run, tmp_path: Path):

@@ -24,7 +24,7 @@ from latens.choices.tables import columns_likelihood, seen_as
 from latens.errors import InputError
 from latens.schema import Schema
 
-HIDE = 0.1  # of the observed cells of a table are hidden from the encoder while training
+HIDE = 0.1  # of the cells of a complete table are hidden from the encoder while training, so that it knows gaps
 
 
 def condition_for(info: DataInfo) -> networks.Condition | None:
@@ -58,7 +58,9 @@ def _stem(info: DataInfo) -> tuple[nn.Module, tuple[int, ...]]:
         counts = info.schema.kind == "count"
         return (nn.Sequential(networks.Log1p(), standardize) if counts else standardize), info.shape
     wide = torch.float64 if info.schema.storage == "float64" else torch.float32
-    stem = networks.Columns([seen_as(column) for column in info.schema.modelled], hide=HIDE, wide=wide)
+    columns = info.schema.modelled
+    gaps = any(column.missing for column in columns)
+    stem = networks.Columns([seen_as(column) for column in columns], hide=0.0 if gaps else HIDE, wide=wide)
     return stem, (stem.features,)
 
 
@@ -88,11 +90,11 @@ def prior_for(info: DataInfo, latent_dim: int, prior: str) -> nn.Module:
 def _decoder(info: DataInfo, network: str, inputs: int, shape: Sequence[int]) -> tuple[nn.Module, nn.Module]:
     """(decoder, its network without the condition), codes ``[..., inputs]`` -> ``[..., *shape]``."""
     condition = condition_for(info)
-    if condition is None:
-        net = networks.decoder(network, inputs, shape)
-        return net, net
-    net = networks.decoder(network, inputs + condition.features, shape)
-    return networks.Conditioned(net, condition), net
+    inputs += 0 if condition is None else condition.features
+    net = networks.decoder(network, inputs, shape)
+    if info.is_table and network != "linear":  # few rows are served by the linear solution alone
+        net = networks.Sum(networks.decoder("linear", inputs, shape), net)
+    return net if condition is None else networks.Conditioned(net, condition), net
 
 
 def likelihood_for(

@@ -127,29 +127,36 @@ def score(run: Run, stream: Stream, out: str, *, k: int) -> Answer:
     writer, through = Writer(out, len(stream)), Pass(run, stream, _unit(run, stream, k))
     assert run.folder is not None
     calibration = scoring.read_calibration(run.folder)
-    total = squares = 0.0
+    shift = total = squares = 0.0
     strange = 0
 
     def work(rows: Rows, first: int) -> Any:
-        nonlocal total, squares, strange
+        nonlocal shift, total, squares, strange
         if first == 0 and not scoring.has_density(run, rows.take(np.arange(1))):
             raise InputError(
                 f"{run.folder}: this autoencoder has no density q(z|x), so its rows have no score: fit a VAE"
             )
         found = scoring.score(run, rows, k, calibration)
         values = -found.nll.rows.numpy()
-        total, squares = total + float(values.sum()), squares + float((values**2).sum())
+        shift = float(values[0]) if first == 0 else shift
+        total, squares = total + float((values - shift).sum()), squares + float(((values - shift) ** 2).sum())
         strange += 0 if found.p_values is None else int((found.p_values <= 0.01).sum())
         return values if writer.is_array else scoring.as_table(found, schema_of(run))
 
     through.write(writer, work)
     count = len(stream)
-    mean = total / count
-    error = math.sqrt(max(squares / count - mean**2, 0.0) / max(count - 1, 1))
-    figures = {"rows": count, "k": k, "mean": mean, "standard_error": error}
-    if calibration is not None and calibration.k == k:
-        figures["strange"] = strange
-    return through.written(writer, f"lower bounds on ln p(x), nats (K = {k}), mean {mean:.3f}; shape", figures)
+    mean = shift + total / count
+    error = math.sqrt(max(squares / count - (total / count) ** 2, 0.0) / max(count - 1, 1))
+    text = f"wrote {out}: lower bounds on ln p(x) of {count:,} rows, nats (K = {k}); mean {mean:.3f}"
+    warnings = through.warnings
+    if calibration is None:
+        warnings.append("the run has no held-out rows that p-values could be calibrated on")
+    elif calibration.k == k:
+        text += f"\n{strange:,} rows have p <= 0.01 (against {calibration.conformal.count:,} held-out rows)"
+    else:
+        warnings.append(f"p-values were calibrated with K = {calibration.k}: say --k {calibration.k} to get them")
+    figures = {"out": out, "rows": count, "k": k, "mean": mean, "standard_error": error, "warnings": warnings}
+    return Answer("\n".join([text, *(f"warning: {line}" for line in warnings)]), figures)
 
 
 def impute(

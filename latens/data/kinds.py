@@ -71,7 +71,7 @@ class ColumnScan:
         if np.isinf(seen).any():
             row = int(np.isinf(numbers).argmax())
             raise InputError(
-                f"column {self.name!r} has {numbers[row]:g} in row {row + first_row} (counted from 0); it must be finite."
+                f"column {self.name!r} has {numbers[row]:g} in row {row + first_row} (counted from 0); make it finite."
             )
         self.low, self.high = min(self.low, float(seen.min())), max(self.high, float(seen.max()))
         self.whole = self.whole and bool((seen == np.floor(seen)).all())

@@ -82,7 +82,7 @@ class Rows:
 
     @property
     def handed_through(self) -> dict[str, Any]:
-        """The columns of a table that are not modelled and go out as they came in: conditions, and what was left out."""
+        """The columns of a table that are not modelled and go out as they came in: conditions and what was left out."""
         if not isinstance(self.schema, Table):
             return {}
         kept = [f.name for f in self.schema.fields if f.name not in self.schema.names]
@@ -239,7 +239,8 @@ def array_of(table: Any, schema: Schema, where: str) -> np.ndarray:
     missing = [name for name in names if name not in table.column_names]
     if missing:
         raise InputError(
-            f"{where} has no column {missing[0]!r}, which the model was fitted to (it has {listed(table.column_names)})."
+            f"{where} has no column {missing[0]!r}, which the model was fitted to (it has "
+            f"{listed(table.column_names)})."
         )
     return as_matrix(table, names)
 

@@ -39,8 +39,8 @@ from latens.schema import chunks, require_numeric
 EMBEDDED = ("digits", "wine", "breast_cancer", "iris", "diabetes")  # scikit-learn has them on board
 TABLES = (".csv", ".tsv", ".parquet", ".feather", ".arrow", ".ipc")
 FORMATS = (
-    ".npy, .npz, .csv, .tsv, .parquet, .feather, .h5ad, IDX (*idx*, *-ubyte), .gz of the text and IDX ones, or a folder of "
-    "images or of .parquet files"
+    ".npy, .npz, .csv, .tsv, .parquet, .feather, .h5ad, IDX (*idx*, *-ubyte), .gz of the text and IDX ones, or a "
+    "folder of images or of .parquet files"
 )
 READING = ("size", "skip_bad", "encoding", "layer", "text")  # options of reading, kept with the run
 

@@ -21,8 +21,8 @@ def write(path: str | os.PathLike[str], values: Any, names: Sequence[str] | None
     """Write an array or an arrow table atomically, in the format that the extension of ``path`` names.
 
     Args:
-        path: ``.npy``; ``.npz`` (key ``x``); ``.csv``, ``.tsv``, ``.parquet`` or ``.feather``, with names of columns, for
-            tables and arrays of one or two axes.
+        path: ``.npy``; ``.npz`` (key ``x``); ``.csv``, ``.tsv``, ``.parquet`` or ``.feather``, with names of columns,
+            for tables and arrays of one or two axes.
         values: an arrow table, or any numeric array.
         names: the header of a table; column_1, column_2, ... without it.
 

@@ -99,6 +99,18 @@ class Concatenate(nn.Module):
         return torch.cat([network(x) for network in self.networks], -1)
 
 
+class Sum(nn.Module):
+    """The sum of the outputs of several networks on the same input: a linear map past a deep one."""
+
+    def __init__(self, *networks: nn.Module):
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, *others = (network(x) for network in self.networks)
+        return sum(others, first)
+
+
 class Residual(nn.Module):
     """x + block(x)."""
 

@@ -101,12 +101,14 @@ def reconstructions(subject: Subject) -> Section:
         )
     if np.isnan(original).any():
         text += " Cells that are missing are left out."
-    body = how(text) + grid(panels, "small") + _hidden(table, "the first")
+    body = how(text) + grid(panels, "small") + _hidden(table)
     return Section("reconstructions", "Originals and reconstructions", body)
 
 
-def _hidden(table: Table, which: str) -> str:
-    return note(f"Shown are {SHOWN} of {table.columns:,} columns, {which}.") if table.columns > SHOWN else ""
+def _hidden(table: Table, how_chosen: str = "") -> str:
+    if table.columns <= SHOWN:
+        return ""
+    return note(f"Shown are {SHOWN} of {table.columns:,} columns: {how_chosen or 'the first'}.")
 
 
 def _scatter(column: Column, original: np.ndarray, again: np.ndarray) -> str:
@@ -157,13 +159,15 @@ def _check(subject: Subject, values: np.ndarray, text: str, title: str) -> Secti
     found = {i: matched(c, seen[i], drawn[:, i], None) for i, c in enumerate(table.modelled) if len(seen[i])}
     order = sorted(range(table.columns), key=lambda i: -found[i].distance if i in found else 1.0)[:SHOWN]
     found |= {i: matched(table.modelled[i], seen[i], drawn[:, i], rng) for i in order if i in found}
+    order.sort(key=lambda i: not (i in found and found[i].more))
     if found:
         text += (
             "Each panel is one column: the samples (blue) should follow the data (grey). Columns that match worst come "
             "first. KS is the Kolmogorov–Smirnov distance, the largest difference between the two distribution "
             "functions; TV, for levels, is the total variation distance, the share of rows that would have to change "
-            "their level. Both are 0 for the same distribution and at most 1, and “within chance” unless larger than "
-            f"in {SPLITS} random splits of data and samples together."
+            "their level. Both are 0 for the same distribution and at most 1, and “within chance” unless larger "
+            f"than in all of {SPLITS} random splits of data and samples together (of {SPLITS + 1} columns that match, "
+            "about one is larger by chance)."
         )
     else:
         text += " Without data there is nothing to hold the samples against."
@@ -181,7 +185,7 @@ def _check(subject: Subject, values: np.ndarray, text: str, title: str) -> Secti
         lead = "<p>No column differs from the data by more than chance.</p>"
     panels = [_marginal(table.modelled[i], seen[i], drawn[:, i], found.get(i)) for i in order]
     legend = keys([("data", "c9")] * bool(found) + [("samples", "c0")])
-    which = "those that match worst" if found else "the first"
+    which = "those that match worst" if found else ""
     return Section("samples", title, how(text) + lead + legend + grid(panels, "small") + _hidden(table, which))
 
 

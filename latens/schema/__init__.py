@@ -14,8 +14,8 @@ from latens.schema.table import Table
 AnySchema = Schema | Table
 
 __all__ = [
-    "KINDS", "LAYOUTS", "LIBRARY", "MAX_LEVELS", "STORAGES", "AnySchema", "Column", "Schema", "Table", "chunks", "place",
-    "require_numeric", "schema_from_json",
+    "KINDS", "LAYOUTS", "LIBRARY", "MAX_LEVELS", "STORAGES", "AnySchema", "Column", "Schema", "Table", "chunks",
+    "place", "require_numeric", "schema_from_json",
 ]  # fmt: skip
 
 

@@ -121,7 +121,7 @@ class Column:
             except pa.ArrowException:
                 if pa.types.is_string(levels.type):
                     raise InputError(
-                        f"{where}: column {self.name!r} has the type {cells.type}, and the model knows its levels as text."
+                        f"{where}: column {self.name!r} has the type {cells.type}, and its levels are known as text."
                     ) from None
                 levels, cells = levels.cast(pa.string()), cells.cast(pa.string())
         codes = pc.index_in(cells, value_set=levels, skip_nulls=True)
@@ -145,8 +145,8 @@ class Column:
                 if bad.any():
                     row = int(bad.argmax())
                     raise InputError(
-                        f"{where} has {numbers[row]:g} in column {self.name!r}, row {row + first_row} (counted from 0); "
-                        f"{wanted}{self._remedy()}."
+                        f"{where} has {numbers[row]:g} in column {self.name!r}, row {row + first_row} (counted from "
+                        f"0); {wanted}{self._remedy()}."
                     )
 
     def _remedy(self) -> str:
@@ -217,6 +217,7 @@ def _numbers(cells: Any, column: Column, where: str, first_row: int) -> np.ndarr
         first = next((i for i, cell in enumerate(cells) if cell.is_valid), 0)
         raise InputError(
             f"{where}: column {column.name!r} holds {cells.type} (row {first + first_row}: "
-            f"{short(repr(cells[first].as_py() if len(cells) else None))}), and the model takes numbers there ({column.kind})."
+            f"{short(repr(cells[first].as_py() if len(cells) else None))}), and the model takes numbers there "
+            f"({column.kind})."
         )
     return numbers

@@ -226,6 +226,6 @@ def _require_float32(numbers: np.ndarray, column: Column, where: str, first_row:
     if beyond.any():
         row = int(beyond.argmax())
         raise InputError(
-            f"{where} has {numbers[row]:g} in column {column.name!r}, row {row + first_row} (counted from 0); it is beyond "
-            "float32: give the values in another unit."
+            f"{where} has {numbers[row]:g} in column {column.name!r}, row {row + first_row} (counted from 0); it is "
+            "beyond float32: give the values in another unit."
         )

@@ -202,7 +202,7 @@ class Trainer:
 
     def _judge(self, bound: float, served: dict[str, Tensor]) -> None:
         """Keep the best weights; stop where enough rounds at the objective's final form brought none."""
-        if getattr(self.objective, "keeps_last", False):
+        if getattr(self.objective, "keeps_last", False) or self.settings.keep == "last":
             return
         if not math.isfinite(bound):
             self.progress.note(

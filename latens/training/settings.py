@@ -23,7 +23,9 @@ class Settings:
     over which the weight of the rate grows from 0 to its final value (Bowman et al. 2016); at least one step is always
     taken at the final value. ``clip``: largest norm of the gradient, 0 for none. ``average``: decay of the averaged
     weights, 0 for none; if on, they are the weights that are served. ``patience``: rounds of validation without
-    improvement before stopping, 0 for never. ``seed``: of everything random.
+    improvement before stopping, 0 for never. ``keep``: the weights that are served, "best" by the validation bound or
+    "last"; "auto" is "best", but "last" for a table with fewer than 200 rows held out, whose bound is too noisy to choose
+    by. ``seed``: of everything random.
     """
 
     epochs: int | str = "auto"
@@ -36,6 +38,7 @@ class Settings:
     kl_warmup: float = 0.0
     average: float = 0.0
     patience: int | str = "auto"
+    keep: str = "auto"
     seed: int = 0
     compile: bool | str = "auto"
     device: str = "auto"
@@ -59,17 +62,18 @@ class Settings:
         for name in ("weight_decay", "clip", "checkpoint_seconds"):
             need(is_number(getattr(self, name)) and getattr(self, name) >= 0, name, "a number from 0")
         need(is_whole(self.seed) and 0 <= self.seed < 2**63, "seed", "a whole number from 0 to 2^63 - 1")
+        need(self.keep in ("auto", "best", "last"), "keep", "'auto', 'best' or 'last'")
         need(self.compile in ("auto", True, False), "compile", "'auto', True or False")
         need(isinstance(self.device, str), "device", "'auto' or the name of a torch device")
 
-    def settle(self, rows: int, *, linear: bool = False) -> Settings:
-        """The same settings with every "auto" a number, for data of ``rows`` rows and a model of linear maps alone, or
-        another.
+    def settle(self, rows: int, *, linear: bool = False, table: bool = False, held: int = 0) -> Settings:
+        """The same settings with every "auto" a number, for data of ``rows`` rows and ``held`` held out, a model of linear
+        maps alone or another, a table of mixed columns or another kind of data.
         """
         batch = balanced_batch(rows) if self.batch_size == "auto" else min(int(self.batch_size), rows)
         steps_an_epoch = max(1, rows // batch)
         if self.epochs == "auto":
-            epochs = default_epochs(rows)
+            epochs = table_epochs(rows, steps_an_epoch) if table else default_epochs(rows)
             if linear:  # cheap steps, and a valley that is flat near its floor
                 epochs = max(epochs, math.ceil(LINEAR_STEPS / steps_an_epoch))
         else:
@@ -78,7 +82,10 @@ class Settings:
         patience = max(10, rounds // 5) if self.patience == "auto" else int(self.patience)
         compiled = epochs * steps_an_epoch >= 50_000 if self.compile == "auto" else self.compile
         rate = (1e-2 if linear else 2e-3) if self.learning_rate == "auto" else float(self.learning_rate)
-        return replace(self, epochs=epochs, batch_size=batch, patience=patience, compile=compiled, learning_rate=rate)
+        keep = ("last" if table and held < 200 else "best") if self.keep == "auto" else self.keep
+        return replace(
+            self, epochs=epochs, batch_size=batch, patience=patience, compile=compiled, learning_rate=rate, keep=keep
+        )
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -103,6 +110,17 @@ def default_epochs(rows: int) -> int:
     """
     floor = 3 if rows < MANY else 2 if rows < 10 * MANY else 1
     return min(max(floor, round(10 * (55_000 / rows) ** 0.65)), 200)
+
+
+def table_epochs(rows: int, steps_an_epoch: int) -> int:
+    """Passes over a table of mixed columns: 2,000 steps, or 80 times the root of the rows where that is more (chosen by
+    imputation error, docs/experiments.md); from a million rows on as for any data.
+
+    >>> table_epochs(160, 8), table_epochs(48_546, 379), table_epochs(10**7, 2441)
+    (250, 47, 1)
+    """
+    steps = max(2000.0, 80 * math.sqrt(rows))
+    return math.ceil(steps / steps_an_epoch) if rows < MANY else default_epochs(rows)
 
 
 def balanced_batch(rows: int, target: int | None = None) -> int:

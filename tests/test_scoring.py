@@ -1,0 +1,129 @@
+"""Scores of rows: p-values that are exchangeable with held-out rows, the column that makes a row strange, and what is
+written."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import torch
+from commanding import done, figures, refused
+
+import latens
+from latens import fitting, scoring
+from latens.data import read, write
+from latens.data.frames import as_table
+from latens.data.rows import rows_like, rows_of
+from latens.errors import InputError
+from latens.randomness import reseed, shared
+from latens.recipes import Recipe
+from latens.training import Settings
+
+COLUMNS = ["a", "b", "c", "kind"]
+
+
+def rows(count: int, seed: int) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    z = rng.normal(size=count)
+    table = pd.DataFrame({"a": z + 0.3 * rng.normal(size=count), "b": 2 - z + 0.3 * rng.normal(size=count)})
+    table["c"] = rng.poisson(np.exp(0.5 * z + 1))
+    table["kind"] = np.where(rng.random(count) < 1 / (1 + np.exp(-2 * z)), "u", "v")
+    return table
+
+
+@pytest.fixture(scope="module")
+def run():
+    table = as_table(rows(1200, 0))[0]
+    return fitting.fit_recipe(rows_of(table), Recipe("vae"), Settings(seed=0, epochs=20), options={"latent_dim": 2})
+
+
+def further(run, table: pd.DataFrame):
+    return rows_like(as_table(table)[0], run.schema)
+
+
+def test_p_values_of_new_rows_are_uniform(run):
+    """1,000 rows of the same law against 1,000: P(p <= a) is a within 4 standard errors of both samples."""
+    calibration = scoring.calibrate(run, further(run, rows(1000, 1)), k=20)
+    p = scoring.score(run, further(run, rows(1000, 2)), 20, calibration).p_values
+    for a in (0.01, 0.05, 0.2, 0.5, 0.9):
+        assert abs((p <= a).mean() - a) <= 4 * np.sqrt(2 * a * (1 - a) / 1000) + 0.001
+
+
+def test_the_changed_column_is_named_and_its_row_has_a_small_p_value(run):
+    calibration = scoring.calibrate(run, further(run, rows(500, 1)), k=20)
+    names = run.schema.names
+    for column, value in (("a", 9.0), ("b", -9.0), ("c", 60)):
+        strange = rows(30, 3)
+        strange[column] = value
+        found = scoring.score(run, further(run, strange), 20, calibration)
+        assert found.p_values.max() <= 0.02
+        assert (found.columns[:, 0] == names.index(column)).mean() > 0.6, column
+
+
+def test_terms_of_columns_are_the_importance_weighted_ones(run):
+    """Against a naive loop over draws."""
+    some = further(run, rows(4, 5))
+    found = scoring.column_terms(run, some, k=6)
+    with torch.no_grad(), shared():
+        reseed(0, scoring._TERMS)
+        draw = run.model.eval().draw(some.inside, 6)
+    for i in range(4):
+        log_w = draw.log_w[:, i].double().numpy()
+        w = np.exp(log_w - log_w.max())
+        w /= w.sum()
+        naive = -sum(w[k] * draw.px.base.log_prob(some.inside)[k, i].double().numpy() for k in range(6))
+        np.testing.assert_allclose(found[i], naive, rtol=1e-5)
+
+
+def test_calibration_survives_its_file(run, tmp_path):
+    calibration = scoring.calibrate(run, further(run, rows(200, 1)), k=5)
+    scoring.write_calibration(tmp_path, calibration)
+    again = scoring.read_calibration(tmp_path)
+    assert again.k == 5 and np.array_equal(again.reference, calibration.reference)
+    assert np.array_equal(again.conformal.values, calibration.conformal.values)
+    path = tmp_path / "calibration.json"
+    path.write_text(path.read_text().replace("5", "6", 1))
+    with pytest.raises(InputError, match="damaged"):
+        scoring.read_calibration(tmp_path)
+
+
+def test_from_the_command_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write("t.csv", pa.Table.from_pandas(rows(400, 0)))
+    done("fit", "t.csv", "--out", "run", "--epochs", "2")
+    said = figures("score", "run", "t.csv", "--out", "s.csv")
+    table = read("s.csv").x
+    assert said["rows"] == table.num_rows == 400 and said["k"] == 100
+    assert table.column_names[:4] == ["log_px", "standard_error", "effective_sample_size", "p_value"]
+    assert set(table["column_1"].to_pylist()) <= set(COLUMNS)
+    vae = latens.load("run")
+    np.testing.assert_allclose(table["log_px"].to_numpy(), vae.score_samples("t.csv"), rtol=1e-6)
+    other = done("score", "run", "t.csv", "--out", "s2.csv", "--k", "7")
+    assert "calibrated with K = 100" in other.out and "p_value" not in read("s2.csv").x.column_names
+    done("score", "run", "t.csv", "--out", "s.npy")
+    assert np.load("s.npy").shape == (400,)
+    done("fit", "t.csv", "--out", "ae", "--recipe", "ae", "--epochs", "1")
+    assert "has no density" in refused("score", "ae", "t.csv", "--out", "x.csv")
+
+
+def test_scores_of_arrays_and_images_have_p_values_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done("fit", "digits", "--out", "run", "--epochs", "1")
+    done("score", "run", "digits", "--out", "s.csv")
+    table = read("s.csv").x
+    assert table.column_names == ["log_px", "standard_error", "effective_sample_size", "p_value"]
+    assert min(table["p_value"].to_pylist()) > 0.0 and max(table["p_value"].to_pylist()) <= 1
+
+
+def test_evaluate_holds_samples_of_a_table_against_real_rows(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    holes = rows(600, 0)
+    holes.loc[::7, "b"] = np.nan
+    write("t.csv", pa.Table.from_pandas(holes))
+    done("fit", "t.csv", "--out", "run", "--epochs", "15")
+    said = figures("evaluate", "run", "--k", "5")
+    samples = said["samples"]
+    assert 0.4 < samples["detection"]["value"] < 1 and set(samples["columns"]) == set(COLUMNS)
+    assert samples["means"]["missing"]["value"] < 0.05  # gaps are those of real rows
+    assert "samples" not in figures("evaluate", "run", "--k", "5", "--no-synthetic")
