@@ -14,28 +14,21 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
-from anomaly import versions
+from anomaly import clock, versions
 from datasets import Absent
 
 Table = Any  # an arrow table
 Seconds = np.ndarray  # wall clock, and of all processors together
 Generator = Callable[[Table, int, argparse.Namespace], tuple[Table, Seconds, Seconds]]  # -> rows, to fit, to draw
-
-
-def clock() -> Seconds:
-    """Seconds on the wall, and of processors, those of finished commands with them."""
-    return np.array([time.monotonic(), sum(os.times()[:4])])
 
 
 def by_latens(train: Table, seed: int, options: argparse.Namespace) -> tuple[Table, Seconds, Seconds]:
@@ -45,7 +38,7 @@ def by_latens(train: Table, seed: int, options: argparse.Namespace) -> tuple[Tab
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
         arrow_csv.write_csv(train, here / "train.csv")
-        fit = _command("fit", here / "train.csv", "--out", here / "run", "--seed", seed, "--quiet")
+        fit = _command("fit", here / "train.csv", "--out", here / "run", "--seed", seed)
         draw = _command("sample", here / "run", "--n", options.draws, "--seed", seed, "--out", here / "rows.csv")
         return arrow_csv.read_csv(here / "rows.csv"), fit, draw
 

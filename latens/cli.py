@@ -10,7 +10,34 @@ from typing import Annotated, Any
 
 import typer
 
-from latens.cli_options import FitCommand, check_options, given_options, option_name
+from latens.cli_options import (
+    Auto,
+    Columns,
+    Condition,
+    Data,
+    Device,
+    Drop,
+    Encoding,
+    FitCommand,
+    Json,
+    Kind,
+    Labels,
+    Layer,
+    Layout,
+    OptionalData,
+    Out,
+    OwnRecipe,
+    Rate,
+    RunFolder,
+    SchemaFile,
+    Seed,
+    Size,
+    SkipBad,
+    check_options,
+    given_options,
+    importable,
+    option_name,
+)
 from latens.errors import FitError, InputError, Stopped
 
 # Idle threads sleep instead of spinning, so that two fits on one machine do not stall each other; read by OpenMP once,
@@ -24,72 +51,6 @@ app = typer.Typer(
     name="latens", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
     help="Variational autoencoders: fit your data, then encode, sample, score, compare and report.",
 )  # fmt: skip
-
-
-def _importable(recipe: str | None) -> str | None:
-    """A recipe of one's own may lie in the working directory, as with ``python -m``."""
-    if recipe is not None and ":" in recipe and os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
-    return recipe
-
-
-Data = Annotated[
-    str,
-    typer.Argument(
-        metavar="DATA", help="A table (.csv .parquet …), array (.npy .npz IDX), .h5ad, a folder, or: digits …"
-    ),
-]
-OptionalData = Annotated[
-    str | None, typer.Argument(metavar="[DATA]", help="Data; default: the rows held out in fitting.")
-]
-RunFolder = Annotated[str, typer.Argument(metavar="RUN", help="The folder of a run made by `latens fit`.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
-Out = Annotated[
-    str, typer.Option("--out", metavar="FILE", help="The file to write: .npy .npz .csv .tsv .parquet .feather.")
-]
-Labels = Annotated[str | None, typer.Option(help="Labels for the pictures: a column, a key of the .npz, or a file.")]
-Drop = Annotated[
-    list[str] | None, typer.Option("--drop", metavar="COLUMN", help="Leave a column out (repeat for more).")
-]
-Columns = Annotated[
-    list[str] | None,
-    typer.Option("--column", metavar="NAME=KIND", help="What a column is, instead of what was seen (repeat for more)."),
-]
-Condition = Annotated[
-    list[str] | None,
-    typer.Option("--condition", metavar="COLUMN", help="Given, not modelled: a column, or label (repeat for more)."),
-]
-Kind = Annotated[str, typer.Option(help="Of an array: auto, continuous, binary, levels or count.")]
-Layout = Annotated[str, typer.Option(help="Of an array: auto, vector, TC (sequences), HW, HWC or CHW.")]
-Size = Annotated[str | None, typer.Option(metavar="HxW", help="Size that images of a folder are brought to.")]
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be decoded.")]
-Encoding = Annotated[str | None, typer.Option(help="Of a csv that is not UTF-8: cp1252, latin-1 …")]
-Layer = Annotated[str | None, typer.Option(help="Of an .h5ad: a layer, X or raw/X.")]
-SchemaFile = Annotated[
-    str | None, typer.Option("--schema", metavar="FILE", help="Kinds of columns, as `latens schema --out` writes them.")
-]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
-OwnRecipe = Annotated[
-    str | None,
-    typer.Option("--recipe", callback=_importable, help="Your own recipe's package:function, for a run made by it."),
-]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, …")]
-
-
-def _or_auto(kind: type, noun: str, metavar: str, text: str | None = None) -> Any:
-    """An option whose value is "auto" or a number of that kind."""
-
-    def parsed(value: str) -> Any:
-        try:
-            return value if value == "auto" else kind(value)
-        except ValueError:
-            raise typer.BadParameter(f"{value!r} is neither 'auto' nor {noun}") from None
-
-    return typer.Option(parser=parsed, metavar=metavar, help=text)
-
-
-Auto = _or_auto(int, "a whole number", "N|auto")
-Rate = _or_auto(float, "a number", "RATE|auto", "Peak of the schedule.")
 
 
 @app.callback(invoke_without_command=True)
@@ -109,7 +70,7 @@ def fit(
     data: Annotated[str | None, typer.Argument(metavar="[DATA]", help="Data to fit (not with --resume).")] = None,
     out: Annotated[str | None, typer.Option(metavar="RUN", help="The folder of the run, made new.")] = None,
     recipe: Annotated[
-        str, typer.Option(callback=_importable, help="A name from `latens recipes`, or package:function.")
+        str, typer.Option(callback=importable, help="A name from `latens recipes`, or package:function.")
     ] = "vae",
     latent_dim: Annotated[Any, Auto] = None,
     validation: Annotated[str, typer.Option(help="auto, a fraction of the rows, or data.")] = "auto",
@@ -142,6 +103,7 @@ def fit(
     weight_decay: Annotated[float, typer.Option(help="AdamW's, on weights of linear and convolutional maps.")] = 0.0,
     clip: Annotated[float, typer.Option(help="Largest norm of the gradient; 0: none.")] = 1e4,
     patience: Annotated[Any, Auto] = "auto",
+    keep: Annotated[str, typer.Option(help="The weights served: auto, best (by validation) or last.")] = "auto",
     seed: Seed = 0,
     device: Device = "auto",
     compile: Annotated[str, typer.Option(help="auto, yes or no.")] = "auto",
@@ -159,7 +121,8 @@ def fit(
         raise InputError(f"--compile must be auto, yes or no, got {compile!r}")
     settings = {
         "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "kl_warmup": kl_warmup,
-        "average": average, "weight_decay": weight_decay, "clip": clip, "patience": patience, "seed": seed,
+        "average": average, "weight_decay": weight_decay, "clip": clip, "patience": patience, "keep": keep,
+        "seed": seed,
         "device": device, "compile": {"auto": "auto", "yes": True, "no": False}[compile],
         "checkpoint_seconds": checkpoint_seconds,
     }  # fmt: skip
@@ -259,7 +222,7 @@ def reconstruct(
 def sample(
     run: RunFolder,
     out: Annotated[
-        str, typer.Option("--out", metavar="FILE", help="The file to write: .npy .npz .csv .tsv .parquet, or .png for images.")
+        str, typer.Option("--out", metavar="FILE", help="The file to write: .npy .csv .parquet …, or .png for images.")
     ],
     n: Annotated[int, typer.Option("-n", "--number", min=1, help="How many.")] = 100,
     mean: Annotated[bool, typer.Option("--mean", help="The mean of p(x|z) instead of a draw from it.")] = False,
@@ -278,7 +241,7 @@ def sample(
 def impute(
     run: RunFolder, data: Data, out: Out,
     k: Annotated[int, typer.Option("--k", min=1, help="Draws of the importance sampling.")] = 1000,
-    draws: Annotated[int, typer.Option(min=0, help="Multiple imputation: so many filled copies, below each other.")] = 0,
+    draws: Annotated[int, typer.Option(min=0, help="Multiple imputation: so many filled copies.")] = 0,
     uncertainty: Annotated[
         str | None, typer.Option(metavar="FILE", help="Also write the standard deviation of each filled cell.")
     ] = None,
@@ -295,7 +258,7 @@ def impute(
 @app.command()
 def schema(
     data: Data, column: Columns = None, drop: Drop = None, condition: Condition = None, encoding: Encoding = None,
-    out: Annotated[str | None, typer.Option(metavar="FILE", help="Write it, to be edited and given to --schema.")] = None,
+    out: Annotated[str | None, typer.Option(metavar="FILE", help="Write it, for --schema.")] = None,
     as_json: Json = False,
 ) -> Any:  # fmt: skip
     """What each column of a table is taken for, and why; --column NAME=KIND changes it."""

@@ -1,9 +1,11 @@
-"""The options of ``latens fit``: its own, and beside them those of any recipe."""
+"""The words that commands share, and the options of ``latens fit``: its own, and beside them those of any recipe."""
 
 from __future__ import annotations
 
 import difflib
-from typing import Any
+import os
+import sys
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
@@ -11,6 +13,78 @@ from typer.core import TyperCommand
 from latens.errors import InputError
 
 _NO_VALUE = object()
+
+
+# Words that several commands share
+
+
+def importable(recipe: str | None) -> str | None:
+    """A recipe of one's own may lie in the working directory, as with ``python -m``."""
+    if recipe is not None and ":" in recipe and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    return recipe
+
+
+Data = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA", help="A table (.csv .parquet …), array (.npy .npz IDX), .h5ad, a folder, or: digits …"
+    ),
+]
+OptionalData = Annotated[
+    str | None, typer.Argument(metavar="[DATA]", help="Data; default: the rows held out in fitting.")
+]
+RunFolder = Annotated[str, typer.Argument(metavar="RUN", help="The folder of a run made by `latens fit`.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
+Out = Annotated[
+    str, typer.Option("--out", metavar="FILE", help="The file to write: .npy .npz .csv .tsv .parquet .feather.")
+]
+Labels = Annotated[str | None, typer.Option(help="Labels for the pictures: a column, a key of the .npz, or a file.")]
+Drop = Annotated[
+    list[str] | None, typer.Option("--drop", metavar="COLUMN", help="Leave a column out (repeat for more).")
+]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option("--column", metavar="NAME=KIND", help="What a column is, instead of what was seen (repeat for more)."),
+]
+Condition = Annotated[
+    list[str] | None,
+    typer.Option("--condition", metavar="COLUMN", help="Given, not modelled: a column, or label (repeat for more)."),
+]
+Kind = Annotated[str, typer.Option(help="Of an array: auto, continuous, binary, levels or count.")]
+Layout = Annotated[str, typer.Option(help="Of an array: auto, vector, TC (sequences), HW, HWC or CHW.")]
+Size = Annotated[str | None, typer.Option(metavar="HxW", help="Size that images of a folder are brought to.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be decoded.")]
+Encoding = Annotated[str | None, typer.Option(help="Of a csv that is not UTF-8: cp1252, latin-1 …")]
+Layer = Annotated[str | None, typer.Option(help="Of an .h5ad: a layer, X or raw/X.")]
+SchemaFile = Annotated[
+    str | None, typer.Option("--schema", metavar="FILE", help="Kinds of columns, as `latens schema --out` writes them.")
+]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
+OwnRecipe = Annotated[
+    str | None,
+    typer.Option("--recipe", callback=importable, help="Your own recipe's package:function, for a run made by it."),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, …")]
+
+
+def or_auto(kind: type, noun: str, metavar: str, text: str | None = None) -> Any:
+    """An option whose value is "auto" or a number of that kind."""
+
+    def parsed(value: str) -> Any:
+        try:
+            return value if value == "auto" else kind(value)
+        except ValueError:
+            raise typer.BadParameter(f"{value!r} is neither 'auto' nor {noun}") from None
+
+    return typer.Option(parser=parsed, metavar=metavar, help=text)
+
+
+Auto = or_auto(int, "a whole number", "N|auto")
+Rate = or_auto(float, "a number", "RATE|auto", "Peak of the schedule.")
+
+
+# Options of fit
 
 
 class FitCommand(TyperCommand):
@@ -69,7 +143,7 @@ def check_options(context: typer.Context, recipe: str, options: dict[str, Any]) 
 
 
 def nearest(name: str, valid: list[str]) -> str:
-    """ (did you mean …?) where one of the valid names is near."""
+    """(did you mean …?) where one of the valid names is near."""
     near = difflib.get_close_matches(name, valid, 1)
     return f" (did you mean {near[0]}?)" if near else ""
 

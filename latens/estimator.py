@@ -19,7 +19,7 @@ from latens.data import as_array, read
 from latens.data.frames import as_table as frame_as_table
 from latens.data.frames import is_frame
 from latens.data.lazy import Lazy
-from latens.data.rows import Asked, Rows, canonical_order, is_counts, rows_like, rows_of
+from latens.data.rows import Asked, Rows, canonical_order, is_counts, rows_like, rows_of, taken
 from latens.errors import InputError, is_whole
 from latens.evaluation import Evaluation
 from latens.fitting import check_weights, fit_recipe
@@ -126,17 +126,18 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
         Raises ``ValueError`` (:class:`latens.InputError`) for data or options that cannot be used.
         """
-        rows = self._new_rows(X)
-        weight, numbers = None, np.arange(len(rows))
+        x = X if isinstance(X, Rows) else self._new_form(X)
+        weight, numbers = None, np.arange(len(x))
         if sample_weight is not None:
             weight = np.asarray(sample_weight, dtype=np.float64)
-            check_weights(weight, len(rows))
+            check_weights(weight, len(x))
             numbers, weight = numbers[weight > 0], weight[weight > 0]
             if np.array_equal(weight, np.round(weight)) and weight.sum() <= 10 * len(numbers):
                 numbers, weight = np.repeat(numbers, weight.astype(int)), None
-            rows = rows.take(numbers)
-        if len(rows) < 2:
-            raise InputError(f"fitting needs at least 2 rows, got n_samples={len(rows)}")
+            x = taken(x, numbers)
+        if len(x) < 2:
+            raise InputError(f"fitting needs at least 2 rows, got n_samples={len(x)}")
+        rows = x if isinstance(x, Rows) else rows_of(x, None, self._asked())
         if isinstance(rows.inside, Tensor) or is_counts(X):
             order = canonical_order(rows.inside, weight)
             rows, numbers, weight = rows.take(order), numbers[order], None if weight is None else weight[order]
@@ -206,16 +207,15 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         )  # fmt: skip
         return array, None
 
-    def _new_rows(self, X: Any) -> Rows:
-        """The rows to fit to, with the schema seen in them."""
-        if isinstance(X, Rows):
-            return X
+    def _new_form(self, X: Any) -> Any:
+        """The data to fit to, of which the way back is kept."""
         x, self._back = self._user_form(X, reset=True)
         self._array_dtype = x.dtype if isinstance(x, np.ndarray) else None
+        return x
+
+    def _asked(self) -> Asked:
         condition = (self.condition,) if isinstance(self.condition, str) else tuple(self.condition)
-        if isinstance(x, np.ndarray) and len(x) < 2:
-            raise InputError(f"fitting needs at least 2 rows, got n_samples={len(x)}")
-        return rows_of(x, None, Asked(self.columns or {}, condition, self.kind))
+        return Asked(self.columns or {}, condition, self.kind)
 
     def _like(self, X: Any, schema: AnySchema, given: Table | None) -> Rows:
         if isinstance(X, Rows):

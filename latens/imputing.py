@@ -14,6 +14,8 @@ from latens.data.rows import Rows
 from latens.run import Run
 from latens.schema import Column, Table
 
+SWEEPS = 10  # for a model that was fitted to complete rows
+
 
 @dataclass(frozen=True)
 class Imputed:
@@ -28,12 +30,17 @@ class Imputed:
     missing: dict[str, int]
 
 
-def impute(run: Run, rows: Rows, *, k: int = 1000, draws: int = 0, seed: int = 0) -> Imputed:
+def impute(
+    run: Run, rows: Rows, *, k: int = 1000, draws: int = 0, seed: int = 0, first_row: int = 0
+) -> Imputed:
     """Fill the missing cells of rows; see :func:`latens.evaluation.impute`. Arrays of one kind of values have none."""
     if not isinstance(rows.schema, Table):
         x = rows.x[:].numpy() if isinstance(rows.x, Lazy) else rows.x
         return Imputed(x, [x] * draws, None, {})
-    found = evaluation.impute(run.model, rows.inside, rows.c, k=k, draws=draws, seed=seed)
+    sweeps = 0 if any(column.missing for column in rows.schema.modelled) else SWEEPS
+    found = evaluation.impute(
+        run.model, rows.inside, rows.c, k=k, draws=draws, sweeps=sweeps, seed=seed, first_row=first_row
+    )
     missing = rows.inside.isnan().numpy()  # type: ignore[union-attr]
     copies = [] if found.draws is None else [_filled(rows, each.numpy()) for each in found.draws]
     counts = {name: int(count) for name, count in zip(rows.schema.names, missing.sum(0)) if count}

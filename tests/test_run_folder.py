@@ -33,7 +33,8 @@ def test_files() -> None:
     assert record["recipe"] == {"name": "vae", "options": {}} and record["training"]["seed"] == 1
     assert record["data"]["origin"] == "iris" and len(record["data"]["fingerprint"]) == 64
     first = record["schema"]["table"][0]
-    assert (first["name"], first["kind"], first["type"]) == ("sepal length (cm)", "continuous", "double")
+    assert (first["name"], first["type"], first["missing"]) == ("sepal length (cm)", "double", 0)
+    assert (first["low"], first["high"], first["decimals"]) == (4.3, 7.9, 1)
     assert record["versions"]["latens"] == latens.__version__
     array = json.loads(Path("array-run/run.json").read_text())["schema"]
     assert (array["shape"], array["layout"], array["kind"], array["names"]) == ([4], "vector", "continuous", None)

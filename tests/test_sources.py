@@ -380,7 +380,7 @@ BAD_FILES = {
     "cut-images-idx3-ubyte.gz": (zipped[:-9], "truncated"),
     "garbage-images-idx3-ubyte.gz": (zipped + b"garbage", "gzip"),
     "flipped-images-idx3-ubyte.gz": (zipped[:-6] + bytes([zipped[-6] ^ 1]) + zipped[-5:], "CRC"),
-    "table.parquet": (b"PAR1", "unknown extension; latens reads .npy"),
+    "table.parquet": (b"PAR1", "is truncated: it ends before its data does"),
     "noextension": (b"1,2", "unknown extension"),
     "table.csv.gz": (gzip.compress(b"a,b\n1,2\n")[:-5], "truncated"),
 }

@@ -88,3 +88,10 @@ def network_name(info: DataInfo, network: str) -> str:
             "network='conv' needs images or sequences; this data has columns: use 'mlp', 'residual' or 'linear'"
         )
     return network
+
+
+def network_kind(info: DataInfo, network: str) -> str:
+    """The kind that :mod:`latens.networks` knows by: convolutions over time are called "sequence" there."""
+    name = network_name(info, network)
+    sequence = isinstance(info.schema, Schema) and info.schema.is_sequence
+    return "sequence" if name == "conv" and sequence else name

@@ -19,12 +19,10 @@ from latens.choices.arrays import (
     variance_of,
     varying_cells,
 )
-from latens.choices.info import DataInfo, network_name, one_of
+from latens.choices.info import DataInfo, network_kind, one_of
 from latens.choices.tables import columns_likelihood, seen_as
 from latens.errors import InputError
 from latens.schema import Schema
-
-HIDE = 0.1  # of the cells of a complete table are hidden from the encoder while training, so that it knows gaps
 
 
 def condition_for(info: DataInfo) -> networks.Condition | None:
@@ -35,11 +33,13 @@ def condition_for(info: DataInfo) -> networks.Condition | None:
 def encoder(info: DataInfo, outputs: Sequence[int], network: str, heads: str = "shared") -> nn.Module:
     """A network from data to ``sum(outputs)`` numbers: linear heads on one trunk, or one network a head."""
     one_of("heads", heads, ("shared", "separate"))
-    name, condition = network_name(info, network), condition_for(info)
+    name, condition = network_kind(info, network), condition_for(info)
     stem, shape = _stem(info)
     if condition is not None:
         if name == "conv":
             shape = (shape[0] + condition.features, *shape[1:])
+        elif name == "sequence":
+            shape = (shape[0], shape[1] + condition.features)
         else:
             stem, shape = nn.Sequential(stem, networks.Flatten(shape)), (math.prod(shape) + condition.features,)
     if heads == "separate":
@@ -47,7 +47,8 @@ def encoder(info: DataInfo, outputs: Sequence[int], network: str, heads: str = "
     else:
         net = networks.encoder(name, shape, sum(outputs))
     if condition is not None:
-        return networks.Conditioned(net, condition, stem=stem, image=name == "conv")
+        kind = {"conv": "image", "sequence": "sequence"}.get(name, "vector")
+        return networks.Conditioned(net, condition, stem=stem, kind=kind)
     return nn.Sequential(stem, net)
 
 
@@ -58,9 +59,7 @@ def _stem(info: DataInfo) -> tuple[nn.Module, tuple[int, ...]]:
         counts = info.schema.kind == "count"
         return (nn.Sequential(networks.Log1p(), standardize) if counts else standardize), info.shape
     wide = torch.float64 if info.schema.storage == "float64" else torch.float32
-    columns = info.schema.modelled
-    gaps = any(column.missing for column in columns)
-    stem = networks.Columns([seen_as(column) for column in columns], hide=0.0 if gaps else HIDE, wide=wide)
+    stem = networks.Columns([seen_as(column) for column in info.schema.modelled], wide=wide)
     return stem, (stem.features,)
 
 
@@ -102,7 +101,7 @@ def likelihood_for(
     missing: str = "mar",
 ) -> nn.Module:  # fmt: skip
     """p(x|z) for the data, its output biases at the data's mean; ``missing``: "mar" (at random) or "mnar" (tables)."""
-    name, reads = network_name(info, network), info.reads
+    name, reads = network_kind(info, network), info.reads
     if info.is_table:
         one_of("likelihood", likelihood, LIKELIHOODS)
         if likelihood not in ("auto", "normal"):

@@ -178,7 +178,8 @@ def _column(scan: ColumnScan, sample: Any, asked: str | None) -> Column:
         return Column(kind=kind, reason=reason, **common)
     numbers = as_numbers(sample)
     assert numbers is not None
-    return _numeric(scan, numbers[~np.isnan(numbers)], kind, reason, extra, common)
+    # in order of size, so that what is seen does not depend on the order of the rows
+    return _numeric(scan, np.sort(numbers[~np.isnan(numbers)]), kind, reason, extra, common)
 
 
 def _numeric(

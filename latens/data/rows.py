@@ -63,12 +63,8 @@ class Rows:
     def take(self, rows: Any) -> Rows:
         """The rows of these numbers, in their order."""
         index = np.asarray(rows)
-        if isinstance(self.x, Lazy):
-            x: Any = Subset(self.x, index)
-        else:
-            x = self.x[index] if isinstance(self.x, np.ndarray) else self.x.take(index)
         return dataclasses.replace(
-            self, x=x, cells=None if self.cells is None else self.cells.take(index),
+            self, x=taken(self.x, index), cells=None if self.cells is None else self.cells.take(index),
             labels=None if self.labels is None else self.labels[index],
         )  # fmt: skip
 
@@ -107,6 +103,13 @@ class Rows:
         if isinstance(self.schema, Schema) and self.schema.has_library:
             found[LIBRARY] = library_sizes(self.inside).clamp_min(1.0).log()
         return found or None
+
+
+def taken(x: Any, index: np.ndarray) -> Any:
+    """Some rows of an array, an arrow table, lazy rows (as a view) or rows."""
+    if isinstance(x, Lazy):
+        return Subset(x, index)
+    return x[index] if isinstance(x, np.ndarray) else x.take(index)
 
 
 def library_sizes(x: Tensor | Lazy, count: int = 1024) -> Tensor:
@@ -265,6 +268,8 @@ def _one_scale(table: Any, asked: Asked) -> np.ndarray | None:
 
 def _lazy_schema(x: Lazy, names: Sequence[str] | None, asked: Asked) -> Schema:
     """The schema of rows that are made when they are indexed, from the first of them; of sparse counts from all."""
+    if isinstance(x, Subset) and isinstance(x.lazy, SparseRows):
+        x = SparseRows(x.lazy.csr[x.index])
     first = x.rows(np.arange(min(len(x), 256)))
     if isinstance(x, SparseRows):
         return _sparse_schema(x, first, names, asked)

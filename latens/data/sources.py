@@ -262,15 +262,21 @@ def _read_file(path: Path, key: str | None, label: str | None, drop: tuple[str, 
 def _read_columns(path: Path, label: str | None, drop: tuple[str, ...], options: dict[str, Any]) -> Found:
     """A table, with the column of labels taken out of it."""
     encoding = options.get("encoding")
-    if label is not None:
-        require_labels(label, table_names(path, encoding), str(path))
-    table = read_table(path, drop=drop, text=options.get("text") or (), encoding=encoding)
+    more: dict[str, Any] = {"text": options.get("text") or (), "encoding": encoding}
     values = None
+    if label is not None and label not in (names := table_names(path, encoding)):
+        try:  # a first line with numbers in it is a header where it has the name that is asked for
+            values = read_table(path, columns=[label], **more).column(0)
+        except InputError:
+            require_labels(label, names, str(path))
+    table = read_table(path, drop=drop if values is None else [*drop, str(label)], **more)
     if label in table.column_names:
-        values = np.array(["" if v is None else v for v in table.column(label).to_pylist()])
+        values = table.column(label)
         table = table.drop_columns([label])
         if not table.num_columns:
             raise InputError(f"{path} has no column left besides the labels; keep at least one.")
+    if values is not None:
+        values = np.array(["" if v is None else v for v in values.to_pylist()])
     return Found(table, tuple(table.column_names), values)
 
 

@@ -13,7 +13,7 @@ import torch
 from latens.data.kinds import SAMPLE, ColumnScan, schema_of
 from latens.data.rows import LABEL, Asked, Rows, rows_like, rows_of
 from latens.data.stream_loader import StreamLoader
-from latens.data.stream_samples import BottomK, held_out_rows
+from latens.data.stream_samples import held_out_rows
 from latens.data.stream_sources import AsTable, Stream, joined_rows
 from latens.errors import InputError, concerning
 from latens.schema import AnySchema, Schema, Table
@@ -21,6 +21,7 @@ from latens.trees import Tree
 
 SAMPLE_CELLS = 20_000_000  # numbers of the sample that is kept in memory, at most
 LEAST = 256  # rows of it, however wide
+_SAMPLE = 2**62 + 33  # its seed
 
 Seen = Callable[[int], None]  # is told how many rows have been read
 
@@ -115,9 +116,8 @@ def survey(
 ) -> Streamed:  # fmt: skip
     """One pass over a stream: its schema (unless one is given), a sample of its rows, and the rows held out.
 
-    The sample is that of the smallest hashes (:class:`~latens.data.stream_samples.BottomK`), at most 20,000 rows, and
-    does not depend on ``seed``; the held-out rows do. A matrix with missing cells, or of which columns are asked for by
-    name, is a table, as in :func:`latens.data.rows.rows_of`.
+    The sample is uniform, of at most 20,000 rows, and does not depend on ``seed``; the rows held out do. A matrix with
+    missing cells, or of which columns are asked for by name, is a table, as in :func:`latens.data.rows.rows_of`.
 
     Raises ``InputError`` for what the schema's inference refuses, or what does not fit the schema given.
     """
@@ -128,15 +128,17 @@ def survey(
         names = None if schema is None else [field.name for field in schema.fields]
         stream = stream if stream.arrow is not None else AsTable(stream, names)
     numbers = held_out_rows(stream.rows, held_count(stream.rows, validation), seed)
-    sample = BottomK(max(LEAST, min(SAMPLE, SAMPLE_CELLS // max(1, stream.cells))))
+    count = max(LEAST, min(SAMPLE, SAMPLE_CELLS // max(1, stream.cells)))
+    looked = held_out_rows(stream.rows, min(count, stream.rows), _SAMPLE)
     tables = stream.arrow is not None
     scans = [ColumnScan(field.name, field.type) for field in stream.arrow or ()]
-    array, held = _ArrayScan(stream.origin), []
+    array = _ArrayScan(stream.origin)
+    kept: list[Any] = []
+    held: list[Any] = []
     for first, piece in stream.pieces():
-        out = numbers[slice(*np.searchsorted(numbers, [first, first + len(piece)]))] - first
-        if len(out):
-            held.append(piece.take(out) if tables else piece[out])
-        sample.update(first, piece if tables else _as_bytes(piece))
+        for into, wanted in ((kept, looked), (held, numbers)):
+            if len(part := _take(piece, wanted, first)):
+                into.append(part)
         if schema is None:
             for scan, name in zip(scans, piece.column_names if tables else ()):
                 scan.update(piece.column(name), first)
@@ -144,32 +146,29 @@ def survey(
                 return survey(AsTable(stream), asked, validation=validation, seed=seed, seen=seen)
         seen(first + len(piece))
         del piece
-    rows, kept = sample.result()
-    kept = kept if tables else _from_bytes(kept, stream)
+    sample = joined_rows(kept)
     if schema is None:
         with concerning(stream.origin):
-            schema = _table_schema(scans, kept, asked) if tables else array.schema(kept, asked, stream.rows)
+            schema = _table_schema(scans, sample, asked) if tables else array.schema(sample, asked, stream.rows)
             given = schema if isinstance(schema, Table) and schema.conditions else None
-    inside = np.flatnonzero(~np.isin(rows.numpy(), numbers))
-    if len(inside):
-        kept = kept.take(inside) if tables else kept[inside]
-    held_rows = rows_like(joined_rows(held), schema, given, where=stream.origin) if held else None
-    return Streamed(stream, schema, given, rows_like(kept, schema, given, where=stream.origin), held_rows, numbers)
+    apart = np.flatnonzero(~np.isin(looked, numbers))
+    common: dict[str, Any] = {"schema": schema, "given": given, "where": stream.origin}
+    rest = rows_like(sample, **common)
+    return Streamed(
+        stream, schema, given, rest.take(apart) if len(apart) else rest,
+        rows_like(joined_rows(held), **common) if held else None, numbers,
+    )  # fmt: skip
+
+
+def _take(piece: Any, numbers: np.ndarray, first: int) -> Any:
+    """The rows of a piece, of which the first is number ``first``, that are among these increasing numbers."""
+    inside = numbers[slice(*np.searchsorted(numbers, [first, first + len(piece)]))] - first
+    return piece[inside] if isinstance(piece, np.ndarray) else piece.take(inside)
 
 
 def _is_asked_as_table(stream: Stream, asked: Asked) -> bool:
     matrix = stream.arrow is None and len(getattr(stream, "event", ())) == 1
     return matrix and bool(asked.columns or any(name != LABEL for name in asked.condition))
-
-
-def _as_bytes(piece: np.ndarray) -> torch.Tensor:
-    """Rows as bytes, whatever their type, ``[B, bytes of a row]``."""
-    return torch.from_numpy(np.ascontiguousarray(piece).reshape(len(piece), -1).view(np.uint8))
-
-
-def _from_bytes(values: torch.Tensor, stream: Stream) -> np.ndarray:
-    like = stream.piece(0)
-    return values.contiguous().numpy().view(like.dtype).reshape(len(values), *like.shape[1:])
 
 
 def _table_schema(scans: list[ColumnScan], sample: Any, asked: Asked) -> AnySchema:

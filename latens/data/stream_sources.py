@@ -30,7 +30,7 @@ class Order:
     """
 
     most_rows: int = MOST_ROWS
-    window: int = 8
+    window: int = 4
     window_rows: int = WINDOW_ROWS
     window_bytes: int = WINDOW_BYTES
 

@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from latens import distributions as d
 from latens import trees
+from latens.distributions import rsample_and_log_prob
 from latens.errors import is_whole, require
 from latens.evaluation.likelihood import evaluating, model_device
+from latens.models.draw import Draw
 from latens.randomness import reseed
 from latens.trees import Tree
 
@@ -35,12 +37,18 @@ class Imputation:
     ess: Tensor
 
 
-def impute(model: nn.Module, x: Any, c: Tree = None, *, k: int = 1000, draws: int = 0, seed: int = 0) -> Imputation:
+def impute(
+    model: nn.Module, x: Any, c: Tree = None, *, k: int = 1000, draws: int = 0, sweeps: int = 0, seed: int = 0,
+    first_row: int = 0,
+) -> Imputation:  # fmt: skip
     """Fill the missing cells (NaN) of rows in the model's form (Mattei & Frellsen 2019).
 
     With z_1 … z_k ~ q(z|x_o) and weights w_i proportional to p(x_o|z_i) p(z_i) / q(z_i|x_o), summing to 1:
     E[x_m|x_o] ~ sum_i w_i E[x_m|z_i] and p(level|x_o) ~ sum_i w_i p(level|z_i); a draw takes z_i with probability w_i,
-    then x_m ~ p(x_m|z_i). Rows without missing cells are copied. Raises ``ValueError`` for k < 1 or draws < 0.
+    then x_m ~ p(x_m|z_i). Rows without missing cells are copied. An encoder that has never seen a gap proposes badly:
+    with ``sweeps`` > 0 each z_i comes from q(z|x_o, x_m) after so many rounds of x_m ~ p(x_m|z), z ~ q(z|x_o, x_m)
+    (Rezende, Mohamed & Wierstra 2014), and the weights are those of that proposal. ``first_row``: the number of the
+    first row, where x is a piece of a stream. Raises ``ValueError`` for k < 1 or draws < 0.
     """
     require(is_whole(k) and k >= 1, "k", "a whole number from 1", k)
     require(is_whole(draws) and draws >= 0, "draws", "a whole number from 0", draws)
@@ -57,8 +65,9 @@ def impute(model: nn.Module, x: Any, c: Tree = None, *, k: int = 1000, draws: in
         ess = torch.full((len(xs),), float("nan"))
         if holes.any():
             with evaluating(model), torch.no_grad():
-                reseed(seed, _IMPUTE, start)
-                found = _fill(model, xs[holes].to(device), trees.to_device(trees.take(cs, holes), device), k, draws)
+                reseed(seed, _IMPUTE, start + first_row)
+                given = trees.to_device(trees.take(cs, holes), device)
+                found = _fill(model, xs[holes].to(device), given, k, draws, sweeps)
             some = missing[holes]
             filled[holes] = torch.where(some, found.filled.to(xs.dtype), xs[holes])
             spread[holes] = torch.where(some, found.spread.to(spread.dtype), 0.0)
@@ -73,8 +82,8 @@ def impute(model: nn.Module, x: Any, c: Tree = None, *, k: int = 1000, draws: in
     )  # fmt: skip
 
 
-def _fill(model: Any, x: Tensor, c: Tree, k: int, draws: int) -> Imputation:
-    draw = model.draw(x, k, c)
+def _fill(model: Any, x: Tensor, c: Tree, k: int, draws: int, sweeps: int) -> Imputation:
+    draw = _swept(model, x, c, k, sweeps) if sweeps else model.draw(x, k, c)
     log_w = draw.log_w if draw.has_density else torch.zeros_like(draw.log_px)
     weights = log_w.double().softmax(0)  # K x B
     base = draw.px.base if isinstance(draw.px, d.Observed) else draw.px
@@ -100,6 +109,23 @@ def _fill(model: Any, x: Tensor, c: Tree, k: int, draws: int) -> Imputation:
     return Imputation(
         filled.cpu(), spread.cpu(), None if drawn is None else drawn.cpu(), 1 / weights.square().sum(0).cpu()
     )
+
+
+def _swept(model: Any, x: Tensor, c: Tree, k: int, sweeps: int) -> Draw:
+    """k draws a row, each from the posterior of a completion of its own."""
+    count = len(x)
+    whole, given = (trees.map_tree(lambda leaf: leaf.repeat(k, *[1] * (leaf.dim() - 1)), tree) for tree in (x, c))
+    missing = whole.isnan()
+    z = model.encode(whole, given).sample()
+    for _ in range(sweeps):
+        completed = torch.where(missing, model.decode(z, given).sample().to(whole.dtype), whole)
+        q = model.encode(completed, given)
+        z, log_qz = rsample_and_log_prob(q, 1)
+        z = trees.map_tree(lambda leaf: leaf.squeeze(0), z)
+    z = trees.map_tree(lambda leaf: leaf.unflatten(0, (k, count)), z)
+    p = model.prior(c) if getattr(model.prior, "reads", ()) else model.prior()
+    px, log_qz = model.decode(z, c), None if log_qz is None else log_qz.view(k, count)
+    return Draw(z, px.log_prob(x), p.log_prob(z), log_qz, px, p, q, c).check(k, count)
 
 
 def _moments(base: Any, w: Tensor) -> tuple[Tensor, Tensor]:

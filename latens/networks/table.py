@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-
-from latens.randomness import standard_normal
 
 
 @dataclass(frozen=True)
@@ -37,9 +34,7 @@ class Columns(nn.Module):
 
     Numbers are centred and scaled (after ln or ln(1 + x)), bent beyond 5 units (5 + ln(1 + excess)) so that a stray
     cell does not drown the others, and 0 where missing, with a 1 beside them where observed; a code picks a learned
-    vector, the last of its table where missing (Guo & Berkhahn 2016). While training, each observed cell is hidden from
-    the network with probability ``hide``: any q(z|x) is valid, and one that has seen gaps serves rows with missing
-    cells.
+    vector, the last of its table where missing (Guo & Berkhahn 2016).
     """
 
     numbers: Tensor
@@ -48,9 +43,8 @@ class Columns(nn.Module):
     log: Tensor
     log1p: Tensor
 
-    def __init__(self, columns: Sequence[Seen], *, hide: float = 0.0, wide: torch.dtype = torch.float32):
+    def __init__(self, columns: Sequence[Seen], *, wide: torch.dtype = torch.float32):
         super().__init__()
-        self.hide = hide
         self.size = len(columns)
         numbers = [i for i, column in enumerate(columns) if column.levels is None]
         self.codes = [i for i, column in enumerate(columns) if column.levels is not None]
@@ -65,9 +59,6 @@ class Columns(nn.Module):
         self.features = 2 * len(numbers) + sum(width_of(n) for n in levels)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.training and self.hide > 0:
-            hidden = standard_normal((), x.to(self.unit.dtype)) < math.sqrt(2) * _erfinv(2 * self.hide - 1)
-            x = torch.where(hidden, torch.nan, x)
         parts = [self._number(x[..., self.numbers])] if len(self.hows) else []
         for position, table in zip(self.codes, self.tables):
             code = x[..., position]
@@ -85,10 +76,6 @@ class Columns(nn.Module):
         u = ((x - self.shift) / self.unit).to(self.unit.dtype)
         u = torch.where(u.abs() > 5, u.sign() * (5 + torch.log1p((u.abs() - 5).clamp_min(0.0))), u)
         return torch.cat([torch.where(missing, 0.0, u), (~missing).to(u.dtype)], -1)
-
-
-def _erfinv(value: float) -> float:
-    return float(torch.erfinv(torch.tensor(value, dtype=torch.float64)))
 
 
 class Condition(nn.Module):
@@ -112,21 +99,26 @@ class Condition(nn.Module):
 class Conditioned(nn.Module):
     """A network that sees a condition beside its input: ``network([stem(given), features of c])``.
 
-    ``given`` is ``[..., *event]`` with any leading axes whose last is the row; the features are put behind the last
-    axis of vectors, or as further channels of images (``image=True``, on the third axis from the end).
+    ``given`` is ``[..., *event]`` with any leading axes whose last is the row; the features are put behind the last axis
+    of vectors, or as further channels: ``kind`` "image" (``[..., C, H, W]``), "sequence" (``[..., T, C]``), "vector".
     """
 
-    def __init__(self, network: nn.Module, condition: Condition, *, stem: nn.Module | None = None, image: bool = False):
+    def __init__(
+        self, network: nn.Module, condition: Condition, *, stem: nn.Module | None = None, kind: str = "vector"
+    ):
         super().__init__()
-        self.network, self.condition, self.image = network, condition, image
+        self.network, self.condition, self.kind = network, condition, kind
         self.stem = nn.Identity() if stem is None else stem
 
     def forward(self, given: Tensor, c: Mapping[str, Tensor]) -> Tensor:
         h, features = self.stem(given), self.condition(c)
-        if self.image:
-            features = features[..., None, None].expand(*h.shape[:-3], features.shape[-1], *h.shape[-2:])
+        size = features.shape[-1]
+        if self.kind == "image":
+            features = features[..., None, None].expand(*h.shape[:-3], size, *h.shape[-2:])
             return self.network(torch.cat([h, features], -3))
-        return self.network(torch.cat([h, features.expand(*h.shape[:-1], features.shape[-1])], -1))
+        if self.kind == "sequence":
+            features = features.unsqueeze(-2)
+        return self.network(torch.cat([h, features.expand(*h.shape[:-1], size)], -1))
 
 
 class OnCondition(nn.Module):
