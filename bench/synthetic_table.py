@@ -39,7 +39,7 @@ def by_latens(train: Table, seed: int, options: argparse.Namespace) -> tuple[Tab
         here = Path(folder)
         arrow_csv.write_csv(train, here / "train.csv")
         fit = _command("fit", here / "train.csv", "--out", here / "run", "--seed", seed)
-        draw = _command("sample", here / "run", "--n", options.draws, "--seed", seed, "--out", here / "rows.csv")
+        draw = _command("sample", here / "run", "--number", options.draws, "--seed", seed, "--out", here / "rows.csv")
         return arrow_csv.read_csv(here / "rows.csv"), fit, draw
 
 

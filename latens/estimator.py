@@ -13,7 +13,7 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
-from latens import evaluation, imputing, outputs, trees
+from latens import evaluation, imputing, outputs, scoring, trees
 from latens import run as runs
 from latens.data import as_array, read
 from latens.data.frames import as_table as frame_as_table
@@ -306,6 +306,11 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         rows = self._rows(X)
         estimate = evaluation.nll(self.model_, rows.inside, self.nll_draws, rows.c, shared_noise=True)
         return -estimate.rows.numpy()
+
+    def anomaly_scores(self, X: Any) -> NDArray[np.float64]:
+        """How strange each row is: -ln p(x), nats, as a density of each column's own scale (see
+        :class:`latens.scoring.Scores`); higher is stranger."""
+        return scoring.score(self.run_, self._rows(X), self.nll_draws, None).strangeness
 
     @untouched()
     def score(self, X: Any, y: Any = None) -> float:

@@ -18,7 +18,7 @@ from latens.evaluation.anomaly import Conformal, contributions
 from latens.evaluation.likelihood import chunk_rows, evaluating, model_device
 from latens.randomness import reseed, shared
 from latens.run import CALIBRATION, Run
-from latens.schema import AnySchema
+from latens.schema import AnySchema, Table
 from latens.training.checkpoint import sealed, unseal
 
 ROWS, CELLS = 5_000, 20_000_000  # of the held-out rows that p-values are calibrated on
@@ -48,17 +48,21 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Scores:
-    """-ln p(x) of each row; ``p_values`` ``[N]`` and ``columns``, ``excess`` ``[N, 3]`` where they can be had."""
+    """-ln p(x) of each row; ``strangeness`` ``[N]``: the same as a density of each column's own scale (see
+    :meth:`latens.schema.Column.log_slope`), by which rows are ranked and p-values taken; ``p_values`` ``[N]`` and
+    ``columns``, ``excess`` ``[N, 3]`` where they can be had."""
 
     nll: NLL
+    strangeness: np.ndarray
     p_values: np.ndarray | None
     columns: np.ndarray | None
     excess: np.ndarray | None
 
 
 def column_terms(run: Run, rows: Rows, k: int = TERMS) -> np.ndarray | None:
-    """-E[ln p(x_j|z)] of each cell over p(z|x), by self-normalised importance sampling with ``k`` draws, ``[N, D]`` nats,
-    NaN where a cell is missing; None for images, and where the likelihood does not split by column."""
+    """-E[ln p(x_j|z)] of each cell over p(z|x), by self-normalised importance sampling with ``k`` draws, ``[N, D]``
+    nats, NaN where a cell is missing; None for images, and where the likelihood does not split by column.
+    """
     model: Any = run.model
     x, c, device = rows.inside, rows.c, model_device(run.model)
     if x.ndim != 2 or x.shape[1] > WIDEST:
@@ -77,7 +81,16 @@ def column_terms(run: Run, rows: Rows, k: int = TERMS) -> np.ndarray | None:
             if xs.is_floating_point():
                 terms = torch.where(xs.isnan(), torch.nan, terms)
         found.append(terms.cpu())
-    return torch.cat(found).numpy()
+    return torch.cat(found).numpy() - slopes(rows)
+
+
+def slopes(rows: Rows) -> np.ndarray:
+    """ln |dx/du| of each cell, ``[N, D]``, 0 where it is missing; a single 0 for data that are no table."""
+    if not isinstance(rows.schema, Table):
+        return np.zeros((1, 1))
+    x = np.asarray(rows.inside, dtype=np.float64)
+    found = [column.log_slope(x[:, j]) for j, column in enumerate(rows.schema.modelled)]
+    return np.nan_to_num(np.stack(found, 1), nan=0.0)
 
 
 def calibrate(run: Run, held: Rows, k: int = 100) -> Calibration | None:
@@ -87,7 +100,7 @@ def calibrate(run: Run, held: Rows, k: int = 100) -> Calibration | None:
         held = held.take(np.arange(most) * len(held) // most)
     if not has_density(run, held):
         return None
-    found = evaluation.nll(run.model, held.inside, k, held.c, shared_noise=True).rows.numpy()
+    found = evaluation.nll(run.model, held.inside, k, held.c, shared_noise=True).rows.numpy() - slopes(held).sum(1)
     if not np.isfinite(found).all():
         return None
     terms = column_terms(run, held)
@@ -110,14 +123,15 @@ def has_density(run: Run, rows: Rows) -> bool:
 def score(run: Run, rows: Rows, k: int, calibration: Calibration | None) -> Scores:
     """Scores of rows; p-values only where they were calibrated with as many draws, so that scores are exchangeable."""
     found = evaluation.nll(run.model, rows.inside, k, rows.c, shared_noise=True)
+    strangeness = found.rows.numpy() - slopes(rows).sum(1)
     p_values = columns = excess = None
     if calibration is not None:
         if calibration.k == k:
-            p_values = calibration.conformal.p_values(np.nan_to_num(found.rows.numpy(), nan=np.inf))
+            p_values = calibration.conformal.p_values(np.nan_to_num(strangeness, nan=np.inf))
         terms = column_terms(run, rows)
         if terms is not None and calibration.reference is not None:
             columns, excess = contributions(terms, calibration.reference, TOP)
-    return Scores(found, p_values, columns, excess)
+    return Scores(found, strangeness, p_values, columns, excess)
 
 
 def write_calibration(folder: Path, found: Calibration | None) -> None:
@@ -142,6 +156,8 @@ def as_table(found: Scores, schema: AnySchema) -> Any:
         "log_px": -found.nll.rows.numpy(), "standard_error": found.nll.row_error.numpy(),
         "effective_sample_size": found.nll.ess.numpy(),
     }  # fmt: skip
+    if isinstance(schema, Table):
+        columns["strangeness"] = found.strangeness
     if found.p_values is not None:
         columns["p_value"] = found.p_values
     if found.columns is not None and found.excess is not None:

@@ -36,9 +36,12 @@ def test_files() -> None:
     assert (first["name"], first["type"], first["missing"]) == ("sepal length (cm)", "double", 0)
     assert (first["low"], first["high"], first["decimals"]) == (4.3, 7.9, 1)
     assert record["versions"]["latens"] == latens.__version__
-    array = json.loads(Path("array-run/run.json").read_text())["schema"]
+    other = json.loads(Path("array-run/run.json").read_text())
+    array = other["schema"]
+    assert set(other["choices"]) == {"latent_dim", "network", "likelihood", "training"}
     assert (array["shape"], array["layout"], array["kind"], array["names"]) == ([4], "vector", "continuous", None)
-    assert set(record["choices"]) == {"latent_dim", "network", "likelihood", "training"}
+    assert set(record["choices"]) == {"latent_dim", "network", "training"}  # the likelihoods are in the schema
+    assert [field["family"] != "" for field in record["schema"]["table"]] == [True] * 4
     tensors = load_file("iris-run/model.safetensors")
     assert sum(t.numel() for t in tensors.values()) >= record["parameters"]
     [state] = Path("iris-run/checkpoint").glob("state.json")

@@ -73,6 +73,7 @@ def test_terms_of_columns_are_the_importance_weighted_ones(run):
         w = np.exp(log_w - log_w.max())
         w /= w.sum()
         naive = -sum(w[k] * draw.px.base.log_prob(some.inside)[k, i].double().numpy() for k in range(6))
+        naive -= [np.log1p(float(some.inside[i, j])) if name == "c" else 0.0 for j, name in enumerate(run.schema.names)]
         np.testing.assert_allclose(found[i], naive, rtol=1e-5)
 
 
@@ -95,7 +96,8 @@ def test_from_the_command_line(tmp_path, monkeypatch):
     said = figures("score", "run", "t.csv", "--out", "s.csv")
     table = read("s.csv").x
     assert said["rows"] == table.num_rows == 400 and said["k"] == 100
-    assert table.column_names[:4] == ["log_px", "standard_error", "effective_sample_size", "p_value"]
+    first = ["log_px", "standard_error", "effective_sample_size", "strangeness", "p_value"]
+    assert table.column_names[:5] == first
     assert set(table["column_1"].to_pylist()) <= set(COLUMNS)
     vae = latens.load("run")
     np.testing.assert_allclose(table["log_px"].to_numpy(), vae.score_samples("t.csv"), rtol=1e-6)

@@ -15,9 +15,10 @@ from latens import evaluation, imputing, scoring, synthesis
 from latens import report as reporting
 from latens import run as runs
 from latens.atomic import writable, write_bytes
+from latens.commands import streaming
 from latens.commands.answer import Answer, over_seeds, table
 from latens.commands.fitting import parts
-from latens.commands.sources import data_for, held_out_of, trained_on
+from latens.commands.sources import data_for, figures_for, held_out_of, stream_for, trained_on
 from latens.data import require_output, write
 from latens.data.rows import Rows
 from latens.errors import InputError
@@ -62,7 +63,7 @@ def evaluate(
             for part in parts(Path(folder))
         ])  # fmt: skip
     run = opened(folder, own).run_
-    rows, where = held_out_of(run, folder) if data is None else (data_for(run, data, labels), data)
+    rows, where = held_out_of(run, folder) if data is None else figures_for(run, data, labels)
     figures = evaluation.evaluate(
         run.model, rows.inside, rows.c, k=k, draws=draws, nll_rows=nll_rows, seed=seed, beta=run.beta
     )
@@ -105,6 +106,8 @@ def encode(
     if samples > 1 and extension in TABLES:
         raise InputError(f"cannot write {out}: {samples} draws a row have three axes; write .npy or .npz")
     vae = opened(folder, own)
+    if (stream := stream_for(vae.run_, data, labels)) is not None:
+        return streaming.encode(vae.run_, stream, out, samples=samples, seed=seed)
     rows = data_for(vae.run_, data, labels)
     z = vae.transform(rows) if samples == 0 else vae.sample_posterior(rows, samples, random_state=seed)
     if samples == 1:
@@ -117,6 +120,8 @@ def reconstruct(folder: str, data: str, out: str, *, own: str | None, labels: st
     """Write the decoded posterior means of data, in its layout and units."""
     extension = require_free_output(out, folder, data)
     vae = opened(folder, own)
+    if (stream := stream_for(vae.run_, data, labels)) is not None:
+        return streaming.reconstruct(vae.run_, stream, out)
     rows = data_for(vae.run_, data, labels)
     x = vae.reconstruct(rows)
     _write(out, x, extension, vae.run_)
@@ -151,6 +156,8 @@ def impute(
         if Path(uncertainty).resolve() == Path(out).resolve():
             raise InputError(f"--uncertainty and --out name the same file {out}; name two")
     run = opened(folder, own).run_
+    if (stream := stream_for(run, data, labels)) is not None:
+        return streaming.impute(run, stream, out, k=k, draws=draws, uncertainty=uncertainty, seed=seed)
     rows = data_for(run, data, labels)
     found = imputing.impute(run, rows, k=k, draws=draws, seed=seed)
     filled = stacked(found.draws) if draws else found.filled
@@ -224,6 +231,8 @@ def score(folder: str, data: str, out: str, *, k: int, own: str | None, labels: 
     and the columns that make the row strange."""
     extension = require_free_output(out, folder, data)
     run = opened(folder, own).run_
+    if (stream := stream_for(run, data, labels)) is not None:
+        return streaming.score(run, stream, out, k=k)
     rows = data_for(run, data, labels)
     if not scoring.has_density(run, rows):
         raise InputError(f"{folder}: this autoencoder has no density q(z|x), so its rows have no score: fit a VAE")
@@ -262,7 +271,7 @@ def report(folder: str, data: str | None, *, out: str | None, labels: str | None
             raise InputError("--labels goes with DATA: without it, the labels of the run's own data are used")
         rows, _ = held_out_of(run, folder)
     else:
-        rows = data_for(run, data, labels)
+        rows, _ = figures_for(run, data, labels)
     figures = evaluation.evaluate(run.model, rows.inside, rows.c, k=50, nll_rows=500, beta=run.beta)
     path = Path(out) if out else Path(folder) / "report.html"
     reporting.write(path, run, rows, evaluation=figures)

@@ -189,6 +189,8 @@ def _numeric(
     family, words = extra.get("family"), ""
     if family is None:
         candidates = [name for name in FAMILIES[kind] if name != "continuous_bernoulli"]
+        if kind == "bounded" and ((values == low) | (values == high)).mean() > 0.001:
+            candidates.remove("beta")  # its density is unbounded at the ends, and rows lie there
         if kind == "continuous" and scan.low > 0 and not extra.get("asked"):
             candidates.append("log_normal")
         with np.errstate(over="ignore", invalid="ignore"):  # of values beyond floating point, refused below

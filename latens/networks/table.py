@@ -99,8 +99,9 @@ class Condition(nn.Module):
 class Conditioned(nn.Module):
     """A network that sees a condition beside its input: ``network([stem(given), features of c])``.
 
-    ``given`` is ``[..., *event]`` with any leading axes whose last is the row; the features are put behind the last axis
-    of vectors, or as further channels: ``kind`` "image" (``[..., C, H, W]``), "sequence" (``[..., T, C]``), "vector".
+    ``given`` is ``[..., *event]`` with any leading axes whose last is the row; the features are put behind the last
+    axis of vectors, or as further channels: ``kind`` "image" (``[..., C, H, W]``), "sequence" (``[..., T, C]``),
+    "vector".
     """
 
     def __init__(
