@@ -22,19 +22,11 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.distributions import Distribution
 
 import latens
-from latens import conditionals, models, networks, objectives, priors
 from latens.errors import InputError
-from latens.numerics import LOG_2PI
-from latens.randomness import seeded
-from latens.training.settings import balanced_batch
 
 EMBEDDED = ("wine", "breast_cancer", "iris", "diabetes")
 DIAMONDS = "resources/rdata/csv/ggplot2/diamonds.csv"
@@ -126,118 +118,23 @@ HIDDEN = (256, 256)
 DRAWS = 5  # of the objective
 
 
-def latent_size(columns: int) -> int:
-    """min(16, columns): an evidence bound leaves inactive what is not needed."""
-    return min(16, columns)
+# latens
 
 
-def training(rows: int) -> dict[str, Any]:
-    """Settings of latens.train by the number of rows: 80 sqrt(rows) steps and at least 2,000, nothing held out."""
-    batch = balanced_batch(rows)
-    steps = max(2000, round(80 * math.sqrt(rows)))
-    return {"batch_size": batch, "epochs": math.ceil(steps / (rows // batch)), "learning_rate": 2e-3}
+def impute_with_latens(values: np.ndarray, seed: int, levels: Sequence[int]) -> np.ndarray:
+    """The table ``[n, columns]`` with its NaN cells filled in, by ``latens.VAE().fit(X).impute(X)``, defaults only."""
+    import pandas as pd
 
-
-class Mixed(Distribution):
-    """Numbers N(f, s^2) and categories softmax(f) side by side; the event is a wide row, missing cells are left out."""
-
-    arg_constraints: dict = {}
-
-    def __init__(self, output: Tensor, log_scale: Tensor, shift: Tensor, unit: Tensor, levels: Sequence[int]):
-        self.output, self.log_scale, self.shift, self.unit, self.levels = output, log_scale, shift, unit, levels
-        super().__init__(output.shape[:-1], output.shape[-1:], validate_args=False)
-
-    def _groups(self) -> list[Tensor]:
-        return list(self.output.split([max(count, 1) for count in self.levels], -1))
-
-    @property
-    def mean(self) -> Tensor:
-        """Means of numbers, probabilities of categories."""
-        cells = [g if count == 0 else g.softmax(-1) for g, count in zip(self._groups(), self.levels, strict=True)]
-        return self.shift + self.unit * torch.cat(cells, -1)
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        missing = value.isnan()
-        u = torch.where(missing, 0.0, (value - self.shift) / self.unit)
-        normal = -0.5 * ((u - self.output) * (-self.log_scale).exp()).square() - self.log_scale - 0.5 * LOG_2PI
-        normal = normal - self.unit.log()
-        numbers = torch.tensor([count == 0 for count in self.levels for _ in range(max(count, 1))])
-        logits = torch.cat([g if count == 0 else g.log_softmax(-1) for g, count in
-                            zip(self._groups(), self.levels, strict=True)], -1)  # fmt: skip
-        return torch.where(missing, 0.0, torch.where(numbers, normal, u * logits)).sum(-1)
-
-
-class Columns(conditionals.Conditional):
-    """p(x|z) of a wide row: one learned scale for each number, s_d = sqrt(exp(2 r_d) + floor^2) of its unit."""
-
-    shift: Tensor
-    unit: Tensor
-
-    def __init__(self, network: nn.Module, shift: Tensor, unit: Tensor, levels: Sequence[int], floor: float = 0.03):
-        super().__init__(network)
-        self.register_buffer("shift", shift)
-        self.register_buffer("unit", unit)
-        self.levels, self.floor = tuple(levels), floor
-        self.log_scale = nn.Parameter(torch.full_like(shift, math.log(0.7)))
-
-    def distribution(self, output: Tensor, given: Tensor) -> Distribution:
-        log_scale = 0.5 * torch.logaddexp(2 * self.log_scale, torch.tensor(2 * math.log(self.floor)))
-        return Mixed(output, log_scale, self.shift, self.unit, self.levels)
-
-
-class LinearAndMLP(nn.Module):
-    """W z + b + mlp(z), ``[..., inputs]`` -> ``[..., outputs]``: factor analysis is the special case mlp = 0."""
-
-    def __init__(self, inputs: int, outputs: int, hidden: Sequence[int]):
-        super().__init__()
-        self.linear, self.curve = nn.Linear(inputs, outputs), networks.mlp(inputs, outputs, hidden)
-        nn.init.normal_(self.linear.weight, std=0.3)
-        nn.init.zeros_(self.linear.bias)
-
-    def forward(self, z: Tensor) -> Tensor:
-        return self.linear(z) + self.curve(z)
-
-
-def build(wide: np.ndarray, levels: Sequence[int]) -> models.VAE:
-    """The model of the recipe for a wide table ``[n, cells]``."""
-    cells, columns = wide.shape[1], len(levels)
-    numbers = np.array([count == 0 for count in levels for _ in range(max(count, 1))])
-    mean, scale = spread(wide)
-    shift, unit = (torch.tensor(a, dtype=torch.float32) for a in (mean, scale))
-    latent = latent_size(columns)
-    stem = networks.Standardize(shift, unit, mask=True)
-    encoder = networks.mlp(2 * cells, 2 * latent, HIDDEN)
-    decoder = LinearAndMLP(latent, cells, HIDDEN)
-    outer = torch.tensor(numbers)
-    likelihood = Columns(decoder, torch.where(outer, shift, 0.0), torch.where(outer, unit, 1.0), levels)
-    return models.VAE(
-        priors.StandardNormal(latent), conditionals.DiagonalNormal(nn.Sequential(stem, encoder)), likelihood
-    )
-
-
-@torch.no_grad()
-def fill(model: models.VAE, wide: np.ndarray, k: int = 1000, seed: int = 0) -> np.ndarray:
-    """E[x_missing | x_observed] = sum_k w_k E[x | z_k] with w_k proportional to p(x_o|z_k) p(z_k) / q(z_k|x_o):
-    importance sampling that normalises its own weights (Mattei & Frellsen 2019). Observed cells stay as they are.
-    """
-    model.eval()
-    batch = max(1, 4_000_000 // (k * wide.shape[1]))
-    filled = []
-    with seeded(seed):
-        for x in torch.tensor(wide, dtype=torch.float32).split(batch):
-            draw = model.draw(x, k)
-            filled.append(torch.einsum("kb,kbd->bd", draw.log_w.softmax(0), draw.px.mean))
-    return np.where(np.isnan(wide), torch.cat(filled).double().numpy(), wide)
-
-
-def impute_with_latens(values: np.ndarray, seed: int, levels: Sequence[int] | None = None) -> np.ndarray:
-    """The table ``[n, columns]`` with its NaN cells filled in."""
-    levels = (0,) * values.shape[1] if levels is None else levels
-    wide = widen(values, levels)
-    with seeded(seed):
-        model = build(wide, levels)
-    latens.train(model, objectives.IWAE(DRAWS), wide, seed=seed, compile=False, **training(len(wide)))
-    return narrow(fill(model, wide, seed=seed), levels)
+    columns = {}
+    for j, (column, count) in enumerate(zip(values.T, levels, strict=True)):
+        words = [None if v != v else f"level {int(v):03d}" for v in column] if count else column
+        columns[f"column_{j}"] = words
+    frame = pd.DataFrame(columns)
+    filled = latens.VAE(random_state=seed).fit(frame).impute(frame)
+    for j, count in enumerate(levels):
+        if count:
+            filled[f"column_{j}"] = [float(word.removeprefix("level ")) for word in filled[f"column_{j}"]]
+    return filled.to_numpy(dtype=np.float64)
 
 
 # scikit-learn

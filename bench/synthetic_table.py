@@ -23,7 +23,7 @@ from typing import Any
 
 import datasets
 import numpy as np
-from anomaly import clock, versions
+from anomaly import clock, code, versions
 from datasets import Absent
 
 Table = Any  # an arrow table
@@ -44,8 +44,11 @@ def by_latens(train: Table, seed: int, options: argparse.Namespace) -> tuple[Tab
 
 
 def _command(*words: object) -> Seconds:
-    start = clock()
-    done = subprocess.run([sys.executable, "-m", "latens", *map(str, words)], capture_output=True, text=True)
+    import latens
+
+    start, root = clock(), str(Path(latens.__file__).parent.parent)  # the latens of this process, wherever it runs
+    line = [sys.executable, "-m", "latens", *map(str, words)]
+    done = subprocess.run(line, capture_output=True, text=True, cwd=root)
     if done.returncode:
         raise RuntimeError(f"latens {words[0]} ended with {done.returncode}: {done.stderr[-2000:]}")
     return clock() - start
@@ -130,7 +133,7 @@ def one_seed(table: Table, seed: int, options: argparse.Namespace) -> tuple[list
             "method": method, "seed": seed, "train_rows": len(train), "drawn_rows": len(rows),
             "fit_seconds": fitting.round(1).tolist(), "sample_seconds": drawing.round(1).tolist(),
             "epochs": options.epochs if method == "TVAE" else "auto", "figures": flat(figures),
-            "evaluation": figures.to_json(),
+            "evaluation": figures.to_json(), "code": code(),
         })  # fmt: skip
         print(f"seed {seed}, {method}: fitted in {fitting[0]:.0f} s, {fitting[1]:.0f} s of processors", flush=True)
     return runs, skipped

@@ -14,7 +14,7 @@ from latens.data.rows import Rows
 from latens.run import Run
 from latens.schema import Column, Table
 
-SWEEPS = 10  # for a model that was fitted to complete rows
+SWEEPS, CHAINS = 10, 100  # for a model that was fitted to complete rows: rounds of completion, and draws at most
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ def impute(
         x = rows.x[:].numpy() if isinstance(rows.x, Lazy) else rows.x
         return Imputed(x, [x] * draws, None, {})
     sweeps = 0 if any(column.missing for column in rows.schema.modelled) else SWEEPS
+    k = min(k, CHAINS) if sweeps else k
     found = evaluation.impute(
         run.model, rows.inside, rows.c, k=k, draws=draws, sweeps=sweeps, seed=seed, first_row=first_row
     )

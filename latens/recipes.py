@@ -66,7 +66,7 @@ def ae(
     model = models.VAE(
         priors.StandardNormal(size),
         posterior_for(info, size, "point", network, "shared"),
-        likelihood_for(info, size, "normal", network, variance=1.0),
+        likelihood_for(info, size, "auto" if info.is_table else "normal", network, variance=1.0),
     )
     return model, objectives.ELBO(beta=0.0)
 

@@ -256,7 +256,8 @@ def build(record: dict[str, Any], recipe: str | None = None) -> Run:
             f"say --recipe {name} (or latens.load(folder, recipe={name!r}))"
         )
     schema, given = schemas(record)
-    assert schema is not None
+    if schema is None:
+        raise InputError("the run has a recipe and no schema of its data: restore run.json from a copy, or fit again")
     info = DataInfo(schema, int(record["rows"]), conditions=() if given is None else given.given_fields)
     chosen = Recipe(name, **stored.get("options", {}))
     model, objective = chosen.build(info)

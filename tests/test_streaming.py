@@ -341,6 +341,12 @@ def test_large_data_are_streamed_by_themselves(run: Run, folder: Path, monkeypat
     assert len(rows) == ROWS and "1,200 of the 1,200 rows" in where
 
 
+def test_what_memory_can_join_is_read_into_memory(tmp_path: Path):
+    wide = GOOD.set_column(1, "b", GOOD["b"].cast(pa.int32()))
+    place = written(tmp_path / "set", p=GOOD, q=wide)
+    assert not stream_sources.is_large(str(place)) and len(commands.Fit(str(place), "o").read().x) == 400
+
+
 def test_a_remote_set_gives_what_a_local_one_gives(folder: Path, run: Run, tmp_path: Path):
     import fsspec
 

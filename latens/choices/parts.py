@@ -104,11 +104,13 @@ def likelihood_for(
     name, reads = network_kind(info, network), info.reads
     if info.is_table:
         one_of("likelihood", likelihood, LIKELIHOODS)
-        if likelihood not in ("auto", "normal"):
+        if likelihood != "auto":
             raise InputError(
-                f"likelihood={likelihood!r} is one for arrays, and the columns of a table have likelihoods of their own: "
-                f"name one with --column NAME={likelihood}"
+                f"likelihood={likelihood!r} is one for arrays, and each column of a table has its own: name it with "
+                f"--column NAME={likelihood}"
             )
+        if variance not in ("optimal", "learned", 1.0):
+            raise InputError(f"variance={variance!r} is for arrays; each column of a table learns a scale of its own")
         return columns_likelihood(info, lambda shape: _decoder(info, name, latent_dim, shape), missing)
     if missing != "mar":
         raise InputError(f"missing={missing!r} is for tables with missing cells; these data have none")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-MARGIN = 0.01  # nats a cell that a later candidate must gain over an earlier, simpler one
+MARGIN = 0.01  # nats a cell that a later candidate must gain over an earlier, simpler one, and two standard errors
 DEGREES = (3.0, 5.0, 10.0)
 
 
@@ -18,8 +18,9 @@ def best_family(values: np.ndarray, candidates: Sequence[str], low: float = 0.0,
     """The candidate with the best held-out score, and the scores in words.
 
     Args:
-        values: finite values of a column, in no particular order.
-        candidates: names of likelihoods, the simplest first; a later one must be better by ``MARGIN``.
+        values: finite values of a column, in no particular order. candidates: names of likelihoods, the simplest first;
+        a later one must be better by ``MARGIN`` and by two standard
+            errors of the paired difference.
         low, high: the bounds, for those that have some.
 
     >>> rng = np.random.default_rng(0)
@@ -30,12 +31,15 @@ def best_family(values: np.ndarray, candidates: Sequence[str], low: float = 0.0,
         return candidates[0], ""
     order = np.random.default_rng(0).permutation(len(values))
     train, test = values[order[::2]], values[order[1::2]]
-    scores = {name: float(_SCORES[name](train, test, low, high)) for name in candidates}
+    scores = {name: np.broadcast_to(_SCORES[name](train, test, low, high), test.shape) for name in candidates}
     best = candidates[0]
     for name in candidates[1:]:
-        if scores[name] > scores[best] + MARGIN:
+        with np.errstate(invalid="ignore"):
+            gain = scores[name] - scores[best]
+        error = gain.std() / np.sqrt(len(gain)) if np.isfinite(gain).all() else 0.0
+        if gain.mean() > max(MARGIN, 2 * error):
             best = name
-    words = ", ".join(f"{name} {value:.3f}" for name, value in scores.items() if np.isfinite(value))
+    words = ", ".join(f"{name} {each.mean():.3f}" for name, each in scores.items() if np.isfinite(each).all())
     return best, f"held-out nats: {words}"
 
 
@@ -43,13 +47,13 @@ def _spread(values: np.ndarray) -> float:
     return float(values.std()) or 1e-12 * max(1.0, float(np.abs(values).max()))
 
 
-def _normal(train: np.ndarray, test: np.ndarray, low: float, high: float) -> float:
+def _normal(train: np.ndarray, test: np.ndarray, low: float, high: float) -> np.ndarray:
     from scipy import stats
 
-    return stats.norm(train.mean(), _spread(train)).logpdf(test).mean()
+    return stats.norm(train.mean(), _spread(train)).logpdf(test)
 
 
-def _student_t(train: np.ndarray, test: np.ndarray, low: float, high: float) -> float:
+def _student_t(train: np.ndarray, test: np.ndarray, low: float, high: float) -> np.ndarray:
     """The best of a few degrees of freedom, location and scale by EM (Lange, Little & Taylor 1989)."""
     from scipy import stats
 
@@ -61,47 +65,47 @@ def _student_t(train: np.ndarray, test: np.ndarray, low: float, high: float) -> 
             loc = float((weight * train).sum() / weight.sum())
             scale2 = max(float((weight * (train - loc) ** 2).mean()), 1e-12 * _spread(train) ** 2)
         law = stats.t(df, loc, scale2**0.5)
-        found.append((law.logpdf(train).mean(), law.logpdf(test).mean()))
-    return max(found)[1]
+        found.append((float(law.logpdf(train).mean()), law.logpdf(test)))
+    return max(found, key=lambda pair: pair[0])[1]
 
 
-def _log_normal(train: np.ndarray, test: np.ndarray, low: float, high: float) -> float:
+def _log_normal(train: np.ndarray, test: np.ndarray, low: float, high: float) -> np.ndarray:
     if train.min() <= 0 or test.min() <= 0:
-        return -np.inf
-    return _normal(np.log(train), np.log(test), low, high) - np.log(test).mean()
+        return np.array(-np.inf)
+    return _normal(np.log(train), np.log(test), low, high) - np.log(test)
 
 
-def _beta(train: np.ndarray, test: np.ndarray, low: float, high: float) -> float:
+def _beta(train: np.ndarray, test: np.ndarray, low: float, high: float) -> np.ndarray:
     from scipy import stats
 
     edge = 1e-4  # densities at the edges are infinite or zero: cells there count as this far inside
     u, v = (np.clip((x - low) / (high - low), edge, 1 - edge) for x in (train, test))
     mean, variance = u.mean(), max(u.var(), 1e-9)
     total = max(mean * (1 - mean) / variance - 1, 1e-3)
-    return stats.beta(mean * total, (1 - mean) * total).logpdf(v).mean() - np.log(high - low)
+    return stats.beta(mean * total, (1 - mean) * total).logpdf(v) - np.log(high - low)
 
 
-def _truncated_normal(train: np.ndarray, test: np.ndarray, low: float, high: float) -> float:
+def _truncated_normal(train: np.ndarray, test: np.ndarray, low: float, high: float) -> np.ndarray:
     from scipy import stats
 
     mean, sd = train.mean(), _spread(train)
-    return stats.truncnorm((low - mean) / sd, (high - mean) / sd, mean, sd).logpdf(test).mean()
+    return stats.truncnorm((low - mean) / sd, (high - mean) / sd, mean, sd).logpdf(test)
 
 
-def _poisson(train: np.ndarray, test: np.ndarray, low: float, high: float) -> float:
+def _poisson(train: np.ndarray, test: np.ndarray, low: float, high: float) -> np.ndarray:
     from scipy import stats
 
-    return stats.poisson(max(train.mean(), 1e-6)).logpmf(test).mean()
+    return stats.poisson(max(train.mean(), 1e-6)).logpmf(test)
 
 
-def _negative_binomial(train: np.ndarray, test: np.ndarray, low: float, high: float) -> float:
+def _negative_binomial(train: np.ndarray, test: np.ndarray, low: float, high: float) -> np.ndarray:
     from scipy import stats
 
     mean, theta = _moments(train)
-    return stats.nbinom(theta, theta / (theta + mean)).logpmf(test).mean()
+    return stats.nbinom(theta, theta / (theta + mean)).logpmf(test)
 
 
-def _zero_inflated(train: np.ndarray, test: np.ndarray, low: float, high: float) -> float:
+def _zero_inflated(train: np.ndarray, test: np.ndarray, low: float, high: float) -> np.ndarray:
     from scipy import stats
 
     mean, theta = _moments(train[train > 0]) if (train > 0).any() else _moments(train)
@@ -109,7 +113,7 @@ def _zero_inflated(train: np.ndarray, test: np.ndarray, low: float, high: float)
     zeros = float((train == 0).mean())
     extra = min(max((zeros - law.pmf(0)) / (1 - law.pmf(0)), 1e-6), 1 - 1e-6)
     masses = (1 - extra) * law.pmf(test) + extra * (test == 0)
-    return float(np.log(np.maximum(masses, 1e-300)).mean())
+    return np.log(np.maximum(masses, 1e-300))
 
 
 def _moments(values: np.ndarray) -> tuple[float, float]:
@@ -117,7 +121,7 @@ def _moments(values: np.ndarray) -> tuple[float, float]:
     return mean, mean**2 / max(float(values.var()) - mean, 1e-6 * mean)
 
 
-_SCORES: dict[str, Callable[[np.ndarray, np.ndarray, float, float], float]] = {
+_SCORES: dict[str, Callable[[np.ndarray, np.ndarray, float, float], np.ndarray]] = {
     "normal": _normal, "student_t": _student_t, "log_normal": _log_normal, "beta": _beta,
     "truncated_normal": _truncated_normal, "poisson": _poisson, "negative_binomial": _negative_binomial,
     "zero_inflated_negative_binomial": _zero_inflated,

@@ -171,7 +171,11 @@ def _walk(root: Path) -> tuple[list[str], list[str]]:
             else:
                 others += 1
     if not found:
-        inside = f"; its {count(others, 'other file')} have none of these extensions" if others else ""
+        inside = (
+            f"; {count(others, 'other file')} in it {'have' if others > 1 else 'has'} none of these extensions"
+            if others
+            else ""
+        )
         raise InputError(f"{root} holds no images ({', '.join(EXTENSIONS)}){inside}.")
     notes = [f"{count(others, 'file')} that are no images were left alone"] if others else []
     return ["/".join(parts) for parts in sorted(found)], notes

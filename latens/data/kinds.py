@@ -7,101 +7,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from latens.data.candidates import best_family
+from latens.data.kinds_asked import asked_kind
+from latens.data.scan import KEEP_VALUES, MAX_LEVELS, ColumnScan, Verdict, counted, levels_of
 from latens.errors import InputError
 from latens.schema import Column, Table
-from latens.schema.cells import as_numbers, first_whole, listed, plain, short
+from latens.schema.cells import as_numbers, first_whole, listed, short
 from latens.schema.column import FAMILIES, LOGARITHMIC
 
 SAMPLE = 20_000  # rows that families, means and spreads are taken from
-MAX_LEVELS = 10_000  # of a categorical column
 FEW = 10  # whole numbers with at most so many values are ordered levels
-KEEP_VALUES = 100_000  # distinct values that are counted
 _IDENTIFIER = re.compile(r"(^|[_\W])(id|uuid|guid|key|index|rownames?|row_?number)$|^unnamed", re.IGNORECASE)
-
-Verdict = tuple[str, str, dict[str, Any]]  # kind, reason, and what else was settled
-
-
-@dataclass
-class ColumnScan:
-    """What one pass over a column sees; pieces are added with :meth:`update` in any order."""
-
-    name: str
-    type: Any
-    rows: int = 0
-    missing: int = 0
-    low: float = np.inf
-    high: float = -np.inf
-    whole: bool = True
-    values: dict[Any, int] | None = field(default_factory=dict)  # None: more than KEEP_VALUES
-    words: int = 0  # of texts
-    categories: tuple[Any, ...] = ()  # that the type itself names, in order
-
-    def update(self, cells: Any, first_row: int = 0) -> None:
-        """Look at the cells of a further piece."""
-        import pyarrow as pa
-        from pyarrow import compute as pc
-
-        if pa.types.is_dictionary(self.type):
-            pieces = cells.chunks if isinstance(cells, pa.ChunkedArray) else [cells]
-            named = [level for piece in pieces for level in piece.dictionary.to_pylist()]
-            self.categories = tuple(dict.fromkeys([*self.categories, *named]))
-        cells = plain(cells)
-        self.rows += len(cells)
-        numbers = as_numbers(cells)
-        if numbers is None:
-            if not pa.types.is_string(cells.type):
-                raise InputError(
-                    f"column {self.name!r} holds {cells.type}, which is neither a number, a text nor a date; leave it "
-                    f"out with --drop {self.name!r}."
-                )
-            self.missing += cells.null_count
-            self.words += int(pc.sum(pc.count_substring(cells, " ")).as_py() or 0)
-            self._count(cells.drop_null())
-            return
-        seen = numbers[~np.isnan(numbers)]
-        self.missing += len(numbers) - len(seen)
-        if not len(seen):
-            return
-        if np.isinf(seen).any():
-            row = int(np.isinf(numbers).argmax())
-            raise InputError(
-                f"column {self.name!r} has {numbers[row]:g} in row {row + first_row} (counted from 0); make it finite."
-            )
-        self.low, self.high = min(self.low, float(seen.min())), max(self.high, float(seen.max()))
-        self.whole = self.whole and bool((seen == np.floor(seen)).all())
-        if self.values is not None:
-            self._count(pa.array(seen))
-
-    def _count(self, cells: Any) -> None:
-        if self.values is None:
-            return
-        counts = cells.value_counts()
-        values = counts.field("values")
-        if len(values) + len(self.values) > 2 * KEEP_VALUES:
-            self.values = None
-            return
-        for value, count in zip(values.to_pylist(), counts.field("counts").to_pylist()):
-            self.values[value] = self.values.get(value, 0) + count
-        if len(self.values) > KEEP_VALUES:
-            self.values = None
-
-    @property
-    def distinct(self) -> float:
-        return np.inf if self.values is None else len(self.values)
-
-    @property
-    def present(self) -> int:
-        return self.rows - self.missing
-
-    @property
-    def is_number(self) -> bool:
-        return self.low != np.inf
 
 
 def infer_table(
@@ -156,30 +76,27 @@ def schema_of(
     if not any(f.is_modelled and f.name not in set(condition) for f in fields):
         why = "; ".join(f"{short(f.name)}: {f.reason}" for f in fields[:3])
         raise InputError(f"no column is left to model ({why}); name a kind with --column NAME=KIND, or drop fewer.")
-    reason = f"{scans[0].rows:,} rows, {len(fields):,} columns"
-    return Table(fields, _storage(fields, sample), reason).given(tuple(condition))
+    found = Table(fields, _storage(fields, sample), f"{scans[0].rows:,} rows, {len(fields):,} columns")
+    return found.given(tuple(condition))
 
 
 def _column(scan: ColumnScan, sample: Any, asked: str | None) -> Column:
-    kind, reason, extra = _asked_kind(scan, asked) if asked else _kind(scan)
+    kind, reason, extra = asked_kind(scan, asked) if asked else _kind(scan)
     share = scan.missing / scan.rows if scan.rows else 0.0
     common: dict[str, Any] = {"name": scan.name, "type": str(scan.type), "missing": share}
     if kind == "constant":
-        value = first_whole(sample)
-        value = next(iter(scan.values)) if value is None and scan.values else value
-        if value is not None and not isinstance(value, str):
-            value = bool(value) if str(scan.type) == "bool" else int(value) if scan.whole else value
-        return Column(kind=kind, value=value, reason=reason, **common)
+        value = next(iter(scan.values)) if scan.values else None
+        if isinstance(value, float) and scan.whole:
+            value = bool(value) if str(scan.type) == "bool" else int(value)
+        return Column(kind=kind, value=first_whole(sample) or value, reason=reason, **common)
     if kind in ("binary", "categorical", "ordered"):
-        levels = extra.get("levels") or _levels(scan)
+        levels = extra.get("levels") or levels_of(scan)
         family = extra.get("family") or FAMILIES[kind][0]
         return Column(kind=kind, family=family, levels=tuple(levels), reason=reason, **common)
-    if kind not in FAMILIES:
+    if kind not in FAMILIES or (numbers := as_numbers(sample)) is None:
         return Column(kind=kind, reason=reason, **common)
-    numbers = as_numbers(sample)
-    assert numbers is not None
-    # in order of size, so that what is seen does not depend on the order of the rows
-    return _numeric(scan, np.sort(numbers[~np.isnan(numbers)]), kind, reason, extra, common)
+    values = np.sort(numbers[~np.isnan(numbers)])  # so that what is seen does not depend on the order of the rows
+    return _numeric(scan, values, kind, reason, extra, common)
 
 
 def _numeric(
@@ -224,13 +141,13 @@ def _kind(scan: ColumnScan) -> Verdict:
     if scan.distinct == 1:
         value = next(iter(scan.values or ()))
         return "constant", f"always {short(str(value))}" + (", where it is not missing" if scan.missing else ""), {}
-    if kind.startswith(("date", "timestamp", "time", "duration")):
+    if kind.startswith(("date", "time", "duration")):
         return "datetime", f"{kind.partition('[')[0].rstrip('0123456789')}s", {}
     if is_dictionary and scan.distinct <= MAX_LEVELS:
-        two = "binary" if len(_levels(scan)) == 2 else "categorical"
-        return ("ordered" if scan.type.ordered else two), _counted(scan), {}
+        two = "binary" if len(levels_of(scan)) == 2 else "categorical"
+        return "ordered" if scan.type.ordered else two, counted(scan), {}
     if kind == "bool" or (scan.distinct == 2 and (scan.whole or not scan.is_number)):
-        return "binary", _counted(scan), {}
+        return "binary", counted(scan), {}
     return _number(scan) if scan.is_number else _text(scan)
 
 
@@ -243,7 +160,7 @@ def _text(scan: ColumnScan) -> Verdict:
     if scan.present > 50 and scan.distinct > 0.5 * scan.present:
         what = "free text" if scan.words > 2 * scan.present else "mostly different texts"
         return "text", f"{what} ({scan.distinct:,} in {scan.present:,} rows): left out; {_keep('categorical')}", {}
-    return "categorical", _counted(scan), {}
+    return "categorical", counted(scan), {}
 
 
 def _number(scan: ColumnScan) -> Verdict:
@@ -270,106 +187,6 @@ def _number(scan: ColumnScan) -> Verdict:
 
 def _keep(kind: str) -> str:
     return f"--column NAME={kind} would keep it"
-
-
-def _counted(scan: ColumnScan) -> str:
-    common = sorted((scan.values or {}).items(), key=lambda item: (-item[1], str(item[0])))[:3]
-    words = ", ".join(f"{short(_word(scan, value), 20)} {count / scan.present:.0%}" for value, count in common)
-    return f"{scan.distinct:,} levels: {words}" + (", …" if scan.distinct > 3 else "")
-
-
-def _word(scan: ColumnScan, value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    return str(bool(value)) if str(scan.type) == "bool" else f"{value:g}"
-
-
-def _levels(scan: ColumnScan) -> list[Any]:
-    """The levels in order: as the type has them, of numbers by size, of texts by name."""
-    values = list(scan.values or ())
-    if scan.categories:
-        return [level for level in scan.categories if level is not None]
-    if str(scan.type) == "bool":
-        return sorted(bool(v) for v in values)
-    if values and isinstance(values[0], str):
-        return sorted(values)
-    return sorted(int(v) if scan.whole else v for v in values)
-
-
-# What the user has asked for
-
-
-def _asked_kind(scan: ColumnScan, asked: str) -> Verdict:
-    kind, _, rest = asked.partition(":")
-    families = {family: of for of, names in reversed(FAMILIES.items()) for family in names}
-    extra: dict[str, Any] = {"asked": True}
-    kind = "dropped" if kind == "drop" else kind
-    if kind in families and kind not in FAMILIES:
-        extra["family"], kind = kind, families[kind]
-    where = f"column {scan.name!r}"
-    if kind not in (*FAMILIES, "dropped", "constant"):
-        raise InputError(
-            f"{where}: {asked!r} is no kind of column; the kinds are {', '.join(FAMILIES)} and drop, or a likelihood: "
-            f"{', '.join(families)}."
-        )
-    if rest and kind not in ("bounded", "binary", "categorical", "ordered"):
-        raise InputError(f"{where}: {kind} takes nothing after a colon, got {asked!r}.")
-    if kind == "dropped":
-        return kind, "left out, as asked", {}
-    if scan.present == 0:
-        raise InputError(f"{where} is asked to be {kind}, and every cell of it is missing; leave it out with --drop.")
-    if kind in ("binary", "categorical", "ordered"):
-        return kind, f"{_counted(scan)}, as asked", extra | _asked_levels(scan, kind, rest, where)
-    if kind == "constant":
-        if scan.distinct != 1:
-            raise InputError(f"{where} is asked to be constant, and it has more than one value.")
-        return kind, "as asked", {}
-    if not scan.is_number:
-        raise InputError(f"{where} is asked to be {kind}, and it holds texts; use categorical, or --drop it.")
-    for wrong, needed in (
-        (kind == "positive" and scan.low <= 0, f"its smallest value is {scan.low:g}; use continuous"),
-        (kind == "count" and scan.low < 0, f"it has the negative value {scan.low:g}; use continuous"),
-        (kind == "count" and not scan.whole, "it holds numbers that are not whole; use continuous or positive"),
-    ):
-        if wrong:
-            raise InputError(f"{where} is asked to be {kind}, and {needed}.")
-    if kind == "bounded":
-        extra |= _asked_bounds(scan, rest, where)
-    return kind, f"{scan.low:.6g}..{scan.high:.6g}, as asked", extra
-
-
-def _asked_levels(scan: ColumnScan, kind: str, rest: str, where: str) -> dict[str, Any]:
-    if scan.values is None or len(scan.values) > MAX_LEVELS:
-        many = f"more than {KEEP_VALUES:,}" if scan.values is None else f"{len(scan.values):,}"
-        raise InputError(f"{where} has {many} different values, and a {kind} column takes {MAX_LEVELS:,}; drop it.")
-    if any(word in str(scan.type) for word in ("date", "time", "duration")):
-        raise InputError(f"{where} is asked to be {kind}, and it holds dates or times; use datetime, or drop it.")
-    if kind == "binary" and len(_levels(scan)) != 2:
-        raise InputError(f"{where} is asked to be binary, and it has {len(scan.values):,} values; use categorical.")
-    if not rest:
-        return {}
-    known = {str(level): level for level in _levels(scan)}
-    levels = [word.strip() for word in re.split("[,<]", rest)]
-    if missing := [level for level in known if level not in levels]:
-        raise InputError(
-            f"{where} has the level {missing[0]!r}, which the order {rest!r} leaves out; name every level."
-        )
-    if len(set(levels)) < len(levels):
-        raise InputError(f"{where}: the order {rest!r} names a level twice; name each once.")
-    return {"levels": [known.get(level, level) for level in levels]}
-
-
-def _asked_bounds(scan: ColumnScan, rest: str, where: str) -> dict[str, Any]:
-    if not rest:
-        unit = scan.low >= 0 and scan.high <= 1
-        return {"low": 0.0, "high": 1.0} if unit else {"low": scan.low, "high": scan.high}
-    try:
-        low, high = (float(number) for number in rest.split(":"))
-    except ValueError:
-        raise InputError(f"{where}: write bounds as bounded:LOW:HIGH, not {rest!r}.") from None
-    if not low <= scan.low <= scan.high <= high or low == high:
-        raise InputError(f"{where} has values {scan.low:g}..{scan.high:g}, outside the bounds {low:g} and {high:g}.")
-    return {"low": low, "high": high}
 
 
 # Precision

@@ -83,15 +83,6 @@ class ParquetBlocks:
             raise InputError(f"{os.fspath(path)} has no rows: give at least one")
         self.row_bytes = 8 * len(names)
 
-    @property
-    def bytes(self) -> int:
-        """What all row groups are unpacked to, as the footers say."""
-        return sum(
-            max(0, footer.row_group(group).total_byte_size)
-            for footer in self._footers
-            for group in range(footer.num_row_groups)
-        )
-
     def file_of(self, block: int) -> str:
         """The name of the file that holds a block."""
         return self.files[self._pieces[block].file].name
@@ -136,6 +127,13 @@ class ParquetBlocks:
 def column_names(path: str | os.PathLike[str]) -> list[str]:
     """The names of the columns of the first file; errors as :class:`ParquetBlocks`."""
     return list(_footer(files_at(path, ".parquet")[0]).schema.to_arrow_schema().names)
+
+
+def unpacked_bytes(path: str | os.PathLike[str]) -> int:
+    """What all row groups are unpacked to, as the footers say; errors as :class:`ParquetBlocks`."""
+    footers = [_footer(file) for file in files_at(path, ".parquet")]
+    groups = (footer.row_group(group) for footer in footers for group in range(footer.num_row_groups))
+    return sum(max(0, group.total_byte_size) for group in groups)
 
 
 def _named(file: File) -> Any:

@@ -14,7 +14,7 @@ import numpy as np
 from latens.data.rows import as_table
 from latens.data.stream_files import fingerprint_files
 from latens.data.stream_loader import WINDOW_BYTES, WINDOW_ROWS, ahead
-from latens.data.stream_parquet import MOST_ROWS, ParquetBlocks, column_names
+from latens.data.stream_parquet import MOST_ROWS, ParquetBlocks, column_names, unpacked_bytes
 from latens.data.streams import NpyBlocks, starts
 from latens.data.table_types import chosen, plain, plain_schema
 from latens.errors import InputError, concerning, is_whole
@@ -209,7 +209,7 @@ def open_stream(
 
 def is_large(path: str) -> bool:
     """Whether data are better read as a stream: Parquet at an address, Parquet whose columns are unpacked to more than
-    a quarter of this machine's memory (as the footers say), and .npy files beyond that size. False where nothing is.
+    a quarter of this machine's memory (as the footers say), and .npy files beyond that size; False for what is damaged.
     """
     most = SHARE * memory()
     if "://" in path:
@@ -219,7 +219,10 @@ def is_large(path: str) -> bool:
         return os.path.isfile(place) and os.path.getsize(place) > most
     if not _is_parquet(path) or not os.path.exists(place):
         return False
-    return ParquetBlocks(path, _nothing).bytes > most
+    try:
+        return unpacked_bytes(path) > most
+    except InputError:  # said by who reads them
+        return False
 
 
 def memory() -> int:

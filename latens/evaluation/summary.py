@@ -138,7 +138,8 @@ def spaced(rows: int, wanted: int | None) -> Tensor:
 @torch.no_grad()
 @untouched()
 def evaluate(
-    model: nn.Module, x: Tensor | Any, c: Tree = None, *, k: int = 100, draws: int = 5, nll_rows: int | None = None, beta: float = 1.0,
+    model: nn.Module, x: Tensor | Any, c: Tree = None, *, k: int = 100, draws: int = 5, nll_rows: int | None = None,
+    beta: float = 1.0,
     seed: int = 0,
 ) -> Evaluation:  # fmt: skip
     """Evaluate on rows in the model's layout, with their conditions; NaN cells are unobserved. ``k`` = 0 leaves the
@@ -151,7 +152,8 @@ def evaluate(
     variance = getattr(getattr(model, "likelihood", None), "data_variance", None)
     found = Evaluation(
         rows=len(x), dimensions=dimensions, latent_dim=means.shape[1], rmse=apart.rmse,
-        relative_rmse=apart.relative_rmse, accuracy=apart.accuracy, distortion=float("nan"), draws=draws, active_units=active,
+        relative_rmse=apart.relative_rmse, accuracy=apart.accuracy, distortion=float("nan"), draws=draws,
+        active_units=active,
         observation_variance=None if variance is None else float(variance.double().mean()),
     )  # fmt: skip
     first = (trees.to_device(trees.take(tree, slice(0, 1)), model_device(model)) for tree in (x, c))

@@ -188,8 +188,7 @@ class Column:
 
     def log_slope(self, numbers: np.ndarray) -> np.ndarray:
         """ln |dx/du| of the scale u in which the column is seen: ln x where positive, ln(1 + x) of counts, else 0. With
-        it
-        -ln p(x) becomes that of u: large values of a skewed column are no longer strange for being large alone."""
+        it, -ln p(x) becomes that of u: large values of a skewed column are not strange for being large alone."""
         how = LOGARITHMIC.get(self.kind)
         return np.log(numbers) if how == "log" else np.log1p(numbers) if how == "log1p" else np.zeros_like(numbers)
 
