@@ -89,6 +89,9 @@ def fit(
     skip_bad: SkipBad = False,
     encoding: Encoding = None,
     layer: Layer = None,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Read the data a block at a time, as data larger than memory are.")
+    ] = False,
     weights: Annotated[str | None, typer.Option(metavar="FILE", help="One sample weight a row (.npy, .csv).")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Fit so many seeds; report mean and spread.")] = 1,
     start: Annotated[
@@ -141,7 +144,7 @@ def fit(
         data=data, out=out, recipe=recipe, options=options, settings=settings,
         validation=validation, labels=labels, drop=tuple(drop or ()), weights=weights, start=start,
         columns=commands.kinds_asked(column, schema), condition=tuple(condition or ()), kind=kind, layout=layout,
-        split=split, reading=commands.reading(size, skip_bad, encoding, layer, column),
+        split=split, reading=commands.reading(size, skip_bad, encoding, layer, column), stream=stream,
     )  # fmt: skip
     return commands.fit(asked, seeds=seeds, quiet=as_json)
 

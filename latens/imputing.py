@@ -77,8 +77,10 @@ def _coalesced(field: Column, cells: Any, numbers: np.ndarray) -> Any:
     made = pa.chunked_array([field.decode(numbers)])
     if pa.types.is_dictionary(cells.type) or pa.types.is_dictionary(made.type):
         type = cells.type if pa.types.is_dictionary(cells.type) else made.type
-        plain = [a.cast(type.value_type) if not pa.types.is_dictionary(a.type) else a.combine_chunks().dictionary_decode()
-                 for a in (made, cells)]  # fmt: skip
+        plain = [
+            a.combine_chunks().dictionary_decode() if pa.types.is_dictionary(a.type) else a.cast(type.value_type)
+            for a in (made, cells)
+        ]
         values = pc.if_else(empty, *(pa.chunked_array([p]) if isinstance(p, pa.Array) else p for p in plain))
         return _as_dictionary(values, type, cells)
     return pc.if_else(empty, made.cast(cells.type, safe=False), cells)

@@ -26,7 +26,7 @@ def vae(
     variance: float | str = "optimal", network: str = "auto", heads: str = "shared", posterior: str = "diagonal",
     prior: str = "standard", missing: str = "mar", samples: int = 1, kl: str = "auto",
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
-    """N(0, I) or conditional prior, normal posterior, ELBO. (Kingma & Welling 2014; Rezende, Mohamed & Wierstra 2014)"""
+    """N(0, I) or conditional prior, normal posterior, ELBO. (Kingma & Welling 2014; Rezende et al. 2014)"""
     if posterior == "point" and beta != 0:
         raise InputError("a point posterior has no density and so no rate to weigh: use the recipe 'ae', or beta = 0")
     size = latent_size(info, latent_dim)

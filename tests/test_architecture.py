@@ -20,7 +20,8 @@ ORDER = (
     "errors", "trees", "numerics", "randomness", "atomic", "schema",  # of no knowledge of models
     "distributions", "networks", "conditionals", "priors", "models", "objectives",  # the mathematics
     "data", "training",  # batches, and the loop over them
-    "evaluation", "choices", "recipes", "run", "outputs", "imputing", "scoring", "synthesis", "fitting", "compare", "report",  # from data to a run and its page
+    "evaluation", "choices", "recipes", "run",  # what is chosen, and what comes of it
+    "outputs", "imputing", "scoring", "synthesis", "fitting", "compare", "report",  # from data to a run and its page
     "api", "estimator", "commands", "cli_options", "cli", "__main__",  # what a user sees
 )  # fmt: skip
 # (module, layer it reaches up to): why

@@ -1,4 +1,4 @@
-"""Given columns: samples for a level are like the rows of that level, and every part takes the condition from the data."""
+"""Given columns: samples of a level are like its rows, and every part takes the condition from the data."""
 
 from __future__ import annotations
 
@@ -102,10 +102,8 @@ def test_a_classifier_recognises_the_digit_that_was_asked_for(prior: str):
     source = read("digits")
     rows = rows_of(source.x, None, Asked(condition=("label",)), labels=source.labels, label_names=source.label_names)
     run = fitting.fit_recipe(rows, Recipe("vae", prior=prior), Settings(seed=0))
-    hits = [
-        (classifier.predict(outputs.sample(run, 50, mean=False, seed=d, given={"label": d}).reshape(50, -1)) == d).mean()
-        for d in range(10)
-    ]
+    drawn = [outputs.sample(run, 50, mean=False, seed=d, given={"label": d}).reshape(50, -1) for d in range(10)]
+    hits = [(classifier.predict(each) == d).mean() for d, each in enumerate(drawn)]
     assert np.mean(hits) >= 0.95
 
 

@@ -1,5 +1,5 @@
-"""Laws of missing cells: exact conditionals of the linear-Gaussian model (O14), levels against Bayes' rule, cells that are
-missing by their own value, and the user's rows back as they were."""
+"""Laws of missing cells: exact conditionals of the linear-Gaussian model (O14), levels against Bayes' rule, cells that
+are missing by their own value, and the user's rows back as they were."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_levels_are_filled_by_bayes_rule():
     with torch.no_grad():
         logits.weight.copy_(t([[0.0], [0.0], [0.0], [2.0], [-2.0]]))
         logits.bias.copy_(t([0.1, 1.3, -0.4, 0.0, 0.0]))
-    columns = [conditionals.ColumnLikelihood("categorical", levels=3), conditionals.ColumnLikelihood("categorical", levels=2)]
+    columns = [conditionals.ColumnLikelihood("categorical", levels=n) for n in (3, 2)]
     likelihood = conditionals.Columns(logits, columns)
     q = Fixed(lambda x: FullNormal(torch.zeros(len(x), 1).double(), torch.eye(1).double().expand(len(x), 1, 1)))
     model = models.VAE(priors.StandardNormal(1), q, likelihood).double()
@@ -124,8 +124,11 @@ def test_levels_are_filled_by_bayes_rule():
 
 
 def test_self_masking_is_the_naive_sum():
-    columns = [conditionals.ColumnLikelihood("normal", shift=2.0, unit=3.0), conditionals.ColumnLikelihood("log_normal"),
-               conditionals.ColumnLikelihood("categorical", levels=3)]  # fmt: skip
+    columns = [
+        conditionals.ColumnLikelihood("normal", shift=2.0, unit=3.0),
+        conditionals.ColumnLikelihood("log_normal"),
+        conditionals.ColumnLikelihood("categorical", levels=3),
+    ]
     likelihood = conditionals.SelfMaskedColumns(nn.Linear(2, 5), columns).double()
     with torch.no_grad():
         likelihood.slope.copy_(t([0.7, -1.2, 5.0]))
@@ -137,7 +140,8 @@ def test_self_masking_is_the_naive_sum():
     for i in range(3):
         u = [(completed[i, 0] - 2) / 3, completed[i, 1].log(), 0.0]
         logits = [0.3 + 0.7 * u[0], -0.5 - 1.2 * u[1], 1.0]
-        terms = [stats.bernoulli(1 / (1 + np.exp(-float(l.detach() if hasattr(l, "detach") else l)))).logpmf(int(x[i, j].isnan())) for j, l in enumerate(logits)]
+        missing = [1 / (1 + np.exp(-float(torch.as_tensor(logit).detach()))) for logit in logits]
+        terms = [stats.bernoulli(p).logpmf(int(x[i, j].isnan())) for j, p in enumerate(missing)]
         assert float(log_p[i]) == pytest.approx(float(plain[i]) + sum(terms), abs=1e-9)
     assert torch.equal(completed[~x.isnan()], x[~x.isnan()]) and completed[1, 2].isnan()
 
@@ -170,11 +174,10 @@ def people(rows: int = 80) -> pa.Table:
         "kids": pa.array([None if rng.random() < 0.2 else int(k) for k in rng.poisson(1, rows)], pa.int8()),
         "town": pa.array([None if rng.random() < 0.2 else t for t in rng.choice(["x", "y"], rows)]).dictionary_encode(),
         "flag": [None if rng.random() < 0.2 else bool(f) for f in rng.random(rows) < 0.5],
-        "when": pa.array([None if rng.random() < 0.2 else int(d) for d in rng.integers(0, 9999, rows)], pa.int32()).cast(
-            pa.date32()
-        ),
+        "when": pa.array([None if rng.random() < 0.2 else int(d) for d in rng.integers(0, 9999, rows)], pa.int32()),
         "always": ["k"] * rows,
     }
+    table["when"] = table["when"].cast(pa.date32())
     return pa.table(table)
 
 

@@ -9,9 +9,8 @@ from typing import Any
 
 from latens.atomic import writable, write_text
 from latens.commands.answer import Answer
-from latens.data import read
-from latens.data.rows import Asked, rows_of
-from latens.errors import InputError, concerning
+from latens.commands.fitting import Fit
+from latens.errors import InputError
 from latens.schema import Table
 
 TEXT = ("binary", "categorical", "ordered")
@@ -71,10 +70,9 @@ def schema(
     """Show the schema that `latens fit` would use; write it, to be edited."""
     if out is not None:
         writable(out)
-    source = read(data, drop=drop, reading=reading)
-    with concerning(source.origin):
-        rows = rows_of(source.x, source.names, Asked(columns, condition), labels=source.labels,
-                       label_names=source.label_names, where=source.origin)  # fmt: skip
+    asked = Fit(data, "", columns=columns, drop=drop, condition=condition, reading=reading)
+    source = asked.read()
+    rows = asked.rows(source)
     found = rows.schema
     text = f"{source.origin}, {len(rows):,} rows\n{found.describe()}"
     if out is not None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from latens import evaluation, imputing, scoring, synthesis
 from latens import report as reporting
@@ -92,8 +91,8 @@ def _samples_of(run: Run, folder: str, held: Rows, seed: int) -> SyntheticEvalua
 def unknown_levels(rows: Rows) -> list[str]:
     """A sentence for each column with levels that were never seen in fitting."""
     return [
-        f"column {name!r}: {count:,} cell{'s' * (count > 1)} with levels that were never seen in fitting; they count as "
-        "missing"
+        f"column {name!r}: {count:,} cell{'s' * (count > 1)} with levels that were never seen in fitting; they count "
+        "as missing"
         for name, count in rows.unknown.items()
     ]
 

@@ -15,6 +15,7 @@ from latens.distributions.truncated import TruncatedNormal
 __all__ = [
     "CLOSED", "Bernoulli", "Beta", "Categorical", "Columns", "ContinuousBernoulli", "DiagonalNormal",
     "DiscretizedLogistic", "FullNormal", "InUnits", "LogNormal", "NegativeBinomial", "Normal", "Observed", "Ordinal",
-    "PointMass", "Poisson", "SelfMasked", "StudentT", "TruncatedNormal", "ZeroInflatedNegativeBinomial", "canonical", "center",
+    "PointMass", "Poisson", "SelfMasked",
+    "StudentT", "TruncatedNormal", "ZeroInflatedNegativeBinomial", "canonical", "center",
     "closed_kl", "has_closed_kl", "has_row_noise", "rsample_and_log_prob",
 ]  # fmt: skip

@@ -70,7 +70,7 @@ class SelfMasked(Observed):
         return super().log_prob(value) + logsigmoid(sign * logits).sum(-1)
 
     def completed(self, value: Tensor) -> Tensor:
-        """The cells with the drawn values in place of missing ones that the mechanism sees (else NaN), ``[K, B, D]``."""
+        """The cells, missing ones that the mechanism sees as they were drawn (else NaN), ``[K, B, D]``."""
         inside = self._inside(value)
         out = value.expand(inside.shape).clone()
         for index, _, _, logarithmic, shift, unit in self._located:

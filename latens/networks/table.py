@@ -79,7 +79,7 @@ class Columns(nn.Module):
 
 
 class Condition(nn.Module):
-    """A mapping of named conditions ``[B]`` as features ``[B, features]``, each column seen as :class:`Columns` does."""
+    """A mapping of named conditions ``[B]`` as features ``[B, features]``, seen as :class:`Columns` does."""
 
     def __init__(self, columns: Mapping[str, Seen]):
         super().__init__()

@@ -24,8 +24,8 @@ class Settings:
     taken at the final value. ``clip``: largest norm of the gradient, 0 for none. ``average``: decay of the averaged
     weights, 0 for none; if on, they are the weights that are served. ``patience``: rounds of validation without
     improvement before stopping, 0 for never. ``keep``: the weights that are served, "best" by the validation bound or
-    "last"; "auto" is "best", but "last" for a table with fewer than 200 rows held out, whose bound is too noisy to choose
-    by. ``seed``: of everything random.
+    "last"; "auto" is "best", but "last" for a table with fewer than 200 rows held out, whose bound is too noisy to
+    choose by. ``seed``: of everything random.
     """
 
     epochs: int | str = "auto"
@@ -67,8 +67,8 @@ class Settings:
         need(isinstance(self.device, str), "device", "'auto' or the name of a torch device")
 
     def settle(self, rows: int, *, linear: bool = False, table: bool = False, held: int = 0) -> Settings:
-        """The same settings with every "auto" a number, for data of ``rows`` rows and ``held`` held out, a model of linear
-        maps alone or another, a table of mixed columns or another kind of data.
+        """The same settings with every "auto" a number, for data of ``rows`` rows and ``held`` held out, a model of
+        linear maps alone or another, a table of mixed columns or another kind of data.
         """
         batch = balanced_batch(rows) if self.batch_size == "auto" else min(int(self.batch_size), rows)
         steps_an_epoch = max(1, rows // batch)
