@@ -250,12 +250,12 @@ def main() -> None:
                     try:
                         runs.append(run(case, method))
                         print(json.dumps(runs[-1]), flush=True)
+                        if options.json:
+                            write(options.json, runs, [*skipped])
                     except Absent as error:
                         skipped[f"skipped: {error}"] = None
         except Absent as error:
             skipped[f"skipped {name}: {error}"] = None
-        if options.json:
-            write(options.json, runs, [*skipped])
     print("\n" + markdown(lines(runs)), *skipped, sep="\n")
 
 

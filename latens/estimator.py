@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from latens import evaluation, imputing, outputs, scoring, trees
 from latens import run as runs
 from latens.data import as_array, read
-from latens.data.frames import as_table as frame_as_table
-from latens.data.frames import is_frame
 from latens.data.lazy import Lazy
 from latens.data.rows import Asked, Rows, canonical_order, is_counts, rows_like, rows_of, taken
+from latens.data.tables.frames import as_table as frame_as_table
+from latens.data.tables.frames import is_frame
 from latens.errors import InputError, is_whole
 from latens.evaluation import Evaluation
 from latens.fitting import check_weights, fit_recipe
@@ -359,7 +359,7 @@ def _latent_dim(run: Run) -> int:
 
 def sparse_rows(X: Any) -> Lazy:
     """Sparse counts as rows that are dense a batch at a time."""
-    from latens.data.counts import SparseRows, counts_of
+    from latens.data.counts.rows import SparseRows, counts_of
 
     if hasattr(X, "obs"):
         return counts_of(X).x

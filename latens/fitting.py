@@ -19,7 +19,7 @@ from latens.data.lazy import Lazy, Subset
 from latens.data.loader import ArrayLoader, Loader, Transform
 from latens.data.rows import Rows
 from latens.data.splits import Split, split_rows
-from latens.data.stream_rows import Streamed
+from latens.data.streams.rows import Streamed
 from latens.errors import InputError
 from latens.networks import only_linear_maps
 from latens.randomness import seeded

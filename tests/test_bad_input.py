@@ -20,7 +20,7 @@ from latens import InputError, conditionals, models, objectives, priors
 from latens.atomic import write_text
 from latens.data import read
 from latens.data.rows import as_table
-from latens.data.table_files import read_table
+from latens.data.tables.files import read_table
 from latens.training.checkpoint import loads, sealed
 
 pytestmark = pytest.mark.usefixtures("one_thread", "in_place")

@@ -18,7 +18,7 @@ import torch
 from scipy import sparse
 
 from latens import InputError
-from latens.data.counts import (
+from latens.data.counts.rows import (
     Counts,
     SparseRows,
     column_summaries,
@@ -457,6 +457,6 @@ def test_damaged_values_never_escape_as_another_error(tmp_path: Path):
 
 
 def test_reading_counts_needs_no_torch():
-    code = "import sys, latens.data.counts; print({'torch', 'h5py', 'scipy'} & set(sys.modules))"
+    code = "import sys, latens.data.counts.rows; print({'torch', 'h5py', 'scipy'} & set(sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "set()"

@@ -18,7 +18,7 @@ import torch
 from PIL import Image, ImageOps
 
 from latens import InputError
-from latens.data.images import ImageFiles, image_folder
+from latens.data.images.folder import ImageFiles, image_folder
 from latens.data.lazy import Lazy, Subset, View
 from latens.data.loader import ArrayLoader
 
@@ -442,6 +442,6 @@ def test_damaged_bytes_never_escape_as_another_error(tmp_path: Path, extension: 
 
 
 def test_reading_images_needs_no_torch():
-    code = "import sys, latens.data.images; print({'torch', 'PIL'} & set(sys.modules))"
+    code = "import sys, latens.data.images.folder; print({'torch', 'PIL'} & set(sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "set()"

@@ -13,8 +13,8 @@ from commanding import done, figures, refused
 import latens
 from latens import fitting, scoring
 from latens.data import read, write
-from latens.data.frames import as_table
 from latens.data.rows import rows_like, rows_of
+from latens.data.tables.frames import as_table
 from latens.errors import InputError
 from latens.randomness import reseed, shared
 from latens.recipes import Recipe

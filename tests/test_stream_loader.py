@@ -13,10 +13,10 @@ from parts import assert_same, data, timeless, vae
 from scipy import stats
 
 from latens import InputError, objectives, trees
-from latens.data import stream_loader
 from latens.data.loader import ArrayLoader, Batch
-from latens.data.stream_loader import StreamLoader, ahead
-from latens.data.streams import LazyBlocks, Rows
+from latens.data.streams import loader as stream_loader
+from latens.data.streams.blocks import LazyBlocks, Rows
+from latens.data.streams.loader import StreamLoader, ahead
 from latens.data.transforms import binarize
 from latens.training import Settings, Trainer
 

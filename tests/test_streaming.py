@@ -22,11 +22,12 @@ from latens import run as runs
 from latens.commands import streaming
 from latens.commands import using as in_memory
 from latens.commands.sources import figures_for, held_out_of, stream_for, trained_on
-from latens.data import read_table, stream_sources
-from latens.data.kinds import infer_table
+from latens.data import read_table
 from latens.data.rows import Asked, rows_of
-from latens.data.stream_rows import Encoded, Streamed, survey
-from latens.data.stream_sources import AsTable, Order, open_stream
+from latens.data.streams import sources as stream_sources
+from latens.data.streams.rows import Encoded, Streamed, survey
+from latens.data.streams.sources import AsTable, Order, open_stream
+from latens.data.tables.kinds import infer_table
 from latens.errors import Stopped
 from latens.recipes import Recipe
 from latens.run import Run
@@ -132,7 +133,7 @@ def test_a_table_of_pixels_is_an_array_whose_extremes_no_sample_misses(tmp_path:
     pixels[:, 3], pixels[777, 5] = 4, 16
     table = pa.table({f"p{j}": column for j, column in enumerate(pixels.T)})
     pq.write_table(table, tmp_path / "pixels.parquet")
-    monkeypatch.setattr("latens.data.stream_rows.SAMPLE", 300)
+    monkeypatch.setattr("latens.data.streams.rows.SAMPLE", 300)
     found, whole = survey(open_stream(str(tmp_path / "pixels.parquet"))).schema, rows_of(table).schema
     assert (found.kind, found.levels, found.constant) == ("levels", 17, (3,))
     assert (whole.kind, whole.levels, whole.constant) == ("levels", 17, (3,))

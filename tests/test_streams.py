@@ -14,11 +14,11 @@ import torch
 from scipy import stats
 
 from latens import InputError
-from latens.data.stream_files import TAIL, fingerprint_files
-from latens.data.stream_loader import InOrder
-from latens.data.stream_parquet import ParquetBlocks
-from latens.data.stream_samples import BottomK, held_out_rows
-from latens.data.streams import Blocks, LazyBlocks, NpyBlocks, gather
+from latens.data.streams.blocks import Blocks, LazyBlocks, NpyBlocks, gather
+from latens.data.streams.files import TAIL, fingerprint_files
+from latens.data.streams.loader import InOrder
+from latens.data.streams.parquet import ParquetBlocks
+from latens.data.streams.samples import BottomK, held_out_rows
 
 N = 53
 X = np.arange(N * 3, dtype=np.float64).reshape(N, 3)

@@ -17,9 +17,9 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from latens.data import table_text
-from latens.data.frames import as_table, is_frame
-from latens.data.table_files import TableWriter, read_table, table_batches, table_names, write_table
+from latens.data.tables import text as table_text
+from latens.data.tables.files import TableWriter, read_table, table_batches, table_names, write_table
+from latens.data.tables.frames import as_table, is_frame
 from latens.errors import InputError
 
 DAY, TIME = dt.date(2024, 2, 29), dt.datetime(2024, 2, 29, 12, 30, 5, 250)

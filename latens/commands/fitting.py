@@ -19,8 +19,8 @@ from latens.commands.sources import absolute, again, held_out, in_memory, readin
 from latens.data import Source, columns_of, read
 from latens.data.rows import Asked, Rows, as_matrix, rows_of
 from latens.data.splits import Split
-from latens.data.stream_rows import Streamed, survey
-from latens.data.stream_sources import Stream, is_large, open_stream
+from latens.data.streams.rows import Streamed, survey
+from latens.data.streams.sources import Stream, is_large, open_stream
 from latens.errors import InputError, Stopped, concerning
 from latens.recipes import Recipe
 from latens.run import Run

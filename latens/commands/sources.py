@@ -14,8 +14,8 @@ from latens import run as runs
 from latens.data import Source, columns_of, read
 from latens.data.rows import LABEL, Rows, rows_like
 from latens.data.splits import Split, split_rows
-from latens.data.stream_rows import Streamed, survey
-from latens.data.stream_sources import AsTable, Order, Stream, is_large, open_stream
+from latens.data.streams.rows import Streamed, survey
+from latens.data.streams.sources import AsTable, Order, Stream, is_large, open_stream
 from latens.errors import InputError, concerning
 from latens.outputs import schema_of
 from latens.run import Run

@@ -15,10 +15,10 @@ from latens import evaluation, imputing, outputs, scoring
 from latens.commands.answer import Answer
 from latens.commands.sources import reading_bar
 from latens.data.rows import Rows, rows_like
-from latens.data.stream_rows import Encoded
-from latens.data.stream_sources import Stream
-from latens.data.stream_writing import Writer
-from latens.data.table_files import table_batches
+from latens.data.streams.rows import Encoded
+from latens.data.streams.sources import Stream
+from latens.data.streams.writing import Writer
+from latens.data.tables.files import table_batches
 from latens.errors import InputError, concerning
 from latens.evaluation.imputation import CELLS
 from latens.evaluation.likelihood import chunk_rows

@@ -8,9 +8,9 @@ float64, 1,797 x 8 x 8, whole numbers 0..16: 17 levels
 """
 
 from latens.data.infer import as_array, infer
-from latens.data.kinds import infer_table
 from latens.data.sources import EMBEDDED, Source, columns_of, fingerprint, read
-from latens.data.table_files import read_table
+from latens.data.tables.files import read_table
+from latens.data.tables.kinds import infer_table
 from latens.data.writing import require_output, write
 
 __all__ = [

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latens.data.counts import SparseRows, column_summaries
+from latens.data.counts.rows import SparseRows, column_summaries
 from latens.data.infer import infer
-from latens.data.kinds import infer_table
 from latens.data.lazy import Lazy, Subset, View
+from latens.data.tables.kinds import infer_table
 from latens.errors import InputError
 from latens.schema import LIBRARY, AnySchema, Column, Schema, Table
 from latens.schema.cells import listed

@@ -31,7 +31,7 @@ from latens.data.formats import (
     sentences,
 )
 from latens.data.lazy import Lazy
-from latens.data.table_files import read_table, table_names
+from latens.data.tables.files import read_table, table_names
 from latens.data.writing import matrix_table
 from latens.errors import InputError
 from latens.schema import chunks, require_numeric
@@ -281,7 +281,7 @@ def _read_columns(path: Path, label: str | None, drop: tuple[str, ...], options:
 
 
 def _read_images(path: Path, options: dict[str, Any]) -> Found:
-    from latens.data.images import image_folder
+    from latens.data.images.folder import image_folder
 
     found = image_folder(path, size=options.get("size"), skip_bad=bool(options.get("skip_bad")))
     notes = [*found.notes, *(f"left out: {line}" for line in found.skipped)]
@@ -289,7 +289,7 @@ def _read_images(path: Path, options: dict[str, Any]) -> Found:
 
 
 def _read_counts(path: Path, label: str | None, options: dict[str, Any]) -> Found:
-    from latens.data.counts import read_h5ad
+    from latens.data.counts.rows import read_h5ad
 
     found = read_h5ad(path, layer=options.get("layer"), labels=label)
     return Found(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from latens.atomic import atomic_write, writable
-from latens.data.table_files import write_table
+from latens.data.tables.files import write_table
 from latens.errors import InputError
 from latens.schema import require_numeric
 

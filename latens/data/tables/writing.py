@@ -13,8 +13,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from latens.atomic import atomic_write
-from latens.data.table_text import DATUM
-from latens.data.table_types import plain_schema, require_names, shown
+from latens.data.tables.text import DATUM
+from latens.data.tables.types import plain_schema, require_names, shown
 from latens.errors import InputError
 
 if TYPE_CHECKING:

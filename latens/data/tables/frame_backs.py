@@ -1,5 +1,6 @@
-"""The ways back from Arrow tables to the frames that :func:`latens.data.frames.as_table` took: each turns a table into
-a frame of one library and gives columns the dtypes they had, where the values allow it."""
+"""The ways back from Arrow tables to the frames that :func:`latens.data.tables.frames.as_table` took: each turns a
+table into a frame of one library and gives columns the dtypes they had, where the values allow it.
+"""
 
 from __future__ import annotations
 

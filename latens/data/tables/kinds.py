@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from latens.data.candidates import best_family
-from latens.data.kinds_asked import asked_kind
-from latens.data.scan import KEEP_VALUES, MAX_LEVELS, ColumnScan, Verdict, counted, levels_of
+from latens.data.tables.candidates import best_family
+from latens.data.tables.kinds_asked import asked_kind
+from latens.data.tables.scan import KEEP_VALUES, MAX_LEVELS, ColumnScan, Verdict, counted, levels_of
 from latens.errors import InputError
 from latens.schema import Column, Table
 from latens.schema.cells import as_numbers, first_whole, listed, short

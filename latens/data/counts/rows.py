@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from latens.data.counts.h5ad import Column, Store, missing_label, store_of
 from latens.data.formats import listed, sentences
-from latens.data.h5ad import Column, Store, missing_label, store_of
 from latens.data.lazy import Lazy
 from latens.errors import InputError
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from latens.data.images.pixels import Form, Head, common_form, count, pixels_of, read_head
 from latens.data.lazy import Lazy
-from latens.data.pixels import Form, Head, common_form, count, pixels_of, read_head
 from latens.errors import InputError, is_whole
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".gif")

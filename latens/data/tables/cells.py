@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from latens.data.table_types import MISSING, shown
+from latens.data.tables.types import MISSING, shown
 from latens.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]{1,
 def typed(column: pa.ChunkedArray, name: str, where: str, decimal_comma: bool) -> pa.ChunkedArray:
     """A column of text as what all its cells are: null, bool, int64, double, date32, timestamp or string.
 
-    Words for missing (:data:`latens.data.table_types.MISSING`) become null; in a column of text only
+    Words for missing (:data:`latens.data.tables.types.MISSING`) become null; in a column of text only
     :data:`MISSING_TEXT` do. Spaces around a cell do not count. Times are ``timestamp[us]``, ``[ns]`` where a
     cell needs it, in UTC where all cells state a zone. Numbers with leading zeros are text. Whole numbers beyond
     64 bits are double where that is exact.

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from latens.data.kinds import SAMPLE, ColumnScan, schema_of
 from latens.data.rows import LABEL, Asked, Rows, rows_like, rows_of
-from latens.data.stream_loader import StreamLoader
-from latens.data.stream_samples import held_out_rows
-from latens.data.stream_sources import AsTable, Stream, joined_rows
+from latens.data.streams.loader import StreamLoader
+from latens.data.streams.samples import held_out_rows
+from latens.data.streams.sources import AsTable, Stream, joined_rows
+from latens.data.tables.kinds import SAMPLE, ColumnScan, schema_of
 from latens.errors import InputError, concerning
 from latens.schema import AnySchema, Schema, Table
 from latens.trees import Tree
@@ -27,8 +27,9 @@ Seen = Callable[[int], None]  # is told how many rows have been read
 
 
 class Encoded:
-    """The blocks of a stream in the model's form; a :class:`~latens.data.streams.Blocks`. What does not fit the schema
-    is refused with the number of its row in the whole data."""
+    """The blocks of a stream in the model's form; a :class:`~latens.data.streams.blocks.Blocks`. What does not fit the
+    schema is refused with the number of its row in the whole data.
+    """
 
     def __init__(self, stream: Stream, schema: AnySchema, given: Table | None = None):
         self.stream, self.schema, self.given = stream, schema, given

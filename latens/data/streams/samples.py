@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from latens import trees
-from latens.data.streams import concat
+from latens.data.streams.blocks import concat
 from latens.errors import InputError, is_whole, require
 from latens.randomness import _int64, _mix, seed_of
 

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from latens.data.rows import as_table
-from latens.data.stream_files import fingerprint_files
-from latens.data.stream_loader import WINDOW_BYTES, WINDOW_ROWS, ahead
-from latens.data.stream_parquet import MOST_ROWS, ParquetBlocks, column_names, unpacked_bytes
-from latens.data.streams import NpyBlocks, starts
-from latens.data.table_types import chosen, plain, plain_schema
+from latens.data.streams.blocks import NpyBlocks, starts
+from latens.data.streams.files import fingerprint_files
+from latens.data.streams.loader import WINDOW_BYTES, WINDOW_ROWS, ahead
+from latens.data.streams.parquet import MOST_ROWS, ParquetBlocks, column_names, unpacked_bytes
+from latens.data.tables.types import chosen, plain, plain_schema
 from latens.errors import InputError, concerning, is_whole
 
 SHARE = 0.25  # of the memory, beyond which data are read as a stream
@@ -26,7 +26,7 @@ _INDEX = "__index_level_"  # how pandas calls a row index without a name in a Pa
 @dataclass(frozen=True)
 class Order:
     """What decides the order of rows in training, beside the data and the seed: kept with a run, so that a run that is
-    continued repeats it. ``most_rows`` of a block; the others as in :class:`~latens.data.stream_loader.StreamLoader`.
+    continued repeats it. ``most_rows`` of a block; the others as in :class:`~latens.data.streams.loader.StreamLoader`.
     """
 
     most_rows: int = MOST_ROWS
@@ -114,7 +114,7 @@ def joined_rows(pieces: list[Any]) -> Any:
 class ParquetStream(Stream):
     """The Parquet file, or files of a folder, at a path or fsspec address; columns as :class:`ParquetBlocks`.
 
-    Raises ``InputError`` as :class:`~latens.data.stream_parquet.ParquetBlocks`, for an unknown column in ``drop``, and
+    Raises ``InputError`` as :class:`~latens.data.streams.parquet.ParquetBlocks`, for an unknown column in ``drop``, and
     for a column that is no plain one.
     """
 
@@ -147,7 +147,7 @@ class ParquetStream(Stream):
 
 
 class NpyStream(Stream):
-    """The rows of an .npy file by memory map; errors as :class:`~latens.data.streams.NpyBlocks`."""
+    """The rows of an .npy file by memory map; errors as :class:`~latens.data.streams.blocks.NpyBlocks`."""
 
     def __init__(self, path: str, *, order: Order | None = None):
         self.order = order or Order()

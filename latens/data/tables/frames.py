@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from latens.data.frame_backs import ArrowBack, ColumnsBack, NarwhalsBack, PandasBack, StructuredBack
-from latens.data.table_types import plain, plain_type, require_names, shown
+from latens.data.tables.frame_backs import ArrowBack, ColumnsBack, NarwhalsBack, PandasBack, StructuredBack
+from latens.data.tables.types import plain, plain_type, require_names, shown
 from latens.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def is_frame(x: Any) -> bool:
 
 
 def as_table(x: Any) -> tuple[pa.Table, Callable[[pa.Table], Any]]:
-    """A frame as a table of plain types (:mod:`latens.data.table_types`), and the way back.
+    """A frame as a table of plain types (:mod:`latens.data.tables.types`), and the way back.
 
     The way back turns any table into a frame of the library that ``x`` came from. A column that ``x`` has keeps its
     dtype where the values allow it (whole numbers with gaps, and words outside the categories, do not); labels that

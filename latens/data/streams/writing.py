@@ -14,7 +14,7 @@ import numpy as np
 
 from latens.atomic import atomic_write
 from latens.data.rows import as_matrix
-from latens.data.table_writing import TableWriter
+from latens.data.tables.writing import TableWriter
 from latens.data.writing import TABLES, matrix_table, require_output
 from latens.errors import InputError
 from latens.schema import require_numeric

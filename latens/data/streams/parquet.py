@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from latens.data.formats import listed, sentences
-from latens.data.stream_files import File, files_at
-from latens.data.streams import cut, starts
+from latens.data.streams.blocks import cut, starts
+from latens.data.streams.files import File, files_at
 from latens.errors import InputError, concerning
 from latens.trees import Tree
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from latens import trees
 from latens.data.loader import Batch, Transform
-from latens.data.streams import Blocks, Rows, concat, read_block, starts
+from latens.data.streams.blocks import Blocks, Rows, concat, read_block, starts
 from latens.errors import InputError, is_whole, require
 from latens.randomness import seed_of
 from latens.trees import Tree
@@ -84,7 +84,7 @@ class StreamLoader:
     (one in use, one being read) and a block for each worker.
 
     Args:
-        blocks: the data, see :class:`~latens.data.streams.Blocks`.
+        blocks: the data, see :class:`~latens.data.streams.blocks.Blocks`.
         batch_size: rows of a batch, at most all of them.
         exclude: increasing numbers of rows held out, ``[H]`` int64.
         window, window_rows, window_bytes: the least that is shuffled together, and about the most.
@@ -95,7 +95,7 @@ class StreamLoader:
     Raises ``InputError`` for held-out rows that are not increasing or out of range, or leave none; ``batches`` raises
     what reading raises.
 
-    >>> from latens.data.streams import LazyBlocks
+    >>> from latens.data.streams.blocks import LazyBlocks
     >>> loader = StreamLoader(LazyBlocks(np.arange(10), block_rows=3), batch_size=4, shuffle=False, exclude=[0, 5])
     >>> [batch.x.tolist() for batch in loader.batches(0)]
     [[1, 2, 3, 4], [6, 7, 8, 9]]
@@ -227,7 +227,7 @@ class InOrder:
     """All rows in order, for passes that read and forget: ``(first_row, x, c)`` of at most ``rows`` rows each, none of
     which crosses a block; the next block is read meanwhile by a thread unless ``read_ahead`` is off.
 
-    >>> from latens.data.streams import LazyBlocks
+    >>> from latens.data.streams.blocks import LazyBlocks
     >>> [(first, x.tolist()) for first, x, c in InOrder(LazyBlocks(np.arange(5), block_rows=3), rows=2)]
     [(0, [0, 1]), (2, [2]), (3, [3, 4])]
     """

@@ -13,10 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latens.data import table_text
 from latens.data.formats import sentences
-from latens.data.table_types import chosen, joined_type, plain, plain_schema, require_names, shown
-from latens.data.table_writing import FEATHER, TableWriter, write_table
+from latens.data.tables import text as table_text
+from latens.data.tables.types import chosen, joined_type, plain, plain_schema, require_names, shown
+from latens.data.tables.writing import FEATHER, TableWriter, write_table
 from latens.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,12 +35,12 @@ def read_table(
     text: Collection[str] = (),
     encoding: str | None = None,
 ) -> pa.Table:
-    """A table of plain types (:func:`latens.data.table_types.plain_type`) in which null alone marks a missing cell.
+    """A table of plain types (:func:`latens.data.tables.types.plain_type`) in which null alone marks a missing cell.
 
     Args:
         path: a file in one of :data:`FORMATS`. A csv may be cut by commas, semicolons, tabs or bars, with or without
             a header, in UTF-8 or, with a byte order mark, UTF-16; decimal commas are read where no comma cuts; its
-            columns are typed as in :func:`latens.data.table_cells.typed`. A first column without a name, and pandas'
+            columns are typed as in :func:`latens.data.tables.cells.typed`. A first column without a name, and pandas'
             ``__index_level_0__``, are row indices and left out; columns without a header are column_1, column_2 ...
         drop: columns to leave out; their types and cells are not looked at.
         columns: the columns to read, in this order; all without it.

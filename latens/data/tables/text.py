@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latens.data.formats import open_plain
-from latens.data.table_cells import typed, words
-from latens.data.table_types import MISSING, require_names
+from latens.data.tables.cells import typed, words
+from latens.data.tables.types import MISSING, require_names
 from latens.errors import InputError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class _Layout:
 def read_text(
     path: Path, choose: Callable[[list[str]], list[str]], text: Collection[str], encoding: str | None
 ) -> pa.Table:
-    """The chosen columns of a csv, typed as in :func:`latens.data.table_cells.typed`, those in ``text`` as words."""
+    """The chosen columns of a csv, typed as in :func:`latens.data.tables.cells.typed`, those in ``text`` as words."""
     import pyarrow as pa
 
     data = _utf8(_content(path), str(path), encoding)

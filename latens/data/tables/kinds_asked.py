@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from latens.data.scan import KEEP_VALUES, MAX_LEVELS, ColumnScan, Verdict, counted, levels_of
+from latens.data.tables.scan import KEEP_VALUES, MAX_LEVELS, ColumnScan, Verdict, counted, levels_of
 from latens.errors import InputError
 from latens.schema.column import FAMILIES
 

@@ -1,0 +1,1 @@
+"""Counts of many things: .h5ad files and sparse matrices, dense a batch at a time."""
