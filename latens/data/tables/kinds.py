@@ -107,7 +107,7 @@ def _numeric(
     if family is None:
         candidates = [name for name in FAMILIES[kind] if name != "continuous_bernoulli"]
         if kind == "bounded" and ((values == low) | (values == high)).mean() > 0.001:
-            candidates.remove("beta")  # its density is unbounded at the ends, and rows lie there
+            candidates = ["normal"]  # the others pile density on the ends, and rows lie there
         if kind == "continuous" and scan.low > 0 and not extra.get("asked"):
             candidates.append("log_normal")
         with np.errstate(over="ignore", invalid="ignore"):  # of values beyond floating point, refused below
