@@ -54,7 +54,7 @@ WORDS = {  # the words after `latens`, and what the sentence must say
     "fit iris --out x --samples 1.5": "samples must be a whole number",
     "fit iris.npy --out x --variance 0": "variance must be a positive number",
     "fit iris.npy --out x --variance much": "variance must be a positive number, 'learned' or 'optimal'",
-    "fit iris --out x --likelihood bernoulli": "likelihoods of their own.*--column NAME=bernoulli",
+    "fit iris --out x --likelihood bernoulli": "has its own.*--column NAME=bernoulli",
     "fit iris.npy --out x --likelihood bernoulli": "Bernoulli.*0 and 1.*discretized_logistic",
     "fit digits --out x --likelihood bernoulli": "Bernoulli.*17 levels",
     "fit iris --out x --likelihood gauss": "normal, bernoulli, categorical",

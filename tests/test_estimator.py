@@ -158,7 +158,7 @@ def test_the_container_of_a_table_does_not_matter(made: Callable[[dict[str, Any]
     table, other = pa.table(columns), made(columns)
     plain, second = VAE(**QUICK).fit(table), VAE(**QUICK).fit(other)
     alike(plain, table, second, other)
-    assert [f.kind for f in plain.schema_.fields] == ["positive", "continuous", "categorical", "count"]
+    assert [f.kind for f in plain.schema_.fields] == ["continuous", "continuous", "categorical", "count"]
     for found in (second.reconstruct(other), second.impute(other, k=20), second.sample(7)):
         assert type(found) is type(other)
         assert list(found if isinstance(found, dict) else found.columns) == list(columns)
