@@ -154,7 +154,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         options = {k: _plain(v) for k, v in options.items()}
         run = fit_recipe(
             rows, recipe, settings, options=options, weight=weight, validation=validation, progress=bar,
-            numbers=torch.from_numpy(numbers),
+            numbers=torch.from_numpy(numbers), data=None if self._array_dtype is None else {"array": self._array_dtype},
         )  # fmt: skip
         return self._take(run)
 
@@ -162,12 +162,13 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         run.model.to("cpu")
         run.objective.to("cpu")
         self.run_, self.schema_ = run, run.schema
+        self._array_dtype = run.data.get("array")
         self.model_: Any = run.model
         self.latent_dim_ = _latent_dim(run)
         if run.schema is not None and not hasattr(self, "n_features_in_"):
             names = [f.name for f in run.schema.fields] if isinstance(run.schema, Table) else run.schema.names
             self.n_features_in_ = len(names) if names else run.schema.columns
-            if names:
+            if names and not self._array_dtype:
                 self.feature_names_in_ = np.array(names, dtype=object)
         return self
 
@@ -210,7 +211,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def _new_form(self, X: Any) -> Any:
         """The data to fit to, of which the way back is kept."""
         x, self._back = self._user_form(X, reset=True)
-        self._array_dtype = x.dtype if isinstance(x, np.ndarray) else None
+        self._array_dtype = x.dtype.name if isinstance(x, np.ndarray) else None
         return x
 
     def _asked(self) -> Asked:

@@ -205,3 +205,13 @@ def test_matrices_with_gaps_come_back_as_matrices():
     assert isinstance(filled, np.ndarray) and filled.dtype == x.dtype and not np.isnan(filled).any()
     assert np.array_equal(filled[~np.isnan(x)], x[~np.isnan(x)])
     assert vae.transform(x).shape == (60, 2) and np.isfinite(vae.score_samples(x)).all()
+
+
+def test_a_matrix_with_gaps_stays_one_after_loading(tmp_path):
+    x = np.random.default_rng(1).normal(size=(60, 3))
+    x[::3, 1] = np.nan
+    vae = latens.VAE(2, epochs=2, random_state=0).fit(x)
+    vae.save(tmp_path / "run")
+    again = latens.load(tmp_path / "run")
+    assert np.array_equal(again.impute(x, k=10), vae.impute(x, k=10))
+    assert isinstance(again.sample(3), np.ndarray) and again.sample(3).shape == (3, 3)
