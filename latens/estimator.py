@@ -191,7 +191,11 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         if is_counts(X):
             return sparse_rows(X), None
         if is_frame(X):
-            names = [str(name) for name in getattr(X, "columns", getattr(X, "column_names", ()))]
+            named = getattr(X, "column_names", None)
+            names = [str(name) for name in (getattr(X, "columns", ()) if named is None else named)]
+            if len(set(names)) < len(names):
+                twice = next(name for name in names if names.count(name) > 1)
+                raise InputError(f"the data frame has two columns called {twice!r}; rename one.")
             if not isinstance(X, dict) and names:
                 validate_data(self, X, reset=reset, skip_check_array=True)
             return frame_as_table(X)
@@ -215,8 +219,13 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return x
 
     def _asked(self) -> Asked:
+        columns = {} if self.columns is None else self.columns
+        if not isinstance(columns, dict) or not all(isinstance(kind, str) for kind in columns.values()):
+            raise InputError(f'columns must be a mapping like {{"price": "positive"}}, got {columns!r}')
+        if not isinstance(self.condition, str | list | tuple):
+            raise InputError(f"condition must be the name of a column, or several, got {self.condition!r}")
         condition = (self.condition,) if isinstance(self.condition, str) else tuple(self.condition)
-        return Asked(self.columns or {}, condition, self.kind)
+        return Asked(columns, condition, self.kind)
 
     def _like(self, X: Any, schema: AnySchema, given: Table | None) -> Rows:
         if isinstance(X, Rows):

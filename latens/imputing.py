@@ -45,6 +45,11 @@ def impute(
     missing = rows.inside.isnan().numpy()  # type: ignore[union-attr]
     copies = [] if found.draws is None else [_filled(rows, each.numpy()) for each in found.draws]
     counts = {name: int(count) for name, count in zip(rows.schema.names, missing.sum(0)) if count}
+    counts |= {
+        f.name: rows.x.column(f.name).null_count
+        for f in rows.schema.fields
+        if f.kind == "constant" and f.name in rows.x.column_names and rows.x.column(f.name).null_count
+    }
     return Imputed(_filled(rows, found.filled.numpy()), copies, _spread(rows.schema, found.spread, missing), counts)
 
 
@@ -61,7 +66,8 @@ def _filled(rows: Rows, values: np.ndarray) -> Any:
         if field is not None and name in numbers:
             cells = _coalesced(field, cells, numbers[name])
         elif field is not None and field.kind == "constant":
-            cells = pc.if_else(cells.is_null(nan_is_null=True), field.repeat(len(cells)).cast(cells.type), cells)
+            made, empty = field.repeat(len(cells)), cells.is_null(nan_is_null=pa.types.is_floating(cells.type))
+            cells = made if pa.types.is_null(cells.type) else pc.if_else(empty, made.cast(cells.type), cells)
         columns[name] = cells
     return pa.table(columns)
 
@@ -71,6 +77,8 @@ def _coalesced(field: Column, cells: Any, numbers: np.ndarray) -> Any:
     import pyarrow as pa
     from pyarrow import compute as pc
 
+    if pa.types.is_null(cells.type):
+        return pa.chunked_array([field.decode(numbers)])
     empty = cells.is_null(nan_is_null=pa.types.is_floating(cells.type))
     if not pc.any(empty).as_py():
         return cells

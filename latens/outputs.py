@@ -72,8 +72,9 @@ def _value(column: Column, value: Any) -> float:
         kind = "a date" if column.kind == "datetime" else "a number"
         raise InputError(f"the condition {column.name!r} takes {kind}, got {value!r}") from None
     number = float(column.encode(cells, "--set")[0][0])
-    if number != number:
-        raise InputError(f"the condition {column.name!r} takes a number, got {value!r}")
+    if number != number or abs(number) > float(np.finfo(np.float32).max):
+        kind = "a date" if column.kind == "datetime" else "a number within float32"
+        raise InputError(f"the condition {column.name!r} takes {kind}, got {value!r}")
     return number
 
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -255,11 +256,14 @@ def build(record: dict[str, Any], recipe: str | None = None) -> Run:
             f"this run was made by your own recipe {name!r}, and code is never executed because a file names it: "
             f"say --recipe {name} (or latens.load(folder, recipe={name!r}))"
         )
+    chosen_options = stored.get("options", {})
+    if not isinstance(chosen_options, dict) or "name" in chosen_options:
+        raise InputError("run.json is damaged (its recipe's options): restore it from a copy or fit again")
     schema, given = schemas(record)
     if schema is None:
         raise InputError("the run has a recipe and no schema of its data: restore run.json from a copy, or fit again")
     info = DataInfo(schema, int(record["rows"]), conditions=() if given is None else given.given_fields)
-    chosen = Recipe(name, **stored.get("options", {}))
+    chosen = Recipe(name, **chosen_options)
     model, objective = chosen.build(info)
     settings = Settings.from_json(record["training"])
     return _recorded(Run(model, objective, settings, info.rows, schema, chosen, given=given), record)
@@ -293,11 +297,45 @@ def load(folder: str | Path, *, model: nn.Module | None = None, recipe: str | No
             run = _recorded(run, record)
         else:
             run = build(record, recipe)
+        require_sound(run)
     load_state(run.model, tensors, str(folder / "model.safetensors"))
     run.model.eval()
     run.folder = folder
     run.history = read_metrics(folder, record["files"]["metrics.csv"])
     return run
+
+
+DATA: dict[str, Any] = {
+    "origin": str, "fingerprint": str, "rows": int, "labels": str | None, "drop": list, "reading": dict,
+    "weights": str | None, "split": str | None, "validation": str | int | float, "validation_origin": str | None,
+    "conditions": dict, "array": str, "from": str,
+}  # fmt: skip
+
+
+def require_sound(run: Run) -> None:
+    """``InputError`` where the record says of the data what cannot be: entries of another type, or a schema that cannot
+    write a row."""
+    for name, kinds in DATA.items():
+        if name in run.data and not isinstance(run.data[name], kinds):
+            raise InputError(f"run.json is damaged (its entry data.{name}): restore it from a copy or fit again")
+    seen = run.data.get("conditions") or {}
+    for name, values in seen.items():
+        numbers = isinstance(values, list) and all(isinstance(v, int | float) and v == v for v in values)
+        if not numbers or not values:
+            raise InputError(f"run.json is damaged (the conditions {name!r}): restore it from a copy or fit again")
+    if isinstance(run.schema, Table):
+        try:
+            found = run.schema.to_user(np.zeros((1, run.schema.columns)))
+            for name in run.schema.names:
+                run.schema.field(name).encode(found.column(name))
+            if run.given is not None:
+                for field in run.given.given_fields:
+                    field.encode(field.decode(np.asarray(seen.get(field.name, [0.0]))))
+        except Exception as error:
+            reason = " ".join(str(error).split())[:120]
+            raise InputError(
+                f"run.json is damaged (its schema: {reason}): restore it from a copy or fit again"
+            ) from None
 
 
 def weights(folder: str | Path, record: dict[str, Any] | None = None) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from latens import distributions as d
 from latens import evaluation, trees
 from latens.atomic import write_text
 from latens.data.rows import Rows
+from latens.errors import InputError, is_whole
 from latens.evaluation import NLL
 from latens.evaluation.anomaly import Conformal, contributions
 from latens.evaluation.likelihood import chunk_rows, evaluating, model_device
@@ -41,9 +42,15 @@ class Calibration:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Calibration:
-        reference = fields.get("reference")
-        array = None if reference is None else np.array([np.nan if v is None else v for v in reference], dtype=float)
-        return cls(Conformal.from_json(fields["scores"]), array, int(fields["k"]))
+        try:
+            reference = fields["reference"]
+            values = None if reference is None else [np.nan if v is None else v for v in reference]
+            array = None if values is None else np.array(values, dtype=float)
+            if not is_whole(fields["k"]) or fields["k"] < 1 or (array is not None and array.ndim != 1):
+                raise ValueError("k or reference")
+            return cls(Conformal.from_json(fields["scores"]), array, int(fields["k"]))
+        except (KeyError, TypeError, ValueError, InputError) as error:
+            raise InputError(f"{CALIBRATION} is not one ({error}): restore it from a copy or fit again") from None
 
 
 @dataclass(frozen=True)
@@ -130,6 +137,8 @@ def score(run: Run, rows: Rows, k: int, calibration: Calibration | None) -> Scor
             p_values = calibration.conformal.p_values(np.nan_to_num(strangeness, nan=np.inf))
         terms = column_terms(run, rows)
         if terms is not None and calibration.reference is not None:
+            if len(calibration.reference) != terms.shape[1]:
+                raise InputError(f"{CALIBRATION} is of another run: restore it from a copy or fit again")
             columns, excess = contributions(terms, calibration.reference, TOP)
     return Scores(found, strangeness, p_values, columns, excess)
 

@@ -37,7 +37,7 @@ def _of_file(file: str) -> dict[str, str]:
         values = json.loads(Path(file).read_text("utf-8"))
     except OSError as error:
         raise InputError(f"{file} cannot be read: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{file} is no JSON ({error}); write one with `latens schema DATA --out {file}`") from None
     good = isinstance(values, dict) and all(isinstance(kind, str) for kind in values.values())
     if not good:

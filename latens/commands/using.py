@@ -136,7 +136,13 @@ def sample(
     schema = schema_of(vae.run_)
     if extension == ".png" and not schema.is_image:
         raise InputError(f"{out}: these samples are rows of columns, not images; write .npy or .csv")
-    x = vae.sample(n, mean=mean, random_state=seed, given=dict(_pair(word) for word in given))
+    pairs = [_pair(word) for word in given]
+    if len(dict(pairs)) < len(pairs):
+        twice = next(name for name, _ in pairs if [other for other, _ in pairs].count(name) > 1)
+        raise InputError(f"--set gives {twice!r} twice; say it once")
+    if isinstance(schema, Table) and extension in (".npy", ".npz"):
+        raise InputError(f"cannot write {out}: samples of a table of mixed columns go to {', '.join(TABLES)}")
+    x = vae.sample(n, mean=mean, random_state=seed, given=dict(pairs))
     if extension == ".png":
         write_bytes(out, _picture(to_pixels(schema, model_layout(schema, x))))  # type: ignore[arg-type]
     else:
@@ -151,7 +157,10 @@ def impute(
     """Write data with its missing cells filled, and what is not known of them."""
     extension = require_free_output(out, folder, data)
     if uncertainty is not None:
-        require_free_output(uncertainty, folder, data)
+        if require_free_output(uncertainty, folder, data) not in TABLES:
+            raise InputError(
+                f"cannot write {uncertainty}: uncertainties are a table; the file must be {', '.join(TABLES)}"
+            )
         if Path(uncertainty).resolve() == Path(out).resolve():
             raise InputError(f"--uncertainty and --out name the same file {out}; name two")
     run = opened(folder, own).run_

@@ -206,6 +206,8 @@ def as_table(x: np.ndarray, names: Sequence[str] | None = None) -> Any:
     import pyarrow as pa
 
     header = [f"column_{j + 1}" for j in range(x.shape[1])] if names is None else [str(name) for name in names]
+    if x.dtype.kind == "f" and x.dtype.itemsize > 8:
+        x = x.astype(np.float64)
     columns = [pa.array(np.ascontiguousarray(column), from_pandas=True) for column in x.T]
     return pa.table(columns, names=header)
 

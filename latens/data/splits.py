@@ -57,7 +57,7 @@ def split_rows(rows: int, validation: float | str, seed: int, split: Split | Non
     "auto": a tenth, at most 5,000, and none below 200 rows. Raises ``InputError`` for a fraction outside [0, 1).
     """
     if validation == "auto":
-        held = min(rows // 10, 5000) if rows >= 200 else 0
+        held = min(max(rows // 10, split is not None), 5000) if rows >= 200 or split is not None else 0
     else:
         if not isinstance(validation, int | float) or isinstance(validation, bool) or not 0 <= validation < 1:
             raise InputError(f"validation must be 'auto', a fraction from 0 to below 1, or data, got {validation!r}")

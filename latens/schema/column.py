@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,7 +74,7 @@ class Column:
             )
         if self.kind in CODED and not self.levels:
             raise InputError(f"column {self.name!r} is {self.kind} and has no levels.")
-        if not (np.isfinite(self.shift) and np.isfinite(self.unit) and self.unit > 0):
+        if not (_is_sound(self.shift) and _is_sound(self.unit) and self.unit > 0):
             raise InputError(
                 f"column {self.name!r}: shift {self.shift} and unit {self.unit} are not a mean and a spread."
             )
@@ -115,8 +116,14 @@ class Column:
 
         cells = plain(cells)
         levels = pa.array(list(self.levels or ()))
+        if pa.types.is_boolean(levels.type) and not pa.types.is_boolean(cells.type):
+            levels = levels.cast(pa.int8())  # 0 and 1, or words that stand for them; any other number is unknown
+            words = pa.types.is_string(cells.type)
+            cells = cells.cast(pa.bool_()).cast(pa.int8()) if words else cells
         if cells.type != levels.type:
             try:
+                wider = pa.types.is_floating(cells.type) and pa.types.is_integer(levels.type)
+                levels = levels.cast(cells.type) if wider else levels
                 cells = cells.cast(levels.type)
             except pa.ArrowException:
                 if pa.types.is_string(levels.type):
@@ -167,6 +174,8 @@ class Column:
             return typed(cells, self.type, self.levels or ())
         if self.decimals is not None:
             numbers = np.round(numbers, self.decimals)
+            if self.kind == "positive":
+                numbers = np.maximum(numbers, 10.0**-self.decimals)
         if self.kind in ("count", "bounded") or self.type.startswith("u"):
             low = self.low if self.kind == "bounded" else 0.0
             numbers = np.clip(numbers, low, self.high if self.kind == "bounded" else None)
@@ -206,7 +215,20 @@ class Column:
             if name in fields and (not isinstance(fields[name], kinds) or isinstance(fields[name], bool)):
                 raise InputError(f"the schema of the data: column {fields['name']!r} has no valid {name!r}.")
         levels = fields.get("levels")
+        plain_levels = all(isinstance(v, str | int | float) for v in levels or ())
+        if not plain_levels or len({type(v) for v in levels or ()}) > 1 or len(set(levels or ())) < len(levels or ()):
+            raise InputError(f"the schema of the data: column {fields['name']!r} has no valid 'levels'.")
+        if not 0 <= (fields.get("decimals") or 0) <= 12:
+            raise InputError(f"the schema of the data: column {fields['name']!r} has no valid 'decimals'.")
         return cls(**fields | {"levels": None if levels is None else tuple(levels)})
+
+
+def _is_sound(value: float) -> bool:
+    """Whether the value is a finite number that floats of either width can stand for."""
+    try:
+        return bool(np.isfinite(float(value))) and abs(float(value)) < 1e300
+    except (TypeError, ValueError, OverflowError):
+        return False
 
 
 _TYPES: dict[str, Any] = {
@@ -217,13 +239,21 @@ _TYPES: dict[str, Any] = {
 
 
 def _numbers(cells: Any, column: Column, where: str, first_row: int) -> np.ndarray:
+    import pyarrow as pa
+
+    cells = plain(cells)
+    dates = column.kind == "datetime" or pa.types.is_temporal(arrow_type(column.type))
+    if dates and pa.types.is_string(cells.type):
+        with suppress(pa.ArrowException):
+            cells = cells.cast(pa.timestamp("us"))
     numbers = as_numbers(cells)
+    if numbers is not None and pa.types.is_temporal(cells.type) != dates and not pa.types.is_null(cells.type):
+        numbers = None
     if numbers is None:
-        cells = plain(cells)
         first = next((i for i, cell in enumerate(cells) if cell.is_valid), 0)
         raise InputError(
             f"{where}: column {column.name!r} holds {cells.type} (row {first + first_row}: "
-            f"{short(repr(cells[first].as_py() if len(cells) else None))}), and the model takes numbers there "
-            f"({column.kind})."
+            f"{short(repr(cells[first].as_py() if len(cells) else None))}), and the model takes "
+            f"{'dates' if dates else 'numbers'} there ({column.kind})."
         )
     return numbers

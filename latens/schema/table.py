@@ -149,6 +149,8 @@ class Table:
                 raise InputError(
                     f"{where}: the condition {column.name!r} of row {row} (counted from 0) {what}{levels}."
                 )
+            if self.storage == "float32":
+                _require_float32(numbers, column, where, 0)
             found[column.name] = numbers.astype(self.storage)
         return found
 

@@ -305,6 +305,10 @@ def _csr(matrix: Any, what: str = "the data", dtype: Any = None) -> Any:
     if matrix.ndim != 2 or matrix.dtype.kind not in "biuf":
         raise InputError(f"{what}: a matrix of numbers with two axes is needed, got {matrix.dtype}, {matrix.shape}.")
     csr = sparse.csr_array(matrix)
+    try:
+        csr.check_format(full_check=True)
+    except ValueError as error:
+        raise InputError(f"{what}: the sparse matrix is damaged ({error}); build it again.") from None
     if not csr.has_canonical_format or np.count_nonzero(csr.data) < csr.nnz:
         csr = csr.copy()  # the user's own stays as it is
         csr.sum_duplicates()

@@ -130,8 +130,8 @@ def column_names(path: str | os.PathLike[str]) -> list[str]:
 
 
 def unpacked_bytes(path: str | os.PathLike[str]) -> int:
-    """What all row groups take in memory: the larger of what the footers say and of 8 bytes a cell (dictionaries make the
-    files smaller than the cells they stand for); errors as :class:`ParquetBlocks`."""
+    """What all row groups take in memory: the larger of what the footers say and of 8 bytes a cell (dictionaries make
+    the files smaller than the cells they stand for); errors as :class:`ParquetBlocks`."""
     footers = [_footer(file) for file in files_at(path, ".parquet")]
     groups = (footer.row_group(group) for footer in footers for group in range(footer.num_row_groups))
     return sum(max(0, group.total_byte_size, 8 * group.num_rows * group.num_columns) for group in groups)

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-MARGIN = 0.01  # nats a cell that a later candidate must gain over an earlier, simpler one, and two standard errors
+MARGIN = 0.01  # nats a cell that a later candidate must gain over an earlier, simpler one
+FEW = 250  # held-out values, below which a gain must also exceed two standard errors
 DEGREES = (3.0, 5.0, 10.0)
 
 
@@ -19,8 +20,8 @@ def best_family(values: np.ndarray, candidates: Sequence[str], low: float = 0.0,
 
     Args:
         values: finite values of a column, in no particular order. candidates: names of likelihoods, the simplest first;
-        a later one must be better by ``MARGIN`` and by two standard
-            errors of the paired difference.
+        a later one must be better by ``MARGIN``, and where
+            there are few values by two standard errors of the paired difference.
         low, high: the bounds, for those that have some.
 
     >>> rng = np.random.default_rng(0)
@@ -36,7 +37,8 @@ def best_family(values: np.ndarray, candidates: Sequence[str], low: float = 0.0,
     for name in candidates[1:]:
         with np.errstate(invalid="ignore"):
             gain = scores[name] - scores[best]
-        error = gain.std() / np.sqrt(len(gain)) if np.isfinite(gain).all() else 0.0
+        few = len(gain) < FEW and np.isfinite(gain).all()  # of many values, outliers widen the error and are the point
+        error = gain.std() / np.sqrt(len(gain)) if few else 0.0
         if gain.mean() > max(MARGIN, 2 * error):
             best = name
     words = ", ".join(f"{name} {each.mean():.3f}" for name, each in scores.items() if np.isfinite(each).all())

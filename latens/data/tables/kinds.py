@@ -20,6 +20,7 @@ from latens.schema.cells import as_numbers, first_whole, listed, short
 from latens.schema.column import FAMILIES, LOGARITHMIC
 
 SAMPLE = 20_000  # rows that families, means and spreads are taken from
+MANY = 1000  # cells from which on a numeric column gets the tails of Student's t, which can become normal ones
 FEW = 10  # whole numbers with at most so many values are ordered levels
 _IDENTIFIER = re.compile(r"(^|[_\W])(id|uuid|guid|key|index|rownames?|row_?number)$|^unnamed", re.IGNORECASE)
 
@@ -107,23 +108,32 @@ def _numeric(
     if family is None:
         candidates = [name for name in FAMILIES[kind] if name != "continuous_bernoulli"]
         if kind == "bounded" and ((values == low) | (values == high)).mean() > 0.001:
-            candidates = ["normal"]  # the others pile density on the ends, and rows lie there
+            candidates.remove("beta")  # its density is unbounded at the ends, and rows lie there
+            candidates = candidates if extra.get("asked") else ["normal"]  # the truncated normal piles up there too
         if kind == "continuous" and scan.low > 0 and not extra.get("asked"):
             candidates.append("log_normal")
         with np.errstate(over="ignore", invalid="ignore"):  # of values beyond floating point, refused below
             family, words = best_family(values, candidates, low, high)
+        if family == "normal" and kind in ("continuous", "datetime") and scan.present >= MANY:
+            family, words = "student_t", f"{words}; what codes leave unexplained has outliers"
         if kind == "continuous" and family == "log_normal":
             kind, reason = "positive", f"{reason}, skewed"
     how = LOGARITHMIC.get(kind)
     inside = values if how is None else np.log(values) if how == "log" else np.log1p(values)
     with np.errstate(over="ignore", invalid="ignore"):
         shift = float(inside.mean()) if len(inside) else 0.0
-        unit = float(inside.std()) if len(inside) > 1 else 1.0
-    if not np.isfinite(shift) or not np.isfinite(unit):
-        raise InputError(f"column {scan.name!r}: its values are beyond floating point; give them in another unit.")
+        apart = float(np.abs(inside - shift).max(initial=0.0))  # squares of small numbers vanish
+        unit = apart * float(((inside - shift) / apart).std()) if apart > 0 else 0.0 if len(inside) > 1 else 1.0
+    most, least = float(np.finfo(np.float32).max), float(np.finfo(np.float32).tiny)
+    largest = max(abs(low), abs(high)) if how is None else 0.0
+    if not (np.isfinite(shift) and np.isfinite(unit) and largest <= most and (unit == 0 or unit >= least)):
+        raise InputError(
+            f"column {scan.name!r}: its values ({scan.low:.3g} to {scan.high:.3g}) are beyond float32; give them in "
+            "another unit."
+        )
     return Column(
         kind=kind, family=family, low=float(low), high=float(high), shift=shift,
-        unit=unit if unit > 1e-12 * max(1.0, abs(shift)) else 1.0,
+        unit=unit if unit > 8 * np.finfo(float).eps * abs(shift) else 1.0,
         decimals=None if kind == "datetime" else _decimals(values), reason="; ".join(filter(None, [reason, words])),
         **common,
     )  # fmt: skip
@@ -146,7 +156,7 @@ def _kind(scan: ColumnScan) -> Verdict:
     if is_dictionary and scan.distinct <= MAX_LEVELS:
         two = "binary" if len(levels_of(scan)) == 2 else "categorical"
         return "ordered" if scan.type.ordered else two, counted(scan), {}
-    if kind == "bool" or (scan.distinct == 2 and (scan.whole or not scan.is_number)):
+    if kind == "bool" or (scan.distinct == 2 and (scan.is_exact or not scan.is_number)):
         return "binary", counted(scan), {}
     return _number(scan) if scan.is_number else _text(scan)
 
@@ -174,7 +184,7 @@ def _number(scan: ColumnScan) -> Verdict:
         if counts_rows or _IDENTIFIER.search(scan.name):
             what = "counts the rows" if counts_rows else "every number is another"
             return "identifier", f"{what}: left out; {_keep('continuous')}", {}
-    if scan.distinct <= FEW and scan.present >= 5 * scan.distinct:
+    if scan.is_exact and scan.distinct <= FEW and scan.present >= 5 * scan.distinct:
         return "ordered", f"whole numbers with {scan.distinct} values, {span}", {}
     if 0 <= scan.low <= FEW and scan.high <= 1e6 and scan.values:
         total = sum(scan.values.values())
@@ -200,7 +210,8 @@ def _decimals(values: np.ndarray, most: int = 6) -> int | None:
     """
     for digits in range(most + 1):
         scaled = values * 10.0**digits
-        if np.all(np.abs(scaled - np.rint(scaled)) <= 1e-6 + 8 * np.finfo(float).eps * np.abs(scaled)):
+        slack = 1e-6 * min(1.0, float(np.abs(scaled).max(initial=0.0))) + 8 * np.finfo(float).eps * np.abs(scaled)
+        if np.all(np.abs(scaled - np.rint(scaled)) <= slack):
             return digits
     return None
 
@@ -214,6 +225,6 @@ def _storage(fields: tuple[Column, ...], sample: Any) -> str:
             values = numbers[~np.isnan(numbers)]
             with np.errstate(over="ignore", invalid="ignore"):
                 loss = np.abs(values - values.astype(np.float32)).max(initial=0.0)
-                if not loss <= 1e-3 * (values.std() if len(values) else 1.0):
+                if not (loss <= 1e-3 * (values.std() if len(values) else 1.0) and np.isfinite(loss)):
                     return "float64"
     return "float32"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import numpy as np
+
 from latens.data.tables.scan import KEEP_VALUES, MAX_LEVELS, ColumnScan, Verdict, counted, levels_of
 from latens.errors import InputError
 from latens.schema.column import FAMILIES
@@ -78,6 +80,8 @@ def _asked_bounds(scan: ColumnScan, rest: str, where: str) -> dict[str, Any]:
         low, high = (float(number) for number in rest.split(":"))
     except ValueError:
         raise InputError(f"{where}: write bounds as bounded:LOW:HIGH, not {rest!r}.") from None
-    if not low <= scan.low <= scan.high <= high or low == high:
+    if not (low < high and np.isfinite(low) and np.isfinite(high) and np.isfinite(high - low)):
+        raise InputError(f"{where}: the bounds {rest!r} must be two finite numbers, the lower first.")
+    if not low <= scan.low <= scan.high <= high:
         raise InputError(f"{where} has values {scan.low:g}..{scan.high:g}, outside the bounds {low:g} and {high:g}.")
     return {"low": low, "high": high}

@@ -88,6 +88,11 @@ class ColumnScan:
         return self.rows - self.missing
 
     @property
+    def is_exact(self) -> bool:
+        """Whether the values are whole numbers that floats hold exactly, so that they can be levels."""
+        return self.whole and max(abs(self.low), abs(self.high)) <= 2.0**53
+
+    @property
     def is_number(self) -> bool:
         return self.low != np.inf
 
