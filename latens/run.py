@@ -325,7 +325,8 @@ def require_sound(run: Run) -> None:
             raise InputError(f"run.json is damaged (the conditions {name!r}): restore it from a copy or fit again")
     if isinstance(run.schema, Table):
         try:
-            found = run.schema.to_user(np.zeros((1, run.schema.columns)))
+            usual = [[0.0 if field.low is None else float(field.low) for field in run.schema.modelled]]
+            found = run.schema.to_user(np.array(usual))
             for name in run.schema.names:
                 run.schema.field(name).encode(found.column(name))
             if run.given is not None:

@@ -274,3 +274,16 @@ def test_splits_that_cannot_be() -> None:
             Split.of(kind, cells, "g")
     with pytest.raises(InputError, match="all rows are of one group, so that none can be held out"):
         split_rows(100, 0.1, 0, Split.of("group", np.zeros(100), "g"))
+
+
+def test_a_run_on_columns_of_every_kind_is_loaded_again(tmp_path):
+    """The soundness of a record is asked of a row that the columns can hold."""
+    rng = np.random.default_rng(0)
+    table = pa.table({
+        "tiny": np.exp(rng.normal(size=300) * 2) / 1e7, "share": rng.beta(2, 2, 300), "n": rng.poisson(30, 300),
+        "yes": rng.random(300) < 0.5, "date": pa.array(rng.integers(9000, 9999, 300).astype(np.int32)).cast(pa.date32()),
+        "word": rng.choice(["a", "b", "c"], 300), "below": -np.exp(rng.normal(size=300)),
+    })  # fmt: skip
+    vae = latens.VAE(2, epochs=1, random_state=0).fit(table)
+    vae.save(tmp_path / "run")
+    assert latens.load(tmp_path / "run").sample(3).schema.names == table.schema.names
