@@ -281,7 +281,8 @@ def test_a_run_on_columns_of_every_kind_is_loaded_again(tmp_path):
     rng = np.random.default_rng(0)
     table = pa.table({
         "tiny": np.exp(rng.normal(size=300) * 2) / 1e7, "share": rng.beta(2, 2, 300), "n": rng.poisson(30, 300),
-        "yes": rng.random(300) < 0.5, "date": pa.array(rng.integers(9000, 9999, 300).astype(np.int32)).cast(pa.date32()),
+        "date": pa.array(rng.integers(9000, 9999, 300).astype(np.int32)).cast(pa.date32()),
+        "yes": rng.random(300) < 0.5,
         "word": rng.choice(["a", "b", "c"], 300), "below": -np.exp(rng.normal(size=300)),
     })  # fmt: skip
     vae = latens.VAE(2, epochs=1, random_state=0).fit(table)
