@@ -17,7 +17,7 @@ from latens import evaluation, imputing, outputs, scoring, trees
 from latens import run as runs
 from latens.data import as_array, read
 from latens.data.lazy import Lazy
-from latens.data.rows import Asked, Rows, canonical_order, is_counts, rows_like, rows_of, taken
+from latens.data.rows import Asked, Rows, canonical_order, is_counts, rows_like, rows_of, sparse_rows, taken
 from latens.data.tables.frames import as_table as frame_as_table
 from latens.data.tables.frames import is_frame
 from latens.errors import InputError, is_whole
@@ -365,15 +365,6 @@ def _latent_dim(run: Run) -> int:
     seen = run.data.get("conditions") or {}
     c = {name: torch.tensor(values[:1], dtype=torch.float32) for name, values in seen.items()} or None
     return int(evaluation.codes(run.model, cells, c).shape[-1])
-
-
-def sparse_rows(X: Any) -> Lazy:
-    """Sparse counts as rows that are dense a batch at a time."""
-    from latens.data.counts.rows import SparseRows, counts_of
-
-    if hasattr(X, "obs"):
-        return counts_of(X).x
-    return SparseRows(X)
 
 
 def _remember(rows: Rows, back: Any) -> Rows:

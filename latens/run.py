@@ -307,7 +307,7 @@ def load(folder: str | Path, *, model: nn.Module | None = None, recipe: str | No
 
 DATA: dict[str, Any] = {
     "origin": str, "fingerprint": str, "rows": int, "labels": str | None, "drop": list, "reading": dict,
-    "weights": str | None, "split": str | None, "validation": str | int | float, "validation_origin": str | None,
+    "weights": str | None, "split": str | None, "validation": str | int | float | None, "validation_origin": str | None,
     "conditions": dict, "array": str, "from": str,
 }  # fmt: skip
 

@@ -140,7 +140,8 @@ def sample(
     if len(dict(pairs)) < len(pairs):
         twice = next(name for name, _ in pairs if [other for other, _ in pairs].count(name) > 1)
         raise InputError(f"--set gives {twice!r} twice; say it once")
-    if isinstance(schema, Table) and extension in (".npy", ".npz"):
+    mixed = isinstance(schema, Table) and any(f.outputs_codes or f.value is not None for f in schema.fields)
+    if mixed and extension in (".npy", ".npz"):
         raise InputError(f"cannot write {out}: samples of a table of mixed columns go to {', '.join(TABLES)}")
     x = vae.sample(n, mean=mean, random_state=seed, given=dict(pairs))
     if extension == ".png":

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latens.data.counts.rows import SparseRows, column_summaries
+from latens.data.counts.rows import SparseRows, column_summaries, counts_of
 from latens.data.infer import infer
 from latens.data.lazy import Lazy, Subset, View
 from latens.data.tables.kinds import infer_table
@@ -137,6 +137,13 @@ def _digests(x: Lazy, count: int = 1024) -> np.ndarray:
 def is_counts(x: Any) -> bool:
     """Whether x is a sparse matrix, or annotated counts (with .X and .obs)."""
     return (hasattr(x, "nnz") and hasattr(x, "tocsr")) or (hasattr(x, "X") and hasattr(x, "obs"))
+
+
+def sparse_rows(X: Any) -> Lazy:
+    """Sparse counts as rows that are dense a batch at a time."""
+    if hasattr(X, "obs"):
+        return counts_of(X).x
+    return SparseRows(X)
 
 
 def rows_of(
