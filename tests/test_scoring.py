@@ -105,6 +105,12 @@ def test_from_the_command_line(tmp_path, monkeypatch):
     assert "calibrated with K = 100" in other.out and "p_value" not in read("s2.csv").x.column_names
     done("score", "run", "t.csv", "--out", "s.npy")
     assert np.load("s.npy").shape == (400,)
+    holes = rows(400, 0)
+    holes.loc[:9, "a"] = np.nan
+    write("holes.csv", pa.Table.from_pandas(holes))
+    assert "10 rows have missing cells, and the model was fitted to complete rows" in done(
+        "score", "run", "holes.csv", "--out", "h.csv"
+    ).out
     done("fit", "t.csv", "--out", "ae", "--recipe", "ae", "--epochs", "1")
     assert "has no density" in refused("score", "ae", "t.csv", "--out", "x.csv")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from latens import evaluation, imputing, scoring, synthesis
 from latens import report as reporting
@@ -253,6 +254,12 @@ def score(folder: str, data: str, out: str, *, k: int, own: str | None, labels: 
         write(out, -found.nll.rows.numpy())
     text = f"wrote {out}: lower bounds on ln p(x) of {len(rows):,} rows, nats (K = {k}); mean {-found.nll.mean:.3f}"
     warnings = unknown_levels(rows)
+    gaps = 0 if rows.complete else int(torch.as_tensor(rows.inside).isnan().any(1).sum())
+    if gaps and isinstance(run.schema, Table) and not any(column.missing for column in run.schema.modelled):
+        warnings.append(
+            f"{gaps:,} rows have missing cells, and the model was fitted to complete rows: their scores are loose "
+            "bounds, and their p-values too small"
+        )
     if found.p_values is not None and calibration is not None:
         strange = int((found.p_values <= 0.01).sum())
         text += f"\n{strange:,} rows have p <= 0.01 (against {calibration.conformal.count:,} held-out rows)"

@@ -84,6 +84,11 @@ class Rows:
         kept = [f.name for f in self.schema.fields if f.name not in self.schema.names]
         return {name: self.x.column(name) for name in kept if name in self.x.column_names}
 
+    @property
+    def complete(self) -> bool:
+        """Whether no cell is missing, as far as a table tells; arrays have no gaps."""
+        return not isinstance(self.schema, Table) or not bool(np.isnan(np.asarray(self.inside)).any())
+
     @cached_property
     def inside(self) -> Tensor | Lazy:
         """x in the model's form."""
