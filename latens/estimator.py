@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -232,7 +233,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             return X
         x, back = self._user_form(X, reset=False)
         rows = rows_like(x, schema, given)
-        return rows if back is None else _remember(rows, back)
+        return replace(rows, back=back)
 
     def _rows(self, X: Any) -> Rows:
         schema = self._schema()
@@ -242,7 +243,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """A table in the form that the data had: that of these rows, or that of the fit."""
         if not hasattr(found, "column_names"):
             return found
-        back = getattr(rows, "_back", None) or getattr(self, "_back", None)
+        back = (rows and rows.back) or getattr(self, "_back", None)
         if back is not None:
             return back(found)
         if getattr(self, "_array_dtype", None) is not None:
@@ -365,11 +366,6 @@ def _latent_dim(run: Run) -> int:
     seen = run.data.get("conditions") or {}
     c = {name: torch.tensor(values[:1], dtype=torch.float32) for name, values in seen.items()} or None
     return int(evaluation.codes(run.model, cells, c).shape[-1])
-
-
-def _remember(rows: Rows, back: Any) -> Rows:
-    object.__setattr__(rows, "_back", back)
-    return rows
 
 
 def _plain(value: Any) -> Any:

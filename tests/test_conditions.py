@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-import torch
 from commanding import done, figures, refused
 from scipy import stats
 from sklearn.datasets import load_digits
@@ -131,4 +130,3 @@ def test_from_the_command_line(tmp_path, monkeypatch):
     assert "digits has no column" in refused("fit", "digits", "--out", "r2", "--condition", "shape")
     done("fit", "digits", "--out", "digits-run", "--condition", "label", "--epochs", "1")
     done("sample", "digits-run", "--set", "label=3", "--out", "three.png", "-n", "4")
-    torch.manual_seed(0)

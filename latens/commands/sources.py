@@ -20,6 +20,7 @@ from latens.errors import InputError, concerning
 from latens.outputs import schema_of
 from latens.run import Run
 from latens.schema import AnySchema, Table
+from latens.schema.cells import listed
 from latens.training.processes import is_first
 
 
@@ -94,7 +95,7 @@ def split_of(source: Source | Stream, asked: str | None) -> Split | None:
     if name == LABEL and source.labels is not None:
         return Split.of(kind, np.asarray(source.labels), name)
     there = list(source.x.column_names) if source.is_table else [LABEL] * (source.labels is not None)
-    raise InputError(f"--split {asked}: {source.origin} has no column {name!r}; it has: {_some(there) or 'none'}.")
+    raise InputError(f"--split {asked}: {source.origin} has no column {name!r}; it has: {listed(there) or 'none'}.")
 
 
 def held_out(run: Run, rows: Rows | Streamed, validation: Any, split: Split | None = None) -> Rows:
@@ -133,10 +134,6 @@ def trained_on(run: Run, folder: str) -> Rows:
         return in_memory(rows)
     split = split_of(source, run.data.get("split"))
     return rows.take(split_rows(len(rows), validation, run.settings.seed, split)[0].numpy())
-
-
-def _some(listed: list[str]) -> str:
-    return ", ".join(listed[:12]) + (f" and {len(listed) - 12} more" if len(listed) > 12 else "")
 
 
 def read_for(run: Run, data: str, labels: str | None = None) -> Source:

@@ -47,6 +47,7 @@ class Rows:
         cells: the conditions, an arrow table of N rows, or None.
         labels: one value a row, or None; words as codes of ``label_names``.
         where: words for messages.
+        back: the way from an arrow table back to the frame that ``x`` came from, or None.
     """
 
     x: Any
@@ -56,6 +57,7 @@ class Rows:
     labels: np.ndarray | None = None
     label_names: tuple[str, ...] | None = None
     where: str = "the data"
+    back: Any = None
 
     def __len__(self) -> int:
         return len(self.x)

@@ -284,8 +284,9 @@ def _read_images(path: Path, options: dict[str, Any]) -> Found:
     from latens.data.images.folder import image_folder
 
     found = image_folder(path, size=options.get("size"), skip_bad=bool(options.get("skip_bad")))
-    notes = [*found.notes, *(f"left out: {line}" for line in found.skipped)]
-    return Found(found.x, None, found.labels, label_names=found.label_names, fingerprint=found.fingerprint, notes=notes)
+    return Found(
+        found.x, None, found.labels, label_names=found.label_names, fingerprint=found.fingerprint, notes=found.notes
+    )
 
 
 def _read_counts(path: Path, label: str | None, options: dict[str, Any]) -> Found:

@@ -179,6 +179,14 @@ def evaluate(
     warning = collapse_warning(model, x[:20_000], active, found.latent_dim, beta)
     if warning:
         found.warnings.append(warning)
+    likelihood = getattr(model, "likelihood", None)
+    at_floor = likelihood.floor_hits() if isinstance(likelihood, Columns) else []
+    if at_floor:
+        found.warnings.append(
+            f"the scale of {len(at_floor)} column{'s' * (len(at_floor) > 1)} (counted from 0: "
+            f"{', '.join(map(str, at_floor[:8]))}) has reached its floor: the model can copy them, so that "
+            "their likelihood says little"
+        )
     floor = getattr(getattr(model, "likelihood", None), "floor", None)
     current = getattr(getattr(model, "likelihood", None), "observation_variance", None)
     if floor is not None and current is not None and float(current.detach()) <= floor * 1.01:

@@ -99,12 +99,6 @@ class Table:
                 return field
         raise InputError(f"there is no column {name!r}; there are: {listed([f.name for f in self.fields])}.")
 
-    def replace(self, changed: Mapping[str, Column]) -> Table:
-        """The same table with some columns changed."""
-        for name in changed:
-            self.field(name)
-        return dataclasses.replace(self, fields=tuple(changed.get(f.name, f) for f in self.fields))
-
     def check(self, table: Any, where: str = "the data") -> None:
         """Raise ``InputError`` unless every modelled column is there."""
         require_columns(self.modelled, table, where)
