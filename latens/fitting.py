@@ -66,7 +66,8 @@ def execute(
             held = None
             if validation is not None:
                 held = ArrayLoader(
-                    validation, validation_c, validation_weight, batch_size=512, shuffle=False, **options
+                    validation, validation_c, validation_weight, shuffle=False, **options,
+                    batch_size=min(512, max(16, -(-trees.rows(validation) // 40))),
                 )
             trainer = Trainer(
                 run.model, run.objective, loader, held, settings, store=store, progress=progress,

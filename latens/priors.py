@@ -6,10 +6,18 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from latens import distributions
 from latens.distributions import DiagonalNormal
 from latens.errors import is_whole, require
 from latens.numerics import positive
 from latens.trees import Tree
+
+
+def _require_given(reads: tuple[str, ...], c: Tree) -> None:
+    """``ValueError`` where a key of the condition that the prior reads was not given."""
+    missing = [key for key in reads if c is None or key not in c]
+    if missing:
+        raise ValueError(f"the prior reads the condition {missing[0]!r}, which was not given")
 
 
 class StandardNormal(nn.Module):
@@ -48,8 +56,31 @@ class ConditionalNormal(nn.Module):
         self.network, self.reads = network, tuple(reads)
 
     def forward(self, c: Tree = None) -> Distribution:
-        missing = [key for key in self.reads if c is None or key not in c]
-        if missing:
-            raise ValueError(f"the prior reads the condition {missing[0]!r}, which was not given")
+        _require_given(self.reads, c)
         mean, raw = self.network({key: c[key] for key in self.reads}).chunk(2, -1)
         return DiagonalNormal(mean, positive(raw, 1e-8))
+
+
+class NormalMixture(nn.Module):
+    """p(z) = sum_j w_j N(g_j, diag h_j) over ``components``, learned with the model (Dilokthanakul et al. 2016).
+
+    With ``network`` (``{key: c[key]}`` for the keys in ``reads`` -> ``[B, components (1 + 2 Z)]``) weights, means and
+    variances are those of the condition. Raises ``ValueError`` for sizes below 1 and where a key was not given.
+    """
+
+    def __init__(self, dim: int, components: int = 32, network: nn.Module | None = None, reads: tuple[str, ...] = ()):
+        super().__init__()
+        require(is_whole(dim) and dim >= 1, "the latent dimension", "a whole number from 1", dim)
+        require(is_whole(components) and components >= 1, "components", "a whole number from 1", components)
+        self.dim, self.components, self.network, self.reads = int(dim), int(components), network, tuple(reads)
+        start = torch.zeros(components, 1 + 2 * dim)
+        start[:, 1 : 1 + dim].normal_()
+        self.start = nn.Parameter(start)
+
+    def forward(self, c: Tree = None) -> Distribution:
+        raw = self.start
+        if self.network is not None:
+            _require_given(self.reads, c)
+            raw = raw + self.network({key: c[key] for key in self.reads}).unflatten(-1, raw.shape)
+        logits, loc, variance = raw.split([1, self.dim, self.dim], -1)
+        return distributions.NormalMixture(logits.squeeze(-1), loc, positive(variance, 1e-4))

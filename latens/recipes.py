@@ -24,9 +24,9 @@ RecipeFunction = Callable[..., tuple[nn.Module, objectives.Objective]]
 def vae(
     info: DataInfo, *, latent_dim: int | str = "auto", beta: float = 1.0, likelihood: str = "auto",
     variance: float | str = "optimal", network: str = "auto", heads: str = "shared", posterior: str = "diagonal",
-    prior: str = "standard", missing: str = "mar", samples: int = 1, kl: str = "auto",
+    prior: str = "auto", missing: str = "mar", samples: int = 1, kl: str = "auto",
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
-    """N(0, I) or conditional prior, normal posterior, ELBO. (Kingma & Welling 2014; Rezende et al. 2014)"""
+    """Standard, mixture or conditional prior, normal posterior, ELBO. (Kingma & Welling 2014; Rezende et al. 2014)"""
     if posterior == "point" and beta != 0:
         raise InputError("a point posterior has no density and so no rate to weigh: use the recipe 'ae', or beta = 0")
     size = latent_size(info, latent_dim)

@@ -24,6 +24,9 @@ from latens.choices.tables import columns_likelihood, seen_as
 from latens.errors import InputError
 from latens.schema import Schema
 
+MIXTURE = 32  # components of a mixture prior
+MIXTURE_ROWS = 5000
+
 
 def condition_for(info: DataInfo) -> networks.Condition | None:
     """What the networks see of the conditions; None where nothing is given. Each part has its own."""
@@ -75,15 +78,29 @@ def posterior_for(info: DataInfo, latent_dim: int, posterior: str, network: str,
 
 
 def prior_for(info: DataInfo, latent_dim: int, prior: str) -> nn.Module:
-    """p(z) = N(0, I), or p(z|c) normal with mean and variance of the condition."""
-    one_of("prior", prior, ("standard", "conditional"))
+    """p(z): N(0, I), a learned mixture of normals (which sees the condition, if any), or p(z|c) one normal. "auto" is
+    the mixture for tables of at least 5,000 rows, whose values heap up where N(0, I) has no heaps."""
+    one_of("prior", prior, ("auto", "standard", "mixture", "conditional"))
     condition = condition_for(info)
+    if prior == "auto":
+        prior = "mixture" if info.is_table and info.rows >= MIXTURE_ROWS else "standard"
+        if prior == "mixture":
+            info.choices["prior"] = (
+                f"prior = mixture: {MIXTURE} normals, for a table of at least {MIXTURE_ROWS:,} rows"
+            )
     if prior == "standard":
         return priors.StandardNormal(latent_dim)
     if condition is None:
-        raise InputError("prior='conditional' needs a condition: name a column with --condition, or use 'standard'")
-    net = networks.mlp(condition.features, 2 * latent_dim, (64,))
-    return priors.ConditionalNormal(networks.OnCondition(net, condition), info.reads)
+        if prior == "conditional":
+            raise InputError(
+                "prior='conditional' needs a condition: name a column with --condition, or use 'standard'"
+            )
+        return priors.NormalMixture(latent_dim, MIXTURE)
+    outputs = MIXTURE * (1 + 2 * latent_dim) if prior == "mixture" else 2 * latent_dim
+    net = networks.OnCondition(networks.mlp(condition.features, outputs, (64,)), condition)
+    if prior == "mixture":
+        return priors.NormalMixture(latent_dim, MIXTURE, net, info.reads)
+    return priors.ConditionalNormal(net, info.reads)
 
 
 def _decoder(info: DataInfo, network: str, inputs: int, shape: Sequence[int]) -> tuple[nn.Module, nn.Module]:

@@ -8,14 +8,15 @@ from latens.distributions.discrete import Bernoulli, Categorical, DiscretizedLog
 from latens.distributions.event import InUnits, Observed
 from latens.distributions.kl import CLOSED, canonical, closed_kl, has_closed_kl
 from latens.distributions.missingness import SelfMasked
+from latens.distributions.mixture import NormalMixture
 from latens.distributions.normal import DiagonalNormal, FullNormal, Normal
 from latens.distributions.ordinal import Ordinal
 from latens.distributions.truncated import TruncatedNormal
 
 __all__ = [
     "CLOSED", "Bernoulli", "Beta", "Categorical", "Columns", "ContinuousBernoulli", "DiagonalNormal",
-    "DiscretizedLogistic", "FullNormal", "InUnits", "LogNormal", "NegativeBinomial", "Normal", "Observed", "Ordinal",
-    "PointMass", "Poisson", "SelfMasked",
-    "StudentT", "TruncatedNormal", "ZeroInflatedNegativeBinomial", "canonical", "center",
-    "closed_kl", "has_closed_kl", "has_row_noise", "rsample_and_log_prob",
+    "DiscretizedLogistic", "FullNormal", "InUnits", "LogNormal", "NegativeBinomial", "Normal", "NormalMixture",
+    "Observed", "Ordinal", "PointMass", "Poisson", "SelfMasked", "StudentT", "TruncatedNormal",
+    "ZeroInflatedNegativeBinomial", "canonical", "center", "closed_kl", "has_closed_kl", "has_row_noise",
+    "rsample_and_log_prob",
 ]  # fmt: skip

@@ -49,9 +49,23 @@ def _chunks(model: nn.Module, x: Tree, c: Tree) -> Iterator[tuple[Tree, Tree]]:
         yield trees.to_device(trees.take(x, rows), device), trees.to_device(trees.take(c, rows), device)
 
 
-def active_units(means: Tensor, threshold: float = ACTIVE) -> Tensor:
-    """Which dimensions of z depend on x: Var_x E[z_i|x] > 0.01 (Burda et al. 2016), ``[Z]`` bool."""
-    return means.var(0, correction=min(1, len(means) - 1)) > threshold
+def active_units(means: Tensor, prior_variance: Tensor | float = 1.0, threshold: float = ACTIVE) -> Tensor:
+    """Which dimensions of z depend on x: Var_x E[z_i|x] > 0.01 (Burda et al. 2016) of the prior's variance, ``[Z]``
+    bool."""
+    return means.var(0, correction=min(1, len(means) - 1)) > threshold * prior_variance
+
+
+@torch.no_grad()
+def prior_variance(model: nn.Module, x: Tree, c: Tree = None) -> Tensor | float:
+    """Variance of each dimension of z under the prior, ``[Z]``, over the conditions of the first rows; 1 where the
+    prior has no moments."""
+    xs, cs = next(_chunks(model, trees.take(x, slice(0, 512)), trees.take(c, slice(0, 512))))
+    p = model.draw(xs, 1, cs).p  # type: ignore[operator]
+    try:
+        mean, variance = (moment.reshape(-1, moment.shape[-1]) for moment in (p.mean, p.variance))
+    except (AttributeError, NotImplementedError):
+        return 1.0
+    return (variance.mean(0) + mean.var(0, correction=0)).cpu()
 
 
 def rate_per_dimension(model: nn.Module, x: Tree, c: Tree = None) -> Tensor | None:
@@ -81,7 +95,10 @@ def collapse_warning(model: nn.Module, x: Tensor, active: int, latent_dim: int, 
     """
     if active >= latent_dim:
         return None
-    head = f"{latent_dim - active} of {latent_dim} latent dimensions are inactive (variance of E[z|x] below {ACTIVE})"
+    head = (
+        f"{latent_dim - active} of {latent_dim} latent dimensions are inactive (variance of E[z|x] below {ACTIVE} of "
+        "the prior's)"
+    )
     likelihood = getattr(model, "likelihood", None)
     variance = getattr(likelihood, "observation_variance", None)
     if variance is None:

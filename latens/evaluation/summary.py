@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from latens import trees
 from latens.conditionals import Columns
-from latens.evaluation.latent import active_units, codes, collapse_warning, decode, rate_per_dimension
+from latens.evaluation.latent import active_units, codes, collapse_warning, decode, prior_variance, rate_per_dimension
 from latens.evaluation.likelihood import bits_per_dimension, distortion, elbo, model_device, nll, standard_error
 from latens.randomness import untouched
 from latens.trees import Tree
@@ -147,7 +147,7 @@ def evaluate(
     """
     means = codes(model, x, c)
     dimensions = x[0].numel()
-    active = int(active_units(means).sum())
+    active = int(active_units(means, prior_variance(model, x, c)).sum())
     apart = reconstruction_errors(model, x, means, c)
     variance = getattr(getattr(model, "likelihood", None), "data_variance", None)
     found = Evaluation(

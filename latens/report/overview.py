@@ -140,7 +140,7 @@ def training(subject: Subject) -> Section:
     validated = bool(np.isfinite(columns.get("validation_bound", np.array([np.nan]))).any())
     best = None
     if validated:
-        best = float(epochs[int(np.nanargmax(columns["validation_bound"]))])
+        best = float(epochs[int(np.nanargmax(columns.get("validation_trimmed", columns["validation_bound"])))])
     panels, cut = [], False
     names = [("bound", "Bound", "nats a row, higher is better"), ("rate", "Rate", "KL(q(z|x) || p(z)), nats"),
              ("distortion", "Distortion", "−ln p(x|z), nats, lower is better")]  # fmt: skip

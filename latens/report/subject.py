@@ -16,7 +16,7 @@ from latens import trees
 from latens.data.rows import Rows
 from latens.errors import InputError
 from latens.evaluation import Evaluation, codes, decode, evaluate, rate_per_dimension
-from latens.evaluation.latent import ACTIVE
+from latens.evaluation.latent import ACTIVE, prior_variance
 from latens.outputs import conditions
 from latens.randomness import seeded
 from latens.report.groups import Groups, group
@@ -158,11 +158,17 @@ class Subject:
         return None if found is None else found.double().numpy()
 
     @cached_property
+    def prior_variance(self) -> Any:
+        found = prior_variance(self.run.model, self.x, self.c)
+        return found.double().numpy() if isinstance(found, Tensor) else found
+
+    @cached_property
     def dimensions(self) -> tuple[list[int], list[int]]:
         """(active, inactive) latent dimensions, each ordered by rate (else by the variance of the codes)."""
         if self.tensor is not None:
             spread = self.codes.double().var(0, correction=0).numpy()
-            active = spread > ACTIVE if self.has_density else spread > 1e-8 * max(spread.max(), 1e-300)
+            least = ACTIVE * self.prior_variance if self.has_density else 1e-8 * max(spread.max(), 1e-300)
+            active = spread > least
             weight = spread if self.rates is None else self.rates
         elif self.rates is not None:
             weight, active = self.rates, self.rates > ACTIVE

@@ -41,8 +41,9 @@ class Trainer:
 
     Per step: draw, losses, the gradient of each player's loss with respect to its own parameters alone, reduced over
     processes, clipped; then all players move at once. ``settings`` must be settled (no "auto" left). After ``run`` the
-    model holds the weights that are served: the best by validation bound where there is validation (the objective
-    judged at its final schedule values), averaged if asked for. ``history`` has one row a round of validation.
+    model holds the weights that are served: the best by validation where there is validation (the objective at its
+    final schedule values; the mean over batches of rows without the tenth of them at either end, which a few wild rows
+    do not decide), averaged if asked for. ``history`` has one row a round of validation.
 
     Hooks that a part may define: ``observe(x, draw)`` gives sums over a step's batch, or None; ``after_step(observed)``
     gets them, summed over the processes (None for a part without ``observe``); ``after_epoch()``; ``settle(observed)``
@@ -189,7 +190,7 @@ class Trainer:
         if self.validation is not None:
             with self.averaged.served() as served:
                 row |= self._validate(self.validation)
-                self._judge(row["validation_bound"], served)
+                self._judge(row["validation_trimmed"], served)
         row["seconds"] = round(self.seconds + time.monotonic() - self._since, 3)
         self.history.append(row)
         self.progress.round(row)
@@ -219,29 +220,32 @@ class Trainer:
         """Bound, rate and distortion at the objective's final form, with the same noise every time."""
         self._set_anneal(1.0)
         self.model.eval()
-        sums = torch.zeros(4, dtype=torch.float64)
+        sums, losses = torch.zeros(4, dtype=torch.float64), torch.zeros(2, len(loader), dtype=torch.float64)
         with torch.enable_grad() if parts_with("needs_grad_at_eval", self.model) else torch.no_grad():
-            for batch, draw in self._dealt(loader.batches(0), _VALIDATE):
+            for number, batch, draw in self._dealt(loader.batches(0), _VALIDATE):
                 loss = self.objective.losses(self.model, batch.x, draw)["model"].detach()
                 figures = torch.stack([loss, *_terms(draw), torch.ones_like(loss)])
                 sums += figures.cpu().double() * len(batch.rows)
+                losses[:, number] = torch.stack([loss, torch.full_like(loss, len(batch.rows))])
         self.model.train()
-        loss, distortion, rate, size = self.processes.sum([sums])[0].tolist()
+        sums, losses = self.processes.sum([sums, losses])
+        loss, distortion, rate, size = sums.tolist()
         return {
             "validation_bound": -loss / size,
+            "validation_trimmed": -trimmed_mean(*losses),
             "validation_rate": rate / size,
             "validation_distortion": distortion / size,
         }
 
-    def _dealt(self, batches: Iterator[Batch], key: int) -> Iterator[tuple[Batch, Draw]]:
-        """This process's batches with their draws, from seeds of (key, batch)."""
+    def _dealt(self, batches: Iterator[Batch], key: int) -> Iterator[tuple[int, Batch, Draw]]:
+        """This process's batches with their numbers and draws, from seeds of (key, batch)."""
         for number, batch in enumerate(batches):
             if self.processes.owns(number):
                 batch = batch.to(self.processes.device)
                 reseed(self.settings.seed, key, number)
                 draw = self.objective.draw(self.model, batch.x, batch.c)
                 draw.weight = batch.weight
-                yield batch, draw
+                yield number, batch, draw
 
     # The run
 
@@ -307,7 +311,7 @@ class Trainer:
         self.model.eval()
         totals: dict[str, Tensor] = {}
         in_order = getattr(self.loader, "in_order", None)
-        for batch, draw in self._dealt((in_order() if in_order else self.loader).batches(0), _SETTLE):
+        for _, batch, draw in self._dealt((in_order() if in_order else self.loader).batches(0), _SETTLE):
             for name, module in parts.items():
                 value = module.observe(batch.x, draw)
                 if value is not None:
@@ -354,6 +358,19 @@ _RECORD = (
     "step", "epoch", "position", "history", "sums", "best", "best_epoch", "rounds_without", "stopped", "finished",
     "seconds",
 )  # fmt: skip
+
+
+def trimmed_mean(values: Tensor, weights: Tensor) -> float:
+    """The weighted mean without the highest and the lowest tenth of the values; NaN where one is not finite.
+
+    >>> trimmed_mean(torch.tensor([1e9, *range(1, 10)]), torch.ones(10))
+    5.5
+    """
+    if not values.isfinite().all():
+        return math.nan
+    cut = len(values) // 10
+    kept = values.argsort()[cut : len(values) - cut]
+    return ((values * weights)[kept].sum() / weights[kept].sum()).item()
 
 
 @torch.no_grad()

@@ -1,0 +1,59 @@
+"""Mixtures of diagonal normals over codes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, constraints
+
+from latens.distributions.normal import DiagonalNormal
+from latens.randomness import standard_normal
+
+
+class NormalMixture(Distribution):
+    """sum_j w_j N(loc_j, diag variance_j) over the last axis.
+
+    log p(z) = ln sum_j exp[ln w_j + ln N(z; loc_j, diag variance_j)], in nats. Shapes: logits ``[..., J]`` (w is their
+    softmax), loc and variance ``[..., J, Z]``. Draws are exact and carry no gradient.
+    """
+
+    arg_constraints = {
+        "logits": constraints.real_vector,
+        "loc": constraints.independent(constraints.real, 2),
+        "component_variance": constraints.independent(constraints.positive, 2),
+    }
+    has_rsample = False
+
+    def __init__(self, logits: Tensor, loc: Tensor, variance: Tensor):
+        lead = torch.broadcast_shapes(logits.shape, loc.shape[:-1], variance.shape[:-1])
+        self.logits, self.loc = logits.expand(lead), loc.expand(*lead, loc.shape[-1])
+        self.component_variance = variance.expand(*lead, loc.shape[-1])
+        super().__init__(lead[:-1], loc.shape[-1:], validate_args=False)
+
+    @property
+    def weights(self) -> Tensor:
+        """w, ``[..., J]``."""
+        return self.logits.softmax(-1)
+
+    @property
+    def mean(self) -> Tensor:
+        return (self.weights.unsqueeze(-1) * self.loc).sum(-2)
+
+    @property
+    def variance(self) -> Tensor:
+        around = self.component_variance + (self.loc - self.mean.unsqueeze(-2)).square()
+        return (self.weights.unsqueeze(-1) * around).sum(-2)
+
+    def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        with torch.no_grad():
+            which = torch.distributions.Categorical(logits=self.logits).sample(torch.Size(sample_shape))
+            index = which[..., None, None].expand(*which.shape, 1, self.loc.shape[-1])
+            loc, variance = (
+                torch.gather(part.expand(*sample_shape, *part.shape), -2, index).squeeze(-2)
+                for part in (self.loc, self.component_variance)
+            )
+            return loc + variance.sqrt() * standard_normal(torch.Size(), loc)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        parts = DiagonalNormal(self.loc, self.component_variance).log_prob(value.unsqueeze(-2))
+        return (self.logits.log_softmax(-1) + parts).logsumexp(-1)
