@@ -611,8 +611,10 @@ def test_the_captured_step_gives_the_numbers_of_the_eager_one(name: str):
             states[compiled] = (state_of(loop.run().model), timeless(loop.history))
         if compiled:
             assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1  # captured, and only once
-    assert_same(states[False][0], states[True][0])
-    np.testing.assert_equal(states[False][1], states[True][1])
+    for name, tensor in states[False][0].items():  # the optimiser's operations come in another order
+        assert torch.allclose(tensor, states[True][0][name], rtol=1e-4, atol=1e-6), name
+    for one, other in zip(states[False][1], states[True][1], strict=True):
+        assert other == pytest.approx(one, rel=1e-5, nan_ok=True)
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from latens.randomness import cuda_devices, part, reseed
 from latens.training.average import Average
 from latens.training.callbacks import Interrupted, Progress, StopSignal
 from latens.training.checkpoint import Checkpoints, load_state, state_of
-from latens.training.compiler import compiled
+from latens.training.compiler import can_compile, compiled
 from latens.training.diagnosis import NonFiniteError, find_cause
 from latens.training.players import PlayerOptimizer, gradients, norm_of
 from latens.training.processes import Processes
@@ -83,9 +83,11 @@ class Trainer:
         self.sums = [0.0] * 4  # loss, distortion, rate, batches since the last round
         self.stopped, self.finished, self.seconds = False, False, 0.0
         self._since = self._saved = time.monotonic()
-        self._forward = self._losses
-        if settings.compile:
-            self._forward = compiled(self._losses, model, backend, self.processes.device, self.progress)
+        self._forward, self._captured = self._losses, False
+        if settings.compile and can_compile(model, backend, self.processes.device, self.progress):
+            whole = getattr(model, "compile_mode", "full") == "full" and self.processes.count == 1
+            self._captured = whole and all(player.can_descend for player in self.players.values())
+            self._forward = compiled(self._whole if self._captured else self._losses, model, backend)
 
     # One step
 
@@ -106,8 +108,44 @@ class Trainer:
         reseed(self.settings.seed, _TRAIN, self.step)
         return part(start, total)
 
+    def _whole(self, x: Any, c: Any, weight: Tensor | None, scalars: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Forward, backward and optimiser in one: (losses, distortion, rate and norms), observed sums. Nothing moves
+        where a loss or a norm is not finite."""
+        losses, terms, observed = self._losses(x, c, weight)
+        grads = gradients(losses, self.players)
+        values, norms = torch.stack(list(losses.values())).detach(), [norm_of(each) for each in grads.values()]
+        with torch.no_grad():
+            sound = values.isfinite().all() & torch.stack(norms).isfinite().all()
+            for (name, player), norm, each in zip(self.players.items(), norms, scalars, strict=True):
+                player.descend(grads[name], norm, each, self.settings.clip, sound)
+        return torch.cat([values, terms.to(values), torch.stack(norms).to(values)]), observed
+
+    def _update_captured(self, batch: Batch) -> None:
+        """One step as one graph, and what cannot be part of it."""
+        factor = learning_rate_at(self.step, self.steps, self.settings) / float(self.settings.learning_rate)
+        scalars = torch.tensor([player.scalars(factor) for player in self.players.values()], dtype=torch.float64)
+        with self._noise(0, 0):
+            figures, observed = self._forward(batch.x, batch.c, batch.weight, scalars)
+        count, numbers = len(self.players), figures.tolist()
+        if not all(map(math.isfinite, numbers[:count] + numbers[count + 2 :])):
+            self._stop_at_non_finite(batch, slice(0, len(batch.rows)), len(batch.rows))
+        self._taken(numbers, observed)
+
+    def _taken(self, numbers: list[float], observed: dict[str, Tensor]) -> None:
+        """After a step: hooks, averages, counters. ``numbers``: losses, distortion, rate and more."""
+        self._follow(observed)
+        self.averaged.update(self.step)
+        self.step += 1
+        self.position += 1
+        count = len(self.players)
+        figures = numbers[list(self.players).index("model")], *numbers[count : count + 2], 1.0
+        self.sums = [a + b for a, b in zip(self.sums, figures, strict=True)]
+
     def update(self, joint: Batch) -> None:
         """One step on a joint batch, of which this process takes its share."""
+        if self._captured:
+            self._set_anneal(anneal_at(self.step, self.steps, self.settings))
+            return self._update_captured(joint.to(self.processes.device))
         total, several = len(joint.rows), self.processes.count > 1
         share = self.processes.share(total)
         batch = (joint.part(share) if several else joint).to(self.processes.device)
@@ -127,18 +165,13 @@ class Trainer:
             [figures] = self.processes.sum([figures], fraction)
         norms = [norm_of(each).to(figures) for each in grads.values()]
         count, numbers = len(losses), torch.stack([*figures, *norms]).tolist()  # one exchange with the device
-        values, (distortion, rate), lengths = numbers[:count], numbers[count : count + 2], numbers[count + 2 :]
+        values, lengths = numbers[:count], numbers[count + 2 :]
         if not all(map(math.isfinite, values + lengths)):
             self._stop_at_non_finite(batch, share, total)
         factor = learning_rate_at(self.step, self.steps, self.settings) / float(self.settings.learning_rate)
         for (name, player), norm in zip(active.items(), lengths, strict=True):
             player.update(grads[name], norm, factor, self.settings.clip)
-        self._follow(observed)
-        self.averaged.update(self.step)
-        self.step += 1
-        self.position += 1
-        loss = values[list(losses).index("model")]
-        self.sums = [a + b for a, b in zip(self.sums, (loss, distortion, rate, 1.0), strict=True)]
+        self._taken([*(values[list(losses).index(name)] for name in self.players), *numbers[count:]], observed)
 
     def _follow(self, observed: dict[str, Tensor]) -> None:
         observed = dict(zip(observed, self.processes.sum([*observed.values()]), strict=True))
@@ -272,6 +305,9 @@ class Trainer:
 
     def _train(self, stop: StopSignal) -> None:
         self.model.train()
+        if self._captured:
+            for player in self.players.values():
+                player.prepare()
         while self.epoch < int(self.settings.epochs) and not self.stopped and not self.finished:
             for batch in self.loader.batches(self.epoch, self.position):
                 self.update(batch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -24,6 +25,7 @@ class PlayerOptimizer:
     def __init__(self, modules: Iterable[nn.Module], player: Player, settings: Settings):
         self.parameters = list({id(p): p for p in player.parameters}.values())
         self.every = player.every
+        self._given = set(player.options)
         options: dict[str, Any] = {"lr": settings.learning_rate, "betas": (0.9, settings.beta2)} | player.options
         decay = options.pop("weight_decay", settings.weight_decay)
         weights = {id(m.weight) for root in modules for m in root.modules() if isinstance(m, _DECAYED)}
@@ -37,6 +39,55 @@ class PlayerOptimizer:
 
     def _can_fuse(self) -> bool:
         return all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in self.parameters)
+
+    @property
+    def can_descend(self) -> bool:
+        """Whether :meth:`descend` knows all of its options."""
+        known = {"lr", "betas", "eps", "weight_decay"}
+        return self.every == 1 and self.optimizer is not None and self._given <= known
+
+    def prepare(self) -> None:
+        """Moments for :meth:`descend`: zeros where there are none yet, one count of steps for all."""
+        assert self.optimizer is not None
+        state = self.optimizer.state
+        count = next((s["step"] for s in state.values()), torch.zeros(()))
+        for p in self._ordered:
+            if not state[p]:
+                state[p] |= {name: torch.zeros_like(p) for name in ("exp_avg", "exp_avg_sq")}
+            state[p]["step"] = count
+        self._count = count
+
+    def scalars(self, factor: float) -> list[float]:
+        """What changes from step to step: rate, and the corrections of both moments for their start at zero."""
+        assert self.optimizer is not None
+        beta1, beta2 = self.optimizer.defaults["betas"]
+        self._count += 1
+        taken = self._count.item()
+        return [self.peak * factor, 1 / (1 - beta1**taken), 1 / math.sqrt(1 - beta2**taken)]
+
+    def descend(self, grads: list[Tensor | None], norm: Tensor, scalars: Tensor, clip: float, sound: Tensor) -> None:
+        """The same step as :meth:`update` in plain operations that can be captured, taken where ``sound`` is true.
+
+        m <- b1 m + (1 - b1) g, v <- b2 v + (1 - b2) g^2, p <- (1 - lr decay) p - lr m' / (sqrt(v') + eps), where m', v'
+        are m, v over 1 - b^t (Kingma & Ba 2015; Loshchilov & Hutter 2019). ``scalars``: those of :meth:`scalars`.
+        """
+        assert self.optimizer is not None
+        rate, first, second = scalars.unbind()
+        (beta1, beta2), eps = self.optimizer.defaults["betas"], self.optimizer.defaults["eps"]
+        by_parameter = {id(p): g for p, g in zip(self.parameters, grads, strict=True)}
+        for group in self.optimizer.param_groups:
+            for p in group["params"]:
+                grad, state = by_parameter[id(p)], self.optimizer.state[p]
+                if grad is None:
+                    continue
+                if clip > 0:
+                    grad = grad * torch.where(norm > clip, clip / norm, 1.0).to(grad)
+                m = state["exp_avg"].lerp(grad, 1 - beta1)
+                v = beta2 * state["exp_avg_sq"] + (1 - beta2) * grad * grad
+                step = rate * first * m / (v.sqrt() * second + eps)
+                moved = p - step if not group["weight_decay"] else p * (1 - rate * group["weight_decay"]) - step
+                for old, new in ((state["exp_avg"], m), (state["exp_avg_sq"], v), (p, moved)):
+                    old.copy_(torch.where(sound, new, old))
 
     def state(self) -> dict[str, Tensor]:
         """{index.key: tensor} of the optimiser's state."""
