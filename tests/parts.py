@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from latens import conditionals, models, objectives, priors
+from latens.data.loader import ArrayLoader
+from latens.training import Settings, Trainer
 
 
 def data(rows: int = 48, columns: int = 3, seed: int = 0) -> np.ndarray:
@@ -33,6 +35,29 @@ def vae(
             conditionals.Normal(network(latent, columns), variance=variance),
         )
     return model.to(dtype or torch.float32)
+
+
+def trainer(
+    model: nn.Module,
+    x: Any,
+    objective: Any = None,
+    *,
+    validation: Any = None,
+    weight: Any = None,
+    c: Any = None,
+    transform: Any = None,
+    backend: str = "inductor",
+    progress: Any = None,
+    **settings: Any,
+) -> Trainer:
+    x = torch.as_tensor(x, dtype=torch.float32) if isinstance(x, np.ndarray) else x
+    rows = len(x) if isinstance(x, Tensor) else len(next(iter(x.values())))
+    chosen = Settings(**{"epochs": 4, "batch_size": 12, "device": "cpu"} | settings).settle(rows)
+    loader = ArrayLoader(x, c, weight, batch_size=chosen.batch_size, seed=chosen.seed, transform=transform)
+    held = None
+    if validation is not None:
+        held = ArrayLoader(torch.as_tensor(validation, dtype=torch.float32), batch_size=16, shuffle=False)
+    return Trainer(model, objective or objectives.ELBO(), loader, held, chosen, backend=backend, progress=progress)
 
 
 def assert_same(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> None:

@@ -9,43 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from parts import Poisoned, assert_same, data, network, timeless, vae
+from parts import Poisoned, assert_same, data, network, timeless, trainer, vae
 from torch import Tensor, nn
 
 import latens
 from latens import InputError, conditionals, distributions, models, objectives, priors, recipes
 from latens.data.loader import ArrayLoader
 from latens.objectives.base import Player
-from latens.training import NonFiniteError, Settings, Trainer
+from latens.training import NonFiniteError, Settings
 from latens.training.checkpoint import state_of
 from latens.training.compiler import has_compiler
 from latens.training.players import PlayerOptimizer, norm_of
 from latens.training.settings import anneal_at, balanced_batch, default_epochs, epochs_a_round, learning_rate_at
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def trainer(
-    model: nn.Module,
-    x: Any,
-    objective: Any = None,
-    *,
-    validation: Any = None,
-    weight: Any = None,
-    c: Any = None,
-    transform: Any = None,
-    backend: str = "inductor",
-    progress: Any = None,
-    **settings: Any,
-) -> Trainer:
-    x = torch.as_tensor(x, dtype=torch.float32) if isinstance(x, np.ndarray) else x
-    rows = len(x) if isinstance(x, Tensor) else len(next(iter(x.values())))
-    chosen = Settings(**{"epochs": 4, "batch_size": 12, "device": "cpu"} | settings).settle(rows)
-    loader = ArrayLoader(x, c, weight, batch_size=chosen.batch_size, seed=chosen.seed, transform=transform)
-    held = None
-    if validation is not None:
-        held = ArrayLoader(torch.as_tensor(validation, dtype=torch.float32), batch_size=16, shuffle=False)
-    return Trainer(model, objective or objectives.ELBO(), loader, held, chosen, backend=backend, progress=progress)
 
 
 # Schedules
@@ -100,8 +77,8 @@ def test_what_auto_becomes(rows: int):
 
 
 def test_whether_a_run_compiles_is_decided_from_counts():
-    assert Settings(epochs=1000, batch_size=10).settle(500).compile is True  # 50,000 steps
-    assert Settings(epochs=999, batch_size=10).settle(500).compile is False
+    assert Settings(epochs=300, batch_size=10).settle(500).compile is True  # 15,000 steps
+    assert Settings(epochs=299, batch_size=10).settle(500).compile is False
     assert Settings(epochs=1, compile=True).settle(20).compile is True
 
 

@@ -5,13 +5,19 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from torch import nn
 
 from latens.training.callbacks import Progress
+
+_FOLDER = "TORCHINDUCTOR_CACHE_DIR"
 
 
 def can_compile(model: nn.Module, backend: str, device: torch.device, progress: Progress) -> bool:
@@ -25,8 +31,7 @@ def can_compile(model: nn.Module, backend: str, device: torch.device, progress: 
 def compiled(step: Callable[..., Any], model: nn.Module, backend: str) -> Callable[..., Any]:
     """``step`` under ``torch.compile``, as one graph unless the model's ``compile_mode`` says "partial".
 
-    Its noise is that of the eager step. ``step`` may take gradients. What compiling left on disk may be damaged (by a
-    run that was killed): a first call that fails is repeated without it.
+    Its noise is that of the eager step. ``step`` may take gradients.
     """
     options: dict[str, Any] | None = {"fallback_random": True} if backend == "inductor" else None
     full = getattr(model, "compile_mode", "full") == "full"
@@ -35,21 +40,58 @@ def compiled(step: Callable[..., Any], model: nn.Module, backend: str) -> Callab
 
     def call(*given: Any) -> Any:
         nonlocal proven
-        with torch._dynamo.config.patch(trace_autograd_ops=True):
-            if proven:
+        with torch._dynamo.config.patch(trace_autograd_ops=True) if takes_gradients() else nullcontext():
+            if proven or backend != "inductor":
                 return graph(*given)
-            state = torch.get_rng_state()
-            try:
+            with cache():
                 found = graph(*given)
-            except Exception:
-                torch._dynamo.reset()
-                torch.set_rng_state(state)
-                with torch._inductor.config.patch(force_disable_caches=True):
-                    found = graph(*given)
             proven = True
             return found
 
     return call
+
+
+@contextmanager
+def cache(wait: float = 300.0) -> Iterator[None]:
+    """Inside, compiling keeps its files in latens' own folder of the user's cache, one process at a time.
+
+    A run that is killed while it compiles may leave half a library there, and loading one kills the next process too:
+    a mark stands in the folder meanwhile, and whoever finds it empties the folder first. Whoever waits longer than
+    ``wait`` seconds, or cannot write there, uses a folder of its own. A folder that the user named is left alone.
+    """
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+
+    before = os.environ.get(_FOLDER)  # torch writes its own default there
+    if before not in (None, default_cache_dir()):
+        yield
+        return
+    with ExitStack() as stack:
+        folder = _cache_folder()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(FileLock(folder / "lock", timeout=wait))
+        except (OSError, Timeout):
+            folder = Path(stack.enter_context(TemporaryDirectory(ignore_cleanup_errors=True)))
+        mark, files = folder / "unfinished", folder / "files"
+        if mark.exists():
+            shutil.rmtree(files, ignore_errors=True)
+        mark.touch()
+        os.environ[_FOLDER] = str(files)
+        try:
+            yield
+        finally:
+            os.environ[_FOLDER] = before or default_cache_dir()
+            mark.unlink(missing_ok=True)
+
+
+def _cache_folder() -> Path:
+    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(home) / "latens" / f"compiled-{torch.__version__}"
+
+
+def takes_gradients() -> bool:
+    """Whether this torch can capture a step that takes gradients itself."""
+    return hasattr(torch._dynamo.config, "trace_autograd_ops")
 
 
 def has_compiler() -> bool:

@@ -12,19 +12,19 @@ import torch
 from torch import Tensor, nn
 
 from latens.data.loader import Batch, Loader
-from latens.distributions import has_row_noise
 from latens.errors import InputError
 from latens.models.draw import Draw
-from latens.objectives.base import Objective, check_disjoint, mean_over_rows
+from latens.objectives.base import Objective, check_disjoint
 from latens.randomness import cuda_devices, part, reseed
 from latens.training.average import Average
 from latens.training.callbacks import Interrupted, Progress, StopSignal
 from latens.training.checkpoint import Checkpoints, load_state, state_of
-from latens.training.compiler import can_compile, compiled
+from latens.training.compiler import can_compile, compiled, takes_gradients
 from latens.training.diagnosis import NonFiniteError, find_cause
 from latens.training.players import PlayerOptimizer, gradients, norm_of
 from latens.training.processes import Processes
 from latens.training.settings import Settings, anneal_at, epochs_a_round, learning_rate_at
+from latens.training.step import Step, terms, trimmed_mean
 
 _TRAIN, _VALIDATE, _SETTLE = 11, 12, 13  # keys of the seeds
 
@@ -83,42 +83,20 @@ class Trainer:
         self.sums = [0.0] * 4  # loss, distortion, rate, batches since the last round
         self.stopped, self.finished, self.seconds = False, False, 0.0
         self._since = self._saved = time.monotonic()
-        self._forward, self._captured = self._losses, False
+        step = Step(self.model, self.objective, self.players, self.observers, self.processes, float(settings.clip))
+        self._forward: Callable[..., Any] = step.losses
+        self._captured = False
         if settings.compile and can_compile(model, backend, self.processes.device, self.progress):
-            whole = getattr(model, "compile_mode", "full") == "full" and self.processes.count == 1
-            self._captured = whole and all(player.can_descend for player in self.players.values())
-            self._forward = compiled(self._whole if self._captured else self._losses, model, backend)
+            whole = getattr(model, "compile_mode", "full") == "full"
+            self._captured = whole and takes_gradients() and step.can_descend
+            self._forward = compiled(step.whole if self._captured else step.losses, model, backend)
 
     # One step
-
-    def _losses(self, x: Any, c: Any, weight: Tensor | None) -> tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]:
-        draw = self.objective.draw(self.model, x, c)
-        draw.weight = weight
-        if self.processes.count > 1 and not has_row_noise(draw.q):
-            raise InputError(
-                f"several processes need a posterior whose noise is drawn by rows, and {type(draw.q).__name__} draws "
-                "its own: draw it through latens.randomness.standard_normal, or use one process"
-            )
-        losses = self.objective.losses(self.model, x, draw)
-        observed = {name: part.observe(x, draw) for name, part in self.observers.items()}
-        return losses, _terms(draw), {name: value for name, value in observed.items() if value is not None}
 
     def _noise(self, start: int, total: int) -> AbstractContextManager[None]:
         """The step's noise, of which the rows from ``start`` on are taken; a total of 0 is for one who takes all."""
         reseed(self.settings.seed, _TRAIN, self.step)
         return part(start, total)
-
-    def _whole(self, x: Any, c: Any, weight: Tensor | None, scalars: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Forward, backward and optimiser in one: (losses, distortion, rate and norms), observed sums. Nothing moves
-        where a loss or a norm is not finite."""
-        losses, terms, observed = self._losses(x, c, weight)
-        grads = gradients(losses, self.players)
-        values, norms = torch.stack(list(losses.values())).detach(), [norm_of(each) for each in grads.values()]
-        with torch.no_grad():
-            sound = values.isfinite().all() & torch.stack(norms).isfinite().all()
-            for (name, player), norm, each in zip(self.players.items(), norms, scalars, strict=True):
-                player.descend(grads[name], norm, each, self.settings.clip, sound)
-        return torch.cat([values, terms.to(values), torch.stack(norms).to(values)]), observed
 
     def _update_captured(self, batch: Batch) -> None:
         """One step as one graph, and what cannot be part of it."""
@@ -257,7 +235,7 @@ class Trainer:
         with torch.enable_grad() if parts_with("needs_grad_at_eval", self.model) else torch.no_grad():
             for number, batch, draw in self._dealt(loader.batches(0), _VALIDATE):
                 loss = self.objective.losses(self.model, batch.x, draw)["model"].detach()
-                figures = torch.stack([loss, *_terms(draw), torch.ones_like(loss)])
+                figures = torch.stack([loss, *terms(draw), torch.ones_like(loss)])
                 sums += figures.cpu().double() * len(batch.rows)
                 losses[:, number] = torch.stack([loss, torch.full_like(loss, len(batch.rows))])
         self.model.train()
@@ -394,25 +372,3 @@ _RECORD = (
     "step", "epoch", "position", "history", "sums", "best", "best_epoch", "rounds_without", "stopped", "finished",
     "seconds",
 )  # fmt: skip
-
-
-def trimmed_mean(values: Tensor, weights: Tensor) -> float:
-    """The weighted mean without the highest and the lowest tenth of the values; NaN where one is not finite.
-
-    >>> trimmed_mean(torch.tensor([1e9, *range(1, 10)]), torch.ones(10))
-    5.5
-    """
-    if not values.isfinite().all():
-        return math.nan
-    cut = len(values) // 10
-    kept = values.argsort()[cut : len(values) - cut]
-    return ((values * weights)[kept].sum() / weights[kept].sum()).item()
-
-
-@torch.no_grad()
-def _terms(draw: Draw) -> Tensor:
-    """Mean distortion and rate (NaN without a density), detached, ``[2]``."""
-    distortion = mean_over_rows(draw.distortion.mean(0), draw.weight)
-    if not draw.has_density:
-        return torch.stack([distortion, torch.full_like(distortion, float("nan"))])
-    return torch.stack([distortion, mean_over_rows(draw.rate().mean(0), draw.weight)])

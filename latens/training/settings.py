@@ -9,6 +9,7 @@ from typing import Any
 from latens.errors import InputError, is_number, is_whole, require
 
 LINEAR_STEPS = 6000
+COMPILED_STEPS = 15_000  # from which compiling the step (ten to twenty seconds) pays
 MANY = 900_000  # rows, a million less those held out, from which batches grow and epochs shrink
 
 
@@ -80,7 +81,7 @@ class Settings:
             epochs = int(self.epochs)
         rounds = math.ceil(epochs / epochs_a_round(epochs, steps_an_epoch))
         patience = max(10, rounds // 5) if self.patience == "auto" else int(self.patience)
-        compiled = epochs * steps_an_epoch >= 50_000 if self.compile == "auto" else self.compile
+        compiled = epochs * steps_an_epoch >= COMPILED_STEPS if self.compile == "auto" else self.compile
         rate = (1e-2 if linear else 2e-3) if self.learning_rate == "auto" else float(self.learning_rate)
         keep = ("last" if table and held < 200 else "best") if self.keep == "auto" else self.keep
         return replace(

@@ -1,0 +1,82 @@
+"""One step: draw, losses and gradients, and, where it is captured as one graph, the optimiser's part too."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from latens.distributions import has_row_noise
+from latens.errors import InputError
+from latens.models.draw import Draw
+from latens.objectives.base import Objective, mean_over_rows
+from latens.training.players import PlayerOptimizer, gradients, norm_of
+from latens.training.processes import Processes
+
+
+class Step:
+    """What a step computes from a batch; seeds, counters and hooks are the loop's.
+
+    ``observers``: the parts that sum something over each batch, by name.
+    """
+
+    def __init__(
+        self, model: nn.Module, objective: Objective, players: dict[str, PlayerOptimizer], observers: dict[str, Any],
+        processes: Processes, clip: float,
+    ):  # fmt: skip
+        self.model, self.objective, self.players, self.observers = model, objective, players, observers
+        self.processes, self.clip = processes, clip
+
+    @property
+    def can_descend(self) -> bool:
+        """Whether all of it can be one graph: one process, and options of AdamW that are known."""
+        return self.processes.count == 1 and all(player.can_descend for player in self.players.values())
+
+    def losses(self, x: Any, c: Any, weight: Tensor | None) -> tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]:
+        """The loss of each player, distortion and rate, and what parts observe."""
+        draw = self.objective.draw(self.model, x, c)
+        draw.weight = weight
+        if self.processes.count > 1 and not has_row_noise(draw.q):
+            raise InputError(
+                f"several processes need a posterior whose noise is drawn by rows, and {type(draw.q).__name__} draws "
+                "its own: draw it through latens.randomness.standard_normal, or use one process"
+            )
+        losses = self.objective.losses(self.model, x, draw)
+        observed = {name: part.observe(x, draw) for name, part in self.observers.items()}
+        return losses, terms(draw), {name: value for name, value in observed.items() if value is not None}
+
+    def whole(self, x: Any, c: Any, weight: Tensor | None, scalars: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Forward, backward and optimiser in one: (losses, distortion, rate and norms), observed sums. Nothing moves
+        where a loss or a norm is not finite."""
+        losses, means, observed = self.losses(x, c, weight)
+        grads = gradients(losses, self.players)
+        values, norms = torch.stack(list(losses.values())).detach(), [norm_of(each) for each in grads.values()]
+        with torch.no_grad():
+            sound = values.isfinite().all() & torch.stack(norms).isfinite().all()
+            for (name, player), norm, each in zip(self.players.items(), norms, scalars, strict=True):
+                player.descend(grads[name], norm, each, self.clip, sound)
+        return torch.cat([values, means.to(values), torch.stack(norms).to(values)]), observed
+
+
+def trimmed_mean(values: Tensor, weights: Tensor) -> float:
+    """The weighted mean without the highest and the lowest tenth of the values; NaN where one is not finite.
+
+    >>> trimmed_mean(torch.tensor([1e9, *range(1, 10)]), torch.ones(10))
+    5.5
+    """
+    if not values.isfinite().all():
+        return math.nan
+    cut = len(values) // 10
+    kept = values.argsort()[cut : len(values) - cut]
+    return ((values * weights)[kept].sum() / weights[kept].sum()).item()
+
+
+@torch.no_grad()
+def terms(draw: Draw) -> Tensor:
+    """Mean distortion and rate (NaN without a density), detached, ``[2]``."""
+    distortion = mean_over_rows(draw.distortion.mean(0), draw.weight)
+    if not draw.has_density:
+        return torch.stack([distortion, torch.full_like(distortion, float("nan"))])
+    return torch.stack([distortion, mean_over_rows(draw.rate().mean(0), draw.weight)])

@@ -1,0 +1,128 @@
+"""The step as one graph: its optimiser is torch's AdamW, it moves nothing where a loss is not finite, and what a killed
+run left of compiling does no harm."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from filelock import FileLock
+from parts import assert_same, data, trainer, vae
+from torch import nn
+
+from latens.objectives.base import Player
+from latens.training import NonFiniteError, Settings
+from latens.training.checkpoint import state_of
+from latens.training.compiler import cache, compiled, has_compiler
+from latens.training.players import PlayerOptimizer, norm_of
+
+
+@pytest.mark.parametrize("clip", [0.0, 0.5])
+@pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1}, {"lr": 0.05, "betas": (0.5, 0.9), "eps": 1e-3}])
+def test_the_plain_operations_are_torch_s_adamw(clip: float, options: dict):
+    """20 steps in float64 at a rate that changes: the same weights and moments to 1e-12."""
+
+    def net() -> nn.Module:
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double()
+
+    x, nets = torch.randn(20, 5, 3, dtype=torch.float64), (net(), net())
+    settings = Settings(learning_rate=0.01)
+    plain, ours = (PlayerOptimizer((n,), Player(list(n.parameters()), options), settings) for n in nets)
+    assert ours.can_descend
+    ours.prepare()
+    for step in range(20):
+        factor = 1 - step / 25
+        grads = [list(torch.autograd.grad(n(x[step]).square().sum(), list(n.parameters()))) for n in nets]
+        plain.update(grads[0], norm_of(grads[0]).item(), factor, clip)
+        scalars = torch.tensor(ours.scalars(factor), dtype=torch.float64)
+        with torch.no_grad():
+            ours.descend(grads[1], norm_of(grads[1]), scalars, clip, torch.tensor(True))
+    for a, b in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
+        assert torch.allclose(a, b, rtol=1e-12, atol=1e-12)
+    one, other = plain.state(), ours.state()
+    assert one.keys() == other.keys()
+    for name in one:
+        assert torch.allclose(one[name].double(), other[name].double(), rtol=1e-12, atol=1e-12), name
+
+
+def test_an_option_of_adamw_that_the_graph_does_not_know_keeps_torch_s_own():
+    parameters = list(nn.Linear(2, 2).parameters())
+    settings = Settings(learning_rate=0.01)
+    assert not PlayerOptimizer((), Player(parameters, {"amsgrad": True}), settings).can_descend
+    assert not PlayerOptimizer((), Player(parameters, every=2), settings).can_descend
+
+
+def test_a_row_without_a_finite_loss_moves_nothing():
+    x = data(40)
+    x[7] = 1e30
+    model = vae()
+    before = {name: tensor.clone() for name, tensor in state_of(model).items()}
+    loop = trainer(model, x, epochs=3, batch_size=40, compile=True, backend="eager")
+    with pytest.raises(NonFiniteError) as failure:
+        loop.run()
+    assert failure.value.rows == [7] and failure.value.step == 0
+    assert_same(before, state_of(model))
+
+
+FIT = """
+import sys, torch
+sys.path.insert(0, sys.argv[1])
+from parts import data, trainer, vae
+model = vae(4)
+trainer(model, data(20, 4), epochs=2, batch_size=10, compile=True).run()
+print(sum(float(p.double().sum()) for p in model.parameters()).hex())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not has_compiler(), reason="no C++ compiler: torch.compile has nothing to compile with")
+def test_half_a_library_that_a_killed_run_left_does_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Loading it would end the process: with every file cut in half, and the mark of a run that did not finish, the
+    next process gives the same weights."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    printed = []
+    for _ in range(2):
+        command = [sys.executable, "-c", FIT, str(Path(__file__).parent)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        printed.append(done.stdout)
+        [folder] = (tmp_path / "latens").iterdir()
+        assert not (folder / "unfinished").exists()
+        libraries = list(folder.rglob("*.so"))
+        assert libraries
+        for path in libraries:
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        (folder / "unfinished").touch()
+    assert printed[0] == printed[1]
+
+
+def test_a_cache_that_cannot_be_written_or_is_held_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    (tmp_path / "file").write_text("")
+    seen = []
+    with cache():
+        seen.append(os.environ["TORCHINDUCTOR_CACHE_DIR"])
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with cache():
+        seen.append(os.environ["TORCHINDUCTOR_CACHE_DIR"])
+    [folder] = (tmp_path / "latens").iterdir()
+    with FileLock(folder / "lock"), cache(wait=0.0):
+        seen.append(os.environ["TORCHINDUCTOR_CACHE_DIR"])
+    assert [each.startswith(str(tmp_path / "latens")) for each in seen] == [False, True, False]
+
+
+def test_an_error_of_the_step_itself_is_the_error_that_is_seen():
+    def step(x: torch.Tensor) -> torch.Tensor:
+        return x @ torch.zeros(3, 3)
+
+    with pytest.raises(Exception, match=r"shape|size"):
+        compiled(step, nn.Identity(), "eager")(torch.zeros(2, 2))
+    assert np.isfinite(compiled(step, nn.Identity(), "eager")(torch.zeros(2, 3)).numpy()).all()
