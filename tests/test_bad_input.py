@@ -99,7 +99,7 @@ WORDS = {  # the words after `latens`, and what the sentence must say
     "fit iris --out x --weights weights-text.csv": "weights-text.csv: .*numbers, one a row.*give numbers",
     "fit iris --out x --weights weights-gap.csv": "weights-gap.csv: .*that of row 1 .*is nan",
     "fit iris --out x --weights weights-mixed.csv": "weights-mixed.csv: column 'w' holds numbers, but row 1 is 'much'",
-    "fit iris --out x --weights labelled.csv": "labelled.csv: column 'kind' holds",
+    "fit iris --out x --weights labelled.csv": "labelled.csv: .*5 columns .kind, .*one column",
     # labels of a table
     "fit labelled.csv --out x --labels kind --condition kind": "--labels kind takes .*--condition.*leave --labels away",
     "fit labelled.csv --out x --labels kind --column kind=binary": "--labels kind takes .*--column.*leave --labels",

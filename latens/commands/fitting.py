@@ -18,7 +18,7 @@ from latens.atomic import write_text
 from latens.commands.answer import Answer, over_seeds, table
 from latens.commands.sources import absolute, again, held_out, in_memory, reading_bar, rows_for, split_of
 from latens.data import Source, columns_of, read
-from latens.data.rows import LABEL, Asked, Rows, as_matrix, numbers_of, rows_of
+from latens.data.rows import LABEL, Asked, Rows, numbers_of, rows_of
 from latens.data.sources import check_reading
 from latens.data.splits import Split
 from latens.data.streams.rows import Streamed, survey
@@ -27,6 +27,7 @@ from latens.errors import InputError, Stopped, concerning
 from latens.recipes import Recipe
 from latens.run import Run
 from latens.schema import Table
+from latens.schema.cells import listed
 from latens.training import Bar, Interrupted, Progress, Settings
 from latens.training.checkpoint import sealed, unseal
 from latens.training.processes import is_first, launched
@@ -191,12 +192,15 @@ def _numbers_of(found: Any) -> np.ndarray:
         return found.astype(np.float64)
     if not hasattr(found, "column_names"):
         raise InputError("weights are a column of numbers, one a row: give them as .npy or .csv")
-    if found.num_columns == 1:
-        numbers = numbers_of(found.column(0))
-        if numbers is None:
-            raise InputError("weights are numbers, one a row, and these are texts or dates: give numbers")
-        return numbers
-    return as_matrix(found)
+    if found.num_columns != 1:
+        raise InputError(
+            f"weights are one number a row, and this has {found.num_columns} columns ({listed(found.column_names)}): "
+            "give a file with one column"
+        )
+    numbers = numbers_of(found.column(0))
+    if numbers is None:
+        raise InputError("weights are numbers, one a row, and these are texts or dates: give numbers")
+    return numbers
 
 
 def _introduce(run: Run, rows: Rows | Streamed) -> None:
