@@ -265,6 +265,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def sample_posterior(self, X: Any, draws: int = 1, *, random_state: Any = 0) -> NDArray[np.float32]:
         """``draws`` samples from q(z|x) for each row, ``[draws, N, Z]`` float32."""
         rows = self._rows(X)
+        outputs.require_memory(draws * len(rows), self.latent_dim_, f"{draws:,} draws a row")
         with torch.no_grad(), seeded(_seed(random_state), _CODES):
             q = self.model_.encode(rows.inside[:], rows.c)
             return q.sample(torch.Size((draws,))).numpy().astype(np.float32)

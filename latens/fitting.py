@@ -237,8 +237,14 @@ def check_weights(weight: np.ndarray | None, rows: int) -> None:
         return
     if weight.shape != (rows,):
         raise InputError(f"sample_weight must have one number a row ({rows}), got shape {list(weight.shape)}")
-    if not np.isfinite(weight).all() or (weight < 0).any() or not (weight > 0).any():
-        raise InputError("sample_weight must be finite and non-negative, and not all zero")
+    bad = ~(np.isfinite(weight) & (weight >= 0))
+    if bad.any():
+        row = int(bad.argmax())
+        raise InputError(
+            f"sample_weight must be finite and non-negative, and that of row {row} (counted from 0) is {weight[row]:g}"
+        )
+    if not (weight > 0).any():
+        raise InputError("sample_weight must be not all zero: give at least one row a positive weight")
 
 
 def reopen(

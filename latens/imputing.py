@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +13,7 @@ import torch
 from latens import evaluation
 from latens.data.lazy import Lazy
 from latens.data.rows import Rows
+from latens.outputs import require_memory
 from latens.run import Run
 from latens.schema import Column, Table
 
@@ -35,10 +38,13 @@ def impute(
 ) -> Imputed:
     """Fill the missing cells of rows; see :func:`latens.evaluation.impute`. Arrays of one kind of values have none."""
     if not isinstance(rows.schema, Table):
+        require_memory(draws * len(rows), rows.schema.columns, f"{draws:,} filled copies")
         x = rows.x[:].numpy() if isinstance(rows.x, Lazy) else rows.x
         return Imputed(x, [x] * draws, None, {})
     sweeps = 0 if any(column.missing for column in rows.schema.modelled) else SWEEPS
     k = min(k, CHAINS) if sweeps else k
+    require_memory(k, rows.schema.columns, f"{k:,} draws of a row (--k)")
+    require_memory(draws * len(rows), rows.schema.columns, f"{draws:,} filled copies")
     found = evaluation.impute(
         run.model, rows.inside, rows.c, k=k, draws=draws, sweeps=sweeps, seed=seed, first_row=first_row
     )
@@ -51,6 +57,31 @@ def impute(
         if f.kind == "constant" and f.name in rows.x.column_names and rows.x.column(f.name).null_count
     }
     return Imputed(_filled(rows, found.filled.numpy()), copies, _spread(rows.schema, found.spread, missing), counts)
+
+
+def numbered(table: Any, number: int) -> Any:
+    """A filled copy with its number in the first column, called :func:`copy_column`."""
+    import pyarrow as pa
+
+    return table.add_column(0, copy_column(table.column_names), pa.array(np.full(len(table), number)))
+
+
+def copy_column(names: Sequence[str]) -> str:
+    """"imputation", or with a number behind it where columns are called so already.
+
+    >>> copy_column(["a"]), copy_column(["imputation", "imputation_2"])
+    ('imputation', 'imputation_3')
+    """
+    free = (f"imputation_{number}" for number in itertools.count(2))
+    return next(name for name in itertools.chain(["imputation"], free) if name not in names)
+
+
+def copy_notes(names: Sequence[str]) -> list[str]:
+    """A sentence where the column of the copy's number could not have its usual name."""
+    taken = copy_column(names)
+    if taken == "imputation":
+        return []
+    return [f"the data have a column 'imputation' of their own: the number of the copy is in {taken!r}"]
 
 
 def _filled(rows: Rows, values: np.ndarray) -> Any:

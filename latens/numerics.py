@@ -29,12 +29,6 @@ def log1mexp(values: Tensor) -> Tensor:
     return torch.where(small, near, far)
 
 
-def softplus_inverse(value: Tensor | float) -> Tensor:
-    """The raw number whose softplus is ``value`` > 0."""
-    value = torch.as_tensor(value)
-    return value + torch.log(-torch.expm1(-value))
-
-
 def positive(raw: Tensor, floor: float = 0.0) -> Tensor:
     """A positive number from a raw network output: softplus, shifted so that 0 maps to 1.
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from latens import evaluation, trees
 from latens.data.rows import condition_column
+from latens.data.streams.sources import memory
 from latens.errors import InputError
 from latens.randomness import seeded
 from latens.run import Run
@@ -94,6 +95,7 @@ def _draw(seen: Mapping[str, np.ndarray], named: Mapping[str, float], n: int, se
 def sample(run: Run, n: int, *, mean: bool, seed: int, given: Mapping[str, Any] | None = None) -> Any:
     """n new rows in the user's form: z ~ p(z|c), x ~ p(x|z, c), or what stands for p(x|z, c) with ``mean``."""
     schema = schema_of(run)
+    require_memory(n, schema.columns, f"{n:,} samples")
     c, cells = conditions(run, n, given or {}, seed)
     model: Any = run.model
     with seeded(seed, _SAMPLE):
@@ -102,6 +104,15 @@ def sample(run: Run, n: int, *, mean: bool, seed: int, given: Mapping[str, Any] 
             for i in range(0, n, 1000)
         ]
     return to_user(schema, np.concatenate(parts), cells)
+
+
+def require_memory(rows: int, columns: int, what: str) -> None:
+    """``InputError`` where so many numbers, drawn in 8 bytes and given in 8, cannot be held in memory."""
+    needed, there = 16 * int(rows) * int(columns), memory()
+    if needed > there:
+        raise InputError(
+            f"{what} would take {needed / 2**30:,.0f} GiB of memory, and there are {there / 2**30:,.0f}: ask for fewer"
+        )
 
 
 def decoded(run: Run, z: Tensor, c: Tree = None, cells: Mapping[str, Any] | None = None) -> Any:

@@ -175,6 +175,10 @@ def _tables() -> None:
         cells = rows.astype(object)
         cells[7, 2] = cell
         table(name, names, cells)
+    for name, cell in {"text": "word", "gap": "", "mixed": "1"}.items():
+        cells = ["1" if name == "gap" else cell] * 150
+        cells[1] = {"text": "word", "gap": '""', "mixed": "much"}[name]
+        table(f"weights-{name}", ["w"], [[c] for c in cells])
     Path("header.csv").write_text("a,b\n")
     Path("ragged.csv").write_text("a,b\n1,2\n3\n")
     Path("twice.csv").write_text("a,a\n1,2\n")

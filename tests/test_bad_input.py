@@ -62,6 +62,7 @@ WORDS = {  # the words after `latens`, and what the sentence must say
     "fit iris --out x --posterior point": "point posterior.*'ae'",
     "fit iris --out x --kl exact": "'closed' or 'sampled'",
     "fit iris --out x --latent-dim 0": "latent_dim must be 'auto' or a whole number from 1",
+    "fit iris --out x --latent-dim 1000000000": "latent_dim must be 'auto' or a whole number from 1 to 65,536",
     "fit iris --out x --latent-dim 2.5": "--latent-dim.*whole number",
     "fit iris --out x --recipe vea": "unknown recipe 'vea'.*vae, beta_vae, iwae, ae",
     "fit iris --out x --recipe iwae --k 2.5": "k must be a whole number",
@@ -95,6 +96,35 @@ WORDS = {  # the words after `latens`, and what the sentence must say
     "fit iris --out x --weights weights-zero.npy": "not all zero",
     "fit iris --out x --weights weights-nan.npy": "finite",
     "fit iris --out x --weights absent.npy": "absent.npy does not exist",
+    "fit iris --out x --weights weights-text.csv": "weights-text.csv: .*numbers, one a row.*give numbers",
+    "fit iris --out x --weights weights-gap.csv": "weights-gap.csv: .*that of row 1 .*is nan",
+    "fit iris --out x --weights weights-mixed.csv": "weights-mixed.csv: column 'w' holds numbers, but row 1 is 'much'",
+    "fit iris --out x --weights labelled.csv": "labelled.csv: .*5 columns .kind, .*one column",
+    # labels of a table
+    "fit labelled.csv --out x --labels kind --condition kind": "--labels kind takes .*--condition.*leave --labels away",
+    "fit labelled.csv --out x --labels kind --column kind=binary": "--labels kind takes .*--column.*leave --labels",
+    "fit labelled.csv --out x --labels kind --condition label": "'label' is of arrays and images.*--condition COLUMN",
+    "evaluate iris-run --labels nope": "--labels goes with DATA",
+    # options of data of another kind
+    "fit iris.npy --out x --kind continuous --column column_1=positive": "--kind makes .*--column needs columns",
+    "fit iris.npy --out x --layout vector --condition column_1": "--layout makes .*--condition needs columns",
+    "fit iris.npy --out x --encoding latin-1": "--encoding is for text .*iris.npy is none: leave --encoding away",
+    "fit iris.npy --out x --layer raw/X": "--layer is for an .h5ad, and iris.npy is none",
+    "fit iris --out x --layer raw/X": "--layer is for an .h5ad, and iris is none",
+    "fit digits --out x --size 4x4": "--size is for a folder of images, and digits is none",
+    "fit labelled.csv --out x --size 4x4": "--size is for a folder of images, and labelled.csv is none",
+    "fit labelled.csv --out x --skip-bad": "--skip-bad is for a folder of images, and labelled.csv is none",
+    "fit labelled.csv --out x --layer X": "--layer is for an .h5ad, and labelled.csv is none",
+    "fit absent.npy --out x --layer X": "absent.npy does not exist",
+    "fit iris.npy --out x --kind counts": "unknown kind 'counts'; the kinds are auto, continuous",
+    "fit iris.npy --out x --layout CWH": "unknown layout 'CWH'; the layouts are auto, vector",
+    "schema iris.npy --encoding latin-1": "--encoding is for text",
+    **{f"fit digits --out x --size {size}": "--size must be HEIGHTxWIDTH in pixels, each from 1 to 4,096"
+       for size in ("5x0", "0x5", "0", "1000000x1000000", "4,4", "-3x3")},
+    # more than can be held
+    "sample iris-run --out o.npy -n 99999999999999": "99,999,999,999,999 samples would take .* GiB .*ask for fewer",
+    "encode iris-run few.npy --out o.npy --samples 99999999999999": "draws a row would take .* GiB .*ask for fewer",
+    "impute iris-run nan.npy --out o.npy --draws 99999999999999": "filled copies would take .* GiB .*ask for fewer",
     # recipes of one's own
     "fit iris --out x --recipe :function": "cannot be imported",
     "fit iris --out x --recipe no_package:function": "'no_package' cannot be imported",
@@ -478,8 +508,9 @@ def test_no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert result.err.count("no C++ compiler") == 1
 
 
-def test_no_memory() -> None:
-    assert "not enough memory" in refused("fit", "iris", "--out", "x", "--latent-dim", 10**12, status=1)
+def test_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("latens.fitting.prepare", lambda *given, **more: torch.empty(10**15))
+    assert "not enough memory" in refused("fit", "iris", "--out", "x", status=1)
 
 
 def test_unexpected_errors_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,8 +15,9 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import scipy.sparse as sp
-from commanding import blank_page, done, refused
+from commanding import blank_page, done, figures, refused
 
+import latens
 from latens import VAE, InputError, report
 from latens.training.checkpoint import sealed
 
@@ -65,6 +66,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             table.to_csv(f"{name}.csv", index=False)
         files = {"broken": "{", "list": "[]", "kind": '{"num": "foo"}', "strange": '{"nope": "normal"}',
                  "number": '{"num": 3}', "deep": "[" * 100_000}  # fmt: skip
+        pd.DataFrame({"a": [1.5, 2.5, 0.5], "b": list("xyx")}).to_csv("given.csv", index=False)
         for name, text in files.items():
             Path(f"{name}.json").write_text(text)
         done("fit", "data.csv", "--out", "run", "--epochs", 1)
@@ -105,6 +107,13 @@ WORDS: dict[str, str] = {
     f"{FIT} --condition cat --drop cat": "no column 'cat'",
     f"{FIT} --condition gap": "condition 'gap' of row \\d+ .*is missing",
     f"{FIT} --kind count": "column",
+    f"{FIT} --kind counts": "unknown kind 'counts'",
+    f"{FIT} --kind count --column num=normal": "--kind makes .*--column needs columns: leave one of them away",
+    f"{FIT} --kind count --condition cat": "--kind makes .*--condition needs columns: leave one of them away",
+    f"{FIT} --layout TC": "--layout is of an array, and .*data.csv is a table of columns: leave --layout away",
+    f"{FIT} --labels cat --split time=cat": "texts",
+    "fit given.csv --out x --condition a --condition b": "every column is a condition.*leave one",
+    "evaluate run data.csv --labels cat": "--labels cat takes .*the model reads: leave --labels away",
     f"{FIT} --split group=nope": "no column 'nope'",
     f"{FIT} --split group=": "group=COLUMN",
     f"{FIT} --split foo=g": "group=COLUMN",
@@ -139,6 +148,9 @@ WORDS: dict[str, str] = {
     # outputs
     "impute run gaps.csv --out gaps.csv": "is the data that is read",
     "impute run gaps.csv --out s.csv --uncertainty s.csv": "same file",
+    "reconstruct run data.csv --out s.npy": "cannot write s.npy: .*'cat'.*.csv, .tsv, .parquet",
+    "impute run gaps.csv --out s.npz --draws 2": "cannot write s.npz: .*'cat'.*.csv, .tsv, .parquet",
+    "impute run gaps.csv --out s.csv --k 99999999999999": r"\(--k\) would take .* GiB .*ask for fewer",
     "impute run gaps.csv --out s.csv --uncertainty gaps.csv": "is the data that is read",
     "sample run --out run/metrics.csv": "part of the run",
     "score run gaps.csv --out nowhere/s.csv": "nowhere does not exist",
@@ -182,6 +194,33 @@ def test_a_split_that_was_asked_for_is_made() -> None:
     refused("fit", "onerow.csv", "--out", "x", "--epochs", 1, "--split", "group=one")
     done("fit", "few.csv", "--out", "few-run", "--epochs", 1, "--split", "group=g")
     assert "no rows are held out" not in " ".join(json.loads(Path("few-run/run.json").read_text())["warnings"])
+
+
+@pytest.mark.parametrize("kind", ["stratified", "group"])
+def test_rows_are_held_out_by_the_column_of_labels(kind: str) -> None:
+    """Which --labels takes out of the table; the run finds the same rows again."""
+    done("fit", "few.csv", "--out", f"{kind}-run", "--epochs", 1, "--labels", "g", "--split", f"{kind}=g")
+    asked = json.loads(Path(f"{kind}-run/run.json").read_text())
+    assert "no rows are held out" not in " ".join(asked["warnings"])
+    assert "held-out rows" in figures("evaluate", f"{kind}-run", "--k", 2)["data"]
+
+
+def test_labels_may_be_dropped_as_well() -> None:
+    done("fit", "few.csv", "--out", "dropped-run", "--epochs", 1, "--labels", "g", "--drop", "g")
+    assert "g" not in latens.load("dropped-run").schema_.names
+
+
+@pytest.mark.parametrize("extension", ["csv", "parquet"])
+def test_filled_copies_of_a_table_with_a_column_of_that_name(extension: str) -> None:
+    """The number of the copy gets a free name, which is said, and the user's column stays."""
+    data = frame(60)[["num", "gap", "cat"]].rename(columns={"num": "imputation", "cat": "imputation_2"})
+    data.to_csv("taken.csv", index=False)
+    done("fit", "taken.csv", "--out", f"taken-{extension}", "--epochs", 1)
+    found = figures("impute", f"taken-{extension}", "taken.csv", "--out", f"i.{extension}", "--k", 5, "--draws", 2)
+    assert any("'imputation_3'" in warning for warning in found["warnings"])
+    made = pd.read_csv("i.csv") if extension == "csv" else pd.read_parquet("i.parquet")
+    assert list(made.columns) == ["imputation_3", *data.columns]
+    assert np.allclose(made.imputation[60:], data.imputation) and made.imputation_3.tolist() == [0] * 60 + [1] * 60
 
 
 def odd(rng: np.random.Generator, n: int = 60) -> dict[str, pd.DataFrame]:

@@ -23,11 +23,11 @@ from latens.data.counts.rows import (
     SparseRows,
     column_summaries,
     counts_of,
-    library_sizes,
     read_h5ad,
 )
 from latens.data.lazy import Subset
 from latens.data.loader import ArrayLoader
+from latens.data.rows import library_sizes
 
 h5py = pytest.importorskip("h5py")
 rng = np.random.default_rng(0)
@@ -64,7 +64,7 @@ def test_rows_and_summaries_are_those_of_the_dense_matrix(form: str, dtype: str)
     found, wide = column_summaries(matrix), x.astype(np.float64)
     assert np.allclose(found.mean, wide.mean(0), rtol=1e-13) and np.allclose(found.variance, wide.var(0), rtol=1e-12)
     assert np.array_equal(found.high, wide.max(0)) and np.array_equal(found.zeros, (wide == 0).mean(0))
-    assert found.whole and np.array_equal(library_sizes(matrix), wide.sum(1))
+    assert found.whole and np.array_equal(library_sizes(rows), wide.sum(1))
 
 
 def test_summaries_of_signed_fractions_far_from_zero():
@@ -94,7 +94,7 @@ def test_a_large_matrix_is_never_dense():
     where = rng.integers(0, 10**6, 1000), rng.integers(0, 10**5, 1000)
     rows = SparseRows(sparse.coo_array((values, where), shape=(10**6, 10**5)))
     found = column_summaries(rows)
-    assert found.mean.sum() == pytest.approx(values.sum() / 10**6) and len(library_sizes(rows)) == 10**6
+    assert found.mean.sum() == pytest.approx(values.sum() / 10**6)
     assert rows[where[0][:3]].shape == (3, 10**5)
     loader = ArrayLoader(rows, batch_size=4)
     batch = next(iter(loader.batches(0)))

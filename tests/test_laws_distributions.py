@@ -19,7 +19,7 @@ from torch import distributions as td
 from latens import conditionals, distributions, evaluation, models, networks, priors
 from latens.data.transforms import binarize, dequantize
 from latens.evaluation.likelihood import bits_per_dimension
-from latens.numerics import log1mexp, log_mean_exp, positive, softplus_inverse
+from latens.numerics import log1mexp, log_mean_exp, positive
 
 # The likelihood table: a new likelihood is one row, and all laws below apply to it
 
@@ -560,7 +560,6 @@ def test_small_functions_against_numpy() -> None:
     x = t(values).clamp_min(1e-30).float().requires_grad_()
     assert torch.isfinite(torch.autograd.grad(log1mexp(x).sum(), x)[0]).all()
     y = np.geomspace(1e-6, 500, 40)
-    assert nn.functional.softplus(softplus_inverse(t(y))).numpy() == pytest.approx(y, rel=1e-9)
     assert positive(t(laws.raw(y, 0.0))).numpy() == pytest.approx(y, rel=1e-6)
     wide = np.random.default_rng(0).normal(size=(9, 4)) * 500
     expected = [laws.log_mean_exp(list(wide[:, i])) for i in range(4)]

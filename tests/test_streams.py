@@ -1,4 +1,4 @@
-"""Data larger than memory: blocks on disk, and summaries of one pass over them."""
+"""Data larger than memory: blocks on disk, and samples of their rows."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from scipy import stats
 from latens import InputError
 from latens.data.streams.blocks import Blocks, LazyBlocks, NpyBlocks, gather
 from latens.data.streams.files import TAIL, fingerprint_files
-from latens.data.streams.loader import InOrder
 from latens.data.streams.parquet import ParquetBlocks
-from latens.data.streams.samples import BottomK, held_out_rows
+from latens.data.streams.samples import held_out_rows
 
 N = 53
 X = np.arange(N * 3, dtype=np.float64).reshape(N, 3)
@@ -110,17 +109,6 @@ def test_several_threads_read_at_once(blocks: Blocks):
     assert np.array_equal(whole.numpy(), np.tile(X, (4, 1)))
 
 
-@pytest.mark.parametrize("read_ahead", [True, False])
-def test_in_order_gives_every_row_once_in_chunks(blocks: Blocks, read_ahead: bool):
-    seen = 0
-    for first, x, c in InOrder(blocks, rows=4, read_ahead=read_ahead):
-        assert first == seen and 1 <= len(x) <= 4
-        assert np.array_equal(x.numpy(), X[first : first + len(x)])
-        assert np.array_equal(c["label"].numpy(), LABEL[first : first + len(x)])
-        seen += len(x)
-    assert seen == N
-
-
 def test_gather_is_indexing(blocks: Blocks):
     random = np.random.default_rng(0)
     for numbers in ([0], [N - 1, 0, N - 1], random.permutation(N), random.integers(0, N, 200)):
@@ -186,7 +174,7 @@ BAD = {
     "gather none": (lambda f: gather(LazyBlocks(X), []), "no row numbers"),
     "encode": (lambda f: ParquetBlocks(parquet(f / "p"), refuse).read(2),
                r"part-0\.parquet, counting rows from its row 20 on: column 'a' has NaN at row 3"),
-    "encode drops": (lambda f: [*InOrder(ParquetBlocks(parquet(f / "p"), lambda t: (encode(t)[0][1:], None)))],
+    "encode drops": (lambda f: gather(ParquetBlocks(parquet(f / "p"), lambda t: (encode(t)[0][1:], None)), [0]),
                      r"block 0 has \[9\] rows and declares 10"),
     "encode varies": (lambda f: gather(ParquetBlocks(parquet(f / "p"), varying), [0, 15]),
                       r"have float64 \(3,\) and float32 \(3,\) in a row"),
@@ -230,54 +218,15 @@ def test_what_is_refused_is_said_in_one_sentence(case: str, tmp_path: Path):
     assert "\n" not in str(caught.value)
 
 
-# Summaries of one pass
-
-
-@pytest.mark.parametrize("kind", ["tensor", "tree", "arrow"])
-def test_a_sample_depends_on_the_rows_alone(kind: str):
-    forms = {
-        "tensor": (torch.from_numpy(X), lambda rows: rows[:, 0].numpy()),
-        "tree": ({"x": torch.from_numpy(X)}, lambda rows: rows["x"][:, 0].numpy()),
-        "arrow": (table_of(), lambda rows: rows["a"].to_numpy()),
-    }
-    data, column = forms[kind]
-
-    def part(start: int, stop: int):
-        if kind == "tree":
-            return {"x": data["x"][start:stop]}
-        return data[start:stop]
-
-    random, results = np.random.default_rng(0), []
-    for _ in range(12):
-        cuts = [0, *sorted(random.integers(0, N + 1, random.integers(0, 9))), N]
-        chunks = [*itertools.pairwise(cuts)]
-        one, other = BottomK(8, seed=4), BottomK(8, seed=4)
-        for start, stop in random.permutation(chunks):
-            (one if random.random() < 0.5 else other).update(int(start), part(start, stop))
-        other.update(0, part(0, N))  # seen twice
-        one.merge(other)
-        numbers, rows = one.result()
-        assert np.array_equal(column(rows), X[numbers.numpy(), 0])
-        results.append(tuple(numbers.tolist()))
-    assert len(set(results)) == 1 and results[0] == tuple(sorted(set(results[0]))) and len(results[0]) == 8
-    every = BottomK(100)
-    every.update(0, data)
-    assert every.result()[0].tolist() == [*range(N)]
+# Samples
 
 
 def test_samples_are_uniform():
-    """Chi-square of how often each of 30 rows (each of the 66 pairs of 12) is chosen; false alarms 1e-5 each."""
-    counts, pairs, draws = np.zeros(30), np.zeros((12, 12)), 2000
-    for seed in range(draws):
-        sample = BottomK(6, seed)
-        sample.update(0, torch.arange(30))
-        counts[sample.result()[0].numpy()] += 1
+    """Chi-square of how often each of the 66 pairs of 12 rows is chosen; false alarms 1e-5."""
+    pairs = np.zeros((12, 12))
+    for seed in range(2000):
         a, b = held_out_rows(12, 2, seed)
         pairs[a, b] += 1
-    # without replacement: the variance of a count is draws p (1 - p), so the statistic shrinks by (1 - p) n / (n - 1)
-    p = 6 / 30
-    statistic = ((counts - draws * p) ** 2).sum() / (draws * p * (1 - p)) * 29 / 30
-    assert stats.chi2.sf(statistic, 29) > 1e-5
     assert stats.chisquare(pairs[np.triu_indices(12, 1)]).pvalue > 1e-5
 
 
@@ -296,12 +245,6 @@ def test_held_out_rows_are_distinct_and_increasing(rows: int, count: int):
 def test_samples_that_cannot_be_are_refused():
     with pytest.raises(InputError, match="hold out 11 of 10 rows"):
         held_out_rows(10, 11)
-    with pytest.raises(InputError, match="no rows to sample"):
-        BottomK(3).result()
-    with pytest.raises(InputError, match="k must be a whole number from 1, got 0"):
-        BottomK(0)
-    with pytest.raises(ValueError, match="do not merge"):
-        BottomK(3, 0).merge(BottomK(3, 1))
 
 
 def test_a_fingerprint_notices_changed_files_and_no_other_place(tmp_path: Path):

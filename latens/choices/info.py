@@ -12,6 +12,7 @@ from latens.schema import AnySchema, Column, Schema, Table
 from latens.trees import Tree
 
 NETWORKS = ("auto", "mlp", "residual", "conv", "linear")
+MAX_LATENT = 65_536  # dimensions: beyond them the first layer alone takes gigabytes
 CONV_SIDE = 12  # images at least this large on both sides get convolutions
 
 
@@ -60,7 +61,8 @@ def latent_size(info: DataInfo, latent_dim: int | str) -> int:
         size = min(16, info.columns)
         info.choices["latent_dim"] = f"latent_dim = {size}: the smaller of 16 and the {info.columns} columns"
         return size
-    require(is_whole(latent_dim) and int(latent_dim) >= 1, "latent_dim", "'auto' or a whole number from 1", latent_dim)
+    good = is_whole(latent_dim) and 1 <= int(latent_dim) <= MAX_LATENT
+    require(good, "latent_dim", f"'auto' or a whole number from 1 to {MAX_LATENT:,}", latent_dim)
     if int(latent_dim) > info.columns:
         info.warnings.append(
             f"latent_dim {latent_dim} is more than the {info.columns} columns of the data: the dimensions left over "

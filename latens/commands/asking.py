@@ -10,6 +10,7 @@ from typing import Any
 from latens.atomic import writable, write_text
 from latens.commands.answer import Answer
 from latens.commands.fitting import Fit
+from latens.data.images.pixels import MAX_SIDE
 from latens.errors import InputError
 from latens.schema import Table
 
@@ -52,9 +53,12 @@ def reading(
     found: dict[str, Any] = {"skip_bad": True} if skip_bad else {}
     if size is not None:
         match = re.fullmatch(r"(\d+)(?:[xX](\d+))?", size.strip())
-        if not match or int(match[1]) < 1:
-            raise InputError(f"--size must be HEIGHTxWIDTH, for example 64x48, got {size!r}")
-        found["size"] = [int(match[1]), int(match[2] or match[1])]
+        sides = [int(match[1]), int(match[2] or match[1])] if match else [0]
+        if not all(1 <= side <= MAX_SIDE for side in sides):
+            raise InputError(
+                f"--size must be HEIGHTxWIDTH in pixels, each from 1 to {MAX_SIDE:,}, for example 64x48, got {size!r}"
+            )
+        found["size"] = sides
     if encoding is not None:
         found["encoding"] = encoding
     if layer is not None:

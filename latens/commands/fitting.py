@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,8 @@ from latens.atomic import write_text
 from latens.commands.answer import Answer, over_seeds, table
 from latens.commands.sources import absolute, again, held_out, in_memory, reading_bar, rows_for, split_of
 from latens.data import Source, columns_of, read
-from latens.data.rows import Asked, Rows, as_matrix, rows_of
+from latens.data.rows import LABEL, Asked, Rows, numbers_of, rows_of
+from latens.data.sources import check_reading
 from latens.data.splits import Split
 from latens.data.streams.rows import Streamed, survey
 from latens.data.streams.sources import Stream, is_large, open_stream
@@ -25,6 +27,7 @@ from latens.errors import InputError, Stopped, concerning
 from latens.recipes import Recipe
 from latens.run import Run
 from latens.schema import Table
+from latens.schema.cells import listed
 from latens.training import Bar, Interrupted, Progress, Settings
 from latens.training.checkpoint import sealed, unseal
 from latens.training.processes import is_first, launched
@@ -68,6 +71,7 @@ class Fit:
 
     def read(self) -> Source | Stream:
         """The data; as a stream where that was asked for, or they are large."""
+        check_reading(self.reading, [self.data, *([self.validation] if os.path.exists(self.validation) else [])])
         if not self.stream and not is_large(self.data):
             return read(self.data, labels=self.labels, drop=self.drop, reading=self.reading)
         for name in ("labels", "weights", "split"):
@@ -77,6 +81,7 @@ class Fit:
 
     def rows(self, source: Source | Stream, like: Rows | Streamed | None = None) -> Rows | Streamed:
         """The rows of the data, with the schema seen in them, or that of ``like``."""
+        self._require_labels_apart(source)
         with concerning(source.origin):
             if isinstance(source, Stream):
                 schema, given = (None, None) if like is None else (like.schema, like.given)
@@ -89,6 +94,21 @@ class Fit:
                 source.x, source.names, self.asked, labels=source.labels, label_names=source.label_names,
                 where=source.origin,
             )  # fmt: skip
+
+    def _require_labels_apart(self, source: Source | Stream) -> None:
+        """``InputError`` where the labels of a table are asked for as a column that is modelled or given."""
+        if self.labels is None or not isinstance(source, Source) or not source.is_table:
+            return
+        for option, names in (("--condition", self.condition), ("--column", self.columns)):
+            if self.labels in names and self.labels not in source.x.column_names:
+                raise InputError(
+                    f"--labels {self.labels} takes the column out of the table, so that {option} finds none: leave "
+                    "--labels away"
+                )
+        if LABEL in self.condition and LABEL not in source.x.column_names:
+            raise InputError(
+                f"the condition {LABEL!r} is of arrays and images: of a table say --condition COLUMN, without --labels"
+            )
 
     @property
     def fraction(self) -> float | str:
@@ -117,7 +137,7 @@ def fit(asked: Fit, *, seeds: int = 1, quiet: bool = False, extra: dict[str, Any
 
 def _fit(asked: Fit, source: Source | Stream, rows: Rows | Streamed, quiet: bool, extra: dict[str, Any]) -> Answer:
     validation, held_origin = _validation(asked, rows)
-    split = split_of(source, asked.split)
+    split = split_of(source, asked.split, asked.labels)
     if split is not None and held_origin:
         raise InputError(
             "--split says which rows to hold out, and --validation names other data; leave one of them out"
@@ -160,10 +180,27 @@ def _weights(path: str | None, rows: int) -> np.ndarray | None:
     if path is None:
         return None
     found = read(path).x
-    weight = np.asarray(as_matrix(found) if hasattr(found, "column_names") else found, dtype=np.float64)
     with concerning(path):
+        weight = _numbers_of(found)
         fitting.check_weights(weight.reshape(-1) if weight.shape == (rows, 1) else weight, rows)
     return weight.reshape(-1)
+
+
+def _numbers_of(found: Any) -> np.ndarray:
+    """The numbers of a file of weights, ``[N]`` or ``[N, …]`` float64."""
+    if isinstance(found, np.ndarray):
+        return found.astype(np.float64)
+    if not hasattr(found, "column_names"):
+        raise InputError("weights are a column of numbers, one a row: give them as .npy or .csv")
+    if found.num_columns != 1:
+        raise InputError(
+            f"weights are one number a row, and this has {found.num_columns} columns ({listed(found.column_names)}): "
+            "give a file with one column"
+        )
+    numbers = numbers_of(found.column(0))
+    if numbers is None:
+        raise InputError("weights are numbers, one a row, and these are texts or dates: give numbers")
+    return numbers
 
 
 def _introduce(run: Run, rows: Rows | Streamed) -> None:
@@ -301,7 +338,7 @@ def resume(folder: str, *, own: str | None = None, quiet: bool = False) -> Answe
         return _each_seed(path, asked, source, rows, int(record["seeds"]), own, quiet)
     record = runs.read_record(path)
     (source, rows), info = again(record, path), record["data"]
-    split, validation = split_of(source, info.get("split")), info.get("validation", "auto")
+    split, validation = split_of(source, info.get("split"), info.get("labels")), info.get("validation", "auto")
     if info.get("validation_origin"):
         asked = Fit(
             info["origin"], folder, validation=info["validation_origin"], labels=info.get("labels"),

@@ -81,8 +81,9 @@ def reading_bar(stream: Stream) -> Iterator[Callable[[int], None]]:
         yield lambda rows: bar.update(task, completed=rows)
 
 
-def split_of(source: Source | Stream, asked: str | None) -> Split | None:
-    """The split that "group=COLUMN", "time=COLUMN" or "stratified=COLUMN" names."""
+def split_of(source: Source | Stream, asked: str | None, labels: str | None = None) -> Split | None:
+    """The split that "group=COLUMN", "time=COLUMN" or "stratified=COLUMN" names; the column may be the one that
+    ``labels`` takes out of the table, or label."""
     if asked is None:
         return None
     if isinstance(source, Stream):
@@ -92,10 +93,18 @@ def split_of(source: Source | Stream, asked: str | None) -> Split | None:
         raise InputError(f"--split must be group=COLUMN, time=COLUMN or stratified=COLUMN, got {asked!r}.")
     if source.is_table and name in source.x.column_names:
         return Split.of(kind, source.x.column(name), name)
-    if name == LABEL and source.labels is not None:
-        return Split.of(kind, np.asarray(source.labels), name)
+    if name in (LABEL, labels) and source.labels is not None:
+        values = np.asarray(source.labels)
+        if kind == "time" and source.label_names:
+            values = np.asarray(source.label_names)[values]
+        return Split.of(kind, values, name)
     there = list(source.x.column_names) if source.is_table else [LABEL] * (source.labels is not None)
     raise InputError(f"--split {asked}: {source.origin} has no column {name!r}; it has: {listed(there) or 'none'}.")
+
+
+def _split(source: Source | Stream, data: dict[str, Any]) -> Split | None:
+    """The split of a run, as its record has it."""
+    return split_of(source, data.get("split"), data.get("labels"))
 
 
 def held_out(run: Run, rows: Rows | Streamed, validation: Any, split: Split | None = None) -> Rows:
@@ -115,7 +124,7 @@ def held_out_of(run: Run, folder: str) -> tuple[Rows, str]:
         origin_of(runs.read_record(folder), Path(folder))
         return data_for(run, origin), origin
     source, rows = again(runs.read_record(folder), Path(folder))
-    held = held_out(run, rows, run.data.get("validation", "auto"), split_of(source, run.data.get("split")))
+    held = held_out(run, rows, run.data.get("validation", "auto"), _split(source, run.data))
     if held is in_memory(rows):
         return held, "rows it was fitted to" if isinstance(rows, Streamed) else "the rows it was fitted to"
     return held, "held-out rows of the data it was fitted to"
@@ -132,7 +141,7 @@ def trained_on(run: Run, folder: str) -> Rows:
     validation = run.data.get("validation", "auto")
     if isinstance(rows, Streamed) or validation == "given":
         return in_memory(rows)
-    split = split_of(source, run.data.get("split"))
+    split = _split(source, run.data)
     return rows.take(split_rows(len(rows), validation, run.settings.seed, split)[0].numpy())
 
 
@@ -147,6 +156,8 @@ def read_for(run: Run, data: str, labels: str | None = None) -> Source:
         spare = {*(run.data.get("drop") or ()), str(run.data.get("labels"))}
     if labels is None and _is_label_column(run, names):
         labels = str(run.data["labels"])
+    elif labels is not None and labels in known & set(names):
+        raise InputError(f"--labels {labels} takes a column away that the model reads: leave --labels away")
     drop = [name for name in names if name in spare and name not in ("", labels)]
     return read(data, labels=labels, drop=drop, reading=reading)
 

@@ -28,6 +28,7 @@ from latens.run import Run
 from latens.schema import Table
 
 ROWS = 50_000  # of a chunk, about
+MOST_COPIES = 500  # of a filled stream: each is a file that is open meanwhile
 _CODES = 52  # key of the seed
 
 Work = Callable[[Rows, int], Any]  # (rows, number of the first) -> an array or a table of as many rows
@@ -41,6 +42,7 @@ class Pass:
     def __init__(self, run: Run, stream: Stream, unit: int = 1):
         self.run, self.stream, self.rows = run, stream, unit * max(1, ROWS // unit)
         self.unknown: dict[str, int] = {}
+        self.notes: list[str] = []
         self._encoded = Encoded(stream, schema_of(run), run.given)
 
     def write(self, writer: Writer, work: Work) -> None:
@@ -75,7 +77,7 @@ class Pass:
 
     @property
     def warnings(self) -> list[str]:
-        return [
+        return self.notes + [
             f"column {name!r}: {count:,} cell{'s' * (count > 1)} with levels that were never seen in fitting; they "
             "count as missing"
             for name, count in self.unknown.items()
@@ -168,10 +170,14 @@ def impute(
         raise InputError(f"--uncertainty and --out name the same file {out}; name two")
     if not isinstance(run.schema, Table):
         raise InputError(f"{stream.origin}: arrays of one kind of values have no missing cells to fill")
+    if draws > MOST_COPIES:
+        raise InputError(f"--draws {draws}: of a stream at most {MOST_COPIES} filled copies are written; ask for fewer")
     unit = max(1, CELLS // (max(64, run.schema.columns) * k))
     through = Pass(run, stream, unit)
     filled: dict[str, int] = {}
     writer = Writer(out, len(stream) * max(draws, 1))
+    import pyarrow as pa
+
     with ExitStack() as stack:
         spread = None if uncertainty is None else stack.enter_context(Writer(uncertainty, len(stream)))
         folder = stack.enter_context(tempfile.TemporaryDirectory(dir=writer.path.resolve().parent)) if draws else ""
@@ -192,17 +198,12 @@ def impute(
             with writer:
                 for number, copy in enumerate(copies):
                     for batch in table_batches(copy.path):
-                        writer.write(_numbered(batch, number))
+                        writer.write(imputing.numbered(pa.Table.from_batches([batch]), number))
         else:
             through.write(writer, work)
+    if draws:
+        through.notes += imputing.copy_notes([field.name for field in run.schema.fields])
     total = sum(filled.values())
     most = ", ".join(f"{name} {count:,}" for name, count in sorted(filled.items(), key=lambda i: -i[1])[:5])
     note = f"filled {total:,} missing cells" + (f" ({most})" if most else "") + (f", {draws} times" if draws else "")
     return through.written(writer, note + "; rows", {"filled": filled, "k": k, "draws": draws})
-
-
-def _numbered(batch: Any, number: int) -> Any:
-    import pyarrow as pa
-
-    table = pa.Table.from_batches([batch])
-    return table.add_column(0, "imputation", pa.array(np.full(len(table), number)))

@@ -20,7 +20,7 @@ from latens.commands.answer import Answer, over_seeds, table
 from latens.commands.fitting import parts
 from latens.commands.sources import data_for, figures_for, held_out_of, stream_for, trained_on
 from latens.data import require_output, write
-from latens.data.rows import Rows
+from latens.data.rows import Rows, numbers_of
 from latens.errors import InputError
 from latens.estimator import VAE, load
 from latens.evaluation.synthetic import SyntheticEvaluation
@@ -62,6 +62,8 @@ def evaluate(
                      synthetic=False)
             for part in parts(Path(folder))
         ])  # fmt: skip
+    if data is None and labels is not None:
+        raise InputError("--labels goes with DATA: without it, the labels of the run's own data are used")
     run = opened(folder, own).run_
     rows, where = held_out_of(run, folder) if data is None else figures_for(run, data, labels)
     figures = evaluation.evaluate(
@@ -123,6 +125,7 @@ def reconstruct(folder: str, data: str, out: str, *, own: str | None, labels: st
     if (stream := stream_for(vae.run_, data, labels)) is not None:
         return streaming.reconstruct(vae.run_, stream, out)
     rows = data_for(vae.run_, data, labels)
+    _require_table_for(out, extension, rows)
     x = vae.reconstruct(rows)
     _write(out, x, extension, vae.run_)
     return _written(out, "reconstructions", shape_of(x), unknown_levels(rows))
@@ -169,6 +172,7 @@ def impute(
     if (stream := stream_for(run, data, labels)) is not None:
         return streaming.impute(run, stream, out, k=k, draws=draws, uncertainty=uncertainty, seed=seed)
     rows = data_for(run, data, labels)
+    _require_table_for(out, extension, rows)
     found = imputing.impute(run, rows, k=k, draws=draws, seed=seed)
     filled = stacked(found.draws) if draws else found.filled
     _write(out, filled, extension, run)
@@ -178,6 +182,8 @@ def impute(
     most = ", ".join(f"{name} {count:,}" for name, count in sorted(found.missing.items(), key=lambda i: -i[1])[:5])
     note = f"filled {total:,} missing cells" + (f" ({most})" if most else "") + (f", {draws} times" if draws else "")
     warnings = unknown_levels(rows) + ([] if total else ["no cell is missing: the rows are written as they are"])
+    if draws and hasattr(rows.x, "column_names"):
+        warnings += imputing.copy_notes(rows.x.column_names)
     answer = _written(out, note + "; rows", shape_of(filled), warnings)
     return Answer(answer.text, answer.figures | {"filled": found.missing, "k": k, "draws": draws})
 
@@ -188,8 +194,7 @@ def stacked(tables: list[Any]) -> Any:
         return np.concatenate(tables)
     import pyarrow as pa
 
-    numbered = [t.add_column(0, "imputation", pa.array(np.full(len(t), i))) for i, t in enumerate(tables)]
-    return pa.concat_tables(numbered).unify_dictionaries()
+    return pa.concat_tables(imputing.numbered(t, i) for i, t in enumerate(tables)).unify_dictionaries()
 
 
 def _pair(word: str) -> tuple[str, str]:
@@ -213,6 +218,18 @@ def _write(out: str, x: Any, extension: str, run: Run) -> None:
         return write(out, x)
     flat = x.reshape(len(x), -1) if x.ndim > 2 and extension in TABLES else x
     write(out, flat, names=schema_of(run).names)
+
+
+def _require_table_for(out: str, extension: str, rows: Rows) -> None:
+    """``InputError`` where rows with a column that is no number would go to an array."""
+    if extension in TABLES or not isinstance(rows.schema, Table):
+        return
+    for name, cells in zip(rows.x.column_names, rows.x.columns):
+        if rows.x.num_rows and numbers_of(cells[:1]) is None:
+            raise InputError(
+                f"cannot write {out}: the column {name!r} holds no numbers; rows of mixed columns go to "
+                f"{', '.join(TABLES)}"
+            )
 
 
 def _picture(images: np.ndarray) -> bytes:

@@ -20,6 +20,7 @@ from typing import IO, Any, cast
 import numpy as np
 
 from latens.errors import InputError
+from latens.schema.cells import listed
 
 DATA_KEYS = ("x", "X", "data", "images", "x_train", "X_train", "features")
 LABEL_KEYS = ("y", "labels", "label", "target", "targets")
@@ -73,11 +74,6 @@ def require_labels(label: str, choices: Sequence[str], what: str) -> None:
     if not os.path.isfile(re.sub(r"(?i)(\.npz):.+$", r"\1", os.path.expanduser(label))):
         inside = f"it has: {listed(choices)}" if choices else "it has no columns or keys to choose from"
         raise InputError(f"no labels {label!r} in {what} ({inside}), and no file of that name.")
-
-
-def listed(names: Sequence[str]) -> str:
-    """At most twenty names, separated by commas."""
-    return ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
 
 
 # .npy and .npz
@@ -171,18 +167,18 @@ def _labels_within(
 
 
 def _choose_key(path: Path, keys: list[str], key: str | None, label: str | None) -> str:
-    listed = ", ".join(keys) or "none"
+    there = listed(keys) or "none"
     if key is not None:
         if key in keys:
             return key
-        raise InputError(f"{path} has no array {key!r}; its arrays are: {listed}.")
+        raise InputError(f"{path} has no array {key!r}; its arrays are: {there}.")
     others = [name for name in keys if name != label]
     if len(others) == 1:
         return others[0]
     for name in DATA_KEYS:
         if name in others:
             return name
-    raise InputError(f"{path} holds several arrays or none ({listed}); choose one with {path}:KEY.")
+    raise InputError(f"{path} holds several arrays or none ({there}); choose one with {path}:KEY.")
 
 
 def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, size: int) -> np.ndarray:

@@ -18,8 +18,8 @@ from latens.data.infer import infer
 from latens.data.lazy import Lazy, Subset, View
 from latens.data.tables.kinds import infer_table
 from latens.errors import InputError
-from latens.schema import LIBRARY, AnySchema, Column, Schema, Table
-from latens.schema.cells import listed
+from latens.schema import KINDS, LIBRARY, AnySchema, Column, Schema, Table
+from latens.schema.cells import as_numbers, listed
 from latens.trees import Tree
 
 LABEL = "label"  # the name by which labels that are no column of a table are asked for
@@ -167,24 +167,50 @@ def rows_of(
         InputError: see :func:`latens.data.infer` and :func:`latens.data.infer_table`; a condition that is not there.
     """
     asked = asked or Asked()
+    if asked.kind not in ("auto", *KINDS):
+        raise InputError(f"unknown kind {asked.kind!r}; the kinds are auto, {', '.join(KINDS)}.")
     common: dict[str, Any] = {"labels": labels, "label_names": label_names, "where": where}
     if isinstance(x, Lazy):
+        _require_no_columns(asked, where)
         schema: AnySchema = _lazy_schema(x, names, asked)
         return _with_labels_given(Rows(x, schema, **common), asked)
-    if isinstance(x, np.ndarray) and x.ndim == 2 and asked.kind == "auto" and asked.layout == "auto":
-        named = asked.columns or any(name != LABEL for name in asked.condition)
-        if named or (x.dtype.kind == "f" and len(x) and np.isnan(x).any()):
+    if isinstance(x, np.ndarray) and x.ndim == 2:
+        named = bool(asked.columns) or any(name != LABEL for name in asked.condition)
+        if asked.kind != "auto" or asked.layout != "auto":
+            if named:
+                _refuse_both(asked, where)
+        elif named or (x.dtype.kind == "f" and len(x) and np.isnan(x).any()):
             x = as_table(x, names)
     if isinstance(x, np.ndarray):
-        if asked.columns:
-            raise InputError(f"{where} has no columns with names; --column goes with a table, --kind with an array.")
+        _require_no_columns(asked, where)
         return _with_labels_given(Rows(x, infer(x, names, asked.kind, layout=asked.layout), **common), asked)
+    require_for_table(asked, where)
     array = None if asked.columns or asked.condition else _one_scale(x, asked)
     if array is not None:
         return Rows(array, infer(array, x.column_names, asked.kind, layout=asked.layout), **common)
     table = infer_table(x, asked.columns, condition=asked.condition)
     given = table if table.conditions else None
     return Rows(x, table, given, x.select(list(table.conditions)) if given else None, **common)
+
+
+def require_for_table(asked: Asked, where: str) -> None:
+    """``InputError`` for what is asked of an array and would mean nothing for the columns of a table."""
+    if asked.layout != "auto":
+        raise InputError(f"--layout is of an array, and {where} is a table of columns: leave --layout away.")
+    if asked.kind != "auto" and (asked.columns or asked.condition):
+        _refuse_both(asked, where)
+
+
+def _refuse_both(asked: Asked, where: str) -> None:
+    one, other = "--kind" if asked.kind != "auto" else "--layout", "--column" if asked.columns else "--condition"
+    raise InputError(
+        f"{one} makes {where} an array of one kind of values, and {other} needs columns: leave one of them away."
+    )
+
+
+def _require_no_columns(asked: Asked, where: str) -> None:
+    if asked.columns:
+        raise InputError(f"{where} has no columns with names; --column goes with a table, --kind with an array.")
 
 
 def rows_like(
@@ -229,12 +255,10 @@ def as_table(x: np.ndarray, names: Sequence[str] | None = None) -> Any:
 def as_matrix(table: Any, names: Sequence[str] | None = None) -> np.ndarray:
     """The columns of an arrow table as one matrix of their common type; ``InputError`` unless all are complete
     numbers."""
-    from latens.schema.cells import as_numbers
-
     columns = []
     for name in names or table.column_names:
         cells = table.column(name)
-        numbers = None if str(cells.type).startswith(("date", "time")) else as_numbers(cells)
+        numbers = numbers_of(cells)
         if numbers is None:
             raise InputError(
                 f"column {name!r} holds {cells.type}, and numbers are needed here; leave it out with --drop."
@@ -246,6 +270,11 @@ def as_matrix(table: Any, names: Sequence[str] | None = None) -> np.ndarray:
             )
         columns.append(numbers if cells.null_count or str(cells.type) == "bool" else cells.to_numpy())
     return np.column_stack([c.astype(np.result_type(*columns)) for c in columns])
+
+
+def numbers_of(cells: Any) -> np.ndarray | None:
+    """``[N]`` float64 of cells that are numbers, NaN where null; None where they are words, dates or times."""
+    return None if str(cells.type).startswith(("date", "time")) else as_numbers(cells)
 
 
 def array_of(table: Any, schema: Schema, where: str) -> np.ndarray:
@@ -274,9 +303,12 @@ def _one_scale(table: Any, asked: Asked) -> np.ndarray | None:
         )
         if not whole or any(column.null_count for column in table.columns) or table.num_columns < 2 or len(table) < 2:
             return None
-    array = as_matrix(table)
     if asked.kind != "auto":
-        return array
+        try:
+            return as_matrix(table)
+        except InputError as error:
+            raise InputError(f"--kind {asked.kind} takes the table for an array of one kind: {error}") from error
+    array = as_matrix(table)
     if not np.isfinite(array).all():
         return None
     return array if infer(array).is_discrete else None

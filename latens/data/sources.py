@@ -12,7 +12,7 @@ import hashlib
 import io
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,6 @@ import numpy as np
 from latens.data.formats import (
     Found,
     labels_beside,
-    listed,
     open_plain,
     read_idx,
     read_npy,
@@ -35,6 +34,7 @@ from latens.data.tables.files import read_table, table_names
 from latens.data.writing import matrix_table
 from latens.errors import InputError
 from latens.schema import chunks, require_numeric
+from latens.schema.cells import listed
 
 EMBEDDED = ("digits", "wine", "breast_cancer", "iris", "diabetes")  # scikit-learn has them on board
 TABLES = (".csv", ".tsv", ".parquet", ".feather", ".arrow", ".ipc")
@@ -43,6 +43,8 @@ FORMATS = (
     "folder of images or of .parquet files"
 )
 READING = ("size", "skip_bad", "encoding", "layer", "text")  # options of reading, kept with the run
+_USES = {"size": "a folder of images", "skip_bad": "a folder of images", "encoding": "text (.csv, .tsv)",
+         "layer": "an .h5ad"}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,6 +135,24 @@ def read(
             values, label_names = _codes(values.ravel(), f"{name}, labels {label!r}" if label else name)
     print_of = found.fingerprint or fingerprint(found.x)
     return Source(found.x, found.names, values, label_names, origin, print_of, tuple(found.notes))
+
+
+def check_reading(reading: Mapping[str, Any], data: Sequence[str]) -> None:
+    """``InputError`` for an option of reading that none of the data, the first of which are named, has a use for."""
+    uses = {use for name in data for use in _uses(name)}
+    for option, use in _USES.items():
+        if option in reading and use not in uses:
+            name = "--" + option.replace("_", "-")
+            raise InputError(f"{name} is for {use}, and {data[0]} is none: leave {name} away.")
+
+
+def _uses(name: str) -> tuple[str, ...]:
+    if name in EMBEDDED or "://" in name:
+        return ()
+    path, _ = _locate(name)
+    format = _format(path)
+    text = path.name.lower().removesuffix(".gz").endswith((".csv", ".tsv"))
+    return {"images": (_USES["size"],), "h5ad": (_USES["layer"],), "table": (_USES["encoding"],) * text}.get(format, ())
 
 
 def columns_of(path_or_name: str | os.PathLike[str], reading: Mapping[str, Any] | None = None) -> tuple[str, ...]:
@@ -240,7 +260,7 @@ def _read_file(path: Path, key: str | None, label: str | None, drop: tuple[str, 
     if drop and format != "table":
         raise InputError(f"{path} has no column names, so that nothing can be dropped by name.")
     if format == "table":
-        return _read_columns(path, label, drop, options)
+        return _read_columns(path, label, tuple(name for name in drop if name != label), options)
     if format == "images":
         return _read_images(path, options)
     if format == "h5ad":

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from latens.data.counts.h5ad import Column, Store, missing_label, store_of
-from latens.data.formats import listed, sentences
+from latens.data.formats import sentences
 from latens.data.lazy import Lazy
 from latens.errors import InputError
+from latens.schema.cells import listed
 
 SIZES = ("n_counts", "total_counts", "nCount_RNA")  # columns of obs with the library size, as tools name them
 TARGET = 1e4  # what tools scale a library to before ln(1 + x)
@@ -132,11 +133,6 @@ def counts_of(data: Any, *, layer: str | None = None, labels: str | None = None)
 
 def _itself(matrix: Any) -> Any:
     return matrix
-
-
-def library_sizes(matrix: Any) -> np.ndarray:
-    """The sum of each row, ``[N]`` in float64."""
-    return np.asarray(_csr(matrix).sum(axis=1, dtype=np.float64)).ravel()
 
 
 @dataclass(frozen=True, eq=False)

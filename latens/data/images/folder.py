@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from latens.data.images.pixels import Form, Head, common_form, count, pixels_of, read_head
+from latens.data.images.pixels import MAX_SIDE, Form, Head, common_form, count, pixels_of, read_head
 from latens.data.lazy import Lazy
 from latens.errors import InputError, is_whole
 
@@ -248,8 +248,9 @@ def _size(size: tuple[int, int] | int | None) -> tuple[int, int] | None:
     if size is None:
         return None
     pair = tuple(size) if isinstance(size, tuple | list) else (size, size)
-    if len(pair) != 2 or not all(is_whole(side) and 1 <= side <= 65_535 for side in pair):
-        raise InputError(f"size must be a whole number of pixels or (height, width), got {size!r}.")
+    if len(pair) != 2 or not all(is_whole(side) and 1 <= side <= MAX_SIDE for side in pair):
+        what = f"a whole number of pixels from 1 to {MAX_SIDE:,}, or (height, width)"
+        raise InputError(f"size must be {what}, got {size!r}.")
     return int(pair[0]), int(pair[1])
 
 

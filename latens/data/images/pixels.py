@@ -18,6 +18,7 @@ import numpy as np
 from latens.errors import InputError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
+MAX_SIDE = 4_096  # pixels, of the size that images are brought to
 _DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # 16-bit gray; "I" is what some versions of PIL make of it in PNG
 _GRAY = ("1", "L", "LA", "La", *_DEEP)
 _ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")

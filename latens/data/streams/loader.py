@@ -223,32 +223,6 @@ class _Read:
         return self.loader.read(self.block, self.rows, self.where)
 
 
-class InOrder:
-    """All rows in order, for passes that read and forget: ``(first_row, x, c)`` of at most ``rows`` rows each, none of
-    which crosses a block; the next block is read meanwhile by a thread unless ``read_ahead`` is off.
-
-    >>> from latens.data.streams.blocks import LazyBlocks
-    >>> [(first, x.tolist()) for first, x, c in InOrder(LazyBlocks(np.arange(5), block_rows=3), rows=2)]
-    [(0, [0, 1]), (2, [2]), (3, [3, 4])]
-    """
-
-    def __init__(self, blocks: Blocks, *, rows: int = 1 << 16, read_ahead: bool = True):
-        require(is_whole(rows) and rows >= 1, "rows", "a whole number from 1", rows)
-        self.blocks, self.rows, self.read_ahead = blocks, rows, read_ahead
-
-    def __iter__(self) -> Iterator[tuple[int, Tree, Tree]]:
-        jobs = ([lambda block=block: read_block(self.blocks, block)] for block in range(len(self.blocks.sizes)))
-        first = 0
-        with closing(ahead(jobs, int(self.read_ahead))) as found:
-            for group, size in zip(found, self.blocks.sizes):
-                x, c = group.pop()
-                for start in range(0, size, self.rows):
-                    part = slice(start, min(start + self.rows, size))
-                    yield first + start, trees.take(x, part), trees.take(c, part)
-                del x, c
-                first += size
-
-
 def _copy(tree: Tree, start: int, stop: int) -> Any:
     """Rows with memory of their own, so that a batch that is kept keeps no window alive."""
     return trees.map_tree(lambda leaf: leaf[start:stop].clone(), tree)

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from latens.data.formats import listed, sentences
+from latens.data.formats import sentences
 from latens.data.streams.blocks import cut, starts
 from latens.data.streams.files import File, files_at
 from latens.errors import InputError, concerning
+from latens.schema.cells import listed
 from latens.trees import Tree
 
 if TYPE_CHECKING:

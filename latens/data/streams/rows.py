@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from latens.data.rows import LABEL, Asked, Rows, rows_like, rows_of
+from latens.data.rows import LABEL, Asked, Rows, require_for_table, rows_like, rows_of
 from latens.data.streams.loader import StreamLoader
 from latens.data.streams.samples import held_out_rows
 from latens.data.streams.sources import AsTable, Stream, joined_rows
@@ -128,6 +128,8 @@ def survey(
     if isinstance(schema, Table) or (schema is None and _is_asked_as_table(stream, asked)):
         names = None if schema is None else [field.name for field in schema.fields]
         stream = stream if stream.arrow is not None else AsTable(stream, names)
+    if schema is None and stream.arrow is not None:
+        require_for_table(asked, stream.origin)
     numbers = held_out_rows(stream.rows, held_count(stream.rows, validation), seed)
     count = max(LEAST, min(SAMPLE, SAMPLE_CELLS // max(1, stream.cells)))
     looked = held_out_rows(stream.rows, min(count, stream.rows), _SAMPLE)

@@ -75,6 +75,8 @@ def schema_of(
         for scan in scans
     )
     if not any(f.is_modelled and f.name not in set(condition) for f in fields):
+        if any(f.is_modelled for f in fields):
+            raise InputError("no column is left to model, as every column is a condition: leave one --condition away.")
         why = "; ".join(f"{short(f.name)}: {f.reason}" for f in fields[:3])
         raise InputError(f"no column is left to model ({why}); name a kind with --column NAME=KIND, or drop fewer.")
     found = Table(fields, _storage(fields, sample), f"{scans[0].rows:,} rows, {len(fields):,} columns")

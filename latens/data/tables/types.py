@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from latens.data.formats import listed
 from latens.errors import InputError
+from latens.schema.cells import listed
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -53,7 +53,7 @@ def chosen(names: Sequence[str], drop: str | Sequence[str], columns: Sequence[st
     for name, why in [*((n, " to drop") for n in dropped), *((n, "") for n in columns or ())]:
         if name not in there:
             near = difflib.get_close_matches(name, names[:1000], 1)
-            hint = f"did you mean {shown(near[0])}?" if near else f"it has: {listed([shown(n) for n in names])}."
+            hint = f"did you mean {shown(near[0])}?" if near else f"it has: {listed(names)}."
             raise InputError(f"{where} has no column {shown(name)}{why}; {hint}")
     require_names(columns or (), f"{where}, columns asked for")
     out = set(dropped)
