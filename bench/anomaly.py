@@ -49,13 +49,23 @@ class Case:
 # The methods
 
 
-def latens_columns(train: np.ndarray, test: np.ndarray, seed: int) -> np.ndarray:
-    """Rows as a table, each column with a likelihood of its own: what ``latens fit file.csv`` does."""
+def latens_columns(train: np.ndarray, test: np.ndarray, seed: int, recipe: Any = None) -> np.ndarray:
+    """Rows as a table, each column with a likelihood of its own: what ``latens fit file.csv`` does. Columns that may be
+    0 or negative, though the rows to fit to are not, are named as continuous: latens refuses such rows otherwise."""
     import latens
 
     if train.ndim > 2:
         return latens_array(train, test, seed)
-    return latens.VAE(random_state=seed).fit(_table(train)).anomaly_scores(_table(test))
+    named = {f"column_{i + 1}": "continuous" for i in range(train.shape[1]) if test[:, i].min() <= 0 < train[:, i].min()}
+    vae = latens.VAE(random_state=seed, columns=named or None, **({} if recipe is None else {"recipe": recipe}))
+    return vae.fit(_table(train)).anomaly_scores(_table(test))
+
+
+def latens_standard(train: np.ndarray, test: np.ndarray, seed: int) -> np.ndarray:
+    """The same under N(0, I) (``--prior standard``), whatever the number of rows."""
+    from latens import Recipe
+
+    return latens_columns(train, test, seed, Recipe("vae", prior="standard"))
 
 
 def latens_array(train: np.ndarray, test: np.ndarray, seed: int) -> np.ndarray:
@@ -94,8 +104,8 @@ def pyod_vae(train: np.ndarray, test: np.ndarray, seed: int) -> np.ndarray:
 
 
 METHODS: dict[str, Score] = {
-    "latens": latens_columns, "pca": pca, "latens_array": latens_array, "isolation_forest": isolation_forest,
-    "pyod_vae": pyod_vae,
+    "latens": latens_columns, "latens_standard": latens_standard, "pca": pca, "latens_array": latens_array,
+    "isolation_forest": isolation_forest, "pyod_vae": pyod_vae,
 }  # fmt: skip
 
 

@@ -119,6 +119,12 @@ def test_a_cache_that_cannot_be_written_or_is_held_stops_nothing(tmp_path: Path,
     assert [each.startswith(str(tmp_path / "latens")) for each in seen] == [False, True, False]
 
 
+def test_many_models_are_compiled_in_one_process():
+    """torch compiles one code object eight times at most."""
+    for seed in range(12):
+        assert trainer(vae(seed=seed), data(20), epochs=1, batch_size=10, compile=True, backend="eager").run().finished
+
+
 def test_an_error_of_the_step_itself_is_the_error_that_is_seen():
     def step(x: torch.Tensor) -> torch.Tensor:
         return x @ torch.zeros(3, 3)
