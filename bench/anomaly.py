@@ -56,7 +56,8 @@ def latens_columns(train: np.ndarray, test: np.ndarray, seed: int, recipe: Any =
 
     if train.ndim > 2:
         return latens_array(train, test, seed)
-    named = {f"column_{i + 1}": "continuous" for i in range(train.shape[1]) if test[:, i].min() <= 0 < train[:, i].min()}
+    may_be_negative = np.flatnonzero((test.min(0) <= 0) & (train.min(0) > 0))
+    named = {f"column_{i + 1}": "continuous" for i in may_be_negative}
     vae = latens.VAE(random_state=seed, columns=named or None, **({} if recipe is None else {"recipe": recipe}))
     return vae.fit(_table(train)).anomaly_scores(_table(test))
 

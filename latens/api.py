@@ -18,7 +18,7 @@ from latens.data.splits import split_rows
 from latens.errors import InputError
 from latens.evaluation import evaluate
 from latens.fitting import check_weights, counted, execute, open_folder
-from latens.networks import only_linear_maps
+from latens.networks import has_convolutions, only_linear_maps
 from latens.objectives import Objective
 from latens.randomness import untouched
 from latens.run import Run
@@ -78,7 +78,7 @@ def train(
         if len(out_rows):
             held, held_c, held_weight = (trees.take(tree, out_rows) for tree in (x, conditions, weight))
             x, conditions, weight, kept = (trees.take(tree, rows) for tree in (x, conditions, weight, kept))
-    settled = chosen.settle(trees.rows(x), linear=only_linear_maps(model))
+    settled = chosen.settle(trees.rows(x), linear=only_linear_maps(model), convolutions=has_convolutions(model))
     print_of = fingerprint_tree((x, conditions, weight))
     data = {
         "fingerprint": print_of, "origin": "memory", "objective": described(objective),

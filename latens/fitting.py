@@ -21,7 +21,7 @@ from latens.data.rows import Rows
 from latens.data.splits import Split, split_rows
 from latens.data.streams.rows import Streamed
 from latens.errors import InputError
-from latens.networks import only_linear_maps
+from latens.networks import has_convolutions, only_linear_maps
 from latens.randomness import seeded
 from latens.recipes import Recipe
 from latens.run import Run
@@ -140,7 +140,8 @@ def prepare(
         model, objective = recipe.build(info, **(options or {}))
     held_rows = 0 if tensors["validation"] is None else len(tensors["validation"])
     settled = settings.settle(
-        count, linear=only_linear_maps(model), table=isinstance(schema, Table), held=held_rows
+        count, linear=only_linear_maps(model), table=isinstance(schema, Table), held=held_rows,
+        convolutions=has_convolutions(model),
     )
     info.choices["training"] = (
         f"{counted(settled.epochs, 'epoch')} of {counted(count // int(settled.batch_size), 'step')}, "

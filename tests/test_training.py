@@ -79,6 +79,8 @@ def test_what_auto_becomes(rows: int):
 def test_whether_a_run_compiles_is_decided_from_counts():
     assert Settings(epochs=300, batch_size=10).settle(500).compile is True  # 15,000 steps
     assert Settings(epochs=299, batch_size=10).settle(500).compile is False
+    assert Settings(epochs=2, batch_size=512).settle(900_000).compile is True  # 1.8 million rows
+    assert Settings(epochs=300, batch_size=10).settle(500, convolutions=True).compile is False
     assert Settings(epochs=1, compile=True).settle(20).compile is True
 
 

@@ -18,6 +18,7 @@ from latens.networks.base import (
     Sum,
     Unflatten,
     activation,
+    has_convolutions,
     only_linear_maps,
 )
 from latens.networks.conv import ConvDecoder, ConvEncoder
@@ -46,6 +47,7 @@ __all__ = [
     "activation",
     "decoder",
     "encoder",
+    "has_convolutions",
     "mlp",
     "only_linear_maps",
     "residual_block",

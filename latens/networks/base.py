@@ -129,6 +129,12 @@ def on_images(network: Callable[[Tensor], Tensor], x: Tensor, event_dims: int = 
     return out.reshape(*lead, *out.shape[1:])
 
 
+def has_convolutions(model: nn.Module) -> bool:
+    """Whether a layer of the model convolves."""
+    kinds = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
+    return any(isinstance(m, kinds) for m in model.modules())
+
+
 def only_linear_maps(model: nn.Module) -> bool:
     """Whether every layer of torch's own in the model is linear (no activation, no convolution).
 

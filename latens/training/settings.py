@@ -10,6 +10,7 @@ from latens.errors import InputError, is_number, is_whole, require
 
 LINEAR_STEPS = 6000
 COMPILED_STEPS = 15_000  # from which compiling the step (ten to twenty seconds) pays
+COMPILED_ROWS = 1_800_000  # the same for rows in all epochs, where batches are large
 MANY = 900_000  # rows, a million less those held out, from which batches grow and epochs shrink
 
 
@@ -67,9 +68,12 @@ class Settings:
         need(self.compile in ("auto", True, False), "compile", "'auto', True or False")
         need(isinstance(self.device, str), "device", "'auto' or the name of a torch device")
 
-    def settle(self, rows: int, *, linear: bool = False, table: bool = False, held: int = 0) -> Settings:
+    def settle(
+        self, rows: int, *, linear: bool = False, table: bool = False, held: int = 0, convolutions: bool = False
+    ) -> Settings:  # fmt: skip
         """The same settings with every "auto" a number, for data of ``rows`` rows and ``held`` held out, a model of
-        linear maps alone or another, a table of mixed columns or another kind of data.
+        linear maps alone or another, a table of mixed columns or another kind of data. Convolutions are left to the
+        libraries: compiling gains nothing there.
         """
         batch = balanced_batch(rows) if self.batch_size == "auto" else min(int(self.batch_size), rows)
         steps_an_epoch = max(1, rows // batch)
@@ -81,7 +85,8 @@ class Settings:
             epochs = int(self.epochs)
         rounds = math.ceil(epochs / epochs_a_round(epochs, steps_an_epoch))
         patience = max(10, rounds // 5) if self.patience == "auto" else int(self.patience)
-        compiled = epochs * steps_an_epoch >= COMPILED_STEPS if self.compile == "auto" else self.compile
+        long = epochs * steps_an_epoch >= COMPILED_STEPS or epochs * rows >= COMPILED_ROWS
+        compiled = (long and not convolutions) if self.compile == "auto" else self.compile
         rate = (1e-2 if linear else 2e-3) if self.learning_rate == "auto" else float(self.learning_rate)
         keep = ("last" if table and held < 200 else "best") if self.keep == "auto" else self.keep
         return replace(
