@@ -334,6 +334,22 @@ def test_binarised_pixels_are_one_with_the_probability_of_their_grey_value() -> 
         assert abs(ones.mean() - p) <= Z * np.sqrt(p * (1 - p) / 40_000)
 
 
+@pytest.mark.parametrize("dtype,tolerance", [(torch.float64, 1e-11), (torch.float32, 1e-5)])
+def test_a_sum_over_cells_by_products_is_the_sum_of_the_cells(dtype: torch.dtype, tolerance: float) -> None:
+    """Many draws of the same rows, some cells missing, logits up to 30: with gradients the cells are summed one by one,
+    without by products."""
+    rng = np.random.default_rng(0)
+    logits = torch.tensor(rng.normal(scale=10, size=(7, 5, 40)), dtype=dtype)
+    x = torch.tensor(rng.random((5, 40)), dtype=dtype)
+    x[rng.random((5, 40)) < 0.2] = torch.nan
+    for value in (x, (x.nan_to_num() > 0.5).to(torch.uint8)):
+        p = distributions.Observed(distributions.Bernoulli(logits), 1)
+        with torch.no_grad():
+            found = p.log_prob(value)
+        assert found.shape == (7, 5)
+        assert found.numpy() == pytest.approx(p.cells(value).sum(-1).numpy(), rel=tolerance)
+
+
 # T1 and posteriors: the variance is the variance
 
 

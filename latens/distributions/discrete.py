@@ -36,6 +36,14 @@ class Bernoulli(Distribution):
         logits, value = torch.broadcast_tensors(self.logits, value.to(self.logits.dtype))
         return -binary_cross_entropy_with_logits(logits, value, reduction="none")
 
+    def summed(self, value: Tensor, missing: Tensor) -> Tensor:
+        """sum_d x_d l_d - softplus(l_d) over the observed cells, as products: logits ``[K, B, D]``, the same B x D data
+        for all K; ``[K, B]``."""
+        logits, observed = self.logits.transpose(0, 1), (~missing).to(self.logits.dtype)  # B x K x D
+        filled = torch.where(missing, 0.0, value.to(self.logits.dtype))
+        both = torch.bmm(logits, filled.unsqueeze(-1)) - torch.bmm(softplus(logits, threshold=40.0), observed.unsqueeze(-1))
+        return both.squeeze(-1).t()
+
 
 class Categorical(td.Categorical):
     """Categories 0 … L-1 from unnormalised log-probabilities on the last axis; x may be any storage type.

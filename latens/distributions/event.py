@@ -49,7 +49,8 @@ class Observed(Distribution):
     log p(x_observed) = sum over observed cells of log p(x_cell). Missing cells are filled with a value in the support
     *before* the density is evaluated and masked after, because masking a density of NaN alone gives NaN gradients
     (``fill`` of the base, 0 unless it says otherwise). Integer storage has no NaN and skips the mask. ``cells`` gives
-    the terms before the sum.
+    the terms before the sum. A base with ``summed(value, missing)`` sums over flat data itself where many draws meet
+    the same data and nothing is differentiated.
     """
 
     arg_constraints: dict = {}
@@ -93,4 +94,9 @@ class Observed(Distribution):
         return torch.where(missing, 0.0, self.base.log_prob(filled))
 
     def log_prob(self, value: Tensor) -> Tensor:
+        summed = getattr(self.base, "summed", None)
+        many = len(self.batch_shape) == 2 and value.shape == self.batch_shape[1:] + self.event_shape
+        if summed is not None and many and self.event_dims == 1 and not torch.is_grad_enabled():
+            missing = value.isnan() if value.is_floating_point() else torch.zeros_like(value, dtype=torch.bool)
+            return summed(value, missing)
         return self.cells(value).sum(tuple(range(-self.event_dims, 0)))

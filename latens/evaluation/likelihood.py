@@ -20,7 +20,7 @@ from latens.randomness import reseed, shared, untouched
 from latens.trees import Tree
 
 _EVALUATE = 21  # key of the seeds
-CELLS = 4_000_000  # numbers of one decoded chunk that are held at once
+CELLS = 1_000_000  # numbers of one decoded chunk that are held at once: what caches still help with
 LEAST = 512  # what a row counts at least: the hidden layers of the networks
 
 
