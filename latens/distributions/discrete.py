@@ -41,8 +41,8 @@ class Bernoulli(Distribution):
         for all K; ``[K, B]``."""
         logits, observed = self.logits.transpose(0, 1), (~missing).to(self.logits.dtype)  # B x K x D
         filled = torch.where(missing, 0.0, value.to(self.logits.dtype))
-        both = torch.bmm(logits, filled.unsqueeze(-1)) - torch.bmm(softplus(logits, threshold=40.0), observed.unsqueeze(-1))
-        return both.squeeze(-1).t()
+        zero = torch.bmm(softplus(logits, threshold=40.0), observed.unsqueeze(-1))
+        return (torch.bmm(logits, filled.unsqueeze(-1)) - zero).squeeze(-1).t()
 
 
 class Categorical(td.Categorical):
