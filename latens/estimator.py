@@ -24,13 +24,12 @@ from latens.data.tables.frames import is_frame
 from latens.errors import InputError, is_whole
 from latens.evaluation import Evaluation
 from latens.fitting import check_weights, fit_recipe
-from latens.randomness import seeded, untouched
+from latens.randomness import untouched
 from latens.recipes import Recipe
 from latens.run import Run
 from latens.schema import AnySchema, Table
 from latens.training import Bar, Settings
 
-_CODES = 52  # key of the seed
 _TRAINING = ("epochs", "batch_size", "learning_rate", "kl_warmup", "average", "patience", "device")
 
 
@@ -259,16 +258,11 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     def transform(self, X: Any) -> NDArray[np.float32]:
         """Posterior means E[z|x], ``[N, Z]`` float32: deterministic, in order, one row a row."""
-        rows = self._rows(X)
-        return evaluation.codes(self.model_, rows.inside, rows.c).numpy().astype(np.float32)
+        return outputs.codes(self.run_, self._rows(X))
 
     def sample_posterior(self, X: Any, draws: int = 1, *, random_state: Any = 0) -> NDArray[np.float32]:
         """``draws`` samples from q(z|x) for each row, ``[draws, N, Z]`` float32."""
-        rows = self._rows(X)
-        outputs.require_memory(draws * len(rows), self.latent_dim_, f"{draws:,} draws a row")
-        with torch.no_grad(), seeded(_seed(random_state), _CODES):
-            q = self.model_.encode(rows.inside[:], rows.c)
-            return q.sample(torch.Size((draws,))).numpy().astype(np.float32)
+        return outputs.posterior_samples(self.run_, self._rows(X), draws, _seed(random_state))
 
     def _checked_codes(self, Z: ArrayLike) -> Tensor:
         z = torch.from_numpy(np.array(Z, dtype=np.float32)).to(self._dtype())
@@ -289,8 +283,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def reconstruct(self, X: Any) -> Any:
         """The mean of p(x|z) at each row's posterior mean, in the user's layout, units and type."""
         rows = self._rows(X)
-        z = evaluation.codes(self.model_, rows.inside, rows.c).float().to(self._dtype())
-        return self._outside(outputs.decoded(self.run_, z, rows.c, rows.handed_through), rows)
+        return self._outside(outputs.reconstructed(self.run_, rows), rows)
 
     def impute(self, X: Any, *, k: int = 1000, draws: int = 0, random_state: Any = 0) -> Any:
         """X with its missing cells filled by the mean (of numbers) or mode (of levels) of p(x_missing | x_observed), by
@@ -306,8 +299,6 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """n data from the model: z ~ p(z), x ~ p(x|z); ``mean=True``: the mean of p(x|z), the picture people expect.
         ``given``: values of conditions, ``{name: value}``."""
         self._schema()
-        if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
-            raise InputError(f"the number of samples must be a whole number from 1, got {n!r}")
         return self._outside(outputs.sample(self.run_, n, mean=mean, seed=_seed(random_state), given=given))
 
     # Scores

@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from latens import evaluation, trees
-from latens.data.rows import condition_column
+from latens.data.rows import Rows, condition_column
 from latens.data.streams.sources import memory
-from latens.errors import InputError
+from latens.errors import InputError, is_whole, require
 from latens.randomness import seeded
 from latens.run import Run
 from latens.schema import LIBRARY, AnySchema, Column, Table
 from latens.trees import Tree
 
-_SAMPLE, _GIVEN = 51, 53  # keys of the seeds
+_SAMPLE, _CODES, _GIVEN = 51, 52, 53  # keys of the seeds
 
 
 def schema_of(run: Run) -> AnySchema:
@@ -92,9 +92,34 @@ def _draw(seen: Mapping[str, np.ndarray], named: Mapping[str, float], n: int, se
     return found | {name: seen[name][pick] for name in others}
 
 
+def _codes(run: Run, rows: Rows) -> Tensor:
+    model_type = next((p.dtype for p in run.model.parameters() if p.is_floating_point()), torch.float32)
+    return evaluation.codes(run.model, rows.inside, rows.c).float().to(model_type)
+
+
+def codes(run: Run, rows: Rows) -> np.ndarray:
+    """Posterior means E[z|x], ``[N, Z]`` float32, in the order of the rows."""
+    return evaluation.codes(run.model, rows.inside, rows.c).numpy().astype(np.float32)
+
+
+def posterior_samples(run: Run, rows: Rows, draws: int, seed: int) -> np.ndarray:
+    """Draws from q(z|x), ``[draws, N, Z]`` float32."""
+    model: Any = run.model
+    with torch.no_grad(), seeded(seed, _CODES):
+        q = model.encode(rows.inside[:], rows.c)
+        require_memory(draws * len(rows), int(q.event_shape[-1]), f"{draws:,} draws a row")
+        return q.sample(torch.Size((draws,))).numpy().astype(np.float32)
+
+
+def reconstructed(run: Run, rows: Rows) -> Any:
+    """What stands for p(x|z, c) at each row's posterior mean, in the user's form."""
+    return decoded(run, _codes(run, rows), rows.c, rows.handed_through)
+
+
 def sample(run: Run, n: int, *, mean: bool, seed: int, given: Mapping[str, Any] | None = None) -> Any:
     """n new rows in the user's form: z ~ p(z|c), x ~ p(x|z, c), or what stands for p(x|z, c) with ``mean``."""
     schema = schema_of(run)
+    require(is_whole(n) and n >= 1, "the number of samples", "a whole number from 1", n)
     require_memory(n, schema.columns, f"{n:,} samples")
     c, cells = conditions(run, n, given or {}, seed)
     model: Any = run.model

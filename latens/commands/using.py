@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from latens import evaluation, imputing, scoring, synthesis
+from latens import evaluation, imputing, outputs, scoring, synthesis
 from latens import report as reporting
 from latens import run as runs
 from latens.atomic import writable, write_bytes
@@ -22,7 +22,6 @@ from latens.commands.sources import data_for, figures_for, held_out_of, stream_f
 from latens.data import require_output, write
 from latens.data.rows import Rows, numbers_of
 from latens.errors import InputError
-from latens.estimator import VAE, load
 from latens.evaluation.synthetic import SyntheticEvaluation
 from latens.outputs import schema_of
 from latens.report.pixels import model_layout, to_pixels
@@ -44,13 +43,6 @@ def require_free_output(out: str, folder: str, data: str | None = None, more: tu
     return extension
 
 
-def opened(folder: str, own: str | None) -> VAE:
-    """The run's estimator; columns are brought in order by name on reading, so arrays need no names any more."""
-    vae = load(folder, recipe=own)
-    vae.__dict__.pop("feature_names_in_", None)
-    return vae
-
-
 def evaluate(
     folder: str, data: str | None, *, k: int, draws: int, nll_rows: int | None, seed: int, own: str | None,
     labels: str | None = None, synthetic: bool = True,
@@ -64,7 +56,7 @@ def evaluate(
         ])  # fmt: skip
     if data is None and labels is not None:
         raise InputError("--labels goes with DATA: without it, the labels of the run's own data are used")
-    run = opened(folder, own).run_
+    run = runs.load(folder, recipe=own)
     rows, where = held_out_of(run, folder) if data is None else figures_for(run, data, labels)
     figures = evaluation.evaluate(
         run.model, rows.inside, rows.c, k=k, draws=draws, nll_rows=nll_rows, seed=seed, beta=run.beta
@@ -107,11 +99,11 @@ def encode(
     extension = require_free_output(out, folder, data)
     if samples > 1 and extension in TABLES:
         raise InputError(f"cannot write {out}: {samples} draws a row have three axes; write .npy or .npz")
-    vae = opened(folder, own)
-    if (stream := stream_for(vae.run_, data, labels)) is not None:
-        return streaming.encode(vae.run_, stream, out, samples=samples, seed=seed)
-    rows = data_for(vae.run_, data, labels)
-    z = vae.transform(rows) if samples == 0 else vae.sample_posterior(rows, samples, random_state=seed)
+    run = runs.load(folder, recipe=own)
+    if (stream := stream_for(run, data, labels)) is not None:
+        return streaming.encode(run, stream, out, samples=samples, seed=seed)
+    rows = data_for(run, data, labels)
+    z = outputs.codes(run, rows) if samples == 0 else outputs.posterior_samples(run, rows, samples, seed)
     if samples == 1:
         z = z[0]
     write(out, z, names=[f"z{i}" for i in range(z.shape[-1])] if z.ndim == 2 else None)
@@ -121,13 +113,13 @@ def encode(
 def reconstruct(folder: str, data: str, out: str, *, own: str | None, labels: str | None = None) -> Answer:
     """Write the decoded posterior means of data, in its layout and units."""
     extension = require_free_output(out, folder, data)
-    vae = opened(folder, own)
-    if (stream := stream_for(vae.run_, data, labels)) is not None:
-        return streaming.reconstruct(vae.run_, stream, out)
-    rows = data_for(vae.run_, data, labels)
+    run = runs.load(folder, recipe=own)
+    if (stream := stream_for(run, data, labels)) is not None:
+        return streaming.reconstruct(run, stream, out)
+    rows = data_for(run, data, labels)
     _require_table_for(out, extension, rows)
-    x = vae.reconstruct(rows)
-    _write(out, x, extension, vae.run_)
+    x = outputs.reconstructed(run, rows)
+    _write(out, x, extension, run)
     return _written(out, "reconstructions", shape_of(x), unknown_levels(rows))
 
 
@@ -136,8 +128,8 @@ def sample(
 ) -> Answer:
     """Write new data from the model, or a picture of it."""
     extension = require_free_output(out, folder, more=(".png",))
-    vae = opened(folder, own)
-    schema = schema_of(vae.run_)
+    run = runs.load(folder, recipe=own)
+    schema = schema_of(run)
     if extension == ".png" and not schema.is_image:
         raise InputError(f"{out}: these samples are rows of columns, not images; write .npy or .csv")
     pairs = [_pair(word) for word in given]
@@ -147,11 +139,11 @@ def sample(
     mixed = isinstance(schema, Table) and any(f.outputs_codes or f.value is not None for f in schema.fields)
     if mixed and extension in (".npy", ".npz"):
         raise InputError(f"cannot write {out}: samples of a table of mixed columns go to {', '.join(TABLES)}")
-    x = vae.sample(n, mean=mean, random_state=seed, given=dict(pairs))
+    x = outputs.sample(run, n, mean=mean, seed=seed, given=dict(pairs))
     if extension == ".png":
         write_bytes(out, _picture(to_pixels(schema, model_layout(schema, x))))  # type: ignore[arg-type]
     else:
-        _write(out, x, extension, vae.run_)
+        _write(out, x, extension, run)
     return _written(out, "samples", shape_of(x))
 
 
@@ -168,7 +160,7 @@ def impute(
             )
         if Path(uncertainty).resolve() == Path(out).resolve():
             raise InputError(f"--uncertainty and --out name the same file {out}; name two")
-    run = opened(folder, own).run_
+    run = runs.load(folder, recipe=own)
     if (stream := stream_for(run, data, labels)) is not None:
         return streaming.impute(run, stream, out, k=k, draws=draws, uncertainty=uncertainty, seed=seed)
     rows = data_for(run, data, labels)
@@ -257,7 +249,7 @@ def score(folder: str, data: str, out: str, *, k: int, own: str | None, labels: 
     """Write ln p(x) of each row; in a table also its standard error and effective sample size, the calibrated p-value,
     and the columns that make the row strange."""
     extension = require_free_output(out, folder, data)
-    run = opened(folder, own).run_
+    run = runs.load(folder, recipe=own)
     if (stream := stream_for(run, data, labels)) is not None:
         return streaming.score(run, stream, out, k=k)
     rows = data_for(run, data, labels)
@@ -297,8 +289,7 @@ def report(folder: str, data: str | None, *, out: str | None, labels: str | None
         if Path(out).suffix.lower() not in (".html", ".htm"):
             raise InputError(f"cannot write {out}: the report is a page; the extension must be .html")
         writable(out)
-    vae = opened(folder, own)
-    run = vae.run_
+    run = runs.load(folder, recipe=own)
     if data is None:
         if labels is not None:
             raise InputError("--labels goes with DATA: without it, the labels of the run's own data are used")
