@@ -55,7 +55,7 @@ bench/.venv/.installed: bench/requirements-speed.txt pyproject.toml
 ifneq ($(strip $(TORCH_INDEX)),)
 	@$(bench_pip) --index-url '$(strip $(TORCH_INDEX))' torch==$(TORCH) $(bench_log)
 endif
-	@$(bench_pip) --only-binary :all: --requirement bench/requirements-speed.txt $(bench_log)
+	@$(bench_pip) --only-binary :all: --no-binary docrep --requirement bench/requirements-speed.txt $(bench_log)
 	@$(bench_pip) --only-binary :all: --no-deps pythae==0.1.2 $(bench_log)
 	@$(bench_pip) --no-deps --no-build-isolation --editable . $(bench_log)
 	@printf '%s\n' '$(CURDIR)' >$@

@@ -3,7 +3,7 @@
     python bench/speed.py                         every case (hours)
     python bench/speed.py --case mlp --case table
     python bench/speed.py --quick                 a smoke run of each (minutes; its figures mean nothing)
-    python bench/speed.py --table bench/results/speed.json
+    python bench/speed.py --table bench/results/speed.json [--into docs/benchmarks.md]
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from speed.case import chosen
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
-def main() -> None:
+def main() -> object:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--case", action="append", default=[], metavar="NAME", help="only this case (repeat for more)")
     parser.add_argument("--list", action="store_true", help="say which cases there are")
@@ -30,9 +30,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="where figures go: bench/results/speed.json, or "
                         "speed_quick.json with --quick")  # fmt: skip
     parser.add_argument("--table", type=Path, metavar="FILE", help="print the table of figures taken earlier")
+    parser.add_argument("--into", type=Path, metavar="DOC", help="with --table: put it between the marks of this page")
     options = parser.parse_args()
     if options.table:
-        return print(tables.markdown(json.loads(options.table.read_text())))
+        text = tables.markdown(json.loads(options.table.read_text()))
+        return options.into.write_text(tables.put(text, options.into.read_text())) if options.into else print(text)
     cases = chosen(options.case)
     if options.list:
         return print("\n".join(f"{case.name:14} {case.title}\n{'':14} goal: {case.goal}" for case in cases))

@@ -41,3 +41,13 @@ def normals(rows: int, columns: int = 10, factors: int = 4, seed: int = 0) -> An
     x = random.standard_normal((rows, factors), dtype=np.float32) @ loadings.astype(np.float32)
     x += np.float32(0.5) * random.standard_normal((rows, columns), dtype=np.float32)
     return x
+
+
+def counts(rows: int, columns: int = 1000, factors: int = 10) -> Any:
+    """Poisson counts of a log-linear factor model, float32, about one in two of them zero."""
+    import numpy as np
+
+    random = np.random.default_rng(0)
+    z = random.standard_normal((rows, factors), dtype=np.float32)
+    loadings = random.standard_normal((factors, columns), dtype=np.float32) / np.float32(factors**0.5)
+    return random.poisson(np.exp(z @ loadings - 0.5)).astype(np.float32)

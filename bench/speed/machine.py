@@ -8,7 +8,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PACKAGES = ("torch", "numpy", "pythae", "jax", "optax", "pyod", "ctgan")
+PACKAGES = ("torch", "numpy", "pythae", "jax", "optax", "pyod", "ctgan", "scvi-tools")
 
 
 def load() -> float:

@@ -26,6 +26,19 @@ def markdown(found: dict[str, Any]) -> str:
     return "\n".join(part for part in [*lines, "", *further, *skipped, "", *conditions])
 
 
+def put(text: str, page: str) -> str:
+    """The page with the text between its marks.
+
+    >>> put("new", "a <!-- speed -->old<!-- /speed --> b")
+    'a <!-- speed -->\\n\\nnew\\n\\n<!-- /speed --> b'
+    """
+    before, first, rest = page.partition("<!-- speed -->")
+    _, last, after = rest.partition("<!-- /speed -->")
+    if not (first and last):
+        raise SystemExit("the page has no marks <!-- speed --> and <!-- /speed -->")
+    return f"{before}{first}\n\n{text}\n\n{last}{after}"
+
+
 def shown(value: Any) -> str:
     """Three significant figures, thousands apart."""
     if isinstance(value, bool) or not isinstance(value, int | float):

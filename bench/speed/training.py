@@ -15,6 +15,7 @@ PEERS = {  # module, function
     "JAX scan": ("peers.jax_loop", "training"),
     "PyOD": ("peers.tables", "pyod"),
     "TVAE": ("peers.tables", "tvae"),
+    "scVI": ("peers.tables", "scvi"),
     "floor": ("floors", "training"),
 }
 

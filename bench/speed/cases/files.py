@@ -44,7 +44,7 @@ def sizes(where, what: str) -> list[int]:
 
     import latens
 
-    model = latens.load(where / "run").model
+    model = latens.load(where / "run").model_
     part = model.posterior if what == "encode" else model.likelihood
     maps = [m for m in part.modules() if isinstance(m, nn.Linear)]
     return [maps[0].in_features, *(m.out_features for m in maps)]

@@ -22,7 +22,7 @@ def some(size: Size, batch: int = 512):
     from dataclasses import replace
 
     whole = work(size, batch)
-    return replace(whole, x=whole.x[: size.of(200_000, None)])
+    return replace(whole, x=whole.x[: size.of(200_000, batch * 8)])
 
 
 CASES = [

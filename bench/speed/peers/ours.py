@@ -9,15 +9,19 @@ import torch
 from torch import nn
 
 import latens
-from latens import conditionals, models, objectives, priors
+from latens import conditionals, models, networks, objectives, priors
 from speed.case import Repetition
 from speed.peers.work import Work
 
 
 def model(work: Work) -> nn.Module:
-    decoder = work.network.decoder()
-    likelihood = conditionals.Bernoulli(decoder) if work.loss == "bernoulli" else conditionals.Normal(decoder, 1.0)
-    posterior = conditionals.DiagonalNormal(work.network.encoder())
+    encoder, decoder = work.network.encoder(), work.network.decoder()
+    if work.loss == "counts":
+        encoder = nn.Sequential(networks.Log1p(), encoder)
+        likelihood: nn.Module = conditionals.NegativeBinomial(decoder, shape=(work.network.inputs,))
+    else:
+        likelihood = conditionals.Bernoulli(decoder) if work.loss == "bernoulli" else conditionals.Normal(decoder, 1.0)
+    posterior = conditionals.DiagonalNormal(encoder)
     return models.VAE(priors.StandardNormal(work.network.latent), posterior, likelihood)
 
 

@@ -12,7 +12,8 @@ from speed.networks import Network
 class Work:
     """``epochs`` passes over ``x`` (float32, or 8-bit where a peer takes it) in batches, Adam at a rate of 1e-3.
 
-    ``loss``: "bernoulli" (x in [0, 1]) or "normal" with variance 1. ``unit``: of the figure that a repetition gives,
+    ``loss``: "bernoulli" (x in [0, 1]) or "normal" with variance 1, or "counts"
+    (negative binomial; latens and scVI alone). ``unit``: of the figure that a repetition gives,
     "rows/s" or "ms" a step.
     """
 
