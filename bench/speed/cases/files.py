@@ -50,10 +50,11 @@ def sizes(where, what: str) -> list[int]:
     return [maps[0].in_features, *(m.out_features for m in maps)]
 
 
-def ours(size: Size, what: str):
+def ours(size: Size, what: str, only: int | None = None):
     from speed import commands, fits
 
     where, rows = start(size)
+    rows = only or rows
     out = where / "out.npy"
     if what == "encode":
         command = commands.latens("encode", where / "run", fits.npy(where / "all.npy", rows), "--out", out)
@@ -85,11 +86,24 @@ def floor(size: Size, what: str):
     return lambda number: {"value": run()}
 
 
+def summary(found):
+    """What is left when the same command on few rows, which is starting, is taken off."""
+    if not {"latens on 100 rows", "floor"} <= set(found):
+        return {}
+    beyond = found["latens"]["median"] - found["latens on 100 rows"]["median"]
+    peak = max(more["peak"] for more in found["latens"]["more"])
+    return {
+        "beyond starting, s": round(beyond, 2), "floor of that": round(found["floor"]["median"] / beyond, 2),
+        "peak MB": round(peak / 1e6),
+    }  # fmt: skip
+
+
 CASES = [
     Case(
         name, f"latens {what}, 10^6 rows x 10, file to file", GOAL, "s",
-        {who: partial(f, what=what) for who, f in {"latens": ours, "plain script": plain, "floor": floor}.items()},
-        ours="latens", theirs="plain script", floor="floor",
+        {who: partial(f, what=what) for who, f in {"latens": ours, "plain script": plain, "floor": floor}.items()}
+        | {"latens on 100 rows": partial(ours, what=what, only=100)},
+        ours="latens", theirs="plain script", floor="floor", summary=summary,
     )
     for name, what in (("encode", "encode"), ("generate", "sample"))
 ]  # fmt: skip
