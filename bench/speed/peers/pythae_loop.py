@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from torch import nn
 
 from speed.case import Absent, Repetition
+from speed.fits import folder
 from speed.networks import Network
 from speed.peers.work import Work, wait
 
@@ -55,7 +55,7 @@ def model(network: Network, shape: tuple[int, ...], loss: str, *, own: bool = Fa
 def trainer(model: Any, x: torch.Tensor, batch: int, rate: float, device: str = "cpu") -> Any:
     """Ready to run ``train_step(epoch)``, which is one epoch."""
     settings = BaseTrainerConfig(
-        output_dir=tempfile.mkdtemp(prefix="pythae-"), num_epochs=1, per_device_train_batch_size=batch,
+        output_dir=str(folder()), num_epochs=1, per_device_train_batch_size=batch,
         learning_rate=rate, optimizer_cls="Adam", no_cuda=device != "cuda",
     )  # fmt: skip
     made = BaseTrainer(model, BaseDataset(x, torch.zeros(len(x))), training_config=settings)
