@@ -3,6 +3,7 @@
 # PYTHON       an interpreter, 3.11 or newer          make demo PYTHON=python3.12
 # TORCH_INDEX  the index that torch comes from        make demo TORCH_INDEX=https://...
 # TEST_ARGS    more arguments for pytest              make test TEST_ARGS="-k laws -x"
+# BENCH_ARGS   arguments for bench/speed.py           make bench BENCH_ARGS="--quick --case mlp"
 
 new_enough = import sys; sys.exit(sys.version_info < (3, 11))
 find_python = for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
@@ -10,17 +11,21 @@ find_python = for p in python3 python3.14 python3.13 python3.12 python3.11 pytho
 PYTHON ?= $(shell $(find_python))
 TORCH_INDEX ?=
 TEST_ARGS ?=
+BENCH_ARGS ?=
 TORCH ?= $(patsubst torch==%,%,$(shell grep '^torch==' requirements.lock))
 
 pip_options := --quiet --no-input --disable-pip-version-check
 pip := .venv/bin/python -m pip install $(pip_options)
 log := >>.venv/install.log 2>&1 || { tail -n 20 .venv/install.log; \
 	echo "make: the installation failed, for the reason above (.venv/install.log has all of it)."; exit 1; } >&2
+bench_pip := bench/.venv/bin/python -m pip install $(pip_options)
+bench_log := >>bench/.venv/install.log 2>&1 || { tail -n 20 bench/.venv/install.log; \
+	echo "make: the installation failed, for the reason above (bench/.venv/install.log has all of it)."; exit 1; } >&2
 
 unexport PYTHONHOME PYTHONPATH
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint types lock clean
+.PHONY: help demo test lint types bench lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile
@@ -36,6 +41,30 @@ lint: .venv/.installed  ## the linter
 
 types: .venv/.installed  ## the type checker
 	@.venv/bin/mypy
+
+bench: bench/.venv/.installed  ## speed beside other libraries' (hours; see bench/README.md)
+	@bench/.venv/bin/python bench/speed.py $(BENCH_ARGS)
+
+# The peers' environment, its stamp written last: a set-up that was killed starts again, and so does one that was moved.
+bench/.venv/.installed: bench/requirements-speed.txt pyproject.toml
+	@$(PYTHON) -c '$(new_enough)' 2>/dev/null || { echo "make: latens needs Python 3.11 or newer, which" \
+		"'$(PYTHON)' is not; name one, for example: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@rm -rf bench/.venv
+	@echo "creating bench/.venv with the peers (once)"
+	@$(PYTHON) -m venv bench/.venv
+ifneq ($(strip $(TORCH_INDEX)),)
+	@$(bench_pip) --index-url '$(strip $(TORCH_INDEX))' torch==$(TORCH) $(bench_log)
+endif
+	@$(bench_pip) --only-binary :all: --no-binary docrep --requirement bench/requirements-speed.txt $(bench_log)
+	@$(bench_pip) --only-binary :all: --no-deps pythae==0.1.2 $(bench_log)
+	@$(bench_pip) --no-deps --no-build-isolation --editable . $(bench_log)
+	@printf '%s\n' '$(CURDIR)' >$@
+
+ifneq ($(wildcard bench/.venv/.installed),)
+ifneq ($(shell bench/.venv/bin/python -c '' 2>/dev/null && cat bench/.venv/.installed),$(CURDIR))
+.PHONY: bench/.venv/.installed
+endif
+endif
 
 # Two stamps, each written last: a set-up that was killed starts again. A new lock rebuilds .venv from nothing;
 # a new pyproject.toml only installs latens again.
@@ -83,5 +112,5 @@ lock:  ## write requirements.lock anew, from pyproject.toml and the newest relea
 	echo "wrote requirements.lock: $$(grep -c == requirements.lock) packages"
 
 clean:  ## remove .venv, caches, builds and the demo's run
-	@rm -rf .venv build dist demo-run .pytest_cache .mypy_cache .ruff_cache
+	@rm -rf .venv bench/.venv build dist demo-run .pytest_cache .mypy_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

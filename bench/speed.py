@@ -1,0 +1,59 @@
+"""Speed beside other libraries', and beside what the machine can do; bench/README.md says how.
+
+    python bench/speed.py                         every case (hours)
+    python bench/speed.py --case mlp --case table
+    python bench/speed.py --quick                 a smoke run of each (minutes; its figures mean nothing)
+    python bench/speed.py --table bench/results/speed.json [--into docs/benchmarks.md]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from speed import runner, tables
+from speed.case import chosen
+
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+def main() -> object:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--case", action="append", default=[], metavar="NAME", help="only this case (repeat for more)")
+    parser.add_argument("--list", action="store_true", help="say which cases there are")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--quick", action="store_true", help="tiny sizes, two rounds: does everything run?")
+    how.add_argument("--full", action="store_true", help="the largest sizes: growth to 10^7 rows")
+    parser.add_argument("--repeats", type=int, help="rounds of each case, instead of its own number")
+    parser.add_argument("--again", action="store_true", help="run peers that take minutes anew")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where figures go: bench/results/speed.json, or "
+                        "speed_quick.json with --quick")  # fmt: skip
+    parser.add_argument("--table", type=Path, metavar="FILE", help="print the table of figures taken earlier")
+    parser.add_argument("--into", type=Path, metavar="DOC", help="with --table: put it between the marks of this page")
+    options = parser.parse_args()
+    if options.table:
+        text = tables.markdown(json.loads(options.table.read_text()))
+        return options.into.write_text(tables.put(text, options.into.read_text())) if options.into else print(text)
+    cases = chosen(options.case)
+    if options.list:
+        return print("\n".join(f"{case.name:14} {case.title}\n{'':14} goal: {case.goal}" for case in cases))
+    size = "quick" if options.quick else "full" if options.full else "usual"
+    path = options.json or RESULTS / ("speed_quick.json" if options.quick else "speed.json")
+    log = path.with_suffix(".log")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("")
+    for case in cases:
+        runner.say(f"{case.name}: {case.title}")
+        found = json.loads(path.read_text()) if path.exists() else {}
+        kept = {} if options.again else found.get(case.name, {})
+        result = runner.run(case, size, options.repeats, log, kept)
+        found = (json.loads(path.read_text()) if path.exists() else {}) | {case.name: result}
+        order = [c.name for c in chosen([])]
+        found = dict(sorted(found.items(), key=lambda item: order.index(item[0]) if item[0] in order else len(order)))
+        path.write_text(json.dumps(found, indent=1) + "\n")
+    print(tables.markdown({case.name: found[case.name] for case in cases}))
+
+
+if __name__ == "__main__":
+    main()

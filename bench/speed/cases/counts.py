@@ -1,0 +1,23 @@
+"""Training on counts: 20,000 cells x 1,000 genes, 128 hidden, 10 latent dimensions, negative binomial, batch 128."""
+
+from speed.case import Case, Size
+from speed.training import contenders
+
+ORDER = 3.7
+GOAL = "none was set; ahead of scVI"
+
+
+def work(size: Size):
+    from speed import inputs, networks
+    from speed.peers.work import Work
+
+    x = inputs.counts(size.of(20_000, 128 * 30))
+    return Work(networks.Mlp(1000, (128,), 10), x, loss="counts")
+
+
+CASES = [
+    Case(
+        "counts", "20,000 x 1,000 counts, MLP 128, batch 128", GOAL, "rows/s", contenders(work, "scVI", "floor"),
+        ours="latens", theirs="scVI", floor="floor", repeats=3,
+    )
+]  # fmt: skip

@@ -1,0 +1,39 @@
+"""Training on a table of 10 normal columns: 64-64 hidden, ReLU, Adam 1e-3, Normal likelihood of variance 1."""
+
+from functools import partial
+
+from speed.case import Case, Size
+from speed.training import contenders
+
+ORDER = 3
+GOAL = "10 x pythae (stretch: 15 x)"
+
+
+def work(size: Size, batch: int = 512):
+    from speed import inputs, networks
+    from speed.peers.work import Work
+
+    x = inputs.normals(size.of(1_000_000, batch * 30))
+    return Work(networks.Mlp(10, (64, 64), 4), x, loss="normal", batch=batch)
+
+
+def some(size: Size, batch: int = 512):
+    """A fifth of the rows, for those who take a minute an epoch."""
+    from dataclasses import replace
+
+    whole = work(size, batch)
+    return replace(whole, x=whole.x[: size.of(200_000, batch * 8)])
+
+
+CASES = [
+    Case(
+        f"table-{batch}", f"10^6 x 10 normals, MLP 64-64, batch {batch}", GOAL, "rows/s",
+        contenders(partial(work, batch=batch), "JAX scan", "floor", plain={}, fused={"fused": True})
+        | {
+            name: build for name, build in contenders(partial(some, batch=batch), "pythae", "PyOD", "TVAE").items()
+            if not name.startswith("latens")
+        },
+        ours="latens", theirs="pythae", floor="floor", repeats=3,
+    )
+    for batch in (512, 4096)
+]  # fmt: skip

@@ -1,0 +1,47 @@
+"""Whole commands: their seconds and the most memory they held.
+
+A child begins with the memory of the process that starts it, so builders that use this import nothing heavy.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Finished:
+    seconds: float
+    peak: int  # bytes
+    out: str
+
+
+def run(arguments: Sequence[str | Path], folder: Path) -> Finished:
+    """Run a command to its end; ``RuntimeError`` with its last words where it fails."""
+    with (folder / "out.txt").open("w+") as out, (folder / "err.txt").open("w+") as errors:
+        began = time.perf_counter()
+        process = subprocess.Popen([str(a) for a in arguments], stdout=out, stderr=errors, cwd=folder)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - began
+        process.returncode = os.waitstatus_to_exitcode(status)
+        out.seek(0)
+        if process.returncode:
+            errors.seek(0)
+            raise RuntimeError(f"{' '.join(map(str, arguments))}: {errors.read()[-1000:]}")
+        peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        return Finished(seconds, peak, out.read())
+
+
+def latens(*arguments: str | Path) -> list[str | Path]:
+    """The installed command, or the module where only that is on the path."""
+    script = Path(sys.executable).with_name("latens")
+    return [*([script] if script.exists() else [sys.executable, "-m", "latens"]), *arguments]
+
+
+def python(code: str, *arguments: str | Path) -> list[str | Path]:
+    return [sys.executable, "-c", code, *arguments]

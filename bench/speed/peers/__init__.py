@@ -1,0 +1,1 @@
+"""Training loops, one a file: each makes a repetition of the same work."""

@@ -1,0 +1,44 @@
+"""latens.train with parts of one's own: what the same network costs in its loop."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from torch import nn
+
+import latens
+from latens import conditionals, models, networks, objectives, priors
+from speed.case import Repetition
+from speed.peers.work import Work
+
+
+def model(work: Work) -> nn.Module:
+    encoder, decoder = work.network.encoder(), work.network.decoder()
+    if work.loss == "counts":
+        encoder = nn.Sequential(networks.Log1p(), encoder)
+        likelihood: nn.Module = conditionals.NegativeBinomial(decoder, shape=(work.network.inputs,))
+    else:
+        likelihood = conditionals.Bernoulli(decoder) if work.loss == "bernoulli" else conditionals.Normal(decoder, 1.0)
+    posterior = conditionals.DiagonalNormal(encoder)
+    return models.VAE(priors.StandardNormal(work.network.latent), posterior, likelihood)
+
+
+def training(work: Work, **settings: Any) -> Repetition:
+    """Epochs after the first, which pays for compiling; ``before`` is what the whole call took besides them."""
+    x = torch.from_numpy(work.x)
+
+    def repeat(number: int) -> dict[str, Any]:
+        torch.manual_seed(number)
+        began = time.perf_counter()
+        run = latens.train(
+            model(work), objectives.ELBO(), x, epochs=1 + work.epochs, batch_size=work.batch, learning_rate=work.rate,
+            beta2=0.999, patience=0, keep="last", device=work.device, seed=number, **settings,
+        )  # fmt: skip
+        whole = time.perf_counter() - began
+        first, last = run.history[0], run.history[-1]
+        seconds, steps = last["seconds"] - first["seconds"], last["step"] - first["step"]
+        return {"value": work.figure(seconds, steps), "before": whole - seconds, "loss": -last["train_bound"]}
+
+    return repeat

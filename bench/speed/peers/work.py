@@ -1,0 +1,45 @@
+"""The work that every training loop gets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from speed.networks import Network
+
+
+@dataclass(frozen=True)
+class Work:
+    """``epochs`` passes over ``x`` (float32, or 8-bit where a peer takes it) in batches, Adam at a rate of 1e-3.
+
+    ``loss``: "bernoulli" (x in [0, 1]) or "normal" with variance 1, or "counts"
+    (negative binomial; latens and scVI alone). ``unit``: of the figure that a repetition gives,
+    "rows/s" or "ms" a step.
+    """
+
+    network: Network
+    x: Any
+    loss: str = "bernoulli"
+    batch: int = 128
+    epochs: int = 1
+    device: str = "cpu"
+    unit: str = "rows/s"
+    rate: float = 1e-3
+
+    @property
+    def steps(self) -> int:
+        """Whole batches of an epoch."""
+        return len(self.x) // self.batch
+
+    def figure(self, seconds: float, steps: int | None = None) -> float:
+        """Of ``steps`` steps, or all epochs', that took so many seconds."""
+        steps = self.epochs * self.steps if steps is None else steps
+        return steps * self.batch / seconds if self.unit == "rows/s" else 1e3 * seconds / steps
+
+
+def wait(device: str) -> None:
+    """Until the device has done what it was asked."""
+    if device == "cuda":
+        import torch
+
+        torch.cuda.synchronize()

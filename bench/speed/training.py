@@ -1,0 +1,46 @@
+"""The contenders of a training case, from the work that they share. Each imports its library in its own process."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from speed.case import Absent, Build, Repetition, Size
+
+LATENS = {"latens": {}, "latens compiled": {"compile": True}, "latens eager": {"compile": False}}
+PEERS = {  # module, function
+    "pythae": ("peers.pythae_loop", "training"),
+    "JAX scan": ("peers.jax_loop", "training"),
+    "PyOD": ("peers.tables", "pyod"),
+    "TVAE": ("peers.tables", "tvae"),
+    "scVI": ("peers.tables", "scvi"),
+    "floor": ("floors", "training"),
+}
+
+
+def contenders(work: Callable[[Size], Any], *peers: str, **plain: dict[str, Any]) -> dict[str, Build]:
+    """latens as it chooses to run, compiled and eager; ``plain``: options of plain loops by name; ``peers``: more."""
+    made = {name: _build(work, "peers.ours", "training", settings) for name, settings in LATENS.items()}
+    made |= {
+        "plain" if name == "plain" else f"plain, {name.replace('_', ' ')}":
+        _build(work, "peers.plain", "training", options) for name, options in plain.items()
+    }  # fmt: skip
+    return made | {name: _build(work, *PEERS[name], {}) for name in peers}
+
+
+def _build(work: Callable[[Size], Any], module: str, function: str, options: dict[str, Any]) -> Build:
+    return partial(_start, work, module, function, options)
+
+
+def _start(
+    work: Callable[[Size], Any], module: str, function: str, options: dict[str, Any], size: Size
+) -> Repetition:  # fmt: skip
+    found = work(size)
+    if found.device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise Absent("torch sees no CUDA device on this machine")
+    return getattr(importlib.import_module(f"speed.{module}"), function)(found, **options)
