@@ -23,9 +23,10 @@ from latens.randomness import Drawn, cuda_devices, recorded, reseed, seeded, tap
 from latens.training.callbacks import Interrupted, Progress, StopSignal
 from latens.training.checkpoint import Checkpoints
 from latens.training.diagnosis import NonFiniteError
-from latens.training.loop import _TRAIN, _VALIDATE, Trainer, _terms, parts_with, trimmed_mean
+from latens.training.loop import _TRAIN, _VALIDATE, Trainer, parts_with
 from latens.training.settings import anneal_at, learning_rate_at
 from latens.training.stacked import NotTogether, Stack
+from latens.training.step import terms, trimmed_mean
 
 CELLS = 4_000_000  # of the rows that are validated at once
 
@@ -58,7 +59,7 @@ class _Step(nn.Module):
         draw.weight = weight
         loss = self.objective.losses(self.model, x, draw)["model"]
         observed = {name: part.observe(x, draw) for name, part in observers.items()}
-        return loss, _terms(draw), {name: value for name, value in observed.items() if value is not None}
+        return loss, terms(draw), {name: value for name, value in observed.items() if value is not None}
 
 
 class _Memory:
@@ -131,7 +132,7 @@ class Together:
         """Which trained parameters the loss depends on."""
         member.model.train()
         self._noise_of(member, batch, _TRAIN)
-        losses, _, _ = member._losses(batch.x, batch.c, batch.weight)
+        losses, _, _ = member._forward(batch.x, batch.c, batch.weight)
         found = torch.autograd.grad(losses["model"], member.player.parameters, allow_unused=True)
         of = {id(p): g is not None for p, g in zip(member.player.parameters, found, strict=True)}
         return [of[id(p)] for p in member.player._ordered]
@@ -146,7 +147,7 @@ class Together:
                 raise NotTogether(f"a part cannot be batched ({' '.join(str(error).split())[:200]})") from error
             for member, batch, found in zip(self.active, batches, together, strict=True):
                 reseed(member.settings.seed, _TRAIN, member.step)
-                alone = member._losses(batch.x, batch.c, batch.weight)[0]["model"].item()
+                alone = member._forward(batch.x, batch.c, batch.weight)[0]["model"].item()
                 if not math.isclose(alone, found, rel_tol=1e-3, abs_tol=1e-3) and math.isfinite(alone):
                     raise NotTogether("a part gives other numbers when batched")
 
