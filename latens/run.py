@@ -203,6 +203,9 @@ def require_free(folder: str | Path) -> Path:
         raise InputError(
             f"{path} already holds a run: choose another folder, continue it with `{resume_line(path)}`, or remove it"
         )
+    if (path / "sweep.json").exists():
+        line = shlex.join(["latens", "sweep", "--resume", str(path)])
+        raise InputError(f"{path} already holds a sweep: choose another folder, continue it with `{line}`, or remove it")
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file: name a folder for the run")
     return path
@@ -230,6 +233,9 @@ def read_record(folder: str | Path) -> dict[str, Any]:
         raise InputError(f"{path} is a file: give the folder of a run made by `latens fit`")
     if has_seeds(path):
         raise InputError(f"{path} holds runs of several seeds: name one of them, for example {path / 'seed-0'}")
+    if (path / "sweep.json").exists():
+        some = next(path.glob("*/seed-0"), path)
+        raise InputError(f"{path} holds the runs of a sweep: name one of them, for example {some}")
     record = unseal(path / "run.json", f"{path} holds no run (made by `latens fit`)")
     check_format(record, path)
     for name, kinds in ENTRIES.items():
