@@ -30,8 +30,9 @@ from latens.run import Run
 from latens.schema import Table
 from latens.training import Processes, Progress, Settings, Trainer
 from latens.training.checkpoint import Checkpoints, load_state
+from latens.training.member import Member
 from latens.training.processes import check_device
-from latens.training.together import Member, Together
+from latens.training.together import Together
 from latens.trees import Tree
 
 SAMPLE_ROWS, SAMPLE_CELLS = 20_000, 100_000_000  # of the sample that starting values are taken from

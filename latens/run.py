@@ -205,7 +205,9 @@ def require_free(folder: str | Path) -> Path:
         )
     if (path / "sweep.json").exists():
         line = shlex.join(["latens", "sweep", "--resume", str(path)])
-        raise InputError(f"{path} already holds a sweep: choose another folder, continue it with `{line}`, or remove it")
+        raise InputError(
+            f"{path} already holds a sweep: choose another folder, continue it with `{line}`, or remove it"
+        )
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file: name a folder for the run")
     return path

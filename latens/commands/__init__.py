@@ -3,7 +3,8 @@
 from latens.commands.answer import Answer
 from latens.commands.asking import kinds_asked, reading, schema
 from latens.commands.comparing import compare, demo, recipes
-from latens.commands.fitting import Fit, fit, resume
+from latens.commands.fitting import Fit
+from latens.commands.seeds import fit, resume
 from latens.commands.sweeping import resume_sweep, sweep
 from latens.commands.using import encode, evaluate, impute, reconstruct, report, sample, score
 

@@ -9,7 +9,7 @@ from typing import Any
 from latens import fitting
 from latens import run as runs
 from latens.commands.answer import Answer
-from latens.commands.fitting import Fit, Quiet, Ready, finish, fit_one, introduce, ready, ready_again, resume
+from latens.commands.fitting import Fit, Quiet, Ready, finish, fit_one, introduce, ready, ready_again, resume_one
 from latens.data import Source
 from latens.data.rows import Rows
 from latens.data.streams.rows import Streamed
@@ -44,7 +44,7 @@ def fit_all(
             elif made is not None:
                 answers.append(finish(made.run, rows, made.validation, made.split, report=report, k=k))
             elif (path / "run.json").exists():
-                answers.append(resume(str(path), own=own, quiet=quiet, report=report, k=k))
+                answers.append(resume_one(str(path), own=own, quiet=quiet, report=report, k=k))
             else:
                 own_rows = job.rows(source, rows) if isinstance(source, Stream) else rows
                 answers.append(fit_one(job, source, own_rows, quiet, report=report, k=k))
@@ -57,19 +57,22 @@ def fit_all(
 
 
 def _alike(jobs: list[Fit]) -> Iterator[list[Fit]]:
-    """The jobs whose models may have one structure, at most ``MOST`` at a time; floats may differ."""
+    """The jobs whose models may have one structure, at most ``MOST`` at a time: floats may differ, and beta, but for
+    a zero, which leaves a term out."""
     groups: dict[str, list[Fit]] = {}
     for job in jobs:
-        fixed = {k: v for k, v in job.options.items() if isinstance(v, bool) or not isinstance(v, int | float)}
-        whole = {k: v for k, v in job.options.items() if k not in fixed and k not in FLOATS}
-        settings = {k: v for k, v in job.settings.items() if k not in FREE}
-        groups.setdefault(repr((sorted(fixed.items()), sorted(whole.items()), sorted(settings.items()))), []).append(job)
+        options = {name: _free(value) if isinstance(value, float) or name == "beta" else value
+                   for name, value in job.options.items()}  # fmt: skip
+        settings = {name: value for name, value in job.settings.items() if name not in FREE}
+        key = repr((job.recipe, sorted(options.items()), sorted(settings.items())))
+        groups.setdefault(key, []).append(job)
     for group in groups.values():
         for start in range(0, len(group), MOST):
             yield group[start : start + MOST]
 
 
-FLOATS = ("beta",)  # options of recipes that change no part and no size
+def _free(value: Any) -> str:
+    return "zero" if value == 0 else "some number"
 
 
 def _train_together(

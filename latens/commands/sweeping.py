@@ -91,8 +91,8 @@ def sweep(asked: Fit, words: list[str], *, seeds: int = 1, nll: bool = False, qu
     count = math.prod(len(values) for values in grid.values()) * seeds
     if count > MOST:
         raise InputError(
-            f"the grid has {count // seeds:,} combinations of {seeds} seed{'s' * (seeds > 1)} each, {count:,} runs, and "
-            f"at most {MOST:,} are taken: give fewer values"
+            f"the grid has {count // seeds:,} combinations of {seeds} seed{'s' * (seeds > 1)} each, {count:,} runs, "
+            f"and at most {MOST:,} are taken: give fewer values"
         )
     if launched() > 1:
         raise InputError("several processes fit one run at a time: start one process for a sweep")
@@ -160,8 +160,9 @@ def _sweep(
             each = replace(job, out=str(place), settings=job.settings | {"seed": int(asked.settings.get("seed", 0))})
             write_text(place / "seeds.json", sealed({"format": runs.FORMAT, "asked": each.to_json(), "seeds": seeds}))
     line = runs.resume_line(folder, asked.recipe).replace("latens fit", "latens sweep", 1)
+    fits = [job for _, job in jobs]
     found = fit_all(
-        folder, [job for _, job in jobs], source, rows, own=own, quiet=quiet, line=line, report=False, k=50 if nll else 0
+        folder, fits, source, rows, own=own, quiet=quiet, line=line, report=False, k=50 if nll else 0
     )  # fmt: skip
     table = [_row(folder, jobs[i : i + seeds], found[i : i + seeds]) for i in range(0, len(jobs), seeds)]
     best = _best(table)
@@ -185,6 +186,7 @@ def _row(folder: Path, jobs: list[tuple[dict[str, Any], Fit]], found: list[Answe
             figures[name] = {"mean": float(array.mean()), "sd": spread, "values": array.tolist()}
     return {
         "options": jobs[0][0], "runs": [job.out for _, job in jobs], "finished": len(answers), "figures": figures,
+        "evaluated_on": answers[0].figures["evaluated_on"] if answers else None,
         "failed": failures[0] if failures else None,
     }  # fmt: skip
 
@@ -230,9 +232,10 @@ def _text(folder: Path, grid: Grid, table: list[dict[str, Any]], best: dict[str,
     widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
     over = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed each"
     chosen = ", ".join(f"{name} = {value}" for name, value in best["options"].items())
-    bound = "held-out bound" if "elbo" in names else "held-out distortion"
+    where = next(row["evaluated_on"] for row in table if row["evaluated_on"])
+    bound = f"{'bound' if 'elbo' in names else 'distortion'} on {where}"
     return [
-        f"{folder}: {len(table)} combinations, {over}, nats a datum, held-out rows",
+        f"{folder}: {len(table)} combinations, {over}, nats a datum, {where}",
         *("  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
           for line in cells),
         *(f"warning: {', '.join(f'{k} = {v}' for k, v in row['options'].items())}: {row['failed']}"

@@ -125,7 +125,7 @@ def _owner(module: nn.Module, name: str) -> tuple[nn.Module, str]:
 
 
 def _numbers(modules: Sequence[nn.Module]) -> dict[tuple[str, str], Tensor]:
-    """{(path, attribute): ``[S]``} of the floats in which modules differ; ``NotTogether`` where they differ otherwise."""
+    """{(path, attribute): ``[S]``} of the floats in which modules differ; ``NotTogether`` for other differences."""
     first, *others = modules
     found: dict[tuple[str, str], Tensor] = {}
     parts = [dict(module.named_modules()) for module in modules]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -23,59 +23,13 @@ from latens.randomness import Drawn, cuda_devices, recorded, reseed, seeded, tap
 from latens.training.callbacks import Interrupted, Progress, StopSignal
 from latens.training.checkpoint import Checkpoints
 from latens.training.diagnosis import NonFiniteError
-from latens.training.loop import _TRAIN, _VALIDATE, Trainer, parts_with
+from latens.training.loop import _TRAIN, _VALIDATE
+from latens.training.member import Member, Step, joined, require_alike, stacked
 from latens.training.settings import anneal_at, learning_rate_at
 from latens.training.stacked import NotTogether, Stack
-from latens.training.step import terms, trimmed_mean
+from latens.training.step import trimmed_mean
 
 CELLS = 4_000_000  # of the rows that are validated at once
-
-
-class Member(Trainer):
-    """The trainer of one of the models: everything but the step, and its validation where that was done for all."""
-
-    found: dict[str, float] | None = None
-    failure: NonFiniteError | None = None
-    finish: Callable[[], None] = staticmethod(lambda: None)
-
-    def _validate(self, loader: Any) -> dict[str, float]:
-        return super()._validate(loader) if self.found is None else self.found
-
-    @property
-    def player(self) -> Any:
-        return self.players["model"]
-
-
-class _Step(nn.Module):
-    """Model and objective as one module whose ``forward`` is a step up to the losses: loss, terms ``[2]``, and what
-    the ``observers`` see."""
-
-    def __init__(self, member: Member):
-        super().__init__()
-        self.model, self.objective = member.model, member.objective
-
-    def forward(self, x: Any, c: Any, weight: Tensor | None, observers: dict[str, Any]) -> Any:
-        draw = self.objective.draw(self.model, x, c)
-        draw.weight = weight
-        loss = self.objective.losses(self.model, x, draw)["model"]
-        observed = {name: part.observe(x, draw) for name, part in observers.items()}
-        return loss, terms(draw), {name: value for name, value in observed.items() if value is not None}
-
-
-class _Memory:
-    """A store that keeps what it is given."""
-
-    folder = None
-    kept: tuple[dict[str, Tensor], dict[str, Any]] | None = None
-
-    def exists(self) -> bool:
-        return self.kept is not None
-
-    def save(self, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
-        self.kept = tensors, record
-
-    def load(self) -> Any:
-        return self.kept
 
 
 class Together:
@@ -98,7 +52,7 @@ class Together:
         self.members, self.store, self.progress = list(members), store, progress or Progress()
         self.names = list(names) or [str(number) for number in range(len(self.members))]
         self.active = self.members
-        _require_alike(self.members)
+        require_alike(self.members)
         self._drawn: dict[Any, list[Drawn]] = {}
         self._held: tuple[Any, ...] | None = None
         self._saved = -math.inf
@@ -158,7 +112,7 @@ class Together:
         trained = [[p for p, used in zip(m.player._ordered, self.used, strict=True) if used] for m in self.active]
         for member in self.active:
             member.model.train()
-        self.stack = Stack([_Step(member) for member in self.active], trained)
+        self.stack = Stack([Step(member) for member in self.active], trained)
         self._batched = torch.vmap(self._one, in_dims=0, randomness="error")
         self._validated = torch.vmap(
             torch.vmap(self._one, in_dims=(None, None, None, 0, 0)), in_dims=0, randomness="error"
@@ -221,7 +175,7 @@ class Together:
             member._set_anneal(anneal_at(member.step, member.steps, member.settings))
         tape = [torch.stack(column) for column in zip(*noise, strict=True)]
         stack = self.stack
-        return self._batched(stack.leaves, stack.rest, stack.numbers, tape, _joined(batches))
+        return self._batched(stack.leaves, stack.rest, stack.numbers, tape, joined(batches))
 
     def _step(self, batches: Sequence[Batch]) -> None:
         """One step of every active member; those whose loss or gradient is not finite leave."""
@@ -306,11 +260,13 @@ class Together:
             for name, tensor in member.averaged.tensors.items():
                 path, _, leaf = name.rpartition(".")
                 getattr(member.model.get_submodule(path), leaf).copy_(tensor)
-        losses, terms, sizes = [], [], []
+        losses, means, sizes = [], [], []
         stack = self.stack
         for size, noise, given in self._held:
             loss, term, _ = self._validated(stack.leaves, stack.rest, stack.numbers, noise, given)
-            losses.append(loss), terms.append(term), sizes.append(torch.full((loss.shape[1],), float(size)))
+            losses.append(loss)
+            means.append(term)
+            sizes.append(torch.full((loss.shape[1],), float(size)))
         if live is not None:
             stack.weights.copy_(live)
             for name, tensor in kept.items():
@@ -318,7 +274,7 @@ class Together:
         for member in self.active:
             member.model.train()
         weight = torch.cat(sizes).double()
-        each, two = torch.cat(losses, 1).cpu().double(), torch.cat(terms, 1).cpu().double()
+        each, two = torch.cat(losses, 1).cpu().double(), torch.cat(means, 1).cpu().double()
         rows = []
         for loss, (distortion, rate) in zip(each, (two * weight[:, None]).sum(1) / weight.sum(), strict=True):
             rows.append({
@@ -334,19 +290,19 @@ class Together:
         columns: list[tuple[list[Batch], list[Tensor]]] = []
         loaders: list[Any] = [member.validation for member in self.active]
         for number, batches in enumerate(zip(*(loader.batches(0) for loader in loaders), strict=True)):
-            batches = [b.to(m.processes.device) for m, b in zip(self.active, batches, strict=True)]
+            there = [b.to(m.processes.device) for m, b in zip(self.active, batches, strict=True)]
             noise = []
-            for member, batch in zip(self.active, batches, strict=True):
+            for member, batch in zip(self.active, there, strict=True):
                 drawn = self._noise_of(member, batch, _VALIDATE)
                 reseed(member.settings.seed, _VALIDATE, number)
                 noise.append([each.again() for each in drawn])
-            columns.append((batches, [torch.stack(column) for column in zip(*noise, strict=True)]))
+            columns.append((there, [torch.stack(column) for column in zip(*noise, strict=True)]))
         while columns:
             size = len(columns[0][0][0].rows)
-            cells = max(1, sum(leaf.numel() for leaf in trees.leaves(_joined(columns[0][0]))))
+            cells = max(1, sum(leaf.numel() for leaf in trees.leaves(joined(columns[0][0]))))
             count = sum(len(b[0].rows) == size for b, _ in columns[: max(1, CELLS // cells)])
             some, columns = columns[:count], columns[count:]
-            given = _stacked([_joined(batches) for batches, _ in some], 1)
+            given = stacked([joined(batches) for batches, _ in some], 1)
             yield size, [torch.stack(each, 1) for each in zip(*(noise for _, noise in some), strict=True)], given
 
     # The run
@@ -405,15 +361,11 @@ class Together:
         self._saved = time.monotonic()
         if self.store is None or not self.active:
             return
-        tensors, records = {}, {}
+        tensors: dict[str, Tensor] = {}
+        records: dict[str, Any] = {}
         for member, name in zip(self.members, self.names, strict=True):
             if member in self.active:
-                own, member.store = member.store, _Memory()  # type: ignore[assignment]
-                try:
-                    member.save()
-                    found, records[name] = member.store.kept  # type: ignore[union-attr]
-                finally:
-                    member.store = own
+                found, records[name] = member.saved()
                 tensors |= {f"{name}//{key}": tensor for key, tensor in found.items()}
         self.store.save(tensors, {"step": self.active[0].step, "names": self.names, "members": records})
 
@@ -430,46 +382,8 @@ class Together:
         self.active = []
         for member, name in zip(self.members, self.names, strict=True):
             if name in groups:
-                own, memory = member.store, _Memory()
-                memory.save(groups[name], record["members"][name])
-                member.store = memory  # type: ignore[assignment]
-                try:
-                    member.load()
-                finally:
-                    member.store = own
+                member.restore(groups[name], record["members"][name])
                 self.active.append(member)
             elif member.store is not None and member.store.exists():
                 member.load()
         self._stack()
-
-
-def _joined(batches: Sequence[Batch]) -> dict[str, Any]:
-    """x, c and weight of several batches, those that are there, with a leading axis."""
-    parts = {name: [getattr(batch, name) for batch in batches] for name in ("x", "c", "weight")}
-    return {name: _stacked(part) for name, part in parts.items() if part[0] is not None}
-
-
-def _stacked(given: Sequence[Any], dim: int = 0) -> Any:
-    first = given[0]
-    if isinstance(first, Tensor):
-        return torch.stack(list(given), dim)
-    if isinstance(first, tuple):
-        return tuple(_stacked([each[i] for each in given], dim) for i in range(len(first)))
-    return {key: _stacked([each[key] for each in given], dim) for key in first}
-
-
-def _require_alike(members: Sequence[Member]) -> None:
-    """``NotTogether`` unless the runs take the same steps in the same rhythm, each with one player."""
-    for member in members:
-        if list(member.players) != ["model"] or member.player.every != 1 or member.player.optimizer is None:
-            raise NotTogether("there are several players, or nothing to train")
-        if member.settings.compile or member.processes.count > 1 or not isinstance(member.loader, ArrayLoader):
-            raise NotTogether("the step is compiled, the rows are streamed, or there are several processes")
-        if parts_with("needs_grad_at_eval", member.model):
-            raise NotTogether("a part needs gradients at evaluation")
-    rhythm = {
-        (len(m.loader), m.loader.batch_size, m.settings.epochs, m.every, m.loader.weight is None)  # type: ignore[attr-defined]
-        for m in members
-    }
-    if len(rhythm) != 1:
-        raise NotTogether("the runs differ in their number of rows, batch_size or epochs")
