@@ -59,7 +59,12 @@ def sweep(
     epochs: Annotated[Any, Auto] = "auto",
     batch_size: Annotated[Any, Auto] = "auto",
     learning_rate: Annotated[Any, Rate] = "auto",
+    kl_warmup: Annotated[float, typer.Option(help="Fraction of the steps over which the rate's weight grows.")] = 0.0,
+    average: Annotated[float, typer.Option(help="Decay of averaged weights; 0: none.")] = 0.0,
+    weight_decay: Annotated[float, typer.Option(help="AdamW's, on weights of linear and convolutional maps.")] = 0.0,
+    clip: Annotated[float, typer.Option(help="Largest norm of the gradient; 0: none.")] = 1e4,
     patience: Annotated[Any, Auto] = "auto",
+    keep: Annotated[str, typer.Option(help="The weights served: auto, best (by validation) or last.")] = "auto",
     seed: Seed = 0,
     device: Device = "auto",
     checkpoint_seconds: Annotated[
@@ -87,6 +92,7 @@ def sweep(
     check_options(context, recipe, options)
     settings = {
         "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "patience": patience, "seed": seed,
+        "kl_warmup": kl_warmup, "average": average, "weight_decay": weight_decay, "clip": clip, "keep": keep,
         "device": device, "checkpoint_seconds": checkpoint_seconds,
     }  # fmt: skip
     asked = commands.Fit(
