@@ -114,19 +114,23 @@ def _conclude(run: Run, trainer: Trainer) -> None:
 
 # Several runs as one
 
-TOGETHER_WORK = 30_000_000  # parameters x rows of a step: beyond, arithmetic is all there is on a CPU
+TOGETHER_WORK = 30_000_000  # parameters x rows of a step: beyond, arithmetic is all there is on a CPU core
 TOGETHER_CELLS = 20_000_000  # of the rows of all runs, which have each their own
 
 
-def is_small(run: Run, rows: int, count: int) -> bool:
-    """Whether ``count`` runs like this one are better trained as one than one after the other: small dense networks,
-    of which a step costs more than its arithmetic, and few rows."""
-    steps_work = run.parameters * int(run.settings.batch_size)
-    dense = not any(isinstance(m, nn.Conv1d | nn.Conv2d | nn.ConvTranspose1d | nn.ConvTranspose2d)
-                    for m in run.model.modules())  # fmt: skip
-    cells = count * rows * math.prod(getattr(run.schema, "shape", (1,)))
+def are_few(rows: Rows, count: int) -> bool:
+    """Whether ``count`` copies of the rows, one a run, are little to hold at once."""
+    return count * len(rows) * math.prod(rows.schema.shape) <= TOGETHER_CELLS
+
+
+def is_small(run: Run) -> bool:
+    """Whether runs like this one are better trained as one than in turn: small dense networks, of which a step costs
+    much besides its arithmetic."""
+    convolutions = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
+    if any(isinstance(part, convolutions) for part in run.model.modules()):
+        return False
     on_cpu = Processes(run.settings.device).device.type == "cpu"
-    return dense and cells <= TOGETHER_CELLS and steps_work <= TOGETHER_WORK * (1 if on_cpu else 20)
+    return run.parameters * int(run.settings.batch_size) <= TOGETHER_WORK * (1 if on_cpu else 20)
 
 
 def join(
@@ -134,10 +138,24 @@ def join(
     progress: Progress | None = None,
 ) -> Together:  # fmt: skip
     """Runs with the tensors they train on as one batched run; ``NotTogether`` where they cannot be."""
-    members = [_trainer(Member, run, **tensors) for run, tensors in ready]
+    said = progress or Progress()
+    members = [
+        _trainer(Member, run, **tensors, progress=Named(said, name))
+        for (run, tensors), name in zip(ready, list(names) or [run.name for run, _ in ready], strict=True)
+    ]
     for (run, _), member in zip(ready, members, strict=True):
         member.finish = partial(_finish_member, run, member)
     return Together(members, store=store, names=names, progress=progress)
+
+
+class Named(Progress):
+    """Hands on the notes of one of several runs, with its name."""
+
+    def __init__(self, to: Progress, name: str):
+        self.to, self.name = to, name
+
+    def note(self, text: str) -> None:
+        self.to.note(f"{self.name}: {text}")
 
 
 def _finish_member(run: Run, member: Member) -> None:

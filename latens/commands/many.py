@@ -88,7 +88,7 @@ def _train_together(
         taken = {name: names[name] for name in wanted}
     else:
         taken = {name: job for name, job in names.items() if _is_unbegun(Path(job.out))}
-    if len(taken) < 2:
+    if len(taken) < 2 or not fitting.are_few(rows, len(taken)):
         return {}
     made: list[Ready] = []
     for job in taken.values():
@@ -97,7 +97,7 @@ def _train_together(
             made.append(ready_again(path, runs.read_record(path), source, rows, own))
         else:
             made.append(ready(job, source, rows, {}))
-        if len(made) == 1 and not fitting.is_small(made[0].run, len(rows), len(taken)):
+        if len(made) == 1 and not fitting.is_small(made[0].run):
             return {}
     progress: Progress = Quiet() if quiet else Bar(f"{made[0].run.name} x {len(made)}")
     try:

@@ -41,10 +41,11 @@ class Stack:
         if len(types) != 1:
             raise NotTogether("the parameters are of several types")
         [(dtype, device)] = types
-        self.places: list[tuple[int, torch.Size]] = []
+        maps = {id(part.weight) for part in self.first.modules() if isinstance(part, nn.Linear)}
+        self.places: list[tuple[int, torch.Size, bool]] = []  # where it begins, its shape, whether it lies transposed
         end = 0
         for p in self.trained[0]:
-            self.places.append((end, p.shape))
+            self.places.append((end, p.shape, id(p) in maps))
             end += math.ceil(p.numel() / _ALIGN) * _ALIGN
         self.weights = torch.zeros(len(self.modules), end, dtype=dtype, device=device)
         self.grads = torch.zeros_like(self.weights)
@@ -55,19 +56,25 @@ class Stack:
                 p.data = own
         self.leaves = [view.requires_grad_() for view in self.split(self.weights)]
         self.rest = self._others()
+        self._places: dict[str, list[tuple[dict[str, Any], str]]] | None = None
 
     def __len__(self) -> int:
         return len(self.modules)
 
     def split(self, matrix: Tensor) -> list[Tensor]:
         """Of a matrix ``[S, P]`` a view ``[S, *shape]`` for each parameter."""
-        return [
-            matrix.detach()[:, start : start + shape.numel()].view(len(self), *shape) for start, shape in self.places
-        ]
+        return [self._view(matrix.detach(), place, len(self)) for place in self.places]
 
     def own(self, matrix: Tensor, s: int) -> list[Tensor]:
         """Of a matrix ``[S, P]`` the views ``[*shape]`` of model s."""
-        return [matrix.detach()[s, start : start + shape.numel()].view(shape) for start, shape in self.places]
+        return [self._view(matrix.detach()[s], place) for place in self.places]
+
+    @staticmethod
+    def _view(matrix: Tensor, place: tuple[int, torch.Size, bool], *lead: int) -> Tensor:
+        """A parameter's place. Weights of linear maps lie as their gradients come, inputs first."""
+        start, shape, transposed = place
+        part = matrix[..., start : start + shape.numel()]
+        return part.view((*lead, *shape[::-1])).mT if transposed else part.view((*lead, *shape))
 
     def _others(self) -> dict[str, Tensor]:
         """The stacked buffers and untrained parameters, by name."""
@@ -94,6 +101,17 @@ class Stack:
                 else:
                     owner._buffers[leaf] = tensor[s]
 
+    @staticmethod
+    def release(module: nn.Module) -> None:
+        """Give a module tensors of its own again, laid out as those of a module that was read from a file."""
+        for part in module.modules():
+            for parameter in part._parameters.values():
+                if parameter is not None:
+                    parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
+            for leaf, tensor in part._buffers.items():
+                if tensor is not None:
+                    part._buffers[leaf] = tensor.clone(memory_format=torch.contiguous_format)
+
     def follow(self) -> None:
         """Take over buffers that a part has bound anew instead of changing them in place."""
         for name, tensor in self.rest.items():
@@ -104,19 +122,37 @@ class Stack:
                     tensor[s].copy_(current)
                     owner._buffers[leaf] = tensor[s]
 
+    def _everywhere(self) -> dict[str, list[tuple[dict[str, Any], str]]]:
+        """Where in the first module each stacked tensor is looked up, a shared one in several places."""
+        wanted = {id(t): name for name, t in [*self.first.named_parameters(), *self.first.named_buffers()]
+                  if name in self.rest or name in self.names}  # fmt: skip
+        found: dict[str, list[tuple[dict[str, Any], str]]] = {}
+        for part in self.first.modules():
+            for table in (part._parameters, part._buffers):
+                for leaf, tensor in table.items():
+                    if id(tensor) in wanted:
+                        found.setdefault(wanted[id(tensor)], []).append((table, leaf))
+        return found
+
     @contextmanager
-    def swapped(self, numbers: dict[tuple[str, str], Tensor]) -> Iterator[None]:
-        """Inside, the first module has these numbers in place of its own."""
-        kept = []
+    def swapped(self, tensors: dict[str, Tensor], numbers: dict[tuple[str, str], Tensor]) -> Iterator[None]:
+        """Inside, the first module has these tensors and numbers in place of its own."""
+        if self._places is None:
+            self._places = self._everywhere()
+        kept: list[tuple[dict[str, Any], str, Any]] = []
+        for name, tensor in tensors.items():
+            for table, leaf in self._places[name]:
+                kept.append((table, leaf, table[leaf]))
+                table[leaf] = tensor
         for (path, attribute), value in numbers.items():
-            part = self.first.get_submodule(path)
-            kept.append((part, attribute, getattr(part, attribute)))
-            setattr(part, attribute, value)
+            table = vars(self.first.get_submodule(path))
+            kept.append((table, attribute, table[attribute]))
+            table[attribute] = value
         try:
             yield
         finally:
-            for part, attribute, value in kept:
-                setattr(part, attribute, value)
+            for table, leaf, value in kept:
+                table[leaf] = value
 
 
 def _owner(module: nn.Module, name: str) -> tuple[nn.Module, str]:

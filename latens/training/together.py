@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from latens import trees
 from latens.data.loader import ArrayLoader, Batch
@@ -118,7 +117,7 @@ class Together:
             torch.vmap(self._one, in_dims=(None, None, None, 0, 0)), in_dims=0, randomness="error"
         )
         self._held = None
-        places = [start for start, _ in self.stack.places] + [self.stack.weights.shape[1]]
+        places = [start for start, *_ in self.stack.places] + [self.stack.weights.shape[1]]
         groups, self._segments = [], []
         for s, member in enumerate(self.active):
             count, segments = 0, []
@@ -160,10 +159,9 @@ class Together:
 
     def _one(self, learned: list[Tensor], rest: dict[str, Tensor], numbers: Any, noise: Any, given: Any) -> Any:
         """Loss, terms and observations of one model: what is batched."""
-        with taped(noise), self.stack.swapped(numbers):
-            weights = dict(zip(self.stack.names, learned, strict=True)) | rest
-            arguments = (given["x"], given.get("c"), given.get("weight"), self.active[0].observers)
-            return functional_call(self.stack.first, weights, arguments)
+        weights = dict(zip(self.stack.names, learned, strict=True)) | rest
+        with taped(noise), self.stack.swapped(weights, numbers):
+            return self.stack.first(given["x"], given.get("c"), given.get("weight"), self.active[0].observers)
 
     def _losses(self, batches: Sequence[Batch]) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """(losses ``[S]``, terms ``[S, 2]``, observations ``[S, …]``) of a step."""
@@ -218,7 +216,7 @@ class Together:
                 member._stop_at_non_finite(batch, slice(0, len(batch.rows)), len(batch.rows))
         except NonFiniteError as error:
             member.failure = error
-            self.progress.note(str(error))
+            member.progress.note(str(error))
 
     def _leave(self) -> None:
         """Those who have finished or failed leave the batch."""
@@ -352,6 +350,7 @@ class Together:
             if member.stopped or member.epoch >= int(member.settings.epochs):
                 member._finish()
                 member.finish()
+                self.stack.release(member.model)
         self._leave()
 
     # Checkpoints
