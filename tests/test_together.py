@@ -204,6 +204,7 @@ def test_parts_that_cannot_be_batched_are_refused_and_stay_as_they_were(change: 
     lambda: trainer(Member, "numbers, optimal variance", 1, epochs=6),
     lambda: trainer(Member, "numbers, optimal variance", 1, batch_size=7),
     lambda: trainer(Member, "numbers, optimal variance", 1, beta=0.0),
+    lambda: trainer(Member, "numbers, optimal variance", 1, weight_decay=0.1),
 ])  # fmt: skip
 def test_runs_of_another_structure_are_refused(other: Callable[[], Any]):
     with pytest.raises(NotTogether):

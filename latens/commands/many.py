@@ -64,6 +64,7 @@ def _alike(jobs: list[Fit]) -> Iterator[list[Fit]]:
         options = {name: _free(value) if isinstance(value, float) or name == "beta" else value
                    for name, value in job.options.items()}  # fmt: skip
         settings = {name: value for name, value in job.settings.items() if name not in FREE}
+        settings["weight_decay"] = _free(job.settings.get("weight_decay", 0))
         key = repr((job.recipe, sorted(options.items()), sorted(settings.items())))
         groups.setdefault(key, []).append(job)
     for group in groups.values():

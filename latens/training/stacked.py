@@ -35,8 +35,13 @@ class Stack:
         self.modules, self.trained = list(modules), [list(each) for each in trained]
         self.first = self.modules[0]
         self.numbers = _numbers(self.modules)
-        names = {id(p): name for name, p in self.first.named_parameters()}
-        self.names = [names[id(p)] for p in self.trained[0]]
+        orders = []
+        for module, parameters in zip(self.modules, self.trained, strict=True):
+            names = {id(p): name for name, p in module.named_parameters()}
+            orders.append([names[id(p)] for p in parameters])
+        self.names = orders[0]
+        if any(order != self.names for order in orders):
+            raise NotTogether("the models differ in which weights decay")
         types = {(p.dtype, p.device) for each in self.trained for p in each}
         if len(types) != 1:
             raise NotTogether("the parameters are of several types")
