@@ -38,6 +38,7 @@ from latens.cli_options import (
     importable,
     option_name,
 )
+from latens.cli_sweep import sweep
 from latens.errors import FitError, InputError, Stopped
 
 # Idle threads sleep instead of spinning, so that two fits on one machine do not stall each other; read by OpenMP once,
@@ -147,6 +148,9 @@ def fit(
         split=split, reading=commands.reading(size, skip_bad, encoding, layer, column), stream=stream,
     )  # fmt: skip
     return commands.fit(asked, seeds=seeds, quiet=as_json)
+
+
+app.command(cls=FitCommand)(sweep)
 
 
 @app.command()

@@ -138,7 +138,7 @@ def check_options(context: typer.Context, recipe: str, options: dict[str, Any]) 
             hint = f" (one of the recipe {' and '.join(others)})" if others else nearest(name, own + valid)
             raise InputError(
                 f"unknown option {name}{hint}; the recipe {recipe!r} has {', '.join(valid) or 'none'}, and "
-                "`latens fit --help` lists those of every fit"
+                f"`latens {context.command.name or 'fit'} --help` lists those of every fit"
             )
 
 

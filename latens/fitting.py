@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
+from collections.abc import Sequence
+from contextlib import ExitStack, nullcontext
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from latens import run as runs
 from latens import trees
@@ -27,8 +29,10 @@ from latens.recipes import Recipe
 from latens.run import Run
 from latens.schema import Table
 from latens.training import Processes, Progress, Settings, Trainer
-from latens.training.checkpoint import load_state
+from latens.training.checkpoint import Checkpoints, load_state
+from latens.training.member import Member
 from latens.training.processes import check_device
+from latens.training.together import Together
 from latens.trees import Tree
 
 SAMPLE_ROWS, SAMPLE_CELLS = 20_000, 100_000_000  # of the sample that starting values are taken from
@@ -46,45 +50,143 @@ def execute(
     ``x``: rows in the model's form, or rows on disk, which are streamed, conditions and all. ``numbers``: the number of
     each row of x in the user's data, for messages.
     """
-    settings = run.settings
-    processes = Processes(settings.device)
-    options: dict[str, Any] = {"seed": settings.seed, "transform": transform}
-    store = runs.checkpoints(run.folder) if run.folder else None
-
-    def keep(history: list[dict[str, Any]]) -> None:
-        run.history = history
-        if run.folder:
-            run.write_metrics()
-
+    processes = Processes(run.settings.device)
     try:
         with runs.at_work(run.folder) if run.folder and processes.is_main else nullcontext():
-            loader: Loader
-            if isinstance(x, Streamed):
-                loader = x.loader(int(settings.batch_size), settings.seed)
-            else:
-                loader = ArrayLoader(x, c, weight, batch_size=int(settings.batch_size), numbers=numbers, **options)
-            held = None
-            if validation is not None:
-                held = ArrayLoader(
-                    validation, validation_c, validation_weight, shuffle=False, **options,
-                    batch_size=min(512, max(16, -(-trees.rows(validation) // 40))),
-                )
-            trainer = Trainer(
-                run.model, run.objective, loader, held, settings, store=store, progress=progress,
-                processes=processes, on_round=keep,
+            trainer = _trainer(
+                Trainer, run, x, c=c, weight=weight, validation=validation, validation_c=validation_c,
+                validation_weight=validation_weight, numbers=numbers, transform=transform, progress=progress,
+                processes=processes,
             )  # fmt: skip
             trainer.run()
-            run.history = trainer.history
-            kind = "averaged" if settings.average else "live"
-            best = f"best ({kind} weights of epoch {trainer.best_epoch})"
-            run.served = best if trainer.best_state else f"last ({kind})"
-            run.status = "finished"
+            _conclude(run, trainer)
             if run.folder and processes.is_main:
                 run.finish()
     except BaseException:
         run.abandon()
         raise
     return run
+
+
+AnyTrainer = TypeVar("AnyTrainer", bound=Trainer)
+
+
+def _trainer(
+    kind: type[AnyTrainer], run: Run, x: Tree | Streamed, *, c: Tree = None, weight: Tensor | None = None,
+    validation: Tree = None, validation_c: Tree = None, validation_weight: Tensor | None = None,
+    numbers: Tensor | None = None, transform: Transform | None = None, progress: Progress | None = None,
+    processes: Processes | None = None,
+) -> AnyTrainer:  # fmt: skip
+    """The trainer of a run, its batches and what it writes after every round."""
+    settings = run.settings
+    options: dict[str, Any] = {"seed": settings.seed, "transform": transform}
+
+    def keep(history: list[dict[str, Any]]) -> None:
+        run.history = history
+        if run.folder:
+            run.write_metrics()
+
+    loader: Loader
+    if isinstance(x, Streamed):
+        loader = x.loader(int(settings.batch_size), settings.seed)
+    else:
+        loader = ArrayLoader(x, c, weight, batch_size=int(settings.batch_size), numbers=numbers, **options)
+    held = None
+    if validation is not None:
+        held = ArrayLoader(
+            validation, validation_c, validation_weight, shuffle=False, **options,
+            batch_size=min(512, max(16, -(-trees.rows(validation) // 40))),
+        )
+    return kind(
+        run.model, run.objective, loader, held, settings, store=runs.checkpoints(run.folder) if run.folder else None,
+        progress=progress, processes=processes, on_round=keep,
+    )  # fmt: skip
+
+
+def _conclude(run: Run, trainer: Trainer) -> None:
+    """What the trainer found, as the run's."""
+    run.history = trainer.history
+    kind = "averaged" if run.settings.average else "live"
+    best = f"best ({kind} weights of epoch {trainer.best_epoch})"
+    run.served = best if trainer.best_state else f"last ({kind})"
+    run.status = "finished"
+
+
+# Several runs as one
+
+TOGETHER_WORK = 30_000_000  # parameters x rows of a step: beyond, arithmetic is all there is on a CPU core
+TOGETHER_CELLS = 20_000_000  # of the rows of all runs, which have each their own
+
+
+def are_few(rows: Rows, count: int) -> bool:
+    """Whether ``count`` copies of the rows, one a run, are little to hold at once."""
+    return count * len(rows) * math.prod(rows.schema.shape) <= TOGETHER_CELLS
+
+
+def is_small(run: Run) -> bool:
+    """Whether runs like this one are better trained as one than in turn: small dense networks, of which a step costs
+    much besides its arithmetic."""
+    convolutions = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
+    if any(isinstance(part, convolutions) for part in run.model.modules()):
+        return False
+    on_cpu = Processes(run.settings.device).device.type == "cpu"
+    return run.parameters * int(run.settings.batch_size) <= TOGETHER_WORK * (1 if on_cpu else 20)
+
+
+def join(
+    ready: list[tuple[Run, dict[str, Any]]], *, store: Checkpoints | None = None, names: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> Together:  # fmt: skip
+    """Runs with the tensors they train on as one batched run; ``NotTogether`` where they cannot be."""
+    said = progress or Progress()
+    members = [
+        _trainer(Member, run, **tensors, progress=Named(said, name))
+        for (run, tensors), name in zip(ready, list(names) or [run.name for run, _ in ready], strict=True)
+    ]
+    for (run, _), member in zip(ready, members, strict=True):
+        member.finish = partial(_finish_member, run, member)
+    return Together(members, store=store, names=names, progress=progress)
+
+
+class Named(Progress):
+    """Hands on the notes of one of several runs, with its name."""
+
+    def __init__(self, to: Progress, name: str):
+        self.to, self.name = to, name
+
+    def note(self, text: str) -> None:
+        self.to.note(f"{self.name}: {text}")
+
+
+def _finish_member(run: Run, member: Member) -> None:
+    _conclude(run, member)
+    if run.folder and not runs.is_finished(run.folder):
+        run.finish()
+
+
+def execute_together(together: Together, ready: list[Run]) -> None:
+    """Train the joined runs, each in its folder, from the joint checkpoint if there is one. A run that fails has its
+    own checkpoint; the others go on."""
+    folders = [run.folder for run in ready if run.folder is not None]
+    for run, member in zip(ready, together.members, strict=True):
+        member.store = runs.checkpoints(run.folder) if run.folder else None
+    kept = together.store
+    try:
+        with ExitStack() as work:
+            for folder in folders:
+                work.enter_context(runs.at_work(folder))
+            if kept is not None and kept.folder.exists():
+                kept.tidy()
+            together.run()
+    except BaseException:
+        if kept is None or not kept.exists():
+            for run in ready:
+                run.abandon()
+        raise
+    if kept is not None and kept.folder.exists():
+        for path in kept.folder.glob("*"):
+            path.unlink()
+        kept.folder.rmdir()
 
 
 def fit_recipe(

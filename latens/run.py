@@ -180,6 +180,14 @@ def has_seeds(folder: str | Path) -> bool:
     return (Path(folder) / "seeds.json").exists()
 
 
+def is_finished(folder: str | Path) -> bool:
+    """Whether the folder holds a run that has finished."""
+    try:
+        return unseal(Path(folder) / "run.json", "").get("status") == "finished"
+    except InputError:
+        return False
+
+
 def resume_line(folder: str | Path, recipe: str | None = None) -> str:
     """The command that continues a run, to be pasted into a shell."""
     own = ["--recipe", recipe] if recipe and ":" in recipe else []
@@ -194,6 +202,11 @@ def require_free(folder: str | Path) -> Path:
     if (path / "run.json").exists() or has_seeds(path):
         raise InputError(
             f"{path} already holds a run: choose another folder, continue it with `{resume_line(path)}`, or remove it"
+        )
+    if (path / "sweep.json").exists():
+        line = shlex.join(["latens", "sweep", "--resume", str(path)])
+        raise InputError(
+            f"{path} already holds a sweep: choose another folder, continue it with `{line}`, or remove it"
         )
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file: name a folder for the run")
@@ -222,6 +235,9 @@ def read_record(folder: str | Path) -> dict[str, Any]:
         raise InputError(f"{path} is a file: give the folder of a run made by `latens fit`")
     if has_seeds(path):
         raise InputError(f"{path} holds runs of several seeds: name one of them, for example {path / 'seed-0'}")
+    if (path / "sweep.json").exists():
+        some = next(path.glob("*/seed-0"), path)
+        raise InputError(f"{path} holds the runs of a sweep: name one of them, for example {some}")
     record = unseal(path / "run.json", f"{path} holds no run (made by `latens fit`)")
     check_format(record, path)
     for name, kinds in ENTRIES.items():

@@ -1,6 +1,7 @@
 """Kills `latens fit` at every file operation, resumes it, and compares what comes out; run by test_resume.py.
 
-    python killing.py FOLDER STRIDE   ->   one JSON object on the last line
+    python killing.py FOLDER STRIDE         ->   one JSON object on the last line
+    python killing.py FOLDER COUNT seeds    ->   the same for several seeds as one run, killed at COUNT places
 
 A child process is forked for each run, after the imports, and sends itself SIGKILL just before or after its n-th file
 operation (flush to disk, rename, removal, new folder): no clean-up of Python's runs. It is then resumed until it ends.
@@ -166,5 +167,56 @@ def main(folder: Path, stride: int) -> dict[str, Any]:
     return report_of
 
 
+def several(folder: Path, count: int) -> dict[str, Any]:
+    """``latens fit --seeds 3`` of small models: one batched run, whose joint checkpoint is written at every step."""
+    import latens.commands.seeds  # noqa: F401
+    from latens import report
+    from latens.atomic import write_text
+    from latens.cli import main as cli
+
+    report.write = lambda path, *given, **more: write_text(path, "report")
+    source = folder / "rows.npy"
+    np.save(source, np.random.default_rng(0).normal(size=(40, 3)))
+    fit = ["fit", str(source), *OPTIONS, "--epochs", "2", "--seeds", "3", "--out"]
+    assert cli([*fit, str(folder / "warm")]) == 0
+    found: dict[str, Any] = {"killed": 0, "resumed": 0, "problems": []}
+
+    def attempt(words: list[str], die_at: int | None) -> tuple[int, str]:
+        def work() -> int:
+            tally = count_operations(die_at)
+            status = cli(words)
+            (folder / "tally").write_text(str(tally[0]))
+            return status
+
+        return in_child(work)
+
+    def all_of(run: Path) -> list[dict[str, Any]]:
+        return [outcome(part) for part in sorted(run.glob("seed-*"))]
+
+    whole = folder / "whole"
+    status, printed = attempt([*fit, str(whole)], None)
+    assert status == 0, printed
+    operations, expected = int((folder / "tally").read_text()), all_of(whole)
+    left = sorted(p.name for p in whole.iterdir())
+    for place in sorted({1, 12, *(operations * (i + 1) // (count - 1) for i in range(count - 2))}):
+        run = folder / f"run-{place}"
+        status, printed = attempt([*fit, str(run)], place)
+        found["killed"] += status == -signal.SIGKILL
+        if not (run / "seeds.json").exists():
+            continue
+        status, printed = attempt(["fit", "--resume", str(run)], None)
+        found["resumed"] += 1
+        if status != 0:
+            found["problems"].append(f"killed at {place} of {operations}, resume gave {status}: {printed}")
+        elif all_of(run) != expected:
+            found["problems"].append(f"killed at {place} of {operations}: other runs")
+        elif sorted(p.name for p in run.iterdir()) != left:
+            found["problems"].append(f"killed at {place}: the folder holds {sorted(p.name for p in run.iterdir())}")
+    return found
+
+
 if __name__ == "__main__":
+    if sys.argv[3:] == ["seeds"]:
+        print(json.dumps(several(Path(sys.argv[1]), int(sys.argv[2]))))
+        sys.exit()
     print(json.dumps(main(Path(sys.argv[1]), int(sys.argv[2]))))

@@ -37,6 +37,7 @@ COMMANDS = {
     "fit labelled.csv --out {x}/run --epochs 2 --labels kind --validation labelled.csv": "held-out",
     "fit more.csv --out {x}/run --epochs 2 --drop id --drop word": "4 dimensions",
     "fit iris --out {x}/run --epochs 1 --seeds 2": "2 seeds.*elbo +-?[0-9.]+ ± [0-9.]+",
+    "sweep iris --out {x}/runs --epochs 1 --grid beta=1,2": "2 combinations.*best by the bound.*sweep.csv",
     "fit --resume iris-run": "iris-run: vae",
     "fit --resume seeds-run": "2 seeds",
     "fit --resume own-run --recipe own_recipes:good": "own_recipes:good",

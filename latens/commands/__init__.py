@@ -3,10 +3,12 @@
 from latens.commands.answer import Answer
 from latens.commands.asking import kinds_asked, reading, schema
 from latens.commands.comparing import compare, demo, recipes
-from latens.commands.fitting import Fit, fit, resume
+from latens.commands.fitting import Fit
+from latens.commands.seeds import fit, resume
+from latens.commands.sweeping import resume_sweep, sweep
 from latens.commands.using import encode, evaluate, impute, reconstruct, report, sample, score
 
 __all__ = [
     "Answer", "Fit", "compare", "demo", "encode", "evaluate", "fit", "impute", "kinds_asked", "reading", "recipes",
-    "reconstruct", "report", "resume", "sample", "schema", "score",
+    "reconstruct", "report", "resume", "resume_sweep", "sample", "schema", "score", "sweep",
 ]  # fmt: skip

@@ -18,7 +18,8 @@ from latens import run as runs
 from latens.atomic import writable, write_text
 from latens.choices import DataInfo, likelihood_name
 from latens.commands.answer import Answer
-from latens.commands.fitting import Fit, fit
+from latens.commands.fitting import Fit
+from latens.commands.seeds import fit
 from latens.commands.sources import held_out, rows_for
 from latens.data import Source, infer, read
 from latens.data.rows import Rows, as_matrix

@@ -1,11 +1,10 @@
-"""``latens fit``: once, once a seed, and continued."""
+"""``latens fit``: one run, begun and continued."""
 
 from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,7 @@ import numpy as np
 from latens import evaluation, fitting, scoring
 from latens import report as reporting
 from latens import run as runs
-from latens.atomic import write_text
-from latens.commands.answer import Answer, over_seeds, table
+from latens.commands.answer import Answer, table
 from latens.commands.sources import absolute, again, held_out, in_memory, reading_bar, rows_for, split_of
 from latens.data import Source, columns_of, read
 from latens.data.rows import LABEL, Asked, Rows, numbers_of, rows_of
@@ -29,8 +27,7 @@ from latens.run import Run
 from latens.schema import Table
 from latens.schema.cells import listed
 from latens.training import Bar, Interrupted, Progress, Settings
-from latens.training.checkpoint import sealed, unseal
-from latens.training.processes import is_first, launched
+from latens.training.processes import is_first
 
 
 @dataclass(frozen=True)
@@ -122,20 +119,18 @@ class Fit:
 # Once
 
 
-def fit(asked: Fit, *, seeds: int = 1, quiet: bool = False, extra: dict[str, Any] | None = None) -> Answer:
-    """Fit once, or once a seed with mean and spread."""
-    if seeds > 1 and launched() > 1:
-        raise InputError("several processes fit one seed at a time: leave --seeds away, or start one process")
-    if launched() == 1:  # several learn it together, when the main process takes the folder
-        runs.require_free(asked.out)
-    source = asked.read()
-    rows = asked.rows(source)
-    if seeds > 1:
-        return _fit_seeds(asked, source, rows, seeds, quiet)
-    return _fit(asked, source, rows, quiet, extra or {})
+@dataclass
+class Ready:
+    """A run before its next step, what it trains on, and which rows are held out."""
+
+    run: Run
+    tensors: dict[str, Any]
+    validation: Any
+    split: Split | None
 
 
-def _fit(asked: Fit, source: Source | Stream, rows: Rows | Streamed, quiet: bool, extra: dict[str, Any]) -> Answer:
+def ready(asked: Fit, source: Source | Stream, rows: Rows | Streamed, extra: dict[str, Any]) -> Ready:
+    """A new run, without its folder."""
     validation, held_origin = _validation(asked, rows)
     split = split_of(source, asked.split, asked.labels)
     if split is not None and held_origin:
@@ -156,10 +151,19 @@ def _fit(asked: Fit, source: Source | Stream, rows: Rows | Streamed, quiet: bool
     run.warnings += list(source.notes)
     if asked.start is not None:
         fitting.start_from(run, asked.start)
-    fitting.open_folder(run, asked.out)
+    return Ready(run, tensors, validation, split)
+
+
+def fit_one(
+    asked: Fit, source: Source | Stream, rows: Rows | Streamed, quiet: bool, extra: dict[str, Any] | None = None, *,
+    report: bool = True, k: int = 50,
+) -> Answer:  # fmt: skip
+    """A new run, trained and evaluated."""
+    made = ready(asked, source, rows, extra or {})
+    fitting.open_folder(made.run, asked.out)
     if not quiet:
-        _introduce(run, rows)
-    return _finish(_execute(run, tensors, quiet), rows, validation, split)
+        introduce(made.run, rows)
+    return finish(_execute(made.run, made.tensors, quiet), rows, made.validation, made.split, report=report, k=k)
 
 
 def _validation(asked: Fit, rows: Rows | Streamed) -> tuple[float | str | Rows, str | None]:
@@ -203,7 +207,7 @@ def _numbers_of(found: Any) -> np.ndarray:
     return numbers
 
 
-def _introduce(run: Run, rows: Rows | Streamed) -> None:
+def introduce(run: Run, rows: Rows | Streamed) -> None:
     if not is_first():
         return
     assert run.schema is not None
@@ -240,119 +244,74 @@ def _execute(run: Run, tensors: dict[str, Any], quiet: bool) -> Run:
         raise InputError(f"{str(error).rstrip('.')}; when that is solved, continue with `{line}`") from error
 
 
-def _finish(run: Run, rows: Rows | Streamed, validation: Any, split: Split | None) -> Answer:
-    """Evaluate on held-out rows, write the report, and say what came out: the main process does."""
+def finish(
+    run: Run, rows: Rows | Streamed, validation: Any, split: Split | None, *, report: bool = True, k: int = 50
+) -> Answer:
+    """Evaluate on held-out rows (the NLL with ``k`` draws), write the report if asked for, and say what came out: the
+    main process does."""
     if not is_first():
         return Answer("")
     held, rows = held_out(run, rows, validation, split), in_memory(rows)
     run.model.cpu()
-    figures = evaluation.evaluate(run.model, held.inside, held.c, k=50, nll_rows=500, beta=run.beta)
+    figures = evaluation.evaluate(run.model, held.inside, held.c, k=k, nll_rows=500, beta=run.beta)
     assert run.folder is not None
     if held is not rows:
         scoring.write_calibration(run.folder, scoring.calibrate(run, held))
-    report = run.folder / "report.html"
-    reporting.write(report, run, held, evaluation=figures)
+    page = run.folder / "report.html"
+    if report:
+        reporting.write(page, run, held, evaluation=figures)
     where = "held-out rows" if held is not rows else "training rows"
     text = "\n".join([
         f"{run.folder}: {run.name}, {run.parameters:,} parameters, served: {run.served}",
-        *table(figures.lines(), f"on {where}"), *(f"warning: {w}" for w in figures.warnings), f"report: {report}",
+        *table(figures.lines(), f"on {where}"), *(f"warning: {w}" for w in figures.warnings), f"report: {page}",
     ])  # fmt: skip
     return Answer(text, {
-        "run": str(run.folder), "report": str(report), "choices": run.choices, "served": run.served,
+        "run": str(run.folder), "report": str(page) if report else None, "choices": run.choices, "served": run.served,
         "parameters": run.parameters, "evaluated_on": where, **figures.to_json(),
         "warnings": run.warnings + figures.warnings,
     })  # fmt: skip
 
 
-# Several seeds
-
-
-def _fit_seeds(asked: Fit, source: Source | Stream, rows: Rows | Streamed, seeds: int, quiet: bool) -> Answer:
-    """One run a seed in seed-0, seed-1, … of the folder."""
-    folder = Path(asked.out)
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"the folder {folder} cannot be made: {error.strerror}") from None
-    try:
-        record = {"format": runs.FORMAT, "asked": asked.to_json(), "seeds": seeds}
-        write_text(folder / "seeds.json", sealed(record))
-        return _each_seed(folder, asked, source, rows, seeds, None, quiet)
-    except BaseException:
-        if not any(folder.glob("seed-*/run.json")):
-            (folder / "seeds.json").unlink(missing_ok=True)
-            for path in missing:
-                with suppress(OSError):
-                    path.rmdir()
-        raise
-
-
-def _each_seed(
-    folder: Path, asked: Fit, source: Source | Stream, rows: Rows | Streamed, seeds: int, own: str | None, quiet: bool
-) -> Answer:
-    """Fit, continue or take up the run of every seed."""
-    first, answers = int(asked.settings.get("seed", 0)), []
-    for number, part in enumerate(parts(folder, seeds)):
-        try:
-            if (part / "run.json").exists():
-                answers.append(resume(str(part), own=own, quiet=quiet))
-            else:
-                same = replace(asked, out=str(part), settings=asked.settings | {"seed": first + number})
-                own_rows = same.rows(source, rows) if isinstance(source, Stream) else rows
-                answers.append(_fit(same, source, own_rows, quiet, {}))
-        except Stopped as error:
-            line = runs.resume_line(folder, asked.recipe)
-            raise Stopped(f"interrupted in seed {first + number}: continue with `{line}`") from error
-    return over_seeds(folder, answers)
-
-
-def parts(folder: Path, seeds: int | None = None) -> list[Path]:
-    """The folders of the seeds' runs."""
-    seeds = _seeds_record(folder)["seeds"] if seeds is None else seeds
-    return [folder / f"seed-{number}" for number in range(int(seeds))]
-
-
-def _seeds_record(folder: Path) -> dict[str, Any]:
-    record = unseal(folder / "seeds.json", "there are no runs to continue")
-    runs.check_format(record, folder)
-    return record
-
-
 # Continued
 
 
-def resume(folder: str, *, own: str | None = None, quiet: bool = False) -> Answer:
-    """Continue a run, or every unfinished run of several seeds."""
+def resume_one(
+    folder: str, *, own: str | None = None, quiet: bool = False, report: bool = True, k: int = 50
+) -> Answer:
+    """Continue a run, or take up what has finished."""
     path = Path(folder)
-    if folder and runs.has_seeds(path):
-        record = _seeds_record(path)
-        asked = Fit.from_json(record["asked"])
-        if ":" in asked.recipe and own != asked.recipe:
-            raise InputError(
-                f"{path} was made by your own recipe, and code is never executed because a file names it: "
-                f"say --recipe {asked.recipe}"
-            )
-        source = asked.read()
-        rows = asked.rows(source)
-        return _each_seed(path, asked, source, rows, int(record["seeds"]), own, quiet)
     record = runs.read_record(path)
-    (source, rows), info = again(record, path), record["data"]
+    source, rows = again(record, path)
+    if record["status"] == "finished":
+        split, validation = _held_out_of(record, source, rows)
+        with runs.at_work(path):
+            run = runs.load(path, recipe=own)
+        return finish(run, rows, validation, split, report=report, k=k)
+    made = ready_again(path, record, source, rows, own)
+    if not quiet:
+        introduce(made.run, rows)
+    return finish(_execute(made.run, made.tensors, quiet), rows, made.validation, made.split, report=report, k=k)
+
+
+def _held_out_of(record: dict[str, Any], source: Source | Stream, rows: Rows | Streamed) -> tuple[Split | None, Any]:
+    """(split, validation) that a run was made with."""
+    info = record["data"]
     split, validation = split_of(source, info.get("split"), info.get("labels")), info.get("validation", "auto")
     if info.get("validation_origin"):
         asked = Fit(
-            info["origin"], folder, validation=info["validation_origin"], labels=info.get("labels"),
+            info["origin"], "", validation=info["validation_origin"], labels=info.get("labels"),
             reading=info.get("reading") or {},
         )  # fmt: skip
         validation, _ = _validation(asked, rows)
-    if record["status"] == "finished":
-        with runs.at_work(path):
-            run = runs.load(path, recipe=own)
-    else:
-        weight = _weights(info.get("weights"), len(rows))
-        with concerning(path):
-            run, tensors = fitting.reopen(path, record, rows, validation, recipe=own, weight=weight, split=split)
-        if not quiet:
-            _introduce(run, rows)
-        run = _execute(run, tensors, quiet)
-    return _finish(run, rows, validation, split)
+    return split, validation
+
+
+def ready_again(
+    path: Path, record: dict[str, Any], source: Source | Stream, rows: Rows | Streamed, own: str | None
+) -> Ready:
+    """An interrupted run, to be continued."""
+    split, validation = _held_out_of(record, source, rows)
+    weight = _weights(record["data"].get("weights"), len(rows))
+    with concerning(path):
+        run, tensors = fitting.reopen(path, record, rows, validation, recipe=own, weight=weight, split=split)
+    return Ready(run, tensors, validation, split)

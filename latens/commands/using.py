@@ -17,7 +17,7 @@ from latens import run as runs
 from latens.atomic import writable, write_bytes
 from latens.commands import streaming
 from latens.commands.answer import Answer, over_seeds, table
-from latens.commands.fitting import parts
+from latens.commands.seeds import parts
 from latens.commands.sources import data_for, figures_for, held_out_of, stream_for, trained_on
 from latens.data import require_output, write
 from latens.data.rows import Rows, numbers_of

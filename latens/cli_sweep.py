@@ -1,0 +1,103 @@
+"""The words of ``latens sweep``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from latens.cli_options import (
+    Auto,
+    Columns,
+    Condition,
+    Device,
+    Drop,
+    Encoding,
+    Json,
+    Kind,
+    Labels,
+    Layout,
+    Rate,
+    SchemaFile,
+    Seed,
+    check_options,
+    given_options,
+    importable,
+    option_name,
+)
+from latens.errors import InputError
+
+
+def sweep(
+    context: typer.Context,
+    data: Annotated[str | None, typer.Argument(metavar="[DATA]", help="Data to fit (not with --resume).")] = None,
+    out: Annotated[str | None, typer.Option(metavar="FOLDER", help="The folder of the runs, made new.")] = None,
+    grid: Annotated[
+        list[str] | None,
+        typer.Option("--grid", metavar="OPTION=V,V,…", help="Values of an option (repeat: all combinations)."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each combination.")] = 1,
+    nll: Annotated[bool, typer.Option("--nll", help="Also the importance-weighted NLL, with 50 draws.")] = False,
+    recipe: Annotated[
+        str, typer.Option(callback=importable, help="A name from `latens recipes`, or package:function.")
+    ] = "vae",
+    latent_dim: Annotated[Any, Auto] = None,
+    validation: Annotated[str, typer.Option(help="auto, a fraction of the rows, or data.")] = "auto",
+    labels: Labels = None,
+    drop: Drop = None,
+    column: Columns = None,
+    schema: SchemaFile = None,
+    condition: Condition = None,
+    split: Annotated[
+        str | None,
+        typer.Option(metavar="KIND=COLUMN", help="Which rows are held out: group=, time= or stratified=COLUMN."),
+    ] = None,
+    kind: Kind = "auto",
+    layout: Layout = "auto",
+    encoding: Encoding = None,
+    resume: Annotated[str | None, typer.Option(metavar="FOLDER", help="Continue an interrupted sweep.")] = None,
+    epochs: Annotated[Any, Auto] = "auto",
+    batch_size: Annotated[Any, Auto] = "auto",
+    learning_rate: Annotated[Any, Rate] = "auto",
+    kl_warmup: Annotated[float, typer.Option(help="Fraction of the steps over which the rate's weight grows.")] = 0.0,
+    average: Annotated[float, typer.Option(help="Decay of averaged weights; 0: none.")] = 0.0,
+    weight_decay: Annotated[float, typer.Option(help="AdamW's, on weights of linear and convolutional maps.")] = 0.0,
+    clip: Annotated[float, typer.Option(help="Largest norm of the gradient; 0: none.")] = 1e4,
+    patience: Annotated[Any, Auto] = "auto",
+    keep: Annotated[str, typer.Option(help="The weights served: auto, best (by validation) or last.")] = "auto",
+    seed: Seed = 0,
+    device: Device = "auto",
+    checkpoint_seconds: Annotated[
+        float, typer.Option(min=0, help="Seconds between checkpoints; 0: every step.")
+    ] = 15.0,
+    as_json: Json = False,
+) -> Any:
+    """Fit every combination of some options, and compare them on held-out rows. Small models of one structure are
+    trained together. Options of the recipe are given like the others (--beta 4), those that vary by --grid."""
+    from latens import commands
+
+    if resume is not None:
+        given = [*given_options(context, besides=("resume", "recipe", "as_json")), *context.meta["recipe"]]
+        if given:
+            raise InputError(
+                f"--resume takes everything from the sweep's folder: leave {option_name(given[0])} away, or sweep anew"
+            )
+        own = recipe if "recipe" in given_options(context) else None
+        return commands.resume_sweep(resume, own=own, quiet=as_json)
+    if data is None or out is None:
+        raise InputError(
+            "sweep needs DATA, --out FOLDER and --grid: for example `latens sweep digits --out sweep --grid beta=0.5,1`"
+        )
+    options = dict(context.meta["recipe"]) | ({} if latent_dim is None else {"latent_dim": latent_dim})
+    check_options(context, recipe, options)
+    settings = {
+        "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "patience": patience, "seed": seed,
+        "kl_warmup": kl_warmup, "average": average, "weight_decay": weight_decay, "clip": clip, "keep": keep,
+        "device": device, "checkpoint_seconds": checkpoint_seconds,
+    }  # fmt: skip
+    asked = commands.Fit(
+        data=data, out=out, recipe=recipe, options=options, settings=settings, validation=validation, labels=labels,
+        drop=tuple(drop or ()), columns=commands.kinds_asked(column, schema), condition=tuple(condition or ()),
+        kind=kind, layout=layout, split=split, reading=commands.reading(None, False, encoding, None, column),
+    )  # fmt: skip
+    return commands.sweep(asked, list(grid or ()), seeds=seeds, nll=nll, quiet=as_json)

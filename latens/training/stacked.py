@@ -1,0 +1,202 @@
+"""The weights of several models of one structure as one matrix, a row a model, of which each model's own are views."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from latens.objectives.base import Objective
+
+_HOOKS = ("after_step", "after_epoch", "settle")  # of parts whose buffers change
+_OWN = frozenset(vars(nn.Module()))  # what every module has
+_ALIGN = 16  # numbers; each tensor begins at a whole multiple
+
+
+class NotTogether(Exception):
+    """These models cannot be trained as one; the message says why. Each can be trained alone."""
+
+
+class Stack:
+    """S modules of one structure: what they learn, what they remember, and the numbers in which they differ.
+
+    ``weights`` ``[S, P]`` has in row s the trained parameters of module s, one after the other in the order of
+    ``trained[s]``; the parameters of the modules become views of their row. Buffers that differ, or belong to parts
+    that change them (``after_step``, ``after_epoch``, ``settle``, the annealing of an objective), become views of
+    stacked ones; the others are taken from the first module. Attributes that are floats may differ from module to
+    module: ``numbers`` has them as ``[S]``. Raises :class:`NotTogether` for any other difference.
+    """
+
+    def __init__(self, modules: Sequence[nn.Module], trained: Sequence[Sequence[nn.Parameter]]):
+        self.modules, self.trained = list(modules), [list(each) for each in trained]
+        self.first = self.modules[0]
+        self.numbers = _numbers(self.modules)
+        orders = []
+        for module, parameters in zip(self.modules, self.trained, strict=True):
+            names = {id(p): name for name, p in module.named_parameters()}
+            orders.append([names[id(p)] for p in parameters])
+        self.names = orders[0]
+        if any(order != self.names for order in orders):
+            raise NotTogether("the models differ in which weights decay")
+        types = {(p.dtype, p.device) for each in self.trained for p in each}
+        if len(types) != 1:
+            raise NotTogether("the parameters are of several types")
+        [(dtype, device)] = types
+        maps = {id(part.weight) for part in self.first.modules() if isinstance(part, nn.Linear)}
+        self.places: list[tuple[int, torch.Size, bool]] = []  # where it begins, its shape, whether it lies transposed
+        end = 0
+        for p in self.trained[0]:
+            self.places.append((end, p.shape, id(p) in maps))
+            end += math.ceil(p.numel() / _ALIGN) * _ALIGN
+        self.weights = torch.zeros(len(self.modules), end, dtype=dtype, device=device)
+        self.grads = torch.zeros_like(self.weights)
+        self.numbers = {place: value.to(dtype).to(device) for place, value in self.numbers.items()}
+        for s, parameters in enumerate(self.trained):
+            for p, own in zip(parameters, self.own(self.weights, s), strict=True):
+                own.copy_(p.detach())
+                p.data = own
+        self.leaves = [view.requires_grad_() for view in self.split(self.weights)]
+        self.rest = self._others()
+        self._places: dict[str, list[tuple[dict[str, Any], str]]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.modules)
+
+    def split(self, matrix: Tensor) -> list[Tensor]:
+        """Of a matrix ``[S, P]`` a view ``[S, *shape]`` for each parameter."""
+        return [self._view(matrix.detach(), place, len(self)) for place in self.places]
+
+    def own(self, matrix: Tensor, s: int) -> list[Tensor]:
+        """Of a matrix ``[S, P]`` the views ``[*shape]`` of model s."""
+        return [self._view(matrix.detach()[s], place) for place in self.places]
+
+    @staticmethod
+    def _view(matrix: Tensor, place: tuple[int, torch.Size, bool], *lead: int) -> Tensor:
+        """A parameter's place. Weights of linear maps lie as their gradients come, inputs first."""
+        start, shape, transposed = place
+        part = matrix[..., start : start + shape.numel()]
+        return part.view((*lead, *shape[::-1])).mT if transposed else part.view((*lead, *shape))
+
+    def _others(self) -> dict[str, Tensor]:
+        """The stacked buffers and untrained parameters, by name."""
+        moved = {f"{name}." for name, part in self.first.named_modules() if any(hasattr(part, h) for h in _HOOKS)}
+        annealed = {f"{name}.anneal" for name, part in self.first.named_modules() if isinstance(part, Objective)}
+        own = [dict(module.named_parameters()) | dict(module.named_buffers()) for module in self.modules]
+        found: dict[str, Tensor] = {}
+        for name in own[0]:
+            if name in self.names:
+                continue
+            tensors = [each[name].detach() for each in own]
+            changes = name in annealed or any(name.startswith(prefix) for prefix in moved)
+            if changes or not all(torch.equal(tensors[0], other) for other in tensors[1:]):
+                found[name] = torch.stack(tensors)
+        self._bind(found)
+        return found
+
+    def _bind(self, stacked: dict[str, Tensor]) -> None:
+        for s, module in enumerate(self.modules):
+            for name, tensor in stacked.items():
+                owner, leaf = _owner(module, name)
+                if leaf in owner._parameters:
+                    getattr(owner, leaf).data = tensor[s]
+                else:
+                    owner._buffers[leaf] = tensor[s]
+
+    @staticmethod
+    def release(module: nn.Module) -> None:
+        """Give a module tensors of its own again, laid out as those of a module that was read from a file."""
+        for part in module.modules():
+            for parameter in part._parameters.values():
+                if parameter is not None:
+                    parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
+            for leaf, tensor in part._buffers.items():
+                if tensor is not None:
+                    part._buffers[leaf] = tensor.clone(memory_format=torch.contiguous_format)
+
+    def follow(self) -> None:
+        """Take over buffers that a part has bound anew instead of changing them in place."""
+        for name, tensor in self.rest.items():
+            for s, module in enumerate(self.modules):
+                owner, leaf = _owner(module, name)
+                current = getattr(owner, leaf)
+                if current.data_ptr() != tensor[s].data_ptr():
+                    tensor[s].copy_(current)
+                    owner._buffers[leaf] = tensor[s]
+
+    def _everywhere(self) -> dict[str, list[tuple[dict[str, Any], str]]]:
+        """Where in the first module each stacked tensor is looked up, a shared one in several places."""
+        wanted = {id(t): name for name, t in [*self.first.named_parameters(), *self.first.named_buffers()]
+                  if name in self.rest or name in self.names}  # fmt: skip
+        found: dict[str, list[tuple[dict[str, Any], str]]] = {}
+        for part in self.first.modules():
+            for table in (part._parameters, part._buffers):
+                for leaf, tensor in table.items():
+                    if id(tensor) in wanted:
+                        found.setdefault(wanted[id(tensor)], []).append((table, leaf))
+        return found
+
+    @contextmanager
+    def swapped(self, tensors: dict[str, Tensor], numbers: dict[tuple[str, str], Tensor]) -> Iterator[None]:
+        """Inside, the first module has these tensors and numbers in place of its own."""
+        if self._places is None:
+            self._places = self._everywhere()
+        kept: list[tuple[dict[str, Any], str, Any]] = []
+        for name, tensor in tensors.items():
+            for table, leaf in self._places[name]:
+                kept.append((table, leaf, table[leaf]))
+                table[leaf] = tensor
+        for (path, attribute), value in numbers.items():
+            table = vars(self.first.get_submodule(path))
+            kept.append((table, attribute, table[attribute]))
+            table[attribute] = value
+        try:
+            yield
+        finally:
+            for table, leaf, value in kept:
+                table[leaf] = value
+
+
+def _owner(module: nn.Module, name: str) -> tuple[nn.Module, str]:
+    path, _, leaf = name.rpartition(".")
+    return module.get_submodule(path), leaf
+
+
+def _numbers(modules: Sequence[nn.Module]) -> dict[tuple[str, str], Tensor]:
+    """{(path, attribute): ``[S]``} of the floats in which modules differ; ``NotTogether`` for other differences."""
+    first, *others = modules
+    found: dict[tuple[str, str], Tensor] = {}
+    parts = [dict(module.named_modules()) for module in modules]
+    for other in others:
+        if list(parts[0]) != list(dict(other.named_modules())) or _shapes(first) != _shapes(other):
+            raise NotTogether("the models have other parts or sizes")
+    for path, part in parts[0].items():
+        own = vars(part).keys() - _OWN
+        for each in parts[1:]:
+            if type(each[path]) is not type(part) or vars(each[path]).keys() - _OWN != own:
+                raise NotTogether(f"the models differ in {path or 'their kind'}")
+        for name in own:
+            values = [vars(each[path])[name] for each in parts]
+            if all(_same(values[0], value) for value in values[1:]):
+                continue
+            if not all(isinstance(value, float) for value in values):
+                raise NotTogether(f"the models differ in {path}.{name}")
+            found[path, name] = torch.tensor(values, dtype=torch.float64)
+    return found
+
+
+def _shapes(module: nn.Module) -> list[Any]:
+    tensors = [*module.named_parameters(), *module.named_buffers()]
+    return [(name, t.shape, t.dtype, t.device, t.requires_grad) for name, t in tensors]
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return a.shape == b.shape and torch.equal(a, b)
+    try:
+        return a is b or (type(a) is type(b) and bool(a == b))
+    except (RuntimeError, ValueError, TypeError):
+        return False

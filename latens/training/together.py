@@ -1,0 +1,388 @@
+"""Several small models of one structure trained in one batched run.
+
+A step of S models is one evaluation with a leading axis S on weights, rows and noise (``torch.vmap``), so that what a
+step costs beside its arithmetic is paid once and not S times. All else is each model's own: its order of rows, its
+noise, its schedule, its validation, its best weights. Model s becomes what training it alone gives, to rounding.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from latens import trees
+from latens.data.loader import ArrayLoader, Batch
+from latens.errors import InputError
+from latens.randomness import Drawn, cuda_devices, recorded, reseed, seeded, taped
+from latens.training.callbacks import Interrupted, Progress, StopSignal
+from latens.training.checkpoint import Checkpoints
+from latens.training.diagnosis import NonFiniteError
+from latens.training.loop import _TRAIN, _VALIDATE
+from latens.training.member import Member, Step, joined, require_alike, stacked
+from latens.training.settings import anneal_at, learning_rate_at
+from latens.training.stacked import NotTogether, Stack
+from latens.training.step import trimmed_mean
+
+CELLS = 4_000_000  # of the rows that are validated at once
+
+
+class Together:
+    """Trains members (:class:`Member`, in place of :class:`Trainer`) in one batched run.
+
+    The models share their structure, the number of their rows, ``batch_size`` and ``epochs``; seeds, learning rates and
+    other numbers may differ. The noise of model s at step t is that of (seed s, t), drawn outside and handed to
+    :func:`latens.randomness.standard_normal`. ``store``: where the joint checkpoint is kept, under ``names``, the
+    members' own. A member that stops early leaves the batch and ``member.finish()`` is called; one whose loss or
+    gradient is not finite leaves it with that error as its ``failure``.
+
+    Raises :class:`NotTogether` where the models cannot be trained as one: another structure, several players, noise
+    that is not drawn through ``standard_normal``, operations without a batching rule.
+    """
+
+    def __init__(
+        self, members: Sequence[Member], *, store: Checkpoints | None = None, names: Sequence[str] = (),
+        progress: Progress | None = None,
+    ):  # fmt: skip
+        self.members, self.store, self.progress = list(members), store, progress or Progress()
+        self.names = list(names) or [str(number) for number in range(len(self.members))]
+        self.active = self.members
+        require_alike(self.members)
+        self._drawn: dict[Any, list[Drawn]] = {}
+        self._held: tuple[Any, ...] | None = None
+        self._saved = -math.inf
+        first = self.members[0]
+        batch = next(first.loader.batches(0)).to(first.processes.device)
+        with seeded(0):
+            self.used = self._try_alone(first, batch)
+            self._stack()
+            if store is None or not store.exists():
+                self._try_batched()
+
+    # Whether it can be done
+
+    def _noise_of(self, member: Member, batch: Batch, key: int) -> list[Drawn]:
+        """What a draw of such a batch asks of ``standard_normal``, and of nothing else."""
+        shape = (key, len(batch.rows))
+        if shape not in self._drawn:
+            reseed(0)
+            with recorded() as drawn, torch.no_grad():
+                member.objective.draw(member.model, batch.x, batch.c)
+            after = torch.get_rng_state()
+            reseed(0)
+            for each in drawn:
+                each.again()
+            if not torch.equal(after, torch.get_rng_state()):
+                raise NotTogether("a part draws noise of its own")
+            self._drawn[shape] = drawn
+        return self._drawn[shape]
+
+    def _try_alone(self, member: Member, batch: Batch) -> list[bool]:
+        """Which trained parameters the loss depends on."""
+        member.model.train()
+        self._noise_of(member, batch, _TRAIN)
+        losses, _, _ = member._forward(batch.x, batch.c, batch.weight)
+        found = torch.autograd.grad(losses["model"], member.player.parameters, allow_unused=True)
+        of = {id(p): g is not None for p, g in zip(member.player.parameters, found, strict=True)}
+        return [of[id(p)] for p in member.player._ordered]
+
+    def _try_batched(self) -> None:
+        """The losses of a first step, batched, against those of each model alone."""
+        batches = [next(m.loader.batches(0)).to(m.processes.device) for m in self.active]
+        with torch.no_grad():
+            try:
+                together = self._losses(batches)[0].tolist()
+            except (RuntimeError, NotImplementedError, ValueError, TypeError, AttributeError, StopIteration) as error:
+                raise NotTogether(f"a part cannot be batched ({' '.join(str(error).split())[:200]})") from error
+            for member, batch, found in zip(self.active, batches, together, strict=True):
+                reseed(member.settings.seed, _TRAIN, member.step)
+                alone = member._forward(batch.x, batch.c, batch.weight)[0]["model"].item()
+                if not math.isclose(alone, found, rel_tol=1e-3, abs_tol=1e-3) and math.isfinite(alone):
+                    raise NotTogether("a part gives other numbers when batched")
+
+    # Weights and optimiser
+
+    def _stack(self) -> None:
+        """Stack the weights of the active members, and their optimisers' moments."""
+        trained = [[p for p, used in zip(m.player._ordered, self.used, strict=True) if used] for m in self.active]
+        for member in self.active:
+            member.model.train()
+        self.stack = Stack([Step(member) for member in self.active], trained)
+        self._batched = torch.vmap(self._one, in_dims=0, randomness="error")
+        self._validated = torch.vmap(
+            torch.vmap(self._one, in_dims=(None, None, None, 0, 0)), in_dims=0, randomness="error"
+        )
+        self._held = None
+        places = [start for start, *_ in self.stack.places] + [self.stack.weights.shape[1]]
+        groups, self._segments = [], []
+        for s, member in enumerate(self.active):
+            count, segments = 0, []
+            for group in member.player.optimizer.param_groups:
+                inside = {id(p) for p in group["params"]}
+                begin, count = count, count + sum(id(p) in inside for p in trained[s])
+                if begin == count:
+                    continue
+                columns = slice(places[begin], places[count])
+                segment = self.stack.weights[s, columns]
+                segments.append((segment, self.stack.grads[s, columns]))
+                groups.append({k: v for k, v in group.items() if k != "params"} | {"params": [segment], "owner": s})
+            self._segments.append(segments)
+        self.optimizer = torch.optim.AdamW(groups, fused=groups[0]["fused"])
+        self._take_moments(trained)
+
+    def _take_moments(self, trained: list[list[nn.Parameter]]) -> None:
+        """The members' moments become views of the joint ones."""
+        moments = {key: torch.zeros_like(self.stack.weights) for key in ("exp_avg", "exp_avg_sq")}
+        for s, (member, parameters) in enumerate(zip(self.active, trained, strict=True)):
+            state = member.player.optimizer.state
+            step = next((state[p]["step"].clone() for p in parameters if p in state), None)
+            step = torch.zeros((), dtype=torch.float32, device=self.stack.weights.device) if step is None else step
+            for key, matrix in moments.items():
+                for p, view in zip(parameters, self.stack.own(matrix, s), strict=True):
+                    if key in state.get(p, {}):
+                        view.copy_(state[p][key])
+                    state.setdefault(p, {})[key] = view
+            for p in parameters:
+                state[p]["step"] = step
+            begin = 0
+            for number, (segment, _) in enumerate(self._segments[s]):
+                end = begin + segment.numel()
+                own = {key: matrix[s, begin:end] for key, matrix in moments.items()}
+                self.optimizer.state[segment] = own | {"step": step if number == 0 else step.clone()}
+                begin = end
+
+    # One step
+
+    def _one(self, learned: list[Tensor], rest: dict[str, Tensor], numbers: Any, noise: Any, given: Any) -> Any:
+        """Loss, terms and observations of one model: what is batched."""
+        weights = dict(zip(self.stack.names, learned, strict=True)) | rest
+        with taped(noise), self.stack.swapped(weights, numbers):
+            return self.stack.first(given["x"], given.get("c"), given.get("weight"), self.active[0].observers)
+
+    def _losses(self, batches: Sequence[Batch]) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """(losses ``[S]``, terms ``[S, 2]``, observations ``[S, …]``) of a step."""
+        noise = []
+        for member, batch in zip(self.active, batches, strict=True):
+            drawn = self._noise_of(member, batch, _TRAIN)
+            reseed(member.settings.seed, _TRAIN, member.step)
+            noise.append([each.again() for each in drawn])
+            member._set_anneal(anneal_at(member.step, member.steps, member.settings))
+        tape = [torch.stack(column) for column in zip(*noise, strict=True)]
+        stack = self.stack
+        return self._batched(stack.leaves, stack.rest, stack.numbers, tape, joined(batches))
+
+    def _step(self, batches: Sequence[Batch]) -> None:
+        """One step of every active member; those whose loss or gradient is not finite leave."""
+        batches = [b.to(m.processes.device) for m, b in zip(self.active, batches, strict=True)]
+        losses, terms, observed = self._losses(batches)
+        found = torch.autograd.grad(losses.sum(), self.stack.leaves)
+        torch._foreach_copy_(self.stack.split(self.stack.grads), list(found))
+        norms = torch.linalg.vector_norm(self.stack.grads, dim=1)
+        figures = torch.cat([losses.detach()[:, None], terms, norms[:, None].to(terms)], 1).tolist()
+        failed = []
+        for s, (member, (loss, _, _, norm)) in enumerate(zip(self.active, figures, strict=True)):
+            sound, clip = math.isfinite(loss) and math.isfinite(norm), member.settings.clip
+            if sound and 0 < clip < norm:
+                self.stack.grads[s] *= clip / norm
+            for segment, grad in self._segments[s]:
+                segment.grad = grad if sound else None
+            if not sound:
+                failed.append((member, batches[s]))
+        for group in self.optimizer.param_groups:
+            member = self.active[group["owner"]]
+            factor = learning_rate_at(member.step, member.steps, member.settings)
+            group["lr"] = member.player.peak * factor / float(member.settings.learning_rate)
+        for member, batch in failed:
+            self._fail(member, batch)
+        self.optimizer.step()
+        for s, (member, (loss, distortion, rate, _)) in enumerate(zip(self.active, figures, strict=True)):
+            if member.failure is None:
+                member._follow({name: value[s] for name, value in observed.items()})
+                member.averaged.update(member.step)
+                member.step, member.position = member.step + 1, member.position + 1
+                member.sums = [a + b for a, b in zip(member.sums, (loss, distortion, rate, 1.0), strict=True)]
+        if observed:
+            self.stack.follow()
+        self._leave()
+
+    def _fail(self, member: Member, batch: Batch) -> None:
+        """Let the member find what was not finite, on its own weights from before the step."""
+        try:
+            with torch.enable_grad():
+                member._stop_at_non_finite(batch, slice(0, len(batch.rows)), len(batch.rows))
+        except NonFiniteError as error:
+            member.failure = error
+            member.progress.note(str(error))
+
+    def _leave(self) -> None:
+        """Those who have finished or failed leave the batch."""
+        staying = [m for m in self.active if m.failure is None and not m.finished]
+        if len(staying) < len(self.active):
+            self.active = staying
+            if staying:
+                self._stack()
+
+    # Rounds
+
+    def _round(self) -> None:
+        """Validation of all at once, then what each makes of it."""
+        found = self._validate() if self._validates_together() else [None] * len(self.active)
+        for member, figures in zip(self.active, found, strict=True):
+            member.found = figures
+            member._round()
+            member.found = None
+        self.progress.round(self.active[0].history[-1])
+
+    def _validates_together(self) -> bool:
+        loaders = [m.validation for m in self.active]
+        if not all(isinstance(loader, ArrayLoader) for loader in loaders):
+            return False
+        sizes = {(loader.rows, loader.batch_size, loader.weight is None) for loader in loaders}  # type: ignore[union-attr]
+        return len(sizes) == 1
+
+    @torch.no_grad()
+    def _validate(self) -> list[dict[str, float]]:
+        """What ``Trainer._validate`` gives, for every active member: all batches of one size are one evaluation."""
+        for member in self.active:
+            member._set_anneal(1.0)
+            member.model.eval()
+        if self._held is None:
+            self._held = tuple(self._prepare_held())
+        live = self.stack.weights.clone() if any(m.averaged.tensors for m in self.active) else None
+        kept = {name: t.clone() for name, t in self.stack.rest.items()} if live is not None else {}
+        for member in self.active if live is not None else ():
+            for name, tensor in member.averaged.tensors.items():
+                path, _, leaf = name.rpartition(".")
+                getattr(member.model.get_submodule(path), leaf).copy_(tensor)
+        losses, means, sizes = [], [], []
+        stack = self.stack
+        for size, noise, given in self._held:
+            loss, term, _ = self._validated(stack.leaves, stack.rest, stack.numbers, noise, given)
+            losses.append(loss)
+            means.append(term)
+            sizes.append(torch.full((loss.shape[1],), float(size)))
+        if live is not None:
+            stack.weights.copy_(live)
+            for name, tensor in kept.items():
+                stack.rest[name].copy_(tensor)
+        for member in self.active:
+            member.model.train()
+        weight = torch.cat(sizes).double()
+        each, two = torch.cat(losses, 1).cpu().double(), torch.cat(means, 1).cpu().double()
+        rows = []
+        for loss, (distortion, rate) in zip(each, (two * weight[:, None]).sum(1) / weight.sum(), strict=True):
+            rows.append({
+                "validation_bound": -((loss * weight).sum() / weight.sum()).item(),
+                "validation_trimmed": -trimmed_mean(loss, weight),
+                "validation_rate": rate.item(), "validation_distortion": distortion.item(),
+            })  # fmt: skip
+        return rows
+
+    def _prepare_held(self) -> Any:
+        """(rows a batch, noise ``[S, n, …]``, rows ``[S, n, …]``) of n batches of one size, held rows and noise being
+        the same in every round."""
+        columns: list[tuple[list[Batch], list[Tensor]]] = []
+        loaders: list[Any] = [member.validation for member in self.active]
+        for number, batches in enumerate(zip(*(loader.batches(0) for loader in loaders), strict=True)):
+            there = [b.to(m.processes.device) for m, b in zip(self.active, batches, strict=True)]
+            noise = []
+            for member, batch in zip(self.active, there, strict=True):
+                drawn = self._noise_of(member, batch, _VALIDATE)
+                reseed(member.settings.seed, _VALIDATE, number)
+                noise.append([each.again() for each in drawn])
+            columns.append((there, [torch.stack(column) for column in zip(*noise, strict=True)]))
+        while columns:
+            size = len(columns[0][0][0].rows)
+            cells = max(1, sum(leaf.numel() for leaf in trees.leaves(joined(columns[0][0]))))
+            count = sum(len(b[0].rows) == size for b, _ in columns[: max(1, CELLS // cells)])
+            some, columns = columns[:count], columns[count:]
+            given = stacked([joined(batches) for batches, _ in some], 1)
+            yield size, [torch.stack(each, 1) for each in zip(*(noise for _, noise in some), strict=True)], given
+
+    # The run
+
+    def run(self) -> Together:
+        """Train all to their ends, from the start or from the joint checkpoint if the store has one."""
+        if self.store is not None and self.store.exists():
+            self.load()
+            self._saved = time.monotonic()
+        for member in self.members:
+            member._since = time.monotonic()
+        with torch.random.fork_rng(devices=cuda_devices()), StopSignal() as stop:
+            steps = max(m.steps for m in self.members)
+            self.progress.start(max((m.step for m in self.active), default=steps), steps)
+            try:
+                while self.active:
+                    self._epoch(stop)
+            finally:
+                self.progress.close()
+        if stop.asked:
+            raise Interrupted
+        return self
+
+    def _epoch(self, stop: StopSignal) -> None:
+        """The rest of an epoch, as long as nobody leaves."""
+        there, lead = self.active, self.active[0]
+        for batches in zip(*(m.loader.batches(m.epoch, m.position) for m in there), strict=True):
+            self._step(batches)
+            if lead.step % 10 == 0:
+                means = [sum(column) / len(there) for column in zip(*(m._means() for m in there), strict=True)]
+                self.progress.step(lead.step, means[2], means[1])
+            if stop.asked:
+                self.save()
+                raise Interrupted
+            if time.monotonic() - self._saved > lead.settings.checkpoint_seconds:
+                self.save()
+            if self.active is not there:
+                return
+        for member in self.active:
+            for module in member.epochal:
+                module.after_epoch()
+            member.epoch, member.position = member.epoch + 1, 0
+        self.stack.follow()
+        if lead.epoch % lead.every == 0 or lead.epoch == lead.settings.epochs:
+            self._round()
+        for member in self.active:
+            if member.stopped or member.epoch >= int(member.settings.epochs):
+                member._finish()
+                member.finish()
+                self.stack.release(member.model)
+        self._leave()
+
+    # Checkpoints
+
+    def save(self) -> None:
+        """Write the joint checkpoint of the active members; others have finished or failed in their own folders."""
+        self._saved = time.monotonic()
+        if self.store is None or not self.active:
+            return
+        tensors: dict[str, Tensor] = {}
+        records: dict[str, Any] = {}
+        for member, name in zip(self.members, self.names, strict=True):
+            if member in self.active:
+                found, records[name] = member.saved()
+                tensors |= {f"{name}//{key}": tensor for key, tensor in found.items()}
+        self.store.save(tensors, {"step": self.active[0].step, "names": self.names, "members": records})
+
+    def load(self) -> None:
+        """Continue from the joint checkpoint."""
+        assert self.store is not None
+        tensors, record = self.store.load()
+        if record.get("names") != self.names:
+            raise InputError(f"{self.store.folder} belongs to other runs: restore it from a copy, or fit anew")
+        groups: dict[str, dict[str, Tensor]] = {name: {} for name in record["members"]}
+        for key, tensor in tensors.items():
+            name, _, inner = key.partition("//")
+            groups[name][inner] = tensor
+        self.active = []
+        for member, name in zip(self.members, self.names, strict=True):
+            if name in groups:
+                member.restore(groups[name], record["members"][name])
+                self.active.append(member)
+            elif member.store is not None and member.store.exists():
+                member.load()
+        self._stack()
