@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from latens import report, trees
 from latens import run as runs
 from latens.data import as_array, fingerprint, infer
+from latens.data.lazy import Lazy, some
 from latens.data.loader import Transform
 from latens.data.splits import split_rows
 from latens.errors import InputError
@@ -62,7 +63,7 @@ def train(
         raise InputError(f"the data have {count} row{'s' * (count != 1)}, and training needs at least 2 rows")
     weight = None if sample_weight is None else torch.as_tensor(np.asarray(sample_weight), dtype=torch.float32)
     check_weights(None if weight is None else weight.numpy(), count)
-    held, held_c, held_weight, kept = None, None, None, torch.arange(count)
+    held, held_c, held_weight, kept, schema = None, None, None, torch.arange(count), _schema_of(x)
     if not isinstance(validation, str | int | float):
         held = _tensors(validation, model)
         shapes = [[tuple(leaf.shape[1:]) for leaf in trees.leaves(tree)] for tree in (x, held)]
@@ -77,14 +78,15 @@ def train(
         rows, out_rows = split_rows(count, validation, chosen.seed)
         if len(out_rows):
             held, held_c, held_weight = (trees.take(tree, out_rows) for tree in (x, conditions, weight))
-            x, conditions, weight, kept = (trees.take(tree, rows) for tree in (x, conditions, weight, kept))
+            x = trees.map_tree(lambda leaf: some(leaf, rows), x)  # type: ignore[arg-type, return-value]
+            conditions, weight, kept = (trees.take(tree, rows) for tree in (conditions, weight, kept))
     settled = chosen.settle(trees.rows(x), linear=only_linear_maps(model), convolutions=has_convolutions(model))
     print_of = fingerprint_tree((x, conditions, weight))
     data = {
         "fingerprint": print_of, "origin": "memory", "objective": described(objective),
         "validation": None if held is None else fingerprint_tree(held),
     }  # fmt: skip
-    run = Run(model, objective, settled, trees.rows(x), _schema_of(x), data=data)
+    run = Run(model, objective, settled, trees.rows(x), schema, data=data)
     run.choices["training"] = f"{counted(settled.epochs, 'epoch')}, {counted(settled.batch_size, 'row')} a step"
     _try(model, objective, x, conditions)
     if out is not None:
@@ -197,5 +199,5 @@ def _check_conditions(model: nn.Module, c: Tree) -> None:
 
 def fingerprint_tree(x: Tree) -> str:
     """One fingerprint for a tree of tensors; that of its only tensor where it has one."""
-    prints = [fingerprint(leaf.cpu().numpy()) for leaf in trees.leaves(x)]
+    prints = [fingerprint(leaf if isinstance(leaf, Lazy) else leaf.cpu().numpy()) for leaf in trees.leaves(x)]
     return prints[0] if len(prints) == 1 else runs.digest("".join(prints).encode())

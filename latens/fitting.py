@@ -17,7 +17,7 @@ from latens import run as runs
 from latens import trees
 from latens.choices import DataInfo
 from latens.data import fingerprint
-from latens.data.lazy import Lazy, Subset
+from latens.data.lazy import some
 from latens.data.loader import ArrayLoader, Loader, Transform
 from latens.data.rows import Rows
 from latens.data.splits import Split, split_rows
@@ -298,11 +298,6 @@ def _streamed(rows: Streamed, validation: Any) -> tuple[dict[str, Any], int, Ten
     tensors = {"x": rows, "validation": None if held is None else held.inside}
     tensors["validation_c"] = None if held is None else held.c
     return tensors, rows.kept, rows.seen.inside[:], rows.seen.c
-
-
-def some(x: Tensor | Lazy, index: Tensor) -> Tensor | Lazy:
-    """Some rows of a tensor, or a view of them where rows are made when they are indexed."""
-    return Subset(x, index) if isinstance(x, Lazy) else x[index]
 
 
 def counted(number: int | str, noun: str) -> str:

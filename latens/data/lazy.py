@@ -17,6 +17,9 @@ if TYPE_CHECKING:  # torch is imported where tensors are made: reading data need
     from torch import Tensor
 
 
+COPIED_BYTES = 2**26  # of rows that are copied rather than looked at where they lie
+
+
 class Lazy(ABC):
     """A leaf of a tree of data, ``[N, *event]``, whose rows are made when they are indexed.
 
@@ -96,6 +99,25 @@ class Subset(Lazy):
 
     def rows(self, index: np.ndarray) -> np.ndarray:
         return self.lazy.rows(self.index[index])
+
+
+class InMemory(Lazy):
+    """A tensor as a lazy leaf, so that some of its rows are a :class:`Subset` and no copy."""
+
+    def __init__(self, tensor: Tensor):
+        self.array = tensor.detach().cpu().numpy()
+        self.shape, self.kind = self.array.shape, self.array.dtype
+
+    def rows(self, index: np.ndarray) -> np.ndarray:
+        return self.array[index]
+
+
+def some(x: Tensor | Lazy, index: Tensor) -> Tensor | Lazy:
+    """Some rows: a copy of few, a view of many, or where rows are made when they are indexed."""
+    if isinstance(x, Lazy):
+        return Subset(x, index)
+    few = x[:1].numel() * x.element_size() * len(index) < COPIED_BYTES or x.device.type != "cpu"
+    return x[index] if few else Subset(InMemory(x), index)
 
 
 class View(Lazy):

@@ -20,7 +20,8 @@ class Settings:
     repeats every decision.
 
     ``epochs``: passes over the rows. ``batch_size``: rows of one (joint) step. ``learning_rate``: the peak, "auto"
-    2e-3, or 1e-2 for a model of linear maps alone, which larger steps suit; linear warm-up over the fraction ``warmup``
+    2e-3, or 4e-3 from 10,000 rows on (tables of mixed columns aside), or 1e-2 for a model of linear maps alone, which
+    larger steps suit; linear warm-up over the fraction ``warmup``
     of all steps, then cosine decay to zero (Loshchilov & Hutter 2017, with AdamW). ``kl_warmup``: fraction of all steps
     over which the weight of the rate grows from 0 to its final value (Bowman et al. 2016); at least one step is always
     taken at the final value. ``clip``: largest norm of the gradient, 0 for none. ``average``: decay of the averaged
@@ -87,7 +88,8 @@ class Settings:
         patience = max(10, rounds // 5) if self.patience == "auto" else int(self.patience)
         long = epochs * steps_an_epoch >= COMPILED_STEPS or epochs * rows >= COMPILED_ROWS
         compiled = (long and not convolutions) if self.compile == "auto" else self.compile
-        rate = (1e-2 if linear else 2e-3) if self.learning_rate == "auto" else float(self.learning_rate)
+        usual = 1e-2 if linear else 2e-3 if table or rows < 10_000 else 4e-3
+        rate = usual if self.learning_rate == "auto" else float(self.learning_rate)
         keep = ("last" if table and held < 200 else "best") if self.keep == "auto" else self.keep
         return replace(
             self, epochs=epochs, batch_size=batch, patience=patience, compile=compiled, learning_rate=rate, keep=keep
