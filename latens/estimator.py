@@ -258,11 +258,13 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     def transform(self, X: Any) -> NDArray[np.float32]:
         """Posterior means E[z|x], ``[N, Z]`` float32: deterministic, in order, one row a row."""
-        return outputs.codes(self.run_, self._rows(X))
+        rows = self._rows(X)
+        return outputs.codes(self.run_, rows)
 
     def sample_posterior(self, X: Any, draws: int = 1, *, random_state: Any = 0) -> NDArray[np.float32]:
         """``draws`` samples from q(z|x) for each row, ``[draws, N, Z]`` float32."""
-        return outputs.posterior_samples(self.run_, self._rows(X), draws, _seed(random_state))
+        rows = self._rows(X)
+        return outputs.posterior_samples(self.run_, rows, draws, _seed(random_state))
 
     def _checked_codes(self, Z: ArrayLike) -> Tensor:
         z = torch.from_numpy(np.array(Z, dtype=np.float32)).to(self._dtype())
