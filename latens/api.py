@@ -134,7 +134,7 @@ def described(objective: Objective) -> str:
 
     >>> from latens.objectives import ELBO
     >>> described(ELBO(beta=2.0))
-    "ELBO(beta=2.0, kl='auto', rated=True, samples=1)"
+    "ELBO(beta=2.0, kl='auto', samples=1)"
     """
     plain = {k: v for k, v in vars(objective).items() if isinstance(v, int | float | str) and k[0] != "_"}
     plain.pop("training", None)

@@ -26,11 +26,11 @@ class ELBO(Objective):
         require(is_whole(samples) and samples >= 1, "samples", "a whole number from 1", samples)
         if kl not in ("auto", "closed", "sampled"):
             raise ValueError(f"kl must be 'auto', 'closed' or 'sampled', got {kl!r}")
-        self.beta, self.rated, self.samples, self.kl = float(beta), beta != 0, samples, kl
+        self.beta, self._rated, self.samples, self.kl = float(beta), beta != 0, samples, kl
 
     def bound(self, draw: Draw) -> Tensor:
         """The bound of each row, ``[B]`` nats."""
-        if not self.rated:
+        if not self._rated:
             return draw.log_px.mean(0)
         return (draw.log_px - self.beta * self.anneal * draw.rate(self.kl)).mean(0)
 
