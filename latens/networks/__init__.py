@@ -22,6 +22,7 @@ from latens.networks.base import (
     only_linear_maps,
 )
 from latens.networks.conv import ConvDecoder, ConvEncoder
+from latens.networks.linear import Linear
 from latens.networks.mlp import mlp, residual_block
 from latens.networks.sequence import SequenceDecoder, SequenceEncoder
 from latens.networks.table import Columns, Condition, Conditioned, OnCondition, Seen
@@ -35,6 +36,7 @@ __all__ = [
     "ConvDecoder",
     "ConvEncoder",
     "Flatten",
+    "Linear",
     "Log1p",
     "OnCondition",
     "Residual",

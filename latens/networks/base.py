@@ -142,5 +142,5 @@ def only_linear_maps(model: nn.Module) -> bool:
     (True, False)
     """
     leaves = (m for m in model.modules() if not list(m.children()))
-    layers = [m for m in leaves if type(m).__module__.startswith("torch.nn.modules")]
+    layers = [m for m in leaves if type(m).__module__.startswith("torch.nn.modules") or isinstance(m, nn.Linear)]
     return bool(layers) and all(isinstance(m, nn.Linear | nn.Flatten | nn.Unflatten | nn.Identity) for m in layers)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from latens.networks.base import activation, on_images
+from latens.networks.linear import Linear
 from latens.networks.mlp import residual_block
 
 SKIP_LIMIT = 4096  # cells of an image up to which the linear map past the convolutions is used
@@ -53,10 +54,10 @@ class ConvEncoder(nn.Module):
             nn.Conv2d(before, after, 4, stride=2, padding=1) for before, after in pairwise(widths)
         )
         self.act = activation(act)
-        self.stem = nn.Linear(widths[-1] * math.prod(grid), width)
-        self.skip = nn.Linear(math.prod(shape), width, bias=False) if math.prod(shape) <= SKIP_LIMIT else None
+        self.stem = Linear(widths[-1] * math.prod(grid), width)
+        self.skip = Linear(math.prod(shape), width, bias=False) if math.prod(shape) <= SKIP_LIMIT else None
         self.trunk = nn.Sequential(*(residual_block(width, act) for _ in range(blocks)))
-        self.head = nn.Linear(width, outputs)
+        self.head = Linear(width, outputs)
         with torch.no_grad():
             self.head.weight.mul_(0.3)
 
@@ -91,16 +92,16 @@ class ConvDecoder(nn.Module):
         self.grid = _grid(height, across, count)
         widths = [max(channels // 2**i, 8) for i in range(count)] + [math.prod(shape[:-2])]
         self.act = activation(act)
-        self.stem = nn.Linear(inputs, width)
+        self.stem = Linear(inputs, width)
         self.trunk = nn.Sequential(*(residual_block(width, act) for _ in range(blocks)))
-        self.spread = nn.Linear(width, widths[0] * math.prod(self.grid))
+        self.spread = Linear(width, widths[0] * math.prod(self.grid))
         self.convolutions = nn.ModuleList(
             nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=number < count - 1)
             for number, (before, after) in enumerate(pairwise(widths))
         )
         cells = math.prod(shape)
         small = math.prod(shape[-3:]) <= SKIP_LIMIT
-        self.skip = nn.Linear(width, cells, bias=False) if small else None
+        self.skip = Linear(width, cells, bias=False) if small else None
         if self.skip is not None:
             with torch.no_grad():
                 self.skip.weight.mul_(0.1)

@@ -8,14 +8,15 @@ import torch
 from torch import nn
 
 from latens.networks.base import Residual, activation
+from latens.networks.linear import Linear
 
 
 def residual_block(width: int, act: str = "silu") -> Residual:
     """x + W2 act(W1 x), W2 starting at 0.3 of its usual size (He et al. 2016, without normalisation)."""
-    last = nn.Linear(width, width)
+    last = Linear(width, width)
     with torch.no_grad():
         last.weight.mul_(0.3)
-    return Residual(nn.Sequential(nn.Linear(width, width), activation(act), last))
+    return Residual(nn.Sequential(Linear(width, width), activation(act), last))
 
 
 def mlp(
@@ -34,10 +35,10 @@ def mlp(
         if len(set(hidden)) != 1:
             raise ValueError(f"a residual network needs hidden layers of one width, got {tuple(hidden)}")
         blocks = [residual_block(hidden[0], act) for _ in hidden[1:]]
-        return nn.Sequential(nn.Linear(inputs, hidden[0]), *blocks, activation(act), nn.Linear(hidden[0], outputs))
+        return nn.Sequential(Linear(inputs, hidden[0]), *blocks, activation(act), Linear(hidden[0], outputs))
     layers: list[nn.Module] = []
     width = inputs
     for size in hidden:
-        layers += [nn.Linear(width, size), activation(act)]
+        layers += [Linear(width, size), activation(act)]
         width = size
-    return nn.Sequential(*layers, nn.Linear(width, outputs))
+    return nn.Sequential(*layers, Linear(width, outputs))

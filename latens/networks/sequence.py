@@ -16,6 +16,7 @@ from torch.nn.functional import pad
 
 from latens.networks.base import Residual, activation, on_images
 from latens.networks.conv import SKIP_LIMIT
+from latens.networks.linear import Linear
 from latens.networks.mlp import residual_block
 
 
@@ -76,10 +77,10 @@ class SequenceEncoder(nn.Module):
             first = [] if number == 0 else [activation(act)]
             self.convolutions.append(nn.Sequential(*first, strided, _mix(after, act)))
         self.act = activation(act)
-        self.stem = nn.Linear(widths[-1] * grid, width)
-        self.skip = nn.Linear(length * size, width, bias=False) if length * size <= SKIP_LIMIT else None
+        self.stem = Linear(widths[-1] * grid, width)
+        self.skip = Linear(length * size, width, bias=False) if length * size <= SKIP_LIMIT else None
         self.trunk = nn.Sequential(*(residual_block(width, act) for _ in range(blocks)))
-        self.head = nn.Linear(width, outputs)
+        self.head = Linear(width, outputs)
         with torch.no_grad():
             self.head.weight.mul_(0.3)
 
@@ -118,9 +119,9 @@ class SequenceDecoder(nn.Module):
         self.grid = -(-self.length // 2**count)
         widths = _widths(count, channels)[::-1] + [outputs]
         self.act = activation(act)
-        self.stem = nn.Linear(inputs, width)
+        self.stem = Linear(inputs, width)
         self.trunk = nn.Sequential(*(residual_block(width, act) for _ in range(blocks)))
-        self.spread = nn.Linear(width, widths[0] * self.grid)
+        self.spread = Linear(width, widths[0] * self.grid)
         self.convolutions = nn.ModuleList()
         for number, (before, after) in enumerate(pairwise(widths)):
             last = number == count - 1
@@ -129,7 +130,7 @@ class SequenceDecoder(nn.Module):
                 _keep_scale(doubled, 2 * before)
             self.convolutions.append(nn.Sequential(_mix(before, act), activation(act), doubled))
         small = self.length * size <= SKIP_LIMIT
-        self.skip = nn.Linear(width, math.prod(self.shape), bias=False) if small else None
+        self.skip = Linear(width, math.prod(self.shape), bias=False) if small else None
         if self.skip is not None:
             with torch.no_grad():
                 self.skip.weight.mul_(0.1)

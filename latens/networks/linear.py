@@ -1,0 +1,65 @@
+"""Linear maps whose large products oneDNN computes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+LARGE = 2**22  # multiplications of a product from which a call through python costs little beside it
+
+
+@torch.library.custom_op("latens::product", mutates_args=())
+def product(x: Tensor, w: Tensor) -> Tensor:
+    """x w^T for ``[N, I]`` and ``[O, I]``, float32 on a CPU: the numbers of ``x @ w.T`` to rounding."""
+    return torch.ops.mkldnn._linear_pointwise(x, w, None, "none", [], "")
+
+
+@product.register_fake
+def _(x: Tensor, w: Tensor) -> Tensor:
+    return x.new_empty(len(x), len(w))
+
+
+def _backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    x, w = context.saved_tensors
+    for_x, for_w = context.needs_input_grad
+    return (
+        product(gradient, w.t()) if for_x else None,
+        product(gradient.t(), x.t()) if for_w else None,
+    )
+
+
+def _keep(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+product.register_autograd(_backward, setup_context=_keep)
+
+
+@product.register_vmap
+def _(info: Any, axes: tuple[int | None, int | None], x: Tensor, w: Tensor) -> tuple[Tensor, int]:
+    x, w = (t if axis is None else t.movedim(axis, 0) for t, axis in zip((x, w), axes, strict=True))
+    return x @ w.transpose(-1, -2), 0
+
+
+def has_onednn() -> bool:
+    """Whether this torch has oneDNN's linear map."""
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+class Linear(nn.Linear):
+    """``torch.nn.Linear``, its large float32 products on a CPU computed by oneDNN: the library that torch takes else
+    does not use the widest registers of some processors (2.2 times the time, docs/experiments.md)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        rows = input.numel() // self.in_features
+        large = rows * self.weight.numel() >= LARGE and input.dtype == self.weight.dtype == torch.float32
+        if not (large and input.device.type == "cpu" and _AVAILABLE):
+            return super().forward(input)
+        out = product(input.reshape(rows, self.in_features), self.weight)
+        out = out if self.bias is None else out + self.bias
+        return out.view(*input.shape[:-1], self.out_features)
+
+
+_AVAILABLE = has_onednn()
