@@ -14,8 +14,16 @@ from speed.case import Repetition
 from speed.peers.work import Work
 
 
+def with_own_maps(network: nn.Module) -> nn.Module:
+    """The same weights in latens' own linear maps."""
+    for part in network.modules():
+        if type(part) is nn.Linear:
+            part.__class__ = networks.Linear
+    return network
+
+
 def model(work: Work) -> nn.Module:
-    encoder, decoder = work.network.encoder(), work.network.decoder()
+    encoder, decoder = (with_own_maps(part) for part in (work.network.encoder(), work.network.decoder()))
     if work.loss == "counts":
         encoder = nn.Sequential(networks.Log1p(), encoder)
         likelihood: nn.Module = conditionals.NegativeBinomial(decoder, shape=(work.network.inputs,))
