@@ -84,6 +84,27 @@ Auto = or_auto(int, "a whole number", "N|auto")
 Rate = or_auto(float, "a number", "RATE|auto", "Peak of the schedule.")
 
 
+# Options of fit, shared with sweep
+
+Split = Annotated[
+    str | None,
+    typer.Option(metavar="KIND=COLUMN", help="Which rows are held out: group=, time= or stratified=COLUMN."),
+]
+RecipeName = Annotated[
+    str, typer.Option(callback=importable, help="A name from `latens recipes`, or package:function.")
+]
+ToFit = Annotated[str | None, typer.Argument(metavar="[DATA]", help="Data to fit (not with --resume).")]
+Validation = Annotated[str, typer.Option(help="auto, a fraction of the rows, or data.")]
+Warmup = Annotated[float, typer.Option(help="Fraction of the steps over which the rate's weight grows.")]
+Average = Annotated[float, typer.Option(help="Decay of averaged weights; 0: none.")]
+Decay = Annotated[float, typer.Option(help="AdamW's, on weights of linear and convolutional maps.")]
+Clip = Annotated[float, typer.Option(help="Largest norm of the gradient; 0: none.")]
+Keep = Annotated[str, typer.Option(help="The weights served: auto, best (by validation) or last.")]
+Checkpoints = Annotated[
+    float, typer.Option(min=0, help="Seconds between checkpoints; 0: every step.")
+]
+
+
 # Options of fit
 
 

@@ -8,21 +8,30 @@ import typer
 
 from latens.cli_options import (
     Auto,
+    Average,
+    Checkpoints,
+    Clip,
     Columns,
     Condition,
+    Decay,
     Device,
     Drop,
     Encoding,
     Json,
+    Keep,
     Kind,
     Labels,
     Layout,
     Rate,
+    RecipeName,
     SchemaFile,
     Seed,
+    Split,
+    ToFit,
+    Validation,
+    Warmup,
     check_options,
     given_options,
-    importable,
     option_name,
 )
 from latens.errors import InputError
@@ -30,7 +39,7 @@ from latens.errors import InputError
 
 def sweep(
     context: typer.Context,
-    data: Annotated[str | None, typer.Argument(metavar="[DATA]", help="Data to fit (not with --resume).")] = None,
+    data: ToFit = None,
     out: Annotated[str | None, typer.Option(metavar="FOLDER", help="The folder of the runs, made new.")] = None,
     grid: Annotated[
         list[str] | None,
@@ -38,20 +47,15 @@ def sweep(
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each combination.")] = 1,
     nll: Annotated[bool, typer.Option("--nll", help="Also the importance-weighted NLL, with 50 draws.")] = False,
-    recipe: Annotated[
-        str, typer.Option(callback=importable, help="A name from `latens recipes`, or package:function.")
-    ] = "vae",
+    recipe: RecipeName = "vae",
     latent_dim: Annotated[Any, Auto] = None,
-    validation: Annotated[str, typer.Option(help="auto, a fraction of the rows, or data.")] = "auto",
+    validation: Validation = "auto",
     labels: Labels = None,
     drop: Drop = None,
     column: Columns = None,
     schema: SchemaFile = None,
     condition: Condition = None,
-    split: Annotated[
-        str | None,
-        typer.Option(metavar="KIND=COLUMN", help="Which rows are held out: group=, time= or stratified=COLUMN."),
-    ] = None,
+    split: Split = None,
     kind: Kind = "auto",
     layout: Layout = "auto",
     encoding: Encoding = None,
@@ -59,17 +63,15 @@ def sweep(
     epochs: Annotated[Any, Auto] = "auto",
     batch_size: Annotated[Any, Auto] = "auto",
     learning_rate: Annotated[Any, Rate] = "auto",
-    kl_warmup: Annotated[float, typer.Option(help="Fraction of the steps over which the rate's weight grows.")] = 0.0,
-    average: Annotated[float, typer.Option(help="Decay of averaged weights; 0: none.")] = 0.0,
-    weight_decay: Annotated[float, typer.Option(help="AdamW's, on weights of linear and convolutional maps.")] = 0.0,
-    clip: Annotated[float, typer.Option(help="Largest norm of the gradient; 0: none.")] = 1e4,
+    kl_warmup: Warmup = 0.0,
+    average: Average = 0.0,
+    weight_decay: Decay = 0.0,
+    clip: Clip = 1e4,
     patience: Annotated[Any, Auto] = "auto",
-    keep: Annotated[str, typer.Option(help="The weights served: auto, best (by validation) or last.")] = "auto",
+    keep: Keep = "auto",
     seed: Seed = 0,
     device: Device = "auto",
-    checkpoint_seconds: Annotated[
-        float, typer.Option(min=0, help="Seconds between checkpoints; 0: every step.")
-    ] = 15.0,
+    checkpoint_seconds: Checkpoints = 15.0,
     as_json: Json = False,
 ) -> Any:
     """Fit every combination of some options, and compare them on held-out rows. Small models of one structure are
