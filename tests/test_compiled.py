@@ -132,3 +132,17 @@ def test_an_error_of_the_step_itself_is_the_error_that_is_seen():
     with pytest.raises(Exception, match=r"shape|size"):
         compiled(step, nn.Identity(), "eager")(torch.zeros(2, 2))
     assert np.isfinite(compiled(step, nn.Identity(), "eager")(torch.zeros(2, 3)).numpy()).all()
+
+
+def test_nothing_moves_where_the_step_is_not_sound():
+    layer = nn.Linear(2, 2)
+    player = PlayerOptimizer((layer,), Player(list(layer.parameters())), Settings(learning_rate=0.1))
+    player.prepare()
+    before = [p.detach().clone() for p in layer.parameters()]
+    grads = [torch.full_like(p, torch.nan) for p in layer.parameters()]
+    for sound in (False, True):
+        with torch.no_grad():
+            scalars = torch.tensor(player.scalars(1.0), dtype=torch.float64)
+            player.descend(grads, torch.tensor(torch.nan), scalars, 0.0, torch.tensor(sound))
+        same = all(torch.equal(p, old) for p, old in zip(layer.parameters(), before, strict=True))
+        assert same == (not sound)

@@ -95,3 +95,10 @@ def test_tables_of_many_rows_get_a_mixture_and_a_condition_reaches_it():
         part()
     with pytest.raises((InputError, ValueError), match="components"):
         priors.NormalMixture(2, 0)
+
+
+def test_a_unit_is_active_by_the_prior_s_own_scale():
+    """A prior a hundred times narrower than N(0, I) has codes a hundred times narrower, and they are as active."""
+    codes = t(np.random.default_rng(0).normal(scale=0.01, size=(500, 2)) * np.array([1.0, 0.001]))
+    assert evaluation.active_units(codes).tolist() == [False, False]
+    assert evaluation.active_units(codes, t(np.array([1e-4, 1e-4]))).tolist() == [True, False]

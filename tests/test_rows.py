@@ -17,6 +17,7 @@ from scipy import sparse
 
 import latens
 from latens.data.counts.rows import SparseRows
+from latens.data.lazy import some
 from latens.data.rows import Asked, array_of, as_matrix, as_table, canonical_order, rows_like, rows_of
 from latens.data.splits import Split, split_rows
 from latens.errors import InputError
@@ -288,3 +289,12 @@ def test_a_run_on_columns_of_every_kind_is_loaded_again(tmp_path):
     vae = latens.VAE(2, epochs=1, random_state=0).fit(table)
     vae.save(tmp_path / "run")
     assert latens.load(tmp_path / "run").sample(3).schema.names == table.schema.names
+
+
+@pytest.mark.parametrize("limit", [0, 2**40])
+def test_some_rows_are_those_rows_copied_or_not(limit: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("latens.data.lazy.COPIED_BYTES", limit)
+    x = torch.arange(30.0).reshape(10, 3)
+    few = some(x, torch.tensor([7, 2, 2]))
+    assert isinstance(few, torch.Tensor) == (limit > 0)
+    assert few[:].tolist() == x[[7, 2, 2]].tolist() and few[torch.tensor([1, 0])].tolist() == x[[2, 7]].tolist()

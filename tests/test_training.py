@@ -261,6 +261,16 @@ def test_early_stopping_judges_the_final_objective_and_waits_for_kl_warm_up():
     assert loop.step == 200 and model.likelihood.network.bias == 0.25
 
 
+def test_one_wild_batch_does_not_choose_the_weights():
+    """Ten batches of held-out rows, one far away: it alone prefers the bias 2, the nine others 0.25."""
+    held = torch.zeros(160, 1)
+    held[:16] = 1e4
+    model = growing({25: 0.25, 50: 2.0})
+    loop = trainer(model, torch.zeros(4, 1), epochs=50, batch_size=4, patience=0, validation=held).run()
+    bounds = [[row[name] for row in loop.history] for name in ("validation_bound", "validation_trimmed")]
+    assert bounds[0][1] > bounds[0][0] and bounds[1][0] > bounds[1][1] and loop.best_epoch == 25
+
+
 def test_a_validation_bound_that_is_not_finite_is_not_judged():
     """A held-out row without a bound makes no weights the best and ends no run."""
     x = data()
