@@ -1,7 +1,4 @@
-"""Published models by name, each a short combination of parts.
-
-A recipe is a function ``recipe(info, *, options) -> (model, objective)``; its signature is its configuration.
-"""
+"""Recipes by name: finding one, its options, building it for some data."""
 
 from __future__ import annotations
 
@@ -10,68 +7,29 @@ import importlib
 import inspect
 import traceback
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 from torch import nn
 
-from latens import models, objectives, priors, trees
-from latens.choices import DataInfo, latent_size, likelihood_for, posterior_for, prior_for
+from latens import objectives, trees
+from latens.choices import DataInfo
 from latens.errors import InputError
+from latens.recipes import bounds
 
 RecipeFunction = Callable[..., tuple[nn.Module, objectives.Objective]]
 
 
-def vae(
-    info: DataInfo, *, latent_dim: int | str = "auto", beta: float = 1.0, likelihood: str = "auto",
-    variance: float | str = "optimal", network: str = "auto", heads: str = "shared", posterior: str = "diagonal",
-    prior: str = "auto", missing: str = "mar", samples: int = 1, kl: str = "auto",
-) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
-    """Standard, mixture or conditional prior, normal posterior, ELBO. (Kingma & Welling 2014; Rezende et al. 2014)"""
-    if posterior == "point" and beta != 0:
-        raise InputError("a point posterior has no density and so no rate to weigh: use the recipe 'ae', or beta = 0")
-    size = latent_size(info, latent_dim)
-    model = models.VAE(
-        prior_for(info, size, prior),
-        posterior_for(info, size, posterior, network, heads),
-        likelihood_for(info, size, likelihood, network, variance, missing),
-    )
-    return model, objectives.ELBO(beta, samples, kl)
+GROUPS: dict[str, ModuleType] = {"bounds": bounds}  # in the order in which they are listed
 
 
-def beta_vae(
-    info: DataInfo, *, latent_dim: int | str = "auto", beta: float = 4.0, likelihood: str = "auto",
-    variance: float | str = 1.0, network: str = "auto",
-) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
-    """The VAE with the rate weighted by beta, at a fixed observation variance. (Higgins et al. 2017)"""
-    return vae(info, latent_dim=latent_dim, beta=beta, likelihood=likelihood, variance=variance, network=network)
+def _recipes(module: ModuleType) -> dict[str, RecipeFunction]:
+    """The public functions that a group's file defines: each is a recipe, named after its function."""
+    own = {name: value for name, value in vars(module).items() if inspect.isfunction(value) and name[0] != "_"}
+    return {name: function for name, function in own.items() if function.__module__ == module.__name__}
 
 
-def iwae(
-    info: DataInfo, *, latent_dim: int | str = "auto", k: int = 8, likelihood: str = "auto",
-    variance: float | str = "optimal", network: str = "auto", missing: str = "mar",
-) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
-    """The VAE under the importance-weighted bound of k draws; with missing cells MIWAE, not-MIWAE where missing="mnar".
-    (Burda, Grosse & Salakhutdinov 2016)"""
-    model, _ = vae(
-        info, latent_dim=latent_dim, likelihood=likelihood, variance=variance, network=network, missing=missing
-    )
-    return model, objectives.IWAE(k)
-
-
-def ae(
-    info: DataInfo, *, latent_dim: int | str = "auto", network: str = "auto"
-) -> tuple[nn.Module, objectives.Objective]:
-    """The plain autoencoder: point-mass posterior, squared error. No bound on log p(x). (Rumelhart et al. 1986)"""
-    size = latent_size(info, latent_dim)
-    model = models.VAE(
-        priors.StandardNormal(size),
-        posterior_for(info, size, "point", network, "shared"),
-        likelihood_for(info, size, "auto" if info.is_table else "normal", network, variance=1.0),
-    )
-    return model, objectives.ELBO(beta=0.0)
-
-
-CATALOGUE: dict[str, RecipeFunction] = {"vae": vae, "beta_vae": beta_vae, "iwae": iwae, "ae": ae}
+CATALOGUE = {name: function for module in GROUPS.values() for name, function in _recipes(module).items()}
 
 
 def find(name: str) -> RecipeFunction:

@@ -1,0 +1,59 @@
+"""The VAE, its bounds, and the plain autoencoder."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from latens import models, objectives, priors
+from latens.choices import DataInfo, latent_size, likelihood_for, posterior_for, prior_for
+from latens.errors import InputError
+
+
+def vae(
+    info: DataInfo, *, latent_dim: int | str = "auto", beta: float = 1.0, likelihood: str = "auto",
+    variance: float | str = "optimal", network: str = "auto", heads: str = "shared", posterior: str = "diagonal",
+    prior: str = "auto", missing: str = "mar", samples: int = 1, kl: str = "auto",
+) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
+    """Standard, mixture or conditional prior, normal posterior, ELBO. (Kingma & Welling 2014; Rezende et al. 2014)"""
+    if posterior == "point" and beta != 0:
+        raise InputError("a point posterior has no density and so no rate to weigh: use the recipe 'ae', or beta = 0")
+    size = latent_size(info, latent_dim)
+    model = models.VAE(
+        prior_for(info, size, prior),
+        posterior_for(info, size, posterior, network, heads),
+        likelihood_for(info, size, likelihood, network, variance, missing),
+    )
+    return model, objectives.ELBO(beta, samples, kl)
+
+
+def beta_vae(
+    info: DataInfo, *, latent_dim: int | str = "auto", beta: float = 4.0, likelihood: str = "auto",
+    variance: float | str = 1.0, network: str = "auto",
+) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
+    """The VAE with the rate weighted by beta, at a fixed observation variance. (Higgins et al. 2017)"""
+    return vae(info, latent_dim=latent_dim, beta=beta, likelihood=likelihood, variance=variance, network=network)
+
+
+def iwae(
+    info: DataInfo, *, latent_dim: int | str = "auto", k: int = 8, likelihood: str = "auto",
+    variance: float | str = "optimal", network: str = "auto", missing: str = "mar",
+) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
+    """The VAE under the importance-weighted bound of k draws; with missing cells MIWAE, not-MIWAE where missing="mnar".
+    (Burda, Grosse & Salakhutdinov 2016)"""
+    model, _ = vae(
+        info, latent_dim=latent_dim, likelihood=likelihood, variance=variance, network=network, missing=missing
+    )
+    return model, objectives.IWAE(k)
+
+
+def ae(
+    info: DataInfo, *, latent_dim: int | str = "auto", network: str = "auto"
+) -> tuple[nn.Module, objectives.Objective]:
+    """The plain autoencoder: point-mass posterior, squared error. No bound on log p(x). (Rumelhart et al. 1986)"""
+    size = latent_size(info, latent_dim)
+    model = models.VAE(
+        priors.StandardNormal(size),
+        posterior_for(info, size, "point", network, "shared"),
+        likelihood_for(info, size, "auto" if info.is_table else "normal", network, variance=1.0),
+    )
+    return model, objectives.ELBO(beta=0.0)
