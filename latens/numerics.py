@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -38,3 +39,19 @@ def positive(raw: Tensor, floor: float = 0.0) -> Tensor:
     1.0
     """
     return softplus(raw + _UNIT) + floor
+
+
+def broadcast_shape(*shapes: Sequence[int]) -> torch.Size:
+    """What the shapes broadcast to. (``torch.broadcast_shapes`` imports a third of a second of torch's compiler.)
+
+    >>> broadcast_shape((3, 1), (5,), ())
+    torch.Size([3, 5])
+    """
+    found = [1] * max(map(len, shapes))
+    for shape in shapes:
+        for place in range(-len(shape), 0):
+            if shape[place] != 1:
+                if found[place] not in (1, shape[place]):
+                    raise RuntimeError(f"the shapes {', '.join(str(list(s)) for s in shapes)} do not broadcast")
+                found[place] = shape[place]
+    return torch.Size(found)

@@ -24,38 +24,47 @@ from latens.training.players import PlayerOptimizer, norm_of
 
 @pytest.mark.parametrize("clip", [0.0, 0.5])
 @pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1}, {"lr": 0.05, "betas": (0.5, 0.9), "eps": 1e-3}])
-def test_the_plain_operations_are_torch_s_adamw(clip: float, options: dict):
-    """20 steps in float64 at a rate that changes: the same weights and moments to 1e-12."""
+def test_both_ways_of_stepping_are_torch_s_adamw(clip: float, options: dict):
+    """20 steps in float64 at a rate that changes: the same weights to 1e-12, and the same moments."""
 
     def net() -> nn.Module:
         torch.manual_seed(0)
         return nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double()
 
-    x, nets = torch.randn(20, 5, 3, dtype=torch.float64), (net(), net())
+    x, nets = torch.randn(20, 5, 3, dtype=torch.float64), (net(), net(), net())
     settings = Settings(learning_rate=0.01)
-    plain, ours = (PlayerOptimizer((n,), Player(list(n.parameters()), options), settings) for n in nets)
-    assert ours.can_descend
-    ours.prepare()
+    fused, plain = (PlayerOptimizer((n,), Player(list(n.parameters()), options), settings) for n in nets[:2])
+    own = {"lr": 0.01, "betas": (0.9, 0.99), "weight_decay": 0.0} | options
+    decayed = [p for p in nets[2].parameters() if p.dim() == 2]
+    others = {"params": [p for p in nets[2].parameters() if p.dim() == 1], "weight_decay": 0.0}
+    theirs = torch.optim.AdamW([{"params": decayed}, others], foreach=False, **own)
+    plain.prepare()
     for step in range(20):
         factor = 1 - step / 25
         grads = [list(torch.autograd.grad(n(x[step]).square().sum(), list(n.parameters()))) for n in nets]
-        plain.update(grads[0], norm_of(grads[0]).item(), factor, clip)
-        scalars = torch.tensor(ours.scalars(factor), dtype=torch.float64)
+        fused.update(grads[0], norm_of(grads[0]).item(), factor, clip)
+        scalars = torch.tensor(plain.scalars(factor), dtype=torch.float64)
         with torch.no_grad():
-            ours.descend(grads[1], norm_of(grads[1]), scalars, clip, torch.tensor(True))
-    for a, b in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
-        assert torch.allclose(a, b, rtol=1e-12, atol=1e-12)
-    one, other = plain.state(), ours.state()
+            plain.descend(grads[1], norm_of(grads[1]), scalars, clip, torch.tensor(True))
+        for p, grad in zip(nets[2].parameters(), grads[2], strict=True):
+            p.grad = grad
+        if clip:
+            torch.nn.utils.clip_grad_norm_(nets[2].parameters(), clip, error_if_nonfinite=True)
+        for group in theirs.param_groups:
+            group["lr"] = own["lr"] * factor
+        theirs.step()
+    for a, b, truth in zip(*(n.parameters() for n in nets), strict=True):
+        assert torch.allclose(a, truth, rtol=1e-7, atol=1e-7) and torch.allclose(a, b, rtol=1e-12, atol=1e-12)
+    one, other = fused.state(), plain.state()
     assert one.keys() == other.keys()
     for name in one:
         assert torch.allclose(one[name].double(), other[name].double(), rtol=1e-12, atol=1e-12), name
 
 
-def test_an_option_of_adamw_that_the_graph_does_not_know_keeps_torch_s_own():
+def test_an_option_that_a_player_does_not_know_is_refused():
     parameters = list(nn.Linear(2, 2).parameters())
-    settings = Settings(learning_rate=0.01)
-    assert not PlayerOptimizer((), Player(parameters, {"amsgrad": True}), settings).can_descend
-    assert not PlayerOptimizer((), Player(parameters, every=2), settings).can_descend
+    with pytest.raises(ValueError, match="options of a player are lr, betas, eps, weight_decay; got 'amsgrad'"):
+        PlayerOptimizer((), Player(parameters, {"amsgrad": True}), Settings(learning_rate=0.01))
 
 
 def test_a_row_without_a_finite_loss_moves_nothing():

@@ -436,3 +436,25 @@ def test_a_schema_says_what_was_seen() -> None:
     assert re.search("n +ordered, given +– ", words[3]) and re.search("w +dropped +– +– +left out, as asked", words[5])
     assert re.search("none +missing +– +100.0% +every cell is missing", words[7])
     assert rows_of(SAID, asked=Asked({"w": "drop"}, ("n",))).schema == infer_table(SAID, {"w": "drop"}, condition=["n"])
+
+
+def test_the_marginal_scores_are_scipys():
+    from scipy import stats
+
+    from latens.data.tables.candidates import _normal, _student_t
+
+    train, test = np.random.default_rng(0).standard_t(3, (2, 500)) * 7 + 3
+    assert np.allclose(_normal(train, test, 0, 1), stats.norm(train.mean(), train.std()).logpdf(test), rtol=1e-12)
+    laws = [stats.t(df, *_em(train, df)) for df in (3.0, 5.0, 10.0)]
+    best = max(laws, key=lambda law: law.logpdf(train).mean())
+    assert np.allclose(_student_t(train, test, 0, 1), best.logpdf(test), rtol=1e-9)
+
+
+def _em(x: np.ndarray, df: float) -> tuple[float, float]:
+    """Location and scale of Student's t after 30 steps of EM, in a loop of its own."""
+    loc, variance = float(np.median(x)), float(np.var(x))
+    for _ in range(30):
+        w = [(df + 1) / (df + (each - loc) ** 2 / variance) for each in x]
+        loc = sum(a * b for a, b in zip(w, x, strict=True)) / sum(w)
+        variance = sum(a * (b - loc) ** 2 for a, b in zip(w, x, strict=True)) / len(x)
+    return loc, variance**0.5

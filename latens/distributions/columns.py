@@ -10,6 +10,7 @@ from torch.distributions import Distribution
 
 from latens.distributions.base import center
 from latens.distributions.event import InUnits
+from latens.numerics import broadcast_shape
 
 
 class Columns(Distribution):
@@ -34,7 +35,7 @@ class Columns(Distribution):
         given = sum(len(index) for index, _ in self.parts)
         if given != size:
             raise ValueError(f"the parts give {given} columns, expected {size}")
-        lead = torch.broadcast_shapes(*(part.batch_shape[:-1] for _, part in self.parts))
+        lead = broadcast_shape(*(part.batch_shape[:-1] for _, part in self.parts))
         super().__init__(torch.Size([*lead, size]), validate_args=False)
 
     def _assemble(self, pieces: list[Tensor]) -> Tensor:
@@ -43,7 +44,7 @@ class Columns(Distribution):
         for piece in pieces:
             if piece.is_floating_point():
                 dtype = piece.dtype if dtype is None else torch.promote_types(dtype, piece.dtype)
-        lead = torch.broadcast_shapes(*(piece.shape[:-1] for piece in pieces))
+        lead = broadcast_shape(*(piece.shape[:-1] for piece in pieces))
         joined = torch.cat([piece.to(dtype).expand(*lead, piece.shape[-1]) for piece in pieces], -1)
         return joined[..., torch.cat([index for index, _ in self.parts]).argsort()]
 

@@ -11,7 +11,7 @@ from torch.distributions import Distribution, constraints
 
 from latens.distributions.counts import stirling
 from latens.distributions.normal import Normal
-from latens.numerics import LOG_2PI, log1mexp
+from latens.numerics import LOG_2PI, broadcast_shape, log1mexp
 
 EDGE = 1e-6  # of the width of an interval
 
@@ -31,7 +31,7 @@ class StudentT(Distribution):
 
     def __init__(self, df: Tensor, loc: Tensor, scale: Tensor):
         self.df, self.loc, self.scale = df, loc, scale
-        super().__init__(torch.broadcast_shapes(df.shape, loc.shape, scale.shape), validate_args=False)
+        super().__init__(broadcast_shape(df.shape, loc.shape, scale.shape), validate_args=False)
 
     @property
     def mean(self) -> Tensor:
@@ -116,7 +116,7 @@ class Beta(Distribution):
     def __init__(self, a: Tensor, b: Tensor, low: Tensor | float = 0.0, high: Tensor | float = 1.0):
         self.a, self.b, self.low = a, b, _number(low, a)
         self.width = _number(high, a) - self.low
-        super().__init__(torch.broadcast_shapes(a.shape, b.shape), validate_args=False)
+        super().__init__(broadcast_shape(a.shape, b.shape), validate_args=False)
 
     @property
     def fill(self) -> Tensor:

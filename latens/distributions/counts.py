@@ -11,7 +11,7 @@ from torch import distributions as td
 from torch.distributions import Distribution, constraints
 from torch.nn.functional import logsigmoid
 
-from latens.numerics import LOG_2PI
+from latens.numerics import LOG_2PI, broadcast_shape
 
 LIMIT = 46.0  # means and dispersions stay within e^±46 = 1e±20: finite in float32, and far beyond any data
 
@@ -94,7 +94,7 @@ class NegativeBinomial(Distribution):
 
     def __init__(self, log_mean: Tensor, log_theta: Tensor):
         self.log_mean, self.log_theta = log_mean.clamp(-LIMIT, LIMIT), log_theta.clamp(-LIMIT, LIMIT)
-        super().__init__(torch.broadcast_shapes(log_mean.shape, log_theta.shape), validate_args=False)
+        super().__init__(broadcast_shape(log_mean.shape, log_theta.shape), validate_args=False)
 
     @property
     def mean(self) -> Tensor:
@@ -138,7 +138,7 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
     def __init__(self, log_mean: Tensor, log_theta: Tensor, zero_logits: Tensor):
         super().__init__(log_mean, log_theta)
         self.zero_logits = zero_logits
-        self._batch_shape = torch.broadcast_shapes(self._batch_shape, zero_logits.shape)
+        self._batch_shape = broadcast_shape(self._batch_shape, zero_logits.shape)
 
     @property
     def mean(self) -> Tensor:

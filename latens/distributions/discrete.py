@@ -8,7 +8,7 @@ from torch import distributions as td
 from torch.distributions import Distribution, constraints
 from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
-from latens.numerics import log1mexp
+from latens.numerics import broadcast_shape, log1mexp
 
 
 class Bernoulli(Distribution):
@@ -59,7 +59,7 @@ class Categorical(td.Categorical):
         return self.logits.argmax(-1)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        lead = torch.broadcast_shapes(value.shape, self._batch_shape)
+        lead = broadcast_shape(value.shape, self._batch_shape)
         index = value.long().unsqueeze(-1).expand(*lead, 1)
         return self.logits.expand(*lead, self.logits.shape[-1]).gather(-1, index).squeeze(-1)
 

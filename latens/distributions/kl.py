@@ -14,6 +14,7 @@ from torch import distributions as td
 from torch.distributions import Distribution
 
 from latens.distributions.normal import DiagonalNormal, FullNormal
+from latens.numerics import broadcast_shape
 
 
 def canonical(distribution: Distribution) -> Distribution:
@@ -41,7 +42,7 @@ def _full(distribution: DiagonalNormal | FullNormal) -> FullNormal:
 def _full_full(q: DiagonalNormal | FullNormal, p: DiagonalNormal | FullNormal) -> Tensor:
     q, p = _full(q), _full(p)
     size = q.loc.shape[-1]
-    lead = torch.broadcast_shapes(q.loc.shape[:-1], p.loc.shape[:-1])
+    lead = broadcast_shape(q.loc.shape[:-1], p.loc.shape[:-1])
     p_tril, q_tril = (d.scale_tril.expand(*lead, size, size) for d in (p, q))
     spread = torch.linalg.solve_triangular(p_tril, q_tril, upper=False).square().sum((-2, -1))
     distance = p.whiten(q.loc.expand(*lead, size)).square().sum(-1)

@@ -12,6 +12,7 @@ from latens.distributions.columns import Columns
 from latens.distributions.continuous import LogNormal
 from latens.distributions.event import InUnits, Observed
 from latens.distributions.normal import Normal
+from latens.numerics import broadcast_shape
 from latens.randomness import standard_normal
 
 
@@ -45,7 +46,7 @@ class SelfMasked(Observed):
 
     def _inside(self, value: Tensor) -> Tensor:
         """u(x) ``[K, B, D]`` of cells, observed or drawn; 0 where the mechanism does not see the value."""
-        lead = torch.broadcast_shapes(value.shape[:-1], self.batch_shape)
+        lead = broadcast_shape(value.shape[:-1], self.batch_shape)
         inside = torch.zeros(*lead, value.shape[-1], dtype=self.slope.dtype, device=self.slope.device)
         for index, mean, deviation, logarithmic, shift, unit in self._located:
             x = value[..., index]

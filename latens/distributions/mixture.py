@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from latens.distributions.normal import DiagonalNormal
+from latens.numerics import broadcast_shape
 from latens.randomness import standard_normal
 
 
@@ -25,7 +26,7 @@ class NormalMixture(Distribution):
     has_rsample = False
 
     def __init__(self, logits: Tensor, loc: Tensor, variance: Tensor):
-        lead = torch.broadcast_shapes(logits.shape, loc.shape[:-1], variance.shape[:-1])
+        lead = broadcast_shape(logits.shape, loc.shape[:-1], variance.shape[:-1])
         self.logits, self.loc = logits.expand(lead), loc.expand(*lead, loc.shape[-1])
         self.component_variance = variance.expand(*lead, loc.shape[-1])
         super().__init__(lead[:-1], loc.shape[-1:], validate_args=False)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
-from latens.numerics import LOG_2PI
+from latens.numerics import LOG_2PI, broadcast_shape
 from latens.randomness import standard_normal
 
 
@@ -21,7 +21,7 @@ class Normal(Distribution):
 
     def __init__(self, loc: Tensor, variance: Tensor):
         self.loc, self._variance = loc, variance
-        super().__init__(torch.broadcast_shapes(loc.shape, variance.shape), validate_args=False)
+        super().__init__(broadcast_shape(loc.shape, variance.shape), validate_args=False)
 
     @property
     def mean(self) -> Tensor:
@@ -82,7 +82,7 @@ class FullNormal(Distribution):
     row_noise = True
 
     def __init__(self, loc: Tensor, scale_tril: Tensor):
-        self.loc = loc.expand(*torch.broadcast_shapes(loc.shape[:-1], scale_tril.shape[:-2]), loc.shape[-1])
+        self.loc = loc.expand(*broadcast_shape(loc.shape[:-1], scale_tril.shape[:-2]), loc.shape[-1])
         self.scale_tril = scale_tril.expand(*self.loc.shape, loc.shape[-1])
         super().__init__(self.loc.shape[:-1], self.loc.shape[-1:], validate_args=False)
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 from torch.nn.functional import logsigmoid
 
-from latens.numerics import log1mexp
+from latens.numerics import broadcast_shape, log1mexp
 
 
 class Ordinal(Distribution):
@@ -27,7 +27,7 @@ class Ordinal(Distribution):
 
     def __init__(self, loc: Tensor, cutpoints: Tensor):
         self.loc, self.cutpoints = loc, cutpoints
-        super().__init__(torch.broadcast_shapes(loc.shape, cutpoints.shape[:-1]), validate_args=False)
+        super().__init__(broadcast_shape(loc.shape, cutpoints.shape[:-1]), validate_args=False)
 
     @property
     def _above(self) -> Tensor:
@@ -57,7 +57,7 @@ class Ordinal(Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         top = self.cutpoints.shape[-1]
-        lead = torch.broadcast_shapes(value.shape, self.cutpoints.shape[:-1])
+        lead = broadcast_shape(value.shape, self.cutpoints.shape[:-1])
         level = value.long().expand(lead)
         cutpoints = self.cutpoints.expand(*lead, top)
 

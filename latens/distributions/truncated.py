@@ -10,7 +10,7 @@ from torch.distributions import Distribution, constraints
 from torch.special import log_ndtr
 
 from latens.distributions.continuous import EDGE, ContinuousBernoulli
-from latens.numerics import LOG_2PI, log1mexp
+from latens.numerics import LOG_2PI, broadcast_shape, log1mexp
 
 
 class TruncatedNormal(Distribution):
@@ -30,7 +30,7 @@ class TruncatedNormal(Distribution):
 
     def __init__(self, loc: Tensor, scale: Tensor, low: Tensor, high: Tensor):
         self.loc, self.scale, self.low, self.high = loc, scale, low, high
-        super().__init__(torch.broadcast_shapes(loc.shape, scale.shape, low.shape, high.shape), validate_args=False)
+        super().__init__(broadcast_shape(loc.shape, scale.shape, low.shape, high.shape), validate_args=False)
         # mirrored so that the upper end is the one nearer to loc; its distance is cut at 0, inside the interval
         self._sign = torch.where(low + high > 2 * loc, -1.0, 1.0).to(loc.dtype)
         mirrored = self._sign < 0

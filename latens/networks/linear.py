@@ -10,13 +10,18 @@ from torch import Tensor, nn
 LARGE = 2**22  # multiplications of a product from which a call through python costs little beside it
 
 
-@torch.library.custom_op("latens::product", mutates_args=())
+# Registered by hand: the decorator of torch.library imports half a second of its compiler at the first call.
+_LIBRARY = torch.library.Library("latens", "DEF")
+_LIBRARY.define("product(Tensor x, Tensor w) -> Tensor")
+_LIBRARY.impl("product", lambda x, w: torch.ops.mkldnn._linear_pointwise(x, w, None, "none", [], ""), "CPU")
+
+
 def product(x: Tensor, w: Tensor) -> Tensor:
     """x w^T for ``[N, I]`` and ``[O, I]``, float32 on a CPU: the numbers of ``x @ w.T`` to rounding."""
-    return torch.ops.mkldnn._linear_pointwise(x, w, None, "none", [], "")
+    return torch.ops.latens.product(x, w)
 
 
-@product.register_fake
+@torch.library.register_fake("latens::product", lib=_LIBRARY)
 def _(x: Tensor, w: Tensor) -> Tensor:
     return x.new_empty(len(x), len(w))
 
@@ -34,10 +39,10 @@ def _keep(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
     ctx.save_for_backward(*inputs)
 
 
-product.register_autograd(_backward, setup_context=_keep)
+torch.library.register_autograd("latens::product", _backward, setup_context=_keep, lib=_LIBRARY)
 
 
-@product.register_vmap
+@torch.library.register_vmap("latens::product", lib=_LIBRARY)
 def _(info: Any, axes: tuple[int | None, int | None], x: Tensor, w: Tensor) -> tuple[Tensor, int]:
     x, w = (t if axis is None else t.movedim(axis, 0) for t, axis in zip((x, w), axes, strict=True))
     return x @ w.transpose(-1, -2), 0

@@ -101,7 +101,7 @@ def stacked(given: Sequence[Any], dim: int = 0) -> Any:
 def require_alike(members: Sequence[Member]) -> None:
     """``NotTogether`` unless the runs take the same steps in the same rhythm, each with one player."""
     for member in members:
-        if list(member.players) != ["model"] or member.player.every != 1 or member.player.optimizer is None:
+        if list(member.players) != ["model"] or member.player.every != 1 or not member.player.ordered:
             raise NotTogether("there are several players, or nothing to train")
         if member.settings.compile or member.processes.count > 1 or not isinstance(member.loader, ArrayLoader):
             raise NotTogether("the step is compiled, the rows are streamed, or there are several processes")

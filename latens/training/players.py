@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,57 +12,48 @@ from latens.objectives.base import Player
 from latens.training.settings import Settings
 
 _DECAYED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class PlayerOptimizer:
     """AdamW over one player's parameters; weight decay touches the weights of linear and convolutional maps alone.
 
     ``modules``: where those maps are looked for. ``options`` of the player override the learning rate (``lr``, the peak
-    of its schedule), ``weight_decay`` and AdamW's own options.
+    of its schedule), ``betas``, ``eps`` and ``weight_decay``; ``ValueError`` for others. (torch's own class would do
+    the same with half a second of imports before the first step.)
     """
 
     def __init__(self, modules: Iterable[nn.Module], player: Player, settings: Settings):
         self.parameters = list({id(p): p for p in player.parameters}.values())
         self.every = player.every
-        self._given = set(player.options)
-        options: dict[str, Any] = {"lr": settings.learning_rate, "betas": (0.9, settings.beta2)} | player.options
-        decay = options.pop("weight_decay", settings.weight_decay)
+        options: dict[str, Any] = {
+            "lr": settings.learning_rate, "betas": (0.9, settings.beta2), "eps": 1e-8,
+            "weight_decay": settings.weight_decay,
+        }  # fmt: skip
+        for name in player.options:
+            if name not in options:
+                raise ValueError(f"the options of a player are {', '.join(options)}; got {name!r}")
+        options |= player.options
+        self.peak, self.betas, self.eps = float(options["lr"]), options["betas"], options["eps"]
+        decay = options["weight_decay"]
         weights = {id(m.weight) for root in modules for m in root.modules() if isinstance(m, _DECAYED)}
         decayed = [p for p in self.parameters if decay and id(p) in weights]
         others = [p for p in self.parameters if not decay or id(p) not in weights]
-        groups = [{"params": decayed, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
-        groups = [group for group in groups if group["params"]]
-        self.peak = options["lr"]
-        self.optimizer = torch.optim.AdamW(groups, fused=self._can_fuse(), **options) if groups else None
-        self._ordered = [p for group in groups for p in group["params"]]
-
-    def _can_fuse(self) -> bool:
-        return all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in self.parameters)
-
-    @property
-    def can_descend(self) -> bool:
-        """Whether :meth:`descend` knows all of its options."""
-        known = {"lr", "betas", "eps", "weight_decay"}
-        return self.every == 1 and self.optimizer is not None and self._given <= known
+        self.groups = [(group, d) for group, d in ((decayed, float(decay)), (others, 0.0)) if group]
+        self.ordered = [p for group, _ in self.groups for p in group]
+        self.moments: dict[nn.Parameter, tuple[Tensor, Tensor]] = {}
+        self.taken = 0
 
     def prepare(self) -> None:
-        """Moments for :meth:`descend`: zeros where there are none yet, one count of steps for all."""
-        assert self.optimizer is not None
-        state = self.optimizer.state
-        count = next((s["step"] for s in state.values()), torch.zeros(()))
-        for p in self._ordered:
-            if not state[p]:
-                state[p] |= {name: torch.zeros_like(p) for name in ("exp_avg", "exp_avg_sq")}
-            state[p]["step"] = count
-        self._count = count
+        """Moments of zero for the parameters that have none yet."""
+        for p in self.ordered:
+            if p not in self.moments:
+                self.moments[p] = torch.zeros_like(p), torch.zeros_like(p)
 
     def scalars(self, factor: float) -> list[float]:
         """What changes from step to step: rate, and the corrections of both moments for their start at zero."""
-        assert self.optimizer is not None
-        beta1, beta2 = self.optimizer.defaults["betas"]
-        self._count += 1
-        taken = self._count.item()
-        return [self.peak * factor, 1 / (1 - beta1**taken), 1 / math.sqrt(1 - beta2**taken)]
+        self.taken += 1
+        return [self.peak * factor, *(1 / (1 - beta**self.taken) ** power for beta, power in zip(self.betas, (1, 0.5)))]
 
     def descend(self, grads: list[Tensor | None], norm: Tensor, scalars: Tensor, clip: float, sound: Tensor) -> None:
         """The same step as :meth:`update` in plain operations that can be captured, taken where ``sound`` is true.
@@ -71,57 +61,72 @@ class PlayerOptimizer:
         m <- b1 m + (1 - b1) g, v <- b2 v + (1 - b2) g^2, p <- (1 - lr decay) p - lr m' / (sqrt(v') + eps), where m', v'
         are m, v over 1 - b^t (Kingma & Ba 2015; Loshchilov & Hutter 2019). ``scalars``: those of :meth:`scalars`.
         """
-        assert self.optimizer is not None
         rate, first, second = scalars.unbind()
-        (beta1, beta2), eps = self.optimizer.defaults["betas"], self.optimizer.defaults["eps"]
+        beta1, beta2 = self.betas
         by_parameter = {id(p): g for p, g in zip(self.parameters, grads, strict=True)}
-        for group in self.optimizer.param_groups:
-            for p in group["params"]:
-                grad, state = by_parameter[id(p)], self.optimizer.state[p]
+        for group, decay in self.groups:
+            for p in group:
+                grad = by_parameter[id(p)]
                 if grad is None:
                     continue
                 if clip > 0:
                     grad = grad * torch.where(norm > clip, clip / norm, 1.0).to(grad)
-                m = state["exp_avg"].lerp(grad, 1 - beta1)
-                v = beta2 * state["exp_avg_sq"] + (1 - beta2) * grad * grad
-                step = rate * first * m / (v.sqrt() * second + eps)
-                moved = p - step if not group["weight_decay"] else p * (1 - rate * group["weight_decay"]) - step
-                for old, new in ((state["exp_avg"], m), (state["exp_avg_sq"], v), (p, moved)):
+                m = self.moments[p][0].lerp(grad, 1 - beta1)
+                v = beta2 * self.moments[p][1] + (1 - beta2) * grad * grad
+                step = rate * first * m / (v.sqrt() * second + self.eps)
+                moved = p - step if not decay else p * (1 - rate * decay) - step
+                for old, new in zip((*self.moments[p], p), (m, v, moved), strict=True):
                     old.copy_(torch.where(sound, new, old))
 
     def state(self) -> dict[str, Tensor]:
-        """{index.key: tensor} of the optimiser's state."""
-        if self.optimizer is None:
-            return {}
-        return {
-            f"{number}.{key}": value
-            for number, p in enumerate(self._ordered)
-            for key, value in self.optimizer.state.get(p, {}).items()
-        }
+        """{name: tensor} of the optimiser's state: both moments of each parameter, and the steps taken."""
+        moments = {n: self.moments[p] for n, p in enumerate(self.ordered) if p in self.moments}
+        named = {f"{n}.{key}": value for n, pair in moments.items() for key, value in zip(_MOMENTS, pair, strict=True)}
+        return named | {"taken": torch.tensor(self.taken)} if named else {}
 
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Restore what :meth:`state` gave."""
-        if self.optimizer is None:
-            return
-        self.optimizer.state.clear()
-        for name, tensor in tensors.items():
-            number, _, key = name.partition(".")
-            parameter = self._ordered[int(number)]
-            moment = tensor.shape == parameter.shape and key != "step"
-            self.optimizer.state[parameter][key] = laid_out_like(parameter, tensor) if moment else tensor
+        self.taken = int(tensors["taken"]) if tensors else 0
+        self.moments = {
+            p: tuple(laid_out_like(p, tensors[f"{n}.{key}"]) for key in _MOMENTS)
+            for n, p in enumerate(self.ordered)
+            if f"{n}.{_MOMENTS[0]}" in tensors
+        }
 
     def update(self, grads: list[Tensor | None], norm: float, factor: float, clip: float) -> None:
         """One step at ``factor`` x the peak rate, the gradient scaled to the norm ``clip`` if longer (0: never)."""
-        if self.optimizer is None:
+        self.prepare()
+        if not all(p.device.type in ("cpu", "cuda") for p in self.ordered):
+            scalars = torch.tensor(self.scalars(factor))
+            with torch.no_grad():
+                self.descend(grads, torch.tensor(norm), scalars, clip, torch.tensor(True))
             return
+        self.taken += 1
         scale = clip / norm if 0 < clip < norm else None
-        for parameter, grad in zip(self.parameters, grads, strict=True):
-            parameter.grad = laid_out_like(parameter, grad if scale is None or grad is None else grad * scale)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.peak * factor
-        self.optimizer.step()
-        for parameter in self.parameters:
-            parameter.grad = None
+        by_parameter = {
+            id(p): laid_out_like(p, g if scale is None else g * scale)
+            for p, g in zip(self.parameters, grads, strict=True)
+            if g is not None
+        }
+        for group, decay in self.groups:
+            moved = [p for p in group if id(p) in by_parameter]
+            self.fused_(moved, [by_parameter[id(p)] for p in moved], [self.moments[p] for p in moved], factor, decay)
+
+    @torch.no_grad()
+    def fused_(
+        self, parameters: list[Any], grads: list[Tensor], moments: list[Any], factor: float, decay: float
+    ) -> None:
+        """The step in torch's fused kernel, for tensors in one layout on processors or CUDA."""
+        by_kind: dict[Any, list[Any]] = {}
+        for each in zip(parameters, grads, moments, strict=True):
+            by_kind.setdefault((each[0].device, each[0].dtype), []).append(each)
+        for (device, _), several in by_kind.items():
+            ps, gs, ms = zip(*several, strict=True)
+            torch._fused_adamw_(
+                ps, gs, *zip(*ms, strict=True), [], [torch.tensor(float(self.taken), device=device)] * len(ps),
+                lr=self.peak * factor, beta1=self.betas[0], beta2=self.betas[1], weight_decay=decay, eps=self.eps,
+                amsgrad=False, maximize=False,
+            )  # fmt: skip
 
 
 def gradients(losses: dict[str, Tensor], players: dict[str, PlayerOptimizer]) -> dict[str, list[Tensor | None]]:
@@ -138,11 +143,11 @@ def gradients(losses: dict[str, Tensor], players: dict[str, PlayerOptimizer]) ->
     return found
 
 
-def laid_out_like(parameter: Tensor, value: Tensor | None) -> Tensor | None:
+def laid_out_like(parameter: Tensor, value: Tensor) -> Tensor:
     """A gradient or moment in the memory layout of its parameter. ``autograd.grad`` leaves a convolution's gradient
     channels-last, and the fused optimiser walks all as flat memory: other layouts would pair weights with the wrong
     gradients."""
-    if value is None or value.stride() == parameter.stride():
+    if value.stride() == parameter.stride():
         return value
     return torch.empty_like(parameter).copy_(value)
 

@@ -31,8 +31,8 @@ class Step:
 
     @property
     def can_descend(self) -> bool:
-        """Whether all of it can be one graph: one process, and options of AdamW that are known."""
-        return self.processes.count == 1 and all(player.can_descend for player in self.players.values())
+        """Whether all of it can be one graph: one process, and players that all move at every step."""
+        return self.processes.count == 1 and all(p.every == 1 and p.ordered for p in self.players.values())
 
     def losses(self, x: Any, c: Any, weight: Tensor | None) -> tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]:
         """The loss of each player, distortion and rate, and what parts observe."""

@@ -88,7 +88,7 @@ class Together:
         losses, _, _ = member._forward(batch.x, batch.c, batch.weight)
         found = torch.autograd.grad(losses["model"], member.player.parameters, allow_unused=True)
         of = {id(p): g is not None for p, g in zip(member.player.parameters, found, strict=True)}
-        return [of[id(p)] for p in member.player._ordered]
+        return [of[id(p)] for p in member.player.ordered]
 
     def _try_batched(self) -> None:
         """The losses of a first step, batched, against those of each model alone."""
@@ -108,7 +108,7 @@ class Together:
 
     def _stack(self) -> None:
         """Stack the weights of the active members, and their optimisers' moments."""
-        trained = [[p for p, used in zip(m.player._ordered, self.used, strict=True) if used] for m in self.active]
+        trained = [[p for p, used in zip(m.player.ordered, self.used, strict=True) if used] for m in self.active]
         for member in self.active:
             member.model.train()
         self.stack = Stack([Step(member) for member in self.active], trained)
@@ -118,42 +118,29 @@ class Together:
         )
         self._held = None
         places = [start for start, *_ in self.stack.places] + [self.stack.weights.shape[1]]
-        groups, self._segments = [], []
+        self._segments = []  # of each member: (weights, gradients, moments, weight decay)
         for s, member in enumerate(self.active):
             count, segments = 0, []
-            for group in member.player.optimizer.param_groups:
-                inside = {id(p) for p in group["params"]}
+            for group, decay in member.player.groups:
+                inside = {id(p) for p in group}
                 begin, count = count, count + sum(id(p) in inside for p in trained[s])
                 if begin == count:
                     continue
                 columns = slice(places[begin], places[count])
-                segment = self.stack.weights[s, columns]
-                segments.append((segment, self.stack.grads[s, columns]))
-                groups.append({k: v for k, v in group.items() if k != "params"} | {"params": [segment], "owner": s})
+                segments.append((columns, decay))
             self._segments.append(segments)
-        self.optimizer = torch.optim.AdamW(groups, fused=groups[0]["fused"])
         self._take_moments(trained)
 
     def _take_moments(self, trained: list[list[nn.Parameter]]) -> None:
         """The members' moments become views of the joint ones."""
-        moments = {key: torch.zeros_like(self.stack.weights) for key in ("exp_avg", "exp_avg_sq")}
+        self._moments = torch.zeros_like(self.stack.weights), torch.zeros_like(self.stack.weights)
         for s, (member, parameters) in enumerate(zip(self.active, trained, strict=True)):
-            state = member.player.optimizer.state
-            step = next((state[p]["step"].clone() for p in parameters if p in state), None)
-            step = torch.zeros((), dtype=torch.float32, device=self.stack.weights.device) if step is None else step
-            for key, matrix in moments.items():
-                for p, view in zip(parameters, self.stack.own(matrix, s), strict=True):
-                    if key in state.get(p, {}):
-                        view.copy_(state[p][key])
-                    state.setdefault(p, {})[key] = view
-            for p in parameters:
-                state[p]["step"] = step
-            begin = 0
-            for number, (segment, _) in enumerate(self._segments[s]):
-                end = begin + segment.numel()
-                own = {key: matrix[s, begin:end] for key, matrix in moments.items()}
-                self.optimizer.state[segment] = own | {"step": step if number == 0 else step.clone()}
-                begin = end
+            held = member.player.moments
+            views = zip(*(self.stack.own(matrix, s) for matrix in self._moments), strict=True)
+            for p, pair in zip(parameters, views, strict=True):
+                for old, view in zip(held.get(p, ()), pair, strict=False):
+                    view.copy_(old)
+                held[p] = pair
 
     # One step
 
@@ -188,17 +175,12 @@ class Together:
             sound, clip = math.isfinite(loss) and math.isfinite(norm), member.settings.clip
             if sound and 0 < clip < norm:
                 self.stack.grads[s] *= clip / norm
-            for segment, grad in self._segments[s]:
-                segment.grad = grad if sound else None
-            if not sound:
+            if sound:
+                self._move(s, member)
+            else:
                 failed.append((member, batches[s]))
-        for group in self.optimizer.param_groups:
-            member = self.active[group["owner"]]
-            factor = learning_rate_at(member.step, member.steps, member.settings)
-            group["lr"] = member.player.peak * factor / float(member.settings.learning_rate)
         for member, batch in failed:
             self._fail(member, batch)
-        self.optimizer.step()
         for s, (member, (loss, distortion, rate, _)) in enumerate(zip(self.active, figures, strict=True)):
             if member.failure is None:
                 member._follow({name: value[s] for name, value in observed.items()})
@@ -208,6 +190,15 @@ class Together:
         if observed:
             self.stack.follow()
         self._leave()
+
+    def _move(self, s: int, member: Member) -> None:
+        """The member's AdamW step on its part of the joint weights."""
+        factor = learning_rate_at(member.step, member.steps, member.settings) / float(member.settings.learning_rate)
+        weights, grads = self.stack.weights[s], self.stack.grads[s]
+        member.player.taken += 1
+        for columns, decay in self._segments[s]:
+            moments = [tuple(matrix[s, columns] for matrix in self._moments)]
+            member.player.fused_([weights[columns]], [grads[columns]], moments, factor, decay)
 
     def _fail(self, member: Member, batch: Batch) -> None:
         """Let the member find what was not finite, on its own weights from before the step."""

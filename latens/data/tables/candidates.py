@@ -6,6 +6,7 @@ and the support, which the latent variable rarely changes. Scores are mean ln p 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -50,15 +51,12 @@ def _spread(values: np.ndarray) -> float:
 
 
 def _normal(train: np.ndarray, test: np.ndarray, low: float, high: float) -> np.ndarray:
-    from scipy import stats
-
-    return stats.norm(train.mean(), _spread(train)).logpdf(test)
+    sd = _spread(train)
+    return -0.5 * ((test - train.mean()) / sd) ** 2 - np.log(sd * math.sqrt(2 * math.pi))
 
 
 def _student_t(train: np.ndarray, test: np.ndarray, low: float, high: float) -> np.ndarray:
     """The best of a few degrees of freedom, location and scale by EM (Lange, Little & Taylor 1989)."""
-    from scipy import stats
-
     found = []
     for df in DEGREES:
         loc, scale2 = float(np.median(train)), _spread(train) ** 2
@@ -66,8 +64,9 @@ def _student_t(train: np.ndarray, test: np.ndarray, low: float, high: float) -> 
             weight = (df + 1) / (df + (train - loc) ** 2 / scale2)
             loc = float((weight * train).sum() / weight.sum())
             scale2 = max(float((weight * (train - loc) ** 2).mean()), 1e-12 * _spread(train) ** 2)
-        law = stats.t(df, loc, scale2**0.5)
-        found.append((float(law.logpdf(train).mean()), law.logpdf(test)))
+        constant = math.lgamma((df + 1) / 2) - math.lgamma(df / 2) - 0.5 * math.log(df * math.pi * scale2)
+        scores = [constant - (df + 1) / 2 * np.log1p((x - loc) ** 2 / (df * scale2)) for x in (train, test)]
+        found.append((float(scores[0].mean()), scores[1]))
     return max(found, key=lambda pair: pair[0])[1]
 
 
