@@ -26,7 +26,10 @@ def can_compile(model: nn.Module, backend: str, device: torch.device, progress: 
     if backend == "inductor" and device.type == "cpu" and not has_compiler():
         progress.note("no C++ compiler was found, so the step is not compiled and runs eagerly")
         return False
-    return getattr(model, "compile_mode", "full") != "off"
+    possible = getattr(model, "compile_mode", "full") != "off"
+    if possible and backend == "inductor":
+        progress.note("a long run: its step is compiled first, which takes some ten seconds")
+    return possible
 
 
 def compiled(step: Callable[..., Any], model: nn.Module, backend: str) -> Callable[..., Any]:

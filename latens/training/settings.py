@@ -22,7 +22,7 @@ class Settings:
     ``epochs``: passes over the rows. ``batch_size``: rows of one (joint) step. ``learning_rate``: the peak, "auto"
     2e-3, or 4e-3 from 10,000 rows on (tables of mixed columns aside), or 1e-2 for a model of linear maps alone, which
     larger steps suit; linear warm-up over the fraction ``warmup``
-    of all steps, then cosine decay to zero (Loshchilov & Hutter 2017, with AdamW). ``kl_warmup``: fraction of all steps
+    of all steps, then linear decay to zero (Bergsma et al. 2025, with AdamW). ``kl_warmup``: fraction of all steps
     over which the weight of the rate grows from 0 to its final value (Bowman et al. 2016); at least one step is always
     taken at the final value. ``clip``: largest norm of the gradient, 0 for none. ``average``: decay of the averaged
     weights, 0 for none; if on, they are the weights that are served. ``patience``: rounds of validation without
@@ -157,12 +157,12 @@ def epochs_a_round(epochs: int, steps_an_epoch: int) -> int:
 
 
 def learning_rate_at(step: int, steps: int, settings: Settings) -> float:
-    """Linear warm-up to the peak, then half a cosine to zero."""
+    """Linear warm-up to the peak, then straight down to zero (Bergsma et al. 2025)."""
     warm = max(1, round(settings.warmup * steps))
     peak = float(settings.learning_rate)
     if step < warm:
         return peak * (step + 1) / warm
-    return peak * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+    return peak * max(0.0, 1 - (step - warm) / max(1, steps - warm))
 
 
 def anneal_at(step: int, steps: int, settings: Settings) -> float:
