@@ -29,6 +29,8 @@ TABLE = (
     Row("beta_vae"),
     Row("iwae"),
     Row("ae", nll="no density"),
+    Row("ladder"),
+    Row("deep_ladder"),
 )
 
 FIT = ("--epochs", "1", "--batch-size", "256", "--seed", "0")

@@ -5,6 +5,7 @@ from latens.distributions.columns import Columns
 from latens.distributions.continuous import Beta, ContinuousBernoulli, LogNormal, StudentT
 from latens.distributions.counts import NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
 from latens.distributions.discrete import Bernoulli, Categorical, DiscretizedLogistic
+from latens.distributions.drawn import Drawn
 from latens.distributions.event import InUnits, Observed
 from latens.distributions.kl import CLOSED, canonical, closed_kl, has_closed_kl
 from latens.distributions.missingness import SelfMasked
@@ -15,7 +16,7 @@ from latens.distributions.truncated import TruncatedNormal
 
 __all__ = [
     "CLOSED", "Bernoulli", "Beta", "Categorical", "Columns", "ContinuousBernoulli", "DiagonalNormal",
-    "DiscretizedLogistic", "FullNormal", "InUnits", "LogNormal", "NegativeBinomial", "Normal", "NormalMixture",
+    "DiscretizedLogistic", "Drawn", "FullNormal", "InUnits", "LogNormal", "NegativeBinomial", "Normal", "NormalMixture",
     "Observed", "Ordinal", "PointMass", "Poisson", "SelfMasked", "StudentT", "TruncatedNormal",
     "ZeroInflatedNegativeBinomial", "canonical", "center", "closed_kl", "has_closed_kl", "has_row_noise",
     "rsample_and_log_prob",

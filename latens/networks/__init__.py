@@ -22,6 +22,7 @@ from latens.networks.base import (
     only_linear_maps,
 )
 from latens.networks.conv import ConvDecoder, ConvEncoder
+from latens.networks.grids import OnGrid, Resize, bottleneck, grids
 from latens.networks.linear import Linear
 from latens.networks.mlp import mlp, residual_block
 from latens.networks.sequence import SequenceDecoder, SequenceEncoder
@@ -39,7 +40,9 @@ __all__ = [
     "Linear",
     "Log1p",
     "OnCondition",
+    "OnGrid",
     "Residual",
+    "Resize",
     "Seen",
     "SequenceDecoder",
     "SequenceEncoder",
@@ -47,8 +50,10 @@ __all__ = [
     "Sum",
     "Unflatten",
     "activation",
+    "bottleneck",
     "decoder",
     "encoder",
+    "grids",
     "has_convolutions",
     "mlp",
     "only_linear_maps",

@@ -2,5 +2,6 @@
 
 from latens.objectives.base import Objective, Penalised, Penalty, Player, check_disjoint, mean_over_rows
 from latens.objectives.bounds import ELBO, IWAE
+from latens.objectives.freebits import FreeBits
 
-__all__ = ["ELBO", "IWAE", "Objective", "Penalised", "Penalty", "Player", "check_disjoint", "mean_over_rows"]
+__all__ = ["ELBO", "IWAE", "FreeBits", "Objective", "Penalised", "Penalty", "Player", "check_disjoint", "mean_over_rows"]

@@ -1,0 +1,33 @@
+"""Hierarchies of codes."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from latens import models, objectives
+from latens.choices import DataInfo, latent_size
+from latens.choices.hierarchy import layer_sizes, markov_ladder, objective_with, residual_ladder
+from latens.choices.info import network_name
+from latens.errors import is_whole, require
+
+
+def ladder(
+    info: DataInfo, *, latent_dim: int | str = "auto", layers: int = 3, free_bits: float = 0.0, beta: float = 1.0,
+    likelihood: str = "auto", variance: float | str = "optimal", network: str = "auto",
+) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
+    """The ladder VAE: layers of codes, each given the one above; q is the prior times what x says.
+    (Sønderby et al. 2016)"""
+    sizes = layer_sizes(info, latent_size(info, latent_dim), layers)
+    return markov_ladder(info, sizes, network, likelihood, variance), objective_with(free_bits, beta)
+
+
+def deep_ladder(
+    info: DataInfo, *, latent_dim: int | str = 2, depth: int = 1, free_bits: float = 0.0, beta: float = 1.0,
+    likelihood: str = "auto", variance: float | str = "optimal", network: str = "auto",
+) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
+    """Many layers of codes beside one stream of features, on grids from one cell to the whole image; latent_dim numbers
+    a cell, depth layers a grid. (Vahdat & Kautz 2020; Child 2021)"""
+    require(is_whole(depth) and 1 <= depth <= 50, "depth", "a whole number from 1 to 50", depth)
+    network = "conv" if network == "auto" and info.schema.is_image else network_name(info, network)
+    size = latent_size(info, latent_dim)
+    return residual_ladder(info, size, depth, network, likelihood, variance), objective_with(free_bits, beta)
