@@ -31,6 +31,9 @@ TABLE = (
     Row("ae", nll="no density"),
     Row("ladder"),
     Row("deep_ladder"),
+    Row("hvae"),
+    Row("rhvae"),
+    Row("annealed"),
 )
 
 FIT = ("--epochs", "1", "--batch-size", "256", "--seed", "0")
