@@ -34,6 +34,10 @@ TABLE = (
     Row("hvae"),
     Row("rhvae"),
     Row("annealed"),
+    Row("poe"),
+    Row("moe"),
+    Row("mopoe"),
+    Row("joint"),
 )
 
 FIT = ("--epochs", "1", "--batch-size", "256", "--seed", "0")

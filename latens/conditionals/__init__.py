@@ -11,10 +11,18 @@ from latens.conditionals.columns import FAMILIES, ColumnLikelihood, Columns
 from latens.conditionals.counts import ContinuousBernoulli, NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
 from latens.conditionals.likelihoods import Bernoulli, Categorical, DiscretizedLogistic, Normal
 from latens.conditionals.missingness import SelfMaskedColumns
+from latens.conditionals.modalities import (
+    ByModality,
+    JointAndSingles,
+    MixtureOfExperts,
+    MixtureOfProducts,
+    ProductOfExperts,
+)
 from latens.conditionals.posteriors import DiagonalNormal, FullNormal, PointMass
 
 __all__ = [
-    "FAMILIES", "Bernoulli", "Categorical", "ColumnLikelihood", "Columns", "Conditional", "ContinuousBernoulli",
-    "DiagonalNormal", "DiscretizedLogistic", "Features", "FullNormal", "NegativeBinomial", "Normal", "PointMass", "Poisson",
+    "FAMILIES", "Bernoulli", "ByModality", "Categorical", "ColumnLikelihood", "Columns", "Conditional", "ContinuousBernoulli",
+    "DiagonalNormal", "DiscretizedLogistic", "Features", "FullNormal", "JointAndSingles", "MixtureOfExperts",
+    "MixtureOfProducts", "NegativeBinomial", "Normal", "PointMass", "Poisson", "ProductOfExperts",
     "SelfMaskedColumns", "ZeroInflatedNegativeBinomial", "event_dims",
 ]  # fmt: skip
