@@ -38,6 +38,11 @@ TABLE = (
     Row("moe"),
     Row("mopoe"),
     Row("joint"),
+    Row("cvae"),
+    Row("m2"),
+    Row("two_stage"),
+    Row("sequence_vae"),
+    Row("vrnn"),
 )
 
 FIT = ("--epochs", "1", "--batch-size", "256", "--seed", "0")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from latens import conditionals, models, networks
 from latens.choices.info import DataInfo, network_kind
-from latens.choices.parts import condition_for, encoder, likelihood_for
+from latens.choices.parts import condition_for, encoder, likelihood_for, stem_for
 from latens.errors import InputError, is_number, is_whole, require
 
 SIZES, WIDTH, CHANNELS = 8, 64, 32
@@ -117,9 +117,7 @@ def _on_grids(info: DataInfo, size: int, depth: int, likelihood: str, variance: 
 
 def _image_stem(info: DataInfo) -> nn.Module:
     """x, and the features of the condition as channels, to ``CHANNELS`` channels."""
-    from latens.choices.parts import _stem
-
-    condition, (stem, shape) = condition_for(info), _stem(info)
+    condition, (stem, shape) = condition_for(info), stem_for(info)
     channels = shape[0] + (0 if condition is None else condition.features)
     net = networks.OnGrid(nn.Conv2d(channels, CHANNELS, 3, padding=1), networks.Residual(
         networks.bottleneck(CHANNELS, CHANNELS)

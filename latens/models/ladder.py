@@ -151,8 +151,8 @@ class Ladder(nn.Module):
         """k draws for each row of x; ``layers`` of the draw are the rungs."""
         if k < 1:
             raise ValueError(f"the number of draws k must be at least 1, got {k}")
-        h, codes, qs, ps = self._descend((k, rows(x)), _noisy, self.upward(x, c))
-        q, p, z = _beside(qs), _beside(ps), torch.cat(codes, -1)
+        h, codes, qs, ps = self._descend((k, rows(x)), lambda _, q: rsample_rows(q), self.upward(x, c))
+        q, p, z = beside(qs), beside(ps), torch.cat(codes, -1)
         px = self.likelihood(h, c)
         draw = Draw(tuple(codes), px.log_prob(x), p.log_prob(z), q.log_prob(z), px, p, q, c, layers=self.layers)
         return draw.check(k, rows(x))
@@ -162,7 +162,7 @@ class Ladder(nn.Module):
         features, n = self.upward(x, c), rows(x)
         means = self._descend((1, n), lambda _, q: q.loc, features)[1]
         return Drawn(
-            torch.cat(means, -1).squeeze(0), lambda k: torch.cat(self._descend((k, n), _noisy, features)[1], -1)
+            torch.cat(means, -1).squeeze(0), lambda k: torch.cat(self._descend((k, n), lambda _, q: rsample_rows(q), features)[1], -1)
         )
 
     def decode(self, z: Tensor, c: Tree = None) -> Distribution:
@@ -173,14 +173,15 @@ class Ladder(nn.Module):
     def sample(self, n: int, c: Tree = None, mean: bool = False) -> Tensor:
         """n data: each layer from its prior, then x, or what stands for p(x|z)."""
         with torch.no_grad():
-            px = self.likelihood(self._descend((1, n), _noisy)[0], c)
+            px = self.likelihood(self._descend((1, n), lambda _, q: rsample_rows(q))[0], c)
             return (center(px) if mean else px.sample()).squeeze(0)
 
 
-def _noisy(_: int, q: DiagonalNormal) -> Tensor:
-    """A draw for ``[K, B, Z]``, its noise by rows."""
+def rsample_rows(q: DiagonalNormal) -> Tensor:
+    """A draw of a normal ``[K, B, Z]``, its noise by rows (axis 1)."""
     return q.loc + q.variance.sqrt() * standard_normal(q.loc.shape[:1], q.loc[0])
 
 
-def _beside(parts: list[DiagonalNormal]) -> DiagonalNormal:
+def beside(parts: list[DiagonalNormal]) -> DiagonalNormal:
+    """Normals as one, side by side."""
     return DiagonalNormal(torch.cat([q.loc for q in parts], -1), torch.cat([q.variance for q in parts], -1))

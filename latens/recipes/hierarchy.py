@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
-from latens import models, objectives
-from latens.choices import DataInfo, latent_size
-from latens.choices.hierarchy import layer_sizes, markov_ladder, objective_with, residual_ladder
+from latens import conditionals, models, objectives, priors
+from latens.choices import DataInfo, latent_size, likelihood_for, posterior_for
+from latens.choices.hierarchy import block, layer_sizes, markov_ladder, objective_with, residual_ladder
 from latens.choices.info import network_name
 from latens.errors import is_whole, require
 
@@ -31,3 +31,21 @@ def deep_ladder(
     network = "conv" if network == "auto" and info.schema.is_image else network_name(info, network)
     size = latent_size(info, latent_dim)
     return residual_ladder(info, size, depth, network, likelihood, variance), objective_with(free_bits, beta)
+
+
+def two_stage(
+    info: DataInfo, *, latent_dim: int | str = "auto", likelihood: str = "auto", variance: float | str = "optimal",
+    network: str = "auto",
+) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
+    """A VAE, and a second one of its codes, from which samples come. (Dai & Wipf 2019)"""
+    size = latent_size(info, latent_dim)
+    kind = "linear" if network == "linear" else "mlp"
+    second = models.VAE(
+        priors.StandardNormal(size), conditionals.DiagonalNormal(block(size, 2 * size, kind, 256)),
+        conditionals.Normal(block(size, size, kind, 256), variance="learned"),
+    )  # fmt: skip
+    model = models.TwoStage(
+        priors.StandardNormal(size), posterior_for(info, size, "diagonal", network, "shared"),
+        likelihood_for(info, size, likelihood, network, variance), second,
+    )  # fmt: skip
+    return model, objectives.TwoStageELBO()
