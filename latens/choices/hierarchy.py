@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from latens import conditionals, models, networks
 from latens.choices.info import DataInfo, network_kind
 from latens.choices.parts import condition_for, encoder, likelihood_for, stem_for
-from latens.errors import InputError, is_number, is_whole, require
+from latens.errors import InputError, is_whole, require
 
-SIZES, WIDTH, CHANNELS = 8, 64, 32
+WIDTH, CHANNELS = 64, 32  # of dense layers, and of grids
 
 
 def likelihood_on(
@@ -185,11 +185,3 @@ def layer_sizes(info: DataInfo, latent_dim: int, layers: int) -> list[int]:
     """
     require(is_whole(layers) and 1 <= layers <= 100, "layers", "a whole number from 1 to 100", layers)
     return [max(1, latent_dim // 2**above) for above in range(layers)][::-1]
-
-
-def objective_with(free_bits: float, beta: float = 1.0):  # type: ignore[no-untyped-def]
-    """The ELBO, with a floor under the rate of each layer where one is asked for."""
-    from latens import objectives
-
-    require(is_number(free_bits) and free_bits >= 0, "free_bits", "a number of nats from 0", free_bits)
-    return objectives.FreeBits(free_bits, beta) if free_bits else objectives.ELBO(beta)

@@ -31,3 +31,8 @@ class FreeBits(ELBO):
         means = torch.stack([mean_over_rows(rate, draw.weight) for rate in rates])
         counted = torch.where((means > self.floor).unsqueeze(-1), rates, self.floor)
         return draw.log_px.mean(0) - self.beta * self.anneal * counted.sum(0)
+
+
+def elbo_with(free_bits: float, beta: float = 1.0) -> ELBO:
+    """The ELBO, with a floor of ``free_bits`` nats under the rate of each layer where that is not 0."""
+    return FreeBits(free_bits, beta) if free_bits else ELBO(beta)

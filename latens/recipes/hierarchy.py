@@ -6,7 +6,7 @@ from torch import nn
 
 from latens import conditionals, models, objectives, priors
 from latens.choices import DataInfo, latent_size, likelihood_for, posterior_for
-from latens.choices.hierarchy import block, layer_sizes, markov_ladder, objective_with, residual_ladder
+from latens.choices.hierarchy import block, layer_sizes, markov_ladder, residual_ladder
 from latens.choices.info import network_name
 from latens.errors import is_whole, require
 
@@ -18,7 +18,7 @@ def ladder(
     """The ladder VAE: layers of codes, each given the one above; q is the prior times what x says.
     (Sønderby et al. 2016)"""
     sizes = layer_sizes(info, latent_size(info, latent_dim), layers)
-    return markov_ladder(info, sizes, network, likelihood, variance), objective_with(free_bits, beta)
+    return markov_ladder(info, sizes, network, likelihood, variance), objectives.elbo_with(free_bits, beta)
 
 
 def deep_ladder(
@@ -30,7 +30,7 @@ def deep_ladder(
     require(is_whole(depth) and 1 <= depth <= 50, "depth", "a whole number from 1 to 50", depth)
     network = "conv" if network == "auto" and info.schema.is_image else network_name(info, network)
     size = latent_size(info, latent_dim)
-    return residual_ladder(info, size, depth, network, likelihood, variance), objective_with(free_bits, beta)
+    return residual_ladder(info, size, depth, network, likelihood, variance), objectives.elbo_with(free_bits, beta)
 
 
 def two_stage(

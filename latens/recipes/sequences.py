@@ -30,4 +30,4 @@ def vrnn(
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     """A code for each step, given a recurrent state of all data and codes before it. (Chung et al. 2015)"""
     size, kind = latent_size(info, latent_dim), steps_for(info, network)
-    return recurrent_model(info, size, width, kind, likelihood, variance), objectives.FreeBits(free_bits, beta)
+    return recurrent_model(info, size, width, kind, likelihood, variance), objectives.elbo_with(free_bits, beta)
