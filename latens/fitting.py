@@ -258,8 +258,9 @@ def prepare(
     if "fingerprint" not in run.data:
         run.data["fingerprint"] = rows.stream.fingerprint if isinstance(rows, Streamed) else fingerprint(rows.x)
     if sample_c is not None:  # what samples are drawn for, where nothing is said
-        every = max(1, len(sample) // CONDITIONS_KEPT)
-        run.data["conditions"] = {name: sample_c[name][::every].double().tolist() for name in sample_c}
+        told = ~torch.stack([values.double().flatten().isnan() for values in sample_c.values()]).any(0)
+        every = max(1, int(told.sum()) // CONDITIONS_KEPT)
+        run.data["conditions"] = {name: sample_c[name][told][::every].double().tolist() for name in sample_c}
     run.warnings = notes(rows, count, settings, info)
     if not held_rows:
         run.warnings.append("no rows are held out: figures on the rows that were trained on flatter the model")

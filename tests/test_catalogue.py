@@ -29,6 +29,20 @@ TABLE = (
     Row("beta_vae"),
     Row("iwae"),
     Row("ae", nll="no density"),
+    Row("ladder"),
+    Row("deep_ladder"),
+    Row("hvae"),
+    Row("rhvae"),
+    Row("annealed"),
+    Row("poe"),
+    Row("moe"),
+    Row("mopoe"),
+    Row("joint"),
+    Row("cvae"),
+    Row("m2"),
+    Row("two_stage"),
+    Row("sequence_vae"),
+    Row("vrnn"),
 )
 
 FIT = ("--epochs", "1", "--batch-size", "256", "--seed", "0")

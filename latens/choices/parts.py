@@ -29,7 +29,15 @@ MIXTURE_ROWS = 5000
 
 
 def condition_for(info: DataInfo) -> networks.Condition | None:
-    """What the networks see of the conditions; None where nothing is given. Each part has its own."""
+    """What the networks see of the conditions; None where nothing is given. Each part has its own.
+
+    ``InputError`` for a condition with missing cells: a recipe that takes gaps leaves it out of what networks see."""
+    for column in info.conditions:
+        if column.missing:
+            raise InputError(
+                f"the condition {column.name!r} is missing in {column.missing:.1%} of the rows: fill it, leave those rows "
+                "out, or use a recipe that takes gaps (m2)"
+            )
     return networks.Condition({column.name: seen_as(column) for column in info.conditions}) if info.conditions else None
 
 
@@ -37,7 +45,7 @@ def encoder(info: DataInfo, outputs: Sequence[int], network: str, heads: str = "
     """A network from data to ``sum(outputs)`` numbers: linear heads on one trunk, or one network a head."""
     one_of("heads", heads, ("shared", "separate"))
     name, condition = network_kind(info, network), condition_for(info)
-    stem, shape = _stem(info)
+    stem, shape = stem_for(info)
     if condition is not None:
         if name == "conv":
             shape = (shape[0] + condition.features, *shape[1:])
@@ -55,7 +63,7 @@ def encoder(info: DataInfo, outputs: Sequence[int], network: str, heads: str = "
     return nn.Sequential(stem, net)
 
 
-def _stem(info: DataInfo) -> tuple[nn.Module, tuple[int, ...]]:
+def stem_for(info: DataInfo) -> tuple[nn.Module, tuple[int, ...]]:
     """What stands before the network of an encoder, and the shape it gives."""
     if isinstance(info.schema, Schema):
         standardize = networks.Standardize(*standardisation(info))

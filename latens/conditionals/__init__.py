@@ -6,15 +6,23 @@ them on the axis before the event, ``[..., P, *event]``. A variance is always th
 everything positive comes from :func:`latens.numerics.positive`, so that a raw output of 0 means 1.
 """
 
-from latens.conditionals.base import Conditional, event_dims
+from latens.conditionals.base import Conditional, Features, event_dims
 from latens.conditionals.columns import FAMILIES, ColumnLikelihood, Columns
 from latens.conditionals.counts import ContinuousBernoulli, NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
 from latens.conditionals.likelihoods import Bernoulli, Categorical, DiscretizedLogistic, Normal
 from latens.conditionals.missingness import SelfMaskedColumns
+from latens.conditionals.modalities import (
+    ByModality,
+    JointAndSingles,
+    MixtureOfExperts,
+    MixtureOfProducts,
+    ProductOfExperts,
+)
 from latens.conditionals.posteriors import DiagonalNormal, FullNormal, PointMass
 
 __all__ = [
-    "FAMILIES", "Bernoulli", "Categorical", "ColumnLikelihood", "Columns", "Conditional", "ContinuousBernoulli",
-    "DiagonalNormal", "DiscretizedLogistic", "FullNormal", "NegativeBinomial", "Normal", "PointMass", "Poisson",
+    "FAMILIES", "Bernoulli", "ByModality", "Categorical", "ColumnLikelihood", "Columns", "Conditional", "ContinuousBernoulli",
+    "DiagonalNormal", "DiscretizedLogistic", "Features", "FullNormal", "JointAndSingles", "MixtureOfExperts",
+    "MixtureOfProducts", "NegativeBinomial", "Normal", "PointMass", "Poisson", "ProductOfExperts",
     "SelfMaskedColumns", "ZeroInflatedNegativeBinomial", "event_dims",
 ]  # fmt: skip

@@ -38,6 +38,13 @@ class Conditional(nn.Module):
         raise NotImplementedError
 
 
+class Features(Conditional):
+    """The network's output as it is: what a model with a draw of its own reads of x, given c."""
+
+    def distribution(self, output: Tensor, given: Tree) -> Tensor:  # type: ignore[override]
+        return output
+
+
 def event_dims(output: Tensor, z: Tree, parameter_axes: int = 0) -> int:
     """How many axes of the output belong to one datum: those that the codes' leading axes do not explain."""
     lead = (z if isinstance(z, Tensor) else next(iter(z.values() if isinstance(z, dict) else z))).dim() - 1

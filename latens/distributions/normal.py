@@ -69,6 +69,10 @@ class DiagonalNormal(Distribution):
     def entropy(self) -> Tensor:
         return 0.5 * (self._variance.log() + LOG_2PI + 1).sum(-1)
 
+    def each(self) -> DiagonalNormal:
+        """The dimensions as distributions of their own, ``[..., Z]`` of one dimension each."""
+        return DiagonalNormal(self.loc.unsqueeze(-1), self._variance.unsqueeze(-1))
+
 
 class FullNormal(Distribution):
     """N(loc, L L^T) over the last axis, L lower triangular with a positive diagonal: z = loc + L noise.

@@ -77,13 +77,9 @@ def rate_per_dimension(model: nn.Module, x: Tree, c: Tree = None) -> Tensor | No
             q, p = canonical(draw.q), canonical(draw.p)
             if not isinstance(q, DiagonalNormal) or not isinstance(p, DiagonalNormal):
                 return None
-            each = closed_kl(_columns(q), _columns(p)).sum(0).cpu()
-            totals, count = (each if totals is None else totals + each), count + len(q.loc)
+            each = closed_kl(q.each(), p.each()).flatten(0, -2).sum(0).cpu()
+            totals, count = (each if totals is None else totals + each), count + trees.rows(xs)
     return None if totals is None else totals / count
-
-
-def _columns(normal: DiagonalNormal) -> DiagonalNormal:
-    return DiagonalNormal(normal.loc.unsqueeze(-1), normal.variance.unsqueeze(-1))
 
 
 def collapse_warning(model: nn.Module, x: Tensor, active: int, latent_dim: int, beta: float = 1.0) -> str | None:

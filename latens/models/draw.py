@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from latens.distributions import PointMass, closed_kl, has_closed_kl
+from latens.distributions import DiagonalNormal, PointMass, closed_kl, has_closed_kl
 from latens.trees import Tree, flat_codes
 
 
@@ -18,7 +18,9 @@ class Draw:
 
     ``z``: tree of ``[K, B, ...]``. ``log_px`` = ln p(x|z), ``log_pz`` = ln p(z), ``log_qz`` = ln q(z|x): ``[K, B]``;
     ``log_qz`` is None where the posterior has no density. ``px, p, q``: the distributions. ``c``: the condition.
-    ``weight``: sample weights ``[B]`` with mean 1 over the data, or None.
+    ``weight``: sample weights ``[B]`` with mean 1 over the data, or None. ``layers``: where z is drawn in layers, each
+    given those before, the sizes of their parts of ``codes``; q and p are then the layers' diagonal normals at these
+    draws, side by side ``[K, B, Z]``.
     """
 
     z: Tree
@@ -30,6 +32,7 @@ class Draw:
     q: Distribution
     c: Tree = None
     weight: Tensor | None = None
+    layers: tuple[int, ...] = ()
 
     @property
     def codes(self) -> Tensor:
@@ -67,6 +70,18 @@ class Draw:
         if kl == "closed" or (kl == "auto" and has_closed_kl(self.q, self.p)):
             return closed_kl(self.q, self.p).expand_as(self.log_px)
         return self.log_qz - self.log_pz
+
+    def rates(self, kl: str = "auto") -> Tensor:
+        """The rate of each layer, ``[L, K, B]``, which add up to :meth:`rate`: KL(q(z_l|z_<l, x) || p(z_l|z_<l)) at the
+        drawn z_<l. One layer where z is not layered."""
+        total = self.rate(kl)
+        if not self.layers:
+            return total.unsqueeze(0)
+        assert isinstance(self.q, DiagonalNormal) and isinstance(self.p, DiagonalNormal)
+        q, p = self.q.each(), self.p.each()
+        z = self.codes.unsqueeze(-1)
+        each = q.log_prob(z) - p.log_prob(z) if kl == "sampled" else closed_kl(q, p)
+        return torch.stack([part.sum(-1) for part in each.split(self.layers, -1)])
 
     @property
     def has_density(self) -> bool:

@@ -22,8 +22,10 @@ from latens.networks.base import (
     only_linear_maps,
 )
 from latens.networks.conv import ConvDecoder, ConvEncoder
+from latens.networks.grids import OnGrid, Resize, bottleneck, grids
 from latens.networks.linear import Linear
 from latens.networks.mlp import mlp, residual_block
+from latens.networks.recurrent import GatedCell, RecurrentDecoder, RecurrentEncoder, Steps, steps_of
 from latens.networks.sequence import SequenceDecoder, SequenceEncoder
 from latens.networks.table import Columns, Condition, Conditioned, OnCondition, Seen
 
@@ -36,24 +38,33 @@ __all__ = [
     "ConvDecoder",
     "ConvEncoder",
     "Flatten",
+    "GatedCell",
     "Linear",
     "Log1p",
     "OnCondition",
+    "OnGrid",
+    "RecurrentDecoder",
+    "RecurrentEncoder",
     "Residual",
+    "Resize",
     "Seen",
     "SequenceDecoder",
     "SequenceEncoder",
     "Standardize",
+    "Steps",
     "Sum",
     "Unflatten",
     "activation",
+    "bottleneck",
     "decoder",
     "encoder",
+    "grids",
     "has_convolutions",
     "mlp",
     "only_linear_maps",
     "residual_block",
     "start_at",
+    "steps_of",
 ]  # fmt: skip
 
 # widths of the fully connected kinds

@@ -124,13 +124,14 @@ class Table:
 
     def conditions_of(self, table: Any, where: str = "the data") -> dict[str, np.ndarray]:
         """The given columns of an arrow table as numbers, ``[N]`` each; ``InputError`` for a cell that is missing or a
-        level that was never seen, with its row."""
+        level that was never seen, with its row. A column that had gaps when it was first seen may have them again, as
+        NaN: parts refuse it unless they take gaps."""
         require_columns(self.given_fields, table, where)
         found = {}
         for column in self.given_fields:
             cells = table.column(column.name)
-            numbers, _ = column.encode(cells, where)
-            bad = np.isnan(numbers)
+            numbers, strangers = column.encode(cells, where)
+            bad = np.isnan(numbers) & (strangers > 0 or not column.missing)
             if bad.any():
                 row = int(bad.argmax())
                 value = cells[row].as_py()

@@ -1,0 +1,278 @@
+"""Posteriors refined by Hamiltonian dynamics towards p(z|x): bounds on a space extended by momenta."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from latens.distributions import DiagonalNormal, Drawn, center, rsample_and_log_prob
+from latens.errors import is_number, is_whole, require
+from latens.models.draw import Draw
+from latens.models.vae import VAE
+from latens.numerics import LOG_2PI
+from latens.randomness import standard_normal
+from latens.trees import Tree, rows
+
+LogDensity = Callable[[Tensor], Tensor]  # [K, B, Z] -> [K, B]
+
+
+def gradient(log_density: LogDensity, z: Tensor) -> Tensor:
+    """d log_density / dz, differentiable itself where gradients are on. It is taken also where they are off, as in
+    evaluation, and then leaves no graph behind."""
+    on = torch.is_grad_enabled()
+    with torch.enable_grad():
+        at = z if on and z.requires_grad else z.detach().requires_grad_()
+        [found] = torch.autograd.grad(log_density(at).sum(), at, create_graph=on)
+    return found
+
+
+def log_standard(rho: Tensor) -> Tensor:
+    """ln N(rho; 0, I) over the last axis."""
+    return -0.5 * (rho.square() + LOG_2PI).sum(-1)
+
+
+class Hamiltonian(VAE):
+    """A VAE whose draws are moved towards p(z|x) by leapfrog steps (Caterini, Doucet & Sejdinovic 2018).
+
+    z_0 ~ q_0(z|x) and a momentum rho_0 follow ``steps`` leapfrog steps of size eps, which keep volume:
+
+    rho' = rho + eps/2 d ln pi(z)/dz,  z' = z + eps rho',  rho'' = rho' + eps/2 d ln pi(z')/dz.
+
+    ln w = ln p(x, z_T) - ln q_0(z_0|x) + sum ln of the momenta's densities after over before each stretch + ln |det|, so
+    that E[w] = p(x) for every number of steps and every step size. Without ``anneal`` pi = p(x, z); with it step t has
+    ln pi_t = (1 - t/T) ln q_0 + t/T ln p(x, z), annealed importance sampling that can be differentiated (Geffner &
+    Domke 2021; Zhang et al. 2021). ``keep`` in [0, 1] is how much of the momentum outlives a step: rho <- keep rho +
+    sqrt(1 - keep^2) noise. ``tempering`` b in (0, 1]: momenta begin with variance 1/b, and step t multiplies them by
+    sqrt(b_{t-1} / b_t), 1/sqrt(b_t) = (1 - 1/sqrt(b)) t^2/T^2 + 1/sqrt(b), with its determinant.
+
+    eps and b are learned (eps below ``LIMIT``) and never change within a draw. ``log_pz`` is ln p(z_T), and ``log_qz``
+    holds the rest of ln w: a density on the extended space, so q and p of the draw have no KL in closed form. With 0
+    steps it is the VAE. Gradients with respect to z are taken in evaluation too, wherever it runs.
+    """
+
+    LIMIT = 0.5
+    compile_mode = "off"  # double backward
+
+    def __init__(
+        self, prior: nn.Module, posterior: nn.Module, likelihood: nn.Module, *, steps: int = 3, step_size: float = 0.05,
+        anneal: bool = False, keep: float = 1.0, tempering: float = 1.0,
+    ):  # fmt: skip
+        super().__init__(prior, posterior, likelihood)
+        require(is_whole(steps) and steps >= 0, "steps", "a whole number from 0", steps)
+        good = is_number(step_size) and 0 < step_size < self.LIMIT
+        require(good, "step_size", f"a number between 0 and {self.LIMIT}", step_size)
+        require(is_number(keep) and 0 <= keep <= 1, "keep", "a number from 0 to 1", keep)
+        require(is_number(tempering) and 0 < tempering <= 1, "tempering", "a number above 0, at most 1", tempering)
+        self.steps, self.anneal, self.keep = int(steps), anneal, float(keep)
+        self.raw_step = nn.Parameter(torch.tensor(step_size / self.LIMIT).logit()) if steps else None
+        learned = tempering < 1 and steps > 0
+        self.raw_tempering = nn.Parameter(torch.tensor(float(tempering)).logit()) if learned else None
+
+    @property
+    def step_size(self) -> Tensor:
+        """eps."""
+        assert self.raw_step is not None
+        return self.LIMIT * self.raw_step.sigmoid()
+
+    # The dynamics; a Riemannian model has its own
+
+    def momentum(self, z: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """A momentum at z from standard normal noise, and ln of its density."""
+        return noise, log_standard(noise)
+
+    def log_momentum(self, z: Tensor, rho: Tensor) -> Tensor:
+        """ln of the density of momenta at z."""
+        return log_standard(rho)
+
+    def leapfrog(self, z: Tensor, rho: Tensor, log_density: LogDensity) -> tuple[Tensor, Tensor]:
+        """One step; |det d(z', rho') / d(z, rho)| = 1."""
+        eps = self.step_size
+        rho = rho + 0.5 * eps * gradient(log_density, z)
+        z = z + eps * rho
+        return z, rho + 0.5 * eps * gradient(log_density, z)
+
+    def _temper(self) -> tuple[Tensor, list[Tensor]]:
+        """ln of the first momentum's scale, and of the factor of each step; they add up to 0."""
+        assert self.raw_step is not None
+        if self.raw_tempering is None:
+            return self.raw_step.new_zeros(()), []
+        top = self.raw_tempering.sigmoid().rsqrt()  # 1 / sqrt(b)
+        at = [((1 - top) * (t / self.steps) ** 2 + top).log() for t in range(self.steps + 1)]
+        return at[0], [after - before for before, after in zip(at, at[1:])]
+
+    def _refine(
+        self, z: Tensor, noise: Callable[[], Tensor], x: Tree, c: Tree, q: Distribution
+    ) -> tuple[Tensor, Tensor]:
+        """(z_T, ln of the momenta's densities after over before, and determinants)."""
+
+        def log_joint(z: Tensor) -> Tensor:
+            return self._run("likelihood", z, c=c).log_prob(x) + self._run("prior", c=c).log_prob(z)
+
+        scale, factors = self._temper()
+        size = z.shape[-1]
+        rho, before = self.momentum(z, noise())
+        rho, total = rho * scale.exp(), size * scale - before  # ln 1 / N(rho; 0, e^(2 scale))
+        for t in range(1, self.steps + 1):
+            share = t / self.steps if self.anneal else 1.0
+
+            def log_density(z: Tensor, share: float = share) -> Tensor:
+                return log_joint(z) if share == 1 else share * log_joint(z) + (1 - share) * q.log_prob(z)
+
+            z, rho = self.leapfrog(z, rho, log_density)
+            if factors:
+                rho, total = rho * factors[t - 1].exp(), total + size * factors[t - 1]
+            if self.keep < 1 and t < self.steps:
+                total = total + self.log_momentum(z, rho)
+                fresh, _ = self.momentum(z, noise())
+                rho = self.keep * rho + (1 - self.keep**2) ** 0.5 * fresh
+                total = total - self.log_momentum(z, rho)
+        return z, total + self.log_momentum(z, rho)
+
+    def draw(self, x: Tree, k: int = 1, c: Tree = None) -> Draw:
+        """k refined draws for each row, with the weights of the extended space."""
+        if self.steps == 0 or k < 1:
+            return super().draw(x, k, c)
+        q = self._run("posterior", x, c=c)
+        start, log_q = rsample_and_log_prob(q, k)
+        assert log_q is not None
+        like = center(q)
+        z, gained = self._refine(start, lambda: standard_normal((k,), like), x, c, q)
+        px, p = self._run("likelihood", z, c=c), self._run("prior", c=c)
+        on_extended = self._drawn(x, c, q)
+        return Draw(z, px.log_prob(x), p.log_prob(z), log_q - gained, px, p, on_extended, c).check(k, rows(x))
+
+    def encode(self, x: Tree, c: Tree = None) -> Distribution:
+        """The refined posterior; its ``mean`` is where q_0's mean goes from rest."""
+        q = self._run("posterior", x, c=c)
+        return q if self.steps == 0 else self._drawn(x, c, q)
+
+    def _drawn(self, x: Tree, c: Tree, q: Distribution) -> Drawn:
+        like = center(q)
+
+        def draw(k: int) -> Tensor:
+            start, _ = rsample_and_log_prob(q, k)
+            return self._refine(start, lambda: standard_normal((k,), like), x, c, q)[0]
+
+        return _Refined(like, draw, lambda: self._refine(like.unsqueeze(0), lambda: torch.zeros_like(like[None]), x, c, q))
+
+
+class _Refined(Drawn):
+    """Drawn codes whose mean is found when it is asked for."""
+
+    def __init__(self, like: Tensor, draw: Callable[[int], Tensor], at_rest: Callable[[], tuple[Tensor, Tensor]]):
+        super().__init__(like, draw)
+        self._at_rest = at_rest
+
+    @property
+    def mean(self) -> Tensor:
+        return self._at_rest()[0].squeeze(0)
+
+
+class CentroidMetric(nn.Module):
+    """G^-1(z) = sum_i L_i L_i^T exp(-|z - c_i|^2 / T^2) + floor I (Chadebec, Mantoux & Allassonnière 2020).
+
+    L_i, lower triangular, is what ``network`` says of the i-th of some training ``rows``; c_i, their codes, is a buffer
+    that the model refreshes after each epoch. ``given``: the rows' conditions. Positive definite for every z.
+    """
+
+    centroids: Tensor
+    rows: Tensor
+
+    def __init__(
+        self, network: nn.Module, rows: Tensor, dim: int, given: Tree = None, *, temperature: float = 1.0,
+        floor: float = 0.1,
+    ):  # fmt: skip
+        super().__init__()
+        for name, value in (("temperature", temperature), ("floor", floor)):
+            require(is_number(value) and value > 0, f"the metric's {name}", "a positive number", value)
+        self.network, self.dim, self.temperature, self.floor = network, dim, temperature, floor
+        self.register_buffer("rows", rows)
+        self.register_buffer("centroids", torch.zeros(len(rows), dim))
+        self.names = tuple(given or ())
+        for number, name in enumerate(self.names):
+            self.register_buffer(f"given_{number}", given[name])
+
+    @property
+    def given(self) -> Tree:
+        """The conditions of the rows."""
+        return {name: getattr(self, f"given_{number}") for number, name in enumerate(self.names)} or None
+
+    def squares(self) -> Tensor:
+        """L_i L_i^T, ``[M, Z, Z]``."""
+        raw = self.network(self.rows, self.given)
+        row, column = torch.tril_indices(self.dim, self.dim)
+        tril = raw.new_zeros(len(raw), self.dim, self.dim).index_put((torch.arange(len(raw))[:, None], row, column), raw)
+        return tril @ tril.mT
+
+    def inverse(self, z: Tensor, squares: Tensor) -> Tensor:
+        """G^-1 at codes ``[..., Z]``: ``[..., Z, Z]``."""
+        distance = (z.unsqueeze(-2) - self.centroids).square().sum(-1)
+        near = (-distance / self.temperature**2).exp()  # ... x M
+        flat = (near @ squares.flatten(1)).unflatten(-1, (self.dim, self.dim))
+        return flat + self.floor * torch.eye(self.dim, dtype=z.dtype, device=z.device)
+
+
+class RiemannianHamiltonian(Hamiltonian):
+    """The same with momenta of variance G(z), for a learned metric G: generalised leapfrog steps of
+    H(z, rho) = -ln pi(z) + ln det G(z) / 2 + rho^T G^-1(z) rho / 2 (Girolami & Calderhead 2011; Chadebec et al. 2020).
+
+    Two of the three parts of a step are implicit and solved by ``iterations`` rounds of a fixed point; volume is kept,
+    and the bound exact, as far as they have converged: an error shrinks about by eps a round.
+    """
+
+    def __init__(
+        self, prior: nn.Module, posterior: nn.Module, likelihood: nn.Module, metric: CentroidMetric, *, steps: int = 3,
+        step_size: float = 0.01, tempering: float = 1.0, iterations: int = 3,
+    ):  # fmt: skip
+        super().__init__(prior, posterior, likelihood, steps=steps, step_size=step_size, tempering=tempering)
+        require(is_whole(iterations) and iterations >= 1, "iterations", "a whole number from 1", iterations)
+        self.metric, self.iterations = metric, int(iterations)
+        self._squares: Tensor | None = None
+
+    @torch.no_grad()
+    def after_epoch(self) -> None:
+        """The centroids become the codes of their rows."""
+        q = self._run("posterior", self.metric.rows, c=self.metric.given)
+        self.metric.centroids.copy_(center(q))
+
+    def _refine(
+        self, z: Tensor, noise: Callable[[], Tensor], x: Tree, c: Tree, q: Distribution
+    ) -> tuple[Tensor, Tensor]:
+        self._squares = self.metric.squares()  # once for all steps
+        try:
+            return super()._refine(z, noise, x, c, q)
+        finally:
+            self._squares = None
+
+    def _inverse(self, z: Tensor) -> Tensor:
+        return self.metric.inverse(z, self.metric.squares() if self._squares is None else self._squares)
+
+    def momentum(self, z: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        tril = torch.linalg.cholesky(self._inverse(z))  # C C^T = G^-1, so C^-T noise ~ N(0, G)
+        rho = torch.linalg.solve_triangular(tril.mT, noise.unsqueeze(-1), upper=True).squeeze(-1)
+        return rho, log_standard(noise) + tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+    def log_momentum(self, z: Tensor, rho: Tensor) -> Tensor:
+        tril = torch.linalg.cholesky(self._inverse(z))
+        white = (tril.mT @ rho.unsqueeze(-1)).squeeze(-1)
+        return log_standard(white) + tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+    def leapfrog(self, z: Tensor, rho: Tensor, log_density: LogDensity) -> tuple[Tensor, Tensor]:
+        eps = self.step_size
+
+        def force(at: Tensor, rho: Tensor) -> Tensor:  # -dH/dz
+            return gradient(lambda z: log_density(z) + self.log_momentum(z, rho), at)
+
+        def velocity(at: Tensor, rho: Tensor) -> Tensor:  # dH/drho
+            return (self._inverse(at) @ rho.unsqueeze(-1)).squeeze(-1)
+
+        half = rho
+        for _ in range(self.iterations):
+            half = rho + 0.5 * eps * force(z, half)
+        first, new = velocity(z, half), z
+        for _ in range(self.iterations):
+            new = z + 0.5 * eps * (first + velocity(new, half))
+        return new, half + 0.5 * eps * force(new, half)

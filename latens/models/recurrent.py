@@ -1,0 +1,109 @@
+"""Codes drawn step by step in time, each given the data and codes before it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from latens.distributions import DiagonalNormal, Drawn, center
+from latens.models.draw import Draw
+from latens.models.ladder import beside, normal_of, rsample_rows
+from latens.trees import Tree, rows
+
+
+class Recurrent(nn.Module):
+    """prod_t p(z_t|h_{t-1}) p(x_t|z_t, h_{t-1}) and q(z_t|x, h_{t-1}), with h_t = cell([phi_t, z_t], h_{t-1})
+    (Chung et al. 2015).
+
+    ``features(x, c)`` gives phi ``[B, T, F]``, of which the cell takes phi_t, which must depend on x_t alone;
+    ``prior``: h -> ``[..., 2 Z]``; ``posterior``: (phi_t, h) -> ``[..., 2 Z]``, or of ``views(x, c)`` ``[B, T, V]`` in
+    the place of phi, which may look ahead; ``likelihood`` sees all (z_t, h_{t-1}) flat, ``[..., T (Z + H)]``, and must
+    let x_t depend on its own step alone. ``axis``: that of time in a datum, from the end. A draw's ``layers`` are the
+    steps.
+    """
+
+    def __init__(
+        self, features: nn.Module, prior: nn.Module, posterior: nn.Module, cell: nn.Module, likelihood: nn.Module, *,
+        shape: Sequence[int], latent_dim: int, width: int, axis: int = -2, views: nn.Module | None = None,
+    ):  # fmt: skip
+        super().__init__()
+        self.features, self.prior, self.posterior, self.cell = features, prior, posterior, cell
+        self.likelihood, self.views = likelihood, views
+        self.shape, self.size, self.width, self.axis = tuple(shape), latent_dim, width, axis
+        self.steps = self.shape[axis]
+        self.start = nn.Parameter(torch.zeros(width))
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The keys of the condition that the parts read."""
+        parts = (self.features, self.likelihood, self.views)
+        return frozenset(key for part in parts for key in getattr(part, "reads", ()))
+
+    def _read(self, x: Tree, c: Tree) -> tuple[Tensor, Tensor]:
+        phi = self.features(x, c)
+        return phi, phi if self.views is None else self.views(x, c)
+
+    def _follow(
+        self, x: Tree, c: Tree, k: int, choose: Callable[[DiagonalNormal], Tensor] = rsample_rows
+    ) -> tuple[Tensor, list[Tensor], DiagonalNormal, DiagonalNormal]:  # fmt: skip
+        """Through x: (what the likelihood sees, codes, q and p of all steps side by side)."""
+        phi, view = (part.expand(k, *part.shape) for part in self._read(x, c))
+        h = self.start.expand(*phi.shape[:-2], self.width)
+        seen, codes, posteriors, priors = [], [], [], []
+        for t in range(self.steps):
+            priors.append(normal_of(self.prior(h)))
+            posteriors.append(normal_of(self.posterior(torch.cat([view[..., t, :], h], -1))))
+            codes.append(choose(posteriors[-1]))
+            seen.append(torch.cat([codes[-1], h], -1))
+            h = self.cell(torch.cat([phi[..., t, :], codes[-1]], -1), h)
+        return torch.cat(seen, -1), codes, beside(posteriors), beside(priors)
+
+    def draw(self, x: Tree, k: int = 1, c: Tree = None) -> Draw:
+        """k draws for each row of x."""
+        if k < 1:
+            raise ValueError(f"the number of draws k must be at least 1, got {k}")
+        seen, codes, q, p = self._follow(x, c, k)
+        px, z = self.likelihood(seen, c), torch.cat(codes, -1)
+        draw = Draw(tuple(codes), px.log_prob(x), p.log_prob(z), q.log_prob(z), px, p, q, c,
+                    layers=(self.size,) * self.steps)  # fmt: skip
+        return draw.check(k, rows(x))
+
+    def encode(self, x: Tree, c: Tree = None) -> Drawn:
+        """q(z|x), all steps side by side; its ``mean`` takes the mean of each step after the means before it."""
+        means = self._follow(x, c, 1, lambda q: q.loc)[1]
+        return Drawn(torch.cat(means, -1).squeeze(0), lambda k: torch.cat(self._follow(x, c, k)[1], -1))
+
+    def _generate(
+        self, lead: Sequence[int], c: Tree, choose: Callable[[int, Tensor], Tensor], value: Callable[[Distribution], Tensor]
+    ) -> tuple[Distribution, Tensor]:  # fmt: skip
+        """Forward in time: (p(x|…), x), each step of x what ``value`` gives of its distribution, with z_t chosen."""
+        x = torch.zeros(*lead, *self.shape, dtype=self.start.dtype, device=self.start.device)
+        h = self.start.expand(*lead, self.width)
+        seen = [torch.zeros_like(h[..., :1]).expand(*lead, self.size + self.width)] * self.steps
+        for t in range(self.steps):
+            z = choose(t, h)
+            seen[t] = torch.cat([z, h], -1)
+            px = self.likelihood(torch.cat(seen, -1), c)
+            found = value(px).to(x)
+            now = torch.arange(self.steps, device=x.device).view(-1, *[1] * (-1 - self.axis)) == t
+            x = torch.where(now, found, x)
+            h = self.cell(torch.cat([self.features(x, c)[..., t, :], z], -1), h)
+        return px, x
+
+    def decode(self, z: Tensor, c: Tree = None) -> Distribution:
+        """p(x|z) for the codes of all steps ``[..., T Z]``, the states fed with what stands for the steps before."""
+        parts = z.split(self.size, -1)
+        return self._generate(z.shape[:-1], c, lambda t, h: parts[t], center)[0]
+
+    def sample(self, n: int, c: Tree = None, mean: bool = False) -> Tensor:
+        """n data, step by step: z_t from its prior, then x_t, or what stands for its distribution."""
+        with torch.no_grad():
+            value = center if mean else (lambda px: px.sample())
+            return self._generate((n,), c, lambda t, h: _drawn(normal_of(self.prior(h))), value)[1]
+
+
+def _drawn(p: DiagonalNormal) -> Tensor:
+    return p.rsample()

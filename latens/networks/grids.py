@@ -1,0 +1,59 @@
+"""Blocks for a stream of features on grids of several sizes, over any leading axes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d, interpolate
+
+from latens.networks.base import activation, on_images
+
+
+class OnGrid(nn.Module):
+    """A network of images ``N x C x H x W`` over any leading axes."""
+
+    def __init__(self, *layers: nn.Module):
+        super().__init__()
+        self.network = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return on_images(self.network, x)
+
+
+class Resize(nn.Module):
+    """``N x C x H x W`` on a grid of another size: means over cells where it is coarser, the nearest where finer."""
+
+    def __init__(self, size: Sequence[int]):
+        super().__init__()
+        self.size = tuple(size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[-1] > self.size[-1] or x.shape[-2] > self.size[-2]:
+            return adaptive_avg_pool2d(x, self.size)  # type: ignore[arg-type]
+        return interpolate(x, self.size)
+
+
+def bottleneck(inputs: int, outputs: int, *, act: str = "silu", scale: float = 1.0) -> nn.Sequential:
+    """1 x 1, 3 x 3, 1 x 1 convolutions through a quarter of the channels; the last one's weights times ``scale``."""
+    inner = max(4, inputs // 4)
+    last = nn.Conv2d(inner, outputs, 1)
+    with torch.no_grad():
+        last.weight.mul_(scale)
+    return nn.Sequential(
+        activation(act), nn.Conv2d(inputs, inner, 1), activation(act), nn.Conv2d(inner, inner, 3, padding=1),
+        activation(act), last,
+    )  # fmt: skip
+
+
+def grids(height: int, width: int) -> list[tuple[int, int]]:
+    """Sizes from one cell to the whole image, each twice the one before.
+
+    >>> grids(8, 8), grids(5, 3)
+    ([(1, 1), (2, 2), (4, 4), (8, 8)], [(1, 1), (2, 1), (3, 2), (5, 3)])
+    """
+    found = [(height, width)]
+    while max(found[0]) > 1:
+        found.insert(0, (-(-found[0][0] // 2), -(-found[0][1] // 2)))
+    return found

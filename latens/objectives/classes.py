@@ -1,0 +1,48 @@
+"""Learning with classes that only some rows have."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from latens.errors import is_number, require
+from latens.models.classes import ClassDraw
+from latens.models.draw import Draw
+from latens.objectives.base import mean_over_rows
+from latens.objectives.bounds import ELBO
+from latens.trees import Tree
+
+
+class SemiSupervisedELBO(ELBO):
+    """For rows whose class is given, the bound on ln p(x|y) and ``classification`` x ln q(y|x); for the others
+
+    sum_y q(y|x) [bound_y(x) + ln p(y) - ln q(y|x)], a bound on ln p(x), every class counted exactly (Kingma et al. 2014,
+    whose alpha is ``classification`` times the share of labelled rows; ln p(y) of a given class, a constant, is left
+    out).
+    """
+
+    def __init__(self, classification: float = 10.0, samples: int = 1):
+        super().__init__(1.0, samples)
+        require(is_number(classification) and classification >= 0, "classification", "a number from 0", classification)
+        self.classification = float(classification)
+
+    def row_terms(self, draw: Draw) -> tuple[Tensor, Tensor]:
+        """(the bound of each row, ln q(y|x) of its class or 0 without one), ``[B]`` nats."""
+        assert isinstance(draw, ClassDraw) and draw.each is not None
+        each, log_qy = draw.each, draw.log_qy
+        bounds = super().bound(each).t()  # B x Y
+        missing = draw.given.isnan()
+        at = draw.given.nan_to_num().long().unsqueeze(-1)
+        classes = log_qy.shape[-1]
+        free = (log_qy.exp() * (bounds - self.anneal * (log_qy + math.log(classes)))).sum(-1)
+        bound = torch.where(missing, free, bounds.gather(-1, at).squeeze(-1))
+        return bound, torch.where(missing, 0.0, log_qy.gather(-1, at).squeeze(-1))
+
+    def bound(self, draw: Draw) -> Tensor:
+        return self.row_terms(draw)[0]
+
+    def losses(self, model: nn.Module, x: Tree, draw: Draw) -> dict[str, Tensor]:
+        bound, log_qy = self.row_terms(draw)
+        return {"model": -mean_over_rows(bound + self.classification * log_qy, draw.weight)}

@@ -1,0 +1,38 @@
+"""Rates that are free up to a floor."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from latens.errors import is_number, require
+from latens.models.draw import Draw
+from latens.objectives.base import mean_over_rows
+from latens.objectives.bounds import ELBO
+
+
+class FreeBits(ELBO):
+    """E_q[ln p(x|z)] - beta sum_l max(floor, E_batch KL_l): no layer gains by a rate below ``floor`` nats.
+
+    KL_l: the rate of layer l of the draw (``Draw.rates``; one layer for a plain VAE), its mean taken over draws and the
+    rows of the batch (of each process its own). A rate below the floor counts as the floor and has no gradient. The
+    value is never above the ELBO, so it is a bound too. (Kingma et al. 2016) Raises ``InputError`` for a negative floor.
+    """
+
+    def __init__(self, floor: float = 0.0, beta: float = 1.0, samples: int = 1, kl: str = "auto"):
+        super().__init__(beta, samples, kl)
+        require(is_number(floor) and floor >= 0, "free_bits", "a number of nats from 0", floor)
+        self.floor = float(floor)
+
+    def bound(self, draw: Draw) -> Tensor:
+        if not self._rated:
+            return draw.log_px.mean(0)
+        rates = draw.rates(self.kl).mean(1)  # L x B
+        means = torch.stack([mean_over_rows(rate, draw.weight) for rate in rates])
+        counted = torch.where((means > self.floor).unsqueeze(-1), rates, self.floor)
+        return draw.log_px.mean(0) - self.beta * self.anneal * counted.sum(0)
+
+
+def elbo_with(free_bits: float, beta: float = 1.0) -> ELBO:
+    """The ELBO, with a floor of ``free_bits`` nats under the rate of each layer where that is not 0."""
+    return FreeBits(free_bits, beta) if free_bits else ELBO(beta)

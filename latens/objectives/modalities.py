@@ -1,0 +1,42 @@
+"""What several modalities add to a bound."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from latens.conditionals.modalities import Experts
+from latens.distributions import closed_kl
+from latens.models.draw import Draw
+from latens.objectives.base import Penalty, mean_over_rows
+from latens.objectives.bounds import ELBO
+from latens.trees import Tree
+
+
+class ELBOWithSingles(ELBO):
+    """The ELBO of all modalities plus that of each alone, so that experts serve with others missing too: the loss is
+    minus their sum (Wu & Goodman 2018, with the subsets of one)."""
+
+    def losses(self, model: nn.Module, x: Tree, draw: Draw) -> dict[str, Tensor]:
+        total = super().losses(model, x, draw)["model"]
+        for name, part in _experts(model).parts(x).items():
+            single = model.draw({name: part}, self.samples, draw.c)  # type: ignore[operator]
+            total = total - mean_over_rows(self.bound(single), draw.weight)
+        return {"model": total}
+
+
+class Agreement(Penalty):
+    """sum_m KL(q(z|x) || q_m(z|x_m)) over the modalities of complete rows: each expert learns what the joint posterior
+    says (Suzuki, Nakayama & Matsuo 2016)."""
+
+    def forward(self, model: nn.Module, x: Tree, draw: Draw) -> Tensor:
+        normals, present = _experts(model).opinions(x, draw.c)
+        complete = present.all(-1)
+        apart = [closed_kl(draw.q, q) * complete for q in normals]
+        return mean_over_rows(sum(apart[1:], apart[0]), draw.weight)
+
+
+def _experts(model: nn.Module) -> Experts:
+    posterior = model.posterior
+    if not isinstance(posterior, Experts):
+        raise ValueError(f"this objective needs a posterior of several experts, got {type(posterior).__name__}")
+    return posterior

@@ -1,0 +1,61 @@
+"""Several modalities of one row, any of which may be missing.
+
+The recipes cut one array or table into ``modalities`` pieces (rows of images from the top, stretches of sequences,
+columns in their order); for a mapping of modalities put the same parts together in Python.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+from latens import conditionals, models, objectives, priors
+from latens.choices import DataInfo, latent_size, posterior_for
+from latens.choices.modalities import modality_parts
+from latens.errors import is_number, require
+
+
+def poe(
+    info: DataInfo, *, latent_dim: int | str = "auto", modalities: int = 2, beta: float = 1.0, likelihood: str = "auto",
+    variance: float | str = "learned", network: str = "auto",
+) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
+    """Product of experts and prior, trained with each modality alone too: the MVAE. (Wu & Goodman 2018)"""
+    size = latent_size(info, latent_dim)
+    experts, given, pieces = modality_parts(info, size, modalities, network, likelihood, variance)
+    posterior = conditionals.ProductOfExperts(experts, pieces)
+    return models.VAE(priors.StandardNormal(size), posterior, given), objectives.ELBOWithSingles(beta)
+
+
+def moe(
+    info: DataInfo, *, latent_dim: int | str = "auto", modalities: int = 2, k: int = 1, likelihood: str = "auto",
+    variance: float | str = "learned", network: str = "auto",
+) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
+    """Mixture of experts under the importance-weighted bound of k draws: the MMVAE. (Shi et al. 2019)"""
+    size = latent_size(info, latent_dim)
+    experts, given, pieces = modality_parts(info, size, modalities, network, likelihood, variance)
+    posterior = conditionals.MixtureOfExperts(experts, pieces)
+    return models.VAE(priors.StandardNormal(size), posterior, given), objectives.IWAE(k)
+
+
+def mopoe(
+    info: DataInfo, *, latent_dim: int | str = "auto", modalities: int = 2, beta: float = 1.0, likelihood: str = "auto",
+    variance: float | str = "learned", network: str = "auto",
+) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
+    """Mixture over all subsets of modalities of the products of their experts. (Sutter, Daunhawer & Vogt 2021)"""
+    size = latent_size(info, latent_dim)
+    experts, given, pieces = modality_parts(info, size, modalities, network, likelihood, variance)
+    posterior = conditionals.MixtureOfProducts(experts, pieces)
+    return models.VAE(priors.StandardNormal(size), posterior, given), objectives.ELBO(beta)
+
+
+def joint(
+    info: DataInfo, *, latent_dim: int | str = "auto", modalities: int = 2, agreement: float = 0.1,
+    likelihood: str = "auto", variance: float | str = "learned", network: str = "auto",
+) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
+    """One posterior of all modalities, and one of each that learns to agree with it: the JMVAE.
+    (Suzuki, Nakayama & Matsuo 2016)"""
+    require(is_number(agreement) and agreement >= 0, "agreement", "a number from 0", agreement)
+    size = latent_size(info, latent_dim)
+    experts, given, pieces = modality_parts(info, size, modalities, network, likelihood, variance)
+    posterior = conditionals.JointAndSingles(experts, posterior_for(info, size, "diagonal", network, "shared"), pieces)
+    model = models.VAE(priors.StandardNormal(size), posterior, given)
+    return model, objectives.ELBO() + agreement * objectives.Agreement()

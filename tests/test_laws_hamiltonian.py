@@ -1,0 +1,270 @@
+"""Laws of Hamiltonian posteriors: volume, weights on the extended space, zero steps, annealing, the learned metric.
+
+What a published implementation got wrong (a second half-step with the old momentum, tempering that is overwritten, a
+scale in sampling other than in the density, other dynamics in evaluation) each breaks one of these.
+"""
+
+from __future__ import annotations
+
+import laws
+import numpy as np
+import pytest
+import torch
+from laws import Z, t
+from scipy import stats
+from torch import nn
+
+from latens import choices, conditionals, evaluation, models, priors, randomness, recipes
+from latens.data import infer
+from latens.models.hamiltonian import gradient
+
+D, Q = 4, 2
+X, W, B, S2 = laws.toy(6, D, Q, seed=21)
+LOG_P = laws.gaussian_log_likelihood(X, W, B, S2)
+MEAN, COV = laws.posterior(X, W, B, S2)
+V = np.linalg.inv(W.T @ W + S2 * np.eye(Q)) @ W.T
+
+
+def parts(wide: float = 2.0) -> tuple[nn.Module, nn.Module, nn.Module]:
+    """Linear prior and likelihood, and a q that is too wide and off its mean."""
+    q = laws.diagonal_posterior(0.8 * V, B, wide * np.diag(COV))
+    return priors.StandardNormal(Q), q, conditionals.Normal(laws.affine(W, B), variance=S2)
+
+
+def metric() -> models.CentroidMetric:
+    torch.manual_seed(7)
+    net = conditionals.Features(nn.Sequential(nn.Linear(D, 5), nn.Tanh(), nn.Linear(5, Q * (Q + 1) // 2)))
+    found = models.CentroidMetric(net, t(X), Q, temperature=1.5, floor=0.3).double()
+    found.centroids.copy_(t(MEAN))
+    return found
+
+
+def riemannian(**options) -> models.RiemannianHamiltonian:
+    return models.RiemannianHamiltonian(*parts(), metric(), **{"step_size": 0.1, "iterations": 12} | options).double()
+
+
+MODELS = {
+    "plain": lambda: models.Hamiltonian(*parts(), steps=3, step_size=0.2),
+    "one step": lambda: models.Hamiltonian(*parts(), steps=1, step_size=0.2, tempering=0.4),
+    "tempered": lambda: models.Hamiltonian(*parts(), steps=4, step_size=0.15, tempering=0.3),
+    "refreshed": lambda: models.Hamiltonian(*parts(), steps=3, step_size=0.2, keep=0.6),
+    "annealed": lambda: models.Hamiltonian(*parts(), steps=4, step_size=0.2, anneal=True, keep=0.5),
+    "annealed anew": lambda: models.Hamiltonian(*parts(), steps=3, step_size=0.25, anneal=True, keep=0.0),
+    "Riemannian": lambda: riemannian(steps=2),
+    "Riemannian tempered": lambda: riemannian(steps=2, tempering=0.6),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_mean_weight_is_p_of_x(name) -> None:
+    """E[w] = p(x) for any number of steps and step size: 6 rows, |z| < 4.5 (4e-5 each model); and the moved draws make
+    better bounds than q_0 does."""
+    torch.manual_seed(1)
+    model = MODELS[name]().double()
+    draws = 1500 if "Riemannian" in name else 20_000
+    with torch.no_grad():
+        log_w = model.draw(t(X), draws).log_w.numpy()
+        before = models.VAE.draw(model, t(X), draws).log_w.numpy()
+    assert np.abs(laws.z_score(np.exp(log_w - LOG_P), 1.0)).max() < Z
+    assert log_w.mean() < LOG_P.mean()
+    if name in ("plain", "refreshed", "annealed"):
+        assert log_w.mean() > before.mean()
+
+
+@pytest.mark.parametrize("name", ["plain", "Riemannian"])
+def test_a_leapfrog_step_keeps_volume_and_can_be_undone(name) -> None:
+    """|det d(z', rho')/d(z, rho)| = 1 to 1e-10 for a nonlinear density, and the step with rho negated leads back."""
+    model = MODELS[name]().double()
+    torch.manual_seed(2)
+    decoder = nn.Sequential(nn.Linear(Q, 7), nn.Tanh(), nn.Linear(7, 1)).double()
+
+    def log_density(z):
+        return -(z**4).sum(-1) / 4 + 3 * decoder(z).squeeze(-1)
+
+    def step(both):
+        z, rho = both.view(1, 1, 2 * Q).split(Q, -1)
+        return torch.cat(model.leapfrog(z, rho, log_density), -1).flatten()
+
+    for _ in range(3):
+        start = torch.randn(2 * Q, dtype=torch.float64)
+        jacobian = torch.autograd.functional.jacobian(step, start)
+        assert abs(abs(torch.linalg.det(jacobian).item()) - 1) < 1e-10
+        end = step(start).detach()
+        flip = torch.cat([torch.ones(Q), -torch.ones(Q)]).double()
+        assert (step(end * flip) * flip).detach().numpy() == pytest.approx(start.numpy(), abs=1e-9)
+
+
+def test_a_draw_is_the_naive_loop_of_its_formulas() -> None:
+    """Tempered leapfrog written out in numpy from the same noise: z, and every term of ln w."""
+    model = MODELS["tempered"]().double()
+    torch.manual_seed(3)
+    draw = model.draw(t(X), 2)
+    torch.manual_seed(3)
+    q = model.posterior(t(X))
+    noise, momenta = (torch.randn(2, len(X), Q, dtype=torch.float64).numpy() for _ in range(2))
+    eps, b, steps = model.step_size.item(), model.raw_tempering.sigmoid().item(), 4
+
+    def slope(z):
+        return (X - B - z @ W.T) @ W / S2 - z
+
+    z0 = q.loc.detach().numpy() + np.sqrt(q.variance.detach().numpy()) * noise
+    root = [1 / ((1 - b**-0.5) * t**2 / steps**2 + b**-0.5) for t in range(steps + 1)]
+    assert root[0] == pytest.approx(b**0.5) and root[-1] == pytest.approx(1)
+    z, rho = z0, momenta / root[0]
+    for k in range(1, steps + 1):
+        rho = rho + eps / 2 * slope(z)
+        z = z + eps * rho
+        rho = (rho + eps / 2 * slope(z)) * root[k - 1] / root[k]
+    assert draw.z.detach().numpy() == pytest.approx(z, abs=1e-10)
+    for k, i in np.ndindex(2, len(X)):
+        log_p = stats.norm(B + W @ z[k, i], S2**0.5).logpdf(X[i]).sum() + stats.norm.logpdf(z[k, i]).sum()
+        first = stats.norm(q.loc[i].detach().numpy(), q.variance[i].sqrt().detach().numpy()).logpdf(z0[k, i]).sum()
+        first += stats.norm(0, b**-0.5).logpdf(momenta[k, i] / root[0]).sum()
+        determinant = Q * np.log(root[0] / root[-1])
+        last = stats.norm.logpdf(rho[k, i]).sum()
+        assert draw.log_w[k, i].item() == pytest.approx(log_p + last - first + determinant, abs=1e-9)
+
+
+def test_zero_steps_are_the_vae() -> None:
+    vae, model = models.VAE(*parts()).double(), models.Hamiltonian(*parts(), steps=0).double()
+    found = []
+    for each in (vae, model):
+        torch.manual_seed(4)
+        draw = each.draw(t(X), 3)
+        found.append((draw.log_w, draw.rate(), each.encode(t(X)).mean))
+    assert all(torch.equal(a, b) for a, b in zip(*found))
+
+
+@pytest.mark.parametrize("name", ["tempered", "annealed", "Riemannian"])
+def test_evaluation_has_the_dynamics_of_training(name) -> None:
+    """With and without gradients, in either mode, the same weights; nothing in evaluation keeps a graph."""
+    model, found = MODELS[name]().double(), []
+    for training, on in ((True, True), (True, False), (False, True), (False, False)):
+        model.train(training)
+        torch.manual_seed(5)
+        with torch.set_grad_enabled(on):
+            draw = model.draw(t(X), 3)
+        assert draw.log_w.requires_grad == on
+        found.append(draw.log_w.detach().numpy())
+    assert all(np.array_equal(found[0], each) for each in found)
+    with pytest.raises(ValueError, match="closed form"):
+        draw.rate("closed")
+    assert torch.equal(draw.rate(), draw.log_qz - draw.log_pz)
+    assert model.encode(t(X)).sample((3,)).shape == (3, 6, Q)
+    assert torch.equal(model.encode(t(X)).mean, model.encode(t(X)).mean)
+    estimate = evaluation.nll(model, t(X), k=1000)
+    assert (np.abs(estimate.rows.numpy() + LOG_P) < Z * estimate.row_error.numpy() + 0.02).all()
+    with randomness.shared():  # the same noise for every row: a row's weights do not depend on its neighbours
+        torch.manual_seed(6)
+        all_rows = model.draw(t(X), 3).log_w
+        torch.manual_seed(6)
+        assert torch.allclose(all_rows[:, 2:3], model.draw(t(X[2:3]), 3).log_w)
+
+
+def test_the_gradient_is_that_of_finite_differences() -> None:
+    """Of the mean log-weight with respect to the step size, tempering and the posterior's bias, through the dynamics."""
+    model = MODELS["tempered"]().double()
+
+    def value() -> torch.Tensor:
+        torch.manual_seed(8)
+        return model.draw(t(X), 4).log_w.mean()
+
+    for parameter in (model.raw_step, model.raw_tempering, model.posterior.network.bias):
+        [found] = torch.autograd.grad(value(), parameter)
+        delta = torch.zeros_like(parameter)
+        delta.view(-1)[0] = 1e-5
+        with torch.no_grad():
+            parameter += delta
+            above = value().item()
+            parameter -= 2 * delta
+            below = value().item()
+            parameter += delta
+        assert found.view(-1)[0].item() == pytest.approx((above - below) / 2e-5, rel=1e-5)
+    assert gradient(lambda z: (z**3).sum(-1), t([[2.0]])).item() == pytest.approx(12.0)
+
+
+def test_long_annealing_reaches_ln_p_within_a_tenth_of_a_nat() -> None:
+    """Linear-Gaussian, q = 10, from a prior-like q_0 with 64 chains of 400 fixed steps: the mean over 8 rows of
+    ln mean w is within 0.1 nats of ln p(x)."""
+    x, w, b, s2 = laws.toy(8, 12, 10, seed=4)
+    q = laws.diagonal_posterior(np.zeros((10, 12)), b, np.ones(10))
+    model = models.Hamiltonian(
+        priors.StandardNormal(10), q, conditionals.Normal(laws.affine(w, b), variance=s2),
+        steps=400, step_size=0.08, anneal=True, keep=0.9,
+    ).double()  # fmt: skip
+    eps = model.step_size.item()
+    torch.manual_seed(9)
+    with torch.no_grad():
+        log_w = model.draw(t(x), 64).log_w.numpy()
+    assert model.step_size.item() == eps  # never adapted inside
+    found = np.mean([laws.log_mean_exp(list(column)) for column in log_w.T])
+    assert abs(found - laws.gaussian_log_likelihood(x, w, b, s2).mean()) < 0.1
+    assert log_w.mean() > models.VAE.draw(model, t(x), 64).log_w.mean().item() + 10
+
+
+# The metric
+
+
+def test_the_metric_is_its_formula_and_positive_definite() -> None:
+    model = metric()
+    torch.manual_seed(10)
+    z = 5 * torch.randn(20, Q, dtype=torch.float64)
+    raw = model.network(t(X)).detach().numpy()
+    found = model.inverse(z, model.squares()).detach().numpy()
+    for n in range(len(z)):
+        expected = 0.3 * np.eye(Q)
+        for i in range(len(X)):
+            tril = np.array([[raw[i, 0], 0], [raw[i, 1], raw[i, 2]]])
+            expected += tril @ tril.T * np.exp(-((z[n].numpy() - MEAN[i]) ** 2).sum() / 1.5**2)
+        assert found[n] == pytest.approx(expected, abs=1e-12)
+        assert np.linalg.eigvalsh(found[n]).min() >= 0.3 - 1e-12
+
+
+def test_momenta_follow_the_density_that_is_charged_for_them() -> None:
+    """rho ~ N(0, G(z)): ln density against scipy, and second moments of 200,000 draws (|z| < 4.5, three numbers)."""
+    model = riemannian()
+    z = t(MEAN[:1] + 0.3)
+    g = np.linalg.inv(model.metric.inverse(z, model.metric.squares())[0].detach().numpy())
+    torch.manual_seed(11)
+    noise = torch.randn(200_000, Q, dtype=torch.float64)
+    rho, density = (part.detach() for part in model.momentum(z.expand(200_000, Q), noise))
+    exact = stats.multivariate_normal(np.zeros(Q), g).logpdf(rho.numpy())
+    assert density.numpy() == pytest.approx(exact, abs=1e-9)
+    assert model.log_momentum(z.expand(200_000, Q), rho).detach().numpy() == pytest.approx(exact, abs=1e-9)
+    for i, j in ((0, 0), (0, 1), (1, 1)):
+        assert abs(laws.z_score((rho[:, i] * rho[:, j]).numpy(), g[i, j])) < Z
+
+
+def test_centroids_are_refreshed_after_an_epoch_and_saved() -> None:
+    x = np.random.default_rng(0).normal(size=(60, 5)).astype("float32")
+    info = choices.DataInfo(infer(x), 60, torch.as_tensor(x))
+    model, _ = recipes.Recipe("rhvae", centroids=7, network="mlp").build(info)
+    assert (model.metric.centroids == 0).all() and model.metric.rows.shape == (7, 5)
+    model.after_epoch()
+    codes = model.posterior(model.metric.rows).mean
+    assert torch.equal(model.metric.centroids, codes.detach()) and (codes != 0).all()
+    assert {"metric.centroids", "metric.rows"} <= set(model.state_dict())
+    other, _ = recipes.Recipe("rhvae", centroids=7, network="mlp").build(choices.DataInfo(infer(x), 60))
+    other.load_state_dict(model.state_dict())  # built again without data, as a saved run is
+    assert torch.equal(other.metric.centroids, codes.detach())
+
+
+def test_a_run_refreshes_the_centroids(tmp_path) -> None:
+    import latens
+
+    x = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
+    vae = latens.VAE(latent_dim=2, recipe=latens.Recipe("rhvae", centroids=5), epochs=2, batch_size=32, random_state=0)
+    vae.fit(x)
+    model = vae.run_.model
+    assert (model.metric.centroids != 0).any()
+    vae.save(tmp_path / "run")
+    again = latens.load(tmp_path / "run")
+    assert np.array_equal(vae.score_samples(x), again.score_samples(x))
+    assert np.array_equal(vae.transform(x), again.transform(x))
+
+
+def test_options_that_make_no_sense_are_refused() -> None:
+    for options, word in (({"steps": -1}, "steps"), ({"step_size": 0.7}, "step_size"), ({"tempering": 0.0}, "tempering"),
+                          ({"keep": 1.5}, "keep")):  # fmt: skip
+        with pytest.raises(ValueError, match=word):
+            models.Hamiltonian(*parts(), **options)
