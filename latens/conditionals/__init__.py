@@ -9,12 +9,14 @@ everything positive comes from :func:`latens.numerics.positive`, so that a raw o
 from latens.conditionals.base import Conditional, event_dims
 from latens.conditionals.columns import FAMILIES, ColumnLikelihood, Columns
 from latens.conditionals.counts import ContinuousBernoulli, NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
+from latens.conditionals.flows import Autoregressive, FlowNormal, Planar, Radial, Step
 from latens.conditionals.likelihoods import Bernoulli, Categorical, DiscretizedLogistic, Normal
 from latens.conditionals.missingness import SelfMaskedColumns
-from latens.conditionals.posteriors import DiagonalNormal, FullNormal, PointMass
+from latens.conditionals.posteriors import Chained, DiagonalNormal, FullNormal, LowRankNormal, PointMass
 
 __all__ = [
-    "FAMILIES", "Bernoulli", "Categorical", "ColumnLikelihood", "Columns", "Conditional", "ContinuousBernoulli",
-    "DiagonalNormal", "DiscretizedLogistic", "FullNormal", "NegativeBinomial", "Normal", "PointMass", "Poisson",
-    "SelfMaskedColumns", "ZeroInflatedNegativeBinomial", "event_dims",
+    "FAMILIES", "Autoregressive", "Bernoulli", "Categorical", "Chained", "ColumnLikelihood", "Columns", "Conditional",
+    "ContinuousBernoulli", "DiagonalNormal", "DiscretizedLogistic", "FlowNormal", "FullNormal", "LowRankNormal",
+    "NegativeBinomial", "Normal", "Planar", "PointMass", "Poisson", "Radial", "SelfMaskedColumns", "Step",
+    "ZeroInflatedNegativeBinomial", "event_dims",
 ]  # fmt: skip
