@@ -53,8 +53,8 @@ class FullNormal(Conditional):
 
 
 class LowRankNormal(Conditional):
-    """q(z|x) = N(g(x), diag h(x) + U(x) U(x)^T), U of ``rank`` columns; the network gives ``[..., Z (2 + rank)]``: g, then
-    the raw h, then U row by row (Ong, Nott & Smith 2018).
+    """q(z|x) = N(g(x), diag h(x) + U(x) U(x)^T), U of ``rank`` columns; the network gives ``[..., Z (2 + rank)]``: g,
+    then the raw h, then U row by row (Ong, Nott & Smith 2018).
 
     Raises ``ValueError`` where the outputs cannot be divided so.
     """
@@ -67,7 +67,9 @@ class LowRankNormal(Conditional):
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
         size, rest = divmod(output.shape[-1], 2 + self.rank)
         if rest:
-            raise ValueError(f"LowRankNormal of rank {self.rank} needs Z x {2 + self.rank} outputs, got {output.shape[-1]}")
+            raise ValueError(
+                f"LowRankNormal of rank {self.rank} needs Z x {2 + self.rank} outputs, got {output.shape[-1]}"
+            )
         mean, raw, factor = output.split([size, size, size * self.rank], -1)
         return d.LowRankNormal(mean, positive(raw, 1e-8), factor.unflatten(-1, (size, self.rank)))
 
@@ -75,8 +77,8 @@ class LowRankNormal(Conditional):
 class Chained(nn.Module):
     """q(a|x) q(b|x, a) over z = (a, b) side by side: two groups of codes, the second given the first.
 
-    ``first``: q(a|x), a conditional. ``context``: a :class:`PointMass` x -> ``[..., H]``, what b sees of x. ``second``: a
-    :class:`DiagonalNormal` ``[..., H + A]`` -> ``size`` dimensions of b. (Tomczak & Welling 2018)
+    ``first``: q(a|x), a conditional. ``context``: a :class:`PointMass` x -> ``[..., H]``, what b sees of x. ``second``:
+    a :class:`DiagonalNormal` ``[..., H + A]`` -> ``size`` dimensions of b. (Tomczak & Welling 2018)
     """
 
     def __init__(self, first: Conditional, context: PointMass, second: DiagonalNormal, size: int):

@@ -24,7 +24,8 @@ class Resampled(Distribution):
     def __init__(
         self, base: Distribution, log_accept: Callable[[Tensor], Tensor], log_mean_accept: Tensor, truncation: int
     ):
-        self.base, self.log_accept, self.log_mean_accept, self.truncation = base, log_accept, log_mean_accept, truncation
+        self.base, self.truncation = base, truncation
+        self.log_accept, self.log_mean_accept = log_accept, log_mean_accept
         super().__init__(base.batch_shape, base.event_shape, validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:

@@ -16,12 +16,12 @@ from latens.trees import Tree
 class SemiAmortised(VAE):
     """The VAE whose q(z|x) = N(m, diag h) is the encoder's after ``steps`` steps up its own ELBO (Kim et al. 2018).
 
-    A step follows the natural gradient of the datum's bound, kept within one standard deviation and a factor e: m <- m +
-    s tanh(r s dL/dm), ln h <- ln h + tanh(2 r dL/d ln h), s = sqrt(h), r = ``rate``. L is taken over ``draws`` antithetic
-    noise vectors that are fixed when the model is made, so that q is a function of x alone. Training differentiates
-    through the steps; evaluation takes them too, with gradients inside even where all else is without. Raises
-    ``ValueError`` for a posterior that is not diagonal normal, for steps below 1, draws that are not even and a rate that
-    is not positive.
+    A step follows the natural gradient of the datum's bound, kept within one standard deviation and a factor e: m <- m
+    + s tanh(r s dL/dm), ln h <- ln h + tanh(2 r dL/d ln h), s = sqrt(h), r = ``rate``. L is taken over ``draws``
+    antithetic noise vectors that are fixed when the model is made, so that q is a function of x alone. Training
+    differentiates through the steps; evaluation takes them too, with gradients inside even where all else is without.
+    Raises ``ValueError`` for a posterior that is not diagonal normal, for steps below 1, draws that are not even and a
+    rate that is not positive.
     """
 
     noise: Tensor

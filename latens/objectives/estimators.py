@@ -23,9 +23,9 @@ def _with_held_density(draw: Draw, anneal: Tensor) -> Tensor:
 class StickingTheLanding(Objective):
     """The ELBO (``samples`` draws, sampled rate) without the score of q in its gradient (Roeder, Wu & Duvenaud 2017).
 
-    The value is that of the ELBO and the gradient has the same mean, since E_q[grad ln q] = 0; where q(z|x) = p(z|x) its
-    encoder part is 0 for every draw, and that of the plain gradient is not. Raises ``ValueError`` for samples below 1, and,
-    at the first step, for a posterior that is not normal.
+    The value is that of the ELBO and the gradient has the same mean, since E_q[grad ln q] = 0; where q(z|x) = p(z|x)
+    its encoder part is 0 for every draw, and that of the plain gradient is not. Raises ``ValueError`` for samples below
+    1, and, at the first step, for a posterior that is not normal.
     """
 
     def __init__(self, samples: int = 1):
@@ -74,9 +74,9 @@ class DReG(EncoderApart):
     """IWAE(k) with the doubly reparametrised gradient of the encoder (Tucker et al. 2019).
 
     The encoder's gradient is sum_k v_k^2 (d ln w_k / dz_k) dz_k/dphi, v the normalised weights: that of IWAE in mean,
-    without the score of q, whose noise grows with k beside the signal. During KL warm-up (ln w = ln p(x|z) + a [ln p(z) -
-    ln q]) v^2 is (1 - a) v + a v^2, which the same argument gives. Raises ``ValueError`` for k below 1, and, at the first
-    step, for a posterior that is not normal.
+    without the score of q, whose noise grows with k beside the signal. During KL warm-up (ln w = ln p(x|z) + a [ln p(z)
+    - ln q]) v^2 is (1 - a) v + a v^2, which the same argument gives. Raises ``ValueError`` for k below 1, and, at the
+    first step, for a posterior that is not normal.
     """
 
     def __init__(self, k: int):

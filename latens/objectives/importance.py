@@ -33,8 +33,8 @@ class _OfWeights(Objective):
 class Renyi(_OfWeights):
     """1 / (1 - alpha) ln (1/k) sum_k w_k^(1 - alpha), w = p(x|z) p(z) / q(z|x) (Li & Turner 2016).
 
-    alpha = 1 (the limit) is the ELBO, alpha = 0 IWAE; it falls as alpha rises. From 0 on it is a lower bound on ln p(x) in
-    expectation. Below 0 it is none: for alpha = -inf it is max_k ln w_k (VR-max), above IWAE by up to ln k, and what
+    alpha = 1 (the limit) is the ELBO, alpha = 0 IWAE; it falls as alpha rises. From 0 on it is a lower bound on ln p(x)
+    in expectation. Below 0 it is none: for alpha = -inf it is max_k ln w_k (VR-max), above IWAE by up to ln k, and what
     ``latens evaluate`` prints is the ELBO and the importance-weighted estimate all the same. As k grows it tends to ln
     p(x) - D_alpha(q(z|x) || p(z|x)), Rényi's divergence. Raises ``ValueError`` for k below 1 and an alpha that is no
     number.
@@ -55,14 +55,14 @@ class Renyi(_OfWeights):
 
 
 class Thermodynamic(_OfWeights):
-    """sum_j (b_{j+1} - b_j) E_{b_j}[ln w], 0 = b_0 < b_1 < … < b_J = 1, the mean under weights proportional to w^b_j of k
-    draws (TVO, Masrani, Le & Wood 2019).
+    """sum_j (b_{j+1} - b_j) E_{b_j}[ln w], 0 = b_0 < b_1 < … < b_J = 1, the mean under weights proportional to w^b_j of
+    k draws (TVO, Masrani, Le & Wood 2019).
 
-    It is the left Riemann sum of ln p(x) = int_0^1 E_b[ln w] db, the mean under q^(1 - b) p(x, z)^b. The integrand rises
-    with b, for the k draws too, where the integral is the importance-weighted bound: ELBO <= this <= IWAE on the same
-    draws. J = ``partitions``; b_1 = ``first``, b_2 … b_J = 1 spaced evenly in ln b; J = 1 is the ELBO. The gradient is that
-    of this value through z, not the paper's covariance. Raises ``ValueError`` for sizes below 1 and a ``first`` outside
-    (0, 1).
+    It is the left Riemann sum of ln p(x) = int_0^1 E_b[ln w] db, the mean under q^(1 - b) p(x, z)^b. The integrand
+    rises with b, for the k draws too, where the integral is the importance-weighted bound: ELBO <= this <= IWAE on the
+    same draws. J = ``partitions``; b_1 = ``first``, b_2 … b_J = 1 spaced evenly in ln b; J = 1 is the ELBO. The
+    gradient is that of this value through z, not the paper's covariance. Raises ``ValueError`` for sizes below 1 and a
+    ``first`` outside (0, 1).
     """
 
     def __init__(self, k: int, partitions: int = 8, first: float = 0.03):

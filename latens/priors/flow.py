@@ -16,9 +16,9 @@ from latens.trees import Tree
 class Flow(nn.Module):
     """p(z): z = T(u), u ~ N(0, I), T a stack of spline couplings in alternating order (Durkan et al. 2019).
 
-    ln p(z) = ln N(T^-1 z; 0, I) + ln |det dT^-1/dz|, one pass a step; a draw takes two. The splines are those of ``bins``
-    bins on [-5, 5]. With ``network`` (``{key: c[key]}`` for the keys in ``reads`` -> ``[B, context]``) T is that of the
-    condition. Raises ``ValueError`` for sizes below 1 and where a key was not given.
+    ln p(z) = ln N(T^-1 z; 0, I) + ln |det dT^-1/dz|, one pass a step; a draw takes two. The splines are those of
+    ``bins`` bins on [-5, 5]. With ``network`` (``{key: c[key]}`` for the keys in ``reads`` -> ``[B, context]``) T is
+    that of the condition. Raises ``ValueError`` for sizes below 1 and where a key was not given.
     """
 
     compile_mode = "partial"

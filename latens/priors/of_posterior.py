@@ -60,11 +60,11 @@ class Exemplar(nn.Module):
     """p(z) = (1/M) sum_m N(z; g(x_m), s^2 I), g the means of the model's posterior, x_m rows of the training set and s
     learned (Norouzi, Fleet & Norouzi 2020).
 
-    ``x, c``: M rows in the model's layout with their conditions, kept in buffers, so that they are saved with the model.
-    While training, a row's own prior leaves out the exemplars that are equal to it (:meth:`without`), so that no row is
-    explained by itself; rows are compared by a projection of their values, so what a transform makes anew in every
-    epoch is not recognised. The prior is the same for every condition. Raises ``ValueError`` for a posterior of another
-    kind, and for fewer than two rows.
+    ``x, c``: M rows in the model's layout with their conditions, kept in buffers, so that they are saved with the
+    model. While training, a row's own prior leaves out the exemplars that are equal to it (:meth:`without`), so that no
+    row is explained by itself; rows are compared by a projection of their values, so what a transform makes anew in
+    every epoch is not recognised. The prior is the same for every condition. Raises ``ValueError`` for a posterior of
+    another kind, and for fewer than two rows.
     """
 
     reads: tuple[str, ...] = ()

@@ -17,10 +17,10 @@ class Resampled(nn.Module):
     """N(0, I) tilted by a learned acceptance a(z) = sigmoid(``network``(z)) (Bauer & Mnih 2019, LARS).
 
     A draw of N(0, I) is kept with probability a(z), the ``truncation``-th whatever it is; see
-    :class:`latens.distributions.Resampled` for the density. A = E a(z) is the mean over ``points`` draws of N(0, I), new
-    ones in every step of training, and over 2^14 that are always the same in evaluation, which training never saw: the
-    relative standard error of A is sqrt((1 / A - 1) / 2^14) at most, the same for every datum. Raises ``ValueError`` for
-    sizes below 1.
+    :class:`latens.distributions.Resampled` for the density. A = E a(z) is the mean over ``points`` draws of N(0, I),
+    new ones in every step of training, and over 2^14 that are always the same in evaluation, which training never saw:
+    the relative standard error of A is sqrt((1 / A - 1) / 2^14) at most, the same for every datum. Raises
+    ``ValueError`` for sizes below 1.
     """
 
     EVALUATED = 2**14

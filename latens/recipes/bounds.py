@@ -65,7 +65,7 @@ def piwae(
     info: DataInfo, *, latent_dim: int | str = "auto", k: int = 8, m: int = 4, likelihood: str = "auto",
     variance: float | str = "optimal", network: str = "auto", missing: str = "mar",
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
-    """The VAE with the encoder moved by MIWAE(m, k) and the decoder by IWAE(m k), two players. (Rainforth et al. 2018)"""
+    """The VAE whose encoder is moved by MIWAE(m, k) and all else by IWAE(m k): two players. (Rainforth et al. 2018)"""
     return _model(info, latent_dim, likelihood, variance, network, missing), objectives.PIWAE(k, m)
 
 
@@ -106,7 +106,8 @@ def tvo(
     likelihood: str = "auto", variance: float | str = "optimal", network: str = "auto", missing: str = "mar",
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     """The VAE under the thermodynamic bound of k draws, between ELBO and IWAE. (Masrani, Le & Wood 2019)"""
-    return _model(info, latent_dim, likelihood, variance, network, missing), objectives.Thermodynamic(k, partitions, first)
+    model = _model(info, latent_dim, likelihood, variance, network, missing)
+    return model, objectives.Thermodynamic(k, partitions, first)
 
 
 def _model(

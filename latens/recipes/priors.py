@@ -32,7 +32,7 @@ def mixture(
 
 
 def vamp(
-    info: DataInfo, *, latent_dim: int | str = "auto", components: int = 50, likelihood: str = "auto",
+    info: DataInfo, *, latent_dim: int | str = "auto", components: int | str = "auto", likelihood: str = "auto",
     variance: float | str = "optimal", network: str = "auto",
 ) -> Built:  # fmt: skip
     """The mixture of the model's own posteriors at learned pseudo-inputs as the prior. (Tomczak & Welling 2018)"""
@@ -43,7 +43,7 @@ def vamp(
 
 
 def hierarchical_vamp(
-    info: DataInfo, *, latent_dim: int | str = "auto", second_dim: int = 8, components: int = 50,
+    info: DataInfo, *, latent_dim: int | str = "auto", second_dim: int = 8, components: int | str = "auto",
     likelihood: str = "auto", variance: float | str = "optimal", network: str = "auto",
 ) -> Built:  # fmt: skip
     """Two groups of codes, q(a|x) q(b|x, a) and p(a) p(b|a): a under a vamp prior in latent_dim dimensions, b in
@@ -59,7 +59,7 @@ def hierarchical_vamp(
 
 
 def exemplar(
-    info: DataInfo, *, latent_dim: int | str = "auto", components: int = 100, likelihood: str = "auto",
+    info: DataInfo, *, latent_dim: int | str = "auto", components: int | str = "auto", likelihood: str = "auto",
     variance: float | str = "optimal", network: str = "auto", missing: str = "mar",
 ) -> Built:  # fmt: skip
     """Normals of one learned width around the codes of training rows as the prior, each row's own left out while
