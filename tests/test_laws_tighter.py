@@ -152,8 +152,8 @@ def test_the_thermodynamic_terms_are_those_of_the_normals_between_q_and_p() -> N
 
 
 def test_what_the_importance_weighted_family_reports_is_the_bound_and_not_its_surrogate() -> None:
-    """sum_k v_k ln w_k with normalised weights v has the right gradient and is above the bound, here above ln p(x): mean
-    over 400 draws of 50, 4 standard errors."""
+    """sum_k v_k ln w_k with normalised weights v has the right gradient and is above the bound, here above ln p(x):
+    mean over 400 draws of 50, 4 standard errors."""
     model = diagonal()
     torch.manual_seed(5)
     reported, surrogate = [], []

@@ -37,9 +37,13 @@ class Resampled(Distribution):
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
         with torch.no_grad():
             z = self.base.sample(torch.Size(sample_shape))
-            for _ in range(self.truncation - 1):
-                refused = torch.rand(z.shape[:-1], dtype=z.dtype, device=z.device).log() >= self.log_accept(z)
+            refused = self._refused(z)
+            for _ in range(self.truncation - 1):  # what is refused to the end stays at its last draw
                 if not refused.any():
                     break
                 z = torch.where(refused.unsqueeze(-1), self.base.sample(torch.Size(sample_shape)), z)
+                refused = refused & self._refused(z)
             return z
+
+    def _refused(self, z: Tensor) -> Tensor:
+        return torch.rand(z.shape[:-1], dtype=z.dtype, device=z.device).log() >= self.log_accept(z)
