@@ -81,10 +81,10 @@ class Chained(nn.Module):
     a :class:`DiagonalNormal` ``[..., H + A]`` -> ``size`` dimensions of b. (Tomczak & Welling 2018)
     """
 
-    def __init__(self, first: Conditional, context: PointMass, second: DiagonalNormal, size: int):
+    def __init__(self, first: nn.Module, context: PointMass, second: DiagonalNormal, size: int):
         super().__init__()
         self.first, self.context, self.second, self.size = first, context, second, size
-        self.reads = tuple(dict.fromkeys((*first.reads, *context.reads)))
+        self.reads = tuple(dict.fromkeys((*getattr(first, "reads", ()), *context.reads)))
 
     def forward(self, given: Tree, c: Tree = None) -> Distribution:
         h = self.context(given, c).mean

@@ -24,7 +24,7 @@ class Chained(Distribution):
 
     def __init__(self, first: Distribution, second: Callable[[Tensor], Any], size: int):
         self.first, self.second = first, second
-        self.has_rsample = first.has_rsample  # type: ignore[misc]
+        self.has_rsample = first.has_rsample
         self.row_noise = bool(getattr(first, "row_noise", False))
         event = torch.Size((first.event_shape[-1] + size,))
         super().__init__(first.batch_shape, event, validate_args=False)

@@ -25,10 +25,10 @@ class SemiAmortised(VAE):
     """
 
     noise: Tensor
-    compile_mode = "off"  # type: ignore[assignment]  # derivatives of derivatives
+    compile_mode = "off"  # derivatives of derivatives
 
     def __init__(
-        self, prior: nn.Module, posterior: DiagonalNormal, likelihood: nn.Module, dim: int, *, steps: int = 4,
+        self, prior: nn.Module, posterior: nn.Module, likelihood: nn.Module, dim: int, *, steps: int = 4,
         rate: float = 0.3, draws: int = 4,
     ):  # fmt: skip
         super().__init__(prior, posterior, likelihood)
@@ -46,9 +46,8 @@ class SemiAmortised(VAE):
         start = super().encode(x, c)
         outside = torch.is_grad_enabled()
         with torch.enable_grad():
-            mean, log_h = start.mean, start.variance.log()
-            if not outside:
-                mean, log_h = mean.detach().requires_grad_(), log_h.detach().requires_grad_()
+            given = (start.mean, start.variance.log())
+            mean, log_h = (part if part.requires_grad else part.detach().requires_grad_() for part in given)
             for _ in range(self.steps):
                 mean, log_h = self._improved(mean, log_h, x, c, through=outside and self.training)
         return Normal(mean, log_h.exp()) if outside else Normal(mean.detach(), log_h.detach().exp())

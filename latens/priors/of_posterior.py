@@ -45,7 +45,7 @@ class Vamp(nn.Module):
 
     reads: tuple[str, ...] = ()
 
-    def __init__(self, posterior: DiagonalNormal, inputs: nn.Module, c: Tree = None):
+    def __init__(self, posterior: nn.Module, inputs: nn.Module, c: Tree = None):
         super().__init__()
         _require_normal(posterior)
         self.posterior, self.inputs, self.given = posterior, inputs, _Held(c)
@@ -71,7 +71,7 @@ class Exemplar(nn.Module):
     x: Tensor
     directions: Tensor
 
-    def __init__(self, posterior: DiagonalNormal, x: Tensor, c: Tree = None):
+    def __init__(self, posterior: nn.Module, x: Tensor, c: Tree = None):
         super().__init__()
         _require_normal(posterior)
         require(len(x) >= 2, "the number of exemplars", "at least 2", len(x))
