@@ -141,6 +141,16 @@ def test_pseudo_inputs_begin_as_rows_in_the_data_s_units(kind: str) -> None:
     assert model.prior.inputs.inner.abs().max() < 5  # learned in the encoder's units
 
 
+def test_inputs_are_seen_under_the_conditions_of_their_rows() -> None:
+    w = RNG.normal(size=K)
+    net = nn.Linear(1, 1)  # the network of a conditional that reads w
+    net.forward = lambda x, c: torch.stack([2 * x[:, 0] + c["w"], x[:, 1]], -1)  # type: ignore[method-assign]
+    q = conditionals.DiagonalNormal(net, reads=("w",))
+    for prior in (priors.Vamp(q, Given(U), {"w": t(w)}), priors.Exemplar(q, t(U), {"w": t(w)})):
+        assert prior.double()({"w": t(w[:2])}).loc[:, 0].detach().numpy() == pytest.approx(2 * U[:, 0] + w)
+        assert any(tensor.numel() == K and torch.equal(tensor, t(w)) for tensor in state_of(prior).values())
+
+
 # Exemplars
 
 

@@ -15,13 +15,9 @@ from latens.trees import Tree
 
 
 class Step(nn.Module):
-    """One invertible step of a flow; it takes ``width`` numbers ``[..., width]`` of the datum and gives the map.
-
-    ``compile_mode``: whether a step of training with it can be one captured graph.
-    """
+    """One invertible step of a flow; it takes ``width`` numbers ``[..., width]`` of the datum and gives the map."""
 
     width: int
-    compile_mode = "full"
 
     def forward(self, parameters: Tensor) -> d.Transform:
         raise NotImplementedError
@@ -63,8 +59,6 @@ class Autoregressive(Step):
     groups of coordinates instead of Z, and two passes back.
     """
 
-    compile_mode = "partial"
-
     def __init__(
         self, dim: int, context: int, bins: int = 0, *, hidden: Sequence[int] = (64, 64), reverse: bool = False,
         coupling: bool = False,
@@ -97,7 +91,6 @@ class FlowNormal(Conditional):
         super().__init__(network, reads)
         self.dim, self.steps = dim, nn.ModuleList(steps)
         self.widths = [step.width for step in steps]
-        self.compile_mode = "full" if all(step.compile_mode == "full" for step in steps) else "partial"
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
         if output.shape[-1] != 2 * self.dim + sum(self.widths):

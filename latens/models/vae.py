@@ -47,12 +47,6 @@ class VAE(nn.Module):
         }
 
     @property
-    def compile_mode(self) -> str:
-        """Whether a step can be one captured graph: "full", "partial" or "off", the least of what the parts say."""
-        modes = {getattr(part, "compile_mode", "full") for part in (self.prior, self.posterior, self.likelihood)}
-        return next(mode for mode in ("off", "partial", "full") if mode in modes)
-
-    @property
     def reads(self) -> frozenset[str] | None:
         """The keys of the condition that the parts read; None where a part takes one without declaring which."""
         taking = [getattr(self, name) for name, takes in self._conditioned.items() if takes]

@@ -21,7 +21,6 @@ class Flow(nn.Module):
     that of the condition. Raises ``ValueError`` for sizes below 1 and where a key was not given.
     """
 
-    compile_mode = "partial"
     zeros: Tensor
 
     def __init__(
