@@ -85,7 +85,7 @@ def posterior_for(info: DataInfo, latent_dim: int, posterior: str, network: str,
     return conditionals.DiagonalNormal(encoder(info, [latent_dim, latent_dim], network, heads), info.reads)
 
 
-def prior_for(info: DataInfo, latent_dim: int, prior: str) -> nn.Module:
+def prior_for(info: DataInfo, latent_dim: int, prior: str, components: int = MIXTURE) -> nn.Module:
     """p(z): N(0, I), a learned mixture of normals (which sees the condition, if any), or p(z|c) one normal. "auto" is
     the mixture for tables of at least 5,000 rows, whose values heap up where N(0, I) has no heaps."""
     one_of("prior", prior, ("auto", "standard", "mixture", "conditional"))
@@ -103,11 +103,11 @@ def prior_for(info: DataInfo, latent_dim: int, prior: str) -> nn.Module:
             raise InputError(
                 "prior='conditional' needs a condition: name a column with --condition, or use 'standard'"
             )
-        return priors.NormalMixture(latent_dim, MIXTURE)
-    outputs = MIXTURE * (1 + 2 * latent_dim) if prior == "mixture" else 2 * latent_dim
+        return priors.NormalMixture(latent_dim, components)
+    outputs = components * (1 + 2 * latent_dim) if prior == "mixture" else 2 * latent_dim
     net = networks.OnCondition(networks.mlp(condition.features, outputs, (64,)), condition)
     if prior == "mixture":
-        return priors.NormalMixture(latent_dim, MIXTURE, net, info.reads)
+        return priors.NormalMixture(latent_dim, components, net, info.reads)
     return priors.ConditionalNormal(net, info.reads)
 
 

@@ -9,6 +9,7 @@ everything positive comes from :func:`latens.numerics.positive`, so that a raw o
 from latens.conditionals.base import Conditional, Features, event_dims
 from latens.conditionals.columns import FAMILIES, ColumnLikelihood, Columns
 from latens.conditionals.counts import ContinuousBernoulli, NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
+from latens.conditionals.flows import Autoregressive, FlowNormal, Planar, Radial, Step
 from latens.conditionals.likelihoods import Bernoulli, Categorical, DiscretizedLogistic, Normal
 from latens.conditionals.missingness import SelfMaskedColumns
 from latens.conditionals.modalities import (
@@ -18,11 +19,12 @@ from latens.conditionals.modalities import (
     MixtureOfProducts,
     ProductOfExperts,
 )
-from latens.conditionals.posteriors import DiagonalNormal, FullNormal, PointMass
+from latens.conditionals.posteriors import Chained, DiagonalNormal, FullNormal, LowRankNormal, PointMass
 
 __all__ = [
-    "FAMILIES", "Bernoulli", "ByModality", "Categorical", "ColumnLikelihood", "Columns", "Conditional", "ContinuousBernoulli",
-    "DiagonalNormal", "DiscretizedLogistic", "Features", "FullNormal", "JointAndSingles", "MixtureOfExperts",
-    "MixtureOfProducts", "NegativeBinomial", "Normal", "PointMass", "Poisson", "ProductOfExperts",
-    "SelfMaskedColumns", "ZeroInflatedNegativeBinomial", "event_dims",
+    "FAMILIES", "Autoregressive", "Bernoulli", "ByModality", "Categorical", "Chained", "ColumnLikelihood",
+    "Columns", "Conditional", "ContinuousBernoulli", "DiagonalNormal", "DiscretizedLogistic", "Features",
+    "FlowNormal", "FullNormal", "JointAndSingles", "LowRankNormal", "MixtureOfExperts", "MixtureOfProducts",
+    "NegativeBinomial", "Normal", "Planar", "PointMass", "Poisson", "ProductOfExperts", "Radial",
+    "SelfMaskedColumns", "Step", "ZeroInflatedNegativeBinomial", "event_dims",
 ]  # fmt: skip

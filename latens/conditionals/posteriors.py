@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from latens import distributions as d
 from latens.conditionals.base import Conditional
+from latens.errors import is_whole, require
 from latens.numerics import positive
 from latens.trees import Tree
 
@@ -49,3 +50,46 @@ class FullNormal(Conditional):
         diagonal = tril.diagonal(dim1=-2, dim2=-1)
         tril = tril - torch.diag_embed(diagonal) + torch.diag_embed(positive(diagonal, 1e-4))
         return d.FullNormal(output[..., :size], tril)
+
+
+class LowRankNormal(Conditional):
+    """q(z|x) = N(g(x), diag h(x) + U(x) U(x)^T), U of ``rank`` columns; the network gives ``[..., Z (2 + rank)]``: g,
+    then the raw h, then U row by row (Ong, Nott & Smith 2018).
+
+    Raises ``ValueError`` where the outputs cannot be divided so.
+    """
+
+    def __init__(self, network: nn.Module, rank: int, reads: tuple[str, ...] = ()):
+        super().__init__(network, reads)
+        require(is_whole(rank) and rank >= 1, "rank", "a whole number from 1", rank)
+        self.rank = int(rank)
+
+    def distribution(self, output: Tensor, given: Tree) -> Distribution:
+        size, rest = divmod(output.shape[-1], 2 + self.rank)
+        if rest:
+            raise ValueError(
+                f"LowRankNormal of rank {self.rank} needs Z x {2 + self.rank} outputs, got {output.shape[-1]}"
+            )
+        mean, raw, factor = output.split([size, size, size * self.rank], -1)
+        return d.LowRankNormal(mean, positive(raw, 1e-8), factor.unflatten(-1, (size, self.rank)))
+
+
+class Chained(nn.Module):
+    """q(a|x) q(b|x, a) over z = (a, b) side by side: two groups of codes, the second given the first.
+
+    ``first``: q(a|x), a conditional. ``context``: a :class:`PointMass` x -> ``[..., H]``, what b sees of x. ``second``:
+    a :class:`DiagonalNormal` ``[..., H + A]`` -> ``size`` dimensions of b. (Tomczak & Welling 2018)
+    """
+
+    def __init__(self, first: nn.Module, context: PointMass, second: DiagonalNormal, size: int):
+        super().__init__()
+        self.first, self.context, self.second, self.size = first, context, second, size
+        self.reads = tuple(dict.fromkeys((*getattr(first, "reads", ()), *context.reads)))
+
+    def forward(self, given: Tree, c: Tree = None) -> Distribution:
+        h = self.context(given, c).mean
+
+        def second(a: Tensor) -> Distribution:
+            return self.second(torch.cat([h.expand(*a.shape[:-1], h.shape[-1]), a], -1))
+
+        return d.Chained(self.first(given, c), second, self.size)

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch import distributions as td
 from torch.distributions import Distribution
 
+from latens.distributions.low_rank import LowRankNormal
 from latens.distributions.normal import DiagonalNormal, FullNormal
 from latens.numerics import broadcast_shape
 
@@ -49,7 +50,7 @@ def _full_full(q: DiagonalNormal | FullNormal, p: DiagonalNormal | FullNormal) -
     return 0.5 * (spread + distance - size) + p.half_log_det - q.half_log_det
 
 
-def _full_diagonal(q: FullNormal, p: DiagonalNormal) -> Tensor:
+def _full_diagonal(q: FullNormal | LowRankNormal, p: DiagonalNormal) -> Tensor:
     spread = (q.variance + (q.loc - p.loc) ** 2) / p.variance
     return 0.5 * (spread - 1 + p.variance.log()).sum(-1) - q.half_log_det
 
@@ -57,6 +58,7 @@ def _full_diagonal(q: FullNormal, p: DiagonalNormal) -> Tensor:
 CLOSED: dict[tuple[type, type], Callable[..., Tensor]] = {
     (DiagonalNormal, DiagonalNormal): _diagonal_diagonal,
     (FullNormal, DiagonalNormal): _full_diagonal,
+    (LowRankNormal, DiagonalNormal): _full_diagonal,
     (DiagonalNormal, FullNormal): _full_full,
     (FullNormal, FullNormal): _full_full,
 }
@@ -65,6 +67,21 @@ CLOSED: dict[tuple[type, type], Callable[..., Tensor]] = {
 def has_closed_kl(q: Distribution, p: Distribution) -> bool:
     """Whether the table has this pair."""
     return (type(canonical(q)), type(canonical(p))) in CLOSED
+
+
+def detached(q: Distribution) -> Distribution:
+    """The same normal distribution with its parameters held still, so that its density has a gradient in z alone.
+
+    Raises ``ValueError`` for any other kind.
+    """
+    q = canonical(q)
+    if isinstance(q, DiagonalNormal):
+        return DiagonalNormal(q.loc.detach(), q.variance.detach())
+    if isinstance(q, FullNormal):
+        return FullNormal(q.loc.detach(), q.scale_tril.detach())
+    if isinstance(q, LowRankNormal):
+        return LowRankNormal(q.loc.detach(), q.diagonal.detach(), q.factor.detach())
+    raise ValueError(f"the parameters of {type(q).__name__} cannot be held still; use a normal posterior")
 
 
 def closed_kl(q: Distribution, p: Distribution) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from latens.distributions import DiagonalNormal, Drawn, center, rsample_and_log_prob
+from latens.distributions import Drawn, center, rsample_and_log_prob
 from latens.errors import is_number, is_whole, require
 from latens.models.draw import Draw
 from latens.models.vae import VAE

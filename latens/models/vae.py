@@ -65,10 +65,12 @@ class VAE(nn.Module):
         """
         if k < 1:
             raise ValueError(f"the number of draws k must be at least 1, got {k}")
-        q = self._run("posterior", x, c=c)  # B x Z
+        q = self.encode(x, c)  # B x Z
         z, log_qz = rsample_and_log_prob(q, k)  # K x B x Z, K x B
         px = self._run("likelihood", z, c=c)
         p = self._run("prior", c=c)
+        if self.training and hasattr(self.prior, "without"):  # made of rows, of which none may explain itself
+            p = self.prior.without(p, x)  # type: ignore[operator]
         return Draw(z, px.log_prob(x), p.log_prob(z), log_qz, px, p, q, c).check(k, rows(x))
 
     def encode(self, x: Tree, c: Tree = None) -> Distribution:

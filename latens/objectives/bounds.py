@@ -11,6 +11,13 @@ from latens.objectives.base import Objective, mean_over_rows
 from latens.trees import Tree
 
 
+def annealed_log_w(draw: Draw, anneal: Tensor) -> Tensor:
+    """ln p(x|z) + anneal [ln p(z) - ln q(z|x)], ``[K, B]``; ``ValueError`` for a posterior without a density."""
+    if draw.log_qz is None:
+        return draw.log_w  # says why
+    return draw.log_px + anneal * (draw.log_pz - draw.log_qz)
+
+
 class ELBO(Objective):
     """E_q[ln p(x|z)] - beta KL(q(z|x) || p(z)), the mean over ``samples`` draws (Kingma & Welling 2014).
 
@@ -55,10 +62,9 @@ class IWAE(Objective):
 
     def bound(self, draw: Draw) -> Tensor:
         """The bound of each row, ``[B]`` nats."""
-        if len(draw.log_w) != self.k * self.m:
-            raise ValueError(f"this objective takes {self.k * self.m} draws a row, the draw has {len(draw.log_w)}")
-        assert draw.log_qz is not None
-        log_w = draw.log_px + self.anneal * (draw.log_pz - draw.log_qz)  # (k m) x B
+        log_w = annealed_log_w(draw, self.anneal)  # (k m) x B
+        if len(log_w) != self.k * self.m:
+            raise ValueError(f"this objective takes {self.k * self.m} draws a row, the draw has {len(log_w)}")
         tight = log_mean_exp(log_w.unflatten(0, (self.k, self.m)), 0).mean(0)
         return tight if self.mix == 0 else self.mix * log_w.mean(0) + (1 - self.mix) * tight
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import nn
 
 from latens import models, objectives, priors
@@ -40,10 +42,81 @@ def iwae(
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     """The VAE under the importance-weighted bound of k draws; with missing cells MIWAE, not-MIWAE where missing="mnar".
     (Burda, Grosse & Salakhutdinov 2016)"""
-    model, _ = vae(
+    return _model(info, latent_dim, likelihood, variance, network, missing), objectives.IWAE(k)
+
+
+def miwae(
+    info: DataInfo, *, latent_dim: int | str = "auto", k: int = 8, m: int = 4, likelihood: str = "auto",
+    variance: float | str = "optimal", network: str = "auto", missing: str = "mar",
+) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
+    """The VAE under the mean of m importance-weighted bounds of k draws each. (Rainforth et al. 2018)"""
+    return _model(info, latent_dim, likelihood, variance, network, missing), objectives.IWAE(k, m=m)
+
+
+def ciwae(
+    info: DataInfo, *, latent_dim: int | str = "auto", k: int = 8, mix: float = 0.5, likelihood: str = "auto",
+    variance: float | str = "optimal", network: str = "auto", missing: str = "mar",
+) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
+    """The VAE under mix ELBO + (1 - mix) IWAE(k), of the same draws. (Rainforth et al. 2018)"""
+    return _model(info, latent_dim, likelihood, variance, network, missing), objectives.IWAE(k, mix=mix)
+
+
+def piwae(
+    info: DataInfo, *, latent_dim: int | str = "auto", k: int = 8, m: int = 4, likelihood: str = "auto",
+    variance: float | str = "optimal", network: str = "auto", missing: str = "mar",
+) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
+    """The VAE whose encoder is moved by MIWAE(m, k) and all else by IWAE(m k): two players. (Rainforth et al. 2018)"""
+    return _model(info, latent_dim, likelihood, variance, network, missing), objectives.PIWAE(k, m)
+
+
+def sticking_the_landing(
+    info: DataInfo, *, latent_dim: int | str = "auto", samples: int = 1, likelihood: str = "auto",
+    variance: float | str = "optimal", network: str = "auto", missing: str = "mar",
+) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
+    """The VAE under the ELBO, its gradient without the score of q. (Roeder, Wu & Duvenaud 2017)"""
+    return _model(info, latent_dim, likelihood, variance, network, missing), objectives.StickingTheLanding(samples)
+
+
+def dreg(
+    info: DataInfo, *, latent_dim: int | str = "auto", k: int = 8, likelihood: str = "auto",
+    variance: float | str = "optimal", network: str = "auto", missing: str = "mar",
+) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
+    """IWAE with the doubly reparametrised gradient of the encoder. (Tucker et al. 2019)"""
+    return _model(info, latent_dim, likelihood, variance, network, missing), objectives.DReG(k)
+
+
+def renyi(
+    info: DataInfo, *, latent_dim: int | str = "auto", k: int = 8, alpha: float = 0.5, likelihood: str = "auto",
+    variance: float | str = "optimal", network: str = "auto", missing: str = "mar",
+) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
+    """The VAE under the Rényi bound of order alpha from k draws. (Li & Turner 2016)"""
+    return _model(info, latent_dim, likelihood, variance, network, missing), objectives.Renyi(alpha, k)
+
+
+def vr_max(
+    info: DataInfo, *, latent_dim: int | str = "auto", k: int = 8, likelihood: str = "auto",
+    variance: float | str = "optimal", network: str = "auto", missing: str = "mar",
+) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
+    """The VAE under the largest of k log-weights, which is no bound on log p(x). (Li & Turner 2016)"""
+    return _model(info, latent_dim, likelihood, variance, network, missing), objectives.Renyi(-math.inf, k)
+
+
+def tvo(
+    info: DataInfo, *, latent_dim: int | str = "auto", k: int = 8, partitions: int = 8, first: float = 0.03,
+    likelihood: str = "auto", variance: float | str = "optimal", network: str = "auto", missing: str = "mar",
+) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
+    """The VAE under the thermodynamic bound of k draws, between ELBO and IWAE. (Masrani, Le & Wood 2019)"""
+    model = _model(info, latent_dim, likelihood, variance, network, missing)
+    return model, objectives.Thermodynamic(k, partitions, first)
+
+
+def _model(
+    info: DataInfo, latent_dim: int | str, likelihood: str, variance: float | str, network: str, missing: str
+) -> nn.Module:
+    """The model of the recipe ``vae``, for another objective."""
+    return vae(
         info, latent_dim=latent_dim, likelihood=likelihood, variance=variance, network=network, missing=missing
-    )
-    return model, objectives.IWAE(k)
+    )[0]
 
 
 def ae(

@@ -15,12 +15,22 @@ from torch import nn
 from latens import objectives, trees
 from latens.choices import DataInfo
 from latens.errors import InputError
-from latens.recipes import bounds, hamiltonian, hierarchy, labels, multimodal, sequences
+from latens.recipes import bounds, hamiltonian, hierarchy, labels, multimodal, posteriors, sequences
+from latens.recipes import priors as prior_recipes
 
 RecipeFunction = Callable[..., tuple[nn.Module, objectives.Objective]]
 
 
-GROUPS: dict[str, ModuleType] = {"bounds": bounds, "hierarchy": hierarchy, "hamiltonian": hamiltonian, "labels": labels, "multimodal": multimodal, "sequences": sequences}  # in the order in which they are listed
+GROUPS: dict[str, ModuleType] = {  # in the order in which they are listed
+    "bounds": bounds,
+    "priors": prior_recipes,
+    "posteriors": posteriors,
+    "hierarchy": hierarchy,
+    "hamiltonian": hamiltonian,
+    "labels": labels,
+    "multimodal": multimodal,
+    "sequences": sequences,
+}
 
 
 def _recipes(module: ModuleType) -> dict[str, RecipeFunction]:

@@ -1,4 +1,4 @@
-"""Priors p(z): modules whose ``forward(c)`` returns a distribution over codes."""
+"""Priors of normal distributions: N(0, I), one normal a condition, and a mixture of normals."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from latens.numerics import positive
 from latens.trees import Tree
 
 
-def _require_given(reads: tuple[str, ...], c: Tree) -> None:
+def require_given(reads: tuple[str, ...], c: Tree) -> None:
     """``ValueError`` where a key of the condition that the prior reads was not given."""
     missing = [key for key in reads if c is None or key not in c]
     if missing:
@@ -56,7 +56,7 @@ class ConditionalNormal(nn.Module):
         self.network, self.reads = network, tuple(reads)
 
     def forward(self, c: Tree = None) -> Distribution:
-        _require_given(self.reads, c)
+        require_given(self.reads, c)
         mean, raw = self.network({key: c[key] for key in self.reads}).chunk(2, -1)
         return DiagonalNormal(mean, positive(raw, 1e-8))
 
@@ -80,7 +80,7 @@ class NormalMixture(nn.Module):
     def forward(self, c: Tree = None) -> Distribution:
         raw = self.start
         if self.network is not None:
-            _require_given(self.reads, c)
+            require_given(self.reads, c)
             raw = raw + self.network({key: c[key] for key in self.reads}).unflatten(-1, raw.shape)
         logits, loc, variance = raw.split([1, self.dim, self.dim], -1)
         return distributions.NormalMixture(logits.squeeze(-1), loc, positive(variance, 1e-4))

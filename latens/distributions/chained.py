@@ -1,0 +1,51 @@
+"""Two groups of codes, the second given the first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, constraints
+
+from latens.randomness import standard_normal
+
+
+class Chained(Distribution):
+    """p(a) p(b|a) over z = (a, b) side by side: a ~ first, b ~ ``second(a)``, a diagonal normal.
+
+    ln p(z) = ln p(a) + ln p(b|a). ``mean``: (E a, E[b | E a]), which stands for the distribution. Shapes: a ``[...,
+    A]``, second(a): ``[..., A]`` -> ``DiagonalNormal`` over ``[..., B]``, z ``[..., A + B]``.
+    """
+
+    arg_constraints: dict[str, Any] = {}
+    support = constraints.real_vector
+
+    def __init__(self, first: Distribution, second: Callable[[Tensor], Any], size: int):
+        self.first, self.second = first, second
+        self.has_rsample = first.has_rsample
+        self.row_noise = bool(getattr(first, "row_noise", False))
+        event = torch.Size((first.event_shape[-1] + size,))
+        super().__init__(first.batch_shape, event, validate_args=False)
+
+    @property
+    def center(self) -> Tensor:
+        a = self.first.mean
+        return torch.cat([a, self.second(a).mean], -1)
+
+    def _further(self, a: Tensor, leading: int) -> Tensor:
+        b = self.second(a)
+        noise = standard_normal(a.shape[:leading], b.loc[(0,) * leading])  # rows, not draws, are the first axis
+        return torch.cat([a, b.loc + b.variance.sqrt() * noise], -1)
+
+    def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        return self._further(self.first.rsample(torch.Size(sample_shape)), len(sample_shape))
+
+    def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        with torch.no_grad():
+            return self._further(self.first.sample(torch.Size(sample_shape)), len(sample_shape))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        a, b = value.split([self.first.event_shape[-1], value.shape[-1] - self.first.event_shape[-1]], -1)
+        return self.first.log_prob(a) + self.second(a).log_prob(b)

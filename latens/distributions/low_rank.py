@@ -1,0 +1,66 @@
+"""Normal distributions whose covariance is a diagonal plus a few directions."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, constraints
+
+from latens.numerics import LOG_2PI
+from latens.randomness import standard_normal
+
+
+class LowRankNormal(Distribution):
+    """N(loc, diag h + U U^T) over the last axis, U of few columns: z = loc + sqrt(h) * noise + U noise'.
+
+    With C = I + U^T diag(1/h) U, the covariance has determinant det C prod_i h_i and inverse diag(1/h) - diag(1/h) U
+    C^-1 U^T diag(1/h) (Woodbury). Shapes: loc and diagonal h ``[..., Z]``, factor U ``[..., Z, R]``.
+    """
+
+    arg_constraints = {
+        "loc": constraints.real_vector,
+        "diagonal": constraints.independent(constraints.positive, 1),
+        "factor": constraints.independent(constraints.real, 2),
+    }
+    has_rsample = True
+    row_noise = True
+
+    def __init__(self, loc: Tensor, diagonal: Tensor, factor: Tensor):
+        self.loc, self.diagonal = torch.broadcast_tensors(loc, diagonal)
+        self.factor = factor.expand(*self.loc.shape, factor.shape[-1])
+        super().__init__(self.loc.shape[:-1], self.loc.shape[-1:], validate_args=False)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.loc
+
+    @property
+    def variance(self) -> Tensor:
+        return self.diagonal + self.factor.square().sum(-1)
+
+    @property
+    def _inner(self) -> Tensor:
+        """The lower Cholesky factor of C, ``[..., R, R]``."""
+        scaled = self.factor / self.diagonal.sqrt().unsqueeze(-1)
+        return torch.linalg.cholesky(torch.eye(scaled.shape[-1]).to(scaled) + scaled.mT @ scaled)
+
+    @property
+    def half_log_det(self) -> Tensor:
+        """Half the log-determinant of the covariance, ``[...]``."""
+        return 0.5 * self.diagonal.log().sum(-1) + self._inner.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+    def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        along = standard_normal(sample_shape, self.factor[..., 0, :])
+        noise = self.diagonal.sqrt() * standard_normal(sample_shape, self.loc)
+        return self.loc + noise + (self.factor @ along.unsqueeze(-1)).squeeze(-1)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        difference = value - self.loc
+        inside = self.factor.mT @ (difference / self.diagonal).unsqueeze(-1)  # ... x R x 1
+        inner = self._inner.expand(*inside.shape[:-2], *self._inner.shape[-2:])
+        inside = torch.linalg.solve_triangular(inner, inside, upper=False).squeeze(-1)
+        distance = (difference.square() / self.diagonal).sum(-1) - inside.square().sum(-1)
+        return -0.5 * (distance + self.loc.shape[-1] * LOG_2PI) - self.half_log_det
+
+    def entropy(self) -> Tensor:
+        return 0.5 * self.loc.shape[-1] * (LOG_2PI + 1) + self.half_log_det
