@@ -28,12 +28,15 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 # Schedules
 
 
-def test_the_learning_rate_warms_up_and_then_goes_straight_to_zero():
-    settings = Settings(learning_rate=0.5, warmup=0.1)
+@pytest.mark.parametrize("decay", ["linear", "cosine"])
+def test_the_learning_rate_warms_up_and_then_goes_down_to_zero(decay: str):
+    settings = Settings(learning_rate=0.5, warmup=0.1, decay=decay)
     rates = [learning_rate_at(step, 100, settings) for step in range(100)]
+    down = {"linear": lambda i: 0.5 * (1 - i / 90), "cosine": lambda i: 0.25 * (1 + math.cos(math.pi * i / 90))}[decay]
     assert rates[:10] == pytest.approx([0.05 * (i + 1) for i in range(10)])
-    assert rates[10:] == pytest.approx([0.5 * (1 - i / 90) for i in range(90)])
+    assert rates[10:] == pytest.approx([down(i) for i in range(90)])
     assert rates[55] == pytest.approx(0.25) and 0 < rates[99] < 6e-3
+    assert [Settings().settle(100, convolutions=c).decay for c in (False, True)] == ["linear", "cosine"]
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 7, 100, 1001])

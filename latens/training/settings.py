@@ -22,7 +22,8 @@ class Settings:
     ``epochs``: passes over the rows. ``batch_size``: rows of one (joint) step. ``learning_rate``: the peak, "auto"
     2e-3, or 4e-3 from 10,000 rows on (tables of mixed columns aside), or 1e-2 for a model of linear maps alone, which
     larger steps suit; linear warm-up over the fraction ``warmup``
-    of all steps, then linear decay to zero (Bergsma et al. 2025, with AdamW). ``kl_warmup``: fraction of all steps
+    of all steps, then down to zero as ``decay`` says: "linear" (Bergsma et al. 2025), "cosine" (half of one, Loshchilov
+    & Hutter 2017), or "auto", cosine for convolutions and linear for all else. ``kl_warmup``: fraction of all steps
     over which the weight of the rate grows from 0 to its final value (Bowman et al. 2016); at least one step is always
     taken at the final value. ``clip``: largest norm of the gradient, 0 for none. ``average``: decay of the averaged
     weights, 0 for none; if on, they are the weights that are served. ``patience``: rounds of validation without
@@ -38,6 +39,7 @@ class Settings:
     weight_decay: float = 0.0
     beta2: float = 0.99
     clip: float = 1e4
+    decay: str = "auto"
     kl_warmup: float = 0.0
     average: float = 0.0
     patience: int | str = "auto"
@@ -66,6 +68,7 @@ class Settings:
             need(is_number(getattr(self, name)) and getattr(self, name) >= 0, name, "a number from 0")
         need(is_whole(self.seed) and 0 <= self.seed < 2**63, "seed", "a whole number from 0 to 2^63 - 1")
         need(self.keep in ("auto", "best", "last"), "keep", "'auto', 'best' or 'last'")
+        need(self.decay in ("auto", "linear", "cosine"), "decay", "'auto', 'linear' or 'cosine'")
         need(self.compile in ("auto", True, False), "compile", "'auto', True or False")
         need(isinstance(self.device, str), "device", "'auto' or the name of a torch device")
 
@@ -93,9 +96,11 @@ class Settings:
         usual = 1e-2 if linear else 2e-3 if table or rows < 10_000 else 4e-3
         rate = usual if self.learning_rate == "auto" else float(self.learning_rate)
         keep = ("last" if table and held < 200 else "best") if self.keep == "auto" else self.keep
+        decay = ("cosine" if convolutions else "linear") if self.decay == "auto" else self.decay
         return replace(
-            self, epochs=epochs, batch_size=batch, patience=patience, compile=compiled, learning_rate=rate, keep=keep
-        )
+            self, epochs=epochs, batch_size=batch, patience=patience, compile=compiled, learning_rate=rate, keep=keep,
+            decay=decay,
+        )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -157,12 +162,13 @@ def epochs_a_round(epochs: int, steps_an_epoch: int) -> int:
 
 
 def learning_rate_at(step: int, steps: int, settings: Settings) -> float:
-    """Linear warm-up to the peak, then straight down to zero (Bergsma et al. 2025)."""
+    """Linear warm-up to the peak, then a straight line or half a cosine down to zero."""
     warm = max(1, round(settings.warmup * steps))
     peak = float(settings.learning_rate)
     if step < warm:
         return peak * (step + 1) / warm
-    return peak * max(0.0, 1 - (step - warm) / max(1, steps - warm))
+    gone = min(1.0, (step - warm) / max(1, steps - warm))
+    return peak * (0.5 * (1 + math.cos(math.pi * gone)) if settings.decay == "cosine" else 1 - gone)
 
 
 def anneal_at(step: int, steps: int, settings: Settings) -> float:
