@@ -162,7 +162,7 @@ def test_evaluation_has_the_dynamics_of_training(name) -> None:
 
 
 def test_the_gradient_is_that_of_finite_differences() -> None:
-    """Of the mean log-weight with respect to the step size, tempering and the posterior's bias, through the dynamics."""
+    """Of the mean log-weight with respect to step size, tempering and the posterior's bias, through the dynamics."""
     model = MODELS["tempered"]().double()
 
     def value() -> torch.Tensor:
@@ -264,7 +264,6 @@ def test_a_run_refreshes_the_centroids(tmp_path) -> None:
 
 
 def test_options_that_make_no_sense_are_refused() -> None:
-    for options, word in (({"steps": -1}, "steps"), ({"step_size": 0.7}, "step_size"), ({"tempering": 0.0}, "tempering"),
-                          ({"keep": 1.5}, "keep")):  # fmt: skip
-        with pytest.raises(ValueError, match=word):
-            models.Hamiltonian(*parts(), **options)
+    for name, value in (("steps", -1), ("step_size", 0.7), ("tempering", 0.0), ("keep", 1.5)):
+        with pytest.raises(ValueError, match=name):
+            models.Hamiltonian(*parts(), **{name: value})

@@ -185,7 +185,9 @@ def test_a_mapping_with_gaps_trains_and_a_missing_modality_is_not_learned_from(k
     assert run.history[-1]["train_bound"] > run.history[0]["train_bound"] + 1
     empty = {"a": torch.randn(4, 3), "b": torch.full((4, 1), torch.nan)}
     draw = model.draw(empty)
-    grads = torch.autograd.grad(draw.log_w.sum(), list(model.likelihood.likelihoods["b"].parameters()), allow_unused=True)
+    grads = torch.autograd.grad(
+        draw.log_w.sum(), list(model.likelihood.likelihoods["b"].parameters()), allow_unused=True
+    )
     assert all(g is None or (g == 0).all() for g in grads)
 
 

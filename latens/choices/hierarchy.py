@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +46,7 @@ def markov_ladder(
     first = conditionals.Features(encoder(info, [WIDTH], network), info.reads)
     stages = [block(WIDTH, WIDTH, kind) for _ in sizes[1:]]
     rungs = [models.MarkovRung(sizes[0], networks.Linear(WIDTH, 2 * sizes[0]))]
-    for above, size in zip(sizes, sizes[1:]):
+    for above, size in pairwise(sizes):
         rungs.append(models.MarkovRung(size, networks.Linear(WIDTH, 2 * size), block(above, 2 * size, kind)))
     return models.Ladder(
         models.Upward(first, stages), rungs, likelihood_for(info, sizes[-1], likelihood, network, variance)

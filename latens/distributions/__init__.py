@@ -17,7 +17,8 @@ from latens.distributions.truncated import TruncatedNormal
 
 __all__ = [
     "CLOSED", "Bernoulli", "Beta", "Categorical", "Columns", "ContinuousBernoulli", "DiagonalNormal",
-    "DiscretizedLogistic", "Drawn", "ExpertMixture", "FullNormal", "InUnits", "LogNormal", "Modalities", "NegativeBinomial", "Normal", "NormalMixture",
+    "DiscretizedLogistic", "Drawn", "ExpertMixture",
+    "FullNormal", "InUnits", "LogNormal", "Modalities", "NegativeBinomial", "Normal", "NormalMixture",
     "Observed", "Ordinal", "Pieces", "PointMass", "Poisson", "SelfMasked", "StudentT", "TruncatedNormal",
     "ZeroInflatedNegativeBinomial", "canonical", "center", "closed_kl", "has_closed_kl", "has_row_noise",
     "rsample_and_log_prob",

@@ -13,8 +13,8 @@ from latens.trees import Tree, rows
 
 
 class TwoStage(VAE):
-    """p(u) p(z|u) p(x|z): a VAE of x whose codes z are modelled by the VAE ``second``, so that samples follow the codes'
-    own distribution and not the first prior (Dai & Wipf 2019).
+    """p(u) p(z|u) p(x|z): a VAE of x whose codes z are modelled by the VAE ``second``, so that samples follow the
+    codes' own distribution and not the first prior (Dai & Wipf 2019).
 
     ``prior`` is what the first stage is trained under (:class:`latens.objectives.TwoStageELBO`), no part of the model
     that is served: a draw has the codes z and u, and E[w] = p(x) under p(u) p(z|u) p(x|z).

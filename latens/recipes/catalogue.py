@@ -20,7 +20,14 @@ from latens.recipes import bounds, hamiltonian, hierarchy, labels, multimodal, s
 RecipeFunction = Callable[..., tuple[nn.Module, objectives.Objective]]
 
 
-GROUPS: dict[str, ModuleType] = {"bounds": bounds, "hierarchy": hierarchy, "hamiltonian": hamiltonian, "labels": labels, "multimodal": multimodal, "sequences": sequences}  # in the order in which they are listed
+GROUPS: dict[str, ModuleType] = {  # in the order in which they are listed
+    "bounds": bounds,
+    "hierarchy": hierarchy,
+    "hamiltonian": hamiltonian,
+    "labels": labels,
+    "multimodal": multimodal,
+    "sequences": sequences,
+}
 
 
 def _recipes(module: ModuleType) -> dict[str, RecipeFunction]:
