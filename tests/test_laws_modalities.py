@@ -17,6 +17,7 @@ from latens import conditionals, distributions, models, objectives, priors
 from latens.data import infer
 
 D, Q = 5, 2
+WIDE = 2.5  # of the variance of each expert, so that weights have a variance
 X, W, B, S2 = laws.toy(6, D, Q, seed=21)
 CUTS = {"first": slice(0, 2), "second": slice(2, 4), "third": slice(4, 5)}
 MISSING = X.copy()
@@ -34,7 +35,7 @@ def experts() -> dict[str, nn.Module]:
         w, b = W[cut], B[cut]
         v = np.linalg.inv(w.T @ w + S2 * np.eye(Q)) @ w.T
         cov = S2 * np.linalg.inv(w.T @ w + S2 * np.eye(Q))
-        found[name] = laws.diagonal_posterior(v, b, 1.6 * np.diag(cov))
+        found[name] = laws.diagonal_posterior(v, b, WIDE * np.diag(cov))
     return found
 
 
@@ -60,7 +61,7 @@ def opinions(row: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         if not np.isnan(row[cut]).all():
             w = W[cut]
             inverse = np.linalg.inv(w.T @ w + S2 * np.eye(Q))
-            found.append((inverse @ w.T @ (row[cut] - B[cut]), 1.6 * np.diag(S2 * inverse)))
+            found.append((inverse @ w.T @ (row[cut] - B[cut]), WIDE * np.diag(S2 * inverse)))
     return found
 
 

@@ -21,9 +21,8 @@ from latens.conditionals.modalities import (
 from latens.conditionals.posteriors import DiagonalNormal, FullNormal, PointMass
 
 __all__ = [
-    "FAMILIES", "Bernoulli", "ByModality", "Categorical", "ColumnLikelihood", "Columns", "Conditional", "ContinuousBernoulli",
-    "DiagonalNormal", "DiscretizedLogistic", "Features", "FullNormal", "JointAndSingles",
-    "MixtureOfExperts", "MixtureOfProducts",
-    "NegativeBinomial", "Normal", "PointMass", "Poisson", "ProductOfExperts",
+    "FAMILIES", "Bernoulli", "ByModality", "Categorical", "ColumnLikelihood", "Columns", "Conditional",
+    "ContinuousBernoulli", "DiagonalNormal", "DiscretizedLogistic", "Features", "FullNormal", "JointAndSingles",
+    "MixtureOfExperts", "MixtureOfProducts", "NegativeBinomial", "Normal", "PointMass", "Poisson", "ProductOfExperts",
     "SelfMaskedColumns", "ZeroInflatedNegativeBinomial", "event_dims",
 ]  # fmt: skip
