@@ -13,7 +13,7 @@ from scipy import stats
 from torch import nn
 
 import latens
-from latens import conditionals, distributions, models, objectives, priors
+from latens import choices, conditionals, distributions, models, objectives, priors
 from latens.data import infer
 
 D, Q = 5, 2
@@ -198,7 +198,7 @@ def test_pieces_of_every_kind_of_data(name) -> None:
     for x in (rng.normal(size=(20, 5)), rng.integers(0, 4, (20, 6, 5)).astype("uint8"), rng.normal(size=(20, 7, 3))):
         schema = infer(x.astype("float32") if x.dtype.kind == "f" else x)
         inside = torch.as_tensor(schema.to_model(x.astype(schema.dtype)))
-        info = latens.recipes.catalogue.DataInfo(schema, 20, inside)
+        info = choices.DataInfo(schema, 20, inside)
         model, objective = latens.Recipe(name, latent_dim=2, network="mlp", modalities=3).build(info)
         draw = objective.draw(model, inside)
         assert torch.isfinite(objective.losses(model, inside, draw)["model"])

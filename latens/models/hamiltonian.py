@@ -25,7 +25,7 @@ def gradient(log_density: LogDensity, z: Tensor) -> Tensor:
     evaluation, and then leaves no graph behind."""
     on = torch.is_grad_enabled()
     with torch.enable_grad():
-        at = z if on and z.requires_grad else z.detach().requires_grad_()
+        at = z.view_as(z) if on and z.requires_grad else z.detach().requires_grad_()  # only what is at z moves
         [found] = torch.autograd.grad(log_density(at).sum(), at, create_graph=on)
     return found
 
