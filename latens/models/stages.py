@@ -31,7 +31,7 @@ class TwoStage(VAE):
     def second_draw(self, z: Tensor) -> Draw:
         """A draw u for each code ``[K, B, Z]``: that of the second stage with the codes as data."""
         q = self.second.encode(z)
-        u = rsample_rows(q)
+        u = rsample_rows(q)  # type: ignore[arg-type]
         pz, p = self.second.decode(u), self.second.prior()
         return Draw(u, pz.log_prob(z), p.log_prob(u), q.log_prob(u), pz, p, q)
 
