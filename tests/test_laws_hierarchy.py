@@ -1,4 +1,4 @@
-"""Laws of layered codes: one layer is the VAE, two layers meet the truth on a grid, rates by layer, free bits, stages."""
+"""Laws of layered codes: one layer is the VAE, two layers meet the truth on a grid, rates, free bits, stages."""
 
 from __future__ import annotations
 
@@ -141,7 +141,9 @@ def test_rates_are_those_of_a_naive_loop_over_layers(kind) -> None:
         prior = raw_normal(apply(below.above, z[0, :, :1]))
         grid = np.linspace(-20, 20, 40_001)
         for i in range(len(X)):
-            density = stats.norm.pdf(grid, said[0][i], said[1][i] ** 0.5) * stats.norm.pdf(grid, prior[0][i], prior[1][i] ** 0.5)
+            density = stats.norm.pdf(grid, said[0][i], said[1][i] ** 0.5) * stats.norm.pdf(
+                grid, prior[0][i], prior[1][i] ** 0.5
+            )
             mean = (grid * density).sum() / density.sum()
             assert q[0][0, i, 1] == pytest.approx(mean, abs=1e-6)
             assert q[1][0, i, 1] == pytest.approx(((grid - mean) ** 2 * density).sum() / density.sum(), rel=1e-6)
@@ -168,7 +170,9 @@ def test_a_rate_below_its_floor_counts_as_the_floor_and_has_no_gradient() -> Non
     for one, other in zip(free, paid):
         assert (one[..., below] == 0).all() and (other[..., below] != 0).any()
         assert torch.equal(one[..., 1 - below], other[..., 1 - below])
-    assert objectives.FreeBits(0.0).bound(draw).detach() == pytest.approx(objectives.ELBO().bound(draw).detach(), abs=1e-12)
+    assert objectives.FreeBits(0.0).bound(draw).detach() == pytest.approx(
+        objectives.ELBO().bound(draw).detach(), abs=1e-12
+    )
     with pytest.raises(ValueError, match="free_bits"):
         objectives.FreeBits(-1.0)
 

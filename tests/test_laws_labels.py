@@ -143,7 +143,8 @@ def test_what_cannot_be_is_refused() -> None:
     info = choices.DataInfo(infer(x), 20, torch.as_tensor(x))
     number = latens.schema.Column("age", "continuous", "double", "normal")
     for name, options, more, word in (
-        ("cvae", {}, (), "--condition"), ("m2", {"classes": 1}, (), "classes"), ("m2", {"variance": "optimal"}, (), "m2"),
+        ("cvae", {}, (), "--condition"), ("m2", {"classes": 1}, (), "classes"),
+        ("m2", {"variance": "optimal"}, (), "m2"),
         ("m2", {}, (number,), "levels"),
     ):  # fmt: skip
         given = choices.DataInfo(info.schema, 20, info.sample, more, {c.name: torch.zeros(20) for c in more} or None)

@@ -13,10 +13,11 @@ from scipy import stats
 from torch import nn
 
 import latens
-from latens import conditionals, distributions, models, objectives, priors
+from latens import choices, conditionals, distributions, models, objectives, priors
 from latens.data import infer
 
 D, Q = 5, 2
+WIDE = 2.5  # of the variance of each expert, so that weights have a variance
 X, W, B, S2 = laws.toy(6, D, Q, seed=21)
 CUTS = {"first": slice(0, 2), "second": slice(2, 4), "third": slice(4, 5)}
 MISSING = X.copy()
@@ -34,7 +35,7 @@ def experts() -> dict[str, nn.Module]:
         w, b = W[cut], B[cut]
         v = np.linalg.inv(w.T @ w + S2 * np.eye(Q)) @ w.T
         cov = S2 * np.linalg.inv(w.T @ w + S2 * np.eye(Q))
-        found[name] = laws.diagonal_posterior(v, b, 1.6 * np.diag(cov))
+        found[name] = laws.diagonal_posterior(v, b, WIDE * np.diag(cov))
     return found
 
 
@@ -60,7 +61,7 @@ def opinions(row: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         if not np.isnan(row[cut]).all():
             w = W[cut]
             inverse = np.linalg.inv(w.T @ w + S2 * np.eye(Q))
-            found.append((inverse @ w.T @ (row[cut] - B[cut]), 1.6 * np.diag(S2 * inverse)))
+            found.append((inverse @ w.T @ (row[cut] - B[cut]), WIDE * np.diag(S2 * inverse)))
     return found
 
 
@@ -185,7 +186,9 @@ def test_a_mapping_with_gaps_trains_and_a_missing_modality_is_not_learned_from(k
     assert run.history[-1]["train_bound"] > run.history[0]["train_bound"] + 1
     empty = {"a": torch.randn(4, 3), "b": torch.full((4, 1), torch.nan)}
     draw = model.draw(empty)
-    grads = torch.autograd.grad(draw.log_w.sum(), list(model.likelihood.likelihoods["b"].parameters()), allow_unused=True)
+    grads = torch.autograd.grad(
+        draw.log_w.sum(), list(model.likelihood.likelihoods["b"].parameters()), allow_unused=True
+    )
     assert all(g is None or (g == 0).all() for g in grads)
 
 
@@ -195,7 +198,7 @@ def test_pieces_of_every_kind_of_data(name) -> None:
     for x in (rng.normal(size=(20, 5)), rng.integers(0, 4, (20, 6, 5)).astype("uint8"), rng.normal(size=(20, 7, 3))):
         schema = infer(x.astype("float32") if x.dtype.kind == "f" else x)
         inside = torch.as_tensor(schema.to_model(x.astype(schema.dtype)))
-        info = latens.recipes.catalogue.DataInfo(schema, 20, inside)
+        info = choices.DataInfo(schema, 20, inside)
         model, objective = latens.Recipe(name, latent_dim=2, network="mlp", modalities=3).build(info)
         draw = objective.draw(model, inside)
         assert torch.isfinite(objective.losses(model, inside, draw)["model"])

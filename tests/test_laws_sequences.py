@@ -15,7 +15,9 @@ from latens.data import infer
 
 T, A, NOISE, S2 = 6, 0.8, 0.5, 0.3  # z_t = A z_{t-1} + N(0, NOISE), x_t = C z_t + N(0, S2), z_0 = 0
 C = np.array([[1.0], [-0.6]])
-COV = np.array([[NOISE * sum(A ** (abs(i - j) + 2 * k) for k in range(min(i, j) + 1)) for j in range(T)] for i in range(T)])
+COV = np.array(
+    [[NOISE * sum(A ** (abs(i - j) + 2 * k) for k in range(min(i, j) + 1)) for j in range(T)] for i in range(T)]
+)
 RNG = np.random.default_rng(0)
 X = (np.linalg.cholesky(COV) @ RNG.normal(size=(5, T, 1))) @ C.T + S2**0.5 * RNG.normal(size=(5, T, 2))
 
@@ -75,7 +77,7 @@ class Emit(nn.Module):
 
 
 def state_space(kind: str) -> models.Recurrent:
-    """The linear-Gaussian model with q(z_t|z_{t-1}, x_t …): the exact smoother, the exact filter's step, or a wide one."""
+    """The linear-Gaussian model with q(z_t|z_{t-1}, x_t …): the exact smoother, the filter's step, or a wide one."""
 
     def step(both):
         said, h = both[..., :2], both[..., 2:]
@@ -98,14 +100,17 @@ def state_space(kind: str) -> models.Recurrent:
             return views(x)
 
     model = models.Recurrent(
-        conditionals.Features(nn.Identity()), Affine(lambda h: (A * h, torch.full_like(h, NOISE))), Affine(step), Keep(),
+        conditionals.Features(nn.Identity()), Affine(lambda h: (A * h, 0 * h + NOISE)), Affine(step), Keep(),
         conditionals.Normal(Emit(), variance=S2), shape=(T, 2), latent_dim=1, width=1, views=Views(),
     )  # fmt: skip
     return model.double()
 
 
 def test_with_the_exact_smoother_every_log_weight_is_the_kalman_filter_s_log_likelihood() -> None:
-    joint = [stats.multivariate_normal(np.zeros(2 * T), np.kron(COV, C @ C.T) + S2 * np.eye(2 * T)).logpdf(x.ravel()) for x in X]
+    joint = [
+        stats.multivariate_normal(np.zeros(2 * T), np.kron(COV, C @ C.T) + S2 * np.eye(2 * T)).logpdf(x.ravel())
+        for x in X
+    ]
     assert pytest.approx(joint, abs=1e-9) == LOG_P  # the filter itself
     model = state_space("smoother")
     torch.manual_seed(0)
@@ -141,7 +146,7 @@ def test_samples_have_the_covariance_of_the_model() -> None:
     assert np.abs(scores).max() < Z
 
 
-@pytest.mark.parametrize("shape", [(7,), (7, 3), (2, 7, 3)])
+@pytest.mark.parametrize("shape", [(7,), (7, 3), (3, 7, 5)])
 def test_time_is_the_axis_it_says_and_no_step_sees_what_comes(shape) -> None:
     """What is drawn at a step and its distribution do not depend on later data."""
     x = np.random.default_rng(0).normal(size=(12, *shape)).astype("float32")
@@ -160,16 +165,21 @@ def test_time_is_the_axis_it_says_and_no_step_sees_what_comes(shape) -> None:
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*found))
     assert not torch.allclose(model.draw(inside).codes, model.draw(changed).codes)
     steps = networks.Steps(shape)
-    assert torch.equal(steps.back(steps(inside), shape), inside) and steps(inside).shape == (12, *networks.steps_of(shape))
+    assert torch.equal(steps.back(steps(inside), shape), inside) and steps(inside).shape == (
+        12,
+        *networks.steps_of(shape),
+    )
 
 
 @pytest.mark.parametrize("network", ["recurrent", "conv", "linear"])
 def test_one_code_a_sequence_with_every_network(network) -> None:
     x = np.random.default_rng(0).normal(size=(12, 9, 3)).astype("float32")
-    info = choices.DataInfo(infer(x), 12, torch.as_tensor(x))
+    schema = infer(x)
+    inside = torch.as_tensor(schema.to_model(x))
+    info = choices.DataInfo(schema, 12, inside)
     model, objective = recipes.Recipe("sequence_vae", network=network).build(info)
-    draw = objective.draw(model, torch.as_tensor(x))
-    assert torch.isfinite(objective.losses(model, x, draw)["model"]) and model.sample(4).shape == (4, 9, 3)
+    draw = objective.draw(model, inside)
+    assert torch.isfinite(objective.losses(model, inside, draw)["model"]) and model.sample(4).shape == (4, *info.shape)
     for name, wrong in (("sequence_vae", "mlp"), ("vrnn", "conv")):
         with pytest.raises(ValueError, match=r"network|convolutions"):
             recipes.Recipe(name, network=wrong).build(info)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ def likelihood_on(
     part = likelihood_for(info, 1, likelihood, "linear", variance)
     condition = condition_for(info)
     features = 0 if condition is None else condition.features
-    inner = part.network if condition is None else part.network.network
+    inner = part.network if condition is None else part.network.network  # type: ignore[union-attr]
     with torch.no_grad():
         start = inner(torch.zeros(1, 1 + features))[0]  # type: ignore[operator]
     net = head(start, features)
@@ -45,7 +46,7 @@ def markov_ladder(
     first = conditionals.Features(encoder(info, [WIDTH], network), info.reads)
     stages = [block(WIDTH, WIDTH, kind) for _ in sizes[1:]]
     rungs = [models.MarkovRung(sizes[0], networks.Linear(WIDTH, 2 * sizes[0]))]
-    for above, size in zip(sizes, sizes[1:]):
+    for above, size in pairwise(sizes):
         rungs.append(models.MarkovRung(size, networks.Linear(WIDTH, 2 * size), block(above, 2 * size, kind)))
     return models.Ladder(
         models.Upward(first, stages), rungs, likelihood_for(info, sizes[-1], likelihood, network, variance)
@@ -159,7 +160,7 @@ def _residual_block(kind: str, count: int) -> nn.Module:
 @torch.no_grad()
 def _scaled(part: nn.Module, count: int) -> nn.Module:
     """The last map's weights over sqrt(count): ``count`` of them add up to a stream of bounded size (Child 2021)."""
-    _last(part).weight.div_(math.sqrt(count))
+    _last(part).weight.div_(math.sqrt(count))  # type: ignore[operator]
     return part
 
 
@@ -167,8 +168,8 @@ def _scaled(part: nn.Module, count: int) -> nn.Module:
 def _quiet(part: nn.Module) -> nn.Module:
     """Begins near zero."""
     last = _last(part)
-    last.weight.mul_(0.01)
-    last.bias.zero_()
+    last.weight.mul_(0.01)  # type: ignore[operator]
+    last.bias.zero_()  # type: ignore[operator]
     return part
 
 

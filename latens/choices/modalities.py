@@ -12,7 +12,7 @@ from latens.choices.info import DataInfo
 from latens.choices.parts import likelihood_for, posterior_for
 from latens.distributions import Pieces
 from latens.errors import InputError, is_whole
-from latens.schema import Table
+from latens.schema import AnySchema, Table
 from latens.trees import Tree
 
 
@@ -37,6 +37,7 @@ def _axis(info: DataInfo) -> int:
 
 def _piece(info: DataInfo, axis: int, start: int, stop: int) -> DataInfo:
     schema = info.schema
+    part: AnySchema
     if isinstance(schema, Table):
         left_out = {column.name for column in (*schema.modelled[:start], *schema.modelled[stop:])}
         part = replace(schema, fields=tuple(f for f in schema.fields if f.name not in left_out))

@@ -35,8 +35,8 @@ def condition_for(info: DataInfo) -> networks.Condition | None:
     for column in info.conditions:
         if column.missing:
             raise InputError(
-                f"the condition {column.name!r} is missing in {column.missing:.1%} of the rows: fill it, leave those rows "
-                "out, or use a recipe that takes gaps (m2)"
+                f"the condition {column.name!r} is missing in {column.missing:.1%} of the rows: fill it, leave those "
+                "rows out, or use a recipe that takes gaps (m2)"
             )
     return networks.Condition({column.name: seen_as(column) for column in info.conditions}) if info.conditions else None
 

@@ -59,7 +59,9 @@ def sequence_likelihood(
         nets = {
             "recurrent": lambda: networks.RecurrentDecoder(inputs, steps, outputs),
             "conv": lambda: networks.SequenceDecoder(inputs, (steps, outputs)),
-            "linear": lambda: nn.Sequential(networks.Linear(inputs, start.numel()), networks.Unflatten((steps, outputs))),
+            "linear": lambda: nn.Sequential(
+                networks.Linear(inputs, start.numel()), networks.Unflatten((steps, outputs))
+            ),
         }
         return FromSteps(info.shape, nets[kind](), start)
 

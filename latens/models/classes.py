@@ -54,8 +54,9 @@ class Classified(VAE):
     def _with(self, c: Tree, y: Tensor) -> Tree:
         """The condition with classes ``y`` ``[..., B]``."""
         others = {} if c is None else {k: v for k, v in c.items() if k != self.key}
-        lead = {k: v.reshape(1, -1).expand(y.shape)[..., None] if k in self.posterior.reads else v for k, v in others.items()}  # type: ignore[operator]
-        return lead | {self.key: y[..., None]}
+        seen = getattr(self.posterior, "reads", ())
+        wide = {k: v.reshape(1, -1).expand(y.shape)[..., None] if k in seen else v for k, v in others.items()}
+        return wide | {self.key: y[..., None]}
 
     def classify(self, x: Tree, c: Tree = None) -> Tensor:
         """q(y|x), ``[B, Y]``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ def gradient(log_density: LogDensity, z: Tensor) -> Tensor:
     evaluation, and then leaves no graph behind."""
     on = torch.is_grad_enabled()
     with torch.enable_grad():
-        at = z if on and z.requires_grad else z.detach().requires_grad_()
+        at = z.view_as(z) if on and z.requires_grad else z.detach().requires_grad_()  # only what is at z moves
         [found] = torch.autograd.grad(log_density(at).sum(), at, create_graph=on)
     return found
 
@@ -41,9 +42,9 @@ class Hamiltonian(VAE):
 
     rho' = rho + eps/2 d ln pi(z)/dz,  z' = z + eps rho',  rho'' = rho' + eps/2 d ln pi(z')/dz.
 
-    ln w = ln p(x, z_T) - ln q_0(z_0|x) + sum ln of the momenta's densities after over before each stretch + ln |det|, so
-    that E[w] = p(x) for every number of steps and every step size. Without ``anneal`` pi = p(x, z); with it step t has
-    ln pi_t = (1 - t/T) ln q_0 + t/T ln p(x, z), annealed importance sampling that can be differentiated (Geffner &
+    ln w = ln p(x, z_T) - ln q_0(z_0|x) + sum ln of the momenta's densities after over before each stretch + ln |det|,
+    so that E[w] = p(x) for every number of steps and every step size. Without ``anneal`` pi = p(x, z); with it step t
+    has ln pi_t = (1 - t/T) ln q_0 + t/T ln p(x, z), annealed importance sampling that can be differentiated (Geffner &
     Domke 2021; Zhang et al. 2021). ``keep`` in [0, 1] is how much of the momentum outlives a step: rho <- keep rho +
     sqrt(1 - keep^2) noise. ``tempering`` b in (0, 1]: momenta begin with variance 1/b, and step t multiplies them by
     sqrt(b_{t-1} / b_t), 1/sqrt(b_t) = (1 - 1/sqrt(b)) t^2/T^2 + 1/sqrt(b), with its determinant.
@@ -101,7 +102,7 @@ class Hamiltonian(VAE):
             return self.raw_step.new_zeros(()), []
         top = self.raw_tempering.sigmoid().rsqrt()  # 1 / sqrt(b)
         at = [((1 - top) * (t / self.steps) ** 2 + top).log() for t in range(self.steps + 1)]
-        return at[0], [after - before for before, after in zip(at, at[1:])]
+        return at[0], [after - before for before, after in pairwise(at)]
 
     def _refine(
         self, z: Tensor, noise: Callable[[], Tensor], x: Tree, c: Tree, q: Distribution
@@ -156,7 +157,8 @@ class Hamiltonian(VAE):
             start, _ = rsample_and_log_prob(q, k)
             return self._refine(start, lambda: standard_normal((k,), like), x, c, q)[0]
 
-        return _Refined(like, draw, lambda: self._refine(like.unsqueeze(0), lambda: torch.zeros_like(like[None]), x, c, q))
+        rest, still = like.unsqueeze(0), torch.zeros_like(like).unsqueeze(0)
+        return _Refined(like, draw, lambda: self._refine(rest, lambda: still, x, c, q))
 
 
 class _Refined(Drawn):
@@ -204,7 +206,8 @@ class CentroidMetric(nn.Module):
         """L_i L_i^T, ``[M, Z, Z]``."""
         raw = self.network(self.rows, self.given)
         row, column = torch.tril_indices(self.dim, self.dim)
-        tril = raw.new_zeros(len(raw), self.dim, self.dim).index_put((torch.arange(len(raw))[:, None], row, column), raw)
+        tril = raw.new_zeros(len(raw), self.dim, self.dim)
+        tril[:, row, column] = raw
         return tril @ tril.mT
 
     def inverse(self, z: Tensor, squares: Tensor) -> Tensor:

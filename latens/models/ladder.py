@@ -36,8 +36,8 @@ class Rung(nn.Module):
 
 
 class MarkovRung(Rung):
-    """p(z|h) = N(g(h), diag v(h)), where h is the code above, or N(0, I) at the top (``above`` None); below the top q is
-    the product of the prior with a normal that x says (Sønderby et al. 2016):
+    """p(z|h) = N(g(h), diag v(h)), where h is the code above, or N(0, I) at the top (``above`` None); below the top q
+    is the product of the prior with a normal that x says (Sønderby et al. 2016):
 
     1/h_q = 1/h_p + 1/h_x,  g_q = h_q (g_p / h_p + g_x / h_x).
     """
@@ -162,7 +162,8 @@ class Ladder(nn.Module):
         features, n = self.upward(x, c), rows(x)
         means = self._descend((1, n), lambda _, q: q.loc, features)[1]
         return Drawn(
-            torch.cat(means, -1).squeeze(0), lambda k: torch.cat(self._descend((k, n), lambda _, q: rsample_rows(q), features)[1], -1)
+            torch.cat(means, -1).squeeze(0),
+            lambda k: torch.cat(self._descend((k, n), lambda _, q: rsample_rows(q), features)[1], -1),
         )
 
     def decode(self, z: Tensor, c: Tree = None) -> Distribution:

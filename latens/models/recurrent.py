@@ -77,7 +77,8 @@ class Recurrent(nn.Module):
         return Drawn(torch.cat(means, -1).squeeze(0), lambda k: torch.cat(self._follow(x, c, k)[1], -1))
 
     def _generate(
-        self, lead: Sequence[int], c: Tree, choose: Callable[[int, Tensor], Tensor], value: Callable[[Distribution], Tensor]
+        self, lead: Sequence[int], c: Tree, choose: Callable[[int, Tensor], Tensor],
+        value: Callable[[Distribution], Tensor],
     ) -> tuple[Distribution, Tensor]:  # fmt: skip
         """Forward in time: (p(x|…), x), each step of x what ``value`` gives of its distribution, with z_t chosen."""
         x = torch.zeros(*lead, *self.shape, dtype=self.start.dtype, device=self.start.device)
@@ -96,14 +97,10 @@ class Recurrent(nn.Module):
     def decode(self, z: Tensor, c: Tree = None) -> Distribution:
         """p(x|z) for the codes of all steps ``[..., T Z]``, the states fed with what stands for the steps before."""
         parts = z.split(self.size, -1)
-        return self._generate(z.shape[:-1], c, lambda t, h: parts[t], center)[0]
+        return self._generate(z.shape[:-1], c, lambda t, _: parts[t], center)[0]
 
     def sample(self, n: int, c: Tree = None, mean: bool = False) -> Tensor:
         """n data, step by step: z_t from its prior, then x_t, or what stands for its distribution."""
         with torch.no_grad():
             value = center if mean else (lambda px: px.sample())
-            return self._generate((n,), c, lambda t, h: _drawn(normal_of(self.prior(h))), value)[1]
-
-
-def _drawn(p: DiagonalNormal) -> Tensor:
-    return p.rsample()
+            return self._generate((n,), c, lambda _, h: normal_of(self.prior(h)).rsample(), value)[1]

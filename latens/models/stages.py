@@ -13,8 +13,8 @@ from latens.trees import Tree, rows
 
 
 class TwoStage(VAE):
-    """p(u) p(z|u) p(x|z): a VAE of x whose codes z are modelled by the VAE ``second``, so that samples follow the codes'
-    own distribution and not the first prior (Dai & Wipf 2019).
+    """p(u) p(z|u) p(x|z): a VAE of x whose codes z are modelled by the VAE ``second``, so that samples follow the
+    codes' own distribution and not the first prior (Dai & Wipf 2019).
 
     ``prior`` is what the first stage is trained under (:class:`latens.objectives.TwoStageELBO`), no part of the model
     that is served: a draw has the codes z and u, and E[w] = p(x) under p(u) p(z|u) p(x|z).
@@ -31,7 +31,7 @@ class TwoStage(VAE):
     def second_draw(self, z: Tensor) -> Draw:
         """A draw u for each code ``[K, B, Z]``: that of the second stage with the codes as data."""
         q = self.second.encode(z)
-        u = rsample_rows(q)
+        u = rsample_rows(q)  # type: ignore[arg-type]
         pz, p = self.second.decode(u), self.second.prior()
         return Draw(u, pz.log_prob(z), p.log_prob(u), q.log_prob(u), pz, p, q)
 

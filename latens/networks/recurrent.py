@@ -47,7 +47,7 @@ class Steps(nn.Module):
 
 
 class RecurrentEncoder(nn.Module):
-    """``[..., T, F]`` -> ``[..., outputs]``: a gated recurrent layer (Cho et al. 2014), a linear map of its last state."""
+    """``[..., T, F]`` -> ``[..., outputs]``: a gated recurrent layer (Cho et al. 2014), its last state mapped."""
 
     def __init__(self, inputs: int, outputs: int, width: int = 64):
         super().__init__()

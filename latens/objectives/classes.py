@@ -18,9 +18,9 @@ from latens.trees import Tree
 class SemiSupervisedELBO(ELBO):
     """For rows whose class is given, the bound on ln p(x|y) and ``classification`` x ln q(y|x); for the others
 
-    sum_y q(y|x) [bound_y(x) + ln p(y) - ln q(y|x)], a bound on ln p(x), every class counted exactly (Kingma et al. 2014,
-    whose alpha is ``classification`` times the share of labelled rows; ln p(y) of a given class, a constant, is left
-    out).
+    sum_y q(y|x) [bound_y(x) + ln p(y) - ln q(y|x)], a bound on ln p(x), every class counted exactly (Kingma et al.
+    2014, whose alpha is ``classification`` times the share of labelled rows; ln p(y) of a given class, a constant, is
+    left out).
     """
 
     def __init__(self, classification: float = 10.0, samples: int = 1):

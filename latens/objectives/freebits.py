@@ -16,7 +16,8 @@ class FreeBits(ELBO):
 
     KL_l: the rate of layer l of the draw (``Draw.rates``; one layer for a plain VAE), its mean taken over draws and the
     rows of the batch (of each process its own). A rate below the floor counts as the floor and has no gradient. The
-    value is never above the ELBO, so it is a bound too. (Kingma et al. 2016) Raises ``InputError`` for a negative floor.
+    value is never above the ELBO, so it is a bound too (Kingma et al. 2016). Raises ``InputError`` for a negative
+    floor.
     """
 
     def __init__(self, floor: float = 0.0, beta: float = 1.0, samples: int = 1, kl: str = "auto"):

@@ -13,7 +13,7 @@ from latens.trees import Tree
 
 class TwoStageELBO(ELBO):
     """The player "model" maximises the first stage's ELBO, the player "second" that of the second stage on the first's
-    codes, which it does not move (Dai & Wipf 2019, who train one after the other; here the second follows the first)."""
+    codes, which it does not move (Dai & Wipf 2019, who train them in turn; here the second follows the first)."""
 
     def draw(self, model: nn.Module, x: Tree, c: Tree = None) -> Draw:
         return _stages(model).first_draw(x, self.samples, c)

@@ -20,7 +20,7 @@ def sequence_vae(
         sequence_likelihood(info, size, kind, likelihood, variance),
     )  # fmt: skip
     if kind == "recurrent":
-        model.compile_mode = "off"  # torch's recurrent layers cannot be captured
+        model.compile_mode = "off"  # type: ignore[assignment]  # torch's recurrent layers cannot be captured
     return model, objectives.ELBO(beta)
 
 
