@@ -15,12 +15,18 @@ from torch import nn
 from latens import objectives, trees
 from latens.choices import DataInfo
 from latens.errors import InputError
-from latens.recipes import bounds
+from latens.recipes import adversarial, bounds, deterministic, disentangling, transport
 
 RecipeFunction = Callable[..., tuple[nn.Module, objectives.Objective]]
 
 
-GROUPS: dict[str, ModuleType] = {"bounds": bounds}  # in the order in which they are listed
+GROUPS: dict[str, ModuleType] = {  # in the order in which they are listed
+    "bounds": bounds,
+    "deterministic": deterministic,
+    "disentangling": disentangling,
+    "transport": transport,
+    "adversarial": adversarial,
+}
 
 
 def _recipes(module: ModuleType) -> dict[str, RecipeFunction]:
