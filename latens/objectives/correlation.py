@@ -16,7 +16,7 @@ from latens.trees import Tree
 WEIGHTINGS = ("stratified", "weighted", "plain")
 
 
-def log_shares(batch: int, rows: int, weighting: str) -> Tensor:
+def log_shares(batch: int, rows: int, weighting: str, dtype: torch.dtype | None = None) -> Tensor:
     """ln w_ij, ``[B, B]``: what row j of a batch stands for in q(z_i) = sum_j w_ij q(z_i|x_j), where z_i was drawn from
     q(z|x_i) and the data have ``rows`` rows N.
 
@@ -31,10 +31,9 @@ def log_shares(batch: int, rows: int, weighting: str) -> Tensor:
     size = max(rows, batch)
     if weighting != "stratified" or batch == 1:
         count = batch * size if weighting == "weighted" else batch
-        return torch.full((batch, batch), -math.log(count))
-    others = (1 - 1 / size) / (batch - 1)
-    own = torch.eye(batch, dtype=torch.bool)
-    return torch.where(own, -math.log(size), math.log(others))
+        return torch.full((batch, batch), -math.log(count), dtype=dtype)
+    own = torch.eye(batch, dtype=dtype)
+    return own * -math.log(size) + (1 - own) * math.log((1 - 1 / size) / (batch - 1))
 
 
 class TotalCorrelation(Penalty):
@@ -58,7 +57,7 @@ class TotalCorrelation(Penalty):
         if not isinstance(q, DiagonalNormal):
             raise ValueError(f"total correlation needs a diagonal normal posterior, got {type(q).__name__}")
         log_q = Normal(q.loc, q.variance).log_prob(z.unsqueeze(2))  # K x B x B x Z: ln q(z_i|x_j) by dimension
-        shares = log_shares(z.shape[1], self.rows, self.weighting).to(log_q)
+        shares = log_shares(z.shape[1], self.rows, self.weighting, log_q.dtype).to(log_q.device)
         joint = torch.logsumexp(log_q.sum(-1) + shares, 2)
         marginals = torch.logsumexp(log_q + shares.unsqueeze(-1), 2).sum(-1)
         return (joint - marginals).mean()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from statistics import NormalDist
 
 import torch
@@ -51,6 +52,7 @@ class Denoising(Objective):
         require(is_number(hidden) and 0 <= hidden < 1, "hidden", "a fraction from 0 to below 1", hidden)
         require(is_number(noise) and noise >= 0, "noise", "a number from 0", noise)
         self.objective, self.hidden, self.noise = objective, float(hidden), float(noise)
+        self.below = NormalDist().inv_cdf(hidden) if hidden else -math.inf
         self.samples, self.keeps_last, self.joint = objective.samples, objective.keeps_last, objective.joint
         self.register_buffer("unit", torch.as_tensor(unit))
 
@@ -63,7 +65,7 @@ class Denoising(Objective):
         if self.noise:
             x = x + self.noise * self.unit.to(x) * standard_normal([], x)
         if self.hidden:
-            x = torch.where(standard_normal([], x) < NormalDist().inv_cdf(self.hidden), torch.nan, x)
+            x = torch.where(standard_normal([], x) < self.below, torch.nan, x)
         return x
 
     def draw(self, model: nn.Module, x: Tree, c: Tree = None) -> Draw:

@@ -17,7 +17,7 @@ def aae(
 ) -> tuple[nn.Module, objectives.Objective]:
     """The autoencoder whose codes a critic cannot tell from draws of N(0, I). (Makhzani et al. 2016)"""
     model, objective = ae(info, latent_dim=latent_dim, network=network)
-    critic = networks.mlp(model.prior.dim, 1)  # type: ignore[union-attr,arg-type]
+    critic = networks.mlp(model.prior.dim, 1)  # type: ignore[arg-type]
     return model, objective + weight * objectives.PriorCritic(critic)
 
 
@@ -26,7 +26,7 @@ def wae_gan(
 ) -> tuple[nn.Module, objectives.Objective]:
     """The adversarial autoencoder with a critic that knows the density of N(0, I). (Tolstikhin et al. 2018)"""
     model, objective = ae(info, latent_dim=latent_dim, network=network)
-    critic = networks.mlp(model.prior.dim, 1)  # type: ignore[union-attr,arg-type]
+    critic = networks.mlp(model.prior.dim, 1)  # type: ignore[arg-type]
     return model, objective + weight * objectives.PriorCritic(critic, known=True)
 
 

@@ -61,5 +61,5 @@ def sparse_ae(
     """The autoencoder with a Laplace prior, whose energy is the L1 norm of the code, and small decoder weights, without
     which codes would shrink to nothing. (Olshausen & Field 1996)"""
     model, objective = ae(info, latent_dim=latent_dim, network=network)
-    model.prior = priors.Laplace(model.prior.dim)  # type: ignore[union-attr,arg-type]
+    model.prior = priors.Laplace(model.prior.dim)  # type: ignore[arg-type]
     return model, objective + code_weight * objectives.CodeEnergy() + weight * objectives.DecoderWeights()

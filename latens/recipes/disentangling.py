@@ -46,7 +46,7 @@ def factor_vae(
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     """The VAE with gamma times the total correlation of its codes, as a critic sees it. (Kim & Mnih 2018)"""
     model, objective = vae(info, latent_dim=latent_dim, likelihood=likelihood, variance=variance, network=network)
-    critic = networks.mlp(model.prior.dim, 1)  # type: ignore[union-attr,arg-type]
+    critic = networks.mlp(model.prior.dim, 1)  # type: ignore[arg-type]
     return model, objective + gamma * objectives.CorrelationCritic(critic)
 
 
