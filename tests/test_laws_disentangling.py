@@ -89,7 +89,6 @@ def test_stratified_shares_are_within_five_percent_of_the_exact_mixture(posterio
     truth, error = exact(*given, 1000 if batches < 200 else 8000)
     found = estimates(given, "stratified", 1024, batches)
     spread = np.hypot(error, found.std() / np.sqrt(batches))
-    print(f"{posteriors.__name__}: exact {truth:.4f} +- {error:.4f}, stratified {found.mean():.4f}")
     assert abs(found.mean() - truth) < 0.05 * truth + Z * spread
     assert batches < 200 or abs(found.mean() - truth) < 0.05 * truth
 
@@ -171,7 +170,6 @@ def test_a_critic_learns_the_total_correlation_of_correlated_codes() -> None:
         schedule.step()
     x = torch.randn(50_000, 2) @ root.mT
     found = penalty(model, x, model.draw(x)).item()
-    print(f"critic {found:.4f}")
     assert abs(found / (-0.5 * np.log(1 - 0.81)) - 1) < 0.1
 
 
@@ -224,7 +222,6 @@ def test_a_rate_that_is_asked_for_costs_the_distortion_of_the_linear_curve() -> 
     objective = objectives.RateTarget(rate, weight=2 * level / c)
     loop = trainer(model, x, objective, epochs=1500, batch_size=500, learning_rate=0.02).run()
     draw = loop.model.draw(torch.as_tensor(x, dtype=torch.float32), 200)
-    print(rate, draw.rate().mean().item(), distortion, draw.distortion.mean().item())
     assert draw.rate().mean().item() == pytest.approx(rate, abs=0.05)
     assert draw.distortion.mean().item() == pytest.approx(distortion, abs=0.05)
 

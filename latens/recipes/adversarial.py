@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from latens import models, networks, objectives, priors
-from latens.choices import DataInfo, encoder, latent_size, likelihood_for
+from latens.choices import DataInfo, encoder, latent_size, likelihood_for, standardisation
 from latens.errors import InputError
 from latens.recipes.bounds import ae, vae
 
@@ -41,12 +41,15 @@ def vae_gan(
 
 
 def gan(
-    info: DataInfo, *, latent_dim: int | str = "auto", network: str = "auto"
+    info: DataInfo, *, latent_dim: int | str = "auto", network: str = "auto", slope: float = 1.0
 ) -> tuple[nn.Module, objectives.Objective]:
-    """A generator and a critic, no posterior: the other kind of generative model. (Goodfellow et al. 2014)"""
+    """A generator and a critic whose slope is kept small, no posterior: the other kind of generative model.
+    (Goodfellow et al. 2014; Mescheder et al. 2018)"""
     critic, size = _critic(info, network), latent_size(info, latent_dim)
     decoder = likelihood_for(info, size, "normal", network, variance=1.0)
-    return models.Generator(priors.StandardNormal(size), decoder), objectives.Adversarial(critic)
+    model = models.Generator(priors.StandardNormal(size), decoder)
+    model.compile_mode = "off" if slope else "full"  # type: ignore[assignment]
+    return model, objectives.Adversarial(critic, slope, standardisation(info)[1])
 
 
 def _critic(info: DataInfo, network: str) -> objectives.DataCritic:
