@@ -358,7 +358,7 @@ def _latent_dim(run: Run) -> int:
     if run.schema is None:
         return 0
     if isinstance(run.model, Generator):
-        return int(run.model.prior.dim)  # type: ignore[arg-type,union-attr]
+        return int(run.model.prior.dim)  # type: ignore[arg-type]
     cells = torch.zeros(1, *run.schema.shape, dtype=getattr(torch, run.schema.storage))
     seen = run.data.get("conditions") or {}
     c = {name: torch.tensor(values[:1], dtype=torch.float32) for name, values in seen.items()} or None
