@@ -24,6 +24,7 @@ from latens.data.tables.frames import is_frame
 from latens.errors import InputError, is_whole
 from latens.evaluation import Evaluation
 from latens.fitting import check_weights, fit_recipe
+from latens.models import Generator
 from latens.randomness import untouched
 from latens.recipes import Recipe
 from latens.run import Run
@@ -356,6 +357,8 @@ def _latent_dim(run: Run) -> int:
     """The number of latent dimensions, from the codes of an empty row."""
     if run.schema is None:
         return 0
+    if isinstance(run.model, Generator):
+        return int(run.model.prior.dim)  # type: ignore[arg-type]
     cells = torch.zeros(1, *run.schema.shape, dtype=getattr(torch, run.schema.storage))
     seen = run.data.get("conditions") or {}
     c = {name: torch.tensor(values[:1], dtype=torch.float32) for name, values in seen.items()} or None

@@ -196,3 +196,12 @@ def _files() -> None:
     }  # fmt: skip
     for name, content in files.items():
         Path(name).write_bytes(content)
+
+
+def mixed_table(path: str = "table.csv", rows: int = 60) -> None:
+    """A small table with a number, a category and missing cells of both."""
+    rng = np.random.default_rng(0)
+    lines = [
+        f"{rng.normal():.4f},{rng.choice(['a', 'b', ''])},{rng.choice(['', '1.5', '2.5', '-0.5'])}" for _ in range(rows)
+    ]
+    Path(path).write_text("\n".join(["size,kind,weight", *lines]) + "\n")

@@ -23,15 +23,19 @@ class Conditional(nn.Module):
         self._stem = any(isinstance(part, Standardize) for part in network.modules())
 
     def forward(self, given: Tree, c: Tree = None) -> Distribution:
+        return self.distribution(self.output(given, c), given)
+
+    def output(self, given: Tree, c: Tree = None) -> Tensor:
+        """What the network says: parameters before they are made those of a distribution."""
         if isinstance(given, Tensor) and not given.is_floating_point() and not self._stem:
             floats = (p.dtype for p in self.network.parameters() if p.is_floating_point())
             given = given.to(next(floats, torch.get_default_dtype()))  # 8-bit becomes numbers inside the step
         if not self.reads:
-            return self.distribution(self.network(given), given)
+            return self.network(given)
         missing = [key for key in self.reads if c is None or key not in c]
         if missing:
             raise ValueError(f"{type(self).__name__} reads the condition {missing[0]!r}, which was not given")
-        return self.distribution(self.network(given, {key: c[key] for key in self.reads}), given)
+        return self.network(given, {key: c[key] for key in self.reads})
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
         """The distribution whose parameters are ``output``."""

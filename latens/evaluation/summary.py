@@ -13,6 +13,7 @@ from latens import trees
 from latens.conditionals import Columns
 from latens.evaluation.latent import active_units, codes, collapse_warning, decode, prior_variance, rate_per_dimension
 from latens.evaluation.likelihood import bits_per_dimension, distortion, elbo, model_device, nll, standard_error
+from latens.models import Generator
 from latens.randomness import untouched
 from latens.trees import Tree
 
@@ -34,7 +35,7 @@ class Evaluation:
     dimensions: int
     latent_dim: int
     rmse: float | None
-    distortion: float
+    distortion: float | None
     rate: float | None = None
     elbo: float | None = None
     elbo_standard_error: float | None = None
@@ -67,6 +68,8 @@ class Evaluation:
             ]
             if self.rmse is not None:
                 found.append(("-ELBO", f"{self.elbo_bits_per_dimension:.4f} bits per dimension"))
+        elif self.distortion is None:
+            found.append(("likelihood", "none  (no posterior, so no codes of rows and no bound on ln p(x))"))
         else:
             found.append(("distortion  -ln p(x|z)", f"{self.distortion:.3f} nats  (no density, no bound on ln p(x))"))
         if self.nll is not None:
@@ -82,7 +85,8 @@ class Evaluation:
             found.append(("reconstruction of numbers", f"{self.relative_rmse:.4f} RMSE in standard deviations"))
         if self.accuracy is not None:
             found.append(("reconstruction of levels", f"{self.accuracy:.1%} come back"))
-        found.append(("active units", f"{self.active_units} of {self.latent_dim}"))
+        if self.distortion is not None:
+            found.append(("active units", f"{self.active_units} of {self.latent_dim}"))
         if self.observation_variance is not None:
             found.append(("observation variance c", f"{self.observation_variance:.4g} (data's units squared)"))
         return found
@@ -145,8 +149,11 @@ def evaluate(
     """Evaluate on rows in the model's layout, with their conditions; NaN cells are unobserved. ``k`` = 0 leaves the
     importance-weighted NLL out; ``nll_rows`` takes it over so many evenly spaced rows only.
     """
-    means = codes(model, x, c)
     dimensions = x[0].numel()
+    if isinstance(model, Generator):
+        size = trees.flat_codes(model.draw(x[:1], 1, trees.take(c, slice(0, 1))).z).shape[-1]
+        return Evaluation(rows=len(x), dimensions=dimensions, latent_dim=size, rmse=None, distortion=None, draws=draws)
+    means = codes(model, x, c)
     active = int(active_units(means, prior_variance(model, x, c)).sum())
     apart = reconstruction_errors(model, x, means, c)
     variance = getattr(getattr(model, "likelihood", None), "data_variance", None)

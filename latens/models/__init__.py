@@ -2,6 +2,7 @@
 
 from latens.models.classes import ClassDraw, Classified
 from latens.models.draw import Draw
+from latens.models.generator import Generator, NoPosterior
 from latens.models.hamiltonian import CentroidMetric, Hamiltonian, RiemannianHamiltonian
 from latens.models.ladder import Ladder, MarkovRung, ResidualRung, Rung, Upward
 from latens.models.recurrent import Recurrent
@@ -10,6 +11,7 @@ from latens.models.stages import TwoStage
 from latens.models.vae import VAE
 
 __all__ = [
-    "VAE", "CentroidMetric", "ClassDraw", "Classified", "Draw", "Hamiltonian", "Ladder", "MarkovRung", "Recurrent",
-    "ResidualRung", "RiemannianHamiltonian", "Rung", "SemiAmortised", "TwoStage", "Upward",
+    "VAE", "CentroidMetric", "ClassDraw", "Classified", "Draw", "Generator", "Hamiltonian", "Ladder", "MarkovRung",
+    "NoPosterior", "Recurrent", "ResidualRung", "RiemannianHamiltonian", "Rung", "SemiAmortised", "TwoStage",
+    "Upward",
 ]  # fmt: skip

@@ -58,14 +58,15 @@ class VAE(nn.Module):
         part = getattr(self, name)
         return part(*given, c) if self._conditioned[name] else part(*given)
 
-    def draw(self, x: Tree, k: int = 1, c: Tree = None) -> Draw:
+    def draw(self, x: Tree, k: int = 1, c: Tree = None, seen: Tree = None) -> Draw:
         """k reparameterised draws for each row of x, with ln p(x|z), ln p(z), ln q(z|x), each ``[k, B]`` nats.
 
-        Raises ``ValueError`` for k < 1 and where a part gives densities of another shape.
+        ``seen``: what the posterior sees in place of x (a corrupted x). Raises ``ValueError`` for k < 1 and where a
+        part gives densities of another shape.
         """
         if k < 1:
             raise ValueError(f"the number of draws k must be at least 1, got {k}")
-        q = self.encode(x, c)  # B x Z
+        q = self.encode(x if seen is None else seen, c)  # B x Z
         z, log_qz = rsample_and_log_prob(q, k)  # K x B x Z, K x B
         px = self._run("likelihood", z, c=c)
         p = self._run("prior", c=c)

@@ -33,10 +33,15 @@ class Objective(nn.Module):
     ``draw`` owns how many draws are taken; ``losses`` gives one scalar to minimise for each player; ``players`` says
     which parameters each loss moves. Losses are per datum: sums over the dimensions, means over the batch, nats.
     ``objective + weight * penalty`` adds penalties. During KL warm-up the training loop sets ``anneal`` from 0 to 1;
-    at 1 the objective has its final form, the one that early stopping judges.
+    at 1 the objective has its final form, the one that early stopping judges. ``warmup``: the fraction of the steps
+    over which it does where the settings name none. ``keeps_last``: the last weights are served, none are judged.
+    ``joint``: the loss is no mean over rows, so that it cannot be split over processes or weighted by row.
     """
 
     samples: int = 1
+    warmup: float = 0.0
+    keeps_last: bool = False
+    joint: bool = False
     anneal: Tensor
 
     def __init__(self) -> None:
@@ -63,9 +68,12 @@ class Penalty(nn.Module):
     """A term ``penalty(model, x, draw) -> scalar`` that the player named ``player`` pays.
 
     A penalty with parameters of its own (a critic) gives its own player's loss in ``own_losses`` and ``players``.
+    ``keeps_last`` and ``joint`` as for :class:`Objective`.
     """
 
     player: str = "model"
+    keeps_last: bool = False
+    joint: bool = False
 
     def forward(self, model: nn.Module, x: Tree, draw: Draw) -> Tensor:
         raise NotImplementedError
@@ -87,6 +95,8 @@ class Penalised(Objective):
         super().__init__()
         self.objective, self.weight, self.penalty = objective, weight, penalty
         self.samples = objective.samples
+        self.keeps_last = objective.keeps_last or penalty.keeps_last
+        self.joint = objective.joint or penalty.joint
 
     def draw(self, model: nn.Module, x: Tree, c: Tree = None) -> Draw:
         return self.objective.draw(model, x, c)

@@ -44,6 +44,29 @@ class StandardNormal(nn.Module):
         return DiagonalNormal(self.zeros, self.ones)
 
 
+class Laplace(nn.Module):
+    """p(z) = prod_i exp(-|z_i|) / 2 in ``dim`` dimensions: codes of which few are far from 0.
+
+    Raises ``ValueError`` for a dimension below 1.
+
+    >>> Laplace(2)().log_prob(torch.zeros(2))
+    tensor(-1.3863)
+    """
+
+    reads: tuple[str, ...] = ()
+    zeros: Tensor
+
+    def __init__(self, dim: int):
+        super().__init__()
+        require(is_whole(dim) and dim >= 1, "the latent dimension", "a whole number from 1", dim)
+        self.dim = int(dim)
+        self.register_buffer("zeros", torch.zeros(dim), persistent=False)
+
+    def forward(self, c: Tree = None) -> Distribution:
+        base = torch.distributions.Laplace(self.zeros, torch.ones_like(self.zeros), validate_args=False)
+        return torch.distributions.Independent(base, 1, validate_args=False)
+
+
 class ConditionalNormal(nn.Module):
     """p(z|c) = N(g(c), diag h(c)): each level or value of the condition has codes of its own (Sohn, Lee & Yan 2015).
 

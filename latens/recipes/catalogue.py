@@ -17,6 +17,7 @@ from latens.choices import DataInfo
 from latens.errors import InputError
 from latens.recipes import bounds, hamiltonian, hierarchy, labels, multimodal, posteriors, sequences
 from latens.recipes import priors as prior_recipes
+from latens.recipes import adversarial, bounds, deterministic, disentangling, transport
 
 RecipeFunction = Callable[..., tuple[nn.Module, objectives.Objective]]
 
@@ -30,6 +31,10 @@ GROUPS: dict[str, ModuleType] = {  # in the order in which they are listed
     "labels": labels,
     "multimodal": multimodal,
     "sequences": sequences,
+    "deterministic": deterministic,
+    "disentangling": disentangling,
+    "transport": transport,
+    "adversarial": adversarial,
 }
 
 

@@ -65,6 +65,7 @@ class Trainer:
                 f"batch_size {settings.batch_size} cannot be split over {self.processes.count} processes: raise it, or "
                 "start fewer processes"
             )
+        self._require_whole_batches()
         players = objective.players(model)
         check_disjoint(players)
         self.players = {name: PlayerOptimizer((model, objective), player, settings) for name, player in players.items()}
@@ -90,6 +91,21 @@ class Trainer:
             whole = getattr(model, "compile_mode", "full") == "full"
             self._captured = whole and takes_gradients() and step.can_descend
             self._forward = compiled(step.whole if self._captured else step.losses, model, backend)
+
+    def _require_whole_batches(self) -> None:
+        """``InputError`` where an objective that looks at a batch as a whole would meet a part of one, or weights."""
+        if not self.objective.joint:
+            return
+        if self.processes.count > 1:
+            raise InputError(
+                f"this objective compares the rows of a batch, so a step cannot be split over {self.processes.count} "
+                "processes: start one"
+            )
+        if getattr(self.loader, "weight", None) is not None:
+            raise InputError(
+                "this objective compares the rows of a batch, and is not defined for weighted rows: leave the sample "
+                "weights out, or use a recipe whose loss is a mean over rows"
+            )
 
     # One step
 
@@ -122,12 +138,12 @@ class Trainer:
     def update(self, joint: Batch) -> None:
         """One step on a joint batch, of which this process takes its share."""
         if self._captured:
-            self._set_anneal(anneal_at(self.step, self.steps, self.settings))
+            self._set_anneal()
             return self._update_captured(joint.to(self.processes.device))
         total, several = len(joint.rows), self.processes.count > 1
         share = self.processes.share(total)
         batch = (joint.part(share) if several else joint).to(self.processes.device)
-        self._set_anneal(anneal_at(self.step, self.steps, self.settings))
+        self._set_anneal()
         with self._noise(share.start, total if several else 0):
             losses, terms, observed = self._forward(batch.x, batch.c, batch.weight)
         if losses.keys() != self.players.keys():
@@ -157,9 +173,13 @@ class Trainer:
             if name not in self.observers or name in observed:
                 module.after_step(observed.get(name))
 
-    def _set_anneal(self, value: float) -> None:
+    def _set_anneal(self, value: float | None = None) -> None:
+        """The value, or what the schedule says at this step."""
         for module in self._annealed:
-            module.anneal.fill_(value)
+            module.anneal.fill_(self._anneal_at(self.step, module) if value is None else value)
+
+    def _anneal_at(self, step: int, module: Objective) -> float:
+        return anneal_at(step, self.steps, self.settings, module.warmup)
 
     def _stop_at_non_finite(self, batch: Batch, share: slice, total: int) -> None:
         """Repeat the step's draw, say which term of which rows is not finite, and keep the weights from before."""
@@ -223,7 +243,7 @@ class Trainer:
         elif self.best is None or bound > self.best:
             self.best, self.best_epoch, self.rounds_without = bound, self.epoch, 0
             self.best_state = {name: tensor.clone() for name, tensor in served.items()}
-        elif anneal_at(self.step - 1, self.steps, self.settings) == 1:
+        elif all(self._anneal_at(self.step - 1, module) == 1 for module in self._annealed):
             self.rounds_without += 1
             self.stopped = 0 < int(self.settings.patience) <= self.rounds_without
 

@@ -171,7 +171,12 @@ def learning_rate_at(step: int, steps: int, settings: Settings) -> float:
     return peak * (0.5 * (1 + math.cos(math.pi * gone)) if settings.decay == "cosine" else 1 - gone)
 
 
-def anneal_at(step: int, steps: int, settings: Settings) -> float:
-    """The weight of the rate in warm-up: reaches 1 before the last step whatever the length of the run."""
-    warm = min(round(settings.kl_warmup * steps), steps - 1)
+def anneal_at(step: int, steps: int, settings: Settings, warmup: float = 0.0) -> float:
+    """The weight of the rate in warm-up: reaches 1 before the last step whatever the length of the run. ``warmup`` is
+    the fraction of the steps that it takes where the settings name none.
+
+    >>> [round(anneal_at(step, 10, Settings(), 0.3), 2) for step in (0, 1, 2, 3, 9)]
+    [0.25, 0.5, 0.75, 1.0, 1.0]
+    """
+    warm = min(round((settings.kl_warmup or warmup) * steps), steps - 1)
     return 1.0 if step >= warm else (step + 1) / (warm + 1)

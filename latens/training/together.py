@@ -24,7 +24,7 @@ from latens.training.checkpoint import Checkpoints
 from latens.training.diagnosis import NonFiniteError
 from latens.training.loop import _TRAIN, _VALIDATE
 from latens.training.member import Member, Step, joined, require_alike, stacked
-from latens.training.settings import anneal_at, learning_rate_at
+from latens.training.settings import learning_rate_at
 from latens.training.stacked import NotTogether, Stack
 from latens.training.step import trimmed_mean
 
@@ -157,7 +157,7 @@ class Together:
             drawn = self._noise_of(member, batch, _TRAIN)
             reseed(member.settings.seed, _TRAIN, member.step)
             noise.append([each.again() for each in drawn])
-            member._set_anneal(anneal_at(member.step, member.steps, member.settings))
+            member._set_anneal()
         tape = [torch.stack(column) for column in zip(*noise, strict=True)]
         stack = self.stack
         return self._batched(stack.leaves, stack.rest, stack.numbers, tape, joined(batches))

@@ -1,0 +1,63 @@
+"""Total correlation of the codes, estimated from a batch."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from latens.distributions import DiagonalNormal, Normal, canonical
+from latens.errors import is_whole, require
+from latens.models.draw import Draw
+from latens.objectives.base import Penalty
+from latens.trees import Tree
+
+WEIGHTINGS = ("stratified", "weighted", "plain")
+
+
+def log_shares(batch: int, rows: int, weighting: str, dtype: torch.dtype | None = None) -> Tensor:
+    """ln w_ij, ``[B, B]``: what row j of a batch stands for in q(z_i) = sum_j w_ij q(z_i|x_j), where z_i was drawn from
+    q(z|x_i) and the data have ``rows`` rows N.
+
+    "stratified": w_ii = 1/N, since row i is one of N, and (1 - 1/N) / (B - 1) for the others: E[q(z_i)] over the choice
+    of the others is exact (Chen et al. 2018, where one of the others has another share: this is the mean over which).
+    "weighted": 1 / (N B), a lower bound on ln q(z) in expectation (Chen et al. 2018). "plain": 1 / B.
+
+    >>> log_shares(2, 10, "stratified").exp()
+    tensor([[0.1000, 0.9000],
+            [0.9000, 0.1000]])
+    """
+    size = max(rows, batch)
+    if weighting != "stratified" or batch == 1:
+        count = batch * size if weighting == "weighted" else batch
+        return torch.full((batch, batch), -math.log(count), dtype=dtype)
+    own = torch.eye(batch, dtype=dtype)
+    return own * -math.log(size) + (1 - own) * math.log((1 - 1 / size) / (batch - 1))
+
+
+class TotalCorrelation(Penalty):
+    """KL(q(z) || prod_j q(z_j)) of the aggregate posterior q(z) = (1/N) sum_n q(z|x_n), nats, from a batch (Chen et al.
+    2018): the mean of ln q(z_i) - sum_j ln q(z_ij), each by the shares of :func:`log_shares`.
+
+    ``rows`` is N. "weighted" is too high by (Z - 1) ln N, a constant. Takes a diagonal normal posterior, else
+    ``ValueError``; holds ``[K, B, B, Z]`` numbers.
+    """
+
+    joint = True
+
+    def __init__(self, rows: int, weighting: str = "stratified"):
+        super().__init__()
+        require(is_whole(rows) and rows >= 1, "the number of rows", "a whole number from 1", rows)
+        require(weighting in WEIGHTINGS, "weighting", f"one of {', '.join(WEIGHTINGS)}", weighting)
+        self.rows, self.weighting = int(rows), weighting
+
+    def forward(self, model: nn.Module, x: Tree, draw: Draw) -> Tensor:
+        q, z = canonical(draw.q), draw.codes  # K x B x Z
+        if not isinstance(q, DiagonalNormal):
+            raise ValueError(f"total correlation needs a diagonal normal posterior, got {type(q).__name__}")
+        log_q = Normal(q.loc, q.variance).log_prob(z.unsqueeze(2))  # K x B x B x Z: ln q(z_i|x_j) by dimension
+        shares = log_shares(z.shape[1], self.rows, self.weighting, log_q.dtype).to(log_q.device)
+        joint = torch.logsumexp(log_q.sum(-1) + shares, 2)
+        marginals = torch.logsumexp(log_q + shares.unsqueeze(-1), 2).sum(-1)
+        return (joint - marginals).mean()

@@ -1,0 +1,75 @@
+"""Objectives that ask for a rate, and reconstruction from corrupted data."""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+
+import torch
+from torch import Tensor, nn
+
+from latens.errors import is_number, require
+from latens.models.draw import Draw
+from latens.objectives.base import Objective
+from latens.randomness import standard_normal
+from latens.trees import Tree, map_tree
+
+
+class RateTarget(Objective):
+    """distortion + weight |rate - a target|, rate and distortion means over the batch: the lowest distortion at a rate
+    of ``target`` nats, if the weight exceeds the slope of the rate-distortion curve there (Alemi et al. 2018).
+
+    The target rises from 0 over the fraction ``warmup`` of the steps: a capacity that grows (Burgess et al. 2018).
+    """
+
+    joint = True
+
+    def __init__(self, target: float, weight: float = 100.0, warmup: float = 0.0):
+        super().__init__()
+        require(is_number(target) and target >= 0, "the target rate", "a number of nats from 0", target)
+        require(is_number(weight) and weight > 0, "weight", "a positive number", weight)
+        require(is_number(warmup) and 0 <= warmup <= 1, "warmup", "a fraction from 0 to 1", warmup)
+        self.target, self.weight, self.warmup = float(target), float(weight), float(warmup)
+
+    def losses(self, model: nn.Module, x: Tree, draw: Draw) -> dict[str, Tensor]:
+        away = draw.rate().mean() - self.anneal * self.target
+        return {"model": draw.distortion.mean() + self.weight * away.abs()}
+
+
+class Denoising(Objective):
+    """``objective``, the posterior seeing corrupted data and the likelihood the data themselves (Vincent et al. 2008).
+
+    Each cell is hidden (NaN, as a missing cell) with probability ``hidden``, and normal noise of standard deviation
+    ``noise`` x ``unit`` is put on those that are not. What is encoded after training is not corrupted.
+    """
+
+    unit: Tensor
+
+    def __init__(
+        self, objective: Objective, hidden: float = 0.0, noise: float = 0.0, unit: Tensor | float = 1.0
+    ):  # fmt: skip
+        super().__init__()
+        require(is_number(hidden) and 0 <= hidden < 1, "hidden", "a fraction from 0 to below 1", hidden)
+        require(is_number(noise) and noise >= 0, "noise", "a number from 0", noise)
+        self.objective, self.hidden, self.noise = objective, float(hidden), float(noise)
+        self.below = NormalDist().inv_cdf(hidden) if hidden else -math.inf
+        self.samples, self.keeps_last, self.joint = objective.samples, objective.keeps_last, objective.joint
+        self.register_buffer("unit", torch.as_tensor(unit))
+
+    def corrupt(self, x: Tree) -> Tree:
+        """The data as the posterior sees them, each leaf in floats."""
+        return map_tree(self._corrupt, x)
+
+    def _corrupt(self, x: Tensor) -> Tensor:
+        x = x if x.is_floating_point() else x.to(torch.get_default_dtype())
+        if self.noise:
+            x = x + self.noise * self.unit.to(x) * standard_normal([], x)
+        if self.hidden:
+            x = torch.where(standard_normal([], x) < self.below, torch.nan, x)
+        return x
+
+    def draw(self, model: nn.Module, x: Tree, c: Tree = None) -> Draw:
+        return model.draw(x, self.samples, c, seen=self.corrupt(x))  # type: ignore[operator]
+
+    def losses(self, model: nn.Module, x: Tree, draw: Draw) -> dict[str, Tensor]:
+        return self.objective.losses(model, x, draw)
