@@ -9,12 +9,17 @@ everything positive comes from :func:`latens.numerics.positive`, so that a raw o
 from latens.conditionals.base import Conditional, event_dims
 from latens.conditionals.columns import FAMILIES, ColumnLikelihood, Columns
 from latens.conditionals.counts import ContinuousBernoulli, NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
+from latens.conditionals.discrete import Codebook, FiniteScalars, NearestCode, NormalAndCategories, OneHot, Relaxed
+from latens.conditionals.geometry import PowerSpherical, RiemannianNormal, Torus, VonMisesFisher, WrappedNormal
 from latens.conditionals.likelihoods import Bernoulli, Categorical, DiscretizedLogistic, Normal
 from latens.conditionals.missingness import SelfMaskedColumns
 from latens.conditionals.posteriors import DiagonalNormal, FullNormal, PointMass
+from latens.conditionals.pseudo import FeatureReconstruction, StructuralSimilarity
 
 __all__ = [
     "FAMILIES", "Bernoulli", "Categorical", "ColumnLikelihood", "Columns", "Conditional", "ContinuousBernoulli",
     "DiagonalNormal", "DiscretizedLogistic", "FullNormal", "NegativeBinomial", "Normal", "PointMass", "Poisson",
+    "Codebook", "FeatureReconstruction", "FiniteScalars", "NearestCode", "NormalAndCategories", "OneHot",
+    "PowerSpherical", "Relaxed", "RiemannianNormal", "StructuralSimilarity", "Torus", "VonMisesFisher", "WrappedNormal",
     "SelfMaskedColumns", "ZeroInflatedNegativeBinomial", "event_dims",
 ]  # fmt: skip

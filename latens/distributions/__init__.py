@@ -6,11 +6,17 @@ from latens.distributions.continuous import Beta, ContinuousBernoulli, LogNormal
 from latens.distributions.counts import NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
 from latens.distributions.discrete import Bernoulli, Categorical, DiscretizedLogistic
 from latens.distributions.event import InUnits, Observed
+from latens.distributions.hyperbolic import RiemannianNormal, WrappedNormal
 from latens.distributions.kl import CLOSED, canonical, closed_kl, has_closed_kl
 from latens.distributions.missingness import SelfMasked
 from latens.distributions.mixture import NormalMixture
 from latens.distributions.normal import DiagonalNormal, FullNormal, Normal
 from latens.distributions.ordinal import Ordinal
+from latens.distributions.product import Flat, Joint
+from latens.distributions.pseudo import Likeness
+from latens.distributions.quantised import Quantised, UniformCodes
+from latens.distributions.relaxed import OneHot, Relaxed
+from latens.distributions.sphere import PowerSpherical, SphereUniform, VonMisesFisher
 from latens.distributions.truncated import TruncatedNormal
 
 __all__ = [
@@ -19,4 +25,6 @@ __all__ = [
     "Observed", "Ordinal", "PointMass", "Poisson", "SelfMasked", "StudentT", "TruncatedNormal",
     "ZeroInflatedNegativeBinomial", "canonical", "center", "closed_kl", "has_closed_kl", "has_row_noise",
     "rsample_and_log_prob",
+    "Flat", "Joint", "Likeness", "OneHot", "PowerSpherical", "Quantised", "Relaxed", "RiemannianNormal",
+    "SphereUniform", "UniformCodes", "VonMisesFisher", "WrappedNormal",
 ]  # fmt: skip

@@ -22,6 +22,8 @@ from latens.networks.base import (
     only_linear_maps,
 )
 from latens.networks.conv import ConvDecoder, ConvEncoder
+from latens.networks.hyperbolic import Gyroplanes
+from latens.networks.likeness import FixedFeatures, MultiScaleSSIM
 from latens.networks.linear import Linear
 from latens.networks.mlp import mlp, residual_block
 from latens.networks.sequence import SequenceDecoder, SequenceEncoder
@@ -35,9 +37,12 @@ __all__ = [
     "Conditioned",
     "ConvDecoder",
     "ConvEncoder",
+    "FixedFeatures",
     "Flatten",
+    "Gyroplanes",
     "Linear",
     "Log1p",
+    "MultiScaleSSIM",
     "OnCondition",
     "Residual",
     "Seen",

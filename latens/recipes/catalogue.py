@@ -15,12 +15,14 @@ from torch import nn
 from latens import objectives, trees
 from latens.choices import DataInfo
 from latens.errors import InputError
-from latens.recipes import bounds
+from latens.recipes import bounds, discrete, geometry, perceptual
 
 RecipeFunction = Callable[..., tuple[nn.Module, objectives.Objective]]
 
 
-GROUPS: dict[str, ModuleType] = {"bounds": bounds}  # in the order in which they are listed
+GROUPS: dict[str, ModuleType] = {
+    "bounds": bounds, "geometry": geometry, "discrete": discrete, "perceptual": perceptual,
+}  # in the order in which they are listed
 
 
 def _recipes(module: ModuleType) -> dict[str, RecipeFunction]:
