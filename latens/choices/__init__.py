@@ -10,7 +10,19 @@ from latens.choices.info import CONV_SIDE, NETWORKS, DataInfo, latent_size, netw
 from latens.choices.parts import encoder, likelihood_for, likeness_for, posterior_for, prior_for, through
 
 __all__ = [
-    "CONV_SIDE", "LIKELIHOODS", "NETWORKS", "DataInfo", "encoder", "latent_size", "likelihood_for", "likelihood_name",
-    "likeness_for", "through",
-    "network_name", "one_of", "posterior_for", "prior_for", "standardisation",
+    "CONV_SIDE",
+    "LIKELIHOODS",
+    "NETWORKS",
+    "DataInfo",
+    "encoder",
+    "latent_size",
+    "likelihood_for",
+    "likelihood_name",
+    "likeness_for",
+    "network_name",
+    "one_of",
+    "posterior_for",
+    "prior_for",
+    "standardisation",
+    "through",
 ]  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.nn.functional import normalize
@@ -61,7 +60,8 @@ class WrappedNormal(_InBall):
 
 
 class RiemannianNormal(_InBall):
-    """q(z|x) Riemannian normal in the Poincare ball; the network gives ``[..., n + 1]``: tangent vector, raw variance."""
+    """q(z|x) Riemannian normal in the Poincare ball; the network gives ``[..., n + 1]``: tangent vector, raw
+    variance."""
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
         tangent, raw = output[..., :-1], output[..., -1]

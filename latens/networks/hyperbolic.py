@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class Gyroplanes(nn.Module):
-    """Signed hyperbolic distances of points ``[..., n]`` of the ball of curvature -c to ``outputs`` hyperplanes, scaled.
+    """Signed hyperbolic distances of points ``[..., n]`` of the ball of curvature -c to ``outputs`` hyperplanes.
 
     f_j(z) = 2 |a_j| / (sqrt(c) (1 - c |p_j|^2)) asinh(2 sqrt(c) <u, a_j> / ((1 - c |u|^2) |a_j|)), u = (-p_j) + z in
     the sense of Moebius, with orientation a_j and offset p_j; as c -> 0 the linear map 4 <z - p_j, a_j>. (Ganea,

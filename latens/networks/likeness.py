@@ -72,7 +72,7 @@ class MultiScaleSSIM(nn.Module):
 
 
 class FixedFeatures(nn.Module):
-    """Features ``[..., F]`` of a convolutional network that is never trained: orthogonal random weights of a fixed seed.
+    """Features ``[..., F]`` of a convolutional network that is never trained: random orthogonal weights, fixed seed.
 
     Three layers of 3 x 3 convolutions, the later two of stride 2; the features of a layer are its responses after the
     activation, each layer divided by the root of its size, so that every layer counts alike. Random filters respond to

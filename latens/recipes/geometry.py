@@ -55,7 +55,8 @@ def poincare(
     prior_scale: float = 1.0, features: int = 128, likelihood: str = "auto", variance: float | str = "optimal",
     network: str = "auto",
 ) -> Built:  # fmt: skip
-    """Wrapped normals in the Poincare ball, the decoder's first layer distances to hyperplanes. (Mathieu et al. 2019)"""
+    """Wrapped normals in the Poincare ball, a decoder that begins with distances to hyperplanes. (Mathieu et al.
+    2019)"""
     size = latent_size(info, latent_dim)
     prior = priors.BallNormal(size, curvature, prior_scale)
     posterior = conditionals.WrappedNormal(encoder(info, [size, size], network), curvature, info.reads)
