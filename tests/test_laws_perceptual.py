@@ -62,7 +62,11 @@ def test_a_score_of_likeness_has_a_rate_and_no_bound(name: str):
     draw = model.draw(x, 2)
     assert (draw.distortion >= -1e-6).all() and draw.rate().shape == (2, 30)
     assert not draw.has_density and "no density of x" in draw.no_bound
-    for act in (lambda: draw.log_w, lambda: evaluation.nll(model, x, 3), lambda: objectives.IWAE(2).losses(model, x, draw)):
+    for act in (
+        lambda: draw.log_w,
+        lambda: evaluation.nll(model, x, 3),
+        lambda: objectives.IWAE(2).losses(model, x, draw),
+    ):
         with pytest.raises(ValueError, match="no density of x"):
             act()
     found = evaluation.evaluate(model, x)

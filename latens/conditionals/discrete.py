@@ -204,7 +204,8 @@ class NearestCode(Conditional):
 
 class FiniteScalars(Conditional):
     """q(z|x): each dimension of tanh(f(x)) rounded to one of ``levels`` evenly spaced numbers in [-1, 1]
-    (Mentzer et al. 2024). The gradient passes straight through the rounding. Raises ``ValueError`` for fewer than 2 levels."""
+    (Mentzer et al. 2024). The gradient passes straight through the rounding. Raises ``ValueError`` for fewer than
+    2 levels."""
 
     def __init__(self, network: nn.Module, levels: int, reads: tuple[str, ...] = ()):
         super().__init__(network, reads)

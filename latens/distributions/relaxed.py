@@ -86,7 +86,8 @@ class Relaxed(_Categories):
     """The Concrete distribution: softmax((ln p + Gumbel noise) / temperature) for each variable, on the simplex.
 
     ln q(y) = sum_v [ln Gamma(K) + (K - 1) ln T + sum_k (ln p_k - (T + 1) ln y_k) - K ln sum_k p_k y_k^(-T)], per unit
-    of the first K - 1 coordinates (Maddison, Mnih & Teh 2017). The largest coordinate is category k with probability p_k.
+    of the first K - 1 coordinates (Maddison, Mnih & Teh 2017). The largest coordinate is that of
+    category k with probability p_k.
     """
 
     has_rsample = True
