@@ -110,7 +110,7 @@ def test_the_radial_draws_are_the_inverse_of_the_distribution_function():
         u = torch.special.ndtr(torch.randn(6, dtype=torch.float64))
         torch.manual_seed(3)
         r = q.rsample((6,))
-        density = lambda s, q=q: q.log_kernel(t([s])).exp().item()  # noqa: E731
+        density = lambda s, q=q: q.log_kernel(t([s])).exp().item()
         z, _ = integrate.quad(density, q.low.item(), q.high.item(), epsabs=1e-13)
         for one, share in zip(r.tolist(), u.tolist(), strict=True):
             part, _ = integrate.quad(density, q.low.item(), one, epsabs=1e-13)

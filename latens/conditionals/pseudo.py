@@ -47,7 +47,7 @@ class _Likeness(Conditional):
 
 
 class StructuralSimilarity(_Likeness):
-    """"ln p(x|z)" = -weight x cells x (1 - MS-SSIM(x, f(z))) (Snell et al. 2017): a score and no density of x.
+    """ "ln p(x|z)" = -weight x cells x (1 - MS-SSIM(x, f(z))) (Snell et al. 2017): a score and no density of x.
 
     ``span``: the range of values, in the data's units.
     """
@@ -67,7 +67,7 @@ class StructuralSimilarity(_Likeness):
 
 
 class FeatureReconstruction(_Likeness):
-    """"ln p(x|z)" = -weight x |phi(x) - phi(f(z))|^2 / 2, phi the features of a fixed random network: no density of x,
+    """ "ln p(x|z)" = -weight x |phi(x) - phi(f(z))|^2 / 2, phi the features of a fixed random network: no density of x,
     since phi may send many images to one point (Hou et al. 2017, with the features of a trained classifier)."""
 
     why = "a distance of features, in the place of ln p(x|z), is a score of likeness and no density of x"

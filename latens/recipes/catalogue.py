@@ -21,7 +21,10 @@ RecipeFunction = Callable[..., tuple[nn.Module, objectives.Objective]]
 
 
 GROUPS: dict[str, ModuleType] = {
-    "bounds": bounds, "geometry": geometry, "discrete": discrete, "perceptual": perceptual,
+    "bounds": bounds,
+    "geometry": geometry,
+    "discrete": discrete,
+    "perceptual": perceptual,
 }  # in the order in which they are listed
 
 
