@@ -99,7 +99,7 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def start(self, values: Tensor) -> None:
-        """Begin with ``values`` ``[N, D]`` of data as codes, evenly spaced, of each level what the levels before leave."""
+        """Begin with ``values`` ``[N, D]`` of data as codes, evenly spaced; each level takes what is left over."""
         size = self.codes.shape[1]
         left = values.to(self.codes)
         for book in self.codes:
