@@ -320,7 +320,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     @untouched()
     def score(self, X: Any, y: Any = None) -> float:
-        """Mean of ``score_samples``; for an autoencoder, which has no density, minus the mean squared error."""
+        """Mean of ``score_samples``; where there is no bound on ln p(x), minus the mean squared error."""
         rows = self._rows(X)
         if not self.model_.draw(rows.inside[:1], 1, trees.take(rows.c, slice(0, 1))).has_density:
             apart = evaluation.evaluate(self.model_, rows.inside, rows.c, k=0)

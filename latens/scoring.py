@@ -119,12 +119,26 @@ def calibrate(run: Run, held: Rows, k: int = 100) -> Calibration | None:
 
 
 def has_density(run: Run, rows: Rows) -> bool:
-    """Whether the model's posterior has a density, so that rows have scores."""
+    """Whether the model gives a bound on ln p(x), so that rows have scores."""
+    return no_bound(run, rows) is None
+
+
+def require_score(run: Run, rows: Rows) -> None:
+    """``InputError`` with the reason where rows have no score."""
+    reason = no_bound(run, rows)
+    if reason is not None:
+        raise InputError(
+            f"{run.folder}: {reason}, so there is no bound on ln p(x) and rows have no score: fit the recipe 'vae'"
+        )
+
+
+def no_bound(run: Run, rows: Rows) -> str | None:
+    """Why the model gives no bound on ln p(x); None where it does."""
     model: Any = run.model
     one = (trees.take(tree, slice(0, 1)) for tree in (rows.inside, rows.c))
     x, c = (trees.to_device(tree, model_device(run.model)) for tree in one)
     with evaluating(model):
-        return bool(model.draw(x, 1, c).has_density)
+        return model.draw(x, 1, c).no_bound
 
 
 def score(run: Run, rows: Rows, k: int, calibration: Calibration | None) -> Scores:

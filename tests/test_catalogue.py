@@ -83,6 +83,22 @@ TABLE = (
     Row("wae_gan", nll="no density"),
     Row("vae_gan"),
     Row("gan", nll="no posterior", encodes="no posterior"),
+    # geometry, discrete, perceptual
+    Row("sphere"),
+    Row("power_spherical"),
+    Row("torus"),
+    Row("poincare"),
+    Row("poincare_riemannian"),
+    Row("gumbel_softmax"),
+    Row("straight_through"),
+    Row("reinforce"),
+    Row("vimco"),
+    Row("vq"),
+    Row("residual_vq"),
+    Row("fsq"),
+    Row("joint"),
+    Row("ms_ssim", nll="MS-SSIM"),
+    Row("feature_reconstruction", nll="distance of features"),
 )
 
 FIT = ("--epochs", "1", "--batch-size", "256", "--seed", "0")

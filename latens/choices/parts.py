@@ -121,6 +121,16 @@ def _decoder(info: DataInfo, network: str, inputs: int, shape: Sequence[int]) ->
     return net if condition is None else networks.Conditioned(net, condition), net
 
 
+def through(first: nn.Module, likelihood: conditionals.Conditional) -> conditionals.Conditional:
+    """The likelihood whose network sees ``first(z)`` in the place of z."""
+    net = likelihood.network
+    if isinstance(net, networks.Conditioned):
+        net.stem = nn.Sequential(first, net.stem)
+    else:
+        likelihood.network = nn.Sequential(first, net)
+    return likelihood
+
+
 def likelihood_for(
     info: DataInfo, latent_dim: int, likelihood: str, network: str, variance: float | str = "optimal",
     missing: str = "mar",
@@ -164,6 +174,19 @@ def likelihood_for(
         location = mean_of(info) * 2 / (levels - 1) - 1
         networks.start_at(inner, torch.stack([location, torch.full_like(location, -2.0)]))
     return part
+
+
+def likeness_for(info: DataInfo, latent_dim: int, network: str, score: str, weight: float) -> nn.Module:
+    """A score of likeness of images in the place of a likelihood; ``score``: "ms_ssim" or "features"."""
+    schema = info.schema
+    if not schema.is_image or not isinstance(schema, Schema):
+        raise InputError(f"a score of likeness of images needs images; this data has {info.columns} columns: use 'vae'")
+    shift, unit = standardisation(info)
+    net, _ = _decoder(info, network_kind(info, network), latent_dim, info.shape)
+    if score == "features":
+        return conditionals.FeatureReconstruction(net, info.shape, weight, shift=shift, unit=unit, reads=info.reads)
+    span = float(schema.levels - 1 if schema.levels else schema.high - schema.low)
+    return conditionals.StructuralSimilarity(net, info.shape, weight, span, shift=shift, unit=unit, reads=info.reads)
 
 
 def _counts(info: DataInfo, kind: str, network: str, latent_dim: int) -> nn.Module:

@@ -134,10 +134,8 @@ def score(run: Run, stream: Stream, out: str, *, k: int) -> Answer:
 
     def work(rows: Rows, first: int) -> Any:
         nonlocal shift, total, squares, strange
-        if first == 0 and not scoring.has_density(run, rows.take(np.arange(1))):
-            raise InputError(
-                f"{run.folder}: this autoencoder has no density q(z|x), so its rows have no score: fit a VAE"
-            )
+        if first == 0:
+            scoring.require_score(run, rows.take(np.arange(1)))
         found = scoring.score(run, rows, k, calibration)
         values = -found.nll.rows.numpy()
         shift = float(values[0]) if first == 0 else shift

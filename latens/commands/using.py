@@ -253,8 +253,7 @@ def score(folder: str, data: str, out: str, *, k: int, own: str | None, labels: 
     if (stream := stream_for(run, data, labels)) is not None:
         return streaming.score(run, stream, out, k=k)
     rows = data_for(run, data, labels)
-    if not scoring.has_density(run, rows):
-        raise InputError(f"{folder}: this autoencoder has no density q(z|x), so its rows have no score: fit a VAE")
+    scoring.require_score(run, rows)
     calibration = scoring.read_calibration(Path(folder))
     found = scoring.score(run, rows, k, calibration)
     if extension in TABLES:

@@ -9,7 +9,9 @@ everything positive comes from :func:`latens.numerics.positive`, so that a raw o
 from latens.conditionals.base import Conditional, Features, event_dims
 from latens.conditionals.columns import FAMILIES, ColumnLikelihood, Columns
 from latens.conditionals.counts import ContinuousBernoulli, NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
+from latens.conditionals.discrete import Codebook, FiniteScalars, NearestCode, NormalAndCategories, OneHot, Relaxed
 from latens.conditionals.flows import Autoregressive, FlowNormal, Planar, Radial, Step
+from latens.conditionals.geometry import PowerSpherical, RiemannianNormal, Torus, VonMisesFisher, WrappedNormal
 from latens.conditionals.likelihoods import Bernoulli, Categorical, DiscretizedLogistic, Normal
 from latens.conditionals.missingness import SelfMaskedColumns
 from latens.conditionals.modalities import (
@@ -20,11 +22,14 @@ from latens.conditionals.modalities import (
     ProductOfExperts,
 )
 from latens.conditionals.posteriors import Chained, DiagonalNormal, FullNormal, LowRankNormal, PointMass
+from latens.conditionals.pseudo import FeatureReconstruction, StructuralSimilarity
 
 __all__ = [
-    "FAMILIES", "Autoregressive", "Bernoulli", "ByModality", "Categorical", "Chained", "ColumnLikelihood",
-    "Columns", "Conditional", "ContinuousBernoulli", "DiagonalNormal", "DiscretizedLogistic", "Features",
-    "FlowNormal", "FullNormal", "JointAndSingles", "LowRankNormal", "MixtureOfExperts", "MixtureOfProducts",
-    "NegativeBinomial", "Normal", "Planar", "PointMass", "Poisson", "ProductOfExperts", "Radial",
-    "SelfMaskedColumns", "Step", "ZeroInflatedNegativeBinomial", "event_dims",
+    "FAMILIES", "Autoregressive", "Bernoulli", "ByModality", "Categorical", "Chained", "Codebook",
+    "ColumnLikelihood", "Columns", "Conditional", "ContinuousBernoulli", "DiagonalNormal", "DiscretizedLogistic",
+    "FeatureReconstruction", "Features", "FiniteScalars", "FlowNormal", "FullNormal", "JointAndSingles",
+    "LowRankNormal", "MixtureOfExperts", "MixtureOfProducts", "NearestCode", "NegativeBinomial", "Normal",
+    "NormalAndCategories", "OneHot", "Planar", "PointMass", "Poisson", "PowerSpherical", "ProductOfExperts",
+    "Radial", "Relaxed", "RiemannianNormal", "SelfMaskedColumns", "Step", "StructuralSimilarity", "Torus",
+    "VonMisesFisher", "WrappedNormal", "ZeroInflatedNegativeBinomial", "event_dims",
 ]  # fmt: skip

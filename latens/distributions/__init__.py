@@ -9,6 +9,7 @@ from latens.distributions.discrete import Bernoulli, Categorical, DiscretizedLog
 from latens.distributions.drawn import Drawn
 from latens.distributions.event import InUnits, Observed
 from latens.distributions.flows import Affine, Composed, Foreign, Inverse, Planar, Pushforward, Radial, Transform
+from latens.distributions.hyperbolic import RiemannianNormal, WrappedNormal
 from latens.distributions.kl import CLOSED, canonical, closed_kl, detached, has_closed_kl
 from latens.distributions.low_rank import LowRankNormal
 from latens.distributions.missingness import SelfMasked
@@ -16,14 +17,21 @@ from latens.distributions.mixture import NormalMixture
 from latens.distributions.modalities import ExpertMixture, Modalities, Pieces
 from latens.distributions.normal import DiagonalNormal, FullNormal, Normal
 from latens.distributions.ordinal import Ordinal
+from latens.distributions.product import Flat, Joint
+from latens.distributions.pseudo import Likeness
+from latens.distributions.quantised import Quantised, UniformCodes
+from latens.distributions.relaxed import OneHot, Relaxed
 from latens.distributions.resampled import Resampled
+from latens.distributions.sphere import PowerSpherical, SphereUniform, VonMisesFisher
 from latens.distributions.truncated import TruncatedNormal
 
 __all__ = [
     "CLOSED", "Affine", "Bernoulli", "Beta", "Categorical", "Chained", "Columns", "Composed", "ContinuousBernoulli",
-    "DiagonalNormal", "DiscretizedLogistic", "Drawn", "ExpertMixture", "Foreign", "FullNormal", "InUnits",
-    "Inverse", "LogNormal", "LowRankNormal", "Modalities", "NegativeBinomial", "Normal", "NormalMixture",
-    "Observed", "Ordinal", "Pieces", "Planar", "PointMass", "Poisson", "Pushforward", "Radial", "Resampled",
-    "SelfMasked", "StudentT", "Transform", "TruncatedNormal", "ZeroInflatedNegativeBinomial", "canonical", "center",
-    "closed_kl", "detached", "has_closed_kl", "has_row_noise", "rsample_and_log_prob",
+    "DiagonalNormal", "DiscretizedLogistic", "Drawn", "ExpertMixture", "Flat", "Foreign", "FullNormal", "InUnits",
+    "Inverse", "Joint", "Likeness", "LogNormal", "LowRankNormal", "Modalities", "NegativeBinomial", "Normal",
+    "NormalMixture", "Observed", "OneHot", "Ordinal", "Pieces", "Planar", "PointMass", "Poisson", "PowerSpherical",
+    "Pushforward", "Quantised", "Radial", "Relaxed", "Resampled", "RiemannianNormal", "SelfMasked", "SphereUniform",
+    "StudentT", "Transform", "TruncatedNormal", "UniformCodes", "VonMisesFisher", "WrappedNormal",
+    "ZeroInflatedNegativeBinomial", "canonical", "center", "closed_kl", "detached", "has_closed_kl",
+    "has_row_noise", "rsample_and_log_prob",
 ]  # fmt: skip

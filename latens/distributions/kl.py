@@ -15,6 +15,9 @@ from torch.distributions import Distribution
 
 from latens.distributions.low_rank import LowRankNormal
 from latens.distributions.normal import DiagonalNormal, FullNormal
+from latens.distributions.product import Flat, Joint
+from latens.distributions.relaxed import OneHot
+from latens.distributions.sphere import PowerSpherical, SphereUniform, VonMisesFisher
 from latens.numerics import broadcast_shape
 
 
@@ -61,11 +64,18 @@ CLOSED: dict[tuple[type, type], Callable[..., Tensor]] = {
     (LowRankNormal, DiagonalNormal): _full_diagonal,
     (DiagonalNormal, FullNormal): _full_full,
     (FullNormal, FullNormal): _full_full,
+    (VonMisesFisher, SphereUniform): lambda q, p: q.rate_from_uniform(),
+    (PowerSpherical, SphereUniform): lambda q, p: q.rate_from_uniform(),
+    (OneHot, OneHot): lambda q, p: q.rate_from(p),
 }
 
 
 def has_closed_kl(q: Distribution, p: Distribution) -> bool:
-    """Whether the table has this pair."""
+    """Whether the table has this pair, or all pairs of a product."""
+    if isinstance(q, Flat) and isinstance(p, Flat):
+        return has_closed_kl(q.base, p.base)
+    if isinstance(q, Joint) and isinstance(p, Joint):
+        return len(q.parts) == len(p.parts) and all(map(has_closed_kl, q.parts, p.parts))
     return (type(canonical(q)), type(canonical(p))) in CLOSED
 
 
@@ -95,6 +105,10 @@ def closed_kl(q: Distribution, p: Distribution) -> Tensor:
     >>> round(closed_kl(q, DiagonalNormal(torch.zeros(1), torch.ones(1))).item(), 5)
     0.74129
     """
+    if isinstance(q, Flat) and isinstance(p, Flat):
+        return closed_kl(q.base, p.base).sum(-1)
+    if isinstance(q, Joint) and isinstance(p, Joint) and has_closed_kl(q, p):
+        return torch.stack([closed_kl(a, b) for a, b in zip(q.parts, p.parts, strict=True)]).sum(0)
     q, p = canonical(q), canonical(p)
     formula = CLOSED.get((type(q), type(p)))
     if formula is None:

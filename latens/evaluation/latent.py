@@ -31,12 +31,18 @@ def codes(model: nn.Module, x: Tree, c: Tree = None, *, sample: bool = False) ->
 
 @torch.no_grad()
 def decode(model: nn.Module, z: Tensor, c: Tree = None, *, count: int = 2048) -> Tensor:
-    """What stands for p(x|z) at each code: its mean, or its mode for categories; ``[N, *event]``."""
+    """What stands for p(x|z) at each code: its mean, or its mode for categories; ``[N, *event]``.
+
+    Where the prior lives on a space of its own (a sphere, categories) codes are first brought to its nearest point.
+    """
     device = model_device(model)
+    project = getattr(getattr(model, "prior", None), "project", None)
     parts = []
     for start in range(0, len(z), count):
         rows = slice(start, start + count)
-        px = model.decode(z[rows].to(device), trees.to_device(trees.take(c, rows), device))  # type: ignore[operator]
+        codes = z[rows].to(device)
+        codes = codes if project is None else project(codes)
+        px = model.decode(codes, trees.to_device(trees.take(c, rows), device))  # type: ignore[operator]
         parts.append(center(px).cpu())
     return torch.cat(parts)
 

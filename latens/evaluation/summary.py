@@ -28,7 +28,7 @@ class Evaluation:
     (dimensions x ln 2); ``rmse``: root mean squared error of decoded posterior means, in the data's units;
     ``observation_variance``: c in the square of the data's units (the mean over columns where they differ). Of a table
     of mixed columns, ``relative_rmse`` is that of its numbers, each column in units of its standard deviation over
-    these rows, and ``accuracy`` the share of its levels that come back.
+    these rows, and ``accuracy`` the share of its levels that come back. ``no_bound``: why there is no bound on ln p(x).
     """
 
     rows: int
@@ -52,6 +52,7 @@ class Evaluation:
     observation_variance: float | None = None
     relative_rmse: float | None = None
     accuracy: float | None = None
+    no_bound: str | None = None
     warnings: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
@@ -71,7 +72,7 @@ class Evaluation:
         elif self.distortion is None:
             found.append(("likelihood", "none  (no posterior, so no codes of rows and no bound on ln p(x))"))
         else:
-            found.append(("distortion  -ln p(x|z)", f"{self.distortion:.3f} nats  (no density, no bound on ln p(x))"))
+            found.append(("distortion", f"{self.distortion:.3f}  (no bound on ln p(x): {self.no_bound})"))
         if self.nll is not None:
             found += [
                 ("NLL  -ln p(x)", f"{self.nll:.3f} ± {self.nll_standard_error:.3f} nats  (K = {self.nll_draws}, "
@@ -164,7 +165,8 @@ def evaluate(
         observation_variance=None if variance is None else float(variance.double().mean()),
     )  # fmt: skip
     first = (trees.to_device(trees.take(tree, slice(0, 1)), model_device(model)) for tree in (x, c))
-    if not model.draw(next(first), 1, next(first)).has_density:  # type: ignore[operator]
+    found.no_bound = model.draw(next(first), 1, next(first)).no_bound  # type: ignore[operator]
+    if found.no_bound is not None:
         found.distortion = float(distortion(model, x, c, draws=1, seed=seed).mean())
         return found
     bound = elbo(model, x, c, draws=draws, seed=seed)

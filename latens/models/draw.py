@@ -48,12 +48,11 @@ class Draw:
     def log_w(self) -> Tensor:
         """Log importance weights ln p(x|z) + ln p(z) - ln q(z|x), ``[K, B]``; E_q[w] = p(x).
 
-        Raises ``ValueError`` for a posterior without a density: there is no bound to report for it.
+        Raises ``ValueError`` with the reason of ``no_bound`` where there is no bound to report.
         """
-        if self.log_qz is None:
+        if self.no_bound is not None or self.log_qz is None:
             raise ValueError(
-                f"{type(self.q).__name__} has no density, so there is no bound on log p(x); "
-                "report the distortion, or use a posterior with a density"
+                f"{self.no_bound}, so there is no bound on ln p(x); report the distortion, or use parts with a density"
             )
         return self.log_px + self.log_pz - self.log_qz
 
@@ -66,7 +65,7 @@ class Draw:
         if kl not in ("auto", "closed", "sampled"):
             raise ValueError(f"kl must be 'auto', 'closed' or 'sampled', got {kl!r}")
         if self.log_qz is None:
-            raise ValueError(f"{type(self.q).__name__} has no density, so there is no rate KL(q || p)")
+            raise ValueError(f"{self.no_bound}, so there is no rate KL(q || p)")
         if kl == "closed" or (kl == "auto" and has_closed_kl(self.q, self.p)):
             return closed_kl(self.q, self.p).expand_as(self.log_px)
         return self.log_qz - self.log_pz
@@ -84,8 +83,16 @@ class Draw:
         return torch.stack([part.sum(-1) for part in each.split(self.layers, -1)])
 
     @property
+    def no_bound(self) -> str | None:
+        """Why these parts give no bound on ln p(x): a posterior without a density, or a score of likeness that stands
+        where ln p(x|z) would (its ``no_density`` says so); None where there is one."""
+        if self.log_qz is None or isinstance(self.q, PointMass):
+            return f"the posterior ({type(self.q).__name__}) has no density"
+        return getattr(self.px, "no_density", None)
+
+    @property
     def has_density(self) -> bool:
-        return not isinstance(self.q, PointMass) and self.log_qz is not None
+        return self.no_bound is None
 
     def check(self, k: int, batch: int) -> Draw:
         """Assert the shapes once; returns the draw."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from latens.networks.base import (
@@ -23,51 +22,14 @@ from latens.networks.base import (
 )
 from latens.networks.conv import ConvDecoder, ConvEncoder
 from latens.networks.grids import OnGrid, Resize, bottleneck, grids
+from latens.networks.hyperbolic import Gyroplanes
+from latens.networks.likeness import FixedFeatures, MultiScaleSSIM
 from latens.networks.linear import Linear
 from latens.networks.mlp import mlp, residual_block
 from latens.networks.recurrent import GatedCell, RecurrentDecoder, RecurrentEncoder, Steps, steps_of
 from latens.networks.sequence import SequenceDecoder, SequenceEncoder
 from latens.networks.table import Columns, Condition, Conditioned, OnCondition, Seen
 
-__all__ = [
-    "ACTIVATIONS",
-    "Columns",
-    "Concatenate",
-    "Condition",
-    "Conditioned",
-    "ConvDecoder",
-    "ConvEncoder",
-    "Flatten",
-    "GatedCell",
-    "Linear",
-    "Log1p",
-    "OnCondition",
-    "OnGrid",
-    "RecurrentDecoder",
-    "RecurrentEncoder",
-    "Residual",
-    "Resize",
-    "Seen",
-    "SequenceDecoder",
-    "SequenceEncoder",
-    "Standardize",
-    "Steps",
-    "Sum",
-    "Unflatten",
-    "activation",
-    "bottleneck",
-    "decoder",
-    "encoder",
-    "grids",
-    "has_convolutions",
-    "mlp",
-    "only_linear_maps",
-    "residual_block",
-    "start_at",
-    "steps_of",
-]  # fmt: skip
-
-# widths of the fully connected kinds
 HIDDEN: dict[str, tuple[int, ...]] = {"linear": (), "mlp": (256, 256), "residual": (256, 256, 256)}
 
 
@@ -84,7 +46,6 @@ def encoder(kind: str, shape: Sequence[int], outputs: int) -> nn.Module:
         return ConvEncoder(shape, outputs)
     return nn.Sequential(Flatten(shape), mlp(math.prod(shape), outputs, HIDDEN[kind], residual=kind == "residual"))
 
-
 def decoder(kind: str, inputs: int, shape: Sequence[int]) -> nn.Module:
     """A network ``[..., inputs]`` -> ``[..., *shape]``, the mirror of :func:`encoder`. Three axes are an image for
     "conv", and P parameters a cell of a sequence, P x T x C, for "sequence".
@@ -99,8 +60,6 @@ def decoder(kind: str, inputs: int, shape: Sequence[int]) -> nn.Module:
     net = mlp(inputs, math.prod(shape), HIDDEN[kind][::-1], residual=kind == "residual")
     return nn.Sequential(net, Unflatten(shape))
 
-
-@torch.no_grad()
 def start_at(network: nn.Module, value: Tensor) -> None:
     """Set the bias of the last layer to ``value`` (in the shape of the output), so that the untrained network's output
     is centred there; a network whose last layer has not one bias for each output stays as it is.
@@ -109,3 +68,11 @@ def start_at(network: nn.Module, value: Tensor) -> None:
     bias = getattr(network, "bias", linear[-1].bias if linear else None)
     if isinstance(bias, Tensor) and bias.numel() == value.numel():
         bias.copy_(value.reshape(bias.shape))
+
+__all__ = [
+    "ACTIVATIONS", "Columns", "Concatenate", "Condition", "Conditioned", "ConvDecoder", "ConvEncoder",
+    "FixedFeatures", "Flatten", "GatedCell", "Gyroplanes", "Linear", "Log1p", "MultiScaleSSIM", "OnCondition",
+    "OnGrid", "RecurrentDecoder", "RecurrentEncoder", "Residual", "Resize", "Seen", "SequenceDecoder",
+    "SequenceEncoder", "Standardize", "Steps", "Sum", "Unflatten", "activation", "bottleneck", "decoder", "encoder",
+    "grids", "has_convolutions", "mlp", "only_linear_maps", "residual_block", "start_at", "steps_of",
+]  # fmt: skip

@@ -6,6 +6,7 @@ from latens.objectives.bounds import ELBO, IWAE
 from latens.objectives.classes import SemiSupervisedELBO
 from latens.objectives.correlation import TotalCorrelation
 from latens.objectives.discrepancies import MMD, Sinkhorn, SlicedWasserstein
+from latens.objectives.discrete import CodebookLoss, Commitment, Reinforce, Vimco
 from latens.objectives.estimators import PIWAE, DReG, EncoderApart, StickingTheLanding
 from latens.objectives.freebits import FreeBits, elbo_with
 from latens.objectives.importance import Renyi, Thermodynamic
@@ -15,10 +16,10 @@ from latens.objectives.rates import Denoising, RateTarget
 from latens.objectives.stages import TwoStageELBO
 
 __all__ = [
-    "ELBO", "IWAE", "MMD", "PIWAE", "Adversarial", "Agreement", "CodeEnergy", "CorrelationCritic",
-    "CovariancePenalty", "Critic", "DReG", "DataCritic", "DecoderJacobian", "DecoderWeights", "Denoising",
-    "ELBOWithSingles", "EncoderApart", "EncoderJacobian", "FeatureELBO", "FreeBits", "Objective", "Penalised",
-    "Penalty", "Player", "PriorCritic", "RateTarget", "Renyi", "SemiSupervisedELBO", "Sinkhorn",
-    "SlicedWasserstein", "StickingTheLanding", "Thermodynamic", "TotalCorrelation", "TwoStageELBO",
-    "check_disjoint", "elbo_with", "mean_over_rows",
+    "ELBO", "IWAE", "MMD", "PIWAE", "Adversarial", "Agreement", "CodeEnergy", "CodebookLoss", "Commitment",
+    "CorrelationCritic", "CovariancePenalty", "Critic", "DReG", "DataCritic", "DecoderJacobian", "DecoderWeights",
+    "Denoising", "ELBOWithSingles", "EncoderApart", "EncoderJacobian", "FeatureELBO", "FreeBits", "Objective",
+    "Penalised", "Penalty", "Player", "PriorCritic", "RateTarget", "Reinforce", "Renyi", "SemiSupervisedELBO",
+    "Sinkhorn", "SlicedWasserstein", "StickingTheLanding", "Thermodynamic", "TotalCorrelation", "TwoStageELBO",
+    "Vimco", "check_disjoint", "elbo_with", "mean_over_rows",
 ]  # fmt: skip

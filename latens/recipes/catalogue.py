@@ -15,9 +15,23 @@ from torch import nn
 from latens import objectives, trees
 from latens.choices import DataInfo
 from latens.errors import InputError
-from latens.recipes import bounds, hamiltonian, hierarchy, labels, multimodal, posteriors, sequences
+from latens.recipes import (
+    adversarial,
+    bounds,
+    deterministic,
+    discrete,
+    disentangling,
+    geometry,
+    hamiltonian,
+    hierarchy,
+    labels,
+    multimodal,
+    perceptual,
+    posteriors,
+    sequences,
+    transport,
+)
 from latens.recipes import priors as prior_recipes
-from latens.recipes import adversarial, bounds, deterministic, disentangling, transport
 
 RecipeFunction = Callable[..., tuple[nn.Module, objectives.Objective]]
 
@@ -36,6 +50,12 @@ GROUPS: dict[str, ModuleType] = {  # in the order in which they are listed
     "transport": transport,
     "adversarial": adversarial,
 }
+GROUPS: dict[str, ModuleType] = {
+    "bounds": bounds,
+    "geometry": geometry,
+    "discrete": discrete,
+    "perceptual": perceptual,
+}  # in the order in which they are listed
 
 
 def _recipes(module: ModuleType) -> dict[str, RecipeFunction]:

@@ -32,6 +32,8 @@ _NO_BOUND = (
     "no bound on ln p(x) and no NLL: those figures are left out instead of made up."
 )
 
+_LEFT_OUT = "so there is no bound on ln p(x) and no NLL: those figures are left out instead of made up."
+
 
 _TITLES = {"vae": "VAE", "beta_vae": "β-VAE", "iwae": "IWAE", "ae": "Autoencoder"}
 
@@ -63,7 +65,8 @@ def header(subject: Subject, title: str) -> str:
     except Exception as error:
         cards, below = "", note(f"No key figures: this model cannot be evaluated as it stands ({esc(error)}).")
     else:
-        below = "" if subject.has_density else f'<div style="margin-top:14px">{note(_NO_BOUND)}</div>'
+        reason = _NO_BOUND if not subject.has_prior else f"{subject.no_bound}, {_LEFT_OUT}"
+        below = "" if subject.has_density else f'<div style="margin-top:14px">{note(reason)}</div>'
     warnings = "".join(warning(text) for text in dict.fromkeys(found))
     return head + warnings + f'<div class="cards">{cards}</div>' + below
 
@@ -144,8 +147,10 @@ def training(subject: Subject) -> Section:
     panels, cut = [], False
     names = [("bound", "Bound", "nats a row, higher is better"), ("rate", "Rate", "KL(q(z|x) || p(z)), nats"),
              ("distortion", "Distortion", "−ln p(x|z), nats, lower is better")]  # fmt: skip
-    if not subject.has_density:
+    if not subject.has_prior:
         names = names[2:]
+    elif not subject.has_density:
+        names = [names[1], ("distortion", "Distortion", "minus the score of likeness, lower is better")]
     for key, title, small in names:
         series = [(columns[f"{part}_{key}"], paint) for part, paint in (("train", "c0"), ("validation", "c1"))
                   if np.isfinite(columns.get(f"{part}_{key}", np.array([np.nan]))).any()]  # fmt: skip
@@ -165,7 +170,7 @@ def training(subject: Subject) -> Section:
             "is minus their sum"
         )
         text += "." if run.beta == 1 else f", with the rate weighted by beta = {run.beta:g}."
-    else:
+    elif not subject.has_prior:
         text = (
             "The squared error, up to a constant and a factor of one half. An autoencoder has no rate and no bound. "
             + text

@@ -75,14 +75,17 @@ def samples(subject: Subject) -> Section:
     schema = subject.schema
     if isinstance(schema, Table):
         return tables.samples(subject)
-    if not subject.has_density:
+    if not subject.has_prior:
         return _decoded_normal(subject)
     if subject.is_image and isinstance(schema, Schema):
         means = pixels.to_pixels(schema, subject.sample(SAMPLES, mean=True))
         draws = pixels.to_pixels(schema, subject.sample(SAMPLES, mean=False))
-        body = how("New data: codes z are drawn from the prior p(z) and decoded. Both blocks use the same codes.")
+        both = " Both blocks use the same codes." * subject.has_density
+        body = how(f"New data: codes z are drawn from the prior p(z) and decoded.{both}")
         body += "<h3>Means of p(x|z)</h3>" + how("The picture people expect: what each code stands for, without noise.")
         body += pixels.flow(means, "mean of sample")
+        if not subject.has_density:
+            return Section("samples", "Samples", body)
         body += "<h3>Draws from p(x|z)</h3>"
         body += how(
             "What the model really calls data: the mean with the noise the likelihood gives each pixel independently."
@@ -175,7 +178,7 @@ def latent_map(subject: Subject) -> Section:
             text += " Groups that overlap here may be apart in the other directions."
     if subject.is_standard:
         text += " The dashed circles hold 50 % and 95 % of the prior: the dots should fill them without large holes."
-    elif not subject.has_density:
+    elif not subject.has_prior:
         text += " An autoencoder has no prior: nothing holds the codes near the origin or close together."
     if subject.coloured_by:
         name = esc(subject.coloured_by, 60)
@@ -186,7 +189,7 @@ def latent_map(subject: Subject) -> Section:
 
 def rates(subject: Subject) -> Section:
     """Rate of each dimension, and the variance of the codes with the threshold of activity."""
-    if not subject.has_density:
+    if not subject.has_prior:
         raise LeftOut(
             "An autoencoder has no rate: its posterior is a point without a density, and KL(q || p) does not exist."
         )

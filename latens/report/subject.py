@@ -101,25 +101,35 @@ class Subject:
         """E[z|x] of the rows, ``[N, Z]`` float32."""
         return codes(self.run.model, self.x, self.c).float()
 
-    @cached_property
+    @property
     def has_density(self) -> bool:
-        """Whether q(z|x) has a density: False for an autoencoder. Without data: whether anything says so."""
-        if self.tensor is not None:
-            device = next((p.device for p in self.run.model.parameters()), torch.device("cpu"))
-            with torch.no_grad(), seeded(self.run.settings.seed, _SAMPLE):
-                x, c = (trees.to_device(trees.take(tree, slice(0, 1)), device) for tree in (self.tensor, self.c))
-                return bool(self.run.model.draw(x, 1, c).has_density)  # type: ignore[operator]
-        if self.evaluation is not None:
-            return self.evaluation.elbo is not None
+        """Whether there is a bound on ln p(x)."""
+        return self.no_bound is None
+
+    @property
+    def has_prior(self) -> bool:
+        """Whether codes have a prior and a rate: False for an autoencoder."""
         from latens.conditionals import PointMass
 
         return not isinstance(getattr(self.run.model, "posterior", None), PointMass)
 
     @cached_property
+    def no_bound(self) -> str | None:
+        """Why there is no bound on ln p(x), None where there is one. Without data: what the evaluation says."""
+        if self.tensor is not None:
+            device = next((p.device for p in self.run.model.parameters()), torch.device("cpu"))
+            with torch.no_grad(), seeded(self.run.settings.seed, _SAMPLE):
+                x, c = (trees.to_device(trees.take(tree, slice(0, 1)), device) for tree in (self.tensor, self.c))
+                return self.run.model.draw(x, 1, c).no_bound  # type: ignore[operator]
+        if self.evaluation is not None:
+            return self.evaluation.no_bound
+        return None if self.has_prior else "the posterior (PointMass) has no density"
+
+    @cached_property
     def prior_moments(self) -> tuple[Tensor, Tensor] | None:
         """Mean and standard deviation of each latent dimension under the prior, where it has them in closed form."""
         prior = getattr(self.run.model, "prior", None)
-        if prior is None or not self.has_density:
+        if prior is None or not self.has_prior:
             return None
         try:
             with torch.no_grad():
@@ -140,10 +150,16 @@ class Subject:
         mean, deviation = self.prior_moments
         return bool((mean == 0).all() and (deviation == 1).all())
 
+    @property
+    def is_projected(self) -> bool:
+        """Whether codes are brought to the space of the prior before they are decoded."""
+        return hasattr(getattr(self.run.model, "prior", None), "project")
+
     @cached_property
     def walk(self) -> tuple[Tensor, Tensor]:
-        """(centre, unit) of traversals: the prior's mean and deviation, or those of the codes."""
-        if self.prior_moments is not None:
+        """(centre, unit) of traversals: the prior's mean and deviation, or those of the codes where the prior has none
+        or lives on a space that they do not lie in (a sphere, categories)."""
+        if self.prior_moments is not None and not self.is_projected:
             return self.prior_moments
         return self.codes.mean(0), self.codes.std(0, correction=0)
 
@@ -152,7 +168,7 @@ class Subject:
         """KL(q(z_i|x) || p(z_i)) of each dimension, nats, where it splits by dimension."""
         if self.evaluation is not None and self.evaluation.rate_per_dimension is not None:
             return np.asarray(self.evaluation.rate_per_dimension, dtype=float)
-        if self.tensor is None or not self.has_density:
+        if self.tensor is None or not self.has_prior:
             return None
         found = rate_per_dimension(self.run.model, self.x, self.c)
         return None if found is None else found.double().numpy()
@@ -167,7 +183,7 @@ class Subject:
         """(active, inactive) latent dimensions, each ordered by rate (else by the variance of the codes)."""
         if self.tensor is not None:
             spread = self.codes.double().var(0, correction=0).numpy()
-            least = ACTIVE * self.prior_variance if self.has_density else 1e-8 * max(spread.max(), 1e-300)
+            least = ACTIVE * self.prior_variance if self.has_prior else 1e-8 * max(spread.max(), 1e-300)
             active = spread > least
             weight = spread if self.rates is None else self.rates
         elif self.rates is not None:

@@ -143,7 +143,7 @@ def drawn_rows(subject: Subject, drawn: np.ndarray) -> np.ndarray:
 
 def samples(subject: Subject) -> Section:
     """The posterior predictive check: the distribution of every column in data and samples, the farthest first."""
-    if not subject.has_density:
+    if not subject.has_prior:
         return _check(subject, subject.decode(subject.normal_codes(SAMPLES)), NORMAL_CODES, "Decoded random codes")
     text = "Rows drawn from the model: codes from the prior, decoded, with the noise of p(x|z). "
     if table_of(subject).conditions:
@@ -215,7 +215,7 @@ def dependence(subject: Subject) -> Section:
     table = table_of(subject)
     if table.columns < 2:
         raise LeftOut("Pairs of columns need two columns.")
-    if not subject.has_density:
+    if not subject.has_prior:
         raise LeftOut("An autoencoder has no samples whose pairs of columns could be compared.")
     picked = list(range(min(table.columns, PAIRED)))
     data, drawn = subject.shown, drawn_rows(subject, subject.sample(SAMPLES, mean=False))

@@ -30,7 +30,9 @@ def traversals(subject: Subject) -> Section:
         z = center.repeat(len(steps), 1)
         z[:, dim] += steps * unit[dim]
         decoded.append(subject.decode(z))
-    whose = "the prior" if subject.prior_moments is not None else "the codes (an autoencoder has no prior)"
+    whose = "the codes" if subject.has_prior else "the codes (an autoencoder has no prior)"
+    if subject.prior_moments is not None and not subject.is_projected:
+        whose = "the prior"
     text = (
         f"One latent dimension moves from −3 to 3 standard deviations of {whose}, the others stay at the centre: "
         f"what this "
@@ -39,6 +41,8 @@ def traversals(subject: Subject) -> Section:
     text += "Ordered by rate. " if subject.rates is not None else "Ordered by the variance of the codes. "
     if len(active) > len(shown):
         text += f"Shown are {len(shown)} of {len(active)} active dimensions. "
+    if subject.is_projected:
+        text += "Each code is brought to the nearest point of the space that the prior lives on. "
     if inactive:
         text += f"Inactive dimensions ({len(inactive)}) change nothing and are left out."
     if subject.is_image and isinstance(subject.schema, Schema):

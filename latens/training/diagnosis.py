@@ -54,8 +54,7 @@ def find_cause(
 
 def _named_terms(draw: Draw) -> dict[str, Tensor]:
     terms = {"distortion -ln p(x|z)": draw.log_px, "ln p(z)": draw.log_pz}
-    if draw.has_density:
-        assert draw.log_qz is not None
+    if draw.log_qz is not None:
         terms |= {"ln q(z|x)": draw.log_qz, "rate KL(q || p)": draw.rate()}
     return terms
 

@@ -75,8 +75,8 @@ def trimmed_mean(values: Tensor, weights: Tensor) -> float:
 
 @torch.no_grad()
 def terms(draw: Draw) -> Tensor:
-    """Mean distortion and rate (NaN without a density), detached, ``[2]``."""
+    """Mean distortion and rate (NaN where q has no density), detached, ``[2]``."""
     distortion = mean_over_rows(draw.distortion.mean(0), draw.weight)
-    if not draw.has_density:
+    if draw.log_qz is None:
         return torch.stack([distortion, torch.full_like(distortion, float("nan"))])
     return torch.stack([distortion, mean_over_rows(draw.rate().mean(0), draw.weight)])

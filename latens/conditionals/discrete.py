@@ -1,0 +1,218 @@
+"""Posteriors over categories and over the codes of a book, and posteriors side by side."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from latens import distributions as d
+from latens.conditionals.base import Conditional
+from latens.errors import is_number, is_whole, require
+from latens.numerics import positive
+from latens.randomness import uniform
+from latens.trees import Tree
+
+
+class OneHot(Conditional):
+    """q(z|x) = prod_v Categorical(z_v; softmax(f_v(x))), one-hot; the network gives ``[..., V * K]`` logits.
+
+    With a ``temperature`` draws carry the straight-through gradient of the relaxed draw, else none. Raises
+    ``ValueError`` for a temperature that is not positive.
+    """
+
+    def __init__(
+        self, network: nn.Module, categories: int, temperature: float | None = None, reads: tuple[str, ...] = ()
+    ):
+        super().__init__(network, reads)
+        good = temperature is None or (is_number(temperature) and temperature > 0)
+        require(good, "temperature", "a positive number", temperature)
+        self.categories, self.temperature = categories, temperature
+
+    def distribution(self, output: Tensor, given: Tree) -> Distribution:
+        return d.OneHot(output.unflatten(-1, (-1, self.categories)), self.temperature)
+
+
+class Relaxed(Conditional):
+    """q(z|x) = prod_v Concrete(f_v(x), T): categories relaxed to the simplex (Maddison, Mnih & Teh 2017). The network
+    gives ``[..., V * K]`` logits. Raises ``ValueError`` for a temperature that is not positive."""
+
+    def __init__(self, network: nn.Module, categories: int, temperature: float, reads: tuple[str, ...] = ()):
+        super().__init__(network, reads)
+        require(is_number(temperature) and temperature > 0, "temperature", "a positive number", temperature)
+        self.categories, self.temperature = categories, float(temperature)
+
+    def distribution(self, output: Tensor, given: Tree) -> Distribution:
+        return d.Relaxed(output.unflatten(-1, (-1, self.categories)), self.temperature)
+
+
+class NormalAndCategories(Conditional):
+    """q(z|x) = N(g(x), diag h(x)) times V categories; the network gives ``[..., 2 Z + V K]`` (Dupont 2018)."""
+
+    def __init__(
+        self, network: nn.Module, latent_dim: int, categories: int, temperature: float, reads: tuple[str, ...] = ()
+    ):
+        super().__init__(network, reads)
+        require(is_number(temperature) and temperature > 0, "temperature", "a positive number", temperature)
+        self.latent_dim, self.categories, self.temperature = latent_dim, categories, temperature
+
+    def distribution(self, output: Tensor, given: Tree) -> Distribution:
+        mean, raw, logits = output.tensor_split([self.latent_dim, 2 * self.latent_dim], -1)
+        categories = d.OneHot(logits.unflatten(-1, (-1, self.categories)), self.temperature)
+        return d.Joint([d.DiagonalNormal(mean, positive(raw, 1e-8)), categories])
+
+
+class Codebook(nn.Module):
+    """L levels of K codes in D dimensions; each level takes the nearest code to what the levels before it left over.
+
+    ``decay`` in (0, 1): codes are moving averages of what they were chosen for, kept in buffers (van den Oord et al.
+    2017, appendix), and a code with less than a twentieth of an even share of the data is put beside the most used one,
+    which is then split between them (Linde, Buzo & Gray 1980). ``decay`` None: codes are parameters, moved by the
+    gradient of :class:`latens.objectives.Codebook`.
+    """
+
+    codes: Tensor
+    shares: Tensor
+    sums: Tensor
+    squares: Tensor
+    steps: Tensor
+
+    def __init__(self, levels: int, size: int, dim: int, decay: float | None = 0.99):
+        super().__init__()
+        require(is_whole(levels) and levels >= 1, "levels", "a whole number from 1", levels)
+        require(is_whole(size) and size >= 2, "the number of codes", "a whole number from 2", size)
+        require(is_whole(dim) and dim >= 1, "the dimension of codes", "a whole number from 1", dim)
+        good = decay is None or (is_number(decay) and 0 < decay < 1)
+        require(good, "decay", "a number between 0 and 1", decay)
+        self.decay = decay
+        start = torch.randn(levels, size, dim) * 0.5 ** torch.arange(levels).view(-1, 1, 1)
+        if decay is None:
+            self.codes = nn.Parameter(start)
+            return
+        self.register_buffer("codes", start)
+        self.register_buffer("shares", torch.full((levels, size), 1 / size))
+        self.register_buffer("sums", start / size)
+        self.register_buffer("squares", start.square().sum(-1) / size)
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+
+    @torch.no_grad()
+    def start(self, values: Tensor) -> None:
+        """Begin with ``values`` ``[N, D]`` of data as codes, evenly spaced; each level takes what is left over."""
+        size = self.codes.shape[1]
+        left = values.to(self.codes)
+        for book in self.codes:
+            picked = torch.arange(size, device=left.device) * len(left) // size
+            book.copy_(left[picked] + 1e-3 * left.std() * torch.randn_like(book))
+            left = left - book[self._nearest(left, book)]
+        if self.decay is not None:
+            self.sums.copy_(self.codes * self.shares.unsqueeze(-1))
+            self.squares.copy_(self.codes.square().sum(-1) * self.shares)
+
+    @staticmethod
+    def _nearest(values: Tensor, book: Tensor) -> Tensor:
+        return (book.square().sum(-1) - 2 * values @ book.mT).argmin(-1)
+
+    def forward(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """(nearest codes ``[..., D]``, summed over the levels; their indices ``[..., L]``)."""
+        total, chosen = torch.zeros_like(values), []
+        for book in self.codes:
+            index = self._nearest((values - total).detach(), book.detach())
+            total = total + book[index]
+            chosen.append(index)
+        return total, torch.stack(chosen, -1)
+
+    @torch.no_grad()
+    def assigned(self, values: Tensor, index: Tensor, weight: Tensor) -> Tensor:
+        """Weight, sum and sum of squared lengths of what each code was chosen for, ``[L, K, D + 2]``.
+
+        ``values`` ``[N, D]``, ``index`` ``[N, L]``, ``weight`` ``[N]``.
+        """
+        found, left = [], values
+        for level, book in enumerate(self.codes):
+            hot = torch.zeros(len(left), len(book), dtype=left.dtype, device=left.device)
+            hot = hot.scatter(1, index[:, level : level + 1], weight.to(left).unsqueeze(-1))
+            columns = [torch.ones_like(left[:, :1]), left, left.square().sum(-1, keepdim=True)]
+            found.append(hot.mT @ torch.cat(columns, -1))
+            left = left - book[index[:, level]]
+        return torch.stack(found)
+
+    @torch.no_grad()
+    def follow(self, assigned: Tensor) -> None:
+        """Move the averages towards a batch's, as shares of it (its size does not matter), and the codes with them."""
+        assert self.decay is not None
+        assigned = assigned.to(self.codes) / assigned[..., 0].sum(-1).clamp_min(1e-12).to(self.codes)[:, None, None]
+        for average, new in ((self.shares, assigned[..., 0]), (self.sums, assigned[..., 1:-1]),
+                             (self.squares, assigned[..., -1])):  # fmt: skip
+            average.lerp_(new, 1 - self.decay)
+        self.codes.copy_(self.sums / self.shares.clamp_min(1e-8).unsqueeze(-1))
+        self.steps += 1
+        for level in range(len(self.codes)):
+            self._restart(level)
+
+    def _restart(self, level: int) -> None:
+        """Put each dead code beside the most used one and let the two have half of its share each."""
+        shares, size = self.shares[level], self.shares.shape[1]
+        dead = (shares < 0.05 / size).nonzero().flatten().tolist()
+        if not dead:
+            return
+        rows = torch.arange(size, device=shares.device)
+        away = uniform(int(self.steps) * 1009 + level, rows, self.codes.shape[-1]).to(self.codes) - 0.5
+        for code in dead:
+            top = int(shares.argmax())
+            spread = (self.squares[level, top] / shares[top] - self.codes[level, top].square().sum()).clamp_min(1e-12)
+            new = self.codes[level, top] + away[code] * (spread / len(away[code])).sqrt()
+            for average in (self.shares, self.sums, self.squares):
+                average[level, top] /= 2
+            shares[code], self.codes[level, code] = shares[top], new
+            self.sums[level, code] = new * shares[top]
+            self.squares[level, code] = self.squares[level, top]
+
+
+class NearestCode(Conditional):
+    """q(z|x): all mass on the nearest codes to f(x), a vector at each of V positions (van den Oord et al. 2017).
+
+    The network gives ``[..., V * D]``. z = f + stop(code - f): the gradient passes straight through to f.
+    """
+
+    def __init__(self, network: nn.Module, book: Codebook, reads: tuple[str, ...] = ()):
+        super().__init__(network, reads)
+        self.book = book
+
+    def distribution(self, output: Tensor, given: Tree) -> Distribution:
+        before = output.unflatten(-1, (-1, self.book.codes.shape[-1]))
+        codes, index = self.book(before)
+        value = codes.detach() + (output.unflatten(-1, before.shape[-2:]) - before.detach())
+        return d.Quantised(value.flatten(-2), before.flatten(-2), index, codes.flatten(-2))
+
+    @torch.no_grad()
+    def observe(self, x: Tensor, draw: Any) -> Tensor | None:
+        """What each code was chosen for in the batch, rows weighted; None where the gradient moves the codes."""
+        if self.book.decay is None:
+            return None
+        q = draw.q
+        values = q.before.unflatten(-1, (-1, self.book.codes.shape[-1]))
+        weight = values.new_ones(len(values)) if draw.weight is None else draw.weight
+        weight = weight[:, None].expand(values.shape[:2])
+        return self.book.assigned(values.flatten(0, 1), q.index.flatten(0, 1), weight.flatten())
+
+    def after_step(self, observed: Tensor) -> None:
+        self.book.follow(observed)
+
+
+class FiniteScalars(Conditional):
+    """q(z|x): each dimension of tanh(f(x)) rounded to one of ``levels`` evenly spaced numbers in [-1, 1]
+    (Mentzer et al. 2024). The gradient passes straight through the rounding. Raises ``ValueError`` for fewer than
+    2 levels."""
+
+    def __init__(self, network: nn.Module, levels: int, reads: tuple[str, ...] = ()):
+        super().__init__(network, reads)
+        require(is_whole(levels) and levels >= 2, "levels", "a whole number from 2", levels)
+        self.levels = levels
+
+    def distribution(self, output: Tensor, given: Tree) -> Distribution:
+        bounded = output.tanh()
+        index = ((bounded.detach() + 1) * (self.levels - 1) / 2).round()
+        value = index * 2 / (self.levels - 1) - 1
+        return d.Quantised(value + (bounded - bounded.detach()), bounded, index.long().unsqueeze(-1))

@@ -1,0 +1,83 @@
+"""Scores of likeness where a likelihood would stand: images that look right to people, and no bound on ln p(x)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from latens import distributions as d
+from latens import networks
+from latens.conditionals.base import Conditional
+from latens.errors import is_number, require
+from latens.trees import Tree
+
+
+class _Likeness(Conditional):
+    """Base: the network gives the image u, in units of ``unit`` about ``shift``; ``score`` compares images in these."""
+
+    shift: Tensor
+    unit: Tensor
+    why: str
+
+    def __init__(
+        self, network: nn.Module, shape: Sequence[int], weight: float, *, shift: Tensor | float = 0.0,
+        unit: Tensor | float = 1.0, reads: tuple[str, ...] = (),
+    ):  # fmt: skip
+        super().__init__(network, reads)
+        require(is_number(weight) and weight > 0, "the weight of the score", "a positive number", weight)
+        self.shape, self.weight = tuple(shape), float(weight)
+        self.register_buffer("shift", torch.as_tensor(shift))
+        self.register_buffer("unit", torch.as_tensor(unit))
+
+    def distribution(self, output: Tensor, given: Tree) -> Distribution:
+        mean = self.shift.to(output.dtype) + self.unit.to(output.dtype) * output
+
+        def score(x: Tensor, _: Tensor) -> Tensor:
+            return self.weight * self.score(((x - self.shift) / self.unit).to(output.dtype), output)
+
+        return d.Likeness(mean, score, len(self.shape), self.why)
+
+    def score(self, x: Tensor, y: Tensor) -> Tensor:
+        """At most 0, and 0 for equal images: ``[...]``."""
+        raise NotImplementedError
+
+
+class StructuralSimilarity(_Likeness):
+    """ "ln p(x|z)" = -weight x cells x (1 - MS-SSIM(x, f(z))) (Snell et al. 2017): a score and no density of x.
+
+    ``span``: the range of values, in the data's units.
+    """
+
+    why = "MS-SSIM, in the place of ln p(x|z), is a score of likeness and no density of x"
+
+    def __init__(
+        self, network: nn.Module, shape: Sequence[int], weight: float, span: float, *, shift: Tensor | float = 0.0,
+        unit: Tensor | float = 1.0, reads: tuple[str, ...] = (),
+    ):  # fmt: skip
+        super().__init__(network, shape, weight, shift=shift, unit=unit, reads=reads)
+        self.similarity, self.span = networks.MultiScaleSSIM(shape, span), span
+
+    def score(self, x: Tensor, y: Tensor) -> Tensor:
+        unit, shift = self.unit.to(y.dtype), self.shift.to(y.dtype)
+        return -math.prod(self.shape) * (1 - self.similarity(shift + unit * x, shift + unit * y))
+
+
+class FeatureReconstruction(_Likeness):
+    """ "ln p(x|z)" = -weight x |phi(x) - phi(f(z))|^2 / 2, phi the features of a fixed random network: no density of x,
+    since phi may send many images to one point (Hou et al. 2017, with the features of a trained classifier)."""
+
+    why = "a distance of features, in the place of ln p(x|z), is a score of likeness and no density of x"
+
+    def __init__(
+        self, network: nn.Module, shape: Sequence[int], weight: float, *, shift: Tensor | float = 0.0,
+        unit: Tensor | float = 1.0, reads: tuple[str, ...] = (),
+    ):  # fmt: skip
+        super().__init__(network, shape, weight, shift=shift, unit=unit, reads=reads)
+        self.features = networks.FixedFeatures(shape)
+
+    def score(self, x: Tensor, y: Tensor) -> Tensor:
+        return -math.prod(self.shape) * (self.features(x) - self.features(y)).square().sum(-1) / 2

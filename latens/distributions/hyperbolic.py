@@ -1,0 +1,160 @@
+"""The Poincare ball: hyperbolic space of curvature -c as the open ball of radius 1 / sqrt(c).
+
+Densities are per unit of hyperbolic volume; distances are those of the space. Points that rounding would put on the
+boundary are held at 1 - 1e-5 of the radius.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, constraints
+from torch.nn.functional import normalize
+
+from latens.distributions.radial import Radial, wide
+from latens.distributions.sphere import log_area
+from latens.numerics import LOG_2PI
+from latens.randomness import standard_normal
+
+_EDGE, _TINY = 1e-5, 1e-15
+
+
+def _square(x: Tensor) -> Tensor:
+    return x.square().sum(-1, keepdim=True)
+
+
+def add(x: Tensor, y: Tensor, c: float) -> Tensor:
+    """Moebius addition: x moved by the translation that takes 0 to x (Ungar 2008)."""
+    xy, xx, yy = (x * y).sum(-1, keepdim=True), _square(x), _square(y)
+    top = (1 + 2 * c * xy + c * yy) * x + (1 - c * xx) * y
+    return top / (1 + 2 * c * xy + c * c * xx * yy).clamp_min(_TINY)
+
+
+def inside(x: Tensor, c: float) -> Tensor:
+    """x, brought back inside the ball where it lies on or beyond its edge."""
+    most = (1 - _EDGE) / math.sqrt(c)
+    length = _square(x).clamp_min(_TINY).sqrt()
+    return torch.where(length > most, x * (most / length), x)
+
+
+def _length(x: Tensor) -> Tensor:
+    return _square(x).clamp_min(_TINY**2).sqrt()
+
+
+def from_tangent(v: Tensor, c: float) -> Tensor:
+    """The point at distance |v| from 0 in the direction of v: tanh(sqrt(c) |v| / 2) v / (sqrt(c) |v|)."""
+    length, root = _length(v), math.sqrt(c)
+    return inside(torch.tanh(root * length / 2) * v / (root * length), c)
+
+
+def to_tangent(x: Tensor, c: float) -> Tensor:
+    """The inverse of :func:`from_tangent`: 2 artanh(sqrt(c) |x|) x / (sqrt(c) |x|)."""
+    length, root = _length(x), math.sqrt(c)
+    return 2 * torch.atanh((root * length).clamp_max(1 - _EDGE / 2)) * x / (root * length)
+
+
+def log_sinh_ratio(r: Tensor) -> Tensor:
+    """ln(sinh(r) / r), r >= 0, without overflow and with a finite gradient at 0.
+
+    >>> log_sinh_ratio(torch.tensor([0.0, 1e-4, 1000.0])).tolist()[::2]
+    [0.0, 992.3990478515625]
+    """
+    small = r < 1e-2
+    big = torch.where(small, torch.ones_like(r), r)
+    series = r.square() / 6 - r.square().square() / 180
+    return torch.where(small, series, big + torch.log(-torch.expm1(-2 * big)) - torch.log(2 * big))
+
+
+class _InBall(Distribution):
+    """Base: a ``loc`` ``[..., n]`` in the ball of curvature -``c``, and a law of the tangent vector there."""
+
+    arg_constraints = {"loc": constraints.real_vector}
+    has_rsample = True
+    row_noise = True
+
+    def __init__(self, loc: Tensor, c: float):
+        self.loc, self.c, self.n = inside(loc, c), float(c), loc.shape[-1]
+        super().__init__(loc.shape[:-1], loc.shape[-1:], validate_args=False)
+
+    @property
+    def mean(self) -> Tensor:
+        """``loc``, the point of least expected squared distance where the law about it is symmetric."""
+        return self.loc
+
+    def _tangent(self, samples: torch.Size) -> Tensor:
+        """Draws of the tangent vector, its length the distance from ``loc``, ``[*samples, *batch, n]``."""
+        raise NotImplementedError
+
+    def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        return inside(add(self.loc, from_tangent(self._tangent(torch.Size(sample_shape)), self.c), self.c), self.c)
+
+    def _seen_from_loc(self, value: Tensor) -> Tensor:
+        return to_tangent(add(-self.loc, value, self.c), self.c)
+
+
+class WrappedNormal(_InBall):
+    """exp_loc of a normal tangent vector v ~ N(0, diag variance), moved along the geodesic from 0 to ``loc``.
+
+    ln q(z) = ln N(v; 0, diag variance) - (n - 1) ln(sinh(sqrt(c) r) / (sqrt(c) r)), r = |v| the distance of z from
+    ``loc`` (Nagano et al. 2019; Mathieu et al. 2019). Shapes: loc, variance ``[..., n]``.
+    """
+
+    def __init__(self, loc: Tensor, variance: Tensor, c: float = 1.0):
+        super().__init__(torch.broadcast_tensors(loc, variance)[0], c)
+        self._spread = variance.expand(self.loc.shape)
+
+    def _tangent(self, samples: torch.Size) -> Tensor:
+        return self._spread.sqrt() * standard_normal(samples, self.loc)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        v = self._seen_from_loc(value)
+        normal = -0.5 * (v.square() / self._spread + self._spread.log() + LOG_2PI).sum(-1)
+        return normal - (self.n - 1) * log_sinh_ratio(math.sqrt(self.c) * _length(v).squeeze(-1))
+
+
+class RiemannianNormal(_InBall):
+    """q(z) = exp(-d(z, loc)^2 / (2 variance)) / Z, the normal of largest entropy (Said, Bombrun & Berthoumieu 2014).
+
+    Z = |S^(n-1)| int_0^inf exp(-r^2 / (2 variance)) (sinh(sqrt(c) r) / sqrt(c))^(n-1) dr, by quadrature. Shapes: loc
+    ``[..., n]``, variance ``[...]``. Distances are drawn by inverting their distribution function.
+
+    >>> q = RiemannianNormal(torch.zeros(2), torch.ones(()))
+    >>> round(q.log_normaliser.exp().item(), 5)
+    8.8636
+    """
+
+    def __init__(self, loc: Tensor, variance: Tensor, c: float = 1.0):
+        super().__init__(loc.expand(*torch.broadcast_shapes(loc.shape[:-1], variance.shape), loc.shape[-1]), c)
+        self._spread = variance.expand(self.loc.shape[:-1])
+
+    @property
+    def _distance(self) -> Radial:
+        spread, root, power = self._spread.to(wide(self.loc)), math.sqrt(self.c), self.n - 1
+
+        def log_kernel(r: Tensor) -> Tensor:
+            found = -r.square() / (2 * spread)
+            return found + power * (log_sinh_ratio(root * r) + r.clamp_min(1e-300).log()) if power else found
+
+        with torch.no_grad():
+            # r / spread = power sqrt(c) coth(sqrt(c) r) at the mode: fixed-point steps from above
+            mode = power * root * spread + (power * spread).sqrt()
+            for _ in range(30):
+                mode = (mode + power * root * spread / torch.tanh((root * mode).clamp_min(1e-12))) / 2
+            deviation = spread.sqrt()  # the curvature of the logarithm is at least 1 / spread
+            low, high = (mode - 13 * deviation).clamp_min(0), mode + 13 * deviation
+        return Radial(log_kernel, low, high)
+
+    @property
+    def log_normaliser(self) -> Tensor:
+        """ln Z, ``[...]``."""
+        area = log_area(self.n) if self.n > 1 else math.log(2)
+        return (self._distance.log_normaliser + area).to(self.loc)
+
+    def _tangent(self, samples: torch.Size) -> Tensor:
+        distance = self._distance.rsample(samples).to(self.loc)
+        return distance.unsqueeze(-1) * normalize(standard_normal(samples, self.loc), dim=-1)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return -_square(self._seen_from_loc(value)).squeeze(-1) / (2 * self._spread) - self.log_normaliser

@@ -1,0 +1,94 @@
+"""Products of independent distributions, as one distribution over flat codes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+
+class Flat(Distribution):
+    """Independent copies, the last batch axis of ``base``, as one event ``[D * size]``.
+
+    The torus is the product of circles: ``Flat`` of von Mises-Fisher distributions on S^1 with batch ``[..., D]`` is
+    one of angles (cos t_1, sin t_1, cos t_2, ...).
+    """
+
+    arg_constraints: dict = {}
+
+    def __init__(self, base: Distribution):
+        self.base = base
+        *lead, count = base.batch_shape
+        self._inner = torch.Size((count, *base.event_shape))
+        super().__init__(torch.Size(lead), torch.Size((self._inner.numel(),)), validate_args=False)
+
+    @property
+    def has_rsample(self) -> bool:  # type: ignore[override]
+        return self.base.has_rsample
+
+    @property
+    def row_noise(self) -> bool:
+        return bool(getattr(self.base, "row_noise", False))
+
+    def _flat(self, value: Tensor) -> Tensor:
+        return value.flatten(-len(self._inner))
+
+    @property
+    def mean(self) -> Tensor:
+        return self._flat(self.base.mean)
+
+    @property
+    def center(self) -> Tensor:
+        found = getattr(self.base, "center", None)
+        return self._flat(self.base.mean if found is None else found)
+
+    @property
+    def variance(self) -> Tensor:
+        return self._flat(self.base.variance)
+
+    def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        return self._flat(self.base.rsample(torch.Size(sample_shape)))
+
+    def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        with torch.no_grad():
+            return self._flat(self.base.sample(torch.Size(sample_shape)))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return self.base.log_prob(value.unflatten(-1, self._inner)).sum(-1)
+
+
+class Joint(Distribution):
+    """Independent parts side by side on the last axis: p(z) = prod_j p_j(z_j), as for codes that are partly numbers
+    and partly categories."""
+
+    arg_constraints: dict = {}
+    has_rsample = True
+
+    def __init__(self, parts: Sequence[Distribution]):
+        self.parts = tuple(parts)
+        self._sizes = [part.event_shape[-1] for part in parts]
+        super().__init__(parts[0].batch_shape, torch.Size((sum(self._sizes),)), validate_args=False)
+
+    @property
+    def row_noise(self) -> bool:
+        return all(getattr(part, "row_noise", False) for part in self.parts)
+
+    @property
+    def mean(self) -> Tensor:
+        return torch.cat([part.mean for part in self.parts], -1)
+
+    @property
+    def variance(self) -> Tensor:
+        return torch.cat([part.variance for part in self.parts], -1)
+
+    def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        return torch.cat([part.rsample(torch.Size(sample_shape)) for part in self.parts], -1)
+
+    def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        return torch.cat([part.sample(torch.Size(sample_shape)) for part in self.parts], -1)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        each = zip(self.parts, value.split(self._sizes, -1), strict=True)
+        return sum((part.log_prob(piece) for part, piece in each), torch.zeros((), dtype=value.dtype))

@@ -1,0 +1,113 @@
+"""Products of categories as codes: one-hot vectors, drawn exactly or relaxed to the simplex.
+
+Codes are flat, ``[..., V * K]``: V variables of K categories each. All noise is standard normal underneath, so that it
+follows the layout of :mod:`latens.randomness`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, constraints
+
+from latens.randomness import standard_normal
+
+
+def standard_gumbel(samples: torch.Size | list[int] | tuple[int, ...], like: Tensor) -> Tensor:
+    """Gumbel noise -ln(-ln u) from u = Phi(normal noise), finite for every normal number."""
+    return -torch.log(-torch.special.log_ndtr(standard_normal(samples, like)))
+
+
+class _Categories(Distribution):
+    """Base: independent variables with ``logits`` ``[..., V, K]``; the event is ``[V * K]``."""
+
+    arg_constraints = {"logits": constraints.independent(constraints.real, 2)}
+    row_noise = True
+
+    def __init__(self, logits: Tensor):
+        self.log_p = logits.log_softmax(-1)
+        self.variables, self.categories = logits.shape[-2:]
+        super().__init__(logits.shape[:-2], torch.Size((self.variables * self.categories,)), validate_args=False)
+
+    @property
+    def mean(self) -> Tensor:
+        """The probabilities, flat."""
+        return self.log_p.exp().flatten(-2)
+
+    @property
+    def variance(self) -> Tensor:
+        return self.mean * (1 - self.mean)
+
+    def _perturbed(self, samples: torch.Size) -> Tensor:
+        """ln p + Gumbel noise: its largest entry is a draw of the category (Gumbel 1954)."""
+        noise = standard_gumbel(samples, self.log_p.flatten(-2))
+        return self.log_p + noise.unflatten(-1, self.log_p.shape[-2:])
+
+    def _hard(self, perturbed: Tensor) -> Tensor:
+        best = perturbed.argmax(-1, keepdim=True)
+        return torch.zeros_like(perturbed).scatter(-1, best, 1.0)
+
+    def _split(self, value: Tensor) -> Tensor:
+        return value.unflatten(-1, (self.variables, self.categories))
+
+
+class OneHot(_Categories):
+    """Independent categories as one-hot vectors: ln q(z) = sum_v ln p_v(z_v).
+
+    Draws carry no gradient (score functions give one), unless ``temperature`` is given: then that of the relaxed draw
+    at this temperature, the biased straight-through estimator (Bengio, Leonard & Courville 2013; Jang et al. 2017).
+    """
+
+    has_rsample = True
+
+    def __init__(self, logits: Tensor, temperature: float | None = None):
+        super().__init__(logits)
+        self.temperature = temperature
+
+    def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        perturbed = self._perturbed(torch.Size(sample_shape))
+        hard = self._hard(perturbed.detach())
+        if self.temperature is not None:
+            soft = (perturbed / self.temperature).softmax(-1)
+            hard = hard + (soft - soft.detach())
+        return hard.flatten(-2)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return (self._split(value.detach()) * self.log_p).sum((-2, -1))
+
+    def rate_from(self, other: OneHot) -> Tensor:
+        """KL(self || other) = sum_v sum_k p_vk ln(p_vk / r_vk)."""
+        return (self.log_p.exp() * (self.log_p - other.log_p)).sum((-2, -1))
+
+
+class Relaxed(_Categories):
+    """The Concrete distribution: softmax((ln p + Gumbel noise) / temperature) for each variable, on the simplex.
+
+    ln q(y) = sum_v [ln Gamma(K) + (K - 1) ln T + sum_k (ln p_k - (T + 1) ln y_k) - K ln sum_k p_k y_k^(-T)], per unit
+    of the first K - 1 coordinates (Maddison, Mnih & Teh 2017). The largest coordinate is that of
+    category k with probability p_k.
+    """
+
+    has_rsample = True
+
+    def __init__(self, logits: Tensor, temperature: float = 0.67):
+        super().__init__(logits)
+        self.temperature = float(temperature)
+
+    @property
+    def variance(self) -> Tensor:
+        """That of the one-hot limit, which is the largest."""
+        return super().variance
+
+    def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        perturbed = self._perturbed(torch.Size(sample_shape))
+        return (perturbed / self.temperature).softmax(-1).flatten(-2)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        count, t = self.categories, self.temperature
+        log_y = self._split(value).clamp_min(torch.finfo(value.dtype).tiny).log()
+        score = self.log_p - t * log_y
+        each = (score - log_y).sum(-1) - count * torch.logsumexp(score, -1)
+        return each.sum(-1) + self.variables * (math.lgamma(count) + (count - 1) * math.log(t))

@@ -1,0 +1,107 @@
+"""How alike two images are, as people see it: structural similarity at several scales, and features of a fixed network.
+
+Images are ``[..., C, H, W]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, conv2d
+
+from latens.networks.base import on_images
+
+_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of the scales, finest first (Wang, Simoncelli & Bovik 2003)
+
+
+class MultiScaleSSIM(nn.Module):
+    """MS-SSIM(x, y) in [-1, 1], 1 for equal images (Wang, Simoncelli & Bovik 2003): ``[...]``.
+
+    l = (2 m_x m_y + c1) / (m_x^2 + m_y^2 + c1) and s = (2 v_xy + c2) / (v_x + v_y + c2) of Gaussian windows (deviation
+    1.5, 11 pixels or what fits), c1 = (0.01 R)^2, c2 = (0.03 R)^2 for values of range R; the mean over windows and
+    channels of l s at the coarsest scale and of s at the others, each to the power of its weight; scales halve by
+    averaging as long as a window fits, at most 5, and the weights of those used sum to 1. Means that come out negative
+    count as 0.
+    """
+
+    window: Tensor
+    weights: Tensor
+
+    def __init__(self, shape: Sequence[int], span: float):
+        super().__init__()
+        side = min(shape[-2:])
+        size = min(11, side - 1 + side % 2)
+        scales = 1
+        while scales < 5 and side // 2**scales >= size:
+            scales += 1
+        at = torch.arange(size, dtype=torch.float64) - size // 2
+        line = torch.softmax(-at.square() / (2 * 1.5**2), 0)
+        self.register_buffer("window", torch.outer(line, line).float(), persistent=False)
+        weights = torch.tensor(_WEIGHTS[:scales], dtype=torch.float64)
+        self.register_buffer("weights", (weights / weights.sum()).float(), persistent=False)
+        self.c1, self.c2 = (0.01 * span) ** 2, (0.03 * span) ** 2
+
+    def _maps(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """(mean of l s, mean of s) of images ``[N, C, H, W]``, each ``[N]``."""
+        channels = x.shape[1]
+        kernel = self.window.to(x).expand(channels, 1, *self.window.shape)
+
+        def blur(image: Tensor) -> Tensor:
+            return conv2d(image, kernel, groups=channels)
+
+        mx, my = blur(x), blur(y)
+        vx, vy, vxy = blur(x * x) - mx * mx, blur(y * y) - my * my, blur(x * y) - mx * my
+        likeness = (2 * vxy + self.c2) / (vx + vy + self.c2)
+        light = (2 * mx * my + self.c1) / (mx * mx + my * my + self.c1)
+        return (light * likeness).mean((1, 2, 3)), likeness.mean((1, 2, 3))
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        x, y = torch.broadcast_tensors(x, y)
+        lead = x.shape[:-3]
+        x, y = x.flatten(0, -4), y.flatten(0, -4)
+        found = torch.ones(len(x), dtype=x.dtype, device=x.device)
+        for number, weight in enumerate(self.weights.to(x)):
+            whole, likeness = self._maps(x, y)
+            last = number == len(self.weights) - 1
+            found = found * (whole if last else likeness).clamp_min(1e-6) ** weight
+            if not last:
+                x, y = avg_pool2d(x, 2), avg_pool2d(y, 2)
+        return found.unflatten(0, lead)
+
+
+class FixedFeatures(nn.Module):
+    """Features ``[..., F]`` of a convolutional network that is never trained: random orthogonal weights, fixed seed.
+
+    Three layers of 3 x 3 convolutions, the later two of stride 2; the features of a layer are its responses after the
+    activation, each layer divided by the root of its size, so that every layer counts alike. Random filters respond to
+    edges and texture, and their pooled responses tell objects apart far better than chance (Saxe et al. 2011); nothing
+    is downloaded, and the weights are saved with the model.
+    """
+
+    def __init__(self, shape: Sequence[int], channels: int = 16):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        before = shape[0]
+        self.strides = (1, 2, 2)
+        for number in range(len(self.strides)):
+            after = channels * 2**number
+            weight = torch.randn(after, before * 9, generator=generator)
+            weight = torch.linalg.qr(weight if after >= before * 9 else weight.mT)[0]
+            weight = weight if after >= before * 9 else weight.mT
+            weight = weight.reshape(after, before, 3, 3) * 2**0.5
+            self.register_buffer(f"weight_{number}", weight.contiguous())
+            before = after
+
+    def _features(self, x: Tensor) -> Tensor:
+        found = []
+        for number, stride in enumerate(self.strides):
+            x = torch.nn.functional.leaky_relu(
+                conv2d(x, getattr(self, f"weight_{number}").to(x), stride=stride, padding=1), 0.1
+            )
+            found.append(x.flatten(1) / x[0].numel() ** 0.5)
+        return torch.cat(found, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return on_images(self._features, x)

@@ -1,0 +1,79 @@
+"""What discrete codes need beside a bound: gradients by score functions, and losses that hold codes and encoder
+together."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from latens.errors import is_whole, require
+from latens.models.draw import Draw
+from latens.numerics import log_mean_exp
+from latens.objectives.base import Penalty, mean_over_rows
+from latens.objectives.bounds import ELBO, IWAE
+from latens.trees import Tree
+
+
+def _with_score(bound: Tensor, signal: Tensor, log_q: Tensor | None) -> Tensor:
+    """The bound, with sum_k signal_k d ln q_k added to its gradient and nothing to its value."""
+    if log_q is None:
+        raise ValueError("a score function needs a posterior with a density")
+    return bound + (signal.detach() * (log_q - log_q.detach())).sum(0)
+
+
+class Reinforce(ELBO):
+    """The ELBO for draws that carry no gradient: sum_k (f_k - mean of the others) d ln q(z_k|x) / k, f = ln p(x|z) -
+    beta rate, over ``samples`` >= 2 draws (Williams 1992; the other draws as baseline: Kool, van Hoof & Welling 2019).
+
+    The value is the ELBO; the gradient is unbiased. Raises ``ValueError`` for fewer than 2 samples.
+    """
+
+    def __init__(self, beta: float = 1.0, samples: int = 4, kl: str = "auto"):
+        super().__init__(beta, samples, kl)
+        require(is_whole(samples) and samples >= 2, "samples", "a whole number from 2", samples)
+
+    def losses(self, model: nn.Module, x: Tree, draw: Draw) -> dict[str, Tensor]:
+        f = draw.log_px - self.beta * self.anneal * draw.rate(self.kl)  # K x B
+        signal = (f - f.mean(0)) / (len(f) - 1)  # each less the mean of the others, over K
+        return {"model": -mean_over_rows(_with_score(f.mean(0), signal, draw.log_qz), draw.weight)}
+
+
+class Vimco(IWAE):
+    """The importance-weighted bound L of k >= 2 draws that carry no gradient: sum_k (L - L_-k) d ln q(z_k|x), L_-k with
+    the geometric mean of the other weights in the place of w_k (Mnih & Rezende 2016).
+
+    The value is the bound; the gradient is unbiased. Raises ``ValueError`` for fewer than 2 draws.
+    """
+
+    def __init__(self, k: int):
+        super().__init__(k)
+        require(is_whole(k) and k >= 2, "k", "a whole number from 2", k)
+
+    def losses(self, model: nn.Module, x: Tree, draw: Draw) -> dict[str, Tensor]:
+        bound, log_qz = self.bound(draw), draw.log_qz
+        assert log_qz is not None
+        log_w = (draw.log_px + self.anneal * (draw.log_pz - log_qz)).detach()  # K x B
+        others = (log_w.sum(0) - log_w) / (len(log_w) - 1)
+        own = torch.eye(len(log_w), dtype=torch.bool, device=log_w.device).unsqueeze(-1)
+        without = log_mean_exp(torch.where(own, others, log_w.unsqueeze(0)), 1)
+        return {"model": -mean_over_rows(_with_score(bound, bound - without, log_qz), draw.weight)}
+
+
+class Commitment(Penalty):
+    """|f(x) - stop(code)|^2 of each datum: keeps an encoder near the codes it chooses (van den Oord et al. 2017).
+
+    Summed over the dimensions of a datum, the mean over the batch: a batch given twice has the same loss.
+    """
+
+    def forward(self, model: nn.Module, x: Tree, draw: Draw) -> Tensor:
+        return mean_over_rows((draw.q.before - draw.q.value.detach()).square().sum(-1), draw.weight)  # type: ignore[attr-defined]
+
+
+class CodebookLoss(Penalty):
+    """|stop(f(x)) - code|^2 of each datum: moves the codes of a book that the gradient trains towards the encoder.
+
+    Summed over the dimensions of a datum, the mean over the batch (van den Oord et al. 2017).
+    """
+
+    def forward(self, model: nn.Module, x: Tree, draw: Draw) -> Tensor:
+        return mean_over_rows((draw.q.before.detach() - draw.q.code).square().sum(-1), draw.weight)  # type: ignore[attr-defined]
