@@ -30,6 +30,7 @@ from latens.cli_options import (
     Layer,
     Layout,
     OptionalData,
+    OptionalTraining,
     Out,
     OwnRecipe,
     Rate,
@@ -238,12 +239,35 @@ def sample(
     given: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Give a condition (repeat for more).")
     ] = None,
+    density: Annotated[
+        str, typer.Option(metavar="NAME", help="Draw codes from a density fitted to them (see `latens density`).")
+    ] = "prior",
     seed: Seed = 0, recipe: OwnRecipe = None, as_json: Json = False,
 ) -> Any:  # fmt: skip
-    """New data from the model: z from the prior, then x from p(x|z)."""
+    """New data from the model: z from the prior, or from a density fitted to the codes, then x from p(x|z)."""
     from latens import commands
 
-    return commands.sample(run, out, n=n, mean=mean, seed=seed, own=recipe, given=tuple(given or ()))
+    return commands.sample(
+        run, out, n=n, mean=mean, seed=seed, own=recipe, given=tuple(given or ()), density=density, quiet=as_json
+    )
+
+
+@app.command(cls=FitCommand)
+def density(
+    context: typer.Context, run: RunFolder, data: OptionalTraining = None,
+    kind: Annotated[
+        str, typer.Option(help="mixture, kde, maf, iaf, spline, vae, autoregressive (whole-number codes) or metric.")
+    ] = "mixture",
+    seed: Seed = 0, labels: Labels = None,
+    recipe: OwnRecipe = None, as_json: Json = False,
+) -> Any:  # fmt: skip
+    """Fit a density to the codes of a run's training rows and keep it in the run's folder, for `latens sample
+    --density`. Options of the kind are given like the others (--components 8)."""
+    from latens import commands
+
+    return commands.density(
+        run, data, kind=kind, options=dict(context.meta["recipe"]), seed=seed, own=recipe, labels=labels, quiet=as_json
+    )
 
 
 @app.command()

@@ -34,6 +34,9 @@ Data = Annotated[
 OptionalData = Annotated[
     str | None, typer.Argument(metavar="[DATA]", help="Data; default: the rows held out in fitting.")
 ]
+OptionalTraining = Annotated[
+    str | None, typer.Argument(metavar="[DATA]", help="Data; default: the rows the run was trained on.")
+]
 RunFolder = Annotated[str, typer.Argument(metavar="RUN", help="The folder of a run made by `latens fit`.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
 Out = Annotated[
