@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from latens.cli_density import density
 from latens.cli_options import (
     Auto,
     Average,
@@ -30,7 +31,6 @@ from latens.cli_options import (
     Layer,
     Layout,
     OptionalData,
-    OptionalTraining,
     Out,
     OwnRecipe,
     Rate,
@@ -154,6 +154,7 @@ def fit(
 
 
 app.command(cls=FitCommand)(sweep)
+app.command(cls=FitCommand)(density)
 
 
 @app.command()
@@ -249,24 +250,6 @@ def sample(
 
     return commands.sample(
         run, out, n=n, mean=mean, seed=seed, own=recipe, given=tuple(given or ()), density=density, quiet=as_json
-    )
-
-
-@app.command(cls=FitCommand)
-def density(
-    context: typer.Context, run: RunFolder, data: OptionalTraining = None,
-    kind: Annotated[
-        str, typer.Option(help="mixture, kde, maf, iaf, spline, vae, autoregressive (whole-number codes) or metric.")
-    ] = "mixture",
-    seed: Seed = 0, labels: Labels = None,
-    recipe: OwnRecipe = None, as_json: Json = False,
-) -> Any:  # fmt: skip
-    """Fit a density to the codes of a run's training rows and keep it in the run's folder, for `latens sample
-    --density`. Options of the kind are given like the others (--components 8)."""
-    from latens import commands
-
-    return commands.density(
-        run, data, kind=kind, options=dict(context.meta["recipe"]), seed=seed, own=recipe, labels=labels, quiet=as_json
     )
 
 

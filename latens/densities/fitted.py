@@ -140,7 +140,7 @@ def fit(
         x, c = trees.take(x, pick), trees.take(c, pick)
     values, form = codes_of(model, x, c, seed=seed)
     if kind_of(kind).whole and form.levels is None:
-        raise InputError(f"{kind!r} is for whole-number codes, and those of this model are real: use 'mixture' or 'maf'")
+        raise InputError(f"{kind!r} is for whole-number codes, and this model's are real: use 'mixture' or 'maf'")
     codes = Codes.split(values, seed=seed, levels=form.levels, progress=progress, model=model)
     density = kind_of(kind).fit(codes, **chosen).eval()
     record = {

@@ -34,7 +34,8 @@ class OnMetric(Distribution):
     arg_constraints: dict = {}
 
     def __init__(self, inverse: InverseMetric, starts: Tensor, box: Tensor, size: Tensor, moves: int, leaps: int):
-        self.inverse, self.starts, self.box, self.size, self.moves, self.leaps = inverse, starts, box, size, moves, leaps
+        self.inverse, self.starts, self.box = inverse, starts, box
+        self.size, self.moves, self.leaps = size, moves, leaps
         self.accepted = math.nan  # share of the proposals taken, of the last sample
         super().__init__(torch.Size(), starts.shape[1:], validate_args=False)
 

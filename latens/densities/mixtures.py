@@ -96,7 +96,8 @@ class Kernels(Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         normal = FullNormal(torch.zeros_like(self.centres[0]), self.scale_tril)
-        apart = torch.cdist(normal.whiten(value), normal.whiten(self.centres), compute_mode="donot_use_mm_for_euclid_dist")
+        exact = "donot_use_mm_for_euclid_dist"
+        apart = torch.cdist(normal.whiten(value), normal.whiten(self.centres), compute_mode=exact)
         constant = 0.5 * self.centres.shape[1] * LOG_2PI + normal.half_log_det + math.log(len(self.centres))
         return (-0.5 * apart.square()).logsumexp(-1) - constant
 
