@@ -14,8 +14,8 @@ sizes are not mixed. Figures, on test images that nobody was fitted to:
 * Frechet (classifier features): |m - m'|^2 + tr(S + S' - 2 (S S')^(1/2)) between test images and as many samples (the
   mean of p(x|z)), where m, S are mean and covariance of the 64 features before the last layer of a small network that
   is trained here to tell the ten classes of the training images apart, seed 0. It is not FID, whose features are
-  Inception's. "null" is the distance of as many training images; "mixture": codes drawn from a mixture of normals fitted
-  to those of training images.
+  Inception's. "null": the distance of as many training images; "mixture": codes drawn from a mixture of normals that is
+  fitted to those of training images.
 * seconds of fitting on this machine, parameters of the model.
 """
 

@@ -194,6 +194,7 @@ def compare(
     likelihood: Annotated[str, typer.Option(help="Of the VAE.")] = "auto",
     epochs: Annotated[Any, Auto] = "auto",
     k: Annotated[int, typer.Option("--k", min=1, help="Draws of the VAE's NLL.")] = 100,
+    densities: Annotated[str, typer.Option(help="Also sample through these: mixture,kde …")] = "",
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
@@ -204,6 +205,7 @@ def compare(
     return commands.compare(
         data, dims=latent_dims, validation=validation, out=out, labels=labels, drop=tuple(drop or ()),
         likelihood=likelihood, settings={"epochs": epochs, "seed": seed, "device": device}, k=k, quiet=as_json,
+        densities=densities,
     )  # fmt: skip
 
 

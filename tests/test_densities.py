@@ -190,3 +190,14 @@ def test_the_record_is_json(run: Path):
     done("density", run, "--kind", "mixture", "--components", 2)
     record = json.loads((run / "densities" / "mixture.json").read_text())
     assert record["options"] == {"components": 2} and record["config"] == {"size": 4, "components": 2}
+
+
+def test_compare_puts_them_beside_the_prior():
+    found = figures("compare", "iris.npy", "--latent-dims", 2, "--epochs", 30, "--densities", "mixture,kde")
+    rows = {(row["model"], row["density"]): row for row in found["densities"]}
+    assert [*rows] == [(model, kind) for model in ("ae", "vae") for kind in ("prior", "mixture", "kde")]
+    for kind in ("mixture", "kde"):  # an autoencoder's codes are where its density is, not where N(0, I) is
+        assert rows["ae", kind]["energy"] < rows["ae", "prior"]["energy"], rows
+    said = done("compare", "iris.npy", "--latent-dims", 1, "--epochs", 1, "--densities", "kde").out
+    assert "of the decoded ones" in said
+    assert "unknown density" in refused("compare", "iris.npy", "--densities", "best")

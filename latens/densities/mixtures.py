@@ -40,7 +40,8 @@ class GaussianMixture(Density):
         self.register_buffer("scale_tril", torch.eye(size).expand(components, -1, -1).clone())
 
     def forward(self, c: Tree = None) -> Distribution:
-        return MixtureSameFamily(Categorical(logits=self.logits), FullNormal(self.loc, self.scale_tril))
+        which = Categorical(logits=self.logits, validate_args=False)
+        return MixtureSameFamily(which, FullNormal(self.loc, self.scale_tril), validate_args=False)
 
 
 def mixture(codes: Codes, *, components: int | str = "auto") -> GaussianMixture:
