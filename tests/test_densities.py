@@ -176,7 +176,7 @@ def test_codes_of_a_book_are_whole_numbers_and_come_back_as_entries():
         encode = staticmethod(books.posterior)
 
     x = torch.randn(400, 3)
-    found = densities.fit(Model(), x, "autoregressive", {"width": 16, "heads": 2, "epochs": 30})
+    found = densities.fit(Model(), x, "autoregressive", {"width": 16, "heads": 2, "epochs": 80})
     assert found.form.levels == 3 and found.form.entries == (2,)
     z = found.draw(Model(), 101)
     assert z.shape == (101, 4)

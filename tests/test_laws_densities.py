@@ -34,9 +34,9 @@ EXPLICIT: dict[str, tuple[Callable[[Codes], Density], float]] = {
     "mixture of one": (lambda codes: mixture(codes, components=1), 0.01),
     "mixture": (mixture, 0.02),
     "kde": (kde, 0.12),
-    "maf": (lambda codes: maf(codes, hidden=16, epochs=6), 0.05),
-    "iaf": (lambda codes: iaf(codes, hidden=16, transforms=2, epochs=6), 0.05),
-    "spline": (lambda codes: spline(codes, hidden=16, transforms=2, epochs=6), 0.1),
+    "maf": (lambda codes: maf(codes, hidden=16, epochs=20), 0.05),
+    "iaf": (lambda codes: iaf(codes, hidden=16, transforms=2, epochs=20), 0.05),
+    "spline": (lambda codes: spline(codes, hidden=16, transforms=2, epochs=20), 0.1),
 }
 FITTED: dict[str, tuple[Codes, Density]] = {}
 

@@ -44,7 +44,7 @@ def _fit(
     quiet: bool,
 ) -> Fitted:  # fmt: skip
     with concerning(folder):
-        require_unconditional(run.model)
+        require_unconditional(() if run.given is None else run.given.conditions)
     if data is None:
         rows, where = trained_on(run, folder), f"{run.data.get('origin')}, training part"
     else:

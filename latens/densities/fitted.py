@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -133,7 +134,7 @@ def fit(
     codes of all conditions together would not follow the one that is asked for.
     """
     chosen = check_options(kind, given or {})
-    require_unconditional(model)
+    require_unconditional(c or ())
     start, count = time.monotonic(), trees.rows(x)
     if count > ROWS:
         pick = torch.arange(ROWS) * count // ROWS
@@ -166,10 +167,9 @@ def _under_prior(model: Any, held: Tensor, form: Form) -> float | None:
     return found if math.isfinite(found) else None
 
 
-def require_unconditional(model: nn.Module) -> None:
-    """``InputError`` where parts of the model read a condition other than the library size."""
-    reads = getattr(model, "reads", None) or frozenset()
-    named = sorted(set(reads) - {LIBRARY})
+def require_unconditional(names: Iterable[str]) -> None:
+    """``InputError`` where there are conditions other than the library size."""
+    named = sorted(set(names) - {LIBRARY})
     if named:
         raise InputError(
             f"this run is conditioned on {named[0]!r}, and one density of all codes together would not follow "
