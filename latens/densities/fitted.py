@@ -41,7 +41,7 @@ class Form:
         chosen = values.view(-1, *self.entries)
         books = model.prior().codes  # L x K x Z
         chosen = chosen.unsqueeze(-1) if len(self.entries) == 1 else chosen  # N x V x L
-        return sum(book[chosen[..., level]] for level, book in enumerate(books)).reshape(-1, *self.shape)  # type: ignore[union-attr]
+        return sum(book[chosen[..., level]] for level, book in enumerate(books)).reshape(-1, *self.shape)
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Form:

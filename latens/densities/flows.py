@@ -48,8 +48,8 @@ def _flow(codes: Codes, kind: str, transforms: int, hidden: int, epochs: int | s
         require(is_whole(value) and value >= 1, name, "a whole number from 1", value)
     with seeded(codes.seed, _INIT):
         density = Flow(codes.reals().size, kind, int(transforms), int(hidden)).to(codes.train.dtype)
-    for buffer, value in zip((density.shift, density.unit), codes.standardisation()):
-        buffer.copy_(value)
+    for buffer, moment in zip((density.shift, density.unit), codes.standardisation()):
+        buffer.copy_(moment)
     descend(density, codes, epochs=epochs)
     return density
 

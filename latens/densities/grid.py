@@ -27,8 +27,9 @@ class Block(nn.Module):
         self.inner = mlp(width, width, (4 * width,), act="gelu")
 
     def forward(self, x: Tensor) -> Tensor:
-        asked, keys, values = self.look(self.before(x)).unflatten(-1, (3, self.heads, -1)).unbind(-3)  # B x P x H x W/H
-        seen = scaled_dot_product_attention(*(t.transpose(-3, -2) for t in (asked, keys, values)), is_causal=True)
+        parts = self.look(self.before(x)).unflatten(-1, (3, self.heads, -1)).movedim(-4, -2)  # B x 3 x H x P x W/H
+        asked, keys, values = parts.unbind(-4)
+        seen = scaled_dot_product_attention(asked, keys, values, is_causal=True)
         x = x + self.gather(seen.transpose(-3, -2).flatten(-2))
         return x + self.inner(self.between(x))
 

@@ -66,7 +66,7 @@ def vae(
     with seeded(codes.seed, _INIT):
         density = SecondStage(codes.size, int(latent), int(hidden)).to(codes.train.dtype)
     for part in density.scaled:
-        for buffer, value in zip((part.shift, part.unit), codes.standardisation()):
-            buffer.copy_(value)
+        for buffer, moment in zip((part.shift, part.unit), codes.standardisation()):
+            buffer.copy_(moment)
     descend(density.model, codes, objective=objectives.ELBO(), epochs=epochs)
     return density
