@@ -150,13 +150,13 @@ def markdown(kept: dict[str, Any]) -> str:
         lines.append(
             f"| {recipe} | {len(own)} | {f'{np.mean(nll):.2f} ± {over_rows:.2f}' if nll else '–'} | "
             f"{f'{np.std(nll, ddof=1):.2f}' if len(nll) > 1 else '–'} | {_spread(own, 'error', 4)} | "
-            f"{_spread(own, 'frechet', 2)} | {_spread(own, 'frechet_mixture', 2)} | {_spread(own, 'seconds', 0)} | "
+            f"{_spread(own, 'frechet', 3)} | {_spread(own, 'frechet_mixture', 3)} | {_spread(own, 'seconds', 0)} | "
             f"{own[0]['parameters']:,} |"
         )
     lines.append("")
     lines.append(
         f"{sizes['rows'] or 60_000:,} training images, {sizes['epochs']} epochs; Frechet distance of as many training "
-        f"images: {kept['null']:.2f}; the classifier tells {kept['accuracy']:.1%} of the test images rightly."
+        f"images: {kept['null']:.3f}; the classifier tells {kept['accuracy']:.1%} of the test images rightly."
     )
     return "\n".join(lines)
 

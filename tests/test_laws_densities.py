@@ -141,7 +141,7 @@ def test_second_stage_bound_is_below_the_truth_and_near_it():
     above ln p of the truth on average (4.5 standard errors); its samples have the codes' mean to 15 % of the spread and
     their covariance to 30 %."""
     found = codes(3000)
-    density = vae(found, hidden=32, epochs=12)
+    density = vae(found, hidden=32, epochs=60)
     assert density.is_bound
     fresh = NORMAL.rvs(1000, random_state=9)
     with seeded(0):
