@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from latens.cli_density import density
 from latens.cli_options import (
     Auto,
     Average,
@@ -153,6 +154,7 @@ def fit(
 
 
 app.command(cls=FitCommand)(sweep)
+app.command(cls=FitCommand)(density)
 
 
 @app.command()
@@ -192,6 +194,7 @@ def compare(
     likelihood: Annotated[str, typer.Option(help="Of the VAE.")] = "auto",
     epochs: Annotated[Any, Auto] = "auto",
     k: Annotated[int, typer.Option("--k", min=1, help="Draws of the VAE's NLL.")] = 100,
+    densities: Annotated[str, typer.Option(help="Also sample through these: mixture,kde …")] = "",
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
@@ -202,6 +205,7 @@ def compare(
     return commands.compare(
         data, dims=latent_dims, validation=validation, out=out, labels=labels, drop=tuple(drop or ()),
         likelihood=likelihood, settings={"epochs": epochs, "seed": seed, "device": device}, k=k, quiet=as_json,
+        densities=densities,
     )  # fmt: skip
 
 
@@ -238,12 +242,17 @@ def sample(
     given: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Give a condition (repeat for more).")
     ] = None,
+    density: Annotated[
+        str, typer.Option(metavar="NAME", help="Draw codes from a density fitted to them (see `latens density`).")
+    ] = "prior",
     seed: Seed = 0, recipe: OwnRecipe = None, as_json: Json = False,
 ) -> Any:  # fmt: skip
-    """New data from the model: z from the prior, then x from p(x|z)."""
+    """New data from the model: z from the prior, or from a density fitted to the codes, then x from p(x|z)."""
     from latens import commands
 
-    return commands.sample(run, out, n=n, mean=mean, seed=seed, own=recipe, given=tuple(given or ()))
+    return commands.sample(
+        run, out, n=n, mean=mean, seed=seed, own=recipe, given=tuple(given or ()), density=density, quiet=as_json
+    )
 
 
 @app.command()

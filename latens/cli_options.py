@@ -34,6 +34,9 @@ Data = Annotated[
 OptionalData = Annotated[
     str | None, typer.Argument(metavar="[DATA]", help="Data; default: the rows held out in fitting.")
 ]
+OptionalTraining = Annotated[
+    str | None, typer.Argument(metavar="[DATA]", help="Data; default: the rows the run was trained on.")
+]
 RunFolder = Annotated[str, typer.Argument(metavar="RUN", help="The folder of a run made by `latens fit`.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
 Out = Annotated[
@@ -151,16 +154,21 @@ def check_options(context: typer.Context, recipe: str, options: dict[str, Any]) 
     valid = [option_name(name) for name in recipes.options(recipes.find(recipe))]
     own = [name for p in context.command.params for name in p.opts if name.startswith("--")]
     for name in map(option_name, options):
-        if name in valid:
-            if options[name[2:].replace("-", "_")] is _NO_VALUE:
-                raise InputError(f"the option {name} needs a value")
-        else:
+        if name not in valid:
             others = [other for other, function in recipes.CATALOGUE.items() if name[2:] in recipes.options(function)]
             hint = f" (one of the recipe {' and '.join(others)})" if others else nearest(name, own + valid)
             raise InputError(
                 f"unknown option {name}{hint}; the recipe {recipe!r} has {', '.join(valid) or 'none'}, and "
                 f"`latens {context.command.name or 'fit'} --help` lists those of every fit"
             )
+    require_values(options)
+
+
+def require_values(options: dict[str, Any]) -> None:
+    """``InputError`` for an option without a value."""
+    for name, value in options.items():
+        if value is _NO_VALUE:
+            raise InputError(f"the option {option_name(name)} needs a value")
 
 
 def nearest(name: str, valid: list[str]) -> str:

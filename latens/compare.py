@@ -14,6 +14,8 @@ from torch import Tensor
 from latens.choices import DataInfo, standardisation
 from latens.data.rows import Rows
 from latens.data.splits import split_rows
+from latens.densities import fit as fit_density
+from latens.densities.kinds import PRIOR, kind_of
 from latens.errors import InputError
 from latens.evaluation import (
     EnergyDistance,
@@ -65,6 +67,27 @@ class Row:
 
 
 @dataclass
+class DensityRow:
+    """What codes are drawn from, for one model at one dimension: its prior, or a density fitted to codes of training
+    rows.
+
+    ``energy``: energy distance between codes of held-out rows, z ~ q(z|x), and codes drawn. ``data_energy``: between
+    held-out rows and decoded drawn codes (the mean of p(x|z)), in units of the training data's standard deviation.
+    Each with ``*_null``, the same between two sets of what is drawn. ``held_out``: mean ln p of codes, nats.
+    """
+
+    model: str
+    latent_dim: int
+    density: str
+    energy: float
+    energy_null: float
+    data_energy: float
+    data_energy_null: float
+    held_out: float | None
+    seconds: float
+
+
+@dataclass
 class Side:
     """What the report shows of one model: codes of held-out rows, decoded random codes, reconstructions, lines."""
 
@@ -88,9 +111,11 @@ class Comparison:
     labels: np.ndarray | None
     notes: list[str] = field(default_factory=list)
     runs: dict[tuple[str, int], Run] = field(default_factory=dict)
+    densities: list[DensityRow] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        return {"rows": [asdict(row) for row in self.rows], "notes": self.notes}
+        found = {"rows": [asdict(row) for row in self.rows], "notes": self.notes}
+        return found | ({"densities": [asdict(row) for row in self.densities]} if self.densities else {})
 
 
 NOTES = [
@@ -109,11 +134,14 @@ NOTES = [
 def compare(
     x: np.ndarray, schema: Schema, latent_dims: Sequence[int], settings: Settings, *,
     held_out: np.ndarray | None = None, labels: np.ndarray | None = None, held_out_labels: np.ndarray | None = None,
-    options: dict[str, Any] | None = None, k: int = 100, progress: Callable[[str], Progress] | None = None,
+    options: dict[str, Any] | None = None, k: int = 100, densities: Sequence[str] = (),
+    progress: Callable[[str], Progress] | None = None,
 ) -> Comparison:  # fmt: skip
     """Fit PCA, autoencoder and VAE at each dimension and measure all on the same held-out rows (a fifth, at most
-    10,000, unless given).
+    10,000, unless given). With ``densities``, also sample autoencoder and VAE through each of them, beside the prior.
     """
+    for kind in densities:
+        kind_of(kind)
     if held_out is None:
         kept, out = split_rows(len(x), min(0.2, 10_000 / len(x)), settings.seed + 1)
         x, held_out = x[kept.numpy()], x[out.numpy()]
@@ -131,7 +159,31 @@ def compare(
             run = fit_recipe(Rows(x, schema), Recipe(name), settings, options=chosen, progress=bar)
             _fitted(found, run, train, test, time.monotonic() - start, k)
             found.runs[(name, dim)] = run
+            if densities:
+                _sampled_through(found, run, schema, train, test, densities)
     return found
+
+
+def _sampled_through(
+    found: Comparison, run: Run, schema: Schema, train: Tensor, test: Tensor, kinds: Sequence[str]
+) -> None:
+    """Rows of the prior and of each density, all against the same held-out rows and their codes."""
+    seed = run.settings.seed
+    with seeded(seed, _SAMPLE):
+        drawn = codes(run.model, test, sample=True).double().numpy()
+    _, unit = standardisation(DataInfo(schema, len(train), train))
+    real = (test.double() / unit).flatten(1).numpy()
+    for kind in (PRIOR, *kinds):
+        fitted = None if kind == PRIOR else fit_density(run.model, train, kind, seed=seed)
+        with seeded(seed, _SAMPLE):
+            prior = run.model.prior().sample(torch.Size((4000,))) if fitted is None else None  # type: ignore[operator]
+        z = fitted.draw(run.model, 4000, seed) if prior is None else prior  # type: ignore[union-attr]
+        new = (decode(run.model, z).double() / unit).flatten(1).numpy()
+        of_codes, of_data = (distance_from_sampled(a, b) for a, b in ((drawn, z.double().numpy()), (real, new)))
+        found.densities.append(DensityRow(
+            run.name, z.shape[1], kind, of_codes.value, of_codes.null, of_data.value, of_data.null,
+            fitted.record["held_out"] if fitted else None, fitted.record["seconds"] if fitted else 0.0,
+        ))  # fmt: skip
 
 
 def _baseline(found: Comparison, train: Tensor, test: Tensor, schema: Schema, dim: int, seed: int) -> None:

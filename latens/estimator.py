@@ -21,7 +21,8 @@ from latens.data.lazy import Lazy
 from latens.data.rows import Asked, Rows, canonical_order, is_counts, rows_like, rows_of, sparse_rows, taken
 from latens.data.tables.frames import as_table as frame_as_table
 from latens.data.tables.frames import is_frame
-from latens.errors import InputError, is_whole
+from latens.errors import InputError
+from latens.estimator_densities import WithDensities, seed_from
 from latens.evaluation import Evaluation
 from latens.fitting import check_weights, fit_recipe
 from latens.models import Generator
@@ -34,7 +35,7 @@ from latens.training import Bar, Settings
 _TRAINING = ("epochs", "batch_size", "learning_rate", "kl_warmup", "average", "patience", "device")
 
 
-class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """A variational autoencoder as a scikit-learn transformer and density.
 
     Maximises E_q[ln p(x|z)] - beta KL(q(z|x) || p(z)) over encoder and decoder (Kingma & Welling 2014). Data: arrays or
@@ -265,7 +266,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def sample_posterior(self, X: Any, draws: int = 1, *, random_state: Any = 0) -> NDArray[np.float32]:
         """``draws`` samples from q(z|x) for each row, ``[draws, N, Z]`` float32."""
         rows = self._rows(X)
-        return outputs.posterior_samples(self.run_, rows, draws, _seed(random_state))
+        return outputs.posterior_samples(self.run_, rows, draws, seed_from(random_state))
 
     def _checked_codes(self, Z: ArrayLike) -> Tensor:
         z = torch.from_numpy(np.array(Z, dtype=np.float32)).to(self._dtype())
@@ -293,16 +294,21 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self-normalised importance sampling with ``k`` draws (Mattei & Frellsen 2019); observed cells stay as they are.
         ``draws`` > 0 gives a list of so many filled copies instead, each drawn from p(x_missing | x_observed)."""
         rows = self._rows(X)
-        found = imputing.impute(self.run_, rows, k=k, draws=draws, seed=_seed(random_state))
+        found = imputing.impute(self.run_, rows, k=k, draws=draws, seed=seed_from(random_state))
         if draws:
             return [self._outside(table, rows) for table in found.draws]
         return self._outside(found.filled, rows)
 
-    def sample(self, n: int = 1, *, mean: bool = False, given: Any = None, random_state: Any = None) -> Any:
+    def sample(
+        self, n: int = 1, *, mean: bool = False, given: Any = None, density: Any = "prior", random_state: Any = None
+    ) -> Any:
         """n data from the model: z ~ p(z), x ~ p(x|z); ``mean=True``: the mean of p(x|z), the picture people expect.
-        ``given``: values of conditions, ``{name: value}``."""
+        ``given``: values of conditions, ``{name: value}``. ``density``: what z is drawn from instead of the prior, what
+        :meth:`fit_density` gave or the name of one that it or the run's folder has."""
         self._schema()
-        return self._outside(outputs.sample(self.run_, n, mean=mean, seed=_seed(random_state), given=given))
+        fitted = None if isinstance(density, str) and density == "prior" else self._density(density)
+        seed = seed_from(random_state)
+        return self._outside(outputs.sample(self.run_, n, mean=mean, seed=seed, given=given, density=fitted))
 
     # Scores
 
@@ -336,9 +342,11 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     # Runs
 
     def save(self, folder: str | Path) -> None:
-        """Write ``run.json``, ``model.safetensors``, ``metrics.csv`` and ``report.html`` to a new folder."""
+        """Write ``run.json``, ``model.safetensors``, ``metrics.csv``, ``report.html`` and the densities fitted to a new
+        folder."""
         check_is_fitted(self, "run_")
         self.run_.save(folder)
+        self._save_densities(folder)
         from latens import report
 
         report.write(Path(folder) / "report.html", self.run_, None)
@@ -368,13 +376,6 @@ def _latent_dim(run: Run) -> int:
 def _plain(value: Any) -> Any:
     """numpy's whole numbers and floats as Python's own (a grid search hands out numpy's)."""
     return value.item() if isinstance(value, np.generic) else value
-
-
-def _seed(random_state: Any) -> int:
-    """One seed from None (a fresh one), a whole number or a ``RandomState``."""
-    if random_state is None:
-        return int(np.random.default_rng().integers(2**62))
-    return int(random_state) if is_whole(random_state) else int(check_random_state(random_state).randint(2**31 - 1))
 
 
 def load(folder: str | Path, *, model: nn.Module | None = None, recipe: str | None = None) -> VAE:

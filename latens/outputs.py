@@ -12,7 +12,10 @@ from torch import Tensor
 from latens import evaluation, trees
 from latens.data.rows import Rows, condition_column
 from latens.data.streams.sources import memory
+from latens.densities import Fitted
+from latens.distributions import center
 from latens.errors import InputError, is_whole, require
+from latens.evaluation.likelihood import model_device
 from latens.randomness import seeded
 from latens.run import Run
 from latens.schema import LIBRARY, AnySchema, Column, Table
@@ -116,19 +119,27 @@ def reconstructed(run: Run, rows: Rows) -> Any:
     return decoded(run, _codes(run, rows), rows.c, rows.handed_through)
 
 
-def sample(run: Run, n: int, *, mean: bool, seed: int, given: Mapping[str, Any] | None = None) -> Any:
-    """n new rows in the user's form: z ~ p(z|c), x ~ p(x|z, c), or what stands for p(x|z, c) with ``mean``."""
+def sample(
+    run: Run, n: int, *, mean: bool, seed: int, given: Mapping[str, Any] | None = None, density: Fitted | None = None
+) -> Any:
+    """n new rows in the user's form: z ~ p(z|c), or from a density fitted to the codes, x ~ p(x|z, c), or what stands
+    for p(x|z, c) with ``mean``."""
     schema = schema_of(run)
     require(is_whole(n) and n >= 1, "the number of samples", "a whole number from 1", n)
     require_memory(n, schema.columns, f"{n:,} samples")
     c, cells = conditions(run, n, given or {}, seed)
     model: Any = run.model
-    with seeded(seed, _SAMPLE):
-        parts = [
-            model.sample(min(1000, n - i), trees.take(c, slice(i, i + 1000)), mean=mean).numpy()
-            for i in range(0, n, 1000)
-        ]
-    return to_user(schema, np.concatenate(parts), cells)
+    z = None if density is None else density.draw(model, n, seed)
+    with seeded(seed, _SAMPLE), torch.no_grad():
+        parts = []
+        for rows in (slice(i, min(i + 1000, n)) for i in range(0, n, 1000)):
+            some = trees.take(c, rows)
+            if z is None:
+                parts.append(model.sample(rows.stop - rows.start, some, mean=mean))
+            else:
+                px = model.decode(z[rows].to(model_device(model)), some)
+                parts.append(center(px) if mean else px.sample())
+    return to_user(schema, torch.cat(parts).numpy(), cells)
 
 
 def require_memory(rows: int, columns: int, what: str) -> None:

@@ -5,6 +5,7 @@
     metrics.csv         one row a round of validation
     checkpoint/         everything a resumed run needs
     calibration.json    scores of held-out rows, for p-values
+    densities/          densities fitted to its codes
     report.html
 
 Nothing here is pickle: loading a run never executes code from it.
@@ -37,7 +38,7 @@ from latens.training import Settings
 from latens.training.checkpoint import Checkpoints, digest, load_state, pack, sealed, state_of, unpack, unseal
 
 FORMAT = 1
-CALIBRATION = "calibration.json"
+CALIBRATION, DENSITIES = "calibration.json", "densities"
 PARTS = ("run.json", "model.safetensors", "metrics.csv", "report.html", CALIBRATION)
 ENTRIES: dict[str, Any] = {
     "status": str, "recipe": dict | None, "rows": int, "schema": dict | None, "training": dict, "files": dict,
@@ -217,9 +218,10 @@ def remove(folder: Path) -> None:
     """Remove the parts of a run, and the folder itself where nothing else lies in it."""
     for name in PARTS:
         (folder / name).unlink(missing_ok=True)
-    for path in (folder / "checkpoint").glob("*"):
+    inner = [folder / "checkpoint", folder / DENSITIES]
+    for path in (path for place in inner for path in place.glob("*")):
         path.unlink()
-    for path in (folder / "checkpoint", folder):
+    for path in (*inner, folder):
         with suppress(OSError):
             path.rmdir()
 

@@ -26,10 +26,15 @@ from latens.data.rows import Rows, as_matrix
 from latens.errors import InputError, concerning
 from latens.training import Bar, Settings
 
+DENSITY_NOTE = (
+    "codes drawn from the prior or a density fitted to codes of training rows: energy distance from codes of held-out "
+    "rows, and of the decoded ones from held-out rows (in units of the data's standard deviation)."
+)
+
 
 def compare(
     data: str, *, dims: str, validation: str | None, out: str | None, labels: str | None, drop: tuple[str, ...],
-    likelihood: str, settings: dict[str, Any], k: int, quiet: bool,
+    likelihood: str, settings: dict[str, Any], k: int, quiet: bool, densities: str = "",
 ) -> Answer:  # fmt: skip
     """PCA, autoencoder and VAE on the same data at each dimension."""
     if out is not None:
@@ -50,6 +55,7 @@ def compare(
     found = comparing.compare(
         x, schema, sizes, Settings.from_json(settings), held_out=held, labels=source.labels,
         held_out_labels=held_labels, options={"likelihood": likelihood}, k=k,
+        densities=[kind for kind in densities.split(",") if kind],
         progress=None if quiet else lambda title: Bar(f"{title:<6}"),
     )  # fmt: skip
     seconds = time.monotonic() - start
@@ -110,14 +116,34 @@ def comparison_text(found: comparing.Comparison, origin: str) -> str:
         "seconds": lambda r: number(r.seconds, 1),
     }
     head = tuple(columns)
-    rows = [head, *(tuple(cell(r) for cell in columns.values()) for r in found.rows)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+    lines = _aligned([head, *(tuple(cell(r) for cell in columns.values()) for r in found.rows)], 2)
+    return "\n".join([
+        f"{origin}: {len(found.held_out):,} held-out rows", *lines, "", *found.notes, *_density_lines(found),
+    ])  # fmt: skip
+
+
+def _density_lines(found: comparing.Comparison) -> list[str]:
+    """The table of what codes were drawn from."""
+    if not found.densities:
+        return []
+    cells = [
+        (str(r.latent_dim), r.model, r.density, f"{r.energy:.3f} ({r.energy_null:.3f})",
+         f"{r.data_energy:.3f} ({r.data_energy_null:.3f})", "–" if r.held_out is None else f"{r.held_out:.2f}",
+         f"{r.seconds:.1f}")
+        for r in found.densities
+    ]  # fmt: skip
+    head = ("dim", "model", "codes drawn from", "energy (null)", "of data (null)", "ln p of codes", "seconds")
+    return ["", *_aligned([head, *cells], 3), "", DENSITY_NOTE]
+
+
+def _aligned(rows: list[tuple[str, ...]], words: int) -> list[str]:
+    """Rows of cells as lines, a rule under the first; the first ``words`` columns to the left, others to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [
-        "  ".join(cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths)))
+        "  ".join(cell.ljust(w) if i < words else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths)))
         for row in rows
     ]
-    return "\n".join([f"{origin}: {len(found.held_out):,} held-out rows", lines[0], "-" * len(lines[0]), *lines[1:], "",
-                      *found.notes])  # fmt: skip
+    return [lines[0], "-" * len(lines[0]), *lines[1:]]
 
 
 def recipes() -> Answer:

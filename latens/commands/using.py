@@ -17,10 +17,12 @@ from latens import run as runs
 from latens.atomic import writable, write_bytes
 from latens.commands import streaming
 from latens.commands.answer import Answer, over_seeds, table
+from latens.commands.densities import density_of
 from latens.commands.seeds import parts
 from latens.commands.sources import data_for, figures_for, held_out_of, stream_for, trained_on
 from latens.data import require_output, write
 from latens.data.rows import Rows, numbers_of
+from latens.densities.kinds import PRIOR
 from latens.errors import InputError
 from latens.evaluation.synthetic import SyntheticEvaluation
 from latens.outputs import schema_of
@@ -124,8 +126,9 @@ def reconstruct(folder: str, data: str, out: str, *, own: str | None, labels: st
 
 
 def sample(
-    folder: str, out: str, *, n: int, mean: bool, seed: int, own: str | None, given: tuple[str, ...] = ()
-) -> Answer:
+    folder: str, out: str, *, n: int, mean: bool, seed: int, own: str | None, given: tuple[str, ...] = (),
+    density: str = PRIOR, quiet: bool = False,
+) -> Answer:  # fmt: skip
     """Write new data from the model, or a picture of it."""
     extension = require_free_output(out, folder, more=(".png",))
     run = runs.load(folder, recipe=own)
@@ -139,12 +142,13 @@ def sample(
     mixed = isinstance(schema, Table) and any(f.outputs_codes or f.value is not None for f in schema.fields)
     if mixed and extension in (".npy", ".npz"):
         raise InputError(f"cannot write {out}: samples of a table of mixed columns go to {', '.join(TABLES)}")
-    x = outputs.sample(run, n, mean=mean, seed=seed, given=dict(pairs))
+    fitted = None if density == PRIOR else density_of(run, folder, density, quiet=quiet)
+    x = outputs.sample(run, n, mean=mean, seed=seed, given=dict(pairs), density=fitted)
     if extension == ".png":
         write_bytes(out, _picture(to_pixels(schema, model_layout(schema, x))))  # type: ignore[arg-type]
     else:
         _write(out, x, extension, run)
-    return _written(out, "samples", shape_of(x))
+    return _written(out, "samples" if fitted is None else f"samples ({fitted.line()})", shape_of(x))
 
 
 def impute(

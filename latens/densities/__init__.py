@@ -1,0 +1,20 @@
+"""Densities over codes, fitted after training: what new codes are drawn from in place of the prior.
+
+A density is a module whose ``forward(c)`` returns a distribution over codes, as a prior's does. Each kind is a function
+``kind(codes, *, options) -> Density``; its signature is its configuration.
+"""
+
+from latens.densities.base import Codes, Density
+from latens.densities.fitted import Fitted, fit
+from latens.densities.flows import Flow
+from latens.densities.grid import Autoregressive
+from latens.densities.kinds import KINDS, options
+from latens.densities.metric import MetricChain
+from latens.densities.mixtures import GaussianMixture, KernelDensity
+from latens.densities.stage import SecondStage
+from latens.densities.store import load, save
+
+__all__ = [
+    "KINDS", "Autoregressive", "Codes", "Density", "Fitted", "Flow", "GaussianMixture", "KernelDensity", "MetricChain",
+    "SecondStage", "fit", "load", "options", "save",
+]  # fmt: skip

@@ -1,0 +1,130 @@
+"""What every density over codes is, the codes it is fitted to, and how it is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from latens.data.loader import ArrayLoader
+from latens.distributions import PointMass
+from latens.errors import InputError
+from latens.models import Draw
+from latens.objectives import ELBO, Objective
+from latens.randomness import seed_of, seeded
+from latens.training import Progress, Settings, Trainer
+from latens.trees import Tree
+
+AT_ONCE = 1000  # codes
+_HELD, _FIT = 81, 82  # keys of the seeds
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Codes to fit to, ``train`` ``[N, D]``, and to judge by, ``held`` ``[M, D]``: reals, or whole numbers 0 … K - 1 of
+    D positions with ``levels`` = K. ``model``: where they come from, for densities that ask it something."""
+
+    train: Tensor
+    held: Tensor
+    levels: int | None = None
+    seed: int = 0
+    progress: Progress | None = None
+    model: nn.Module | None = None
+
+    @classmethod
+    def split(cls, z: Tensor, *, seed: int = 0, **more: Any) -> Codes:
+        """A random tenth of the rows, at most 10,000, is held."""
+        if len(z) < 4:
+            raise InputError(f"a density needs the codes of at least 4 rows, and there are {len(z)}")
+        order = torch.randperm(len(z), generator=torch.Generator().manual_seed(seed_of(seed, _HELD)))
+        held = min(10_000, max(2, len(z) // 10))
+        return cls(z[order[held:].sort().values], z[order[:held].sort().values], seed=seed, **more)
+
+    def reals(self) -> Codes:
+        """The same; ``InputError`` for whole numbers."""
+        if self.levels is not None:
+            raise InputError("the codes are whole numbers, which have no such density: use 'autoregressive'")
+        return self
+
+    @property
+    def size(self) -> int:
+        return int(self.train.shape[1])
+
+    def standardisation(self) -> tuple[Tensor, Tensor]:
+        """(mean, standard deviation) of each dimension, the deviation 1 where nothing varies."""
+        unit, shift = torch.std_mean(self.train, 0, correction=0)
+        return shift, torch.where(unit > 1e-12 * shift.abs(), unit, 1.0)
+
+
+class Density(nn.Module):
+    """A distribution over codes in the form of a prior: ``forward(c)`` returns it. Its state is in parameters and
+    buffers, and ``config`` holds the arguments that build it anew.
+
+    ``is_bound``: ``log_prob`` is a lower bound in expectation; ``has_log_prob``: whether there is one at all.
+    """
+
+    is_bound = False
+    has_log_prob = True
+
+    def __init__(self, **config: Any):
+        super().__init__()
+        self.config = config
+
+    def forward(self, c: Tree = None) -> Distribution:
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def log_prob(self, z: Tensor) -> Tensor:
+        """ln p of each code, ``[N, D]`` -> ``[N]`` nats."""
+        distribution = self()
+        return torch.cat([distribution.log_prob(part) for part in z.split(AT_ONCE)])
+
+    @torch.no_grad()
+    def sample(self, n: int, seed: int | None = None) -> Tensor:
+        """n codes, ``[n, D]``; with a seed the same ones every time, and the caller's generator untouched."""
+        if seed is not None:
+            with seeded(seed, _FIT):
+                return self.sample(n)
+        distribution = self()
+        return torch.cat([distribution.sample(torch.Size((size,))) for size in parts(n)])
+
+
+def parts(n: int) -> Iterator[int]:
+    """Sizes that make n, none above what is drawn at once."""
+    for start in range(0, n, AT_ONCE):
+        yield min(AT_ONCE, n - start)
+
+
+class Explicit(nn.Module):
+    """A density of the data itself in the form of a model: nothing is latent, the distortion is -ln p(x)."""
+
+    compile_mode = "off"
+
+    def __init__(self, density: nn.Module):
+        super().__init__()
+        self.density = density
+
+    def draw(self, x: Tensor, k: int = 1, c: Tree = None) -> Draw:
+        p, log_p = self.density(c), None
+        log_p = p.log_prob(x).expand(k, -1)
+        nothing = PointMass(log_p.new_zeros(len(x), 0))
+        return Draw(nothing.rsample(torch.Size((k,))), log_p, torch.zeros_like(log_p), None, p, nothing, nothing, c)
+
+
+def descend(
+    model: nn.Module, codes: Codes, *, objective: Objective | None = None, epochs: int | str = "auto",
+    rate: float | str = "auto",
+) -> None:  # fmt: skip
+    """Train a model of codes by the loop that trains all models, judged by the codes held; it ends on the CPU. Without
+    an objective, a density of them: maximum likelihood."""
+    settings = Settings(epochs=epochs, learning_rate=rate, clip=100.0, seed=seed_of(codes.seed, _FIT), keep="best")
+    settled = settings.settle(len(codes.train), held=len(codes.held))
+    loader = ArrayLoader(codes.train, batch_size=int(settled.batch_size), seed=settled.seed)
+    held = ArrayLoader(codes.held, batch_size=512, shuffle=False)
+    trained = Explicit(model) if objective is None else model
+    Trainer(trained, objective or ELBO(beta=0.0), loader, held, settled, progress=codes.progress).run()
+    model.to("cpu")

@@ -1,0 +1,177 @@
+"""A density fitted to the codes of a model, and the way between codes as they are fitted and as the model has them."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from latens import trees
+from latens.densities.base import Codes, Density
+from latens.densities.kinds import PRIOR, check_options, kind_of
+from latens.errors import InputError
+from latens.evaluation.likelihood import chunk_rows, evaluating, model_device, standard_error
+from latens.randomness import reseed, seeded
+from latens.schema import LIBRARY
+from latens.training import Progress
+from latens.trees import Tree
+
+ROWS = 100_000  # whose codes are used at most, evenly spaced
+_CODES, _SAMPLE = 87, 88  # keys of the seeds
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a model has its codes: the shape of one, and for whole-number codes their number of ``levels``, with the
+    shape of the numbers where they are entries of a book (``entries``)."""
+
+    shape: tuple[int, ...]
+    levels: int | None = None
+    entries: tuple[int, ...] | None = None
+
+    def to_model(self, values: Tensor, model: Any) -> Tensor:
+        """``[N, D]`` as the model's z."""
+        if self.entries is None:
+            return values.view(-1, *self.shape)
+        chosen = values.view(-1, *self.entries)
+        books = model.prior().codes  # L x K x Z
+        chosen = chosen.unsqueeze(-1) if len(self.entries) == 1 else chosen  # N x V x L
+        return sum(book[chosen[..., level]] for level, book in enumerate(books)).reshape(-1, *self.shape)
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> Form:
+        entries = fields["entries"]
+        return cls(tuple(fields["shape"]), fields["levels"], None if entries is None else tuple(entries))
+
+
+def codes_of(model: nn.Module, x: Tree, c: Tree = None, *, seed: int = 0) -> tuple[Tensor, Form]:
+    """One draw from q(z|x) of each row, ``[N, D]``, and how the model has them. A posterior that chooses entries of a
+    book (``index`` ``[N, V]`` or ``[N, V, levels]``) gives their whole numbers."""
+    total, device = trees.rows(x), model_device(model)
+    size, entries, shape, found = chunk_rows(x, 1)[0], None, None, []
+    for start in range(0, total, size):
+        rows = slice(start, start + size)
+        with evaluating(model):
+            reseed(seed, _CODES, start)
+            q = model.encode(*(trees.to_device(trees.take(tree, rows), device) for tree in (x, c)))  # type: ignore[operator]
+            z = q.sample()
+        if not isinstance(z, Tensor):
+            raise InputError("the codes of this model have several parts: only its prior can be sampled")
+        shape, index = tuple(z.shape[1:]), getattr(q, "index", None)
+        entries = None if index is None else tuple(index.shape[1:])
+        found.append((z if index is None else index).detach().flatten(1).cpu())
+    assert shape is not None
+    values = torch.cat(found)
+    if values.is_floating_point():
+        if not torch.isfinite(values).all():
+            raise InputError("some codes are not finite, and no density can be fitted to them")
+        return values, Form(shape)
+    levels = model.prior().codes.shape[1] if entries else int(values.max()) + 1  # type: ignore[operator]
+    return values, Form(shape, levels, entries)
+
+
+@dataclass
+class Fitted:
+    """A fitted density with what it was asked for and how it came about.
+
+    ``record``: ``source`` and ``rows`` (what the codes are of), ``codes`` (which), ``seed``, ``held_out`` and
+    ``standard_error`` (mean ln p of codes that were held out, nats) with ``prior`` (the same under the prior) and
+    ``bound`` (whether ``held_out`` is a lower bound), ``seconds``.
+    """
+
+    kind: str
+    options: dict[str, Any]
+    density: Density
+    form: Form
+    record: dict[str, Any] = field(default_factory=dict)
+
+    def draw(self, model: nn.Module, n: int, seed: int = 0) -> Tensor:
+        """n codes as the model has them."""
+        return self.form.to_model(self.density.sample(n, seed), model)
+
+    def line(self) -> str:
+        """What was fitted, in a sentence."""
+        said = f"{self.kind} of {self.record['codes']} ({self.record['rows']:,} rows of {self.record['source']})"
+        if self.record["held_out"] is None:
+            return said
+        least = "at least " if self.record["bound"] else ""
+        under = self.record["prior"]
+        prior = "" if under is None else f"; under the prior {under:.3f}"
+        return f"{said}: held-out codes ln p = {least}{self.record['held_out']:.3f} nats{prior}"
+
+    def to_json(self) -> dict[str, Any]:
+        """All but the density's tensors."""
+        return {
+            "kind": self.kind, "options": self.options, "config": self.density.config, "form": asdict(self.form),
+            "dtype": _dtype(self.density), "record": self.record,
+        }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any], model: nn.Module) -> Fitted:
+        """The same with fresh tensors."""
+        density = kind_of(fields["kind"]).build(fields["config"], model).to(getattr(torch, fields["dtype"]))
+        return cls(fields["kind"], fields["options"], density, Form.from_json(fields["form"]), fields["record"])
+
+
+def _dtype(density: Density) -> str:
+    found = [t.dtype for t in (*density.parameters(), *density.buffers()) if t.is_floating_point()]
+    return str(found[0])[6:]
+
+
+def fit(
+    model: nn.Module, x: Tree, kind: str, given: dict[str, Any] | None = None, *, source: str = "memory",
+    c: Tree = None, seed: int = 0, progress: Progress | None = None,
+) -> Fitted:  # fmt: skip
+    """Fit a density to one posterior draw of each row, at most 100,000 rows; a tenth of the codes is held out to choose
+    and to judge by.
+
+    Raises ``InputError`` for an unknown kind or option, for codes that the kind is not for, and for conditions: the
+    codes of all conditions together would not follow the one that is asked for.
+    """
+    chosen = check_options(kind, given or {})
+    require_unconditional(c or ())
+    start, count = time.monotonic(), trees.rows(x)
+    if count > ROWS:
+        pick = torch.arange(ROWS) * count // ROWS
+        x, c = trees.take(x, pick), trees.take(c, pick)
+    values, form = codes_of(model, x, c, seed=seed)
+    if kind_of(kind).whole and form.levels is None:
+        raise InputError(f"{kind!r} is for whole-number codes, and this model's are real: use 'mixture' or 'maf'")
+    codes = Codes.split(values, seed=seed, levels=form.levels, progress=progress, model=model)
+    density = kind_of(kind).fit(codes, **chosen).eval()
+    record = {
+        "source": source, "rows": len(values), "codes": "one draw from q(z|x) a row", "seed": seed, "held_out": None,
+        "standard_error": None, "prior": None, "bound": density.is_bound,
+    }  # fmt: skip
+    if density.has_log_prob:
+        with seeded(seed, _SAMPLE):
+            scores = density.log_prob(codes.held).double()
+        record |= {"held_out": float(scores.mean()), "standard_error": standard_error(scores)}
+        record["prior"] = _under_prior(model, codes.held, form)
+    record["seconds"] = round(time.monotonic() - start, 2)
+    return Fitted(kind, chosen, density, form, record)
+
+
+def _under_prior(model: Any, held: Tensor, form: Form) -> float | None:
+    """Mean ln p of codes under the model's own prior; None where it has no such number."""
+    try:
+        with torch.no_grad():
+            found = float(model.prior().log_prob(form.to_model(held, model).to(model_device(model))).mean())
+    except (AttributeError, NotImplementedError, TypeError, ValueError, RuntimeError):  # another form of model or prior
+        return None
+    return found if math.isfinite(found) else None
+
+
+def require_unconditional(names: Iterable[str]) -> None:
+    """``InputError`` where there are conditions other than the library size."""
+    named = sorted(set(names) - {LIBRARY})
+    if named:
+        raise InputError(
+            f"this run is conditioned on {named[0]!r}, and one density of all codes together would not follow "
+            f"--set {named[0]}=…: sample it with --density {PRIOR}, or fit a run without --condition"
+        )

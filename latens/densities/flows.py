@@ -1,0 +1,69 @@
+"""Normalising flows over codes, from zuko's transformations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import AffineTransform, Distribution, TransformedDistribution
+
+from latens.densities.base import Codes, Density, descend
+from latens.errors import is_whole, require
+from latens.randomness import seeded
+from latens.trees import Tree
+
+_INIT = 83  # key of the seed
+
+
+class Flow(Density):
+    """z = shift + unit T(e), e ~ N(0, I), T a chain of autoregressive transformations: ln p(z) by change of variables.
+
+    ``kind``: "maf", whose inverse is the one that is autoregressive (a density is one pass, a sample D), "iaf" the
+    other way round, "spline" as "maf" with rational-quadratic splines in place of affine maps.
+    """
+
+    shift: Tensor
+    unit: Tensor
+
+    def __init__(self, size: int, kind: str, transforms: int, hidden: int):
+        super().__init__(size=size, kind=kind, transforms=transforms, hidden=hidden)
+        from zuko import flows
+        from zuko.lazy import Flow as Lazy
+
+        layers: Any = {"transforms": transforms, "hidden_features": (hidden, hidden)}
+        made = (flows.NSF if kind == "spline" else flows.MAF)(size, **layers)
+        self.flow = Lazy([part.inv for part in made.transform.transforms], made.base) if kind == "iaf" else made
+        self.register_buffer("shift", torch.zeros(size))
+        self.register_buffer("unit", torch.ones(size))
+
+    def forward(self, c: Tree = None) -> Distribution:
+        return TransformedDistribution(
+            self.flow(), [AffineTransform(self.shift, self.unit, event_dim=1)], validate_args=False
+        )
+
+
+def _flow(codes: Codes, kind: str, transforms: int, hidden: int, epochs: int | str) -> Flow:
+    for name, value in (("transforms", transforms), ("hidden", hidden)):
+        require(is_whole(value) and value >= 1, name, "a whole number from 1", value)
+    with seeded(codes.seed, _INIT):
+        density = Flow(codes.reals().size, kind, int(transforms), int(hidden)).to(codes.train.dtype)
+    for buffer, moment in zip((density.shift, density.unit), codes.standardisation()):
+        buffer.copy_(moment)
+    descend(density, codes, epochs=epochs)
+    return density
+
+
+def maf(codes: Codes, *, transforms: int = 3, hidden: int = 64, epochs: int | str = "auto") -> Flow:
+    """Masked autoregressive flow: a density in one pass, a sample in D. (Papamakarios, Pavlakou & Murray 2017)"""
+    return _flow(codes, "maf", transforms, hidden, epochs)
+
+
+def iaf(codes: Codes, *, transforms: int = 3, hidden: int = 64, epochs: int | str = "auto") -> Flow:
+    """Inverse autoregressive flow: a sample in one pass, a density in D. (Kingma et al. 2016)"""
+    return _flow(codes, "iaf", transforms, hidden, epochs)
+
+
+def spline(codes: Codes, *, transforms: int = 3, hidden: int = 64, epochs: int | str = "auto") -> Flow:
+    """Neural spline flow: masked autoregressive, rational-quadratic splines of 8 bins. (Durkan et al. 2019)"""
+    return _flow(codes, "spline", transforms, hidden, epochs)

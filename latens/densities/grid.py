@@ -1,0 +1,104 @@
+"""Whole-number codes: a causal transformer over their positions."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, constraints
+from torch.nn.functional import scaled_dot_product_attention
+
+from latens.densities.base import Codes, Density, descend
+from latens.errors import InputError, is_whole, require
+from latens.networks import Linear, mlp
+from latens.randomness import seeded
+from latens.trees import Tree
+
+_INIT = 85  # key of the seed
+
+
+class Block(nn.Module):
+    """x + attention(norm x), each position to those up to itself; then x + mlp(norm x) (Vaswani et al. 2017)."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.before, self.between = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.look, self.gather = Linear(width, 3 * width), Linear(width, width)
+        self.inner = mlp(width, width, (4 * width,), act="gelu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = self.look(self.before(x)).unflatten(-1, (3, self.heads, -1)).movedim(-4, -2)  # B x 3 x H x P x W/H
+        asked, keys, values = parts.unbind(-4)
+        seen = scaled_dot_product_attention(asked, keys, values, is_causal=True)
+        x = x + self.gather(seen.transpose(-3, -2).flatten(-2))
+        return x + self.inner(self.between(x))
+
+
+class Strings(Distribution):
+    """p(i_1 … i_P) = prod_t p(i_t | i_1 … i_(t-1)) over P positions of K levels; the event is a string ``[P]``.
+
+    ``logits(before)`` gives for ``[B, t]`` first positions the logits of positions 1 … t + 1, ``[B, t + 1, K]``.
+    """
+
+    arg_constraints = {"positions": constraints.positive_integer}
+
+    def __init__(self, logits: nn.Module, positions: int):
+        self.logits, self.positions = logits, positions
+        super().__init__(torch.Size(), torch.Size((positions,)), validate_args=False)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        strings = value.long().reshape(-1, self.positions)
+        logs = self.logits(strings[:, :-1]).log_softmax(-1)
+        return logs.gather(-1, strings.unsqueeze(-1)).squeeze(-1).sum(-1).view(value.shape[:-1])
+
+    def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        with torch.no_grad():
+            device = next(self.logits.parameters()).device
+            strings = torch.zeros(torch.Size(sample_shape).numel(), 0, dtype=torch.int64, device=device)
+            for _ in range(self.positions):
+                last = self.logits(strings)[:, -1]
+                strings = torch.cat([strings, last.softmax(-1).multinomial(1)], 1)
+        return strings.view(*sample_shape, self.positions)
+
+
+class Causal(nn.Module):
+    """The logits of each position from those before it."""
+
+    def __init__(self, positions: int, levels: int, width: int, layers: int, heads: int):
+        super().__init__()
+        self.level = nn.Embedding(levels, width)
+        self.start = nn.Parameter(0.02 * torch.randn(width))
+        self.place = nn.Parameter(0.02 * torch.randn(positions, width))
+        self.blocks = nn.Sequential(*(Block(width, heads) for _ in range(layers)), nn.LayerNorm(width))
+        self.head = Linear(width, levels)
+
+    def forward(self, before: Tensor) -> Tensor:
+        x = torch.cat([self.start.expand(len(before), 1, -1), self.level(before)], 1)  # B x (t + 1) x W
+        return self.head(self.blocks(x + self.place[: x.shape[1]]))
+
+
+class Autoregressive(Density):
+    """A small causal transformer over strings of codes."""
+
+    def __init__(self, positions: int, levels: int, width: int, layers: int, heads: int):
+        super().__init__(positions=positions, levels=levels, width=width, layers=layers, heads=heads)
+        self.network = Causal(positions, levels, width, layers, heads)
+
+    def forward(self, c: Tree = None) -> Distribution:
+        return Strings(self.network, self.config["positions"])
+
+
+def autoregressive(
+    codes: Codes, *, width: int = 64, layers: int = 2, heads: int = 4, epochs: int | str = "auto"
+) -> Autoregressive:
+    """A causal transformer over whole-number codes, position by position. (van den Oord, Vinyals & Kavukcuoglu 2017;
+    Vaswani et al. 2017)"""
+    for name, value in (("width", width), ("layers", layers), ("heads", heads)):
+        require(is_whole(value) and value >= 1, name, "a whole number from 1", value)
+    require(width % heads == 0, "width", f"a multiple of the {heads} heads", width)
+    if codes.levels is None:
+        raise InputError("the codes are real numbers; 'autoregressive' is for whole ones: use 'mixture' or 'maf'")
+    with seeded(codes.seed, _INIT):
+        density = Autoregressive(codes.size, codes.levels, int(width), int(layers), int(heads))
+    descend(density, codes, epochs=epochs)
+    return density

@@ -1,0 +1,61 @@
+"""Densities by name: how each is fitted, and built again from its arguments."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from latens.densities.base import Density
+from latens.densities.flows import Flow, iaf, maf, spline
+from latens.densities.grid import Autoregressive, autoregressive
+from latens.densities.metric import MetricChain, metric
+from latens.densities.mixtures import GaussianMixture, KernelDensity, kde, mixture
+from latens.densities.stage import SecondStage, vae
+from latens.errors import InputError
+
+PRIOR = "prior"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """``fit(codes, *, options)``, and the class of what it gives."""
+
+    fit: Callable[..., Density]
+    made: type[Density]
+    whole: bool = False  # of whole-number codes
+
+    def build(self, config: dict[str, Any], model: nn.Module) -> Density:
+        return self.made(**config, **({"model": model} if self.made is MetricChain else {}))
+
+
+KINDS = {
+    "mixture": Kind(mixture, GaussianMixture), "kde": Kind(kde, KernelDensity), "maf": Kind(maf, Flow),
+    "iaf": Kind(iaf, Flow), "spline": Kind(spline, Flow), "vae": Kind(vae, SecondStage),
+    "autoregressive": Kind(autoregressive, Autoregressive, whole=True), "metric": Kind(metric, MetricChain),
+}  # fmt: skip
+
+
+def kind_of(name: str) -> Kind:
+    """The kind of that name; ``InputError`` lists the valid ones."""
+    if name not in KINDS:
+        raise InputError(f"unknown density {name!r}; the valid ones are {PRIOR}, {', '.join(KINDS)}")
+    return KINDS[name]
+
+
+def options(name: str) -> dict[str, Any]:
+    """The options of a kind and their defaults, from its signature."""
+    parameters = inspect.signature(kind_of(name).fit).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def check_options(name: str, given: dict[str, Any]) -> dict[str, Any]:
+    """All options of a kind, those given in place of the defaults; ``InputError`` for one that it has not."""
+    valid = options(name)
+    for option in given:
+        if option not in valid:
+            raise InputError(f"the density {name!r} has no option {option!r}; the valid ones are {', '.join(valid)}")
+    return valid | given

@@ -1,0 +1,130 @@
+"""Codes where a learned metric says that data lie: a Markov chain."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from latens.densities.base import Codes, Density
+from latens.densities.mixtures import some
+from latens.errors import InputError, is_number, is_whole, require
+from latens.randomness import seeded
+from latens.trees import Tree
+
+STARTS = 2000  # codes that chains begin at, at most
+MARGIN = 0.1  # of the codes' range, on either side
+_TUNE = 86  # key of the seed
+
+InverseMetric = Callable[[Tensor], Tensor]  # [N, D] -> [N, D, D]
+
+
+class OnMetric(Distribution):
+    """p(z) proportional to sqrt(det G^-1(z)) within a box, by Hamiltonian Monte Carlo: unit momenta, leapfrog steps of
+    one size, proposals outside the box refused, one chain a sample from a start drawn at random.
+
+    The constant is not known, so ``log_prob`` is not there. (Duane et al. 1987; Neal 2011; the density: Chadebec et al.
+    2022)
+    """
+
+    arg_constraints: dict = {}
+
+    def __init__(self, inverse: InverseMetric, starts: Tensor, box: Tensor, size: Tensor, moves: int, leaps: int):
+        self.inverse, self.starts, self.box = inverse, starts, box
+        self.size, self.moves, self.leaps = size, moves, leaps
+        self.accepted = math.nan  # share of the proposals taken, of the last sample
+        super().__init__(torch.Size(), starts.shape[1:], validate_args=False)
+
+    def unnormalised(self, z: Tensor) -> Tensor:
+        """ln sqrt(det G^-1(z)), -inf outside the box, ``[N, D]`` -> ``[N]``."""
+        inside = ((z >= self.box[0]) & (z <= self.box[1])).all(-1)
+        return torch.where(inside, 0.5 * torch.linalg.slogdet(self.inverse(z))[1], -math.inf)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        raise NotImplementedError("the density on a metric is known up to a constant: there is no number to give")
+
+    def _force(self, z: Tensor) -> Tensor:
+        with torch.enable_grad():
+            z = z.detach().requires_grad_()
+            return torch.autograd.grad(0.5 * torch.linalg.slogdet(self.inverse(z))[1].sum(), z)[0]
+
+    def _move(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """One proposal of every chain, taken or not, and with what probability."""
+        momentum = torch.randn_like(z)
+        before = self.unnormalised(z) - 0.5 * momentum.square().sum(-1)
+        to, moving = z, momentum + 0.5 * self.size * self._force(z)
+        for leap in range(1, self.leaps + 1):
+            to = to + self.size * moving
+            moving = moving + (0.5 if leap == self.leaps else 1.0) * self.size * self._force(to)
+        after = self.unnormalised(to) - 0.5 * moving.square().sum(-1)
+        chance = (after - before).nan_to_num(-math.inf).clamp_max(0).exp()
+        return torch.where((torch.rand_like(chance) < chance).unsqueeze(-1), to, z), chance
+
+    def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        z, chances = self.starts[torch.randint(len(self.starts), (torch.Size(sample_shape).numel(),))], []
+        for _ in range(self.moves):
+            z, chance = self._move(z)
+            chances.append(float(chance.mean()))
+        self.accepted = sum(chances) / max(len(chances), 1)
+        return z.view(*sample_shape, *self.event_shape)
+
+
+class MetricChain(Density):
+    """The chain's starts, box and step size; the metric itself stays in the model."""
+
+    has_log_prob = False
+    starts: Tensor
+    box: Tensor
+    step: Tensor
+
+    def __init__(self, size: int, starts: int, moves: int, leaps: int, model: Any = None):
+        super().__init__(size=size, starts=starts, moves=moves, leaps=leaps)
+        self.inverse = inverse_of(model)
+        self.register_buffer("starts", torch.zeros(starts, size))
+        self.register_buffer("box", torch.zeros(2, size))
+        self.register_buffer("step", torch.ones(size))
+
+    def forward(self, c: Tree = None) -> OnMetric:
+        return OnMetric(
+            self.inverse, self.starts, self.box, self.step, self.config["moves"], self.config["leaps"]
+        )
+
+
+def inverse_of(model: Any) -> InverseMetric:
+    """G^-1 of a model that has a metric over its codes: its method ``inverse_metric``."""
+    found = getattr(model, "inverse_metric", None)
+    if not callable(found):
+        raise InputError("this model has no metric over its codes: 'metric' is for runs that learn one")
+    return found
+
+
+def metric(codes: Codes, *, moves: int = 100, leaps: int = 10, step: float | str = "auto") -> MetricChain:
+    """Density proportional to sqrt(det G^-1(z)) for the model's metric G, within the range of the codes and a tenth
+    more, by Hamiltonian Monte Carlo; "auto": the step, in units of the codes' spread, that takes about 4 proposals of
+    5. (Chadebec et al. 2022)"""
+    for name, value in (("moves", moves), ("leaps", leaps)):
+        require(is_whole(value) and value >= 1, name, "a whole number from 1", value)
+    good = step == "auto" or (is_number(step) and float(step) > 0)
+    require(good, "step", "'auto' or a positive number", step)
+    z = some(codes.reals().train, STARTS)
+    density = MetricChain(codes.size, len(z), int(moves), int(leaps), codes.model).to(z.dtype)
+    low, high = codes.train.amin(0), codes.train.amax(0)
+    density.starts.copy_(z)
+    density.box.copy_(torch.stack([low - MARGIN * (high - low), high + MARGIN * (high - low)]))
+    unit = codes.standardisation()[1]
+    density.step.copy_((0.3 if step == "auto" else float(step)) * unit)
+    if step == "auto":
+        with seeded(codes.seed, _TUNE):
+            _tune(density, z)
+    return density
+
+
+def _tune(density: MetricChain, z: Tensor, rounds: int = 40) -> None:
+    """Longer steps where more than 4 of 5 proposals are taken, shorter ones where fewer."""
+    for number in range(rounds):
+        z, chance = density()._move(z[:200])
+        density.step.mul_(math.exp((float(chance.mean()) - 0.8) / math.sqrt(1 + number)))

@@ -1,0 +1,72 @@
+"""A VAE of the codes: the second of two stages."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from latens import conditionals, models, networks, objectives, priors
+from latens.densities.base import Codes, Density, descend
+from latens.errors import is_whole, require
+from latens.numerics import log_mean_exp
+from latens.randomness import seeded
+from latens.trees import Tree
+
+_INIT = 84  # key of the seed
+WEIGHTS = 100  # draws of the bound
+
+
+class Marginal(Distribution):
+    """p(z) = integral p(z|u) p(u) du of a VAE of codes: exact samples, and for ``log_prob`` the importance-weighted
+    bound ln (1/k) sum_k p(z|u_k) p(u_k) / q(u_k|z), which in expectation is below it (Burda et al. 2016)."""
+
+    arg_constraints: dict = {}
+
+    def __init__(self, model: models.VAE, size: int, k: int = WEIGHTS):
+        self.model, self.k = model, k
+        super().__init__(torch.Size(), torch.Size((size,)), validate_args=False)
+
+    def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        return self.model.sample(torch.Size(sample_shape).numel()).view(*sample_shape, *self.event_shape)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        flat = value.reshape(-1, *self.event_shape)
+        return log_mean_exp(self.model.draw(flat, self.k).log_w, 0).view(value.shape[:-1])
+
+
+class SecondStage(Density):
+    """z ~ N(f(u), gamma I) in units of the codes' own spread, u ~ N(0, I), gamma learned."""
+
+    is_bound = True
+
+    def __init__(self, size: int, latent: int, hidden: int):
+        super().__init__(size=size, latent=latent, hidden=hidden)
+        widths = (hidden, hidden)
+        stem = networks.Standardize(torch.zeros(size), torch.ones(size))
+        encoder = nn.Sequential(stem, networks.mlp(size, 2 * latent, widths))
+        decoder = conditionals.Normal(
+            networks.mlp(latent, size, widths), variance="learned", shift=torch.zeros(size), unit=torch.ones(size)
+        )
+        self.model = models.VAE(priors.StandardNormal(latent), conditionals.DiagonalNormal(encoder), decoder)
+        self.scaled = (stem, decoder)
+
+    def forward(self, c: Tree = None) -> Distribution:
+        return Marginal(self.model, self.config["size"])
+
+
+def vae(
+    codes: Codes, *, latent: int | str = "auto", hidden: int = 256, epochs: int | str = "auto"
+) -> SecondStage:
+    """A second VAE, of the codes, with a learned output scale; "auto": as many latent dimensions as the codes have.
+    Samples are exact, densities a bound with 100 draws. (Dai & Wipf 2019)"""
+    latent = codes.reals().size if latent == "auto" else latent
+    for name, value in (("latent", latent), ("hidden", hidden)):
+        require(is_whole(value) and int(value) >= 1, name, "a whole number from 1", value)
+    with seeded(codes.seed, _INIT):
+        density = SecondStage(codes.size, int(latent), int(hidden)).to(codes.train.dtype)
+    for part in density.scaled:
+        for buffer, moment in zip((part.shift, part.unit), codes.standardisation()):
+            buffer.copy_(moment)
+    descend(density.model, codes, objective=objectives.ELBO(), epochs=epochs)
+    return density

@@ -1,0 +1,65 @@
+"""Fitted densities in the folder of their run: ``densities/KIND.json``, sealed, names the tensors that belong to it.
+
+The tensors are written first, under the name of their own checksum, and the JSON after them: who is killed between the
+two leaves the density that was there before.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from latens.atomic import leftovers, write_bytes, write_text
+from latens.densities.fitted import Fitted
+from latens.densities.kinds import kind_of
+from latens.errors import InputError
+from latens.run import DENSITIES
+from latens.training.checkpoint import digest, load_state, pack, sealed, state_of, unpack, unseal
+
+FORMAT = 1
+
+
+def save(folder: str | Path, fitted: Fitted, model: nn.Module) -> None:
+    """Keep a density in a run's folder, in place of one of its kind."""
+    place = Path(folder) / DENSITIES
+    place.mkdir(exist_ok=True)
+    data = pack(state_of(fitted.density))
+    name = f"{fitted.kind}-{digest(data)[:8]}.safetensors"
+    write_bytes(place / name, data)
+    record = fitted.to_json() | {"format": FORMAT, "model": weights_of(model), "tensors": name, "sha256": digest(data)}
+    write_text(place / f"{fitted.kind}.json", sealed(record))
+    for old in [*place.glob(f"{fitted.kind}-*.safetensors"), *leftovers(place)]:
+        if old.name != name:
+            with suppress(OSError):
+                old.unlink()
+
+
+def load(folder: str | Path, kind: str, model: nn.Module, options: dict[str, Any] | None = None) -> Fitted | None:
+    """The density of that kind; None where there is none, where it was fitted to codes of other weights than the
+    model's, or with other ``options``. ``InputError`` where it is damaged."""
+    kind_of(kind)
+    place = Path(folder) / DENSITIES
+    path = place / f"{kind}.json"
+    if not path.exists():
+        return None
+    record = unseal(path, "there is no density")
+    if record.get("format") != FORMAT:
+        raise InputError(f"{path} has another format: remove it, and the density is fitted again")
+    if record["model"] != weights_of(model) or options not in (None, record["options"]):
+        return None
+    name = str(record["tensors"])
+    if Path(name).name != name:
+        raise InputError(f"{path} names no tensor file: remove it, and the density is fitted again")
+    tensors = unpack(place / name, str(record["sha256"]), f"remove {path}, and the density is fitted again")
+    fitted = Fitted.from_json(record, model)
+    load_state(fitted.density, tensors, str(place / name))
+    fitted.density.eval()
+    return fitted
+
+
+def weights_of(model: nn.Module) -> str:
+    """A checksum of the model's weights, by which a density knows whose codes it is of."""
+    return digest(pack(state_of(model)))
