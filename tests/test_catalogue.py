@@ -96,7 +96,7 @@ TABLE = (
     Row("vq"),
     Row("residual_vq"),
     Row("fsq"),
-    Row("joint"),
+    Row("joint_vae"),
     Row("ms_ssim", nll="MS-SSIM"),
     Row("feature_reconstruction", nll="distance of features"),
 )

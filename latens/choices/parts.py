@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -121,9 +122,9 @@ def _decoder(info: DataInfo, network: str, inputs: int, shape: Sequence[int]) ->
     return net if condition is None else networks.Conditioned(net, condition), net
 
 
-def through(first: nn.Module, likelihood: conditionals.Conditional) -> conditionals.Conditional:
+def through(first: nn.Module, likelihood: nn.Module) -> nn.Module:
     """The likelihood whose network sees ``first(z)`` in the place of z."""
-    net = likelihood.network
+    net: Any = likelihood.network
     if isinstance(net, networks.Conditioned):
         net.stem = nn.Sequential(first, net.stem)
     else:

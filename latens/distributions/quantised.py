@@ -67,7 +67,7 @@ class UniformCodes(Distribution):
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
         levels, size, _ = self.codes.shape
         index = torch.randint(size, (levels, *sample_shape, self.positions), device=self.codes.device)
-        return sum(book[chosen] for book, chosen in zip(self.codes, index)).flatten(-2)  # type: ignore[union-attr]
+        return sum(book[chosen] for book, chosen in zip(self.codes, index)).flatten(-2)
 
     def log_prob(self, value: Tensor) -> Tensor:
         levels, size, _ = self.codes.shape

@@ -75,7 +75,7 @@ class Classified(VAE):
         """Where the rows are."""
         return x.device if isinstance(x, Tensor) else next(iter(x.values())).device
 
-    def draw(self, x: Tree, k: int = 1, c: Tree = None) -> ClassDraw:
+    def draw(self, x: Tree, k: int = 1, c: Tree = None) -> ClassDraw:  # type: ignore[override]
         """k draws of class and z for each row."""
         if k < 1:
             raise ValueError(f"the number of draws k must be at least 1, got {k}")

@@ -132,7 +132,7 @@ class Hamiltonian(VAE):
                 total = total - self.log_momentum(z, rho)
         return z, total + self.log_momentum(z, rho)
 
-    def draw(self, x: Tree, k: int = 1, c: Tree = None) -> Draw:
+    def draw(self, x: Tree, k: int = 1, c: Tree = None) -> Draw:  # type: ignore[override]
         """k refined draws for each row, with the weights of the extended space."""
         if self.steps == 0 or k < 1:
             return super().draw(x, k, c)
@@ -250,16 +250,17 @@ class RiemannianHamiltonian(Hamiltonian):
         finally:
             self._squares = None
 
-    def _inverse(self, z: Tensor) -> Tensor:
+    def inverse_metric(self, z: Tensor) -> Tensor:
+        """G^-1(z), ``[..., Z, Z]``."""
         return self.metric.inverse(z, self.metric.squares() if self._squares is None else self._squares)
 
     def momentum(self, z: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        tril = torch.linalg.cholesky(self._inverse(z))  # C C^T = G^-1, so C^-T noise ~ N(0, G)
+        tril = torch.linalg.cholesky(self.inverse_metric(z))  # C C^T = G^-1, so C^-T noise ~ N(0, G)
         rho = torch.linalg.solve_triangular(tril.mT, noise.unsqueeze(-1), upper=True).squeeze(-1)
         return rho, log_standard(noise) + tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
     def log_momentum(self, z: Tensor, rho: Tensor) -> Tensor:
-        tril = torch.linalg.cholesky(self._inverse(z))
+        tril = torch.linalg.cholesky(self.inverse_metric(z))
         white = (tril.mT @ rho.unsqueeze(-1)).squeeze(-1)
         return log_standard(white) + tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
@@ -270,7 +271,7 @@ class RiemannianHamiltonian(Hamiltonian):
             return gradient(lambda z: log_density(z) + self.log_momentum(z, rho), at)
 
         def velocity(at: Tensor, rho: Tensor) -> Tensor:  # dH/drho
-            return (self._inverse(at) @ rho.unsqueeze(-1)).squeeze(-1)
+            return (self.inverse_metric(at) @ rho.unsqueeze(-1)).squeeze(-1)
 
         half = rho
         for _ in range(self.iterations):

@@ -35,7 +35,7 @@ class TwoStage(VAE):
         pz, p = self.second.decode(u), self.second.prior()
         return Draw(u, pz.log_prob(z), p.log_prob(u), q.log_prob(u), pz, p, q)
 
-    def draw(self, x: Tree, k: int = 1, c: Tree = None) -> Draw:
+    def draw(self, x: Tree, k: int = 1, c: Tree = None) -> Draw:  # type: ignore[override]
         """k draws of z and u for each row."""
         if k < 1:
             raise ValueError(f"the number of draws k must be at least 1, got {k}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from latens.networks.base import (
@@ -60,6 +61,7 @@ def decoder(kind: str, inputs: int, shape: Sequence[int]) -> nn.Module:
     net = mlp(inputs, math.prod(shape), HIDDEN[kind][::-1], residual=kind == "residual")
     return nn.Sequential(net, Unflatten(shape))
 
+@torch.no_grad()
 def start_at(network: nn.Module, value: Tensor) -> None:
     """Set the bias of the last layer to ``value`` (in the shape of the output), so that the untrained network's output
     is centred there; a network whose last layer has not one bias for each output stays as it is.

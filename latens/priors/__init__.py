@@ -15,5 +15,7 @@ from latens.priors.of_posterior import Chained, Exemplar, PseudoInputs, Vamp
 from latens.priors.resampled import Resampled
 
 __all__ = [
-    "BallNormal", "Chained", "ConditionalNormal", "Exemplar", "FiniteGrid", "Flow", "Laplace", "NormalAndCategories", "NormalMixture", "PseudoInputs", "Resampled", "StandardNormal", "UniformCategories", "UniformCodes", "UniformSphere", "UniformTorus", "Vamp",
+    "BallNormal", "Chained", "ConditionalNormal", "Exemplar", "FiniteGrid", "Flow", "Laplace",
+    "NormalAndCategories", "NormalMixture", "PseudoInputs", "Resampled", "StandardNormal", "UniformCategories",
+    "UniformCodes", "UniformSphere", "UniformTorus", "Vamp",
 ]  # fmt: skip

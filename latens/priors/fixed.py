@@ -124,7 +124,7 @@ class UniformCodes(_Fixed):
         self.book = book
 
     def forward(self, c: Tree = None) -> Distribution:
-        return distributions.UniformCodes(self.book.codes.detach(), self.dim)  # type: ignore[union-attr, operator]
+        return distributions.UniformCodes(self.book.codes.detach(), self.dim)  # type: ignore[operator]
 
     def project(self, z: Tensor) -> Tensor:
         codes, _ = self.book(z.unflatten(-1, (self.dim, -1)))

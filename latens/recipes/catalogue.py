@@ -38,24 +38,21 @@ RecipeFunction = Callable[..., tuple[nn.Module, objectives.Objective]]
 
 GROUPS: dict[str, ModuleType] = {  # in the order in which they are listed
     "bounds": bounds,
-    "priors": prior_recipes,
-    "posteriors": posteriors,
-    "hierarchy": hierarchy,
-    "hamiltonian": hamiltonian,
-    "labels": labels,
-    "multimodal": multimodal,
-    "sequences": sequences,
     "deterministic": deterministic,
     "disentangling": disentangling,
-    "transport": transport,
-    "adversarial": adversarial,
-}
-GROUPS: dict[str, ModuleType] = {
-    "bounds": bounds,
+    "priors": prior_recipes,
+    "posteriors": posteriors,
     "geometry": geometry,
     "discrete": discrete,
+    "hierarchy": hierarchy,
+    "hamiltonian": hamiltonian,
+    "adversarial": adversarial,
+    "transport": transport,
+    "labels": labels,
+    "multimodal": multimodal,
     "perceptual": perceptual,
-}  # in the order in which they are listed
+    "sequences": sequences,
+}
 
 
 def _recipes(module: ModuleType) -> dict[str, RecipeFunction]:

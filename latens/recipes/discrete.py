@@ -115,7 +115,7 @@ def fsq(
     return models.VAE(prior, posterior, likelihood_for(info, size, likelihood, network, variance)), objectives.ELBO()
 
 
-def joint(
+def joint_vae(
     info: DataInfo, *, latent_dim: int | str = "auto", variables: int = 1, categories: int = 10,
     temperature: float = 1.0, beta: float = 1.0, likelihood: str = "auto", variance: float | str = "optimal",
     network: str = "auto",

@@ -65,8 +65,8 @@ def header(subject: Subject, title: str) -> str:
     except Exception as error:
         cards, below = "", note(f"No key figures: this model cannot be evaluated as it stands ({esc(error)}).")
     else:
-        reason = _NO_BOUND if not subject.has_prior else f"{subject.no_bound}, {_LEFT_OUT}"
-        below = "" if subject.has_density else f'<div style="margin-top:14px">{note(reason)}</div>'
+        why = _NO_BOUND if not subject.has_prior else f"{subject.no_bound}, {_LEFT_OUT}"
+        below = "" if subject.has_density else f'<div style="margin-top:14px">{note(why)}</div>'
     warnings = "".join(warning(text) for text in dict.fromkeys(found))
     return head + warnings + f'<div class="cards">{cards}</div>' + below
 

@@ -87,11 +87,11 @@ class PlayerOptimizer:
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Restore what :meth:`state` gave."""
         self.taken = int(tensors["taken"]) if tensors else 0
-        self.moments = {
-            p: tuple(laid_out_like(p, tensors[f"{n}.{key}"]) for key in _MOMENTS)
-            for n, p in enumerate(self.ordered)
-            if f"{n}.{_MOMENTS[0]}" in tensors
-        }
+        self.moments = {}
+        for n, p in enumerate(self.ordered):
+            if f"{n}.{_MOMENTS[0]}" in tensors:
+                first, second = (laid_out_like(p, tensors[f"{n}.{key}"]) for key in _MOMENTS)
+                self.moments[p] = first, second
 
     def update(self, grads: list[Tensor | None], norm: float, factor: float, clip: float) -> None:
         """One step at ``factor`` x the peak rate, the gradient scaled to the norm ``clip`` if longer (0: never)."""
@@ -122,8 +122,9 @@ class PlayerOptimizer:
             by_kind.setdefault((each[0].device, each[0].dtype), []).append(each)
         for (device, _), several in by_kind.items():
             ps, gs, ms = zip(*several, strict=True)
+            first, second = zip(*ms, strict=True)
             torch._fused_adamw_(
-                ps, gs, *zip(*ms, strict=True), [], [torch.tensor(float(self.taken), device=device)] * len(ps),
+                ps, gs, first, second, [], [torch.tensor(float(self.taken), device=device)] * len(ps),
                 lr=self.peak * factor, beta1=self.betas[0], beta2=self.betas[1], weight_decay=decay, eps=self.eps,
                 amsgrad=False, maximize=False,
             )  # fmt: skip
