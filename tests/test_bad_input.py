@@ -64,7 +64,7 @@ WORDS = {  # the words after `latens`, and what the sentence must say
     "fit iris --out x --latent-dim 0": "latent_dim must be 'auto' or a whole number from 1",
     "fit iris --out x --latent-dim 1000000000": "latent_dim must be 'auto' or a whole number from 1 to 65,536",
     "fit iris --out x --latent-dim 2.5": "--latent-dim.*whole number",
-    "fit iris --out x --recipe vea": "unknown recipe 'vea'.*vae, beta_vae, iwae, ae",
+    "fit iris --out x --recipe vea": "unknown recipe 'vea' .did you mean vae.*latens recipes",
     "fit iris --out x --recipe iwae --k 2.5": "k must be a whole number",
     "fit iris --out x --epochs 0": "epochs must be 'auto' or a whole number from 1",
     "fit iris --out x --batch-size 0": "batch_size must be",

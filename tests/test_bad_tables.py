@@ -105,7 +105,7 @@ WORDS: dict[str, str] = {
     f"{FIT} --condition none": "'none' is missing.*cannot be a condition",
     f"{FIT} --condition id": "'id' is identifier.*cannot be a condition",
     f"{FIT} --condition cat --drop cat": "no column 'cat'",
-    f"{FIT} --condition gap": "condition 'gap' of row \\d+ .*is missing",
+    f"{FIT} --condition gap": "condition 'gap' is missing in 20.8% of the rows: fill it",
     f"{FIT} --kind count": "column",
     f"{FIT} --kind counts": "unknown kind 'counts'",
     f"{FIT} --kind count --column num=normal": "--kind makes .*--column needs columns: leave one of them away",

@@ -380,7 +380,7 @@ def test_each_player_descends_its_own_loss_as_two_optimisers_by_hand_would() -> 
             for parameter, value in zip(parameters, grad):
                 parameter.grad = value
             warm = max(1, round(0.0 * 6))
-            factor = 1.0 if step < warm else 0.5 * (1 + np.cos(np.pi * (step - warm) / (6 - warm)))
+            factor = 1.0 if step < warm else 1 - (step - warm) / (6 - warm)
             optimizers[name].param_groups[0]["lr"] = peak[name] * factor
             optimizers[name].step()
     for mine, theirs in ((model, other), (penalty, critic)):

@@ -181,10 +181,9 @@ class NearestCode(Conditional):
         self.book = book
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
-        before = output.unflatten(-1, (-1, self.book.codes.shape[-1]))
-        codes, index = self.book(before)
-        value = codes.detach() + (output.unflatten(-1, before.shape[-2:]) - before.detach())
-        return d.Quantised(value.flatten(-2), before.flatten(-2), index, codes.flatten(-2))
+        codes, index = self.book(output.unflatten(-1, (-1, self.book.codes.shape[-1])))
+        flat = codes.flatten(-2)
+        return d.Quantised(flat.detach() + (output - output.detach()), output, index, flat)
 
     @torch.no_grad()
     def observe(self, x: Tensor, draw: Any) -> Tensor | None:

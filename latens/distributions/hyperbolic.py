@@ -58,8 +58,8 @@ def to_tangent(x: Tensor, c: float) -> Tensor:
 def log_sinh_ratio(r: Tensor) -> Tensor:
     """ln(sinh(r) / r), r >= 0, without overflow and with a finite gradient at 0.
 
-    >>> log_sinh_ratio(torch.tensor([0.0, 1e-4, 1000.0])).tolist()[::2]
-    [0.0, 992.3990478515625]
+    >>> log_sinh_ratio(torch.tensor([0.0, 1e-4, 1000.0], dtype=torch.float64)).tolist()[::2]
+    [0.0, 992.39909754]
     """
     small = r < 1e-2
     big = torch.where(small, torch.ones_like(r), r)

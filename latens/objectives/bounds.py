@@ -12,8 +12,8 @@ from latens.trees import Tree
 
 
 def annealed_log_w(draw: Draw, anneal: Tensor) -> Tensor:
-    """ln p(x|z) + anneal [ln p(z) - ln q(z|x)], ``[K, B]``; ``ValueError`` for a posterior without a density."""
-    if draw.log_qz is None:
+    """ln p(x|z) + anneal [ln p(z) - ln q(z|x)], ``[K, B]``; ``ValueError`` where there is no bound."""
+    if draw.no_bound is not None or draw.log_qz is None:
         return draw.log_w  # says why
     return draw.log_px + anneal * (draw.log_pz - draw.log_qz)
 

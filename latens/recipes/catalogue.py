@@ -69,8 +69,10 @@ def find(name: str) -> RecipeFunction:
     if name in CATALOGUE:
         return CATALOGUE[name]
     if ":" not in name:
+        near = difflib.get_close_matches(name, CATALOGUE, 3)
+        hint = f" (did you mean {' or '.join(near)}?)" if near else ""
         raise InputError(
-            f"unknown recipe {name!r}; the valid ones are {', '.join(CATALOGUE)}, or package:function for your own"
+            f"unknown recipe {name!r}{hint}; `latens recipes` lists them, package:function is for one of your own"
         )
     package, _, attribute = name.partition(":")
     try:
