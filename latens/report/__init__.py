@@ -69,14 +69,17 @@ def _page(subject: Subject, comparison: Comparison | None, title: str | None) ->
     is_table = isinstance(subject.schema, Table)
     parts: list[tuple[str, str, Callable[[Subject], Section]]] = [
         *([("columns", "Columns", tables.columns)] if is_table else []),
-        ("reconstructions", "Originals and reconstructions", sections.reconstructions),
+        *([("reconstructions", "Originals and reconstructions", sections.reconstructions)] * subject.has_codes),
         ("samples", "Samples", sections.samples),
         *([("dependence", "Pairs of columns", tables.dependence)] if is_table else []),
-        ("map", "Latent map", sections.latent_map),
-        ("rate", "Rate per dimension", sections.rates),
-        ("traversal", "Traversals", walks.traversals),
-        ("interpolations", "Interpolations", walks.interpolations),
     ]
+    if subject.has_codes:
+        parts += [
+            ("map", "Latent map", sections.latent_map),
+            ("rate", "Rate per dimension", sections.rates),
+            ("traversal", "Traversals", walks.traversals),
+            ("interpolations", "Interpolations", walks.interpolations),
+        ]
     if comparison is not None:
         parts.append(("comparison", "Comparison with PCA and the autoencoder", lambda s: _comparison(s, comparison)))
     parts += [

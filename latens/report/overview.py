@@ -41,7 +41,7 @@ _TITLES = {"vae": "VAE", "beta_vae": "β-VAE", "iwae": "IWAE", "ae": "Autoencode
 def heading(run: Run) -> str:
     """The title where none is given: the recipe and its data."""
     origin = str(run.data.get("origin") or "")
-    name = _TITLES.get(run.name, run.name)
+    name = _TITLES.get(run.name, run.name.replace("_", " "))
     return f"{name} on {Path(origin).name}" if origin and origin != "memory" else name
 
 
@@ -147,7 +147,9 @@ def training(subject: Subject) -> Section:
     panels, cut = [], False
     names = [("bound", "Bound", "nats a row, higher is better"), ("rate", "Rate", "KL(q(z|x) || p(z)), nats"),
              ("distortion", "Distortion", "−ln p(x|z), nats, lower is better")]  # fmt: skip
-    if not subject.has_prior:
+    if not subject.has_codes:
+        names = [("bound", "Minus the generator's loss", "higher: the critic is fooled more")]
+    elif not subject.has_prior:
         names = names[2:]
     elif not subject.has_density:
         names = [names[1], ("distortion", "Distortion", "minus the score of likeness, lower is better")]
@@ -170,6 +172,8 @@ def training(subject: Subject) -> Section:
             "is minus their sum"
         )
         text += "." if run.beta == 1 else f", with the rate weighted by beta = {run.beta:g}."
+    elif not subject.has_codes:
+        text = "Generator and critic play against each other: neither loss says how good samples are, so look at them. "
     elif not subject.has_prior:
         text = (
             "The squared error, up to a constant and a factor of one half. An autoencoder has no rate and no bound. "

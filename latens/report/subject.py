@@ -17,6 +17,7 @@ from latens.data.rows import Rows
 from latens.errors import InputError
 from latens.evaluation import Evaluation, codes, decode, evaluate, rate_per_dimension
 from latens.evaluation.latent import ACTIVE, prior_variance
+from latens.models import Generator
 from latens.outputs import conditions
 from latens.randomness import seeded
 from latens.report.groups import Groups, group
@@ -112,6 +113,11 @@ class Subject:
         from latens.conditionals import PointMass
 
         return not isinstance(getattr(self.run.model, "posterior", None), PointMass)
+
+    @property
+    def has_codes(self) -> bool:
+        """Whether rows have codes: False for a model that only generates."""
+        return not isinstance(self.run.model, Generator)
 
     @cached_property
     def no_bound(self) -> str | None:
