@@ -86,7 +86,7 @@ class Draw:
     def no_bound(self) -> str | None:
         """Why these parts give no bound on ln p(x): a posterior without a density, or a score of likeness that stands
         where ln p(x|z) would (its ``no_density`` says so); None where there is one."""
-        if self.q is self.p:
+        if self.log_qz is None and self.q is self.p:
             return "the model has no posterior"
         if self.log_qz is None or isinstance(self.q, PointMass):
             return f"the posterior ({type(self.q).__name__}) has no density"
