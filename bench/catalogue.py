@@ -4,26 +4,31 @@
     python bench/catalogue.py --recipes vae,ae --seeds 1 --rows 10000 --epochs 5
     python bench/catalogue.py --resume                          # what bench/results/catalogue.json lacks
     python bench/catalogue.py --quick --recipes vae,ae          # a minute: does it run?
+    python bench/catalogue.py --network mlp --rows 10000 --epochs 20 --nll-rows 200 --jobs 2    # docs/catalogue.md
     python bench/catalogue.py --table                           # the table again, nothing fitted
 
-What is kept is written recipe by recipe, seed by seed, so that a stopped run goes on with --resume; results of other
+What is kept is written seed by seed, recipe by recipe, so that a stopped run goes on with --resume; results of other
 sizes are not mixed. Figures, on test images that nobody was fitted to:
 
 * NLL: -ln p(x) by importance weighting with K draws, nats, where it exists.
 * error: root mean square of (x - reconstruction) / 255, the reconstruction from the posterior's mean.
 * Frechet (classifier features): |m - m'|^2 + tr(S + S' - 2 (S S')^(1/2)) between test images and as many samples (the
   mean of p(x|z)), where m, S are mean and covariance of the 64 features before the last layer of a small network that
-  is trained here to tell the ten classes of the training images apart, seed 0. It is not FID, whose features are
+  is trained here to tell the ten classes of all training images apart, seed 0. It is not FID, whose features are
   Inception's. "null": the distance of as many training images; "mixture": codes drawn from a mixture of normals that is
   fitted to those of training images.
-* seconds of fitting on this machine, parameters of the model.
+* seconds of processor of fitting, one thread; parameters of the model.
 """
 
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
+import multiprocessing
+import sys
 import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +39,9 @@ from datasets import Absent
 from torch import Tensor, nn
 
 RESULTS = Path(__file__).parent / "results" / "catalogue.json"
-SIZES = ("rows", "epochs", "test_rows", "nll_rows", "k", "samples", "classifier_epochs")
-QUICK = {"rows": 600, "epochs": 1, "test_rows": 200, "nll_rows": 20, "k": 10, "samples": 200, "classifier_epochs": 1}
+SIZES = ("network", "rows", "epochs", "test_rows", "nll_rows", "k", "samples", "classifier_epochs")
+QUICK = {"network": "mlp", "rows": 600, "epochs": 1, "test_rows": 200, "nll_rows": 20, "k": 10, "samples": 200,
+         "classifier_epochs": 1}  # fmt: skip
 
 
 # The feature space
@@ -91,36 +97,51 @@ def frechet(a: np.ndarray, b: np.ndarray) -> float:
 # One recipe
 
 
+GIVEN_LABELS = ("cvae", "m2")  # recipes of data with their labels, as --condition label
+
+
+def rows_for(recipe: str, data: datasets.Labelled) -> Any:
+    """The images, with their labels as a condition where the recipe is about them."""
+    from latens.data.rows import Asked, rows_of
+
+    if recipe not in GIVEN_LABELS:
+        return data.x
+    return rows_of(data.x, None, Asked(condition=("label",)), labels=data.anomaly.astype(np.int64))
+
+
 def measure(
-    recipe: str, seed: int, train: np.ndarray, test: np.ndarray, net: Classifier, sizes: dict[str, Any]
+    recipe: str, seed: int, train: datasets.Labelled, test: datasets.Labelled, net: Classifier, sizes: dict[str, Any]
 ) -> dict[str, Any]:
     """Every figure of one fit; a figure that the recipe refuses is None, and why is in ``reasons``."""
     import latens
+    from latens.recipes import CATALOGUE
 
-    began = time.perf_counter()
-    vae = latens.VAE(recipe=recipe, epochs=sizes["epochs"], random_state=seed).fit(train)
-    found: dict[str, Any] = {"recipe": recipe, "seed": seed, "seconds": round(time.perf_counter() - began, 1)}
+    torch.set_num_threads(1)
+    asked = {"network": sizes["network"]} if "network" in inspect.signature(CATALOGUE[recipe]).parameters else {}
+    began = time.process_time()
+    vae = latens.VAE(recipe=recipe, epochs=sizes["epochs"], random_state=seed, **asked).fit(rows_for(recipe, train))
+    found: dict[str, Any] = {"recipe": recipe, "seed": seed, "seconds": round(time.process_time() - began, 1)}
     found |= {"parameters": vae.run_.parameters, "epochs": vae.run_.settings.epochs, "reasons": {}}
-    real = features(net, test[: sizes["samples"]])
+    real = features(net, test.x[: sizes["samples"]])
 
     def samples(density: str) -> float:
         new = vae.sample(sizes["samples"], mean=True, density=density, random_state=seed)
         return frechet(features(net, new), real)
 
     def mixture() -> float:
-        vae.fit_density(train[:20_000], "mixture", random_state=seed)
+        vae.fit_density(rows_for(recipe, train.take(slice(20_000))), "mixture", random_state=seed)
         return samples("mixture")
 
     def likelihood() -> float:
-        summary = vae.evaluate(test[: sizes["nll_rows"]], k=sizes["k"])
+        summary = vae.evaluate(rows_for(recipe, test.take(slice(sizes["nll_rows"]))), k=sizes["k"])
         if summary.nll is None:
             raise ValueError("no density, so no likelihood")
         found["nll_standard_error"] = summary.nll_standard_error
         return summary.nll
 
     def error() -> float:
-        again = np.asarray(vae.reconstruct(test), dtype=np.float64)
-        return float(np.sqrt(np.square(again - test).mean()) / 255)
+        again = np.asarray(vae.reconstruct(rows_for(recipe, test)), dtype=np.float64)
+        return float(np.sqrt(np.square(again - test.x).mean()) / 255)
 
     for name, figure in {"nll": likelihood, "error": error, "frechet": lambda: samples("prior"),
                          "frechet_mixture": mixture}.items():  # fmt: skip
@@ -136,6 +157,8 @@ def measure(
 
 def markdown(kept: dict[str, Any]) -> str:
     """One line a recipe: mean ± standard deviation over seeds."""
+    from latens.recipes import CATALOGUE
+
     runs, sizes = kept["runs"], kept["sizes"]
     k, rows = sizes["k"], min(sizes["nll_rows"], kept["test_rows"])
     lines = [
@@ -143,7 +166,7 @@ def markdown(kept: dict[str, Any]) -> str:
         "Frechet (classifier features) | the same, codes from a mixture | seconds | parameters |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for recipe in dict.fromkeys(run["recipe"] for run in runs):
+    for recipe in [name for name in CATALOGUE if name in {run["recipe"] for run in runs}]:
         own = [run for run in runs if run["recipe"] == recipe]
         nll = [run["nll"] for run in own if run["nll"] is not None]
         over_rows = np.mean([run["nll_standard_error"] for run in own if run["nll"] is not None]) if nll else np.nan
@@ -155,8 +178,9 @@ def markdown(kept: dict[str, Any]) -> str:
         )
     lines.append("")
     lines.append(
-        f"{sizes['rows'] or 60_000:,} training images, {sizes['epochs']} epochs; Frechet distance of as many training "
-        f"images: {kept['null']:.3f}; the classifier tells {kept['accuracy']:.1%} of the test images rightly."
+        f"Network: {sizes['network']}; {sizes['rows'] or 60_000:,} training images, epochs: {sizes['epochs']}; Frechet "
+        f"distance of as many training images: {kept['null']:.3f}; the classifier tells {kept['accuracy']:.1%} of the "
+        "test images rightly."
     )
     return "\n".join(lines)
 
@@ -195,6 +219,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipes", default=",".join(CATALOGUE))
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--network", default="auto", help="for the recipes that take one")
+    parser.add_argument("--jobs", type=int, default=1, help="fits at a time, one thread each")
     parser.add_argument("--rows", type=int, default=0, help="training images; 0: all 60,000")
     parser.add_argument("--epochs", type=lambda word: word if word == "auto" else int(word), default="auto")
     parser.add_argument("--test-rows", type=int, default=10_000, help="of the error and the classifier")
@@ -223,18 +249,21 @@ def main() -> None:
         train, test = datasets.fashion(options.files)
     except Absent as reason:
         raise SystemExit(f"skipped: {reason}") from None
-    train, test = train.take(np.arange(sizes["rows"] or len(train.x))), test.take(np.arange(sizes["test_rows"]))
-    net = classifier(train, sizes["classifier_epochs"])
+    net = classifier(train if not options.quick else train.take(slice(600)), sizes["classifier_epochs"])
+    train, test = train.take(slice(sizes["rows"] or None)), test.take(slice(sizes["test_rows"]))
     some = sizes["samples"]
     right = net(grey(test.x)).argmax(1).numpy() == test.anomaly
     kept |= {"versions": {"torch": torch.__version__}, "test_rows": len(test.x), "accuracy": float(right.mean())}
     kept["null"] = frechet(features(net, train.x[:some]), features(net, test.x[:some]))
     there = {(run["recipe"], run["seed"]) for run in kept["runs"]}
-    for recipe in recipes:
-        for seed in range(options.seeds):
-            if (recipe, seed) in there:
+    left = [(recipe, seed) for seed in range(options.seeds) for recipe in recipes if (recipe, seed) not in there]
+    with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn")) as pool:
+        fits = {pool.submit(measure, *one, train, test, net, sizes): one for one in left}
+        for done in as_completed(fits):
+            if reason := done.exception():
+                print(f"{fits[done]} failed: {reason!r}", file=sys.stderr)
                 continue
-            kept["runs"].append(measure(recipe, seed, train.x, test.x, net, sizes))
+            kept["runs"].append(done.result())
             print(json.dumps(kept["runs"][-1]), flush=True)
             write(options.json, kept)
     print("\n" + markdown(kept))

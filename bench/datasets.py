@@ -32,7 +32,7 @@ class Labelled:
     x: np.ndarray
     anomaly: np.ndarray
 
-    def take(self, rows: np.ndarray) -> Labelled:
+    def take(self, rows: np.ndarray | slice) -> Labelled:
         return Labelled(self.x[rows], self.anomaly[rows])
 
 

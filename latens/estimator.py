@@ -128,7 +128,7 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
         Raises ``ValueError`` (:class:`latens.InputError`) for data or options that cannot be used.
         """
-        x = X if isinstance(X, Rows) else self._new_form(X)
+        x = self._new_form(X)
         weight, numbers = None, np.arange(len(x))
         if sample_weight is not None:
             weight = np.asarray(sample_weight, dtype=np.float64)
@@ -216,8 +216,9 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
     def _new_form(self, X: Any) -> Any:
         """The data to fit to, of which the way back is kept."""
-        x, self._back = self._user_form(X, reset=True)
-        self._array_dtype = x.dtype.name if isinstance(x, np.ndarray) else None
+        x, self._back = (X, X.back) if isinstance(X, Rows) else self._user_form(X, reset=True)
+        values = x.x if isinstance(x, Rows) else x
+        self._array_dtype = values.dtype.name if isinstance(values, np.ndarray) else None
         return x
 
     def _asked(self) -> Asked:

@@ -64,6 +64,16 @@ def test_scikit_learns_checks(estimator: VAE, check: Callable[[VAE], None]):
         pytest.skip(str(reason))
 
 
+def test_rows_with_labels_as_a_condition():
+    from latens.data.rows import Asked, rows_of
+
+    images = np.random.default_rng(0).integers(0, 256, (60, 4, 4), dtype=np.uint8)
+    rows = rows_of(images, None, Asked(condition=("label",)), labels=np.arange(60) % 3)
+    vae = VAE(recipe="cvae", epochs=1, random_state=0).fit(rows)
+    assert vae.sample(5, given={"label": 2}, random_state=0).shape == (5, 4, 4)
+    assert vae.sample(5, random_state=0).dtype == np.uint8
+
+
 def test_a_refused_weight_says_what_is_wrong():
     with pytest.raises(ValueError, match=r"weight.*zero"):
         VAE(**QUICK).fit(rows(), sample_weight=np.zeros(40))
