@@ -51,9 +51,9 @@ from latens.cli_options import (
 from latens.cli_sweep import sweep
 from latens.errors import FitError, InputError, Stopped
 
-# Idle threads sleep instead of spinning, so that two fits on one machine do not stall each other; read by OpenMP once,
-# when torch is imported.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Read by OpenMP once, when torch is imported: idle threads sleep, for two fits not to stall each other, but not at once.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.update({"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"} | os.environ)
 
 # the base of all of typer's complaints, wherever this version of typer keeps it
 UsageError: type[Any] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")

@@ -25,6 +25,7 @@ from latens.training.players import PlayerOptimizer, gradients, norm_of
 from latens.training.processes import Processes
 from latens.training.settings import Settings, anneal_at, epochs_a_round, learning_rate_at
 from latens.training.step import Step, terms, trimmed_mean
+from latens.training.threads import threads_for
 
 _TRAIN, _VALIDATE, _SETTLE = 11, 12, 13  # keys of the seeds
 
@@ -290,7 +291,8 @@ class Trainer:
         if self.store is not None and self.store.exists():
             self.load()
             self._saved = self._since
-        with torch.random.fork_rng(devices=cuda_devices()), StopSignal() as stop:
+        threads = threads_for(self.model, int(self.settings.batch_size))
+        with torch.random.fork_rng(devices=cuda_devices()), threads, StopSignal() as stop:
             self.progress.start(self.step, self.steps)
             try:
                 self._train(stop)

@@ -27,6 +27,7 @@ from latens.training.member import Member, Step, joined, require_alike, stacked
 from latens.training.settings import learning_rate_at
 from latens.training.stacked import NotTogether, Stack
 from latens.training.step import trimmed_mean
+from latens.training.threads import threads_for
 
 CELLS = 4_000_000  # of the rows that are validated at once
 
@@ -303,7 +304,9 @@ class Together:
             self._saved = time.monotonic()
         for member in self.members:
             member._since = time.monotonic()
-        with torch.random.fork_rng(devices=cuda_devices()), StopSignal() as stop:
+        first = self.members[0]
+        threads = threads_for(first.model, int(first.settings.batch_size), len(self.members))
+        with torch.random.fork_rng(devices=cuda_devices()), threads, StopSignal() as stop:
             steps = max(m.steps for m in self.members)
             self.progress.start(max((m.step for m in self.active), default=steps), steps)
             try:

@@ -1,0 +1,36 @@
+"""How many threads a step is computed on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from latens.networks import has_convolutions
+
+SMALL = 40_000_000  # multiplications (weights x rows) up to which waking a second thread costs more than it computes
+
+
+def is_small(model: nn.Module, rows: int, models: int = 1) -> bool:
+    """Whether a step on so many rows is too little for several threads: from counts alone, so that a resumed run, which
+    must add in the same order, decides the same.
+
+    >>> is_small(nn.Linear(10, 64), 512), is_small(nn.Linear(784, 512), 128), is_small(nn.Conv2d(1, 8, 3), 8)
+    (True, False, False)
+    """
+    weights = sum(p.numel() for p in model.parameters())
+    return not has_convolutions(model) and weights * rows * models <= SMALL
+
+
+@contextmanager
+def threads_for(model: nn.Module, rows: int, models: int = 1) -> Iterator[None]:
+    """Inside, torch computes on one thread where a step is small; on as many as before otherwise, and afterwards."""
+    before = torch.get_num_threads()
+    if before > 1 and is_small(model, rows, models):
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
