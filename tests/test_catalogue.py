@@ -97,6 +97,7 @@ TABLE = (
     Row("residual_vq"),
     Row("fsq"),
     Row("joint_vae"),
+    Row("joint_capacity_vae"),
     Row("ms_ssim", nll="MS-SSIM"),
     Row("feature_reconstruction", nll="distance of features"),
 )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 
 from latens import conditionals, models, objectives, priors, trees
 from latens.choices import DataInfo, encoder, latent_size, likelihood_for
+from latens.errors import is_number, require
 
 Built = tuple[nn.Module, objectives.Objective]
 
@@ -115,14 +118,42 @@ def fsq(
     return models.VAE(prior, posterior, likelihood_for(info, size, likelihood, network, variance)), objectives.ELBO()
 
 
+def _numbers_and_categories(
+    info: DataInfo, latent_dim: int | str, variables: int, categories: int, temperature: float, likelihood: str,
+    variance: float | str, network: str,
+) -> models.VAE:  # fmt: skip
+    """latent_dim normal numbers beside categorical variables."""
+    size = latent_size(info, latent_dim)
+    net = encoder(info, [2 * size, variables * categories], network)
+    posterior = conditionals.NormalAndCategories(net, size, categories, temperature, info.reads)
+    likely = likelihood_for(info, size + variables * categories, likelihood, network, variance)
+    return models.VAE(priors.NormalAndCategories(size, variables, categories), posterior, likely)
+
+
 def joint_vae(
     info: DataInfo, *, latent_dim: int | str = "auto", variables: int = 1, categories: int = 10,
     temperature: float = 1.0, beta: float = 1.0, likelihood: str = "auto", variance: float | str = "optimal",
     network: str = "auto",
 ) -> Built:  # fmt: skip
     """Latent_dim normal numbers beside categorical variables with a straight-through gradient. (Dupont 2018)"""
-    size = latent_size(info, latent_dim)
-    net = encoder(info, [2 * size, variables * categories], network)
-    posterior = conditionals.NormalAndCategories(net, size, categories, temperature, info.reads)
-    likely = likelihood_for(info, size + variables * categories, likelihood, network, variance)
-    return models.VAE(priors.NormalAndCategories(size, variables, categories), posterior, likely), objectives.ELBO(beta)
+    model = _numbers_and_categories(
+        info, latent_dim, variables, categories, temperature, likelihood, variance, network
+    )  # fmt: skip
+    return model, objectives.ELBO(beta)
+
+
+def joint_capacity_vae(
+    info: DataInfo, *, latent_dim: int | str = "auto", variables: int = 1, categories: int = 10,
+    temperature: float = 1.0, capacity: float = 25.0, category_capacity: float | str = "auto", weight: float = 100.0,
+    warmup: float = 0.5, likelihood: str = "auto", variance: float | str = 1.0, network: str = "auto",
+) -> Built:  # fmt: skip
+    """As joint_vae, the rates of the numbers and of the categories each held at a capacity that grows from 0 over the
+    first part of training; the categories' can at most be what they hold. (Dupont 2018)"""
+    model = _numbers_and_categories(
+        info, latent_dim, variables, categories, temperature, likelihood, variance, network
+    )  # fmt: skip
+    most = variables * math.log(categories)
+    asked = most if category_capacity == "auto" else category_capacity
+    good = is_number(asked) and 0 <= float(asked) <= most
+    require(good, "category_capacity", f"'auto' or nats from 0 to variables x ln categories = {most:.4g}", asked)
+    return model, objectives.RateTargets([capacity, float(asked)], weight, warmup)
