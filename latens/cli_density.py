@@ -13,7 +13,7 @@ def density(
     context: typer.Context, run: RunFolder, data: OptionalTraining = None,
     kind: Annotated[
         str,
-        typer.Option(help="mixture, kde, maf, iaf, spline, vae, metric; of whole-number codes autoregressive, pixelcnn."),
+        typer.Option(help="mixture, kde, maf, iaf, spline, vae, metric; of whole numbers autoregressive, pixelcnn."),
     ] = "mixture",
     seed: Seed = 0, labels: Labels = None,
     recipe: OwnRecipe = None, as_json: Json = False,

@@ -19,7 +19,7 @@ from latens.objectives.spectral import largest_singular_values
 
 @pytest.mark.parametrize("shape", [(7, 7), (20, 5), (5, 20), (1, 9), (9, 1), (64, 64)])
 def test_the_largest_singular_value_is_the_svd_s(shape: tuple[int, int]):
-    """Random matrices, whose first two values lie close: never above, within 2 %; with a gap of a fifth to 1e-4, and the
+    """Random matrices, whose first two values lie close: never above, within 2 %; with a gap of a fifth to 1e-4, the
     gradient is u v^T."""
     torch.manual_seed(0)
     matrices = torch.randn(30, *shape, dtype=torch.float64)
