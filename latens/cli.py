@@ -186,26 +186,24 @@ def compare(
     data: Data,
     latent_dims: Annotated[str, typer.Option(help="Dimensions, separated by commas.")] = "2,8,16",
     validation: Annotated[str | None, typer.Option(help="Held-out data; default: a fifth of the rows.")] = None,
-    out: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Also write a report (.html) or the figures (.json, .csv).")
-    ] = None,
-    labels: Labels = None,
-    drop: Drop = None,
-    likelihood: Annotated[str, typer.Option(help="Of the VAE.")] = "auto",
+    out: Annotated[str | None, typer.Option(metavar="FILE", help="Also write .html, or figures: .json .csv.")] = None,
+    labels: Labels = None, drop: Drop = None,
+    recipes: Annotated[str, typer.Option(help="Beside PCA, separated by commas.")] = "ae,vae",
+    likelihood: Annotated[str, typer.Option(help="Of recipes that have a choice.")] = "auto",
     epochs: Annotated[Any, Auto] = "auto",
-    k: Annotated[int, typer.Option("--k", min=1, help="Draws of the VAE's NLL.")] = 100,
+    k: Annotated[int, typer.Option("--k", min=1, help="Draws of each NLL.")] = 100,
     densities: Annotated[str, typer.Option(help="Also sample through these: mixture,kde …")] = "",
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
 ) -> Any:
-    """PCA, autoencoder and VAE side by side: same data, same dimensions, same metrics."""
+    """PCA, autoencoder, VAE or other recipes side by side: same data, same dimensions, same metrics."""
     from latens import commands
 
     return commands.compare(
         data, dims=latent_dims, validation=validation, out=out, labels=labels, drop=tuple(drop or ()),
         likelihood=likelihood, settings={"epochs": epochs, "seed": seed, "device": device}, k=k, quiet=as_json,
-        densities=densities,
+        densities=densities, recipes=recipes,
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from latens.choices import DataInfo, standardisation
 from latens.data.rows import Rows
 from latens.data.splits import split_rows
 from latens.densities import fit as fit_density
+from latens.densities.fitted import codes_of
 from latens.densities.kinds import PRIOR, kind_of
 from latens.errors import InputError
 from latens.evaluation import (
@@ -31,7 +32,8 @@ from latens.evaluation import (
 from latens.evaluation.baselines import PCABaseline
 from latens.fitting import fit_recipe
 from latens.randomness import seeded
-from latens.recipes import Recipe
+from latens.recipes import Recipe, find
+from latens.recipes import options as recipe_options
 from latens.run import Run
 from latens.schema import Schema
 from latens.training import Progress, Settings
@@ -135,13 +137,18 @@ def compare(
     x: np.ndarray, schema: Schema, latent_dims: Sequence[int], settings: Settings, *,
     held_out: np.ndarray | None = None, labels: np.ndarray | None = None, held_out_labels: np.ndarray | None = None,
     options: dict[str, Any] | None = None, k: int = 100, densities: Sequence[str] = (),
+    recipes: Sequence[str] = ("ae", "vae"),
     progress: Callable[[str], Progress] | None = None,
 ) -> Comparison:  # fmt: skip
-    """Fit PCA, autoencoder and VAE at each dimension and measure all on the same held-out rows (a fifth, at most
-    10,000, unless given). With ``densities``, also sample autoencoder and VAE through each of them, beside the prior.
+    """Fit PCA and ``recipes`` at each dimension and measure all on the same held-out rows (a fifth, at most 10,000,
+    unless given). With ``densities``, also sample each recipe through those that are for its codes, beside the prior.
+    ``options`` go to the recipes that have them. ``InputError`` for a recipe or density that there is not, for recipes
+    without codes or a latent dimension, and for a density that is for the codes of no recipe asked for.
     """
-    for kind in densities:
-        kind_of(kind)
+    unused = {kind for kind in densities if kind_of(kind)}
+    for name in recipes:
+        if "latent_dim" not in recipe_options(find(name)):
+            raise InputError(f"the recipe {name!r} has no latent dimension to compare at")
     if held_out is None:
         kept, out = split_rows(len(x), min(0.2, 10_000 / len(x)), settings.seed + 1)
         x, held_out = x[kept.numpy()], x[out.numpy()]
@@ -152,15 +159,22 @@ def compare(
     found = Comparison([], [], held_out, held_out_labels, list(NOTES))
     for dim in latent_dims:
         _baseline(found, train, test, schema, dim, settings.seed)
-        for name, more in (("ae", {}), ("vae", options or {})):
+        for name in recipes:
             start = time.monotonic()
             bar = progress(f"{name} {dim}") if progress else None
-            chosen = {"latent_dim": dim} | {key: v for key, v in more.items() if name == "vae" or key == "network"}
+            valid = recipe_options(find(name))
+            chosen = {"latent_dim": dim} | {key: v for key, v in (options or {}).items() if key in valid}
             run = fit_recipe(Rows(x, schema), Recipe(name), settings, options=chosen, progress=bar)
             _fitted(found, run, train, test, time.monotonic() - start, k)
             found.runs[(name, dim)] = run
             if densities:
-                _sampled_through(found, run, schema, train, test, densities)
+                whole = codes_of(run.model, train[:2])[1].levels is not None
+                fitting = [kind for kind in densities if kind_of(kind).whole == whole]
+                _sampled_through(found, run, schema, train, test, fitting)
+                unused -= set(fitting)
+        if unused:
+            said = ", ".join(recipes)
+            raise InputError(f"the density {min(unused)!r} is for the codes of none of the recipes asked for ({said})")
     return found
 
 
@@ -209,8 +223,7 @@ def _baseline(found: Comparison, train: Tensor, test: Tensor, schema: Schema, di
 def _fitted(found: Comparison, run: Run, train: Tensor, test: Tensor, seconds: float, k: int) -> None:
     assert isinstance(run.schema, Schema)
     run.model.to("cpu")
-    has_density = run.name != "ae"
-    figures = evaluate(run.model, test, k=k if has_density else 0, nll_rows=1000, beta=run.beta)
+    figures = evaluate(run.model, test, k=k, nll_rows=1000, beta=run.beta)
     means = codes(run.model, test)
     with seeded(run.settings.seed, _SAMPLE):
         drawn = codes(run.model, test, sample=True)

@@ -19,13 +19,14 @@ from latens.objectives.spectral import largest_singular_values
 
 @pytest.mark.parametrize("shape", [(7, 7), (20, 5), (5, 20), (1, 9), (9, 1), (64, 64)])
 def test_the_largest_singular_value_is_the_svd_s(shape: tuple[int, int]):
-    """Random matrices, whose first two values lie close: never above, within 2 %; with a gap of a fifth to 1e-4, the
-    gradient is u v^T."""
+    """Random matrices, whose first two values lie close: never above, within a tenth, and to 1e-4 in 2,000 rounds; with
+    a gap of a fifth to 1e-4 at once, and the gradient is u v^T."""
     torch.manual_seed(0)
     matrices = torch.randn(30, *shape, dtype=torch.float64)
     truth = torch.linalg.svdvals(matrices)[:, 0]
     found = largest_singular_values(matrices)
-    assert (found <= truth * (1 + 1e-12)).all() and (found > 0.98 * truth).all()
+    assert (found <= truth * (1 + 1e-12)).all() and (found > 0.9 * truth).all()
+    assert largest_singular_values(matrices, 2000).numpy() == pytest.approx(truth.numpy(), rel=1e-4)
     u, s, vh = torch.linalg.svd(matrices, full_matrices=False)
     s[:, 1:] *= (
         (0.8 * s[:, 0] / s[:, 1:].max(1).values.clamp_min(1e-9)).clamp_max(1).unsqueeze(1) if min(shape) > 1 else 1
@@ -67,7 +68,7 @@ def test_the_recipe_pays_for_it():
             found.append(objective.losses(model, x, objective.draw(model, x))["model"].item())
     maps = [m for m in model.modules() if isinstance(m, nn.Linear)]
     truth = sum(torch.linalg.svdvals(m.weight.detach().double())[0].item() for m in maps)
-    assert len(maps) > 20 and found[1] - found[0] == pytest.approx(0.3 * truth, rel=0.01)
+    assert len(maps) > 20 and 0.95 * truth < (found[1] - found[0]) / 0.3 < truth
     with pytest.raises(InputError, match="spectral"):
         recipes.Recipe("deep_ladder", spectral=-1.0).build(info)
 

@@ -159,8 +159,10 @@ def _residual_block(kind: str, count: int) -> nn.Module:
 
 @torch.no_grad()
 def _scaled(part: nn.Module, count: int) -> nn.Module:
-    """The last map's weights over sqrt(count): ``count`` of them add up to a stream of bounded size (Child 2021)."""
-    _last(part).weight.div_(math.sqrt(count))  # type: ignore[operator]
+    """The last map over sqrt(count): ``count`` of them add up to a stream of bounded size (Child 2021), which their
+    biases would not, left as they are."""
+    for p in _last(part).parameters():
+        p.div_(math.sqrt(count))
     return part
 
 

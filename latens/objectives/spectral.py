@@ -16,8 +16,8 @@ MAPS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 def largest_singular_values(matrices: Tensor, rounds: int = 15) -> Tensor:
     """The spectral norms of ``[N, O, I]``, ``[N]``, by ``rounds`` of the power method from a fixed start.
 
-    u^T W v with unit u and v that are held still, so the gradient is u v^T; never above the norm, and below it by a
-    share of about (s_2 / s_1)^(4 rounds), which a gap between the first two values of a few hundredths makes small.
+    u^T W v with unit u and v that are held still, so the gradient is u v^T. Never above the norm; below it by a few
+    hundredths where the first two values lie close, and by a share of (s_2 / s_1)^(4 rounds) where they do not.
 
     >>> round(largest_singular_values(torch.diag(torch.tensor([1.0, 3.0, 2.0])).unsqueeze(0)).item(), 5)
     3.0

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from latens.compare import Comparison, Row, Side
+from latens.compare import Comparison, DensityRow, Row, Side
+from latens.densities.kinds import PRIOR
 from latens.report import figures, pixels
 from latens.report.groups import Groups, group
 from latens.report.page import LeftOut, Section, details, esc, grid, how, keys, number, panel
@@ -69,6 +70,32 @@ def _table(rows: Sequence[Row]) -> str:
     )
 
 
+def _densities(rows: Sequence[DensityRow]) -> str:
+    """What codes are drawn from, one row a model and density; nothing where none was asked for."""
+    if not rows:
+        return ""
+    names = [("energy", "of codes"), ("energy", "null"), ("energy", "of data"), ("energy", "null"),
+             ("ln p", "of held codes, nats"), ("time", "seconds")]  # fmt: skip
+    head = "".join(f"<th>{title}<br><small>{unit}</small></th>" for title, unit in names)
+    lines = []
+    for row in rows:
+        values = [row.energy, row.energy_null, row.data_energy, row.data_energy_null]
+        cells = [*(number(value, ".3f") for value in values), number(row.held_out, ".2f"), number(row.seconds, ".1f")]
+        words = "".join(f"<td>{esc(word)}</td>" for word in (name_of(row.model), row.latent_dim, row.density))
+        first = ' class="first"' if row.density == PRIOR else ""
+        lines.append(f"<tr{first}>{words}{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
+    text = (
+        "Codes drawn from the prior, and from densities fitted to codes of training rows: energy distance from codes "
+        "of held-out rows, and of what they decode to from held-out rows, in the data's standard deviations. Near the "
+        "null is best."
+    )
+    return (
+        f"<h3>What codes are drawn from</h3>{how(text)}"
+        '<div class="tablebox" tabindex="0"><table><thead><tr><th>model</th><th>code<br>size</th><th>drawn from</th>'
+        f"{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
 def _best(rows: Sequence[Row], score: Score | None) -> set[int]:
     """The rows with the smallest score, if at least two have one."""
     if score is None:
@@ -113,11 +140,11 @@ def comparison(
     if not found.rows:
         raise LeftOut("The comparison is empty.")
     text = (
-        "PCA, autoencoder and VAE on the same rows, measured on the same held-out rows; the best of each dimension "
-        "is set in "
-        "blue (energies within their null count as equal). An autoencoder has no likelihood, so no NLL."
+        "The same rows, measured on the same held-out rows; the best of each dimension is set in blue (energies within "
+        "their null count as equal). An autoencoder has no likelihood, so no NLL."
     )
     body = how(text) + _table(found.rows)
+    body += _densities(found.densities)
     items = "".join(f"<li>{esc(line, 1000)}</li>" for line in found.notes)
     body += details("What the columns mean", f'<ul class="plainlist how">{items}</ul>') + _curves(found.rows)
     dims = sorted({side.latent_dim for side in found.sides})

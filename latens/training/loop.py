@@ -124,8 +124,8 @@ class Trainer:
         if not sound:
             for player in self.players.values():
                 player.taken -= 1
-            size, judged = len(batch.rows), numbers[:count] + numbers[count + 2 :]
-            return self._leave_out(batch, slice(0, size), size, judged)
+            size = len(batch.rows)
+            return self._leave_out(batch, slice(0, size), size, numbers[:count] + numbers[count + 2 :])
         self._taken(numbers, observed)
 
     def _taken(self, numbers: list[float], observed: dict[str, Tensor]) -> None:
@@ -171,9 +171,8 @@ class Trainer:
         self._taken([*(values[list(losses).index(name)] for name in self.players), *numbers[count:]], observed)
 
     def _leave_out(self, batch: Batch, share: slice, total: int, judged: list[float]) -> None:
-        """Count an update that is not made. Stop where none is to be left out, or none was made in a whole round.
-        ``judged``: losses and norms."""
-        none_made = not self.sums[3] and self.skipped + 1 >= self.every * len(self.loader)
+        """Count an update that is not made, by its losses and norms; stop where none may be, or a whole round is."""
+        none_made = not self.sums[3] and self.skipped + 1 >= min(self.every * len(self.loader), self.steps)
         if not self.settings.skip_norm or (none_made and not all(map(math.isfinite, judged))):
             self._stop_at_non_finite(batch, share, total)
         if none_made:
@@ -223,8 +222,7 @@ class Trainer:
             "learning_rate": learning_rate_at(self.step - 1, self.steps, self.settings),
             "train_bound": -loss, "train_rate": rate, "train_distortion": distortion,
         }  # fmt: skip
-        if self.settings.skip_norm:
-            row["skipped"] = self.skipped
+        row |= {"skipped": self.skipped} if self.settings.skip_norm else {}
         self.sums, self.skipped = [0.0] * 4, 0
         if self.validation is not None:
             with self.averaged.served() as served:
