@@ -94,6 +94,7 @@ TABLE = (
     Row("reinforce"),
     Row("vimco"),
     Row("vq"),
+    Row("vq_grid"),
     Row("residual_vq"),
     Row("fsq"),
     Row("joint_vae"),

@@ -13,7 +13,7 @@ from parts import data
 
 from latens import objectives
 from latens.choices import DataInfo
-from latens.data.rows import rows_of
+from latens.data.rows import Asked, rows_of
 from latens.recipes import Recipe
 
 RNG = np.random.default_rng(0)
@@ -31,7 +31,8 @@ def numbers(rows: int = 300) -> pa.Table:
 
 
 def info_of(table: pa.Table) -> tuple[DataInfo, torch.Tensor]:
-    rows = rows_of(table)
+    named = {"positive": "positive"} if "positive" in table.column_names else {}
+    rows = rows_of(table, asked=Asked(columns=named))
     return DataInfo(rows.schema, len(rows), rows.inside), rows.inside
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,10 +16,13 @@ from scipy import stats
 from torch import Tensor
 
 from latens import densities
+from latens.choices import DataInfo
+from latens.data import infer
 from latens.densities import Codes, PixelCNN
 from latens.densities.convolved import pixelcnn
 from latens.errors import InputError
 from latens.randomness import seeded
+from latens.recipes import Recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 GRIDS = [(1, 4), (2, 2), (4, 1), (2, 3)]
@@ -131,3 +136,47 @@ def test_whole_number_codes_of_a_run_are_fitted_kept_and_sampled(recipe: str, tm
     done("sample", "run", "--density", "pixelcnn", "-n", "1001", "--out", "x.npy")
     assert np.load("x.npy").shape[0] == 1001
     assert densities.KINDS["pixelcnn"].whole and Z > 4
+
+
+# Codes on a grid
+
+
+def test_a_code_of_the_grid_is_of_its_own_part_of_the_image():
+    """Of 16 x 16 images and 4 x 4 codes: a patch changed changes codes near it and none far away, and a code changed
+    changes pixels near it and none far away."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 9, (40, 16, 16)).astype("uint8")
+    schema = infer(x)
+    inside = torch.as_tensor(schema.to_model(x))
+    torch.manual_seed(0)
+    model, _ = Recipe("vq_grid", halvings=2, latent_dim=4).build(DataInfo(schema, 40, inside))
+    assert model.prior.layout == (4, 4) and model.prior.dim == 16
+    away = inside.clone()
+    away[:, :, :2, :2] = 8 - away[:, :, :2, :2]
+    with torch.no_grad():
+        change = (model.encode(away).before - model.encode(inside).before).view(40, 4, 4, 4).abs().sum((0, -1))
+        z = model.encode(inside).sample()
+        moved = z.clone().view(40, 4, 4, 4)
+        moved[:, 0, 0] += 1
+        pixels = (model.decode(moved.flatten(1)).mean - model.decode(z).mean).abs().sum((0, 1))
+    assert change[0, 0] > 0 and (change[3] == 0).all() and (change[:, 3] == 0).all()
+    assert pixels[0, 0] > 0 and pixels[-1, -1] == 0
+
+
+def test_what_has_no_grid_is_refused():
+    info = DataInfo(infer(np.random.default_rng(0).normal(size=(20, 5))), 20)
+    with pytest.raises(InputError, match="use vq"):
+        Recipe("vq_grid").build(info)
+    info = DataInfo(infer(np.random.default_rng(0).integers(0, 9, (20, 8, 8)).astype("uint8")), 20)
+    for wrong in (4, -1, 0.5):
+        with pytest.raises(InputError, match="halvings"):
+            Recipe("vq_grid", halvings=wrong).build(info)
+
+
+def test_codes_of_a_grid_are_a_grid_to_the_density(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done("fit", "digits", "--out", "run", "--recipe", "vq_grid", "--epochs", "1", "--batch-size", "256")
+    figures("density", "run", "--kind", "pixelcnn", "--width", 8, "--layers", 1, "--epochs", 1)
+    record = json.loads(Path("run/densities/pixelcnn.json").read_text())
+    assert record["config"]["rows"] == record["config"]["columns"] == 4
+    done("sample", "run", "--density", "pixelcnn", "-n", "5", "--out", "x.npy")

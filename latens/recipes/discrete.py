@@ -9,6 +9,7 @@ from torch import nn
 
 from latens import conditionals, models, objectives, priors, trees
 from latens.choices import DataInfo, encoder, latent_size, likelihood_for
+from latens.choices.cells import cell_encoder, cell_likelihood, cells_for
 from latens.errors import is_number, require
 
 Built = tuple[nn.Module, objectives.Objective]
@@ -69,18 +70,26 @@ def vimco(
 
 
 def _quantised(
-    info: DataInfo, book: conditionals.Codebook, positions: int, likelihood: str, variance: float | str, network: str
-) -> models.VAE:
+    info: DataInfo, book: conditionals.Codebook, net: nn.Module, likely: nn.Module, positions: int,
+    layout: tuple[int, int] | None = None,
+) -> models.VAE:  # fmt: skip
     """Nearest codes of one book at each position; the book begins with the codes of the sample of rows."""
-    size = positions * book.codes.shape[-1]
-    posterior = conditionals.NearestCode(encoder(info, [size], network), book, info.reads)
+    posterior = conditionals.NearestCode(net, book, info.reads)
     if info.sample is not None:
-        rows = slice(0, 2048)
+        rows = slice(0, 2048 if layout is None else 256)
         with torch.no_grad():
             before = posterior(info.sample[rows], trees.take(info.sample_c, rows)).before
         book.start(before.reshape(-1, book.codes.shape[-1]))
+    return models.VAE(priors.UniformCodes(book, positions, layout), posterior, likely)
+
+
+def _string(
+    info: DataInfo, book: conditionals.Codebook, positions: int, likelihood: str, variance: float | str, network: str
+) -> models.VAE:
+    """Codes in a row, each of all the data."""
+    size = positions * book.codes.shape[-1]
     likely = likelihood_for(info, size, likelihood, network, variance)
-    return models.VAE(priors.UniformCodes(book, positions), posterior, likely)
+    return _quantised(info, book, encoder(info, [size], network), likely, positions)
 
 
 def vq(
@@ -90,9 +99,22 @@ def vq(
     """Latent_dim nearest codes of a book of moving averages, dead codes restarted; without decay moved by the gradient.
     (van den Oord, Vinyals & Kavukcuoglu 2017)"""
     book = conditionals.Codebook(1, codes, code_dim, decay)
-    model = _quantised(info, book, latent_size(info, latent_dim), likelihood, variance, network)
+    model = _string(info, book, latent_size(info, latent_dim), likelihood, variance, network)
     objective = objectives.ELBO() + commitment * objectives.Commitment()
     return model, objective if decay is not None else objective + objectives.CodebookLoss()
+
+
+def vq_grid(
+    info: DataInfo, *, latent_dim: int | str = 8, halvings: int | str = "auto", codes: int = 64,
+    commitment: float = 0.25, decay: float = 0.99, likelihood: str = "auto", variance: float | str = "optimal",
+) -> Built:  # fmt: skip
+    """As vq for images: a nearest code of latent_dim numbers for each cell of a grid, which convolutions halve so many
+    times. (van den Oord, Vinyals & Kavukcuoglu 2017)"""
+    size, sizes = latent_size(info, latent_dim), cells_for(info, halvings)
+    book, (rows, columns) = conditionals.Codebook(1, codes, size, decay), sizes[-1]
+    likely = cell_likelihood(info, sizes, size, likelihood, variance)
+    model = _quantised(info, book, cell_encoder(info, sizes, size), likely, rows * columns, (rows, columns))
+    return model, objectives.ELBO() + commitment * objectives.Commitment()
 
 
 def residual_vq(
@@ -103,7 +125,7 @@ def residual_vq(
     """As vq, each code the sum of one a level, of what the levels before left over. (Zeghidour et al. 2021; Lee et al.
     2022)"""
     book = conditionals.Codebook(levels, codes, code_dim, decay)
-    model = _quantised(info, book, latent_size(info, latent_dim), likelihood, variance, network)
+    model = _string(info, book, latent_size(info, latent_dim), likelihood, variance, network)
     return model, objectives.ELBO() + commitment * objectives.Commitment()
 
 
