@@ -11,12 +11,12 @@ from latens.compare import Comparison, DensityRow, Row, Side
 from latens.densities.kinds import PRIOR
 from latens.report import figures, pixels
 from latens.report.groups import Groups, group
+from latens.report.overview import titled
 from latens.report.page import LeftOut, Section, details, esc, grid, how, keys, number, panel
 from latens.report.sections import principal_axes
 from latens.report.style import MODELS
 from latens.schema import Schema
 
-NAMES = {"pca": "PCA", "ae": "Autoencoder", "vae": "VAE"}
 _ORDER = {"pca": 0, "ae": 1, "vae": 2}
 IMAGES, POINTS = 15, 1200
 SIDE = 48  # pixels of an image in the side-by-side part
@@ -49,7 +49,7 @@ _COLUMNS: tuple[tuple[str, str, Callable[[Row], str], Score | None], ...] = (
 
 
 def name_of(model: str) -> str:
-    return NAMES.get(model, model)
+    return "PCA" if model == "pca" else titled(model)
 
 
 def _table(rows: Sequence[Row]) -> str:
