@@ -31,6 +31,7 @@ from latens.evaluation import (
 )
 from latens.evaluation.baselines import PCABaseline
 from latens.fitting import fit_recipe
+from latens.priors import StandardNormal
 from latens.randomness import seeded
 from latens.recipes import Recipe, find
 from latens.recipes import options as recipe_options
@@ -123,9 +124,10 @@ class Comparison:
 NOTES = [
     "rmse: reconstruction of held-out rows from their codes, in the data's units; relative: over the standard "
     "deviation of the data (of each column, where columns have units of their own).",
-    "energy: energy distance between codes of held-out rows, z ~ q(z|x), and what is sampled, z ~ N(0, I); null: the "
-    "same between two sets of samples; fitted: the same once the codes have been moved and scaled to mean 0 and "
-    "covariance I, which keeps their shape. Nothing in an autoencoder pulls its codes to where samples are drawn.",
+    "energy: energy distance between codes of held-out rows, z ~ q(z|x), and what is sampled, z ~ N(0, I) or a prior "
+    "of another kind; null: the same between two sets of samples; fitted: from N(0, I), once the codes have been moved "
+    "and scaled to mean 0 and covariance I, which keeps their shape. Nothing in an autoencoder pulls its codes to "
+    "where samples are drawn.",
     "roughness: largest over mean step along decoded straight lines between codes (1 is even); midpoint: distance of "
     "their midpoints to the nearest training row, over that of held-out rows (near 1 looks like data).",
     "nll: PCA as probabilistic PCA; for whole-number data its density of x + u, u in [0, 1), whose -ln is an upper "
@@ -165,12 +167,12 @@ def compare(
             valid = recipe_options(find(name))
             chosen = {"latent_dim": dim} | {key: v for key, v in (options or {}).items() if key in valid}
             run = fit_recipe(Rows(x, schema), Recipe(name), settings, options=chosen, progress=bar)
-            _fitted(found, run, train, test, time.monotonic() - start, k)
+            _fitted(found, run, dim, train, test, time.monotonic() - start, k)
             found.runs[(name, dim)] = run
             if densities:
                 whole = codes_of(run.model, train[:2])[1].levels is not None
                 fitting = [kind for kind in densities if kind_of(kind).whole == whole]
-                _sampled_through(found, run, schema, train, test, fitting)
+                _sampled_through(found, run, dim, train, test, fitting)
                 unused -= set(fitting)
         if unused:
             said = ", ".join(recipes)
@@ -178,11 +180,10 @@ def compare(
     return found
 
 
-def _sampled_through(
-    found: Comparison, run: Run, schema: Schema, train: Tensor, test: Tensor, kinds: Sequence[str]
-) -> None:
+def _sampled_through(found: Comparison, run: Run, dim: int, train: Tensor, test: Tensor, kinds: Sequence[str]) -> None:
     """Rows of the prior and of each density, all against the same held-out rows and their codes."""
-    seed = run.settings.seed
+    seed, schema = run.settings.seed, run.schema
+    assert isinstance(schema, Schema)
     with seeded(seed, _SAMPLE):
         drawn = codes(run.model, test, sample=True).double().numpy()
     _, unit = standardisation(DataInfo(schema, len(train), train))
@@ -195,7 +196,7 @@ def _sampled_through(
         new = (decode(run.model, z).double() / unit).flatten(1).numpy()
         of_codes, of_data = (distance_from_sampled(a, b) for a, b in ((drawn, z.double().numpy()), (real, new)))
         found.densities.append(DensityRow(
-            run.name, z.shape[1], kind, of_codes.value, of_codes.null, of_data.value, of_data.null,
+            run.name, dim, kind, of_codes.value, of_codes.null, of_data.value, of_data.null,
             fitted.record["held_out"] if fitted else None, fitted.record["seconds"] if fitted else 0.0,
         ))  # fmt: skip
 
@@ -220,28 +221,34 @@ def _baseline(found: Comparison, train: Tensor, test: Tensor, schema: Schema, di
              nll=None if nll != nll else nll, minus_elbo=None, seconds=seconds)  # fmt: skip
 
 
-def _fitted(found: Comparison, run: Run, train: Tensor, test: Tensor, seconds: float, k: int) -> None:
+def _fitted(found: Comparison, run: Run, dim: int, train: Tensor, test: Tensor, seconds: float, k: int) -> None:
     assert isinstance(run.schema, Schema)
     run.model.to("cpu")
     figures = evaluate(run.model, test, k=k, nll_rows=1000, beta=run.beta)
     means = codes(run.model, test)
     with seeded(run.settings.seed, _SAMPLE):
         drawn = codes(run.model, test, sample=True)
+        prior: Any = run.model.prior
+        sampled = None if isinstance(prior, StandardNormal) else prior().sample(torch.Size((4000,)))
     again = decode(run.model, means)
     _measure(found, run.name, means, drawn, lambda z: decode(run.model, z.float()), again, train, test, run.schema,
              run.settings.seed, nll=figures.nll, minus_elbo=None if figures.elbo is None else -figures.elbo,
-             seconds=seconds)  # fmt: skip
+             seconds=seconds, dim=dim, sampled=sampled)  # fmt: skip
 
 
 def _measure(
     found: Comparison, name: str, means: Tensor, drawn: Tensor, decoder: Callable[[Tensor], Tensor], again: Tensor,
     train: Tensor, test: Tensor, schema: Schema, seed: int, *, nll: float | None, minus_elbo: float | None,
-    seconds: float,
+    seconds: float, dim: int | None = None, sampled: Tensor | None = None,
 ) -> None:  # fmt: skip
+    """``dim``: what the row is listed under, if not the size of the codes; ``sampled``: codes from the model's prior,
+    where that is not N(0, I)."""
+    dim = means.shape[1] if dim is None else dim
     with seeded(seed, _SAMPLE):
-        sampled = torch.randn(4000, means.shape[1])
+        normal = torch.randn(4000, means.shape[1])
+    sampled = normal if sampled is None else sampled.detach().cpu()
     distance: EnergyDistance = distance_from_sampled(drawn.double().numpy(), sampled.double().numpy())
-    shape_only = distance_from_sampled(whitened(drawn), sampled.double().numpy())
+    shape_only = distance_from_sampled(whitened(drawn), normal.double().numpy())
     with seeded(seed, _PAIRS):
         pairs = torch.randperm(len(means))[: 2 * min(100, len(means) // 2)].view(2, -1)
     lines = interpolate(means[pairs[0]], means[pairs[1]])
@@ -251,7 +258,7 @@ def _measure(
     _, unit = standardisation(DataInfo(schema, len(train), train))
     bits = None if nll is None else bits_per_dimension(nll, test[0].numel())
     found.rows.append(Row(
-        name, means.shape[1], root_mean_square(error), root_mean_square(error / unit), nll, minus_elbo, bits,
+        name, dim, root_mean_square(error), root_mean_square(error / unit), nll, minus_elbo, bits,
         distance.value, distance.null, distance.null_high, shape_only.value, even.roughness, even.midpoint,
         round(seconds, 2),
     ))  # fmt: skip
@@ -260,8 +267,8 @@ def _measure(
         return schema.to_user(values.numpy())
 
     found.sides.append(Side(
-        name, means.shape[1], drawn.numpy(), sampled.numpy(), user(decoder(sampled[:64])), user(again[:16]),
-        np.stack([user(step[:4]) for step in decoded]), "N(0, I)",
+        name, dim, drawn.numpy(), sampled.numpy(), user(decoder(sampled[:64])), user(again[:16]),
+        np.stack([user(step[:4]) for step in decoded]), "N(0, I)" if sampled is normal else "the prior",
     ))  # fmt: skip
 
 

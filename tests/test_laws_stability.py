@@ -20,7 +20,7 @@ from latens.objectives.spectral import largest_singular_values
 @pytest.mark.parametrize("shape", [(7, 7), (20, 5), (5, 20), (1, 9), (9, 1), (64, 64)])
 def test_the_largest_singular_value_is_the_svd_s(shape: tuple[int, int]):
     """Random matrices, whose first two values lie close: never above, within a tenth, and to 1e-4 in 2,000 rounds; with
-    a gap of a fifth to 1e-4 at once, and the gradient is u v^T."""
+    a gap of a fifth to 1e-4 in 60, and the gradient is u v^T."""
     torch.manual_seed(0)
     matrices = torch.randn(30, *shape, dtype=torch.float64)
     truth = torch.linalg.svdvals(matrices)[:, 0]
@@ -32,7 +32,7 @@ def test_the_largest_singular_value_is_the_svd_s(shape: tuple[int, int]):
         (0.8 * s[:, 0] / s[:, 1:].max(1).values.clamp_min(1e-9)).clamp_max(1).unsqueeze(1) if min(shape) > 1 else 1
     )
     apart = (u @ torch.diag_embed(s) @ vh).requires_grad_()
-    found = largest_singular_values(apart)
+    found = largest_singular_values(apart, 60)
     assert found.detach().numpy() == pytest.approx(s[:, 0].numpy(), rel=1e-4)
     [gradient] = torch.autograd.grad(found.sum(), apart)
     outer = u[:, :, :1] @ vh[:, :1]

@@ -91,7 +91,7 @@ def _densities(rows: Sequence[DensityRow]) -> str:
     )
     return (
         f"<h3>What codes are drawn from</h3>{how(text)}"
-        '<div class="tablebox" tabindex="0"><table><thead><tr><th>model</th><th>code<br>size</th><th>drawn from</th>'
+        '<div class="tablebox" tabindex="0"><table><thead><tr><th>model</th><th>latent<br>dim</th><th>drawn from</th>'
         f"{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
 
@@ -173,7 +173,7 @@ def _foldable(title: str, body: str, opened: bool, foldable: bool) -> str:
 
 def _side_by_side(sides: Sequence[Side], schema: Schema, groups: Groups | None, held_out: np.ndarray) -> str:
     body = "<h3>Codes, and what is sampled</h3>" + how(
-        "Coloured: codes of held-out rows, drawn from q(z|x). Grey: the codes that are sampled, from N(0, I). Grey "
+        "Coloured: codes of held-out rows, drawn from q(z|x). Grey: the codes that are sampled, from the prior. Grey "
         "without colour is where a random code meets nothing the decoder knows; only the VAE is trained to fill it."
     )
     legend = groups.legend() if groups is not None else [("codes of held-out rows", "c0")]
