@@ -228,7 +228,9 @@ def _fitted(found: Comparison, run: Run, dim: int, train: Tensor, test: Tensor, 
     means = codes(run.model, test)
     with seeded(run.settings.seed, _SAMPLE):
         drawn = codes(run.model, test, sample=True)
-        prior: Any = run.model.prior
+        prior: Any = getattr(run.model, "prior", None)
+        if prior is None:
+            raise InputError(f"the recipe {run.name!r} has no one prior of its codes to compare with")
         sampled = None if isinstance(prior, StandardNormal) else prior().sample(torch.Size((4000,)))
     again = decode(run.model, means)
     _measure(found, run.name, means, drawn, lambda z: decode(run.model, z.float()), again, train, test, run.schema,
