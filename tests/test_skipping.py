@@ -154,9 +154,9 @@ def test_a_round_without_an_update_ends_the_run(more: dict[str, Any]):
 def test_the_command_line_counts_and_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     fit = ("fit", "digits", "--epochs", "2", "--batch-size", "128", "--out")
-    found = figures(*fit, "run", "--skip-norm", "35")
+    found = figures(*fit, "run", "--skip-norm", "37.9")
     [said] = [line for line in found["warnings"] if "left out" in line]
-    assert "updates were left out" in said and "skip_norm = 35" in said
+    assert "updates were left out" in said and "skip_norm = 37.9" in said
     rows = np.genfromtxt("run/metrics.csv", delimiter=",", names=True)
     assert int(said.split()[0]) == np.nansum(rows["skipped"])
     assert "updates were left out" in Path("run/report.html").read_text("utf-8")

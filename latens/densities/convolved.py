@@ -24,7 +24,7 @@ class Masked(nn.Conv2d):
         self.register_buffer("seen", seen.float(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return conv2d(x, self.weight * self.seen, self.bias, padding=self.padding)  # type: ignore[arg-type]
+        return conv2d(x, self.weight * self.seen, self.bias, padding=self.padding)
 
 
 class Layer(nn.Module):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from latens.errors import FitError
 from latens.models.draw import Draw
+from latens.training.checkpoint import Checkpoints
 from latens.training.players import PlayerOptimizer
 from latens.training.processes import Processes
 from latens.training.settings import Settings
@@ -26,12 +26,12 @@ class NonFiniteError(FitError):
 
 
 def not_finite(
-    step: int, term: str, rows: list[int], blamed: bool, settings: Settings, folder: Path | None
+    step: int, term: str, rows: list[int], blamed: bool, settings: Settings, store: Checkpoints | None
 ) -> NonFiniteError:
     """The error for a term of rows that are to blame, or of a batch of which none is."""
     shown = ", ".join(map(str, rows[:5])) + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")
     where = f"for row{'s' * (len(rows) > 1)} {shown}" if blamed else f"in the batch of rows {shown}"
-    kept = f", which are kept in {folder}" if folder else ""
+    kept = f", which are kept in {store.folder}" if store else ""
     return NonFiniteError(
         f"at step {step} the {term} is not finite {where} (counted from 0), so training stopped without changing the "
         f"weights{kept}: look at those rows, or lower learning_rate (now {float(settings.learning_rate):g}) or clip "

@@ -211,7 +211,7 @@ class Trainer:
         joint[share] = batch.rows if batch.numbers is None else batch.numbers
         joint = self.processes.sum([joint.to(self.processes.device)])[0].cpu()
         rows = joint[positions].tolist() if positions else joint.tolist()
-        raise not_finite(self.step, term, rows, bool(positions), self.settings, self.store and self.store.folder)
+        raise not_finite(self.step, term, rows, bool(positions), self.settings, self.store)
 
     # Rounds: validation, best weights, early stopping
 
