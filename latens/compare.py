@@ -148,6 +148,8 @@ def compare(
     without codes or a latent dimension, and for a density that is for the codes of no recipe asked for.
     """
     unused = {kind for kind in densities if kind_of(kind)}
+    if not recipes:
+        raise InputError("there is no recipe to compare: name one, or several separated by commas")
     for name in recipes:
         if "latent_dim" not in recipe_options(find(name)):
             raise InputError(f"the recipe {name!r} has no latent dimension to compare at")

@@ -38,5 +38,6 @@ def test_what_cannot_be_compared_is_refused():
     assert "codes of none" in refused("compare", "iris.npy", "--recipes", "vq", "--densities", "kde", *FEW)
     assert "no room for the densities" in refused("compare", "iris.npy", "--densities", "kde", "--out", "x.csv", *FEW)
     assert "unknown recipe 'aee'" in refused("compare", "iris.npy", "--recipes", "aee", *FEW)
+    assert "no recipe to compare" in refused("compare", "iris.npy", "--recipes", ",", *FEW)
     assert "no one prior" in refused("compare", "iris.npy", "--recipes", "ladder", *FEW)
     assert "no posterior" in refused("compare", "iris.npy", "--recipes", "gan", *FEW)
