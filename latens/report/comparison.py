@@ -164,7 +164,7 @@ def comparison(
             inner = _side_by_side(sides, schema, groups, found.held_out)
             opened = dim == first
             body += _foldable(f"{dim} latent dimension{'s' * (dim != 1)}", inner, opened, len(dims) > 1)
-    return Section("comparison", "Comparison with PCA and the autoencoder", body)
+    return Section("comparison", "Comparison", body)
 
 
 def _foldable(title: str, body: str, opened: bool, foldable: bool) -> str:
