@@ -12,6 +12,7 @@ import typer
 
 from latens.cli_density import density
 from latens.cli_options import (
+    AsStream,
     Auto,
     Average,
     Checkpoints,
@@ -24,6 +25,7 @@ from latens.cli_options import (
     Drop,
     Encoding,
     FitCommand,
+    From,
     Json,
     Keep,
     Kind,
@@ -40,6 +42,7 @@ from latens.cli_options import (
     Seed,
     Size,
     SkipBad,
+    SkipNorm,
     Split,
     ToFit,
     Validation,
@@ -95,14 +98,10 @@ def fit(
     skip_bad: SkipBad = False,
     encoding: Encoding = None,
     layer: Layer = None,
-    stream: Annotated[
-        bool, typer.Option("--stream", help="Read the data a block at a time, as data larger than memory are.")
-    ] = False,
+    stream: AsStream = False,
     weights: Annotated[str | None, typer.Option(metavar="FILE", help="One sample weight a row (.npy, .csv).")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Fit so many seeds; report mean and spread.")] = 1,
-    start: Annotated[
-        str | None, typer.Option("--from", metavar="RUN", help="Start from another run's weights.")
-    ] = None,
+    start: From = None,
     resume: Annotated[str | None, typer.Option(metavar="RUN", help="Continue an interrupted run.")] = None,
     epochs: Annotated[Any, Auto] = "auto",
     batch_size: Annotated[Any, Auto] = "auto",
@@ -111,6 +110,7 @@ def fit(
     average: Average = 0.0,
     weight_decay: Decay = 0.0,
     clip: Clip = 1e4,
+    skip_norm: SkipNorm = 0.0,
     patience: Annotated[Any, Auto] = "auto",
     keep: Keep = "auto",
     seed: Seed = 0,
@@ -128,9 +128,9 @@ def fit(
         raise InputError(f"--compile must be auto, yes or no, got {compile!r}")
     settings = {
         "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "kl_warmup": kl_warmup,
-        "average": average, "weight_decay": weight_decay, "clip": clip, "patience": patience, "keep": keep,
-        "seed": seed,
-        "device": device, "compile": {"auto": "auto", "yes": True, "no": False}[compile],
+        "average": average, "weight_decay": weight_decay, "clip": clip, "skip_norm": skip_norm,
+        "patience": patience, "keep": keep, "seed": seed, "device": device,
+        "compile": {"auto": "auto", "yes": True, "no": False}[compile],
         "checkpoint_seconds": checkpoint_seconds,
     }  # fmt: skip
     if resume is not None:
@@ -186,26 +186,24 @@ def compare(
     data: Data,
     latent_dims: Annotated[str, typer.Option(help="Dimensions, separated by commas.")] = "2,8,16",
     validation: Annotated[str | None, typer.Option(help="Held-out data; default: a fifth of the rows.")] = None,
-    out: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Also write a report (.html) or the figures (.json, .csv).")
-    ] = None,
-    labels: Labels = None,
-    drop: Drop = None,
-    likelihood: Annotated[str, typer.Option(help="Of the VAE.")] = "auto",
+    out: Annotated[str | None, typer.Option(metavar="FILE", help="Also write .html, or figures: .json .csv.")] = None,
+    labels: Labels = None, drop: Drop = None,
+    recipes: Annotated[str, typer.Option(help="Beside PCA, separated by commas.")] = "ae,vae",
+    likelihood: Annotated[str, typer.Option(help="Of recipes that have a choice.")] = "auto",
     epochs: Annotated[Any, Auto] = "auto",
-    k: Annotated[int, typer.Option("--k", min=1, help="Draws of the VAE's NLL.")] = 100,
+    k: Annotated[int, typer.Option("--k", min=1, help="Draws of each NLL.")] = 100,
     densities: Annotated[str, typer.Option(help="Also sample through these: mixture,kde …")] = "",
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
 ) -> Any:
-    """PCA, autoencoder and VAE side by side: same data, same dimensions, same metrics."""
+    """PCA, autoencoder, VAE or other recipes side by side: same data, same dimensions, same metrics."""
     from latens import commands
 
     return commands.compare(
         data, dims=latent_dims, validation=validation, out=out, labels=labels, drop=tuple(drop or ()),
         likelihood=likelihood, settings={"epochs": epochs, "seed": seed, "device": device}, k=k, quiet=as_json,
-        densities=densities,
+        densities=densities, recipes=recipes,
     )  # fmt: skip
 
 

@@ -12,7 +12,8 @@ from latens.cli_options import Json, Labels, OptionalTraining, OwnRecipe, RunFol
 def density(
     context: typer.Context, run: RunFolder, data: OptionalTraining = None,
     kind: Annotated[
-        str, typer.Option(help="mixture, kde, maf, iaf, spline, vae, autoregressive (whole-number codes) or metric.")
+        str,
+        typer.Option(help="mixture, kde, maf, iaf, spline, vae, metric; of whole numbers autoregressive, pixelcnn."),
     ] = "mixture",
     seed: Seed = 0, labels: Labels = None,
     recipe: OwnRecipe = None, as_json: Json = False,

@@ -98,10 +98,15 @@ RecipeName = Annotated[
 ]
 ToFit = Annotated[str | None, typer.Argument(metavar="[DATA]", help="Data to fit (not with --resume).")]
 Validation = Annotated[str, typer.Option(help="auto, a fraction of the rows, or data.")]
+AsStream = Annotated[
+    bool, typer.Option("--stream", help="Read the data a block at a time, as data larger than memory are.")
+]
+From = Annotated[str | None, typer.Option("--from", metavar="RUN", help="Start from another run's weights.")]
 Warmup = Annotated[float, typer.Option(help="Fraction of the steps over which the rate's weight grows.")]
 Average = Annotated[float, typer.Option(help="Decay of averaged weights; 0: none.")]
 Decay = Annotated[float, typer.Option(help="AdamW's, on weights of linear and convolutional maps.")]
 Clip = Annotated[float, typer.Option(help="Largest norm of the gradient; 0: none.")]
+SkipNorm = Annotated[float, typer.Option(help="Norm of the gradient from which an update is left out; 0: none.")]
 Keep = Annotated[str, typer.Option(help="The weights served: auto, best (by validation) or last.")]
 Checkpoints = Annotated[
     float, typer.Option(min=0, help="Seconds between checkpoints; 0: every step.")

@@ -26,6 +26,7 @@ from latens.cli_options import (
     RecipeName,
     SchemaFile,
     Seed,
+    SkipNorm,
     Split,
     ToFit,
     Validation,
@@ -67,6 +68,7 @@ def sweep(
     average: Average = 0.0,
     weight_decay: Decay = 0.0,
     clip: Clip = 1e4,
+    skip_norm: SkipNorm = 0.0,
     patience: Annotated[Any, Auto] = "auto",
     keep: Keep = "auto",
     seed: Seed = 0,
@@ -94,8 +96,8 @@ def sweep(
     check_options(context, recipe, options)
     settings = {
         "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "patience": patience, "seed": seed,
-        "kl_warmup": kl_warmup, "average": average, "weight_decay": weight_decay, "clip": clip, "keep": keep,
-        "device": device, "checkpoint_seconds": checkpoint_seconds,
+        "kl_warmup": kl_warmup, "average": average, "weight_decay": weight_decay, "clip": clip, "skip_norm": skip_norm,
+        "keep": keep, "device": device, "checkpoint_seconds": checkpoint_seconds,
     }  # fmt: skip
     asked = commands.Fit(
         data=data, out=out, recipe=recipe, options=options, settings=settings, validation=validation, labels=labels,

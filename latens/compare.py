@@ -15,6 +15,7 @@ from latens.choices import DataInfo, standardisation
 from latens.data.rows import Rows
 from latens.data.splits import split_rows
 from latens.densities import fit as fit_density
+from latens.densities.fitted import codes_of
 from latens.densities.kinds import PRIOR, kind_of
 from latens.errors import InputError
 from latens.evaluation import (
@@ -30,8 +31,10 @@ from latens.evaluation import (
 )
 from latens.evaluation.baselines import PCABaseline
 from latens.fitting import fit_recipe
+from latens.priors import StandardNormal
 from latens.randomness import seeded
-from latens.recipes import Recipe
+from latens.recipes import Recipe, find
+from latens.recipes import options as recipe_options
 from latens.run import Run
 from latens.schema import Schema
 from latens.training import Progress, Settings
@@ -121,9 +124,10 @@ class Comparison:
 NOTES = [
     "rmse: reconstruction of held-out rows from their codes, in the data's units; relative: over the standard "
     "deviation of the data (of each column, where columns have units of their own).",
-    "energy: energy distance between codes of held-out rows, z ~ q(z|x), and what is sampled, z ~ N(0, I); null: the "
-    "same between two sets of samples; fitted: the same once the codes have been moved and scaled to mean 0 and "
-    "covariance I, which keeps their shape. Nothing in an autoencoder pulls its codes to where samples are drawn.",
+    "energy: energy distance between codes of held-out rows, z ~ q(z|x), and what is sampled, z ~ N(0, I) or a prior "
+    "of another kind; null: the same between two sets of samples; fitted: from N(0, I), once the codes have been moved "
+    "and scaled to mean 0 and covariance I, which keeps their shape. Nothing in an autoencoder pulls its codes to "
+    "where samples are drawn.",
     "roughness: largest over mean step along decoded straight lines between codes (1 is even); midpoint: distance of "
     "their midpoints to the nearest training row, over that of held-out rows (near 1 looks like data).",
     "nll: PCA as probabilistic PCA; for whole-number data its density of x + u, u in [0, 1), whose -ln is an upper "
@@ -135,13 +139,20 @@ def compare(
     x: np.ndarray, schema: Schema, latent_dims: Sequence[int], settings: Settings, *,
     held_out: np.ndarray | None = None, labels: np.ndarray | None = None, held_out_labels: np.ndarray | None = None,
     options: dict[str, Any] | None = None, k: int = 100, densities: Sequence[str] = (),
+    recipes: Sequence[str] = ("ae", "vae"),
     progress: Callable[[str], Progress] | None = None,
 ) -> Comparison:  # fmt: skip
-    """Fit PCA, autoencoder and VAE at each dimension and measure all on the same held-out rows (a fifth, at most
-    10,000, unless given). With ``densities``, also sample autoencoder and VAE through each of them, beside the prior.
+    """Fit PCA and ``recipes`` at each dimension and measure all on the same held-out rows (a fifth, at most 10,000,
+    unless given). With ``densities``, also sample each recipe through those that are for its codes, beside the prior.
+    ``options`` go to the recipes that have them. ``InputError`` for a recipe or density that there is not, for recipes
+    without codes or a latent dimension, and for a density that is for the codes of no recipe asked for.
     """
-    for kind in densities:
-        kind_of(kind)
+    unused = {kind for kind in densities if kind_of(kind)}
+    if not recipes:
+        raise InputError("there is no recipe to compare: name one, or several separated by commas")
+    for name in recipes:
+        if "latent_dim" not in recipe_options(find(name)):
+            raise InputError(f"the recipe {name!r} has no latent dimension to compare at")
     if held_out is None:
         kept, out = split_rows(len(x), min(0.2, 10_000 / len(x)), settings.seed + 1)
         x, held_out = x[kept.numpy()], x[out.numpy()]
@@ -152,23 +163,29 @@ def compare(
     found = Comparison([], [], held_out, held_out_labels, list(NOTES))
     for dim in latent_dims:
         _baseline(found, train, test, schema, dim, settings.seed)
-        for name, more in (("ae", {}), ("vae", options or {})):
+        for name in recipes:
             start = time.monotonic()
             bar = progress(f"{name} {dim}") if progress else None
-            chosen = {"latent_dim": dim} | {key: v for key, v in more.items() if name == "vae" or key == "network"}
+            valid = recipe_options(find(name))
+            chosen = {"latent_dim": dim} | {key: v for key, v in (options or {}).items() if key in valid}
             run = fit_recipe(Rows(x, schema), Recipe(name), settings, options=chosen, progress=bar)
-            _fitted(found, run, train, test, time.monotonic() - start, k)
+            _fitted(found, run, dim, train, test, time.monotonic() - start, k)
             found.runs[(name, dim)] = run
             if densities:
-                _sampled_through(found, run, schema, train, test, densities)
+                whole = codes_of(run.model, train[:2])[1].levels is not None
+                fitting = [kind for kind in densities if kind_of(kind).whole == whole]
+                _sampled_through(found, run, dim, train, test, fitting)
+                unused -= set(fitting)
+        if unused:
+            said = ", ".join(recipes)
+            raise InputError(f"the density {min(unused)!r} is for the codes of none of the recipes asked for ({said})")
     return found
 
 
-def _sampled_through(
-    found: Comparison, run: Run, schema: Schema, train: Tensor, test: Tensor, kinds: Sequence[str]
-) -> None:
+def _sampled_through(found: Comparison, run: Run, dim: int, train: Tensor, test: Tensor, kinds: Sequence[str]) -> None:
     """Rows of the prior and of each density, all against the same held-out rows and their codes."""
-    seed = run.settings.seed
+    seed, schema = run.settings.seed, run.schema
+    assert isinstance(schema, Schema)
     with seeded(seed, _SAMPLE):
         drawn = codes(run.model, test, sample=True).double().numpy()
     _, unit = standardisation(DataInfo(schema, len(train), train))
@@ -181,7 +198,7 @@ def _sampled_through(
         new = (decode(run.model, z).double() / unit).flatten(1).numpy()
         of_codes, of_data = (distance_from_sampled(a, b) for a, b in ((drawn, z.double().numpy()), (real, new)))
         found.densities.append(DensityRow(
-            run.name, z.shape[1], kind, of_codes.value, of_codes.null, of_data.value, of_data.null,
+            run.name, dim, kind, of_codes.value, of_codes.null, of_data.value, of_data.null,
             fitted.record["held_out"] if fitted else None, fitted.record["seconds"] if fitted else 0.0,
         ))  # fmt: skip
 
@@ -206,29 +223,36 @@ def _baseline(found: Comparison, train: Tensor, test: Tensor, schema: Schema, di
              nll=None if nll != nll else nll, minus_elbo=None, seconds=seconds)  # fmt: skip
 
 
-def _fitted(found: Comparison, run: Run, train: Tensor, test: Tensor, seconds: float, k: int) -> None:
+def _fitted(found: Comparison, run: Run, dim: int, train: Tensor, test: Tensor, seconds: float, k: int) -> None:
     assert isinstance(run.schema, Schema)
     run.model.to("cpu")
-    has_density = run.name != "ae"
-    figures = evaluate(run.model, test, k=k if has_density else 0, nll_rows=1000, beta=run.beta)
+    figures = evaluate(run.model, test, k=k, nll_rows=1000, beta=run.beta)
     means = codes(run.model, test)
     with seeded(run.settings.seed, _SAMPLE):
         drawn = codes(run.model, test, sample=True)
+        prior: Any = getattr(run.model, "prior", None)
+        if prior is None:
+            raise InputError(f"the recipe {run.name!r} has no one prior of its codes to compare with")
+        sampled = None if isinstance(prior, StandardNormal) else prior().sample(torch.Size((4000,)))
     again = decode(run.model, means)
     _measure(found, run.name, means, drawn, lambda z: decode(run.model, z.float()), again, train, test, run.schema,
              run.settings.seed, nll=figures.nll, minus_elbo=None if figures.elbo is None else -figures.elbo,
-             seconds=seconds)  # fmt: skip
+             seconds=seconds, dim=dim, sampled=sampled)  # fmt: skip
 
 
 def _measure(
     found: Comparison, name: str, means: Tensor, drawn: Tensor, decoder: Callable[[Tensor], Tensor], again: Tensor,
     train: Tensor, test: Tensor, schema: Schema, seed: int, *, nll: float | None, minus_elbo: float | None,
-    seconds: float,
+    seconds: float, dim: int | None = None, sampled: Tensor | None = None,
 ) -> None:  # fmt: skip
+    """``dim``: what the row is listed under, if not the size of the codes; ``sampled``: codes from the model's prior,
+    where that is not N(0, I)."""
+    dim = means.shape[1] if dim is None else dim
     with seeded(seed, _SAMPLE):
-        sampled = torch.randn(4000, means.shape[1])
+        normal = torch.randn(4000, means.shape[1])
+    sampled = normal if sampled is None else sampled.detach().cpu()
     distance: EnergyDistance = distance_from_sampled(drawn.double().numpy(), sampled.double().numpy())
-    shape_only = distance_from_sampled(whitened(drawn), sampled.double().numpy())
+    shape_only = distance_from_sampled(whitened(drawn), normal.double().numpy())
     with seeded(seed, _PAIRS):
         pairs = torch.randperm(len(means))[: 2 * min(100, len(means) // 2)].view(2, -1)
     lines = interpolate(means[pairs[0]], means[pairs[1]])
@@ -238,7 +262,7 @@ def _measure(
     _, unit = standardisation(DataInfo(schema, len(train), train))
     bits = None if nll is None else bits_per_dimension(nll, test[0].numel())
     found.rows.append(Row(
-        name, means.shape[1], root_mean_square(error), root_mean_square(error / unit), nll, minus_elbo, bits,
+        name, dim, root_mean_square(error), root_mean_square(error / unit), nll, minus_elbo, bits,
         distance.value, distance.null, distance.null_high, shape_only.value, even.roughness, even.midpoint,
         round(seconds, 2),
     ))  # fmt: skip
@@ -247,8 +271,8 @@ def _measure(
         return schema.to_user(values.numpy())
 
     found.sides.append(Side(
-        name, means.shape[1], drawn.numpy(), sampled.numpy(), user(decoder(sampled[:64])), user(again[:16]),
-        np.stack([user(step[:4]) for step in decoded]), "N(0, I)",
+        name, dim, drawn.numpy(), sampled.numpy(), user(decoder(sampled[:64])), user(again[:16]),
+        np.stack([user(step[:4]) for step in decoded]), "N(0, I)" if sampled is normal else "the prior",
     ))  # fmt: skip
 
 

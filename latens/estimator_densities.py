@@ -24,7 +24,8 @@ class WithDensities:
 
     def fit_density(self, X: Any, kind: str = "mixture", *, random_state: Any = 0, **options: Any) -> Fitted:
         """Fit a density to codes of the rows, one posterior draw each, for ``sample(density=kind)``: "mixture", "kde",
-        "maf", "iaf", "spline", "vae", "autoregressive" (whole-number codes) or "metric"; ``options`` are the kind's.
+        "maf", "iaf", "spline", "vae", "metric", or of whole-number codes "autoregressive" and "pixelcnn";
+        ``options`` are the kind's.
         """
         rows, bar = self._rows(X), Bar(kind) if self.verbose else None
         fitted = densities.fit(

@@ -30,6 +30,7 @@ from latens.run import Run
 from latens.schema import Table
 from latens.training import Processes, Progress, Settings, Trainer
 from latens.training.checkpoint import Checkpoints, load_state
+from latens.training.diagnosis import left_out
 from latens.training.member import Member
 from latens.training.processes import check_device
 from latens.training.together import Together
@@ -109,6 +110,10 @@ def _conclude(run: Run, trainer: Trainer) -> None:
     kind = "averaged" if run.settings.average else "live"
     best = f"best ({kind} weights of epoch {trainer.best_epoch})"
     run.served = best if trainer.best_state else f"last ({kind})"
+    skipped = sum(int(row.get("skipped", 0)) for row in run.history)
+    if skipped:
+        run.warnings.append(left_out(skipped, trainer.step, run.settings))
+        trainer.progress.note(run.warnings[-1])
     run.status = "finished"
 
 

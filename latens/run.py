@@ -46,7 +46,7 @@ ENTRIES: dict[str, Any] = {
 }  # fmt: skip
 COLUMNS = (
     "step", "epoch", "learning_rate", "train_bound", "train_rate", "train_distortion", "validation_bound",
-    "validation_trimmed", "validation_rate", "validation_distortion", "seconds",
+    "validation_trimmed", "validation_rate", "validation_distortion", "skipped", "seconds",
 )  # fmt: skip
 
 

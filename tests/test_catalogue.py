@@ -94,9 +94,11 @@ TABLE = (
     Row("reinforce"),
     Row("vimco"),
     Row("vq"),
+    Row("vq_grid"),
     Row("residual_vq"),
     Row("fsq"),
     Row("joint_vae"),
+    Row("joint_capacity_vae"),
     Row("ms_ssim", nll="MS-SSIM"),
     Row("feature_reconstruction", nll="distance of features"),
 )

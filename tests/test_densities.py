@@ -113,11 +113,12 @@ def test_damage_is_said(run: Path):
 
 
 def test_refusals(run: Path):
-    assert "mixture, kde" in refused("sample", run, "--density", "pixelcnn", "--out", "x.npy")
+    assert "mixture, kde" in refused("sample", run, "--density", "pixelnet", "--out", "x.npy")
     assert "components" in refused("density", run, "--kind", "mixture", "--compnents", 2)
     assert "whole number" in refused("density", run, "--kind", "mixture", "--components", 0)
     assert "needs a value" in refused("density", run, "--kind", "mixture", "--components")
     assert "whole-number" in refused("density", run, "--kind", "autoregressive")
+    assert "whole-number" in refused("density", run, "--kind", "pixelcnn")
     assert "no metric" in refused("density", run, "--kind", "metric")
     assert "nothing to fit" in refused("density", run, "--kind", "prior")
 

@@ -593,7 +593,9 @@ def test_the_captured_step_gives_the_numbers_of_the_eager_one(name: str):
         torch.manual_seed(0)
         torch._dynamo.reset()
         torch._dynamo.utils.counters.clear()
-        recipe = recipes.Recipe(name, latent_dim=2, network="linear")
+        options = {"latent_dim": 2, "network": "linear"}
+        valid = recipes.options(recipes.find(name))
+        recipe = recipes.Recipe(name, **{key: value for key, value in options.items() if key in valid})
         try:
             model, objective = recipe.build(latens.choices.DataInfo(schema, 20, x))
         except InputError as error:

@@ -8,10 +8,10 @@ only sets the starting values of buffers and biases, which loading replaces.
 from latens.choices.arrays import LIKELIHOODS, likelihood_name, standardisation
 from latens.choices.info import CONV_SIDE, NETWORKS, DataInfo, latent_size, network_name, one_of
 from latens.choices.parts import encoder, likelihood_for, likeness_for, posterior_for, prior_for, through
-from latens.choices.rows import pseudo_inputs_for, rows_for
+from latens.choices.rows import linear_units, pseudo_inputs_for, rows_for
 
 __all__ = [
     "CONV_SIDE", "LIKELIHOODS", "NETWORKS", "DataInfo", "encoder", "latent_size", "likelihood_for",
-    "likelihood_name", "likeness_for", "network_name", "one_of", "posterior_for", "prior_for", "pseudo_inputs_for",
-    "rows_for", "standardisation", "through",
+    "likelihood_name", "likeness_for", "linear_units", "network_name", "one_of", "posterior_for", "prior_for",
+    "pseudo_inputs_for", "rows_for", "standardisation", "through",
 ]  # fmt: skip

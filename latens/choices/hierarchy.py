@@ -95,7 +95,7 @@ def _on_grids(info: DataInfo, size: int, depth: int, likelihood: str, variance: 
     def residual() -> nn.Module:
         return networks.Residual(networks.bottleneck(CHANNELS, CHANNELS, scale=scale))
 
-    first = conditionals.Features(_image_stem(info), info.reads)
+    first = conditionals.Features(image_features(info), info.reads)
     stages = [networks.OnGrid(networks.Resize(grid), residual()) for grid in sizes[-2::-1]]
     rungs = []
     for grid, following in zip(sizes, [*sizes[1:], sizes[-1]]):
@@ -111,36 +111,38 @@ def _on_grids(info: DataInfo, size: int, depth: int, likelihood: str, variance: 
     start = torch.zeros(CHANNELS, *sizes[0])
 
     def head(begin: Tensor, features: int) -> nn.Module:
-        return _GridHead((CHANNELS, *sizes[-1]), begin, features)
+        return GridHead((CHANNELS, *sizes[-1]), begin, features)
 
     return models.Ladder(models.Upward(first, stages), rungs, likelihood_on(info, head, likelihood, variance), start)
 
 
-def _image_stem(info: DataInfo) -> nn.Module:
-    """x, and the features of the condition as channels, to ``CHANNELS`` channels."""
+def image_features(info: DataInfo, *further: nn.Module) -> nn.Module:
+    """x, and the features of the condition as channels, to ``CHANNELS`` channels, and on through ``further``."""
     condition, (stem, shape) = condition_for(info), stem_for(info)
     channels = shape[0] + (0 if condition is None else condition.features)
-    net = networks.OnGrid(nn.Conv2d(channels, CHANNELS, 3, padding=1), networks.Residual(
-        networks.bottleneck(CHANNELS, CHANNELS)
-    ))  # fmt: skip
+    block = networks.Residual(networks.bottleneck(CHANNELS, CHANNELS))
+    net: nn.Module = networks.OnGrid(nn.Conv2d(channels, CHANNELS, 3, padding=1), block)
+    net = nn.Sequential(net, *further) if further else net
     return nn.Sequential(stem, net) if condition is None else networks.Conditioned(
         net, condition, stem=stem, kind="image"
     )  # fmt: skip
 
 
-class _GridHead(nn.Module):
-    """A flat state of C channels, and features of the condition, to the parameters of each cell."""
+class GridHead(nn.Module):
+    """A flat state of the ``shape``, brought to ``CHANNELS`` channels by ``first``, and features of the condition, to
+    the parameters of each cell, which begin at ``start``."""
 
-    def __init__(self, shape: tuple[int, ...], start: Tensor, features: int):
+    def __init__(self, shape: tuple[int, ...], start: Tensor, features: int, first: nn.Module | None = None):
         super().__init__()
         self.shape, self.outputs = shape, tuple(start.shape)
-        self.network = networks.OnGrid(networks.bottleneck(shape[0], math.prod(self.outputs[:-2])))
-        self.condition = networks.Linear(features, shape[0]) if features else None
+        self.first = nn.Identity() if first is None else first
+        self.network = networks.OnGrid(networks.bottleneck(CHANNELS, math.prod(self.outputs[:-2])))
+        self.condition = networks.Linear(features, CHANNELS) if features else None
         self.bias = nn.Parameter(start.clone())
 
     def forward(self, h: Tensor) -> Tensor:
         cells = math.prod(self.shape)
-        state = h[..., :cells].unflatten(-1, self.shape)
+        state = self.first(h[..., :cells].unflatten(-1, self.shape))
         if self.condition is not None:
             state = state + self.condition(h[..., cells:])[..., None, None]
         return self.network(state).unflatten(-3, self.outputs[:-2]) + self.bias
@@ -159,8 +161,10 @@ def _residual_block(kind: str, count: int) -> nn.Module:
 
 @torch.no_grad()
 def _scaled(part: nn.Module, count: int) -> nn.Module:
-    """The last map's weights over sqrt(count): ``count`` of them add up to a stream of bounded size (Child 2021)."""
-    _last(part).weight.div_(math.sqrt(count))  # type: ignore[operator]
+    """The last map over sqrt(count): ``count`` of them add up to a stream of bounded size (Child 2021), which their
+    biases would not, left as they are."""
+    for p in _last(part).parameters():
+        p.div_(math.sqrt(count))
     return part
 
 

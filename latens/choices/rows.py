@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from latens import priors
 from latens.choices.arrays import standardisation
 from latens.choices.info import DataInfo
+from latens.choices.tables import numbers_of
 from latens.errors import InputError, is_whole, require
 from latens.schema import Schema
 from latens.trees import Tree
@@ -29,12 +30,31 @@ def rows_for(info: DataInfo, components: int | str, usual: int = 100) -> tuple[T
     return info.sample[pick], {name: info.sample_c[name][pick].double() for name in info.reads}
 
 
-def pseudo_inputs_for(info: DataInfo, components: int | str) -> tuple[nn.Module, Tree]:
-    """Pseudo-inputs that begin as rows of the data, and the conditions of those rows. ``InputError`` for tables."""
+def linear_units(info: DataInfo, why: str) -> Tensor:
+    """The unit of each cell, for data that the encoder sees on scales of their own; ``InputError`` with ``why`` for
+    counts, and for a table with a column of levels, with gaps, or seen on a logarithmic scale."""
     if not isinstance(info.schema, Schema):
-        raise InputError(
-            "learned pseudo-inputs need cells that are all numbers, and a table's have levels and gaps: use the recipe "
-            "'exemplar', whose inputs are rows, or 'mixture'"
-        )
+        columns = numbers_of(info, why)
+        for column, name in zip(columns, info.schema.modelled):
+            if column.how:
+                raise InputError(f"the column {name.name!r} is seen on a logarithmic scale, and {why}")
+        return torch.tensor([column.unit for column in columns])
+    if info.schema.kind == "count":
+        raise InputError(f"counts are seen on a logarithmic scale, and {why}")
+    return standardisation(info)[1]
+
+
+def pseudo_inputs_for(info: DataInfo, components: int | str) -> tuple[nn.Module, Tree]:
+    """Pseudo-inputs that begin as rows of the data, and the conditions of those rows. ``InputError`` for tables with
+    levels or gaps."""
+    if not isinstance(info.schema, Schema):
+        why = "learned pseudo-inputs need cells that are all numbers: use the recipe 'exemplar', whose inputs are rows"
+        columns = numbers_of(info, why)
+        start, c = rows_for(info, components, 50)
+        shift = torch.tensor([column.shift for column in columns], dtype=start.dtype)
+        unit = torch.tensor([column.unit for column in columns])
+        log = torch.tensor([bool(column.how) for column in columns])
+        plus = torch.tensor([float(column.how == "log1p") for column in columns])
+        return priors.PseudoInputs(start, shift, unit, log=log, plus=plus), c
     start, c = rows_for(info, components, 50)
     return priors.PseudoInputs(start, *standardisation(info), log=info.schema.kind == "count"), c

@@ -9,6 +9,7 @@ from torch import nn
 
 from latens import conditionals, networks
 from latens.choices.info import DataInfo, one_of
+from latens.errors import InputError
 from latens.networks import Seen
 from latens.schema import Column
 from latens.schema.column import LOGARITHMIC
@@ -19,6 +20,16 @@ def seen_as(column: Column) -> Seen:
     if column.outputs_codes:
         return Seen(len(column.levels or ()))
     return Seen(None, LOGARITHMIC.get(column.kind, ""), column.shift, column.unit)
+
+
+def numbers_of(info: DataInfo, why: str) -> list[Seen]:
+    """The columns of a table that has a number in every cell, as a network sees them; ``InputError`` names the first
+    column with levels or gaps, and says ``why`` not."""
+    for column in info.schema.modelled:  # type: ignore[union-attr]
+        if column.outputs_codes or column.missing:
+            has = "levels" if column.outputs_codes else "missing cells"
+            raise InputError(f"the column {column.name!r} has {has}, and {why}")
+    return [seen_as(column) for column in info.schema.modelled]  # type: ignore[union-attr]
 
 
 def columns_likelihood(

@@ -35,11 +35,14 @@ DENSITY_NOTE = (
 def compare(
     data: str, *, dims: str, validation: str | None, out: str | None, labels: str | None, drop: tuple[str, ...],
     likelihood: str, settings: dict[str, Any], k: int, quiet: bool, densities: str = "",
+    recipes: str = "ae,vae",
 ) -> Answer:  # fmt: skip
-    """PCA, autoencoder and VAE on the same data at each dimension."""
+    """PCA and recipes on the same data at each dimension."""
     if out is not None:
         if Path(out).suffix not in (".html", ".json", ".csv"):
             raise InputError(f"cannot write {out}: the extension must be .html, .json or .csv")
+        if densities and out.endswith(".csv"):
+            raise InputError(f"cannot write {out}: a table has no room for the densities; use .html or .json")
         writable(out)
     sizes = _dims(dims)
     source = read(data, labels=labels, drop=drop)
@@ -56,6 +59,7 @@ def compare(
         x, schema, sizes, Settings.from_json(settings), held_out=held, labels=source.labels,
         held_out_labels=held_labels, options={"likelihood": likelihood}, k=k,
         densities=[kind for kind in densities.split(",") if kind],
+        recipes=[name for name in recipes.split(",") if name],
         progress=None if quiet else lambda title: Bar(f"{title:<6}"),
     )  # fmt: skip
     seconds = time.monotonic() - start
@@ -70,8 +74,7 @@ def compare(
 
 def _write_comparison(found: comparing.Comparison, out: str, figures: dict[str, Any], source: Source) -> None:
     if out.endswith(".html"):
-        dim = max(d for name, d in found.runs if name == "vae")
-        run = found.runs[("vae", dim)]
+        run = found.runs[max(found.runs, key=lambda key: (key[0] == "vae", key[1]))]
         run.data["origin"] = source.origin
         assert run.schema is not None
         rows = Rows(found.held_out, run.schema, labels=found.labels, label_names=source.label_names)

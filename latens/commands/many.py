@@ -20,7 +20,7 @@ from latens.training.processes import launched
 from latens.training.stacked import NotTogether
 
 MOST = 32  # runs in one batch
-FREE = ("seed", "learning_rate", "weight_decay", "kl_warmup", "average", "clip", "patience", "keep")
+FREE = ("seed", "learning_rate", "weight_decay", "kl_warmup", "average", "clip", "skip_norm", "patience", "keep")
 
 
 def fit_all(

@@ -5,6 +5,7 @@ A density is a module whose ``forward(c)`` returns a distribution over codes, as
 """
 
 from latens.densities.base import Codes, Density
+from latens.densities.convolved import PixelCNN
 from latens.densities.fitted import Fitted, fit
 from latens.densities.flows import Flow
 from latens.densities.grid import Autoregressive
@@ -16,5 +17,5 @@ from latens.densities.store import load, save
 
 __all__ = [
     "KINDS", "Autoregressive", "Codes", "Density", "Fitted", "Flow", "GaussianMixture", "KernelDensity", "MetricChain",
-    "SecondStage", "fit", "load", "options", "save",
+    "PixelCNN", "SecondStage", "fit", "load", "options", "save",
 ]  # fmt: skip

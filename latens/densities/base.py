@@ -26,11 +26,13 @@ _HELD, _FIT = 81, 82  # keys of the seeds
 @dataclass(frozen=True)
 class Codes:
     """Codes to fit to, ``train`` ``[N, D]``, and to judge by, ``held`` ``[M, D]``: reals, or whole numbers 0 … K - 1 of
-    D positions with ``levels`` = K. ``model``: where they come from, for densities that ask it something."""
+    D positions with ``levels`` = K, which form a ``grid`` (rows, columns) or a string. ``model``: where they come from,
+    for densities that ask it something."""
 
     train: Tensor
     held: Tensor
     levels: int | None = None
+    grid: tuple[int, int] | None = None
     seed: int = 0
     progress: Progress | None = None
     model: nn.Module | None = None
@@ -47,8 +49,14 @@ class Codes:
     def reals(self) -> Codes:
         """The same; ``InputError`` for whole numbers."""
         if self.levels is not None:
-            raise InputError("the codes are whole numbers, which have no such density: use 'autoregressive'")
+            raise InputError("the codes are whole numbers, without such a density: use 'autoregressive' or 'pixelcnn'")
         return self
+
+    def wholes(self, kind: str) -> int:
+        """The number of levels; ``InputError`` for reals."""
+        if self.levels is None:
+            raise InputError(f"the codes are real numbers; {kind!r} is for whole ones: use 'mixture' or 'maf'")
+        return self.levels
 
     @property
     def size(self) -> int:

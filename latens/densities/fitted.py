@@ -75,6 +75,14 @@ def codes_of(model: nn.Module, x: Tree, c: Tree = None, *, seed: int = 0) -> tup
     return values, Form(shape, levels, entries)
 
 
+def grid_of(model: Any, form: Form) -> tuple[int, int] | None:
+    """(rows, columns) of whole-number codes: the layout of the prior's positions, the levels of each side by side."""
+    if form.entries is None:
+        return None
+    rows, columns = getattr(model.prior, "layout", None) or (1, form.entries[0])
+    return rows, columns * math.prod(form.entries[1:])
+
+
 @dataclass
 class Fitted:
     """A fitted density with what it was asked for and how it came about.
@@ -142,7 +150,8 @@ def fit(
     values, form = codes_of(model, x, c, seed=seed)
     if kind_of(kind).whole and form.levels is None:
         raise InputError(f"{kind!r} is for whole-number codes, and this model's are real: use 'mixture' or 'maf'")
-    codes = Codes.split(values, seed=seed, levels=form.levels, progress=progress, model=model)
+    more: dict[str, Any] = {"levels": form.levels, "grid": grid_of(model, form), "model": model}
+    codes = Codes.split(values, seed=seed, progress=progress, **more)
     density = kind_of(kind).fit(codes, **chosen).eval()
     record = {
         "source": source, "rows": len(values), "codes": "one draw from q(z|x) a row", "seed": seed, "held_out": None,

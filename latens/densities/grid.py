@@ -8,12 +8,12 @@ from torch.distributions import Distribution, constraints
 from torch.nn.functional import scaled_dot_product_attention
 
 from latens.densities.base import Codes, Density, descend
-from latens.errors import InputError, is_whole, require
+from latens.errors import is_whole, require
 from latens.networks import Linear, mlp
 from latens.randomness import seeded
 from latens.trees import Tree
 
-_INIT = 85  # key of the seed
+INIT = 85  # key of the seed
 
 
 class Block(nn.Module):
@@ -96,9 +96,8 @@ def autoregressive(
     for name, value in (("width", width), ("layers", layers), ("heads", heads)):
         require(is_whole(value) and value >= 1, name, "a whole number from 1", value)
     require(width % heads == 0, "width", f"a multiple of the {heads} heads", width)
-    if codes.levels is None:
-        raise InputError("the codes are real numbers; 'autoregressive' is for whole ones: use 'mixture' or 'maf'")
-    with seeded(codes.seed, _INIT):
-        density = Autoregressive(codes.size, codes.levels, int(width), int(layers), int(heads))
+    levels = codes.wholes("autoregressive")
+    with seeded(codes.seed, INIT):
+        density = Autoregressive(codes.size, levels, int(width), int(layers), int(heads))
     descend(density, codes, epochs=epochs)
     return density

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from latens.densities.base import Density
+from latens.densities.convolved import PixelCNN, pixelcnn
 from latens.densities.flows import Flow, iaf, maf, spline
 from latens.densities.grid import Autoregressive, autoregressive
 from latens.densities.metric import MetricChain, metric
@@ -35,7 +36,8 @@ class Kind:
 KINDS = {
     "mixture": Kind(mixture, GaussianMixture), "kde": Kind(kde, KernelDensity), "maf": Kind(maf, Flow),
     "iaf": Kind(iaf, Flow), "spline": Kind(spline, Flow), "vae": Kind(vae, SecondStage),
-    "autoregressive": Kind(autoregressive, Autoregressive, whole=True), "metric": Kind(metric, MetricChain),
+    "autoregressive": Kind(autoregressive, Autoregressive, whole=True),
+    "pixelcnn": Kind(pixelcnn, PixelCNN, whole=True), "metric": Kind(metric, MetricChain),
 }  # fmt: skip
 
 

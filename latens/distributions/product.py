@@ -89,6 +89,10 @@ class Joint(Distribution):
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
         return torch.cat([part.sample(torch.Size(sample_shape)) for part in self.parts], -1)
 
-    def log_prob(self, value: Tensor) -> Tensor:
+    def log_probs(self, value: Tensor) -> Tensor:
+        """ln p_j(z_j) of each part, ``[J, ...]``."""
         each = zip(self.parts, value.split(self._sizes, -1), strict=True)
-        return sum((part.log_prob(piece) for part, piece in each), torch.zeros((), dtype=value.dtype))
+        return torch.stack([part.log_prob(piece) for part, piece in each])
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return self.log_probs(value).sum(0)

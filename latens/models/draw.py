@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from latens.distributions import DiagonalNormal, PointMass, closed_kl, has_closed_kl
+from latens.distributions import DiagonalNormal, Joint, PointMass, closed_kl, has_closed_kl
 from latens.trees import Tree, flat_codes
 
 
@@ -72,8 +72,12 @@ class Draw:
 
     def rates(self, kl: str = "auto") -> Tensor:
         """The rate of each layer, ``[L, K, B]``, which add up to :meth:`rate`: KL(q(z_l|z_<l, x) || p(z_l|z_<l)) at the
-        drawn z_<l. One layer where z is not layered."""
+        drawn z_<l. Of a product of distributions that of each part; otherwise one layer where z is not layered."""
         total = self.rate(kl)
+        if isinstance(self.q, Joint) and isinstance(self.p, Joint):
+            if kl == "sampled" or not has_closed_kl(self.q, self.p):
+                return self.q.log_probs(self.codes) - self.p.log_probs(self.codes)
+            return torch.stack([closed_kl(q, p).expand_as(total) for q, p in zip(self.q.parts, self.p.parts)])
         if not self.layers:
             return total.unsqueeze(0)
         assert isinstance(self.q, DiagonalNormal) and isinstance(self.p, DiagonalNormal)

@@ -36,11 +36,12 @@ class Resize(nn.Module):
 
 
 def bottleneck(inputs: int, outputs: int, *, act: str = "silu", scale: float = 1.0) -> nn.Sequential:
-    """1 x 1, 3 x 3, 1 x 1 convolutions through a quarter of the channels; the last one's weights times ``scale``."""
+    """1 x 1, 3 x 3, 1 x 1 convolutions through a quarter of the channels; the last one begins ``scale`` as large."""
     inner = max(4, inputs // 4)
     last = nn.Conv2d(inner, outputs, 1)
     with torch.no_grad():
-        last.weight.mul_(scale)
+        for p in last.parameters():
+            p.mul_(scale)
     return nn.Sequential(
         activation(act), nn.Conv2d(inputs, inner, 1), activation(act), nn.Conv2d(inner, inner, 3, padding=1),
         activation(act), last,

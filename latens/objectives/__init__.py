@@ -12,14 +12,15 @@ from latens.objectives.freebits import FreeBits, elbo_with
 from latens.objectives.importance import Renyi, Thermodynamic
 from latens.objectives.modalities import Agreement, ELBOWithSingles
 from latens.objectives.penalties import CodeEnergy, CovariancePenalty, DecoderJacobian, DecoderWeights, EncoderJacobian
-from latens.objectives.rates import Denoising, RateTarget
+from latens.objectives.rates import Denoising, RateTarget, RateTargets
+from latens.objectives.spectral import SpectralNorms
 from latens.objectives.stages import TwoStageELBO
 
 __all__ = [
     "ELBO", "IWAE", "MMD", "PIWAE", "Adversarial", "Agreement", "CodeEnergy", "CodebookLoss", "Commitment",
     "CorrelationCritic", "CovariancePenalty", "Critic", "DReG", "DataCritic", "DecoderJacobian", "DecoderWeights",
     "Denoising", "ELBOWithSingles", "EncoderApart", "EncoderJacobian", "FeatureELBO", "FreeBits", "Objective",
-    "Penalised", "Penalty", "Player", "PriorCritic", "RateTarget", "Reinforce", "Renyi", "SemiSupervisedELBO",
-    "Sinkhorn", "SlicedWasserstein", "StickingTheLanding", "Thermodynamic", "TotalCorrelation", "TwoStageELBO",
-    "Vimco", "check_disjoint", "elbo_with", "mean_over_rows",
+    "Penalised", "Penalty", "Player", "PriorCritic", "RateTarget", "RateTargets", "Reinforce", "Renyi",
+    "SemiSupervisedELBO", "Sinkhorn", "SlicedWasserstein", "SpectralNorms", "StickingTheLanding", "Thermodynamic",
+    "TotalCorrelation", "TwoStageELBO", "Vimco", "check_disjoint", "elbo_with", "mean_over_rows",
 ]  # fmt: skip

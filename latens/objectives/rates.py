@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from statistics import NormalDist
 
 import torch
@@ -34,6 +35,21 @@ class RateTarget(Objective):
     def losses(self, model: nn.Module, x: Tree, draw: Draw) -> dict[str, Tensor]:
         away = draw.rate().mean() - self.anneal * self.target
         return {"model": draw.distortion.mean() + self.weight * away.abs()}
+
+
+class RateTargets(RateTarget):
+    """distortion + weight sum_l |rate_l - target_l|: the rates of the parts or layers of z, each held at a target of
+    its own (Dupont 2018). Raises ``ValueError`` where a draw has another number of them (``Draw.rates``)."""
+
+    def __init__(self, targets: Sequence[float], weight: float = 100.0, warmup: float = 0.0):
+        for target in targets:
+            require(is_number(target) and target >= 0, "the target rate", "a number of nats from 0", target)
+        super().__init__(sum(targets), weight, warmup)
+        self.targets = tuple(map(float, targets))
+
+    def losses(self, model: nn.Module, x: Tree, draw: Draw) -> dict[str, Tensor]:
+        away = [(r.mean() - self.anneal * to).abs() for r, to in zip(draw.rates(), self.targets, strict=True)]
+        return {"model": draw.distortion.mean() + self.weight * torch.stack(away).sum()}
 
 
 class Denoising(Objective):

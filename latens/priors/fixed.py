@@ -117,11 +117,12 @@ class NormalAndCategories(nn.Module):
 
 class UniformCodes(_Fixed):
     """p(z) of ``positions`` codes, each drawn from all entries of a ``book`` (a module with ``codes`` ``[L, K, D]``,
-    shared with the posterior) with equal mass: ln p = -positions L ln K."""
+    shared with the posterior) with equal mass: ln p = -positions L ln K. ``layout``: (rows, columns) where the
+    positions form a grid, for densities of codes that look at neighbours."""
 
-    def __init__(self, book: nn.Module, positions: int):
+    def __init__(self, book: nn.Module, positions: int, layout: tuple[int, int] | None = None):
         super().__init__(positions)
-        self.book = book
+        self.book, self.layout = book, layout
 
     def forward(self, c: Tree = None) -> Distribution:
         return distributions.UniformCodes(self.book.codes.detach(), self.dim)  # type: ignore[operator]

@@ -13,25 +13,31 @@ from latens.trees import Tree
 
 
 class PseudoInputs(nn.Module):
-    """Learned data ``[K, *event]``: shift + unit * parameter, or exp of that less 1 for counts (``log``).
+    """Learned data ``[K, *event]``: shift + unit * parameter, or where ``log`` is true exp of that less ``plus``, which
+    is 1 for counts and 0 for what is always positive.
 
     ``start``: the data they begin as, in the user's units; they stay in the user's units, learned in the encoder's.
     """
 
     shift: Tensor
     unit: Tensor
+    log: Tensor
+    plus: Tensor
 
-    def __init__(self, start: Tensor, shift: Tensor, unit: Tensor, *, log: bool = False):
+    def __init__(
+        self, start: Tensor, shift: Tensor, unit: Tensor, *, log: Tensor | bool = False, plus: Tensor | float = 1.0
+    ):
         super().__init__()
         self.register_buffer("shift", shift)
         self.register_buffer("unit", unit)
-        self.log = log
-        seen = start.log1p() if log else start
+        self.register_buffer("log", torch.as_tensor(log), persistent=False)
+        self.register_buffer("plus", torch.as_tensor(plus), persistent=False)
+        seen = torch.where(self.log, (torch.where(self.log, start, 1.0) + self.plus).clamp_min(1e-300).log(), start)
         self.inner = nn.Parameter(((seen - shift) / unit).to(unit.dtype))
 
     def forward(self) -> Tensor:
         x = self.shift + self.unit * self.inner
-        return x.expm1() if self.log else x
+        return torch.where(self.log, torch.where(self.log, x, 0.0).exp() - self.plus, x)
 
 
 class Vamp(nn.Module):

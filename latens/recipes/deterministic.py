@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from latens import objectives, priors
-from latens.choices import DataInfo, standardisation
+from latens.choices import DataInfo, linear_units, standardisation
 from latens.errors import InputError
 from latens.recipes.bounds import ae
 
@@ -44,14 +44,10 @@ def contractive_ae(
     info: DataInfo, *, latent_dim: int | str = "auto", network: str = "auto", weight: float = 1.0
 ) -> tuple[nn.Module, objectives.Objective]:
     """The autoencoder whose code changes slowly with the datum: |dz/dx|^2 as a penalty. (Rifai et al. 2011)"""
-    if info.is_table or info.schema.kind == "count":
-        raise InputError(
-            "contractive_ae measures how the code changes along the data, and the columns of a table or counts have no "
-            "common scale to move along: use rae_l2, denoising_ae or sparse_ae"
-        )
+    unit = linear_units(info, "the code cannot be followed along it: use rae_l2, denoising_ae or sparse_ae")
     model, objective = ae(info, latent_dim=latent_dim, network=network)
     model.compile_mode = "off"  # type: ignore[assignment]
-    return model, objective + weight * objectives.EncoderJacobian(standardisation(info)[1])
+    return model, objective + weight * objectives.EncoderJacobian(unit)
 
 
 def sparse_ae(

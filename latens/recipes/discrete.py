@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 
 from latens import conditionals, models, objectives, priors, trees
 from latens.choices import DataInfo, encoder, latent_size, likelihood_for
+from latens.choices.cells import cell_encoder, cell_likelihood, cells_for
+from latens.errors import is_number, require
 
 Built = tuple[nn.Module, objectives.Objective]
 
@@ -66,18 +70,26 @@ def vimco(
 
 
 def _quantised(
-    info: DataInfo, book: conditionals.Codebook, positions: int, likelihood: str, variance: float | str, network: str
-) -> models.VAE:
+    info: DataInfo, book: conditionals.Codebook, net: nn.Module, likely: nn.Module, positions: int,
+    layout: tuple[int, int] | None = None,
+) -> models.VAE:  # fmt: skip
     """Nearest codes of one book at each position; the book begins with the codes of the sample of rows."""
-    size = positions * book.codes.shape[-1]
-    posterior = conditionals.NearestCode(encoder(info, [size], network), book, info.reads)
+    posterior = conditionals.NearestCode(net, book, info.reads)
     if info.sample is not None:
-        rows = slice(0, 2048)
+        rows = slice(0, 2048 if layout is None else 256)
         with torch.no_grad():
             before = posterior(info.sample[rows], trees.take(info.sample_c, rows)).before
         book.start(before.reshape(-1, book.codes.shape[-1]))
+    return models.VAE(priors.UniformCodes(book, positions, layout), posterior, likely)
+
+
+def _string(
+    info: DataInfo, book: conditionals.Codebook, positions: int, likelihood: str, variance: float | str, network: str
+) -> models.VAE:
+    """Codes in a row, each of all the data."""
+    size = positions * book.codes.shape[-1]
     likely = likelihood_for(info, size, likelihood, network, variance)
-    return models.VAE(priors.UniformCodes(book, positions), posterior, likely)
+    return _quantised(info, book, encoder(info, [size], network), likely, positions)
 
 
 def vq(
@@ -87,9 +99,22 @@ def vq(
     """Latent_dim nearest codes of a book of moving averages, dead codes restarted; without decay moved by the gradient.
     (van den Oord, Vinyals & Kavukcuoglu 2017)"""
     book = conditionals.Codebook(1, codes, code_dim, decay)
-    model = _quantised(info, book, latent_size(info, latent_dim), likelihood, variance, network)
+    model = _string(info, book, latent_size(info, latent_dim), likelihood, variance, network)
     objective = objectives.ELBO() + commitment * objectives.Commitment()
     return model, objective if decay is not None else objective + objectives.CodebookLoss()
+
+
+def vq_grid(
+    info: DataInfo, *, latent_dim: int | str = 8, halvings: int | str = "auto", codes: int = 64,
+    commitment: float = 0.25, decay: float = 0.99, likelihood: str = "auto", variance: float | str = "optimal",
+) -> Built:  # fmt: skip
+    """As vq for images: a nearest code of latent_dim numbers for each cell of a grid, which convolutions halve so many
+    times. (van den Oord, Vinyals & Kavukcuoglu 2017)"""
+    size, sizes = latent_size(info, latent_dim), cells_for(info, halvings)
+    book, (rows, columns) = conditionals.Codebook(1, codes, size, decay), sizes[-1]
+    likely = cell_likelihood(info, sizes, size, likelihood, variance)
+    model = _quantised(info, book, cell_encoder(info, sizes, size), likely, rows * columns, (rows, columns))
+    return model, objectives.ELBO() + commitment * objectives.Commitment()
 
 
 def residual_vq(
@@ -100,7 +125,7 @@ def residual_vq(
     """As vq, each code the sum of one a level, of what the levels before left over. (Zeghidour et al. 2021; Lee et al.
     2022)"""
     book = conditionals.Codebook(levels, codes, code_dim, decay)
-    model = _quantised(info, book, latent_size(info, latent_dim), likelihood, variance, network)
+    model = _string(info, book, latent_size(info, latent_dim), likelihood, variance, network)
     return model, objectives.ELBO() + commitment * objectives.Commitment()
 
 
@@ -115,14 +140,42 @@ def fsq(
     return models.VAE(prior, posterior, likelihood_for(info, size, likelihood, network, variance)), objectives.ELBO()
 
 
+def _numbers_and_categories(
+    info: DataInfo, latent_dim: int | str, variables: int, categories: int, temperature: float, likelihood: str,
+    variance: float | str, network: str,
+) -> models.VAE:  # fmt: skip
+    """latent_dim normal numbers beside categorical variables."""
+    size = latent_size(info, latent_dim)
+    net = encoder(info, [2 * size, variables * categories], network)
+    posterior = conditionals.NormalAndCategories(net, size, categories, temperature, info.reads)
+    likely = likelihood_for(info, size + variables * categories, likelihood, network, variance)
+    return models.VAE(priors.NormalAndCategories(size, variables, categories), posterior, likely)
+
+
 def joint_vae(
     info: DataInfo, *, latent_dim: int | str = "auto", variables: int = 1, categories: int = 10,
     temperature: float = 1.0, beta: float = 1.0, likelihood: str = "auto", variance: float | str = "optimal",
     network: str = "auto",
 ) -> Built:  # fmt: skip
     """Latent_dim normal numbers beside categorical variables with a straight-through gradient. (Dupont 2018)"""
-    size = latent_size(info, latent_dim)
-    net = encoder(info, [2 * size, variables * categories], network)
-    posterior = conditionals.NormalAndCategories(net, size, categories, temperature, info.reads)
-    likely = likelihood_for(info, size + variables * categories, likelihood, network, variance)
-    return models.VAE(priors.NormalAndCategories(size, variables, categories), posterior, likely), objectives.ELBO(beta)
+    model = _numbers_and_categories(
+        info, latent_dim, variables, categories, temperature, likelihood, variance, network
+    )  # fmt: skip
+    return model, objectives.ELBO(beta)
+
+
+def joint_capacity_vae(
+    info: DataInfo, *, latent_dim: int | str = "auto", variables: int = 1, categories: int = 10,
+    temperature: float = 1.0, capacity: float = 25.0, category_capacity: float | str = "auto", weight: float = 100.0,
+    warmup: float = 0.5, likelihood: str = "auto", variance: float | str = 1.0, network: str = "auto",
+) -> Built:  # fmt: skip
+    """As joint_vae, the rates of the numbers and of the categories each held at a capacity that grows from 0 over the
+    first part of training; the categories' can at most be what they hold. (Dupont 2018)"""
+    model = _numbers_and_categories(
+        info, latent_dim, variables, categories, temperature, likelihood, variance, network
+    )  # fmt: skip
+    most = variables * math.log(categories)
+    asked = most if category_capacity == "auto" else category_capacity
+    good = is_number(asked) and 0 <= float(asked) <= most
+    require(good, "category_capacity", f"'auto' or nats from 0 to variables x ln categories = {most:.4g}", asked)
+    return model, objectives.RateTargets([capacity, float(asked)], weight, warmup)

@@ -8,7 +8,7 @@ from latens import conditionals, models, objectives, priors
 from latens.choices import DataInfo, latent_size, likelihood_for, posterior_for
 from latens.choices.hierarchy import block, layer_sizes, markov_ladder, residual_ladder
 from latens.choices.info import network_name
-from latens.errors import is_whole, require
+from latens.errors import is_number, is_whole, require
 
 
 def ladder(
@@ -23,14 +23,17 @@ def ladder(
 
 def deep_ladder(
     info: DataInfo, *, latent_dim: int | str = 2, depth: int = 1, free_bits: float = 0.0, beta: float = 1.0,
-    likelihood: str = "auto", variance: float | str = "optimal", network: str = "auto",
+    spectral: float = 0.0, likelihood: str = "auto", variance: float | str = "optimal", network: str = "auto",
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     """Many layers of codes beside one stream of features, on grids from one cell to the whole image; latent_dim numbers
-    a cell, depth layers a grid. (Vahdat & Kautz 2020; Child 2021)"""
+    a cell, depth layers a grid; spectral weighs the sum of the maps' largest singular values. (Vahdat & Kautz 2020;
+    Child 2021)"""
     require(is_whole(depth) and 1 <= depth <= 50, "depth", "a whole number from 1 to 50", depth)
     network = "conv" if network == "auto" and info.schema.is_image else network_name(info, network)
-    size = latent_size(info, latent_dim)
-    return residual_ladder(info, size, depth, network, likelihood, variance), objectives.elbo_with(free_bits, beta)
+    require(is_number(spectral) and spectral >= 0, "spectral", "a number from 0", spectral)
+    model = residual_ladder(info, latent_size(info, latent_dim), depth, network, likelihood, variance)
+    objective = objectives.elbo_with(free_bits, beta)
+    return model, objective + spectral * objectives.SpectralNorms() if spectral else objective
 
 
 def two_stage(

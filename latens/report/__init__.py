@@ -81,7 +81,7 @@ def _page(subject: Subject, comparison: Comparison | None, title: str | None) ->
             ("interpolations", "Interpolations", walks.interpolations),
         ]
     if comparison is not None:
-        parts.append(("comparison", "Comparison with PCA and the autoencoder", lambda s: _comparison(s, comparison)))
+        parts.append(("comparison", "Comparison", lambda s: _comparison(s, comparison)))
     parts += [
         ("training", "Training", overview.training),
         ("choices", "Choices", overview.choices),

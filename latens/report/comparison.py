@@ -7,15 +7,16 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from latens.compare import Comparison, Row, Side
+from latens.compare import Comparison, DensityRow, Row, Side
+from latens.densities.kinds import PRIOR
 from latens.report import figures, pixels
 from latens.report.groups import Groups, group
+from latens.report.overview import titled
 from latens.report.page import LeftOut, Section, details, esc, grid, how, keys, number, panel
 from latens.report.sections import principal_axes
 from latens.report.style import MODELS
 from latens.schema import Schema
 
-NAMES = {"pca": "PCA", "ae": "Autoencoder", "vae": "VAE"}
 _ORDER = {"pca": 0, "ae": 1, "vae": 2}
 IMAGES, POINTS = 15, 1200
 SIDE = 48  # pixels of an image in the side-by-side part
@@ -48,7 +49,7 @@ _COLUMNS: tuple[tuple[str, str, Callable[[Row], str], Score | None], ...] = (
 
 
 def name_of(model: str) -> str:
-    return NAMES.get(model, model)
+    return "PCA" if model == "pca" else titled(model)
 
 
 def _table(rows: Sequence[Row]) -> str:
@@ -66,6 +67,32 @@ def _table(rows: Sequence[Row]) -> str:
     return (
         f'<div class="tablebox" tabindex="0"><table><thead><tr><th>model</th><th>latent<br>dim</th>{head}</tr></thead>'
         f"<tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
+def _densities(rows: Sequence[DensityRow]) -> str:
+    """What codes are drawn from, one row a model and density; nothing where none was asked for."""
+    if not rows:
+        return ""
+    names = [("energy", "of codes"), ("energy", "null"), ("energy", "of data"), ("energy", "null"),
+             ("ln p", "of held codes, nats"), ("time", "seconds")]  # fmt: skip
+    head = "".join(f"<th>{title}<br><small>{unit}</small></th>" for title, unit in names)
+    lines = []
+    for row in rows:
+        values = [row.energy, row.energy_null, row.data_energy, row.data_energy_null]
+        cells = [*(number(value, ".3f") for value in values), number(row.held_out, ".2f"), number(row.seconds, ".1f")]
+        words = "".join(f"<td>{esc(word)}</td>" for word in (name_of(row.model), row.latent_dim, row.density))
+        first = ' class="first"' if row.density == PRIOR else ""
+        lines.append(f"<tr{first}>{words}{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
+    text = (
+        "Codes drawn from the prior, and from densities fitted to codes of training rows: energy distance from codes "
+        "of held-out rows, and of what they decode to from held-out rows, in the data's standard deviations. Near the "
+        "null is best."
+    )
+    return (
+        f"<h3>What codes are drawn from</h3>{how(text)}"
+        '<div class="tablebox" tabindex="0"><table><thead><tr><th>model</th><th>latent<br>dim</th><th>drawn from</th>'
+        f"{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
 
 
@@ -113,11 +140,11 @@ def comparison(
     if not found.rows:
         raise LeftOut("The comparison is empty.")
     text = (
-        "PCA, autoencoder and VAE on the same rows, measured on the same held-out rows; the best of each dimension "
-        "is set in "
-        "blue (energies within their null count as equal). An autoencoder has no likelihood, so no NLL."
+        "The same rows, measured on the same held-out rows; the best of each dimension is set in blue (energies within "
+        "their null count as equal). An autoencoder has no likelihood, so no NLL."
     )
     body = how(text) + _table(found.rows)
+    body += _densities(found.densities)
     items = "".join(f"<li>{esc(line, 1000)}</li>" for line in found.notes)
     body += details("What the columns mean", f'<ul class="plainlist how">{items}</ul>') + _curves(found.rows)
     dims = sorted({side.latent_dim for side in found.sides})
@@ -137,7 +164,7 @@ def comparison(
             inner = _side_by_side(sides, schema, groups, found.held_out)
             opened = dim == first
             body += _foldable(f"{dim} latent dimension{'s' * (dim != 1)}", inner, opened, len(dims) > 1)
-    return Section("comparison", "Comparison with PCA and the autoencoder", body)
+    return Section("comparison", "Comparison", body)
 
 
 def _foldable(title: str, body: str, opened: bool, foldable: bool) -> str:
@@ -146,7 +173,7 @@ def _foldable(title: str, body: str, opened: bool, foldable: bool) -> str:
 
 def _side_by_side(sides: Sequence[Side], schema: Schema, groups: Groups | None, held_out: np.ndarray) -> str:
     body = "<h3>Codes, and what is sampled</h3>" + how(
-        "Coloured: codes of held-out rows, drawn from q(z|x). Grey: the codes that are sampled, from N(0, I). Grey "
+        "Coloured: codes of held-out rows, drawn from q(z|x). Grey: the codes that are sampled, from the prior. Grey "
         "without colour is where a random code meets nothing the decoder knows; only the VAE is trained to fill it."
     )
     legend = groups.legend() if groups is not None else [("codes of held-out rows", "c0")]

@@ -35,13 +35,28 @@ _NO_BOUND = (
 _LEFT_OUT = "so there is no bound on ln p(x) and no NLL: those figures are left out instead of made up."
 
 
-_TITLES = {"vae": "VAE", "beta_vae": "β-VAE", "iwae": "IWAE", "ae": "Autoencoder"}
+_TITLES = {"ae": "Autoencoder", "beta_vae": "β-VAE", "beta_tc_vae": "β-TC-VAE"}
+_INITIALS = ("dip", "i", "iaf", "ii", "ssim", "tvo")
+
+
+def titled(recipe: str) -> str:
+    """A recipe's name as a title.
+
+    >>> titled("residual_vq"), titled("joint_capacity_vae"), titled("dip_vae_ii")
+    ('Residual VQ', 'Joint capacity VAE', 'DIP VAE II')
+    """
+    if recipe in _TITLES:
+        return _TITLES[recipe]
+    words = recipe.split("_")
+    initials = [w in _INITIALS or w.endswith(("ae", "oe", "gan")) or not set(w) & set("aeiouy") for w in words]
+    text = " ".join(w.upper() if short else w for w, short in zip(words, initials))
+    return text[:1].upper() + text[1:]
 
 
 def heading(run: Run) -> str:
     """The title where none is given: the recipe and its data."""
     origin = str(run.data.get("origin") or "")
-    name = _TITLES.get(run.name, run.name.replace("_", " "))
+    name = titled(run.name) if run.recipe and ":" not in run.name else run.name.replace("_", " ")
     return f"{name} on {Path(origin).name}" if origin and origin != "memory" else name
 
 

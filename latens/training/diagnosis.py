@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from latens.errors import FitError
 from latens.models.draw import Draw
+from latens.training.checkpoint import Checkpoints
 from latens.training.players import PlayerOptimizer
 from latens.training.processes import Processes
+from latens.training.settings import Settings
 
 
 class NonFiniteError(FitError):
@@ -21,6 +23,38 @@ class NonFiniteError(FitError):
     def __init__(self, message: str, step: int, term: str, rows: list[int]):
         super().__init__(message)
         self.step, self.term, self.rows = step, term, rows
+
+
+def not_finite(
+    step: int, term: str, rows: list[int], blamed: bool, settings: Settings, store: Checkpoints | None
+) -> NonFiniteError:
+    """The error for a term of rows that are to blame, or of a batch of which none is."""
+    shown = ", ".join(map(str, rows[:5])) + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")
+    where = f"for row{'s' * (len(rows) > 1)} {shown}" if blamed else f"in the batch of rows {shown}"
+    kept = f", which are kept in {store.folder}" if store else ""
+    return NonFiniteError(
+        f"at step {step} the {term} is not finite {where} (counted from 0), so training stopped without changing the "
+        f"weights{kept}: look at those rows, or lower learning_rate (now {float(settings.learning_rate):g}) or clip "
+        f"(now {float(settings.clip):g})",
+        step, term, rows,
+    )  # fmt: skip
+
+
+def nothing_moved(count: int, norm: float, settings: Settings) -> str:
+    """What a run says whose updates were all left out."""
+    return (
+        f"all of {count} updates in a row were left out and nothing was learned: the last gradient's norm was "
+        f"{norm:.3g}, and skip_norm is {settings.skip_norm:g}: raise it (0 leaves none out)"
+    )
+
+
+def left_out(skipped: int, steps: int, settings: Settings) -> str:
+    """What a person should know of updates that were left out."""
+    text = (
+        f"{skipped:,} of {steps:,} updates were left out, their gradient not finite or its norm not below skip_norm = "
+        f"{settings.skip_norm:g}"
+    )
+    return text + (": raise it, or lower learning_rate" if skipped > steps / 10 else "")
 
 
 def find_cause(

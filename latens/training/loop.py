@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from latens.data.loader import Batch, Loader
-from latens.errors import InputError
+from latens.errors import FitError, InputError
 from latens.models.draw import Draw
 from latens.objectives.base import Objective, check_disjoint
 from latens.randomness import cuda_devices, part, reseed
@@ -20,7 +20,7 @@ from latens.training.average import Average
 from latens.training.callbacks import Interrupted, Progress, StopSignal
 from latens.training.checkpoint import Checkpoints, load_state, state_of
 from latens.training.compiler import can_compile, compiled, takes_gradients
-from latens.training.diagnosis import NonFiniteError, find_cause
+from latens.training.diagnosis import find_cause, not_finite, nothing_moved
 from latens.training.players import PlayerOptimizer, gradients, norm_of
 from latens.training.processes import Processes
 from latens.training.settings import Settings, anneal_at, epochs_a_round, learning_rate_at
@@ -82,10 +82,10 @@ class Trainer:
         self.best_epoch, self.rounds_without = 0, 0
         self.best_state: dict[str, Tensor] = {}
         self.averaged = Average(model, settings.average)
-        self.sums = [0.0] * 4  # loss, distortion, rate, batches since the last round
+        self.sums, self.skipped = [0.0] * 4, 0  # loss, distortion, rate, updates; those left out; of this round
         self.stopped, self.finished, self.seconds = False, False, 0.0
         self._since = self._saved = time.monotonic()
-        step = Step(self.model, self.objective, self.players, self.observers, self.processes, float(settings.clip))
+        step = Step(self.model, self.objective, self.players, self.observers, self.processes, settings)
         self._forward: Callable[..., Any] = step.losses
         self._captured = False
         if settings.compile and can_compile(model, backend, self.processes.device, self.progress):
@@ -121,9 +121,12 @@ class Trainer:
         scalars = torch.tensor([player.scalars(factor) for player in self.players.values()], dtype=torch.float64)
         with self._noise(0, 0):
             figures, observed = self._forward(batch.x, batch.c, batch.weight, scalars)
-        count, numbers = len(self.players), figures.tolist()
-        if not all(map(math.isfinite, numbers[:count] + numbers[count + 2 :])):
-            self._stop_at_non_finite(batch, slice(0, len(batch.rows)), len(batch.rows))
+        count, (sound, *numbers) = len(self.players), figures.tolist()
+        if not sound:
+            for player in self.players.values():
+                player.taken -= 1
+            size = len(batch.rows)
+            return self._leave_out(batch, slice(0, size), size, numbers[:count] + numbers[count + 2 :])
         self._taken(numbers, observed)
 
     def _taken(self, numbers: list[float], observed: dict[str, Tensor]) -> None:
@@ -161,12 +164,22 @@ class Trainer:
         norms = [norm_of(each).to(figures) for each in grads.values()]
         count, numbers = len(losses), torch.stack([*figures, *norms]).tolist()  # one exchange with the device
         values, lengths = numbers[:count], numbers[count + 2 :]
-        if not all(map(math.isfinite, values + lengths)):
-            self._stop_at_non_finite(batch, share, total)
+        if not (all(map(math.isfinite, values)) and all(length < self.settings.longest for length in lengths)):
+            return self._leave_out(batch, share, total, values + lengths)
         factor = learning_rate_at(self.step, self.steps, self.settings) / float(self.settings.learning_rate)
         for (name, player), norm in zip(active.items(), lengths, strict=True):
             player.update(grads[name], norm, factor, self.settings.clip)
         self._taken([*(values[list(losses).index(name)] for name in self.players), *numbers[count:]], observed)
+
+    def _leave_out(self, batch: Batch, share: slice, total: int, judged: list[float]) -> None:
+        """Count an update that is not made, by its losses and norms; stop where none may be, or a whole round is."""
+        none_made = not self.sums[3] and self.skipped + 1 >= min(self.every * len(self.loader), self.steps)
+        if not self.settings.skip_norm or (none_made and not all(map(math.isfinite, judged))):
+            self._stop_at_non_finite(batch, share, total)
+        if none_made:
+            self.save()
+            raise FitError(nothing_moved(self.skipped + 1, judged[-1], self.settings))
+        self.skipped, self.step, self.position = self.skipped + 1, self.step + 1, self.position + 1
 
     def _follow(self, observed: dict[str, Tensor]) -> None:
         observed = dict(zip(observed, self.processes.sum([*observed.values()]), strict=True))
@@ -199,15 +212,7 @@ class Trainer:
         joint[share] = batch.rows if batch.numbers is None else batch.numbers
         joint = self.processes.sum([joint.to(self.processes.device)])[0].cpu()
         rows = joint[positions].tolist() if positions else joint.tolist()
-        shown = ", ".join(map(str, rows[:5])) + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")
-        where = f"for row{'s' * (len(rows) > 1)} {shown}" if positions else f"in the batch of rows {shown}"
-        kept = f", which are kept in {self.store.folder}" if self.store else ""
-        raise NonFiniteError(
-            f"at step {self.step} the {term} is not finite {where} (counted from 0), so training stopped without "
-            f"changing the weights{kept}: look at those rows, or lower learning_rate (now "
-            f"{float(self.settings.learning_rate):g}) or clip (now {float(self.settings.clip):g})",
-            self.step, term, rows,
-        )  # fmt: skip
+        raise not_finite(self.step, term, rows, bool(positions), self.settings, self.store)
 
     # Rounds: validation, best weights, early stopping
 
@@ -218,7 +223,8 @@ class Trainer:
             "learning_rate": learning_rate_at(self.step - 1, self.steps, self.settings),
             "train_bound": -loss, "train_rate": rate, "train_distortion": distortion,
         }  # fmt: skip
-        self.sums = [0.0] * 4
+        row |= {"skipped": self.skipped} if self.settings.skip_norm else {}
+        self.sums, self.skipped = [0.0] * 4, 0
         if self.validation is not None:
             with self.averaged.served() as served:
                 row |= self._validate(self.validation)
@@ -231,7 +237,7 @@ class Trainer:
 
     def _means(self) -> list[float]:
         """Loss, distortion and rate a row, since the last round."""
-        return [value / max(self.sums[3], 1.0) for value in self.sums[:3]]
+        return [value / self.sums[3] if self.sums[3] else math.nan for value in self.sums[:3]]
 
     def _judge(self, bound: float, served: dict[str, Tensor]) -> None:
         """Keep the best weights; stop where enough rounds at the objective's final form brought none."""
@@ -387,10 +393,10 @@ class Trainer:
         for name, player in self.players.items():
             player.load(groups.get(f"optimizer.{name}", {}))
         for name in _RECORD:
-            setattr(self, name, record[name])
+            setattr(self, name, record.get(name, getattr(self, name)))
 
 
 _RECORD = (
-    "step", "epoch", "position", "history", "sums", "best", "best_epoch", "rounds_without", "stopped", "finished",
-    "seconds",
+    "step", "epoch", "position", "history", "sums", "skipped", "best", "best_epoch", "rounds_without", "stopped",
+    "finished", "seconds",
 )  # fmt: skip

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from latens.data.loader import ArrayLoader, Batch
-from latens.training.diagnosis import NonFiniteError
+from latens.errors import FitError
 from latens.training.loop import Trainer, parts_with
 from latens.training.stacked import NotTogether
 from latens.training.step import terms
@@ -19,7 +19,7 @@ class Member(Trainer):
     """The trainer of one of the models: everything but the step, and its validation where that was done for all."""
 
     found: dict[str, float] | None = None
-    failure: NonFiniteError | None = None
+    failure: FitError | None = None
     finish: Callable[[], None] = staticmethod(lambda: None)
 
     def _validate(self, loader: Any) -> dict[str, float]:

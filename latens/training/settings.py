@@ -25,11 +25,12 @@ class Settings:
     of all steps, then down to zero as ``decay`` says: "linear" (Bergsma et al. 2025), "cosine" (half of one, Loshchilov
     & Hutter 2017), or "auto", cosine for convolutions and linear for all else. ``kl_warmup``: fraction of all steps
     over which the weight of the rate grows from 0 to its final value (Bowman et al. 2016); at least one step is always
-    taken at the final value. ``clip``: largest norm of the gradient, 0 for none. ``average``: decay of the averaged
-    weights, 0 for none; if on, they are the weights that are served. ``patience``: rounds of validation without
-    improvement before stopping, 0 for never. ``keep``: the weights that are served, "best" by the validation bound or
-    "last"; "auto" is "best", but "last" for a table with fewer than 200 rows held out, whose bound is too noisy to
-    choose by. ``seed``: of everything random.
+    taken at the final value. ``clip``: largest norm of the gradient, 0 for none. ``skip_norm``: an update whose
+    gradient is not finite or no shorter than this (before clipping) is left out and counted (Child 2021); 0 for none,
+    and what is not finite stops the run. ``average``: decay of the averaged weights, 0 for none; if on, they are the
+    weights that are served. ``patience``: rounds of validation without improvement before stopping, 0 for never.
+    ``keep``: the weights that are served, "best" by the validation bound or "last"; "auto" is "best", but "last" for a
+    table with fewer than 200 rows held out, whose bound is too noisy to choose by. ``seed``: of everything random.
     """
 
     epochs: int | str = "auto"
@@ -39,6 +40,7 @@ class Settings:
     weight_decay: float = 0.0
     beta2: float = 0.99
     clip: float = 1e4
+    skip_norm: float = 0.0
     decay: str = "auto"
     kl_warmup: float = 0.0
     average: float = 0.0
@@ -64,7 +66,7 @@ class Settings:
             need(is_number(getattr(self, name)) and 0 <= getattr(self, name) <= 1, name, "a fraction from 0 to 1")
         for name in ("average", "beta2"):
             need(is_number(getattr(self, name)) and 0 <= getattr(self, name) < 1, name, "a number from 0 to below 1")
-        for name in ("weight_decay", "clip", "checkpoint_seconds"):
+        for name in ("weight_decay", "clip", "skip_norm", "checkpoint_seconds"):
             need(is_number(getattr(self, name)) and getattr(self, name) >= 0, name, "a number from 0")
         need(is_whole(self.seed) and 0 <= self.seed < 2**63, "seed", "a whole number from 0 to 2^63 - 1")
         need(self.keep in ("auto", "best", "last"), "keep", "'auto', 'best' or 'last'")
@@ -101,6 +103,11 @@ class Settings:
             self, epochs=epochs, batch_size=batch, patience=patience, compile=compiled, learning_rate=rate, keep=keep,
             decay=decay,
         )  # fmt: skip
+
+    @property
+    def longest(self) -> float:
+        """The norm from which an update is not made."""
+        return float(self.skip_norm) or math.inf
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

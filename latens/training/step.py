@@ -14,6 +14,7 @@ from latens.models.draw import Draw
 from latens.objectives.base import Objective, mean_over_rows
 from latens.training.players import PlayerOptimizer, gradients, norm_of
 from latens.training.processes import Processes
+from latens.training.settings import Settings
 
 
 class Step:
@@ -24,10 +25,10 @@ class Step:
 
     def __init__(
         self, model: nn.Module, objective: Objective, players: dict[str, PlayerOptimizer], observers: dict[str, Any],
-        processes: Processes, clip: float,
+        processes: Processes, settings: Settings,
     ):  # fmt: skip
         self.model, self.objective, self.players, self.observers = model, objective, players, observers
-        self.processes, self.clip = processes, clip
+        self.processes, self.clip, self.longest = processes, float(settings.clip), settings.longest
 
     @property
     def can_descend(self) -> bool:
@@ -48,16 +49,16 @@ class Step:
         return losses, terms(draw), {name: value for name, value in observed.items() if value is not None}
 
     def whole(self, x: Any, c: Any, weight: Tensor | None, scalars: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Forward, backward and optimiser in one: (losses, distortion, rate and norms), observed sums. Nothing moves
-        where a loss or a norm is not finite."""
+        """Forward, backward and optimiser in one: (whether the update was made, losses, distortion, rate and norms),
+        observed sums. Nothing moves where a loss is not finite or a norm not below ``longest``."""
         losses, means, observed = self.losses(x, c, weight)
         grads = gradients(losses, self.players)
         values, norms = torch.stack(list(losses.values())).detach(), [norm_of(each) for each in grads.values()]
         with torch.no_grad():
-            sound = values.isfinite().all() & torch.stack(norms).isfinite().all()
+            sound = values.isfinite().all() & (torch.stack(norms) < self.longest).all()
             for (name, player), norm, each in zip(self.players.items(), norms, scalars, strict=True):
                 player.descend(grads[name], norm, each, self.clip, sound)
-        return torch.cat([values, means.to(values), torch.stack(norms).to(values)]), observed
+        return torch.cat([sound.to(values).view(1), values, means.to(values), torch.stack(norms).to(values)]), observed
 
 
 def trimmed_mean(values: Tensor, weights: Tensor) -> float:

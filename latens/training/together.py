@@ -17,11 +17,10 @@ from torch import Tensor, nn
 
 from latens import trees
 from latens.data.loader import ArrayLoader, Batch
-from latens.errors import InputError
+from latens.errors import FitError, InputError
 from latens.randomness import Drawn, cuda_devices, recorded, reseed, seeded, taped
 from latens.training.callbacks import Interrupted, Progress, StopSignal
 from latens.training.checkpoint import Checkpoints
-from latens.training.diagnosis import NonFiniteError
 from latens.training.loop import _TRAIN, _VALIDATE
 from latens.training.member import Member, Step, joined, require_alike, stacked
 from latens.training.settings import learning_rate_at
@@ -164,26 +163,25 @@ class Together:
         return self._batched(stack.leaves, stack.rest, stack.numbers, tape, joined(batches))
 
     def _step(self, batches: Sequence[Batch]) -> None:
-        """One step of every active member; those whose loss or gradient is not finite leave."""
+        """One step of every active member; those that fail leave."""
         batches = [b.to(m.processes.device) for m, b in zip(self.active, batches, strict=True)]
         losses, terms, observed = self._losses(batches)
         found = torch.autograd.grad(losses.sum(), self.stack.leaves)
         torch._foreach_copy_(self.stack.split(self.stack.grads), list(found))
         norms = torch.linalg.vector_norm(self.stack.grads, dim=1)
         figures = torch.cat([losses.detach()[:, None], terms, norms[:, None].to(terms)], 1).tolist()
-        failed = []
+        moved = [False] * len(self.active)
         for s, (member, (loss, _, _, norm)) in enumerate(zip(self.active, figures, strict=True)):
-            sound, clip = math.isfinite(loss) and math.isfinite(norm), member.settings.clip
-            if sound and 0 < clip < norm:
+            clip, moved[s] = member.settings.clip, math.isfinite(loss) and norm < member.settings.longest
+            if moved[s] and 0 < clip < norm:
                 self.stack.grads[s] *= clip / norm
-            if sound:
+            if moved[s]:
                 self._move(s, member)
-            else:
-                failed.append((member, batches[s]))
-        for member, batch in failed:
-            self._fail(member, batch)
+        for s, (member, (loss, _, _, norm)) in enumerate(zip(self.active, figures, strict=True)):
+            if not moved[s]:
+                self._leave_out(member, batches[s], [loss, norm])
         for s, (member, (loss, distortion, rate, _)) in enumerate(zip(self.active, figures, strict=True)):
-            if member.failure is None:
+            if moved[s]:
                 member._follow({name: value[s] for name, value in observed.items()})
                 member.averaged.update(member.step)
                 member.step, member.position = member.step + 1, member.position + 1
@@ -201,12 +199,12 @@ class Together:
             moments = [tuple(matrix[s, columns] for matrix in self._moments)]
             member.player.fused_([weights[columns]], [grads[columns]], moments, factor, decay)
 
-    def _fail(self, member: Member, batch: Batch) -> None:
-        """Let the member find what was not finite, on its own weights from before the step."""
+    def _leave_out(self, member: Member, batch: Batch, numbers: list[float]) -> None:
+        """Let the member count an update that it does not make, or find why it fails, its weights as they were."""
         try:
             with torch.enable_grad():
-                member._stop_at_non_finite(batch, slice(0, len(batch.rows)), len(batch.rows))
-        except NonFiniteError as error:
+                member._leave_out(batch, slice(0, len(batch.rows)), len(batch.rows), numbers)
+        except FitError as error:
             member.failure = error
             member.progress.note(str(error))
 
