@@ -14,9 +14,10 @@ from latens.trees import Tree
 
 
 def _direction(output: Tensor) -> tuple[Tensor, Tensor]:
-    """(unit vector ``[..., m]``, concentration ``[...]``) of ``[..., m + 1]`` outputs; raw 0 is concentration m."""
+    """(unit vector ``[..., m]``, concentration ``[...]``) of ``[..., m + 1]`` outputs; raw 0 is concentration 4 m: a
+    mean of length 0.94 (m = 2) to 0.88 (m large), power spherical 0.89 to 0.80."""
     direction, raw = output[..., :-1], output[..., -1]
-    return normalize(direction, dim=-1, eps=1e-6), direction.shape[-1] * positive(raw, 1e-3)
+    return normalize(direction, dim=-1, eps=1e-6), 4 * direction.shape[-1] * positive(raw, 1e-3)
 
 
 class VonMisesFisher(Conditional):

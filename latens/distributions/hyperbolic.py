@@ -10,12 +10,12 @@ import math
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, constraints
 from torch.nn.functional import normalize
 
+from latens.distributions.located import Located
 from latens.distributions.radial import Radial, wide
 from latens.distributions.sphere import log_area
-from latens.numerics import LOG_2PI
+from latens.numerics import LOG_2PI, broadcast_shape
 from latens.randomness import standard_normal
 
 _EDGE, _TINY = 1e-5, 1e-15
@@ -67,21 +67,18 @@ def log_sinh_ratio(r: Tensor) -> Tensor:
     return torch.where(small, series, big + torch.log(-torch.expm1(-2 * big)) - torch.log(2 * big))
 
 
-class _InBall(Distribution):
-    """Base: a ``loc`` ``[..., n]`` in the ball of curvature -``c``, and a law of the tangent vector there."""
-
-    arg_constraints = {"loc": constraints.real_vector}
-    has_rsample = True
-    row_noise = True
+class _InBall(Located):
+    """Base: a ``loc`` ``[..., n]`` in the ball of curvature -``c``, and a law of the tangent vector there. The mean is
+    ``loc`` as the point of least expected squared distance, and the variance that of the tangent vector."""
 
     def __init__(self, loc: Tensor, c: float):
-        self.loc, self.c, self.n = inside(loc, c), float(c), loc.shape[-1]
-        super().__init__(loc.shape[:-1], loc.shape[-1:], validate_args=False)
+        super().__init__(inside(loc, c))
+        self.c, self.n = float(c), loc.shape[-1]
 
     @property
-    def mean(self) -> Tensor:
-        """``loc``, the point of least expected squared distance where the law about it is symmetric."""
-        return self.loc
+    def tangent(self) -> Tensor:
+        """``loc`` as a tangent vector at 0, its length the distance from there."""
+        return to_tangent(self.loc, self.c)
 
     def _tangent(self, samples: torch.Size) -> Tensor:
         """Draws of the tangent vector, its length the distance from ``loc``, ``[*samples, *batch, n]``."""
@@ -105,6 +102,10 @@ class WrappedNormal(_InBall):
         super().__init__(torch.broadcast_tensors(loc, variance)[0], c)
         self._spread = variance.expand(self.loc.shape)
 
+    @property
+    def variance(self) -> Tensor:
+        return self._spread
+
     def _tangent(self, samples: torch.Size) -> Tensor:
         return self._spread.sqrt() * standard_normal(samples, self.loc)
 
@@ -126,7 +127,7 @@ class RiemannianNormal(_InBall):
     """
 
     def __init__(self, loc: Tensor, variance: Tensor, c: float = 1.0):
-        super().__init__(loc.expand(*torch.broadcast_shapes(loc.shape[:-1], variance.shape), loc.shape[-1]), c)
+        super().__init__(loc.expand(*broadcast_shape(loc.shape[:-1], variance.shape), loc.shape[-1]), c)
         self._spread = variance.expand(self.loc.shape[:-1])
 
     @property
@@ -151,6 +152,11 @@ class RiemannianNormal(_InBall):
         """ln Z, ``[...]``."""
         area = log_area(self.n) if self.n > 1 else math.log(2)
         return (self._distance.log_normaliser + area).to(self.loc)
+
+    @property
+    def variance(self) -> Tensor:
+        square = self._distance.mean(torch.square).to(self.loc)  # of the distance, over n directions alike
+        return (square / self.n).unsqueeze(-1).expand(self.loc.shape)
 
     def _tangent(self, samples: torch.Size) -> Tensor:
         distance = self._distance.rsample(samples).to(self.loc)
