@@ -1,7 +1,8 @@
 """The Poincare ball: hyperbolic space of curvature -c as the open ball of radius 1 / sqrt(c).
 
 Densities are per unit of hyperbolic volume; distances are those of the space. Points that rounding would put on the
-boundary are held at 1 - 1e-5 of the radius.
+boundary are held at 1 - 1e-5 of the radius, :func:`edge` from 0: a distribution with mass out there would have another
+density than its draws, so its ``reach`` from its location must stay within.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from latens.numerics import LOG_2PI, broadcast_shape
 from latens.randomness import standard_normal
 
 _EDGE, _TINY = 1e-5, 1e-15
+_DEVIATIONS = 5.0
 
 
 def _square(x: Tensor) -> Tensor:
@@ -30,6 +32,15 @@ def add(x: Tensor, y: Tensor, c: float) -> Tensor:
     xy, xx, yy = (x * y).sum(-1, keepdim=True), _square(x), _square(y)
     top = (1 + 2 * c * xy + c * yy) * x + (1 - c * xx) * y
     return top / (1 + 2 * c * xy + c * c * xx * yy).clamp_min(_TINY)
+
+
+def edge(c: float) -> float:
+    """The largest distance from 0 of a point that is told from the boundary: 2 artanh(1 - 1e-5) / sqrt(c).
+
+    >>> round(edge(1.0), 2)
+    12.21
+    """
+    return 2 * math.atanh(1 - _EDGE) / math.sqrt(c)
 
 
 def inside(x: Tensor, c: float) -> Tensor:
@@ -75,6 +86,16 @@ class _InBall(Located):
         super().__init__(inside(loc, c))
         self.c, self.n = float(c), loc.shape[-1]
 
+    @staticmethod
+    def reach(variance: Tensor, n: int, c: float) -> Tensor:
+        """The distance from ``loc`` within which all but about 1e-5 of the mass lies, ``[...]``."""
+        raise NotImplementedError
+
+    @staticmethod
+    def widest(n: int, c: float) -> float:
+        """The variance whose ``reach`` is three quarters of the way to the edge."""
+        raise NotImplementedError
+
     @property
     def tangent(self) -> Tensor:
         """``loc`` as a tangent vector at 0, its length the distance from there."""
@@ -101,6 +122,15 @@ class WrappedNormal(_InBall):
     def __init__(self, loc: Tensor, variance: Tensor, c: float = 1.0):
         super().__init__(torch.broadcast_tensors(loc, variance)[0], c)
         self._spread = variance.expand(self.loc.shape)
+
+    @staticmethod
+    def reach(variance: Tensor, n: int, c: float) -> Tensor:
+        spread = variance.expand(*variance.shape[:-1], n)
+        return spread.sum(-1).sqrt() + _DEVIATIONS * spread.amax(-1).sqrt()
+
+    @staticmethod
+    def widest(n: int, c: float) -> float:
+        return (0.75 * edge(c) / (math.sqrt(n) + _DEVIATIONS)) ** 2
 
     @property
     def variance(self) -> Tensor:
@@ -152,6 +182,16 @@ class RiemannianNormal(_InBall):
         """ln Z, ``[...]``."""
         area = log_area(self.n) if self.n > 1 else math.log(2)
         return (self._distance.log_normaliser + area).to(self.loc)
+
+    @staticmethod
+    def reach(variance: Tensor, n: int, c: float) -> Tensor:
+        # the mode r = (n - 1) sqrt(c) variance coth(sqrt(c) r), and coth x < 1 + 1/x
+        return (n - 1) * math.sqrt(c) * variance + (math.sqrt(n - 1) + _DEVIATIONS) * variance.sqrt()
+
+    @staticmethod
+    def widest(n: int, c: float) -> float:
+        a, b = (n - 1) * math.sqrt(c), math.sqrt(n - 1) + _DEVIATIONS
+        return (2 * 0.75 * edge(c) / (b + math.sqrt(b * b + 4 * a * 0.75 * edge(c)))) ** 2  # a s^2 + b s = 3/4 edge
 
     @property
     def variance(self) -> Tensor:

@@ -35,8 +35,8 @@ def torus(
     info: DataInfo, *, latent_dim: int | str = "auto", beta: float = 1.0, likelihood: str = "auto",
     variance: float | str = "optimal", network: str = "auto",
 ) -> Built:  # fmt: skip
-    """Latent_dim angles, von Mises posterior, uniform prior; a code is the cosine and sine of each. (Falorsi et al.
-    2018)"""
+    """Latent_dim angles, von Mises posterior, uniform prior; a code is the cosine and sine of each, a product of
+    spheres. (Davidson, Tomczak & Gavves 2019)"""
     size = latent_size(info, latent_dim)
     posterior = conditionals.Torus(encoder(info, [3 * size], network), info.reads)
     likely = _of_unit_variance(2, likelihood_for(info, 2 * size, likelihood, network, variance))
@@ -45,7 +45,7 @@ def torus(
 
 def poincare(
     info: DataInfo, *, latent_dim: int | str = "auto", beta: float = 1.0, curvature: float = 1.0,
-    prior_scale: float = 1.0, features: int = 128, likelihood: str = "auto", variance: float | str = "optimal",
+    prior_scale: float | str = "auto", features: int = 128, likelihood: str = "auto", variance: float | str = "optimal",
     network: str = "auto",
 ) -> Built:  # fmt: skip
     """Wrapped normals in the Poincare ball, a decoder that begins with distances to hyperplanes. (Mathieu et al.
@@ -58,7 +58,7 @@ def poincare(
 
 def poincare_riemannian(
     info: DataInfo, *, latent_dim: int | str = "auto", beta: float = 1.0, curvature: float = 1.0,
-    prior_scale: float = 1.0, features: int = 128, likelihood: str = "auto", variance: float | str = "optimal",
+    prior_scale: float | str = "auto", features: int = 128, likelihood: str = "auto", variance: float | str = "optimal",
     network: str = "auto",
 ) -> Built:  # fmt: skip
     """Riemannian normals in the Poincare ball, decoder as for poincare. (Mathieu et al. 2019)"""
