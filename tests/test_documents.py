@@ -6,6 +6,7 @@ import ast
 import importlib
 import inspect
 import re
+import textwrap
 from collections.abc import Iterator
 from functools import reduce
 from pathlib import Path
@@ -14,6 +15,7 @@ from types import ModuleType
 import pytest
 
 import latens
+from latens import recipes
 
 ROOT = Path(latens.__file__).parent
 DOCUMENTS = [ROOT.parent / "README.md", ROOT.parent / "CONTRIBUTING.md", *sorted((ROOT.parent / "docs").glob("*.md"))]
@@ -66,3 +68,23 @@ def test_names_and_paths_in_documents_exist(path: Path) -> None:
         assert exists(name) or name in ("latens.VAE.fit",), f"{path.name} names {name}"
     for place in re.findall(r"`((?:latens|tests|docs|bench|examples)/[\w./-]*)`", text):
         assert (ROOT.parent / place).exists(), f"{path.name} names the file {place}"
+
+
+def blocks(path: Path) -> list[str]:
+    """Its indented blocks, without their indentation."""
+    found = re.findall(r"(?:^ {4,}\S.*\n(?:\n(?= {4,}\S))?)+", path.read_text("utf-8"), flags=re.MULTILINE)
+    return [textwrap.dedent(block).strip() for block in found]
+
+
+def test_code_of_the_walk_through_is_that_of_the_tree() -> None:
+    shown = [block for block in blocks(ROOT.parent / "CONTRIBUTING.md") if re.match(r"def |class |Row\(", block)]
+    files = [*ROOT.rglob("*.py"), ROOT.parent / "tests" / "test_catalogue.py"]
+    tree = "\n".join(path.read_text("utf-8") for path in files)
+    assert len(shown) == 4
+    for block in shown:
+        assert f"\n{block}\n" in tree or f"\n    {block}\n" in tree, block
+
+
+def test_every_recipe_is_in_the_changelog() -> None:
+    text = (ROOT.parent / "CHANGELOG.md").read_text("utf-8")
+    assert [name for name in recipes.CATALOGUE if f"`{name}`" not in text] == []
