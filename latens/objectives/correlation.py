@@ -58,7 +58,7 @@ class TotalCorrelation(Penalty):
             raise ValueError(f"total correlation needs a diagonal normal posterior, got {type(q).__name__}")
         shares = log_shares(z.shape[1], self.rows, self.weighting, z.dtype).to(z.device)
         joint, marginals = shares, torch.zeros_like(z[..., 0])
-        for loc, variance, value in zip(q.loc.unbind(-1), q.variance.unbind(-1), z.unbind(-1), strict=True):
+        for loc, variance, value in zip(q.loc.unbind(-1), q.variance.unbind(-1), z.unbind(-1)):
             log_q = Normal(loc, variance).log_prob(value.unsqueeze(-1))  # K x B x B: ln q(z_i|x_j) of one dimension
             joint, marginals = joint + log_q, marginals + torch.logsumexp(log_q + shares, -1)
         return (torch.logsumexp(joint, -1) - marginals).mean()
