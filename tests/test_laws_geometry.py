@@ -346,7 +346,7 @@ def test_the_prior_of_the_ball_holds_its_mass_and_refuses_to_be_wider(riemannian
     prior = priors.BallNormal(n, riemannian=riemannian).double()
     loc = torch.zeros(n, dtype=torch.float64)
     loc[0] = math.tanh(0.25 * prior.scale / 2)
-    spread = t(0.8 * prior.scale**2)
+    spread = t((1 - 0.4 / math.sqrt(n)) * prior.scale**2)
     q = prior.kind(loc, spread if riemannian else spread.expand(n))
     torch.manual_seed(1)
     z = prior().sample(torch.Size((30_000,)))
