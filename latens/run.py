@@ -35,7 +35,17 @@ from latens.objectives import ELBO, Objective
 from latens.recipes import Recipe
 from latens.schema import AnySchema, Table, schema_from_json
 from latens.training import Settings
-from latens.training.checkpoint import Checkpoints, digest, load_state, pack, sealed, state_of, unpack, unseal
+from latens.training.checkpoint import (
+    Checkpoints,
+    digest,
+    load_state,
+    pack,
+    read_whole,
+    sealed,
+    state_of,
+    unpack,
+    unseal,
+)
 
 FORMAT = 1
 CALIBRATION, DENSITIES = "calibration.json", "densities"
@@ -368,12 +378,5 @@ def weights(folder: str | Path, record: dict[str, Any] | None = None) -> dict[st
 
 def read_metrics(folder: Path, expected: str | None) -> list[dict[str, Any]]:
     """The rows of metrics.csv as numbers."""
-    path = folder / "metrics.csv"
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): restore it from a copy or fit again") from None
-    if expected is not None and digest(data) != expected:
-        raise InputError(f"{path} is damaged (its checksum does not match): restore it from a copy or fit again")
-    rows = csv.DictReader(io.StringIO(data.decode()))
+    rows = csv.DictReader(io.StringIO(read_whole(folder / "metrics.csv", expected).decode()))
     return [{key: float(value) if value else float("nan") for key, value in row.items()} for row in rows]

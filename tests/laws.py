@@ -91,6 +91,20 @@ def z_score(sample: np.ndarray, truth: float | np.ndarray, axis: int = 0) -> np.
     return (sample.mean(axis) - truth) / (sample.std(axis, ddof=1) / np.sqrt(n))
 
 
+def assert_slopes(value: Callable[[], Tensor], parameters: list[nn.Parameter], rel: float, abs: float = 1e-12) -> None:
+    """Autograd's slopes of ``value()`` along 4 random directions of the parameters are those of central differences."""
+    grads, rng = torch.autograd.grad(value(), parameters), np.random.default_rng(0)
+    for _ in range(4):
+        direction, values = [t(rng.normal(size=p.shape)) for p in parameters], []
+        for step in (1e-5, -2e-5, 1e-5):  # the last brings them back
+            with torch.no_grad():
+                for p, way in zip(parameters, direction, strict=True):
+                    p += step * way
+            values.append(value().item())
+        slope = sum((g * way).sum().item() for g, way in zip(grads, direction, strict=True))
+        assert np.isclose((values[0] - values[1]) / 2e-5, slope, rtol=rel, atol=abs)
+
+
 # Known numbers inside the library's parts
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
 from latens import conditionals, models, objectives, priors
 from latens.data.loader import ArrayLoader
+from latens.errors import InputError
 from latens.training import Settings, Trainer
 
 
@@ -92,3 +95,12 @@ def poisoned(info: Any, *, latent_dim: int = 2, network: str = "auto") -> tuple[
     model = vae(info.columns, latent_dim)
     model.posterior.network = Poisoned(model.posterior.network, -77.3)
     return model, objectives.ELBO()
+
+
+def refusal_of(read: Callable[..., Any], path: Path, **options: Any) -> str:
+    """The one sentence, which names the file, with which ``read(path, **options)`` refuses."""
+    with pytest.raises(InputError) as caught:
+        read(path, **options)
+    message = str(caught.value)
+    assert "\n" not in message and message.endswith(".") and path.name in message, message
+    return message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -80,6 +81,21 @@ def test_importing_latens_is_light(module: str):
     code = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT.parent, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_small_fit_imports_no_compiler_and_no_statistics(tmp_path: Path):
+    """They cost a second at the start of every command."""
+    rows = [f"{i % 7},{i * i % 11},{'ab'[i % 2]}" for i in range(60)]
+    (tmp_path / "t.csv").write_text("\n".join(["a,b,c", *rows]))
+    fits = [["fit", "t.csv", "--out", name, "--recipe", name, "--epochs", "1"] for name in ("vae", "sphere")]
+    heavy = ("torch._dynamo", "torch._inductor", "torch.fx.experimental.symbolic_shapes", "scipy.stats", "sympy")
+    code = (
+        f"import sys; from latens.cli import main; assert not any([main(words) for words in {fits}]); "
+        f"print([m for m in {heavy} if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path,
+                          env=os.environ | {"PYTHONPATH": str(ROOT.parent)})  # fmt: skip
+    assert done.stderr.splitlines()[-1] == "[]", done.stderr
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from parts import refusal_of
 from scipy import sparse
 
 from latens import InputError
@@ -39,12 +41,7 @@ def counts(cells: int = CELLS, genes: int = 9) -> np.ndarray:
     return rng.poisson(rng.gamma(0.3, 3.0, (cells, genes))).astype(np.float32)
 
 
-def refusal(path: Path, **options: Any) -> str:
-    with pytest.raises(InputError) as caught:
-        read_h5ad(path, **options)
-    message = str(caught.value)
-    assert "\n" not in message and message.endswith(".") and path.name in message, message
-    return message
+refusal = partial(refusal_of, read_h5ad)
 
 
 # Sparse arithmetic

@@ -9,12 +9,14 @@ import struct
 import subprocess
 import sys
 import zlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from parts import refusal_of
 from PIL import Image, ImageOps
 
 from latens import InputError
@@ -36,12 +38,7 @@ def save(path: Path, image: Any, **options: Any) -> Path:
     return path
 
 
-def refusal(path: Path, **options: Any) -> str:
-    with pytest.raises(InputError) as caught:
-        image_folder(path, **options)
-    message = str(caught.value)
-    assert "\n" not in message and message.endswith(".") and path.name in message, message
-    return message
+refusal = partial(refusal_of, image_folder)
 
 
 # Lazy leaves

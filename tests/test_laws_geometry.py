@@ -4,17 +4,24 @@ on a grid."""
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from laws import Z, t, z_score
+from commanding import done, figures
+from laws import Fixed, Z, t, z_score
 from scipy import integrate, special
-from torch import nn
+from torch import Tensor, nn
+from torch.distributions import Distribution
 
-from latens import conditionals, models, networks, priors
+from latens import choices, conditionals, evaluation, models, networks, priors, recipes
 from latens import distributions as d
+from latens.data import infer
 from latens.distributions import closed_kl, hyperbolic
+from latens.errors import InputError
+from latens.evaluation.latent import codes_and_means, prior_variance
 
 KAPPAS = (1e-3, 0.1, 1.0, 10.0, 100.0, 1000.0, 1e4)
 SPHERES = (d.VonMisesFisher, d.PowerSpherical)
@@ -144,7 +151,7 @@ def test_a_density_in_the_ball_has_mass_one(kind: str, loc: tuple[float, float],
     points = (torch.tanh(root * r / 2) / root).view(-1, 1, 1) * direction
     centre = hyperbolic.add(t([0.05, 0.02]), points, c)
     volume = (w * torch.sinh(root * r) / root).unsqueeze(-1) * (2 * math.pi / 256)
-    assert (q.log_prob(centre).exp() * volume).sum().item() == pytest.approx(1, abs=1e-8)
+    assert (q.log_prob(centre).exp() * volume).sum().item() == pytest.approx(1, abs=1e-10)
 
 
 def test_the_riemannian_normaliser_has_its_closed_form_in_two_dimensions():
@@ -195,18 +202,21 @@ def _model(name: str) -> models.VAE:
         "wrapped": (priors.BallNormal(2), 4, 2, conditionals.WrappedNormal),
         "riemannian": (priors.BallNormal(2, riemannian=True), 3, 2, conditionals.RiemannianNormal),
     }[name]
-    net = nn.Sequential(nn.Linear(size, 8), nn.Tanh(), nn.Linear(8, 2))
-    return models.VAE(prior, make(nn.Linear(2, outputs)), conditionals.Normal(net, variance=0.5)).double()
+    net, encoder = nn.Sequential(nn.Linear(size, 8), nn.Tanh(), nn.Linear(8, 2)), nn.Linear(2, outputs)
+    if name in ("sphere", "power", "torus"):
+        with torch.no_grad():  # a concentration of about 2: at 12 the weights at the other pole are never drawn
+            encoder.bias[-1] -= 2.2
+    return models.VAE(prior, make(encoder), conditionals.Normal(net, variance=0.5)).double()
 
 
 @pytest.mark.parametrize("name", ["sphere", "power", "torus", "wrapped", "riemannian"])
 def test_the_mean_weight_is_p_of_x(name: str):
-    """E_q[w] against the mean of p(x|z) over 400,000 draws of the prior: their difference |z| < 4.5."""
+    """E_q[w] against the mean of p(x|z) over 150,000 draws of the prior: their difference |z| < 4.5."""
     model, x = _model(name), t([[0.3, -0.2], [0.6, 0.4]])
     torch.manual_seed(1)
     with torch.no_grad():
-        w = model.draw(x, 100_000).log_w.exp().numpy()
-        px = model.decode(model.prior().sample((400_000, 1)))
+        w = model.draw(x, 50_000).log_w.exp().numpy()
+        px = model.decode(model.prior().sample((150_000, 1)))
         prior = px.log_prob(x).exp().numpy()
     apart = w.mean(0) - prior.mean(0)
     error = np.sqrt(w.var(0) / len(w) + prior.var(0) / len(prior))
@@ -219,3 +229,128 @@ def test_near_the_pole_of_a_concentrated_sphere_float32_keeps_its_digits():
     z = q.rsample((5,))
     exact = d.VonMisesFisher(pole(4), t(1e4)).log_prob(z.double())
     assert q.log_prob(z).numpy() == pytest.approx(exact.numpy(), abs=0.02)
+
+
+# How training starts, and what counts as a unit
+
+
+ROUND = [("sphere", 6, 0.90), ("power_spherical", 6, 0.83), ("torus", 2, 0.93)]
+
+
+@pytest.mark.parametrize(("name", "m", "length"), ROUND)
+def test_a_round_code_starts_concentrated_and_its_decoder_sees_unit_variance(name: str, m: int, length: float):
+    """Raw 0 is concentration 4 m, to 0.1 %. Of 20,000 draws of the prior the decoder's first layer gives on
+    coordinates whose squares have mean 1: |z| < 4.5 for each of up to 12 (8e-5 in all)."""
+    x = torch.randn(40, 5)
+    model, _ = recipes.Recipe(name, latent_dim=6).build(choices.DataInfo(infer(x.numpy()), 40, x))
+    q = model.posterior.distribution(torch.zeros(18 if name == "torus" else 7, dtype=torch.float64), None)
+    kappa = 4.0 * m
+    first = kappa / (kappa + m - 1) if name == "power_spherical" else bessel_kl(kappa, m)[0]
+    assert first == pytest.approx(length, abs=0.01)
+    found = q.base.resultant if name == "torus" else q.resultant
+    assert found.numpy() == pytest.approx(first, rel=1e-3)
+    [layer] = [part for part in model.modules() if isinstance(part, networks.Scale)]
+    seen: list[torch.Tensor] = []
+    layer.register_forward_hook(lambda _, given, out: seen.append(out.double()))
+    torch.manual_seed(0)
+    with torch.no_grad():
+        model.decode(model.prior().sample(torch.Size((20_000,))))
+    assert (np.abs(z_score(seen[0].numpy() ** 2, 1.0)) < Z).all()
+
+
+@pytest.mark.parametrize("recipe", ["sphere", "power_spherical"])
+def test_a_sphere_is_used_after_a_few_epochs(recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """6.4 to 7.0 nats were seen for three seeds, and 0.00 to 0.21 where the decoder saw coordinates of variance 1/m."""
+    monkeypatch.chdir(tmp_path)
+    done("fit", "digits", "--out", "run", "--recipe", recipe, "--epochs", "8", "--seed", "0")
+    found = figures("evaluate", "run", "--k", "0")
+    assert found["rate"] > 4 and found["active_units"] == 16, found
+
+
+def _coded(prior: nn.Module, posteriors: Callable[[Tensor], Distribution]) -> models.VAE:
+    """A model whose rows are numbers into a table of posteriors."""
+    decoder = conditionals.Normal(nn.Linear(prior().event_shape[0], 1), variance=1.0)
+    return models.VAE(prior, Fixed(lambda x: posteriors(x[:, 0].long())), decoder).double()
+
+
+@pytest.mark.parametrize("kind", SPHERES)
+@pytest.mark.parametrize(("kappa", "active"), [(0.5, 0), (1.5, 0), (16.0, 16)])
+def test_directions_without_a_rate_are_no_active_units(kind, kappa: float, active: int):
+    """2,000 uniform directions of R^16: Var E[z_i|x] is A^2 / 16, A the mean length; A^2 > 0.01 from kappa 1.62 on for
+    the von Mises-Fisher (1.68 for the power spherical), where the rate is 0.08 nats."""
+    rng = np.random.default_rng(0)
+    where = t((lambda v: v / np.linalg.norm(v, axis=1, keepdims=True))(rng.normal(size=(2000, 16))))
+    model = _coded(priors.UniformSphere(16), lambda i: kind(where[i], t(kappa)))
+    x = torch.arange(2000, dtype=torch.float64).unsqueeze(-1)
+    z, means = codes_and_means(model, x)
+    spread = prior_variance(model, x)
+    assert z.norm(dim=-1).numpy() == pytest.approx(1, abs=1e-12)
+    assert np.asarray(spread) == pytest.approx(1 / 16, abs=1e-12)
+    length = kappa / (kappa + 15) if kind is d.PowerSpherical else bessel_kl(kappa, 16)[0]
+    assert means.numpy() == pytest.approx(length * where.numpy(), abs=1e-9)
+    assert int(evaluation.active_units(means, spread).sum()) == active
+
+
+@pytest.mark.parametrize("riemannian", [False, True])
+def test_units_of_the_ball_are_counted_in_tangent_vectors(riemannian: bool):
+    """Locations at tangent vectors of variance 0.002 and 0.1: below and above 0.01 of the prior's variance, which is
+    that of 40,000 tangent vectors of its draws, |z| < 4.5."""
+    prior = priors.BallNormal(3, riemannian=riemannian).double()
+    rng = np.random.default_rng(1)
+    tangent = t(rng.normal(size=(2000, 3)) * np.sqrt([0.002, 0.1, 0.1]))
+    spread = t(0.3) if riemannian else t([0.3, 0.3, 0.3])
+    make = d.RiemannianNormal if riemannian else d.WrappedNormal
+    model = _coded(prior, lambda i: make(hyperbolic.from_tangent(tangent[i], 1.0), spread))
+    x = torch.arange(2000, dtype=torch.float64).unsqueeze(-1)
+    _, means = codes_and_means(model, x)
+    assert means.numpy() == pytest.approx(tangent.numpy(), abs=1e-8)
+    variance = np.asarray(prior_variance(model, x))
+    torch.manual_seed(0)
+    drawn = hyperbolic.to_tangent(prior().sample(torch.Size((40_000,))), 1.0).numpy()
+    assert (np.abs(z_score(drawn**2, variance)) < Z).all()
+    assert evaluation.active_units(means, t(variance)).tolist() == [False, True, True]
+
+
+# The edge of the ball
+
+
+def _distance(x: Tensor, y: Tensor, c: float) -> np.ndarray:
+    """arcosh(1 + 2 c |x - y|^2 / ((1 - c |x|^2) (1 - c |y|^2))) / sqrt(c)."""
+    square = lambda v: (v**2).sum(-1).numpy()
+    ratio = c * square(x - y) / ((1 - c * square(x)) * (1 - c * square(y)))
+    return np.arccosh(1 + 2 * ratio) / math.sqrt(c)
+
+
+@pytest.mark.parametrize("kind", [conditionals.WrappedNormal, conditionals.RiemannianNormal])
+@pytest.mark.parametrize("n", [2, 16, 64])
+@pytest.mark.parametrize("c", [0.5, 2.0])
+def test_draws_in_the_ball_are_where_their_density_says(kind, n: int, c: float):
+    """Whatever the network gives: of 2,000 posteriors with outputs of deviation 30 no draw is held at the edge, and the
+    squared distances from their locations have the mean n x variance, |z| < 4.5. In float32 too no draw is."""
+    torch.manual_seed(0)
+    size = 2 * n if kind is conditionals.WrappedNormal else n + 1
+    output = 30 * torch.randn(2000, size, dtype=torch.float64)
+    for dtype in (torch.float64, torch.float32):
+        q = kind(nn.Identity(), c).distribution(output.to(dtype), None)
+        z = q.rsample()
+        assert z.norm(dim=-1).max() < (1 - 1.02e-5) / math.sqrt(c)
+        if dtype is torch.float64:
+            square = _distance(z, q.loc, c) ** 2
+            assert abs(z_score(square - q.variance.sum(-1).numpy(), 0.0)) < Z
+
+
+@pytest.mark.parametrize("riemannian", [False, True])
+@pytest.mark.parametrize("n", [2, 16, 64])
+def test_the_prior_of_the_ball_holds_its_mass_and_refuses_to_be_wider(riemannian: bool, n: int):
+    """E_p[q(z) / p(z)] = 1 for a narrower q beside it: 30,000 draws, |z| < 4.5."""
+    prior = priors.BallNormal(n, riemannian=riemannian).double()
+    loc = torch.zeros(n, dtype=torch.float64)
+    loc[0] = math.tanh(0.25 * prior.scale / 2)
+    spread = t((1 - 0.4 / math.sqrt(n)) * prior.scale**2)
+    q = prior.kind(loc, spread if riemannian else spread.expand(n))
+    torch.manual_seed(1)
+    z = prior().sample(torch.Size((30_000,)))
+    weight = (q.log_prob(z) - prior().log_prob(z)).exp().numpy()
+    assert abs(z_score(weight, 1.0)) < Z and weight.std() < 20
+    with pytest.raises(InputError, match="scale of the prior"):
+        priors.BallNormal(n, scale=1.5, riemannian=riemannian)

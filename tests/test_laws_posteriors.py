@@ -343,20 +343,7 @@ def test_training_differentiates_through_the_steps() -> None:
         q = model.encode(t(X))
         return (q.mean * t(X[:, :Q])).sum() + q.variance.sum()
 
-    grads = torch.autograd.grad(value(), parameters)
-    rng = np.random.default_rng(0)
-    for _ in range(4):
-        direction, values = [t(rng.normal(size=p.shape)) for p in parameters], []
-        for step in (1e-5, -2e-5):
-            with torch.no_grad():
-                for p, way in zip(parameters, direction):
-                    p += step * way
-            values.append(value().item())
-        with torch.no_grad():
-            for p, way in zip(parameters, direction):
-                p += 1e-5 * way
-        slope = sum((g * way).sum().item() for g, way in zip(grads, direction))
-        assert (values[0] - values[1]) / 2e-5 == pytest.approx(slope, rel=1e-5)
+    laws.assert_slopes(value, parameters, rel=1e-5)
 
 
 # Refusals

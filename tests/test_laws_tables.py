@@ -133,12 +133,17 @@ def test_continuous_bernoulli_has_mass_one_and_its_known_means() -> None:
     assert px.mean.numpy() == pytest.approx(w @ (p * x[:, None]), abs=1e-9)
     second = w @ (p * x[:, None] ** 2) - px.mean.numpy() ** 2
     assert px.variance.numpy() == pytest.approx(second, abs=1e-9)
-    for share, mean in ((0.3, 0.430223), (0.1, 0.33012)):
+    for share, mean, plain_mass in ((0.3, 0.430223, 0.472), (0.1, 0.33012, 0.364), (1e-4, None, 0.109)):
         found = distributions.ContinuousBernoulli(t(special.logit(share)))
-        assert found.mean.item() == pytest.approx(mean, abs=1e-5)
+        assert mean is None or found.mean.item() == pytest.approx(mean, abs=1e-5)
         log_c = np.log(2 * np.arctanh(1 - 2 * share) / (1 - 2 * share))
         plain = 0.25 * np.log(share) + 0.75 * np.log(1 - share)
         assert found.log_prob(t(0.25)).item() == pytest.approx(log_c + plain, abs=1e-12)
+        grey = distributions.Bernoulli(t(special.logit(share))).log_prob(t(x))  # a Bernoulli of grey is no density
+        assert w @ grey.exp().numpy() == pytest.approx(plain_mass, abs=6e-4)
+        assert np.exp(-log_c) == pytest.approx(plain_mass, abs=6e-4)
+    half = distributions.ContinuousBernoulli(t(0.0)).log_prob(t([0.0, 0.3, 1.0]))  # ln C = ln 2
+    assert half.numpy() == pytest.approx(0, abs=1e-12)
     assert (px.log_prob(t(-0.01)) == -torch.inf).all()
 
 

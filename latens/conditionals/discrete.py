@@ -70,7 +70,7 @@ class Codebook(nn.Module):
     ``decay`` in (0, 1): codes are moving averages of what they were chosen for, kept in buffers (van den Oord et al.
     2017, appendix), and a code with less than a twentieth of an even share of the data is put beside the most used one,
     which is then split between them (Linde, Buzo & Gray 1980). ``decay`` None: codes are parameters, moved by the
-    gradient of :class:`latens.objectives.Codebook`.
+    gradient of :class:`latens.objectives.CodebookLoss`.
     """
 
     codes: Tensor

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.nn.functional import normalize
 
 from latens import distributions as d
 from latens.conditionals.base import Conditional
-from latens.distributions.hyperbolic import from_tangent
+from latens.distributions.hyperbolic import edge, from_tangent
 from latens.numerics import positive
 from latens.trees import Tree
 
 
 def _direction(output: Tensor) -> tuple[Tensor, Tensor]:
-    """(unit vector ``[..., m]``, concentration ``[...]``) of ``[..., m + 1]`` outputs; raw 0 is concentration m."""
+    """(unit vector ``[..., m]``, concentration ``[...]``) of ``[..., m + 1]`` outputs; raw 0 is concentration 4 m: a
+    mean of length 0.94 (m = 2) to 0.88 (m large), power spherical 0.89 to 0.80."""
     direction, raw = output[..., :-1], output[..., -1]
-    return normalize(direction, dim=-1, eps=1e-6), direction.shape[-1] * positive(raw, 1e-3)
+    return normalize(direction, dim=-1, eps=1e-6), 4 * direction.shape[-1] * positive(raw, 1e-3)
 
 
 class VonMisesFisher(Conditional):
@@ -36,7 +38,8 @@ class PowerSpherical(Conditional):
 class Torus(Conditional):
     """q(z|x) = prod_j vonMises(t_j): the network gives ``[..., 3 D]``, a direction and a concentration for each circle.
 
-    The code of a circle is (cos t, sin t), so that nothing tears where the angle jumps (Mikulski & Duda 2019).
+    The code of a circle is (cos t, sin t), so that nothing tears where the angle jumps: a product of spheres S^1
+    (Davidson, Tomczak & Gavves 2019).
     """
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
@@ -44,25 +47,38 @@ class Torus(Conditional):
 
 
 class _InBall(Conditional):
-    """Base of posteriors in the ball of curvature ``-c``; the location comes as a tangent vector at 0."""
+    """Base of posteriors in the ball of curvature ``-c``; the location comes as a tangent vector at 0. No variance is
+    beyond the ``widest``, and no location nearer to the edge than the ``reach`` of its variance, so that draws are
+    where their density says."""
+
+    kind: type[d.WrappedNormal] | type[d.RiemannianNormal]
 
     def __init__(self, network: nn.Module, c: float = 1.0, reads: tuple[str, ...] = ()):
         super().__init__(network, reads)
         self.c = float(c)
 
+    def _about(self, tangent: Tensor, raw: Tensor) -> Distribution:
+        n, free = tangent.shape[-1], positive(raw, 1e-6)
+        variance = free / (1 + free / self.kind.widest(n, self.c))
+        room = (0.95 * edge(self.c) - self.kind.reach(variance, n, self.c)).unsqueeze(-1)
+        length = tangent.square().sum(-1, keepdim=True).clamp_min(1e-12).sqrt()
+        return self.kind(from_tangent(tangent * room * torch.tanh(length / room) / length, self.c), variance, self.c)
+
 
 class WrappedNormal(_InBall):
     """q(z|x) wrapped normal in the Poincare ball; the network gives ``[..., 2 n]``: tangent vector, raw variance."""
 
+    kind = d.WrappedNormal
+
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
-        tangent, raw = output.chunk(2, -1)
-        return d.WrappedNormal(from_tangent(tangent, self.c), positive(raw, 1e-6), self.c)
+        return self._about(*output.chunk(2, -1))
 
 
 class RiemannianNormal(_InBall):
     """q(z|x) Riemannian normal in the Poincare ball; the network gives ``[..., n + 1]``: tangent vector, raw
     variance."""
 
+    kind = d.RiemannianNormal
+
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
-        tangent, raw = output[..., :-1], output[..., -1]
-        return d.RiemannianNormal(from_tangent(tangent, self.c), positive(raw, 1e-6), self.c)
+        return self._about(output[..., :-1], output[..., -1])

@@ -1,6 +1,6 @@
 """Values: densities and masses that can be evaluated and drawn from; they know no data set and no training."""
 
-from latens.distributions.base import PointMass, center, has_row_noise, rsample_and_log_prob
+from latens.distributions.base import PointMass, center, flat_mean, has_row_noise, rsample_and_log_prob
 from latens.distributions.chained import Chained
 from latens.distributions.columns import Columns
 from latens.distributions.continuous import Beta, ContinuousBernoulli, LogNormal, StudentT
@@ -32,6 +32,6 @@ __all__ = [
     "NormalMixture", "Observed", "OneHot", "Ordinal", "Pieces", "Planar", "PointMass", "Poisson", "PowerSpherical",
     "Pushforward", "Quantised", "Radial", "Relaxed", "Resampled", "RiemannianNormal", "SelfMasked", "SphereUniform",
     "StudentT", "Transform", "TruncatedNormal", "UniformCodes", "VonMisesFisher", "WrappedNormal",
-    "ZeroInflatedNegativeBinomial", "canonical", "center", "closed_kl", "detached", "has_closed_kl",
+    "ZeroInflatedNegativeBinomial", "canonical", "center", "closed_kl", "detached", "flat_mean", "has_closed_kl",
     "has_row_noise", "rsample_and_log_prob",
 ]  # fmt: skip

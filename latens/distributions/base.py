@@ -4,30 +4,19 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, constraints
+from torch.distributions import Distribution
 
 from latens.distributions.kl import canonical
+from latens.distributions.located import Located
 from latens.randomness import seeded
 from latens.trees import Tree
 
 
-class PointMass(Distribution):
+class PointMass(Located):
     """All mass at ``loc`` (event: the last axis): the posterior of a plain autoencoder.
 
     It has no density: ``log_prob`` raises, and whatever would need one is refused rather than invented.
     """
-
-    arg_constraints = {"loc": constraints.independent(constraints.real, 1)}
-    has_rsample = True
-    row_noise = True
-
-    def __init__(self, loc: Tensor):
-        self.loc = loc
-        super().__init__(loc.shape[:-1], loc.shape[-1:], validate_args=False)
-
-    @property
-    def mean(self) -> Tensor:
-        return self.loc
 
     @property
     def variance(self) -> Tensor:
@@ -63,18 +52,25 @@ def has_row_noise(q: Distribution) -> bool:
 
 
 def center(px: Distribution) -> Tensor:
-    """The value that stands for a distribution: its mean, its mode where values are categories, and the mean of 256
-    draws (always the same ones) where torch knows neither, as for flows.
+    """The value that stands for a distribution: its mean, its mode where values are categories, a direction on a
+    sphere, and the mean of 256 draws (always the same ones) where torch knows none of them, as for flows.
     """
-    base = getattr(px, "center", None)
-    if base is not None:
-        return base
-    for name in ("mean", "mode"):
+    return _first_known(px, "center", "mean", "mode")
+
+
+def flat_mean(q: Distribution) -> Tensor:
+    """E[z] in coordinates in which it is a mean: inside the sphere and between the categories, where :func:`center` is
+    on them, and for a curved space the ``tangent`` vector at 0; elsewhere the same as :func:`center`."""
+    return _first_known(q, "tangent", "mean", "center", "mode")
+
+
+def _first_known(px: Distribution, *names: str) -> Tensor:
+    for name in names:
         try:
-            value = getattr(px, name)
+            value = getattr(px, name, None)
         except NotImplementedError:
             continue
-        if not isinstance(value, Tensor) or not torch.isnan(value).all():  # a tree of means, or numbers
+        if value is not None and not (isinstance(value, Tensor) and torch.isnan(value).all()):  # a tree, or numbers
             return value
     with seeded(0):
         return px.sample(torch.Size((256,))).mean(0)

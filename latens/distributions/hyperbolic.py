@@ -1,7 +1,8 @@
 """The Poincare ball: hyperbolic space of curvature -c as the open ball of radius 1 / sqrt(c).
 
 Densities are per unit of hyperbolic volume; distances are those of the space. Points that rounding would put on the
-boundary are held at 1 - 1e-5 of the radius.
+boundary are held at 1 - 1e-5 of the radius, :func:`edge` from 0: a distribution with mass out there would have another
+density than its draws, so its ``reach`` from its location must stay within.
 """
 
 from __future__ import annotations
@@ -10,15 +11,16 @@ import math
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, constraints
 from torch.nn.functional import normalize
 
+from latens.distributions.located import Located
 from latens.distributions.radial import Radial, wide
 from latens.distributions.sphere import log_area
-from latens.numerics import LOG_2PI
+from latens.numerics import LOG_2PI, broadcast_shape
 from latens.randomness import standard_normal
 
 _EDGE, _TINY = 1e-5, 1e-15
+_DEVIATIONS = 5.0
 
 
 def _square(x: Tensor) -> Tensor:
@@ -30,6 +32,15 @@ def add(x: Tensor, y: Tensor, c: float) -> Tensor:
     xy, xx, yy = (x * y).sum(-1, keepdim=True), _square(x), _square(y)
     top = (1 + 2 * c * xy + c * yy) * x + (1 - c * xx) * y
     return top / (1 + 2 * c * xy + c * c * xx * yy).clamp_min(_TINY)
+
+
+def edge(c: float) -> float:
+    """The largest distance from 0 of a point that is told from the boundary: 2 artanh(1 - 1e-5) / sqrt(c).
+
+    >>> round(edge(1.0), 2)
+    12.21
+    """
+    return 2 * math.atanh(1 - _EDGE) / math.sqrt(c)
 
 
 def inside(x: Tensor, c: float) -> Tensor:
@@ -67,21 +78,28 @@ def log_sinh_ratio(r: Tensor) -> Tensor:
     return torch.where(small, series, big + torch.log(-torch.expm1(-2 * big)) - torch.log(2 * big))
 
 
-class _InBall(Distribution):
-    """Base: a ``loc`` ``[..., n]`` in the ball of curvature -``c``, and a law of the tangent vector there."""
-
-    arg_constraints = {"loc": constraints.real_vector}
-    has_rsample = True
-    row_noise = True
+class _InBall(Located):
+    """Base: a ``loc`` ``[..., n]`` in the ball of curvature -``c``, and a law of the tangent vector there. The mean is
+    ``loc`` as the point of least expected squared distance, and the variance that of the tangent vector."""
 
     def __init__(self, loc: Tensor, c: float):
-        self.loc, self.c, self.n = inside(loc, c), float(c), loc.shape[-1]
-        super().__init__(loc.shape[:-1], loc.shape[-1:], validate_args=False)
+        super().__init__(inside(loc, c))
+        self.c, self.n = float(c), loc.shape[-1]
+
+    @staticmethod
+    def reach(variance: Tensor, n: int, c: float) -> Tensor:
+        """The distance from ``loc`` within which all but about 1e-5 of the mass lies, ``[...]``."""
+        raise NotImplementedError
+
+    @staticmethod
+    def widest(n: int, c: float) -> float:
+        """The variance whose ``reach`` is three quarters of the way to the edge."""
+        raise NotImplementedError
 
     @property
-    def mean(self) -> Tensor:
-        """``loc``, the point of least expected squared distance where the law about it is symmetric."""
-        return self.loc
+    def tangent(self) -> Tensor:
+        """``loc`` as a tangent vector at 0, its length the distance from there."""
+        return to_tangent(self.loc, self.c)
 
     def _tangent(self, samples: torch.Size) -> Tensor:
         """Draws of the tangent vector, its length the distance from ``loc``, ``[*samples, *batch, n]``."""
@@ -105,6 +123,19 @@ class WrappedNormal(_InBall):
         super().__init__(torch.broadcast_tensors(loc, variance)[0], c)
         self._spread = variance.expand(self.loc.shape)
 
+    @staticmethod
+    def reach(variance: Tensor, n: int, c: float) -> Tensor:
+        spread = variance.expand(*variance.shape[:-1], n)
+        return spread.sum(-1).sqrt() + _DEVIATIONS * spread.amax(-1).sqrt()
+
+    @staticmethod
+    def widest(n: int, c: float) -> float:
+        return (0.75 * edge(c) / (math.sqrt(n) + _DEVIATIONS)) ** 2
+
+    @property
+    def variance(self) -> Tensor:
+        return self._spread
+
     def _tangent(self, samples: torch.Size) -> Tensor:
         return self._spread.sqrt() * standard_normal(samples, self.loc)
 
@@ -126,7 +157,7 @@ class RiemannianNormal(_InBall):
     """
 
     def __init__(self, loc: Tensor, variance: Tensor, c: float = 1.0):
-        super().__init__(loc.expand(*torch.broadcast_shapes(loc.shape[:-1], variance.shape), loc.shape[-1]), c)
+        super().__init__(loc.expand(*broadcast_shape(loc.shape[:-1], variance.shape), loc.shape[-1]), c)
         self._spread = variance.expand(self.loc.shape[:-1])
 
     @property
@@ -151,6 +182,21 @@ class RiemannianNormal(_InBall):
         """ln Z, ``[...]``."""
         area = log_area(self.n) if self.n > 1 else math.log(2)
         return (self._distance.log_normaliser + area).to(self.loc)
+
+    @staticmethod
+    def reach(variance: Tensor, n: int, c: float) -> Tensor:
+        # the mode r = (n - 1) sqrt(c) variance coth(sqrt(c) r), and coth x < 1 + 1/x
+        return (n - 1) * math.sqrt(c) * variance + (math.sqrt(n - 1) + _DEVIATIONS) * variance.sqrt()
+
+    @staticmethod
+    def widest(n: int, c: float) -> float:
+        a, b = (n - 1) * math.sqrt(c), math.sqrt(n - 1) + _DEVIATIONS
+        return (2 * 0.75 * edge(c) / (b + math.sqrt(b * b + 4 * a * 0.75 * edge(c)))) ** 2  # a s^2 + b s = 3/4 edge
+
+    @property
+    def variance(self) -> Tensor:
+        square = self._distance.mean(torch.square).to(self.loc)  # of the distance, over n directions alike
+        return (square / self.n).unsqueeze(-1).expand(self.loc.shape)
 
     def _tangent(self, samples: torch.Size) -> Tensor:
         distance = self._distance.rsample(samples).to(self.loc)

@@ -4,35 +4,29 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, constraints
+from torch.distributions import constraints
 
+from latens.distributions.located import Located
 from latens.numerics import LOG_2PI
 from latens.randomness import standard_normal
 
 
-class LowRankNormal(Distribution):
+class LowRankNormal(Located):
     """N(loc, diag h + U U^T) over the last axis, U of few columns: z = loc + sqrt(h) * noise + U noise'.
 
     With C = I + U^T diag(1/h) U, the covariance has determinant det C prod_i h_i and inverse diag(1/h) - diag(1/h) U
     C^-1 U^T diag(1/h) (Woodbury). Shapes: loc and diagonal h ``[..., Z]``, factor U ``[..., Z, R]``.
     """
 
-    arg_constraints = {
-        "loc": constraints.real_vector,
+    arg_constraints = Located.arg_constraints | {
         "diagonal": constraints.independent(constraints.positive, 1),
         "factor": constraints.independent(constraints.real, 2),
     }
-    has_rsample = True
-    row_noise = True
 
     def __init__(self, loc: Tensor, diagonal: Tensor, factor: Tensor):
-        self.loc, self.diagonal = torch.broadcast_tensors(loc, diagonal)
-        self.factor = factor.expand(*self.loc.shape, factor.shape[-1])
-        super().__init__(self.loc.shape[:-1], self.loc.shape[-1:], validate_args=False)
-
-    @property
-    def mean(self) -> Tensor:
-        return self.loc
+        loc, self.diagonal = torch.broadcast_tensors(loc, diagonal)
+        self.factor = factor.expand(*loc.shape, factor.shape[-1])
+        super().__init__(loc)
 
     @property
     def variance(self) -> Tensor:

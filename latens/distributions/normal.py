@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
+from latens.distributions.located import Located
 from latens.numerics import LOG_2PI, broadcast_shape
 from latens.randomness import standard_normal
 
@@ -38,23 +39,17 @@ class Normal(Distribution):
         return -0.5 * ((value - self.loc) ** 2 / self._variance + self._variance.log() + LOG_2PI)
 
 
-class DiagonalNormal(Distribution):
+class DiagonalNormal(Located):
     """N(loc, diag variance) over the last axis: z = loc + sqrt(variance) * noise.
 
     log q(z) = sum_i of the elementwise normal log-density, in nats. Shapes: loc, variance ``[..., Z]``.
     """
 
-    arg_constraints = {"loc": constraints.real_vector, "variance": constraints.independent(constraints.positive, 1)}
-    has_rsample = True
-    row_noise = True
+    arg_constraints = Located.arg_constraints | {"variance": constraints.independent(constraints.positive, 1)}
 
     def __init__(self, loc: Tensor, variance: Tensor):
-        self.loc, self._variance = torch.broadcast_tensors(loc, variance)
-        super().__init__(self.loc.shape[:-1], self.loc.shape[-1:], validate_args=False)
-
-    @property
-    def mean(self) -> Tensor:
-        return self.loc
+        loc, self._variance = torch.broadcast_tensors(loc, variance)
+        super().__init__(loc)
 
     @property
     def variance(self) -> Tensor:
@@ -74,25 +69,18 @@ class DiagonalNormal(Distribution):
         return DiagonalNormal(self.loc.unsqueeze(-1), self._variance.unsqueeze(-1))
 
 
-class FullNormal(Distribution):
+class FullNormal(Located):
     """N(loc, L L^T) over the last axis, L lower triangular with a positive diagonal: z = loc + L noise.
 
     log q(z) = -[|L^-1 (z - loc)|^2 + Z ln 2 pi] / 2 - sum_i ln L_ii. Shapes: loc ``[..., Z]``, scale_tril
     ``[..., Z, Z]``.
     """
 
-    arg_constraints = {"loc": constraints.real_vector, "scale_tril": constraints.lower_cholesky}
-    has_rsample = True
-    row_noise = True
+    arg_constraints = Located.arg_constraints | {"scale_tril": constraints.lower_cholesky}
 
     def __init__(self, loc: Tensor, scale_tril: Tensor):
-        self.loc = loc.expand(*broadcast_shape(loc.shape[:-1], scale_tril.shape[:-2]), loc.shape[-1])
+        super().__init__(loc.expand(*broadcast_shape(loc.shape[:-1], scale_tril.shape[:-2]), loc.shape[-1]))
         self.scale_tril = scale_tril.expand(*self.loc.shape, loc.shape[-1])
-        super().__init__(self.loc.shape[:-1], self.loc.shape[-1:], validate_args=False)
-
-    @property
-    def mean(self) -> Tensor:
-        return self.loc
 
     @property
     def variance(self) -> Tensor:

@@ -10,6 +10,7 @@ from torch.distributions import Distribution, constraints
 from torch.nn.functional import normalize
 
 from latens.distributions.radial import Radial, wide
+from latens.numerics import broadcast_shape
 from latens.randomness import standard_normal
 
 _REACH = 13.0  # deviations from the mode that hold all of the mass, to rounding
@@ -46,7 +47,7 @@ class SphereUniform(Distribution):
         return normalize(standard_normal(sample_shape, self.like), dim=-1)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        return value.new_full(torch.broadcast_shapes(value.shape[:-1], self._batch_shape), -log_area(value.shape[-1]))
+        return value.new_full(broadcast_shape(value.shape[:-1], self._batch_shape), -log_area(value.shape[-1]))
 
 
 class _AboutDirection(Distribution):
@@ -58,7 +59,7 @@ class _AboutDirection(Distribution):
     row_noise = True
 
     def __init__(self, loc: Tensor, concentration: Tensor):
-        self.loc = loc.expand(*torch.broadcast_shapes(loc.shape[:-1], concentration.shape), loc.shape[-1])
+        self.loc = loc.expand(*broadcast_shape(loc.shape[:-1], concentration.shape), loc.shape[-1])
         self.concentration = concentration.expand(self.loc.shape[:-1])
         self.m = loc.shape[-1]
         super().__init__(self.loc.shape[:-1], self.loc.shape[-1:], validate_args=False)

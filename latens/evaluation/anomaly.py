@@ -128,6 +128,16 @@ class AUROC:
     standard_error: float
 
 
+def midranks(values: np.ndarray) -> np.ndarray:
+    """The rank of each value, from 1; equal values share the mean of their ranks.
+
+    >>> midranks(np.array([3.0, 1.0, 3.0])).tolist()
+    [2.5, 1.0, 2.5]
+    """
+    _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[group]
+
+
 def auroc(scores: np.ndarray, is_anomaly: np.ndarray) -> AUROC:
     """P(score of an anomaly > score of another row) + half P(equal), with DeLong's standard error.
 
@@ -142,8 +152,6 @@ def auroc(scores: np.ndarray, is_anomaly: np.ndarray) -> AUROC:
     >>> auroc(np.array([1.0, 2.0, 2.0, 3.0]), np.array([0, 0, 1, 1])).value
     0.875
     """
-    from scipy.stats import rankdata
-
     scores, flags = _scores(scores, "scores"), np.asarray(is_anomaly)
     if flags.shape != scores.shape:
         raise InputError(f"is_anomaly has shape {flags.shape} and scores {scores.shape}: give one of each a row")
@@ -154,9 +162,9 @@ def auroc(scores: np.ndarray, is_anomaly: np.ndarray) -> AUROC:
     m, n = int(flags.sum()), int((~flags).sum())
     if not m or not n:
         raise InputError(f"an AUROC needs anomalies and other rows, got {m} and {n}: give rows of both kinds")
-    among_all = rankdata(scores)
-    above = (among_all[flags] - rankdata(scores[flags])) / n  # A
-    below = 1 - (among_all[~flags] - rankdata(scores[~flags])) / m  # B
+    among_all = midranks(scores)
+    above = (among_all[flags] - midranks(scores[flags])) / n  # A
+    below = 1 - (among_all[~flags] - midranks(scores[~flags])) / m  # B
     value = float(above.mean())
     parts = [each.var(ddof=1) if len(each) > 1 else value * (1 - value) for each in (above, below)]
     return AUROC(value, float(np.sqrt(parts[0] / m + parts[1] / n)))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from latens import trees
-from latens.distributions import DiagonalNormal, canonical, center, closed_kl
+from latens.distributions import DiagonalNormal, canonical, center, closed_kl, flat_mean
 from latens.evaluation.likelihood import chunk_rows, evaluating, model_device
 from latens.trees import Tree
 
@@ -18,15 +19,26 @@ ACTIVE = 0.01
 
 
 def codes(model: nn.Module, x: Tree, c: Tree = None, *, sample: bool = False) -> Tensor:
-    """Posterior means E[z|x], or one draw from q(z|x) with ``sample=True``: ``[N, Z]``, in the order of the rows."""
-    means = []
+    """Posterior means E[z|x] (directions on a sphere, modes of categories), or one draw from q(z|x) with
+    ``sample=True``: ``[N, Z]``, in the order of the rows."""
+    return _of_posteriors(model, x, c, (lambda q: q.sample()) if sample else center)[0]
+
+
+def codes_and_means(model: nn.Module, x: Tree, c: Tree = None) -> tuple[Tensor, Tensor]:
+    """:func:`codes`, and the means by which units are counted (:func:`latens.distributions.flat_mean`), ``[N, Z]``."""
+    found, means = _of_posteriors(model, x, c, center, flat_mean)
+    return found, means
+
+
+def _of_posteriors(model: nn.Module, x: Tree, c: Tree, *functions: Callable[[Distribution], Tree]) -> list[Tensor]:
+    """Each function of q(z|x), flat, ``[N, Z]``."""
+    found = []
     for xs, cs in _chunks(model, x, c):
         with evaluating(model):
             q = model.encode(xs, cs)  # type: ignore[operator]
-            value = None if sample else center(q)
-        with torch.no_grad():
-            means.append(trees.flat_codes(q.sample() if value is None else value, leading=1).cpu())
-    return torch.cat(means)
+            values = [function(q) for function in functions]
+        found.append([trees.flat_codes(value, leading=1).detach().cpu() for value in values])
+    return [torch.cat(parts) for parts in zip(*found, strict=True)]
 
 
 @torch.no_grad()
@@ -57,7 +69,8 @@ def _chunks(model: nn.Module, x: Tree, c: Tree) -> Iterator[tuple[Tree, Tree]]:
 
 def active_units(means: Tensor, prior_variance: Tensor | float = 1.0, threshold: float = ACTIVE) -> Tensor:
     """Which dimensions of z depend on x: Var_x E[z_i|x] > 0.01 (Burda et al. 2016) of the prior's variance, ``[Z]``
-    bool."""
+    bool. ``means`` are those of :func:`codes_and_means`: on a sphere the means, which lie inside it and shrink to 0 as
+    the rate does, where directions would go on to vary; in a hyperbolic ball tangent vectors at 0."""
     return means.var(0, correction=min(1, len(means) - 1)) > threshold * prior_variance
 
 

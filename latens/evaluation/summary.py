@@ -11,7 +11,14 @@ from torch import Tensor, nn
 
 from latens import trees
 from latens.conditionals import Columns
-from latens.evaluation.latent import active_units, codes, collapse_warning, decode, prior_variance, rate_per_dimension
+from latens.evaluation.latent import (
+    active_units,
+    codes_and_means,
+    collapse_warning,
+    decode,
+    prior_variance,
+    rate_per_dimension,
+)
 from latens.evaluation.likelihood import bits_per_dimension, distortion, elbo, model_device, nll, standard_error
 from latens.models import Generator
 from latens.randomness import untouched
@@ -154,12 +161,12 @@ def evaluate(
     if isinstance(model, Generator):
         size = trees.flat_codes(model.draw(x[:1], 1, trees.take(c, slice(0, 1))).z).shape[-1]
         return Evaluation(rows=len(x), dimensions=dimensions, latent_dim=size, rmse=None, distortion=None, draws=draws)
-    means = codes(model, x, c)
+    z, means = codes_and_means(model, x, c)
     active = int(active_units(means, prior_variance(model, x, c)).sum())
-    apart = reconstruction_errors(model, x, means, c)
+    apart = reconstruction_errors(model, x, z, c)
     variance = getattr(getattr(model, "likelihood", None), "data_variance", None)
     found = Evaluation(
-        rows=len(x), dimensions=dimensions, latent_dim=means.shape[1], rmse=apart.rmse,
+        rows=len(x), dimensions=dimensions, latent_dim=z.shape[1], rmse=apart.rmse,
         relative_rmse=apart.relative_rmse, accuracy=apart.accuracy, distortion=float("nan"), draws=draws,
         active_units=active,
         observation_variance=None if variance is None else float(variance.double().mean()),

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from latens.errors import InputError, is_whole, require
-from latens.evaluation.anomaly import AUROC, auroc, boosted_trees, closest, two_sample_auroc
+from latens.evaluation.anomaly import AUROC, auroc, boosted_trees, closest, midranks, two_sample_auroc
 
 Kind = Literal["numeric", "categorical"]
 
@@ -293,13 +293,11 @@ def associations(table: Frame, names: Sequence[str]) -> np.ndarray:
     >>> associations(table, ["a", "b"])[0, 1].item()
     1.0
     """
-    from scipy.stats import rankdata
-
     seen = [~_missing(table.columns[name]) for name in names]
     columns = [table.columns[name].copy() for name in names]
     for column, known in zip(columns, seen):
         if column.dtype.kind == "f":
-            column[known] = rankdata(column[known]) / max(1, known.sum())
+            column[known] = midranks(column[known]) / max(1, known.sum())
     found = np.full((len(names), len(names)), np.nan)
     for i, j in combinations(range(len(names)), 2):
         both = seen[i] & seen[j]

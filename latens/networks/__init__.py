@@ -14,6 +14,7 @@ from latens.networks.base import (
     Flatten,
     Log1p,
     Residual,
+    Scale,
     Standardize,
     Sum,
     Unflatten,
@@ -74,7 +75,7 @@ def start_at(network: nn.Module, value: Tensor) -> None:
 __all__ = [
     "ACTIVATIONS", "Columns", "Concatenate", "Condition", "Conditioned", "ConvDecoder", "ConvEncoder",
     "FixedFeatures", "Flatten", "GatedCell", "Gyroplanes", "Linear", "Log1p", "MultiScaleSSIM", "OnCondition",
-    "OnGrid", "RecurrentDecoder", "RecurrentEncoder", "Residual", "Resize", "Seen", "SequenceDecoder",
+    "OnGrid", "RecurrentDecoder", "RecurrentEncoder", "Residual", "Resize", "Scale", "Seen", "SequenceDecoder",
     "SequenceEncoder", "Standardize", "Steps", "Sum", "Unflatten", "activation", "bottleneck", "decoder", "encoder",
     "grids", "has_convolutions", "mlp", "only_linear_maps", "residual_block", "start_at", "steps_of",
 ]  # fmt: skip

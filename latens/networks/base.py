@@ -62,6 +62,21 @@ class Log1p(nn.Module):
         return torch.log1p(x if x.is_floating_point() else x.float())
 
 
+class Scale(nn.Module):
+    """x times a number that is not learned.
+
+    >>> Scale(2.0)(torch.ones(2)).tolist()
+    [2.0, 2.0]
+    """
+
+    def __init__(self, factor: float):
+        super().__init__()
+        self.factor = float(factor)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.factor * x
+
+
 class Flatten(nn.Module):
     """``[..., *shape]`` -> ``[..., prod(shape)]``."""
 

@@ -41,7 +41,7 @@ class TotalCorrelation(Penalty):
     2018): the mean of ln q(z_i) - sum_j ln q(z_ij), each by the shares of :func:`log_shares`.
 
     ``rows`` is N. "weighted" is too high by (Z - 1) ln N, a constant. Takes a diagonal normal posterior, else
-    ``ValueError``; holds ``[K, B, B, Z]`` numbers.
+    ``ValueError``; holds ``[K, B, B]`` numbers for each dimension.
     """
 
     joint = True
@@ -56,8 +56,9 @@ class TotalCorrelation(Penalty):
         q, z = canonical(draw.q), draw.codes  # K x B x Z
         if not isinstance(q, DiagonalNormal):
             raise ValueError(f"total correlation needs a diagonal normal posterior, got {type(q).__name__}")
-        log_q = Normal(q.loc, q.variance).log_prob(z.unsqueeze(2))  # K x B x B x Z: ln q(z_i|x_j) by dimension
-        shares = log_shares(z.shape[1], self.rows, self.weighting, log_q.dtype).to(log_q.device)
-        joint = torch.logsumexp(log_q.sum(-1) + shares, 2)
-        marginals = torch.logsumexp(log_q + shares.unsqueeze(-1), 2).sum(-1)
-        return (joint - marginals).mean()
+        shares = log_shares(z.shape[1], self.rows, self.weighting, z.dtype).to(z.device)
+        joint, marginals = shares, torch.zeros_like(z[..., 0])
+        for loc, variance, value in zip(q.loc.unbind(-1), q.variance.unbind(-1), z.unbind(-1)):
+            log_q = Normal(loc, variance).log_prob(value.unsqueeze(-1))  # K x B x B: ln q(z_i|x_j) of one dimension
+            joint, marginals = joint + log_q, marginals + torch.logsumexp(log_q + shares, -1)
+        return (torch.logsumexp(joint, -1) - marginals).mean()

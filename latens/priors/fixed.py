@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
@@ -59,18 +61,23 @@ class UniformTorus(_Fixed):
 
 class BallNormal(_Fixed):
     """p(z) about 0 in the Poincare ball of curvature -c with the given ``scale``: wrapped, or with ``riemannian`` the
-    Riemannian normal (Mathieu et al. 2019)."""
+    Riemannian normal (Mathieu et al. 2019). "auto": 1, or less where that would reach too near the boundary, as volume
+    grows with the dimension; a wider scale is refused with ``InputError``."""
 
-    def __init__(self, dim: int, c: float = 1.0, scale: float = 1.0, riemannian: bool = False):
+    def __init__(self, dim: int, c: float = 1.0, scale: float | str = "auto", riemannian: bool = False):
         super().__init__(dim)
         require(is_number(c) and c > 0, "the curvature", "a positive number", c)
-        require(is_number(scale) and scale > 0, "the scale of the prior", "a positive number", scale)
+        self.kind = distributions.RiemannianNormal if riemannian else distributions.WrappedNormal
+        most = math.sqrt(self.kind.widest(self.dim, c))
+        scale = min(1.0, most) if scale == "auto" else scale
+        valid = is_number(scale) and 0 < scale <= most * (1 + 1e-9)
+        here = f"a positive number up to {most:.3g} in {dim} dimensions at curvature {c:g}, or 'auto'"
+        require(valid, "the scale of the prior", here, scale)
         self.c, self.scale, self.riemannian = float(c), float(scale), riemannian
 
     def forward(self, c: Tree = None) -> Distribution:
-        if self.riemannian:
-            return distributions.RiemannianNormal(self.like, torch.full_like(self.like[0], self.scale**2), self.c)
-        return distributions.WrappedNormal(self.like, torch.full_like(self.like, self.scale**2), self.c)
+        like = self.like[0] if self.riemannian else self.like
+        return self.kind(self.like, torch.full_like(like, self.scale**2), self.c)
 
     def project(self, z: Tensor) -> Tensor:
         return inside(z, self.c)

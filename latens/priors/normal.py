@@ -85,7 +85,7 @@ class ConditionalNormal(nn.Module):
 
 
 class NormalMixture(nn.Module):
-    """p(z) = sum_j w_j N(g_j, diag h_j) over ``components``, learned with the model (Dilokthanakul et al. 2016).
+    """p(z) = sum_j w_j N(g_j, diag h_j) over ``components``, learned with the model (Jiang et al. 2017).
 
     With ``network`` (``{key: c[key]}`` for the keys in ``reads`` -> ``[B, components (1 + 2 Z)]``) weights, means and
     variances are those of the condition. Raises ``ValueError`` for sizes below 1 and where a key was not given.

@@ -44,7 +44,8 @@ def straight_through(
     info: DataInfo, *, latent_dim: int | str = "auto", categories: int = 10, temperature: float = 1.0,
     beta: float = 1.0, likelihood: str = "auto", variance: float | str = "optimal", network: str = "auto",
 ) -> Built:  # fmt: skip
-    """Latent_dim categorical variables, the gradient that of their relaxation. (Bengio, Leonard & Courville 2013)"""
+    """Latent_dim categorical variables, the gradient that of their relaxation. (Bengio, Leonard & Courville 2013; Jang,
+    Gu & Poole 2017)"""
     model = _categories(info, latent_dim, categories, temperature, likelihood, variance, network)
     return model, objectives.ELBO(beta)
 

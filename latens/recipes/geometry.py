@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 from torch import nn
 
 from latens import conditionals, models, networks, objectives, priors
@@ -10,20 +13,13 @@ from latens.choices import DataInfo, encoder, latent_size, likelihood_for, throu
 Built = tuple[nn.Module, objectives.Objective]
 
 
-def _at_least_two(info: DataInfo, latent_dim: int | str) -> int:
-    return max(2, latent_size(info, latent_dim)) if latent_dim == "auto" else latent_size(info, latent_dim)
-
-
 def sphere(
     info: DataInfo, *, latent_dim: int | str = "auto", beta: float = 1.0, likelihood: str = "auto",
     variance: float | str = "optimal", network: str = "auto",
 ) -> Built:  # fmt: skip
     """Von Mises-Fisher posterior on the unit sphere of latent_dim coordinates, uniform prior. (Davidson et al. 2018)"""
-    size = _at_least_two(info, latent_dim)
-    prior = priors.UniformSphere(size)
-    posterior = conditionals.VonMisesFisher(encoder(info, [size, 1], network), info.reads)
-    model = models.VAE(prior, posterior, likelihood_for(info, size, likelihood, network, variance))
-    return model, objectives.ELBO(beta)
+    kind = conditionals.VonMisesFisher
+    return _on_sphere(info, kind, latent_dim, likelihood, variance, network), objectives.ELBO(beta)
 
 
 def power_spherical(
@@ -31,28 +27,25 @@ def power_spherical(
     variance: float | str = "optimal", network: str = "auto",
 ) -> Built:  # fmt: skip
     """Power spherical posterior on the unit sphere, uniform prior, everything in closed form. (De Cao & Aziz 2020)"""
-    size = _at_least_two(info, latent_dim)
-    prior = priors.UniformSphere(size)
-    posterior = conditionals.PowerSpherical(encoder(info, [size, 1], network), info.reads)
-    model = models.VAE(prior, posterior, likelihood_for(info, size, likelihood, network, variance))
-    return model, objectives.ELBO(beta)
+    kind = conditionals.PowerSpherical
+    return _on_sphere(info, kind, latent_dim, likelihood, variance, network), objectives.ELBO(beta)
 
 
 def torus(
     info: DataInfo, *, latent_dim: int | str = "auto", beta: float = 1.0, likelihood: str = "auto",
     variance: float | str = "optimal", network: str = "auto",
 ) -> Built:  # fmt: skip
-    """Latent_dim angles, von Mises posterior, uniform prior; a code is the cosine and sine of each. (Falorsi et al.
-    2018)"""
+    """Latent_dim angles, von Mises posterior, uniform prior; a code is the cosine and sine of each, a product of
+    spheres. (Davidson, Tomczak & Gavves 2019)"""
     size = latent_size(info, latent_dim)
     posterior = conditionals.Torus(encoder(info, [3 * size], network), info.reads)
-    likely = likelihood_for(info, 2 * size, likelihood, network, variance)
+    likely = _of_unit_variance(2, likelihood_for(info, 2 * size, likelihood, network, variance))
     return models.VAE(priors.UniformTorus(size), posterior, likely), objectives.ELBO(beta)
 
 
 def poincare(
     info: DataInfo, *, latent_dim: int | str = "auto", beta: float = 1.0, curvature: float = 1.0,
-    prior_scale: float = 1.0, features: int = 128, likelihood: str = "auto", variance: float | str = "optimal",
+    prior_scale: float | str = "auto", features: int = 128, likelihood: str = "auto", variance: float | str = "optimal",
     network: str = "auto",
 ) -> Built:  # fmt: skip
     """Wrapped normals in the Poincare ball, a decoder that begins with distances to hyperplanes. (Mathieu et al.
@@ -60,20 +53,43 @@ def poincare(
     size = latent_size(info, latent_dim)
     prior = priors.BallNormal(size, curvature, prior_scale)
     posterior = conditionals.WrappedNormal(encoder(info, [size, size], network), curvature, info.reads)
-    first = networks.Gyroplanes(size, features, curvature)
-    likely = through(first, likelihood_for(info, features, likelihood, network, variance))
-    return models.VAE(prior, posterior, likely), objectives.ELBO(beta)
+    return _in_ball(info, prior, posterior, features, likelihood, variance, network), objectives.ELBO(beta)
 
 
 def poincare_riemannian(
     info: DataInfo, *, latent_dim: int | str = "auto", beta: float = 1.0, curvature: float = 1.0,
-    prior_scale: float = 1.0, features: int = 128, likelihood: str = "auto", variance: float | str = "optimal",
+    prior_scale: float | str = "auto", features: int = 128, likelihood: str = "auto", variance: float | str = "optimal",
     network: str = "auto",
 ) -> Built:  # fmt: skip
     """Riemannian normals in the Poincare ball, decoder as for poincare. (Mathieu et al. 2019)"""
     size = latent_size(info, latent_dim)
     prior = priors.BallNormal(size, curvature, prior_scale, riemannian=True)
     posterior = conditionals.RiemannianNormal(encoder(info, [size, 1], network), curvature, info.reads)
-    first = networks.Gyroplanes(size, features, curvature)
-    likely = through(first, likelihood_for(info, features, likelihood, network, variance))
-    return models.VAE(prior, posterior, likely), objectives.ELBO(beta)
+    return _in_ball(info, prior, posterior, features, likelihood, variance, network), objectives.ELBO(beta)
+
+
+def _on_sphere(
+    info: DataInfo, kind: Callable[..., nn.Module], latent_dim: int | str, likelihood: str, variance: float | str,
+    network: str,
+) -> models.VAE:  # fmt: skip
+    """The model on the unit sphere of R^latent_dim with a posterior of that kind."""
+    size = max(2, latent_size(info, latent_dim)) if latent_dim == "auto" else latent_size(info, latent_dim)
+    prior, posterior = priors.UniformSphere(size), kind(encoder(info, [size, 1], network), info.reads)
+    likely = _of_unit_variance(size, likelihood_for(info, size, likelihood, network, variance))
+    return models.VAE(prior, posterior, likely)
+
+
+def _of_unit_variance(m: int, likelihood: nn.Module) -> nn.Module:
+    """The likelihood whose network sees coordinates of a unit sphere of R^m times sqrt(m): under the uniform prior they
+    then have variance 1, as those of N(0, I) have. Left at 1/m the codes hardly move the decoder at first, and the
+    rate falls to 0 before it has learned to use them."""
+    return through(networks.Scale(math.sqrt(m)), likelihood)
+
+
+def _in_ball(
+    info: DataInfo, prior: priors.BallNormal, posterior: nn.Module, features: int, likelihood: str,
+    variance: float | str, network: str,
+) -> models.VAE:  # fmt: skip
+    """The model whose decoder begins with distances to hyperplanes of the ball."""
+    first = networks.Gyroplanes(prior.dim, features, prior.c)
+    return models.VAE(prior, posterior, through(first, likelihood_for(info, features, likelihood, network, variance)))

@@ -15,8 +15,7 @@ def hvae(
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     """The VAE with tempered leapfrog steps on its posterior draws. (Caterini, Doucet & Sejdinovic 2018)"""
     size = latent_size(info, latent_dim)
-    parts = (prior_for(info, size, "standard"), posterior_for(info, size, "diagonal", network, "shared"),
-             likelihood_for(info, size, likelihood, network, variance))  # fmt: skip
+    parts = _parts(info, size, network, likelihood, variance)
     return models.Hamiltonian(*parts, steps=steps, step_size=step_size, tempering=tempering), objectives.ELBO()
 
 
@@ -27,11 +26,10 @@ def rhvae(
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     """The same dynamics in a learned metric around the codes of some rows. (Chadebec, Mantoux & Allassonnière 2020)"""
     size = latent_size(info, latent_dim)
-    parts = (prior_for(info, size, "standard"), posterior_for(info, size, "diagonal", network, "shared"),
-             likelihood_for(info, size, likelihood, network, variance),
-             centroid_metric(info, size, network, centroids, temperature, floor))  # fmt: skip
+    parts = _parts(info, size, network, likelihood, variance)
+    metric = centroid_metric(info, size, network, centroids, temperature, floor)
     options = {"steps": steps, "step_size": step_size, "tempering": tempering, "iterations": iterations}
-    return models.RiemannianHamiltonian(*parts, **options), objectives.ELBO()  # type: ignore[arg-type]
+    return models.RiemannianHamiltonian(*parts, metric, **options), objectives.ELBO()  # type: ignore[arg-type]
 
 
 def annealed(
@@ -40,6 +38,13 @@ def annealed(
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     """The VAE whose draws are annealed from q to p(z|x) by leapfrog steps. (Geffner & Domke 2021; Zhang et al. 2021)"""
     size = latent_size(info, latent_dim)
-    parts = (prior_for(info, size, "standard"), posterior_for(info, size, "diagonal", network, "shared"),
-             likelihood_for(info, size, likelihood, network, variance))  # fmt: skip
+    parts = _parts(info, size, network, likelihood, variance)
     return models.Hamiltonian(*parts, steps=steps, step_size=step_size, anneal=True, keep=keep), objectives.ELBO()
+
+
+def _parts(
+    info: DataInfo, size: int, network: str, likelihood: str, variance: float | str
+) -> tuple[nn.Module, nn.Module, nn.Module]:
+    """(prior, posterior, likelihood) before any dynamics."""
+    posterior = posterior_for(info, size, "diagonal", network, "shared")
+    return prior_for(info, size, "standard"), posterior, likelihood_for(info, size, likelihood, network, variance)

@@ -6,6 +6,8 @@ columns in their order); for a mapping of modalities put the same parts together
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import nn
 
 from latens import conditionals, models, objectives, priors
@@ -19,10 +21,9 @@ def poe(
     variance: float | str = "learned", network: str = "auto",
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     """Product of experts and prior, trained with each modality alone too: the MVAE. (Wu & Goodman 2018)"""
-    size = latent_size(info, latent_dim)
-    experts, given, pieces = modality_parts(info, size, modalities, network, likelihood, variance)
-    posterior = conditionals.ProductOfExperts(experts, pieces)
-    return models.VAE(priors.StandardNormal(size), posterior, given), objectives.ELBOWithSingles(beta)
+    kind = conditionals.ProductOfExperts
+    model = _of_experts(info, kind, latent_dim, modalities, likelihood, variance, network)
+    return model, objectives.ELBOWithSingles(beta)
 
 
 def moe(
@@ -30,10 +31,8 @@ def moe(
     variance: float | str = "learned", network: str = "auto",
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     """Mixture of experts under the importance-weighted bound of k draws: the MMVAE. (Shi et al. 2019)"""
-    size = latent_size(info, latent_dim)
-    experts, given, pieces = modality_parts(info, size, modalities, network, likelihood, variance)
-    posterior = conditionals.MixtureOfExperts(experts, pieces)
-    return models.VAE(priors.StandardNormal(size), posterior, given), objectives.IWAE(k)
+    kind = conditionals.MixtureOfExperts
+    return _of_experts(info, kind, latent_dim, modalities, likelihood, variance, network), objectives.IWAE(k)
 
 
 def mopoe(
@@ -41,10 +40,18 @@ def mopoe(
     variance: float | str = "learned", network: str = "auto",
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     """Mixture over all subsets of modalities of the products of their experts. (Sutter, Daunhawer & Vogt 2021)"""
+    kind = conditionals.MixtureOfProducts
+    return _of_experts(info, kind, latent_dim, modalities, likelihood, variance, network), objectives.ELBO(beta)
+
+
+def _of_experts(
+    info: DataInfo, kind: Callable[..., nn.Module], latent_dim: int | str, modalities: int, likelihood: str,
+    variance: float | str, network: str,
+) -> models.VAE:  # fmt: skip
+    """The model whose posterior is put together from one expert a modality."""
     size = latent_size(info, latent_dim)
     experts, given, pieces = modality_parts(info, size, modalities, network, likelihood, variance)
-    posterior = conditionals.MixtureOfProducts(experts, pieces)
-    return models.VAE(priors.StandardNormal(size), posterior, given), objectives.ELBO(beta)
+    return models.VAE(priors.StandardNormal(size), kind(experts, pieces), given)
 
 
 def joint(

@@ -41,8 +41,8 @@ def planar(
 ) -> Built:  # fmt: skip
     """A posterior bent by planar steps, their numbers given by the encoder. (Rezende & Mohamed 2015)"""
     size = latent_size(info, latent_dim)
-    posterior = _flow(info, size, [conditionals.Planar(size) for _ in range(_count(steps))], network)
-    return _model(info, size, posterior, likelihood, variance, network, missing), objectives.ELBO()
+    bends = [conditionals.Planar(size) for _ in range(_count(steps))]
+    return _bent(info, size, bends, likelihood, variance, network, missing), objectives.ELBO()
 
 
 def radial(
@@ -51,8 +51,8 @@ def radial(
 ) -> Built:  # fmt: skip
     """A posterior bent by radial steps, their numbers given by the encoder. (Rezende & Mohamed 2015)"""
     size = latent_size(info, latent_dim)
-    posterior = _flow(info, size, [conditionals.Radial(size) for _ in range(_count(steps))], network)
-    return _model(info, size, posterior, likelihood, variance, network, missing), objectives.ELBO()
+    bends = [conditionals.Radial(size) for _ in range(_count(steps))]
+    return _bent(info, size, bends, likelihood, variance, network, missing), objectives.ELBO()
 
 
 def iaf(
@@ -61,9 +61,8 @@ def iaf(
 ) -> Built:  # fmt: skip
     """A posterior of inverse autoregressive steps, which see context numbers of the encoder. (Kingma et al. 2016)"""
     size = latent_size(info, latent_dim)
-    bent = [conditionals.Autoregressive(size, context, reverse=bool(n % 2)) for n in range(_count(steps))]
-    posterior = _flow(info, size, bent, network)
-    return _model(info, size, posterior, likelihood, variance, network, missing), objectives.ELBO()
+    bends = [conditionals.Autoregressive(size, context, reverse=bool(n % 2)) for n in range(_count(steps))]
+    return _bent(info, size, bends, likelihood, variance, network, missing), objectives.ELBO()
 
 
 def neural_spline(
@@ -73,9 +72,8 @@ def neural_spline(
     """A posterior of autoregressive rational quadratic splines, which see context numbers of the encoder. (Durkan et
     al. 2019)"""
     size = latent_size(info, latent_dim)
-    bent = [conditionals.Autoregressive(size, context, bins, reverse=bool(n % 2)) for n in range(_count(steps))]
-    posterior = _flow(info, size, bent, network)
-    return _model(info, size, posterior, likelihood, variance, network, missing), objectives.ELBO()
+    bends = [conditionals.Autoregressive(size, context, bins, reverse=bool(n % 2)) for n in range(_count(steps))]
+    return _bent(info, size, bends, likelihood, variance, network, missing), objectives.ELBO()
 
 
 def semi_amortised(
@@ -95,9 +93,14 @@ def _count(steps: int) -> int:
     return int(steps)
 
 
-def _flow(info: DataInfo, size: int, steps: Sequence[conditionals.Step], network: str) -> nn.Module:
-    outputs = [size, size, *(step.width for step in steps)]
-    return conditionals.FlowNormal(encoder(info, outputs, network), size, steps, info.reads)
+def _bent(
+    info: DataInfo, size: int, bends: Sequence[conditionals.Step], likelihood: str, variance: float | str, network: str,
+    missing: str,
+) -> nn.Module:  # fmt: skip
+    """The model whose posterior is a diagonal normal bent by steps, their numbers given by the encoder."""
+    net = encoder(info, [size, size, *(bend.width for bend in bends)], network)
+    posterior = conditionals.FlowNormal(net, size, bends, info.reads)
+    return _model(info, size, posterior, likelihood, variance, network, missing)
 
 
 def _model(

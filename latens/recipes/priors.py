@@ -24,7 +24,7 @@ def mixture(
     info: DataInfo, *, latent_dim: int | str = "auto", components: int = 32, likelihood: str = "auto",
     variance: float | str = "optimal", network: str = "auto", missing: str = "mar",
 ) -> Built:  # fmt: skip
-    """A learned mixture of normals as the prior, one of its own for each condition. (Dilokthanakul et al. 2016)"""
+    """A learned mixture of normals as the prior, one of its own for each condition. (Jiang et al. 2017)"""
     size = latent_size(info, latent_dim)
     posterior = posterior_for(info, size, "diagonal", network, "shared")
     prior = prior_for(info, size, "mixture", components)

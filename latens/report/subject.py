@@ -15,8 +15,8 @@ from torch import Tensor
 from latens import trees
 from latens.data.rows import Rows
 from latens.errors import InputError
-from latens.evaluation import Evaluation, codes, decode, evaluate, rate_per_dimension
-from latens.evaluation.latent import ACTIVE, prior_variance
+from latens.evaluation import Evaluation, decode, evaluate, rate_per_dimension
+from latens.evaluation.latent import ACTIVE, codes_and_means, prior_variance
 from latens.models import Generator
 from latens.outputs import conditions
 from latens.randomness import seeded
@@ -98,9 +98,13 @@ class Subject:
     # Codes
 
     @cached_property
+    def _codes_and_means(self) -> tuple[Tensor, Tensor]:
+        return codes_and_means(self.run.model, self.x, self.c)
+
+    @property
     def codes(self) -> Tensor:
-        """E[z|x] of the rows, ``[N, Z]`` float32."""
-        return codes(self.run.model, self.x, self.c).float()
+        """The code of each row, ``[N, Z]`` float32."""
+        return self._codes_and_means[0].float()
 
     @property
     def has_density(self) -> bool:
@@ -188,7 +192,7 @@ class Subject:
     def dimensions(self) -> tuple[list[int], list[int]]:
         """(active, inactive) latent dimensions, each ordered by rate (else by the variance of the codes)."""
         if self.tensor is not None:
-            spread = self.codes.double().var(0, correction=0).numpy()
+            spread = self._codes_and_means[1].double().var(0, correction=0).numpy()
             least = ACTIVE * self.prior_variance if self.has_prior else 1e-8 * max(spread.max(), 1e-300)
             active = spread > least
             weight = spread if self.rates is None else self.rates

@@ -44,6 +44,9 @@ def load_state(module: nn.Module, tensors: dict[str, Tensor], what: str) -> None
         tensor.copy_(tensors[name])
 
 
+RESTORE = "restore it from a copy or fit again"
+
+
 def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
@@ -54,19 +57,24 @@ def pack(tensors: dict[str, Tensor]) -> bytes:
     return save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()})
 
 
-def unpack(path: Path, expected: str | None, missing: str = "restore it from a copy or fit again") -> dict[str, Tensor]:
-    """The tensors of a safetensors file whose sha256 is ``expected``; anything else is an ``InputError``."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
+def read_whole(path: Path, expected: str | None, missing: str = RESTORE) -> bytes:
+    """The bytes of a file whose sha256 is ``expected`` (None: any); anything else is an ``InputError``."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): {missing}") from None
     if expected is not None and digest(data) != expected:
-        raise InputError(f"{path} is damaged (its checksum does not match): restore it from a copy or fit again")
+        raise InputError(f"{path} is damaged (its checksum does not match): {RESTORE}")
+    return data
+
+
+def unpack(path: Path, expected: str | None, missing: str = RESTORE) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, read by :func:`read_whole`."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
     try:
-        return load(data)
+        return load(read_whole(path, expected, missing))
     except (SafetensorError, ValueError, KeyError) as error:
         raise InputError(f"{path} is not a whole safetensors file ({error}): restore it or fit again") from None
 

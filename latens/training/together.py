@@ -32,7 +32,7 @@ CELLS = 4_000_000  # of the rows that are validated at once
 
 
 class Together:
-    """Trains members (:class:`Member`, in place of :class:`Trainer`) in one batched run.
+    """Trains members (:class:`Member`, in place of :class:`latens.training.Trainer`) in one batched run.
 
     The models share their structure, the number of their rows, ``batch_size`` and ``epochs``; seeds, learning rates and
     other numbers may differ. The noise of model s at step t is that of (seed s, t), drawn outside and handed to

@@ -26,9 +26,10 @@ FEATHER = (".feather", ".arrow", ".ipc")
 def write_table(path: str | os.PathLike[str], table: pa.Table) -> None:
     """Write a table atomically in the format that the extension of ``path`` names.
 
-    Parquet and feather keep names and types. In a csv, reading gives back what :func:`read_table` can tell apart:
-    bool, int64, double, string, date32, ``timestamp[us]`` without a zone or in UTC, and columns of nulls; not words
-    that look like numbers, dates or missing cells, nor spaces around words.
+    Parquet and feather keep names and types. In a csv, reading gives back what
+    :func:`latens.data.tables.files.read_table` can tell apart: bool, int64, double, string, date32, ``timestamp[us]``
+    without a zone or in UTC, and columns of nulls; not words that look like numbers, dates or missing cells, nor spaces
+    around words.
 
     Raises:
         InputError: another extension, a missing folder, columns without a name of their own or of a type without a

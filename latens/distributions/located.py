@@ -1,0 +1,23 @@
+"""What distributions about a point share."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.distributions import Distribution, constraints
+
+
+class Located(Distribution):
+    """Base of distributions over the last axis with their mean at ``loc`` ``[..., Z]``, which already has the whole
+    batch shape; they draw through :func:`latens.randomness.standard_normal`."""
+
+    arg_constraints = {"loc": constraints.real_vector}
+    has_rsample = True
+    row_noise = True
+
+    def __init__(self, loc: Tensor):
+        self.loc = loc
+        super().__init__(loc.shape[:-1], loc.shape[-1:], validate_args=False)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.loc

@@ -1,0 +1,90 @@
+"""What docstrings and documents name is there, and the code they show is the code of the tree."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import re
+import textwrap
+from collections.abc import Iterator
+from functools import reduce
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import latens
+from latens import recipes
+
+ROOT = Path(latens.__file__).parent
+DOCUMENTS = [ROOT.parent / "README.md", ROOT.parent / "CONTRIBUTING.md", *sorted((ROOT.parent / "docs").glob("*.md"))]
+ROLE = re.compile(r":(?:class|func|meth|mod|data):`([\w.]+)`")
+DOTTED = re.compile(r"(?<![\w./-])latens(?:\.[A-Za-z_]\w*)+")
+
+
+def docstrings(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            yield ast.get_docstring(node) or ""
+
+
+def module_of(path: Path) -> ModuleType:
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return importlib.import_module(".".join(parts).removesuffix(".__init__"))
+
+
+def exists(dotted: str) -> bool:
+    """Whether ``latens.a.b`` is a module or an attribute of one."""
+    parts = dotted.split(".")
+    for cut in range(len(parts), 0, -1):
+        try:
+            module = importlib.import_module(".".join(parts[:cut]))
+        except ModuleNotFoundError:
+            continue
+        try:
+            reduce(getattr, parts[cut:], module)
+        except AttributeError:
+            return False
+        return True
+    return False
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
+def test_names_in_docstrings_exist(path: Path) -> None:
+    text = "\n".join(docstrings(path))
+    for name in DOTTED.findall(text):
+        assert exists(name), f"{path.name} names {name}"
+    for name in ROLE.findall(text):
+        known = name.startswith("latens.") or hasattr(module_of(path), name.partition(".")[0])
+        known = known or any(name in vars(kind) for kind in vars(module_of(path)).values() if inspect.isclass(kind))
+        assert known, f"{path.name} refers to {name}"
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_names_and_paths_in_documents_exist(path: Path) -> None:
+    text = path.read_text("utf-8")
+    for name in DOTTED.findall(text):
+        assert exists(name) or name in ("latens.VAE.fit",), f"{path.name} names {name}"
+    for place in re.findall(r"`((?:latens|tests|docs|bench|examples)/[\w./-]*)`", text):
+        assert (ROOT.parent / place).exists(), f"{path.name} names the file {place}"
+
+
+def blocks(path: Path) -> list[str]:
+    """Its indented blocks, without their indentation."""
+    found = re.findall(r"(?:^ {4,}\S.*\n(?:\n(?= {4,}\S))?)+", path.read_text("utf-8"), flags=re.MULTILINE)
+    return [textwrap.dedent(block).strip() for block in found]
+
+
+def test_code_of_the_walk_through_is_that_of_the_tree() -> None:
+    shown = [block for block in blocks(ROOT.parent / "CONTRIBUTING.md") if re.match(r"def |class |Row\(", block)]
+    files = [*ROOT.rglob("*.py"), ROOT.parent / "tests" / "test_catalogue.py"]
+    tree = "\n".join(path.read_text("utf-8") for path in files)
+    assert len(shown) == 4
+    for block in shown:
+        assert f"\n{block}\n" in tree or f"\n    {block}\n" in tree, block
+
+
+def test_every_recipe_is_in_the_changelog() -> None:
+    text = (ROOT.parent / "CHANGELOG.md").read_text("utf-8")
+    assert [name for name in recipes.CATALOGUE if f"`{name}`" not in text] == []
