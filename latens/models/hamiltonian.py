@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from latens.distributions import Drawn, center, rsample_and_log_prob
-from latens.errors import is_number, is_whole, require
+from latens.errors import is_number, require, require_count
 from latens.models.draw import Draw
 from latens.models.vae import VAE
 from latens.numerics import LOG_2PI
@@ -62,7 +62,7 @@ class Hamiltonian(VAE):
         anneal: bool = False, keep: float = 1.0, tempering: float = 1.0,
     ):  # fmt: skip
         super().__init__(prior, posterior, likelihood)
-        require(is_whole(steps) and steps >= 0, "steps", "a whole number from 0", steps)
+        require_count(steps, "steps", 0)
         good = is_number(step_size) and 0 < step_size < self.LIMIT
         require(good, "step_size", f"a number between 0 and {self.LIMIT}", step_size)
         require(is_number(keep) and 0 <= keep <= 1, "keep", "a number from 0 to 1", keep)
@@ -231,7 +231,7 @@ class RiemannianHamiltonian(Hamiltonian):
         step_size: float = 0.01, tempering: float = 1.0, iterations: int = 3,
     ):  # fmt: skip
         super().__init__(prior, posterior, likelihood, steps=steps, step_size=step_size, tempering=tempering)
-        require(is_whole(iterations) and iterations >= 1, "iterations", "a whole number from 1", iterations)
+        require_count(iterations, "iterations")
         self.metric, self.iterations = metric, int(iterations)
         self._squares: Tensor | None = None
 

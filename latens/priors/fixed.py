@@ -63,8 +63,8 @@ class BallNormal(_Fixed):
 
     def __init__(self, dim: int, c: float = 1.0, scale: float = 1.0, riemannian: bool = False):
         super().__init__(dim)
-        require(is_number(c) and c > 0, "the curvature", "a positive number", c)
-        require(is_number(scale) and scale > 0, "the scale of the prior", "a positive number", scale)
+        for name, value in (("the curvature", c), ("the scale of the prior", scale)):
+            require(is_number(value) and 1e-6 <= value <= 1e6, name, "a number from 1e-6 to 1e6", value)
         self.c, self.scale, self.riemannian = float(c), float(scale), riemannian
 
     def forward(self, c: Tree = None) -> Distribution:
@@ -83,6 +83,8 @@ class UniformCategories(_Fixed):
     def __init__(self, dim: int, categories: int, temperature: float | None = None):
         super().__init__(dim)
         require(is_whole(categories) and categories >= 2, "categories", "a whole number from 2", categories)
+        good = temperature is None or (is_number(temperature) and 0 < temperature <= 1000)
+        require(good, "the temperature of the prior", "a positive number up to 1,000", temperature)
         self.categories, self.temperature = int(categories), temperature
 
     def forward(self, c: Tree = None) -> Distribution:

@@ -7,6 +7,7 @@ from torch import nn
 
 from latens import conditionals, models, objectives, priors, trees
 from latens.choices import DataInfo, encoder, latent_size, likelihood_for
+from latens.errors import require
 
 Built = tuple[nn.Module, objectives.Objective]
 
@@ -41,6 +42,7 @@ def straight_through(
     beta: float = 1.0, likelihood: str = "auto", variance: float | str = "optimal", network: str = "auto",
 ) -> Built:  # fmt: skip
     """Latent_dim categorical variables, the gradient that of their relaxation. (Bengio, Leonard & Courville 2013)"""
+    require(temperature is not None, "temperature", "a positive number", temperature)
     model = _categories(info, latent_dim, categories, temperature, likelihood, variance, network)
     return model, objectives.ELBO(beta)
 
