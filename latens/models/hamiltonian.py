@@ -35,6 +35,12 @@ def log_standard(rho: Tensor) -> Tensor:
     return -0.5 * (rho.square() + LOG_2PI).sum(-1)
 
 
+def _cholesky(matrix: Tensor) -> Tensor:
+    """The lower triangular C with C C^T = matrix; NaN where there is none, which the loop traces to its rows."""
+    tril, failed = torch.linalg.cholesky_ex(matrix)
+    return torch.where((failed > 0)[..., None, None], torch.nan, tril)
+
+
 class Hamiltonian(VAE):
     """A VAE whose draws are moved towards p(z|x) by leapfrog steps (Caterini, Doucet & Sejdinovic 2018).
 
@@ -255,12 +261,12 @@ class RiemannianHamiltonian(Hamiltonian):
         return self.metric.inverse(z, self.metric.squares() if self._squares is None else self._squares)
 
     def momentum(self, z: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        tril = torch.linalg.cholesky(self.inverse_metric(z))  # C C^T = G^-1, so C^-T noise ~ N(0, G)
+        tril = _cholesky(self.inverse_metric(z))  # C C^T = G^-1, so C^-T noise ~ N(0, G)
         rho = torch.linalg.solve_triangular(tril.mT, noise.unsqueeze(-1), upper=True).squeeze(-1)
         return rho, log_standard(noise) + tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
     def log_momentum(self, z: Tensor, rho: Tensor) -> Tensor:
-        tril = torch.linalg.cholesky(self.inverse_metric(z))
+        tril = _cholesky(self.inverse_metric(z))
         white = (tril.mT @ rho.unsqueeze(-1)).squeeze(-1)
         return log_standard(white) + tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 

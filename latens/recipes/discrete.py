@@ -7,7 +7,7 @@ from torch import nn
 
 from latens import conditionals, models, objectives, priors, trees
 from latens.choices import DataInfo, encoder, latent_size, likelihood_for
-from latens.errors import require
+from latens.errors import require, require_count
 
 Built = tuple[nn.Module, objectives.Objective]
 
@@ -123,8 +123,10 @@ def joint_vae(
     network: str = "auto",
 ) -> Built:  # fmt: skip
     """Latent_dim normal numbers beside categorical variables with a straight-through gradient. (Dupont 2018)"""
+    require_count(variables, "variables")
     size = latent_size(info, latent_dim)
+    prior = priors.NormalAndCategories(size, variables, categories)
     net = encoder(info, [2 * size, variables * categories], network)
     posterior = conditionals.NormalAndCategories(net, size, categories, temperature, info.reads)
     likely = likelihood_for(info, size + variables * categories, likelihood, network, variance)
-    return models.VAE(priors.NormalAndCategories(size, variables, categories), posterior, likely), objectives.ELBO(beta)
+    return models.VAE(prior, posterior, likely), objectives.ELBO(beta)
