@@ -8,7 +8,7 @@ from torch.nn.functional import normalize
 
 from latens import distributions as d
 from latens.conditionals.base import Conditional
-from latens.distributions.hyperbolic import from_tangent
+from latens.distributions.hyperbolic import HOLDS, from_tangent, largest_scale, reach
 from latens.numerics import positive
 from latens.trees import Tree
 
@@ -44,11 +44,29 @@ class Torus(Conditional):
 
 
 class _InBall(Conditional):
-    """Base of posteriors in the ball of curvature ``-c``; the location comes as a tangent vector at 0."""
+    """Base of posteriors in the ball of curvature ``-c``; the location comes as a tangent vector v at 0.
+
+    Draws keep to what the ball holds: the variance is h m / (h + m), h > 0 from the raw output and m the largest for
+    it, and v is shortened to |v| l / sqrt(|v|^2 + l^2), l the distance that the draws' own reach leaves.
+    """
+
+    riemannian = False
 
     def __init__(self, network: nn.Module, c: float = 1.0, reads: tuple[str, ...] = ()):
         super().__init__(network, reads)
         self.c = float(c)
+
+    def held(self, tangent: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+        """(location, variance)."""
+        n = tangent.shape[-1]
+        most = largest_scale(n, self.c, self.riemannian, HOLDS - 0.5) ** 2
+        h = positive(raw, 1e-6)
+        variance = h * (most / (h + most))
+        a, b = reach(n, self.riemannian)
+        square = self.c * (variance.unsqueeze(-1) if self.riemannian else variance.amax(-1, keepdim=True))
+        left = (HOLDS - a * square - b * square.sqrt()) / self.c**0.5
+        shorter = left * (tangent.square().sum(-1, keepdim=True) + left.square()).rsqrt()
+        return from_tangent(tangent * shorter, self.c), variance
 
 
 class WrappedNormal(_InBall):
@@ -56,13 +74,15 @@ class WrappedNormal(_InBall):
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
         tangent, raw = output.chunk(2, -1)
-        return d.WrappedNormal(from_tangent(tangent, self.c), positive(raw, 1e-6), self.c)
+        return d.WrappedNormal(*self.held(tangent, raw), self.c)
 
 
 class RiemannianNormal(_InBall):
     """q(z|x) Riemannian normal in the Poincare ball; the network gives ``[..., n + 1]``: tangent vector, raw
     variance."""
 
+    riemannian = True
+
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
         tangent, raw = output[..., :-1], output[..., -1]
-        return d.RiemannianNormal(from_tangent(tangent, self.c), positive(raw, 1e-6), self.c)
+        return d.RiemannianNormal(*self.held(tangent, raw), self.c)

@@ -1,7 +1,8 @@
 """The Poincare ball: hyperbolic space of curvature -c as the open ball of radius 1 / sqrt(c).
 
 Densities are per unit of hyperbolic volume; distances are those of the space. Points that rounding would put on the
-boundary are held at 1 - 1e-5 of the radius.
+boundary are held at 1 - 1e-5 of the radius, at distance 12.2 / sqrt(c) from 0: laws whose draws lie beyond have no
+density there.
 """
 
 from __future__ import annotations
@@ -19,6 +20,26 @@ from latens.numerics import LOG_2PI
 from latens.randomness import standard_normal
 
 _EDGE, _TINY = 1e-5, 1e-15
+
+
+HOLDS = 12.0  # times 1 / sqrt(c): the distance from 0 that the ball holds
+
+
+def reach(n: int, riemannian: bool) -> tuple[float, float]:
+    """(a, b): with standard deviation u / sqrt(c) all but a few in 10^5 draws lie within (a u^2 + b u) / sqrt(c) of
+    their location. Four deviations beside the mode: sqrt(n) u for the wrapped normal's tangent vector, at most
+    (n - 1) u^2 + sqrt(n - 1) u for the Riemannian normal, whose volume grows with the distance."""
+    return (n - 1.0, math.sqrt(n - 1) + 4) if riemannian else (0.0, math.sqrt(n) + 4)
+
+
+def largest_scale(n: int, c: float, riemannian: bool, within: float) -> float:
+    """The standard deviation with which draws reach to ``within`` / sqrt(c).
+
+    >>> round(largest_scale(2, 1.0, True, 10.0), 3), round(largest_scale(16, 1.0, True, 10.0), 3)
+    (1.531, 0.595)
+    """
+    a, b = reach(n, riemannian)
+    return 2 * within / (b + math.sqrt(b * b + 4 * a * within)) / math.sqrt(c)
 
 
 def _square(x: Tensor) -> Tensor:

@@ -68,7 +68,7 @@ class Hamiltonian(VAE):
         anneal: bool = False, keep: float = 1.0, tempering: float = 1.0,
     ):  # fmt: skip
         super().__init__(prior, posterior, likelihood)
-        require_count(steps, "steps", 0)
+        require_count(steps, "steps", 0, 10_000)
         good = is_number(step_size) and 0 < step_size < self.LIMIT
         require(good, "step_size", f"a number between 0 and {self.LIMIT}", step_size)
         require(is_number(keep) and 0 <= keep <= 1, "keep", "a number from 0 to 1", keep)

@@ -8,7 +8,7 @@ from torch.distributions import Distribution
 from torch.nn.functional import normalize
 
 from latens import distributions
-from latens.distributions.hyperbolic import inside
+from latens.distributions.hyperbolic import HOLDS, inside, largest_scale
 from latens.errors import is_number, is_whole, require
 from latens.priors.normal import StandardNormal
 from latens.trees import Tree
@@ -59,12 +59,17 @@ class UniformTorus(_Fixed):
 
 class BallNormal(_Fixed):
     """p(z) about 0 in the Poincare ball of curvature -c with the given ``scale``: wrapped, or with ``riemannian`` the
-    Riemannian normal (Mathieu et al. 2019)."""
+    Riemannian normal (Mathieu et al. 2019). "auto": 1, or the largest scale whose draws the ball holds to rounding.
+    Raises ``ValueError`` for a larger one."""
 
-    def __init__(self, dim: int, c: float = 1.0, scale: float = 1.0, riemannian: bool = False):
+    def __init__(self, dim: int, c: float = 1.0, scale: float | str = "auto", riemannian: bool = False):
         super().__init__(dim)
-        for name, value in (("the curvature", c), ("the scale of the prior", scale)):
-            require(is_number(value) and 1e-6 <= value <= 1e6, name, "a number from 1e-6 to 1e6", value)
+        require(is_number(c) and 1e-6 <= c <= 1e6, "the curvature", "a number from 1e-6 to 1e6", c)
+        most = largest_scale(self.dim, c, riemannian, HOLDS - 2)
+        scale = min(1.0, most) if scale == "auto" else scale
+        good = is_number(scale) and 1e-6 <= scale <= most
+        what = f"from 1e-6 to the {most:.3g} whose draws the ball holds in {self.dim} dimensions"
+        require(good, "the scale of the prior", what, scale)
         self.c, self.scale, self.riemannian = float(c), float(scale), riemannian
 
     def forward(self, c: Tree = None) -> Distribution:

@@ -52,7 +52,7 @@ def torus(
 
 def poincare(
     info: DataInfo, *, latent_dim: int | str = "auto", beta: float = 1.0, curvature: float = 1.0,
-    prior_scale: float = 1.0, features: int = 128, likelihood: str = "auto", variance: float | str = "optimal",
+    prior_scale: float | str = "auto", features: int = 128, likelihood: str = "auto", variance: float | str = "optimal",
     network: str = "auto",
 ) -> Built:  # fmt: skip
     """Wrapped normals in the Poincare ball, a decoder that begins with distances to hyperplanes. (Mathieu et al.
@@ -67,7 +67,7 @@ def poincare(
 
 def poincare_riemannian(
     info: DataInfo, *, latent_dim: int | str = "auto", beta: float = 1.0, curvature: float = 1.0,
-    prior_scale: float = 1.0, features: int = 128, likelihood: str = "auto", variance: float | str = "optimal",
+    prior_scale: float | str = "auto", features: int = 128, likelihood: str = "auto", variance: float | str = "optimal",
     network: str = "auto",
 ) -> Built:  # fmt: skip
     """Riemannian normals in the Poincare ball, decoder as for poincare. (Mathieu et al. 2019)"""
