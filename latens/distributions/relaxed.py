@@ -89,7 +89,8 @@ class Relaxed(_Categories):
 
     ln q(y) = sum_v [ln Gamma(K) + (K - 1) ln T + sum_k (ln p_k - (T + 1) ln y_k) - K ln sum_k p_k y_k^(-T)], per unit
     of the first K - 1 coordinates (Maddison, Mnih & Teh 2017). The largest coordinate is that of category k with
-    probability p_k. Probabilities are held above what makes a coordinate underflow, e^(24 - 87 T) in single precision:
+    probability p_k. Probabilities are held above what makes a coordinate underflow, e^(24 - 87 T) in single precision (at
+    most e^-10, so that below T = 0.4 some coordinates do):
     where y is 0 there is no density.
     """
 
@@ -97,7 +98,7 @@ class Relaxed(_Categories):
 
     def __init__(self, logits: Tensor, temperature: float = 0.67):
         least = SPREAD + temperature * math.log(torch.finfo(logits.dtype).tiny)
-        super().__init__(logits.log_softmax(-1).clamp_min(min(least, -1.0)))
+        super().__init__(logits.log_softmax(-1).clamp_min(min(least, -10.0)))
         self.temperature = float(temperature)
 
     @property
