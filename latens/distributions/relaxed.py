@@ -89,9 +89,8 @@ class Relaxed(_Categories):
 
     ln q(y) = sum_v [ln Gamma(K) + (K - 1) ln T + sum_k (ln p_k - (T + 1) ln y_k) - K ln sum_k p_k y_k^(-T)], per unit
     of the first K - 1 coordinates (Maddison, Mnih & Teh 2017). The largest coordinate is that of category k with
-    probability p_k. Probabilities are held above what makes a coordinate underflow, e^(24 - 87 T) in single precision (at
-    most e^-10, so that below T = 0.4 some coordinates do):
-    where y is 0 there is no density.
+    probability p_k. Where y underflows to 0 there is no density, so probabilities are held above e^(24 - 87 T) in
+    single precision, or above e^-10 if that is less: below T = 0.4 some coordinates underflow all the same.
     """
 
     has_rsample = True
