@@ -71,3 +71,13 @@ def test_from_the_command_line(tmp_path, monkeypatch: pytest.MonkeyPatch) -> Non
     said = refused("fit", "iris", "--out", "run", "--recipe", "gumbel_softmax", "--temperature=1e10")
     assert said == "temperature must be a number from 0.4 to 1,000, got 10000000000.0"
     assert "CodeEnergy" in refused("fit", "iris", "--out", "run", "--recipe", "rae_l2", "--code-weight=-1")
+
+
+@pytest.mark.parametrize(("kind", "option"), [("maf", "transforms"), ("autoregressive", "layers"), ("metric", "moves")])
+def test_densities_have_an_end_too(kind: str, option: str) -> None:
+    from latens.densities import kinds
+    from latens.densities.base import Codes
+
+    codes = Codes.split(torch.randint(0, 3, (20, 2)) if kind == "autoregressive" else torch.randn(20, 2), levels=None)
+    with pytest.raises(InputError, match=f"{option} must be a whole number from 1 to 10,000"):
+        kinds.kind_of(kind).fit(codes, **{option: 10**10})
