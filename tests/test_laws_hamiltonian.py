@@ -188,12 +188,10 @@ def test_the_gradient_is_that_of_finite_differences() -> None:
     assert gradient(lambda z: (z**3).sum(-1), t([[2.0]])).item() == pytest.approx(12.0)
 
 
-@pytest.mark.parametrize(
-    ("steps", "within"), [(400, 1.0), pytest.param(4000, 0.1, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("steps", "within"), [(400, 1.0), (4000, 0.1)])
 def test_long_annealing_comes_near_ln_p(steps: int, within: float) -> None:
     """O10: linear-Gaussian, q = 10, from a prior-like q_0 with 64 chains of fixed steps: the mean over 8 rows of
-    ln mean w is SEEN below ln p(x)."""
+    ln mean w is within 0.1 nats of ln p(x) after 4,000 (0.068 below it seen, 0.93 after 400)."""
     x, w, b, s2 = laws.toy(8, 12, 10, seed=4)
     q = laws.diagonal_posterior(np.zeros((10, 12)), b, np.ones(10))
     model = models.Hamiltonian(
