@@ -54,7 +54,7 @@ from latens.cli_options import (
 from latens.cli_sweep import sweep
 from latens.errors import FitError, InputError, Stopped
 
-# Read by OpenMP once, when torch is imported: idle threads sleep, for two fits not to stall each other, but not at once.
+# Read by OpenMP when torch is imported: idle threads sleep, for two fits not to stall each other, but not at once.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.update({"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"} | os.environ)
 

@@ -48,6 +48,11 @@ def require(condition: bool, name: str, what: str, value: Any) -> None:
         raise InputError(f"{name} must be {what}, got {value!r}")
 
 
+def require_count(value: Any, name: str, least: int = 1, most: int = 1000) -> None:
+    """``InputError`` unless a whole number from ``least`` to ``most``: of what is built or done one after another."""
+    require(is_whole(value) and least <= value <= most, name, f"a whole number from {least} to {most:,}", value)
+
+
 def is_whole(value: Any) -> TypeGuard[int]:
     """Whether the value is a whole number, and no boolean."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)

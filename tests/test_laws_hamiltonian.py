@@ -188,15 +188,15 @@ def test_the_gradient_is_that_of_finite_differences() -> None:
     assert gradient(lambda z: (z**3).sum(-1), t([[2.0]])).item() == pytest.approx(12.0)
 
 
-def test_long_annealing_comes_near_ln_p() -> None:
-    """Linear-Gaussian, q = 10, from a prior-like q_0 with 64 chains of 400 fixed steps: the mean over 8 rows of
-    ln mean w is within a nat of ln p(x) (0.93 below it seen;
-    0.1 nats, as long runs of annealing reach, is not shown here)."""
+@pytest.mark.parametrize(("steps", "within"), [(400, 1.0), (4000, 0.1)])
+def test_long_annealing_comes_near_ln_p(steps: int, within: float) -> None:
+    """O10: linear-Gaussian, q = 10, from a prior-like q_0 with 64 chains of fixed steps: the mean over 8 rows of
+    ln mean w is within 0.1 nats of ln p(x) after 4,000 (0.068 below it seen, 0.93 after 400)."""
     x, w, b, s2 = laws.toy(8, 12, 10, seed=4)
     q = laws.diagonal_posterior(np.zeros((10, 12)), b, np.ones(10))
     model = models.Hamiltonian(
         priors.StandardNormal(10), q, conditionals.Normal(laws.affine(w, b), variance=s2),
-        steps=400, step_size=0.08, anneal=True, keep=0.9,
+        steps=steps, step_size=0.08, anneal=True, keep=0.9,
     ).double()  # fmt: skip
     eps = model.step_size.item()
     torch.manual_seed(9)
@@ -204,7 +204,7 @@ def test_long_annealing_comes_near_ln_p() -> None:
         log_w = model.draw(t(x), 64).log_w.numpy()
     assert model.step_size.item() == eps  # never adapted inside
     found = np.mean([laws.log_mean_exp(list(column)) for column in log_w.T])
-    assert abs(found - laws.gaussian_log_likelihood(x, w, b, s2).mean()) < 1
+    assert abs(found - laws.gaussian_log_likelihood(x, w, b, s2).mean()) < within, found
     assert log_w.mean() > unmoved(model).draw(t(x), 64).log_w.mean().item() + 10
 
 

@@ -248,6 +248,14 @@ def test_early_stopping_keeps_the_best_weights():
     assert trainer(growing({}), x, epochs=100, batch_size=4, patience=0, validation=x).run().step == 100  # 0: never
 
 
+def test_a_bound_may_be_as_low_as_it_likes():
+    """-5 x 10^11 nats and less: the best is still the best, and not a number that nobody reached."""
+    x = torch.zeros(4, 1)
+    model = growing({25: 2e6, 50: 1e6, 75: 1.5e6})
+    loop = trainer(model, x, epochs=75, batch_size=4, patience=0, validation=x).run()
+    assert loop.best_epoch == 50 and loop.best < -4e11 and model.likelihood.network.bias == 1e6
+
+
 def test_early_stopping_judges_the_final_objective_and_waits_for_kl_warm_up():
     x = torch.zeros(4, 1)
     seen = []

@@ -55,17 +55,17 @@ def one_of(name: str, value: str, valid: Sequence[str]) -> str:
     return value
 
 
-def latent_size(info: DataInfo, latent_dim: int | str) -> int:
-    """The latent dimension: as given, or min(16, columns)."""
+def latent_size(info: DataInfo, latent_dim: int | str, name: str = "latent_dim") -> int:
+    """The latent dimension: as given, or min(16, columns); ``name``: what the option is called."""
     if latent_dim == "auto":
         size = min(16, info.columns)
-        info.choices["latent_dim"] = f"latent_dim = {size}: the smaller of 16 and the {info.columns} columns"
+        info.choices[name] = f"{name} = {size}: the smaller of 16 and the {info.columns} columns"
         return size
     good = is_whole(latent_dim) and 1 <= int(latent_dim) <= MAX_LATENT
-    require(good, "latent_dim", f"'auto' or a whole number from 1 to {MAX_LATENT:,}", latent_dim)
+    require(good, name, f"'auto' or a whole number from 1 to {MAX_LATENT:,}", latent_dim)
     if int(latent_dim) > info.columns:
         info.warnings.append(
-            f"latent_dim {latent_dim} is more than the {info.columns} columns of the data: the dimensions left over "
+            f"{name} {latent_dim} is more than the {info.columns} columns of the data: the dimensions left over "
             "stay inactive"
         )
     return int(latent_dim)

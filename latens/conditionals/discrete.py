@@ -10,7 +10,7 @@ from torch.distributions import Distribution
 
 from latens import distributions as d
 from latens.conditionals.base import Conditional
-from latens.errors import is_number, is_whole, require
+from latens.errors import is_number, is_whole, require, require_count
 from latens.numerics import positive
 from latens.randomness import uniform
 from latens.trees import Tree
@@ -37,11 +37,13 @@ class OneHot(Conditional):
 
 class Relaxed(Conditional):
     """q(z|x) = prod_v Concrete(f_v(x), T): categories relaxed to the simplex (Maddison, Mnih & Teh 2017). The network
-    gives ``[..., V * K]`` logits. Raises ``ValueError`` for a temperature that is not positive."""
+    gives ``[..., V * K]`` logits. Raises ``ValueError`` for a temperature outside [0.4, 1000]: below, draws are 0 in
+    single precision, above, it leaves their density no digits."""
 
     def __init__(self, network: nn.Module, categories: int, temperature: float, reads: tuple[str, ...] = ()):
         super().__init__(network, reads)
-        require(is_number(temperature) and temperature > 0, "temperature", "a positive number", temperature)
+        good = is_number(temperature) and 0.4 <= temperature <= 1000
+        require(good, "temperature", "a number from 0.4 to 1,000", temperature)
         self.categories, self.temperature = categories, float(temperature)
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
@@ -81,7 +83,7 @@ class Codebook(nn.Module):
 
     def __init__(self, levels: int, size: int, dim: int, decay: float | None = 0.99):
         super().__init__()
-        require(is_whole(levels) and levels >= 1, "levels", "a whole number from 1", levels)
+        require_count(levels, "levels")
         require(is_whole(size) and size >= 2, "the number of codes", "a whole number from 2", size)
         require(is_whole(dim) and dim >= 1, "the dimension of codes", "a whole number from 1", dim)
         good = decay is None or (is_number(decay) and 0 < decay < 1)

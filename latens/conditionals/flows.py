@@ -10,6 +10,7 @@ from torch.distributions import Distribution
 
 from latens import distributions as d
 from latens.conditionals.base import Conditional
+from latens.errors import is_whole, require_count
 from latens.numerics import positive
 from latens.trees import Tree
 
@@ -64,6 +65,9 @@ class Autoregressive(Step):
         coupling: bool = False,
     ):  # fmt: skip
         super().__init__()
+        require_count(context, "context", 0, 10_000)
+        if bins or not is_whole(bins):
+            require_count(bins, "bins", 2)
         from zuko.flows.autoregressive import MaskedAutoregressiveTransform
         from zuko.transforms import MonotonicAffineTransform, MonotonicRQSTransform
 

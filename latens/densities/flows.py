@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import AffineTransform, Distribution, TransformedDistribution
 
 from latens.densities.base import Codes, Density, descend
-from latens.errors import is_whole, require
+from latens.errors import require_count
 from latens.randomness import seeded
 from latens.trees import Tree
 
@@ -45,7 +45,7 @@ class Flow(Density):
 
 def _flow(codes: Codes, kind: str, transforms: int, hidden: int, epochs: int | str) -> Flow:
     for name, value in (("transforms", transforms), ("hidden", hidden)):
-        require(is_whole(value) and value >= 1, name, "a whole number from 1", value)
+        require_count(value, name, most=10_000)
     with seeded(codes.seed, _INIT):
         density = Flow(codes.reals().size, kind, int(transforms), int(hidden)).to(codes.train.dtype)
     for buffer, moment in zip((density.shift, density.unit), codes.standardisation()):

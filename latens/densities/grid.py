@@ -8,7 +8,7 @@ from torch.distributions import Distribution, constraints
 from torch.nn.functional import scaled_dot_product_attention
 
 from latens.densities.base import Codes, Density, descend
-from latens.errors import is_whole, require
+from latens.errors import require, require_count
 from latens.networks import Linear, mlp
 from latens.randomness import seeded
 from latens.trees import Tree
@@ -94,7 +94,7 @@ def autoregressive(
     """A causal transformer over whole-number codes, position by position. (van den Oord, Vinyals & Kavukcuoglu 2017;
     Vaswani et al. 2017)"""
     for name, value in (("width", width), ("layers", layers), ("heads", heads)):
-        require(is_whole(value) and value >= 1, name, "a whole number from 1", value)
+        require_count(value, name, most=10_000)
     require(width % heads == 0, "width", f"a multiple of the {heads} heads", width)
     levels = codes.wholes("autoregressive")
     with seeded(codes.seed, INIT):

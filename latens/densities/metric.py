@@ -12,7 +12,7 @@ from torch.distributions import Distribution
 
 from latens.densities.base import Codes, Density
 from latens.densities.mixtures import some
-from latens.errors import InputError, is_number, is_whole, require
+from latens.errors import InputError, is_number, require, require_count
 from latens.randomness import seeded
 from latens.trees import Tree
 
@@ -107,7 +107,7 @@ def metric(codes: Codes, *, moves: int = 100, leaps: int = 10, step: float | str
     more, by Hamiltonian Monte Carlo; "auto": the step, in units of the codes' spread, that takes about 4 proposals of
     5. (Chadebec et al. 2022)"""
     for name, value in (("moves", moves), ("leaps", leaps)):
-        require(is_whole(value) and value >= 1, name, "a whole number from 1", value)
+        require_count(value, name, most=10_000)
     good = step == "auto" or (is_number(step) and float(step) > 0)
     require(good, "step", "'auto' or a positive number", step)
     z = some(codes.reals().train, STARTS)

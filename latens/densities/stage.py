@@ -8,7 +8,7 @@ from torch.distributions import Distribution
 
 from latens import conditionals, models, networks, objectives, priors
 from latens.densities.base import Codes, Density, descend
-from latens.errors import is_whole, require
+from latens.errors import require_count
 from latens.numerics import log_mean_exp
 from latens.randomness import seeded
 from latens.trees import Tree
@@ -62,7 +62,7 @@ def vae(
     Samples are exact, densities a bound with 100 draws. (Dai & Wipf 2019)"""
     latent = codes.reals().size if latent == "auto" else latent
     for name, value in (("latent", latent), ("hidden", hidden)):
-        require(is_whole(value) and int(value) >= 1, name, "a whole number from 1", value)
+        require_count(value, name, most=10_000)
     with seeded(codes.seed, _INIT):
         density = SecondStage(codes.size, int(latent), int(hidden)).to(codes.train.dtype)
     for part in density.scaled:

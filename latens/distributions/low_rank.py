@@ -33,9 +33,14 @@ class LowRankNormal(Located):
         return self.diagonal + self.factor.square().sum(-1)
 
     @property
+    def _scaled(self) -> Tensor:
+        """A = D^(-1/2) U, ``[..., Z, R]``."""
+        return self.factor / self.diagonal.sqrt().unsqueeze(-1)
+
+    @property
     def _inner(self) -> Tensor:
         """The lower Cholesky factor of C, ``[..., R, R]``."""
-        scaled = self.factor / self.diagonal.sqrt().unsqueeze(-1)
+        scaled = self._scaled
         return torch.linalg.cholesky(torch.eye(scaled.shape[-1]).to(scaled) + scaled.mT @ scaled)
 
     @property
@@ -49,11 +54,10 @@ class LowRankNormal(Located):
         return self.loc + noise + (self.factor @ along.unsqueeze(-1)).squeeze(-1)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        difference = value - self.loc
-        inside = self.factor.mT @ (difference / self.diagonal).unsqueeze(-1)  # ... x R x 1
-        inner = self._inner.expand(*inside.shape[:-2], *self._inner.shape[-2:])
-        inside = torch.linalg.solve_triangular(inner, inside, upper=False).squeeze(-1)
-        distance = (difference.square() / self.diagonal).sum(-1) - inside.square().sum(-1)
+        # r^T (I + A A^T)^-1 r = min_w |r - A w|^2 + |w|^2: a rounding error of w counts only squared
+        white = ((value - self.loc) / self.diagonal.sqrt()).unsqueeze(-1)  # ... x Z x 1
+        along = torch.cholesky_solve(self._scaled.mT @ white, self._inner)  # ... x R x 1
+        distance = (white - self._scaled @ along).square().sum((-2, -1)) + along.square().sum((-2, -1))
         return -0.5 * (distance + self.loc.shape[-1] * LOG_2PI) - self.half_log_det
 
     def entropy(self) -> Tensor:

@@ -14,6 +14,8 @@ from torch.distributions import Distribution, constraints
 
 from latens.randomness import standard_normal
 
+SPREAD = 24.0  # of Gumbel noise, of which a billion draws lie between -3 and 21
+
 
 def standard_gumbel(samples: torch.Size | list[int] | tuple[int, ...], like: Tensor) -> Tensor:
     """Gumbel noise -ln(-ln u) from u = Phi(normal noise), finite for every normal number."""
@@ -86,14 +88,16 @@ class Relaxed(_Categories):
     """The Concrete distribution: softmax((ln p + Gumbel noise) / temperature) for each variable, on the simplex.
 
     ln q(y) = sum_v [ln Gamma(K) + (K - 1) ln T + sum_k (ln p_k - (T + 1) ln y_k) - K ln sum_k p_k y_k^(-T)], per unit
-    of the first K - 1 coordinates (Maddison, Mnih & Teh 2017). The largest coordinate is that of
-    category k with probability p_k.
+    of the first K - 1 coordinates (Maddison, Mnih & Teh 2017). The largest coordinate is that of category k with
+    probability p_k. Where y underflows to 0 there is no density, so probabilities are held above e^(24 - 87 T) in
+    single precision, or above e^-10 if that is less: below T = 0.4 some coordinates underflow all the same.
     """
 
     has_rsample = True
 
     def __init__(self, logits: Tensor, temperature: float = 0.67):
-        super().__init__(logits)
+        least = SPREAD + temperature * math.log(torch.finfo(logits.dtype).tiny)
+        super().__init__(logits.log_softmax(-1).clamp_min(min(least, -10.0)))
         self.temperature = float(temperature)
 
     @property

@@ -101,12 +101,17 @@ class _AboutDirection(Distribution):
         # 1 - cos, not cos: near the pole nothing is lost to rounding
         return (1 - fall) * self.loc + (fall * (2 - fall)).clamp_min(1e-30).sqrt() * tangent
 
-    def entropy(self) -> Tensor:
+    @property
+    def _entropy(self) -> Tensor:
+        """In float64, so that what is left of two large numbers keeps its digits."""
         raise NotImplementedError
+
+    def entropy(self) -> Tensor:
+        return self._entropy.to(self.loc)
 
     def rate_from_uniform(self) -> Tensor:
         """KL to the uniform distribution: ln area - entropy, nats."""
-        return log_area(self.m) - self.entropy()
+        return (log_area(self.m) - self._entropy).to(self.loc)
 
 
 class VonMisesFisher(_AboutDirection):
@@ -159,10 +164,11 @@ class VonMisesFisher(_AboutDirection):
         # for unit vectors cos - 1 = -|x - loc|^2 / 2
         return -self.concentration * (value - self.loc).square().sum(-1) / 2 - self._log_c.to(self.loc)
 
-    def entropy(self) -> Tensor:
+    @property
+    def _entropy(self) -> Tensor:
         kappa = self.concentration.to(wide(self.loc))
         fall = self._angle.mean(lambda t: 2 * (t / 2).sin().square())
-        return (self._log_c + kappa * fall).to(self.loc)
+        return self._log_c + kappa * fall
 
 
 class PowerSpherical(_AboutDirection):
@@ -211,7 +217,8 @@ class PowerSpherical(_AboutDirection):
         half = (value + self.loc).square().sum(-1) / 2  # 1 + cos
         return self.concentration * half.clamp_min(1e-30).log() - self._log_c.to(self.loc)
 
-    def entropy(self) -> Tensor:
+    @property
+    def _entropy(self) -> Tensor:
         a, b = self._ab
         mean_log = math.log(2) + torch.digamma(a) - torch.digamma(a + b)
-        return (self._log_c - (a - b) * mean_log).to(self.loc)
+        return self._log_c - (a - b) * mean_log

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from latens.distributions import Drawn, center, rsample_and_log_prob
-from latens.errors import is_number, is_whole, require
+from latens.errors import is_number, require, require_count
 from latens.models.draw import Draw
 from latens.models.vae import VAE
 from latens.numerics import LOG_2PI
@@ -33,6 +33,12 @@ def gradient(log_density: LogDensity, z: Tensor) -> Tensor:
 def log_standard(rho: Tensor) -> Tensor:
     """ln N(rho; 0, I) over the last axis."""
     return -0.5 * (rho.square() + LOG_2PI).sum(-1)
+
+
+def _cholesky(matrix: Tensor) -> Tensor:
+    """The lower triangular C with C C^T = matrix; NaN where there is none, which the loop traces to its rows."""
+    tril, failed = torch.linalg.cholesky_ex(matrix)
+    return torch.where((failed > 0)[..., None, None], torch.nan, tril)
 
 
 class Hamiltonian(VAE):
@@ -62,7 +68,7 @@ class Hamiltonian(VAE):
         anneal: bool = False, keep: float = 1.0, tempering: float = 1.0,
     ):  # fmt: skip
         super().__init__(prior, posterior, likelihood)
-        require(is_whole(steps) and steps >= 0, "steps", "a whole number from 0", steps)
+        require_count(steps, "steps", 0, 10_000)
         good = is_number(step_size) and 0 < step_size < self.LIMIT
         require(good, "step_size", f"a number between 0 and {self.LIMIT}", step_size)
         require(is_number(keep) and 0 <= keep <= 1, "keep", "a number from 0 to 1", keep)
@@ -231,7 +237,7 @@ class RiemannianHamiltonian(Hamiltonian):
         step_size: float = 0.01, tempering: float = 1.0, iterations: int = 3,
     ):  # fmt: skip
         super().__init__(prior, posterior, likelihood, steps=steps, step_size=step_size, tempering=tempering)
-        require(is_whole(iterations) and iterations >= 1, "iterations", "a whole number from 1", iterations)
+        require_count(iterations, "iterations")
         self.metric, self.iterations = metric, int(iterations)
         self._squares: Tensor | None = None
 
@@ -255,12 +261,12 @@ class RiemannianHamiltonian(Hamiltonian):
         return self.metric.inverse(z, self.metric.squares() if self._squares is None else self._squares)
 
     def momentum(self, z: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        tril = torch.linalg.cholesky(self.inverse_metric(z))  # C C^T = G^-1, so C^-T noise ~ N(0, G)
+        tril = _cholesky(self.inverse_metric(z))  # C C^T = G^-1, so C^-T noise ~ N(0, G)
         rho = torch.linalg.solve_triangular(tril.mT, noise.unsqueeze(-1), upper=True).squeeze(-1)
         return rho, log_standard(noise) + tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
     def log_momentum(self, z: Tensor, rho: Tensor) -> Tensor:
-        tril = torch.linalg.cholesky(self.inverse_metric(z))
+        tril = _cholesky(self.inverse_metric(z))
         white = (tril.mT @ rho.unsqueeze(-1)).squeeze(-1)
         return log_standard(white) + tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 

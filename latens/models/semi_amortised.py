@@ -8,7 +8,7 @@ from torch.distributions import Distribution
 
 from latens.conditionals import DiagonalNormal
 from latens.distributions import DiagonalNormal as Normal
-from latens.errors import is_number, is_whole, require
+from latens.errors import is_number, is_whole, require, require_count
 from latens.models.vae import VAE
 from latens.trees import Tree
 
@@ -34,7 +34,7 @@ class SemiAmortised(VAE):
         super().__init__(prior, posterior, likelihood)
         if not isinstance(posterior, DiagonalNormal):
             raise ValueError(f"SemiAmortised refines a diagonal normal posterior, not {type(posterior).__name__}")
-        require(is_whole(steps) and steps >= 1, "steps", "a whole number from 1", steps)
+        require_count(steps, "steps")
         require(is_whole(draws) and draws >= 2 and draws % 2 == 0, "draws", "an even number from 2", draws)
         require(is_number(rate) and rate > 0, "rate", "a positive number", rate)
         self.steps, self.rate = int(steps), float(rate)

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from latens.errors import require_count
+
 
 class Gyroplanes(nn.Module):
     """Signed hyperbolic distances of points ``[..., n]`` of the ball of curvature -c to ``outputs`` hyperplanes.
@@ -21,6 +23,7 @@ class Gyroplanes(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, c: float = 1.0):
         super().__init__()
+        require_count(outputs, "features", most=100_000)
         self.c = float(c)
         self.orientation = nn.Parameter(torch.randn(outputs, inputs) / math.sqrt(inputs))
         self.offset = nn.Parameter(torch.randn(outputs, inputs) * 0.1)  # of tangent vectors at 0

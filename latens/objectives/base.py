@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from latens.errors import is_number, require
 from latens.models.draw import Draw
 from latens.trees import Tree
 
@@ -68,7 +69,8 @@ class Penalty(nn.Module):
     """A term ``penalty(model, x, draw) -> scalar`` that the player named ``player`` pays.
 
     A penalty with parameters of its own (a critic) gives its own player's loss in ``own_losses`` and ``players``.
-    ``keeps_last`` and ``joint`` as for :class:`Objective`.
+    ``keeps_last`` and ``joint`` as for :class:`Objective`. ``weight * penalty`` raises ``ValueError`` for a weight that
+    is no number from 0.
     """
 
     player: str = "model"
@@ -85,6 +87,7 @@ class Penalty(nn.Module):
         return {}
 
     def __rmul__(self, weight: float) -> tuple[float, Penalty]:
+        require(is_number(weight) and weight >= 0, f"the weight of {type(self).__name__}", "a number from 0", weight)
         return (float(weight), self)
 
 

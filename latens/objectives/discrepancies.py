@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from latens.errors import is_number, is_whole, require
+from latens.errors import is_number, is_whole, require, require_count
 from latens.models.draw import Draw
 from latens.objectives.base import Penalty
 from latens.randomness import standard_normal
@@ -118,7 +118,7 @@ class Sinkhorn(PriorDiscrepancy):
     def __init__(self, epsilon: float = 1.0, iterations: int = 30):
         super().__init__()
         require(is_number(epsilon) and epsilon > 0, "epsilon", "a positive number", epsilon)
-        require(is_whole(iterations) and iterations >= 1, "iterations", "a whole number from 1", iterations)
+        require_count(iterations, "iterations")
         self.epsilon, self.iterations = float(epsilon), int(iterations)
 
     def between(self, codes: Tensor, drawn: Tensor) -> Tensor:

@@ -36,4 +36,4 @@ class FreeBits(ELBO):
 
 def elbo_with(free_bits: float, beta: float = 1.0) -> ELBO:
     """The ELBO, with a floor of ``free_bits`` nats under the rate of each layer where that is not 0."""
-    return FreeBits(free_bits, beta) if free_bits else ELBO(beta)
+    return ELBO(beta) if free_bits == 0 else FreeBits(free_bits, beta)

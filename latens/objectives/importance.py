@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor, nn
 
-from latens.errors import is_number, is_whole, require
+from latens.errors import is_number, is_whole, require, require_count
 from latens.models.draw import Draw
 from latens.numerics import log_mean_exp
 from latens.objectives.base import Objective, mean_over_rows
@@ -67,7 +67,7 @@ class Thermodynamic(_OfWeights):
 
     def __init__(self, k: int, partitions: int = 8, first: float = 0.03):
         super().__init__(k)
-        require(is_whole(partitions) and partitions >= 1, "partitions", "a whole number from 1", partitions)
+        require_count(partitions, "partitions")
         require(is_number(first) and 0 < first < 1, "first", "a number between 0 and 1", first)
         rising = [first ** (1 - j / (partitions - 1)) for j in range(partitions)] if partitions > 1 else [1.0]
         self.betas = [0.0, *rising]

@@ -66,12 +66,12 @@ class BallNormal(_Fixed):
 
     def __init__(self, dim: int, c: float = 1.0, scale: float | str = "auto", riemannian: bool = False):
         super().__init__(dim)
-        require(is_number(c) and c > 0, "the curvature", "a positive number", c)
+        require(is_number(c) and 1e-6 <= c <= 1e6, "the curvature", "a number from 1e-6 to 1e6", c)
         self.kind = distributions.RiemannianNormal if riemannian else distributions.WrappedNormal
         most = math.sqrt(self.kind.widest(self.dim, c))
         scale = min(1.0, most) if scale == "auto" else scale
-        valid = is_number(scale) and 0 < scale <= most * (1 + 1e-9)
-        here = f"a positive number up to {most:.3g} in {dim} dimensions at curvature {c:g}, or 'auto'"
+        valid = is_number(scale) and 1e-6 <= scale <= most * (1 + 1e-9)
+        here = f"a number from 1e-6 to {most:.3g} in {dim} dimensions at curvature {c:g}, or 'auto'"
         require(valid, "the scale of the prior", here, scale)
         self.c, self.scale, self.riemannian = float(c), float(scale), riemannian
 
@@ -90,6 +90,8 @@ class UniformCategories(_Fixed):
     def __init__(self, dim: int, categories: int, temperature: float | None = None):
         super().__init__(dim)
         require(is_whole(categories) and categories >= 2, "categories", "a whole number from 2", categories)
+        good = temperature is None or (is_number(temperature) and 0 < temperature <= 1000)
+        require(good, "the temperature of the prior", "a positive number up to 1,000", temperature)
         self.categories, self.temperature = int(categories), temperature
 
     def forward(self, c: Tree = None) -> Distribution:

@@ -8,7 +8,7 @@ from torch.distributions import Distribution
 
 from latens import distributions as d
 from latens.conditionals import Autoregressive
-from latens.errors import is_whole, require
+from latens.errors import is_whole, require, require_count
 from latens.priors.normal import require_given
 from latens.trees import Tree
 
@@ -28,7 +28,7 @@ class Flow(nn.Module):
         reads: tuple[str, ...] = (),
     ):  # fmt: skip
         super().__init__()
-        require(is_whole(steps) and steps >= 1, "steps", "a whole number from 1", steps)
+        require_count(steps, "steps")
         require(is_whole(bins) and bins >= 2, "bins", "a whole number from 2", bins)
         self.network, self.reads = network, tuple(reads)
         self.steps = nn.ModuleList(

@@ -10,7 +10,7 @@ from torch import nn
 from latens import conditionals, models, objectives, priors, trees
 from latens.choices import DataInfo, encoder, latent_size, likelihood_for
 from latens.choices.cells import cell_encoder, cell_likelihood, cells_for
-from latens.errors import is_number, require
+from latens.errors import is_number, require, require_count
 
 Built = tuple[nn.Module, objectives.Objective]
 
@@ -46,6 +46,7 @@ def straight_through(
 ) -> Built:  # fmt: skip
     """Latent_dim categorical variables, the gradient that of their relaxation. (Bengio, Leonard & Courville 2013; Jang,
     Gu & Poole 2017)"""
+    require(temperature is not None, "temperature", "a positive number", temperature)
     model = _categories(info, latent_dim, categories, temperature, likelihood, variance, network)
     return model, objectives.ELBO(beta)
 
@@ -146,6 +147,7 @@ def _numbers_and_categories(
     variance: float | str, network: str,
 ) -> models.VAE:  # fmt: skip
     """latent_dim normal numbers beside categorical variables."""
+    require_count(variables, "variables")
     size = latent_size(info, latent_dim)
     net = encoder(info, [2 * size, variables * categories], network)
     posterior = conditionals.NormalAndCategories(net, size, categories, temperature, info.reads)

@@ -8,7 +8,7 @@ from torch import nn
 
 from latens import conditionals, models, objectives
 from latens.choices import DataInfo, encoder, latent_size, likelihood_for, posterior_for, prior_for
-from latens.errors import is_whole, require
+from latens.errors import is_whole, require, require_count
 
 Built = tuple[nn.Module, objectives.Objective]
 
@@ -71,6 +71,7 @@ def neural_spline(
 ) -> Built:  # fmt: skip
     """A posterior of autoregressive rational quadratic splines, which see context numbers of the encoder. (Durkan et
     al. 2019)"""
+    require_count(bins, "bins", 2)
     size = latent_size(info, latent_dim)
     bends = [conditionals.Autoregressive(size, context, bins, reverse=bool(n % 2)) for n in range(_count(steps))]
     return _bent(info, size, bends, likelihood, variance, network, missing), objectives.ELBO()
@@ -89,7 +90,7 @@ def semi_amortised(
 
 
 def _count(steps: int) -> int:
-    require(is_whole(steps) and steps >= 1, "steps", "a whole number from 1", steps)
+    require_count(steps, "steps")
     return int(steps)
 
 

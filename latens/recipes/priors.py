@@ -48,7 +48,7 @@ def hierarchical_vamp(
 ) -> Built:  # fmt: skip
     """Two groups of codes, q(a|x) q(b|x, a) and p(a) p(b|a): a under a vamp prior in latent_dim dimensions, b in
     second_dim, both decoded. (Tomczak & Welling 2018)"""
-    a, b, hidden = latent_size(info, latent_dim), latent_size(info, second_dim), 64
+    a, b, hidden = latent_size(info, latent_dim), latent_size(info, second_dim, "second_dim"), 64
     first = posterior_for(info, a, "diagonal", network, "shared")
     context = conditionals.PointMass(encoder(info, [hidden], network), info.reads)
     second = conditionals.DiagonalNormal(networks.mlp(hidden + a, 2 * b, (hidden,)))
