@@ -43,6 +43,8 @@ def build(name: str) -> tuple[torch.nn.Module, dict[str, torch.Tensor] | None]:
         for part, p in model.named_parameters():
             p += 0.0 if ".below." in part else 0.1 * torch.randn_like(p)
             p *= 0.3 if part.startswith(("posterior", "upward")) else 1.0
+        if name == "vrnn":  # its prior moves with the steps before
+            model.posterior[-1].bias[2:] += 1.0
     if hasattr(model, "after_epoch"):
         model.after_epoch()
     return model.double().eval(), {"label": torch.ones(1)} if info.conditions else None
