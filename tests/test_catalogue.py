@@ -55,6 +55,7 @@ TABLE = (
     Row("hvae"),
     Row("rhvae"),
     Row("annealed"),
+    Row("hyperprior"),
     Row("poe"),
     Row("moe"),
     Row("mopoe"),

@@ -21,15 +21,24 @@ from latens.conditionals.modalities import (
     MixtureOfProducts,
     ProductOfExperts,
 )
-from latens.conditionals.posteriors import Chained, DiagonalNormal, FullNormal, LowRankNormal, PointMass
+from latens.conditionals.posteriors import (
+    Chained,
+    DiagonalNormal,
+    DitheredNormal,
+    FullNormal,
+    LowRankNormal,
+    PointMass,
+    UnitUniform,
+)
 from latens.conditionals.pseudo import FeatureReconstruction, StructuralSimilarity
 
 __all__ = [
     "FAMILIES", "Autoregressive", "Bernoulli", "ByModality", "Categorical", "Chained", "Codebook",
     "ColumnLikelihood", "Columns", "Conditional", "ContinuousBernoulli", "DiagonalNormal", "DiscretizedLogistic",
-    "FeatureReconstruction", "Features", "FiniteScalars", "FlowNormal", "FullNormal", "JointAndSingles",
-    "LowRankNormal", "MixtureOfExperts", "MixtureOfProducts", "NearestCode", "NegativeBinomial", "Normal",
-    "NormalAndCategories", "OneHot", "Planar", "PointMass", "Poisson", "PowerSpherical", "ProductOfExperts",
-    "Radial", "Relaxed", "RiemannianNormal", "SelfMaskedColumns", "Step", "StructuralSimilarity", "Torus",
-    "VonMisesFisher", "WrappedNormal", "ZeroInflatedNegativeBinomial", "event_dims",
+    "DitheredNormal", "FeatureReconstruction", "Features", "FiniteScalars", "FlowNormal", "FullNormal",
+    "JointAndSingles", "LowRankNormal", "MixtureOfExperts", "MixtureOfProducts", "NearestCode", "NegativeBinomial",
+    "Normal", "NormalAndCategories", "OneHot", "Planar", "PointMass", "Poisson", "PowerSpherical",
+    "ProductOfExperts", "Radial", "Relaxed", "RiemannianNormal", "SelfMaskedColumns", "Step",
+    "StructuralSimilarity", "Torus", "UnitUniform", "VonMisesFisher", "WrappedNormal",
+    "ZeroInflatedNegativeBinomial", "event_dims",
 ]  # fmt: skip

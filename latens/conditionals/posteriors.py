@@ -36,6 +36,24 @@ class DiagonalNormal(Conditional):
         return d.DiagonalNormal(mean, positive(raw, 1e-8))
 
 
+class UnitUniform(Conditional):
+    """q(z|x) uniform on the box of side 1 around g(x) ``[..., Z]``, what the network gives: noise in the place of
+    rounding (Ballé et al. 2017). It reaches no z outside, so importance weights have the mean int_box p(x, z) dz, which
+    is below p(x)."""
+
+    def distribution(self, output: Tensor, given: Tree) -> Distribution:
+        return d.UnitUniform(output)
+
+
+class DitheredNormal(Conditional):
+    """N(0, diag h(a)) blurred by uniform noise of width 1, for codes with that noise; the network gives ``[..., Z]``,
+    the raw h, which stays above 0.01 (Ballé et al. 2018)."""
+
+    def distribution(self, output: Tensor, given: Tree) -> Distribution:
+        spread = positive(output, 1e-2).unsqueeze(-1)
+        return d.DitheredMixture(torch.zeros_like(spread), torch.zeros_like(spread), spread)
+
+
 class FullNormal(Conditional):
     """q(z|x) = N(g(x), L L^T); the network gives ``[..., Z + Z(Z+1)/2]``: g, then L row by row, diagonal raw."""
 

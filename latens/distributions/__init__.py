@@ -6,6 +6,7 @@ from latens.distributions.columns import Columns
 from latens.distributions.continuous import Beta, ContinuousBernoulli, LogNormal, StudentT
 from latens.distributions.counts import NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
 from latens.distributions.discrete import Bernoulli, Categorical, DiscretizedLogistic
+from latens.distributions.dithered import DitheredMixture, UnitUniform
 from latens.distributions.drawn import Drawn
 from latens.distributions.event import InUnits, Observed
 from latens.distributions.flows import Affine, Composed, Foreign, Inverse, Planar, Pushforward, Radial, Transform
@@ -27,11 +28,11 @@ from latens.distributions.truncated import TruncatedNormal
 
 __all__ = [
     "CLOSED", "Affine", "Bernoulli", "Beta", "Categorical", "Chained", "Columns", "Composed", "ContinuousBernoulli",
-    "DiagonalNormal", "DiscretizedLogistic", "Drawn", "ExpertMixture", "Flat", "Foreign", "FullNormal", "InUnits",
-    "Inverse", "Joint", "Likeness", "LogNormal", "LowRankNormal", "Modalities", "NegativeBinomial", "Normal",
-    "NormalMixture", "Observed", "OneHot", "Ordinal", "Pieces", "Planar", "PointMass", "Poisson", "PowerSpherical",
-    "Pushforward", "Quantised", "Radial", "Relaxed", "Resampled", "RiemannianNormal", "SelfMasked", "SphereUniform",
-    "StudentT", "Transform", "TruncatedNormal", "UniformCodes", "VonMisesFisher", "WrappedNormal",
-    "ZeroInflatedNegativeBinomial", "canonical", "center", "closed_kl", "detached", "flat_mean", "has_closed_kl",
-    "has_row_noise", "rsample_and_log_prob",
+    "DiagonalNormal", "DiscretizedLogistic", "DitheredMixture", "Drawn", "ExpertMixture", "Flat", "Foreign",
+    "FullNormal", "InUnits", "Inverse", "Joint", "Likeness", "LogNormal", "LowRankNormal", "Modalities",
+    "NegativeBinomial", "Normal", "NormalMixture", "Observed", "OneHot", "Ordinal", "Pieces", "Planar", "PointMass",
+    "Poisson", "PowerSpherical", "Pushforward", "Quantised", "Radial", "Relaxed", "Resampled", "RiemannianNormal",
+    "SelfMasked", "SphereUniform", "StudentT", "Transform", "TruncatedNormal", "UniformCodes", "UnitUniform",
+    "VonMisesFisher", "WrappedNormal", "ZeroInflatedNegativeBinomial", "canonical", "center", "closed_kl", "detached",
+    "flat_mean", "has_closed_kl", "has_row_noise", "rsample_and_log_prob",
 ]  # fmt: skip

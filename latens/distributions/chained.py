@@ -9,14 +9,13 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
-from latens.randomness import standard_normal
-
 
 class Chained(Distribution):
-    """p(a) p(b|a) over z = (a, b) side by side: a ~ first, b ~ ``second(a)``, a diagonal normal.
+    """p(a) p(b|a) over z = (a, b) side by side: a ~ first, b ~ ``second(a)``, a diagonal normal or a
+    :class:`latens.distributions.DitheredMixture`.
 
     ln p(z) = ln p(a) + ln p(b|a). ``mean``: (E a, E[b | E a]), which stands for the distribution. Shapes: a ``[...,
-    A]``, second(a): ``[..., A]`` -> ``DiagonalNormal`` over ``[..., B]``, z ``[..., A + B]``.
+    A]``, second(a): ``[..., A]`` -> a distribution over ``[..., B]``, z ``[..., A + B]``.
     """
 
     arg_constraints: dict[str, Any] = {}
@@ -35,9 +34,7 @@ class Chained(Distribution):
         return torch.cat([a, self.second(a).mean], -1)
 
     def _further(self, a: Tensor, leading: int) -> Tensor:
-        b = self.second(a)
-        noise = standard_normal(a.shape[:leading], b.loc[(0,) * leading])  # rows, not draws, are the first axis
-        return torch.cat([a, b.loc + b.variance.sqrt() * noise], -1)
+        return torch.cat([a, self.second(a).sample_rows(leading)], -1)
 
     def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
         return self._further(self.first.rsample(torch.Size(sample_shape)), len(sample_shape))

@@ -58,6 +58,12 @@ class DiagonalNormal(Located):
     def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
         return self.loc + self._variance.sqrt() * standard_normal(sample_shape, self.loc)
 
+    def sample_rows(self, leading: int) -> Tensor:
+        """A reparameterised draw of each of the batch, whose first ``leading`` axes are draws of the rows on the next
+        one."""
+        noise = standard_normal(self.loc.shape[:leading], self.loc[(0,) * leading])
+        return self.loc + self._variance.sqrt() * noise
+
     def log_prob(self, value: Tensor) -> Tensor:
         return -0.5 * ((value - self.loc) ** 2 / self._variance + self._variance.log() + LOG_2PI).sum(-1)
 

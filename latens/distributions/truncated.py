@@ -54,6 +54,12 @@ class TruncatedNormal(Distribution):
         difference = _excess(near) - _excess(far) + 0.5 * gap * (far + tail)
         return torch.where(thin, slope * width, torch.where(thin, 1.0, difference))
 
+    @property
+    def log_mass(self) -> Tensor:
+        """ln[Phi((high - loc) / scale) - Phi((low - loc) / scale)], what the normal puts on the interval."""
+        tail = self._near.clamp_max(0)
+        return _excess(self._near) + log1mexp(self._log_share()) - 0.5 * tail.square()
+
     def _ratios(self) -> tuple[Tensor, Tensor]:
         """phi / [Phi(near) - Phi(far)] at the far and at the near end."""
         tail = self._near.clamp_max(0)

@@ -48,14 +48,16 @@ class Hamiltonian(VAE):
 
     rho' = rho + eps/2 d ln pi(z)/dz,  z' = z + eps rho',  rho'' = rho' + eps/2 d ln pi(z')/dz.
 
-    ln w = ln p(x, z_T) - ln q_0(z_0|x) + sum ln of the momenta's densities after over before each stretch + ln |det|,
-    so that E[w] = p(x) for every number of steps and every step size. Without ``anneal`` pi = p(x, z); with it step t
-    has ln pi_t = (1 - t/T) ln q_0 + t/T ln p(x, z), annealed importance sampling that can be differentiated (Geffner &
-    Domke 2021; Zhang et al. 2021). ``keep`` in [0, 1] is how much of the momentum outlives a step: rho <- keep rho +
-    sqrt(1 - keep^2) noise. ``tempering`` b in (0, 1]: momenta begin with variance 1/b, and step t multiplies them by
-    sqrt(b_{t-1} / b_t), 1/sqrt(b_t) = (1 - 1/sqrt(b)) t^2/T^2 + 1/sqrt(b), with its determinant.
+    ln w = ln p(x, z_T) - ln q_0(z_0|x) + sum ln of the momenta's densities after over before each stretch, so that
+    E[w] = p(x) for every number of steps and every step size. Without ``anneal`` pi = p(x, z); with it step t has
+    ln pi_t = (1 - s) ln q_0 + s ln p(x, z), s = (t/T)^power, annealed importance sampling that can be differentiated
+    (Geffner & Domke 2021; Zhang et al. 2021). From a q_0 much wider than p(z|x) nearly all changes at small s, and a
+    ``power`` above 1 spends the steps there. ``keep`` in [0, 1] is how much of the momentum outlives a step: rho <-
+    keep rho + sqrt(1 - keep^2) noise. ``tempering`` b in (0, 1]: momenta begin with variance 1/b, and step t multiplies
+    them by sqrt(b_{t-1} / b_t), 1/sqrt(b_t) = (1 - 1/sqrt(b)) t^2/T^2 + 1/sqrt(b), so that the determinants cancel.
 
-    eps and b are learned (eps below ``LIMIT``) and never change within a draw. ``log_pz`` is ln p(z_T), and ``log_qz``
+    eps (below ``LIMIT``), b and the power are learned and never change within a draw: steps that are fitted to the
+    chains on their way have other weights than these, and would bias both ends. ``log_pz`` is ln p(z_T), and ``log_qz``
     holds the rest of ln w: a density on the extended space, so q and p of the draw have no KL in closed form. With 0
     steps it is the VAE. Gradients with respect to z are taken in evaluation too, wherever it runs.
     """
@@ -65,7 +67,7 @@ class Hamiltonian(VAE):
 
     def __init__(
         self, prior: nn.Module, posterior: nn.Module, likelihood: nn.Module, *, steps: int = 3, step_size: float = 0.05,
-        anneal: bool = False, keep: float = 1.0, tempering: float = 1.0,
+        anneal: bool = False, keep: float = 1.0, tempering: float = 1.0, power: float = 1.0,
     ):  # fmt: skip
         super().__init__(prior, posterior, likelihood)
         require_count(steps, "steps", 0, 10_000)
@@ -73,10 +75,14 @@ class Hamiltonian(VAE):
         require(good, "step_size", f"a number between 0 and {self.LIMIT}", step_size)
         require(is_number(keep) and 0 <= keep <= 1, "keep", "a number from 0 to 1", keep)
         require(is_number(tempering) and 0 < tempering <= 1, "tempering", "a number above 0, at most 1", tempering)
+        require(is_number(power) and power > 0, "power", "a positive number", power)
+        require(power == 1 or anneal, "power", "1 without annealing", power)
+        require(keep == 1 or tempering == 1, "keep", "1 where momenta are tempered", keep)
         self.steps, self.anneal, self.keep = int(steps), anneal, float(keep)
         self.raw_step = nn.Parameter(torch.tensor(step_size / self.LIMIT).logit()) if steps else None
         learned = tempering < 1 and steps > 0
         self.raw_tempering = nn.Parameter(torch.tensor(float(tempering)).logit()) if learned else None
+        self.log_power = nn.Parameter(torch.tensor(float(power)).log()) if anneal and steps > 1 else None
 
     @property
     def step_size(self) -> Tensor:
@@ -101,41 +107,49 @@ class Hamiltonian(VAE):
         z = z + eps * rho
         return z, rho + 0.5 * eps * gradient(log_density, z)
 
-    def _temper(self) -> tuple[Tensor, list[Tensor]]:
-        """ln of the first momentum's scale, and of the factor of each step; they add up to 0."""
-        assert self.raw_step is not None
+    def _temper(self) -> list[Tensor]:
+        """ln of what momenta are multiplied by before the first step and after each, which add up to 0; or none."""
         if self.raw_tempering is None:
-            return self.raw_step.new_zeros(()), []
+            return []
         top = self.raw_tempering.sigmoid().rsqrt()  # 1 / sqrt(b)
         at = [((1 - top) * (t / self.steps) ** 2 + top).log() for t in range(self.steps + 1)]
-        return at[0], [after - before for before, after in pairwise(at)]
+        return [at[0], *(after - before for before, after in pairwise(at))]
+
+    def _shares(self) -> list[Tensor | float]:
+        """s of each step."""
+        if self.log_power is None:
+            return [1.0] * self.steps
+        power = self.log_power.exp()
+        return [(t / self.steps) ** power for t in range(1, self.steps)] + [1.0]
+
+    def _log_joint(self, x: Tree, c: Tree) -> LogDensity:
+        return lambda z: self._run("likelihood", z, c=c).log_prob(x) + self._run("prior", c=c).log_prob(z)
 
     def _refine(
-        self, z: Tensor, noise: Callable[[], Tensor], x: Tree, c: Tree, q: Distribution
+        self, z: Tensor, noise: Callable[[], Tensor], x: Tree, c: Tree, q: Distribution, back: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """(z_T, ln of the momenta's densities after over before, and determinants)."""
-
-        def log_joint(z: Tensor) -> Tensor:
-            return self._run("likelihood", z, c=c).log_prob(x) + self._run("prior", c=c).log_prob(z)
-
-        scale, factors = self._temper()
-        size = z.shape[-1]
+        """(z_T, ln of the momenta's densities after over before); ``back``: from z_T the steps in reverse, to z_0."""
+        scales, shares, log_joint = self._temper(), self._shares(), self._log_joint(x, c)
+        if back:
+            scales, shares = [-scale for scale in scales[::-1]], shares[::-1]
         rho, before = self.momentum(z, noise())
-        rho, total = rho * scale.exp(), size * scale - before  # ln 1 / N(rho; 0, e^(2 scale))
-        for t in range(1, self.steps + 1):
-            share = t / self.steps if self.anneal else 1.0
+        total = -before
+        for number, share in enumerate(shares):
 
-            def log_density(z: Tensor, share: float = share) -> Tensor:
-                return log_joint(z) if share == 1 else share * log_joint(z) + (1 - share) * q.log_prob(z)
+            def log_density(z: Tensor, share: Tensor | float = share) -> Tensor:
+                whole = isinstance(share, float)
+                return log_joint(z) if whole else share * log_joint(z) + (1 - share) * q.log_prob(z)
 
+            if scales:
+                rho = rho * scales[number].exp()
             z, rho = self.leapfrog(z, rho, log_density)
-            if factors:
-                rho, total = rho * factors[t - 1].exp(), total + size * factors[t - 1]
-            if self.keep < 1 and t < self.steps:
+            if self.keep < 1 and number < self.steps - 1:
                 total = total + self.log_momentum(z, rho)
                 fresh, _ = self.momentum(z, noise())
                 rho = self.keep * rho + (1 - self.keep**2) ** 0.5 * fresh
                 total = total - self.log_momentum(z, rho)
+        if scales:
+            rho = rho * scales[-1].exp()
         return z, total + self.log_momentum(z, rho)
 
     def draw(self, x: Tree, k: int = 1, c: Tree = None) -> Draw:  # type: ignore[override]
@@ -150,6 +164,17 @@ class Hamiltonian(VAE):
         px, p = self._run("likelihood", z, c=c), self._run("prior", c=c)
         on_extended = self._drawn(x, c, q)
         return Draw(z, px.log_prob(x), p.log_prob(z), log_q - gained, px, p, on_extended, c).check(k, rows(x))
+
+    def back(self, x: Tree, z: Tensor, c: Tree = None) -> Tensor:
+        """ln w of ways back from z ``[K, B, Z]`` drawn from p(z|x), as the codes are that data were simulated from.
+
+        E[1/w] = 1/p(x), so that -ln mean(1/w) is in expectation above ln p(x), as ln mean(w) of a draw is below it
+        (Grosse, Ghahramani & Adams 2015). ``[K, B]`` nats.
+        """
+        q = self._run("posterior", x, c=c)
+        like = center(q)
+        start, lost = self._refine(z, lambda: standard_normal(z.shape[:1], like), x, c, q, back=True)
+        return self._log_joint(x, c)(z) - q.log_prob(start) - lost
 
     def encode(self, x: Tree, c: Tree = None) -> Distribution:
         """The refined posterior; its ``mean`` is where q_0's mean goes from rest."""
@@ -248,11 +273,11 @@ class RiemannianHamiltonian(Hamiltonian):
         self.metric.centroids.copy_(center(q))
 
     def _refine(
-        self, z: Tensor, noise: Callable[[], Tensor], x: Tree, c: Tree, q: Distribution
+        self, z: Tensor, noise: Callable[[], Tensor], x: Tree, c: Tree, q: Distribution, back: bool = False
     ) -> tuple[Tensor, Tensor]:
         self._squares = self.metric.squares()  # once for all steps
         try:
-            return super()._refine(z, noise, x, c, q)
+            return super()._refine(z, noise, x, c, q, back)
         finally:
             self._squares = None
 

@@ -12,6 +12,7 @@ from latens.networks.base import (
     ACTIVATIONS,
     Concatenate,
     Flatten,
+    Last,
     Log1p,
     Residual,
     Scale,
@@ -74,7 +75,7 @@ def start_at(network: nn.Module, value: Tensor) -> None:
 
 __all__ = [
     "ACTIVATIONS", "Columns", "Concatenate", "Condition", "Conditioned", "ConvDecoder", "ConvEncoder",
-    "FixedFeatures", "Flatten", "GatedCell", "Gyroplanes", "Linear", "Log1p", "MultiScaleSSIM", "OnCondition",
+    "FixedFeatures", "Flatten", "GatedCell", "Gyroplanes", "Last", "Linear", "Log1p", "MultiScaleSSIM", "OnCondition",
     "OnGrid", "RecurrentDecoder", "RecurrentEncoder", "Residual", "Resize", "Scale", "Seen", "SequenceDecoder",
     "SequenceEncoder", "Standardize", "Steps", "Sum", "Unflatten", "activation", "bottleneck", "decoder", "encoder",
     "grids", "has_convolutions", "mlp", "only_linear_maps", "residual_block", "start_at", "steps_of",

@@ -99,6 +99,17 @@ class Unflatten(nn.Module):
         return x.unflatten(-1, self.shape)
 
 
+class Last(nn.Module):
+    """The last ``size`` numbers, ``[..., Z]`` -> ``[..., size]``."""
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[..., -self.size :]
+
+
 class Concatenate(nn.Module):
     """The outputs of several networks on the same input, side by side on the last axis.
 

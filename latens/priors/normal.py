@@ -107,3 +107,25 @@ class NormalMixture(nn.Module):
             raw = raw + self.network({key: c[key] for key in self.reads}).unflatten(-1, raw.shape)
         logits, loc, variance = raw.split([1, self.dim, self.dim], -1)
         return distributions.NormalMixture(logits.squeeze(-1), loc, positive(variance, 1e-4))
+
+
+class DitheredMixture(nn.Module):
+    """p(z) = prod_i of a learned density of each z_i, a mixture of ``components`` normals, blurred by uniform noise of
+    width 1: for codes with that noise in the place of rounding (Ballé et al. 2018).
+
+    Raises ``ValueError`` for sizes below 1.
+    """
+
+    reads: tuple[str, ...] = ()
+
+    def __init__(self, dim: int, components: int = 8):
+        super().__init__()
+        require(is_whole(dim) and dim >= 1, "the latent dimension", "a whole number from 1", dim)
+        require(is_whole(components) and components >= 1, "components", "a whole number from 1", components)
+        start = torch.zeros(dim, 3, components)
+        start[:, 1] = torch.linspace(-2, 2, components) if components > 1 else 0.0
+        self.raw = nn.Parameter(start)
+
+    def forward(self, c: Tree = None) -> Distribution:
+        logits, loc, spread = self.raw.unbind(-2)
+        return distributions.DitheredMixture(logits, loc, positive(spread, 1e-2))

@@ -106,9 +106,10 @@ class Exemplar(nn.Module):
 
 class Chained(nn.Module):
     """p(a) p(b|a) over z = (a, b) side by side: ``first`` a prior, ``second`` a
-    :class:`latens.conditionals.DiagonalNormal` ``[..., A]`` -> ``size`` dimensions of b (Tomczak & Welling 2018)."""
+    :class:`latens.conditionals.DiagonalNormal`, or a ``DitheredNormal``, ``[..., A]`` -> ``size`` dimensions of b
+    (Tomczak & Welling 2018; Ballé et al. 2018)."""
 
-    def __init__(self, first: nn.Module, second: DiagonalNormal, size: int):
+    def __init__(self, first: nn.Module, second: nn.Module, size: int):
         super().__init__()
         self.first, self.second, self.size, self.reads = first, second, size, tuple(getattr(first, "reads", ()))
 

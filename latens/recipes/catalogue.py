@@ -18,6 +18,7 @@ from latens.errors import InputError
 from latens.recipes import (
     adversarial,
     bounds,
+    compression,
     deterministic,
     discrete,
     disentangling,
@@ -46,6 +47,7 @@ GROUPS: dict[str, ModuleType] = {  # in the order in which they are listed
     "discrete": discrete,
     "hierarchy": hierarchy,
     "hamiltonian": hamiltonian,
+    "compression": compression,
     "adversarial": adversarial,
     "transport": transport,
     "labels": labels,

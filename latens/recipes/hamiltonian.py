@@ -34,12 +34,13 @@ def rhvae(
 
 def annealed(
     info: DataInfo, *, latent_dim: int | str = "auto", steps: int = 5, step_size: float = 0.05, keep: float = 0.5,
-    likelihood: str = "auto", variance: float | str = "optimal", network: str = "auto",
+    power: float = 1.0, likelihood: str = "auto", variance: float | str = "optimal", network: str = "auto",
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     """The VAE whose draws are annealed from q to p(z|x) by leapfrog steps. (Geffner & Domke 2021; Zhang et al. 2021)"""
     size = latent_size(info, latent_dim)
     parts = _parts(info, size, network, likelihood, variance)
-    return models.Hamiltonian(*parts, steps=steps, step_size=step_size, anneal=True, keep=keep), objectives.ELBO()
+    model = models.Hamiltonian(*parts, steps=steps, step_size=step_size, anneal=True, keep=keep, power=power)
+    return model, objectives.ELBO()
 
 
 def _parts(

@@ -1,0 +1,106 @@
+"""Uniform noise of width 1, as rounding would add it, and densities that have been blurred by it."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, constraints
+
+from latens.distributions.truncated import TruncatedNormal
+from latens.randomness import standard_normal
+
+
+def dither(samples: torch.Size | tuple[int, ...], like: Tensor) -> Tensor:
+    """Uniform noise in (-1/2, 1/2), ``[*samples, *like.shape]``, by rows as all noise is."""
+    return torch.special.ndtr(standard_normal(samples, like)) - 0.5
+
+
+class UnitUniform(Distribution):
+    """Uniform on the box of side 1 around ``loc`` ``[..., Z]``: ln q = 0 inside, -inf outside.
+
+    Rounding to whole numbers has errors like it, so that -ln p(z) under a prior that is constant within the box is the
+    length of a code for round(z) (Ballé et al. 2017).
+
+    >>> UnitUniform(torch.zeros(2)).log_prob(torch.tensor([[0.4, -0.2], [0.6, 0.0]]))
+    tensor([0., -inf])
+    """
+
+    arg_constraints = {"loc": constraints.real_vector}
+    has_rsample = True
+    row_noise = True
+
+    def __init__(self, loc: Tensor):
+        self.loc = loc
+        super().__init__(loc.shape[:-1], loc.shape[-1:], validate_args=False)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.loc
+
+    @property
+    def variance(self) -> Tensor:
+        return torch.full_like(self.loc, 1 / 12)
+
+    def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        return self.loc + dither(torch.Size(sample_shape), self.loc)
+
+    def rsample_and_log_prob(self, k: int) -> tuple[Tensor, Tensor]:
+        """k draws and their log-density, which rounding at the edge of the box cannot make -inf."""
+        z = self.rsample((k,))
+        return z, torch.zeros_like(z[..., 0])
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        inside = ((value - self.loc).abs() <= 0.5).all(-1)
+        return torch.where(inside, 0.0, -math.inf).to(value.dtype)
+
+
+class DitheredMixture(Distribution):
+    """z_i = y_i + u_i with y_i a mixture of C normals and u_i uniform in (-1/2, 1/2), independent over the last axis:
+
+    ln p(z) = sum_i ln sum_c w_ic [Phi((z_i + 1/2 - m_ic) / s_ic) - Phi((z_i - 1/2 - m_ic) / s_ic)].
+
+    At whole numbers it is the probability that y_i rounds to them; it is positive everywhere and smooth, however small
+    s is (Ballé et al. 2018). Shapes: logits ``[..., Z, C]`` (w is their softmax), m and s^2 (``loc``, ``spread``) the
+    same. Draws carry no gradient.
+
+    >>> p = DitheredMixture(torch.zeros(1, 1), torch.zeros(1, 1), torch.ones(1, 1))
+    >>> round(p.log_prob(torch.arange(-9.0, 10.0).view(-1, 1)).exp().sum().item(), 5)
+    1.0
+    """
+
+    arg_constraints: dict = {}
+    has_rsample = False
+    row_noise = True
+
+    def __init__(self, logits: Tensor, loc: Tensor, spread: Tensor):
+        self.logits, self.loc, self.spread = torch.broadcast_tensors(logits, loc, spread)
+        super().__init__(self.loc.shape[:-2], self.loc.shape[-2:-1], validate_args=False)
+
+    @property
+    def mean(self) -> Tensor:
+        return (self.logits.softmax(-1) * self.loc).sum(-1)
+
+    @property
+    def variance(self) -> Tensor:
+        around = self.spread + (self.loc - self.mean.unsqueeze(-1)).square()
+        return (self.logits.softmax(-1) * around).sum(-1) + 1 / 12
+
+    def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        wide = (*sample_shape, *self.loc.shape)
+        return DitheredMixture(*(part.expand(wide) for part in (self.logits, self.loc, self.spread))).sample_rows(0)
+
+    @torch.no_grad()
+    def sample_rows(self, leading: int) -> Tensor:
+        """A draw of each of the batch, whose first ``leading`` axes are draws of the rows on the next one."""
+        which = torch.distributions.Categorical(logits=self.logits).sample().unsqueeze(-1)
+        loc, spread = (part.gather(-1, which).squeeze(-1) for part in (self.loc, self.spread))
+        like = loc[(0,) * leading]
+        noise, rounding = standard_normal(loc.shape[:leading], like), dither(loc.shape[:leading], like)
+        return loc + spread.sqrt() * noise + rounding
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        z = value.unsqueeze(-1)
+        mass = TruncatedNormal(self.loc, self.spread.sqrt(), z - 0.5, z + 0.5).log_mass
+        return (self.logits.log_softmax(-1) + mass).logsumexp(-1).sum(-1)
