@@ -141,7 +141,8 @@ class Run:
         """Write metrics.csv whole; returns its bytes."""
         assert self.folder is not None
         text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        columns = [name for name in COLUMNS if name != "skipped" or self.settings.skip_norm]
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
         for row in self.history:
             writer.writerow({k: ("" if v is None or v != v else repr(v)) for k, v in row.items()})
