@@ -30,6 +30,15 @@ def log1mexp(values: Tensor) -> Tensor:
     return torch.where(small, near, far)
 
 
+def log1mexp_of_log(logs: Tensor) -> Tensor:
+    """log(1 - exp(-exp(logs))), also where exp(logs) underflows, with derivatives of every order that are finite there:
+    t = exp(logs) below 1e-4 takes logs - t/2 + t^2/24, which is as accurate."""
+    tiny = logs < math.log(1e-4)
+    values = logs.exp()
+    near = logs - values / 2 + values.square() / 24
+    return torch.where(tiny, near, log1mexp(torch.where(tiny, torch.ones_like(logs), values)))
+
+
 def positive(raw: Tensor, floor: float = 0.0) -> Tensor:
     """A positive number from a raw network output: softplus, shifted so that 0 maps to 1.
 

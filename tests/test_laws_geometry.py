@@ -205,7 +205,7 @@ def _model(name: str) -> models.VAE:
     net = nn.Sequential(nn.Linear(size, 8), nn.Tanh(), nn.Linear(8, 2))
     encoder = nn.Linear(2, outputs)
     with torch.no_grad():
-        encoder.bias[-1] = {"sphere": -1.2, "torus": -1.2, "power": -2.2}.get(name, 0.0)  # so that weights are tame
+        encoder.bias[-1] = {"sphere": -3.0, "torus": -2.2, "power": -3.0}.get(name, 0.0)  # so that weights are tame
     return models.VAE(prior, make(encoder), conditionals.Normal(net, variance=0.5)).double()
 
 

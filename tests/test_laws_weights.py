@@ -25,7 +25,8 @@ PARTIAL = {
 }  # fmt: skip
 ELSEWHERE = {  # weights too wild here, whose law stands in another file; and a normal likelihood, with the vae's parts
     "mixture": "priors", "ladder": "laws_hierarchy", "poe": "laws_modalities", "gumbel_softmax": "laws_discrete",
-    "power_spherical": "laws_geometry", "torus": "laws_geometry", "vae_gan": "laws_bounds",
+    "sphere": "laws_geometry", "power_spherical": "laws_geometry", "torus": "laws_geometry", "vae_gan": "laws_bounds",
+    "vq_grid": "laws_discrete",  # of images; its parts are those of vq
 }  # fmt: skip
 LABEL = Column("label", "categorical", "int64", "categorical", (0, 1))
 

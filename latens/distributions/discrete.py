@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch import distributions as td
 from torch.distributions import Distribution, constraints
 from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
-from latens.numerics import broadcast_shape, log1mexp
+from latens.numerics import broadcast_shape, log1mexp_of_log
 
 
 class Bernoulli(Distribution):
@@ -118,7 +120,7 @@ class DiscretizedLogistic(Distribution):
         lowest, highest = value <= 0, value >= self.levels - 1
         above = torch.where(highest, 0.0, softplus(-(centered + bin_half) * inverse))
         below = torch.where(lowest, 0.0, softplus((centered - bin_half) * inverse))
-        width = torch.where(lowest | highest, 0.0, log1mexp(2 * bin_half * inverse))
+        width = torch.where(lowest | highest, 0.0, log1mexp_of_log(math.log(2 * bin_half) - log_scale))
         log_mass = width - above - below
         if self.logits is None:
             return log_mass.squeeze(0)

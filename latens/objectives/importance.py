@@ -67,7 +67,7 @@ class Thermodynamic(_OfWeights):
 
     def __init__(self, k: int, partitions: int = 8, first: float = 0.03):
         super().__init__(k)
-        require_count(partitions, "partitions")
+        require_count(partitions, "partitions", most=10_000)
         require(is_number(first) and 0 < first < 1, "first", "a number between 0 and 1", first)
         rising = [first ** (1 - j / (partitions - 1)) for j in range(partitions)] if partitions > 1 else [1.0]
         self.betas = [0.0, *rising]

@@ -76,10 +76,9 @@ class Trainer:
         self._annealed = [module for module in objective.modules() if isinstance(module, Objective)]
         self.steps = int(settings.epochs) * len(loader)
         self.every = epochs_a_round(int(settings.epochs), len(loader))
-        self.step, self.epoch, self.position = 0, 0, 0
+        self.step = self.epoch = self.position = self.best_epoch = self.rounds_without = 0
         self.history: list[dict[str, Any]] = []
         self.best: float | None = None
-        self.best_epoch, self.rounds_without = 0, 0
         self.best_state: dict[str, Tensor] = {}
         self.averaged = Average(model, settings.average)
         self.sums, self.skipped = [0.0] * 4, 0  # loss, distortion, rate, updates; those left out; of this round
@@ -291,14 +290,13 @@ class Trainer:
         """Train to the end, from the start or from the checkpoint if the store has one.
 
         Raises :class:`Interrupted` after a first Ctrl-C, with a checkpoint of the last whole step, and
-        :class:`NonFiniteError` where a loss or gradient is not finite.
+        ``NonFiniteError`` where a loss or gradient is not finite.
         """
         self._since, self._saved = time.monotonic(), -math.inf  # the first checkpoint comes after the first step
         if self.store is not None and self.store.exists():
             self.load()
             self._saved = self._since
-        threads = threads_for(self.model, int(self.settings.batch_size))
-        with torch.random.fork_rng(devices=cuda_devices()), threads, StopSignal() as stop:
+        with torch.random.fork_rng(cuda_devices()), threads_for(self.model, self.settings), StopSignal() as stop:
             self.progress.start(self.step, self.steps)
             try:
                 self._train(stop)

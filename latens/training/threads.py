@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from latens.networks import has_convolutions
+from latens.training.settings import Settings
 
 SMALL = 40_000_000  # multiplications (weights x rows) up to which waking a second thread costs more than it computes
 
@@ -25,10 +26,10 @@ def is_small(model: nn.Module, rows: int, models: int = 1) -> bool:
 
 
 @contextmanager
-def threads_for(model: nn.Module, rows: int, models: int = 1) -> Iterator[None]:
+def threads_for(model: nn.Module, settings: Settings, models: int = 1) -> Iterator[None]:
     """Inside, torch computes on one thread where a step is small; on as many as before otherwise, and afterwards."""
     before = torch.get_num_threads()
-    if before > 1 and is_small(model, rows, models):
+    if before > 1 and is_small(model, int(settings.batch_size), models):
         torch.set_num_threads(1)
     try:
         yield

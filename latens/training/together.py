@@ -303,7 +303,7 @@ class Together:
         for member in self.members:
             member._since = time.monotonic()
         first = self.members[0]
-        threads = threads_for(first.model, int(first.settings.batch_size), len(self.members))
+        threads = threads_for(first.model, first.settings, len(self.members))
         with torch.random.fork_rng(devices=cuda_devices()), threads, StopSignal() as stop:
             steps = max(m.steps for m in self.members)
             self.progress.start(max((m.step for m in self.active), default=steps), steps)
