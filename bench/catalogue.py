@@ -4,8 +4,8 @@
     python bench/catalogue.py --recipes vae,ae --seeds 1 --rows 10000 --epochs 5
     python bench/catalogue.py --resume                          # what bench/results/catalogue.json lacks
     python bench/catalogue.py --quick --recipes vae,ae          # a minute: does it run?
-    python bench/catalogue.py --network mlp --rows 10000 --epochs 20 --nll-rows 200 --jobs 2    # docs/catalogue.md
-    python bench/catalogue.py --table                           # the table again, nothing fitted
+    python bench/catalogue.py --network mlp --rows 10000 --epochs 6 --nll-rows 200 --jobs 2    # docs/catalogue.md
+    python bench/catalogue.py --table [--into docs/catalogue.md]    # the table again, nothing fitted
 
 What is kept is written seed by seed, recipe by recipe, so that a stopped run goes on with --resume; results of other
 sizes are not mixed. Figures, on test images that nobody was fitted to:
@@ -36,6 +36,7 @@ import datasets
 import numpy as np
 import torch
 from datasets import Absent
+from speed.tables import put
 from torch import Tensor, nn
 
 RESULTS = Path(__file__).parent / "results" / "catalogue.json"
@@ -231,11 +232,15 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="tiny sizes: whether it runs")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--table", action="store_true", help="only the table of what is kept")
+    parser.add_argument("--into", type=Path, metavar="PAGE", help="with --table: put it between the marks of this page")
     parser.add_argument("--files", type=Path, default=Path("bench/data"), help="a folder with files of the data")
     parser.add_argument("--json", type=Path, default=RESULTS)
     options = parser.parse_args()
     if options.table:
-        print(markdown(json.loads(options.json.read_text())))
+        table = markdown(json.loads(options.json.read_text()))
+        if options.into:
+            options.into.write_text(put(table, options.into.read_text(), "catalogue"))
+        print(table)
         return
     sizes = QUICK if options.quick else {name: getattr(options, name) for name in SIZES}
     if options.quick and options.json == RESULTS:

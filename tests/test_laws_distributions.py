@@ -565,6 +565,26 @@ def test_discretised_logistic_parameters_lie_on_the_axis_before_the_event(compon
     assert found == pytest.approx(expected, abs=1e-7)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_discretised_logistics_have_finite_second_derivatives_at_any_scale(dtype) -> None:
+    """Wide scales (e^71 has been met in training) and levels at and between the ends; float64 against differences."""
+    scales = torch.tensor([-7.0, -2.0, 0.0, 4.0, 9.0, 20.0, 71.0, 87.0], dtype=dtype, requires_grad=True)
+    loc = torch.linspace(-60, 60, 8, dtype=dtype, requires_grad=True)
+    for level in (0.0, 1.0, 100.0, 255.0):
+
+        def slope(at: Tensor, level: float = level) -> Tensor:
+            px = distributions.DiscretizedLogistic(loc.unsqueeze(0), at.unsqueeze(0), 256)
+            [found] = torch.autograd.grad(px.log_prob(torch.full((8,), level)).sum(), at, create_graph=True)
+            return found
+
+        [second] = torch.autograd.grad(slope(scales).sum(), scales)
+        assert second.isfinite().all()
+        if dtype == torch.float64:
+            h = 1e-5
+            difference = (slope(scales + h) - slope(scales - h)) / (2 * h)
+            assert second.numpy() == pytest.approx(difference.detach().numpy(), rel=1e-4, abs=1e-6)
+
+
 # Numerics
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from laws import Z, t
 from scipy import stats
-from torch import nn
+from torch import Tensor, nn
 
 from latens import choices, conditionals, evaluation, models, priors, randomness, recipes
 from latens.data import infer
@@ -142,6 +142,31 @@ def test_a_leapfrog_step_keeps_volume_and_can_be_undone(name) -> None:
         jacobian = torch.autograd.functional.jacobian(step, start)
         assert abs(abs(torch.linalg.det(jacobian).item()) - 1) < 1e-10
         end = step(start).detach()
+        flip = torch.cat([torch.ones(Q), -torch.ones(Q)]).double()
+        assert (step(end * flip) * flip).detach().numpy() == pytest.approx(start.numpy(), abs=1e-9)
+
+
+def test_a_riemannian_step_keeps_volume_where_forces_are_shortened() -> None:
+    """Forces of 300 to 3,000, shortened to 1/eps: |det| = 1 to 1e-10, undone to 1e-9, and the momentum moves by no more
+    than they and the metric say."""
+    model = riemannian().double()
+    torch.manual_seed(2)
+    limit = 1 / model.step_size.item()
+
+    def log_density(z: Tensor) -> Tensor:
+        return -1000 * (z**4).sum(-1) / 4
+
+    def step(both: Tensor) -> Tensor:
+        z, rho = both.view(1, 1, 2 * Q).split(Q, -1)
+        return torch.cat(model.leapfrog(z, rho, log_density), -1).flatten()
+
+    for _ in range(3):
+        start = torch.randn(2 * Q, dtype=torch.float64)
+        assert (1000 * start[:Q] ** 3).norm() > limit
+        jacobian = torch.autograd.functional.jacobian(step, start)
+        assert abs(abs(torch.linalg.det(jacobian).item()) - 1) < 1e-10
+        end = step(start).detach()
+        assert (end - start)[Q:].norm() < 1.5
         flip = torch.cat([torch.ones(Q), -torch.ones(Q)]).double()
         assert (step(end * flip) * flip).detach().numpy() == pytest.approx(start.numpy(), abs=1e-9)
 

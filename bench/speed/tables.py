@@ -27,16 +27,16 @@ def markdown(found: dict[str, Any]) -> str:
     return "\n".join(part for part in [*lines, "", *further, *skipped, "", *conditions])
 
 
-def put(text: str, page: str) -> str:
+def put(text: str, page: str, mark: str = "speed") -> str:
     """The page with the text between its marks.
 
     >>> put("new", "a <!-- speed -->old<!-- /speed --> b")
     'a <!-- speed -->\\n\\nnew\\n\\n<!-- /speed --> b'
     """
-    before, first, rest = page.partition("<!-- speed -->")
-    _, last, after = rest.partition("<!-- /speed -->")
+    before, first, rest = page.partition(f"<!-- {mark} -->")
+    _, last, after = rest.partition(f"<!-- /{mark} -->")
     if not (first and last):
-        raise SystemExit("the page has no marks <!-- speed --> and <!-- /speed -->")
+        raise SystemExit(f"the page has no marks <!-- {mark} --> and <!-- /{mark} -->")
     return f"{before}{first}\n\n{text}\n\n{last}{after}"
 
 
