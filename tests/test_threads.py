@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import latens
-from latens.training.threads import is_small
+from latens.training.threads import is_small, threads_for
 
 
 class Watched(nn.Module):
@@ -22,7 +22,8 @@ class Watched(nn.Module):
 
 
 @pytest.fixture
-def two_threads():
+def two_threads(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield
@@ -40,6 +41,12 @@ def test_a_step_has_the_threads_that_its_size_asks_for(hidden: int, threads: int
     rows = torch.randn(400, 40, generator=torch.Generator().manual_seed(0))
     latens.train(model, latens.objectives.ELBO(), rows, epochs=1, batch_size=400, validation=0)
     assert model.watched.seen == {threads} and torch.get_num_threads() == 2
+
+
+def test_threads_that_spin_are_left_alone(two_threads: None, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    with threads_for(nn.Linear(2, 2), latens.training.Settings(batch_size=4)):
+        assert torch.get_num_threads() == 2
 
 
 def test_the_size_is_counted_in_rows_weights_and_models():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -27,9 +28,11 @@ def is_small(model: nn.Module, rows: int, models: int = 1) -> bool:
 
 @contextmanager
 def threads_for(model: nn.Module, settings: Settings, models: int = 1) -> Iterator[None]:
-    """Inside, torch computes on one thread where a step is small; on as many as before otherwise, and afterwards."""
-    before = torch.get_num_threads()
-    if before > 1 and is_small(model, int(settings.batch_size), models):
+    """Inside, torch computes on one thread where a step is small and idle threads sleep (OMP_WAIT_POLICY, which the
+    command line sets); on as many as before otherwise, and afterwards. Threads that spin, as they do in a process that
+    sets nothing, need no waking."""
+    before, sleep = torch.get_num_threads(), os.environ.get("OMP_WAIT_POLICY", "").upper() == "PASSIVE"
+    if before > 1 and sleep and is_small(model, int(settings.batch_size), models):
         torch.set_num_threads(1)
     try:
         yield
