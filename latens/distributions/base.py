@@ -70,7 +70,8 @@ def _first_known(px: Distribution, *names: str) -> Tensor:
             value = getattr(px, name, None)
         except NotImplementedError:
             continue
-        if value is not None and not (isinstance(value, Tensor) and torch.isnan(value).all()):  # a tree, or numbers
+        ours = name in ("center", "tangent")  # known where they are there; torch gives a mean of NaN for an unknown one
+        if value is not None and (ours or not isinstance(value, Tensor) or not torch.isnan(value).all()):
             return value
     with seeded(0):
         return px.sample(torch.Size((256,))).mean(0)

@@ -205,14 +205,15 @@ def rates(subject: Subject) -> Section:
         panels.append(panel("Rate", svg, f"KL of each dimension; together {number(float(kl.sum()), '.2f')} nats"))
     text = "How much each latent dimension says about a row, largest first. Grey: inactive, it carries nothing."
     if subject.tensor is not None:
-        spread = subject.codes.double().var(0, correction=0).numpy()
+        spread = subject.spread
         order = np.argsort(-(spread if kl is None else kl), kind="stable")
         paint = ["c0" if spread[i] > ACTIVE else "faint" for i in order]
         names = [str(i) for i in order]
         svg = figures.bars(
-            spread[order], names, "variance of the codes", paint=paint, y_name="Var E[z|x]", threshold=ACTIVE, log=True
-        )
-        panels.append(panel("Variance of the codes", svg, f"active above {ACTIVE:g} (dashed)"))
+            spread[order], names, "variance of the codes", paint=paint, y_name="Var E[z|x] / Var z",
+            threshold=ACTIVE, log=True,
+        )  # fmt: skip
+        panels.append(panel("Variance of the codes", svg, f"active above {ACTIVE:g} of the prior's variance (dashed)"))
         text += " A dimension is active where the codes' variance over the rows exceeds the dashed line."
     if not panels:
         raise LeftOut("The rate does not split by dimension, and without data the codes' variance is not known.")

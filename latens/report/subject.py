@@ -189,13 +189,17 @@ class Subject:
         return found.double().numpy() if isinstance(found, Tensor) else found
 
     @cached_property
+    def spread(self) -> Any:
+        """Var_x E[z_i|x] over the variance of p(z_i), of each dimension; by itself where there is no prior."""
+        found = self._codes_and_means[1].double().var(0, correction=0).numpy()
+        return found / np.maximum(self.prior_variance, 1e-300) if self.has_prior else found
+
+    @cached_property
     def dimensions(self) -> tuple[list[int], list[int]]:
         """(active, inactive) latent dimensions, each ordered by rate (else by the variance of the codes)."""
         if self.tensor is not None:
-            spread = self._codes_and_means[1].double().var(0, correction=0).numpy()
-            least = ACTIVE * self.prior_variance if self.has_prior else 1e-8 * max(spread.max(), 1e-300)
-            active = spread > least
-            weight = spread if self.rates is None else self.rates
+            active = self.spread > (ACTIVE if self.has_prior else 1e-8 * max(self.spread.max(), 1e-300))
+            weight = self.spread if self.rates is None else self.rates
         elif self.rates is not None:
             weight, active = self.rates, self.rates > ACTIVE
         else:
