@@ -98,6 +98,7 @@ def frechet(a: np.ndarray, b: np.ndarray) -> float:
 # One recipe
 
 
+OWN_NETWORKS = ("sequence_vae", "vrnn")  # of rows of pixels as steps
 GIVEN_LABELS = ("cvae", "m2")  # recipes of data with their labels, as --condition label
 
 
@@ -118,7 +119,8 @@ def measure(
     from latens.recipes import CATALOGUE
 
     torch.set_num_threads(1)
-    asked = {"network": sizes["network"]} if "network" in inspect.signature(CATALOGUE[recipe]).parameters else {}
+    takes = "network" in inspect.signature(CATALOGUE[recipe]).parameters and recipe not in OWN_NETWORKS
+    asked = {"network": sizes["network"]} if takes else {}
     began = time.process_time()
     vae = latens.VAE(recipe=recipe, epochs=sizes["epochs"], random_state=seed, **asked).fit(rows_for(recipe, train))
     found: dict[str, Any] = {"recipe": recipe, "seed": seed, "seconds": round(time.process_time() - began, 1)}
