@@ -179,6 +179,22 @@ print("imported:", heavy, status)
     assert not words or "latens" in found.stdout
 
 
+@pytest.mark.parametrize(
+    "given, found",
+    [
+        ({}, ["PASSIVE", "1000"]),
+        ({"GOMP_SPINCOUNT": "5"}, ["PASSIVE", "5"]),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, ["ACTIVE", None]),
+    ],
+)
+def test_idle_threads_sleep_after_a_moment_unless_the_user_says_otherwise(given: dict, found: list) -> None:
+    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    code = f"import json, os, latens.cli; print(json.dumps([*map(os.environ.get, {names})]))"
+    clean = {name: value for name, value in environment().items() if name not in names}
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=clean | given, timeout=60)
+    assert json.loads(said.stdout) == found, said.stderr
+
+
 def test_interrupted_fit_goes_on(tmp_path: Path) -> None:
     """Ctrl-C: status 130, one sentence, a checkpoint; the line it prints, pasted into a shell, ends at the same
     numbers."""

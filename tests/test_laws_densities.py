@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from latens import densities
 from latens.densities import Codes, Density
 from latens.densities.flows import iaf, maf, spline
-from latens.densities.grid import Autoregressive, Causal, Strings, autoregressive
 from latens.densities.metric import MetricChain, OnMetric, metric
 from latens.densities.mixtures import kde, mixture
 from latens.densities.stage import vae
+from latens.densities.strings import Autoregressive, Causal, Strings, autoregressive
 from latens.errors import InputError
 from latens.randomness import seeded
 

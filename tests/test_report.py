@@ -24,6 +24,7 @@ from latens.fitting import fit_recipe
 from latens.recipes import Recipe
 from latens.report import charts, figures, matching, pixels
 from latens.report.groups import group
+from latens.report.subject import Subject
 from latens.run import Run
 from latens.schema import Column, Schema, Table
 from latens.training import Settings
@@ -443,6 +444,18 @@ def test_names_on_a_map_do_not_cover_each_other() -> None:
         gaps = np.abs(places[:, None] - places[None])
         covered = (gaps[..., 0] < 0.02 * (7 * 7 + 8)) & (gaps[..., 1] < 0.02 * 13)
         assert covered.sum() == len(named)  # each covers itself only
+
+
+def test_the_chart_of_active_units_has_the_threshold_of_their_count() -> None:
+    """A prior that is not of unit variance: codes of a book. What is painted as active is what is counted."""
+    x = table()[:, :4]
+    run = fit(x, "vq")
+    subject = Subject(run, x, None, None, None)
+    variance = run.model.prior().variance.double().numpy()
+    assert (np.abs(np.log(variance)) > 0.1).all()
+    spread = run.model.encode(subject.tensor).mean.detach().double().numpy().var(0) / variance
+    assert subject.spread == pytest.approx(spread, rel=1e-5)
+    assert sorted(subject.dimensions[0]) == np.flatnonzero(spread > 0.01).tolist()
 
 
 def test_sequences() -> None:

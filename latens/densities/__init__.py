@@ -8,12 +8,12 @@ from latens.densities.base import Codes, Density
 from latens.densities.convolved import PixelCNN
 from latens.densities.fitted import Fitted, fit
 from latens.densities.flows import Flow
-from latens.densities.grid import Autoregressive
 from latens.densities.kinds import KINDS, options
 from latens.densities.metric import MetricChain
 from latens.densities.mixtures import GaussianMixture, KernelDensity
 from latens.densities.stage import SecondStage
 from latens.densities.store import load, save
+from latens.densities.strings import Autoregressive
 
 __all__ = [
     "KINDS", "Autoregressive", "Codes", "Density", "Fitted", "Flow", "GaussianMixture", "KernelDensity", "MetricChain",

@@ -55,7 +55,7 @@ class Codes:
     def wholes(self, kind: str) -> int:
         """The number of levels; ``InputError`` for reals."""
         if self.levels is None:
-            raise InputError(f"the codes are real numbers; {kind!r} is for whole ones: use 'mixture' or 'maf'")
+            raise InputError(f"{kind!r} is for whole-number codes, and these are real: use 'mixture' or 'maf'")
         return self.levels
 
     @property
@@ -117,7 +117,7 @@ class Explicit(nn.Module):
         self.density = density
 
     def draw(self, x: Tensor, k: int = 1, c: Tree = None) -> Draw:
-        p, log_p = self.density(c), None
+        p = self.density(c)
         log_p = p.log_prob(x).expand(k, -1)
         nothing = PointMass(log_p.new_zeros(len(x), 0))
         return Draw(nothing.rsample(torch.Size((k,))), log_p, torch.zeros_like(log_p), None, p, nothing, nothing, c)

@@ -8,7 +8,7 @@ from torch.distributions import Distribution
 from torch.nn.functional import conv2d, pad, silu
 
 from latens.densities.base import Codes, Density, descend
-from latens.densities.grid import INIT, Strings
+from latens.densities.strings import INIT, Strings
 from latens.errors import is_whole, require
 from latens.randomness import seeded
 from latens.trees import Tree

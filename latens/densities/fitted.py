@@ -148,8 +148,6 @@ def fit(
         pick = torch.arange(ROWS) * count // ROWS
         x, c = trees.take(x, pick), trees.take(c, pick)
     values, form = codes_of(model, x, c, seed=seed)
-    if kind_of(kind).whole and form.levels is None:
-        raise InputError(f"{kind!r} is for whole-number codes, and this model's are real: use 'mixture' or 'maf'")
     more: dict[str, Any] = {"levels": form.levels, "grid": grid_of(model, form), "model": model}
     codes = Codes.split(values, seed=seed, progress=progress, **more)
     density = kind_of(kind).fit(codes, **chosen).eval()

@@ -6,8 +6,9 @@ import math
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, constraints
+from torch.distributions import Distribution
 
+from latens.distributions.located import Located
 from latens.distributions.truncated import TruncatedNormal
 from latens.randomness import standard_normal
 
@@ -17,7 +18,7 @@ def dither(samples: torch.Size | tuple[int, ...], like: Tensor) -> Tensor:
     return torch.special.ndtr(standard_normal(samples, like)) - 0.5
 
 
-class UnitUniform(Distribution):
+class UnitUniform(Located):
     """Uniform on the box of side 1 around ``loc`` ``[..., Z]``: ln q = 0 inside, -inf outside.
 
     Rounding to whole numbers has errors like it, so that -ln p(z) under a prior that is constant within the box is the
@@ -26,18 +27,6 @@ class UnitUniform(Distribution):
     >>> UnitUniform(torch.zeros(2)).log_prob(torch.tensor([[0.4, -0.2], [0.6, 0.0]]))
     tensor([0., -inf])
     """
-
-    arg_constraints = {"loc": constraints.real_vector}
-    has_rsample = True
-    row_noise = True
-
-    def __init__(self, loc: Tensor):
-        self.loc = loc
-        super().__init__(loc.shape[:-1], loc.shape[-1:], validate_args=False)
-
-    @property
-    def mean(self) -> Tensor:
-        return self.loc
 
     @property
     def variance(self) -> Tensor:

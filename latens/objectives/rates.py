@@ -33,8 +33,11 @@ class RateTarget(Objective):
         self.target, self.weight, self.warmup = float(target), float(weight), float(warmup)
 
     def losses(self, model: nn.Module, x: Tree, draw: Draw) -> dict[str, Tensor]:
-        away = draw.rate().mean() - self.anneal * self.target
-        return {"model": draw.distortion.mean() + self.weight * away.abs()}
+        return {"model": draw.distortion.mean() + self.weight * self.away(draw)}
+
+    def away(self, draw: Draw) -> Tensor:
+        """How far the rate is from its target, nats."""
+        return (draw.rate().mean() - self.anneal * self.target).abs()
 
 
 class RateTargets(RateTarget):
@@ -47,9 +50,9 @@ class RateTargets(RateTarget):
         super().__init__(sum(targets), weight, warmup)
         self.targets = tuple(map(float, targets))
 
-    def losses(self, model: nn.Module, x: Tree, draw: Draw) -> dict[str, Tensor]:
-        away = [(r.mean() - self.anneal * to).abs() for r, to in zip(draw.rates(), self.targets, strict=True)]
-        return {"model": draw.distortion.mean() + self.weight * torch.stack(away).sum()}
+    def away(self, draw: Draw) -> Tensor:
+        pairs = zip(draw.rates(), self.targets, strict=True)
+        return torch.stack([(rate.mean() - self.anneal * to).abs() for rate, to in pairs]).sum()
 
 
 class Denoising(Objective):
