@@ -266,7 +266,7 @@ def test_whole_numbers_and_reals_are_told_apart():
     for name in ("mixture", "kde", "maf", "iaf", "spline", "vae"):
         with pytest.raises(InputError, match="whole numbers"):
             densities.KINDS[name].fit(whole)
-    with pytest.raises(InputError, match="real numbers"):
+    with pytest.raises(InputError, match="these are real"):
         autoregressive(codes(20))
 
 
