@@ -134,8 +134,11 @@ def is_small(run: Run) -> bool:
     convolutions = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
     if any(isinstance(part, convolutions) for part in run.model.modules()):
         return False
-    on_cpu = Processes(run.settings.device).device.type == "cpu"
-    return run.parameters * int(run.settings.batch_size) <= TOGETHER_WORK * (1 if on_cpu else 20)
+    return run.parameters * int(run.settings.batch_size) <= TOGETHER_WORK * (1 if is_on_cpu(run) else 20)
+
+
+def is_on_cpu(run: Run) -> bool:
+    return Processes(run.settings.device).device.type == "cpu"
 
 
 def join(

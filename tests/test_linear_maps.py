@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
@@ -45,18 +47,44 @@ def test_large_products_take_the_other_way_and_small_ones_do_not(monkeypatch: py
     assert seen == ([128] if has_onednn() else [])
 
 
-def test_it_is_captured_and_batched():
+def test_it_is_captured():
     torch.manual_seed(0)
     net, x = mlp(300, 200, (256,)), torch.randn(128, 300)
     captured = torch.compile(net, fullgraph=True, backend="aot_eager")
     assert torch.allclose(captured(x), net(x), atol=1e-6)
+    assert only_linear_maps(nn.Sequential(Linear(300, 200), nn.Flatten())) and not only_linear_maps(net)
+
+
+# How many times batched, from without to within: the axis of (weights, rows) each time.
+BATCHED = {
+    "weights": [(0, None)], "rows": [(None, 0)], "both": [(0, 0)], "other axes": [(2, 1)],
+    "weights, then rows": [(0, None), (None, 0)], "both, then rows": [(0, 0), (None, 0)],
+    "both, then weights": [(0, 0), (0, None)], "both twice": [(0, 0), (0, 0)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BATCHED)
+def test_it_is_batched(name: str):
+    """Values and gradients of batched maps are those of one at a time in float64."""
+    torch.manual_seed(0)
     layer = Linear(300, 200)
-    weights = torch.stack([layer.weight.detach() * k for k in (1, 2, 3)])
+    sizes, w, x = (3, 2), layer.weight.detach() * 1.5, torch.randn(128, 300)
+    for size, (of_w, of_x) in reversed(list(zip(sizes, BATCHED[name], strict=False))):
+        w = w if of_w is None else torch.stack([w * (k + 1) for k in range(size)], of_w)
+        x = x if of_x is None else torch.stack([x - k for k in range(size)], of_x)
 
-    def run(w: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        return torch.func.functional_call(layer, {"weight": w}, (x,))
+    def mapped(run: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        for axes in reversed(BATCHED[name]):
+            run = torch.vmap(run, in_dims=axes)
+        return run
 
-    together = torch.vmap(run, in_dims=(0, None))(weights, x)
-    alone = torch.stack([run(w, x) for w in weights])
-    assert torch.allclose(together, alone, atol=1e-4)
-    assert only_linear_maps(nn.Sequential(layer, nn.Flatten())) and not only_linear_maps(net)
+    found = []
+    for dtype, one in (
+        (torch.float32, lambda w, x: torch.func.functional_call(layer, {"weight": w}, (x,))),
+        (torch.float64, lambda w, x: x @ w.mT + layer.bias.double()),
+    ):
+        given = [t.to(dtype).requires_grad_() for t in (w, x)]
+        values = mapped(one)(*given)
+        found.append([values, *torch.autograd.grad(values.square().sum(), given)])
+    for ours, plain in zip(*found, strict=True):
+        assert ours.shape == plain.shape and (ours - plain).abs().amax() <= 1e-5 * plain.abs().amax()

@@ -1,15 +1,20 @@
-"""Many fits to the same data: together where the models allow it, otherwise in turn."""
+"""Many fits to the same data: together where the models allow it, small ones in several processes, or in turn."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from latens import fitting
 from latens import run as runs
 from latens.commands.answer import Answer
 from latens.commands.fitting import Fit, Quiet, Ready, finish, fit_one, introduce, ready, ready_again, resume_one
+from latens.commands.shares import Others, processes
 from latens.data import Source
 from latens.data.rows import Rows
 from latens.data.streams.rows import Streamed
@@ -31,34 +36,113 @@ def fit_all(
 
     Joint checkpoints lie in ``root``; ``line`` continues everything.
     """
+    many = Many(root, line, own, report, k)
+    count = _processes(jobs, source, rows)
+    shares = _shares(list(_chunks(root, jobs, -(-len(jobs) // count))), count)
+    cores = torch.get_num_threads()
+    others = Others([(many, share, source, rows, True) for share in shares[1:]], cores // len(shares), line)
+    try:
+        with others:
+            torch.set_num_threads(cores // len(shares))
+            answers = fit_chunks(many, shares[0], source, rows, quiet) | others.answers()
+    finally:
+        torch.set_num_threads(cores)
+    return [answers[job.out] for job in jobs]
+
+
+@dataclass(frozen=True)
+class Many:
+    """What many fits have in common: ``root``, where joint checkpoints lie; ``line``, which continues everything;
+    ``own``, the user's recipe; whether a ``report`` is written, and the draws ``k`` of the NLL."""
+
+    root: Path
+    line: str
+    own: str | None
+    report: bool
+    k: int
+
+
+Chunk = tuple[str, list[Fit]]  # the folder of the joint checkpoint, and those that may be trained together
+
+
+def fit_chunks(
+    many: Many, chunks: list[Chunk], source: Source | Stream, rows: Rows | Streamed, quiet: bool
+) -> dict[str, Answer | FitError]:
+    """The answers of all jobs of the chunks, by their folders: trained together where that can be, or in turn."""
     done: dict[str, Ready | FitError] = {}
     if not isinstance(source, Stream) and launched() == 1:
-        for number, chunk in enumerate(_alike(jobs)):
-            done |= _train_together(root, root / f"together-{number}", chunk, source, rows, own, quiet, line)
-    answers: list[Answer | FitError] = []
-    for job in jobs:
-        path, made = Path(job.out), done.pop(job.out, None)
-        try:
-            if isinstance(made, FitError):
-                answers.append(made)
-            elif made is not None:
-                answers.append(finish(made.run, rows, made.validation, made.split, report=report, k=k))
-            elif (path / "run.json").exists():
-                answers.append(resume_one(str(path), own=own, quiet=quiet, report=report, k=k))
-            else:
-                own_rows = job.rows(source, rows) if isinstance(source, Stream) else rows
-                answers.append(fit_one(job, source, own_rows, quiet, report=report, k=k))
-        except FitError as error:
-            answers.append(error)
-        except Stopped as error:
-            where = path.name if path.parent == root else f"{path.parent.name}/{path.name}"
-            raise Stopped(f"interrupted in {where.replace('seed-', 'seed ')}: continue with `{line}`") from error
-    return answers
+        for folder, jobs in chunks:
+            done |= _train_together(many, many.root / folder, jobs, source, rows, quiet)
+    return {job.out: _finished(many, job, done.get(job.out), source, rows, quiet) for _, jobs in chunks for job in jobs}
 
 
-def _alike(jobs: list[Fit]) -> Iterator[list[Fit]]:
-    """The jobs whose models may have one structure, at most ``MOST`` at a time: floats may differ, and beta, but for
-    a zero, which leaves a term out."""
+def _finished(
+    many: Many, job: Fit, made: Ready | FitError | None, source: Source | Stream, rows: Rows | Streamed, quiet: bool
+) -> Answer | FitError:
+    """The answer of a job that was trained with others (``made``), or is trained, continued or taken up here."""
+    path = Path(job.out)
+    how: dict[str, Any] = {"report": many.report, "k": many.k}
+    try:
+        if isinstance(made, FitError):
+            return made
+        if made is not None:
+            return finish(made.run, rows, made.validation, made.split, **how)
+        if (path / "run.json").exists():
+            return resume_one(str(path), own=many.own, quiet=quiet, **how)
+        return fit_one(job, source, job.rows(source, rows) if isinstance(source, Stream) else rows, quiet, **how)
+    except FitError as error:
+        return error
+    except Stopped as error:
+        where = path.name if path.parent == many.root else f"{path.parent.name}/{path.name}"
+        said = f"interrupted in {where.replace('seed-', 'seed ')}: continue with `{many.line}`"
+        raise Stopped(said) from error
+
+
+def _processes(jobs: list[Fit], source: Source | Stream, rows: Rows | Streamed) -> int:
+    """How many processes share the jobs: several where the models are small and on the processor's cores."""
+    count = processes(len(jobs))
+    if count == 1 or launched() > 1 or isinstance(rows, Streamed) or not fitting.are_few(rows, len(jobs)):
+        return 1
+    first = ready(jobs[0], source, rows, {}).run
+    return count if fitting.is_small(first) and fitting.is_on_cpu(first) else 1
+
+
+def _shares(chunks: list[Chunk], count: int) -> list[list[Chunk]]:
+    """The chunks in ``count`` shares or fewer, each chunk to the share that has the fewest jobs."""
+    shares: list[list[Chunk]] = [[] for _ in range(count)]
+    for chunk in sorted(chunks, key=lambda chunk: -len(chunk[1])):
+        min(shares, key=lambda share: sum(len(jobs) for _, jobs in share)).append(chunk)
+    return [share for share in shares if share]
+
+
+def _chunks(root: Path, jobs: list[Fit], most: int) -> Iterator[Chunk]:
+    """The jobs whose models may have one structure, at most ``MOST`` and ``most`` at a time; those that were begun
+    together stay together."""
+    left = {str(Path(job.out).relative_to(root)): job for job in jobs}
+    for folder in sorted(root.glob("together-*")):
+        names = _names_of(folder)
+        if not set(names) <= left.keys():
+            raise InputError(f"{folder} belongs to other runs: remove it, and the runs begin anew")
+        if names:
+            yield folder.name, [left.pop(name) for name in names]
+    for group in _alike(left.values()):
+        for start in range(0, len(group), min(MOST, most)):
+            chunk = group[start : start + min(MOST, most)]
+            first = str(Path(chunk[0].out).relative_to(root))
+            yield f"together-{first.replace(os.sep, '-')}", chunk
+
+
+def _names_of(folder: Path) -> list[str]:
+    """The names of those whose joint checkpoint lies in the folder; none where there is no checkpoint."""
+    names = Checkpoints(folder).load()[1].get("names") if Checkpoints(folder).exists() else []
+    if not isinstance(names, list):
+        raise InputError(f"{folder} belongs to other runs: remove it, and the runs begin anew")
+    return names
+
+
+def _alike(jobs: Iterable[Fit]) -> list[list[Fit]]:
+    """Groups of jobs whose models may have one structure: floats may differ, and beta, but for a zero, which leaves a
+    term out."""
     groups: dict[str, list[Fit]] = {}
     for job in jobs:
         options = {name: _free(value) if isinstance(value, float) or name == "beta" else value
@@ -67,9 +151,7 @@ def _alike(jobs: list[Fit]) -> Iterator[list[Fit]]:
         settings["weight_decay"] = _free(job.settings.get("weight_decay", 0))
         key = repr((job.recipe, sorted(options.items()), sorted(settings.items())))
         groups.setdefault(key, []).append(job)
-    for group in groups.values():
-        for start in range(0, len(group), MOST):
-            yield group[start : start + MOST]
+    return list(groups.values())
 
 
 def _free(value: Any) -> str:
@@ -77,25 +159,19 @@ def _free(value: Any) -> str:
 
 
 def _train_together(
-    root: Path, folder: Path, chunk: list[Fit], source: Source, rows: Any, own: str | None, quiet: bool, line: str
+    many: Many, folder: Path, chunk: list[Fit], source: Source, rows: Any, quiet: bool
 ) -> dict[str, Ready | FitError]:
     """Train those of the chunk that are not finished as one run: {folder: run, or its failure}; {} where they are to be
     trained in turn."""
-    store, names = Checkpoints(folder), {str(Path(job.out).relative_to(root)): job for job in chunk}
-    if store.exists():
-        wanted = store.load()[1].get("names")
-        if not isinstance(wanted, list) or not set(wanted) <= names.keys():
-            raise InputError(f"{folder} belongs to other runs: remove it, and the runs begin anew")
-        taken = {name: names[name] for name in wanted}
-    else:
-        taken = {name: job for name, job in names.items() if _is_unbegun(Path(job.out))}
+    store, names = Checkpoints(folder), {str(Path(job.out).relative_to(many.root)): job for job in chunk}
+    taken = {name: job for name, job in names.items() if store.exists() or _is_unbegun(Path(job.out))}
     if len(taken) < 2 or not fitting.are_few(rows, len(taken)):
         return {}
     made: list[Ready] = []
     for job in taken.values():
         path = Path(job.out)
         if (path / "run.json").exists():
-            made.append(ready_again(path, runs.read_record(path), source, rows, own))
+            made.append(ready_again(path, runs.read_record(path), source, rows, many.own))
         else:
             made.append(ready(job, source, rows, {}))
         if len(made) == 1 and not fitting.is_small(made[0].run):
@@ -120,7 +196,7 @@ def _train_together(
     try:
         fitting.execute_together(together, [each.run for each in made])
     except Interrupted:
-        raise Stopped(f"interrupted; everything up to this step is kept: continue with `{line}`") from None
+        raise Stopped(f"interrupted; everything up to this step is kept: continue with `{many.line}`") from None
     found: dict[str, Ready | FitError] = {}
     for each, member, job in zip(made, together.members, taken.values(), strict=True):
         if member.failure is not None:

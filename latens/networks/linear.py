@@ -13,25 +13,34 @@ LARGE = 2**22  # multiplications of a product from which a call through python c
 # Registered by hand: the decorator of torch.library imports half a second of its compiler at the first call.
 _LIBRARY = torch.library.Library("latens", "DEF")
 _LIBRARY.define("product(Tensor x, Tensor w) -> Tensor")
-_LIBRARY.impl("product", lambda x, w: torch.ops.mkldnn._linear_pointwise(x, w, None, "none", [], ""), "CPU")
 
 
 def product(x: Tensor, w: Tensor) -> Tensor:
-    """x w^T for ``[N, I]`` and ``[O, I]``, float32 on a CPU: the numbers of ``x @ w.T`` to rounding."""
+    """x w^T for ``[N, I]`` and ``[O, I]``, or ``[S, N, I]`` and ``[S, O, I]``, float32 on a CPU: the numbers of
+    ``x @ w.mT`` to rounding."""
     return torch.ops.latens.product(x, w)
+
+
+def _product(x: Tensor, w: Tensor) -> Tensor:
+    if x.ndim == 2:
+        return torch.ops.mkldnn._linear_pointwise(x, w, None, "none", [], "")
+    return torch.stack([_product(*pair) for pair in zip(x.unbind(), w.unbind(), strict=True)])
+
+
+_LIBRARY.impl("product", _product, "CPU")
 
 
 @torch.library.register_fake("latens::product", lib=_LIBRARY)
 def _(x: Tensor, w: Tensor) -> Tensor:
-    return x.new_empty(len(x), len(w))
+    return x.new_empty(*x.shape[:-1], w.shape[-2])
 
 
 def _backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
     x, w = context.saved_tensors
     for_x, for_w = context.needs_input_grad
     return (
-        product(gradient, w.t()) if for_x else None,
-        product(gradient.t(), x.t()) if for_w else None,
+        product(gradient, w.mT) if for_x else None,
+        product(gradient.mT, x.mT) if for_w else None,
     )
 
 
@@ -45,7 +54,10 @@ torch.library.register_autograd("latens::product", _backward, setup_context=_kee
 @torch.library.register_vmap("latens::product", lib=_LIBRARY)
 def _(info: Any, axes: tuple[int | None, int | None], x: Tensor, w: Tensor) -> tuple[Tensor, int]:
     x, w = (t if axis is None else t.movedim(axis, 0) for t, axis in zip((x, w), axes, strict=True))
-    return x @ w.transpose(-1, -2), 0
+    if axes[1] is None and w.ndim == 2:
+        return product(x.flatten(0, 1), w).unflatten(0, x.shape[:2]), 0
+    x, w = (t.expand(info.batch_size, *t.shape) if axis is None else t for t, axis in zip((x, w), axes, strict=True))
+    return product(x.flatten(0, -3), w.flatten(0, -3)).unflatten(0, x.shape[:-2]), 0
 
 
 def has_onednn() -> bool:
