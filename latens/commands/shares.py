@@ -114,8 +114,14 @@ def work() -> None:
         from latens.commands.many import fit_chunks
 
         try:
-            answer: Any = fit_chunks(*pickle.loads(task))
+            answer: Any = {out: _plain(found) for out, found in fit_chunks(*pickle.loads(task)).items()}
         except (InputError, FitError, Stopped) as error:
-            answer = error
+            answer = _plain(error)
     sys.stdout.buffer.write(pickle.dumps(answer))
     sys.stdout.flush()
+
+
+def _plain(answer: Any) -> Any:
+    """An error as one of its base, which needs no more than its sentence to be made anew."""
+    bases = (kind for kind in (InputError, FitError, Stopped) if isinstance(answer, kind))
+    return next((kind(str(answer)) for kind in bases), answer)

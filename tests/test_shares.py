@@ -1,0 +1,180 @@
+"""Many small fits in several processes: what one process would have made, whatever happens to any of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from commanding import call, done, figures
+from test_together import QUICK, data, listing
+
+from latens.commands import Fit, many, shares
+from latens.errors import FitError, InputError
+from latens.training.checkpoint import Checkpoints
+
+SEVERAL = ("fit", "x.npy", "--seeds", "4", *map(str, QUICK))
+LONG = ["fit", "x.npy", "--seeds", "4", "--epochs", "40", "--batch-size", "10", "--validation", "0.25",
+        "--device", "cpu", "--patience", "0", "--checkpoint-seconds", "0"]  # fmt: skip
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", data(80))
+    return tmp_path
+
+
+@pytest.fixture
+def two_cores():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def children(pid: int) -> list[int]:
+    table = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    return [int(own) for own, parent in map(str.split, table.splitlines()) if int(parent) == pid]
+
+
+def is_alive(pid: int) -> bool:
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout.strip()
+    return bool(state) and not state.startswith("Z")
+
+
+def wait_for(what: Any, seconds: float = 60) -> Any:
+    end = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+    return found
+
+
+def start(*words: str) -> subprocess.Popen[str]:
+    environment = os.environ | {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"}
+    words = (sys.executable, "-m", "latens", *words)
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def test_as_many_processes_as_cores_with_two_fits_each(two_cores: None, monkeypatch: pytest.MonkeyPatch):
+    assert [shares.processes(jobs) for jobs in (1, 2, 3, 4, 5, 400)] == [1, 1, 1, 2, 2, 2]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
+    assert [shares.processes(jobs) for jobs in (1, 5, 40)] == [1, 2, shares.MOST]
+    monkeypatch.setattr(sys, "executable", "")
+    assert shares.processes(40) == 1
+
+
+def test_shares_leave_what_one_process_leaves(here: Path, two_cores: None):
+    two = figures(*SEVERAL, "--out", "two")
+    torch.set_num_threads(1)
+    one = figures(*SEVERAL, "--out", "one")
+    assert listing("one") == listing("two")
+    assert [Path(run).name for run in two["runs"]] == [f"seed-{seed}" for seed in range(4)]
+    for name, figure in one["seeds"].items():
+        assert figure["values"] == pytest.approx(two["seeds"][name]["values"], rel=1e-3), name
+
+
+def test_a_sweep_is_shared(here: Path, two_cores: None):
+    words = ("sweep", "x.npy", "--grid", "latent_dim=1,2,3", "--grid", "beta=0.5,1", *QUICK)
+    two = figures(*words, "--out", "two")
+    torch.set_num_threads(1)
+    one = figures(*words, "--out", "one")
+    for row, other in zip(one["combinations"], two["combinations"], strict=True):
+        assert row["options"] == other["options"]
+        assert row["figures"]["elbo"]["mean"] == pytest.approx(other["figures"]["elbo"]["mean"], rel=1e-3)
+
+
+def test_a_fit_that_fails_in_another_process_is_told_and_the_others_go_on(here: Path, two_cores: None):
+    rates = "learning_rate=0.001,0.002,0.003,1e30"
+    found = figures("sweep", "x.npy", "--out", "s", "--grid", rates, "--clip", 0, *QUICK)
+    assert [row["failed"] is None for row in found["combinations"]] == [True, True, True, False]
+    said = call("fit", "x.npy", "--out", "all", "--seeds", 4, *QUICK, "--learning-rate", 1e30, "--clip", 0)
+    assert said.status == 1 and "not finite" in said.sentence and "3 more seeds failed" in said.sentence
+    assert all(f"seed-{seed}: " in said.err for seed in range(4)), "the notes of all are told"
+
+
+def written() -> list[float]:
+    """When each joint checkpoint was written last."""
+    return [path.stat().st_mtime for path in sorted(Path("part").glob("together-*/state.json"))]
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_none_lives_on_and_all_is_resumed(here: Path):
+    whole, _ = start(*LONG, "--out", "whole").communicate(timeout=300)
+    moments, killed = random.Random(0), 0
+    for _ in range(3):
+        begun, before = Path("part/seeds.json").exists(), written()
+        process = start(*(["fit", "--resume", "part"] if begun else [*LONG, "--out", "part"]))
+        while process.poll() is None and written() == before:
+            time.sleep(0.01)  # until a step has been trained, however slow the machine
+        time.sleep(moments.uniform(0, 0.5))
+        others = children(process.pid)
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=60)
+        killed += process.returncode == -signal.SIGKILL
+        time.sleep(1)
+        assert not any(map(is_alive, others))
+    text, err = start("fit", "--resume", "part").communicate(timeout=300)
+    assert killed >= 2 and listing("part") == listing("whole"), err
+    for seed in range(4):
+        weights = [Path(folder, f"seed-{seed}", "model.safetensors").read_bytes() for folder in ("whole", "part")]
+        assert weights[0] == weights[1]
+    assert text.partition("elbo")[2] == whole.partition("elbo")[2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["SIGINT", "SIGTERM"])
+def test_interrupted_all_stop_with_what_they_have_and_one_process_can_go_on(how: str, here: Path):
+    process = start(*LONG, "--out", "part")
+    wait_for(lambda: len(written()) == 2 or process.poll() is not None)
+    [other] = children(process.pid)
+    process.send_signal(getattr(signal, how))
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "latens fit --resume part" in err.splitlines()[-1]
+    assert not is_alive(other)
+    steps = [json.loads(path.read_text())["step"] for path in Path("part").glob("together-*/state.json")]
+    assert len(steps) == 2 and min(steps) > 0
+    if how == "SIGINT":
+        done("fit", "--resume", "part")
+        assert not list(Path("part").glob("together-*"))
+
+
+@pytest.mark.slow
+def test_another_process_that_ends_is_told_with_the_way_on(here: Path):
+    process = start(*LONG, "--out", "part")
+    wait_for(lambda: len(written()) == 2 or process.poll() is not None)
+    [other] = children(process.pid)
+    os.kill(other, signal.SIGKILL)
+    _, err = process.communicate(timeout=120)
+    last = err.splitlines()[-1]
+    assert process.returncode == 1 and "signal 9" in last and "latens fit --resume part" in last
+    assert (Path("part") / "seed-1" / "report.html").exists(), "the share of the others is whole"
+    done("fit", "--resume", "part")
+    assert (Path("part") / "seed-3" / "report.html").exists()
+
+
+def test_what_stops_another_process_is_raised_here(here: Path):
+    with shares.Others([(None, [("together", [None])], None, None, True)], 1, "latens go on") as others:
+        with pytest.raises(FitError, match=r"status 1.*latens go on"):
+            others.answers()
+
+
+def test_those_begun_together_stay_together(here: Path):
+    """A joint checkpoint says who belongs to it, whatever its folder is called and however many cores there are."""
+    jobs = [Fit("x.npy", f"part/seed-{seed}") for seed in range(6)]
+    for name, seeds in (("together-0", (1, 3)), ("together-seed-5", (5, 2))):
+        Checkpoints(Path("part", name)).save({}, {"step": 1, "names": [f"seed-{seed}" for seed in seeds]})
+    found = {name: [int(job.out[-1]) for job in part] for name, part in many._chunks(Path("part"), jobs, 2)}
+    assert found == {"together-0": [1, 3], "together-seed-5": [5, 2], "together-seed-0": [0, 4]}
+    with pytest.raises(InputError, match="together-0 belongs to other runs"):
+        list(many._chunks(Path("part"), jobs[:3], 2))
