@@ -4,6 +4,7 @@ gradients, beta against c and collapse, the optimal variance, and PCA as the lin
 from __future__ import annotations
 
 import functools
+import re
 
 import laws
 import numpy as np
@@ -348,3 +349,25 @@ def test_constant_data_leaves_the_variance_at_its_floor_and_everything_finite() 
     latens.train(model, objectives.ELBO(), x, epochs=150, batch_size=32, learning_rate=0.05)
     assert model.likelihood.variance.item() == pytest.approx(1e-2, rel=1e-6)
     assert np.isfinite(evaluation.elbo(model, t(x)).elbo)
+
+
+@pytest.mark.parametrize(
+    "active, beta, said",
+    [
+        (5, 1.0, None),
+        (3, 1.0, "2 of 5 latent dimensions are.*3 eigenvalues.*largest: 9, 4, 2.*c = 1 .*choose latent_dim = 3"),
+        (1, 3.0, "4 of 5.*2 eigenvalues.*exceed beta x c = 3 .*training has not come to use them"),
+        (0, 20.0, "5 of 5.*0 eigenvalues.*lower beta.*latent_dim = 1"),
+    ],
+)  # fmt: skip
+def test_the_warning_of_collapse_counts_eigenvalues_above_beta_c(active: int, beta: float, said: str | None) -> None:
+    x = orthogonal_data(200, [9.0, 4.0, 2.0, 0.5, 0.25, 0.125], seed=4)
+    posterior = laws.diagonal_posterior(np.zeros((5, 6)), x.mean(0), np.ones(5))
+    model = laws.linear_vae(np.zeros((6, 5)), x.mean(0), 1.0, posterior)
+    found = evaluation.collapse_warning(model, t(x), active, 5, beta)
+    assert found is None if said is None else re.search(said, str(found)), found
+
+
+def test_where_theory_is_silent_the_warning_of_collapse_leaves_training_open() -> None:
+    found = evaluation.collapse_warning(nn.Module(), torch.zeros(3, 2), 0, 2, 0.5)
+    assert "at beta = 0.5 the data do not need them, or training has not come to use them" in str(found)

@@ -118,7 +118,7 @@ def test_the_entropy_of_a_known_chain_is_found():
 
 
 def test_refusals():
-    with pytest.raises(InputError, match="real numbers"):
+    with pytest.raises(InputError, match="these are real"):
         pixelcnn(Codes.split(torch.randn(20, 2)))
     whole = Codes.split(torch.randint(4, (20, 3)), levels=4)
     for wrong in ({"kernel": 4}, {"kernel": 1}, {"layers": 0}, {"width": 0.5}):

@@ -117,13 +117,16 @@ def collapse_warning(model: nn.Module, x: Tensor, active: int, latent_dim: int, 
     likelihood = getattr(model, "likelihood", None)
     variance = getattr(likelihood, "observation_variance", None)
     if variance is None:
-        return f"{head}: the data do not need them at beta = {beta:g}; lower beta or latent_dim"
+        return (
+            f"{head}: at beta = {beta:g} the data do not need them, or training has not come to use them; lower beta "
+            "or latent_dim, or train longer or warm up the KL (kl_warmup)"
+        )
     scaled = ((x.flatten(1).double() - _flat(likelihood.shift)) / _flat(likelihood.unit)).numpy()[:20_000]  # type: ignore[union-attr]
     eigenvalues = np.linalg.svd(scaled - scaled.mean(0), compute_uv=False) ** 2 / len(scaled)
     c = float(variance.detach())
     expected = int((eigenvalues > beta * c).sum())
     bar = f"beta x c = {beta * c:.3g} (in units of the standardised data, as the eigenvalues)"
-    if expected < latent_dim:
+    if expected <= active:
         largest = ", ".join(f"{v:.3g}" for v in eigenvalues[:3])
         return (
             f"{head}: {expected} eigenvalues of the data's covariance (largest: {largest}) exceed {bar}, and a linear "
@@ -131,8 +134,8 @@ def collapse_warning(model: nn.Module, x: Tensor, active: int, latent_dim: int, 
             f"latent_dim = {max(1, expected)}"
         )
     return (
-        f"{head}, though {expected} eigenvalues of the data's covariance exceed {bar}: training has not used them "
-        "(train longer, or warm up the KL with kl_warmup)"
+        f"{head}, though {expected} eigenvalues of the data's covariance exceed {bar}: training has not come to "
+        "use them (train longer, or warm up the KL with kl_warmup)"
     )
 
 
