@@ -164,9 +164,18 @@ def test_another_process_that_ends_is_told_with_the_way_on(here: Path):
 
 
 def test_what_stops_another_process_is_raised_here(here: Path):
-    with shares.Others([(None, [("together", [None])], None, None, True)], 1, "latens go on") as others:
-        with pytest.raises(FitError, match=r"status 1.*latens go on"):
-            others.answers()
+    def answers(jobs: list[dict[str, Any]]) -> Any:
+        many = {"root": "all", "line": "latens go on", "own": None, "report": False, "k": 0}
+        with shares.Others([{"many": many, "share": [("together", jobs)]}], 1, "latens go on") as others:
+            return others.answers()
+
+    job = {"data": "x.npy", "out": "all/seed-0", "settings": {"epochs": 1, "device": "cpu"}}
+    [(folder, answer)] = answers([job]).items()
+    assert folder == "all/seed-0" and answer.figures["elbo"] < 0 and answer.text.startswith("all/seed-0: vae")
+    with pytest.raises(InputError, match=r"nowhere.npy"):
+        answers([job | {"data": "nowhere.npy"}])
+    with pytest.raises(FitError, match=r"\(status 1\): continue with `latens go on`"):
+        answers([])
 
 
 def test_those_begun_together_stay_together(here: Path):

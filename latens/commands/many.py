@@ -36,11 +36,15 @@ def fit_all(
 
     Joint checkpoints lie in ``root``; ``line`` continues everything.
     """
-    many = Many(root, line, own, report, k)
+    many = Many(str(root), line, own, report, k)
     count = _processes(jobs, source, rows)
     shares = _shares(list(_chunks(root, jobs, -(-len(jobs) // count))), count)
     cores = torch.get_num_threads()
-    others = Others([(many, share, source, rows, True) for share in shares[1:]], cores // len(shares), line)
+    tasks = [
+        {"many": vars(many), "share": [(folder, [vars(job) for job in part]) for folder, part in share]}
+        for share in shares[1:]
+    ]
+    others = Others(tasks, cores // len(shares), line)
     try:
         with others:
             torch.set_num_threads(cores // len(shares))
@@ -55,7 +59,7 @@ class Many:
     """What many fits have in common: ``root``, where joint checkpoints lie; ``line``, which continues everything;
     ``own``, the user's recipe; whether a ``report`` is written, and the draws ``k`` of the NLL."""
 
-    root: Path
+    root: str
     line: str
     own: str | None
     report: bool
@@ -72,8 +76,17 @@ def fit_chunks(
     done: dict[str, Ready | FitError] = {}
     if not isinstance(source, Stream) and launched() == 1:
         for folder, jobs in chunks:
-            done |= _train_together(many, many.root / folder, jobs, source, rows, quiet)
+            done |= _train_together(many, Path(many.root, folder), jobs, source, rows, quiet)
     return {job.out: _finished(many, job, done.get(job.out), source, rows, quiet) for _, jobs in chunks for job in jobs}
+
+
+def work_on(task: dict[str, Any]) -> dict[str, Answer | FitError]:
+    """A share of :func:`fit_all`, in a process of its own, which reads the data anew."""
+    many = Many(**task["many"])
+    chunks = [(folder, [Fit.from_json(job) for job in jobs]) for folder, jobs in task["share"]]
+    asked = chunks[0][1][0]
+    rows = asked.rows(source := asked.read())
+    return fit_chunks(many, chunks, source, rows, quiet=True)
 
 
 def _finished(
@@ -93,7 +106,7 @@ def _finished(
     except FitError as error:
         return error
     except Stopped as error:
-        where = path.name if path.parent == many.root else f"{path.parent.name}/{path.name}"
+        where = path.name if path.parent == Path(many.root) else f"{path.parent.name}/{path.name}"
         said = f"interrupted in {where.replace('seed-', 'seed ')}: continue with `{many.line}`"
         raise Stopped(said) from error
 

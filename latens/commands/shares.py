@@ -8,21 +8,22 @@ with it: asked to stop where it was interrupted, at once where it was killed.
 from __future__ import annotations
 
 import os
-import pickle
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout, suppress
 from types import TracebackType
 from typing import Any
 
 import torch
 
+from latens.commands.answer import Answer
 from latens.errors import FitError, InputError, Stopped
+from latens.training.checkpoint import dumps, loads
 
 MOST = 8  # processes: each holds torch anew, some 300 MB
-_BEGIN = "import sys; sys.path[:] = sys.argv[1:]; from latens.commands.shares import work; work()"
+_BEGIN = "import sys; sys.path[:] = sys.argv[1:]; from latens.commands import many, shares; shares.work(many.work_on)"
 
 
 def processes(jobs: int) -> int:
@@ -31,10 +32,9 @@ def processes(jobs: int) -> int:
 
 
 class Others:
-    """Processes that work on one task each while the context lasts. A task: the arguments of
-    :func:`latens.commands.many.fit_chunks`."""
+    """Processes that work on one task each (:func:`latens.commands.many.work_on`) while the context lasts."""
 
-    def __init__(self, tasks: Sequence[tuple[Any, ...]], threads: int, line: str):
+    def __init__(self, tasks: Sequence[dict[str, Any]], threads: int, line: str):
         self.tasks, self.threads, self.line = tasks, threads, line
         self._at_work: list[subprocess.Popen[bytes]] = []
         self._talking: list[threading.Thread] = []
@@ -42,7 +42,7 @@ class Others:
     def __enter__(self) -> Others:
         try:
             for task in self.tasks:
-                self._start(pickle.dumps(task))
+                self._start(dumps(task).encode())
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -66,10 +66,10 @@ class Others:
             if process.wait() or not said:
                 how = f"signal {-process.returncode}" if process.returncode < 0 else f"status {process.returncode}"
                 raise FitError(f"a process ended before its fits did ({how}): continue with `{self.line}`")
-            answer = pickle.loads(said)
-            if isinstance(answer, BaseException):
+            answer = _received(loads(said.decode()))
+            if isinstance(answer, Exception):
                 raise answer
-            found |= answer
+            found |= {folder: _received(each) for folder, each in answer.items()}
         return found
 
     def __exit__(
@@ -102,7 +102,7 @@ def _end_with(giver: int) -> None:
     os._exit(137)
 
 
-def work() -> None:
+def work(function: Callable[[dict[str, Any]], dict[str, Answer | FitError]]) -> None:
     """What the process of a share does: read the task, end if its giver does, and hand back what came out."""
     given = sys.stdin.buffer
     size = int.from_bytes(given.read(8))
@@ -111,17 +111,25 @@ def work() -> None:
         sys.exit(137)  # the giver has ended
     threading.Thread(target=_end_with, args=(given.fileno(),), daemon=True).start()
     with redirect_stdout(sys.stderr):
-        from latens.commands.many import fit_chunks
-
         try:
-            answer: Any = {out: _plain(found) for out, found in fit_chunks(*pickle.loads(task)).items()}
+            answer: Any = {folder: _sent(found) for folder, found in function(loads(task.decode())).items()}
         except (InputError, FitError, Stopped) as error:
-            answer = _plain(error)
-    sys.stdout.buffer.write(pickle.dumps(answer))
+            answer = _sent(error)
+    sys.stdout.write(dumps(answer))
     sys.stdout.flush()
 
 
-def _plain(answer: Any) -> Any:
-    """An error as one of its base, which needs no more than its sentence to be made anew."""
-    bases = (kind for kind in (InputError, FitError, Stopped) if isinstance(answer, kind))
-    return next((kind(str(answer)) for kind in bases), answer)
+_ERRORS = {kind.__name__: kind for kind in (InputError, FitError, Stopped)}
+
+
+def _sent(found: Answer | Exception) -> dict[str, Any]:
+    if isinstance(found, Answer):
+        return {"text": found.text, "figures": found.figures}
+    return {"error": next(name for name, kind in _ERRORS.items() if isinstance(found, kind)), "sentence": str(found)}
+
+
+def _received(found: dict[str, Any]) -> Any:
+    """The answer or the error that :func:`_sent` was given; anything else as it is."""
+    if found.keys() == {"text", "figures"}:
+        return Answer(**found)
+    return _ERRORS[found["error"]](found["sentence"]) if found.keys() == {"error", "sentence"} else found
