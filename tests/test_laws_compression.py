@@ -103,6 +103,7 @@ def test_the_uniform_posterior_is_a_box_of_side_one() -> None:
     away = (z - q.loc).numpy()[:, 0]
     assert np.abs(away).max() <= 0.5 + 1e-9
     assert np.abs(laws.z_score(away, 0.0)).max() < Z and np.abs(laws.z_score(away**2, 1 / 12)).max() < Z
+    assert torch.equal(q.mean, q.loc) and q.variance.numpy() == pytest.approx(1 / 12)
     assert q.log_prob(q.loc + 0.499).item() == 0 and q.log_prob(q.loc + t([0.0, 0.501])).item() == -np.inf
 
 

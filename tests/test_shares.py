@@ -76,6 +76,7 @@ def test_as_many_processes_as_cores_with_two_fits_each(two_cores: None, monkeypa
 
 def test_shares_leave_what_one_process_leaves(here: Path, two_cores: None):
     two = figures(*SEVERAL, "--out", "two")
+    assert torch.get_num_threads() == 2
     torch.set_num_threads(1)
     one = figures(*SEVERAL, "--out", "one")
     assert listing("one") == listing("two")
@@ -176,6 +177,20 @@ def test_what_stops_another_process_is_raised_here(here: Path):
         answers([job | {"data": "nowhere.npy"}])
     with pytest.raises(FitError, match=r"\(status 1\): continue with `latens go on`"):
         answers([])
+
+
+def test_the_cores_are_shared_too(monkeypatch: pytest.MonkeyPatch):
+    given: list[dict[str, Any]] = []
+
+    class Noted(subprocess.Popen):
+        def __init__(self, *words: Any, **options: Any):
+            given.append(options)
+            super().__init__(*words, **options)
+
+    monkeypatch.setattr(shares.subprocess, "Popen", Noted)
+    with shares.Others([{}, {}], 3, "latens go on"):
+        pass
+    assert [options["env"]["OMP_NUM_THREADS"] for options in given] == ["3", "3"]
 
 
 def test_those_begun_together_stay_together(here: Path):
