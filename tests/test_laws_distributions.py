@@ -19,7 +19,7 @@ from torch import distributions as td
 from latens import conditionals, distributions, evaluation, models, networks, priors
 from latens.data.transforms import binarize, dequantize
 from latens.evaluation.likelihood import bits_per_dimension
-from latens.numerics import log1mexp, log_mean_exp, positive
+from latens.numerics import log1mexp, log1mexp_of_log, log_mean_exp, positive
 
 # The likelihood table: a new likelihood is one row, and all laws below apply to it
 
@@ -563,6 +563,15 @@ def test_discretised_logistic_parameters_lie_on_the_axis_before_the_event(compon
         masses = logistic_masses(cells[:m], log_scale, levels, weights)
         expected[k, i] = np.log(masses[np.arange(6), x[i].ravel()]).sum()
     assert found == pytest.approx(expected, abs=1e-7)
+
+
+def test_the_logarithm_of_a_small_share_is_numpy_s() -> None:
+    """ln(1 - exp(-t)) from ln t, from t = 1e-40 to 30, to 2e-12 relative to the value's size: where the series takes
+    over too."""
+    logs = np.concatenate([np.linspace(-92, 3.4, 500), np.log(1e-4) + np.array([-1e-3, -1e-9, 0.0, 1e-9])])
+    truth = np.log(-np.expm1(-np.exp(logs)))
+    found = log1mexp_of_log(t(logs)).numpy()
+    assert np.abs(found - truth).max() < 2e-12 * np.abs(truth).max() and np.abs(found / truth - 1).max() < 1e-9
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
