@@ -325,3 +325,14 @@ def test_a_model_trains_on_a_stream_and_continues_exactly():
         first.update(batch)
     first.epoch, first.position = 1, 0
     assert_same(first.run().model.state_dict(), whole.model.state_dict())
+
+
+def test_readers_take_one_core_each_and_leave_the_caller_s():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert list(ahead([[torch.get_num_threads] * 4, [torch.get_num_threads]], 2)) == [[1] * 4, [1]]
+        assert torch.get_num_threads() == 2
+        assert list(ahead([[torch.get_num_threads]], 0)) == [[2]]
+    finally:
+        torch.set_num_threads(before)
