@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from latens import helpers
 from latens.cli_density import density
 from latens.cli_options import (
     AsStream,
@@ -121,6 +122,7 @@ def fit(
 ) -> Any:
     """Fit a model to data and write a run folder with a report. Options of the recipe are given like the others
     (--beta 4); `latens recipes` lists them."""
+    context.with_resource(helpers.waiting(seeds))
     from latens import commands
 
     options = dict(context.meta["recipe"]) | ({} if latent_dim is None else {"latent_dim": latent_dim})

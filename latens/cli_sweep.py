@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any
 
 import typer
 
+from latens import helpers
 from latens.cli_options import (
     Auto,
     Average,
@@ -78,6 +80,7 @@ def sweep(
 ) -> Any:
     """Fit every combination of some options, and compare them on held-out rows. Small models of one structure are
     trained together. Options of the recipe are given like the others (--beta 4), those that vary by --grid."""
+    context.with_resource(helpers.waiting(seeds * math.prod(len(values.split(",")) for values in grid or ())))
     from latens import commands
 
     if resume is not None:

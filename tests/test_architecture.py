@@ -18,7 +18,7 @@ ROOT = Path(latens.__file__).parent
 # Each layer imports only from layers before it, wherever in a file the import stands. `latens` itself, which holds the
 # version and imports everything late, counts as before them all when another layer asks for the version.
 ORDER = (
-    "errors", "trees", "numerics", "randomness", "atomic", "schema",  # of no knowledge of models
+    "errors", "trees", "numerics", "randomness", "atomic", "helpers", "schema",  # of no knowledge of models
     "distributions", "networks", "conditionals", "priors", "models", "objectives",  # the mathematics
     "data", "training",  # batches, and the loop over them
     "evaluation", "choices", "recipes", "run", "densities",  # what is chosen, and what comes of it

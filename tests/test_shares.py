@@ -18,6 +18,7 @@ import torch
 from commanding import call, done, figures
 from test_together import QUICK, data, listing
 
+from latens import helpers
 from latens.commands import Fit, many, shares
 from latens.errors import FitError, InputError
 from latens.training.checkpoint import Checkpoints
@@ -66,12 +67,11 @@ def start(*words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
-def test_as_many_processes_as_cores_with_two_fits_each(two_cores: None, monkeypatch: pytest.MonkeyPatch):
-    assert [shares.processes(jobs) for jobs in (1, 2, 3, 4, 5, 400)] == [1, 1, 1, 2, 2, 2]
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
-    assert [shares.processes(jobs) for jobs in (1, 5, 40)] == [1, 2, shares.MOST]
+def test_as_many_processes_as_cores_with_two_fits_each(monkeypatch: pytest.MonkeyPatch):
+    assert [helpers.shared_by(jobs, 2) for jobs in (1, 2, 3, 4, 5, 400)] == [1, 1, 1, 2, 2, 2]
+    assert [helpers.shared_by(jobs, 64) for jobs in (1, 5, 40)] == [1, 2, helpers.MOST]
     monkeypatch.setattr(sys, "executable", "")
-    assert shares.processes(40) == 1
+    assert helpers.shared_by(40, 2) == 1
 
 
 def test_shares_leave_what_one_process_leaves(here: Path, two_cores: None):
@@ -123,8 +123,8 @@ def test_killed_at_random_moments_none_lives_on_and_all_is_resumed(here: Path):
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=60)
         killed += process.returncode == -signal.SIGKILL
-        time.sleep(1)
-        assert not any(map(is_alive, others))
+        for other in others:
+            wait_for(lambda pid=other: not is_alive(pid), 20)
     text, err = start("fit", "--resume", "part").communicate(timeout=300)
     assert killed >= 2 and listing("part") == listing("whole"), err
     for seed in range(4):
@@ -167,7 +167,7 @@ def test_another_process_that_ends_is_told_with_the_way_on(here: Path):
 def test_what_stops_another_process_is_raised_here(here: Path):
     def answers(jobs: list[dict[str, Any]]) -> Any:
         many = {"root": "all", "line": "latens go on", "own": None, "report": False, "k": 0}
-        with shares.Others([{"many": many, "share": [("together", jobs)]}], 1, "latens go on") as others:
+        with shares.Others([{"many": many, "threads": 1, "share": [("together", jobs)]}], 1, "latens go on") as others:
             return others.answers()
 
     job = {"data": "x.npy", "out": "all/seed-0", "settings": {"epochs": 1, "device": "cpu"}}
@@ -187,10 +187,37 @@ def test_the_cores_are_shared_too(monkeypatch: pytest.MonkeyPatch):
             given.append(options)
             super().__init__(*words, **options)
 
-    monkeypatch.setattr(shares.subprocess, "Popen", Noted)
+    monkeypatch.setattr(helpers.subprocess, "Popen", Noted)
     with shares.Others([{}, {}], 3, "latens go on"):
         pass
     assert [options["env"]["OMP_NUM_THREADS"] for options in given] == ["3", "3"]
+
+
+@pytest.mark.parametrize(
+    ("words", "begun", "taken"),
+    [(SEVERAL, 1, 1),
+     (("fit", "nowhere.npy", "--seeds", "4", *map(str, QUICK)), 1, 0),
+     (("fit", "x.npy", "--seeds", "4", "--recipe", "nothing"), 1, 0),
+     (("fit", "x.npy", "--seeds", "2", *map(str, QUICK)), 0, 0),
+     (("sweep", "x.npy", "--grid", "beta=1,2", "--grid", "latent_dim=1,2", *map(str, QUICK)), 1, 1),
+     (("sweep", "x.npy", "--grid", "beta", "--grid", "latent_dim=1,2,3,4"), 1, 0)],
+)  # fmt: skip
+def test_those_begun_early_are_taken_or_ended(
+    words: tuple[str, ...], begun: int, taken: int, here: Path, two_cores: None, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    started: list[subprocess.Popen[bytes]] = []
+    begin = helpers.start
+    monkeypatch.setattr(helpers, "start", lambda threads: started.append(begin(threads)) or started[-1])
+    said = call(*words, "--out", "out")
+    assert len(started) == begun, said
+    assert [process.poll() for process in started] == [0] * taken + [-signal.SIGTERM] * (begun - taken)
+
+
+def test_one_that_waits_ends_with_the_process_that_began_it():
+    code = "from latens import helpers; p = helpers.start(1); print(p.pid); import os; os.kill(os.getpid(), 9)"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    wait_for(lambda: not is_alive(int(said.stdout)))
 
 
 def test_those_begun_together_stay_together(here: Path):

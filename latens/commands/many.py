@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
-from latens import fitting
+from latens import fitting, helpers
 from latens import run as runs
 from latens.commands.answer import Answer
 from latens.commands.fitting import Fit, Quiet, Ready, finish, fit_one, introduce, ready, ready_again, resume_one
-from latens.commands.shares import Others, processes
+from latens.commands.shares import Others
 from latens.data import Source
 from latens.data.rows import Rows
 from latens.data.streams.rows import Streamed
@@ -40,14 +40,15 @@ def fit_all(
     count = _processes(jobs, source, rows)
     shares = _shares(list(_chunks(root, jobs, -(-len(jobs) // count))), count)
     cores = torch.get_num_threads()
+    threads = cores // len(shares)
     tasks = [
-        {"many": vars(many), "share": [(folder, [vars(job) for job in part]) for folder, part in share]}
+        {"many": vars(many), "threads": threads, "share": [(at, [vars(job) for job in part]) for at, part in share]}
         for share in shares[1:]
     ]
-    others = Others(tasks, cores // len(shares), line)
+    others = Others(tasks, threads, line)
     try:
         with others:
-            torch.set_num_threads(cores // len(shares))
+            torch.set_num_threads(threads)
             answers = fit_chunks(many, shares[0], source, rows, quiet) | others.answers()
     finally:
         torch.set_num_threads(cores)
@@ -82,6 +83,7 @@ def fit_chunks(
 
 def work_on(task: dict[str, Any]) -> dict[str, Answer | FitError]:
     """A share of :func:`fit_all`, in a process of its own, which reads the data anew."""
+    torch.set_num_threads(task["threads"])
     many = Many(**task["many"])
     chunks = [(folder, [Fit.from_json(job) for job in jobs]) for folder, jobs in task["share"]]
     asked = chunks[0][1][0]
@@ -113,7 +115,7 @@ def _finished(
 
 def _processes(jobs: list[Fit], source: Source | Stream, rows: Rows | Streamed) -> int:
     """How many processes share the jobs: several where the models are small and on the processor's cores."""
-    count = processes(len(jobs))
+    count = helpers.shared_by(len(jobs), torch.get_num_threads())
     if count == 1 or launched() > 1 or isinstance(rows, Streamed) or not fitting.are_few(rows, len(jobs)):
         return 1
     first = ready(jobs[0], source, rows, {}).run

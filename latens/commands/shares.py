@@ -16,19 +16,10 @@ from contextlib import redirect_stdout, suppress
 from types import TracebackType
 from typing import Any
 
-import torch
-
+from latens import helpers
 from latens.commands.answer import Answer
 from latens.errors import FitError, InputError, Stopped
 from latens.training.checkpoint import dumps, loads
-
-MOST = 8  # processes: each holds torch anew, some 300 MB
-_BEGIN = "import sys; sys.path[:] = sys.argv[1:]; from latens.commands import many, shares; shares.work(many.work_on)"
-
-
-def processes(jobs: int) -> int:
-    """How many processes share so many jobs: one for every core that torch uses, with two jobs or more each."""
-    return max(1, min(torch.get_num_threads(), jobs // 2, MOST)) if sys.executable else 1
 
 
 class Others:
@@ -42,19 +33,17 @@ class Others:
     def __enter__(self) -> Others:
         try:
             for task in self.tasks:
-                self._start(dumps(task).encode())
+                self._give(task)
+            helpers.dismiss()
         except BaseException:
             self.__exit__(None, None, None)
             raise
         return self
 
-    def _start(self, task: bytes) -> None:
-        process = subprocess.Popen(
-            [sys.executable, "-c", _BEGIN, *sys.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": str(self.threads)}, start_new_session=True,
-        )  # fmt: skip
+    def _give(self, task: dict[str, Any]) -> None:
+        process = helpers.take(self.threads)
         self._at_work.append(process)
-        self._talking.append(threading.Thread(target=_talk, args=(process, task), daemon=True))
+        self._talking.append(threading.Thread(target=_talk, args=(process, dumps(task).encode()), daemon=True))
         self._talking[-1].start()
 
     def answers(self) -> dict[str, Any]:
@@ -82,8 +71,7 @@ class Others:
             process.stdout.read()
             process.wait()
             talk.join()
-            with process:
-                pass  # closes its pipes
+            helpers.end(process)
 
 
 def _talk(process: subprocess.Popen[bytes], task: bytes) -> None:
