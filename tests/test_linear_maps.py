@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 
 import pytest
@@ -10,7 +11,14 @@ from torch import nn
 from torch.nn.functional import linear
 
 from latens.networks import Linear, mlp, only_linear_maps
-from latens.networks.linear import LARGE, has_onednn
+from latens.networks.linear import LARGE, has_onednn, is_of_intel
+
+
+@pytest.fixture(params=["onednn", "torch's own"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr("latens.networks.linear._FASTER", request.param == "onednn" and has_onednn())
+    return request.param
+
 
 SHAPES = {"small": ((5,), 6, 4), "large": ((128,), 300, 200), "more axes": ((3, 50), 200, 300), "no rows": ((0,), 6, 4)}
 
@@ -38,13 +46,30 @@ def test_the_numbers_are_those_of_torch(name: str, bias: bool, dtype: torch.dtyp
         assert a.shape == b.shape and (a.double() - b).abs().amax() <= tolerance * b.abs().amax() if b.numel() else True
 
 
-def test_large_products_take_the_other_way_and_small_ones_do_not(monkeypatch: pytest.MonkeyPatch):
+def test_large_products_take_the_other_way_and_small_ones_do_not(way: str, monkeypatch: pytest.MonkeyPatch):
     seen = []
     monkeypatch.setattr("latens.networks.linear.product", lambda x, w: seen.append(len(x)) or linear(x, w))
     layer = Linear(256, 128)
     layer(torch.zeros(LARGE // (256 * 128), 256))
     layer(torch.zeros(LARGE // (256 * 128) - 1, 256))
-    assert seen == ([128] if has_onednn() else [])
+    assert seen == ([128] if way == "onednn" and has_onednn() else [])
+
+
+@pytest.mark.parametrize(
+    ("told", "intel"), [("vendor_id\t: GenuineIntel\n", True), ("vendor_id\t: AuthenticAMD\n", False)]
+)
+def test_the_maker_of_the_processor(told: str, intel: bool, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("builtins.open", lambda *_, **__: io.StringIO("processor\t: 0\n" + told))
+    assert is_of_intel() == intel
+
+    def absent(*_: object, **__: object) -> None:
+        raise FileNotFoundError
+
+    monkeypatch.setattr("builtins.open", absent)
+    monkeypatch.setenv("PROCESSOR_IDENTIFIER", f"Family 6 Model 207, {told.split()[-1]}")
+    assert is_of_intel() == intel
+    monkeypatch.delenv("PROCESSOR_IDENTIFIER")
+    assert not is_of_intel()
 
 
 def test_it_is_captured():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -65,18 +67,26 @@ def has_onednn() -> bool:
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
+def is_of_intel() -> bool:
+    """Whether the processor names Intel as its maker."""
+    told = os.environ.get("PROCESSOR_IDENTIFIER", "")  # Windows
+    with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
+        told += lines.read(200)
+    return "GenuineIntel" in told
+
+
 class Linear(nn.Linear):
-    """``torch.nn.Linear``, its large float32 products on a CPU computed by oneDNN: the library that torch takes else
-    does not use the widest registers of some processors (2.2 times the time, docs/experiments.md)."""
+    """``torch.nn.Linear``, its large float32 products on a CPU computed by oneDNN where that is faster: MKL, which
+    torch takes else, uses the widest registers of its own maker's processors only (docs/experiments.md)."""
 
     def forward(self, input: Tensor) -> Tensor:
         rows = input.numel() // self.in_features
         large = rows * self.weight.numel() >= LARGE and input.dtype == self.weight.dtype == torch.float32
-        if not (large and input.device.type == "cpu" and _AVAILABLE):
+        if not (large and input.device.type == "cpu" and _FASTER):
             return super().forward(input)
         out = product(input.reshape(rows, self.in_features), self.weight)
         out = out if self.bias is None else out + self.bias
         return out.view(*input.shape[:-1], self.out_features)
 
 
-_AVAILABLE = has_onednn()
+_FASTER = has_onednn() and not (torch.backends.mkl.is_available() and is_of_intel())
