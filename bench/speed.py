@@ -26,7 +26,6 @@ def main() -> object:
     how.add_argument("--quick", action="store_true", help="tiny sizes, two rounds: does everything run?")
     how.add_argument("--full", action="store_true", help="the largest sizes: growth to 10^7 rows")
     parser.add_argument("--repeats", type=int, help="rounds of each case, instead of its own number")
-    parser.add_argument("--again", action="store_true", help="run peers that take minutes anew")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where figures go: bench/results/speed.json, or "
                         "speed_quick.json with --quick")  # fmt: skip
     parser.add_argument("--table", type=Path, metavar="FILE", help="print the table of figures taken earlier")
@@ -45,9 +44,7 @@ def main() -> object:
     log.write_text("")
     for case in cases:
         runner.say(f"{case.name}: {case.title}")
-        found = json.loads(path.read_text()) if path.exists() else {}
-        kept = {} if options.again else found.get(case.name, {})
-        result = runner.run(case, size, options.repeats, log, kept)
+        result = runner.run(case, size, options.repeats, log)
         found = (json.loads(path.read_text()) if path.exists() else {}) | {case.name: result}
         order = [c.name for c in chosen([])]
         found = dict(sorted(found.items(), key=lambda item: order.index(item[0]) if item[0] in order else len(order)))

@@ -31,8 +31,8 @@ class Size:
 class Case:
     """``ours`` and ``theirs``: the contenders of the ratio. ``floor``: the contender that is the least the work can
     take. ``unit``: of the figures; those with "/s" in it are better when higher, all others when lower. ``once``:
-    contenders that take so long that they run one repetition, kept from the earlier results. ``summary``: further
-    figures, from {contender: {"values", "median", "min", "more": [what the repetitions gave]}}."""
+    contenders that take so long that they run one repetition. ``summary``: further figures, from {contender:
+    {"values", "median", "min", "more": [what the repetitions gave]}}."""
 
     name: str
     title: str

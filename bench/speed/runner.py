@@ -51,17 +51,13 @@ class Worker:
             self.process.wait()
 
 
-def run(case: Case, size: str, repeats: int | None, log: Path, kept: dict[str, Any]) -> dict[str, Any]:
-    """All repetitions of a case. ``kept``: its earlier results, from which contenders that run once are taken."""
+def run(case: Case, size: str, repeats: int | None, log: Path) -> dict[str, Any]:
+    """All repetitions of a case."""
     rounds = repeats or (2 if size == "quick" else case.repeats)
     before = machine.load()
     workers, found, skipped = {}, {}, {}
-    old = kept.get("contenders", {}) if kept.get("size") == size else {}
     try:
         for name in case.contenders:
-            if name in case.once and name in old:
-                found[name] = old[name] | {"kept": old[name].get("kept", kept.get("date"))}
-                continue
             worker = workers[name] = Worker(case, name, size, log)
             ready = worker.answer()
             if "setup" not in ready:

@@ -61,8 +61,7 @@ def _row(name: str, case: dict[str, Any]) -> str:
 
 
 def _contender(name: str, unit: str, who: str, entry: dict[str, Any]) -> str:
-    kept = f", of {entry['kept'][:10]}" if entry.get("kept") else ""
-    cells = [name, who, f"{shown(entry['median'])} {unit}", shown(entry["best"]), f"{len(entry['values'])}{kept}"]
+    cells = [name, who, f"{shown(entry['median'])} {unit}", shown(entry["best"]), str(len(entry["values"]))]
     before = [more["before"] for more in entry["more"] if "before" in more]
     call = f" and {shown(statistics.median(before))} a call" if before else ""
     return f"| {' | '.join(cells)} | {entry['setup']:.1f}{call} |"
