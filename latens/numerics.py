@@ -50,6 +50,23 @@ def positive(raw: Tensor, floor: float = 0.0) -> Tensor:
     return softplus(raw + _UNIT) + floor
 
 
+def surely_complete(x: Tensor) -> bool:
+    """Whether no value is NaN, where that can be asked: not while a graph is captured or models are batched (``vmap``),
+    nor on an accelerator, which would have to be waited for.
+
+    >>> surely_complete(torch.zeros(2)), surely_complete(torch.tensor([0.0, math.nan]))
+    (True, False)
+    """
+    if not x.is_floating_point():
+        return True
+    if torch.compiler.is_compiling() or x.device.type != "cpu":
+        return False
+    try:
+        return not math.isnan(x.detach().sum().item())
+    except RuntimeError:
+        return False
+
+
 def broadcast_shape(*shapes: Sequence[int]) -> torch.Size:
     """What the shapes broadcast to. (``torch.broadcast_shapes`` imports a third of a second of torch's compiler.)
 

@@ -143,6 +143,36 @@ def test_an_error_of_the_step_itself_is_the_error_that_is_seen():
     assert np.isfinite(compiled(step, nn.Identity(), "eager")(torch.zeros(2, 3)).numpy()).all()
 
 
+@pytest.mark.parametrize("captured", [False, True])
+def test_moments_of_weights_without_input_fade_to_zero(captured: bool):
+    """A gradient once, then none for the first column of a layer: its moments end at 0, not among the subnormal
+    numbers, where they would stay; the weights are those of torch's AdamW to rounding."""
+    torch.manual_seed(0)
+    ours, theirs = nn.Linear(2, 3), nn.Linear(2, 3)
+    theirs.load_state_dict(ours.state_dict())
+    own = Player(list(ours.parameters()), {"betas": (0.9, 0.9)})
+    player = PlayerOptimizer((ours,), own, Settings(learning_rate=0.01))
+    other = torch.optim.AdamW(theirs.parameters(), lr=0.01, betas=(0.9, 0.9), weight_decay=0.0)
+    player.prepare()
+    for step in range(1200):
+        grads = [torch.randn(3, 2), torch.randn(3)]
+        grads[0][:, 0] *= step == 0
+        for p, grad in zip(theirs.parameters(), grads, strict=True):
+            p.grad = grad.clone()
+        other.step()
+        if not captured:
+            player.update(grads, 1.0, 1.0, 0.0)
+            continue
+        with torch.no_grad():
+            scalars = torch.tensor(player.scalars(1.0), dtype=torch.float64)
+            player.descend(grads, torch.tensor(1.0), scalars, 0.0, torch.tensor(True))
+    faded = torch.stack([moment[:, 0] for moment in player.moments[ours.weight]])
+    stuck = torch.stack([other.state[theirs.weight][key][:, 0] for key in ("exp_avg", "exp_avg_sq")])
+    assert (faded == 0).all() and (stuck != 0).any()
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.allclose(a, b, rtol=2e-5, atol=1e-6)
+
+
 def test_nothing_moves_where_the_step_is_not_sound():
     layer = nn.Linear(2, 2)
     player = PlayerOptimizer((layer,), Player(list(layer.parameters())), Settings(learning_rate=0.1))

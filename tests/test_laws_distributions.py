@@ -476,6 +476,16 @@ def test_missing_cells_are_left_out_and_gradients_stay_finite(name) -> None:
             assert grad is None or torch.isfinite(grad).all()
 
 
+@pytest.mark.parametrize("name", TABLE)
+def test_complete_rows_have_the_same_cells_with_and_without_a_mask(name, monkeypatch) -> None:
+    px = distributions.Observed(TABLE[name].make(torch.float64), 1)
+    torch.manual_seed(0)
+    x = px.sample((9,)).double()
+    plain = px.cells(x)
+    monkeypatch.setattr("latens.distributions.event.surely_complete", lambda value: False)
+    assert torch.equal(px.cells(x), plain)
+
+
 @pytest.mark.parametrize("mask", [False, True])
 def test_a_model_of_data_with_missing_cells_has_finite_gradients(mask) -> None:
     rng = np.random.default_rng(0)

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from latens.numerics import surely_complete
+
 
 class InUnits(Distribution):
     """The distribution of x = shift + unit * u for u ~ base: a density of the user's data.
@@ -48,7 +50,7 @@ class Observed(Distribution):
 
     log p(x_observed) = sum over observed cells of log p(x_cell). Missing cells are filled with a value in the support
     *before* the density is evaluated and masked after, because masking a density of NaN alone gives NaN gradients
-    (``fill`` of the base, 0 unless it says otherwise). Integer storage has no NaN and skips the mask. ``cells`` gives
+    (``fill`` of the base, 0 unless it says otherwise). Values that surely are complete skip the mask. ``cells`` gives
     the terms before the sum. A base with ``summed(value, missing)`` sums over flat data itself where many draws meet
     the same data and nothing is differentiated.
     """
@@ -87,7 +89,7 @@ class Observed(Distribution):
 
     def cells(self, value: Tensor) -> Tensor:
         """log p of each cell, ``[..., event]``; zero where the cell is missing."""
-        if not value.is_floating_point():
+        if surely_complete(value):
             return self.base.log_prob(value)
         missing = value.isnan()
         filled = torch.where(missing, getattr(self.base, "fill", 0.0), value)

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from latens.numerics import surely_complete
+
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
     "silu": nn.SiLU,
@@ -48,7 +50,7 @@ class Standardize(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         u = ((x - self.shift) / self.unit).to(self.unit.dtype)
-        if not x.is_floating_point() and not self.mask:
+        if not self.mask and surely_complete(x):
             return u
         missing = u.isnan()
         u = torch.where(missing, 0.0, u)

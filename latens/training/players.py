@@ -13,6 +13,7 @@ from latens.training.settings import Settings
 
 _DECAYED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _MOMENTS = ("exp_avg", "exp_avg_sq")
+_SWEEP = 32  # steps from one search for subnormal moments to the next
 
 
 class PlayerOptimizer:
@@ -50,9 +51,18 @@ class PlayerOptimizer:
             if p not in self.moments:
                 self.moments[p] = torch.zeros_like(p), torch.zeros_like(p)
 
+    @torch.no_grad()
+    def count(self) -> None:
+        """One more step. Every so many of them subnormal moments, on which processors may compute a hundred times
+        slower, become 0: those of weights whose inputs stay 0 (a pixel at the border) fade to there and no further."""
+        self.taken += 1
+        if self.taken % _SWEEP == 0:
+            for moment in (m for pair in self.moments.values() for m in pair):
+                moment.copy_(torch.hardshrink(moment, torch.finfo(moment.dtype).tiny))
+
     def scalars(self, factor: float) -> list[float]:
         """What changes from step to step: rate, and the corrections of both moments for their start at zero."""
-        self.taken += 1
+        self.count()
         return [self.peak * factor, *(1 / (1 - beta**self.taken) ** power for beta, power in zip(self.betas, (1, 0.5)))]
 
     def descend(self, grads: list[Tensor | None], norm: Tensor, scalars: Tensor, clip: float, sound: Tensor) -> None:
@@ -101,7 +111,7 @@ class PlayerOptimizer:
             with torch.no_grad():
                 self.descend(grads, torch.tensor(norm), scalars, clip, torch.tensor(True))
             return
-        self.taken += 1
+        self.count()
         scale = clip / norm if 0 < clip < norm else None
         by_parameter = {
             id(p): laid_out_like(p, g if scale is None else g * scale)

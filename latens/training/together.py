@@ -194,7 +194,7 @@ class Together:
         """The member's AdamW step on its part of the joint weights."""
         factor = learning_rate_at(member.step, member.steps, member.settings) / float(member.settings.learning_rate)
         weights, grads = self.stack.weights[s], self.stack.grads[s]
-        member.player.taken += 1
+        member.player.count()
         for columns, decay in self._segments[s]:
             moments = [tuple(matrix[s, columns] for matrix in self._moments)]
             member.player.fused_([weights[columns]], [grads[columns]], moments, factor, decay)
