@@ -15,7 +15,7 @@ from latens.data.streams.sources import memory
 from latens.densities import Fitted
 from latens.distributions import center
 from latens.errors import InputError, is_whole, require
-from latens.evaluation.likelihood import model_device
+from latens.evaluation.likelihood import evaluating, model_device, rows_at_once
 from latens.randomness import seeded
 from latens.run import Run
 from latens.schema import LIBRARY, AnySchema, Column, Table
@@ -130,16 +130,19 @@ def sample(
     c, cells = conditions(run, n, given or {}, seed)
     model: Any = run.model
     z = None if density is None else density.draw(model, n, seed)
-    with seeded(seed, _SAMPLE), torch.no_grad():
-        parts = []
-        for rows in (slice(i, min(i + 1000, n)) for i in range(0, n, 1000)):
-            some = trees.take(c, rows)
-            if z is None:
-                parts.append(model.sample(rows.stop - rows.start, some, mean=mean))
-            else:
-                px = model.decode(z[rows].to(model_device(model)), some)
-                parts.append(center(px) if mean else px.sample())
-    return to_user(schema, torch.cat(parts).numpy(), cells)
+    count = rows_at_once(schema.columns)
+
+    def draw(start: int) -> Tensor:
+        rows = slice(start, min(start + count, n))
+        some = trees.take(c, rows)
+        if z is None:
+            return model.sample(rows.stop - start, some, mean=mean)
+        px = model.decode(z[rows].to(model_device(model)), some)
+        return center(px) if mean else px.sample()
+
+    with evaluating(model), seeded(seed, _SAMPLE), torch.no_grad():
+        x = trees.below(map(draw, range(0, n, count)), n)
+    return to_user(schema, x.numpy(), cells)
 
 
 def require_memory(rows: int, columns: int, what: str) -> None:

@@ -6,7 +6,7 @@ treat a tree as one value through the functions here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -28,6 +28,22 @@ def map_tree(function: Callable[[Tensor], Tensor], tree: Tree) -> Tree:
     if isinstance(tree, tuple):
         return tuple(map_tree(function, value) for value in tree)
     return function(tree)
+
+
+def below(parts: Iterable[Tree], rows: int) -> Tree:
+    """The parts below each other, in a tree of ``rows`` rows that is made when the first part is there: kept until the
+    end, small parts would lie between the large tensors that made them, whose memory could not be used again.
+
+    >>> below((torch.full((2,), i) for i in range(2)), 4).tolist()
+    [0, 0, 1, 1]
+    """
+    whole, done = None, 0
+    for part in parts:
+        whole = map_tree(lambda t: t.new_empty(rows, *t.shape[1:]), part) if whole is None else whole
+        for target, leaf in zip(leaves(whole), leaves(part), strict=True):
+            target[done : done + len(leaf)] = leaf
+        done += len(leaf)
+    return whole
 
 
 def leaves(tree: Tree) -> list[Tensor]:

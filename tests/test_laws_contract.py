@@ -545,3 +545,15 @@ def test_the_loop_descends_as_plain_autograd_does_whatever_layout_gradients_have
         optimizer.step()
     for (name, a), b in zip(ours.named_parameters(), plain.parameters(), strict=True):
         assert torch.allclose(a, b, atol=1e-5), name
+
+
+def test_draws_from_the_posterior_do_not_repeat_from_part_to_part(monkeypatch):
+    """200 draws for equal rows, ten rows a part: all differ, and the caller's generator is where it was."""
+    posterior, likelihood = conditionals.DiagonalNormal(nn.Linear(3, 4)), conditionals.Normal(nn.Linear(2, 3), 1.0)
+    model = models.VAE(priors.StandardNormal(2), posterior, likelihood)
+    monkeypatch.setattr("latens.evaluation.likelihood.ONCE", 512 * 10)
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    z = evaluation.codes(model, torch.zeros(200, 3), sample=True)
+    assert z.shape == (200, 2) and len(torch.unique(z, dim=0)) == 200
+    assert torch.equal(torch.get_rng_state(), before)

@@ -164,7 +164,7 @@ def test_few_pieces_are_alive_at_once(folder: Path, monkeypatch: pytest.MonkeyPa
     assert sum(len(batch.rows) for batch in rows.loader(64, 0).batches(0)) == KEPT // 64 * 64
     assert 1 <= most[0] <= 6  # of two windows of two blocks, as they are encoded
     most[0] = 0
-    monkeypatch.setattr("latens.evaluation.likelihood.CELLS", 512 * 50)  # parts of fifty rows
+    monkeypatch.setattr("latens.evaluation.likelihood.ONCE", 512 * 50)  # parts of fifty rows
     streaming.encode(run, open_stream(str(folder / "set"), order=SMALL), str(tmp_path / "z.npy"))
     assert 1 <= most[0] <= 6
 
@@ -293,6 +293,7 @@ def test_a_stream_gives_what_memory_gives(
     monkeypatch.setattr("latens.evaluation.imputation.CELLS", 64 * 50 * 40)  # several parts of forty rows
     monkeypatch.setattr(streaming, "CELLS", 64 * 50 * 40)
     monkeypatch.setattr("latens.evaluation.likelihood.CELLS", 512 * (8000 if command == "score" else 400))
+    monkeypatch.setattr("latens.evaluation.likelihood.ONCE", 512 * 400)
     streamed, whole = both(command, run, folder / "set", tmp_path, suffix, **more)
     assert streamed.schema == whole.schema
     assert streamed.num_rows == whole.num_rows == ROWS * max(1, more.get("draws", 1))

@@ -23,11 +23,13 @@ class Worker:
     def __init__(self, case: Case, contender: str, size: str, log: Path):
         self.name, self.log = contender, log
         paths = [str(BENCH), *filter(None, [os.environ.get("PYTHONPATH")])]
+        # Users import modules that were compiled once.
+        here = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
         with log.open("ab") as errors:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "speed.worker", case.name, contender, size], stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE, stderr=errors, text=True, bufsize=1,
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+                env=here | {"PYTHONPATH": os.pathsep.join(paths)},
             )  # fmt: skip
 
     def answer(self) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from latens.data.streams.writing import Writer
 from latens.data.tables.files import table_batches
 from latens.errors import InputError, concerning
 from latens.evaluation.imputation import CELLS
-from latens.evaluation.likelihood import chunk_rows
+from latens.evaluation.likelihood import chunk_rows, rows_at_once
 from latens.outputs import schema_of
 from latens.randomness import seed_of, seeded
 from latens.run import Run
@@ -89,10 +89,10 @@ class Pass:
         return Answer("\n".join(lines), found | (figures or {}))
 
 
-def _unit(run: Run, stream: Stream, draws: int = 1) -> int:
-    """How many rows the evaluations take at once."""
+def _unit(run: Run, stream: Stream, draws: int = 0) -> int:
+    """How many rows the evaluations take at once; 0 draws: one pass through the encoder."""
     first = Encoded(stream, schema_of(run), run.given).read(0)[0][:1]
-    return chunk_rows(first, draws)[0]
+    return chunk_rows(first, draws)[0] if draws else rows_at_once(first[0].numel())
 
 
 def encode(run: Run, stream: Stream, out: str, *, samples: int = 0, seed: int = 0) -> Answer:

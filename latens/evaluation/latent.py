@@ -12,7 +12,7 @@ from torch.distributions import Distribution
 
 from latens import trees
 from latens.distributions import DiagonalNormal, canonical, center, closed_kl, flat_mean
-from latens.evaluation.likelihood import chunk_rows, evaluating, model_device
+from latens.evaluation.likelihood import evaluating, model_device, rows_at_once
 from latens.trees import Tree
 
 ACTIVE = 0.01
@@ -30,15 +30,17 @@ def codes_and_means(model: nn.Module, x: Tree, c: Tree = None) -> tuple[Tensor, 
     return found, means
 
 
-def _of_posteriors(model: nn.Module, x: Tree, c: Tree, *functions: Callable[[Distribution], Tree]) -> list[Tensor]:
+def _of_posteriors(
+    model: nn.Module, x: Tree, c: Tree, *functions: Callable[[Distribution], Tree]
+) -> tuple[Tensor, ...]:
     """Each function of q(z|x), flat, ``[N, Z]``."""
-    found = []
-    for xs, cs in _chunks(model, x, c):
-        with evaluating(model):
-            q = model.encode(xs, cs)  # type: ignore[operator]
-            values = [function(q) for function in functions]
-        found.append([trees.flat_codes(value, leading=1).detach().cpu() for value in values])
-    return [torch.cat(parts) for parts in zip(*found, strict=True)]
+
+    def each(xs: Tree, cs: Tree) -> tuple[Tensor, ...]:
+        q = model.encode(xs, cs)  # type: ignore[operator]
+        return tuple(trees.flat_codes(function(q), leading=1).detach().cpu() for function in functions)
+
+    with evaluating(model):
+        return trees.below((each(*chunk) for chunk in _chunks(model, x, c)), trees.rows(x))
 
 
 @torch.no_grad()
@@ -49,19 +51,20 @@ def decode(model: nn.Module, z: Tensor, c: Tree = None, *, count: int = 2048) ->
     """
     device = model_device(model)
     project = getattr(getattr(model, "prior", None), "project", None)
-    parts = []
-    for start in range(0, len(z), count):
+
+    def each(start: int) -> Tensor:
         rows = slice(start, start + count)
         codes = z[rows].to(device)
         codes = codes if project is None else project(codes)
         px = model.decode(codes, trees.to_device(trees.take(c, rows), device))  # type: ignore[operator]
-        parts.append(center(px).cpu())
-    return torch.cat(parts)
+        return center(px).cpu()
+
+    return trees.below(map(each, range(0, len(z), count)), len(z))
 
 
 def _chunks(model: nn.Module, x: Tree, c: Tree) -> Iterator[tuple[Tree, Tree]]:
     """Parts of the rows, on the model's device, small enough for memory."""
-    device, (count, _) = model_device(model), chunk_rows(x, 1)
+    device, count = model_device(model), rows_at_once(sum(leaf[0].numel() for leaf in trees.leaves(x)))
     for start in range(0, trees.rows(x), count):
         rows = slice(start, start + count)
         yield trees.to_device(trees.take(x, rows), device), trees.to_device(trees.take(c, rows), device)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from latens.trees import Tree
 
 _EVALUATE = 21  # key of the seeds
 CELLS = 1_000_000  # numbers of one decoded chunk that are held at once: what caches still help with
+ONCE = 4_000_000  # the same of one pass over the rows: with fewer, waking threads and asking for memory cost more
 LEAST = 512  # what a row counts at least: the hidden layers of the networks
 
 
@@ -97,6 +99,15 @@ def chunk_rows(x: Tree, draws: int) -> tuple[int, int]:
     return max(1, CELLS // (cells * at_once)), at_once
 
 
+def rows_at_once(cells: int) -> int:
+    """Rows of so many numbers to hold in one pass over them.
+
+    >>> rows_at_once(10), rows_at_once(784), rows_at_once(10**7)
+    (7812, 5102, 1)
+    """
+    return max(1, ONCE // max(LEAST, cells))
+
+
 def model_device(model: nn.Module) -> torch.device:
     tensors = [*model.parameters(), *model.buffers()]
     return tensors[0].device if tensors else torch.device("cpu")
@@ -111,11 +122,19 @@ def _draw(model: nn.Module, x: Tree, c: Tree, k: int, device: torch.device) -> D
     return model.draw(trees.to_device(x, device), k, trees.to_device(c, device))  # type: ignore[operator]
 
 
+@cache
+def keep_memory() -> None:
+    """Let the C library keep what tensors of up to 32 MB give back, rather than ask the system for each page again:
+    glibc takes for its bound the size of the largest block below that which was ever given back. Elsewhere nothing."""
+    torch.empty(32_000_000, dtype=torch.uint8)
+
+
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Inside, the model is in evaluation mode, nothing is differentiated (unless a part asks for it), and the caller's
     random numbers are left alone; outside, everything is as before, however the block ended.
     """
+    keep_memory()
     was_training = model.training
     model.eval()
     try:
