@@ -26,6 +26,7 @@ from latens.cli_options import (
     Drop,
     Encoding,
     FitCommand,
+    Format,
     From,
     Json,
     Keep,
@@ -33,6 +34,7 @@ from latens.cli_options import (
     Labels,
     Layer,
     Layout,
+    Na,
     OptionalData,
     Out,
     OwnRecipe,
@@ -98,6 +100,8 @@ def fit(
     size: Size = None,
     skip_bad: SkipBad = False,
     encoding: Encoding = None,
+    format: Format = None,
+    na: Na = None,
     layer: Layer = None,
     stream: AsStream = False,
     weights: Annotated[str | None, typer.Option(metavar="FILE", help="One sample weight a row (.npy, .csv).")] = None,
@@ -150,7 +154,10 @@ def fit(
         data=data, out=out, recipe=recipe, options=options, settings=settings,
         validation=validation, labels=labels, drop=tuple(drop or ()), weights=weights, start=start,
         columns=commands.kinds_asked(column, schema), condition=tuple(condition or ()), kind=kind, layout=layout,
-        split=split, reading=commands.reading(size, skip_bad, encoding, layer, column), stream=stream,
+        split=split, stream=stream,
+        reading=commands.reading(
+            size, skip_bad, encoding, layer, commands.kinds_asked(column, schema), format, na
+        ),
     )  # fmt: skip
     return commands.fit(asked, seeds=seeds, quiet=as_json)
 
@@ -276,6 +283,7 @@ def impute(
 @app.command()
 def schema(
     data: Data, column: Columns = None, drop: Drop = None, condition: Condition = None, encoding: Encoding = None,
+    format: Format = None, na: Na = None,
     out: Annotated[str | None, typer.Option(metavar="FILE", help="Write it, for --schema.")] = None,
     as_json: Json = False,
 ) -> Any:  # fmt: skip
@@ -284,7 +292,7 @@ def schema(
 
     return commands.schema(
         data, columns=commands.kinds_asked(column, None), drop=tuple(drop or ()), condition=tuple(condition or ()),
-        reading=commands.reading(None, False, encoding, None, column), out=out,
+        reading=commands.reading(None, False, encoding, None, commands.kinds_asked(column, None), format, na), out=out,
     )  # fmt: skip
 
 

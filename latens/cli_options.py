@@ -59,6 +59,17 @@ Layout = Annotated[str, typer.Option(help="Of an array: auto, vector, TC (sequen
 Size = Annotated[str | None, typer.Option(metavar="HxW", help="Size that images of a folder are brought to.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be decoded.")]
 Encoding = Annotated[str | None, typer.Option(help="Of a csv that is not UTF-8: cp1252, latin-1 …")]
+Format = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--format", metavar="COLUMN=FORM",
+        help="How a column of text is written: %d/%m/%Y, day-first, month-first, 1.234,5 or text (repeat for more).",
+    ),
+]
+Na = Annotated[
+    list[str] | None,
+    typer.Option("--na", metavar="TEXT", help='A text that means missing (repeat for more); "": empty cells alone.'),
+]
 Layer = Annotated[str | None, typer.Option(help="Of an .h5ad: a layer, X or raw/X.")]
 SchemaFile = Annotated[
     str | None, typer.Option("--schema", metavar="FILE", help="Kinds of columns, as `latens schema --out` writes them.")

@@ -19,11 +19,13 @@ from latens.cli_options import (
     Device,
     Drop,
     Encoding,
+    Format,
     Json,
     Keep,
     Kind,
     Labels,
     Layout,
+    Na,
     Rate,
     RecipeName,
     SchemaFile,
@@ -62,6 +64,8 @@ def sweep(
     kind: Kind = "auto",
     layout: Layout = "auto",
     encoding: Encoding = None,
+    format: Format = None,
+    na: Na = None,
     resume: Annotated[str | None, typer.Option(metavar="FOLDER", help="Continue an interrupted sweep.")] = None,
     epochs: Annotated[Any, Auto] = "auto",
     batch_size: Annotated[Any, Auto] = "auto",
@@ -105,6 +109,8 @@ def sweep(
     asked = commands.Fit(
         data=data, out=out, recipe=recipe, options=options, settings=settings, validation=validation, labels=labels,
         drop=tuple(drop or ()), columns=commands.kinds_asked(column, schema), condition=tuple(condition or ()),
-        kind=kind, layout=layout, split=split, reading=commands.reading(None, False, encoding, None, column),
+        kind=kind, layout=layout, split=split, reading=commands.reading(
+            None, False, encoding, None, commands.kinds_asked(column, schema), format, na
+        ),
     )  # fmt: skip
     return commands.sweep(asked, list(grid or ()), seeds=seeds, nll=nll, quiet=as_json)

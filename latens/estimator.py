@@ -245,6 +245,7 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         """A table in the form that the data had: that of these rows, or that of the fit."""
         if not hasattr(found, "column_names"):
             return found
+        found = outputs.written(found, self.run_, rows)
         back = (rows and rows.back) or getattr(self, "_back", None)
         if back is not None:
             return back(found)

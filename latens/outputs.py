@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 from latens import evaluation, trees
 from latens.data.rows import Rows, condition_column
 from latens.data.streams.sources import memory
+from latens.data.tables.reading import written as in_forms
 from latens.densities import Fitted
 from latens.distributions import center
 from latens.errors import InputError, is_whole, require
@@ -157,6 +159,18 @@ def require_memory(rows: int, columns: int, what: str) -> None:
 def decoded(run: Run, z: Tensor, c: Tree = None, cells: Mapping[str, Any] | None = None) -> Any:
     """What stands for p(x|z, c) at each code, in the user's form."""
     return to_user(schema_of(run), evaluation.decode(run.model, z, c).numpy(), cells)
+
+
+def written(x: Any, run: Run, rows: Rows | None = None, out: str | Path = "") -> Any:
+    """What is made of a run as it is handed out or written to ``out``: columns of text in the form of the rows that it
+    was made of, or of those that the run was fitted to."""
+    if not hasattr(x, "column_names"):
+        return x
+    as_text = Path(out).suffix.lower() in (".csv", ".tsv")
+    if rows is not None:
+        return rows.written(x, as_text=as_text)
+    fields = run.schema.fields if isinstance(run.schema, Table) else ()
+    return in_forms(x, {f.name: f.form for f in fields if f.form}, as_text=as_text)
 
 
 def to_user(schema: AnySchema, x: np.ndarray, cells: Mapping[str, Any] | None = None) -> Any:

@@ -130,11 +130,11 @@ WORDS: dict[str, str] = {
     # other data
     SCORE.format("less"): "less.csv has no column 'pos'",
     SCORE.format("renamed"): "no column 'num'",
-    SCORE.format("text"): "'num' .*row 0",
+    SCORE.format("text"): "'num', row 0",
     SCORE.format("negative"): "'k', row 0.*negative",
     SCORE.format("half"): "'k', row 0.*whole",
     SCORE.format("zero"): "'pos', row 0.*above 0",
-    SCORE.format("nodays"): "'day' .*row 0",
+    SCORE.format("nodays"): "'day', row 0",
     SCORE.format("huge"): "'num', row 0.*float32",
     SCORE.format("norows"): "norows.csv .*no rows",
     "score given nolevel.csv --out s.csv": "condition 'cat' of row 0 .*never seen.*x, y, z",

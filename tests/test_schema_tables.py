@@ -433,8 +433,9 @@ def test_a_schema_says_what_was_seen() -> None:
     assert words[0].startswith("10 columns: 2 continuous, 1 datetime")
     assert words[1].split()[:4] == ["column", "kind", "likelihood", "missing"]
     assert [line.split()[0] for line in words[2:]] == SAID.column_names
-    assert re.search("n +ordered, given +– ", words[3]) and re.search("w +dropped +– +– +left out, as asked", words[5])
-    assert re.search("none +missing +– +100.0% +every cell is missing", words[7])
+    assert re.search("n +ordered, given +– ", words[3])
+    assert re.search("w +dropped +– +– +string +left out, as asked", words[5])
+    assert re.search("none +missing +– +100.0% +null +every cell is missing", words[7])
     assert rows_of(SAID, asked=Asked({"w": "drop"}, ("n",))).schema == infer_table(SAID, {"w": "drop"}, condition=["n"])
 
 

@@ -32,7 +32,7 @@ def refusal(path: Path | str, **options: Any) -> str:
     with pytest.raises(InputError) as caught:
         read_table(path, **options)
     message = str(caught.value)
-    assert "\n" not in message and message.endswith((".", "?")) and Path(path).name in message, message
+    assert "\n" not in message and Path(path).name in message, message
     return message
 
 
@@ -80,7 +80,11 @@ GOOD: dict[str, tuple[str | bytes, dict[str, list[Any]]]] = {
             "d": [None, None],
         },
     ),
-    "other dates are words": ("a\n01/02/2020\n13/05/2021\n", {"a": ["01/02/2020", "13/05/2021"]}),
+    "day first": ("a\n01/02/2020\n13/05/2021\n", {"a": [dt.date(2020, 2, 1), dt.date(2021, 5, 13)]}),
+    "thousands": ('a,b\n"1,234",2\n"12",3\n', {"a": [1234, 12], "b": [2, 3]}),
+    "thousands, both": ("a;b\n1;2,5\n2;1.234,5\n", {"a": [1, 2], "b": [2.5, 1234.5]}),
+    "thousands, spaces": ("a;b\n1\u00a0234;2\n12;3\n", {"a": [1234, 12], "b": [2, 3]}),
+    "decimal comma in quotes": ('a,b\n"1,5",2\n"2",3\n', {"a": [1.5, 2.0], "b": [2, 3]}),
     "codes are words": ("a,b\n01069,0x1F\n80331,22\n", {"a": ["01069", "80331"], "b": ["0x1F", "22"]}),
     "mostly words": ("a\n1\nx\ny\n", {"a": ["1", "x", "y"]}),
     "missing numbers": ("a\n-nan\n?\n#N/A\nnone\n3\n", {"a": [None, None, None, None, 3]}),
@@ -112,11 +116,9 @@ BAD = {
     "mixed: ways out": ("a\n1\n2\nx\n", "--column 'a'=categorical, or leave it out with --drop 'a'"),
     "units": ("a,b\nkg,m\n1,2\n3,4\n", "row 0 is 'kg' .1 of 3.*states units"),
     "underscore": ("a\n1\n1_000\n3\n", "row 1 is '1_000'"),
-    "thousands": ('a,b\n"1,234",2\n"12",3\n', "column 'a', row 0 is '1,234'; write numbers without thousands"),
-    "thousands, points": ("a;b\n1,5;1.000\n2,5;2\n", "column 'b', row 0 is '1.000'; write numbers without thousands"),
-    "thousands, both": ("a;b\n1;2,5\n2;1.234,5\n", "column 'b', row 1 is '1.234,5'; write numbers without thousands"),
-    "thousands, spaces": ("a;b\n1\u00a0234;2\n12;3\n", "column 'a', row 0 is .*without thousands"),
-    "decimal comma": ('a,b\n"1,5",2\n"2",3\n', "column 'a', row 0 is '1,5'; write decimals with a point"),
+    "points or thousands": ("a;b\n1,5;1.000\n2,5;2\n", "column 'b' has '1.000'.*--format b=1.234,5 for thousands"),
+    "commas or thousands": ("a;b\n1,500;x\n2,250;y\n", "column 'a' has '1,500'.*--format a=1234,5 for decimals"),
+    "day or month": ("a\n01/02/2020\n03/04/2020\n", "such as '01/02/2020'.*--format a=day-first or"),
     "infinity": ("a,b\n1,2\n3,-Inf\n", "column 'b', row 1 is '-Inf', which is not finite"),
     "too large": ("a,b\n1,2.5\n3,1e999\n", "column 'b', row 1 is '1e999', which is not finite"),
     "too long": ("a\n5\n123456789012345678901\n", "column 'a', row 1 is '12345.*', a whole number too long"),

@@ -10,7 +10,9 @@ from typing import Any
 from latens.atomic import writable, write_text
 from latens.commands.answer import Answer
 from latens.commands.fitting import Fit
+from latens.data import Source
 from latens.data.images.pixels import MAX_SIDE
+from latens.data.tables.kinds_asked import levels_named
 from latens.errors import InputError
 from latens.schema import Table
 
@@ -47,8 +49,9 @@ def _of_file(file: str) -> dict[str, str]:
 
 
 def reading(
-    size: str | None, skip_bad: bool, encoding: str | None, layer: str | None, words: list[str] | None
-) -> dict[str, Any]:
+    size: str | None, skip_bad: bool, encoding: str | None, layer: str | None, kinds: dict[str, str],
+    formats: list[str] | None = None, na: list[str] | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """The options of reading that differ from their defaults."""
     found: dict[str, Any] = {"skip_bad": True} if skip_bad else {}
     if size is not None:
@@ -63,8 +66,26 @@ def reading(
         found["encoding"] = encoding
     if layer is not None:
         found["layer"] = layer
-    text = [name for name, kind in kinds_asked(words, None).items() if kind.partition(":")[0] in TEXT]
-    return found | ({"text": text} if text else {})
+    parts = {name: kind.partition(":")[::2] for name, kind in kinds.items()}
+    text = [name for name, (kind, _) in parts.items() if kind in TEXT]
+    named = {name: levels_named(rest) for name, (kind, rest) in parts.items() if kind in TEXT and rest}
+    for option, values in (("text", text), ("levels", named), ("formats", _formats(formats)), ("na", na)):
+        if values:
+            found[option] = values
+    return found
+
+
+def _formats(words: list[str] | None) -> dict[str, str]:
+    """{column: form} of "COLUMN=FORM" words."""
+    found: dict[str, str] = {}
+    for word in words or []:
+        name, equals, form = word.partition("=")
+        if not (equals and name and form):
+            raise InputError(f"--format must be COLUMN=FORM, for example when=%d/%m/%Y, got {word!r}")
+        if name in found:
+            raise InputError(f"--format names {name!r} twice: say it once")
+        found[name] = form
+    return found
 
 
 def schema(
@@ -78,13 +99,16 @@ def schema(
     source = asked.read()
     rows = asked.rows(source)
     found = rows.schema
-    text = f"{source.origin}, {len(rows):,} rows\n{found.describe()}"
+    notes = source.notes if isinstance(source, Source) else ()
+    text = "\n".join([f"{source.origin}, {len(rows):,} rows", found.describe(), *(f"note: {note}" for note in notes)])
     if out is not None:
         if not isinstance(found, Table):
             raise InputError(f"{data} is an array of one kind of values; a schema file is for tables of columns")
         write_text(out, json.dumps({f.name: _spec(f) for f in found.fields}, indent=1) + "\n")
         text += f"\nwrote {out}"
-    return Answer(text, {"data": source.origin, "rows": len(rows), "schema": found.to_json()})
+    return Answer(
+        text, {"data": source.origin, "rows": len(rows), "schema": found.to_json(), "notes": list(notes)}
+    )
 
 
 def _spec(field: Any) -> str:

@@ -64,7 +64,7 @@ class Fit:
 
     @property
     def asked(self) -> Asked:
-        return Asked(self.columns, self.condition, self.kind, self.layout)
+        return Asked(self.columns, self.condition, self.kind, self.layout, self.reading.get("formats") or {})
 
     def read(self) -> Source | Stream:
         """The data; as a stream where that was asked for, or they are large."""
@@ -89,7 +89,7 @@ class Fit:
                     )  # fmt: skip
             return rows_of(
                 source.x, source.names, self.asked, labels=source.labels, label_names=source.label_names,
-                where=source.origin,
+                where=source.origin, found=source.found,
             )  # fmt: skip
 
     def _require_labels_apart(self, source: Source | Stream) -> None:

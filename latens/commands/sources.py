@@ -47,7 +47,7 @@ def rows_for(source: Source, schema: AnySchema, given: Table | None) -> Rows:
     with concerning(source.origin):
         return rows_like(
             source.x, schema, given, names=source.names, labels=source.labels, label_names=source.label_names,
-            where=source.origin,
+            where=source.origin, found=source.found,
         )  # fmt: skip
 
 
@@ -159,7 +159,8 @@ def read_for(run: Run, data: str, labels: str | None = None) -> Source:
     elif labels is not None and labels in known & set(names):
         raise InputError(f"--labels {labels} takes a column away that the model reads: leave --labels away")
     drop = [name for name in names if name in spare and name not in ("", labels)]
-    return read(data, labels=labels, drop=drop, reading=reading)
+    like = schema.fields if isinstance(schema, Table) else ()
+    return read(data, labels=labels, drop=drop, reading=reading, like=like, keep_text=True)
 
 
 def _is_label_column(run: Run, names: tuple[str, ...]) -> bool:

@@ -63,9 +63,9 @@ class Pass:
 
     def chunk(self, piece: Any, first: int) -> Rows:
         """Rows as the run takes them; what does not fit is refused with the number of its row."""
-        x, c = self._encoded.encode(piece, first, self.unknown)
         with concerning(self.stream.origin):
             rows = rows_like(piece, schema_of(self.run), self.run.given, where=self.stream.origin)
+        x, c = self._encoded.encode(rows.x, first, self.unknown)
         vars(rows).update(inside=x, c=c)  # where the rows would keep them
         return rows
 
@@ -117,7 +117,7 @@ def reconstruct(run: Run, stream: Stream, out: str) -> Answer:
 
     def work(rows: Rows, first: int) -> Any:
         z = evaluation.codes(run.model, rows.inside, rows.c).float().to(kind)
-        return outputs.decoded(run, z, rows.c, rows.handed_through)
+        return outputs.written(outputs.decoded(run, z, rows.c, rows.handed_through), run, rows, out)
 
     writer, through = Writer(out, len(stream), schema_of(run).names), Pass(run, stream, _unit(run, stream))
     through.write(writer, work)
@@ -186,10 +186,10 @@ def impute(
             for name, count in found.missing.items():
                 filled[name] = filled.get(name, 0) + count
             for copy, table in zip(copies, found.draws):
-                copy.write(table)
+                copy.write(outputs.written(table, run, rows, out))
             if spread is not None:
                 spread.write(found.spread)
-            return found.filled
+            return outputs.written(found.filled, run, rows, out)
 
         if draws:
             through.each(copies, work)

@@ -121,7 +121,7 @@ def reconstruct(folder: str, data: str, out: str, *, own: str | None, labels: st
     rows = data_for(run, data, labels)
     _require_table_for(out, extension, rows)
     x = outputs.reconstructed(run, rows)
-    _write(out, x, extension, run)
+    _write(out, outputs.written(x, run, rows, out), extension, run)
     return _written(out, "reconstructions", shape_of(x), unknown_levels(rows))
 
 
@@ -147,7 +147,7 @@ def sample(
     if extension == ".png":
         write_bytes(out, _picture(to_pixels(schema, model_layout(schema, x))))  # type: ignore[arg-type]
     else:
-        _write(out, x, extension, run)
+        _write(out, outputs.written(x, run, out=out), extension, run)
     return _written(out, "samples" if fitted is None else f"samples ({fitted.line()})", shape_of(x))
 
 
@@ -170,7 +170,8 @@ def impute(
     rows = data_for(run, data, labels)
     _require_table_for(out, extension, rows)
     found = imputing.impute(run, rows, k=k, draws=draws, seed=seed)
-    filled = stacked(found.draws) if draws else found.filled
+    copies = [outputs.written(each, run, rows, out) for each in found.draws or [found.filled]]
+    filled = stacked(copies) if draws else copies[0]
     _write(out, filled, extension, run)
     if uncertainty is not None and found.spread is not None:
         write(uncertainty, found.spread)

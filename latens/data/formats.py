@@ -38,6 +38,7 @@ class Found:
     label_names: tuple[str, ...] | None = None
     fingerprint: str = ""
     notes: list[str] = field(default_factory=list)
+    read: Any = None
 
 
 @contextmanager

@@ -16,10 +16,13 @@ from torch import Tensor
 from latens.data.counts.rows import SparseRows, column_summaries, counts_of
 from latens.data.infer import infer
 from latens.data.lazy import Lazy, Subset, View
+from latens.data.tables.cells import Hints
 from latens.data.tables.kinds import infer_table
+from latens.data.tables.reading import Read, read_columns
 from latens.errors import InputError
 from latens.schema import KINDS, LIBRARY, AnySchema, Column, Schema, Table
 from latens.schema.cells import as_numbers, listed
+from latens.schema.column import CODED
 from latens.trees import Tree
 
 LABEL = "label"  # the name by which labels that are no column of a table are asked for
@@ -28,12 +31,19 @@ LABEL = "label"  # the name by which labels that are no column of a table are as
 @dataclass(frozen=True)
 class Asked:
     """What the user has said of the data: kinds of columns (``{name: kind}``), columns that are given, kind and layout
-    of an array."""
+    of an array, forms of columns of text."""
 
     columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
     condition: tuple[str, ...] = ()
     kind: str = "auto"
     layout: str = "auto"
+    formats: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def hints(self) -> Hints:
+        """What that says of columns of text."""
+        words = {name for name, kind in self.columns.items() if kind.partition(":")[0] in CODED}
+        return Hints(frozenset(words), formats=self.formats)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +58,7 @@ class Rows:
         labels: one value a row, or None; words as codes of ``label_names``.
         where: words for messages.
         back: the way from an arrow table back to the frame that ``x`` came from, or None.
+        found: of a table, how its columns of text are written, and their cells as they were found.
     """
 
     x: Any
@@ -58,6 +69,7 @@ class Rows:
     label_names: tuple[str, ...] | None = None
     where: str = "the data"
     back: Any = None
+    found: Read | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -68,6 +80,7 @@ class Rows:
         return dataclasses.replace(
             self, x=taken(self.x, index), cells=None if self.cells is None else self.cells.take(index),
             labels=None if self.labels is None else self.labels[index],
+            found=None if self.found is None else self.found.take(index),
         )  # fmt: skip
 
     @cached_property
@@ -77,6 +90,11 @@ class Rows:
         if isinstance(self.schema, Table):
             self.schema.to_model(self.x, self.where, unknown=found)
         return found
+
+    def written(self, table: Any, *, as_text: bool = False) -> Any:
+        """A table of as many rows with its text in the form in which it was found; see
+        :func:`latens.data.tables.reading.written`."""
+        return table if self.found is None else self.found.written(table, as_text=as_text)
 
     @property
     def handed_through(self) -> dict[str, Any]:
@@ -155,7 +173,7 @@ def sparse_rows(X: Any) -> Lazy:
 
 def rows_of(
     x: Any, names: Sequence[str] | None = None, asked: Asked | None = None, *, labels: np.ndarray | None = None,
-    label_names: tuple[str, ...] | None = None, where: str = "the data",
+    label_names: tuple[str, ...] | None = None, where: str = "the data", found: Read | None = None,
 ) -> Rows:  # fmt: skip
     """Rows with the schema that their values suggest.
 
@@ -185,12 +203,15 @@ def rows_of(
         _require_no_columns(asked, where)
         return _with_labels_given(Rows(x, infer(x, names, asked.kind, layout=asked.layout), **common), asked)
     require_for_table(asked, where)
+    if found is None:
+        found = read_columns(x, where, asked.hints)
+        x = found.table
     array = None if asked.columns or asked.condition else _one_scale(x, asked)
     if array is not None:
         return Rows(array, infer(array, x.column_names, asked.kind, layout=asked.layout), **common)
-    table = infer_table(x, asked.columns, condition=asked.condition)
+    table = infer_table(x, asked.columns, condition=asked.condition, forms=found.forms)
     given = table if table.conditions else None
-    return Rows(x, table, given, x.select(list(table.conditions)) if given else None, **common)
+    return Rows(x, table, given, x.select(list(table.conditions)) if given else None, found=found, **common)
 
 
 def require_for_table(asked: Asked, where: str) -> None:
@@ -216,6 +237,7 @@ def _require_no_columns(asked: Asked, where: str) -> None:
 def rows_like(
     x: Any, schema: AnySchema, given: Table | None = None, *, names: Sequence[str] | None = None,
     labels: np.ndarray | None = None, label_names: tuple[str, ...] | None = None, where: str = "the data",
+    found: Read | None = None,
 ) -> Rows:  # fmt: skip
     """Further rows for a schema that stands: columns are found by name, where there are names.
 
@@ -229,16 +251,20 @@ def rows_like(
             if x.ndim != 2 or x.shape[1] != len(wanted):
                 raise InputError(f"expected {len(wanted)} columns ({listed(wanted)}), got an array of shape {x.shape}.")
             x = as_table(x, wanted)
+        if found is None:
+            found = read_columns(x, where, Hints().like(schema.fields))
+            x = found.table
         cells = x
     else:
         if hasattr(x, "column_names"):
-            x = array_of(x, schema, where)
+            x = array_of(x if found is not None else read_columns(x, where).table, schema, where)
         if not isinstance(x, Lazy):
             schema.check(x)
         cells = _label_cells(labels, label_names, given, where) if given is not None else None
     if not len(x):
         raise InputError(f"{where}: the data has no rows; give at least one.")
-    return Rows(x, schema, given, cells if given is not None else None, **common)
+    found = found if isinstance(schema, Table) else None
+    return Rows(x, schema, given, cells if given is not None else None, found=found, **common)
 
 
 def as_table(x: np.ndarray, names: Sequence[str] | None = None) -> Any:

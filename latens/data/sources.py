@@ -13,7 +13,7 @@ import io
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +30,12 @@ from latens.data.formats import (
     sentences,
 )
 from latens.data.lazy import Lazy
-from latens.data.tables.files import read_table, table_names
+from latens.data.tables.cells import Hints
+from latens.data.tables.files import read_found, read_table, table_names
+from latens.data.tables.reading import Read
 from latens.data.writing import matrix_table
 from latens.errors import InputError
-from latens.schema import chunks, require_numeric
+from latens.schema import Column, chunks, require_numeric
 from latens.schema.cells import listed
 
 EMBEDDED = ("digits", "wine", "breast_cancer", "iris", "diabetes")  # scikit-learn has them on board
@@ -42,7 +44,7 @@ FORMATS = (
     ".npy, .npz, .csv, .tsv, .parquet, .feather, .h5ad, IDX (*idx*, *-ubyte), .gz of the text and IDX ones, or a "
     "folder of images or of .parquet files"
 )
-READING = ("size", "skip_bad", "encoding", "layer", "text")  # options of reading, kept with the run
+READING = ("size", "skip_bad", "encoding", "layer", "text", "levels", "formats", "na")  # kept with the run
 _USES = {"size": "a folder of images", "skip_bad": "a folder of images", "encoding": "text (.csv, .tsv)",
          "layer": "an .h5ad"}  # fmt: skip
 
@@ -60,6 +62,7 @@ class Source:
         origin: absolute path (``file.npz:key`` for one array of several), or embedded name.
         fingerprint: of ``x``, see :func:`fingerprint`.
         notes: what was done in reading that a person should know, a sentence each.
+        found: of a table, how its text is written (:class:`latens.data.tables.reading.Read`).
     """
 
     x: Any
@@ -69,6 +72,7 @@ class Source:
     origin: str
     fingerprint: str
     notes: tuple[str, ...] = ()
+    found: Read | None = None
 
     @property
     def is_table(self) -> bool:
@@ -81,6 +85,9 @@ def read(
     labels: str | os.PathLike[str] | None = None,
     drop: str | Iterable[str] = (),
     reading: Mapping[str, Any] | None = None,
+    like: Iterable[Column] = (),
+    lenient: bool = False,
+    keep_text: bool = False,
 ) -> Source:
     """Read data from a file, a folder, or an embedded name.
 
@@ -93,8 +100,11 @@ def read(
             Words become codes.
         drop: columns to leave out. Columns of a file without header are column_1, column_2, ...; a first
             column without a name is taken for a row index and left out.
-        reading: ``size`` (height, width) and ``skip_bad`` of a folder of images, ``encoding`` and ``text`` columns of a
-            csv, ``layer`` of an .h5ad.
+        reading: ``size`` (height, width) and ``skip_bad`` of a folder of images, ``encoding`` of a csv, ``layer`` of an
+            .h5ad; of columns of text: ``text`` (those that are words), ``levels`` (those named), ``formats``, ``na``.
+        like: the columns of a run, whose text is read as theirs was.
+        lenient: whether cells that those do not read are missing, and said in ``found.unread``.
+        keep_text: whether the cells of text are kept as they were found, in ``found.text``.
 
     Raises:
         InputError: the file is missing, damaged, or of an unknown kind; one sentence with its name and the position.
@@ -116,7 +126,9 @@ def read(
             found.labels, label_names = None, None
     else:
         path, key = _locate(name)
-        found = _read_file(path, key, label, dropped, options)
+        hints = Hints.of(options)
+        fields = tuple(like)
+        found = _read_file(path, key, label, dropped, options, hints.like(fields, lenient) if fields else hints)
         label_names = found.label_names
         if isinstance(found.x, np.ndarray):
             require_numeric(found.x.dtype, name)
@@ -134,7 +146,8 @@ def read(
         if label_names is None:
             values, label_names = _codes(values.ravel(), f"{name}, labels {label!r}" if label else name)
     print_of = found.fingerprint or fingerprint(found.x)
-    return Source(found.x, found.names, values, label_names, origin, print_of, tuple(found.notes))
+    kept = found.read if keep_text or found.read is None else replace(found.read, text=None)
+    return Source(found.x, found.names, values, label_names, origin, print_of, tuple(found.notes), kept)
 
 
 def check_reading(reading: Mapping[str, Any], data: Sequence[str]) -> None:
@@ -255,12 +268,14 @@ def _format(path: Path) -> str:
     raise InputError(f"{path} has an unknown extension; latens reads {FORMATS}.")
 
 
-def _read_file(path: Path, key: str | None, label: str | None, drop: tuple[str, ...], options: dict[str, Any]) -> Found:
+def _read_file(
+    path: Path, key: str | None, label: str | None, drop: tuple[str, ...], options: dict[str, Any], hints: Hints
+) -> Found:
     format = _format(path)
     if drop and format != "table":
         raise InputError(f"{path} has no column names, so that nothing can be dropped by name.")
     if format == "table":
-        return _read_columns(path, label, tuple(name for name in drop if name != label), options)
+        return _read_columns(path, label, tuple(name for name in drop if name != label), options.get("encoding"), hints)
     if format == "images":
         return _read_images(path, options)
     if format == "h5ad":
@@ -279,17 +294,17 @@ def _read_file(path: Path, key: str | None, label: str | None, drop: tuple[str, 
     return found
 
 
-def _read_columns(path: Path, label: str | None, drop: tuple[str, ...], options: dict[str, Any]) -> Found:
+def _read_columns(path: Path, label: str | None, drop: tuple[str, ...], encoding: str | None, hints: Hints) -> Found:
     """A table, with the column of labels taken out of it."""
-    encoding = options.get("encoding")
-    more: dict[str, Any] = {"text": options.get("text") or (), "encoding": encoding}
+    more: dict[str, Any] = {"hints": hints, "encoding": encoding}
     values = None
     if label is not None and label not in (names := table_names(path, encoding)):
         try:  # a first line with numbers in it is a header where it has the name that is asked for
-            values = read_table(path, columns=[label], **more).column(0)
+            values = read_found(path, columns=[label], **more).table.column(0)
         except InputError:
             require_labels(label, names, str(path))
-    table = read_table(path, drop=drop if values is None else [*drop, str(label)], **more)
+    read = read_found(path, drop=drop if values is None else [*drop, str(label)], **more)
+    table = read.table
     if label in table.column_names:
         values = table.column(label)
         table = table.drop_columns([label])
@@ -297,7 +312,7 @@ def _read_columns(path: Path, label: str | None, drop: tuple[str, ...], options:
             raise InputError(f"{path} has no column left besides the labels; keep at least one.")
     if values is not None:
         values = np.array(["" if v is None else v for v in values.to_pylist()])
-    return Found(table, tuple(table.column_names), values)
+    return Found(table, tuple(table.column_names), values, notes=list(read.notes), read=read)
 
 
 def _read_images(path: Path, options: dict[str, Any]) -> Found:
@@ -326,7 +341,7 @@ def _label_file(label: str, rows: int) -> np.ndarray:
     """The values of a file of labels."""
     path, key = _locate(label)
     if _format(path) != "table":
-        return _read_file(path, key, None, (), {}).x
+        return _read_file(path, key, None, (), {}, Hints()).x
     if path.suffix.lower() in TABLES[2:]:
         table = read_table(path)
         if table.num_columns != 1:

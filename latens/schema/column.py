@@ -11,6 +11,7 @@ import numpy as np
 
 from latens.errors import InputError
 from latens.schema.cells import arrow_type, as_numbers, plain, short, typed
+from latens.schema.form import Form
 
 NUMERIC = ("continuous", "positive", "bounded", "count", "datetime")
 CODED = ("binary", "categorical", "ordered")  # kept as codes 0 .. levels - 1
@@ -45,6 +46,7 @@ class Column:
         value: the value of a constant.
         missing: share of missing cells.
         reason: a plain sentence of what was seen.
+        form: how its cells are written, where they were text.
 
     >>> Column("cut", "categorical", "string", "categorical", ("Fair", "Ideal")).outputs_codes
     True
@@ -63,6 +65,7 @@ class Column:
     value: Any = None
     missing: float = 0.0
     reason: str = ""
+    form: Form | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -83,6 +86,13 @@ class Column:
     def outputs_codes(self) -> bool:
         """Whether numbers inside stand for levels."""
         return self.kind in CODED
+
+    @property
+    def written_as(self) -> str:
+        """How new cells are written: their form of text, or their type."""
+        if self.form is None:
+            return self.type
+        return self.form.describe() + f" ({self.form.stored})" * (self.form.stored not in ("", "string"))
 
     @property
     def is_modelled(self) -> bool:
@@ -202,8 +212,11 @@ class Column:
         return np.log(numbers) if how == "log" else np.log1p(numbers) if how == "log1p" else np.zeros_like(numbers)
 
     def to_json(self) -> dict[str, Any]:
-        fields = dataclasses.asdict(self)
-        return fields | {"levels": None if self.levels is None else list(self.levels)}
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return fields | {
+            "levels": None if self.levels is None else list(self.levels),
+            "form": None if self.form is None else self.form.to_json(),
+        }
 
     @classmethod
     def from_json(cls, fields: Any) -> Column:
@@ -220,7 +233,8 @@ class Column:
             raise InputError(f"the schema of the data: column {fields['name']!r} has no valid 'levels'.")
         if not 0 <= (fields.get("decimals") or 0) <= 12:
             raise InputError(f"the schema of the data: column {fields['name']!r} has no valid 'decimals'.")
-        return cls(**fields | {"levels": None if levels is None else tuple(levels)})
+        form = None if fields.get("form") is None else Form.from_json(fields["form"])
+        return cls(**fields | {"levels": None if levels is None else tuple(levels), "form": form})
 
 
 def _is_sound(value: float) -> bool:
@@ -242,6 +256,8 @@ def _numbers(cells: Any, column: Column, where: str, first_row: int) -> np.ndarr
     import pyarrow as pa
 
     cells = plain(cells)
+    if column.form is not None and pa.types.is_string(cells.type):
+        cells = plain(column.form.read(cells)[0])
     dates = column.kind == "datetime" or pa.types.is_temporal(arrow_type(column.type))
     if dates and pa.types.is_string(cells.type):
         with suppress(pa.ArrowException):

@@ -194,13 +194,14 @@ class Table:
             for kind in KINDS
             if any(f.kind == kind for f in self.fields)
         )
-        rows = [("column", "kind", "likelihood", "missing", "what was seen")]
+        rows = [("column", "kind", "likelihood", "missing", "written as", "what was seen")]
         for f in self.fields:
             shown = "–" if not f.missing else f"{f.missing:.1%}" if f.missing >= 0.001 else "<0.1%"
             kind = f"{f.kind}, given" if f.name in self.conditions else f.kind
-            rows.append((short(f.name), kind, f.family if f.name in self.names else "–", shown, f.reason))
-        widths = [max(len(row[i]) for row in rows) for i in range(4)]
-        lines = ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths)), row[4]]).rstrip() for row in rows]
+            family = f.family if f.name in self.names else "–"
+            rows.append((short(f.name), kind, family, shown, short(f.written_as), f.reason))
+        widths = [max(len(row[i]) for row in rows) for i in range(5)]
+        lines = ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths)), row[5]]).rstrip() for row in rows]
         head = f"{len(self.fields):,} column{'s' * (len(self.fields) != 1)}: {counted}"
         return "\n".join([head, *lines])
 

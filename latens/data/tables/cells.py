@@ -1,16 +1,17 @@
-"""From cells of text to typed columns: numbers, truth values, dates, words, and what is none of them for certain."""
+"""From cells of text to values: a column is given the form (:mod:`latens.schema.form`) that reads all its cells."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-from latens.data.tables.types import MISSING, shown
+from latens.data.tables import dates, numbers
+from latens.data.tables.types import shown
 from latens.errors import InputError
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-MISSING_TEXT = ("", "NA", "NaN", "nan", "null", "NULL", "<NA>")  # of these, a word may be a value: "none", "?"
+from latens.schema.form import BLANKS, MARKS, WORDS, Form, Numbers, Truth, Words, as_text
+from latens.schema.times import Times, expression
 
 _WHOLE = r"^[+-]?[0-9]+$"
 _NUMBER = r"^[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?$"
@@ -18,223 +19,443 @@ _INFINITE = r"^(?i:[+-]?inf(inity)?)$"
 _CODE = r"^[+-]?0[0-9xX][0-9a-fA-F]*$"  # 007, the postal code 01069 and 0x1F are no quantities
 _COMMA = r"^[+-]?[0-9]*,[0-9]+([eE][+-]?[0-9]+)?$"
 _GROUPED = r"^[+-]?[0-9]{1,3}([.,'’\x{00a0}\x{202f} ][0-9]{3})+([.,][0-9]+)?$"
-_DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
-_TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]{1,9})?)?"
+_COMPACT = r"^(19|20)[0-9]{4}([0-9]{2})?([0-9]{4})?([0-9]{2})?$"  # years and months without a mark between them
+_MONTHS = 10  # values of six digits that must all be a year and a month to be read so
 
 
-def typed(column: pa.ChunkedArray, name: str, where: str, decimal_comma: bool) -> pa.ChunkedArray:
-    """A column of text as what all its cells are: null, bool, int64, double, date32, timestamp or string.
+class Unsettled(InputError):
+    """Two readings fit; ``is_order`` where they are those of day and month."""
 
-    Words for missing (:data:`latens.data.tables.types.MISSING`) become null; in a column of text only
-    :data:`MISSING_TEXT` do. Spaces around a cell do not count. Times are ``timestamp[us]``, ``[ns]`` where a
-    cell needs it, in UTC where all cells state a zone. Numbers with leading zeros are text. Whole numbers beyond
-    64 bits are double where that is exact.
+    def __init__(self, message: str, is_order: bool = False):
+        super().__init__(message)
+        self.is_order = is_order
+
+
+@dataclass(frozen=True)
+class Hints:
+    """What is known of columns of text before their cells are looked at.
+
+    Args:
+        words: columns to take as words.
+        levels: columns whose levels were named: these are never taken for missing.
+        formats: forms that the user named, ``{column: "%d/%m/%Y", "day-first", "1.234,5" or "text"}``.
+        na: the texts that mean missing among words, beside the empty one; those of :data:`WORDS` without it.
+        known: forms that a run was fitted to, which come first.
+        loose: columns that are words where they are nothing else for certain.
+        lenient: whether cells that a known form cannot read are missing and told, not refused.
+    """
+
+    words: frozenset[str] = frozenset()
+    levels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    formats: Mapping[str, str] = field(default_factory=dict)
+    na: tuple[str, ...] | None = None
+    known: Mapping[str, Form] = field(default_factory=dict)
+    loose: frozenset[str] = frozenset()
+    lenient: bool = False
+
+    @classmethod
+    def of(cls, reading: Mapping[str, Any]) -> Hints:
+        """From options of reading: ``text`` (columns), ``levels``, ``formats``, ``na``."""
+        na = reading.get("na")
+        return cls(
+            frozenset(reading.get("text") or ()),
+            {k: tuple(v) for k, v in dict(reading.get("levels") or {}).items()},
+            dict(reading.get("formats") or {}), None if na is None else tuple(na),
+        )  # fmt: skip
+
+    def like(self, fields: Iterable[Any], lenient: bool = False) -> Hints:
+        """The same for data of a run whose columns are ``fields`` (:class:`latens.schema.Column`)."""
+        texts = {f.name for f in fields if f.type == "string" and not f.form}
+        return dataclasses.replace(
+            self, words=self.words | texts, lenient=lenient,
+            known={f.name: f.form for f in fields if f.form and f.name not in self.formats},
+            loose=frozenset(f.name for f in fields if not f.is_modelled),
+        )  # fmt: skip
+
+    def missing_words(self, name: str) -> tuple[str, ...]:
+        """The texts that mean missing in a column of words."""
+        named = WORDS if self.na is None else ("", *self.na)
+        return tuple(word for word in named if word not in self.levels.get(name, ()))
+
+
+@dataclass(frozen=True)
+class Understood:
+    """Cells of one column as values ``[N]``, the form that reads them, remarks ``(what, text of the cells, count)``,
+    and the mask of cells that a known form could not read, or None."""
+
+    values: Any
+    form: Form
+    remarks: tuple[tuple[str, str, int], ...] = ()
+    unread: Any = None
+
+
+def understood(
+    column: Any,
+    name: str,
+    where: str,
+    hints: Hints | None = None,
+    *,
+    comma: bool | None = None,
+    order: str | None = None,
+) -> Understood:
+    """A column of text as what all its cells are: int64, double, bool, date32, time64, timestamp, duration or string.
+
+    Words for missing (:data:`latens.schema.form.BLANKS`) become null, and in columns of numbers, dates and truth values
+    marks such as "-" and "#VALUE!" do too; in a column of words only ``hints.missing_words``. Spaces around a cell
+    do not count. Numbers with leading zeros are text. Whole numbers beyond 64 bits are double where that is exact.
 
     Args:
         column: of type string.
-        name: the column's, for errors.
+        name: the column's.
         where: the file, for errors.
-        decimal_comma: whether 1,5 is a number; 1.000 is then refused, because it may be a thousand.
+        comma: of a file whose fields are cut by something else, whether decimals have commas; None where commas cut.
+        order: "day-first" or "month-first", where other columns of the file have shown it.
 
     Raises:
-        InputError: more than half of the cells are numbers (or dates) and the others are not, thousands
-            separators, a number that is not finite, or whole numbers that no type holds exactly.
+        InputError: more than half of the cells are numbers (or dates) and the others are not, two readings fit, a
+            number is not finite, or whole numbers fit no type.
 
     >>> import pyarrow as pa
-    >>> typed(pa.chunked_array([["1", "NA", "2.5"]]), "a", "t.csv", False).to_pylist()
+    >>> understood(pa.chunked_array([["1", "NA", "2.5"]]), "a", "t.csv").values.to_pylist()
     [1.0, None, 2.5]
-    >>> typed(pa.chunked_array([["007", "12"]]), "a", "t.csv", False).to_pylist()
-    ['007', '12']
-    >>> typed(pa.chunked_array([["1", "2", "three"]]), "a", "t.csv", False)
+    >>> found = understood(pa.chunked_array([["$1,234.50", "-", "$7.00"]]), "a", "t.csv")
+    >>> found.values.to_pylist(), found.form.describe(), found.remarks
+    ([1234.5, None, 7.0], '$1,234.50', (('missing', '-', 1),))
+    >>> understood(pa.chunked_array([["1", "2", "three"]]), "a", "t.csv")
     Traceback (most recent call last):
     latens.errors.InputError: t.csv: column 'a' holds numbers, but row 2 is 'three' (1 of 3 cells are no numbers); ...
     """
-    import pyarrow as pa
-    from pyarrow import compute
+    hints = hints or Hints()
+    column = as_text(column)
+    known = hints.known.get(name)
+    if known is not None:
+        return _known(column, name, where, hints, known, comma, order)
+    if name in hints.words or name in hints.levels or hints.formats.get(name) == "text":
+        return _as_words(column, hints.missing_words(name))
+    asked = hints.formats.get(name, "")
+    if asked and asked not in dates.ORDERS:
+        return _as_asked(column, name, where, asked)
+    return _Looked(column, name, where, hints, comma, asked or order).result()
 
-    stripped = compute.utf8_trim_whitespace(column)
+
+def _known(
+    column: Any, name: str, where: str, hints: Hints, form: Form, comma: bool | None, order: str | None
+) -> Understood:
+    """By the form of a run; by a form of the cells' own where that one does not read them all and another does."""
+    from pyarrow import compute as pc
+
+    values, bad = form.read(column)
+    if not pc.any(bad, min_count=0).as_py():
+        return Understood(values, dataclasses.replace(form, stored=""))
+    with_own = dataclasses.replace(hints, known={}, formats={})
     try:
-        numbers = stripped.cast(pa.int64())
-        cells = stripped
-    except pa.ArrowInvalid:
-        numbers = None
-        gone = compute.is_in(compute.utf8_lower(stripped), pa.array(sorted(MISSING)))
-        cells = compute.if_else(gone, None, stripped)
-    if cells.null_count == len(cells):
-        return pa.chunked_array([pa.nulls(len(cells))])
-    numbers = _plain_numbers(cells) if numbers is None else numbers
-    if numbers is not None and not _any(cells, _CODE + "|[.]" if decimal_comma else _CODE):
-        return numbers
-    found = _Column(cells, name, where).as_kind(decimal_comma)
-    return words(stripped) if found is None else found
+        found = understood(column, name, where, with_own, comma=comma, order=order)
+    except InputError:
+        found = None
+    if found is not None and type(found.form) is type(form) and _kin(found.form.means, form.means):
+        return found
+    if hints.lenient:
+        return Understood(values, dataclasses.replace(form, stored=""), unread=bad)
+    row = pc.index(bad, True).as_py()
+    what = {"numbers": "number", "times": "date or time", "truth": "truth value"}[form.kind]
+    raise InputError(
+        f"{where}: column {shown(name)}, row {row} is {shown(column[row].as_py())}, which is no {what} written as "
+        f"{form.describe()}: correct the cell, or leave it empty"
+    )
 
 
-def words(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Cells of text as they are, without the spaces around them; :data:`MISSING_TEXT` is null."""
-    import pyarrow as pa
-    from pyarrow import compute
-
-    stripped = compute.utf8_trim_whitespace(column)
-    return compute.if_else(compute.is_in(stripped, pa.array(MISSING_TEXT)), None, stripped)
+def _kin(one: str, other: str) -> bool:
+    return one[:4] == other[:4] or {one, other} <= {"int64", "double"} or {one[:4], other[:4]} <= {"date", "time"}
 
 
-def _any(cells: pa.ChunkedArray | pa.Array, pattern: str) -> bool:
-    from pyarrow import compute
+def _as_words(column: Any, gaps: tuple[str, ...]) -> Understood:
+    from pyarrow import compute as pc
 
-    return bool(compute.any(compute.match_substring_regex(cells, pattern), min_count=0).as_py())
-
-
-def _plain_numbers(cells: pa.ChunkedArray) -> pa.ChunkedArray | None:
-    """The numbers, where all cells are: whole without a sign +, or finite with at least one that is not whole."""
-    import pyarrow as pa
-    from pyarrow import compute
-
-    for type in (pa.int64(), pa.float64()):
-        try:
-            numbers = cells.cast(type)
-        except pa.ArrowInvalid:
-            continue
-        whole = type == pa.float64() and compute.all(compute.match_substring_regex(cells, _WHOLE)).as_py()
-        finite = type == pa.int64() or compute.all(compute.is_finite(numbers)).as_py()
-        return numbers if finite and not whole else None
-    return None
+    form = Words("string", gaps=gaps)
+    values, _ = form.read(column)
+    gone = pc.utf8_trim_whitespace(column).filter(values.is_null()).drop_null().value_counts()
+    counted = sorted(zip(gone.field("counts").to_pylist(), gone.field("values").to_pylist()), reverse=True)
+    seen = tuple(text for _, text in counted)
+    remarks = tuple(("word", text, count) for count, text in counted if text)
+    return Understood(values, dataclasses.replace(form, gaps=(*seen, *(g for g in gaps if g not in seen))), remarks)
 
 
-class _Column:
+def _as_asked(column: Any, name: str, where: str, asked: str) -> Understood:
+    """By the form that the user named."""
+    from pyarrow import compute as pc
+
+    form: Form = dates.asked_times(asked, name) if "%" in asked.rstrip("%") else numbers.asked_numbers(asked, name)
+    values, bad = form.read(column)
+    if pc.any(bad, min_count=0).as_py():
+        row = pc.index(bad, True).as_py()
+        raise InputError(
+            f"{where}: column {shown(name)}, row {row} is {shown(column[row].as_py())}, which --format {name}={asked} "
+            "does not read: correct the cell, or name another form"
+        )
+    stripped = pc.utf8_trim_whitespace(column)
+    texts = stripped.filter(values.is_valid())
+    if isinstance(form, Numbers):
+        bodies = [match["body"] for text in pc.unique(texts).to_pylist() if (match := numbers.DRESSED.fullmatch(text))]
+        form = numbers.with_places(form, bodies)
+        values, _ = form.read(column)
+    elif isinstance(form, Times) and len(texts):
+        counted = texts.value_counts()
+        form = dates.written(form, counted.field("values"), counted.field("counts"))
+        values, _ = form.read(column)
+    return Understood(values, dataclasses.replace(form, gaps=_gaps(stripped, values)))
+
+
+def _gaps(stripped: Any, values: Any) -> tuple[str, ...]:
+    """The texts of missing cells, the most frequent one first."""
+    counted = stripped.filter(values.is_null()).drop_null().value_counts()
+    pairs = zip(counted.field("counts").to_pylist(), counted.field("values").to_pylist())
+    return tuple(text for _, text in sorted(pairs, key=lambda pair: -pair[0])[:20])
+
+
+def _any(cells: Any, pattern: str) -> bool:
+    from pyarrow import compute as pc
+
+    return bool(pc.any(pc.match_substring_regex(cells, pattern), min_count=0).as_py())
+
+
+class _Looked:
     """The cells of a column, of which the distinct ones are looked at; ``counts`` says how often each occurs."""
 
-    def __init__(self, cells: pa.ChunkedArray, name: str, where: str) -> None:
-        self.cells, self.name, self.where = cells, name, where
-        counted = cells.drop_null().value_counts()
-        self.values, self.counts = counted.field("values"), counted.field("counts")
-        self.total = len(cells) - cells.null_count
-
-    def matching(self, *patterns: str) -> pa.Array:
-        from pyarrow import compute
-
-        return compute.match_substring_regex(self.values, "|".join(f"(?:{pattern})" for pattern in patterns))
-
-    def count(self, mask: pa.Array) -> int:
-        from pyarrow import compute
-
-        return compute.sum(self.counts.filter(mask), min_count=0).as_py()
-
-    def row(self, mask: pa.Array) -> tuple[int, str]:
-        """The number and the text of the first row whose value is in ``mask``."""
-        from pyarrow import compute
-
-        row = compute.index(compute.is_in(self.cells, self.values.filter(mask)), True).as_py()
-        return row, shown(self.cells[row].as_py())
-
-    def refuse(self, mask: pa.Array, is_what: str, remedy: str) -> InputError:
-        row, text = self.row(mask)
-        return InputError(f"{self.where}: column {shown(self.name)}, row {row} is {text}{is_what}; {remedy}.")
-
-    @property
-    def way_out(self) -> str:
-        name = repr(self.name)
-        return f"take the column as words with --column {name}=categorical, or leave it out with --drop {name}"
-
-    def mixed(self, mask: pa.Array, kind: str) -> InputError:
-        from pyarrow import compute
-
-        others = compute.invert(mask)
-        row, text = self.row(others)
-        count = self.count(others)
-        units = "remove that row if it states units, " if (row, count) == (0, 1) else ""
-        return InputError(
-            f"{self.where}: column {shown(self.name)} holds {kind}, but row {row} is {text} ({count:,} of "
-            f"{self.total:,} cells are no {kind}); correct them, {units}{self.way_out}."
-        )
-
-    def as_kind(self, decimal_comma: bool) -> pa.ChunkedArray | None:
-        """Numbers, truth values or dates; None for words."""
+    def __init__(self, column: Any, name: str, where: str, hints: Hints, comma: bool | None, order: str | None) -> None:
         import pyarrow as pa
-        from pyarrow import compute
+        from pyarrow import compute as pc
 
+        self.column, self.name, self.where, self.hints = column, name, where, hints
+        self.comma, self.order = comma, order
+        self.stripped = pc.utf8_trim_whitespace(column)
+        more = pa.array([*BLANKS, *MARKS])
+        gone = pc.is_in(pc.utf8_lower(self.stripped), more)
+        if hints.na:
+            gone = pc.or_(gone, pc.is_in(self.stripped, pa.array(hints.na)))
+        self.cells = pc.if_else(gone, None, self.stripped)
+
+    def result(self) -> Understood:
+        import pyarrow as pa
+
+        if self.cells.null_count == len(self.cells):
+            gaps = _gaps(self.stripped, self.cells)
+            return Understood(pa.chunked_array([pa.nulls(len(self.cells))]), Words("string", gaps=gaps))
+        return self._plain() or self._any_kind() or _as_words(self.column, self.hints.missing_words(self.name))
+
+    # Plain numbers, without a look at distinct cells
+
+    def _plain(self) -> Understood | None:
+        import pyarrow as pa
+        from pyarrow import compute as pc
+
+        for type in (pa.int64(), pa.float64()):
+            try:
+                values = self.cells.cast(type)
+            except pa.ArrowInvalid:
+                continue
+            if _any(self.cells, _CODE):
+                return None
+            if type == pa.int64():
+                return self._dated(values) or self._found(values, Numbers("int64"))
+            finite = pc.all(pc.is_finite(values), min_count=0).as_py()
+            if not finite or pc.all(pc.match_substring_regex(self.cells, _WHOLE), min_count=0).as_py():
+                return None
+            if self.comma and _any(self.cells, "[.]"):
+                return None  # a point may part thousands
+            return self._found(values, self._places())
+        return None
+
+    def _places(self) -> Numbers:
+        from pyarrow import compute as pc
+
+        at = pc.find_substring(self.cells, ".")
+        widths = pc.if_else(pc.equal(at, -1), -1, pc.subtract(pc.subtract(pc.utf8_length(self.cells), at), 1))
+        ends = pc.min_max(widths).as_py()
+        fixed = ends["min"] == ends["max"] > 0 and not _any(self.cells, "[eE]")
+        return Numbers("double", places=ends["max"] if fixed else None, bare=not fixed and ends["min"] == -1)
+
+    def _dated(self, values: Any) -> Understood | None:
+        """Dates without a mark between year, month and day."""
+        from pyarrow import compute as pc
+
+        ends = pc.min_max(values).as_py()
+        if ends["min"] < 190_001 or not pc.all(pc.match_substring_regex(self.cells, _COMPACT), min_count=0).as_py():
+            return None
+        if ends["max"] < 1_000_000 and pc.count_distinct(values).as_py() < _MONTHS:
+            return None
+        counted = self.cells.drop_null().value_counts()
+        fit = dates.time_form(counted.field("values"), counted.field("counts"), self.order)
+        return None if fit is None or fit.share < 1 else self._found(fit.form.read(self.cells)[0], fit.form)
+
+    def _found(self, values: Any, form: Form) -> Understood:
+        gaps = _gaps(self.stripped, values)
+        counted = {}
+        if any(gap.lower() in MARKS or gap == "?" or gap in (self.hints.na or ()) for gap in gaps):
+            texts = self.stripped.filter(values.is_null()).drop_null().value_counts()
+            counted = dict(zip(texts.field("values").to_pylist(), texts.field("counts").to_pylist()))
+        odd = [gap for gap in gaps if gap.lower() in MARKS or gap == "?"]
+        remarks = tuple(("missing", gap, counted[gap]) for gap in odd)
+        return Understood(values, dataclasses.replace(form, gaps=gaps), remarks)
+
+    # Everything else, by the distinct cells
+
+    def _any_kind(self) -> Understood | None:
+        """Numbers in clothes, truth values or dates; None for words."""
+        from pyarrow import compute as pc
+
+        counted = self.cells.drop_null().value_counts()
+        self.values, self.counts = counted.field("values"), counted.field("counts")
+        self.total = len(self.cells) - self.cells.null_count
         if _any(self.values, _CODE):
             return None
-        number = self.matching(_NUMBER, _INFINITE, _COMMA, _GROUPED)
-        count = self.count(number)
-        if 2 * count > self.total:
-            self._require_decimals(decimal_comma)
-            if count < self.total:
-                raise self.mixed(number, "numbers")
-            return self._numbers()
-        if compute.all(compute.is_in(compute.utf8_lower(self.values), pa.array(["true", "false"]))).as_py():
-            return compute.equal(compute.utf8_lower(self.cells), "true")
-        return self._times()
+        if (found := self._clothed()) is not None:
+            return found
+        lower = pc.utf8_lower(self.values)
+        if pc.all(pc.match_substring_regex(lower, "^(true|false)$")).as_py():
+            return self._truth()
+        if (found := self._times()) is not None:
+            return found
+        number = self._matching(_NUMBER, _INFINITE, _COMMA, _GROUPED)
+        count = self._count(number)
+        if 2 * count <= self.total:
+            return None
+        if count == self.total:
+            self._require_finite()
+        raise self._mixed(number, "numbers")
 
-    def _require_decimals(self, decimal_comma: bool) -> None:
-        """InputError where a comma or a point may part thousands, or a comma decimals in a file cut by commas."""
-        from pyarrow import compute
+    def _clothed(self) -> Understood | None:
+        head = self.values.slice(0, 100).to_pylist()
+        try:
+            if numbers.number_form(head, comma=True if self.comma else None) is None:
+                return None
+        except numbers.Ambiguous:
+            pass
+        try:
+            settled = numbers.number_form(self.values.to_pylist(), comma=self.comma)
+        except numbers.Ambiguous as error:
+            text = str(error)
+            mark, other = (",", ".") if "," in text else (".", ",")
+            raise Unsettled(
+                f"{self.where}: column {shown(self.name)} has {shown(text)}, in which the "
+                f"{'comma' if mark == ',' else 'point'} can part thousands or decimals: pass --format "
+                f"{self.name}=1{mark}234{other}5 for thousands, or --format {self.name}=1234{mark}5 for decimals"
+            ) from None
+        if settled is None:
+            return None
+        form, by_custom = settled
+        self._require_finite(form)
+        values, bad = form.read(self.cells)
+        if bad.true_count:
+            return None
+        values = self._whole(values, form)
+        found = self._found(values, dataclasses.replace(form, means=str(values.type)))
+        if by_custom:
+            example = next(text for text in self.values.to_pylist() if form.group in text)
+            found = dataclasses.replace(found, remarks=(*found.remarks, ("thousands", example, 0)))
+        return found
 
-        comma, grouped = self.matching(_COMMA), self.matching(_GROUPED)
-        if not decimal_comma and (wrong := compute.and_not(comma, grouped)).true_count:
-            raise self.refuse(
-                wrong, "", f"write decimals with a point, or part the fields with semicolons, or {self.way_out}"
-            )
-        number = self.matching(_NUMBER)
-        wrong = compute.and_not(grouped, compute.or_(number, comma) if decimal_comma else number)
-        if decimal_comma and not wrong.true_count:
-            point = compute.and_(number, compute.match_substring(self.values, "."))
-            threes = compute.and_(point, grouped).true_count == point.true_count
-            wrong = point if comma.true_count or threes else wrong
-        if wrong.true_count:
-            raise self.refuse(wrong, "", f"write numbers without thousands separators, or {self.way_out}")
-
-    def _numbers(self) -> pa.ChunkedArray:
+    def _require_finite(self, form: Numbers | None = None) -> None:
         import pyarrow as pa
-        from pyarrow import compute
+        from pyarrow import compute as pc
 
-        bare = compute.replace_substring_regex(self.cells, r"^\+", "")
-        numbers = compute.replace_substring(bare, ",", ".").cast(pa.float64())
-        infinite = compute.index(compute.is_inf(numbers), True).as_py()
+        digits = (form or Numbers("double")).digits(self.cells.combine_chunks())
+        digits = pc.if_else(self.cells.combine_chunks().is_null(), None, digits)
+        texts = pc.if_else(pc.match_substring_regex(self.cells, _INFINITE), self.cells, pa.chunked_array([digits]))
+        infinite = pc.index(pc.is_inf(texts.cast(pa.float64())), True).as_py()
         if infinite >= 0:
             raise InputError(
                 f"{self.where}: column {shown(self.name)}, row {infinite} is {shown(self.cells[infinite].as_py())}, "
                 f"which is not finite in 64 bits; give a finite number, or leave the cell empty."
             )
-        if not compute.all(self.matching(_WHOLE)).as_py():
-            return numbers
-        try:
-            return bare.cast(pa.int64())
-        except pa.ArrowInvalid:
-            lost = pa.array([int(float(text)) != int(text) for text in self.values.to_pylist()])
-        if lost.true_count:
-            raise self.refuse(lost, ", a whole number too long for 64 bits", self.way_out)
-        return numbers
 
-    def _times(self) -> pa.ChunkedArray | None:
+    def _whole(self, values: Any, form: Numbers) -> Any:
+        """Whole numbers that fit no 64 bits are refused unless they are exact in a double."""
         import pyarrow as pa
-        from pyarrow import compute
 
-        date, zoned = self.matching(_DATE), self.matching(_TIME + r"(Z|[+-][0-9]{2}:?[0-9]{2})$")
-        local = compute.or_(date, self.matching(_TIME + "$"))
-        dated = compute.or_(local, zoned)
-        if 2 * self.count(dated) <= self.total:
-            return None
-        if self.count(dated) < self.total:
-            raise self.mixed(dated, "dates")
-        unit = "ns" if _any(self.values, r"[.][0-9]{7,9}") else "us"
-        type = pa.timestamp(unit, "UTC" if zoned.true_count else None)
-        if not zoned.true_count and date.true_count == len(date):
-            type = pa.date32()
-        elif zoned.true_count and local.true_count:
-            raise self.refuse(
-                local if local.true_count < zoned.true_count else zoned, "", "state a zone in all cells or in none"
+        if form.means != "int64" or str(values.type) == "int64":
+            return values
+        exact = [int(float(text)) == int(text) for text in form.digits(self.values).to_pylist()]
+        if not all(exact):
+            raise self._refuse(
+                pa.array([not good for good in exact]), ", a whole number too long for 64 bits", self._way_out
             )
+        return values
+
+    def _truth(self) -> Understood:
+        words = self.values.to_pylist()
+        true = next((word for word in words if word.lower() == "true"), None)
+        false = next((word for word in words if word.lower() == "false"), None)
+        model = true or false or "true"
+        style = str.upper if model.isupper() else str.lower if model.islower() else str.capitalize
+        form = Truth("bool", words=(false or style("false"), true or style("true")))
+        return self._found(form.read(self.cells)[0], form)
+
+    def _times(self) -> Understood | None:
+        from pyarrow import compute as pc
+
         try:
-            return self.cells.cast(type)
-        except pa.ArrowInvalid as error:
-            wrong = pa.array([not _is(value, type) for value in self.values])
-            raise self.refuse(wrong, ", which is no day of the calendar", f"correct it, or {self.way_out}") from error
+            fit = dates.time_form(self.values, self.counts, self.order)
+        except dates.Ambiguous as error:
+            raise Unsettled(
+                f"{self.where}: column {shown(self.name)} has dates such as {shown(str(error))}, which can be read "
+                f"day first or month first: pass --format {self.name}=day-first or --format {self.name}=month-first",
+                is_order=True,
+            ) from None
+        if fit is None:
+            return None
+        shaped = self._matching(expression(fit.form.pattern, fit.form.is_span))
+        if 2 * self._count(shaped) <= self.total:
+            return None
+        values, bad = fit.form.read(self.values)
+        zoned = dates.states_zone(fit.form, self.values)
+        if zoned is not None and 0 < zoned.true_count < len(zoned):
+            local = pc.and_(pc.invert(zoned), values.combine_chunks().is_valid())
+            if local.true_count:
+                few = local if local.true_count < zoned.true_count else zoned
+                raise self._refuse(few, "", "state a zone in all cells or in none")
+        if fit.share < 1:
+            if (wrong := pc.and_(shaped, bad)).true_count:
+                raise self._refuse(wrong, ", which is no day of the calendar", f"correct it, or {self._way_out}")
+            raise self._mixed(pc.invert(bad), "dates")
+        return self._found(fit.form.read(self.cells)[0], fit.form)
 
+    # What is wrong
 
-def _is(value: pa.Scalar, type: pa.DataType) -> bool:
-    import pyarrow as pa
+    def _matching(self, *patterns: str) -> Any:
+        from pyarrow import compute as pc
 
-    try:
-        return value.cast(type) is not None
-    except pa.ArrowInvalid:
-        return False
+        named = "|".join(f"(?:{pattern})" for pattern in patterns)
+        return pc.match_substring_regex(self.values, named)
+
+    def _count(self, mask: Any) -> int:
+        from pyarrow import compute as pc
+
+        return pc.sum(self.counts.filter(mask), min_count=0).as_py()
+
+    def _row(self, mask: Any) -> tuple[int, str]:
+        """The number and the text of the first row whose value is in ``mask``."""
+        from pyarrow import compute as pc
+
+        row = pc.index(pc.is_in(self.cells, self.values.filter(mask)), True).as_py()
+        return row, shown(self.cells[row].as_py())
+
+    def _refuse(self, mask: Any, is_what: str, remedy: str) -> InputError:
+        row, text = self._row(mask)
+        return InputError(f"{self.where}: column {shown(self.name)}, row {row} is {text}{is_what}; {remedy}.")
+
+    @property
+    def _way_out(self) -> str:
+        name = repr(self.name)
+        return f"take the column as words with --column {name}=categorical, or leave it out with --drop {name}"
+
+    def _mixed(self, mask: Any, kind: str) -> InputError:
+        from pyarrow import compute as pc
+
+        others = pc.invert(mask)
+        row, text = self._row(others)
+        count = self._count(others)
+        units = "remove that row if it states units, " if (row, count) == (0, 1) else ""
+        return InputError(
+            f"{self.where}: column {shown(self.name)} holds {kind}, but row {row} is {text} ({count:,} of "
+            f"{self.total:,} cells are no {kind}); correct them, {units}{self._way_out}."
+        )

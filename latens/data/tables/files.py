@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latens.data.formats import sentences
 from latens.data.tables import text as table_text
+from latens.data.tables.cells import Hints
+from latens.data.tables.reading import Read, read_columns
 from latens.data.tables.types import chosen, joined_type, plain, plain_schema, require_names, shown
 from latens.data.tables.writing import FEATHER, TableWriter, write_table
 from latens.errors import InputError
@@ -22,29 +24,31 @@ from latens.errors import InputError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["TableWriter", "locate", "read_table", "table_batches", "table_names", "write_table"]
+__all__ = ["TableWriter", "locate", "read_found", "read_table", "table_batches", "table_names", "write_table"]
 FORMATS = ".csv, .tsv, .parquet (a file or a folder of them), .feather, .arrow, .ipc, and .gz of the first two"
 _INDEX = "__index_level_"  # how pandas calls a row index without a name in a parquet file
 
 
-def read_table(
+def read_found(
     path: str | os.PathLike[str],
     *,
     drop: str | Sequence[str] = (),
     columns: Sequence[str] | None = None,
-    text: Collection[str] = (),
+    hints: Hints | None = None,
     encoding: str | None = None,
-) -> pa.Table:
-    """A table of plain types (:func:`latens.data.tables.types.plain_type`) in which null alone marks a missing cell.
+) -> Read:
+    """A table of plain types (:func:`latens.data.tables.types.plain_type`) in which null alone marks a missing cell,
+    with what is known of how its columns of text are written.
 
     Args:
         path: a file in one of :data:`FORMATS`. A csv may be cut by commas, semicolons, tabs or bars, with or without
             a header, in UTF-8 or, with a byte order mark, UTF-16; decimal commas are read where no comma cuts; its
-            columns are typed as in :func:`latens.data.tables.cells.typed`. A first column without a name, and pandas'
+            columns, and those of text in other files whose cells are all numbers, dates or truth values, are read as in
+            :func:`latens.data.tables.cells.understood`. A first column without a name, and pandas'
             ``__index_level_0__``, are row indices and left out; columns without a header are column_1, column_2 ...
         drop: columns to leave out; their types and cells are not looked at.
         columns: the columns to read, in this order; all without it.
-        text: columns of a csv to take as words whatever their cells look like.
+        hints: what is known of columns of text, for example those that are words whatever their cells look like.
         encoding: of a csv, where it is not UTF-8: cp1252, latin-1 ...
 
     Raises:
@@ -54,7 +58,7 @@ def read_table(
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     _ = Path(folder, "t.csv").write_text("size;kind;when\\n1,5;cat;2024-02-29\\n;dog;2024-03-01\\n")
-    ...     read_table(folder + "/t.csv").to_pydict()
+    ...     read_found(folder + "/t.csv").table.to_pydict()
     {'size': [1.5, None], 'kind': ['cat', 'dog'], 'when': [datetime.date(2024, 2, 29), datetime.date(2024, 3, 1)]}
     """
     import pyarrow as pa
@@ -63,7 +67,7 @@ def read_table(
     if _kind(where) == "csv":
         with sentences(where):
             choose = partial(chosen, drop=drop, columns=columns, where=str(where))
-            return table_text.read_text(where, choose, text, encoding)
+            return table_text.read_text(where, choose, hints or Hints(), encoding)
     with sentences(where):
         names = chosen(table_names(where), drop, columns, str(where))
         _require_modest(where, 8 * len(names))
@@ -71,7 +75,13 @@ def read_table(
     if not batches:
         raise InputError(f"{where} has no rows; give a file with data.")
     with sentences(where):
-        return pa.Table.from_batches(batches).unify_dictionaries()
+        return read_columns(pa.Table.from_batches(batches).unify_dictionaries(), str(where), hints)
+
+
+def read_table(path: str | os.PathLike[str], **options: Any) -> pa.Table:
+    """The table of :func:`read_found` alone; ``text``: columns to take as words."""
+    words = frozenset(options.pop("text", ()))
+    return read_found(path, hints=Hints(words), **options).table
 
 
 def table_names(path: str | os.PathLike[str], encoding: str | None = None) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ The pass is made of pieces, so that a table that does not fit in memory is looke
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -18,6 +19,7 @@ from latens.errors import InputError
 from latens.schema import Column, Table
 from latens.schema.cells import as_numbers, first_whole, listed, short
 from latens.schema.column import FAMILIES, LOGARITHMIC
+from latens.schema.form import Form
 
 SAMPLE = 20_000  # rows that families, means and spreads are taken from
 MANY = 1000  # cells from which on a numeric column gets the tails of Student's t, which can become normal ones
@@ -26,8 +28,9 @@ _IDENTIFIER = re.compile(r"(^|[_\W])(id|uuid|guid|key|index|rownames?|row_?numbe
 
 
 def infer_table(
-    table: Any, asked: Mapping[str, str] | None = None, *, drop: Iterable[str] = (), condition: Iterable[str] = ()
-) -> Table:
+    table: Any, asked: Mapping[str, str] | None = None, *, drop: Iterable[str] = (), condition: Iterable[str] = (),
+    forms: Mapping[str, Form] | None = None,
+) -> Table:  # fmt: skip
     """The schema of an arrow table.
 
     Args:
@@ -35,6 +38,7 @@ def infer_table(
         asked: kinds that the user has named: {column: "kind" or "likelihood", "bounded:0:100", "ordered:S,M,L"}.
         drop: columns to leave out.
         condition: columns that are given, not modelled.
+        forms: how columns of text are written.
 
     Raises:
         InputError: no rows, no column left to model, an unknown column or kind, or a kind that the values contradict.
@@ -51,12 +55,12 @@ def infer_table(
         pick = np.random.default_rng(0).choice(table.num_rows, SAMPLE, replace=False)
         pick.sort()
         table = table.take(pick)
-    return schema_of(scans, table, asked, drop=drop, condition=condition)
+    return schema_of(scans, table, asked, drop=drop, condition=condition, forms=forms)
 
 
 def schema_of(
     scans: list[ColumnScan], sample: Any, asked: Mapping[str, str] | None = None, *, drop: Iterable[str] = (),
-    condition: Iterable[str] = (),
+    condition: Iterable[str] = (), forms: Mapping[str, Form] | None = None,
 ) -> Table:  # fmt: skip
     """The schema from scans of all columns and a sample of the rows; see :func:`infer_table`."""
     asked, names = dict(asked or {}), [scan.name for scan in scans]
@@ -74,6 +78,7 @@ def schema_of(
         _column(scan, sample.column(scan.name), "dropped" if scan.name in dropped else asked.get(scan.name))
         for scan in scans
     )
+    fields = tuple(dataclasses.replace(f, form=(forms or {}).get(f.name)) for f in fields)
     if not any(f.is_modelled and f.name not in set(condition) for f in fields):
         if any(f.is_modelled for f in fields):
             raise InputError("no column is left to model, as every column is a condition: leave one --condition away.")

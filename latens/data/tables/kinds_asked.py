@@ -62,7 +62,7 @@ def _asked_levels(scan: ColumnScan, kind: str, rest: str, where: str) -> dict[st
     if not rest:
         return {}
     known = {str(level): level for level in levels_of(scan)}
-    levels = [word.strip() for word in re.split("[,<]", rest)]
+    levels = levels_named(rest)
     if missing := [level for level in known if level not in levels]:
         raise InputError(
             f"{where} has the level {missing[0]!r}, which the order {rest!r} leaves out; name every level."
@@ -70,6 +70,11 @@ def _asked_levels(scan: ColumnScan, kind: str, rest: str, where: str) -> dict[st
     if len(set(levels)) < len(levels):
         raise InputError(f"{where}: the order {rest!r} names a level twice; name each once.")
     return {"levels": [known.get(level, level) for level in levels]}
+
+
+def levels_named(rest: str) -> list[str]:
+    """The levels of "NA,NL,DE" or "low<mid<high"."""
+    return [word.strip() for word in re.split("[,<]", rest)]
 
 
 def _asked_bounds(scan: ColumnScan, rest: str, where: str) -> dict[str, Any]:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latens.data.formats import open_plain
-from latens.data.tables.cells import typed, words
-from latens.data.tables.types import MISSING, require_names
+from latens.data.tables.cells import Hints
+from latens.data.tables.reading import Read, read_columns
+from latens.data.tables.types import require_names
 from latens.errors import InputError
+from latens.schema.form import BLANKS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -44,9 +46,9 @@ class _Layout:
 
 
 def read_text(
-    path: Path, choose: Callable[[list[str]], list[str]], text: Collection[str], encoding: str | None
-) -> pa.Table:
-    """The chosen columns of a csv, typed as in :func:`latens.data.tables.cells.typed`, those in ``text`` as words."""
+    path: Path, choose: Callable[[list[str]], list[str]], hints: Hints, encoding: str | None
+) -> Read:
+    """The chosen columns of a csv, understood as in :func:`latens.data.tables.cells.understood`."""
     import pyarrow as pa
 
     data = _utf8(_content(path), str(path), encoding)
@@ -54,13 +56,12 @@ def read_text(
     found = _cut(data, layout) or _cut_exactly(data, layout, str(path))
     if layout.names[-1] == "" and len(layout.names) > 1:
         _require_blank(found.pop(str(len(layout.names) - 1)), f"{path}, column {len(layout.names)}")
-    comma = layout.delimiter != "," and _COMMA.search(data, max(layout.start - 1, 0)) is not None
+    comma = None if layout.delimiter == "," else _COMMA.search(data, max(layout.start - 1, 0)) is not None
     positions = {name: str(j) for j, name in enumerate(layout.names)}
-    columns = {}
-    for name in choose([name for name in layout.names if name]):
-        cells = found.pop(positions[name])
-        columns[name] = words(cells) if name in text else typed(cells, name, str(path), comma)
-    return pa.table(columns)
+    index = [""] if layout.names[0] == "" else []
+    names = [*index, *choose([name for name in layout.names if name])]
+    raw = pa.table({name: found.pop(positions[name] if name else "0") for name in names})
+    return read_columns(raw, str(path), hints, is_file=True, comma=comma)
 
 
 def names_of(path: Path, encoding: str | None) -> list[str]:
@@ -193,7 +194,7 @@ def _is_header(head: list[list[str]], choose: Callable[[list[str]], list[str]]) 
         return True
 
     def is_word(field: str) -> bool:
-        return not DATUM.fullmatch(field) and field.lower() not in MISSING
+        return not DATUM.fullmatch(field) and field.lower() not in BLANKS
 
     if any(is_word(field) and not is_word(under) for field, under in zip(top, below)):
         return True
@@ -246,7 +247,7 @@ def _cut(data: bytes, layout: _Layout) -> dict[str, pa.ChunkedArray] | None:
 
 def _wanted(layout: _Layout) -> list[str]:
     last = len(layout.names) - 1
-    return [str(j) for j, name in enumerate(layout.names) if name or j == last > 0]
+    return [str(j) for j, name in enumerate(layout.names) if name or j in (0, last)]
 
 
 def _cut_exactly(data: bytes, layout: _Layout, where: str) -> dict[str, pa.ChunkedArray]:

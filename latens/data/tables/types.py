@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-MISSING = frozenset(["", "na", "n/a", "nan", "-nan", "null", "none", "#n/a", "#na", "?"])  # empty cells
-
 
 def shown(text: str) -> str:
     """Text of a user in a sentence: quoted, on one line, at most forty characters of it.

@@ -1,0 +1,233 @@
+"""Dates, times of day and time spans as people write them, told from all cells of a column."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from latens.errors import InputError
+from latens.schema.times import DAYS, Times, expression, zone_of
+
+DATES = (
+    "%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y %m %d", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d.%m.%Y",
+    "%m.%d.%Y", "%d %m %Y", "%d/%m/%y", "%m/%d/%y", "%d-%m-%y", "%m-%d-%y", "%d.%m.%y", "%d-%b-%Y", "%d %b %Y",
+    "%d-%b-%y", "%d %b %y", "%d/%b/%Y", "%d.%b.%Y", "%d%b%Y", "%d-%B-%Y", "%d %B %Y", "%d. %B %Y", "%d. %b %Y",
+    "%d %b, %Y", "%d %B, %Y", "%b %d, %Y", "%B %d, %Y", "%b %d %Y", "%B %d %Y", "%b. %d, %Y", "%b-%d-%Y", "%Y-%b-%d",
+    "%Y %b %d", "%Y %B %d", "%Y/%b/%d", "%Y-%m", "%Y/%m", "%m/%Y", "%m-%Y", "%m.%Y", "%b %Y", "%B %Y", "%b-%Y",
+    "%B-%Y", "%b-%y", "%b/%Y", "%Y-%b", "%B, %Y",
+)  # fmt: skip
+COMPACT = ("%Y%m%d", "%Y%m%d%H%M%S", "%Y%m%d%H%M", "%Y%m%dT%H%M%S", "%Y%m%dT%H%M%SZ", "%Y%m%dT%H%M", "%Y%m")
+_WEEKDAY = re.compile(rf"(?:({'|'.join(DAYS)})|({'|'.join(day[:3] for day in DAYS)}))([,.]? )(.+)", re.I)
+_CLOCK = re.compile(
+    r"(?:(?P<date>.*?[0-9A-Za-z.])(?P<join>T|, ?| at | +|:))?"
+    r"(?P<clock>[0-9]{1,2}:[0-9]{2}(?P<second>:[0-9]{2}(?P<fraction>[.,][0-9]{1,9})?)?)(?P<half> ?[AaPp][.]?[Mm][.]?)?"
+    r"(?P<zone> ?[Zz]| ?(?:UTC|GMT)| ?[+-][0-9]{2}:?(?:[0-9]{2})?| [A-Z][A-Za-z_]+/[A-Za-z_/+-]+)?(?P<year> [0-9]{4})?"
+)
+_SPAN = re.compile(r"-?P(?=.)(?:[0-9]+D)?(?:T(?=.)(?:[0-9]+H)?(?:[0-9]+M)?(?:[0-9]+(?:[.][0-9]+)?S)?)?")
+_LONG = re.compile(r"(?P<join>-?[0-9]+ days?,? )?-?[0-9]+:[0-9]{2}(?P<second>:[0-9]{2}(?P<fraction>[.][0-9]{1,9})?)?")
+_DAY_FIRST = re.compile(r"%d([/. -])%m\1")
+_MONTH_FIRST = re.compile(r"%m([/. -])%d\1")
+ORDERS = ("day-first", "month-first")
+
+
+class Ambiguous(Exception):
+    """Day and month cannot be told apart; the text is an example."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """A form that reads ``share`` of the cells, weighed as often as they occur."""
+
+    form: Times
+    share: float
+
+
+def time_form(texts: Any, counts: Any, order: str | None = None) -> Fit | None:
+    """The form that reads most of the cells as dates, times of day or time spans.
+
+    Args:
+        texts: an arrow array of distinct cells, none of them missing.
+        counts: how often each occurs.
+        order: "day-first" or "month-first", where that is known.
+
+    Raises:
+        Ambiguous: all cells can be read day first and month first.
+
+    >>> import pyarrow as pa
+    >>> fit = time_form(pa.array(["31/12/2021", "01/02/2022"]), pa.array([1, 1]))
+    >>> fit.form.pattern, fit.share
+    ('%d/%m/%Y', 1.0)
+    """
+    from pyarrow import compute as pc
+
+    some = [text for text in texts.slice(0, 200).to_pylist() if text is not None]
+    patterns = list(dict.fromkeys(pattern for text in _spread(some) for pattern in _patterns(text)))
+    if not patterns:
+        return None
+    total = pc.sum(counts).as_py()
+    fits = []
+    for pattern in patterns:
+        form = _form(pattern)
+        values, _ = form.read(texts)
+        share = pc.sum(counts.filter(values.combine_chunks().is_valid()), min_count=0).as_py() / total
+        fits.append(Fit(form, share))
+    best = max(fits, key=lambda fit: fit.share)
+    if best.share == 0:
+        return None
+    best = _ordered([fit for fit in fits if fit.share == best.share], best, order, some)
+    return Fit(written(best.form, texts, counts), best.share)
+
+
+def _ordered(fits: list[Fit], best: Fit, order: str | None, some: list[str]) -> Fit:
+    """Of forms that read the same cells, the one whose order of day and month is known."""
+    days = [fit for fit in fits if _DAY_FIRST.search(fit.form.pattern)]
+    months = [fit for fit in fits if _MONTH_FIRST.search(fit.form.pattern)]
+    if not (days and months) or best not in (*days, *months):
+        return best
+    if order is not None:
+        return (days if order == "day-first" else months)[0]
+    if "%d.%m" in days[0].form.pattern:
+        return days[0]
+    raise Ambiguous(some[0])
+
+
+def _spread(texts: Sequence[str]) -> list[str]:
+    """A few texts of different lengths."""
+    by_length = {len(text): text for text in reversed(texts)}
+    return [*texts[:1], *list(by_length.values())[:12]]
+
+
+def _patterns(text: str) -> list[str]:
+    """The patterns that read one text."""
+    if _SPAN.fullmatch(text):
+        return ["ISO"]
+    found = [pattern for pattern in COMPACT if re.fullmatch(expression(pattern), text)]
+    if found:
+        return found
+    if long := _LONG.fullmatch(text):
+        hands = "%H:%M" + ":%S" * bool(long["second"]) + ".%f" * bool(long["fraction"])
+        span = "span:" + re.sub("-?[0-9]+", "%j", long["join"] or "") + hands
+        return [span] if long["join"] else [hands, span]
+    clock = _CLOCK.fullmatch(text)
+    if clock is None:
+        return _dates(text)
+    hands = ("%I" if clock["half"] else "%H") + ":%M" + ":%S" * bool(clock["second"])
+    if clock["fraction"]:
+        hands += clock["fraction"][0] + "%f"
+    if clock["half"]:
+        half = clock["half"]
+        hands += " " * half.startswith(" ") + ("%p" if half.strip().isupper() else "%P")
+    zone = clock["zone"] or ""
+    if re.fullmatch(r" ?[+-].*", zone):
+        hands += " " * zone.startswith(" ") + ("%:z" if ":" in zone else "%z")
+    else:
+        hands += zone.upper() if zone in ("z", " z") else zone
+    year = " %Y" if clock["year"] else ""
+    if not clock["date"]:
+        return [] if year or zone else [hands]
+    if clock["join"] is None:
+        return []
+    dates = (
+        [date.removesuffix(" %Y") for date in _dates(clock["date"] + clock["year"])] if year else _dates(clock["date"])
+    )
+    return [date + clock["join"] + hands + year for date in dates]
+
+
+def _dates(text: str) -> list[str]:
+    week = _WEEKDAY.fullmatch(text)
+    before = ""
+    if week is not None:
+        before, text = ("%A" if week[1] else "%a") + week[3], week[4]
+    return [
+        before + date for date in (*DATES, *(COMPACT[:1] if before else ())) if re.fullmatch(expression(date), text)
+    ]
+
+
+def _form(pattern: str) -> Times:
+    """The form of a pattern before cells were looked at."""
+    if pattern == "ISO" or pattern.startswith("span:"):
+        return Times("duration[us]", pattern=pattern.removeprefix("span:"))
+    has_clock, has_date = "%H" in pattern or "%I" in pattern, "%Y" in pattern or "%y" in pattern
+    if not has_date:
+        return Times("time64[us]", pattern=pattern)
+    if not has_clock:
+        return Times("date32[day]", pattern=pattern)
+    zone = ""
+    if match := re.search(r" ([A-Z][A-Za-z_]+/[A-Za-z_/+-]+)$", pattern):
+        zone = match[1]
+        zone_of(zone)
+    elif pattern.endswith(("Z", "UTC", "GMT")) or "z" in pattern:
+        zone = "UTC"
+    return Times(f"timestamp[us, tz={zone}]" if zone else "timestamp[us]", pattern=pattern, zone=zone)
+
+
+def written(form: Times, texts: Any, counts: Any) -> Times:
+    """The form with what the cells show of how it is written: zeros in front, capitals, digits of a fraction."""
+    import pyarrow as pa
+    from pyarrow import compute as pc
+
+    if form.pattern == "ISO":
+        return form
+    found = pc.extract_regex(texts, expression(form.pattern, form.is_span))
+    kept = found.is_valid()
+    parts = {f.name: pc.struct_field(found, f.name).filter(kept) for f in found.type}
+    pattern = form.pattern
+    for name in "dmHIS":
+        if name in parts and f"%{name}" in pattern:
+            lengths = pc.utf8_length(pc.if_else(pc.equal(parts[name], ""), None, parts[name]))
+            if pc.min(lengths).as_py() == 1:
+                pattern = pattern.replace(f"%{name}", f"%-{name}")
+    for name in "bBaA":
+        if name in parts:
+            words = parts[name].to_pylist()
+            flag = (
+                "^" if all(word.isupper() for word in words) else "#" if all(word.islower() for word in words) else ""
+            )
+            pattern = pattern.replace(f"%{name}", f"%{flag}{name}")
+    digits = form.digits
+    means = form.means
+    if "f" in parts:
+        longest = pc.max(pc.utf8_length(parts["f"])).as_py() or 0
+        if longest and "%f" not in pattern and "%S" in pattern:
+            pattern = pattern.replace("%S", "%S.%f")
+        digits = longest or 6
+        means = means.replace("[us", "[ns") if longest > 6 else means
+    if "S" in parts and "%S" not in pattern and "%-S" not in pattern and pc.max(pc.utf8_length(parts["S"])).as_py():
+        pattern = pattern.replace("%M", "%M:%S")
+    zone = form.zone
+    if "z" in parts:
+        marks = [text for text in parts["z"].to_pylist() if text]
+        if marks:
+            weight = pa.table({"z": parts["z"], "n": counts.filter(kept)}).group_by("z").aggregate([("n", "sum")])
+            common = max(weight.to_pylist(), key=lambda row: (row["z"] != "", row["n_sum"]))["z"]
+            zone = "UTC" if common in "zZ" else common if ":" in common else f"{common[:3]}:{common[3:] or '00'}"
+            means = means if "tz=" in means else means.replace("]", ", tz=UTC]")
+            if "z" not in pattern.lower().replace("%z", "z"):
+                pattern += "Z" if zone == "UTC" else "%:z"
+    return dataclasses.replace(form, pattern=pattern, digits=digits, means=means, zone=zone)
+
+
+def states_zone(form: Times, texts: Any) -> Any:
+    """Which cells state a zone, as a mask, where the form may read one."""
+    from pyarrow import compute as pc
+
+    found = pc.extract_regex(texts, expression(form.pattern, form.is_span))
+    if "z" not in {f.name for f in found.type}:
+        return None
+    return pc.fill_null(pc.not_equal(pc.struct_field(found, "z"), ""), False)
+
+
+def asked_times(pattern: str, name: str) -> Times:
+    """The form of a pattern that the user named; ``InputError`` where it is none."""
+    try:
+        expression(pattern)
+    except (re.error, InputError) as error:
+        raise InputError(f"--format {name}={pattern}: {error}") from None
+    if not re.search(r"%[-^#]?[YymdbBHIMSj]", pattern):
+        raise InputError(
+            f"--format {name}={pattern}: a pattern of dates or times names at least one of %Y %m %d %H %M %S"
+        )
+    span = "%j" in pattern
+    return _form("span:" + pattern if span else pattern)

@@ -1,0 +1,262 @@
+"""Tables as they were found, understood: text becomes values, and what reads it is kept for the way back."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from latens.data.tables.cells import Hints, Understood, Unsettled, understood
+from latens.data.tables.types import shown
+from latens.errors import InputError
+from latens.schema.form import Form, Words
+from latens.schema.times import Times
+
+_ORDER = re.compile(r"%-?(d|m)([/. -])%-?(d|m)\2")
+
+
+@dataclass(frozen=True, eq=False)
+class Read:
+    """N rows of a table, understood.
+
+    Args:
+        table: the columns as values.
+        forms: how the columns of text are written.
+        text: their cells as they were found, an arrow table; also of a row index, under the name "".
+        notes: what was taken for what, a sentence each.
+        unread: of each column with cells that a run's form does not read, their mask.
+    """
+
+    table: Any
+    forms: Mapping[str, Form] = field(default_factory=dict)
+    text: Any = None
+    notes: tuple[str, ...] = ()
+    unread: Mapping[str, Any] = field(default_factory=dict)
+
+    def take(self, rows: Any) -> Read:
+        """The same of the rows of these numbers."""
+        unread = {name: mask.take(rows) for name, mask in self.unread.items()}
+        text = None if self.text is None else self.text.take(rows)
+        return dataclasses.replace(self, table=self.table.take(rows), text=text, unread=unread)
+
+    def written(self, table: Any, *, as_text: bool = False) -> Any:
+        """See :func:`written`; a cell that has the value that was found is written as it was found."""
+        return written(table, self.forms, self, as_text=as_text)
+
+
+def written(table: Any, forms: Mapping[str, Form], found: Read | None = None, *, as_text: bool = False) -> Any:
+    """A table of values with its columns of text in their forms.
+
+    Args:
+        table: an arrow table.
+        forms: of its columns of text, by name.
+        found: the rows that the table was made of, in their order, if it was: where a value is still the one that was
+            found, the cell is the text that was found.
+        as_text: whether it goes to a text file: then values become text. Otherwise only columns that were stored as
+            text do.
+    """
+    import pyarrow as pa
+    from pyarrow import compute as pc
+
+    columns = {}
+    for name, cells in zip(table.column_names, table.columns):
+        form = forms.get(name)
+        if form is not None and (as_text or form.stored):
+            made = _chunked(form.write(cells) if as_text else form.back(cells))
+            if found is not None and found.text is not None and name in found.text.column_names:
+                was, text = found.table.column(name), found.text.column(name)
+                same = pc.or_(pc.and_(was.is_null(), cells.is_null()), _equal(was, cells))
+                made = pc.if_else(same, text.cast(made.type), made)
+            cells = made
+        columns[name] = cells
+    return pa.table(columns)
+
+
+def _chunked(cells: Any) -> Any:
+    import pyarrow as pa
+
+    return cells if isinstance(cells, pa.ChunkedArray) else pa.chunked_array([cells])
+
+
+def _equal(one: Any, other: Any) -> Any:
+    """Where both are there and equal."""
+    import pyarrow as pa
+    from pyarrow import compute as pc
+
+    if pa.types.is_null(one.type) or pa.types.is_null(other.type):
+        return pa.chunked_array([pa.array([False] * len(one), pa.bool_())])
+    if pa.types.is_dictionary(other.type):
+        other = other.cast(other.type.value_type)
+    try:
+        return pc.fill_null(pc.equal(one, other if other.type == one.type else other.cast(one.type)), False)
+    except pa.ArrowInvalid:  # a value that the type found cannot hold
+        return pc.fill_null(pc.equal(one.cast(other.type), other), False)
+
+
+def read_columns(
+    table: Any, where: str, hints: Hints | None = None, *, is_file: bool = False, comma: bool | None = None
+) -> Read:
+    """The columns of a table as values.
+
+    Args:
+        table: an arrow table; of a text file all columns are text.
+        where: words for errors.
+        hints: what is known of the columns.
+        is_file: whether the cells are those of a text file, in which words such as NA mean a missing cell. Elsewhere
+            text is what it is, unless all of a column's cells are numbers, dates or truth values.
+        comma: as of :func:`latens.data.tables.cells.understood`.
+
+    Raises:
+        InputError: as :func:`latens.data.tables.cells.understood`.
+
+    >>> import pyarrow as pa
+    >>> found = read_columns(pa.table({"when": ["31.12.2021", "1.2.2022"], "x": [1.5, 2.0]}), "the data")
+    >>> found.table["when"].to_pylist(), found.forms["when"].describe()
+    ([datetime.date(2021, 12, 31), datetime.date(2022, 2, 1)], '%-d.%-m.%Y')
+    """
+    hints = hints or Hints()
+    found: dict[str, Understood] = {}
+    waiting: dict[str, Unsettled] = {}
+    for name in table.column_names:
+        if name == "":
+            continue
+        try:
+            if (one := _one(table.column(name), name, where, hints, is_file, comma, None)) is not None:
+                found[name] = one
+        except Unsettled as error:
+            if not error.is_order:
+                raise
+            waiting[name] = error
+    orders = {order for one in found.values() if (order := _order(one.form))}
+    for name, doubt in waiting.items():
+        if len(orders) != 1:
+            raise doubt
+        one = _one(table.column(name), name, where, hints, is_file, comma, next(iter(orders)))
+        assert one is not None
+        found[name] = one
+    return _assembled(table, found, hints, is_file)
+
+
+def _one(
+    cells: Any, name: str, where: str, hints: Hints, is_file: bool, comma: bool | None, order: str | None
+) -> Understood | None:
+    """One column; None where its cells are what they are."""
+    import pyarrow as pa
+
+    if pa.types.is_string(cells.type) or pa.types.is_large_string(cells.type) or name in hints.known:
+        return _text(cells, name, where, hints, is_file, comma, order)
+    if pa.types.is_integer(cells.type) and _may_be_dates(cells):
+        return _text(cells.cast(pa.string()), name, where, hints, False, comma, order, dates_only=True)
+    if hints.na and (pa.types.is_integer(cells.type) or pa.types.is_floating(cells.type)):
+        return _without_codes(cells, hints.na)
+    return None
+
+
+def _text(
+    cells: Any, name: str, where: str, hints: Hints, is_file: bool, comma: bool | None, order: str | None,
+    *, dates_only: bool = False,
+) -> Understood | None:  # fmt: skip
+    import pyarrow as pa
+
+    if not (pa.types.is_string(cells.type) or pa.types.is_large_string(cells.type) or pa.types.is_integer(cells.type)):
+        return None  # a run that was fitted to text is given values
+    try:
+        one = understood(cells, name, where, hints, comma=comma, order=order)
+    except Unsettled:
+        raise
+    except InputError:
+        if name in hints.known or name in hints.formats or (is_file and name not in hints.loose):
+            raise
+        if not is_file:
+            return None
+        one = understood(cells, name, where, dataclasses.replace(hints, words=frozenset([name])))
+    if dates_only and not isinstance(one.form, Times):
+        return None
+    if not is_file and (isinstance(one.form, Words) or pa.types.is_null(one.values.type)):
+        return None
+    return one
+
+
+def _may_be_dates(cells: Any) -> bool:
+    """Whether whole numbers may be dates such as 20211231, by their ends."""
+    from pyarrow import compute as pc
+
+    ends = pc.min_max(cells).as_py()
+    low, high = ends["min"] or 0, ends["max"] or 0
+    return any(1900 * scale < low <= high < 2101 * scale for scale in (100, 10**4, 10**8, 10**10))
+
+
+def _without_codes(cells: Any, na: tuple[str, ...]) -> Understood | None:
+    """Numbers without those that stand for a missing cell; None where there are none."""
+    import pyarrow as pa
+    from pyarrow import compute as pc
+
+    codes = []
+    for text in na:
+        try:
+            codes.append(float(text))
+        except ValueError:
+            continue
+    gone = pc.is_in(cells.cast(pa.float64(), safe=False), pa.array(codes, pa.float64()))
+    if not pc.any(gone, min_count=0).as_py():
+        return None
+    return Understood(pc.if_else(gone, None, cells), Words(str(cells.type)))
+
+
+def _order(form: Form) -> str | None:
+    match = _ORDER.search(form.pattern) if isinstance(form, Times) else None
+    if match is None or match[1] == match[3]:
+        return None
+    return "day-first" if match[1] == "d" else "month-first"
+
+
+def _assembled(table: Any, found: dict[str, Understood], hints: Hints, is_file: bool) -> Read:
+    import pyarrow as pa
+
+    columns, forms, text = {}, {}, {}
+    for name in table.column_names:
+        cells = table.column(name)
+        one = found.get(name)
+        if name == "":
+            text[name] = cells
+        elif one is None:
+            columns[name] = cells
+        else:
+            columns[name] = one.values
+            if str(cells.type) == one.form.means and isinstance(one.form, Words) and not is_file:
+                continue  # numbers without their codes
+            forms[name] = one.form if is_file else dataclasses.replace(one.form, stored=_stored(cells.type))
+            text[name] = cells
+    unread = {name: one.unread for name, one in found.items() if one.unread is not None}
+    return Read(pa.table(columns), forms, pa.table(text) if text else None, _notes(found, hints), unread)
+
+
+def _stored(type: Any) -> str:
+    import pyarrow as pa
+
+    return str(type) if pa.types.is_integer(type) else "string"
+
+
+def _notes(found: dict[str, Understood], hints: Hints) -> tuple[str, ...]:
+    """The remarks on all columns, one sentence for those of one kind."""
+    gathered: dict[tuple[str, str], list[tuple[str, int]]] = {}
+    notes = []
+    for name, one in found.items():
+        for what, text, count in one.remarks:
+            if what == "thousands":
+                notes.append(
+                    f"column {shown(name)}: the comma of {shown(text)} was taken to part thousands; pass --format "
+                    f"{name}=1234,5 if it stands before decimals"
+                )
+            elif what == "missing" or hints.na is None:
+                gathered.setdefault((what, text), []).append((name, count))
+    for (what, text), places in gathered.items():
+        names = ", ".join(shown(name) for name, _ in places[:5]) + (f" and {len(places) - 5} more" * (len(places) > 5))
+        count = sum(count for _, count in places)
+        way = ' (--na "" keeps them as words)' if what == "word" else ""
+        cells = f"{count:,} cell{'s' * (count > 1)} {shown(text)}"
+        verb = "was" if count == 1 else "were"
+        notes.append(f"column{'s' * (len(places) > 1)} {names}: {cells} {verb} read as missing{way}")
+    return tuple(notes)

@@ -1,0 +1,346 @@
+"""How the cells of a column of text are written: one form reads them and writes new ones alike.
+
+A form is what stands between text and values: ``$1,234.50``, ``12%``, ``30.04.2022``, ``2:30 PM``, ``True``. It is
+found once (:mod:`latens.data.tables.cells`), kept with the schema, and every text that latens writes goes through it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from latens.errors import InputError
+from latens.schema.cells import arrow_type
+
+WORDS = ("", "NA", "NaN", "nan", "null", "NULL", "<NA>")  # missing cells of a column of words: "none" may be a value
+BLANKS = frozenset(["", "na", "n/a", "nan", "-nan", "null", "none", "<na>", "#n/a", "#na", "?"])  # of other columns
+MARKS = frozenset(
+    ["-", "--", "–", "—", ".", "..", "*", "#value!", "#div/0!", "#ref!", "#num!", "#name?", "#null!", "??"]
+)
+
+
+@dataclass(frozen=True)
+class Form:
+    """How values are written as text; abstract.
+
+    Args:
+        means: the arrow type of the values, in words.
+        gaps: the texts that stand for a missing cell, the most frequent one first: that one is written.
+        stored: the arrow type of the cells where they are no text file's ("string", "int64" of 20211231), in which
+            they come back; "" where they come back as the values that they mean.
+    """
+
+    means: str
+    gaps: tuple[str, ...] = ()
+    stored: str = ""
+
+    kind: ClassVar[str] = ""
+
+    def read(self, cells: Any) -> tuple[Any, Any]:
+        """(values ``[N]`` of the type ``means``, null where missing or unreadable; mask of what is unreadable)."""
+        import pyarrow as pa
+        from pyarrow import compute as pc
+
+        cells = as_text(cells)
+        if len(cells) == 0:
+            return pa.chunked_array([], arrow_type(self.means)), pa.array([], pa.bool_())
+        distinct = cells.dictionary_encode().unify_dictionaries().combine_chunks()
+        distinct = distinct if isinstance(distinct, pa.DictionaryArray) else distinct.chunk(0)
+        texts = pc.utf8_trim_whitespace(distinct.dictionary)
+        gone = self._gone(texts)
+        values = self._values(pc.if_else(gone, None, texts))
+        bad = pc.and_(pc.invert(gone), values.is_null())
+        unreadable = pc.fill_null(bad.take(distinct.indices), False)
+        return pa.chunked_array([values.take(distinct.indices)]), unreadable
+
+    def _gone(self, texts: Any) -> Any:
+        import pyarrow as pa
+        from pyarrow import compute as pc
+
+        known = pc.is_in(pc.utf8_lower(texts), pa.array(sorted(BLANKS | MARKS)))
+        return pc.or_(known, pc.is_in(texts, pa.array(self.gaps, pa.string())))
+
+    def write(self, values: Any) -> Any:
+        """The texts ``[N]`` of values; the first of ``gaps`` where null, null where there is none."""
+        import pyarrow as pa
+        from pyarrow import compute as pc
+
+        if isinstance(values, pa.ChunkedArray):
+            values = values.combine_chunks()
+        if isinstance(values, pa.ChunkedArray):  # no chunk at all
+            values = pa.array([], values.type)
+        distinct = values.cast(arrow_type(self.means), safe=False).dictionary_encode()
+        texts = self._texts(distinct.dictionary).take(distinct.indices)
+        return texts if not self.gap else pc.fill_null(texts, self.gap)
+
+    def back(self, values: Any) -> Any:
+        """Values in the type that the cells were stored in."""
+        import pyarrow as pa
+
+        if not self.stored:
+            return values
+        texts = dataclasses.replace(self, gaps=()).write(values)
+        return (
+            texts.cast(pa.int64()).cast(arrow_type(self.stored))
+            if "int" in self.stored
+            else (texts.cast(arrow_type(self.stored)))
+        )
+
+    @property
+    def gap(self) -> str:
+        """The text of a missing cell."""
+        return self.gaps[0] if self.gaps else ""
+
+    def _values(self, texts: Any) -> Any:
+        raise NotImplementedError
+
+    def _texts(self, values: Any) -> Any:
+        raise NotImplementedError
+
+    def to_json(self) -> dict[str, Any]:
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {"form": self.kind} | {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
+
+    @staticmethod
+    def from_json(fields: Any) -> Form:
+        """The form that :meth:`to_json` wrote; ``InputError`` where it is none."""
+        from latens.schema.times import Times
+
+        kinds: dict[str, type[Form]] = {each.kind: each for each in (Words, Truth, Numbers, Times)}
+        try:
+            own = dict(fields)
+            kind = kinds[own.pop("form")]
+            values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in own.items()}
+            form = kind(**values)
+            arrow_type(form.means)
+            if form.stored:
+                arrow_type(form.stored)
+            form.check()
+        except (TypeError, ValueError, KeyError, AttributeError, re.error, InputError):
+            raise InputError("the schema of the data holds a form of text that is none.") from None
+        return form
+
+    def check(self) -> None:
+        """Raise ``ValueError`` or ``InputError`` where the fields contradict each other."""
+        if not all(isinstance(gap, str) for gap in self.gaps):
+            raise ValueError("gaps")
+
+    def describe(self) -> str:
+        """The form in a few words, or as an example."""
+        raise NotImplementedError
+
+
+def as_text(cells: Any) -> Any:
+    """Cells as a chunked array of text."""
+    import pyarrow as pa
+
+    if not isinstance(cells, pa.ChunkedArray):
+        cells = pa.chunked_array([cells])
+    if pa.types.is_dictionary(cells.type):
+        cells = cells.cast(cells.type.value_type)
+    return cells if cells.type == pa.string() else cells.cast(pa.string())
+
+
+@dataclass(frozen=True)
+class Words(Form):
+    """Cells that stand for themselves, without the spaces around them; null where one of ``gaps``.
+
+    >>> Words("string", gaps=("NA",)).read(["u", " v ", "NA"])[0].to_pylist()
+    ['u', 'v', None]
+    """
+
+    kind: ClassVar[str] = "words"
+
+    def read(self, cells: Any) -> tuple[Any, Any]:
+        import pyarrow as pa
+        from pyarrow import compute as pc
+
+        cells = as_text(cells if hasattr(cells, "type") else pa.array(cells))
+        stripped = pc.utf8_trim_whitespace(cells)
+        values = pc.if_else(pc.is_in(stripped, pa.array(self.gaps, pa.string())), None, stripped)
+        return values, pa.array([False] * 0, pa.bool_())
+
+    def write(self, values: Any) -> Any:
+        from pyarrow import compute as pc
+
+        texts = as_text(values)
+        return texts if not self.gap else pc.fill_null(texts, self.gap)
+
+    def describe(self) -> str:
+        return "text"
+
+
+@dataclass(frozen=True)
+class Truth(Form):
+    """Truth values in two words.
+
+    Args:
+        words: those of false and of true.
+
+    >>> Truth("bool", words=("False", "True")).write(__import__("pyarrow").array([True, None])).to_pylist()
+    ['True', None]
+    """
+
+    words: tuple[str, ...] = ("false", "true")
+
+    kind: ClassVar[str] = "truth"
+
+    def _values(self, texts: Any) -> Any:
+        import pyarrow as pa
+        from pyarrow import compute as pc
+
+        lower = pc.utf8_lower(texts)
+        known = pc.is_in(lower, pa.array([word.lower() for word in (*self.words, "true", "false", "1", "0")]))
+        true = pc.is_in(lower, pa.array([self.words[1].lower(), "true", "1"]))
+        return pc.if_else(known, true, None)
+
+    def _texts(self, values: Any) -> Any:
+        from pyarrow import compute as pc
+
+        return pc.if_else(values, self.words[1], self.words[0])
+
+    def check(self) -> None:
+        super().check()
+        if len(self.words) != 2 or not all(isinstance(word, str) for word in self.words):
+            raise ValueError("words")
+
+    def describe(self) -> str:
+        return "/".join(reversed(self.words))
+
+
+_PLAIN = r"[0-9]+(?:P[0-9]*)?(?:[eE][+-]?[0-9]+)?|P[0-9]+(?:[eE][+-]?[0-9]+)?"
+_GROUPED = r"[0-9]{1,3}(?:G[0-9]{2,3})*G[0-9]{3}(?:P[0-9]*)?"
+
+
+@dataclass(frozen=True)
+class Numbers(Form):
+    """Numbers, perhaps in clothes: ``-$1,234.50``, ``12 %``, ``(3.5)``, ``1.234,5 kg``.
+
+    Args:
+        prefix, suffix: what stands before and behind the digits in every cell, spaces included.
+        group: what parts thousands, or "".
+        point: what stands before decimals.
+        places: decimals of every number, or None: as few as a number needs.
+        bare: whether whole numbers have no point where ``places`` is None.
+        inside: whether a minus stands behind the prefix.
+        brackets: whether a number in brackets is negative.
+
+    >>> price = Numbers("double", prefix="$", group=",", places=2)
+    >>> price.read(["$1,234.50", "$7.00", "-$1.25", ""])[0].to_pylist()
+    [1234.5, 7.0, -1.25, None]
+    >>> price.write(price.read(["$1,234.50", "-$1.25"])[0]).to_pylist()
+    ['$1,234.50', '-$1.25']
+    """
+
+    prefix: str = ""
+    suffix: str = ""
+    group: str = ""
+    point: str = "."
+    places: int | None = None
+    bare: bool = False
+    inside: bool = False
+    brackets: bool = False
+
+    kind: ClassVar[str] = "numbers"
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether cells are as arrow reads numbers."""
+        return not (self.prefix or self.suffix or self.group or self.brackets) and self.point == "."
+
+    def read(self, cells: Any) -> tuple[Any, Any]:
+        import pyarrow as pa
+
+        if self.is_plain:
+            with_type = arrow_type(self.means)
+            try:
+                text = as_text(cells if hasattr(cells, "type") else pa.array(cells))
+                values = text.cast(with_type)
+                if not pa.types.is_floating(with_type) or pa.compute.all(pa.compute.is_finite(values)).as_py():
+                    return values, pa.array([], pa.bool_())
+            except pa.ArrowInvalid:
+                pass
+        return super().read(cells if hasattr(cells, "type") else pa.array(cells))
+
+    def _values(self, texts: Any) -> Any:
+        import pyarrow as pa
+        from pyarrow import compute as pc
+
+        bare = self.digits(texts)
+        if (
+            arrow_type(self.means) == pa.int64()
+            and pc.all(pc.match_substring_regex(bare, r"^-?[0-9]{1,18}$"), min_count=0).as_py()
+        ):
+            return bare.cast(pa.int64())
+        numbers = bare.cast(pa.float64())
+        finite = pc.is_finite(numbers)
+        if arrow_type(self.means) != pa.int64():
+            return pc.if_else(finite, numbers, None)
+        whole = pc.and_(finite, pc.equal(numbers, pc.floor(numbers)))
+        return _whole(bare) if pc.all(whole, min_count=0).as_py() else pc.if_else(finite, numbers, None)
+
+    def digits(self, texts: Any) -> Any:
+        """What arrow reads as numbers, null where a text is none."""
+        import pyarrow as pa
+        from pyarrow import compute as pc
+
+        before, behind = (re.escape(text.strip()) for text in (self.prefix, self.suffix))
+        parts = {"G": re.escape(self.group), "P": re.escape(self.point)}
+        body = re.sub("[GP]", lambda m: parts[m[0]], _PLAIN + ("|" + _GROUPED if self.group else ""))
+        whole = rf"^(?P<a>[+−-]?) ?(?:{before})?\s*(?P<b>[+−-]?) ?(?P<body>{body})\s*(?:{behind})?$"
+        if self.brackets:
+            inner = pc.match_substring_regex(texts, r"^\(.*\)$")
+            texts = pc.if_else(inner, pc.replace_substring_regex(texts, r"^\((.*)\)$", r"-\1"), texts)
+        found = pc.extract_regex(texts, whole)
+        if pa.types.is_null(found.type):
+            return pa.nulls(len(texts), pa.string())
+        sign, inner, body = (pc.struct_field(found, name) for name in ("a", "b", "body"))
+        if self.group:
+            body = pc.replace_substring(body, self.group, "")
+        if self.point != ".":
+            body = pc.replace_substring(body, self.point, ".")
+        minus = pc.or_(pc.is_in(sign, pa.array(["-", "−"])), pc.is_in(inner, pa.array(["-", "−"])))
+        return pc.binary_join_element_wise(pc.if_else(minus, "-", ""), body, "")
+
+    def _texts(self, values: Any) -> Any:
+        import pyarrow as pa
+
+        return pa.array([None if v is None else self._text(v) for v in values.to_pylist()], pa.string())
+
+    def _text(self, value: float) -> str:
+        size = abs(value)
+        if self.places is not None or isinstance(value, int):
+            digits = f"{size:,.{self.places or 0}f}" if not isinstance(value, int) or self.places else f"{size:,d}"
+        else:
+            digits = f"{size:,.0f}" if size == int(size) and size < 1e15 else repr(size)
+            digits += "" if self.bare or "e" in digits or "." in digits else ".0"
+        digits = digits.replace(".", "\0").replace(",", self.group).replace("\0", self.point)
+        if value < 0 and digits.strip("0" + self.point + self.group):
+            if self.brackets:
+                return f"({self.prefix}{digits}{self.suffix})"
+            return f"{self.prefix}-{digits}{self.suffix}" if self.inside else f"-{self.prefix}{digits}{self.suffix}"
+        return f"{self.prefix}{digits}{self.suffix}"
+
+    def check(self) -> None:
+        super().check()
+        texts = (self.prefix, self.suffix, self.group, self.point)
+        if not all(isinstance(text, str) for text in texts) or not self.point or self.group == self.point:
+            raise ValueError("clothes")
+        if self.places is not None and not (isinstance(self.places, int) and 0 <= self.places <= 20):
+            raise ValueError("places")
+
+    def describe(self) -> str:
+        example = 1234.5 if self.means == "double" else 1234
+        return self._text(example)
+
+
+def _whole(digits: Any) -> Any:
+    """Texts of whole numbers as int64, or as double where they are too long for it."""
+    import pyarrow as pa
+
+    try:
+        return digits.cast(pa.int64())
+    except pa.ArrowInvalid:
+        return digits.cast(pa.float64())

@@ -1,0 +1,338 @@
+"""Dates, times of day and time spans as text: a pattern in the manner of strptime reads them and writes them alike."""
+
+from __future__ import annotations
+
+import datetime
+import re
+import zoneinfo
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, ClassVar
+
+import numpy as np
+
+from latens.errors import InputError
+from latens.schema.cells import arrow_type
+from latens.schema.form import Form
+
+MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+          "December")  # fmt: skip
+DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+_TOKEN = re.compile(r"%([-^#:]?)([A-Za-z%])")
+_US = 1_000_000
+_DAY = 86_400 * _US
+_ISO_SPAN = (
+    r"(?P<s>-?)P(?:(?P<j>[0-9]+)D)?(?:T(?:(?P<H>[0-9]+)H)?(?:(?P<M>[0-9]+)M)?"
+    r"(?:(?P<S>[0-9]+)(?:[.](?P<f>[0-9]{1,9}))?S)?)?"
+)
+
+_ISO_TIME = re.compile(r"%Y-%m-%d[T ]%H:%M(:%S([.,]%f)?)?( ?(%:?z|Z))?")
+_ISO_READ = (
+    "^(?P<Y>[0-9]{4})-(?P<m>[0-9]{2})-(?P<d>[0-9]{2})(?:[T ](?P<H>[0-9]{2}):(?P<M>[0-9]{2})(?::(?P<S>[0-9]{2})"
+    "(?:[.,](?P<f>[0-9]{1,9}))?)?)? ?(?P<z>[zZ]|[+-][0-9]{2}(?::?[0-9]{2})?)?$"
+)
+
+
+def _names(names: Iterable[str], length: int | None = None) -> str:
+    return "(?i:" + "|".join(sorted({name[:length] for name in names}, key=len, reverse=True)) + ")"
+
+
+_READ = {
+    "Y": "[0-9]{4}", "y": "[0-9]{2}", "m": "[0-9]{1,2}", "d": "[0-9]{1,2}", "H": "[0-9]{1,2}", "I": "[0-9]{1,2}",
+    "M": "[0-9]{1,2}", "S": "[0-9]{1,2}", "f": "[0-9]{1,9}", "b": _names(MONTHS, 3), "B": _names(MONTHS),
+    "a": _names(DAYS, 3), "A": _names(DAYS), "p": "(?i:[ap][.]?m[.]?)", "z": "(?i:z)|[+-][0-9]{2}:?(?:[0-9]{2})?",
+    "j": "[0-9]+",
+}  # fmt: skip
+_TIGHT = {"m": "[0-9]{2}", "d": "[0-9]{2}"}  # where nothing parts a number from the next one
+
+
+@lru_cache(maxsize=512)
+def expression(pattern: str, span: bool = False) -> str:
+    """The regular expression of a pattern, with a named group for each directive.
+
+    >>> expression("%d.%m.%Y")
+    '^(?P<d>[0-9]{1,2})[.](?P<m>[0-9]{1,2})[.](?P<Y>[0-9]{4})$'
+    """
+    if pattern == "ISO":
+        return f"^{_ISO_SPAN}$"
+    if _ISO_TIME.fullmatch(pattern):
+        return _ISO_READ
+    out, at, seen = ["^(?P<s>-?)" if span else "^"], 0, set()
+    for token in _TOKEN.finditer(pattern):
+        out.append(re.sub(r"([^\w ,:/'-])", r"[\1]", pattern[at : token.start()]))
+        flag, name = token[1], token[2]
+        if name == "%":
+            out.append("%")
+        elif name not in _READ and name != "P":
+            raise InputError(f"the format {pattern!r} holds %{name}, which is none of %{', %'.join([*_READ, 'P'])}")
+        else:
+            name = "p" if name == "P" else name
+            if name in seen:
+                raise InputError(f"the format {pattern!r} names %{name} twice")
+            seen.add(name)
+            tight = (
+                (not flag
+                and pattern[token.end() : token.end() + 1] == "%")
+                or pattern[: token.start()].endswith(("%Y", "%y", "%m", "%d", "%H", "%M"))
+            )
+            wide = "[0-9]+" if span and name == "H" else "[0-9]{2}" if tight and name in "mdHMS" else _READ[name]
+            if name == "f" and out[-1].endswith("[.]"):  # whole seconds are often written without a fraction
+                out[-1] = out[-1][: -len("[.]")]
+                out.append(f"(?:[.,](?P<f>{wide}))?")
+            else:
+                out.append(f"(?P<{name}>{wide})")
+        at = token.end()
+    out.append(re.sub(r"([^\w ,:/'-])", r"[\1]", pattern[at:]))
+    return "".join(out).replace(" days", " days?" if span else " days") + "$"
+
+
+@dataclass(frozen=True)
+class Times(Form):
+    """Dates, times of day or time spans.
+
+    Args:
+        pattern: as of strptime: ``%Y %y %m %d %H %I %M %S %f %p %b %B %a %A %z``; ``%-d`` without a leading zero,
+            ``%^b`` in capitals, ``%P`` am and pm, ``%:z`` +01:00, ``%j`` days of a time span; "ISO" the time spans of
+            ISO 8601 (PT1H30M).
+        digits: of a fraction of a second.
+        zone: the zone of times that name none in their cells, as IANA names it, or ""; "+02:00" the offset that new
+            cells with ``%z`` are written in.
+
+    >>> when = Times("date32[day]", pattern="%d.%m.%Y")
+    >>> when.read(__import__("pyarrow").array(["29.02.2024", "30.02.2024"]))[0].to_pylist()
+    [datetime.date(2024, 2, 29), None]
+    """
+
+    pattern: str = "%Y-%m-%d"
+    digits: int = 6
+    zone: str = ""
+
+    kind: ClassVar[str] = "times"
+
+    @property
+    def is_span(self) -> bool:
+        return self.means.startswith("duration")
+
+    def check(self) -> None:
+        super().check()
+        if not isinstance(self.pattern, str) or not isinstance(self.digits, int) or not isinstance(self.zone, str):
+            raise ValueError("pattern")
+        expression(self.pattern, self.is_span)
+        if self.zone and not re.fullmatch(r"[+-]\d\d:\d\d", self.zone):
+            zone_of(self.zone)
+
+    # Text to values
+
+    def _values(self, texts: Any) -> Any:
+        import pyarrow as pa
+        from pyarrow import compute as pc
+
+        found = pc.extract_regex(texts, expression(self.pattern, self.is_span))
+        there = {f.name: pc.struct_field(found, f.name) for f in found.type} if len(found) else {}
+        matched = found.is_valid().to_numpy(zero_copy_only=False)
+
+        def number(name: str, otherwise: int = 0) -> np.ndarray:
+            if name not in there:
+                return np.full(len(texts), otherwise, np.int64)
+            cells = pc.if_else(pc.equal(there[name], ""), None, there[name])
+            return pc.fill_null(cells.cast(pa.int64()), otherwise).to_numpy(zero_copy_only=False)
+
+        clock, valid = self._clock(there, number)
+        if self.is_span:
+            micro = clock + number("j") * _DAY
+            minus = pc.fill_null(pc.equal(there["s"], "-"), False).to_numpy(zero_copy_only=False) if "s" in there else 0
+            return self._typed(np.where(minus, -micro, micro), matched & valid)
+        if self.means.startswith("time64"):
+            return self._typed(clock, matched & valid & (clock < _DAY))
+        days, real = _days(number, there)
+        nano = self._nano(there) if "[ns" in self.means else None
+        micro = days * _DAY + clock
+        micro = micro - self._offset(there, number, micro)
+        return self._typed(micro, matched & valid & real, nano)
+
+    def _clock(self, there: dict[str, Any], number: Callable[..., np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Microseconds since midnight, and whether the hands can stand so."""
+        from pyarrow import compute as pc
+
+        hour, minute, second = number("H"), number("M"), number("S")
+        valid = (minute < 60) & (second < 61) & ((hour < 25) | self.is_span)
+        if "I" in there:
+            hour = number("I", 12)
+            late = pc.fill_null(pc.starts_with(pc.utf8_lower(there["p"]), "p"), False) if "p" in there else False
+            valid &= (hour >= 1) & (hour <= 12)
+            hour = hour % 12 + 12 * np.asarray(late)
+        clock = ((hour * 60 + minute) * 60 + second) * _US
+        if "f" in there:
+            clock = clock + _fraction(there["f"], 6)
+        return clock, valid & ((clock <= _DAY) | self.is_span)
+
+    def _nano(self, there: dict[str, Any]) -> np.ndarray | None:
+        return _fraction(there["f"], 9) % 1000 if "f" in there else None
+
+    def _offset(self, there: dict[str, Any], number: Callable[..., np.ndarray], micro: np.ndarray) -> np.ndarray:
+        """Microseconds by which a clock is ahead of UTC."""
+        if "z" in there:
+            texts = [text or "Z" for text in there["z"].to_pylist()]
+            known = {text: _offset_of(text) for text in set(texts)}
+            return np.array([known[text] for text in texts], np.int64) * 60 * _US
+        if not self.zone or self.zone in ("UTC", "Etc/UTC"):
+            return np.zeros_like(micro)
+        zone = zone_of(self.zone)
+        start = datetime.datetime(1970, 1, 1)
+        found = []
+        for value in micro.tolist():
+            try:
+                away = zone.utcoffset(start + datetime.timedelta(microseconds=value))
+            except OverflowError:
+                away = None
+            found.append(0 if away is None else int(away.total_seconds()))
+        return np.array(found, np.int64) * _US
+
+    def _typed(self, micro: np.ndarray, valid: np.ndarray, nano: np.ndarray | None = None) -> Any:
+        import pyarrow as pa
+
+        wanted = arrow_type(self.means)
+        if pa.types.is_date32(wanted):
+            return pa.array((micro // _DAY).astype(np.int32), pa.int32(), mask=~valid).cast(wanted)
+        if "[ns" in self.means:
+            whole = micro * 1000 + (0 if nano is None else nano)
+            return pa.array(whole, pa.int64(), mask=~valid).cast(wanted)
+        tz = getattr(wanted, "tz", None)
+        base = pa.duration("us") if self.is_span else pa.timestamp("us", tz)
+        base = pa.time64("us") if pa.types.is_time(wanted) else base
+        return pa.array(micro, pa.int64(), mask=~valid).cast(base).cast(wanted, safe=False)
+
+    # Values to text
+
+    def _texts(self, values: Any) -> Any:
+        import pyarrow as pa
+
+        wanted = arrow_type(self.means)
+        if pa.types.is_date32(wanted):
+            units = values.cast(pa.int32()).cast(pa.int64())
+            scale = _DAY * 1000
+        else:
+            units, scale = values.cast(pa.int64()), {"s": 10**9, "ms": 10**6, "us": 1000, "ns": 1}[str(wanted.unit)]
+        return pa.array([None if v is None else self._text(v * scale) for v in units.to_pylist()], pa.string())
+
+    def _text(self, nano: int) -> str:
+        if self.is_span and self.pattern == "ISO":
+            return _iso_span(nano)
+        sign = "-" if self.is_span and nano < 0 else ""
+        nano = abs(nano) if self.is_span else nano
+        unit = (
+            10 ** max(0, 9 - self.digits)
+            if "%f" in self.pattern
+            else 10**9
+            if "%S" in self.pattern or ("%-S" in self.pattern)
+            else 1
+        )
+        nano = nano // unit * unit
+        ahead = self._ahead(nano)
+        parts = _parts(nano + ahead * 60 * 10**9, self.is_span)
+        if self.is_span and "%j" not in self.pattern:
+            parts["H"] += 24 * parts["j"]
+        return sign + _TOKEN.sub(lambda token: self._word(token[1], token[2], parts, ahead), self.pattern)
+
+    def _ahead(self, nano: int) -> int:
+        """Minutes by which the clock of a cell is ahead of UTC."""
+        if re.fullmatch(r"[+-]\d\d:\d\d", self.zone):
+            return _offset_of(self.zone)
+        if not self.zone or self.zone in ("UTC", "Etc/UTC"):
+            return 0
+        try:
+            moment = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC) + datetime.timedelta(microseconds=nano // 1000)
+            away = moment.astimezone(zone_of(self.zone)).utcoffset()
+        except OverflowError:
+            return 0
+        return 0 if away is None else int(away.total_seconds() // 60)
+
+    def _word(self, flag: str, name: str, parts: dict[str, int], ahead: int) -> str:
+        if name in "bBaA":
+            names = MONTHS if name in "bB" else DAYS
+            word = names[parts["m"] - 1 if name in "bB" else parts["w"]]
+            word = word if name in "BA" else word[:3]
+            return word.upper() if flag == "^" else word.lower() if flag == "#" else word
+        if name in "pP":
+            word = "PM" if parts["H"] % 24 >= 12 else "AM"
+            return word.lower() if name == "P" else word
+        if name == "z":
+            return f"{'-' if ahead < 0 else '+'}{abs(ahead) // 60:02d}{':' if flag == ':' else ''}{abs(ahead) % 60:02d}"
+        if name == "f":
+            return f"{parts['f']:09d}"[: self.digits]
+        if name == "%":
+            return "%"
+        value = (parts["H"] - 1) % 12 + 1 if name == "I" else parts["Y"] % 100 if name == "y" else parts[name]
+        width = 1 if flag == "-" or name == "j" else 4 if name == "Y" else 2
+        return f"{value:0{width}d}"
+
+    def describe(self) -> str:
+        if self.pattern == "ISO":
+            return "PT1H30M"
+        return self.pattern.replace("%f", f"%{self.digits}f") + (f" ({self.zone})" if "/" in self.zone else "")
+
+
+def zone_of(name: str) -> zoneinfo.ZoneInfo:
+    """The zone of that IANA name; ``InputError`` where there is none."""
+    try:
+        return zoneinfo.ZoneInfo(name)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        raise InputError(
+            f"there is no time zone {name!r}: name one of the IANA database, such as Europe/Berlin"
+        ) from (None)
+
+
+def _offset_of(text: str) -> int:
+    """Minutes ahead of UTC of Z, +01, +0100 or +01:00."""
+    if text in ("Z", "z", ""):
+        return 0
+    hours, minutes = int(text[1:3]), int(text[3:].lstrip(":") or 0)
+    return (hours * 60 + minutes) * (-1 if text[0] == "-" else 1)
+
+
+def _fraction(cells: Any, digits: int) -> np.ndarray:
+    """A fraction of a second as a whole number of that many digits."""
+    texts = [(text or "0").ljust(digits, "0")[:digits] for text in cells.to_pylist()]
+    return np.array([int(text) for text in texts], np.int64)
+
+
+def _days(number: Callable[..., np.ndarray], there: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Days since 1970-01-01, and whether the calendar has them."""
+    year: np.ndarray = number("Y", 1970)
+    if "y" in there:
+        short = number("y")
+        year = np.where(short < 69, 2000 + short, 1900 + short)  # as POSIX has it
+    month: np.ndarray = number("m", 1)
+    place = {word[:3].lower(): j + 1 for j, word in enumerate(MONTHS)}
+    for name in {"b", "B"} & set(there):
+        month = np.array([place.get((text or "").lower()[:3], 0) for text in there[name].to_pylist()], np.int64)
+    day = number("d", 1)
+    real = (month >= 1) & (month <= 12) & (day >= 1) & (year >= 1)
+    months = ((year - 1970) * 12 + np.where(real, month, 1) - 1).astype("datetime64[M]")
+    first = months.astype("datetime64[D]").astype(np.int64)
+    length = (months + 1).astype("datetime64[D]").astype(np.int64) - first
+    return first + day - 1, real & (day <= length)
+
+
+def _parts(nano: int, span: bool) -> dict[str, int]:
+    """The numbers that directives name."""
+    days, rest = divmod(nano, 86_400 * 10**9)
+    second, fraction = divmod(rest, 10**9)
+    hour = second // 3600
+    parts = {"M": second % 3600 // 60, "S": second % 60, "f": fraction, "j": days, "H": hour}
+    if span:
+        return parts
+    ordinal = days + 719_163
+    date = datetime.date.fromordinal(min(max(ordinal, 1), datetime.date.max.toordinal()))
+    return parts | {"Y": date.year, "m": date.month, "d": date.day, "w": date.weekday()}
+
+
+def _iso_span(nano: int) -> str:
+    sign, nano = ("-", -nano) if nano < 0 else ("", nano)
+    parts = _parts(nano, True)
+    fraction = f".{parts['f']:09d}".rstrip("0") if parts["f"] else ""
+    days = f"{parts['j']}D" if parts["j"] else ""
+    clock = "".join(f"{parts[name]}{name}" for name in "HM" if parts[name])
+    clock += f"{parts['S']}{fraction}S" if parts["S"] or fraction or not (days or clock) else ""
+    return f"{sign}P{days}{'T' + clock if clock else ''}"
