@@ -92,7 +92,8 @@ class Column:
         """How new cells are written: their form of text, or their type."""
         if self.form is None:
             return self.type
-        return self.form.describe() + f" ({self.form.stored})" * (self.form.stored not in ("", "string"))
+        text = self.form.describe(self.high) if self.form.kind == "numbers" else self.form.describe()
+        return text + f" ({self.form.stored})" * (self.form.stored not in ("", "string"))
 
     @property
     def is_modelled(self) -> bool:

@@ -331,9 +331,9 @@ class Numbers(Form):
         if self.places is not None and not (isinstance(self.places, int) and 0 <= self.places <= 20):
             raise ValueError("places")
 
-    def describe(self) -> str:
-        example = 1234.5 if self.means == "double" else 1234
-        return self._text(example)
+    def describe(self, value: float | None = None) -> str:
+        example = value if value is not None else 1234.5 if self.means == "double" else 1234
+        return self._text(int(example) if self.means == "int64" else float(example))
 
 
 def _whole(digits: Any) -> Any:

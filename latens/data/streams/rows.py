@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +14,16 @@ from latens.data.rows import LABEL, Asked, Rows, require_for_table, rows_like, r
 from latens.data.streams.loader import StreamLoader
 from latens.data.streams.samples import held_out_rows
 from latens.data.streams.sources import AsTable, Stream, joined_rows
+from latens.data.tables.cells import Hints
 from latens.data.tables.kinds import SAMPLE, ColumnScan, schema_of
+from latens.data.tables.reading import read_columns
 from latens.errors import InputError, concerning
 from latens.schema import AnySchema, Schema, Table
+from latens.schema.cells import arrow_type
+from latens.schema.form import Form
 from latens.trees import Tree
 
+MOST_VALUES = 1_000_000  # distinct cells of a column of text by which its form is found
 SAMPLE_CELLS = 20_000_000  # numbers of the sample that is kept in memory, at most
 LEAST = 256  # rows of it, however wide
 _SAMPLE = 2**62 + 33  # its seed
@@ -45,6 +50,7 @@ class Encoded:
         :meth:`latens.schema.Table.to_model`."""
         where = self.stream.origin
         if isinstance(self.schema, Table):
+            piece = read_columns(piece, where, Hints().like(self.schema.fields)).table
             x = torch.from_numpy(self.schema.to_model(piece, where, first_row=first, unknown=unknown))
             with concerning(f"counting rows from row {first:,} on" if first else where):
                 given = {} if self.given is None else self.given.conditions_of(piece, where)
@@ -134,7 +140,10 @@ def survey(
     count = max(LEAST, min(SAMPLE, SAMPLE_CELLS // max(1, stream.cells)))
     looked = held_out_rows(stream.rows, min(count, stream.rows), _SAMPLE)
     tables = stream.arrow is not None
-    scans = [ColumnScan(field.name, field.type) for field in stream.arrow or ()]
+    forms = text_forms(stream, asked.hints) if schema is None and tables else {}
+    hints = Hints(frozenset(stream.names or ()) - set(forms), known=forms, settled=True)
+    means = {name: arrow_type(form.means) for name, form in forms.items()}
+    scans = [ColumnScan(field.name, means.get(field.name, field.type)) for field in stream.arrow or ()]
     array = _ArrayScan(stream.origin)
     kept: list[Any] = []
     held: list[Any] = []
@@ -143,6 +152,7 @@ def survey(
             if len(part := _take(piece, wanted, first)):
                 into.append(part)
         if schema is None:
+            piece = read_columns(piece, stream.origin, hints).table if forms else piece
             for scan, name in zip(scans, piece.column_names if tables else ()):
                 scan.update(piece.column(name), first)
             if not tables and array.update(piece, first, asked):
@@ -152,7 +162,11 @@ def survey(
     sample = joined_rows(kept)
     if schema is None:
         with concerning(stream.origin):
-            schema = _table_schema(scans, sample, asked) if tables else array.schema(sample, asked, stream.rows)
+            if tables:
+                looked_at = read_columns(sample, stream.origin, hints).table if forms else sample
+                schema = _table_schema(scans, looked_at, asked, forms)
+            else:
+                schema = array.schema(sample, asked, stream.rows)
             given = schema if isinstance(schema, Table) and schema.conditions else None
     apart = np.flatnonzero(~np.isin(looked, numbers))
     common: dict[str, Any] = {"schema": schema, "given": given, "where": stream.origin}
@@ -174,7 +188,25 @@ def _is_asked_as_table(stream: Stream, asked: Asked) -> bool:
     return matrix and bool(asked.columns or any(name != LABEL for name in asked.condition))
 
 
-def _table_schema(scans: list[ColumnScan], sample: Any, asked: Asked) -> AnySchema:
+def text_forms(stream: Stream, hints: Hints, most: int = MOST_VALUES) -> dict[str, Form]:
+    """The forms of a stream's columns of text whose cells are all numbers, dates or truth values: of columns of which
+    that holds in the first block, the distinct cells of all blocks are looked at, at most ``most`` of a column."""
+    import pyarrow as pa
+
+    first = stream.piece(0)
+    names = list(read_columns(first, stream.origin, hints).forms)
+    distinct: dict[str, Any] = {name: pa.array([], first.schema.field(name).type) for name in names}
+    for _, piece in stream.pieces() if names else ():
+        for name, known in distinct.items():
+            if len(known) < most:
+                distinct[name] = pa.concat_arrays([known, piece.column(name).unique()]).unique()
+    found = {name: read_columns(pa.table({name: values}), stream.origin, hints) for name, values in distinct.items()}
+    return {name: read.forms[name] for name, read in found.items() if name in read.forms}
+
+
+def _table_schema(
+    scans: list[ColumnScan], sample: Any, asked: Asked, forms: Mapping[str, Form] | None = None
+) -> AnySchema:
     """The schema of columns; that of an array where all are whole numbers on one scale, or a kind is asked for."""
     import pyarrow as pa
 
@@ -189,7 +221,7 @@ def _table_schema(scans: list[ColumnScan], sample: Any, asked: Asked) -> AnySche
         found = rows_of(pa.concat_tables([sample, edges]), None, asked).schema
         if isinstance(found, Schema):
             return _of_all(found, scans[0].rows)
-    return schema_of(scans, sample, asked.columns, condition=asked.condition)
+    return schema_of(scans, sample, asked.columns, condition=asked.condition, forms=forms)
 
 
 def _of_all(schema: Schema, rows: int) -> Schema:

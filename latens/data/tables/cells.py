@@ -42,6 +42,7 @@ class Hints:
         na: the texts that mean missing among words, beside the empty one; those of :data:`WORDS` without it.
         known: forms that a run was fitted to, which come first.
         loose: columns that are words where they are nothing else for certain.
+        settled: whether whole numbers are dates such as 20211231 only where ``known`` says so.
         lenient: whether cells that a known form cannot read are missing and told, not refused.
     """
 
@@ -51,6 +52,7 @@ class Hints:
     na: tuple[str, ...] | None = None
     known: Mapping[str, Form] = field(default_factory=dict)
     loose: frozenset[str] = frozenset()
+    settled: bool = False
     lenient: bool = False
 
     @classmethod
@@ -67,7 +69,7 @@ class Hints:
         """The same for data of a run whose columns are ``fields`` (:class:`latens.schema.Column`)."""
         texts = {f.name for f in fields if f.type == "string" and not f.form}
         return dataclasses.replace(
-            self, words=self.words | texts, lenient=lenient,
+            self, words=self.words | texts, settled=True, lenient=lenient,
             known={f.name: f.form for f in fields if f.form and f.name not in self.formats},
             loose=frozenset(f.name for f in fields if not f.is_modelled),
         )  # fmt: skip

@@ -147,7 +147,7 @@ def _one(
 
     if pa.types.is_string(cells.type) or pa.types.is_large_string(cells.type) or name in hints.known:
         return _text(cells, name, where, hints, is_file, comma, order)
-    if pa.types.is_integer(cells.type) and _may_be_dates(cells):
+    if pa.types.is_integer(cells.type) and not hints.settled and _may_be_dates(cells):
         return _text(cells.cast(pa.string()), name, where, hints, False, comma, order, dates_only=True)
     if hints.na and (pa.types.is_integer(cells.type) or pa.types.is_floating(cells.type)):
         return _without_codes(cells, hints.na)
