@@ -71,6 +71,13 @@ def _value(column: Column, value: Any) -> float:
         raise InputError(f"the condition {column.name!r} never was {value!r} in fitting; it knows {known}")
     import pyarrow as pa
 
+    if column.form is not None and isinstance(value, str):
+        cells, bad = column.form.read(pa.array([value]))
+        if pa.compute.any(bad, min_count=0).as_py() or cells.null_count:
+            raise InputError(
+                f"the condition {column.name!r} takes values written as {column.written_as}, got {value!r}: give one"
+            )
+        return float(column.encode(cells, "--set")[0][0])
     try:
         dates = column.kind == "datetime"
         cells = pa.array(np.array([value], dtype="datetime64[us]")) if dates else pa.array([float(value)])

@@ -86,12 +86,12 @@ def _samples_of(run: Run, folder: str, held: Rows, seed: int) -> SyntheticEvalua
 
 
 def unknown_levels(rows: Rows) -> list[str]:
-    """A sentence for each column with levels that were never seen in fitting."""
-    return [
+    """What was taken for missing in reading, and a sentence for each column with levels never seen in fitting."""
+    return [*(rows.found.notes if rows.found else ()), *(
         f"column {name!r}: {count:,} cell{'s' * (count > 1)} with levels that were never seen in fitting; they count "
         "as missing"
         for name, count in rows.unknown.items()
-    ]
+    )]  # fmt: skip
 
 
 def encode(

@@ -71,6 +71,8 @@ def written(table: Any, forms: Mapping[str, Form], found: Read | None = None, *,
                 made = pc.if_else(same, text.cast(made.type), made)
             cells = made
         columns[name] = cells
+    if as_text and found is not None and found.text is not None and "" in found.text.column_names:
+        columns = {"": found.text.column("")} | columns  # the row index, which has no name
     return pa.table(columns)
 
 

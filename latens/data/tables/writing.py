@@ -75,7 +75,7 @@ class TableWriter:
             raise InputError(f"cannot write {path}: the extension must be .csv, .tsv, .parquet or .feather.")
         if not schema.names:
             raise InputError(f"cannot write {path}: the table has no columns.")
-        require_names(schema.names, f"cannot write {path}")
+        require_names([name or "\0" for name in schema.names], f"cannot write {path}")  # a row index has no name
         plain_schema(schema, f"cannot write {path}")
         self.delimiter = {".csv": ",", ".tsv": "\t"}.get(suffix)
         self._stack = ExitStack()
@@ -164,6 +164,16 @@ def lines(rows: pa.Table, delimiter: str) -> bytes:
     return "".join(joined.to_pylist()).encode("utf-8")
 
 
+def _shortest(times: pa.Array) -> pa.Array:
+    """Times in seconds where none of them has a fraction of one."""
+    import pyarrow as pa
+
+    try:
+        return times.cast(pa.timestamp("s", times.type.tz))
+    except pa.ArrowInvalid:
+        return times
+
+
 def _as_text(column: pa.Array, delimiter: str) -> pa.Array:
     import pyarrow as pa
     from pyarrow import compute
@@ -174,7 +184,11 @@ def _as_text(column: pa.Array, delimiter: str) -> pa.Array:
         text = compute.if_else(compute.is_nan(column), None, column).cast(pa.string())
         whole = compute.match_substring_regex(text, "^-?[0-9]+$")
         return compute.if_else(whole, compute.binary_join_element_wise(text, ".0", ""), text)
+    if pa.types.is_timestamp(column.type):
+        column = _shortest(column)
     text = column.cast(pa.string())
+    if getattr(column.type, "tz", None):
+        text = compute.replace_substring_regex(text, "([+-][0-9]{2})([0-9]{2})$", r"\1:\2")
     if not pa.types.is_string(column.type):
         return text
     awkward = compute.match_substring_regex(text, f'["{re.escape(delimiter)}\n\r]|^#|^$')

@@ -1,0 +1,218 @@
+"""Laws of columns of text: what all cells are is found, read as values, and written back to the letter."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from latens.data.tables.cells import Hints, Unsettled, understood
+from latens.data.tables.reading import read_columns, written
+from latens.errors import InputError
+from latens.schema.form import Form
+
+DAY = dt.date(2021, 12, 31)
+NOON = dt.datetime(2021, 12, 31, 14, 30)
+UTC = dt.UTC
+
+
+def day(*args: int) -> dt.date:
+    return dt.date(*args)
+
+
+# name: (cells, their values, how the form is described)
+FORMS: dict[str, tuple[list[str], list[Any], str]] = {
+    "ISO": (["2021-12-31", "2022-01-05"], [DAY, day(2022, 1, 5)], "%Y-%m-%d"),
+    "slashes, year first": (["2021/12/31", "2022/01/05"], [DAY, day(2022, 1, 5)], "%Y/%m/%d"),
+    "month first": (["12/31/2021", "01/05/2022"], [DAY, day(2022, 1, 5)], "%m/%d/%Y"),
+    "day first": (["31/12/2021", "05/01/2022"], [DAY, day(2022, 1, 5)], "%d/%m/%Y"),
+    "day first, no zeros": (["31/12/2021", "5/1/2022"], [DAY, day(2022, 1, 5)], "%-d/%-m/%Y"),
+    "points are day first": (["03.04.2021", "05.06.2021"], [day(2021, 4, 3), day(2021, 6, 5)], "%d.%m.%Y"),
+    "dashes, day first": (["31-12-2021", "05-01-2022"], [DAY, day(2022, 1, 5)], "%d-%m-%Y"),
+    "short years": (["31/12/21", "05/01/99"], [DAY, day(1999, 1, 5)], "%d/%m/%y"),
+    "compact": (["20211231", "20220105"], [DAY, day(2022, 1, 5)], "%Y%m%d"),
+    "compact with a clock": (["20211231143000", "20220105000000"], [NOON, dt.datetime(2022, 1, 5)], "%Y%m%d%H%M%S"),
+    "months": (["2021-12", "2022-01"], [day(2021, 12, 1), day(2022, 1, 1)], "%Y-%m"),
+    "months, year last": (["12/2021", "01/2022"], [day(2021, 12, 1), day(2022, 1, 1)], "%m/%Y"),
+    "named month": (["31-Dec-2021", "05-Jan-2022"], [DAY, day(2022, 1, 5)], "%d-%b-%Y"),
+    "in capitals": (["31-DEC-2021", "05-JAN-2022"], [DAY, day(2022, 1, 5)], "%d-%^b-%Y"),
+    "American": (["Dec 31, 2021", "Jan 05, 2022"], [DAY, day(2022, 1, 5)], "%b %d, %Y"),
+    "in full": (["December 31, 2021", "January 5, 2022"], [DAY, day(2022, 1, 5)], "%B %-d, %Y"),
+    "with its weekday": (["Fri, 31 Dec 2021", "Wed, 05 Jan 2022"], [DAY, day(2022, 1, 5)], "%a, %d %b %Y"),
+    "minutes": (["2021-12-31 14:30", "2022-01-05 00:00"], [NOON, dt.datetime(2022, 1, 5)], "%Y-%m-%d %H:%M"),
+    "a T": (["2021-12-31T14:30:00", "2022-01-05T00:00:00"], [NOON, dt.datetime(2022, 1, 5)], "%Y-%m-%dT%H:%M:%S"),
+    "UTC": (["2021-12-31T14:30:00Z"] * 2, [NOON.replace(tzinfo=UTC)] * 2, "%Y-%m-%dT%H:%M:%SZ"),
+    "an offset": (["2021-12-31 16:30:00+02:00"] * 2, [NOON.replace(tzinfo=UTC)] * 2, "%Y-%m-%d %H:%M:%S%:z"),
+    "milliseconds": (["2021-12-31 14:30:00.125"] * 2, [NOON.replace(microsecond=125000)] * 2,
+                     "%Y-%m-%d %H:%M:%S.%3f"),
+    "twelve hours": (["12/31/2021 2:30 PM", "1/5/2022 12:00 AM"], [NOON, dt.datetime(2022, 1, 5)],
+                     "%-m/%-d/%Y %-I:%M %p"),
+    "ctime": (["Fri Dec 31 14:30:00 2021"] * 2, [NOON] * 2, "%a %b %d %H:%M:%S %Y"),
+    "times of day": (["14:30", "00:05"], [dt.time(14, 30), dt.time(0, 5)], "%H:%M"),
+    "times of day, am": (["2:30 pm", "12:05 am"], [dt.time(14, 30), dt.time(0, 5)], "%-I:%M %P"),
+    "time spans": (["36:15:00", "1:02:03"], [dt.timedelta(hours=36.25), dt.timedelta(seconds=3723)], "%-H:%M:%S"),
+    "days and hours": (["1 days 02:00:00", "0 days 00:00:05"], [dt.timedelta(hours=26), dt.timedelta(seconds=5)],
+                       "%j days %H:%M:%S"),
+    "ISO time spans": (["PT1H30M", "P1DT5S"], [dt.timedelta(hours=1.5), dt.timedelta(days=1, seconds=5)], "PT1H30M"),
+    "no end": (["9999-12-31", "2021-12-31"], [day(9999, 12, 31), DAY], "%Y-%m-%d"),
+    "dollars": (["$1,234.50", "$7.00", "-$0.25"], [1234.5, 7.0, -0.25], "$1,234.50"),
+    "dollars in brackets": (["$1,234.50", "($7.00)"], [1234.5, -7.0], "$1,234.50"),
+    "thousands": (["1,446,791.18", "3.00"], [1446791.18, 3.0], "1,234.50"),
+    "thousands of India": (["12,34,567", "1,000"], [1234567, 1000], "1,234"),
+    "European": (["1.234,50", "7,00"], [1234.5, 7.0], "1.234,50"),
+    "Swiss": (["1'234.50", "7.00"], [1234.5, 7.0], "1'234.50"),
+    "spaces part thousands": (["1 234,5", "7,0"], [1234.5, 7.0], "1 234,5"),
+    "per cent": (["12%", "7%"], [12, 7], "1234%"),
+    "per cent, apart": (["12.5 %", "7.0 %"], [12.5, 7.0], "1234.5 %"),
+    "kilograms": (["10.3 kg", "5.0 kg"], [10.3, 5.0], "1234.5 kg"),
+    "euros": (["5,50 €", "1.234,00 €"], [5.5, 1234.0], "1.234,50 €"),
+    "a currency's code": (["USD 5", "USD 1200"], [5, 1200], "USD 1234"),
+    "fixed decimals": (["1.50", "2.00"], [1.5, 2.0], "1234.50"),
+    "as few decimals as needed": (["1.5", "2", "0.125"], [1.5, 2.0, 0.125], "1234.5"),
+    "truth": (["True", "False"], [True, False], "True/False"),
+    "loud truth": (["TRUE", "FALSE"], [True, False], "TRUE/FALSE"),
+}  # fmt: skip
+INDIA = ("thousands of India",)  # read, and written in threes
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_there_and_back(name: str) -> None:
+    cells, values, described = FORMS[name]
+    found = understood(pa.chunked_array([cells]), "x", "t.csv")
+    assert found.values.to_pylist() == values and found.form.describe() == described
+    assert found.form.write(found.values).to_pylist() == cells or name in INDIA
+    again = Form.from_json(found.form.to_json())
+    assert again == found.form
+    values, bad = again.read(pa.chunked_array([[*cells, "", "no such thing"]]))
+    assert values.to_pylist()[:-2] == found.values.to_pylist() and bad.to_pylist()[-2:] == [False, True]
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_frames_of_text_come_back_as_text(name: str) -> None:
+    """The same cells in a column of a frame or a Parquet file, which has text in it: text comes back, gaps stay gaps."""
+    cells, values, _ = FORMS[name]
+    table = pa.table({"x": [*cells, None]})
+    found = read_columns(table, "the data")
+    assert found.table["x"].to_pylist() == [*values, None] and found.forms["x"].stored == "string"
+    assert found.written(found.table).equals(table)
+    if name not in INDIA:
+        assert written(found.table, found.forms).equals(table)
+
+
+MARKS = ["-", ".", "*", "#VALUE!", "?", "--", "#DIV/0!", "..", "–"]
+
+
+@pytest.mark.parametrize("mark", MARKS)
+@pytest.mark.parametrize("name", ["dollars", "fixed decimals", "day first", "times of day"])
+def test_marks_of_missing_cells(mark: str, name: str) -> None:
+    cells, values, _ = FORMS[name]
+    found = read_columns(pa.table({"x": [*cells, mark, mark, ""]}), "t.csv", is_file=True)
+    assert found.table["x"].to_pylist() == [*values, None, None, None]
+    assert found.notes == (f"column 'x': 2 cells {mark!r} were read as missing",)
+    assert found.written(found.table, as_text=True)["x"].to_pylist() == [*cells, mark, mark, ""]
+    assert found.forms["x"].gap == mark  # what new missing cells are written as
+    assert understood(pa.chunked_array([["u", "v", mark]]), "x", "t.csv").values.to_pylist() == ["u", "v", mark]
+
+
+def test_levels_that_look_missing() -> None:
+    cells = pa.chunked_array([["NA", "NL", "None", ""]])
+    plain = read_columns(pa.table({"x": cells}), "t.csv", is_file=True)
+    assert plain.table["x"].to_pylist() == [None, "NL", "None", None] and "'NA' was read as missing" in plain.notes[0]
+    for hints in (Hints(na=("",)), Hints(levels={"x": ("NA", "NL", "None")})):
+        found = read_columns(pa.table({"x": cells}), "t.csv", hints, is_file=True)
+        assert found.table["x"].to_pylist() == ["NA", "NL", "None", None] and not found.notes
+    in_frame = read_columns(pa.table({"x": cells}), "the data")
+    assert in_frame.table["x"].to_pylist() == cells.to_pylist() and not in_frame.forms
+    codes = read_columns(pa.table({"x": [1, -999, 3]}), "the data", Hints(na=("-999",)))
+    assert codes.table["x"].to_pylist() == [1, None, 3]
+
+
+WORDS = {
+    "codes": ["007", "012"], "postal codes": ["01069", "80331"], "hexadecimal": ["0x1F", "0x2A"], "letters": ["A1", "A2"],
+    "units of two kinds": ["5 kg", "7 lb"], "quarters": ["2021-Q1", "2021-Q2"], "addresses": ["10.0.0.1", "10.0.0.2"],
+    "versions": ["1.2.3", "1.10.0"], "ranges": ["1-5", "6-9"], "phone numbers": ["+49 30 1234", "+49 40 5678"],
+    "not always dates": ["2021-13-45", "9999-99-99"], "words": ["a", "b"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_words_stay_words(name: str) -> None:
+    found = understood(pa.chunked_array([WORDS[name]]), "x", "t.csv")
+    assert found.values.to_pylist() == WORDS[name] and found.form.kind == "words"
+
+
+AMBIGUOUS = {
+    "day or month": (["01/02/2021", "03/04/2021"], None, "pass --format x=day-first or --format x=month-first"),
+    "with a clock": (["01/02/2021 10:00", "03/04/2021 11:30"], None, "read day first or month first"),
+    "comma": (["1,500", "2,250"], False, "pass --format x=1,234.5 for thousands, or --format x=1234,5 for decimals"),
+    "point": (["1.500", "2.250"], True, "pass --format x=1.234,5 for thousands, or --format x=1234.5 for decimals"),
+}
+
+
+@pytest.mark.parametrize("name", AMBIGUOUS)
+def test_two_readings(name: str) -> None:
+    cells, comma, message = AMBIGUOUS[name]
+    with pytest.raises(Unsettled, match="t.csv: column 'x' has") as caught:
+        understood(pa.chunked_array([cells]), "x", "t.csv", comma=comma)
+    assert message in str(caught.value)
+
+
+def test_what_settles_two_readings() -> None:
+    cells = pa.chunked_array([["01/02/2021", "03/04/2021"]])
+    for asked, first in (("day-first", day(2021, 2, 1)), ("month-first", day(2021, 1, 2)), ("%d/%m/%Y", day(2021, 2, 1))):
+        found = understood(cells, "x", "t.csv", Hints(formats={"x": asked}))
+        assert found.values.to_pylist()[0] == first
+    both = read_columns(pa.table({"x": cells, "y": ["31/12/2021", "01/01/2022"]}), "t.csv", is_file=True)
+    assert both.table["x"].to_pylist() == [day(2021, 2, 1), day(2021, 4, 3)]  # as the other column has it
+    known = understood(pa.chunked_array([["31/12/2021"]]), "x", "t.csv").form
+    assert understood(cells, "x", "t.csv", Hints(known={"x": known})).values.to_pylist()[0] == day(2021, 2, 1)
+    commas = pa.chunked_array([["1,500", "2,250"]])
+    for asked, value in (("1,234.5", 1500.0), ("1234,5", 1.5)):
+        assert understood(commas, "x", "t.csv", Hints(formats={"x": asked})).values.to_pylist()[0] == value
+    with pytest.raises(InputError, match="row 0 is '01/02/2021', which --format x=%Y-%m-%d does not read"):
+        understood(cells, "x", "t.csv", Hints(formats={"x": "%Y-%m-%d"}))
+    for form in ("%Q", "nonsense", "%d%d"):
+        with pytest.raises(InputError, match="--format x="):
+            understood(cells, "x", "t.csv", Hints(formats={"x": form}))
+
+
+def test_a_run_reads_other_forms_of_the_same_kind() -> None:
+    known = {"x": understood(pa.chunked_array([["$1,234.50", "$7.00"]]), "x", "t.csv").form}
+    found = understood(pa.chunked_array([["1234.5", "8"]]), "x", "t.csv", Hints(known=known))
+    assert found.values.to_pylist() == [1234.5, 8.0]
+    found = understood(pa.chunked_array([["1.234,50 €", "8,00 €"]]), "x", "t.csv", Hints(known=known))
+    assert found.values.to_pylist() == [1234.5, 8.0] and found.form.write(found.values).to_pylist()[1] == "8,00 €"
+    with pytest.raises(InputError, match="row 1 is 'abc', which is no number written as"):
+        understood(pa.chunked_array([["$8.00", "abc"]]), "x", "t.csv", Hints(known=known))
+    lenient = understood(pa.chunked_array([["$8.00", "abc"]]), "x", "t.csv", Hints(known=known, lenient=True))
+    assert lenient.values.to_pylist() == [8.0, None] and lenient.unread.to_pylist() == [False, True]
+
+
+@pytest.mark.parametrize("zone", ["Mars/Olympus", "Europe/Nowhere"])
+def test_zones_that_do_not_exist(zone: str) -> None:
+    with pytest.raises(InputError, match=f"there is no time zone '{zone}'"):
+        understood(pa.chunked_array([[f"2021-12-31 14:30 {zone}"]]), "x", "t.csv")
+
+
+def test_zones_with_names() -> None:
+    cells = ["2021-03-28 01:30 Europe/Berlin", "2021-03-28 03:30 Europe/Berlin"]  # an hour that is not there between
+    found = understood(pa.chunked_array([cells]), "x", "t.csv")
+    assert [value.astimezone(UTC).hour for value in found.values.to_pylist()] == [0, 1]
+    assert found.form.write(found.values).to_pylist() == cells
+
+
+BROKEN = [
+    {"form": "numbers", "means": "double", "point": ""}, {"form": "numbers", "means": "double", "group": "."},
+    {"form": "numbers", "means": "double", "places": -1}, {"form": "times", "means": "date32[day]", "pattern": "%Q"},
+    {"form": "times", "means": "nonsense"}, {"form": "truth", "means": "bool", "words": ["a"]}, {"form": "novel"},
+    {"means": "double"}, [], "numbers", {"form": "words", "means": "string", "gaps": [1]},
+    {"form": "times", "means": "timestamp[us]", "zone": "Mars/Olympus"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("fields", BROKEN, ids=str)
+def test_broken_records_are_refused(fields: Any) -> None:
+    with pytest.raises(InputError, match="a form of text that is none"):
+        Form.from_json(fields)
