@@ -192,7 +192,7 @@ def _files() -> None:
     files = {
         "truncated.npy": Path("iris.npy").read_bytes()[:-5], "truncated.npz": Path("several.npz").read_bytes()[:300],
         "magic.idx": b"\1\2\3\4" * 20, "truncated-idx3-ubyte": idx[:-7], "truncated.idx.gz": gzip.compress(idx)[:-12],
-        "empty.npy": b"", "empty.csv": b"", "notes.txt": b"1,2\n3,4\n",
+        "empty.npy": b"", "empty.csv": b"", "notes.doc": b"1,2\n3,4\n",
     }  # fmt: skip
     for name, content in files.items():
         Path(name).write_bytes(content)

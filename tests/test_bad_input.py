@@ -248,7 +248,7 @@ DATA = {
     "word.csv": "column 'petal length.*holds numbers, but row 7 is 'cat' .1 of 25.*--column .*=categorical.*--drop",
     "infinity.csv": "column 'petal length.*, row 7 is 'inf', which is not finite",
     "empty-columns.csv": "no column is left to model .a: every cell is missing; b: every cell is missing",
-    "notes.txt": "unknown extension",
+    "notes.doc": "unknown extension",
     "/dev/null": "not a regular file",
 }
 

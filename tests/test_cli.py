@@ -15,10 +15,12 @@ from pathlib import Path
 import commanding
 import numpy as np
 import pytest
-from commanding import SHORT, done, figures, refused
+from commanding import SHORT, blank_page, call, done, figures, refused
 
 import latens
+from latens import report
 from latens.cli import main
+from latens.data import read_table
 
 pytestmark = pytest.mark.usefixtures("one_thread", "in_place")
 
@@ -245,3 +247,32 @@ def test_closed_pipe() -> None:
     command = f"{shlex.quote(sys.executable)} -m latens recipes | head -c 1"
     found = subprocess.run(command, shell=True, capture_output=True, text=True, env=environment(), timeout=60)
     assert found.stdout == "v" and found.stderr == ""
+
+
+@pytest.mark.parametrize("data", ["rows.txt", "parts"])
+def test_files_as_programs_write_them_go_all_the_way(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Fields cut by spaces, and a folder of text in partitions: fitted, read again, filled, coded, scored, drawn."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(report, "write", blank_page)
+    rows = [("NA" if j % 9 == 0 else f"{j % 17}.25", "abc"[j % 3], str(j % 2)) for j in range(90)]
+    Path("rows.txt").write_text("x k y\n" + "".join(f"{' '.join(row)}\n" for row in rows))
+    for y in "01":
+        Path("parts", f"y={y}").mkdir(parents=True)
+        inside = "".join(f"{row[1]},{row[0]}\n" for row in rows if row[2] == y)
+        Path("parts", f"y={y}", "ü 0.csv").write_text("k,x\n" + inside)
+    assert call("fit", data, "--out", "run", "--epochs", 1).status == 0
+    assert call("evaluate", "run").status == 0
+    given = read_table(data)
+    for words in (("impute", "--k", 5), ("reconstruct",), ("score", "--k", 5), ("encode",)):
+        said = call(words[0], "run", data, "--out", "out.csv", *words[1:])
+        assert said.status == 0 and read_table("out.csv").num_rows == 90, said.err
+        if words[0] == "impute":
+            filled = read_table("out.csv")
+            assert filled.column_names == given.column_names and filled["k"].equals(given["k"])
+            old, new = given["x"].to_pylist(), filled["x"].to_pylist()
+            assert all(a in (None, b) for a, b in zip(old, new)) and None not in new and filled["y"].equals(given["y"])
+    assert call("sample", "run", "-n", 7, "--out", "new.csv").status == 0
+    assert set(read_table("new.csv")["y"].to_pylist()) <= {0, 1}
+    where = Path(data) / "y=1" / "ü 0.csv" if data == "parts" else Path(data)
+    where.write_text(where.read_text() + where.read_text())
+    assert "names the columns again" in (again := call("evaluate", "run")).sentence and again.status == 2

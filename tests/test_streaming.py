@@ -280,6 +280,22 @@ def both(command: str, run: Run, data: Path, tmp_path: Path, suffix: str, **more
     return found
 
 
+def test_partitions_are_columns_in_every_command(tmp_path: Path):
+    table = mixed(300).append_column("k", pa.array(np.repeat(["u", "v w", None], 100)))
+    pq.write_to_dataset(table.drop_columns(["row"]), tmp_path / "set", partition_cols=["word", "k"])
+    commands.fit(asked(tmp_path / "set", tmp_path / "run", settings=SHORT | {"epochs": 1}), quiet=True)
+    run = runs.load(tmp_path / "run")
+    assert set(open_stream(str(tmp_path / "set")).names or ()) == {"x", "price", "n", "flag", "word", "k"}
+    assert held_out_of(run, str(tmp_path / "run"))[0].x.column_names[-2:] == ["word", "k"]
+    for command, more in COMMANDS[:4]:
+        streamed, whole = both(command, run, tmp_path / "set", tmp_path, ".parquet", **more)
+        assert streamed.schema == whole.schema and streamed.num_rows == 300
+    given = read_table(tmp_path / "set")
+    assert streamed["word"].equals(given["word"]) and streamed["k"].null_count == 0 < given["k"].null_count
+    with pytest.raises(InputError, match="lie among the data"):
+        both("impute", run, tmp_path / "set", tmp_path / "set" / "word=a", ".parquet", k=10, draws=0)
+
+
 COMMANDS = [("encode", {}), ("reconstruct", {}), ("score", {"k": 20}), ("impute", {"k": 50, "draws": 0}),
             ("impute", {"k": 50, "draws": 2})]  # fmt: skip
 
@@ -377,7 +393,7 @@ def written(place: Path, **tables: pa.Table) -> Path:
 GOOD = pa.table({"a": np.arange(200) / 7, "b": np.arange(200) % 11})
 BAD: dict[str, tuple[dict[str, pa.Table], str]] = {
     "types": ({"p": GOOD, "q": GOOD.set_column(1, "b", pa.array(["x"] * 200))}, "column 'b' is string in .* and int64"),
-    "columns": ({"p": GOOD, "q": GOOD.select(["a"])}, r"q.parquet has no column 'b'"),
+    "columns": ({"p": GOOD, "q": GOOD.select(["a"])}, r"q.parquet lacks column 'b'"),
     "no rows": ({"p": GOOD.slice(0, 0)}, "has no rows: give at least one"),
     "one row": ({"p": GOOD.slice(0, 1)}, "has 1 row, and at least 2 are needed"),
     "lists": ({"p": GOOD.append_column("l", pa.array([[1]] * 200))}, "column 'l' holds lists"),

@@ -147,7 +147,7 @@ def folder_of(folder: Path, **tables: pa.Table) -> Path:
     return folder
 
 
-ONE, WHOLE, TEXT = pa.table({"a": [1.5]}), pa.table({"a": [1]}), pa.table({"a": [1.5], "t": ["x"]})
+ONE, WORD, TEXT = pa.table({"a": [1.5]}), pa.table({"a": ["x"]}), pa.table({"a": [1.5], "t": ["x"]})
 BAD = {
     "missing": (lambda f: ParquetBlocks(f / "none.parquet", encode), r"no file or folder .*none\.parquet"),
     "missing address": (lambda f: ParquetBlocks("memory://nowhere/x", encode), "no file or folder memory://nowhere/x"),
@@ -155,10 +155,10 @@ BAD = {
     "empty folder": (lambda f: ParquetBlocks(f, encode), r"folder without \.parquet files"),
     "no parquet": (lambda f: ParquetBlocks(npy(f / "x.npy", X), encode), "does not start with PAR1"),
     "truncated": (lambda f: ParquetBlocks(truncated(parquet(f / "p") / "part-0.parquet", 900), encode), "is truncated"),
-    "types": (lambda f: ParquetBlocks(folder_of(f, u=ONE, v=WHOLE), encode),
-              r"column 'a' is int64 in .*v\.parquet and double in .*u\.parquet"),
-    "lacks": (lambda f: ParquetBlocks(folder_of(f, u=TEXT, v=ONE), encode), r"v\.parquet has no column 't', and .*u\."),
-    "more": (lambda f: ParquetBlocks(folder_of(f, u=ONE, v=TEXT), encode), r"v\.parquet has the column 't' that .*u\."),
+    "types": (lambda f: ParquetBlocks(folder_of(f, u=ONE, v=WORD), encode),
+              r"column 'a' is string in .*v\.parquet and double in .*u\.parquet"),
+    "lacks": (lambda f: ParquetBlocks(folder_of(f, u=TEXT, v=ONE), encode), r"v\.parquet lacks column 't', which .*u"),
+    "more": (lambda f: ParquetBlocks(folder_of(f, u=ONE, v=TEXT), encode), r"u\.parquet lacks column 't', which .*v"),
     "no column": (lambda f: ParquetBlocks(parquet(f / "p"), encode, ["z"]), "no column 'z': it has a, b, c, label"),
     "no rows": (lambda f: ParquetBlocks(folder_of(f, u=ONE[:0]), encode), "has no rows"),
     "npy missing": (lambda f: NpyBlocks(f / "x.npy"), "there is no file"),

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
 import datetime as dt
 import decimal
 import gzip
+import io
+import lzma
 import os
 import re
 import resource
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from latens.data.sources import read
+from latens.data.streams.sources import open_stream
 from latens.data.tables import text as table_text
 from latens.data.tables.files import TableWriter, read_table, table_batches, table_names, write_table
 from latens.data.tables.frames import as_table, is_frame
@@ -87,12 +93,46 @@ GOOD: dict[str, tuple[str | bytes, dict[str, list[Any]]]] = {
     "decimal comma in quotes": ('a,b\n"1,5",2\n"2",3\n', {"a": [1.5, 2.0], "b": [2, 3]}),
     "codes are words": ("a,b\n01069,0x1F\n80331,22\n", {"a": ["01069", "80331"], "b": ["0x1F", "22"]}),
     "mostly words": ("a\n1\nx\ny\n", {"a": ["1", "x", "y"]}),
+    "spaces cut": ("x k i\n1.5 a 3\n2.5 b 4\n", {"x": [1.5, 2.5], "k": ["a", "b"], "i": [3, 4]}),
+    "aligned": ("   x    k \n 1,5  \ta \n12,5    b\n\n", {"x": [1.5, 12.5], "k": ["a", "b"]}),
+    "spaces, quoted": ('x k\n1 "a  b"\n2 "c\n d"\n', {"x": [1, 2], "k": ["a  b", "c\n d"]}),
+    "spaces, numpy.savetxt": ("# x y z\n1.5e+00 2 3\n4 5 6\n", {"x": [1.5, 4.0], "y": [2, 5], "z": [3, 6]}),
+    "spaces, no header": ("1 2.5\n3 4.5\n", {"column_1": [1, 3], "column_2": [2.5, 4.5]}),
+    "spaces in words": ("full name\nJohn Smith\nJane Doe\n", {"full name": ["John Smith", "Jane Doe"]}),
+    "spaces in moments": ("order time\n2024-02-29 12:30\n", {"order time": [TIME.replace(second=0, microsecond=0)]}),
+    "spaces before units": ("body weight\n10.3 kg\n7.2 kg\n", {"body weight": [10.3, 7.2]}),
+    "write.table": ('"x" "k"\n"1" 1.5 "a b"\n"7" NA "c"\n', {"x": [1.5, None], "k": ["a b", "c"]}),
+    "write.table, one column": ('"x"\n"1"\t1.5\n"2"\t3\n', {"x": [1.5, 3.0]}),
+    "write.table, bare": ("x k\n1 1.5 a\n2 2.5 b\n", {"x": [1.5, 2.5], "k": ["a", "b"]}),
+    "named rows": ("x,k\nanna,1.5,a\nbob,2.5,b\n", {"x": [1.5, 2.5], "k": ["a", "b"]}),
+    "trailing in the rows": ("a,b\n1,2,\n3,4,\n", {"a": [1, 3], "b": [2, 4]}),
+    "Excel names its delimiter": ("\ufeffsep=;\r\nx;k\r\n1,5;a\r\n", {"x": [1.5], "k": ["a"]}),
+    "Excel, any delimiter": ('"sep=^"\nx^k\n1.5^a\n', {"x": [1.5], "k": ["a"]}),
+    "comments between": ("a,b\n1,2\n# end, of, it\n3,4\n#", {"a": [1, 3], "b": [2, 4]}),
     "missing numbers": ("a\n-nan\n?\n#N/A\nnone\n3\n", {"a": [None, None, None, None, 3]}),
     "missing words": ("a\nNone\n?\nNA\nNaN\n\"\"\nx\n", {"a": ["None", "?", None, None, None, "x"]}),
     "long whole numbers": ("a\n9223372036854775807\n-1\n", {"a": [2**63 - 1, -1]}),
     "exact in double": ("a\n100000000000000000000\n5\n", {"a": [1e20, 5.0]}),
     "tiny": ("a\n1e-400\n.5\n5.\n", {"a": [0.0, 0.5, 5.0]}),
 }  # fmt: skip
+
+
+def zipped(data: bytes, **more: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in {"in/t.csv": data, "__MACOSX/in/._t.csv": b"\0", **more}.items():
+            archive.writestr(name, content)
+    return file.getvalue()
+
+
+def zstd(data: bytes) -> bytes:
+    with pa.CompressedOutputStream(sink := pa.BufferOutputStream(), "zstd") as stream:
+        stream.write(data)
+    return sink.getvalue().to_pybytes()
+
+
+PACKERS = {"t.csv.gz": gzip.compress, "t.csv.bz2": bz2.compress, "t.csv.xz": lzma.compress, "t.csv.zst": zstd,
+           "t.zip": zipped, "t.csv.zip": zipped, "t.tab": bytes}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", GOOD)
@@ -107,8 +147,9 @@ def test_text(tmp_path: Path, case: str) -> None:
         assert column.type == (whole.get(kind, column.type) if (kind := next(iter(kinds), None)) else pa.null())
     assert table_names(path) == tuple(expected)
     assert pa.Table.from_batches(table_batches(path, rows=1)).to_pydict() == expected
-    packed = put(tmp_path, gzip.compress(path.read_bytes()), "t.csv.gz")
-    assert read_table(packed).equals(table) and table_names(packed) == tuple(expected)
+    for name, pack in PACKERS.items():
+        packed = put(tmp_path, pack(path.read_bytes()), name)
+        assert read_table(packed).equals(table) and table_names(packed) == tuple(expected)
 
 
 BAD = {
@@ -129,10 +170,15 @@ BAD = {
     "too many fields": ("a;b\n1;2\n3;4;5\n", "line 3: 3 field.*, the first line has 2"),
     "after a quoted newline": ('"a\nb",c\n1,2\n3\n', "line 4: 1 field"),
     "after comments": ("#\n#\na,b\n1,2\n3\n", "line 5: 1 field"),
-    "trailing in the rows": ("a,b\n1,2,\n3,4,\n", "line 2: 3 field"),
     "nameless": ("a,b,\n1,2,\n3,4,z\n", "column 3 has no name, and row 1 holds 'z'"),
     "no name": ("a,,c\n1,2,3\n", "line 1: column 2 has no name"),
     "two of one name": ("#\na,b,a\n1,2,3\n", "line 2: columns 1 and 3 are both called 'a'"),
+    "header again": ("x,k\n1,2\n\nx,k\n3,4\n", "line 4 names the columns again, .* delete the line"),
+    "header again, words": ("x;k\na;b\n\ufeffx;k\n", "line 3 names the columns again"),
+    "header again, spaces": ("x k\n1 2\nx k\n3 4\n", "line 3 names the columns again"),
+    "rows of one name": ("x,k\nanna,1.5,a\nanna,2,b\n", "names 2 columns of 3, .* 'anna' occurs 2 times: name every"),
+    "unnamed numbers": ("x,k\n4,1,2\n7,2,3\n", "line 2: 3 field.*, the first line has 2"),
+    "spaces, too few": ("x k\n1 2\n3 4\n5\n6 7\n", "line 4: 1 field.*, the first line has 2"),
     "header only": ("a,b\n", "no rows"),
     "index only": ('""\n', "no rows"),
     "blank": ("\n\n", "no rows"),
@@ -170,6 +216,13 @@ def test_choices(tmp_path: Path) -> None:
     assert read_table(late)["b"][-1].as_py() == 0.5
 
 
+def test_extensions_of_text(tmp_path: Path) -> None:
+    for name in ("t.txt", "t.dat", "t.data", "t.TXT"):
+        words = put(tmp_path, "name  city\nAnna  Rome\nBob   Paris\n", name)
+        assert read_table(words).to_pydict() == {"name": ["Anna", "Bob"], "city": ["Rome", "Paris"]}
+        assert read_table(put(tmp_path, "1,u\n2,v\n", name)).to_pydict() == {"column_1": [1, 2], "column_2": ["u", "v"]}
+
+
 def test_files_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = put(tmp_path, "a,b\n1,2\n", "train.csv")
     (tmp_path / "link.csv").symlink_to(path)
@@ -177,12 +230,20 @@ def test_files_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "did you mean" in refusal(tmp_path / "trian.csv") and "train.csv" in refusal(tmp_path / "trian.csv")
     assert "does not exist" in refusal(tmp_path / "no" / "train.csv")
     assert "does not exist" in refusal("x" * 5000 + ".csv")
-    assert "unknown extension" in refusal(put(tmp_path, "a", "t.txt"))
+    assert "unknown extension" in refusal(put(tmp_path, "a", "t.xyz"))
     assert "regular file" in refusal("/dev/null")
-    assert "without .parquet files" in refusal(tmp_path)
+    (tmp_path / "none").mkdir()
+    assert "without tables" in refusal(tmp_path / "none")
     monkeypatch.setattr(table_text, "LARGEST", 1000)
     assert "inflates to more than" in refusal(put(tmp_path, gzip.compress(b"1,2\n" * 4_000_000), "bomb.csv.gz"))
     assert read_table(put(tmp_path, gzip.compress(b"1,2\n" * 4000), "packed.csv.gz")).num_rows == 4000
+
+
+def test_packed_text_that_cannot_be_read(tmp_path: Path) -> None:
+    several = put(tmp_path, zipped(b"a\n1\n", other=b""), "t.zip")
+    assert re.search(r"t\.zip holds in/t\.csv, other, .*: unpack it", refusal(several))
+    for name, pack in list(PACKERS.items())[:4]:
+        assert "is truncated" in refusal(put(tmp_path, pack(rng.bytes(9000).hex().encode())[:-9], name))
 
 
 # What is written comes back
@@ -417,11 +478,99 @@ def test_folders(tmp_path: Path) -> None:
     assert "part-1.parquet: column 'x', row 1 is not finite" in refusal(parts([1.0], [1.0, np.inf]))
     folder = parts(i32, i32)
     parquet.write_table(pa.table({"y": i32}), folder / "part-1.parquet")
-    assert "part-1.parquet has no column 'x', which part-0.parquet has" in refusal(folder)
+    assert re.search(r"part-1\.parquet lacks column 'x', which .*part-0\.parquet has", refusal(folder))
     parquet.write_table(pa.table({"x": i32, "y": i32}), folder / "part-1.parquet")
-    assert "part-1.parquet has a column 'y', which part-0.parquet has not" in refusal(folder)
+    assert re.search(r"part-0\.parquet lacks column 'y', which .*part-1\.parquet has", refusal(folder))
     folder = parts(pa.array([2**63], pa.uint64()), i32)
     assert "do not fit the type int64" in refusal(folder)
+
+
+def files_in(folder: Path, files: dict[str, Any]) -> Path:
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith(".parquet") and not isinstance(content, str):
+            parquet.write_table(pa.table({"x": content}), path)
+        else:
+            path.write_text(content)
+    return folder
+
+
+NULL = "__HIVE_DEFAULT_PARTITION__"
+FOLDERS: dict[str, tuple[dict[str, Any], dict[str, list[Any]]]] = {
+    "columns by name": ({"b.csv": "k,x\na,3\n", "a.csv": "x,k\n1,b\n2.5,c\n"}, {"x": [1, 2.5, 3], "k": list("bca")}),
+    "typed once": ({"a.csv": "x\n1\n", "b.tsv": "x\nu\n", "c d/ü.csv": "x\nv\n"}, {"x": ["1", "u", "v"]}),
+    "no rows in one": ({"a.csv": "x,k\n", "b.csv": "x,k\n1,b\n"}, {"x": [1], "k": ["b"]}),
+    "no header": ({"a.csv": "1,2\n", "b.csv": "3,4\n"}, {"column_1": [1, 3], "column_2": [2, 4]}),
+    "row indices": ({"a.csv": ",x\n0,1\n", "b.csv": ",x\n0,2\n"}, {"x": [1, 2]}),
+    "other files": ({"a.csv": "x\n1\n", "a.md": "", "_SUCCESS": "", ".b.csv": "y\n1\n", "_t/c.csv": ""}, {"x": [1]}),
+    "partitions": (
+        {"y=2021/m=01/0.parquet": [3, 4], "y=2020/m=12/0.parquet": [1], "y=2021/m=02/0.parquet": [5], "_metadata": ""},
+        {"x": [1, 3, 4, 5], "y": [2020, 2021, 2021, 2021], "m": [12, 1, 1, 2]},
+    ),
+    "partitions of text": ({"y=a%20b/0.csv": "x\n2\n", "y=NA/0.csv": "x\n1\n"}, {"x": [1, 2], "y": ["NA", "a b"]}),
+    "days and none": ({f"d={NULL}/0.parquet": [1], "d=2024-02-29/0.parquet": [2]}, {"x": [2, 1], "d": [DAY, None]}),
+    "a key that is stored": ({"x=1/0.parquet": [1], "x=2/0.parquet": [3]}, {"x": [1, 3]}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FOLDERS)
+def test_folders_of_any_table(tmp_path: Path, case: str) -> None:
+    files, expected = FOLDERS[case]
+    folder = files_in(tmp_path / "set", files)
+    table = read_table(folder)
+    assert table.to_pydict() == expected and table.column_names == list(expected) == list(table_names(folder))
+    assert pa.Table.from_batches(table_batches(folder, rows=1)).equals(table)
+    backwards = list(expected)[::-1]
+    assert read_table(folder, columns=backwards).equals(table.select(backwards))
+    for name in expected if len(expected) > 1 else ():
+        assert read_table(folder, drop=name).equals(table.drop_columns([name]))
+        assert read_table(folder, columns=[name]).equals(table.select([name]))
+    source = read(folder)
+    assert source.x.equals(table) and len(source.notes) == (case == "other files")
+    if any(name.endswith("parquet") for name in files):
+        stream = open_stream(str(folder))
+        assert pa.concat_tables([rows for _, rows in stream.pieces()]).equals(table)
+        for name in expected:
+            narrow = open_stream(str(folder), columns=[name])
+            assert pa.concat_tables([rows for _, rows in narrow.pieces()]).equals(table.select([name]))
+
+
+BAD_FOLDERS: dict[str, tuple[dict[str, Any], str]] = {
+    "lacks": ({"a.csv": "x,k\n1,2\n", "b.csv": "k\n1\n"}, r"b\.csv lacks column 'x', which .*a\.csv has: all"),
+    "more": ({"a.csv": "x\n1\n", "b.csv": "k,x\n1,2\n"}, r"a\.csv lacks column 'k', which .*b\.csv has"),
+    "kinds": ({"a.csv": "x\n1\n", "b.parquet": [1]}, r"holds a\.csv and b\.parquet, .*: leave one kind in it"),
+    "partitions": (
+        {"y=1/a.parquet": [1], "b.parquet": [1]},
+        r"y=1/a\.parquet is in partitions by y, and .*b\.parquet in .* by none",
+    ),
+    "row": ({"a.csv": "x\n1\n2\n", "b.csv": "x\n3\nu\n"}, r"column 'x' holds numbers, but row 1 of .*b\.csv is 'u'"),
+    "line": ({"a.csv": "x,k\n1,2\n", "b.csv": "x,k\n3\n"}, r"b\.csv, line 2: 1 field"),
+    "empty": ({"a.csv": "x\n1\n", "b.csv": ""}, r"b\.csv is empty"),
+    "no rows": ({"a.csv": "x,k\n", "b.csv": "x,k\n"}, "no rows"),
+    "Delta": ({"a.parquet": [1], "_delta_log/0.json": "{}"}, "is a Delta table"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FOLDERS)
+def test_bad_folders(tmp_path: Path, case: str) -> None:
+    files, message = BAD_FOLDERS[case]
+    assert re.search(message, refusal(files_in(tmp_path / "set", files)))
+
+
+def test_links_and_permissions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = files_in(tmp_path / "set", {"a.csv": "x\n1\n"})
+    (folder / "circle").symlink_to(folder)
+    (folder / "b.csv").symlink_to(put(tmp_path, "x\n2\n"))
+    assert read_table(folder)["x"].to_pylist() == [1, 2]
+    (folder / "c.csv").symlink_to(tmp_path / "none.csv")
+    assert re.search(r"c\.csv does not exist", refusal(folder))
+
+    def denied(path: Any) -> Any:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", denied)
+    assert "set cannot be read (permission denied): check its permissions" in refusal(folder)
 
 
 def test_declared_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,7 +72,7 @@ class Pass:
     def require_apart(self, out: Path) -> None:
         """``InputError`` where the output would lie among the files that are read."""
         folder = Path(self.stream.origin)
-        if folder.is_dir() and out.resolve().parent == folder.resolve():
+        if folder.is_dir() and folder.resolve() in out.resolve().parents:
             raise InputError(f"cannot write {out}: it would lie among the data that are read; name another folder")
 
     @property

@@ -6,7 +6,9 @@ taken.
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
 import math
 import os
 import re
@@ -55,17 +57,27 @@ def sentences(path: Path) -> Iterator[None]:
     except MemoryError as error:
         raise InputError(f"{path} does not fit in memory.") from error
     except Exception as error:
-        if isinstance(error, EOFError) or "EOF" in str(error):
+        if isinstance(error, EOFError) or "EOF" in str(error) or "Truncated" in str(error):
             raise InputError(f"{path} is truncated: it ends before its data does; get it again.") from error
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise InputError(f"{path} is damaged or not what its name says ({reason:.200}); get it again.") from error
 
 
 def open_plain(path: Path) -> IO[bytes]:
-    """The file, decompressed where its first bytes say gzip."""
+    """The file, decompressed where its first bytes say gzip, bzip2, xz or Zstandard."""
     with open(path, "rb") as file:
-        zipped = file.read(2) == b"\x1f\x8b"
-    return cast("IO[bytes]", gzip.open(path, "rb")) if zipped else open(path, "rb")
+        head = file.read(10)
+    if head.startswith(b"\x1f\x8b"):
+        return cast("IO[bytes]", gzip.open(path, "rb"))
+    if re.match(rb"BZh[1-9]1AY&SY", head):
+        return bz2.open(path, "rb")
+    if head.startswith(b"\xfd7zXZ\0"):
+        return lzma.open(path, "rb")
+    if head.startswith(b"\x28\xb5\x2f\xfd"):
+        import pyarrow as pa
+
+        return cast("IO[bytes]", pa.input_stream(str(path), compression="zstd"))
+    return open(path, "rb")
 
 
 def require_labels(label: str, choices: Sequence[str], what: str) -> None:

@@ -32,6 +32,7 @@ from latens.data.formats import (
 from latens.data.lazy import Lazy
 from latens.data.tables.cells import Hints
 from latens.data.tables.files import read_found, read_table, table_names
+from latens.data.tables.folders import holds_tables, kind_of, left_out, tables_below
 from latens.data.tables.reading import Read
 from latens.data.writing import matrix_table
 from latens.errors import InputError
@@ -39,13 +40,12 @@ from latens.schema import Column, chunks, require_numeric
 from latens.schema.cells import listed
 
 EMBEDDED = ("digits", "wine", "breast_cancer", "iris", "diabetes")  # scikit-learn has them on board
-TABLES = (".csv", ".tsv", ".parquet", ".feather", ".arrow", ".ipc")
 FORMATS = (
-    ".npy, .npz, .csv, .tsv, .parquet, .feather, .h5ad, IDX (*idx*, *-ubyte), .gz of the text and IDX ones, or a "
-    "folder of images or of .parquet files"
+    ".npy, .npz, .csv, .tsv, .txt, .dat, .parquet, .feather, .h5ad, IDX (*idx*, *-ubyte), .gz of the text and IDX "
+    "ones, or a folder of images, .parquet or .csv files"
 )
 READING = ("size", "skip_bad", "encoding", "layer", "text", "levels", "formats", "na")  # kept with the run
-_USES = {"size": "a folder of images", "skip_bad": "a folder of images", "encoding": "text (.csv, .tsv)",
+_USES = {"size": "a folder of images", "skip_bad": "a folder of images", "encoding": "text (.csv, .txt …)",
          "layer": "an .h5ad"}  # fmt: skip
 
 
@@ -164,7 +164,7 @@ def _uses(name: str) -> tuple[str, ...]:
         return ()
     path, _ = _locate(name)
     format = _format(path)
-    text = path.name.lower().removesuffix(".gz").endswith((".csv", ".tsv"))
+    text = (tables_below(path)[0] if os.path.isdir(path) else kind_of(path.name)) == "csv"
     return {"images": (_USES["size"],), "h5ad": (_USES["layer"],), "table": (_USES["encoding"],) * text}.get(format, ())
 
 
@@ -252,16 +252,15 @@ def _embedded_hint() -> str:
 
 def _format(path: Path) -> str:
     if os.path.isdir(path):
-        names = sorted(os.listdir(path))
-        if "run.json" in names:
+        if (path / "run.json").exists():
             raise InputError(f"{path} is the folder of a run, not data; give the data that is to be read.")
-        return "table" if any(name.lower().endswith(".parquet") for name in names) else "images"
+        return "table" if holds_tables(path) else "images"
     name = path.name.lower()
     plain = name.removesuffix(".gz")
     for extension in ("npy", "npz", "h5ad"):
         if name.endswith("." + extension):
             return extension
-    if name.endswith(TABLES) or plain.endswith((".csv", ".tsv")):
+    if kind_of(name):
         return "table"
     if "idx" in name or plain.endswith("-ubyte"):
         return "idx"
@@ -312,7 +311,7 @@ def _read_columns(path: Path, label: str | None, drop: tuple[str, ...], encoding
             raise InputError(f"{path} has no column left besides the labels; keep at least one.")
     if values is not None:
         values = np.array(["" if v is None else v for v in values.to_pylist()])
-    return Found(table, tuple(table.column_names), values, notes=list(read.notes), read=read)
+    return Found(table, tuple(table.column_names), values, notes=[*left_out(path), *read.notes], read=read)
 
 
 def _read_images(path: Path, options: dict[str, Any]) -> Found:
@@ -342,7 +341,7 @@ def _label_file(label: str, rows: int) -> np.ndarray:
     path, key = _locate(label)
     if _format(path) != "table":
         return _read_file(path, key, None, (), {}, Hints()).x
-    if path.suffix.lower() in TABLES[2:]:
+    if kind_of(path.name) != "csv":
         table = read_table(path)
         if table.num_columns != 1:
             raise InputError(f"{path} has more than one column; give a file with one label per row.")

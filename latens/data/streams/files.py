@@ -7,10 +7,11 @@ import io
 import os
 import posixpath
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from latens.data.tables.folders import Keys, files_below, in_order, is_shown, keys_of
 from latens.errors import InputError
 
 TAIL = 1 << 16  # bytes at the end of a file that the fingerprint reads: a Parquet footer, or most of one
@@ -18,12 +19,14 @@ TAIL = 1 << 16  # bytes at the end of a file that the fingerprint reads: a Parqu
 
 @dataclass(frozen=True)
 class File:
-    """One file: ``name`` as messages show it, ``size`` in bytes, ``system`` an fsspec file system (None: local)."""
+    """One file: ``name`` as messages show it, ``size`` in bytes, ``system`` an fsspec file system (None: local),
+    ``keys`` the partitions that it is in."""
 
     name: str
     path: str
     size: int
     system: Any = None
+    keys: Keys = field(default_factory=dict)
 
     def read(self, start: int, stop: int) -> bytes:
         """The bytes of [start, stop), without a shared position: safe from several threads."""
@@ -70,8 +73,8 @@ class Ranges(io.RawIOBase):
 
 
 def files_at(path: str | os.PathLike[str], suffix: str = "") -> list[File]:
-    """The file at a path or fsspec address, or the files in a folder that end in ``suffix``, in the order of their
-    names; hidden files are passed over.
+    """The file at a path or fsspec address, or the files below a folder that end in ``suffix``, in the order of their
+    names; hidden files and folders are passed over.
 
     Raises ``InputError``: nothing there, no such file in the folder, or an address that cannot be reached.
     """
@@ -80,17 +83,13 @@ def files_at(path: str | os.PathLike[str], suffix: str = "") -> list[File]:
         return _remote_files(name, suffix)
     place = Path(name).expanduser()
     if place.is_dir():
-        inside = [entry for entry in sorted(place.iterdir()) if _wanted(entry.name, suffix) and entry.is_file()]
+        inside = [own for own in files_below(place) if own.lower().endswith(suffix) and (place / own).is_file()]
         if not inside:
             raise InputError(f"{name} is a folder without {suffix or 'any'} files: give the folder that holds them")
-        return [File(str(entry), str(entry), entry.stat().st_size) for entry in inside]
+        return [File(str(p), str(p), p.stat().st_size, keys=keys_of(own)) for own in inside for p in (place / own,)]
     if not place.exists():
         raise InputError(f"there is no file or folder {name}: correct the path")
     return [File(name, str(place), place.stat().st_size)]
-
-
-def _wanted(name: str, suffix: str) -> bool:
-    return name.lower().endswith(suffix) and not name.startswith((".", "_"))
 
 
 def _remote_files(address: str, suffix: str) -> list[File]:
@@ -101,10 +100,11 @@ def _remote_files(address: str, suffix: str) -> list[File]:
     try:
         system, path = url_to_fs(address)
         if system.isdir(path):
-            found = [entry for entry in system.ls(path, detail=True) if entry["type"] == "file"]
-            found = [entry for entry in found if _wanted(posixpath.basename(entry["name"]), suffix)]
+            below = {posixpath.relpath(name, path): entry for name, entry in system.find(path, detail=True).items()}
+            wanted = in_order(own for own in below if own.lower().endswith(suffix) and is_shown(own))
+            found = {own: below[own] for own in wanted}
         else:
-            found = [system.info(path)]
+            found = {"": system.info(path)}
     except FileNotFoundError as error:
         raise InputError(f"there is no file or folder {address}: correct the address") from error
     except Exception as error:  # whatever a protocol's package raises
@@ -113,10 +113,12 @@ def _remote_files(address: str, suffix: str) -> list[File]:
         ) from error
     if not found:
         raise InputError(f"{address} is a folder without {suffix or 'any'} files: give the folder that holds them")
-    if unsized := [entry["name"] for entry in found if entry.get("size") is None]:
+    if unsized := [entry["name"] for entry in found.values() if entry.get("size") is None]:
         raise InputError(f"{unsized[0]} does not say its size: copy the file to this machine")
-    found.sort(key=lambda entry: entry["name"])
-    return [File(system.unstrip_protocol(e["name"]), e["name"], int(e["size"]), system) for e in found]
+    return [
+        File(system.unstrip_protocol(entry["name"]), entry["name"], int(entry["size"]), system, keys_of(own))
+        for own, entry in found.items()
+    ]
 
 
 def _reason(error: Exception) -> str:

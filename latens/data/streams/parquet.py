@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, cast
 from latens.data.formats import sentences
 from latens.data.streams.blocks import cut, starts
 from latens.data.streams.files import File, files_at
+from latens.data.tables.folders import key_columns, same_columns, with_keys
+from latens.data.tables.types import joined_type, plain_type
 from latens.errors import InputError, concerning
 from latens.schema.cells import listed
 from latens.trees import Tree
@@ -36,7 +38,8 @@ class _Piece:
 
 
 class ParquetBlocks:
-    """Blocks of a Parquet file, or of the ``.parquet`` files of a folder in the order of their names.
+    """Blocks of a Parquet file, or of the ``.parquet`` files below a folder in the order of their names, whose
+    partitions are columns after their own.
 
     Args:
         path: a local path, or an fsspec address such as ``s3://bucket/folder`` (its protocol's package installed).
@@ -46,9 +49,10 @@ class ParquetBlocks:
         most_rows: a row group with more is cut into blocks of so many. Each then costs the decoding of what stands
             before it in its group, and memory holds the block alone.
 
-    ``schema`` is that of the files (of the chosen columns), ``row_bytes`` a guess of 8 bytes a column. Only the footers
-    are read at first. Raises ``InputError`` for a missing, damaged or truncated file, for files whose columns or types
-    differ, for unknown columns and for no rows; what ``encode`` refuses is said in the name of the file.
+    ``schema`` has the chosen columns, in types that hold those of all files; ``row_bytes`` is a guess of 8 bytes a
+    column. Only the footers are read at first. Raises ``InputError`` for a missing, damaged or truncated file, for
+    files whose columns differ, or whose types no other holds, for unknown columns and for no rows; what ``encode``
+    refuses is said in the name of the file.
 
     >>> import tempfile, pyarrow as pa, pyarrow.parquet as pq, torch
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -66,8 +70,11 @@ class ParquetBlocks:
         self.files = files_at(path, ".parquet")
         self._footers = [_footer(file) for file in self.files]
         schemas = [footer.schema.to_arrow_schema() for footer in self._footers]
-        names = list(columns) if columns is not None else list(schemas[0].names)
-        self.schema: pa.Schema = _common(self.files, schemas, names, chosen=columns is not None)
+        self._keys = _keys(self.files, schemas[0])
+        names = list(columns) if columns is not None else [*schemas[0].names, *self._keys]
+        self._stored = [name for name in names if name not in self._keys]
+        stored = _common(self.files, schemas, self._stored, chosen=columns is not None)
+        self.schema: pa.Schema = with_keys(stored.empty_table(), names, self._keys, 0).schema
         self._pieces: list[_Piece] = []
         for number, footer in enumerate(self._footers):
             groups = [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]
@@ -91,10 +98,10 @@ class ParquetBlocks:
     def read(self, block: int) -> tuple[Tree, Tree]:
         table, piece = self.table(block), self._pieces[block]
         with concerning(f"{self.files[piece.file].name}, counting rows from its row {piece.first:,} on"):
-            return self._encode(table)
+            return self._encode(table if table.schema.types == self.schema.types else table.cast(self.schema))
 
     def table(self, block: int) -> pa.Table:
-        """The rows of one block as they are in the file."""
+        """The rows of one block, in the types of their file."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -105,17 +112,17 @@ class ParquetBlocks:
         ) as parquet:  # fmt: skip
             # without threads: the reader's own threads are the parallelism, and none outlives the interpreter
             if piece.whole:
-                table = parquet.read_row_group(piece.group, columns=self.schema.names, use_threads=False)
+                table = parquet.read_row_group(piece.group, columns=self._stored, use_threads=False)
             else:
                 table = pa.Table.from_batches(list(self._slices(parquet, piece)))
             if table.num_rows != piece.rows:
                 raise InputError(f"{file.name} changed while it was read: begin again")
-        return table.select(self.schema.names)
+        return with_keys(table, self.schema.names, self._keys, piece.file)
 
     def _slices(self, parquet: Any, piece: _Piece) -> Iterator[pa.RecordBatch]:
         """The record batches of a part of a row group, each batch before it decoded and let go."""
         at, stop = 0, piece.start + piece.rows
-        options = {"row_groups": [piece.group], "columns": self.schema.names, "use_threads": False}
+        options = {"row_groups": [piece.group], "columns": self._stored, "use_threads": False}
         for batch in parquet.iter_batches(_BATCH, **options):
             low, high = max(piece.start - at, 0), min(stop - at, batch.num_rows)
             if high > low:
@@ -126,8 +133,10 @@ class ParquetBlocks:
 
 
 def column_names(path: str | os.PathLike[str]) -> list[str]:
-    """The names of the columns of the first file; errors as :class:`ParquetBlocks`."""
-    return list(_footer(files_at(path, ".parquet")[0]).schema.to_arrow_schema().names)
+    """The names of the columns of the first file, and of partitions; errors as :class:`ParquetBlocks`."""
+    files = files_at(path, ".parquet")
+    schema = _footer(files[0]).schema.to_arrow_schema()
+    return [*schema.names, *_keys(files, schema)]
 
 
 def unpacked_bytes(path: str | os.PathLike[str]) -> int:
@@ -154,26 +163,33 @@ def _footer(file: File) -> Any:
             return parquet.metadata
 
 
+def _keys(files: list[File], schema: Any) -> dict[str, pa.Array]:
+    return key_columns([file.keys for file in files], [file.name for file in files], schema.names)
+
+
 def _common(files: list[File], schemas: list[Any], names: list[str], chosen: bool) -> Any:
-    """The schema of the columns ``names``, which must be of one type in all files."""
+    """The schema of the columns ``names``, in types that hold those of all files."""
     import pyarrow as pa
 
     first = schemas[0]
     for name in names:
         if name not in first.names:
             raise InputError(f"{files[0].name} has no column {name!r}: it has {listed(first.names)}")
-        if first.names.count(name) > 1:
-            raise InputError(f"{files[0].name} has several columns {name!r}: rename all but one")
-    for file, schema in zip(files[1:], schemas[1:]):
+    for file, schema in zip(files, schemas):
         for name in names:
-            if schema.names.count(name) != 1:
-                raise InputError(f"{file.name} has no column {name!r}, and {files[0].name} has it: give all files it")
-            here, there = schema.field(name).type, first.field(name).type
+            if schema.names.count(name) > 1:
+                raise InputError(f"{file.name} has several columns {name!r}: rename all but one")
+    own = [[name for name in schema.names if not chosen or name in set(names)] for schema in schemas]
+    same_columns([file.name for file in files], own)
+    types = {name: first.field(name).type for name in names}
+    for file, schema in zip(files[1:], schemas[1:]):
+        for name, there in types.items():
+            here = schema.field(name).type
             if here != there:
-                raise InputError(
-                    f"column {name!r} is {here} in {file.name} and {there} in {files[0].name}: write it as one type"
-                )
-        extra = [name for name in schema.names if name not in first.names]
-        if extra and not chosen:
-            raise InputError(f"{file.name} has the column {extra[0]!r} that {files[0].name} lacks: give all files it")
-    return pa.schema([first.field(name) for name in names])
+                wider = joined_type(plain_type(here) or here, plain_type(there) or there)
+                if wider is None:
+                    raise InputError(
+                        f"column {name!r} is {here} in {file.name} and {there} in {files[0].name}: write it as one type"
+                    )
+                types[name] = wider
+    return pa.schema(list(types.items()))

@@ -16,6 +16,7 @@ from latens.data.streams.blocks import NpyBlocks, starts
 from latens.data.streams.files import fingerprint_files
 from latens.data.streams.loader import WINDOW_BYTES, WINDOW_ROWS, ahead
 from latens.data.streams.parquet import MOST_ROWS, ParquetBlocks, column_names, unpacked_bytes
+from latens.data.tables.folders import tables_below
 from latens.data.tables.types import chosen, plain, plain_schema
 from latens.errors import InputError, concerning, is_whole
 
@@ -246,7 +247,7 @@ def _is_parquet(path: str) -> bool:
     place = os.path.expanduser(path)
     if "://" in path or path.lower().endswith(".parquet"):
         return True
-    return os.path.isdir(place) and any(name.lower().endswith(".parquet") for name in os.listdir(place))
+    return os.path.isdir(place) and tables_below(Path(place))[0] == "parquet"
 
 
 def _nothing(table: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Tables in files: .csv and .tsv (gzipped or not), .parquet (a file or a folder of them), .feather, .arrow, .ipc.
+"""Tables in files: text such as .csv (packed or not), .parquet, .feather, .arrow, .ipc, and folders of one of them.
 
 Files are not trusted: types are checked by name, sizes before memory is taken, and whatever is wrong becomes one
 sentence that names the file and the column. What a column means is for others to say.
@@ -16,16 +16,20 @@ from typing import TYPE_CHECKING, Any
 from latens.data.formats import sentences
 from latens.data.tables import text as table_text
 from latens.data.tables.cells import Hints
+from latens.data.tables.folders import key_columns, keys_of, kind_of, same_columns, tables_below, with_keys
 from latens.data.tables.reading import Read, read_columns
 from latens.data.tables.types import chosen, joined_type, plain, plain_schema, require_names, shown
-from latens.data.tables.writing import FEATHER, TableWriter, write_table
+from latens.data.tables.writing import TableWriter, write_table
 from latens.errors import InputError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = ["TableWriter", "locate", "read_found", "read_table", "table_batches", "table_names", "write_table"]
-FORMATS = ".csv, .tsv, .parquet (a file or a folder of them), .feather, .arrow, .ipc, and .gz of the first two"
+FORMATS = (
+    ".csv, .tsv, .txt, .dat (also in .gz, .bz2, .xz, .zst or .zip), .parquet, .feather, .arrow, .ipc, or a folder of "
+    "files of one kind"
+)
 _INDEX = "__index_level_"  # how pandas calls a row index without a name in a parquet file
 
 
@@ -64,13 +68,13 @@ def read_found(
     import pyarrow as pa
 
     where = locate(path)
-    if _kind(where) == "csv":
-        with sentences(where):
-            choose = partial(chosen, drop=drop, columns=columns, where=str(where))
-            return table_text.read_text(where, choose, hints or Hints(), encoding)
     with sentences(where):
+        found = _Files(where)
+        if found.kind == "csv":
+            choose = partial(chosen, drop=drop, columns=columns, where=str(where))
+            return table_text.read_text(where, found.parts, found.key_columns, choose, hints or Hints(), encoding)
         names = chosen(table_names(where), drop, columns, str(where))
-        _require_modest(where, 8 * len(names))
+        _require_modest(found.parts, 8 * len(names))
     batches = list(table_batches(where, names))
     if not batches:
         raise InputError(f"{where} has no rows; give a file with data.")
@@ -95,11 +99,10 @@ def table_names(path: str | os.PathLike[str], encoding: str | None = None) -> tu
     """
     where = locate(path)
     with sentences(where):
-        if _kind(where) == "csv":
-            return tuple(table_text.names_of(where, encoding))
-        schema, _ = _stored(_parts(where)[0])
-        require_names(schema.names, str(where))
-        return tuple(name for name in schema.names if not name.startswith(_INDEX))
+        found = _Files(where)
+        names = found.names(encoding)
+        require_names(names, str(where))
+        return tuple(name for name in [*names, *found.key_columns(names)] if not name.startswith(_INDEX))
 
 
 def table_batches(
@@ -114,19 +117,22 @@ def table_batches(
         InputError: as :func:`read_table`; or a column whose type changes between the files of a folder.
     """
     where = locate(path)
-    if _kind(where) == "csv":
-        yield from (b for b in read_table(where, columns=columns).to_batches(max_chunksize=rows) if b.num_rows)
-        return
     with sentences(where):
+        found = _Files(where)
+        if found.kind == "csv":
+            pieces = read_table(where, columns=columns).to_batches(max_chunksize=rows)
+            yield from (piece for piece in pieces if piece.num_rows)
+            return
         names = chosen(table_names(where), (), columns, str(where))
-        parts = _parts(where)
-        schema = _common_schema(parts, names, where)
+        keys = found.key_columns(found.names())
+        stored = [name for name in names if name not in keys] or found.names()[:1]
+        schema = _common_schema(found, stored, where)
     first = 0
-    for part in parts:
+    for number, part in enumerate(found.parts):
         with sentences(part):
             start = first
-            for batch in _stored_batches(part, names, rows):
-                table = plain(batch, str(part), schema, first - start)
+            for batch in _stored_batches(part, stored, rows):
+                table = with_keys(plain(batch, str(part), schema, first - start), names, keys, number)
                 first += table.num_rows
                 yield from table.combine_chunks().to_batches()
 
@@ -138,7 +144,7 @@ def locate(path: str | os.PathLike[str]) -> Path:
     """The file or folder of a table; InputError unless it is there, not empty, and of a known extension."""
     where = Path(path).expanduser()
     if not os.path.exists(where):  # unlike Path.exists, False for a name that is too long
-        near = difflib.get_close_matches(where.name, _listing(where.parent), 2)
+        near = [n for n in difflib.get_close_matches(where.name, _listing(where.parent), 3) if n != where.name][:2]
         hint = f"did you mean {' or '.join(str(where.with_name(n)) for n in near)}?" if near else f"give a {FORMATS}."
         raise InputError(f"{where} does not exist; {hint}")
     if not os.path.isdir(where):
@@ -158,26 +164,35 @@ def _listing(folder: Path) -> list[str]:
 
 
 def _kind(path: Path) -> str:
-    name = path.name.lower()
     if os.path.isdir(path):
-        return "parquet"
-    if name.removesuffix(".gz").endswith((".csv", ".tsv")):
-        return "csv"
-    if name.endswith((".parquet", *FEATHER)):
-        return "parquet" if name.endswith(".parquet") else "feather"
+        inside, _ = tables_below(path)
+        if not inside:
+            raise InputError(f"{path} is a folder without tables; name a file, or a folder of .parquet or .csv files.")
+        return inside
+    if kind := kind_of(path.name):
+        return kind
     raise InputError(f"{path} has an unknown extension; latens reads tables in {FORMATS}.")
 
 
-def _parts(path: Path) -> list[Path]:
-    """The files of a table, those of a folder in the order of their names."""
-    if not os.path.isdir(path):
-        return [path]
-    parts = [path / name for name in _listing(path) if name.lower().endswith(".parquet")]
-    if not parts:
-        raise InputError(f"{path} is a folder without .parquet files; name a file, or a folder that has some.")
-    for part in parts:
-        locate(part)
-    return parts
+class _Files:
+    """The files of the table at a place, those of a folder in the order of their names."""
+
+    def __init__(self, where: Path) -> None:
+        self.kind, self.inside = _kind(where), tables_below(where)[1] if os.path.isdir(where) else []
+        self.parts = [where / name for name in self.inside] or [where]
+        for part in self.parts if self.inside else ():
+            locate(part)
+        self.keys = [keys_of(name) for name in self.inside]
+
+    def names(self, encoding: str | None = None) -> list[str]:
+        """The columns that the first file stores."""
+        if self.kind == "csv":
+            return table_text.names_of(self.parts[0], encoding)
+        return list(_stored(self.parts[0])[0].names)
+
+    def key_columns(self, stored: Sequence[str]) -> dict[str, pa.Array]:
+        """Those that partitions name, a value for each file."""
+        return key_columns(self.keys, self.parts, stored)
 
 
 # Parquet and feather
@@ -189,7 +204,7 @@ def _require_magic(path: Path) -> None:
         head = file.read(6)
         file.seek(-min(4, path.stat().st_size), os.SEEK_END)
         tail = file.read()
-    if _kind(path) == "parquet":
+    if kind_of(path.name) == "parquet":
         if not head.startswith(b"PAR1"):
             raise InputError(f"{path} is not a parquet file: it does not begin with PAR1; give it its own extension.")
         if tail != b"PAR1" or path.stat().st_size < 12:
@@ -205,7 +220,7 @@ def _stored(path: Path) -> tuple[pa.Schema, int | None]:
     from pyarrow import parquet
 
     _require_magic(path)
-    if _kind(path) == "parquet":
+    if kind_of(path.name) == "parquet":
         with parquet.ParquetFile(path) as file:
             return file.schema_arrow, file.metadata.num_rows
     with _feather(path) as reader:
@@ -225,7 +240,7 @@ def _stored_batches(path: Path, names: Sequence[str], rows: int) -> Iterator[pa.
     import pyarrow as pa
     from pyarrow import parquet
 
-    if _kind(path) == "parquet":
+    if kind_of(path.name) == "parquet":
         with parquet.ParquetFile(path, pre_buffer=False) as file:  # a buffer would hold the whole file
             for batch in file.iter_batches(rows, columns=list(names), use_threads=False):
                 batch.validate(full=True)  # text that is no UTF-8
@@ -241,30 +256,26 @@ def _stored_batches(path: Path, names: Sequence[str], rows: int) -> Iterator[pa.
                 yield pa.Table.from_batches([batch.slice(first, rows)]).select(names)
 
 
-def _require_modest(path: Path, row_size: int) -> None:
+def _require_modest(parts: Sequence[Path], row_size: int) -> None:
     """InputError where parquet files declare far more than files of their sizes hold."""
-    for part in _parts(path):
+    for part in parts:
         _, count = _stored(part)
         declared, size = (count or 0) * row_size, part.stat().st_size
         if declared > max(table_text.LARGEST, table_text.DENSEST * size):
             raise InputError(f"{part} declares {count:,} rows, {declared:,} bytes from {size:,}; too many to unpack.")
 
 
-def _common_schema(parts: Sequence[Path], names: Sequence[str], where: Path) -> pa.Schema:
+def _common_schema(files: _Files, names: Sequence[str], where: Path) -> pa.Schema:
     """Names and types that hold the rows of all files."""
     import pyarrow as pa
 
     found: dict[str, tuple[pa.DataType, Path]] = {}
-    for part in parts:
-        stored, _ = _stored(part)
+    schemas = [_stored(part)[0] for part in files.parts]
+    for part, stored in zip(files.parts, schemas):
         require_names(stored.names, str(part))
-        there = set(stored.names)
-        for name in names:
-            if name not in there:
-                raise InputError(f"{part} has no column {shown(name)}, which {parts[0].name} has; add or drop it.")
-        own = [name for name in stored.names if not name.startswith(_INDEX)]
-        if part != parts[0] and (more := sorted(set(own) - set(table_names(parts[0])))):
-            raise InputError(f"{part} has a column {shown(more[0])}, which {parts[0].name} has not; add or drop it.")
+    own = [[name for name in stored.names if not name.startswith(_INDEX)] for stored in schemas]
+    same_columns(files.parts, own)
+    for part, stored in zip(files.parts, schemas):
         for field in plain_schema(pa.schema([stored.field(name) for name in names]), str(part)):
             type, origin = found.get(field.name, (field.type, part))
             wider = joined_type(type, field.type)

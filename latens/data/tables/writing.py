@@ -13,14 +13,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from latens.atomic import atomic_write
-from latens.data.tables.text import DATUM
+from latens.data.tables.folders import FEATHER
+from latens.data.tables.layout import DATUM
 from latens.data.tables.types import plain_schema, require_names, shown
 from latens.errors import InputError
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-FEATHER = (".feather", ".arrow", ".ipc")
 
 
 def write_table(path: str | os.PathLike[str], table: pa.Table) -> None:

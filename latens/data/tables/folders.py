@@ -1,0 +1,162 @@
+"""Folders of tables: the files below a folder, what kind of table they are, and the columns that partitions name.
+
+Partitions are folders called ``KEY=VALUE``, as Hive, Spark, DuckDB, pandas and polars write them: each key is a column
+after those of the files.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from latens.data.tables.types import shown
+from latens.errors import InputError
+from latens.schema.cells import listed
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Keys = Mapping[str, "str | None"]  # of one file: its partitions, None where the value is missing
+
+TEXT = (".csv", ".tsv", ".tab", ".txt", ".dat", ".data")
+PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")  # around text
+FEATHER = (".feather", ".arrow", ".ipc")
+_NULL = "__HIVE_DEFAULT_PARTITION__"
+
+
+def kind_of(name: str, text: tuple[str, ...] = TEXT) -> str | None:
+    """ "csv", "parquet" or "feather", as the name of a file says; None for what is no table.
+
+    >>> kind_of("a.tsv.gz"), kind_of("A.Parquet"), kind_of("a.gz")
+    ('csv', 'parquet', None)
+    """
+    lower = name.lower()
+    plain = next((lower.removesuffix(suffix) for suffix in PACKED if lower.endswith(suffix)), lower)
+    if plain.endswith(text) or (lower.endswith(".zip") and text is TEXT):
+        return "csv"
+    return "parquet" if lower.endswith(".parquet") else "feather" if lower.endswith(FEATHER) else None
+
+
+def files_below(root: Path) -> list[str]:
+    """The files below a folder by their path from there, parted by "/", in the order of their names; hidden ones (``.``
+    or ``_`` first) and what lies in hidden folders are left out, and no folder is entered twice."""
+    found, seen, waiting = [], set[tuple[int, int]](), [(root, "")]
+    while waiting:
+        folder, prefix = waiting.pop()
+        try:
+            status, entries = os.stat(folder), list(os.scandir(folder))
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise InputError(f"{folder} cannot be read ({reason}): check its permissions") from error
+        if (status.st_dev, status.st_ino) in seen:
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        for entry in (entry for entry in entries if is_shown(entry.name)):
+            if os.path.isdir(entry.path):
+                waiting.insert(0 if entry.is_symlink() else len(waiting), (Path(entry.path), f"{prefix}{entry.name}/"))
+            else:
+                found.append(prefix + entry.name)
+    return in_order(found)
+
+
+def is_shown(name: str) -> bool:
+    """Whether no part of a path is hidden."""
+    return not any(part.startswith((".", "_")) for part in name.split("/"))
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    return sorted(names, key=lambda name: name.split("/"))
+
+
+def tables_below(root: Path) -> tuple[str, list[str]]:
+    """(kind, names) of the files of the table that a folder holds, ("", []) without any; of text only .csv, .tsv and
+    .tab count, since .txt may be anything.
+
+    Raises ``InputError``: files of several kinds, a Delta table, or a folder that cannot be read.
+    """
+    kinds: dict[str, list[str]] = {}
+    for name in files_below(root):
+        if kind := kind_of(name, TEXT[:3]):
+            kinds.setdefault(kind, []).append(name)
+    if len(kinds) > 1:
+        (first, *_), (other, *_) = list(kinds.values())[:2]
+        raise InputError(f"{root} holds {first} and {other}, and a table is one kind of file: leave one kind in it")
+    if kinds and (root / "_delta_log").is_dir():
+        raise InputError(f"{root} is a Delta table, of which some files may be out of date: save it as Parquet")
+    return next(iter(kinds.items()), ("", []))
+
+
+def holds_tables(root: Path) -> bool:
+    """Whether a folder is read as tables; one of images may hold text about them."""
+    from latens.data.images.folder import EXTENSIONS
+
+    names = files_below(root)
+    kinds = {kind_of(name, TEXT[:3]) for name in names} - {None}
+    return bool(kinds) and not (kinds == {"csv"} and any(name.lower().endswith(EXTENSIONS) for name in names))
+
+
+def left_out(path: Path) -> list[str]:
+    """A note of the files in a folder of tables that are none."""
+    inside = set(tables_below(path)[1]) if os.path.isdir(path) else set()
+    others = [name for name in files_below(path) if name not in inside] if inside else []
+    return [f"{path}: left out what is no table ({listed(others, 3)})"] if others else []
+
+
+def keys_of(name: str) -> Keys:
+    """The partitions that a file is in, by its path from the folder of the table.
+
+    >>> keys_of("year=2021/city=a%20b/kind=__HIVE_DEFAULT_PARTITION__/part-0.parquet")
+    {'year': '2021', 'city': 'a b', 'kind': None}
+    """
+    pairs = [part.partition("=") for part in name.split("/")[:-1]]
+    return {unquote(k): None if v in ("", _NULL) else unquote(v) for k, equals, v in pairs if k and equals}
+
+
+def key_columns(keys: Sequence[Keys], files: Sequence[Any], stored: Iterable[str]) -> dict[str, pa.Array]:
+    """A value for each file of each column that partitions name and the files do not store: whole numbers, dates, or
+    words. ``InputError`` where a file is in other partitions than the first."""
+    for file, own in zip(files, keys):
+        if list(own) != list(keys[0]):
+            there, here = (", ".join(found) or "none" for found in (keys[0], own))
+            raise InputError(
+                f"{file} is in partitions by {here}, and {files[0]} in partitions by {there}: partition all files alike"
+            )
+    left = [name for name in (keys[0] if keys else ()) if name not in set(stored)]
+    return {name: _typed([own[name] for own in keys]) for name in left}
+
+
+def _typed(values: list[str | None]) -> pa.Array:
+    import pyarrow as pa
+
+    there = [value for value in values if value is not None]
+    if not there:
+        return pa.nulls(len(values))
+    for pattern, type in ((r"[+-]?\d{1,18}", pa.int64()), (r"\d{4}-\d\d-\d\d", pa.date32())):
+        if all(re.fullmatch(pattern, value, re.ASCII) for value in there):
+            cells = [v if v is None or type != pa.int64() else str(int(v)) for v in values]
+            try:
+                return pa.array(cells, pa.string()).cast(type)
+            except pa.ArrowInvalid:  # no day of the calendar
+                break
+    return pa.array(values, pa.string())
+
+
+def with_keys(table: pa.Table, names: Sequence[str], keys: Mapping[str, pa.Array], file: int) -> pa.Table:
+    """The columns ``names`` in this order, of a table's own and of the partitions of its file."""
+    import pyarrow as pa
+
+    columns = [pa.repeat(keys[n][file], len(table)) if n in keys else table.column(n) for n in names]
+    return pa.table(columns, names=list(names))
+
+
+def same_columns(files: Sequence[Any], names: Sequence[Sequence[str]]) -> None:
+    """InputError unless all files have the columns of the first, in any order."""
+    for file, own in zip(files[1:], names[1:]):
+        for has, lacks, there, where in ((files[0], file, names[0], own), (file, files[0], own, names[0])):
+            if missing := [name for name in there if name not in set(where)]:
+                columns = f"column{'s' * (len(missing) > 1)} {listed([shown(name) for name in missing])}"
+                raise InputError(f"{lacks} lacks {columns}, which {has} has: all files need the same columns")

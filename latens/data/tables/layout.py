@@ -1,0 +1,214 @@
+"""How a text file is laid out: the lines before the data, the delimiter, the names of the columns."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from latens.data.tables.types import require_names
+from latens.errors import InputError
+from latens.schema.form import BLANKS
+
+_DELIMITERS = "\t;|,"
+DATUM = re.compile(r"[+-]?(\d+[.,]?\d*|[.,]\d+)([eE][+-]?\d+)?|[+-]?inf(inity)?|nan|true|false|\d{4}(-\d\d){2}.*", re.I)
+_EXCEL = re.compile(rb"""\"?sep=(.)\"?[;,|\t ]*(\r\n|\r|\n)""", re.IGNORECASE)  # its first line: the delimiter
+_SPACES = re.compile(rb"""(?<![^ \t\r\n])("(?:[^"]|"")*")|(?<![^\r\n])[ \t]+|[ \t]+(?![^\r\n])|([ \t]+)""")
+_MOMENT = re.compile(r"\d+([./-])\d+\1\d+ \d\d?:[\d:.]+( ?[ap]m)?", re.IGNORECASE)  # one cell, with spaces
+PADDING = " \t\ufeff"  # around the names of columns
+Choice = Callable[[list[str]], list[str]]
+
+
+@dataclass
+class Layout:
+    """How text is to be cut: the data start at byte ``start``, on line ``line``; '' names what is left out."""
+
+    data: bytes
+    delimiter: str
+    names: list[str]
+    start: int
+    line: int
+    header: list[str] = field(default_factory=list)  # the fields of the first line, where it names the columns
+    row_names: bool = False  # R's: a first column that the header has no name for
+
+
+def records(data: bytes, start: int, delimiter: str, where: str, line: int = 0) -> Iterator[tuple[int, list[str]]]:
+    """Line numbers, counted from 1, and fields of the records that are not blank."""
+    with io.TextIOWrapper(io.BytesIO(data), "utf-8", newline="") as text:
+        text.seek(start)
+        reader = csv.reader(text, delimiter=delimiter, strict=True)
+        try:
+            for record in reader:
+                if len(record) > 1 or (record and record[0].strip()):
+                    yield line + reader.line_num, record
+        except csv.Error as error:
+            raise InputError(f"{where}, line {line + reader.line_num}: {error}; correct the line.") from error
+
+
+def _head(data: bytes, start: int, delimiter: str, where: str, count: int = 10) -> list[list[str]]:
+    return [record for _, (_, record) in zip(range(count), records(data, start, delimiter, where))]
+
+
+def _line_end(data: bytes, start: int) -> int:
+    """The byte after the end of the line that begins at ``start``."""
+    found = re.compile(rb"\r\n|\r|\n").search(data, start)
+    return found.end() if found else len(data)
+
+
+def survey(data: bytes, path: Path, choose: Choice) -> Layout:
+    where, start, line, comment = str(path), 0, 0, b""
+    while start < len(data) and data[start : start + 1] in (b"#", b"\r", b"\n"):
+        end = _line_end(data, start)
+        comment = data[start + 1 : end] if data[start : start + 1] == b"#" else comment
+        start, line = end, line + 1
+    if excel := _EXCEL.match(data, start):
+        delimiter, start, line = excel[1].decode("latin-1"), excel.end(), line + 1
+    else:
+        delimiter = _delimiter(data, start, where, path)
+    if delimiter == " ":
+        data, delimiter, comment = data[:start] + _tabbed(data[start:]), "\t", _tabbed(comment)
+    head = [[field.strip() for field in record] for record in _head(data, start, delimiter, where)]
+    if not head:
+        raise InputError(f"{where} has no rows; give a file with data.")
+    noted = [field.strip() for field in next(csv.reader([comment.decode("utf-8")], delimiter=delimiter), [])]
+    if comment and len(noted) == len(head[0]) and (len(noted) > 1 or DATUM.fullmatch(head[0][0])):
+        return Layout(data, delimiter, _named(noted, where, line), start, line)  # numpy.savetxt: # before its header
+    numbered = [f"column_{j + 1}" for j in range(len(head[0]))]
+    short = _is_short(head, _starts_quoted(data, start))
+    if not (short or _quoted_alone(data, start, delimiter) or _is_header(head, choose)):
+        return Layout(data, delimiter, numbered, start, line)
+    first, _ = next(records(data, start, delimiter, where))
+    for _ in range(first):
+        start = _line_end(data, start)
+    names, trailing = _named(head[0], where, line + first), short and not any(record[-1] for record in head[1:])
+    names = [*names, ""] if trailing else ["", *names] if short else names
+    return Layout(data, delimiter, names, start, line + first, head[0], short and not trailing)
+
+
+def _is_short(head: list[list[str]], quoted: bool) -> bool:
+    """Whether the first record names all columns but one: the last, which is empty (a delimiter ends each row), or the
+    first, of row names as in R's write.table: words, ``quoted`` numbers, or 1, 2, 3 ..."""
+    top, rows = head[0], head[1:]
+    if {len(row) for row in rows} != {len(top) + 1} or any(DATUM.fullmatch(field) for field in top):
+        return False
+    if not any(row[-1] for row in rows):
+        return True
+    first = [row[0] for row in rows]
+    counted = first in ([str(j + start) for j in range(len(rows))] for start in (0, 1))
+    words = all(name and not DATUM.fullmatch(name) for name in first)
+    return counted or words or (quoted and all(name.isdecimal() for name in first))
+
+
+def _tabbed(data: bytes) -> bytes:
+    r"""Text cut by runs of spaces as text cut by tabs, line by line; what is quoted stays as it is.
+
+    >>> _tabbed(b'  a   "b c"\t1  \n')
+    b'a\t"b c"\t1\n'
+    """
+    if b'"' not in data:
+        return b"\n".join([b"\t".join(line.split()) for line in data.splitlines()])
+    return _SPACES.sub(lambda found: found[1] or (b"\t" if found[2] else b""), data)
+
+
+def _named(names: list[str], where: str, line: int) -> list[str]:
+    """The names; a first one may be empty (the row index), and so may a last one (a trailing delimiter)."""
+    padded = [names[0] or "\0", *names[1:]]
+    require_names(padded[:-1] if names[-1] == "" else padded, f"{where}, line {line}")
+    return names
+
+
+def _delimiter(data: bytes, start: int, where: str, path: Path) -> str:
+    """The first of tab, semicolon, bar and comma that cuts the first records into equally many fields, or else runs of
+    spaces that do, or else the one that cuts the first record into most."""
+    usual = "\t" if ".tsv" in path.suffixes[-2:] else ","
+    heads: dict[str, list[list[str]]] = {usual: []}
+    for delimiter in _DELIMITERS:
+        try:
+            heads[delimiter] = _head(data, start, delimiter, where)
+        except InputError:
+            continue
+    for delimiter in _DELIMITERS:
+        widths = {len(record) for record in heads.get(delimiter, ())}
+        if len(widths) == 1 and widths != {1}:
+            return delimiter
+    if _spaced(data[start : start + (1 << 16)], where, path):
+        return " "
+    for delimiter, head in heads.items():
+        if head and _starts_quoted(data, start) and _is_short(head, True):
+            return delimiter
+    return max([usual, *heads], key=lambda delimiter: max((len(record) for record in heads[delimiter][:1]), default=1))
+
+
+def _spaced(data: bytes, where: str, path: Path) -> bool:
+    """Whether runs of spaces cut most of the first records into equally many fields, of which one has numbers or dates
+    in all rows, or, in .txt, .dat and .data, all of the first records."""
+    try:
+        head = _head(_tabbed(data[: data.rfind(b"\n") + 1] or data), 0, "\t", where)
+    except InputError:
+        return False
+    below, quoted = head[1:] or head, _starts_quoted(data, 0)
+    short = bool(head) and (len(head[0]) > 1 or quoted) and _is_short(head, quoted)
+    rows = below if short else [row for row in below if len(row) == len(head[0])]
+    if 3 * len(rows) < 2 * len(below) or len(below[:1] and head[0]) + short < 2 or _is_one_cell(rows):
+        return False
+    if not head[1:]:
+        return all(DATUM.fullmatch(field) for field in head[0])
+    rows = [row for row in rows if row != head[0]] or rows
+    free = not {".txt", ".dat", ".data"}.isdisjoint(suffix.lower() for suffix in path.suffixes[-2:])
+    return any(map(_are_data, zip(*rows))) or (free and len(rows) == len(below))
+
+
+def _are_data(cells: Iterable[str]) -> bool:
+    return all(DATUM.fullmatch(cell) or cell.lower() in BLANKS for cell in cells)
+
+
+def _is_one_cell(rows: list[list[str]]) -> bool:
+    """Whether the fields between spaces are parts of one: moments, or numbers with their unit."""
+    columns = list(zip(*rows))
+    unit = len(columns) == 2 and len(rows) > 1 and len(set(columns[1])) == 1
+    return all(_MOMENT.fullmatch(" ".join(row)) for row in rows) or (
+        unit and _are_data(columns[0]) and not _are_data(columns[1])
+    )
+
+
+def _is_header(head: list[list[str]], choose: Choice) -> bool:
+    """Whether the first record names the columns: it has the names asked for, or no datum at all, or a word above a
+    datum, or the numbers 0, 1, 2 ... that a data frame without names writes."""
+    top, below = head[0], head[1] if len(head) > 1 else []
+    counted = top[1:] if top[0] == "" else top
+    if not any(DATUM.fullmatch(field) for field in top):
+        return True
+    if len(counted) > 2 and counted == [str(j) for j in range(len(counted))]:
+        return True
+
+    def is_word(field: str) -> bool:
+        return not DATUM.fullmatch(field) and field.lower() not in BLANKS
+
+    if any(is_word(field) and not is_word(under) for field, under in zip(top, below)):
+        return True
+    numbered = [f"column_{j + 1}" for j in range(len(top))]
+    try:
+        choose(numbered)
+    except InputError:
+        try:
+            return bool(choose([name for name in top if name]))
+        except InputError:
+            return False
+    return False
+
+
+def _starts_quoted(data: bytes, start: int) -> bool:
+    """Whether the first two lines begin with a quote."""
+    return data[start : start + 1] == data[(end := _line_end(data, start)) : end + 1] == b'"'
+
+
+def _quoted_alone(data: bytes, start: int, delimiter: str) -> bool:
+    """Whether all fields of the first line are quoted and one of the second is not, as where names are numbers."""
+    lines = data[start : _line_end(data, _line_end(data, start))].decode("utf-8").splitlines()
+    if len(lines) < 2:
+        return False
+    first, second = ([field.startswith('"') for field in line.split(delimiter)] for line in lines[:2])
+    return all(first) and not all(second)
