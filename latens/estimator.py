@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,17 @@ from latens import evaluation, imputing, outputs, scoring, trees
 from latens import run as runs
 from latens.data import as_array, read
 from latens.data.lazy import Lazy
-from latens.data.rows import Asked, Rows, canonical_order, is_counts, rows_like, rows_of, sparse_rows, taken
+from latens.data.rows import (
+    Asked,
+    Rows,
+    as_table,
+    canonical_order,
+    is_counts,
+    rows_like,
+    rows_of,
+    sparse_rows,
+    taken,
+)
 from latens.data.tables.frames import as_table as frame_as_table
 from latens.data.tables.frames import is_frame
 from latens.errors import InputError
@@ -29,7 +40,7 @@ from latens.models import Generator
 from latens.randomness import untouched
 from latens.recipes import Recipe
 from latens.run import Run
-from latens.schema import AnySchema, Table
+from latens.schema import AnySchema, Schema, Table
 from latens.training import Bar, Settings
 
 _TRAINING = ("epochs", "batch_size", "learning_rate", "kl_warmup", "average", "patience", "device")
@@ -184,8 +195,9 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
     # Data
 
-    def _user_form(self, X: Any, *, reset: bool) -> tuple[Any, Any]:
-        """X as an array, an arrow table or lazy rows, checked as scikit-learn asks; and the way back for tables."""
+    def _user_form(self, X: Any, *, reset: bool, by_name: bool = False) -> tuple[Any, Any]:
+        """X as an array, an arrow table or lazy rows, checked as scikit-learn asks (``by_name``: but for the order of
+        columns, which are found by their names); and the way back for tables."""
         if isinstance(X, str | Path):
             X = read(X).x
         if isinstance(X, Lazy):
@@ -198,7 +210,7 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             if len(set(names)) < len(names):
                 twice = next(name for name in names if names.count(name) > 1)
                 raise InputError(f"the data frame has two columns called {twice!r}; rename one.")
-            if not isinstance(X, dict) and names:
+            if not isinstance(X, dict) and names and not by_name:
                 validate_data(self, X, reset=reset, skip_check_array=True)
             return frame_as_table(X)
         if getattr(X, "ndim", 2) in (3, 4):
@@ -233,8 +245,10 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     def _like(self, X: Any, schema: AnySchema, given: Table | None) -> Rows:
         if isinstance(X, Rows):
             return X
-        x, back = self._user_form(X, reset=False)
+        x, back = self._user_form(X, reset=False, by_name=isinstance(schema, Schema))
         rows = rows_like(x, schema, given)
+        for note in rows.notes:
+            warnings.warn(note, UserWarning, stacklevel=3)
         return replace(rows, back=back)
 
     def _rows(self, X: Any) -> Rows:
@@ -242,16 +256,18 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         return self._like(X, schema, self.run_.given)
 
     def _outside(self, found: Any, rows: Rows | None = None) -> Any:
-        """A table in the form that the data had: that of these rows, or that of the fit."""
+        """Rows in the form that the data had: that of these rows, or that of the fit."""
+        back = rows.back if rows is not None else getattr(self, "_back", None)
         if not hasattr(found, "column_names"):
-            return found
+            names = self._schema().names if rows is None else rows.names
+            return found if back is None or names is None else back(as_table(found, names))
         found = outputs.written(found, self.run_, rows)
-        back = (rows and rows.back) or getattr(self, "_back", None)
         if back is not None:
             return back(found)
         if getattr(self, "_array_dtype", None) is not None:
             columns = [np.asarray(column.to_numpy(), dtype=np.float64) for column in found.columns]
-            return np.column_stack(columns).astype(self._array_dtype)
+            fractions = [np.float64] if any(str(type) == "double" for type in found.schema.types) else []
+            return np.column_stack(columns).astype(np.result_type(self._array_dtype, *fractions))
         return found
 
     # Codes

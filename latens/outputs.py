@@ -125,7 +125,7 @@ def posterior_samples(run: Run, rows: Rows, draws: int, seed: int) -> np.ndarray
 
 def reconstructed(run: Run, rows: Rows) -> Any:
     """What stands for p(x|z, c) at each row's posterior mean, in the user's form."""
-    return decoded(run, _codes(run, rows), rows.c, rows.handed_through)
+    return rows.in_order(decoded(run, _codes(run, rows), rows.c, rows.handed_through))
 
 
 def sample(
@@ -151,7 +151,7 @@ def sample(
 
     with evaluating(model), seeded(seed, _SAMPLE), torch.no_grad():
         x = trees.below(map(draw, range(0, n, count)), n)
-    return to_user(schema, x.numpy(), cells)
+    return to_user(schema, x.numpy(), cells, mean=mean)
 
 
 def require_memory(rows: int, columns: int, what: str) -> None:
@@ -165,7 +165,7 @@ def require_memory(rows: int, columns: int, what: str) -> None:
 
 def decoded(run: Run, z: Tensor, c: Tree = None, cells: Mapping[str, Any] | None = None) -> Any:
     """What stands for p(x|z, c) at each code, in the user's form."""
-    return to_user(schema_of(run), evaluation.decode(run.model, z, c).numpy(), cells)
+    return to_user(schema_of(run), evaluation.decode(run.model, z, c).numpy(), cells, mean=True)
 
 
 def written(x: Any, run: Run, rows: Rows | None = None, out: str | Path = "") -> Any:
@@ -180,6 +180,7 @@ def written(x: Any, run: Run, rows: Rows | None = None, out: str | Path = "") ->
     return in_forms(x, {f.name: f.form for f in fields if f.form}, as_text=as_text)
 
 
-def to_user(schema: AnySchema, x: np.ndarray, cells: Mapping[str, Any] | None = None) -> Any:
-    """Numbers in the user's form: an array, or an arrow table with the given columns in their places."""
-    return schema.to_user(x, cells) if isinstance(schema, Table) else schema.to_user(x)
+def to_user(schema: AnySchema, x: np.ndarray, cells: Mapping[str, Any] | None = None, *, mean: bool = False) -> Any:
+    """Numbers in the user's form: an array, or an arrow table with the given columns in their places; ``mean``: they
+    are means, and those of counts stay fractions."""
+    return schema.to_user(x, cells, mean=mean) if isinstance(schema, Table) else schema.to_user(x, mean=mean)

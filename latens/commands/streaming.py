@@ -117,7 +117,9 @@ def reconstruct(run: Run, stream: Stream, out: str) -> Answer:
 
     def work(rows: Rows, first: int) -> Any:
         z = evaluation.codes(run.model, rows.inside, rows.c).float().to(kind)
-        return outputs.written(outputs.decoded(run, z, rows.c, rows.handed_through), run, rows, out)
+        writer.names = rows.names
+        made = rows.in_order(outputs.decoded(run, z, rows.c, rows.handed_through))
+        return outputs.written(made, run, rows, out)
 
     writer, through = Writer(out, len(stream), schema_of(run).names), Pass(run, stream, _unit(run, stream))
     through.write(writer, work)

@@ -86,8 +86,9 @@ def _samples_of(run: Run, folder: str, held: Rows, seed: int) -> SyntheticEvalua
 
 
 def unknown_levels(rows: Rows) -> list[str]:
-    """What was taken for missing in reading, and a sentence for each column with levels never seen in fitting."""
-    return [*(rows.found.notes if rows.found else ()), *(
+    """What was done in finding the columns, what was taken for missing in reading, and a sentence for each column with
+    levels never seen in fitting."""
+    return [*rows.notes, *(rows.found.notes if rows.found else ()), *(
         f"column {name!r}: {count:,} cell{'s' * (count > 1)} with levels that were never seen in fitting; they count "
         "as missing"
         for name, count in rows.unknown.items()
@@ -121,7 +122,7 @@ def reconstruct(folder: str, data: str, out: str, *, own: str | None, labels: st
     rows = data_for(run, data, labels)
     _require_table_for(out, extension, rows)
     x = outputs.reconstructed(run, rows)
-    _write(out, outputs.written(x, run, rows, out), extension, run)
+    _write(out, outputs.written(x, run, rows, out), extension, rows.names)
     return _written(out, "reconstructions", shape_of(x), unknown_levels(rows))
 
 
@@ -147,7 +148,7 @@ def sample(
     if extension == ".png":
         write_bytes(out, _picture(to_pixels(schema, model_layout(schema, x))))  # type: ignore[arg-type]
     else:
-        _write(out, outputs.written(x, run, out=out), extension, run)
+        _write(out, outputs.written(x, run, out=out), extension, schema.names)
     return _written(out, "samples" if fitted is None else f"samples ({fitted.line()})", shape_of(x))
 
 
@@ -172,7 +173,7 @@ def impute(
     found = imputing.impute(run, rows, k=k, draws=draws, seed=seed)
     copies = [outputs.written(each, run, rows, out) for each in found.draws or [found.filled]]
     filled = stacked(copies) if draws else copies[0]
-    _write(out, filled, extension, run)
+    _write(out, filled, extension, rows.names)
     if uncertainty is not None and found.spread is not None:
         write(uncertainty, found.spread)
     total = sum(found.missing.values())
@@ -205,8 +206,9 @@ def shape_of(x: Any) -> list[int]:
     return [x.num_rows, x.num_columns] if hasattr(x, "column_names") else list(x.shape)
 
 
-def _write(out: str, x: Any, extension: str, run: Run) -> None:
-    """Write data in the user's form: a table with its types, an array flat where it goes to a table."""
+def _write(out: str, x: Any, extension: str, names: Sequence[str] | None) -> None:
+    """Write data in the user's form: a table with its types, an array with names of its columns where it goes to a
+    table, and flat."""
     if hasattr(x, "column_names"):
         if extension not in TABLES:
             from latens.data.rows import as_matrix
@@ -214,7 +216,7 @@ def _write(out: str, x: Any, extension: str, run: Run) -> None:
             return write(out, as_matrix(x))
         return write(out, x)
     flat = x.reshape(len(x), -1) if x.ndim > 2 and extension in TABLES else x
-    write(out, flat, names=schema_of(run).names)
+    write(out, flat, names=names)
 
 
 def _require_table_for(out: str, extension: str, rows: Rows) -> None:

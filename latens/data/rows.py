@@ -17,6 +17,7 @@ from latens.data.counts.rows import SparseRows, column_summaries, counts_of
 from latens.data.infer import infer
 from latens.data.lazy import Lazy, Subset, View
 from latens.data.tables.cells import Hints
+from latens.data.tables.frames import is_frame
 from latens.data.tables.kinds import infer_table
 from latens.data.tables.reading import Read, read_columns
 from latens.errors import InputError
@@ -59,6 +60,9 @@ class Rows:
         where: words for messages.
         back: the way from an arrow table back to the frame that ``x`` came from, or None.
         found: of a table, how its columns of text are written, and their cells as they were found.
+        order: for each column of the user's array its place in the schema, where columns were found by name in another
+            order; None where the orders are one.
+        notes: what was done in finding the columns that a person should know, a sentence each.
     """
 
     x: Any
@@ -70,6 +74,8 @@ class Rows:
     where: str = "the data"
     back: Any = None
     found: Read | None = None
+    order: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.x)
@@ -82,6 +88,16 @@ class Rows:
             labels=None if self.labels is None else self.labels[index],
             found=None if self.found is None else self.found.take(index),
         )  # fmt: skip
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """The names of the columns in the user's order."""
+        names = self.schema.names
+        return names if names is None or self.order is None else tuple(names[j] for j in self.order)
+
+    def in_order(self, x: Any) -> Any:
+        """An array ``[N, D]`` in the schema's order of columns, in the user's."""
+        return x if self.order is None else x[:, self.order]
 
     @cached_property
     def unknown(self) -> dict[str, int]:
@@ -160,15 +176,14 @@ def _digests(x: Lazy, count: int = 1024) -> np.ndarray:
 
 
 def is_counts(x: Any) -> bool:
-    """Whether x is a sparse matrix, or annotated counts (with .X and .obs)."""
-    return (hasattr(x, "nnz") and hasattr(x, "tocsr")) or (hasattr(x, "X") and hasattr(x, "obs"))
+    """Whether x is a sparse matrix, or annotated counts (with .X and .obs); a frame may have columns of these names."""
+    annotated = hasattr(x, "X") and hasattr(x, "obs") and not is_frame(x)
+    return annotated or (hasattr(x, "nnz") and hasattr(x, "tocsr"))
 
 
-def sparse_rows(X: Any) -> Lazy:
+def sparse_rows(X: Any) -> SparseRows:
     """Sparse counts as rows that are dense a batch at a time."""
-    if hasattr(X, "obs"):
-        return counts_of(X).x
-    return SparseRows(X)
+    return counts_of(X).x if hasattr(X, "obs") else SparseRows(X)
 
 
 def rows_of(
@@ -189,9 +204,10 @@ def rows_of(
         raise InputError(f"unknown kind {asked.kind!r}; the kinds are auto, {', '.join(KINDS)}.")
     common: dict[str, Any] = {"labels": labels, "label_names": label_names, "where": where}
     if isinstance(x, Lazy):
+        x = SparseRows.of(x)
         _require_no_columns(asked, where)
         schema: AnySchema = _lazy_schema(x, names, asked)
-        return _with_labels_given(Rows(x, schema, **common), asked)
+        return _with_given(Rows(x, schema, notes=getattr(x, "notes", ()), **common), asked)
     if isinstance(x, np.ndarray) and x.ndim == 2:
         named = bool(asked.columns) or any(name != LABEL for name in asked.condition)
         if asked.kind != "auto" or asked.layout != "auto":
@@ -201,7 +217,7 @@ def rows_of(
             x = as_table(x, names)
     if isinstance(x, np.ndarray):
         _require_no_columns(asked, where)
-        return _with_labels_given(Rows(x, infer(x, names, asked.kind, layout=asked.layout), **common), asked)
+        return _with_given(Rows(x, infer(x, names, asked.kind, layout=asked.layout), **common), asked)
     require_for_table(asked, where)
     if found is None:
         found = read_columns(x, where, asked.hints)
@@ -230,7 +246,7 @@ def _refuse_both(asked: Asked, where: str) -> None:
 
 
 def _require_no_columns(asked: Asked, where: str) -> None:
-    if asked.columns:
+    if set(asked.columns) - set(asked.condition):
         raise InputError(f"{where} has no columns with names; --column goes with a table, --kind with an array.")
 
 
@@ -245,26 +261,102 @@ def rows_like(
         InputError: a column is missing, or something does not fit; the first place is named.
     """
     common: dict[str, Any] = {"labels": labels, "label_names": label_names, "where": where}
+    names = getattr(x, "names", names) if isinstance(x, Lazy) else names
+    common["notes"] = getattr(x, "notes", ())
     if isinstance(schema, Table):
+        if isinstance(x, Lazy) and x.ndim == 2:
+            x = x[:].numpy()
         if isinstance(x, np.ndarray):
             wanted = [f.name for f in schema.fields]
-            if x.ndim != 2 or x.shape[1] != len(wanted):
+            if names is None and (x.ndim != 2 or x.shape[1] != len(wanted)):
                 raise InputError(f"expected {len(wanted)} columns ({listed(wanted)}), got an array of shape {x.shape}.")
-            x = as_table(x, wanted)
+            x = as_table(x, wanted if names is None else names)
         if found is None:
             found = read_columns(x, where, Hints().like(schema.fields))
             x = found.table
         cells = x
     else:
-        if hasattr(x, "column_names"):
-            x = array_of(x if found is not None else read_columns(x, where).table, schema, where)
-        if not isinstance(x, Lazy):
+        none = ", and the model reads them as a condition"
+        cells = None if given is None else _given_cells(x, given.conditions, labels, label_names, where, none)
+        if hasattr(x, "column_names") and found is None:
+            x = read_columns(x, where).table
+        x, order, left = _columns_found(x, schema, names, where)
+        common |= {"order": order, "notes": (*common["notes"], *left)}
+        if isinstance(x, Lazy):
+            _check_lazy(x, schema)
+        else:
             schema.check(x)
-        cells = _label_cells(labels, label_names, given, where) if given is not None else None
     if not len(x):
         raise InputError(f"{where}: the data has no rows; give at least one.")
     found = found if isinstance(schema, Table) else None
     return Rows(x, schema, given, cells if given is not None else None, found=found, **common)
+
+
+def _columns_found(
+    x: Any, schema: Schema, names: Sequence[str] | None, where: str
+) -> tuple[Any, np.ndarray | None, tuple[str, ...]]:
+    """(x with its columns in the schema's order, see ``Rows.order``, a sentence on columns left out): by name where
+    both have names, and by position elsewhere."""
+    table = hasattr(x, "column_names")
+    names = tuple(x.column_names) if table else names
+    if schema.names is None or names is None:
+        return (array_of(x, schema, where) if table else x), None, ()
+    index, order, left = matched(names, schema.names, where)
+    if table:
+        return as_matrix(x, schema.names), order, left
+    same = order is None and not left
+    return (x if same else x.columns(index) if isinstance(x, SparseRows) else x[:, index]), order, left
+
+
+def matched(
+    names: Sequence[str], wanted: Sequence[str], where: str
+) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
+    """Columns found by name: (place of each wanted one among ``names``; for each of ``names`` that is wanted its place
+    among the wanted, None where the orders are one; a sentence on the others, if there are any).
+
+    >>> matched(["c", "x", "a"], ["a", "c"], "here")
+    (array([2, 0]), array([1, 0]), ("here: 1 column that the model was not fitted to is left out (x)",))
+
+    Raises:
+        InputError: a wanted name is missing, or is there twice.
+    """
+    there = {name: j for j, name in enumerate(names)}
+    places = {name: j for j, name in enumerate(wanted)}
+    known = [name for name in names if name in places]
+    if not known:
+        raise InputError(
+            f"{where} has none of the {len(wanted):,} columns that the model was fitted to ({listed(wanted, 4)}): it has "
+            f"{listed(names, 4)}; give the columns the names that they had in fitting"
+        )
+    missing = [name for name in wanted if name not in there]
+    if missing:
+        others = f" and {len(missing) - 1:,} others of {len(wanted):,}" if len(missing) > 1 else ""
+        raise InputError(
+            f"{where} has no column {missing[0]!r}{others}, which the model was fitted to (it has {listed(names)})."
+        )
+    if len(known) > len(places):
+        twice = next(name for name in known if known.count(name) > 1)
+        raise InputError(f"{where} has two columns called {twice!r}; rename one.")
+    order = np.array([places[name] for name in known])
+    spare = [name for name in names if name not in places]
+    is_one = len(spare) == 1
+    left = (
+        f"{where}: {len(spare):,} column{'s' * (not is_one)} that the model was not fitted to "
+        f"{'is' if is_one else 'are'} left out ({listed(spare, 4)})"
+    )
+    same = bool((order[1:] > order[:-1]).all())
+    return np.array([there[name] for name in wanted]), None if same else order, (left,) if spare else ()
+
+
+def _check_lazy(x: Lazy, schema: Schema) -> None:
+    """``InputError`` unless rows that are made when they are indexed have the schema's shape; of sparse ones the values
+    are looked at too."""
+    schema.check_shape(x.shape, x.kind)
+    if isinstance(x, SparseRows):
+        bad, wanted = schema.misfits(x.csr.data)
+        if bad is not None:
+            entry = int(bad.argmax())
+            raise schema.refusal(x.csr.data[entry], x.position(entry), wanted)
 
 
 def as_table(x: np.ndarray, names: Sequence[str] | None = None) -> Any:
@@ -310,12 +402,7 @@ def array_of(table: Any, schema: Schema, where: str) -> np.ndarray:
         if table.num_columns != schema.columns:
             raise InputError(f"{where} has {table.num_columns} columns, and the model was fitted to {schema.columns}.")
         names = tuple(table.column_names)
-    missing = [name for name in names if name not in table.column_names]
-    if missing:
-        raise InputError(
-            f"{where} has no column {missing[0]!r}, which the model was fitted to (it has "
-            f"{listed(table.column_names)})."
-        )
+    matched(table.column_names, names, where)
     return as_matrix(table, names)
 
 
@@ -342,8 +429,6 @@ def _one_scale(table: Any, asked: Asked) -> np.ndarray | None:
 
 def _lazy_schema(x: Lazy, names: Sequence[str] | None, asked: Asked) -> Schema:
     """The schema of rows that are made when they are indexed, from the first of them; of sparse counts from all."""
-    if isinstance(x, Subset) and isinstance(x.lazy, SparseRows):
-        x = SparseRows(x.lazy.csr[x.index])
     first = x.rows(np.arange(min(len(x), 256)))
     if isinstance(x, SparseRows):
         return _sparse_schema(x, first, names, asked)
@@ -357,7 +442,8 @@ def _sparse_schema(x: SparseRows, first: np.ndarray, names: Sequence[str] | None
     found = column_summaries(x.csr)
     counts = found.whole and (x.csr.nnz == 0 or x.csr.data.min() >= 0)
     kind = asked.kind if asked.kind != "auto" else "count" if counts else "continuous"
-    schema = infer(first, names, kind, layout=asked.layout)
+    schema = infer(first, x.names if names is None else names, kind, layout=asked.layout)
+    _check_lazy(x, schema)
     high = float(found.high.max(initial=0.0))
     return dataclasses.replace(
         schema, constant=tuple(np.flatnonzero(found.variance == 0).tolist()), low=min(0.0, schema.low), high=high,
@@ -367,36 +453,44 @@ def _sparse_schema(x: SparseRows, first: np.ndarray, names: Sequence[str] | None
     )  # fmt: skip
 
 
-# Labels as conditions
+# Labels and columns of obs as conditions
 
 
-def _with_labels_given(rows: Rows, asked: Asked) -> Rows:
-    """The rows with their labels as condition, if that was asked."""
+def _with_given(rows: Rows, asked: Asked) -> Rows:
+    """The rows with their labels, or columns of obs, as conditions, if that was asked."""
     if not asked.condition:
         return rows
-    if tuple(asked.condition) != (LABEL,):
-        name = next(name for name in asked.condition if name != LABEL)
-        raise InputError(f"{rows.where} has no column {name!r}; the condition can be {LABEL!r}, of its labels.")
-    if rows.labels is None:
-        raise InputError(f"{rows.where} has no labels to be a condition; name some with --labels.")
-    import pyarrow as pa
-
-    values = [str(v) for v in np.asarray(rows.label_names)[rows.labels]] if rows.label_names else rows.labels
-    cells = pa.table({LABEL: pa.array(values)})
-    distinct = np.unique(np.asarray(values))
-    spec = "categorical" if rows.label_names or len(distinct) <= 100 else "continuous"
-    schema = infer_table(pa.table({LABEL: cells[LABEL], "x": np.arange(len(values)) % 7 / 8}), {LABEL: spec})
-    given = Table((schema.field(LABEL),), schema.storage).given((LABEL,))
+    cells = _given_cells(rows.x, asked.condition, rows.labels, rows.label_names, rows.where)
+    specs = {}
+    for name, column in zip(cells.column_names, cells.columns):
+        few = len(column.unique()) <= 100
+        specs[name] = asked.columns.get(name, "categorical" if few or str(column.type) == "string" else "continuous")
+    schema = infer_table(cells.append_column("", [np.arange(len(cells)) % 7 / 8]), specs)
+    given = Table(tuple(schema.field(name) for name in specs), schema.storage).given(tuple(specs))
     return dataclasses.replace(rows, given=given, cells=cells)
 
 
-def _label_cells(labels: np.ndarray | None, label_names: tuple[str, ...] | None, given: Table, where: str) -> Any:
+def _given_cells(
+    x: Any, names: Sequence[str], labels: np.ndarray | None, label_names: tuple[str, ...] | None, where: str,
+    none: str = " to be a condition",
+) -> Any:  # fmt: skip
+    """An arrow table of the conditions: columns of obs by their names, the labels as "label"; ``none``: what is said
+    where there are no labels."""
     import pyarrow as pa
 
-    if labels is None:
-        raise InputError(f"{where} has no labels, and the model reads them as a condition; name some with --labels.")
-    values = [str(v) for v in np.asarray(label_names)[labels]] if label_names else labels
-    return pa.table({LABEL: pa.array(values)})
+    obs, found = getattr(x, "obs", {}), {}
+    for name in names:
+        if name in obs:
+            values, words = obs[name]()
+        elif name != LABEL:
+            there = f"; it has: {listed(tuple(obs))}" if obs else f"; the condition can be {LABEL!r}, of its labels"
+            raise InputError(f"{where} has no column {name!r}{there}.")
+        elif labels is None:
+            raise InputError(f"{where} has no labels{none}; name some with --labels.")
+        else:
+            values, words = labels, label_names
+        found[name] = pa.array([str(v) for v in np.asarray(words)[values]] if words else values)
+    return pa.table(found)
 
 
 def condition_column(given: Table, name: str) -> Column:

@@ -18,6 +18,7 @@ STORAGES = ("uint8", "float32", "float64")
 MAX_LEVELS = 65_536
 LIBRARY = "log_library_size"  # the condition that holds ln(total) of each row of counts
 LIBRARY_COLUMNS = 50  # counts of at least so many columns are shares of their total
+_LOGARITHM = 20.0  # no ln(1 + x) of counts is larger
 _CHUNK = 1 << 20  # cells looked at together, so that no temporary array is large
 
 
@@ -180,26 +181,34 @@ class Schema:
     def check(self, x: np.ndarray) -> None:
         """Raise InputError unless ``x``, in the user's layout, has this schema's shape and values; the first
         offending position is named with its value."""
-        self._check_shape(x)
-        top = self.levels - 1 if self.levels else 255 if self.storage == "uint8" else np.inf
-        whole_only = self.is_discrete or self.storage == "uint8" or self.kind == "count"
-        if x.dtype.kind == "b" or (x.dtype == np.uint8 and (top >= 255 or not whole_only)):
-            return
+        self.check_shape(x.shape, x.dtype)
         for rows in chunks(x):
             part = x[rows]
-            with np.errstate(invalid="ignore"):
-                low, high = part.min(), part.max()  # NaN wherever there is one
-            if not (np.isfinite(low) and np.isfinite(high)):
-                self._refuse(part, ~np.isfinite(part), rows.start, "it must be a finite number")
-            if whole_only:
-                if low < 0 or high > top:
-                    self._refuse(part, (part < 0) | (part > top), rows.start, self._wanted(top))
-                if x.dtype.kind == "f" and not np.array_equal(part, floor := np.floor(part)):
-                    self._refuse(part, part != floor, rows.start, self._wanted(top))
-            elif self.storage == "float32":
-                limit = float(np.finfo(np.float32).max)
-                if float(low) < -limit or float(high) > limit:
-                    self._refuse(part, (part < -limit) | (part > limit), rows.start, "it is beyond float32")
+            bad, wanted = self.misfits(part)
+            if bad is not None:
+                row, *cell = (int(i) for i in np.unravel_index(int(bad.argmax()), bad.shape))
+                raise self.refusal(part[(row, *cell)], (row + rows.start, *cell), wanted)
+
+    def misfits(self, part: np.ndarray) -> tuple[np.ndarray | None, str]:
+        """(which of these values do not fit this schema, or None where all do; words for what is wanted)."""
+        top = self.levels - 1 if self.levels else 255 if self.storage == "uint8" else np.inf
+        whole_only = self.is_discrete or self.storage == "uint8" or self.kind == "count"
+        easy = part.dtype.kind == "b" or (part.dtype == np.uint8 and (top >= 255 or not whole_only))
+        if easy or not part.size:
+            return None, ""
+        with np.errstate(invalid="ignore"):
+            low, high = part.min(), part.max()  # NaN wherever there is one
+        if not (np.isfinite(low) and np.isfinite(high)):
+            return ~np.isfinite(part), "it must be a finite number"
+        if whole_only:
+            bad = (part < 0) | (part > top) if low < 0 or high > top else None
+            if bad is None and part.dtype.kind == "f" and not np.array_equal(part, floor := np.floor(part)):
+                bad = part != floor
+            return bad, "" if bad is None else self._wanted(top, part)
+        limit = float(np.finfo(np.float32).max)
+        if self.storage == "float32" and (float(low) < -limit or float(high) > limit):
+            return (part < -limit) | (part > limit), "it is beyond float32"
+        return None, ""
 
     def to_model(self, x: np.ndarray) -> np.ndarray:
         """The array in the model's layout and storage dtype.
@@ -221,14 +230,15 @@ class Schema:
             x = np.moveaxis(x, -1, 1)
         return np.ascontiguousarray(x, dtype=self.storage)
 
-    def to_user(self, x: np.ndarray) -> np.ndarray:
+    def to_user(self, x: np.ndarray, *, mean: bool = False) -> np.ndarray:
         """The way back: the user's layout and dtype, integers rounded and clipped to their range.
 
         Args:
             x: ``[N, *shape]``, any numeric dtype.
+            mean: whether these are means: those of counts are fractions (0.3), and stay it.
 
         Returns:
-            ``[N, *user_shape]`` in ``dtype``.
+            ``[N, *user_shape]`` in ``dtype``; means of counts in a floating dtype.
 
         Raises:
             InputError: another shape.
@@ -240,9 +250,11 @@ class Schema:
             x = x[:, 0]
         elif self.layout == "HWC":
             x = np.moveaxis(x, 1, -1)
+        dtype = np.dtype(self.dtype)
         if self.kind == "count":
-            x = np.rint(np.maximum(x, 0))
-        return np.ascontiguousarray(_cast(x, np.dtype(self.dtype), self.levels))
+            x = np.maximum(x, 0) if mean else np.rint(np.maximum(x, 0))
+            dtype = np.result_type(dtype, np.float32) if mean else dtype
+        return np.ascontiguousarray(_cast(x, dtype, self.levels))
 
     def to_json(self) -> dict[str, Any]:
         """The fields as a plain dictionary that ``json`` can write."""
@@ -286,33 +298,47 @@ class Schema:
             line += f"; {len(self.constant):,} of {self.columns:,} never vary"
         return f"{line}\n{self.reason}" if self.reason else line
 
-    def _check_shape(self, x: np.ndarray) -> None:
-        require_numeric(x.dtype)
+    def check_shape(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        """Raise InputError unless data of this shape, in the user's layout, are of this schema's."""
+        require_numeric(dtype)
         wanted = self.user_shape
-        if x.shape[1:] == wanted and x.ndim == 1 + len(wanted):
+        if shape[1:] == wanted and len(shape) == 1 + len(wanted):
             return
         hint = ""
-        if x.shape == wanted:
+        if shape == wanted:
             hint = "; Reshape your data with x[None] if it is one datum"
-        elif x.ndim == 1:
+        elif len(shape) == 1:
             hint = "; Reshape your data, one row per datum"
-        raise InputError(f"expected data of shape {_any_rows(wanted)}, got {x.shape}{hint}.")
+        raise InputError(f"expected data of shape {_any_rows(wanted)}, got {shape}{hint}.")
 
-    def _wanted(self, top: float) -> str:
+    def _wanted(self, top: float, values: np.ndarray) -> str:
         if self.kind == "count":
-            return "counts are whole numbers from 0 on"
+            return "counts are whole numbers from 0 on" + _instead(values)
         if self.kind == "binary":
             return "this binary data takes 0 and 1"
         if self.kind == "levels":
             return f"this data takes the whole numbers 0..{top} ({self.levels} levels)"
         return "this data is kept as 8-bit whole numbers, 0..255"
 
-    def _refuse(self, part: np.ndarray, bad: np.ndarray, first_row: int, wanted: str) -> None:
-        row, *cell = np.unravel_index(int(bad.argmax()), bad.shape)
-        value = part[(row, *cell)].item()
-        shown = "NaN" if value != value else f"{value!r}"
-        where = place(self.layout, self.names, (int(row) + first_row, *(int(i) for i in cell)))
-        raise InputError(f"the data has {shown} at {where}; {wanted}.")
+    def refusal(self, value: Any, index: tuple[int, ...], wanted: str) -> InputError:
+        """The sentence for a value at a position of the user's array that does not fit."""
+        shown = "NaN" if value != value else f"{value.item()!r}"
+        return InputError(f"the data has {shown} at {place(self.layout, self.names, index)}; {wanted}.")
+
+
+def _instead(values: np.ndarray) -> str:
+    """What values that are no counts look like, in words; "" where only few of them are none.
+
+    >>> _instead(np.array([0.0, 0.69, 1.1, 0.0])), _instead(np.array([0.0, 3.0, 0.5, 2.0]))
+    (', and these look like log-normalised values: give raw counts', '')
+    """
+    seen = values[values != 0]
+    if 2 * np.count_nonzero(seen != np.rint(seen)) <= len(seen):
+        return ""
+    what = "scaled values, some below 0" if seen.min() < 0 else "log-normalised values"
+    if what[0] == "l" and seen.max() > _LOGARITHM:
+        what = "normalised values"
+    return f", and these look like {what}: give raw counts"
 
 
 def _any_rows(shape: tuple[int, ...]) -> str:

@@ -172,13 +172,15 @@ class Column:
 
     # And back
 
-    def decode(self, numbers: np.ndarray) -> Any:
+    def decode(self, numbers: np.ndarray, *, mean: bool = False) -> Any:
         """An arrow array of this column's type: codes become levels, numbers are rounded as the column's were, NaN
-        becomes null."""
+        becomes null. With ``mean`` a count is a mean, and a fraction (float64)."""
         import pyarrow as pa
 
         numbers = np.asarray(numbers, dtype=np.float64)
         missing = np.isnan(numbers)
+        if mean and self.kind == "count":
+            return pa.array(np.maximum(numbers, 0.0), mask=missing)
         if self.kind in CODED:
             codes = np.where(missing, 0, numbers).round().astype(np.int64).clip(0, len(self.levels or ()) - 1)
             cells = pa.array(list(self.levels or ())).take(pa.array(codes, mask=missing))

@@ -149,9 +149,10 @@ class Table:
             found[column.name] = numbers.astype(self.storage)
         return found
 
-    def to_user(self, x: np.ndarray, given: Mapping[str, Any] | None = None) -> Any:
+    def to_user(self, x: np.ndarray, given: Mapping[str, Any] | None = None, *, mean: bool = False) -> Any:
         """An arrow table in the user's columns: those modelled from ``x`` ``[N, D]``, constants, and the columns in
-        ``given`` (name -> arrow array: conditions, or columns that are handed through), in the user's order."""
+        ``given`` (name -> arrow array: conditions, or columns that are handed through), in the user's order; with
+        ``mean`` counts are fractions."""
         import pyarrow as pa
 
         x = np.asarray(x)
@@ -163,7 +164,7 @@ class Table:
                 position += field.name in self.names
                 columns[field.name] = given[field.name]
             elif field.name in self.names:
-                columns[field.name] = field.decode(x[:, position])
+                columns[field.name] = field.decode(x[:, position], mean=mean)
                 position += 1
             elif field.name in given:
                 columns[field.name] = given[field.name]

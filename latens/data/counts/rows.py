@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 
 from latens.data.counts.h5ad import Column, Store, missing_label, store_of
 from latens.data.formats import sentences
-from latens.data.lazy import Lazy
+from latens.data.lazy import Lazy, Subset
 from latens.errors import InputError
 from latens.schema.cells import listed
 
@@ -32,6 +33,8 @@ class SparseRows(Lazy):
     """A sparse matrix ``[N, D]`` in memory, float32, of which only the rows asked for become dense.
 
     Takes a scipy matrix or array of any format, or a dense array. Values that are not finite raise ``InputError``.
+    ``names``: of the columns (genes), where there are any; ``obs``: columns of the rows, read when they are called;
+    ``notes``: what was chosen and done in finding the matrix, a sentence each.
 
     >>> from scipy import sparse
     >>> rows = SparseRows(sparse.coo_array(([3.0, 1.0], ([0, 2], [1, 0])), shape=(3, 2)))
@@ -41,12 +44,39 @@ class SparseRows(Lazy):
 
     kind = np.dtype(np.float32)
 
-    def __init__(self, matrix: Any, what: str = "the data"):
+    def __init__(
+        self, matrix: Any, what: str = "the data", names: tuple[str, ...] | None = None,
+        obs: Mapping[str, Callable[[], Column]] | None = None, notes: tuple[str, ...] = (),
+    ):  # fmt: skip
         self.csr = _csr(matrix, what, np.float32)
         self.shape = tuple(self.csr.shape)
+        self.names, self.obs, self.notes = names, obs or {}, notes
+
+    @staticmethod
+    def of(x: Lazy) -> Lazy:
+        """``x``, or the rows themselves where it is a view of some of sparse ones."""
+        if not isinstance(x, Subset) or not isinstance(x.lazy, SparseRows):
+            return x
+        whole, index = x.lazy, x.index
+        obs = {name: partial(_some, column, index) for name, column in whole.obs.items()}
+        return SparseRows(whole.csr[index], names=whole.names, obs=obs, notes=whole.notes)
+
+    def columns(self, index: np.ndarray) -> SparseRows:
+        """The columns of these numbers, in their order."""
+        names = None if self.names is None else tuple(self.names[j] for j in index)
+        return SparseRows(self.csr[:, index], names=names, obs=self.obs, notes=self.notes)
+
+    def position(self, entry: int) -> tuple[int, int]:
+        """(row, column) of a stored value."""
+        return _row_of(self.csr, entry), int(self.csr.indices[entry])
 
     def rows(self, index: np.ndarray) -> np.ndarray:
         return self.csr[index].toarray()
+
+
+def _some(column: Callable[[], Column], index: np.ndarray) -> Column:
+    values, words = column()
+    return values[index], words
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,7 +219,13 @@ def _counts(store: Store, layer: str | None, labels: str | None) -> Counts:
         raise InputError(
             f"{store.what}: {source} has {csr.shape[1]:,} columns and {len(names):,} names; write it again."
         )
-    x = SparseRows(csr, f"{store.what}, {source}")
+    if names is not None and len(set(names)) < len(names):
+        twice = next(name for name, count in Counter(names).items() if count > 1)
+        raise InputError(
+            f"{store.what} has two genes called {twice!r}: give them names of their own (var_names_make_unique() of "
+            "anndata)"
+        )
+    x = SparseRows(csr, f"{store.what}, {source}", names, store.columns, tuple(notes))
     whole = _is_whole(csr) and _lowest(csr) >= 0
     return Counts(x, names, values, label_names, tuple(store.columns), source, whole, notes, _fingerprint(x.csr))
 
