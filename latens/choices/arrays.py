@@ -19,6 +19,8 @@ COUNTS = {
     "zero_inflated_negative_binomial": conditionals.ZeroInflatedNegativeBinomial,
 }  # fmt: skip
 
+COUNT_UNIT = 0.1  # of ln(1 + x): what counts vary by where one row in fifty has one
+
 
 def likelihood_name(info: DataInfo, likelihood: str) -> str:
     """The likelihood that suits the values seen."""
@@ -61,8 +63,9 @@ def standardisation(info: DataInfo) -> tuple[Tensor, Tensor]:
     images and for levels, one a column otherwise.
 
     A column that never varies gets a thousandth of the others' mean unit (1e-3 if none varies), so that it is kept and
-    sampled as it is with a finite density; ``varying_cells`` leaves it out of the optimal variance. ``InputError``
-    where the spread is beyond the floats that networks compute in.
+    sampled as it is with a finite density; ``varying_cells`` leaves it out of the optimal variance. Counts are seen as
+    ln(1 + x), in units of ``COUNT_UNIT`` at least, so that one count of what was hardly ever seen moves no code far.
+    ``InputError`` where the spread is beyond the floats that networks compute in.
     """
     schema, default = info.schema, torch.get_default_dtype()
     pooled = schema.is_image or schema.is_discrete
@@ -87,6 +90,8 @@ def standardisation(info: DataInfo) -> tuple[Tensor, Tensor]:
     varies = unit > rounding
     usual = unit[varies].mean() if varies.any() else torch.ones((), dtype=unit.dtype)
     unit = torch.where(varies, unit, usual * (1.0 if pooled else 1e-3))
+    if schema.kind == "count":
+        unit = unit.clamp_min(COUNT_UNIT)
     return shift.to(wide), unit.to(default)
 
 

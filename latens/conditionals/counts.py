@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -21,14 +22,24 @@ class Poisson(Conditional):
     et al. 2018). The offset is not given to the network unless ``reads`` names it too. Raises ``ValueError`` where the
     condition lacks it.
 
+    ``smoothing`` is a weight s in [0, 1) of a prior: the rates are (1 - s) e^f + s / 2, and the shares (1 - s) softmax(f)
+    + s / D over D cells. With s = 1 / (N + 1) of N rows, or (D / 2) / (M + D / 2) of M counts, that is half a count added
+    to each cell's total (Jeffreys 1946), so that a cell that was never seen above 0 can be.
+
     >>> likelihood = Poisson(nn.Linear(2, 3), offset="log_size")
     >>> px = likelihood(torch.zeros(5, 2), {"log_size": torch.full((5,), 100.0).log()})
     >>> px.mean.sum(-1).detach()
     tensor([100.0000, 100.0000, 100.0000, 100.0000, 100.0000])
     """
 
-    def __init__(self, network: nn.Module, *, offset: str | None = None, reads: tuple[str, ...] = ()):
+    smoothing: Tensor
+    added = ("smoothing",)
+
+    def __init__(
+        self, network: nn.Module, *, offset: str | None = None, reads: tuple[str, ...] = (), smoothing: float = 0.0
+    ):
         super().__init__(network, reads)
+        self.register_buffer("smoothing", torch.tensor(float(smoothing)))
         self.offset, self._network_reads = offset, self.reads
         if offset is not None and offset not in self.reads:
             self.reads = (*self.reads, offset)
@@ -58,10 +69,14 @@ class Poisson(Conditional):
         if len(parameters) != count:
             raise ValueError(f"{type(self).__name__} needs {count} parameters a cell, got {len(parameters)}")
         log_mean = parameters[0]
-        if log_size is not None:
+        log_weight, log_prior = torch.log1p(-self.smoothing), self.smoothing.log()  # -inf where there is none
+        if log_size is None:
+            log_mean = torch.logaddexp(log_mean + log_weight, log_prior - math.log(2))
+        else:
             if log_size.dim() > 1 and log_size.shape[-1] == 1:
                 log_size = log_size.squeeze(-1)
-            shares = log_mean.flatten(-axes).log_softmax(-1).reshape(log_mean.shape)
+            flat = log_mean.flatten(-axes).log_softmax(-1)
+            shares = torch.logaddexp(flat + log_weight, log_prior - math.log(flat.shape[-1])).reshape(log_mean.shape)
             log_mean = shares + log_size.to(shares.dtype).reshape(*log_size.shape, *[1] * axes)
         return d.Observed(self.counts(log_mean, parameters[1:]), axes)
 
@@ -79,9 +94,9 @@ class NegativeBinomial(Poisson):
 
     def __init__(
         self, network: nn.Module, shape: Sequence[int] = (), *, dispersion: str = "learned", offset: str | None = None,
-        reads: tuple[str, ...] = (),
+        reads: tuple[str, ...] = (), smoothing: float = 0.0,
     ):  # fmt: skip
-        super().__init__(network, offset=offset, reads=reads)
+        super().__init__(network, offset=offset, reads=reads, smoothing=smoothing)
         if dispersion not in ("learned", "network"):
             raise ValueError(f"dispersion must be 'learned' or 'network', got {dispersion!r}")
         self.dispersion = dispersion

@@ -147,13 +147,7 @@ def _fill(file: IO[bytes], values: np.ndarray, what: str) -> None:
 def read_npz(path: Path, key: str | None, label: str | None) -> Found:
     """One array of an .npz file, chosen by ``key`` or by its name, and the labels that go with it."""
     size = path.stat().st_size
-    with zipfile.ZipFile(path) as archive:
-        with open(path, "rb") as file:
-            start = file.read(4)
-            file.seek(-min(size, 22 + len(archive.comment)), os.SEEK_END)
-            if start not in (b"PK\3\4", b"PK\5\6") or file.read(4) != b"PK\5\6":
-                raise InputError(f"{path} is damaged: bytes that are not its own stand around it; get it again.")
-        members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+    with _open_npz(path) as (archive, members):
         if label is not None:
             require_labels(label, tuple(members), str(path))
         chosen = _choose_key(path, list(members), key, label)
@@ -163,6 +157,26 @@ def read_npz(path: Path, key: str | None, label: str | None) -> Found:
         elif label is None:
             found.labels = _labels_within(archive, members, chosen, path, len(found.x))
     return found
+
+
+def read_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray] | None:
+    """All arrays of an .npz file; None unless those of these names are among them."""
+    with _open_npz(path) as (archive, members):
+        if not set(names) <= set(members):
+            return None
+        size = path.stat().st_size
+        return {name: _read_member(archive, info, path, size) for name, info in members.items()}
+
+
+@contextmanager
+def _open_npz(path: Path) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]]:
+    with zipfile.ZipFile(path) as archive:
+        with open(path, "rb") as file:
+            start = file.read(4)
+            file.seek(-min(path.stat().st_size, 22 + len(archive.comment)), os.SEEK_END)
+            if start not in (b"PK\3\4", b"PK\5\6") or file.read(4) != b"PK\5\6":
+                raise InputError(f"{path} is damaged: bytes that are not its own stand around it; get it again.")
+        yield archive, {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
 
 
 def _labels_within(

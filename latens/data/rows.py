@@ -26,6 +26,7 @@ from latens.schema.cells import as_numbers, listed
 from latens.schema.column import CODED
 from latens.trees import Tree
 
+LEAST_SIZE = 1e-3  # counts of a row without any, whose logarithm is to be finite
 LABEL = "label"  # the name by which labels that are no column of a table are asked for
 
 
@@ -142,7 +143,7 @@ class Rows:
             values = self.given.conditions_of(self.cells, self.where)
             found = {name: torch.from_numpy(numbers) for name, numbers in values.items()}
         if isinstance(self.schema, Schema) and self.schema.has_library:
-            found[LIBRARY] = library_sizes(self.inside).clamp_min(1.0).log()
+            found[LIBRARY] = library_sizes(self.inside).clamp_min(LEAST_SIZE).log()
         return found or None
 
 

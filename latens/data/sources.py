@@ -254,6 +254,11 @@ def _format(path: Path) -> str:
     if os.path.isdir(path):
         if (path / "run.json").exists():
             raise InputError(f"{path} is the folder of a run, not data; give the data that is to be read.")
+        if any((path / name).exists() for name in (".zgroup", ".zarray", "zarr.json")):
+            raise InputError(
+                f"{path} is a Zarr store, which latens does not read: write it as .h5ad (anndata.read_zarr(path)."
+                "write_h5ad(file)), or an array as .npy"
+            )
         return "table" if holds_tables(path) else "images"
     name = path.name.lower()
     plain = name.removesuffix(".gz")
@@ -279,9 +284,12 @@ def _read_file(
         return _read_images(path, options)
     if format == "h5ad":
         return _read_counts(path, label, options)
+    from latens.data.counts.rows import fingerprint_of, read_sparse
+
     with sentences(path):
         if format == "npz":
-            return read_npz(path, key, label)
+            sparse = None if key else read_sparse(path)
+            return read_npz(path, key, label) if sparse is None else Found(sparse, fingerprint=fingerprint_of(sparse.csr))
         if label is not None:
             require_labels(label, (), str(path))
         if format == "npy":

@@ -28,8 +28,11 @@ def state_of(module: nn.Module) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def load_state(module: nn.Module, tensors: dict[str, Tensor], what: str) -> None:
-    """Copy ``tensors`` into the module; ``InputError`` names the first that is missing, left over or misshapen."""
+    """Copy ``tensors`` into the module; ``InputError`` names the first that is missing, left over or misshapen. What a
+    part calls ``added`` may be missing from files that are older than it: it stays as built."""
     own = state_of(module)
+    added = {f"{where}.{name}" for where, part in module.named_modules() for name in getattr(part, "added", ())}
+    own = {name: tensor for name, tensor in own.items() if name in tensors or name not in added}
     for name in sorted(own.keys() | tensors.keys()):
         if name not in tensors:
             raise InputError(f"{what} has no tensor {name!r}: it was made by a model of another shape")

@@ -17,13 +17,17 @@ from typing import Any
 import numpy as np
 
 from latens.data.counts.h5ad import Column, Store, missing_label, store_of
-from latens.data.formats import sentences
+from latens.data.formats import read_arrays, sentences
 from latens.data.lazy import Lazy, Subset
 from latens.errors import InputError
 from latens.schema.cells import listed
 
 SIZES = ("n_counts", "total_counts", "nCount_RNA")  # columns of obs with the library size, as tools name them
 TARGET = 1e4  # what tools scale a library to before ln(1 + x)
+_FORMATS = {
+    "csr": ("indices", "indptr"), "csc": ("indices", "indptr"), "bsr": ("indices", "indptr"), "coo": ("row", "col"),
+    "dia": ("offsets",),
+}  # fmt: skip
 _CLOSE = 1e-2  # how near to whole numbers restored counts must be,
 _ROUNDED = 5e-4  # and relative to them, for logarithms kept to three decimals
 _PIECE = 1 << 22  # stored values looked at together
@@ -131,7 +135,34 @@ def read_h5ad(path: str | os.PathLike[str], *, layer: str | None = None, labels:
         if not h5py.is_hdf5(place):
             raise InputError(f"{place} is no .h5ad file: it does not start as HDF5 does; get it again.")
         with h5py.File(place, "r", locking=False) as file:
-            return _counts(store_of(file, place), layer, labels)
+            store = store_of(file, place)
+            obs = {name: partial(_column_of, place, name) for name in store.columns}
+            return _counts(store, layer, labels, obs)
+
+
+def _column_of(place: Path, name: str) -> Column:
+    """A column of obs of a file that was looked at before."""
+    import h5py
+
+    with sentences(place), h5py.File(place, "r", locking=False) as file:
+        return store_of(file, place).columns[name]()
+
+
+def read_sparse(path: Path) -> SparseRows | None:
+    """The matrix that ``scipy.sparse.save_npz`` wrote, read without unpickling; None for any other .npz."""
+    from scipy import sparse
+
+    part = read_arrays(path, ("format", "shape", "data"))
+    if part is None:
+        return None
+    form = str(part["format"].astype(str)) if part["format"].dtype.kind in "SU" else ""
+    names = _FORMATS.get(form, ())
+    shape = part["shape"]
+    if not names or not set(names) <= set(part) or shape.shape != (2,) or shape.dtype.kind not in "iu":
+        raise InputError(f"{path}: the sparse matrix is damaged (its format {form!r}); write it again with save_npz.")
+    arrays = tuple(part[name] for name in names)
+    content = (part["data"], arrays) if form == "coo" else (part["data"], *arrays)
+    return SparseRows(getattr(sparse, f"{form}_array")(content, shape=tuple(shape.tolist())), str(path))
 
 
 def counts_of(data: Any, *, layer: str | None = None, labels: str | None = None) -> Counts:
@@ -158,7 +189,7 @@ def counts_of(data: Any, *, layer: str | None = None, labels: str | None = None)
     columns: dict[str, Callable[[], Column]] = {}
     for name in () if obs is None else obs:
         columns[str(name)] = partial(_object_column, obs, name)
-    return _counts(Store("the data", matrices, columns, genes), layer, labels)
+    return _counts(Store("the data", matrices, columns, genes), layer, labels, columns)
 
 
 def _itself(matrix: Any) -> Any:
@@ -206,8 +237,10 @@ def column_summaries(matrix: Any) -> ColumnSummaries:
 # Which matrix holds the counts?
 
 
-def _counts(store: Store, layer: str | None, labels: str | None) -> Counts:
-    """The counts of a store, chosen or found, with their labels."""
+def _counts(
+    store: Store, layer: str | None, labels: str | None, obs: Mapping[str, Callable[[], Column]]
+) -> Counts:
+    """The counts of a store, chosen or found, with their labels and the columns of obs, to be read when needed."""
     if labels is not None and labels not in store.columns:
         inside = f"it has: {listed(tuple(store.columns))}" if store.columns else "it has none"
         raise InputError(f"no labels {labels!r} in the obs of {store.what} ({inside}); choose one of its columns.")
@@ -225,9 +258,9 @@ def _counts(store: Store, layer: str | None, labels: str | None) -> Counts:
             f"{store.what} has two genes called {twice!r}: give them names of their own (var_names_make_unique() of "
             "anndata)"
         )
-    x = SparseRows(csr, f"{store.what}, {source}", names, store.columns, tuple(notes))
+    x = SparseRows(csr, f"{store.what}, {source}", names, obs, tuple(notes))
     whole = _is_whole(csr) and _lowest(csr) >= 0
-    return Counts(x, names, values, label_names, tuple(store.columns), source, whole, notes, _fingerprint(x.csr))
+    return Counts(x, names, values, label_names, tuple(store.columns), source, whole, notes, fingerprint_of(x.csr))
 
 
 def _chosen(store: Store, layer: str) -> tuple[str, Any, list[str]]:
@@ -373,7 +406,8 @@ def _lowest(csr: Any) -> float:
     return float(csr.data.min()) if csr.nnz else 0.0
 
 
-def _fingerprint(csr: Any) -> str:
+def fingerprint_of(csr: Any) -> str:
+    """SHA-256 of the shape and the values of a canonical CSR matrix."""
     digest = hashlib.sha256(f"{csr.shape}".encode())
     for values, dtype in ((csr.indptr, "<i8"), (csr.indices, "<i8"), (csr.data, "<f4")):
         for start in range(0, len(values), _PIECE):
