@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,7 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         if len(x) < 2:
             raise InputError(f"fitting needs at least 2 rows, got n_samples={len(x)}")
         rows = x if isinstance(x, Rows) else rows_of(x, None, self._asked())
+        _say(rows.notes)
         if isinstance(rows.inside, Tensor) or is_counts(X):
             order = canonical_order(rows.inside, weight)
             rows, numbers, weight = rows.take(order), numbers[order], None if weight is None else weight[order]
@@ -214,8 +216,6 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
                 validate_data(self, X, reset=reset, skip_check_array=True)
             return frame_as_table(X)
         if getattr(X, "ndim", 2) in (3, 4):
-            if reset and hasattr(self, "feature_names_in_"):
-                del self.feature_names_in_
             array = as_array(X)[0]
             if reset:
                 self.n_features_in_ = int(np.prod(array.shape[1:]))
@@ -228,6 +228,8 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
     def _new_form(self, X: Any) -> Any:
         """The data to fit to, of which the way back is kept."""
+        for name in ("n_features_in_", "feature_names_in_"):
+            vars(self).pop(name, None)
         x, self._back = (X, X.back) if isinstance(X, Rows) else self._user_form(X, reset=True)
         values = x.x if isinstance(x, Rows) else x
         self._array_dtype = values.dtype.name if isinstance(values, np.ndarray) else None
@@ -247,8 +249,7 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             return X
         x, back = self._user_form(X, reset=False, by_name=isinstance(schema, Schema))
         rows = rows_like(x, schema, given)
-        for note in rows.notes:
-            warnings.warn(note, UserWarning, stacklevel=3)
+        _say(rows.notes)
         return replace(rows, back=back)
 
     def _rows(self, X: Any) -> Rows:
@@ -377,6 +378,11 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         rows = None if X is None else self._rows(X)
         figures = None if rows is None else self.evaluate(rows)
         report.write(path, self.run_, rows, labels=labels, evaluation=figures)
+
+
+def _say(notes: Sequence[str]) -> None:
+    for note in notes:
+        warnings.warn(note, UserWarning, stacklevel=4)
 
 
 def _latent_dim(run: Run) -> int:

@@ -148,7 +148,7 @@ def ready(asked: Fit, source: Source | Stream, rows: Rows | Streamed, extra: dic
         rows, Recipe(asked.recipe), Settings.from_json(asked.settings), options=asked.options,
         weight=_weights(asked.weights, len(rows)), validation=validation, split=split, data=data,
     )  # fmt: skip
-    run.warnings += list(source.notes)
+    run.warnings += [*source.notes, *(validation.notes if isinstance(validation, Rows) else ())]
     if asked.start is not None:
         fitting.start_from(run, asked.start)
     return Ready(run, tensors, validation, split)

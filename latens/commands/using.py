@@ -305,4 +305,6 @@ def report(folder: str, data: str | None, *, out: str | None, labels: str | None
     figures = evaluation.evaluate(run.model, rows.inside, rows.c, k=50, nll_rows=500, beta=run.beta)
     path = Path(out) if out else Path(folder) / "report.html"
     reporting.write(path, run, rows, evaluation=figures)
-    return Answer(f"wrote {path}", {"report": str(path), **figures.to_json()})
+    figures.warnings += unknown_levels(rows)
+    text = "\n".join([f"wrote {path}", *(f"warning: {line}" for line in rows.notes)])
+    return Answer(text, {"report": str(path), **figures.to_json()})

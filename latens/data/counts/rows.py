@@ -28,6 +28,7 @@ _FORMATS = {
     "csr": ("indices", "indptr"), "csc": ("indices", "indptr"), "bsr": ("indices", "indptr"), "coo": ("row", "col"),
     "dia": ("offsets",),
 }  # fmt: skip
+_SUSPECT = 10_000  # rows or columns a stored value, from which a file is not believed
 _CLOSE = 1e-2  # how near to whole numbers restored counts must be,
 _ROUNDED = 5e-4  # and relative to them, for logarithms kept to three decimals
 _PIECE = 1 << 22  # stored values looked at together
@@ -160,6 +161,9 @@ def read_sparse(path: Path) -> SparseRows | None:
     shape = part["shape"]
     if not names or not set(names) <= set(part) or shape.shape != (2,) or shape.dtype.kind not in "iu":
         raise InputError(f"{path}: the sparse matrix is damaged (its format {form!r}); write it again with save_npz.")
+    if shape.max() > _SUSPECT * (1 + part["data"].size):
+        raise InputError(f"{path}: the sparse matrix declares {shape[0]:,} x {shape[1]:,} cells and holds "
+                         f"{part['data'].size:,}; write it again with save_npz.")  # fmt: skip
     arrays = tuple(part[name] for name in names)
     content = (part["data"], arrays) if form == "coo" else (part["data"], *arrays)
     return SparseRows(getattr(sparse, f"{form}_array")(content, shape=tuple(shape.tolist())), str(path))
