@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from latens import trees
 from latens.choices import DataInfo, standardisation
 from latens.data.rows import Rows
 from latens.data.splits import split_rows
@@ -38,6 +39,7 @@ from latens.recipes import options as recipe_options
 from latens.run import Run
 from latens.schema import Schema
 from latens.training import Progress, Settings
+from latens.trees import Tree
 
 _SAMPLE, _PAIRS = 41, 42  # keys of the seeds
 
@@ -188,14 +190,14 @@ def _sampled_through(found: Comparison, run: Run, dim: int, train: Tensor, test:
     assert isinstance(schema, Schema)
     with seeded(seed, _SAMPLE):
         drawn = codes(run.model, test, sample=True).double().numpy()
-    _, unit = standardisation(DataInfo(schema, len(train), train))
+    c, unit = Rows(found.held_out, schema).c, _units(schema, train)[1]
     real = (test.double() / unit).flatten(1).numpy()
     for kind in (PRIOR, *kinds):
         fitted = None if kind == PRIOR else fit_density(run.model, train, kind, seed=seed)
         with seeded(seed, _SAMPLE):
             prior = run.model.prior().sample(torch.Size((4000,))) if fitted is None else None  # type: ignore[operator]
         z = fitted.draw(run.model, 4000, seed) if prior is None else prior  # type: ignore[union-attr]
-        new = (decode(run.model, z).double() / unit).flatten(1).numpy()
+        new = (decode(run.model, z, _in_turn(c, len(z))).double() / unit).flatten(1).numpy()
         of_codes, of_data = (distance_from_sampled(a, b) for a, b in ((drawn, z.double().numpy()), (real, new)))
         found.densities.append(DensityRow(
             run.name, dim, kind, of_codes.value, of_codes.null, of_data.value, of_data.null,
@@ -205,7 +207,7 @@ def _sampled_through(found: Comparison, run: Run, dim: int, train: Tensor, test:
 
 def _baseline(found: Comparison, train: Tensor, test: Tensor, schema: Schema, dim: int, seed: int) -> None:
     start = time.monotonic()
-    shift, unit = standardisation(DataInfo(schema, len(train), train))
+    shift, unit = _units(schema, train)
     pca = PCABaseline(dim, dequantize=schema.is_discrete, shift=shift.numpy(), unit=unit.numpy(), seed=seed)
     pca.fit(train.numpy())
     seconds = time.monotonic() - start
@@ -226,16 +228,23 @@ def _baseline(found: Comparison, train: Tensor, test: Tensor, schema: Schema, di
 def _fitted(found: Comparison, run: Run, dim: int, train: Tensor, test: Tensor, seconds: float, k: int) -> None:
     assert isinstance(run.schema, Schema)
     run.model.to("cpu")
-    figures = evaluate(run.model, test, k=k, nll_rows=1000, beta=run.beta)
-    means = codes(run.model, test)
+    c = Rows(found.held_out, run.schema).c
+    figures = evaluate(run.model, test, c, k=k, nll_rows=1000, beta=run.beta)
+    means = codes(run.model, test, c)
     with seeded(run.settings.seed, _SAMPLE):
-        drawn = codes(run.model, test, sample=True)
+        drawn = codes(run.model, test, c, sample=True)
         prior: Any = getattr(run.model, "prior", None)
         if prior is None:
             raise InputError(f"the recipe {run.name!r} has no one prior of its codes to compare with")
         sampled = None if isinstance(prior, StandardNormal) else prior().sample(torch.Size((4000,)))
-    again = decode(run.model, means)
-    _measure(found, run.name, means, drawn, lambda z: decode(run.model, z.float()), again, train, test, run.schema,
+    again = decode(run.model, means, c)
+
+    def decoded(z: Tensor) -> Tensor:
+        """Codes of no row: with the library size in the middle, where there is one."""
+        middle = None if c is None else {name: values.median().expand(len(z)) for name, values in c.items()}
+        return decode(run.model, z.float(), middle)
+
+    _measure(found, run.name, means, drawn, decoded, again, train, test, run.schema,
              run.settings.seed, nll=figures.nll, minus_elbo=None if figures.elbo is None else -figures.elbo,
              seconds=seconds, dim=dim, sampled=sampled)  # fmt: skip
 
@@ -259,7 +268,7 @@ def _measure(
     decoded = decoder(lines.flatten(0, 1)).view(*lines.shape[:2], *schema.shape)
     even: Smoothness = smoothness(decoded, train, test)
     error = again.double() - test.double()
-    _, unit = standardisation(DataInfo(schema, len(train), train))
+    _, unit = _units(schema, train)
     bits = None if nll is None else bits_per_dimension(nll, test[0].numel())
     found.rows.append(Row(
         name, dim, root_mean_square(error), root_mean_square(error / unit), nll, minus_elbo, bits,
@@ -268,12 +277,23 @@ def _measure(
     ))  # fmt: skip
 
     def user(values: Tensor) -> np.ndarray:
-        return schema.to_user(values.numpy())
+        return schema.to_user(values.numpy(), mean=True)
 
     found.sides.append(Side(
         name, dim, drawn.numpy(), sampled.numpy(), user(decoder(sampled[:64])), user(again[:16]),
         np.stack([user(step[:4]) for step in decoded]), "N(0, I)" if sampled is normal else "the prior",
     ))  # fmt: skip
+
+
+def _units(schema: Schema, train: Tensor) -> tuple[Tensor, Tensor]:
+    """(shift, unit) of the data themselves: of counts too, which encoders see as logarithms."""
+    plain = replace(schema, kind="continuous") if schema.kind == "count" else schema
+    return standardisation(DataInfo(plain, len(train), train))
+
+
+def _in_turn(c: Tree, n: int) -> Tree:
+    """The conditions of n codes of no row: those of the rows, in turn."""
+    return None if c is None else trees.take(c, torch.arange(n) % trees.rows(c))
 
 
 def root_mean_square(values: Tensor) -> float:

@@ -22,7 +22,8 @@ from latens.commands.fitting import Fit
 from latens.commands.seeds import fit
 from latens.commands.sources import held_out, rows_for
 from latens.data import Source, infer, read
-from latens.data.rows import Rows, as_matrix
+from latens.data.lazy import Lazy
+from latens.data.rows import Rows, as_matrix, rows_of
 from latens.errors import InputError, concerning
 from latens.training import Bar, Settings
 
@@ -47,16 +48,16 @@ def compare(
     sizes = _dims(dims)
     source = read(data, labels=labels, drop=drop)
     with concerning(source.origin):
-        x = as_matrix(source.x) if source.is_table else np.asarray(source.x)
-        schema = infer(x, source.names)
+        x = as_matrix(source.x) if source.is_table else source.x
+        schema = rows_of(x, source.names).schema if isinstance(x, Lazy) else infer(x, source.names)
     likelihood_name(DataInfo(schema, len(x)), likelihood)
     held = held_labels = None
     if validation is not None:
         other = rows_for(read(validation, drop=drop), schema, None)
-        held, held_labels = other.x, other.labels
+        held, held_labels = _dense(other.x), other.labels
     start = time.monotonic()
     found = comparing.compare(
-        x, schema, sizes, Settings.from_json(settings), held_out=held, labels=source.labels,
+        _dense(x), schema, sizes, Settings.from_json(settings), held_out=held, labels=source.labels,
         held_out_labels=held_labels, options={"likelihood": likelihood}, k=k,
         densities=[kind for kind in densities.split(",") if kind],
         recipes=[name for name in recipes.split(",") if name],
@@ -66,10 +67,15 @@ def compare(
     more = {"data": source.origin, "held_out_rows": len(found.held_out), "seconds": round(seconds, 1)}
     figures = found.to_json() | more
     text = comparison_text(found, source.origin)
+    text += "".join(f"\nwarning: {note}" for note in (*source.notes, *(other.notes if validation is not None else ())))
     if out is not None:
         _write_comparison(found, out, figures, source)
         text += f"\nwrote {out}"
     return Answer(text, figures)
+
+
+def _dense(x: Any) -> np.ndarray:
+    return x[:].numpy() if isinstance(x, Lazy) else x
 
 
 def _write_comparison(found: comparing.Comparison, out: str, figures: dict[str, Any], source: Source) -> None:
@@ -78,7 +84,7 @@ def _write_comparison(found: comparing.Comparison, out: str, figures: dict[str, 
         run.data["origin"] = source.origin
         assert run.schema is not None
         rows = Rows(found.held_out, run.schema, labels=found.labels, label_names=source.label_names)
-        summary = evaluation.evaluate(run.model, rows.inside, k=50, nll_rows=500)
+        summary = evaluation.evaluate(run.model, rows.inside, rows.c, k=50, nll_rows=500)
         reporting.write(out, run, rows, evaluation=summary, comparison=found)
     elif out.endswith(".json"):
         write_text(out, json.dumps(figures, indent=1, default=float) + "\n")
