@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from latens import run as runs
 from latens.data import Source, columns_of, read
-from latens.data.rows import LABEL, Rows, rows_like
+from latens.data.rows import LABEL, Rows, columns_left, rows_like
 from latens.data.splits import Split, split_rows
 from latens.data.streams.rows import Streamed, survey
 from latens.data.streams.sources import AsTable, Order, Stream, is_large, open_stream
@@ -146,7 +147,8 @@ def trained_on(run: Run, folder: str) -> Rows:
 
 
 def read_for(run: Run, data: str, labels: str | None = None) -> Source:
-    """Data for a run: of a table only the columns that it was fitted to, so that others may hold anything."""
+    """Data for a run: of a table only the columns that it was fitted to, so that others may hold anything; its notes
+    say which."""
     reading = {k: v for k, v in (run.data.get("reading") or {}).items() if k != "layer"}
     names, schema = columns_of(data, reading), schema_of(run)
     known = {f.name for f in schema.fields} if isinstance(schema, Table) else set(schema.names or ())
@@ -160,7 +162,9 @@ def read_for(run: Run, data: str, labels: str | None = None) -> Source:
         raise InputError(f"--labels {labels} takes a column away that the model reads: leave --labels away")
     drop = [name for name in names if name in spare and name not in ("", labels)]
     like = schema.fields if isinstance(schema, Table) else ()
-    return read(data, labels=labels, drop=drop, reading=reading, like=like, keep_text=True)
+    source = read(data, labels=labels, drop=drop, reading=reading, like=like, keep_text=True)
+    left = [name for name in drop if name not in (*(run.data.get("drop") or ()), run.data.get("labels"))]
+    return replace(source, notes=columns_left(left, source.origin))
 
 
 def _is_label_column(run: Run, names: tuple[str, ...]) -> bool:
@@ -170,7 +174,9 @@ def _is_label_column(run: Run, names: tuple[str, ...]) -> bool:
 
 def data_for(run: Run, data: str, labels: str | None = None) -> Rows:
     """Data for a run, its columns in the run's order."""
-    return rows_for(read_for(run, data, labels), schema_of(run), run.given)
+    source = read_for(run, data, labels)
+    rows = rows_for(source, schema_of(run), run.given)
+    return replace(rows, notes=(*source.notes, *rows.notes))
 
 
 def stream_for(run: Run, data: str, labels: str | None = None) -> Stream | None:

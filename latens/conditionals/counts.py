@@ -101,7 +101,7 @@ class NegativeBinomial(Poisson):
             raise ValueError(f"dispersion must be 'learned' or 'network', got {dispersion!r}")
         self.dispersion = dispersion
         if dispersion == "learned":
-            self.log_theta = nn.Parameter(torch.zeros(*shape))
+            self.log_theta = nn.Parameter(torch.zeros(tuple(shape)))
 
     @property
     def parameters_per_cell(self) -> int:

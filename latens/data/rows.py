@@ -339,14 +339,16 @@ def matched(
         twice = next(name for name in known if known.count(name) > 1)
         raise InputError(f"{where} has two columns called {twice!r}; rename one.")
     order = np.array([places[name] for name in known])
-    spare = [name for name in names if name not in places]
-    is_one = len(spare) == 1
-    left = (
-        f"{where}: {len(spare):,} column{'s' * (not is_one)} that the model was not fitted to "
-        f"{'is' if is_one else 'are'} left out ({listed(spare, 4)})"
-    )
     same = bool((order[1:] > order[:-1]).all())
-    return np.array([there[name] for name in wanted]), None if same else order, (left,) if spare else ()
+    left = columns_left([name for name in names if name not in places], where)
+    return np.array([there[name] for name in wanted]), None if same else order, left
+
+
+def columns_left(names: Sequence[str], where: str) -> tuple[str, ...]:
+    """A sentence on columns that a model does not know, if there are any."""
+    one = len(names) == 1
+    some = f"{len(names):,} column{'s' * (not one)} that the model was not fitted to {'is' if one else 'are'}"
+    return (f"{where}: {some} left out ({listed(names, 4)})",) if names else ()
 
 
 def _check_lazy(x: Lazy, schema: Schema) -> None:

@@ -241,9 +241,7 @@ def column_summaries(matrix: Any) -> ColumnSummaries:
 # Which matrix holds the counts?
 
 
-def _counts(
-    store: Store, layer: str | None, labels: str | None, obs: Mapping[str, Callable[[], Column]]
-) -> Counts:
+def _counts(store: Store, layer: str | None, labels: str | None, obs: Mapping[str, Callable[[], Column]]) -> Counts:
     """The counts of a store, chosen or found, with their labels and the columns of obs, to be read when needed."""
     if labels is not None and labels not in store.columns:
         inside = f"it has: {listed(tuple(store.columns))}" if store.columns else "it has none"
