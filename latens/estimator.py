@@ -229,7 +229,7 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     def _new_form(self, X: Any) -> Any:
         """The data to fit to, of which the way back is kept."""
         for name in ("n_features_in_", "feature_names_in_"):
-            vars(self).pop(name, None)
+            self.__dict__.pop(name, None)
         x, self._back = (X, X.back) if isinstance(X, Rows) else self._user_form(X, reset=True)
         values = x.x if isinstance(x, Rows) else x
         self._array_dtype = values.dtype.name if isinstance(values, np.ndarray) else None

@@ -49,7 +49,7 @@ def compare(
     source = read(data, labels=labels, drop=drop)
     with concerning(source.origin):
         x = as_matrix(source.x) if source.is_table else source.x
-        schema = rows_of(x, source.names).schema if isinstance(x, Lazy) else infer(x, source.names)
+        schema: Any = rows_of(x, source.names).schema if isinstance(x, Lazy) else infer(x, source.names)
     likelihood_name(DataInfo(schema, len(x)), likelihood)
     held = held_labels = None
     if validation is not None:

@@ -22,9 +22,9 @@ class Poisson(Conditional):
     et al. 2018). The offset is not given to the network unless ``reads`` names it too. Raises ``ValueError`` where the
     condition lacks it.
 
-    ``smoothing`` is a weight s in [0, 1) of a prior: the rates are (1 - s) e^f + s / 2, and the shares (1 - s) softmax(f)
-    + s / D over D cells. With s = 1 / (N + 1) of N rows, or (D / 2) / (M + D / 2) of M counts, that is half a count added
-    to each cell's total (Jeffreys 1946), so that a cell that was never seen above 0 can be.
+    ``smoothing`` is a weight s in [0, 1) of a prior: the rates are (1 - s) e^f + s / 2, and the shares
+    (1 - s) softmax(f) + s / D over D cells. With s = 1 / (N + 1) of N rows, or (D / 2) / (M + D / 2) of M counts, that
+    is half a count added to each cell's total (Jeffreys 1946), so that a cell that was never seen above 0 can be.
 
     >>> likelihood = Poisson(nn.Linear(2, 3), offset="log_size")
     >>> px = likelihood(torch.zeros(5, 2), {"log_size": torch.full((5,), 100.0).log()})

@@ -326,8 +326,8 @@ def matched(
     known = [name for name in names if name in places]
     if not known:
         raise InputError(
-            f"{where} has none of the {len(wanted):,} columns that the model was fitted to ({listed(wanted, 4)}): it has "
-            f"{listed(names, 4)}; give the columns the names that they had in fitting"
+            f"{where} has none of the {len(wanted):,} columns that the model was fitted to ({listed(wanted, 4)}): it "
+            f"has {listed(names, 4)}; give the columns the names that they had in fitting"
         )
     missing = [name for name in wanted if name not in there]
     if missing:

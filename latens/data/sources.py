@@ -288,8 +288,8 @@ def _read_file(
 
     with sentences(path):
         if format == "npz":
-            sparse = None if key else read_sparse(path)
-            return read_npz(path, key, label) if sparse is None else Found(sparse, fingerprint=fingerprint_of(sparse.csr))
+            x = None if key else read_sparse(path)
+            return read_npz(path, key, label) if x is None else Found(x, fingerprint=fingerprint_of(x.csr))
         if label is not None:
             require_labels(label, (), str(path))
         if format == "npy":
