@@ -58,7 +58,7 @@ def conditions(run: Run, n: int, given: Mapping[str, Any], seed: int) -> tuple[T
     storage = schema_of(run).storage if isinstance(run.schema, Table) else "float32"
     c = {name: torch.from_numpy(drawn[name].astype(storage)) for name in names}
     columns = () if run.given is None else run.given.given_fields
-    return c, {column.name: column.decode(drawn[column.name]) for column in columns}
+    return c, {column.name: column.decode(drawn[column.name], given=True) for column in columns}
 
 
 def _value(column: Column, value: Any) -> float:

@@ -14,6 +14,7 @@ from latens import distributions as d
 from latens.conditionals.base import Conditional
 from latens.conditionals.heads import HEADS, Head, NegativeBinomialHead, Spread
 from latens.errors import InputError, is_number, is_whole
+from latens.schema.law import Law
 from latens.trees import Tree
 
 FAMILIES = tuple(HEADS)
@@ -34,6 +35,7 @@ class ColumnLikelihood:
         low, high: the interval of "beta", "truncated_normal" and "continuous_bernoulli" (0 and 1 unless given).
         scale: "learned", one number for the column, or "network", a further output: the scale of a continuous family
             (that of "beta": a + b = 2 / scale^2), ln theta of negative binomials.
+        law: the atoms, grid and margin of "heaped", whose location is that of the score T(x).
 
     Raises:
         InputError: the values contradict each other.
@@ -49,6 +51,7 @@ class ColumnLikelihood:
     low: float | None = None
     high: float | None = None
     scale: str = "learned"
+    law: Law | None = None
 
     def __post_init__(self) -> None:
         if self.family not in HEADS:
@@ -73,6 +76,8 @@ class ColumnLikelihood:
                 return f"needs low < high, two finite numbers, got {self.low!r} and {self.high!r}"
         elif self.low is not None or self.high is not None:
             return f"takes no low and high, got {self.low!r} and {self.high!r}"
+        if (self.family == "heaped") != (self.law is not None):
+            return f"needs a law if and only if it is heaped, got {self.law!r}"
         if self.scale not in ("learned", "network"):
             return f"needs scale 'learned' or 'network', got {self.scale!r}"
         if self.scale == "network" and not issubclass(HEADS[self.family], Spread | NegativeBinomialHead):
@@ -84,7 +89,8 @@ class ColumnLikelihood:
         """Number of raw outputs of this column."""
         if self.family == "categorical":
             return self.levels or 0
-        return HEADS[self.family].locations + (self.scale == "network")
+        atoms = 0 if self.law is None else len(self.law.atoms)
+        return HEADS[self.family].locations + atoms + (self.scale == "network")
 
 
 class Columns(Conditional):
@@ -108,7 +114,8 @@ class Columns(Conditional):
             raise InputError("a table's likelihood needs at least one column, got none.")
         groups: dict[tuple[str, int | None, str], list[int]] = {}
         for j, column in enumerate(self.columns):
-            groups.setdefault((column.family, column.levels, column.scale), []).append(j)
+            size = column.levels if column.law is None else len(column.law.atoms)
+            groups.setdefault((column.family, size, column.scale), []).append(j)
         ends = torch.tensor([0] + [column.outputs for column in self.columns]).cumsum(0)
         self.outputs = int(ends[-1])
         self.heads = nn.ModuleList()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from latens import distributions as d
+from latens.networks.table import Laws
 from latens.numerics import positive
 
 if TYPE_CHECKING:
@@ -148,6 +149,33 @@ class TruncatedNormalHead(Spread):
 
     def start(self, x: Tensor) -> Tensor:
         return self.scaled(*_moments(self.inner(x)))
+
+
+class HeapedHead(Spread):
+    """The first output is the location of the score, and those behind it the logits of the atoms over the margin."""
+
+    def __init__(self, columns: Sequence[ColumnLikelihood]):
+        super().__init__(columns)
+        laws = [column.law for column in columns]
+        self.laws = Laws(laws, [column.unit for column in columns])  # type: ignore[arg-type]
+        self.locations = 1 + self.laws().atoms.shape[-1]
+
+    def forward(self, raw: Tensor) -> Distribution:
+        margins = self.laws()
+        logits = raw[..., 1 : self.locations]
+        return d.Heaped(raw[..., 0], self.variance(raw).sqrt(), logits, margins)
+
+    def start(self, x: Tensor) -> Tensor:
+        margins = self.laws()
+        seen = x.isfinite()
+        atom = torch.where(seen, margins.atom(torch.where(seen, x, margins.knots[:, 0])), -1)
+        score = torch.where(atom == 0, margins.score(x)[0], torch.nan)
+        location, deviation = _moments(score)
+        raw = self.scaled(location, torch.where(deviation > 0, deviation, 1.0) * d.standard_scale())
+        size = margins.atoms.shape[-1]
+        counts = (atom.unsqueeze(-1) == torch.arange(1 + size, device=x.device)).sum(0) + 0.5
+        logits = (counts[:, 1:] / counts[:, :1]).log().to(raw.dtype)
+        return torch.cat([raw[:, :1], logits, raw[:, 1:]], -1)
 
 
 class PoissonHead(Head):
@@ -297,4 +325,5 @@ HEADS: dict[str, type[Head]] = {
     "truncated_normal": TruncatedNormalHead, "poisson": PoissonHead, "negative_binomial": NegativeBinomialHead,
     "zero_inflated_negative_binomial": ZeroInflatedNegativeBinomialHead, "bernoulli": BernoulliHead,
     "categorical": CategoricalHead, "ordinal": OrdinalHead, "continuous_bernoulli": ContinuousBernoulliHead,
+    "heaped": HeapedHead,
 }  # fmt: skip

@@ -162,6 +162,12 @@ def _columns(base: d.Columns, weights: Tensor) -> tuple[Tensor, Tensor]:
             ends = torch.ones_like(above[..., :1])
             each = torch.cat([ends, above], -1) - torch.cat([above, 0 * ends], -1)
             filled[:, index], spread[:, index] = _levels(each, w.unsqueeze(-1))
+        elif isinstance(part, d.Heaped):
+            masses, first, second = part.masses()
+            total = (w.unsqueeze(-1) * masses).sum(0)
+            margin = total[..., 0].clamp_min(1e-300)
+            first, second = ((w * masses[..., 0] * each).sum(0) / margin for each in (first, second))
+            filled[:, index], spread[:, index] = d.standing(total, first, second, part.margins)
         else:
             filled[:, index], spread[:, index] = _moments(part, w)
     return filled, spread

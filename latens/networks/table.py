@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor, nn
+
+from latens.distributions import Margins
+from latens.schema.law import Law
 
 
 @dataclass(frozen=True)
 class Seen:
     """How a column enters a network: as a number (``levels`` None), of which ``how`` ("", "log", "log1p") is centred at
-    ``shift`` and scaled by ``unit``; or as one of ``levels`` codes."""
+    ``shift`` and scaled by ``unit``; by the margin of its ``law``; or as one of ``levels`` codes."""
 
     levels: int | None = None
     how: str = ""
     shift: float = 0.0
     unit: float = 1.0
+    law: Law | None = None
 
 
 def width_of(levels: int) -> int:
@@ -29,15 +33,32 @@ def width_of(levels: int) -> int:
     return levels if levels <= 8 else min(40, max(8, round(4 * levels**0.35)))
 
 
+class Laws(nn.Module):
+    """The atoms and margins of n columns as buffers."""
+
+    def __init__(self, laws: Sequence[Law], units: Sequence[float]):
+        super().__init__()
+        exact = torch.float32 if torch.backends.mps.is_available() else torch.float64
+        margins = Margins.of(laws, units, exact)
+        for field in fields(Margins):
+            self.register_buffer(field.name, getattr(margins, field.name), persistent=False)
+
+    def forward(self) -> Margins:
+        return Margins(**{field.name: getattr(self, field.name) for field in fields(Margins)})
+
+
 class Columns(nn.Module):
     """Columns of numbers and codes as features: ``[..., D]`` with NaN where missing -> ``[..., features]`` floats.
 
     Numbers are centred and scaled (after ln or ln(1 + x)), bent beyond 5 units (5 + ln(1 + excess)) so that a stray
     cell does not drown the others, and 0 where missing, with a 1 beside them where observed; a code picks a learned
-    vector, the last of its table where missing (Guo & Berkhahn 2016).
+    vector, the last of its table where missing (Guo & Berkhahn 2016). Of a column with a law the number is the score
+    T(x), and a learned vector stands beside it for which of its atoms x is, the first for none; where an atom lies
+    apart from the other values the number is 0.
     """
 
     numbers: Tensor
+    lawful: Tensor
     shift: Tensor
     unit: Tensor
     log: Tensor
@@ -46,7 +67,8 @@ class Columns(nn.Module):
     def __init__(self, columns: Sequence[Seen], *, wide: torch.dtype = torch.float32):
         super().__init__()
         self.size = len(columns)
-        numbers = [i for i, column in enumerate(columns) if column.levels is None]
+        numbers = [i for i, column in enumerate(columns) if column.levels is None and column.law is None]
+        laws = {i: column.law for i, column in enumerate(columns) if column.law is not None}
         self.codes = [i for i, column in enumerate(columns) if column.levels is not None]
         self.register_buffer("numbers", torch.tensor(numbers, dtype=torch.int64), persistent=False)
         self.register_buffer("shift", torch.tensor([columns[i].shift for i in numbers], dtype=wide))
@@ -56,7 +78,12 @@ class Columns(nn.Module):
         self.register_buffer("log1p", torch.tensor([name == "log1p" for name in self.hows]).bool(), persistent=False)
         levels = [int(columns[i].levels or 1) for i in self.codes]
         self.tables = nn.ModuleList(nn.Embedding(n + 1, width_of(n)) for n in levels)
-        self.features = 2 * len(numbers) + sum(width_of(n) for n in levels)
+        self.features = 2 * (len(numbers) + len(laws)) + sum(width_of(n) for n in levels)
+        self.register_buffer("lawful", torch.tensor(list(laws), dtype=torch.int64), persistent=False)
+        self.laws = Laws(list(laws.values()), [columns[i].unit for i in laws]) if laws else None
+        self.heaps = [(place, len(law.atoms)) for place, law in enumerate(laws.values()) if law.atoms]
+        self.atoms = nn.ModuleList(nn.Embedding(n + 1, width_of(n + 1)) for _, n in self.heaps)
+        self.features += sum(width_of(n + 1) for _, n in self.heaps)
 
     def forward(self, x: Tensor) -> Tensor:
         parts = [self._number(x[..., self.numbers])] if len(self.hows) else []
@@ -64,7 +91,15 @@ class Columns(nn.Module):
             code = x[..., position]
             last = table.num_embeddings - 1  # type: ignore[operator]
             parts.append(table(torch.where(code.isnan(), last, code).long().clamp(0, last)))  # type: ignore[arg-type]
-        return torch.cat(parts, -1)
+        return torch.cat(parts if self.laws is None else [*parts, *self._lawful(x[..., self.lawful])], -1)
+
+    def _lawful(self, x: Tensor) -> list[Tensor]:
+        margins, missing = self.laws(), x.isnan()  # type: ignore[misc]
+        x = torch.where(missing, margins.knots[:, 0], x)
+        atom = margins.atom(x) * ~missing
+        u = _bent(torch.where(missing | margins.is_apart(atom), 0.0, margins.score(x)[0]).to(self.unit.dtype))
+        tables = [table(atom[..., place]) for (place, _), table in zip(self.heaps, self.atoms)]
+        return [u, (~missing).to(u.dtype), *tables]
 
     def _number(self, x: Tensor) -> Tensor:
         missing = x.isnan()
@@ -74,8 +109,11 @@ class Columns(nn.Module):
         if "log1p" in self.hows:
             x = torch.where(self.log1p, torch.where(self.log1p, x, 0.0).clamp_min(0.0).log1p(), x)
         u = ((x - self.shift) / self.unit).to(self.unit.dtype)
-        u = torch.where(u.abs() > 5, u.sign() * (5 + torch.log1p((u.abs() - 5).clamp_min(0.0))), u)
-        return torch.cat([torch.where(missing, 0.0, u), (~missing).to(u.dtype)], -1)
+        return torch.cat([torch.where(missing, 0.0, _bent(u)), (~missing).to(u.dtype)], -1)
+
+
+def _bent(u: Tensor) -> Tensor:
+    return torch.where(u.abs() > 5, u.sign() * (5 + torch.log1p((u.abs() - 5).clamp_min(0.0))), u)
 
 
 class Condition(nn.Module):

@@ -12,6 +12,7 @@ import numpy as np
 from latens.errors import InputError
 from latens.schema.cells import arrow_type, as_numbers, plain, short, typed
 from latens.schema.form import Form
+from latens.schema.law import Law
 
 NUMERIC = ("continuous", "positive", "bounded", "count", "datetime")
 CODED = ("binary", "categorical", "ordered")  # kept as codes 0 .. levels - 1
@@ -19,10 +20,10 @@ KEPT = ("constant", "missing")  # reproduced, not modelled
 LEFT_OUT = ("identifier", "text", "dropped")
 KINDS = (*NUMERIC, *CODED, *KEPT, *LEFT_OUT)
 FAMILIES = {
-    "continuous": ("normal", "student_t"), "positive": ("log_normal", "normal", "student_t"),
-    "bounded": ("beta", "truncated_normal", "continuous_bernoulli", "normal"),
-    "count": ("negative_binomial", "poisson", "zero_inflated_negative_binomial"),
-    "datetime": ("normal", "student_t"), "binary": ("bernoulli",), "categorical": ("categorical",),
+    "continuous": ("heaped", "normal", "student_t"), "positive": ("heaped", "log_normal", "normal", "student_t"),
+    "bounded": ("heaped", "beta", "truncated_normal", "continuous_bernoulli", "normal"),
+    "count": ("negative_binomial", "poisson", "zero_inflated_negative_binomial", "heaped"),
+    "datetime": ("heaped", "normal", "student_t"), "binary": ("bernoulli",), "categorical": ("categorical",),
     "ordered": ("ordinal", "categorical"),
 }  # fmt: skip
 LOGARITHMIC = {"positive": "log", "count": "log1p"}  # how an encoder sees a column, where not as it is
@@ -43,6 +44,7 @@ class Column:
         low, high: smallest and largest value, for numbers.
         shift, unit: mean and standard deviation of the values, of ln x where positive and of ln(1 + x) where counts.
         decimals: digits after the point that all values have at most, or None.
+        law: atoms, grid, range and margin of the values, for the family "heaped"; else None.
         value: the value of a constant.
         missing: share of missing cells.
         reason: a plain sentence of what was seen.
@@ -62,6 +64,7 @@ class Column:
     shift: float = 0.0
     unit: float = 1.0
     decimals: int | None = None
+    law: Law | None = None
     value: Any = None
     missing: float = 0.0
     reason: str = ""
@@ -77,6 +80,8 @@ class Column:
             )
         if self.kind in CODED and not self.levels:
             raise InputError(f"column {self.name!r} is {self.kind} and has no levels.")
+        if (self.family == "heaped") != (self.law is not None):
+            raise InputError(f"column {self.name!r} needs a law for the likelihood 'heaped', and for no other")
         if not (_is_sound(self.shift) and _is_sound(self.unit) and self.unit > 0):
             raise InputError(
                 f"column {self.name!r}: shift {self.shift} and unit {self.unit} are not a mean and a spread."
@@ -172,9 +177,10 @@ class Column:
 
     # And back
 
-    def decode(self, numbers: np.ndarray, *, mean: bool = False) -> Any:
-        """An arrow array of this column's type: codes become levels, numbers are rounded as the column's were, NaN
-        becomes null. With ``mean`` a count is a mean, and a fraction (float64)."""
+    def decode(self, numbers: np.ndarray, *, mean: bool = False, given: bool = False) -> Any:
+        """An arrow array of this column's type: codes become levels, numbers the nearest ones that its law can give
+        (unless they are ``given``) and rounded as the column's were, NaN becomes null. With ``mean`` a count is a mean,
+        and a fraction (float64)."""
         import pyarrow as pa
 
         numbers = np.asarray(numbers, dtype=np.float64)
@@ -185,6 +191,8 @@ class Column:
             codes = np.where(missing, 0, numbers).round().astype(np.int64).clip(0, len(self.levels or ()) - 1)
             cells = pa.array(list(self.levels or ())).take(pa.array(codes, mask=missing))
             return typed(cells, self.type, self.levels or ())
+        if self.law is not None and not given:
+            numbers = self.law.snap(numbers)
         if self.decimals is not None:
             numbers = np.round(numbers, self.decimals)
             if self.kind == "positive":
@@ -237,7 +245,8 @@ class Column:
         if not 0 <= (fields.get("decimals") or 0) <= 12:
             raise InputError(f"the schema of the data: column {fields['name']!r} has no valid 'decimals'.")
         form = None if fields.get("form") is None else Form.from_json(fields["form"])
-        return cls(**fields | {"levels": None if levels is None else tuple(levels), "form": form})
+        law = None if fields.get("law") is None else Law.from_json(fields["law"])
+        return cls(**fields | {"levels": None if levels is None else tuple(levels), "form": form, "law": law})
 
 
 def _is_sound(value: float) -> bool:

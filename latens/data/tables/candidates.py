@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from latens.data.tables.laws import law_of
+
 MARGIN = 0.01  # nats a cell that a later candidate must gain over an earlier, simpler one
 FEW = 250  # held-out values, below which a gain must also exceed two standard errors
 DEGREES = (3.0, 5.0, 10.0)
@@ -117,6 +119,22 @@ def _zero_inflated(train: np.ndarray, test: np.ndarray, low: float, high: float)
     return np.log(np.maximum(masses, 1e-300))
 
 
+def _heaped(train: np.ndarray, test: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Masses of whole numbers under the law of the column, its margin standard normal."""
+    from scipy.special import ndtr
+
+    law = law_of(train)
+    atoms = np.array([*law.atoms, np.inf])
+    share = (np.searchsorted(np.sort(train), atoms, "right") - np.searchsorted(np.sort(train), atoms) + 0.5)[:-1]
+    share = share / (len(train) + 0.5 * len(share) + 1)
+    spread = law.knots[-1] - law.knots[0]
+    ends = [np.interp(at, law.knots, law.scores) + (np.minimum(at - law.knots[0], 0) + np.maximum(
+        at - law.knots[-1], 0)) / spread for at in (test - 0.5, test + 0.5)]  # fmt: skip
+    place = np.searchsorted(atoms, test)
+    own = np.where(atoms[place] == test, np.append(share, 0.0)[place], 0.0)
+    return np.log(np.maximum(own + (1 - share.sum()) * (ndtr(ends[1]) - ndtr(ends[0])), 1e-300))
+
+
 def _moments(values: np.ndarray) -> tuple[float, float]:
     mean = max(float(values.mean()), 1e-6)
     return mean, mean**2 / max(float(values.var()) - mean, 1e-6 * mean)
@@ -125,5 +143,5 @@ def _moments(values: np.ndarray) -> tuple[float, float]:
 _SCORES: dict[str, Callable[[np.ndarray, np.ndarray, float, float], np.ndarray]] = {
     "normal": _normal, "student_t": _student_t, "log_normal": _log_normal, "beta": _beta,
     "truncated_normal": _truncated_normal, "poisson": _poisson, "negative_binomial": _negative_binomial,
-    "zero_inflated_negative_binomial": _zero_inflated,
+    "zero_inflated_negative_binomial": _zero_inflated, "heaped": _heaped,
 }  # fmt: skip

@@ -14,15 +14,16 @@ import numpy as np
 
 from latens.data.tables.candidates import best_family
 from latens.data.tables.kinds_asked import asked_kind
+from latens.data.tables.laws import DAYS, SECONDS, law_of
 from latens.data.tables.scan import KEEP_VALUES, MAX_LEVELS, ColumnScan, Verdict, counted, levels_of
 from latens.errors import InputError
 from latens.schema import Column, Table
 from latens.schema.cells import as_numbers, first_whole, listed, short
 from latens.schema.column import FAMILIES, LOGARITHMIC
 from latens.schema.form import Form
+from latens.schema.law import Law
 
 SAMPLE = 20_000  # rows that families, means and spreads are taken from
-MANY = 1000  # cells from which on a numeric column gets the tails of Student's t, which can become normal ones
 FEW = 10  # whole numbers with at most so many values are ordered levels
 _IDENTIFIER = re.compile(r"(^|[_\W])(id|uuid|guid|key|index|rownames?|row_?number)$|^unnamed", re.IGNORECASE)
 
@@ -112,21 +113,22 @@ def _numeric(
 ) -> Column:
     low, high = extra.get("low", scan.low), extra.get("high", scan.high)
     family, words = extra.get("family"), ""
+    law = _law(scan, values, common["type"]) if family in (None, "heaped") and np.isfinite(high - low) else None
+    smooth = values if law is None else values[~np.isin(values, law.atoms)]
+    smooth = smooth if len(smooth) > 1 else values
     if family is None:
-        candidates = [name for name in FAMILIES[kind] if name != "continuous_bernoulli"]
-        if kind == "bounded" and ((values == low) | (values == high)).mean() > 0.001:
-            candidates.remove("beta")  # its density is unbounded at the ends, and rows lie there
-            candidates = candidates if extra.get("asked") else ["normal"]  # the truncated normal piles up there too
-        if kind == "continuous" and scan.low > 0 and not extra.get("asked"):
-            candidates.append("log_normal")
-        with np.errstate(over="ignore", invalid="ignore"):  # of values beyond floating point, refused below
-            family, words = best_family(values, candidates, low, high)
-        if family == "normal" and kind in ("continuous", "datetime") and scan.present >= MANY:
-            family, words = "student_t", f"{words}; what codes leave unexplained has outliers"
-        if kind == "continuous" and family == "log_normal":
-            kind, reason = "positive", f"{reason}, skewed"
+        family = "heaped" if law is not None else FAMILIES[kind][-1]
+        if kind == "count":
+            family, words = best_family(values, FAMILIES[kind])
+            law = law if family == "heaped" else None
+        elif kind == "continuous" and scan.low > 0 and not extra.get("asked"):
+            with np.errstate(over="ignore", invalid="ignore"):  # of values beyond floating point, refused below
+                if best_family(smooth, ("normal", "student_t", "log_normal"))[0] == "log_normal":
+                    kind, reason = "positive", f"{reason}, skewed"
+    if law is not None:
+        words = "; ".join(filter(None, [words, _words(law, values)]))
     how = LOGARITHMIC.get(kind)
-    inside = values if how is None else np.log(values) if how == "log" else np.log1p(values)
+    inside = smooth if how is None else np.log(smooth) if how == "log" else np.log1p(smooth)
     with np.errstate(over="ignore", invalid="ignore"):
         shift = float(inside.mean()) if len(inside) else 0.0
         apart = float(np.abs(inside - shift).max(initial=0.0))  # squares of small numbers vanish
@@ -141,9 +143,27 @@ def _numeric(
     return Column(
         kind=kind, family=family, low=float(low), high=float(high), shift=shift,
         unit=unit if unit > 8 * np.finfo(float).eps * abs(shift) else 1.0,
-        decimals=None if kind == "datetime" else _decimals(values), reason="; ".join(filter(None, [reason, words])),
+        decimals=None if kind == "datetime" else _decimals(values), law=law, reason="; ".join(filter(None, [reason, words])),
         **common,
     )  # fmt: skip
+
+
+def _law(scan: ColumnScan, values: np.ndarray, type: str) -> Law:
+    steps = DAYS if type.startswith(("date", "timestamp")) else SECONDS if type.startswith(("time", "dur")) else None
+    return law_of(values, scan.values if scan.is_number else None, steps, (scan.low, scan.high))
+
+
+def _words(law: Law, values: np.ndarray) -> str:
+    """The law in words.
+
+    >>> _words(Law((0.5, 2.5), 2.0, (-999.0,), 1.0), np.array([-999.0, 1.0, 2.0, 2.0]))
+    '-999 in 25% of the rows; in steps of 1'
+    """
+    if law.is_complete:
+        return f"{len(law.atoms)} values"
+    shares = sorted(((values == atom).mean(), atom) for atom in law.atoms)[::-1]
+    often = ", ".join(f"{atom:g} in {share:.0%}" for share, atom in shares[:3]) + ", …" * (len(shares) > 3)
+    return "; ".join([f"{often} of the rows"] * bool(shares) + [f"in steps of {law.step:g}"] * (law.step is not None))
 
 
 # Kinds
@@ -230,8 +250,12 @@ def _storage(fields: tuple[Column, ...], sample: Any) -> str:
             numbers = as_numbers(sample.column(f.name))
             assert numbers is not None
             values = numbers[~np.isnan(numbers)]
+            if f.law is not None:
+                values = values[~np.isin(values, f.law.atoms)] if not f.law.is_complete else values
             with np.errstate(over="ignore", invalid="ignore"):
                 loss = np.abs(values - values.astype(np.float32)).max(initial=0.0)
+                if f.law is not None and f.law.step is not None and loss > f.law.step / 100:
+                    return "float64"
                 if not (loss <= 1e-3 * (values.std() if len(values) else 1.0) and np.isfinite(loss)):
                     return "float64"
     return "float32"

@@ -1,0 +1,137 @@
+"""Which values of a numeric column have mass of their own, on which grid it is recorded, and how the rest spreads."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from latens.schema.law import Law
+
+HEAP = 0.005  # share of the rows that an atom has above its neighbours
+MOST = 128  # atoms of a column
+OFTEN = 25  # rows a value, from which on few values are all atoms
+REPEATED = 3  # the same of values with gaps between them
+KNOTS = 64  # pieces of a margin, at most
+ROWS_OF_KNOT = 16
+FLAT = 0.005  # share of the margin that is uniform over the range
+DAYS = (1.0, 0.5, 0.25, 1 / 24, 1 / 48, 1 / 96, 1 / 144, 1 / 288, 1 / 1440, 1 / 86_400)
+SECONDS = (86_400.0, 3600.0, 1800.0, 900.0, 600.0, 300.0, 60.0, 30.0, 15.0, 5.0, 1.0, 0.1, 0.01, 1e-3)
+
+
+def law_of(
+    values: np.ndarray, counts: dict[float, int] | None = None, steps: tuple[float, ...] | None = None,
+    ends: tuple[float, float] | None = None,
+) -> Law:  # fmt: skip
+    """The law of a column.
+
+    Args:
+        values: a sample of its values, at least one.
+        counts: how often each value of the column is seen; those of the sample unless given.
+        steps: grids to try, coarsest first; multiples of powers of ten unless given.
+        ends: smallest and largest value of the column; those of the sample unless given.
+
+    >>> law_of(np.repeat([1.0, 1.5, 2.0, 4.0], 40)).atoms
+    (1.0, 1.5, 2.0, 4.0)
+    >>> law = law_of(np.append(np.arange(1000.0), np.full(300, -999.0)))
+    >>> law.atoms, law.step, law.low, law.high
+    ((-999.0,), 1.0, 0.0, 999.0)
+    """
+    distinct, seen = np.unique(values, return_counts=True)
+    if counts is not None:
+        distinct = np.array(sorted(counts), dtype=np.float64)
+        seen = np.array([counts[value] for value in distinct.tolist()])
+    low, high = ends or (float(distinct[0]), float(distinct[-1]))
+    step = _step(distinct, steps)
+    atoms = _heaps(distinct, seen, step)
+    rest = ~np.isin(distinct, atoms)
+    few = len(distinct) <= MOST and _all_atoms(distinct[rest], seen[rest], step)
+    if few or rest.sum() < 2:
+        v, c = (distinct[rest], seen[rest]) if rest.sum() > 1 else (distinct, seen)
+        if len(v) < 2:
+            v, c = np.array([low, low + (step or abs(low) or 1.0)]), np.ones(2)
+        return Law(*_margin(v, c, step), tuple(map(float, distinct[:MOST])), step, True)
+    step = _step(distinct[rest], steps)
+    others = values[~np.isin(values, atoms)]
+    v, c = (distinct[rest], seen[rest]) if counts is not None else np.unique(others, return_counts=True)
+    if counts is None and not np.isin([low, high], atoms).all():  # the ends may not be in the sample
+        v, c = _with_ends(v, c, None if low in atoms else low, None if high in atoms else high)
+    return Law(*_margin(v, c, step), tuple(map(float, atoms)), step)
+
+
+def _with_ends(v: np.ndarray, c: np.ndarray, low: float | None, high: float | None) -> tuple[np.ndarray, np.ndarray]:
+    if low is not None and low < v[0]:
+        v, c = np.insert(v, 0, low), np.insert(c, 0, 1)
+    if high is not None and high > v[-1]:
+        v, c = np.append(v, high), np.append(c, 1)
+    return v, c
+
+
+def _all_atoms(rest: np.ndarray, seen: np.ndarray, step: float | None) -> bool:
+    """Whether all values are seen often, or fewer are seen than the grid between the ends has."""
+    if len(rest) < 2 or seen.sum() >= OFTEN * len(rest):
+        return True
+    gaps = step is None or (rest[-1] - rest[0]) / step + 1 > 2 * len(rest)
+    return gaps and seen.sum() >= REPEATED * len(rest)
+
+
+def _step(values: np.ndarray, steps: tuple[float, ...] | None) -> float | None:
+    """The coarsest grid through 0 that all values lie on; None for none of up to six decimals."""
+    if steps is None:
+        steps = tuple(m * 10.0**k for k in range(9, -7, -1) for m in (5.0, 2.5, 2.0, 1.0) if k > -6 or m == 1.0)
+    top = float(np.abs(values).max(initial=0.0))
+    for step in steps:
+        scaled = values[:100] / step
+        if top / step < 2.0**52 and _whole(scaled, top / step) and _whole(values / step, top / step):
+            return float(step) if top > 0 else None
+    return None
+
+
+def _whole(scaled: np.ndarray, top: float) -> bool:
+    slack = 1e-6 * min(1.0, top) + 64 * np.finfo(float).eps * np.abs(scaled)
+    return bool((np.abs(scaled - np.rint(scaled)) <= np.minimum(slack, 0.01)).all())
+
+
+def _heaps(values: np.ndarray, seen: np.ndarray, step: float | None) -> np.ndarray:
+    """Values seen more often, by ``HEAP`` of the rows and four standard errors, than their neighbours suggest: the
+    median of the ten places of the grid on either side, or the mean of the two next to it."""
+    rows, found = seen.sum(), []
+    if step is not None and (values[-1] - values[0]) / step > 100 * len(values):
+        step = None  # places that are next to none
+    places = values if step is None else np.rint(values / step)
+    for i in np.flatnonzero(seen >= max(HEAP * rows, 5)):
+        if step is None:  # values apart: each is seen once, or is a heap
+            near = np.delete(seen[max(0, i - 10) : i + 11], min(i, 10))
+            expected = float(np.median(near)) if len(near) else 0.0
+        else:
+            first, last = max(places[0], places[i] - 10), min(places[-1], places[i] + 10)
+            counts = np.zeros(int(last - first) + 1)
+            at = slice(*np.searchsorted(places, [first, last + 1]))
+            counts[(places[at] - first).astype(int)] = seen[at]
+            here = int(places[i] - first)
+            sides = counts[[j for j in (here - 1, here + 1) if 0 <= j < len(counts)]]
+            near = np.delete(counts, here)
+            expected = float(max(np.median(near), sides.mean())) if len(near) else 0.0
+        if seen[i] - expected >= max(HEAP * rows, 4 * np.sqrt(expected + 1)):
+            found.append((seen[i] - expected, values[i]))
+    return np.sort([value for _, value in sorted(found, reverse=True)[:MOST]])
+
+
+def _margin(v: np.ndarray, seen: np.ndarray, step: float | None) -> tuple[tuple[float, ...], float]:
+    """Knots and reach: quantiles at equally spaced normal scores, of the values spread over their places of the grid."""
+    from scipy.special import ndtr, ndtri
+
+    rows = seen.sum()
+    total = np.cumsum(seen) / rows
+    if step is None:
+        at, below = v, total - seen / rows / 2
+        below = np.concatenate([[0.0], below[1:-1], [1.0]])
+    else:
+        at = np.stack([v - step / 2, v + step / 2], 1).ravel()
+        below = np.stack([total - seen / rows, total], 1).ravel()
+        at, first = np.unique(np.round(at / step * 2) * step / 2, return_index=True)
+        below = below[first]
+    below = (1 - FLAT) * below + FLAT * (at - at[0]) / (at[-1] - at[0])
+    reach = float(-ndtri(0.5 / (rows + 1)))
+    pieces = int(np.clip(rows // ROWS_OF_KNOT, 4, KNOTS))
+    share = ndtr(np.linspace(-reach, reach, pieces + 1))
+    knots = np.interp((share - share[0]) / (share[-1] - share[0]), below, at)
+    return tuple(map(float, knots)), reach

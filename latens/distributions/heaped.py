@@ -1,0 +1,233 @@
+"""Numbers with atoms, a grid and a range: the law of a table's numeric column."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+from torch.nn.functional import logsigmoid
+
+from latens.numerics import broadcast_shape, log1mexp
+from latens.schema.law import Law
+
+
+@dataclass(frozen=True)
+class Margins:
+    """The fixed maps T of n columns, piecewise linear between knots ``[n, M]`` with scores ``[n, M]`` (the rest of a
+    shorter row repeats its last), linear beyond them with the slope 1 / ``unit``; and their atoms ``[n, A]``, of which
+    those behind a column's own are NaN.
+
+    ``step`` ``[n]``: width of a place of the grid, 0 without one. ``apart`` ``[n, A]``: atoms outside the range.
+    ``complete`` ``[n]``: only atoms are drawn.
+    """
+
+    knots: Tensor
+    scores: Tensor
+    atoms: Tensor
+    unit: Tensor
+    step: Tensor
+    apart: Tensor
+    complete: Tensor
+
+    @classmethod
+    def of(cls, laws: Sequence[Law], units: Sequence[float], dtype: torch.dtype = torch.float64) -> Margins:
+        """Those of the laws of n columns, ``units`` their spreads."""
+        atoms, most = (max(len(getattr(law, name)) for law in laws) for name in ("atoms", "knots"))
+
+        def padded(rows: Iterable[Sequence[float]], size: int, value: float | None = None) -> Tensor:
+            filled = [[*row, *[row[-1] if value is None else value] * (size - len(row))] for row in rows]
+            return torch.tensor(filled, dtype=dtype).view(len(laws), size)
+
+        return cls(
+            padded((law.knots for law in laws), most), padded((law.scores.tolist() for law in laws), most),
+            padded((law.atoms for law in laws), atoms, math.nan), torch.tensor(list(units), dtype=dtype),
+            torch.tensor([law.step or 0.0 for law in laws], dtype=dtype),
+            padded((law.apart for law in laws), atoms, 0.0).bool(), torch.tensor([law.is_complete for law in laws]),
+        )  # fmt: skip
+
+    def _piece(self, value: Tensor, at: Tensor, to: Tensor, beyond: Tensor) -> tuple[Tensor, Tensor]:
+        """(image of a value ``[..., n]`` under the map through (at, to), its slope there)."""
+        last = at.shape[-1] - 2
+        index = (value.unsqueeze(-1) > at[:, 1:]).sum(-1).clamp(max=last)
+        flat = index + (last + 2) * torch.arange(len(at), device=at.device)
+        x0, x1, y0, y1 = (table.reshape(-1)[place] for table in (at, to) for place in (flat, flat + 1))
+        slope = (y1 - y0) / torch.where(x1 > x0, x1 - x0, 1.0)
+        low, high = value < at[:, 0], value > at[:, -1]
+        image = y0 + slope * (value - x0)
+        image = torch.where(low, to[:, 0] + beyond * (value - at[:, 0]), image)
+        image = torch.where(high, to[:, -1] + beyond * (value - at[:, -1]), image)
+        return image, torch.where(low | high, beyond.expand_as(slope), slope)
+
+    def score(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """T(x) and T'(x)."""
+        return self._piece(x.to(self.knots.dtype), self.knots, self.scores, 1 / self.unit)
+
+    def value(self, g: Tensor) -> Tensor:
+        """x with T(x) = g."""
+        return self._piece(g.to(self.knots.dtype), self.scores, self.knots, self.unit)[0]
+
+    def atom(self, x: Tensor) -> Tensor:
+        """1 + the place of the atom that x is, 0 where it is none."""
+        if not self.atoms.shape[-1]:
+            return torch.zeros_like(x, dtype=torch.int64)
+        width = self.knots[:, -1] - self.knots[:, 0]
+        near = (x.unsqueeze(-1) - self.atoms).abs() <= 1e-6 * torch.maximum(self.atoms.abs(), width.unsqueeze(-1))
+        return torch.where(near.any(-1), 1 + near.to(torch.uint8).argmax(-1), 0)
+
+    def is_apart(self, atom: Tensor) -> Tensor:
+        """Whether an atom, as :meth:`atom` counts, lies outside the range."""
+        if not self.atoms.shape[-1]:
+            return torch.zeros_like(atom, dtype=torch.bool)
+        return (atom > 0) & self.picked(self.apart, atom)
+
+    def picked(self, table: Tensor, atom: Tensor) -> Tensor:
+        """Of a table ``[n, A]`` the entry of each atom ``[..., n]``; of the first where it is none."""
+        return table.reshape(-1)[(atom - 1).clamp_min(0) + table.shape[-1] * torch.arange(len(table), device=atom.device)]
+
+
+class Heaped(Distribution):
+    """p(x) = sum_h w_h [x = a_h] + w_0 m(x): atoms a_h, and a margin x = Q(g), g ~ Logistic(loc, scale), Q = T^-1 fixed
+    and monotone, so that for loc and scale about a standard normal x has the marginal of the column.
+
+    On a grid m is the mass of the place about x, s((T(x + step/2) - loc) / scale) - s((T(x - step/2) - loc) / scale);
+    without one the density. In nats: where a column has no atoms, of the mean density of a place (a density of the
+    user's data); where it has, of masses: of a place of the grid, or without one of the density times ``unit``.
+    Draws, means and what stands for the distribution are those given that x lies in the range; beyond it the density
+    falls as T goes on linearly, so that strange values have a finite, ever lower score.
+
+    Shapes: ``loc``, ``scale`` ``[..., n]``; ``logits`` ``[..., n, A]`` of the atoms over the margin, -inf for none.
+    """
+
+    arg_constraints: dict = {}
+
+    def __init__(self, loc: Tensor, scale: Tensor, logits: Tensor, margins: Margins):
+        self.loc, self.scale, self.margins = loc, scale, margins
+        zero = torch.zeros_like(logits[..., :1]) if logits.shape[-1] else logits.new_zeros(*logits.shape[:-1], 1)
+        self.log_weights = torch.cat([zero, logits], -1).log_softmax(-1) if logits.shape[-1] else zero
+        super().__init__(broadcast_shape(loc.shape, scale.shape), validate_args=False)
+
+    @property
+    def fill(self) -> Tensor:
+        return self.margins.knots[:, 0]
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        m, dtype = self.margins, self.loc.dtype
+        centre, slope = m.score(value)
+        gridded = m.step > 0
+        half = torch.where(gridded, m.step, 1.0) / 2
+        low, high = (m.score(value + sign * half)[0] for sign in (-1, 1))
+        width = ((high - low).to(dtype) / self.scale).clamp_min(1e-12)
+        low, high, centre = ((g.to(dtype) - self.loc) / self.scale for g in (low, high, centre))
+        place = logsigmoid(high) + logsigmoid(-low) + log1mexp(width)
+        density = logsigmoid(centre) + logsigmoid(-centre) - self.scale.log() + slope.log().to(dtype)
+        measured = torch.isfinite(m.atoms).any(-1) if m.atoms.shape[-1] else torch.zeros_like(gridded)
+        place = place - torch.where(measured, 0.0, torch.where(gridded, m.step, 1.0).log()).to(dtype)
+        density = density + torch.where(measured, m.unit.log(), 0.0).to(dtype)
+        smooth = torch.where(gridded, place, density)
+        if not m.atoms.shape[-1]:
+            return smooth
+        atom = m.atom(value)
+        lead = broadcast_shape(atom.shape, self.log_weights.shape[:-1])
+        own = self.log_weights.expand(*lead, -1).gather(-1, atom.expand(lead).unsqueeze(-1)).squeeze(-1)
+        smooth = self.log_weights[..., 0] + smooth
+        return torch.where(atom == 0, smooth, torch.where(gridded, torch.logaddexp(own, smooth), own))
+
+    @cached_property
+    def _shares(self) -> tuple[Tensor, Tensor, Tensor]:
+        """(sign, P(g < low end), P(g < high end)) in float64, mirrored so that the interval is in the lower tail."""
+        ends = [(end.double() - self.loc.double()) / self.scale.double()
+                for end in (self.margins.scores[:, 0], self.margins.scores[:, -1])]  # fmt: skip
+        sign = torch.where(ends[0] + ends[1] > 0, -1.0, 1.0).double()
+        low, high = torch.minimum(sign * ends[0], sign * ends[1]), torch.maximum(sign * ends[0], sign * ends[1])
+        return sign, logsigmoid(low), logsigmoid(high)
+
+    def _within(self, u: Tensor) -> Tensor:
+        """The value at the share u of the margin's mass inside the range."""
+        sign, low, high = self._shares
+        log_p = high + torch.log1p((1 - u) * torch.expm1(low - high))
+        t = log_p - torch.where(log_p < -1e-300, torch.log(-torch.expm1(log_p.clamp_max(-1e-300))), 0.0)
+        g = self.loc.double() + sign * self.scale.double() * t
+        scores = self.margins.scores.double()
+        return self.margins.value(torch.minimum(torch.maximum(g, scores[:, 0]), scores[:, -1]))
+
+    def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        with torch.no_grad():
+            shape = [*sample_shape, *self._batch_shape]
+            u = torch.rand(shape, dtype=torch.float64, device=self.loc.device)
+            x = self._within(u.clamp(1e-12, 1 - 1e-12))
+            if not self.margins.atoms.shape[-1]:
+                return x.to(self._value_dtype)
+            weights = self.log_weights.expand(*shape, -1)
+            noise = torch.rand(weights.shape, dtype=weights.dtype, device=weights.device).clamp_min(1e-20)
+            atom = (weights - (-noise.log()).log()).argmax(-1)
+            return torch.where(atom == 0, x, self.margins.picked(self.margins.atoms, atom).double()).to(self._value_dtype)
+
+    @property
+    def _value_dtype(self) -> torch.dtype:
+        return self.margins.knots.dtype
+
+    @cached_property
+    def _smooth(self) -> tuple[Tensor, Tensor]:
+        """Mean and mean square of the margin inside the range, by the midpoints of 32 equal shares."""
+        u = (torch.arange(32, dtype=torch.float64, device=self.loc.device) + 0.5) / 32
+        x = self._within(u.view(-1, *[1] * len(self._batch_shape)).expand(-1, *self._batch_shape)).double()
+        return x.mean(0), x.square().mean(0)
+
+    def masses(self) -> tuple[Tensor, Tensor, Tensor]:
+        """(weights ``[..., n, 1 + A]`` of the margin and the atoms, mean and mean square of the margin)."""
+        return self.log_weights.double().exp(), *self._smooth
+
+    @property
+    def _moments(self) -> tuple[Tensor, Tensor]:
+        weights, first, second = self.masses()
+        values = torch.nan_to_num(self.margins.atoms.double())
+        first = weights[..., 0] * first + (weights[..., 1:] * values).sum(-1)
+        return first, weights[..., 0] * second + (weights[..., 1:] * values.square()).sum(-1)
+
+    @property
+    def mean(self) -> Tensor:
+        return self._moments[0]
+
+    @property
+    def variance(self) -> Tensor:
+        first, second = self._moments
+        return (second - first.square()).clamp_min(0)
+
+    @property
+    def center(self) -> Tensor:
+        """What stands for the distribution; see :func:`standing`."""
+        return standing(*self.masses(), self.margins)[0].to(self._value_dtype)
+
+
+def standing(weights: Tensor, first: Tensor, second: Tensor, margins: Margins) -> tuple[Tensor, Tensor]:
+    """One value for a mixture of margin and atoms that can occur, and the standard deviation of x about it.
+
+    An atom that has half of the mass, or more than all that does not lie apart; else the mean of what does not.
+
+    Args:
+        weights: ``[..., n, 1 + A]`` of the margin and of the atoms. first, second: ``[..., n]``, the margin's mean and
+        mean square.
+    """
+    values = torch.nan_to_num(margins.atoms.double())
+    if not values.shape[-1]:
+        return first, (second - first.square()).clamp_min(0).sqrt()
+    atoms = weights[..., 1:]
+    top, place = atoms.max(-1)
+    likely = margins.picked(values, place + 1)
+    near = torch.where(margins.apart, 0.0, atoms)
+    total = (weights[..., 0] + near.sum(-1)).clamp_min(1e-300)
+    mean = (weights[..., 0] * first + (near * values).sum(-1)) / total
+    found = torch.where((top > 0.5) | (top > total), likely, mean)
+    spread = weights[..., 0] * (second - 2 * found * first + found.square())
+    spread = spread + (atoms * (values - found.unsqueeze(-1)).square()).sum(-1)
+    return found, spread.clamp_min(0).sqrt()
+
+
+def standard_scale() -> float:
+    """The scale at which a logistic has the variance 1."""
+    return math.sqrt(3) / math.pi
