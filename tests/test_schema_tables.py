@@ -161,7 +161,7 @@ def test_numbers_between_come_back_in_the_type() -> None:
         field = infer_table(beside(cells)).field("cells")
         [value] = field.decode(np.array([number])).to_pylist()
         if number == 1e30:
-            assert 2**63 - 1024 <= value < 2**63
+            assert value == max(v for v in cells.to_pylist() if v is not None)
             continue
         assert value == expected and type(value) is type(expected), (field, number)
 
@@ -292,13 +292,13 @@ M = 2000
 r = np.random.default_rng(2)
 PARTS = [f"{a}{b}" for a in "abcde" for b in range(60)]
 KINDS: dict[str, tuple[str, str, Any]] = {  # kind, likelihood, cells
-    "many normal": ("continuous", "student_t", r.normal(size=M)),
-    "few normal": ("continuous", "normal", [*r.normal(size=200), *[None] * (M - 200)]),
-    "heavy tails": ("continuous", "student_t", r.standard_t(2, size=M)),
-    "skewed": ("positive", "log_normal", np.exp(2 * r.normal(size=M))),
-    "positive, not skewed": ("continuous", "student_t", r.normal(100, 1, size=M)),
-    "shares": ("bounded", "beta", r.beta(0.5, 0.5, size=M)),
-    "between 0.3 and 0.6": ("continuous", "student_t", r.uniform(0.3, 0.6, size=M)),
+    "many normal": ("continuous", "heaped", r.normal(size=M)),
+    "few normal": ("continuous", "heaped", [*r.normal(size=200), *[None] * (M - 200)]),
+    "heavy tails": ("continuous", "heaped", r.standard_t(2, size=M)),
+    "skewed": ("positive", "heaped", np.exp(2 * r.normal(size=M))),
+    "positive, not skewed": ("continuous", "heaped", r.normal(100, 1, size=M)),
+    "shares": ("bounded", "heaped", r.beta(0.5, 0.5, size=M)),
+    "between 0.3 and 0.6": ("continuous", "heaped", r.uniform(0.3, 0.6, size=M)),
     "counts": ("count", "negative_binomial", r.negative_binomial(1, 0.05, size=M)),
     "counts with zeros": (
         "count", "zero_inflated_negative_binomial",
@@ -306,11 +306,11 @@ KINDS: dict[str, tuple[str, str, Any]] = {  # kind, likelihood, cells
     ),
     "ratings": ("ordered", "ordinal", r.integers(1, 6, size=M)),
     "ratings as doubles": ("ordered", "ordinal", r.integers(1, 6, size=M).astype(float)),
-    "years": ("continuous", "student_t", r.integers(1950, 2020, size=M)),
+    "years": ("continuous", "heaped", r.integers(1950, 2020, size=M)),
     "row numbers": ("identifier", "", np.arange(M) + 17),
     "shuffled row numbers": ("identifier", "", r.permutation(M)),
     "user_id": ("identifier", "", r.permutation(10**6)[:M]),
-    "amount": ("continuous", "student_t", r.permutation(10**6)[:M]),
+    "amount": ("continuous", "heaped", r.permutation(10**6)[:M]),
     "two numbers": ("binary", "bernoulli", r.integers(0, 2, size=M) * 7),
     "truth": ("binary", "bernoulli", r.random(M) < 0.5),
     "yes or no": ("binary", "bernoulli", r.choice(["yes", "no"], M).tolist()),
@@ -322,9 +322,9 @@ KINDS: dict[str, tuple[str, str, Any]] = {  # kind, likelihood, cells
     "one word and gaps": ("constant", "", ["a"] * (M - 1) + [None]),
     "nothing": ("missing", "", [None] * M),
     "NaN alone": ("missing", "", np.full(M, np.nan)),
-    "days": ("datetime", "student_t", [dt.date(2024, 1, 1) + dt.timedelta(int(i)) for i in r.integers(0, 900, M)]),
+    "days": ("datetime", "heaped", [dt.date(2024, 1, 1) + dt.timedelta(int(i)) for i in r.integers(0, 900, M)]),
     "sizes": ("ordered", "ordinal", coded(r.integers(0, 3, M), ["S", "M", "L"], ordered=True)),
-    "prices": ("positive", "log_normal", r.gamma(2, 50, size=M).round(2)),
+    "prices": ("positive", "heaped", r.gamma(2, 50, size=M).round(2)),
 }  # fmt: skip
 
 
@@ -367,16 +367,16 @@ SAID = pa.table({
     "name": [f"t{i}" for i in range(N)],
 })  # fmt: skip
 ASKED: dict[tuple[str, str], tuple[Any, ...] | str] = {  # (kind, likelihood, low, high), or the refusal
-    ("n", "continuous"): ("continuous", "normal", 0, 6), ("n", "poisson"): ("count", "poisson", 0, 6),
+    ("n", "continuous"): ("continuous", "heaped", 0, 6), ("n", "poisson"): ("count", "poisson", 0, 6),
     ("n", "ordinal"): ("ordered", "ordinal", None, None),
     ("n", "categorical"): ("categorical", "categorical", None, None),
     ("x", "student_t"): ("continuous", "student_t", min(SAID["x"].to_pylist()), max(SAID["x"].to_pylist())),
-    ("f", "bounded:0:5"): ("bounded", "truncated_normal", 0.0, 5.0),
-    ("f", "bounded"): ("bounded", "truncated_normal", 0.0, 59 / 60 * 5),
+    ("f", "bounded:0:5"): ("bounded", "heaped", 0.0, 5.0),
+    ("f", "bounded"): ("bounded", "heaped", 0.0, 59 / 60 * 5),
     ("f", "beta"): ("bounded", "beta", 0.0, 59 / 60 * 5),
     ("f", "truncated_normal"): ("bounded", "truncated_normal", 0.0, 59 / 60 * 5),
     ("w", "drop"): ("dropped", "", None, None), ("one", "constant"): ("constant", "", None, None),
-    ("id", "continuous"): ("continuous", "normal", 0, N - 1),
+    ("id", "continuous"): ("continuous", "heaped", 0, N - 1),
     ("name", "categorical"): ("categorical", "categorical", None, None),
     ("n", "positive"): "asked to be positive, and its smallest value is 0; use continuous",
     ("x", "log_normal"): "asked to be positive, and its smallest value is -",

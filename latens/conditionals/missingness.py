@@ -12,13 +12,13 @@ from latens import distributions as d
 from latens.conditionals.columns import ColumnLikelihood, Columns
 from latens.trees import Tree
 
-SEEN = ("normal", "log_normal")  # families whose value the mechanism sees
+SEEN = ("normal", "log_normal", "heaped")  # families whose value the mechanism sees, where it has no atoms
 
 
 class SelfMaskedColumns(Columns):
     """p(x_o, s|z): :class:`Columns`, and cells that are missing by their own value: logit p(missing) = bias_j + slope_j
-    u_j, u_j the value in the column's own centre and spread (ln x for log-normal columns); of columns of other families
-    the slope stays 0. Slopes start at 0 and biases, in :meth:`start`, at the shares of missing cells: cells missing at
+    u_j, u_j the value in the column's own centre and spread (ln x for log-normal columns) or its score T(x) (for heaped
+    ones without atoms); of other columns the slope stays 0. Slopes start at 0 and biases, in :meth:`start`, at the shares of missing cells: cells missing at
     random, from where training departs (not-MIWAE, Ipsen, Mattei & Frellsen 2021).
 
     >>> likelihood = SelfMaskedColumns(nn.Linear(2, 1), [ColumnLikelihood("normal")])
@@ -33,7 +33,7 @@ class SelfMaskedColumns(Columns):
         super().__init__(network, columns, reads=reads)
         self.slope = nn.Parameter(torch.zeros(len(self.columns)))
         self.bias = nn.Parameter(torch.zeros(len(self.columns)))
-        sees = torch.tensor([column.family in SEEN for column in self.columns])
+        sees = torch.tensor([c.family in SEEN and not (c.law and c.law.atoms) for c in self.columns])
         self.register_buffer("sees", sees, persistent=False)
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:

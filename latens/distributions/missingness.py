@@ -2,18 +2,60 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
+from torch.special import log_ndtr
 
 from latens.distributions.columns import Columns
 from latens.distributions.continuous import LogNormal
 from latens.distributions.event import InUnits, Observed
+from latens.distributions.heaped import Heaped
 from latens.distributions.normal import Normal
 from latens.numerics import broadcast_shape
 from latens.randomness import standard_normal
+
+
+@dataclass(frozen=True)
+class _InUnits:
+    """u = (x - shift) / unit, or of ln x."""
+
+    base: Normal
+    shift: Tensor
+    unit: Tensor
+    logarithmic: bool
+
+    def inside(self, x: Tensor) -> Tensor:
+        return ((x.clamp_min(1e-300).log() if self.logarithmic else x) - self.shift) / self.unit
+
+    def outside(self, u: Tensor) -> Tensor:
+        x = self.shift + self.unit * u.to(self.shift.dtype)
+        return x.exp() if self.logarithmic else x
+
+    def draw(self, noise: Tensor) -> Tensor:
+        return self.base.mean + self.base.variance.sqrt() * noise
+
+
+@dataclass(frozen=True)
+class _OfMargins:
+    """u = T(x)."""
+
+    part: Heaped
+
+    def inside(self, x: Tensor) -> Tensor:
+        return self.part.margins.score(x)[0]
+
+    def outside(self, u: Tensor) -> Tensor:
+        return self.part.margins.value(u)
+
+    def draw(self, noise: Tensor) -> Tensor:
+        return self.part.loc + self.part.scale * (log_ndtr(noise) - log_ndtr(-noise))
+
+
+_Seen = _InUnits | _OfMargins
 
 
 class SelfMasked(Observed):
@@ -21,8 +63,8 @@ class SelfMasked(Observed):
 
     ln p(x_o|z) + sum_j ln p(s_j | x_j), with logit p(s_j = missing | x_j) = bias_j + slope_j u_j(x_j), where a missing
     x_j is one draw from p(x_j|z), reparameterised; averaged over draws of z and of x_m it bounds ln p(x_o, s). u_j is
-    x_j (or ln x_j) in the column's own centre and spread for normal and log-normal columns; of others the slope is not
-    used, so that their cells are missing at a rate that their value does not change. ``cells`` are the terms of x_o
+    x_j (or ln x_j) in the column's own centre and spread for normal and log-normal columns, the score T(x_j) for those
+    with a law and no atoms; of others the slope is not used, so that their cells are missing at a rate that their value does not change. ``cells`` are the terms of x_o
     alone.
     """
 
@@ -32,29 +74,27 @@ class SelfMasked(Observed):
         self._noise: Tensor | None = None
 
     @cached_property
-    def _located(self) -> list[tuple[Tensor, Tensor, Tensor, bool, Tensor, Tensor]]:
-        """(index, mean, deviation, logarithmic, shift, unit) of the parts whose values the mechanism sees."""
-        found = []
+    def _located(self) -> list[tuple[Tensor, Tensor, _Seen]]:
+        """(index, mean of u, how u is seen) of the parts whose values the mechanism sees."""
+        found: list[tuple[Tensor, Tensor, _Seen]] = []
         for index, part in self.base.parts:  # type: ignore[attr-defined]
             if isinstance(part, InUnits) and isinstance(part.base, Normal):
-                mean, deviation = part.base.mean, part.base.variance.sqrt()
-                found.append((index, mean, deviation.expand_as(mean), False, part.shift, part.unit))
+                found.append((index, part.base.mean, _InUnits(part.base, part.shift, part.unit, False)))
             elif isinstance(part, LogNormal):
-                mean, deviation = part.base.mean, part.base.variance.sqrt()
-                found.append((index, mean, deviation.expand_as(mean), True, part.shift, part.unit))
+                found.append((index, part.base.mean, _InUnits(part.base, part.shift, part.unit, True)))
+            elif isinstance(part, Heaped) and not part.margins.atoms.shape[-1]:
+                found.append((index, part.loc, _OfMargins(part)))
         return found
 
     def _inside(self, value: Tensor) -> Tensor:
         """u(x) ``[K, B, D]`` of cells, observed or drawn; 0 where the mechanism does not see the value."""
         lead = broadcast_shape(value.shape[:-1], self.batch_shape)
         inside = torch.zeros(*lead, value.shape[-1], dtype=self.slope.dtype, device=self.slope.device)
-        for index, mean, deviation, logarithmic, shift, unit in self._located:
+        for index, mean, seen in self._located:
             x = value[..., index]
             missing = x.isnan()
-            known = torch.where(missing, 1.0, x)
-            known = known.clamp_min(1e-300).log() if logarithmic else known
-            u = ((known - shift) / unit).to(mean.dtype)
-            drawn = mean + deviation * self._noise_of(mean, index)
+            u = seen.inside(torch.where(missing, 1.0, x)).to(mean.dtype)
+            drawn = seen.draw(self._noise_of(mean, index))
             inside = inside.index_copy(-1, index, torch.where(missing, drawn, u).expand(*lead, len(index)).contiguous())
         return inside
 
@@ -74,9 +114,7 @@ class SelfMasked(Observed):
         """The cells, missing ones that the mechanism sees as they were drawn (else NaN), ``[K, B, D]``."""
         inside = self._inside(value)
         out = value.expand(inside.shape).clone()
-        for index, _, _, logarithmic, shift, unit in self._located:
-            u = inside[..., index].to(shift.dtype)
-            x = shift + unit * u
-            x = (x.exp() if logarithmic else x).to(out.dtype)
+        for index, _, seen in self._located:
+            x = seen.outside(inside[..., index]).to(out.dtype)
             out[..., index] = torch.where(value[..., index].isnan(), x, value[..., index])
         return out

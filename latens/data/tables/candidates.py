@@ -124,6 +124,8 @@ def _heaped(train: np.ndarray, test: np.ndarray, low: float, high: float) -> np.
     from scipy.special import ndtr
 
     law = law_of(train)
+    if law is None:
+        return np.array(-np.inf)
     atoms = np.array([*law.atoms, np.inf])
     share = (np.searchsorted(np.sort(train), atoms, "right") - np.searchsorted(np.sort(train), atoms) + 0.5)[:-1]
     share = share / (len(train) + 0.5 * len(share) + 1)

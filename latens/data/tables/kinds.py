@@ -113,7 +113,7 @@ def _numeric(
 ) -> Column:
     low, high = extra.get("low", scan.low), extra.get("high", scan.high)
     family, words = extra.get("family"), ""
-    law = _law(scan, values, common["type"]) if family in (None, "heaped") and np.isfinite(high - low) else None
+    law = _law(scan, values, common["type"]) if family in (None, "heaped") else None
     smooth = values if law is None else values[~np.isin(values, law.atoms)]
     smooth = smooth if len(smooth) > 1 else values
     if family is None:
@@ -148,7 +148,7 @@ def _numeric(
     )  # fmt: skip
 
 
-def _law(scan: ColumnScan, values: np.ndarray, type: str) -> Law:
+def _law(scan: ColumnScan, values: np.ndarray, type: str) -> Law | None:
     steps = DAYS if type.startswith(("date", "timestamp")) else SECONDS if type.startswith(("time", "dur")) else None
     return law_of(values, scan.values if scan.is_number else None, steps, (scan.low, scan.high))
 
@@ -163,7 +163,8 @@ def _words(law: Law, values: np.ndarray) -> str:
         return f"{len(law.atoms)} values"
     shares = sorted(((values == atom).mean(), atom) for atom in law.atoms)[::-1]
     often = ", ".join(f"{atom:g} in {share:.0%}" for share, atom in shares[:3]) + ", …" * (len(shares) > 3)
-    return "; ".join([f"{often} of the rows"] * bool(shares) + [f"in steps of {law.step:g}"] * (law.step is not None))
+    heaps = f"{often} of the rows" if shares else ""
+    return "; ".join(filter(None, [heaps, f"in steps of {law.step:g}" if law.step is not None else ""]))
 
 
 # Kinds

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from latens.schema.law import Law
@@ -20,8 +22,8 @@ SECONDS = (86_400.0, 3600.0, 1800.0, 900.0, 600.0, 300.0, 60.0, 30.0, 15.0, 5.0,
 def law_of(
     values: np.ndarray, counts: dict[float, int] | None = None, steps: tuple[float, ...] | None = None,
     ends: tuple[float, float] | None = None,
-) -> Law:  # fmt: skip
-    """The law of a column.
+) -> Law | None:  # fmt: skip
+    """The law of a column; None where the values differ by less than numbers of their size can tell.
 
     Args:
         values: a sample of its values, at least one.
@@ -48,13 +50,19 @@ def law_of(
         v, c = (distinct[rest], seen[rest]) if rest.sum() > 1 else (distinct, seen)
         if len(v) < 2:
             v, c = np.array([low, low + (step or abs(low) or 1.0)]), np.ones(2)
-        return Law(*_margin(v, c, step), tuple(map(float, distinct[:MOST])), step, True)
+        return _lawful(*_margin(v, c, step), tuple(map(float, distinct[:MOST])), step, True)
     step = _step(distinct[rest], steps)
     others = values[~np.isin(values, atoms)]
     v, c = (distinct[rest], seen[rest]) if counts is not None else np.unique(others, return_counts=True)
     if counts is None and not np.isin([low, high], atoms).all():  # the ends may not be in the sample
         v, c = _with_ends(v, c, None if low in atoms else low, None if high in atoms else high)
-    return Law(*_margin(v, c, step), tuple(map(float, atoms)), step)
+    return _lawful(*_margin(v, c, step), tuple(map(float, atoms)), step)
+
+
+def _lawful(knots: tuple[float, ...], reach: float, *others: Any) -> Law | None:
+    if not (np.diff(knots) > 0).all():
+        knots = (knots[0], knots[-1])
+    return Law(knots, reach, *others) if knots[0] < knots[-1] and np.isfinite(knots).all() else None
 
 
 def _with_ends(v: np.ndarray, c: np.ndarray, low: float | None, high: float | None) -> tuple[np.ndarray, np.ndarray]:
