@@ -218,15 +218,20 @@ class Column:
 
     def log_slope(self, numbers: np.ndarray) -> np.ndarray:
         """ln |dx/du| of the scale u in which the column is seen: ln x where positive, ln(1 + x) of counts, else 0. With
-        it, -ln p(x) becomes that of u: large values of a skewed column are not strange for being large alone."""
+        it, -ln p(x) becomes that of u: large values of a skewed column are not strange for being large alone. Where
+        there are atoms, which have no slope, it is counted from the middle of the other values."""
         how = LOGARITHMIC.get(self.kind)
-        return np.log(numbers) if how == "log" else np.log1p(numbers) if how == "log1p" else np.zeros_like(numbers)
+        slope = np.log(numbers) if how == "log" else np.log1p(numbers) if how == "log1p" else np.zeros_like(numbers)
+        if self.law is None or how is None or not self.law.atoms:
+            return slope
+        return np.where(np.isin(self.law.snap(numbers), self.law.atoms), 0.0, slope - self.shift)
 
     def to_json(self) -> dict[str, Any]:
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return fields | {
             "levels": None if self.levels is None else list(self.levels),
             "form": None if self.form is None else self.form.to_json(),
+            "law": None if self.law is None else self.law.to_json(),
         }
 
     @classmethod
