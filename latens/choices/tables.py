@@ -19,10 +19,7 @@ def seen_as(column: Column) -> Seen:
     """How a network sees a column."""
     if column.outputs_codes:
         return Seen(len(column.levels or ()))
-    if column.law is not None:
-        spread = column.law.knots[-1] - column.law.knots[0]
-        return Seen(unit=spread / 4 if column.kind in LOGARITHMIC else column.unit, law=column.law)
-    return Seen(None, LOGARITHMIC.get(column.kind, ""), column.shift, column.unit)
+    return Seen(None, LOGARITHMIC.get(column.kind, ""), column.shift, column.unit, column.law)
 
 
 def numbers_of(info: DataInfo, why: str) -> list[Seen]:
@@ -58,7 +55,9 @@ def columns_likelihood(
 def likelihood_of(column: Column) -> conditionals.ColumnLikelihood:
     """The likelihood that the schema names, in the column's own centre and spread."""
     if column.law is not None:
-        return conditionals.ColumnLikelihood("heaped", unit=seen_as(column).unit, law=column.law)
+        spread = column.law.knots[-1] - column.law.knots[0]
+        unit = spread / 4 if column.kind in LOGARITHMIC else column.unit
+        return conditionals.ColumnLikelihood("heaped", unit=unit, law=column.law)
     bounded = column.kind == "bounded" and column.family != "normal"
     own_units = column.family in ("bernoulli", "categorical", "ordinal", "beta", "continuous_bernoulli")
     counts = column.kind == "count"

@@ -13,7 +13,7 @@ from torch.distributions import Distribution
 from torch.nn.functional import logsigmoid
 
 from latens.numerics import broadcast_shape, log1mexp
-from latens.schema.law import Law
+from latens.schema.law import SAME, Law
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,8 @@ class Margins:
 
     def score(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """T(x) and T'(x)."""
-        return self._piece(x.to(self.knots.dtype), self.knots, self.scores, 1 / self.unit)
+        score, slope = self._piece(x.to(self.knots.dtype), self.knots, self.scores, 1 / self.unit)
+        return score.clamp(-1e30, 1e30), slope
 
     def value(self, g: Tensor) -> Tensor:
         """x with T(x) = g."""
@@ -75,8 +76,7 @@ class Margins:
         """1 + the place of the atom that x is, 0 where it is none."""
         if not self.atoms.shape[-1]:
             return torch.zeros_like(x, dtype=torch.int64)
-        width = self.knots[:, -1] - self.knots[:, 0]
-        near = (x.unsqueeze(-1) - self.atoms).abs() <= 1e-6 * torch.maximum(self.atoms.abs(), width.unsqueeze(-1))
+        near = (x.unsqueeze(-1) - self.atoms).abs() <= SAME * self.atoms.abs()
         return torch.where(near.any(-1), 1 + near.to(torch.uint8).argmax(-1), 0)
 
     def is_apart(self, atom: Tensor) -> Tensor:
@@ -87,7 +87,8 @@ class Margins:
 
     def picked(self, table: Tensor, atom: Tensor) -> Tensor:
         """Of a table ``[n, A]`` the entry of each atom ``[..., n]``; of the first where it is none."""
-        return table.reshape(-1)[(atom - 1).clamp_min(0) + table.shape[-1] * torch.arange(len(table), device=atom.device)]
+        first = table.shape[-1] * torch.arange(len(table), device=atom.device)
+        return table.reshape(-1)[first + (atom - 1).clamp_min(0)]
 
 
 class Heaped(Distribution):
@@ -165,7 +166,8 @@ class Heaped(Distribution):
             weights = self.log_weights.expand(*shape, -1)
             noise = torch.rand(weights.shape, dtype=weights.dtype, device=weights.device).clamp_min(1e-20)
             atom = (weights - (-noise.log()).log()).argmax(-1)
-            return torch.where(atom == 0, x, self.margins.picked(self.margins.atoms, atom).double()).to(self._value_dtype)
+            heap = self.margins.picked(self.margins.atoms, atom).double()
+            return torch.where(atom == 0, x, heap).to(self._value_dtype)
 
     @property
     def _value_dtype(self) -> torch.dtype:
@@ -173,10 +175,14 @@ class Heaped(Distribution):
 
     @cached_property
     def _smooth(self) -> tuple[Tensor, Tensor]:
-        """Mean and mean square of the margin inside the range, by the midpoints of 32 equal shares."""
-        u = (torch.arange(32, dtype=torch.float64, device=self.loc.device) + 0.5) / 32
-        x = self._within(u.view(-1, *[1] * len(self._batch_shape)).expand(-1, *self._batch_shape)).double()
-        return x.mean(0), x.square().mean(0)
+        """Mean and mean square of the margin inside the range: midpoints in t, where the share is u(t) = t^3 (10 - 15 t
+        + 6 t^2), so that tails are met."""
+        t = ((torch.arange(32, dtype=torch.float64, device=self.loc.device) + 0.5) / 32).view(
+            -1, *[1] * len(self._batch_shape)
+        )
+        weight = (30 * (t * (1 - t)).square()) / 32
+        x = self._within((t**3 * (10 - 15 * t + 6 * t.square())).expand(-1, *self._batch_shape)).double()
+        return (weight * x).sum(0) / weight.sum(), (weight * x.square()).sum(0) / weight.sum()
 
     def masses(self) -> tuple[Tensor, Tensor, Tensor]:
         """(weights ``[..., n, 1 + A]`` of the margin and the atoms, mean and mean square of the margin)."""

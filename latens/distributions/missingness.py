@@ -64,8 +64,8 @@ class SelfMasked(Observed):
     ln p(x_o|z) + sum_j ln p(s_j | x_j), with logit p(s_j = missing | x_j) = bias_j + slope_j u_j(x_j), where a missing
     x_j is one draw from p(x_j|z), reparameterised; averaged over draws of z and of x_m it bounds ln p(x_o, s). u_j is
     x_j (or ln x_j) in the column's own centre and spread for normal and log-normal columns, the score T(x_j) for those
-    with a law and no atoms; of others the slope is not used, so that their cells are missing at a rate that their value does not change. ``cells`` are the terms of x_o
-    alone.
+    with a law and no atoms; of others the slope is not used, so that their cells are missing at a rate that their value
+    does not change. ``cells`` are the terms of x_o alone.
     """
 
     def __init__(self, base: Columns, slope: Tensor, bias: Tensor):

@@ -15,7 +15,7 @@ from latens.schema.law import Law
 @dataclass(frozen=True)
 class Seen:
     """How a column enters a network: as a number (``levels`` None), of which ``how`` ("", "log", "log1p") is centred at
-    ``shift`` and scaled by ``unit``; by the margin of its ``law``; or as one of ``levels`` codes."""
+    ``shift`` and scaled by ``unit``, beside which of the atoms of its ``law`` it is; or as one of ``levels`` codes."""
 
     levels: int | None = None
     how: str = ""
@@ -52,13 +52,13 @@ class Columns(nn.Module):
 
     Numbers are centred and scaled (after ln or ln(1 + x)), bent beyond 5 units (5 + ln(1 + excess)) so that a stray
     cell does not drown the others, and 0 where missing, with a 1 beside them where observed; a code picks a learned
-    vector, the last of its table where missing (Guo & Berkhahn 2016). Of a column with a law the number is the score
-    T(x), and a learned vector stands beside it for which of its atoms x is, the first for none; where an atom lies
-    apart from the other values the number is 0.
+    vector, the last of its table where missing (Guo & Berkhahn 2016). Where a column has atoms, a further vector stands
+    for which of them x is, the first for none; an atom that lies apart from the other values has the number 0.
     """
 
     numbers: Tensor
     lawful: Tensor
+    places: Tensor
     shift: Tensor
     unit: Tensor
     log: Tensor
@@ -67,8 +67,8 @@ class Columns(nn.Module):
     def __init__(self, columns: Sequence[Seen], *, wide: torch.dtype = torch.float32):
         super().__init__()
         self.size = len(columns)
-        numbers = [i for i, column in enumerate(columns) if column.levels is None and column.law is None]
-        laws = {i: column.law for i, column in enumerate(columns) if column.law is not None}
+        numbers = [i for i, column in enumerate(columns) if column.levels is None]
+        laws = {i: column.law for i, column in enumerate(columns) if column.law is not None and column.law.atoms}
         self.codes = [i for i, column in enumerate(columns) if column.levels is not None]
         self.register_buffer("numbers", torch.tensor(numbers, dtype=torch.int64), persistent=False)
         self.register_buffer("shift", torch.tensor([columns[i].shift for i in numbers], dtype=wide))
@@ -78,30 +78,31 @@ class Columns(nn.Module):
         self.register_buffer("log1p", torch.tensor([name == "log1p" for name in self.hows]).bool(), persistent=False)
         levels = [int(columns[i].levels or 1) for i in self.codes]
         self.tables = nn.ModuleList(nn.Embedding(n + 1, width_of(n)) for n in levels)
-        self.features = 2 * (len(numbers) + len(laws)) + sum(width_of(n) for n in levels)
+        counts = [1 + len(law.atoms) for law in laws.values()]
         self.register_buffer("lawful", torch.tensor(list(laws), dtype=torch.int64), persistent=False)
+        self.register_buffer("places", torch.tensor([numbers.index(i) for i in laws]).long(), persistent=False)
         self.laws = Laws(list(laws.values()), [columns[i].unit for i in laws]) if laws else None
-        self.heaps = [(place, len(law.atoms)) for place, law in enumerate(laws.values()) if law.atoms]
-        self.atoms = nn.ModuleList(nn.Embedding(n + 1, width_of(n + 1)) for _, n in self.heaps)
-        self.features += sum(width_of(n + 1) for _, n in self.heaps)
+        self.atoms = nn.ModuleList(nn.Embedding(n, width_of(n)) for n in counts)
+        self.features = 2 * len(numbers) + sum(width_of(n) for n in [*levels, *counts])
 
     def forward(self, x: Tensor) -> Tensor:
-        parts = [self._number(x[..., self.numbers])] if len(self.hows) else []
+        atom, apart = self._atoms(x) if self.laws is not None else (None, None)
+        parts = [self._number(x[..., self.numbers], apart)] if len(self.hows) else []
         for position, table in zip(self.codes, self.tables):
             code = x[..., position]
             last = table.num_embeddings - 1  # type: ignore[operator]
             parts.append(table(torch.where(code.isnan(), last, code).long().clamp(0, last)))  # type: ignore[arg-type]
-        return torch.cat(parts if self.laws is None else [*parts, *self._lawful(x[..., self.lawful])], -1)
+        parts += [] if atom is None else [table(atom[..., i]) for i, table in enumerate(self.atoms)]
+        return torch.cat(parts, -1)
 
-    def _lawful(self, x: Tensor) -> list[Tensor]:
-        margins, missing = self.laws(), x.isnan()  # type: ignore[misc]
-        x = torch.where(missing, margins.knots[:, 0], x)
-        atom = margins.atom(x) * ~missing
-        u = _bent(torch.where(missing | margins.is_apart(atom), 0.0, margins.score(x)[0]).to(self.unit.dtype))
-        tables = [table(atom[..., place]) for (place, _), table in zip(self.heaps, self.atoms)]
-        return [u, (~missing).to(u.dtype), *tables]
+    def _atoms(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(which atom, 0 for none, of the columns that have some; whether a number is one that lies apart)."""
+        margins = self.laws()  # type: ignore[misc]
+        atom = margins.atom(x[..., self.lawful])  # NaN is none
+        apart = torch.zeros_like(x[..., self.numbers], dtype=torch.bool)
+        return atom, apart.index_copy(-1, self.places, margins.is_apart(atom))
 
-    def _number(self, x: Tensor) -> Tensor:
+    def _number(self, x: Tensor, apart: Tensor | None) -> Tensor:
         missing = x.isnan()
         x = torch.where(missing, 1.0, x)
         if "log" in self.hows:
@@ -109,11 +110,9 @@ class Columns(nn.Module):
         if "log1p" in self.hows:
             x = torch.where(self.log1p, torch.where(self.log1p, x, 0.0).clamp_min(0.0).log1p(), x)
         u = ((x - self.shift) / self.unit).to(self.unit.dtype)
-        return torch.cat([torch.where(missing, 0.0, _bent(u)), (~missing).to(u.dtype)], -1)
-
-
-def _bent(u: Tensor) -> Tensor:
-    return torch.where(u.abs() > 5, u.sign() * (5 + torch.log1p((u.abs() - 5).clamp_min(0.0))), u)
+        u = torch.where(u.abs() > 5, u.sign() * (5 + torch.log1p((u.abs() - 5).clamp_min(0.0))), u)
+        unseen = missing if apart is None else missing | apart
+        return torch.cat([torch.where(unseen, 0.0, u), (~missing).to(u.dtype)], -1)
 
 
 class Condition(nn.Module):

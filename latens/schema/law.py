@@ -10,6 +10,8 @@ import numpy as np
 
 from latens.errors import InputError
 
+SAME = 2.0**-22  # of an atom, within which a number that went through float32 is it
+
 
 @dataclass(frozen=True)
 class Law:
@@ -72,7 +74,7 @@ class Law:
         nearest = atoms[np.where(len(atoms) > 1, np.where(
             np.abs(numbers - atoms[above - 1]) <= np.abs(numbers - atoms[above % len(atoms)]), above - 1,
             above % len(atoms)), 0)]  # fmt: skip
-        is_atom = np.abs(numbers - nearest) <= 1e-6 * np.maximum(np.abs(nearest), self.knots[-1] - self.knots[0])
+        is_atom = np.abs(numbers - nearest) <= SAME * np.abs(nearest)
         return np.where(np.isnan(numbers), np.nan, np.where(is_atom | self.is_complete, nearest, x))
 
     def to_json(self) -> dict[str, Any]:

@@ -125,8 +125,7 @@ def _numeric(
             with np.errstate(over="ignore", invalid="ignore"):  # of values beyond floating point, refused below
                 if best_family(smooth, ("normal", "student_t", "log_normal"))[0] == "log_normal":
                     kind, reason = "positive", f"{reason}, skewed"
-    if law is not None:
-        words = "; ".join(filter(None, [words, _words(law, values)]))
+    reason = "; ".join(filter(None, [reason, words, "" if law is None else _words(law, values)]))
     how = LOGARITHMIC.get(kind)
     inside = smooth if how is None else np.log(smooth) if how == "log" else np.log1p(smooth)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -143,8 +142,7 @@ def _numeric(
     return Column(
         kind=kind, family=family, low=float(low), high=float(high), shift=shift,
         unit=unit if unit > 8 * np.finfo(float).eps * abs(shift) else 1.0,
-        decimals=None if kind == "datetime" else _decimals(values), law=law, reason="; ".join(filter(None, [reason, words])),
-        **common,
+        decimals=None if kind == "datetime" else _decimals(values), law=law, reason=reason, **common,
     )  # fmt: skip
 
 
@@ -255,8 +253,6 @@ def _storage(fields: tuple[Column, ...], sample: Any) -> str:
                 values = values[~np.isin(values, f.law.atoms)] if not f.law.is_complete else values
             with np.errstate(over="ignore", invalid="ignore"):
                 loss = np.abs(values - values.astype(np.float32)).max(initial=0.0)
-                if f.law is not None and f.law.step is not None and loss > f.law.step / 100:
-                    return "float64"
                 if not (loss <= 1e-3 * (values.std() if len(values) else 1.0) and np.isfinite(loss)):
                     return "float64"
     return "float32"

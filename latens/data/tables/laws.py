@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ def law_of(
     if few or rest.sum() < 2:
         v, c = (distinct[rest], seen[rest]) if rest.sum() > 1 else (distinct, seen)
         if len(v) < 2:
-            v, c = np.array([low, low + (step or abs(low) or 1.0)]), np.ones(2)
+            v, c = np.array([low, low + (step or abs(low) or 1.0)]), np.ones(2, int)
         return _lawful(*_margin(v, c, step), tuple(map(float, distinct[:MOST])), step, True)
     step = _step(distinct[rest], steps)
     others = values[~np.isin(values, atoms)]
@@ -82,14 +83,16 @@ def _all_atoms(rest: np.ndarray, seen: np.ndarray, step: float | None) -> bool:
 
 
 def _step(values: np.ndarray, steps: tuple[float, ...] | None) -> float | None:
-    """The coarsest grid through 0 that all values lie on; None for none of up to six decimals."""
+    """The coarsest grid through 0 that all distinct values lie on, each in a place of its own; None for none of up to
+    six decimals."""
     if steps is None:
         steps = tuple(m * 10.0**k for k in range(9, -7, -1) for m in (5.0, 2.5, 2.0, 1.0) if k > -6 or m == 1.0)
     top = float(np.abs(values).max(initial=0.0))
     for step in steps:
         scaled = values[:100] / step
         if top / step < 2.0**52 and _whole(scaled, top / step) and _whole(values / step, top / step):
-            return float(step) if top > 0 else None
+            if len(np.unique(np.rint(values / step))) == len(values):
+                return float(step) if top > 0 else None
     return None
 
 
@@ -99,32 +102,34 @@ def _whole(scaled: np.ndarray, top: float) -> bool:
 
 
 def _heaps(values: np.ndarray, seen: np.ndarray, step: float | None) -> np.ndarray:
-    """Values seen more often, by ``HEAP`` of the rows and four standard errors, than their neighbours suggest: the
-    median of the ten places of the grid on either side, or the mean of the two next to it."""
+    """Values seen more often, by ``HEAP`` of the rows and four standard errors, than their neighbours suggest."""
     rows, found = seen.sum(), []
     if step is not None and (values[-1] - values[0]) / step > 100 * len(values):
         step = None  # places that are next to none
-    places = values if step is None else np.rint(values / step)
-    for i in np.flatnonzero(seen >= max(HEAP * rows, 5)):
-        if step is None:  # values apart: each is seen once, or is a heap
-            near = np.delete(seen[max(0, i - 10) : i + 11], min(i, 10))
-            expected = float(np.median(near)) if len(near) else 0.0
-        else:
-            first, last = max(places[0], places[i] - 10), min(places[-1], places[i] + 10)
-            counts = np.zeros(int(last - first) + 1)
-            at = slice(*np.searchsorted(places, [first, last + 1]))
-            counts[(places[at] - first).astype(int)] = seen[at]
-            here = int(places[i] - first)
-            sides = counts[[j for j in (here - 1, here + 1) if 0 <= j < len(counts)]]
-            near = np.delete(counts, here)
-            expected = float(max(np.median(near), sides.mean())) if len(near) else 0.0
-        if seen[i] - expected >= max(HEAP * rows, 4 * np.sqrt(expected + 1)):
-            found.append((seen[i] - expected, values[i]))
+    for i in np.flatnonzero(seen >= max(HEAP * rows, 5)).tolist():
+        expected = _beside(values, seen, i, step)
+        if seen[i] - expected >= max(HEAP * rows, 4 * math.sqrt(expected + 1)):
+            found.append((float(seen[i] - expected), float(values[i])))
     return np.sort([value for _, value in sorted(found, reverse=True)[:MOST]])
 
 
+def _beside(values: np.ndarray, seen: np.ndarray, i: int, step: float | None) -> float:
+    """How often the neighbours of value i are seen: the median of ten on either side, or on a grid, empty places
+    counted, the mean of the two next to it where that is more."""
+    if step is None:
+        near = [*seen[max(0, i - 10) : i], *seen[i + 1 : i + 11]]
+        return float(np.median(near)) if near else 0.0
+    at = slice(*np.searchsorted(values, [values[i] - 10.5 * step, values[i] + 10.5 * step]))
+    places = np.rint((values[at] - values[i]) / step).astype(int).tolist()
+    counts = dict(zip(places, seen[at].tolist()))
+    first, last = (int(np.clip(np.rint((end - values[i]) / step), -10, 10)) for end in (values[0], values[-1]))
+    near = [counts.get(place, 0) for place in range(first, last + 1) if place]
+    sides = [counts.get(place, 0) for place in (-1, 1) if first <= place <= last]
+    return max(float(np.median(near)), float(np.mean(sides))) if near else 0.0
+
+
 def _margin(v: np.ndarray, seen: np.ndarray, step: float | None) -> tuple[tuple[float, ...], float]:
-    """Knots and reach: quantiles at equally spaced normal scores, of the values spread over their places of the grid."""
+    """Knots and reach: quantiles at equally spaced normal scores, of values spread over their places of the grid."""
     from scipy.special import ndtr, ndtri
 
     rows = seen.sum()

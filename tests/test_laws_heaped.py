@@ -1,0 +1,239 @@
+"""Laws of numeric columns of tables: atoms, grids and ranges, in the schema, the density and the draws."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import torch
+from scipy import integrate
+from torch import nn
+
+import latens
+from latens.conditionals import ColumnLikelihood, Columns
+from latens.data.tables.kinds import infer_table
+from latens.data.tables.laws import law_of
+from latens.distributions import Heaped, Margins
+from latens.errors import InputError
+from latens.schema import Column
+from latens.schema.law import Law
+
+N = 2000
+r = np.random.default_rng(5)
+# values of a column; its atoms (None: every value is one), grid, and range of the others
+COLUMNS: dict[str, tuple[np.ndarray, list[float] | None, float | None]] = {
+    "spend": (np.where(r.random(N) < 0.6, 0.0, r.lognormal(3, 1, N).round(2) + 0.01), [0.0], 0.01),
+    "not measured": (np.where(r.random(N) < 0.15, -999.0, r.normal(20, 3, N).round(1)), [-999.0], 0.1),
+    "full time": (np.where(r.random(N) < 0.4, 40.0, r.integers(1, 100, N)), [40.0], 1.0),
+    "stars": (r.choice(np.arange(1, 5.5, 0.5), N), None, 0.5),
+    "two of many": (r.choice([14.0, 16.0, 200.0], N), None, 2.0),
+    "heights": (r.normal(170, 8, N).round(1), [], 0.1),
+    "real": (r.normal(size=N), [], None),
+    "real, often 1": (np.where(r.random(N) < 0.3, 1.0, r.normal(size=N)), [1.0], None),
+    "quarters of an hour": (r.integers(0, 400, N) / 96, [], 0.01),
+    "skewed": (r.lognormal(0, 2, N), [], None),
+    "years": (r.integers(1950, 2021, N).astype(float), None, 1.0),
+    "hundreds": (100.0 * r.integers(5, 500, N), [], 100.0),
+}  # fmt: skip
+NAMES = list(COLUMNS)
+
+
+def heaped(law: Law, loc: float = 0.3, scale: float = 0.4, unit: float = 1.0) -> Heaped:
+    """The law of one column with some location and scale, and logits of its atoms."""
+    logits = torch.linspace(-1, 1, max(1, len(law.atoms)), dtype=torch.float64)[None, : len(law.atoms)]
+    one = torch.ones(1, dtype=torch.float64)
+    return Heaped(loc * one, scale * one, logits, Margins.of([law], [unit]))
+
+
+def grid(law: Law, beyond: float = 6.0) -> np.ndarray:
+    assert law.step is not None
+    width = beyond * (law.high - law.low + law.step)
+    return np.arange(np.ceil((law.low - width) / law.step), np.ceil((law.high + width) / law.step)) * law.step
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_atoms_grid_and_range_are_found(name: str) -> None:
+    values, atoms, step = COLUMNS[name]
+    law = law_of(values)
+    assert law is not None and law.is_complete == (atoms is None)
+    assert list(law.atoms) == (sorted(set(values)) if atoms is None else atoms)
+    if name != "quarters of an hour":
+        assert law.step == (None if step is None else pytest.approx(step))
+    others = values if atoms is None else values[~np.isin(values, law.atoms)]
+    assert (law.low, law.high) == (pytest.approx(others.min()), pytest.approx(others.max()))
+    assert np.array_equal(law.snap(values), values) or np.abs(law.snap(values) - values).max() < 1e-9 * np.abs(values).max()
+    assert Law.from_json(json.loads(json.dumps(law.to_json()))) == law
+    strange = law.snap(r.normal(0, 3 * np.abs(values).max(), 500))
+    assert np.isin(strange, [*others, *law.atoms]).all() or (strange >= law.low).all() or law.atoms
+    assert strange.min() >= values.min() - 1e-9 and strange.max() <= values.max() + 1e-9
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_whole_mass_is_one(name: str) -> None:
+    """Atoms and places of the grid, or atoms and the integral of the density, counted far beyond the range."""
+    law = law_of(COLUMNS[name][0])
+    assert law is not None
+    for loc, scale in [(0.3, 0.4), (0.0, 0.05)]:
+        px = heaped(law, loc, scale, unit=(law.high - law.low) / 8)
+        if law.step is not None:
+            places = np.union1d(grid(law), law.snap(grid(law)))
+            places = torch.tensor(places[np.append(True, np.diff(places) > law.step / 2)])
+            places = torch.cat([places, torch.tensor([a for a in law.atoms if (places - a).abs().min() > law.step / 4])])
+            total = px.log_prob(places[:, None]).exp().sum().item() * (1.0 if law.atoms else law.step)
+        else:
+            total = sum(integrate.quad(lambda g: float(_density(px, law, g)), a, b)[0] for a, b in zip(
+                [-20.0, *law.scores], [*law.scores, 20.0]))  # fmt: skip
+            total *= 1.0 if not law.atoms else 1 / px.margins.unit.item()
+            heap = px.log_prob(torch.tensor(law.atoms, dtype=torch.float64)[:, None]).exp().sum() if law.atoms else 0.0
+            total += float(heap)
+        assert total == pytest.approx(1, abs=1e-4)
+
+
+def _density(px: Heaped, law: Law, g: float) -> torch.Tensor:
+    """p(x) |dx/dg| at the value with the score g."""
+    x = px.margins.value(torch.tensor([g], dtype=torch.float64))
+    return px.log_prob(x).exp()[0] / px.margins.score(x)[1][0]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_draws_are_of_the_density_and_in_the_range(name: str) -> None:
+    values, _, _ = COLUMNS[name]
+    law = law_of(values)
+    assert law is not None
+    for loc, scale in [(0.3, 0.4), (9.0, 0.2), (-60.0, 0.01)]:
+        px = heaped(law, loc, scale)
+        torch.manual_seed(0)
+        drawn = law.snap(px.sample((20_000,))[:, 0].numpy())
+        assert np.isfinite(drawn).all() and drawn.min() >= values.min() - 1e-9 and drawn.max() <= values.max() + 1e-9
+        w = px.log_weights.exp()[0]
+        for atom, weight in zip(law.atoms[:3], w[1:]):
+            if law.step is None and not law.is_complete:
+                assert (drawn == atom).mean() == pytest.approx(weight.item(), abs=0.015)
+        moments = px.masses()[1][0].item(), px.sample((20_000,))[:, 0]
+        if not law.atoms:
+            assert moments[0] == pytest.approx(moments[1].mean().item(), abs=0.06 * moments[1].std().item() + 1e-9)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_beyond_the_range_scores_fall_for_ever(name: str) -> None:
+    values, _, _ = COLUMNS[name]
+    law = law_of(values)
+    assert law is not None
+    px = heaped(law, unit=float(values.std()))
+    far = 10.0 ** np.arange(0, 7) * (np.ptp(values) + 1)
+    for x in (values.max() + far, values.min() - far):
+        x = np.rint(x / law.step) * law.step if law.step is not None else x
+        scores = px.log_prob(torch.tensor(x)[:, None])[:, 0]
+        assert torch.isfinite(scores).all() and (scores.diff() < 0).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_untrained_the_marginal_is_that_of_the_data(name: str) -> None:
+    """A head started at the sample draws its values as often, whatever the code; gradients are finite at the edges."""
+    values, _, _ = COLUMNS[name]
+    law = law_of(values)
+    head = Columns(nn.Identity(), [ColumnLikelihood("heaped", unit=float(values.std()), law=law)])
+    raw = head.start(torch.tensor(values)[:, None]).double().requires_grad_()
+    px = head(raw.expand(1, -1))
+    torch.manual_seed(1)
+    drawn = np.sort(law.snap(px.sample((20_000,))[:, 0, 0].numpy()))
+    at = np.unique(np.quantile(values, np.linspace(0, 1, 200)))
+    cdf = [np.searchsorted(np.sort(v), at, "right") / len(v) for v in (values, drawn)]
+    assert np.abs(cdf[0] - cdf[1]).max() < 0.035
+    edges = torch.tensor([*law.atoms[:1], law.low, law.high, law.low - 1e5, law.high + 1e5])[:, None]
+    gradient = torch.autograd.grad(head(raw.expand(len(edges), -1)).log_prob(edges).sum(), [raw, *head.parameters()])
+    assert all(torch.isfinite(g).all() for g in gradient)
+
+
+def test_what_stands_for_a_law_can_occur() -> None:
+    law = law_of(COLUMNS["not measured"][0])
+    assert law is not None
+    one = torch.zeros(1, dtype=torch.float64)
+    for logit, wanted in [(2.0, (-999, -999)), (0.4, (-999, -999)), (-0.4, (10, 30)), (-3.0, (10, 30))]:
+        px = Heaped(one, one + 0.5, torch.tensor([[logit]], dtype=torch.float64), Margins.of([law], [3.0]))
+        assert wanted[0] <= px.center.item() <= wanted[1]
+
+
+@pytest.mark.parametrize("fields", [
+    {"knots": [0, 1], "reach": 2}, {"knots": [1, 0], "reach": 2.0, "atoms": [], "step": None, "is_complete": False},
+    {"knots": [0, 1], "reach": -2.0, "atoms": [], "step": None, "is_complete": False}, "law", 3,
+    {"knots": [0, 1], "reach": 2.0, "atoms": [2, 1], "step": None, "is_complete": False},
+    {"knots": [0, float("nan")], "reach": 2.0, "atoms": [], "step": None, "is_complete": False},
+])  # fmt: skip
+def test_laws_that_are_none_are_refused(fields: Any) -> None:
+    with pytest.raises(InputError, match="without a valid law"):
+        Law.from_json(fields)
+    with pytest.raises(InputError, match="needs a law"):
+        Column("x", "continuous", "double", "heaped")
+
+
+# Tables
+
+
+def frame(n: int = 600) -> pd.DataFrame:
+    day = pd.Timestamp("2021-01-01")
+    never = dt.date(9999, 12, 31)
+    days = [(day + pd.Timedelta(days=int(i))).date() for i in r.integers(0, 700, n)]
+    return pd.DataFrame({
+        "spend": np.where(r.random(n) < 0.6, 0.0, r.lognormal(3, 1, n).round(2) + 0.01),
+        "reading": np.where(r.random(n) < 0.15, -999, r.normal(20, 9, n).clip(1).round()).astype("int32"),
+        "valid_to": np.where(r.random(n) < 0.4, never, np.array(days, dtype=object)),
+        "snapshot": r.choice(np.array([dt.date(2020, 9, 14), dt.date(2020, 9, 16)], dtype=object), n),
+        "month": pd.to_datetime(r.choice(pd.date_range("2015-01-01", "2019-12-01", freq="MS"), n)),
+        "meeting": pd.to_datetime("2024-03-01") + pd.to_timedelta(15 * r.integers(0, 3000, n), unit="min"),
+        "stars": r.choice(np.arange(1, 5.5, 0.5), n),
+        "visits": r.integers(0, 41, n),
+        "age": r.integers(18, 80, n),
+    })  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def fitted() -> tuple[pd.DataFrame, latens.VAE]:
+    data = frame()
+    return data, latens.VAE(random_state=0, epochs=8).fit(data)
+
+
+def test_samples_are_values_that_the_data_could_hold(fitted: tuple[pd.DataFrame, latens.VAE]) -> None:
+    data, vae = fitted
+    new = vae.sample(500, random_state=0)
+    for name in data:
+        assert new[name].min() >= data[name].min() and new[name].max() <= data[name].max(), name
+    for name in ("snapshot", "month", "stars"):
+        assert set(new[name]) <= set(data[name]), name
+    for name, value in (("spend", 0.0), ("reading", -999), ("valid_to", dt.date(9999, 12, 31))):
+        assert (new[name] == value).mean() == pytest.approx((data[name] == value).mean(), abs=0.1)
+    assert not new["reading"].between(-998, 0).any()
+    assert (new["meeting"].dt.minute % 15 == 0).all() and (new["meeting"].dt.second == 0).all()
+    assert dict(new.dtypes) == dict(data.dtypes)
+
+
+def test_gaps_are_filled_with_values_that_can_occur(fitted: tuple[pd.DataFrame, latens.VAE]) -> None:
+    data, vae = fitted
+    holes = data.head(60).copy()
+    for name in data:
+        holes.loc[::4, name] = None
+    filled = vae.impute(holes, k=20)
+    for name in ("snapshot", "month", "stars", "valid_to"):
+        assert set(filled[name]) <= set(data[name]) | set(pd.date_range("2021-01-01", periods=700).date), name
+    assert not filled["reading"].between(-998, 5).any()
+    assert filled.isna().sum().sum() == 0
+
+
+def test_scores_of_values_beyond_the_range_are_finite_and_lower(fitted: tuple[pd.DataFrame, latens.VAE]) -> None:
+    data, vae = fitted
+    odd = data.head(3).copy()
+    odd["age"] = [50, 150, 1500]
+    scores = vae.score_samples(pd.concat([data.iloc[[0]].assign(age=a) for a in odd["age"]]))
+    assert np.isfinite(scores).all() and (np.diff(scores) < 0).all()
+
+
+def test_a_law_is_kept_with_the_schema() -> None:
+    schema = infer_table(pa.Table.from_pandas(frame(), preserve_index=False))
+    again = type(schema).from_json(json.loads(json.dumps(schema.to_json())))
+    assert again == schema and again.field("reading").law.atoms[0] == -999
+    assert "-999 in 1" in again.field("reading").reason and "in steps of 1" in again.field("reading").reason
