@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import json
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -66,7 +68,7 @@ def test_atoms_grid_and_range_are_found(name: str) -> None:
         assert law.step == (None if step is None else pytest.approx(step))
     others = values if atoms is None else values[~np.isin(values, law.atoms)]
     assert (law.low, law.high) == (pytest.approx(others.min()), pytest.approx(others.max()))
-    assert np.array_equal(law.snap(values), values) or np.abs(law.snap(values) - values).max() < 1e-9 * np.abs(values).max()
+    assert np.abs(law.snap(values) - values).max() < 1e-9 * np.abs(values).max()
     assert Law.from_json(json.loads(json.dumps(law.to_json()))) == law
     strange = law.snap(r.normal(0, 3 * np.abs(values).max(), 500))
     assert np.isin(strange, [*others, *law.atoms]).all() or (strange >= law.low).all() or law.atoms
@@ -83,21 +85,22 @@ def test_the_whole_mass_is_one(name: str) -> None:
         if law.step is not None:
             places = np.union1d(grid(law), law.snap(grid(law)))
             places = torch.tensor(places[np.append(True, np.diff(places) > law.step / 2)])
-            places = torch.cat([places, torch.tensor([a for a in law.atoms if (places - a).abs().min() > law.step / 4])])
+            far = [atom for atom in law.atoms if (places - atom).abs().min() > law.step / 4]
+            places = torch.cat([places, torch.tensor(far)])
             total = px.log_prob(places[:, None]).exp().sum().item() * (1.0 if law.atoms else law.step)
         else:
-            total = sum(integrate.quad(lambda g: float(_density(px, law, g)), a, b)[0] for a, b in zip(
-                [-20.0, *law.scores], [*law.scores, 20.0]))  # fmt: skip
+            ends = [-20.0, *law.scores, 20.0]
+            total = sum(integrate.quad(partial(_density, px), a, b)[0] for a, b in itertools.pairwise(ends))
             total *= 1.0 if not law.atoms else 1 / px.margins.unit.item()
             heap = px.log_prob(torch.tensor(law.atoms, dtype=torch.float64)[:, None]).exp().sum() if law.atoms else 0.0
             total += float(heap)
         assert total == pytest.approx(1, abs=1e-4)
 
 
-def _density(px: Heaped, law: Law, g: float) -> torch.Tensor:
+def _density(px: Heaped, g: float) -> float:
     """p(x) |dx/dg| at the value with the score g."""
     x = px.margins.value(torch.tensor([g], dtype=torch.float64))
-    return px.log_prob(x).exp()[0] / px.margins.score(x)[1][0]
+    return float(px.log_prob(x).exp()[0] / px.margins.score(x)[1][0])
 
 
 @pytest.mark.parametrize("name", NAMES)
