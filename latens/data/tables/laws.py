@@ -43,6 +43,8 @@ def law_of(
         distinct = np.array(sorted(counts), dtype=np.float64)
         seen = np.array([counts[value] for value in distinct.tolist()])
     low, high = ends or (float(distinct[0]), float(distinct[-1]))
+    if max(-low, high) > 1e300:
+        return None
     step = _step(distinct, steps)
     atoms = _heaps(distinct, seen, step)
     rest = ~np.isin(distinct, atoms)
