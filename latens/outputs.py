@@ -71,23 +71,19 @@ def _value(column: Column, value: Any) -> float:
         raise InputError(f"the condition {column.name!r} never was {value!r} in fitting; it knows {known}")
     import pyarrow as pa
 
-    if column.form is not None and isinstance(value, str):
-        cells, bad = column.form.read(pa.array([value]))
-        if pa.compute.any(bad, min_count=0).as_py() or cells.null_count:
-            raise InputError(
-                f"the condition {column.name!r} takes values written as {column.written_as}, got {value!r}: give one"
-            )
-        return float(column.encode(cells, "--set")[0][0])
+    kind = "a date or time" if column.kind == "datetime" else "a number"
+    wanted = f"the condition {column.name!r} takes {kind}, got {value!r}: write it as {column.written_as}"
     try:
-        dates = column.kind == "datetime"
-        cells = pa.array(np.array([value], dtype="datetime64[us]")) if dates else pa.array([float(value)])
+        if column.form is not None and isinstance(value, str):
+            cells = column.form.read(pa.array([value]))[0]
+        else:
+            dates = column.kind == "datetime"
+            cells = pa.array(np.array([value], dtype="datetime64[us]")) if dates else pa.array([float(value)])
     except (TypeError, ValueError):
-        kind = "a date" if column.kind == "datetime" else "a number"
-        raise InputError(f"the condition {column.name!r} takes {kind}, got {value!r}") from None
+        raise InputError(wanted) from None
     number = float(column.encode(cells, "--set")[0][0])
     if number != number or abs(number) > float(np.finfo(np.float32).max):
-        kind = "a date" if column.kind == "datetime" else "a number within float32"
-        raise InputError(f"the condition {column.name!r} takes {kind}, got {value!r}")
+        raise InputError(f"{wanted}, within float32" if kind == "a number" else wanted)
     return number
 
 

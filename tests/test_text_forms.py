@@ -91,7 +91,7 @@ def test_there_and_back(name: str) -> None:
 
 @pytest.mark.parametrize("name", FORMS)
 def test_frames_of_text_come_back_as_text(name: str) -> None:
-    """The same cells in a column of a frame or a Parquet file, which has text in it: text comes back, gaps stay gaps."""
+    """The same cells in a column of text of a frame or a Parquet file: text comes back, gaps stay gaps."""
     cells, values, _ = FORMS[name]
     table = pa.table({"x": [*cells, None]})
     found = read_columns(table, "the data")
@@ -130,7 +130,8 @@ def test_levels_that_look_missing() -> None:
 
 
 WORDS = {
-    "codes": ["007", "012"], "postal codes": ["01069", "80331"], "hexadecimal": ["0x1F", "0x2A"], "letters": ["A1", "A2"],
+    "codes": ["007", "012"], "postal codes": ["01069", "80331"], "hexadecimal": ["0x1F", "0x2A"],
+    "letters": ["A1", "A2"],
     "units of two kinds": ["5 kg", "7 lb"], "quarters": ["2021-Q1", "2021-Q2"], "addresses": ["10.0.0.1", "10.0.0.2"],
     "versions": ["1.2.3", "1.10.0"], "ranges": ["1-5", "6-9"], "phone numbers": ["+49 30 1234", "+49 40 5678"],
     "not always dates": ["2021-13-45", "9999-99-99"], "words": ["a", "b"],
@@ -154,14 +155,15 @@ AMBIGUOUS = {
 @pytest.mark.parametrize("name", AMBIGUOUS)
 def test_two_readings(name: str) -> None:
     cells, comma, message = AMBIGUOUS[name]
-    with pytest.raises(Unsettled, match="t.csv: column 'x' has") as caught:
+    with pytest.raises(Unsettled, match=r"t\.csv: column 'x' has") as caught:
         understood(pa.chunked_array([cells]), "x", "t.csv", comma=comma)
     assert message in str(caught.value)
 
 
 def test_what_settles_two_readings() -> None:
     cells = pa.chunked_array([["01/02/2021", "03/04/2021"]])
-    for asked, first in (("day-first", day(2021, 2, 1)), ("month-first", day(2021, 1, 2)), ("%d/%m/%Y", day(2021, 2, 1))):
+    february = day(2021, 2, 1)
+    for asked, first in (("day-first", february), ("month-first", day(2021, 1, 2)), ("%d/%m/%Y", february)):
         found = understood(cells, "x", "t.csv", Hints(formats={"x": asked}))
         assert found.values.to_pylist()[0] == first
     both = read_columns(pa.table({"x": cells, "y": ["31/12/2021", "01/01/2022"]}), "t.csv", is_file=True)

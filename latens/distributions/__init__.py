@@ -33,7 +33,7 @@ __all__ = [
     "FullNormal", "Heaped", "InUnits", "Inverse", "Joint", "Likeness", "LogNormal", "LowRankNormal", "Margins",
     "Modalities", "NegativeBinomial", "Normal", "NormalMixture", "Observed", "OneHot", "Ordinal", "Pieces", "Planar",
     "PointMass", "Poisson", "PowerSpherical", "Pushforward", "Quantised", "Radial", "Relaxed", "Resampled",
-    "RiemannianNormal", "SelfMasked", "SphereUniform", "StudentT", "Transform", "TruncatedNormal", "UniformCodes", "UnitUniform",
-    "VonMisesFisher", "WrappedNormal", "ZeroInflatedNegativeBinomial", "canonical", "center", "closed_kl", "detached",
-    "flat_mean", "has_closed_kl", "has_row_noise", "rsample_and_log_prob", "standard_scale", "standing",
+    "RiemannianNormal", "SelfMasked", "SphereUniform", "StudentT", "Transform", "TruncatedNormal", "UniformCodes",
+    "UnitUniform", "VonMisesFisher", "WrappedNormal", "ZeroInflatedNegativeBinomial", "canonical", "center",
+    "closed_kl", "detached", "flat_mean", "has_closed_kl", "has_row_noise", "rsample_and_log_prob", "standard_scale", "standing",
 ]  # fmt: skip

@@ -97,7 +97,7 @@ class Column:
         """How new cells are written: their form of text, or their type."""
         if self.form is None:
             return self.type
-        text = self.form.describe(self.high) if self.form.kind == "numbers" else self.form.describe()
+        text = self.form.describe(self.high)
         return text + f" ({self.form.stored})" * (self.form.stored not in ("", "string"))
 
     @property

@@ -127,8 +127,8 @@ class Form:
         if not all(isinstance(gap, str) for gap in self.gaps):
             raise ValueError("gaps")
 
-    def describe(self) -> str:
-        """The form in a few words, or as an example."""
+    def describe(self, value: float | None = None) -> str:
+        """The form in a few words, or as an example: the number ``value``, where the column is one of numbers."""
         raise NotImplementedError
 
 
@@ -168,7 +168,7 @@ class Words(Form):
         texts = as_text(values)
         return texts if not self.gap else pc.fill_null(texts, self.gap)
 
-    def describe(self) -> str:
+    def describe(self, value: float | None = None) -> str:
         return "text"
 
 
@@ -206,7 +206,7 @@ class Truth(Form):
         if len(self.words) != 2 or not all(isinstance(word, str) for word in self.words):
             raise ValueError("words")
 
-    def describe(self) -> str:
+    def describe(self, value: float | None = None) -> str:
         return "/".join(reversed(self.words))
 
 

@@ -267,7 +267,7 @@ class Times(Form):
         width = 1 if flag == "-" or name == "j" else 4 if name == "Y" else 2
         return f"{value:0{width}d}"
 
-    def describe(self) -> str:
+    def describe(self, value: float | None = None) -> str:
         if self.pattern == "ISO":
             return "PT1H30M"
         return self.pattern.replace("%f", f"%{self.digits}f") + (f" ({self.zone})" if "/" in self.zone else "")

@@ -74,7 +74,7 @@ class TableWriter:
             raise InputError(f"cannot write {path}: the extension must be .csv, .tsv, .parquet or .feather.")
         if not schema.names:
             raise InputError(f"cannot write {path}: the table has no columns.")
-        require_names([name or "\0" for name in schema.names], f"cannot write {path}")  # a row index has no name
+        require_names([schema.names[0] or "\0", *schema.names[1:]], f"cannot write {path}")  # a row index has no name
         plain_schema(schema, f"cannot write {path}")
         self.delimiter = {".csv": ",", ".tsv": "\t"}.get(suffix)
         self._stack = ExitStack()
