@@ -35,5 +35,6 @@ __all__ = [
     "PointMass", "Poisson", "PowerSpherical", "Pushforward", "Quantised", "Radial", "Relaxed", "Resampled",
     "RiemannianNormal", "SelfMasked", "SphereUniform", "StudentT", "Transform", "TruncatedNormal", "UniformCodes",
     "UnitUniform", "VonMisesFisher", "WrappedNormal", "ZeroInflatedNegativeBinomial", "canonical", "center",
-    "closed_kl", "detached", "flat_mean", "has_closed_kl", "has_row_noise", "rsample_and_log_prob", "standard_scale", "standing",
+    "closed_kl", "detached", "flat_mean", "has_closed_kl", "has_row_noise", "rsample_and_log_prob", "standard_scale",
+    "standing",
 ]  # fmt: skip
