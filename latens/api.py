@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 from latens import report, trees
 from latens import run as runs
@@ -16,8 +17,9 @@ from latens.data import as_array, fingerprint, infer
 from latens.data.lazy import Lazy, some
 from latens.data.loader import Transform
 from latens.data.splits import split_rows
-from latens.errors import InputError
+from latens.errors import InputError, concerning
 from latens.evaluation import evaluate
+from latens.evaluation.likelihood import require_support
 from latens.fitting import check_weights, counted, execute, open_folder
 from latens.networks import has_convolutions, only_linear_maps
 from latens.objectives import Objective
@@ -63,6 +65,7 @@ def train(
         raise InputError(f"the data have {count} row{'s' * (count != 1)}, and training needs at least 2 rows")
     weight = None if sample_weight is None else torch.as_tensor(np.asarray(sample_weight), dtype=torch.float32)
     check_weights(None if weight is None else weight.numpy(), count)
+    require_support(model, _transformed(x, transform, chosen.seed), conditions)
     held, held_c, held_weight, kept, schema = None, None, None, torch.arange(count), _schema_of(x)
     if not isinstance(validation, str | int | float):
         held = _tensors(validation, model)
@@ -74,6 +77,8 @@ def train(
             )
         if conditions is not None:
             raise InputError("with a condition c, give validation as a fraction of the rows")
+        with concerning("the validation data"):
+            require_support(model, _transformed(held, transform, chosen.seed))
     else:
         rows, out_rows = split_rows(count, validation, chosen.seed)
         if len(out_rows):
@@ -88,7 +93,7 @@ def train(
     }  # fmt: skip
     run = Run(model, objective, settled, trees.rows(x), schema, data=data)
     run.choices["training"] = f"{counted(settled.epochs, 'epoch')}, {counted(settled.batch_size, 'row')} a step"
-    _try(model, objective, x, conditions)
+    _try(model, objective, _transformed(trees.take(x, slice(0, 2)), transform, chosen.seed), conditions)
     if out is not None:
         _open_or_continue(run, Path(out), resume)
     bar = Bar() if progress else None
@@ -97,7 +102,8 @@ def train(
         numbers=kept, transform=transform, progress=bar,
     )  # fmt: skip
     if run.folder is not None and Processes(settled.device).is_main:
-        _report(run, x if held is None else held, conditioned=conditions is not None)
+        shown = _transformed(x if held is None else held, transform, chosen.seed)
+        _report(run, shown, conditioned=conditions is not None)
     return run
 
 
@@ -113,6 +119,11 @@ def _report(run: Run, x: Tree, *, conditioned: bool) -> None:
         report.write(run.folder / "report.html", run, x.numpy(), evaluation=figures)
     except (NotImplementedError, RuntimeError, TypeError, AttributeError):  # parts that cannot all that a report shows
         report.write(run.folder / "report.html", run, None)
+
+
+def _transformed(x: Tree, transform: Transform | None, seed: int) -> Tree:
+    """The rows as a step meets them."""
+    return x if transform is None or x is None else transform(x, torch.arange(trees.rows(x)), seed)
 
 
 def _try(model: nn.Module, objective: Objective, x: Tree, c: Tree) -> None:
@@ -165,6 +176,10 @@ def _tensors(values: Any, model: nn.Module) -> Tree:
         return {key: _tensors(value, model) for key, value in values.items()}
     if isinstance(values, tuple):
         return tuple(_tensors(value, model) for value in values)
+    if isinstance(values, Dataset | DataLoader):
+        raise InputError(
+            f"the data are a {type(values).__name__}: give its tensors, as in dataset.tensors[0], and batch_size"
+        )
     tensor = values if isinstance(values, Tensor) else torch.from_numpy(np.ascontiguousarray(as_array(values)[0]))
     floats = [p.dtype for p in model.parameters() if p.is_floating_point()]
     if tensor.is_floating_point():
@@ -182,7 +197,7 @@ def _schema_of(x: Tree) -> Schema | None:
         schema = infer(x.cpu().numpy())
     except InputError:  # missing cells, for one: parts take them, schemas do not yet
         return None
-    if x.is_floating_point() and not schema.is_discrete:
+    if x.is_floating_point() and (schema.span or not schema.is_discrete):
         schema = replace(schema, storage=str(x.dtype).removeprefix("torch."))
     same = schema.shape == tuple(x.shape[1:]) and getattr(torch, schema.storage) == x.dtype
     return schema if same else None

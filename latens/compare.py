@@ -208,7 +208,7 @@ def _sampled_through(found: Comparison, run: Run, dim: int, train: Tensor, test:
 def _baseline(found: Comparison, train: Tensor, test: Tensor, schema: Schema, dim: int, seed: int) -> None:
     start = time.monotonic()
     shift, unit = _units(schema, train)
-    pca = PCABaseline(dim, dequantize=schema.is_discrete, shift=shift.numpy(), unit=unit.numpy(), seed=seed)
+    pca = PCABaseline(dim, dequantize=schema.step, shift=shift.numpy(), unit=unit.numpy(), seed=seed)
     pca.fit(train.numpy())
     seconds = time.monotonic() - start
     x = test.numpy()

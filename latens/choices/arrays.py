@@ -31,7 +31,7 @@ def likelihood_name(info: DataInfo, likelihood: str) -> str:
         likelihood = chosen.get(schema.kind, "normal")
         words = {
             "bernoulli": "Bernoulli", "normal": "Normal with one observation variance",
-            "discretized_logistic": f"DiscretizedLogistic over {schema.levels} levels",
+            "discretized_logistic": f"DiscretizedLogistic over {schema.levels} levels, ln p of their masses",
             "negative_binomial": "NegativeBinomial" + (", library size as offset" if offset_of(info) else ""),
         }[likelihood]  # fmt: skip
         info.choices["likelihood"] = f"likelihood = {words}: {schema.reason}"
@@ -41,7 +41,8 @@ def likelihood_name(info: DataInfo, likelihood: str) -> str:
             f"or 'normal' (seen: {schema.reason})"
         )
     elif likelihood in ("categorical", "discretized_logistic") and schema.levels is None:
-        raise InputError(f"likelihood={likelihood!r} needs whole numbers from 0 (seen: {schema.reason}); use 'normal'")
+        wanted = "whole numbers from 0, or evenly spaced ones"
+        raise InputError(f"likelihood={likelihood!r} needs {wanted} (seen: {schema.reason}); use 'normal'")
     elif likelihood in COUNTS and schema.kind != "count":
         raise InputError(f"likelihood={likelihood!r} needs counts (seen: {schema.reason}); say so with --kind count")
     elif (

@@ -151,6 +151,7 @@ def likelihood_for(
     if missing != "mar":
         raise InputError(f"missing={missing!r} is for tables with missing cells; these data have none")
     kind, schema = likelihood_name(info, likelihood), info.schema
+    assert isinstance(schema, Schema)
     if kind == "normal":
         shift, unit = standardisation(info)
         net, _ = _decoder(info, name, latent_dim, info.shape)
@@ -168,11 +169,13 @@ def likelihood_for(
         return _counts(info, kind, name, latent_dim)
     levels = int(schema.levels or 2)
     if kind == "categorical":
-        return conditionals.Categorical(_decoder(info, name, latent_dim, (levels, *info.shape))[0], reads)
-    part = conditionals.DiscretizedLogistic(nn.Identity(), levels, reads=reads)
+        net, _ = _decoder(info, name, latent_dim, (levels, *info.shape))
+        return conditionals.Categorical(net, reads, span=schema.span)
+    part = conditionals.DiscretizedLogistic(nn.Identity(), levels, span=schema.span, reads=reads)
     part.network, inner = _decoder(info, name, latent_dim, (part.parameters_per_cell, *info.shape))
     if info.sample is not None:
-        location = mean_of(info) * 2 / (levels - 1) - 1
+        low, high = schema.ends
+        location = (mean_of(info) - low) * 2 / (high - low) - 1
         networks.start_at(inner, torch.stack([location, torch.full_like(location, -2.0)]))
     return part
 
@@ -186,8 +189,10 @@ def likeness_for(info: DataInfo, latent_dim: int, network: str, score: str, weig
     net, _ = _decoder(info, network_kind(info, network), latent_dim, info.shape)
     if score == "features":
         return conditionals.FeatureReconstruction(net, info.shape, weight, shift=shift, unit=unit, reads=info.reads)
-    span = float(schema.levels - 1 if schema.levels else schema.high - schema.low)
-    return conditionals.StructuralSimilarity(net, info.shape, weight, span, shift=shift, unit=unit, reads=info.reads)
+    low, high = schema.ends
+    return conditionals.StructuralSimilarity(
+        net, info.shape, weight, high - low, shift=shift, unit=unit, reads=info.reads
+    )
 
 
 def _counts(info: DataInfo, kind: str, network: str, latent_dim: int) -> nn.Module:

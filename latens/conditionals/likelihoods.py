@@ -104,11 +104,19 @@ class Bernoulli(Conditional):
 
 
 class Categorical(Conditional):
-    """p(x|z) = prod_i Categorical(x_i; softmax(f_i(z))); the network gives logits ``[..., levels, *event]``."""
+    """p(x|z) = prod_i Categorical(x_i; softmax(f_i(z))); the network gives logits ``[..., levels, *event]``. With
+    ``span`` = (first, last) the levels are numbers evenly spaced over it, else 0 … levels-1; ln p is of masses."""
+
+    def __init__(
+        self, network: nn.Module, reads: tuple[str, ...] = (), *, span: tuple[float, float] | None = None
+    ):  # fmt: skip
+        super().__init__(network, reads)
+        self.span = span
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
         axes = event_dims(output, given, parameter_axes=1)
-        return d.Observed(d.Categorical(output.movedim(-axes - 1, -1)), axes)
+        logits = output.movedim(-axes - 1, -1)
+        return d.Observed(_over(d.Categorical(logits), self.span, logits.shape[-1]), axes)
 
 
 class DiscretizedLogistic(Conditional):
@@ -118,11 +126,12 @@ class DiscretizedLogistic(Conditional):
     logits, so P = 2 for one component and P = 3 M for more. With ``scale="learned"`` there is one learned log-scale and
     the log-scales are left out of P. Locations are in [-1, 1] over the levels; a raw log-scale r becomes
     softplus(r + 7) - 7, above -7 (half a bin of 256 levels is e^-5.5). (Kingma et al. 2016, Salimans et al. 2017)
+    With ``span`` = (first, last) the levels are numbers evenly spaced over it; ln p is of masses all the same.
     """
 
     def __init__(
         self, network: nn.Module, levels: int = 256, *, components: int = 1, scale: str = "network",
-        reads: tuple[str, ...] = (),
+        span: tuple[float, float] | None = None, reads: tuple[str, ...] = (),
     ):  # fmt: skip
         super().__init__(network, reads)
         if levels < 2 or components < 1 or scale not in ("network", "learned"):
@@ -130,7 +139,7 @@ class DiscretizedLogistic(Conditional):
                 f"DiscretizedLogistic needs levels >= 2, components >= 1 and scale 'network' or 'learned', "
                 f"got {levels}, {components}, {scale!r}"
             )
-        self.levels, self.components, self.scale = levels, components, scale
+        self.levels, self.components, self.scale, self.span = levels, components, scale, span
         if scale == "learned":
             self.log_scale = nn.Parameter(torch.tensor(-2.0))
 
@@ -145,4 +154,9 @@ class DiscretizedLogistic(Conditional):
         log_scale = parameters[1] if self.scale == "network" else self.log_scale
         logits = parameters[-1] if self.components > 1 else None
         base = d.DiscretizedLogistic(parameters[0], softplus(log_scale + 7) - 7, self.levels, logits)
-        return d.Observed(base, axes)
+        return d.Observed(_over(base, self.span, self.levels), axes)
+
+
+def _over(base: Distribution, span: tuple[float, float] | None, levels: int) -> Distribution:
+    """Levels as the numbers that they stand for."""
+    return base if span is None else d.OnGrid(base, span[0], (span[1] - span[0]) / (levels - 1))

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 
 from latens.errors import InputError
-from latens.schema import KINDS, LAYOUTS, MAX_LEVELS, Schema, chunks, require_numeric
+from latens.schema import KINDS, LAYOUTS, MAX_LEVELS, Schema, chunks, levels_of, require_numeric
 
 SHARED_SCALE_COLUMNS = 16  # a flat vector with fewer columns is a table, whatever its values
+SPANS = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))  # that floats of images are scaled to
+MAX_DISTINCT = 256  # different floats, at most, that may be levels
 MAX_LOSS = 1e-3  # of a column's standard deviation: float32 may lose this much
 
 
@@ -62,8 +64,10 @@ def infer(
 
     *Kind.* Booleans and {0, 1} are binary. Whole numbers 0..255 are levels if the dtype is uint8, if the data
     are images, or if they are vectors with at least 16 columns on one scale: of the columns that vary, half
-    or more reach half of the largest value. There are max + 1 levels, or 256 where max > 127. The rest is
-    continuous.
+    or more reach half of the largest value. There are max + 1 levels, or 256 where max > 127. Floats of at most 256
+    different values that are evenly spaced over 0..1 or -1..1 (of images: over any range) are levels likewise: they
+    keep their numbers, and have masses, not densities. The rest is continuous; what a model gives for floats that all
+    lie in 0..1 (of images: in -1..1 or 0..255) is clipped to that.
 
     *Storage.* uint8 for 8-bit data and up to 256 levels, otherwise float32, or float64 where float32 would
     lose more than a thousandth of a column's standard deviation.
@@ -96,19 +100,31 @@ def infer(
     draft = Schema(shape, layout, "continuous", dtype=array.dtype.name, storage="float64", names=names)
     if not scan.finite:
         draft.check(array)  # raises, with the position
-    kind, levels, why = _kind(array, scan, layout, kind, levels)
+    span: tuple[float, float] | None = None
+    if scan.small is None and kind in ("auto", "levels") and (grid := _grid(array, scan, layout, kind, levels)):
+        kind, (levels, span) = "levels", grid
+        why = f"{levels} levels, evenly spaced from {span[0]:g} to {span[1]:g}"
+    else:
+        kind, levels, why = _kind(array, scan, layout, kind, levels)
+    if kind == "continuous" and array.dtype.kind == "f":
+        span = _usual_span(float(scan.low.min()), float(scan.high.max()), every=layout not in ("vector", "TC"))
+    if kind == "continuous" and span:
+        why += f"; what the model gives is clipped to {span[0]:g}..{span[1]:g}"
+    constant = _constant_cells(scan, draft)
     schema = Schema(
         shape=shape,
         layout=layout,
         kind=kind,
         levels=levels,
         dtype=array.dtype.name,
-        storage=_storage(array, scan, kind, levels),
+        storage="float32" if kind == "levels" and span else _storage(array, scan, kind, levels),
         names=names,
-        constant=_constant_cells(scan, draft),
+        constant=tuple(constant),
         low=float(scan.low.min()),
         high=float(scan.high.max()),
         reason=_reason(array, scan, why, note),
+        span=span,
+        constant_values=tuple(constant.values()),
     )
     if kind != "continuous":
         schema.check(array)  # a kind that was asked for may not fit
@@ -258,6 +274,55 @@ def _kind(x: np.ndarray, scan: _Scan, layout: str, kind: str, levels: int | None
     return "levels", _levels(top), f"{_levels(top)} levels, as the columns share one scale"
 
 
+def distinct(x: np.ndarray, seen: np.ndarray | None = None) -> np.ndarray | None:
+    """The different values of ``x`` and those seen before, sorted; None where there are more than MAX_DISTINCT."""
+    found = np.zeros(0, x.dtype) if seen is None else seen
+    step = 1 << 12  # so that it soon ends where values hardly repeat
+    for start in range(0, x.size, step):
+        found = np.union1d(found, x.reshape(-1)[start : start + step])
+        if len(found) > MAX_DISTINCT:
+            return None
+        step = 1 << 20
+    return found
+
+
+def _grid(
+    x: np.ndarray, scan: _Scan, layout: str, kind: str, levels: int | None
+) -> tuple[int, tuple[float, float]] | None:
+    """(levels, span) of floats that are evenly spaced, ``levels`` of them if that is asked; None for others."""
+    if x.dtype.kind != "f" or not scan.finite:
+        return None
+    image, varying = layout not in ("vector", "TC"), scan.high[scan.high > scan.low]
+    if not len(varying) or (kind == "auto" and not image and len(scan.high) < SHARED_SCALE_COLUMNS):
+        return None
+    low, high, values = float(scan.low.min()), float(scan.high.max()), distinct(x)
+    if values is None:
+        return None
+    for span in filter(None, (_usual_span(low, high, every=True), (low, high) if image else None)):
+        found = _spacing(values, span, levels)
+        shared = np.median(varying) - span[0] >= (high - span[0]) / 2
+        if found and (image or shared or kind == "levels"):
+            return found, span
+    return None
+
+
+def _spacing(values: np.ndarray, span: tuple[float, float], levels: int | None) -> int | None:
+    """The smallest number of levels over the span among which all values are, unless so few values would be by chance:
+    each that is no end lies within the rounding of one of L levels with probability 2 (L - 1) times it."""
+    inside = int(((values > span[0]) & (values < span[1])).sum())
+    for count in range(2, MAX_DISTINCT + 1) if levels is None else [levels]:
+        level, loose = levels_of(values, span, count)
+        if np.abs(level - np.rint(level)).max() <= loose:
+            by_chance = (count - 1) * (2 * loose) ** inside > 0.01
+            return count if levels or not by_chance or (span in SPANS and not inside) else None
+    return None
+
+
+def _usual_span(low: float, high: float, *, every: bool) -> tuple[float, float] | None:
+    """The first of the usual ranges that holds all values; unless ``every`` one counts, 0..1 or none."""
+    return next((span for span in SPANS[: None if every else 1] if span[0] <= low < high <= span[1]), None)
+
+
 def _levels(top: int) -> int:
     """A sample that reaches beyond 127 is one of 8-bit values, even if it happens to miss 255."""
     return 256 if 127 < top < 256 else top + 1
@@ -293,12 +358,13 @@ def _fits_float32(x: np.ndarray, scan: _Scan) -> bool:
     return True
 
 
-def _constant_cells(scan: _Scan, schema: Schema) -> tuple[int, ...]:
-    """Flat indexes in the model's layout of the cells that never vary."""
-    same = (scan.low == scan.high).reshape(schema.user_shape)
+def _constant_cells(scan: _Scan, schema: Schema) -> dict[int, float]:
+    """Flat indexes in the model's layout of the cells that never vary, and their values."""
+    same, value = (cells.reshape(schema.user_shape) for cells in (scan.low == scan.high, scan.low))
     if schema.layout == "HWC":
-        same = np.moveaxis(same, -1, 0)
-    return tuple(np.flatnonzero(same.ravel()).tolist())
+        same, value = np.moveaxis(same, -1, 0), np.moveaxis(value, -1, 0)
+    cells = np.flatnonzero(same.ravel())
+    return dict(zip(cells.tolist(), value.ravel()[cells].astype(float).tolist()))
 
 
 def _reason(x: np.ndarray, scan: _Scan, why: str, note: str) -> str:

@@ -427,7 +427,8 @@ def _one_scale(table: Any, asked: Asked) -> np.ndarray | None:
     array = as_matrix(table)
     if not np.isfinite(array).all():
         return None
-    return array if infer(array).is_discrete else None
+    found = infer(array)
+    return array if found.is_discrete and not found.span else None
 
 
 def _lazy_schema(x: Lazy, names: Sequence[str] | None, asked: Asked) -> Schema:

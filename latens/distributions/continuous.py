@@ -66,6 +66,7 @@ class LogNormal(Distribution):
 
     arg_constraints = {"loc": constraints.real, "variance": constraints.positive}
     has_rsample = True
+    support = constraints.positive
 
     def __init__(self, loc: Tensor, variance: Tensor, shift: Tensor | float = 0.0, unit: Tensor | float = 1.0):
         self.base = Normal(loc, variance)
@@ -119,6 +120,10 @@ class Beta(Distribution):
         super().__init__(broadcast_shape(a.shape, b.shape), validate_args=False)
 
     @property
+    def support(self) -> constraints.Constraint:
+        return constraints.interval(self.low, self.low + self.width)
+
+    @property
     def fill(self) -> Tensor:
         """The middle of the interval."""
         return self.low + self.width / 2
@@ -162,6 +167,7 @@ class ContinuousBernoulli(Distribution):
     arg_constraints = {"logits": constraints.real}
     has_rsample = True
     fill = 0.5
+    support = constraints.unit_interval
 
     def __init__(self, logits: Tensor):
         self.logits = logits

@@ -51,6 +51,7 @@ class Poisson(Distribution):
     """
 
     arg_constraints = {"log_rate": constraints.real}
+    support = constraints.nonnegative_integer
     fill = 0.0
 
     def __init__(self, log_rate: Tensor):
@@ -90,6 +91,7 @@ class NegativeBinomial(Distribution):
     """
 
     arg_constraints = {"log_mean": constraints.real, "log_theta": constraints.real}
+    support = constraints.nonnegative_integer
     fill = 0.0
 
     def __init__(self, log_mean: Tensor, log_theta: Tensor):

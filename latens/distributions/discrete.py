@@ -17,6 +17,7 @@ class Bernoulli(Distribution):
     """p(x = 1) = sigmoid(logits); x in {0, 1} of any storage type. log p in nats."""
 
     arg_constraints = {"logits": constraints.real}
+    support = constraints.boolean
 
     def __init__(self, logits: Tensor):
         self.logits = logits
@@ -85,6 +86,10 @@ class DiscretizedLogistic(Distribution):
         self.loc, self.log_scale = torch.broadcast_tensors(loc, log_scale)
         self.levels, self.logits = levels, logits
         super().__init__(self.loc.shape[1:], validate_args=False)
+
+    @property
+    def support(self) -> constraints.Constraint:
+        return constraints.integer_interval(0, self.levels - 1)
 
     @property
     def mean(self) -> Tensor:

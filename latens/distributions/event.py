@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from latens.distributions.base import center
 from latens.numerics import surely_complete
 
 
@@ -43,6 +44,39 @@ class InUnits(Distribution):
         # subtracted in the wider of the two types, so that 1.6e9 +- 1 keeps its digits
         inner = ((value - self.shift) / self.unit).to(self.base.mean.dtype)
         return self.base.log_prob(inner) - self.unit.log().to(inner.dtype)
+
+
+class OnGrid(Distribution):
+    """The distribution of x = first + step u for levels u = 0, 1, … ~ base: masses of the user's evenly spaced numbers.
+
+    A value is the level it is nearest to, so that numbers rounded to the model's floats keep their mass; there is no
+    Jacobian, as ln p(x) is that of a mass, comparable with that of the whole numbers u.
+    """
+
+    arg_constraints: dict = {}
+
+    def __init__(self, base: Distribution, first: float, step: float):
+        self.base, self.first, self.step = base, first, step
+        super().__init__(base.batch_shape, base.event_shape, validate_args=False)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.first + self.step * self.base.mean
+
+    @property
+    def center(self) -> Tensor:
+        return self.first + self.step * center(self.base)
+
+    @property
+    def fill(self) -> float:
+        """A value in the support."""
+        return self.first
+
+    def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        return self.first + self.step * self.base.sample(torch.Size(sample_shape))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return self.base.log_prob(((value - self.first) / self.step).round())
 
 
 class Observed(Distribution):

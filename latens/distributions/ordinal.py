@@ -45,6 +45,10 @@ class Ordinal(Distribution):
         return (above * odd).sum(-1) - above.sum(-1).square()
 
     @property
+    def support(self) -> constraints.Constraint:
+        return constraints.integer_interval(0, self.cutpoints.shape[-1])
+
+    @property
     def center(self) -> Tensor:
         """The median level."""
         return (self.cutpoints < self.loc.unsqueeze(-1)).sum(-1)

@@ -39,6 +39,10 @@ class TruncatedNormal(Distribution):
         self._width = (high - low) / scale
 
     @property
+    def support(self) -> constraints.Constraint:
+        return constraints.interval(self.low, self.high)
+
+    @property
     def fill(self) -> Tensor:
         """The middle of the interval."""
         return (self.low + self.high) / 2

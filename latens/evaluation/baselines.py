@@ -12,14 +12,15 @@ import numpy as np
 class PCABaseline:
     """PCA with q components, and its probabilistic reading x ~ N(W z + mu, s2 I) (Tipping & Bishop 1999).
 
-    ``codes`` are the posterior means of z, in units in which the prior is N(0, I). For whole-number data the density is
-    fitted to x + u, u uniform in [0, 1), so that -ln p is comparable with the mass of a discrete model: the mean of -ln
-    p(x + u) is an upper bound on it. With ``shift`` and ``unit`` the components are those of (x - shift) / unit, and
-    densities, codes and errors are still of the data in its own units. Data of any shape are flattened.
+    ``codes`` are the posterior means of z, in units in which the prior is N(0, I). For levels at a distance s =
+    ``dequantize`` (1 for whole numbers) the density is fitted to x + s u, u uniform in [0, 1), so that -ln s p(x + s u)
+    is comparable with the mass of a discrete model: its mean is an upper bound on -ln P(x). With ``shift`` and ``unit``
+    the components are those of (x - shift) / unit, and densities, codes and errors are still of the data in its own
+    units. Data of any shape are flattened.
     """
 
     components: int
-    dequantize: bool = False
+    dequantize: float = 0.0
     shift: np.ndarray | float = 0.0
     unit: np.ndarray | float = 1.0
     seed: int = 0
@@ -42,7 +43,7 @@ class PCABaseline:
 
     def _noise(self, x: np.ndarray, key: int) -> np.ndarray | float:
         shape = (len(x), x[0].size)
-        return np.random.default_rng([self.seed, key]).random(shape) if self.dequantize else 0.0
+        return self.dequantize * np.random.default_rng([self.seed, key]).random(shape) if self.dequantize else 0.0
 
     @property
     def _scale(self) -> np.ndarray:
@@ -67,9 +68,10 @@ class PCABaseline:
         return self._outside(self.pca.inverse_transform(self.pca.transform(inside)))
 
     def nll(self, x: np.ndarray) -> np.ndarray:
-        """-ln p of each row under probabilistic PCA, nats; on x + u for whole-number data. NaN with no noise left."""
+        """-ln p of each row under probabilistic PCA, nats; of the mass for levels. NaN with no noise left."""
         if self.pca.noise_variance_ <= 0 or not math.isfinite(self.pca.noise_variance_):
             return np.full(len(x), math.nan)
         inside = self._inside(x, self._noise(x, 2))
-        jacobian = float(np.log(np.broadcast_to(np.ravel(self.unit), inside.shape[1])).sum())
+        unit = np.ravel(self.unit) / (self.dequantize or 1.0)
+        jacobian = float(np.log(np.broadcast_to(unit, inside.shape[1])).sum())
         return jacobian - self.pca.score_samples(inside)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from latens import trees
 from latens.distributions import has_row_noise
+from latens.distributions import require_support as require_supported
 from latens.errors import is_whole, require
 from latens.models.draw import Draw
 from latens.randomness import reseed, shared, untouched
@@ -23,6 +24,7 @@ from latens.trees import Tree
 _EVALUATE = 21  # key of the seeds
 CELLS = 1_000_000  # numbers of one decoded chunk that are held at once: what caches still help with
 ONCE = 4_000_000  # the same of one pass over the rows: with fewer, waking threads and asking for memory cost more
+_LOOKED = 4096  # rows looked at together
 LEAST = 512  # what a row counts at least: the hidden layers of the networks
 
 
@@ -149,6 +151,24 @@ def parts_asking_for_gradients(model: nn.Module) -> list[nn.Module]:
     return [part for part in model.modules() if getattr(part, "needs_grad_at_eval", False)]
 
 
+def require_support(model: nn.Module, x: Tree, c: Tree = None) -> None:
+    """``InputError`` for the first value of x that the model's likelihood gives no probability: 2 for a Bernoulli,
+    fractions for counts. It is looked for once, at the door, so that densities need not look in every step. Rows that
+    are made when they are indexed are left to the schema they come from, and models without a p(x|z) to themselves."""
+    leaves = trees.leaves(x)
+    if not leaves or not all(isinstance(leaf, Tensor) for leaf in leaves):
+        return
+    one, ones = slice(0, 1), trees.map_tree(torch.ones_like, trees.take(x, slice(0, 1)))  # in nearly every support
+    try:
+        with evaluating(model):
+            px = _draw(model, ones, trees.take(c, one), 1, model_device(model)).px
+    except Exception:  # whatever parts of one's own raise comes again, in words, where the rows themselves meet them
+        return
+    for start in range(0, trees.rows(x), _LOOKED):
+        rows = slice(start, start + _LOOKED)
+        require_supported(px, trees.to_device(trees.take(x, rows), model_device(model)), start)
+
+
 def nll(
     model: nn.Module, x: Tree, k: int = 100, c: Tree = None, *, seed: int = 0, shared_noise: bool = False,
     batch_size: int | None = None,
@@ -163,6 +183,7 @@ def nll(
     """
     require(is_whole(k) and k >= 1, "k", "a whole number from 1", k)
     x, c = (trees.map_tree(_leaf, tree) for tree in (x, c))
+    require_support(model, x, c)
     count, at_once = chunk_rows(x, k)
     count = min(count, batch_size) if batch_size else count
     device, total = model_device(model), trees.rows(x)
@@ -220,6 +241,7 @@ def distortion(model: nn.Module, x: Tree, c: Tree = None, *, draws: int = 1, see
 
 def _draws(model: nn.Module, x: Tree, c: Tree, k: int, seed: int) -> Iterator[Draw]:
     x, c = (trees.map_tree(_leaf, tree) for tree in (x, c))
+    require_support(model, x, c)
     count = max(1, chunk_rows(x, 1)[0] // k)
     device = model_device(model)
     for start in range(0, trees.rows(x), count):

@@ -24,9 +24,8 @@ def model_layout(schema: Schema, x: np.ndarray) -> np.ndarray:
 
 def value_range(schema: Schema) -> tuple[float, float]:
     """The values that are shown black and white."""
-    if schema.levels:
-        return 0.0, float(schema.levels - 1)
-    return schema.low, schema.high if schema.high > schema.low else schema.low + 1.0
+    low, high = schema.ends
+    return low, high if high > low else low + 1.0
 
 
 def to_pixels(schema: Schema, x: np.ndarray, side: int = SIDE) -> np.ndarray:

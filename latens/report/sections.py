@@ -99,6 +99,7 @@ def samples(subject: Subject) -> Section:
 
 def _marginals(subject: Subject, drawn: np.ndarray, text: str) -> Section:
     assert subject.schema is not None
+    levels = subject.schema.levels if isinstance(subject.schema, Schema) and subject.schema.step == 1 else None
     has_data = subject.tensor is not None
     panels = []
     for i in subject.columns:
@@ -106,7 +107,7 @@ def _marginals(subject: Subject, drawn: np.ndarray, text: str) -> Section:
         if has_data:
             series.insert(0, (subject.shown[:, i], "c9", True))
         name = subject.column_name(i)
-        discrete = subject.schema.is_discrete and (subject.schema.levels or 0) <= 40
+        discrete = (levels or 41) <= 40
         if subject.schema.kind == "count":
             svg = charts.distribution(counts.axis(series[0][0]), series, f"distribution of column {name}")
         else:

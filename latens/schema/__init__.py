@@ -9,13 +9,14 @@ from typing import Any
 
 from latens.schema.arrays import KINDS, LAYOUTS, LIBRARY, MAX_LEVELS, STORAGES, Schema, chunks, place, require_numeric
 from latens.schema.column import Column
+from latens.schema.numbers import levels_of
 from latens.schema.table import Table
 
 AnySchema = Schema | Table
 
 __all__ = [
     "KINDS", "LAYOUTS", "LIBRARY", "MAX_LEVELS", "STORAGES", "AnySchema", "Column", "Schema", "Table", "chunks",
-    "place", "require_numeric", "schema_from_json",
+    "levels_of", "place", "require_numeric", "schema_from_json",
 ]  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from latens.errors import InputError
+from latens.schema.numbers import cast, levels_of, within
 
 LAYOUTS = {"vector": 2, "TC": 3, "HW": 3, "HWC": 4, "CHW": 4}  # and the number of axes of the user's array
 KINDS = ("continuous", "binary", "levels", "count")
@@ -80,6 +81,9 @@ class Schema:
         constant: flat indexes (into ``shape``) of the cells that never vary.
         low, high: smallest and largest value seen.
         reason: a plain sentence of what was seen.
+        span: of floats, the numbers that lowest and highest level stand for, levels evenly spaced between; where
+            continuous, the ends that what the model gives is clipped to. None: levels stand for 0 .. levels - 1.
+        constant_values: the value of each cell in ``constant``, which comes back as it is.
 
     Raises:
         InputError: the fields contradict each other.
@@ -104,6 +108,8 @@ class Schema:
     low: float = 0.0
     high: float = 1.0
     reason: str = ""
+    span: tuple[float, float] | None = None
+    constant_values: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         fault = self._fault()
@@ -140,12 +146,21 @@ class Schema:
             return f"a constant cell lies outside shape {self.shape}"
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high):
             return f"the range {self.low}..{self.high} is not one"
+        if self.span is not None and not (len(self.span) == 2 and self.span[0] < self.span[1]):
+            return f"the span {self.span} is not one"
+        if self.constant_values and len(self.constant_values) != len(self.constant):
+            return f"{len(self.constant_values)} values do not fit {len(self.constant)} constant cells"
         return None
 
     @property
     def columns(self) -> int:
         """Number of cells of one datum."""
         return math.prod(self.shape)
+
+    @property
+    def step(self) -> float:
+        """The distance of two levels; 0 where there are none."""
+        return (self.ends[1] - self.ends[0]) / (self.levels - 1) if self.levels else 0.0
 
     @property
     def is_image(self) -> bool:
@@ -159,8 +174,13 @@ class Schema:
 
     @property
     def is_discrete(self) -> bool:
-        """Whether the values are whole numbers 0 .. levels - 1."""
+        """Whether values are levels: whole numbers 0 .. levels - 1, or as many floats evenly spaced over ``span``."""
         return self.kind in ("binary", "levels")
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The lowest and the highest value that can be, of continuous values without a span that was seen."""
+        return self.span or ((0.0, float(self.levels - 1)) if self.levels else (self.low, self.high))
 
     @property
     def has_library(self) -> bool:
@@ -191,6 +211,9 @@ class Schema:
 
     def misfits(self, part: np.ndarray) -> tuple[np.ndarray | None, str]:
         """(which of these values do not fit this schema, or None where all do; words for what is wanted)."""
+        if self.levels and self.span:
+            bad = self.between(part)
+            return bad if bad.any() else None, self._wanted(0, part)
         top = self.levels - 1 if self.levels else 255 if self.storage == "uint8" else np.inf
         whole_only = self.is_discrete or self.storage == "uint8" or self.kind == "count"
         easy = part.dtype.kind == "b" or (part.dtype == np.uint8 and (top >= 255 or not whole_only))
@@ -209,6 +232,13 @@ class Schema:
         if self.storage == "float32" and (float(low) < -limit or float(high) > limit):
             return (part < -limit) | (part > limit), "it is beyond float32"
         return None, ""
+
+    def between(self, x: np.ndarray) -> np.ndarray:
+        """Where values are none of the levels that floats are."""
+        assert self.levels and self.span
+        level, loose = levels_of(x, self.span, self.levels)
+        with np.errstate(invalid="ignore"):
+            return ~((np.abs(level - np.rint(level)) <= loose) & (level > -0.5) & (level < self.levels - 0.5))
 
     def to_model(self, x: np.ndarray) -> np.ndarray:
         """The array in the model's layout and storage dtype.
@@ -231,7 +261,8 @@ class Schema:
         return np.ascontiguousarray(x, dtype=self.storage)
 
     def to_user(self, x: np.ndarray, *, mean: bool = False) -> np.ndarray:
-        """The way back: the user's layout and dtype, integers rounded and clipped to their range.
+        """The way back: the user's layout and dtype, integers rounded and clipped to their range, floats to ``span``,
+        cells that never vary as they are.
 
         Args:
             x: ``[N, *shape]``, any numeric dtype.
@@ -246,6 +277,12 @@ class Schema:
         x = np.asarray(x)
         if x.shape[1:] != self.shape or x.ndim != 1 + len(self.shape):
             raise InputError(f"expected an array of shape {_any_rows(self.shape)}, got {x.shape}.")
+        if self.span:
+            x = within(x, self.span, self.levels)
+        if self.constant_values:
+            x = x.reshape(len(x), -1).copy()
+            x[:, list(self.constant)] = self.constant_values
+            x = x.reshape(-1, *self.shape)
         if self.layout == "HW":
             x = x[:, 0]
         elif self.layout == "HWC":
@@ -254,7 +291,7 @@ class Schema:
         if self.kind == "count":
             x = np.maximum(x, 0) if mean else np.rint(np.maximum(x, 0))
             dtype = np.result_type(dtype, np.float32) if mean else dtype
-        return np.ascontiguousarray(_cast(x, dtype, self.levels))
+        return np.ascontiguousarray(cast(x, dtype, self.levels))
 
     def to_json(self) -> dict[str, Any]:
         """The fields as a plain dictionary that ``json`` can write."""
@@ -272,11 +309,11 @@ class Schema:
         if not isinstance(fields, dict):
             raise InputError(f"the schema of the data must be a mapping, got {type(fields).__name__}.")
         known = {field.name for field in dataclasses.fields(cls)}
-        if missing := sorted(known - set(fields)):
+        if missing := sorted(known - set(fields) - {"span", "constant_values"}):  # older runs have none
             raise InputError(f"the schema of the data misses {', '.join(missing)}.")
         if unknown := sorted(str(name) for name in set(fields) - known):
             raise InputError(f"the schema of the data has unknown fields: {', '.join(unknown)}.")
-        return cls(**{name: _typed(name, fields[name]) for name in known})
+        return cls(**{name: _typed(name, fields[name]) for name in known & set(fields)})
 
     def describe(self) -> str:
         """One or two lines for a person.
@@ -293,6 +330,7 @@ class Schema:
         else:
             what = f"{self.columns:,} column{'s'[: self.columns > 1]}"
         kind = f"{self.levels} levels" if self.kind == "levels" else self.kind
+        kind += f" from {self.span[0]:g} to {self.span[1]:g}" if self.span else ""
         line = f"{what}, {kind}, kept as {self.storage}"
         if self.constant:
             line += f"; {len(self.constant):,} of {self.columns:,} never vary"
@@ -314,6 +352,9 @@ class Schema:
     def _wanted(self, top: float, values: np.ndarray) -> str:
         if self.kind == "count":
             return "counts are whole numbers from 0 on" + _instead(values)
+        if self.levels and self.span:
+            which = f"{self.levels:,} evenly spaced numbers from {self.span[0]:g} to {self.span[1]:g}"
+            return f"this data takes {which}: for others between, fit with kind continuous"
         if self.kind == "binary":
             return "this binary data takes 0 and 1"
         if self.kind == "levels":
@@ -345,30 +386,6 @@ def _any_rows(shape: tuple[int, ...]) -> str:
     return f"(n, {', '.join(str(size) for size in shape)})"
 
 
-def _cast(x: np.ndarray, dtype: np.dtype[Any], levels: int | None) -> np.ndarray:
-    """``x`` in the user's dtype: rounded and clipped, never wrapped around."""
-    if x.dtype == dtype:
-        return x
-    if dtype.kind == "b":
-        return x >= 0.5
-    if dtype.kind == "f":
-        if x.dtype.kind != "f" or x.dtype.itemsize <= dtype.itemsize:
-            return x.astype(dtype)
-        limit = np.finfo(dtype).max
-        return np.clip(x, -limit, limit).astype(dtype)
-    info = np.iinfo(dtype)
-    low, high = (0, levels - 1) if levels else (int(info.min), int(info.max))
-    if x.dtype.kind == "f":
-        top = x.dtype.type(min(high, float(np.finfo(x.dtype).max)))
-        if int(top) > high:  # 2**63 - 1 is no float: rounding it up would overflow
-            top = np.nextafter(top, x.dtype.type(0))
-        return np.clip(np.rint(x), x.dtype.type(low), top).astype(dtype)
-    if x.dtype.kind == "b":
-        return x.astype(dtype)
-    source = np.iinfo(x.dtype)
-    return np.clip(x, max(low, int(source.min)), min(high, int(source.max))).astype(dtype)
-
-
 def _typed(name: str, value: Any) -> Any:
     """A field read from JSON, tuples restored; InputError where its type is wrong."""
 
@@ -386,6 +403,8 @@ def _typed(name: str, value: Any) -> Any:
         good = value is None or whole(value)
     elif name in ("low", "high"):
         good = whole(value) or isinstance(value, float)
+    elif name in ("span", "constant_values"):
+        good = (name == "span" and value is None) or items(lambda item: whole(item) or isinstance(item, float))
     else:
         good = isinstance(value, str)
     if not good:

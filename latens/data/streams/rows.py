@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from latens.data.infer import distinct
 from latens.data.rows import LABEL, Asked, Rows, require_for_table, rows_like, rows_of
 from latens.data.streams.loader import StreamLoader
 from latens.data.streams.samples import held_out_rows
@@ -236,6 +237,7 @@ class _ArrayScan:
         self.low: np.ndarray | None = None
         self.high: np.ndarray | None = None
         self.whole = True
+        self.distinct: np.ndarray | None = np.zeros(0)  # while they are few
 
     def update(self, piece: np.ndarray, first: int, asked: Asked) -> bool:
         """Look at further rows; True where they show that the array is a table with missing cells."""
@@ -251,6 +253,7 @@ class _ArrayScan:
                     "finite numbers"
                 )
             self.whole = self.whole and bool((piece == np.floor(piece)).all())
+            self.distinct = None if self.distinct is None else distinct(piece, self.distinct)
         low, high = piece.min(0), piece.max(0)
         self.low = low if self.low is None else np.minimum(self.low, low)
         self.high = high if self.high is None else np.maximum(self.high, high)
@@ -260,8 +263,16 @@ class _ArrayScan:
         assert self.low is not None and self.high is not None
         if asked.condition:
             raise InputError(f"{self.where} has no labels to be a condition, as it is streamed: use a Parquet table")
-        kind = "continuous" if asked.kind == "auto" and not self.whole else asked.kind
+        few = self.whole or self.distinct is not None
+        kind = "continuous" if asked.kind == "auto" and not few else asked.kind
         seen = np.concatenate([sample, self.low[None], self.high[None]])
+        found = self._inferred(seen, kind, asked)
+        values = self.distinct if asked.kind == "auto" and found.span and found.levels else None
+        if values is not None and found.between(values).any():
+            found = self._inferred(seen, "continuous", asked)  # the sample missed what is between its levels
+        return _of_all(found, rows)
+
+    def _inferred(self, seen: np.ndarray, kind: str, asked: Asked) -> Schema:
         found = rows_of(seen, None, dataclasses.replace(asked, kind=kind, condition=()), where=self.where).schema
         assert isinstance(found, Schema)
-        return _of_all(found, rows)
+        return found
