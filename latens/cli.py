@@ -38,6 +38,7 @@ from latens.cli_options import (
     OptionalData,
     Out,
     OwnRecipe,
+    Pages,
     Rate,
     RecipeName,
     RunFolder,
@@ -99,6 +100,7 @@ def fit(
     layout: Layout = "auto",
     size: Size = None,
     skip_bad: SkipBad = False,
+    pages: Pages = False,
     encoding: Encoding = None,
     format: Format = None,
     na: Na = None,
@@ -156,7 +158,7 @@ def fit(
         columns=commands.kinds_asked(column, schema), condition=tuple(condition or ()), kind=kind, layout=layout,
         split=split, stream=stream,
         reading=commands.reading(
-            size, skip_bad, encoding, layer, commands.kinds_asked(column, schema), format, na
+            size, skip_bad, encoding, layer, commands.kinds_asked(column, schema), format, na, pages
         ),
     )  # fmt: skip
     return commands.fit(asked, seeds=seeds, quiet=as_json)

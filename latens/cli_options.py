@@ -58,6 +58,9 @@ Kind = Annotated[str, typer.Option(help="Of an array: auto, continuous, binary, 
 Layout = Annotated[str, typer.Option(help="Of an array: auto, vector, TC (sequences), HW, HWC or CHW.")]
 Size = Annotated[str | None, typer.Option(metavar="HxW", help="Size that images of a folder are brought to.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be decoded.")]
+Pages = Annotated[
+    bool, typer.Option("--pages", help="Make each page of a TIFF, each frame of a GIF, WebP or PNG a row of its own.")
+]
 Encoding = Annotated[str | None, typer.Option(help="Of a csv that is not UTF-8: cp1252, latin-1 …")]
 Format = Annotated[
     list[str] | None,

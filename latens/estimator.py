@@ -201,7 +201,9 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         """X as an array, an arrow table or lazy rows, checked as scikit-learn asks (``by_name``: but for the order of
         columns, which are found by their names); and the way back for tables."""
         if isinstance(X, str | Path):
-            X = read(X).x
+            source = read(X)
+            _say(source.notes)
+            X = source.x
         if isinstance(X, Lazy):
             return X, None
         if is_counts(X):

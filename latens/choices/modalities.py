@@ -48,7 +48,7 @@ def _piece(info: DataInfo, axis: int, start: int, stop: int) -> DataInfo:
         flat[list(schema.constant)] = True
         constant = flat.view(schema.shape).narrow(axis, start, stop - start).flatten().nonzero().flatten().tolist()
         names = None if schema.names is None else schema.names[start:stop]
-        part = replace(schema, shape=tuple(shape), names=names, constant=tuple(constant))
+        part = replace(schema, shape=tuple(shape), names=names, constant=tuple(constant), constant_values=())
     sample = None if info.sample is None else info.sample.narrow(axis, start, stop - start)
     return replace(info, schema=part, sample=sample)
 

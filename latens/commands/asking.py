@@ -50,10 +50,10 @@ def _of_file(file: str) -> dict[str, str]:
 
 def reading(
     size: str | None, skip_bad: bool, encoding: str | None, layer: str | None, kinds: dict[str, str],
-    formats: list[str] | None = None, na: list[str] | None = None,
+    formats: list[str] | None = None, na: list[str] | None = None, pages: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """The options of reading that differ from their defaults."""
-    found: dict[str, Any] = {"skip_bad": True} if skip_bad else {}
+    found: dict[str, Any] = {name: True for name, asked in (("skip_bad", skip_bad), ("pages", pages)) if asked}
     if size is not None:
         match = re.fullmatch(r"(\d+)(?:[xX](\d+))?", size.strip())
         sides = [int(match[1]), int(match[2] or match[1])] if match else [0]

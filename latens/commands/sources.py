@@ -46,10 +46,11 @@ def origin_of(record: dict[str, Any], folder: Path) -> Source | Stream:
 def rows_for(source: Source, schema: AnySchema, given: Table | None) -> Rows:
     """The source's rows in the columns of a schema; ``InputError`` names what does not fit."""
     with concerning(source.origin):
-        return rows_like(
+        rows = rows_like(
             source.x, schema, given, names=source.names, labels=source.labels, label_names=source.label_names,
             where=source.origin, found=source.found,
         )  # fmt: skip
+        return replace(rows, row_names=source.row_names, row_kind=source.row_kind)
 
 
 def again(record: dict[str, Any], folder: Path) -> tuple[Source | Stream, Rows | Streamed]:
@@ -164,7 +165,8 @@ def read_for(run: Run, data: str, labels: str | None = None) -> Source:
     like = schema.fields if isinstance(schema, Table) else ()
     source = read(data, labels=labels, drop=drop, reading=reading, like=like, keep_text=True)
     left = [name for name in drop if name not in (*(run.data.get("drop") or ()), run.data.get("labels"))]
-    return replace(source, notes=columns_left(left, source.origin))
+    noted = () if source.is_table else source.notes
+    return replace(source, notes=(*noted, *columns_left(left, source.origin)))
 
 
 def _is_label_column(run: Run, names: tuple[str, ...]) -> bool:
@@ -176,7 +178,7 @@ def data_for(run: Run, data: str, labels: str | None = None) -> Rows:
     """Data for a run, its columns in the run's order."""
     source = read_for(run, data, labels)
     rows = rows_for(source, schema_of(run), run.given)
-    return replace(rows, notes=(*source.notes, *rows.notes))
+    return replace(rows, notes=tuple(dict.fromkeys((*source.notes, *rows.notes))))
 
 
 def stream_for(run: Run, data: str, labels: str | None = None) -> Stream | None:

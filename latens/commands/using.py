@@ -95,6 +95,11 @@ def unknown_levels(rows: Rows) -> list[str]:
     )]  # fmt: skip
 
 
+def called(rows: Rows) -> tuple[str, tuple[str, ...]] | None:
+    """What the rows are called, for :func:`latens.data.write`."""
+    return None if rows.row_names is None else (rows.row_kind, rows.row_names)
+
+
 def encode(
     folder: str, data: str, out: str, *, samples: int, seed: int, own: str | None, labels: str | None = None
 ) -> Answer:
@@ -109,8 +114,8 @@ def encode(
     z = outputs.codes(run, rows) if samples == 0 else outputs.posterior_samples(run, rows, samples, seed)
     if samples == 1:
         z = z[0]
-    write(out, z, names=[f"z{i}" for i in range(z.shape[-1])] if z.ndim == 2 else None)
-    return _written(out, "codes", z.shape, unknown_levels(rows))
+    beside = write(out, z, [f"z{i}" for i in range(z.shape[-1])] if z.ndim == 2 else None, rows=called(rows))
+    return _written(out, "codes", z.shape, unknown_levels(rows), beside)
 
 
 def reconstruct(folder: str, data: str, out: str, *, own: str | None, labels: str | None = None) -> Answer:
@@ -122,8 +127,8 @@ def reconstruct(folder: str, data: str, out: str, *, own: str | None, labels: st
     rows = data_for(run, data, labels)
     _require_table_for(out, extension, rows)
     x = outputs.reconstructed(run, rows)
-    _write(out, outputs.written(x, run, rows, out), extension, rows.names)
-    return _written(out, "reconstructions", shape_of(x), unknown_levels(rows))
+    beside = _write(out, outputs.written(x, run, rows, out), extension, rows.names, called(rows))
+    return _written(out, "reconstructions", shape_of(x), unknown_levels(rows), beside)
 
 
 def sample(
@@ -206,17 +211,19 @@ def shape_of(x: Any) -> list[int]:
     return [x.num_rows, x.num_columns] if hasattr(x, "column_names") else list(x.shape)
 
 
-def _write(out: str, x: Any, extension: str, names: Sequence[str] | None) -> None:
+def _write(
+    out: str, x: Any, extension: str, names: Sequence[str] | None, rows: tuple[str, tuple[str, ...]] | None = None
+) -> Path | None:  # fmt: skip
     """Write data in the user's form: a table with its types, an array with names of its columns where it goes to a
     table, and flat."""
     if hasattr(x, "column_names"):
         if extension not in TABLES:
             from latens.data.rows import as_matrix
 
-            return write(out, as_matrix(x))
-        return write(out, x)
+            return write(out, as_matrix(x), rows=rows)
+        return write(out, x, rows=rows)
     flat = x.reshape(len(x), -1) if x.ndim > 2 and extension in TABLES else x
-    write(out, flat, names=names)
+    return write(out, flat, names=names, rows=rows)
 
 
 def _require_table_for(out: str, extension: str, rows: Rows) -> None:
@@ -247,9 +254,15 @@ def _picture(images: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def _written(out: str, what: str, shape: Sequence[int], warnings: Sequence[str] = ()) -> Answer:
-    lines = [f"wrote {out}: {what} {list(shape)}", *(f"warning: {text}" for text in warnings)]
+def _written(
+    out: str, what: str, shape: Sequence[int], warnings: Sequence[str] = (), beside: Path | None = None
+) -> Answer:  # fmt: skip
+    lines = [f"wrote {out}: {what} {list(shape)}", *_beside(beside), *(f"warning: {text}" for text in warnings)]
     return Answer("\n".join(lines), {"out": out, "shape": list(shape), "warnings": list(warnings)})
+
+
+def _beside(names: Path | None) -> list[str]:
+    return [] if names is None else [f"wrote {names}: what each row is called, a line each"]
 
 
 def score(folder: str, data: str, out: str, *, k: int, own: str | None, labels: str | None = None) -> Answer:
@@ -264,10 +277,11 @@ def score(folder: str, data: str, out: str, *, k: int, own: str | None, labels: 
     calibration = scoring.read_calibration(Path(folder))
     found = scoring.score(run, rows, k, calibration)
     if extension in TABLES:
-        write(out, scoring.as_table(found, schema_of(run)))
+        beside = write(out, scoring.as_table(found, schema_of(run)), rows=called(rows))
     else:
-        write(out, -found.nll.rows.numpy())
+        beside = write(out, -found.nll.rows.numpy(), rows=called(rows))
     text = f"wrote {out}: lower bounds on ln p(x) of {len(rows):,} rows, nats (K = {k}); mean {-found.nll.mean:.3f}"
+    text = "\n".join([text, *_beside(beside)])
     warnings = unknown_levels(rows)
     gaps = 0 if rows.complete else int(torch.as_tensor(rows.inside).isnan().any(1).sum())
     if gaps and isinstance(run.schema, Table) and not any(column.missing for column in run.schema.modelled):

@@ -41,6 +41,8 @@ class Found:
     fingerprint: str = ""
     notes: list[str] = field(default_factory=list)
     read: Any = None
+    row_names: tuple[str, ...] | None = None
+    row_kind: str = ""
 
 
 @contextmanager

@@ -64,6 +64,7 @@ class Rows:
         order: for each column of the user's array its place in the schema, where columns were found by name in another
             order; None where the orders are one.
         notes: what was done in finding the columns that a person should know, a sentence each.
+        row_names: what each row is called, or None; ``row_kind``, "file" or "cell", is what the names are of.
     """
 
     x: Any
@@ -76,6 +77,8 @@ class Rows:
     back: Any = None
     found: Read | None = None
     order: np.ndarray | None = None
+    row_names: tuple[str, ...] | None = None
+    row_kind: str = ""
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -88,6 +91,7 @@ class Rows:
             self, x=taken(self.x, index), cells=None if self.cells is None else self.cells.take(index),
             labels=None if self.labels is None else self.labels[index],
             found=None if self.found is None else self.found.take(index),
+            row_names=None if self.row_names is None else tuple(np.array(self.row_names, dtype=object)[index].tolist()),
         )  # fmt: skip
 
     @property
@@ -439,7 +443,7 @@ def _lazy_schema(x: Lazy, names: Sequence[str] | None, asked: Asked) -> Schema:
     levels = {1: 256, 2: 65_536}.get(x.kind.itemsize) if x.kind.kind == "u" and asked.kind == "auto" else None
     schema = infer(first, None, asked.kind, levels, layout=asked.layout)
     seen = f" (of {len(x):,} rows, the first {len(first)} were looked at)"
-    return dataclasses.replace(schema, constant=(), reason=schema.reason.partition(": ")[2] + seen)
+    return dataclasses.replace(schema, constant=(), constant_values=(), reason=schema.reason.partition(": ")[2] + seen)
 
 
 def _sparse_schema(x: SparseRows, first: np.ndarray, names: Sequence[str] | None, asked: Asked) -> Schema:
@@ -448,9 +452,10 @@ def _sparse_schema(x: SparseRows, first: np.ndarray, names: Sequence[str] | None
     kind = asked.kind if asked.kind != "auto" else "count" if counts else "continuous"
     schema = infer(first, x.names if names is None else names, kind, layout=asked.layout)
     _check_lazy(x, schema)
-    high = float(found.high.max(initial=0.0))
+    high, same = float(found.high.max(initial=0.0)), np.flatnonzero(found.variance == 0)
     return dataclasses.replace(
-        schema, constant=tuple(np.flatnonzero(found.variance == 0).tolist()), low=min(0.0, schema.low), high=high,
+        schema, constant=tuple(same.tolist()), constant_values=tuple(found.high[same].tolist()),
+        low=min(0.0, schema.low), high=high,
         storage="float32" if high < 2**24 else "float64",
         reason=f"sparse, {x.shape[0]:,} x {x.shape[1]:,}, {found.zeros.mean():.0%} zeros, up to {high:g}: "
         + ("counts" if kind == "count" else kind),

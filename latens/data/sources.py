@@ -44,8 +44,10 @@ FORMATS = (
     ".npy, .npz, .csv, .tsv, .txt, .dat, .parquet, .feather, .h5ad, IDX (*idx*, *-ubyte), .gz of the text and IDX "
     "ones, or a folder of images, .parquet or .csv files"
 )
-READING = ("size", "skip_bad", "encoding", "layer", "text", "levels", "formats", "na")  # kept with the run
-_USES = {"size": "a folder of images", "skip_bad": "a folder of images", "encoding": "text (.csv, .txt …)",
+IMAGES = (".tif", ".tiff", ".gif", ".webp", ".png")  # of which one file may hold several pages
+READING = ("size", "skip_bad", "pages", "encoding", "layer", "text", "levels", "formats", "na")  # kept with the run
+_USES = {"size": "a folder of images", "skip_bad": "a folder of images",
+         "pages": "a folder of images", "encoding": "text (.csv, .txt …)",
          "layer": "an .h5ad"}  # fmt: skip
 
 
@@ -63,6 +65,8 @@ class Source:
         fingerprint: of ``x``, see :func:`fingerprint`.
         notes: what was done in reading that a person should know, a sentence each.
         found: of a table, how its text is written (:class:`latens.data.tables.reading.Read`).
+        row_names: what each row is called, where the source says: the files of a folder of images ("name.tif#2" for
+            the second of several pages), the cells of an .h5ad. ``row_kind``, "file" or "cell", is what they name.
     """
 
     x: Any
@@ -73,6 +77,8 @@ class Source:
     fingerprint: str
     notes: tuple[str, ...] = ()
     found: Read | None = None
+    row_names: tuple[str, ...] | None = None
+    row_kind: str = ""
 
     @property
     def is_table(self) -> bool:
@@ -100,8 +106,9 @@ def read(
             Words become codes.
         drop: columns to leave out. Columns of a file without header are column_1, column_2, ...; a first
             column without a name is taken for a row index and left out.
-        reading: ``size`` (height, width) and ``skip_bad`` of a folder of images, ``encoding`` of a csv, ``layer`` of an
-            .h5ad; of columns of text: ``text`` (those that are words), ``levels`` (those named), ``formats``, ``na``.
+        reading: ``size`` (height, width), ``skip_bad`` and ``pages`` (each is a row) of a folder of images,
+            ``encoding`` of a csv, ``layer`` of an .h5ad; of columns of text: ``text`` (those that are words),
+            ``levels`` (those named), ``formats``, ``na``.
         like: the columns of a run, whose text is read as theirs was.
         lenient: whether cells that those do not read are missing, and said in ``found.unread``.
         keep_text: whether the cells of text are kept as they were found, in ``found.text``.
@@ -147,7 +154,10 @@ def read(
             values, label_names = _codes(values.ravel(), f"{name}, labels {label!r}" if label else name)
     print_of = found.fingerprint or fingerprint(found.x)
     kept = found.read if keep_text or found.read is None else replace(found.read, text=None)
-    return Source(found.x, found.names, values, label_names, origin, print_of, tuple(found.notes), kept)
+    return Source(
+        found.x, found.names, values, label_names, origin, print_of, tuple(found.notes), kept, found.row_names,
+        found.row_kind,
+    )  # fmt: skip
 
 
 def check_reading(reading: Mapping[str, Any], data: Sequence[str]) -> None:
@@ -267,6 +277,8 @@ def _format(path: Path) -> str:
             return extension
     if kind_of(name):
         return "table"
+    if name.endswith(IMAGES):
+        return "images"
     if "idx" in name or plain.endswith("-ubyte"):
         return "idx"
     raise InputError(f"{path} has an unknown extension; latens reads {FORMATS}.")
@@ -325,10 +337,12 @@ def _read_columns(path: Path, label: str | None, drop: tuple[str, ...], encoding
 def _read_images(path: Path, options: dict[str, Any]) -> Found:
     from latens.data.images.folder import image_folder
 
-    found = image_folder(path, size=options.get("size"), skip_bad=bool(options.get("skip_bad")))
+    skip_bad, pages = bool(options.get("skip_bad")), bool(options.get("pages"))
+    found = image_folder(path, size=options.get("size"), skip_bad=skip_bad, pages=pages)
     return Found(
-        found.x, None, found.labels, label_names=found.label_names, fingerprint=found.fingerprint, notes=found.notes
-    )
+        found.x, None, found.labels, label_names=found.label_names, fingerprint=found.fingerprint, notes=found.notes,
+        row_names=found.names, row_kind="file",
+    )  # fmt: skip
 
 
 def _read_counts(path: Path, label: str | None, options: dict[str, Any]) -> Found:
@@ -337,7 +351,7 @@ def _read_counts(path: Path, label: str | None, options: dict[str, Any]) -> Foun
     found = read_h5ad(path, layer=options.get("layer"), labels=label)
     return Found(
         found.x, found.names, found.labels, label_names=found.label_names, fingerprint=found.fingerprint,
-        notes=list(found.notes),
+        notes=list(found.notes), row_names=found.row_names, row_kind="cell",
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from latens.atomic import atomic_write, writable
+from latens.atomic import atomic_write, writable, write_text
 from latens.data.tables.files import write_table
 from latens.errors import InputError
 from latens.schema import require_numeric
@@ -17,7 +17,10 @@ from latens.schema import require_numeric
 TABLES = (".csv", ".tsv", ".parquet", ".feather")
 
 
-def write(path: str | os.PathLike[str], values: Any, names: Sequence[str] | None = None) -> None:
+def write(
+    path: str | os.PathLike[str], values: Any, names: Sequence[str] | None = None, *,
+    rows: tuple[str, Sequence[str]] | None = None,
+) -> Path | None:  # fmt: skip
     """Write an array or an arrow table atomically, in the format that the extension of ``path`` names.
 
     Args:
@@ -25,6 +28,9 @@ def write(path: str | os.PathLike[str], values: Any, names: Sequence[str] | None
             for tables and arrays of one or two axes.
         values: an arrow table, or any numeric array.
         names: the header of a table; column_1, column_2, ... without it.
+        rows: what each row is called, (kind, names): the first column of a table, called after the kind; the key of
+            that name in an .npz; and for an .npy, which has no room for them, a line each of a text file beside it
+            (codes.npy: codes.files.txt), whose path is returned.
 
     Raises:
         InputError: another extension, a missing folder, no numbers, more than two axes for a table, a wrong
@@ -39,7 +45,9 @@ def write(path: str | os.PathLike[str], values: Any, names: Sequence[str] | None
     extension = require_output(path)
     is_table = hasattr(values, "column_names")
     if extension in TABLES:
-        return write_table(path, values if is_table else matrix_table(path, np.asarray(values), names))
+        table = values if is_table else matrix_table(path, np.asarray(values), names)
+        write_table(path, table if rows is None else _called(table, *rows))
+        return None
     if is_table:
         raise InputError(f"cannot write {path}: a table of several kinds of columns goes to {', '.join(TABLES)}.")
     array = np.asarray(values)
@@ -48,7 +56,22 @@ def write(path: str | os.PathLike[str], values: Any, names: Sequence[str] | None
         if extension == ".npy":
             np.save(file, array, allow_pickle=False)
         else:
-            np.savez(file, x=array)
+            names_of: dict[str, Any] = {} if rows is None else {rows[0]: np.array(rows[1], dtype=np.str_)}
+            np.savez(file, x=array, **names_of)
+    if rows is None or extension == ".npz":
+        return None
+    beside = Path(path).with_suffix(f".{rows[0]}s.txt")
+    write_text(beside, "".join(f"{name}\n" for name in rows[1]))
+    return beside
+
+
+def _called(table: Any, kind: str, names: Sequence[str]) -> Any:
+    """The table with the names of its rows as first column, called after their kind unless a column is."""
+    import pyarrow as pa
+
+    while kind in table.column_names:
+        kind += "_name"
+    return table.add_column(0, kind, pa.array(names, pa.string()))
 
 
 def matrix_table(path: str | os.PathLike[str], array: np.ndarray, names: Sequence[str] | None) -> Any:

@@ -212,8 +212,8 @@ class Schema:
     def misfits(self, part: np.ndarray) -> tuple[np.ndarray | None, str]:
         """(which of these values do not fit this schema, or None where all do; words for what is wanted)."""
         if self.levels and self.span:
-            bad = self.between(part)
-            return bad if bad.any() else None, self._wanted(0, part)
+            between = self.between(part)
+            return between if between.any() else None, self._wanted(0, part)
         top = self.levels - 1 if self.levels else 255 if self.storage == "uint8" else np.inf
         whole_only = self.is_discrete or self.storage == "uint8" or self.kind == "count"
         easy = part.dtype.kind == "b" or (part.dtype == np.uint8 and (top >= 255 or not whole_only))

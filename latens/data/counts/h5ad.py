@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,8 @@ Column = tuple[np.ndarray, tuple[str, ...] | None]  # numbers, or codes and thei
 
 @dataclass
 class Store:
-    """Matrices of cells x genes under the names "X", "raw/X" and "layers/NAME", the columns of obs, names of genes.
+    """Matrices of cells x genes under the names "X", "raw/X" and "layers/NAME", the columns of obs, names of genes and
+    of cells.
 
     ``matrices`` and ``columns`` are read when they are called; ``genes`` takes the name of a matrix.
     """
@@ -32,6 +34,7 @@ class Store:
     matrices: dict[str, Callable[[], Any]]
     columns: dict[str, Callable[[], Column]]
     genes: Callable[[str], tuple[str, ...] | None]
+    cells: Callable[[], tuple[str, ...] | None] = lambda: None
 
 
 def store_of(file: Any, path: Path) -> Store:
@@ -51,7 +54,12 @@ def store_of(file: Any, path: Path) -> Store:
     def genes(name: str) -> tuple[str, ...] | None:
         return reader.index_of(variables.get(name, root.get("var")), "var")
 
-    return Store(str(path), matrices, reader.columns(root.get("obs"), root.get("uns")), genes)
+    def cells() -> tuple[str, ...] | None:
+        with suppress(InputError):  # rows do without names
+            return reader.index_of(root.get("obs"), "obs")
+        return None
+
+    return Store(str(path), matrices, reader.columns(root.get("obs"), root.get("uns")), genes, cells)
 
 
 class _Reader:

@@ -97,6 +97,7 @@ class Counts:
         whole: whether all values are whole and none is negative.
         notes: what was chosen and done, a sentence each.
         fingerprint: SHA-256 of shape and values, in hexadecimal; explicit zeros and the order of entries do not count.
+        row_names: of the rows (cells), where there are any.
     """
 
     x: SparseRows
@@ -108,6 +109,7 @@ class Counts:
     whole: bool = True
     notes: list[str] = field(default_factory=list)
     fingerprint: str = ""
+    row_names: tuple[str, ...] | None = None
 
 
 def read_h5ad(path: str | os.PathLike[str], *, layer: str | None = None, labels: str | None = None) -> Counts:
@@ -262,7 +264,11 @@ def _counts(store: Store, layer: str | None, labels: str | None, obs: Mapping[st
         )
     x = SparseRows(csr, f"{store.what}, {source}", names, obs, tuple(notes))
     whole = _is_whole(csr) and _lowest(csr) >= 0
-    return Counts(x, names, values, label_names, tuple(store.columns), source, whole, notes, fingerprint_of(x.csr))
+    cells = store.cells()
+    return Counts(
+        x, names, values, label_names, tuple(store.columns), source, whole, notes, fingerprint_of(x.csr),
+        cells if cells is not None and len(cells) == rows else None,
+    )  # fmt: skip
 
 
 def _chosen(store: Store, layer: str) -> tuple[str, Any, list[str]]:

@@ -13,11 +13,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from latens.data.images.pixels import MAX_SIDE, Form, Head, common_form, count, pixels_of, read_head
+from latens.data.images.pixels import MAX_SIDE, Form, Head, common_form, count, pixels_of, read_heads
 from latens.data.lazy import Lazy
 from latens.errors import InputError, is_whole
 
@@ -33,7 +33,7 @@ class ImageFolder:
     Args:
         x: ``[N, H, W]`` gray or ``[N, C, H, W]`` in colour, uint8 (uint16 where all are 16-bit gray).
         labels: codes 0.. of ``label_names``, the subfolders, ``[N]``; None without subfolders.
-        names: the files, relative to the folder, separated by "/".
+        names: the files, relative to the folder, separated by "/"; of a page among several "name#2", counted from 1.
         notes: what was seen and done, a sentence each.
         skipped: the files left out as damaged, with the reason.
         fingerprint: SHA-256 of the form of ``x``, the names and the bytes of the files (beyond 2 GiB of files, their
@@ -54,10 +54,12 @@ def image_folder(
     *,
     size: tuple[int, int] | int | None = None,
     skip_bad: bool = False,
+    pages: bool = False,
     progress: Callable[[int, int], None] | None = None,
     in_memory: int = IN_MEMORY,
 ) -> ImageFolder:
-    """Read every image in a folder and its subfolders, turned as EXIF says, the first frame of several.
+    """Read every image in a folder and its subfolders, turned as EXIF says; of several pages (of a TIFF) or frames (of
+    a GIF, WebP or PNG) the first, or with ``pages`` each as a row of its own. One file is a stack: its pages are rows.
 
     Files are sorted by their path, names compared letter by letter; hidden ones are left out. Where every image is
     gray, so is the array; 16-bit gray stays so if all are; black and white is 0 and 1 if all are; otherwise it is RGB.
@@ -66,9 +68,10 @@ def image_folder(
     level are labels where at least two hold images and none lies beside them.
 
     Args:
-        path: the folder.
+        path: the folder, or one file.
         size: (height, width), or one number for both.
-        skip_bad: leave damaged files out, counted in ``skipped``, instead of refusing them.
+        skip_bad: leave damaged files (and pages) out, counted in ``skipped``, instead of refusing them.
+        pages: whether every page is a row; otherwise a note says how many were left out.
         progress: called with (files read, files in all).
         in_memory: bytes of pixels up to which the array is made at once; beyond it, ``x`` is an ``ImageFiles``.
 
@@ -87,55 +90,96 @@ def image_folder(
     """
     root = Path(path).expanduser()
     wanted = _size(size)
-    names, notes = _walk(root)
+    is_stack = os.path.isfile(root)
+    files, notes = ([root.name], []) if is_stack else _walk(root)
+    folder, pages = (root.parent, True) if is_stack else (root, pages)
     skipped: list[str] = []
-    heads: dict[str, Head] = {}
+    heads: dict[Page, Head] = {}
+    left: dict[str, int] = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of PIL: what matters is refused
-        for name in names:
+        for name in files:
             try:
-                heads[name] = read_head(root / name)
+                found, there = read_heads(folder / name, pages)
             except InputError as error:
                 _skip(error, skip_bad, skipped)
+                continue
+            heads |= {Page(name, number, there): head for number, head in enumerate(found)}
+            if there > len(found):
+                left[name] = there - 1
     _require_some(root, heads, skipped)
-    form = common_form(root, tuple(heads.values()), wanted, notes)
-    files = ImageFiles(root, tuple(heads), form)
-    x: np.ndarray | ImageFiles = files
-    if files.nbytes <= in_memory or skip_bad:
-        pixels = np.empty(files.shape, files.kind) if files.nbytes <= in_memory else None
-        kept = _decode_all(files, pixels, skip_bad, skipped, progress)
+    form = common_form(root, {page.name(pages): head for page, head in heads.items()}, wanted, notes)
+    images = ImageFiles(folder, tuple(heads), form, pages)
+    x: np.ndarray | ImageFiles = images
+    if images.nbytes <= in_memory or skip_bad:
+        pixels = np.empty(images.shape, images.kind) if images.nbytes <= in_memory else None
+        kept = _decode_all(images, pixels, skip_bad, skipped, progress)
         _require_some(root, kept, skipped)
-        files = ImageFiles(root, tuple(files.names[i] for i in kept), form)
-        x = files if pixels is None else pixels if len(kept) == len(pixels) else pixels[kept]
+        images = ImageFiles(folder, tuple(images.places[i] for i in kept), form, pages)
+        x = images if pixels is None else pixels if len(kept) == len(pixels) else pixels[kept]
     if skipped:
         notes.append(f"{count(len(skipped), 'damaged file')} left out, the first: {skipped[0]}")
-    labels, label_names = _labels(files.names)
-    return ImageFolder(x, labels, label_names, files.names, notes, skipped, _fingerprint(files))
+    if left:
+        most = max(left, key=lambda name: left[name])
+        notes.append(
+            f"of {count(len(left), 'file')} with several pages the first was read and "
+            f"{count(sum(left.values()), 'page')} left out ({left[most]:,} of {most}): fit with --pages to make each page "
+            "a row"
+        )
+    labels, label_names = _labels(images.names)
+    return ImageFolder(x, labels, label_names, images.names, notes, skipped, _fingerprint(images))
+
+
+class Page(NamedTuple):
+    """A page of a file, counted from 0, of so many."""
+
+    file: str
+    number: int
+    of: int
+
+    def name(self, pages: bool) -> str:
+        """The file, and the number of the page (from 1) where each page is a row and there are several."""
+        return f"{self.file}#{self.number + 1}" if pages and self.of > 1 else self.file
 
 
 class ImageFiles(Lazy):
-    """Images of one form, decoded by a few threads when their rows are asked for.
+    """Images of one form, pages of files, decoded by a few threads when their rows are asked for.
 
     Raises ``InputError`` naming the file, where one is damaged or has changed.
     """
 
-    def __init__(self, root: Path, names: tuple[str, ...], form: Form):
-        self.root, self.names, self.form = root, names, form
-        self.shape, self.kind = (len(names), *form.shape), np.dtype(np.uint16 if form.mode == "I;16" else np.uint8)
+    def __init__(self, root: Path, places: tuple[Page, ...], form: Form, pages: bool = False):
+        self.root, self.places, self.form = root, places, form
+        self.names = tuple(place.name(pages) for place in places)
+        self.shape, self.kind = (len(places), *form.shape), np.dtype(np.uint16 if form.mode == "I;16" else np.uint8)
 
     @property
     def nbytes(self) -> int:
         """Bytes that all pixels take."""
         return self.numel() * self.kind.itemsize
 
-    def one(self, row: int) -> np.ndarray:
-        """The pixels ``[*shape]`` of one file."""
-        return pixels_of(self.root / self.names[row], self.form)
+    def each(self, rows: Sequence[int]) -> list[np.ndarray | InputError]:
+        """The pixels ``[*shape]`` of rows, or what is wrong with them; each file is opened once."""
+        of_file: dict[str, set[int]] = {}
+        for row in rows:
+            of_file.setdefault(self.places[row].file, set()).add(self.places[row].number)
+
+        def decode(file: str) -> dict[tuple[str, int], np.ndarray | InputError]:
+            pages = sorted(of_file[file])
+            return {(file, page): one for page, one in zip(pages, pixels_of(self.root / file, self.form, pages))}
+
+        found: dict[tuple[str, int], np.ndarray | InputError] = {}
+        with ThreadPoolExecutor(_threads()) as pool:
+            for some in pool.map(decode, of_file):
+                found |= some
+        return [found[self.places[row][:2]] for row in rows]
 
     def rows(self, index: np.ndarray) -> np.ndarray:
         out = np.empty((len(index), *self.shape[1:]), self.kind)
-        with ThreadPoolExecutor(_threads()) as pool:
-            for place, image in enumerate(pool.map(self.one, index.tolist())):
+        for start in range(0, len(index), 64):
+            for place, image in enumerate(self.each(index[start : start + 64].tolist()), start):
+                if isinstance(image, InputError):
+                    raise image
                 out[place] = image
         return out
 
@@ -194,11 +238,12 @@ def _labels(names: Sequence[str]) -> tuple[np.ndarray | None, tuple[str, ...] | 
 def _fingerprint(files: ImageFiles) -> str:
     form = files.form
     digest = hashlib.sha256(f"{len(files)} {form.mode} {form.height} {form.width}".encode())
-    paths = [files.root / name for name in files.names]
+    names = list(dict.fromkeys(place.file for place in files.places))
+    paths = [files.root / name for name in names]
     try:
         statuses = [path.stat() for path in paths]
         whole = sum(status.st_size for status in statuses) <= IN_MEMORY
-        for name, path, status in zip(files.names, paths, statuses):
+        for name, path, status in zip(names, paths, statuses):
             digest.update(f"\n{len(name)} {name} {status.st_size} ".encode("utf-8", "surrogateescape"))
             digest.update(path.read_bytes() if whole else str(status.st_mtime_ns).encode())
     except OSError as error:
@@ -213,27 +258,19 @@ def _decode_all(
     files: ImageFiles, pixels: np.ndarray | None, skip_bad: bool, skipped: list[str],
     progress: Callable[[int, int], None] | None,
 ) -> list[int]:  # fmt: skip
-    """Decode every file, into ``pixels`` if there is such an array; the rows that could be."""
-
-    def attempt(row: int) -> np.ndarray | InputError:
-        try:
-            return files.one(row)
-        except InputError as error:
-            return error
-
+    """Decode every image, into ``pixels`` if there is such an array; the rows that could be."""
     kept: list[int] = []
-    with ThreadPoolExecutor(_threads()) as pool:
-        for start in range(0, len(files), 64):
-            some = range(start, min(start + 64, len(files)))
-            for row, image in zip(some, pool.map(attempt, some)):
-                if isinstance(image, InputError):
-                    _skip(image, skip_bad, skipped)
-                    continue
-                if pixels is not None:
-                    pixels[row] = image
-                kept.append(row)
-            if progress is not None:
-                progress(some[-1] + 1, len(files))
+    for start in range(0, len(files), 64):
+        some = range(start, min(start + 64, len(files)))
+        for row, image in zip(some, files.each(some)):
+            if isinstance(image, InputError):
+                _skip(image, skip_bad, skipped)
+                continue
+            if pixels is not None:
+                pixels[row] = image
+            kept.append(row)
+        if progress is not None:
+            progress(some[-1] + 1, len(files))
     return kept
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,8 @@ import numpy as np
 from latens.errors import InputError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
+PAGED = ("TIFF", "GIF", "WEBP", "PNG")  # formats with several pages, or frames
+NAMED = 5  # sizes, at most, of which a file is named
 MAX_SIDE = 4_096  # pixels, of the size that images are brought to
 _DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # 16-bit gray; "I" is what some versions of PIL make of it in PNG
 _GRAY = ("1", "L", "LA", "La", *_DEEP)
@@ -54,15 +56,41 @@ class Form:
         return (*channels, self.height, self.width)
 
 
-def read_head(path: Path) -> Head:
-    """What the header says, no pixel decoded; ``InputError`` naming the file where it is damaged or absurd."""
+def read_heads(path: Path, pages: bool = False) -> tuple[list[Head], int]:
+    """What the headers of the first page or of all ``pages`` say, and the number of pages; no pixel is decoded but of
+    the later frames of a GIF. ``InputError`` naming the file where it is damaged or absurd."""
     with _opened(path) as image:
-        mode = image.mode
-        deep = mode in _DEEP or (image.format == "PNG" and any("16" in str(tile[3]) for tile in image.tile))
-        alpha = mode in _ALPHA or ("transparency" in image.info and mode not in _DEEP)
-        width, height = _shown_size(path, image)
-        gray = mode in _GRAY or (mode == "P" and _gray_palette(image))
-        return Head(height, width, gray, alpha, deep, mode == "1")
+        try:  # a second picture in a JPEG is its preview
+            there = int(getattr(image, "n_frames", 1)) if image.format in PAGED else 1
+        except Exception as error:
+            raise damaged(path, error) from error
+        return [_head(path, image, page) for page in range(there if pages else 1)], there
+
+
+def _head(path: Path, image: Any, page: int) -> Head:
+    _turn_to(path, image, page)
+    mode = image.mode
+    deep = mode in _DEEP or (image.format == "PNG" and any("16" in str(tile[3]) for tile in image.tile))
+    alpha = mode in _ALPHA or ("transparency" in image.info and mode not in _DEEP)
+    width, height = _shown_size(path, image)
+    gray = mode in _GRAY or (mode == "P" and _gray_palette(image))
+    if page and image.format == "GIF" and not gray:  # PIL gives later frames their colours
+        try:
+            values = np.asarray(image.convert("RGB"))
+        except Exception as error:
+            raise damaged(path, error) from error
+        gray = bool((values == values[..., :1]).all())
+    return Head(height, width, gray, alpha, deep, mode == "1")
+
+
+def _turn_to(path: Path, image: Any, page: int) -> None:
+    """Go to a page, within the limits of the first."""
+    try:
+        if page:
+            image.seek(page)
+    except Exception as error:
+        raise damaged(path, error) from error
+    _require_plain(path, image)
 
 
 def _gray_palette(image: Any) -> bool:
@@ -77,14 +105,21 @@ def _gray_palette(image: Any) -> bool:
     return bool((colours == colours[:, :1]).all())
 
 
-def common_form(root: Path, every: Sequence[Head], wanted: tuple[int, int] | None, notes: list[str]) -> Form:
+def common_form(root: Path, heads: Mapping[str, Head], wanted: tuple[int, int] | None, notes: list[str]) -> Form:
     """The one form that suits all, with a note for every loss; ``InputError`` for several sizes and none wanted."""
+    every = tuple(heads.values())
     sizes = Counter((head.height, head.width) for head in every)
     (common, _), *_ = sizes.most_common(1)
     if len(sizes) > 1 and wanted is None:
-        two = " and ".join(f"{height}x{width} ({count:,})" for (height, width), count in sizes.most_common(2))
-        more = f"the images of {root} have {len(sizes):,} sizes, most often {two}"
-        raise InputError(f"{more}; bring them to one with --size {common[0]}x{common[1]} (height x width).")
+        first: dict[tuple[int, int], str] = {}
+        for name, head in heads.items():
+            first.setdefault((head.height, head.width), name)
+        some = [f"{side[0]}x{side[1]} ({n:,}, as {first[side]})" for side, n in sizes.most_common(NAMED)]
+        said = ", ".join(some) + (f" and {len(sizes) - NAMED:,} more" if len(sizes) > NAMED else "")
+        raise InputError(
+            f"the images of {root} have {len(sizes):,} sizes, {said}; bring them to one with --size "
+            f"{common[0]}x{common[1]} (height x width)."
+        )
     height, width = wanted or common
     scaled = len(every) - sizes[height, width]
     if scaled:
@@ -134,42 +169,72 @@ def _opened(path: Path) -> Any:
     """The image, its header read and its number of pixels within the limit; ``InputError`` otherwise."""
     from PIL import Image
 
-    limit = Image.MAX_IMAGE_PIXELS
     try:
         image = Image.open(path, formats=FORMATS)
-        pixels = image.width * image.height
-        if pixels == 0:
+        if image.width * image.height == 0:
             raise ValueError("it has no pixels")
     except Image.DecompressionBombError as error:  # beyond twice the limit PIL raises by itself
-        pixels = int((re.findall(r"\d+", str(error)) or [0])[0]) or 2**63
+        raise _too_large(path, int((re.findall(r"\d+", str(error)) or [0])[0]) or 2**63) from error
     except Exception as error:
         raise damaged(path, error) from error
-    if limit is not None and pixels > limit:
-        raise InputError(
-            f"{path} declares {pixels:,} pixels, more than the limit of {limit:,} (PIL.Image.MAX_IMAGE_PIXELS); "
-            "make it smaller or remove it."
-        )
-    if image.mode == "F" or (image.mode == "I" and image.format != "PNG") or image.mode == "I;16S":
+    try:
+        _require_plain(path, image)
+    except InputError:
         image.close()
-        raise InputError(f"{path} holds values of 32 bits or with a sign; save it with 8 or 16 bits, or as .npy.")
+        raise
     return image
 
 
-def pixels_of(path: Path, form: Form) -> np.ndarray:
-    """The image in that form, ``[H, W]`` or ``[C, H, W]``."""
+def _too_large(path: Path, pixels: int) -> InputError:
     from PIL import Image
 
-    with _opened(path) as image:
-        width, height = _shown_size(path, image)
-        if not form.resize and (height, width) != (form.height, form.width):
-            raise InputError(f"{path} has changed: it is {height}x{width} and was {form.height}x{form.width}.")
-        turn = _TURNS.get(_orientation(image))
-        try:
-            image.load()
-            image = image if turn is None else image.transpose(Image.Transpose[turn])
-            values = np.asarray(_in_mode(image, form))
-        except Exception as error:
-            raise damaged(path, error) from error
+    return InputError(
+        f"{path} declares {pixels:,} pixels, more than the limit of {Image.MAX_IMAGE_PIXELS:,} "
+        "(PIL.Image.MAX_IMAGE_PIXELS); make it smaller or remove it."
+    )
+
+
+def _require_plain(path: Path, image: Any) -> None:
+    """``InputError`` for a page of too many pixels, or of values that are not read."""
+    from PIL import Image
+
+    pixels = image.width * image.height
+    if Image.MAX_IMAGE_PIXELS is not None and pixels > Image.MAX_IMAGE_PIXELS:
+        raise _too_large(path, pixels)
+    if image.mode == "F" or (image.mode == "I" and image.format != "PNG") or image.mode == "I;16S":
+        raise InputError(f"{path} holds values of 32 bits or with a sign; save it with 8 or 16 bits, or as .npy.")
+
+
+def pixels_of(path: Path, form: Form, pages: Sequence[int]) -> list[np.ndarray | InputError]:
+    """Pages of one file, in increasing order, in that form, ``[H, W]`` or ``[C, H, W]``; what is wrong with one in its
+    place."""
+    found: list[np.ndarray | InputError] = []
+    try:
+        with _opened(path) as image:
+            for page in pages:
+                try:
+                    found.append(_page(path, image, form, page))
+                except InputError as error:
+                    found.append(error)
+    except InputError as error:
+        return [error] * len(pages)
+    return found
+
+
+def _page(path: Path, image: Any, form: Form, page: int) -> np.ndarray:
+    from PIL import Image
+
+    _turn_to(path, image, page)
+    width, height = _shown_size(path, image)
+    if not form.resize and (height, width) != (form.height, form.width):
+        raise InputError(f"{path} has changed: it is {height}x{width} and was {form.height}x{form.width}.")
+    turn = _TURNS.get(_orientation(image))
+    try:
+        image.load()
+        image = image if turn is None else image.transpose(Image.Transpose[turn])
+        values = np.asarray(_in_mode(image, form))
+    except Exception as error:
+        raise damaged(path, error) from error
     if form.mode in ("1", "I;16"):
         return (values >= 128).astype(np.uint8) if form.mode == "1" else values
     return values if values.ndim == 2 else np.moveaxis(values, -1, 0)
