@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from commanding import call
 from parts import refusal_of
 from PIL import Image, ImageOps
 
 from latens import InputError
+from latens.data import read, read_table
 from latens.data.images.folder import ImageFiles, image_folder
 from latens.data.lazy import Lazy, Subset, View
 from latens.data.loader import ArrayLoader
@@ -267,7 +269,7 @@ def test_several_sizes_need_one(tmp_path: Path):
     for name, (height, width) in {"a": (5, 7), "b": (5, 7), "c": (8, 6), "d": (9, 9)}.items():
         save(tmp_path / f"{name}.png", levels(height, width))
     message = refusal(tmp_path)
-    assert "3 sizes, most often 5x7 (2) and 8x6 (1)" in message and "--size 5x7 (height x width)" in message
+    assert "3 sizes, 5x7 (2, as a.png), 8x6 (1, as c.png), 9x9 (1, as d.png);" in message and "--size 5x7 (height x width)" in message
     found = image_folder(tmp_path, size=(4, 6))
     assert found.x.shape == (4, 4, 6) and "4 images scaled to cover 4x6" in found.notes[0]
     same = image_folder(tmp_path, size=(5, 7))
@@ -442,3 +444,67 @@ def test_reading_images_needs_no_torch():
     code = "import sys, latens.data.images.folder; print({'torch', 'PIL'} & set(sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "set()"
+
+
+# Pages
+
+
+def stack_of(path: Path, pages: np.ndarray, **more: object) -> None:
+    """Pages of one file."""
+    first, *rest = (Image.fromarray(page) for page in pages)
+    first.save(path, save_all=True, append_images=rest, **more)
+
+
+STACKS = {"tif": {}, "gif": {}, "png": {}, "webp": {"lossless": True}}
+
+
+@pytest.mark.parametrize("extension", STACKS)
+def test_pages_are_rows_or_said_to_be_left_out(extension: str, tmp_path: Path) -> None:
+    shape = (5, 6, 7, 3) if extension == "webp" else (5, 6, 7)
+    pages = np.random.default_rng(0).integers(0, 256, shape, dtype="uint8")
+    pages[..., 0, 0] = 255 if extension == "webp" else pages[..., 0, 0]
+    inside = pages if pages.ndim == 3 else np.moveaxis(pages, -1, 1)
+    for folder in ("a", "b"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+        stack_of(tmp_path / "data" / folder / f"s.{extension}", pages, **STACKS[extension])
+    one = f"a/s.{extension}"
+    found = read(tmp_path / "data")
+    assert np.array_equal(found.x, inside[[0, 0]]) and found.row_names == (one, f"b/s.{extension}")
+    assert f"2 files with several pages the first was read and 8 pages left out (4 of {one})" in found.notes[0]
+    whole, lazy = (image_folder(tmp_path / "data", pages=True, in_memory=size) for size in (1 << 30, 0))
+    assert np.array_equal(whole.x, np.concatenate([inside, inside]))
+    assert np.array_equal(lazy.x.rows(np.array([7, 0, 7, 4])), inside[[2, 0, 2, 4]])
+    assert whole.names[:2] == (f"{one}#1", f"{one}#2") and whole.labels.tolist() == [0] * 5 + [1] * 5
+    assert whole.fingerprint == lazy.fingerprint and not whole.notes
+    stack = read(tmp_path / "data" / one)
+    assert np.array_equal(stack.x, inside) and stack.row_names[4] == f"s.{extension}#5"
+
+
+def test_a_damaged_page_and_another_size_are_named(tmp_path: Path) -> None:
+    first, second = (Image.new("L", size, 3) for size in ((6, 5), (4, 5)))
+    first.save(tmp_path / "s.tif", save_all=True, append_images=[first, second])
+    with pytest.raises(InputError, match=r"5x6 \(2, as s.tif#1\), 5x4 \(1, as s.tif#3\); .*--size 5x6"):
+        read(tmp_path / "s.tif")
+    assert read(tmp_path / "s.tif", reading={"size": (5, 6)}).x.shape == (3, 5, 6)
+
+
+@pytest.mark.parametrize("extension", ["csv", "parquet", "npy", "npz"])
+def test_codes_and_scores_carry_the_names_of_files(extension: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    (tmp_path / "im").mkdir()
+    stack_of(tmp_path / "im" / "b.tif", rng.integers(0, 256, (3, 4, 4), dtype="uint8"))
+    for name in ("a", "c"):
+        Image.fromarray(rng.integers(0, 256, (4, 4), dtype="uint8")).save(tmp_path / "im" / f"{name}.png")
+    wanted = ["a.png", "b.tif#1", "b.tif#2", "b.tif#3", "c.png"]
+    fitting = ("fit", tmp_path / "im", "--pages", "--epochs", 1, "--latent-dim", 2, "--out", tmp_path / "run")
+    assert call(*fitting).status == 0
+    for command in ("encode", "score", "reconstruct"):
+        out = tmp_path / f"{command}.{extension}"
+        assert call(command, tmp_path / "run", tmp_path / "im", "--out", out).status == 0
+        if extension == "npy":
+            assert (tmp_path / f"{command}.files.txt").read_text().splitlines() == wanted
+        elif extension == "npz":
+            assert np.load(out)["files"].tolist() == wanted
+        else:
+            table = read_table(out)
+            assert table.column_names[0] == "file" and table["file"].to_pylist() == wanted

@@ -28,9 +28,9 @@ def write(
             for tables and arrays of one or two axes.
         values: an arrow table, or any numeric array.
         names: the header of a table; column_1, column_2, ... without it.
-        rows: what each row is called, (kind, names): the first column of a table, called after the kind; the key of
-            that name in an .npz; and for an .npy, which has no room for them, a line each of a text file beside it
-            (codes.npy: codes.files.txt), whose path is returned.
+        rows: what each row is called, (kind, names): the first column of a table, called after the kind ("file"); in
+            an .npz the array of the kind's plural ("files"); for an .npy, which has no room for them, a text file
+            beside it, a line each (codes.npy: codes.files.txt), whose path is returned.
 
     Raises:
         InputError: another extension, a missing folder, no numbers, more than two axes for a table, a wrong
@@ -56,7 +56,7 @@ def write(
         if extension == ".npy":
             np.save(file, array, allow_pickle=False)
         else:
-            names_of: dict[str, Any] = {} if rows is None else {rows[0]: np.array(rows[1], dtype=np.str_)}
+            names_of: dict[str, Any] = {} if rows is None else {rows[0] + "s": np.array(rows[1], dtype=np.str_)}
             np.savez(file, x=array, **names_of)
     if rows is None or extension == ".npz":
         return None

@@ -123,8 +123,8 @@ def image_folder(
         most = max(left, key=lambda name: left[name])
         notes.append(
             f"of {count(len(left), 'file')} with several pages the first was read and "
-            f"{count(sum(left.values()), 'page')} left out ({left[most]:,} of {most}): fit with --pages to make each page "
-            "a row"
+            f"{count(sum(left.values()), 'page')} left out ({left[most]:,} of {most}): "
+            "fit with --pages to make each a row"
         )
     labels, label_names = _labels(images.names)
     return ImageFolder(x, labels, label_names, images.names, notes, skipped, _fingerprint(images))

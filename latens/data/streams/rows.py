@@ -237,7 +237,7 @@ class _ArrayScan:
         self.low: np.ndarray | None = None
         self.high: np.ndarray | None = None
         self.whole = True
-        self.distinct: np.ndarray | None = np.zeros(0)  # while they are few
+        self.distinct: np.ndarray | None = np.zeros(0, np.float16)  # while they are few
 
     def update(self, piece: np.ndarray, first: int, asked: Asked) -> bool:
         """Look at further rows; True where they show that the array is a table with missing cells."""
