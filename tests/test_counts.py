@@ -16,10 +16,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from commanding import call
 from parts import refusal_of
 from scipy import sparse
 
 from latens import InputError
+from latens.data import read, read_table
 from latens.data.counts.rows import (
     Counts,
     SparseRows,
@@ -457,3 +459,13 @@ def test_reading_counts_needs_no_torch():
     code = "import sys, latens.data.counts.rows; print({'torch', 'h5py', 'scipy'} & set(sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "set()"
+
+
+def test_codes_carry_the_names_of_cells(tmp_path: Path) -> None:
+    path, names = h5ad(tmp_path / "a.h5ad", counts()), [f"cell{i}" for i in range(CELLS)]
+    assert read(path).row_names == tuple(names)
+    assert call("fit", path, "--epochs", 1, "--latent-dim", 2, "--out", tmp_path / "run").status == 0
+    for command in ("encode", "score", "reconstruct"):
+        assert call(command, tmp_path / "run", path, "--out", tmp_path / "out.csv").status == 0
+        table = read_table(tmp_path / "out.csv", drop=())
+        assert table.column_names[0] == "cell" and table["cell"].to_pylist() == names

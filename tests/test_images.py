@@ -269,7 +269,8 @@ def test_several_sizes_need_one(tmp_path: Path):
     for name, (height, width) in {"a": (5, 7), "b": (5, 7), "c": (8, 6), "d": (9, 9)}.items():
         save(tmp_path / f"{name}.png", levels(height, width))
     message = refusal(tmp_path)
-    assert "3 sizes, 5x7 (2, as a.png), 8x6 (1, as c.png), 9x9 (1, as d.png);" in message and "--size 5x7 (height x width)" in message
+    assert "3 sizes, 5x7 (2, as a.png), 8x6 (1, as c.png), 9x9 (1, as d.png);" in message
+    assert "--size 5x7 (height x width)" in message
     found = image_folder(tmp_path, size=(4, 6))
     assert found.x.shape == (4, 4, 6) and "4 images scaled to cover 4x6" in found.notes[0]
     same = image_folder(tmp_path, size=(5, 7))

@@ -19,7 +19,15 @@ from latens.evaluation.latent import (
     prior_variance,
     rate_per_dimension,
 )
-from latens.evaluation.likelihood import bits_per_dimension, distortion, elbo, model_device, nll, standard_error
+from latens.evaluation.likelihood import (
+    bits_per_dimension,
+    distortion,
+    elbo,
+    model_device,
+    nll,
+    require_support,
+    standard_error,
+)
 from latens.models import Generator
 from latens.randomness import untouched
 from latens.trees import Tree
@@ -161,6 +169,7 @@ def evaluate(
     if isinstance(model, Generator):
         size = trees.flat_codes(model.draw(x[:1], 1, trees.take(c, slice(0, 1))).z).shape[-1]
         return Evaluation(rows=len(x), dimensions=dimensions, latent_dim=size, rmse=None, distortion=None, draws=draws)
+    require_support(model, x, c)
     z, means = codes_and_means(model, x, c)
     active = int(active_units(means, prior_variance(model, x, c)).sum())
     apart = reconstruction_errors(model, x, z, c)

@@ -120,11 +120,10 @@ def image_folder(
     if skipped:
         notes.append(f"{count(len(skipped), 'damaged file')} left out, the first: {skipped[0]}")
     if left:
-        most = max(left, key=lambda name: left[name])
+        most, further = max(left, key=lambda name: left[name]), count(sum(left.values()), "page")
         notes.append(
-            f"of {count(len(left), 'file')} with several pages the first was read and "
-            f"{count(sum(left.values()), 'page')} left out ({left[most]:,} of {most}): "
-            "fit with --pages to make each a row"
+            f"of {count(len(left), 'file')} with several pages the first was read and {further} left out "
+            f"({left[most]:,} of {most}): fit with --pages to make each a row"
         )
     labels, label_names = _labels(images.names)
     return ImageFolder(x, labels, label_names, images.names, notes, skipped, _fingerprint(images))
