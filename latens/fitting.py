@@ -322,6 +322,7 @@ def notes(rows: Rows | Streamed, train: int, settings: Settings, info: DataInfo)
         found += [f"column {f.name!r} is left out as {f.kind}: {f.reason.replace('NAME', f.name)}" for f in left[:10]]
         if len(left) > 10:
             found.append(f"{len(left) - 10} more columns are left out as identifiers or text")
+        found += [field.remark for field in schema.fields if field.remark]
         empty = int(seen.inside.isnan().all(1).sum()) if isinstance(seen.inside, Tensor) else 0
         if empty:
             of = f" of {len(seen):,} looked at" if isinstance(rows, Streamed) else ""

@@ -99,7 +99,9 @@ def schema(
     source = asked.read()
     rows = asked.rows(source)
     found = rows.schema
-    notes = source.notes if isinstance(source, Source) else ()
+    notes = list(source.notes) if isinstance(source, Source) else []
+    if isinstance(found, Table):
+        notes += [field.remark for field in found.fields if field.remark]
     text = "\n".join([f"{source.origin}, {len(rows):,} rows", found.describe(), *(f"note: {note}" for note in notes)])
     if out is not None:
         if not isinstance(found, Table):
@@ -107,7 +109,7 @@ def schema(
         write_text(out, json.dumps({f.name: _spec(f) for f in found.fields}, indent=1) + "\n")
         text += f"\nwrote {out}"
     return Answer(
-        text, {"data": source.origin, "rows": len(rows), "schema": found.to_json(), "notes": list(notes)}
+        text, {"data": source.origin, "rows": len(rows), "schema": found.to_json(), "notes": notes}
     )
 
 

@@ -58,6 +58,24 @@ def as_numbers(cells: Any) -> np.ndarray | None:
     return None
 
 
+def in_words(value: Any, type: str) -> str:
+    """A number inside as a value of that arrow type; other values as they are.
+
+    >>> in_words(18992.0, "date32[day]"), in_words(52200.0, "time64[us]"), in_words(0.5, "double")
+    ('2021-12-31', '14:30:00', '0.5')
+    """
+    import pyarrow as pa
+
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return str(value)
+    if type == "bool":
+        return str(bool(value))
+    if not type.startswith(("date", "time", "duration")):
+        return f"{value:g}"
+    found = _temporal(pa.array([float(value)]), arrow_type(type))[0].as_py()
+    return str(found)
+
+
 def _floats(cells: Any) -> np.ndarray:
     import pyarrow as pa
 

@@ -101,6 +101,24 @@ class Column:
         return text + f" ({self.form.stored})" * (self.form.stored not in ("", "string"))
 
     @property
+    def remark(self) -> str:
+        """A sentence on values that may be codes of missing cells; "" where there are none."""
+        codes = () if self.law is None else self.law.codes
+        if not codes or not self.is_modelled:
+            return ""
+        shown = ", ".join(self.texts(np.array(codes)))
+        ends = " to ".join(self.texts(np.array([self.law.low, self.law.high])))  # type: ignore[union-attr]
+        way = f"pass --na {shown.split(', ')[0]}"
+        return f"column {self.name!r}: {shown} is far from the other values ({ends}): if it means missing, {way}"
+
+    def texts(self, numbers: np.ndarray) -> list[str]:
+        """Numbers as the column's cells are written."""
+        cells = self.decode(numbers)
+        if self.form is not None:
+            return self.form.write(cells).to_pylist()
+        return [f"{value:g}" if isinstance(value, int | float) else str(value) for value in cells.to_pylist()]
+
+    @property
     def is_modelled(self) -> bool:
         return self.kind in NUMERIC or self.kind in CODED
 

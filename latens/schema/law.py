@@ -62,6 +62,13 @@ class Law:
         """Which atoms lie outside the range of the other values, as codes such as -999 do."""
         return tuple(not self.knots[0] <= atom <= self.knots[-1] for atom in self.atoms)
 
+    @property
+    def codes(self) -> tuple[float, ...]:
+        """Atoms that lie further from the other values than these from each other: perhaps codes such as -999."""
+        width = self.high - self.low
+        far = tuple(a for a in self.atoms if max(self.low - a, a - self.high) > width > 0)
+        return far if len(far) <= 3 and not self.is_complete else ()
+
     def snap(self, numbers: np.ndarray) -> np.ndarray:
         """The values that the column can hold nearest to numbers; NaN stays."""
         x = np.clip(numbers, self.low, self.high)

@@ -220,6 +220,23 @@ def _any(cells: Any, pattern: str) -> bool:
     return bool(pc.any(pc.match_substring_regex(cells, pattern), min_count=0).as_py())
 
 
+def without_codes(values: Any, na: tuple[str, ...] | None) -> Any:
+    """Numbers without those that stand for a missing cell."""
+    import pyarrow as pa
+    from pyarrow import compute as pc
+
+    codes = []
+    for text in na or ():
+        try:
+            codes.append(float(text))
+        except ValueError:
+            continue
+    if not codes:
+        return values
+    gone = pc.is_in(values.cast(pa.float64(), safe=False), pa.array(codes, pa.float64()))
+    return pc.if_else(gone, None, values)
+
+
 class _Looked:
     """The cells of a column, of which the distinct ones are looked at; ``counts`` says how often each occurs."""
 
@@ -290,6 +307,7 @@ class _Looked:
         return None if fit is None or fit.share < 1 else self._found(fit.form.read(self.cells)[0], fit.form)
 
     def _found(self, values: Any, form: Form) -> Understood:
+        values = without_codes(values, self.hints.na) if isinstance(form, Numbers) else values
         gaps = _gaps(self.stripped, values)
         counted = {}
         if any(gap.lower() in MARKS or gap == "?" or gap in (self.hints.na or ()) for gap in gaps):

@@ -18,7 +18,7 @@ from latens.data.tables.laws import DAYS, SECONDS, law_of
 from latens.data.tables.scan import KEEP_VALUES, MAX_LEVELS, ColumnScan, Verdict, counted, levels_of
 from latens.errors import InputError
 from latens.schema import Column, Table
-from latens.schema.cells import as_numbers, first_whole, listed, short
+from latens.schema.cells import DAY, as_numbers, first_whole, in_words, listed, short
 from latens.schema.column import FAMILIES, LOGARITHMIC
 from latens.schema.form import Form
 from latens.schema.law import Law
@@ -125,7 +125,7 @@ def _numeric(
             with np.errstate(over="ignore", invalid="ignore"):  # of values beyond floating point, refused below
                 if best_family(smooth, ("normal", "student_t", "log_normal"))[0] == "log_normal":
                     kind, reason = "positive", f"{reason}, skewed"
-    reason = "; ".join(filter(None, [reason, words, "" if law is None else _words(law, values)]))
+    reason = "; ".join(filter(None, [reason, words, "" if law is None else _words(law, values, common["type"])]))
     how = LOGARITHMIC.get(kind)
     inside = smooth if how is None else np.log(smooth) if how == "log" else np.log1p(smooth)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -151,8 +151,8 @@ def _law(scan: ColumnScan, values: np.ndarray, type: str) -> Law | None:
     return law_of(values, scan.values if scan.is_number else None, steps, (scan.low, scan.high))
 
 
-def _words(law: Law, values: np.ndarray) -> str:
-    """The law in words.
+def _words(law: Law, values: np.ndarray, type: str = "double") -> str:
+    """The law in words, its values as those of that type.
 
     >>> _words(Law((0.5, 2.5), 2.0, (-999.0,), 1.0), np.array([-999.0, 1.0, 2.0, 2.0]))
     '-999 in 25% of the rows; in steps of 1'
@@ -160,9 +160,24 @@ def _words(law: Law, values: np.ndarray) -> str:
     if law.is_complete:
         return f"{len(law.atoms)} values"
     shares = sorted(((values == atom).mean(), atom) for atom in law.atoms)[::-1]
-    often = ", ".join(f"{atom:g} in {share:.0%}" for share, atom in shares[:3]) + ", …" * (len(shares) > 3)
-    heaps = f"{often} of the rows" if shares else ""
-    return "; ".join(filter(None, [heaps, f"in steps of {law.step:g}" if law.step is not None else ""]))
+    often = ", ".join(f"{in_words(atom, type)} in {share:.0%}" for share, atom in shares[:3])
+    heaps = f"{often}{', …' * (len(shares) > 3)} of the rows" if shares else ""
+    steps = "" if law.step is None else f"in steps of {_step_in_words(law.step, type)}"
+    return "; ".join(filter(None, [heaps, steps]))
+
+
+def _step_in_words(step: float, type: str) -> str:
+    """
+    >>> _step_in_words(0.5, "double"), _step_in_words(1 / 96, "timestamp[us]"), _step_in_words(60.0, "duration[us]")
+    ('0.5', '15 minutes', '1 minute')
+    """
+    if not type.startswith(("date", "time", "duration")):
+        return f"{step:g}"
+    seconds = step * (DAY if type.startswith(("date", "timestamp")) else 1.0)
+    sizes = {"day": DAY, "hour": 3600.0, "minute": 60.0, "second": 1.0}
+    unit = next((unit for unit, size in sizes.items() if seconds / size >= 0.999), "second")
+    count = round(seconds / sizes[unit], 6)
+    return f"{count:g} {unit}{'s' * (count != 1)}"
 
 
 # Kinds
@@ -176,7 +191,8 @@ def _kind(scan: ColumnScan) -> Verdict:
         return "missing", "every cell is missing", {}
     if scan.distinct == 1:
         value = next(iter(scan.values or ()))
-        return "constant", f"always {short(str(value))}" + (", where it is not missing" if scan.missing else ""), {}
+        where = ", where it is not missing" if scan.missing else ""
+        return "constant", f"always {short(in_words(value, str(scan.type)))}{where}", {}
     if kind.startswith(("date", "time", "duration")):
         return "datetime", f"{kind.partition('[')[0].rstrip('0123456789')}s", {}
     if is_dictionary and scan.distinct <= MAX_LEVELS:

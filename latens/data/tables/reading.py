@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from latens.data.tables.cells import Hints, Understood, Unsettled, understood
+from latens.data.tables.cells import Hints, Understood, Unsettled, understood, without_codes
 from latens.data.tables.types import shown
 from latens.errors import InputError
 from latens.schema.form import Form, Words
@@ -192,19 +192,8 @@ def _may_be_dates(cells: Any) -> bool:
 
 def _without_codes(cells: Any, na: tuple[str, ...]) -> Understood | None:
     """Numbers without those that stand for a missing cell; None where there are none."""
-    import pyarrow as pa
-    from pyarrow import compute as pc
-
-    codes = []
-    for text in na:
-        try:
-            codes.append(float(text))
-        except ValueError:
-            continue
-    gone = pc.is_in(cells.cast(pa.float64(), safe=False), pa.array(codes, pa.float64()))
-    if not pc.any(gone, min_count=0).as_py():
-        return None
-    return Understood(pc.if_else(gone, None, cells), Words(str(cells.type)))
+    values = without_codes(cells, na)
+    return None if values.null_count == cells.null_count else Understood(values, Words(str(cells.type)))
 
 
 def _order(form: Form) -> str | None:
