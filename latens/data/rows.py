@@ -320,7 +320,7 @@ def matched(
     among the wanted, None where the orders are one; a sentence on the others, if there are any).
 
     >>> matched(["c", "x", "a"], ["a", "c"], "here")
-    (array([2, 0]), array([1, 0]), ("here: 1 column that the model was not fitted to is left out (x)",))
+    (array([2, 0]), array([1, 0]), ('here: 1 column that the model was not fitted to is left out (x)',))
 
     Raises:
         InputError: a wanted name is missing, or is there twice.
