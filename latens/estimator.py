@@ -16,7 +16,7 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
-from latens import evaluation, imputing, outputs, scoring, trees
+from latens import evaluation, imputing, outputs, scoring
 from latens import run as runs
 from latens.data import as_array, read
 from latens.data.lazy import Lazy
@@ -197,9 +197,12 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
     # Data
 
-    def _user_form(self, X: Any, *, reset: bool, by_name: bool = False) -> tuple[Any, Any]:
+    def _user_form(
+        self, X: Any, *, reset: bool, by_name: bool = False, check: bool = True
+    ) -> tuple[Any, Any]:
         """X as an array, an arrow table or lazy rows, checked as scikit-learn asks (``by_name``: but for the order of
-        columns, which are found by their names); and the way back for tables."""
+        columns, which are found by their names; without ``check`` it may hold infinities); and the way back for tables.
+        """
         if isinstance(X, str | Path):
             source = read(X)
             _say(source.notes)
@@ -216,15 +219,15 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
                 raise InputError(f"the data frame has two columns called {twice!r}; rename one.")
             if not isinstance(X, dict) and names and not by_name:
                 validate_data(self, X, reset=reset, skip_check_array=True)
-            return frame_as_table(X)
+            return frame_as_table(X, finite=check)
         if getattr(X, "ndim", 2) in (3, 4):
             array = as_array(X)[0]
             if reset:
                 self.n_features_in_ = int(np.prod(array.shape[1:]))
             return array, None
         array = validate_data(
-            self, X, reset=reset, dtype="numeric", ensure_min_samples=1, ensure_all_finite="allow-nan",
-            accept_sparse=False,
+            self, X, reset=reset, dtype="numeric", ensure_min_samples=1,
+            ensure_all_finite="allow-nan" if check else False, accept_sparse=False,
         )  # fmt: skip
         return array, None
 
@@ -246,17 +249,20 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         condition = (self.condition,) if isinstance(self.condition, str) else tuple(self.condition)
         return Asked(columns, condition, self.kind)
 
-    def _like(self, X: Any, schema: AnySchema, given: Table | None) -> Rows:
+    def _like(self, X: Any, schema: AnySchema, given: Table | None, *, check: bool = True) -> Rows:
         if isinstance(X, Rows):
             return X
-        x, back = self._user_form(X, reset=False, by_name=isinstance(schema, Schema))
-        rows = rows_like(x, schema, given)
+        if isinstance(X, str | Path) and isinstance(schema, Table):
+            source = read(X, like=schema.fields, lenient=not check, keep_text=True)
+            return rows_like(source.x, schema, given, where=source.origin, found=source.found, check=check)
+        x, back = self._user_form(X, reset=False, by_name=isinstance(schema, Schema), check=check)
+        rows = rows_like(x, schema, given, check=check)
         _say(rows.notes)
         return replace(rows, back=back)
 
-    def _rows(self, X: Any) -> Rows:
+    def _rows(self, X: Any, *, check: bool = True) -> Rows:
         schema = self._schema()
-        return self._like(X, schema, self.run_.given)
+        return self._like(X, schema, self.run_.given, check=check)
 
     def _outside(self, found: Any, rows: Rows | None = None) -> Any:
         """Rows in the form that the data had: that of these rows, or that of the fit."""
@@ -335,25 +341,45 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
     def score_samples(self, X: Any) -> NDArray[np.float64]:
         """A lower bound on ln p(x) of each row, nats: importance-weighted with K = ``nll_draws`` draws, the same noise
-        for every row, so that a row's score depends neither on its neighbours nor on their order."""
-        rows = self._rows(X)
-        estimate = evaluation.nll(self.model_, rows.inside, self.nll_draws, rows.c, shared_noise=True)
-        return -estimate.rows.numpy()
+        for every row, so that a row's score depends neither on its neighbours nor on their order; -inf where a cell is
+        impossible. See :class:`latens.scoring.Scores`, also of what was never seen."""
+        return self._scores(X)[0].log_px
 
     def anomaly_scores(self, X: Any) -> NDArray[np.float64]:
         """How strange each row is: -ln p(x), nats, as a density of each column's own scale (see
-        :class:`latens.scoring.Scores`); higher is stranger."""
-        return scoring.score(self.run_, self._rows(X), self.nll_draws, None).strangeness
+        :class:`latens.scoring.Scores`); higher is stranger, infinite where a cell is impossible."""
+        return self._scores(X)[0].strangeness
+
+    def score_table(self, X: Any) -> Any:
+        """What ``latens score`` writes, a row for each row, as a frame like X (an arrow table for arrays): ln p(x), its
+        standard error, strangeness, the columns that make the row strange, and the reason where values alone do; and
+        p-values, of a run in a folder that has scores of held-out rows (``latens fit``), for its number of draws."""
+        folder = self.run_.folder if hasattr(self, "run_") else None
+        found, rows = self._scores(X, None if folder is None else scoring.read_calibration(folder))
+        table = scoring.as_table(found, self._schema())
+        return table if rows.back is None else rows.back(table)
+
+    def _scores(self, X: Any, calibration: scoring.Calibration | None = None) -> tuple[scoring.Scores, Rows]:
+        """Scores of rows, and the rows; what a person should know of them is said."""
+        rows = self._rows(X, check=False)
+        found = scoring.score(self.run_, rows, self.nll_draws, calibration)
+        tally = scoring.Tally(self.run_, self.nll_draws, calibration)
+        tally.add(found, rows)
+        for line in tally.notes():
+            warnings.warn(line, UserWarning, stacklevel=3)
+        return found, rows
 
     @untouched()
     def score(self, X: Any, y: Any = None) -> float:
-        """Mean of ``score_samples``; where there is no bound on ln p(x), minus the mean squared error."""
-        rows = self._rows(X)
-        if not self.model_.draw(rows.inside[:1], 1, trees.take(rows.c, slice(0, 1))).has_density:
+        """Mean of ``score_samples`` over the rows that are possible; where there is no bound on ln p(x), minus the mean
+        squared error."""
+        rows = self._rows(X, check=False)
+        if scoring.no_bound(self.run_, rows.take(np.arange(1)).sifted(refuse=False)[0]) is not None:
             apart = evaluation.evaluate(self.model_, rows.inside, rows.c, k=0)
             error = apart.rmse if apart.rmse is not None else apart.relative_rmse
             return -((error or 0.0) ** 2)
-        return float(self.score_samples(rows).mean())
+        scores = self.score_samples(rows)
+        return float(scores[np.isfinite(scores)].mean()) if np.isfinite(scores).any() else -np.inf
 
     def evaluate(self, X: Any, *, k: int | None = None, draws: int = 5) -> Evaluation:
         """Rate, distortion, ELBO, NLL, active units, with errors: a :class:`latens.evaluation.Evaluation`."""

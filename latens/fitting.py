@@ -332,7 +332,8 @@ def notes(rows: Rows | Streamed, train: int, settings: Settings, info: DataInfo)
         found.append(
             f"{len(schema.constant)} of {schema.columns} {'pixels' if schema.is_image else 'columns'} never vary: they "
             "are kept, and reproduced as they are"
-            + ("" if schema.is_discrete else "; a floor under their spread keeps the likelihood finite")
+            + ("" if schema.is_discrete or schema.is_image or schema.kind == "count"
+               else f"; they have no density, and another value costs ln({train + 2:,}) nats")
         )
     if settings.batch_size != "auto" and int(settings.batch_size) > train:
         found.append(f"batch_size {settings.batch_size} is more than the {train} rows: batches shrink to {train}")

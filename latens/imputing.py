@@ -16,6 +16,7 @@ from latens.data.rows import Rows
 from latens.outputs import require_memory
 from latens.run import Run
 from latens.schema import Column, Table
+from latens.schema.cells import is_empty
 
 SWEEPS, CHAINS = 10, 100  # for a model that was fitted to complete rows: rounds of completion, and draws at most
 
@@ -24,7 +25,8 @@ SWEEPS, CHAINS = 10, 100  # for a model that was fitted to complete rows: rounds
 class Imputed:
     """``filled``: the rows in the user's form; ``draws``: as many filled copies as were asked for; ``spread``: an arrow
     table of the modelled columns with the standard deviation of each cell that was filled (of levels: the probability
-    of all others), null where it was observed; ``missing``: cells filled in each column.
+    of all others), null where it was observed; ``missing``: cells filled in each column, constant ones included. What
+    holds a level that the model never saw is observed, and stays as it is.
     """
 
     filled: Any
@@ -48,15 +50,18 @@ def impute(
     found = evaluation.impute(
         run.model, rows.inside, rows.c, k=k, draws=draws, sweeps=sweeps, seed=seed, first_row=first_row
     )
-    missing = rows.inside.isnan().numpy()  # type: ignore[union-attr]
+    missing = rows.missing
     copies = [] if found.draws is None else [_filled(rows, each.numpy()) for each in found.draws]
-    counts = {name: int(count) for name, count in zip(rows.schema.names, missing.sum(0)) if count}
-    counts |= {
-        f.name: rows.x.column(f.name).null_count
-        for f in rows.schema.fields
-        if f.kind == "constant" and f.name in rows.x.column_names and rows.x.column(f.name).null_count
-    }
-    return Imputed(_filled(rows, found.filled.numpy()), copies, _spread(rows.schema, found.spread, missing), counts)
+    filled = _filled(rows, found.filled.numpy())
+    counts = {name: is_empty(rows.x.column(name)) & ~is_empty(filled.column(name)) for name in filled.column_names}
+    made = {name: int(count.sum()) for name, count in counts.items() if count.any()}
+    return Imputed(filled, copies, _spread(rows.schema, found.spread, missing), made)
+
+
+def notes(filled: dict[str, int], unknown: dict[str, int]) -> list[str]:
+    """What a person should know of cells that were not filled."""
+    found = [f"column {name!r}: levels that were never seen in fitting are kept as they are" for name in unknown]
+    return found + ([] if any(filled.values()) else ["no cell is missing: the rows are written as they are"])
 
 
 def numbered(table: Any, number: int) -> Any:

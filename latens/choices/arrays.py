@@ -63,9 +63,10 @@ def standardisation(info: DataInfo) -> tuple[Tensor, Tensor]:
     """(shift, unit) in the user's units: the mean of each cell, and the standard deviation, one for all pixels of
     images and for levels, one a column otherwise.
 
-    A column that never varies gets a thousandth of the others' mean unit (1e-3 if none varies), so that it is kept and
-    sampled as it is with a finite density; ``varying_cells`` leaves it out of the optimal variance. Counts are seen as
-    ln(1 + x), in units of ``COUNT_UNIT`` at least, so that one count of what was hardly ever seen moves no code far.
+    A column that does not vary in the sample gets the others' mean unit (1 if none varies): where it never varies, it
+    has no density anyway (``varying_cells``), and where only rows that were held out differ, they stay comparable.
+    Counts are seen as ln(1 + x), in units of ``COUNT_UNIT`` at least, so that one count of what was hardly ever seen
+    moves no code far.
     ``InputError`` where the spread is beyond the floats that networks compute in.
     """
     schema, default = info.schema, torch.get_default_dtype()
@@ -90,7 +91,8 @@ def standardisation(info: DataInfo) -> tuple[Tensor, Tensor]:
     rounding = 1e-12 * (shift.abs().max() if pooled else shift.abs())
     varies = unit > rounding
     usual = unit[varies].mean() if varies.any() else torch.ones((), dtype=unit.dtype)
-    unit = torch.where(varies, unit, usual * (1.0 if pooled else 1e-3))
+    unit = torch.where(varies, unit, usual)
+    shift = shift if pooled else torch.where(varies, shift, sample[0])  # to the last digit
     if schema.kind == "count":
         unit = unit.clamp_min(COUNT_UNIT)
     return shift.to(wide), unit.to(default)
@@ -102,7 +104,7 @@ def varying_cells(info: DataInfo) -> Tensor | None:
         return None
     mask = torch.ones(info.columns, dtype=torch.bool)
     mask[list(info.schema.constant)] = False
-    return mask.view(info.shape) if mask.any() else None
+    return mask.view(info.shape)
 
 
 def variance_of(variance: float | str) -> float | str:

@@ -67,7 +67,10 @@ def encoder(info: DataInfo, outputs: Sequence[int], network: str, heads: str = "
 def stem_for(info: DataInfo) -> tuple[nn.Module, tuple[int, ...]]:
     """What stands before the network of an encoder, and the shape it gives."""
     if isinstance(info.schema, Schema):
-        standardize = networks.Standardize(*standardisation(info))
+        (shift, unit), varying = standardisation(info), varying_cells(info)
+        if varying is not None:  # what never varies says nothing, and a changed one must not drown the rest
+            unit = torch.where(varying, unit, torch.inf)
+        standardize = networks.Standardize(shift, unit)
         counts = info.schema.kind == "count"
         return (nn.Sequential(networks.Log1p(), standardize) if counts else standardize), info.shape
     wide = torch.float64 if info.schema.storage == "float64" else torch.float32
@@ -156,7 +159,8 @@ def likelihood_for(
         shift, unit = standardisation(info)
         net, _ = _decoder(info, name, latent_dim, info.shape)
         return conditionals.Normal(
-            net, variance_of(variance), shift=shift, unit=unit, varying=varying_cells(info), reads=reads
+            net, variance_of(variance), shift=shift, unit=unit, varying=varying_cells(info), rows=info.rows,
+            reads=reads,
         )
     if kind == "bernoulli":
         net, inner = _decoder(info, name, latent_dim, info.shape)

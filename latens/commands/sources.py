@@ -43,12 +43,12 @@ def origin_of(record: dict[str, Any], folder: Path) -> Source | Stream:
     return source
 
 
-def rows_for(source: Source, schema: AnySchema, given: Table | None) -> Rows:
+def rows_for(source: Source, schema: AnySchema, given: Table | None, *, check: bool = True) -> Rows:
     """The source's rows in the columns of a schema; ``InputError`` names what does not fit."""
     with concerning(source.origin):
         rows = rows_like(
             source.x, schema, given, names=source.names, labels=source.labels, label_names=source.label_names,
-            where=source.origin, found=source.found,
+            where=source.origin, found=source.found, check=check,
         )  # fmt: skip
         return replace(rows, row_names=source.row_names, row_kind=source.row_kind)
 
@@ -147,9 +147,9 @@ def trained_on(run: Run, folder: str) -> Rows:
     return rows.take(split_rows(len(rows), validation, run.settings.seed, split)[0].numpy())
 
 
-def read_for(run: Run, data: str, labels: str | None = None) -> Source:
+def read_for(run: Run, data: str, labels: str | None = None, *, lenient: bool = False) -> Source:
     """Data for a run: of a table only the columns that it was fitted to, so that others may hold anything; its notes
-    say which."""
+    say which. ``lenient`` as of :func:`latens.data.read`."""
     reading = {k: v for k, v in (run.data.get("reading") or {}).items() if k != "layer"}
     names, schema = columns_of(data, reading), schema_of(run)
     known = {f.name for f in schema.fields} if isinstance(schema, Table) else set(schema.names or ())
@@ -163,7 +163,7 @@ def read_for(run: Run, data: str, labels: str | None = None) -> Source:
         raise InputError(f"--labels {labels} takes a column away that the model reads: leave --labels away")
     drop = [name for name in names if name in spare and name not in ("", labels)]
     like = schema.fields if isinstance(schema, Table) else ()
-    source = read(data, labels=labels, drop=drop, reading=reading, like=like, keep_text=True)
+    source = read(data, labels=labels, drop=drop, reading=reading, like=like, lenient=lenient, keep_text=True)
     left = [name for name in drop if name not in (*(run.data.get("drop") or ()), run.data.get("labels"))]
     noted = () if source.is_table else source.notes
     return replace(source, notes=(*noted, *columns_left(left, source.origin)))
@@ -174,16 +174,16 @@ def _is_label_column(run: Run, names: tuple[str, ...]) -> bool:
     return run.given is not None and not isinstance(run.schema, Table) and run.data.get("labels") in names
 
 
-def data_for(run: Run, data: str, labels: str | None = None) -> Rows:
-    """Data for a run, its columns in the run's order."""
-    source = read_for(run, data, labels)
-    rows = rows_for(source, schema_of(run), run.given)
+def data_for(run: Run, data: str, labels: str | None = None, *, check: bool = True) -> Rows:
+    """Data for a run, its columns in the run's order; ``check`` as of :func:`latens.data.rows.rows_like`."""
+    source = read_for(run, data, labels, lenient=not check)
+    rows = rows_for(source, schema_of(run), run.given, check=check)
     return replace(rows, notes=tuple(dict.fromkeys((*source.notes, *rows.notes))))
 
 
-def stream_for(run: Run, data: str, labels: str | None = None) -> Stream | None:
-    """Data for a run that are better read as a stream, of a table only the columns that it was fitted to; None for
-    others."""
+def stream_for(run: Run, data: str, labels: str | None = None, *, lenient: bool = False) -> Stream | None:
+    """Data for a run that are better read as a stream, of a table only the columns that it was fitted to, with
+    infinite numbers where ``lenient``; None for others."""
     if not is_large(data):
         return None
     if labels is not None:
@@ -193,7 +193,9 @@ def stream_for(run: Run, data: str, labels: str | None = None) -> Stream | None:
     if stream.names is None:
         return AsTable(stream, [f.name for f in schema.fields]) if isinstance(schema, Table) else stream
     columns = [name for name in stream.names if name in known]
-    return open_stream(data, columns=columns) if columns and len(columns) < len(stream.names) else stream
+    stream = open_stream(data, columns=columns) if columns and len(columns) < len(stream.names) else stream
+    stream.finite = not lenient
+    return stream
 
 
 def figures_for(run: Run, data: str, labels: str | None = None) -> tuple[Rows, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from latens import evaluation, imputing, outputs, scoring
 from latens.commands.answer import Answer
@@ -37,11 +37,13 @@ Work = Callable[[Rows, int], Any]  # (rows, number of the first) -> an array or 
 class Pass:
     """One pass of a run over a stream in chunks of a multiple of ``unit`` rows, so that what is computed ``unit`` rows
     at a time meets the same rows as in memory. ``unknown``: cells of each column whose level was never seen in fitting.
+    ``sift``: impossible cells are left to the work (:meth:`latens.data.rows.Rows.sifted`), not refused.
     """
 
-    def __init__(self, run: Run, stream: Stream, unit: int = 1):
+    def __init__(self, run: Run, stream: Stream, unit: int = 1, *, sift: bool = False):
         self.run, self.stream, self.rows = run, stream, unit * max(1, ROWS // unit)
         self.unknown: dict[str, int] = {}
+        self.sift = sift
         self.notes: list[str] = []
         self._encoded = Encoded(stream, schema_of(run), run.given)
 
@@ -64,7 +66,11 @@ class Pass:
     def chunk(self, piece: Any, first: int) -> Rows:
         """Rows as the run takes them; what does not fit is refused with the number of its row."""
         with concerning(self.stream.origin):
-            rows = rows_like(piece, schema_of(self.run), self.run.given, where=self.stream.origin)
+            rows = rows_like(
+                piece, schema_of(self.run), self.run.given, where=self.stream.origin, check=not self.sift
+            )
+        if self.sift:
+            return rows
         x, c = self._encoded.encode(rows.x, first, self.unknown)
         vars(rows).update(inside=x, c=c)  # where the rows would keep them
         return rows
@@ -91,8 +97,8 @@ class Pass:
 
 def _unit(run: Run, stream: Stream, draws: int = 0) -> int:
     """How many rows the evaluations take at once; 0 draws: one pass through the encoder."""
-    first = Encoded(stream, schema_of(run), run.given).read(0)[0][:1]
-    return chunk_rows(first, draws)[0] if draws else rows_at_once(first[0].numel())
+    row = torch.empty(1, *schema_of(run).shape)
+    return chunk_rows(row, draws)[0] if draws else rows_at_once(row.numel())
 
 
 def encode(run: Run, stream: Stream, out: str, *, samples: int = 0, seed: int = 0) -> Answer:
@@ -126,39 +132,23 @@ def reconstruct(run: Run, stream: Stream, out: str) -> Answer:
     return through.written(writer, "reconstructions")
 
 
-def score(run: Run, stream: Stream, out: str, *, k: int) -> Answer:
+def score(run: Run, stream: Stream, out: str, *, k: int) -> scoring.Tally:
     """A lower bound on ln p(x) of each row of a stream; in a table what :func:`latens.scoring.score` knows beside."""
-    writer, through = Writer(out, len(stream)), Pass(run, stream, _unit(run, stream, k))
+    writer, through = Writer(out, len(stream)), Pass(run, stream, _unit(run, stream, k), sift=True)
     assert run.folder is not None
     calibration = scoring.read_calibration(run.folder)
-    shift = total = squares = 0.0
-    strange = 0
+    tally = scoring.Tally(run, k, calibration)
 
     def work(rows: Rows, first: int) -> Any:
-        nonlocal shift, total, squares, strange
         if first == 0:
-            scoring.require_score(run, rows.take(np.arange(1)))
-        found = scoring.score(run, rows, k, calibration)
-        values = -found.nll.rows.numpy()
-        shift = float(values[0]) if first == 0 else shift
-        total, squares = total + float((values - shift).sum()), squares + float(((values - shift) ** 2).sum())
-        strange += 0 if found.p_values is None else int((found.p_values <= 0.01).sum())
-        return values if writer.is_array else scoring.as_table(found, schema_of(run))
+            scoring.require_score(run, rows)
+        with concerning(f"{stream.origin}, counting rows from row {first:,} on" if first else stream.origin):
+            found = scoring.score(run, rows, k, calibration, refuse=first == 0)
+        tally.add(found, rows)
+        return found.log_px if writer.is_array else scoring.as_table(found, schema_of(run))
 
     through.write(writer, work)
-    count = len(stream)
-    mean = shift + total / count
-    error = math.sqrt(max(squares / count - (total / count) ** 2, 0.0) / max(count - 1, 1))
-    text = f"wrote {out}: lower bounds on ln p(x) of {count:,} rows, nats (K = {k}); mean {mean:.3f}"
-    warnings = through.warnings
-    if calibration is None:
-        warnings.append("the run has no held-out rows that p-values could be calibrated on")
-    elif calibration.k == k:
-        text += f"\n{strange:,} rows have p <= 0.01 (against {calibration.conformal.count:,} held-out rows)"
-    else:
-        warnings.append(f"p-values were calibrated with K = {calibration.k}: say --k {calibration.k} to get them")
-    figures = {"out": out, "rows": count, "k": k, "mean": mean, "standard_error": error, "warnings": warnings}
-    return Answer("\n".join([text, *(f"warning: {line}" for line in warnings)]), figures)
+    return tally
 
 
 def impute(
@@ -203,6 +193,7 @@ def impute(
             through.write(writer, work)
     if draws:
         through.notes += imputing.copy_notes([field.name for field in run.schema.fields])
+    through.notes += imputing.notes(filled, through.unknown)
     total = sum(filled.values())
     most = ", ".join(f"{name} {count:,}" for name, count in sorted(filled.items(), key=lambda i: -i[1])[:5])
     note = f"filled {total:,} missing cells" + (f" ({most})" if most else "") + (f", {draws} times" if draws else "")

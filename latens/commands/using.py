@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from latens import evaluation, imputing, outputs, scoring, synthesis
 from latens import report as reporting
@@ -184,7 +183,7 @@ def impute(
     total = sum(found.missing.values())
     most = ", ".join(f"{name} {count:,}" for name, count in sorted(found.missing.items(), key=lambda i: -i[1])[:5])
     note = f"filled {total:,} missing cells" + (f" ({most})" if most else "") + (f", {draws} times" if draws else "")
-    warnings = unknown_levels(rows) + ([] if total else ["no cell is missing: the rows are written as they are"])
+    warnings = unknown_levels(rows) + imputing.notes(found.missing, rows.unknown)
     if draws and hasattr(rows.x, "column_names"):
         warnings += imputing.copy_notes(rows.x.column_names)
     answer = _written(out, note + "; rows", shape_of(filled), warnings)
@@ -267,40 +266,30 @@ def _beside(names: Path | None) -> list[str]:
 
 def score(folder: str, data: str, out: str, *, k: int, own: str | None, labels: str | None = None) -> Answer:
     """Write ln p(x) of each row; in a table also its standard error and effective sample size, the calibrated p-value,
-    and the columns that make the row strange."""
+    the columns that make the row strange, and the reason where values alone do."""
     extension = require_free_output(out, folder, data)
     run = runs.load(folder, recipe=own)
-    if (stream := stream_for(run, data, labels)) is not None:
-        return streaming.score(run, stream, out, k=k)
-    rows = data_for(run, data, labels)
+    if (stream := stream_for(run, data, labels, lenient=True)) is not None:
+        return scored(out, streaming.score(run, stream, out, k=k))
+    rows = data_for(run, data, labels, check=False)
     scoring.require_score(run, rows)
     calibration = scoring.read_calibration(Path(folder))
     found = scoring.score(run, rows, k, calibration)
     if extension in TABLES:
         beside = write(out, scoring.as_table(found, schema_of(run)), rows=called(rows))
     else:
-        beside = write(out, -found.nll.rows.numpy(), rows=called(rows))
-    text = f"wrote {out}: lower bounds on ln p(x) of {len(rows):,} rows, nats (K = {k}); mean {-found.nll.mean:.3f}"
-    text = "\n".join([text, *_beside(beside)])
-    warnings = unknown_levels(rows)
-    gaps = 0 if rows.complete else int(torch.as_tensor(rows.inside).isnan().any(1).sum())
-    if gaps and isinstance(run.schema, Table) and not any(column.missing for column in run.schema.modelled):
-        warnings.append(
-            f"{gaps:,} rows have missing cells, and the model was fitted to complete rows: their scores are loose "
-            "bounds, and their p-values too small"
-        )
-    if found.p_values is not None and calibration is not None:
-        strange = int((found.p_values <= 0.01).sum())
-        text += f"\n{strange:,} rows have p <= 0.01 (against {calibration.conformal.count:,} held-out rows)"
-    elif calibration is not None:
-        warnings.append(f"p-values were calibrated with K = {calibration.k}: say --k {calibration.k} to get them")
-    else:
-        warnings.append("the run has no held-out rows that p-values could be calibrated on")
-    figures = {
-        "out": out, "rows": len(rows), "k": k, "mean": -found.nll.mean, "standard_error": found.nll.standard_error,
-        "warnings": warnings,
-    }  # fmt: skip
-    return Answer("\n".join([text, *(f"warning: {line}" for line in warnings)]), figures)
+        beside = write(out, found.log_px, rows=called(rows))
+    tally = scoring.Tally(run, k, calibration)
+    tally.add(found, rows)
+    return scored(out, tally, beside)
+
+
+def scored(out: str, tally: scoring.Tally, beside: Path | None = None) -> Answer:
+    """What is said of a file of scores."""
+    first, *rest = tally.lines()
+    warnings = tally.warnings()
+    lines = [f"wrote {out}: {first}", *rest, *_beside(beside), *(f"warning: {line}" for line in warnings)]
+    return Answer("\n".join(lines), {"out": out, **tally.figures(), "warnings": warnings})
 
 
 def report(folder: str, data: str | None, *, out: str | None, labels: str | None, own: str | None) -> Answer:

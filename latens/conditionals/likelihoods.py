@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -22,8 +23,10 @@ class Normal(Conditional):
     squared error of decoded posterior samples (Rybkin et al. 2021), tracked without gradient while training, then
     fixed by one pass over the training set. With ``shift`` and ``unit`` (buffers) the network works on u = (x - shift)
     / unit and the density is one of x: mean shift + unit f(z), variance unit^2 c; log p(x) carries -ln unit a cell.
-    c never falls below ``floor`` (a model that can copy its data has an unbounded likelihood); where a mask ``varying``
-    of cells is given, the others have no say in the optimal c.
+    c never falls below ``floor`` (a model that can copy its data has an unbounded likelihood). Where a mask ``varying``
+    of cells is given, the others are constants of ``rows`` rows: they are ``shift``, have no density and no say in the
+    optimal c, and one that changes costs ln(rows + 2) nats, by Laplace's rule of succession (1812): after n rows of one
+    value, the probability of another is 1 / (n + 2).
     ``data_variance`` is unit^2 c, in the square of the data's units. Raises ``ValueError`` for a variance that is not
     positive.
     """
@@ -35,9 +38,11 @@ class Normal(Conditional):
 
     def __init__(
         self, network: nn.Module, variance: float | str = "optimal", *, shift: Tensor | float = 0.0,
-        unit: Tensor | float = 1.0, floor: float = 1e-6, varying: Tensor | None = None, reads: tuple[str, ...] = (),
+        unit: Tensor | float = 1.0, floor: float = 1e-6, varying: Tensor | None = None, rows: int = 0,
+        reads: tuple[str, ...] = (),
     ):  # fmt: skip
         super().__init__(network, reads)
+        self.rows = rows
         given = float(variance) if isinstance(variance, Tensor) and variance.numel() == 1 else variance
         if given not in ("learned", "optimal") and not (is_number(given) and given > 0):
             raise ValueError(f"variance must be a positive number, 'learned' or 'optimal', got {variance!r}")
@@ -69,7 +74,14 @@ class Normal(Conditional):
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
         base = d.Normal(output, self.observation_variance)
-        return d.Observed(d.InUnits(base, self.shift, self.unit), event_dims(output, given))
+        units = d.InUnits(base, self.shift, self.unit)
+        if self.varying is not None:
+            units = d.Reproduced(base, self.shift, self.unit, self.varying, math.log(self.rows + 2))
+        return d.Observed(units, event_dims(output, given))
+
+    def changed(self, x: Tensor) -> Tensor | None:
+        """Which cells of the data should be constant and are not, ``[N, *event]``; None where all cells may vary."""
+        return None if self.varying is None else ~self.varying & (x != self.shift)
 
     @torch.no_grad()
     def observe(self, x: Tensor, draw: Any) -> Tensor | None:

@@ -21,8 +21,8 @@ from latens.data.tables.frames import is_frame
 from latens.data.tables.kinds import infer_table
 from latens.data.tables.reading import Read, read_columns
 from latens.errors import InputError
-from latens.schema import KINDS, LIBRARY, AnySchema, Column, Schema, Table
-from latens.schema.cells import as_numbers, listed
+from latens.schema import KINDS, LIBRARY, AnySchema, Column, Odd, Schema, Table, sift_array, sift_table
+from latens.schema.cells import as_numbers, is_empty, listed
 from latens.schema.column import CODED
 from latens.trees import Tree
 
@@ -116,6 +116,31 @@ class Rows:
         """A table of as many rows with its text in the form in which it was found; see
         :func:`latens.data.tables.reading.written`."""
         return table if self.found is None else self.found.written(table, as_text=as_text)
+
+    def sifted(self, *, refuse: bool = True) -> tuple[Rows, list[Odd]]:
+        """The same rows with impossible cells left out of what the model sees, and the odd cells among them; rows that
+        are made when they are indexed are taken as they are. ``refuse``: as of :func:`latens.schema.sift_table`."""
+        if isinstance(self.x, Lazy):
+            return self, []
+        if isinstance(self.schema, Table):
+            unread = {} if self.found is None else self.found.unread_texts
+            inside, odd = sift_table(self.schema, self.x, self.where, unread, refuse=refuse)
+        else:
+            inside, odd = sift_array(self.schema, self.x)
+        rows = dataclasses.replace(self)
+        vars(rows).update(inside=torch.from_numpy(np.array(inside)))  # where the rows would keep it
+        return rows, odd
+
+    @property
+    def missing(self) -> np.ndarray:
+        """Which modelled cells of a table are missing, as the user gave them, ``[N, D]``: no number, no level and no
+        text stands there."""
+        assert isinstance(self.schema, Table)
+        found = np.stack([is_empty(self.x.column(name)) for name in self.schema.names], 1)
+        for name, texts in ({} if self.found is None else self.found.unread_texts).items():
+            if name in self.schema.names:
+                found[list(texts), self.schema.names.index(name)] = False
+        return found
 
     @property
     def handed_through(self) -> dict[str, Any]:
@@ -258,9 +283,10 @@ def _require_no_columns(asked: Asked, where: str) -> None:
 def rows_like(
     x: Any, schema: AnySchema, given: Table | None = None, *, names: Sequence[str] | None = None,
     labels: np.ndarray | None = None, label_names: tuple[str, ...] | None = None, where: str = "the data",
-    found: Read | None = None,
+    found: Read | None = None, check: bool = True,
 ) -> Rows:  # fmt: skip
-    """Further rows for a schema that stands: columns are found by name, where there are names.
+    """Further rows for a schema that stands: columns are found by name, where there are names. Without ``check``
+    what a column or an array cannot hold is looked at later (:meth:`Rows.sifted`).
 
     Raises:
         InputError: a column is missing, or something does not fit; the first place is named.
@@ -277,7 +303,7 @@ def rows_like(
                 raise InputError(f"expected {len(wanted)} columns ({listed(wanted)}), got an array of shape {x.shape}.")
             x = as_table(x, wanted if names is None else names)
         if found is None:
-            found = read_columns(x, where, Hints().like(schema.fields))
+            found = read_columns(x, where, Hints().like(schema.fields, lenient=not check))
             x = found.table
         cells = x
     else:
@@ -289,7 +315,7 @@ def rows_like(
         common |= {"order": order, "notes": (*common["notes"], *left)}
         if isinstance(x, Lazy):
             _check_lazy(x, schema)
-        else:
+        elif check:
             schema.check(x)
     if not len(x):
         raise InputError(f"{where}: the data has no rows; give at least one.")

@@ -79,6 +79,34 @@ class OnGrid(Distribution):
         return self.base.log_prob(((value - self.first) / self.step).round())
 
 
+class Reproduced(InUnits):
+    """:class:`InUnits` where cells outside the mask ``varying`` never vary: they are ``shift`` and have no density.
+    Such a cell adds 0 to ln p(x), and -``cost`` where it has another value.
+    """
+
+    def __init__(self, base: Distribution, shift: Tensor, unit: Tensor, varying: Tensor, cost: float):
+        super().__init__(base, shift, unit)
+        self.varying, self.cost = varying, cost
+
+    @property
+    def mean(self) -> Tensor:
+        return self._kept(super().mean)
+
+    @property
+    def variance(self) -> Tensor:
+        return torch.where(self.varying, super().variance, 0.0)
+
+    def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        return self._kept(super().rsample(sample_shape))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        inside = super().log_prob(torch.where(self.varying, value, self.shift))
+        return torch.where(self.varying, inside, -self.cost * (value != self.shift).to(inside.dtype))
+
+    def _kept(self, values: Tensor) -> Tensor:
+        return torch.where(self.varying, values, self.shift.to(values.dtype))
+
+
 class Observed(Distribution):
     """An elementwise distribution whose last ``event_dims`` axes form one datum; NaN cells are unobserved.
 

@@ -95,13 +95,16 @@ def _scores(values: np.ndarray, name: str) -> np.ndarray:
     return scores
 
 
-def contributions(terms: np.ndarray, reference: np.ndarray, top: int = 3) -> tuple[np.ndarray, np.ndarray]:
+def contributions(
+    terms: np.ndarray, reference: np.ndarray, top: int = 3, first: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """The columns that make each row strange, strangest first: excess of a cell's term over its column's usual one.
 
     ``terms``: ``[N, D]``, -ln p(x_j | .) in nats, NaN where the cell is missing; ``reference``: ``[D]``, the mean of
     each column's terms over held-out rows. Returns column indexes and excesses, both ``[N, min(top, D)]``; ties go to
     the earlier column. A missing cell is never named, nor a column whose reference is NaN: where fewer than ``top``
-    can be, the rest of the row is -1 and NaN. A negative excess is a cell that is more usual than most.
+    can be, the rest of the row is -1 and NaN. A negative excess is a cell that is more usual than most. Cells of the
+    mask ``first`` ``[N, D]`` come before all others, and have their whole term where there is no reference.
 
     >>> columns, excess = contributions(np.array([[1.0, 9.0, 3.0], [np.nan, 2.0, 8.0]]), np.array([1.0, 2.0, 3.0]), 2)
     >>> columns.tolist(), excess.tolist()
@@ -114,8 +117,11 @@ def contributions(terms: np.ndarray, reference: np.ndarray, top: int = 3) -> tup
     require(is_whole(top) and top >= 1, "top", "a whole number of at least 1", top)
     with np.errstate(invalid="ignore"):
         excess = terms - reference
+    if first is not None:
+        excess = np.where(first & np.isnan(excess), terms, excess)
     named = ~np.isnan(excess)
-    order = np.lexsort((-np.where(named, excess, 0.0), ~named))[:, :top]
+    keys = (-np.where(named, excess, 0.0), ~named)
+    order = np.lexsort(keys if first is None else (*keys, ~(first & named)))[:, :top]
     found = np.take_along_axis(excess, order, 1)
     return np.where(np.isnan(found), -1, order), found
 

@@ -29,6 +29,15 @@ def plain(cells: Any) -> Any:
     return cells
 
 
+def is_empty(cells: Any) -> np.ndarray:
+    """Which cells are missing, ``[N]``: null, and NaN among floats."""
+    import pyarrow as pa
+
+    cells = plain(cells)
+    empty = cells.is_null(nan_is_null=pa.types.is_floating(cells.type))
+    return empty.to_numpy(zero_copy_only=False)
+
+
 def as_numbers(cells: Any) -> np.ndarray | None:
     """``[N]`` float64 of numeric, boolean or temporal cells (dates in days since 1970-01-01, time spans in seconds),
     NaN where null; None where they are neither.

@@ -119,6 +119,11 @@ class Column:
         return [f"{value:g}" if isinstance(value, int | float) else str(value) for value in cells.to_pylist()]
 
     @property
+    def is_number(self) -> bool:
+        """Whether it is modelled as a number or a date."""
+        return self.kind in NUMERIC
+
+    @property
     def is_modelled(self) -> bool:
         return self.kind in NUMERIC or self.kind in CODED
 
@@ -152,8 +157,7 @@ class Column:
         levels = pa.array(list(self.levels or ()))
         if pa.types.is_boolean(levels.type) and not pa.types.is_boolean(cells.type):
             levels = levels.cast(pa.int8())  # 0 and 1, or words that stand for them; any other number is unknown
-            words = pa.types.is_string(cells.type)
-            cells = cells.cast(pa.bool_()).cast(pa.int8()) if words else cells
+            cells = _truths(cells) if pa.types.is_string(cells.type) else cells
         if cells.type != levels.type:
             try:
                 wider = pa.types.is_floating(cells.type) and pa.types.is_integer(levels.type)
@@ -171,24 +175,27 @@ class Column:
 
     def _require(self, numbers: np.ndarray, where: str, first_row: int) -> None:
         """The first number that this kind cannot be."""
+        for bad, wanted in self.faults(numbers):
+            if bad.any():
+                row = int(bad.argmax())
+                raise InputError(
+                    f"{where} has {numbers[row]:g} in column {self.name!r}, row {row + first_row} (counted from "
+                    f"0); {wanted}{self._remedy()}."
+                )
+
+    def faults(self, numbers: np.ndarray) -> list[tuple[np.ndarray, str]]:
+        """Which numbers this kind cannot be, ``[N]`` for each reason, with its words."""
         with np.errstate(invalid="ignore"):
-            checks: list[tuple[np.ndarray, str]] = [(np.isinf(numbers), "it must be finite")]
+            found = [(np.isinf(numbers), "it must be finite")]
             if self.kind == "positive":
-                checks.append((numbers <= 0, "this column takes numbers above 0"))
+                found.append((numbers <= 0, "this column takes numbers above 0"))
             if self.kind == "count":
-                checks.append((numbers < 0, "a count cannot be negative"))
-                checks.append((numbers != np.floor(numbers), "a count must be a whole number"))
+                found.append((numbers < 0, "a count cannot be negative"))
+                found.append((numbers != np.floor(numbers), "a count must be a whole number"))
             if self.kind == "bounded":
                 outside = (numbers < self.low) | (numbers > self.high)
-                checks.append((outside, f"this column takes numbers from {self.low:g} to {self.high:g}"))
-            for bad, wanted in checks:
-                bad &= ~np.isnan(numbers)
-                if bad.any():
-                    row = int(bad.argmax())
-                    raise InputError(
-                        f"{where} has {numbers[row]:g} in column {self.name!r}, row {row + first_row} (counted from "
-                        f"0); {wanted}{self._remedy()}."
-                    )
+                found.append((outside, f"this column takes numbers from {self.low:g} to {self.high:g}"))
+        return [(bad & ~np.isnan(numbers), wanted) for bad, wanted in found]
 
     def _remedy(self) -> str:
         return f" (fit with --column {self.name}=continuous if it may hold others)" if self.kind != "continuous" else ""
@@ -244,6 +251,13 @@ class Column:
             return slope
         return np.where(np.isin(self.law.snap(numbers), self.law.atoms), 0.0, slope - self.shift)
 
+    def fall(self, number: float) -> float:
+        """How far a normal law with the column's mean and deviation falls, nats, from the nearest end of its range to a
+        number beyond it, in the scale in which the column is seen."""
+        end = np.clip(number, self.low, self.high)
+        seen, at_end = self.seen(np.array([number, end], dtype=np.float64)).tolist()
+        return max(0.0, (seen**2 - at_end**2) / 2)
+
     def to_json(self) -> dict[str, Any]:
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return fields | {
@@ -285,6 +299,16 @@ _TYPES: dict[str, Any] = {
     "high": float | int | None, "shift": float | int, "unit": float | int, "decimals": int | None,
     "missing": float | int, "reason": str,
 }  # fmt: skip
+
+
+def _truths(cells: Any) -> Any:
+    """Words for yes and no as 1 and 0, any other word as 2."""
+    import pyarrow as pa
+    from pyarrow import compute as pc
+
+    words = pc.utf8_lower(pc.utf8_trim_whitespace(cells))
+    found = [pc.is_in(words, value_set=pa.array(each)) for each in (["false", "0"], ["true", "1"])]
+    return pc.if_else(pc.is_valid(cells), pc.case_when(pc.make_struct(*found), 0, 1, 2), None)
 
 
 def _numbers(cells: Any, column: Column, where: str, first_row: int) -> np.ndarray:

@@ -52,7 +52,8 @@ class Stream:
 
     ``piece(block)`` gives the rows of one block, an arrow table of plain types or an array ``[B, *event]``; ``names``
     are those of a table's columns and ``arrow`` its schema, or None; ``origin`` and ``fingerprint`` as those of
-    :class:`latens.data.Source`; ``cells`` the numbers in a row.
+    :class:`latens.data.Source`; ``cells`` the numbers in a row; ``finite``: whether infinite numbers of a table are
+    refused.
     """
 
     origin: str
@@ -62,6 +63,7 @@ class Stream:
     names: tuple[str, ...] | None = None
     arrow: Any = None
     cells: int = 1
+    finite: bool = True
     notes: tuple[str, ...] = ()
 
     @property
@@ -144,7 +146,7 @@ class ParquetStream(Stream):
         except pa.ArrowInvalid as error:
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"{self._blocks.file_of(block)} is damaged ({reason}): get it again") from error
-        return plain(table, self._blocks.file_of(block), self.arrow, int(self._firsts[block]))
+        return plain(table, self._blocks.file_of(block), self.arrow, int(self._firsts[block]), finite=self.finite)
 
 
 class NpyStream(Stream):

@@ -43,7 +43,9 @@ class Hints:
         known: forms that a run was fitted to, which come first.
         loose: columns that are words where they are nothing else for certain.
         settled: whether whole numbers are dates such as 20211231 only where ``known`` says so.
-        lenient: whether cells that a known form cannot read are missing and told, not refused.
+        lenient: whether cells that a known form cannot read are missing and told, not refused; infinite
+            numbers that are no text are then taken as they are.
+        usual: where lenient, forms of columns that were no text in the fit, for text that has none of its own.
     """
 
     words: frozenset[str] = frozenset()
@@ -54,6 +56,7 @@ class Hints:
     loose: frozenset[str] = frozenset()
     settled: bool = False
     lenient: bool = False
+    usual: Mapping[str, Form] = field(default_factory=dict)
 
     @classmethod
     def of(cls, reading: Mapping[str, Any]) -> Hints:
@@ -72,12 +75,20 @@ class Hints:
             self, words=self.words | texts, settled=True, lenient=lenient,
             known={f.name: f.form for f in fields if f.form and f.name not in self.formats},
             loose=frozenset(f.name for f in fields if not f.is_modelled),
+            usual={f.name: _usual(f) for f in fields if lenient and f.is_number and not f.form},
         )  # fmt: skip
 
     def missing_words(self, name: str) -> tuple[str, ...]:
         """The texts that mean missing in a column of words."""
         named = WORDS if self.na is None else ("", *self.na)
         return tuple(word for word in named if word not in self.levels.get(name, ()))
+
+
+def _usual(field: Any) -> Form:
+    """How numbers, or dates of such a type, are written mostly."""
+    if field.kind != "datetime":
+        return Numbers("double")
+    return Times(field.type, pattern="%Y-%m-%d" if field.type.startswith("date") else "%Y-%m-%d %H:%M:%S")
 
 
 @dataclass(frozen=True)

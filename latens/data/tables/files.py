@@ -75,7 +75,7 @@ def read_found(
             return table_text.read_text(where, found.parts, found.key_columns, choose, hints or Hints(), encoding)
         names = chosen(table_names(where), drop, columns, str(where))
         _require_modest(found.parts, 8 * len(names))
-    batches = list(table_batches(where, names))
+    batches = list(table_batches(where, names, finite=not (hints and hints.lenient)))
     if not batches:
         raise InputError(f"{where} has no rows; give a file with data.")
     with sentences(where):
@@ -106,7 +106,7 @@ def table_names(path: str | os.PathLike[str], encoding: str | None = None) -> tu
 
 
 def table_batches(
-    path: str | os.PathLike[str], columns: Sequence[str] | None = None, rows: int = 65536
+    path: str | os.PathLike[str], columns: Sequence[str] | None = None, rows: int = 65536, *, finite: bool = True
 ) -> Iterator[pa.RecordBatch]:
     """The rows of a table in order, at most ``rows`` at a time, all batches of one schema.
 
@@ -132,7 +132,8 @@ def table_batches(
         with sentences(part):
             start = first
             for batch in _stored_batches(part, stored, rows):
-                table = with_keys(plain(batch, str(part), schema, first - start), names, keys, number)
+                table = plain(batch, str(part), schema, first - start, finite=finite)
+                table = with_keys(table, names, keys, number)
                 first += table.num_rows
                 yield from table.combine_chunks().to_batches()
 

@@ -33,14 +33,14 @@ def is_frame(x: Any) -> bool:
     return isinstance(x, Mapping) or named
 
 
-def as_table(x: Any) -> tuple[pa.Table, Callable[[pa.Table], Any]]:
+def as_table(x: Any, *, finite: bool = True) -> tuple[pa.Table, Callable[[pa.Table], Any]]:
     """A frame as a table of plain types (:mod:`latens.data.tables.types`), and the way back.
 
     The way back turns any table into a frame of the library that ``x`` came from. A column that ``x`` has keeps its
     dtype where the values allow it (whole numbers with gaps, and words outside the categories, do not); labels that
     are no strings are restored; null is what the library writes for a missing cell. A lazy polars frame comes back as
     an eager one, and a relation of a database as a pyarrow table. Rows get a new pandas index, since a table may hold
-    other rows than ``x``: ``back.index`` has the old one.
+    other rows than ``x``: ``back.index`` has the old one. Infinite numbers are refused where they must be ``finite``.
 
     Raises:
         InputError: no frame, no rows, two columns of one name, or a column of mixed objects or of a type without a
@@ -59,7 +59,7 @@ def as_table(x: Any) -> tuple[pa.Table, Callable[[pa.Table], Any]]:
     require_names(table.column_names, "the data")
     if table.num_columns == 0 or table.num_rows == 0:
         raise InputError(f"the data has {'no rows' if table.num_columns else 'no columns'}; give some.")
-    return plain(table, "the data").unify_dictionaries(), back
+    return plain(table, "the data", finite=finite).unify_dictionaries(), back
 
 
 def _converted(x: Any) -> tuple[pa.Table, Callable[[pa.Table], Any]]:

@@ -41,6 +41,18 @@ class Read:
         text = None if self.text is None else self.text.take(rows)
         return dataclasses.replace(self, table=self.table.take(rows), text=text, unread=unread)
 
+    @property
+    def unread_texts(self) -> dict[str, dict[int, str]]:
+        """The cells that a run's form does not read, ``{column: {row: text}}``."""
+        from pyarrow import compute as pc
+
+        found = {}
+        for name, mask in self.unread.items():
+            rows = pc.indices_nonzero(mask).to_pylist()
+            texts = self.text.column(name).take(rows).to_pylist() if rows else []
+            found[name] = dict(zip(rows, texts))
+        return found
+
     def written(self, table: Any, *, as_text: bool = False) -> Any:
         """See :func:`written`; a cell that has the value that was found is written as it was found."""
         return written(table, self.forms, self, as_text=as_text)
@@ -169,16 +181,25 @@ def _text(
     except Unsettled:
         raise
     except InputError:
+        if name in hints.usual:
+            return _by_usual(cells, hints.usual[name])
         if name in hints.known or name in hints.formats or (is_file and name not in hints.loose):
             raise
         if not is_file:
             return None
         one = understood(cells, name, where, dataclasses.replace(hints, words=frozenset([name])))
+    if name in hints.usual and isinstance(one.form, Words):
+        return _by_usual(cells, hints.usual[name])
     if dates_only and not isinstance(one.form, Times):
         return None
     if not is_file and (isinstance(one.form, Words) or pa.types.is_null(one.values.type)):
         return None
     return one
+
+
+def _by_usual(cells: Any, form: Form) -> Understood:
+    values, bad = form.read(cells)
+    return Understood(values, form, unread=bad)
 
 
 def _may_be_dates(cells: Any) -> bool:

@@ -118,7 +118,9 @@ def _refused(type: pa.DataType) -> str:
     return f"values of the type {type}; write them as numbers, words or dates, or leave the column out with"
 
 
-def plain(table: pa.Table, where: str, schema: pa.Schema | None = None, first_row: int = 0) -> pa.Table:
+def plain(
+    table: pa.Table, where: str, schema: pa.Schema | None = None, first_row: int = 0, *, finite: bool = True
+) -> pa.Table:
     """The table in plain types, null as the only mark of a missing cell (NaN becomes null).
 
     Args:
@@ -126,6 +128,7 @@ def plain(table: pa.Table, where: str, schema: pa.Schema | None = None, first_ro
         where: what an error names.
         schema: the plain types to give; those of :func:`plain_schema` without it.
         first_row: the number of the table's first row in the whole.
+        finite: whether infinite numbers are refused.
 
     Raises:
         InputError: a type without a plain one, an infinite number, or a value that its type cannot hold.
@@ -146,7 +149,7 @@ def plain(table: pa.Table, where: str, schema: pa.Schema | None = None, first_ro
                 ) from error
         if pa.types.is_floating(field.type) and not compute.all(compute.is_finite(column), min_count=0).as_py():
             row = compute.index(compute.is_inf(column), True).as_py()
-            if row >= 0:
+            if row >= 0 and finite:
                 raise InputError(
                     f"{where}: column {shown(field.name)}, row {first_row + row} is not finite ({column[row]}); "
                     "give a finite number, or leave the cell empty."

@@ -1,0 +1,178 @@
+"""Cells that stand out by their value alone, told before any model is asked, so that one of them does not take the
+other rows' scores away."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from latens.errors import InputError
+from latens.schema.arrays import Schema, place
+from latens.schema.cells import is_empty, plain, short
+from latens.schema.column import CODED, KEPT, Column, _numbers
+from latens.schema.table import Table
+
+IMPOSSIBLE, UNSEEN, BEYOND = "impossible", "unseen", "beyond"
+_INFINITE = re.compile(r"\s*[+-]?inf(inity)?\s*", re.I)
+WRONG = 10  # rows from which on a column of which no cell is possible is refused: it is another column
+
+
+@dataclass(frozen=True)
+class Odd:
+    """A cell that no row of the fit was like.
+
+    Args:
+        row, cell: where; the number of the modelled column, None for a constant one and a pixel.
+        column: its name, or the place in a row.
+        kind: "impossible" (the column cannot hold it), "unseen" (a level, or a value of a constant column, that no row
+            had) or "beyond" (above or below all numbers seen).
+        reason: a sentence with the value.
+    """
+
+    row: int
+    cell: int | None
+    column: str
+    kind: str
+    reason: str
+
+
+def sift_table(
+    schema: Table, table: Any, where: str = "the data", unread: Mapping[str, Mapping[int, str]] | None = None, *,
+    refuse: bool = True,
+) -> tuple[np.ndarray, list[Odd]]:  # fmt: skip
+    """:meth:`Table.to_model` that goes on where a cell is impossible: the numbers ``[N, D]``, NaN there, and all odd
+    cells, ordered by row. ``unread``: texts of cells that have no value, ``{column: {row: text}}``.
+
+    ``InputError`` for a missing column and, with ``refuse``, one that holds nothing possible in ``WRONG`` rows or more.
+    """
+    schema.check(table, where)
+    out, odd = np.empty((table.num_rows, schema.columns), schema.storage), []
+    unread = unread or {}
+    for position, column in enumerate(schema.modelled):
+        cells = plain(table.column(column.name))
+        numbers, found = _sift(column, cells, unread.get(column.name, {}), where, schema.storage)
+        found = [dataclasses.replace(each, cell=position) for each in found]
+        impossible = sum(each.kind == IMPOSSIBLE for each in found)
+        if refuse and impossible >= WRONG and np.isnan(numbers).all():
+            column.encode(cells, where)
+            row, reason = found[0].row, found[0].reason
+            raise InputError(f"{where}: column {column.name!r}, row {row} (counted from 0) and all others: {reason}")
+        out[:, position] = numbers
+        odd += found
+    for column in schema.fields:
+        if column.kind in KEPT and column.name in table.column_names:
+            odd += _changed(column, plain(table.column(column.name)), unread.get(column.name, {}), where)
+    return out, sorted(odd, key=lambda each: each.row)
+
+
+def _sift(
+    column: Column, cells: Any, texts: Mapping[int, str], where: str, storage: str
+) -> tuple[np.ndarray, list[Odd]]:
+    if column.kind in CODED:
+        numbers, strangers = column.encode(cells, where)
+        rows = np.flatnonzero(np.isnan(numbers) & ~is_empty(cells)) if strangers else ()
+        words = ", a level that was never seen in fitting"
+        return numbers, [*_told(column, cells, rows, UNSEEN, words), *_told(column, texts, list(texts), UNSEEN, words)]
+    numbers = _numbers(cells, column, where, 0).copy()
+    infinite = [row for row, text in texts.items() if _INFINITE.fullmatch(text)]
+    what = f", which is no {'date' if column.kind == 'datetime' else 'number'}"
+    odd = _told(column, texts, [row for row in texts if row not in set(infinite)], IMPOSSIBLE, what)
+    odd += _told(column, {row: float(texts[row]) for row in infinite}, infinite, IMPOSSIBLE, ": it must be finite")
+    faults = column.faults(numbers)
+    if storage == "float32":
+        faults.append((np.abs(numbers) > np.finfo(np.float32).max, "it is beyond float32"))
+    for bad, wanted in faults:
+        odd += _told(column, cells, np.flatnonzero(bad & ~np.isnan(numbers)), IMPOSSIBLE, f": {wanted}")
+        numbers[bad] = np.nan
+    if column.low is not None and column.high is not None and column.kind != "bounded":
+        for bad, words, end in (
+            (numbers < column.low, "below the smallest value", column.low),
+            (numbers > column.high, "above the largest value", column.high),
+        ):
+            if bad.any():
+                seen = _shown(column.decode(np.array([end]))[0].as_py())
+                odd += _told(column, cells, np.flatnonzero(bad), BEYOND, f", {words} seen in fitting ({seen})")
+    return numbers, odd
+
+
+def _told(column: Column, cells: Any, rows: Sequence[int] | np.ndarray, kind: str, words: str) -> list[Odd]:
+    """The cells of these rows, of arrow cells or ``{row: value}``."""
+    name, found = short(column.name), []
+    for row in map(int, rows):
+        value = cells[row].as_py() if hasattr(cells[row], "as_py") else cells[row]
+        found.append(Odd(row, None, column.name, kind, f"{name} is {_shown(value)}{words}"))
+    return found
+
+
+def _shown(value: Any) -> str:
+    return short(repr(value)) if isinstance(value, str) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _changed(column: Column, cells: Any, texts: Mapping[int, str], where: str) -> list[Odd]:
+    """Cells of a constant column that hold another value."""
+    if column.kind == "missing":
+        words = ", and no row of the fit had a value there"
+        return _told(column, cells, np.flatnonzero(~is_empty(cells)), UNSEEN, words)
+    words = f", and it was always {_shown(column.repeat(1)[0].as_py())} in fitting"
+    if isinstance(column.value, str | bool):
+        one = dataclasses.replace(column, kind="binary", levels=(column.value,))
+        other = np.isnan(one.encode(cells, where)[0])
+    else:
+        other = ~np.isclose(_numbers(cells, column, where, 0), float(column.value), rtol=1e-6, atol=0.0)
+    odd = _told(column, cells, np.flatnonzero(other & ~is_empty(cells)), UNSEEN, words)
+    return odd + _told(column, texts, list(texts), UNSEEN, words)
+
+
+def sift_array(schema: Schema, x: np.ndarray) -> tuple[np.ndarray, list[Odd]]:
+    """The same of an array in the user's layout: the model's form, a value that fits in the place of those that do not.
+
+    ``InputError`` for another shape, and where no row of ``WRONG`` or more, or a missing cell (NaN), is possible.
+    """
+    try:
+        return schema.to_model(x), _outside(schema, x)
+    except InputError:
+        if x.shape[1:] != schema.user_shape or x.dtype.kind not in "biuf" or np.isnan(x).any():
+            raise
+        odd, whole = [], x.copy()
+        while True:
+            bad, wanted = schema.misfits(whole)
+            if bad is None:
+                break
+            for index in np.argwhere(bad).tolist():
+                cell = index[1] if schema.layout == "vector" else None
+                name = cell_name(schema, cell) if cell is not None else _place(schema, index)
+                reason = f"{name} is {_shown(x[tuple(index)].item())}: {wanted}"
+                odd.append(Odd(index[0], cell, name, IMPOSSIBLE, reason))
+            whole[bad] = schema.low
+        if len(x) >= WRONG and len({each.row for each in odd}) == len(x):
+            raise
+        return schema.to_model(whole), sorted([*odd, *_outside(schema, whole)], key=lambda each: each.row)
+
+
+def _outside(schema: Schema, x: np.ndarray) -> list[Odd]:
+    """Cells of continuous columns beyond all numbers of the fit."""
+    if schema.kind != "continuous" or schema.layout != "vector" or not len(x):
+        return []
+    odd = []
+    for words, end, bad in (
+        ("below the smallest", schema.low, x < schema.low), ("above the largest", schema.high, x > schema.high),
+    ):  # fmt: skip
+        for row, cell in np.argwhere(bad & ~np.isin(np.arange(schema.columns), schema.constant)).tolist():
+            name = cell_name(schema, cell)
+            reason = f"{name} is {_shown(x[row, cell].item())}, {words} value seen in fitting ({_shown(end)})"
+            odd.append(Odd(row, cell, name, BEYOND, reason))
+    return odd
+
+
+def cell_name(schema: Schema | Table, cell: int) -> str:
+    """What a column is called; those of a matrix without names are column_1, column_2, …"""
+    return schema.names[cell] if schema.names else f"column_{cell + 1}"
+
+
+def _place(schema: Schema, index: list[int]) -> str:
+    return place(schema.layout, None, tuple(index)).partition(", ")[2].removesuffix(" (counted from 0)")
