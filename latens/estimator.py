@@ -365,8 +365,7 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         found = scoring.score(self.run_, rows, self.nll_draws, calibration)
         tally = scoring.Tally(self.run_, self.nll_draws, calibration)
         tally.add(found, rows)
-        for line in tally.notes():
-            warnings.warn(line, UserWarning, stacklevel=3)
+        _say(tally.notes())
         return found, rows
 
     @untouched()

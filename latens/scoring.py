@@ -308,6 +308,7 @@ class Tally:
     gaps: int = 0
     kinds: Counter[tuple[str, str]] = field(default_factory=Counter)
     impossible: int = 0
+    read: dict[str, None] = field(default_factory=dict)  # what was said of reading the rows
     _shift: float = 0.0
     _sums: np.ndarray = field(default_factory=lambda: np.zeros(3))  # finite rows, and their first two moments
 
@@ -324,6 +325,7 @@ class Tally:
             self.strange += int((found.p_values <= self.level).sum())
         if isinstance(rows.schema, Table):
             self.gaps += int(rows.missing.any(1).sum())
+        self.read |= dict.fromkeys((*rows.notes, *(rows.found.notes if rows.found else ())))
         self.kinds.update((each.column, each.kind) for each in found.odd)
 
     @property
@@ -380,8 +382,8 @@ class Tally:
         return found
 
     def warnings(self) -> list[str]:
-        """The same, and why rows have no p-values."""
-        found = self.notes()
+        """The same, what was said in reading them, and why rows have no p-values."""
+        found = [*self.read, *self.notes()]
         if self.calibration is None:
             found.append("the run has no held-out rows that p-values could be calibrated on")
         elif self.calibration.k != self.k:
