@@ -131,12 +131,15 @@ def _changed(column: Column, cells: Any, texts: Mapping[int, str], where: str) -
 def sift_array(schema: Schema, x: np.ndarray) -> tuple[np.ndarray, list[Odd]]:
     """The same of an array in the user's layout: the model's form, a value that fits in the place of those that do not.
 
-    ``InputError`` for another shape, and where no row of ``WRONG`` or more, or a missing cell (NaN), is possible.
+    ``InputError`` for another shape, for counts, and where no row of ``WRONG`` or more, or a missing cell (NaN), is
+    possible.
     """
     try:
         return schema.to_model(x), _outside(schema, x)
     except InputError:
-        if x.shape[1:] != schema.user_shape or x.dtype.kind not in "biuf" or np.isnan(x).any():
+        if schema.kind == "count" or x.shape[1:] != schema.user_shape:
+            raise  # a matrix of counts is refused whole, as a sparse one is
+        if x.dtype.kind not in "biuf" or np.isnan(x).any():
             raise
         odd, whole = [], x.copy()
         while True:
