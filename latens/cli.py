@@ -254,14 +254,16 @@ def sample(
     density: Annotated[
         str, typer.Option(metavar="NAME", help="Draw codes from a density fitted to them (see `latens density`).")
     ] = "prior",
+    gaps: Annotated[bool, typer.Option(help="Leave cells of a table missing as the data have them.")] = True,
     seed: Seed = 0, recipe: OwnRecipe = None, as_json: Json = False,
 ) -> Any:  # fmt: skip
     """New data from the model: z from the prior, or from a density fitted to the codes, then x from p(x|z)."""
     from latens import commands
 
     return commands.sample(
-        run, out, n=n, mean=mean, seed=seed, own=recipe, given=tuple(given or ()), density=density, quiet=as_json
-    )
+        run, out, n=n, mean=mean, seed=seed, own=recipe, given=tuple(given or ()), density=density, gaps=gaps,
+        quiet=as_json,
+    )  # fmt: skip
 
 
 @app.command()

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from latens import gaps, trees
 from latens import run as runs
-from latens import trees
 from latens.choices import DataInfo
 from latens.data import fingerprint
 from latens.data.lazy import some
@@ -269,6 +269,9 @@ def prepare(
         told = ~torch.stack([values.double().flatten().isnan() for values in sample_c.values()]).any(0)
         every = max(1, int(told.sum()) // CONDITIONS_KEPT)
         run.data["conditions"] = {name: sample_c[name][told][::every].double().tolist() for name in sample_c}
+    if isinstance(schema, Table) and any(column.missing for column in schema.modelled):
+        whole = {name: values.double().flatten().numpy() for name, values in (sample_c or {}).items()}
+        run.data["gaps"] = gaps.learned(schema.names, sample.double().numpy(), whole)
     run.warnings = notes(rows, count, settings, info)
     if not held_rows:
         run.warnings.append("no rows are held out: figures on the rows that were trained on flatter the model")

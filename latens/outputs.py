@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latens import evaluation, trees
+from latens import evaluation, gaps, trees
 from latens.data.rows import Rows, condition_column
 from latens.data.streams.sources import memory
 from latens.data.tables.reading import written as in_forms
@@ -125,10 +125,11 @@ def reconstructed(run: Run, rows: Rows) -> Any:
 
 
 def sample(
-    run: Run, n: int, *, mean: bool, seed: int, given: Mapping[str, Any] | None = None, density: Fitted | None = None
-) -> Any:
+    run: Run, n: int, *, mean: bool, seed: int, given: Mapping[str, Any] | None = None, density: Fitted | None = None,
+    missing: bool = True,
+) -> Any:  # fmt: skip
     """n new rows in the user's form: z ~ p(z|c), or from a density fitted to the codes, x ~ p(x|z, c), or what stands
-    for p(x|z, c) with ``mean``."""
+    for p(x|z, c) with ``mean``. Draws of tables have gaps as the data have them, unless ``missing`` is False."""
     schema = schema_of(run)
     require(is_whole(n) and n >= 1, "the number of samples", "a whole number from 1", n)
     require_memory(n, schema.columns, f"{n:,} samples")
@@ -146,8 +147,11 @@ def sample(
         return center(px) if mean else px.sample()
 
     with evaluating(model), seeded(seed, _SAMPLE), torch.no_grad():
-        x = trees.below(map(draw, range(0, n, count)), n)
-    return to_user(schema, x.numpy(), cells, mean=mean)
+        x = trees.below(map(draw, range(0, n, count)), n).numpy()
+    if missing and not mean and isinstance(schema, Table) and run.data.get("gaps"):
+        known = {name: values.double().numpy() for name, values in (c or {}).items()} if isinstance(c, Mapping) else {}
+        x = gaps.drawn(run.data["gaps"], schema.names, x, known, seed)
+    return to_user(schema, x, cells, mean=mean)
 
 
 def require_memory(rows: int, columns: int, what: str) -> None:

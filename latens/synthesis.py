@@ -14,7 +14,6 @@ from latens.schema import Column, Table
 
 ROWS = 20_000
 LEAST = 40  # rows on either side, below which nothing can be told
-_MASKS = 71  # key of the seed
 
 
 def frame_of(table: Any, schema: Table) -> Frame:
@@ -32,19 +31,12 @@ def _plain(field: Column, cells: Any) -> np.ndarray:
 def evaluate_samples(run: Run, train: Rows, held: Rows, *, seed: int = 0) -> SyntheticEvaluation | None:
     """Samples of a run on a table beside held-out rows: marginals, dependence, usefulness, detection, memorisation.
 
-    As many rows are drawn as there are training rows, at most 20,000. A model of missing-at-random cells does not say
-    which are missing: samples get the gaps of randomly chosen training rows. None for anything but a table, for a model
-    without a density, and for fewer than 40 rows on either side.
+    As many rows are drawn as there are training rows, at most 20,000, with their gaps as ``latens sample`` writes them.
+    None for anything but a table, for a model without a density, and for fewer than 40 rows on either side.
     """
     if not isinstance(train.schema, Table) or min(len(train), len(held)) < LEAST:
         return None
     n = min(ROWS, len(train))
     drawn = outputs.sample(run, n, mean=False, seed=seed)
     frames = [frame_of(table, train.schema) for table in (train.x, held.x, drawn)]
-    gaps = np.random.default_rng([seed, _MASKS]).integers(len(train), size=n)
-    columns = {}
-    for name, values in frames[2].columns.items():
-        real = frames[0].columns[name][gaps]
-        empty = real == -1 if frames[2].kinds[name] == "categorical" else np.isnan(real)
-        columns[name] = np.where(empty, -1 if frames[2].kinds[name] == "categorical" else np.nan, values)
-    return evaluate_synthetic(frames[0], frames[1], frame(columns, frames[2].kinds), seed=seed, rows=ROWS)
+    return evaluate_synthetic(*frames, seed=seed, rows=ROWS)

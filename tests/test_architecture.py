@@ -21,7 +21,7 @@ ORDER = (
     "errors", "trees", "numerics", "randomness", "atomic", "helpers", "schema",  # of no knowledge of models
     "distributions", "networks", "conditionals", "priors", "models", "objectives",  # the mathematics
     "data", "training",  # batches, and the loop over them
-    "evaluation", "choices", "recipes", "run", "densities",  # what is chosen, and what comes of it
+    "evaluation", "choices", "recipes", "run", "densities", "gaps",  # what is chosen, and what comes of it
     "outputs", "imputing", "scoring", "synthesis", "fitting", "compare", "report",  # from data to a run and its page
     "api", "estimator_densities", "estimator", "commands",  # what a user sees
     "cli_options", "cli_sweep", "cli_density", "cli", "__main__",

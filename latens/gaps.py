@@ -1,0 +1,98 @@
+"""Which cells of a table are missing, given the values of the row: a tree for each column that has gaps.
+
+A tree of the rows that a model is fitted to has leaves that are wholly missing or wholly observed where gaps are
+structural (no dose without the drug), and elsewhere the share of missing cells (Breiman et al. 1984).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+DEPTH, LEAF, ROWS, LOOKED_AT = 6, 20, 5000, 16
+LEAST_GAIN = 2e-3  # of Gini impurity, weighted by the rows of a leaf
+_ABSENT = -1e30  # stands for a missing value
+_GAPS = 81  # key of the seed
+
+
+def learned(names: tuple[str, ...], x: np.ndarray, given: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+    """The trees, in the order in which they are drawn, as plain values for a record.
+
+    Args:
+        names: of the columns of x. x: ``[N, D]`` numbers and codes, NaN where missing. given: conditions, ``[N]`` each.
+
+    Each sees the values and gaps of conditions, of complete columns, and of columns drawn before it: the ``LOOKED_AT``
+    whose values or gaps go with its own gaps most.
+
+    >>> x = np.array([[0, 5.0], [1, np.nan]] * 40)
+    >>> learned(("drug", "dose"), x, {})[0]["share"]
+    [0.5, 0.0, 1.0]
+    """
+    from sklearn.tree import DecisionTreeClassifier
+
+    every = max(1, len(x) // ROWS)
+    values = np.column_stack([x, *given.values()])[::every].astype(np.float64)
+    labels = [*names, *given]
+    holes = np.isnan(values)
+    share = holes.mean(0)
+    order = [j for j in np.argsort(share, kind="stable") if share[j] and j < len(names)]
+    seen = [j for j in range(len(labels)) if not share[j]]
+    found = []
+    for j in order:
+        own = holes[:, j]
+        looked_at = _nearest(values, holes, own, seen)
+        features = np.where(holes, _ABSENT, values)[:, looked_at]
+        tree = DecisionTreeClassifier(
+            max_depth=DEPTH, min_samples_leaf=LEAF, random_state=0, min_impurity_decrease=LEAST_GAIN
+        )
+        if looked_at and 0 < own.sum() < len(own):
+            nodes = tree.fit(features, own).tree_
+            counts = nodes.value[:, 0]
+            found.append({
+                "column": labels[j],
+                "feature": [labels[looked_at[f]] if f >= 0 else "" for f in nodes.feature],
+                "threshold": nodes.threshold.tolist(), "left": nodes.children_left.tolist(),
+                "right": nodes.children_right.tolist(), "share": (counts[:, 1] / counts.sum(1)).tolist(),
+            })  # fmt: skip
+        else:
+            found.append({"column": labels[j], "feature": [""], "threshold": [0.0], "left": [-1], "right": [-1],
+                          "share": [float(share[j])]})  # fmt: skip
+        seen.append(j)
+    return found
+
+
+def _nearest(values: np.ndarray, holes: np.ndarray, own: np.ndarray, seen: list[int]) -> list[int]:
+    """Those of the columns ``seen`` whose values or gaps correlate most with own gaps."""
+    if len(seen) <= LOOKED_AT:
+        return list(seen)
+    centred = own - own.mean()
+
+    def strength(columns: np.ndarray) -> np.ndarray:
+        columns = columns - columns.mean(0)
+        return np.abs(centred @ columns) / np.maximum(np.sqrt((columns**2).sum(0)), 1e-300)
+
+    part, gaps = values[:, seen], holes[:, seen]
+    ranks = np.where(gaps, np.nan, part).argsort(0).argsort(0).astype(np.float64)
+    found = np.maximum(strength(ranks), strength(gaps.astype(np.float64)))
+    return [seen[i] for i in np.sort(np.argsort(-found, kind="stable")[:LOOKED_AT])]
+
+
+def drawn(
+    trees: list[dict[str, Any]], names: tuple[str, ...], x: np.ndarray, given: Mapping[str, np.ndarray], seed: int
+) -> np.ndarray:
+    """``x`` ``[N, D]`` with NaN in the cells that are drawn to be missing."""
+    x, random = np.array(x, dtype=np.float64), np.random.default_rng([seed % 2**63, _GAPS])
+    columns = {name: x[:, j] for j, name in enumerate(names)} | {k: np.asarray(v, float) for k, v in given.items()}
+    for tree in trees:
+        at = np.zeros(len(x), dtype=np.int64)
+        left, right, threshold = (np.array(tree[name]) for name in ("left", "right", "threshold"))
+        for _ in range(DEPTH):
+            for node in np.unique(at[left[at] >= 0]):
+                here = at == node
+                value = np.nan_to_num(columns[tree["feature"][node]][here], nan=_ABSENT).astype(np.float32)
+                at[here] = np.where(value <= threshold[node], left[node], right[node])
+        own = columns[tree["column"]]  # a view of x
+        own[random.random(len(x)) < np.array(tree["share"])[at]] = np.nan
+    return x

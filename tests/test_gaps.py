@@ -1,0 +1,75 @@
+"""Samples of tables have gaps as the data have them, where they belong, in memory and from the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from commanding import done
+
+import latens
+from latens import gaps
+
+N = 600
+r = np.random.default_rng(3)
+
+
+def structural() -> pd.DataFrame:
+    drug = r.choice(["a", "b", "none"], N)
+    panel = r.random(N) < 0.4
+    age = r.integers(18, 80, N)
+    return pd.DataFrame({
+        "drug": drug,
+        "dose": np.where(drug == "none", np.nan, r.normal(50, 8, N).round(1)),
+        "iron": np.where(panel, np.nan, r.normal(size=N).round(2)),  # measured together or not at all
+        "zinc": np.where(panel, np.nan, r.normal(size=N).round(2)),
+        "age": age,
+        "pension": np.where(age < 60, np.nan, r.lognormal(7, 0.3, N).round()),
+        "kind": np.where(r.random(N) < 0.2, None, r.choice(["x", "y"], N)),
+        "when": pd.Series(pd.date_range("2021-01-01", periods=N)).where(r.random(N) > 0.3),
+    })  # fmt: skip
+
+
+@pytest.mark.parametrize("recipe", ["vae", latens.Recipe("vae", missing="mnar")], ids=["mar", "mnar"])
+def test_cells_are_missing_as_often_and_where_they_belong(recipe: str | latens.Recipe) -> None:
+    data = structural()
+    vae = latens.VAE(recipe=recipe, random_state=0, epochs=10).fit(data)
+    new = vae.sample(800, random_state=1)
+    for name in data:
+        assert new[name].isna().mean() == pytest.approx(data[name].isna().mean(), abs=0.12), name
+    assert new.loc[new.drug == "none", "dose"].isna().all() and not new.loc[new.drug != "none", "dose"].isna().any()
+    assert (new.iron.isna() == new.zinc.isna()).mean() > 0.97
+    young, old = (new.loc[rows, "pension"].isna().mean() for rows in (new.age < 55, new.age > 65))
+    assert young > 0.95 and old < 0.1
+    assert dict(new.dtypes) == dict(data.dtypes)
+    assert not vae.sample(50, gaps=False, random_state=1).isna().any(axis=None)
+    assert not vae.sample(50, mean=True, random_state=1).isna().any(axis=None)
+    assert vae.impute(data.head(20), k=10).notna().all(axis=None)
+    pd.testing.assert_frame_equal(new, vae.sample(800, random_state=1))
+
+
+def test_the_command_line_draws_them_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = structural()
+    data.to_parquet("d.parquet")
+    done("fit", "d.parquet", "--out", "run", "--epochs", 2)
+    for words, some in ((("s.csv",), True), (("t.parquet", "--no-gaps"), False)):
+        done("sample", "run", "-n", 300, "--out", *words)
+        new = pd.read_csv(words[0], keep_default_na=True) if some else pd.read_parquet(words[0])
+        assert new["dose"].isna().any() == some
+        assert len(new) == 300 and not new["age"].isna().any()
+
+
+def test_trees_see_only_what_is_drawn_before() -> None:
+    x = r.normal(size=(500, 40))
+    x[:, 1][x[:, 0] > 0] = np.nan
+    x[:, 2][np.isnan(x[:, 1]) | (x[:, 30] > 1)] = np.nan
+    names = tuple(f"c{i}" for i in range(40))
+    trees = gaps.learned(names, x, {"given": r.normal(size=500)})
+    assert [tree["column"] for tree in trees] == ["c1", "c2"]
+    found = gaps.drawn(trees, names, r.normal(size=(4000, 40)), {"given": np.zeros(4000)}, 0)
+    assert np.isnan(found[:, 2][np.isnan(found[:, 1])]).mean() > 0.9
+    assert (np.isnan(found[:, 1]) == (found[:, 0] > 0)).mean() > 0.95
+    assert not np.isnan(found[:, [0, *range(3, 40)]]).any()
