@@ -14,6 +14,7 @@ from torch.distributions import Distribution
 from latens import distributions as d
 from latens.networks.table import Laws
 from latens.numerics import positive
+from latens.schema.law import SCALE
 
 if TYPE_CHECKING:
     from latens.conditionals.columns import ColumnLikelihood
@@ -171,7 +172,7 @@ class HeapedHead(Spread):
         atom = torch.where(seen, margins.atom(torch.where(seen, x, margins.knots[:, 0])), -1)
         score = torch.where(atom == 0, margins.score(x)[0], torch.nan)
         location, deviation = _moments(score)
-        raw = self.scaled(location, torch.where(deviation > 0, deviation, 1.0) * d.standard_scale())
+        raw = self.scaled(location, torch.where(deviation > 0, deviation, 1.0) * SCALE)
         size = margins.atoms.shape[-1]
         counts = (atom.unsqueeze(-1) == torch.arange(1 + size, device=x.device)).sum(0) + 0.5
         logits = (counts[:, 1:] / counts[:, :1]).log().to(raw.dtype)

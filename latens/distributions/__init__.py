@@ -10,7 +10,7 @@ from latens.distributions.dithered import DitheredMixture, UnitUniform
 from latens.distributions.drawn import Drawn
 from latens.distributions.event import InUnits, Observed, OnGrid, Reproduced
 from latens.distributions.flows import Affine, Composed, Foreign, Inverse, Planar, Pushforward, Radial, Transform
-from latens.distributions.heaped import Heaped, Margins, standard_scale, standing
+from latens.distributions.heaped import Heaped, Margins, standing
 from latens.distributions.hyperbolic import RiemannianNormal, WrappedNormal
 from latens.distributions.kl import CLOSED, canonical, closed_kl, detached, has_closed_kl
 from latens.distributions.low_rank import LowRankNormal
@@ -29,7 +29,7 @@ from latens.distributions.support import require_support
 from latens.distributions.truncated import TruncatedNormal
 
 __all__ = [
-    "CLOSED", "Affine", "Bernoulli", "Beta", "Categorical", "Chained", "Columns", "Composed", "ContinuousBernoulli",
+    "Affine", "Bernoulli", "Beta", "CLOSED", "Categorical", "Chained", "Columns", "Composed", "ContinuousBernoulli",
     "DiagonalNormal", "DiscretizedLogistic", "DitheredMixture", "Drawn", "ExpertMixture", "Flat", "Foreign",
     "FullNormal", "Heaped", "InUnits", "Inverse", "Joint", "Likeness", "LogNormal", "LowRankNormal", "Margins",
     "Modalities", "NegativeBinomial", "Normal", "NormalMixture", "Observed", "OnGrid", "OneHot", "Ordinal",
@@ -37,5 +37,5 @@ __all__ = [
     "Reproduced", "Resampled", "RiemannianNormal", "SelfMasked", "SphereUniform", "StudentT", "Transform",
     "TruncatedNormal", "UniformCodes", "UnitUniform", "VonMisesFisher", "WrappedNormal",
     "ZeroInflatedNegativeBinomial", "canonical", "center", "closed_kl", "detached", "flat_mean", "has_closed_kl",
-    "has_row_noise", "require_support", "rsample_and_log_prob", "standard_scale", "standing",
+    "has_row_noise", "require_support", "rsample_and_log_prob", "standing",
 ]  # fmt: skip

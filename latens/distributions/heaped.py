@@ -93,7 +93,7 @@ class Margins:
 
 class Heaped(Distribution):
     """p(x) = sum_h w_h [x = a_h] + w_0 m(x): atoms a_h, and a margin x = Q(g), g ~ Logistic(loc, scale), Q = T^-1 fixed
-    and monotone, so that for loc and scale about a standard normal x has the marginal of the column.
+    and monotone, so that x has the marginal of the column where g is logistic with variance 1.
 
     On a grid m is the mass of the place about x, s((T(x + step/2) - loc) / scale) - s((T(x - step/2) - loc) / scale);
     without one the density. In nats: where a column has no atoms, of the mean density of a place (a density of the
@@ -232,8 +232,3 @@ def standing(weights: Tensor, first: Tensor, second: Tensor, margins: Margins) -
     spread = weights[..., 0] * (second - 2 * found * first + found.square())
     spread = spread + (atoms * (values - found.unsqueeze(-1)).square()).sum(-1)
     return found, spread.clamp_min(0).sqrt()
-
-
-def standard_scale() -> float:
-    """The scale at which a logistic has the variance 1."""
-    return math.sqrt(3) / math.pi

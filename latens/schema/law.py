@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from latens.errors import InputError
 
+SCALE = math.sqrt(3) / math.pi  # of a logistic with variance 1
 SAME = 2.0**-22  # of an atom, within which a number that went through float32 is it
 
 
@@ -19,8 +21,8 @@ class Law:
 
     Args:
         knots: K + 1 increasing values; the margin T is linear between them, with T(knots[k]) = reach (2 k / K - 1), so
-            that values other than atoms have about standard normal scores. Its ends are the range, half a step wider
-            on a grid.
+            that the scores of values other than atoms are about logistic with variance 1. Its ends are the range, half
+            a step wider on a grid.
         reach: the score at the upper end.
         atoms: values with mass of their own, increasing.
         step: the grid: all values other than atoms are multiples of it; None without one.

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from latens.data.tables.laws import law_of
+from latens.schema.law import SCALE
 
 MARGIN = 0.01  # nats a cell that a later candidate must gain over an earlier, simpler one
 FEW = 250  # held-out values, below which a gain must also exceed two standard errors
@@ -120,8 +121,8 @@ def _zero_inflated(train: np.ndarray, test: np.ndarray, low: float, high: float)
 
 
 def _heaped(train: np.ndarray, test: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Masses of whole numbers under the law of the column, its margin standard normal."""
-    from scipy.special import ndtr
+    """Masses of whole numbers under the law of the column, whatever the codes."""
+    from scipy.special import expit
 
     law = law_of(train)
     if law is None:
@@ -134,7 +135,7 @@ def _heaped(train: np.ndarray, test: np.ndarray, low: float, high: float) -> np.
         at - law.knots[-1], 0)) / spread for at in (test - 0.5, test + 0.5)]  # fmt: skip
     place = np.searchsorted(atoms, test)
     own = np.where(atoms[place] == test, np.append(share, 0.0)[place], 0.0)
-    return np.log(np.maximum(own + (1 - share.sum()) * (ndtr(ends[1]) - ndtr(ends[0])), 1e-300))
+    return np.log(np.maximum(own + (1 - share.sum()) * (expit(ends[1] / SCALE) - expit(ends[0] / SCALE)), 1e-300))
 
 
 def _moments(values: np.ndarray) -> tuple[float, float]:

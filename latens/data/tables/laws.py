@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from latens.schema.law import Law
+from latens.schema.law import SCALE, Law
 
 HEAP = 0.005  # share of the rows that an atom has above its neighbours
 MOST = 128  # atoms of a column
@@ -131,8 +131,9 @@ def _beside(values: np.ndarray, seen: np.ndarray, i: int, step: float | None) ->
 
 
 def _margin(v: np.ndarray, seen: np.ndarray, step: float | None) -> tuple[tuple[float, ...], float]:
-    """Knots and reach: quantiles at equally spaced normal scores, of values spread over their places of the grid."""
-    from scipy.special import ndtr, ndtri
+    """Knots and reach: quantiles at equally spaced scores of a logistic with variance 1 (which a column that the codes
+    say nothing of is drawn from), of values spread over their places of the grid."""
+    from scipy.special import expit, logit
 
     rows = seen.sum()
     total = np.cumsum(seen) / rows
@@ -145,8 +146,8 @@ def _margin(v: np.ndarray, seen: np.ndarray, step: float | None) -> tuple[tuple[
         at, first = np.unique(np.round(at / step * 2) * step / 2, return_index=True)
         below = below[first]
     below = (1 - FLAT) * below + FLAT * (at - at[0]) / (at[-1] - at[0])
-    reach = float(-ndtri(0.5 / (rows + 1)))
+    reach = float(-logit(0.5 / (rows + 1))) * SCALE
     pieces = int(np.clip(rows // ROWS_OF_KNOT, 4, KNOTS))
-    share = ndtr(np.linspace(-reach, reach, pieces + 1))
+    share = expit(np.linspace(-reach, reach, pieces + 1) / SCALE)
     knots = np.interp((share - share[0]) / (share[-1] - share[0]), below, at)
     return tuple(map(float, knots)), reach
