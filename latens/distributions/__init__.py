@@ -29,13 +29,13 @@ from latens.distributions.support import require_support
 from latens.distributions.truncated import TruncatedNormal
 
 __all__ = [
-    "Affine", "Bernoulli", "Beta", "CLOSED", "Categorical", "Chained", "Columns", "Composed", "ContinuousBernoulli",
+    "CLOSED", "Affine", "Bernoulli", "Beta", "Categorical", "Chained", "Columns", "Composed", "ContinuousBernoulli",
     "DiagonalNormal", "DiscretizedLogistic", "DitheredMixture", "Drawn", "ExpertMixture", "Flat", "Foreign",
     "FullNormal", "Heaped", "InUnits", "Inverse", "Joint", "Likeness", "LogNormal", "LowRankNormal", "Margins",
-    "Modalities", "NegativeBinomial", "Normal", "NormalMixture", "Observed", "OnGrid", "OneHot", "Ordinal",
-    "Pieces", "Planar", "PointMass", "Poisson", "PowerSpherical", "Pushforward", "Quantised", "Radial", "Relaxed",
-    "Reproduced", "Resampled", "RiemannianNormal", "SelfMasked", "SphereUniform", "StudentT", "Transform",
-    "TruncatedNormal", "UniformCodes", "UnitUniform", "VonMisesFisher", "WrappedNormal",
-    "ZeroInflatedNegativeBinomial", "canonical", "center", "closed_kl", "detached", "flat_mean", "has_closed_kl",
-    "has_row_noise", "require_support", "rsample_and_log_prob", "standing",
+    "Modalities", "NegativeBinomial", "Normal", "NormalMixture", "Observed", "OnGrid", "OneHot", "Ordinal", "Pieces",
+    "Planar", "PointMass", "Poisson", "PowerSpherical", "Pushforward", "Quantised", "Radial", "Relaxed", "Reproduced",
+    "Resampled", "RiemannianNormal", "SelfMasked", "SphereUniform", "StudentT", "Transform", "TruncatedNormal",
+    "UniformCodes", "UnitUniform", "VonMisesFisher", "WrappedNormal", "ZeroInflatedNegativeBinomial", "canonical",
+    "center", "closed_kl", "detached", "flat_mean", "has_closed_kl", "has_row_noise", "require_support",
+    "rsample_and_log_prob", "standing",
 ]  # fmt: skip

@@ -118,10 +118,9 @@ class Heaped(Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         m, dtype = self.margins, self.loc.dtype
-        centre, slope = m.score(value)
         gridded = m.step > 0
-        half = torch.where(gridded, m.step, 1.0) / 2
-        low, high = (m.score(value + sign * half)[0] for sign in (-1, 1))
+        value, half = value.to(m.knots.dtype), torch.where(gridded, m.step, 1.0) / 2
+        (low, centre, high), (_, slope, _) = m.score(torch.stack([value - half, value, value + half]))
         width = ((high - low).to(dtype) / self.scale).clamp_min(1e-12)
         low, high, centre = ((g.to(dtype) - self.loc) / self.scale for g in (low, high, centre))
         place = logsigmoid(high) + logsigmoid(-low) + log1mexp(width)
