@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from latens.data.rows import Rows
 from latens.outputs import require_memory
 from latens.run import Run
 from latens.schema import Column, Table
-from latens.schema.cells import is_empty
+from latens.schema.cells import is_empty, listed
 
 SWEEPS, CHAINS = 10, 100  # for a model that was fitted to complete rows: rounds of completion, and draws at most
 
@@ -26,13 +26,15 @@ class Imputed:
     """``filled``: the rows in the user's form; ``draws``: as many filled copies as were asked for; ``spread``: an arrow
     table of the modelled columns with the standard deviation of each cell that was filled (of levels: the probability
     of all others), null where it was observed; ``missing``: cells filled in each column, constant ones included. What
-    holds a level that the model never saw is observed, and stays as it is.
+    holds a level that the model never saw is observed, and stays as it is. ``left``: cells of columns that are not
+    modelled and stay missing.
     """
 
     filled: Any
     draws: list[Any]
     spread: Any
     missing: dict[str, int]
+    left: dict[str, int] = field(default_factory=dict)
 
 
 def impute(
@@ -55,12 +57,21 @@ def impute(
     filled = _filled(rows, found.filled.numpy())
     counts = {name: is_empty(rows.x.column(name)) & ~is_empty(filled.column(name)) for name in filled.column_names}
     made = {name: int(count.sum()) for name, count in counts.items() if count.any()}
-    return Imputed(filled, copies, _spread(rows.schema, found.spread, missing), made)
+    left = {name: int(is_empty(filled.column(name)).sum()) for name in rows.handed_through if name not in made}
+    left = {name: count for name, count in left.items() if count}
+    return Imputed(filled, copies, _spread(rows.schema, found.spread, missing), made, left)
 
 
-def notes(filled: dict[str, int], unknown: dict[str, int]) -> list[str]:
+def notes(filled: dict[str, int], unknown: dict[str, int], left: dict[str, int]) -> list[str]:
     """What a person should know of cells that were not filled."""
-    found = [f"column {name!r}: levels that were never seen in fitting are kept as they are" for name in unknown]
+    found = []
+    if left:
+        many, count = len(left) > 1, sum(left.values())
+        found.append(
+            f"column{'s' * many} {listed(list(map(repr, left)), 5)} {'are' if many else 'is'} not modelled: {count:,} "
+            f"missing cell{'s' * (count > 1)} of {'them' if many else 'it'} stay{'s' * (count == 1)} missing"
+        )
+    found += [f"column {name!r}: levels that were never seen in fitting are kept as they are" for name in unknown]
     return found + ([] if any(filled.values()) else ["no cell is missing: the rows are written as they are"])
 
 

@@ -165,6 +165,7 @@ def impute(
     unit = max(1, CELLS // (max(64, run.schema.columns) * k))
     through = Pass(run, stream, unit)
     filled: dict[str, int] = {}
+    left: dict[str, int] = {}
     writer = Writer(out, len(stream) * max(draws, 1))
     import pyarrow as pa
 
@@ -175,8 +176,9 @@ def impute(
 
         def work(rows: Rows, first: int) -> Any:
             found = imputing.impute(run, rows, k=k, draws=draws, seed=seed, first_row=first)
-            for name, count in found.missing.items():
-                filled[name] = filled.get(name, 0) + count
+            for total, some in ((filled, found.missing), (left, found.left)):
+                for name, count in some.items():
+                    total[name] = total.get(name, 0) + count
             for copy, table in zip(copies, found.draws):
                 copy.write(outputs.written(table, run, rows, out))
             if spread is not None:
@@ -193,7 +195,7 @@ def impute(
             through.write(writer, work)
     if draws:
         through.notes += imputing.copy_notes([field.name for field in run.schema.fields])
-    through.notes += imputing.notes(filled, through.unknown)
+    through.notes += imputing.notes(filled, through.unknown, left)
     total = sum(filled.values())
     most = ", ".join(f"{name} {count:,}" for name, count in sorted(filled.items(), key=lambda i: -i[1])[:5])
     note = f"filled {total:,} missing cells" + (f" ({most})" if most else "") + (f", {draws} times" if draws else "")

@@ -183,7 +183,7 @@ def impute(
     total = sum(found.missing.values())
     most = ", ".join(f"{name} {count:,}" for name, count in sorted(found.missing.items(), key=lambda i: -i[1])[:5])
     note = f"filled {total:,} missing cells" + (f" ({most})" if most else "") + (f", {draws} times" if draws else "")
-    warnings = unknown_levels(rows) + imputing.notes(found.missing, rows.unknown)
+    warnings = unknown_levels(rows) + imputing.notes(found.missing, rows.unknown, found.left)
     if draws and hasattr(rows.x, "column_names"):
         warnings += imputing.copy_notes(rows.x.column_names)
     answer = _written(out, note + "; rows", shape_of(filled), warnings)

@@ -224,6 +224,7 @@ class Numbers(Form):
         point: what stands before decimals.
         places: decimals of every number, or None: as few as a number needs.
         bare: whether whole numbers have no point where ``places`` is None.
+        most: the most decimals that a number has where ``places`` is None, up to 15; None for any.
         inside: whether a minus stands behind the prefix.
         brackets: whether a number in brackets is negative.
 
@@ -240,6 +241,7 @@ class Numbers(Form):
     point: str = "."
     places: int | None = None
     bare: bool = False
+    most: int | None = None
     inside: bool = False
     brackets: bool = False
 
@@ -314,6 +316,7 @@ class Numbers(Form):
         if self.places is not None or isinstance(value, int):
             digits = f"{size:,.{self.places or 0}f}" if not isinstance(value, int) or self.places else f"{size:,d}"
         else:
+            size = size if self.most is None else round(size, self.most)
             digits = f"{size:,.0f}" if size == int(size) and size < 1e15 else repr(size)
             digits += "" if self.bare or "e" in digits or "." in digits else ".0"
         digits = digits.replace(".", "\0").replace(",", self.group).replace("\0", self.point)
@@ -328,8 +331,9 @@ class Numbers(Form):
         texts = (self.prefix, self.suffix, self.group, self.point)
         if not all(isinstance(text, str) for text in texts) or not self.point or self.group == self.point:
             raise ValueError("clothes")
-        if self.places is not None and not (isinstance(self.places, int) and 0 <= self.places <= 20):
-            raise ValueError("places")
+        for places in (self.places, self.most):
+            if places is not None and not (isinstance(places, int) and 0 <= places <= 20):
+                raise ValueError("places")
 
     def describe(self, value: float | None = None) -> str:
         example = value if value is not None else 1234.5 if self.means == "double" else 1234

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from latens.errors import InputError
+from latens.schema.calendar import Calendar
 
 SCALE = math.sqrt(3) / math.pi  # of a logistic with variance 1
 SAME = 2.0**-22  # of an atom, within which a number that went through float32 is it
@@ -27,6 +28,7 @@ class Law:
         atoms: values with mass of their own, increasing.
         step: the grid: all values other than atoms are multiples of it; None without one.
         is_complete: no value but the atoms was seen, so that none is drawn.
+        calendar: of dates, those on which they fall.
 
     >>> law = Law((0.5, 2.5, 10.5), 2.0, (-999.0,), 1.0)
     >>> law.snap(np.array([-999.0, 11.0, 3.3])).tolist(), law.low, law.high
@@ -38,6 +40,7 @@ class Law:
     atoms: tuple[float, ...] = ()
     step: float | None = None
     is_complete: bool = False
+    calendar: Calendar | None = None
 
     def __post_init__(self) -> None:
         numbers = np.array([*self.knots, *self.atoms, self.reach, self.step or 1.0], dtype=np.float64)
@@ -76,6 +79,8 @@ class Law:
         x = np.clip(numbers, self.low, self.high)
         if self.step is not None:
             x = np.rint(x / self.step) * self.step
+        if self.calendar is not None:
+            x = self.calendar.snap(x)
         if not self.atoms:
             return x
         atoms = np.array(self.atoms)
@@ -95,6 +100,7 @@ class Law:
         try:
             knots, atoms = (tuple(float(v) for v in fields[name]) for name in ("knots", "atoms"))
             step = None if fields["step"] is None else float(fields["step"])
-            return cls(knots, float(fields["reach"]), atoms, step, bool(fields["is_complete"]))
+            calendar = Calendar.from_json(fields.get("calendar"))
+            return cls(knots, float(fields["reach"]), atoms, step, bool(fields["is_complete"]), calendar)
         except (KeyError, TypeError, ValueError):
             raise InputError("the schema of the data has a column without a valid law") from None

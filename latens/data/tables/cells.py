@@ -301,8 +301,10 @@ class _Looked:
         at = pc.find_substring(self.cells, ".")
         widths = pc.if_else(pc.equal(at, -1), -1, pc.subtract(pc.subtract(pc.utf8_length(self.cells), at), 1))
         ends = pc.min_max(widths).as_py()
-        fixed = ends["min"] == ends["max"] > 0 and not _any(self.cells, "[eE]")
-        return Numbers("double", places=ends["max"] if fixed else None, bare=not fixed and ends["min"] == -1)
+        exponents = _any(self.cells, "[eE]")
+        fixed = ends["min"] == ends["max"] > 0 and not exponents
+        most = ends["max"] if not (fixed or exponents) and 0 <= ends["max"] <= 15 else None
+        return Numbers("double", places=ends["max"] if fixed else None, bare=not fixed and ends["min"] == -1, most=most)
 
     def _dated(self, values: Any) -> Understood | None:
         """Dates without a mark between year, month and day."""
@@ -448,7 +450,10 @@ class _Looked:
             if (wrong := pc.and_(shaped, bad)).true_count:
                 raise self._refuse(wrong, ", which is no day of the calendar", f"correct it, or {self._way_out}")
             raise self._mixed(pc.invert(bad), "dates")
-        return self._found(fit.form.read(self.cells)[0], fit.form)
+        found = self._found(fit.form.read(self.cells)[0], fit.form)
+        if fit.by_custom:
+            found = dataclasses.replace(found, remarks=(*found.remarks, ("order", self.values[0].as_py(), 0)))
+        return found
 
     # What is wrong
 

@@ -29,6 +29,7 @@ _SPAN = re.compile(r"-?P(?=.)(?:[0-9]+D)?(?:T(?=.)(?:[0-9]+H)?(?:[0-9]+M)?(?:[0-
 _LONG = re.compile(r"(?P<join>-?[0-9]+ days?,? )?-?[0-9]+:[0-9]{2}(?P<second>:[0-9]{2}(?P<fraction>[.][0-9]{1,9})?)?")
 _DAY_FIRST = re.compile(r"%d([/. -])%m\1")
 _MONTH_FIRST = re.compile(r"%m([/. -])%d\1")
+LEAST_FIRSTS = 4  # months of the year
 ORDERS = ("day-first", "month-first")
 
 
@@ -38,10 +39,12 @@ class Ambiguous(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
-    """A form that reads ``share`` of the cells, weighed as often as they occur."""
+    """A form that reads ``share`` of the cells, weighed as often as they occur; ``by_custom`` where day and month are
+    told by all days being the first of their month."""
 
     form: Times
     share: float
+    by_custom: bool = False
 
 
 def time_form(texts: Any, counts: Any, order: str | None = None) -> Fit | None:
@@ -76,11 +79,11 @@ def time_form(texts: Any, counts: Any, order: str | None = None) -> Fit | None:
     best = max(fits, key=lambda fit: fit.share)
     if best.share == 0:
         return None
-    best = _ordered([fit for fit in fits if fit.share == best.share], best, order, some)
-    return Fit(written(best.form, texts, counts), best.share)
+    best = _ordered([fit for fit in fits if fit.share == best.share], best, order, texts)
+    return dataclasses.replace(best, form=written(best.form, texts, counts))
 
 
-def _ordered(fits: list[Fit], best: Fit, order: str | None, some: list[str]) -> Fit:
+def _ordered(fits: list[Fit], best: Fit, order: str | None, texts: Any) -> Fit:
     """Of forms that read the same cells, the one whose order of day and month is known."""
     days = [fit for fit in fits if _DAY_FIRST.search(fit.form.pattern)]
     months = [fit for fit in fits if _MONTH_FIRST.search(fit.form.pattern)]
@@ -90,7 +93,21 @@ def _ordered(fits: list[Fit], best: Fit, order: str | None, some: list[str]) -> 
         return (days if order == "day-first" else months)[0]
     if "%d.%m" in days[0].form.pattern:
         return days[0]
-    raise Ambiguous(some[0])
+    if days[0].form.read(texts)[0].equals(months[0].form.read(texts)[0]):
+        return days[0]
+    firsts = [_months_of_firsts(fit.form, texts) for fit in (days[0], months[0])]
+    if max(firsts) >= LEAST_FIRSTS and min(firsts) <= 1:
+        return dataclasses.replace(days[0] if firsts[0] > firsts[1] else months[0], by_custom=True)
+    raise Ambiguous(texts[0].as_py())
+
+
+def _months_of_firsts(form: Times, texts: Any) -> int:
+    """In how many months of the year the dates are, where all are the first of their month; else 0."""
+    from pyarrow import compute as pc
+
+    dates = form.read(texts)[0].drop_null()
+    all_first = pc.all(pc.equal(pc.day(dates), 1), min_count=0).as_py()
+    return len(pc.unique(pc.month(dates))) if all_first else 0
 
 
 def _spread(texts: Sequence[str]) -> list[str]:

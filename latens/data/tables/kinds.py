@@ -18,6 +18,7 @@ from latens.data.tables.laws import DAYS, SECONDS, law_of
 from latens.data.tables.scan import KEEP_VALUES, MAX_LEVELS, ColumnScan, Verdict, counted, levels_of
 from latens.errors import InputError
 from latens.schema import Column, Table
+from latens.schema.calendar import calendar_of
 from latens.schema.cells import DAY, as_numbers, first_whole, in_words, listed, short
 from latens.schema.column import FAMILIES, LOGARITHMIC
 from latens.schema.form import Form
@@ -148,7 +149,10 @@ def _numeric(
 
 def _law(scan: ColumnScan, values: np.ndarray, type: str) -> Law | None:
     steps = DAYS if type.startswith(("date", "timestamp")) else SECONDS if type.startswith(("time", "dur")) else None
-    return law_of(values, scan.values if scan.is_number else None, steps, (scan.low, scan.high))
+    law = law_of(values, scan.values if scan.is_number else None, steps, (scan.low, scan.high))
+    if law is None or steps is not DAYS or scan.values is None:
+        return law
+    return dataclasses.replace(law, calendar=calendar_of(np.array([v for v in scan.values if v not in law.atoms])))
 
 
 def _words(law: Law, values: np.ndarray, type: str = "double") -> str:
@@ -163,6 +167,7 @@ def _words(law: Law, values: np.ndarray, type: str = "double") -> str:
     often = ", ".join(f"{in_words(atom, type)} in {share:.0%}" for share, atom in shares[:3])
     heaps = f"{often}{', …' * (len(shares) > 3)} of the rows" if shares else ""
     steps = "" if law.step is None else f"in steps of {_step_in_words(law.step, type)}"
+    steps = steps if law.calendar is None else law.calendar.describe()
     return "; ".join(filter(None, [heaps, steps]))
 
 

@@ -71,8 +71,9 @@ def with_places(form: Numbers, bodies: Sequence[str]) -> Numbers:
     if widths == {-1} and not exponents:
         return dataclasses.replace(form, means="int64", places=None)
     fixed = len(widths) == 1 and not exponents and widths != {0}
-    places = widths.pop() if fixed else None
-    return dataclasses.replace(form, means="double", places=places, bare=places is None and -1 in widths)
+    places = max(widths) if fixed else None
+    most = max(widths) if not fixed and not exponents and max(widths) <= 15 else None
+    return dataclasses.replace(form, means="double", places=places, bare=not fixed and -1 in widths, most=most)
 
 
 def _separators(bodies: Sequence[str], comma: bool | None) -> tuple[str, str, bool] | None:

@@ -262,6 +262,12 @@ def _notes(found: dict[str, Understood], hints: Hints) -> tuple[str, ...]:
                     f"column {shown(name)}: the comma of {shown(text)} was taken to part thousands; pass --format "
                     f"{name}=1234,5 if it stands before decimals"
                 )
+            elif what == "order":
+                order = _order(one.form)
+                notes.append(
+                    f"column {shown(name)}: dates such as {shown(text)} are all first of a month when read {order}, "
+                    f"and were read so; --format {name}=FORM names another form"
+                )
             elif what == "missing" or hints.na is None:
                 gathered.setdefault((what, text), []).append((name, count))
     for (what, text), places in gathered.items():
