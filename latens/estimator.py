@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -32,7 +33,7 @@ from latens.data.rows import (
     taken,
 )
 from latens.data.tables.frames import as_table as frame_as_table
-from latens.data.tables.frames import is_frame
+from latens.data.tables.frames import is_frame, repeated_labels
 from latens.errors import InputError
 from latens.estimator_densities import WithDensities, seed_from
 from latens.evaluation import Evaluation
@@ -53,6 +54,11 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     Maximises E_q[ln p(x|z)] - beta KL(q(z|x) || p(z)) over encoder and decoder (Kingma & Welling 2014). Data: arrays or
     data frames of rows x columns, or images N x H x W, N x H x W x C, N x C x H x W. Codes and scores do not depend on
     the order of the rows, in fitting or after.
+
+    Frames come back as frames of their library, with their dtypes; rows that were given keep their pandas index, new
+    rows are numbered from 0. ``transform``, ``score`` and ``score_samples`` take frames with the columns of the fit in
+    its order, as scikit-learn asks; all else finds columns by name. What a person should know (columns left out, levels
+    never seen) is a ``UserWarning``.
 
     Args:
         latent_dim: dimension of z, or "auto" (the smaller of 16 and the number of columns).
@@ -152,7 +158,7 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         if len(x) < 2:
             raise InputError(f"fitting needs at least 2 rows, got n_samples={len(x)}")
         rows = x if isinstance(x, Rows) else rows_of(x, None, self._asked())
-        _say(rows.notes)
+        say(rows.warnings)
         if isinstance(rows.inside, Tensor) or is_counts(X):
             order = canonical_order(rows.inside, weight)
             rows, numbers, weight = rows.take(order), numbers[order], None if weight is None else weight[order]
@@ -171,6 +177,7 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             rows, recipe, settings, options=options, weight=weight, validation=validation, progress=bar,
             numbers=torch.from_numpy(numbers), data=None if self._array_dtype is None else {"array": self._array_dtype},
         )  # fmt: skip
+        say(run.warnings)
         return self._take(run)
 
     def _take(self, run: Run) -> VAE:
@@ -200,12 +207,12 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     def _user_form(
         self, X: Any, *, reset: bool, by_name: bool = False, check: bool = True
     ) -> tuple[Any, Any]:
-        """X as an array, an arrow table or lazy rows, checked as scikit-learn asks (``by_name``: but for the order of
-        columns, which are found by their names; without ``check`` it may hold infinities); and the way back for tables.
+        """X as an array, an arrow table or lazy rows, checked as scikit-learn asks (``by_name``: but for the columns of
+        frames, which are found by their names; without ``check`` it may hold infinities); and the way back for tables.
         """
         if isinstance(X, str | Path):
             source = read(X)
-            _say(source.notes)
+            say(source.notes)
             X = source.x
         if isinstance(X, Lazy):
             return X, None
@@ -249,35 +256,50 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         condition = (self.condition,) if isinstance(self.condition, str) else tuple(self.condition)
         return Asked(columns, condition, self.kind)
 
-    def _like(self, X: Any, schema: AnySchema, given: Table | None, *, check: bool = True) -> Rows:
+    def _like(
+        self, X: Any, schema: AnySchema, given: Table | None, *, ordered: bool = False, check: bool = True
+    ) -> Rows:
+        """Further rows; what a person should know of them is said, but for what only a ``check`` finds."""
         if isinstance(X, Rows):
             return X
         if isinstance(X, str | Path) and isinstance(schema, Table):
             source = read(X, like=schema.fields, lenient=not check, keep_text=True)
-            return rows_like(source.x, schema, given, where=source.origin, found=source.found, check=check)
-        x, back = self._user_form(X, reset=False, by_name=isinstance(schema, Schema), check=check)
-        rows = rows_like(x, schema, given, check=check)
-        _say(rows.notes)
+            rows, back = rows_like(source.x, schema, given, where=source.origin, found=source.found, check=check), None
+        else:
+            by_name = not ordered or isinstance(schema, Schema)
+            x, back = self._user_form(X, reset=False, by_name=by_name, check=check)
+            rows = rows_like(x, schema, given, check=check)
+        say(rows.warnings if check else rows.remarks)
         return replace(rows, back=back)
 
-    def _rows(self, X: Any, *, check: bool = True) -> Rows:
-        schema = self._schema()
-        return self._like(X, schema, self.run_.given, check=check)
+    def _rows(self, X: Any, *, ordered: bool = False, check: bool = True) -> Rows:
+        return self._like(X, self._schema(), self.run_.given, ordered=ordered, check=check)
 
     def _outside(self, found: Any, rows: Rows | None = None) -> Any:
-        """Rows in the form that the data had: that of these rows, or that of the fit."""
+        """Rows in the form that the data had: that of these rows, their index too, or that of the fit."""
         back = rows.back if rows is not None else getattr(self, "_back", None)
         if not hasattr(found, "column_names"):
             names = self._schema().names if rows is None else rows.names
-            return found if back is None or names is None else back(as_table(found, names))
+            if back is None or names is None:
+                return found
+            found = as_table(found, names)
         found = outputs.written(found, self.run_, rows)
         if back is not None:
-            return back(found)
+            return back(found) if rows is None else self._framed(found, rows)
         if getattr(self, "_array_dtype", None) is not None:
             columns = [np.asarray(column.to_numpy(), dtype=np.float64) for column in found.columns]
             fractions = [np.float64] if any(str(type) == "double" for type in found.schema.types) else []
             return np.column_stack(columns).astype(np.result_type(self._array_dtype, *fractions))
         return found
+
+    @staticmethod
+    def _framed(table: Any, rows: Rows) -> Any:
+        """A table of these rows as a frame of their library, with their index."""
+        frame, index = rows.back(rows.named(table)), getattr(rows.back, "index", None)
+        if index is not None:
+            say(repeated_labels(index))
+            frame.index = index
+        return frame
 
     # Codes
 
@@ -287,7 +309,7 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
     def transform(self, X: Any) -> NDArray[np.float32]:
         """Posterior means E[z|x], ``[N, Z]`` float32: deterministic, in order, one row a row."""
-        rows = self._rows(X)
+        rows = self._rows(X, ordered=True)
         return outputs.codes(self.run_, rows)
 
     def sample_posterior(self, X: Any, draws: int = 1, *, random_state: Any = 0) -> NDArray[np.float32]:
@@ -322,6 +344,7 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         ``draws`` > 0 gives a list of so many filled copies instead, each drawn from p(x_missing | x_observed)."""
         rows = self._rows(X)
         found = imputing.impute(self.run_, rows, k=k, draws=draws, seed=seed_from(random_state))
+        say(imputing.notes(found.missing, rows.unknown, found.left))
         if draws:
             return [self._outside(table, rows) for table in found.draws]
         return self._outside(found.filled, rows)
@@ -347,7 +370,7 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         """A lower bound on ln p(x) of each row, nats: importance-weighted with K = ``nll_draws`` draws, the same noise
         for every row, so that a row's score depends neither on its neighbours nor on their order; -inf where a cell is
         impossible. See :class:`latens.scoring.Scores`, also of what was never seen."""
-        return self._scores(X)[0].log_px
+        return self._scores(X, ordered=True)[0].log_px
 
     def anomaly_scores(self, X: Any) -> NDArray[np.float64]:
         """How strange each row is: -ln p(x), nats, as a density of each column's own scale (see
@@ -361,22 +384,24 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         folder = self.run_.folder if hasattr(self, "run_") else None
         found, rows = self._scores(X, None if folder is None else scoring.read_calibration(folder))
         table = scoring.as_table(found, self._schema())
-        return table if rows.back is None else rows.back(table)
+        return table if rows.back is None else self._framed(table, rows)
 
-    def _scores(self, X: Any, calibration: scoring.Calibration | None = None) -> tuple[scoring.Scores, Rows]:
+    def _scores(
+        self, X: Any, calibration: scoring.Calibration | None = None, *, ordered: bool = False
+    ) -> tuple[scoring.Scores, Rows]:
         """Scores of rows, and the rows; what a person should know of them is said."""
-        rows = self._rows(X, check=False)
+        rows = self._rows(X, ordered=ordered, check=False)
         found = scoring.score(self.run_, rows, self.nll_draws, calibration)
         tally = scoring.Tally(self.run_, self.nll_draws, calibration)
         tally.add(found, rows)
-        _say(tally.notes())
+        say(tally.notes())
         return found, rows
 
     @untouched()
     def score(self, X: Any, y: Any = None) -> float:
         """Mean of ``score_samples`` over the rows that are possible; where there is no bound on ln p(x), minus the mean
         squared error."""
-        rows = self._rows(X, check=False)
+        rows = self._rows(X, ordered=True, check=False)
         if scoring.no_bound(self.run_, rows.take(np.arange(1)).sifted(refuse=False)[0]) is not None:
             apart = evaluation.evaluate(self.model_, rows.inside, rows.c, k=0)
             error = apart.rmse if apart.rmse is not None else apart.relative_rmse
@@ -387,7 +412,9 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     def evaluate(self, X: Any, *, k: int | None = None, draws: int = 5) -> Evaluation:
         """Rate, distortion, ELBO, NLL, active units, with errors: a :class:`latens.evaluation.Evaluation`."""
         rows, k = self._rows(X), self.nll_draws if k is None else k
-        return evaluation.evaluate(self.model_, rows.inside, rows.c, k=k, draws=draws, beta=self.run_.beta)
+        found = evaluation.evaluate(self.model_, rows.inside, rows.c, k=k, draws=draws, beta=self.run_.beta)
+        say(found.warnings)
+        return found
 
     # Runs
 
@@ -411,9 +438,13 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         report.write(path, self.run_, rows, labels=labels, evaluation=figures)
 
 
-def _say(notes: Sequence[str]) -> None:
-    for note in notes:
-        warnings.warn(note, UserWarning, stacklevel=4)
+def say(sentences: Sequence[str]) -> None:
+    """Each sentence as a ``UserWarning`` of the line that called the estimator."""
+    depth = 2
+    while sys._getframe(depth).f_globals.get("__name__", "").partition(".")[0] in ("latens", "sklearn", "contextlib"):
+        depth += 1
+    for sentence in sentences:
+        warnings.warn(sentence, UserWarning, stacklevel=depth + 1)
 
 
 def _latent_dim(run: Run) -> int:

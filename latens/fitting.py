@@ -28,6 +28,7 @@ from latens.randomness import seeded
 from latens.recipes import Recipe
 from latens.run import Run
 from latens.schema import Table
+from latens.schema.cells import listed
 from latens.training import Processes, Progress, Settings, Trainer
 from latens.training.checkpoint import Checkpoints, load_state
 from latens.training.diagnosis import left_out
@@ -326,6 +327,8 @@ def notes(rows: Rows | Streamed, train: int, settings: Settings, info: DataInfo)
         if len(left) > 10:
             found.append(f"{len(left) - 10} more columns are left out as identifiers or text")
         found += [field.remark for field in schema.fields if field.remark]
+        if gone := [repr(f.name) for f in schema.fields if f.kind == "missing"]:
+            found.append(f"column{'s' * (len(gone) > 1)} {listed(gone)} without a single value: left empty")
         empty = int(seen.inside.isnan().all(1).sum()) if isinstance(seen.inside, Tensor) else 0
         if empty:
             of = f" of {len(seen):,} looked at" if isinstance(rows, Streamed) else ""

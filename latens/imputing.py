@@ -13,6 +13,7 @@ import torch
 from latens import evaluation
 from latens.data.lazy import Lazy
 from latens.data.rows import Rows
+from latens.data.tables.types import index_names
 from latens.outputs import require_memory
 from latens.run import Run
 from latens.schema import Column, Table
@@ -76,10 +77,11 @@ def notes(filled: dict[str, int], unknown: dict[str, int], left: dict[str, int])
 
 
 def numbered(table: Any, number: int) -> Any:
-    """A filled copy with its number in the first column, called :func:`copy_column`."""
+    """A filled copy with its number in the first column, called :func:`copy_column`; a row index stays before it."""
     import pyarrow as pa
 
-    return table.add_column(0, copy_column(table.column_names), pa.array(np.full(len(table), number)))
+    place, name = len(index_names(table.schema)), copy_column(table.column_names)
+    return table.add_column(place, name, pa.array(np.full(len(table), number)))
 
 
 def copy_column(names: Sequence[str]) -> str:

@@ -325,7 +325,7 @@ class Tally:
             self.strange += int((found.p_values <= self.level).sum())
         if isinstance(rows.schema, Table):
             self.gaps += int(rows.missing.any(1).sum())
-        self.read |= dict.fromkeys((*rows.notes, *(rows.found.notes if rows.found else ())))
+        self.read |= dict.fromkeys(rows.remarks)
         self.kinds.update((each.column, each.kind) for each in found.odd)
 
     @property

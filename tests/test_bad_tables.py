@@ -286,8 +286,9 @@ BASE = frame()[["num", "cat"]]
 FRAMES: dict[str, Callable[[], Any]] = {
     "no columns": lambda: pd.DataFrame(), "no rows": lambda: BASE[:0], "one row": lambda: BASE[:1],
     "of all sorts": lambda: BASE.assign(o=[1, "a", None, 2.5] * 60), "lists": lambda: BASE.assign(o=[[1]] * ROWS),
-    "periods": lambda: BASE.assign(o=pd.period_range("2020-01", periods=ROWS, freq="M")),
-    "intervals": lambda: BASE.assign(o=pd.interval_range(0, ROWS)), "complex": lambda: BASE.assign(o=BASE.num + 1j),
+    "a zone of no place": lambda: pa.table({"a": BASE.num, "o": pa.array([0] * ROWS, pa.timestamp("s", "Mars/Base"))}),
+    "categories that read the same": lambda: BASE.assign(o=pd.Categorical([1, "1"] * (ROWS // 2), [1, "1"])),
+    "complex": lambda: BASE.assign(o=BASE.num + 1j),
     "infinite": lambda: BASE.assign(o=np.inf), "no name": lambda: BASE.rename(columns={"num": ""}),
     "records": lambda: pa.table({"a": BASE.num, "o": [{"q": 1}] * ROWS}), "no batch": lambda: pa.table(BASE)[:0],
     "lengths": lambda: {"a": [1.0, 2.0, 3.0], "b": [1.0, 2.0]}, "scalars": lambda: {"a": 1, "b": 2},

@@ -163,7 +163,9 @@ def read_for(run: Run, data: str, labels: str | None = None, *, lenient: bool = 
         raise InputError(f"--labels {labels} takes a column away that the model reads: leave --labels away")
     drop = [name for name in names if name in spare and name not in ("", labels)]
     like = schema.fields if isinstance(schema, Table) else ()
-    source = read(data, labels=labels, drop=drop, reading=reading, like=like, lenient=lenient, keep_text=True)
+    source = read(
+        data, labels=labels, drop=drop, reading=reading, like=like, lenient=lenient, keep_text=True, index=True
+    )
     left = [name for name in drop if name not in (*(run.data.get("drop") or ()), run.data.get("labels"))]
     noted = () if source.is_table else source.notes
     return replace(source, notes=(*noted, *columns_left(left, source.origin)))
@@ -193,9 +195,10 @@ def stream_for(run: Run, data: str, labels: str | None = None, *, lenient: bool 
     if stream.names is None:
         return AsTable(stream, [f.name for f in schema.fields]) if isinstance(schema, Table) else stream
     columns = [name for name in stream.names if name in known]
-    stream = open_stream(data, columns=columns) if columns and len(columns) < len(stream.names) else stream
-    stream.finite = not lenient
-    return stream
+    found, asked = open_stream(data, columns=columns or None, index=True), {*(run.data.get("drop") or ())}
+    found.notes += columns_left([name for name in stream.names if name not in known | asked], data)
+    found.finite = not lenient
+    return found
 
 
 def figures_for(run: Run, data: str, labels: str | None = None) -> tuple[Rows, str]:

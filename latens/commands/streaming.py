@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from latens import evaluation, imputing, outputs, scoring
 from latens.commands.answer import Answer
 from latens.commands.sources import reading_bar
-from latens.data.rows import Rows, rows_like
+from latens.data.rows import Rows, rows_like, unknown_levels
 from latens.data.streams.rows import Encoded
 from latens.data.streams.sources import Stream
 from latens.data.streams.writing import Writer
@@ -44,12 +45,12 @@ class Pass:
         self.run, self.stream, self.rows = run, stream, unit * max(1, ROWS // unit)
         self.unknown: dict[str, int] = {}
         self.sift = sift
-        self.notes: list[str] = []
+        self.notes: list[str] = list(stream.notes)
         self._encoded = Encoded(stream, schema_of(run), run.given)
 
     def write(self, writer: Writer, work: Work) -> None:
         """Write what ``work`` makes of each chunk, in order."""
-        self.each([writer], lambda rows, first: writer.write(work(rows, first)))
+        self.each([writer], lambda rows, first: writer.write(work(rows, first), rows))
 
     def each(self, writers: list[Writer], work: Work) -> None:
         """Let ``work`` have each chunk, in order, while the writers are open."""
@@ -70,7 +71,7 @@ class Pass:
                 piece, schema_of(self.run), self.run.given, where=self.stream.origin, check=not self.sift
             )
         if self.sift:
-            return rows
+            return replace(rows, notes=(*self.stream.notes, *rows.notes))
         x, c = self._encoded.encode(rows.x, first, self.unknown)
         vars(rows).update(inside=x, c=c)  # where the rows would keep them
         return rows
@@ -83,11 +84,7 @@ class Pass:
 
     @property
     def warnings(self) -> list[str]:
-        return self.notes + [
-            f"column {name!r}: {count:,} cell{'s' * (count > 1)} with levels that were never seen in fitting; they "
-            "count as missing"
-            for name, count in self.unknown.items()
-        ]
+        return self.notes + unknown_levels(self.unknown)
 
     def written(self, writer: Writer, what: str, figures: dict[str, Any] | None = None) -> Answer:
         lines = [f"wrote {writer.path}: {what} {writer.shape}", *(f"warning: {text}" for text in self.warnings)]
@@ -180,16 +177,16 @@ def impute(
                 for name, count in some.items():
                     total[name] = total.get(name, 0) + count
             for copy, table in zip(copies, found.draws):
-                copy.write(outputs.written(table, run, rows, out))
+                copy.write(outputs.written(table, run, rows, out), rows)
             if spread is not None:
-                spread.write(found.spread)
+                spread.write(found.spread, rows)
             return outputs.written(found.filled, run, rows, out)
 
         if draws:
             through.each(copies, work)
             with writer:
                 for number, copy in enumerate(copies):
-                    for batch in table_batches(copy.path):
+                    for batch in table_batches(copy.path, index=True):
                         writer.write(imputing.numbered(pa.Table.from_batches([batch]), number))
         else:
             through.write(writer, work)

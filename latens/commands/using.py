@@ -21,6 +21,7 @@ from latens.commands.seeds import parts
 from latens.commands.sources import data_for, figures_for, held_out_of, stream_for, trained_on
 from latens.data import require_output, write
 from latens.data.rows import Rows, numbers_of
+from latens.data.writing import matrix_table
 from latens.densities.kinds import PRIOR
 from latens.errors import InputError
 from latens.evaluation.synthetic import SyntheticEvaluation
@@ -62,7 +63,7 @@ def evaluate(
     figures = evaluation.evaluate(
         run.model, rows.inside, rows.c, k=k, draws=draws, nll_rows=nll_rows, seed=seed, beta=run.beta
     )
-    figures.warnings += unknown_levels(rows)
+    figures.warnings += rows.warnings
     lines = table(figures.lines(), f"{folder} on {where}")
     samples = _samples_of(run, folder, rows, seed) if synthetic else None
     if samples is not None:
@@ -84,21 +85,6 @@ def _samples_of(run: Run, folder: str, held: Rows, seed: int) -> SyntheticEvalua
     return None if len(train) == len(held) else synthesis.evaluate_samples(run, train, held, seed=seed)
 
 
-def unknown_levels(rows: Rows) -> list[str]:
-    """What was done in finding the columns, what was taken for missing in reading, and a sentence for each column with
-    levels never seen in fitting."""
-    return [*rows.notes, *(rows.found.notes if rows.found else ()), *(
-        f"column {name!r}: {count:,} cell{'s' * (count > 1)} with levels that were never seen in fitting; they count "
-        "as missing"
-        for name, count in rows.unknown.items()
-    )]  # fmt: skip
-
-
-def called(rows: Rows) -> tuple[str, tuple[str, ...]] | None:
-    """What the rows are called, for :func:`latens.data.write`."""
-    return None if rows.row_names is None else (rows.row_kind, rows.row_names)
-
-
 def encode(
     folder: str, data: str, out: str, *, samples: int, seed: int, own: str | None, labels: str | None = None
 ) -> Answer:
@@ -113,8 +99,8 @@ def encode(
     z = outputs.codes(run, rows) if samples == 0 else outputs.posterior_samples(run, rows, samples, seed)
     if samples == 1:
         z = z[0]
-    beside = write(out, z, [f"z{i}" for i in range(z.shape[-1])] if z.ndim == 2 else None, rows=called(rows))
-    return _written(out, "codes", z.shape, unknown_levels(rows), beside)
+    beside = _write(out, z, extension, [f"z{i}" for i in range(z.shape[-1])], rows)
+    return _written(out, "codes", z.shape, rows.warnings, beside)
 
 
 def reconstruct(folder: str, data: str, out: str, *, own: str | None, labels: str | None = None) -> Answer:
@@ -126,8 +112,8 @@ def reconstruct(folder: str, data: str, out: str, *, own: str | None, labels: st
     rows = data_for(run, data, labels)
     _require_table_for(out, extension, rows)
     x = outputs.reconstructed(run, rows)
-    beside = _write(out, outputs.written(x, run, rows, out), extension, rows.names, called(rows))
-    return _written(out, "reconstructions", shape_of(x), unknown_levels(rows), beside)
+    beside = _write(out, outputs.written(x, run, rows, out), extension, rows.names, rows)
+    return _written(out, "reconstructions", shape_of(x), rows.warnings, beside)
 
 
 def sample(
@@ -176,14 +162,16 @@ def impute(
     _require_table_for(out, extension, rows)
     found = imputing.impute(run, rows, k=k, draws=draws, seed=seed)
     copies = [outputs.written(each, run, rows, out) for each in found.draws or [found.filled]]
+    if draws and hasattr(rows.x, "column_names"):
+        copies = [rows.named(copy) for copy in copies]
     filled = stacked(copies) if draws else copies[0]
-    _write(out, filled, extension, rows.names)
+    _write(out, filled, extension, rows.names, None if draws else rows)
     if uncertainty is not None and found.spread is not None:
-        write(uncertainty, found.spread)
+        write(uncertainty, rows.named(found.spread))
     total = sum(found.missing.values())
     most = ", ".join(f"{name} {count:,}" for name, count in sorted(found.missing.items(), key=lambda i: -i[1])[:5])
     note = f"filled {total:,} missing cells" + (f" ({most})" if most else "") + (f", {draws} times" if draws else "")
-    warnings = unknown_levels(rows) + imputing.notes(found.missing, rows.unknown, found.left)
+    warnings = rows.warnings + imputing.notes(found.missing, rows.unknown, found.left)
     if draws and hasattr(rows.x, "column_names"):
         warnings += imputing.copy_notes(rows.x.column_names)
     answer = _written(out, note + "; rows", shape_of(filled), warnings)
@@ -211,18 +199,21 @@ def shape_of(x: Any) -> list[int]:
 
 
 def _write(
-    out: str, x: Any, extension: str, names: Sequence[str] | None, rows: tuple[str, tuple[str, ...]] | None = None
+    out: str, x: Any, extension: str, names: Sequence[str] | None, rows: Rows | None = None
 ) -> Path | None:  # fmt: skip
-    """Write data in the user's form: a table with its types, an array with names of its columns where it goes to a
-    table, and flat."""
-    if hasattr(x, "column_names"):
-        if extension not in TABLES:
-            from latens.data.rows import as_matrix
+    """Write data in the user's form, with what names the ``rows`` that it is of: a table with its types, an array with
+    names of its columns where it goes to a table, and flat."""
+    called = None if rows is None or rows.row_names is None else (rows.row_kind, rows.row_names)
+    is_table = hasattr(x, "column_names")
+    if extension in TABLES:
+        if not is_table:
+            x = matrix_table(out, x.reshape(len(x), -1) if x.ndim > 2 else x, names)
+        x = x if rows is None else rows.named(x)
+    elif is_table:
+        from latens.data.rows import as_matrix
 
-            return write(out, as_matrix(x), rows=rows)
-        return write(out, x, rows=rows)
-    flat = x.reshape(len(x), -1) if x.ndim > 2 and extension in TABLES else x
-    return write(out, flat, names=names, rows=rows)
+        x = as_matrix(x)
+    return write(out, x, rows=called)
 
 
 def _require_table_for(out: str, extension: str, rows: Rows) -> None:
@@ -275,10 +266,8 @@ def score(folder: str, data: str, out: str, *, k: int, own: str | None, labels: 
     scoring.require_score(run, rows)
     calibration = scoring.read_calibration(Path(folder))
     found = scoring.score(run, rows, k, calibration)
-    if extension in TABLES:
-        beside = write(out, scoring.as_table(found, schema_of(run)), rows=called(rows))
-    else:
-        beside = write(out, found.log_px, rows=called(rows))
+    x = scoring.as_table(found, schema_of(run)) if extension in TABLES else found.log_px
+    beside = _write(out, x, extension, None, rows)
     tally = scoring.Tally(run, k, calibration)
     tally.add(found, rows)
     return scored(out, tally, beside)
@@ -308,6 +297,6 @@ def report(folder: str, data: str | None, *, out: str | None, labels: str | None
     figures = evaluation.evaluate(run.model, rows.inside, rows.c, k=50, nll_rows=500, beta=run.beta)
     path = Path(out) if out else Path(folder) / "report.html"
     reporting.write(path, run, rows, evaluation=figures)
-    figures.warnings += unknown_levels(rows)
+    figures.warnings += rows.warnings
     text = "\n".join([f"wrote {path}", *(f"warning: {line}" for line in rows.notes)])
     return Answer(text, {"report": str(path), **figures.to_json()})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
@@ -20,6 +20,7 @@ from latens.data.tables.cells import Hints
 from latens.data.tables.frames import is_frame
 from latens.data.tables.kinds import infer_table
 from latens.data.tables.reading import Read, read_columns
+from latens.data.tables.types import INDEX, index_names, index_notes, with_index
 from latens.errors import InputError
 from latens.schema import KINDS, LIBRARY, AnySchema, Column, Odd, Schema, Table, sift_array, sift_table
 from latens.schema.cells import as_numbers, is_empty, listed
@@ -63,6 +64,7 @@ class Rows:
         found: of a table, how its columns of text are written, and their cells as they were found.
         order: for each column of the user's array its place in the schema, where columns were found by name in another
             order; None where the orders are one.
+        index: the columns that name the rows in the file they came from, an arrow table of N rows, or None.
         notes: what was done in finding the columns that a person should know, a sentence each.
         row_names: what each row is called, or None; ``row_kind``, "file" or "cell", is what the names are of.
     """
@@ -79,6 +81,7 @@ class Rows:
     order: np.ndarray | None = None
     row_names: tuple[str, ...] | None = None
     row_kind: str = ""
+    index: Any = None
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -92,6 +95,7 @@ class Rows:
             labels=None if self.labels is None else self.labels[index],
             found=None if self.found is None else self.found.take(index),
             row_names=None if self.row_names is None else tuple(np.array(self.row_names, dtype=object)[index].tolist()),
+            index=None if self.index is None else self.index.take(index),
         )  # fmt: skip
 
     @property
@@ -107,10 +111,17 @@ class Rows:
     @cached_property
     def unknown(self) -> dict[str, int]:
         """How many cells of each column hold a level that was never seen; they count as missing."""
-        found: dict[str, int] = {}
-        if isinstance(self.schema, Table):
-            self.schema.to_model(self.x, self.where, unknown=found)
-        return found
+        return self._encoded[1] if isinstance(self.schema, Table) else {}
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a person should know of these rows before trusting what is made of them, a sentence each."""
+        return [*self.remarks, *unknown_levels(self.unknown)]
+
+    @property
+    def remarks(self) -> list[str]:
+        """What was done in reading and in finding the columns, a sentence each."""
+        return [*self.notes, *(self.found.notes if self.found else ())]
 
     def written(self, table: Any, *, as_text: bool = False) -> Any:
         """A table of as many rows with its text in the form in which it was found; see
@@ -150,6 +161,10 @@ class Rows:
         kept = [f.name for f in self.schema.fields if f.name not in self.schema.names]
         return {name: self.x.column(name) for name in kept if name in self.x.column_names}
 
+    def named(self, table: Any) -> Any:
+        """An arrow table of these rows with the columns that name them in front."""
+        return with_index(table, self.index, self.x.schema if hasattr(self.x, "column_names") else None)
+
     @property
     def complete(self) -> bool:
         """Whether no cell is missing, as far as a table tells; arrays have no gaps."""
@@ -161,8 +176,14 @@ class Rows:
         if isinstance(self.x, Lazy):
             return View(self.x, self.schema.shape, self.schema.storage)
         if isinstance(self.schema, Table):
-            return torch.from_numpy(self.schema.to_model(self.x, self.where))
+            return torch.from_numpy(self._encoded[0])
         return torch.from_numpy(np.array(self.schema.to_model(self.x)))
+
+    @cached_property
+    def _encoded(self) -> tuple[np.ndarray, dict[str, int]]:
+        """The numbers of a table, and its cells of unknown levels."""
+        found: dict[str, int] = {}
+        return self.schema.to_model(self.x, self.where, unknown=found), found  # type: ignore[call-arg]
 
     @cached_property
     def c(self) -> Tree:
@@ -174,6 +195,19 @@ class Rows:
         if isinstance(self.schema, Schema) and self.schema.has_library:
             found[LIBRARY] = library_sizes(self.inside).clamp_min(LEAST_SIZE).log()
         return found or None
+
+
+def unknown_levels(unknown: Mapping[str, int]) -> list[str]:
+    """A sentence for each column with levels that were never seen in fitting.
+
+    >>> unknown_levels({"cut": 2})
+    ["column 'cut': 2 cells with levels that were never seen in fitting; they count as missing"]
+    """
+    return [
+        f"column {name!r}: {count:,} cell{'s' * (count > 1)} with levels that were never seen in fitting; they count "
+        "as missing"
+        for name, count in unknown.items()
+    ]
 
 
 def taken(x: Any, index: np.ndarray) -> Any:
@@ -249,6 +283,8 @@ def rows_of(
         _require_no_columns(asked, where)
         return _with_given(Rows(x, infer(x, names, asked.kind, layout=asked.layout), **common), asked)
     require_for_table(asked, where)
+    common["notes"] = tuple(index_notes(x.schema))
+    x, common["index"] = without_index(x, [*asked.columns, *asked.condition])
     if found is None:
         found = read_columns(x, where, asked.hints)
         x = found.table
@@ -268,6 +304,13 @@ def require_for_table(asked: Asked, where: str) -> None:
         _refuse_both(asked, where)
 
 
+def without_index(table: Any, known: Iterable[str]) -> tuple[Any, Any]:
+    """The table without the columns to which pandas wrote a frame's index, and these (None where there are none), but
+    for those of names that are ``known`` as columns."""
+    names = [name for name in index_names(table.schema) if name not in set(known)]
+    return (table.drop_columns(names), table.select(names)) if names else (table, None)
+
+
 def _refuse_both(asked: Asked, where: str) -> None:
     one, other = "--kind" if asked.kind != "auto" else "--layout", "--column" if asked.columns else "--condition"
     raise InputError(
@@ -285,15 +328,22 @@ def rows_like(
     labels: np.ndarray | None = None, label_names: tuple[str, ...] | None = None, where: str = "the data",
     found: Read | None = None, check: bool = True,
 ) -> Rows:  # fmt: skip
-    """Further rows for a schema that stands: columns are found by name, where there are names. Without ``check``
-    what a column or an array cannot hold is looked at later (:meth:`Rows.sifted`).
+    """Further rows for a schema that stands: columns are found by name, where there are names; others are not used.
+    Without ``check`` what a column or an array cannot hold is looked at later (:meth:`Rows.sifted`).
 
     Raises:
         InputError: a column is missing, or something does not fit; the first place is named.
     """
     common: dict[str, Any] = {"labels": labels, "label_names": label_names, "where": where}
     names = getattr(x, "names", names) if isinstance(x, Lazy) else names
-    common["notes"] = getattr(x, "notes", ())
+    common["notes"] = tuple(getattr(x, "notes", ()))
+    if hasattr(x, "column_names"):
+        known = [f.name for f in schema.fields] if isinstance(schema, Table) else schema.names or ()
+        x, common["index"] = without_index(x, known)
+        if found is not None and found.text is not None and "" in found.text.column_names:
+            common["index"] = found.text.select([""]).rename_columns([f"{INDEX}0__"])
+        if isinstance(schema, Table):
+            common["notes"] += columns_left([name for name in x.column_names if name not in known], where)
     if isinstance(schema, Table):
         if isinstance(x, Lazy) and x.ndim == 2:
             x = x[:].numpy()
@@ -425,7 +475,7 @@ def as_matrix(table: Any, names: Sequence[str] | None = None) -> np.ndarray:
 
 def numbers_of(cells: Any) -> np.ndarray | None:
     """``[N]`` float64 of cells that are numbers, NaN where null; None where they are words, dates or times."""
-    return None if str(cells.type).startswith(("date", "time")) else as_numbers(cells)
+    return None if str(cells.type).startswith(("date", "time", "duration")) else as_numbers(cells)
 
 
 def array_of(table: Any, schema: Schema, where: str) -> np.ndarray:

@@ -34,6 +34,7 @@ from latens.data.tables.cells import Hints
 from latens.data.tables.files import read_found, read_table, table_names
 from latens.data.tables.folders import holds_tables, kind_of, left_out, tables_below
 from latens.data.tables.reading import Read
+from latens.data.tables.types import index_notes
 from latens.data.writing import matrix_table
 from latens.errors import InputError
 from latens.schema import Column, chunks, require_numeric
@@ -94,6 +95,7 @@ def read(
     like: Iterable[Column] = (),
     lenient: bool = False,
     keep_text: bool = False,
+    index: bool = False,
 ) -> Source:
     """Read data from a file, a folder, or an embedded name.
 
@@ -112,6 +114,7 @@ def read(
         like: the columns of a run, whose text is read as theirs was.
         lenient: whether cells that those do not read are missing, and said in ``found.unread``.
         keep_text: whether the cells of text are kept as they were found, in ``found.text``.
+        index: whether a Parquet table keeps its row index, in front; see :func:`latens.data.read_table`.
 
     Raises:
         InputError: the file is missing, damaged, or of an unknown kind; one sentence with its name and the position.
@@ -135,7 +138,8 @@ def read(
         path, key = _locate(name)
         hints = Hints.of(options)
         fields = tuple(like)
-        found = _read_file(path, key, label, dropped, options, hints.like(fields, lenient) if fields else hints)
+        hints = hints.like(fields, lenient) if fields else hints
+        found = _read_file(path, key, label, dropped, options, hints, index)
         label_names = found.label_names
         if isinstance(found.x, np.ndarray):
             require_numeric(found.x.dtype, name)
@@ -285,13 +289,15 @@ def _format(path: Path) -> str:
 
 
 def _read_file(
-    path: Path, key: str | None, label: str | None, drop: tuple[str, ...], options: dict[str, Any], hints: Hints
+    path: Path, key: str | None, label: str | None, drop: tuple[str, ...], options: dict[str, Any], hints: Hints,
+    index: bool = False,
 ) -> Found:
     format = _format(path)
     if drop and format != "table":
         raise InputError(f"{path} has no column names, so that nothing can be dropped by name.")
     if format == "table":
-        return _read_columns(path, label, tuple(name for name in drop if name != label), options.get("encoding"), hints)
+        more = {"hints": hints, "encoding": options.get("encoding"), "index": index}
+        return _read_columns(path, label, tuple(name for name in drop if name != label), more)
     if format == "images":
         return _read_images(path, options)
     if format == "h5ad":
@@ -313,11 +319,10 @@ def _read_file(
     return found
 
 
-def _read_columns(path: Path, label: str | None, drop: tuple[str, ...], encoding: str | None, hints: Hints) -> Found:
+def _read_columns(path: Path, label: str | None, drop: tuple[str, ...], more: dict[str, Any]) -> Found:
     """A table, with the column of labels taken out of it."""
-    more: dict[str, Any] = {"hints": hints, "encoding": encoding}
     values = None
-    if label is not None and label not in (names := table_names(path, encoding)):
+    if label is not None and label not in (names := table_names(path, more["encoding"])):
         try:  # a first line with numbers in it is a header where it has the name that is asked for
             values = read_found(path, columns=[label], **more).table.column(0)
         except InputError:
@@ -331,7 +336,8 @@ def _read_columns(path: Path, label: str | None, drop: tuple[str, ...], encoding
             raise InputError(f"{path} has no column left besides the labels; keep at least one.")
     if values is not None:
         values = np.array(["" if v is None else v for v in values.to_pylist()])
-    return Found(table, tuple(table.column_names), values, notes=[*left_out(path), *read.notes], read=read)
+    notes = [*left_out(path), *read.notes, *([] if more["index"] else index_notes(table.schema))]
+    return Found(table, tuple(table.column_names), values, notes=notes, read=read)
 
 
 def _read_images(path: Path, options: dict[str, Any]) -> Found:

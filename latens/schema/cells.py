@@ -93,6 +93,46 @@ def _floats(cells: Any) -> np.ndarray:
     return cells.to_numpy(zero_copy_only=False).astype(np.float64)
 
 
+def as_levels(cells: Any) -> Any:
+    """Cells as levels that a record can hold: dates and decimals as text, times of day and durations as whole numbers
+    of their unit, others as they are.
+
+    >>> import pyarrow as pa
+    >>> as_levels(pa.array([0, None], pa.int32()).cast(pa.date32())).to_pylist()
+    ['1970-01-01', None]
+    """
+    import pyarrow as pa
+
+    cells = plain(cells)
+    if pa.types.is_time(cells.type) or pa.types.is_duration(cells.type):
+        return cells.cast(pa.int32() if cells.type.bit_width == 32 else pa.int64())
+    is_text = pa.types.is_temporal(cells.type) or pa.types.is_decimal(cells.type)
+    return cells.cast(pa.string()) if is_text else cells
+
+
+def of_levels(levels: Sequence[Any], type: str) -> Any:
+    """The levels, as :func:`as_levels` gave them, as cells of the arrow type of that name; of its values where it is a
+    dictionary of dates, times or decimals."""
+    import pyarrow as pa
+
+    cells, wanted = pa.array(list(levels)), arrow_type(type)
+    if not pa.types.is_dictionary(wanted):
+        return cells
+    wanted = wanted.value_type
+    if pa.types.is_time(wanted) and wanted.bit_width == 32:
+        cells = cells.cast(pa.int32())
+    return cells.cast(wanted) if pa.types.is_temporal(wanted) or pa.types.is_decimal(wanted) else cells
+
+
+def kind_of_time(type: Any) -> str:
+    """"dates", "times of day" or "durations"; "" for types of no time."""
+    import pyarrow as pa
+
+    if pa.types.is_date(type) or pa.types.is_timestamp(type):
+        return "dates"
+    return "times of day" if pa.types.is_time(type) else "durations" if pa.types.is_duration(type) else ""
+
+
 def first_whole(cells: Any) -> int | None:
     """The first observed cell of whole numbers, exact beyond 2^53; None for other types, and where all are missing."""
     import pyarrow as pa
@@ -122,10 +162,21 @@ def typed(cells: Any, type: str, levels: Sequence[Any] = ()) -> Any:
     if pa.types.is_dictionary(wanted):
         if not levels:
             return _encoded(typed(cells, str(wanted.value_type)), wanted)
-        levels = pa.array(list(levels)).cast(wanted.value_type)
+        levels = of_levels(levels, type).cast(wanted.value_type)
         codes = pa.compute.index_in(cells.cast(wanted.value_type), value_set=levels, skip_nulls=True)
         return pa.DictionaryArray.from_arrays(codes.cast(wanted.index_type), levels, ordered=wanted.ordered)
+    if pa.types.is_decimal(wanted) and not pa.types.is_decimal(cells.type) and not pa.types.is_string(cells.type):
+        return _decimals(cells.cast(pa.float64()), wanted)
     return cells.cast(wanted, safe=False)
+
+
+def _decimals(cells: Any, wanted: Any) -> Any:
+    """Numbers as decimals of that type, clipped to what it holds."""
+    import pyarrow as pa
+
+    most = (1 - 1e-15) * 10.0 ** (wanted.precision - wanted.scale) - 0.5 * 10.0**-wanted.scale
+    numbers = cells.to_numpy(zero_copy_only=False)
+    return pa.array(np.clip(numbers, -most, most), mask=np.isnan(numbers)).cast(wanted, safe=False)
 
 
 def _encoded(cells: Any, wanted: Any) -> Any:
@@ -145,7 +196,7 @@ def _temporal(cells: Any, wanted: Any) -> Any:
     missing = np.isnan(numbers)
     numbers = np.where(missing, 0.0, numbers)
     if pa.types.is_time(wanted) or pa.types.is_duration(wanted):
-        whole = np.rint(numbers / _SECONDS[str(wanted.unit)])
+        whole = np.rint(np.clip(numbers / _SECONDS[str(wanted.unit)], -9e18, 9e18))
         if pa.types.is_time(wanted):
             whole = np.clip(whole, 0, DAY / _SECONDS[str(wanted.unit)] - 1)
         kind = pa.int32() if wanted.bit_width == 32 else pa.int64()
@@ -173,7 +224,8 @@ def arrow_type(text: str) -> Any:
     if match := re.fullmatch(r"timestamp\[(\w+), tz=(.+)\]", text):
         return pa.timestamp(match[1], match[2])
     if match := re.fullmatch(r"decimal(\d+)\((\d+), (-?\d+)\)", text):
-        return pa.decimal128(int(match[2]), int(match[3])) if match[1] == "128" else pa.float64()
+        sizes = {"32": pa.decimal32, "64": pa.decimal64, "128": pa.decimal128, "256": pa.decimal256}
+        return sizes[match[1]](int(match[2]), int(match[3]))
     try:
         return pa.type_for_alias(text)
     except ValueError:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from latens.errors import InputError
-from latens.schema.cells import arrow_type, as_numbers, plain, short, typed
+from latens.schema.cells import arrow_type, as_numbers, kind_of_time, of_levels, plain, short, typed
 from latens.schema.form import Form
 from latens.schema.law import Law
 
@@ -41,6 +41,7 @@ class Column:
         type: the arrow type in which it comes back, in words.
         family: its likelihood, one of ``FAMILIES[kind]``; "" where it is not modelled.
         levels: the values that codes stand for, in order.
+        categories: all values that its type names, in order, where some of them are no levels.
         low, high: smallest and largest value, for numbers.
         shift, unit: mean and standard deviation of the values, of ln x where positive and of ln(1 + x) where counts.
         decimals: digits after the point that all values have at most, or None.
@@ -69,6 +70,7 @@ class Column:
     missing: float = 0.0
     reason: str = ""
     form: Form | None = None
+    categories: tuple[Any, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -154,7 +156,9 @@ class Column:
         from pyarrow import compute as pc
 
         cells = plain(cells)
-        levels = pa.array(list(self.levels or ()))
+        levels = of_levels(self.levels or (), self.type)
+        if pa.types.is_decimal(cells.type) and not pa.types.is_decimal(levels.type):
+            cells = cells.cast(pa.float64())
         if pa.types.is_boolean(levels.type) and not pa.types.is_boolean(cells.type):
             levels = levels.cast(pa.int8())  # 0 and 1, or words that stand for them; any other number is unknown
             cells = _truths(cells) if pa.types.is_string(cells.type) else cells
@@ -214,8 +218,8 @@ class Column:
             return pa.array(np.maximum(numbers, 0.0), mask=missing)
         if self.kind in CODED:
             codes = np.where(missing, 0, numbers).round().astype(np.int64).clip(0, len(self.levels or ()) - 1)
-            cells = pa.array(list(self.levels or ())).take(pa.array(codes, mask=missing))
-            return typed(cells, self.type, self.levels or ())
+            cells = of_levels(self.levels or (), self.type).take(pa.array(codes, mask=missing))
+            return typed(cells, self.type, self.categories or self.levels or ())
         if self.law is not None and not given:
             numbers = self.law.snap(numbers)
         if self.decimals is not None:
@@ -233,7 +237,7 @@ class Column:
 
         dates = self.kind == "constant" and pa.types.is_temporal(arrow_type(self.type))
         value = float(self.value) if dates else self.value
-        return typed(pa.array([value] * rows), self.type, [value])
+        return typed(of_levels([value] * rows, self.type), self.type, [value])
 
     def seen(self, numbers: np.ndarray) -> np.ndarray:
         """How an encoder sees the numbers: centred, about 1 wide, logarithms of positive numbers and counts."""
@@ -260,11 +264,9 @@ class Column:
 
     def to_json(self) -> dict[str, Any]:
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return fields | {
-            "levels": None if self.levels is None else list(self.levels),
-            "form": None if self.form is None else self.form.to_json(),
-            "law": None if self.law is None else self.law.to_json(),
-        }
+        listed = {name: None if fields[name] is None else list(fields[name]) for name in ("levels", "categories")}
+        kept = {name: None if fields[name] is None else fields[name].to_json() for name in ("form", "law")}
+        return fields | listed | kept
 
     @classmethod
     def from_json(cls, fields: Any) -> Column:
@@ -275,15 +277,16 @@ class Column:
         for name, kinds in _TYPES.items():
             if name in fields and (not isinstance(fields[name], kinds) or isinstance(fields[name], bool)):
                 raise InputError(f"the schema of the data: column {fields['name']!r} has no valid {name!r}.")
-        levels = fields.get("levels")
-        plain_levels = all(isinstance(v, str | int | float) for v in levels or ())
-        if not plain_levels or len({type(v) for v in levels or ()}) > 1 or len(set(levels or ())) < len(levels or ()):
-            raise InputError(f"the schema of the data: column {fields['name']!r} has no valid 'levels'.")
+        lists = {name: fields[name] for name in ("levels", "categories") if fields.get(name) is not None}
+        for name, values in lists.items():
+            plain_values = all(isinstance(v, str | int | float) for v in values)
+            if not plain_values or len({type(v) for v in values}) > 1 or len(set(values)) < len(values):
+                raise InputError(f"the schema of the data: column {fields['name']!r} has no valid {name!r}.")
         if not 0 <= (fields.get("decimals") or 0) <= 12:
             raise InputError(f"the schema of the data: column {fields['name']!r} has no valid 'decimals'.")
         form = None if fields.get("form") is None else Form.from_json(fields["form"])
         law = None if fields.get("law") is None else Law.from_json(fields["law"])
-        return cls(**fields | {"levels": None if levels is None else tuple(levels), "form": form, "law": law})
+        return cls(**fields | {name: tuple(values) for name, values in lists.items()} | {"form": form, "law": law})
 
 
 def _is_sound(value: float) -> bool:
@@ -297,7 +300,7 @@ def _is_sound(value: float) -> bool:
 _TYPES: dict[str, Any] = {
     "name": str, "kind": str, "type": str, "family": str, "levels": list | None, "low": float | int | None,
     "high": float | int | None, "shift": float | int, "unit": float | int, "decimals": int | None,
-    "missing": float | int, "reason": str,
+    "missing": float | int, "reason": str, "categories": list | None,
 }  # fmt: skip
 
 
@@ -317,18 +320,18 @@ def _numbers(cells: Any, column: Column, where: str, first_row: int) -> np.ndarr
     cells = plain(cells)
     if column.form is not None and pa.types.is_string(cells.type):
         cells = plain(column.form.read(cells)[0])
-    dates = column.kind == "datetime" or pa.types.is_temporal(arrow_type(column.type))
-    if dates and pa.types.is_string(cells.type):
+    time = kind_of_time(arrow_type(column.type)) or ("dates" if column.kind == "datetime" else "")
+    if time == "dates" and pa.types.is_string(cells.type):
         with suppress(pa.ArrowException):
             cells = cells.cast(pa.timestamp("us"))
     numbers = as_numbers(cells)
-    if numbers is not None and pa.types.is_temporal(cells.type) != dates and not pa.types.is_null(cells.type):
+    if numbers is not None and kind_of_time(cells.type) != time and not pa.types.is_null(cells.type):
         numbers = None
     if numbers is None:
         first = next((i for i, cell in enumerate(cells) if cell.is_valid), 0)
         raise InputError(
             f"{where}: column {column.name!r} holds {cells.type} (row {first + first_row}: "
             f"{short(repr(cells[first].as_py() if len(cells) else None))}), and the model takes "
-            f"{'dates' if dates else 'numbers'} there ({column.kind})."
+            f"{time or 'numbers'} there ({column.kind})."
         )
     return numbers

@@ -132,11 +132,15 @@ class ParquetBlocks:
                 return
 
 
+def stored_schema(path: str | os.PathLike[str]) -> pa.Schema:
+    """The schema of the first file; errors as :class:`ParquetBlocks`."""
+    return _footer(files_at(path, ".parquet")[0]).schema.to_arrow_schema()
+
+
 def column_names(path: str | os.PathLike[str]) -> list[str]:
     """The names of the columns of the first file, and of partitions; errors as :class:`ParquetBlocks`."""
-    files = files_at(path, ".parquet")
-    schema = _footer(files[0]).schema.to_arrow_schema()
-    return [*schema.names, *_keys(files, schema)]
+    schema = stored_schema(path)
+    return [*schema.names, *_keys(files_at(path, ".parquet"), schema)]
 
 
 def unpacked_bytes(path: str | os.PathLike[str]) -> int:
@@ -192,4 +196,4 @@ def _common(files: list[File], schemas: list[Any], names: list[str], chosen: boo
                         f"column {name!r} is {here} in {file.name} and {there} in {files[0].name}: write it as one type"
                     )
                 types[name] = wider
-    return pa.schema(list(types.items()))
+    return pa.schema(list(types.items()), metadata=first.metadata)

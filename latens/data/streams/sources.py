@@ -15,13 +15,12 @@ from latens.data.rows import as_table
 from latens.data.streams.blocks import NpyBlocks, starts
 from latens.data.streams.files import fingerprint_files
 from latens.data.streams.loader import WINDOW_BYTES, WINDOW_ROWS, ahead
-from latens.data.streams.parquet import MOST_ROWS, ParquetBlocks, column_names, unpacked_bytes
+from latens.data.streams.parquet import MOST_ROWS, ParquetBlocks, column_names, stored_schema, unpacked_bytes
 from latens.data.tables.folders import tables_below
-from latens.data.tables.types import chosen, plain, plain_schema
+from latens.data.tables.types import chosen, index_names, index_notes, plain, plain_schema
 from latens.errors import InputError, concerning, is_whole
 
 SHARE = 0.25  # of the memory, beyond which data are read as a stream
-_INDEX = "__index_level_"  # how pandas calls a row index without a name in a Parquet file
 
 
 @dataclass(frozen=True)
@@ -122,20 +121,25 @@ class ParquetStream(Stream):
     """
 
     def __init__(
-        self, path: str, *, drop: Iterable[str] = (), columns: Iterable[str] | None = None, order: Order | None = None
-    ):
+        self, path: str, *, drop: Iterable[str] = (), columns: Iterable[str] | None = None, order: Order | None = None,
+        index: bool = False,
+    ):  # fmt: skip
         self.order = order or Order()
         self.origin = path if "://" in path else os.path.abspath(os.path.expanduser(path))
-        stored = column_names(path)
-        there = [name for name in stored if not name.startswith(_INDEX)]
-        names = chosen(there, list(drop), None if columns is None else list(columns), self.origin)
-        some = None if names == stored else names
+        stored, of_index = column_names(path), index_names(stored_schema(path))
+        wanted = None if columns is None else list(columns)
+        names = [n for n in chosen(stored, list(drop), wanted, self.origin) if wanted or n not in of_index]
+        if not names:
+            raise InputError(f"{self.origin} has no column besides the index of its rows: give it one")
+        read = [n for n in of_index if index and n not in names] + names
+        some = None if read == stored else read
         self._blocks = ParquetBlocks(path, _nothing, some, most_rows=self.order.most_rows)
         self.sizes, self.names = self._blocks.sizes, tuple(names)
         self.cells = len(names)
         self.arrow = plain_schema(self._blocks.schema, self.origin)
         self.fingerprint = fingerprint_files([path], ".parquet")
         self._firsts = self.firsts
+        self.notes = () if index else tuple(index_notes(self._blocks.schema))
 
     def piece(self, block: int) -> Any:
         import pyarrow as pa
@@ -184,9 +188,11 @@ class AsTable(Stream):
 
 
 def open_stream(
-    path: str, *, drop: Iterable[str] = (), columns: Iterable[str] | None = None, order: Order | None = None
-) -> Stream:
-    """The data at a path or address as a stream: Parquet (a file, a folder of files, an address) or .npy.
+    path: str, *, drop: Iterable[str] = (), columns: Iterable[str] | None = None, order: Order | None = None,
+    index: bool = False,
+) -> Stream:  # fmt: skip
+    """The data at a path or address as a stream: Parquet (a file, a folder of files, an address; its row index too,
+    where it is asked for) or .npy.
 
     Raises ``InputError`` for other formats, which are read whole, and as the streams themselves.
 
@@ -207,7 +213,7 @@ def open_stream(
             "is read into memory"
         )
     with concerning(path):
-        return ParquetStream(path, drop=drop, columns=columns, order=order)
+        return ParquetStream(path, drop=drop, columns=columns, order=order, index=index)
 
 
 def is_large(path: str) -> bool:

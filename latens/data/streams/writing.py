@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from latens.atomic import atomic_write
-from latens.data.rows import as_matrix
+from latens.data.rows import Rows, as_matrix
 from latens.data.tables.writing import TableWriter
 from latens.data.writing import TABLES, matrix_table, require_output
 from latens.errors import InputError
@@ -61,21 +61,21 @@ class Writer:
     ) -> bool | None:
         return self._stack.__exit__(kind, error, trace)
 
-    def write(self, values: Any) -> None:
-        """Append rows: an arrow table, or an array."""
+    def write(self, values: Any, rows: Rows | None = None) -> None:
+        """Append an arrow table, or an array; to a table what names the ``rows`` that it is of, too."""
         if self._is_table:
-            self._write_table(values)
+            self._write_table(values, rows)
         else:
             self._write_array(as_matrix(values) if hasattr(values, "column_names") else np.asarray(values))
 
-    def _write_table(self, values: Any) -> None:
+    def _write_table(self, values: Any, rows: Rows | None) -> None:
         if not hasattr(values, "column_names"):
             flat = values.reshape(len(values), -1) if values.ndim > 2 else values
             names = self.names
             if isinstance(names, str):
                 names = [f"{names}{j}" for j in range(flat.shape[-1])]
             values = matrix_table(self.path, flat, names)
-        values = values.unify_dictionaries()
+        values = (values if rows is None else rows.named(values)).unify_dictionaries()
         if self._sink is None:
             self._sink = self._stack.enter_context(TableWriter(self.path, values.schema))
         self._sink.write(values if values.schema.equals(self._sink.schema) else values.cast(self._sink.schema))

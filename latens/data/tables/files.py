@@ -18,7 +18,7 @@ from latens.data.tables import text as table_text
 from latens.data.tables.cells import Hints
 from latens.data.tables.folders import key_columns, keys_of, kind_of, same_columns, tables_below, with_keys
 from latens.data.tables.reading import Read, read_columns
-from latens.data.tables.types import chosen, joined_type, plain, plain_schema, require_names, shown
+from latens.data.tables.types import chosen, index_names, joined_type, plain, plain_schema, require_names, shown
 from latens.data.tables.writing import TableWriter, write_table
 from latens.errors import InputError
 
@@ -30,7 +30,6 @@ FORMATS = (
     ".csv, .tsv, .txt, .dat (also in .gz, .bz2, .xz, .zst or .zip), .parquet, .feather, .arrow, .ipc, or a folder of "
     "files of one kind"
 )
-_INDEX = "__index_level_"  # how pandas calls a row index without a name in a parquet file
 
 
 def read_found(
@@ -40,6 +39,7 @@ def read_found(
     columns: Sequence[str] | None = None,
     hints: Hints | None = None,
     encoding: str | None = None,
+    index: bool = False,
 ) -> Read:
     """A table of plain types (:func:`latens.data.tables.types.plain_type`) in which null alone marks a missing cell,
     with what is known of how its columns of text are written.
@@ -48,12 +48,13 @@ def read_found(
         path: a file in one of :data:`FORMATS`. A csv may be cut by commas, semicolons, tabs or bars, with or without
             a header, in UTF-8 or, with a byte order mark, UTF-16; decimal commas are read where no comma cuts; its
             columns, and those of text in other files whose cells are all numbers, dates or truth values, are read as in
-            :func:`latens.data.tables.cells.understood`. A first column without a name, and pandas'
-            ``__index_level_0__``, are row indices and left out; columns without a header are column_1, column_2 ...
+            :func:`latens.data.tables.cells.understood`. A first column without a name, and those that pandas wrote a
+            frame's index to, are row indices and left out; columns without a header are column_1, column_2 ...
         drop: columns to leave out; their types and cells are not looked at.
         columns: the columns to read, in this order; all without it.
         hints: what is known of columns of text, for example those that are words whatever their cells look like.
         encoding: of a csv, where it is not UTF-8: cp1252, latin-1 ...
+        index: whether to keep the row index that pandas wrote, in front; that of a csv is in the text that is kept.
 
     Raises:
         InputError: the file is missing, damaged, without rows, of an unknown kind, or holds a column that is no plain
@@ -73,7 +74,7 @@ def read_found(
         if found.kind == "csv":
             choose = partial(chosen, drop=drop, columns=columns, where=str(where))
             return table_text.read_text(where, found.parts, found.key_columns, choose, hints or Hints(), encoding)
-        names = chosen(table_names(where), drop, columns, str(where))
+        names = found.chosen(where, drop, columns, index)
         _require_modest(found.parts, 8 * len(names))
     batches = list(table_batches(where, names, finite=not (hints and hints.lenient)))
     if not batches:
@@ -100,13 +101,16 @@ def table_names(path: str | os.PathLike[str], encoding: str | None = None) -> tu
     where = locate(path)
     with sentences(where):
         found = _Files(where)
+        if found.kind != "csv":
+            return tuple(found.chosen(where))
         names = found.names(encoding)
         require_names(names, str(where))
-        return tuple(name for name in [*names, *found.key_columns(names)] if not name.startswith(_INDEX))
+        return (*names, *found.key_columns(names))
 
 
 def table_batches(
-    path: str | os.PathLike[str], columns: Sequence[str] | None = None, rows: int = 65536, *, finite: bool = True
+    path: str | os.PathLike[str], columns: Sequence[str] | None = None, rows: int = 65536, *, index: bool = False,
+    finite: bool = True,
 ) -> Iterator[pa.RecordBatch]:
     """The rows of a table in order, at most ``rows`` at a time, all batches of one schema.
 
@@ -123,7 +127,7 @@ def table_batches(
             pieces = read_table(where, columns=columns).to_batches(max_chunksize=rows)
             yield from (piece for piece in pieces if piece.num_rows)
             return
-        names = chosen(table_names(where), (), columns, str(where))
+        names = found.chosen(where, (), columns, index)
         keys = found.key_columns(found.names())
         stored = [name for name in names if name not in keys] or found.names()[:1]
         schema = _common_schema(found, stored, where)
@@ -190,6 +194,20 @@ class _Files:
         if self.kind == "csv":
             return table_text.names_of(self.parts[0], encoding)
         return list(_stored(self.parts[0])[0].names)
+
+    def chosen(
+        self, where: Path, drop: str | Sequence[str] = (), columns: Sequence[str] | None = None, index: bool = False
+    ) -> list[str]:
+        """The names to read from Parquet or feather, those of the index in front where it is to be kept."""
+        schema, _ = _stored(self.parts[0])
+        require_names(schema.names, str(where))
+        of_index = index_names(schema)
+        names = chosen([*schema.names, *self.key_columns(schema.names)], drop, columns, str(where))
+        if columns is None:
+            names = [name for name in of_index if index and name in names] + [n for n in names if n not in of_index]
+            if set(names) <= set(of_index):
+                raise InputError(f"{where} has no column besides the index of its rows: give it one")
+        return names
 
     def key_columns(self, stored: Sequence[str]) -> dict[str, pa.Array]:
         """Those that partitions name, a value for each file."""
@@ -274,7 +292,7 @@ def _common_schema(files: _Files, names: Sequence[str], where: Path) -> pa.Schem
     schemas = [_stored(part)[0] for part in files.parts]
     for part, stored in zip(files.parts, schemas):
         require_names(stored.names, str(part))
-    own = [[name for name in stored.names if not name.startswith(_INDEX)] for stored in schemas]
+    own = [[name for name in stored.names if name not in index_names(stored)] for stored in schemas]
     same_columns(files.parts, own)
     for part, stored in zip(files.parts, schemas):
         for field in plain_schema(pa.schema([stored.field(name) for name in names]), str(part)):
@@ -286,4 +304,4 @@ def _common_schema(files: _Files, names: Sequence[str], where: Path) -> pa.Schem
                     f"{field.type} in {part.name}; write one type in all files."
                 )
             found[field.name] = (wider, origin if wider == type else part)
-    return pa.schema([(name, found[name][0]) for name in names])
+    return pa.schema([(name, found[name][0]) for name in names], metadata=schemas[0].metadata)

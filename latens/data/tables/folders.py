@@ -150,7 +150,7 @@ def with_keys(table: pa.Table, names: Sequence[str], keys: Mapping[str, pa.Array
     import pyarrow as pa
 
     columns = [pa.repeat(keys[n][file], len(table)) if n in keys else table.column(n) for n in names]
-    return pa.table(columns, names=list(names))
+    return pa.table(columns, names=list(names)).replace_schema_metadata(table.schema.metadata)
 
 
 def same_columns(files: Sequence[Any], names: Sequence[Sequence[str]]) -> None:

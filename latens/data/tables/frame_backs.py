@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from latens.data.tables.types import plain_type, shown
+from latens.errors import InputError
+from latens.schema.cells import plain
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -31,9 +35,22 @@ class ArrowBack:
             if wanted in (None, own) or (pa.types.is_boolean(wanted) and not pa.types.is_null(own)):
                 continue
             with suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):  # a value that the type cannot hold
-                table = table.set_column(j, name, table.column(j).cast(wanted))
+                table = table.set_column(j, name, _cast(table.column(j), wanted))
+        if sorted(table.column_names) == sorted(self.schema.names):
+            table = table.select(self.schema.names)
         same = self.schema.names == table.column_names and self.schema.types == table.schema.types
         return table.cast(self.schema) if same else table
+
+
+def _cast(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
+    """As ``cast``, which knows no dictionaries of other values or narrower indices."""
+    import pyarrow as pa
+
+    if not pa.types.is_dictionary(wanted):
+        return column.cast(wanted)
+    cells = plain(column).cast(wanted.value_type).dictionary_encode()
+    indices = cells.indices.cast(wanted.index_type)
+    return pa.chunked_array([pa.DictionaryArray.from_arrays(indices, cells.dictionary, ordered=wanted.ordered)])
 
 
 class NarwhalsBack:
@@ -59,22 +76,47 @@ class NarwhalsBack:
         return frame.to_native()
 
 
+def category_cells(categories: Any, name: str) -> pa.Array:
+    """The categories of a pandas column as Arrow has them; those that it has no plain type for (intervals, periods,
+    words among numbers) as words. InputError where two read the same."""
+    import pyarrow as pa
+
+    try:
+        cells = pa.array(categories, from_pandas=True)
+        cells = None if plain_type(cells.type) is None else cells.cast(plain_type(cells.type))
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        cells = None
+    if cells is not None:
+        return cells
+    words = [str(level) for level in categories]
+    if len(set(words)) < len(words):
+        twice = next(word for word in words if words.count(word) > 1)
+        raise InputError(
+            f"the data: column {shown(name)} has two categories that both read {shown(twice)}: rename one of them"
+        )
+    return pa.array(words, pa.string())
+
+
 class PandasBack:
     """A pandas frame with the labels and dtypes of another one; ``index`` is that one's."""
 
     def __init__(self, frame: Any) -> None:
+        import pandas
+
         self.columns, self.index = frame.columns, frame.index
         self.position = {str(label): j for j, label in enumerate(frame.columns)}
         self.dtypes = list(frame.dtypes)
+        self.intervals = {  # as categories
+            j: frame.iloc[:, j].astype("category").dtype
+            for j, dtype in enumerate(self.dtypes)
+            if isinstance(dtype, pandas.IntervalDtype)
+        }
 
     def __call__(self, table: pa.Table) -> Any:
         import pandas
 
         positions = [self.position.get(name) for name in table.column_names]
-        series = {
-            j: self._as(table.column(j), None if position is None else self.dtypes[position])
-            for j, position in enumerate(positions)
-        }
+        series = {j: self._column(table.column(j), position) for j, position in enumerate(positions)}
         frame = pandas.DataFrame(series, index=pandas.RangeIndex(table.num_rows), copy=False)
         known = [position for position in positions if position is not None]
         if known == list(range(len(self.columns))) == positions:
@@ -86,6 +128,13 @@ class PandasBack:
             frame.columns = pandas.Index(labels, tupleize_cols=False)
         return frame
 
+    def _column(self, column: pa.ChunkedArray, position: int | None) -> Any:
+        dtype = None if position is None else self.dtypes[position]
+        if position in self.intervals:
+            found = self._as(column, self.intervals[position])
+            return found if found.dtype != self.intervals[position] else found.astype(dtype)
+        return self._as(column, dtype)
+
     @staticmethod
     def _as(column: pa.ChunkedArray, dtype: Any) -> Any:
         """The column as ``dtype`` where that loses nothing, and as pandas reads it otherwise."""
@@ -95,8 +144,12 @@ class PandasBack:
         if dtype == np.dtype(object):
             return pandas.Series(column.to_pylist(), dtype=object)
         own = column.to_pandas()
+        if isinstance(dtype, pandas.CategoricalDtype):
+            return _categorical(column, dtype, own)
         if dtype is None or own.dtype == dtype:
             return own
+        if isinstance(dtype, pandas.PeriodDtype):
+            return own.dt.to_period(dtype.freq) if own.dtype.kind == "M" else own
         try:
             if isinstance(dtype, pandas.ArrowDtype):
                 return pandas.Series(pandas.array(column.cast(dtype.pyarrow_dtype), dtype=dtype))
@@ -105,16 +158,35 @@ class PandasBack:
                     return own
                 changed = pandas.Series(dtype.__from_arrow__(column.cast(_arrow_type(dtype, column.type))))
                 return changed if column.null_count == int(changed.isna().sum()) else own
-            elif isinstance(dtype, pandas.CategoricalDtype) and not own.dropna().isin(dtype.categories).all():
-                return own
-            else:
-                changed = own.astype(dtype)
+            changed = own.astype(dtype)
         except (ValueError, TypeError, OverflowError, pa.ArrowException):
             return own
         lost = changed.isna() != own.isna()
         if dtype.kind in "iub":  # numpy cuts 1.5 to 1, and wraps 300 to 44
             lost |= (changed != own) & own.notna()
         return own if bool(lost.any()) else changed
+
+
+def _categorical(column: pa.ChunkedArray, dtype: Any, own: Any) -> Any:
+    """Cells as categories of that dtype, behind them levels that it lacks; ``own`` where there are such of no common
+    type."""
+    import pandas
+    import pyarrow as pa
+    from pyarrow import compute
+
+    words, cells = category_cells(dtype.categories, ""), plain(column)
+    try:
+        cells = cells.cast(words.type)
+    except pa.ArrowException:
+        return own
+    more = compute.unique(cells.filter(compute.invert(compute.is_in(cells, words)))).drop_null()
+    if len(more):
+        if words.type != pa.array(dtype.categories, from_pandas=True).type:
+            return own
+        words = pa.concat_arrays([words, more])
+        dtype = pandas.CategoricalDtype(words.to_pandas(), dtype.ordered)
+    codes = compute.index_in(cells, value_set=words, skip_nulls=True).fill_null(-1)
+    return pandas.Series(pandas.Categorical.from_codes(codes.to_numpy(), dtype=dtype))
 
 
 def _arrow_type(dtype: Any, type: pa.DataType) -> pa.DataType:
@@ -147,6 +219,8 @@ def _numpy(column: pa.ChunkedArray, dtype: np.dtype | None) -> np.ndarray:
 
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
+    if dtype == np.dtype(object):
+        return np.array([*column.to_pylist(), None], dtype=object)[:-1]
     values = column.to_numpy()
     if dtype is None or values.dtype == dtype:
         return values

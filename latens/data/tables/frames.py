@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from latens.data.tables.frame_backs import ArrowBack, ColumnsBack, NarwhalsBack, PandasBack, StructuredBack
+from latens.data.tables.frame_backs import (
+    ArrowBack,
+    ColumnsBack,
+    NarwhalsBack,
+    PandasBack,
+    StructuredBack,
+    category_cells,
+)
 from latens.data.tables.types import plain, plain_type, require_names, shown
 from latens.errors import InputError
 
@@ -37,10 +44,11 @@ def as_table(x: Any, *, finite: bool = True) -> tuple[pa.Table, Callable[[pa.Tab
     """A frame as a table of plain types (:mod:`latens.data.tables.types`), and the way back.
 
     The way back turns any table into a frame of the library that ``x`` came from. A column that ``x`` has keeps its
-    dtype where the values allow it (whole numbers with gaps, and words outside the categories, do not); labels that
-    are no strings are restored; null is what the library writes for a missing cell. A lazy polars frame comes back as
-    an eager one, and a relation of a database as a pyarrow table. Rows get a new pandas index, since a table may hold
-    other rows than ``x``: ``back.index`` has the old one. Infinite numbers are refused where they must be ``finite``.
+    dtype where the values allow it (whole numbers with gaps do not); labels that are no strings are restored; null is
+    what the library writes for a missing cell. Periods are times inside, their first, and intervals and categories that
+    Arrow has no type for are words. A lazy polars frame comes back as an eager one, and a relation of a database as a
+    pyarrow table. Rows get a new pandas index, since a table may hold other rows than ``x``: ``back.index`` has the old
+    one. Infinite numbers are refused where they must be ``finite``.
 
     Raises:
         InputError: no frame, no rows, two columns of one name, or a column of mixed objects or of a type without a
@@ -60,6 +68,17 @@ def as_table(x: Any, *, finite: bool = True) -> tuple[pa.Table, Callable[[pa.Tab
     if table.num_columns == 0 or table.num_rows == 0:
         raise InputError(f"the data has {'no rows' if table.num_columns else 'no columns'}; give some.")
     return plain(table, "the data", finite=finite).unify_dictionaries(), back
+
+
+def repeated_labels(index: Any) -> list[str]:
+    """A sentence where a label of a pandas index (None: no index) stands for several rows."""
+    if index is None or index.is_unique:
+        return []
+    label = index[index.duplicated()].tolist()[0]
+    return [
+        f"the index of the data has the label {label!r} more than once: rows come back in their order with that index, "
+        "but joining them by label is ambiguous: join them by position"
+    ]
 
 
 def _converted(x: Any) -> tuple[pa.Table, Callable[[pa.Table], Any]]:
@@ -155,9 +174,11 @@ def _array(values: Any, name: str) -> pa.Array | pa.ChunkedArray:
     if not hasattr(values, "dtype"):
         values = list(values)
     elif isinstance(values, np.ndarray):
-        values = values.astype(values.dtype.newbyteorder("="), copy=False)
+        values = _in_units(values.astype(values.dtype.newbyteorder("="), copy=False))
     try:
         array = pa.array(values, from_pandas=True)
+        if pa.types.is_decimal(array.type) and getattr(values, "dtype", None) in (None, np.dtype(object)):
+            array = array.cast(pa.decimal128(38, array.type.scale))  # objects have no width
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         _require_one_kind(values, name)
         reason = " ".join(str(error).split()).rstrip(".")
@@ -166,6 +187,14 @@ def _array(values: Any, name: str) -> pa.Array | pa.ChunkedArray:
     if doubtful and getattr(values, "dtype", None) in (None, np.dtype(object)):
         _require_one_kind(values, name)
     return array
+
+
+def _in_units(values: np.ndarray) -> np.ndarray:
+    """Times and durations in a unit that Arrow has: days, or seconds and their parts."""
+    if values.dtype.kind not in "mM" or (unit := np.datetime_data(values.dtype)[0]) in ("s", "ms", "us", "ns"):
+        return values
+    days = values.dtype.kind == "M" and unit in ("Y", "M", "W", "D")
+    return values.astype(f"{values.dtype.kind}8[{'D' if days else 's' if unit in 'YMWDhm' else 'ns'}]")
 
 
 def _require_one_kind(values: Iterable[Any], name: str) -> None:
@@ -188,7 +217,10 @@ def _require_one_kind(values: Iterable[Any], name: str) -> None:
         first = (row, kind) if first is None else first
 
 
-_KINDS = {"str": "text", "bool": "true or false", "number": "a number", "datetime": "a time", "date": "a date"}
+_KINDS = {
+    "str": "text", "bool": "true or false", "number": "a number", "datetime": "a time", "date": "a date",
+    "time": "a time of day", "timedelta": "a duration",
+}  # fmt: skip
 
 
 def _with_article(kind: str) -> str:
@@ -206,6 +238,8 @@ def _kind(value: Any) -> str:
         return "datetime"
     if isinstance(value, datetime.date):
         return "date"
+    if isinstance(value, datetime.timedelta | np.timedelta64):
+        return "timedelta"
     return "str" if isinstance(value, str) else type(value).__name__
 
 
@@ -218,10 +252,15 @@ def _from_pandas(frame: Any) -> pa.Table:
     arrays = []
     for j, name in enumerate(names):
         series = frame.iloc[:, j]
-        if isinstance(series.dtype, pandas.PeriodDtype | pandas.IntervalDtype):
-            kind = "periods" if isinstance(series.dtype, pandas.PeriodDtype) else "intervals"
-            advice = "give their beginning as a time" if kind == "periods" else "give them as categories of text"
-            raise InputError(f"the data: column {shown(name)} holds {kind}; {advice}.")
+        if isinstance(series.dtype, pandas.PeriodDtype):
+            series = series.dt.to_timestamp()
+        if isinstance(series.dtype, pandas.IntervalDtype):
+            series = series.astype("category")
+        if isinstance(series.dtype, pandas.CategoricalDtype):
+            codes = pa.array(series.cat.codes.to_numpy(), mask=series.isna().to_numpy())
+            words = category_cells(series.cat.categories, name)
+            arrays.append(pa.DictionaryArray.from_arrays(codes, words, ordered=bool(series.cat.ordered)))
+            continue
         if isinstance(series.dtype, pandas.SparseDtype):
             series = series.sparse.to_dense()
         arrays.append(_array(series, name))

@@ -19,7 +19,7 @@ from latens.data.tables.scan import KEEP_VALUES, MAX_LEVELS, ColumnScan, Verdict
 from latens.errors import InputError
 from latens.schema import Column, Table
 from latens.schema.calendar import calendar_of
-from latens.schema.cells import DAY, as_numbers, first_whole, in_words, listed, short
+from latens.schema.cells import DAY, as_numbers, first_whole, in_words, kind_of_time, listed, short
 from latens.schema.column import FAMILIES, LOGARITHMIC
 from latens.schema.form import Form
 from latens.schema.law import Law
@@ -102,6 +102,9 @@ def _column(scan: ColumnScan, sample: Any, asked: str | None) -> Column:
     if kind in ("binary", "categorical", "ordered"):
         levels = extra.get("levels") or levels_of(scan)
         family = extra.get("family") or FAMILIES[kind][0]
+        named = tuple(level for level in scan.categories if level is not None)
+        if set(levels) < set(named) and len(named) <= MAX_LEVELS:
+            common["categories"] = named
         return Column(kind=kind, family=family, levels=tuple(levels), reason=reason, **common)
     if kind not in FAMILIES or (numbers := as_numbers(sample)) is None:
         return Column(kind=kind, reason=reason, **common)
@@ -198,11 +201,13 @@ def _kind(scan: ColumnScan) -> Verdict:
         value = next(iter(scan.values or ()))
         where = ", where it is not missing" if scan.missing else ""
         return "constant", f"always {short(in_words(value, str(scan.type)))}{where}", {}
-    if kind.startswith(("date", "time", "duration")):
-        return "datetime", f"{kind.partition('[')[0].rstrip('0123456789')}s", {}
     if is_dictionary and scan.distinct <= MAX_LEVELS:
         two = "binary" if len(levels_of(scan)) == 2 else "categorical"
         return "ordered" if scan.type.ordered else two, counted(scan), {}
+    if time := kind_of_time(scan.type):
+        if time != "dates":
+            return "continuous", f"{time}, {in_words(scan.low, kind)}..{in_words(scan.high, kind)}", {}
+        return "datetime", f"{kind.partition('[')[0].rstrip('0123456789')}s", {}
     if kind == "bool" or (scan.distinct == 2 and (scan.is_exact or not scan.is_number)):
         return "binary", counted(scan), {}
     return _number(scan) if scan.is_number else _text(scan)

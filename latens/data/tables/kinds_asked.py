@@ -9,6 +9,7 @@ import numpy as np
 
 from latens.data.tables.scan import KEEP_VALUES, MAX_LEVELS, ColumnScan, Verdict, counted, levels_of
 from latens.errors import InputError
+from latens.schema.cells import kind_of_time
 from latens.schema.column import FAMILIES
 
 
@@ -55,7 +56,7 @@ def _asked_levels(scan: ColumnScan, kind: str, rest: str, where: str) -> dict[st
     if scan.values is None or len(scan.values) > MAX_LEVELS:
         many = f"more than {KEEP_VALUES:,}" if scan.values is None else f"{len(scan.values):,}"
         raise InputError(f"{where} has {many} different values, and a {kind} column takes {MAX_LEVELS:,}; drop it.")
-    if any(word in str(scan.type) for word in ("date", "time", "duration")):
+    if kind_of_time(scan.type):
         raise InputError(f"{where} is asked to be {kind}, and it holds dates or times; use datetime, or drop it.")
     if kind == "binary" and len(levels_of(scan)) != 2:
         raise InputError(f"{where} is asked to be binary, and it has {len(scan.values):,} values; use categorical.")

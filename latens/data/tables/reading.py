@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from latens.data.tables.cells import Hints, Understood, Unsettled, understood, without_codes
-from latens.data.tables.types import shown
+from latens.data.tables.types import index_names, shown
 from latens.errors import InputError
 from latens.schema.form import Form, Words
 from latens.schema.times import Times
@@ -83,8 +83,6 @@ def written(table: Any, forms: Mapping[str, Form], found: Read | None = None, *,
                 made = pc.if_else(same, text.cast(made.type), made)
             cells = made
         columns[name] = cells
-    if as_text and found is not None and found.text is not None and "" in found.text.column_names:
-        columns = {"": found.text.column("")} | columns  # the row index, which has no name
     return pa.table(columns)
 
 
@@ -133,8 +131,9 @@ def read_columns(
     hints = hints or Hints()
     found: dict[str, Understood] = {}
     waiting: dict[str, Unsettled] = {}
+    of_index = set(index_names(table.schema))
     for name in table.column_names:
-        if name == "":
+        if name == "" or name in of_index:
             continue
         try:
             if (one := _one(table.column(name), name, where, hints, is_file, comma, None)) is not None:
@@ -242,7 +241,8 @@ def _assembled(table: Any, found: dict[str, Understood], hints: Hints, is_file: 
             forms[name] = one.form if is_file else dataclasses.replace(one.form, stored=_stored(cells.type))
             text[name] = cells
     unread = {name: one.unread for name, one in found.items() if one.unread is not None}
-    return Read(pa.table(columns), forms, pa.table(text) if text else None, _notes(found, hints), unread)
+    values = pa.table(columns).replace_schema_metadata(table.schema.metadata)
+    return Read(values, forms, pa.table(text) if text else None, _notes(found, hints), unread)
 
 
 def _stored(type: Any) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from latens.errors import InputError
-from latens.schema.cells import as_numbers, plain, short
+from latens.schema.cells import as_levels, as_numbers, plain, short
 
 MAX_LEVELS = 10_000  # of a categorical column
 KEEP_VALUES = 100_000  # distinct values that are counted
@@ -37,8 +37,9 @@ class ColumnScan:
 
         if pa.types.is_dictionary(self.type):
             pieces = cells.chunks if isinstance(cells, pa.ChunkedArray) else [cells]
-            named = [level for piece in pieces for level in piece.dictionary.to_pylist()]
+            named = [level for piece in pieces for level in as_levels(piece.dictionary).to_pylist()]
             self.categories = tuple(dict.fromkeys([*self.categories, *named]))
+            cells = as_levels(cells)
         cells = plain(cells)
         self.rows += len(cells)
         numbers = as_numbers(cells)
@@ -110,10 +111,10 @@ def _word(scan: ColumnScan, value: Any) -> str:
 
 
 def levels_of(scan: ColumnScan) -> list[Any]:
-    """The levels in order: as the type has them, of numbers by size, of texts by name."""
+    """The levels that occur, in order: as the type has them, of numbers by size, of texts by name."""
     values = list(scan.values or ())
     if scan.categories:
-        return [level for level in scan.categories if level is not None]
+        return [level for level in scan.categories if level in (scan.values or ())]
     if str(scan.type) == "bool":
         return sorted(bool(v) for v in values)
     if values and isinstance(values[0], str):

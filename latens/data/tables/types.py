@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import re
+import zoneinfo
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from latens.errors import InputError
 from latens.schema.cells import listed
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+INDEX = "__index_level_"  # how pandas calls a row index without a name in a file
 
 
 
@@ -33,6 +39,62 @@ def require_names(names: Sequence[str], where: str) -> None:
                 f"{where}: columns {first[name] + 1} and {j + 1} are both called {shown(name)}; rename one."
             )
         first[name] = j
+
+
+def index_names(schema: pa.Schema) -> list[str]:
+    """The columns to which pandas wrote the index of a frame, as the schema of the table says.
+
+    >>> import pyarrow as pa
+    >>> index_names(pa.schema([("__index_level_0__", pa.int64()), ("a", pa.int64())]))
+    ['__index_level_0__']
+    """
+    said = _pandas_notes(schema).get("index_columns", ())
+    named = [name for name in said if isinstance(name, str) and name in schema.names]
+    return list(dict.fromkeys([*named, *(name for name in schema.names if name.startswith(INDEX))]))
+
+
+def index_notes(schema: pa.Schema) -> list[str]:
+    """A sentence where columns with names of their own are the index, and so are not modelled."""
+    said = _pandas_notes(schema).get("index_columns", ())
+    names = [repr(name) for name in said if isinstance(name, str) and not name.startswith(INDEX)]
+    if not names:
+        return []
+    what = f"column {names[0]} names" if len(names) == 1 else f"columns {listed(names)} name"
+    return [f"{what} the rows, as the index of the frame that was written: not modelled"]
+
+
+def with_index(table: pa.Table, index: pa.Table | None, like: pa.Schema | None) -> pa.Table:
+    """The table with the columns of ``index`` in front, and with what the schema ``like`` says pandas knew of its
+    columns, so that pandas reads it as the frame that it wrote."""
+    import pyarrow as pa
+
+    index = table.slice(0, 0).select([]) if index is None else index
+    names = [name for name in index.column_names if name not in table.column_names]
+    fields = [*(index.schema.field(name) for name in names), *table.schema]
+    found = pa.Table.from_arrays([*(index.column(n) for n in names), *table.columns], schema=pa.schema(fields))
+    notes = {} if like is None else _pandas_notes(like)
+    if not names and not notes:
+        return table
+    before = {field.name: field.type for schema in (like or (), index.schema) for field in schema}
+    now = {field.name: field.type for field in found.schema}
+    same = {name for name, type in now.items() if before.get(name) == type}
+    kept = [note for note in notes.get("columns", ()) if note["field_name"] in same]
+    new = {"name": None, "pandas_type": "object", "numpy_type": "object", "metadata": None}
+    kept += [new | {"field_name": name} for name in names if name not in [note["field_name"] for note in kept]]
+    ranges = [name for name in notes.get("index_columns", ()) if isinstance(name, dict)]  # of other lengths: not read
+    written = {"column_indexes": []} | notes | {"index_columns": [*names, *ranges], "columns": kept}
+    return found.replace_schema_metadata({"pandas": json.dumps(written)})
+
+
+def _pandas_notes(schema: pa.Schema) -> dict[str, Any]:
+    """What pandas noted in the schema of a table that it wrote; {} where it is nothing sound."""
+    try:
+        notes = json.loads((schema.metadata or {}).get(b"pandas", b"{}"))
+        columns = notes.get("columns", [])
+        sound = all(isinstance(note["field_name"], str | None) for note in columns)
+        return notes if sound and isinstance(notes.get("index_columns", []), list) else {}
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return {}
 
 
 def chosen(names: Sequence[str], drop: str | Sequence[str], columns: Sequence[str] | None, where: str) -> list[str]:
@@ -64,29 +126,28 @@ def chosen(names: Sequence[str], drop: str | Sequence[str], columns: Sequence[st
 def plain_type(type: pa.DataType) -> pa.DataType | None:
     """The type that stands for ``type`` in a table of latens, or None where there is none.
 
-    Text of every width is ``string``, decimals are ``double``, half floats ``float``, ``date64`` is
-    ``date32``, and categories are counted in 32 bits; truth values, whole numbers, ``float``, ``double``,
-    ``date32``, ``timestamp`` (its zone included) and ``null`` stay as they are.
+    Text of every width is ``string``, ``date64`` is ``date32``, and categories are counted in 32 bits; truth values,
+    whole numbers, floats of every width, decimals, ``date32``, ``timestamp`` (its zone
+    included), times of day, durations and ``null`` stay as they are.
 
     >>> import pyarrow as pa
-    >>> plain_type(pa.large_string()), plain_type(pa.decimal128(9, 2)), plain_type(pa.list_(pa.int8()))
-    (DataType(string), DataType(double), None)
+    >>> plain_type(pa.large_string()), plain_type(pa.date64()), plain_type(pa.list_(pa.int8()))
+    (DataType(string), DataType(date32[day]), None)
     """
     import pyarrow as pa
 
     is_a = pa.types
     if is_a.is_string(type) or is_a.is_large_string(type) or is_a.is_string_view(type):
         return pa.string()
-    if is_a.is_decimal(type):
-        return pa.float64()
-    if is_a.is_float16(type):
-        return pa.float32()
     if is_a.is_date64(type):
         return pa.date32()
     if is_a.is_dictionary(type):
         values = plain_type(type.value_type)
         return None if values is None else pa.dictionary(pa.int32(), values, type.ordered)
-    kept = (is_a.is_null, is_a.is_boolean, is_a.is_integer, is_a.is_floating, is_a.is_date32, is_a.is_timestamp)
+    kept = (
+        is_a.is_null, is_a.is_boolean, is_a.is_integer, is_a.is_floating, is_a.is_decimal, is_a.is_date32,
+        is_a.is_timestamp, is_a.is_time, is_a.is_duration,
+    )  # fmt: skip
     return type if any(test(type) for test in kept) else None
 
 
@@ -99,8 +160,23 @@ def plain_schema(schema: pa.Schema, where: str) -> pa.Schema:
         type = plain_type(field.type)
         if type is None:
             raise InputError(f"{where}: column {shown(field.name)} holds {_refused(field.type)} --drop {field.name!r}.")
+        _require_zone(type.value_type if pa.types.is_dictionary(type) else type, field.name, where)
         fields.append(pa.field(field.name, type))
-    return pa.schema(fields)
+    return pa.schema(fields, metadata=schema.metadata)
+
+
+def _require_zone(type: pa.DataType, name: str, where: str) -> None:
+    """InputError for times in a zone that this machine's calendar does not know."""
+    zone = getattr(type, "tz", None)
+    if zone is None or re.fullmatch(r"[+-]\d\d:\d\d", zone):
+        return
+    try:
+        zoneinfo.ZoneInfo(zone)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        raise InputError(
+            f"{where}: column {shown(name)} has the time zone {shown(zone)}, which does not exist: give it one that "
+            "does, such as 'UTC', 'Europe/Berlin' or '+01:00'"
+        ) from None
 
 
 def _refused(type: pa.DataType) -> str:
@@ -110,9 +186,6 @@ def _refused(type: pa.DataType) -> str:
     if types.is_struct(type) or types.is_map(type) or types.is_nested(type):
         kind = "records" if types.is_struct(type) else "maps" if types.is_map(type) else "lists"
         return kind + advice
-    if types.is_duration(type) or types.is_time(type):
-        kind = "durations" if types.is_duration(type) else "times of day"
-        return f"{kind}; write them as numbers of one unit (hours, say), or leave the column out with"
     if types.is_binary(type) or types.is_large_binary(type) or types.is_fixed_size_binary(type):
         return "bytes; write them as text, or leave the column out with"
     return f"values of the type {type}; write them as numbers, words or dates, or leave the column out with"
@@ -173,13 +246,13 @@ def joined_type(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
         return a
     if is_a.is_null(a):
         return b
-    numbers = [is_a.is_integer(t) or is_a.is_floating(t) for t in (a, b)]
+    numbers = [is_a.is_integer(t) or is_a.is_floating(t) or is_a.is_decimal(t) for t in (a, b)]
     if all(numbers):
         return pa.int64() if is_a.is_integer(a) and is_a.is_integer(b) else pa.float64()
     if is_a.is_dictionary(a) or is_a.is_dictionary(b):
         values = [t.value_type if is_a.is_dictionary(t) else t for t in (a, b)]
         return values[0] if values[0] == values[1] else None
-    if is_a.is_timestamp(a) and is_a.is_timestamp(b) and a.tz == b.tz:
-        units = ("s", "ms", "us", "ns")
-        return pa.timestamp(max(a.unit, b.unit, key=units.index), a.tz)
+    for test in (is_a.is_timestamp, is_a.is_time, is_a.is_duration):
+        if test(a) and test(b) and getattr(a, "tz", None) == getattr(b, "tz", None):
+            return max(a, b, key=lambda type: ("s", "ms", "us", "ns").index(type.unit))
     return None

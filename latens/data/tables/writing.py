@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from latens.atomic import atomic_write
 from latens.data.tables.folders import FEATHER
 from latens.data.tables.layout import DATUM
-from latens.data.tables.types import plain_schema, require_names, shown
+from latens.data.tables.types import INDEX, plain_schema, require_names, shown
 from latens.errors import InputError
+from latens.schema.times import Times
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -74,7 +75,7 @@ class TableWriter:
             raise InputError(f"cannot write {path}: the extension must be .csv, .tsv, .parquet or .feather.")
         if not schema.names:
             raise InputError(f"cannot write {path}: the table has no columns.")
-        require_names([schema.names[0] or "\0", *schema.names[1:]], f"cannot write {path}")  # a row index has no name
+        require_names(schema.names, f"cannot write {path}")
         plain_schema(schema, f"cannot write {path}")
         self.delimiter = {".csv": ",", ".tsv": "\t"}.get(suffix)
         self._stack = ExitStack()
@@ -133,7 +134,8 @@ def _described(schema: pa.Schema) -> str:
 
 
 def header_line(names: Sequence[str], delimiter: str) -> bytes:
-    """The first line of a file; quoted where a name could be taken for a number."""
+    """The first line of a file; quoted where a name could be taken for a number. A row index has no name."""
+    names = ["" if j == 0 and name.startswith(INDEX) and names[1:] else name for j, name in enumerate(names)]
     first, always = io.StringIO(), any(DATUM.fullmatch(name.strip()) or name.startswith("#") for name in names)
     style = {"delimiter": delimiter, "lineterminator": "\n", "quoting": csv.QUOTE_ALL if always else csv.QUOTE_MINIMAL}
     csv.writer(first, **style).writerow(names)  # type: ignore[arg-type]
@@ -164,11 +166,11 @@ def lines(rows: pa.Table, delimiter: str) -> bytes:
 
 
 def _shortest(times: pa.Array) -> pa.Array:
-    """Times in seconds where none of them has a fraction of one."""
+    """Times, or durations, in seconds where none of them has a fraction of one."""
     import pyarrow as pa
 
     try:
-        return times.cast(pa.timestamp("s", times.type.tz))
+        return times.cast(pa.duration("s") if pa.types.is_duration(times.type) else pa.timestamp("s", times.type.tz))
     except pa.ArrowInvalid:
         return times
 
@@ -179,6 +181,12 @@ def _as_text(column: pa.Array, delimiter: str) -> pa.Array:
 
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
+    if pa.types.is_duration(column.type):
+        column = _shortest(column)
+        digits = {"s": 0, "ms": 3, "us": 6, "ns": 9}[column.type.unit]
+        below = (compute.min(column.cast(pa.int64())).as_py() or 0) < 0  # to pandas the 0 of "-0 days" has no sign
+        pattern = ("" if below else "%j days ") + "%H:%M:%S" + (".%f" if digits else "")
+        return Times(str(column.type), pattern=pattern, digits=digits).write(column)
     if pa.types.is_floating(column.type):
         text = compute.if_else(compute.is_nan(column), None, column).cast(pa.string())
         whole = compute.match_substring_regex(text, "^-?[0-9]+$")

@@ -1,0 +1,355 @@
+"""Frames come back as they went in: index, types, zones, units, levels; and what is left out is said."""
+
+from __future__ import annotations
+
+import datetime as dt
+import warnings
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+from commanding import call
+
+import latens
+from latens import VAE, InputError
+from latens.data.tables.types import index_names
+
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings("ignore::UserWarning")]
+N = 60
+RNG = np.random.default_rng(0)
+Z, LEVEL = RNG.normal(size=N), np.arange(N) % 3
+SECONDS = np.round(3000 * np.abs(Z) + 5).astype(int)
+MOMENTS = pd.Series([dt.datetime(2021, 6, 1) + dt.timedelta(seconds=int(2e6 * z)) for z in Z])
+SPANS = pd.Series(pd.to_timedelta(SECONDS, unit="s"))
+DECIMALS = [Decimal(int(n)).scaleb(-2) for n in SECONDS]
+CLOCK = [(dt.datetime(2000, 1, 1) + dt.timedelta(seconds=int(n))).time() for n in SECONDS]
+
+
+def objects(values: Any) -> pd.Series:
+    return pd.Series(list(values), dtype=object)
+
+
+def levels(categories: Any, **options: Any) -> pd.Series:
+    """A categorical column of three of the categories; a fourth one that no row has."""
+    return pd.Series(pd.Categorical.from_codes(LEVEL, categories=categories, **options))
+
+
+DATES = [dt.date(2020, 1, 1), dt.date(2020, 2, 29), dt.date(2021, 1, 1), dt.date(2030, 1, 1)]
+STAMPS = pd.to_datetime(DATES) + pd.Timedelta("3h")
+PANDAS: dict[str, pd.Series] = {
+    **{f"moments in {unit}": MOMENTS.astype(f"datetime64[{unit}]") for unit in ("s", "ms", "us", "ns")},
+    **{f"spans in {unit}": SPANS.astype(f"timedelta64[{unit}]") for unit in ("s", "ms", "us", "ns")},
+    "a named zone": MOMENTS.dt.tz_localize("UTC").dt.tz_convert("Europe/Berlin"),
+    "a fixed zone": MOMENTS.dt.tz_localize(dt.timezone(dt.timedelta(hours=5, minutes=30))),
+    "nullable numbers": pd.Series(SECONDS, dtype="Int64"),
+    "nullable truth": pd.Series(LEVEL > 0, dtype="boolean"),
+    "nullable floats": pd.Series(Z, dtype="Float32"),
+    "texts": pd.Series(np.array(["x", "y", "w"])[LEVEL], dtype="string"),
+    "bytes of numbers": pd.Series(LEVEL * 40 + 7, dtype="uint8"),
+    "half floats": pd.Series(Z.astype("float16")),
+    "arrow decimals": pd.Series(DECIMALS, dtype=pd.ArrowDtype(pa.decimal128(9, 2))),
+    "arrow dates": pd.Series(MOMENTS.dt.date, dtype=pd.ArrowDtype(pa.date32())),
+    "arrow times": pd.Series(CLOCK, dtype=pd.ArrowDtype(pa.time64("us"))),
+    "arrow spans": pd.Series(SPANS, dtype=pd.ArrowDtype(pa.duration("ms"))),
+    "Decimal": objects(DECIMALS),
+    "date": objects(MOMENTS.dt.date),
+    "datetime": objects(MOMENTS.dt.to_pydatetime()),
+    "time": objects(CLOCK),
+    "timedelta": objects(span.to_pytimedelta() for span in SPANS),
+    "truth": objects(bool(n) for n in LEVEL),
+    **{f"periods {freq}": MOMENTS.dt.to_period(freq) for freq in ("D", "W", "M", "Q")},
+    "intervals": pd.Series(pd.cut(Z, [-9, -1, 1, 9]).astype(pd.IntervalDtype("float64", "right"))),
+    "words": levels(list("abcd")),
+    "ordered words": levels(list("dcba"), ordered=True),
+    "whole": levels([10, 20, 40, 7]),
+    "fractions": levels([0.5, 1.25, -2, 9.75]),
+    "dates": levels(DATES),
+    "stamps": levels(STAMPS),
+    "zoned stamps": levels(STAMPS.tz_localize("Europe/Berlin")),
+    "truths": pd.Series(pd.Categorical(LEVEL > 0)),
+    "hours": levels(pd.to_timedelta([1, 5, 7, 9], unit="h")),
+    "clocks": levels([dt.time(h) for h in range(4)]),
+    "sums": levels([Decimal("1.5"), Decimal("2.25"), Decimal("3"), Decimal("4")]),
+    "cut": pd.Series(pd.cut(Z, [-9, -1, 1, 9, 99])),
+    "qcut": pd.Series(pd.qcut(Z, 4)),
+    "cut moments": pd.Series(pd.cut(MOMENTS, 3)),
+    "months": levels(pd.period_range("2020", periods=4, freq="M")),
+    "mixed": levels([1, "a", 2.5, "b"]),
+}
+
+
+def holed(frame: pd.DataFrame) -> pd.DataFrame:
+    """Two gaps in each column, but in the last."""
+    found = frame.copy()
+    for j, name in enumerate(frame.columns[:-1]):
+        found[name] = found[name].mask(pd.Series(np.isin(np.arange(N), [j % N, (j + 7) % N]), index=frame.index))
+    return found
+
+
+@pytest.fixture(scope="module")
+def fits(tmp_path_factory: pytest.TempPathFactory) -> dict[str, VAE]:
+    frame = pd.DataFrame(PANDAS | {"x": Z})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fresh = VAE(latent_dim=1, epochs=1, network="linear", random_state=0).fit(frame)
+        fresh.save(folder := tmp_path_factory.mktemp("frames") / "run")
+    return {"fresh": fresh, "loaded": latens.load(folder)}
+
+
+@pytest.mark.parametrize("state", ["fresh", "loaded"])
+def test_every_type_of_pandas_comes_back(fits: dict[str, VAE], state: str) -> None:
+    frame = pd.DataFrame(PANDAS | {"x": Z})
+    frame.index = pd.Index(RNG.permutation(N), name="who")
+    gaps = holed(frame)
+    filled, again = fits[state].impute(gaps, k=10), fits[state].reconstruct(frame)
+    sampled = fits[state].sample(40, random_state=0)
+    assert filled.index.equals(frame.index) and filled.index.name == again.index.name == "who"
+    for name, cells in frame.items():
+        seen = gaps[name].notna()
+        assert filled[name].notna().all(), name
+        assert list(map(str, filled[name][seen])) == list(map(str, gaps[name][seen])), name
+        assert gaps[name].dtype == filled[name].dtype and cells.dtype == again[name].dtype, name
+        if cells.dtype == object:
+            assert len({type(value) for value in [*cells, *filled[name]]}) == 1, name
+    if state == "fresh":
+        assert sampled.dtypes.equals(frame.dtypes) and list(sampled.index) == list(range(40))
+        for name in set(frame.select_dtypes("category")):
+            assert set(sampled[name]) <= set(frame[name]), name  # a category that no row has is never drawn
+
+
+def test_samples_of_a_loaded_run_have_the_types_and_categories_of_the_fit(fits: dict[str, VAE]) -> None:
+    found = fits["loaded"].sample(40, random_state=0)
+    for name in ("dates", "stamps", "zoned stamps", "hours", "clocks", "sums", "whole", "fractions", "words"):
+        wanted = pa.array(PANDAS[name], from_pandas=True)
+        cells = found[name].combine_chunks()
+        assert cells.dictionary.to_pylist() == wanted.dictionary.to_pylist(), name
+        assert set(cells.to_pylist()) <= set(wanted.to_pylist()), name
+    for name, type in {
+        "spans in ms": "duration[ms]",
+        "arrow times": "time64[us]",
+        "arrow decimals": "decimal128(9, 2)",
+        "half floats": "halffloat",
+        "a fixed zone": "timestamp[us, tz=+05:30]",
+    }.items():
+        assert str(found.schema.field(name).type) == type
+
+
+ARROW: dict[str, Any] = {
+    **{f"moments {u}": pa.array(MOMENTS).cast(pa.timestamp(u), safe=False) for u in ("s", "ms", "us", "ns")},
+    **{f"spans {u}": pa.array(SECONDS).cast(pa.duration("s")).cast(pa.duration(u)) for u in ("s", "ns")},
+    **{str(t): pa.array(CLOCK).cast(t, safe=False) for t in (pa.time32("s"), pa.time32("ms"), pa.time64("ns"))},
+    "zone": pa.array(MOMENTS).cast(pa.timestamp("ms", "America/New_York")),
+    "decimals": pa.array(DECIMALS, pa.decimal128(7, 2)),
+    "wide decimals": pa.array(DECIMALS, pa.decimal256(40, 2)),
+    "half": pa.array(Z.astype("float16")),
+    "large": pa.array(np.array(["x", "y", "w"])[LEVEL].tolist(), pa.large_string()),
+    "small codes": pa.DictionaryArray.from_arrays(
+        pa.array(LEVEL, pa.int8()), pa.array(["lo", "mid", "hi"]), ordered=True
+    ),
+    "dates": pa.DictionaryArray.from_arrays(pa.array(LEVEL, pa.int8()), pa.array(DATES[:3])),
+    "x": pa.array(Z),
+}
+
+
+def gappy(table: pa.Table) -> pa.Table:
+    rows = [np.where(np.isin(np.arange(N), [j, j + 7]), None, np.arange(N)) for j in range(table.num_columns - 1)]
+    columns = [c.take(pa.array(r, pa.int64())) for c, r in zip(table.columns, [*rows, np.arange(N)])]
+    return pa.table(columns, names=table.column_names)
+
+
+def test_every_type_of_arrow_and_polars_comes_back() -> None:
+    enum = pl.Series("enum", np.array(["u", "v"])[LEVEL % 2].tolist(), dtype=pl.Enum(["q", "u", "v"]))
+    table = pa.table({n: c for n, c in ARROW.items() if n not in ("wide decimals", "dates")})
+    polars, gaps_of_polars = pl.from_arrow(table), pl.from_arrow(gappy(table))
+    assert isinstance(polars, pl.DataFrame) and isinstance(gaps_of_polars, pl.DataFrame)
+    pairs: list[tuple[Any, Any]] = [
+        (pa.table(ARROW), gappy(pa.table(ARROW))),
+        (polars.with_columns(enum), gaps_of_polars.with_columns(enum)),
+    ]
+    for whole, gaps in pairs:
+        vae = VAE(latent_dim=1, epochs=1, network="linear", random_state=0).fit(whole)
+        filled = vae.impute(gaps, k=10)
+        assert filled.schema == vae.reconstruct(gaps).schema == vae.sample(3).schema == whole.schema
+        for name in ARROW:
+            if name in whole.schema.names if isinstance(whole, pa.Table) else name in whole.columns:
+                before, after = (
+                    frame[name].to_pylist() if isinstance(frame, pa.Table) else frame[name].to_list()
+                    for frame in (gaps, filled)
+                )
+                assert None not in after and all(b is None or a == b for a, b in zip(after, before)), name
+
+
+def test_structured_arrays_and_lists_come_back() -> None:
+    fields = {
+        "s": "M8[s]",
+        "D": "M8[D]",
+        "M": "M8[M]",
+        "h": "m8[h]",
+        "us": "m8[us]",
+        "half": "f2",
+        "big": ">f4",
+        "x": "f8",
+    }
+    array = np.zeros(N, list(fields.items()))
+    for name, values in zip(fields, [MOMENTS, MOMENTS, MOMENTS.astype("M8[s]"), SECONDS, SECONDS, Z, Z, Z]):
+        array[name] = values
+    lists: dict[str, Any] = {
+        "decimal": DECIMALS,
+        "time": CLOCK,
+        "span": [span.to_pytimedelta() for span in SPANS],
+        "x": Z.tolist(),
+        "day": MOMENTS.dt.date.tolist(),
+        "truth": [None if n == 2 else bool(n) for n in LEVEL],
+    }
+    for data in (array, lists):
+        vae = VAE(latent_dim=1, epochs=1, network="linear", random_state=0).fit(data)
+        for found in (vae.impute(data, k=10), vae.reconstruct(data), vae.sample(3)):
+            for name in fields if data is array else lists:
+                if data is array:
+                    assert found.dtype == array.dtype
+                else:
+                    assert {type(v) for v in found[name]} <= {type(v) for v in lists[name]}
+    assert (vae.impute(lists, k=10)["time"], vae.impute(lists, k=10)["decimal"]) == (CLOCK, DECIMALS)
+
+
+# The index
+
+SMALL = pd.DataFrame({"a": Z, "b": np.where(LEVEL == 0, np.nan, 2 * Z)})
+INDEXES = {
+    "range": pd.RangeIndex(100, 100 + 2 * N, 2),
+    "shuffled": pd.Index(RNG.permutation(N)),
+    "words": pd.Index([f"p{i}" for i in range(N)], name="p"),
+    "moments": pd.DatetimeIndex(MOMENTS, name="when"),
+    "two levels": pd.MultiIndex.from_arrays([LEVEL, np.arange(N)], names=["g", None]),
+    "repeated": pd.Index(LEVEL, name="g"),
+    "periods": pd.period_range("2020", periods=N, freq="M"),
+}
+
+
+@pytest.fixture(scope="module")
+def small() -> VAE:
+    return VAE(latent_dim=1, epochs=1, network="linear", random_state=0).fit(SMALL)
+
+
+@pytest.mark.parametrize("kind", INDEXES)
+def test_rows_keep_their_index(small: VAE, kind: str) -> None:
+    frame = SMALL.set_axis(INDEXES[kind], axis=0)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = [small.impute(frame, k=10), small.reconstruct(frame), *small.impute(frame, k=10, draws=2)]
+    assert all(f.index.equals(frame.index) and f.index.names == frame.index.names for f in found)
+    assert found[0]["a"].tolist() == frame["a"].tolist()
+    said = [w for w in caught if "more than once" in str(w.message)]
+    assert bool(said) == (kind == "repeated") and all(w.filename == __file__ for w in caught)
+    assert small.sample(3).index.equals(pd.RangeIndex(3))
+
+
+def test_frames_of_whole_numbers_on_one_scale_come_back_as_frames() -> None:
+    frame = pd.DataFrame(RNG.integers(0, 2, (N, 4)), columns=list("abcd"), index=RNG.permutation(N))
+    vae = VAE(latent_dim=1, epochs=1, network="linear", random_state=0).fit(frame)
+    assert vae.impute(frame).equals(frame) and vae.sample(3).columns.equals(frame.columns)
+    assert vae.reconstruct(frame[list("dcba")]).index.equals(frame.index)
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFrame]:
+    frame = pd.DataFrame({"a": Z, "b": pd.Series(SECONDS, dtype="Int64").mask(LEVEL == 0), "c": levels(list("abcd"))})
+    folder = tmp_path_factory.mktemp("stored")
+    frame.set_axis(INDEXES["words"], axis=0).to_parquet(folder / "t.parquet")
+    call("fit", folder / "t.parquet", "--out", folder / "r", "--epochs", "1", "--latent-dim", "1")
+    return folder, frame
+
+
+@pytest.mark.parametrize("index", ["words", "shuffled", "two levels", "range"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_files_keep_the_index_that_pandas_wrote(
+    stored: tuple[Path, pd.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, index: str, stream: bool
+) -> None:
+    folder, frame = stored
+    frame = frame.set_axis(INDEXES[index], axis=0)
+    frame.to_parquet(tmp_path / "t.parquet")
+    assert {f.name for f in latens.load(folder / "r").schema_.fields} == {"a", "b", "c"}  # type: ignore[union-attr]
+    monkeypatch.setattr("latens.commands.sources.is_large", lambda path: stream)
+    for words in ("impute --k 10", "impute --draws 2 --k 10", "reconstruct", "score --k 3", "encode"):
+        command, *more = words.split()
+        call(command, folder / "r", tmp_path / "t.parquet", "--out", tmp_path / "o.parquet", *more)
+        found = pd.read_parquet(tmp_path / "o.parquet")
+        if "--draws" in more:
+            found = found[found.pop("imputation") == 1]
+            if index == "range":
+                continue
+        assert found.index.equals(frame.index), words
+        if command in ("impute", "reconstruct"):
+            assert found.dtypes.equals(frame.dtypes), words
+
+
+def test_a_csv_keeps_the_column_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    SMALL.set_axis([f"{i:03d}" for i in range(N)], axis=0).to_csv("t.csv")
+    call("fit", "t.csv", "--out", "r", "--epochs", "1", "--latent-dim", "1")
+    call("impute", "r", "t.csv", "--out", "o.csv", "--k", "10")
+    before, after = (Path(name).read_text().splitlines() for name in ("t.csv", "o.csv"))
+    assert [line for line in before if not line.endswith(",")] == [a for a, b in zip(after, before) if b[-1] != ","]
+    assert [line.split(",")[0] for line in after] == [line.split(",")[0] for line in before]
+    call("impute", "r", "t.csv", "--out", "o.parquet", "--k", "10")
+    assert pd.read_parquet("o.parquet").index.tolist() == [f"{i:03d}" for i in range(N)]
+
+
+@pytest.mark.parametrize(
+    "notes", [b"[]", b'"x"', b"{", b'{"index_columns": 3}', b'{"columns": [1]}', b'{"columns": [{"field_name": []}]}']
+)
+def test_what_pandas_noted_is_not_trusted(notes: bytes) -> None:
+    assert index_names(pa.schema([("a", pa.int8())], {b"pandas": notes})) == []
+
+
+# What is said
+
+
+def said(work: Any) -> list[str]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        work()
+    assert all(issubclass(w.category, UserWarning) and w.filename == __file__ for w in caught)
+    return [str(w.message) for w in caught]
+
+
+def test_python_says_what_the_command_line_prints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    frame = pd.DataFrame(
+        {"a": Z, "id": [f"u{i}" for i in range(N)], "none": np.nan, "c": np.array(["x", "y", "w"])[LEVEL]}
+    )
+    query = frame.assign(c="new", more=1)
+    frame.to_csv("t.csv", index=False)
+    query.to_csv("q.csv", index=False)
+    vae = VAE(latent_dim=1, epochs=1, random_state=0)
+    done = call("fit", "t.csv", "--out", "r", "--epochs", "1", "--latent-dim", "1")
+    printed = [
+        line.removeprefix("warning: ") for line in (done.out + done.err).splitlines() if line.startswith("warning")
+    ]
+    told = said(lambda: vae.fit(frame))
+    assert set(told) <= set(printed) and all(any(name in line for line in told) for name in ("'id'", "'none'"))
+    for command, work in {
+        "impute": lambda: vae.impute(query, k=10),
+        "reconstruct": lambda: vae.reconstruct(query),
+        "score": lambda: vae.anomaly_scores(query),
+    }.items():
+        done = call(command, "r", "q.csv", "--out", "o.csv")
+        told = said(work)
+        assert all(line.removeprefix("the data: ") in done.out + done.err for line in told), command
+        assert any("(more)" in line for line in told) and any("60 cells with" in line for line in told), command
+    assert not said(lambda: VAE(latent_dim=1, epochs=1).fit(pd.DataFrame({"a": np.tile(Z, 4), "b": np.tile(Z**2, 4)})))
+
+
+def test_columns_are_found_by_name(small: VAE) -> None:
+    other = SMALL[["b", "a"]].assign(more="x")
+    assert small.impute(other, k=10)[["a", "b"]].equals(small.impute(SMALL, k=10))
+    assert np.array_equal(small.anomaly_scores(other), small.anomaly_scores(SMALL))
+    with pytest.raises(InputError, match="no column 'b'"):
+        small.impute(SMALL[["a"]])
+    with pytest.raises(ValueError, match="same order"):  # as scikit-learn asks
+        small.transform(SMALL[["b", "a"]])
