@@ -468,4 +468,4 @@ def test_codes_carry_the_names_of_cells(tmp_path: Path) -> None:
     for command in ("encode", "score", "reconstruct"):
         assert call(command, tmp_path / "run", path, "--out", tmp_path / "out.csv").status == 0
         table = read_table(tmp_path / "out.csv", drop=())
-        assert table.column_names[0] == "cell" and table["cell"].to_pylist() == names
+        assert table.column_names[-1] == "cell" and table["cell"].to_pylist() == names

@@ -508,4 +508,4 @@ def test_codes_and_scores_carry_the_names_of_files(extension: str, tmp_path: Pat
             assert np.load(out)["files"].tolist() == wanted
         else:
             table = read_table(out)
-            assert table.column_names[0] == "file" and table["file"].to_pylist() == wanted
+            assert table.column_names[-1] == "file" and table["file"].to_pylist() == wanted

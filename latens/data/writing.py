@@ -28,7 +28,7 @@ def write(
             for tables and arrays of one or two axes.
         values: an arrow table, or any numeric array.
         names: the header of a table; column_1, column_2, ... without it.
-        rows: what each row is called, (kind, names): the first column of a table, called after the kind ("file"); in
+        rows: what each row is called, (kind, names): the last column of a table, called after the kind ("file"); in
             an .npz the array of the kind's plural ("files"); for an .npy, which has no room for them, a text file
             beside it, a line each (codes.npy: codes.files.txt), whose path is returned.
 
@@ -66,12 +66,12 @@ def write(
 
 
 def _called(table: Any, kind: str, names: Sequence[str]) -> Any:
-    """The table with the names of its rows as first column, called after their kind unless a column is."""
+    """The table with the names of its rows as last column, called after their kind unless a column is."""
     import pyarrow as pa
 
     while kind in table.column_names:
         kind += "_name"
-    return table.add_column(0, kind, pa.array(names, pa.string()))
+    return table.append_column(kind, pa.array(names, pa.string()))
 
 
 def matrix_table(path: str | os.PathLike[str], array: np.ndarray, names: Sequence[str] | None) -> Any:
