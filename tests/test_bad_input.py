@@ -192,7 +192,7 @@ WORDS = {  # the words after `latens`, and what the sentence must say
     "compare iris --out o.txt": ".html, .json or .csv",
     "compare iris --out absent/o.csv": "absent does not exist",
     "compare iris --likelihood gauss": "likelihood must be one of",
-    "compare iris --validation wine": "wine has no column",
+    "compare iris --validation wine": "wine has none of the 4 columns",
     "compare one.npy": "at least 2 rows",
     "compare few.npy --latent-dims 2": "at least 4 held-out rows",
     "demo --out iris-run": "no demo made",
@@ -281,7 +281,7 @@ def test_cells_of_all_kinds_are_fitted(data: str) -> None:
         kept = [f.name for f in schema.fields if f.kind != "identifier"]
         samples = read_table("o.csv")
         assert samples.column_names == kept and samples.num_rows == 30
-        assert not any(samples.column(name).null_count for name in schema.names)
+        assert not any(samples.column(name).null_count for name in schema.names if not schema.field(name).missing)
         done("impute", "x", data, "--out", "o.parquet", "--k", 5)
         found, given = read_table("o.parquet"), read(data).x
         if data.endswith(".npy"):
