@@ -70,7 +70,10 @@ FORMS: dict[str, tuple[list[str], list[Any], str]] = {
     "euros": (["5,50 €", "1.234,00 €"], [5.5, 1234.0], "1.234,50 €"),
     "a currency's code": (["USD 5", "USD 1200"], [5, 1200], "USD 1234"),
     "fixed decimals": (["1.50", "2.00"], [1.5, 2.0], "1234.50"),
-    "as few decimals as needed": (["1.5", "2", "0.125"], [1.5, 2.0, 0.125], "1234.5"),
+    "as few decimals as needed": (["1.5", "2", "0.125"], [1.5, 2.0, 0.125], "double"),
+    "signs": (["+0.13", "-0.20", "0.00"], [0.13, -0.2, 0.0], "+1234.50"),
+    "a minus of its own": (["0.1", "−0.5"], [0.1, -0.5], "1234.5"),
+    "powers of ten": (["1.257e+04", "-3.210e-05"], [12570.0, -3.21e-05], "1.234e+03"),
     "truth": (["True", "False"], [True, False], "True/False"),
     "loud truth": (["TRUE", "FALSE"], [True, False], "TRUE/FALSE"),
 }  # fmt: skip

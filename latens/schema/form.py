@@ -227,6 +227,8 @@ class Numbers(Form):
         most: the most decimals that a number has where ``places`` is None, up to 15; None for any.
         inside: whether a minus stands behind the prefix.
         brackets: whether a number in brackets is negative.
+        minus: the sign of negative numbers. plus: whether numbers above 0 have a sign too.
+        power: whether numbers are written with a power of ten, of ``places`` decimals.
 
     >>> price = Numbers("double", prefix="$", group=",", places=2)
     >>> price.read(["$1,234.50", "$7.00", "-$1.25", ""])[0].to_pylist()
@@ -244,6 +246,9 @@ class Numbers(Form):
     most: int | None = None
     inside: bool = False
     brackets: bool = False
+    minus: str = "-"
+    plus: bool = False
+    power: bool = False
 
     kind: ClassVar[str] = "numbers"
 
@@ -313,7 +318,9 @@ class Numbers(Form):
 
     def _text(self, value: float) -> str:
         size = abs(value)
-        if self.places is not None or isinstance(value, int):
+        if self.power:
+            digits = f"{size:.{self.places or 0}e}"
+        elif self.places is not None or isinstance(value, int):
             digits = f"{size:,.{self.places or 0}f}" if not isinstance(value, int) or self.places else f"{size:,d}"
         else:
             size = size if self.most is None else round(size, self.most)
@@ -323,12 +330,15 @@ class Numbers(Form):
         if value < 0 and digits.strip("0" + self.point + self.group):
             if self.brackets:
                 return f"({self.prefix}{digits}{self.suffix})"
-            return f"{self.prefix}-{digits}{self.suffix}" if self.inside else f"-{self.prefix}{digits}{self.suffix}"
-        return f"{self.prefix}{digits}{self.suffix}"
+            before, behind = (self.prefix, self.minus) if self.inside else (self.minus, self.prefix)
+            return f"{before}{behind}{digits}{self.suffix}"
+        sign = "+" * (self.plus and value > 0)
+        before, behind = (self.prefix, sign) if self.inside else (sign, self.prefix)
+        return f"{before}{behind}{digits}{self.suffix}"
 
     def check(self) -> None:
         super().check()
-        texts = (self.prefix, self.suffix, self.group, self.point)
+        texts = (self.prefix, self.suffix, self.group, self.point, self.minus)
         if not all(isinstance(text, str) for text in texts) or not self.point or self.group == self.point:
             raise ValueError("clothes")
         for places in (self.places, self.most):
@@ -336,6 +346,8 @@ class Numbers(Form):
                 raise ValueError("places")
 
     def describe(self, value: float | None = None) -> str:
+        if value is None and self.is_plain and self.places is None:
+            return self.means
         example = value if value is not None else 1234.5 if self.means == "double" else 1234
         return self._text(int(example) if self.means == "int64" else float(example))
 

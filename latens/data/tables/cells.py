@@ -287,6 +287,8 @@ class _Looked:
                 return None
             if type == pa.int64():
                 return self._dated(values) or self._found(values, Numbers("int64"))
+            if _any(self.cells, r"^[+]"):
+                return None  # a sign that numbers come back with
             finite = pc.all(pc.is_finite(values), min_count=0).as_py()
             if not finite or pc.all(pc.match_substring_regex(self.cells, _WHOLE), min_count=0).as_py():
                 return None
@@ -302,8 +304,11 @@ class _Looked:
         widths = pc.if_else(pc.equal(at, -1), -1, pc.subtract(pc.subtract(pc.utf8_length(self.cells), at), 1))
         ends = pc.min_max(widths).as_py()
         exponents = _any(self.cells, "[eE]")
-        fixed = ends["min"] == ends["max"] > 0 and not exponents
-        most = ends["max"] if not (fixed or exponents) and 0 <= ends["max"] <= 15 else None
+        if exponents:
+            texts = self.cells.drop_null().unique().slice(0, 1000).to_pylist()
+            return numbers.with_places(Numbers("double"), [text.lstrip("+-") for text in texts])
+        fixed = ends["min"] == ends["max"] > 0
+        most = ends["max"] if not fixed and 0 <= ends["max"] <= 15 else None
         return Numbers("double", places=ends["max"] if fixed else None, bare=not fixed and ends["min"] == -1, most=most)
 
     def _dated(self, values: Any) -> Understood | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ _BODY = r"[0-9](?:[0-9.,'’\u00a0\u202f ]*[0-9])?[.]?(?:[eE][+-]?[0-9]+)?|[.,][
 DRESSED = re.compile(
     rf"(?P<open>\(?)(?P<a>[+−-]?) ?(?P<before>{_BEFORE})(?P<b>[+−-]?)(?P<body>{_BODY})(?P<behind>{_BEHIND})\)?"
 )
+_POWER = re.compile(r"[0-9](?:[.]([0-9]+))?e[+-][0-9]{2,3}")
 _GROUPED = r"[0-9]{1,3}(?:S[0-9]{2,3})*S[0-9]{3}"
 
 
@@ -57,16 +59,19 @@ def number_form(texts: Sequence[str], *, comma: bool | None = None) -> tuple[Num
     group, point, by_custom = settled
     form = Numbers(
         "double", prefix=before, suffix=behind, group=group, point=point, inside=any(match["b"] for match in matches),
-        brackets=any(match["open"] for match in matches),
+        brackets=any(match["open"] for match in matches), minus="−" if any("−" in text for text in texts) else "-",
+        plus=any("+" in match["a"] + match["b"] for match in matches),
     )  # fmt: skip
     return with_places(form, bodies), by_custom
 
 
 def with_places(form: Numbers, bodies: Sequence[str]) -> Numbers:
     """The form with the type and the decimals that these digits have."""
-    import dataclasses
-
     exponents = any("e" in body or "E" in body for body in bodies)
+    if exponents and (found := [_POWER.fullmatch(body) for body in bodies]) and all(found):
+        decimals = {len(match[1] or "") for match in found if match is not None}
+        if len(decimals) == 1:
+            return dataclasses.replace(form, means="double", places=decimals.pop(), power=True)
     widths = {len(body.partition(form.point)[2]) if form.point in body else -1 for body in bodies}
     if widths == {-1} and not exponents:
         return dataclasses.replace(form, means="int64", places=None)
@@ -106,7 +111,8 @@ def _separators(bodies: Sequence[str], comma: bool | None) -> tuple[str, str, bo
             raise Ambiguous(next(body for body in bodies if mark in body))
         return "", ".", False
     if comma is None:  # fields cut by commas: the decimals of its numbers have points
-        return ",", ".", True
+        short = [body for body in bodies if mark not in body]
+        return ",", ".", not short or max(map(len, short)) > 3
     raise Ambiguous(next(body for body in bodies if mark in body))
 
 
