@@ -76,6 +76,8 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         nll_draws: K of the importance-weighted ``score_samples``.
         columns: kinds of columns of a table, ``{"price": "positive"}``, instead of those seen in the values.
         condition: columns of a table that are given, not modelled: a name, or several.
+        formats: how columns of text are written, ``{"when": "%d/%m/%Y"}``, "day-first", "month-first", "1.234,5" or
+            "text", where the cells do not settle it.
         kind: of an array: "auto", "continuous", "binary", "levels" or "count".
         device: "auto" or a torch device.
         random_state: None, an int, or a ``RandomState``. None is a fresh seed for each fit.
@@ -99,7 +101,7 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         network: str = "auto", epochs: int | str = "auto", batch_size: int | str = "auto",
         learning_rate: float | str = "auto", kl_warmup: float = 0.0, average: float = 0.0, validation: Any = "auto",
         patience: int | str = "auto", nll_draws: int = 100, columns: Any = None, condition: Any = (),
-        kind: str = "auto", device: str = "auto", random_state: Any = None, verbose: int = 0,
+        formats: Any = None, kind: str = "auto", device: str = "auto", random_state: Any = None, verbose: int = 0,
     ):  # fmt: skip
         self.latent_dim = latent_dim
         self.recipe = recipe
@@ -115,6 +117,7 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         self.nll_draws = nll_draws
         self.columns = columns
         self.condition = condition
+        self.formats = formats
         self.kind = kind
         self.device = device
         self.random_state = random_state
@@ -242,10 +245,24 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         """The data to fit to, of which the way back is kept."""
         for name in ("n_features_in_", "feature_names_in_"):
             self.__dict__.pop(name, None)
+        if isinstance(X, str | Path):
+            X = self._of_file(X)
         x, self._back = (X, X.back) if isinstance(X, Rows) else self._user_form(X, reset=True)
         values = x.x if isinstance(x, Rows) else x
         self._array_dtype = values.dtype.name if isinstance(values, np.ndarray) else None
         return x
+
+    def _of_file(self, path: str | Path) -> Rows:
+        """The rows of a file, with what is known of how its text is written."""
+        asked = self._asked()
+        text = {"text": sorted(asked.hints.words), "formats": dict(asked.formats)}
+        source = read(path, reading={name: value for name, value in text.items() if value})
+        if source.found is None:
+            say(source.notes)
+        return rows_of(
+            source.x, source.names, asked, labels=source.labels, label_names=source.label_names, where=source.origin,
+            found=source.found,
+        )  # fmt: skip
 
     def _asked(self) -> Asked:
         columns = {} if self.columns is None else self.columns
@@ -253,8 +270,11 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             raise InputError(f'columns must be a mapping like {{"price": "positive"}}, got {columns!r}')
         if not isinstance(self.condition, str | list | tuple):
             raise InputError(f"condition must be the name of a column, or several, got {self.condition!r}")
+        formats = {} if self.formats is None else self.formats
+        if not isinstance(formats, dict) or not all(isinstance(form, str) for form in formats.values()):
+            raise InputError(f'formats must be a mapping like {{"when": "%d/%m/%Y"}}, got {formats!r}')
         condition = (self.condition,) if isinstance(self.condition, str) else tuple(self.condition)
-        return Asked(columns, condition, self.kind)
+        return Asked(columns, condition, self.kind, formats=formats)
 
     def _like(
         self, X: Any, schema: AnySchema, given: Table | None, *, ordered: bool = False, check: bool = True

@@ -167,7 +167,7 @@ class Table:
                 columns[field.name] = field.decode(x[:, position], mean=mean)
                 position += 1
             elif field.name in given:
-                columns[field.name] = given[field.name]
+                columns[field.name] = _filled(given[field.name], field, len(x))
             elif field.kind in ("constant", "missing"):
                 columns[field.name] = field.repeat(len(x))
         return pa.table(columns)
@@ -205,6 +205,16 @@ class Table:
         lines = ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths)), row[5]]).rstrip() for row in rows]
         head = f"{len(self.fields):,} column{'s' * (len(self.fields) != 1)}: {counted}"
         return "\n".join([head, *lines])
+
+
+def _filled(cells: Any, field: Column, rows: int) -> Any:
+    """The cells of a column that never varied, its value where they are missing."""
+    from pyarrow import compute as pc
+
+    if field.kind != "constant" or not cells.null_count:
+        return cells
+    made = field.repeat(rows)
+    return made if cells.null_count == rows else pc.coalesce(cells, made.cast(cells.type))
 
 
 def require_columns(fields: Sequence[Column], table: Any, where: str) -> None:
