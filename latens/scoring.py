@@ -176,10 +176,9 @@ def score(
 ) -> Scores:
     """Scores of rows; p-values only where they were calibrated with as many draws, so that scores are exchangeable.
     ``refuse``: as of :meth:`latens.data.rows.Rows.sifted`."""
-    rows, odd = rows.sifted(refuse=refuse)
+    rows, odd = sifted(run, rows, refuse=refuse)
     found = evaluation.nll(run.model, rows.inside, k, rows.c, shared_noise=True)
     strangeness = found.rows.numpy() - slopes(rows).sum(1)
-    odd = sorted([*odd, *_changed(run, rows)], key=lambda each: each.row)
     cost = costs(run, rows, odd)
     total = np.nansum(cost, 1)
     total[np.isnan(found.rows.numpy())] = np.inf  # beyond the floats of the model
@@ -199,6 +198,12 @@ def score(
                 raise InputError(f"{CALIBRATION} is of another run: restore it from a copy or fit again")
             columns, excess = _named(rows, odd, terms, cost, calibration.reference)
     return Scores(found, strangeness, p_values, columns, excess, odd)
+
+
+def sifted(run: Run, rows: Rows, *, refuse: bool = True) -> tuple[Rows, list[Odd]]:
+    """:meth:`latens.data.rows.Rows.sifted`, cells of an array that never varied among the odd ones."""
+    rows, odd = rows.sifted(refuse=refuse)
+    return rows, sorted([*odd, *_changed(run, rows)], key=lambda each: each.row)
 
 
 def names_of(schema: AnySchema) -> list[str]:
@@ -413,10 +418,10 @@ def read_calibration(folder: Path) -> Calibration | None:
     return Calibration.from_json(unseal(path, f"{folder} has no calibration"))
 
 
-def as_table(found: Scores, schema: AnySchema) -> Any:
+def as_table(found: Scores, schema: AnySchema, reason: bool | None = None) -> Any:
     """Scores as an arrow table, one row a row. ``log_px`` is -inf where a row is impossible (its error and effective
-    sample size are then those of its other cells); ``reason``, null of most rows, says what stands out by its value
-    alone."""
+    sample size are then those of its other cells). A last column ``reason``, there where one row of all has one (or as
+    said), is null of most rows and says what stands out by its value alone."""
     import pyarrow as pa
 
     columns: dict[str, Any] = {
@@ -433,5 +438,6 @@ def as_table(found: Scores, schema: AnySchema) -> Any:
             which = [names[j] if j >= 0 else None for j in found.columns[:, place].tolist()]
             columns[f"column_{place + 1}"] = pa.array(which, pa.string())
             columns[f"excess_{place + 1}"] = pa.array(found.excess[:, place], from_pandas=True)
-    columns["reason"] = pa.array(found.reasons, pa.string())
+    if bool(found.odd) if reason is None else reason:
+        columns["reason"] = pa.array(found.reasons, pa.string())
     return pa.table(columns)

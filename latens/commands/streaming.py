@@ -129,12 +129,15 @@ def reconstruct(run: Run, stream: Stream, out: str) -> Answer:
     return through.written(writer, "reconstructions")
 
 
-def score(run: Run, stream: Stream, out: str, *, k: int) -> scoring.Tally:
-    """A lower bound on ln p(x) of each row of a stream; in a table what :func:`latens.scoring.score` knows beside."""
+def score(run: Run, stream: Stream, out: str, *, k: int) -> Answer:
+    """A lower bound on ln p(x) of each row of a stream; in a table what :func:`latens.scoring.score` knows beside. The
+    stream is read as far as its first odd row before, to know whether there is a column of reasons."""
     writer, through = Writer(out, len(stream)), Pass(run, stream, _unit(run, stream, k), sift=True)
     assert run.folder is not None
     calibration = scoring.read_calibration(run.folder)
     tally = scoring.Tally(run, k, calibration)
+    pieces = () if writer.is_array else stream.chunks(through.rows)
+    reason = any(scoring.sifted(run, through.chunk(piece, first), refuse=False)[1] for first, piece in pieces)
 
     def work(rows: Rows, first: int) -> Any:
         if first == 0:
@@ -142,10 +145,18 @@ def score(run: Run, stream: Stream, out: str, *, k: int) -> scoring.Tally:
         with concerning(f"{stream.origin}, counting rows from row {first:,} on" if first else stream.origin):
             found = scoring.score(run, rows, k, calibration, refuse=first == 0)
         tally.add(found, rows)
-        return found.log_px if writer.is_array else scoring.as_table(found, schema_of(run))
+        return found.log_px if writer.is_array else scoring.as_table(found, schema_of(run), reason)
 
     through.write(writer, work)
-    return tally
+    return scored(out, tally)
+
+
+def scored(out: str, tally: scoring.Tally) -> Answer:
+    """What is said of a file of scores."""
+    first, *rest = tally.lines()
+    warnings = tally.warnings()
+    text = "\n".join([f"wrote {out}: {first}", *rest, *(f"warning: {line}" for line in warnings)])
+    return Answer(text, {"out": out, **tally.figures(), "warnings": warnings})
 
 
 def impute(
