@@ -120,7 +120,7 @@ def test_scores_of_arrays_and_images_have_p_values_too(tmp_path, monkeypatch):
     done("fit", "digits", "--out", "run", "--epochs", "1")
     done("score", "run", "digits", "--out", "s.csv")
     table = read("s.csv").x
-    assert table.column_names == ["log_px", "standard_error", "effective_sample_size", "p_value", "reason"]
+    assert table.column_names == ["log_px", "standard_error", "effective_sample_size", "p_value"]
     assert min(table["p_value"].to_pylist()) > 0.0 and max(table["p_value"].to_pylist()) <= 1
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -136,8 +136,10 @@ def score(run: Run, stream: Stream, out: str, *, k: int) -> Answer:
     assert run.folder is not None
     calibration = scoring.read_calibration(run.folder)
     tally = scoring.Tally(run, k, calibration)
-    pieces = () if writer.is_array else stream.chunks(through.rows)
-    reason = any(scoring.sifted(run, through.chunk(piece, first), refuse=False)[1] for first, piece in pieces)
+    with closing(stream.chunks(through.rows)) as pieces:
+        reason = not writer.is_array and any(
+            scoring.sifted(run, through.chunk(piece, first), refuse=False)[1] for first, piece in pieces
+        )
 
     def work(rows: Rows, first: int) -> Any:
         if first == 0:
@@ -151,12 +153,12 @@ def score(run: Run, stream: Stream, out: str, *, k: int) -> Answer:
     return scored(out, tally)
 
 
-def scored(out: str, tally: scoring.Tally) -> Answer:
-    """What is said of a file of scores."""
+def scored(out: str, tally: scoring.Tally, more: Sequence[str] = ()) -> Answer:
+    """What is said of a file of scores; ``more``: lines on other files."""
     first, *rest = tally.lines()
     warnings = tally.warnings()
-    text = "\n".join([f"wrote {out}: {first}", *rest, *(f"warning: {line}" for line in warnings)])
-    return Answer(text, {"out": out, **tally.figures(), "warnings": warnings})
+    lines = [f"wrote {out}: {first}", *rest, *more, *(f"warning: {line}" for line in warnings)]
+    return Answer("\n".join(lines), {"out": out, **tally.figures(), "warnings": warnings})
 
 
 def impute(

@@ -261,7 +261,7 @@ def score(folder: str, data: str, out: str, *, k: int, own: str | None, labels: 
     extension = require_free_output(out, folder, data)
     run = runs.load(folder, recipe=own)
     if (stream := stream_for(run, data, labels, lenient=True)) is not None:
-        return scored(out, streaming.score(run, stream, out, k=k))
+        return streaming.score(run, stream, out, k=k)
     rows = data_for(run, data, labels, check=False)
     scoring.require_score(run, rows)
     calibration = scoring.read_calibration(Path(folder))
@@ -270,15 +270,7 @@ def score(folder: str, data: str, out: str, *, k: int, own: str | None, labels: 
     beside = _write(out, x, extension, None, rows)
     tally = scoring.Tally(run, k, calibration)
     tally.add(found, rows)
-    return scored(out, tally, beside)
-
-
-def scored(out: str, tally: scoring.Tally, beside: Path | None = None) -> Answer:
-    """What is said of a file of scores."""
-    first, *rest = tally.lines()
-    warnings = tally.warnings()
-    lines = [f"wrote {out}: {first}", *rest, *_beside(beside), *(f"warning: {line}" for line in warnings)]
-    return Answer("\n".join(lines), {"out": out, **tally.figures(), "warnings": warnings})
+    return streaming.scored(out, tally, _beside(beside))
 
 
 def report(folder: str, data: str | None, *, out: str | None, labels: str | None, own: str | None) -> Answer:
