@@ -306,7 +306,9 @@ def score(
     k: Annotated[int, typer.Option("--k", min=1, help="Draws of the importance-weighted bound.")] = 100,
     labels: Labels = None, recipe: OwnRecipe = None, as_json: Json = False,
 ) -> Any:  # fmt: skip
-    """A lower bound on ln p(x) of each row, nats, with its standard error and effective sample size."""
+    """Write a lower bound on ln p(x) of each row, nats, with its standard error, effective sample size and p-value, the
+    columns that make it strange, and the reason where a value alone does. A row with a value that its column cannot
+    hold has ln p(x) = -inf and the least p; the other rows have their scores."""
     from latens import commands
 
     return commands.score(run, data, out, k=k, own=recipe, labels=labels)

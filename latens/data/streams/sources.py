@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -87,7 +87,7 @@ class Stream:
             for group, first in zip(found, self.firsts.tolist()):
                 yield first, group.pop()
 
-    def chunks(self, rows: int) -> Iterator[tuple[int, Any]]:
+    def chunks(self, rows: int) -> Generator[tuple[int, Any], None, None]:
         """(number of the first row, rows) in chunks of ``rows``, the last one smaller, wherever blocks end."""
         at, waiting, count = 0, [], 0
         for _, piece in self.pieces():
