@@ -22,6 +22,11 @@ _BOUNDED = ("beta", "truncated_normal")
 _LEVELLED = ("categorical", "ordinal")
 
 
+def _size(atoms: int) -> int:
+    """Up to how many atoms the columns have that are evaluated together."""
+    return 0 if not atoms else 8 if atoms <= 8 else 128
+
+
 @dataclass(frozen=True)
 class ColumnLikelihood:
     """How one column is modelled: plain values only.
@@ -114,21 +119,25 @@ class Columns(Conditional):
             raise InputError("a table's likelihood needs at least one column, got none.")
         groups: dict[tuple[str, int | None, str], list[int]] = {}
         for j, column in enumerate(self.columns):
-            size = column.levels if column.law is None else len(column.law.atoms)
+            size = column.levels if column.law is None else _size(len(column.law.atoms))
             groups.setdefault((column.family, size, column.scale), []).append(j)
         ends = torch.tensor([0] + [column.outputs for column in self.columns]).cumsum(0)
         self.outputs = int(ends[-1])
         self.heads = nn.ModuleList()
         for i, members in enumerate(groups.values()):
             index = torch.tensor(members)
-            first = self.columns[members[0]]
-            self.heads.append(HEADS[first.family]([self.columns[j] for j in members]))
-            raw = ends[index].unsqueeze(-1) + torch.arange(first.outputs)
+            alike = [self.columns[j] for j in members]
+            self.heads.append(HEADS[alike[0].family](alike))
+            outputs = torch.tensor([column.outputs for column in alike]).unsqueeze(-1)
+            place = torch.arange(int(outputs.max()))
+            raw = ends[index].unsqueeze(-1) + torch.minimum(place, outputs - 1)
+            self.register_buffer(f"own_{i}", place < outputs, persistent=False)
             self.register_buffer(f"index_{i}", index, persistent=False)
             self.register_buffer(f"raw_{i}", raw, persistent=False)
 
     def _groups(self) -> list[tuple[Tensor, Tensor, Head]]:
-        """Of each family: the columns ``[n]``, the places of their raw outputs ``[n, outputs]``, and the head."""
+        """Of each family: the columns ``[n]``, the places of their raw outputs ``[n, outputs]`` (where a column has
+        fewer, of its last), and the head."""
         return [(getattr(self, f"index_{i}"), getattr(self, f"raw_{i}"), cast(Head, head))
                 for i, head in enumerate(self.heads)]  # fmt: skip
 
@@ -155,8 +164,9 @@ class Columns(Conditional):
         device = groups[0][0].device
         sample = sample.to(device, torch.float32 if device.type == "mps" else torch.float64)
         raw = sample.new_zeros(self.outputs)
-        for index, place, head in groups:
-            raw[place] = head.start(sample[:, index])
+        for i, (index, place, head) in enumerate(groups):
+            own = getattr(self, f"own_{i}")
+            raw[place[own]] = head.start(sample[:, index])[own].to(raw.dtype)
         return raw.to(torch.get_default_dtype())
 
     def floor_hits(self) -> list[int]:

@@ -153,18 +153,22 @@ class TruncatedNormalHead(Spread):
 
 
 class HeapedHead(Spread):
-    """The first output is the location of the score, and those behind it the logits of the atoms over the margin."""
+    """The first output is the location of the score; those behind it (and the scale) the logits of the atoms over the
+    margin, which of a column with fewer atoms than another are left out at the end."""
+
+    unused: Tensor
 
     def __init__(self, columns: Sequence[ColumnLikelihood]):
         super().__init__(columns)
         laws = [column.law for column in columns]
         self.laws = Laws(laws, [column.unit for column in columns])  # type: ignore[arg-type]
-        self.locations = 1 + self.laws().atoms.shape[-1]
+        self.first = 1 + (self.scale == "network")  # place of the first logit
+        self.register_buffer("unused", self.laws().atoms.isnan(), persistent=False)
 
     def forward(self, raw: Tensor) -> Distribution:
-        margins = self.laws()
-        logits = raw[..., 1 : self.locations]
-        return d.Heaped(raw[..., 0], self.variance(raw).sqrt(), logits, margins)
+        scale = self.variance(raw[..., : self.first]).sqrt()
+        logits = raw[..., self.first :].masked_fill(self.unused, -math.inf)
+        return d.Heaped(raw[..., 0], scale, logits, self.laws())
 
     def start(self, x: Tensor) -> Tensor:
         margins = self.laws()
@@ -175,8 +179,7 @@ class HeapedHead(Spread):
         raw = self.scaled(location, torch.where(deviation > 0, deviation, 1.0) * SCALE)
         size = margins.atoms.shape[-1]
         counts = (atom.unsqueeze(-1) == torch.arange(1 + size, device=x.device)).sum(0) + 0.5
-        logits = (counts[:, 1:] / counts[:, :1]).log().to(raw.dtype)
-        return torch.cat([raw[:, :1], logits, raw[:, 1:]], -1)
+        return torch.cat([raw, (counts[:, 1:] / counts[:, :1]).log().to(raw.dtype)], -1)
 
 
 class PoissonHead(Head):

@@ -10,7 +10,7 @@ from latens.distributions.dithered import DitheredMixture, UnitUniform
 from latens.distributions.drawn import Drawn
 from latens.distributions.event import InUnits, Observed, OnGrid, Reproduced
 from latens.distributions.flows import Affine, Composed, Foreign, Inverse, Planar, Pushforward, Radial, Transform
-from latens.distributions.heaped import Heaped, Margins, standing
+from latens.distributions.heaped import Heaped, Margins, Piecewise, standing
 from latens.distributions.hyperbolic import RiemannianNormal, WrappedNormal
 from latens.distributions.kl import CLOSED, canonical, closed_kl, detached, has_closed_kl
 from latens.distributions.low_rank import LowRankNormal
@@ -33,9 +33,9 @@ __all__ = [
     "DiagonalNormal", "DiscretizedLogistic", "DitheredMixture", "Drawn", "ExpertMixture", "Flat", "Foreign",
     "FullNormal", "Heaped", "InUnits", "Inverse", "Joint", "Likeness", "LogNormal", "LowRankNormal", "Margins",
     "Modalities", "NegativeBinomial", "Normal", "NormalMixture", "Observed", "OnGrid", "OneHot", "Ordinal", "Pieces",
-    "Planar", "PointMass", "Poisson", "PowerSpherical", "Pushforward", "Quantised", "Radial", "Relaxed", "Reproduced",
-    "Resampled", "RiemannianNormal", "SelfMasked", "SphereUniform", "StudentT", "Transform", "TruncatedNormal",
-    "UniformCodes", "UnitUniform", "VonMisesFisher", "WrappedNormal", "ZeroInflatedNegativeBinomial", "canonical",
-    "center", "closed_kl", "detached", "flat_mean", "has_closed_kl", "has_row_noise", "require_support",
+    "Piecewise", "Planar", "PointMass", "Poisson", "PowerSpherical", "Pushforward", "Quantised", "Radial", "Relaxed",
+    "Reproduced", "Resampled", "RiemannianNormal", "SelfMasked", "SphereUniform", "StudentT", "Transform",
+    "TruncatedNormal", "UniformCodes", "UnitUniform", "VonMisesFisher", "WrappedNormal", "ZeroInflatedNegativeBinomial",
+    "canonical", "center", "closed_kl", "detached", "flat_mean", "has_closed_kl", "has_row_noise", "require_support",
     "rsample_and_log_prob", "standing",
 ]  # fmt: skip

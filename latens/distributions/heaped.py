@@ -17,13 +17,50 @@ from latens.schema.law import SAME, Law
 
 
 @dataclass(frozen=True)
+class Piecewise:
+    """Piecewise linear maps of n columns: piece i of ``table`` ``[n, M + 1, 3]``, (x, y, slope), holds above edge i - 1
+    of ``edges`` ``[n, M]``."""
+
+    edges: Tensor
+    table: Tensor
+
+    @classmethod
+    def of(cls, at: Tensor, to: Tensor, beyond: Tensor) -> Piecewise:
+        """The maps through (at, to) ``[n, M]``, beyond their ends with slopes ``[n]``."""
+        width, beyond = at.diff(dim=-1), beyond.unsqueeze(-1)
+        slope = to.diff(dim=-1) / torch.where(width > 0, width, 1.0)
+        first = torch.nextafter(at[:, :1], torch.full_like(at[:, :1], -math.inf))  # the low end is in the first piece
+        table = [torch.cat([row[:, :1], row], -1) for row in (at, to)] + [torch.cat([beyond, slope, beyond], -1)]
+        return cls(torch.cat([first, at[:, 1:]], -1).contiguous(), torch.stack(table, -1))
+
+    def __call__(self, value: Tensor) -> tuple[Tensor, Tensor]:
+        """(image of a value ``[..., n]``, slope there)."""
+        columns, (size, pieces, _) = _columns_first(value), self.table.shape
+        place = torch.searchsorted(self.edges, columns)
+        place = place + pieces * torch.arange(size, device=place.device).unsqueeze(-1)
+        x, y, slope = self.table.view(-1, 3)[place].unbind(-1)
+        return _columns_last(y + slope * (columns - x), value), _columns_last(slope, value)
+
+
+def _columns_first(value: Tensor) -> Tensor:
+    """``[..., n]`` as ``[n, N]``."""
+    return value.reshape(-1, value.shape[-1]).T.contiguous()
+
+
+def _columns_last(value: Tensor, like: Tensor) -> Tensor:
+    return value.T.reshape(like.shape)
+
+
+@dataclass(frozen=True)
 class Margins:
     """The fixed maps T of n columns, piecewise linear between knots ``[n, M]`` with scores ``[n, M]`` (the rest of a
     shorter row repeats its last), linear beyond them with the slope 1 / ``unit``; and their atoms ``[n, A]``, of which
     those behind a column's own are NaN.
 
     ``step`` ``[n]``: width of a place of the grid, 0 without one. ``apart`` ``[n, A]``: atoms outside the range.
-    ``complete`` ``[n]``: only atoms are drawn.
+    ``complete`` ``[n]``: only atoms are drawn. ``offset`` ``[n]``: what the measure of the nats adds to ln mass of a
+    place or ln density. ``pieces``: those of T. ``lower`` ``[n, A]``, ``upper`` ``[n, 1 + A]``: between which a number
+    is an atom, ``upper`` with an entry for none before them. ``grids``: which columns have a step.
     """
 
     knots: Tensor
@@ -33,6 +70,11 @@ class Margins:
     step: Tensor
     apart: Tensor
     complete: Tensor
+    offset: Tensor
+    pieces: Piecewise
+    lower: Tensor
+    upper: Tensor
+    grids: tuple[bool, ...]
 
     @classmethod
     def of(cls, laws: Sequence[Law], units: Sequence[float], dtype: torch.dtype = torch.float64) -> Margins:
@@ -43,41 +85,37 @@ class Margins:
             filled = [[*row, *[row[-1] if value is None else value] * (size - len(row))] for row in rows]
             return torch.tensor(filled, dtype=dtype).view(len(laws), size)
 
+        knots, scores = padded((law.knots for law in laws), most), padded((law.scores.tolist() for law in laws), most)
+        values, unit = padded((law.atoms for law in laws), atoms, math.nan), torch.tensor(list(units), dtype=dtype)
+        step = torch.tensor([law.step or 0.0 for law in laws], dtype=dtype)
+        widths = [1.0 if bool(law.step) == bool(law.atoms) else each if law.atoms else 1 / (law.step or 1.0)
+                  for law, each in zip(laws, units)]  # fmt: skip
+        none = torch.full_like(unit, -math.inf).unsqueeze(-1)
         return cls(
-            padded((law.knots for law in laws), most), padded((law.scores.tolist() for law in laws), most),
-            padded((law.atoms for law in laws), atoms, math.nan), torch.tensor(list(units), dtype=dtype),
-            torch.tensor([law.step or 0.0 for law in laws], dtype=dtype),
-            padded((law.apart for law in laws), atoms, 0.0).bool(), torch.tensor([law.is_complete for law in laws]),
+            knots, scores, values, unit, step, padded((law.apart for law in laws), atoms, 0.0).bool(),
+            torch.tensor([law.is_complete for law in laws]), torch.tensor(widths, dtype=dtype).log(),
+            Piecewise.of(knots, scores, 1 / unit), (values - SAME * values.abs()).nan_to_num(math.inf),
+            torch.cat([none, (values + SAME * values.abs()).nan_to_num(-math.inf)], -1),
+            tuple(law.step is not None for law in laws),
         )  # fmt: skip
-
-    def _piece(self, value: Tensor, at: Tensor, to: Tensor, beyond: Tensor) -> tuple[Tensor, Tensor]:
-        """(image of a value ``[..., n]`` under the map through (at, to), its slope there)."""
-        last = at.shape[-1] - 2
-        index = (value.unsqueeze(-1) > at[:, 1:]).sum(-1).clamp(max=last)
-        flat = index + (last + 2) * torch.arange(len(at), device=at.device)
-        x0, x1, y0, y1 = (table.reshape(-1)[place] for table in (at, to) for place in (flat, flat + 1))
-        slope = (y1 - y0) / torch.where(x1 > x0, x1 - x0, 1.0)
-        low, high = value < at[:, 0], value > at[:, -1]
-        image = y0 + slope * (value - x0)
-        image = torch.where(low, to[:, 0] + beyond * (value - at[:, 0]), image)
-        image = torch.where(high, to[:, -1] + beyond * (value - at[:, -1]), image)
-        return image, torch.where(low | high, beyond.expand_as(slope), slope)
 
     def score(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """T(x) and T'(x)."""
-        score, slope = self._piece(x.to(self.knots.dtype), self.knots, self.scores, 1 / self.unit)
+        score, slope = self.pieces(x.to(self.knots.dtype))
         return score.clamp(-1e30, 1e30), slope
 
     def value(self, g: Tensor) -> Tensor:
         """x with T(x) = g."""
-        return self._piece(g.to(self.knots.dtype), self.scores, self.knots, self.unit)[0]
+        return Piecewise.of(self.scores, self.knots, self.unit)(g.to(self.knots.dtype))[0]
 
     def atom(self, x: Tensor) -> Tensor:
         """1 + the place of the atom that x is, 0 where it is none."""
         if not self.atoms.shape[-1]:
             return torch.zeros_like(x, dtype=torch.int64)
-        near = (x.unsqueeze(-1) - self.atoms).abs() <= SAME * self.atoms.abs()
-        return torch.where(near.any(-1), 1 + near.to(torch.uint8).argmax(-1), 0)
+        columns = _columns_first(x.to(self.lower.dtype))
+        place = torch.searchsorted(self.lower, columns, right=True)
+        place = torch.where(columns <= self.upper.gather(-1, place), place, 0)
+        return _columns_last(place, x)
 
     def is_apart(self, atom: Tensor) -> Tensor:
         """Whether an atom, as :meth:`atom` counts, lies outside the range."""
@@ -117,25 +155,34 @@ class Heaped(Distribution):
         return self.margins.knots[:, 0]
 
     def log_prob(self, value: Tensor) -> Tensor:
-        m, dtype = self.margins, self.loc.dtype
-        gridded = m.step > 0
-        value, half = value.to(m.knots.dtype), torch.where(gridded, m.step, 1.0) / 2
-        (low, centre, high), (_, slope, _) = m.score(torch.stack([value - half, value, value + half]))
-        width = ((high - low).to(dtype) / self.scale).clamp_min(1e-12)
-        low, high, centre = ((g.to(dtype) - self.loc) / self.scale for g in (low, high, centre))
-        place = logsigmoid(high) + logsigmoid(-low) + log1mexp(width)
-        density = logsigmoid(centre) + logsigmoid(-centre) - self.scale.log() + slope.log().to(dtype)
-        measured = torch.isfinite(m.atoms).any(-1) if m.atoms.shape[-1] else torch.zeros_like(gridded)
-        place = place - torch.where(measured, 0.0, torch.where(gridded, m.step, 1.0).log()).to(dtype)
-        density = density + torch.where(measured, m.unit.log(), 0.0).to(dtype)
-        smooth = torch.where(gridded, place, density)
+        m = self.margins
+        value = value.to(m.knots.dtype)
+        smooth = self._smooth_log_prob(value)
         if not m.atoms.shape[-1]:
             return smooth
         atom = m.atom(value)
         lead = broadcast_shape(atom.shape, self.log_weights.shape[:-1])
         own = self.log_weights.expand(*lead, -1).gather(-1, atom.expand(lead).unsqueeze(-1)).squeeze(-1)
         smooth = self.log_weights[..., 0] + smooth
-        return torch.where(atom == 0, smooth, torch.where(gridded, torch.logaddexp(own, smooth), own))
+        both = torch.logaddexp(torch.where(atom == 0, -math.inf, own), smooth)
+        return both if all(m.grids) else torch.where((m.step > 0) | (atom == 0), both, own)
+
+    def _smooth_log_prob(self, value: Tensor) -> Tensor:
+        """ln m(x), without the mass of atoms."""
+        m, dtype = self.margins, self.loc.dtype
+        found: list[Tensor] = []
+        if any(m.grids):
+            half = torch.where(m.step > 0, m.step, 1.0) / 2
+            low, high = m.score(torch.stack([value - half, value + half]))[0]
+            width = ((high - low).to(dtype) / self.scale).clamp_min(1e-12)
+            ends = torch.stack([high.to(dtype) - self.loc, self.loc - low.to(dtype)]) / self.scale
+            found.append(logsigmoid(ends).sum(0) + log1mexp(width))
+        if not all(m.grids):
+            centre, slope = m.score(value)
+            centre = (centre.to(dtype) - self.loc) / self.scale
+            found.append(logsigmoid(centre) + logsigmoid(-centre) - self.scale.log() + slope.log().to(dtype))
+        smooth = found[0] if len(found) == 1 else torch.where(m.step > 0, found[0], found[1])
+        return smooth + m.offset.to(dtype)
 
     @cached_property
     def _shares(self) -> tuple[Tensor, Tensor, Tensor]:

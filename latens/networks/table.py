@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor, nn
 
-from latens.distributions import Margins
+from latens.distributions import Margins, Piecewise
 from latens.schema.law import Law
 
 
@@ -36,15 +36,21 @@ def width_of(levels: int) -> int:
 class Laws(nn.Module):
     """The atoms and margins of n columns as buffers."""
 
+    edges: Tensor
+    table: Tensor
+
     def __init__(self, laws: Sequence[Law], units: Sequence[float]):
         super().__init__()
         exact = torch.float32 if torch.backends.mps.is_available() else torch.float64
         margins = Margins.of(laws, units, exact)
-        for field in fields(Margins):
-            self.register_buffer(field.name, getattr(margins, field.name), persistent=False)
+        tensors = {f.name: getattr(margins, f.name) for f in fields(Margins) if f.name not in ("pieces", "grids")}
+        self.names, self.grids = tuple(tensors), margins.grids
+        for name, value in {**tensors, "edges": margins.pieces.edges, "table": margins.pieces.table}.items():
+            self.register_buffer(name, value, persistent=False)
 
     def forward(self) -> Margins:
-        return Margins(**{field.name: getattr(self, field.name) for field in fields(Margins)})
+        pieces = Piecewise(self.edges, self.table)
+        return Margins(**{name: getattr(self, name) for name in self.names}, pieces=pieces, grids=self.grids)
 
 
 class Columns(nn.Module):
@@ -82,6 +88,7 @@ class Columns(nn.Module):
         self.register_buffer("lawful", torch.tensor(list(laws), dtype=torch.int64), persistent=False)
         self.register_buffer("places", torch.tensor([numbers.index(i) for i in laws]).long(), persistent=False)
         self.laws = Laws(list(laws.values()), [columns[i].unit for i in laws]) if laws else None
+        self.apart = any(any(law.apart) for law in laws.values())
         self.atoms = nn.ModuleList(nn.Embedding(n, width_of(n)) for n in counts)
         self.features = 2 * len(numbers) + sum(width_of(n) for n in [*levels, *counts])
 
@@ -95,10 +102,13 @@ class Columns(nn.Module):
         parts += [] if atom is None else [table(atom[..., i]) for i, table in enumerate(self.atoms)]
         return torch.cat(parts, -1)
 
-    def _atoms(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(which atom, 0 for none, of the columns that have some; whether a number is one that lies apart)."""
+    def _atoms(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """(which atom, 0 for none, of the columns that have some; whether a number is one that lies apart, None where
+        none does)."""
         margins = self.laws()  # type: ignore[misc]
         atom = margins.atom(x[..., self.lawful])  # NaN is none
+        if not self.apart:
+            return atom, None
         apart = torch.zeros_like(x[..., self.numbers], dtype=torch.bool)
         return atom, apart.index_copy(-1, self.places, margins.is_apart(atom))
 
