@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from latens.data.rows import (
     Rows,
     as_table,
     canonical_order,
+    columns_left,
     is_counts,
     rows_like,
     rows_of,
@@ -33,7 +34,7 @@ from latens.data.rows import (
     taken,
 )
 from latens.data.tables.frames import as_table as frame_as_table
-from latens.data.tables.frames import is_frame, repeated_labels
+from latens.data.tables.frames import is_frame, repeated_labels, without_odd
 from latens.errors import InputError
 from latens.estimator_densities import WithDensities, seed_from
 from latens.evaluation import Evaluation
@@ -160,7 +161,7 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             x = taken(x, numbers)
         if len(x) < 2:
             raise InputError(f"fitting needs at least 2 rows, got n_samples={len(x)}")
-        rows = x if isinstance(x, Rows) else rows_of(x, None, self._asked())
+        rows = x if isinstance(x, Rows) else rows_of(x, None, self._asked(left=self._dropped))
         say(rows.warnings)
         if isinstance(rows.inside, Tensor) or is_counts(X):
             order = canonical_order(rows.inside, weight)
@@ -229,6 +230,11 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
                 raise InputError(f"the data frame has two columns called {twice!r}; rename one.")
             if not isinstance(X, dict) and names and not by_name:
                 validate_data(self, X, reset=reset, skip_check_array=True)
+            X, odd = without_odd(X, self._is_optional(reset))
+            if reset:
+                self._dropped = odd
+            else:
+                say(columns_left(odd, "the data"))
             return frame_as_table(X, finite=check)
         if getattr(X, "ndim", 2) in (3, 4):
             array = as_array(X)[0]
@@ -241,12 +247,23 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         )  # fmt: skip
         return array, None
 
+    def _is_optional(self, reset: bool) -> Callable[[str], bool]:
+        """Which columns of a frame may be left out: in fitting those to drop, later those that the fit did not have."""
+        if reset:
+            asked = self._asked().columns
+            return lambda name: asked.get(name) == "drop"
+        schema = self._schema()
+        tables = [part for part in (schema, self.run_.given) if isinstance(part, Table)]
+        known = {field.name for part in tables for field in part.fields} | set(getattr(schema, "names", None) or ())
+        return lambda name: bool(known) and name not in known
+
     def _new_form(self, X: Any) -> Any:
         """The data to fit to, of which the way back is kept."""
         for name in ("n_features_in_", "feature_names_in_"):
             self.__dict__.pop(name, None)
         if isinstance(X, str | Path):
             X = self._of_file(X)
+        self._dropped: list[str] = []
         x, self._back = (X, X.back) if isinstance(X, Rows) else self._user_form(X, reset=True)
         values = x.x if isinstance(x, Rows) else x
         self._array_dtype = values.dtype.name if isinstance(values, np.ndarray) else None
@@ -264,7 +281,7 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             found=source.found,
         )  # fmt: skip
 
-    def _asked(self) -> Asked:
+    def _asked(self, left: Sequence[str] = ()) -> Asked:
         columns = {} if self.columns is None else self.columns
         if not isinstance(columns, dict) or not all(isinstance(kind, str) for kind in columns.values()):
             raise InputError(f'columns must be a mapping like {{"price": "positive"}}, got {columns!r}')

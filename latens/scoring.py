@@ -380,9 +380,10 @@ class Tally:
         ]  # fmt: skip
         schema = self.run.schema
         if self.gaps and isinstance(schema, Table) and not any(column.missing for column in schema.modelled):
+            rows, their = ("row has", "its") if self.gaps == 1 else ("rows have", "their")
             found.append(
-                f"{self.gaps:,} rows have missing cells, and the model was fitted to complete rows: their scores are "
-                "loose bounds, and their p-values too small"
+                f"{self.gaps:,} {rows} missing cells, and the model was fitted to complete rows: {their} scores are "
+                f"loose bounds, and {their} p-values too small"
             )
         return found
 

@@ -39,17 +39,17 @@ def is_empty(cells: Any) -> np.ndarray:
 
 
 def as_numbers(cells: Any) -> np.ndarray | None:
-    """``[N]`` float64 of numeric, boolean or temporal cells (dates in days since 1970-01-01, time spans in seconds),
-    NaN where null; None where they are neither.
+    """``[N]`` float64 of numeric, boolean or temporal cells (dates in days since 1970-01-01 by the clocks of
+    their zone, time spans in seconds), NaN where null; None where they are neither.
     """
     import pyarrow as pa
+    from pyarrow import compute as pc
 
     cells = plain(cells)
     kind = cells.type
     if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
-        cells = cells.cast(
-            pa.timestamp("us" if not str(kind).startswith("timestamp[ns") else "ns", getattr(kind, "tz", None))
-        )
+        cells = cells if getattr(kind, "tz", None) is None else pc.local_timestamp(cells)
+        cells = cells.cast(pa.timestamp("us" if not str(kind).startswith("timestamp[ns") else "ns"))
         seconds = _SECONDS["ns" if "ns" in str(cells.type)[:13] else "us"]
         return _floats(cells.cast(pa.int64())) * (seconds / DAY)
     if pa.types.is_time(kind) or pa.types.is_duration(kind):
@@ -191,6 +191,7 @@ def _encoded(cells: Any, wanted: Any) -> Any:
 
 def _temporal(cells: Any, wanted: Any) -> Any:
     import pyarrow as pa
+    from pyarrow import compute as pc
 
     numbers = cells.to_numpy(zero_copy_only=False)
     missing = np.isnan(numbers)
@@ -204,11 +205,10 @@ def _temporal(cells: Any, wanted: Any) -> Any:
     if pa.types.is_date32(wanted):
         return pa.array(np.rint(numbers).astype(np.int32), pa.int32(), mask=missing).cast(wanted)
     whole = np.rint(np.clip(numbers * DAY * 1e6, -9e18, 9e18)).astype(np.int64)
-    return (
-        pa.array(whole, pa.int64(), mask=missing)
-        .cast(pa.timestamp("us", getattr(wanted, "tz", None)))
-        .cast(wanted, safe=False)
-    )
+    found = pa.array(whole, pa.int64(), mask=missing).cast(pa.timestamp("us"))
+    if getattr(wanted, "tz", None) is not None:  # clocks put forward skip an hour, put back they show one twice
+        found = pc.assume_timezone(found, wanted.tz, ambiguous="earliest", nonexistent="latest")
+    return found.cast(wanted, safe=False)
 
 
 def arrow_type(text: str) -> Any:

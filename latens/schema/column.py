@@ -110,7 +110,8 @@ class Column:
             return ""
         shown = ", ".join(self.texts(np.array(codes)))
         ends = " to ".join(self.texts(np.array([self.law.low, self.law.high])))  # type: ignore[union-attr]
-        way = f"pass --na {shown.split(', ')[0]}"
+        named = self.form is not None or not kind_of_time(arrow_type(self.type))
+        way = f"pass --na {shown.split(', ')[0]}" if named else "leave such cells empty"
         return f"column {self.name!r}: {shown} is far from the other values ({ends}): if it means missing, {way}"
 
     def texts(self, numbers: np.ndarray) -> list[str]:
@@ -320,7 +321,10 @@ def _numbers(cells: Any, column: Column, where: str, first_row: int) -> np.ndarr
     cells = plain(cells)
     if column.form is not None and pa.types.is_string(cells.type):
         cells = plain(column.form.read(cells)[0])
-    time = kind_of_time(arrow_type(column.type)) or ("dates" if column.kind == "datetime" else "")
+    own = arrow_type(column.type)
+    time = kind_of_time(own) or ("dates" if column.kind == "datetime" else "")
+    if getattr(own, "tz", None) is not None and getattr(cells.type, "tz", None) is not None:
+        cells = cells.cast(pa.timestamp(cells.type.unit, own.tz))
     if time == "dates" and pa.types.is_string(cells.type):
         with suppress(pa.ArrowException):
             cells = cells.cast(pa.timestamp("us"))

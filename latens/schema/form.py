@@ -82,11 +82,8 @@ class Form:
         if not self.stored:
             return values
         texts = dataclasses.replace(self, gaps=()).write(values)
-        return (
-            texts.cast(pa.int64()).cast(arrow_type(self.stored))
-            if "int" in self.stored
-            else (texts.cast(arrow_type(self.stored)))
-        )
+        is_text = self.stored.endswith("string")
+        return (texts if is_text else texts.cast(pa.int64())).cast(arrow_type(self.stored), safe=False)
 
     @property
     def gap(self) -> str:
@@ -133,13 +130,19 @@ class Form:
 
 
 def as_text(cells: Any) -> Any:
-    """Cells as a chunked array of text."""
+    """Cells as a chunked array of text, whole floats without a point, null where NaN."""
     import pyarrow as pa
+    from pyarrow import compute as pc
 
     if not isinstance(cells, pa.ChunkedArray):
         cells = pa.chunked_array([cells])
     if pa.types.is_dictionary(cells.type):
         cells = cells.cast(cells.type.value_type)
+    if pa.types.is_floating(cells.type):
+        cells = pc.if_else(pc.is_nan(cells), None, cells)
+        whole = pc.and_(pc.equal(cells, pc.floor(cells)), pc.less(pc.abs(cells), 2.0**53))
+        texts = pc.if_else(whole, cells, None).cast(pa.int64()).cast(pa.string())
+        return pc.if_else(whole, texts, cells.cast(pa.string()))
     return cells if cells.type == pa.string() else cells.cast(pa.string())
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from latens.errors import InputError
 from latens.schema.arrays import Schema, place
-from latens.schema.cells import is_empty, plain, short
+from latens.schema.cells import as_numbers, is_empty, plain, short
 from latens.schema.column import CODED, KEPT, Column, _numbers
 from latens.schema.table import Table
 
@@ -95,7 +95,7 @@ def _sift(
             (numbers > column.high, "above the largest value", column.high),
         ):
             if bad.any():
-                seen = _shown(column.decode(np.array([end]))[0].as_py())
+                seen = _written(column, column.decode(np.array([end]))[0].as_py())
                 odd += _told(column, cells, np.flatnonzero(bad), BEYOND, f", {words} seen in fitting ({seen})")
     return numbers, odd
 
@@ -105,8 +105,19 @@ def _told(column: Column, cells: Any, rows: Sequence[int] | np.ndarray, kind: st
     name, found = short(column.name), []
     for row in map(int, rows):
         value = cells[row].as_py() if hasattr(cells[row], "as_py") else cells[row]
-        found.append(Odd(row, None, column.name, kind, f"{name} is {_shown(value)}{words}"))
+        found.append(Odd(row, None, column.name, kind, f"{name} is {_written(column, value)}{words}"))
     return found
+
+
+def _written(column: Column, value: Any) -> str:
+    """A value as the cells of its column are written."""
+    import pyarrow as pa
+
+    if column.form is None or isinstance(value, str):
+        return _shown(value)
+    numbers = as_numbers(cell := pa.array([value]))
+    finite = numbers is not None and np.isfinite(numbers).all()
+    return str(column.form.write(cell)[0].as_py()) if finite else _shown(value)
 
 
 def _shown(value: Any) -> str:
@@ -118,7 +129,7 @@ def _changed(column: Column, cells: Any, texts: Mapping[int, str], where: str) -
     if column.kind == "missing":
         words = ", and no row of the fit had a value there"
         return _told(column, cells, np.flatnonzero(~is_empty(cells)), UNSEEN, words)
-    words = f", and it was always {_shown(column.repeat(1)[0].as_py())} in fitting"
+    words = f", and it was always {_written(column, column.repeat(1)[0].as_py())} in fitting"
     if isinstance(column.value, str | bool):
         one = dataclasses.replace(column, kind="binary", levels=(column.value,))
         other = np.isnan(one.encode(cells, where)[0])

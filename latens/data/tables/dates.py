@@ -220,7 +220,7 @@ def written(form: Times, texts: Any, counts: Any) -> Times:
             weight = pa.table({"z": parts["z"], "n": counts.filter(kept)}).group_by("z").aggregate([("n", "sum")])
             common = max(weight.to_pylist(), key=lambda row: (row["z"] != "", row["n_sum"]))["z"]
             zone = "UTC" if common in "zZ" else common if ":" in common else f"{common[:3]}:{common[3:] or '00'}"
-            means = means if "tz=" in means else means.replace("]", ", tz=UTC]")
+            means = f"{means.partition(', tz=')[0].rstrip(']')}, tz={zone}]"
             if "z" not in pattern.lower().replace("%z", "z"):
                 pattern += "Z" if zone == "UTC" else "%:z"
     return dataclasses.replace(form, pattern=pattern, digits=digits, means=means, zone=zone)

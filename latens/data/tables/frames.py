@@ -70,6 +70,35 @@ def as_table(x: Any, *, finite: bool = True) -> tuple[pa.Table, Callable[[pa.Tab
     return plain(table, "the data", finite=finite).unify_dictionaries(), back
 
 
+def without_odd(x: Any, optional: Callable[[str], bool]) -> tuple[Any, list[str]]:
+    """The frame without those of its ``optional`` columns that :func:`as_table` refuses (lists, objects), and their
+    names.
+
+    >>> without_odd({"a": [1, 2], "b": [[1], [2]], "c": ["u", "v"]}, lambda name: name != "a")
+    ({'a': [1, 2], 'c': ['u', 'v']}, ['b'])
+    """
+    labels = x.keys() if isinstance(x, Mapping) else getattr(x, "column_names", getattr(x, "columns", ()))
+    names, odd = [str(label) for label in labels], []
+    for name in filter(optional, names):
+        try:
+            as_table(_chosen(x, {name}), finite=False)
+        except InputError:
+            odd.append(name)
+    return (_chosen(x, set(names) - set(odd)) if odd else x), odd
+
+
+def _chosen(x: Any, names: set[str]) -> Any:
+    """The frame with these columns alone, in its order."""
+    import narwhals as nw
+
+    if isinstance(x, Mapping):
+        return {label: values for label, values in x.items() if str(label) in names}
+    if type(x).__module__.partition(".")[0] == "pandas":
+        return x.loc[:, [str(label) in names for label in x.columns]]
+    frame = nw.from_native(x)
+    return frame.select([name for name in frame.collect_schema().names() if name in names]).to_native()
+
+
 def repeated_labels(index: Any) -> list[str]:
     """A sentence where a label of a pandas index (None: no index) stands for several rows."""
     if index is None or index.is_unique:
@@ -204,11 +233,11 @@ def _require_one_kind(values: Iterable[Any], name: str) -> None:
         if kind == "missing":
             continue
         if kind not in _KINDS:
-            before = f", row {first[0]} is {_KINDS[first[1]]}" if first else ""
-            raise InputError(
-                f"the data: row {row} of column {shown(name)} is {_with_article(kind)}{before}; give a column values "
-                "of one kind."
-            )
+            what = f"the data: row {row} of column {shown(name)} is {_with_article(kind)}"
+            if first is not None:
+                raise InputError(f"{what}, row {first[0]} is {_KINDS[first[1]]}; give a column values of one kind.")
+            way = f"write such cells as numbers, words or dates, or leave the column out with --drop {shown(name)}."
+            raise InputError(f"{what}; {way}")
         if first is not None and kind != first[1]:
             raise InputError(
                 f"the data: row {row} of column {shown(name)} is {_KINDS[kind]}, row {first[0]} is "

@@ -11,7 +11,7 @@ from typing import Any
 from latens.data.tables.cells import Hints, Understood, Unsettled, understood, without_codes
 from latens.data.tables.types import index_names, shown
 from latens.errors import InputError
-from latens.schema.form import Form, Words
+from latens.schema.form import Form, Words, as_text
 from latens.schema.times import Times
 
 _ORDER = re.compile(r"%-?(d|m)([/. -])%-?(d|m)\2")
@@ -49,7 +49,7 @@ class Read:
         found = {}
         for name, mask in self.unread.items():
             rows = pc.indices_nonzero(mask).to_pylist()
-            texts = self.text.column(name).take(rows).to_pylist() if rows else []
+            texts = as_text(self.text.column(name).take(rows)).to_pylist() if rows else []
             found[name] = dict(zip(rows, texts))
         return found
 
@@ -158,11 +158,17 @@ def _one(
     """One column; None where its cells are what they are."""
     import pyarrow as pa
 
+    is_float = pa.types.is_floating(cells.type)  # with gaps pandas makes floats of whole numbers
+    if is_float and isinstance(hints.known.get(name), Times):
+        return _text(as_text(cells), name, where, hints, is_file, comma, order)
     if pa.types.is_string(cells.type) or pa.types.is_large_string(cells.type) or name in hints.known:
         return _text(cells, name, where, hints, is_file, comma, order)
-    if pa.types.is_integer(cells.type) and not hints.settled and _may_be_dates(cells):
-        return _text(cells.cast(pa.string()), name, where, hints, False, comma, order, dates_only=True)
-    if hints.na and (pa.types.is_integer(cells.type) or pa.types.is_floating(cells.type)):
+    is_number = is_float or pa.types.is_integer(cells.type)
+    if is_number and not hints.settled and _may_be_dates(cells):
+        one = _text(as_text(cells), name, where, hints, False, comma, order, dates_only=True)
+        if one is not None:
+            return one
+    if hints.na and is_number:
         return _without_codes(cells, hints.na)
     return None
 
@@ -248,7 +254,7 @@ def _assembled(table: Any, found: dict[str, Understood], hints: Hints, is_file: 
 def _stored(type: Any) -> str:
     import pyarrow as pa
 
-    return str(type) if pa.types.is_integer(type) else "string"
+    return str(type) if pa.types.is_integer(type) or pa.types.is_floating(type) else "string"
 
 
 def _notes(found: dict[str, Understood], hints: Hints) -> tuple[str, ...]:
