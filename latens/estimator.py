@@ -232,7 +232,7 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
                 validate_data(self, X, reset=reset, skip_check_array=True)
             X, odd = without_odd(X, self._is_optional(reset))
             if reset:
-                self._dropped = odd
+                self._dropped: tuple[str, ...] = tuple(odd)
             else:
                 say(columns_left(odd, "the data"))
             return frame_as_table(X, finite=check)
@@ -263,7 +263,7 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             self.__dict__.pop(name, None)
         if isinstance(X, str | Path):
             X = self._of_file(X)
-        self._dropped: list[str] = []
+        self._dropped = ()
         x, self._back = (X, X.back) if isinstance(X, Rows) else self._user_form(X, reset=True)
         values = x.x if isinstance(x, Rows) else x
         self._array_dtype = values.dtype.name if isinstance(values, np.ndarray) else None
@@ -291,6 +291,7 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         if not isinstance(formats, dict) or not all(isinstance(form, str) for form in formats.values()):
             raise InputError(f'formats must be a mapping like {{"when": "%d/%m/%Y"}}, got {formats!r}')
         condition = (self.condition,) if isinstance(self.condition, str) else tuple(self.condition)
+        columns = {name: kind for name, kind in columns.items() if name not in left}
         return Asked(columns, condition, self.kind, formats=formats)
 
     def _like(

@@ -353,3 +353,92 @@ def test_columns_are_found_by_name(small: VAE) -> None:
         small.impute(SMALL[["a"]])
     with pytest.raises(ValueError, match="same order"):  # as scikit-learn asks
         small.transform(SMALL[["b", "a"]])
+
+
+DAYS = [dt.date(2021, 6, 1) + dt.timedelta(days=int(100 * z)) for z in Z]
+COMPACT = pd.Series([int(f"{day:%Y%m%d}") for day in DAYS])
+MIDNIGHTS = pd.Series(pd.to_datetime(DAYS))
+STAMPED = [f"{day}T00:00+02:00" for day in DAYS]
+LIBRARIES = {"pandas": lambda x: x, "polars": pl.from_pandas, "arrow": pa.Table.from_pandas}
+
+
+def fitted(frame: Any, **options: Any) -> VAE:
+    return VAE(latent_dim=1, epochs=1, network="linear", random_state=0, **options).fit(frame)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("dtype", ["float64", "Float64", "object"])
+def test_dates_without_marks_stay_dates_where_gaps_make_floats_of_them(dtype: str, library: str) -> None:
+    whole = pd.DataFrame({"day": COMPACT, "x": Z})
+    gaps = pd.DataFrame({"day": COMPACT.astype("float64").where(LEVEL > 0).astype(dtype), "x": Z})
+    vae = fitted(LIBRARIES[library](gaps))
+    for cells in (vae.impute(LIBRARIES[library](gaps), k=5)["day"], vae.sample(30, gaps=False)["day"]):
+        texts = [str(int(float(str(cell)))) for cell in cells.to_numpy()]
+        assert all(dt.datetime.strptime(text, "%Y%m%d") for text in texts)
+    filled = fitted(whole).impute(gaps, k=5)
+    assert filled["day"][LEVEL > 0].astype(int).tolist() == COMPACT[LEVEL > 0].tolist()
+    assert pd.to_datetime(filled["day"].astype(int).astype(str), format="%Y%m%d").notna().all()
+
+
+@pytest.mark.parametrize("fit_to, bad", [("int64", 20211399), ("int64", 3), ("float64", 1.5), ("float64", 20211399.0)])
+def test_a_number_that_is_no_date_takes_no_other_score(fit_to: str, bad: float) -> None:
+    frame = pd.DataFrame({"day": COMPACT.astype(fit_to), "x": Z})
+    vae, other = fitted(frame), frame.copy()
+    other.loc[3, "day"] = bad
+    table, usual = vae.score_table(other), vae.score_table(frame)
+    assert table["log_px"].drop(3).equals(usual["log_px"].drop(3)) and table["log_px"][3] == -np.inf
+    assert table["reason"][3] == f"day is '{bad:g}', which is no date".replace("2.02114e+07", "20211399")
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "Asia/Kathmandu", "UTC"])
+def test_midnights_of_a_zone_stay_midnights(zone: str, library: str) -> None:
+    frame = pd.DataFrame({"when": MIDNIGHTS.dt.tz_localize(zone).where(LEVEL > 0), "x": Z})
+    vae = fitted(LIBRARIES[library](frame))
+    filled = vae.impute(LIBRARIES[library](frame), k=5)["when"].to_numpy()
+    for cells in (filled, vae.sample(30)["when"].to_numpy()):
+        local = pd.DatetimeIndex(pd.to_datetime(pd.Series(list(cells)), utc=True).dropna()).tz_convert(zone)
+        assert (local == local.normalize()).all()
+
+
+def test_midnights_of_an_offset_in_text_stay_midnights() -> None:
+    frame = pd.DataFrame({"when": pd.Series(STAMPED).where(LEVEL > 0), "x": Z})
+    vae = fitted(frame)
+    for cells in (vae.impute(frame, k=5)["when"], vae.sample(30)["when"].dropna()):
+        assert cells.str.endswith("T00:00+02:00").all()
+
+
+def test_hours_that_clocks_show_twice_are_kept() -> None:
+    hours = pd.Series(pd.date_range("2021-10-30 20:00", periods=N, freq="15min", tz="Europe/Berlin"))
+    frame = pd.DataFrame({"when": hours.where(np.arange(N) != 5), "x": Z})
+    filled = fitted(frame).impute(frame, k=5)["when"]
+    assert filled.drop(5).equals(hours.drop(5)) and filled.dtype == hours.dtype
+    elsewhere = frame.assign(when=frame["when"].dt.tz_convert("Asia/Tokyo"))
+    assert np.allclose(fitted(frame).score_samples(elsewhere), fitted(frame).score_samples(frame), atol=1e-3)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_columns_of_lists_are_left_out_where_they_may_be(library: str) -> None:
+    frame = pd.DataFrame({"x": Z, "kind": np.array(list("abc"))[LEVEL]})
+    odd, plain = LIBRARIES[library](frame.assign(odd=[[1, 2]] * N)), LIBRARIES[library](frame)
+    vae = fitted(plain)
+    for call_it in (vae.impute, vae.reconstruct, vae.score_table):
+        with pytest.warns(UserWarning, match=r"1 column that the model was not fitted to is left out \(odd\)"):
+            call_it(odd)
+    sampled = fitted(odd, columns={"odd": "drop"}).sample(2)
+    assert list(getattr(sampled, "column_names", sampled.columns)) == ["x", "kind"]
+    with pytest.raises(InputError, match=r"column 'odd'.*leave the column out"):
+        fitted(odd)
+
+
+@pytest.mark.parametrize("cell, reason", [
+    ({"when": "01.01.1950"}, "when is 01.01.1950, below the smallest value seen in fitting"),
+    ({"price": "$9,999,999.00"}, "price is $9,999,999.00, above the largest value seen in fitting ($"),
+    ({"fee": "$6.00"}, "fee is $6.00, and it was always $5.00 in fitting"),
+])  # fmt: skip
+def test_reasons_show_cells_as_they_are_written(cell: dict[str, str], reason: str) -> None:
+    when, price = [f"{day:%d.%m.%Y}" for day in DAYS], [f"${abs(z) * 3000 + 20:,.2f}" for z in Z]
+    frame = pd.DataFrame({"when": when, "price": price, "fee": "$5.00", "x": Z})
+    other = frame.copy()
+    other.loc[2, list(cell)] = list(cell.values())
+    assert fitted(frame).score_table(other)["reason"][2].startswith(reason)

@@ -158,17 +158,16 @@ def _one(
     """One column; None where its cells are what they are."""
     import pyarrow as pa
 
-    is_float = pa.types.is_floating(cells.type)  # with gaps pandas makes floats of whole numbers
+    is_float = cells.type == pa.float64()  # which pandas makes of whole numbers with gaps; narrower ones hold no dates
     if is_float and isinstance(hints.known.get(name), Times):
         return _text(as_text(cells), name, where, hints, is_file, comma, order)
     if pa.types.is_string(cells.type) or pa.types.is_large_string(cells.type) or name in hints.known:
         return _text(cells, name, where, hints, is_file, comma, order)
-    is_number = is_float or pa.types.is_integer(cells.type)
-    if is_number and not hints.settled and _may_be_dates(cells):
+    if (is_float or pa.types.is_integer(cells.type)) and not hints.settled and _may_be_dates(cells):
         one = _text(as_text(cells), name, where, hints, False, comma, order, dates_only=True)
         if one is not None:
             return one
-    if hints.na and is_number:
+    if hints.na and (pa.types.is_integer(cells.type) or pa.types.is_floating(cells.type)):
         return _without_codes(cells, hints.na)
     return None
 
