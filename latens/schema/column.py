@@ -230,6 +230,8 @@ class Column:
         if self.kind in ("count", "bounded") or self.type.startswith("u"):
             low = self.low if self.kind == "bounded" else 0.0
             numbers = np.clip(numbers, low, self.high if self.kind == "bounded" else None)
+        if self.law is not None and not given:
+            numbers = np.clip(numbers, self.low, self.high)
         return typed(pa.array(numbers, mask=missing), self.type)
 
     def repeat(self, rows: int) -> Any:
