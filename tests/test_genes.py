@@ -167,6 +167,21 @@ def test_smoothing_adds_half_a_count(part: Any, offset: str | None):
     r = f.exp() if offset is None else f.softmax(-1)
     right = (n * r + 0.5) / (n + 1) if offset is None else size * (n * r + 0.5) / (n + d / 2)
     assert torch.allclose(found, right, rtol=1e-6)
+    a = torch.tensor([0.5, 0.5, 0.1], dtype=torch.float64)  # what is added can differ from cell to cell
+    s = 1 / (n + 1) if offset is None else a.sum().item() / (n + a.sum().item())
+    found = part(torch.nn.Identity(), offset=offset, smoothing=s, pseudo=a).double()(f, c).mean
+    right = (n * r + a) / (n + 1) if offset is None else size * (n * r + a) / (n + a.sum())
+    assert torch.allclose(found, right, rtol=1e-6)
+
+
+def test_samples_keep_the_totals_where_most_genes_were_never_seen():
+    x = (np.random.default_rng(0).random((480, 200)) < 0.001).astype("float32")
+    assert (x.sum(0) == 0).mean() > 0.5
+    new = latens.VAE(latent_dim=2, random_state=0, epochs=20).fit(sparse.csr_matrix(x)).sample(4000, random_state=0)
+    new, total = np.asarray(new, dtype=float), x.sum(1).mean()
+    se = (total / 4000) ** 0.5  # of a Poisson mean; 3 of them and 15 % for the fit
+    assert abs(new.sum(1).mean() - total) < 3 * se + 0.15 * total
+    assert not new[:, x.sum(0) == 0].any()
 
 
 def test_weights_of_before_the_smoothing_are_read():

@@ -114,6 +114,13 @@ def variance_of(variance: float | str) -> float | str:
         raise InputError(f"variance must be a positive number, 'learned' or 'optimal', got {variance!r}") from None
 
 
+def never_seen(info: DataInfo) -> Tensor:
+    """A mask of the cells that are 0 in every row, ``[*shape]``."""
+    mask = torch.zeros(info.columns, dtype=torch.bool)
+    mask[list(info.schema.constant)] = True
+    return mask.view(info.shape) & (mean_of(info) == 0)
+
+
 def mean_of(info: DataInfo) -> Tensor:
     assert info.sample is not None
     return info.sample.to(torch.get_default_dtype()).mean(0)

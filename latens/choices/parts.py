@@ -15,6 +15,7 @@ from latens.choices.arrays import (
     LIKELIHOODS,
     likelihood_name,
     mean_of,
+    never_seen,
     offset_of,
     standardisation,
     variance_of,
@@ -201,16 +202,19 @@ def likeness_for(info: DataInfo, latent_dim: int, network: str, score: str, weig
 
 def _counts(info: DataInfo, kind: str, network: str, latent_dim: int) -> nn.Module:
     """Counts, their log means starting at the data's (or at the shares of the total, where that is given), with half a
-    count added to each cell's total."""
-    more: dict[str, Any] = {} if kind == "poisson" else {"shape": info.shape}
+    count added to each cell's total, and half a one to that of all cells together that were never seen above 0."""
+    pseudo = torch.full(info.shape, 0.5)
+    more: dict[str, Any] = {"pseudo": pseudo} if kind == "poisson" else {"pseudo": pseudo, "shape": info.shape}
     if info.sample is not None:
-        total = info.rows * float(mean_of(info).sum())
-        more["smoothing"] = 1 / (info.rows + 1) if offset_of(info) is None else 1 / (2 * total / info.columns + 1)
+        total, unseen = info.rows * float(mean_of(info).sum()), never_seen(info)
+        pseudo[unseen] /= unseen.sum()
+        added = float(pseudo.sum())
+        more["smoothing"] = 1 / (info.rows + 1) if offset_of(info) is None else added / (total + added)
     part = COUNTS[kind](nn.Identity(), **more, offset=offset_of(info), reads=info.reads)
     cells = () if part.parameters_per_cell == 1 else (part.parameters_per_cell,)
     part.network, inner = _decoder(info, network, latent_dim, (*cells, *info.shape))
     if info.sample is not None:
-        start = (mean_of(info) + 0.5 / info.rows).log()
+        start = (mean_of(info) + pseudo / info.rows).log()
         further = torch.full((part.parameters_per_cell - 1, *info.shape), -3.0)
         networks.start_at(inner, start if not cells else torch.cat([start.unsqueeze(0), further]))
     return part

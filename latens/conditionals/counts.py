@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -22,9 +21,10 @@ class Poisson(Conditional):
     et al. 2018). The offset is not given to the network unless ``reads`` names it too. Raises ``ValueError`` where the
     condition lacks it.
 
-    ``smoothing`` is a weight s in [0, 1) of a prior: the rates are (1 - s) e^f + s / 2, and the shares
-    (1 - s) softmax(f) + s / D over D cells. With s = 1 / (N + 1) of N rows, or (D / 2) / (M + D / 2) of M counts, that
-    is half a count added to each cell's total (Jeffreys 1946), so that a cell that was never seen above 0 can be.
+    ``smoothing`` is a weight s in [0, 1) of a prior with ``pseudo`` counts a_i, a number or in the shape of a datum:
+    the rates are (1 - s) e^f_i + s a_i, and the shares (1 - s) softmax(f)_i + s a_i / sum_j a_j. With s = 1 / (N + 1)
+    of N rows, or A / (M + A) of M counts, A = sum_j a_j, that is a_i added to the total of each cell, half a count by
+    default (Jeffreys 1946), so that a cell that was never seen above 0 can be.
 
     >>> likelihood = Poisson(nn.Linear(2, 3), offset="log_size")
     >>> px = likelihood(torch.zeros(5, 2), {"log_size": torch.full((5,), 100.0).log()})
@@ -33,13 +33,16 @@ class Poisson(Conditional):
     """
 
     smoothing: Tensor
-    added = ("smoothing",)
+    pseudo: Tensor
+    added = ("smoothing", "pseudo")
 
     def __init__(
-        self, network: nn.Module, *, offset: str | None = None, reads: tuple[str, ...] = (), smoothing: float = 0.0
-    ):
+        self, network: nn.Module, *, offset: str | None = None, reads: tuple[str, ...] = (), smoothing: float = 0.0,
+        pseudo: float | Tensor = 0.5,
+    ):  # fmt: skip
         super().__init__(network, reads)
         self.register_buffer("smoothing", torch.tensor(float(smoothing)))
+        self.register_buffer("pseudo", torch.as_tensor(pseudo, dtype=torch.get_default_dtype()))
         self.offset, self._network_reads = offset, self.reads
         if offset is not None and offset not in self.reads:
             self.reads = (*self.reads, offset)
@@ -69,14 +72,16 @@ class Poisson(Conditional):
         if len(parameters) != count:
             raise ValueError(f"{type(self).__name__} needs {count} parameters a cell, got {len(parameters)}")
         log_mean = parameters[0]
-        log_weight, log_prior = torch.log1p(-self.smoothing), self.smoothing.log()  # -inf where there is none
+        log_weight = torch.log1p(-self.smoothing)
+        log_prior = self.smoothing.log() + self.pseudo.log()  # -inf where there is none
         if log_size is None:
-            log_mean = torch.logaddexp(log_mean + log_weight, log_prior - math.log(2))
+            log_mean = torch.logaddexp(log_mean + log_weight, log_prior)
         else:
             if log_size.dim() > 1 and log_size.shape[-1] == 1:
                 log_size = log_size.squeeze(-1)
             flat = log_mean.flatten(-axes).log_softmax(-1)
-            shares = torch.logaddexp(flat + log_weight, log_prior - math.log(flat.shape[-1])).reshape(log_mean.shape)
+            log_total = self.pseudo.expand(log_mean.shape[-axes:]).sum().log()
+            shares = torch.logaddexp((flat + log_weight).reshape(log_mean.shape), log_prior - log_total)
             log_mean = shares + log_size.to(shares.dtype).reshape(*log_size.shape, *[1] * axes)
         return d.Observed(self.counts(log_mean, parameters[1:]), axes)
 
@@ -94,9 +99,9 @@ class NegativeBinomial(Poisson):
 
     def __init__(
         self, network: nn.Module, shape: Sequence[int] = (), *, dispersion: str = "learned", offset: str | None = None,
-        reads: tuple[str, ...] = (), smoothing: float = 0.0,
+        reads: tuple[str, ...] = (), smoothing: float = 0.0, pseudo: float | Tensor = 0.5,
     ):  # fmt: skip
-        super().__init__(network, offset=offset, reads=reads, smoothing=smoothing)
+        super().__init__(network, offset=offset, reads=reads, smoothing=smoothing, pseudo=pseudo)
         if dispersion not in ("learned", "network"):
             raise ValueError(f"dispersion must be 'learned' or 'network', got {dispersion!r}")
         self.dispersion = dispersion
