@@ -39,10 +39,10 @@ COLUMNS: dict[str, tuple[np.ndarray, list[float] | None, float | None]] = {
     "real, often 1": (np.where(r.random(N) < 0.3, 1.0, r.normal(size=N)), [1.0], None),
     "quarters of an hour": (r.integers(0, 400, N) / 96, [], 0.01),
     "skewed": (r.lognormal(0, 2, N), [], None),
-    "years": (r.integers(1950, 2021, N).astype(float), [], 1.0),
+    "years": (r.integers(1950, 2021, N).astype(float), None, 1.0),
     "months": (r.integers(1, 13, N).astype(float), None, 1.0),
     "few of many": (r.choice(r.normal(size=100), N), [], None),
-    "few of many, or none": (np.where(r.random(N) < 0.2, -99.0, r.choice(r.integers(0, 900, 90), N) / 7), [-99.0], None),
+    "few, or none": (np.where(r.random(N) < 0.2, -99.0, r.choice(r.integers(0, 900, 90), N) / 7), [-99.0], None),
     "hundreds": (100.0 * r.integers(5, 500, N), [], 100.0),
 }  # fmt: skip
 NAMES = list(COLUMNS)
@@ -174,7 +174,8 @@ def test_what_stands_for_a_law_can_occur() -> None:
 
 
 @pytest.mark.parametrize("fields", [
-    {"knots": [0, 1], "scores": [0, 1]}, {"knots": [1, 0], "scores": [0, 1], "atoms": [], "step": None, "is_complete": False},
+    {"knots": [0, 1], "scores": [0, 1]},
+    {"knots": [1, 0], "scores": [0, 1], "atoms": [], "step": None, "is_complete": False},
     {"knots": [0, 1], "scores": [1, 0], "atoms": [], "step": None, "is_complete": False}, "law", 3,
     {"knots": [0, 1], "scores": [0, 1], "atoms": [2, 1], "step": None, "is_complete": False},
     {"knots": [0, float("nan")], "scores": [0, 1], "atoms": [], "step": None, "is_complete": False},

@@ -58,12 +58,13 @@ class Margins:
     shorter row repeats its last), linear beyond them with the slope 1 / ``unit``; and their atoms ``[n, A]``, of which
     those behind a column's own are NaN.
 
-    ``step`` ``[n]``: width of a place of the grid, 0 without one. ``places`` ``[n, P]``: values that are no atoms, where
-    these alone are drawn, else infinite; ``about`` ``[n, P, 2]``: how far the place of each reaches to either side.
-    ``apart`` ``[n, A]``: atoms outside the range.
+    ``step`` ``[n]``: width of a place of the grid, 0 without one. ``middles`` ``[n, P - 1]``: between the places of a
+    column that has its own, the rest infinite; ``about`` ``[n, P, 2]``: how far each reaches to either side of its
+    value. ``apart`` ``[n, A]``: atoms outside the range.
     ``complete`` ``[n]``: only atoms are drawn. ``offset`` ``[n]``: what the measure of the nats adds to ln mass of a
     place or ln density. ``pieces``: those of T. ``lower`` ``[n, A]``, ``upper`` ``[n, 1 + A]``: between which a number
-    is an atom, ``upper`` with an entry for none before them. ``grids``: which columns have places, on a grid or of their own.
+    is an atom, ``upper`` with an entry for none before them. ``grids``: which columns have
+    places, on a grid or of their own.
     """
 
     knots: Tensor

@@ -11,7 +11,7 @@ from latens.schema.law import SCALE, Law, edges
 
 HEAP = 0.005  # share of the rows that an atom has above its neighbours
 MOST = 128  # atoms of a column
-OFTEN = 50  # rows a value, from which on few values are all atoms
+OFTEN = 25  # rows a value, from which on few values are all atoms
 REPEATED = 3  # rows a value, from which on few values with gaps between them are the only ones
 KNOTS = 64  # pieces of a margin, at most
 ROWS_OF_KNOT = 16
@@ -50,13 +50,13 @@ def law_of(
     heaps = _heaps(distinct, seen, step)
     few = len(distinct) <= MOST
     rest = ~np.isin(distinct, heaps)
-    if few and seen.sum() >= OFTEN * len(distinct) or rest.sum() < 2:
+    if (few and seen.sum() >= OFTEN * len(distinct)) or rest.sum() < 2:
         v, c = (distinct[rest], seen[rest]) if rest.sum() > 1 else (distinct, seen)
         if len(v) < 2:
             v, c = np.array([low, low + (step or abs(low) or 1.0)]), np.ones(2, int)
         return _lawful(*_margin(v, c, step), tuple(map(float, distinct[:MOST])), step, True)
-    ends = distinct[rest][[0, -1]]
-    beyond = heaps[(heaps < ends[0]) | (heaps > ends[1])]
+    first, last = distinct[rest][[0, -1]]
+    beyond = heaps[(heaps < first) | (heaps > last)]
     inside = ~np.isin(distinct, beyond)
     step = _step(distinct[inside], steps)
     is_repeated = few and _is_repeated(distinct[inside], seen[inside], step)
