@@ -1,4 +1,4 @@
-"""What bench/ measures of synthetic rows; and the tables of docs/benchmarks.md are those of the figures that are kept."""
+"""What bench/ measures of synthetic rows; the tables of docs/benchmarks.md are those of the figures that are kept."""
 
 from __future__ import annotations
 

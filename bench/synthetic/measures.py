@@ -1,7 +1,7 @@
 """What is measured of synthetic rows, each figure of rows held out too: the floor, what a perfect generator would get.
 
-Candidates (synthetic or held-out rows) are cut to one number of rows, so that the figures of all have the same noise;
-only closeness to training rows is looked for with all there are.
+Candidates (synthetic or held-out rows) are cut to the number of held-out rows where they are told from training rows;
+columns and pairs are compared with all of them, up to as many as there are training rows.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pandas as pd
 from latens.evaluation.anomaly import auroc, boosted_trees, closest, two_sample_auroc
 from latens.evaluation.synthetic import Frame, frame
 
-MEASURES = 2  # to be raised where a definition changes: older lines are then measured again
+MEASURES = 3  # to be raised where a definition changes: older lines are then measured again
 ROWS = 20_000  # of candidates, at most
 BALLS = 10_000  # rows whose balls are looked at (alpha-precision and beta-recall)
 NEIGHBOURS = 4_000  # rows whose closest row is looked for
@@ -64,20 +64,21 @@ def measured(
                 for key, table in ((0, train), (1, held), (1, held) if rows is None else (2, rows))]  # fmt: skip
     real, kept, drawn = frames(*shuffled)
     count = min(kept.rows, drawn.rows, real.rows, ROWS)
-    some, half = drawn.take(slice(count)), kept.rows // 2 if floor else 0  # the floor's two halves: rows, and others
+    every, some = drawn.take(slice(real.rows)), drawn.take(slice(count))
+    half = kept.rows // 2 if floor else 0  # the floor's two halves: rows, and others
     useful_real = usefulness(real, kept, target, seed)
-    useful = useful_real if floor else usefulness(drawn.take(slice(real.rows)), kept, target, seed)
+    useful = useful_real if floor else usefulness(every, kept, target, seed)
     names = list(real.columns)
     features = [_features(each.take(slice(count)), names) for each in (some, real)]
     found = {
-        "shape": 100 * shape(real, some), "trend": 100 * trend(real, some),
+        "shape": 100 * shape(real, every), "trend": 100 * trend(real, every),
         "trees": two_sample_auroc(*features, _words(real, names), seed).value,
         "c2st": logistic(real.take(slice(count)), some, seed),
         **balls(real.take(slice(min(count, BALLS))), some.take(slice(BALLS))),
         "useful": useful, "useful_real": useful_real, "ratio": useful / useful_real,
         **privacy(real, kept.take(slice(half, half + ROWS)), drawn.take(slice(half or ROWS)), seed),
-        "copies": 100 * copies(real, some), "outside": 100 * outside(real, some), **heaps(real, some),
-        "broken": 100 * broken(real, some, rules),
+        "copies": 100 * copies(real, every), "outside": 100 * outside(real, every), **heaps(real, every),
+        "broken": 100 * broken(real, every, rules),
     }  # fmt: skip
     if has_sdmetrics():
         found |= sdmetrics(shuffled[0], shuffled[2].head(max(count, len(train))))
