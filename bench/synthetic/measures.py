@@ -78,7 +78,7 @@ def measured(
         "useful": useful, "useful_real": useful_real, "ratio": useful / useful_real,
         **privacy(real, kept.take(slice(half, half + ROWS)), drawn.take(slice(half or ROWS)), seed),
         "copies": 100 * copies(real, every), "outside": 100 * outside(real, every), **heaps(real, every),
-        "broken": 100 * broken(real, every, rules),
+        **({"broken": 100 * broken(real, every, rules)} if rules else {}),
     }  # fmt: skip
     if has_sdmetrics():
         found |= sdmetrics(shuffled[0], shuffled[2].head(max(count, len(train))))
