@@ -33,9 +33,10 @@ from latens.data.rows import (
     sparse_rows,
     taken,
 )
+from latens.data.tables.frame_records import recorded, restored
 from latens.data.tables.frames import as_table as frame_as_table
 from latens.data.tables.frames import is_frame, repeated_labels, without_odd
-from latens.errors import InputError
+from latens.errors import InputError, concerning
 from latens.estimator_densities import WithDensities, seed_from
 from latens.evaluation import Evaluation
 from latens.fitting import check_weights, fit_recipe
@@ -177,9 +178,10 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         )  # fmt: skip
         bar = Bar() if self.verbose else None
         options = {k: _plain(v) for k, v in options.items()}
+        form = {"array": self._array_dtype, "frame": recorded(self._back)}
         run = fit_recipe(
             rows, recipe, settings, options=options, weight=weight, validation=validation, progress=bar,
-            numbers=torch.from_numpy(numbers), data=None if self._array_dtype is None else {"array": self._array_dtype},
+            numbers=torch.from_numpy(numbers), data={name: value for name, value in form.items() if value is not None},
         )  # fmt: skip
         say(run.warnings)
         return self._take(run)
@@ -510,4 +512,7 @@ def load(folder: str | Path, *, model: nn.Module | None = None, recipe: str | No
     """
     run = runs.load(folder, model=model, recipe=recipe)
     options: dict[str, Any] = {name: getattr(run.settings, name) for name in _TRAINING}
-    return VAE(recipe=run.recipe or "vae", random_state=run.settings.seed, **options)._take(run)
+    found = VAE(recipe=run.recipe or "vae", random_state=run.settings.seed, **options)
+    with concerning(folder):
+        found._back = restored(run.data.get("frame"))
+    return found._take(run)

@@ -337,7 +337,7 @@ def load(folder: str | Path, *, model: nn.Module | None = None, recipe: str | No
 DATA: dict[str, Any] = {
     "origin": str, "fingerprint": str, "rows": int, "labels": str | None, "drop": list, "reading": dict,
     "weights": str | None, "split": str | None, "validation": str | int | float | None, "validation_origin": str | None,
-    "conditions": dict, "gaps": list, "array": str, "from": str,
+    "conditions": dict, "gaps": list, "array": str, "frame": dict, "from": str,
 }  # fmt: skip
 
 
