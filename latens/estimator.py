@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -211,19 +211,20 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     # Data
 
     def _user_form(
-        self, X: Any, *, reset: bool, by_name: bool = False, check: bool = True
-    ) -> tuple[Any, Any]:
+        self, X: Any, optional: Callable[[str], bool], *, reset: bool, by_name: bool = False, check: bool = True,
+        reading: Mapping[str, Any] | None = None,
+    ) -> tuple[Any, Any]:  # fmt: skip
         """X as an array, an arrow table or lazy rows, checked as scikit-learn asks (``by_name``: but for the columns of
         frames, which are found by their names; without ``check`` it may hold infinities); and the way back for tables.
-        """
+        ``optional``: which columns of a frame may be left out; ``reading``: options of :func:`latens.data.read`."""
         if isinstance(X, str | Path):
-            source = read(X)
+            source = read(X, reading=reading)
             say(source.notes)
             X = source.x
         if isinstance(X, Lazy):
             return X, None
         if is_counts(X):
-            return sparse_rows(X), None
+            return sparse_rows(X, (reading or {}).get("layer")), None
         if is_frame(X):
             named = getattr(X, "column_names", None)
             names = [str(name) for name in (getattr(X, "columns", ()) if named is None else named)]
@@ -232,7 +233,7 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
                 raise InputError(f"the data frame has two columns called {twice!r}; rename one.")
             if not isinstance(X, dict) and names and not by_name:
                 validate_data(self, X, reset=reset, skip_check_array=True)
-            X, odd = without_odd(X, self._is_optional(reset))
+            X, odd = without_odd(X, optional)
             if reset:
                 self._dropped: tuple[str, ...] = tuple(odd)
             else:
@@ -249,16 +250,6 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         )  # fmt: skip
         return array, None
 
-    def _is_optional(self, reset: bool) -> Callable[[str], bool]:
-        """Which columns of a frame may be left out: in fitting those to drop, later those that the fit did not have."""
-        if reset:
-            asked = self._asked().columns
-            return lambda name: asked.get(name) == "drop"
-        schema = self._schema()
-        tables = [part for part in (schema, self.run_.given) if isinstance(part, Table)]
-        known = {field.name for part in tables for field in part.fields} | set(getattr(schema, "names", None) or ())
-        return lambda name: bool(known) and name not in known
-
     def _new_form(self, X: Any) -> Any:
         """The data to fit to, of which the way back is kept."""
         for name in ("n_features_in_", "feature_names_in_"):
@@ -266,7 +257,11 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         if isinstance(X, str | Path):
             X = self._of_file(X)
         self._dropped = ()
-        x, self._back = (X, X.back) if isinstance(X, Rows) else self._user_form(X, reset=True)
+        asked = self._asked().columns
+        x, self._back = (
+            (X, X.back) if isinstance(X, Rows)
+            else self._user_form(X, lambda name: asked.get(name) == "drop", reset=True)
+        )  # fmt: skip
         values = x.x if isinstance(x, Rows) else x
         self._array_dtype = values.dtype.name if isinstance(values, np.ndarray) else None
         return x
@@ -297,23 +292,29 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         return Asked(columns, condition, self.kind, formats=formats)
 
     def _like(
-        self, X: Any, schema: AnySchema, given: Table | None, *, ordered: bool = False, check: bool = True
-    ) -> Rows:
+        self, X: Any, schema: AnySchema, given: Table | None, *, ordered: bool = False, check: bool = True,
+        reading: Mapping[str, Any] | None = None,
+    ) -> Rows:  # fmt: skip
         """Further rows; what a person should know of them is said, but for what only a ``check`` finds."""
         if isinstance(X, Rows):
             return X
         if isinstance(X, str | Path) and isinstance(schema, Table):
-            source = read(X, like=schema.fields, lenient=not check, keep_text=True)
+            source = read(X, reading=reading, like=schema.fields, lenient=not check, keep_text=True)
             rows, back = rows_like(source.x, schema, given, where=source.origin, found=source.found, check=check), None
         else:
             by_name = not ordered or isinstance(schema, Schema)
-            x, back = self._user_form(X, reset=False, by_name=by_name, check=check)
+            known = known_columns(schema, given)
+            x, back = self._user_form(
+                X, lambda name: bool(known) and name not in known, reset=False, by_name=by_name, check=check,
+                reading=reading,
+            )  # fmt: skip
             rows = rows_like(x, schema, given, check=check)
         say(rows.warnings if check else rows.remarks)
         return replace(rows, back=back)
 
     def _rows(self, X: Any, *, ordered: bool = False, check: bool = True) -> Rows:
-        return self._like(X, self._schema(), self.run_.given, ordered=ordered, check=check)
+        schema, reading = self._schema(), self.run_.reading_of()
+        return self._like(X, schema, self.run_.given, ordered=ordered, check=check, reading=reading)
 
     def _outside(self, found: Any, rows: Rows | None = None) -> Any:
         """Rows in the form that the data had: that of these rows, their index too, or that of the fit."""
@@ -476,6 +477,12 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         rows = None if X is None else self._rows(X)
         figures = None if rows is None else self.evaluate(rows)
         report.write(path, self.run_, rows, labels=labels, evaluation=figures)
+
+
+def known_columns(schema: AnySchema, given: Table | None) -> set[str]:
+    """The names of the columns that a model was fitted to."""
+    tables = [part for part in (schema, given) if isinstance(part, Table)]
+    return {field.name for part in tables for field in part.fields} | set(schema.names or ())
 
 
 def say(sentences: Sequence[str]) -> None:

@@ -74,6 +74,8 @@ class Fit:
         for name in ("labels", "weights", "split"):
             if getattr(self, name) is not None:
                 raise InputError(f"{self.data} is read as a stream, which takes no --{name}: leave it away")
+        if "na" in self.reading:
+            raise InputError(f"{self.data} is read as a stream, which takes no --na: leave such cells empty")
         return open_stream(self.data, drop=self.drop)
 
     def rows(self, source: Source | Stream, like: Rows | Streamed | None = None) -> Rows | Streamed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 from latens import run as runs
 from latens.data import Source, columns_of, read
 from latens.data.rows import LABEL, Rows, columns_left, rows_like
+from latens.data.sources import check_reading, option_of
 from latens.data.splits import Split, split_rows
 from latens.data.streams.rows import Streamed, survey
 from latens.data.streams.sources import AsTable, Order, Stream, is_large, open_stream
@@ -147,10 +148,14 @@ def trained_on(run: Run, folder: str) -> Rows:
     return rows.take(split_rows(len(rows), validation, run.settings.seed, split)[0].numpy())
 
 
-def read_for(run: Run, data: str, labels: str | None = None, *, lenient: bool = False) -> Source:
+def read_for(
+    run: Run, data: str, labels: str | None = None, asked: Mapping[str, Any] | None = None, *, lenient: bool = False
+) -> Source:
     """Data for a run: of a table only the columns that it was fitted to, so that others may hold anything; its notes
-    say which. ``lenient`` as of :func:`latens.data.read`."""
-    reading = {k: v for k, v in (run.data.get("reading") or {}).items() if k != "layer"}
+    say which. They are read as those of the fit, but for the options of reading ``asked`` for. ``lenient`` as of
+    :func:`latens.data.read`."""
+    check_reading(asked or {}, [data])
+    reading = run.reading_of(asked)
     names, schema = columns_of(data, reading), schema_of(run)
     known = {f.name for f in schema.fields} if isinstance(schema, Table) else set(schema.names or ())
     if known and known & set(names):
@@ -176,36 +181,44 @@ def _is_label_column(run: Run, names: tuple[str, ...]) -> bool:
     return run.given is not None and not isinstance(run.schema, Table) and run.data.get("labels") in names
 
 
-def data_for(run: Run, data: str, labels: str | None = None, *, check: bool = True) -> Rows:
-    """Data for a run, its columns in the run's order; ``check`` as of :func:`latens.data.rows.rows_like`."""
-    source = read_for(run, data, labels, lenient=not check)
+def data_for(
+    run: Run, data: str, labels: str | None = None, asked: Mapping[str, Any] | None = None, *, check: bool = True
+) -> Rows:
+    """Data for a run, its columns in the run's order; ``asked`` as of :func:`read_for`, ``check`` as of
+    :func:`latens.data.rows.rows_like`."""
+    source = read_for(run, data, labels, asked, lenient=not check)
     rows = rows_for(source, schema_of(run), run.given, check=check)
     return replace(rows, notes=tuple(dict.fromkeys((*source.notes, *rows.notes))))
 
 
-def stream_for(run: Run, data: str, labels: str | None = None, *, lenient: bool = False) -> Stream | None:
+def stream_for(
+    run: Run, data: str, labels: str | None = None, asked: Mapping[str, Any] | None = None, *, lenient: bool = False
+) -> Stream | None:
     """Data for a run that are better read as a stream, of a table only the columns that it was fitted to, with
     infinite numbers where ``lenient``; None for others."""
     if not is_large(data):
         return None
-    if labels is not None:
-        raise InputError(f"{data} is read as a stream, which takes no --labels")
+    check_reading(asked or {}, [data])
+    for option in (*(["--labels"] if labels is not None else ()), *map(option_of, asked or ())):
+        raise InputError(f"{data} is read as a stream, which takes no {option}: leave it out")
     schema, stream = schema_of(run), open_stream(data)
     known = {f.name for f in schema.fields} if isinstance(schema, Table) else set(schema.names or ())
     if stream.names is None:
         return AsTable(stream, [f.name for f in schema.fields]) if isinstance(schema, Table) else stream
     columns = [name for name in stream.names if name in known]
-    found, asked = open_stream(data, columns=columns or None, index=True), {*(run.data.get("drop") or ())}
-    found.notes += columns_left([name for name in stream.names if name not in known | asked], data)
+    found, dropped = open_stream(data, columns=columns or None, index=True), {*(run.data.get("drop") or ())}
+    found.notes += columns_left([name for name in stream.names if name not in known | dropped], data)
     found.finite = not lenient
     return found
 
 
-def figures_for(run: Run, data: str, labels: str | None = None) -> tuple[Rows, str]:
+def figures_for(
+    run: Run, data: str, labels: str | None = None, asked: Mapping[str, Any] | None = None
+) -> tuple[Rows, str]:
     """(data for a run that figures are taken from, words for them): all rows, or a random sample of a stream."""
-    stream = stream_for(run, data, labels)
+    stream = stream_for(run, data, labels, asked)
     if stream is None:
-        return data_for(run, data, labels), data
+        return data_for(run, data, labels, asked), data
     with reading_bar(stream) as seen:
         rows = survey(stream, validation=0.0, schema=schema_of(run), given=run.given, seen=seen).seen
     return rows, f"{len(rows):,} of the {len(stream):,} rows of {data}, drawn at random"
