@@ -36,7 +36,7 @@ from latens.data.rows import (
 from latens.data.tables.frame_records import recorded, restored
 from latens.data.tables.frames import as_table as frame_as_table
 from latens.data.tables.frames import is_frame, repeated_labels, without_odd
-from latens.errors import InputError, concerning
+from latens.errors import InputError, concerning, in_python, said_in_python
 from latens.estimator_densities import WithDensities, seed_from
 from latens.evaluation import Evaluation
 from latens.fitting import check_weights, fit_recipe
@@ -145,6 +145,7 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
     # Fitting
 
+    @said_in_python()
     def fit(self, X: Any, y: Any = None, *, sample_weight: ArrayLike | None = None) -> VAE:
         """Fit to data. ``y`` is ignored. Whole-number weights count rows: weight 2 is the row twice, 0 leaves it out.
         (Other weights, and those that would make more than ten times the rows, weigh the rows' terms in the bound.)
@@ -312,6 +313,7 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         say(rows.warnings if check else rows.remarks)
         return replace(rows, back=back)
 
+    @said_in_python()
     def _rows(self, X: Any, *, ordered: bool = False, check: bool = True) -> Rows:
         schema, reading = self._schema(), self.run_.reading_of()
         return self._like(X, schema, self.run_.given, ordered=ordered, check=check, reading=reading)
@@ -491,7 +493,7 @@ def say(sentences: Sequence[str]) -> None:
     while sys._getframe(depth).f_globals.get("__name__", "").partition(".")[0] in ("latens", "sklearn", "contextlib"):
         depth += 1
     for sentence in sentences:
-        warnings.warn(sentence, UserWarning, stacklevel=depth + 1)
+        warnings.warn(in_python(sentence), UserWarning, stacklevel=depth + 1)
 
 
 def _latent_dim(run: Run) -> int:

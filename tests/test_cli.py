@@ -279,7 +279,9 @@ def test_files_as_programs_write_them_go_all_the_way(data: str, tmp_path: Path, 
     assert "names the columns again" in (again := call("evaluate", "run")).sentence and again.status == 2
 
 
-READERS = ("compare", "density", "encode", "evaluate", "fit", "impute", "reconstruct", "report", "schema", "score", "sweep")
+READERS = (
+    "compare", "density", "encode", "evaluate", "fit", "impute", "reconstruct", "report", "schema", "score", "sweep"
+)  # fmt: skip
 
 
 def test_every_command_that_reads_data_has_the_options_of_reading():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import pickle
+import re
 import sys
 import warnings
 from decimal import Decimal
@@ -392,6 +393,36 @@ def test_python_says_what_the_command_line_prints(tmp_path: Path, monkeypatch: p
         assert all(line.removeprefix("the data: ") in done.out + done.err for line in told), command
         assert any("(more)" in line for line in told) and any("60 cells with" in line for line in told), command
     assert not said(lambda: VAE(latent_dim=1, epochs=1).fit(pd.DataFrame({"a": np.tile(Z, 4), "b": np.tile(Z**2, 4)})))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_is_left_out_is_said_in_memory_and_streamed(
+    stored: tuple[Path, pd.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    folder, frame = stored
+    frame.assign(more=1, odd=[[1, 2]] * N).to_parquet(tmp_path / "q.parquet")
+    monkeypatch.setattr("latens.commands.sources.is_large", lambda path: stream)
+    for words in ("impute --k 3", "encode", "reconstruct", "score --k 3", "evaluate --k 3 --nll-rows 5", "report"):
+        command, *more = words.split()
+        out = ("--out", tmp_path / ("o.html" if command == "report" else "o.parquet")) * (command != "evaluate")
+        done = call(command, folder / "r", tmp_path / "q.parquet", *out, *more)
+        said = f"{tmp_path / 'q.parquet'}: 2 columns that the model was not fitted to are left out (more, odd)"
+        assert done.status == 0 and said in done.out, (command, done)
+
+
+@pytest.mark.parametrize("cells, said", [
+    (["01/02/2021", "03/04/2021", "05/06/2021"], "pass formats={'d': 'day-first'} or formats={'d': 'month-first'}"),
+    ([[1], [2], [3]], "or leave the column out with columns={'d': 'drop'}"),
+])  # fmt: skip
+def test_messages_of_python_name_its_arguments(cells: list[Any], said: str) -> None:
+    frame = pd.DataFrame({"d": cells * (N // 3), "x": Z})
+    with pytest.raises(InputError, match=re.escape(said)):
+        VAE().fit(frame)
+
+
+def test_a_frame_can_be_held_out(small: VAE) -> None:
+    vae = VAE(latent_dim=1, epochs=1, validation=SMALL[["b", "a"]]).fit(SMALL)
+    assert vae.run_.data["validation"] == "given" and VAE(epochs=1, validation=SMALL).fit(SMALL)
 
 
 def test_columns_are_found_by_name(small: VAE) -> None:

@@ -17,7 +17,7 @@ from latens.data.rows import LABEL, Rows, columns_left, rows_like
 from latens.data.sources import check_reading, option_of
 from latens.data.splits import Split, split_rows
 from latens.data.streams.rows import Streamed, survey
-from latens.data.streams.sources import AsTable, Order, Stream, is_large, open_stream
+from latens.data.streams.sources import AsTable, Order, Stream, is_large, open_stream, stored_names
 from latens.errors import InputError, concerning
 from latens.outputs import schema_of
 from latens.run import Run
@@ -201,15 +201,17 @@ def stream_for(
     check_reading(asked or {}, [data])
     for option in (*(["--labels"] if labels is not None else ()), *map(option_of, asked or ())):
         raise InputError(f"{data} is read as a stream, which takes no {option}: leave it out")
-    schema, stream = schema_of(run), open_stream(data)
+    schema, names = schema_of(run), stored_names(data)
     known = {f.name for f in schema.fields} if isinstance(schema, Table) else set(schema.names or ())
-    if stream.names is None:
+    if names is None:
+        stream = open_stream(data)
         return AsTable(stream, [f.name for f in schema.fields]) if isinstance(schema, Table) else stream
-    columns = [name for name in stream.names if name in known]
-    found, dropped = open_stream(data, columns=columns or None, index=True), {*(run.data.get("drop") or ())}
-    found.notes += columns_left([name for name in stream.names if name not in known | dropped], data)
-    found.finite = not lenient
-    return found
+    columns = [name for name in names if name in known]
+    stream = open_stream(data, columns=columns or None, index=True)
+    dropped = set(run.data.get("drop") or ())
+    stream.notes += columns_left([name for name in names if name not in known | dropped], stream.origin)
+    stream.finite = not lenient
+    return stream
 
 
 def figures_for(
@@ -221,6 +223,7 @@ def figures_for(
         return data_for(run, data, labels, asked), data
     with reading_bar(stream) as seen:
         rows = survey(stream, validation=0.0, schema=schema_of(run), given=run.given, seen=seen).seen
+    rows = replace(rows, notes=(*stream.notes, *rows.notes))
     return rows, f"{len(rows):,} of the {len(stream):,} rows of {data}, drawn at random"
 
 
