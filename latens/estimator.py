@@ -33,6 +33,7 @@ from latens.data.rows import (
     sparse_rows,
     taken,
 )
+from latens.data.tables.frame_backs import MatrixBack
 from latens.data.tables.frame_records import recorded, restored
 from latens.data.tables.frames import as_table as frame_as_table
 from latens.data.tables.frames import is_frame, repeated_labels, without_odd
@@ -265,6 +266,8 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         )  # fmt: skip
         values = x.x if isinstance(x, Rows) else x
         self._array_dtype = values.dtype.name if isinstance(values, np.ndarray) else None
+        if self._back is None and self._array_dtype is not None:
+            self._back = MatrixBack(self._array_dtype)
         return x
 
     def _of_file(self, path: str | Path) -> Rows:
@@ -309,6 +312,8 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
                 X, lambda name: bool(known) and name not in known, reset=False, by_name=by_name, check=check,
                 reading=reading,
             )  # fmt: skip
+            if isinstance(schema, Table) and isinstance(x, np.ndarray):
+                back = MatrixBack(x.dtype.name)
             rows = rows_like(x, schema, given, check=check)
         say(rows.warnings if check else rows.remarks)
         return replace(rows, back=back)
@@ -327,13 +332,9 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
                 return found
             found = as_table(found, names)
         found = outputs.written(found, self.run_, rows)
-        if back is not None:
-            return back(found) if rows is None else self._framed(found, rows)
-        if getattr(self, "_array_dtype", None) is not None:
-            columns = [np.asarray(column.to_numpy(), dtype=np.float64) for column in found.columns]
-            fractions = [np.float64] if any(str(type) == "double" for type in found.schema.types) else []
-            return np.column_stack(columns).astype(np.result_type(self._array_dtype, *fractions))
-        return found
+        if back is None:
+            return found
+        return back(found) if rows is None else self._framed(found, rows)
 
     @staticmethod
     def _framed(table: Any, rows: Rows) -> Any:
@@ -427,7 +428,7 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         folder = self.run_.folder if hasattr(self, "run_") else None
         found, rows = self._scores(X, None if folder is None else scoring.read_calibration(folder))
         table = scoring.as_table(found, self._schema())
-        return table if rows.back is None else self._framed(table, rows)
+        return table if rows.back is None or isinstance(rows.back, MatrixBack) else self._framed(table, rows)
 
     def _scores(
         self, X: Any, calibration: scoring.Calibration | None = None, *, ordered: bool = False
@@ -523,5 +524,6 @@ def load(folder: str | Path, *, model: nn.Module | None = None, recipe: str | No
     options: dict[str, Any] = {name: getattr(run.settings, name) for name in _TRAINING}
     found = VAE(recipe=run.recipe or "vae", random_state=run.settings.seed, **options)
     with concerning(folder):
-        found._back = restored(run.data.get("frame"))
+        array = run.data.get("array")
+        found._back = restored(run.data.get("frame")) if array is None else MatrixBack(array)
     return found._take(run)

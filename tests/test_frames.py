@@ -522,3 +522,19 @@ def test_reasons_show_cells_as_they_are_written(cell: dict[str, str], reason: st
     other = frame.copy()
     other.loc[2, list(cell)] = list(cell.values())
     assert fitted(frame).score_table(other)["reason"][2].startswith(reason)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "int64"])
+def test_arrays_come_back_as_arrays_from_a_model_of_frames(small: VAE, tmp_path: Path, dtype: str) -> None:
+    array = np.column_stack([10 * Z, 20 * Z]).astype(dtype)
+    found = small.impute(array, k=5), small.reconstruct(array)
+    assert all(isinstance(each, np.ndarray) and each.shape == array.shape for each in found)
+    assert np.array_equal(found[0], array) and found[0].dtype == dtype
+    assert isinstance(small.score_table(array), pa.Table)
+    gaps = np.where(LEVEL[:, None] == [0, 3], np.nan, array)
+    vae = fitted(gaps)
+    vae.save(tmp_path / "r")
+    again = latens.load(tmp_path / "r")
+    for each in (vae, again):
+        assert isinstance(each.sample(3), np.ndarray) and np.isfinite(each.impute(gaps, k=5)).all()
+        assert isinstance(each.impute(pd.DataFrame(gaps, columns=["column_1", "column_2"]), k=5), pd.DataFrame)

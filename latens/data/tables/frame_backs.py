@@ -220,6 +220,24 @@ def _arrow_type(dtype: Any, type: pa.DataType) -> pa.DataType:
     return type if kind is None or kind.kind not in "iufb" else pa.from_numpy_dtype(kind)
 
 
+class MatrixBack:
+    """A matrix ``[N, D]`` of a dtype, or of float64 where columns are fractions; a table with words stays one."""
+
+    def __init__(self, dtype: str) -> None:
+        self.dtype = dtype
+
+    def __call__(self, table: pa.Table) -> Any:
+        import pyarrow as pa
+
+        is_a = pa.types
+        kinds = (is_a.is_null, is_a.is_boolean, is_a.is_integer, is_a.is_floating)
+        if not all(any(test(type) for test in kinds) for type in table.schema.types):
+            return table
+        columns = [np.asarray(column.to_numpy(), dtype=np.float64) for column in table.columns]
+        fractions = [np.float64] if pa.float64() in table.schema.types else []
+        return np.column_stack(columns).astype(np.result_type(self.dtype, *fractions))
+
+
 class StructuredBack:
     """A structured array with the fields' dtypes of another one."""
 
