@@ -240,7 +240,7 @@ class Column:
 
         dates = self.kind == "constant" and pa.types.is_temporal(arrow_type(self.type))
         value = float(self.value) if dates else self.value
-        return typed(of_levels([value] * rows, self.type), self.type, [value])
+        return typed(of_levels([value] * rows, self.type), self.type, [] if value is None else [value])
 
     def seen(self, numbers: np.ndarray) -> np.ndarray:
         """How an encoder sees the numbers: centred, about 1 wide, logarithms of positive numbers and counts."""
