@@ -37,7 +37,7 @@ from latens.data.tables.frame_backs import MatrixBack
 from latens.data.tables.frame_records import recorded, restored
 from latens.data.tables.frames import as_table as frame_as_table
 from latens.data.tables.frames import is_frame, repeated_labels, without_odd
-from latens.errors import InputError, concerning, in_python, said_in_python
+from latens.errors import InputError, concerning, said_in_python
 from latens.estimator_densities import WithDensities, seed_from
 from latens.evaluation import Evaluation
 from latens.fitting import check_weights, fit_recipe
@@ -494,7 +494,7 @@ def say(sentences: Sequence[str]) -> None:
     while sys._getframe(depth).f_globals.get("__name__", "").partition(".")[0] in ("latens", "sklearn", "contextlib"):
         depth += 1
     for sentence in sentences:
-        warnings.warn(in_python(sentence), UserWarning, stacklevel=depth + 1)
+        warnings.warn(sentence, UserWarning, stacklevel=depth + 1)
 
 
 def _latent_dim(run: Run) -> int:

@@ -538,3 +538,22 @@ def test_arrays_come_back_as_arrays_from_a_model_of_frames(small: VAE, tmp_path:
     for each in (vae, again):
         assert isinstance(each.sample(3), np.ndarray) and np.isfinite(each.impute(gaps, k=5)).all()
         assert isinstance(each.impute(pd.DataFrame(gaps, columns=["column_1", "column_2"]), k=5), pd.DataFrame)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_files_keep_what_their_library_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stream: bool) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("latens.commands.sources.is_large", lambda path: stream)
+    pandas = pd.DataFrame({"day": COMPACT.astype("Int64").mask(LEVEL == 0), "x": Z})
+    pandas["b"] = pd.Series(LEVEL, dtype="Int8")
+    polars = pl.DataFrame({"enum": ENUM, "x": [None, *Z[1:].tolist()]})
+    for frame, read in ((pandas, pd.read_parquet), (polars, pl.read_parquet)):
+        (frame.to_parquet if frame is pandas else frame.write_parquet)("t.parquet")  # type: ignore[attr-defined]
+        name = type(frame).__module__.partition(".")[0]
+        common = ("--out", name, "--epochs", "1", "--latent-dim", "1", *["--stream"] * stream)
+        assert call("fit", "t.parquet", *common).status == 0
+        assert call("impute", name, "t.parquet", "--out", "o.parquet", "--k", "3").status == 0
+        assert call("sample", name, "--out", "s.parquet").status == 0
+        for path in ("o.parquet", "s.parquet"):
+            found: Any = read(path)
+            assert list(found.dtypes) == list(frame.dtypes), (path, found)

@@ -163,7 +163,8 @@ class Rows:
 
     def named(self, table: Any) -> Any:
         """An arrow table of these rows with the columns that name them in front."""
-        return with_index(table, self.index, self.x.schema if hasattr(self.x, "column_names") else None)
+        like = self.found.stored if self.found else getattr(self.x, "schema", None)
+        return with_index(table, self.index, like)
 
     @property
     def complete(self) -> bool:
