@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,7 @@ def read_for(
     names, schema = columns_of(data, reading), schema_of(run)
     known = {f.name for f in schema.fields} if isinstance(schema, Table) else set(schema.names or ())
     if known and known & set(names):
+        require_there(schema, names, data)
         spare = set(names) - known
     else:
         spare = {*(run.data.get("drop") or ()), str(run.data.get("labels"))}
@@ -174,6 +176,20 @@ def read_for(
     left = [name for name in drop if name not in (*(run.data.get("drop") or ()), run.data.get("labels"))]
     noted = () if source.is_table else source.notes
     return replace(source, notes=(*noted, *columns_left(left, source.origin)))
+
+
+def require_there(schema: AnySchema, names: Sequence[str], where: str) -> None:
+    """``InputError`` where a column that the model reads is not among the names, with one that is near."""
+    wanted = (*schema.names, *schema.conditions) if isinstance(schema, Table) else schema.names or ()
+    missing = [name for name in wanted if name not in set(names)]
+    if missing:
+        lower = {name.lower().strip(): name for name in names if name not in wanted}
+        near = [lower[word] for word in get_close_matches(missing[0].lower().strip(), lower, 1)]
+        others = f" and {len(missing) - 1:,} others of {len(wanted):,}" if len(missing) > 1 else ""
+        hint = f": rename {near[0]!r}, if that is it" if near else ": add it, or leave its cells empty"
+        raise InputError(
+            f"{where} has no column {missing[0]!r}{others}, which the model was fitted to (it has {listed(names)}){hint}"
+        )
 
 
 def _is_label_column(run: Run, names: tuple[str, ...]) -> bool:
@@ -207,6 +223,8 @@ def stream_for(
         stream = open_stream(data)
         return AsTable(stream, [f.name for f in schema.fields]) if isinstance(schema, Table) else stream
     columns = [name for name in names if name in known]
+    if columns:
+        require_there(schema, names, data)
     stream = open_stream(data, columns=columns or None, index=True)
     dropped = set(run.data.get("drop") or ())
     stream.notes += columns_left([name for name in names if name not in known | dropped], stream.origin)
