@@ -313,7 +313,8 @@ def test_filled_cells_are_counted_as_they_are_seen_in_what_comes_out(here, monke
 def test_a_reason_shows_values_in_full_where_the_form_would_round_them(tmp_path, monkeypatch, cell, reason):
     monkeypatch.chdir(tmp_path)
     z = np.random.default_rng(0).normal(size=60)
-    frame = pd.DataFrame({"price": [f"${p:,.2f}" for p in [*abs(z[1:] * 900), 6995.09]], "n": np.arange(60) % 3, "x": z})
+    prices = [f"${p:,.2f}" for p in [*abs(z[1:] * 900), 6995.09]]
+    frame = pd.DataFrame({"price": prices, "n": np.arange(60) % 3, "x": z})
     frame.to_csv("t.csv", index=False)
     done("fit", "t.csv", "--out", "r", "--epochs", "1", "--latent-dim", "1")
     query = frame.astype(str)
@@ -329,7 +330,8 @@ def test_the_cell_that_is_no_number_is_named_and_not_the_first(tmp_path, monkeyp
     frame = pd.DataFrame({"x": np.random.default_rng(0).normal(size=60), "n": np.arange(60) % 3})
     frame.to_parquet("t.parquet")
     done("fit", "t.parquet", "--out", "r", "--epochs", "1", "--latent-dim", "1")
-    frame.assign(x=["abc" if row == 4 else str(x) for row, x in enumerate(frame["x"])]).to_parquet("q.parquet")
+    texts = ["abc" if row == 4 else str(x) for row, x in enumerate(frame["x"])]
+    frame.assign(x=texts).to_parquet("q.parquet")
     assert "(row 4: 'abc')" in refused("impute", "r", "q.parquet", "--out", "o.parquet")
     names = frame.rename(columns={"x": "X"})
     names.to_parquet("q.parquet")
