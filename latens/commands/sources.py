@@ -187,9 +187,8 @@ def require_there(schema: AnySchema, names: Sequence[str], where: str) -> None:
         near = [lower[word] for word in get_close_matches(missing[0].lower().strip(), lower, 1)]
         others = f" and {len(missing) - 1:,} others of {len(wanted):,}" if len(missing) > 1 else ""
         hint = f": rename {near[0]!r}, if that is it" if near else ": add it, or leave its cells empty"
-        raise InputError(
-            f"{where} has no column {missing[0]!r}{others}, which the model was fitted to (it has {listed(names)}){hint}"
-        )
+        there = f"which the model was fitted to (it has {listed(names)})"
+        raise InputError(f"{where} has no column {missing[0]!r}{others}, {there}{hint}")
 
 
 def _is_label_column(run: Run, names: tuple[str, ...]) -> bool:
