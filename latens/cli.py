@@ -24,28 +24,21 @@ from latens.cli_options import (
     Decay,
     Device,
     Drop,
-    Encoding,
     FitCommand,
-    Format,
     From,
     Json,
     Keep,
     Kind,
     Labels,
-    Layer,
     Layout,
-    Na,
     OptionalData,
     Out,
     OwnRecipe,
-    Pages,
     Rate,
     RecipeName,
     RunFolder,
     SchemaFile,
     Seed,
-    Size,
-    SkipBad,
     SkipNorm,
     Split,
     ToFit,
@@ -54,6 +47,7 @@ from latens.cli_options import (
     check_options,
     given_options,
     option_name,
+    reads,
 )
 from latens.cli_sweep import sweep
 from latens.errors import FitError, InputError, Stopped
@@ -83,6 +77,7 @@ def _root(
 
 
 @app.command(cls=FitCommand)
+@reads
 def fit(
     context: typer.Context,
     data: ToFit = None,
@@ -98,13 +93,7 @@ def fit(
     split: Split = None,
     kind: Kind = "auto",
     layout: Layout = "auto",
-    size: Size = None,
-    skip_bad: SkipBad = False,
-    pages: Pages = False,
-    encoding: Encoding = None,
-    format: Format = None,
-    na: Na = None,
-    layer: Layer = None,
+    reading: Any = None,
     stream: AsStream = False,
     weights: Annotated[str | None, typer.Option(metavar="FILE", help="One sample weight a row (.npy, .csv).")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Fit so many seeds; report mean and spread.")] = 1,
@@ -152,23 +141,22 @@ def fit(
     if data is None or out is None:
         raise InputError("fit needs DATA and --out RUN (or --resume RUN): for example `latens fit digits --out run`")
     check_options(context, recipe, options)
+    kinds = commands.kinds_asked(column, schema)
     asked = commands.Fit(
         data=data, out=out, recipe=recipe, options=options, settings=settings,
         validation=validation, labels=labels, drop=tuple(drop or ()), weights=weights, start=start,
-        columns=commands.kinds_asked(column, schema), condition=tuple(condition or ()), kind=kind, layout=layout,
-        split=split, stream=stream,
-        reading=commands.reading(
-            size, skip_bad, encoding, layer, commands.kinds_asked(column, schema), format, na, pages
-        ),
+        columns=kinds, condition=tuple(condition or ()), kind=kind, layout=layout, split=split, stream=stream,
+        reading=commands.reading(reading, kinds),
     )  # fmt: skip
     return commands.fit(asked, seeds=seeds, quiet=as_json)
 
 
-app.command(cls=FitCommand)(sweep)
-app.command(cls=FitCommand)(density)
+app.command(cls=FitCommand)(reads(sweep))
+app.command(cls=FitCommand)(reads(density))
 
 
 @app.command()
+@reads
 def evaluate(
     run: RunFolder,
     data: OptionalData = None,
@@ -180,6 +168,7 @@ def evaluate(
     ] = True,
     seed: Seed = 0,
     labels: Labels = None,
+    reading: Any = None,
     recipe: OwnRecipe = None,
     as_json: Json = False,
 ) -> Any:
@@ -188,17 +177,18 @@ def evaluate(
 
     return commands.evaluate(
         run, data, k=k, draws=draws, nll_rows=nll_rows or None, seed=seed, own=recipe, labels=labels,
-        synthetic=synthetic,
+        synthetic=synthetic, reading=commands.reading(reading),
     )  # fmt: skip
 
 
 @app.command()
+@reads
 def compare(
     data: Data,
     latent_dims: Annotated[str, typer.Option(help="Dimensions, separated by commas.")] = "2,8,16",
     validation: Annotated[str | None, typer.Option(help="Held-out data; default: a fifth of the rows.")] = None,
     out: Annotated[str | None, typer.Option(metavar="FILE", help="Also write .html, or figures: .json .csv.")] = None,
-    labels: Labels = None, drop: Drop = None,
+    labels: Labels = None, drop: Drop = None, reading: Any = None,
     recipes: Annotated[str, typer.Option(help="Beside PCA, separated by commas.")] = "ae,vae",
     likelihood: Annotated[str, typer.Option(help="Of recipes that have a choice.")] = "auto",
     epochs: Annotated[Any, Auto] = "auto",
@@ -214,30 +204,35 @@ def compare(
     return commands.compare(
         data, dims=latent_dims, validation=validation, out=out, labels=labels, drop=tuple(drop or ()),
         likelihood=likelihood, settings={"epochs": epochs, "seed": seed, "device": device}, k=k, quiet=as_json,
-        densities=densities, recipes=recipes,
+        densities=densities, recipes=recipes, reading=commands.reading(reading),
     )  # fmt: skip
 
 
 @app.command()
+@reads
 def encode(
     run: RunFolder, data: Data, out: Out,
     samples: Annotated[int, typer.Option(min=0, help="Draws from q(z|x) instead of its mean.")] = 0,
-    seed: Seed = 0, labels: Labels = None, recipe: OwnRecipe = None, as_json: Json = False,
+    seed: Seed = 0, labels: Labels = None, reading: Any = None, recipe: OwnRecipe = None, as_json: Json = False,
 ) -> Any:  # fmt: skip
     """Codes of data: the posterior mean, in order, one row a row."""
     from latens import commands
 
-    return commands.encode(run, data, out, samples=samples, seed=seed, own=recipe, labels=labels)
+    return commands.encode(
+        run, data, out, samples=samples, seed=seed, own=recipe, labels=labels, reading=commands.reading(reading)
+    )
 
 
 @app.command()
+@reads
 def reconstruct(
-    run: RunFolder, data: Data, out: Out, labels: Labels = None, recipe: OwnRecipe = None, as_json: Json = False
-) -> Any:
+    run: RunFolder, data: Data, out: Out, labels: Labels = None, reading: Any = None, recipe: OwnRecipe = None,
+    as_json: Json = False,
+) -> Any:  # fmt: skip
     """Data through the code and back, in the data's layout and units."""
     from latens import commands
 
-    return commands.reconstruct(run, data, out, own=recipe, labels=labels)
+    return commands.reconstruct(run, data, out, own=recipe, labels=labels, reading=commands.reading(reading))
 
 
 @app.command()
@@ -267,6 +262,7 @@ def sample(
 
 
 @app.command()
+@reads
 def impute(
     run: RunFolder, data: Data, out: Out,
     k: Annotated[int, typer.Option("--k", min=1, help="Draws of the importance sampling.")] = 1000,
@@ -274,59 +270,64 @@ def impute(
     uncertainty: Annotated[
         str | None, typer.Option(metavar="FILE", help="Also write the standard deviation of each filled cell.")
     ] = None,
-    seed: Seed = 0, labels: Labels = None, recipe: OwnRecipe = None, as_json: Json = False,
+    seed: Seed = 0, labels: Labels = None, reading: Any = None, recipe: OwnRecipe = None, as_json: Json = False,
 ) -> Any:  # fmt: skip
     """Missing cells filled with what the observed ones say of them; observed cells stay as they are."""
     from latens import commands
 
     return commands.impute(
-        run, data, out, k=k, draws=draws, uncertainty=uncertainty, seed=seed, own=recipe, labels=labels
-    )
+        run, data, out, k=k, draws=draws, uncertainty=uncertainty, seed=seed, own=recipe, labels=labels,
+        reading=commands.reading(reading),
+    )  # fmt: skip
 
 
 @app.command()
+@reads
 def schema(
-    data: Data, column: Columns = None, drop: Drop = None, condition: Condition = None, encoding: Encoding = None,
-    format: Format = None, na: Na = None,
+    data: Data, column: Columns = None, drop: Drop = None, condition: Condition = None, reading: Any = None,
     out: Annotated[str | None, typer.Option(metavar="FILE", help="Write it, for --schema.")] = None,
     as_json: Json = False,
 ) -> Any:  # fmt: skip
     """What each column of a table is taken for, and why; --column NAME=KIND changes it."""
     from latens import commands
 
+    kinds = commands.kinds_asked(column, None)
     return commands.schema(
-        data, columns=commands.kinds_asked(column, None), drop=tuple(drop or ()), condition=tuple(condition or ()),
-        reading=commands.reading(None, False, encoding, None, commands.kinds_asked(column, None), format, na), out=out,
+        data, columns=kinds, drop=tuple(drop or ()), condition=tuple(condition or ()),
+        reading=commands.reading(reading, kinds), out=out,
     )  # fmt: skip
 
 
 @app.command()
+@reads
 def score(
     run: RunFolder, data: Data, out: Out,
     k: Annotated[int, typer.Option("--k", min=1, help="Draws of the importance-weighted bound.")] = 100,
-    labels: Labels = None, recipe: OwnRecipe = None, as_json: Json = False,
+    labels: Labels = None, reading: Any = None, recipe: OwnRecipe = None, as_json: Json = False,
 ) -> Any:  # fmt: skip
     """Write a lower bound on ln p(x) of each row, nats, with its standard error, effective sample size and p-value, the
     columns that make it strange, and the reason where a value alone does. A row with a value that its column cannot
     hold has ln p(x) = -inf and the least p; the other rows have their scores."""
     from latens import commands
 
-    return commands.score(run, data, out, k=k, own=recipe, labels=labels)
+    return commands.score(run, data, out, k=k, own=recipe, labels=labels, reading=commands.reading(reading))
 
 
 @app.command()
+@reads
 def report(
     run: RunFolder,
     data: OptionalData = None,
     out: Annotated[str | None, typer.Option(metavar="FILE", help="Default: report.html in the run folder.")] = None,
     labels: Labels = None,
+    reading: Any = None,
     recipe: OwnRecipe = None,
     as_json: Json = False,
 ) -> Any:
     """One self-contained HTML page: curves, reconstructions, samples, latent map, traversals, choices."""
     from latens import commands
 
-    return commands.report(run, data, out=out, labels=labels, own=recipe)
+    return commands.report(run, data, out=out, labels=labels, own=recipe, reading=commands.reading(reading))
 
 
 @app.command()

@@ -15,7 +15,7 @@ def density(
         str,
         typer.Option(help="mixture, kde, maf, iaf, spline, vae, metric; of whole numbers autoregressive, pixelcnn."),
     ] = "mixture",
-    seed: Seed = 0, labels: Labels = None,
+    seed: Seed = 0, labels: Labels = None, reading: Any = None,
     recipe: OwnRecipe = None, as_json: Json = False,
 ) -> Any:  # fmt: skip
     """Fit a density to the codes of a run's training rows and keep it in the run's folder, for `latens sample
@@ -25,5 +25,6 @@ def density(
     options = dict(context.meta["recipe"])
     require_values(options)
     return commands.density(
-        run, data, kind=kind, options=options, seed=seed, own=recipe, labels=labels, quiet=as_json
-    )
+        run, data, kind=kind, options=options, seed=seed, own=recipe, labels=labels, quiet=as_json,
+        reading=commands.reading(reading),
+    )  # fmt: skip

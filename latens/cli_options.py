@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import os
 import sys
+from collections.abc import Callable
+from functools import wraps
 from typing import Annotated, Any
 
 import typer
@@ -74,6 +77,34 @@ Na = Annotated[
     typer.Option("--na", metavar="TEXT", help='A text that means missing (repeat for more); "": empty cells alone.'),
 ]
 Layer = Annotated[str | None, typer.Option(help="Of an .h5ad: a layer, X or raw/X.")]
+READING: dict[str, Any] = {
+    "encoding": Encoding, "format": Format, "na": Na, "size": Size, "skip_bad": SkipBad, "pages": Pages, "layer": Layer,
+}  # fmt: skip
+
+
+def reads(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options of how data are read, in the place of its parameter ``reading``: it gets them as a
+    mapping of those that were given."""
+    own = inspect.signature(command, eval_str=True)
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    options = [
+        inspect.Parameter(name, keyword, default=False if kind.__origin__ is bool else None, annotation=kind)
+        for name, kind in READING.items()
+    ]
+    parameters = []
+    for parameter in own.parameters.values():
+        parameters += options if parameter.name == "reading" else [parameter.replace(kind=keyword)]
+
+    @wraps(command)
+    def with_options(**given: Any) -> Any:
+        reading = {name: value for name in READING if (value := given.pop(name))}
+        return command(**given, reading=reading)
+
+    with_options.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+    with_options.__annotations__ = {each.name: each.annotation for each in parameters}
+    return with_options
+
+
 SchemaFile = Annotated[
     str | None, typer.Option("--schema", metavar="FILE", help="Kinds of columns, as `latens schema --out` writes them.")
 ]

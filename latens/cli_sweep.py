@@ -18,14 +18,11 @@ from latens.cli_options import (
     Decay,
     Device,
     Drop,
-    Encoding,
-    Format,
     Json,
     Keep,
     Kind,
     Labels,
     Layout,
-    Na,
     Rate,
     RecipeName,
     SchemaFile,
@@ -63,9 +60,7 @@ def sweep(
     split: Split = None,
     kind: Kind = "auto",
     layout: Layout = "auto",
-    encoding: Encoding = None,
-    format: Format = None,
-    na: Na = None,
+    reading: Any = None,
     resume: Annotated[str | None, typer.Option(metavar="FOLDER", help="Continue an interrupted sweep.")] = None,
     epochs: Annotated[Any, Auto] = "auto",
     batch_size: Annotated[Any, Auto] = "auto",
@@ -106,11 +101,10 @@ def sweep(
         "kl_warmup": kl_warmup, "average": average, "weight_decay": weight_decay, "clip": clip, "skip_norm": skip_norm,
         "keep": keep, "device": device, "checkpoint_seconds": checkpoint_seconds,
     }  # fmt: skip
+    kinds = commands.kinds_asked(column, schema)
     asked = commands.Fit(
         data=data, out=out, recipe=recipe, options=options, settings=settings, validation=validation, labels=labels,
-        drop=tuple(drop or ()), columns=commands.kinds_asked(column, schema), condition=tuple(condition or ()),
-        kind=kind, layout=layout, split=split, reading=commands.reading(
-            None, False, encoding, None, commands.kinds_asked(column, schema), format, na
-        ),
+        drop=tuple(drop or ()), columns=kinds, condition=tuple(condition or ()), kind=kind, layout=layout, split=split,
+        reading=commands.reading(reading, kinds),
     )  # fmt: skip
     return commands.sweep(asked, list(grid or ()), seeds=seeds, nll=nll, quiet=as_json)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeGuard
@@ -40,6 +41,30 @@ def concerning(what: object) -> Iterator[None]:
         yield
     except InputError as error:
         raise InputError(str(error) if str(what) in str(error) else f"{what}: {error}") from error
+
+
+_OPTION = re.compile(r"--(format|column) (?P<q>['\"]?)([^=]+?)(?P=q)=(\S+?)(?=[,.;:)]*(?:\s|$))")
+_DROP = re.compile(r"--drop (['\"])(.+?)\1")
+
+
+def in_python(sentence: str) -> str:
+    """A sentence that names options of the command line, with arguments of :class:`latens.VAE` in their place.
+
+    >>> in_python("pass --format when=day-first, or leave it out with --drop 'when'.")
+    "pass formats={'when': 'day-first'}, or leave it out with columns={'when': 'drop'}."
+    """
+    sentence = _OPTION.sub(lambda found: f"{found[1]}s={{{found[3]!r}: {found[4]!r}}}", sentence)
+    return _DROP.sub(lambda found: f"columns={{{found[2]!r}: 'drop'}}", sentence)
+
+
+@contextmanager
+def said_in_python() -> Iterator[None]:
+    """What is refused inside names arguments, not options of the command line; see :func:`in_python`."""
+    try:
+        yield
+    except InputError as error:
+        error.args = (in_python(str(error)),)
+        raise
 
 
 def require(condition: bool, name: str, what: str, value: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,11 @@ from latens.data.rows import (
     sparse_rows,
     taken,
 )
+from latens.data.tables.frame_backs import MatrixBack
+from latens.data.tables.frame_records import recorded, restored
 from latens.data.tables.frames import as_table as frame_as_table
 from latens.data.tables.frames import is_frame, repeated_labels, without_odd
-from latens.errors import InputError
+from latens.errors import InputError, concerning, said_in_python
 from latens.estimator_densities import WithDensities, seed_from
 from latens.evaluation import Evaluation
 from latens.fitting import check_weights, fit_recipe
@@ -144,6 +146,7 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
     # Fitting
 
+    @said_in_python()
     def fit(self, X: Any, y: Any = None, *, sample_weight: ArrayLike | None = None) -> VAE:
         """Fit to data. ``y`` is ignored. Whole-number weights count rows: weight 2 is the row twice, 0 leaves it out.
         (Other weights, and those that would make more than ten times the rows, weigh the rows' terms in the bound.)
@@ -177,9 +180,10 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         )  # fmt: skip
         bar = Bar() if self.verbose else None
         options = {k: _plain(v) for k, v in options.items()}
+        form = {"array": self._array_dtype, "frame": recorded(self._back)}
         run = fit_recipe(
             rows, recipe, settings, options=options, weight=weight, validation=validation, progress=bar,
-            numbers=torch.from_numpy(numbers), data=None if self._array_dtype is None else {"array": self._array_dtype},
+            numbers=torch.from_numpy(numbers), data={name: value for name, value in form.items() if value is not None},
         )  # fmt: skip
         say(run.warnings)
         return self._take(run)
@@ -209,19 +213,20 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     # Data
 
     def _user_form(
-        self, X: Any, *, reset: bool, by_name: bool = False, check: bool = True
-    ) -> tuple[Any, Any]:
+        self, X: Any, optional: Callable[[str], bool], *, reset: bool, by_name: bool = False, check: bool = True,
+        reading: Mapping[str, Any] | None = None,
+    ) -> tuple[Any, Any]:  # fmt: skip
         """X as an array, an arrow table or lazy rows, checked as scikit-learn asks (``by_name``: but for the columns of
         frames, which are found by their names; without ``check`` it may hold infinities); and the way back for tables.
-        """
+        ``optional``: which columns of a frame may be left out; ``reading``: options of :func:`latens.data.read`."""
         if isinstance(X, str | Path):
-            source = read(X)
+            source = read(X, reading=reading)
             say(source.notes)
             X = source.x
         if isinstance(X, Lazy):
             return X, None
         if is_counts(X):
-            return sparse_rows(X), None
+            return sparse_rows(X, (reading or {}).get("layer")), None
         if is_frame(X):
             named = getattr(X, "column_names", None)
             names = [str(name) for name in (getattr(X, "columns", ()) if named is None else named)]
@@ -230,7 +235,7 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
                 raise InputError(f"the data frame has two columns called {twice!r}; rename one.")
             if not isinstance(X, dict) and names and not by_name:
                 validate_data(self, X, reset=reset, skip_check_array=True)
-            X, odd = without_odd(X, self._is_optional(reset))
+            X, odd = without_odd(X, optional)
             if reset:
                 self._dropped: tuple[str, ...] = tuple(odd)
             else:
@@ -247,16 +252,6 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         )  # fmt: skip
         return array, None
 
-    def _is_optional(self, reset: bool) -> Callable[[str], bool]:
-        """Which columns of a frame may be left out: in fitting those to drop, later those that the fit did not have."""
-        if reset:
-            asked = self._asked().columns
-            return lambda name: asked.get(name) == "drop"
-        schema = self._schema()
-        tables = [part for part in (schema, self.run_.given) if isinstance(part, Table)]
-        known = {field.name for part in tables for field in part.fields} | set(getattr(schema, "names", None) or ())
-        return lambda name: bool(known) and name not in known
-
     def _new_form(self, X: Any) -> Any:
         """The data to fit to, of which the way back is kept."""
         for name in ("n_features_in_", "feature_names_in_"):
@@ -264,9 +259,15 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         if isinstance(X, str | Path):
             X = self._of_file(X)
         self._dropped = ()
-        x, self._back = (X, X.back) if isinstance(X, Rows) else self._user_form(X, reset=True)
+        asked = self._asked().columns
+        x, self._back = (
+            (X, X.back) if isinstance(X, Rows)
+            else self._user_form(X, lambda name: asked.get(name) == "drop", reset=True)
+        )  # fmt: skip
         values = x.x if isinstance(x, Rows) else x
         self._array_dtype = values.dtype.name if isinstance(values, np.ndarray) else None
+        if self._back is None and self._array_dtype is not None:
+            self._back = MatrixBack(self._array_dtype)
         return x
 
     def _of_file(self, path: str | Path) -> Rows:
@@ -295,23 +296,32 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         return Asked(columns, condition, self.kind, formats=formats)
 
     def _like(
-        self, X: Any, schema: AnySchema, given: Table | None, *, ordered: bool = False, check: bool = True
-    ) -> Rows:
+        self, X: Any, schema: AnySchema, given: Table | None, *, ordered: bool = False, check: bool = True,
+        reading: Mapping[str, Any] | None = None,
+    ) -> Rows:  # fmt: skip
         """Further rows; what a person should know of them is said, but for what only a ``check`` finds."""
         if isinstance(X, Rows):
             return X
         if isinstance(X, str | Path) and isinstance(schema, Table):
-            source = read(X, like=schema.fields, lenient=not check, keep_text=True)
+            source = read(X, reading=reading, like=schema.fields, lenient=not check, keep_text=True)
             rows, back = rows_like(source.x, schema, given, where=source.origin, found=source.found, check=check), None
         else:
             by_name = not ordered or isinstance(schema, Schema)
-            x, back = self._user_form(X, reset=False, by_name=by_name, check=check)
+            known = known_columns(schema, given)
+            x, back = self._user_form(
+                X, lambda name: bool(known) and name not in known, reset=False, by_name=by_name, check=check,
+                reading=reading,
+            )  # fmt: skip
+            if isinstance(schema, Table) and isinstance(x, np.ndarray):
+                back = MatrixBack(x.dtype.name)
             rows = rows_like(x, schema, given, check=check)
         say(rows.warnings if check else rows.remarks)
         return replace(rows, back=back)
 
+    @said_in_python()
     def _rows(self, X: Any, *, ordered: bool = False, check: bool = True) -> Rows:
-        return self._like(X, self._schema(), self.run_.given, ordered=ordered, check=check)
+        schema, reading = self._schema(), self.run_.reading_of()
+        return self._like(X, schema, self.run_.given, ordered=ordered, check=check, reading=reading)
 
     def _outside(self, found: Any, rows: Rows | None = None) -> Any:
         """Rows in the form that the data had: that of these rows, their index too, or that of the fit."""
@@ -322,13 +332,9 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
                 return found
             found = as_table(found, names)
         found = outputs.written(found, self.run_, rows)
-        if back is not None:
-            return back(found) if rows is None else self._framed(found, rows)
-        if getattr(self, "_array_dtype", None) is not None:
-            columns = [np.asarray(column.to_numpy(), dtype=np.float64) for column in found.columns]
-            fractions = [np.float64] if any(str(type) == "double" for type in found.schema.types) else []
-            return np.column_stack(columns).astype(np.result_type(self._array_dtype, *fractions))
-        return found
+        if back is None:
+            return found
+        return back(found) if rows is None else self._framed(found, rows)
 
     @staticmethod
     def _framed(table: Any, rows: Rows) -> Any:
@@ -422,7 +428,7 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         folder = self.run_.folder if hasattr(self, "run_") else None
         found, rows = self._scores(X, None if folder is None else scoring.read_calibration(folder))
         table = scoring.as_table(found, self._schema())
-        return table if rows.back is None else self._framed(table, rows)
+        return table if rows.back is None or isinstance(rows.back, MatrixBack) else self._framed(table, rows)
 
     def _scores(
         self, X: Any, calibration: scoring.Calibration | None = None, *, ordered: bool = False
@@ -476,6 +482,12 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         report.write(path, self.run_, rows, labels=labels, evaluation=figures)
 
 
+def known_columns(schema: AnySchema, given: Table | None) -> set[str]:
+    """The names of the columns that a model was fitted to."""
+    tables = [part for part in (schema, given) if isinstance(part, Table)]
+    return {field.name for part in tables for field in part.fields} | set(schema.names or ())
+
+
 def say(sentences: Sequence[str]) -> None:
     """Each sentence as a ``UserWarning`` of the line that called the estimator."""
     depth = 2
@@ -510,4 +522,8 @@ def load(folder: str | Path, *, model: nn.Module | None = None, recipe: str | No
     """
     run = runs.load(folder, model=model, recipe=recipe)
     options: dict[str, Any] = {name: getattr(run.settings, name) for name in _TRAINING}
-    return VAE(recipe=run.recipe or "vae", random_state=run.settings.seed, **options)._take(run)
+    found = VAE(recipe=run.recipe or "vae", random_state=run.settings.seed, **options)
+    with concerning(folder):
+        array = run.data.get("array")
+        found._back = restored(run.data.get("frame")) if array is None else MatrixBack(array)
+    return found._take(run)

@@ -13,7 +13,10 @@ from torch import Tensor
 from latens import evaluation, gaps, trees
 from latens.data.rows import Rows, condition_column
 from latens.data.streams.sources import memory
+from latens.data.tables.frame_backs import ArrowBack
+from latens.data.tables.frame_records import restored
 from latens.data.tables.reading import written as in_forms
+from latens.data.tables.types import with_index
 from latens.densities import Fitted
 from latens.distributions import center
 from latens.errors import InputError, is_whole, require
@@ -177,7 +180,8 @@ def written(x: Any, run: Run, rows: Rows | None = None, out: str | Path = "") ->
     if rows is not None:
         return rows.written(x, as_text=as_text)
     fields = run.schema.fields if isinstance(run.schema, Table) else ()
-    return in_forms(x, {f.name: f.form for f in fields if f.form}, as_text=as_text)
+    x, back = in_forms(x, {f.name: f.form for f in fields if f.form}, as_text=as_text), restored(run.data.get("frame"))
+    return with_index(x, None, back.schema) if isinstance(back, ArrowBack) and not as_text else x
 
 
 def to_user(schema: AnySchema, x: np.ndarray, cells: Mapping[str, Any] | None = None, *, mean: bool = False) -> Any:

@@ -17,7 +17,7 @@ import csv
 import io
 import platform
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +33,7 @@ from latens.choices import DataInfo
 from latens.errors import InputError, concerning, is_whole
 from latens.objectives import ELBO, Objective
 from latens.recipes import Recipe
-from latens.schema import AnySchema, Table, schema_from_json
+from latens.schema import AnySchema, Schema, Table, schema_from_json
 from latens.training import Settings
 from latens.training.checkpoint import (
     Checkpoints,
@@ -96,6 +96,14 @@ class Run:
     @property
     def parameters(self) -> int:
         return sum(p.numel() for p in self.model.parameters())
+
+    def reading_of(self, asked: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """How further data are read: as those of the fit were, but for the options ``asked`` for. What was fitted to
+        continuous values is read from X of an .h5ad, not from counts that may lie beside it."""
+        continuous = isinstance(self.schema, Schema) and self.schema.kind == "continuous"
+        found: dict[str, Any] = ({"layer": "X"} if continuous else {}) | (self.data.get("reading") or {})
+        formats = (found.get("formats") or {}) | ((asked or {}).get("formats") or {})
+        return found | dict(asked or {}) | ({"formats": formats} if formats else {})
 
     def record(self) -> dict[str, Any]:
         """The contents of run.json."""
@@ -337,7 +345,7 @@ def load(folder: str | Path, *, model: nn.Module | None = None, recipe: str | No
 DATA: dict[str, Any] = {
     "origin": str, "fingerprint": str, "rows": int, "labels": str | None, "drop": list, "reading": dict,
     "weights": str | None, "split": str | None, "validation": str | int | float | None, "validation_origin": str | None,
-    "conditions": dict, "gaps": list, "array": str, "from": str,
+    "conditions": dict, "gaps": list, "array": str, "frame": dict, "from": str,
 }  # fmt: skip
 
 

@@ -19,8 +19,9 @@ from commanding import SHORT, blank_page, call, done, figures, refused
 
 import latens
 from latens import report
-from latens.cli import main
+from latens.cli import app, main
 from latens.data import read_table
+from latens.data.sources import READING
 
 pytestmark = pytest.mark.usefixtures("one_thread", "in_place")
 
@@ -171,7 +172,7 @@ def environment() -> dict[str, str]:
 def test_help_is_light(words: str) -> None:
     code = f"""
 import sys
-from latens.cli import main
+from latens.cli import app, main
 status = main({words.split()!r})
 heavy = [name for name in ("torch", "numpy", "sklearn", "pandas", "matplotlib", "accelerate") if name in sys.modules]
 print("imported:", heavy, status)
@@ -276,3 +277,21 @@ def test_files_as_programs_write_them_go_all_the_way(data: str, tmp_path: Path, 
     where = Path(data) / "y=1" / "ü 0.csv" if data == "parts" else Path(data)
     where.write_text(where.read_text() + where.read_text())
     assert "names the columns again" in (again := call("evaluate", "run")).sentence and again.status == 2
+
+
+READERS = (
+    "compare", "density", "encode", "evaluate", "fit", "impute", "reconstruct", "report", "schema", "score", "sweep"
+)  # fmt: skip
+
+
+def test_every_command_that_reads_data_has_the_options_of_reading():
+    from typer.main import get_command
+
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    options = {name: {word for each in command.params for word in each.opts} for name, command in commands.items()}
+    wanted = {"--encoding", "--format", "--na", "--size", "--skip-bad", "--pages", "--layer"}
+    assert {name for name, own in options.items() if wanted <= own} == set(READERS)
+    assert not any(own & wanted for name, own in options.items() if name not in READERS)
+    assert set(READING) == {"formats" if word == "--format" else word[2:].replace("-", "_") for word in wanted} | {
+        "text", "levels"
+    }  # fmt: skip

@@ -16,10 +16,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from commanding import call
+from commanding import call, done, refused
 from parts import refusal_of
 from scipy import sparse
 
+import latens
 from latens import InputError
 from latens.data import read, read_table
 from latens.data.counts.rows import (
@@ -469,3 +470,33 @@ def test_codes_carry_the_names_of_cells(tmp_path: Path) -> None:
         assert call(command, tmp_path / "run", path, "--out", tmp_path / "out.csv").status == 0
         table = read_table(tmp_path / "out.csv", drop=())
         assert table.column_names[-1] == "cell" and table["cell"].to_pylist() == names
+
+
+def test_queries_are_read_from_the_layer_of_the_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    x = counts()
+    other = x[::-1].copy()
+    h5ad(Path("a.h5ad"), np.log1p(x), layers={"spliced": x, "other": other})
+    h5ad(Path("b.h5ad"), x, layers={"counts": other})
+    common = ("--epochs", "1", "--latent-dim", "1")
+    done("fit", "a.h5ad", "--out", "r", "--layer", "spliced", *common)
+    done("fit", "a.h5ad", "--out", "logs", *common)
+    vae = latens.load("r")
+    layered = SimpleNamespace(X=np.log1p(x), obs={}, var_names=GENES, layers={"spliced": x, "other": other})
+    for command in ("encode", "reconstruct", "score"):
+        done(command, "r", "a.h5ad", "--out", "o.npy")
+        done(command, "r", "a.h5ad", "--out", "p.npy", "--layer", "other")  # what is asked for wins
+        assert np.allclose(np.load("o.npy")[::-1], np.load("p.npy"))
+        said = refused(command, "r", "b.h5ad", "--out", "q.npy")
+        assert said == "b.h5ad has no layer 'spliced' (it has X, counts): pass --layer with one that it has"
+        done(command, "r", "b.h5ad", "--out", "q.npy", "--layer", "X")
+        assert np.allclose(np.load("o.npy"), np.load("q.npy"))
+        done(command, "r", "b.h5ad", "--out", "q.npy", "--layer", "counts")
+        assert np.allclose(np.load("p.npy"), np.load("q.npy"))
+    done("encode", "r", "a.h5ad", "--out", "o.npy")
+    for data in ("a.h5ad", layered):
+        assert np.allclose(vae.transform(data), np.load("o.npy"), atol=1e-5)
+    h5ad(Path("c.h5ad"), np.log1p(x), layers={"counts": x})  # a model of values is not given counts
+    done("encode", "logs", "a.h5ad", "--out", "o.npy")
+    done("encode", "logs", "c.h5ad", "--out", "q.npy")
+    assert np.allclose(np.load("o.npy"), np.load("q.npy"))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import pickle
+import re
+import sys
 import warnings
 from decimal import Decimal
 from pathlib import Path
@@ -116,27 +119,9 @@ def test_every_type_of_pandas_comes_back(fits: dict[str, VAE], state: str) -> No
         assert gaps[name].dtype == filled[name].dtype and cells.dtype == again[name].dtype, name
         if cells.dtype == object:
             assert len({type(value) for value in [*cells, *filled[name]]}) == 1, name
-    if state == "fresh":
-        assert sampled.dtypes.equals(frame.dtypes) and list(sampled.index) == list(range(40))
-        for name in set(frame.select_dtypes("category")):
-            assert set(sampled[name]) <= set(frame[name]), name  # a category that no row has is never drawn
-
-
-def test_samples_of_a_loaded_run_have_the_types_and_categories_of_the_fit(fits: dict[str, VAE]) -> None:
-    found = fits["loaded"].sample(40, random_state=0)
-    for name in ("dates", "stamps", "zoned stamps", "hours", "clocks", "sums", "whole", "fractions", "words"):
-        wanted = pa.array(PANDAS[name], from_pandas=True)
-        cells = found[name].combine_chunks()
-        assert cells.dictionary.to_pylist() == wanted.dictionary.to_pylist(), name
-        assert set(cells.to_pylist()) <= set(wanted.to_pylist()), name
-    for name, type in {
-        "spans in ms": "duration[ms]",
-        "arrow times": "time64[us]",
-        "arrow decimals": "decimal128(9, 2)",
-        "half floats": "halffloat",
-        "a fixed zone": "timestamp[us, tz=+05:30]",
-    }.items():
-        assert str(found.schema.field(name).type) == type
+    assert sampled.dtypes.equals(frame.dtypes) and list(sampled.index) == list(range(40))
+    for name in set(frame.select_dtypes("category")):
+        assert set(sampled[name]) <= set(frame[name]), name  # a category that no row has is never drawn
 
 
 ARROW: dict[str, Any] = {
@@ -215,6 +200,71 @@ def test_structured_arrays_and_lists_come_back() -> None:
                 else:
                     assert {type(v) for v in found[name]} <= {type(v) for v in lists[name]}
     assert (vae.impute(lists, k=10)["time"], vae.impute(lists, k=10)["decimal"]) == (CLOCK, DECIMALS)
+
+
+TABLE = pa.table(ARROW)
+ENUM = pl.Series("enum", np.array(["u", "v"])[LEVEL % 2].tolist(), dtype=pl.Enum(["q", "u", "v"]))
+WIDE = pd.DataFrame({("a", 1): Z, ("a", 2): LEVEL, ("b", 1): SECONDS * 1.5})
+FORMS: dict[str, Any] = {
+    "pandas, labels that are numbers": pd.DataFrame({1: Z, 7: LEVEL, 2.5: SECONDS}),
+    "pandas, labels of two levels": WIDE.set_axis(pd.MultiIndex.from_tuples(WIDE.columns, names=["u", None]), axis=1),
+    "pandas, labels of dates": WIDE.set_axis(pd.date_range("2020", periods=3, name="day"), axis=1),
+    "pandas, texts of every storage": pd.DataFrame(
+        {name: pd.Series(np.array(["x", "y", "w"])[LEVEL], dtype=dtype) for name, dtype in {
+            "nullable": "string[pyarrow]", "python": "string[python]", "arrow": pd.ArrowDtype(pa.string()),
+            "object": object}.items()}
+        | {"x": Z, "coded": pd.Series(pd.arrays.ArrowExtensionArray(pa.array(list("xyw") * 20).dictionary_encode()))}
+    ),
+    "pandas, sparse": pd.DataFrame({"s": pd.arrays.SparseArray(np.where(LEVEL, 0.0, Z)), "x": Z}),
+    "pandas, open intervals": pd.DataFrame({"cut": pd.cut(Z, [-np.inf, 0, np.inf], right=False), "x": Z}),
+    "pandas, on one scale": pd.DataFrame(LEVEL.reshape(-1, 2) % 2, columns=pd.Index([3, 4], name="bit"), dtype="int8"),
+    "arrow": TABLE, "arrow batch": TABLE.combine_chunks().to_batches()[0],
+    "polars": pl.from_arrow(TABLE.drop_columns(["dates", "wide decimals"])).with_columns(ENUM),  # type: ignore[union-attr]
+    "structured": np.array(list(zip(Z, SECONDS)), [("a", ">f4"), ("b", "i2")]),
+    "mapping": {1: Z.astype("float32"), "b": SECONDS.tolist(), "d": DECIMALS},
+}  # fmt: skip
+
+
+def is_same(one: Any, other: Any) -> bool:
+    """Whether two frames are of one type, with the same labels, dtypes and cells."""
+    if isinstance(one, pd.DataFrame):
+        return one.equals(other) and one.dtypes.equals(other.dtypes) and one.columns.identical(other.columns)
+    if isinstance(one, np.ndarray):
+        return one.dtype == other.dtype and bool((one == other).all())
+    if isinstance(one, dict):
+        kinds = [[(n, type(values), getattr(values, "dtype", None)) for n, values in x.items()] for x in (one, other)]
+        return kinds[0] == kinds[1] and all(np.array_equal(one[name], other[name]) for name in one)
+    return bool(type(one) is type(other) and one.schema == other.schema and one.equals(other))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_loaded_run_samples_frames_as_the_fitted_one(form: str, tmp_path: Path) -> None:
+    vae = VAE(latent_dim=1, epochs=1, network="linear", random_state=0).fit(FORMS[form])
+    vae.save(tmp_path / "r")
+    loaded, again = latens.load(tmp_path / "r"), pickle.loads(pickle.dumps(vae))
+    fresh = vae.sample(9, random_state=0)
+    assert type(fresh) is type(FORMS[form])
+    assert is_same(fresh, loaded.sample(9, random_state=0)) and is_same(fresh, again.sample(9, random_state=0))
+    codes = vae.transform(FORMS[form])
+    assert is_same(vae.inverse_transform(codes), loaded.inverse_transform(codes))
+
+
+def test_a_loaded_run_samples_arrow_tables_where_its_library_is_not_there(
+    fits: dict[str, VAE], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = fits["loaded"].run_.folder
+    assert folder is not None
+    with monkeypatch.context() as patched:
+        patched.setitem(sys.modules, "pandas", None)
+        loaded = latens.load(folder)
+    found = loaded.sample(40, random_state=0)
+    for name in ("dates", "stamps", "zoned stamps", "hours", "clocks", "sums", "whole", "fractions", "words"):
+        wanted = pa.array(PANDAS[name], from_pandas=True)
+        assert found[name].combine_chunks().dictionary.to_pylist() == wanted.dictionary.to_pylist(), name
+    loaded.run_.data["frame"] = {"library": "pandas", "columns": 3}
+    loaded.save(folder.with_name("damaged"))
+    with pytest.raises(InputError, match=r"damaged.*data\.frame"):
+        latens.load(folder.with_name("damaged"))
 
 
 # The index
@@ -345,6 +395,36 @@ def test_python_says_what_the_command_line_prints(tmp_path: Path, monkeypatch: p
     assert not said(lambda: VAE(latent_dim=1, epochs=1).fit(pd.DataFrame({"a": np.tile(Z, 4), "b": np.tile(Z**2, 4)})))
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_is_left_out_is_said_in_memory_and_streamed(
+    stored: tuple[Path, pd.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    folder, frame = stored
+    frame.assign(more=1, odd=[[1, 2]] * N).to_parquet(tmp_path / "q.parquet")
+    monkeypatch.setattr("latens.commands.sources.is_large", lambda path: stream)
+    for words in ("impute --k 3", "encode", "reconstruct", "score --k 3", "evaluate --k 3 --nll-rows 5", "report"):
+        command, *more = words.split()
+        out = ("--out", tmp_path / ("o.html" if command == "report" else "o.parquet")) * (command != "evaluate")
+        done = call(command, folder / "r", tmp_path / "q.parquet", *out, *more)
+        said = f"{tmp_path / 'q.parquet'}: 2 columns that the model was not fitted to are left out (more, odd)"
+        assert done.status == 0 and said in done.out, (command, done)
+
+
+@pytest.mark.parametrize("cells, said", [
+    (["01/02/2021", "03/04/2021", "05/06/2021"], "pass formats={'d': 'day-first'} or formats={'d': 'month-first'}"),
+    ([[1], [2], [3]], "or leave the column out with columns={'d': 'drop'}"),
+])  # fmt: skip
+def test_messages_of_python_name_its_arguments(cells: list[Any], said: str) -> None:
+    frame = pd.DataFrame({"d": cells * (N // 3), "x": Z})
+    with pytest.raises(InputError, match=re.escape(said)):
+        VAE().fit(frame)
+
+
+def test_a_frame_can_be_held_out(small: VAE) -> None:
+    vae = VAE(latent_dim=1, epochs=1, validation=SMALL[["b", "a"]]).fit(SMALL)
+    assert vae.run_.data["validation"] == "given" and VAE(epochs=1, validation=SMALL).fit(SMALL)
+
+
 def test_columns_are_found_by_name(small: VAE) -> None:
     other = SMALL[["b", "a"]].assign(more="x")
     assert small.impute(other, k=10)[["a", "b"]].equals(small.impute(SMALL, k=10))
@@ -442,3 +522,38 @@ def test_reasons_show_cells_as_they_are_written(cell: dict[str, str], reason: st
     other = frame.copy()
     other.loc[2, list(cell)] = list(cell.values())
     assert fitted(frame).score_table(other)["reason"][2].startswith(reason)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "int64"])
+def test_arrays_come_back_as_arrays_from_a_model_of_frames(small: VAE, tmp_path: Path, dtype: str) -> None:
+    array = np.column_stack([10 * Z, 20 * Z]).astype(dtype)
+    found = small.impute(array, k=5), small.reconstruct(array)
+    assert all(isinstance(each, np.ndarray) and each.shape == array.shape for each in found)
+    assert np.array_equal(found[0], array) and found[0].dtype == dtype
+    assert isinstance(small.score_table(array), pa.Table)
+    gaps = np.where(LEVEL[:, None] == [0, 3], np.nan, array)
+    vae = fitted(gaps)
+    vae.save(tmp_path / "r")
+    again = latens.load(tmp_path / "r")
+    for each in (vae, again):
+        assert isinstance(each.sample(3), np.ndarray) and np.isfinite(each.impute(gaps, k=5)).all()
+        assert isinstance(each.impute(pd.DataFrame(gaps, columns=["column_1", "column_2"]), k=5), pd.DataFrame)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_files_keep_what_their_library_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stream: bool) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("latens.commands.sources.is_large", lambda path: stream)
+    pandas = pd.DataFrame({"day": COMPACT.astype("Int64").mask(LEVEL == 0), "x": Z})
+    pandas["b"] = pd.Series(LEVEL, dtype="Int8")
+    polars = pl.DataFrame({"enum": ENUM, "x": [None, *Z[1:].tolist()]})
+    for frame, read in ((pandas, pd.read_parquet), (polars, pl.read_parquet)):
+        (frame.to_parquet if frame is pandas else frame.write_parquet)("t.parquet")  # type: ignore[attr-defined]
+        name = type(frame).__module__.partition(".")[0]
+        common = ("--out", name, "--epochs", "1", "--latent-dim", "1", *["--stream"] * stream)
+        assert call("fit", "t.parquet", *common).status == 0
+        assert call("impute", name, "t.parquet", "--out", "o.parquet", "--k", "3").status == 0
+        assert call("sample", name, "--out", "s.parquet").status == 0
+        for path in ("o.parquet", "s.parquet"):
+            found: Any = read(path)
+            assert list(found.dtypes) == list(frame.dtypes), (path, found)

@@ -304,3 +304,36 @@ def test_filled_cells_are_counted_as_they_are_seen_in_what_comes_out(here, monke
     monkeypatch.setattr(sources, "is_large", lambda data: True)
     streamed = figures("impute", "run", "gaps.parquet", "--out", "streamed.csv", "--k", "5")
     assert streamed["filled"] == said["filled"]
+
+
+@pytest.mark.parametrize("cell, reason", [
+    ({"price": "6995.094812"}, "price is 6995.094812, above the largest value seen in fitting ($6,995.09)"),
+    ({"n": "2.5"}, "n is 2.5, a level that was never seen in fitting"),
+])  # fmt: skip
+def test_a_reason_shows_values_in_full_where_the_form_would_round_them(tmp_path, monkeypatch, cell, reason):
+    monkeypatch.chdir(tmp_path)
+    z = np.random.default_rng(0).normal(size=60)
+    prices = [f"${p:,.2f}" for p in [*abs(z[1:] * 900), 6995.09]]
+    frame = pd.DataFrame({"price": prices, "n": np.arange(60) % 3, "x": z})
+    frame.to_csv("t.csv", index=False)
+    done("fit", "t.csv", "--out", "r", "--epochs", "1", "--latent-dim", "1")
+    query = frame.astype(str)
+    for name, text in cell.items():
+        query.loc[3, name] = text
+    query.to_csv("q.csv", index=False)
+    done("score", "r", "q.csv", "--out", "o.csv", "--k", "3")
+    assert pd.read_csv("o.csv")["reason"][3] == reason
+
+
+def test_the_cell_that_is_no_number_is_named_and_not_the_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    frame = pd.DataFrame({"x": np.random.default_rng(0).normal(size=60), "n": np.arange(60) % 3})
+    frame.to_parquet("t.parquet")
+    done("fit", "t.parquet", "--out", "r", "--epochs", "1", "--latent-dim", "1")
+    texts = ["abc" if row == 4 else str(x) for row, x in enumerate(frame["x"])]
+    frame.assign(x=texts).to_parquet("q.parquet")
+    assert "(row 4: 'abc')" in refused("impute", "r", "q.parquet", "--out", "o.parquet")
+    names = frame.rename(columns={"x": "X"})
+    names.to_parquet("q.parquet")
+    said = refused("encode", "r", "q.parquet", "--out", "o.parquet")
+    assert "has no column 'x', which the model was fitted to (it has X, n): rename 'X', if that is it" in said

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pytest
 
@@ -206,6 +207,21 @@ def test_zones_with_names() -> None:
     found = understood(pa.chunked_array([cells]), "x", "t.csv")
     assert [value.astimezone(UTC).hour for value in found.values.to_pylist()] == [0, 1]
     assert found.form.write(found.values).to_pylist() == cells
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "Australia/Sydney"])
+def test_offsets_that_follow_the_date_are_those_of_a_zone(zone: str) -> None:
+    year = pd.date_range("2021-01-01 10:00", "2021-12-30", freq="7D", tz=zone)
+    form = understood(pa.chunked_array([[t.isoformat() for t in year]]), "t", "the data").form
+    new = pd.date_range("2023-01-04 21:30", "2023-12-30", freq="9D", tz=zone)
+    assert form.write(pa.array(new)).to_pylist() == [t.isoformat() for t in new]
+    assert Form.from_json(form.to_json()) == form and form.describe().endswith(f"({form.zone})")  # type: ignore[attr-defined]
+
+
+def test_offsets_of_no_zone_are_written_in_the_commonest() -> None:
+    texts = ["2021-01-01T10:00:00+02:00"] * 3 + ["2021-01-02T10:00:00-07:00", "2021-01-03T10:00:00+05:45"]
+    form = understood(pa.chunked_array([texts]), "t", "the data").form
+    assert form.zone == "+02:00"  # type: ignore[attr-defined]
 
 
 BROKEN = [

@@ -48,13 +48,11 @@ def _of_file(file: str) -> dict[str, str]:
     return values
 
 
-def reading(
-    size: str | None, skip_bad: bool, encoding: str | None, layer: str | None, kinds: dict[str, str],
-    formats: list[str] | None = None, na: list[str] | None = None, pages: bool = False,
-) -> dict[str, Any]:  # fmt: skip
-    """The options of reading that differ from their defaults."""
-    found: dict[str, Any] = {name: True for name, asked in (("skip_bad", skip_bad), ("pages", pages)) if asked}
-    if size is not None:
+def reading(words: dict[str, Any], kinds: dict[str, str] | None = None) -> dict[str, Any]:
+    """The options of reading (see :func:`latens.data.read`) that the words of the command line ask for, and the kinds
+    of columns."""
+    found: dict[str, Any] = {name: words[name] for name in ("skip_bad", "pages", "encoding", "layer") if name in words}
+    if (size := words.get("size")) is not None:
         match = re.fullmatch(r"(\d+)(?:[xX](\d+))?", size.strip())
         sides = [int(match[1]), int(match[2] or match[1])] if match else [0]
         if not all(1 <= side <= MAX_SIDE for side in sides):
@@ -62,14 +60,11 @@ def reading(
                 f"--size must be HEIGHTxWIDTH in pixels, each from 1 to {MAX_SIDE:,}, for example 64x48, got {size!r}"
             )
         found["size"] = sides
-    if encoding is not None:
-        found["encoding"] = encoding
-    if layer is not None:
-        found["layer"] = layer
-    parts = {name: kind.partition(":")[::2] for name, kind in kinds.items()}
+    parts = {name: kind.partition(":")[::2] for name, kind in (kinds or {}).items()}
     text = [name for name, (kind, _) in parts.items() if kind in TEXT]
     named = {name: levels_named(rest) for name, (kind, rest) in parts.items() if kind in TEXT and rest}
-    for option, values in (("text", text), ("levels", named), ("formats", _formats(formats)), ("na", na)):
+    for option, values in (("text", text), ("levels", named), ("formats", _formats(words.get("format"))),
+                           ("na", words.get("na"))):  # fmt: skip
         if values:
             found[option] = values
     return found

@@ -24,6 +24,7 @@ from latens.commands.sources import held_out, rows_for
 from latens.data import Source, infer, read
 from latens.data.lazy import Lazy
 from latens.data.rows import Rows, as_matrix, rows_of
+from latens.data.sources import check_reading
 from latens.errors import InputError, concerning
 from latens.training import Bar, Settings
 
@@ -36,7 +37,7 @@ DENSITY_NOTE = (
 def compare(
     data: str, *, dims: str, validation: str | None, out: str | None, labels: str | None, drop: tuple[str, ...],
     likelihood: str, settings: dict[str, Any], k: int, quiet: bool, densities: str = "",
-    recipes: str = "ae,vae",
+    recipes: str = "ae,vae", reading: dict[str, Any] | None = None,
 ) -> Answer:  # fmt: skip
     """PCA and recipes on the same data at each dimension."""
     if out is not None:
@@ -46,14 +47,15 @@ def compare(
             raise InputError(f"cannot write {out}: a table has no room for the densities; use .html or .json")
         writable(out)
     sizes = _dims(dims)
-    source = read(data, labels=labels, drop=drop)
+    check_reading(reading or {}, [data] if validation is None else [data, validation])
+    source = read(data, labels=labels, drop=drop, reading=reading)
     with concerning(source.origin):
         x = as_matrix(source.x) if source.is_table else source.x
         schema: Any = rows_of(x, source.names).schema if isinstance(x, Lazy) else infer(x, source.names)
     likelihood_name(DataInfo(schema, len(x)), likelihood)
     held = held_labels = None
     if validation is not None:
-        other = rows_for(read(validation, drop=drop), schema, None)
+        other = rows_for(read(validation, drop=drop, reading=reading), schema, None)
         held, held_labels = _dense(other.x), other.labels
     start = time.monotonic()
     found = comparing.compare(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from latens import densities
@@ -18,7 +19,7 @@ from latens.training import Bar
 
 def density(
     folder: str, data: str | None, *, kind: str, options: dict[str, Any], seed: int, own: str | None,
-    labels: str | None = None, quiet: bool = False,
+    labels: str | None = None, quiet: bool = False, reading: Mapping[str, Any] | None = None,
 ) -> Answer:  # fmt: skip
     """Fit a density, or say that it is there."""
     if kind == PRIOR:
@@ -28,7 +29,7 @@ def density(
     there = densities.load(folder, kind, run.model, options) if data is None else None
     if there is not None and there.record["seed"] == seed:
         return Answer(f"{folder} has it: {there.line()}", _figures(there) | {"fitted": False})
-    fitted = _fit(run, folder, kind, options, data, labels, seed, quiet)
+    fitted = _fit(run, folder, kind, options, data, labels, seed, quiet, reading)
     return Answer(f"fitted {fitted.line()}", _figures(fitted) | {"fitted": True})
 
 
@@ -41,14 +42,14 @@ def density_of(run: Run, folder: str, kind: str, *, quiet: bool = False) -> Fitt
 
 def _fit(
     run: Run, folder: str, kind: str, options: dict[str, Any], data: str | None, labels: str | None, seed: int,
-    quiet: bool,
+    quiet: bool, reading: Mapping[str, Any] | None = None,
 ) -> Fitted:  # fmt: skip
     with concerning(folder):
         require_unconditional(() if run.given is None else run.given.conditions)
     if data is None:
         rows, where = trained_on(run, folder), f"{run.data.get('origin')}, training part"
     else:
-        rows, where = figures_for(run, data, labels)
+        rows, where = figures_for(run, data, labels, reading)
     with concerning(folder):
         fitted = densities.fit(
             run.model, rows.inside, kind, options, c=rows.c, source=where, seed=seed,

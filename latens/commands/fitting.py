@@ -21,6 +21,9 @@ from latens.data.sources import check_reading
 from latens.data.splits import Split
 from latens.data.streams.rows import Streamed, survey
 from latens.data.streams.sources import Stream, is_large, open_stream
+from latens.data.tables.frame_backs import ArrowBack
+from latens.data.tables.frame_records import recorded
+from latens.data.tables.types import with_index
 from latens.errors import InputError, Stopped, concerning
 from latens.recipes import Recipe
 from latens.run import Run
@@ -74,6 +77,8 @@ class Fit:
         for name in ("labels", "weights", "split"):
             if getattr(self, name) is not None:
                 raise InputError(f"{self.data} is read as a stream, which takes no --{name}: leave it away")
+        if "na" in self.reading:
+            raise InputError(f"{self.data} is read as a stream, which takes no --na: leave such cells empty")
         return open_stream(self.data, drop=self.drop)
 
     def rows(self, source: Source | Stream, like: Rows | Streamed | None = None) -> Rows | Streamed:
@@ -144,6 +149,9 @@ def ready(asked: Fit, source: Source | Stream, rows: Rows | Streamed, extra: dic
     } | extra  # fmt: skip
     if isinstance(source, Stream):
         data["stream"] = source.order.to_json()
+    stored = source.arrow if isinstance(source, Stream) else source.found.stored if source.found else None
+    if stored is not None and (stored.metadata or any(field.metadata for field in stored)):
+        data["frame"] = recorded(ArrowBack(with_index(stored.empty_table(), None, stored).schema))
     run, tensors = fitting.prepare(
         rows, Recipe(asked.recipe), Settings.from_json(asked.settings), options=asked.options,
         weight=_weights(asked.weights, len(rows)), validation=validation, split=split, data=data,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ import numpy as np
 from latens import run as runs
 from latens.data import Source, columns_of, read
 from latens.data.rows import LABEL, Rows, columns_left, rows_like
+from latens.data.sources import check_reading, option_of
 from latens.data.splits import Split, split_rows
 from latens.data.streams.rows import Streamed, survey
-from latens.data.streams.sources import AsTable, Order, Stream, is_large, open_stream
+from latens.data.streams.sources import AsTable, Order, Stream, is_large, open_stream, stored_names
 from latens.errors import InputError, concerning
 from latens.outputs import schema_of
 from latens.run import Run
@@ -147,13 +149,18 @@ def trained_on(run: Run, folder: str) -> Rows:
     return rows.take(split_rows(len(rows), validation, run.settings.seed, split)[0].numpy())
 
 
-def read_for(run: Run, data: str, labels: str | None = None, *, lenient: bool = False) -> Source:
+def read_for(
+    run: Run, data: str, labels: str | None = None, asked: Mapping[str, Any] | None = None, *, lenient: bool = False
+) -> Source:
     """Data for a run: of a table only the columns that it was fitted to, so that others may hold anything; its notes
-    say which. ``lenient`` as of :func:`latens.data.read`."""
-    reading = {k: v for k, v in (run.data.get("reading") or {}).items() if k != "layer"}
+    say which. They are read as those of the fit, but for the options of reading ``asked`` for. ``lenient`` as of
+    :func:`latens.data.read`."""
+    check_reading(asked or {}, [data])
+    reading = run.reading_of(asked)
     names, schema = columns_of(data, reading), schema_of(run)
     known = {f.name for f in schema.fields} if isinstance(schema, Table) else set(schema.names or ())
     if known and known & set(names):
+        require_there(schema, names, data)
         spare = set(names) - known
     else:
         spare = {*(run.data.get("drop") or ()), str(run.data.get("labels"))}
@@ -171,43 +178,69 @@ def read_for(run: Run, data: str, labels: str | None = None, *, lenient: bool = 
     return replace(source, notes=(*noted, *columns_left(left, source.origin)))
 
 
+def require_there(schema: AnySchema, names: Sequence[str], where: str) -> None:
+    """``InputError`` where a column that the model reads is not among the names, with one that is near."""
+    wanted = (*schema.names, *schema.conditions) if isinstance(schema, Table) else schema.names or ()
+    missing = [name for name in wanted if name not in set(names)]
+    if missing:
+        lower = {name.lower().strip(): name for name in names if name not in wanted}
+        near = [lower[word] for word in get_close_matches(missing[0].lower().strip(), lower, 1)]
+        others = f" and {len(missing) - 1:,} others of {len(wanted):,}" if len(missing) > 1 else ""
+        hint = f": rename {near[0]!r}, if that is it" if near else ": add it, or leave its cells empty"
+        there = f"which the model was fitted to (it has {listed(names)})"
+        raise InputError(f"{where} has no column {missing[0]!r}{others}, {there}{hint}")
+
+
 def _is_label_column(run: Run, names: tuple[str, ...]) -> bool:
     """Whether the model reads labels that stand in a column of the table."""
     return run.given is not None and not isinstance(run.schema, Table) and run.data.get("labels") in names
 
 
-def data_for(run: Run, data: str, labels: str | None = None, *, check: bool = True) -> Rows:
-    """Data for a run, its columns in the run's order; ``check`` as of :func:`latens.data.rows.rows_like`."""
-    source = read_for(run, data, labels, lenient=not check)
+def data_for(
+    run: Run, data: str, labels: str | None = None, asked: Mapping[str, Any] | None = None, *, check: bool = True
+) -> Rows:
+    """Data for a run, its columns in the run's order; ``asked`` as of :func:`read_for`, ``check`` as of
+    :func:`latens.data.rows.rows_like`."""
+    source = read_for(run, data, labels, asked, lenient=not check)
     rows = rows_for(source, schema_of(run), run.given, check=check)
     return replace(rows, notes=tuple(dict.fromkeys((*source.notes, *rows.notes))))
 
 
-def stream_for(run: Run, data: str, labels: str | None = None, *, lenient: bool = False) -> Stream | None:
+def stream_for(
+    run: Run, data: str, labels: str | None = None, asked: Mapping[str, Any] | None = None, *, lenient: bool = False
+) -> Stream | None:
     """Data for a run that are better read as a stream, of a table only the columns that it was fitted to, with
     infinite numbers where ``lenient``; None for others."""
     if not is_large(data):
         return None
-    if labels is not None:
-        raise InputError(f"{data} is read as a stream, which takes no --labels")
-    schema, stream = schema_of(run), open_stream(data)
+    check_reading(asked or {}, [data])
+    for option in (*(["--labels"] if labels is not None else ()), *map(option_of, asked or ())):
+        raise InputError(f"{data} is read as a stream, which takes no {option}: leave it out")
+    schema, names = schema_of(run), stored_names(data)
     known = {f.name for f in schema.fields} if isinstance(schema, Table) else set(schema.names or ())
-    if stream.names is None:
+    if names is None:
+        stream = open_stream(data)
         return AsTable(stream, [f.name for f in schema.fields]) if isinstance(schema, Table) else stream
-    columns = [name for name in stream.names if name in known]
-    found, asked = open_stream(data, columns=columns or None, index=True), {*(run.data.get("drop") or ())}
-    found.notes += columns_left([name for name in stream.names if name not in known | asked], data)
-    found.finite = not lenient
-    return found
+    columns = [name for name in names if name in known]
+    if columns:
+        require_there(schema, names, data)
+    stream = open_stream(data, columns=columns or None, index=True)
+    dropped = set(run.data.get("drop") or ())
+    stream.notes += columns_left([name for name in names if name not in known | dropped], stream.origin)
+    stream.finite = not lenient
+    return stream
 
 
-def figures_for(run: Run, data: str, labels: str | None = None) -> tuple[Rows, str]:
+def figures_for(
+    run: Run, data: str, labels: str | None = None, asked: Mapping[str, Any] | None = None
+) -> tuple[Rows, str]:
     """(data for a run that figures are taken from, words for them): all rows, or a random sample of a stream."""
-    stream = stream_for(run, data, labels)
+    stream = stream_for(run, data, labels, asked)
     if stream is None:
-        return data_for(run, data, labels), data
+        return data_for(run, data, labels, asked), data
     with reading_bar(stream) as seen:
         rows = survey(stream, validation=0.0, schema=schema_of(run), given=run.given, seen=seen).seen
+    rows = replace(rows, notes=(*stream.notes, *rows.notes))
     return rows, f"{len(rows):,} of the {len(stream):,} rows of {data}, drawn at random"
 
 

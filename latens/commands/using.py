@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from latens.commands.seeds import parts
 from latens.commands.sources import data_for, figures_for, held_out_of, stream_for, trained_on
 from latens.data import require_output, write
 from latens.data.rows import Rows, numbers_of
+from latens.data.sources import option_of
 from latens.data.writing import matrix_table
 from latens.densities.kinds import PRIOR
 from latens.errors import InputError
@@ -45,21 +46,29 @@ def require_free_output(out: str, folder: str, data: str | None = None, more: tu
     return extension
 
 
+def require_data(data: str | None, labels: str | None, reading: Mapping[str, Any] | None) -> None:
+    """``InputError`` for options of data where none are named."""
+    if data is None and labels is not None:
+        raise InputError("--labels goes with DATA: without it, the labels of the run's own data are used")
+    if data is None and reading:
+        name = option_of(next(iter(reading)))
+        raise InputError(f"{name} goes with DATA: without it, the run's own data are read as they were in fitting")
+
+
 def evaluate(
     folder: str, data: str | None, *, k: int, draws: int, nll_rows: int | None, seed: int, own: str | None,
-    labels: str | None = None, synthetic: bool = True,
+    labels: str | None = None, synthetic: bool = True, reading: Mapping[str, Any] | None = None,
 ) -> Answer:  # fmt: skip
     """Evaluate a run, or each of several seeds."""
     if folder and runs.has_seeds(folder):
         return over_seeds(Path(folder), [
             evaluate(str(part), data, k=k, draws=draws, nll_rows=nll_rows, seed=seed, own=own, labels=labels,
-                     synthetic=False)
+                     synthetic=False, reading=reading)
             for part in parts(Path(folder))
         ])  # fmt: skip
-    if data is None and labels is not None:
-        raise InputError("--labels goes with DATA: without it, the labels of the run's own data are used")
+    require_data(data, labels, reading)
     run = runs.load(folder, recipe=own)
-    rows, where = held_out_of(run, folder) if data is None else figures_for(run, data, labels)
+    rows, where = held_out_of(run, folder) if data is None else figures_for(run, data, labels, reading)
     figures = evaluation.evaluate(
         run.model, rows.inside, rows.c, k=k, draws=draws, nll_rows=nll_rows, seed=seed, beta=run.beta
     )
@@ -86,16 +95,17 @@ def _samples_of(run: Run, folder: str, held: Rows, seed: int) -> SyntheticEvalua
 
 
 def encode(
-    folder: str, data: str, out: str, *, samples: int, seed: int, own: str | None, labels: str | None = None
-) -> Answer:
+    folder: str, data: str, out: str, *, samples: int, seed: int, own: str | None, labels: str | None = None,
+    reading: Mapping[str, Any] | None = None,
+) -> Answer:  # fmt: skip
     """Write codes: posterior means, or draws ``[samples, N, Z]``."""
     extension = require_free_output(out, folder, data)
     if samples > 1 and extension in TABLES:
         raise InputError(f"cannot write {out}: {samples} draws a row have three axes; write .npy or .npz")
     run = runs.load(folder, recipe=own)
-    if (stream := stream_for(run, data, labels)) is not None:
+    if (stream := stream_for(run, data, labels, reading)) is not None:
         return streaming.encode(run, stream, out, samples=samples, seed=seed)
-    rows = data_for(run, data, labels)
+    rows = data_for(run, data, labels, reading)
     z = outputs.codes(run, rows) if samples == 0 else outputs.posterior_samples(run, rows, samples, seed)
     if samples == 1:
         z = z[0]
@@ -103,13 +113,16 @@ def encode(
     return _written(out, "codes", z.shape, rows.warnings, beside)
 
 
-def reconstruct(folder: str, data: str, out: str, *, own: str | None, labels: str | None = None) -> Answer:
+def reconstruct(
+    folder: str, data: str, out: str, *, own: str | None, labels: str | None = None,
+    reading: Mapping[str, Any] | None = None,
+) -> Answer:  # fmt: skip
     """Write the decoded posterior means of data, in its layout and units."""
     extension = require_free_output(out, folder, data)
     run = runs.load(folder, recipe=own)
-    if (stream := stream_for(run, data, labels)) is not None:
+    if (stream := stream_for(run, data, labels, reading)) is not None:
         return streaming.reconstruct(run, stream, out)
-    rows = data_for(run, data, labels)
+    rows = data_for(run, data, labels, reading)
     _require_table_for(out, extension, rows)
     x = outputs.reconstructed(run, rows)
     beside = _write(out, outputs.written(x, run, rows, out), extension, rows.names, rows)
@@ -144,7 +157,7 @@ def sample(
 
 def impute(
     folder: str, data: str, out: str, *, k: int, draws: int, uncertainty: str | None, seed: int, own: str | None,
-    labels: str | None = None,
+    labels: str | None = None, reading: Mapping[str, Any] | None = None,
 ) -> Answer:  # fmt: skip
     """Write data with its missing cells filled, and what is not known of them."""
     extension = require_free_output(out, folder, data)
@@ -156,9 +169,9 @@ def impute(
         if Path(uncertainty).resolve() == Path(out).resolve():
             raise InputError(f"--uncertainty and --out name the same file {out}; name two")
     run = runs.load(folder, recipe=own)
-    if (stream := stream_for(run, data, labels)) is not None:
+    if (stream := stream_for(run, data, labels, reading)) is not None:
         return streaming.impute(run, stream, out, k=k, draws=draws, uncertainty=uncertainty, seed=seed)
-    rows = data_for(run, data, labels)
+    rows = data_for(run, data, labels, reading)
     _require_table_for(out, extension, rows)
     found = imputing.impute(run, rows, k=k, draws=draws, seed=seed)
     copies = [outputs.written(each, run, rows, out) for each in found.draws or [found.filled]]
@@ -255,14 +268,17 @@ def _beside(names: Path | None) -> list[str]:
     return [] if names is None else [f"wrote {names}: what each row is called, a line each"]
 
 
-def score(folder: str, data: str, out: str, *, k: int, own: str | None, labels: str | None = None) -> Answer:
+def score(
+    folder: str, data: str, out: str, *, k: int, own: str | None, labels: str | None = None,
+    reading: Mapping[str, Any] | None = None,
+) -> Answer:  # fmt: skip
     """Write ln p(x) of each row; in a table also its standard error and effective sample size, the calibrated p-value,
     the columns that make the row strange, and the reason where values alone do."""
     extension = require_free_output(out, folder, data)
     run = runs.load(folder, recipe=own)
-    if (stream := stream_for(run, data, labels, lenient=True)) is not None:
+    if (stream := stream_for(run, data, labels, reading, lenient=True)) is not None:
         return streaming.score(run, stream, out, k=k)
-    rows = data_for(run, data, labels, check=False)
+    rows = data_for(run, data, labels, reading, check=False)
     scoring.require_score(run, rows)
     calibration = scoring.read_calibration(Path(folder))
     found = scoring.score(run, rows, k, calibration)
@@ -273,19 +289,21 @@ def score(folder: str, data: str, out: str, *, k: int, own: str | None, labels: 
     return streaming.scored(out, tally, _beside(beside))
 
 
-def report(folder: str, data: str | None, *, out: str | None, labels: str | None, own: str | None) -> Answer:
+def report(
+    folder: str, data: str | None, *, out: str | None, labels: str | None, own: str | None,
+    reading: Mapping[str, Any] | None = None,
+) -> Answer:  # fmt: skip
     """Write the report anew, on named data or the rows that were held out."""
     if out is not None:
         if Path(out).suffix.lower() not in (".html", ".htm"):
             raise InputError(f"cannot write {out}: the report is a page; the extension must be .html")
         writable(out)
     run = runs.load(folder, recipe=own)
+    require_data(data, labels, reading)
     if data is None:
-        if labels is not None:
-            raise InputError("--labels goes with DATA: without it, the labels of the run's own data are used")
         rows, _ = held_out_of(run, folder)
     else:
-        rows, _ = figures_for(run, data, labels)
+        rows, _ = figures_for(run, data, labels, reading)
     figures = evaluation.evaluate(run.model, rows.inside, rows.c, k=50, nll_rows=500, beta=run.beta)
     path = Path(out) if out else Path(folder) / "report.html"
     reporting.write(path, run, rows, evaluation=figures)

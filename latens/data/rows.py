@@ -163,7 +163,8 @@ class Rows:
 
     def named(self, table: Any) -> Any:
         """An arrow table of these rows with the columns that name them in front."""
-        return with_index(table, self.index, self.x.schema if hasattr(self.x, "column_names") else None)
+        like = self.found.stored if self.found else getattr(self.x, "schema", None)
+        return with_index(table, self.index, like)
 
     @property
     def complete(self) -> bool:
@@ -245,9 +246,10 @@ def is_counts(x: Any) -> bool:
     return annotated or (hasattr(x, "nnz") and hasattr(x, "tocsr"))
 
 
-def sparse_rows(X: Any) -> SparseRows:
-    """Sparse counts as rows that are dense a batch at a time."""
-    return counts_of(X).x if hasattr(X, "obs") else SparseRows(X)
+def sparse_rows(X: Any, layer: str | None = None) -> SparseRows:
+    """Sparse counts as rows that are dense a batch at a time; ``layer``: of annotated ones, as of
+    :func:`latens.data.counts.rows.counts_of`."""
+    return counts_of(X, layer=layer).x if hasattr(X, "obs") else SparseRows(X)
 
 
 def rows_of(

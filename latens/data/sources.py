@@ -169,8 +169,13 @@ def check_reading(reading: Mapping[str, Any], data: Sequence[str]) -> None:
     uses = {use for name in data for use in _uses(name)}
     for option, use in _USES.items():
         if option in reading and use not in uses:
-            name = "--" + option.replace("_", "-")
+            name = option_of(option)
             raise InputError(f"{name} is for {use}, and {data[0]} is none: leave {name} away.")
+
+
+def option_of(name: str) -> str:
+    """The option of the command line by which an option of reading is given."""
+    return "--" + {"formats": "format"}.get(name, name).replace("_", "-")
 
 
 def _uses(name: str) -> tuple[str, ...]:

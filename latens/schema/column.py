@@ -240,7 +240,7 @@ class Column:
 
         dates = self.kind == "constant" and pa.types.is_temporal(arrow_type(self.type))
         value = float(self.value) if dates else self.value
-        return typed(of_levels([value] * rows, self.type), self.type, [value])
+        return typed(of_levels([value] * rows, self.type), self.type, [] if value is None else [value])
 
     def seen(self, numbers: np.ndarray) -> np.ndarray:
         """How an encoder sees the numbers: centred, about 1 wide, logarithms of positive numbers and counts."""
@@ -317,6 +317,16 @@ def _truths(cells: Any) -> Any:
     return pc.if_else(pc.is_valid(cells), pc.case_when(pc.make_struct(*found), 0, 1, 2), None)
 
 
+def _is_in(cell: Any, type: Any) -> bool:
+    """Whether a text stands for a value of that type."""
+    import pyarrow as pa
+
+    try:
+        return pa.types.is_string(cell.type) and cell.cast(type).is_valid
+    except pa.ArrowException:
+        return False
+
+
 def _numbers(cells: Any, column: Column, where: str, first_row: int) -> np.ndarray:
     import pyarrow as pa
 
@@ -334,7 +344,7 @@ def _numbers(cells: Any, column: Column, where: str, first_row: int) -> np.ndarr
     if numbers is not None and kind_of_time(cells.type) != time and not pa.types.is_null(cells.type):
         numbers = None
     if numbers is None:
-        first = next((i for i, cell in enumerate(cells) if cell.is_valid), 0)
+        first = next((i for i, cell in enumerate(cells) if cell.is_valid and not _is_in(cell, own)), 0)
         raise InputError(
             f"{where}: column {column.name!r} holds {cells.type} (row {first + first_row}: "
             f"{short(repr(cells[first].as_py() if len(cells) else None))}), and the model takes "

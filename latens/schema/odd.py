@@ -110,14 +110,17 @@ def _told(column: Column, cells: Any, rows: Sequence[int] | np.ndarray, kind: st
 
 
 def _written(column: Column, value: Any) -> str:
-    """A value as the cells of its column are written."""
+    """A value as the cells of its column are written, in full where that would round it."""
     import pyarrow as pa
 
     if column.form is None or isinstance(value, str):
         return _shown(value)
     numbers = as_numbers(cell := pa.array([value]))
-    finite = numbers is not None and np.isfinite(numbers).all()
-    return str(column.form.write(cell)[0].as_py()) if finite else _shown(value)
+    if numbers is None or not np.isfinite(numbers).all():
+        return _shown(value)
+    text = column.form.write(cell)[0].as_py()
+    again = as_numbers(column.form.read(pa.array([text]))[0])
+    return str(text) if again is not None and np.array_equal(again, numbers) else str(value)
 
 
 def _shown(value: Any) -> str:

@@ -174,7 +174,7 @@ class Times(Form):
         """Microseconds by which a clock is ahead of UTC."""
         if "z" in there:
             texts = [text or "Z" for text in there["z"].to_pylist()]
-            known = {text: _offset_of(text) for text in set(texts)}
+            known = {text: offset_of(text) for text in set(texts)}
             return np.array([known[text] for text in texts], np.int64) * 60 * _US
         if not self.zone or self.zone in ("UTC", "Etc/UTC"):
             return np.zeros_like(micro)
@@ -238,7 +238,7 @@ class Times(Form):
     def _ahead(self, nano: int) -> int:
         """Minutes by which the clock of a cell is ahead of UTC."""
         if re.fullmatch(r"[+-]\d\d:\d\d", self.zone):
-            return _offset_of(self.zone)
+            return offset_of(self.zone)
         if not self.zone or self.zone in ("UTC", "Etc/UTC"):
             return 0
         try:
@@ -283,7 +283,7 @@ def zone_of(name: str) -> zoneinfo.ZoneInfo:
         ) from (None)
 
 
-def _offset_of(text: str) -> int:
+def offset_of(text: str) -> int:
     """Minutes ahead of UTC of Z, +01, +0100 or +01:00."""
     if text in ("Z", "z", ""):
         return 0

@@ -196,4 +196,4 @@ def _common(files: list[File], schemas: list[Any], names: list[str], chosen: boo
                         f"column {name!r} is {here} in {file.name} and {there} in {files[0].name}: write it as one type"
                     )
                 types[name] = wider
-    return pa.schema(list(types.items()), metadata=first.metadata)
+    return pa.schema([first.field(n).with_type(t).with_nullable(True) for n, t in types.items()], first.metadata)

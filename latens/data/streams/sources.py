@@ -209,11 +209,20 @@ def open_stream(
         return NpyStream(path, order=order)
     if not _is_parquet(path):
         raise InputError(
-            f"{path} cannot be streamed: only Parquet (a file or a folder of files) and .npy can; without --stream it "
-            "is read into memory"
+            f"{path} cannot be streamed, as only Parquet (a file or a folder of files) and .npy can: leave --stream "
+            "out to read it into memory, or write it as Parquet"
         )
     with concerning(path):
         return ParquetStream(path, drop=drop, columns=columns, order=order, index=index)
+
+
+def stored_names(path: str) -> list[str] | None:
+    """The names of the columns of Parquet but for those of a row index, whatever they hold; None of an .npy."""
+    if _is_npy(path) or not _is_parquet(path):
+        return None
+    with concerning(path):
+        of_index = index_names(stored_schema(path))
+        return [name for name in column_names(path) if name not in of_index]
 
 
 def is_large(path: str) -> bool:

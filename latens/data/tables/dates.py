@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import zoneinfo
 from collections.abc import Sequence
 from typing import Any
 
 from latens.errors import InputError
-from latens.schema.times import DAYS, Times, expression, zone_of
+from latens.schema.times import DAYS, Times, expression, offset_of, zone_of
 
 DATES = (
     "%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y %m %d", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d.%m.%Y",
@@ -31,6 +32,10 @@ _DAY_FIRST = re.compile(r"%d([/. -])%m\1")
 _MONTH_FIRST = re.compile(r"%m([/. -])%d\1")
 LEAST_FIRSTS = 4  # months of the year
 ORDERS = ("day-first", "month-first")
+ZONES = (
+    "Europe/Berlin", "Europe/London", "Europe/Athens", "America/New_York", "America/Chicago", "America/Denver",
+    "America/Los_Angeles", "Australia/Sydney",
+)  # of zones with the same clocks the best known
 
 
 class Ambiguous(Exception):
@@ -220,10 +225,28 @@ def written(form: Times, texts: Any, counts: Any) -> Times:
             weight = pa.table({"z": parts["z"], "n": counts.filter(kept)}).group_by("z").aggregate([("n", "sum")])
             common = max(weight.to_pylist(), key=lambda row: (row["z"] != "", row["n_sum"]))["z"]
             zone = "UTC" if common in "zZ" else common if ":" in common else f"{common[:3]}:{common[3:] or '00'}"
+            zone = _zone_of_clocks(form, texts.filter(kept), parts["z"]) or zone
             means = f"{means.partition(', tz=')[0].rstrip(']')}, tz={zone}]"
             if "z" not in pattern.lower().replace("%z", "z"):
                 pattern += "Z" if zone == "UTC" else "%:z"
     return dataclasses.replace(form, pattern=pattern, digits=digits, means=means, zone=zone)
+
+
+def _zone_of_clocks(form: Times, texts: Any, offsets: Any) -> str:
+    """The zone whose clocks show all of these offsets at their times, summer and winter; "" where there are not several
+    offsets, or none such."""
+    import pyarrow as pa
+
+    stated = [offset_of(text) for text in offsets.to_pylist()]
+    if len(set(stated)) < 2 or any(text in ("", "z", "Z") for text in offsets.to_pylist()):
+        return ""
+    moments = form.read(texts)[0].cast(pa.timestamp("us", "UTC"), safe=False).to_pylist()
+    pairs = [(moment, ahead * 60) for moment, ahead in zip(moments, stated) if moment is not None]
+    for name in (*ZONES, *sorted(zoneinfo.available_timezones() - {*ZONES})):
+        zone = zoneinfo.ZoneInfo(name)
+        if all(zone.utcoffset(moment.astimezone(zone)).total_seconds() == ahead for moment, ahead in pairs):  # type: ignore[union-attr]
+            return name
+    return ""
 
 
 def states_zone(form: Times, texts: Any) -> Any:

@@ -304,4 +304,5 @@ def _common_schema(files: _Files, names: Sequence[str], where: Path) -> pa.Schem
                     f"{field.type} in {part.name}; write one type in all files."
                 )
             found[field.name] = (wider, origin if wider == type else part)
-    return pa.schema([(name, found[name][0]) for name in names], metadata=schemas[0].metadata)
+    first = schemas[0]
+    return pa.schema([first.field(n).with_type(found[n][0]).with_nullable(True) for n in names], first.metadata)

@@ -150,7 +150,8 @@ def with_keys(table: pa.Table, names: Sequence[str], keys: Mapping[str, pa.Array
     import pyarrow as pa
 
     columns = [pa.repeat(keys[n][file], len(table)) if n in keys else table.column(n) for n in names]
-    return pa.table(columns, names=list(names)).replace_schema_metadata(table.schema.metadata)
+    fields = [pa.field(n, keys[n].type) if n in keys else table.schema.field(n) for n in names]
+    return pa.table(columns, schema=pa.schema(fields, metadata=table.schema.metadata))
 
 
 def same_columns(files: Sequence[Any], names: Sequence[Sequence[str]]) -> None:

@@ -19,12 +19,18 @@ if TYPE_CHECKING:
 
 
 class ArrowBack:
-    """A table in the types of a schema."""
+    """A table in the types of a schema; ``form`` says as what: "table", "batch" or "reader"."""
 
-    def __init__(self, schema: pa.Schema) -> None:
-        self.schema = schema
+    def __init__(self, schema: pa.Schema, form: str = "table") -> None:
+        self.schema, self.form = schema, form
 
-    def __call__(self, table: pa.Table) -> pa.Table:
+    def __call__(self, table: pa.Table) -> Any:
+        found = self._typed(table)
+        if self.form == "reader":
+            return found.to_reader()
+        return found if self.form == "table" else _one_batch(found)
+
+    def _typed(self, table: pa.Table) -> pa.Table:
         import pyarrow as pa
 
         for j, name in enumerate(table.column_names):
@@ -42,6 +48,13 @@ class ArrowBack:
         return table.cast(self.schema) if same else table
 
 
+def _one_batch(table: pa.Table) -> pa.RecordBatch:
+    import pyarrow as pa
+
+    batches = table.combine_chunks().to_batches()
+    return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
+
+
 def _cast(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
     """As ``cast``, which knows no dictionaries of other values or narrower indices."""
     import pyarrow as pa
@@ -57,7 +70,7 @@ class NarwhalsBack:
     """A frame of the library, with the dtypes of another one."""
 
     def __init__(self, frame: Any) -> None:
-        self.schema, self.backend = frame.schema, frame.implementation
+        self.empty, self.schema, self.backend = frame.head(0), frame.schema, frame.implementation
 
     def __call__(self, table: pa.Table) -> Any:
         import narwhals as nw
@@ -98,19 +111,29 @@ def category_cells(categories: Any, name: str) -> pa.Array:
 
 
 class PandasBack:
-    """A pandas frame with the labels and dtypes of another one; ``index`` is that one's."""
+    """A pandas frame with the labels and dtypes of another one.
 
-    def __init__(self, frame: Any) -> None:
+    Args:
+        columns: its index of labels.
+        dtypes: those of its columns, in order.
+        intervals: of columns of intervals, by their place: the dtype that they have as categories.
+        index: what its rows are called, or None.
+    """
+
+    def __init__(self, columns: Any, dtypes: Sequence[Any], intervals: Mapping[int, Any], index: Any = None) -> None:
+        self.columns, self.dtypes, self.intervals, self.index = columns, list(dtypes), dict(intervals), index
+        self.position = {str(label): j for j, label in enumerate(columns)}
+
+    @classmethod
+    def of(cls, frame: Any) -> PandasBack:
         import pandas
 
-        self.columns, self.index = frame.columns, frame.index
-        self.position = {str(label): j for j, label in enumerate(frame.columns)}
-        self.dtypes = list(frame.dtypes)
-        self.intervals = {  # as categories
+        intervals = {
             j: frame.iloc[:, j].astype("category").dtype
-            for j, dtype in enumerate(self.dtypes)
+            for j, dtype in enumerate(frame.dtypes)
             if isinstance(dtype, pandas.IntervalDtype)
         }
+        return cls(frame.columns, frame.dtypes, intervals, frame.index)
 
     def __call__(self, table: pa.Table) -> Any:
         import pandas
@@ -197,6 +220,24 @@ def _arrow_type(dtype: Any, type: pa.DataType) -> pa.DataType:
     return type if kind is None or kind.kind not in "iufb" else pa.from_numpy_dtype(kind)
 
 
+class MatrixBack:
+    """A matrix ``[N, D]`` of a dtype, or of float64 where columns are fractions; a table with words stays one."""
+
+    def __init__(self, dtype: str) -> None:
+        self.dtype = dtype
+
+    def __call__(self, table: pa.Table) -> Any:
+        import pyarrow as pa
+
+        is_a = pa.types
+        kinds = (is_a.is_null, is_a.is_boolean, is_a.is_integer, is_a.is_floating)
+        if not all(any(test(type) for test in kinds) for type in table.schema.types):
+            return table
+        columns = [np.asarray(column.to_numpy(), dtype=np.float64) for column in table.columns]
+        fractions = [np.float64] if pa.float64() in table.schema.types else []
+        return np.column_stack(columns).astype(np.result_type(self.dtype, *fractions))
+
+
 class StructuredBack:
     """A structured array with the fields' dtypes of another one."""
 
@@ -238,11 +279,11 @@ def _numpy(column: pa.ChunkedArray, dtype: np.dtype | None) -> np.ndarray:
 
 
 class ColumnsBack:
-    """A mapping of columns: arrays where the other one has arrays, and lists elsewhere."""
+    """A mapping of columns: arrays of the ``dtypes`` of another one's arrays, and lists where these are no numpy's."""
 
-    def __init__(self, columns: Mapping[Any, Any]) -> None:
-        self.labels = {str(label): label for label in columns}
-        self.dtypes = {str(label): getattr(values, "dtype", None) for label, values in columns.items()}
+    def __init__(self, dtypes: Mapping[Any, Any]) -> None:
+        self.labels = {str(label): label for label in dtypes}
+        self.dtypes = {str(label): dtype for label, dtype in dtypes.items()}
 
     def __call__(self, table: pa.Table) -> dict[Any, Sequence[Any] | np.ndarray]:
         return {

@@ -117,23 +117,17 @@ def _converted(x: Any) -> tuple[pa.Table, Callable[[pa.Table], Any]]:
     if isinstance(x, pa.Table):
         return x, ArrowBack(x.schema)
     if isinstance(x, pa.RecordBatch):
-        return pa.Table.from_batches([x]), lambda table: _one_batch(ArrowBack(x.schema)(table))
+        return pa.Table.from_batches([x]), ArrowBack(x.schema, "batch")
     if isinstance(x, pa.RecordBatchReader):
-        return x.read_all(), lambda table: ArrowBack(x.schema)(table).to_reader()
+        return x.read_all(), ArrowBack(x.schema, "reader")
     if library == "pandas" and hasattr(x, "columns"):
-        return _from_pandas(x), PandasBack(x)
+        return _from_pandas(x), PandasBack.of(x)
     if isinstance(x, np.ndarray) and x.dtype.names is not None:
         return _from_columns({name: x[name] for name in x.dtype.names}), StructuredBack(x.dtype)
     if isinstance(x, Mapping):
-        return _from_columns(x), ColumnsBack(x)
+        dtypes = {label: getattr(values, "dtype", None) for label, values in x.items()}
+        return _from_columns(x), ColumnsBack(dtypes)
     return _from_narwhals(x)
-
-
-def _one_batch(table: pa.Table) -> pa.RecordBatch:
-    import pyarrow as pa
-
-    batches = table.combine_chunks().to_batches()
-    return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
 
 
 def _from_narwhals(x: Any) -> tuple[pa.Table, Callable[[pa.Table], Any]]:

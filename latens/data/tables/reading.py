@@ -11,6 +11,7 @@ from typing import Any
 from latens.data.tables.cells import Hints, Understood, Unsettled, understood, without_codes
 from latens.data.tables.types import index_names, shown
 from latens.errors import InputError
+from latens.schema.cells import arrow_type
 from latens.schema.form import Form, Words, as_text
 from latens.schema.times import Times
 
@@ -40,6 +41,17 @@ class Read:
         unread = {name: mask.take(rows) for name, mask in self.unread.items()}
         text = None if self.text is None else self.text.take(rows)
         return dataclasses.replace(self, table=self.table.take(rows), text=text, unread=unread)
+
+    @property
+    def stored(self) -> Any:
+        """The schema of the columns in the types in which they were found."""
+        import pyarrow as pa
+
+        forms = {name: form for name, form in self.forms.items() if form.stored}
+        return pa.schema(
+            [f.with_type(arrow_type(forms[f.name].stored)) if f.name in forms else f for f in self.table.schema],
+            metadata=self.table.schema.metadata,
+        )
 
     @property
     def unread_texts(self) -> dict[str, dict[int, str]]:
@@ -246,7 +258,8 @@ def _assembled(table: Any, found: dict[str, Understood], hints: Hints, is_file: 
             forms[name] = one.form if is_file else dataclasses.replace(one.form, stored=_stored(cells.type))
             text[name] = cells
     unread = {name: one.unread for name, one in found.items() if one.unread is not None}
-    values = pa.table(columns).replace_schema_metadata(table.schema.metadata)
+    fields = [table.schema.field(name).with_type(cells.type) for name, cells in columns.items()]
+    values = pa.table(list(columns.values()), schema=pa.schema(fields, metadata=table.schema.metadata))
     return Read(values, forms, pa.table(text) if text else None, _notes(found, hints), unread)
 
 

@@ -64,17 +64,22 @@ def index_notes(schema: pa.Schema) -> list[str]:
 
 
 def with_index(table: pa.Table, index: pa.Table | None, like: pa.Schema | None) -> pa.Table:
-    """The table with the columns of ``index`` in front, and with what the schema ``like`` says pandas knew of its
-    columns, so that pandas reads it as the frame that it wrote."""
+    """The table with the columns of ``index`` in front, and with what the schema ``like`` says pandas or polars knew of
+    its columns, so that they read it as the frame that they wrote."""
     import pyarrow as pa
 
     index = table.slice(0, 0).select([]) if index is None else index
     names = [name for name in index.column_names if name not in table.column_names]
-    fields = [*(index.schema.field(name) for name in names), *table.schema]
+    own = [
+        field.with_metadata(like.field(field.name).metadata)
+        if like is not None and field.name in like.names and like.field(field.name).type == field.type else field
+        for field in table.schema
+    ]  # fmt: skip
+    fields = [*(index.schema.field(name) for name in names), *own]
     found = pa.Table.from_arrays([*(index.column(n) for n in names), *table.columns], schema=pa.schema(fields))
     notes = {} if like is None else _pandas_notes(like)
     if not names and not notes:
-        return table
+        return found.replace_schema_metadata(table.schema.metadata)
     before = {field.name: field.type for schema in (like or (), index.schema) for field in schema}
     now = {field.name: field.type for field in found.schema}
     same = {name for name, type in now.items() if before.get(name) == type}
@@ -161,7 +166,7 @@ def plain_schema(schema: pa.Schema, where: str) -> pa.Schema:
         if type is None:
             raise InputError(f"{where}: column {shown(field.name)} holds {_refused(field.type)} --drop {field.name!r}.")
         _require_zone(type.value_type if pa.types.is_dictionary(type) else type, field.name, where)
-        fields.append(pa.field(field.name, type))
+        fields.append(pa.field(field.name, type, metadata=field.metadata))
     return pa.schema(fields, metadata=schema.metadata)
 
 
