@@ -41,6 +41,7 @@ from latens.cli_options import (
     Pages,
     Rate,
     RecipeName,
+    Rules,
     RunFolder,
     SchemaFile,
     Seed,
@@ -95,6 +96,7 @@ def fit(
     column: Columns = None,
     schema: SchemaFile = None,
     condition: Condition = None,
+    rule: Rules = None,
     split: Split = None,
     kind: Kind = "auto",
     layout: Layout = "auto",
@@ -156,7 +158,7 @@ def fit(
         data=data, out=out, recipe=recipe, options=options, settings=settings,
         validation=validation, labels=labels, drop=tuple(drop or ()), weights=weights, start=start,
         columns=commands.kinds_asked(column, schema), condition=tuple(condition or ()), kind=kind, layout=layout,
-        split=split, stream=stream,
+        split=split, stream=stream, rules=tuple(rule or ()),
         reading=commands.reading(
             size, skip_bad, encoding, layer, commands.kinds_asked(column, schema), format, na, pages
         ),
@@ -286,17 +288,19 @@ def impute(
 
 @app.command()
 def schema(
-    data: Data, column: Columns = None, drop: Drop = None, condition: Condition = None, encoding: Encoding = None,
-    format: Format = None, na: Na = None,
+    data: Data, column: Columns = None, drop: Drop = None, condition: Condition = None, rule: Rules = None,
+    encoding: Encoding = None, format: Format = None, na: Na = None,
     out: Annotated[str | None, typer.Option(metavar="FILE", help="Write it, for --schema.")] = None,
     as_json: Json = False,
 ) -> Any:  # fmt: skip
-    """What each column of a table is taken for, and why; --column NAME=KIND changes it."""
+    """What each column of a table is taken for, and why (--column NAME=KIND changes it); what holds between columns in
+    every row, and is no accident."""
     from latens import commands
 
     return commands.schema(
         data, columns=commands.kinds_asked(column, None), drop=tuple(drop or ()), condition=tuple(condition or ()),
         reading=commands.reading(None, False, encoding, None, commands.kinds_asked(column, None), format, na), out=out,
+        rules=tuple(rule or ()),
     )  # fmt: skip
 
 

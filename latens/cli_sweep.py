@@ -28,6 +28,7 @@ from latens.cli_options import (
     Na,
     Rate,
     RecipeName,
+    Rules,
     SchemaFile,
     Seed,
     SkipNorm,
@@ -60,6 +61,7 @@ def sweep(
     column: Columns = None,
     schema: SchemaFile = None,
     condition: Condition = None,
+    rule: Rules = None,
     split: Split = None,
     kind: Kind = "auto",
     layout: Layout = "auto",
@@ -109,7 +111,7 @@ def sweep(
     asked = commands.Fit(
         data=data, out=out, recipe=recipe, options=options, settings=settings, validation=validation, labels=labels,
         drop=tuple(drop or ()), columns=commands.kinds_asked(column, schema), condition=tuple(condition or ()),
-        kind=kind, layout=layout, split=split, reading=commands.reading(
+        kind=kind, layout=layout, split=split, rules=tuple(rule or ()), reading=commands.reading(
             None, False, encoding, None, commands.kinds_asked(column, schema), format, na
         ),
     )  # fmt: skip

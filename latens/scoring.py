@@ -69,7 +69,7 @@ class Scores:
     *Impossible* cells (a price of 0 among positive ones, 2.5 in a count, a word for a number) have no probability:
     -ln p(x) and strangeness are infinite. *Unseen* ones cost what add-one smoothing leaves for them (Laplace 1812): a
     level that none of n rows had, of a column of L, ln(n + L + 1) nats and at least ln 2 more than the level that the
-    rest of the row makes least likely; another value of a constant column ln(n + 2). The other cells score as if these
+    rest of the row makes least likely; another value of a constant column, or one that breaks a rule, ln(n + 2). The other cells score as if these
     were missing. A row with either has the least p that there is, 1 / (n + 1) of n held-out rows, and the column is
     named first. A number *beyond* those seen has the density that the model gives it; its excess is at least that by
     which a normal law with the column's mean and deviation falls from the end of its range.
@@ -207,8 +207,10 @@ def sifted(run: Run, rows: Rows, *, refuse: bool = True) -> tuple[Rows, list[Odd
 
 
 def names_of(schema: AnySchema) -> list[str]:
-    """The columns that can be named as what makes a row strange: those modelled, then those that never vary."""
+    """The columns that can be named as what makes a row strange: those modelled, then those that never vary or that
+    rules write from others."""
     kept = [f.name for f in schema.fields if f.kind in KEPT] if isinstance(schema, Table) else []
+    kept += schema.reproduced if isinstance(schema, Table) else ()
     return [cell_name(schema, j) for j in range(schema.columns)] + kept
 
 
@@ -296,7 +298,7 @@ def _named(
         elif not isinstance(rows.schema, Table):
             terms[each.row, place] = np.nan_to_num(terms[each.row, place], nan=np.inf, posinf=np.inf)
         else:
-            fall = rows.schema.modelled[place].fall(float(rows.inside[each.row, place]))
+            fall = rows.schema.field(each.column).fall(each.number)
             terms[each.row, place] = np.fmax(terms[each.row, place], np.nan_to_num(reference[place]) + fall)
     return contributions(terms, reference, TOP, first)
 

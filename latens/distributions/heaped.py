@@ -61,6 +61,7 @@ class Margins:
     ``complete`` ``[n]``: only atoms are drawn. ``offset`` ``[n]``: what the measure of the nats adds to ln mass of a
     place or ln density. ``pieces``: those of T. ``lower`` ``[n, A]``, ``upper`` ``[n, 1 + A]``: between which a number
     is an atom, ``upper`` with an entry for none before them. ``grids``: which columns have a step.
+    ``floor`` ``[n]``: below which there is no mass, -inf for none, and ``lowest`` its score; ``floors``: which have one.
     """
 
     knots: Tensor
@@ -74,7 +75,10 @@ class Margins:
     pieces: Piecewise
     lower: Tensor
     upper: Tensor
+    floor: Tensor
+    lowest: Tensor
     grids: tuple[bool, ...]
+    floors: tuple[bool, ...]
 
     @classmethod
     def of(cls, laws: Sequence[Law], units: Sequence[float], dtype: torch.dtype = torch.float64) -> Margins:
@@ -90,13 +94,15 @@ class Margins:
         step = torch.tensor([law.step or 0.0 for law in laws], dtype=dtype)
         widths = [1.0 if bool(law.step) == bool(law.atoms) else each if law.atoms else 1 / (law.step or 1.0)
                   for law, each in zip(laws, units)]  # fmt: skip
-        none = torch.full_like(unit, -math.inf).unsqueeze(-1)
+        none, pieces = torch.full_like(unit, -math.inf).unsqueeze(-1), Piecewise.of(knots, scores, 1 / unit)
+        floor = torch.tensor([-math.inf if law.floor is None else law.floor for law in laws], dtype=dtype)
         return cls(
             knots, scores, values, unit, step, padded((law.apart for law in laws), atoms, 0.0).bool(),
             torch.tensor([law.is_complete for law in laws]), torch.tensor(widths, dtype=dtype).log(),
-            Piecewise.of(knots, scores, 1 / unit), (values - SAME * values.abs()).nan_to_num(math.inf),
+            pieces, (values - SAME * values.abs()).nan_to_num(math.inf),
             torch.cat([none, (values + SAME * values.abs()).nan_to_num(-math.inf)], -1),
-            tuple(law.step is not None for law in laws),
+            floor, pieces(floor)[0].clamp(-1e30, 1e30), tuple(law.step is not None for law in laws),
+            tuple(law.floor is not None for law in laws),
         )  # fmt: skip
 
     def score(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -182,6 +188,9 @@ class Heaped(Distribution):
             centre = (centre.to(dtype) - self.loc) / self.scale
             found.append(logsigmoid(centre) + logsigmoid(-centre) - self.scale.log() + slope.log().to(dtype))
         smooth = found[0] if len(found) == 1 else torch.where(m.step > 0, found[0], found[1])
+        if any(m.floors):
+            above = logsigmoid((self.loc - m.lowest.to(dtype)) / self.scale)
+            smooth = torch.where(value < m.floor, -math.inf, smooth - above)
         return smooth + m.offset.to(dtype)
 
     @cached_property

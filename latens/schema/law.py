@@ -29,6 +29,7 @@ class Law:
         step: the grid: all values other than atoms are multiples of it; None without one.
         is_complete: no value but the atoms was seen, so that none is drawn.
         calendar: of dates, those on which they fall.
+        floor: a number below which the column has no mass; None where strange values may go on.
 
     >>> law = Law((0.5, 2.5, 10.5), 2.0, (-999.0,), 1.0)
     >>> law.snap(np.array([-999.0, 11.0, 3.3])).tolist(), law.low, law.high
@@ -41,6 +42,7 @@ class Law:
     step: float | None = None
     is_complete: bool = False
     calendar: Calendar | None = None
+    floor: float | None = None
 
     def __post_init__(self) -> None:
         numbers = np.array([*self.knots, *self.atoms, self.reach, self.step or 1.0], dtype=np.float64)
@@ -101,6 +103,7 @@ class Law:
             knots, atoms = (tuple(float(v) for v in fields[name]) for name in ("knots", "atoms"))
             step = None if fields["step"] is None else float(fields["step"])
             calendar = Calendar.from_json(fields.get("calendar"))
-            return cls(knots, float(fields["reach"]), atoms, step, bool(fields["is_complete"]), calendar)
+            floor = None if fields.get("floor") is None else float(fields["floor"])
+            return cls(knots, float(fields["reach"]), atoms, step, bool(fields["is_complete"]), calendar, floor)
         except (KeyError, TypeError, ValueError):
             raise InputError("the schema of the data has a column without a valid law") from None
