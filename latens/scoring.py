@@ -22,7 +22,7 @@ from latens.evaluation.anomaly import Conformal, contributions
 from latens.evaluation.likelihood import chunk_rows, evaluating, model_device
 from latens.randomness import reseed, shared
 from latens.run import CALIBRATION, Run
-from latens.schema import BEYOND, IMPOSSIBLE, UNSEEN, AnySchema, Odd, Table
+from latens.schema import BEYOND, BROKEN, IMPOSSIBLE, UNSEEN, AnySchema, Odd, Table
 from latens.schema.column import KEPT
 from latens.schema.odd import cell_name
 from latens.training.checkpoint import sealed, unseal
@@ -244,7 +244,7 @@ def costs(run: Run, rows: Rows, odd: list[Odd]) -> np.ndarray:
         place = _place(names, each)
         if each.kind == IMPOSSIBLE:
             found[each.row, -1 if place is None else place] = np.inf
-        elif each.kind == UNSEEN and each.cell is None:
+        elif each.kind in (UNSEEN, BROKEN) and each.cell is None:
             found[each.row, place] = math.log(run.rows + 2)
         elif each.kind == UNSEEN and isinstance(rows.schema, Table) and place is not None:
             levels.setdefault(place, []).append(each.row)
@@ -375,7 +375,8 @@ class Tally:
             have = "row is" if self.impossible == 1 else "rows are"
             found.append(f"{self.impossible:,} {have} impossible for the model, with ln p(x) = -inf, and left out of "
                          "the mean: see the reason of each")  # fmt: skip
-        words = {IMPOSSIBLE: "that the column cannot hold", UNSEEN: "never seen in fitting"}
+        words = {IMPOSSIBLE: "that the column cannot hold", UNSEEN: "never seen in fitting",
+                 BROKEN: "that break a rule"}  # fmt: skip
         found += [
             f"column {column!r}: {count:,} cell{'s' * (count > 1)} with values {words[kind]}"
             for (column, kind), count in self.kinds.items() if kind in words

@@ -19,7 +19,7 @@ from latens.schema.column import CODED, KEPT, Column, _numbers
 from latens.schema.rules import Numbers
 from latens.schema.table import Table
 
-IMPOSSIBLE, UNSEEN, BEYOND = "impossible", "unseen", "beyond"
+IMPOSSIBLE, UNSEEN, BEYOND, BROKEN = "impossible", "unseen", "beyond", "broken"
 _INFINITE = re.compile(r"\s*[+-]?inf(inity)?\s*", re.I)
 WRONG = 10  # rows from which on a column of which no cell is possible is refused: it is another column
 
@@ -32,8 +32,8 @@ class Odd:
         row, cell: where; the number of the modelled column, None for a constant one, a pixel, and the target of a rule
             that the row breaks.
         column: its name, or the place in a row.
-        kind: "impossible" (the column cannot hold it), "unseen" (a level, a value of a constant column, or one that
-            breaks a rule, that no row had) or "beyond" (above or below all numbers seen).
+        kind: "impossible" (the column cannot hold it), "unseen" (a level, or a value of a constant column, that no row
+            had), "broken" (it breaks a rule with others) or "beyond" (above or below all numbers seen).
         reason: a sentence with the value.
         number: the number of one that is beyond those seen.
     """
@@ -86,8 +86,8 @@ def _broken(schema: Table, table: Any, u: Numbers) -> list[Odd]:
         for row in np.flatnonzero(rule.broken(u, fields)).tolist():
             told = [f"{short(name)} is {_written(fields[name], table.column(name)[row].as_py())}"
                     for name in (rule.target, *rule.sources)]  # fmt: skip
-            words = f"{' and '.join(told)}, and {rule.text} in every row of the fit"
-            odd.append(Odd(row, None, rule.target, UNSEEN, words))
+            words = f"{' and '.join(told)}, against the rule {rule.text}, which every row of the fit keeps"
+            odd.append(Odd(row, None, rule.target, BROKEN, words))
     return odd
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -63,9 +63,10 @@ class Rule:
         """And back, in place; which rows have a target beyond its range, as a law of its own would not give it."""
         return False
 
-    def fill(self, u: Numbers, seen: Numbers, fields: Fields, left: Numbers) -> None:
+    def fill(self, u: Numbers, seen: Numbers, fields: Fields, left: Numbers, bound: Set[str]) -> None:
         """Makes numbers of which some were filled, and others ``seen``, keep the rule, in place; the missing ones are
-        moved. ``left``: what was filled of what is modelled."""
+        moved, among ``seen`` too where the target tells them. ``left``: what was filled of what is modelled;
+        ``bound``: the targets of all rules."""
 
     def with_gaps(self, u: Numbers, before: Numbers, fields: Fields) -> None:
         """Makes gaps that were drawn keep the rule, in place; ``before``: the numbers without them."""
@@ -162,21 +163,20 @@ class Order(Rule):
             high = np.where(low, next_value(column, base, self.strict), high)
         return high
 
-    def fill(self, u: Numbers, seen: Numbers, fields: Fields, left: Numbers) -> None:
-        column, known = fields[self.target], ~np.isnan(seen[self.target])
-        for name in self.sources:
-            source, missing = fields[name], np.isnan(seen[name])
-            if source.kind in CODED:
-                continue
-            with np.errstate(invalid="ignore"):
-                apart = seen[self.target] - self.difference.settled(left[self.target])
-                apart = apart if len(self.sources) == 1 else u[name]
-                made = np.minimum(source.settled(apart), seen[self.target])
-            u[name] = np.where(missing & known & ~self._is_code(seen[self.target]), made, u[name])
-        base = self._base(u, fields)
+    def fill(self, u: Numbers, seen: Numbers, fields: Fields, left: Numbers, bound: Set[str]) -> None:
+        column, own = fields[self.target], seen[self.target]
         apart = self.difference.settled(left[self.target])
+        told = ~np.isnan(own) & ~self._is_code(own)
+        for name in self.sources:
+            missing = told & np.isnan(seen[name])
+            if fields[name].kind in CODED or not missing.any():
+                continue
+            made = fields[name].settled(own - apart) if len(self.sources) == 1 and name not in bound else u[name]
+            u[name] = np.where(missing, np.fmin(made, own), u[name])
+            seen[name] = np.where(missing, u[name], seen[name])
+        base = self._base(u, fields)
         high = np.where(self._is_code(apart), apart, base + apart)
-        u[self.target] = np.where(known, seen[self.target], self._above(column, column.settled(high), base))
+        u[self.target] = np.where(np.isnan(own), self._above(column, column.settled(high), base), own)
 
 
 def _slack(end: float | None, sign: int) -> float:
@@ -273,7 +273,7 @@ class Function(Rule):
         u[self.target] = self._of(u[self.sources[0]])[0]
         return False
 
-    def fill(self, u: Numbers, seen: Numbers, fields: Fields, left: Numbers) -> None:
+    def fill(self, u: Numbers, seen: Numbers, fields: Fields, left: Numbers, bound: Set[str]) -> None:
         source, own = u[self.sources[0]], seen[self.target]
         other = np.isnan(seen[self.sources[0]]) & ~np.isnan(own) & (self._of(source)[0] != own)
         known = self._inverse(own)
@@ -370,12 +370,13 @@ class Formula(Rule):
         with np.errstate(invalid="ignore"):
             return (made > _slack(column.high, 1)) | (made < _slack(column.low, -1)) | ~np.isfinite(made)
 
-    def fill(self, u: Numbers, seen: Numbers, fields: Fields, left: Numbers) -> None:
+    def fill(self, u: Numbers, seen: Numbers, fields: Fields, left: Numbers, bound: Set[str]) -> None:
         known = ~np.isnan(seen[self.target])
         u[self.target] = np.where(known, seen[self.target], self.of(u, fields))
         settled = ~known
-        for j, name in enumerate(self.sources):
-            made = self._solved(u, fields, j)
+        finest = sorted(range(len(self.sources)), key=lambda j: -(fields[self.sources[j]].decimals or 0))
+        for j in finest:
+            name, made = self.sources[j], self._solved(u, fields, j)
             here = ~settled & np.isnan(seen[name]) & ~np.isnan(made)
             u[name], settled = np.where(here, made, u[name]), settled | here
 

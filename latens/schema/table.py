@@ -149,6 +149,9 @@ class Table:
                 u[rule.target] = np.where(bad, np.nan, u[rule.target])
                 if broken is not None:
                     broken[rule.text] = broken.get(rule.text, 0) + int(bad.sum())
+            if rule.reproduces:
+                rule.outward(made := dict(u), fields)
+                u[rule.target] = np.where(np.isnan(u[rule.target]), made[rule.target], u[rule.target])
         for rule in reversed(self.rules):
             rule.inward(u, fields)
         out = np.empty((len(next(iter(u.values()))), self.columns), self.storage)
@@ -171,11 +174,12 @@ class Table:
     def filled(self, u: Numbers, x: np.ndarray) -> Numbers:
         """Numbers of :attr:`outer` of which those missing in ``u`` come from ``x`` ``[N, D]``, so that rules are kept."""
         fields, left = {field.name: field for field in self.outer}, dict(zip(self.names, x.T.astype(np.float64)))
-        targets = {rule.target for rule in self.rules}
-        found = {name: np.where(np.isnan(u[name]), fields[name].settled(left[name]), u[name])
-                 for name in left if name not in targets or not self._bounds(name)}  # fmt: skip
-        for rule in self.rules:
-            rule.fill(found, u, fields, left)
+        bound, seen = {rule.target for rule in self.rules}, dict(u)
+        for _ in range(2):  # what a rule tells of its sources binds those that these are computed from
+            found = {name: np.where(np.isnan(seen[name]), fields[name].settled(left[name]), seen[name])
+                     for name in left if not self._bounds(name)}  # fmt: skip
+            for rule in self.rules:
+                rule.fill(found, seen, fields, left, bound)
         return {name: found[name] for name in fields}
 
     def _bounds(self, name: str) -> bool:

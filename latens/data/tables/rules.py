@@ -52,7 +52,7 @@ def with_rules(schema: Table, table: Any, asked: Sequence[str], where: str) -> T
             taken = {rule.target for rule in rules}
             for rule in search(fields, u, taken):
                 if rule.target not in taken and _sorted([*rules, rule]) is not None:
-                    rules.append(rule)
+                    rules.append(rule)  # of one target several orders
     ordered = _sorted(_joined(rules, fields, u))
     assert ordered is not None
     return dataclasses.replace(schema, rules=tuple(ordered)) if ordered else schema
@@ -158,8 +158,9 @@ def _function(
         return None
     counts = np.bincount(place[seen], minlength=len(keys))
     share = np.unique(own[seen], return_counts=True)[1] / seen.sum()
-    chance = sum(math.log10((share**n).sum()) for n in counts[counts > 1].tolist()) if least > -np.inf else 0.0
-    if len(share) < 2 or chance > least or (seen.sum() < LEAST and least > -np.inf):
+    top = float(share.max())
+    chance = sum(n * math.log10(top) + math.log10(((share / top) ** n).sum()) for n in counts[counts > 1].tolist())
+    if len(share) < 2 or (chance > least and least > -np.inf) or (seen.sum() < LEAST and least > -np.inf):
         return None
     rows = np.bincount(place, minlength=len(keys))
     given = tuple(None if np.isnan(key) else float(key) for key in keys)
@@ -298,8 +299,7 @@ def _holding(rule: Formula, values: Numbers, fields: dict[str, Column]) -> Formu
 
 def orders(fields: dict[str, Column], u: Numbers, taken: set[str]) -> list[Rule]:
     """Columns of one kind of values that are never below another, where independent ones often would be."""
-    names = [name for name, field in fields.items()
-             if name not in taken and (field.kind in NUMERIC or _has_numbers(field))][:WIDE]  # fmt: skip
+    names = [name for name, field in fields.items() if field.kind in NUMERIC or _has_numbers(field)][:WIDE]
     values = {name: values_of(fields[name], u[name]) for name in names}
     below: dict[tuple[str, str], Order] = {}
     for low in names:
@@ -309,7 +309,7 @@ def orders(fields: dict[str, Column], u: Numbers, taken: set[str]) -> list[Rule]
                 if rule is not None:
                     below[low, high] = rule
     implied = {(a, c) for a, b in below for other, c in below if other == b and (a, c) in below}
-    return [rule for pair, rule in below.items() if pair not in implied]
+    return [rule for pair, rule in below.items() if pair not in implied and rule.target not in taken]
 
 
 def _comparable(one: Column, other: Column) -> bool:
