@@ -104,7 +104,8 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         network: str = "auto", epochs: int | str = "auto", batch_size: int | str = "auto",
         learning_rate: float | str = "auto", kl_warmup: float = 0.0, average: float = 0.0, validation: Any = "auto",
         patience: int | str = "auto", nll_draws: int = 100, columns: Any = None, condition: Any = (),
-        formats: Any = None, rules: Any = (), kind: str = "auto", device: str = "auto", random_state: Any = None, verbose: int = 0,
+        formats: Any = None, rules: Any = (), kind: str = "auto", device: str = "auto", random_state: Any = None,
+        verbose: int = 0,
     ):  # fmt: skip
         self.latent_dim = latent_dim
         self.recipe = recipe

@@ -274,7 +274,8 @@ def prepare(
         whole = {name: values.double().flatten().numpy() for name, values in (sample_c or {}).items()}
         own = sample.double().numpy()
         if schema.rules:
-            seen = rows.seen if isinstance(rows, Streamed) else rows.take(tensors.get("numbers", torch.arange(count))[pick])
+            kept = tensors.get("numbers", torch.arange(count))
+            seen = rows.seen if isinstance(rows, Streamed) else rows.take(kept[pick])
             own = np.stack(list(schema.numbers(seen.x).values()), 1)
         run.data["gaps"] = gaps.learned(tuple(field.name for field in schema.outer), own, whole)
     run.warnings = notes(rows, count, settings, info)

@@ -69,10 +69,11 @@ class Scores:
     *Impossible* cells (a price of 0 among positive ones, 2.5 in a count, a word for a number) have no probability:
     -ln p(x) and strangeness are infinite. *Unseen* ones cost what add-one smoothing leaves for them (Laplace 1812): a
     level that none of n rows had, of a column of L, ln(n + L + 1) nats and at least ln 2 more than the level that the
-    rest of the row makes least likely; another value of a constant column, or one that breaks a rule, ln(n + 2). The other cells score as if these
-    were missing. A row with either has the least p that there is, 1 / (n + 1) of n held-out rows, and the column is
-    named first. A number *beyond* those seen has the density that the model gives it; its excess is at least that by
-    which a normal law with the column's mean and deviation falls from the end of its range.
+    rest of the row makes least likely; another value of a constant column, or one that breaks a rule with others,
+    ln(n + 2). The other cells score as if these were missing. A row with either has the least p that there is,
+    1 / (n + 1) of n held-out rows, and the column is named first. A number *beyond* those seen has the density that the
+    model gives it; its excess is at least that by which a normal law with the column's mean and deviation falls from
+    the end of its range.
     """
 
     nll: NLL

@@ -202,7 +202,8 @@ def test_reconstructions_and_means_keep_rules(vae):
 REFUSED = [
     ("strat <= end", "there is no column 'strat': did you mean 'start'?"),
     ("start <= ", "cannot be read"), ("start", "cannot be read"), ("start <= net", "one kind of values"),
-    ("tax <= net", "row "), ("drug -> num", "row "), ("total = net * tax", "row "), ("drug <= education", "an order is"),
+    ("tax <= net", "row "), ("drug -> num", "row "), ("total = net * tax", "row "),
+    ("drug <= education", "an order is"),
     ("dose missing where drug = C", "no level 'C'"), ("net missing where drug = none", "row "),
     ("net = net + tax", "cannot be computed so"), ("total = net + ", "cannot be read"),
     ("net + tax = total + days", "one column stands"),

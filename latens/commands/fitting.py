@@ -29,7 +29,6 @@ from latens.schema.cells import listed
 from latens.training import Bar, Interrupted, Progress, Settings
 from latens.training.processes import is_first
 
-
 _LISTS = ("drop", "condition", "rules")
 
 
@@ -69,7 +68,8 @@ class Fit:
 
     @property
     def asked(self) -> Asked:
-        return Asked(self.columns, self.condition, self.kind, self.layout, self.reading.get("formats") or {}, self.rules)
+        formats = self.reading.get("formats") or {}
+        return Asked(self.columns, self.condition, self.kind, self.layout, formats, self.rules)
 
     def read(self) -> Source | Stream:
         """The data; as a stream where that was asked for, or they are large."""

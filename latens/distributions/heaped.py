@@ -61,7 +61,8 @@ class Margins:
     ``complete`` ``[n]``: only atoms are drawn. ``offset`` ``[n]``: what the measure of the nats adds to ln mass of a
     place or ln density. ``pieces``: those of T. ``lower`` ``[n, A]``, ``upper`` ``[n, 1 + A]``: between which a number
     is an atom, ``upper`` with an entry for none before them. ``grids``: which columns have a step.
-    ``floor`` ``[n]``: below which there is no mass, -inf for none, and ``lowest`` its score; ``floors``: which have one.
+    ``floor`` ``[n]``: below which there is no mass, -inf for none, and ``lowest`` its score; ``floors``: which have
+    one.
     """
 
     knots: Tensor

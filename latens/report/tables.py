@@ -60,7 +60,8 @@ def columns(subject: Subject) -> Section:
     more = note(f"Listed are the first {LISTED} columns.") if len(table.fields) > LISTED else ""
     if table.rules:
         rules = "".join(f"<li><b>{esc(rule.text, 200)}</b> {esc(rule.reason, 200)}</li>" for rule in table.rules)
-        more += how("What holds between columns in every row, and in every sample:") + f'<ul class="shifts">{rules}</ul>'
+        more += how("What holds between columns in every row, and in every sample:")
+        more += f'<ul class="shifts">{rules}</ul>'
     return Section("columns", "Columns", how(text) + body + more)
 
 

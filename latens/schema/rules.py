@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -42,6 +42,7 @@ class Rule:
 
     kind: ClassVar[str] = ""
     reproduces: ClassVar[bool] = False  # whether nothing of the target is left to model
+    bounds: ClassVar[bool] = False  # whether something else is modelled in its place
 
     @property
     def text(self) -> str:
@@ -63,10 +64,9 @@ class Rule:
         """And back, in place; which rows have a target beyond its range, as a law of its own would not give it."""
         return False
 
-    def fill(self, u: Numbers, seen: Numbers, fields: Fields, left: Numbers, bound: Set[str]) -> None:
+    def fill(self, u: Numbers, seen: Numbers, fields: Fields, left: Numbers) -> None:
         """Makes numbers of which some were filled, and others ``seen``, keep the rule, in place; the missing ones are
-        moved, among ``seen`` too where the target tells them. ``left``: what was filled of what is modelled;
-        ``bound``: the targets of all rules."""
+        moved, among ``seen`` too where the target tells them. ``left``: what was filled of what is modelled."""
 
     def with_gaps(self, u: Numbers, before: Numbers, fields: Fields) -> None:
         """Makes gaps that were drawn keep the rule, in place; ``before``: the numbers without them."""
@@ -99,6 +99,9 @@ def values_of(column: Column, numbers: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(numbers), np.nan, levels[np.nan_to_num(numbers).astype(np.int64).clip(0, len(levels) - 1)])
 
 
+_NONE = Column("", "dropped", "double")
+
+
 @dataclass(frozen=True)
 class Order(Rule):
     """Every source <= target (or <, where ``strict``): modelled is what the target exceeds the largest of them by.
@@ -108,11 +111,12 @@ class Order(Rule):
         codes: values of the target that stand apart, such as 9999-12-31: modelled as they are.
     """
 
-    difference: Column = Column("", "dropped", "double")
+    difference: Column = _NONE
     strict: bool = False
     codes: tuple[float, ...] = ()
 
     kind: ClassVar[str] = "order"
+    bounds: ClassVar[bool] = True
 
     @property
     def text(self) -> str:
@@ -163,7 +167,7 @@ class Order(Rule):
             high = np.where(low, next_value(column, base, self.strict), high)
         return high
 
-    def fill(self, u: Numbers, seen: Numbers, fields: Fields, left: Numbers, bound: Set[str]) -> None:
+    def fill(self, u: Numbers, seen: Numbers, fields: Fields, left: Numbers) -> None:
         column, own = fields[self.target], seen[self.target]
         apart = self.difference.settled(left[self.target])
         told = ~np.isnan(own) & ~self._is_code(own)
@@ -171,7 +175,9 @@ class Order(Rule):
             missing = told & np.isnan(seen[name])
             if fields[name].kind in CODED or not missing.any():
                 continue
-            made = fields[name].settled(own - apart) if len(self.sources) == 1 and name not in bound else u[name]
+            alone = len(self.sources) == 1 and name in left  # and no other rule has moved it
+            free = alone & (u[name] == fields[name].settled(left.get(name, own)))
+            made = np.where(free, fields[name].settled(own - apart), u[name])
             u[name] = np.where(missing, np.fmin(made, own), u[name])
             seen[name] = np.where(missing, u[name], seen[name])
         base = self._base(u, fields)
@@ -273,7 +279,7 @@ class Function(Rule):
         u[self.target] = self._of(u[self.sources[0]])[0]
         return False
 
-    def fill(self, u: Numbers, seen: Numbers, fields: Fields, left: Numbers, bound: Set[str]) -> None:
+    def fill(self, u: Numbers, seen: Numbers, fields: Fields, left: Numbers) -> None:
         source, own = u[self.sources[0]], seen[self.target]
         other = np.isnan(seen[self.sources[0]]) & ~np.isnan(own) & (self._of(source)[0] != own)
         known = self._inverse(own)
@@ -370,7 +376,7 @@ class Formula(Rule):
         with np.errstate(invalid="ignore"):
             return (made > _slack(column.high, 1)) | (made < _slack(column.low, -1)) | ~np.isfinite(made)
 
-    def fill(self, u: Numbers, seen: Numbers, fields: Fields, left: Numbers, bound: Set[str]) -> None:
+    def fill(self, u: Numbers, seen: Numbers, fields: Fields, left: Numbers) -> None:
         known = ~np.isnan(seen[self.target])
         u[self.target] = np.where(known, seen[self.target], self.of(u, fields))
         settled = ~known

@@ -73,7 +73,7 @@ class Table:
     @property
     def modelled(self) -> tuple[Column, ...]:
         """The columns of x, in order; in the place of one that rules bound what is left of it."""
-        left = {rule.target: rule for rule in self.rules}
+        left = {rule.target: rule for rule in self.rules if rule.bounds}
         return tuple(left[field.name].left(field) if field.name in left else field
                      for field in self.outer if field.name not in self.reproduced)  # fmt: skip
 
@@ -164,27 +164,22 @@ class Table:
         ``[N]``; with ``mean`` those of counts are fractions."""
         x, fields = np.asarray(x, dtype=np.float64), {field.name: field for field in self.outer}
         u, beyond = dict(zip(self.names, x.T)), np.zeros(len(x), bool)
-        targets = {rule.target for rule in self.rules}
-        for name in {name for rule in self.rules for name in rule.sources} - targets:
-            u[name] = fields[name].settled(u[name], mean=mean)
+        bound = {rule.target for rule in self.rules if rule.bounds}
+        u |= {name: fields[name].settled(u[name], mean=mean) for name in u if name not in bound}
         for rule in self.rules:
             beyond |= rule.outward(u, fields, mean)
         return {name: u[name] for name in fields}, beyond
 
     def filled(self, u: Numbers, x: np.ndarray) -> Numbers:
-        """Numbers of :attr:`outer` of which those missing in ``u`` come from ``x`` ``[N, D]``, so that rules are kept."""
+        """Numbers of :attr:`outer`, those missing in ``u`` from ``x`` ``[N, D]``, so that rules are kept."""
         fields, left = {field.name: field for field in self.outer}, dict(zip(self.names, x.T.astype(np.float64)))
-        bound, seen = {rule.target for rule in self.rules}, dict(u)
+        bound, seen = {rule.target for rule in self.rules if rule.bounds}, dict(u)
         for _ in range(2):  # what a rule tells of its sources binds those that these are computed from
             found = {name: np.where(np.isnan(seen[name]), fields[name].settled(left[name]), seen[name])
-                     for name in left if not self._bounds(name)}  # fmt: skip
+                     for name in left if name not in bound}  # fmt: skip
             for rule in self.rules:
-                rule.fill(found, seen, fields, left, bound)
+                rule.fill(found, seen, fields, left)
         return {name: found[name] for name in fields}
-
-    def _bounds(self, name: str) -> bool:
-        """Whether x has in the column's place what a rule leaves of it."""
-        return any(rule.target == name and rule.left(self.field(name)) is not self.field(name) for rule in self.rules)
 
     def to_model(
         self, table: Any, where: str = "the data", *, unknown: dict[str, int] | None = None, first_row: int = 0,
@@ -252,9 +247,8 @@ class Table:
         return pa.table(columns)
 
     def decoded(self, field: Column, numbers: np.ndarray, mean: bool = False) -> Any:
-        """Cells of a column of :attr:`outer`; numbers that a rule has settled are written as they are."""
-        settled = any(field.name in (rule.target, *rule.sources) for rule in self.rules)
-        return field.decode(numbers, mean=mean, given=settled)
+        """Cells of a column of :attr:`outer`; where there are rules they are settled already."""
+        return field.decode(numbers, mean=mean, given=bool(self.rules))
 
     def _with_gaps(self, u: Numbers, gaps: Callable[[np.ndarray], np.ndarray]) -> Numbers:
         found = dict(zip(u, gaps(np.stack(list(u.values()), 1)).T))
