@@ -99,6 +99,30 @@ def values_of(column: Column, numbers: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(numbers), np.nan, levels[np.nan_to_num(numbers).astype(np.int64).clip(0, len(levels) - 1)])
 
 
+def levels_as_numbers(column: Column) -> np.ndarray:
+    """The levels of a column of codes whose levels are numbers, increasing."""
+    return np.array(sorted(float(level) for level in column.levels or ()))
+
+
+def settled_values(column: Column, values: np.ndarray, mean: bool = False) -> np.ndarray:
+    """The numbers nearest to values that the column can hold, of levels too."""
+    if column.kind not in CODED:
+        return column.settled(values, mean=mean)
+    levels = levels_as_numbers(column)
+    nearest = np.abs(np.nan_to_num(values)[:, None] - levels).argmin(1)
+    return np.where(np.isnan(values), np.nan, levels[nearest])
+
+
+def of_values(column: Column, values: np.ndarray) -> np.ndarray:
+    """The codes of levels that are numbers; other numbers as they are. The way back from :func:`values_of`."""
+    if column.kind not in CODED:
+        return values
+    levels = np.array([float(level) for level in column.levels or ()])
+    order = np.argsort(levels)
+    place = order[np.searchsorted(levels[order], np.nan_to_num(values)).clip(0, len(levels) - 1)]
+    return np.where(np.isnan(values), np.nan, place)
+
+
 _NONE = Column("", "dropped", "double")
 
 
@@ -137,13 +161,13 @@ class Order(Rule):
         return (apart <= SAME * np.abs(codes)).any(-1)
 
     def broken(self, u: Numbers, fields: Fields) -> np.ndarray:
-        base, high = self._base(u, fields), u[self.target]
+        base, high = self._base(u, fields), values_of(fields[self.target], u[self.target])
         with np.errstate(invalid="ignore"):
             slack = EXACT * np.abs(high)
             return (high <= base - slack) | (high == base) if self.strict else high < base - slack
 
     def inward(self, u: Numbers, fields: Fields) -> None:
-        high = u[self.target]
+        high = values_of(fields[self.target], u[self.target])
         with np.errstate(invalid="ignore"):
             apart = np.maximum(high - self._base(u, fields), 0.0)
         if self.difference.decimals is not None:
@@ -155,8 +179,9 @@ class Order(Rule):
         apart = self.difference.settled(u[self.target], mean=mean)
         code = self._is_code(apart)
         high = np.where(code, apart, base + apart)
-        beyond = ~code & ((high > _slack(column.high, 1)) | (high < _slack(column.low, -1)))
-        u[self.target] = self._above(column, column.settled(high, mean=mean), base)
+        low, top = (column.low, column.high) if column.kind not in CODED else levels_as_numbers(column)[[0, -1]]
+        beyond = ~code & ((high > _slack(top, 1)) | (high < _slack(low, -1)))
+        u[self.target] = of_values(column, self._above(column, settled_values(column, high, mean), base))
         return beyond
 
     def _above(self, column: Column, high: np.ndarray, base: np.ndarray) -> np.ndarray:
@@ -168,21 +193,25 @@ class Order(Rule):
         return high
 
     def fill(self, u: Numbers, seen: Numbers, fields: Fields, left: Numbers) -> None:
-        column, own = fields[self.target], seen[self.target]
+        column, own = fields[self.target], values_of(fields[self.target], seen[self.target])
         apart = self.difference.settled(left[self.target])
         told = ~np.isnan(own) & ~self._is_code(own)
         for name in self.sources:
-            missing = told & np.isnan(seen[name])
-            if fields[name].kind in CODED or not missing.any():
+            missing, source = told & np.isnan(seen[name]), values_of(fields[name], u[name])
+            if not missing.any():
                 continue
             alone = len(self.sources) == 1 and name in left  # and no other rule has moved it
             free = alone & (u[name] == fields[name].settled(left.get(name, own)))
-            made = np.where(free, fields[name].settled(own - apart), u[name])
-            u[name] = np.where(missing, np.fmin(made, own), u[name])
+            made = np.where(free, settled_values(fields[name], own - apart), source)
+            if fields[name].kind in CODED:  # the largest level that is not above the target
+                levels = levels_as_numbers(fields[name])
+                made = levels[(np.searchsorted(levels, np.fmin(made, own), "right") - 1).clip(0)]
+            u[name] = np.where(missing, of_values(fields[name], np.fmin(made, own)), u[name])
             seen[name] = np.where(missing, u[name], seen[name])
         base = self._base(u, fields)
         high = np.where(self._is_code(apart), apart, base + apart)
-        u[self.target] = np.where(np.isnan(own), self._above(column, column.settled(high), base), own)
+        high = np.where(np.isnan(own), self._above(column, settled_values(column, high), base), own)
+        u[self.target] = of_values(column, high)
 
 
 def _slack(end: float | None, sign: int) -> float:
@@ -193,8 +222,8 @@ def next_value(column: Column, base: np.ndarray, strict: bool = False) -> np.nda
     """The smallest numbers of a column that are not below ``base`` (or above it, where ``strict``), where it has a grid
     or few values; elsewhere the base."""
     law = column.law
-    if law is not None and law.is_complete:
-        atoms = np.array([*law.atoms, np.nan])
+    if column.kind in CODED or (law is not None and law.is_complete):
+        atoms = np.array([*(levels_as_numbers(column) if law is None else law.atoms), np.nan])
         found = atoms[np.searchsorted(atoms[:-1], base, "right" if strict else "left")]
         return np.where(np.isnan(found), base, found)
     step = law.step if law is not None and law.step else None

@@ -16,7 +16,7 @@ from latens.errors import InputError
 from latens.schema import Column, Table
 from latens.schema.cells import listed
 from latens.schema.column import CODED, NUMERIC
-from latens.schema.rules import Formula, Function, Missing, Numbers, Order, Rule, values_of
+from latens.schema.rules import Formula, Function, Missing, Numbers, Order, Rule
 
 _SIGNS = ("<=", ">=", "->", "==", "≤", "≥", "<", ">", "=")
 _HELP = (
@@ -143,23 +143,15 @@ def _orders_asked(
             raise InputError(f"--rule {text!r}: {low!r} and {high!r} are not two columns of one kind of values")
         strict = sign in ("<", ">")
         draft = Order(high, (low,), "", fields[high], strict)
-        bad = draft.broken({name: values_of(fields[name], u[name]) for name in (low, high)}, _as_numbers(fields))
+        bad = draft.broken(u, fields)
         if bad.any():
             raise _refusal(text, draft, int(bad.argmax()), int(bad.sum()), fields, u, where)
-        if fields[high].kind in CODED:
-            raise InputError(f"--rule {text!r}: column {high!r} is {fields[high].kind}, and what an order bounds is a "
-                             f"number: say --column {high}=continuous")  # fmt: skip
         rule = order_of((low,), high, fields, u, strict=strict)
         if rule is None:
             raise InputError(f"--rule {text!r}: {high!r} exceeds {low!r} by one number in every row, or by numbers "
                              f"without a law: say {high} = {low} + NUMBER, or leave the rule away")  # fmt: skip
         found.append(rule)
     return found
-
-
-def _as_numbers(fields: dict[str, Column]) -> dict[str, Column]:
-    return {name: dataclasses.replace(field, kind="continuous", family="", law=None, levels=None)
-            for name, field in fields.items()}  # fmt: skip
 
 
 def _formula_asked(text: str, sides: list[list[Any]], schema: Table, u: Numbers) -> Rule:

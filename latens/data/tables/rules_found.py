@@ -23,6 +23,7 @@ HEAPED = 0.1  # share of the rows on atoms that an ordered column may lose
 KEYS = 1000  # values of the source of a function
 WIDE, SUMMED = 100, 24  # columns that are looked at for functions and orders, and for formulas
 PARTS = {2: 24, 3: 16, 4: 12}  # columns among which the parts of a sum are looked for, by their number
+GAPPED = 0.2  # share of missing cells, above which a column is no part of a formula that is looked for
 SAMPLE = 1000  # rows by which candidates are told before all rows are looked at
 
 
@@ -135,11 +136,14 @@ def _formula(
     fields: dict[str, Column],
 ) -> Formula | None:  # fmt: skip
     """The first formula of a search that gives the target in every row."""
-    whole = np.flatnonzero(~np.isnan(values[target]))
-    if len(whole) < LEAST:
+    usual = [name for name in [target, *others] if np.isnan(values[name]).mean() <= GAPPED]
+    if target not in usual:
+        return None
+    whole = np.flatnonzero(~np.isnan(np.stack([values[name] for name in usual])).any(0))
+    if len(whole) < LEAST // 5:
         return None
     some = whole[:: max(1, len(whole) // 50)][:50]
-    part = {name: values[name][some] for name in [target, *others]}
+    part = {name: values[name][some] for name in usual}
     part = {name: x for name, x in part.items() if not np.isnan(x).any() and x.std() > 0}
     dates = {name for name in part if kind_of_time(arrow_type(fields[name].type)) == "dates"}
     for sources, how in search(target, part, dates) if target in part else ():
@@ -214,7 +218,7 @@ def _holding(rule: Formula, values: Numbers, fields: dict[str, Column]) -> Formu
                for name, field in fields.items() if name in (rule.target, *rule.sources)}  # fmt: skip
     told = ~np.isnan(np.stack([values[name] for name in (rule.target, *rule.sources)])).any(0)
     own = values[rule.target]
-    if told.sum() < LEAST or rule.broken(values, numbers).any() or told.sum() < 0.9 * (~np.isnan(own)).sum():
+    if told.sum() < LEAST or rule.broken(values, numbers).any() or told.sum() < 0.5 * (~np.isnan(own)).sum():
         return None
     decimals, spread = fields[rule.target].decimals, float(own[told].std())
     slack = max(0.0 if decimals is None else 10.0**-decimals, 1e-6 * spread)
@@ -235,8 +239,8 @@ def orders(fields: dict[str, Column], u: Numbers, taken: set[str]) -> list[Rule]
     below: dict[tuple[str, str], Order] = {}
     for low in names:
         for high in names:
-            if low != high and fields[high].kind in NUMERIC and comparable(fields[low], fields[high]):
-                rule = _order(low, high, values, fields)
+            if low != high and comparable(fields[low], fields[high]):
+                rule = _order(low, high, values, fields, u)
                 if rule is not None:
                     below[low, high] = rule
     implied = {(a, c) for a, b in below for other, c in below if other == b and (a, c) in below}
@@ -247,19 +251,20 @@ def comparable(one: Column, other: Column) -> bool:
     return kind_of_time(arrow_type(one.type)) == kind_of_time(arrow_type(other.type))
 
 
-def _order(low: str, high: str, values: Numbers, fields: dict[str, Column]) -> Order | None:
+def _order(low: str, high: str, values: Numbers, fields: dict[str, Column], u: Numbers) -> Order | None:
     a, b = values[low], values[high]
     if (a[:SAMPLE] > b[:SAMPLE]).any() or (a > b).any():
         return None
     both = ~np.isnan(a) & ~np.isnan(b)
-    count, has_code = int(both.sum()), fields[low].law is not None and fields[low].law.codes  # type: ignore[union-attr]
+    law, count = fields[low].law, int(both.sum())
+    has_code = law is not None and law.codes
     if count < LEAST or count < 0.95 * (~np.isnan(b)).sum() or has_code:
         return None
     out = float(np.searchsorted(np.sort(b[both]), a[both]).mean() / count)
     chance = count * math.log10(1 - out) if out < 1 else -np.inf
     if out < APART or chance > ACCIDENT:
         return None
-    rule = order_of((low,), high, fields, values, strict=False)
+    rule = order_of((low,), high, fields, u, strict=False)
     if rule is None or _heaps(fields[high], b) > _heaps(rule.difference, (b - a)[both]) + HEAPED:
         return None
     return dataclasses.replace(rule, reason=_in_words(count, chance))
@@ -279,7 +284,7 @@ def order_of(
     field = fields[target]
     base = np.fmax.reduce([values_of(fields[name], u[name]) for name in sources])
     codes = () if field.law is None else tuple(code for code in field.law.codes if code > field.law.high)
-    own = u[target]
+    own = values_of(field, u[target])
     with np.errstate(invalid="ignore"):
         apart = np.maximum(own - base, 0.0)
     decimals = None if field.kind == "datetime" else _decimals(apart[~np.isnan(apart)][:20_000])
