@@ -261,3 +261,50 @@ def test_rows_that_break_a_rule_are_said_where_they_are_not_scored(vae):
     rows = rows_like(as_table(data)[0], vae.schema_)
     assert rows.warnings == ["rule end <= closed: 1 row breaks it; the cell that it bounds counts as missing there"]
     assert rows.inside[3].isnan().any()
+
+
+def _ordered(low: np.ndarray, apart: np.ndarray, **more: np.ndarray) -> pd.DataFrame:
+    return pd.DataFrame({"low": low, "high": low + apart, **more})
+
+
+def _siblings() -> dict[str, pd.DataFrame]:
+    rng = np.random.default_rng(0)
+    size, start = rng.normal(50, 15, N), pd.Series(pd.date_range("2020-01-01", periods=N, freq="D"))
+    open_ = rng.random(N) < 0.4
+    end = start + pd.to_timedelta(rng.integers(0, 200, N), unit="D")
+    times = pd.to_datetime(rng.integers(21_600, 43_200, N), unit="s")
+    later = times + pd.to_timedelta(rng.integers(0, 20_000, N), unit="s")
+    return {
+        "floats": _ordered(size, rng.exponential(5, N)),
+        "float32": _ordered(size.astype("float32"), rng.exponential(5, N).astype("float32")),
+        "counts": _ordered(rng.poisson(20, N), rng.poisson(8, N)),
+        "levels": _ordered(rng.integers(1, 4, N), rng.integers(0, 4, N)),
+        "dates, open": pd.DataFrame({"low": start, "status": np.where(open_, "open", "shut"), "high": end.mask(open_)}),
+        "clocks": pd.DataFrame({"low": times.time, "high": later.time}),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", _siblings())
+def test_orders_of_every_kind_of_column_are_found_and_kept(name):
+    data = _siblings()[name]
+    table, back = as_table(data)
+    schema = rows_of(table).schema
+    assert isinstance(schema, Table) and "low <= high" in [rule.text for rule in schema.rules]
+    again = back(schema.to_user(schema.to_model(table)))
+    assert (again.low == data.low).mean() == pytest.approx(1.0, abs=0.0 if name != "floats" else 1.0)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(5000, schema.columns)) * 50 + np.nanmean(schema.to_model(table), 0)
+    made = back(schema.to_user(x))
+    assert (made.low <= made.high).all() and made.high.max() <= max(data.high.dropna().max(), made.low.max())
+
+
+def test_a_sum_is_found_among_gaps_and_fills_them():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(N, 3))
+    x[:, 2] = x[:, 0] + x[:, 1]
+    whole = x.copy()
+    x[np.arange(N), rng.integers(0, 3, N)] = np.where(rng.random(N) < 0.2, np.nan, x[np.arange(N), 0] * 0 + 1)
+    x = np.where(np.isnan(x), np.nan, whole)
+    vae = latens.VAE(2, epochs=1, random_state=0).fit(x)
+    assert [rule.text for rule in vae.schema_.rules] == ["column_3 = column_1 + column_2"]
+    np.testing.assert_allclose(vae.impute(x, k=5), whole, atol=1e-5)
