@@ -36,6 +36,7 @@ from latens.cli_options import (
     OwnRecipe,
     Rate,
     RecipeName,
+    Rules,
     RunFolder,
     SchemaFile,
     Seed,
@@ -90,6 +91,7 @@ def fit(
     column: Columns = None,
     schema: SchemaFile = None,
     condition: Condition = None,
+    rule: Rules = None,
     split: Split = None,
     kind: Kind = "auto",
     layout: Layout = "auto",
@@ -146,7 +148,7 @@ def fit(
         data=data, out=out, recipe=recipe, options=options, settings=settings,
         validation=validation, labels=labels, drop=tuple(drop or ()), weights=weights, start=start,
         columns=kinds, condition=tuple(condition or ()), kind=kind, layout=layout, split=split, stream=stream,
-        reading=commands.reading(reading, kinds),
+        rules=tuple(rule or ()), reading=commands.reading(reading, kinds),
     )  # fmt: skip
     return commands.fit(asked, seeds=seeds, quiet=as_json)
 
@@ -284,16 +286,18 @@ def impute(
 @app.command()
 @reads
 def schema(
-    data: Data, column: Columns = None, drop: Drop = None, condition: Condition = None, reading: Any = None,
+    data: Data, column: Columns = None, drop: Drop = None, condition: Condition = None, rule: Rules = None,
+    reading: Any = None,
     out: Annotated[str | None, typer.Option(metavar="FILE", help="Write it, for --schema.")] = None,
     as_json: Json = False,
 ) -> Any:  # fmt: skip
-    """What each column of a table is taken for, and why; --column NAME=KIND changes it."""
+    """What each column of a table is taken for, and why (--column NAME=KIND changes it); what holds between columns in
+    every row, and is no accident."""
     from latens import commands
 
     kinds = commands.kinds_asked(column, None)
     return commands.schema(
-        data, columns=kinds, drop=tuple(drop or ()), condition=tuple(condition or ()),
+        data, columns=kinds, drop=tuple(drop or ()), condition=tuple(condition or ()), rules=tuple(rule or ()),
         reading=commands.reading(reading, kinds), out=out,
     )  # fmt: skip
 

@@ -76,6 +76,14 @@ Na = Annotated[
     list[str] | None,
     typer.Option("--na", metavar="TEXT", help='A text that means missing (repeat for more); "": empty cells alone.'),
 ]
+Rules = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--rule", metavar="RULE",
+        help='What holds in every row: "start <= end", "total = net + tax", "city -> country", "dose missing where '
+        'drug = none" (repeat for more); none: those found in the data are not kept.',
+    ),
+]
 Layer = Annotated[str | None, typer.Option(help="Of an .h5ad: a layer, X or raw/X.")]
 READING: dict[str, Any] = {
     "encoding": Encoding, "format": Format, "na": Na, "size": Size, "skip_bad": SkipBad, "pages": Pages, "layer": Layer,

@@ -25,6 +25,7 @@ from latens.cli_options import (
     Layout,
     Rate,
     RecipeName,
+    Rules,
     SchemaFile,
     Seed,
     SkipNorm,
@@ -57,6 +58,7 @@ def sweep(
     column: Columns = None,
     schema: SchemaFile = None,
     condition: Condition = None,
+    rule: Rules = None,
     split: Split = None,
     kind: Kind = "auto",
     layout: Layout = "auto",
@@ -105,6 +107,6 @@ def sweep(
     asked = commands.Fit(
         data=data, out=out, recipe=recipe, options=options, settings=settings, validation=validation, labels=labels,
         drop=tuple(drop or ()), columns=kinds, condition=tuple(condition or ()), kind=kind, layout=layout, split=split,
-        reading=commands.reading(reading, kinds),
+        rules=tuple(rule or ()), reading=commands.reading(reading, kinds),
     )  # fmt: skip
     return commands.sweep(asked, list(grid or ()), seeds=seeds, nll=nll, quiet=as_json)

@@ -81,6 +81,8 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         condition: columns of a table that are given, not modelled: a name, or several.
         formats: how columns of text are written, ``{"when": "%d/%m/%Y"}``, "day-first", "month-first", "1.234,5" or
             "text", where the cells do not settle it.
+        rules: what holds between columns in every row, ``["start <= end", "total = net + tax", "city -> country"]``,
+            beside what is found in the data; "none": what is found is not kept (see ``latens fit --help``).
         kind: of an array: "auto", "continuous", "binary", "levels" or "count".
         device: "auto" or a torch device.
         random_state: None, an int, or a ``RandomState``. None is a fresh seed for each fit.
@@ -104,7 +106,8 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         network: str = "auto", epochs: int | str = "auto", batch_size: int | str = "auto",
         learning_rate: float | str = "auto", kl_warmup: float = 0.0, average: float = 0.0, validation: Any = "auto",
         patience: int | str = "auto", nll_draws: int = 100, columns: Any = None, condition: Any = (),
-        formats: Any = None, kind: str = "auto", device: str = "auto", random_state: Any = None, verbose: int = 0,
+        formats: Any = None, rules: Any = (), kind: str = "auto", device: str = "auto", random_state: Any = None,
+        verbose: int = 0,
     ):  # fmt: skip
         self.latent_dim = latent_dim
         self.recipe = recipe
@@ -121,6 +124,7 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         self.columns = columns
         self.condition = condition
         self.formats = formats
+        self.rules = rules
         self.kind = kind
         self.device = device
         self.random_state = random_state
@@ -293,7 +297,10 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             raise InputError(f'formats must be a mapping like {{"when": "%d/%m/%Y"}}, got {formats!r}')
         condition = (self.condition,) if isinstance(self.condition, str) else tuple(self.condition)
         columns = {name: kind for name, kind in columns.items() if name not in left}
-        return Asked(columns, condition, self.kind, formats=formats)
+        rules = (self.rules,) if isinstance(self.rules, str) else () if self.rules is None else self.rules
+        if not isinstance(rules, list | tuple) or not all(isinstance(rule, str) for rule in rules):
+            raise InputError(f'rules must be texts like ["start <= end"], got {self.rules!r}')
+        return Asked(columns, condition, self.kind, formats=formats, rules=tuple(rules))
 
     def _like(
         self, X: Any, schema: AnySchema, given: Table | None, *, ordered: bool = False, check: bool = True,

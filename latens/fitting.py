@@ -270,9 +270,14 @@ def prepare(
         told = ~torch.stack([values.double().flatten().isnan() for values in sample_c.values()]).any(0)
         every = max(1, int(told.sum()) // CONDITIONS_KEPT)
         run.data["conditions"] = {name: sample_c[name][told][::every].double().tolist() for name in sample_c}
-    if isinstance(schema, Table) and any(column.missing for column in schema.modelled):
+    if isinstance(schema, Table) and any(column.missing for column in schema.outer):
         whole = {name: values.double().flatten().numpy() for name, values in (sample_c or {}).items()}
-        run.data["gaps"] = gaps.learned(schema.names, sample.double().numpy(), whole)
+        own = sample.double().numpy()
+        if schema.rules:
+            kept = tensors.get("numbers", torch.arange(count))
+            seen = rows.seen if isinstance(rows, Streamed) else rows.take(kept[pick])
+            own = np.stack(list(schema.numbers(seen.x).values()), 1)
+        run.data["gaps"] = gaps.learned(tuple(field.name for field in schema.outer), own, whole)
     run.warnings = notes(rows, count, settings, info)
     if not held_rows:
         run.warnings.append("no rows are held out: figures on the rows that were trained on flatter the model")

@@ -16,7 +16,7 @@ from latens.data.rows import Rows
 from latens.data.tables.types import index_names
 from latens.outputs import require_memory
 from latens.run import Run
-from latens.schema import Column, Table
+from latens.schema import Table
 from latens.schema.cells import is_empty, listed
 
 SWEEPS, CHAINS = 10, 100  # for a model that was fitted to complete rows: rounds of completion, and draws at most
@@ -109,11 +109,13 @@ def _filled(rows: Rows, values: np.ndarray) -> Any:
 
     assert isinstance(rows.schema, Table)
     numbers = dict(zip(rows.schema.names, values.T))
+    if rows.schema.rules:
+        numbers = rows.schema.filled(rows.schema.numbers(rows.x, rows.where), values)
     columns = {}
     for name, cells in zip(rows.x.column_names, rows.x.columns):
         field = next((f for f in rows.schema.fields if f.name == name), None)
         if field is not None and name in numbers:
-            cells = _coalesced(field, cells, numbers[name])
+            cells = _coalesced(rows.schema.decoded(field, numbers[name]), cells)
         elif field is not None and field.kind == "constant":
             made, empty = field.repeat(len(cells)), cells.is_null(nan_is_null=pa.types.is_floating(cells.type))
             cells = made if pa.types.is_null(cells.type) else pc.if_else(empty, made.cast(cells.type), cells)
@@ -121,17 +123,17 @@ def _filled(rows: Rows, values: np.ndarray) -> Any:
     return pa.table(columns)
 
 
-def _coalesced(field: Column, cells: Any, numbers: np.ndarray) -> Any:
-    """Cells in the type they came in, null ones from the column's numbers."""
+def _coalesced(decoded: Any, cells: Any) -> Any:
+    """Cells in the type they came in, null ones from those that the column's numbers are decoded to."""
     import pyarrow as pa
     from pyarrow import compute as pc
 
     if pa.types.is_null(cells.type):
-        return pa.chunked_array([field.decode(numbers)])
+        return pa.chunked_array([decoded])
     empty = cells.is_null(nan_is_null=pa.types.is_floating(cells.type))
     if not pc.any(empty).as_py():
         return cells
-    made = pa.chunked_array([field.decode(numbers)])
+    made = pa.chunked_array([decoded])
     if pa.types.is_dictionary(cells.type) or pa.types.is_dictionary(made.type):
         type = cells.type if pa.types.is_dictionary(cells.type) else made.type
         plain = [

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from latens.schema import LIBRARY, AnySchema, Column, Table
 from latens.trees import Tree
 
 _SAMPLE, _CODES, _GIVEN = 51, 52, 53  # keys of the seeds
+REDRAWS = 20  # of rows that a rule takes beyond the range of a column; those that are left end at it
 
 
 def schema_of(run: Run) -> AnySchema:
@@ -141,20 +143,43 @@ def sample(
     z = None if density is None else density.draw(model, n, seed)
     count = rows_at_once(schema.columns)
 
-    def draw(start: int) -> Tensor:
-        rows = slice(start, min(start + count, n))
+    def draw(rows: Any) -> Tensor:
         some = trees.take(c, rows)
+        size = rows.stop - rows.start if isinstance(rows, slice) else len(rows)
         if z is None:
-            return model.sample(rows.stop - start, some, mean=mean)
+            return model.sample(size, some, mean=mean)
         px = model.decode(z[rows].to(model_device(model)), some)
         return center(px) if mean else px.sample()
 
+    def redrawn(x: np.ndarray, schema: Table) -> np.ndarray:
+        """Rows with the target of a rule beyond its range drawn again, as those of a column's own law are not drawn."""
+        for _ in range(REDRAWS):
+            beyond = np.concatenate([
+                start + np.flatnonzero(schema.outward(x[start : start + count])[1]) for start in range(0, n, count)
+            ])  # fmt: skip
+            if not len(beyond):
+                break
+            for start in range(0, len(beyond), count):
+                rows = beyond[start : start + count]
+                x[rows] = draw(rows).numpy()
+        return x
+
     with evaluating(model), seeded(seed, _SAMPLE), torch.no_grad():
-        x = trees.below(map(draw, range(0, n, count)), n).numpy()
+        x = trees.below((draw(slice(i, min(i + count, n))) for i in range(0, n, count)), n).numpy()
+        if isinstance(schema, Table) and schema.rules and not mean:
+            x = redrawn(x, schema)
+    leave_out = None
     if missing and not mean and isinstance(schema, Table) and run.data.get("gaps"):
         known = {name: values.double().numpy() for name, values in (c or {}).items()} if isinstance(c, Mapping) else {}
-        x = gaps.drawn(run.data["gaps"], schema.names, x, known, seed)
-    return to_user(schema, x, cells, mean=mean)
+        names = tuple(field.name for field in schema.outer)
+        leave_out = partial(_with_gaps, run.data["gaps"], names, known, seed)
+    return to_user(schema, x, cells, mean=mean, leave_out=leave_out)
+
+
+def _with_gaps(
+    kept: Any, names: tuple[str, ...], known: Mapping[str, np.ndarray], seed: int, u: np.ndarray
+) -> np.ndarray:
+    return gaps.drawn(kept, names, u, known, seed)
 
 
 def require_memory(rows: int, columns: int, what: str) -> None:
@@ -184,7 +209,12 @@ def written(x: Any, run: Run, rows: Rows | None = None, out: str | Path = "") ->
     return with_index(x, None, back.schema) if isinstance(back, ArrowBack) and not as_text else x
 
 
-def to_user(schema: AnySchema, x: np.ndarray, cells: Mapping[str, Any] | None = None, *, mean: bool = False) -> Any:
+def to_user(
+    schema: AnySchema, x: np.ndarray, cells: Mapping[str, Any] | None = None, *, mean: bool = False,
+    leave_out: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> Any:  # fmt: skip
     """Numbers in the user's form: an array, or an arrow table with the given columns in their places; ``mean``: they
-    are means, and those of counts stay fractions."""
-    return schema.to_user(x, cells, mean=mean) if isinstance(schema, Table) else schema.to_user(x, mean=mean)
+    are means, and those of counts stay fractions. ``leave_out``: as ``gaps`` of :meth:`Table.to_user`."""
+    if not isinstance(schema, Table):
+        return schema.to_user(x, mean=mean)
+    return schema.to_user(x, cells, mean=mean, gaps=leave_out)

@@ -22,7 +22,7 @@ from latens.evaluation.anomaly import Conformal, contributions
 from latens.evaluation.likelihood import chunk_rows, evaluating, model_device
 from latens.randomness import reseed, shared
 from latens.run import CALIBRATION, Run
-from latens.schema import BEYOND, IMPOSSIBLE, UNSEEN, AnySchema, Odd, Table
+from latens.schema import BEYOND, BROKEN, IMPOSSIBLE, UNSEEN, AnySchema, Odd, Table
 from latens.schema.column import KEPT
 from latens.schema.odd import cell_name
 from latens.training.checkpoint import sealed, unseal
@@ -69,10 +69,11 @@ class Scores:
     *Impossible* cells (a price of 0 among positive ones, 2.5 in a count, a word for a number) have no probability:
     -ln p(x) and strangeness are infinite. *Unseen* ones cost what add-one smoothing leaves for them (Laplace 1812): a
     level that none of n rows had, of a column of L, ln(n + L + 1) nats and at least ln 2 more than the level that the
-    rest of the row makes least likely; another value of a constant column ln(n + 2). The other cells score as if these
-    were missing. A row with either has the least p that there is, 1 / (n + 1) of n held-out rows, and the column is
-    named first. A number *beyond* those seen has the density that the model gives it; its excess is at least that by
-    which a normal law with the column's mean and deviation falls from the end of its range.
+    rest of the row makes least likely; another value of a constant column, or one that breaks a rule with others,
+    ln(n + 2). The other cells score as if these were missing. A row with either has the least p that there is,
+    1 / (n + 1) of n held-out rows, and the column is named first. A number *beyond* those seen has the density that the
+    model gives it; its excess is at least that by which a normal law with the column's mean and deviation falls from
+    the end of its range.
     """
 
     nll: NLL
@@ -207,8 +208,10 @@ def sifted(run: Run, rows: Rows, *, refuse: bool = True) -> tuple[Rows, list[Odd
 
 
 def names_of(schema: AnySchema) -> list[str]:
-    """The columns that can be named as what makes a row strange: those modelled, then those that never vary."""
+    """The columns that can be named as what makes a row strange: those modelled, then those that never vary or that
+    rules write from others."""
     kept = [f.name for f in schema.fields if f.kind in KEPT] if isinstance(schema, Table) else []
+    kept += schema.reproduced if isinstance(schema, Table) else ()
     return [cell_name(schema, j) for j in range(schema.columns)] + kept
 
 
@@ -242,7 +245,7 @@ def costs(run: Run, rows: Rows, odd: list[Odd]) -> np.ndarray:
         place = _place(names, each)
         if each.kind == IMPOSSIBLE:
             found[each.row, -1 if place is None else place] = np.inf
-        elif each.kind == UNSEEN and each.cell is None:
+        elif each.kind in (UNSEEN, BROKEN) and each.cell is None:
             found[each.row, place] = math.log(run.rows + 2)
         elif each.kind == UNSEEN and isinstance(rows.schema, Table) and place is not None:
             levels.setdefault(place, []).append(each.row)
@@ -296,7 +299,7 @@ def _named(
         elif not isinstance(rows.schema, Table):
             terms[each.row, place] = np.nan_to_num(terms[each.row, place], nan=np.inf, posinf=np.inf)
         else:
-            fall = rows.schema.modelled[place].fall(float(rows.inside[each.row, place]))
+            fall = rows.schema.field(each.column).fall(each.number)
             terms[each.row, place] = np.fmax(terms[each.row, place], np.nan_to_num(reference[place]) + fall)
     return contributions(terms, reference, TOP, first)
 
@@ -373,7 +376,8 @@ class Tally:
             have = "row is" if self.impossible == 1 else "rows are"
             found.append(f"{self.impossible:,} {have} impossible for the model, with ln p(x) = -inf, and left out of "
                          "the mean: see the reason of each")  # fmt: skip
-        words = {IMPOSSIBLE: "that the column cannot hold", UNSEEN: "never seen in fitting"}
+        words = {IMPOSSIBLE: "that the column cannot hold", UNSEEN: "never seen in fitting",
+                 BROKEN: "that break a rule"}  # fmt: skip
         found += [
             f"column {column!r}: {count:,} cell{'s' * (count > 1)} with values {words[kind]}"
             for (column, kind), count in self.kinds.items() if kind in words

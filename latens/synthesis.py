@@ -18,7 +18,7 @@ LEAST = 40  # rows on either side, below which nothing can be told
 
 def frame_of(table: Any, schema: Table) -> Frame:
     """The modelled and the given columns of an arrow table as plain numbers and codes."""
-    fields = [f for f in schema.fields if f.name in schema.names or f.name in schema.conditions]
+    fields = [f for f in schema.fields if f in schema.outer or f.name in schema.conditions]
     columns = {f.name: _plain(f, table.column(f.name)) for f in fields}
     return frame(columns, {f.name: "categorical" if f.outputs_codes else "numeric" for f in fields})
 

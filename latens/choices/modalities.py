@@ -39,8 +39,7 @@ def _piece(info: DataInfo, axis: int, start: int, stop: int) -> DataInfo:
     schema = info.schema
     part: AnySchema
     if isinstance(schema, Table):
-        left_out = {column.name for column in (*schema.modelled[:start], *schema.modelled[stop:])}
-        part = replace(schema, fields=tuple(f for f in schema.fields if f.name not in left_out))
+        part = replace(schema, fields=(*schema.modelled[start:stop], *schema.given_fields), rules=())
     else:
         shape = list(schema.shape)
         shape[axis] = stop - start

@@ -85,12 +85,12 @@ def _formats(words: list[str] | None) -> dict[str, str]:
 
 def schema(
     data: str, *, columns: dict[str, str], drop: tuple[str, ...], condition: tuple[str, ...], reading: dict[str, Any],
-    out: str | None,
+    out: str | None, rules: tuple[str, ...] = (),
 ) -> Answer:  # fmt: skip
     """Show the schema that `latens fit` would use; write it, to be edited."""
     if out is not None:
         writable(out)
-    asked = Fit(data, "", columns=columns, drop=drop, condition=condition, reading=reading)
+    asked = Fit(data, "", columns=columns, drop=drop, condition=condition, reading=reading, rules=rules)
     source = asked.read()
     rows = asked.rows(source)
     found = rows.schema

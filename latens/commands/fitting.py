@@ -32,6 +32,8 @@ from latens.schema.cells import listed
 from latens.training import Bar, Interrupted, Progress, Settings
 from latens.training.processes import is_first
 
+_LISTS = ("drop", "condition", "rules")
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -54,20 +56,23 @@ class Fit:
     split: str | None = None
     reading: dict[str, Any] = field(default_factory=dict)
     stream: bool = False
+    rules: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         files = {name: absolute(getattr(self, name)) for name in ("data", "validation", "labels", "weights")}
         start = None if self.start is None else str(Path(self.start).absolute())
-        return vars(self) | files | {"drop": list(self.drop), "condition": list(self.condition), "start": start}
+        lists = {name: list(getattr(self, name)) for name in _LISTS}
+        return vars(self) | files | lists | {"start": start}
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Fit:
-        tuples = {name: tuple(fields.get(name, ())) for name in ("drop", "condition")}
+        tuples = {name: tuple(fields.get(name, ())) for name in _LISTS}
         return cls(**fields | tuples)
 
     @property
     def asked(self) -> Asked:
-        return Asked(self.columns, self.condition, self.kind, self.layout, self.reading.get("formats") or {})
+        formats = self.reading.get("formats") or {}
+        return Asked(self.columns, self.condition, self.kind, self.layout, formats, self.rules)
 
     def read(self) -> Source | Stream:
         """The data; as a stream where that was asked for, or they are large."""

@@ -15,7 +15,7 @@ import torch
 from latens import evaluation, imputing, outputs, scoring
 from latens.commands.answer import Answer
 from latens.commands.sources import reading_bar
-from latens.data.rows import Rows, rows_like, unknown_levels
+from latens.data.rows import Rows, broken_rules, rows_like, unknown_levels
 from latens.data.streams.rows import Encoded
 from latens.data.streams.sources import Stream
 from latens.data.streams.writing import Writer
@@ -37,13 +37,15 @@ Work = Callable[[Rows, int], Any]  # (rows, number of the first) -> an array or 
 
 class Pass:
     """One pass of a run over a stream in chunks of a multiple of ``unit`` rows, so that what is computed ``unit`` rows
-    at a time meets the same rows as in memory. ``unknown``: cells of each column whose level was never seen in fitting.
+    at a time meets the same rows as in memory. ``unknown``: cells of each column whose level was never seen in fitting,
+    ``broken``: rows that break each rule.
     ``sift``: impossible cells are left to the work (:meth:`latens.data.rows.Rows.sifted`), not refused.
     """
 
     def __init__(self, run: Run, stream: Stream, unit: int = 1, *, sift: bool = False):
         self.run, self.stream, self.rows = run, stream, unit * max(1, ROWS // unit)
         self.unknown: dict[str, int] = {}
+        self.broken: dict[str, int] = {}
         self.sift = sift
         self.notes: list[str] = list(stream.notes)
         self._encoded = Encoded(stream, schema_of(run), run.given)
@@ -72,7 +74,7 @@ class Pass:
             )
         if self.sift:
             return replace(rows, notes=(*self.stream.notes, *rows.notes))
-        x, c = self._encoded.encode(rows.x, first, self.unknown)
+        x, c = self._encoded.encode(rows.x, first, self.unknown, self.broken)
         vars(rows).update(inside=x, c=c)  # where the rows would keep them
         return rows
 
@@ -84,7 +86,7 @@ class Pass:
 
     @property
     def warnings(self) -> list[str]:
-        return self.notes + unknown_levels(self.unknown)
+        return self.notes + unknown_levels(self.unknown) + broken_rules(self.broken)
 
     def written(self, writer: Writer, what: str, figures: dict[str, Any] | None = None) -> Answer:
         lines = [f"wrote {writer.path}: {what} {writer.shape}", *(f"warning: {text}" for text in self.warnings)]

@@ -20,6 +20,7 @@ from latens.data.tables.cells import Hints
 from latens.data.tables.frames import is_frame
 from latens.data.tables.kinds import infer_table
 from latens.data.tables.reading import Read, read_columns
+from latens.data.tables.rules import with_rules
 from latens.data.tables.types import INDEX, index_names, index_notes, with_index
 from latens.errors import InputError
 from latens.schema import KINDS, LIBRARY, AnySchema, Column, Odd, Schema, Table, sift_array, sift_table
@@ -34,13 +35,14 @@ LABEL = "label"  # the name by which labels that are no column of a table are as
 @dataclass(frozen=True)
 class Asked:
     """What the user has said of the data: kinds of columns (``{name: kind}``), columns that are given, kind and layout
-    of an array, forms of columns of text."""
+    of an array, forms of columns of text, rules between columns ("none": those that are found are not kept)."""
 
     columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
     condition: tuple[str, ...] = ()
     kind: str = "auto"
     layout: str = "auto"
     formats: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    rules: tuple[str, ...] = ()
 
     @property
     def hints(self) -> Hints:
@@ -114,9 +116,14 @@ class Rows:
         return self._encoded[1] if isinstance(self.schema, Table) else {}
 
     @property
+    def broken(self) -> dict[str, int]:
+        """How many rows break each rule; the cell that the rule bounds counts as missing there."""
+        return self._encoded[2] if isinstance(self.schema, Table) else {}
+
+    @property
     def warnings(self) -> list[str]:
         """What a person should know of these rows before trusting what is made of them, a sentence each."""
-        return [*self.remarks, *unknown_levels(self.unknown)]
+        return [*self.remarks, *unknown_levels(self.unknown), *broken_rules(self.broken)]
 
     @property
     def remarks(self) -> list[str]:
@@ -158,7 +165,8 @@ class Rows:
         """The columns of a table that are not modelled and go out as they came in: conditions and what was left out."""
         if not isinstance(self.schema, Table):
             return {}
-        kept = [f.name for f in self.schema.fields if f.name not in self.schema.names]
+        made = {field.name for field in self.schema.outer}
+        kept = [f.name for f in self.schema.fields if f.name not in made]
         return {name: self.x.column(name) for name in kept if name in self.x.column_names}
 
     def named(self, table: Any) -> Any:
@@ -181,10 +189,11 @@ class Rows:
         return torch.from_numpy(np.array(self.schema.to_model(self.x)))
 
     @cached_property
-    def _encoded(self) -> tuple[np.ndarray, dict[str, int]]:
-        """The numbers of a table, and its cells of unknown levels."""
-        found: dict[str, int] = {}
-        return self.schema.to_model(self.x, self.where, unknown=found), found  # type: ignore[call-arg]
+    def _encoded(self) -> tuple[np.ndarray, dict[str, int], dict[str, int]]:
+        """The numbers of a table, its cells of unknown levels, and its rows that break rules."""
+        assert isinstance(self.schema, Table)
+        found: tuple[dict[str, int], dict[str, int]] = {}, {}
+        return self.schema.to_model(self.x, self.where, unknown=found[0], broken=found[1]), *found
 
     @cached_property
     def c(self) -> Tree:
@@ -208,6 +217,19 @@ def unknown_levels(unknown: Mapping[str, int]) -> list[str]:
         f"column {name!r}: {count:,} cell{'s' * (count > 1)} with levels that were never seen in fitting; they count "
         "as missing"
         for name, count in unknown.items()
+    ]
+
+
+def broken_rules(broken: Mapping[str, int]) -> list[str]:
+    """A sentence for each rule that rows break.
+
+    >>> broken_rules({"start <= end": 1})
+    ['rule start <= end: 1 row breaks it; the cell that it bounds counts as missing there']
+    """
+    return [
+        f"rule {text}: {count:,} row{'s' * (count > 1)} break{'s' * (count == 1)} it; the cell that it bounds counts "
+        "as missing there"
+        for text, count in broken.items()
     ]
 
 
@@ -290,10 +312,11 @@ def rows_of(
     if found is None:
         found = read_columns(x, where, asked.hints)
         x = found.table
-    array = None if asked.columns or asked.condition else _one_scale(x, asked)
+    array = None if asked.columns or asked.condition or asked.rules else _one_scale(x, asked)
     if array is not None:
         return Rows(array, infer(array, x.column_names, asked.kind, layout=asked.layout), **common)
     table = infer_table(x, asked.columns, condition=asked.condition, forms=found.forms)
+    table = with_rules(table, x, asked.rules, where)
     given = table if table.conditions else None
     return Rows(x, table, given, x.select(list(table.conditions)) if given else None, found=found, **common)
 

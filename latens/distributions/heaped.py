@@ -63,8 +63,9 @@ class Margins:
     value. ``apart`` ``[n, A]``: atoms outside the range.
     ``complete`` ``[n]``: only atoms are drawn. ``offset`` ``[n]``: what the measure of the nats adds to ln mass of a
     place or ln density. ``pieces``: those of T. ``lower`` ``[n, A]``, ``upper`` ``[n, 1 + A]``: between which a number
-    is an atom, ``upper`` with an entry for none before them. ``grids``: which columns have
-    places, on a grid or of their own.
+    is an atom, ``upper`` with an entry for none before them. ``grids``: which columns have places, on a grid or of
+    their own. ``floor`` ``[n]``: below which there is no mass, -inf for none, and ``lowest`` its score; ``floors``:
+    which have one.
     """
 
     knots: Tensor
@@ -80,7 +81,10 @@ class Margins:
     upper: Tensor
     middles: Tensor
     about: Tensor
+    floor: Tensor
+    lowest: Tensor
     grids: tuple[bool, ...]
+    floors: tuple[bool, ...]
 
     @classmethod
     def of(cls, laws: Sequence[Law], units: Sequence[float], dtype: torch.dtype = torch.float64) -> Margins:
@@ -96,7 +100,8 @@ class Margins:
         step = torch.tensor([law.step or 0.0 for law in laws], dtype=dtype)
         widths = [1.0 if law.places or bool(law.step) == bool(law.atoms) else each if law.atoms
                   else 1 / (law.step or 1.0) for law, each in zip(laws, units)]  # fmt: skip
-        none = torch.full_like(unit, -math.inf).unsqueeze(-1)
+        none, pieces = torch.full_like(unit, -math.inf).unsqueeze(-1), Piecewise.of(knots, scores, 1 / unit)
+        floor = torch.tensor([-math.inf if law.floor is None else law.floor for law in laws], dtype=dtype)
         ends = [edges(np.array(law.places)) if law.places else np.zeros(0) for law in laws]
         count = max(1, *(len(law.places) for law in laws))
         middles = padded((each[1:-1].tolist() for each in ends), count - 1, math.inf)
@@ -108,9 +113,11 @@ class Margins:
         return cls(
             knots, scores, values, unit, step, padded((law.apart for law in laws), atoms, 0.0).bool(),
             torch.tensor([law.is_complete for law in laws]), torch.tensor(widths, dtype=dtype).log(),
-            Piecewise.of(knots, scores, 1 / unit), (values - SAME * values.abs()).nan_to_num(math.inf),
+            pieces, (values - SAME * values.abs()).nan_to_num(math.inf),
             torch.cat([none, (values + SAME * values.abs()).nan_to_num(-math.inf)], -1),
-            middles, about, tuple(law.step is not None or bool(law.places) for law in laws),
+            middles, about, floor, pieces(floor)[0].clamp(-1e30, 1e30),
+            tuple(law.step is not None or bool(law.places) for law in laws),
+            tuple(law.floor is not None for law in laws),
         )  # fmt: skip
 
     def score(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -205,6 +212,9 @@ class Heaped(Distribution):
             centre = (centre.to(dtype) - self.loc) / self.scale
             found.append(logsigmoid(centre) + logsigmoid(-centre) - self.scale.log() + slope.log().to(dtype))
         smooth = found[0] if len(found) == 1 else torch.where(self._placed, found[0], found[1])
+        if any(m.floors):
+            above = logsigmoid((self.loc - m.lowest.to(dtype)) / self.scale)
+            smooth = torch.where(value < m.floor, -math.inf, smooth - above)
         return smooth + m.offset.to(dtype)
 
     @property

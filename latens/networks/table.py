@@ -43,14 +43,16 @@ class Laws(nn.Module):
         super().__init__()
         exact = torch.float32 if torch.backends.mps.is_available() else torch.float64
         margins = Margins.of(laws, units, exact)
-        tensors = {f.name: getattr(margins, f.name) for f in fields(Margins) if f.name not in ("pieces", "grids")}
-        self.names, self.grids = tuple(tensors), margins.grids
+        told = ("pieces", "grids", "floors")
+        tensors = {f.name: getattr(margins, f.name) for f in fields(Margins) if f.name not in told}
+        self.names, self.grids, self.floors = tuple(tensors), margins.grids, margins.floors
         for name, value in {**tensors, "edges": margins.pieces.edges, "table": margins.pieces.table}.items():
             self.register_buffer(name, value, persistent=False)
 
     def forward(self) -> Margins:
         pieces = Piecewise(self.edges, self.table)
-        return Margins(**{name: getattr(self, name) for name in self.names}, pieces=pieces, grids=self.grids)
+        tensors = {name: getattr(self, name) for name in self.names}
+        return Margins(**tensors, pieces=pieces, grids=self.grids, floors=self.floors)
 
 
 class Columns(nn.Module):

@@ -24,7 +24,7 @@ from latens.report.groups import Groups, group
 from latens.report.page import LeftOut
 from latens.report.pixels import model_layout
 from latens.run import Run
-from latens.schema import Schema
+from latens.schema import Schema, Table
 from latens.trees import Tree
 
 MAP_ROWS = 2000  # rows that are encoded for maps and rates
@@ -214,7 +214,7 @@ class Subject:
         that reads conditions is given those of ``rows``, or of the first row.
         """
         index = torch.zeros(len(z), dtype=torch.int64) if rows is None else torch.as_tensor(rows)
-        return self.outside(decode(self.run.model, z.float(), trees.take(self.c, index)))
+        return self.outside(decode(self.run.model, z.float(), trees.take(self.c, index)), mean=True)
 
     def normal_codes(self, count: int) -> Tensor:
         """Draws ``[count, Z]`` of a normal distribution with the mean and covariance of the codes."""
@@ -228,10 +228,11 @@ class Subject:
         rows = WITHOUT_DATA if self.tensor is None else len(self.tensor)
         c = None if self.c is None else trees.take(self.c, torch.arange(count) % rows)
         with seeded(self.run.settings.seed, _SAMPLE):
-            return self.outside(self.run.model.sample(count, c, mean=mean))  # type: ignore[operator]
+            return self.outside(self.run.model.sample(count, c, mean=mean), mean=mean)  # type: ignore[operator]
 
-    def outside(self, values: Tensor) -> np.ndarray:
-        """``[N, *shape]`` float64: for parts of one's own the axes go to the schema's places."""
+    def outside(self, values: Tensor, *, mean: bool = False) -> np.ndarray:
+        """``[N, *shape]`` float64: for parts of one's own the axes go to the schema's places, of a table with rules the
+        columns are those of ``schema.outer``."""
         found = values.detach().cpu().double().numpy()
         if self.schema is None:
             raise LeftOut("The run has no schema (what each column or pixel is), so its data cannot be drawn.")
@@ -241,6 +242,8 @@ class Subject:
             raise LeftOut(
                 f"The model gives data of shape {list(found.shape[1:])}, the schema says {list(self.schema.shape)}."
             )
+        if isinstance(self.schema, Table) and self.schema.rules:
+            return np.stack(list(self.schema.outward(found, mean=mean)[0].values()), 1)
         return found
 
     @cached_property
@@ -277,7 +280,8 @@ class Subject:
 
     def column_name(self, i: int) -> str:
         assert self.schema is not None
-        return self.schema.names[i] if self.schema.names else f"column {i}"
+        names = [field.name for field in self.schema.outer] if isinstance(self.schema, Table) else self.schema.names
+        return names[i] if names else f"column {i}"
 
     @cached_property
     def scale(self) -> np.ndarray:

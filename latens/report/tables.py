@@ -31,9 +31,10 @@ def columns(subject: Subject) -> Section:
     lines = []
     for field in table.fields[:LISTED]:
         given, modelled = field.name in table.conditions, field.name in table.names
-        badge = ' <span class="badge">given</span>' if given else ""
+        made = "given" * given + "by rule" * (field.name in table.reproduced)
+        badge = f' <span class="badge">{made}</span>' if made else ""
         family = field.family.replace("_", " ") if modelled else "–"
-        kind = ' class="out"' if not modelled and not given else ""
+        kind = ' class="out"' if not modelled and not made else ""
         lines.append(
             f"<tr{kind}><td>{esc(field.name, 60)}{badge}</td><td>{field.kind}</td><td>{esc(family)}</td>"
             f"<td>{_missing_bar(field.missing)}</td><td>{esc(field.reason)}</td></tr>"
@@ -41,7 +42,9 @@ def columns(subject: Subject) -> Section:
     counts = [f"{len(table.names):,} {'is' if len(table.names) == 1 else 'are'} modelled, each by its own likelihood"]
     if table.conditions:
         counts.append(f"{len(table.conditions)} given to the model as a condition")
-    left_out = len(table.fields) - len(table.names) - len(table.conditions)
+    if table.reproduced:
+        counts.append(f"{len(table.reproduced)} written from the others by a rule")
+    left_out = len(table.fields) - len(table.names) - len(table.conditions) - len(table.reproduced)
     if left_out:
         counts.append(f"{left_out} (grey) left out, or kept as a constant")
     text = f"What each column was taken for. Of {len(table.fields):,} columns {', '.join(counts)}."
@@ -55,6 +58,10 @@ def columns(subject: Subject) -> Section:
         f"<tbody>{''.join(lines)}</tbody></table></div>"
     )
     more = note(f"Listed are the first {LISTED} columns.") if len(table.fields) > LISTED else ""
+    if table.rules:
+        rules = "".join(f"<li><b>{esc(rule.text, 200)}</b> {esc(rule.reason, 200)}</li>" for rule in table.rules)
+        more += how("What holds between columns in every row, and in every sample:")
+        more += f'<ul class="shifts">{rules}</ul>'
     return Section("columns", "Columns", how(text) + body + more)
 
 
@@ -81,7 +88,7 @@ def reconstructions(subject: Subject) -> Section:
     table = table_of(subject)
     original, again = subject.shown, subject.decode(subject.codes, np.arange(len(subject.codes)))
     panels = []
-    for i, column in enumerate(table.modelled[:SHOWN]):
+    for i, column in enumerate(table.outer[:SHOWN]):
         observed = ~np.isnan(original[:, i])
         if not observed.any():
             panels.append(panel(column.name, note("No cell of this column is observed in these rows.")))
@@ -94,7 +101,7 @@ def reconstructions(subject: Subject) -> Section:
         "column is kept exactly, and R² is the share of its variance that is kept. Axes leave out the outermost 0.5 % "
         "of the values at each end. What comes back is the mean of p(x|z), which a long tail pulls to its side."
     )
-    if any(column.outputs_codes for column in table.modelled):
+    if any(column.outputs_codes for column in table.outer):
         text += (
             " Levels: each line is a level of the data, the squares are the shares of its rows, in percent, that come "
             "back as each level; a dark diagonal is good."
@@ -106,9 +113,9 @@ def reconstructions(subject: Subject) -> Section:
 
 
 def _hidden(table: Table, how_chosen: str = "") -> str:
-    if table.columns <= SHOWN:
+    if len(table.outer) <= SHOWN:
         return ""
-    return note(f"Shown are {SHOWN} of {table.columns:,} columns: {how_chosen or 'the first'}.")
+    return note(f"Shown are {SHOWN} of {len(table.outer):,} columns: {how_chosen or 'the first'}.")
 
 
 def _scatter(column: Column, original: np.ndarray, again: np.ndarray) -> str:
@@ -138,7 +145,7 @@ def _confusion(column: Column, original: np.ndarray, again: np.ndarray) -> str:
 def drawn_rows(subject: Subject, drawn: np.ndarray) -> np.ndarray:
     """Samples ``[N, D]`` as the user gets them."""
     table = table_of(subject)
-    return np.stack([as_given(column, drawn[:, i]) for i, column in enumerate(table.modelled)], 1)
+    return np.stack([as_given(column, drawn[:, i]) for i, column in enumerate(table.outer)], 1)
 
 
 def samples(subject: Subject) -> Section:
@@ -154,11 +161,11 @@ def samples(subject: Subject) -> Section:
 def _check(subject: Subject, values: np.ndarray, text: str, title: str) -> Section:
     table, drawn = table_of(subject), drawn_rows(subject, values)
     rng = np.random.default_rng([subject.run.settings.seed, 54])
-    data = subject.shown if subject.tensor is not None else np.empty((0, table.columns))
-    seen = [data[~np.isnan(data[:, i]), i] for i in range(table.columns)]
-    found = {i: matched(c, seen[i], drawn[:, i], None) for i, c in enumerate(table.modelled) if len(seen[i])}
-    order = sorted(range(table.columns), key=lambda i: -found[i].distance if i in found else 1.0)[:SHOWN]
-    found |= {i: matched(table.modelled[i], seen[i], drawn[:, i], rng) for i in order if i in found}
+    data = subject.shown if subject.tensor is not None else np.empty((0, len(table.outer)))
+    seen = [data[~np.isnan(data[:, i]), i] for i in range(len(table.outer))]
+    found = {i: matched(c, seen[i], drawn[:, i], None) for i, c in enumerate(table.outer) if len(seen[i])}
+    order = sorted(range(len(table.outer)), key=lambda i: -found[i].distance if i in found else 1.0)[:SHOWN]
+    found |= {i: matched(table.outer[i], seen[i], drawn[:, i], rng) for i in order if i in found}
     order.sort(key=lambda i: not (i in found and found[i].more))
     if found:
         text += (
@@ -179,11 +186,11 @@ def _check(subject: Subject, values: np.ndarray, text: str, title: str) -> Secti
     worst = [i for i in order if i in found and found[i].more][:3]
     lead = ""
     if worst:
-        names = ", ".join(f"<b>{esc(table.names[i], 60)}</b> ({number(found[i].distance, '.2f')})" for i in worst)
+        names = ", ".join(f"<b>{esc(table.outer[i].name, 60)}</b> ({number(found[i].distance, '.2f')})" for i in worst)
         lead = f"<p>Farthest from the data: {names}.</p>"
     elif found:
         lead = "<p>No column differs from the data by more than chance.</p>"
-    panels = [_marginal(table.modelled[i], seen[i], drawn[:, i], found.get(i)) for i in order]
+    panels = [_marginal(table.outer[i], seen[i], drawn[:, i], found.get(i)) for i in order]
     legend = keys([("data", "c9")] * bool(found) + [("samples", "c0")])
     which = "those that match worst" if found else ""
     return Section("samples", title, how(text) + lead + legend + grid(panels, "small") + _hidden(table, which))
@@ -213,11 +220,11 @@ def _marginal(column: Column, data: np.ndarray, drawn: np.ndarray, match: Match 
 def dependence(subject: Subject) -> Section:
     """Association of every pair of columns in the data beside that in the samples."""
     table = table_of(subject)
-    if table.columns < 2:
+    if len(table.outer) < 2:
         raise LeftOut("Pairs of columns need two columns.")
     if not subject.has_prior:
         raise LeftOut("An autoencoder has no samples whose pairs of columns could be compared.")
-    picked = list(range(min(table.columns, PAIRED)))
+    picked = list(range(min(len(table.outer), PAIRED)))
     data, drawn = subject.shown, drawn_rows(subject, subject.sample(SAMPLES, mean=False))
     half = np.random.default_rng([subject.run.settings.seed, 55]).permutation(len(data))
     rows = [data, drawn, data[half[::2]], data[half[1::2]]]
@@ -235,7 +242,7 @@ def dependence(subject: Subject) -> Section:
         f"alike. Mean absolute difference: <b>{number(error, '.3f')}</b> over {int(known.sum())} pairs (between two "
         f"random halves of these rows: {number(float(chance), '.3f')})."
     )
-    names = [table.names[i] for i in picked]
+    names = [table.outer[i].name for i in picked]
     panels = [
         panel(title, f'<div class="wide">{charts.heat(values, names, names, f"associations, {title}")}</div>')
         for title, values in (("Data", real), ("Samples", model))
@@ -246,12 +253,12 @@ def dependence(subject: Subject) -> Section:
         f"the data, {number(float(model[upper][k]), '.2f')} in the samples" for k in worst
     ]  # fmt: skip
     lead = how("Farthest apart: " + "; ".join(told) + ".") if told else ""
-    more = note(f"Shown are the first {PAIRED} of {table.columns:,} columns.") if table.columns > PAIRED else ""
+    more = note(f"Shown are the first {PAIRED} of {len(table.outer):,} columns.") if len(table.outer) > PAIRED else ""
     return Section("dependence", "Pairs of columns", how(text) + lead + grid(panels, "two") + more)
 
 
 def _associations(table: Table, picked: list[int], values: np.ndarray) -> np.ndarray:
-    chosen = [(table.modelled[i], values[:, i]) for i in picked]
+    chosen = [(table.outer[i], values[:, i]) for i in picked]
     cells = {c.name: np.where(np.isnan(v), -1, v).round().astype(int) if c.outputs_codes else v for c, v in chosen}
     kinds = {c.name: "categorical" if c.outputs_codes else "numeric" for c, _ in chosen}
     return associations(frame(cells, kinds), list(cells))

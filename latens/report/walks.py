@@ -99,7 +99,7 @@ def _scaled(subject: Subject, values: np.ndarray) -> np.ndarray:
     if isinstance(subject.schema, Table):
         with np.errstate(divide="ignore", invalid="ignore"):
             columns = [np.full(len(values), np.nan) if column.outputs_codes else column.seen(values[:, i])
-                       for i, column in enumerate(subject.schema.modelled)]  # fmt: skip
+                       for i, column in enumerate(subject.schema.outer)]  # fmt: skip
         return np.stack(columns, 1)
     has_data = subject.tensor is not None
     middle = subject.shown.mean(0) if has_data else values.mean(0)
@@ -109,7 +109,7 @@ def _scaled(subject: Subject, values: np.ndarray) -> np.ndarray:
 def _levels(table: Table, values: np.ndarray, x: np.ndarray) -> str:
     """The levels that columns pass through along a walk, those that change most often first (HTML)."""
     lines = []
-    for i, column in enumerate(table.modelled):
+    for i, column in enumerate(table.outer):
         if not column.outputs_codes:
             continue
         codes = values[:, i].round().astype(int)
@@ -131,10 +131,10 @@ def _units(subject: Subject) -> str:
     text = f" Drawn are the {MOVERS} columns that change most, each in its own standard deviations from its mean"
     if not isinstance(subject.schema, Table):
         return text + "." + given
-    if any(column.kind in LOGARITHMIC for column in subject.schema.modelled):
+    if any(column.kind in LOGARITHMIC for column in subject.schema.outer):
         text += ", those of its logarithm where it is positive or a count"
     text += "."
-    if any(column.outputs_codes for column in subject.schema.modelled):
+    if any(column.outputs_codes for column in subject.schema.outer):
         text += " Columns of levels are told in words: the most probable level, and in brackets where it changes."
     return text + given
 

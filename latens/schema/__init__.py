@@ -10,15 +10,15 @@ from typing import Any
 from latens.schema.arrays import KINDS, LAYOUTS, LIBRARY, MAX_LEVELS, STORAGES, Schema, chunks, place, require_numeric
 from latens.schema.column import Column
 from latens.schema.numbers import levels_of
-from latens.schema.odd import BEYOND, IMPOSSIBLE, UNSEEN, Odd, sift_array, sift_table
+from latens.schema.odd import BEYOND, BROKEN, IMPOSSIBLE, UNSEEN, Odd, sift_array, sift_table
 from latens.schema.table import Table
 
 AnySchema = Schema | Table
 
 __all__ = [
-    "BEYOND", "IMPOSSIBLE", "KINDS", "LAYOUTS", "LIBRARY", "MAX_LEVELS", "STORAGES", "UNSEEN", "AnySchema", "Column",
-    "Odd", "Schema", "Table", "chunks", "levels_of", "place", "require_numeric", "schema_from_json", "sift_array",
-    "sift_table",
+    "BEYOND", "BROKEN", "IMPOSSIBLE", "KINDS", "LAYOUTS", "LIBRARY", "MAX_LEVELS", "STORAGES", "UNSEEN", "AnySchema",
+    "Column", "Odd", "Schema", "Table", "chunks", "levels_of", "place", "require_numeric", "schema_from_json",
+    "sift_array", "sift_table",
 ]  # fmt: skip
 
 

@@ -213,14 +213,23 @@ class Column:
         and a fraction (float64)."""
         import pyarrow as pa
 
-        numbers = np.asarray(numbers, dtype=np.float64)
+        numbers = self.settled(numbers, mean=mean, given=given)
         missing = np.isnan(numbers)
         if mean and self.kind == "count":
-            return pa.array(np.maximum(numbers, 0.0), mask=missing)
+            return pa.array(numbers, mask=missing)
         if self.kind in CODED:
-            codes = np.where(missing, 0, numbers).round().astype(np.int64).clip(0, len(self.levels or ()) - 1)
+            codes = np.where(missing, 0, numbers).astype(np.int64)
             cells = of_levels(self.levels or (), self.type).take(pa.array(codes, mask=missing))
             return typed(cells, self.type, self.categories or self.levels or ())
+        return typed(pa.array(numbers, mask=missing), self.type)
+
+    def settled(self, numbers: np.ndarray, *, mean: bool = False, given: bool = False) -> np.ndarray:
+        """The numbers that :meth:`decode` writes; the code of the nearest level."""
+        numbers = np.asarray(numbers, dtype=np.float64)
+        if mean and self.kind == "count":
+            return np.maximum(numbers, 0.0)
+        if self.kind in CODED:
+            return numbers.round().clip(0, len(self.levels or ()) - 1)
         if self.law is not None and not given:
             numbers = self.law.snap(numbers)
         if self.decimals is not None:
@@ -232,7 +241,7 @@ class Column:
             numbers = np.clip(numbers, low, self.high if self.kind == "bounded" else None)
         if self.law is not None and not given:
             numbers = np.clip(numbers, self.low, self.high)
-        return typed(pa.array(numbers, mask=missing), self.type)
+        return numbers
 
     def repeat(self, rows: int) -> Any:
         """``rows`` cells of a constant, or of a column without values."""

@@ -30,6 +30,7 @@ class Law:
         calendar: of dates, those on which they fall.
         places: increasing values, the only ones drawn, where they lie on no grid and none has a mass of its own: of
             each the mass of the margin up to the middle between it and the next.
+        floor: a number below which the column has no mass; None where strange values may go on.
 
     >>> law = Law((0.5, 2.5, 10.5), (-2.0, 0.0, 2.0), (-999.0,), 1.0)
     >>> law.snap(np.array([-999.0, 11.0, 3.3])).tolist(), law.low, law.high
@@ -43,6 +44,7 @@ class Law:
     is_complete: bool = False
     calendar: Calendar | None = None
     places: tuple[float, ...] = ()
+    floor: float | None = None
 
     def __post_init__(self) -> None:
         numbers = np.array([*self.knots, *self.scores, *self.atoms, *self.places, self.step or 1.0], dtype=np.float64)
@@ -98,7 +100,8 @@ class Law:
             step = None if fields["step"] is None else float(fields["step"])
             calendar = Calendar.from_json(fields.get("calendar"))
             places = tuple(float(v) for v in fields.get("places", ()))
-            return cls(knots, scores, atoms, step, bool(fields["is_complete"]), calendar, places)
+            floor = None if fields.get("floor") is None else float(fields["floor"])
+            return cls(knots, scores, atoms, step, bool(fields["is_complete"]), calendar, places, floor)
         except (KeyError, TypeError, ValueError):
             raise InputError("the schema of the data has a column without a valid law") from None
 

@@ -4,6 +4,7 @@ other rows' scores away."""
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,9 +16,10 @@ from latens.errors import InputError
 from latens.schema.arrays import Schema, place
 from latens.schema.cells import as_numbers, is_empty, plain, short
 from latens.schema.column import CODED, KEPT, Column, _numbers
+from latens.schema.rules import Numbers
 from latens.schema.table import Table
 
-IMPOSSIBLE, UNSEEN, BEYOND = "impossible", "unseen", "beyond"
+IMPOSSIBLE, UNSEEN, BEYOND, BROKEN = "impossible", "unseen", "beyond", "broken"
 _INFINITE = re.compile(r"\s*[+-]?inf(inity)?\s*", re.I)
 WRONG = 10  # rows from which on a column of which no cell is possible is refused: it is another column
 
@@ -27,11 +29,13 @@ class Odd:
     """A cell that no row of the fit was like.
 
     Args:
-        row, cell: where; the number of the modelled column, None for a constant one and a pixel.
+        row, cell: where; the number of the modelled column, None for a constant one, a pixel, and the target of a rule
+            that the row breaks.
         column: its name, or the place in a row.
         kind: "impossible" (the column cannot hold it), "unseen" (a level, or a value of a constant column, that no row
-            had) or "beyond" (above or below all numbers seen).
+            had), "broken" (it breaks a rule with others) or "beyond" (above or below all numbers seen).
         reason: a sentence with the value.
+        number: the number of one that is beyond those seen.
     """
 
     row: int
@@ -39,6 +43,7 @@ class Odd:
     column: str
     kind: str
     reason: str
+    number: float = math.nan
 
 
 def sift_table(
@@ -51,23 +56,39 @@ def sift_table(
     ``InputError`` for a missing column and, with ``refuse``, one that holds nothing possible in ``WRONG`` rows or more.
     """
     schema.check(table, where)
-    out, odd = np.empty((table.num_rows, schema.columns), schema.storage), []
-    unread = unread or {}
-    for position, column in enumerate(schema.modelled):
+    unread, u = unread or {}, {}
+    odd: list[Odd] = []
+    for column in schema.outer:
+        if column.name not in table.column_names:
+            u[column.name] = np.full(table.num_rows, np.nan)
+            continue
         cells = plain(table.column(column.name))
         numbers, found = _sift(column, cells, unread.get(column.name, {}), where, schema.storage)
-        found = [dataclasses.replace(each, cell=position) for each in found]
         impossible = sum(each.kind == IMPOSSIBLE for each in found)
         if refuse and impossible >= WRONG and np.isnan(numbers).all():
             column.encode(cells, where)
             row, reason = found[0].row, found[0].reason
             raise InputError(f"{where}: column {column.name!r}, row {row} (counted from 0) and all others: {reason}")
-        out[:, position] = numbers
-        odd += found
+        u[column.name] = numbers
+        position = schema.names.index(column.name) if column.name in schema.names else None
+        odd += [dataclasses.replace(each, cell=position) for each in found]
+    odd += _broken(schema, table, u)
     for column in schema.fields:
         if column.kind in KEPT and column.name in table.column_names:
             odd += _changed(column, plain(table.column(column.name)), unread.get(column.name, {}), where)
-    return out, sorted(odd, key=lambda each: each.row)
+    return schema.inward(u), sorted(odd, key=lambda each: each.row)
+
+
+def _broken(schema: Table, table: Any, u: Numbers) -> list[Odd]:
+    """The targets of rules in rows that break them."""
+    fields, odd = {field.name: field for field in schema.outer}, []
+    for rule in schema.rules:
+        for row in np.flatnonzero(rule.broken(u, fields)).tolist():
+            told = [f"{short(name)} is {_written(fields[name], table.column(name)[row].as_py())}"
+                    for name in (rule.target, *rule.sources)]  # fmt: skip
+            words = f"{' and '.join(told)}, against the rule {rule.text}, which every row of the fit keeps"
+            odd.append(Odd(row, None, rule.target, BROKEN, words))
+    return odd
 
 
 def _sift(
@@ -96,7 +117,8 @@ def _sift(
         ):
             if bad.any():
                 seen = _written(column, column.decode(np.array([end]))[0].as_py())
-                odd += _told(column, cells, np.flatnonzero(bad), BEYOND, f", {words} seen in fitting ({seen})")
+                found = _told(column, cells, np.flatnonzero(bad), BEYOND, f", {words} seen in fitting ({seen})")
+                odd += [dataclasses.replace(each, number=float(numbers[each.row])) for each in found]
     return numbers, odd
 
 

@@ -8,7 +8,7 @@ back into columns of the same names, order and types.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,8 @@ import numpy as np
 
 from latens.errors import InputError
 from latens.schema.cells import listed, short
-from latens.schema.column import KINDS, Column
+from latens.schema.column import KEPT, KINDS, Column
+from latens.schema.rules import Numbers, Rule
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Table:
         storage: dtype of the numbers in memory, "float32" or "float64".
         conditions: names of the columns that are given, not modelled: they go into c and not into x.
         reason: a plain sentence of what was seen.
+        rules: what holds between columns, each rule after those that its sources are the targets of.
 
     >>> table = Table((Column("n", "count", "int64", "poisson"), Column("id", "identifier", "string")))
     >>> table.shape, table.names
@@ -38,6 +40,7 @@ class Table:
     storage: str = "float32"
     reason: str = ""
     conditions: tuple[str, ...] = ()
+    rules: tuple[Rule, ...] = ()
 
     layout = "table"
     kind = "table"
@@ -53,11 +56,26 @@ class Table:
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise InputError(f"the schema of the data has two columns called {twice!r}; rename one.")
+        known = {field.name for field in self.outer}
+        if not all({rule.target, *rule.sources} <= known for rule in self.rules):
+            raise InputError("the schema of the data has a rule of columns that are not modelled")
+
+    @property
+    def outer(self) -> tuple[Column, ...]:
+        """The columns that the model gives, as the user has them: those of x, and those that rules write from them."""
+        return tuple(field for field in self.fields if field.is_modelled and field.name not in self.conditions)
+
+    @property
+    def reproduced(self) -> tuple[str, ...]:
+        """Names of the columns of which rules leave nothing to model."""
+        return tuple(rule.target for rule in self.rules if rule.reproduces)
 
     @property
     def modelled(self) -> tuple[Column, ...]:
-        """The columns of x, in order."""
-        return tuple(field for field in self.fields if field.is_modelled and field.name not in self.conditions)
+        """The columns of x, in order; in the place of one that rules bound what is left of it."""
+        left = {rule.target: rule for rule in self.rules if rule.bounds}
+        return tuple(left[field.name].left(field) if field.name in left else field
+                     for field in self.outer if field.name not in self.reproduced)  # fmt: skip
 
     @property
     def given_fields(self) -> tuple[Column, ...]:
@@ -100,27 +118,80 @@ class Table:
         raise InputError(f"there is no column {name!r}; there are: {listed([f.name for f in self.fields])}.")
 
     def check(self, table: Any, where: str = "the data") -> None:
-        """Raise ``InputError`` unless every modelled column is there."""
+        """Raise ``InputError`` unless every modelled column is there; those that are reproduced need not be."""
         require_columns(self.modelled, table, where)
 
-    def to_model(
+    def numbers(
         self, table: Any, where: str = "the data", *, unknown: dict[str, int] | None = None, first_row: int = 0
-    ) -> np.ndarray:
-        """``[N, D]`` numbers of an arrow table, columns found by name, in ``storage``; NaN where missing.
-
-        ``unknown``, where given, collects the number of cells of each column whose level was never seen. Raises
-        ``InputError`` for a missing column, or a value that does not fit, with its row.
-        """
-        self.check(table, where)
-        out = np.empty((table.num_rows, self.columns), self.storage)
-        for position, column in enumerate(self.modelled):
+    ) -> Numbers:
+        """The columns of :attr:`outer` as numbers, ``[N]`` each, NaN where missing and for a column that is not there.
+        ``unknown`` and errors as of :meth:`to_model`."""
+        found = {}
+        for column in self.outer:
+            if column.name not in table.column_names:
+                found[column.name] = np.full(table.num_rows, np.nan)
+                continue
             numbers, strangers = column.encode(table.column(column.name), where, first_row)
             if self.storage == "float32":
                 _require_float32(numbers, column, where, first_row)
-            out[:, position] = numbers
             if unknown is not None and strangers:
                 unknown[column.name] = unknown.get(column.name, 0) + strangers
+            found[column.name] = numbers
+        return found
+
+    def inward(self, u: Numbers, broken: dict[str, int] | None = None) -> np.ndarray:
+        """``[N, D]`` of the numbers of :attr:`outer`, as rules leave them; where a row breaks a rule its target counts
+        as missing. ``broken`` collects the number of rows that break each rule, by its text."""
+        u, fields = dict(u), {field.name: field for field in self.outer}
+        for rule in self.rules:
+            bad = rule.broken(u, fields)
+            if bad.any():
+                u[rule.target] = np.where(bad, np.nan, u[rule.target])
+                if broken is not None:
+                    broken[rule.text] = broken.get(rule.text, 0) + int(bad.sum())
+            if rule.reproduces:
+                rule.outward(made := dict(u), fields)
+                u[rule.target] = np.where(np.isnan(u[rule.target]), made[rule.target], u[rule.target])
+        for rule in reversed(self.rules):
+            rule.inward(u, fields)
+        out = np.empty((len(next(iter(u.values()))), self.columns), self.storage)
+        for position, column in enumerate(self.modelled):
+            out[:, position] = u[column.name]
         return out
+
+    def outward(self, x: np.ndarray, *, mean: bool = False) -> tuple[Numbers, np.ndarray]:
+        """Numbers of :attr:`outer` of ``x`` ``[N, D]``, and which rows have the target of a rule beyond its range,
+        ``[N]``; with ``mean`` those of counts are fractions."""
+        x, fields = np.asarray(x, dtype=np.float64), {field.name: field for field in self.outer}
+        u, beyond = dict(zip(self.names, x.T)), np.zeros(len(x), bool)
+        bound = {rule.target for rule in self.rules if rule.bounds}
+        u |= {name: fields[name].settled(u[name], mean=mean) for name in u if name not in bound}
+        for rule in self.rules:
+            beyond |= rule.outward(u, fields, mean)
+        return {name: u[name] for name in fields}, beyond
+
+    def filled(self, u: Numbers, x: np.ndarray) -> Numbers:
+        """Numbers of :attr:`outer`, those missing in ``u`` from ``x`` ``[N, D]``, so that rules are kept."""
+        fields, left = {field.name: field for field in self.outer}, dict(zip(self.names, x.T.astype(np.float64)))
+        bound, seen = {rule.target for rule in self.rules if rule.bounds}, dict(u)
+        for _ in range(2):  # what a rule tells of its sources binds those that these are computed from
+            found = {name: np.where(np.isnan(seen[name]), fields[name].settled(left[name]), seen[name])
+                     for name in left if name not in bound}  # fmt: skip
+            for rule in self.rules:
+                rule.fill(found, seen, fields, left)
+        return {name: found[name] for name in fields}
+
+    def to_model(
+        self, table: Any, where: str = "the data", *, unknown: dict[str, int] | None = None, first_row: int = 0,
+        broken: dict[str, int] | None = None,
+    ) -> np.ndarray:  # fmt: skip
+        """``[N, D]`` numbers of an arrow table, columns found by name, in ``storage``; NaN where missing.
+
+        ``unknown``, where given, collects the number of cells of each column whose level was never seen, ``broken`` as
+        of :meth:`inward`. Raises ``InputError`` for a missing column, or a value that does not fit, with its row.
+        """
+        self.check(table, where)
+        return self.inward(self.numbers(table, where, unknown=unknown, first_row=first_row), broken)
 
     def conditions_of(self, table: Any, where: str = "the data") -> dict[str, np.ndarray]:
         """The given columns of an arrow table as numbers, ``[N]`` each; ``InputError`` for a cell that is missing or a
@@ -149,33 +220,46 @@ class Table:
             found[column.name] = numbers.astype(self.storage)
         return found
 
-    def to_user(self, x: np.ndarray, given: Mapping[str, Any] | None = None, *, mean: bool = False) -> Any:
-        """An arrow table in the user's columns: those modelled from ``x`` ``[N, D]``, constants, and the columns in
-        ``given`` (name -> arrow array: conditions, or columns that are handed through), in the user's order; with
-        ``mean`` counts are fractions."""
+    def to_user(
+        self, x: np.ndarray, given: Mapping[str, Any] | None = None, *, mean: bool = False,
+        gaps: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> Any:  # fmt: skip
+        """An arrow table in the user's columns: those modelled from ``x`` ``[N, D]``, those that rules write from them,
+        constants, and the columns in ``given`` (name -> arrow array: conditions, or columns that are handed through),
+        in the user's order; with ``mean`` counts are fractions. ``gaps`` leaves cells of :attr:`outer` out, NaN."""
         import pyarrow as pa
 
         x = np.asarray(x)
         if x.ndim != 2 or x.shape[1] != self.columns:
             raise InputError(f"expected an array of shape (n, {self.columns}), got {x.shape}.")
-        given, position, columns = given or {}, 0, {}
+        given, columns = given or {}, {}
+        u = self.outward(x, mean=mean)[0] if self.rules else dict(zip(self.names, x.T))
+        u = u if gaps is None else self._with_gaps(u, gaps)
         for field in self.fields:
-            if field.name in given and field.kind not in ("constant", "missing"):
-                position += field.name in self.names
+            if field.name in given and field.kind not in KEPT:
                 columns[field.name] = given[field.name]
-            elif field.name in self.names:
-                columns[field.name] = field.decode(x[:, position], mean=mean)
-                position += 1
+            elif field.name in u:
+                columns[field.name] = self.decoded(field, u[field.name], mean)
             elif field.name in given:
                 columns[field.name] = _filled(given[field.name], field, len(x))
-            elif field.kind in ("constant", "missing"):
+            elif field.kind in KEPT:
                 columns[field.name] = field.repeat(len(x))
         return pa.table(columns)
+
+    def decoded(self, field: Column, numbers: np.ndarray, mean: bool = False) -> Any:
+        """Cells of a column of :attr:`outer`; where there are rules they are settled already."""
+        return field.decode(numbers, mean=mean, given=bool(self.rules))
+
+    def _with_gaps(self, u: Numbers, gaps: Callable[[np.ndarray], np.ndarray]) -> Numbers:
+        found = dict(zip(u, gaps(np.stack(list(u.values()), 1)).T))
+        for rule in self.rules:
+            rule.with_gaps(found, u, {field.name: field for field in self.outer})
+        return found
 
     def to_json(self) -> dict[str, Any]:
         return {
             "table": [field.to_json() for field in self.fields], "storage": self.storage, "reason": self.reason,
-            "conditions": list(self.conditions),
+            "conditions": list(self.conditions), "rules": [rule.to_json() for rule in self.rules],
         }  # fmt: skip
 
     @classmethod
@@ -186,7 +270,8 @@ class Table:
         given = fields.get("conditions", [])
         if not isinstance(given, list) or not set(map(str, given)) <= {column.name for column in columns}:
             raise InputError("the schema of the data names conditions that are no columns of it.")
-        return cls(columns, str(fields.get("storage", "float32")), str(fields.get("reason", "")), tuple(given))
+        rules = tuple(Rule.from_json(each) for each in fields.get("rules", ()))
+        return cls(columns, str(fields.get("storage", "float32")), str(fields.get("reason", "")), tuple(given), rules)
 
     def describe(self) -> str:
         """The columns as a table to be checked by a person."""
@@ -198,13 +283,15 @@ class Table:
         rows = [("column", "kind", "likelihood", "missing", "written as", "what was seen")]
         for f in self.fields:
             shown = "–" if not f.missing else f"{f.missing:.1%}" if f.missing >= 0.001 else "<0.1%"
-            kind = f"{f.kind}, given" if f.name in self.conditions else f.kind
+            how = ", given" * (f.name in self.conditions) + ", by rule" * (f.name in self.reproduced)
+            kind = f.kind + how
             family = f.family if f.name in self.names else "–"
             rows.append((short(f.name), kind, family, shown, short(f.written_as), f.reason))
         widths = [max(len(row[i]) for row in rows) for i in range(5)]
         lines = ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths)), row[5]]).rstrip() for row in rows]
         head = f"{len(self.fields):,} column{'s' * (len(self.fields) != 1)}: {counted}"
-        return "\n".join([head, *lines])
+        rules = [f"rule: {rule.text} ({rule.reason})" for rule in self.rules]
+        return "\n".join([head, *lines, *rules])
 
 
 def _filled(cells: Any, field: Column, rows: int) -> Any:

@@ -18,6 +18,7 @@ from latens.data.streams.sources import AsTable, Stream, joined_rows
 from latens.data.tables.cells import Hints
 from latens.data.tables.kinds import SAMPLE, ColumnScan, schema_of
 from latens.data.tables.reading import read_columns
+from latens.data.tables.rules import with_rules
 from latens.errors import InputError, concerning
 from latens.schema import AnySchema, Schema, Table
 from latens.schema.cells import arrow_type
@@ -46,13 +47,17 @@ class Encoded:
     def read(self, block: int) -> tuple[Tree, Tree]:
         return self.encode(self.stream.piece(block), int(self._firsts[block]))
 
-    def encode(self, piece: Any, first: int, unknown: dict[str, int] | None = None) -> tuple[Tree, Tree]:
-        """(x, c) of rows of which the first is number ``first``; ``unknown`` collects levels never seen, as of
-        :meth:`latens.schema.Table.to_model`."""
+    def encode(
+        self, piece: Any, first: int, unknown: dict[str, int] | None = None, broken: dict[str, int] | None = None
+    ) -> tuple[Tree, Tree]:
+        """(x, c) of rows of which the first is number ``first``; ``unknown`` collects levels never seen, and ``broken``
+        rows that break rules, as of :meth:`latens.schema.Table.to_model`."""
         where = self.stream.origin
         if isinstance(self.schema, Table):
             piece = read_columns(piece, where, Hints().like(self.schema.fields)).table
-            x = torch.from_numpy(self.schema.to_model(piece, where, first_row=first, unknown=unknown))
+            x = torch.from_numpy(
+                self.schema.to_model(piece, where, first_row=first, unknown=unknown, broken=broken)
+            )
             with concerning(f"counting rows from row {first:,} on" if first else where):
                 given = {} if self.given is None else self.given.conditions_of(piece, where)
             return x, {name: torch.from_numpy(values) for name, values in given.items()} or None
@@ -214,7 +219,7 @@ def _table_schema(
     numbers = all(pa.types.is_integer(s.type) or pa.types.is_boolean(s.type) or pa.types.is_floating(s.type)
                   for s in scans)  # fmt: skip
     complete = numbers and all(scan.whole and scan.present and not scan.missing for scan in scans)
-    if not asked.columns and not asked.condition and (complete or asked.kind != "auto"):
+    if not asked.columns and not asked.condition and not asked.rules and (complete or asked.kind != "auto"):
         edges = sample.slice(0, 0)
         if complete:  # the sample may miss the extremes, by which levels and constants are told
             ends = [pa.array([scan.low, scan.high]).cast(scan.type) for scan in scans]
@@ -222,7 +227,8 @@ def _table_schema(
         found = rows_of(pa.concat_tables([sample, edges]), None, asked).schema
         if isinstance(found, Schema):
             return _of_all(found, scans[0].rows)
-    return schema_of(scans, sample, asked.columns, condition=asked.condition, forms=forms)
+    found = schema_of(scans, sample, asked.columns, condition=asked.condition, forms=forms)
+    return with_rules(found, sample, ("none", *asked.rules), "the data")
 
 
 def _of_all(schema: Schema, rows: int) -> Schema:

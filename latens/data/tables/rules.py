@@ -1,0 +1,82 @@
+"""Rules between columns: those that hold in every row and are no accident, and those that the user names."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from latens.data.tables.rules_asked import declared
+from latens.data.tables.rules_found import LEAST, formulas, functions, gaps, order_of, orders
+from latens.errors import InputError
+from latens.schema import Column, Table
+from latens.schema.cells import listed
+from latens.schema.rules import Function, Missing, Numbers, Order, Rule
+
+NONE = "none"
+
+
+def with_rules(schema: Table, table: Any, asked: Sequence[str], where: str) -> Table:
+    """The schema with the rules asked for, and unless "none" is among them those found in the rows of the table.
+
+    Raises:
+        InputError: a rule that cannot be read, is of columns that are not modelled, or that a row breaks.
+    """
+    texts = [text for text in asked if text.strip().lower() != NONE]
+    found = len(texts) == len(asked)
+    if not texts and (not found or len(table) < LEAST or len(schema.outer) < 2):
+        return schema
+    u, fields = schema.numbers(table, where), {field.name: field for field in schema.outer}
+    rules: list[Rule] = []
+    for text in texts:
+        for rule in declared(text, schema, u, where):
+            rules = _added(rules, rule, text)
+    if found:
+        for search in (functions, formulas, orders, gaps):
+            kinds = Function | Missing if search is gaps else Rule
+            taken = {rule.target for rule in rules if isinstance(rule, kinds)}
+            for rule in search(fields, u, taken):
+                if rule.target not in taken and _sorted([*rules, rule]) is not None:
+                    rules.append(rule)  # of one target several orders
+    ordered = _sorted(_joined(rules, fields, u))
+    assert ordered is not None
+    return dataclasses.replace(schema, rules=tuple(ordered)) if ordered else schema
+
+
+def _added(rules: list[Rule], rule: Rule, text: str) -> list[Rule]:
+    """The rules with one more; ``InputError`` where it goes round in a circle or two give the same column."""
+    same = [each for each in rules if each.target == rule.target and Missing not in (type(each), type(rule))]
+    if same and not all(isinstance(each, Order) for each in [*same, rule]):
+        raise InputError(f"--rule {text!r}: column {rule.target!r} is bound by {same[0].text} already: leave one away")
+    if _sorted([*rules, rule]) is None:
+        raise InputError(f"--rule {text!r} goes round in a circle with {listed([each.text for each in rules])}: "
+                         "leave one away")  # fmt: skip
+    return [*rules, rule]
+
+
+def _sorted(rules: Iterable[Rule]) -> list[Rule] | None:
+    """Each rule after those that its sources are the targets of; None where that is a circle."""
+    left, done = list(rules), []
+    while left:
+        targets = {rule.target for rule in left}
+        free = [rule for rule in left if not targets & set(rule.sources)]
+        if not free:
+            return None
+        done += free
+        left = [rule for rule in left if rule not in free]
+    return done
+
+
+def _joined(rules: Sequence[Rule], fields: dict[str, Column], u: Numbers) -> list[Rule]:
+    """The rules, all orders of one target as one."""
+    found: list[Rule] = []
+    for rule in rules:
+        same = [each for each in rules if isinstance(each, Order) and each.target == rule.target]
+        if not isinstance(rule, Order) or len(same) == 1:
+            found.append(rule)
+        elif rule is same[0]:
+            sources = tuple(dict.fromkeys(name for each in same for name in each.sources))
+            joined = order_of(sources, rule.target, fields, u, strict=all(each.strict for each in same))
+            assert joined is not None
+            found.append(dataclasses.replace(joined, reason="; ".join(each.reason for each in same)))
+    return found

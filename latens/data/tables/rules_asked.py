@@ -1,0 +1,212 @@
+"""Rules that the user names, held against the rows."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import difflib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from latens.data.tables.rules_found import comparable, function_of, has_numbers, keys_of, order_of
+from latens.errors import InputError
+from latens.schema import Column, Table
+from latens.schema.cells import listed
+from latens.schema.column import CODED, NUMERIC
+from latens.schema.rules import Formula, Function, Missing, Numbers, Order, Rule
+
+_SIGNS = ("<=", ">=", "->", "==", "≤", "≥", "<", ">", "=")
+_HELP = (
+    "write start <= end, total = net + tax, city -> country, dose missing where drug = none, or none; names with "
+    "spaces in quotes"
+)
+
+
+def declared(text: str, schema: Table, u: Numbers, where: str) -> list[Rule]:
+    """The rules that a text names, checked against all rows."""
+    names = [field.name for field in schema.fields]
+    if match := re.fullmatch(r"(.+?)\s+missing\s+(?:exactly\s+)?where\s+(.+?)\s*(?:==?|\bis\b)\s*(.+)", text.strip()):
+        rules = [_missing_asked(text, match, schema, u)]
+    else:
+        tokens = _tokens(text, names)
+        signs = [token for token in tokens if token in _SIGNS]
+        sides = _split(tokens)
+        if not signs or any(not side for side in sides):
+            raise InputError(f"--rule {text!r} cannot be read: {_HELP}")
+        _require_modelled(text, [token[1] for token in tokens if isinstance(token, tuple)], schema)
+        if set(signs) == {"->"} and len(signs) == 1:
+            rules = [_function_asked(text, sides, schema, u)]
+        elif set(signs) <= {"=", "=="} and len(signs) == 1:
+            rules = [_formula_asked(text, sides, schema, u)]
+        elif set(signs) <= {"<=", "<", "≤"} or set(signs) <= {">=", ">", "≥"}:
+            rules = _orders_asked(text, sides, signs, schema, u, where)
+        else:
+            raise InputError(f"--rule {text!r} cannot be read: {_HELP}")
+    fields = {field.name: field for field in schema.outer}
+    checked = []
+    for rule in rules:
+        bad = rule.broken(u, fields)
+        if bad.any():
+            raise _refusal(text, rule, int(bad.argmax()), int(bad.sum()), fields, u, where)
+        told = ~np.isnan(np.stack([u[name] for name in (rule.target, *rule.sources)])).any(0)
+        checked.append(dataclasses.replace(rule, reason=f"in all {int(told.sum()):,} rows, as asked"))
+    return checked
+
+
+def _refusal(
+    text: str, rule: Rule, row: int, count: int, fields: dict[str, Column], u: Numbers, where: str
+) -> InputError:
+    told = []
+    for name in dict.fromkeys((*rule.sources, rule.target)):
+        value = fields[name].decode(u[name][row : row + 1], given=True)[0].as_py()
+        told.append(f"{name!r} is {value}")
+    others = f" ({count:,} rows break it)" if count > 1 else ""
+    return InputError(
+        f"{where}, row {row} (counted from 0) breaks --rule {text!r}{others}: {' and '.join(told)}: mend the row, or "
+        "leave the rule away"
+    )
+
+
+def _require_modelled(text: str, names: Sequence[str], schema: Table) -> None:
+    for name in names:
+        field = schema.field(name)
+        if name in schema.conditions:
+            raise InputError(f"--rule {text!r}: column {name!r} is a condition, which is given: leave the rule away")
+        if not field.is_modelled:
+            raise InputError(f"--rule {text!r}: column {name!r} is {field.kind} and not modelled: leave the rule away, "
+                             f"or say --column {name}=KIND")  # fmt: skip
+
+
+def _tokens(text: str, names: Sequence[str]) -> list[Any]:
+    """Signs and numbers as they are, names of columns as ("name", NAME)."""
+    found: list[Any] = []
+    by_length, rest = sorted(names, key=len, reverse=True), text.strip()
+    while rest:
+        quoted = re.match(r"'([^']*)'|\"([^\"]*)\"|`([^`]*)`", rest)
+        name = next((n for n in by_length if rest.startswith(n) and not re.match(r"\w", rest[len(n) :])), None)
+        if quoted:
+            word, size = next(g for g in quoted.groups() if g is not None), quoted.end()
+            if word not in names:
+                raise _no_column(text, word, names)
+            found.append(("name", word))
+        elif name is not None:
+            found.append(("name", name))
+            size = len(name)
+        elif match := re.match(r"<=|>=|->|==|[≤≥<>=+\-*/(),]|\d+\.?\d*(?:[eE][+-]?\d+)?", rest):
+            found.append(match[0])
+            size = match.end()
+        else:
+            word = re.match(r"[^\s<>=+*/()]+", rest)
+            raise _no_column(text, word[0] if word else rest[0], names)
+        rest = rest[size:].lstrip()
+    return found
+
+
+def _no_column(text: str, word: str, names: Sequence[str]) -> InputError:
+    near = difflib.get_close_matches(word, names, 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are: {listed(names)}"
+    return InputError(f"--rule {text!r}: there is no column {word!r}: {hint}")
+
+
+def _split(tokens: Sequence[Any]) -> list[list[Any]]:
+    sides: list[list[Any]] = [[]]
+    for token in tokens:
+        if token in _SIGNS:
+            sides.append([])
+        else:
+            sides[-1].append(token)
+    return sides
+
+
+def _only_name(text: str, side: Sequence[Any]) -> str:
+    if len(side) != 1 or not isinstance(side[0], tuple):
+        raise InputError(f"--rule {text!r}: one column stands on this side of the sign: {_HELP}")
+    return str(side[0][1])
+
+
+def _orders_asked(
+    text: str, sides: list[list[Any]], signs: list[str], schema: Table, u: Numbers, where: str
+) -> list[Rule]:
+    names, fields = [_only_name(text, side) for side in sides], {field.name: field for field in schema.outer}
+    if signs[0] in (">=", ">", "≥"):
+        names, signs = names[::-1], signs[::-1]
+    found: list[Rule] = []
+    for low, high, sign in zip(names, names[1:], signs):
+        for name in (low, high):
+            if fields[name].kind not in NUMERIC and not has_numbers(fields[name]):
+                raise InputError(f"--rule {text!r}: column {name!r} is {fields[name].kind}, and an order is of numbers "
+                                 "or dates: leave the rule away")  # fmt: skip
+        if low == high or not comparable(fields[low], fields[high]):
+            raise InputError(f"--rule {text!r}: {low!r} and {high!r} are not two columns of one kind of values")
+        strict = sign in ("<", ">")
+        draft = Order(high, (low,), "", fields[high], strict)
+        bad = draft.broken(u, fields)
+        if bad.any():
+            raise _refusal(text, draft, int(bad.argmax()), int(bad.sum()), fields, u, where)
+        rule = order_of((low,), high, fields, u, strict=strict)
+        if rule is None:
+            raise InputError(f"--rule {text!r}: {high!r} exceeds {low!r} by one number in every row, or by numbers "
+                             f"without a law: say {high} = {low} + NUMBER, or leave the rule away")  # fmt: skip
+        found.append(rule)
+    return found
+
+
+def _formula_asked(text: str, sides: list[list[Any]], schema: Table, u: Numbers) -> Rule:
+    left, right = sides
+    if not (len(left) == 1 and isinstance(left[0], tuple)):
+        left, right = right, left
+    target, fields = _only_name(text, left), {field.name: field for field in schema.outer}
+    sources = list(dict.fromkeys(token[1] for token in right if isinstance(token, tuple)))
+    how = " ".join(f"v{sources.index(token[1])}" if isinstance(token, tuple) else token for token in right)
+    for name in (target, *sources):
+        if fields[name].kind not in NUMERIC and not has_numbers(fields[name]):
+            raise InputError(f"--rule {text!r}: column {name!r} is {fields[name].kind}, and a formula is of numbers")
+    if target in sources or not sources or fields[target].kind in CODED:
+        way = f"say --column {target}=continuous" if fields[target].kind in CODED else "name it once"
+        raise InputError(f"--rule {text!r}: column {target!r} cannot be computed so: {way}")
+    try:
+        ast.parse(how, mode="eval")
+        return Formula(target, tuple(sources), "", how)
+    except (SyntaxError, InputError):
+        raise InputError(f"--rule {text!r} cannot be read: {_HELP}") from None
+
+
+def _function_asked(text: str, sides: list[list[Any]], schema: Table, u: Numbers) -> Rule:
+    source, target = (_only_name(text, side) for side in sides)
+    fields = {field.name: field for field in schema.outer}
+    keys = keys_of(fields[source], u[source])
+    if keys is None or source == target:
+        raise InputError(f"--rule {text!r}: column {source!r} has too many values to be listed, or others may be "
+                         f"drawn: say --column {source}=categorical")  # fmt: skip
+    rule = function_of(source, target, *keys, u[target], fields, least=-np.inf)
+    if rule is not None:
+        return rule
+    values = np.full(len(keys[0]), np.nan)
+    seen = ~np.isnan(u[target])
+    values[keys[1][seen][::-1]] = u[target][seen][::-1]  # the first of each
+    bad = seen & (values[keys[1]] != u[target])
+    draft = Function(target, (source,), "", (0.0,), (0.0,), (1,))
+    raise _refusal(text, draft, int(bad.argmax()), int(bad.sum()), fields, u, schema.reason)
+
+
+def _missing_asked(text: str, match: re.Match[str], schema: Table, u: Numbers) -> Rule:
+    names = [field.name for field in schema.fields]
+    target, source = (next(iter(_tokens(word, names)))[1] for word in match.groups()[:2])
+    _require_modelled(text, [target, source], schema)
+    fields, word = {field.name: field for field in schema.outer}, match[3].strip().strip("'\"`")
+    levels = {str(level): float(code) for code, level in enumerate(fields[source].levels or ())}
+    if word in levels:
+        key: float | None = levels[word]
+    elif word in ("missing", "null"):
+        key = None
+    else:
+        raise InputError(f"--rule {text!r}: column {source!r} has no level {word!r}: it has "
+                         f"{listed(list(levels)) or 'numbers'}, or missing")  # fmt: skip
+    rule = Missing(target, (source,), "", (key,), word)
+    bad = np.isnan(u[target]) != rule._where(u[source])
+    if bad.any():
+        raise _refusal(text, rule, int(bad.argmax()), int(bad.sum()), fields, u, schema.reason)
+    return rule

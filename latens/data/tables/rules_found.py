@@ -1,0 +1,359 @@
+"""Rules that hold between the columns of a table in every row, and are no accident."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable
+from itertools import combinations, permutations
+
+import numpy as np
+
+from latens.data.tables.kinds import _decimals
+from latens.data.tables.laws import DAYS, SECONDS, law_of
+from latens.schema import Column
+from latens.schema.cells import arrow_type, kind_of_time, listed
+from latens.schema.column import CODED, NUMERIC
+from latens.schema.rules import EXACT, Formula, Function, Missing, Numbers, Order, Rule, values_of
+
+LEAST = 100  # rows in which a rule that is kept by itself can be seen to hold
+ACCIDENT = -6.0  # log10 of the chance by accident, below which it is kept
+APART = 0.02  # share of the rows that independent columns would have out of order
+HEAPED = 0.1  # share of the rows on atoms that an ordered column may lose
+KEYS = 1000  # values of the source of a function
+WIDE, SUMMED = 100, 24  # columns that are looked at for functions and orders, and for formulas
+PARTS = {2: 24, 3: 16, 4: 12}  # columns among which the parts of a sum are looked for, by their number
+GAPPED = 0.2  # share of missing cells, above which a column is no part of a formula that is looked for
+SAMPLE = 1000  # rows by which candidates are told before all rows are looked at
+
+
+def _in_words(rows: int, chance: float) -> str:
+    """
+    >>> _in_words(4000, -12.3)
+    'in all 4,000 rows; by accident 1 in 10^12'
+    """
+    return f"in all {rows:,} rows; by accident 1 in 10^{math.floor(-chance):,}"
+
+
+# Functions of one column
+
+
+def functions(fields: dict[str, Column], u: Numbers, taken: set[str]) -> list[Rule]:
+    """Columns that are a function of one other column: of columns that are one of each other, that of levels stays."""
+    names, keyed = list(fields)[:WIDE], {}
+    for name in names:
+        keys_of_name = keys_of(fields[name], u[name]) if name not in taken else None
+        if keys_of_name is not None:
+            keyed[name] = keys_of_name
+    found: dict[str, dict[str, Function]] = {}
+    for source, (keys, place) in keyed.items():
+        for target in names:
+            if target != source and target not in taken:
+                rule = function_of(source, target, keys, place, u[target], fields)
+                if rule is not None:
+                    found.setdefault(target, {})[source] = rule
+
+    def rank(name: str) -> tuple[bool, bool, int]:
+        return fields[name].kind not in ("binary", "categorical"), fields[name].kind not in CODED, names.index(name)
+
+    gone = {target for target, ways in found.items()
+            if any(target not in found.get(source, ()) or rank(source) < rank(target) for source in ways)}  # fmt: skip
+    chosen = []
+    for target in sorted(gone, key=names.index):
+        ways = [rule for source, rule in found[target].items() if source not in gone]
+        chosen += [min(ways, key=lambda rule: len(rule.keys))] if ways else []
+    return list(chosen)
+
+
+def keys_of(field: Column, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """(the values that a column can have, NaN the last where some are missing; the place of each row's); None where
+    they are too many, or others may be drawn."""
+    few = field.kind in CODED or (field.law is not None and field.law.is_complete)
+    if not few:
+        return None
+    keys, place = np.unique(numbers, return_inverse=True)
+    return (keys, place) if 2 <= len(keys) <= KEYS else None
+
+
+def function_of(
+    source: str, target: str, keys: np.ndarray, place: np.ndarray, own: np.ndarray, fields: dict[str, Column],
+    least: float = ACCIDENT,
+) -> Function | None:  # fmt: skip
+    """The target as a function of the source, of which row i has the value ``keys[place[i]]``."""
+    seen = ~np.isnan(own)
+    values = np.full(len(keys), np.nan)
+    values[place[:SAMPLE][seen[:SAMPLE]]] = own[:SAMPLE][seen[:SAMPLE]]
+    if (values[place[:SAMPLE]] != own[:SAMPLE])[seen[:SAMPLE]].any():
+        return None
+    values[place[seen]] = own[seen]
+    if (values[place] != own)[seen].any() or not seen.any():
+        return None
+    counts = np.bincount(place[seen], minlength=len(keys))
+    share = np.unique(own[seen], return_counts=True)[1] / seen.sum()
+    top = float(share.max())
+    chance = sum(n * math.log10(top) + math.log10(((share / top) ** n).sum()) for n in counts[counts > 1].tolist())
+    if len(share) < 2 or (chance > least and least > -np.inf) or (seen.sum() < LEAST and least > -np.inf):
+        return None
+    rows = np.bincount(place, minlength=len(keys))
+    given = tuple(None if np.isnan(key) else float(key) for key in keys)
+    made = tuple(None if np.isnan(value) else float(value) for value in values)
+    if None in given and made[given.index(None)] is None and not np.isnan(own[np.isnan(keys[place])]).all():
+        return None
+    return Function(target, (source,), _in_words(int(seen.sum()), chance), given, made, tuple(rows.tolist()))
+
+
+# Formulas
+
+
+def formulas(fields: dict[str, Column], u: Numbers, taken: set[str]) -> list[Rule]:
+    """Columns that are another in other units, or the sum, product or quotient of others."""
+    names = [name for name, field in fields.items()
+             if name not in taken and (field.kind in NUMERIC or has_numbers(field))][:SUMMED]  # fmt: skip
+    values = {name: values_of(fields[name], u[name]) for name in names}
+    found: list[Rule] = []
+    for search in (_straight, _sums_of(2), _sums_of(3), _sums_of(4), _products, _spans):
+        for target in reversed(names):  # what is computed mostly stands behind what it is computed from
+            gone = {name for rule in found for name in (rule.target, *rule.sources)}
+            if fields[target].kind in CODED or target in gone:
+                continue
+            others = [name for name in names if name != target and name not in {rule.target for rule in found}]
+            rule = _formula(target, others, search, values, fields)
+            found += [] if rule is None else [rule]
+    return found
+
+
+def has_numbers(field: Column) -> bool:
+    return field.kind in CODED and all(
+        isinstance(level, int | float) and not isinstance(level, bool) for level in field.levels or ()
+    )
+
+
+Hows = Iterable[tuple[tuple[str, ...], str]]  # sources and formulas
+
+
+def _formula(
+    target: str, others: list[str], search: Callable[[str, Numbers, set[str]], Hows], values: Numbers,
+    fields: dict[str, Column],
+) -> Formula | None:  # fmt: skip
+    """The first formula of a search that gives the target in every row."""
+    usual = [name for name in [target, *others] if np.isnan(values[name]).mean() <= GAPPED]
+    if target not in usual:
+        return None
+    whole = np.flatnonzero(~np.isnan(np.stack([values[name] for name in usual])).any(0))
+    if len(whole) < LEAST // 5:
+        return None
+    some = whole[:: max(1, len(whole) // 50)][:50]
+    part = {name: values[name][some] for name in usual}
+    part = {name: x for name, x in part.items() if not np.isnan(x).any() and x.std() > 0}
+    dates = {name for name in part if kind_of_time(arrow_type(fields[name].type)) == "dates"}
+    for sources, how in search(target, part, dates) if target in part else ():
+        rule = _holding(Formula(target, sources, "", how), values, fields)
+        if rule is not None:
+            return rule
+    return None
+
+
+def _straight(target: str, values: Numbers, dates: set[str]) -> Hows:
+    """The target as another column in other units."""
+    for name in values:
+        if name != target and (name in dates) == (target in dates):
+            yield from (((name,), how) for how in _line(values[name], values[target]))
+
+
+def _line(a: np.ndarray, b: np.ndarray, word: str = "v0") -> list[str]:
+    """b = k a + m through two points, where the others lie on it."""
+    i, j = int(a.argmin()), int(a.argmax())
+    k = float(f"{(b[j] - b[i]) / (a[j] - a[i]):.12g}")
+    m = float(f"{b[i] - k * a[i]:.12g}")
+    if k == 0 or np.abs(k * a + m - b).max() > 1e-6 * max(1.0, np.abs(b).max()):
+        return []
+    m = 0.0 if abs(m) <= EXACT * np.abs(b).max() else m
+    first = word if k == 1 else f"{k:g} * {word}" if float(f"{k:g}") == k else f"{k!r} * {word}"
+    return [first + (f" + {m!r}" if m > 0 else f" - {-m!r}" if m else "")]
+
+
+def _sums_of(size: int) -> Callable[[str, Numbers, set[str]], Hows]:
+    """The target as the sum of so many columns, of which none is larger where none is negative."""
+
+    def sums(target: str, values: Numbers, dates: set[str]) -> Hows:
+        y = values[target]
+        others = {name: x for name, x in values.items() if name != target}
+        if all((x >= 0).all() for x in values.values()):
+            others = {name: x for name, x in others.items() if (x <= y * (1 + 1e-6) + 1e-6).all()}
+        for chosen in combinations(list(others)[: PARTS[size]], size):
+            if len(dates & set(chosen)) == (target in dates):
+                made = sum(others[name] for name in chosen)
+                if np.abs(made - y).max() <= 0.5 + 1e-6 * np.abs(y).max():
+                    yield chosen, " + ".join(f"v{j}" for j in range(size))
+
+    return sums
+
+
+def _products(target: str, values: Numbers, dates: set[str]) -> Hows:
+    y = values[target]
+    others = {name: x for name, x in values.items() if name not in {target, *dates}}
+    if target in dates:
+        return
+    for one, other in combinations(others, 2):
+        made = others[one] * others[other]
+        if np.abs(made - y).max() <= 0.5 + 1e-6 * np.abs(y).max():
+            yield (one, other), "v0 * v1"
+    for one, other in permutations(others, 2):
+        if (others[other] != 0).all() and np.abs(others[one] / others[other] - y).max() <= 0.5:
+            yield (one, other), "v0 / v1"
+
+
+def _spans(target: str, values: Numbers, dates: set[str]) -> Hows:
+    """The target as the time between two dates, in any unit."""
+    if target not in dates:
+        for one, other in permutations(sorted(dates), 2):
+            apart = values[one] - values[other]
+            if apart.std() > 0:
+                yield from (((one, other), how) for how in _line(apart, values[target], "(v0 - v1)"))
+
+
+def _holding(rule: Formula, values: Numbers, fields: dict[str, Column]) -> Formula | None:
+    """The formula with its reason, where it holds in every row and that is no accident."""
+    numbers = {name: dataclasses.replace(field, kind="continuous", family="", law=None, levels=None)
+               for name, field in fields.items() if name in (rule.target, *rule.sources)}  # fmt: skip
+    told = ~np.isnan(np.stack([values[name] for name in (rule.target, *rule.sources)])).any(0)
+    own = values[rule.target]
+    if told.sum() < LEAST or rule.broken(values, numbers).any() or told.sum() < 0.5 * (~np.isnan(own)).sum():
+        return None
+    decimals, spread = fields[rule.target].decimals, float(own[told].std())
+    slack = max(0.0 if decimals is None else 10.0**-decimals, 1e-6 * spread)
+    changes = len(np.unique(own[told][:SAMPLE]))
+    chance = changes * math.log10(min(0.5, slack / spread)) if spread > 0 else 0.0
+    if chance > ACCIDENT:
+        return None
+    return dataclasses.replace(rule, reason=_in_words(int(told.sum()), chance))
+
+
+# Orders
+
+
+def orders(fields: dict[str, Column], u: Numbers, taken: set[str]) -> list[Rule]:
+    """Columns of one kind of values that are never below another, where independent ones often would be."""
+    names = [name for name, field in fields.items() if field.kind in NUMERIC or has_numbers(field)][:WIDE]
+    values = {name: values_of(fields[name], u[name]) for name in names}
+    below: dict[tuple[str, str], Order] = {}
+    for low in names:
+        for high in names:
+            if low != high and comparable(fields[low], fields[high]):
+                rule = _order(low, high, values, fields, u)
+                if rule is not None:
+                    below[low, high] = rule
+    implied = {(a, c) for a, b in below for other, c in below if other == b and (a, c) in below}
+    return [rule for pair, rule in below.items() if pair not in implied and rule.target not in taken]
+
+
+def comparable(one: Column, other: Column) -> bool:
+    return kind_of_time(arrow_type(one.type)) == kind_of_time(arrow_type(other.type))
+
+
+def _order(low: str, high: str, values: Numbers, fields: dict[str, Column], u: Numbers) -> Order | None:
+    a, b = values[low], values[high]
+    if (a[:SAMPLE] > b[:SAMPLE]).any() or (a > b).any():
+        return None
+    both = ~np.isnan(a) & ~np.isnan(b)
+    law, count = fields[low].law, int(both.sum())
+    has_code = law is not None and law.codes
+    if count < LEAST or count < 0.95 * (~np.isnan(b)).sum() or has_code:
+        return None
+    out = float(np.searchsorted(np.sort(b[both]), a[both]).mean() / count)
+    chance = count * math.log10(1 - out) if out < 1 else -np.inf
+    if out < APART or chance > ACCIDENT:
+        return None
+    rule = order_of((low,), high, fields, u, strict=False)
+    if rule is None or _heaps(fields[high], b) > _heaps(rule.difference, (b - a)[both]) + HEAPED:
+        return None
+    return dataclasses.replace(rule, reason=_in_words(count, chance))
+
+
+def _heaps(field: Column, numbers: np.ndarray) -> float:
+    """Share of the rows on atoms that are not all values of the column."""
+    if field.law is None or field.law.is_complete:
+        return 0.0
+    return float(np.isin(numbers, [atom for atom in field.law.atoms if atom not in field.law.codes]).mean())
+
+
+def order_of(
+    sources: tuple[str, ...], target: str, fields: dict[str, Column], u: Numbers, *, strict: bool
+) -> Order | None:
+    """The order, with the column of what the target exceeds its sources by; None where that has no law."""
+    field = fields[target]
+    base = np.fmax.reduce([values_of(fields[name], u[name]) for name in sources])
+    codes = () if field.law is None else tuple(code for code in field.law.codes if code > field.law.high)
+    own = values_of(field, u[target])
+    with np.errstate(invalid="ignore"):
+        apart = np.maximum(own - base, 0.0)
+    decimals = None if field.kind == "datetime" else _decimals(apart[~np.isnan(apart)][:20_000])
+    apart = apart if decimals is None else np.round(apart, decimals)
+    apart = apart[~np.isnan(apart) & ~np.isin(own, codes)]
+    if not len(apart) or apart.max() == apart.min() or (codes and min(codes) <= 2 * apart.max()):
+        return None
+    shown = np.append(apart, own[np.isin(own, codes)])
+    time = kind_of_time(arrow_type(field.type))
+    steps = DAYS if time == "dates" else SECONDS if time else None
+    distinct, counts = np.unique(shown, return_counts=True)
+    seen = dict(zip(distinct.tolist(), counts.tolist())) if len(distinct) <= 100_000 else None
+    sample = np.random.default_rng(0).choice(shown, 20_000, replace=False) if len(shown) > 20_000 else shown
+    law = law_of(np.sort(sample), seen, steps, (float(shown.min()), float(shown.max())))
+    if law is None:
+        return None
+    half = (law.step or 0.0) / 2
+    law = dataclasses.replace(law, floor=half if strict else -half)
+    smooth = apart[~np.isin(apart, law.atoms)]
+    smooth = smooth if len(smooth) > 1 else apart
+    unit = float(smooth.std())
+    difference = Column(
+        target, "continuous", "double", "heaped", low=float(shown.min()), high=float(shown.max()),
+        shift=float(smooth.mean()), unit=unit if unit > 0 else 1.0, decimals=decimals, law=law, missing=field.missing,
+        reason=f"what {target} exceeds {listed(sources)} by",
+    )  # fmt: skip
+    return Order(target, sources, "", difference, strict, codes)
+
+
+# Gaps
+
+
+def gaps(fields: dict[str, Column], u: Numbers, taken: set[str]) -> list[Rule]:
+    """Columns that are missing exactly where another has some of its levels, or is missing."""
+    holes = {name: np.isnan(numbers) for name, numbers in u.items()}
+    some = [name for name in list(fields)[:WIDE] if holes[name].any() and not holes[name].all() and name not in taken]
+    found: list[Rule] = []
+    for target in some:
+        gone = {rule.target for rule in found}
+        for source in list(fields)[:WIDE]:
+            if source == target or source in gone:
+                continue
+            rule = _missing(source, target, holes, fields, u)
+            if rule is not None:
+                found.append(rule)
+                break
+    return found
+
+
+def _missing(
+    source: str, target: str, holes: dict[str, np.ndarray], fields: dict[str, Column], u: Numbers
+) -> Missing | None:
+    own, share = holes[target], float(holes[target].mean())
+    keys: tuple[float | None, ...]
+    if (holes[source] == own).all():
+        groups, keys = [int(own.sum()), int((~own).sum())], (None,)
+    elif fields[source].kind in CODED:
+        values, place = np.unique(u[source], return_inverse=True)
+        rows, gone = np.bincount(place), np.bincount(place, own)
+        if ((gone > 0) & (gone < rows)).any():
+            return None
+        keys = tuple(None if np.isnan(v) else float(v) for v in values[gone > 0].tolist())
+        groups = rows.tolist()
+    else:
+        return None
+    chance = sum(math.log10(share**n + (1 - share) ** n) if n < 1000 else n * math.log10(max(share, 1 - share))
+                 for n in groups)  # fmt: skip
+    if chance > ACCIDENT or len(own) < LEAST:
+        return None
+    levels = fields[source].levels or ()
+    how = " or ".join("missing" if key is None else str(levels[int(key)]) for key in keys)
+    return Missing(target, (source,), _in_words(len(own), chance), keys, how)

@@ -1,0 +1,487 @@
+"""What holds between the columns of a table without exception, and how every row that is made keeps it.
+
+A rule takes one column, its *target*, out of what is modelled, or puts what is left of it in its place: a total is
+written from its parts, an end as its start and what it exceeds that by. The density of the rows that keep the rules is
+that of what is left (the map between the two has the Jacobian 1), so that it is normalised over them.
+
+Numbers here are ``{column: [N]}`` float64 in the user's units, codes for levels, NaN where missing.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from latens.errors import InputError
+from latens.schema.column import CODED, Column
+from latens.schema.law import SAME
+
+Numbers = dict[str, np.ndarray]
+Fields = Mapping[str, Column]
+EXACT = 1e-9  # of the size of a number, within which two are the same
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule; abstract.
+
+    Args:
+        target: the column that is written from others.
+        sources: those others.
+        reason: in how many rows it holds, and the chance that it would by accident.
+    """
+
+    target: str
+    sources: tuple[str, ...]
+    reason: str = ""
+
+    kind: ClassVar[str] = ""
+    reproduces: ClassVar[bool] = False  # whether nothing of the target is left to model
+    bounds: ClassVar[bool] = False  # whether something else is modelled in its place
+
+    @property
+    def text(self) -> str:
+        """The rule as a user writes it."""
+        raise NotImplementedError
+
+    def left(self, column: Column) -> Column:
+        """What is modelled in the target's place."""
+        return column
+
+    def broken(self, u: Numbers, fields: Fields) -> np.ndarray:
+        """Which rows break the rule, ``[N]``; none of which the cells that tell are missing."""
+        raise NotImplementedError
+
+    def inward(self, u: Numbers, fields: Fields) -> None:
+        """From the user's numbers to what is modelled, in place."""
+
+    def outward(self, u: Numbers, fields: Fields, mean: bool = False) -> np.ndarray | bool:
+        """And back, in place; which rows have a target beyond its range, as a law of its own would not give it."""
+        return False
+
+    def fill(self, u: Numbers, seen: Numbers, fields: Fields, left: Numbers) -> None:
+        """Makes numbers of which some were filled, and others ``seen``, keep the rule, in place; the missing ones are
+        moved, among ``seen`` too where the target tells them. ``left``: what was filled of what is modelled."""
+
+    def with_gaps(self, u: Numbers, before: Numbers, fields: Fields) -> None:
+        """Makes gaps that were drawn keep the rule, in place; ``before``: the numbers without them."""
+
+    def to_json(self) -> dict[str, Any]:
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        values = {k: v.to_json() if isinstance(v, Column) else list(v) if isinstance(v, tuple) else v
+                  for k, v in fields.items()}  # fmt: skip
+        return {"rule": self.kind} | values
+
+    @staticmethod
+    def from_json(fields: Any) -> Rule:
+        """The rule that :meth:`to_json` wrote; ``InputError`` where it is none."""
+        try:
+            own = dict(fields)
+            kind = {each.kind: each for each in (Order, Function, Formula, Missing)}[own.pop("rule")]
+            values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in own.items()}
+            if isinstance(values.get("difference"), dict):
+                values["difference"] = Column.from_json(values["difference"])
+            return kind(**values)
+        except (TypeError, ValueError, KeyError, InputError):
+            raise InputError("the schema of the data holds a rule that is none") from None
+
+
+def values_of(column: Column, numbers: np.ndarray) -> np.ndarray:
+    """The numbers that codes of levels stand for; other numbers as they are."""
+    if column.kind not in CODED:
+        return numbers
+    levels = np.array([float(level) for level in column.levels or ()])
+    return np.where(np.isnan(numbers), np.nan, levels[np.nan_to_num(numbers).astype(np.int64).clip(0, len(levels) - 1)])
+
+
+def levels_as_numbers(column: Column) -> np.ndarray:
+    """The levels of a column of codes whose levels are numbers, increasing."""
+    return np.array(sorted(float(level) for level in column.levels or ()))
+
+
+def settled_values(column: Column, values: np.ndarray, mean: bool = False) -> np.ndarray:
+    """The numbers nearest to values that the column can hold, of levels too."""
+    if column.kind not in CODED:
+        return column.settled(values, mean=mean)
+    levels = levels_as_numbers(column)
+    nearest = np.abs(np.nan_to_num(values)[:, None] - levels).argmin(1)
+    return np.where(np.isnan(values), np.nan, levels[nearest])
+
+
+def of_values(column: Column, values: np.ndarray) -> np.ndarray:
+    """The codes of levels that are numbers; other numbers as they are. The way back from :func:`values_of`."""
+    if column.kind not in CODED:
+        return values
+    levels = np.array([float(level) for level in column.levels or ()])
+    order = np.argsort(levels)
+    place = order[np.searchsorted(levels[order], np.nan_to_num(values)).clip(0, len(levels) - 1)]
+    return np.where(np.isnan(values), np.nan, place)
+
+
+_NONE = Column("", "dropped", "double")
+
+
+@dataclass(frozen=True)
+class Order(Rule):
+    """Every source <= target (or <, where ``strict``): modelled is what the target exceeds the largest of them by.
+
+    Args:
+        difference: the column of what it exceeds them by, as it was seen.
+        codes: values of the target that stand apart, such as 9999-12-31: modelled as they are.
+    """
+
+    difference: Column = _NONE
+    strict: bool = False
+    codes: tuple[float, ...] = ()
+
+    kind: ClassVar[str] = "order"
+    bounds: ClassVar[bool] = True
+
+    @property
+    def text(self) -> str:
+        sign = "<" if self.strict else "<="
+        return f"{', '.join(map(named, self.sources))} {sign} {named(self.target)}"
+
+    def left(self, column: Column) -> Column:
+        return self.difference
+
+    def _base(self, u: Numbers, fields: Fields) -> np.ndarray:
+        """The largest source of each row."""
+        values = np.stack([values_of(fields[name], u[name]) for name in self.sources])
+        return np.fmax.reduce(values, 0)
+
+    def _is_code(self, numbers: np.ndarray) -> np.ndarray:
+        codes = np.array(self.codes)
+        apart = np.abs(numbers[..., None] - codes)
+        return (apart <= SAME * np.abs(codes)).any(-1)
+
+    def broken(self, u: Numbers, fields: Fields) -> np.ndarray:
+        base, high = self._base(u, fields), values_of(fields[self.target], u[self.target])
+        with np.errstate(invalid="ignore"):
+            slack = EXACT * np.abs(high)
+            return (high <= base - slack) | (high == base) if self.strict else high < base - slack
+
+    def inward(self, u: Numbers, fields: Fields) -> None:
+        high = values_of(fields[self.target], u[self.target])
+        with np.errstate(invalid="ignore"):
+            apart = np.maximum(high - self._base(u, fields), 0.0)
+        if self.difference.decimals is not None:
+            apart = np.round(apart, self.difference.decimals)
+        u[self.target] = np.where(self._is_code(high), high, apart)
+
+    def outward(self, u: Numbers, fields: Fields, mean: bool = False) -> np.ndarray | bool:
+        column, base = fields[self.target], self._base(u, fields)
+        apart = self.difference.settled(u[self.target], mean=mean)
+        code = self._is_code(apart)
+        high = np.where(code, apart, base + apart)
+        low, top = (column.low, column.high) if column.kind not in CODED else levels_as_numbers(column)[[0, -1]]
+        beyond = ~code & ((high > _slack(top, 1)) | (high < _slack(low, -1)))
+        u[self.target] = of_values(column, self._above(column, settled_values(column, high, mean), base))
+        return beyond
+
+    def _above(self, column: Column, high: np.ndarray, base: np.ndarray) -> np.ndarray:
+        """The target's numbers, moved up where they fall below the base in rounding."""
+        with np.errstate(invalid="ignore"):
+            low = (high <= base) if self.strict else (high < base)
+        if low.any():
+            high = np.where(low, next_value(column, base, self.strict), high)
+        return high
+
+    def fill(self, u: Numbers, seen: Numbers, fields: Fields, left: Numbers) -> None:
+        column, own = fields[self.target], values_of(fields[self.target], seen[self.target])
+        apart = self.difference.settled(left[self.target])
+        told = ~np.isnan(own) & ~self._is_code(own)
+        for name in self.sources:
+            missing, source = told & np.isnan(seen[name]), values_of(fields[name], u[name])
+            if not missing.any():
+                continue
+            alone = len(self.sources) == 1 and name in left  # and no other rule has moved it
+            free = alone & (u[name] == fields[name].settled(left.get(name, own)))
+            made = np.where(free, settled_values(fields[name], own - apart), source)
+            if fields[name].kind in CODED:  # the largest level that is not above the target
+                levels = levels_as_numbers(fields[name])
+                made = levels[(np.searchsorted(levels, np.fmin(made, own), "right") - 1).clip(0)]
+            u[name] = np.where(missing, of_values(fields[name], np.fmin(made, own)), u[name])
+            seen[name] = np.where(missing, u[name], seen[name])
+        base = self._base(u, fields)
+        high = np.where(self._is_code(apart), apart, base + apart)
+        high = np.where(np.isnan(own), self._above(column, settled_values(column, high), base), own)
+        u[self.target] = of_values(column, high)
+
+
+def _slack(end: float | None, sign: int) -> float:
+    return sign * np.inf if end is None else end + sign * EXACT * abs(end)
+
+
+def next_value(column: Column, base: np.ndarray, strict: bool = False) -> np.ndarray:
+    """The smallest numbers of a column that are not below ``base`` (or above it, where ``strict``), where it has a grid
+    or few values; elsewhere the base."""
+    law = column.law
+    if column.kind in CODED or (law is not None and law.is_complete):
+        atoms = np.array([*(levels_as_numbers(column) if law is None else law.atoms), np.nan])
+        found = atoms[np.searchsorted(atoms[:-1], base, "right" if strict else "left")]
+        return np.where(np.isnan(found), base, found)
+    step = law.step if law is not None and law.step else None
+    step = 10.0**-column.decimals if step is None and column.decimals is not None else step
+    if step is None:
+        return np.nextafter(base, np.inf) if strict else base
+    places = base / step
+    places = np.floor(places + 1e-6) + 1 if strict else np.ceil(places - 1e-6)
+    found = places * step
+    if law is not None and law.calendar is not None:
+        for _ in range(31):
+            on = law.calendar.snap(found)
+            found = np.where(on < base, found + step, on)
+    found = found if column.decimals is None else np.round(found, column.decimals)
+    return found if strict else np.maximum(found, base)
+
+
+@dataclass(frozen=True)
+class Function(Rule):
+    """The target is one value for each of the source: education 13 is Bachelors.
+
+    Args:
+        keys: the source's values, increasing, None for a missing one. values: what the target is with each, None where
+            it is missing. counts: rows of each.
+    """
+
+    keys: tuple[float | None, ...] = ()
+    values: tuple[float | None, ...] = ()
+    counts: tuple[int, ...] = ()
+
+    kind: ClassVar[str] = "function"
+    reproduces: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if len(self.sources) != 1 or not len(self.keys) == len(self.values) == len(self.counts) > 0:
+            raise InputError("a function needs one source, and as many values as keys")
+
+    @property
+    def text(self) -> str:
+        return f"{named(self.sources[0])} -> {named(self.target)}"
+
+    def _table(self) -> tuple[np.ndarray, np.ndarray]:
+        pairs = [(key, value) for key, value in zip(self.keys, self.values) if key is not None]
+        return tuple(np.array(each, dtype=np.float64) for each in zip(*pairs))  # type: ignore[return-value]
+
+    def _of(self, source: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(the target of each value of the source, NaN for none; whether the value is known)."""
+        keys, values = self._table()
+        place = np.searchsorted(keys, source - SAME * np.abs(source)).clip(0, len(keys) - 1)
+        known = np.abs(source - keys[place]) <= SAME * np.abs(keys[place])
+        found = np.where(known, values[place], np.nan)
+        if None in self.keys:
+            void = self.values[self.keys.index(None)]
+            empty = np.isnan(source)
+            found, known = np.where(empty, np.nan if void is None else void, found), known | empty
+        return found, known
+
+    def broken(self, u: Numbers, fields: Fields) -> np.ndarray:
+        usual, known = self._of(u[self.sources[0]])
+        own = u[self.target]
+        known = known & ~np.isnan(u[self.sources[0]])
+        return known & ~np.isnan(own) & ~np.isclose(own, usual, rtol=1e-6, atol=0.0)
+
+    def inward(self, u: Numbers, fields: Fields) -> None:
+        source, own = u[self.sources[0]], u.pop(self.target)
+        missing = np.isnan(source) & ~np.isnan(own)
+        if missing.any() and None not in self.keys:
+            u[self.sources[0]] = np.where(missing, self._inverse(own, only=True), source)
+
+    def _inverse(self, own: np.ndarray, only: bool = False) -> np.ndarray:
+        """The most frequent source of each value of the target; NaN for none, and unless it is the ``only`` one."""
+        best: dict[float, tuple[int, float, int]] = {}
+        for key, value, count in zip(self.keys, self.values, self.counts):
+            if key is not None and value is not None:
+                top, at, others = best.get(value, (-1, np.nan, 0))
+                best[value] = (count, key, others + 1) if count > top else (top, at, others + 1)
+        ways = {value: key for value, (_, key, others) in best.items() if others == 1 or not only}
+        distinct, place = np.unique(own, return_inverse=True)
+        return np.array([ways.get(value, np.nan) for value in distinct.tolist()])[place].reshape(own.shape)
+
+    def outward(self, u: Numbers, fields: Fields, mean: bool = False) -> np.ndarray | bool:
+        u[self.target] = self._of(u[self.sources[0]])[0]
+        return False
+
+    def fill(self, u: Numbers, seen: Numbers, fields: Fields, left: Numbers) -> None:
+        source, own = u[self.sources[0]], seen[self.target]
+        other = np.isnan(seen[self.sources[0]]) & ~np.isnan(own) & (self._of(source)[0] != own)
+        known = self._inverse(own)
+        u[self.sources[0]] = source = np.where(other & ~np.isnan(known), known, source)
+        u[self.target] = np.where(np.isnan(own), self._of(source)[0], own)
+
+    def with_gaps(self, u: Numbers, before: Numbers, fields: Fields) -> None:
+        empty = np.isnan(u[self.sources[0]])
+        if None in self.keys:
+            u[self.target] = np.where(empty, self._of(u[self.sources[0]])[0], u[self.target])
+
+
+_OPERATIONS: dict[type, Callable[[Any, Any], Any]] = {
+    ast.Add: lambda a, b: a + b, ast.Sub: lambda a, b: a - b, ast.Mult: lambda a, b: a * b,
+    ast.Div: lambda a, b: np.divide(a, b, out=np.full(np.broadcast(a, b).shape, np.nan), where=np.asarray(b) != 0),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Formula(Rule):
+    """The target is computed from its sources: total = net + tax, within its own decimals.
+
+    Args:
+        how: the formula, ``v0``, ``v1``, … standing for the sources: numbers, + - * / and brackets.
+    """
+
+    how: str = ""
+
+    kind: ClassVar[str] = "formula"
+    reproduces: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        names = {node.id for node in ast.walk(self.tree) if isinstance(node, ast.Name)}
+        if names != {f"v{j}" for j in range(len(self.sources))}:
+            raise InputError("a formula needs each of its sources")
+
+    @property
+    def tree(self) -> ast.expr:
+        try:
+            tree = ast.parse(self.how, mode="eval").body
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            raise InputError(f"{self.how!r} is no formula") from None
+        allowed = (ast.BinOp, ast.UnaryOp, ast.USub, ast.Constant, ast.Name, ast.Load, *_OPERATIONS)
+        for node in ast.walk(tree):
+            number = not isinstance(node, ast.Constant) or type(node.value) in (int, float)
+            if not isinstance(node, allowed) or not number:
+                raise InputError(f"{self.how!r} is no formula of numbers, + - * / and brackets")
+        return tree
+
+    @property
+    def text(self) -> str:
+        words = self.how
+        for j in reversed(range(len(self.sources))):
+            words = words.replace(f"v{j}", named(self.sources[j]))
+        return f"{named(self.target)} = {words}"
+
+    def _inputs(self, u: Numbers, fields: Fields) -> Numbers:
+        return {f"v{j}": values_of(fields[name], u[name]) for j, name in enumerate(self.sources)}
+
+    def of(self, u: Numbers, fields: Fields) -> np.ndarray:
+        """The target's numbers, rounded as the column's are."""
+        found, decimals = self._exactly(u, fields), fields[self.target].decimals
+        return found if decimals is None else np.round(found, decimals)
+
+    def _exactly(self, u: Numbers, fields: Fields) -> np.ndarray:
+        with np.errstate(invalid="ignore", over="ignore"):
+            return np.asarray(_computed(self.tree, self._inputs(u, fields)), dtype=np.float64)
+
+    def broken(self, u: Numbers, fields: Fields) -> np.ndarray:
+        own, made = u[self.target], self._exactly(u, fields)
+        decimals = fields[self.target].decimals
+        slack, share = (0.0, 1e-6) if decimals is None else (0.5 * 10.0**-decimals, EXACT)
+        with np.errstate(invalid="ignore"):
+            return np.abs(own - made) > (1 + 1e-6) * slack + share * np.maximum(np.abs(own), np.abs(made))
+
+    def _solved(self, u: Numbers, fields: Fields, j: int) -> np.ndarray:
+        """Source j of the target and the other sources; NaN where it is not told."""
+        column = fields[self.sources[j]]
+        if column.kind in CODED or self.how.count(f"v{j}") != 1:
+            return np.full(len(u[self.target]), np.nan)
+        with np.errstate(invalid="ignore", over="ignore"):
+            made = _inverted(self.tree, u[self.target], f"v{j}", self._inputs(u, fields))
+        return made if column.decimals is None else np.round(made, column.decimals)
+
+    def inward(self, u: Numbers, fields: Fields) -> None:
+        if not np.isnan(u[self.target]).all():
+            for j, name in enumerate(self.sources):
+                u[name] = np.where(np.isnan(u[name]), self._solved(u, fields, j), u[name])
+        del u[self.target]
+
+    def outward(self, u: Numbers, fields: Fields, mean: bool = False) -> np.ndarray | bool:
+        column = fields[self.target]
+        u[self.target] = made = self.of(u, fields)
+        with np.errstate(invalid="ignore"):
+            return (made > _slack(column.high, 1)) | (made < _slack(column.low, -1)) | ~np.isfinite(made)
+
+    def fill(self, u: Numbers, seen: Numbers, fields: Fields, left: Numbers) -> None:
+        known = ~np.isnan(seen[self.target])
+        u[self.target] = np.where(known, seen[self.target], self.of(u, fields))
+        settled = ~known
+        finest = sorted(range(len(self.sources)), key=lambda j: -(fields[self.sources[j]].decimals or 0))
+        for j in finest:
+            name, made = self.sources[j], self._solved(u, fields, j)
+            here = ~settled & np.isnan(seen[name]) & ~np.isnan(made)
+            u[name], settled = np.where(here, made, u[name]), settled | here
+
+
+def _computed(node: ast.expr, inputs: Numbers) -> Any:
+    if isinstance(node, ast.Name):
+        return inputs[node.id]
+    if isinstance(node, ast.Constant):
+        return float(node.value)  # type: ignore[arg-type]
+    if isinstance(node, ast.UnaryOp):
+        return -_computed(node.operand, inputs)
+    assert isinstance(node, ast.BinOp)
+    return _OPERATIONS[type(node.op)](_computed(node.left, inputs), _computed(node.right, inputs))
+
+
+def _inverted(node: ast.expr, value: Any, name: str, inputs: Numbers) -> Any:
+    """The input ``name`` for which the formula has this value."""
+    if isinstance(node, ast.Name):
+        return value
+    if isinstance(node, ast.UnaryOp):
+        return _inverted(node.operand, -value, name, inputs)
+    assert isinstance(node, ast.BinOp)
+    first = any(isinstance(n, ast.Name) and n.id == name for n in ast.walk(node.left))
+    inner, other = (node.left, node.right) if first else (node.right, node.left)
+    known, divided = _computed(other, inputs), _OPERATIONS[ast.Div]
+    if isinstance(node.op, ast.Add):
+        value = value - known
+    elif isinstance(node.op, ast.Sub):
+        value = value + known if first else known - value
+    elif isinstance(node.op, ast.Mult):
+        value = divided(value, known)
+    else:
+        value = value * known if first else divided(known, value)
+    return _inverted(inner, value, name, inputs)
+
+
+@dataclass(frozen=True)
+class Missing(Rule):
+    """The target is missing exactly where the source has one of some values.
+
+    Args:
+        keys: these values, None for a missing one. how: the same in words.
+    """
+
+    keys: tuple[float | None, ...] = ()
+    how: str = "missing"
+
+    kind: ClassVar[str] = "missing"
+
+    @property
+    def text(self) -> str:
+        return f"{named(self.target)} missing where {named(self.sources[0])} = {self.how}"
+
+    def _where(self, source: np.ndarray) -> np.ndarray:
+        found = np.isin(source, [key for key in self.keys if key is not None])
+        return found | np.isnan(source) if None in self.keys else found
+
+    def broken(self, u: Numbers, fields: Fields) -> np.ndarray:
+        source = u[self.sources[0]]
+        return self._where(source) & ~np.isnan(source) & ~np.isnan(u[self.target])
+
+    def with_gaps(self, u: Numbers, before: Numbers, fields: Fields) -> None:
+        u[self.target] = np.where(self._where(u[self.sources[0]]), np.nan, before[self.target])
+
+
+def named(name: str) -> str:
+    """A column's name in a rule: quoted where it would be read as something else.
+
+    >>> named("price"), named("net price")
+    ('price', "'net price'")
+    """
+    plain = name.replace(".", "").replace("_", "").isalnum() and not name[:1].isdigit() and " " not in name
+    return name if plain else repr(name)
