@@ -11,7 +11,7 @@ from typing import Any
 from latens.data.tables.cells import Hints, Understood, Unsettled, understood, without_codes
 from latens.data.tables.types import index_names, shown
 from latens.errors import InputError
-from latens.schema.form import Form, Words, as_text
+from latens.schema.form import Form, Numbers, Words, as_text
 from latens.schema.times import Times
 
 _ORDER = re.compile(r"%-?(d|m)([/. -])%-?(d|m)\2")
@@ -168,7 +168,7 @@ def _one(
         if one is not None:
             return one
     if hints.na and (pa.types.is_integer(cells.type) or pa.types.is_floating(cells.type)):
-        return _without_codes(cells, hints.na)
+        return _without_codes(cells, hints.na_of(name))
     return None
 
 
@@ -267,6 +267,9 @@ def _notes(found: dict[str, Understood], hints: Hints) -> tuple[str, ...]:
                     f"column {shown(name)}: the comma of {shown(text)} was taken to part thousands; pass --format "
                     f"{name}=1234,5 if it stands before decimals"
                 )
+            elif what == "bare":
+                mark = (one.form.prefix + one.form.suffix).strip() if isinstance(one.form, Numbers) else ""
+                notes.append(f"column {shown(name)}: numbers such as {shown(text)} were read as those with {mark}")
             elif what == "order":
                 order = _order(one.form)
                 notes.append(
