@@ -225,7 +225,7 @@ class Numbers(Form):
 
     Args:
         prefix, suffix: what stands before and behind the digits in every cell, spaces included.
-        group: what parts thousands, or "".
+        group: what parts thousands, or "". lakh: whether digits before the last three are parted by twos (12,34,567).
         point: what stands before decimals.
         places: decimals of every number, or None: as few as a number needs.
         bare: whether whole numbers have no point where ``places`` is None.
@@ -247,6 +247,7 @@ class Numbers(Form):
     prefix: str = ""
     suffix: str = ""
     group: str = ""
+    lakh: bool = False
     point: str = "."
     places: int | None = None
     bare: bool = False
@@ -347,6 +348,9 @@ class Numbers(Form):
             size = size if self.most is None else round(size, self.most)
             digits = f"{size:,.0f}" if size == int(size) and size < 1e15 else repr(size)
             digits += "" if self.bare or "e" in digits or "." in digits else ".0"
+        if self.lakh:
+            whole, mark, rest = digits.replace(",", "").partition(".")
+            digits = re.sub("(?<=[0-9])(?=(?:[0-9]{2})*[0-9]{3}$)", ",", whole) + mark + rest
         digits = digits.replace(".", "\0").replace(",", self.group).replace("\0", self.point)
         if value < 0 and digits.strip("0" + self.point + self.group):
             if self.brackets:

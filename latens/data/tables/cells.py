@@ -24,7 +24,8 @@ _GROUPED = (
 )
 _COMPACT = r"^(19|20)[0-9]{4}([0-9]{2})?([0-9]{4})?([0-9]{2})?$"  # years and months without a mark between them
 FEW_MARKS = 5  # texts among numbers, at most, that may be marks of missing cells
-_MONTHS = 10  # values of six digits that must all be a year and a month to be read so
+_YEAR_LAST = r"^[0-3][0-9][0-3][0-9](19|20)[0-9]{2}$"
+_MONTHS = 10  # values of six digits that must all be a year and a month, of eight with the year last, to be read so
 
 
 class Unsettled(InputError):
@@ -243,6 +244,12 @@ def _any(cells: Any, pattern: str) -> bool:
     return bool(pc.any(pc.match_substring_regex(cells, pattern), min_count=0).as_py())
 
 
+def _all(cells: Any, pattern: str) -> bool:
+    from pyarrow import compute as pc
+
+    return bool(pc.all(pc.match_substring_regex(cells, pattern), min_count=0).as_py())
+
+
 def without_codes(values: Any, na: tuple[str, ...] | None) -> Any:
     """Numbers without those that stand for a missing cell."""
     import pyarrow as pa
@@ -296,19 +303,29 @@ class _Looked:
                 values = self.cells.cast(type)
             except pa.ArrowInvalid:
                 continue
+            if type == pa.int64() and (found := self._dated(values)):
+                return found
             if _any(self.cells, _CODE):
                 return None
             if type == pa.int64():
-                return self._dated(values) or self._found(values, Numbers("int64"))
+                return self._found(values, Numbers("int64"))
             if _any(self.cells, r"^[+]"):
                 return None  # a sign that numbers come back with
             finite = pc.all(pc.is_finite(values), min_count=0).as_py()
-            if not finite or pc.all(pc.match_substring_regex(self.cells, _WHOLE), min_count=0).as_py():
+            if not finite or _all(self.cells, _WHOLE):
                 return None
             if self.comma and _any(self.cells, "[.]"):
                 return None  # a point may part thousands
-            return self._found(values, self._places())
+            return self._twins(self._found(values, self._places()))
         return None
+
+    def _twins(self, found: Understood) -> Understood:
+        """With a remark where two texts such as 1.1 and 1.10, of versions perhaps, are one number."""
+        if found.form.places is not None or not _any(self.cells, "[.][0-9]*[1-9]0+$"):
+            return found
+        texts = set(self.cells.drop_null().unique().to_pylist())
+        twin = next((text for text in sorted(texts) if (short := text.rstrip("0")) != text and short in texts), None)
+        return found if twin is None else dataclasses.replace(found, remarks=(*found.remarks, ("twins", twin, 0)))
 
     def _places(self) -> Numbers:
         from pyarrow import compute as pc
@@ -329,12 +346,13 @@ class _Looked:
         from pyarrow import compute as pc
 
         ends = pc.min_max(values).as_py()
-        if ends["min"] < 190_001 or not pc.all(pc.match_substring_regex(self.cells, _COMPACT), min_count=0).as_py():
+        shape = _COMPACT if ends["min"] >= 190_001 and _all(self.cells, _COMPACT) else _YEAR_LAST
+        if ends["max"] < 190_001 or not _all(self.cells, shape):
             return None
-        if ends["max"] < 1_000_000 and pc.count_distinct(values).as_py() < _MONTHS:
+        if (ends["max"] < 1_000_000 or shape == _YEAR_LAST) and pc.count_distinct(values).as_py() < _MONTHS:
             return None
         counted = self.cells.drop_null().value_counts()
-        fit = dates.time_form(counted.field("values"), counted.field("counts"), self.order)
+        fit = self._time_form(counted.field("values"), counted.field("counts"))
         return None if fit is None or fit.share < 1 else self._found(fit.form.read(self.cells)[0], fit.form)
 
     def _found(self, values: Any, form: Form) -> Understood:
@@ -438,17 +456,20 @@ class _Looked:
         form = Truth("bool", words=(false or style("false"), true or style("true")))
         return self._found(form.read(self.cells)[0], form)
 
-    def _times(self) -> Understood | None:
-        from pyarrow import compute as pc
-
+    def _time_form(self, values: Any, counts: Any) -> dates.Fit | None:
         try:
-            fit = dates.time_form(self.values, self.counts, self.order)
+            return dates.time_form(values, counts, self.order)
         except dates.Ambiguous as error:
             raise Unsettled(
                 f"{self.where}: column {shown(self.name)} has dates such as {shown(str(error))}, which can be read "
                 f"day first or month first: pass --format {self.name}=day-first or --format {self.name}=month-first",
                 is_order=True,
             ) from None
+
+    def _times(self) -> Understood | None:
+        from pyarrow import compute as pc
+
+        fit = self._time_form(self.values, self.counts)
         if fit is None:
             return None
         shaped = self._matching(expression(fit.form.pattern, fit.form.is_span))

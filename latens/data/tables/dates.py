@@ -11,7 +11,7 @@ from latens.errors import InputError
 from latens.schema.times import DAYS, Times, expression, zone_of
 
 DATES = (
-    "%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y %m %d", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d.%m.%Y",
+    "%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y_%m_%d", "%Y %m %d", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d.%m.%Y",
     "%m.%d.%Y", "%d %m %Y", "%d/%m/%y", "%m/%d/%y", "%d-%m-%y", "%m-%d-%y", "%d.%m.%y", "%d-%b-%Y", "%d %b %Y",
     "%d-%b-%y", "%d %b %y", "%d/%b/%Y", "%d.%b.%Y", "%d%b%Y", "%d-%B-%Y", "%d %B %Y", "%d. %B %Y", "%d. %b %Y",
     "%d %b, %Y", "%d %B, %Y", "%b %d, %Y", "%B %d, %Y", "%b %d %Y", "%B %d %Y", "%b. %d, %Y", "%b-%d-%Y", "%Y-%b-%d",
@@ -19,18 +19,21 @@ DATES = (
     "%B-%Y", "%b-%y", "%b/%Y", "%Y-%b", "%B, %Y", "%-d%o %b %Y", "%-d%o %B %Y", "%-d%o of %B %Y", "%b %-d%o, %Y",
     "%B %-d%o, %Y", "%b %-d%o %Y", "%B %-d%o %Y", "%b. %-d, %Y",
 )  # fmt: skip
-COMPACT = ("%Y%m%d", "%Y%m%d%H%M%S", "%Y%m%d%H%M", "%Y%m%dT%H%M%S", "%Y%m%dT%H%M%SZ", "%Y%m%dT%H%M", "%Y%m")
+COMPACT = (
+    "%Y%m%d", "%Y%m%d%H%M%S", "%Y%m%d%H%M", "%Y%m%dT%H%M%S", "%Y%m%dT%H%M%SZ", "%Y%m%dT%H%M", "%Y%m%d_%H%M%S",
+    "%Y%m%d-%H%M%S", "%Y%m", "%d%m%Y", "%m%d%Y",
+)  # fmt: skip
 _WEEKDAY = re.compile(rf"(?:({'|'.join(DAYS)})|({'|'.join(day[:3] for day in DAYS)}))([,.]? )(.+)", re.I)
 _CLOCK = re.compile(
-    r"(?:(?P<date>.*?[0-9A-Za-z.])(?P<join>T|, ?| at | +|:))?"
+    r"(?:(?P<date>.*?[0-9A-Za-z.])(?P<join>T|, ?| at | +|:|_))?"
     r"(?P<clock>[0-9]{1,2}:[0-9]{2}(?P<second>:[0-9]{2}(?P<fraction>[.,][0-9]{1,9})?)?)(?P<half> ?[AaPp][.]?[Mm][.]?)?"
     r"(?P<zone> ?[Zz]| ?(?:UTC|GMT)| ?[+-][0-9]{2}:?(?:[0-9]{2})?| [A-Z][A-Za-z_]+/[A-Za-z_/+-]+)?(?P<year> [0-9]{4})?"
 )
 _SPAN = re.compile(r"-?P(?=.)(?:[0-9]+D)?(?:T(?=.)(?:[0-9]+H)?(?:[0-9]+M)?(?:[0-9]+(?:[.][0-9]+)?S)?)?")
 _LAP = re.compile(r"-?[0-9]+:[0-9]{2}[.][0-9]{1,9}")
 _LONG = re.compile(r"(?P<join>-?[0-9]+ days?,? )?-?[0-9]+:[0-9]{2}(?P<second>:[0-9]{2}(?P<fraction>[.][0-9]{1,9})?)?")
-_DAY_FIRST = re.compile(r"%d([/. -])%m\1")
-_MONTH_FIRST = re.compile(r"%m([/. -])%d\1")
+_DAY_FIRST = re.compile(r"%d([/. -]?)%m\1")
+_MONTH_FIRST = re.compile(r"%m([/. -]?)%d\1")
 LEAST_FIRSTS = 4  # months of the year
 LEAST_SEASONS = 3  # years and months that are those of seasons by no accident
 ORDERS = ("day-first", "month-first")

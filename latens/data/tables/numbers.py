@@ -26,6 +26,7 @@ UNITS: tuple[dict[str, float], ...] = (  # what multiplies a number, in capitals
     {"N": 1.0, "S": -1.0}, {"E": 1.0, "W": -1.0}, {"CR": 1.0, "DR": -1.0}, {"AD": 1.0, "BC": -1.0},
     {"CE": 1.0, "BCE": -1.0},
 )  # fmt: skip
+PHONE = 8  # digits of a telephone number behind +, at least
 _GROUPED = r"[0-9]{1,3}(?:S[0-9]{2,3})*S[0-9]{3}"
 
 
@@ -68,6 +69,8 @@ def number_form(texts: Sequence[str], *, comma: bool | None = None) -> tuple[Num
     bodies = [match["body"] for match in matches]
     if not (before or behind) and any(re.match(r"0[0-9xX]", body) for body in bodies):
         return None  # 007 is a code
+    if all(match["a"] == "+" and match["body"].isdecimal() and len(match["body"]) >= PHONE for match in matches):
+        return None
     settled = _separators(bodies, comma)
     if settled is None:
         return None
@@ -77,6 +80,7 @@ def number_form(texts: Sequence[str], *, comma: bool | None = None) -> tuple[Num
         factors=tuple(units.values()), inside=any(match["b"] for match in matches),
         brackets=any(match["open"] for match in matches), minus="−" if any("−" in text for text in texts) else "-",
         plus=any("+" in match["a"] + match["b"] for match in matches),
+        lakh=any(re.search(f"[0-9]{re.escape(group)}[0-9]{{2}}{re.escape(group)}", body) for body in bodies if group),
     )  # fmt: skip
     return with_places(form, bodies), ("thousands",) * by_custom + ("bare",) * bare
 

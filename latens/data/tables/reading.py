@@ -267,6 +267,11 @@ def _notes(found: dict[str, Understood], hints: Hints) -> tuple[str, ...]:
                     f"column {shown(name)}: the comma of {shown(text)} was taken to part thousands; pass --format "
                     f"{name}=1234,5 if it stands before decimals"
                 )
+            elif what == "twins":
+                notes.append(
+                    f"column {shown(name)}: {shown(text.rstrip('0'))} and {shown(text)} were read as one number; pass "
+                    f"--format {name}=text if they are two names"
+                )
             elif what == "bare":
                 mark = (one.form.prefix + one.form.suffix).strip() if isinstance(one.form, Numbers) else ""
                 notes.append(f"column {shown(name)}: numbers such as {shown(text)} were read as those with {mark}")
