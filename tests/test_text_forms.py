@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from latens.data.tables.cells import Hints, Unsettled, understood
-from latens.data.tables.reading import read_columns, written
+from latens.data.tables.reading import read_columns, without_marks, written
 from latens.errors import InputError
 from latens.schema.form import Form
 
@@ -157,6 +157,20 @@ def test_a_text_that_means_missing_in_one_column() -> None:
     assert found.to_pydict() == {"x": [1, None, 3, 0], "y": ["nil", None, "u", "0"], "z": [None, 1, 2, None]}
     with pytest.raises(InputError, match="--na 'a b=nil'"):
         read_columns(pa.table({"a b": ["1", "nil", "3"]}), "t.csv", is_file=True)
+
+
+def test_named_texts_in_frames_and_pieces_of_streams() -> None:
+    table = pa.table({"i": [1, -999, 3], "f": [0.5, 1.5, -999.0], "w": ["u", "nil", "v"], "t": ["5 kg", "nil", "7 kg"]})
+    for na, f in ((("-999", "nil"), None), (("i=-999", "w=nil", "t=nil"), -999.0)):
+        found = read_columns(table, "the data", Hints(na=na))
+        assert found.table.drop(["t"]).to_pydict() == {"i": [1, None, 3], "f": [0.5, 1.5, f], "w": ["u", None, "v"]}
+        assert found.table["t"].to_pylist() == [5, None, 7]
+        piece = without_marks(table, na)
+        assert piece["t"].to_pylist() == ["5 kg", None, "7 kg"]
+        assert piece.select(["i", "f", "w"]).equals(found.table.select(["i", "f", "w"]))
+    fitted = read_columns(pa.table({"i": ["1", "-999"]}), "t.csv", Hints(na=("-999",)), is_file=True)
+    again = read_columns(pa.table({"i": ["-999", "2"]}), "t.csv", Hints(na=("-999",), known=fitted.forms), is_file=True)
+    assert again.table["i"].to_pylist() == [None, 2]
 
 
 NOTES = {

@@ -35,7 +35,8 @@ def origin_of(record: dict[str, Any], folder: Path) -> Source | Stream:
     source: Source | Stream
     with concerning(f"the data of {folder} cannot be read again"):
         if info.get("stream"):
-            source = open_stream(origin, drop=drop, order=Order.from_json(info["stream"]))
+            na = (info.get("reading") or {}).get("na")
+            source = open_stream(origin, drop=drop, order=Order.from_json(info["stream"]), na=na)
         else:
             source = read(origin, labels=info.get("labels"), drop=drop, reading=info.get("reading"))
     if source.fingerprint != info.get("fingerprint"):
@@ -195,7 +196,8 @@ def stream_for(run: Run, data: str, labels: str | None = None, *, lenient: bool 
     if stream.names is None:
         return AsTable(stream, [f.name for f in schema.fields]) if isinstance(schema, Table) else stream
     columns = [name for name in stream.names if name in known]
-    found, asked = open_stream(data, columns=columns or None, index=True), {*(run.data.get("drop") or ())}
+    na = (run.data.get("reading") or {}).get("na")
+    found, asked = open_stream(data, columns=columns or None, index=True, na=na), {*(run.data.get("drop") or ())}
     found.notes += columns_left([name for name in stream.names if name not in known | asked], data)
     found.finite = not lenient
     return found

@@ -171,6 +171,7 @@ def _known(
     from pyarrow import compute as pc
 
     values, bad = form.read(column)
+    values = without_codes(values, hints.na_of(name)) if isinstance(form, Numbers) else values
     if not pc.any(bad, min_count=0).as_py():
         return Understood(values, dataclasses.replace(form, stored=""))
     with_own = dataclasses.replace(hints, known={}, formats={})
@@ -251,10 +252,12 @@ def _all(cells: Any, pattern: str) -> bool:
 
 
 def without_codes(values: Any, na: tuple[str, ...] | None) -> Any:
-    """Numbers without those that stand for a missing cell."""
+    """Numbers, or words, without those that stand for a missing cell."""
     import pyarrow as pa
     from pyarrow import compute as pc
 
+    if na and pa.types.is_string(values.type):
+        return pc.if_else(pc.is_in(pc.utf8_trim_whitespace(values), pa.array(na)), None, values)
     codes = []
     for text in na or ():
         try:

@@ -62,7 +62,7 @@ def number_form(texts: Sequence[str], *, comma: bool | None = None) -> tuple[Num
     bare = len(kinds) == 2 and 2 * often > len(matches) and ("", "") in kinds and _is_sign(before, behind)
     prefixes = {a for a, _ in kinds}
     units = _units([b for (_, b), _ in around], bool(before)) if len(prefixes) == 1 and not bare else {}
-    if (len(kinds) > 1 and not (bare or units)) or behind == "-" and not units:
+    if (len(kinds) > 1 and not (bare or units)) or (behind == "-" and not units):
         return None
     if any((match["open"] == "(") != match[0].endswith(")") for match in matches):
         return None

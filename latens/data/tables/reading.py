@@ -162,7 +162,10 @@ def _one(
     if is_float and isinstance(hints.known.get(name), Times):
         return _text(as_text(cells), name, where, hints, is_file, comma, order)
     if pa.types.is_string(cells.type) or pa.types.is_large_string(cells.type) or name in hints.known:
-        return _text(cells, name, where, hints, is_file, comma, order)
+        one = _text(cells, name, where, hints, is_file, comma, order)
+        if one is not None or name in hints.known or pa.types.is_large_string(cells.type):
+            return one
+        return _without_codes(cells, hints.na_of(name))
     if (is_float or pa.types.is_integer(cells.type)) and not hints.settled and _may_be_dates(cells):
         one = _text(as_text(cells), name, where, hints, False, comma, order, dates_only=True)
         if one is not None:
@@ -216,9 +219,21 @@ def _may_be_dates(cells: Any) -> bool:
 
 
 def _without_codes(cells: Any, na: tuple[str, ...]) -> Understood | None:
-    """Numbers without those that stand for a missing cell; None where there are none."""
+    """Numbers, or words, without those that stand for a missing cell; None where there are none."""
     values = without_codes(cells, na)
     return None if values.null_count == cells.null_count else Understood(values, Words(str(cells.type)))
+
+
+def without_marks(table: Any, na: tuple[str, ...] | None) -> Any:
+    """An arrow table without the cells that were named to mean missing."""
+    import pyarrow as pa
+
+    hints = Hints(na=na)
+    for j, name in enumerate(table.column_names if na else ()):
+        type = table.column(name).type
+        if pa.types.is_string(type) or pa.types.is_integer(type) or pa.types.is_floating(type):
+            table = table.set_column(j, name, without_codes(table.column(name), hints.na_of(name)))
+    return table
 
 
 def _order(form: Form) -> str | None:
