@@ -113,7 +113,9 @@ GOOD: dict[str, tuple[str | bytes, dict[str, list[Any]]]] = {
         "Sat;22 Apr 2017\nFri;21 Apr 2017\n",
         {"column_1": ["Sat", "Fri"], "column_2": [dt.date(2017, 4, 22), dt.date(2017, 4, 21)]},
     ),
-    "months as header": ("k,Jan-21,Feb-21\nu,1.5,2\nv,2.5,3\n", {"k": ["u", "v"], "Jan-21": [1.5, 2.5], "Feb-21": [2, 3]}),
+    "months as header": (
+        "k,Jan-21,Feb-21\nu,1.5,2\nv,2.5,3\n", {"k": ["u", "v"], "Jan-21": [1.5, 2.5], "Feb-21": [2, 3]},
+    ),
     "write.table": ('"x" "k"\n"1" 1.5 "a b"\n"7" NA "c"\n', {"x": [1.5, None], "k": ["a b", "c"]}),
     "write.table, one column": ('"x"\n"1"\t1.5\n"2"\t3\n', {"x": [1.5, 3.0]}),
     "write.table, bare": ("x k\n1 1.5 a\n2 2.5 b\n", {"x": [1.5, 2.5], "k": ["a", "b"]}),

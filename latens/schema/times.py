@@ -82,7 +82,8 @@ def expression(pattern: str, span: bool = False) -> str:
                 and pattern[token.end() : token.end() + 1] == "%")
                 or pattern[: token.start()].endswith(("%Y", "%y", "%m", "%d", "%H", "%M"))
             )
-            wide = "[0-9]+" if span and name == _longest(pattern) else "[0-9]{2}" if tight and name in "mdHMS" else _READ[name]
+            wide = "[0-9]{2}" if tight and name in "mdHMS" else _READ[name]
+            wide = "[0-9]+" if span and name == _longest(pattern) else wide
             if name == "f" and out[-1].endswith("[.]"):  # whole seconds are often written without a fraction
                 out[-1] = out[-1][: -len("[.]")]
                 out.append(f"(?:[.,](?P<f>{wide}))?")

@@ -20,7 +20,8 @@ _INFINITE = r"^(?i:[+-]?inf(inity)?)$"
 _CODE = r"^[+-]?0[0-9xX][0-9a-fA-F]*$"  # 007, the postal code 01069 and 0x1F are no quantities
 _COMMA = r"^[+-]?[0-9]*,[0-9]+([eE][+-]?[0-9]+)?$"
 _GROUPED = (
-    r"^[+-]?[0-9]{1,3}((,[0-9]{3})+([.][0-9]+)?|([.][0-9]{3})+(,[0-9]+)?|(['’\x{00a0}\x{202f} ][0-9]{3})+([.,][0-9]+)?)$"
+    r"^[+-]?[0-9]{1,3}((,[0-9]{3})+([.][0-9]+)?|([.][0-9]{3})+(,[0-9]+)?|"
+    r"(['’\x{00a0}\x{202f} ][0-9]{3})+([.,][0-9]+)?)$"
 )
 _COMPACT = r"^(19|20)[0-9]{4}([0-9]{2})?([0-9]{4})?([0-9]{2})?$"  # years and months without a mark between them
 FEW_MARKS = 5  # texts among numbers, at most, that may be marks of missing cells
@@ -324,7 +325,7 @@ class _Looked:
 
     def _twins(self, found: Understood) -> Understood:
         """With a remark where two texts such as 1.1 and 1.10, of versions perhaps, are one number."""
-        if found.form.places is not None or not _any(self.cells, "[.][0-9]*[1-9]0+$"):
+        if not isinstance(found.form, Numbers) or found.form.places is not None or not _any(self.cells, "[.][0-9]*[1-9]0+$"):
             return found
         texts = set(self.cells.drop_null().unique().to_pylist())
         twin = next((text for text in sorted(texts) if (short := text.rstrip("0")) != text and short in texts), None)

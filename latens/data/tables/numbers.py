@@ -99,8 +99,8 @@ def _is_sign(before: str, behind: str) -> bool:
 def _units(behind: Sequence[str], is_money: bool) -> dict[str, float]:
     """What multiplies numbers with these texts behind them; none where they are but one unit, or units of other kinds.
 
-    >>> _units(["K", "M"], False), _units(["° N", "° S"], False), _units([" kg", " lb"], False), _units(["", "M"], False)
-    ({'K': 1000.0, 'M': 1000000.0}, {'° N': 1.0, '° S': -1.0}, {}, {})
+    >>> _units(["K", "M"], False), _units(["° N", "° S"], False), _units([" kg", " lb"], False)
+    ({'K': 1000.0, 'M': 1000000.0}, {'° N': 1.0, '° S': -1.0}, {})
     """
     named = {text: text.strip("° .").upper() for text in behind}
     for units in UNITS:
