@@ -325,7 +325,8 @@ class _Looked:
 
     def _twins(self, found: Understood) -> Understood:
         """With a remark where two texts such as 1.1 and 1.10, of versions perhaps, are one number."""
-        if not isinstance(found.form, Numbers) or found.form.places is not None or not _any(self.cells, "[.][0-9]*[1-9]0+$"):
+        fixed = not isinstance(found.form, Numbers) or found.form.places is not None
+        if fixed or not _any(self.cells, "[.][0-9]*[1-9]0+$"):
             return found
         texts = set(self.cells.drop_null().unique().to_pylist())
         twin = next((text for text in sorted(texts) if (short := text.rstrip("0")) != text and short in texts), None)

@@ -13,11 +13,11 @@ from latens.schema.times import DAYS, Times, expression, zone_of
 DATES = (
     "%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y_%m_%d", "%Y %m %d", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y",
     "%d.%m.%Y", "%m.%d.%Y", "%d %m %Y", "%d/%m/%y", "%m/%d/%y", "%d-%m-%y", "%m-%d-%y", "%d.%m.%y", "%d-%b-%Y",
-    "%d %b %Y", "%d-%b-%y", "%d %b %y", "%d/%b/%Y", "%d.%b.%Y", "%d%b%Y", "%d-%B-%Y", "%d %B %Y", "%d. %B %Y", "%d. %b %Y",
-    "%d %b, %Y", "%d %B, %Y", "%b %d, %Y", "%B %d, %Y", "%b %d %Y", "%B %d %Y", "%b. %d, %Y", "%b-%d-%Y", "%Y-%b-%d",
-    "%Y %b %d", "%Y %B %d", "%Y/%b/%d", "%Y-%m", "%Y/%m", "%m/%Y", "%m-%Y", "%m.%Y", "%b %Y", "%B %Y", "%b-%Y",
-    "%B-%Y", "%b-%y", "%b/%Y", "%Y-%b", "%B, %Y", "%-d%o %b %Y", "%-d%o %B %Y", "%-d%o of %B %Y", "%b %-d%o, %Y",
-    "%B %-d%o, %Y", "%b %-d%o %Y", "%B %-d%o %Y", "%b. %-d, %Y",
+    "%d %b %Y", "%d-%b-%y", "%d %b %y", "%d/%b/%Y", "%d.%b.%Y", "%d%b%Y", "%d-%B-%Y", "%d %B %Y", "%d. %B %Y",
+    "%d. %b %Y", "%d %b, %Y", "%d %B, %Y", "%b %d, %Y", "%B %d, %Y", "%b %d %Y", "%B %d %Y", "%b. %d, %Y", "%b-%d-%Y",
+    "%Y-%b-%d", "%Y %b %d", "%Y %B %d", "%Y/%b/%d", "%Y-%m", "%Y/%m", "%m/%Y", "%m-%Y", "%m.%Y", "%b %Y", "%B %Y",
+    "%b-%Y", "%B-%Y", "%b-%y", "%b/%Y", "%Y-%b", "%B, %Y", "%-d%o %b %Y", "%-d%o %B %Y", "%-d%o of %B %Y",
+    "%b %-d%o, %Y", "%B %-d%o, %Y", "%b %-d%o %Y", "%B %-d%o %Y", "%b. %-d, %Y",
 )  # fmt: skip
 COMPACT = (
     "%Y%m%d", "%Y%m%d%H%M%S", "%Y%m%d%H%M", "%Y%m%dT%H%M%S", "%Y%m%dT%H%M%SZ", "%Y%m%dT%H%M", "%Y%m%d_%H%M%S",
