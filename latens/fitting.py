@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import shlex
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from functools import partial
@@ -328,9 +330,13 @@ def notes(rows: Rows | Streamed, train: int, settings: Settings, info: DataInfo)
     found, schema = list(info.warnings), info.schema
     if isinstance(schema, Table):
         left = [f for f in schema.fields if f.kind in ("identifier", "text")]
-        found += [f"column {f.name!r} is left out as {f.kind}: {f.reason.replace('NAME', f.name)}" for f in left[:10]]
+        for f in left[:10]:
+            why = f.reason.replace(": left out", "")
+            why = re.sub(r"NAME=(\w+)", lambda kind: shlex.quote(f"{f.name}={kind[1]}"), why)  # noqa: B023
+            found.append(f"column {f.name!r} is left out as {f.kind}: {why}")
         if len(left) > 10:
-            found.append(f"{len(left) - 10} more columns are left out as identifiers or text")
+            more = counted(len(left) - 10, "more column")
+            found.append(f"{more} {'is' if len(left) == 11 else 'are'} left out as identifiers or text")
         found += [field.remark for field in schema.fields if field.remark]
         if gone := [repr(f.name) for f in schema.fields if f.kind == "missing"]:
             found.append(f"column{'s' * (len(gone) > 1)} {listed(gone)} without a single value: left empty")

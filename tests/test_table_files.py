@@ -101,6 +101,21 @@ GOOD: dict[str, tuple[str | bytes, dict[str, list[Any]]]] = {
     "spaces in words": ("full name\nJohn Smith\nJane Doe\n", {"full name": ["John Smith", "Jane Doe"]}),
     "spaces in moments": ("order time\n2024-02-29 12:30\n", {"order time": [TIME.replace(second=0, microsecond=0)]}),
     "spaces before units": ("body weight\n10.3 kg\n7.2 kg\n", {"body weight": [10.3, 7.2]}),
+    "cut by two spaces": (
+        "  id  level       x\n   9  12-15 years  1.5\n  11  < 12 years   2.5\n",
+        {"id": [9, 11], "level": ["12-15 years", "< 12 years"], "x": [1.5, 2.5]},
+    ),
+    "spaces before quotes": (
+        '"name",   "k", x\n"Bolt, U",  "JAM", 9.63\n"Blake", "JAM",   9.75\n',
+        {"name": ["Bolt, U", "Blake"], "k": ["JAM", "JAM"], "x": [9.63, 9.75]},
+    ),
+    "no header, dates with names": (
+        "Sat;22 Apr 2017\nFri;21 Apr 2017\n",
+        {"column_1": ["Sat", "Fri"], "column_2": [dt.date(2017, 4, 22), dt.date(2017, 4, 21)]},
+    ),
+    "months as header": (
+        "k,Jan-21,Feb-21\nu,1.5,2\nv,2.5,3\n", {"k": ["u", "v"], "Jan-21": [1.5, 2.5], "Feb-21": [2, 3]},
+    ),
     "write.table": ('"x" "k"\n"1" 1.5 "a b"\n"7" NA "c"\n', {"x": [1.5, None], "k": ["a b", "c"]}),
     "write.table, one column": ('"x"\n"1"\t1.5\n"2"\t3\n', {"x": [1.5, 3.0]}),
     "write.table, bare": ("x k\n1 1.5 a\n2 2.5 b\n", {"x": [1.5, 2.5], "k": ["a", "b"]}),

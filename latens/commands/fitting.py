@@ -82,9 +82,7 @@ class Fit:
         for name in ("labels", "weights", "split"):
             if getattr(self, name) is not None:
                 raise InputError(f"{self.data} is read as a stream, which takes no --{name}: leave it away")
-        if "na" in self.reading:
-            raise InputError(f"{self.data} is read as a stream, which takes no --na: leave such cells empty")
-        return open_stream(self.data, drop=self.drop)
+        return open_stream(self.data, drop=self.drop, na=self.reading.get("na"))
 
     def rows(self, source: Source | Stream, like: Rows | Streamed | None = None) -> Rows | Streamed:
         """The rows of the data, with the schema seen in them, or that of ``like``."""

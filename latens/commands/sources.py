@@ -37,7 +37,8 @@ def origin_of(record: dict[str, Any], folder: Path) -> Source | Stream:
     source: Source | Stream
     with concerning(f"the data of {folder} cannot be read again"):
         if info.get("stream"):
-            source = open_stream(origin, drop=drop, order=Order.from_json(info["stream"]))
+            na = (info.get("reading") or {}).get("na")
+            source = open_stream(origin, drop=drop, order=Order.from_json(info["stream"]), na=na)
         else:
             source = read(origin, labels=info.get("labels"), drop=drop, reading=info.get("reading"))
     if source.fingerprint != info.get("fingerprint"):
@@ -214,7 +215,8 @@ def stream_for(
     if not is_large(data):
         return None
     check_reading(asked or {}, [data])
-    for option in (*(["--labels"] if labels is not None else ()), *map(option_of, asked or ())):
+    refused = [option_of(key) for key in asked or () if key != "na"]
+    for option in (["--labels"] if labels is not None else []) + refused:
         raise InputError(f"{data} is read as a stream, which takes no {option}: leave it out")
     schema, names = schema_of(run), stored_names(data)
     known = {f.name for f in schema.fields} if isinstance(schema, Table) else set(schema.names or ())
@@ -224,7 +226,8 @@ def stream_for(
     columns = [name for name in names if name in known]
     if columns:
         require_there(schema, names, data)
-    stream = open_stream(data, columns=columns or None, index=True)
+    na = (asked or {}).get("na", (run.data.get("reading") or {}).get("na"))
+    stream = open_stream(data, columns=columns or None, index=True, na=na)
     dropped = set(run.data.get("drop") or ())
     stream.notes += columns_left([name for name in names if name not in known | dropped], stream.origin)
     stream.finite = not lenient

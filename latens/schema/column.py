@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -108,11 +109,14 @@ class Column:
         codes = () if self.law is None else self.law.codes
         if not codes or not self.is_modelled:
             return ""
-        shown = ", ".join(self.texts(np.array(codes)))
+        texts = self.texts(np.array(codes))
+        shown = ", ".join(texts)
         ends = " to ".join(self.texts(np.array([self.law.low, self.law.high])))  # type: ignore[union-attr]
         named = self.form is not None or not kind_of_time(arrow_type(self.type))
-        way = f"pass --na {shown.split(', ')[0]}" if named else "leave such cells empty"
-        return f"column {self.name!r}: {shown} is far from the other values ({ends}): if it means missing, {way}"
+        options = " ".join(f"--na {shlex.quote(f'{self.name}={text}')}" for text in texts)
+        way = f"pass {options}" if named else "leave such cells empty"
+        verb, it = ("are", "they mean") if len(codes) > 1 else ("is", "it means")
+        return f"column {self.name!r}: {shown} {verb} far from the other values ({ends}): if {it} missing, {way}"
 
     def texts(self, numbers: np.ndarray) -> list[str]:
         """Numbers as the column's cells are written."""

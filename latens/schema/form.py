@@ -7,6 +7,7 @@ found once (:mod:`latens.data.tables.cells`), kept with the schema, and every te
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -15,10 +16,11 @@ from latens.errors import InputError
 from latens.schema.cells import arrow_type
 
 WORDS = ("", "NA", "NaN", "nan", "null", "NULL", "<NA>")  # missing cells of a column of words: "none" may be a value
-BLANKS = frozenset(["", "na", "n/a", "nan", "-nan", "null", "none", "<na>", "#n/a", "#na", "?"])  # of other columns
-MARKS = frozenset(
-    ["-", "--", "–", "—", ".", "..", "*", "#value!", "#div/0!", "#ref!", "#num!", "#name?", "#null!", "??"]
-)
+BLANKS = frozenset(["", "na", "n/a", "nan", "-nan", "nat", "null", "(null)", "none", "<na>", "#n/a", "#na", "\\n", "?"])
+MARKS = frozenset(  # of columns that are no words, as BLANKS, but told
+    ["-", "--", "---", "–", "—", ".", "..", "...", "…", "*", "#value!", "#div/0!", "#ref!", "#num!", "#name?", "#null!",
+     "??", "n.a.", "0000-00-00", "0000-00-00 00:00:00"]
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -223,7 +225,7 @@ class Numbers(Form):
 
     Args:
         prefix, suffix: what stands before and behind the digits in every cell, spaces included.
-        group: what parts thousands, or "".
+        group: what parts thousands, or "". lakh: whether digits before the last three are parted by twos (12,34,567).
         point: what stands before decimals.
         places: decimals of every number, or None: as few as a number needs.
         bare: whether whole numbers have no point where ``places`` is None.
@@ -231,7 +233,9 @@ class Numbers(Form):
         inside: whether a minus stands behind the prefix.
         brackets: whether a number in brackets is negative.
         minus: the sign of negative numbers. plus: whether numbers above 0 have a sign too.
-        power: whether numbers are written with a power of ten, of ``places`` decimals.
+        power: how numbers of ``places`` decimals end in a power of ten, "e+00" or "E0"; "" where they do not.
+        units, factors: what stands behind the digits in place of one suffix, and what each multiplies by (K a thousand,
+            S of a latitude -1): of those of its sign, a number is written in the largest that is not above it.
 
     >>> price = Numbers("double", prefix="$", group=",", places=2)
     >>> price.read(["$1,234.50", "$7.00", "-$1.25", ""])[0].to_pylist()
@@ -243,6 +247,7 @@ class Numbers(Form):
     prefix: str = ""
     suffix: str = ""
     group: str = ""
+    lakh: bool = False
     point: str = "."
     places: int | None = None
     bare: bool = False
@@ -251,14 +256,16 @@ class Numbers(Form):
     brackets: bool = False
     minus: str = "-"
     plus: bool = False
-    power: bool = False
+    power: str = ""
+    units: tuple[str, ...] = ()
+    factors: tuple[float, ...] = ()
 
     kind: ClassVar[str] = "numbers"
 
     @property
     def is_plain(self) -> bool:
         """Whether cells are as arrow reads numbers."""
-        return not (self.prefix or self.suffix or self.group or self.brackets) and self.point == "."
+        return not (self.prefix or self.suffix or self.group or self.brackets or self.units) and self.point == "."
 
     def read(self, cells: Any) -> tuple[Any, Any]:
         import pyarrow as pa
@@ -296,10 +303,11 @@ class Numbers(Form):
         import pyarrow as pa
         from pyarrow import compute as pc
 
-        before, behind = (re.escape(text.strip()) for text in (self.prefix, self.suffix))
+        before = re.escape(self.prefix.strip())
+        behind = "|".join(re.escape(text.strip()) for text in sorted(self.units or (self.suffix,), key=len)[::-1])
         parts = {"G": re.escape(self.group), "P": re.escape(self.point)}
         body = re.sub("[GP]", lambda m: parts[m[0]], _PLAIN + ("|" + _GROUPED if self.group else ""))
-        whole = rf"^(?P<a>[+−-]?) ?(?:{before})?\s*(?P<b>[+−-]?) ?(?P<body>{body})\s*(?:{behind})?$"
+        whole = rf"^(?P<a>[+−-]?) ?(?:{before})?\s*(?P<b>[+−-]?) ?(?P<body>{body})\s*(?P<unit>(?:{behind})?)$"
         if self.brackets:
             inner = pc.match_substring_regex(texts, r"^\(.*\)$")
             texts = pc.if_else(inner, pc.replace_substring_regex(texts, r"^\((.*)\)$", r"-\1"), texts)
@@ -312,6 +320,11 @@ class Numbers(Form):
         if self.point != ".":
             body = pc.replace_substring(body, self.point, ".")
         minus = pc.or_(pc.is_in(sign, pa.array(["-", "−"])), pc.is_in(inner, pa.array(["-", "−"])))
+        for text, factor in zip(self.units, self.factors):
+            mine = pc.equal(pc.struct_field(found, "unit"), text.strip())
+            minus = pc.xor(minus, mine) if factor < 0 else minus
+            power = f"e{round(math.log10(abs(factor)))}".removesuffix("e0")
+            body = pc.if_else(mine, pc.binary_join_element_wise(body, power, ""), body)
         return pc.binary_join_element_wise(pc.if_else(minus, "-", ""), body, "")
 
     def _texts(self, values: Any) -> Any:
@@ -320,15 +333,24 @@ class Numbers(Form):
         return pa.array([None if v is None else self._text(v) for v in values.to_pylist()], pa.string())
 
     def _text(self, value: float) -> str:
+        if self.units:
+            unit, factor = self._unit(value)
+            alone = dataclasses.replace(self, units=(), factors=(), suffix=unit)
+            return alone._text(value * int(factor) if abs(factor) == 1 else value / factor)
         size = abs(value)
         if self.power:
-            digits = f"{size:.{self.places or 0}e}"
+            digits, exponent = f"{size:.{self.places or 0}e}".split("e")
+            sign = "-" if exponent[0] == "-" else self.power[1:].rstrip("0")
+            digits += self.power[0] + sign + exponent[1:].lstrip("0").rjust(self.power.count("0"), "0")
         elif self.places is not None or isinstance(value, int):
             digits = f"{size:,.{self.places or 0}f}" if not isinstance(value, int) or self.places else f"{size:,d}"
         else:
             size = size if self.most is None else round(size, self.most)
             digits = f"{size:,.0f}" if size == int(size) and size < 1e15 else repr(size)
             digits += "" if self.bare or "e" in digits or "." in digits else ".0"
+        if self.lakh:
+            whole, mark, rest = digits.replace(",", "").partition(".")
+            digits = re.sub("(?<=[0-9])(?=(?:[0-9]{2})*[0-9]{3}$)", ",", whole) + mark + rest
         digits = digits.replace(".", "\0").replace(",", self.group).replace("\0", self.point)
         if value < 0 and digits.strip("0" + self.point + self.group):
             if self.brackets:
@@ -339,8 +361,20 @@ class Numbers(Form):
         before, behind = (self.prefix, sign) if self.inside else (sign, self.prefix)
         return f"{before}{behind}{digits}{self.suffix}"
 
+    def _unit(self, value: float) -> tuple[str, float]:
+        """The unit that a number is written in."""
+        units = list(zip(self.units, self.factors))
+        units = [unit for unit in units if unit[1] * value > 0] or [unit for unit in units if unit[1] > 0]
+        smaller = [unit for unit in units if abs(unit[1]) <= abs(value)]
+        size = max(abs(factor) for _, factor in smaller) if smaller else min(abs(factor) for _, factor in units)
+        return next(unit for unit in units if abs(unit[1]) == size)
+
     def check(self) -> None:
         super().check()
+        if len(self.units) != len(self.factors) or (self.units and max(self.factors) <= 0):
+            raise ValueError("units")
+        if not re.fullmatch("([eE][+]?0+)?", self.power):
+            raise ValueError("power")
         texts = (self.prefix, self.suffix, self.group, self.point, self.minus)
         if not all(isinstance(text, str) for text in texts) or not self.point or self.group == self.point:
             raise ValueError("clothes")

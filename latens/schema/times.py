@@ -27,7 +27,8 @@ _ISO_SPAN = (
     r"(?:(?P<S>[0-9]+)(?:[.](?P<f>[0-9]{1,9}))?S)?)?"
 )
 
-_ISO_TIME = re.compile(r"%Y-%m-%d[T ]%H:%M(:%S([.,]%f)?)?( ?(%:?z|Z))?")
+_ISO_TIME = re.compile(r"%Y-%m-%d[T ]%H:%M(:%S([.,]%[-#]?f)?)?( ?(%:?z|Z))?")
+_FRACTION = re.compile("[.,]%[-#]f")
 _ISO_READ = (
     "^(?P<Y>[0-9]{4})-(?P<m>[0-9]{2})-(?P<d>[0-9]{2})(?:[T ](?P<H>[0-9]{2}):(?P<M>[0-9]{2})(?::(?P<S>[0-9]{2})"
     "(?:[.,](?P<f>[0-9]{1,9}))?)?)? ?(?P<z>[zZ]|[+-][0-9]{2}(?::?[0-9]{2})?)?$"
@@ -40,11 +41,16 @@ def _names(names: Iterable[str], length: int | None = None) -> str:
 
 _READ = {
     "Y": "[0-9]{4}", "y": "[0-9]{2}", "m": "[0-9]{1,2}", "d": "[0-9]{1,2}", "H": "[0-9]{1,2}", "I": "[0-9]{1,2}",
-    "M": "[0-9]{1,2}", "S": "[0-9]{1,2}", "f": "[0-9]{1,9}", "b": _names(MONTHS, 3), "B": _names(MONTHS),
+    "M": "[0-9]{1,2}", "S": "[0-9]{1,2}", "f": "[0-9]{1,9}", "b": "(?i:Sept)|" + _names(MONTHS, 3), "B": _names(MONTHS),
     "a": _names(DAYS, 3), "A": _names(DAYS), "p": "(?i:[ap][.]?m[.]?)", "z": "(?i:z)|[+-][0-9]{2}:?(?:[0-9]{2})?",
-    "j": "[0-9]+",
+    "j": "[0-9]+", "o": "(?i:st|nd|rd|th)",
 }  # fmt: skip
 _TIGHT = {"m": "[0-9]{2}", "d": "[0-9]{2}"}  # where nothing parts a number from the next one
+
+
+def _longest(pattern: str) -> str:
+    """The directive that has all hours, or minutes, of a time span."""
+    return "H" if re.search("%-?H", pattern) else "M"
 
 
 @lru_cache(maxsize=512)
@@ -76,7 +82,8 @@ def expression(pattern: str, span: bool = False) -> str:
                 and pattern[token.end() : token.end() + 1] == "%")
                 or pattern[: token.start()].endswith(("%Y", "%y", "%m", "%d", "%H", "%M"))
             )
-            wide = "[0-9]+" if span and name == "H" else "[0-9]{2}" if tight and name in "mdHMS" else _READ[name]
+            wide = "[0-9]{2}" if tight and name in "mdHMS" else _READ[name]
+            wide = "[0-9]+" if span and name == _longest(pattern) else wide
             if name == "f" and out[-1].endswith("[.]"):  # whole seconds are often written without a fraction
                 out[-1] = out[-1][: -len("[.]")]
                 out.append(f"(?:[.,](?P<f>{wide}))?")
@@ -93,8 +100,9 @@ class Times(Form):
 
     Args:
         pattern: as of strptime: ``%Y %y %m %d %H %I %M %S %f %p %b %B %a %A %z``; ``%-d`` without a leading zero,
-            ``%^b`` in capitals, ``%P`` am and pm, ``%:z`` +01:00, ``%j`` days of a time span; "ISO" the time spans of
-            ISO 8601 (PT1H30M).
+            ``%o`` the st of 1st, ``%-f`` nothing where it is 0, ``%#f`` without the zeros at its end, ``%^b`` in
+            capitals, ``%P`` am and pm, ``%:z`` +01:00, ``%j`` days of a time span; "ISO" the time spans of ISO 8601
+            (PT1H30M).
         digits: of a fraction of a second.
         zone: the zone of times that name none in their cells, as IANA names it, or ""; "+02:00" the offset that new
             cells with ``%z`` are written in.
@@ -156,7 +164,7 @@ class Times(Form):
         from pyarrow import compute as pc
 
         hour, minute, second = number("H"), number("M"), number("S")
-        valid = (minute < 60) & (second < 61) & ((hour < 25) | self.is_span)
+        valid = ((minute < 60) | (self.is_span and "H" not in there)) & (second < 61) & ((hour < 25) | self.is_span)
         if "I" in there:
             hour = number("I", 12)
             late = pc.fill_null(pc.starts_with(pc.utf8_lower(there["p"]), "p"), False) if "p" in there else False
@@ -223,7 +231,7 @@ class Times(Form):
         nano = abs(nano) if self.is_span else nano
         unit = (
             10 ** max(0, 9 - self.digits)
-            if "%f" in self.pattern
+            if re.search("%[-#]?f", self.pattern)
             else 10**9
             if "%S" in self.pattern or ("%-S" in self.pattern)
             else 1
@@ -233,7 +241,9 @@ class Times(Form):
         parts = _parts(nano + ahead * 60 * 10**9, self.is_span)
         if self.is_span and "%j" not in self.pattern:
             parts["H"] += 24 * parts["j"]
-        return sign + _TOKEN.sub(lambda token: self._word(token[1], token[2], parts, ahead), self.pattern)
+            parts["M"] += 60 * parts["H"] * (_longest(self.pattern) == "M")
+        pattern = self.pattern if parts["f"] else _FRACTION.sub("", self.pattern)
+        return sign + _TOKEN.sub(lambda token: self._word(token[1], token[2], parts, ahead), pattern)
 
     def _ahead(self, nano: int) -> int:
         """Minutes by which the clock of a cell is ahead of UTC."""
@@ -260,7 +270,11 @@ class Times(Form):
         if name == "z":
             return f"{'-' if ahead < 0 else '+'}{abs(ahead) // 60:02d}{':' if flag == ':' else ''}{abs(ahead) % 60:02d}"
         if name == "f":
-            return f"{parts['f']:09d}"[: self.digits]
+            digits = f"{parts['f']:09d}"[: self.digits]
+            return digits.rstrip("0") if flag == "#" else digits
+        if name == "o":
+            day = parts["d"]
+            return "th" if 10 < day < 20 else {1: "st", 2: "nd", 3: "rd"}.get(day % 10, "th")
         if name == "%":
             return "%"
         value = (parts["H"] - 1) % 12 + 1 if name == "I" else parts["Y"] % 100 if name == "y" else parts[name]
@@ -270,7 +284,7 @@ class Times(Form):
     def describe(self, value: float | None = None) -> str:
         if self.pattern == "ISO":
             return "PT1H30M"
-        return self.pattern.replace("%f", f"%{self.digits}f") + (f" ({self.zone})" if "/" in self.zone else "")
+        return re.sub("%[-#]?f", f"%{self.digits}f", self.pattern) + (f" ({self.zone})" if "/" in self.zone else "")
 
 
 def zone_of(name: str) -> zoneinfo.ZoneInfo:

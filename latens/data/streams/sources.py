@@ -17,6 +17,7 @@ from latens.data.streams.files import fingerprint_files
 from latens.data.streams.loader import WINDOW_BYTES, WINDOW_ROWS, ahead
 from latens.data.streams.parquet import MOST_ROWS, ParquetBlocks, column_names, stored_schema, unpacked_bytes
 from latens.data.tables.folders import tables_below
+from latens.data.tables.reading import without_marks
 from latens.data.tables.types import chosen, index_names, index_notes, plain, plain_schema
 from latens.errors import InputError, concerning, is_whole
 
@@ -52,7 +53,7 @@ class Stream:
     ``piece(block)`` gives the rows of one block, an arrow table of plain types or an array ``[B, *event]``; ``names``
     are those of a table's columns and ``arrow`` its schema, or None; ``origin`` and ``fingerprint`` as those of
     :class:`latens.data.Source`; ``cells`` the numbers in a row; ``finite``: whether infinite numbers of a table are
-    refused.
+    refused; ``na``: the texts of a table that mean missing, as of :class:`latens.data.tables.cells.Hints`.
     """
 
     origin: str
@@ -63,6 +64,7 @@ class Stream:
     arrow: Any = None
     cells: int = 1
     finite: bool = True
+    na: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -150,7 +152,8 @@ class ParquetStream(Stream):
         except pa.ArrowInvalid as error:
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"{self._blocks.file_of(block)} is damaged ({reason}): get it again") from error
-        return plain(table, self._blocks.file_of(block), self.arrow, int(self._firsts[block]), finite=self.finite)
+        table = plain(table, self._blocks.file_of(block), self.arrow, int(self._firsts[block]), finite=self.finite)
+        return without_marks(table, self.na)
 
 
 class NpyStream(Stream):
@@ -189,10 +192,10 @@ class AsTable(Stream):
 
 def open_stream(
     path: str, *, drop: Iterable[str] = (), columns: Iterable[str] | None = None, order: Order | None = None,
-    index: bool = False,
+    index: bool = False, na: Iterable[str] | None = None,
 ) -> Stream:  # fmt: skip
     """The data at a path or address as a stream: Parquet (a file, a folder of files, an address; its row index too,
-    where it is asked for) or .npy.
+    where it is asked for; without the texts of ``na``) or .npy.
 
     Raises ``InputError`` for other formats, which are read whole, and as the streams themselves.
 
@@ -213,7 +216,9 @@ def open_stream(
             "out to read it into memory, or write it as Parquet"
         )
     with concerning(path):
-        return ParquetStream(path, drop=drop, columns=columns, order=order, index=index)
+        stream = ParquetStream(path, drop=drop, columns=columns, order=order, index=index)
+        stream.na = tuple(na or ())
+        return stream
 
 
 def stored_names(path: str) -> list[str] | None:

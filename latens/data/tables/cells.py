@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,9 +19,14 @@ _NUMBER = r"^[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?$"
 _INFINITE = r"^(?i:[+-]?inf(inity)?)$"
 _CODE = r"^[+-]?0[0-9xX][0-9a-fA-F]*$"  # 007, the postal code 01069 and 0x1F are no quantities
 _COMMA = r"^[+-]?[0-9]*,[0-9]+([eE][+-]?[0-9]+)?$"
-_GROUPED = r"^[+-]?[0-9]{1,3}([.,'’\x{00a0}\x{202f} ][0-9]{3})+([.,][0-9]+)?$"
+_GROUPED = (
+    r"^[+-]?[0-9]{1,3}((,[0-9]{3})+([.][0-9]+)?|([.][0-9]{3})+(,[0-9]+)?|"
+    r"(['’\x{00a0}\x{202f} ][0-9]{3})+([.,][0-9]+)?)$"
+)
 _COMPACT = r"^(19|20)[0-9]{4}([0-9]{2})?([0-9]{4})?([0-9]{2})?$"  # years and months without a mark between them
-_MONTHS = 10  # values of six digits that must all be a year and a month to be read so
+FEW_MARKS = 5  # texts among numbers, at most, that may be marks of missing cells
+_YEAR_LAST = r"^[0-3][0-9][0-3][0-9](19|20)[0-9]{2}$"
+_MONTHS = 10  # values of six digits that must all be a year and a month, of eight with the year last, to be read so
 
 
 class Unsettled(InputError):
@@ -39,7 +45,8 @@ class Hints:
         words: columns to take as words.
         levels: columns whose levels were named: these are never taken for missing.
         formats: forms that the user named, ``{column: "%d/%m/%Y", "day-first", "1.234,5" or "text"}``.
-        na: the texts that mean missing among words, beside the empty one; those of :data:`WORDS` without it.
+        na: the texts that mean missing among words, beside the empty one, "COLUMN=TEXT" in one column alone; those of
+            :data:`WORDS` without it.
         known: forms that a run was fitted to, which come first.
         loose: columns that are words where they are nothing else for certain.
         settled: whether whole numbers are dates such as 20211231 only where ``known`` says so.
@@ -78,9 +85,16 @@ class Hints:
             usual={f.name: _usual(f) for f in fields if lenient and f.is_number and not f.form},
         )  # fmt: skip
 
+    def na_of(self, name: str) -> tuple[str, ...]:
+        """The texts that were named to mean missing in a column."""
+        own = f"{name}="
+        return tuple(text.removeprefix(own) for text in self.na or ())
+
     def missing_words(self, name: str) -> tuple[str, ...]:
         """The texts that mean missing in a column of words."""
-        named = WORDS if self.na is None else ("", *self.na)
+        named = ("", *self.na_of(name))
+        if all("=" in text for text in self.na or ()):
+            named = (*named, *WORDS)
         return tuple(word for word in named if word not in self.levels.get(name, ()))
 
 
@@ -158,6 +172,7 @@ def _known(
     from pyarrow import compute as pc
 
     values, bad = form.read(column)
+    values = without_codes(values, hints.na_of(name)) if isinstance(form, Numbers) else values
     if not pc.any(bad, min_count=0).as_py():
         return Understood(values, dataclasses.replace(form, stored=""))
     with_own = dataclasses.replace(hints, known={}, formats={})
@@ -231,11 +246,19 @@ def _any(cells: Any, pattern: str) -> bool:
     return bool(pc.any(pc.match_substring_regex(cells, pattern), min_count=0).as_py())
 
 
+def _all(cells: Any, pattern: str) -> bool:
+    from pyarrow import compute as pc
+
+    return bool(pc.all(pc.match_substring_regex(cells, pattern), min_count=0).as_py())
+
+
 def without_codes(values: Any, na: tuple[str, ...] | None) -> Any:
-    """Numbers without those that stand for a missing cell."""
+    """Numbers, or words, without those that stand for a missing cell."""
     import pyarrow as pa
     from pyarrow import compute as pc
 
+    if na and pa.types.is_string(values.type):
+        return pc.if_else(pc.is_in(pc.utf8_trim_whitespace(values), pa.array(na)), None, values)
     codes = []
     for text in na or ():
         try:
@@ -260,8 +283,9 @@ class _Looked:
         self.stripped = pc.utf8_trim_whitespace(column)
         more = pa.array([*BLANKS, *MARKS])
         gone = pc.is_in(pc.utf8_lower(self.stripped), more)
-        if hints.na:
-            gone = pc.or_(gone, pc.is_in(self.stripped, pa.array(hints.na)))
+        self.na = hints.na_of(name)
+        if self.na:
+            gone = pc.or_(gone, pc.is_in(self.stripped, pa.array(self.na)))
         self.cells = pc.if_else(gone, None, self.stripped)
 
     def result(self) -> Understood:
@@ -283,19 +307,30 @@ class _Looked:
                 values = self.cells.cast(type)
             except pa.ArrowInvalid:
                 continue
+            if type == pa.int64() and (found := self._dated(values)):
+                return found
             if _any(self.cells, _CODE):
                 return None
             if type == pa.int64():
-                return self._dated(values) or self._found(values, Numbers("int64"))
+                return self._found(values, Numbers("int64"))
             if _any(self.cells, r"^[+]"):
                 return None  # a sign that numbers come back with
             finite = pc.all(pc.is_finite(values), min_count=0).as_py()
-            if not finite or pc.all(pc.match_substring_regex(self.cells, _WHOLE), min_count=0).as_py():
+            if not finite or _all(self.cells, _WHOLE):
                 return None
             if self.comma and _any(self.cells, "[.]"):
                 return None  # a point may part thousands
-            return self._found(values, self._places())
+            return self._twins(self._found(values, self._places()))
         return None
+
+    def _twins(self, found: Understood) -> Understood:
+        """With a remark where two texts such as 1.1 and 1.10, of versions perhaps, are one number."""
+        fixed = not isinstance(found.form, Numbers) or found.form.places is not None
+        if fixed or not _any(self.cells, "[.][0-9]*[1-9]0+$"):
+            return found
+        texts = set(self.cells.drop_null().unique().to_pylist())
+        twin = next((text for text in sorted(texts) if (short := text.rstrip("0")) != text and short in texts), None)
+        return found if twin is None else dataclasses.replace(found, remarks=(*found.remarks, ("twins", twin, 0)))
 
     def _places(self) -> Numbers:
         from pyarrow import compute as pc
@@ -316,19 +351,20 @@ class _Looked:
         from pyarrow import compute as pc
 
         ends = pc.min_max(values).as_py()
-        if ends["min"] < 190_001 or not pc.all(pc.match_substring_regex(self.cells, _COMPACT), min_count=0).as_py():
+        shape = _COMPACT if ends["min"] >= 190_001 and _all(self.cells, _COMPACT) else _YEAR_LAST
+        if ends["max"] < 190_001 or not _all(self.cells, shape):
             return None
-        if ends["max"] < 1_000_000 and pc.count_distinct(values).as_py() < _MONTHS:
+        if (ends["max"] < 1_000_000 or shape == _YEAR_LAST) and pc.count_distinct(values).as_py() < _MONTHS:
             return None
         counted = self.cells.drop_null().value_counts()
-        fit = dates.time_form(counted.field("values"), counted.field("counts"), self.order)
+        fit = self._time_form(counted.field("values"), counted.field("counts"))
         return None if fit is None or fit.share < 1 else self._found(fit.form.read(self.cells)[0], fit.form)
 
     def _found(self, values: Any, form: Form) -> Understood:
-        values = without_codes(values, self.hints.na) if isinstance(form, Numbers) else values
+        values = without_codes(values, self.na) if isinstance(form, Numbers) else values
         gaps = _gaps(self.stripped, values)
         counted = {}
-        if any(gap.lower() in MARKS or gap == "?" or gap in (self.hints.na or ()) for gap in gaps):
+        if any(gap.lower() in MARKS or gap == "?" for gap in gaps):
             texts = self.stripped.filter(values.is_null()).drop_null().value_counts()
             counted = dict(zip(texts.field("values").to_pylist(), texts.field("counts").to_pylist()))
         odd = [gap for gap in gaps if gap.lower() in MARKS or gap == "?"]
@@ -359,15 +395,12 @@ class _Looked:
             return None
         if count == self.total:
             self._require_finite()
+            return None
         raise self._mixed(number, "numbers")
 
     def _clothed(self) -> Understood | None:
-        head = self.values.slice(0, 100).to_pylist()
-        try:
-            if numbers.number_form(head, comma=True if self.comma else None) is None:
-                return None
-        except numbers.Ambiguous:
-            pass
+        if not all(map(numbers.DRESSED.fullmatch, self.values.slice(0, 100).to_pylist())):
+            return None
         try:
             settled = numbers.number_form(self.values.to_pylist(), comma=self.comma)
         except numbers.Ambiguous as error:
@@ -380,17 +413,17 @@ class _Looked:
             ) from None
         if settled is None:
             return None
-        form, by_custom = settled
+        form, rests_on = settled
         self._require_finite(form)
         values, bad = form.read(self.cells)
         if bad.true_count:
             return None
         values = self._whole(values, form)
         found = self._found(values, dataclasses.replace(form, means=str(values.type)))
-        if by_custom:
-            example = next(text for text in self.values.to_pylist() if form.group in text)
-            found = dataclasses.replace(found, remarks=(*found.remarks, ("thousands", example, 0)))
-        return found
+        texts = self.values.to_pylist()
+        signs = {"thousands": lambda text: form.group in text, "bare": numbers.is_bare}
+        remarks = [(what, next(filter(signs[what], texts)), 0) for what in rests_on]
+        return dataclasses.replace(found, remarks=(*found.remarks, *remarks))
 
     def _require_finite(self, form: Numbers | None = None) -> None:
         import pyarrow as pa
@@ -428,21 +461,24 @@ class _Looked:
         form = Truth("bool", words=(false or style("false"), true or style("true")))
         return self._found(form.read(self.cells)[0], form)
 
-    def _times(self) -> Understood | None:
-        from pyarrow import compute as pc
-
+    def _time_form(self, values: Any, counts: Any) -> dates.Fit | None:
         try:
-            fit = dates.time_form(self.values, self.counts, self.order)
+            return dates.time_form(values, counts, self.order)
         except dates.Ambiguous as error:
             raise Unsettled(
                 f"{self.where}: column {shown(self.name)} has dates such as {shown(str(error))}, which can be read "
                 f"day first or month first: pass --format {self.name}=day-first or --format {self.name}=month-first",
                 is_order=True,
             ) from None
+
+    def _times(self) -> Understood | None:
+        from pyarrow import compute as pc
+
+        fit = self._time_form(self.values, self.counts)
         if fit is None:
             return None
         shaped = self._matching(expression(fit.form.pattern, fit.form.is_span))
-        if 2 * self._count(shaped) <= self.total:
+        if 2 * self._count(shaped) <= self.total or 2 * fit.share < 1:
             return None
         values, bad = fit.form.read(self.values)
         zoned = dates.states_zone(fit.form, self.values)
@@ -453,7 +489,8 @@ class _Looked:
                 raise self._refuse(few, "", "state a zone in all cells or in none")
         if fit.share < 1:
             if (wrong := pc.and_(shaped, bad)).true_count:
-                raise self._refuse(wrong, ", which is no day of the calendar", f"correct it, or {self._way_out}")
+                what = "time" if "time64" in fit.form.means or fit.form.is_span else "day of the calendar"
+                raise self._refuse(wrong, f", which is no {what}", f"correct it, or {self._way_out}")
             raise self._mixed(pc.invert(bad), "dates")
         found = self._found(fit.form.read(self.cells)[0], fit.form)
         if fit.by_custom:
@@ -496,6 +533,8 @@ class _Looked:
         row, text = self._row(others)
         count = self._count(others)
         units = "remove that row if it states units, " if (row, count) == (0, 1) else ""
+        if len(self.values.filter(others)) <= FEW_MARKS:
+            units += f"pass --na {shlex.quote(f'{self.name}={self.cells[row].as_py()}')} if it means missing, "
         return InputError(
             f"{self.where}: column {shown(self.name)} holds {kind}, but row {row} is {text} ({count:,} of "
             f"{self.total:,} cells are no {kind}); correct them, {units}{self._way_out}."

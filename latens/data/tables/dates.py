@@ -12,25 +12,31 @@ from latens.errors import InputError
 from latens.schema.times import DAYS, Times, expression, offset_of, zone_of
 
 DATES = (
-    "%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y %m %d", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d.%m.%Y",
-    "%m.%d.%Y", "%d %m %Y", "%d/%m/%y", "%m/%d/%y", "%d-%m-%y", "%m-%d-%y", "%d.%m.%y", "%d-%b-%Y", "%d %b %Y",
-    "%d-%b-%y", "%d %b %y", "%d/%b/%Y", "%d.%b.%Y", "%d%b%Y", "%d-%B-%Y", "%d %B %Y", "%d. %B %Y", "%d. %b %Y",
-    "%d %b, %Y", "%d %B, %Y", "%b %d, %Y", "%B %d, %Y", "%b %d %Y", "%B %d %Y", "%b. %d, %Y", "%b-%d-%Y", "%Y-%b-%d",
-    "%Y %b %d", "%Y %B %d", "%Y/%b/%d", "%Y-%m", "%Y/%m", "%m/%Y", "%m-%Y", "%m.%Y", "%b %Y", "%B %Y", "%b-%Y",
-    "%B-%Y", "%b-%y", "%b/%Y", "%Y-%b", "%B, %Y",
+    "%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y_%m_%d", "%Y %m %d", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y",
+    "%d.%m.%Y", "%m.%d.%Y", "%d %m %Y", "%d/%m/%y", "%m/%d/%y", "%d-%m-%y", "%m-%d-%y", "%d.%m.%y", "%d-%b-%Y",
+    "%d %b %Y", "%d-%b-%y", "%d %b %y", "%d/%b/%Y", "%d.%b.%Y", "%d%b%Y", "%d-%B-%Y", "%d %B %Y", "%d. %B %Y",
+    "%d. %b %Y", "%d %b, %Y", "%d %B, %Y", "%b %d, %Y", "%B %d, %Y", "%b %d %Y", "%B %d %Y", "%b. %d, %Y", "%b-%d-%Y",
+    "%Y-%b-%d", "%Y %b %d", "%Y %B %d", "%Y/%b/%d", "%Y-%m", "%Y/%m", "%m/%Y", "%m-%Y", "%m.%Y", "%b %Y", "%B %Y",
+    "%b-%Y", "%B-%Y", "%b-%y", "%b/%Y", "%Y-%b", "%B, %Y", "%-d%o %b %Y", "%-d%o %B %Y", "%-d%o of %B %Y",
+    "%b %-d%o, %Y", "%B %-d%o, %Y", "%b %-d%o %Y", "%B %-d%o %Y", "%b. %-d, %Y",
 )  # fmt: skip
-COMPACT = ("%Y%m%d", "%Y%m%d%H%M%S", "%Y%m%d%H%M", "%Y%m%dT%H%M%S", "%Y%m%dT%H%M%SZ", "%Y%m%dT%H%M", "%Y%m")
+COMPACT = (
+    "%Y%m%d", "%Y%m%d%H%M%S", "%Y%m%d%H%M", "%Y%m%dT%H%M%S", "%Y%m%dT%H%M%SZ", "%Y%m%dT%H%M", "%Y%m%d_%H%M%S",
+    "%Y%m%d-%H%M%S", "%Y%m", "%d%m%Y", "%m%d%Y",
+)  # fmt: skip
 _WEEKDAY = re.compile(rf"(?:({'|'.join(DAYS)})|({'|'.join(day[:3] for day in DAYS)}))([,.]? )(.+)", re.I)
 _CLOCK = re.compile(
-    r"(?:(?P<date>.*?[0-9A-Za-z.])(?P<join>T|, ?| at | +|:))?"
+    r"(?:(?P<date>.*?[0-9A-Za-z.])(?P<join>T|, ?| at | +|:|_))?"
     r"(?P<clock>[0-9]{1,2}:[0-9]{2}(?P<second>:[0-9]{2}(?P<fraction>[.,][0-9]{1,9})?)?)(?P<half> ?[AaPp][.]?[Mm][.]?)?"
     r"(?P<zone> ?[Zz]| ?(?:UTC|GMT)| ?[+-][0-9]{2}:?(?:[0-9]{2})?| [A-Z][A-Za-z_]+/[A-Za-z_/+-]+)?(?P<year> [0-9]{4})?"
 )
 _SPAN = re.compile(r"-?P(?=.)(?:[0-9]+D)?(?:T(?=.)(?:[0-9]+H)?(?:[0-9]+M)?(?:[0-9]+(?:[.][0-9]+)?S)?)?")
+_LAP = re.compile(r"-?[0-9]+:[0-9]{2}[.][0-9]{1,9}")
 _LONG = re.compile(r"(?P<join>-?[0-9]+ days?,? )?-?[0-9]+:[0-9]{2}(?P<second>:[0-9]{2}(?P<fraction>[.][0-9]{1,9})?)?")
-_DAY_FIRST = re.compile(r"%d([/. -])%m\1")
-_MONTH_FIRST = re.compile(r"%m([/. -])%d\1")
+_DAY_FIRST = re.compile(r"%d([/. -]?)%m\1")
+_MONTH_FIRST = re.compile(r"%m([/. -]?)%d\1")
 LEAST_FIRSTS = 4  # months of the year
+LEAST_SEASONS = 3  # years and months that are those of seasons by no accident
 ORDERS = ("day-first", "month-first")
 ZONES = (
     "Europe/Berlin", "Europe/London", "Europe/Athens", "America/New_York", "America/Chicago", "America/Denver",
@@ -71,18 +77,18 @@ def time_form(texts: Any, counts: Any, order: str | None = None) -> Fit | None:
     from pyarrow import compute as pc
 
     some = [text for text in texts.slice(0, 200).to_pylist() if text is not None]
-    patterns = list(dict.fromkeys(pattern for text in _spread(some) for pattern in _patterns(text)))
-    if not patterns:
+    found = list(dict.fromkeys(pattern for text in _spread(some) for pattern in patterns(text)))
+    if not found:
         return None
     total = pc.sum(counts).as_py()
     fits = []
-    for pattern in patterns:
+    for pattern in found:
         form = _form(pattern)
         values, _ = form.read(texts)
         share = pc.sum(counts.filter(values.combine_chunks().is_valid()), min_count=0).as_py() / total
         fits.append(Fit(form, share))
     best = max(fits, key=lambda fit: fit.share)
-    if best.share == 0:
+    if best.share == 0 or _are_seasons(best.form, texts):
         return None
     best = _ordered([fit for fit in fits if fit.share == best.share], best, order, texts)
     return dataclasses.replace(best, form=written(best.form, texts, counts))
@@ -106,6 +112,14 @@ def _ordered(fits: list[Fit], best: Fit, order: str | None, texts: Any) -> Fit:
     raise Ambiguous(texts[0].as_py())
 
 
+def _are_seasons(form: Times, texts: Any) -> bool:
+    """Whether years and months are years and the ones after, such as 2009/10, 2010/11 and 2011/12."""
+    if re.sub("[/-]", "", form.pattern) != "%Y%m":
+        return False
+    parts = [re.split("[/-]", text) for text in texts.drop_null().to_pylist()]
+    return len(parts) >= LEAST_SEASONS and all(len(p) == 2 and (int(p[0]) + 1 - int(p[1])) % 100 == 0 for p in parts)
+
+
 def _months_of_firsts(form: Times, texts: Any) -> int:
     """In how many months of the year the dates are, where all are the first of their month; else 0."""
     from pyarrow import compute as pc
@@ -121,10 +135,12 @@ def _spread(texts: Sequence[str]) -> list[str]:
     return [*texts[:1], *list(by_length.values())[:12]]
 
 
-def _patterns(text: str) -> list[str]:
+def patterns(text: str) -> list[str]:
     """The patterns that read one text."""
     if _SPAN.fullmatch(text):
         return ["ISO"]
+    if _LAP.fullmatch(text):
+        return ["span:%M:%S.%f"]
     found = [pattern for pattern in COMPACT if re.fullmatch(expression(pattern), text)]
     if found:
         return found
@@ -196,7 +212,7 @@ def written(form: Times, texts: Any, counts: Any) -> Times:
     kept = found.is_valid()
     parts = {f.name: pc.struct_field(found, f.name).filter(kept) for f in found.type}
     pattern = form.pattern
-    for name in "dmHIS":
+    for name in "dmHIMS":
         if name in parts and f"%{name}" in pattern:
             lengths = pc.utf8_length(pc.if_else(pc.equal(parts[name], ""), None, parts[name]))
             if pc.min(lengths).as_py() == 1:
@@ -211,9 +227,12 @@ def written(form: Times, texts: Any, counts: Any) -> Times:
     digits = form.digits
     means = form.means
     if "f" in parts:
-        longest = pc.max(pc.utf8_length(parts["f"])).as_py() or 0
-        if longest and "%f" not in pattern and "%S" in pattern:
+        lengths = set(pc.utf8_length(parts["f"]).fill_null(0).to_pylist())
+        longest = max(lengths)
+        if longest and not re.search("%[-#]?f", pattern) and "%S" in pattern:
             pattern = pattern.replace("%S", "%S.%f")
+        if len(lengths) > 1:
+            pattern = pattern.replace("%f", "%-f" if lengths == {0, longest} else "%#f")
         digits = longest or 6
         means = means.replace("[us", "[ns") if longest > 6 else means
     if "S" in parts and "%S" not in pattern and "%-S" not in pattern and pc.max(pc.utf8_length(parts["S"])).as_py():

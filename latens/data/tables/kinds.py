@@ -25,6 +25,7 @@ from latens.schema.form import Form
 from latens.schema.law import Law
 
 SAMPLE = 20_000  # rows that families, means and spreads are taken from
+YEARS = (1500, 2200)  # whole numbers one after another in this range may be years and not numbers of rows
 FEW = 10  # whole numbers with at most so many values are ordered levels
 _IDENTIFIER = re.compile(r"(^|[_\W])(id|uuid|guid|key|index|rownames?|row_?number)$|^unnamed", re.IGNORECASE)
 
@@ -234,7 +235,7 @@ def _number(scan: ColumnScan) -> Verdict:
             return "bounded", f"numbers from 0 to 1, {span}", {"low": 0.0, "high": 1.0}
         return "continuous", f"numbers, {span}", {}
     if (scan.distinct >= scan.present > 20) and scan.values is not None:
-        counts_rows = scan.high - scan.low == scan.present - 1
+        counts_rows = scan.high - scan.low == scan.present - 1 and not YEARS[0] <= scan.low <= scan.high <= YEARS[1]
         if counts_rows or _IDENTIFIER.search(scan.name):
             what = "counts the rows" if counts_rows else "every number is another"
             return "identifier", f"{what}: left out; {_keep('continuous')}", {}

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from latens.data.tables.dates import patterns
 from latens.data.tables.types import require_names
 from latens.errors import InputError
 from latens.schema.form import BLANKS
@@ -68,8 +69,11 @@ def survey(data: bytes, path: Path, choose: Choice) -> Layout:
         delimiter, start, line = excel[1].decode("latin-1"), excel.end(), line + 1
     else:
         delimiter = _delimiter(data, start, where, path)
-    if delimiter == " ":
-        data, delimiter, comment = data[:start] + _tabbed(data[start:]), "\t", _tabbed(comment)
+    if delimiter.isspace() and delimiter != "\t":
+        least = len(delimiter)
+        data, delimiter, comment = data[:start] + _tabbed(data[start:], least), "\t", _tabbed(comment, least)
+    elif delimiter.encode() + b' "' in data:
+        data = data[:start] + _closed_up(data[start:], delimiter)
     head = [[field.strip() for field in record] for record in _head(data, start, delimiter, where)]
     if not head:
         raise InputError(f"{where} has no rows; give a file with data.")
@@ -102,15 +106,28 @@ def _is_short(head: list[list[str]], quoted: bool) -> bool:
     return counted or words or (quoted and all(name.isdecimal() for name in first))
 
 
-def _tabbed(data: bytes) -> bytes:
-    r"""Text cut by runs of spaces as text cut by tabs, line by line; what is quoted stays as it is.
+def _tabbed(data: bytes, least: int = 1) -> bytes:
+    r"""Text cut by runs of spaces, at least so many, as text cut by tabs, line by line; what is quoted stays as it is.
 
-    >>> _tabbed(b'  a   "b c"\t1  \n')
-    b'a\t"b c"\t1\n'
+    >>> _tabbed(b'  a   "b c"\t1  \n'), _tabbed(b"  new york   1\n", 2)
+    (b'a\t"b c"\t1\n', b'new york\t1')
     """
+    if least > 1:
+        return b"\n".join([b"\t".join(re.split(rb"[ \t]{2,}|\t", line.strip())) for line in data.splitlines()])
     if b'"' not in data:
         return b"\n".join([b"\t".join(line.split()) for line in data.splitlines()])
     return _SPACES.sub(lambda found: found[1] or (b"\t" if found[2] else b""), data)
+
+
+def _closed_up(data: bytes, delimiter: str) -> bytes:
+    """Text without the spaces between a delimiter and a quoted field.
+
+    >>> _closed_up(b'"a, b",  "c", d', ",")
+    b'"a, b","c", d'
+    """
+    mark = re.escape(delimiter).encode()
+    spaces = rb"(?<=" + mark + rb') +(?="(?:[^"]|"")*"[ \r]*(?:' + mark + rb"|\n|\r|$))"
+    return re.sub(rb'("(?:[^"]|"")*")|' + spaces, lambda found: found[1] or b"", data)
 
 
 def _named(names: list[str], where: str, line: int) -> list[str]:
@@ -122,7 +139,7 @@ def _named(names: list[str], where: str, line: int) -> list[str]:
 
 def _delimiter(data: bytes, start: int, where: str, path: Path) -> str:
     """The first of tab, semicolon, bar and comma that cuts the first records into equally many fields, or else runs of
-    spaces that do, or else the one that cuts the first record into most."""
+    spaces that do ("  ": of two spaces or more), or else the one that cuts the first record into most."""
     usual = "\t" if ".tsv" in path.suffixes[-2:] else ","
     heads: dict[str, list[list[str]]] = {usual: []}
     for delimiter in _DELIMITERS:
@@ -134,19 +151,20 @@ def _delimiter(data: bytes, start: int, where: str, path: Path) -> str:
         widths = {len(record) for record in heads.get(delimiter, ())}
         if len(widths) == 1 and widths != {1}:
             return delimiter
-    if _spaced(data[start : start + (1 << 16)], where, path):
-        return " "
+    for least in (1, 2):
+        if _spaced(data[start : start + (1 << 16)], where, path, least):
+            return " " * least
     for delimiter, head in heads.items():
         if head and _starts_quoted(data, start) and _is_short(head, True):
             return delimiter
     return max([usual, *heads], key=lambda delimiter: max((len(record) for record in heads[delimiter][:1]), default=1))
 
 
-def _spaced(data: bytes, where: str, path: Path) -> bool:
+def _spaced(data: bytes, where: str, path: Path, least: int = 1) -> bool:
     """Whether runs of spaces cut most of the first records into equally many fields, of which one has numbers or dates
     in all rows, or, in .txt, .dat and .data, all of the first records."""
     try:
-        head = _head(_tabbed(data[: data.rfind(b"\n") + 1] or data), 0, "\t", where)
+        head = _head(_tabbed(data[: data.rfind(b"\n") + 1] or data, least), 0, "\t", where)
     except InputError:
         return False
     below, quoted = head[1:] or head, _starts_quoted(data, 0)
@@ -176,8 +194,10 @@ def _is_one_cell(rows: list[list[str]]) -> bool:
 
 def _is_header(head: list[list[str]], choose: Choice) -> bool:
     """Whether the first record names the columns: it has the names asked for, or no datum at all, or a word above a
-    datum, or the numbers 0, 1, 2 ... that a data frame without names writes."""
+    datum, or the numbers 0, 1, 2 ... that a data frame without names writes; but no date above a date."""
     top, below = head[0], head[1] if len(head) > 1 else []
+    if any({*patterns(field)} & {*patterns(under)} for field, under in zip(top, below)):
+        return False
     counted = top[1:] if top[0] == "" else top
     if not any(DATUM.fullmatch(field) for field in top):
         return True

@@ -12,12 +12,21 @@ from latens.schema.form import Numbers
 
 _MONEY = "[$€£¥₹₩₽₺₪฿₫₴₦]"
 _BEFORE = rf"(?:(?:[A-Z]{{0,3}}{_MONEY}|[A-Z]{{3}}(?=\s)|Rs\.?|kr\.?|Fr\.)\s?)?"
-_BEHIND = rf"(?:\s?(?:[%‰]|{_MONEY}|°[CFK]?|[A-Za-zµμΩ][A-Za-z0-9²³/·µ^*]{{0,9}}\.?(?<![0-9])|[A-Z]{{3}}))?"
+_BEHIND = (
+    rf"(?:\s?(?:[%‰]|{_MONEY}|°\s?[NSEW]|°[CFK]?|[A-Za-zµμΩ][A-Za-z0-9²³/·µ^*]{{0,9}}\.?(?<![0-9])|[A-Z]{{3}})|-)?"
+)
 _BODY = r"[0-9](?:[0-9.,'’\u00a0\u202f ]*[0-9])?[.]?(?:[eE][+-]?[0-9]+)?|[.,][0-9]+(?:[eE][+-]?[0-9]+)?"
 DRESSED = re.compile(
     rf"(?P<open>\(?)(?P<a>[+−-]?) ?(?P<before>{_BEFORE})(?P<b>[+−-]?)(?P<body>{_BODY})(?P<behind>{_BEHIND})\)?"
 )
-_POWER = re.compile(r"[0-9](?:[.]([0-9]+))?e[+-][0-9]{2,3}")
+_POWER = re.compile(r"[0-9](?:[.]([0-9]+))?([eE])([+-]?)([0-9]{1,3})")
+_THOUSANDS = {"K": 1e3, "M": 1e6, "MN": 1e6, "B": 1e9, "BN": 1e9, "T": 1e12, "TN": 1e12, "TRN": 1e12}
+UNITS: tuple[dict[str, float], ...] = (  # what multiplies a number, in capitals
+    {"B": 1.0, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}, {"": 1.0, **_THOUSANDS}, {"": 1.0, "-": -1.0},
+    {"N": 1.0, "S": -1.0}, {"E": 1.0, "W": -1.0}, {"CR": 1.0, "DR": -1.0}, {"AD": 1.0, "BC": -1.0},
+    {"CE": 1.0, "BCE": -1.0},
+)  # fmt: skip
+PHONE = 8  # digits of a telephone number behind +, at least
 _GROUPED = r"[0-9]{1,3}(?:S[0-9]{2,3})*S[0-9]{3}"
 
 
@@ -25,8 +34,9 @@ class Ambiguous(Exception):
     """Two readings fit; the text is an example."""
 
 
-def number_form(texts: Sequence[str], *, comma: bool | None = None) -> tuple[Numbers, bool] | None:
-    """The form in which all of the texts are numbers, and whether it rests on custom alone; None where there is none.
+def number_form(texts: Sequence[str], *, comma: bool | None = None) -> tuple[Numbers, tuple[str, ...]] | None:
+    """The form in which all of the texts are numbers, and what it rests on: "thousands" where custom alone tells the
+    comma, "bare" where some have no sign of a currency or per cent as the others have; None where there is none.
 
     Args:
         texts: distinct cells, not empty.
@@ -39,46 +49,95 @@ def number_form(texts: Sequence[str], *, comma: bool | None = None) -> tuple[Num
     '$1,234.50'
     >>> number_form(["12 %", "7 %"])[0].suffix, number_form(["1.234,5", "2"])[0].point, number_form(["A1", "A2"])
     (' %', ',', None)
+    >>> number_form(["1.2M", "350K"])[0].factors
+    (1000000.0, 1000.0)
     """
     found = [DRESSED.fullmatch(text) for text in texts]
     if not texts or not all(found):
         return None
     matches = [match for match in found if match is not None]
-    around = {(match["before"], match["behind"]) for match in matches}
-    if len({(a.strip(), b.strip()) for a, b in around}) > 1 or any(
-        (match["open"] == "(") != match[0].endswith(")") for match in matches
-    ):
+    around = Counter((match["before"], match["behind"]) for match in matches).most_common()
+    (before, behind), often = around[0]
+    kinds = {(a.strip(), b.strip()) for (a, b), _ in around}
+    bare = len(kinds) == 2 and 2 * often > len(matches) and ("", "") in kinds and _is_sign(before, behind)
+    prefixes = {a for a, _ in kinds}
+    units = _units([b for (_, b), _ in around], bool(before)) if len(prefixes) == 1 and not bare else {}
+    if (len(kinds) > 1 and not (bare or units)) or (behind == "-" and not units):
         return None
-    before, behind = Counter((match["before"], match["behind"]) for match in matches).most_common(1)[0][0]
+    if any((match["open"] == "(") != match[0].endswith(")") for match in matches):
+        return None
     bodies = [match["body"] for match in matches]
     if not (before or behind) and any(re.match(r"0[0-9xX]", body) for body in bodies):
         return None  # 007 is a code
+    if all(match["a"] == "+" and match["body"].isdecimal() and len(match["body"]) >= PHONE for match in matches):
+        return None
     settled = _separators(bodies, comma)
     if settled is None:
         return None
     group, point, by_custom = settled
     form = Numbers(
-        "double", prefix=before, suffix=behind, group=group, point=point, inside=any(match["b"] for match in matches),
+        "double", prefix=before, suffix="" if units else behind, group=group, point=point, units=tuple(units),
+        factors=tuple(units.values()), inside=any(match["b"] for match in matches),
         brackets=any(match["open"] for match in matches), minus="−" if any("−" in text for text in texts) else "-",
         plus=any("+" in match["a"] + match["b"] for match in matches),
+        lakh=any(re.search(f"[0-9]{re.escape(group)}[0-9]{{2}}{re.escape(group)}", body) for body in bodies if group),
     )  # fmt: skip
-    return with_places(form, bodies), by_custom
+    return with_places(form, bodies), ("thousands",) * by_custom + ("bare",) * bare
+
+
+def is_bare(text: str) -> bool:
+    """Whether a number has nothing around it."""
+    match = DRESSED.fullmatch(text)
+    return match is not None and not (match["before"] or match["behind"])
+
+
+def _is_sign(before: str, behind: str) -> bool:
+    """Whether what stands around a number is the sign of a currency or per cent."""
+    return bool(re.fullmatch(rf"{_MONEY}|[%‰]", before.strip() + behind.strip()))
+
+
+def _units(behind: Sequence[str], is_money: bool) -> dict[str, float]:
+    """What multiplies numbers with these texts behind them; none where they are but one unit, or units of other kinds.
+
+    >>> _units(["K", "M"], False), _units(["° N", "° S"], False), _units([" kg", " lb"], False)
+    ({'K': 1000.0, 'M': 1000000.0}, {'° N': 1.0, '° S': -1.0}, {})
+    """
+    named = {text: text.strip("° .").upper() for text in behind}
+    for units in UNITS:
+        if set(named.values()) <= set(units):
+            signed = min(units.values()) < 0
+            told = {units[name] for name in named.values() if name or signed or is_money}
+            return {text: units[name] for text, name in named.items()} if len(told) > 1 else {}
+    return {}
 
 
 def with_places(form: Numbers, bodies: Sequence[str]) -> Numbers:
     """The form with the type and the decimals that these digits have."""
     exponents = any("e" in body or "E" in body for body in bodies)
-    if exponents and (found := [_POWER.fullmatch(body) for body in bodies]) and all(found):
-        decimals = {len(match[1] or "") for match in found if match is not None}
-        if len(decimals) == 1:
-            return dataclasses.replace(form, means="double", places=decimals.pop(), power=True)
+    if exponents and (power := _power(bodies)):
+        return dataclasses.replace(form, means="double", places=power[0], power=power[1])
     widths = {len(body.partition(form.point)[2]) if form.point in body else -1 for body in bodies}
+    scaled = any(abs(factor) != 1 for factor in form.factors)
+    if scaled and not exponents:
+        fixed = len(widths) == 1 and widths != {-1}
+        return dataclasses.replace(form, means="double", places=max(widths) if fixed else None, bare=not fixed,
+                                   most=max(0, *widths))  # fmt: skip
     if widths == {-1} and not exponents:
         return dataclasses.replace(form, means="int64", places=None)
     fixed = len(widths) == 1 and not exponents and widths != {0}
     places = max(widths) if fixed else None
     most = max(widths) if not fixed and not exponents and max(widths) <= 15 else None
     return dataclasses.replace(form, means="double", places=places, bare=not fixed and -1 in widths, most=most)
+
+
+def _power(bodies: Sequence[str]) -> tuple[int, str] | None:
+    """Decimals and ending of digits that all have a power of ten, alike; None where they are not."""
+    found = [match for body in bodies if (match := _POWER.fullmatch(body))]
+    decimals, letters = {len(match[1] or "") for match in found}, {match[2] for match in found}
+    signs = {match[3] for match in found if match[3] != "-"}
+    if len(found) < len(bodies) or len(decimals) > 1 or len(letters) > 1 or len(signs) > 1:
+        return None
+    return decimals.pop(), letters.pop() + "".join(signs) + "0" * min(len(match[4]) for match in found)
 
 
 def _separators(bodies: Sequence[str], comma: bool | None) -> tuple[str, str, bool] | None:

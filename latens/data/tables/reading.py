@@ -12,7 +12,7 @@ from latens.data.tables.cells import Hints, Understood, Unsettled, understood, w
 from latens.data.tables.types import index_names, shown
 from latens.errors import InputError
 from latens.schema.cells import arrow_type
-from latens.schema.form import Form, Words, as_text
+from latens.schema.form import Form, Numbers, Words, as_text
 from latens.schema.times import Times
 
 _ORDER = re.compile(r"%-?(d|m)([/. -])%-?(d|m)\2")
@@ -174,13 +174,16 @@ def _one(
     if is_float and isinstance(hints.known.get(name), Times):
         return _text(as_text(cells), name, where, hints, is_file, comma, order)
     if pa.types.is_string(cells.type) or pa.types.is_large_string(cells.type) or name in hints.known:
-        return _text(cells, name, where, hints, is_file, comma, order)
+        one = _text(cells, name, where, hints, is_file, comma, order)
+        if one is not None or name in hints.known or pa.types.is_large_string(cells.type):
+            return one
+        return _without_codes(cells, hints.na_of(name))
     if (is_float or pa.types.is_integer(cells.type)) and not hints.settled and _may_be_dates(cells):
         one = _text(as_text(cells), name, where, hints, False, comma, order, dates_only=True)
         if one is not None:
             return one
     if hints.na and (pa.types.is_integer(cells.type) or pa.types.is_floating(cells.type)):
-        return _without_codes(cells, hints.na)
+        return _without_codes(cells, hints.na_of(name))
     return None
 
 
@@ -228,9 +231,21 @@ def _may_be_dates(cells: Any) -> bool:
 
 
 def _without_codes(cells: Any, na: tuple[str, ...]) -> Understood | None:
-    """Numbers without those that stand for a missing cell; None where there are none."""
+    """Numbers, or words, without those that stand for a missing cell; None where there are none."""
     values = without_codes(cells, na)
     return None if values.null_count == cells.null_count else Understood(values, Words(str(cells.type)))
+
+
+def without_marks(table: Any, na: tuple[str, ...] | None) -> Any:
+    """An arrow table without the cells that were named to mean missing."""
+    import pyarrow as pa
+
+    hints = Hints(na=na)
+    for j, name in enumerate(table.column_names if na else ()):
+        type = table.column(name).type
+        if pa.types.is_string(type) or pa.types.is_integer(type) or pa.types.is_floating(type):
+            table = table.set_column(j, name, without_codes(table.column(name), hints.na_of(name)))
+    return table
 
 
 def _order(form: Form) -> str | None:
@@ -280,6 +295,14 @@ def _notes(found: dict[str, Understood], hints: Hints) -> tuple[str, ...]:
                     f"column {shown(name)}: the comma of {shown(text)} was taken to part thousands; pass --format "
                     f"{name}=1234,5 if it stands before decimals"
                 )
+            elif what == "twins":
+                notes.append(
+                    f"column {shown(name)}: {shown(text.rstrip('0'))} and {shown(text)} were read as one number; pass "
+                    f"--format {name}=text if they are two names"
+                )
+            elif what == "bare":
+                mark = (one.form.prefix + one.form.suffix).strip() if isinstance(one.form, Numbers) else ""
+                notes.append(f"column {shown(name)}: numbers such as {shown(text)} were read as those with {mark}")
             elif what == "order":
                 order = _order(one.form)
                 notes.append(

@@ -302,7 +302,11 @@ def order_of(
     if law is None:
         return None
     half = (law.step or 0.0) / 2
-    law = dataclasses.replace(law, floor=half if strict else -half)
+    floor = half if strict else -half
+    if law.places:  # below them others as wide as the first go on, the last of which holds 0
+        width = 2 * (law.places[0] - law.knots[0])
+        floor = law.knots[0] - math.ceil(max(law.knots[0], 0.0) / width) * width
+    law = dataclasses.replace(law, floor=floor)
     smooth = apart[~np.isin(apart, law.atoms)]
     smooth = smooth if len(smooth) > 1 else apart
     unit = float(smooth.std())
