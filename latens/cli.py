@@ -178,17 +178,21 @@ def evaluate(
     synthetic: Annotated[
         bool, typer.Option(help="Of a table, also hold samples against real rows: marginals, detection, copies.")
     ] = True,
+    density: Annotated[
+        str, typer.Option(metavar="NAME", help="Draw the codes of samples from a density fitted to codes.")
+    ] = "prior",
     seed: Seed = 0,
     labels: Labels = None,
     recipe: OwnRecipe = None,
     as_json: Json = False,
 ) -> Any:
-    """Rate, distortion, ELBO, NLL with its K and standard error, active units; how good samples of a table are."""
+    """Rate, distortion, ELBO, NLL with its K and standard error, active units; how good samples of a table are, next to
+    held-out rows (the floor) and to draws at the codes of real rows (the oracle)."""
     from latens import commands
 
     return commands.evaluate(
         run, data, k=k, draws=draws, nll_rows=nll_rows or None, seed=seed, own=recipe, labels=labels,
-        synthetic=synthetic,
+        synthetic=synthetic, density=density, quiet=as_json,
     )  # fmt: skip
 
 

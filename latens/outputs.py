@@ -23,7 +23,7 @@ from latens.run import Run
 from latens.schema import LIBRARY, AnySchema, Column, Table
 from latens.trees import Tree
 
-_SAMPLE, _CODES, _GIVEN = 51, 52, 53  # keys of the seeds
+_SAMPLE, _CODES, _GIVEN, _AGAIN = 51, 52, 53, 54  # keys of the seeds
 
 
 def schema_of(run: Run) -> AnySchema:
@@ -148,10 +148,33 @@ def sample(
 
     with evaluating(model), seeded(seed, _SAMPLE), torch.no_grad():
         x = trees.below(map(draw, range(0, n, count)), n).numpy()
-    if missing and not mean and isinstance(schema, Table) and run.data.get("gaps"):
-        known = {name: values.double().numpy() for name, values in (c or {}).items()} if isinstance(c, Mapping) else {}
-        x = gaps.drawn(run.data["gaps"], schema.names, x, known, seed)
+    x = _with_gaps(run, x, c, seed) if missing and not mean else x
     return to_user(schema, x, cells, mean=mean)
+
+
+def drawn_again(run: Run, rows: Rows, seed: int) -> Any:
+    """One draw from p(x|z, c) for each row, at a draw z ~ q(z|x, c) of its own codes, as :func:`sample` gives rows."""
+    model, schema, c = run.model, schema_of(run), rows.c
+    count = max(1, rows_at_once(schema.columns) // 2)  # densities are held beside the draws
+
+    def draw(start: int) -> Tensor:
+        some = slice(start, start + count)
+        given = (trees.to_device(trees.take(tree, some), model_device(model)) for tree in (rows.inside, c))
+        return model.draw(next(given), 1, next(given)).px.sample()[0]  # type: ignore[operator]
+
+    with evaluating(model), seeded(seed, _AGAIN), torch.no_grad():
+        x = trees.below(map(draw, range(0, len(rows), count)), len(rows)).numpy()
+    fields = () if run.given is None else run.given.given_fields
+    cells = {f.name: f.decode(c[f.name].numpy(), given=True) for f in fields}  # type: ignore[index, call-overload]
+    return to_user(schema, _with_gaps(run, x, c, seed), cells)
+
+
+def _with_gaps(run: Run, x: np.ndarray, c: Tree, seed: int) -> np.ndarray:
+    """Rows of a table with their gaps drawn, where the run's data have some."""
+    if not isinstance(run.schema, Table) or not run.data.get("gaps"):
+        return x
+    known = {name: values.double().numpy() for name, values in (c or {}).items()} if isinstance(c, Mapping) else {}
+    return gaps.drawn(run.data["gaps"], run.schema.names, x, known, seed)
 
 
 def require_memory(rows: int, columns: int, what: str) -> None:

@@ -144,7 +144,7 @@ def test_the_p_value_of_near_copies_is_valid() -> None:
         for kind, found in p.items():
             parts = [rng.normal(size=200) if kind == "numeric" else rng.integers(0, 150, 200) for _ in range(3)]
             train, *others = (frame({"x": part}, {"x": kind}) for part in parts)
-            found.append(synthetic._memorisation(train, others)[1])
+            found.append(synthetic._memorisation(*(synthetic._closest(each, train) for each in others))[1])
     for a in (0.05, 0.2, 0.5):
         for found in p.values():
             assert np.mean(np.array(found) <= a) <= a + 4 * np.sqrt(a * (1 - a) / 300)

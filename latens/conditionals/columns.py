@@ -20,6 +20,7 @@ from latens.trees import Tree
 FAMILIES = tuple(HEADS)
 _BOUNDED = ("beta", "truncated_normal")
 _LEVELLED = ("categorical", "ordinal")
+_MASSES = (*_LEVELLED, "bernoulli", "poisson", "negative_binomial", "zero_inflated_negative_binomial")
 
 
 def _size(atoms: int) -> int:
@@ -97,6 +98,12 @@ class ColumnLikelihood:
         atoms = 0 if self.law is None else len(self.law.atoms)
         return HEADS[self.family].locations + atoms + (self.scale == "network")
 
+    @property
+    def is_mass(self) -> bool:
+        """Whether ln p is that of a mass (of a level, a count, an atom or a place of the grid among atoms), not of a
+        density in the column's unit."""
+        return self.family in _MASSES or (self.law is not None and bool(self.law.atoms))
+
 
 class Columns(Conditional):
     """p(x|z) = prod_j p_j(x_j|z), one family a column; NaN cells are left out.
@@ -168,6 +175,16 @@ class Columns(Conditional):
             own = getattr(self, f"own_{i}")
             raw[place[own]] = head.start(sample[:, index])[own].to(raw.dtype)
         return raw.to(torch.get_default_dtype())
+
+    @property
+    def measure(self) -> str:
+        """The base measure of ln p(x), in words."""
+        masses = sum(column.is_mass for column in self.columns)
+        densities = len(self.columns) - masses
+        return ", ".join([
+            *([f"masses on the grid of {masses:,} column{'s' * (masses != 1)}"] if masses else []),
+            *([f"densities of {densities:,}, per unit of the data"] if densities else []),
+        ])  # fmt: skip
 
     def floor_hits(self) -> list[int]:
         """The columns (counted from 0) whose learned scale is at its floor: constant, or copied by the model."""
