@@ -259,6 +259,9 @@ def sample(
         str, typer.Option(metavar="NAME", help="Draw codes from a density fitted to them (see `latens density`).")
     ] = "prior",
     gaps: Annotated[bool, typer.Option(help="Leave cells of a table missing as the data have them.")] = True,
+    extrapolate: Annotated[
+        bool, typer.Option("--extrapolate", help="Keep draws of a table beyond the range of the data.")
+    ] = False,
     seed: Seed = 0, recipe: OwnRecipe = None, as_json: Json = False,
 ) -> Any:  # fmt: skip
     """New data from the model: z from the prior, or from a density fitted to the codes, then x from p(x|z)."""
@@ -266,7 +269,7 @@ def sample(
 
     return commands.sample(
         run, out, n=n, mean=mean, seed=seed, own=recipe, given=tuple(given or ()), density=density, gaps=gaps,
-        quiet=as_json,
+        extrapolate=extrapolate, quiet=as_json,
     )  # fmt: skip
 
 

@@ -389,17 +389,19 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
     def sample(
         self, n: int = 1, *, mean: bool = False, given: Any = None, density: Any = "prior", gaps: bool = True,
-        random_state: Any = None,
+        extrapolate: bool = False, random_state: Any = None,
     ) -> Any:  # fmt: skip
         """n data from the model: z ~ p(z), x ~ p(x|z); ``mean=True``: the mean of p(x|z), the picture people expect.
         ``given``: values of conditions, ``{name: value}``. ``density``: what z is drawn from instead of the prior, what
         :meth:`fit_density` gave or the name of one that it or the run's folder has. Rows of tables have gaps as the
-        data have them; ``gaps=False`` leaves every cell filled."""
+        data have them; ``gaps=False`` leaves every cell filled. They stay within the range of the data;
+        ``extrapolate=True`` keeps draws in the tails beyond it, on the column's grid and of its kind."""
         self._schema()
         fitted = None if isinstance(density, str) and density == "prior" else self._density(density)
         seed = seed_from(random_state)
         return self._outside(outputs.sample(
-            self.run_, n, mean=mean, seed=seed, given=given, density=fitted, missing=gaps
+            self.run_, n, mean=mean, seed=seed, given=given, density=fitted, missing=gaps,
+            extrapolate=extrapolate,
         ))
 
     # Scores

@@ -15,7 +15,7 @@ from latens.data.rows import Rows, condition_column
 from latens.data.streams.sources import memory
 from latens.data.tables.reading import written as in_forms
 from latens.densities import Fitted
-from latens.distributions import center
+from latens.distributions import center, extrapolating
 from latens.errors import InputError, is_whole, require
 from latens.evaluation.likelihood import evaluating, model_device, rows_at_once
 from latens.randomness import seeded
@@ -126,11 +126,16 @@ def reconstructed(run: Run, rows: Rows) -> Any:
 
 def sample(
     run: Run, n: int, *, mean: bool, seed: int, given: Mapping[str, Any] | None = None, density: Fitted | None = None,
-    missing: bool = True,
+    missing: bool = True, extrapolate: bool = False,
 ) -> Any:  # fmt: skip
     """n new rows in the user's form: z ~ p(z|c), or from a density fitted to the codes, x ~ p(x|z, c), or what stands
-    for p(x|z, c) with ``mean``. Draws of tables have gaps as the data have them, unless ``missing`` is False."""
+    for p(x|z, c) with ``mean``. Draws of tables have gaps as the data have them, unless ``missing`` is False, and stay
+    within the range of the data, unless ``extrapolate`` keeps those in the tails beyond it. ``InputError`` where that
+    is asked of means, or of anything but a table."""
     schema = schema_of(run)
+    if extrapolate and (mean or not isinstance(schema, Table)):
+        raise InputError("extrapolate is for draws of a table's rows, not for "
+                         f"{'means' if isinstance(schema, Table) else 'arrays'}: leave it away")  # fmt: skip
     require(is_whole(n) and n >= 1, "the number of samples", "a whole number from 1", n)
     require_memory(n, schema.columns, f"{n:,} samples")
     c, cells = conditions(run, n, given or {}, seed)
@@ -146,10 +151,10 @@ def sample(
         px = model.decode(z[rows].to(model_device(model)), some)
         return center(px) if mean else px.sample()
 
-    with evaluating(model), seeded(seed, _SAMPLE), torch.no_grad():
+    with evaluating(model), seeded(seed, _SAMPLE), torch.no_grad(), extrapolating(extrapolate):
         x = trees.below(map(draw, range(0, n, count)), n).numpy()
     x = _with_gaps(run, x, c, seed) if missing and not mean else x
-    return to_user(schema, x, cells, mean=mean)
+    return to_user(schema, x, cells, mean=mean, beyond=extrapolate)
 
 
 def drawn_again(run: Run, rows: Rows, seed: int) -> Any:
@@ -203,7 +208,12 @@ def written(x: Any, run: Run, rows: Rows | None = None, out: str | Path = "") ->
     return in_forms(x, {f.name: f.form for f in fields if f.form}, as_text=as_text)
 
 
-def to_user(schema: AnySchema, x: np.ndarray, cells: Mapping[str, Any] | None = None, *, mean: bool = False) -> Any:
+def to_user(
+    schema: AnySchema, x: np.ndarray, cells: Mapping[str, Any] | None = None, *, mean: bool = False,
+    beyond: bool = False,
+) -> Any:  # fmt: skip
     """Numbers in the user's form: an array, or an arrow table with the given columns in their places; ``mean``: they
-    are means, and those of counts stay fractions."""
-    return schema.to_user(x, cells, mean=mean) if isinstance(schema, Table) else schema.to_user(x, mean=mean)
+    are means, and those of counts stay fractions; ``beyond``: numbers of a table outside the range of the data stay."""
+    if isinstance(schema, Table):
+        return schema.to_user(x, cells, mean=mean, beyond=beyond)
+    return schema.to_user(x, mean=mean)

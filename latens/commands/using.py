@@ -130,7 +130,7 @@ def reconstruct(folder: str, data: str, out: str, *, own: str | None, labels: st
 
 def sample(
     folder: str, out: str, *, n: int, mean: bool, seed: int, own: str | None, given: tuple[str, ...] = (),
-    density: str = PRIOR, gaps: bool = True, quiet: bool = False,
+    density: str = PRIOR, gaps: bool = True, extrapolate: bool = False, quiet: bool = False,
 ) -> Answer:  # fmt: skip
     """Write new data from the model, or a picture of it."""
     extension = require_free_output(out, folder, more=(".png",))
@@ -146,7 +146,8 @@ def sample(
     if mixed and extension in (".npy", ".npz"):
         raise InputError(f"cannot write {out}: samples of a table of mixed columns go to {', '.join(TABLES)}")
     fitted = None if density == PRIOR else density_of(run, folder, density, quiet=quiet)
-    x = outputs.sample(run, n, mean=mean, seed=seed, given=dict(pairs), density=fitted, missing=gaps)
+    x = outputs.sample(run, n, mean=mean, seed=seed, given=dict(pairs), density=fitted, missing=gaps,
+                       extrapolate=extrapolate)  # fmt: skip
     if extension == ".png":
         write_bytes(out, _picture(to_pixels(schema, model_layout(schema, x))))  # type: ignore[arg-type]
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -42,6 +43,9 @@ class ColumnLikelihood:
         scale: "learned", one number for the column, or "network", a further output: the scale of a continuous family
             (that of "beta": a + b = 2 / scale^2), ln theta of negative binomials.
         law: the atoms, grid and margin of "heaped", whose location is that of the score T(x).
+        seen: of a family without a law, the smallest and the largest value of the data, between which draws stay.
+        support: the smallest and the largest value that the column can have, as far as draws of "heaped" go where they
+            go beyond those seen.
 
     Raises:
         InputError: the values contradict each other.
@@ -58,6 +62,8 @@ class ColumnLikelihood:
     high: float | None = None
     scale: str = "learned"
     law: Law | None = None
+    seen: tuple[float, float] | None = None
+    support: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if self.family not in HEADS:
@@ -119,6 +125,8 @@ class Columns(Conditional):
     torch.Size([5])
     """
 
+    seen: Tensor | None
+
     def __init__(self, network: nn.Module, columns: Sequence[ColumnLikelihood], *, reads: tuple[str, ...] = ()):
         super().__init__(network, reads)
         self.columns = tuple(columns)
@@ -130,6 +138,9 @@ class Columns(Conditional):
             groups.setdefault((column.family, size, column.scale), []).append(j)
         ends = torch.tensor([0] + [column.outputs for column in self.columns]).cumsum(0)
         self.outputs = int(ends[-1])
+        seen = [column.seen or (-math.inf, math.inf) for column in self.columns]
+        self.register_buffer("seen", torch.tensor(seen, dtype=torch.float64).T if any(
+            column.seen for column in self.columns) else None, persistent=False)  # fmt: skip
         self.heads = nn.ModuleList()
         for i, members in enumerate(groups.values()):
             index = torch.tensor(members)
@@ -152,7 +163,7 @@ class Columns(Conditional):
         if output.shape[-1] != self.outputs:
             raise ValueError(f"the columns need {self.outputs} outputs of the network, got {output.shape[-1]}")
         parts = [(index, head(output[..., raw])) for index, raw, head in self._groups()]
-        return d.Observed(d.Columns(parts, len(self.columns)), 1)
+        return d.Observed(d.Columns(parts, len(self.columns), self.seen), 1)
 
     def start(self, sample: Tensor) -> Tensor:
         """Sets what the columns learn from a sample ``[N, columns]`` of the data (NaN: missing), and gives the raw

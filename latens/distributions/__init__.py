@@ -1,6 +1,13 @@
 """Values: densities and masses that can be evaluated and drawn from; they know no data set and no training."""
 
-from latens.distributions.base import PointMass, center, flat_mean, has_row_noise, rsample_and_log_prob
+from latens.distributions.base import (
+    PointMass,
+    center,
+    extrapolating,
+    flat_mean,
+    has_row_noise,
+    rsample_and_log_prob,
+)
 from latens.distributions.chained import Chained
 from latens.distributions.columns import Columns
 from latens.distributions.continuous import Beta, ContinuousBernoulli, LogNormal, StudentT

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from latens.errors import InputError
-from latens.schema.cells import arrow_type, as_numbers, kind_of_time, of_levels, plain, short, typed
+from latens.schema.cells import DAY, arrow_type, as_numbers, kind_of_time, of_levels, plain, short, typed
 from latens.schema.form import Form
 from latens.schema.law import Law
 
@@ -26,6 +26,8 @@ FAMILIES = {
     "datetime": ("heaped", "normal", "student_t"), "binary": ("bernoulli",), "categorical": ("categorical",),
     "ordered": ("ordinal", "categorical"),
 }  # fmt: skip
+YEARS = (-719_162.0, 2_932_896.0)  # days of the years 1 to 9999
+YEARS_NS = (-106_751.0, 106_751.0)  # those that nanoseconds since 1970 count
 LOGARITHMIC = {"positive": "log", "count": "log1p"}  # how an encoder sees a column, where not as it is
 
 
@@ -207,10 +209,27 @@ class Column:
 
     # And back
 
-    def decode(self, numbers: np.ndarray, *, mean: bool = False, given: bool = False) -> Any:
+    @property
+    def support(self) -> tuple[float, float]:
+        """The smallest and the largest number that a cell can be, seen or not."""
+        step = (self.law.step if self.law is not None else None) or 10.0 ** -(12 if self.decimals is None else self.decimals)
+        if self.kind == "bounded":
+            return float(self.low or 0.0), float(self.high or 0.0)
+        if self.kind == "positive":
+            return min(step, float(self.low or step)), np.inf
+        if self.kind == "count" or self.type.startswith("u"):
+            return 0.0, np.inf
+        time = kind_of_time(arrow_type(self.type))
+        if time == "dates":
+            return YEARS_NS if "[ns" in self.type else YEARS
+        return (0.0, DAY - step) if time == "times of day" else (-np.inf, np.inf)
+
+    def decode(
+        self, numbers: np.ndarray, *, mean: bool = False, given: bool = False, beyond: bool = False
+    ) -> Any:  # fmt: skip
         """An arrow array of this column's type: codes become levels, numbers the nearest ones that its law can give
-        (unless they are ``given``) and rounded as the column's were, NaN becomes null. With ``mean`` a count is a mean,
-        and a fraction (float64)."""
+        (unless they are ``given``; with ``beyond`` also outside the range of the data) and rounded as the column's
+        were, NaN becomes null. With ``mean`` a count is a mean, and a fraction (float64)."""
         import pyarrow as pa
 
         numbers = np.asarray(numbers, dtype=np.float64)
@@ -222,7 +241,7 @@ class Column:
             cells = of_levels(self.levels or (), self.type).take(pa.array(codes, mask=missing))
             return typed(cells, self.type, self.categories or self.levels or ())
         if self.law is not None and not given:
-            numbers = self.law.snap(numbers)
+            numbers = self.law.snap(numbers, self.support if beyond else None)
         if self.decimals is not None:
             numbers = np.round(numbers, self.decimals)
             if self.kind == "positive":
@@ -230,7 +249,7 @@ class Column:
         if self.kind in ("count", "bounded") or self.type.startswith("u"):
             low = self.low if self.kind == "bounded" else 0.0
             numbers = np.clip(numbers, low, self.high if self.kind == "bounded" else None)
-        if self.law is not None and not given:
+        if self.law is not None and not given and not beyond:
             numbers = np.clip(numbers, self.low, self.high)
         return typed(pa.array(numbers, mask=missing), self.type)
 

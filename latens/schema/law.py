@@ -74,9 +74,9 @@ class Law:
         far = tuple(a for a in self.atoms if max(self.low - a, a - self.high) > width > 0)
         return far if len(far) <= 3 and not self.is_complete else ()
 
-    def snap(self, numbers: np.ndarray) -> np.ndarray:
-        """The values that the column can hold nearest to numbers; NaN stays."""
-        x = np.clip(numbers, self.low, self.high)
+    def snap(self, numbers: np.ndarray, within: tuple[float, float] | None = None) -> np.ndarray:
+        """The values that the column can hold nearest to numbers, in its range or ``within`` another; NaN stays."""
+        x = np.clip(numbers, *(within or (self.low, self.high)))
         if self.step is not None:
             x = np.rint(x / self.step) * self.step
         if self.calendar is not None:

@@ -149,10 +149,12 @@ class Table:
             found[column.name] = numbers.astype(self.storage)
         return found
 
-    def to_user(self, x: np.ndarray, given: Mapping[str, Any] | None = None, *, mean: bool = False) -> Any:
+    def to_user(
+        self, x: np.ndarray, given: Mapping[str, Any] | None = None, *, mean: bool = False, beyond: bool = False
+    ) -> Any:
         """An arrow table in the user's columns: those modelled from ``x`` ``[N, D]``, constants, and the columns in
         ``given`` (name -> arrow array: conditions, or columns that are handed through), in the user's order; with
-        ``mean`` counts are fractions."""
+        ``mean`` counts are fractions, with ``beyond`` numbers outside the range of the data stay there."""
         import pyarrow as pa
 
         x = np.asarray(x)
@@ -164,7 +166,7 @@ class Table:
                 position += field.name in self.names
                 columns[field.name] = given[field.name]
             elif field.name in self.names:
-                columns[field.name] = field.decode(x[:, position], mean=mean)
+                columns[field.name] = field.decode(x[:, position], mean=mean, beyond=beyond)
                 position += 1
             elif field.name in given:
                 columns[field.name] = _filled(given[field.name], field, len(x))
