@@ -20,7 +20,7 @@ import latens
 from latens.conditionals import ColumnLikelihood, Columns
 from latens.data.tables.kinds import infer_table
 from latens.data.tables.laws import law_of
-from latens.distributions import Heaped, Margins
+from latens.distributions import Heaped, Margins, extrapolating
 from latens.errors import InputError
 from latens.schema import Column
 from latens.schema.law import Law
@@ -241,3 +241,69 @@ def test_a_law_is_kept_with_the_schema() -> None:
     again = type(schema).from_json(json.loads(json.dumps(schema.to_json())))
     assert again == schema and again.field("reading").law.atoms[0] == -999
     assert "-999 in 1" in again.field("reading").reason and "in steps of 1" in again.field("reading").reason
+
+
+# Beyond the range
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_draws_stay_in_the_range_unless_they_are_extrapolated(name: str) -> None:
+    """None of 10^5 draws lies outside; extrapolated the share outside is the mass that the density has there, that of the
+    logistic tails of T, within 4 standard errors."""
+    law = law_of(COLUMNS[name][0])
+    assert law is not None
+    for loc, scale in [(0.3, 1.2), (2.5, 0.4)]:
+        px = heaped(law, loc, scale, unit=(law.high - law.low) / 8)
+        torch.manual_seed(0)
+        inside = px.sample((100_000,))[:, 0].numpy()
+        ends = law.knots[0] - 1e-9, law.knots[-1] + 1e-9
+        atoms = np.isin(inside, law.atoms)
+        assert ((inside >= ends[0]) & (inside <= ends[1]) | atoms).all()
+        with extrapolating():
+            drawn = px.sample((100_000,))[:, 0].numpy()
+        outside = ((drawn < ends[0]) | (drawn > ends[1])) & ~np.isin(drawn, law.atoms)
+        tails = 1 / (1 + np.exp((law.reach + np.array([loc, -loc])) / scale))
+        mass = tails.sum() * px.log_weights.exp()[0, 0].item()
+        assert outside.mean() == pytest.approx(mass, abs=4 * np.sqrt(mass / 100_000) + 1e-6)
+
+
+KEPT = {
+    "age": (1, None), "spend": (0.01, None), "visits": (0, None), "share": (0, 1), "small": (-128, 127),
+    "unsigned": (0, 255), "height": (0, None), "balance": (None, None), "debt": (None, 0),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def bounded() -> tuple[pd.DataFrame, latens.VAE]:
+    n = 400
+    data = pd.DataFrame({
+        "age": r.integers(18, 80, n), "spend": r.lognormal(1, 1, n).round(2) + 0.01, "visits": r.negative_binomial(2, 0.2, n),
+        "share": np.append(r.beta(2, 2, n - 2), [0.001, 0.999]), "small": r.integers(-120, 121, n).astype("int8"),
+        "unsigned": r.integers(0, 250, n).astype("uint8"), "height": r.normal(170, 8, n).round(1),
+        "balance": r.normal(0, 3, n), "debt": -r.integers(1, 900, n), "day": pd.to_datetime("2021-01-01")
+        + pd.to_timedelta(r.integers(0, 700, n), unit="D"),
+    })  # fmt: skip
+    return data, latens.VAE(random_state=0, epochs=2).fit(data)
+
+
+@pytest.mark.parametrize("extrapolate", [False, True])
+def test_samples_keep_their_kind_in_and_beyond_the_range(
+    bounded: tuple[pd.DataFrame, latens.VAE], extrapolate: bool
+) -> None:
+    data, vae = bounded
+    new = vae.sample(20_000, random_state=0, extrapolate=extrapolate)
+    outside = {name: ((new[name] < data[name].min()) | (new[name] > data[name].max())).mean() for name in data}
+    assert dict(new.dtypes) == dict(data.dtypes)
+    if not extrapolate:
+        assert not any(outside.values())
+        return
+    assert all(0 < outside[name] < 0.05 for name in data if name not in ("share", "unsigned")), outside
+    for name, (low, high) in KEPT.items():
+        assert low is None or new[name].min() >= low, name
+        assert high is None or new[name].max() <= high, name
+    assert new["spend"].round(2).equals(new["spend"]) and new["height"].round(1).equals(new["height"])
+    assert (new["day"] == new["day"].dt.normalize()).all()
+    with pytest.raises(InputError, match="extrapolate"):
+        vae.sample(3, mean=True, extrapolate=True)
+    with pytest.raises(InputError, match="extrapolate"):
+        latens.VAE(random_state=0, epochs=1).fit(r.normal(size=(40, 2))).sample(3, extrapolate=True)

@@ -211,18 +211,22 @@ class Column:
 
     @property
     def support(self) -> tuple[float, float]:
-        """The smallest and the largest number that a cell can be, seen or not."""
-        step = (self.law.step if self.law is not None else None) or 10.0 ** -(12 if self.decimals is None else self.decimals)
+        """The smallest and the largest number that a cell can be, seen or not: what its kind and its type hold; a number
+        other than a date keeps its sign, where all have one."""
+        import pyarrow as pa
+
+        type, step = arrow_type(self.type), self.law.step if self.law is not None else None
+        least = step or 10.0 ** -(12 if self.decimals is None else self.decimals)  # above 0
+        low, high = float(self.low or 0.0), float(self.high or 0.0)
         if self.kind == "bounded":
-            return float(self.low or 0.0), float(self.high or 0.0)
-        if self.kind == "positive":
-            return min(step, float(self.low or step)), np.inf
-        if self.kind == "count" or self.type.startswith("u"):
-            return 0.0, np.inf
-        time = kind_of_time(arrow_type(self.type))
-        if time == "dates":
+            return low, high
+        if self.kind == "datetime":
             return YEARS_NS if "[ns" in self.type else YEARS
-        return (0.0, DAY - step) if time == "times of day" else (-np.inf, np.inf)
+        ends = [-np.inf if low < 0 else min(least, low), np.inf if high > 0 else max(-least, high)]
+        if pa.types.is_integer(type):
+            info = np.iinfo(type.to_pandas_dtype())
+            ends = [max(ends[0], float(info.min)), min(ends[1], float(info.max))]
+        return ends[0], min(ends[1], DAY - least) if pa.types.is_time(type) else ends[1]
 
     def decode(
         self, numbers: np.ndarray, *, mean: bool = False, given: bool = False, beyond: bool = False
