@@ -148,8 +148,8 @@ class Heaped(Distribution):
     """p(x) = sum_h w_h [x = a_h] + w_0 m(x): atoms a_h, and a margin x = Q(g), g ~ Logistic(loc, scale), Q = T^-1 fixed
     and monotone, so that x has the marginal of the column where g is logistic with variance 1.
 
-    On a grid m is the mass of the place about x, s((T(x + step/2) - loc) / scale) - s((T(x - step/2) - loc) / scale);
-    without one the density. In nats: where a column has no atoms, of the mean density of a place (a density of the
+    On a grid m is the mass of the place about x, s((T(x + step/2) - loc) / scale) - s((T(x - step/2) - loc) / scale),
+    where a value off the grid has that of the place next to it; without one the density. In nats: where a column has no atoms, of the mean density of a place (a density of the
     user's data); where it has, of masses: of a place of the grid, or without one of the density times ``unit``.
     Draws, means and what stands for the distribution are those given that x lies in the range; beyond it the density
     falls as T goes on linearly, with slope 1 / ``unit``: logistic tails, so that strange values have a finite, ever
@@ -188,8 +188,9 @@ class Heaped(Distribution):
         m, dtype = self.margins, self.loc.dtype
         found: list[Tensor] = []
         if any(m.grids):
-            half = torch.where(m.step > 0, m.step, 1.0) / 2
-            low, high = m.score(torch.stack([value - half, value + half]))[0]
+            width = torch.where(m.step > 0, m.step, 1.0)
+            place = (value / width).round() * width
+            low, high = m.score(torch.stack([place - width / 2, place + width / 2]))[0]
             width = ((high - low).to(dtype) / self.scale).clamp_min(1e-12)
             ends = torch.stack([high.to(dtype) - self.loc, self.loc - low.to(dtype)]) / self.scale
             found.append(logsigmoid(ends).sum(0) + log1mexp(width))

@@ -26,7 +26,7 @@ class Law:
             a step wider on a grid.
         reach: the score at the upper end.
         atoms: values with mass of their own, increasing.
-        step: the grid: all values other than atoms are multiples of it; None without one.
+        step: the grid: nearly all values other than atoms are multiples of it; None without one.
         is_complete: no value but the atoms was seen, so that none is drawn.
         calendar: of dates, those on which they fall.
 

@@ -170,6 +170,8 @@ def _words(law: Law, values: np.ndarray, type: str = "double") -> str:
     often = ", ".join(f"{in_words(atom, type)} in {share:.0%}" for share, atom in shares[:3])
     heaps = f"{often}{', …' * (len(shares) > 3)} of the rows" if shares else ""
     steps = "" if law.step is None else f"in steps of {_step_in_words(law.step, type)}"
+    off = int((np.abs(values - law.snap(values, (-np.inf, np.inf))) > 0.01 * (law.step or 1.0)).sum()) if steps else 0
+    steps += f", but for {off:,} row{'s' * (off != 1)}" if off and law.calendar is None else ""
     steps = steps if law.calendar is None else law.calendar.describe()
     return "; ".join(filter(None, [heaps, steps]))
 
