@@ -12,8 +12,8 @@ from latens.schema.law import SCALE, Law
 HEAP = 0.005  # share of the rows that an atom has above its neighbours
 MOST = 128  # atoms of a column
 OFTEN = 25  # rows a value, from which on few values are all atoms
-STRAY = 0.01  # share of the rows, and STRAYS of the distinct values, that may be off the grid
-STRAYS = 0.2
+STRAY = 0.01  # share of the rows that may be off the grid
+STRAYS = 0.5  # distinct values off the grid, at most, for each on it
 REPEATED = 3  # the same of values with gaps between them
 KNOTS = 64  # pieces of a margin, at most
 ROWS_OF_KNOT = 16
@@ -101,10 +101,10 @@ def _step(values: np.ndarray, seen: np.ndarray, steps: tuple[float, ...] | None)
     values, seen = values[values != 0], seen[values != 0]
     top, some = float(np.abs(values).max(initial=0.0)), values[:: max(1, len(values) // 100)]
     for step in steps if len(values) else ():
-        if top / step >= 2.0**52 or _on(some, step).mean() < 1 - 2 * STRAYS:
+        if top / step >= 2.0**52 or _on(some, step).mean() < 0.4:
             continue
         on = _on(values, step)
-        holds = seen[~on].sum() <= STRAY * seen.sum() and (~on).sum() <= STRAYS * len(values)
+        holds = seen[~on].sum() <= STRAY * seen.sum() and (~on).sum() <= STRAYS * on.sum()
         if holds and len(np.unique(np.rint(values[on] / step))) == on.sum():
             return float(step)
     return None
