@@ -127,7 +127,8 @@ def _numeric(
             law = law if family == "heaped" else None
         elif kind == "continuous" and scan.low > 0 and not extra.get("asked"):
             with np.errstate(over="ignore", invalid="ignore"):  # of values beyond floating point, refused below
-                if best_family(smooth, ("normal", "student_t", "log_normal"))[0] == "log_normal":
+                step = None if law is None else law.step
+                if best_family(smooth, ("normal", "student_t", "log_normal"), step=step)[0] == "log_normal":
                     kind, reason = "positive", f"{reason}, skewed"
     reason = "; ".join(filter(None, [reason, words, "" if law is None else _words(law, values, common["type"])]))
     how = LOGARITHMIC.get(kind)
