@@ -170,7 +170,7 @@ def drawn_again(run: Run, rows: Rows, seed: int) -> Any:
     with evaluating(model), seeded(seed, _AGAIN), torch.no_grad():
         x = trees.below(map(draw, range(0, len(rows), count)), len(rows)).numpy()
     fields = () if run.given is None else run.given.given_fields
-    cells = {f.name: f.decode(c[f.name].numpy(), given=True) for f in fields}  # type: ignore[index, call-overload]
+    cells = {f.name: f.decode(c[f.name].numpy(), given=True) for f in fields}
     return to_user(schema, _with_gaps(run, x, c, seed), cells)
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from latens import outputs, scoring
 from latens.data.rows import Rows
 from latens.densities import Fitted
-from latens.evaluation.synthetic import Frame, SyntheticEvaluation, evaluate_synthetic, frame
 from latens.evaluation.summary import spaced
+from latens.evaluation.synthetic import Frame, SyntheticEvaluation, evaluate_synthetic, frame
 from latens.run import Run
 from latens.schema import Column, Table
 
@@ -37,9 +37,10 @@ def evaluate_samples(
     """Samples of a run on a table, and the oracle, beside held-out rows: marginals, dependence, usefulness, detection,
     memorisation.
 
-    As many rows are drawn as there are training rows, at most 20,000, as ``latens sample`` writes them: with their gaps.
-    The oracle is drawn alike from p(x|z) at the codes of as many training rows: what a perfect density of the codes
-    would give, so that what is lacking in it is the likelihood's fault, and what is lacking beyond it the density's.
+    As many rows are drawn as there are training rows, at most 20,000, as ``latens sample`` writes them: with their
+    gaps. The oracle is drawn alike from p(x|z) at the codes of as many training rows: what a perfect density of the
+    codes would give, so that what is lacking in it is the likelihood's fault, and what is lacking beyond it the
+    density's.
     None for anything but a table, for a model without a density, and for fewer than 40 rows on either side.
     """
     if not isinstance(run.schema, Table) or min(len(train), len(held)) < LEAST or not scoring.has_density(run, held):
@@ -47,7 +48,7 @@ def evaluate_samples(
     n = min(ROWS, len(train))
     again = outputs.drawn_again(run, train.take(spaced(len(train), n).numpy()), seed)
     drawn = outputs.sample(run, n, mean=False, seed=seed, density=density)
-    train_, held_, drawn_, again_ = (frame_of(table, train.schema) for table in (train.x, held.x, drawn, again))
+    train_, held_, drawn_, again_ = (frame_of(table, run.schema) for table in (train.x, held.x, drawn, again))
     return evaluate_synthetic(train_, held_, drawn_, oracle=again_, seed=seed, rows=ROWS)
 
 

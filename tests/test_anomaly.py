@@ -201,7 +201,7 @@ def test_two_samples_of_one_distribution_cannot_be_told_apart_and_the_error_says
 
 
 def test_logistic_regression_sees_lines_and_gaps_and_trees_see_more() -> None:
-    """Two tables that differ in a mean, in a level, in which cells are missing: both see it; in the variance: trees alone."""
+    """Tables that differ in a mean, in a level, in which cells are missing: seen by both; in the variance: by trees."""
     rng, n = np.random.default_rng(5), 600
     none = np.array([False, True])
 

@@ -248,8 +248,8 @@ def test_a_law_is_kept_with_the_schema() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_draws_stay_in_the_range_unless_they_are_extrapolated(name: str) -> None:
-    """None of 10^5 draws lies outside; extrapolated the share outside is the mass that the density has there, that of the
-    logistic tails of T, within 4 standard errors."""
+    """None of 10^5 draws lies outside; extrapolated the share outside is the mass that the density has there, that of
+    the logistic tails of T, within 4 standard errors."""
     law = law_of(COLUMNS[name][0])
     assert law is not None
     for loc, scale in [(0.3, 1.2), (2.5, 0.4)]:
@@ -277,9 +277,10 @@ KEPT = {
 def bounded() -> tuple[pd.DataFrame, latens.VAE]:
     n = 400
     data = pd.DataFrame({
-        "age": r.integers(18, 80, n), "spend": r.lognormal(1, 1, n).round(2) + 0.01, "visits": r.negative_binomial(2, 0.2, n),
-        "share": np.append(r.beta(2, 2, n - 2), [0.001, 0.999]), "small": r.integers(-120, 121, n).astype("int8"),
-        "unsigned": r.integers(0, 250, n).astype("uint8"), "height": r.normal(170, 8, n).round(1),
+        "age": r.integers(18, 80, n), "spend": r.lognormal(1, 1, n).round(2) + 0.01,
+        "visits": r.negative_binomial(2, 0.2, n), "share": np.append(r.beta(2, 2, n - 2), [0.001, 0.999]),
+        "small": r.integers(-120, 121, n).astype("int8"), "unsigned": r.integers(0, 250, n).astype("uint8"),
+        "height": r.normal(170, 8, n).round(1),
         "balance": r.normal(0, 3, n), "debt": -r.integers(1, 900, n), "day": pd.to_datetime("2021-01-01")
         + pd.to_timedelta(r.integers(0, 700, n), unit="D"),
     })  # fmt: skip
@@ -370,8 +371,8 @@ def mixed(seed: int = 3) -> list[tuple[str, np.ndarray]]:
 
 @pytest.mark.parametrize("scale", ["learned", "network"])
 def test_columns_together_are_columns_alone(scale: str) -> None:
-    """Log-densities, means, draws (the value at a share of the mass) and gradients of one padded head of all columns are
-    those of a head for each, in float64."""
+    """Log-densities, means, draws (the value at a share of the mass) and gradients of one padded head of all columns
+    are those of a head for each, in float64."""
     torch.set_default_dtype(torch.float64)
     try:
         columns = [ColumnLikelihood("heaped", unit=float(v.std()), law=law_of(v), scale=scale) for _, v in mixed()]

@@ -364,7 +364,8 @@ def test_the_table_tells_the_oracle_from_the_samples(tables: tuple[Frame, Frame]
     assert oracle.trees < 0.65 < samples.trees and oracle.trend < 0.1 < samples.trend
     assert samples.usefulness < oracle.usefulness - 0.1 and floor.closer == 0.5
     assert (floor.trees, samples.trees) == (found.detection.null, found.detection.value)
-    assert (floor.usefulness, samples.usefulness) == (found.usefulness["accuracy"].null, found.usefulness["accuracy"].value)
+    accuracy = found.usefulness["accuracy"]
+    assert (floor.usefulness, samples.usefulness) == (accuracy.null, accuracy.value)
     assert samples.shape == pytest.approx(oracle.shape, abs=1e-12)
     table = found.table()
     assert [row[0] for row in table] == ["", *found.fidelity] and len({len(row) for row in table}) == 1

@@ -14,7 +14,6 @@ from latens.distributions.located import Located
 from latens.randomness import seeded
 from latens.trees import Tree
 
-
 _beyond = False
 
 

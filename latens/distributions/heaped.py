@@ -16,7 +16,6 @@ from latens.distributions.base import is_extrapolating
 from latens.numerics import broadcast_shape, log1mexp
 from latens.schema.law import SAME, Law
 
-
 FAR = 1e30  # beyond any value and any score
 
 
@@ -149,8 +148,9 @@ class Heaped(Distribution):
     and monotone, so that x has the marginal of the column where g is logistic with variance 1.
 
     On a grid m is the mass of the place about x, s((T(x + step/2) - loc) / scale) - s((T(x - step/2) - loc) / scale),
-    where a value off the grid has that of the place next to it; without one the density. In nats: where a column has no atoms, of the mean density of a place (a density of the
-    user's data); where it has, of masses: of a place of the grid, or without one of the density times ``unit``.
+    where a value off the grid has that of the place next to it; without one the density. In nats: where a column has no
+    atoms, of the mean density of a place (a density of the user's data); where it has, of masses: of a place of the
+    grid, or without one of the density times ``unit``.
     Draws, means and what stands for the distribution are those given that x lies in the range; beyond it the density
     falls as T goes on linearly, with slope 1 / ``unit``: logistic tails, so that strange values have a finite, ever
     lower score. Draws go on there inside :func:`latens.distributions.extrapolating`, as far as the column has values.

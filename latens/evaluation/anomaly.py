@@ -196,8 +196,8 @@ def boosted_trees(x: np.ndarray, y: np.ndarray, categorical: np.ndarray, seed: i
 
 
 def logistic_regression(x: np.ndarray, y: np.ndarray, categorical: np.ndarray, seed: int) -> Any:
-    """A linear classifier of ``[N, D]`` as :func:`boosted_trees` takes them: numbers in standard deviations, the mean where
-    missing with a flag beside it, and a flag for each level, a missing one included; ridge penalty of weight 1.
+    """A linear classifier of ``[N, D]`` as :func:`boosted_trees` takes them: numbers in standard deviations, the mean
+    where missing with a flag beside it, and a flag for each level, a missing one included; ridge penalty of weight 1.
 
     >>> x = np.arange(100.0)[:, None]
     >>> fitted = logistic_regression(x, (x[:, 0] > 50).astype(int), np.array([False]), 0)
@@ -223,8 +223,9 @@ def two_sample_auroc(
     a: np.ndarray, b: np.ndarray, categorical: np.ndarray, seed: int = 0,
     fit: Callable[[np.ndarray, np.ndarray, np.ndarray, int], Any] = boosted_trees,
 ) -> AUROC:  # fmt: skip
-    """How well a classifier tells rows of ``a`` from rows of ``b``, each ``[N, D]`` of at least 2 rows: the mean AUROC of
-    K = 5 stratified folds, 0.5 if the two are of one distribution (classifier two-sample test, Lopez-Paz & Oquab 2017).
+    """How well a classifier tells rows of ``a`` from rows of ``b``, each ``[N, D]`` of at least 2 rows: the mean AUROC
+    of K = 5 stratified folds, 0.5 if the two are of one distribution (classifier two-sample test, Lopez-Paz & Oquab
+    2017).
 
     ``fit``: :func:`boosted_trees` or :func:`logistic_regression`. Folds share training rows, so the variance of their
     mean is that of one (DeLong's, averaged) times 1 / K + 1 / (K - 1) rather than 1 / K (Nadeau & Bengio 2003).

@@ -44,8 +44,8 @@ class Evaluation:
     (dimensions x ln 2); ``rmse``: root mean squared error of decoded posterior means, in the data's units;
     ``observation_variance``: c in the square of the data's units (the mean over columns where they differ). Of a table
     of mixed columns, ``relative_rmse`` is that of its numbers, each column in units of its standard deviation over
-    these rows, and ``accuracy`` the share of its levels that come back. ``measure``: what the nats of a table are of (see
-    :meth:`latens.conditionals.Columns.measure`). ``no_bound``: why there is no bound on ln p(x). ``samples``: how good
+    these rows, and ``accuracy`` the share of its levels that come back. ``measure``: what the nats of a table are of
+    (:attr:`latens.conditionals.Columns.measure`). ``no_bound``: why there is no bound on ln p(x). ``samples``: how good
     rows drawn from a model of a table are, where that was asked for.
     """
 

@@ -184,11 +184,11 @@ def evaluate_synthetic(
       missing number counts as the mean besides); ``closer``, P(synthetic row closer than held-out row); ``copies``,
       share at distance 0; ``near_copies``, share up to the 1 % quantile of held-out rows' distances. The p-value:
       one-sided Fisher exact test of the counts up to the 1 % quantile of both together.
-    * ``fidelity``: of each table ``shape``, the mean over columns of the Kolmogorov-Smirnov or total variation distance,
-      a missing cell being a value of its own, below all numbers; ``trend``, the dependence; ``trees``, the detection,
-      and ``logistic``, the same by logistic regression; the first figure of ``usefulness`` (of held-out rows: after
-      training on training rows); ``closer``; ``out_of_range``, the share of observed cells beyond the training column's
-      range, or of a level that it lacks.
+    * ``fidelity``: of each table ``shape``, the mean over columns of the Kolmogorov-Smirnov or total variation
+      distance, a missing cell being a value of its own, below all numbers; ``trend``, the dependence; ``trees``,
+      the detection, and ``logistic``, the same by logistic regression; the first figure of ``usefulness`` (of held-out
+      rows: after training on training rows); ``closer``; ``out_of_range``, the share of observed cells beyond the
+      training column's range, or of a level that it lacks.
 
     A training column without spread has no Wasserstein distance, and its own units in closest distances.
     ``InputError`` where columns differ, a table has fewer than 2 rows, or ``target`` is no column.
@@ -233,7 +233,8 @@ def _evaluated(
             _out_of_range(train, cut[name]),
         ) for name in (FLOOR, ORACLE, SAMPLES) if name in cut
     }  # fmt: skip
-    detection = Figure(found[SAMPLES].value, found[FLOOR].value, found[SAMPLES].standard_error, found[FLOOR].standard_error)
+    made, real = found[SAMPLES], found[FLOOR]
+    detection = Figure(made.value, real.value, made.standard_error, real.standard_error)
     return SyntheticEvaluation(
         {"training": train.rows, "held-out": others[FLOOR].rows, "synthetic": others[SAMPLES].rows}, columns, means,
         Figure(trends[SAMPLES], trends[FLOOR]), pairs, target, useful, detection,

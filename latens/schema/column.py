@@ -211,8 +211,8 @@ class Column:
 
     @property
     def support(self) -> tuple[float, float]:
-        """The smallest and the largest number that a cell can be, seen or not: what its kind and its type hold; a number
-        other than a date keeps its sign, where all have one."""
+        """The smallest and the largest number that a cell can be, seen or not: what its kind and its type hold; a
+        number other than a date keeps its sign, where all have one."""
         import pyarrow as pa
 
         type, step = arrow_type(self.type), self.law.step if self.law is not None else None

@@ -1,8 +1,9 @@
 """Which likelihood suits a column: candidates fitted to one half of a sample and scored on the other.
 
 The densities are marginal ones, fitted in closed form or by a few steps of EM: what decides is the shape of the tails
-and the support, which the latent variable rarely changes. Scores are mean ln p in nats a cell: of the mass of the cell's
-place where the column has a grid, so that densities and masses are compared alike, else of the density in its units.
+and the support, which the latent variable rarely changes. Scores are mean ln p in nats a cell: of the mass of the
+cell's place where the column has a grid, so that densities and masses are compared alike, else of the density in its
+units.
 """
 
 from __future__ import annotations

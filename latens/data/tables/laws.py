@@ -94,8 +94,8 @@ def _all_atoms(rest: np.ndarray, seen: np.ndarray, step: float | None) -> bool:
 
 
 def _step(values: np.ndarray, seen: np.ndarray, steps: tuple[float, ...] | None) -> float | None:
-    """The coarsest grid through 0 that nearly all rows lie on, distinct values each in a place of its own; None for none
-    of up to six decimals. Values are distinct, ``seen`` how often each is; 0, which is on every grid, has no say."""
+    """The coarsest grid through 0 that nearly all rows lie on, distinct values each in a place of its own; None for
+    none of up to six decimals. ``seen``: how often each distinct value is; 0, which is on every grid, has no say."""
     if steps is None:
         steps = tuple(m * 10.0**k for k in range(9, -7, -1) for m in (5.0, 2.5, 2.0, 1.0) if k > -6 or m == 1.0)
     values, seen = values[values != 0], seen[values != 0]
