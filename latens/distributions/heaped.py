@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
@@ -14,7 +15,7 @@ from torch.nn.functional import logsigmoid
 
 from latens.distributions.base import is_extrapolating
 from latens.numerics import broadcast_shape, log1mexp
-from latens.schema.law import SAME, Law
+from latens.schema.law import SAME, Law, edges
 
 FAR = 1e30  # beyond any value and any score
 
@@ -60,11 +61,13 @@ class Margins:
     shorter row repeats its last), linear beyond them with the slope 1 / ``unit``; and their atoms ``[n, A]``, of which
     those behind a column's own are NaN.
 
-    ``step`` ``[n]``: width of a place of the grid, 0 without one. ``apart`` ``[n, A]``: atoms outside the range.
+    ``step`` ``[n]``: width of a place of the grid, 0 without one. ``middles`` ``[n, P - 1]``: between the places of a
+    column that has its own, the rest infinite; ``about`` ``[n, P, 2]``: how far each reaches to either side of its
+    value. ``apart`` ``[n, A]``: atoms outside the range.
     ``complete`` ``[n]``: only atoms are drawn. ``offset`` ``[n]``: what the measure of the nats adds to ln mass of a
     place or ln density. ``pieces``: those of T. ``lower`` ``[n, A]``, ``upper`` ``[n, 1 + A]``: between which a number
     is an atom, ``upper`` with an entry for none before them. ``ends`` ``[n, 2]``: the scores between which a column has
-    values at all, seen or not. ``grids``: which columns have a step.
+    values at all, seen or not. ``grids``: which columns have places, on a grid or of their own.
     """
 
     knots: Tensor
@@ -78,6 +81,8 @@ class Margins:
     pieces: Piecewise
     lower: Tensor
     upper: Tensor
+    middles: Tensor
+    about: Tensor
     ends: Tensor
     grids: tuple[bool, ...]
 
@@ -94,12 +99,20 @@ class Margins:
             filled = [[*row, *[row[-1] if value is None else value] * (size - len(row))] for row in rows]
             return torch.tensor(filled, dtype=dtype).view(len(laws), size)
 
-        knots, scores = padded((law.knots for law in laws), most), padded((law.scores.tolist() for law in laws), most)
+        knots, scores = padded((law.knots for law in laws), most), padded((law.scores for law in laws), most)
         values, unit = padded((law.atoms for law in laws), atoms, math.nan), torch.tensor(list(units), dtype=dtype)
         step = torch.tensor([law.step or 0.0 for law in laws], dtype=dtype)
-        widths = [1.0 if bool(law.step) == bool(law.atoms) else each if law.atoms else 1 / (law.step or 1.0)
-                  for law, each in zip(laws, units)]  # fmt: skip
+        widths = [1.0 if law.places or bool(law.step) == bool(law.atoms) else each if law.atoms
+                  else 1 / (law.step or 1.0) for law, each in zip(laws, units)]  # fmt: skip
         none = torch.full_like(unit, -math.inf).unsqueeze(-1)
+        around = [edges(np.array(law.places)) if law.places else np.zeros(0) for law in laws]
+        count = max(1, *(len(law.places) for law in laws))
+        middles = padded((each[1:-1].tolist() for each in around), count - 1, math.inf)
+        about = torch.stack([
+            padded((np.abs(np.array(law.places) - side).tolist() or [(law.step or 1.0) / 2]
+                    for law, side in zip(laws, sides)), count)
+            for sides in ([each[:-1] for each in around], [each[1:] for each in around])
+        ], -1)  # fmt: skip
         pieces = Piecewise.of(knots, scores, 1 / unit)
         pairs = [support or (-math.inf, math.inf) for support in supports] or [(-math.inf, math.inf)] * len(laws)
         half = step.unsqueeze(-1) / 2 * torch.tensor([-1.0, 1.0], dtype=dtype)
@@ -110,7 +123,7 @@ class Margins:
             torch.tensor([law.is_complete for law in laws]), torch.tensor(widths, dtype=dtype).log(),
             pieces, (values - SAME * values.abs()).nan_to_num(math.inf),
             torch.cat([none, (values + SAME * values.abs()).nan_to_num(-math.inf)], -1),
-            ends, tuple(law.step is not None for law in laws),
+            middles, about, ends, tuple(law.step is not None or bool(law.places) for law in laws),
         )  # fmt: skip
 
     def score(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -121,6 +134,15 @@ class Margins:
     def value(self, g: Tensor) -> Tensor:
         """x with T(x) = g."""
         return Piecewise.of(self.scores, self.knots, self.unit)(g.to(self.knots.dtype))[0]
+
+    def sides(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """How far the place about x ``[..., n]`` reaches to either side."""
+        if not self.middles.shape[-1]:
+            return self.about[:, 0, 0], self.about[:, 0, 1]
+        columns = _columns_first(x)
+        place = torch.searchsorted(self.middles, columns).unsqueeze(-1).expand(-1, -1, 2)
+        below, above = self.about.gather(1, place).unbind(-1)
+        return _columns_last(below, x), _columns_last(above, x)
 
     def atom(self, x: Tensor) -> Tensor:
         """1 + the place of the atom that x is, 0 where it is none."""
@@ -181,16 +203,17 @@ class Heaped(Distribution):
         own = self.log_weights.expand(*lead, -1).gather(-1, atom.expand(lead).unsqueeze(-1)).squeeze(-1)
         smooth = self.log_weights[..., 0] + smooth
         both = torch.logaddexp(torch.where(atom == 0, -math.inf, own), smooth)
-        return both if all(m.grids) else torch.where((m.step > 0) | (atom == 0), both, own)
+        return both if all(m.grids) else torch.where(self._placed | (atom == 0), both, own)
 
     def _smooth_log_prob(self, value: Tensor) -> Tensor:
         """ln m(x), without the mass of atoms."""
         m, dtype = self.margins, self.loc.dtype
         found: list[Tensor] = []
         if any(m.grids):
-            width = torch.where(m.step > 0, m.step, 1.0)
-            place = (value / width).round() * width
-            low, high = m.score(torch.stack([place - width / 2, place + width / 2]))[0]
+            step = torch.where(m.step > 0, m.step, 1.0)
+            place = torch.where(m.step > 0, (value / step).round() * step, value)
+            below, above = m.sides(place)
+            low, high = m.score(torch.stack([place - below, place + above]))[0]
             width = ((high - low).to(dtype) / self.scale).clamp_min(1e-12)
             ends = torch.stack([high.to(dtype) - self.loc, self.loc - low.to(dtype)]) / self.scale
             found.append(logsigmoid(ends).sum(0) + log1mexp(width))
@@ -198,8 +221,12 @@ class Heaped(Distribution):
             centre, slope = m.score(value)
             centre = (centre.to(dtype) - self.loc) / self.scale
             found.append(logsigmoid(centre) + logsigmoid(-centre) - self.scale.log() + slope.log().to(dtype))
-        smooth = found[0] if len(found) == 1 else torch.where(m.step > 0, found[0], found[1])
+        smooth = found[0] if len(found) == 1 else torch.where(self._placed, found[0], found[1])
         return smooth + m.offset.to(dtype)
+
+    @property
+    def _placed(self) -> Tensor:
+        return torch.tensor(self.margins.grids, device=self.loc.device)
 
     def _shares(self, limits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(sign, P(g < low end), P(g < high end)) in float64, mirrored so that the interval is in the lower tail."""

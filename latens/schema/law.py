@@ -21,46 +21,44 @@ class Law:
     """Atoms, a grid and a margin, as seen in the data a model is fitted to.
 
     Args:
-        knots: K + 1 increasing values; the margin T is linear between them, with T(knots[k]) = reach (2 k / K - 1), so
-            that the scores of values other than atoms are about logistic with variance 1. Its ends are the range, half
-            a step wider on a grid.
-        reach: the score at the upper end.
+        knots: increasing values, the first and the last the ends of the range, half a step wider on a grid.
+        scores: T(knots), increasing; the margin T is linear between them, and the scores of values other than atoms are
+            about logistic with variance 1.
         atoms: values with mass of their own, increasing.
         step: the grid: nearly all values other than atoms are multiples of it; None without one.
         is_complete: no value but the atoms was seen, so that none is drawn.
         calendar: of dates, those on which they fall.
+        places: increasing values, the only ones drawn, where they lie on no grid and none has a mass of its own: of
+            each the mass of the margin up to the middle between it and the next.
 
-    >>> law = Law((0.5, 2.5, 10.5), 2.0, (-999.0,), 1.0)
+    >>> law = Law((0.5, 2.5, 10.5), (-2.0, 0.0, 2.0), (-999.0,), 1.0)
     >>> law.snap(np.array([-999.0, 11.0, 3.3])).tolist(), law.low, law.high
     ([-999.0, 10.0, 3.0], 1.0, 10.0)
     """
 
     knots: tuple[float, ...]
-    reach: float
+    scores: tuple[float, ...]
     atoms: tuple[float, ...] = ()
     step: float | None = None
     is_complete: bool = False
     calendar: Calendar | None = None
+    places: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        numbers = np.array([*self.knots, *self.atoms, self.reach, self.step or 1.0], dtype=np.float64)
-        increasing = np.all(np.diff(self.knots) > 0) and np.all(np.diff(self.atoms) > 0)
-        if len(self.knots) < 2 or not (np.isfinite(numbers).all() and increasing) or min(numbers[-2:]) <= 0:
+        numbers = np.array([*self.knots, *self.scores, *self.atoms, *self.places, self.step or 1.0], dtype=np.float64)
+        increasing = all(np.all(np.diff(each) > 0) for each in (self.knots, self.scores, self.atoms, self.places))
+        pairs = len(self.scores) == len(self.knots) >= 2 and (not self.places or len(self.places) > 1)
+        if not (pairs and increasing and np.isfinite(numbers).all() and numbers[-1] > 0):
             raise InputError("the schema of the data has a column without a valid law")
 
     @property
     def low(self) -> float:
         """The smallest value other than an atom."""
-        return self.knots[0] + (self.step or 0.0) / 2
+        return self.places[0] if self.places else self.knots[0] + (self.step or 0.0) / 2
 
     @property
     def high(self) -> float:
-        return self.knots[-1] - (self.step or 0.0) / 2
-
-    @property
-    def scores(self) -> np.ndarray:
-        """T at the knots."""
-        return np.linspace(-self.reach, self.reach, len(self.knots))
+        return self.places[-1] if self.places else self.knots[-1] - (self.step or 0.0) / 2
 
     @property
     def apart(self) -> tuple[bool, ...]:
@@ -81,13 +79,11 @@ class Law:
             x = np.rint(x / self.step) * self.step
         if self.calendar is not None:
             x = self.calendar.snap(x)
+        if self.places:
+            x = np.where(np.isnan(x), x, _nearest(self.places, x))
         if not self.atoms:
             return x
-        atoms = np.array(self.atoms)
-        above = np.searchsorted(atoms, numbers).clip(1, max(1, len(atoms) - 1))
-        nearest = atoms[np.where(len(atoms) > 1, np.where(
-            np.abs(numbers - atoms[above - 1]) <= np.abs(numbers - atoms[above % len(atoms)]), above - 1,
-            above % len(atoms)), 0)]  # fmt: skip
+        nearest = _nearest(self.atoms, numbers)
         is_atom = np.abs(numbers - nearest) <= SAME * np.abs(nearest)
         return np.where(np.isnan(numbers), np.nan, np.where(is_atom | self.is_complete, nearest, x))
 
@@ -98,9 +94,26 @@ class Law:
     def from_json(cls, fields: Any) -> Law:
         """The law that :meth:`to_json` wrote; ``InputError`` where a field is unknown, missing or ill-typed."""
         try:
-            knots, atoms = (tuple(float(v) for v in fields[name]) for name in ("knots", "atoms"))
+            knots, scores, atoms = (tuple(float(v) for v in fields[name]) for name in ("knots", "scores", "atoms"))
             step = None if fields["step"] is None else float(fields["step"])
             calendar = Calendar.from_json(fields.get("calendar"))
-            return cls(knots, float(fields["reach"]), atoms, step, bool(fields["is_complete"]), calendar)
+            places = tuple(float(v) for v in fields.get("places", ()))
+            return cls(knots, scores, atoms, step, bool(fields["is_complete"]), calendar, places)
         except (KeyError, TypeError, ValueError):
             raise InputError("the schema of the data has a column without a valid law") from None
+
+
+def edges(values: np.ndarray) -> np.ndarray:
+    """Between increasing values ``[n]`` the middles, and as far beyond the ends as the next middle lies: ``[n + 1]``.
+
+    >>> edges(np.array([1.0, 2.0, 4.0]))
+    array([0.5, 1.5, 3. , 5. ])
+    """
+    middles = (values[1:] + values[:-1]) / 2
+    return np.concatenate([2 * values[:1] - middles[:1], middles, 2 * values[-1:] - middles[-1:]])
+
+
+def _nearest(values: tuple[float, ...], x: np.ndarray) -> np.ndarray:
+    """The nearest of increasing values, the lower of two."""
+    found = np.array(values)
+    return found[np.searchsorted((found[1:] + found[:-1]) / 2, x)]

@@ -162,11 +162,13 @@ def _law(scan: ColumnScan, values: np.ndarray, type: str) -> Law | None:
 def _words(law: Law, values: np.ndarray, type: str = "double") -> str:
     """The law in words, its values as those of that type.
 
-    >>> _words(Law((0.5, 2.5), 2.0, (-999.0,), 1.0), np.array([-999.0, 1.0, 2.0, 2.0]))
+    >>> _words(Law((0.5, 2.5), (-2.0, 2.0), (-999.0,), 1.0), np.array([-999.0, 1.0, 2.0, 2.0]))
     '-999 in 25% of the rows; in steps of 1'
     """
     if law.is_complete:
         return f"{len(law.atoms)} values"
+    if law.places:
+        return f"{len(law.places) + len(law.atoms)} values"
     shares = sorted(((values == atom).mean(), atom) for atom in law.atoms)[::-1]
     often = ", ".join(f"{in_words(atom, type)} in {share:.0%}" for share, atom in shares[:3])
     heaps = f"{often}{', …' * (len(shares) > 3)} of the rows" if shares else ""

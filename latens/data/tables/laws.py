@@ -7,16 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from latens.schema.law import SCALE, Law
+from latens.schema.law import SCALE, Law, edges
 
 HEAP = 0.005  # share of the rows that an atom has above its neighbours
 MOST = 128  # atoms of a column
 OFTEN = 25  # rows a value, from which on few values are all atoms
 STRAY = 0.01  # share of the rows that may be off the grid
 STRAYS = 0.5  # distinct values off the grid, at most, for each on it
-REPEATED = 3  # the same of values with gaps between them
+REPEATED = 3  # rows a value, from which on few values with gaps between them are the only ones
 KNOTS = 64  # pieces of a margin, at most
 ROWS_OF_KNOT = 16
+PLACES = 1024  # of a grid that have edges of their own, about
 FLAT = 0.005  # share of the margin that is uniform over the range
 DAYS = (1.0, 0.5, 0.25, 1 / 24, 1 / 48, 1 / 96, 1 / 144, 1 / 288, 1 / 1440, 1 / 86_400)
 SECONDS = (86_400.0, 3600.0, 1800.0, 900.0, 600.0, 300.0, 60.0, 30.0, 15.0, 5.0, 1.0, 0.1, 0.01, 1e-3)
@@ -54,27 +55,37 @@ def law_of(
     if max(-low, high) > 1e300:
         return None
     step = _step(distinct, seen, steps)
-    atoms = _heaps(distinct, seen, step)
-    rest = ~np.isin(distinct, atoms)
-    few = len(distinct) <= MOST and _all_atoms(distinct[rest], seen[rest], step)
-    if few or rest.sum() < 2:
+    heaps = _heaps(distinct, seen, step)
+    few = len(distinct) <= MOST
+    rest = ~np.isin(distinct, heaps)
+    if (few and seen.sum() >= OFTEN * len(distinct)) or rest.sum() < 2:
         v, c = (distinct[rest], seen[rest]) if rest.sum() > 1 else (distinct, seen)
         if len(v) < 2:
             v, c = np.array([low, low + (step or abs(low) or 1.0)]), np.ones(2, int)
         often = _on(distinct, step) | (seen >= max(HEAP * seen.sum(), 5))
         return _lawful(*_margin(*_placed(v, c, step), step), tuple(map(float, distinct[often][:MOST])), step, True)
-    step = _step(distinct[rest], seen[rest], steps)
-    others = values[~np.isin(values, atoms)]
+    first, last = distinct[rest][[0, -1]]
+    beyond = heaps[(heaps < first) | (heaps > last) | ~_on(heaps, step)]  # or off the grid
+    inside = ~np.isin(distinct, beyond)
+    step = _step(distinct[inside], seen[inside], steps)
+    is_repeated = few and _is_repeated(distinct[inside], seen[inside], step)
+    if step is not None or is_repeated:  # heaps among others are wide pieces of the margin
+        heaps, rest = beyond, inside
+        step = None if is_repeated else step
+    others = values[~np.isin(values, heaps)]
     v, c = (distinct[rest], seen[rest]) if counts is not None else np.unique(others, return_counts=True)
-    if counts is None and not np.isin([low, high], atoms).all():  # the ends may not be in the sample
-        v, c = _with_ends(v, c, None if low in atoms else low, None if high in atoms else high)
-    return _lawful(*_margin(*_placed(v, c, step), step), tuple(map(float, atoms)), step)
+    if is_repeated:
+        return _lawful(*_margin(v, c, None, True), tuple(map(float, heaps)), places=tuple(map(float, v)))
+    if counts is None and not np.isin([low, high], heaps).all():  # the ends may not be in the sample
+        v, c = _with_ends(v, c, None if low in heaps else low, None if high in heaps else high)
+    return _lawful(*_margin(*_placed(v, c, step), step), tuple(map(float, heaps)), step)
 
 
-def _lawful(knots: tuple[float, ...], reach: float, *others: Any) -> Law | None:
+def _lawful(knots: np.ndarray, scores: np.ndarray, *others: Any, **more: Any) -> Law | None:
     if not (np.diff(knots) > 0).all():
-        knots = (knots[0], knots[-1])
-    return Law(knots, reach, *others) if knots[0] < knots[-1] and np.isfinite(knots).all() else None
+        knots, scores = knots[[0, -1]], scores[[0, -1]]
+    finite = knots[0] < knots[-1] and np.isfinite(knots).all()
+    return Law(tuple(knots.tolist()), tuple(scores.tolist()), *others, **more) if finite else None
 
 
 def _with_ends(v: np.ndarray, c: np.ndarray, low: float | None, high: float | None) -> tuple[np.ndarray, np.ndarray]:
@@ -85,12 +96,10 @@ def _with_ends(v: np.ndarray, c: np.ndarray, low: float | None, high: float | No
     return v, c
 
 
-def _all_atoms(rest: np.ndarray, seen: np.ndarray, step: float | None) -> bool:
-    """Whether all values are seen often, or fewer are seen than the grid between the ends has."""
-    if len(rest) < 2 or seen.sum() >= OFTEN * len(rest):
-        return True
-    gaps = step is None or (rest[-1] - rest[0]) / step + 1 > 2 * len(rest)
-    return gaps and seen.sum() >= REPEATED * len(rest)
+def _is_repeated(values: np.ndarray, seen: np.ndarray, step: float | None) -> bool:
+    """Whether values are seen several times, and fewer of them than the grid between the ends has."""
+    gaps = step is None or (values[-1] - values[0]) / step + 1 > 2 * len(values)
+    return len(values) > 1 and gaps and seen.sum() >= REPEATED * len(values)
 
 
 def _step(values: np.ndarray, seen: np.ndarray, steps: tuple[float, ...] | None) -> float | None:
@@ -157,24 +166,51 @@ def _beside(values: np.ndarray, seen: np.ndarray, i: int, step: float | None) ->
     return max(float(np.median(near)), float(np.mean(sides))) if near else 0.0
 
 
-def _margin(v: np.ndarray, seen: np.ndarray, step: float | None) -> tuple[tuple[float, ...], float]:
-    """Knots and reach: quantiles at equally spaced scores of a logistic with variance 1 (which a column that the codes
-    say nothing of is drawn from), of values spread over their places of the grid."""
+def _margin(
+    v: np.ndarray, seen: np.ndarray, step: float | None, is_repeated: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Knots and their scores, of a logistic with variance 1 (which a column that the codes say nothing of is drawn
+    from): of values spread over their places of the grid, or up to the middle between two where they are all that
+    there are, the edges of places; else quantiles."""
     from scipy.special import expit, logit
 
     rows = seen.sum()
+    least = 0.5 / (rows + 1)
     total = np.cumsum(seen) / rows
-    if step is None:
-        at, below = v, total - seen / rows / 2
-        below = np.concatenate([[0.0], below[1:-1], [1.0]])
+    if step is None and not is_repeated:
+        at, below = v, np.concatenate([[0.0], (total - seen / rows / 2)[1:-1], [1.0]])
+        pieces = int(np.clip(rows // ROWS_OF_KNOT, 4, KNOTS))
+        reach = float(-logit(least)) * SCALE
+        share = expit(np.linspace(-reach, reach, pieces + 1) / SCALE)
+        share = (share - share[0]) / (share[-1] - share[0])
+        below = (1 - FLAT) * below + FLAT * (at - at[0]) / (at[-1] - at[0])
+        at, below = np.interp(share, below, at), share
     else:
-        at = np.stack([v - step / 2, v + step / 2], 1).ravel()
-        below = np.stack([total - seen / rows, total], 1).ravel()
-        at, first = np.unique(np.round(at / step * 2) * step / 2, return_index=True)
-        below = below[first]
-    below = (1 - FLAT) * below + FLAT * (at - at[0]) / (at[-1] - at[0])
-    reach = float(-logit(0.5 / (rows + 1))) * SCALE
-    pieces = int(np.clip(rows // ROWS_OF_KNOT, 4, KNOTS))
-    share = expit(np.linspace(-reach, reach, pieces + 1) / SCALE)
-    knots = np.interp((share - share[0]) / (share[-1] - share[0]), below, at)
-    return tuple(map(float, knots)), reach
+        if step is None:
+            at = edges(v)
+            below = np.concatenate([[0.0], total])
+        else:
+            at = np.stack([v - step / 2, v + step / 2], 1).ravel()
+            below = np.stack([total - seen / rows, total], 1).ravel()
+            at, first = np.unique(np.round(at / step * 2) * step / 2, return_index=True)
+            below = below[first]
+        keep = _edges(below * rows)
+        at, below = at[keep], below[keep]
+        below = (1 - FLAT) * below + FLAT * (at - at[0]) / (at[-1] - at[0])
+    return at, logit(least + (1 - 2 * least) * below) * SCALE
+
+
+def _edges(below: np.ndarray) -> np.ndarray:
+    """Which edges of places to keep, by the rows below them: those of a place or a gap with many rows, and of others
+    so many that between two are ``ROWS_OF_KNOT`` rows."""
+    enough = max(ROWS_OF_KNOT, below[-1] / PLACES)
+    full = np.diff(below) >= enough
+    keep = np.zeros(len(below), bool)
+    keep[[0, -1]] = True
+    keep[:-1] |= full
+    keep[1:] |= full
+    last = 0.0
+    for i, rows in enumerate(below.tolist()):
+        if keep[i] or rows - last >= enough:
+            keep[i], last = True, rows
+    return keep

@@ -1,0 +1,152 @@
+"""What draws synthetic rows: latens and its oracle, CTGAN's TVAE, and sets that others have published.
+
+A system is a function from (training rows, seed, options, folder for its work) to ``{name: Drawn}``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import io
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from anomaly import clock, code, versions
+from datasets import Absent
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Rows, and the seconds to fit and to draw: on the wall, and of processors."""
+
+    rows: pd.DataFrame
+    fit: list[float]
+    draw: list[float]
+
+
+@dataclass(frozen=True)
+class System:
+    """What is drawn under which names, and the version that its lines are kept for."""
+
+    names: tuple[str, ...]
+    version: Callable[[], str]
+    draw: Callable[[pd.DataFrame, int, argparse.Namespace, Path], dict[str, Drawn]]
+    seeds: int | None = None  # another number than the one asked for
+    only: str | None = None  # the data that it exists for
+
+
+def by_latens(train: pd.DataFrame, seed: int, options: argparse.Namespace, folder: Path) -> dict[str, Drawn]:
+    """``latens fit`` and ``latens sample`` with their defaults, through files as a user would; and the oracle: rows
+    decoded from codes of the training rows, what the likelihood gives when the density over codes has no fault."""
+    source, run, out = folder / "train.csv", folder / f"run-{seed}", folder / f"rows-{seed}.csv"
+    train.to_csv(source, index=False)
+    shutil.rmtree(run, ignore_errors=True)
+    fit = _command("fit", source, "--out", run, "--seed", seed)
+    draw = _command("sample", run, "--number", len(train), "--seed", seed, "--out", out)
+    start = clock()
+    oracle = _of_codes(run, source, seed)
+    spent = (clock() - start).round(1).tolist()
+    return {"latens": Drawn(pd.read_csv(out), fit, draw), "oracle": Drawn(oracle, fit, spent)}
+
+
+def _command(*words: object) -> list[float]:
+    import latens
+
+    start, root = clock(), str(Path(latens.__file__).parent.parent)  # the latens of this process, wherever it runs
+    line = [sys.executable, "-m", "latens", *map(str, words)]
+    done = subprocess.run(line, capture_output=True, text=True, cwd=root)
+    if done.returncode:
+        raise RuntimeError(f"latens {words[0]} ended with {done.returncode}: {done.stderr[-2000:]}")
+    return (clock() - start).round(1).tolist()
+
+
+def _of_codes(folder: Path, source: Path, seed: int) -> pd.DataFrame:
+    """A row drawn from p(x|z) for z ~ q(z|x) of each training row."""
+    import torch
+
+    from latens import outputs
+    from latens import run as runs
+    from latens.commands.sources import data_for
+    from latens.evaluation.likelihood import evaluating
+
+    run = runs.load(folder)
+    z = torch.from_numpy(outputs.posterior_samples(run, data_for(run, str(source)), 1, seed)[0])
+    torch.manual_seed(seed)
+    with evaluating(run.model), torch.no_grad():
+        x = torch.cat([run.model.decode(part).sample() for part in z.split(4096)])
+    table = outputs.written(outputs.to_user(outputs.schema_of(run), x.numpy()), run, out="rows.csv")
+    written = io.BytesIO()
+    import pyarrow.csv as arrow_csv
+
+    arrow_csv.write_csv(table, written)
+    written.seek(0)
+    return pd.read_csv(written)
+
+
+def by_tvae(train: pd.DataFrame, seed: int, options: argparse.Namespace, folder: Path) -> dict[str, Drawn]:
+    """TVAE (Xu et al. 2019) with its defaults, 300 epochs among them."""
+    if importlib.util.find_spec("ctgan") is None:
+        raise Absent("TVAE needs the package ctgan: pip install -r bench/requirements.txt")
+    from ctgan import TVAE
+
+    start = clock()
+    model = TVAE(epochs=options.epochs, enable_gpu=False)
+    model.set_random_state(seed)
+    model.fit(train, [name for name in train if train[name].dtype.kind not in "biuf"])
+    fitted = clock()
+    rows = model.sample(len(train))
+    return {"TVAE": Drawn(rows, (fitted - start).round(1).tolist(), (clock() - fitted).round(1).tolist())}
+
+
+def published(archive: str) -> Callable[[pd.DataFrame, int, argparse.Namespace, Path], dict[str, Drawn]]:
+    """The seed-th of the sets in a zip file: csv or Parquet, columns in the order of the training rows."""
+
+    def draw(train: pd.DataFrame, seed: int, options: argparse.Namespace, folder: Path) -> dict[str, Drawn]:
+        path = options.files / archive
+        if not path.exists():
+            raise Absent(f"{path} is not there: copy it from the repository of the TabularARGN paper")
+        with zipfile.ZipFile(path) as packed:
+            name = sorted(each for each in packed.namelist() if not each.endswith("/"))[seed]
+            content = io.BytesIO(packed.read(name))
+        rows = pd.read_csv(content) if name.endswith(".csv") else pd.read_parquet(content)
+        return {NAMES[archive]: Drawn(rows.set_axis(train.columns, axis=1), [], [])}
+
+    return draw
+
+
+NAMES = {"tabsyn.zip": "TabSyn", "TabARGN.zip": "TabularARGN", "TabARGN_dp.zip": "TabularARGN-DP", "tabmt.zip": "TabMT"}
+SYSTEMS = [
+    System(("latens", "oracle"), code, by_latens),
+    System(("TVAE",), lambda: f"ctgan {versions('ctgan')['ctgan']}", by_tvae, seeds=1),
+    *(System((name,), lambda: "arXiv 2501.12012", published(archive), 5, "adult") for archive, name in NAMES.items()),
+]
+
+
+def like(rows: pd.DataFrame, train: pd.DataFrame) -> pd.DataFrame:
+    """Rows in the form of the training rows: numbers rounded to as many decimals, texts without blanks at their ends,
+    missing ones "?" where that is a level."""
+    found = rows[list(train.columns)].copy()
+    for name in train:
+        if train[name].dtype.kind in "biuf":
+            found[name] = pd.to_numeric(found[name]).astype(np.float64).round(decimals_of(train[name].to_numpy()))
+        else:
+            words = found[name].astype("object").map(str.strip, na_action="ignore")
+            found[name] = words.fillna("?") if (train[name] == "?").any() else words
+    return found
+
+
+def decimals_of(values: np.ndarray, most: int = 6) -> int:
+    """Digits after the point that all values have at most.
+
+    >>> decimals_of(np.array([0.25, 1.5]))
+    2
+    """
+    values = values[~np.isnan(values)]
+    return next((n for n in range(most) if np.allclose(values, np.round(values, n), atol=1e-9)), most)
