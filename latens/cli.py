@@ -168,18 +168,22 @@ def evaluate(
     synthetic: Annotated[
         bool, typer.Option(help="Of a table, also hold samples against real rows: marginals, detection, copies.")
     ] = True,
+    density: Annotated[
+        str, typer.Option(metavar="NAME", help="Draw the codes of samples from a density fitted to codes.")
+    ] = "prior",
     seed: Seed = 0,
     labels: Labels = None,
     reading: Any = None,
     recipe: OwnRecipe = None,
     as_json: Json = False,
 ) -> Any:
-    """Rate, distortion, ELBO, NLL with its K and standard error, active units; how good samples of a table are."""
+    """Rate, distortion, ELBO, NLL with its K and standard error, active units; how good samples of a table are, next to
+    held-out rows (the floor) and to draws at the codes of real rows (the oracle)."""
     from latens import commands
 
     return commands.evaluate(
         run, data, k=k, draws=draws, nll_rows=nll_rows or None, seed=seed, own=recipe, labels=labels,
-        synthetic=synthetic, reading=commands.reading(reading),
+        synthetic=synthetic, density=density, quiet=as_json, reading=commands.reading(reading),
     )  # fmt: skip
 
 
@@ -252,6 +256,9 @@ def sample(
         str, typer.Option(metavar="NAME", help="Draw codes from a density fitted to them (see `latens density`).")
     ] = "prior",
     gaps: Annotated[bool, typer.Option(help="Leave cells of a table missing as the data have them.")] = True,
+    extrapolate: Annotated[
+        bool, typer.Option("--extrapolate", help="Keep draws of a table beyond the range of the data.")
+    ] = False,
     seed: Seed = 0, recipe: OwnRecipe = None, as_json: Json = False,
 ) -> Any:  # fmt: skip
     """New data from the model: z from the prior, or from a density fitted to the codes, then x from p(x|z)."""
@@ -259,7 +266,7 @@ def sample(
 
     return commands.sample(
         run, out, n=n, mean=mean, seed=seed, own=recipe, given=tuple(given or ()), density=density, gaps=gaps,
-        quiet=as_json,
+        extrapolate=extrapolate, quiet=as_json,
     )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
-from latens import evaluation, imputing, outputs, scoring
+from latens import evaluation, imputing, outputs, scoring, synthesis
 from latens import run as runs
 from latens.data import as_array, read
 from latens.data.lazy import Lazy
@@ -402,17 +402,19 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
     def sample(
         self, n: int = 1, *, mean: bool = False, given: Any = None, density: Any = "prior", gaps: bool = True,
-        random_state: Any = None,
+        extrapolate: bool = False, random_state: Any = None,
     ) -> Any:  # fmt: skip
         """n data from the model: z ~ p(z), x ~ p(x|z); ``mean=True``: the mean of p(x|z), the picture people expect.
         ``given``: values of conditions, ``{name: value}``. ``density``: what z is drawn from instead of the prior, what
         :meth:`fit_density` gave or the name of one that it or the run's folder has. Rows of tables have gaps as the
-        data have them; ``gaps=False`` leaves every cell filled."""
+        data have them; ``gaps=False`` leaves every cell filled. They stay within the range of the data;
+        ``extrapolate=True`` keeps draws in the tails beyond it, on the column's grid and of its kind."""
         self._schema()
         fitted = None if isinstance(density, str) and density == "prior" else self._density(density)
         seed = seed_from(random_state)
         return self._outside(outputs.sample(
-            self.run_, n, mean=mean, seed=seed, given=given, density=fitted, missing=gaps
+            self.run_, n, mean=mean, seed=seed, given=given, density=fitted, missing=gaps,
+            extrapolate=extrapolate,
         ))
 
     # Scores
@@ -460,10 +462,20 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         scores = self.score_samples(rows)
         return float(scores[np.isfinite(scores)].mean()) if np.isfinite(scores).any() else -np.inf
 
-    def evaluate(self, X: Any, *, k: int | None = None, draws: int = 5) -> Evaluation:
-        """Rate, distortion, ELBO, NLL, active units, with errors: a :class:`latens.evaluation.Evaluation`."""
+    def evaluate(
+        self, X: Any, *, k: int | None = None, draws: int = 5, synthetic: bool = True, training: Any = None,
+        density: Any = "prior",
+    ) -> Evaluation:  # fmt: skip
+        """Rate, distortion, ELBO, NLL, active units, with errors: a :class:`latens.evaluation.Evaluation`. Of a table
+        also how good samples are (``samples``; at most 20,000 rows are compared; ``synthetic=False`` leaves it out),
+        next to the rows in ``training``, those that it was fitted to, with X held out; without them a random half of X
+        stands for each."""
         rows, k = self._rows(X), self.nll_draws if k is None else k
         found = evaluation.evaluate(self.model_, rows.inside, rows.c, k=k, draws=draws, beta=self.run_.beta)
+        if synthetic and isinstance(self.schema_, Table):
+            train, held = synthesis.halves(rows) if training is None else (self._rows(training), rows)
+            fitted = None if isinstance(density, str) and density == "prior" else self._density(density)
+            found.samples = synthesis.evaluate_samples(self.run_, train, held, density=fitted)
         say(found.warnings)
         return found
 

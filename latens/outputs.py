@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from latens.data.tables.frame_records import restored
 from latens.data.tables.reading import written as in_forms
 from latens.data.tables.types import with_index
 from latens.densities import Fitted
-from latens.distributions import center
+from latens.distributions import center, extrapolating
 from latens.errors import InputError, is_whole, require
 from latens.evaluation.likelihood import evaluating, model_device, rows_at_once
 from latens.randomness import seeded
@@ -27,7 +26,7 @@ from latens.run import Run
 from latens.schema import LIBRARY, AnySchema, Column, Table
 from latens.trees import Tree
 
-_SAMPLE, _CODES, _GIVEN = 51, 52, 53  # keys of the seeds
+_SAMPLE, _CODES, _GIVEN, _AGAIN = 51, 52, 53, 54  # keys of the seeds
 REDRAWS = 20  # of rows that a rule takes beyond the range of a column; those that are left end at it
 
 
@@ -131,11 +130,16 @@ def reconstructed(run: Run, rows: Rows) -> Any:
 
 def sample(
     run: Run, n: int, *, mean: bool, seed: int, given: Mapping[str, Any] | None = None, density: Fitted | None = None,
-    missing: bool = True,
+    missing: bool = True, extrapolate: bool = False,
 ) -> Any:  # fmt: skip
     """n new rows in the user's form: z ~ p(z|c), or from a density fitted to the codes, x ~ p(x|z, c), or what stands
-    for p(x|z, c) with ``mean``. Draws of tables have gaps as the data have them, unless ``missing`` is False."""
+    for p(x|z, c) with ``mean``. Draws of tables have gaps as the data have them, unless ``missing`` is False, and stay
+    within the range of the data, unless ``extrapolate`` keeps those in the tails beyond it. ``InputError`` where that
+    is asked of means, or of anything but a table."""
     schema = schema_of(run)
+    if extrapolate and (mean or not isinstance(schema, Table)):
+        raise InputError("extrapolate is for draws of a table's rows, not for "
+                         f"{'means' if isinstance(schema, Table) else 'arrays'}: leave it away")  # fmt: skip
     require(is_whole(n) and n >= 1, "the number of samples", "a whole number from 1", n)
     require_memory(n, schema.columns, f"{n:,} samples")
     c, cells = conditions(run, n, given or {}, seed)
@@ -164,22 +168,38 @@ def sample(
                 x[rows] = draw(rows).numpy()
         return x
 
-    with evaluating(model), seeded(seed, _SAMPLE), torch.no_grad():
+    with evaluating(model), seeded(seed, _SAMPLE), torch.no_grad(), extrapolating(extrapolate):
         x = trees.below((draw(slice(i, min(i + count, n))) for i in range(0, n, count)), n).numpy()
         if isinstance(schema, Table) and schema.rules and not mean:
             x = redrawn(x, schema)
-    leave_out = None
-    if missing and not mean and isinstance(schema, Table) and run.data.get("gaps"):
-        known = {name: values.double().numpy() for name, values in (c or {}).items()} if isinstance(c, Mapping) else {}
-        names = tuple(field.name for field in schema.outer)
-        leave_out = partial(_with_gaps, run.data["gaps"], names, known, seed)
-    return to_user(schema, x, cells, mean=mean, leave_out=leave_out)
+    leave_out = _gaps_of(run, c, seed) if missing and not mean else None
+    return to_user(schema, x, cells, mean=mean, beyond=extrapolate, leave_out=leave_out)
 
 
-def _with_gaps(
-    kept: Any, names: tuple[str, ...], known: Mapping[str, np.ndarray], seed: int, u: np.ndarray
-) -> np.ndarray:
-    return gaps.drawn(kept, names, u, known, seed)
+def drawn_again(run: Run, rows: Rows, seed: int) -> Any:
+    """One draw from p(x|z, c) for each row, at a draw z ~ q(z|x, c) of its own codes, as :func:`sample` gives rows."""
+    model, schema, c = run.model, schema_of(run), rows.c
+    count = max(1, rows_at_once(schema.columns) // 2)  # densities are held beside the draws
+
+    def draw(start: int) -> Tensor:
+        some = slice(start, start + count)
+        given = (trees.to_device(trees.take(tree, some), model_device(model)) for tree in (rows.inside, c))
+        return model.draw(next(given), 1, next(given)).px.sample()[0]  # type: ignore[operator]
+
+    with evaluating(model), seeded(seed, _AGAIN), torch.no_grad():
+        x = trees.below(map(draw, range(0, len(rows), count)), len(rows)).numpy()
+    fields = () if run.given is None else run.given.given_fields
+    cells = {f.name: f.decode(c[f.name].numpy(), given=True) for f in fields}
+    return to_user(schema, x, cells, leave_out=_gaps_of(run, c, seed))
+
+
+def _gaps_of(run: Run, c: Tree, seed: int) -> Callable[[np.ndarray], np.ndarray] | None:
+    """What leaves cells of the rows of a table out as the run's data have them missing; None where none are."""
+    if not isinstance(run.schema, Table) or not run.data.get("gaps"):
+        return None
+    known = {name: values.double().numpy() for name, values in (c or {}).items()} if isinstance(c, Mapping) else {}
+    names = tuple(field.name for field in run.schema.outer)
+    return lambda u: gaps.drawn(run.data["gaps"], names, u, known, seed)
 
 
 def require_memory(rows: int, columns: int, what: str) -> None:
@@ -211,10 +231,11 @@ def written(x: Any, run: Run, rows: Rows | None = None, out: str | Path = "") ->
 
 def to_user(
     schema: AnySchema, x: np.ndarray, cells: Mapping[str, Any] | None = None, *, mean: bool = False,
-    leave_out: Callable[[np.ndarray], np.ndarray] | None = None,
+    beyond: bool = False, leave_out: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> Any:  # fmt: skip
     """Numbers in the user's form: an array, or an arrow table with the given columns in their places; ``mean``: they
-    are means, and those of counts stay fractions. ``leave_out``: as ``gaps`` of :meth:`Table.to_user`."""
+    are means, and those of counts stay fractions; ``beyond``: numbers of a table outside the range of the data stay.
+    ``leave_out``: as ``gaps`` of :meth:`Table.to_user`."""
     if not isinstance(schema, Table):
         return schema.to_user(x, mean=mean)
-    return schema.to_user(x, cells, mean=mean, gaps=leave_out)
+    return schema.to_user(x, cells, mean=mean, beyond=beyond, gaps=leave_out)

@@ -6,14 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from latens import outputs
+from latens import outputs, scoring
 from latens.data.rows import Rows
+from latens.densities import Fitted
+from latens.evaluation.summary import spaced
 from latens.evaluation.synthetic import Frame, SyntheticEvaluation, evaluate_synthetic, frame
 from latens.run import Run
 from latens.schema import Column, Table
 
 ROWS = 20_000
 LEAST = 40  # rows on either side, below which nothing can be told
+_HALVES = 55  # key of the seed
 
 
 def frame_of(table: Any, schema: Table) -> Frame:
@@ -28,15 +31,28 @@ def _plain(field: Column, cells: Any) -> np.ndarray:
     return np.nan_to_num(numbers, nan=-1).astype(np.int64) if field.outputs_codes else numbers
 
 
-def evaluate_samples(run: Run, train: Rows, held: Rows, *, seed: int = 0) -> SyntheticEvaluation | None:
-    """Samples of a run on a table beside held-out rows: marginals, dependence, usefulness, detection, memorisation.
+def evaluate_samples(
+    run: Run, train: Rows, held: Rows, *, seed: int = 0, density: Fitted | None = None
+) -> SyntheticEvaluation | None:
+    """Samples of a run on a table, and the oracle, beside held-out rows: marginals, dependence, usefulness, detection,
+    memorisation.
 
-    As many rows are drawn as there are training rows, at most 20,000, with their gaps as ``latens sample`` writes them.
+    As many rows are drawn as there are training rows, at most 20,000, as ``latens sample`` writes them: with their
+    gaps. The oracle is drawn alike from p(x|z) at the codes of as many training rows: what a perfect density of the
+    codes would give, so that what is lacking in it is the likelihood's fault, and what is lacking beyond it the
+    density's.
     None for anything but a table, for a model without a density, and for fewer than 40 rows on either side.
     """
-    if not isinstance(train.schema, Table) or min(len(train), len(held)) < LEAST:
+    if not isinstance(run.schema, Table) or min(len(train), len(held)) < LEAST or not scoring.has_density(run, held):
         return None
     n = min(ROWS, len(train))
-    drawn = outputs.sample(run, n, mean=False, seed=seed)
-    frames = [frame_of(table, train.schema) for table in (train.x, held.x, drawn)]
-    return evaluate_synthetic(*frames, seed=seed, rows=ROWS)
+    again = outputs.drawn_again(run, train.take(spaced(len(train), n).numpy()), seed)
+    drawn = outputs.sample(run, n, mean=False, seed=seed, density=density)
+    train_, held_, drawn_, again_ = (frame_of(table, run.schema) for table in (train.x, held.x, drawn, again))
+    return evaluate_synthetic(train_, held_, drawn_, oracle=again_, seed=seed, rows=ROWS)
+
+
+def halves(rows: Rows) -> tuple[Rows, Rows]:
+    """The rows in two random halves, the same for the same number of rows."""
+    order = np.random.default_rng([0, _HALVES]).permutation(len(rows))
+    return rows.take(np.sort(order[::2])), rows.take(np.sort(order[1::2]))

@@ -15,7 +15,14 @@ from sklearn.metrics import roc_auc_score
 
 from latens.errors import InputError
 from latens.evaluation import anomaly
-from latens.evaluation.anomaly import Conformal, auroc, closest, contributions, two_sample_auroc
+from latens.evaluation.anomaly import (
+    Conformal,
+    auroc,
+    closest,
+    contributions,
+    logistic_regression,
+    two_sample_auroc,
+)
 
 SCORES: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
     "continuous": lambda rng, n: rng.normal(size=n),
@@ -191,3 +198,20 @@ def test_two_samples_of_one_distribution_cannot_be_told_apart_and_the_error_says
         found = two_sample_auroc(a, b, np.array([False, False]), seed)
         z.append((found.value - 0.5) / found.standard_error)
     assert np.square(z).sum() < 39.1
+
+
+def test_logistic_regression_sees_lines_and_gaps_and_trees_see_more() -> None:
+    """Tables that differ in a mean, in a level, in which cells are missing: seen by both; in the variance: by trees."""
+    rng, n = np.random.default_rng(5), 600
+    none = np.array([False, True])
+
+    def table(shift: float = 0.0, wide: float = 1.0, more: float = 0.5, missing: float = 0.1) -> np.ndarray:
+        x = np.where(rng.random(n) < missing, np.nan, shift + wide * rng.normal(size=n))
+        return np.stack([x, (rng.random(n) < more).astype(float)], 1)
+
+    for change in ({"shift": 1.0}, {"more": 0.9}, {"missing": 0.5}):
+        assert two_sample_auroc(table(**change), table(), none, fit=logistic_regression).value > 0.6
+    assert two_sample_auroc(table(wide=3.0), table(), none, fit=logistic_regression).value < 0.6
+    assert two_sample_auroc(table(wide=3.0), table(), none).value > 0.7
+    same = two_sample_auroc(table(), table(), none, fit=logistic_regression)
+    assert abs(same.value - 0.5) < 4 * same.standard_error

@@ -20,7 +20,7 @@ import latens
 from latens.conditionals import ColumnLikelihood, Columns
 from latens.data.tables.kinds import infer_table
 from latens.data.tables.laws import law_of
-from latens.distributions import Heaped, Margins
+from latens.distributions import Heaped, Margins, extrapolating
 from latens.errors import InputError
 from latens.schema import Column
 from latens.schema.law import Law
@@ -253,3 +253,172 @@ def test_a_law_is_kept_with_the_schema() -> None:
     again = type(schema).from_json(json.loads(json.dumps(schema.to_json())))
     assert again == schema and again.field("reading").law.atoms[0] == -999
     assert "-999 in 1" in again.field("reading").reason and "in steps of 1" in again.field("reading").reason
+
+
+# Beyond the range
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_draws_stay_in_the_range_unless_they_are_extrapolated(name: str) -> None:
+    """None of 10^5 draws lies outside; extrapolated the share outside is the mass that the density has there, that of
+    the logistic tails of T, within 4 standard errors."""
+    law = law_of(COLUMNS[name][0])
+    assert law is not None
+    for loc, scale in [(0.3, 1.2), (2.5, 0.4)]:
+        px = heaped(law, loc, scale, unit=(law.high - law.low) / 8)
+        torch.manual_seed(0)
+        inside = px.sample((100_000,))[:, 0].numpy()
+        ends = law.knots[0] - 1e-9, law.knots[-1] + 1e-9
+        atoms = np.isin(inside, law.atoms)
+        assert ((inside >= ends[0]) & (inside <= ends[1]) | atoms).all()
+        with extrapolating():
+            drawn = px.sample((100_000,))[:, 0].numpy()
+        outside = ((drawn < ends[0]) | (drawn > ends[1])) & ~np.isin(drawn, law.atoms)
+        tails = 1 / (1 + np.exp((np.array([loc, -loc]) + [-law.scores[0], law.scores[-1]]) / scale))
+        mass = tails.sum() * px.log_weights.exp()[0, 0].item()
+        assert outside.mean() == pytest.approx(mass, abs=4 * np.sqrt(mass / 100_000) + 1e-6)
+
+
+KEPT = {
+    "age": (1, None), "spend": (0.01, None), "visits": (0, None), "share": (0, 1), "small": (-128, 127),
+    "unsigned": (0, 255), "height": (0, None), "balance": (None, None), "debt": (None, 0),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def bounded() -> tuple[pd.DataFrame, latens.VAE]:
+    n = 400
+    data = pd.DataFrame({
+        "age": r.integers(18, 80, n), "spend": r.lognormal(1, 1, n).round(2) + 0.01,
+        "visits": r.negative_binomial(2, 0.2, n), "share": np.append(r.beta(2, 2, n - 2), [0.001, 0.999]),
+        "small": r.integers(-120, 121, n).astype("int8"), "unsigned": r.integers(0, 250, n).astype("uint8"),
+        "height": r.normal(170, 8, n).round(1),
+        "balance": r.normal(0, 3, n), "debt": -r.integers(1, 900, n), "day": pd.to_datetime("2021-01-01")
+        + pd.to_timedelta(r.integers(0, 700, n), unit="D"),
+    })  # fmt: skip
+    return data, latens.VAE(random_state=0, epochs=2).fit(data)
+
+
+@pytest.mark.parametrize("extrapolate", [False, True])
+def test_samples_keep_their_kind_in_and_beyond_the_range(
+    bounded: tuple[pd.DataFrame, latens.VAE], extrapolate: bool
+) -> None:
+    data, vae = bounded
+    new = vae.sample(20_000, random_state=0, extrapolate=extrapolate)
+    outside = {name: ((new[name] < data[name].min()) | (new[name] > data[name].max())).mean() for name in data}
+    assert dict(new.dtypes) == dict(data.dtypes)
+    if not extrapolate:
+        assert not any(outside.values())
+        return
+    assert all(0 < outside[name] < 0.05 for name in data if name not in ("share", "unsigned")), outside
+    for name, (low, high) in KEPT.items():
+        assert low is None or new[name].min() >= low, name
+        assert high is None or new[name].max() <= high, name
+    assert new["spend"].round(2).equals(new["spend"]) and new["height"].round(1).equals(new["height"])
+    assert (new["day"] == new["day"].dt.normalize()).all()
+    with pytest.raises(InputError, match="extrapolate"):
+        vae.sample(3, mean=True, extrapolate=True)
+    with pytest.raises(InputError, match="extrapolate"):
+        latens.VAE(random_state=0, epochs=1).fit(r.normal(size=(40, 2))).sample(3, extrapolate=True)
+
+
+# Off the grid
+
+q = np.random.default_rng(8)
+STRAYS: dict[str, tuple[np.ndarray, list[float], float]] = {
+    "three decimals among two": (q.lognormal(3, 1, N).round(2), [3.335, 20.001, 7.777], 0.01),
+    "halves among whole numbers": (q.integers(18, 80, N).astype(float), [20.5, 33.5, 71.5], 1.0),
+    "halves among few": (q.integers(1, 6, N).astype(float), [2.5, 3.5], 1.0),
+    "beside a heap": (np.where(q.random(N) < 0.5, 0.0, q.integers(1, 500, N)), [0.4, 12.25], 1.0),
+    "the smallest and the largest": (q.integers(100, 900, N).astype(float), [99.7, 900.3], 1.0),
+    "hundreds": (100.0 * q.integers(5, 500, N), [777.0, 12_345.0], 100.0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STRAYS)
+def test_a_few_values_off_the_grid_do_not_take_it_away(name: str) -> None:
+    """Strays are no atoms, are not drawn, and have the finite mass of the place next to them; places have mass 1."""
+    most, strays, step = STRAYS[name]
+    values = np.append(most, strays)
+    law, alone = law_of(values), law_of(most)
+    assert law is not None and alone is not None
+    assert law.step == alone.step == step and law.atoms == alone.atoms
+    px = heaped(law, unit=float(values.std()))
+    near = np.rint(np.array(strays) / step) * step
+    own, at = (px.log_prob(torch.tensor(v)[:, None])[:, 0] for v in (np.array(strays), near))
+    assert torch.isfinite(own).all()
+    free = ~np.isin(near, law.atoms)
+    np.testing.assert_allclose(own[free], at[free], rtol=0, atol=1e-12)
+    places = torch.tensor(np.union1d(grid(law), np.rint(np.array(law.atoms) / step) * step))[:, None]
+    assert px.log_prob(places).exp().sum().item() * (1.0 if law.atoms else step) == pytest.approx(1, abs=1e-4)
+    assert not np.isin(law.snap(px.sample((20_000,))[:, 0].numpy()), strays).any()
+    assert law.low >= values.min() and law.high <= values.max()
+
+
+def test_values_often_off_the_grid_are_its_end() -> None:
+    """More than 1 % of the rows, or of one value as often as atoms are: a finer grid, or an atom."""
+    assert law_of(np.append(q.integers(18, 800, N), q.integers(18, 800, N // 20) + 0.5)).step == 0.5
+    law = law_of(np.append(q.integers(0, 3000, N), np.full(N // 100, 1234.5)))
+    assert law.atoms == (1234.5,) and law.step == 1.0
+
+
+def test_strays_come_back_as_they_were() -> None:
+    data = pd.DataFrame({"price": q.lognormal(3, 1, 300).round(2), "age": q.integers(18, 80, 300).astype(float)})
+    data.loc[[3, 7], "price"], data.loc[[5], "age"], data.loc[[0, 9], "age"] = [9.995, 3.333], 20.5, np.nan
+    vae = latens.VAE(random_state=0, epochs=2).fit(data)
+    filled, new = vae.impute(data, k=20), vae.sample(500, random_state=0)
+    seen = data.notna()
+    assert filled[seen].equals(data[seen]) and (filled["age"][[0, 9]] % 1 == 0).all()
+    assert np.isfinite(vae.score_samples(data)).all()
+    assert (new["age"].dropna() % 1 == 0).all() and np.allclose(new["price"], new["price"].round(2), atol=1e-9)
+
+
+# Columns together
+
+
+def mixed(seed: int = 3) -> list[tuple[str, np.ndarray]]:
+    """Columns of several numbers of atoms and knots, with and without a grid."""
+    return [(name, COLUMNS[name][0]) for name in np.random.default_rng(seed).permutation(NAMES)]
+
+
+@pytest.mark.parametrize("scale", ["learned", "network"])
+def test_columns_together_are_columns_alone(scale: str) -> None:
+    """Log-densities, means, draws (the value at a share of the mass) and gradients of one padded head of all columns
+    are those of a head for each, in float64."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        columns = [ColumnLikelihood("heaped", unit=float(v.std()), law=law_of(v), scale=scale) for _, v in mixed()]
+        x = torch.tensor(np.stack([np.append(v[:40], [v.min() - 3, v.max() + 5]) for _, v in mixed()], 1))
+        together = Columns(nn.Identity(), columns)
+        generator = torch.Generator().manual_seed(0)
+        raw = torch.randn(len(x), together.outputs, generator=generator, requires_grad=True)
+        for head in together.heads:
+            if scale == "learned":
+                nn.init.normal_(head.log_scale, generator=generator)
+        px, first = together(raw), 0
+        cells = px.base.log_prob(x)
+        gradient = torch.autograd.grad(cells.sum(), [raw, *together.parameters()], retain_graph=True)
+        for j, column in enumerate(columns):
+            alone = Columns(nn.Identity(), [column])
+            own = raw[:, first : first + column.outputs].detach().requires_grad_()
+            part, place = next((i, index.tolist().index(j)) for i, (index, _, _) in enumerate(together._groups())
+                               if j in index)  # fmt: skip
+            if scale == "learned":
+                with torch.no_grad():
+                    alone.heads[0].log_scale.copy_(together.heads[part].log_scale[place])
+            qx, batch = alone(own), px.base.parts[part][1]
+            single, u = qx.base.parts[0][1], torch.linspace(0.01, 0.99, 50).view(-1, 1, 1)
+            found = qx.base.log_prob(x[:, [j]])
+            own_gradient = torch.autograd.grad(found.sum(), [own, *alone.parameters()])
+            pairs = [(cells[:, j], found[:, 0]), (px.base.mean[:, j], qx.base.mean[:, 0]),
+                     (px.base.center[:, j], qx.base.center[:, 0]),
+                     (batch._within(u)[..., place], single._within(u)[..., 0]),
+                     (batch.log_weights[:, place, : 1 + len(column.law.atoms)], single.log_weights[:, 0]),
+                     (gradient[0][:, first : first + column.outputs], own_gradient[0])]  # fmt: skip
+            if scale == "learned":
+                pairs.append((gradient[1 + part][place], own_gradient[1][0]))
+            for one, other in pairs:
+                torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+            first += column.outputs
+    finally:
+        torch.set_default_dtype(torch.float32)

@@ -11,7 +11,7 @@ import torch
 from commanding import done, figures, refused
 
 import latens
-from latens import fitting, scoring
+from latens import fitting, report, scoring, synthesis
 from latens.data import read, write
 from latens.data.rows import rows_like, rows_of
 from latens.data.tables.frames import as_table
@@ -134,4 +134,49 @@ def test_evaluate_holds_samples_of_a_table_against_real_rows(tmp_path, monkeypat
     samples = said["samples"]
     assert 0.4 < samples["detection"]["value"] < 1 and set(samples["columns"]) == set(COLUMNS)
     assert samples["means"]["missing"]["value"] < 0.05  # gaps are those of real rows
+    told = done("evaluate", "run", "--k", "0").out
+    for name in ("held-out rows", "oracle", "samples", "logistic", "trees", "out of range", "nats per row"):
+        assert name in told, name
+    assert list(samples["fidelity"]) == ["held-out rows", "oracle", "samples"]
+    assert all(each["out_of_range"] == 0 for name, each in samples["fidelity"].items() if name != "held-out rows")
     assert "samples" not in figures("evaluate", "run", "--k", "5", "--no-synthetic")
+
+
+def test_the_rows_that_are_evaluated_are_those_that_sample_writes(monkeypatch):
+    """With their gaps: structural ones too, in the samples and in the oracle, whose conditions are the rows' own."""
+    rng, n = np.random.default_rng(0), 300
+    drug = rng.random(n) < 0.4
+    data = pd.DataFrame({
+        "group": np.where(drug, "drug", "none"), "dose": np.where(drug, rng.normal(50, 8, n).round(1), np.nan),
+        "x": rng.normal(size=n).round(3),
+    })  # fmt: skip
+    vae = latens.VAE(random_state=0, epochs=2, condition="group").fit(data)
+    seen = {}
+    monkeypatch.setattr(synthesis, "evaluate_synthetic", lambda *frames, oracle, **_: seen.update(
+        train=frames[0], held=frames[1], samples=frames[2], oracle=oracle))  # fmt: skip
+    found = vae.evaluate(data, k=0)
+    assert found.samples is None and "samples" not in vae.evaluate(data, k=0, synthetic=False).to_json()
+    again = vae.sample(n // 2, random_state=0)
+    for name in ("dose", "x"):
+        np.testing.assert_array_equal(seen["samples"].columns[name], again[name].to_numpy())
+    for frame in seen.values():
+        missing, group = np.isnan(frame.columns["dose"]), frame.columns["group"]
+        assert frame.rows == n // 2 and missing[group == 1].all() and not missing[group == 0].any()
+    np.testing.assert_array_equal(seen["oracle"].columns["group"], seen["train"].columns["group"])
+
+
+def test_the_oracle_follows_the_codes_and_the_samples_the_density():
+    """A model whose prior is moved away: the oracle stays near the rows, the samples do not."""
+    rng, n = np.random.default_rng(1), 400
+    x = rng.normal(size=n)
+    data = pd.DataFrame({"x": x, "y": x + 0.1 * rng.normal(size=n), "z": -x + 0.1 * rng.normal(size=n)})
+    vae = latens.VAE(random_state=0, epochs=40, latent_dim=2).fit(data)
+    away = type("Away", (torch.nn.Module,), {"forward": lambda self, c=None: latens.distributions.DiagonalNormal(
+        torch.full((2,), 3.0), torch.full((2,), 0.01))})()  # fmt: skip
+    vae.model_.prior = away
+    found = vae.evaluate(data, k=0, training=data)
+    oracle, samples = found.samples.fidelity["oracle"], found.samples.fidelity["samples"]
+    assert oracle.shape < samples.shape / 2 and samples.trees > 0.95
+    assert samples.out_of_range == oracle.out_of_range == 0
+    page = report.render(vae.run_, vae._rows(data), evaluation=found)
+    assert "<th>trees</th>" in page and f"<td>oracle</td><td>{oracle.shape:.2%}</td>" in page

@@ -144,7 +144,7 @@ def test_the_p_value_of_near_copies_is_valid() -> None:
         for kind, found in p.items():
             parts = [rng.normal(size=200) if kind == "numeric" else rng.integers(0, 150, 200) for _ in range(3)]
             train, *others = (frame({"x": part}, {"x": kind}) for part in parts)
-            found.append(synthetic._memorisation(train, others)[1])
+            found.append(synthetic._memorisation(*(synthetic._closest(each, train) for each in others))[1])
     for a in (0.05, 0.2, 0.5):
         for found in p.values():
             assert np.mean(np.array(found) <= a) <= a + 4 * np.sqrt(a * (1 - a) / 300)
@@ -347,3 +347,38 @@ def test_tables_that_do_not_fit_are_refused(tables: tuple[Frame, Frame]) -> None
     for more, words in (({"target": "weight"}, "'weight'"), ({"rows": 1}, "rows"), ({"seed": -1}, "seed")):
         with pytest.raises(InputError, match=words):
             evaluate_synthetic(train, held_out, train, **more)
+
+
+# The oracle
+
+
+def test_the_table_tells_the_oracle_from_the_samples(tables: tuple[Frame, Frame]) -> None:
+    """A perfect likelihood with a density that loses all dependence: the oracle is as held-out rows are, and trees,
+    trend and usefulness find the samples. Ranges are those of the training rows."""
+    train, held_out = tables
+    fresh, rng = people(21), np.random.default_rng(22)
+    loose = frame({name: rng.permutation(values) for name, values in fresh.columns.items()}, KINDS)
+    found = sound(evaluate_synthetic(train, held_out, loose, oracle=fresh))
+    floor, oracle, samples = (found.fidelity[name] for name in ("held-out rows", "oracle", "samples"))
+    assert list(found.fidelity) == ["held-out rows", "oracle", "samples"]
+    assert oracle.trees < 0.65 < samples.trees and oracle.trend < 0.1 < samples.trend
+    assert samples.usefulness < oracle.usefulness - 0.1 and floor.closer == 0.5
+    assert (floor.trees, samples.trees) == (found.detection.null, found.detection.value)
+    accuracy = found.usefulness["accuracy"]
+    assert (floor.usefulness, samples.usefulness) == (accuracy.null, accuracy.value)
+    assert samples.shape == pytest.approx(oracle.shape, abs=1e-12)
+    table = found.table()
+    assert [row[0] for row in table] == ["", *found.fidelity] and len({len(row) for row in table}) == 1
+    assert sound(evaluate_synthetic(train, held_out, loose)).fidelity.keys() == {"held-out rows", "samples"}
+
+
+def test_shape_counts_gaps_and_range_counts_cells() -> None:
+    """One column of numbers with a fifth missing and one of levels: against hand-made figures."""
+    n = 500
+    x, level = np.arange(n) / n, np.arange(n) % 2
+    real = frame({"x": x, "level": level}, {"x": "numeric", "level": "categorical"})
+    filled = {"x": np.where(np.arange(n) % 5 == 0, np.nan, x), "level": np.where(np.arange(n) % 4 == 0, 7, level)}
+    made = frame({**filled, "x": np.where(np.arange(n) == 1, 9.0, filled["x"])}, real.kinds)
+    assert synthetic._shape(real, made) == pytest.approx((0.2 + 0.25) / 2, abs=0.003)
+    assert synthetic._out_of_range(real, made) == pytest.approx((1 + 125) / (400 + 500))
+    assert synthetic._shape(real, real) == synthetic._out_of_range(real, real) == 0

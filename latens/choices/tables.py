@@ -61,7 +61,7 @@ def likelihood_of(column: Column) -> conditionals.ColumnLikelihood:
     if column.law is not None:
         spread = column.law.knots[-1] - column.law.knots[0]
         unit = spread / 4 if column.kind in LOGARITHMIC else column.unit
-        return conditionals.ColumnLikelihood("heaped", unit=unit, law=column.law)
+        return conditionals.ColumnLikelihood("heaped", unit=unit, law=column.law, support=column.support)
     bounded = column.kind == "bounded" and column.family != "normal"
     own_units = column.family in ("bernoulli", "categorical", "ordinal", "beta", "continuous_bernoulli")
     counts = column.kind == "count"
@@ -72,4 +72,5 @@ def likelihood_of(column: Column) -> conditionals.ColumnLikelihood:
         1.0 if own_units or counts else column.unit,
         column.low if bounded else None,
         column.high if bounded else None,
+        seen=(column.low, column.high) if column.is_number else None,  # type: ignore[arg-type]
     )

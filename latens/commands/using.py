@@ -23,9 +23,10 @@ from latens.data import require_output, write
 from latens.data.rows import Rows, numbers_of
 from latens.data.sources import option_of
 from latens.data.writing import matrix_table
+from latens.densities import Fitted
 from latens.densities.kinds import PRIOR
 from latens.errors import InputError
-from latens.evaluation.synthetic import SyntheticEvaluation
+from latens.evaluation.synthetic import ORACLE, SyntheticEvaluation
 from latens.outputs import schema_of
 from latens.report.pixels import model_layout, to_pixels
 from latens.run import Run
@@ -57,7 +58,8 @@ def require_data(data: str | None, labels: str | None, reading: Mapping[str, Any
 
 def evaluate(
     folder: str, data: str | None, *, k: int, draws: int, nll_rows: int | None, seed: int, own: str | None,
-    labels: str | None = None, synthetic: bool = True, reading: Mapping[str, Any] | None = None,
+    labels: str | None = None, synthetic: bool = True, density: str = PRIOR, quiet: bool = False,
+    reading: Mapping[str, Any] | None = None,
 ) -> Answer:  # fmt: skip
     """Evaluate a run, or each of several seeds."""
     if folder and runs.has_seeds(folder):
@@ -73,25 +75,36 @@ def evaluate(
         run.model, rows.inside, rows.c, k=k, draws=draws, nll_rows=nll_rows, seed=seed, beta=run.beta
     )
     figures.warnings += rows.warnings
+    fitted = None if density == PRIOR else density_of(run, folder, density, quiet=quiet)
+    figures.samples = _samples_of(run, folder, rows, seed, fitted) if synthetic else None
     lines = table(figures.lines(), f"{folder} on {where}")
-    samples = _samples_of(run, folder, rows, seed) if synthetic else None
-    if samples is not None:
-        title = "samples beside the rows it was fitted to (real: what rows held out would get)"
-        lines += ["", *table(samples.lines(), title), *(f"  note: {line}" for line in samples.notes)]
+    if figures.samples is not None:
+        lines += ["", *_fidelity(figures.samples, "the prior" if fitted is None else density)]
     lines += [f"warning: {line}" for line in figures.warnings]
-    found = {"run": folder, "data": where, **figures.to_json()}
-    return Answer("\n".join(lines), found | ({} if samples is None else {"samples": samples.to_json()}))
+    return Answer("\n".join(lines), {"run": folder, "data": where, **figures.to_json()})
 
 
-def _samples_of(run: Run, folder: str, held: Rows, seed: int) -> SyntheticEvaluation | None:
+def _fidelity(samples: SyntheticEvaluation, density: str) -> list[str]:
+    """How good samples are: the table, what is told beside it, and the notes."""
+    cells = samples.table()
+    widths = [max(map(len, column)) for column in zip(*cells)]
+    rows = ["  " + "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in cells]
+    title = f"samples ({density}) beside the rows it was fitted to; {ORACLE}: p(x|z) at the codes of those rows"
+    beside = table(samples.lines(), "the same in detail (real: what rows held out would get)")
+    return [title, *rows, *beside, *(f"  note: {line}" for line in samples.notes)]
+
+
+def _samples_of(
+    run: Run, folder: str, held: Rows, seed: int, density: Fitted | None = None
+) -> SyntheticEvaluation | None:
     """How good samples of a run on a table are, where the rows it was fitted to can be had."""
-    if not isinstance(run.schema, Table) or not scoring.has_density(run, held):
+    if not isinstance(run.schema, Table):
         return None
     try:
         train = trained_on(run, folder)
     except InputError:
         return None
-    return None if len(train) == len(held) else synthesis.evaluate_samples(run, train, held, seed=seed)
+    return None if len(train) == len(held) else synthesis.evaluate_samples(run, train, held, seed=seed, density=density)
 
 
 def encode(
@@ -131,7 +144,7 @@ def reconstruct(
 
 def sample(
     folder: str, out: str, *, n: int, mean: bool, seed: int, own: str | None, given: tuple[str, ...] = (),
-    density: str = PRIOR, gaps: bool = True, quiet: bool = False,
+    density: str = PRIOR, gaps: bool = True, extrapolate: bool = False, quiet: bool = False,
 ) -> Answer:  # fmt: skip
     """Write new data from the model, or a picture of it."""
     extension = require_free_output(out, folder, more=(".png",))
@@ -147,7 +160,8 @@ def sample(
     if mixed and extension in (".npy", ".npz"):
         raise InputError(f"cannot write {out}: samples of a table of mixed columns go to {', '.join(TABLES)}")
     fitted = None if density == PRIOR else density_of(run, folder, density, quiet=quiet)
-    x = outputs.sample(run, n, mean=mean, seed=seed, given=dict(pairs), density=fitted, missing=gaps)
+    x = outputs.sample(run, n, mean=mean, seed=seed, given=dict(pairs), density=fitted, missing=gaps,
+                       extrapolate=extrapolate)  # fmt: skip
     if extension == ".png":
         write_bytes(out, _picture(to_pixels(schema, model_layout(schema, x))))  # type: ignore[arg-type]
     else:
@@ -305,6 +319,7 @@ def report(
     else:
         rows, _ = figures_for(run, data, labels, reading)
     figures = evaluation.evaluate(run.model, rows.inside, rows.c, k=50, nll_rows=500, beta=run.beta)
+    figures.samples = _samples_of(run, folder, rows, 0)
     path = Path(out) if out else Path(folder) / "report.html"
     reporting.write(path, run, rows, evaluation=figures)
     figures.warnings += rows.warnings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -20,6 +21,7 @@ from latens.trees import Tree
 FAMILIES = tuple(HEADS)
 _BOUNDED = ("beta", "truncated_normal")
 _LEVELLED = ("categorical", "ordinal")
+_MASSES = (*_LEVELLED, "bernoulli", "poisson", "negative_binomial", "zero_inflated_negative_binomial")
 
 
 def _size(atoms: int) -> int:
@@ -41,6 +43,9 @@ class ColumnLikelihood:
         scale: "learned", one number for the column, or "network", a further output: the scale of a continuous family
             (that of "beta": a + b = 2 / scale^2), ln theta of negative binomials.
         law: the atoms, grid and margin of "heaped", whose location is that of the score T(x).
+        seen: of a family without a law, the smallest and the largest value of the data, between which draws stay.
+        support: the smallest and the largest value that the column can have, as far as draws of "heaped" go where they
+            go beyond those seen.
 
     Raises:
         InputError: the values contradict each other.
@@ -57,6 +62,8 @@ class ColumnLikelihood:
     high: float | None = None
     scale: str = "learned"
     law: Law | None = None
+    seen: tuple[float, float] | None = None
+    support: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if self.family not in HEADS:
@@ -97,6 +104,12 @@ class ColumnLikelihood:
         atoms = 0 if self.law is None else len(self.law.atoms)
         return HEADS[self.family].locations + atoms + (self.scale == "network")
 
+    @property
+    def is_mass(self) -> bool:
+        """Whether ln p is that of a mass (of a level, a count, an atom or a place of the grid among atoms), not of a
+        density in the column's unit."""
+        return self.family in _MASSES or (self.law is not None and bool(self.law.atoms))
+
 
 class Columns(Conditional):
     """p(x|z) = prod_j p_j(x_j|z), one family a column; NaN cells are left out.
@@ -112,6 +125,8 @@ class Columns(Conditional):
     torch.Size([5])
     """
 
+    seen: Tensor | None
+
     def __init__(self, network: nn.Module, columns: Sequence[ColumnLikelihood], *, reads: tuple[str, ...] = ()):
         super().__init__(network, reads)
         self.columns = tuple(columns)
@@ -123,6 +138,9 @@ class Columns(Conditional):
             groups.setdefault((column.family, size, column.scale), []).append(j)
         ends = torch.tensor([0] + [column.outputs for column in self.columns]).cumsum(0)
         self.outputs = int(ends[-1])
+        seen = [column.seen or (-math.inf, math.inf) for column in self.columns]
+        self.register_buffer("seen", torch.tensor(seen, dtype=torch.float64).T if any(
+            column.seen for column in self.columns) else None, persistent=False)  # fmt: skip
         self.heads = nn.ModuleList()
         for i, members in enumerate(groups.values()):
             index = torch.tensor(members)
@@ -145,7 +163,7 @@ class Columns(Conditional):
         if output.shape[-1] != self.outputs:
             raise ValueError(f"the columns need {self.outputs} outputs of the network, got {output.shape[-1]}")
         parts = [(index, head(output[..., raw])) for index, raw, head in self._groups()]
-        return d.Observed(d.Columns(parts, len(self.columns)), 1)
+        return d.Observed(d.Columns(parts, len(self.columns), self.seen), 1)
 
     def start(self, sample: Tensor) -> Tensor:
         """Sets what the columns learn from a sample ``[N, columns]`` of the data (NaN: missing), and gives the raw
@@ -168,6 +186,16 @@ class Columns(Conditional):
             own = getattr(self, f"own_{i}")
             raw[place[own]] = head.start(sample[:, index])[own].to(raw.dtype)
         return raw.to(torch.get_default_dtype())
+
+    @property
+    def measure(self) -> str:
+        """The base measure of ln p(x), in words."""
+        masses = sum(column.is_mass for column in self.columns)
+        densities = len(self.columns) - masses
+        return ", ".join([
+            *([f"masses on the grid of {masses:,} column{'s' * (masses != 1)}"] if masses else []),
+            *([f"densities of {densities:,}, per unit of the data"] if densities else []),
+        ])  # fmt: skip
 
     def floor_hits(self) -> list[int]:
         """The columns (counted from 0) whose learned scale is at its floor: constant, or copied by the model."""

@@ -161,7 +161,8 @@ class HeapedHead(Spread):
     def __init__(self, columns: Sequence[ColumnLikelihood]):
         super().__init__(columns)
         laws = [column.law for column in columns]
-        self.laws = Laws(laws, [column.unit for column in columns])  # type: ignore[arg-type]
+        units, supports = [column.unit for column in columns], [column.support for column in columns]
+        self.laws = Laws(laws, units, supports)  # type: ignore[arg-type]
         self.first = 1 + (self.scale == "network")  # place of the first logit
         self.register_buffer("unused", self.laws().atoms.isnan(), persistent=False)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
@@ -10,6 +13,23 @@ from latens.distributions.kl import canonical
 from latens.distributions.located import Located
 from latens.randomness import seeded
 from latens.trees import Tree
+
+_beyond = False
+
+
+@contextlib.contextmanager
+def extrapolating(on: bool = True) -> Iterator[None]:
+    """Inside, draws of a table's columns go on beyond the range of the data where the density does."""
+    global _beyond
+    before, _beyond = _beyond, on
+    try:
+        yield
+    finally:
+        _beyond = before
+
+
+def is_extrapolating() -> bool:
+    return _beyond
 
 
 class PointMass(Located):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from latens.distributions.base import center
+from latens.distributions.base import center, is_extrapolating
 from latens.distributions.event import InUnits
 from latens.numerics import broadcast_shape
 
@@ -19,7 +19,8 @@ class Columns(Distribution):
     ln p(x) ``[..., size]`` holds one term a column, each by its part; wrap in ``Observed(…, 1)`` for the sum over the
     observed ones. ``parts``: pairs (index, distribution), index an int64 tensor ``[n_i]``; the indices together are a
     permutation of 0 … size-1 (only their number is checked: ``ValueError``). ``fill`` ``[size]`` lies in each column's
-    support.
+    support. ``seen`` ``[2, size]``: least and largest value of draws, which are made again, 30 times at most and then
+    cut, where they are beyond; not inside :func:`latens.distributions.extrapolating`.
 
     >>> from latens.distributions import Bernoulli, Normal
     >>> px = Columns([(torch.tensor([1]), Bernoulli(torch.zeros(1))),
@@ -30,8 +31,8 @@ class Columns(Distribution):
 
     arg_constraints: dict = {}
 
-    def __init__(self, parts: Sequence[tuple[Tensor, Distribution]], size: int):
-        self.parts, self.size = tuple(parts), size
+    def __init__(self, parts: Sequence[tuple[Tensor, Distribution]], size: int, seen: Tensor | None = None):
+        self.parts, self.size, self.seen = tuple(parts), size, seen
         given = sum(len(index) for index, _ in self.parts)
         if given != size:
             raise ValueError(f"the parts give {given} columns, expected {size}")
@@ -73,7 +74,16 @@ class Columns(Distribution):
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
         with torch.no_grad():
-            return self._each(lambda part: part.sample(torch.Size(sample_shape)))
+            x = self._each(lambda part: part.sample(torch.Size(sample_shape)))
+            if self.seen is None or is_extrapolating():
+                return x
+            low, high = self.seen.to(x.dtype)
+            for _ in range(30):
+                beyond = (x < low) | (x > high)
+                if not beyond.any():
+                    return x
+                x = torch.where(beyond, self._each(lambda part: part.sample(torch.Size(sample_shape))), x)
+            return torch.minimum(torch.maximum(x, low), high)
 
     def log_prob(self, value: Tensor) -> Tensor:
         return self._assemble([part.log_prob(value[..., index]) for index, part in self.parts])

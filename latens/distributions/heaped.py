@@ -13,8 +13,11 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.nn.functional import logsigmoid
 
+from latens.distributions.base import is_extrapolating
 from latens.numerics import broadcast_shape, log1mexp
 from latens.schema.law import SAME, Law, edges
+
+FAR = 1e30  # beyond any value and any score
 
 
 @dataclass(frozen=True)
@@ -63,9 +66,9 @@ class Margins:
     value. ``apart`` ``[n, A]``: atoms outside the range.
     ``complete`` ``[n]``: only atoms are drawn. ``offset`` ``[n]``: what the measure of the nats adds to ln mass of a
     place or ln density. ``pieces``: those of T. ``lower`` ``[n, A]``, ``upper`` ``[n, 1 + A]``: between which a number
-    is an atom, ``upper`` with an entry for none before them. ``grids``: which columns have places, on a grid or of
-    their own. ``floor`` ``[n]``: below which there is no mass, -inf for none, and ``lowest`` its score; ``floors``:
-    which have one.
+    is an atom, ``upper`` with an entry for none before them. ``ends`` ``[n, 2]``: the scores between which a column has
+    values at all, seen or not. ``grids``: which columns have places, on a grid or of their own. ``floor`` ``[n]``:
+    below which there is no mass, -inf for none, and ``lowest`` its score; ``floors``: which have one.
     """
 
     knots: Tensor
@@ -83,12 +86,17 @@ class Margins:
     about: Tensor
     floor: Tensor
     lowest: Tensor
+    ends: Tensor
     grids: tuple[bool, ...]
     floors: tuple[bool, ...]
 
     @classmethod
-    def of(cls, laws: Sequence[Law], units: Sequence[float], dtype: torch.dtype = torch.float64) -> Margins:
-        """Those of the laws of n columns, ``units`` their spreads."""
+    def of(
+        cls, laws: Sequence[Law], units: Sequence[float], dtype: torch.dtype = torch.float64,
+        supports: Sequence[tuple[float, float] | None] = (),
+    ) -> Margins:  # fmt: skip
+        """Those of the laws of n columns, ``units`` their spreads; ``supports``: the least and the largest value that a
+        column can have (None: any)."""
         atoms, most = (max(len(getattr(law, name)) for law in laws) for name in ("atoms", "knots"))
 
         def padded(rows: Iterable[Sequence[float]], size: int, value: float | None = None) -> Tensor:
@@ -100,22 +108,27 @@ class Margins:
         step = torch.tensor([law.step or 0.0 for law in laws], dtype=dtype)
         widths = [1.0 if law.places or bool(law.step) == bool(law.atoms) else each if law.atoms
                   else 1 / (law.step or 1.0) for law, each in zip(laws, units)]  # fmt: skip
-        none, pieces = torch.full_like(unit, -math.inf).unsqueeze(-1), Piecewise.of(knots, scores, 1 / unit)
+        none = torch.full_like(unit, -math.inf).unsqueeze(-1)
         floor = torch.tensor([-math.inf if law.floor is None else law.floor for law in laws], dtype=dtype)
-        ends = [edges(np.array(law.places)) if law.places else np.zeros(0) for law in laws]
+        around = [edges(np.array(law.places)) if law.places else np.zeros(0) for law in laws]
         count = max(1, *(len(law.places) for law in laws))
-        middles = padded((each[1:-1].tolist() for each in ends), count - 1, math.inf)
+        middles = padded((each[1:-1].tolist() for each in around), count - 1, math.inf)
         about = torch.stack([
             padded((np.abs(np.array(law.places) - side).tolist() or [(law.step or 1.0) / 2]
                     for law, side in zip(laws, sides)), count)
-            for sides in ([each[:-1] for each in ends], [each[1:] for each in ends])
+            for sides in ([each[:-1] for each in around], [each[1:] for each in around])
         ], -1)  # fmt: skip
+        pieces = Piecewise.of(knots, scores, 1 / unit)
+        pairs = [support or (-math.inf, math.inf) for support in supports] or [(-math.inf, math.inf)] * len(laws)
+        half = step.unsqueeze(-1) / 2 * torch.tensor([-1.0, 1.0], dtype=dtype)
+        limits = (torch.tensor(pairs, dtype=dtype) + half).clamp(-FAR, FAR)
+        ends = torch.stack([pieces(limit)[0].clamp(-FAR, FAR) for limit in limits.T], -1)
         return cls(
             knots, scores, values, unit, step, padded((law.apart for law in laws), atoms, 0.0).bool(),
             torch.tensor([law.is_complete for law in laws]), torch.tensor(widths, dtype=dtype).log(),
             pieces, (values - SAME * values.abs()).nan_to_num(math.inf),
             torch.cat([none, (values + SAME * values.abs()).nan_to_num(-math.inf)], -1),
-            middles, about, floor, pieces(floor)[0].clamp(-1e30, 1e30),
+            middles, about, floor, pieces(floor)[0].clamp(-FAR, FAR), ends,
             tuple(law.step is not None or bool(law.places) for law in laws),
             tuple(law.floor is not None for law in laws),
         )  # fmt: skip
@@ -163,11 +176,13 @@ class Heaped(Distribution):
     """p(x) = sum_h w_h [x = a_h] + w_0 m(x): atoms a_h, and a margin x = Q(g), g ~ Logistic(loc, scale), Q = T^-1 fixed
     and monotone, so that x has the marginal of the column where g is logistic with variance 1.
 
-    On a grid m is the mass of the place about x, s((T(x + step/2) - loc) / scale) - s((T(x - step/2) - loc) / scale);
-    without one the density. In nats: where a column has no atoms, of the mean density of a place (a density of the
-    user's data); where it has, of masses: of a place of the grid, or without one of the density times ``unit``.
+    On a grid m is the mass of the place about x, s((T(x + step/2) - loc) / scale) - s((T(x - step/2) - loc) / scale),
+    where a value off the grid has that of the place next to it; without one the density. In nats: where a column has no
+    atoms, of the mean density of a place (a density of the user's data); where it has, of masses: of a place of the
+    grid, or without one of the density times ``unit``.
     Draws, means and what stands for the distribution are those given that x lies in the range; beyond it the density
-    falls as T goes on linearly, so that strange values have a finite, ever lower score.
+    falls as T goes on linearly, with slope 1 / ``unit``: logistic tails, so that strange values have a finite, ever
+    lower score. Draws go on there inside :func:`latens.distributions.extrapolating`, as far as the column has values.
 
     Shapes: ``loc``, ``scale`` ``[..., n]``; ``logits`` ``[..., n, A]`` of the atoms over the margin, -inf for none.
     """
@@ -202,8 +217,10 @@ class Heaped(Distribution):
         m, dtype = self.margins, self.loc.dtype
         found: list[Tensor] = []
         if any(m.grids):
-            below, above = m.sides(value)
-            low, high = m.score(torch.stack([value - below, value + above]))[0]
+            step = torch.where(m.step > 0, m.step, 1.0)
+            place = torch.where(m.step > 0, (value / step).round() * step, value)
+            below, above = m.sides(place)
+            low, high = m.score(torch.stack([place - below, place + above]))[0]
             width = ((high - low).to(dtype) / self.scale).clamp_min(1e-12)
             ends = torch.stack([high.to(dtype) - self.loc, self.loc - low.to(dtype)]) / self.scale
             found.append(logsigmoid(ends).sum(0) + log1mexp(width))
@@ -221,29 +238,29 @@ class Heaped(Distribution):
     def _placed(self) -> Tensor:
         return torch.tensor(self.margins.grids, device=self.loc.device)
 
-    @cached_property
-    def _shares(self) -> tuple[Tensor, Tensor, Tensor]:
+    def _shares(self, limits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(sign, P(g < low end), P(g < high end)) in float64, mirrored so that the interval is in the lower tail."""
-        ends = [(end.double() - self.loc.double()) / self.scale.double()
-                for end in (self.margins.scores[:, 0], self.margins.scores[:, -1])]  # fmt: skip
+        ends = [(end - self.loc.double()) / self.scale.double() for end in limits]
         sign = torch.where(ends[0] + ends[1] > 0, -1.0, 1.0).double()
         low, high = torch.minimum(sign * ends[0], sign * ends[1]), torch.maximum(sign * ends[0], sign * ends[1])
         return sign, logsigmoid(low), logsigmoid(high)
 
-    def _within(self, u: Tensor) -> Tensor:
-        """The value at the share u of the margin's mass inside the range."""
-        sign, low, high = self._shares
+    def _within(self, u: Tensor, beyond: bool = False) -> Tensor:
+        """The value at the share u of the margin's mass inside the range, or with ``beyond`` wherever the column has
+        values."""
+        m = self.margins
+        limits = (m.ends.T if beyond else m.scores[:, [0, -1]].T).double()
+        sign, low, high = self._shares(limits)
         log_p = high + torch.log1p((1 - u) * torch.expm1(low - high))
         t = log_p - torch.where(log_p < -1e-300, torch.log(-torch.expm1(log_p.clamp_max(-1e-300))), 0.0)
         g = self.loc.double() + sign * self.scale.double() * t
-        scores = self.margins.scores.double()
-        return self.margins.value(torch.minimum(torch.maximum(g, scores[:, 0]), scores[:, -1]))
+        return m.value(torch.minimum(torch.maximum(g, limits[0]), limits[1]))
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
         with torch.no_grad():
             shape = [*sample_shape, *self._batch_shape]
             u = torch.rand(shape, dtype=torch.float64, device=self.loc.device)
-            x = self._within(u.clamp(1e-12, 1 - 1e-12))
+            x = self._within(u.clamp(1e-12, 1 - 1e-12), is_extrapolating())
             if not self.margins.atoms.shape[-1]:
                 return x.to(self._value_dtype)
             weights = self.log_weights.expand(*shape, -1)

@@ -28,6 +28,7 @@ from latens.evaluation.likelihood import (
     require_support,
     standard_error,
 )
+from latens.evaluation.synthetic import SyntheticEvaluation
 from latens.models import Generator
 from latens.randomness import untouched
 from latens.trees import Tree
@@ -43,7 +44,9 @@ class Evaluation:
     (dimensions x ln 2); ``rmse``: root mean squared error of decoded posterior means, in the data's units;
     ``observation_variance``: c in the square of the data's units (the mean over columns where they differ). Of a table
     of mixed columns, ``relative_rmse`` is that of its numbers, each column in units of its standard deviation over
-    these rows, and ``accuracy`` the share of its levels that come back. ``no_bound``: why there is no bound on ln p(x).
+    these rows, and ``accuracy`` the share of its levels that come back. ``measure``: what the nats of a table are of
+    (:attr:`latens.conditionals.Columns.measure`). ``no_bound``: why there is no bound on ln p(x). ``samples``: how good
+    rows drawn from a model of a table are, where that was asked for.
     """
 
     rows: int
@@ -67,11 +70,15 @@ class Evaluation:
     observation_variance: float | None = None
     relative_rmse: float | None = None
     accuracy: float | None = None
+    measure: str | None = None
     no_bound: str | None = None
+    samples: SyntheticEvaluation | None = None
     warnings: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """As plain values; ``samples`` only where there are some."""
+        found = asdict(self)
+        return found if self.samples is not None else {k: v for k, v in found.items() if k != "samples"}
 
     def lines(self) -> list[tuple[str, str]]:
         """(name, figure) pairs for a person."""
@@ -95,6 +102,8 @@ class Evaluation:
             ]  # fmt: skip
             if self.rmse is not None:
                 found.append(("NLL", f"{self.nll_bits_per_dimension:.4f} bits per dimension"))
+        if self.measure is not None and self.elbo is not None:
+            found.append(("nats per row", self.measure))
         if self.rmse is not None:
             found.append(("reconstruction", f"{self.rmse:.4f} RMSE in the data's units"))
         if self.relative_rmse is not None:
@@ -173,11 +182,12 @@ def evaluate(
     z, means = codes_and_means(model, x, c)
     active = int(active_units(means, prior_variance(model, x, c)).sum())
     apart = reconstruction_errors(model, x, z, c)
-    variance = getattr(getattr(model, "likelihood", None), "data_variance", None)
+    likelihood = getattr(model, "likelihood", None)
+    variance = getattr(likelihood, "data_variance", None)
     found = Evaluation(
         rows=len(x), dimensions=dimensions, latent_dim=z.shape[1], rmse=apart.rmse,
         relative_rmse=apart.relative_rmse, accuracy=apart.accuracy, distortion=float("nan"), draws=draws,
-        active_units=active,
+        active_units=active, measure=likelihood.measure if isinstance(likelihood, Columns) else None,
         observation_variance=None if variance is None else float(variance.double().mean()),
     )  # fmt: skip
     first = (trees.to_device(trees.take(tree, slice(0, 1)), model_device(model)) for tree in (x, c))
@@ -204,7 +214,6 @@ def evaluate(
     warning = collapse_warning(model, x[:20_000], active, found.latent_dim, beta)
     if warning:
         found.warnings.append(warning)
-    likelihood = getattr(model, "likelihood", None)
     at_floor = likelihood.floor_hits() if isinstance(likelihood, Columns) else []
     if at_floor:
         found.warnings.append(
@@ -212,8 +221,7 @@ def evaluate(
             f"{', '.join(map(str, at_floor[:8]))}) has reached its floor: the model can copy them, so that "
             "their likelihood says little"
         )
-    floor = getattr(getattr(model, "likelihood", None), "floor", None)
-    current = getattr(getattr(model, "likelihood", None), "observation_variance", None)
+    floor, current = (getattr(likelihood, name, None) for name in ("floor", "observation_variance"))
     if floor is not None and current is not None and float(current.detach()) <= floor * 1.01:
         found.warnings.append(
             "the observation variance has reached its floor: the model can copy the data, so its likelihood says "

@@ -12,7 +12,15 @@ from typing import Any, Literal
 import numpy as np
 
 from latens.errors import InputError, is_whole, require
-from latens.evaluation.anomaly import AUROC, auroc, boosted_trees, closest, midranks, two_sample_auroc
+from latens.evaluation.anomaly import (
+    AUROC,
+    auroc,
+    boosted_trees,
+    closest,
+    logistic_regression,
+    midranks,
+    two_sample_auroc,
+)
 
 Kind = Literal["numeric", "categorical"]
 
@@ -81,12 +89,43 @@ class Figure:
         return f"{value}  (real: {null})"
 
 
+FLOOR, ORACLE, SAMPLES = "held-out rows", "oracle", "samples"  # whose fidelity is told
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """How far some rows are from the training rows, in few figures; see :func:`evaluate_synthetic`.
+
+    ``shape``, ``trend``: mean errors of columns and of pairs, in [0, 1]; ``logistic``, ``trees``: AUROC of telling the
+    rows from training rows; ``usefulness``: the first of those figures; ``closer``: share nearer to training rows than
+    held-out rows are; ``out_of_range``: share of cells that no training row's range or levels have.
+    """
+
+    shape: float | None
+    trend: float | None
+    logistic: float | None
+    trees: float | None
+    usefulness: float | None
+    closer: float | None
+    out_of_range: float | None
+
+    def cells(self) -> list[str]:
+        """The figures as text: errors and shares in per cent."""
+        shares = ("shape", "trend", "out_of_range")
+        return ["–" if value is None else f"{value:.2%}" if name in shares else f"{value:.3f}"
+                for name, value in asdict(self).items()]  # fmt: skip
+
+
+HEADINGS = tuple(name.replace("_", " ") for name in Fidelity.__dataclass_fields__)
+
+
 @dataclass
 class SyntheticEvaluation:
     """Figures of ``evaluate_synthetic``, which defines them; None where one does not exist, and then a note says why.
 
-    ``columns``: name -> measure -> figure; ``means``: measure -> mean over the columns that have it; ``usefulness``:
-    ``accuracy`` and ``macro_f1``, or ``r2``, after training on synthetic rows, and on real ones for the null.
+    ``fidelity``: that of held-out rows, of the oracle where there is one, and of the samples; ``columns``: name ->
+    measure -> figure; ``means``: measure -> mean over the columns that have it; ``usefulness``: ``accuracy`` and
+    ``macro_f1``, or ``r2``, after training on synthetic rows, and on real ones for the null.
     """
 
     rows: dict[str, int]
@@ -99,13 +138,14 @@ class SyntheticEvaluation:
     detection: Figure
     memorisation: dict[str, Figure]
     near_copies_p_value: float
+    fidelity: dict[str, Fidelity] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     def lines(self) -> list[tuple[str, str]]:
-        """(name, figure) pairs for a person."""
+        """(name, figure) pairs for a person, beside :meth:`table`."""
         units = {"wasserstein": "standard deviations", "missing": "difference of rates", "closest": "median distance",
                  "dependence": f"{self.pairs:,} pairs of columns", "detection": "AUROC, 0.5 is best",
                  "closer": "0.5 is best", "near_copies": f"p = {self.near_copies_p_value:.2g}"}  # fmt: skip
@@ -116,14 +156,20 @@ class SyntheticEvaluation:
         return [("rows", sizes), *((name.replace("_", " "), f"{figure}  {units.get(name, '')}".rstrip())
                                    for name, figure in figures.items())]  # fmt: skip
 
+    def table(self) -> list[list[str]]:
+        """The fidelity as cells of text, headings first."""
+        return [["", *HEADINGS], *([name, *each.cells()] for name, each in self.fidelity.items())]
+
 
 def evaluate_synthetic(
-    train: Frame, held_out: Frame, synthetic: Frame, *, target: str | None = None, seed: int = 0, rows: int = 20_000,
+    train: Frame, held_out: Frame, synthetic: Frame, *, oracle: Frame | None = None, target: str | None = None,
+    seed: int = 0, rows: int = 20_000,
 ) -> SyntheticEvaluation:  # fmt: skip
     """Compare synthetic rows with the training rows, and held-out rows with the training rows in the same way.
 
-    Each table is shuffled by the seed and cut to ``rows`` rows; for comparisons with the training rows, the synthetic
-    and held-out ones are then cut to the smaller number of the two, so that both figures have the same noise.
+    Each table is shuffled by the seed and cut to ``rows`` rows; for comparisons with the training rows, the others are
+    then cut to the smallest number of them, so that all figures have the same noise. ``oracle``: rows drawn from p(x|z)
+    at the codes of real rows, where there is such a likelihood.
 
     * ``columns``, over observed cells: ``wasserstein``-1 distance in standard deviations of the training column and
       ``kolmogorov_smirnov`` for numbers, ``total_variation`` for categories; ``missing``, difference of missing rates.
@@ -138,6 +184,11 @@ def evaluate_synthetic(
       missing number counts as the mean besides); ``closer``, P(synthetic row closer than held-out row); ``copies``,
       share at distance 0; ``near_copies``, share up to the 1 % quantile of held-out rows' distances. The p-value:
       one-sided Fisher exact test of the counts up to the 1 % quantile of both together.
+    * ``fidelity``: of each table ``shape``, the mean over columns of the Kolmogorov-Smirnov or total variation
+      distance, a missing cell being a value of its own, below all numbers; ``trend``, the dependence; ``trees``,
+      the detection, and ``logistic``, the same by logistic regression; the first figure of ``usefulness`` (of held-out
+      rows: after training on training rows); ``closer``; ``out_of_range``, the share of observed cells beyond the
+      training column's range, or of a level that it lacks.
 
     A training column without spread has no Wasserstein distance, and its own units in closest distances.
     ``InputError`` where columns differ, a table has fewer than 2 rows, or ``target`` is no column.
@@ -148,21 +199,51 @@ def evaluate_synthetic(
     """
     require(is_whole(rows) and rows >= 2, "rows", "a whole number of at least 2", rows)
     require(is_whole(seed) and 0 <= seed < 2**32, "seed", "a whole number from 0 to 2^32 - 1", seed)
-    _check({"training": train, "held-out": held_out, "synthetic": synthetic}, target)
-    train, held_out, synthetic = _ranked([each.take(np.random.default_rng([seed, key]).permutation(each.rows)[:rows])
-                                          for key, each in enumerate((train, held_out, synthetic))])  # fmt: skip
-    count = min(held_out.rows, synthetic.rows)
-    candidates = (synthetic.take(slice(count)), held_out.take(slice(count)))
+    given = {"training": train, "held-out": held_out, "synthetic": synthetic}
+    given |= {} if oracle is None else {"oracle": oracle}
+    _check(given, target)
+    train, held_out, *made = _ranked([each.take(np.random.default_rng([seed, key]).permutation(each.rows)[:rows])
+                                      for key, each in enumerate(given.values())])  # fmt: skip
+    count = min(each.rows for each in (held_out, *made))
+    others = {FLOOR: held_out, SAMPLES: made[0], **({ORACLE: made[1]} if len(made) > 1 else {})}
+    return _evaluated(train, others, {name: each.take(slice(count)) for name, each in others.items()}, target, seed)
+
+
+def _evaluated(
+    train: Frame, others: Mapping[str, Frame], cut: Mapping[str, Frame], target: str | None, seed: int
+) -> SyntheticEvaluation:
+    """The figures of ranked tables; ``cut``: the others to one number of rows."""
+    held_out, samples = cut[FLOOR], cut[SAMPLES]
     columns = {}
     for name, values in train.columns.items():
-        value, null = (_distances(values, each.columns[name]) for each in candidates)
+        value, null = (_distances(values, each.columns[name]) for each in (samples, held_out))
         columns[name] = {measure: Figure(value[measure], null[measure]) for measure in value}
     measures = dict.fromkeys(measure for each in columns.values() for measure in each)
     means = {name: _mean([each[name] for each in columns.values() if name in each]) for name in measures}
-    dependence, pairs = _dependence(train, candidates)
+    trends, pairs = _trends(train, cut)
     target = _usual_target(train) if target is None else target
-    useful = _usefulness(synthetic, train, held_out, target, seed)
-    found, other = (_detected(train, each, seed) for each in candidates)
+    scores = _scores({**others, FLOOR: train}, train, others[FLOOR], target, seed)
+    useful = {name: Figure(value, scores[FLOOR][name]) for name, value in scores[SAMPLES].items()}
+    found = {name: _detected(train, each, seed) for name, each in cut.items()}
+    nearest = {name: _closest(each.take(slice(NEIGHBOURS)), train) for name, each in cut.items()}
+    fidelity = {
+        name: Fidelity(
+            _shape(train, cut[name]), trends[name], _detected(train, cut[name], seed, logistic_regression).value,
+            found[name].value, next(iter(scores[name].values()), None), _closer(nearest[name], nearest[FLOOR]).value,
+            _out_of_range(train, cut[name]),
+        ) for name in (FLOOR, ORACLE, SAMPLES) if name in cut
+    }  # fmt: skip
+    made, real = found[SAMPLES], found[FLOOR]
+    detection = Figure(made.value, real.value, made.standard_error, real.standard_error)
+    return SyntheticEvaluation(
+        {"training": train.rows, "held-out": others[FLOOR].rows, "synthetic": others[SAMPLES].rows}, columns, means,
+        Figure(trends[SAMPLES], trends[FLOOR]), pairs, target, useful, detection,
+        *_memorisation(nearest[SAMPLES], nearest[FLOOR]), fidelity, _notes(columns, pairs, useful),
+    )  # fmt: skip
+
+
+def _notes(columns: Mapping[str, Mapping[str, Figure]], pairs: int, useful: Mapping[str, Figure]) -> list[str]:
+    """Why figures are lacking."""
     lacking = [name for name, each in columns.items() if any(None in (f.value, f.null) for f in each.values())]
     notes = []
     if lacking:
@@ -171,11 +252,7 @@ def evaluate_synthetic(
         notes.append("no dependence error: no two columns vary together in the training rows")
     if not useful or any(None in (each.value, each.null) for each in useful.values()):
         notes.append("usefulness lacks a column to predict, others to predict it from, or rows where it varies")
-    return SyntheticEvaluation(
-        {"training": train.rows, "held-out": held_out.rows, "synthetic": synthetic.rows}, columns, means, dependence,
-        pairs, target, useful, Figure(found.value, other.value, found.standard_error, other.standard_error),
-        *_memorisation(train, candidates), notes,
-    )  # fmt: skip
+    return notes
 
 
 def _check(frames: Mapping[str, Frame], target: str | None) -> None:
@@ -244,6 +321,30 @@ def _distances(train: np.ndarray, other: np.ndarray) -> dict[str, float | None]:
     return {"wasserstein": area if _spread(a)[1] else None, "kolmogorov_smirnov": height, "missing": missing}
 
 
+def _shape(train: Frame, other: Frame) -> float:
+    """Mean over columns of the distance between two marginals, a missing cell a value of its own below all numbers."""
+    found = []
+    for name, values in train.columns.items():
+        a, b = values, other.columns[name]
+        if a.dtype.kind == "f":
+            found.append(_between(*(np.nan_to_num(each, nan=-1.7e308) for each in (a, b)))[1])
+        else:
+            p, q = (np.bincount(each + 1, minlength=2 + max(a.max(), b.max())) / len(each) for each in (a, b))
+            found.append(float(np.abs(p - q).sum() / 2))
+    return float(np.mean(found))
+
+
+def _out_of_range(train: Frame, other: Frame) -> float | None:
+    """Share of observed cells beyond the training column's range, or of a level that it lacks."""
+    outside, seen = 0, 0
+    for name, values in train.columns.items():
+        known, cells = (each[~_missing(each)] for each in (values, other.columns[name]))
+        if len(known):
+            bad = (cells < known.min()) | (cells > known.max()) if known.dtype.kind == "f" else ~np.isin(cells, known)
+            outside, seen = outside + int(bad.sum()), seen + len(cells)
+    return outside / seen if seen else None
+
+
 def _between(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
     """Area and greatest height between two empirical distribution functions: Wasserstein-1, Kolmogorov-Smirnov."""
     at = np.sort(np.append(a, b))
@@ -307,13 +408,17 @@ def associations(table: Frame, names: Sequence[str]) -> np.ndarray:
     return found
 
 
-def _dependence(train: Frame, candidates: Sequence[Frame]) -> tuple[Figure, int]:
+def _trends(train: Frame, others: Mapping[str, Frame]) -> tuple[dict[str, float | None], int]:
+    """Of each table the mean absolute difference from the training rows' associations, and over how many pairs."""
     every = list(train.columns)
     names = [every[i] for i in np.unique(np.linspace(0, len(every) - 1, MAX_PAIRED).astype(int))]
-    real, *others = (associations(each, names)[np.triu_indices(len(names), 1)] for each in (train, *candidates))
-    vary = ~np.isnan(real)  # where a candidate alone does not vary, its association is 0
-    errors = [float(np.abs(np.nan_to_num(each) - real)[vary].mean()) if vary.any() else None for each in others]
-    return Figure(errors[0], errors[1]), int(vary.sum())
+    upper = np.triu_indices(len(names), 1)
+    real = associations(train, names)[upper]
+    vary = ~np.isnan(real)  # where another table alone does not vary, its association is 0
+    found: dict[str, float | None] = dict.fromkeys(others)
+    for name, each in others.items() if vary.any() else ():
+        found[name] = float(np.abs(np.nan_to_num(associations(each, names)[upper]) - real)[vary].mean())
+    return found, int(vary.sum())
 
 
 def _usual_target(train: Frame) -> str | None:
@@ -338,46 +443,58 @@ def _categorical(table: Frame, names: Sequence[str]) -> np.ndarray:
     return np.array([table.kinds[name] == "categorical" for name in names])
 
 
-def _usefulness(synthetic: Frame, real: Frame, held_out: Frame, target: str | None, seed: int) -> dict[str, Figure]:
+def _scores(
+    tables: Mapping[str, Frame], train: Frame, held_out: Frame, target: str | None, seed: int
+) -> dict[str, dict[str, float | None]]:
+    """How well trees fitted to each table, of at most as many rows as the smallest has, predict the target on held-out
+    rows: table -> metric -> figure."""
     from sklearn.metrics import accuracy_score, f1_score, r2_score
 
-    names = [name for name in real.columns if name != target]
+    names = [name for name in train.columns if name != target]
     if target is None or not names:
-        return {}
+        return {name: {} for name in tables}
 
     def known(table: Frame) -> tuple[np.ndarray, np.ndarray]:
         y = table.columns[target]
         rows = ~_missing(y)
-        y = _standardised(y, real.columns[target]) if y.dtype.kind == "f" else np.minimum(y, MAX_CLASSES - 1)
+        y = _standardised(y, train.columns[target]) if y.dtype.kind == "f" else np.minimum(y, MAX_CLASSES - 1)
         return _features(table, names)[rows], y[rows]
 
     x, y = known(held_out)
     macro, numeric = partial(f1_score, labels=np.unique(y), average="macro", zero_division=0), y.dtype.kind == "f"
     metrics = {"r2": r2_score} if numeric else {"accuracy": accuracy_score, "macro_f1": macro}
     if not len(y) or (numeric and y.min() == y.max()):
-        return {}
-    found: list[list[float | None]] = []
-    for table in (synthetic, real):
-        at, wanted = known(table.take(slice(min(real.rows, synthetic.rows))))
-        told = boosted_trees(at, wanted, _categorical(real, names), seed).predict(x) if len(wanted) else None
-        found.append([None if told is None else float(metric(y, told)) for metric in metrics.values()])
-    return {name: Figure(*both) for name, both in zip(metrics, zip(*found))}
+        return {name: {} for name in tables}
+    count, found = min(each.rows for each in tables.values()), {}
+    for name, table in tables.items():
+        at, wanted = known(table.take(slice(count)))
+        told = boosted_trees(at, wanted, _categorical(train, names), seed).predict(x) if len(wanted) else None
+        found[name] = {m: None if told is None else float(metric(y, told)) for m, metric in metrics.items()}
+    return found
 
 
-def _detected(train: Frame, other: Frame, seed: int) -> AUROC:
+def _detected(train: Frame, other: Frame, seed: int, fit: Any = boosted_trees) -> AUROC:
+    """``two_sample_auroc`` of as many rows of each."""
     names, count = list(train.columns), min(train.rows, other.rows)
     a, b = (_features(each, names)[:count] for each in (other, train))
-    return two_sample_auroc(a, b, _categorical(train, names), seed)
+    if fit is logistic_regression:
+        numbers = [i for i, name in enumerate(names) if train.kinds[name] == "numeric"]
+        for i in numbers:
+            a[:, i], b[:, i] = (_standardised(each[:, i], train.columns[names[i]]) for each in (a, b))
+    return two_sample_auroc(a, b, _categorical(train, names), seed, fit)
 
 
-def _memorisation(train: Frame, candidates: Sequence[Frame]) -> tuple[dict[str, Figure], float]:
-    """The figures of memorisation, and the p-value of near copies."""
+def _closer(distances: np.ndarray, floor: np.ndarray) -> AUROC:
+    """P(a row closer to the training rows than a held-out row), from the distances of both."""
+    return auroc(-np.append(distances, floor), np.repeat([1, 0], [len(distances), len(floor)]))
+
+
+def _memorisation(synthetic: np.ndarray, real: np.ndarray) -> tuple[dict[str, Figure], float]:
+    """The figures of memorisation and the p-value of near copies, from distances to the closest training row."""
     from scipy.stats import fisher_exact
 
-    synthetic, real = (_closest(each.take(slice(NEIGHBOURS)), train) for each in candidates)
-    both = np.append(synthetic, real)
-    closer = auroc(-both, np.repeat([1, 0], len(real)))
-    near, all_near = (np.quantile(each, 0.01, method="inverted_cdf") for each in (real, both))
+    closer = _closer(synthetic, real)
+    near, all_near = (np.quantile(each, 0.01, method="inverted_cdf") for each in (real, np.append(synthetic, real)))
     counts = [[int((each <= all_near).sum()), int((each > all_near).sum())] for each in (synthetic, real)]
     return {
         "closest": Figure(float(np.median(synthetic)), float(np.median(real))),

@@ -39,10 +39,12 @@ class Laws(nn.Module):
     edges: Tensor
     table: Tensor
 
-    def __init__(self, laws: Sequence[Law], units: Sequence[float]):
+    def __init__(
+        self, laws: Sequence[Law], units: Sequence[float], supports: Sequence[tuple[float, float] | None] = ()
+    ):
         super().__init__()
         exact = torch.float32 if torch.backends.mps.is_available() else torch.float64
-        margins = Margins.of(laws, units, exact)
+        margins = Margins.of(laws, units, exact, supports)
         told = ("pieces", "grids", "floors")
         tensors = {f.name: getattr(margins, f.name) for f in fields(Margins) if f.name not in told}
         self.names, self.grids, self.floors = tuple(tensors), margins.grids, margins.floors

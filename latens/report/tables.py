@@ -193,7 +193,29 @@ def _check(subject: Subject, values: np.ndarray, text: str, title: str) -> Secti
     panels = [_marginal(table.outer[i], seen[i], drawn[:, i], found.get(i)) for i in order]
     legend = keys([("data", "c9")] * bool(found) + [("samples", "c0")])
     which = "those that match worst" if found else ""
-    return Section("samples", title, how(text) + lead + legend + grid(panels, "small") + _hidden(table, which))
+    body = _fidelity(subject) + how(text) + lead + legend + grid(panels, "small") + _hidden(table, which)
+    return Section("samples", title, body)
+
+
+def _fidelity(subject: Subject) -> str:
+    """The figures of samples next to those of held-out rows and of the oracle, where they were made."""
+    samples = None if subject.evaluation is None else subject.evaluation.samples
+    if samples is None:
+        return ""
+    head, *rows = samples.table()
+    heads = "".join(f"<th>{esc(name)}</th>" for name in head)
+    lines = "".join(f"<tr>{''.join(f'<td>{esc(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    metric = next(iter(samples.usefulness), "none").replace("_", " ")
+    text = (
+        "How far rows are from those that the model was fitted to. Held-out rows are the floor: real rows that the "
+        "model has not seen. The oracle draws from p(x|z) at the codes of real rows: what it lacks is the likelihood's "
+        "fault, and what samples lack beyond it is that of the density that codes are drawn from. Shape and trend: "
+        "mean errors of columns and of pairs. Logistic and trees: how well a classifier tells the rows from real ones "
+        f"(AUROC, 0.5 is best). Usefulness: {metric} on held-out rows after training on these rows. Closer: share "
+        "nearer to a training row than held-out rows are (0.5 is best; more is copying)."
+    )
+    table = f"<table><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table>"
+    return how(text) + f'<div class="tablebox" tabindex="0">{table}</div>'
 
 
 def _marginal(column: Column, data: np.ndarray, drawn: np.ndarray, match: Match | None) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from latens.errors import InputError
-from latens.schema.cells import arrow_type, as_numbers, kind_of_time, of_levels, plain, short, typed
+from latens.schema.cells import DAY, arrow_type, as_numbers, kind_of_time, of_levels, plain, short, typed
 from latens.schema.form import Form
 from latens.schema.law import Law
 
@@ -27,6 +27,8 @@ FAMILIES = {
     "datetime": ("heaped", "normal", "student_t"), "binary": ("bernoulli",), "categorical": ("categorical",),
     "ordered": ("ordinal", "categorical"),
 }  # fmt: skip
+YEARS = (-719_162.0, 2_932_896.0)  # days of the years 1 to 9999
+YEARS_NS = (-106_751.0, 106_751.0)  # those that nanoseconds since 1970 count
 LOGARITHMIC = {"positive": "log", "count": "log1p"}  # how an encoder sees a column, where not as it is
 
 
@@ -211,13 +213,34 @@ class Column:
 
     # And back
 
-    def decode(self, numbers: np.ndarray, *, mean: bool = False, given: bool = False) -> Any:
-        """An arrow array of this column's type: codes become levels, numbers the nearest ones that its law can give
-        (unless they are ``given``) and rounded as the column's were, NaN becomes null. With ``mean`` a count is a mean,
-        and a fraction (float64)."""
+    @property
+    def support(self) -> tuple[float, float]:
+        """The smallest and the largest number that a cell can be, seen or not: what its kind and its type hold; a
+        number other than a date keeps its sign, where all have one."""
         import pyarrow as pa
 
-        numbers = self.settled(numbers, mean=mean, given=given)
+        type, step = arrow_type(self.type), self.law.step if self.law is not None else None
+        least = step or 10.0 ** -(12 if self.decimals is None else self.decimals)  # above 0
+        low, high = float(self.low or 0.0), float(self.high or 0.0)
+        if self.kind == "bounded":
+            return low, high
+        if self.kind == "datetime":
+            return YEARS_NS if "[ns" in self.type else YEARS
+        ends = [-np.inf if low < 0 else min(least, low), np.inf if high > 0 else max(-least, high)]
+        if pa.types.is_integer(type):
+            info = np.iinfo(type.to_pandas_dtype())
+            ends = [max(ends[0], float(info.min)), min(ends[1], float(info.max))]
+        return ends[0], min(ends[1], DAY - least) if pa.types.is_time(type) else ends[1]
+
+    def decode(
+        self, numbers: np.ndarray, *, mean: bool = False, given: bool = False, beyond: bool = False
+    ) -> Any:  # fmt: skip
+        """An arrow array of this column's type: codes become levels, numbers the nearest ones that its law can give
+        (unless they are ``given``; with ``beyond`` also outside the range of the data) and rounded as the column's
+        were, NaN becomes null. With ``mean`` a count is a mean, and a fraction (float64)."""
+        import pyarrow as pa
+
+        numbers = self.settled(numbers, mean=mean, given=given, beyond=beyond)
         missing = np.isnan(numbers)
         if mean and self.kind == "count":
             return pa.array(numbers, mask=missing)
@@ -227,7 +250,9 @@ class Column:
             return typed(cells, self.type, self.categories or self.levels or ())
         return typed(pa.array(numbers, mask=missing), self.type)
 
-    def settled(self, numbers: np.ndarray, *, mean: bool = False, given: bool = False) -> np.ndarray:
+    def settled(
+        self, numbers: np.ndarray, *, mean: bool = False, given: bool = False, beyond: bool = False
+    ) -> np.ndarray:
         """The numbers that :meth:`decode` writes; the code of the nearest level."""
         numbers = np.asarray(numbers, dtype=np.float64)
         if mean and self.kind == "count":
@@ -235,7 +260,7 @@ class Column:
         if self.kind in CODED:
             return numbers.round().clip(0, len(self.levels or ()) - 1)
         if self.law is not None and not given:
-            numbers = self.law.snap(numbers)
+            numbers = self.law.snap(numbers, self.support if beyond else None)
         if self.decimals is not None:
             numbers = np.round(numbers, self.decimals)
             if self.kind == "positive":
@@ -243,7 +268,7 @@ class Column:
         if self.kind in ("count", "bounded") or self.type.startswith("u"):
             low = self.low if self.kind == "bounded" else 0.0
             numbers = np.clip(numbers, low, self.high if self.kind == "bounded" else None)
-        if self.law is not None and not given:
+        if self.law is not None and not given and not beyond:
             numbers = np.clip(numbers, self.low, self.high)
         return numbers
 

@@ -25,7 +25,7 @@ class Law:
         scores: T(knots), increasing; the margin T is linear between them, and the scores of values other than atoms are
             about logistic with variance 1.
         atoms: values with mass of their own, increasing.
-        step: the grid: all values other than atoms are multiples of it; None without one.
+        step: the grid: nearly all values other than atoms are multiples of it; None without one.
         is_complete: no value but the atoms was seen, so that none is drawn.
         calendar: of dates, those on which they fall.
         places: increasing values, the only ones drawn, where they lie on no grid and none has a mass of its own: of
@@ -74,9 +74,9 @@ class Law:
         far = tuple(a for a in self.atoms if max(self.low - a, a - self.high) > width > 0)
         return far if len(far) <= 3 and not self.is_complete else ()
 
-    def snap(self, numbers: np.ndarray) -> np.ndarray:
-        """The values that the column can hold nearest to numbers; NaN stays."""
-        x = np.clip(numbers, self.low, self.high)
+    def snap(self, numbers: np.ndarray, within: tuple[float, float] | None = None) -> np.ndarray:
+        """The values that the column can hold nearest to numbers, in its range or ``within`` another; NaN stays."""
+        x = np.clip(numbers, *(within or (self.low, self.high)))
         if self.step is not None:
             x = np.rint(x / self.step) * self.step
         if self.calendar is not None:

@@ -159,16 +159,16 @@ class Table:
             out[:, position] = u[column.name]
         return out
 
-    def outward(self, x: np.ndarray, *, mean: bool = False) -> tuple[Numbers, np.ndarray]:
+    def outward(self, x: np.ndarray, *, mean: bool = False, beyond: bool = False) -> tuple[Numbers, np.ndarray]:
         """Numbers of :attr:`outer` of ``x`` ``[N, D]``, and which rows have the target of a rule beyond its range,
-        ``[N]``; with ``mean`` those of counts are fractions."""
+        ``[N]``; ``mean`` and ``beyond`` as of :meth:`to_user`."""
         x, fields = np.asarray(x, dtype=np.float64), {field.name: field for field in self.outer}
-        u, beyond = dict(zip(self.names, x.T)), np.zeros(len(x), bool)
+        u, outside = dict(zip(self.names, x.T)), np.zeros(len(x), bool)
         bound = {rule.target for rule in self.rules if rule.bounds}
-        u |= {name: fields[name].settled(u[name], mean=mean) for name in u if name not in bound}
+        u |= {name: fields[name].settled(u[name], mean=mean, beyond=beyond) for name in u if name not in bound}
         for rule in self.rules:
-            beyond |= rule.outward(u, fields, mean)
-        return {name: u[name] for name in fields}, beyond
+            outside |= rule.outward(u, fields, mean)
+        return {name: u[name] for name in fields}, outside
 
     def filled(self, u: Numbers, x: np.ndarray) -> Numbers:
         """Numbers of :attr:`outer`, those missing in ``u`` from ``x`` ``[N, D]``, so that rules are kept."""
@@ -221,34 +221,35 @@ class Table:
         return found
 
     def to_user(
-        self, x: np.ndarray, given: Mapping[str, Any] | None = None, *, mean: bool = False,
+        self, x: np.ndarray, given: Mapping[str, Any] | None = None, *, mean: bool = False, beyond: bool = False,
         gaps: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> Any:  # fmt: skip
         """An arrow table in the user's columns: those modelled from ``x`` ``[N, D]``, those that rules write from them,
         constants, and the columns in ``given`` (name -> arrow array: conditions, or columns that are handed through),
-        in the user's order; with ``mean`` counts are fractions. ``gaps`` leaves cells of :attr:`outer` out, NaN."""
+        in the user's order; with ``mean`` counts are fractions, with ``beyond`` numbers outside the range of the data
+        stay there (but the targets of rules). ``gaps`` leaves cells of :attr:`outer` out, NaN."""
         import pyarrow as pa
 
         x = np.asarray(x)
         if x.ndim != 2 or x.shape[1] != self.columns:
             raise InputError(f"expected an array of shape (n, {self.columns}), got {x.shape}.")
         given, columns = given or {}, {}
-        u = self.outward(x, mean=mean)[0] if self.rules else dict(zip(self.names, x.T))
+        u = self.outward(x, mean=mean, beyond=beyond)[0] if self.rules else dict(zip(self.names, x.T))
         u = u if gaps is None else self._with_gaps(u, gaps)
         for field in self.fields:
             if field.name in given and field.kind not in KEPT:
                 columns[field.name] = given[field.name]
             elif field.name in u:
-                columns[field.name] = self.decoded(field, u[field.name], mean)
+                columns[field.name] = self.decoded(field, u[field.name], mean, beyond)
             elif field.name in given:
                 columns[field.name] = _filled(given[field.name], field, len(x))
             elif field.kind in KEPT:
                 columns[field.name] = field.repeat(len(x))
         return pa.table(columns)
 
-    def decoded(self, field: Column, numbers: np.ndarray, mean: bool = False) -> Any:
+    def decoded(self, field: Column, numbers: np.ndarray, mean: bool = False, beyond: bool = False) -> Any:
         """Cells of a column of :attr:`outer`; where there are rules they are settled already."""
-        return field.decode(numbers, mean=mean, given=bool(self.rules))
+        return field.decode(numbers, mean=mean, given=bool(self.rules), beyond=beyond)
 
     def _with_gaps(self, u: Numbers, gaps: Callable[[np.ndarray], np.ndarray]) -> Numbers:
         found = dict(zip(u, gaps(np.stack(list(u.values()), 1)).T))

@@ -128,7 +128,8 @@ def _numeric(
             law = law if family == "heaped" else None
         elif kind == "continuous" and scan.low > 0 and not extra.get("asked"):
             with np.errstate(over="ignore", invalid="ignore"):  # of values beyond floating point, refused below
-                if best_family(smooth, ("normal", "student_t", "log_normal"))[0] == "log_normal":
+                step = None if law is None else law.step
+                if best_family(smooth, ("normal", "student_t", "log_normal"), step=step)[0] == "log_normal":
                     kind, reason = "positive", f"{reason}, skewed"
     reason = "; ".join(filter(None, [reason, words, "" if law is None else _words(law, values, common["type"])]))
     how = LOGARITHMIC.get(kind)
@@ -173,6 +174,8 @@ def _words(law: Law, values: np.ndarray, type: str = "double") -> str:
     often = ", ".join(f"{in_words(atom, type)} in {share:.0%}" for share, atom in shares[:3])
     heaps = f"{often}{', …' * (len(shares) > 3)} of the rows" if shares else ""
     steps = "" if law.step is None else f"in steps of {_step_in_words(law.step, type)}"
+    off = int((np.abs(values - law.snap(values, (-np.inf, np.inf))) > 0.01 * (law.step or 1.0)).sum()) if steps else 0
+    steps += f", but for {off:,} row{'s' * (off != 1)}" if off and law.calendar is None else ""
     steps = steps if law.calendar is None else law.calendar.describe()
     return "; ".join(filter(None, [heaps, steps]))
 

@@ -12,6 +12,8 @@ from latens.schema.law import SCALE, Law, edges
 HEAP = 0.005  # share of the rows that an atom has above its neighbours
 MOST = 128  # atoms of a column
 OFTEN = 25  # rows a value, from which on few values are all atoms
+STRAY = 0.01  # share of the rows that may be off the grid
+STRAYS = 0.5  # distinct values off the grid, at most, for each on it
 REPEATED = 3  # rows a value, from which on few values with gaps between them are the only ones
 KNOTS = 64  # pieces of a margin, at most
 ROWS_OF_KNOT = 16
@@ -38,6 +40,12 @@ def law_of(
     >>> law = law_of(np.append(np.arange(1000.0), np.full(300, -999.0)))
     >>> law.atoms, law.step, law.low, law.high
     ((-999.0,), 1.0, 0.0, 999.0)
+
+    The grid holds for at least 99 % of the rows. The strays are no atoms, unless they are as frequent as atoms have to
+    be, and count as the place of the grid next to them; see :class:`latens.distributions.Heaped` for their mass.
+
+    >>> law_of(np.append(np.arange(1000.0), [3.5, 71.25])).step
+    1.0
     """
     distinct, seen = np.unique(values, return_counts=True)
     if counts is not None:
@@ -46,7 +54,7 @@ def law_of(
     low, high = ends or (float(distinct[0]), float(distinct[-1]))
     if max(-low, high) > 1e300:
         return None
-    step = _step(distinct, steps)
+    step = _step(distinct, seen, steps)
     heaps = _heaps(distinct, seen, step)
     few = len(distinct) <= MOST
     rest = ~np.isin(distinct, heaps)
@@ -54,11 +62,12 @@ def law_of(
         v, c = (distinct[rest], seen[rest]) if rest.sum() > 1 else (distinct, seen)
         if len(v) < 2:
             v, c = np.array([low, low + (step or abs(low) or 1.0)]), np.ones(2, int)
-        return _lawful(*_margin(v, c, step), tuple(map(float, distinct[:MOST])), step, True)
+        often = _on(distinct, step) | (seen >= max(HEAP * seen.sum(), 5))
+        return _lawful(*_margin(*_placed(v, c, step), step), tuple(map(float, distinct[often][:MOST])), step, True)
     first, last = distinct[rest][[0, -1]]
-    beyond = heaps[(heaps < first) | (heaps > last)]
+    beyond = heaps[(heaps < first) | (heaps > last) | ~_on(heaps, step)]  # or off the grid
     inside = ~np.isin(distinct, beyond)
-    step = _step(distinct[inside], steps)
+    step = _step(distinct[inside], seen[inside], steps)
     is_repeated = few and _is_repeated(distinct[inside], seen[inside], step)
     if step is not None or is_repeated:  # heaps among others are wide pieces of the margin
         heaps, rest = beyond, inside
@@ -69,7 +78,7 @@ def law_of(
         return _lawful(*_margin(v, c, None, True), tuple(map(float, heaps)), places=tuple(map(float, v)))
     if counts is None and not np.isin([low, high], heaps).all():  # the ends may not be in the sample
         v, c = _with_ends(v, c, None if low in heaps else low, None if high in heaps else high)
-    return _lawful(*_margin(v, c, step), tuple(map(float, heaps)), step)
+    return _lawful(*_margin(*_placed(v, c, step), step), tuple(map(float, heaps)), step)
 
 
 def _lawful(knots: np.ndarray, scores: np.ndarray, *others: Any, **more: Any) -> Law | None:
@@ -93,23 +102,41 @@ def _is_repeated(values: np.ndarray, seen: np.ndarray, step: float | None) -> bo
     return len(values) > 1 and gaps and seen.sum() >= REPEATED * len(values)
 
 
-def _step(values: np.ndarray, steps: tuple[float, ...] | None) -> float | None:
-    """The coarsest grid through 0 that all distinct values lie on, each in a place of its own; None for none of up to
-    six decimals."""
+def _step(values: np.ndarray, seen: np.ndarray, steps: tuple[float, ...] | None) -> float | None:
+    """The coarsest grid through 0 that nearly all rows lie on, distinct values each in a place of its own; None for
+    none of up to six decimals. ``seen``: how often each distinct value is; 0, which is on every grid, has no say."""
     if steps is None:
         steps = tuple(m * 10.0**k for k in range(9, -7, -1) for m in (5.0, 2.5, 2.0, 1.0) if k > -6 or m == 1.0)
-    top = float(np.abs(values).max(initial=0.0))
-    for step in steps:
-        scaled = values[:100] / step
-        if top / step < 2.0**52 and _whole(scaled, top / step) and _whole(values / step, top / step):
-            if len(np.unique(np.rint(values / step))) == len(values):
-                return float(step) if top > 0 else None
+    values, seen = values[values != 0], seen[values != 0]
+    top, some = float(np.abs(values).max(initial=0.0)), values[:: max(1, len(values) // 100)]
+    for step in steps if len(values) else ():
+        if top / step >= 2.0**52 or _on(some, step).mean() < 0.4:
+            continue
+        on = _on(values, step)
+        holds = seen[~on].sum() <= STRAY * seen.sum() and (~on).sum() <= STRAYS * on.sum()
+        if holds and len(np.unique(np.rint(values[on] / step))) == on.sum():
+            return float(step)
     return None
 
 
-def _whole(scaled: np.ndarray, top: float) -> bool:
-    slack = 1e-6 * min(1.0, top) + 64 * np.finfo(float).eps * np.abs(scaled)
-    return bool((np.abs(scaled - np.rint(scaled)) <= np.minimum(slack, 0.01)).all())
+def _on(values: np.ndarray, step: float | None) -> np.ndarray:
+    """Which values are on the grid; all without one."""
+    if step is None:
+        return np.ones(len(values), bool)
+    scaled = values / step
+    slack = 1e-6 * min(1.0, float(np.abs(scaled).max(initial=0.0))) + 64 * np.finfo(float).eps * np.abs(scaled)
+    return np.abs(scaled - np.rint(scaled)) <= np.minimum(slack, 0.01)
+
+
+def _placed(v: np.ndarray, seen: np.ndarray, step: float | None) -> tuple[np.ndarray, np.ndarray]:
+    """Values off the grid moved to the place next to them, within the range, and counted there."""
+    on = _on(v, step)
+    if step is None or on.all():
+        return v, seen
+    ends = np.ceil(v[0] / step - 1e-6), np.floor(v[-1] / step + 1e-6)
+    places = np.where(on, v, np.clip(np.rint(v / step), *ends) * step)
+    _, first, index = np.unique(np.rint(places / step), return_index=True, return_inverse=True)
+    return places[first], np.bincount(index, seen)
 
 
 def _heaps(values: np.ndarray, seen: np.ndarray, step: float | None) -> np.ndarray:
