@@ -208,7 +208,7 @@ def test_which_matrix_holds_the_counts(tmp_path: Path, form: str):
         found, values, notes = source(given, **more)
         assert found == place and np.array_equal(values, wanted.astype(np.float32)), (place, note)
         assert notes == [] if note is None else len(notes) == 1 and re.search(note, notes[0]), notes
-    assert "no layer 'absent'; it has: X, layers/a." in refusal(h5ad(path, x, layers={"a": x}), layer="absent")
+    assert "no layer 'absent' (it has X, a): pass --layer" in refusal(h5ad(path, x, layers={"a": x}), layer="absent")
 
 
 def test_names_of_raw_are_its_own(tmp_path: Path):

@@ -70,7 +70,7 @@ def _absence(subject: Subject) -> str:
     options = subject.run.recipe.given | subject.run.options if subject.run.recipe else {}
     if options.get("missing") == "mnar":
         return "which cells are missing has a model of its own, which depends on their values"
-    return "which cells are missing, and how many, is not modelled"
+    return "which cells of samples are missing is drawn as the data have it, not by the model"
 
 
 def _missing_bar(missing: float) -> str:

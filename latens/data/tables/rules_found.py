@@ -221,6 +221,8 @@ def _holding(rule: Formula, values: Numbers, fields: dict[str, Column]) -> Formu
     if told.sum() < LEAST or rule.broken(values, numbers).any() or told.sum() < 0.5 * (~np.isnan(own)).sum():
         return None
     decimals, spread = fields[rule.target].decimals, float(own[told].std())
+    if (1e-6 if decimals is None else EXACT) * float(np.abs(own[told]).max()) > 1e-3 * spread:
+        return None  # any line would do
     slack = max(0.0 if decimals is None else 10.0**-decimals, 1e-6 * spread)
     changes = len(np.unique(own[told][:SAMPLE]))
     chance = changes * math.log10(min(0.5, slack / spread)) if spread > 0 else 0.0
