@@ -488,7 +488,7 @@ def test_queries_are_read_from_the_layer_of_the_fit(tmp_path: Path, monkeypatch:
         done(command, "r", "a.h5ad", "--out", "p.npy", "--layer", "other")  # what is asked for wins
         assert np.allclose(np.load("o.npy")[::-1], np.load("p.npy"))
         said = refused(command, "r", "b.h5ad", "--out", "q.npy")
-        assert said == "b.h5ad has no layer 'spliced' (it has X, counts): pass --layer with one that it has"
+        assert said == "b.h5ad has no layer 'spliced' (it has X, counts): pass --layer with one that it has."
         done(command, "r", "b.h5ad", "--out", "q.npy", "--layer", "X")
         assert np.allclose(np.load("o.npy"), np.load("q.npy"))
         done(command, "r", "b.h5ad", "--out", "q.npy", "--layer", "counts")

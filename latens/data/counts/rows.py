@@ -275,7 +275,7 @@ def _chosen(store: Store, layer: str) -> tuple[str, Any, list[str]]:
     place = layer if layer in store.matrices else f"layers/{layer}" if layer != "raw" else "raw/X"
     if place not in store.matrices:
         there = listed([name.removeprefix("layers/") for name in store.matrices]) or "none"
-        raise InputError(f"{store.what} has no layer {layer!r} (it has {there}): pass --layer with one that it has")
+        raise InputError(f"{store.what} has no layer {layer!r} (it has {there}): pass --layer with one that it has.")
     csr = _read(store, place)
     notes = [] if _is_whole(csr) else [f"{place} does not hold whole numbers: its values are taken as they are"]
     return place, csr, notes
