@@ -322,7 +322,7 @@ def test_a_table_of_every_kind_of_column(mixed_run: tuple[Run, Rows]) -> None:
     assert "<b>size" not in text and "<i>a" not in text and "nan " not in text and ">nan" not in text
     columns = section(text, "columns")
     assert columns.count("<tr") == 11 and columns.count('class="out"') == 3  # id, always, empty
-    assert columns.count('class="bar"') == 3 and "100 %" in columns and "not modelled" in columns
+    assert columns.count('class="bar"') == 3 and "100 %" in columns and "drawn as the data have it" in columns
     assert isinstance(run.schema, Table)
     samples = section(text, "samples")
     assert samples.count("<figure") == len(run.schema.names) == 7
