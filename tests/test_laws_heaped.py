@@ -91,6 +91,7 @@ def test_the_whole_mass_is_one(name: str) -> None:
     for loc, scale in [(0.3, 0.4), (0.0, 0.05)]:
         px = heaped(law, loc, scale, unit=(law.high - law.low) / 8)
         if law.places:
+            assert ColumnLikelihood("heaped", law=law).is_mass
             places = torch.tensor([*grid(law), *law.atoms])
             total = px.log_prob(places[:, None]).exp().sum().item()
         elif law.step is not None:

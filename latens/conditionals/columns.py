@@ -106,9 +106,9 @@ class ColumnLikelihood:
 
     @property
     def is_mass(self) -> bool:
-        """Whether ln p is that of a mass (of a level, a count, an atom or a place of the grid among atoms), not of a
-        density in the column's unit."""
-        return self.family in _MASSES or (self.law is not None and bool(self.law.atoms))
+        """Whether ln p is that of a mass (of a level, a count, an atom, a place of the grid among atoms, one of few
+        values), not of a density in the column's unit."""
+        return self.family in _MASSES or (self.law is not None and bool(self.law.atoms or self.law.places))
 
 
 class Columns(Conditional):

@@ -63,9 +63,8 @@ class Margins:
 
     ``step`` ``[n]``: width of a place of the grid, 0 without one. ``middles`` ``[n, P - 1]``: between the places of a
     column that has its own, the rest infinite; ``about`` ``[n, P, 2]``: how far each reaches to either side of its
-    value. ``apart`` ``[n, A]``: atoms outside the range.
-    ``complete`` ``[n]``: only atoms are drawn. ``offset`` ``[n]``: what the measure of the nats adds to ln mass of a
-    place or ln density. ``pieces``: those of T. ``lower`` ``[n, A]``, ``upper`` ``[n, 1 + A]``: between which a number
+    value. ``apart`` ``[n, A]``: atoms outside the range. ``offset`` ``[n]``: what the measure of the nats adds to ln
+    mass of a place or ln density. ``pieces``: those of T. ``lower`` ``[n, A]``, ``upper`` ``[n, 1 + A]``: between which a number
     is an atom, ``upper`` with an entry for none before them. ``ends`` ``[n, 2]``: the scores between which a column has
     values at all, seen or not. ``grids``: which columns have places, on a grid or of their own. ``floor`` ``[n]``:
     below which there is no mass, -inf for none, and ``lowest`` its score; ``floors``: which have one.
@@ -77,7 +76,6 @@ class Margins:
     unit: Tensor
     step: Tensor
     apart: Tensor
-    complete: Tensor
     offset: Tensor
     pieces: Piecewise
     lower: Tensor
@@ -125,7 +123,7 @@ class Margins:
         ends = torch.stack([pieces(limit)[0].clamp(-FAR, FAR) for limit in limits.T], -1)
         return cls(
             knots, scores, values, unit, step, padded((law.apart for law in laws), atoms, 0.0).bool(),
-            torch.tensor([law.is_complete for law in laws]), torch.tensor(widths, dtype=dtype).log(),
+            torch.tensor(widths, dtype=dtype).log(),
             pieces, (values - SAME * values.abs()).nan_to_num(math.inf),
             torch.cat([none, (values + SAME * values.abs()).nan_to_num(-math.inf)], -1),
             middles, about, floor, pieces(floor)[0].clamp(-FAR, FAR), ends,
