@@ -64,10 +64,11 @@ class Margins:
     ``step`` ``[n]``: width of a place of the grid, 0 without one. ``middles`` ``[n, P - 1]``: between the places of a
     column that has its own, the rest infinite; ``about`` ``[n, P, 2]``: how far each reaches to either side of its
     value. ``apart`` ``[n, A]``: atoms outside the range. ``offset`` ``[n]``: what the measure of the nats adds to ln
-    mass of a place or ln density. ``pieces``: those of T. ``lower`` ``[n, A]``, ``upper`` ``[n, 1 + A]``: between which a number
-    is an atom, ``upper`` with an entry for none before them. ``ends`` ``[n, 2]``: the scores between which a column has
-    values at all, seen or not. ``grids``: which columns have places, on a grid or of their own. ``floor`` ``[n]``:
-    below which there is no mass, -inf for none, and ``lowest`` its score; ``floors``: which have one.
+    mass of a place or ln density. ``pieces``: those of T. ``lower`` ``[n, A]``, ``upper`` ``[n, 1 + A]``: between
+    which a number is an atom, ``upper`` with an entry for none before them. ``ends`` ``[n, 2]``: the scores between
+    which a column has values at all, seen or not. ``grids``: which columns have places, on a grid or of their own.
+    ``floor`` ``[n]``: below which there is no mass, -inf for none, and ``lowest`` its score; ``floors``: which have
+    one.
     """
 
     knots: Tensor
