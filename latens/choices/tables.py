@@ -14,7 +14,8 @@ from latens.networks import Seen
 from latens.schema import Column
 from latens.schema.column import LOGARITHMIC
 
-ROWS_OF_SCALES = 2000  # from which on how widely a number spreads depends on its codes
+ROWS_OF_SCALES = 2000  # from which on how widely a number spreads, and about how many places, depends on its codes
+COMPONENTS = 3  # of such a number
 
 
 def seen_as(column: Column) -> Seen:
@@ -42,7 +43,8 @@ def columns_likelihood(
     one_of("missing", missing, ("mar", "mnar"))
     heads = [likelihood_of(column) for column in info.schema.modelled]  # type: ignore[union-attr]
     if info.rows >= ROWS_OF_SCALES and missing == "mar":
-        heads = [replace(head, scale="network") if head.law and not head.law.is_complete else head for head in heads]
+        heads = [replace(head, scale="network", components=COMPONENTS) if head.law and not head.law.is_complete else head
+                 for head in heads]  # fmt: skip
     part_of = conditionals.Columns
     if missing == "mnar":
         heads = [replace(head, family="normal") if head.family == "student_t" else head for head in heads]

@@ -44,6 +44,8 @@ class ColumnLikelihood:
             (that of "beta": a + b = 2 / scale^2), ln theta of negative binomials.
         law: the atoms, grid and margin of "heaped", whose location is that of the score T(x).
         seen: of a family without a law, the smallest and the largest value of the data, between which draws stay.
+        components: how many logistics the margin of "heaped" is a mixture of, whose places, scales and weights the
+            network gives.
         support: the smallest and the largest value that the column can have, as far as draws of "heaped" go where they
             go beyond those seen.
 
@@ -63,6 +65,7 @@ class ColumnLikelihood:
     scale: str = "learned"
     law: Law | None = None
     seen: tuple[float, float] | None = None
+    components: int = 1
     support: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
@@ -92,6 +95,10 @@ class ColumnLikelihood:
             return f"needs a law if and only if it is heaped, got {self.law!r}"
         if self.scale not in ("learned", "network"):
             return f"needs scale 'learned' or 'network', got {self.scale!r}"
+        if not is_whole(self.components) or self.components < 1:
+            return f"needs components, a whole number from 1, got {self.components!r}"
+        if self.components > 1 and (self.law is None or self.scale != "network"):
+            return "has one component: more are for heaped ones whose scale is that of the network"
         if self.scale == "network" and not issubclass(HEADS[self.family], Spread | NegativeBinomialHead):
             return "has no scale for the network to give; leave scale at 'learned'"
         return None
@@ -102,6 +109,8 @@ class ColumnLikelihood:
         if self.family == "categorical":
             return self.levels or 0
         atoms = 0 if self.law is None else len(self.law.atoms)
+        if self.components > 1:
+            return 3 * self.components + atoms
         return HEADS[self.family].locations + atoms + (self.scale == "network")
 
     @property
@@ -132,10 +141,10 @@ class Columns(Conditional):
         self.columns = tuple(columns)
         if not self.columns:
             raise InputError("a table's likelihood needs at least one column, got none.")
-        groups: dict[tuple[str, int | None, str], list[int]] = {}
+        groups: dict[tuple[str, int | None, str, int], list[int]] = {}
         for j, column in enumerate(self.columns):
             size = column.levels if column.law is None else _size(len(column.law.atoms))
-            groups.setdefault((column.family, size, column.scale), []).append(j)
+            groups.setdefault((column.family, size, column.scale, column.components), []).append(j)
         ends = torch.tensor([0] + [column.outputs for column in self.columns]).cumsum(0)
         self.outputs = int(ends[-1])
         seen = [column.seen or (-math.inf, math.inf) for column in self.columns]

@@ -153,8 +153,9 @@ class TruncatedNormalHead(Spread):
 
 
 class HeapedHead(Spread):
-    """The first output is the location of the score; those behind it (and the scale) the logits of the atoms over the
-    margin, which of a column with fewer atoms than another are left out at the end."""
+    """The first outputs are the locations of the score, one a component; behind them their scales and, of several, the
+    logits of their weights; then the logits of the atoms over the margin, which of a column with fewer atoms than
+    another are left out at the end."""
 
     unused: Tensor
 
@@ -163,13 +164,15 @@ class HeapedHead(Spread):
         laws = [column.law for column in columns]
         units, supports = [column.unit for column in columns], [column.support for column in columns]
         self.laws = Laws(laws, units, supports)  # type: ignore[arg-type]
-        self.first = 1 + (self.scale == "network")  # place of the first logit
+        self.components = columns[0].components
+        self.told = 3 if self.components > 1 else 1 + (self.scale == "network")  # outputs of a component
         self.register_buffer("unused", self.laws().atoms.isnan(), persistent=False)
 
     def forward(self, raw: Tensor) -> Distribution:
-        scale = self.variance(raw[..., : self.first]).sqrt()
-        logits = raw[..., self.first :].masked_fill(self.unused, -math.inf)
-        return d.Heaped(raw[..., 0], scale, logits, self.laws())
+        first = self.told * self.components  # place of the first logit
+        parts = raw[..., :first].unflatten(-1, (self.told, self.components)).movedim(-1, -3)  # [..., M, n, told]
+        logits = raw[..., first:].masked_fill(self.unused, -math.inf)
+        return d.Heaped(parts[..., 0], self.variance(parts[..., :2]).sqrt(), logits, self.laws(), parts[..., -1])
 
     def start(self, x: Tensor) -> Tensor:
         margins = self.laws()
@@ -178,6 +181,7 @@ class HeapedHead(Spread):
         score = torch.where(atom == 0, margins.score(x)[0], torch.nan)
         location, deviation = _moments(score)
         raw = self.scaled(location, torch.where(deviation > 0, deviation, 1.0) * SCALE)
+        raw = torch.nn.functional.pad(raw, (0, self.told - raw.shape[-1])).repeat_interleave(self.components, -1)
         size = margins.atoms.shape[-1]
         counts = (atom.unsqueeze(-1) == torch.arange(1 + size, device=x.device)).sum(0) + 0.5
         return torch.cat([raw, (counts[:, 1:] / counts[:, :1]).log().to(raw.dtype)], -1)

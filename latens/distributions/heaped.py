@@ -172,8 +172,9 @@ class Margins:
 
 
 class Heaped(Distribution):
-    """p(x) = sum_h w_h [x = a_h] + w_0 m(x): atoms a_h, and a margin x = Q(g), g ~ Logistic(loc, scale), Q = T^-1 fixed
-    and monotone, so that x has the marginal of the column where g is logistic with variance 1.
+    """p(x) = sum_h w_h [x = a_h] + w_0 m(x): atoms a_h, and a margin x = Q(g), g ~ sum_k pi_k Logistic(loc_k, scale_k),
+    Q = T^-1 fixed and monotone, so that x has the marginal of the column where g is logistic with variance 1. Mixtures
+    of logistics are the conditionals of Salimans et al. (2017).
 
     On a grid m is the mass of the place about x, s((T(x + step/2) - loc) / scale) - s((T(x - step/2) - loc) / scale),
     where a value off the grid has that of the place next to it; without one the density. In nats: where a column has no
@@ -183,16 +184,21 @@ class Heaped(Distribution):
     falls as T goes on linearly, with slope 1 / ``unit``: logistic tails, so that strange values have a finite, ever
     lower score. Draws go on there inside :func:`latens.distributions.extrapolating`, as far as the column has values.
 
-    Shapes: ``loc``, ``scale`` ``[..., n]``; ``logits`` ``[..., n, A]`` of the atoms over the margin, -inf for none.
+    Shapes: ``loc``, ``scale`` ``[..., n]``, or ``[..., M, n]`` beside ``mixing``, the logits of M components; ``logits``
+    ``[..., n, A]`` of the atoms over the margin, -inf for none.
     """
 
     arg_constraints: dict = {}
 
-    def __init__(self, loc: Tensor, scale: Tensor, logits: Tensor, margins: Margins):
-        self.loc, self.scale, self.margins = loc, scale, margins
+    def __init__(self, loc: Tensor, scale: Tensor, logits: Tensor, margins: Margins, mixing: Tensor | None = None):
+        if mixing is None:
+            loc, scale, mixing = (part.unsqueeze(-2) for part in (loc, scale, torch.zeros_like(loc)))
+        self.loc, self.scale = torch.broadcast_tensors(loc, scale)
+        self.margins, self.log_mixing = margins, mixing.log_softmax(-2)
         zero = torch.zeros_like(logits[..., :1]) if logits.shape[-1] else logits.new_zeros(*logits.shape[:-1], 1)
         self.log_weights = torch.cat([zero, logits], -1).log_softmax(-1) if logits.shape[-1] else zero
-        super().__init__(broadcast_shape(loc.shape, scale.shape), validate_args=False)
+        shape = self.loc.shape
+        super().__init__(torch.Size([*shape[:-2], shape[-1]]), validate_args=False)
 
     @property
     def fill(self) -> Tensor:
@@ -219,52 +225,62 @@ class Heaped(Distribution):
             step = torch.where(m.step > 0, m.step, 1.0)
             place = torch.where(m.step > 0, (value / step).round() * step, value)
             below, above = m.sides(place)
-            low, high = m.score(torch.stack([place - below, place + above]))[0]
+            low, high = m.score(torch.stack([place - below, place + above]))[0].unsqueeze(-2)
             width = ((high - low).to(dtype) / self.scale).clamp_min(1e-12)
             ends = torch.stack([high.to(dtype) - self.loc, self.loc - low.to(dtype)]) / self.scale
             found.append(logsigmoid(ends).sum(0) + log1mexp(width))
         if not all(m.grids):
-            centre, slope = m.score(value)
+            centre, slope = (part.unsqueeze(-2) for part in m.score(value))
             centre = (centre.to(dtype) - self.loc) / self.scale
             found.append(logsigmoid(centre) + logsigmoid(-centre) - self.scale.log() + slope.log().to(dtype))
         smooth = found[0] if len(found) == 1 else torch.where(self._placed, found[0], found[1])
         if any(m.floors):
             above = logsigmoid((self.loc - m.lowest.to(dtype)) / self.scale)
-            smooth = torch.where(value < m.floor, -math.inf, smooth - above)
-        return smooth + m.offset.to(dtype)
+            smooth = torch.where((value < m.floor).unsqueeze(-2), -math.inf, smooth - above)
+        if self.loc.shape[-2] > 1:
+            smooth = (smooth + self.log_mixing).logsumexp(-2, keepdim=True)
+        return smooth.squeeze(-2) + m.offset.to(dtype)
 
     @property
     def _placed(self) -> Tensor:
         return torch.tensor(self.margins.grids, device=self.loc.device)
 
-    def _shares(self, limits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(sign, P(g < low end), P(g < high end)) in float64, mirrored so that the interval is in the lower tail."""
-        ends = [(end - self.loc.double()) / self.scale.double() for end in limits]
-        sign = torch.where(ends[0] + ends[1] > 0, -1.0, 1.0).double()
-        low, high = torch.minimum(sign * ends[0], sign * ends[1]), torch.maximum(sign * ends[0], sign * ends[1])
-        return sign, logsigmoid(low), logsigmoid(high)
+    def _limits(self, beyond: bool = False) -> Tensor:
+        """The scores ``[2, n]`` of the ends of the range, or with ``beyond`` of where the column has values."""
+        return (self.margins.ends.T if beyond else self.margins.scores[:, [0, -1]].T).double()
 
-    def _within(self, u: Tensor, beyond: bool = False) -> Tensor:
-        """The value at the share u of the margin's mass inside the range, or with ``beyond`` wherever the column has
-        values."""
-        m = self.margins
-        limits = (m.ends.T if beyond else m.scores[:, [0, -1]].T).double()
-        sign, low, high = self._shares(limits)
+    def _log_shares(self, limits: Tensor) -> Tensor:
+        """ln of the weight that each component has between two scores, ``[..., M, n]`` in float64, summing to one."""
+        _, low, high = _tails(limits, self.loc, self.scale)
+        share = self.log_mixing.double() + high + log1mexp((high - low).clamp_min(1e-300))
+        if any(self.margins.floors):
+            share = share - logsigmoid((self.loc - self.margins.lowest.to(self.loc.dtype)) / self.scale).double()
+        return share.log_softmax(-2)
+
+    def _within(self, u: Tensor, loc: Tensor, scale: Tensor, limits: Tensor) -> Tensor:
+        """The value at the share u of the mass that components have between two scores."""
+        sign, low, high = _tails(limits, loc, scale)
         log_p = high + torch.log1p((1 - u) * torch.expm1(low - high))
         t = log_p - torch.where(log_p < -1e-300, torch.log(-torch.expm1(log_p.clamp_max(-1e-300))), 0.0)
-        g = self.loc.double() + sign * self.scale.double() * t
-        return m.value(torch.minimum(torch.maximum(g, limits[0]), limits[1]))
+        g = loc.double() + sign * scale.double() * t
+        return self.margins.value(torch.minimum(torch.maximum(g, limits[0]), limits[1]))
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
         with torch.no_grad():
-            shape = [*sample_shape, *self._batch_shape]
+            shape, limits = [*sample_shape, *self._batch_shape], self._limits(is_extrapolating())
             u = torch.rand(shape, dtype=torch.float64, device=self.loc.device)
-            x = self._within(u.clamp(1e-12, 1 - 1e-12), is_extrapolating())
+            loc, scale = self.loc, self.scale
+            if loc.shape[-2] == 1:
+                loc, scale = loc.squeeze(-2), scale.squeeze(-2)
+            else:
+                log_shares = self._log_shares(limits)
+                which = _drawn(log_shares.expand(*sample_shape, *log_shares.shape), -2).unsqueeze(-2)
+                loc, scale = (part.expand(*sample_shape, *log_shares.shape).gather(-2, which).squeeze(-2)
+                              for part in (loc, scale))  # fmt: skip
+            x = self._within(u.clamp(1e-12, 1 - 1e-12), loc, scale, limits)
             if not self.margins.atoms.shape[-1]:
                 return x.to(self._value_dtype)
-            weights = self.log_weights.expand(*shape, -1)
-            noise = torch.rand(weights.shape, dtype=weights.dtype, device=weights.device).clamp_min(1e-20)
-            atom = (weights - (-noise.log()).log()).argmax(-1)
+            atom = _drawn(self.log_weights.expand(*shape, -1), -1)
             heap = self.margins.picked(self.margins.atoms, atom).double()
             return torch.where(atom == 0, x, heap).to(self._value_dtype)
 
@@ -276,12 +292,13 @@ class Heaped(Distribution):
     def _smooth(self) -> tuple[Tensor, Tensor]:
         """Mean and mean square of the margin inside the range: midpoints in t, where the share is u(t) = t^3 (10 - 15 t
         + 6 t^2), so that tails are met."""
-        t = ((torch.arange(32, dtype=torch.float64, device=self.loc.device) + 0.5) / 32).view(
-            -1, *[1] * len(self._batch_shape)
-        )
+        t = ((torch.arange(32, dtype=torch.float64, device=self.loc.device) + 0.5) / 32).view(-1, *[1] * self.loc.dim())
         weight = (30 * (t * (1 - t)).square()) / 32
-        x = self._within((t**3 * (10 - 15 * t + 6 * t.square())).expand(-1, *self._batch_shape)).double()
-        return (weight * x).sum(0) / weight.sum(), (weight * x.square()).sum(0) / weight.sum()
+        u, limits = t**3 * (10 - 15 * t + 6 * t.square()), self._limits()
+        x = self._within(u.expand(-1, *self.loc.shape), self.loc, self.scale, limits).double()
+        share = self._log_shares(limits).exp()
+        first, second = ((weight * power).sum(0) / weight.sum() for power in (x, x.square()))
+        return (share * first).sum(-2), (share * second).sum(-2)
 
     def masses(self) -> tuple[Tensor, Tensor, Tensor]:
         """(weights ``[..., n, 1 + A]`` of the margin and the atoms, mean and mean square of the margin)."""
@@ -307,6 +324,20 @@ class Heaped(Distribution):
     def center(self) -> Tensor:
         """What stands for the distribution; see :func:`standing`."""
         return standing(*self.masses(), self.margins)[0].to(self._value_dtype)
+
+
+def _tails(limits: Tensor, loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(sign, ln P(g < low end), ln P(g < high end)) in float64, mirrored so that the interval is in the lower tail."""
+    ends = [(end - loc.double()) / scale.double() for end in limits]
+    sign = torch.where(ends[0] + ends[1] > 0, -1.0, 1.0).double()
+    low, high = torch.minimum(sign * ends[0], sign * ends[1]), torch.maximum(sign * ends[0], sign * ends[1])
+    return sign, logsigmoid(low), logsigmoid(high)
+
+
+def _drawn(log_weights: Tensor, axis: int) -> Tensor:
+    """Which place of an axis, drawn with these log weights (Gumbel 1954)."""
+    noise = torch.rand(log_weights.shape, dtype=log_weights.dtype, device=log_weights.device).clamp_min(1e-20)
+    return (log_weights - (-noise.log()).log()).argmax(axis)
 
 
 def standing(weights: Tensor, first: Tensor, second: Tensor, margins: Margins) -> tuple[Tensor, Tensor]:
