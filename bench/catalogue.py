@@ -213,7 +213,7 @@ def kept_of(path: Path, sizes: dict[str, Any], resume: bool) -> dict[str, Any]:
 
 def write(path: Path, kept: dict[str, Any]) -> None:
     """The whole file or the old one."""
-    from latens.atomic import write_text
+    from latens.machine.atomic import write_text
 
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(kept, indent=1) + "\n")

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Laplace
 
 from latens import conditionals, models, objectives, priors
-from latens.choices import DataInfo, encoder, latent_size, likelihood_for
-from latens.numerics import positive
-from latens.trees import Tree
+from latens.recipes.choices import DataInfo, encoder, latent_size, likelihood_for
+from latens.tensors.numerics import positive
+from latens.tensors.trees import Tree
 
 
 class LaplacePosterior(conditionals.Conditional):

@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _MODULES = (
-    "api", "conditionals", "data", "distributions", "errors", "estimator", "evaluation", "fitting", "models",
-    "networks", "numerics", "objectives", "priors", "randomness", "recipes", "report", "run", "schema",
-    "training", "trees",
+    "api", "conditionals", "data", "densities", "distributions", "errors", "evaluation", "models", "networks",
+    "objectives", "priors", "recipes", "report", "runs", "schema", "tensors", "training",
 )  # fmt: skip
 _NAMES = {
-    "InputError": "errors", "Recipe": "recipes", "VAE": "estimator", "load": "estimator", "train": "api",
+    "InputError": "errors", "Recipe": "recipes", "VAE": "api.estimator", "load": "api.estimator",
+    "train": "api.training",
 }  # fmt: skip
 
 __all__ = ["InputError", "Recipe", "VAE", "__version__", "load", "train", *_MODULES]
 
 if TYPE_CHECKING:
-    from latens.api import train
+    from latens.api.estimator import VAE, load
+    from latens.api.training import train
     from latens.errors import InputError
-    from latens.estimator import VAE, load
     from latens.recipes import Recipe
 
 

@@ -3,6 +3,6 @@
 import sys
 
 if __name__ == "__main__":
-    from latens.cli import main
+    from latens.cli.main import main
 
     sys.exit(main())

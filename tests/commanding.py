@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from sklearn import datasets
 
-from latens.cli import main
+from latens.cli.main import main
 
 SHORT = ("--epochs", "2")
 

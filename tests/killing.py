@@ -92,10 +92,10 @@ def in_child(work: Callable[[], int]) -> tuple[int, str]:
 
 
 def main(folder: Path, stride: int) -> dict[str, Any]:
-    import latens.commands.fitting  # noqa: F401  (before the forks)
+    import latens.cli.commands.fitting  # noqa: F401  (before the forks)
     from latens import report
-    from latens.atomic import write_text
-    from latens.cli import main as cli
+    from latens.cli.main import main as cli
+    from latens.machine.atomic import write_text
 
     def small_page(path: Path, *given: Any, **more: Any) -> None:
         write_text(path, "report")
@@ -169,10 +169,10 @@ def main(folder: Path, stride: int) -> dict[str, Any]:
 
 def several(folder: Path, count: int) -> dict[str, Any]:
     """``latens fit --seeds 3`` of small models: one batched run, whose joint checkpoint is written at every step."""
-    import latens.commands.seeds  # noqa: F401
+    import latens.cli.commands.seeds  # noqa: F401
     from latens import report
-    from latens.atomic import write_text
-    from latens.cli import main as cli
+    from latens.cli.main import main as cli
+    from latens.machine.atomic import write_text
 
     report.write = lambda path, *given, **more: write_text(path, "report")
     source = folder / "rows.npy"

@@ -17,10 +17,10 @@ from commanding import SHORT, call, done, refused
 
 import latens
 from latens import InputError, conditionals, models, objectives, priors
-from latens.atomic import write_text
 from latens.data import read
 from latens.data.rows import as_table
 from latens.data.tables.files import read_table
+from latens.machine.atomic import write_text
 from latens.training.checkpoint import loads, sealed
 
 pytestmark = pytest.mark.usefixtures("one_thread", "in_place")
@@ -509,7 +509,7 @@ def test_no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("latens.fitting.prepare", lambda *given, **more: torch.empty(10**15))
+    monkeypatch.setattr("latens.runs.fitting.prepare", lambda *given, **more: torch.empty(10**15))
     assert "not enough memory" in refused("fit", "iris", "--out", "x", status=1)
 
 
@@ -517,7 +517,7 @@ def test_unexpected_errors_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> No
     def broken(*given: Any, **more: Any) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("latens.commands.sample", broken)
+    monkeypatch.setattr("latens.cli.commands.sample", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         call("sample", "iris-run", "--out", "o.npy")
 
@@ -563,7 +563,7 @@ def test_python_refuses_with_value_errors(tmp_path: Path, in_place: Path) -> Non
             refusal()
     with pytest.raises(InputError, match="no room"):  # a failed save leaves nothing
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("latens.run.pack", _no_room)
+            patch.setattr("latens.runs.record.pack", _no_room)
             iris.save(tmp_path / "new")
     assert not (tmp_path / "new").exists()
 

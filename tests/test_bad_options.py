@@ -12,8 +12,8 @@ from parts import data
 
 import latens
 from latens import recipes
-from latens.choices import DataInfo
 from latens.errors import InputError
+from latens.recipes.choices import DataInfo
 
 X = torch.as_tensor(data(24, 4), dtype=torch.float32)
 NEVER = (math.nan, "much")  # what no option takes

@@ -19,7 +19,7 @@ from commanding import SHORT, blank_page, call, done, figures, refused
 
 import latens
 from latens import report
-from latens.cli import app, main
+from latens.cli.main import app, main
 from latens.data import read_table
 from latens.data.sources import READING
 
@@ -141,10 +141,10 @@ def test_paths_with_spaces_and_dashes(tmp_path: Path) -> None:
 
 def test_demo_is_not_run_over_other_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What lies beside an earlier demo's run survives the next one; the demo itself is run by `make demo`."""
-    from latens.commands import comparing
+    from latens.cli.commands import comparing
 
     done("fit", "iris", "--out", tmp_path / "demo", *SHORT)
-    record = latens.run.read_record(tmp_path / "demo")
+    record = latens.runs.record.read_record(tmp_path / "demo")
     record["data"]["demo"] = True
     (tmp_path / "demo" / "run.json").write_text(latens.training.checkpoint.sealed(record))
     (tmp_path / "demo" / "notes.txt").write_text("mine")
@@ -172,7 +172,7 @@ def environment() -> dict[str, str]:
 def test_help_is_light(words: str) -> None:
     code = f"""
 import sys
-from latens.cli import app, main
+from latens.cli.main import app, main
 status = main({words.split()!r})
 heavy = [name for name in ("torch", "numpy", "sklearn", "pandas", "matplotlib", "accelerate") if name in sys.modules]
 print("imported:", heavy, status)
@@ -192,7 +192,7 @@ print("imported:", heavy, status)
 )
 def test_idle_threads_sleep_after_a_moment_unless_the_user_says_otherwise(given: dict, found: list) -> None:
     names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
-    code = f"import json, os, latens.cli; print(json.dumps([*map(os.environ.get, {names})]))"
+    code = f"import json, os, latens.cli.main; print(json.dumps([*map(os.environ.get, {names})]))"
     clean = {name: value for name, value in environment().items() if name not in names}
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=clean | given, timeout=60)
     assert json.loads(said.stdout) == found, said.stderr
@@ -226,18 +226,18 @@ def _interrupt_and_resume(out: Path, words: list[str], name: signal.Signals) -> 
     assert child.returncode == 130 and "Traceback" not in said, said
     [sentence] = said.strip().splitlines()
     line = re.search("`latens (.*)`", sentence)
-    assert line and '"status": 130' in printed and latens.run.read_record(out)["status"] == "running"
+    assert line and '"status": 130' in printed and latens.runs.record.read_record(out)["status"] == "running"
     assert sorted(os.listdir(out)) == ["checkpoint", "metrics.csv", "run.json"]
     done(*shlex.split(line[1]))
 
 
 def test_interrupted_while_reading(tmp_path: Path) -> None:
     code = f"""
-import sys, latens.data, latens.commands.fitting as fitting, latens.cli
+import sys, latens.data, latens.cli.commands.fitting as fitting, latens.cli.main
 def read(*given, **more):
     raise KeyboardInterrupt
 fitting.read = read
-sys.exit(latens.cli.main(["fit", "iris", "--out", {str(tmp_path / 'run')!r}]))
+sys.exit(latens.cli.main.main(["fit", "iris", "--out", {str(tmp_path / 'run')!r}]))
 """
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(), timeout=60)
     assert found.returncode == 130 and found.stderr.strip() == "latens: interrupted" and not found.stdout

@@ -15,10 +15,10 @@ from filelock import FileLock
 from parts import assert_same, data, trainer, vae
 from torch import nn
 
+from latens.machine.compiler import cache, compiled, has_compiler
 from latens.objectives.base import Player
 from latens.training import NonFiniteError, Settings
 from latens.training.checkpoint import state_of
-from latens.training.compiler import cache, compiled, has_compiler
 from latens.training.players import PlayerOptimizer, norm_of
 
 

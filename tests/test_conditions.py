@@ -14,11 +14,11 @@ from sklearn.datasets import load_digits
 from sklearn.svm import SVC
 
 import latens
-from latens import fitting, outputs
 from latens.data import read, write
 from latens.data.rows import Asked, rows_of
 from latens.errors import InputError
 from latens.recipes import Recipe
+from latens.runs import fitting, outputs
 from latens.training import Settings
 
 

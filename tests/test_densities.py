@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 import latens
 from latens import densities
-from latens import run as runs
-from latens.commands import densities as commanding_densities
+from latens.cli.commands import densities as commanding_densities
 from latens.densities import fitted as fitting
 from latens.densities import store
 from latens.distributions import PointMass
 from latens.errors import InputError
+from latens.runs import record as runs
 
 pytestmark = pytest.mark.usefixtures("one_thread", "in_place")
 

@@ -10,7 +10,7 @@ import pytest
 from commanding import done
 
 import latens
-from latens import gaps
+from latens.runs import gaps
 
 N = 600
 r = np.random.default_rng(3)

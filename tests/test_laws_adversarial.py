@@ -16,8 +16,8 @@ from torch.nn.functional import softplus
 
 import latens
 from latens import conditionals, models, objectives, priors, recipes
-from latens.choices import DataInfo
 from latens.errors import InputError
+from latens.recipes.choices import DataInfo
 from latens.training.players import PlayerOptimizer, gradients
 from latens.training.settings import Settings
 

@@ -16,8 +16,9 @@ from torch import distributions as td
 from torch import nn
 
 import latens
-from latens import conditionals, distributions, evaluation, models, objectives, priors, randomness
+from latens import conditionals, distributions, evaluation, models, objectives, priors
 from latens.evaluation import likelihood as likelihood_module
+from latens.tensors import randomness
 
 D, Q = 4, 2
 X, W, B, S2 = laws.toy(6, D, Q, seed=21)

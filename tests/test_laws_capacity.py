@@ -83,14 +83,14 @@ def test_capacities_are_reached():
     model = joint().float()
     loop = trainer(model, x, objectives.RateTargets([0.7, 0.5], 100.0, 0.3), epochs=200, batch_size=200,
                    learning_rate=0.02).run()  # fmt: skip
-    with latens.randomness.seeded(0), torch.no_grad():
+    with latens.tensors.randomness.seeded(0), torch.no_grad():
         rates = loop.model.draw(torch.as_tensor(x, dtype=torch.float32)).rates().mean((1, 2))
     assert rates.tolist() == pytest.approx([0.7, 0.5], abs=0.1)
 
 
 def test_categories_cannot_be_asked_to_hold_more_than_they_can():
     x = torch.as_tensor(data(40), dtype=torch.float32)
-    info = latens.choices.DataInfo(latens.data.infer(x.numpy()), 40, x)
+    info = latens.recipes.choices.DataInfo(latens.data.infer(x.numpy()), 40, x)
     _, objective = recipes.Recipe("joint_capacity_vae", variables=2, categories=5, capacity=3.0).build(info)
     assert objective.targets == pytest.approx((3.0, 2 * math.log(5)))
     for wrong in (3.3, -0.1, "most"):

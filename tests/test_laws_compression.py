@@ -13,10 +13,11 @@ from laws import Z, t
 from scipy import integrate, special, stats
 from torch import nn
 
-from latens import InputError, choices, conditionals, models, networks, objectives, priors, randomness
+from latens import InputError, conditionals, models, networks, objectives, priors
 from latens import distributions as d
 from latens.data import infer
-from latens.recipes import Recipe
+from latens.recipes import Recipe, choices
+from latens.tensors import randomness
 
 D = 3
 X, W, B, S2 = laws.toy(6, D, 1, seed=4)

@@ -15,10 +15,11 @@ from torch import distributions as td
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 import latens
-from latens import conditionals, distributions, evaluation, models, networks, objectives, priors, randomness, trees
+from latens import conditionals, distributions, evaluation, models, networks, objectives, priors
 from latens.data.loader import ArrayLoader
 from latens.data.transforms import binarize, dequantize
 from latens.objectives import Penalty, Player, check_disjoint
+from latens.tensors import randomness, trees
 from latens.training import Settings, Trainer
 
 D, Q = 5, 2

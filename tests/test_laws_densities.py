@@ -21,7 +21,7 @@ from latens.densities.mixtures import kde, mixture
 from latens.densities.stage import vae
 from latens.densities.strings import Autoregressive, Causal, Strings, autoregressive
 from latens.errors import InputError
-from latens.randomness import seeded
+from latens.tensors.randomness import seeded
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

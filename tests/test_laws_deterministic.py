@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.autograd.functional import jacobian
 
 import latens
-from latens import conditionals, models, objectives, priors, randomness, recipes
+from latens import conditionals, models, objectives, priors, recipes
+from latens.tensors import randomness
 
 X = t(laws.toy(5, 4, 2, seed=3)[0])
 
@@ -191,7 +192,7 @@ def test_the_denoised_mean_of_a_linear_autoencoder_is_the_conditional_mean() -> 
 @pytest.mark.parametrize("name", ["rae_l2", "rae_gp", "denoising_ae", "contractive_ae", "sparse_ae"])
 def test_recipes_differ_from_the_plain_autoencoder(name: str) -> None:
     x = torch.as_tensor(data(40, 3), dtype=torch.float32)
-    info = latens.choices.DataInfo(latens.data.infer(x.numpy()), 40, x)
+    info = latens.recipes.choices.DataInfo(latens.data.infer(x.numpy()), 40, x)
     torch.manual_seed(0)
     model, objective = recipes.Recipe(name, latent_dim=2).build(info)
     torch.manual_seed(1)

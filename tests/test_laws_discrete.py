@@ -296,7 +296,7 @@ def test_finite_scalars_are_a_grid_whose_gradient_is_one():
 def test_a_book_learns_better_codes_than_it_began_with_and_is_saved(name: str, tmp_path):
     x = torch.as_tensor(np.random.default_rng(0).normal(size=(200, 6)), dtype=torch.float32)
     model, objective = recipes.Recipe(name, latent_dim=2, codes=8, network="linear").build(
-        latens.choices.DataInfo(latens.data.infer(x.numpy()), 200, x)
+        latens.recipes.choices.DataInfo(latens.data.infer(x.numpy()), 200, x)
     )
     before = model.posterior.book.codes.clone()
     latens.train(model, objective, x.numpy(), epochs=20, batch_size=50, device="cpu", out=tmp_path / "run")

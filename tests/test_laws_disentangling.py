@@ -268,7 +268,7 @@ def test_the_capacity_grows_over_the_objectives_own_warm_up_and_reaches_its_end(
 
 def test_the_info_vae_is_the_sum_of_its_terms() -> None:
     x = torch.as_tensor(data(40, 3), dtype=torch.float32)
-    info = latens.choices.DataInfo(latens.data.infer(x.numpy()), 40, x)
+    info = latens.recipes.choices.DataInfo(latens.data.infer(x.numpy()), 40, x)
     torch.manual_seed(0)
     model, objective = recipes.Recipe("info_vae", latent_dim=2, alpha=0.3, weight=5.0).build(info)
     draw = objective.draw(model, x)

@@ -19,7 +19,7 @@ from torch import distributions as td
 from latens import conditionals, distributions, evaluation, models, networks, priors
 from latens.data.transforms import binarize, dequantize
 from latens.evaluation.likelihood import bits_per_dimension
-from latens.numerics import log1mexp, log1mexp_of_log, log_mean_exp, positive
+from latens.tensors.numerics import log1mexp, log1mexp_of_log, log_mean_exp, positive
 
 # The likelihood table: a new likelihood is one row, and all laws below apply to it
 

@@ -16,12 +16,13 @@ from scipy import integrate, special
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from latens import choices, conditionals, evaluation, models, networks, priors, recipes
+from latens import conditionals, evaluation, models, networks, priors, recipes
 from latens import distributions as d
 from latens.data import infer
 from latens.distributions import closed_kl, hyperbolic
 from latens.errors import InputError
 from latens.evaluation.latent import codes_and_means, prior_variance
+from latens.recipes import choices
 
 KAPPAS = (1e-3, 0.1, 1.0, 10.0, 100.0, 1000.0, 1e4)
 SPHERES = (d.VonMisesFisher, d.PowerSpherical)

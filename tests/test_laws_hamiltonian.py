@@ -14,9 +14,11 @@ from laws import Z, t
 from scipy import stats
 from torch import Tensor, nn
 
-from latens import choices, conditionals, evaluation, models, priors, randomness, recipes
+from latens import conditionals, evaluation, models, priors, recipes
 from latens.data import infer
 from latens.models.hamiltonian import gradient
+from latens.recipes import choices
+from latens.tensors import randomness
 
 D, Q = 4, 2
 X, W, B, S2 = laws.toy(6, D, Q, seed=21)

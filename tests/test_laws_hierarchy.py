@@ -10,8 +10,9 @@ from laws import Z, t
 from scipy import stats
 from torch import nn
 
-from latens import choices, conditionals, evaluation, models, objectives, priors, recipes
+from latens import conditionals, evaluation, models, objectives, priors, recipes
 from latens.data import infer
+from latens.recipes import choices
 
 D, Q = 4, 2
 X, W, B, S2 = laws.toy(6, D, Q, seed=21)

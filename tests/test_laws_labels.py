@@ -15,8 +15,9 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 import latens
-from latens import choices, conditionals, models, objectives, priors, recipes
+from latens import conditionals, models, objectives, priors, recipes
 from latens.data import infer
+from latens.recipes import choices
 
 D, Q, Y = 4, 2, 3
 X, W, B, S2 = laws.toy(6, D, Q, seed=21)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import latens
 from latens import conditionals, distributions, evaluation, models, networks, objectives, priors
-from latens.numerics import positive
+from latens.tensors.numerics import positive
 
 
 def orthogonal_data(n: int, eigenvalues: list[float], seed: int) -> np.ndarray:

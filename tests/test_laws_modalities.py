@@ -13,8 +13,9 @@ from scipy import stats
 from torch import nn
 
 import latens
-from latens import choices, conditionals, distributions, models, objectives, priors
+from latens import conditionals, distributions, models, objectives, priors
 from latens.data import infer
+from latens.recipes import choices
 
 D, Q = 5, 2
 WIDE = 2.5  # of the variance of each expert, so that weights have a variance

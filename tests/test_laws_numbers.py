@@ -12,9 +12,9 @@ from commanding import done, figures, mixed_table, refused
 from parts import data
 
 from latens import objectives
-from latens.choices import DataInfo
 from latens.data.rows import Asked, rows_of
 from latens.recipes import Recipe
+from latens.recipes.choices import DataInfo
 
 RNG = np.random.default_rng(0)
 

@@ -49,9 +49,9 @@ def test_ms_ssim_is_a_naive_loop_and_one_for_equal_images(side: int, size: int, 
     assert score(a, b).item() == pytest.approx(score(b, a).item(), abs=1e-12) and score(a, b) < 0.99
 
 
-def image_info(side: int = 8) -> latens.choices.DataInfo:
+def image_info(side: int = 8) -> latens.recipes.choices.DataInfo:
     x = np.random.default_rng(0).integers(0, 17, size=(30, side, side)).astype(np.uint8)
-    return latens.choices.DataInfo(latens.data.infer(x), 30, torch.from_numpy(x).view(30, 1, side, side))
+    return latens.recipes.choices.DataInfo(latens.data.infer(x), 30, torch.from_numpy(x).view(30, 1, side, side))
 
 
 @pytest.mark.parametrize("name", ["ms_ssim", "feature_reconstruction"])
@@ -92,4 +92,4 @@ def test_the_features_are_fixed_and_the_same_in_every_process():
 def test_columns_are_refused(name: str):
     x = torch.randn(20, 4)
     with pytest.raises(InputError, match="needs images"):
-        recipes.Recipe(name).build(latens.choices.DataInfo(latens.data.infer(x.numpy()), 20, x))
+        recipes.Recipe(name).build(latens.recipes.choices.DataInfo(latens.data.infer(x.numpy()), 20, x))

@@ -16,13 +16,13 @@ from scipy import stats
 from torch import Tensor
 
 from latens import densities
-from latens.choices import DataInfo
 from latens.data import infer
 from latens.densities import Codes, PixelCNN
 from latens.densities.convolved import pixelcnn
 from latens.errors import InputError
-from latens.randomness import seeded
 from latens.recipes import Recipe
+from latens.recipes.choices import DataInfo
+from latens.tensors.randomness import seeded
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 GRIDS = [(1, 4), (2, 2), (4, 1), (2, 3)]

@@ -13,11 +13,12 @@ from laws import Z, t
 from scipy import stats
 from torch import nn
 
-from latens import InputError, conditionals, distributions, evaluation, models, priors, randomness
+from latens import InputError, conditionals, distributions, evaluation, models, priors
 from latens import distributions as d
-from latens.choices import DataInfo
 from latens.data import infer
 from latens.recipes import Recipe
+from latens.recipes.choices import DataInfo
+from latens.tensors import randomness
 
 D, Q = 4, 2
 X, W, B, S2 = laws.toy(6, D, Q, seed=21)

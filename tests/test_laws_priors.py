@@ -16,9 +16,9 @@ from scipy.special import expit, logsumexp
 from torch import nn
 
 from latens import InputError, conditionals, distributions, models, networks, priors
-from latens.choices import DataInfo
 from latens.data import infer
 from latens.recipes import Recipe
+from latens.recipes.choices import DataInfo
 from latens.training.checkpoint import state_of
 
 D, K = 3, 5

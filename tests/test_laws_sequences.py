@@ -10,8 +10,9 @@ from laws import Z, t
 from scipy import stats
 from torch import nn
 
-from latens import choices, conditionals, evaluation, models, networks, objectives, recipes
+from latens import conditionals, evaluation, models, networks, objectives, recipes
 from latens.data import infer
+from latens.recipes import choices
 
 T, A, NOISE, S2 = 6, 0.8, 0.5, 0.3  # z_t = A z_{t-1} + N(0, NOISE), x_t = C z_t + N(0, S2), z_0 = 0
 C = np.array([[1.0], [-0.6]])

@@ -11,10 +11,11 @@ from parts import data
 from torch import nn
 
 import latens
-from latens import choices, objectives, recipes
+from latens import objectives, recipes
 from latens.data import infer
 from latens.errors import InputError
 from latens.objectives.spectral import largest_singular_values
+from latens.recipes import choices
 
 
 @pytest.mark.parametrize("shape", [(7, 7), (20, 5), (5, 20), (1, 9), (9, 1), (64, 64)])
@@ -64,7 +65,7 @@ def test_the_recipe_pays_for_it():
     for spectral in (0.0, 0.3):
         torch.manual_seed(0)
         model, objective = recipes.Recipe("deep_ladder", spectral=spectral, network="mlp").build(info)
-        with latens.randomness.seeded(1):
+        with latens.tensors.randomness.seeded(1):
             found.append(objective.losses(model, x, objective.draw(model, x))["model"].item())
     maps = [m for m in model.modules() if isinstance(m, nn.Linear)]
     truth = sum(torch.linalg.svdvals(m.weight.detach().double())[0].item() for m in maps)
@@ -85,7 +86,7 @@ def test_the_stream_stays_of_one_size_however_many_layers_feed_it(network: str):
         torch.manual_seed(0)
         info = choices.DataInfo(schema, 40, inside)
         model, objective = recipes.Recipe("deep_ladder", depth=depth, network=network).build(info)
-        with torch.no_grad(), latens.randomness.seeded(1):
+        with torch.no_grad(), latens.tensors.randomness.seeded(1):
             h = model._descend((1, 200), lambda _, p: p.loc + p.variance.sqrt() * torch.randn(p.loc.shape))[0]
             up = model.upward(inside)
             loss = objective.losses(model, inside, objective.draw(model, inside))["model"].item()

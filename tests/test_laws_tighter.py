@@ -12,8 +12,9 @@ import pytest
 import torch
 from laws import Z, t
 
-from latens import InputError, distributions, models, objectives, priors, randomness
+from latens import InputError, distributions, models, objectives, priors
 from latens.conditionals import Normal
+from latens.tensors import randomness
 from latens.training import Settings
 from latens.training.players import PlayerOptimizer, gradients
 

@@ -11,8 +11,9 @@ import torch
 from laws import Z
 from test_catalogue import TABLE
 
-from latens import choices, recipes
+from latens import recipes
 from latens.data import infer
+from latens.recipes import choices
 from latens.schema import Column
 
 WORLD = np.array(list(itertools.product((0, 1), repeat=3)), dtype=np.uint8)

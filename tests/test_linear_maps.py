@@ -10,8 +10,9 @@ import torch
 from torch import nn
 from torch.nn.functional import linear
 
+from latens.machine.processor import has_onednn, is_of_intel
 from latens.networks import Linear, mlp, only_linear_maps
-from latens.networks.linear import LARGE, has_onednn, is_of_intel
+from latens.networks.linear import LARGE
 
 
 @pytest.fixture(params=["onednn", "torch's own"], autouse=True)

@@ -10,7 +10,7 @@ from scipy import stats
 from latens import InputError
 from latens.data.loader import ArrayLoader
 from latens.data.transforms import binarize, dequantize
-from latens.randomness import part, reseed, seed_of, seeded, shared, standard_normal, uniform
+from latens.tensors.randomness import part, reseed, seed_of, seeded, shared, standard_normal, uniform
 
 
 def images(n: int = 23) -> torch.Tensor:

@@ -14,11 +14,11 @@ from commanding import done, figures, refused
 
 import latens
 from latens import distributions as d
-from latens import imputing, scoring
-from latens.commands import sources, streaming
+from latens.cli.commands import sources, streaming
 from latens.data.rows import rows_like
 from latens.data.tables.frames import as_table
 from latens.evaluation.anomaly import contributions
+from latens.runs import imputing, scoring
 from latens.schema import BEYOND, IMPOSSIBLE, UNSEEN, Column
 
 N, HELD = 400, 40

@@ -12,9 +12,9 @@ from scipy import stats
 from scipy.special import logsumexp
 
 from latens import InputError, conditionals, distributions, evaluation, models, priors
-from latens.choices import DataInfo
-from latens.choices.parts import MIXTURE_ROWS, prior_for
 from latens.data.rows import Asked, rows_of
+from latens.recipes.choices import DataInfo
+from latens.recipes.choices.parts import MIXTURE_ROWS, prior_for
 
 WEIGHTS = np.array([0.5, 0.3, 0.2])
 MEANS = np.array([[-2.0, 1.0], [3.0, 0.0], [0.5, -4.0]])

@@ -117,7 +117,7 @@ def test_the_command_line_in_two_processes_answers_once(tmp_path: Path):
     words = ["-m", "latens", "fit", "digits", "--latent-dim", "2", "--epochs", "1", "--device", "cpu", "--out"]
     (status, printed, _), (other, nothing, whispered) = in_two_processes(*words, out)
     assert (status, other) == (0, 0) and "ELBO" in printed and nothing == "" and "data:" not in whispered
-    assert latens.run.read_record(out)["status"] == "finished" and (out / "report.html").exists()
+    assert latens.runs.record.read_record(out)["status"] == "finished" and (out / "report.html").exists()
     refused = in_two_processes(*words, out)
     assert [status for status, *_ in refused] == [2, 2]
     assert "already holds a run" in refused[0][2] and "the main process stopped" in refused[1][2]

@@ -28,7 +28,7 @@ def test_links_and_pictures_of_the_documents_exist() -> None:
 
 
 def test_example_recipe_fits_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from latens.cli import main
+    from latens.cli.main import main
 
     monkeypatch.syspath_prepend(ROOT / "examples")
     run = str(tmp_path / "run")

@@ -16,16 +16,16 @@ from torch import nn
 
 import latens
 from latens import conditionals, models, objectives, priors, report
-from latens.compare import Comparison, compare
 from latens.data import infer, read
 from latens.data.rows import Asked, Rows, rows_like, rows_of
 from latens.evaluation import evaluate
-from latens.fitting import fit_recipe
 from latens.recipes import Recipe
 from latens.report import charts, figures, matching, pixels
 from latens.report.groups import group
 from latens.report.subject import Subject
-from latens.run import Run
+from latens.runs.comparing import Comparison, compare
+from latens.runs.fitting import fit_recipe
+from latens.runs.record import Run
 from latens.schema import Column, Schema, Table
 from latens.training import Settings
 

@@ -20,11 +20,12 @@ from parts import assert_same, data, timeless, vae
 from test_training import Adversary
 
 import latens
-from latens import InputError, fitting, objectives
-from latens.atomic import write_text
+from latens import InputError, objectives
 from latens.data.rows import rows_of
 from latens.data.transforms import dequantize
+from latens.machine.atomic import write_text
 from latens.recipes import Recipe
+from latens.runs import fitting
 from latens.training import Interrupted, Settings, Trainer
 from latens.training.checkpoint import state_of
 
@@ -147,7 +148,7 @@ def test_other_data_or_settings_cannot_continue_a_run(tmp_path: Path):
 
 def test_one_process_at_a_time_works_on_a_run(tmp_path: Path):
     fit(tmp_path / "run", {})
-    with latens.run.at_work(tmp_path / "run"), pytest.raises(InputError, match="another process is at work in"):
+    with latens.runs.record.at_work(tmp_path / "run"), pytest.raises(InputError, match="another process is at work in"):
         fit(tmp_path / "run", {}, resume=True)
     fit(tmp_path / "run", {}, resume=True)
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 import latens
 from latens import Recipe, conditionals, models, objectives, priors
-from latens import run as runs
+from latens.runs import record as runs
 from latens.training.checkpoint import loads, sealed, unseal
 
 pytestmark = pytest.mark.usefixtures("one_thread", "in_place")

@@ -11,13 +11,14 @@ import torch
 from commanding import done, figures, refused
 
 import latens
-from latens import fitting, report, scoring, synthesis
+from latens import report
 from latens.data import read, write
 from latens.data.rows import rows_like, rows_of
 from latens.data.tables.frames import as_table
 from latens.errors import InputError
-from latens.randomness import reseed, shared
 from latens.recipes import Recipe
+from latens.runs import fitting, scoring, synthesis
+from latens.tensors.randomness import reseed, shared
 from latens.training import Settings
 
 COLUMNS = ["a", "b", "c", "kind"]

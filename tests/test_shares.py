@@ -18,8 +18,8 @@ import torch
 from commanding import call, done, figures
 from test_together import QUICK, data, listing
 
-from latens import helpers
-from latens.commands import Fit, many, shares
+from latens.cli import workers
+from latens.cli.commands import Fit, many, shares
 from latens.errors import FitError, InputError
 from latens.training.checkpoint import Checkpoints
 
@@ -68,10 +68,10 @@ def start(*words: str) -> subprocess.Popen[str]:
 
 
 def test_as_many_processes_as_cores_with_two_fits_each(monkeypatch: pytest.MonkeyPatch):
-    assert [helpers.shared_by(jobs, 2) for jobs in (1, 2, 3, 4, 5, 400)] == [1, 1, 1, 2, 2, 2]
-    assert [helpers.shared_by(jobs, 64) for jobs in (1, 5, 40)] == [1, 2, helpers.MOST]
+    assert [workers.shared_by(jobs, 2) for jobs in (1, 2, 3, 4, 5, 400)] == [1, 1, 1, 2, 2, 2]
+    assert [workers.shared_by(jobs, 64) for jobs in (1, 5, 40)] == [1, 2, workers.MOST]
     monkeypatch.setattr(sys, "executable", "")
-    assert helpers.shared_by(40, 2) == 1
+    assert workers.shared_by(40, 2) == 1
 
 
 def test_shares_leave_what_one_process_leaves(here: Path, two_cores: None):
@@ -187,7 +187,7 @@ def test_the_cores_are_shared_too(monkeypatch: pytest.MonkeyPatch):
             given.append(options)
             super().__init__(*words, **options)
 
-    monkeypatch.setattr(helpers.subprocess, "Popen", Noted)
+    monkeypatch.setattr(workers.subprocess, "Popen", Noted)
     with shares.Others([{}, {}], 3, "latens go on"):
         pass
     assert [options["env"]["OMP_NUM_THREADS"] for options in given] == ["3", "3"]
@@ -207,15 +207,15 @@ def test_those_begun_early_are_taken_or_ended(
 ):
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     started: list[subprocess.Popen[bytes]] = []
-    begin = helpers.start
-    monkeypatch.setattr(helpers, "start", lambda threads: started.append(begin(threads)) or started[-1])
+    begin = workers.start
+    monkeypatch.setattr(workers, "start", lambda threads: started.append(begin(threads)) or started[-1])
     said = call(*words, "--out", "out")
     assert len(started) == begun, said
     assert [process.poll() for process in started] == [0] * taken + [-signal.SIGTERM] * (begun - taken)
 
 
 def test_one_that_waits_ends_with_the_process_that_began_it():
-    code = "from latens import helpers; p = helpers.start(1); print(p.pid); import os; os.kill(os.getpid(), 9)"
+    code = "from latens.cli import workers; p = workers.start(1); print(p.pid); import os; os.kill(os.getpid(), 9)"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     wait_for(lambda: not is_alive(int(said.stdout)))
 

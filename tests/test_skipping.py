@@ -41,7 +41,7 @@ def by_hand(model: models.VAE, longest: float) -> tuple[list[float], list[int]]:
     objective, norms, without = objectives.ELBO(), [], []
     for step in range(loop.steps):
         batch = [*loop.loader.batches(step // 4)][step % 4]
-        torch.manual_seed(latens.randomness.seed_of(0, 11, step))
+        torch.manual_seed(latens.tensors.randomness.seed_of(0, 11, step))
         draw = objective.draw(model, batch.x)
         optimizer.zero_grad()
         objective.losses(model, batch.x, draw)["model"].backward()

@@ -20,10 +20,10 @@ import pyarrow as pa
 import pytest
 from sklearn import datasets
 
-from latens.atomic import atomic_write, write_bytes, write_text
 from latens.data import EMBEDDED, Source, fingerprint, infer, read, write
 from latens.data.rows import as_matrix, rows_of
 from latens.errors import InputError
+from latens.machine.atomic import atomic_write, write_bytes, write_text
 
 IDX_CODES = {"uint8": 8, "int8": 9, "int16": 11, "int32": 12, "float32": 13, "float64": 14}
 DTYPES = [*IDX_CODES, "bool", "uint16", "int64", "float16"]

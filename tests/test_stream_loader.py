@@ -12,12 +12,13 @@ import torch
 from parts import assert_same, data, timeless, vae
 from scipy import stats
 
-from latens import InputError, objectives, trees
+from latens import InputError, objectives
 from latens.data.loader import ArrayLoader, Batch
 from latens.data.streams import loader as stream_loader
 from latens.data.streams.blocks import LazyBlocks, Rows
 from latens.data.streams.loader import StreamLoader, ahead
 from latens.data.transforms import binarize
+from latens.tensors import trees
 from latens.training import Settings, Trainer
 
 

@@ -17,11 +17,11 @@ import pytest
 import torch
 from commanding import blank_page
 
-from latens import InputError, commands, fitting, report
-from latens import run as runs
-from latens.commands import streaming
-from latens.commands import using as in_memory
-from latens.commands.sources import figures_for, held_out_of, stream_for, trained_on
+from latens import InputError, report
+from latens.cli import commands
+from latens.cli.commands import streaming
+from latens.cli.commands import using as in_memory
+from latens.cli.commands.sources import figures_for, held_out_of, stream_for, trained_on
 from latens.data import read_table
 from latens.data.rows import Asked, rows_of
 from latens.data.streams import sources as stream_sources
@@ -30,7 +30,9 @@ from latens.data.streams.sources import AsTable, Order, open_stream
 from latens.data.tables.kinds import infer_table
 from latens.errors import Stopped
 from latens.recipes import Recipe
-from latens.run import Run
+from latens.runs import fitting
+from latens.runs import record as runs
+from latens.runs.record import Run
 from latens.training import Interrupted, Progress, Settings
 from latens.training.checkpoint import state_of
 

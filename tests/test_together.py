@@ -21,12 +21,13 @@ from parts import Poisoned, assert_same, data, timeless, vae
 from torch import nn
 
 import latens
-from latens import conditionals, fitting, objectives
-from latens.atomic import write_text
-from latens.commands import many
+from latens import conditionals, objectives
+from latens.cli.commands import many
 from latens.data.loader import ArrayLoader
 from latens.data.rows import Asked, rows_of
+from latens.machine.atomic import write_text
 from latens.recipes import Recipe
+from latens.runs import fitting
 from latens.training import Checkpoints, Interrupted, Progress, Settings, Trainer
 from latens.training.checkpoint import state_of
 from latens.training.member import Member
@@ -301,7 +302,7 @@ def test_seeds_together_and_in_turn_leave_the_same(here: Path, joined: list[int]
     for name, figure in one["seeds"].items():
         assert figure["values"] == pytest.approx(two["seeds"][name]["values"], rel=1e-4)
     for seed in range(3):
-        runs = [latens.run.read_record(Path(folder, f"seed-{seed}")) for folder in ("one", "two")]
+        runs = [latens.runs.record.read_record(Path(folder, f"seed-{seed}")) for folder in ("one", "two")]
         assert runs[0]["training"] == runs[1]["training"] and runs[0]["served"] == runs[1]["served"]
         files = [Path(folder, f"seed-{seed}", "metrics.csv").read_text() for folder in ("one", "two")]
         tables = [list(csv.DictReader(text.splitlines())) for text in files]

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 import latens
 from latens import InputError, conditionals, distributions, models, objectives, priors, recipes
 from latens.data.loader import ArrayLoader
+from latens.machine.compiler import has_compiler
 from latens.objectives.base import Player
 from latens.training import NonFiniteError, Settings
 from latens.training.checkpoint import state_of
-from latens.training.compiler import has_compiler
 from latens.training.players import PlayerOptimizer, norm_of
 from latens.training.settings import anneal_at, balanced_batch, default_epochs, epochs_a_round, learning_rate_at
 
@@ -99,7 +99,7 @@ def test_a_step_is_adamw_on_the_gradient_of_the_loss():
     loop = trainer(model, x, epochs=1, batch_size=12, warmup=0.0, learning_rate=0.01)
     [batch] = loop.loader.batches(0)
     loop.update(batch)
-    torch.manual_seed(latens.randomness.seed_of(0, 11, 0))
+    torch.manual_seed(latens.tensors.randomness.seed_of(0, 11, 0))
     objective = objectives.ELBO()
     loss = objective.losses(twin, batch.x, objective.draw(twin, batch.x))["model"]
     optimizer = torch.optim.AdamW(twin.parameters(), lr=0.01, betas=(0.9, 0.99), weight_decay=0.0)
@@ -166,7 +166,8 @@ def test_weight_two_is_the_row_twice():
         model = vae(variance=0.3, dtype=torch.float64)
         objective = objectives.ELBO()
         batch = next(ArrayLoader(x, weight=weight, batch_size=len(x), shuffle=False).batches(0))
-        with latens.randomness.seeded(0), latens.randomness.shared():  # every row the same noise: no expectation needed
+        randomness = latens.tensors.randomness
+        with randomness.seeded(0), randomness.shared():  # every row the same noise: no expectation needed
             draw = objective.draw(model, batch.x)
         draw.weight = batch.weight
         loss = objective.losses(model, batch.x, draw)["model"]
@@ -329,7 +330,7 @@ def test_the_best_of_averaged_weights_is_an_average():
     )
     loop.run()
     assert_same(state_of(model), averages[loop.best_epoch])
-    with torch.no_grad(), latens.randomness.seeded(0, 12, 0):
+    with torch.no_grad(), latens.tensors.randomness.seeded(0, 12, 0):
         xs = torch.as_tensor(held[:16], dtype=torch.float32)
         first = objectives.ELBO().losses(model, xs, model.draw(xs))["model"].item()
     assert math.isfinite(first)
@@ -363,7 +364,7 @@ def test_each_player_descends_its_own_loss_with_respect_to_its_own_parameters():
     [batch] = loop.loader.batches(0)
     loop.update(batch)
     for name, parameters in (("model", model.parameters()), ("critic", objective.critic.parameters())):
-        with latens.randomness.seeded(0, 11, 0):
+        with latens.tensors.randomness.seeded(0, 11, 0):
             losses = objective.losses(model, batch.x, objective.draw(model, batch.x))
         for one, other in zip(found[name], torch.autograd.grad(losses[name], list(parameters)), strict=True):
             assert torch.allclose(one, other)
@@ -605,13 +606,13 @@ def test_the_captured_step_gives_the_numbers_of_the_eager_one(name: str):
         valid = recipes.options(recipes.find(name))
         recipe = recipes.Recipe(name, **{key: value for key, value in options.items() if key in valid})
         try:
-            model, objective = recipe.build(latens.choices.DataInfo(schema, 20, x))
+            model, objective = recipe.build(latens.recipes.choices.DataInfo(schema, 20, x))
         except InputError as error:
             if "--condition" in str(error):
                 pytest.skip(str(error))
             x = torch.as_tensor(data(20, 64), dtype=torch.float32).view(20, 1, 8, 8)  # one for images alone
             schema = latens.data.infer(x.numpy())
-            model, objective = recipe.build(latens.choices.DataInfo(schema, 20, x))
+            model, objective = recipe.build(latens.recipes.choices.DataInfo(schema, 20, x))
         if compiled and getattr(model, "compile_mode", "full") != "full":
             pytest.skip(f"the recipe says compile_mode = {model.compile_mode!r}")
         with warnings.catch_warnings():
@@ -673,11 +674,11 @@ def test_without_a_compiler_the_step_runs_eagerly_and_says_so(monkeypatch):
         def note(self, text: str) -> None:
             notes.append(text)
 
-    monkeypatch.setattr("latens.training.compiler.has_compiler", lambda: False)
+    monkeypatch.setattr("latens.machine.compiler.has_compiler", lambda: False)
     loop = trainer(vae(), data(), compile=True, progress=Listening()).run()
     assert notes == ["no C++ compiler was found, so the step is not compiled and runs eagerly"] and loop.finished
 
 
 def test_the_compile_decision_is_in_the_record(tmp_path):
     latens.train(vae(), objectives.ELBO(), data(), epochs=1, out=tmp_path / "run", device="cpu")
-    assert latens.run.read_record(tmp_path / "run")["training"]["compile"] is False
+    assert latens.runs.record.read_record(tmp_path / "run")["training"]["compile"] is False

@@ -71,10 +71,10 @@ def _of_codes(folder: Path, source: Path, seed: int) -> pd.DataFrame:
     """A row drawn from p(x|z) for z ~ q(z|x) of each training row."""
     import torch
 
-    from latens import outputs
-    from latens import run as runs
-    from latens.commands.sources import data_for
+    from latens.cli.commands.sources import data_for
     from latens.evaluation.likelihood import evaluating
+    from latens.runs import outputs
+    from latens.runs import record as runs
 
     run = runs.load(folder)
     z = torch.from_numpy(outputs.posterior_samples(run, data_for(run, str(source)), 1, seed)[0])

@@ -3,11 +3,12 @@
 Each takes a network, a tensor-to-tensor module over any leading axes, and says how its output parametrises a
 distribution: posteriors q(z|x) first, likelihoods p(x|z) after. A likelihood with several parameters a cell has
 them on the axis before the event, ``[..., P, *event]``. A variance is always the square of a scale;
-everything positive comes from :func:`latens.numerics.positive`, so that a raw output of 0 means 1.
+everything positive comes from :func:`latens.tensors.numerics.positive`, so that a raw output of 0 means 1.
 """
 
 from latens.conditionals.base import Conditional, Features, event_dims
-from latens.conditionals.columns import FAMILIES, ColumnLikelihood, Columns
+from latens.conditionals.column import FAMILIES, ColumnLikelihood
+from latens.conditionals.columns import Columns
 from latens.conditionals.counts import ContinuousBernoulli, NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
 from latens.conditionals.discrete import Codebook, FiniteScalars, NearestCode, NormalAndCategories, OneHot, Relaxed
 from latens.conditionals.flows import Autoregressive, FlowNormal, Planar, Radial, Step

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from latens.networks import Standardize
-from latens.trees import Tree
+from latens.tensors.trees import Tree
 
 
 class Conditional(nn.Module):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -13,111 +12,15 @@ from torch.distributions import Distribution
 
 from latens import distributions as d
 from latens.conditionals.base import Conditional
-from latens.conditionals.heads import HEADS, Head, NegativeBinomialHead, Spread
-from latens.errors import InputError, is_number, is_whole
-from latens.schema.law import Law
-from latens.trees import Tree
-
-FAMILIES = tuple(HEADS)
-_BOUNDED = ("beta", "truncated_normal")
-_LEVELLED = ("categorical", "ordinal")
-_MASSES = (*_LEVELLED, "bernoulli", "poisson", "negative_binomial", "zero_inflated_negative_binomial")
+from latens.conditionals.column import ColumnLikelihood
+from latens.conditionals.heads import HEADS, Head, Spread
+from latens.errors import InputError
+from latens.tensors.trees import Tree
 
 
 def _size(atoms: int) -> int:
     """Up to how many atoms the columns have that are evaluated together."""
     return 0 if not atoms else 8 if atoms <= 8 else 128
-
-
-@dataclass(frozen=True)
-class ColumnLikelihood:
-    """How one column is modelled: plain values only.
-
-    Args:
-        family: one of ``FAMILIES``.
-        levels: number of levels, for "categorical" and "ordinal" (codes 0 … levels-1).
-        shift, unit: centre and spread of the column, so that raw outputs are about 0 and 1 wide: in the user's units
-            for "normal", "student_t" and "truncated_normal", of ln x for "log_normal", of ln mean for counts, of the
-            logit for "beta", "bernoulli" and "continuous_bernoulli", of the latent location for "ordinal".
-        low, high: the interval of "beta", "truncated_normal" and "continuous_bernoulli" (0 and 1 unless given).
-        scale: "learned", one number for the column, or "network", a further output: the scale of a continuous family
-            (that of "beta": a + b = 2 / scale^2), ln theta of negative binomials.
-        law: the atoms, grid and margin of "heaped", whose location is that of the score T(x).
-        seen: of a family without a law, the smallest and the largest value of the data, between which draws stay.
-        components: how many logistics the margin of "heaped" is a mixture of, whose places, scales and weights the
-            network gives.
-        support: the smallest and the largest value that the column can have, as far as draws of "heaped" go where they
-            go beyond those seen.
-
-    Raises:
-        InputError: the values contradict each other.
-
-    >>> ColumnLikelihood("categorical", levels=7).outputs, ColumnLikelihood("normal", shift=170, unit=10).outputs
-    (7, 1)
-    """
-
-    family: str
-    levels: int | None = None
-    shift: float = 0.0
-    unit: float = 1.0
-    low: float | None = None
-    high: float | None = None
-    scale: str = "learned"
-    law: Law | None = None
-    seen: tuple[float, float] | None = None
-    components: int = 1
-    support: tuple[float, float] | None = None
-
-    def __post_init__(self) -> None:
-        if self.family not in HEADS:
-            raise InputError(f"the family of a column must be one of {', '.join(FAMILIES)}, got {self.family!r}.")
-        if self.family == "continuous_bernoulli" and self.low is None and self.high is None:
-            object.__setattr__(self, "low", 0.0)
-            object.__setattr__(self, "high", 1.0)
-        if fault := self._fault():
-            raise InputError(f"a column of the family {self.family!r} {fault}.")
-
-    def _fault(self) -> str | None:
-        """The first contradiction between the fields, in words."""
-        if self.family in _LEVELLED:
-            if not (is_whole(self.levels) and self.levels >= 2):
-                return f"needs levels, a whole number of 2 or more, got {self.levels!r}"
-        elif self.levels is not None:
-            return f"takes no levels, got {self.levels!r}"
-        if not (is_number(self.shift) and is_number(self.unit) and self.unit > 0):
-            return f"needs a finite shift and a unit above 0, got {self.shift!r} and {self.unit!r}"
-        if self.family in (*_BOUNDED, "continuous_bernoulli"):
-            if not (is_number(self.low) and is_number(self.high) and self.low < self.high):
-                return f"needs low < high, two finite numbers, got {self.low!r} and {self.high!r}"
-        elif self.low is not None or self.high is not None:
-            return f"takes no low and high, got {self.low!r} and {self.high!r}"
-        if (self.family == "heaped") != (self.law is not None):
-            return f"needs a law if and only if it is heaped, got {self.law!r}"
-        if self.scale not in ("learned", "network"):
-            return f"needs scale 'learned' or 'network', got {self.scale!r}"
-        if not is_whole(self.components) or self.components < 1:
-            return f"needs components, a whole number from 1, got {self.components!r}"
-        if self.components > 1 and (self.law is None or self.scale != "network"):
-            return "has one component: more are for heaped ones whose scale is that of the network"
-        if self.scale == "network" and not issubclass(HEADS[self.family], Spread | NegativeBinomialHead):
-            return "has no scale for the network to give; leave scale at 'learned'"
-        return None
-
-    @property
-    def outputs(self) -> int:
-        """Number of raw outputs of this column."""
-        if self.family == "categorical":
-            return self.levels or 0
-        atoms = 0 if self.law is None else len(self.law.atoms)
-        if self.components > 1:
-            return 3 * self.components + atoms
-        return HEADS[self.family].locations + atoms + (self.scale == "network")
-
-    @property
-    def is_mass(self) -> bool:
-        """Whether ln p is that of a mass (of a level, a count, an atom, a place of the grid among atoms, one of few
-        values), not of a density in the column's unit."""
-        return self.family in _MASSES or (self.law is not None and bool(self.law.atoms or self.law.places))
 
 
 class Columns(Conditional):

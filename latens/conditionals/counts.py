@@ -10,7 +10,7 @@ from torch.distributions import Distribution
 
 from latens import distributions as d
 from latens.conditionals.base import Conditional, event_dims
-from latens.trees import Tree
+from latens.tensors.trees import Tree
 
 
 class Poisson(Conditional):

@@ -11,9 +11,9 @@ from torch.distributions import Distribution
 from latens import distributions as d
 from latens.conditionals.base import Conditional
 from latens.errors import is_number, is_whole, require, require_count
-from latens.numerics import positive
-from latens.randomness import uniform
-from latens.trees import Tree
+from latens.tensors.numerics import positive
+from latens.tensors.randomness import uniform
+from latens.tensors.trees import Tree
 
 
 class OneHot(Conditional):

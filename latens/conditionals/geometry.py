@@ -10,8 +10,8 @@ from torch.nn.functional import normalize
 from latens import distributions as d
 from latens.conditionals.base import Conditional
 from latens.distributions.hyperbolic import edge, from_tangent
-from latens.numerics import positive
-from latens.trees import Tree
+from latens.tensors.numerics import positive
+from latens.tensors.trees import Tree
 
 
 def _direction(output: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,19 +5,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from latens import distributions as d
+from latens.conditionals.column import ColumnLikelihood
 from latens.networks.table import Laws
-from latens.numerics import positive
 from latens.schema.law import SCALE
-
-if TYPE_CHECKING:
-    from latens.conditionals.columns import ColumnLikelihood
+from latens.tensors.numerics import positive
 
 FLOOR = 1e-3  # of the unit: the likelihood of a column that can be copied is bounded
 GAP = 1e-4  # between the cutpoints of ordered levels
@@ -33,7 +30,6 @@ class Head(nn.Module):
 
     shift: Tensor
     unit: Tensor
-    locations = 1  # outputs beside the scale
 
     def __init__(self, columns: Sequence[ColumnLikelihood]):
         super().__init__()
@@ -235,7 +231,6 @@ class ZeroInflatedNegativeBinomialHead(NegativeBinomialHead):
     """The second output is the logit of an extra zero."""
 
     zeros = True
-    locations = 2
 
 
 class BernoulliHead(Head):

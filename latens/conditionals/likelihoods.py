@@ -13,7 +13,7 @@ from torch.nn.functional import softplus
 from latens import distributions as d
 from latens.conditionals.base import Conditional, event_dims
 from latens.errors import is_number
-from latens.trees import Tree
+from latens.tensors.trees import Tree
 
 
 class Normal(Conditional):

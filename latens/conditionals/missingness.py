@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from latens import distributions as d
-from latens.conditionals.columns import ColumnLikelihood, Columns
-from latens.trees import Tree
+from latens.conditionals.column import ColumnLikelihood
+from latens.conditionals.columns import Columns
+from latens.tensors.trees import Tree
 
 SEEN = ("normal", "log_normal", "heaped")  # families whose value the mechanism sees, where it has no atoms
 

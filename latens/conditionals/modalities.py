@@ -17,7 +17,7 @@ from torch.distributions import Distribution
 from latens import distributions as d
 from latens.distributions.modalities import Pieces, mixture_of_products, product
 from latens.errors import InputError
-from latens.trees import Tree
+from latens.tensors.trees import Tree
 
 SUBSETS = 8  # modalities of which all subsets are taken
 

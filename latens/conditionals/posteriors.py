@@ -11,8 +11,8 @@ from torch.distributions import Distribution
 from latens import distributions as d
 from latens.conditionals.base import Conditional
 from latens.errors import is_whole, require
-from latens.numerics import positive
-from latens.trees import Tree
+from latens.tensors.numerics import positive
+from latens.tensors.trees import Tree
 
 
 class PointMass(Conditional):

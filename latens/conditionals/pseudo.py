@@ -13,7 +13,7 @@ from latens import distributions as d
 from latens import networks
 from latens.conditionals.base import Conditional
 from latens.errors import is_number, require
-from latens.trees import Tree
+from latens.tensors.trees import Tree
 
 
 class _Likeness(Conditional):

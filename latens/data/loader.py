@@ -14,10 +14,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from latens import trees
 from latens.errors import InputError
-from latens.randomness import seed_of
-from latens.trees import Tree
+from latens.tensors import trees
+from latens.tensors.randomness import seed_of
+from latens.tensors.trees import Tree
 
 _ORDER = 1  # key of the permutation's seed
 

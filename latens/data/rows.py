@@ -26,7 +26,7 @@ from latens.errors import InputError
 from latens.schema import KINDS, LIBRARY, AnySchema, Column, Odd, Schema, Table, sift_array, sift_table
 from latens.schema.cells import as_numbers, is_empty, listed
 from latens.schema.column import CODED
-from latens.trees import Tree
+from latens.tensors.trees import Tree
 
 LEAST_SIZE = 1e-3  # counts of a row without any, whose logarithm is to be finite
 LABEL = "label"  # the name by which labels that are no column of a table are asked for

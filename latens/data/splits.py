@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from latens.errors import InputError
-from latens.randomness import seed_of
+from latens.tensors.randomness import seed_of
 
 KINDS = ("group", "time", "stratified")
 _SPLIT = 32  # key of the seed

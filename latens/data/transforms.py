@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from latens.randomness import uniform
+from latens.tensors.randomness import uniform
 
 
 def dequantize(x: Tensor, rows: Tensor, seed: int) -> Tensor:

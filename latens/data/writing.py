@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from latens.atomic import atomic_write, writable, write_text
 from latens.data.tables.files import write_table
 from latens.errors import InputError
+from latens.machine.atomic import atomic_write, writable, write_text
 from latens.schema import require_numeric
 
 TABLES = (".csv", ".tsv", ".parquet", ".feather")

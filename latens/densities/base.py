@@ -15,9 +15,9 @@ from latens.distributions import PointMass
 from latens.errors import InputError
 from latens.models import Draw
 from latens.objectives import ELBO, Objective
-from latens.randomness import seed_of, seeded
+from latens.tensors.randomness import seed_of, seeded
+from latens.tensors.trees import Tree
 from latens.training import Progress, Settings, Trainer
-from latens.trees import Tree
 
 AT_ONCE = 1000  # codes
 _HELD, _FIT = 81, 82  # keys of the seeds

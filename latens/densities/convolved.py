@@ -10,8 +10,8 @@ from torch.nn.functional import conv2d, pad, silu
 from latens.densities.base import Codes, Density, descend
 from latens.densities.strings import INIT, Strings
 from latens.errors import is_whole, require
-from latens.randomness import seeded
-from latens.trees import Tree
+from latens.tensors.randomness import seeded
+from latens.tensors.trees import Tree
 
 
 class Masked(nn.Conv2d):

@@ -11,15 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from latens import trees
 from latens.densities.base import Codes, Density
 from latens.densities.kinds import PRIOR, check_options, kind_of
 from latens.errors import InputError
 from latens.evaluation.likelihood import chunk_rows, evaluating, model_device, standard_error
-from latens.randomness import reseed, seeded
 from latens.schema import LIBRARY
+from latens.tensors import trees
+from latens.tensors.randomness import reseed, seeded
+from latens.tensors.trees import Tree
 from latens.training import Progress
-from latens.trees import Tree
 
 ROWS = 100_000  # whose codes are used at most, evenly spaced
 _CODES, _SAMPLE = 87, 88  # keys of the seeds

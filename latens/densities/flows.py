@@ -10,8 +10,8 @@ from torch.distributions import AffineTransform, Distribution, TransformedDistri
 
 from latens.densities.base import Codes, Density, descend
 from latens.errors import require_count
-from latens.randomness import seeded
-from latens.trees import Tree
+from latens.tensors.randomness import seeded
+from latens.tensors.trees import Tree
 
 _INIT = 83  # key of the seed
 

@@ -13,8 +13,8 @@ from torch.distributions import Distribution
 from latens.densities.base import Codes, Density
 from latens.densities.mixtures import some
 from latens.errors import InputError, is_number, require, require_count
-from latens.randomness import seeded
-from latens.trees import Tree
+from latens.tensors.randomness import seeded
+from latens.tensors.trees import Tree
 
 STARTS = 2000  # codes that chains begin at, at most
 MARGIN = 0.1  # of the codes' range, on either side

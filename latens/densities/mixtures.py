@@ -12,10 +12,10 @@ from torch.distributions import Categorical, Distribution, MixtureSameFamily, co
 from latens.densities.base import Codes, Density
 from latens.distributions import FullNormal
 from latens.errors import InputError, is_number, is_whole, require
-from latens.numerics import LOG_2PI
-from latens.randomness import standard_normal
+from latens.tensors.numerics import LOG_2PI
+from latens.tensors.randomness import standard_normal
+from latens.tensors.trees import Tree
 from latens.training import Progress
-from latens.trees import Tree
 
 EM_ROWS, KERNELS = 50_000, 10_000  # codes used at most, evenly spaced
 MOST = 64  # components that are tried

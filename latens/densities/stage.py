@@ -9,9 +9,9 @@ from torch.distributions import Distribution
 from latens import conditionals, models, networks, objectives, priors
 from latens.densities.base import Codes, Density, descend
 from latens.errors import require_count
-from latens.numerics import log_mean_exp
-from latens.randomness import seeded
-from latens.trees import Tree
+from latens.tensors.numerics import log_mean_exp
+from latens.tensors.randomness import seeded
+from latens.tensors.trees import Tree
 
 _INIT = 84  # key of the seed
 WEIGHTS = 100  # draws of the bound

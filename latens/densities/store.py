@@ -12,14 +12,13 @@ from typing import Any
 
 from torch import nn
 
-from latens.atomic import leftovers, write_bytes, write_text
 from latens.densities.fitted import Fitted
 from latens.densities.kinds import kind_of
 from latens.errors import InputError
-from latens.run import DENSITIES
+from latens.machine.atomic import leftovers, write_bytes, write_text
 from latens.training.checkpoint import digest, load_state, pack, sealed, state_of, unpack, unseal
 
-FORMAT = 1
+FORMAT, DENSITIES = 1, "densities"
 
 
 def save(folder: str | Path, fitted: Fitted, model: nn.Module) -> None:

@@ -10,8 +10,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from latens.densities.base import Codes, Density, descend
 from latens.errors import require, require_count
 from latens.networks import Linear, mlp
-from latens.randomness import seeded
-from latens.trees import Tree
+from latens.tensors.randomness import seeded
+from latens.tensors.trees import Tree
 
 INIT = 85  # key of the seed
 

@@ -11,8 +11,8 @@ from torch.distributions import Distribution
 
 from latens.distributions.kl import canonical
 from latens.distributions.located import Located
-from latens.randomness import seeded
-from latens.trees import Tree
+from latens.tensors.randomness import seeded
+from latens.tensors.trees import Tree
 
 _beyond = False
 
@@ -67,7 +67,7 @@ def rsample_and_log_prob(q: Distribution, k: int) -> tuple[Tree, Tensor | None]:
 
 
 def has_row_noise(q: Distribution) -> bool:
-    """Whether q draws through :func:`latens.randomness.standard_normal` and so follows the noise layout."""
+    """Whether q draws through :func:`latens.tensors.randomness.standard_normal` and so follows the noise layout."""
     return bool(getattr(canonical(q), "row_noise", False))
 
 

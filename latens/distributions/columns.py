@@ -10,7 +10,7 @@ from torch.distributions import Distribution
 
 from latens.distributions.base import center, is_extrapolating
 from latens.distributions.event import InUnits
-from latens.numerics import broadcast_shape
+from latens.tensors.numerics import broadcast_shape
 
 
 class Columns(Distribution):

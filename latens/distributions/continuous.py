@@ -11,7 +11,7 @@ from torch.distributions import Distribution, constraints
 
 from latens.distributions.counts import stirling
 from latens.distributions.normal import Normal
-from latens.numerics import LOG_2PI, broadcast_shape, log1mexp
+from latens.tensors.numerics import LOG_2PI, broadcast_shape, log1mexp
 
 EDGE = 1e-6  # of the width of an interval
 

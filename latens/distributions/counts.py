@@ -11,7 +11,7 @@ from torch import distributions as td
 from torch.distributions import Distribution, constraints
 from torch.nn.functional import logsigmoid
 
-from latens.numerics import LOG_2PI, broadcast_shape
+from latens.tensors.numerics import LOG_2PI, broadcast_shape
 
 LIMIT = 46.0  # means and dispersions stay within e^±46 = 1e±20: finite in float32, and far beyond any data
 

@@ -10,7 +10,7 @@ from torch import distributions as td
 from torch.distributions import Distribution, constraints
 from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
-from latens.numerics import broadcast_shape, log1mexp_of_log
+from latens.tensors.numerics import broadcast_shape, log1mexp_of_log
 
 
 class Bernoulli(Distribution):

@@ -10,7 +10,7 @@ from torch.distributions import Distribution
 
 from latens.distributions.located import Located
 from latens.distributions.truncated import TruncatedNormal
-from latens.randomness import standard_normal
+from latens.tensors.randomness import standard_normal
 
 
 def dither(samples: torch.Size | tuple[int, ...], like: Tensor) -> Tensor:

@@ -13,8 +13,9 @@ class Drawn(Distribution):
     """Codes known by a way to draw them and one value that stands for them; its density has no closed form.
 
     ``mean`` ``[B, Z]``: that value (each class that gives one says what it is). ``draw(k)``: k draws ``[k, B, Z]``,
-    their noise from :func:`latens.randomness.standard_normal`. ``log_prob`` raises: where such a distribution is q or
-    p of a draw there is no rate in closed form, and ``log_pz`` and ``log_qz`` may live on a larger space than z.
+    their noise from :func:`latens.tensors.randomness.standard_normal`. ``log_prob`` raises: where such a distribution
+    is q or p of a draw there is no rate in closed form, and ``log_pz`` and ``log_qz`` may live on a larger space than
+    z.
 
     >>> q = Drawn(torch.zeros(4, 2), lambda k: torch.ones(k, 4, 2))
     >>> q.sample((3,)).shape

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from latens.distributions.base import center
-from latens.numerics import surely_complete
+from latens.tensors.numerics import surely_complete
 
 
 class InUnits(Distribution):

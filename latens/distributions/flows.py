@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
-from latens.numerics import positive
+from latens.tensors.numerics import positive
 
 Mapped = tuple[Tensor, Tensor]  # (image [..., Z], ln |det dT/du| at u [...])
 

@@ -14,8 +14,8 @@ from torch.distributions import Distribution
 from torch.nn.functional import logsigmoid
 
 from latens.distributions.base import is_extrapolating
-from latens.numerics import broadcast_shape, log1mexp
 from latens.schema.law import SAME, Law, edges
+from latens.tensors.numerics import broadcast_shape, log1mexp
 
 FAR = 1e30  # beyond any value and any score
 
@@ -184,8 +184,8 @@ class Heaped(Distribution):
     falls as T goes on linearly, with slope 1 / ``unit``: logistic tails, so that strange values have a finite, ever
     lower score. Draws go on there inside :func:`latens.distributions.extrapolating`, as far as the column has values.
 
-    Shapes: ``loc``, ``scale`` ``[..., n]``, or ``[..., M, n]`` beside ``mixing``, the logits of M components; ``logits``
-    ``[..., n, A]`` of the atoms over the margin, -inf for none.
+    Shapes: ``loc``, ``scale`` ``[..., n]``, or ``[..., M, n]`` beside ``mixing``, the logits of M components;
+    ``logits`` ``[..., n, A]`` of the atoms over the margin, -inf for none.
     """
 
     arg_constraints: dict = {}

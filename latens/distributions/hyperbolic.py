@@ -16,8 +16,8 @@ from torch.nn.functional import normalize
 from latens.distributions.located import Located
 from latens.distributions.radial import Radial, wide
 from latens.distributions.sphere import log_area
-from latens.numerics import LOG_2PI, broadcast_shape
-from latens.randomness import standard_normal
+from latens.tensors.numerics import LOG_2PI, broadcast_shape
+from latens.tensors.randomness import standard_normal
 
 _EDGE, _TINY = 1e-5, 1e-15
 _DEVIATIONS = 5.0

@@ -18,7 +18,7 @@ from latens.distributions.normal import DiagonalNormal, FullNormal
 from latens.distributions.product import Flat, Joint
 from latens.distributions.relaxed import OneHot
 from latens.distributions.sphere import PowerSpherical, SphereUniform, VonMisesFisher
-from latens.numerics import broadcast_shape
+from latens.tensors.numerics import broadcast_shape
 
 
 def canonical(distribution: Distribution) -> Distribution:

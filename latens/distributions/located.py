@@ -8,7 +8,7 @@ from torch.distributions import Distribution, constraints
 
 class Located(Distribution):
     """Base of distributions over the last axis with their mean at ``loc`` ``[..., Z]``, which already has the whole
-    batch shape; they draw through :func:`latens.randomness.standard_normal`."""
+    batch shape; they draw through :func:`latens.tensors.randomness.standard_normal`."""
 
     arg_constraints = {"loc": constraints.real_vector}
     has_rsample = True

@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from latens.distributions.located import Located
-from latens.numerics import LOG_2PI
-from latens.randomness import standard_normal
+from latens.tensors.numerics import LOG_2PI
+from latens.tensors.randomness import standard_normal
 
 
 class LowRankNormal(Located):

@@ -15,8 +15,8 @@ from latens.distributions.continuous import LogNormal
 from latens.distributions.event import InUnits, Observed
 from latens.distributions.heaped import Heaped
 from latens.distributions.normal import Normal
-from latens.numerics import broadcast_shape
-from latens.randomness import standard_normal
+from latens.tensors.numerics import broadcast_shape
+from latens.tensors.randomness import standard_normal
 
 
 @dataclass(frozen=True)

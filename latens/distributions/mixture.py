@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from latens.distributions.normal import DiagonalNormal
-from latens.numerics import broadcast_shape
-from latens.randomness import standard_normal
+from latens.tensors.numerics import broadcast_shape
+from latens.tensors.randomness import standard_normal
 
 
 class NormalMixture(Distribution):

@@ -11,8 +11,8 @@ from torch.distributions import Distribution
 from latens.distributions.base import center
 from latens.distributions.mixture import NormalMixture
 from latens.distributions.normal import DiagonalNormal
-from latens.randomness import standard_normal
-from latens.trees import Tree
+from latens.tensors.randomness import standard_normal
+from latens.tensors.trees import Tree
 
 
 class Pieces:

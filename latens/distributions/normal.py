@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from latens.distributions.located import Located
-from latens.numerics import LOG_2PI, broadcast_shape
-from latens.randomness import standard_normal
+from latens.tensors.numerics import LOG_2PI, broadcast_shape
+from latens.tensors.randomness import standard_normal
 
 
 class Normal(Distribution):

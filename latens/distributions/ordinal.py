@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 from torch.nn.functional import logsigmoid
 
-from latens.numerics import broadcast_shape, log1mexp
+from latens.tensors.numerics import broadcast_shape, log1mexp
 
 
 class Ordinal(Distribution):

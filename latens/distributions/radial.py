@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latens.randomness import standard_normal
+from latens.tensors.randomness import standard_normal
 
 _NODES, _TABLE, _NEWTON = 64, 65, 4
 

@@ -1,7 +1,7 @@
 """Products of categories as codes: one-hot vectors, drawn exactly or relaxed to the simplex.
 
 Codes are flat, ``[..., V * K]``: V variables of K categories each. All noise is standard normal underneath, so that it
-follows the layout of :mod:`latens.randomness`.
+follows the layout of :mod:`latens.tensors.randomness`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
-from latens.randomness import standard_normal
+from latens.tensors.randomness import standard_normal
 
 SPREAD = 24.0  # of Gumbel noise, of which a billion draws lie between -3 and 21
 

@@ -10,8 +10,8 @@ from torch.distributions import Distribution, constraints
 from torch.nn.functional import normalize
 
 from latens.distributions.radial import Radial, wide
-from latens.numerics import broadcast_shape
-from latens.randomness import standard_normal
+from latens.tensors.numerics import broadcast_shape
+from latens.tensors.randomness import standard_normal
 
 _REACH = 13.0  # deviations from the mode that hold all of the mass, to rounding
 

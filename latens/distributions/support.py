@@ -9,7 +9,7 @@ from torch.distributions import Distribution, Independent
 from latens.distributions.event import InUnits, Observed, OnGrid
 from latens.distributions.modalities import Modalities
 from latens.errors import InputError
-from latens.trees import Tree
+from latens.tensors.trees import Tree
 
 # of torch's constraints, by name
 _WORDS = {

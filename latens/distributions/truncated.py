@@ -10,7 +10,7 @@ from torch.distributions import Distribution, constraints
 from torch.special import log_ndtr
 
 from latens.distributions.continuous import EDGE, ContinuousBernoulli
-from latens.numerics import LOG_2PI, broadcast_shape, log1mexp
+from latens.tensors.numerics import LOG_2PI, broadcast_shape, log1mexp
 
 
 class TruncatedNormal(Distribution):

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from latens import distributions as d
-from latens import trees
 from latens.distributions import rsample_and_log_prob
 from latens.errors import is_whole, require
 from latens.evaluation.likelihood import evaluating, model_device
 from latens.models.draw import Draw
-from latens.randomness import reseed
-from latens.trees import Tree
+from latens.tensors import trees
+from latens.tensors.randomness import reseed
+from latens.tensors.trees import Tree
 
 _IMPUTE = 61  # key of the seeds
 CELLS = 4_000_000  # numbers of one decoded chunk that are held at once

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from latens import trees
 from latens.distributions import DiagonalNormal, canonical, center, closed_kl, flat_mean
 from latens.evaluation.likelihood import evaluating, model_device, rows_at_once
-from latens.trees import Tree
+from latens.tensors import trees
+from latens.tensors.trees import Tree
 
 ACTIVE = 0.01
 

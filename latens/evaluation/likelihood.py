@@ -6,20 +6,20 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from latens import trees
 from latens.distributions import has_row_noise
 from latens.distributions import require_support as require_supported
 from latens.errors import is_whole, require
+from latens.machine.processor import keep_memory
 from latens.models.draw import Draw
-from latens.randomness import reseed, shared, untouched
-from latens.trees import Tree
+from latens.tensors import trees
+from latens.tensors.randomness import reseed, shared, untouched
+from latens.tensors.trees import Tree
 
 _EVALUATE = 21  # key of the seeds
 CELLS = 1_000_000  # numbers of one decoded chunk that are held at once: what caches still help with
@@ -122,13 +122,6 @@ def _leaf(values: Any) -> Any:
 
 def _draw(model: nn.Module, x: Tree, c: Tree, k: int, device: torch.device) -> Draw:
     return model.draw(trees.to_device(x, device), k, trees.to_device(c, device))  # type: ignore[operator]
-
-
-@cache
-def keep_memory() -> None:
-    """Let the C library keep what tensors of up to 32 MB give back, rather than ask the system for each page again:
-    glibc takes for its bound the size of the largest block below that which was ever given back. Elsewhere nothing."""
-    torch.empty(32_000_000, dtype=torch.uint8)
 
 
 @contextmanager

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from latens import trees
 from latens.conditionals import Columns
 from latens.evaluation.latent import (
     active_units,
@@ -30,8 +29,9 @@ from latens.evaluation.likelihood import (
 )
 from latens.evaluation.synthetic import SyntheticEvaluation
 from latens.models import Generator
-from latens.randomness import untouched
-from latens.trees import Tree
+from latens.tensors import trees
+from latens.tensors.randomness import untouched
+from latens.tensors.trees import Tree
 
 
 @dataclass

@@ -13,8 +13,8 @@ from latens.distributions import Drawn
 from latens.errors import is_whole, require
 from latens.models.draw import Draw
 from latens.models.vae import VAE
-from latens.randomness import standard_normal
-from latens.trees import Tree, map_tree, rows
+from latens.tensors.randomness import standard_normal
+from latens.tensors.trees import Tree, map_tree, rows
 
 
 @dataclass

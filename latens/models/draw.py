@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from latens.distributions import DiagonalNormal, Joint, PointMass, closed_kl, has_closed_kl
-from latens.trees import Tree, flat_codes
+from latens.tensors.trees import Tree, flat_codes
 
 
 @dataclass

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from latens.errors import InputError
 from latens.models.draw import Draw
 from latens.models.vae import VAE
-from latens.trees import Tree, rows
+from latens.tensors.trees import Tree, rows
 
 
 class NoPosterior(nn.Module):

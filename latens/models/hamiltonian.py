@@ -13,9 +13,9 @@ from latens.distributions import Drawn, center, rsample_and_log_prob
 from latens.errors import is_number, require, require_count
 from latens.models.draw import Draw
 from latens.models.vae import VAE
-from latens.numerics import LOG_2PI
-from latens.randomness import standard_normal
-from latens.trees import Tree, rows
+from latens.tensors.numerics import LOG_2PI
+from latens.tensors.randomness import standard_normal
+from latens.tensors.trees import Tree, rows
 
 LogDensity = Callable[[Tensor], Tensor]  # [K, B, Z] -> [K, B]
 

@@ -10,9 +10,9 @@ from torch.distributions import Distribution
 
 from latens.distributions import DiagonalNormal, Drawn, center
 from latens.models.draw import Draw
-from latens.numerics import positive
-from latens.randomness import standard_normal
-from latens.trees import Tree, rows
+from latens.tensors.numerics import positive
+from latens.tensors.randomness import standard_normal
+from latens.tensors.trees import Tree, rows
 
 
 def normal_of(raw: Tensor) -> DiagonalNormal:

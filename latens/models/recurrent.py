@@ -11,7 +11,7 @@ from torch.distributions import Distribution
 from latens.distributions import DiagonalNormal, Drawn, center
 from latens.models.draw import Draw
 from latens.models.ladder import beside, normal_of, rsample_rows
-from latens.trees import Tree, rows
+from latens.tensors.trees import Tree, rows
 
 
 class Recurrent(nn.Module):

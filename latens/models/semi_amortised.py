@@ -10,7 +10,7 @@ from latens.conditionals import DiagonalNormal
 from latens.distributions import DiagonalNormal as Normal
 from latens.errors import is_number, is_whole, require, require_count
 from latens.models.vae import VAE
-from latens.trees import Tree
+from latens.tensors.trees import Tree
 
 
 class SemiAmortised(VAE):

@@ -9,7 +9,7 @@ from latens.distributions import Drawn, center, rsample_and_log_prob
 from latens.models.draw import Draw
 from latens.models.ladder import rsample_rows
 from latens.models.vae import VAE
-from latens.trees import Tree, rows
+from latens.tensors.trees import Tree, rows
 
 
 class TwoStage(VAE):

@@ -10,7 +10,7 @@ from torch.distributions import Distribution
 
 from latens.distributions import center, rsample_and_log_prob
 from latens.models.draw import Draw
-from latens.trees import Tree, leaves, rows
+from latens.tensors.trees import Tree, leaves, rows
 
 
 def _takes_condition(part: nn.Module, given: int) -> bool:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from latens.machine.processor import onednn_is_faster
 
 LARGE = 2**22  # multiplications of a product from which a call through python costs little beside it
 
@@ -62,22 +62,8 @@ def _(info: Any, axes: tuple[int | None, int | None], x: Tensor, w: Tensor) -> t
     return product(x.flatten(0, -3), w.flatten(0, -3)).unflatten(0, x.shape[:-2]), 0
 
 
-def has_onednn() -> bool:
-    """Whether this torch has oneDNN's linear map."""
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-
-
-def is_of_intel() -> bool:
-    """Whether the processor names Intel as its maker."""
-    told = os.environ.get("PROCESSOR_IDENTIFIER", "")  # Windows
-    with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
-        told += lines.read(200)
-    return "GenuineIntel" in told
-
-
 class Linear(nn.Linear):
-    """``torch.nn.Linear``, its large float32 products on a CPU computed by oneDNN where that is faster: MKL, which
-    torch takes else, uses the widest registers of its own maker's processors only (docs/experiments.md)."""
+    """``torch.nn.Linear``, its large float32 products on a CPU computed by oneDNN where that is faster."""
 
     def forward(self, input: Tensor) -> Tensor:
         rows = input.numel() // self.in_features
@@ -89,4 +75,4 @@ class Linear(nn.Linear):
         return out.view(*input.shape[:-1], self.out_features)
 
 
-_FASTER = has_onednn() and not (torch.backends.mkl.is_available() and is_of_intel())
+_FASTER = onednn_is_faster()

@@ -21,8 +21,8 @@ from latens.models.draw import Draw
 from latens.objectives.base import Objective, Penalty, Player
 from latens.objectives.discrepancies import prior_codes
 from latens.objectives.penalties import jacobian_norm
-from latens.randomness import standard_normal
-from latens.trees import Tree
+from latens.tensors.randomness import standard_normal
+from latens.tensors.trees import Tree
 
 OPTIONS: dict[str, Any] = {"betas": (0.5, 0.9)}  # of a critic's optimiser: little momentum (Radford et al. 2016)
 

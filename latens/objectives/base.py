@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from latens.errors import is_number, require
 from latens.models.draw import Draw
-from latens.trees import Tree
+from latens.tensors.trees import Tree
 
 
 def mean_over_rows(values: Tensor, weight: Tensor | None) -> Tensor:

@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 from latens.errors import is_number, is_whole, require
 from latens.models.draw import Draw
-from latens.numerics import log_mean_exp
 from latens.objectives.base import Objective, mean_over_rows
-from latens.trees import Tree
+from latens.tensors.numerics import log_mean_exp
+from latens.tensors.trees import Tree
 
 
 def annealed_log_w(draw: Draw, anneal: Tensor) -> Tensor:

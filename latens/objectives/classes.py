@@ -12,7 +12,7 @@ from latens.models.classes import ClassDraw
 from latens.models.draw import Draw
 from latens.objectives.base import mean_over_rows
 from latens.objectives.bounds import ELBO
-from latens.trees import Tree
+from latens.tensors.trees import Tree
 
 
 class SemiSupervisedELBO(ELBO):

@@ -11,7 +11,7 @@ from latens.distributions import DiagonalNormal, Normal, canonical
 from latens.errors import is_whole, require
 from latens.models.draw import Draw
 from latens.objectives.base import Penalty
-from latens.trees import Tree
+from latens.tensors.trees import Tree
 
 WEIGHTINGS = ("stratified", "weighted", "plain")
 

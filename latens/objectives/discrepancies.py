@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from latens.errors import is_number, is_whole, require, require_count
 from latens.models.draw import Draw
 from latens.objectives.base import Penalty
-from latens.randomness import standard_normal
-from latens.trees import Tree, flat_codes
+from latens.tensors.randomness import standard_normal
+from latens.tensors.trees import Tree, flat_codes
 
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from latens.errors import is_whole, require
 from latens.models.draw import Draw
-from latens.numerics import log_mean_exp
 from latens.objectives.base import Penalty, mean_over_rows
 from latens.objectives.bounds import ELBO, IWAE
-from latens.trees import Tree
+from latens.tensors.numerics import log_mean_exp
+from latens.tensors.trees import Tree
 
 
 def _with_score(bound: Tensor, signal: Tensor, log_q: Tensor | None) -> Tensor:

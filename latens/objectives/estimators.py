@@ -9,7 +9,7 @@ from latens.errors import is_whole, require
 from latens.models.draw import Draw
 from latens.objectives.base import Objective, Player, mean_over_rows
 from latens.objectives.bounds import IWAE, annealed_log_w
-from latens.trees import Tree
+from latens.tensors.trees import Tree
 
 
 def _with_held_density(draw: Draw, anneal: Tensor) -> Tensor:

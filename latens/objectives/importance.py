@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from latens.errors import is_number, is_whole, require, require_count
 from latens.models.draw import Draw
-from latens.numerics import log_mean_exp
 from latens.objectives.base import Objective, mean_over_rows
 from latens.objectives.bounds import annealed_log_w
-from latens.trees import Tree
+from latens.tensors.numerics import log_mean_exp
+from latens.tensors.trees import Tree
 
 
 class _OfWeights(Objective):

@@ -9,7 +9,7 @@ from latens.distributions import closed_kl
 from latens.models.draw import Draw
 from latens.objectives.base import Penalty, mean_over_rows
 from latens.objectives.bounds import ELBO
-from latens.trees import Tree
+from latens.tensors.trees import Tree
 
 
 class ELBOWithSingles(ELBO):

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from latens.errors import is_number, require
 from latens.models.draw import Draw
 from latens.objectives.base import Penalty, mean_over_rows
-from latens.randomness import standard_normal
-from latens.trees import Tree
+from latens.tensors.randomness import standard_normal
+from latens.tensors.trees import Tree
 
 
 class CodeEnergy(Penalty):

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from latens.errors import is_number, require
 from latens.models.draw import Draw
 from latens.objectives.base import Objective
-from latens.randomness import standard_normal
-from latens.trees import Tree, map_tree
+from latens.tensors.randomness import standard_normal
+from latens.tensors.trees import Tree, map_tree
 
 
 class RateTarget(Objective):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from latens.errors import is_whole, require
 from latens.models.draw import Draw
 from latens.objectives.base import Penalty
-from latens.trees import Tree
+from latens.tensors.trees import Tree
 
 MAPS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 

@@ -8,7 +8,7 @@ from latens.models.draw import Draw
 from latens.models.stages import TwoStage
 from latens.objectives.base import Player, mean_over_rows
 from latens.objectives.bounds import ELBO
-from latens.trees import Tree
+from latens.tensors.trees import Tree
 
 
 class TwoStageELBO(ELBO):

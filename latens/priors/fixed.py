@@ -13,7 +13,7 @@ from latens import distributions
 from latens.distributions.hyperbolic import inside
 from latens.errors import is_number, is_whole, require
 from latens.priors.normal import StandardNormal
-from latens.trees import Tree
+from latens.tensors.trees import Tree
 
 
 class _Fixed(nn.Module):

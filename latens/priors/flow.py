@@ -10,7 +10,7 @@ from latens import distributions as d
 from latens.conditionals import Autoregressive
 from latens.errors import is_whole, require, require_count
 from latens.priors.normal import require_given
-from latens.trees import Tree
+from latens.tensors.trees import Tree
 
 
 class Flow(nn.Module):

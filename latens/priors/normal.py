@@ -9,8 +9,8 @@ from torch.distributions import Distribution
 from latens import distributions
 from latens.distributions import DiagonalNormal
 from latens.errors import is_whole, require
-from latens.numerics import positive
-from latens.trees import Tree
+from latens.tensors.numerics import positive
+from latens.tensors.trees import Tree
 
 
 def require_given(reads: tuple[str, ...], c: Tree) -> None:

@@ -9,7 +9,7 @@ from torch.distributions import Distribution
 from latens import distributions as d
 from latens.conditionals import DiagonalNormal
 from latens.errors import require
-from latens.trees import Tree
+from latens.tensors.trees import Tree
 
 
 class PseudoInputs(nn.Module):

@@ -9,8 +9,8 @@ from torch.nn.functional import logsigmoid
 
 from latens import distributions as d
 from latens.errors import is_whole, require
-from latens.numerics import log_mean_exp
-from latens.trees import Tree
+from latens.tensors.numerics import log_mean_exp
+from latens.tensors.trees import Tree
 
 
 class Resampled(nn.Module):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import nn
 
 from latens import models, networks, objectives, priors
-from latens.choices import DataInfo, encoder, latent_size, likelihood_for, standardisation
 from latens.errors import InputError
 from latens.recipes.bounds import ae, vae
+from latens.recipes.choices import DataInfo, encoder, latent_size, likelihood_for, standardisation
 
 FEATURES = 64  # of a datum, that a critic's odds are made from
 

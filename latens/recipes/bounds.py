@@ -7,8 +7,8 @@ import math
 from torch import nn
 
 from latens import models, objectives, priors
-from latens.choices import DataInfo, latent_size, likelihood_for, posterior_for, prior_for
 from latens.errors import InputError
+from latens.recipes.choices import DataInfo, latent_size, likelihood_for, posterior_for, prior_for
 
 
 def vae(

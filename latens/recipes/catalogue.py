@@ -12,8 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from latens import objectives, trees
-from latens.choices import DataInfo
+from latens import objectives
 from latens.errors import InputError
 from latens.recipes import (
     adversarial,
@@ -33,6 +32,8 @@ from latens.recipes import (
     transport,
 )
 from latens.recipes import priors as prior_recipes
+from latens.recipes.choices import DataInfo
+from latens.tensors import trees
 
 RecipeFunction = Callable[..., tuple[nn.Module, objectives.Objective]]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import nn
 
 from latens import conditionals, models, networks, objectives, priors
-from latens.choices import DataInfo, encoder, latent_size, likelihood_for, network_name, through
-from latens.choices.hierarchy import block
 from latens.errors import is_whole, require
+from latens.recipes.choices import DataInfo, encoder, latent_size, likelihood_for, network_name, through
+from latens.recipes.choices.hierarchy import block
 
 
 def hyperprior(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import nn
 
 from latens import objectives, priors
-from latens.choices import DataInfo, linear_units, standardisation
 from latens.errors import InputError
 from latens.recipes.bounds import ae
+from latens.recipes.choices import DataInfo, linear_units, standardisation
 
 
 def rae_l2(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import nn
 
 from latens import networks, objectives
-from latens.choices import DataInfo
 from latens.errors import is_number, require
 from latens.recipes.bounds import vae
+from latens.recipes.choices import DataInfo
 
 
 def capacity_vae(

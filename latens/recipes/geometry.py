@@ -8,7 +8,7 @@ from collections.abc import Callable
 from torch import nn
 
 from latens import conditionals, models, networks, objectives, priors
-from latens.choices import DataInfo, encoder, latent_size, likelihood_for, through
+from latens.recipes.choices import DataInfo, encoder, latent_size, likelihood_for, through
 
 Built = tuple[nn.Module, objectives.Objective]
 

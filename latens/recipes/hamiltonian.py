@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import nn
 
 from latens import models, objectives
-from latens.choices import DataInfo, latent_size, likelihood_for, posterior_for, prior_for
-from latens.choices.dynamics import centroid_metric
+from latens.recipes.choices import DataInfo, latent_size, likelihood_for, posterior_for, prior_for
+from latens.recipes.choices.dynamics import centroid_metric
 
 
 def hvae(

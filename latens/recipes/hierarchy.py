@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import nn
 
 from latens import conditionals, models, objectives, priors
-from latens.choices import DataInfo, latent_size, likelihood_for, posterior_for
-from latens.choices.hierarchy import block, layer_sizes, markov_ladder, residual_ladder
-from latens.choices.info import network_name
 from latens.errors import is_number, is_whole, require
+from latens.recipes.choices import DataInfo, latent_size, likelihood_for, posterior_for
+from latens.recipes.choices.hierarchy import block, layer_sizes, markov_ladder, residual_ladder
+from latens.recipes.choices.info import network_name
 
 
 def ladder(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import nn
 
 from latens import conditionals, models, objectives
-from latens.choices import DataInfo, encoder, latent_size, likelihood_for, posterior_for, prior_for
-from latens.choices.classes import with_class
 from latens.errors import InputError
+from latens.recipes.choices import DataInfo, encoder, latent_size, likelihood_for, posterior_for, prior_for
+from latens.recipes.choices.classes import with_class
 
 
 def cvae(

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from torch import nn
 
 from latens import conditionals, models, objectives, priors
-from latens.choices import DataInfo, latent_size, posterior_for
-from latens.choices.modalities import modality_parts
 from latens.errors import is_number, require
+from latens.recipes.choices import DataInfo, latent_size, posterior_for
+from latens.recipes.choices.modalities import modality_parts
 
 
 def poe(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from latens import models, objectives, priors
-from latens.choices import DataInfo, latent_size, likeness_for, posterior_for
+from latens.recipes.choices import DataInfo, latent_size, likeness_for, posterior_for
 
 Built = tuple[nn.Module, objectives.Objective]
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from torch import nn
 
 from latens import conditionals, models, objectives
-from latens.choices import DataInfo, encoder, latent_size, likelihood_for, posterior_for, prior_for
 from latens.errors import is_whole, require, require_count
+from latens.recipes.choices import DataInfo, encoder, latent_size, likelihood_for, posterior_for, prior_for
 
 Built = tuple[nn.Module, objectives.Objective]
 

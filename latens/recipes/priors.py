@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from latens import conditionals, models, networks, objectives, priors
-from latens.choices import (
+from latens.recipes.choices import (
     DataInfo,
     encoder,
     latent_size,
@@ -15,7 +15,7 @@ from latens.choices import (
     pseudo_inputs_for,
     rows_for,
 )
-from latens.choices.parts import condition_for
+from latens.recipes.choices.parts import condition_for
 
 Built = tuple[nn.Module, objectives.Objective]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import nn
 
 from latens import models, objectives
-from latens.choices import DataInfo, latent_size, prior_for
-from latens.choices.sequences import recurrent_model, sequence_likelihood, sequence_posterior, steps_for
+from latens.recipes.choices import DataInfo, latent_size, prior_for
+from latens.recipes.choices.sequences import recurrent_model, sequence_likelihood, sequence_posterior, steps_for
 
 
 def sequence_vae(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import nn
 
 from latens import objectives
-from latens.choices import DataInfo
 from latens.recipes.bounds import ae
+from latens.recipes.choices import DataInfo
 
 
 def wae_mmd(

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from latens.atomic import write_text
 from latens.data.rows import Rows
 from latens.evaluation import Evaluation
-from latens.randomness import seeded
+from latens.machine.atomic import write_text
 from latens.report import figures, overview, sections, tables, walks
 from latens.report.page import LeftOut, Section, document, failed, left_out
 from latens.report.subject import Subject
-from latens.run import Run
+from latens.runs.record import Run
 from latens.schema import Schema, Table
+from latens.tensors.randomness import seeded
 
 if TYPE_CHECKING:
-    from latens.compare import Comparison
+    from latens.runs.comparing import Comparison
 
 __all__ = ["render", "write"]
 
@@ -35,9 +35,9 @@ def render(
     ``x``: held-out rows in the user's layout, ``[N, *user_shape]`` (at most 2,000, a fixed random choice, are drawn),
     :class:`latens.data.rows.Rows` with their labels and conditions, or None: sections that need data then say so.
     ``labels``: one value a row, ``[N]``: numbers, words, or codes of ``label_names``. ``evaluation``: figures to show;
-    without it a short one (ELBO, no NLL) is made on the rows drawn. ``comparison``: of :func:`latens.compare.compare`,
-    adds the comparison. ``title``: the heading, else recipe and data. What a run of parts of one's own cannot give is
-    left out with a line that says why.
+    without it a short one (ELBO, no NLL) is made on the rows drawn. ``comparison``: of
+    :func:`latens.runs.comparing.compare`, adds the comparison. ``title``: the heading, else recipe and data.
+    What a run of parts of one's own cannot give is left out with a line that says why.
 
     Raises ``InputError`` where x does not fit the run's schema, holds no rows, or the labels are not one a row.
     """

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from latens.compare import Comparison, DensityRow, Row, Side
 from latens.densities.kinds import PRIOR
 from latens.report import figures, pixels
 from latens.report.groups import Groups, group
@@ -15,6 +14,7 @@ from latens.report.overview import titled
 from latens.report.page import LeftOut, Section, details, esc, grid, how, keys, number, panel
 from latens.report.sections import principal_axes
 from latens.report.style import MODELS
+from latens.runs.comparing import Comparison, DensityRow, Row, Side
 from latens.schema import Schema
 
 _ORDER = {"pca": 0, "ae": 1, "vae": 2}

@@ -25,7 +25,7 @@ from latens.report.page import (
     warning,
 )
 from latens.report.subject import Subject
-from latens.run import Run, read_record
+from latens.runs.record import Run, read_record
 
 _NO_BOUND = (
     "An autoencoder encodes every row to one point (a point-mass posterior). That has no density, so there is no rate, "

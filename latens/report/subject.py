@@ -12,20 +12,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latens import trees
 from latens.data.rows import Rows
 from latens.errors import InputError
 from latens.evaluation import Evaluation, decode, evaluate, rate_per_dimension
 from latens.evaluation.latent import ACTIVE, codes_and_means, prior_variance
 from latens.models import Generator
-from latens.outputs import conditions
-from latens.randomness import seeded
 from latens.report.groups import Groups, group
 from latens.report.page import LeftOut
 from latens.report.pixels import model_layout
-from latens.run import Run
+from latens.runs.outputs import conditions
+from latens.runs.record import Run
 from latens.schema import Schema, Table
-from latens.trees import Tree
+from latens.tensors import trees
+from latens.tensors.randomness import seeded
+from latens.tensors.trees import Tree
 
 MAP_ROWS = 2000  # rows that are encoded for maps and rates
 COLUMNS = 12  # columns of a table that get a panel

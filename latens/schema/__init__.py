@@ -12,12 +12,13 @@ from latens.schema.column import Column
 from latens.schema.numbers import levels_of
 from latens.schema.odd import BEYOND, BROKEN, IMPOSSIBLE, UNSEEN, Odd, sift_array, sift_table
 from latens.schema.table import Table
+from latens.schema.times import Times
 
 AnySchema = Schema | Table
 
 __all__ = [
     "BEYOND", "BROKEN", "IMPOSSIBLE", "KINDS", "LAYOUTS", "LIBRARY", "MAX_LEVELS", "STORAGES", "UNSEEN", "AnySchema",
-    "Column", "Odd", "Schema", "Table", "chunks", "levels_of", "place", "require_numeric", "schema_from_json",
+    "Column", "Odd", "Schema", "Table", "Times", "chunks", "levels_of", "place", "require_numeric", "schema_from_json",
     "sift_array", "sift_table",
 ]  # fmt: skip
 

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from latens.atomic import leftovers, write_bytes, write_text
 from latens.errors import InputError
+from latens.machine.atomic import leftovers, write_bytes, write_text
 
 
 def state_of(module: nn.Module) -> dict[str, Tensor]:

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from latens.data.loader import Batch, Loader
 from latens.errors import FitError, InputError
+from latens.machine.compiler import can_compile, compiled, takes_gradients
 from latens.models.draw import Draw
 from latens.objectives.base import Objective, check_disjoint
-from latens.randomness import cuda_devices, part, reseed
+from latens.tensors.randomness import cuda_devices, part, reseed
 from latens.training.average import Average
 from latens.training.callbacks import Interrupted, Progress, StopSignal
 from latens.training.checkpoint import Checkpoints, load_state, state_of
-from latens.training.compiler import can_compile, compiled, takes_gradients
 from latens.training.diagnosis import find_cause, not_finite, nothing_moved
 from latens.training.players import PlayerOptimizer, gradients, norm_of
 from latens.training.processes import Processes
@@ -87,7 +87,7 @@ class Trainer:
         step = Step(self.model, self.objective, self.players, self.observers, self.processes, settings)
         self._forward: Callable[..., Any] = step.losses
         self._captured = False
-        if settings.compile and can_compile(model, backend, self.processes.device, self.progress):
+        if settings.compile and can_compile(model, backend, self.processes.device, self.progress.note):
             whole = getattr(model, "compile_mode", "full") == "full"
             self._captured = whole and takes_gradients() and step.can_descend
             self._forward = compiled(step.whole if self._captured else step.losses, model, backend)

@@ -42,7 +42,7 @@ class Step:
         if self.processes.count > 1 and not has_row_noise(draw.q):
             raise InputError(
                 f"several processes need a posterior whose noise is drawn by rows, and {type(draw.q).__name__} draws "
-                "its own: draw it through latens.randomness.standard_normal, or use one process"
+                "its own: draw it through latens.tensors.randomness.standard_normal, or use one process"
             )
         losses = self.objective.losses(self.model, x, draw)
         observed = {name: part.observe(x, draw) for name, part in self.observers.items()}

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from latens import trees
 from latens.data.loader import ArrayLoader, Batch
 from latens.errors import FitError, InputError
-from latens.randomness import Drawn, cuda_devices, recorded, reseed, seeded, taped
+from latens.tensors import trees
+from latens.tensors.randomness import Drawn, cuda_devices, recorded, reseed, seeded, taped
 from latens.training.callbacks import Interrupted, Progress, StopSignal
 from latens.training.checkpoint import Checkpoints
 from latens.training.loop import _TRAIN, _VALIDATE
@@ -36,8 +36,8 @@ class Together:
 
     The models share their structure, the number of their rows, ``batch_size`` and ``epochs``; seeds, learning rates and
     other numbers may differ. The noise of model s at step t is that of (seed s, t), drawn outside and handed to
-    :func:`latens.randomness.standard_normal`. ``store``: where the joint checkpoint is kept, under ``names``, the
-    members' own. A member that stops early leaves the batch and ``member.finish()`` is called; one whose loss or
+    :func:`latens.tensors.randomness.standard_normal`. ``store``: where the joint checkpoint is kept, under ``names``,
+    the members' own. A member that stops early leaves the batch and ``member.finish()`` is called; one whose loss or
     gradient is not finite leaves it with that error as its ``failure``.
 
     Raises :class:`NotTogether` where the models cannot be trained as one: another structure, several players, noise

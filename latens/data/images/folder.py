@@ -20,6 +20,7 @@ import numpy as np
 from latens.data.images.pixels import MAX_SIDE, Form, Head, common_form, count, pixels_of, read_heads
 from latens.data.lazy import Lazy
 from latens.errors import InputError, is_whole
+from latens.machine.processor import cores
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF")
@@ -168,7 +169,7 @@ class ImageFiles(Lazy):
             return {(file, page): one for page, one in zip(pages, pixels_of(self.root / file, self.form, pages))}
 
         found: dict[tuple[str, int], np.ndarray | InputError] = {}
-        with ThreadPoolExecutor(_threads()) as pool:
+        with ThreadPoolExecutor(min(8, cores())) as pool:
             for some in pool.map(decode, of_file):
                 found |= some
         return [found[self.places[row][:2]] for row in rows]
@@ -271,10 +272,6 @@ def _decode_all(
         if progress is not None:
             progress(some[-1] + 1, len(files))
     return kept
-
-
-def _threads() -> int:
-    return min(8, os.cpu_count() or 1)
 
 
 # Words

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latens import trees
 from latens.errors import InputError
 from latens.schema import require_numeric
-from latens.trees import Tree
+from latens.tensors import trees
+from latens.tensors.trees import Tree
 
 BLOCK_ROWS = 1 << 16  # rows of a block where the data has no blocks of its own ...
 BLOCK_BYTES = 1 << 25  # ... and its bytes, which decide where a row is large

@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latens import trees
 from latens.data.loader import Batch, Transform
 from latens.data.streams.blocks import Blocks, Rows, concat, read_block, starts
 from latens.errors import InputError, is_whole, require
-from latens.randomness import seed_of
-from latens.trees import Tree
+from latens.tensors import trees
+from latens.tensors.randomness import seed_of
+from latens.tensors.trees import Tree
 
 _ORDER = 1  # key of the permutations' seeds, as in ArrayLoader
 WINDOW_ROWS = 1 << 18

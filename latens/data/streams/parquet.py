@@ -15,7 +15,7 @@ from latens.data.tables.folders import key_columns, same_columns, with_keys
 from latens.data.tables.types import joined_type, plain_type
 from latens.errors import InputError, concerning
 from latens.schema.cells import listed
-from latens.trees import Tree
+from latens.tensors.trees import Tree
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -23,7 +23,7 @@ from latens.errors import InputError, concerning
 from latens.schema import AnySchema, Schema, Table
 from latens.schema.cells import arrow_type
 from latens.schema.form import Form
-from latens.trees import Tree
+from latens.tensors.trees import Tree
 
 MOST_VALUES = 1_000_000  # distinct cells of a column of text by which its form is found
 SAMPLE_CELLS = 20_000_000  # numbers of the sample that is kept in memory, at most

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from latens.errors import InputError, is_whole
-from latens.randomness import _int64, _mix, seed_of
+from latens.tensors.randomness import _int64, _mix, seed_of
 
 _HELD_OUT = 31  # key of the seed
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from latens.atomic import atomic_write
 from latens.data.tables.folders import FEATHER
 from latens.data.tables.layout import DATUM
 from latens.data.tables.types import INDEX, plain_schema, require_names, shown
 from latens.errors import InputError
+from latens.machine.atomic import atomic_write
 from latens.schema.times import Times
 
 if TYPE_CHECKING:

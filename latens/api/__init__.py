@@ -1,0 +1,1 @@
+"""latens in Python: ``train``, ``load``, and the scikit-learn estimator ``VAE``."""

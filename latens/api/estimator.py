@@ -1,0 +1,549 @@
+"""``latens.VAE``: the scikit-learn surface."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import Tags, check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor, nn
+
+from latens import evaluation
+from latens.api.densities import WithDensities, seed_from
+from latens.data import as_array, read
+from latens.data.lazy import Lazy
+from latens.data.rows import (
+    Asked,
+    Rows,
+    as_table,
+    canonical_order,
+    columns_left,
+    is_counts,
+    rows_like,
+    rows_of,
+    sparse_rows,
+    taken,
+)
+from latens.data.tables.frame_backs import MatrixBack
+from latens.data.tables.frame_records import recorded, restored
+from latens.data.tables.frames import as_table as frame_as_table
+from latens.data.tables.frames import is_frame, repeated_labels, without_odd
+from latens.errors import InputError, concerning, said_in_python
+from latens.evaluation import Evaluation
+from latens.models import Generator
+from latens.recipes import Recipe
+from latens.runs import imputing, outputs, scoring, synthesis
+from latens.runs import record as runs
+from latens.runs.fitting import check_weights, fit_recipe
+from latens.runs.record import Run
+from latens.schema import AnySchema, Schema, Table
+from latens.tensors.randomness import untouched
+from latens.training import Bar, Settings
+
+_TRAINING = ("epochs", "batch_size", "learning_rate", "kl_warmup", "average", "patience", "device")
+
+
+class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """A variational autoencoder as a scikit-learn transformer and density.
+
+    Maximises E_q[ln p(x|z)] - beta KL(q(z|x) || p(z)) over encoder and decoder (Kingma & Welling 2014). Data: arrays or
+    data frames of rows x columns, or images N x H x W, N x H x W x C, N x C x H x W. Codes and scores do not depend on
+    the order of the rows, in fitting or after.
+
+    Frames come back as frames of their library, with their dtypes; rows that were given keep their pandas index, new
+    rows are numbered from 0. ``transform``, ``score`` and ``score_samples`` take frames with the columns of the fit in
+    its order, as scikit-learn asks; all else finds columns by name. What a person should know (columns left out, levels
+    never seen) is a ``UserWarning``.
+
+    Args:
+        latent_dim: dimension of z, or "auto" (the smaller of 16 and the number of columns).
+        recipe: a name from ``latens recipes``, or a :class:`latens.Recipe` with options, which then can be searched
+            over (``recipe__beta``).
+        likelihood: "auto" (from the values seen), "normal", "bernoulli", "categorical" or "discretized_logistic".
+        network: "auto" (convolutions for images from 12 x 12, fully connected otherwise), "linear", "mlp", "residual",
+            "conv".
+        epochs, batch_size: whole numbers or "auto".
+        learning_rate: peak of the schedule, or "auto" (2e-3; 1e-2 for linear maps alone).
+        kl_warmup: fraction of the steps over which the rate's weight grows from 0 to beta.
+        average: decay of averaged weights (0: none).
+        validation: "auto" (a tenth from 200 rows on), a fraction, or data like X; early stopping is judged on it.
+        patience: validation rounds without improvement before stopping, "auto" or 0 for never.
+        nll_draws: K of the importance-weighted ``score_samples``.
+        columns: kinds of columns of a table, ``{"price": "positive"}``, instead of those seen in the values.
+        condition: columns of a table that are given, not modelled: a name, or several.
+        formats: how columns of text are written, ``{"when": "%d/%m/%Y"}``, "day-first", "month-first", "1.234,5" or
+            "text", where the cells do not settle it.
+        rules: what holds between columns in every row, ``["start <= end", "total = net + tax", "city -> country"]``,
+            beside what is found in the data; "none": what is found is not kept (see ``latens fit --help``).
+        kind: of an array: "auto", "continuous", "binary", "levels" or "count".
+        device: "auto" or a torch device.
+        random_state: None, an int, or a ``RandomState``. None is a fresh seed for each fit.
+        verbose: 1 shows a progress bar.
+
+    Attributes:
+        run_: the :class:`latens.runs.record.Run`: model, objective, schema, settings, history, choices.
+        model_: the :class:`latens.models.VAE`.
+        schema_: what each column or pixel is.
+        latent_dim_, n_features_in_, feature_names_in_: as in scikit-learn.
+
+    >>> import numpy as np
+    >>> X = np.random.default_rng(0).normal(size=(40, 3))
+    >>> vae = VAE(latent_dim=2, epochs=2, random_state=0).fit(X)
+    >>> vae.transform(X).shape, vae.sample(5).shape, vae.score_samples(X).shape
+    ((40, 2), (5, 3), (40,))
+    """
+
+    def __init__(
+        self, latent_dim: int | str = "auto", *, recipe: str | Recipe = "vae", likelihood: str = "auto",
+        network: str = "auto", epochs: int | str = "auto", batch_size: int | str = "auto",
+        learning_rate: float | str = "auto", kl_warmup: float = 0.0, average: float = 0.0, validation: Any = "auto",
+        patience: int | str = "auto", nll_draws: int = 100, columns: Any = None, condition: Any = (),
+        formats: Any = None, rules: Any = (), kind: str = "auto", device: str = "auto", random_state: Any = None,
+        verbose: int = 0,
+    ):  # fmt: skip
+        self.latent_dim = latent_dim
+        self.recipe = recipe
+        self.likelihood = likelihood
+        self.network = network
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.kl_warmup = kl_warmup
+        self.average = average
+        self.validation = validation
+        self.patience = patience
+        self.nll_draws = nll_draws
+        self.columns = columns
+        self.condition = condition
+        self.formats = formats
+        self.rules = rules
+        self.kind = kind
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        tags.input_tags.allow_nan = True
+        tags.input_tags.sparse = True
+        tags.input_tags.categorical = True
+        return tags
+
+    def set_params(self, **params: Any) -> VAE:
+        """As in scikit-learn; ``recipe__option`` also works where ``recipe`` is still a name."""
+        if isinstance(self.recipe, str) and any(key.startswith("recipe__") for key in params):
+            self.recipe = Recipe(params.pop("recipe", self.recipe))
+        if isinstance(self.recipe, Recipe):
+            inner = {k.removeprefix("recipe__"): params.pop(k) for k in list(params) if k.startswith("recipe__")}
+            if inner:
+                self.recipe = Recipe(**(self.recipe.get_params() | inner))
+        return super().set_params(**params)
+
+    # Fitting
+
+    @said_in_python()
+    def fit(self, X: Any, y: Any = None, *, sample_weight: ArrayLike | None = None) -> VAE:
+        """Fit to data. ``y`` is ignored. Whole-number weights count rows: weight 2 is the row twice, 0 leaves it out.
+        (Other weights, and those that would make more than ten times the rows, weigh the rows' terms in the bound.)
+
+        Raises ``ValueError`` (:class:`latens.InputError`) for data or options that cannot be used.
+        """
+        x = self._new_form(X)
+        weight, numbers = None, np.arange(len(x))
+        if sample_weight is not None:
+            weight = np.asarray(sample_weight, dtype=np.float64)
+            check_weights(weight, len(x))
+            numbers, weight = numbers[weight > 0], weight[weight > 0]
+            if np.array_equal(weight, np.round(weight)) and weight.sum() <= 10 * len(numbers):
+                numbers, weight = np.repeat(numbers, weight.astype(int)), None
+            x = taken(x, numbers)
+        if len(x) < 2:
+            raise InputError(f"fitting needs at least 2 rows, got n_samples={len(x)}")
+        rows = x if isinstance(x, Rows) else rows_of(x, None, self._asked(left=self._dropped))
+        say(rows.warnings)
+        if isinstance(rows.inside, Tensor) or is_counts(X):
+            order = canonical_order(rows.inside, weight)
+            rows, numbers, weight = rows.take(order), numbers[order], None if weight is None else weight[order]
+        recipe = self.recipe if isinstance(self.recipe, Recipe) else Recipe(self.recipe)
+        valid = {"latent_dim": self.latent_dim, "likelihood": self.likelihood, "network": self.network}
+        options = {k: v for k, v in valid.items() if k not in recipe.given and not (isinstance(v, str) and v == "auto")}
+        given = isinstance(self.validation, str | int | float)
+        validation = self.validation if given else self._like(self.validation, rows.schema, rows.given)
+        settings = Settings(
+            **{name: _plain(getattr(self, name)) for name in _TRAINING},
+            seed=int(check_random_state(self.random_state).randint(2**31 - 1)),
+        )  # fmt: skip
+        bar = Bar() if self.verbose else None
+        options = {k: _plain(v) for k, v in options.items()}
+        form = {"array": self._array_dtype, "frame": recorded(self._back)}
+        run = fit_recipe(
+            rows, recipe, settings, options=options, weight=weight, validation=validation, progress=bar,
+            numbers=torch.from_numpy(numbers), data={name: value for name, value in form.items() if value is not None},
+        )  # fmt: skip
+        say(run.warnings)
+        return self._take(run)
+
+    def _take(self, run: Run) -> VAE:
+        run.model.to("cpu")
+        run.objective.to("cpu")
+        self.run_, self.schema_ = run, run.schema
+        self._array_dtype = run.data.get("array")
+        self.model_: Any = run.model
+        self.latent_dim_ = _latent_dim(run)
+        if run.schema is not None and not hasattr(self, "n_features_in_"):
+            names = [f.name for f in run.schema.fields] if isinstance(run.schema, Table) else run.schema.names
+            self.n_features_in_ = len(names) if names else run.schema.columns
+            if names and not self._array_dtype:
+                self.feature_names_in_ = np.array(names, dtype=object)
+        return self
+
+    def _dtype(self) -> torch.dtype:
+        """The type that the model computes in."""
+        return next((p.dtype for p in self.model_.parameters() if p.is_floating_point()), torch.float32)
+
+    def _schema(self) -> AnySchema:
+        check_is_fitted(self, "run_")
+        return outputs.schema_of(self.run_)
+
+    # Data
+
+    def _user_form(
+        self, X: Any, optional: Callable[[str], bool], *, reset: bool, by_name: bool = False, check: bool = True,
+        reading: Mapping[str, Any] | None = None,
+    ) -> tuple[Any, Any]:  # fmt: skip
+        """X as an array, an arrow table or lazy rows, checked as scikit-learn asks (``by_name``: but for the columns of
+        frames, which are found by their names; without ``check`` it may hold infinities); and the way back for tables.
+        ``optional``: which columns of a frame may be left out; ``reading``: options of :func:`latens.data.read`."""
+        if isinstance(X, str | Path):
+            source = read(X, reading=reading)
+            say(source.notes)
+            X = source.x
+        if isinstance(X, Lazy):
+            return X, None
+        if is_counts(X):
+            return sparse_rows(X, (reading or {}).get("layer")), None
+        if is_frame(X):
+            named = getattr(X, "column_names", None)
+            names = [str(name) for name in (getattr(X, "columns", ()) if named is None else named)]
+            if len(set(names)) < len(names):
+                twice = next(name for name in names if names.count(name) > 1)
+                raise InputError(f"the data frame has two columns called {twice!r}; rename one.")
+            if not isinstance(X, dict) and names and not by_name:
+                validate_data(self, X, reset=reset, skip_check_array=True)
+            X, odd = without_odd(X, optional)
+            if reset:
+                self._dropped: tuple[str, ...] = tuple(odd)
+            else:
+                say(columns_left(odd, "the data"))
+            return frame_as_table(X, finite=check)
+        if getattr(X, "ndim", 2) in (3, 4):
+            array = as_array(X)[0]
+            if reset:
+                self.n_features_in_ = int(np.prod(array.shape[1:]))
+            return array, None
+        array = validate_data(
+            self, X, reset=reset, dtype="numeric", ensure_min_samples=1,
+            ensure_all_finite="allow-nan" if check else False, accept_sparse=False,
+        )  # fmt: skip
+        return array, None
+
+    def _new_form(self, X: Any) -> Any:
+        """The data to fit to, of which the way back is kept."""
+        for name in ("n_features_in_", "feature_names_in_"):
+            self.__dict__.pop(name, None)
+        if isinstance(X, str | Path):
+            X = self._of_file(X)
+        self._dropped = ()
+        asked = self._asked().columns
+        x, self._back = (
+            (X, X.back) if isinstance(X, Rows)
+            else self._user_form(X, lambda name: asked.get(name) == "drop", reset=True)
+        )  # fmt: skip
+        values = x.x if isinstance(x, Rows) else x
+        self._array_dtype = values.dtype.name if isinstance(values, np.ndarray) else None
+        if self._back is None and self._array_dtype is not None:
+            self._back = MatrixBack(self._array_dtype)
+        return x
+
+    def _of_file(self, path: str | Path) -> Rows:
+        """The rows of a file, with what is known of how its text is written."""
+        asked = self._asked()
+        text = {"text": sorted(asked.hints.words), "formats": dict(asked.formats)}
+        source = read(path, reading={name: value for name, value in text.items() if value})
+        if source.found is None:
+            say(source.notes)
+        return rows_of(
+            source.x, source.names, asked, labels=source.labels, label_names=source.label_names, where=source.origin,
+            found=source.found,
+        )  # fmt: skip
+
+    def _asked(self, left: Sequence[str] = ()) -> Asked:
+        columns = {} if self.columns is None else self.columns
+        if not isinstance(columns, dict) or not all(isinstance(kind, str) for kind in columns.values()):
+            raise InputError(f'columns must be a mapping like {{"price": "positive"}}, got {columns!r}')
+        if not isinstance(self.condition, str | list | tuple):
+            raise InputError(f"condition must be the name of a column, or several, got {self.condition!r}")
+        formats = {} if self.formats is None else self.formats
+        if not isinstance(formats, dict) or not all(isinstance(form, str) for form in formats.values()):
+            raise InputError(f'formats must be a mapping like {{"when": "%d/%m/%Y"}}, got {formats!r}')
+        condition = (self.condition,) if isinstance(self.condition, str) else tuple(self.condition)
+        columns = {name: kind for name, kind in columns.items() if name not in left}
+        rules = (self.rules,) if isinstance(self.rules, str) else () if self.rules is None else self.rules
+        if not isinstance(rules, list | tuple) or not all(isinstance(rule, str) for rule in rules):
+            raise InputError(f'rules must be texts like ["start <= end"], got {self.rules!r}')
+        return Asked(columns, condition, self.kind, formats=formats, rules=tuple(rules))
+
+    def _like(
+        self, X: Any, schema: AnySchema, given: Table | None, *, ordered: bool = False, check: bool = True,
+        reading: Mapping[str, Any] | None = None,
+    ) -> Rows:  # fmt: skip
+        """Further rows; what a person should know of them is said, but for what only a ``check`` finds."""
+        if isinstance(X, Rows):
+            return X
+        if isinstance(X, str | Path) and isinstance(schema, Table):
+            source = read(X, reading=reading, like=schema.fields, lenient=not check, keep_text=True)
+            rows, back = rows_like(source.x, schema, given, where=source.origin, found=source.found, check=check), None
+        else:
+            by_name = not ordered or isinstance(schema, Schema)
+            known = known_columns(schema, given)
+            x, back = self._user_form(
+                X, lambda name: bool(known) and name not in known, reset=False, by_name=by_name, check=check,
+                reading=reading,
+            )  # fmt: skip
+            if isinstance(schema, Table) and isinstance(x, np.ndarray):
+                back = MatrixBack(x.dtype.name)
+            rows = rows_like(x, schema, given, check=check)
+        say(rows.warnings if check else rows.remarks)
+        return replace(rows, back=back)
+
+    @said_in_python()
+    def _rows(self, X: Any, *, ordered: bool = False, check: bool = True) -> Rows:
+        schema, reading = self._schema(), self.run_.reading_of()
+        return self._like(X, schema, self.run_.given, ordered=ordered, check=check, reading=reading)
+
+    def _outside(self, found: Any, rows: Rows | None = None) -> Any:
+        """Rows in the form that the data had: that of these rows, their index too, or that of the fit."""
+        back = rows.back if rows is not None else getattr(self, "_back", None)
+        if not hasattr(found, "column_names"):
+            names = self._schema().names if rows is None else rows.names
+            if back is None or names is None:
+                return found
+            found = as_table(found, names)
+        found = outputs.written(found, self.run_, rows)
+        if back is None:
+            return found
+        return back(found) if rows is None else self._framed(found, rows)
+
+    @staticmethod
+    def _framed(table: Any, rows: Rows) -> Any:
+        """A table of these rows as a frame of their library, with their index."""
+        frame, index = rows.back(rows.named(table)), getattr(rows.back, "index", None)
+        if index is not None:
+            say(repeated_labels(index))
+            frame.index = index
+        return frame
+
+    # Codes
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.latent_dim_
+
+    def transform(self, X: Any) -> NDArray[np.float32]:
+        """Posterior means E[z|x], ``[N, Z]`` float32: deterministic, in order, one row a row."""
+        rows = self._rows(X, ordered=True)
+        return outputs.codes(self.run_, rows)
+
+    def sample_posterior(self, X: Any, draws: int = 1, *, random_state: Any = 0) -> NDArray[np.float32]:
+        """``draws`` samples from q(z|x) for each row, ``[draws, N, Z]`` float32."""
+        rows = self._rows(X)
+        return outputs.posterior_samples(self.run_, rows, draws, seed_from(random_state))
+
+    def _checked_codes(self, Z: ArrayLike) -> Tensor:
+        z = torch.from_numpy(np.array(Z, dtype=np.float32)).to(self._dtype())
+        if z.ndim != 2 or z.shape[1] != self.latent_dim_:
+            raise InputError(f"codes must have shape [N, {self.latent_dim_}], got {list(z.shape)}")
+        if not torch.isfinite(z).all():
+            raise InputError("the codes hold a value that is not finite")
+        return z
+
+    def inverse_transform(self, Z: ArrayLike, *, given: Any = None) -> Any:
+        """The mean of p(x|z) at each code, in the user's layout, units and type; a model that reads conditions is given
+        those in ``given``, ``{name: value}``, the others drawn from the rows it was fitted to."""
+        self._schema()
+        z = self._checked_codes(Z)
+        c, cells = outputs.conditions(self.run_, len(z), given or {}, 0)
+        return self._outside(outputs.decoded(self.run_, z, c, cells))
+
+    def reconstruct(self, X: Any) -> Any:
+        """The mean of p(x|z) at each row's posterior mean, in the user's layout, units and type."""
+        rows = self._rows(X)
+        return self._outside(outputs.reconstructed(self.run_, rows), rows)
+
+    def impute(self, X: Any, *, k: int = 1000, draws: int = 0, random_state: Any = 0) -> Any:
+        """X with its missing cells filled by the mean (of numbers) or mode (of levels) of p(x_missing | x_observed), by
+        self-normalised importance sampling with ``k`` draws (Mattei & Frellsen 2019); observed cells stay as they are.
+        ``draws`` > 0 gives a list of so many filled copies instead, each drawn from p(x_missing | x_observed)."""
+        rows = self._rows(X)
+        found = imputing.impute(self.run_, rows, k=k, draws=draws, seed=seed_from(random_state))
+        say(imputing.notes(found.missing, rows.unknown, found.left))
+        if draws:
+            return [self._outside(table, rows) for table in found.draws]
+        return self._outside(found.filled, rows)
+
+    def sample(
+        self, n: int = 1, *, mean: bool = False, given: Any = None, density: Any = "prior", gaps: bool = True,
+        extrapolate: bool = False, random_state: Any = None,
+    ) -> Any:  # fmt: skip
+        """n data from the model: z ~ p(z), x ~ p(x|z); ``mean=True``: the mean of p(x|z), the picture people expect.
+        ``given``: values of conditions, ``{name: value}``. ``density``: what z is drawn from instead of the prior, what
+        :meth:`fit_density` gave or the name of one that it or the run's folder has. Rows of tables have gaps as the
+        data have them; ``gaps=False`` leaves every cell filled. They stay within the range of the data;
+        ``extrapolate=True`` keeps draws in the tails beyond it, on the column's grid and of its kind."""
+        self._schema()
+        fitted = None if isinstance(density, str) and density == "prior" else self._density(density)
+        seed = seed_from(random_state)
+        return self._outside(outputs.sample(
+            self.run_, n, mean=mean, seed=seed, given=given, density=fitted, missing=gaps,
+            extrapolate=extrapolate,
+        ))
+
+    # Scores
+
+    def score_samples(self, X: Any) -> NDArray[np.float64]:
+        """A lower bound on ln p(x) of each row, nats: importance-weighted with K = ``nll_draws`` draws, the same noise
+        for every row, so that a row's score depends neither on its neighbours nor on their order; -inf where a cell is
+        impossible. See :class:`latens.runs.scoring.Scores`, also of what was never seen."""
+        return self._scores(X, ordered=True)[0].log_px
+
+    def anomaly_scores(self, X: Any) -> NDArray[np.float64]:
+        """How strange each row is: -ln p(x), nats, as a density of each column's own scale (see
+        :class:`latens.runs.scoring.Scores`); higher is stranger, infinite where a cell is impossible."""
+        return self._scores(X)[0].strangeness
+
+    def score_table(self, X: Any) -> Any:
+        """What ``latens score`` writes, a row for each row, as a frame like X (an arrow table for arrays): ln p(x), its
+        standard error, strangeness, the columns that make the row strange, and the reason where values alone do; and
+        p-values, of a run in a folder that has scores of held-out rows (``latens fit``), for its number of draws."""
+        folder = self.run_.folder if hasattr(self, "run_") else None
+        found, rows = self._scores(X, None if folder is None else scoring.read_calibration(folder))
+        table = scoring.as_table(found, self._schema())
+        return table if rows.back is None or isinstance(rows.back, MatrixBack) else self._framed(table, rows)
+
+    def _scores(
+        self, X: Any, calibration: scoring.Calibration | None = None, *, ordered: bool = False
+    ) -> tuple[scoring.Scores, Rows]:
+        """Scores of rows, and the rows; what a person should know of them is said."""
+        rows = self._rows(X, ordered=ordered, check=False)
+        found = scoring.score(self.run_, rows, self.nll_draws, calibration)
+        tally = scoring.Tally(self.run_, self.nll_draws, calibration)
+        tally.add(found, rows)
+        say(tally.notes())
+        return found, rows
+
+    @untouched()
+    def score(self, X: Any, y: Any = None) -> float:
+        """Mean of ``score_samples`` over the rows that are possible; where there is no bound on ln p(x), minus the mean
+        squared error."""
+        rows = self._rows(X, ordered=True, check=False)
+        if scoring.no_bound(self.run_, rows.take(np.arange(1)).sifted(refuse=False)[0]) is not None:
+            apart = evaluation.evaluate(self.model_, rows.inside, rows.c, k=0)
+            error = apart.rmse if apart.rmse is not None else apart.relative_rmse
+            return -((error or 0.0) ** 2)
+        scores = self.score_samples(rows)
+        return float(scores[np.isfinite(scores)].mean()) if np.isfinite(scores).any() else -np.inf
+
+    def evaluate(
+        self, X: Any, *, k: int | None = None, draws: int = 5, synthetic: bool = True, training: Any = None,
+        density: Any = "prior",
+    ) -> Evaluation:  # fmt: skip
+        """Rate, distortion, ELBO, NLL, active units, with errors: a :class:`latens.evaluation.Evaluation`. Of a table
+        also how good samples are (``samples``; at most 20,000 rows are compared; ``synthetic=False`` leaves it out),
+        next to the rows in ``training``, those that it was fitted to, with X held out; without them a random half of X
+        stands for each."""
+        rows, k = self._rows(X), self.nll_draws if k is None else k
+        found = evaluation.evaluate(self.model_, rows.inside, rows.c, k=k, draws=draws, beta=self.run_.beta)
+        if synthetic and isinstance(self.schema_, Table):
+            train, held = synthesis.halves(rows) if training is None else (self._rows(training), rows)
+            fitted = None if isinstance(density, str) and density == "prior" else self._density(density)
+            found.samples = synthesis.evaluate_samples(self.run_, train, held, density=fitted)
+        say(found.warnings)
+        return found
+
+    # Runs
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``run.json``, ``model.safetensors``, ``metrics.csv``, ``report.html`` and the densities fitted to a new
+        folder."""
+        check_is_fitted(self, "run_")
+        self.run_.save(folder)
+        self._save_densities(folder)
+        from latens import report
+
+        report.write(Path(folder) / "report.html", self.run_, None)
+
+    def report(self, path: str | Path, X: Any = None, labels: Any = None) -> None:
+        """Write the HTML report, with pictures of ``X`` if it is given."""
+        from latens import report
+
+        check_is_fitted(self, "run_")
+        rows = None if X is None else self._rows(X)
+        figures = None if rows is None else self.evaluate(rows)
+        report.write(path, self.run_, rows, labels=labels, evaluation=figures)
+
+
+def known_columns(schema: AnySchema, given: Table | None) -> set[str]:
+    """The names of the columns that a model was fitted to."""
+    tables = [part for part in (schema, given) if isinstance(part, Table)]
+    return {field.name for part in tables for field in part.fields} | set(schema.names or ())
+
+
+def say(sentences: Sequence[str]) -> None:
+    """Each sentence as a ``UserWarning`` of the line that called the estimator."""
+    depth = 2
+    while sys._getframe(depth).f_globals.get("__name__", "").partition(".")[0] in ("latens", "sklearn", "contextlib"):
+        depth += 1
+    for sentence in sentences:
+        warnings.warn(sentence, UserWarning, stacklevel=depth + 1)
+
+
+def _latent_dim(run: Run) -> int:
+    """The number of latent dimensions, from the codes of an empty row."""
+    if run.schema is None:
+        return 0
+    if isinstance(run.model, Generator):
+        return int(run.model.prior.dim)  # type: ignore[arg-type]
+    cells = torch.zeros(1, *run.schema.shape, dtype=getattr(torch, run.schema.storage))
+    seen = run.data.get("conditions") or {}
+    c = {name: torch.tensor(values[:1], dtype=torch.float32) for name, values in seen.items()} or None
+    return int(evaluation.codes(run.model, cells, c).shape[-1])
+
+
+def _plain(value: Any) -> Any:
+    """numpy's whole numbers and floats as Python's own (a grid search hands out numpy's)."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def load(folder: str | Path, *, model: nn.Module | None = None, recipe: str | None = None) -> VAE:
+    """A fitted :class:`VAE` from a run folder. Code is never executed from a file: a run made from parts of your own
+    needs ``model=`` (yours, freshly built), one made by your own recipe its name again in ``recipe=``.
+
+    Raises ``InputError`` where the folder misses parts, is damaged, or comes from a newer format.
+    """
+    run = runs.load(folder, model=model, recipe=recipe)
+    options: dict[str, Any] = {name: getattr(run.settings, name) for name in _TRAINING}
+    found = VAE(recipe=run.recipe or "vae", random_state=run.settings.seed, **options)
+    with concerning(folder):
+        array = run.data.get("array")
+        found._back = restored(run.data.get("frame")) if array is None else MatrixBack(array)
+    return found._take(run)

@@ -1,0 +1,219 @@
+"""``latens.train`` and ``latens.load``: what people who bring parts of their own call."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from latens import report
+from latens.data import as_array, fingerprint, infer
+from latens.data.lazy import Lazy, some
+from latens.data.loader import Transform
+from latens.data.splits import split_rows
+from latens.errors import InputError, concerning
+from latens.evaluation import evaluate
+from latens.evaluation.likelihood import require_support
+from latens.networks import has_convolutions, only_linear_maps
+from latens.objectives import Objective
+from latens.runs import record as runs
+from latens.runs.fitting import check_weights, counted, execute, open_folder
+from latens.runs.record import Run
+from latens.schema import Schema
+from latens.tensors import trees
+from latens.tensors.randomness import untouched
+from latens.tensors.trees import Tree
+from latens.training import Bar, Settings
+from latens.training.processes import Processes, check_device
+
+
+def train(
+    model: nn.Module, objective: Objective, X: Any, *, out: str | Path | None = None, validation: Any = 0.0,
+    c: Tree = None, sample_weight: Any = None, resume: bool = False, transform: Transform | None = None,
+    progress: bool = False, **settings: Any,
+) -> Run:  # fmt: skip
+    """Train parts of your own with the loop, checkpoints, resume and report that recipes get.
+
+    ``X``: array or tree of arrays with rows on the leading axis; floats take the type of the model's parameters, whole
+    numbers stay what they are (8-bit stays 8-bit; latens' conditionals make numbers of them inside the step).
+    ``validation``: a fraction of the rows, or data like X. ``out``: a folder for the run; with ``resume=True`` an
+    interrupted run in it is continued to the numbers it would have had. ``settings``: the fields of
+    :class:`latens.training.Settings`. Returns the :class:`latens.runs.record.Run`; the model holds the served weights.
+    Raises ``InputError`` for data and options that cannot be used.
+
+    >>> import latens
+    >>> from torch import nn
+    >>> model = latens.models.VAE(latens.priors.StandardNormal(1), latens.conditionals.DiagonalNormal(nn.Linear(3, 2)),
+    ...                           latens.conditionals.Normal(nn.Linear(1, 3)))
+    >>> run = latens.train(model, latens.objectives.ELBO(), np.random.default_rng(0).normal(size=(64, 3)), epochs=2)
+    >>> len(run.history)
+    1
+    """
+    if not isinstance(objective, Objective):
+        raise InputError(f"the objective must be one of latens.objectives, or a subclass of it, got {objective!r}")
+    chosen = Settings.from_json(settings)
+    check_device(chosen.device)
+    x = _tensors(X, model)
+    conditions = _tensors(c, model)
+    _check_conditions(model, conditions)
+    count = trees.rows(x)
+    if count < 2:
+        raise InputError(f"the data have {count} row{'s' * (count != 1)}, and training needs at least 2 rows")
+    weight = None if sample_weight is None else torch.as_tensor(np.asarray(sample_weight), dtype=torch.float32)
+    check_weights(None if weight is None else weight.numpy(), count)
+    require_support(model, _transformed(x, transform, chosen.seed), conditions)
+    held, held_c, held_weight, kept, schema = None, None, None, torch.arange(count), _schema_of(x)
+    if not isinstance(validation, str | int | float):
+        held = _tensors(validation, model)
+        shapes = [[tuple(leaf.shape[1:]) for leaf in trees.leaves(tree)] for tree in (x, held)]
+        if shapes[0] != shapes[1] or trees.rows(held) < 1:
+            raise InputError(
+                f"the validation data must be rows like X, of shape {shapes[0]}: got {trees.rows(held)} rows of shape "
+                f"{shapes[1]}"
+            )
+        if conditions is not None:
+            raise InputError("with a condition c, give validation as a fraction of the rows")
+        with concerning("the validation data"):
+            require_support(model, _transformed(held, transform, chosen.seed))
+    else:
+        rows, out_rows = split_rows(count, validation, chosen.seed)
+        if len(out_rows):
+            held, held_c, held_weight = (trees.take(tree, out_rows) for tree in (x, conditions, weight))
+            x = trees.map_tree(lambda leaf: some(leaf, rows), x)  # type: ignore[arg-type, return-value]
+            conditions, weight, kept = (trees.take(tree, rows) for tree in (conditions, weight, kept))
+    settled = chosen.settle(trees.rows(x), linear=only_linear_maps(model), convolutions=has_convolutions(model))
+    print_of = fingerprint_tree((x, conditions, weight))
+    data = {
+        "fingerprint": print_of, "origin": "memory", "objective": described(objective),
+        "validation": None if held is None else fingerprint_tree(held),
+    }  # fmt: skip
+    run = Run(model, objective, settled, trees.rows(x), schema, data=data)
+    run.choices["training"] = f"{counted(settled.epochs, 'epoch')}, {counted(settled.batch_size, 'row')} a step"
+    _try(model, objective, _transformed(trees.take(x, slice(0, 2)), transform, chosen.seed), conditions)
+    if out is not None:
+        _open_or_continue(run, Path(out), resume)
+    bar = Bar() if progress else None
+    execute(
+        run, x, c=conditions, weight=weight, validation=held, validation_c=held_c, validation_weight=held_weight,
+        numbers=kept, transform=transform, progress=bar,
+    )  # fmt: skip
+    if run.folder is not None and Processes(settled.device).is_main:
+        shown = _transformed(x if held is None else held, transform, chosen.seed)
+        _report(run, shown, conditioned=conditions is not None)
+    return run
+
+
+def _report(run: Run, x: Tree, *, conditioned: bool) -> None:
+    """Write report.html, with pictures and figures of ``x`` where it is one array that the schema describes."""
+    assert run.folder is not None
+    if run.schema is None or conditioned:
+        report.write(run.folder / "report.html", run, None)
+        return
+    run.model.to("cpu")
+    try:
+        figures = evaluate(run.model, x, k=50, nll_rows=500, beta=run.beta)
+        report.write(run.folder / "report.html", run, x.numpy(), evaluation=figures)
+    except (NotImplementedError, RuntimeError, TypeError, AttributeError):  # parts that cannot all that a report shows
+        report.write(run.folder / "report.html", run, None)
+
+
+def _transformed(x: Tree, transform: Transform | None, seed: int) -> Tree:
+    """The rows as a step meets them."""
+    return x if transform is None or x is None else transform(x, torch.arange(trees.rows(x)), seed)
+
+
+def _try(model: nn.Module, objective: Objective, x: Tree, c: Tree) -> None:
+    """One loss of two rows before anything is written; ``InputError`` says what the parts made of them."""
+    rows = slice(0, 2)
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    x, c = (trees.to_device(trees.take(tree, rows), device) for tree in (x, c))
+    try:
+        with torch.no_grad(), untouched():
+            objective.losses(model, x, objective.draw(model, x, c))
+    except (RuntimeError, TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
+        shapes = ", ".join(str(list(leaf.shape[1:])) for leaf in trees.leaves(x))
+        sentence = " ".join(str(error).split())
+        raise InputError(f"the model cannot take these rows (of shape {shapes}): {sentence}") from error
+
+
+def described(objective: Objective) -> str:
+    """The objective's type and its numbers, by which a resumed run knows it again.
+
+    >>> from latens.objectives import ELBO
+    >>> described(ELBO(beta=2.0))
+    "ELBO(beta=2.0, kl='auto', samples=1)"
+    """
+    plain = {k: v for k, v in vars(objective).items() if isinstance(v, int | float | str) and k[0] != "_"}
+    plain.pop("training", None)
+    inner = [described(part) for part in objective.children() if isinstance(part, Objective)]
+    return f"{type(objective).__name__}({', '.join([*inner, *(f'{k}={v!r}' for k, v in sorted(plain.items()))])})"
+
+
+def _open_or_continue(run: Run, out: Path, resume: bool) -> None:
+    if not (resume and (out / "run.json").exists()):
+        open_folder(run, out)
+        return
+    record = runs.read_record(out)
+    if record["data"].get("fingerprint") != run.data["fingerprint"]:
+        raise InputError(f"{out} was begun with other data: continue it with the same rows, or choose another folder")
+    for what in ("objective", "validation"):
+        if record["data"].get(what) != run.data[what]:
+            raise InputError(f"{out} was begun with another {what}: continue with the same, or choose another folder")
+    if record["training"] != run.settings.to_json():
+        changed = [k for k, v in run.settings.to_json().items() if record["training"].get(k) != v]
+        raise InputError(f"{out} was begun with another {changed[0]}: continue it with the same settings")
+    run.folder = out
+
+
+def _tensors(values: Any, model: nn.Module) -> Tree:
+    if values is None:
+        return None
+    if isinstance(values, dict):
+        return {key: _tensors(value, model) for key, value in values.items()}
+    if isinstance(values, tuple):
+        return tuple(_tensors(value, model) for value in values)
+    if isinstance(values, Dataset | DataLoader):
+        raise InputError(
+            f"the data are a {type(values).__name__}: give its tensors, as in dataset.tensors[0], and batch_size"
+        )
+    tensor = values if isinstance(values, Tensor) else torch.from_numpy(np.ascontiguousarray(as_array(values)[0]))
+    floats = [p.dtype for p in model.parameters() if p.is_floating_point()]
+    if tensor.is_floating_point():
+        tensor = tensor.to(floats[0] if floats else None)
+        if torch.isinf(tensor).any():
+            raise InputError("the data hold an infinite value (or one beyond the model's float type): remove it")
+    return tensor.detach()
+
+
+def _schema_of(x: Tree) -> Schema | None:
+    """The schema of one array that the model takes as the schema would hand it over; None for anything else."""
+    if not isinstance(x, Tensor):
+        return None
+    try:
+        schema = infer(x.cpu().numpy())
+    except InputError:  # missing cells, for one: parts take them, schemas do not yet
+        return None
+    if x.is_floating_point() and (schema.span or not schema.is_discrete):
+        schema = replace(schema, storage=str(x.dtype).removeprefix("torch."))
+    same = schema.shape == tuple(x.shape[1:]) and getattr(torch, schema.storage) == x.dtype
+    return schema if same else None
+
+
+def _check_conditions(model: nn.Module, c: Tree) -> None:
+    reads = getattr(model, "reads", None)
+    unread = [key for key in c if key not in reads] if isinstance(c, dict) and reads is not None else []
+    if unread:
+        raise InputError(
+            f"no part of the model reads the condition {unread[0]!r}: name it in a part's reads, or leave it out"
+        )
+
+
+def fingerprint_tree(x: Tree) -> str:
+    """One fingerprint for a tree of tensors; that of its only tensor where it has one."""
+    prints = [fingerprint(leaf if isinstance(leaf, Lazy) else leaf.cpu().numpy()) for leaf in trees.leaves(x)]
+    return prints[0] if len(prints) == 1 else runs.digest("".join(prints).encode())

@@ -1,0 +1,103 @@
+"""``latens fit``: once, once a seed, and continued."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from latens.cli.commands.answer import Answer, over_seeds
+from latens.cli.commands.fitting import Fit, fit_one, resume_one
+from latens.cli.commands.many import fit_all
+from latens.data import Source
+from latens.data.rows import Rows
+from latens.data.streams.rows import Streamed
+from latens.data.streams.sources import Stream
+from latens.errors import FitError, InputError
+from latens.machine.atomic import write_text
+from latens.runs import record as runs
+from latens.training.checkpoint import sealed, unseal
+from latens.training.processes import launched
+
+
+def fit(asked: Fit, *, seeds: int = 1, quiet: bool = False, extra: dict[str, Any] | None = None) -> Answer:
+    """Fit once, or once a seed with mean and spread."""
+    if seeds > 1 and launched() > 1:
+        raise InputError("several processes fit one seed at a time: leave --seeds away, or start one process")
+    if launched() == 1:  # several learn it together, when the main process takes the folder
+        runs.require_free(asked.out)
+    source = asked.read()
+    rows = asked.rows(source)
+    if seeds > 1:
+        return _fit_seeds(asked, source, rows, seeds, quiet)
+    return fit_one(asked, source, rows, quiet, extra)
+
+
+def _fit_seeds(asked: Fit, source: Source | Stream, rows: Rows | Streamed, seeds: int, quiet: bool) -> Answer:
+    """One run a seed in seed-0, seed-1, … of the folder."""
+    folder = Path(asked.out)
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"the folder {folder} cannot be made: {error.strerror}") from None
+    try:
+        record = {"format": runs.FORMAT, "asked": asked.to_json(), "seeds": seeds}
+        write_text(folder / "seeds.json", sealed(record))
+        return _each_seed(folder, asked, source, rows, seeds, None, quiet)
+    except BaseException:
+        if not any(folder.glob("seed-*/run.json")):
+            (folder / "seeds.json").unlink(missing_ok=True)
+            for path in missing:
+                with suppress(OSError):
+                    path.rmdir()
+        raise
+
+
+def _each_seed(
+    folder: Path, asked: Fit, source: Source | Stream, rows: Rows | Streamed, seeds: int, own: str | None, quiet: bool
+) -> Answer:
+    """Fit, continue or take up the run of every seed: together where that is possible, otherwise in turn."""
+    first = int(asked.settings.get("seed", 0))
+    jobs = [
+        replace(asked, out=str(part), settings=asked.settings | {"seed": first + number})
+        for number, part in enumerate(parts(folder, seeds))
+    ]
+    found = fit_all(folder, jobs, source, rows, own=own, quiet=quiet, line=runs.resume_line(folder, asked.recipe))
+    answers = [answer for answer in found if isinstance(answer, Answer)]
+    failed = [(job.out, error) for job, error in zip(jobs, found, strict=True) if isinstance(error, FitError)]
+    if failed:
+        out, error = failed[0]
+        others = f" ({len(failed) - 1} more seeds failed)" if len(failed) > 1 else ""
+        raise FitError(f"{out}: {error}{others}; {len(answers)} of {seeds} seeds are finished") from error
+    return over_seeds(folder, answers)
+
+
+def parts(folder: Path, seeds: int | None = None) -> list[Path]:
+    """The folders of the seeds' runs."""
+    seeds = _seeds_record(folder)["seeds"] if seeds is None else seeds
+    return [folder / f"seed-{number}" for number in range(int(seeds))]
+
+
+def _seeds_record(folder: Path) -> dict[str, Any]:
+    record = unseal(folder / "seeds.json", "there are no runs to continue")
+    runs.check_format(record, folder)
+    return record
+
+
+def resume(folder: str, *, own: str | None = None, quiet: bool = False) -> Answer:
+    """Continue a run, or every unfinished run of several seeds."""
+    path = Path(folder)
+    if folder and runs.has_seeds(path):
+        record = _seeds_record(path)
+        asked = Fit.from_json(record["asked"])
+        if ":" in asked.recipe and own != asked.recipe:
+            raise InputError(
+                f"{path} was made by your own recipe, and code is never executed because a file names it: "
+                f"say --recipe {asked.recipe}"
+            )
+        source = asked.read()
+        rows = asked.rows(source)
+        return _each_seed(path, asked, source, rows, int(record["seeds"]), own, quiet)
+    return resume_one(folder, own=own, quiet=quiet)

@@ -1,0 +1,252 @@
+"""The data of runs: what a run was fitted to, found again, and other data brought into its columns."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from latens.data import Source, columns_of, read
+from latens.data.rows import LABEL, Rows, columns_left, rows_like
+from latens.data.sources import check_reading, option_of
+from latens.data.splits import Split, split_rows
+from latens.data.streams.rows import Streamed, survey
+from latens.data.streams.sources import AsTable, Order, Stream, is_large, open_stream, stored_names
+from latens.errors import InputError, concerning
+from latens.runs import record as runs
+from latens.runs.outputs import schema_of
+from latens.runs.record import Run
+from latens.schema import AnySchema, Table
+from latens.schema.cells import listed
+from latens.training.processes import is_first
+
+
+def origin_of(record: dict[str, Any], folder: Path) -> Source | Stream:
+    """The data a run was fitted to, read again and checked against its fingerprint."""
+    info = record["data"]
+    origin = info.get("origin")
+    if not origin or origin == "memory":
+        raise InputError(f"{folder} was fitted to data in memory: name the data")
+    drop = info.get("drop") or ()
+    source: Source | Stream
+    with concerning(f"the data of {folder} cannot be read again"):
+        if info.get("stream"):
+            na = (info.get("reading") or {}).get("na")
+            source = open_stream(origin, drop=drop, order=Order.from_json(info["stream"]), na=na)
+        else:
+            source = read(origin, labels=info.get("labels"), drop=drop, reading=info.get("reading"))
+    if source.fingerprint != info.get("fingerprint"):
+        raise InputError(f"{origin} has changed since {folder} was fitted to it: name the data, or fit again")
+    return source
+
+
+def rows_for(source: Source, schema: AnySchema, given: Table | None, *, check: bool = True) -> Rows:
+    """The source's rows in the columns of a schema; ``InputError`` names what does not fit."""
+    with concerning(source.origin):
+        rows = rows_like(
+            source.x, schema, given, names=source.names, labels=source.labels, label_names=source.label_names,
+            where=source.origin, found=source.found, check=check,
+        )  # fmt: skip
+        return replace(rows, row_names=source.row_names, row_kind=source.row_kind)
+
+
+def again(record: dict[str, Any], folder: Path) -> tuple[Source | Stream, Rows | Streamed]:
+    """The data a run was fitted to, and its rows; of a stream those held out too, unless other data were held out."""
+    source, info = origin_of(record, folder), record["data"]
+    with concerning(folder):
+        schema, given = runs.schemas(record)
+        if schema is None:
+            raise InputError("it was made from parts of your own: continue it with latens.train(…, resume=True)")
+        if not isinstance(source, Stream):
+            return source, rows_for(source, schema, given)
+        validation = 0.0 if info.get("validation_origin") else info.get("validation", "auto")
+        seed = int(record["training"]["seed"])
+        with reading_bar(source) as seen:
+            return source, survey(source, validation=validation, seed=seed, schema=schema, given=given, seen=seen)
+
+
+@contextmanager
+def reading_bar(stream: Stream) -> Iterator[Callable[[int], None]]:
+    """A bar of how many rows of a stream have been read, on standard error where that is a terminal."""
+    if not is_first():
+        yield lambda rows: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(f"reading {Path(stream.origin).name}", total=stream.rows)
+        yield lambda rows: bar.update(task, completed=rows)
+
+
+def split_of(source: Source | Stream, asked: str | None, labels: str | None = None) -> Split | None:
+    """The split that "group=COLUMN", "time=COLUMN" or "stratified=COLUMN" names; the column may be the one that
+    ``labels`` takes out of the table, or label."""
+    if asked is None:
+        return None
+    if isinstance(source, Stream):
+        raise InputError(f"--split {asked}: streamed data are held out at random; leave --split away")
+    kind, equals, name = asked.partition("=")
+    if not equals or not name:
+        raise InputError(f"--split must be group=COLUMN, time=COLUMN or stratified=COLUMN, got {asked!r}.")
+    if source.is_table and name in source.x.column_names:
+        return Split.of(kind, source.x.column(name), name)
+    if name in (LABEL, labels) and source.labels is not None:
+        values = np.asarray(source.labels)
+        if kind == "time" and source.label_names:
+            values = np.asarray(source.label_names)[values]
+        return Split.of(kind, values, name)
+    there = list(source.x.column_names) if source.is_table else [LABEL] * (source.labels is not None)
+    raise InputError(f"--split {asked}: {source.origin} has no column {name!r}; it has: {listed(there) or 'none'}.")
+
+
+def _split(source: Source | Stream, data: dict[str, Any]) -> Split | None:
+    """The split of a run, as its record has it."""
+    return split_of(source, data.get("split"), data.get("labels"))
+
+
+def held_out(run: Run, rows: Rows | Streamed, validation: Any, split: Split | None = None) -> Rows:
+    """The rows that were not trained on; all rows, or the sample of a stream, where none were held out."""
+    if isinstance(validation, Rows):
+        return validation
+    if isinstance(rows, Streamed):
+        return rows.seen if rows.held is None else rows.held
+    _, numbers = split_rows(len(rows), validation, run.settings.seed, split)
+    return rows.take(numbers.numpy()) if len(numbers) else rows
+
+
+def held_out_of(run: Run, folder: str) -> tuple[Rows, str]:
+    """(rows that a finished run was not trained on, or all, where they are from)."""
+    origin = run.data.get("validation_origin")
+    if origin:
+        origin_of(runs.read_record(folder), Path(folder))
+        return data_for(run, origin), origin
+    source, rows = again(runs.read_record(folder), Path(folder))
+    held = held_out(run, rows, run.data.get("validation", "auto"), _split(source, run.data))
+    if held is in_memory(rows):
+        return held, "rows it was fitted to" if isinstance(rows, Streamed) else "the rows it was fitted to"
+    return held, "held-out rows of the data it was fitted to"
+
+
+def in_memory(rows: Rows | Streamed) -> Rows:
+    """The rows, or the sample of a stream."""
+    return rows.seen if isinstance(rows, Streamed) else rows
+
+
+def trained_on(run: Run, folder: str) -> Rows:
+    """The rows that a run was trained on, read again; of a stream a sample of them."""
+    source, rows = again(runs.read_record(folder), Path(folder))
+    validation = run.data.get("validation", "auto")
+    if isinstance(rows, Streamed) or validation == "given":
+        return in_memory(rows)
+    split = _split(source, run.data)
+    return rows.take(split_rows(len(rows), validation, run.settings.seed, split)[0].numpy())
+
+
+def read_for(
+    run: Run, data: str, labels: str | None = None, asked: Mapping[str, Any] | None = None, *, lenient: bool = False
+) -> Source:
+    """Data for a run: of a table only the columns that it was fitted to, so that others may hold anything; its notes
+    say which. They are read as those of the fit, but for the options of reading ``asked`` for. ``lenient`` as of
+    :func:`latens.data.read`."""
+    check_reading(asked or {}, [data])
+    reading = run.reading_of(asked)
+    names, schema = columns_of(data, reading), schema_of(run)
+    known = {f.name for f in schema.fields} if isinstance(schema, Table) else set(schema.names or ())
+    if known and known & set(names):
+        require_there(schema, names, data)
+        spare = set(names) - known
+    else:
+        spare = {*(run.data.get("drop") or ()), str(run.data.get("labels"))}
+    if labels is None and _is_label_column(run, names):
+        labels = str(run.data["labels"])
+    elif labels is not None and labels in known & set(names):
+        raise InputError(f"--labels {labels} takes a column away that the model reads: leave --labels away")
+    drop = [name for name in names if name in spare and name not in ("", labels)]
+    like = schema.fields if isinstance(schema, Table) else ()
+    source = read(
+        data, labels=labels, drop=drop, reading=reading, like=like, lenient=lenient, keep_text=True, index=True
+    )
+    left = [name for name in drop if name not in (*(run.data.get("drop") or ()), run.data.get("labels"))]
+    noted = () if source.is_table else source.notes
+    return replace(source, notes=(*noted, *columns_left(left, source.origin)))
+
+
+def require_there(schema: AnySchema, names: Sequence[str], where: str) -> None:
+    """``InputError`` where a column that the model reads is not among the names, with one that is near."""
+    wanted = (*schema.names, *schema.conditions) if isinstance(schema, Table) else schema.names or ()
+    missing = [name for name in wanted if name not in set(names)]
+    if missing:
+        lower = {name.lower().strip(): name for name in names if name not in wanted}
+        near = [lower[word] for word in get_close_matches(missing[0].lower().strip(), lower, 1)]
+        others = f" and {len(missing) - 1:,} others of {len(wanted):,}" if len(missing) > 1 else ""
+        hint = f": rename {near[0]!r}, if that is it" if near else ": add it, or leave its cells empty"
+        there = f"which the model was fitted to (it has {listed(names)})"
+        raise InputError(f"{where} has no column {missing[0]!r}{others}, {there}{hint}")
+
+
+def _is_label_column(run: Run, names: tuple[str, ...]) -> bool:
+    """Whether the model reads labels that stand in a column of the table."""
+    return run.given is not None and not isinstance(run.schema, Table) and run.data.get("labels") in names
+
+
+def data_for(
+    run: Run, data: str, labels: str | None = None, asked: Mapping[str, Any] | None = None, *, check: bool = True
+) -> Rows:
+    """Data for a run, its columns in the run's order; ``asked`` as of :func:`read_for`, ``check`` as of
+    :func:`latens.data.rows.rows_like`."""
+    source = read_for(run, data, labels, asked, lenient=not check)
+    rows = rows_for(source, schema_of(run), run.given, check=check)
+    return replace(rows, notes=tuple(dict.fromkeys((*source.notes, *rows.notes))))
+
+
+def stream_for(
+    run: Run, data: str, labels: str | None = None, asked: Mapping[str, Any] | None = None, *, lenient: bool = False
+) -> Stream | None:
+    """Data for a run that are better read as a stream, of a table only the columns that it was fitted to, with
+    infinite numbers where ``lenient``; None for others."""
+    if not is_large(data):
+        return None
+    check_reading(asked or {}, [data])
+    refused = [option_of(key) for key in asked or () if key != "na"]
+    for option in (["--labels"] if labels is not None else []) + refused:
+        raise InputError(f"{data} is read as a stream, which takes no {option}: leave it out")
+    schema, names = schema_of(run), stored_names(data)
+    known = {f.name for f in schema.fields} if isinstance(schema, Table) else set(schema.names or ())
+    if names is None:
+        stream = open_stream(data)
+        return AsTable(stream, [f.name for f in schema.fields]) if isinstance(schema, Table) else stream
+    columns = [name for name in names if name in known]
+    if columns:
+        require_there(schema, names, data)
+    na = (asked or {}).get("na", (run.data.get("reading") or {}).get("na"))
+    stream = open_stream(data, columns=columns or None, index=True, na=na)
+    dropped = set(run.data.get("drop") or ())
+    stream.notes += columns_left([name for name in names if name not in known | dropped], stream.origin)
+    stream.finite = not lenient
+    return stream
+
+
+def figures_for(
+    run: Run, data: str, labels: str | None = None, asked: Mapping[str, Any] | None = None
+) -> tuple[Rows, str]:
+    """(data for a run that figures are taken from, words for them): all rows, or a random sample of a stream."""
+    stream = stream_for(run, data, labels, asked)
+    if stream is None:
+        return data_for(run, data, labels, asked), data
+    with reading_bar(stream) as seen:
+        rows = survey(stream, validation=0.0, schema=schema_of(run), given=run.given, seen=seen).seen
+    rows = replace(rows, notes=(*stream.notes, *rows.notes))
+    return rows, f"{len(rows):,} of the {len(stream):,} rows of {data}, drawn at random"
+
+
+def absolute(path: str | None) -> str | None:
+    """A file's absolute path, so that a run can be continued from another folder; other words as they are."""
+    return os.path.abspath(path) if path is not None and os.path.isfile(path) else path

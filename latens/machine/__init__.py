@@ -1,0 +1,1 @@
+"""What depends on the processor and the operating system, each with a plain fallback."""

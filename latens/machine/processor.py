@@ -1,0 +1,51 @@
+"""What the processor and the system offer: cores, a library of products, memory that is kept."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from functools import cache
+
+
+def cores() -> int:
+    """How many cores this process may use.
+
+    >>> cores() >= 1
+    True
+    """
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def is_of_intel() -> bool:
+    """Whether the processor names Intel as its maker; False where nothing tells."""
+    told = os.environ.get("PROCESSOR_IDENTIFIER", "")  # Windows
+    with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
+        told += lines.read(200)
+    return "GenuineIntel" in told
+
+
+def has_onednn() -> bool:
+    """Whether this torch has oneDNN's linear map."""
+    import torch
+
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+@cache
+def onednn_is_faster() -> bool:
+    """Whether oneDNN computes large products faster than torch's own choice: MKL, where torch has it, uses the widest
+    registers of its own maker's processors only (docs/experiments.md)."""
+    import torch
+
+    return has_onednn() and not (torch.backends.mkl.is_available() and is_of_intel())
+
+
+@cache
+def keep_memory() -> None:
+    """Let the C library keep what tensors of up to 32 MB give back, rather than ask the system for each page again:
+    glibc takes for its bound the size of the largest block below that which was ever given back. Elsewhere nothing."""
+    import torch
+
+    torch.empty(32_000_000, dtype=torch.uint8)

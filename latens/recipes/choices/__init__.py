@@ -1,0 +1,17 @@
+"""What "auto" means: sizes, likelihoods and networks chosen from the schema and the counts of the data.
+
+Every choice is written down as a sentence in ``DataInfo.choices``; the run folder and the report show them. Choices
+depend on the schema and the number of rows alone, so that a saved run is rebuilt without its data; the sample of rows
+only sets the starting values of buffers and biases, which loading replaces.
+"""
+
+from latens.recipes.choices.arrays import LIKELIHOODS, likelihood_name, standardisation
+from latens.recipes.choices.info import CONV_SIDE, NETWORKS, DataInfo, latent_size, network_name, one_of
+from latens.recipes.choices.parts import encoder, likelihood_for, likeness_for, posterior_for, prior_for, through
+from latens.recipes.choices.rows import linear_units, pseudo_inputs_for, rows_for
+
+__all__ = [
+    "CONV_SIDE", "LIKELIHOODS", "NETWORKS", "DataInfo", "encoder", "latent_size", "likelihood_for",
+    "likelihood_name", "likeness_for", "linear_units", "network_name", "one_of", "posterior_for", "prior_for",
+    "pseudo_inputs_for", "rows_for", "standardisation", "through",
+]  # fmt: skip

@@ -1,0 +1,67 @@
+"""Codes on a grid of cells, for images: a network that halves the grid, and one that brings it back."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from latens import networks
+from latens.errors import InputError, is_whole, require
+from latens.networks.conv import stages
+from latens.recipes.choices.hierarchy import CHANNELS, GridHead, image_features, likelihood_on
+from latens.recipes.choices.info import DataInfo
+
+
+def cells_for(info: DataInfo, halvings: int | str) -> list[tuple[int, int]]:
+    """Grids from the image's own to that of the codes, each half the one before; "auto" halves until a side is near 7.
+    ``InputError`` for what is no image."""
+    if info.is_table or not info.schema.is_image:
+        raise InputError("codes on a grid are for images: use vq, whose codes are a string")
+    sizes = networks.grids(*info.shape[-2:])[::-1]
+    if halvings == "auto":
+        halvings = min(stages(*info.shape[-2:]), len(sizes) - 1)
+        rows, columns = sizes[halvings]
+        info.choices["halvings"] = f"halvings = {halvings}: codes on a grid of {rows} x {columns}"
+    good = is_whole(halvings) and 0 <= int(halvings) < len(sizes)
+    require(good, "halvings", f"'auto' or a whole number from 0 to {len(sizes) - 1}", halvings)
+    return sizes[: int(halvings) + 1]
+
+
+class ChannelsLast(nn.Module):
+    """``[..., C, H, W]`` -> ``[..., H W C]``: the numbers of a cell side by side, cells row by row."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.movedim(-3, -1).flatten(-3)
+
+
+class ChannelsFirst(nn.Module):
+    """``[..., H, W, C]`` -> ``[..., C, H, W]``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.movedim(-1, -3)
+
+
+def cell_encoder(info: DataInfo, sizes: list[tuple[int, int]], size: int) -> nn.Module:
+    """x to ``size`` numbers in each cell of the last grid, flat."""
+    layers: list[nn.Module] = []
+    for _ in sizes[1:]:  # to ceil(n / 2)
+        layers += [nn.SiLU(), nn.Conv2d(CHANNELS, CHANNELS, 3, stride=2, padding=1), _residual()]
+    return image_features(info, networks.OnGrid(*layers, nn.SiLU(), nn.Conv2d(CHANNELS, size, 1)), ChannelsLast())
+
+
+def cell_likelihood(
+    info: DataInfo, sizes: list[tuple[int, int]], size: int, likelihood: str, variance: float | str
+) -> nn.Module:
+    """p(x|z) for ``size`` numbers in each cell of the last grid."""
+    layers: list[nn.Module] = [nn.Conv2d(size, CHANNELS, 1), _residual()]
+    for _, finer in pairwise(sizes[::-1]):
+        layers += [networks.Resize(finer), nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1), _residual()]
+    first = nn.Sequential(ChannelsFirst(), networks.OnGrid(*layers))
+    return likelihood_on(
+        info, lambda start, features: GridHead((*sizes[-1], size), start, features, first), likelihood, variance
+    )
+
+
+def _residual() -> nn.Module:
+    return networks.Residual(networks.bottleneck(CHANNELS, CHANNELS))

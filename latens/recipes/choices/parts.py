@@ -1,0 +1,220 @@
+"""Posteriors, likelihoods and priors for the data at hand: stem, condition, network and head put together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from latens import conditionals, networks, priors
+from latens.errors import InputError
+from latens.recipes.choices.arrays import (
+    COUNTS,
+    LIKELIHOODS,
+    likelihood_name,
+    mean_of,
+    never_seen,
+    offset_of,
+    standardisation,
+    variance_of,
+    varying_cells,
+)
+from latens.recipes.choices.info import DataInfo, network_kind, one_of
+from latens.recipes.choices.tables import columns_likelihood, seen_as
+from latens.schema import Schema
+
+MIXTURE = 32  # components of a mixture prior
+MIXTURE_ROWS = 5000
+
+
+def condition_for(info: DataInfo) -> networks.Condition | None:
+    """What the networks see of the conditions; None where nothing is given. Each part has its own.
+
+    ``InputError`` for a condition with missing cells: a recipe that takes gaps leaves it out of what networks see."""
+    for column in info.conditions:
+        if column.missing:
+            raise InputError(
+                f"the condition {column.name!r} is missing in {column.missing:.1%} of the rows: fill it, leave those "
+                "rows out, or use a recipe that takes gaps (m2)"
+            )
+    return networks.Condition({column.name: seen_as(column) for column in info.conditions}) if info.conditions else None
+
+
+def encoder(info: DataInfo, outputs: Sequence[int], network: str, heads: str = "shared") -> nn.Module:
+    """A network from data to ``sum(outputs)`` numbers: linear heads on one trunk, or one network a head."""
+    one_of("heads", heads, ("shared", "separate"))
+    name, condition = network_kind(info, network), condition_for(info)
+    stem, shape = stem_for(info)
+    if condition is not None:
+        if name == "conv":
+            shape = (shape[0] + condition.features, *shape[1:])
+        elif name == "sequence":
+            shape = (shape[0], shape[1] + condition.features)
+        else:
+            stem, shape = nn.Sequential(stem, networks.Flatten(shape)), (math.prod(shape) + condition.features,)
+    if heads == "separate":
+        net: nn.Module = networks.Concatenate(*(networks.encoder(name, shape, size) for size in outputs))
+    else:
+        net = networks.encoder(name, shape, sum(outputs))
+    if condition is not None:
+        kind = {"conv": "image", "sequence": "sequence"}.get(name, "vector")
+        return networks.Conditioned(net, condition, stem=stem, kind=kind)
+    return nn.Sequential(stem, net)
+
+
+def stem_for(info: DataInfo) -> tuple[nn.Module, tuple[int, ...]]:
+    """What stands before the network of an encoder, and the shape it gives."""
+    if isinstance(info.schema, Schema):
+        (shift, unit), varying = standardisation(info), varying_cells(info)
+        if varying is not None:  # what never varies says nothing, and a changed one must not drown the rest
+            unit = torch.where(varying, unit, torch.inf)
+        standardize = networks.Standardize(shift, unit)
+        counts = info.schema.kind == "count"
+        return (nn.Sequential(networks.Log1p(), standardize) if counts else standardize), info.shape
+    wide = torch.float64 if info.schema.storage == "float64" else torch.float32
+    stem = networks.Columns([seen_as(column) for column in info.schema.modelled], wide=wide)
+    return stem, (stem.features,)
+
+
+def posterior_for(info: DataInfo, latent_dim: int, posterior: str, network: str, heads: str) -> nn.Module:
+    """q(z|x): diagonal or full normal, or a point mass."""
+    one_of("posterior", posterior, ("diagonal", "full", "point"))
+    if posterior == "point":
+        return conditionals.PointMass(encoder(info, [latent_dim], network), info.reads)
+    if posterior == "full":
+        sizes = [latent_dim, latent_dim * (latent_dim + 1) // 2]
+        return conditionals.FullNormal(encoder(info, sizes, network, heads), info.reads)
+    return conditionals.DiagonalNormal(encoder(info, [latent_dim, latent_dim], network, heads), info.reads)
+
+
+def prior_for(info: DataInfo, latent_dim: int, prior: str, components: int = MIXTURE) -> nn.Module:
+    """p(z): N(0, I), a learned mixture of normals (which sees the condition, if any), or p(z|c) one normal. "auto" is
+    the mixture for tables of at least 5,000 rows, whose values heap up where N(0, I) has no heaps."""
+    one_of("prior", prior, ("auto", "standard", "mixture", "conditional"))
+    condition = condition_for(info)
+    if prior == "auto":
+        prior = "mixture" if info.is_table and info.rows >= MIXTURE_ROWS else "standard"
+        if prior == "mixture":
+            info.choices["prior"] = (
+                f"prior = mixture: {MIXTURE} normals, for a table of at least {MIXTURE_ROWS:,} rows"
+            )
+    if prior == "standard":
+        return priors.StandardNormal(latent_dim)
+    if condition is None:
+        if prior == "conditional":
+            raise InputError(
+                "prior='conditional' needs a condition: name a column with --condition, or use 'standard'"
+            )
+        return priors.NormalMixture(latent_dim, components)
+    outputs = components * (1 + 2 * latent_dim) if prior == "mixture" else 2 * latent_dim
+    net = networks.OnCondition(networks.mlp(condition.features, outputs, (64,)), condition)
+    if prior == "mixture":
+        return priors.NormalMixture(latent_dim, components, net, info.reads)
+    return priors.ConditionalNormal(net, info.reads)
+
+
+def _decoder(info: DataInfo, network: str, inputs: int, shape: Sequence[int]) -> tuple[nn.Module, nn.Module]:
+    """(decoder, its network without the condition), codes ``[..., inputs]`` -> ``[..., *shape]``."""
+    condition = condition_for(info)
+    inputs += 0 if condition is None else condition.features
+    net = networks.decoder(network, inputs, shape)
+    if info.is_table and network != "linear":  # few rows are served by the linear solution alone
+        net = networks.Sum(networks.decoder("linear", inputs, shape), net)
+    return net if condition is None else networks.Conditioned(net, condition), net
+
+
+def through(first: nn.Module, likelihood: nn.Module) -> nn.Module:
+    """The likelihood whose network sees ``first(z)`` in the place of z."""
+    net: Any = likelihood.network
+    if isinstance(net, networks.Conditioned):
+        net.stem = nn.Sequential(first, net.stem)
+    else:
+        likelihood.network = nn.Sequential(first, net)
+    return likelihood
+
+
+def likelihood_for(
+    info: DataInfo, latent_dim: int, likelihood: str, network: str, variance: float | str = "optimal",
+    missing: str = "mar",
+) -> nn.Module:  # fmt: skip
+    """p(x|z) for the data, its output biases at the data's mean; ``missing``: "mar" (at random) or "mnar" (tables)."""
+    name, reads = network_kind(info, network), info.reads
+    if info.is_table:
+        one_of("likelihood", likelihood, LIKELIHOODS)
+        if likelihood != "auto":
+            raise InputError(
+                f"likelihood={likelihood!r} is one for arrays, and each column of a table has its own: name it with "
+                f"--column NAME={likelihood}"
+            )
+        if variance not in ("optimal", "learned", 1.0):
+            raise InputError(f"variance={variance!r} is for arrays; each column of a table learns a scale of its own")
+        return columns_likelihood(info, lambda shape: _decoder(info, name, latent_dim, shape), missing)
+    if missing != "mar":
+        raise InputError(f"missing={missing!r} is for tables with missing cells; these data have none")
+    kind, schema = likelihood_name(info, likelihood), info.schema
+    assert isinstance(schema, Schema)
+    if kind == "normal":
+        shift, unit = standardisation(info)
+        net, _ = _decoder(info, name, latent_dim, info.shape)
+        return conditionals.Normal(
+            net, variance_of(variance), shift=shift, unit=unit, varying=varying_cells(info), rows=info.rows,
+            reads=reads,
+        )
+    if kind == "bernoulli":
+        net, inner = _decoder(info, name, latent_dim, info.shape)
+        if info.sample is not None:
+            networks.start_at(inner, mean_of(info).clamp(0.02, 0.98).logit())
+        return conditionals.Bernoulli(net, reads)
+    if kind == "continuous_bernoulli":
+        return conditionals.ContinuousBernoulli(_decoder(info, name, latent_dim, info.shape)[0], reads)
+    if kind in COUNTS:
+        return _counts(info, kind, name, latent_dim)
+    levels = int(schema.levels or 2)
+    if kind == "categorical":
+        net, _ = _decoder(info, name, latent_dim, (levels, *info.shape))
+        return conditionals.Categorical(net, reads, span=schema.span)
+    part = conditionals.DiscretizedLogistic(nn.Identity(), levels, span=schema.span, reads=reads)
+    part.network, inner = _decoder(info, name, latent_dim, (part.parameters_per_cell, *info.shape))
+    if info.sample is not None:
+        low, high = schema.ends
+        location = (mean_of(info) - low) * 2 / (high - low) - 1
+        networks.start_at(inner, torch.stack([location, torch.full_like(location, -2.0)]))
+    return part
+
+
+def likeness_for(info: DataInfo, latent_dim: int, network: str, score: str, weight: float) -> nn.Module:
+    """A score of likeness of images in the place of a likelihood; ``score``: "ms_ssim" or "features"."""
+    schema = info.schema
+    if not schema.is_image or not isinstance(schema, Schema):
+        raise InputError(f"a score of likeness of images needs images; this data has {info.columns} columns: use 'vae'")
+    shift, unit = standardisation(info)
+    net, _ = _decoder(info, network_kind(info, network), latent_dim, info.shape)
+    if score == "features":
+        return conditionals.FeatureReconstruction(net, info.shape, weight, shift=shift, unit=unit, reads=info.reads)
+    low, high = schema.ends
+    return conditionals.StructuralSimilarity(
+        net, info.shape, weight, high - low, shift=shift, unit=unit, reads=info.reads
+    )
+
+
+def _counts(info: DataInfo, kind: str, network: str, latent_dim: int) -> nn.Module:
+    """Counts, their log means starting at the data's (or at the shares of the total, where that is given), with half a
+    count added to each cell's total, and half a one to that of all cells together that were never seen above 0."""
+    pseudo = torch.full(info.shape, 0.5)
+    more: dict[str, Any] = {"pseudo": pseudo} if kind == "poisson" else {"pseudo": pseudo, "shape": info.shape}
+    if info.sample is not None:
+        total, unseen = info.rows * float(mean_of(info).sum()), never_seen(info)
+        pseudo[unseen] /= unseen.sum()
+        added = float(pseudo.sum())
+        more["smoothing"] = 1 / (info.rows + 1) if offset_of(info) is None else added / (total + added)
+    part = COUNTS[kind](nn.Identity(), **more, offset=offset_of(info), reads=info.reads)
+    cells = () if part.parameters_per_cell == 1 else (part.parameters_per_cell,)
+    part.network, inner = _decoder(info, network, latent_dim, (*cells, *info.shape))
+    if info.sample is not None:
+        start = (mean_of(info) + pseudo / info.rows).log()
+        further = torch.full((part.parameters_per_cell - 1, *info.shape), -3.0)
+        networks.start_at(inner, start if not cells else torch.cat([start.unsqueeze(0), further]))
+    return part

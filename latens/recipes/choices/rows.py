@@ -1,0 +1,60 @@
+"""Rows of the data as parts of a model: exemplars, and what pseudo-inputs begin as."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from latens import priors
+from latens.errors import InputError, is_whole, require
+from latens.recipes.choices.arrays import standardisation
+from latens.recipes.choices.info import DataInfo
+from latens.recipes.choices.tables import numbers_of
+from latens.schema import Schema
+from latens.tensors.trees import Tree
+
+
+def rows_for(info: DataInfo, components: int | str, usual: int = 100) -> tuple[Tensor, Tree]:
+    """So many rows of the sample, evenly spaced, in the model's layout, with their conditions; "auto" takes ``usual``,
+    or all there are. Zeros where there is no sample (a run that is read from its folder fills them)."""
+    if components == "auto":
+        components = min(usual, info.rows)
+        info.choices["components"] = f"components = {components}: the smaller of {usual} and the {info.rows:,} rows"
+    good = is_whole(components) and 2 <= int(components) <= info.rows
+    require(good, "components", f"'auto' or from 2 to the {info.rows:,} rows", components)
+    count = int(components)
+    if info.sample is None:
+        x = torch.zeros(count, *info.shape, dtype=getattr(torch, info.schema.storage))
+        return x, {name: torch.zeros(count, dtype=torch.float64) for name in info.reads}
+    pick = torch.arange(count) * len(info.sample) // count
+    return info.sample[pick], {name: info.sample_c[name][pick].double() for name in info.reads}
+
+
+def linear_units(info: DataInfo, why: str) -> Tensor:
+    """The unit of each cell, for data that the encoder sees on scales of their own; ``InputError`` with ``why`` for
+    counts, and for a table with a column of levels, with gaps, or seen on a logarithmic scale."""
+    if not isinstance(info.schema, Schema):
+        columns = numbers_of(info, why)
+        for column, name in zip(columns, info.schema.modelled):
+            if column.how:
+                raise InputError(f"the column {name.name!r} is seen on a logarithmic scale, and {why}")
+        return torch.tensor([column.unit for column in columns])
+    if info.schema.kind == "count":
+        raise InputError(f"counts are seen on a logarithmic scale, and {why}")
+    return standardisation(info)[1]
+
+
+def pseudo_inputs_for(info: DataInfo, components: int | str) -> tuple[nn.Module, Tree]:
+    """Pseudo-inputs that begin as rows of the data, and the conditions of those rows. ``InputError`` for tables with
+    levels or gaps."""
+    if not isinstance(info.schema, Schema):
+        why = "learned pseudo-inputs need cells that are all numbers: use the recipe 'exemplar', whose inputs are rows"
+        columns = numbers_of(info, why)
+        start, c = rows_for(info, components, 50)
+        shift = torch.tensor([column.shift for column in columns], dtype=start.dtype)
+        unit = torch.tensor([column.unit for column in columns])
+        log = torch.tensor([bool(column.how) for column in columns])
+        plus = torch.tensor([float(column.how == "log1p") for column in columns])
+        return priors.PseudoInputs(start, shift, unit, log=log, plus=plus), c
+    start, c = rows_for(info, components, 50)
+    return priors.PseudoInputs(start, *standardisation(info), log=info.schema.kind == "count"), c

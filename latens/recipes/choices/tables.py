@@ -1,0 +1,78 @@
+"""Tables: how a column enters the networks, and which likelihood it has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from torch import nn
+
+from latens import conditionals, networks
+from latens.errors import InputError
+from latens.networks import Seen
+from latens.recipes.choices.info import DataInfo, one_of
+from latens.schema import Column
+from latens.schema.column import LOGARITHMIC
+
+ROWS_OF_SCALES = 2000  # from which on how widely a number spreads, and about how many places, depends on its codes
+COMPONENTS = 3  # of such a number
+
+
+def seen_as(column: Column) -> Seen:
+    """How a network sees a column."""
+    if column.outputs_codes:
+        return Seen(len(column.levels or ()))
+    return Seen(None, LOGARITHMIC.get(column.kind, ""), column.shift, column.unit, column.law)
+
+
+def numbers_of(info: DataInfo, why: str) -> list[Seen]:
+    """The columns of a table that has a number in every cell, as a network sees them; ``InputError`` names the first
+    column with levels or gaps, and says ``why`` not."""
+    for column in info.schema.modelled:  # type: ignore[union-attr]
+        if column.outputs_codes or column.missing:
+            has = "levels" if column.outputs_codes else "missing cells"
+            raise InputError(f"the column {column.name!r} has {has}, and {why}")
+    return [seen_as(column) for column in info.schema.modelled]  # type: ignore[union-attr]
+
+
+def columns_likelihood(
+    info: DataInfo, decoder: Callable[[Sequence[int]], tuple[nn.Module, nn.Module]], missing: str = "mar"
+) -> conditionals.Columns:
+    """The product of the columns' likelihoods, its untrained network giving the columns' marginals; with ``missing``
+    "mnar" also the likelihood of which cells are missing."""
+    one_of("missing", missing, ("mar", "mnar"))
+    heads = [likelihood_of(column) for column in info.schema.modelled]  # type: ignore[union-attr]
+    if info.rows >= ROWS_OF_SCALES and missing == "mar":
+        heads = [head if head.law is None or head.law.is_complete else
+                 replace(head, scale="network", components=COMPONENTS) for head in heads]  # fmt: skip
+    part_of = conditionals.Columns
+    if missing == "mnar":
+        heads = [replace(head, family="normal") if head.family == "student_t" else head for head in heads]
+        part_of = conditionals.SelfMaskedColumns
+        info.choices["missing"] = "missing = mnar: whether a cell is missing may depend on its own value"
+    total = sum(head.outputs for head in heads)
+    net, inner = decoder((total,))
+    part = part_of(net, heads, reads=info.reads)
+    if info.sample is not None:
+        networks.start_at(inner, part.start(info.sample))
+    return part
+
+
+def likelihood_of(column: Column) -> conditionals.ColumnLikelihood:
+    """The likelihood that the schema names, in the column's own centre and spread."""
+    if column.law is not None:
+        spread = column.law.knots[-1] - column.law.knots[0]
+        unit = spread / 4 if column.kind in LOGARITHMIC else column.unit
+        return conditionals.ColumnLikelihood("heaped", unit=unit, law=column.law, support=column.support)
+    bounded = column.kind == "bounded" and column.family != "normal"
+    own_units = column.family in ("bernoulli", "categorical", "ordinal", "beta", "continuous_bernoulli")
+    counts = column.kind == "count"
+    return conditionals.ColumnLikelihood(
+        column.family,
+        len(column.levels or ()) if column.family in ("categorical", "ordinal") else None,
+        0.0 if own_units else column.shift,
+        1.0 if own_units or counts else column.unit,
+        column.low if bounded else None,
+        column.high if bounded else None,
+        seen=(column.low, column.high) if column.is_number else None,  # type: ignore[arg-type]
+    )

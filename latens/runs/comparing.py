@@ -1,0 +1,308 @@
+"""PCA, autoencoder and VAE side by side: same data, same dimensions, same metrics."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from latens.data.rows import Rows
+from latens.data.splits import split_rows
+from latens.densities import fit as fit_density
+from latens.densities.fitted import codes_of
+from latens.densities.kinds import PRIOR, kind_of
+from latens.errors import InputError
+from latens.evaluation import (
+    EnergyDistance,
+    Smoothness,
+    bits_per_dimension,
+    codes,
+    decode,
+    distance_from_sampled,
+    evaluate,
+    interpolate,
+    smoothness,
+)
+from latens.evaluation.baselines import PCABaseline
+from latens.priors import StandardNormal
+from latens.recipes import Recipe, find
+from latens.recipes import options as recipe_options
+from latens.recipes.choices import DataInfo, standardisation
+from latens.runs.fitting import fit_recipe
+from latens.runs.record import Run
+from latens.schema import Schema
+from latens.tensors import trees
+from latens.tensors.randomness import seeded
+from latens.tensors.trees import Tree
+from latens.training import Progress, Settings
+
+_SAMPLE, _PAIRS = 41, 42  # keys of the seeds
+
+
+@dataclass
+class Row:
+    """One model at one dimension, measured on held-out rows.
+
+    ``rmse``: of reconstructions, data's units; ``relative_rmse``: in units of the training data's standard deviation, a
+    column at a time where columns have units of their own. ``nll``: nats a datum (None where there is no density); for
+    the VAE by importance weighting, ``minus_elbo`` its bound. ``energy``: how far codes are from what is sampled, in
+    units of the sampled distribution's spread, with ``energy_null``/``energy_null_high`` for two samples of one
+    distribution. ``roughness`` and ``midpoint`` of decoded straight lines between codes (1 is best).
+    """
+
+    model: str
+    latent_dim: int
+    rmse: float
+    relative_rmse: float
+    nll: float | None
+    minus_elbo: float | None
+    nll_bits_per_dimension: float | None
+    energy: float
+    energy_null: float
+    energy_null_high: float
+    energy_fitted: float
+    roughness: float
+    midpoint: float
+    seconds: float
+
+
+@dataclass
+class DensityRow:
+    """What codes are drawn from, for one model at one dimension: its prior, or a density fitted to codes of training
+    rows.
+
+    ``energy``: energy distance between codes of held-out rows, z ~ q(z|x), and codes drawn. ``data_energy``: between
+    held-out rows and decoded drawn codes (the mean of p(x|z)), in units of the training data's standard deviation.
+    Each with ``*_null``, the same between two sets of what is drawn. ``held_out``: mean ln p of codes, nats.
+    """
+
+    model: str
+    latent_dim: int
+    density: str
+    energy: float
+    energy_null: float
+    data_energy: float
+    data_energy_null: float
+    held_out: float | None
+    seconds: float
+
+
+@dataclass
+class Side:
+    """What the report shows of one model: codes of held-out rows, decoded random codes, reconstructions, lines."""
+
+    model: str
+    latent_dim: int
+    codes: np.ndarray
+    sampled_codes: np.ndarray
+    samples: np.ndarray
+    reconstructions: np.ndarray
+    lines: np.ndarray
+    kind: str = ""
+
+
+@dataclass
+class Comparison:
+    """Rows of figures, and for the report the pictures of the models (``sides``, data in the user's layout)."""
+
+    rows: list[Row]
+    sides: list[Side]
+    held_out: np.ndarray
+    labels: np.ndarray | None
+    notes: list[str] = field(default_factory=list)
+    runs: dict[tuple[str, int], Run] = field(default_factory=dict)
+    densities: list[DensityRow] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        found = {"rows": [asdict(row) for row in self.rows], "notes": self.notes}
+        return found | ({"densities": [asdict(row) for row in self.densities]} if self.densities else {})
+
+
+NOTES = [
+    "rmse: reconstruction of held-out rows from their codes, in the data's units; relative: over the standard "
+    "deviation of the data (of each column, where columns have units of their own).",
+    "energy: energy distance between codes of held-out rows, z ~ q(z|x), and what is sampled, z ~ N(0, I) or a prior "
+    "of another kind; null: the same between two sets of samples; fitted: from N(0, I), once the codes have been moved "
+    "and scaled to mean 0 and covariance I, which keeps their shape. Nothing in an autoencoder pulls its codes to "
+    "where samples are drawn.",
+    "roughness: largest over mean step along decoded straight lines between codes (1 is even); midpoint: distance of "
+    "their midpoints to the nearest training row, over that of held-out rows (near 1 looks like data).",
+    "nll: PCA as probabilistic PCA; for whole-number data its density of x + u, u in [0, 1), whose -ln is an upper "
+    "bound on the discrete one.",
+]  # fmt: skip
+
+
+def compare(
+    x: np.ndarray, schema: Schema, latent_dims: Sequence[int], settings: Settings, *,
+    held_out: np.ndarray | None = None, labels: np.ndarray | None = None, held_out_labels: np.ndarray | None = None,
+    options: dict[str, Any] | None = None, k: int = 100, densities: Sequence[str] = (),
+    recipes: Sequence[str] = ("ae", "vae"),
+    progress: Callable[[str], Progress] | None = None,
+) -> Comparison:  # fmt: skip
+    """Fit PCA and ``recipes`` at each dimension and measure all on the same held-out rows (a fifth, at most 10,000,
+    unless given). With ``densities``, also sample each recipe through those that are for its codes, beside the prior.
+    ``options`` go to the recipes that have them. ``InputError`` for a recipe or density that there is not, for recipes
+    without codes or a latent dimension, and for a density that is for the codes of no recipe asked for.
+    """
+    unused = {kind for kind in densities if kind_of(kind)}
+    if not recipes:
+        raise InputError("there is no recipe to compare: name one, or several separated by commas")
+    for name in recipes:
+        if "latent_dim" not in recipe_options(find(name)):
+            raise InputError(f"the recipe {name!r} has no latent dimension to compare at")
+    if held_out is None:
+        kept, out = split_rows(len(x), min(0.2, 10_000 / len(x)), settings.seed + 1)
+        x, held_out = x[kept.numpy()], x[out.numpy()]
+        held_out_labels = None if labels is None else labels[out.numpy()]
+    if len(held_out) < 4:
+        raise InputError(f"comparing needs at least 4 held-out rows, and there are {len(held_out)}: give more rows")
+    train, test = torch.from_numpy(schema.to_model(x)), torch.from_numpy(schema.to_model(held_out))
+    found = Comparison([], [], held_out, held_out_labels, list(NOTES))
+    for dim in latent_dims:
+        _baseline(found, train, test, schema, dim, settings.seed)
+        for name in recipes:
+            start = time.monotonic()
+            bar = progress(f"{name} {dim}") if progress else None
+            valid = recipe_options(find(name))
+            chosen = {"latent_dim": dim} | {key: v for key, v in (options or {}).items() if key in valid}
+            run = fit_recipe(Rows(x, schema), Recipe(name), settings, options=chosen, progress=bar)
+            _fitted(found, run, dim, train, test, time.monotonic() - start, k)
+            found.runs[(name, dim)] = run
+            if densities:
+                whole = codes_of(run.model, train[:2])[1].levels is not None
+                fitting = [kind for kind in densities if kind_of(kind).whole == whole]
+                _sampled_through(found, run, dim, train, test, fitting)
+                unused -= set(fitting)
+        if unused:
+            said = ", ".join(recipes)
+            raise InputError(f"the density {min(unused)!r} is for the codes of none of the recipes asked for ({said})")
+    return found
+
+
+def _sampled_through(found: Comparison, run: Run, dim: int, train: Tensor, test: Tensor, kinds: Sequence[str]) -> None:
+    """Rows of the prior and of each density, all against the same held-out rows and their codes."""
+    seed, schema = run.settings.seed, run.schema
+    assert isinstance(schema, Schema)
+    with seeded(seed, _SAMPLE):
+        drawn = codes(run.model, test, sample=True).double().numpy()
+    c, unit = Rows(found.held_out, schema).c, _units(schema, train)[1]
+    real = (test.double() / unit).flatten(1).numpy()
+    for kind in (PRIOR, *kinds):
+        fitted = None if kind == PRIOR else fit_density(run.model, train, kind, seed=seed)
+        with seeded(seed, _SAMPLE):
+            prior = run.model.prior().sample(torch.Size((4000,))) if fitted is None else None  # type: ignore[operator]
+        z = fitted.draw(run.model, 4000, seed) if prior is None else prior  # type: ignore[union-attr]
+        new = (decode(run.model, z, _in_turn(c, len(z))).double() / unit).flatten(1).numpy()
+        of_codes, of_data = (distance_from_sampled(a, b) for a, b in ((drawn, z.double().numpy()), (real, new)))
+        found.densities.append(DensityRow(
+            run.name, dim, kind, of_codes.value, of_codes.null, of_data.value, of_data.null,
+            fitted.record["held_out"] if fitted else None, fitted.record["seconds"] if fitted else 0.0,
+        ))  # fmt: skip
+
+
+def _baseline(found: Comparison, train: Tensor, test: Tensor, schema: Schema, dim: int, seed: int) -> None:
+    start = time.monotonic()
+    shift, unit = _units(schema, train)
+    pca = PCABaseline(dim, dequantize=schema.step, shift=shift.numpy(), unit=unit.numpy(), seed=seed)
+    pca.fit(train.numpy())
+    seconds = time.monotonic() - start
+    x = test.numpy()
+    nll = float(pca.nll(x).mean())
+    with seeded(seed, _SAMPLE):
+        means = torch.from_numpy(pca.codes(x))
+        drawn = means + torch.from_numpy(pca.posterior_scale()) * torch.randn_like(means)
+
+    def decoded(z: Tensor) -> Tensor:
+        return torch.from_numpy(pca.decode(z.double().numpy())).view(-1, *schema.shape)
+
+    again = torch.from_numpy(pca.reconstruct(x)).view(-1, *schema.shape)
+    _measure(found, "pca", means, drawn, decoded, again, train, test, schema, seed,
+             nll=None if nll != nll else nll, minus_elbo=None, seconds=seconds)  # fmt: skip
+
+
+def _fitted(found: Comparison, run: Run, dim: int, train: Tensor, test: Tensor, seconds: float, k: int) -> None:
+    assert isinstance(run.schema, Schema)
+    run.model.to("cpu")
+    c = Rows(found.held_out, run.schema).c
+    figures = evaluate(run.model, test, c, k=k, nll_rows=1000, beta=run.beta)
+    means = codes(run.model, test, c)
+    with seeded(run.settings.seed, _SAMPLE):
+        drawn = codes(run.model, test, c, sample=True)
+        prior: Any = getattr(run.model, "prior", None)
+        if prior is None:
+            raise InputError(f"the recipe {run.name!r} has no one prior of its codes to compare with")
+        sampled = None if isinstance(prior, StandardNormal) else prior().sample(torch.Size((4000,)))
+    again = decode(run.model, means, c)
+
+    def decoded(z: Tensor) -> Tensor:
+        """Codes of no row: with the library size in the middle, where there is one."""
+        middle = None if c is None else {name: values.median().expand(len(z)) for name, values in c.items()}
+        return decode(run.model, z.float(), middle)
+
+    _measure(found, run.name, means, drawn, decoded, again, train, test, run.schema,
+             run.settings.seed, nll=figures.nll, minus_elbo=None if figures.elbo is None else -figures.elbo,
+             seconds=seconds, dim=dim, sampled=sampled)  # fmt: skip
+
+
+def _measure(
+    found: Comparison, name: str, means: Tensor, drawn: Tensor, decoder: Callable[[Tensor], Tensor], again: Tensor,
+    train: Tensor, test: Tensor, schema: Schema, seed: int, *, nll: float | None, minus_elbo: float | None,
+    seconds: float, dim: int | None = None, sampled: Tensor | None = None,
+) -> None:  # fmt: skip
+    """``dim``: what the row is listed under, if not the size of the codes; ``sampled``: codes from the model's prior,
+    where that is not N(0, I)."""
+    dim = means.shape[1] if dim is None else dim
+    with seeded(seed, _SAMPLE):
+        normal = torch.randn(4000, means.shape[1])
+    sampled = normal if sampled is None else sampled.detach().cpu()
+    distance: EnergyDistance = distance_from_sampled(drawn.double().numpy(), sampled.double().numpy())
+    shape_only = distance_from_sampled(whitened(drawn), normal.double().numpy())
+    with seeded(seed, _PAIRS):
+        pairs = torch.randperm(len(means))[: 2 * min(100, len(means) // 2)].view(2, -1)
+    lines = interpolate(means[pairs[0]], means[pairs[1]])
+    decoded = decoder(lines.flatten(0, 1)).view(*lines.shape[:2], *schema.shape)
+    even: Smoothness = smoothness(decoded, train, test)
+    error = again.double() - test.double()
+    _, unit = _units(schema, train)
+    bits = None if nll is None else bits_per_dimension(nll, test[0].numel())
+    found.rows.append(Row(
+        name, dim, root_mean_square(error), root_mean_square(error / unit), nll, minus_elbo, bits,
+        distance.value, distance.null, distance.null_high, shape_only.value, even.roughness, even.midpoint,
+        round(seconds, 2),
+    ))  # fmt: skip
+
+    def user(values: Tensor) -> np.ndarray:
+        return schema.to_user(values.numpy(), mean=True)
+
+    found.sides.append(Side(
+        name, dim, drawn.numpy(), sampled.numpy(), user(decoder(sampled[:64])), user(again[:16]),
+        np.stack([user(step[:4]) for step in decoded]), "N(0, I)" if sampled is normal else "the prior",
+    ))  # fmt: skip
+
+
+def _units(schema: Schema, train: Tensor) -> tuple[Tensor, Tensor]:
+    """(shift, unit) of the data themselves: of counts too, which encoders see as logarithms."""
+    plain = replace(schema, kind="continuous") if schema.kind == "count" else schema
+    return standardisation(DataInfo(plain, len(train), train))
+
+
+def _in_turn(c: Tree, n: int) -> Tree:
+    """The conditions of n codes of no row: those of the rows, in turn."""
+    return None if c is None else trees.take(c, torch.arange(n) % trees.rows(c))
+
+
+def root_mean_square(values: Tensor) -> float:
+    return float(values.square().mean().sqrt())
+
+
+def whitened(values: Tensor) -> np.ndarray:
+    """The rows shifted to mean 0 and transformed to covariance I (directions without spread stay at 0)."""
+    centred = values.double() - values.double().mean(0)
+    left, size, right = torch.linalg.svd(centred, full_matrices=False)
+    keep = size > 1e-9 * size.max().clamp_min(1e-300)
+    return (left * keep @ right * (len(values) - 1) ** 0.5).numpy()

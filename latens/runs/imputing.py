@@ -1,0 +1,166 @@
+"""Missing cells of the user's rows filled: observed cells, and columns that are not modelled, stay as they are."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from latens import evaluation
+from latens.data.lazy import Lazy
+from latens.data.rows import Rows
+from latens.data.tables.types import index_names
+from latens.runs.outputs import require_memory
+from latens.runs.record import Run
+from latens.schema import Table
+from latens.schema.cells import is_empty, listed
+
+SWEEPS, CHAINS = 10, 100  # for a model that was fitted to complete rows: rounds of completion, and draws at most
+
+
+@dataclass(frozen=True)
+class Imputed:
+    """``filled``: the rows in the user's form; ``draws``: as many filled copies as were asked for; ``spread``: an arrow
+    table of the modelled columns with the standard deviation of each cell that was filled (of levels: the probability
+    of all others), null where it was observed; ``missing``: cells filled in each column, constant ones included. What
+    holds a level that the model never saw is observed, and stays as it is. ``left``: cells of columns that are not
+    modelled and stay missing.
+    """
+
+    filled: Any
+    draws: list[Any]
+    spread: Any
+    missing: dict[str, int]
+    left: dict[str, int] = field(default_factory=dict)
+
+
+def impute(
+    run: Run, rows: Rows, *, k: int = 1000, draws: int = 0, seed: int = 0, first_row: int = 0
+) -> Imputed:
+    """Fill the missing cells of rows; see :func:`latens.evaluation.impute`. Arrays of one kind of values have none."""
+    if not isinstance(rows.schema, Table):
+        require_memory(draws * len(rows), rows.schema.columns, f"{draws:,} filled copies")
+        x = rows.in_order(rows.x[:].numpy() if isinstance(rows.x, Lazy) else rows.x)
+        return Imputed(x, [x] * draws, None, {})
+    sweeps = 0 if any(column.missing for column in rows.schema.modelled) else SWEEPS
+    k = min(k, CHAINS) if sweeps else k
+    require_memory(k, rows.schema.columns, f"{k:,} draws of a row (--k)")
+    require_memory(draws * len(rows), rows.schema.columns, f"{draws:,} filled copies")
+    found = evaluation.impute(
+        run.model, rows.inside, rows.c, k=k, draws=draws, sweeps=sweeps, seed=seed, first_row=first_row
+    )
+    missing = rows.missing
+    copies = [] if found.draws is None else [_filled(rows, each.numpy()) for each in found.draws]
+    filled = _filled(rows, found.filled.numpy())
+    counts = {name: is_empty(rows.x.column(name)) & ~is_empty(filled.column(name)) for name in filled.column_names}
+    made = {name: int(count.sum()) for name, count in counts.items() if count.any()}
+    left = {name: int(is_empty(filled.column(name)).sum()) for name in rows.handed_through if name not in made}
+    left = {name: count for name, count in left.items() if count}
+    return Imputed(filled, copies, _spread(rows.schema, found.spread, missing), made, left)
+
+
+def notes(filled: dict[str, int], unknown: dict[str, int], left: dict[str, int]) -> list[str]:
+    """What a person should know of cells that were not filled."""
+    found = []
+    if left:
+        many, count = len(left) > 1, sum(left.values())
+        found.append(
+            f"column{'s' * many} {listed(list(map(repr, left)), 5)} {'are' if many else 'is'} not modelled: {count:,} "
+            f"missing cell{'s' * (count > 1)} of {'them' if many else 'it'} stay{'s' * (count == 1)} missing"
+        )
+    found += [f"column {name!r}: levels that were never seen in fitting are kept as they are" for name in unknown]
+    return found + ([] if any(filled.values()) else ["no cell is missing: the rows are written as they are"])
+
+
+def numbered(table: Any, number: int) -> Any:
+    """A filled copy with its number in the first column, called :func:`copy_column`; a row index stays before it."""
+    import pyarrow as pa
+
+    place, name = len(index_names(table.schema)), copy_column(table.column_names)
+    return table.add_column(place, name, pa.array(np.full(len(table), number)))
+
+
+def copy_column(names: Sequence[str]) -> str:
+    """"imputation", or with a number behind it where columns are called so already.
+
+    >>> copy_column(["a"]), copy_column(["imputation", "imputation_2"])
+    ('imputation', 'imputation_3')
+    """
+    free = (f"imputation_{number}" for number in itertools.count(2))
+    return next(name for name in itertools.chain(["imputation"], free) if name not in names)
+
+
+def copy_notes(names: Sequence[str]) -> list[str]:
+    """A sentence where the column of the copy's number could not have its usual name."""
+    taken = copy_column(names)
+    if taken == "imputation":
+        return []
+    return [f"the data have a column 'imputation' of their own: the number of the copy is in {taken!r}"]
+
+
+def _filled(rows: Rows, values: np.ndarray) -> Any:
+    """The table with null cells replaced by those of ``values``; a level that the model never saw is no null."""
+    import pyarrow as pa
+    from pyarrow import compute as pc
+
+    assert isinstance(rows.schema, Table)
+    numbers = dict(zip(rows.schema.names, values.T))
+    if rows.schema.rules:
+        numbers = rows.schema.filled(rows.schema.numbers(rows.x, rows.where), values)
+    columns = {}
+    for name, cells in zip(rows.x.column_names, rows.x.columns):
+        field = next((f for f in rows.schema.fields if f.name == name), None)
+        if field is not None and name in numbers:
+            cells = _coalesced(rows.schema.decoded(field, numbers[name]), cells)
+        elif field is not None and field.kind == "constant":
+            made, empty = field.repeat(len(cells)), cells.is_null(nan_is_null=pa.types.is_floating(cells.type))
+            cells = made if pa.types.is_null(cells.type) else pc.if_else(empty, made.cast(cells.type), cells)
+        columns[name] = cells
+    return pa.table(columns)
+
+
+def _coalesced(decoded: Any, cells: Any) -> Any:
+    """Cells in the type they came in, null ones from those that the column's numbers are decoded to."""
+    import pyarrow as pa
+    from pyarrow import compute as pc
+
+    if pa.types.is_null(cells.type):
+        return pa.chunked_array([decoded])
+    empty = cells.is_null(nan_is_null=pa.types.is_floating(cells.type))
+    if not pc.any(empty).as_py():
+        return cells
+    made = pa.chunked_array([decoded])
+    if pa.types.is_dictionary(cells.type) or pa.types.is_dictionary(made.type):
+        type = cells.type if pa.types.is_dictionary(cells.type) else made.type
+        plain = [
+            a.combine_chunks().dictionary_decode() if pa.types.is_dictionary(a.type) else a.cast(type.value_type)
+            for a in (made, cells)
+        ]
+        values = pc.if_else(empty, *(pa.chunked_array([p]) if isinstance(p, pa.Array) else p for p in plain))
+        return _as_dictionary(values, type, cells)
+    return pc.if_else(empty, made.cast(cells.type, safe=False), cells)
+
+
+def _as_dictionary(values: Any, type: Any, cells: Any) -> Any:
+    """Values as a dictionary whose levels are those of the cells, in their order, and then further ones."""
+    import pyarrow as pa
+    from pyarrow import compute as pc
+
+    if not pa.types.is_dictionary(cells.type):
+        return values
+    levels = cells.combine_chunks().dictionary.to_pylist()
+    levels = pa.array(list(dict.fromkeys([*levels, *(v for v in pc.unique(values).to_pylist() if v is not None)])),
+                      type.value_type)  # fmt: skip
+    codes = pc.index_in(values.combine_chunks(), value_set=levels, skip_nulls=True).cast(type.index_type)
+    return pa.chunked_array([pa.DictionaryArray.from_arrays(codes, levels, ordered=type.ordered)])
+
+
+def _spread(schema: Table, spread: torch.Tensor, missing: np.ndarray) -> Any:
+    import pyarrow as pa
+
+    columns = zip(schema.names, spread.double().numpy().T, missing.T)
+    return pa.table({name: pa.array(values, mask=~holes) for name, values, holes in columns})

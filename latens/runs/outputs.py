@@ -1,0 +1,243 @@
+"""From codes and numbers back to rows in the user's form: samples for given conditions, and decoded codes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from latens import evaluation
+from latens.data.rows import Rows, condition_column
+from latens.data.streams.sources import memory
+from latens.data.tables.frame_backs import ArrowBack
+from latens.data.tables.frame_records import restored
+from latens.data.tables.reading import written as in_forms
+from latens.data.tables.types import with_index
+from latens.densities import Fitted
+from latens.distributions import center, extrapolating
+from latens.errors import InputError, is_whole, require
+from latens.evaluation.likelihood import evaluating, model_device, rows_at_once
+from latens.runs import gaps
+from latens.runs.record import Run
+from latens.schema import LIBRARY, AnySchema, Column, Table
+from latens.tensors import trees
+from latens.tensors.randomness import seeded
+from latens.tensors.trees import Tree
+
+_SAMPLE, _CODES, _GIVEN, _AGAIN = 51, 52, 53, 54  # keys of the seeds
+REDRAWS = 20  # of rows that a rule takes beyond the range of a column; those that are left end at it
+
+
+def schema_of(run: Run) -> AnySchema:
+    """The schema of a run made from data; ``InputError`` where it has none."""
+    if run.schema is None:
+        raise InputError("this run has no schema (parts of your own on a tree of data): use its model directly")
+    return run.schema
+
+
+def conditions(run: Run, n: int, given: Mapping[str, Any], seed: int) -> tuple[Tree, dict[str, Any]]:
+    """Conditions of n rows: those in ``given`` as named, the others drawn from rows that the run was fitted to (among
+    those that agree with what is given, where there are some).
+
+    Returns (c in the model's form or None, the given columns as arrow arrays). Raises ``InputError`` for a condition
+    that the model does not read, or a value that it never saw.
+    """
+    seen = {name: np.asarray(values, dtype=np.float64) for name, values in (run.data.get("conditions") or {}).items()}
+    if run.given is None:
+        for name in given:
+            raise InputError(f"the model reads no condition {name!r}; fit it with --condition {name}")
+    if run.given is None and not seen:
+        return None, {}
+    named = {}
+    for name, value in given.items():
+        assert run.given is not None
+        named[name] = _value(condition_column(run.given, name), value)
+    names = [*(run.given.conditions if run.given is not None else ()), *([LIBRARY] if LIBRARY in seen else [])]
+    drawn = _draw(seen, named, n, seed)
+    for name in names:
+        if name not in drawn:
+            raise InputError(f"the condition {name!r} is not given; give it with --set {name}=VALUE")
+    storage = schema_of(run).storage if isinstance(run.schema, Table) else "float32"
+    c = {name: torch.from_numpy(drawn[name].astype(storage)) for name in names}
+    columns = () if run.given is None else run.given.given_fields
+    return c, {column.name: column.decode(drawn[column.name], given=True) for column in columns}
+
+
+def _value(column: Column, value: Any) -> float:
+    """The number of a condition's value, given as it is or as a word."""
+    if column.outputs_codes:
+        for code, level in enumerate(column.levels or ()):
+            if level == value or str(level) == str(value):
+                return float(code)
+        known = ", ".join(str(level) for level in (column.levels or ())[:20])
+        raise InputError(f"the condition {column.name!r} never was {value!r} in fitting; it knows {known}")
+    import pyarrow as pa
+
+    kind = "a date or time" if column.kind == "datetime" else "a number"
+    wanted = f"the condition {column.name!r} takes {kind}, got {value!r}: write it as {column.written_as}"
+    try:
+        if column.form is not None and isinstance(value, str):
+            cells = column.form.read(pa.array([value]))[0]
+        else:
+            dates = column.kind == "datetime"
+            cells = pa.array(np.array([value], dtype="datetime64[us]")) if dates else pa.array([float(value)])
+    except (TypeError, ValueError):
+        raise InputError(wanted) from None
+    number = float(column.encode(cells, "--set")[0][0])
+    if number != number or abs(number) > float(np.finfo(np.float32).max):
+        raise InputError(f"{wanted}, within float32" if kind == "a number" else wanted)
+    return number
+
+
+def _draw(seen: Mapping[str, np.ndarray], named: Mapping[str, float], n: int, seed: int) -> dict[str, np.ndarray]:
+    others = [name for name in seen if name not in named]
+    found = {name: np.full(n, value) for name, value in named.items()}
+    if not others:
+        return found
+    rows = np.arange(len(seen[others[0]]))
+    for name, value in named.items():
+        agree = rows[seen[name][rows] == value] if name in seen else rows
+        rows = agree if len(agree) else rows
+    pick = np.random.default_rng([seed % 2**63, _GIVEN]).choice(rows, n)
+    return found | {name: seen[name][pick] for name in others}
+
+
+def _codes(run: Run, rows: Rows) -> Tensor:
+    model_type = next((p.dtype for p in run.model.parameters() if p.is_floating_point()), torch.float32)
+    return evaluation.codes(run.model, rows.inside, rows.c).float().to(model_type)
+
+
+def codes(run: Run, rows: Rows) -> np.ndarray:
+    """Posterior means E[z|x], ``[N, Z]`` float32, in the order of the rows."""
+    return evaluation.codes(run.model, rows.inside, rows.c).numpy().astype(np.float32)
+
+
+def posterior_samples(run: Run, rows: Rows, draws: int, seed: int) -> np.ndarray:
+    """Draws from q(z|x), ``[draws, N, Z]`` float32."""
+    model: Any = run.model
+    with torch.no_grad(), seeded(seed, _CODES):
+        q = model.encode(rows.inside[:], rows.c)
+        require_memory(draws * len(rows), int(q.event_shape[-1]), f"{draws:,} draws a row")
+        return q.sample(torch.Size((draws,))).numpy().astype(np.float32)
+
+
+def reconstructed(run: Run, rows: Rows) -> Any:
+    """What stands for p(x|z, c) at each row's posterior mean, in the user's form."""
+    return rows.in_order(decoded(run, _codes(run, rows), rows.c, rows.handed_through))
+
+
+def sample(
+    run: Run, n: int, *, mean: bool, seed: int, given: Mapping[str, Any] | None = None, density: Fitted | None = None,
+    missing: bool = True, extrapolate: bool = False,
+) -> Any:  # fmt: skip
+    """n new rows in the user's form: z ~ p(z|c), or from a density fitted to the codes, x ~ p(x|z, c), or what stands
+    for p(x|z, c) with ``mean``. Draws of tables have gaps as the data have them, unless ``missing`` is False, and stay
+    within the range of the data, unless ``extrapolate`` keeps those in the tails beyond it. ``InputError`` where that
+    is asked of means, or of anything but a table."""
+    schema = schema_of(run)
+    if extrapolate and (mean or not isinstance(schema, Table)):
+        raise InputError("extrapolate is for draws of a table's rows, not for "
+                         f"{'means' if isinstance(schema, Table) else 'arrays'}: leave it away")  # fmt: skip
+    require(is_whole(n) and n >= 1, "the number of samples", "a whole number from 1", n)
+    require_memory(n, schema.columns, f"{n:,} samples")
+    c, cells = conditions(run, n, given or {}, seed)
+    model: Any = run.model
+    z = None if density is None else density.draw(model, n, seed)
+    count = rows_at_once(schema.columns)
+
+    def draw(rows: Any) -> Tensor:
+        some = trees.take(c, rows)
+        size = rows.stop - rows.start if isinstance(rows, slice) else len(rows)
+        if z is None:
+            return model.sample(size, some, mean=mean)
+        px = model.decode(z[rows].to(model_device(model)), some)
+        return center(px) if mean else px.sample()
+
+    def redrawn(x: np.ndarray, schema: Table) -> np.ndarray:
+        """Rows with the target of a rule beyond its range drawn again, as those of a column's own law are not drawn."""
+        for _ in range(REDRAWS):
+            beyond = np.concatenate([
+                start + np.flatnonzero(schema.outward(x[start : start + count])[1]) for start in range(0, n, count)
+            ])  # fmt: skip
+            if not len(beyond):
+                break
+            for start in range(0, len(beyond), count):
+                rows = beyond[start : start + count]
+                x[rows] = draw(rows).numpy()
+        return x
+
+    with evaluating(model), seeded(seed, _SAMPLE), torch.no_grad(), extrapolating(extrapolate):
+        x = trees.below((draw(slice(i, min(i + count, n))) for i in range(0, n, count)), n).numpy()
+        if isinstance(schema, Table) and schema.rules and not mean:
+            x = redrawn(x, schema)
+    leave_out = _gaps_of(run, c, seed) if missing and not mean else None
+    return to_user(schema, x, cells, mean=mean, beyond=extrapolate, leave_out=leave_out)
+
+
+def drawn_again(run: Run, rows: Rows, seed: int) -> Any:
+    """One draw from p(x|z, c) for each row, at a draw z ~ q(z|x, c) of its own codes, as :func:`sample` gives rows."""
+    model, schema, c = run.model, schema_of(run), rows.c
+    count = max(1, rows_at_once(schema.columns) // 2)  # densities are held beside the draws
+
+    def draw(start: int) -> Tensor:
+        some = slice(start, start + count)
+        given = (trees.to_device(trees.take(tree, some), model_device(model)) for tree in (rows.inside, c))
+        return model.draw(next(given), 1, next(given)).px.sample()[0]  # type: ignore[operator]
+
+    with evaluating(model), seeded(seed, _AGAIN), torch.no_grad():
+        x = trees.below(map(draw, range(0, len(rows), count)), len(rows)).numpy()
+    fields = () if run.given is None else run.given.given_fields
+    cells = {f.name: f.decode(c[f.name].numpy(), given=True) for f in fields}
+    return to_user(schema, x, cells, leave_out=_gaps_of(run, c, seed))
+
+
+def _gaps_of(run: Run, c: Tree, seed: int) -> Callable[[np.ndarray], np.ndarray] | None:
+    """What leaves cells of the rows of a table out as the run's data have them missing; None where none are."""
+    if not isinstance(run.schema, Table) or not run.data.get("gaps"):
+        return None
+    known = {name: values.double().numpy() for name, values in (c or {}).items()} if isinstance(c, Mapping) else {}
+    names = tuple(field.name for field in run.schema.outer)
+    return lambda u: gaps.drawn(run.data["gaps"], names, u, known, seed)
+
+
+def require_memory(rows: int, columns: int, what: str) -> None:
+    """``InputError`` where so many numbers, drawn in 8 bytes and given in 8, cannot be held in memory."""
+    needed, there = 16 * int(rows) * int(columns), memory()
+    if needed > there:
+        raise InputError(
+            f"{what} would take {needed / 2**30:,.0f} GiB of memory, and there are {there / 2**30:,.0f}: ask for fewer"
+        )
+
+
+def decoded(run: Run, z: Tensor, c: Tree = None, cells: Mapping[str, Any] | None = None) -> Any:
+    """What stands for p(x|z, c) at each code, in the user's form."""
+    return to_user(schema_of(run), evaluation.decode(run.model, z, c).numpy(), cells, mean=True)
+
+
+def written(x: Any, run: Run, rows: Rows | None = None, out: str | Path = "") -> Any:
+    """What is made of a run as it is handed out or written to ``out``: columns of text in the form of the rows that it
+    was made of, or of those that the run was fitted to."""
+    if not hasattr(x, "column_names"):
+        return x
+    as_text = Path(out).suffix.lower() in (".csv", ".tsv")
+    if rows is not None:
+        return rows.written(x, as_text=as_text)
+    fields = run.schema.fields if isinstance(run.schema, Table) else ()
+    x, back = in_forms(x, {f.name: f.form for f in fields if f.form}, as_text=as_text), restored(run.data.get("frame"))
+    return with_index(x, None, back.schema) if isinstance(back, ArrowBack) and not as_text else x
+
+
+def to_user(
+    schema: AnySchema, x: np.ndarray, cells: Mapping[str, Any] | None = None, *, mean: bool = False,
+    beyond: bool = False, leave_out: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> Any:  # fmt: skip
+    """Numbers in the user's form: an array, or an arrow table with the given columns in their places; ``mean``: they
+    are means, and those of counts stay fractions; ``beyond``: numbers of a table outside the range of the data stay.
+    ``leave_out``: as ``gaps`` of :meth:`Table.to_user`."""
+    if not isinstance(schema, Table):
+        return schema.to_user(x, mean=mean)
+    return schema.to_user(x, cells, mean=mean, beyond=beyond, gaps=leave_out)

@@ -1,0 +1,391 @@
+"""A run: a fitted model with everything needed to use, explain and continue it; and its folder of plain files.
+
+    run.json            recipe, options, schema, seed, versions, data fingerprint, choices; sealed with a checksum
+    model.safetensors   the weights that are served
+    metrics.csv         one row a round of validation
+    checkpoint/         everything a resumed run needs
+    calibration.json    scores of held-out rows, for p-values
+    densities/          densities fitted to its codes
+    report.html
+
+Nothing here is pickle: loading a run never executes code from it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import platform
+import shlex
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import latens
+from latens.errors import InputError, concerning, is_whole
+from latens.machine.atomic import leftovers, sole_owner, write_bytes, write_text
+from latens.objectives import ELBO, Objective
+from latens.recipes import Recipe
+from latens.recipes.choices import DataInfo
+from latens.schema import AnySchema, Schema, Table, schema_from_json
+from latens.training import Settings
+from latens.training.checkpoint import (
+    Checkpoints,
+    digest,
+    load_state,
+    pack,
+    read_whole,
+    sealed,
+    state_of,
+    unpack,
+    unseal,
+)
+
+FORMAT = 1
+CALIBRATION = "calibration.json"
+PARTS = ("run.json", "model.safetensors", "metrics.csv", "report.html", CALIBRATION)
+ENTRIES: dict[str, Any] = {
+    "status": str, "recipe": dict | None, "rows": int, "schema": dict | None, "training": dict, "files": dict,
+    "data": dict, "choices": dict, "warnings": list,
+}  # fmt: skip
+COLUMNS = (
+    "step", "epoch", "learning_rate", "train_bound", "train_rate", "train_distortion", "validation_bound",
+    "validation_trimmed", "validation_rate", "validation_distortion", "skipped", "seconds",
+)  # fmt: skip
+
+
+@dataclass
+class Run:
+    """A model, its objective, the schema of its data and the record of how it came about.
+
+    ``recipe`` is None for parts of one's own: such a run is loaded by handing the parts in. ``data`` describes where
+    the rows came from (origin, fingerprint, rows, split), ``choices`` what "auto" became, ``warnings`` what to know.
+    """
+
+    model: nn.Module
+    objective: Objective
+    settings: Settings
+    rows: int
+    schema: AnySchema | None = None
+    recipe: Recipe | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    choices: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    served: str = "last"
+    status: str = "running"
+    folder: Path | None = None
+    given: Table | None = None  # what the conditions are
+    made: list[Path] | None = None  # the folders made for the run; None where it was not begun by this process
+
+    @property
+    def name(self) -> str:
+        return self.recipe.name if self.recipe else type(self.model).__name__
+
+    @property
+    def beta(self) -> float:
+        return float(getattr(self.objective, "beta", 1.0))
+
+    @property
+    def parameters(self) -> int:
+        return sum(p.numel() for p in self.model.parameters())
+
+    def reading_of(self, asked: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """How further data are read: as those of the fit were, but for the options ``asked`` for. What was fitted to
+        continuous values is read from X of an .h5ad, not from counts that may lie beside it."""
+        continuous = isinstance(self.schema, Schema) and self.schema.kind == "continuous"
+        found: dict[str, Any] = ({"layer": "X"} if continuous else {}) | (self.data.get("reading") or {})
+        formats = (found.get("formats") or {}) | ((asked or {}).get("formats") or {})
+        return found | dict(asked or {}) | ({"formats": formats} if formats else {})
+
+    def record(self) -> dict[str, Any]:
+        """The contents of run.json."""
+        recipe = {"name": self.recipe.name, "options": self.recipe.given | self.options} if self.recipe else None
+        return {
+            "format": FORMAT, "status": self.status, "recipe": recipe,
+            "versions": {"latens": latens.__version__, "torch": torch.__version__, "python": platform.python_version()},
+            "rows": self.rows, "schema": self.schema.to_json() if self.schema else None, "data": self.data,
+            "given": None if self.given is None or self.given is self.schema else self.given.to_json(),
+            "training": self.settings.to_json(), "threads": torch.get_num_threads(), "parameters": self.parameters,
+            "served": self.served, "choices": self.choices, "warnings": self.warnings,
+        }  # fmt: skip
+
+    def open_folder(self, folder: str | Path) -> Run:
+        """Take a new folder for this run; ``InputError`` where one lies there already."""
+        self.folder = require_free(folder)
+        self.made = [path for path in (self.folder, *self.folder.parents) if not path.exists()]
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"the folder {self.folder} cannot be made: {error.strerror}") from None
+        try:
+            self.write_record({})
+        except BaseException:
+            self.abandon()
+            raise
+        return self
+
+    def abandon(self) -> None:
+        """Take the folder away again if this process made the run and there is no checkpoint to continue from."""
+        if self.folder is None or self.made is None or checkpoints(self.folder).exists():
+            return
+        remove(self.folder)
+        for path in self.made:
+            with suppress(OSError):
+                path.rmdir()
+
+    def write_record(self, files: dict[str, str]) -> None:
+        assert self.folder is not None
+        write_text(self.folder / "run.json", sealed(self.record() | {"files": files}))
+
+    def write_metrics(self) -> bytes:
+        """Write metrics.csv whole; returns its bytes."""
+        assert self.folder is not None
+        text = io.StringIO()
+        columns = [name for name in COLUMNS if name != "skipped" or self.settings.skip_norm]
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        for row in self.history:
+            writer.writerow({k: ("" if v is None or v != v else repr(v)) for k, v in row.items()})
+        data = text.getvalue().encode()
+        write_bytes(self.folder / "metrics.csv", data)
+        return data
+
+    def finish(self) -> None:
+        """Write weights, metrics and the final record."""
+        assert self.folder is not None
+        weights = pack(state_of(self.model))
+        write_bytes(self.folder / "model.safetensors", weights)
+        metrics = self.write_metrics()
+        self.status = "finished"
+        self.write_record({"model.safetensors": digest(weights), "metrics.csv": digest(metrics)})
+
+    def save(self, folder: str | Path) -> None:
+        """Write the run to a new folder."""
+        self.open_folder(folder)
+        try:
+            self.finish()
+        except BaseException:
+            self.abandon()
+            raise
+
+
+# Folders
+
+
+def checkpoints(folder: str | Path) -> Checkpoints:
+    """The checkpoint of a run's folder."""
+    return Checkpoints(Path(folder) / "checkpoint")
+
+
+@contextmanager
+def at_work(folder: str | Path) -> Iterator[None]:
+    """Inside, this process alone works on the run, and what a killed one left unfinished is gone."""
+    with sole_owner(folder):
+        for path in leftovers(folder):
+            path.unlink(missing_ok=True)
+        checkpoints(folder).tidy()
+        yield
+
+
+def has_seeds(folder: str | Path) -> bool:
+    """Whether the folder holds runs of several seeds."""
+    return (Path(folder) / "seeds.json").exists()
+
+
+def is_finished(folder: str | Path) -> bool:
+    """Whether the folder holds a run that has finished."""
+    try:
+        return unseal(Path(folder) / "run.json", "").get("status") == "finished"
+    except InputError:
+        return False
+
+
+def resume_line(folder: str | Path, recipe: str | None = None) -> str:
+    """The command that continues a run, to be pasted into a shell."""
+    own = ["--recipe", recipe] if recipe and ":" in recipe else []
+    return shlex.join(["latens", "fit", "--resume", str(folder), *own])
+
+
+def require_free(folder: str | Path) -> Path:
+    """The folder, where a new run may be written to it; ``InputError`` otherwise."""
+    if not str(folder).strip():
+        raise InputError("the name of the run's folder is empty: name a folder")
+    path = Path(folder)
+    if (path / "run.json").exists() or has_seeds(path):
+        raise InputError(
+            f"{path} already holds a run: choose another folder, continue it with `{resume_line(path)}`, or remove it"
+        )
+    if (path / "sweep.json").exists():
+        line = shlex.join(["latens", "sweep", "--resume", str(path)])
+        raise InputError(
+            f"{path} already holds a sweep: choose another folder, continue it with `{line}`, or remove it"
+        )
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file: name a folder for the run")
+    return path
+
+
+def remove(folder: Path) -> None:
+    """Remove the parts of a run, and the folder itself where nothing else lies in it."""
+    for name in PARTS:
+        (folder / name).unlink(missing_ok=True)
+    inner = [folder / "checkpoint", folder / "densities"]
+    for path in (path for place in inner for path in place.glob("*")):
+        path.unlink()
+    for path in (*inner, folder):
+        with suppress(OSError):
+            path.rmdir()
+
+
+def read_record(folder: str | Path) -> dict[str, Any]:
+    """run.json of a folder, checked; ``InputError`` where it is missing, damaged, or of a newer format."""
+    if not str(folder).strip():
+        raise InputError("the name of the run's folder is empty: give the folder of a run made by `latens fit`")
+    path = Path(folder)
+    if not path.exists():
+        raise InputError(f"{path} does not exist: give the folder of a run made by `latens fit`")
+    if not path.is_dir():
+        raise InputError(f"{path} is a file: give the folder of a run made by `latens fit`")
+    if has_seeds(path):
+        raise InputError(f"{path} holds runs of several seeds: name one of them, for example {path / 'seed-0'}")
+    if (path / "sweep.json").exists():
+        some = next(path.glob("*/seed-0"), path)
+        raise InputError(f"{path} holds the runs of a sweep: name one of them, for example {some}")
+    record = unseal(path / "run.json", f"{path} holds no run (made by `latens fit`)")
+    check_format(record, path)
+    for name, kinds in ENTRIES.items():
+        if not isinstance(record.get(name), kinds) or isinstance(record.get(name), bool):
+            raise InputError(f"{path / 'run.json'} has no valid entry {name!r}: restore it from a copy or fit again")
+    if record["status"] == "finished" and not {"model.safetensors", "metrics.csv"} <= record["files"].keys():
+        raise InputError(f"{path / 'run.json'} lacks the checksums of its files: restore it from a copy or fit again")
+    return record
+
+
+def check_format(record: dict[str, Any], path: Path) -> None:
+    """``InputError`` unless the record says a format that this version reads."""
+    found = record.get("format")
+    if not is_whole(found) or int(found) < 1:
+        raise InputError(f"{path} does not say the format of its run: restore it from a copy or fit again")
+    if int(found) > FORMAT:
+        raise InputError(
+            f"{path} has run format {found}, and this latens ({latens.__version__}) reads up to {FORMAT}: update latens"
+        )
+
+
+def build(record: dict[str, Any], recipe: str | None = None) -> Run:
+    """The run of a record with fresh weights, from its recipe."""
+    stored = record["recipe"]
+    if stored is None:
+        raise InputError("this run was made from parts of your own: load it with latens.load(folder, model=your_model)")
+    name = str(stored.get("name"))
+    if recipe is not None and recipe != name:
+        raise InputError(f"this run was made by the recipe {name!r}, not by {recipe!r}: leave --recipe away or name it")
+    if ":" in name and recipe is None:
+        raise InputError(
+            f"this run was made by your own recipe {name!r}, and code is never executed because a file names it: "
+            f"say --recipe {name} (or latens.load(folder, recipe={name!r}))"
+        )
+    chosen_options = stored.get("options", {})
+    if not isinstance(chosen_options, dict) or "name" in chosen_options:
+        raise InputError("run.json is damaged (its recipe's options): restore it from a copy or fit again")
+    schema, given = schemas(record)
+    if schema is None:
+        raise InputError("the run has a recipe and no schema of its data: restore run.json from a copy, or fit again")
+    info = DataInfo(schema, int(record["rows"]), conditions=() if given is None else given.given_fields)
+    chosen = Recipe(name, **chosen_options)
+    model, objective = chosen.build(info)
+    settings = Settings.from_json(record["training"])
+    return _recorded(Run(model, objective, settings, info.rows, schema, chosen, given=given), record)
+
+
+def schemas(record: dict[str, Any]) -> tuple[AnySchema | None, Table | None]:
+    """(what a row is, what the conditions are) of a record."""
+    schema = None if record["schema"] is None else schema_from_json(record["schema"])
+    if isinstance(schema, Table):
+        return schema, schema if schema.conditions else None
+    return schema, None if record.get("given") is None else Table.from_json(record["given"])
+
+
+def _recorded(run: Run, record: dict[str, Any]) -> Run:
+    run.data, run.choices, run.warnings = record["data"], record["choices"], record["warnings"]
+    run.served, run.status = str(record.get("served", "last")), record["status"]
+    return run
+
+
+def load(folder: str | Path, *, model: nn.Module | None = None, recipe: str | None = None) -> Run:
+    """A finished run from its folder, its weights checked against their checksum.
+
+    ``model``: your own module for a run made from parts of your own; ``recipe``: the name of your own recipe, repeated.
+    """
+    record, folder = read_record(folder), Path(folder)
+    tensors = weights(folder, record)
+    with concerning(folder):
+        if model is not None:
+            schema, given = schemas(record)
+            run = Run(model, ELBO(), Settings.from_json(record["training"]), record["rows"], schema, given=given)
+            run = _recorded(run, record)
+        else:
+            run = build(record, recipe)
+        require_sound(run)
+    load_state(run.model, tensors, str(folder / "model.safetensors"))
+    run.model.eval()
+    run.folder = folder
+    run.history = read_metrics(folder, record["files"]["metrics.csv"])
+    return run
+
+
+DATA: dict[str, Any] = {
+    "origin": str, "fingerprint": str, "rows": int, "labels": str | None, "drop": list, "reading": dict,
+    "weights": str | None, "split": str | None, "validation": str | int | float | None, "validation_origin": str | None,
+    "conditions": dict, "gaps": list, "array": str, "frame": dict, "from": str,
+}  # fmt: skip
+
+
+def require_sound(run: Run) -> None:
+    """``InputError`` where the record says of the data what cannot be: entries of another type, or a schema that cannot
+    write a row."""
+    for name, kinds in DATA.items():
+        if name in run.data and not isinstance(run.data[name], kinds):
+            raise InputError(f"run.json is damaged (its entry data.{name}): restore it from a copy or fit again")
+    seen = run.data.get("conditions") or {}
+    for name, values in seen.items():
+        numbers = isinstance(values, list) and all(isinstance(v, int | float) and v == v for v in values)
+        if not numbers or not values:
+            raise InputError(f"run.json is damaged (the conditions {name!r}): restore it from a copy or fit again")
+    if isinstance(run.schema, Table):
+        try:
+            usual = [[0.0 if field.low is None else float(field.low) for field in run.schema.modelled]]
+            found = run.schema.to_user(np.array(usual))
+            for name in run.schema.names:
+                run.schema.field(name).encode(found.column(name))
+            if run.given is not None:
+                for field in run.given.given_fields:
+                    field.encode(field.decode(np.asarray(seen.get(field.name, [0.0]))))
+        except Exception as error:
+            reason = " ".join(str(error).split())[:120]
+            raise InputError(
+                f"run.json is damaged (its schema: {reason}): restore it from a copy or fit again"
+            ) from None
+
+
+def weights(folder: str | Path, record: dict[str, Any] | None = None) -> dict[str, Tensor]:
+    """The tensors that a finished run serves, checked against their checksum."""
+    record, folder = record or read_record(folder), Path(folder)
+    if record["status"] != "finished":
+        name = (record["recipe"] or {}).get("name")
+        raise InputError(f"{folder} is not finished: continue it with `{resume_line(folder, name)}`")
+    return unpack(folder / "model.safetensors", record["files"]["model.safetensors"])
+
+
+def read_metrics(folder: Path, expected: str | None) -> list[dict[str, Any]]:
+    """The rows of metrics.csv as numbers."""
+    rows = csv.DictReader(io.StringIO(read_whole(folder / "metrics.csv", expected).decode()))
+    return [{key: float(value) if value else float("nan") for key, value in row.items()} for row in rows]

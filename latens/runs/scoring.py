@@ -1,0 +1,449 @@
+"""How strange rows are: -ln p(x) with its error, the columns that make them so, and calibrated p-values."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from latens import distributions as d
+from latens import evaluation
+from latens.data.rows import Rows
+from latens.errors import InputError, is_whole
+from latens.evaluation import NLL
+from latens.evaluation.anomaly import Conformal, contributions
+from latens.evaluation.likelihood import chunk_rows, evaluating, model_device
+from latens.machine.atomic import write_text
+from latens.runs.record import CALIBRATION, Run
+from latens.schema import BEYOND, BROKEN, IMPOSSIBLE, UNSEEN, AnySchema, Odd, Table
+from latens.schema.column import KEPT
+from latens.schema.odd import cell_name
+from latens.tensors import trees
+from latens.tensors.randomness import reseed, shared
+from latens.training.checkpoint import sealed, unseal
+
+ROWS, CELLS = 5_000, 20_000_000  # of the held-out rows that p-values are calibrated on
+TERMS, WIDEST = 64, 2_000  # draws for the terms of columns, and columns they are taken of at most
+TOP = 3
+ROUNDING = 1e-6  # of a score: a row that p-values were calibrated on ties with itself, however it is batched
+_TERMS = 62  # key of the seed
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Scores -ln p(x) of held-out rows with ``k`` draws, and the mean of each column's term over them."""
+
+    conformal: Conformal
+    reference: np.ndarray | None
+    k: int
+
+    def to_json(self) -> dict[str, Any]:
+        reference = None if self.reference is None else [None if v != v else v for v in self.reference.tolist()]
+        return {"format": 1, "k": self.k, "reference": reference, "scores": self.conformal.to_json()}
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> Calibration:
+        try:
+            reference = fields["reference"]
+            values = None if reference is None else [np.nan if v is None else v for v in reference]
+            array = None if values is None else np.array(values, dtype=float)
+            if not is_whole(fields["k"]) or fields["k"] < 1 or (array is not None and array.ndim != 1):
+                raise ValueError("k or reference")
+            return cls(Conformal.from_json(fields["scores"]), array, int(fields["k"]))
+        except (KeyError, TypeError, ValueError, InputError) as error:
+            raise InputError(f"{CALIBRATION} is not one ({error}): restore it from a copy or fit again") from None
+
+
+@dataclass(frozen=True)
+class Scores:
+    """-ln p(x) of each row; ``strangeness`` ``[N]``: the same as a density of each column's own scale (see
+    :meth:`latens.schema.Column.log_slope`), by which rows are ranked and p-values taken; ``p_values`` ``[N]`` and
+    ``columns`` (places in :func:`names_of`), ``excess`` ``[N, 3]`` where they can be had; ``odd``: the cells that stand
+    out by their value alone.
+
+    *Impossible* cells (a price of 0 among positive ones, 2.5 in a count, a word for a number) have no probability:
+    -ln p(x) and strangeness are infinite. *Unseen* ones cost what add-one smoothing leaves for them (Laplace 1812): a
+    level that none of n rows had, of a column of L, ln(n + L + 1) nats and at least ln 2 more than the level that the
+    rest of the row makes least likely; another value of a constant column, or one that breaks a rule with others,
+    ln(n + 2). The other cells score as if these were missing. A row with either has the least p that there is,
+    1 / (n + 1) of n held-out rows, and the column is named first. A number *beyond* those seen has the density that the
+    model gives it; its excess is at least that by which a normal law with the column's mean and deviation falls from
+    the end of its range.
+    """
+
+    nll: NLL
+    strangeness: np.ndarray
+    p_values: np.ndarray | None
+    columns: np.ndarray | None
+    excess: np.ndarray | None
+    odd: list[Odd]
+
+    @property
+    def log_px(self) -> np.ndarray:
+        """Lower bounds on ln p(x), ``[N]`` nats, -inf where a row is impossible."""
+        return -self.nll.rows.numpy()
+
+    @property
+    def reasons(self) -> list[str | None]:
+        """The odd cells of each row in words; None where there are none."""
+        found: dict[int, list[str]] = {}
+        for each in self.odd:
+            found.setdefault(each.row, []).append(each.reason)
+        return ["; ".join(found[row]) if row in found else None for row in range(len(self.strangeness))]
+
+
+def column_terms(run: Run, rows: Rows, k: int = TERMS) -> np.ndarray | None:
+    """-E[ln p(x_j|z)] of each cell over p(z|x), by self-normalised importance sampling with ``k`` draws, ``[N, D]``
+    nats, NaN where a cell is missing; None for images, and where the likelihood does not split by column.
+    """
+    model: Any = run.model
+    x, c, device = rows.inside, rows.c, model_device(run.model)
+    if x.ndim != 2 or x.shape[1] > WIDEST:
+        return None
+    count, found = max(1, chunk_rows(x, k)[0] // 2), []
+    for start in range(0, len(x), count):
+        part = slice(start, start + count)
+        xs, cs = (trees.to_device(tree, device) for tree in (x[part], trees.take(c, part)))
+        with evaluating(model), torch.no_grad(), shared():
+            reseed(0, _TERMS)
+            draw = model.draw(xs, k, cs)
+            if not isinstance(draw.px, d.Observed) or not draw.has_density:
+                return None
+            weights = draw.log_w.double().softmax(0)
+            terms = -(weights.unsqueeze(-1) * draw.px.cells(xs).double()).sum(0)
+            if xs.is_floating_point():
+                terms = torch.where(xs.isnan(), torch.nan, terms)
+        found.append(terms.cpu())
+    return torch.cat(found).numpy() - slopes(rows)
+
+
+def slopes(rows: Rows) -> np.ndarray:
+    """ln |dx/du| of each cell, ``[N, D]``, 0 where it is missing; a single 0 for data that are no table."""
+    if not isinstance(rows.schema, Table):
+        return np.zeros((1, 1))
+    x = np.asarray(rows.inside, dtype=np.float64)
+    found = [column.log_slope(x[:, j]) for j, column in enumerate(rows.schema.modelled)]
+    return np.nan_to_num(np.stack(found, 1), nan=0.0)
+
+
+def calibrate(run: Run, held: Rows, k: int = 100) -> Calibration | None:
+    """From rows that were not trained on, evenly spaced where there are many; None for a model without a density."""
+    most = max(50, min(ROWS, CELLS // max(1, held.schema.columns * k // 10)))
+    if len(held) > most:
+        held = held.take(np.arange(most) * len(held) // most)
+    if not has_density(run, held):
+        return None
+    found = evaluation.nll(run.model, held.inside, k, held.c, shared_noise=True).rows.numpy() - slopes(held).sum(1)
+    if not np.isfinite(found).all():
+        return None
+    terms = column_terms(run, held)
+    seen = None if terms is None else (~np.isnan(terms)).sum(0)
+    reference = None
+    if terms is not None and seen is not None:
+        reference = np.where(seen > 0, np.nansum(terms, 0) / np.maximum(seen, 1), np.nan)
+    return Calibration(Conformal(found), reference, k)
+
+
+def has_density(run: Run, rows: Rows) -> bool:
+    """Whether the model gives a bound on ln p(x), so that rows have scores."""
+    return no_bound(run, rows) is None
+
+
+def require_score(run: Run, rows: Rows) -> None:
+    """``InputError`` with the reason where rows have no score."""
+    reason = no_bound(run, rows.take(np.arange(1)).sifted(refuse=False)[0])
+    if reason is not None:
+        raise InputError(
+            f"{run.folder}: {reason}, so there is no bound on ln p(x) and rows have no score: fit the recipe 'vae'"
+        )
+
+
+def no_bound(run: Run, rows: Rows) -> str | None:
+    """Why the model gives no bound on ln p(x); None where it does."""
+    model: Any = run.model
+    one = (trees.take(tree, slice(0, 1)) for tree in (rows.inside, rows.c))
+    x, c = (trees.to_device(tree, model_device(run.model)) for tree in one)
+    with evaluating(model):
+        return model.draw(x, 1, c).no_bound
+
+
+def score(
+    run: Run, rows: Rows, k: int, calibration: Calibration | None = None, *, refuse: bool = True
+) -> Scores:
+    """Scores of rows; p-values only where they were calibrated with as many draws, so that scores are exchangeable.
+    ``refuse``: as of :meth:`latens.data.rows.Rows.sifted`."""
+    rows, odd = sifted(run, rows, refuse=refuse)
+    found = evaluation.nll(run.model, rows.inside, k, rows.c, shared_noise=True)
+    strangeness = found.rows.numpy() - slopes(rows).sum(1)
+    cost = costs(run, rows, odd)
+    total = np.nansum(cost, 1)
+    total[np.isnan(found.rows.numpy())] = np.inf  # beyond the floats of the model
+    finite = found.rows.nan_to_num(nan=math.inf, posinf=math.inf)
+    found = dataclasses.replace(found, rows=finite + torch.from_numpy(total))
+    strangeness = np.nan_to_num(strangeness, nan=np.inf, posinf=np.inf) + total
+    p_values = columns = excess = None
+    if calibration is not None:
+        least = np.zeros(len(rows), bool)
+        least[[each.row for each in odd if each.kind != BEYOND]] = True
+        if calibration.k == k:
+            rounded = np.where(least, np.inf, strangeness - ROUNDING * (1 + np.abs(strangeness)))
+            p_values = calibration.conformal.p_values(np.where(np.isnan(rounded), np.inf, rounded))
+        terms = column_terms(run, rows)
+        if terms is not None and calibration.reference is not None:
+            if len(calibration.reference) != terms.shape[1]:
+                raise InputError(f"{CALIBRATION} is of another run: restore it from a copy or fit again")
+            columns, excess = _named(rows, odd, terms, cost, calibration.reference)
+    return Scores(found, strangeness, p_values, columns, excess, odd)
+
+
+def sifted(run: Run, rows: Rows, *, refuse: bool = True) -> tuple[Rows, list[Odd]]:
+    """:meth:`latens.data.rows.Rows.sifted`, cells of an array that never varied among the odd ones."""
+    rows, odd = rows.sifted(refuse=refuse)
+    return rows, sorted([*odd, *_changed(run, rows)], key=lambda each: each.row)
+
+
+def names_of(schema: AnySchema) -> list[str]:
+    """The columns that can be named as what makes a row strange: those modelled, then those that never vary or that
+    rules write from others."""
+    kept = [f.name for f in schema.fields if f.kind in KEPT] if isinstance(schema, Table) else []
+    kept += schema.reproduced if isinstance(schema, Table) else ()
+    return [cell_name(schema, j) for j in range(schema.columns)] + kept
+
+
+def _place(names: list[str], each: Odd) -> int | None:
+    """The place of an odd cell's column among the names; None for a pixel."""
+    return each.cell if each.cell is not None else names.index(each.column) if each.column in names else None
+
+
+def _changed(run: Run, rows: Rows) -> list[Odd]:
+    """Cells of an array that should be constant and are not; what they cost is part of the model's density."""
+    likelihood: Any = getattr(run.model, "likelihood", None)
+    if not hasattr(likelihood, "changed") or not isinstance(rows.inside, torch.Tensor):
+        return []
+    changed = likelihood.changed(rows.inside.to(model_device(run.model)))
+    if changed is None:
+        return []
+    usual, found = likelihood.shift.flatten(), []
+    for row, cell in changed.flatten(1).nonzero().tolist():
+        value, name = float(rows.inside[row].flatten()[cell]), cell_name(rows.schema, cell)
+        words = f"{name} is {value:g}, and it was always {float(usual[cell]):g} in fitting"
+        found.append(Odd(row, cell, name, UNSEEN, words))
+    return found
+
+
+def costs(run: Run, rows: Rows, odd: list[Odd]) -> np.ndarray:
+    """What impossible and unseen cells add to -ln p(x), nats, ``[N, names]``, see :class:`Scores`; NaN elsewhere."""
+    names = names_of(rows.schema)
+    found = np.full((len(rows), len(names) + 1), np.nan)  # the last for pixels
+    levels: dict[int, list[int]] = {}
+    for each in odd:
+        place = _place(names, each)
+        if each.kind == IMPOSSIBLE:
+            found[each.row, -1 if place is None else place] = np.inf
+        elif each.kind in (UNSEEN, BROKEN) and each.cell is None:
+            found[each.row, place] = math.log(run.rows + 2)
+        elif each.kind == UNSEEN and isinstance(rows.schema, Table) and place is not None:
+            levels.setdefault(place, []).append(each.row)
+    for place, which in levels.items():
+        count = len(rows.schema.modelled[place].levels or ())  # type: ignore[union-attr]
+        least = least_likely(run.model, rows.inside[which], trees.take(rows.c, torch.tensor(which)), place, count)
+        found[which, place] = np.maximum(math.log(run.rows + count + 1), least + math.log(2))
+    return found
+
+
+def least_likely(model: Any, x: torch.Tensor, c: trees.Tree, cell: int, levels: int, k: int = TERMS) -> np.ndarray:
+    """-ln p(level | the row's other cells) of the level of a column for which it is largest, ``[N]`` nats, of rows in
+    which the cell is missing. By importance sampling as in :func:`column_terms`; 0 where the likelihood does not split
+    by column."""
+    device, found = model_device(model), []
+    count = max(1, chunk_rows(x, k)[0] // 2)
+    for start in range(0, len(x), count):
+        part = slice(start, start + count)
+        xs, cs = (trees.to_device(trees.take(tree, part), device) for tree in (x, c))
+        with evaluating(model), torch.no_grad(), shared():
+            reseed(0, _TERMS)
+            draw = model.draw(xs, k, cs)
+            if not isinstance(draw.px, d.Observed) or not draw.has_density:
+                return np.zeros(len(x))
+            weights = draw.log_w.double().log_softmax(0)
+            each = []
+            for level in range(levels):
+                asked = torch.full_like(xs, torch.nan)
+                asked[:, cell] = level
+                each.append(-(weights + draw.px.cells(asked)[..., cell].double()).logsumexp(0))
+        found.append(torch.stack(each).amax(0).cpu())
+    return torch.cat(found).numpy()
+
+
+def _named(
+    rows: Rows, odd: list[Odd], terms: np.ndarray, cost: np.ndarray, reference: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The columns that make each row strange, those of impossible and unseen cells first, and their excess."""
+    names = names_of(rows.schema)
+    first = np.zeros((len(rows), len(names)), bool)
+    terms = np.pad(terms, ((0, 0), (0, len(names) - terms.shape[1])), constant_values=np.nan)
+    reference = np.pad(reference, (0, len(names) - len(reference)))
+    cost = cost[:, : len(names)]
+    terms = np.where(np.isnan(cost), terms, cost)
+    for each in odd:
+        place = _place(names, each)
+        if place is None:
+            continue
+        if each.kind != BEYOND:
+            first[each.row, place] = True
+        elif not isinstance(rows.schema, Table):
+            terms[each.row, place] = np.nan_to_num(terms[each.row, place], nan=np.inf, posinf=np.inf)
+        else:
+            fall = rows.schema.field(each.column).fall(each.number)
+            terms[each.row, place] = np.fmax(terms[each.row, place], np.nan_to_num(reference[place]) + fall)
+    return contributions(terms, reference, TOP, first)
+
+
+@dataclass
+class Tally:
+    """What a summary says of scores that come in parts."""
+
+    run: Run
+    k: int
+    calibration: Calibration | None
+    rows: int = 0
+    strange: int = 0
+    gaps: int = 0
+    kinds: Counter[tuple[str, str]] = field(default_factory=Counter)
+    impossible: int = 0
+    read: dict[str, None] = field(default_factory=dict)  # what was said of reading the rows
+    _shift: float = 0.0
+    _sums: np.ndarray = field(default_factory=lambda: np.zeros(3))  # finite rows, and their first two moments
+
+    def add(self, found: Scores, rows: Rows) -> None:
+        """Count the scores of further rows."""
+        values = found.log_px[np.isfinite(found.log_px)]
+        if not self._sums[0] and len(values):
+            self._shift = float(values[0])
+        apart = values - self._shift
+        self._sums += len(values), apart.sum(), (apart**2).sum()
+        self.rows += len(found.log_px)
+        self.impossible += len(found.log_px) - len(values)
+        if found.p_values is not None:
+            self.strange += int((found.p_values <= self.level).sum())
+        if isinstance(rows.schema, Table):
+            self.gaps += int(rows.missing.any(1).sum())
+        self.read |= dict.fromkeys(rows.remarks)
+        self.kinds.update((each.column, each.kind) for each in found.odd)
+
+    @property
+    def level(self) -> float:
+        """The p at which a row is counted as strange: 0.01, or the least that there is."""
+        return 0.01 if self.calibration is None else max(0.01, 1 / (self.calibration.conformal.count + 1))
+
+    @property
+    def mean(self) -> float:
+        """Of the rows that are possible; NaN where none is."""
+        return self._shift + float(self._sums[1] / self._sums[0]) if self._sums[0] else math.nan
+
+    @property
+    def standard_error(self) -> float:
+        """Of the mean; NaN for fewer than two rows."""
+        count, total, squares = self._sums
+        with np.errstate(over="ignore", invalid="ignore"):
+            square = max(squares - total**2 / count, 0.0) / (count - 1) / count if count > 1 else np.nan
+        return float(np.sqrt(square))
+
+    def lines(self) -> list[str]:
+        """The sentences of the summary."""
+        possible, mean = self.rows - self.impossible, f"{self.mean:.3f}" if abs(self.mean) < 1e9 else f"{self.mean:.4g}"
+        words = f"mean {mean}" if not self.impossible else f"mean of the {possible:,} that are possible {mean}"
+        words = words if possible else "none is possible"
+        text = f"lower bounds on ln p(x) of {self.rows:,} rows, nats (K = {self.k}); {words}"
+        if self.calibration is None or self.calibration.k != self.k:
+            return [text]
+        count = self.calibration.conformal.count
+        have = "row has" if self.strange == 1 else "rows have"
+        line = f"{self.strange:,} {have} p <= {self.level:.3g} (against {count:,} held-out rows)"
+        if self.level > 0.01:
+            line += f"; no p below 1/{count + 1} = {self.level:.3g} can come of {count} held-out rows"
+        return [text, line]
+
+    def notes(self) -> list[str]:
+        """What a person should know of the rows."""
+        found = []
+        if self.impossible:
+            have = "row is" if self.impossible == 1 else "rows are"
+            found.append(f"{self.impossible:,} {have} impossible for the model, with ln p(x) = -inf, and left out of "
+                         "the mean: see the reason of each")  # fmt: skip
+        words = {IMPOSSIBLE: "that the column cannot hold", UNSEEN: "never seen in fitting",
+                 BROKEN: "that break a rule"}  # fmt: skip
+        found += [
+            f"column {column!r}: {count:,} cell{'s' * (count > 1)} with values {words[kind]}"
+            for (column, kind), count in self.kinds.items() if kind in words
+        ]  # fmt: skip
+        schema = self.run.schema
+        if self.gaps and isinstance(schema, Table) and not any(column.missing for column in schema.modelled):
+            rows, their = ("row has", "its") if self.gaps == 1 else ("rows have", "their")
+            found.append(
+                f"{self.gaps:,} {rows} missing cells, and the model was fitted to complete rows: {their} scores are "
+                f"loose bounds, and {their} p-values too small"
+            )
+        return found
+
+    def warnings(self) -> list[str]:
+        """The same, what was said in reading them, and why rows have no p-values."""
+        found = [*self.read, *self.notes()]
+        if self.calibration is None:
+            found.append("the run has no held-out rows that p-values could be calibrated on")
+        elif self.calibration.k != self.k:
+            k = self.calibration.k
+            found.append(f"p-values were calibrated with K = {k}: say --k {k} to get them")
+        return found
+
+    def figures(self) -> dict[str, Any]:
+        """The numbers of the summary."""
+        return {
+            "rows": self.rows, "k": self.k, "mean": self.mean, "standard_error": self.standard_error,
+            "impossible": self.impossible, "strange": self.strange,
+        }  # fmt: skip
+
+
+def write_calibration(folder: Path, found: Calibration | None) -> None:
+    """Keep the calibration beside the run."""
+    if found is not None:
+        write_text(folder / CALIBRATION, sealed(found.to_json()))
+
+
+def read_calibration(folder: Path) -> Calibration | None:
+    """The calibration of a run, its checksum verified; None where it has none."""
+    path = folder / CALIBRATION
+    if not path.exists():
+        return None
+    return Calibration.from_json(unseal(path, f"{folder} has no calibration"))
+
+
+def as_table(found: Scores, schema: AnySchema, reason: bool | None = None) -> Any:
+    """Scores as an arrow table, one row a row. ``log_px`` is -inf where a row is impossible (its error and effective
+    sample size are then those of its other cells). A last column ``reason``, there where one row of all has one (or as
+    said), is null of most rows and says what stands out by its value alone."""
+    import pyarrow as pa
+
+    columns: dict[str, Any] = {
+        "log_px": found.log_px, "standard_error": found.nll.row_error.numpy(),
+        "effective_sample_size": found.nll.ess.numpy(),
+    }  # fmt: skip
+    if isinstance(schema, Table):
+        columns["strangeness"] = found.strangeness
+    if found.p_values is not None:
+        columns["p_value"] = found.p_values
+    if found.columns is not None and found.excess is not None:
+        names = names_of(schema)
+        for place in range(found.columns.shape[1]):
+            which = [names[j] if j >= 0 else None for j in found.columns[:, place].tolist()]
+            columns[f"column_{place + 1}"] = pa.array(which, pa.string())
+            columns[f"excess_{place + 1}"] = pa.array(found.excess[:, place], from_pandas=True)
+    if bool(found.odd) if reason is None else reason:
+        columns["reason"] = pa.array(found.reasons, pa.string())
+    return pa.table(columns)

@@ -1,0 +1,58 @@
+"""How good rows drawn from a run are: synthetic tables held against the rows it was fitted to and rows held out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from latens.data.rows import Rows
+from latens.densities import Fitted
+from latens.evaluation.summary import spaced
+from latens.evaluation.synthetic import Frame, SyntheticEvaluation, evaluate_synthetic, frame
+from latens.runs import outputs, scoring
+from latens.runs.record import Run
+from latens.schema import Column, Table
+
+ROWS = 20_000
+LEAST = 40  # rows on either side, below which nothing can be told
+_HALVES = 55  # key of the seed
+
+
+def frame_of(table: Any, schema: Table) -> Frame:
+    """The modelled and the given columns of an arrow table as plain numbers and codes."""
+    fields = [f for f in schema.fields if f in schema.outer or f.name in schema.conditions]
+    columns = {f.name: _plain(f, table.column(f.name)) for f in fields}
+    return frame(columns, {f.name: "categorical" if f.outputs_codes else "numeric" for f in fields})
+
+
+def _plain(field: Column, cells: Any) -> np.ndarray:
+    numbers, _ = field.encode(cells)
+    return np.nan_to_num(numbers, nan=-1).astype(np.int64) if field.outputs_codes else numbers
+
+
+def evaluate_samples(
+    run: Run, train: Rows, held: Rows, *, seed: int = 0, density: Fitted | None = None
+) -> SyntheticEvaluation | None:
+    """Samples of a run on a table, and the oracle, beside held-out rows: marginals, dependence, usefulness, detection,
+    memorisation.
+
+    As many rows are drawn as there are training rows, at most 20,000, as ``latens sample`` writes them: with their
+    gaps. The oracle is drawn alike from p(x|z) at the codes of as many training rows: what a perfect density of the
+    codes would give, so that what is lacking in it is the likelihood's fault, and what is lacking beyond it the
+    density's.
+    None for anything but a table, for a model without a density, and for fewer than 40 rows on either side.
+    """
+    if not isinstance(run.schema, Table) or min(len(train), len(held)) < LEAST or not scoring.has_density(run, held):
+        return None
+    n = min(ROWS, len(train))
+    again = outputs.drawn_again(run, train.take(spaced(len(train), n).numpy()), seed)
+    drawn = outputs.sample(run, n, mean=False, seed=seed, density=density)
+    train_, held_, drawn_, again_ = (frame_of(table, run.schema) for table in (train.x, held.x, drawn, again))
+    return evaluate_synthetic(train_, held_, drawn_, oracle=again_, seed=seed, rows=ROWS)
+
+
+def halves(rows: Rows) -> tuple[Rows, Rows]:
+    """The rows in two random halves, the same for the same number of rows."""
+    order = np.random.default_rng([0, _HALVES]).permutation(len(rows))
+    return rows.take(np.sort(order[::2])), rows.take(np.sort(order[1::2]))
