@@ -167,3 +167,12 @@ def test_nothing_is_pickled_and_no_code_is_read_from_files(path: Path):
             assert allowed.get("allow_pickle", "False") == "False", where
             if called in ("np.load", "numpy.load"):
                 assert allowed.get("allow_pickle") == "False", f"{where}: say allow_pickle=False"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_keys_of_seeds_are_registered(path: Path):
+    """What follows the seed itself is a member of ``randomness.Key`` or counts something, never a number of its own."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("seed_of", "seeded", "reseed"):
+            numbers = [each for key in node.args[1:2] for each in ast.walk(key) if isinstance(each, ast.Constant)]
+            assert not numbers, f"{path.name}:{node.lineno}: {ast.unparse(node)}"

@@ -16,6 +16,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -715,7 +716,6 @@ def test_arrow_and_databases() -> None:
     assert isinstance(back(table), pa.RecordBatch) and back(table).equals(batch)
     table, back = as_table(given.to_reader())
     assert isinstance(back(table), pa.RecordBatchReader) and back(table).read_all().equals(given)
-    duckdb = pytest.importorskip("duckdb")
     table, back = as_table(duckdb.sql("select range::integer a, 'x' || range b, 1.25::decimal(9, 2) c from range(3)"))
     assert table.to_pydict() == {"a": [0, 1, 2], "b": ["x0", "x1", "x2"], "c": [1.25] * 3}
     assert back(table)["c"].type == pa.decimal128(9, 2)
@@ -743,7 +743,7 @@ def test_arrays_and_mappings() -> None:
 
 
 def test_what_is_a_frame() -> None:
-    pd, pl, duckdb = (pytest.importorskip(name) for name in ("pandas", "polars", "duckdb"))
+    pd, pl = (pytest.importorskip(name) for name in ("pandas", "polars"))
     frame, table = pd.DataFrame({"a": [1]}), pa.table({"a": [1]})
     yes = [frame, pl.DataFrame(frame), pl.LazyFrame({"a": [1]}), table, table.to_batches()[0], table.to_reader()]
     yes += [duckdb.sql("select 1 a"), np.zeros(1, [("a", "f4")]), {"a": [1]}]

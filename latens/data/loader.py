@@ -16,10 +16,8 @@ from torch import Tensor
 
 from latens.errors import InputError
 from latens.tensors import trees
-from latens.tensors.randomness import seed_of
+from latens.tensors.randomness import Key, seed_of
 from latens.tensors.trees import Tree
-
-_ORDER = 1  # key of the permutation's seed
 
 Transform = Callable[[Tree, Tensor, int], Tree]  # (x, rows, seed) -> x
 
@@ -86,12 +84,12 @@ class ArrayLoader:
     def order(self, epoch: int) -> Tensor:
         if not self.shuffle:
             return torch.arange(self.rows)
-        generator = torch.Generator().manual_seed(seed_of(self.seed, _ORDER, epoch))
+        generator = torch.Generator().manual_seed(seed_of(self.seed, Key.ORDER, epoch))
         return torch.randperm(self.rows, generator=generator)
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         order = self.order(epoch)
-        seed = seed_of(self.seed, _ORDER + 1, epoch if self.shuffle else 0)
+        seed = seed_of(self.seed, Key.TRANSFORM, epoch if self.shuffle else 0)
         for number in range(start, len(self)):
             rows = order[number * self.batch_size : (number + 1) * self.batch_size]
             index = rows if self.shuffle else slice(int(rows[0]), int(rows[-1]) + 1)

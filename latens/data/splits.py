@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from latens.errors import InputError
-from latens.tensors.randomness import seed_of
+from latens.tensors.randomness import Key, seed_of
 
 KINDS = ("group", "time", "stratified")
-_SPLIT = 32  # key of the seed
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +63,7 @@ def split_rows(rows: int, validation: float | str, seed: int, split: Split | Non
         held = round(rows * validation)
         if rows - held < 1 or (validation > 0 and held < 1):
             raise InputError(f"a validation fraction of {validation:g} leaves nothing on one side of {rows} rows")
-    order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed_of(seed, _SPLIT)))
+    order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed_of(seed, Key.SPLIT)))
     if split is not None and held:
         out = _chosen(split, held, order.numpy())
         mask = np.zeros(rows, dtype=bool)

@@ -15,12 +15,11 @@ from latens.distributions import PointMass
 from latens.errors import InputError
 from latens.models import Draw
 from latens.objectives import ELBO, Objective
-from latens.tensors.randomness import seed_of, seeded
+from latens.tensors.randomness import Key, seed_of, seeded
 from latens.tensors.trees import Tree
 from latens.training import Progress, Settings, Trainer
 
 AT_ONCE = 1000  # codes
-_HELD, _FIT = 81, 82  # keys of the seeds
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Codes:
         """A random tenth of the rows, at most 10,000, is held."""
         if len(z) < 4:
             raise InputError(f"a density needs the codes of at least 4 rows, and there are {len(z)}")
-        order = torch.randperm(len(z), generator=torch.Generator().manual_seed(seed_of(seed, _HELD)))
+        order = torch.randperm(len(z), generator=torch.Generator().manual_seed(seed_of(seed, Key.DENSITY_HELD_OUT)))
         held = min(10_000, max(2, len(z) // 10))
         return cls(z[order[held:].sort().values], z[order[:held].sort().values], seed=seed, **more)
 
@@ -95,7 +94,7 @@ class Density(nn.Module):
     def sample(self, n: int, seed: int | None = None) -> Tensor:
         """n codes, ``[n, D]``; with a seed the same ones every time, and the caller's generator untouched."""
         if seed is not None:
-            with seeded(seed, _FIT):
+            with seeded(seed, Key.DENSITY_FIT):
                 return self.sample(n)
         distribution = self()
         return torch.cat([distribution.sample(torch.Size((size,))) for size in parts(n)])
@@ -129,7 +128,8 @@ def descend(
 ) -> None:  # fmt: skip
     """Train a model of codes by the loop that trains all models, judged by the codes held; it ends on the CPU. Without
     an objective, a density of them: maximum likelihood."""
-    settings = Settings(epochs=epochs, learning_rate=rate, clip=100.0, seed=seed_of(codes.seed, _FIT), keep="best")
+    seed = seed_of(codes.seed, Key.DENSITY_FIT)
+    settings = Settings(epochs=epochs, learning_rate=rate, clip=100.0, seed=seed, keep="best")
     settled = settings.settle(len(codes.train), held=len(codes.held))
     loader = ArrayLoader(codes.train, batch_size=int(settled.batch_size), seed=settled.seed)
     held = ArrayLoader(codes.held, batch_size=512, shuffle=False)

@@ -8,9 +8,9 @@ from torch.distributions import Distribution
 from torch.nn.functional import conv2d, pad, silu
 
 from latens.densities.base import Codes, Density, descend
-from latens.densities.strings import INIT, Strings
+from latens.densities.strings import Strings
 from latens.errors import is_whole, require
-from latens.tensors.randomness import seeded
+from latens.tensors.randomness import Key, seeded
 from latens.tensors.trees import Tree
 
 
@@ -90,7 +90,7 @@ def pixelcnn(
         require(is_whole(value) and value >= 1, name, "a whole number from 1", value)
     require(is_whole(kernel) and kernel >= 3 and kernel % 2 == 1, "kernel", "an odd whole number from 3", kernel)
     levels, (rows, columns) = codes.wholes("pixelcnn"), codes.grid or (1, codes.size)
-    with seeded(codes.seed, INIT):
+    with seeded(codes.seed, Key.STRING_WEIGHTS):
         density = PixelCNN(rows, columns, levels, int(width), int(layers), int(kernel))
     descend(density, codes, epochs=epochs)
     return density

@@ -17,12 +17,11 @@ from latens.errors import InputError
 from latens.evaluation.likelihood import chunk_rows, evaluating, model_device, standard_error
 from latens.schema import LIBRARY
 from latens.tensors import trees
-from latens.tensors.randomness import reseed, seeded
+from latens.tensors.randomness import Key, reseed, seeded
 from latens.tensors.trees import Tree
 from latens.training import Progress
 
 ROWS = 100_000  # whose codes are used at most, evenly spaced
-_CODES, _SAMPLE = 87, 88  # keys of the seeds
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ def codes_of(model: nn.Module, x: Tree, c: Tree = None, *, seed: int = 0) -> tup
     for start in range(0, total, size):
         rows = slice(start, start + size)
         with evaluating(model):
-            reseed(seed, _CODES, start)
+            reseed(seed, Key.DENSITY_CODES, start)
             q = model.encode(*(trees.to_device(trees.take(tree, rows), device) for tree in (x, c)))  # type: ignore[operator]
             z = q.sample()
         if not isinstance(z, Tensor):
@@ -156,7 +155,7 @@ def fit(
         "standard_error": None, "prior": None, "bound": density.is_bound,
     }  # fmt: skip
     if density.has_log_prob:
-        with seeded(seed, _SAMPLE):
+        with seeded(seed, Key.DENSITY_SAMPLE):
             scores = density.log_prob(codes.held).double()
         record |= {"held_out": float(scores.mean()), "standard_error": standard_error(scores)}
         record["prior"] = _under_prior(model, codes.held, form)

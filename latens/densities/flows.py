@@ -10,10 +10,8 @@ from torch.distributions import AffineTransform, Distribution, TransformedDistri
 
 from latens.densities.base import Codes, Density, descend
 from latens.errors import require_count
-from latens.tensors.randomness import seeded
+from latens.tensors.randomness import Key, seeded
 from latens.tensors.trees import Tree
-
-_INIT = 83  # key of the seed
 
 
 class Flow(Density):
@@ -46,7 +44,7 @@ class Flow(Density):
 def _flow(codes: Codes, kind: str, transforms: int, hidden: int, epochs: int | str) -> Flow:
     for name, value in (("transforms", transforms), ("hidden", hidden)):
         require_count(value, name, most=10_000)
-    with seeded(codes.seed, _INIT):
+    with seeded(codes.seed, Key.FLOW_WEIGHTS):
         density = Flow(codes.reals().size, kind, int(transforms), int(hidden)).to(codes.train.dtype)
     for buffer, moment in zip((density.shift, density.unit), codes.standardisation()):
         buffer.copy_(moment)

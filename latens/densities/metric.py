@@ -13,12 +13,11 @@ from torch.distributions import Distribution
 from latens.densities.base import Codes, Density
 from latens.densities.mixtures import some
 from latens.errors import InputError, is_number, require, require_count
-from latens.tensors.randomness import seeded
+from latens.tensors.randomness import Key, seeded
 from latens.tensors.trees import Tree
 
 STARTS = 2000  # codes that chains begin at, at most
 MARGIN = 0.1  # of the codes' range, on either side
-_TUNE = 86  # key of the seed
 
 InverseMetric = Callable[[Tensor], Tensor]  # [N, D] -> [N, D, D]
 
@@ -118,7 +117,7 @@ def metric(codes: Codes, *, moves: int = 100, leaps: int = 10, step: float | str
     unit = codes.standardisation()[1]
     density.step.copy_((0.3 if step == "auto" else float(step)) * unit)
     if step == "auto":
-        with seeded(codes.seed, _TUNE):
+        with seeded(codes.seed, Key.METRIC_CHAIN):
             _tune(density, z)
     return density
 

@@ -10,10 +10,9 @@ from latens import conditionals, models, networks, objectives, priors
 from latens.densities.base import Codes, Density, descend
 from latens.errors import require_count
 from latens.tensors.numerics import log_mean_exp
-from latens.tensors.randomness import seeded
+from latens.tensors.randomness import Key, seeded
 from latens.tensors.trees import Tree
 
-_INIT = 84  # key of the seed
 WEIGHTS = 100  # draws of the bound
 
 
@@ -63,7 +62,7 @@ def vae(
     latent = codes.reals().size if latent == "auto" else latent
     for name, value in (("latent", latent), ("hidden", hidden)):
         require_count(value, name, most=10_000)
-    with seeded(codes.seed, _INIT):
+    with seeded(codes.seed, Key.STAGE_WEIGHTS):
         density = SecondStage(codes.size, int(latent), int(hidden)).to(codes.train.dtype)
     for part in density.scaled:
         for buffer, moment in zip((part.shift, part.unit), codes.standardisation()):

@@ -10,10 +10,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from latens.densities.base import Codes, Density, descend
 from latens.errors import require, require_count
 from latens.networks import Linear, mlp
-from latens.tensors.randomness import seeded
+from latens.tensors.randomness import Key, seeded
 from latens.tensors.trees import Tree
-
-INIT = 85  # key of the seed
 
 
 class Block(nn.Module):
@@ -97,7 +95,7 @@ def autoregressive(
         require_count(value, name, most=10_000)
     require(width % heads == 0, "width", f"a multiple of the {heads} heads", width)
     levels = codes.wholes("autoregressive")
-    with seeded(codes.seed, INIT):
+    with seeded(codes.seed, Key.STRING_WEIGHTS):
         density = Autoregressive(codes.size, levels, int(width), int(layers), int(heads))
     descend(density, codes, epochs=epochs)
     return density

@@ -14,10 +14,9 @@ from latens.errors import is_whole, require
 from latens.evaluation.likelihood import evaluating, model_device
 from latens.models.draw import Draw
 from latens.tensors import trees
-from latens.tensors.randomness import reseed
+from latens.tensors.randomness import Key, reseed
 from latens.tensors.trees import Tree
 
-_IMPUTE = 61  # key of the seeds
 CELLS = 4_000_000  # numbers of one decoded chunk that are held at once
 
 
@@ -65,7 +64,7 @@ def impute(
         ess = torch.full((len(xs),), float("nan"))
         if holes.any():
             with evaluating(model), torch.no_grad():
-                reseed(seed, _IMPUTE, start + first_row)
+                reseed(seed, Key.IMPUTE, start + first_row)
                 given = trees.to_device(trees.take(cs, holes), device)
                 found = _fill(model, xs[holes].to(device), given, k, draws, sweeps)
             some = missing[holes]

@@ -18,10 +18,9 @@ from latens.errors import is_whole, require
 from latens.machine.processor import keep_memory
 from latens.models.draw import Draw
 from latens.tensors import trees
-from latens.tensors.randomness import reseed, shared, untouched
+from latens.tensors.randomness import Key, reseed, shared, untouched
 from latens.tensors.trees import Tree
 
-_EVALUATE = 21  # key of the seeds
 CELLS = 1_000_000  # numbers of one decoded chunk that are held at once: what caches still help with
 ONCE = 4_000_000  # the same of one pass over the rows: with fewer, waking threads and asking for memory cost more
 _LOOKED = 4096  # rows looked at together
@@ -189,7 +188,7 @@ def nll(
             xs, cs = trees.take(x, rows), trees.take(c, rows)
             first = second = torch.full((trees.rows(xs),), -math.inf, dtype=torch.float64)
             for number, done in enumerate(range(0, k, at_once)):
-                reseed(seed, _EVALUATE, number, 0 if shared_noise else start + 1)
+                reseed(seed, Key.EVALUATE, number, 0 if shared_noise else start + 1)
                 size = min(at_once, k - done)
                 if shared_noise:
                     with shared():
@@ -240,6 +239,6 @@ def _draws(model: nn.Module, x: Tree, c: Tree, k: int, seed: int) -> Iterator[Dr
     for start in range(0, trees.rows(x), count):
         rows = slice(start, start + count)
         with evaluating(model):
-            reseed(seed, _EVALUATE, k, start + 1)
+            reseed(seed, Key.EVALUATE, k, start + 1)
             draw = _draw(model, trees.take(x, rows), trees.take(c, rows), k, device)
         yield draw

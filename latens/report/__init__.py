@@ -16,14 +16,13 @@ from latens.report.page import LeftOut, Section, document, failed, left_out
 from latens.report.subject import Subject
 from latens.runs.record import Run
 from latens.schema import Schema, Table
-from latens.tensors.randomness import seeded
+from latens.tensors.randomness import Key, seeded
 
 if TYPE_CHECKING:
     from latens.runs.comparing import Comparison
 
 __all__ = ["render", "write"]
 
-_REPORT = 50  # key of the seeds
 
 
 def render(
@@ -44,7 +43,7 @@ def render(
     was_training = run.model.training
     run.model.eval()
     try:
-        with figures.drawing(), seeded(run.settings.seed, _REPORT):
+        with figures.drawing(), seeded(run.settings.seed, Key.REPORT):
             return _page(Subject(run, x, labels, label_names, evaluation), comparison, title)
     finally:
         run.model.train(was_training)

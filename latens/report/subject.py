@@ -24,12 +24,11 @@ from latens.runs.outputs import conditions
 from latens.runs.record import Run
 from latens.schema import Schema, Table
 from latens.tensors import trees
-from latens.tensors.randomness import seeded
+from latens.tensors.randomness import Key, seeded
 from latens.tensors.trees import Tree
 
 MAP_ROWS = 2000  # rows that are encoded for maps and rates
 COLUMNS = 12  # columns of a table that get a panel
-_ROWS, _SAMPLE = 51, 52  # keys of the seeds
 WITHOUT_DATA = 2000  # conditions that are drawn where there is no data
 NORMAL_CODES = (
     "An autoencoder has no prior and no p(x|z) to draw from. Shown instead: random codes from a normal distribution "
@@ -71,7 +70,7 @@ class Subject:
         if isinstance(x, Rows) and labels is None and x.given is not None:
             self.coloured_by, labels, label_names = x.given.conditions[0], *_given_labels(x)
         groups = group(labels, self.rows, label_names)
-        order = np.random.default_rng([run.settings.seed, _ROWS]).permutation(self.rows)[:MAP_ROWS]
+        order = np.random.default_rng([run.settings.seed, Key.REPORT_ROWS]).permutation(self.rows)[:MAP_ROWS]
         order.sort()
         if isinstance(x, Rows):
             part = x.take(order)
@@ -128,7 +127,7 @@ class Subject:
         """Why there is no bound on ln p(x), None where there is one. Without data: what the evaluation says."""
         if self.tensor is not None:
             device = next((p.device for p in self.run.model.parameters()), torch.device("cpu"))
-            with torch.no_grad(), seeded(self.run.settings.seed, _SAMPLE):
+            with torch.no_grad(), seeded(self.run.settings.seed, Key.REPORT_SAMPLE):
                 x, c = (trees.to_device(trees.take(tree, slice(0, 1)), device) for tree in (self.tensor, self.c))
                 return self.run.model.draw(x, 1, c).no_bound  # type: ignore[operator]
         if self.evaluation is not None:
@@ -227,7 +226,7 @@ class Subject:
         """Draws of p(x|z), or their means, for the same ``count`` draws z of the prior."""
         rows = WITHOUT_DATA if self.tensor is None else len(self.tensor)
         c = None if self.c is None else trees.take(self.c, torch.arange(count) % rows)
-        with seeded(self.run.settings.seed, _SAMPLE):
+        with seeded(self.run.settings.seed, Key.REPORT_SAMPLE):
             return self.outside(self.run.model.sample(count, c, mean=mean), mean=mean)  # type: ignore[operator]
 
     def outside(self, values: Tensor, *, mean: bool = False) -> np.ndarray:
@@ -304,7 +303,7 @@ class Subject:
         count = len(self.x)
         if count < 2:
             raise LeftOut("Interpolations need two rows.")
-        order = np.random.default_rng([self.run.settings.seed, _ROWS + 2]).permutation(count)
+        order = np.random.default_rng([self.run.settings.seed, Key.REPORT_PAIRS]).permutation(count)
         left = [int(i) for i in order[: min(count, 400)]]
         found: list[tuple[int, int]] = []
         while len(left) > 1 and len(found) < 8:

@@ -11,6 +11,7 @@ from latens.report.matching import SPLITS, Match, as_given, grouped, matched
 from latens.report.page import LeftOut, Section, esc, grid, how, keys, note, number, panel
 from latens.report.subject import NORMAL_CODES, Subject
 from latens.schema import Column, Table
+from latens.tensors.randomness import Key
 
 SHOWN, LISTED, PAIRED = 24, 200, 20  # columns with a panel, in the list, in pairs
 SAMPLES = 2000
@@ -160,7 +161,7 @@ def samples(subject: Subject) -> Section:
 
 def _check(subject: Subject, values: np.ndarray, text: str, title: str) -> Section:
     table, drawn = table_of(subject), drawn_rows(subject, values)
-    rng = np.random.default_rng([subject.run.settings.seed, 54])
+    rng = np.random.default_rng([subject.run.settings.seed, Key.REPORT_LEVELS])
     data = subject.shown if subject.tensor is not None else np.empty((0, len(table.outer)))
     seen = [data[~np.isnan(data[:, i]), i] for i in range(len(table.outer))]
     found = {i: matched(c, seen[i], drawn[:, i], None) for i, c in enumerate(table.outer) if len(seen[i])}
@@ -248,7 +249,7 @@ def dependence(subject: Subject) -> Section:
         raise LeftOut("An autoencoder has no samples whose pairs of columns could be compared.")
     picked = list(range(min(len(table.outer), PAIRED)))
     data, drawn = subject.shown, drawn_rows(subject, subject.sample(SAMPLES, mean=False))
-    half = np.random.default_rng([subject.run.settings.seed, 55]).permutation(len(data))
+    half = np.random.default_rng([subject.run.settings.seed, Key.REPORT_HALVES]).permutation(len(data))
     rows = [data, drawn, data[half[::2]], data[half[1::2]]]
     real, model, first, second = (_associations(table, picked, each) for each in rows)
     upper = np.triu_indices(len(picked), 1)

@@ -37,11 +37,9 @@ from latens.runs.fitting import fit_recipe
 from latens.runs.record import Run
 from latens.schema import Schema
 from latens.tensors import trees
-from latens.tensors.randomness import seeded
+from latens.tensors.randomness import Key, seeded
 from latens.tensors.trees import Tree
 from latens.training import Progress, Settings
-
-_SAMPLE, _PAIRS = 41, 42  # keys of the seeds
 
 
 @dataclass
@@ -188,13 +186,13 @@ def _sampled_through(found: Comparison, run: Run, dim: int, train: Tensor, test:
     """Rows of the prior and of each density, all against the same held-out rows and their codes."""
     seed, schema = run.settings.seed, run.schema
     assert isinstance(schema, Schema)
-    with seeded(seed, _SAMPLE):
+    with seeded(seed, Key.COMPARE_SAMPLE):
         drawn = codes(run.model, test, sample=True).double().numpy()
     c, unit = Rows(found.held_out, schema).c, _units(schema, train)[1]
     real = (test.double() / unit).flatten(1).numpy()
     for kind in (PRIOR, *kinds):
         fitted = None if kind == PRIOR else fit_density(run.model, train, kind, seed=seed)
-        with seeded(seed, _SAMPLE):
+        with seeded(seed, Key.COMPARE_SAMPLE):
             prior = run.model.prior().sample(torch.Size((4000,))) if fitted is None else None  # type: ignore[operator]
         z = fitted.draw(run.model, 4000, seed) if prior is None else prior  # type: ignore[union-attr]
         new = (decode(run.model, z, _in_turn(c, len(z))).double() / unit).flatten(1).numpy()
@@ -213,7 +211,7 @@ def _baseline(found: Comparison, train: Tensor, test: Tensor, schema: Schema, di
     seconds = time.monotonic() - start
     x = test.numpy()
     nll = float(pca.nll(x).mean())
-    with seeded(seed, _SAMPLE):
+    with seeded(seed, Key.COMPARE_SAMPLE):
         means = torch.from_numpy(pca.codes(x))
         drawn = means + torch.from_numpy(pca.posterior_scale()) * torch.randn_like(means)
 
@@ -231,7 +229,7 @@ def _fitted(found: Comparison, run: Run, dim: int, train: Tensor, test: Tensor, 
     c = Rows(found.held_out, run.schema).c
     figures = evaluate(run.model, test, c, k=k, nll_rows=1000, beta=run.beta)
     means = codes(run.model, test, c)
-    with seeded(run.settings.seed, _SAMPLE):
+    with seeded(run.settings.seed, Key.COMPARE_SAMPLE):
         drawn = codes(run.model, test, c, sample=True)
         prior: Any = getattr(run.model, "prior", None)
         if prior is None:
@@ -257,12 +255,12 @@ def _measure(
     """``dim``: what the row is listed under, if not the size of the codes; ``sampled``: codes from the model's prior,
     where that is not N(0, I)."""
     dim = means.shape[1] if dim is None else dim
-    with seeded(seed, _SAMPLE):
+    with seeded(seed, Key.COMPARE_SAMPLE):
         normal = torch.randn(4000, means.shape[1])
     sampled = normal if sampled is None else sampled.detach().cpu()
     distance: EnergyDistance = distance_from_sampled(drawn.double().numpy(), sampled.double().numpy())
     shape_only = distance_from_sampled(whitened(drawn), normal.double().numpy())
-    with seeded(seed, _PAIRS):
+    with seeded(seed, Key.COMPARE_PAIRS):
         pairs = torch.randperm(len(means))[: 2 * min(100, len(means) // 2)].view(2, -1)
     lines = interpolate(means[pairs[0]], means[pairs[1]])
     decoded = decoder(lines.flatten(0, 1)).view(*lines.shape[:2], *schema.shape)

@@ -31,7 +31,7 @@ from latens.runs.record import Run
 from latens.schema import Table
 from latens.schema.cells import listed
 from latens.tensors import trees
-from latens.tensors.randomness import seeded
+from latens.tensors.randomness import Key, seeded
 from latens.tensors.trees import Tree
 from latens.training import Processes, Progress, Settings, Trainer
 from latens.training.checkpoint import Checkpoints, load_state
@@ -42,7 +42,6 @@ from latens.training.together import Together
 
 SAMPLE_ROWS, SAMPLE_CELLS = 20_000, 100_000_000  # of the sample that starting values are taken from
 CONDITIONS_KEPT = 500  # rows of conditions that a run remembers
-_INIT = 31  # key of the seed
 
 
 def execute(
@@ -250,7 +249,7 @@ def prepare(
         sample, sample_c = train[pick], trees.take(tensors["c"], pick)
     conditions = rows.given.given_fields if rows.given is not None else ()
     info = DataInfo(schema, count, sample, conditions, sample_c)
-    with seeded(settings.seed, _INIT):
+    with seeded(settings.seed, Key.WEIGHTS):
         model, objective = recipe.build(info, **(options or {}))
     held_rows = 0 if tensors["validation"] is None else len(tensors["validation"])
     settled = settings.settle(

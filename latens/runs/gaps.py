@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from latens.tensors.randomness import Key
+
 DEPTH, LEAF, ROWS, LOOKED_AT = 6, 20, 5000, 16
 LEAST_GAIN = 2e-3  # of Gini impurity, weighted by the rows of a leaf
 _ABSENT = -1e30  # stands for a missing value
-_GAPS = 81  # key of the seed
 
 
 def learned(names: tuple[str, ...], x: np.ndarray, given: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
@@ -83,7 +84,7 @@ def drawn(
     trees: list[dict[str, Any]], names: tuple[str, ...], x: np.ndarray, given: Mapping[str, np.ndarray], seed: int
 ) -> np.ndarray:
     """``x`` ``[N, D]`` with NaN in the cells that are drawn to be missing."""
-    x, random = np.array(x, dtype=np.float64), np.random.default_rng([seed % 2**63, _GAPS])
+    x, random = np.array(x, dtype=np.float64), np.random.default_rng([seed % 2**63, Key.GAPS])
     columns = {name: x[:, j] for j, name in enumerate(names)} | {k: np.asarray(v, float) for k, v in given.items()}
     for tree in trees:
         at = np.zeros(len(x), dtype=np.int64)

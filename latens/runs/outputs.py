@@ -25,10 +25,9 @@ from latens.runs import gaps
 from latens.runs.record import Run
 from latens.schema import LIBRARY, AnySchema, Column, Table
 from latens.tensors import trees
-from latens.tensors.randomness import seeded
+from latens.tensors.randomness import Key, seeded
 from latens.tensors.trees import Tree
 
-_SAMPLE, _CODES, _GIVEN, _AGAIN = 51, 52, 53, 54  # keys of the seeds
 REDRAWS = 20  # of rows that a rule takes beyond the range of a column; those that are left end at it
 
 
@@ -102,7 +101,7 @@ def _draw(seen: Mapping[str, np.ndarray], named: Mapping[str, float], n: int, se
     for name, value in named.items():
         agree = rows[seen[name][rows] == value] if name in seen else rows
         rows = agree if len(agree) else rows
-    pick = np.random.default_rng([seed % 2**63, _GIVEN]).choice(rows, n)
+    pick = np.random.default_rng([seed % 2**63, Key.CONDITIONS]).choice(rows, n)
     return found | {name: seen[name][pick] for name in others}
 
 
@@ -119,7 +118,7 @@ def codes(run: Run, rows: Rows) -> np.ndarray:
 def posterior_samples(run: Run, rows: Rows, draws: int, seed: int) -> np.ndarray:
     """Draws from q(z|x), ``[draws, N, Z]`` float32."""
     model: Any = run.model
-    with torch.no_grad(), seeded(seed, _CODES):
+    with torch.no_grad(), seeded(seed, Key.CODES):
         q = model.encode(rows.inside[:], rows.c)
         require_memory(draws * len(rows), int(q.event_shape[-1]), f"{draws:,} draws a row")
         return q.sample(torch.Size((draws,))).numpy().astype(np.float32)
@@ -170,7 +169,7 @@ def sample(
                 x[rows] = draw(rows).numpy()
         return x
 
-    with evaluating(model), seeded(seed, _SAMPLE), torch.no_grad(), extrapolating(extrapolate):
+    with evaluating(model), seeded(seed, Key.SAMPLE), torch.no_grad(), extrapolating(extrapolate):
         x = trees.below((draw(slice(i, min(i + count, n))) for i in range(0, n, count)), n).numpy()
         if isinstance(schema, Table) and schema.rules and not mean:
             x = redrawn(x, schema)
@@ -188,7 +187,7 @@ def drawn_again(run: Run, rows: Rows, seed: int) -> Any:
         given = (trees.to_device(trees.take(tree, some), model_device(model)) for tree in (rows.inside, c))
         return model.draw(next(given), 1, next(given)).px.sample()[0]  # type: ignore[operator]
 
-    with evaluating(model), seeded(seed, _AGAIN), torch.no_grad():
+    with evaluating(model), seeded(seed, Key.RECONSTRUCT), torch.no_grad():
         x = trees.below(map(draw, range(0, len(rows), count)), len(rows)).numpy()
     fields = () if run.given is None else run.given.given_fields
     cells = {f.name: f.decode(c[f.name].numpy(), given=True) for f in fields}

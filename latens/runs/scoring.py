@@ -25,14 +25,13 @@ from latens.schema import BEYOND, BROKEN, IMPOSSIBLE, UNSEEN, AnySchema, Odd, Ta
 from latens.schema.column import KEPT
 from latens.schema.odd import cell_name
 from latens.tensors import trees
-from latens.tensors.randomness import reseed, shared
+from latens.tensors.randomness import Key, reseed, shared
 from latens.training.checkpoint import sealed, unseal
 
 ROWS, CELLS = 5_000, 20_000_000  # of the held-out rows that p-values are calibrated on
 TERMS, WIDEST = 64, 2_000  # draws for the terms of columns, and columns they are taken of at most
 TOP = 3
 ROUNDING = 1e-6  # of a score: a row that p-values were calibrated on ties with itself, however it is batched
-_TERMS = 62  # key of the seed
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ def column_terms(run: Run, rows: Rows, k: int = TERMS) -> np.ndarray | None:
         part = slice(start, start + count)
         xs, cs = (trees.to_device(tree, device) for tree in (x[part], trees.take(c, part)))
         with evaluating(model), torch.no_grad(), shared():
-            reseed(0, _TERMS)
+            reseed(0, Key.SCORE_TERMS)
             draw = model.draw(xs, k, cs)
             if not isinstance(draw.px, d.Observed) or not draw.has_density:
                 return None
@@ -267,7 +266,7 @@ def least_likely(model: Any, x: torch.Tensor, c: trees.Tree, cell: int, levels: 
         part = slice(start, start + count)
         xs, cs = (trees.to_device(trees.take(tree, part), device) for tree in (x, c))
         with evaluating(model), torch.no_grad(), shared():
-            reseed(0, _TERMS)
+            reseed(0, Key.SCORE_TERMS)
             draw = model.draw(xs, k, cs)
             if not isinstance(draw.px, d.Observed) or not draw.has_density:
                 return np.zeros(len(x))

@@ -13,10 +13,10 @@ from latens.evaluation.synthetic import Frame, SyntheticEvaluation, evaluate_syn
 from latens.runs import outputs, scoring
 from latens.runs.record import Run
 from latens.schema import Column, Table
+from latens.tensors.randomness import Key
 
 ROWS = 20_000
 LEAST = 40  # rows on either side, below which nothing can be told
-_HALVES = 55  # key of the seed
 
 
 def frame_of(table: Any, schema: Table) -> Frame:
@@ -54,5 +54,5 @@ def evaluate_samples(
 
 def halves(rows: Rows) -> tuple[Rows, Rows]:
     """The rows in two random halves, the same for the same number of rows."""
-    order = np.random.default_rng([0, _HALVES]).permutation(len(rows))
+    order = np.random.default_rng([0, Key.HALVES]).permutation(len(rows))
     return rows.take(np.sort(order[::2])), rows.take(np.sort(order[1::2]))

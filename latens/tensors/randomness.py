@@ -16,11 +16,31 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import IntEnum, unique
 
 import torch
 from torch import Tensor
 
 _MASK = (1 << 64) - 1
+
+
+@unique
+class Key(IntEnum):
+    """What a seed is for: the second of the keys of :func:`seed_of`, behind the run's own seed, so that no two draws of
+    a run share their numbers."""
+
+    ORDER, TRANSFORM = 1, 2  # of an epoch's rows, and what is done to them
+    STEP, VALIDATE, SETTLE = 11, 12, 13
+    EVALUATE = 21
+    WEIGHTS, SPLIT, STREAM_SPLIT = 31, 32, 33
+    COMPARE_SAMPLE, COMPARE_PAIRS = 41, 42
+    REPORT = 50
+    SAMPLE, CODES, CONDITIONS, RECONSTRUCT, HALVES = 51, 52, 53, 54, 55
+    REPORT_ROWS, REPORT_SAMPLE, REPORT_PAIRS, REPORT_LEVELS, REPORT_HALVES = 56, 57, 58, 59, 60
+    IMPUTE, SCORE_TERMS, GAPS = 61, 62, 63
+    DENSITY_HELD_OUT, DENSITY_FIT = 81, 82
+    FLOW_WEIGHTS, STAGE_WEIGHTS, STRING_WEIGHTS = 83, 84, 85
+    METRIC_CHAIN, DENSITY_CODES, DENSITY_SAMPLE = 86, 87, 88
 
 
 def seed_of(*keys: int) -> int:

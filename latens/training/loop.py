@@ -16,7 +16,7 @@ from latens.errors import FitError, InputError
 from latens.machine.compiler import can_compile, compiled, takes_gradients
 from latens.models.draw import Draw
 from latens.objectives.base import Objective, check_disjoint
-from latens.tensors.randomness import cuda_devices, part, reseed
+from latens.tensors.randomness import Key, cuda_devices, part, reseed
 from latens.training.average import Average
 from latens.training.callbacks import Interrupted, Progress, StopSignal
 from latens.training.checkpoint import Checkpoints, load_state, state_of
@@ -26,8 +26,6 @@ from latens.training.processes import Processes
 from latens.training.settings import Settings, anneal_at, epochs_a_round, learning_rate_at
 from latens.training.step import Step, terms, trimmed_mean
 from latens.training.threads import threads_for
-
-_TRAIN, _VALIDATE, _SETTLE = 11, 12, 13  # keys of the seeds
 
 
 def parts_with(hook: str, *modules: nn.Module) -> dict[str, Any]:
@@ -111,7 +109,7 @@ class Trainer:
 
     def _noise(self, start: int, total: int) -> AbstractContextManager[None]:
         """The step's noise, of which the rows from ``start`` on are taken; a total of 0 is for one who takes all."""
-        reseed(self.settings.seed, _TRAIN, self.step)
+        reseed(self.settings.seed, Key.STEP, self.step)
         return part(start, total)
 
     def _update_captured(self, batch: Batch) -> None:
@@ -259,7 +257,7 @@ class Trainer:
         self.model.eval()
         sums, losses = torch.zeros(4, dtype=torch.float64), torch.zeros(2, len(loader), dtype=torch.float64)
         with torch.enable_grad() if parts_with("needs_grad_at_eval", self.model) else torch.no_grad():
-            for number, batch, draw in self._dealt(loader.batches(0), _VALIDATE):
+            for number, batch, draw in self._dealt(loader.batches(0), Key.VALIDATE):
                 loss = self.objective.losses(self.model, batch.x, draw)["model"].detach()
                 figures = torch.stack([loss, *terms(draw), torch.ones_like(loss)])
                 sums += figures.cpu().double() * len(batch.rows)
@@ -351,7 +349,7 @@ class Trainer:
         self.model.eval()
         totals: dict[str, Tensor] = {}
         in_order = getattr(self.loader, "in_order", None)
-        for _, batch, draw in self._dealt((in_order() if in_order else self.loader).batches(0), _SETTLE):
+        for _, batch, draw in self._dealt((in_order() if in_order else self.loader).batches(0), Key.SETTLE):
             for name, module in parts.items():
                 value = module.observe(batch.x, draw)
                 if value is not None:

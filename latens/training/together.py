@@ -18,10 +18,9 @@ from torch import Tensor, nn
 from latens.data.loader import ArrayLoader, Batch
 from latens.errors import FitError, InputError
 from latens.tensors import trees
-from latens.tensors.randomness import Drawn, cuda_devices, recorded, reseed, seeded, taped
+from latens.tensors.randomness import Drawn, Key, cuda_devices, recorded, reseed, seeded, taped
 from latens.training.callbacks import Interrupted, Progress, StopSignal
 from latens.training.checkpoint import Checkpoints
-from latens.training.loop import _TRAIN, _VALIDATE
 from latens.training.member import Member, Step, joined, require_alike, stacked
 from latens.training.settings import learning_rate_at
 from latens.training.stacked import NotTogether, Stack
@@ -84,7 +83,7 @@ class Together:
     def _try_alone(self, member: Member, batch: Batch) -> list[bool]:
         """Which trained parameters the loss depends on."""
         member.model.train()
-        self._noise_of(member, batch, _TRAIN)
+        self._noise_of(member, batch, Key.STEP)
         losses, _, _ = member._forward(batch.x, batch.c, batch.weight)
         found = torch.autograd.grad(losses["model"], member.player.parameters, allow_unused=True)
         of = {id(p): g is not None for p, g in zip(member.player.parameters, found, strict=True)}
@@ -99,7 +98,7 @@ class Together:
             except (RuntimeError, NotImplementedError, ValueError, TypeError, AttributeError, StopIteration) as error:
                 raise NotTogether(f"a part cannot be batched ({' '.join(str(error).split())[:200]})") from error
             for member, batch, found in zip(self.active, batches, together, strict=True):
-                reseed(member.settings.seed, _TRAIN, member.step)
+                reseed(member.settings.seed, Key.STEP, member.step)
                 alone = member._forward(batch.x, batch.c, batch.weight)[0]["model"].item()
                 if not math.isclose(alone, found, rel_tol=1e-3, abs_tol=1e-3) and math.isfinite(alone):
                     raise NotTogether("a part gives other numbers when batched")
@@ -154,8 +153,8 @@ class Together:
         """(losses ``[S]``, terms ``[S, 2]``, observations ``[S, …]``) of a step."""
         noise = []
         for member, batch in zip(self.active, batches, strict=True):
-            drawn = self._noise_of(member, batch, _TRAIN)
-            reseed(member.settings.seed, _TRAIN, member.step)
+            drawn = self._noise_of(member, batch, Key.STEP)
+            reseed(member.settings.seed, Key.STEP, member.step)
             noise.append([each.again() for each in drawn])
             member._set_anneal()
         tape = [torch.stack(column) for column in zip(*noise, strict=True)]
@@ -281,8 +280,8 @@ class Together:
             there = [b.to(m.processes.device) for m, b in zip(self.active, batches, strict=True)]
             noise = []
             for member, batch in zip(self.active, there, strict=True):
-                drawn = self._noise_of(member, batch, _VALIDATE)
-                reseed(member.settings.seed, _VALIDATE, number)
+                drawn = self._noise_of(member, batch, Key.VALIDATE)
+                reseed(member.settings.seed, Key.VALIDATE, number)
                 noise.append([each.again() for each in drawn])
             columns.append((there, [torch.stack(column) for column in zip(*noise, strict=True)]))
         while columns:

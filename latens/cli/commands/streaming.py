@@ -27,11 +27,10 @@ from latens.runs import imputing, outputs, scoring
 from latens.runs.outputs import schema_of
 from latens.runs.record import Run
 from latens.schema import Table
-from latens.tensors.randomness import seed_of, seeded
+from latens.tensors.randomness import Key, seed_of, seeded
 
 ROWS = 50_000  # of a chunk, about
 MOST_COPIES = 500  # of a filled stream: each is a file that is open meanwhile
-_CODES = 52  # key of the seed
 
 Work = Callable[[Rows, int], Any]  # (rows, number of the first) -> an array or a table of as many rows
 
@@ -107,7 +106,7 @@ def encode(run: Run, stream: Stream, out: str, *, samples: int = 0, seed: int = 
         raise InputError(f"{stream.origin} is read as a stream, which takes at most one draw a row, got {samples}")
 
     def work(rows: Rows, first: int) -> np.ndarray:
-        with seeded(seed_of(seed, _CODES, first)):
+        with seeded(seed_of(seed, Key.CODES, first)):
             z = evaluation.codes(run.model, rows.inside, rows.c, sample=bool(samples))
         return z.numpy().astype(np.float32)
 

@@ -21,10 +21,9 @@ from latens.data.loader import Batch, Transform
 from latens.data.streams.blocks import Blocks, Rows, concat, read_block, starts
 from latens.errors import InputError, is_whole, require
 from latens.tensors import trees
-from latens.tensors.randomness import seed_of
+from latens.tensors.randomness import Key, seed_of
 from latens.tensors.trees import Tree
 
-_ORDER = 1  # key of the permutations' seeds, as in ArrayLoader
 WINDOW_ROWS = 1 << 18
 WINDOW_BYTES = 1 << 28
 
@@ -158,7 +157,7 @@ class StreamLoader:
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from number ``start`` on; only the windows that hold their rows are read."""
-        seed = seed_of(self.seed, _ORDER + 1, epoch if self.shuffle else 0)
+        seed = seed_of(self.seed, Key.TRANSFORM, epoch if self.shuffle else 0)
         for x, c, rows in self._trees(epoch, start):
             if self.transform is not None:
                 x = self.transform(x, rows, seed)
@@ -210,7 +209,7 @@ class StreamLoader:
         return jobs
 
     def _permutation(self, count: int, epoch: int, number: int) -> Tensor:
-        generator = torch.Generator().manual_seed(seed_of(self.seed, _ORDER, epoch, number))
+        generator = torch.Generator().manual_seed(seed_of(self.seed, Key.ORDER, epoch, number))
         return torch.randperm(count, generator=generator)
 
     def read(self, block: int, rows: Rows, where: slice | Tensor) -> Rows:

@@ -7,9 +7,7 @@ import torch
 from torch import Tensor
 
 from latens.errors import InputError, is_whole
-from latens.tensors.randomness import _int64, _mix, seed_of
-
-_HELD_OUT = 31  # key of the seed
+from latens.tensors.randomness import Key, _int64, _mix, seed_of
 
 
 def _hashes(seed: int, numbers: Tensor) -> Tensor:
@@ -32,7 +30,7 @@ def held_out_rows(rows: int, count: int, seed: int = 0) -> np.ndarray:
         raise InputError(f"cannot hold out {count} of {rows} rows: give a number from 0 to {rows}")
     if count > rows // 2:
         return np.setdiff1d(np.arange(rows, dtype=np.int64), held_out_rows(rows, rows - count, seed), True)
-    key, drawn = seed_of(seed, _HELD_OUT), np.empty(0, dtype=np.int64)
+    key, drawn = seed_of(seed, Key.STREAM_SPLIT), np.empty(0, dtype=np.int64)
     start = 0
     while len(drawn) < count:  # the first `count` different numbers of an endless sequence of independent ones
         fresh = _hashes(key, torch.arange(start, start + 2 * count + 16)).numpy()
