@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from latens import conditionals, distributions
 from latens.conditionals import ColumnLikelihood, Columns
+from latens.conditionals.heads import HEADS, NegativeBinomialHead, Spread
 from latens.data.tables import candidates
 from latens.distributions import InUnits
 from latens.errors import InputError
@@ -537,6 +538,16 @@ def test_the_columns_are_captured_as_one_graph() -> None:
     parameters = list(single.parameters())
     for a, b in zip(torch.autograd.grad(eager, parameters), torch.autograd.grad(captured, parameters)):
         assert torch.isfinite(a).all() and torch.allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_every_family_has_a_head_and_its_scale_may_be_the_networks_where_the_head_has_one() -> None:
+    assert tuple(HEADS) == conditionals.FAMILIES
+    for name, column in FAMILIES.items():
+        if issubclass(HEADS[name], Spread | NegativeBinomialHead):
+            assert replace(column, scale="network").outputs == column.outputs + 1
+        else:
+            with pytest.raises(InputError, match="no scale for the network"):
+                replace(column, scale="network")
 
 
 @pytest.mark.parametrize("fields,words", [

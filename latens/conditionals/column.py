@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from latens.errors import InputError, is_number, is_whole
 from latens.schema.law import Law
 
-_SPREAD = ("normal", "student_t", "log_normal", "beta", "truncated_normal", "heaped")  # have a scale
-_SCALED = (*_SPREAD, "negative_binomial", "zero_inflated_negative_binomial")  # which the network may give
-FAMILIES = (*_SCALED, "poisson", "bernoulli", "categorical", "ordinal", "continuous_bernoulli")
+FAMILIES = (
+    "normal", "student_t", "log_normal", "beta", "truncated_normal", "poisson", "negative_binomial",
+    "zero_inflated_negative_binomial", "bernoulli", "categorical", "ordinal", "continuous_bernoulli", "heaped",
+)  # fmt: skip
+_WITHOUT_SCALE = ("poisson", "bernoulli", "categorical", "ordinal", "continuous_bernoulli")
 LOCATIONS = {"zero_inflated_negative_binomial": 2}  # outputs beside the scale, where they are not 1
 _BOUNDED = ("beta", "truncated_normal")
 _LEVELLED = ("categorical", "ordinal")
@@ -86,7 +88,7 @@ class ColumnLikelihood:
             return f"needs components, a whole number from 1, got {self.components!r}"
         if self.components > 1 and (self.law is None or self.scale != "network"):
             return "has one component: more are for heaped ones whose scale is that of the network"
-        if self.scale == "network" and self.family not in _SCALED:
+        if self.scale == "network" and self.family in _WITHOUT_SCALE:
             return "has no scale for the network to give; leave scale at 'learned'"
         return None
 
