@@ -49,3 +49,16 @@ def keep_memory() -> None:
     import torch
 
     torch.empty(32_000_000, dtype=torch.uint8)
+
+
+def one_core_each() -> None:
+    """Of this thread alone: torch's operations take one core. OpenMP gives every thread that asks helpers of its own,
+    and where there are more of them than cores, those of the training thread are put to sleep after every operation.
+    Nothing where the libraries of the process cannot be listed.
+    """
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    torch.get_num_threads()  # torch sets the number at its first use in a thread
+    with suppress(OSError):
+        threadpool_limits(1, user_api="openmp")

@@ -20,6 +20,7 @@ from torch import Tensor
 from latens.data.loader import Batch, Transform
 from latens.data.streams.blocks import Blocks, Rows, concat, read_block, starts
 from latens.errors import InputError, is_whole, require
+from latens.machine.processor import one_core_each
 from latens.tensors import trees
 from latens.tensors.randomness import Key, seed_of
 from latens.tensors.trees import Tree
@@ -44,7 +45,7 @@ def ahead(groups: Iterable[Sequence[Callable[[], T]]], workers: int) -> Generato
         for group in groups:
             yield [job() for job in group]
         return
-    pool = ThreadPoolExecutor(workers, "latens-reader", initializer=_one_core_each)
+    pool = ThreadPoolExecutor(workers, "latens-reader", initializer=one_core_each)
     try:
         each = iter(groups)
 
@@ -60,16 +61,6 @@ def ahead(groups: Iterable[Sequence[Callable[[], T]]], workers: int) -> Generato
             del done
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _one_core_each() -> None:
-    """Of this thread alone: torch's operations take one core. OpenMP gives every thread that asks helpers of its own,
-    and where there are more of them than cores, those of the training thread are put to sleep after every operation.
-    """
-    from threadpoolctl import threadpool_limits
-
-    torch.get_num_threads()  # torch sets the number at its first use in a thread
-    threadpool_limits(1, user_api="openmp")
 
 
 @dataclass(frozen=True)

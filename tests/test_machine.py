@@ -1,0 +1,56 @@
+"""latens where the system lacks what Linux has."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+ABSENT = """
+import builtins, io, os, sys
+del os.sched_getaffinity
+sys.modules["fcntl"] = sys.modules["resource"] = None
+real = io.open
+def opened(file, *args, **kwargs):
+    if str(file).startswith("/proc"):
+        raise FileNotFoundError(2, "no such file", str(file))
+    return real(file, *args, **kwargs)
+builtins.open = io.open = opened
+from latens.cli.main import main
+for words in sys.argv[1:]:
+    assert not main(words.split()), words
+"""
+COMMANDS = (
+    "schema t.csv",
+    "fit t.csv --out run --epochs 2",
+    "fit t.csv --out runs --epochs 2 --seeds 4",
+    "fit t.parquet --out streamed --epochs 2 --stream",
+    "evaluate run --k 10",
+    "encode run t.csv --out z.npy",
+    "impute run t.csv --out full.csv",
+    "sample run -n 20 --out new.csv",
+    "score run t.csv --out scores.csv --k 10",
+    "report run",
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place, r = tmp_path_factory.mktemp("machine"), np.random.default_rng(0)
+    data = pd.DataFrame({"a": r.normal(size=90), "b": r.integers(0, 9, 90) * 1.0, "c": r.choice(list("xyz"), 90)})
+    data.loc[::9, "b"] = np.nan
+    data.to_csv(place / "t.csv", index=False)
+    data.to_parquet(place / "t.parquet")
+    return place
+
+
+def test_every_command_works_without_affinity_locks_and_proc(folder: Path) -> None:
+    """As on macOS: ``os.sched_getaffinity``, ``fcntl``, ``resource`` and ``/proc`` are absent."""
+    done = subprocess.run([sys.executable, "-c", ABSENT, *COMMANDS], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    assert pd.read_csv(folder / "full.csv").notna().all().all()
+    assert len(np.load(folder / "z.npy")) == len(pd.read_csv(folder / "scores.csv")) == 90
