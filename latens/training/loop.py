@@ -81,14 +81,14 @@ class Trainer:
         self.averaged = Average(model, settings.average)
         self.sums, self.skipped = [0.0] * 4, 0  # loss, distortion, rate, updates; those left out; of this round
         self.stopped, self.finished, self.seconds = False, False, 0.0
-        self._since = self._saved = time.monotonic()
+        self.since = self._saved = time.monotonic()
         step = Step(self.model, self.objective, self.players, self.observers, self.processes, settings)
-        self._forward: Callable[..., Any] = step.losses
+        self.forward: Callable[..., Any] = step.losses
         self._captured = False
         if settings.compile and can_compile(model, backend, self.processes.device, self.progress.note):
             whole = getattr(model, "compile_mode", "full") == "full"
             self._captured = whole and takes_gradients() and step.can_descend
-            self._forward = compiled(step.whole if self._captured else step.losses, model, backend)
+            self.forward = compiled(step.whole if self._captured else step.losses, model, backend)
 
     def _require_whole_batches(self) -> None:
         """``InputError`` where an objective that looks at a batch as a whole would meet a part of one, or weights."""
@@ -117,18 +117,18 @@ class Trainer:
         factor = learning_rate_at(self.step, self.steps, self.settings) / float(self.settings.learning_rate)
         scalars = torch.tensor([player.scalars(factor) for player in self.players.values()], dtype=torch.float64)
         with self._noise(0, 0):
-            figures, observed = self._forward(batch.x, batch.c, batch.weight, scalars)
+            figures, observed = self.forward(batch.x, batch.c, batch.weight, scalars)
         count, (sound, *numbers) = len(self.players), figures.tolist()
         if not sound:
             for player in self.players.values():
                 player.taken -= 1
             size = len(batch.rows)
-            return self._leave_out(batch, slice(0, size), size, numbers[:count] + numbers[count + 2 :])
+            return self.leave_out(batch, slice(0, size), size, numbers[:count] + numbers[count + 2 :])
         self._taken(numbers, observed)
 
     def _taken(self, numbers: list[float], observed: dict[str, Tensor]) -> None:
         """After a step: hooks, averages, counters. ``numbers``: losses, distortion, rate and more."""
-        self._follow(observed)
+        self.follow(observed)
         self.averaged.update(self.step)
         self.step += 1
         self.position += 1
@@ -139,14 +139,14 @@ class Trainer:
     def update(self, joint: Batch) -> None:
         """One step on a joint batch, of which this process takes its share."""
         if self._captured:
-            self._set_anneal()
+            self.set_anneal()
             return self._update_captured(joint.to(self.processes.device))
         total, several = len(joint.rows), self.processes.count > 1
         share = self.processes.share(total)
         batch = (joint.part(share) if several else joint).to(self.processes.device)
-        self._set_anneal()
+        self.set_anneal()
         with self._noise(share.start, total if several else 0):
-            losses, terms, observed = self._forward(batch.x, batch.c, batch.weight)
+            losses, terms, observed = self.forward(batch.x, batch.c, batch.weight)
         if losses.keys() != self.players.keys():
             raise ValueError(
                 f"the objective gives losses of {', '.join(losses)} and has the players {', '.join(self.players)}"
@@ -162,13 +162,13 @@ class Trainer:
         count, numbers = len(losses), torch.stack([*figures, *norms]).tolist()  # one exchange with the device
         values, lengths = numbers[:count], numbers[count + 2 :]
         if not (all(map(math.isfinite, values)) and all(length < self.settings.longest for length in lengths)):
-            return self._leave_out(batch, share, total, values + lengths)
+            return self.leave_out(batch, share, total, values + lengths)
         factor = learning_rate_at(self.step, self.steps, self.settings) / float(self.settings.learning_rate)
         for (name, player), norm in zip(active.items(), lengths, strict=True):
             player.update(grads[name], norm, factor, self.settings.clip)
         self._taken([*(values[list(losses).index(name)] for name in self.players), *numbers[count:]], observed)
 
-    def _leave_out(self, batch: Batch, share: slice, total: int, judged: list[float]) -> None:
+    def leave_out(self, batch: Batch, share: slice, total: int, judged: list[float]) -> None:
         """Count an update that is not made, by its losses and norms; stop where none may be, or a whole round is."""
         none_made = not self.sums[3] and self.skipped + 1 >= min(self.every * len(self.loader), self.steps)
         if not self.settings.skip_norm or (none_made and not all(map(math.isfinite, judged))):
@@ -178,13 +178,14 @@ class Trainer:
             raise FitError(nothing_moved(self.skipped + 1, judged[-1], self.settings))
         self.skipped, self.step, self.position = self.skipped + 1, self.step + 1, self.position + 1
 
-    def _follow(self, observed: dict[str, Tensor]) -> None:
+    def follow(self, observed: dict[str, Tensor]) -> None:
+        """Let the parts that observe a step change their buffers by what all processes saw."""
         observed = dict(zip(observed, self.processes.sum([*observed.values()]), strict=True))
         for name, module in self.followers.items():
             if name not in self.observers or name in observed:
                 module.after_step(observed.get(name))
 
-    def _set_anneal(self, value: float | None = None) -> None:
+    def set_anneal(self, value: float | None = None) -> None:
         """The value, or what the schedule says at this step."""
         for module in self._annealed:
             module.anneal.fill_(self._anneal_at(self.step, module) if value is None else value)
@@ -213,8 +214,9 @@ class Trainer:
 
     # Rounds: validation, best weights, early stopping
 
-    def _round(self) -> None:
-        loss, distortion, rate = self._means()
+    def end_round(self) -> None:
+        """Judge the weights on the validation rows, and add the round's line to the history."""
+        loss, distortion, rate = self.means()
         row = {
             "step": self.step, "epoch": self.epoch,
             "learning_rate": learning_rate_at(self.step - 1, self.steps, self.settings),
@@ -224,15 +226,15 @@ class Trainer:
         self.sums, self.skipped = [0.0] * 4, 0
         if self.validation is not None:
             with self.averaged.served() as served:
-                row |= self._validate(self.validation)
+                row |= self.validate(self.validation)
                 self._judge(row["validation_trimmed"], served)
-        row["seconds"] = round(self.seconds + time.monotonic() - self._since, 3)
+        row["seconds"] = round(self.seconds + time.monotonic() - self.since, 3)
         self.history.append(row)
         self.progress.round(row)
         if self.processes.is_main:
             self.on_round(self.history)
 
-    def _means(self) -> list[float]:
+    def means(self) -> list[float]:
         """Loss, distortion and rate a row, since the last round."""
         return [value / self.sums[3] if self.sums[3] else math.nan for value in self.sums[:3]]
 
@@ -251,9 +253,9 @@ class Trainer:
             self.rounds_without += 1
             self.stopped = 0 < int(self.settings.patience) <= self.rounds_without
 
-    def _validate(self, loader: Loader) -> dict[str, float]:
+    def validate(self, loader: Loader) -> dict[str, float]:
         """Bound, rate and distortion at the objective's final form, with the same noise every time."""
-        self._set_anneal(1.0)
+        self.set_anneal(1.0)
         self.model.eval()
         sums, losses = torch.zeros(4, dtype=torch.float64), torch.zeros(2, len(loader), dtype=torch.float64)
         with torch.enable_grad() if parts_with("needs_grad_at_eval", self.model) else torch.no_grad():
@@ -290,15 +292,15 @@ class Trainer:
         Raises :class:`Interrupted` after a first Ctrl-C, with a checkpoint of the last whole step, and
         ``NonFiniteError`` where a loss or gradient is not finite.
         """
-        self._since, self._saved = time.monotonic(), -math.inf  # the first checkpoint comes after the first step
+        self.since, self._saved = time.monotonic(), -math.inf  # the first checkpoint comes after the first step
         if self.store is not None and self.store.exists():
             self.load()
-            self._saved = self._since
+            self._saved = self.since
         with torch.random.fork_rng(cuda_devices()), threads_for(self.model, self.settings), StopSignal() as stop:
             self.progress.start(self.step, self.steps)
             try:
                 self._train(stop)
-                self._finish()
+                self.settle_and_save()
             finally:
                 self.progress.close()
         if self.processes.any(stop.asked):
@@ -314,7 +316,7 @@ class Trainer:
             for batch in self.loader.batches(self.epoch, self.position):
                 self.update(batch)
                 if self.step % 10 == 0:
-                    _, distortion, rate = self._means()
+                    _, distortion, rate = self.means()
                     self.progress.step(self.step, rate, distortion)
                 if self.processes.any(stop.asked):
                     self.save()
@@ -325,9 +327,10 @@ class Trainer:
                 module.after_epoch()
             self.epoch, self.position = self.epoch + 1, 0
             if self.epoch % self.every == 0 or self.epoch == self.settings.epochs:
-                self._round()
+                self.end_round()
 
-    def _finish(self) -> None:
+    def settle_and_save(self) -> None:
+        """Serve the best or the averaged weights, fit what is fitted in closed form, and write the last checkpoint."""
         if not self.finished:
             if self.best_state:
                 load_state(self.model, self.best_state, "the best weights")
@@ -336,7 +339,7 @@ class Trainer:
             self._settle()
             self.finished = True
             self.save()
-        self._set_anneal(1.0)
+        self.set_anneal(1.0)
         self.model.eval()
 
     @torch.no_grad()
@@ -371,7 +374,7 @@ class Trainer:
         groups |= {f"optimizer.{name}": player.state() for name, player in self.players.items()}
         tensors = {f"{group}/{name}": tensor for group, values in groups.items() for name, tensor in values.items()}
         record = {name: getattr(self, name) for name in _RECORD}
-        record["seconds"] = self.seconds + time.monotonic() - self._since
+        record["seconds"] = self.seconds + time.monotonic() - self.since
         self.store.save(tensors, record)
 
     def load(self) -> None:

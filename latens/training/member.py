@@ -22,8 +22,8 @@ class Member(Trainer):
     failure: FitError | None = None
     finish: Callable[[], None] = staticmethod(lambda: None)
 
-    def _validate(self, loader: Any) -> dict[str, float]:
-        return super()._validate(loader) if self.found is None else self.found
+    def validate(self, loader: Any) -> dict[str, float]:
+        return super().validate(loader) if self.found is None else self.found
 
     @property
     def player(self) -> Any:
@@ -51,7 +51,7 @@ class Member(Trainer):
             self.store = own
 
 
-class Step(nn.Module):
+class MemberLoss(nn.Module):
     """Model and objective as one module whose ``forward`` is a step up to the losses: loss, terms ``[2]``, and what
     the ``observers`` see."""
 

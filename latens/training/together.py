@@ -21,7 +21,7 @@ from latens.tensors import trees
 from latens.tensors.randomness import Drawn, Key, cuda_devices, recorded, reseed, seeded, taped
 from latens.training.callbacks import Interrupted, Progress, StopSignal
 from latens.training.checkpoint import Checkpoints
-from latens.training.member import Member, Step, joined, require_alike, stacked
+from latens.training.member import Member, MemberLoss, joined, require_alike, stacked
 from latens.training.settings import learning_rate_at
 from latens.training.stacked import NotTogether, Stack
 from latens.training.step import trimmed_mean
@@ -84,7 +84,7 @@ class Together:
         """Which trained parameters the loss depends on."""
         member.model.train()
         self._noise_of(member, batch, Key.STEP)
-        losses, _, _ = member._forward(batch.x, batch.c, batch.weight)
+        losses, _, _ = member.forward(batch.x, batch.c, batch.weight)
         found = torch.autograd.grad(losses["model"], member.player.parameters, allow_unused=True)
         of = {id(p): g is not None for p, g in zip(member.player.parameters, found, strict=True)}
         return [of[id(p)] for p in member.player.ordered]
@@ -99,7 +99,7 @@ class Together:
                 raise NotTogether(f"a part cannot be batched ({' '.join(str(error).split())[:200]})") from error
             for member, batch, found in zip(self.active, batches, together, strict=True):
                 reseed(member.settings.seed, Key.STEP, member.step)
-                alone = member._forward(batch.x, batch.c, batch.weight)[0]["model"].item()
+                alone = member.forward(batch.x, batch.c, batch.weight)[0]["model"].item()
                 if not math.isclose(alone, found, rel_tol=1e-3, abs_tol=1e-3) and math.isfinite(alone):
                     raise NotTogether("a part gives other numbers when batched")
 
@@ -110,7 +110,7 @@ class Together:
         trained = [[p for p, used in zip(m.player.ordered, self.used, strict=True) if used] for m in self.active]
         for member in self.active:
             member.model.train()
-        self.stack = Stack([Step(member) for member in self.active], trained)
+        self.stack = Stack([MemberLoss(member) for member in self.active], trained)
         self._batched = torch.vmap(self._one, in_dims=0, randomness="error")
         self._validated = torch.vmap(
             torch.vmap(self._one, in_dims=(None, None, None, 0, 0)), in_dims=0, randomness="error"
@@ -156,7 +156,7 @@ class Together:
             drawn = self._noise_of(member, batch, Key.STEP)
             reseed(member.settings.seed, Key.STEP, member.step)
             noise.append([each.again() for each in drawn])
-            member._set_anneal()
+            member.set_anneal()
         tape = [torch.stack(column) for column in zip(*noise, strict=True)]
         stack = self.stack
         return self._batched(stack.leaves, stack.rest, stack.numbers, tape, joined(batches))
@@ -178,10 +178,10 @@ class Together:
                 self._move(s, member)
         for s, (member, (loss, _, _, norm)) in enumerate(zip(self.active, figures, strict=True)):
             if not moved[s]:
-                self._leave_out(member, batches[s], [loss, norm])
+                self.leave_out(member, batches[s], [loss, norm])
         for s, (member, (loss, distortion, rate, _)) in enumerate(zip(self.active, figures, strict=True)):
             if moved[s]:
-                member._follow({name: value[s] for name, value in observed.items()})
+                member.follow({name: value[s] for name, value in observed.items()})
                 member.averaged.update(member.step)
                 member.step, member.position = member.step + 1, member.position + 1
                 member.sums = [a + b for a, b in zip(member.sums, (loss, distortion, rate, 1.0), strict=True)]
@@ -198,11 +198,11 @@ class Together:
             moments = [tuple(matrix[s, columns] for matrix in self._moments)]
             member.player.fused_([weights[columns]], [grads[columns]], moments, factor, decay)
 
-    def _leave_out(self, member: Member, batch: Batch, numbers: list[float]) -> None:
+    def leave_out(self, member: Member, batch: Batch, numbers: list[float]) -> None:
         """Let the member count an update that it does not make, or find why it fails, its weights as they were."""
         try:
             with torch.enable_grad():
-                member._leave_out(batch, slice(0, len(batch.rows)), len(batch.rows), numbers)
+                member.leave_out(batch, slice(0, len(batch.rows)), len(batch.rows), numbers)
         except FitError as error:
             member.failure = error
             member.progress.note(str(error))
@@ -217,12 +217,12 @@ class Together:
 
     # Rounds
 
-    def _round(self) -> None:
+    def end_round(self) -> None:
         """Validation of all at once, then what each makes of it."""
-        found = self._validate() if self._validates_together() else [None] * len(self.active)
+        found = self.validate() if self._validates_together() else [None] * len(self.active)
         for member, figures in zip(self.active, found, strict=True):
             member.found = figures
-            member._round()
+            member.end_round()
             member.found = None
         self.progress.round(self.active[0].history[-1])
 
@@ -234,10 +234,10 @@ class Together:
         return len(sizes) == 1
 
     @torch.no_grad()
-    def _validate(self) -> list[dict[str, float]]:
-        """What ``Trainer._validate`` gives, for every active member: all batches of one size are one evaluation."""
+    def validate(self) -> list[dict[str, float]]:
+        """What ``Trainer.validate`` gives, for every active member: all batches of one size are one evaluation."""
         for member in self.active:
-            member._set_anneal(1.0)
+            member.set_anneal(1.0)
             member.model.eval()
         if self._held is None:
             self._held = tuple(self._prepare_held())
@@ -300,7 +300,7 @@ class Together:
             self.load()
             self._saved = time.monotonic()
         for member in self.members:
-            member._since = time.monotonic()
+            member.since = time.monotonic()
         first = self.members[0]
         threads = threads_for(first.model, first.settings, len(self.members))
         with torch.random.fork_rng(devices=cuda_devices()), threads, StopSignal() as stop:
@@ -321,7 +321,7 @@ class Together:
         for batches in zip(*(m.loader.batches(m.epoch, m.position) for m in there), strict=True):
             self._step(batches)
             if lead.step % 10 == 0:
-                means = [sum(column) / len(there) for column in zip(*(m._means() for m in there), strict=True)]
+                means = [sum(column) / len(there) for column in zip(*(m.means() for m in there), strict=True)]
                 self.progress.step(lead.step, means[2], means[1])
             if stop.asked:
                 self.save()
@@ -336,10 +336,10 @@ class Together:
             member.epoch, member.position = member.epoch + 1, 0
         self.stack.follow()
         if lead.epoch % lead.every == 0 or lead.epoch == lead.settings.epochs:
-            self._round()
+            self.end_round()
         for member in self.active:
             if member.stopped or member.epoch >= int(member.settings.epochs):
-                member._finish()
+                member.settle_and_save()
                 member.finish()
                 self.stack.release(member.model)
         self._leave()
