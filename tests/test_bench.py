@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -83,3 +84,21 @@ def test_tables_of_the_page_are_those_of_the_figures(script: str, tmp_path: Path
     page.write_text(PAGE.read_text("utf-8"), "utf-8")
     subprocess.run([sys.executable, BENCH / f"{script}.py", "--table", page], check=True, cwd=ROOT)
     assert page.read_text("utf-8") == PAGE.read_text("utf-8"), f"python bench/{script}.py --table docs/benchmarks.md"
+
+
+def test_figures_of_the_readme_are_those_kept() -> None:
+    """Adult's rows beside TabSyn's and held-out ones, and cells filled beside IterativeImputer, to the digits shown."""
+    text = (ROOT / "README.md").read_text("utf-8")
+    synthetic, imputation = ([json.loads(line) for line in (BENCH / "results" / name).read_text().splitlines()]
+                             for name in ("synthetic_table.jsonl", "imputation.jsonl"))  # fmt: skip
+    adult = [line for line in synthetic if line["data"] == "adult"]
+    for measure, digits in [("shape", 2), ("trend", 2), ("trees", 3)]:
+        means = [np.mean([line["figures"][measure] for line in adult if line["system"] == name])
+                 for name in ("latens", "TabSyn", "held-out rows")]  # fmt: skip
+        assert ", ".join(f"{mean:.{digits}f}" for mean in means) in text, measure
+    half = [line for line in imputation if line["fraction"] == 0.5]
+    for data in ("wine", "breast_cancer"):
+        found = [[line["errors"]["rmse"] for line in half if (line["data"], line["method"]) == (data, method)]
+                 for method in ("latens", "IterativeImputer")]  # fmt: skip
+        less = np.subtract(*found)
+        assert f"{data} −{-less.mean():.3f} ± {less.std(ddof=1) / len(less) ** 0.5:.3f}" in text

@@ -155,7 +155,7 @@ def test_the_least_likely_level_is_that_of_bayes_rule(here):
     cell = run.schema.names.index("colour")
     found = scoring.least_likely(run.model, some.inside, None, cell, 3, k=50)
     with torch.no_grad(), scoring.shared():
-        scoring.reseed(0, scoring._TERMS)
+        scoring.reseed(0, scoring.Key.SCORE_TERMS)
         draw = run.model.eval().draw(some.inside, 50)
     for row in range(4):
         w = np.exp(draw.log_w[:, row].double().numpy() - draw.log_w[:, row].max().item())

@@ -67,7 +67,7 @@ def test_terms_of_columns_are_the_importance_weighted_ones(run):
     some = further(run, rows(4, 5))
     found = scoring.column_terms(run, some, k=6)
     with torch.no_grad(), shared():
-        reseed(0, scoring._TERMS)
+        reseed(0, scoring.Key.SCORE_TERMS)
         draw = run.model.eval().draw(some.inside, 6)
     for i in range(4):
         log_w = draw.log_w[:, i].double().numpy()
