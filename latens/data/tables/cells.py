@@ -338,13 +338,10 @@ class _Looked:
         at = pc.find_substring(self.cells, ".")
         widths = pc.if_else(pc.equal(at, -1), -1, pc.subtract(pc.subtract(pc.utf8_length(self.cells), at), 1))
         ends = pc.min_max(widths).as_py()
-        exponents = _any(self.cells, "[eE]")
-        if exponents:
+        if _any(self.cells, "[eE]"):
             texts = self.cells.drop_null().unique().slice(0, 1000).to_pylist()
             return numbers.with_places(Numbers("double"), [text.lstrip("+-") for text in texts])
-        fixed = ends["min"] == ends["max"] > 0
-        most = ends["max"] if not fixed and 0 <= ends["max"] <= 15 else None
-        return Numbers("double", places=ends["max"] if fixed else None, bare=not fixed and ends["min"] == -1, most=most)
+        return numbers.with_decimals(Numbers("double"), ends["min"], ends["max"])
 
     def _dated(self, values: Any) -> Understood | None:
         """Dates without a mark between year, month and day."""

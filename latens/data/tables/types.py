@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import zoneinfo
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from latens.errors import InputError
@@ -69,20 +69,17 @@ def with_index(table: pa.Table, index: pa.Table | None, like: pa.Schema | None) 
     import pyarrow as pa
 
     index = table.slice(0, 0).select([]) if index is None else index
+    like = pa.schema([]) if like is None else like
     names = [name for name in index.column_names if name not in table.column_names]
-    own = [
-        field.with_metadata(like.field(field.name).metadata)
-        if like is not None and field.name in like.names and like.field(field.name).type == field.type else field
-        for field in table.schema
-    ]  # fmt: skip
-    fields = [*(index.schema.field(name) for name in names), *own]
-    found = pa.Table.from_arrays([*(index.column(n) for n in names), *table.columns], schema=pa.schema(fields))
-    notes = {} if like is None else _pandas_notes(like)
+    own = {(field.name, field.type): field for field in like}  # with what polars noted in it
+    fields = [index.schema.field(name) for name in names]
+    fields += [f.with_metadata(own.get((f.name, f.type), f).metadata) for f in table.schema]
+    found = pa.Table.from_arrays([*map(index.column, names), *table.columns], schema=pa.schema(fields))
+    notes = _pandas_notes(like)
     if not names and not notes:
         return found.replace_schema_metadata(table.schema.metadata)
-    before = {field.name: field.type for schema in (like or (), index.schema) for field in schema}
-    now = {field.name: field.type for field in found.schema}
-    same = {name for name, type in now.items() if before.get(name) == type}
+    before = {field.name: field.type for field in (*like, *index.schema)}
+    same = dict(before.items() & zip(found.schema.names, found.schema.types))
     kept = [note for note in notes.get("columns", ()) if note["field_name"] in same]
     new = {"name": None, "pandas_type": "object", "numpy_type": "object", "metadata": None}
     kept += [new | {"field_name": name} for name in names if name not in [note["field_name"] for note in kept]]
@@ -251,13 +248,18 @@ def joined_type(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
         return a
     if is_a.is_null(a):
         return b
-    numbers = [is_a.is_integer(t) or is_a.is_floating(t) or is_a.is_decimal(t) for t in (a, b)]
-    if all(numbers):
-        return pa.int64() if is_a.is_integer(a) and is_a.is_integer(b) else pa.float64()
-    if is_a.is_dictionary(a) or is_a.is_dictionary(b):
-        values = [t.value_type if is_a.is_dictionary(t) else t for t in (a, b)]
-        return values[0] if values[0] == values[1] else None
-    for test in (is_a.is_timestamp, is_a.is_time, is_a.is_duration):
-        if test(a) and test(b) and getattr(a, "tz", None) == getattr(b, "tz", None):
-            return max(a, b, key=lambda type: ("s", "ms", "us", "ns").index(type.unit))
+    if _are(a, b, is_a.is_integer):
+        return pa.int64()
+    if _are(a, b, is_a.is_integer, is_a.is_floating, is_a.is_decimal):
+        return pa.float64()
+    one, other = (t.value_type if is_a.is_dictionary(t) else t for t in (a, b))
+    if (one, other) != (a, b):
+        return one if one == other else None
+    same_zone = getattr(a, "tz", None) == getattr(b, "tz", None)
+    if same_zone and any(_are(a, b, test) for test in (is_a.is_timestamp, is_a.is_time, is_a.is_duration)):
+        return max(a, b, key=lambda type: ("s", "ms", "us", "ns").index(type.unit))
     return None
+
+
+def _are(a: pa.DataType, b: pa.DataType, *tests: Callable[[Any], bool]) -> bool:
+    return all(any(test(type) for test in tests) for type in (a, b))
