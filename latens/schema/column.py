@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,11 @@ FAMILIES = {
 YEARS = (-719_162.0, 2_932_896.0)  # days of the years 1 to 9999
 YEARS_NS = (-106_751.0, 106_751.0)  # those that nanoseconds since 1970 count
 LOGARITHMIC = {"positive": "log", "count": "log1p"}  # how an encoder sees a column, where not as it is
+
+
+def logarithmic(kind: str) -> Callable[[np.ndarray], np.ndarray]:
+    """How an encoder sees the numbers of a column of that kind, before they are centred."""
+    return getattr(np, LOGARITHMIC.get(kind, "asarray"))
 
 
 @dataclass(frozen=True)
@@ -282,17 +288,16 @@ class Column:
 
     def seen(self, numbers: np.ndarray) -> np.ndarray:
         """How an encoder sees the numbers: centred, about 1 wide, logarithms of positive numbers and counts."""
-        how = LOGARITHMIC.get(self.kind)
-        inside = np.log(numbers) if how == "log" else np.log1p(numbers) if how == "log1p" else numbers
-        return (inside - self.shift) / self.unit
+        return (logarithmic(self.kind)(numbers) - self.shift) / self.unit
 
     def log_slope(self, numbers: np.ndarray) -> np.ndarray:
         """ln |dx/du| of the scale u in which the column is seen: ln x where positive, ln(1 + x) of counts, else 0. With
         it, -ln p(x) becomes that of u: large values of a skewed column are not strange for being large alone. Where
         there are atoms, which have no slope, it is counted from the middle of the other values."""
-        how = LOGARITHMIC.get(self.kind)
-        slope = np.log(numbers) if how == "log" else np.log1p(numbers) if how == "log1p" else np.zeros_like(numbers)
-        if self.law is None or how is None or not self.law.atoms:
+        if self.kind not in LOGARITHMIC:
+            return np.zeros_like(numbers)
+        slope = logarithmic(self.kind)(numbers)
+        if self.law is None or not self.law.atoms:
             return slope
         return np.where(np.isin(self.law.snap(numbers), self.law.atoms), 0.0, slope - self.shift)
 

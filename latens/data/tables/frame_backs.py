@@ -174,13 +174,8 @@ class PandasBack:
         if isinstance(dtype, pandas.PeriodDtype):
             return own.dt.to_period(dtype.freq) if own.dtype.kind == "M" else own
         try:
-            if isinstance(dtype, pandas.ArrowDtype):
-                return pandas.Series(pandas.array(column.cast(dtype.pyarrow_dtype), dtype=dtype))
-            if pandas.api.types.is_extension_array_dtype(dtype) and hasattr(dtype, "__from_arrow__"):
-                if dtype.kind == "b" and not pa.types.is_boolean(column.type):
-                    return own
-                changed = pandas.Series(dtype.__from_arrow__(column.cast(_arrow_type(dtype, column.type))))
-                return changed if column.null_count == int(changed.isna().sum()) else own
+            if hasattr(dtype, "__from_arrow__"):
+                return _nullable(column, dtype, own)
             changed = own.astype(dtype)
         except (ValueError, TypeError, OverflowError, pa.ArrowException):
             return own
@@ -188,6 +183,19 @@ class PandasBack:
         if dtype.kind in "iub":  # numpy cuts 1.5 to 1, and wraps 300 to 44
             lost |= (changed != own) & own.notna()
         return own if bool(lost.any()) else changed
+
+
+def _nullable(column: pa.ChunkedArray, dtype: Any, own: Any) -> Any:
+    """Cells as a pandas dtype that reads those of Arrow; ``own`` where that would lose some."""
+    import pandas
+    import pyarrow as pa
+
+    if isinstance(dtype, pandas.ArrowDtype):
+        return pandas.Series(pandas.array(column.cast(dtype.pyarrow_dtype), dtype=dtype))
+    if dtype.kind == "b" and not pa.types.is_boolean(column.type):
+        return own
+    changed = pandas.Series(dtype.__from_arrow__(column.cast(_arrow_type(dtype, column.type))))
+    return changed if column.null_count == int(changed.isna().sum()) else own
 
 
 def _categorical(column: pa.ChunkedArray, dtype: Any, own: Any) -> Any:

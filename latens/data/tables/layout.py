@@ -71,21 +71,23 @@ def survey(data: bytes, path: Path, choose: Choice) -> Layout:
         data, delimiter, comment = data[:start] + _tabbed(data[start:], least), "\t", _tabbed(comment, least)
     elif delimiter.encode() + b' "' in data:
         data = data[:start] + _closed_up(data[start:], delimiter)
-    head = [[field.strip() for field in record] for record in _head(data, start, delimiter, where)]
+    head = [list(map(str.strip, record)) for record in _head(data, start, delimiter, where)]
     if not head:
         raise InputError(f"{where} has no rows; give a file with data.")
-    noted = [field.strip() for field in next(csv.reader([comment.decode("utf-8")], delimiter=delimiter), [])]
-    if comment and len(noted) == len(head[0]) and (len(noted) > 1 or DATUM.fullmatch(head[0][0])):
-        return Layout(data, delimiter, _named(noted, where, line), start, line)  # numpy.savetxt: # before its header
+    if noted := _noted(comment, delimiter, head[0]):
+        return Layout(data, delimiter, _named(noted, where, line), start, line)
     short = _is_short(head, _starts_quoted(data, start))
     if not (short or _quoted_alone(data, start, delimiter) or _is_header(head, choose)):
         return Layout(data, delimiter, _numbered(head[0]), start, line)
-    first, _ = next(records(data, start, delimiter, where))
-    for _ in range(first):
+    lines, _ = next(records(data, start, delimiter, where))
+    for _ in range(lines):
         start = _line_end(data, start)
-    names, trailing = _named(head[0], where, line + first), short and not any(record[-1] for record in head[1:])
-    names = [*names, ""] if trailing else ["", *names] if short else names
-    return Layout(data, delimiter, names, start, line + first, head[0], short and not trailing)
+    names, line = _named(head[0], where, line + lines), line + lines
+    if not short:
+        return Layout(data, delimiter, names, start, line, head[0])
+    trailing = not any(record[-1] for record in head[1:])
+    names = [*names, ""] if trailing else ["", *names]
+    return Layout(data, delimiter, names, start, line, head[0], row_names=not trailing)
 
 
 def _comments(data: bytes) -> tuple[int, int, bytes]:
@@ -96,6 +98,13 @@ def _comments(data: bytes) -> tuple[int, int, bytes]:
         comment = data[start + 1 : end] if mark == b"#" else comment
         start, line = end, line + 1
     return start, line, comment
+
+
+def _noted(comment: bytes, delimiter: str, first: list[str]) -> list[str]:
+    """The names of columns in a comment, as numpy.savetxt writes its header; none where they do not fit the record."""
+    names = list(map(str.strip, next(csv.reader([comment.decode("utf-8")], delimiter=delimiter), [])))
+    fits = comment and len(names) == len(first) and (len(names) > 1 or DATUM.fullmatch(first[0]))
+    return names if fits else []
 
 
 def _numbered(record: list[str]) -> list[str]:
@@ -175,20 +184,18 @@ def _spaced(data: bytes, where: str, path: Path, least: int = 1) -> bool:
     """Whether runs of spaces cut most of the first records into equally many fields, of which one has numbers or dates
     in all rows, or, in .txt, .dat and .data, all of the first records."""
     try:
-        head = _head(_tabbed(data[: data.rfind(b"\n") + 1] or data, least), 0, "\t", where)
-    except InputError:
+        top, *rest = head = _head(_tabbed(data[: data.rfind(b"\n") + 1] or data, least), 0, "\t", where)
+    except (InputError, ValueError):  # or there is none
         return False
-    if not head:
-        return False
-    top, below, quoted = head[0], head[1:] or head, _starts_quoted(data, 0)
+    below, quoted = rest or head, _starts_quoted(data, 0)
     short = (len(top) > 1 or quoted) and _is_short(head, quoted)
-    rows = below if short else [row for row in below if len(row) == len(top)]
+    rows = [row for row in below if len(row) == len(top) + short]
     if 3 * len(rows) < 2 * len(below) or len(top) + short < 2 or _is_one_cell(rows):
         return False
-    if not head[1:]:
+    if not rest:
         return all(map(DATUM.fullmatch, top))
-    rows = [row for row in rows if row != top] or rows
-    free = bool(re.search(r"\.(txt|dat|data)(\.[^.]*)?$", path.name, re.IGNORECASE))
+    rows = list(filter(top.__ne__, rows)) or rows
+    free = not {".txt", ".dat", ".data"}.isdisjoint(map(str.lower, path.suffixes[-2:]))
     return any(map(_are_data, zip(*rows))) or (free and len(rows) == len(below))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -173,7 +173,7 @@ def _one(
     is_float = cells.type == pa.float64()  # which pandas makes of whole numbers with gaps; narrower ones hold no dates
     if is_float and isinstance(hints.known.get(name), Times):
         return _text(as_text(cells), name, where, hints, is_file, comma, order)
-    if pa.types.is_string(cells.type) or pa.types.is_large_string(cells.type) or name in hints.known:
+    if _is_text(cells.type) or name in hints.known:
         one = _text(cells, name, where, hints, is_file, comma, order)
         if one is not None or name in hints.known or pa.types.is_large_string(cells.type):
             return one
@@ -182,9 +182,7 @@ def _one(
         one = _text(as_text(cells), name, where, hints, False, comma, order, dates_only=True)
         if one is not None:
             return one
-    if hints.na and (pa.types.is_integer(cells.type) or pa.types.is_floating(cells.type)):
-        return _without_codes(cells, hints.na_of(name))
-    return None
+    return _without_codes(cells, hints.na_of(name)) if hints.na and _is_number(cells.type) else None
 
 
 def _text(
@@ -193,7 +191,7 @@ def _text(
 ) -> Understood | None:  # fmt: skip
     import pyarrow as pa
 
-    if not (pa.types.is_string(cells.type) or pa.types.is_large_string(cells.type) or pa.types.is_integer(cells.type)):
+    if not _is_text(cells.type, pa.types.is_integer):
         return None  # a run that was fitted to text is given values
     try:
         one = understood(cells, name, where, hints, comma=comma, order=order)
@@ -202,18 +200,27 @@ def _text(
     except InputError:
         if name in hints.usual:
             return _by_usual(cells, hints.usual[name])
-        if name in hints.known or name in hints.formats or (is_file and name not in hints.loose):
+        if name in {*hints.known, *hints.formats} or (is_file and name not in hints.loose):
             raise
-        if not is_file:
-            return None
-        one = understood(cells, name, where, dataclasses.replace(hints, words=frozenset([name])))
-    if name in hints.usual and isinstance(one.form, Words):
+        return understood(cells, name, where, dataclasses.replace(hints, words=frozenset([name]))) if is_file else None
+    is_words = isinstance(one.form, Words)
+    if is_words and name in hints.usual:
         return _by_usual(cells, hints.usual[name])
-    if dates_only and not isinstance(one.form, Times):
-        return None
-    if not is_file and (isinstance(one.form, Words) or pa.types.is_null(one.values.type)):
-        return None
-    return one
+    if dates_only:
+        return one if isinstance(one.form, Times) else None
+    return one if is_file or not (is_words or pa.types.is_null(one.values.type)) else None
+
+
+def _is_text(type: Any, *others: Callable[[Any], bool]) -> bool:
+    import pyarrow as pa
+
+    return any(test(type) for test in (pa.types.is_string, pa.types.is_large_string, *others))
+
+
+def _is_number(type: Any) -> bool:
+    import pyarrow as pa
+
+    return pa.types.is_integer(type) or pa.types.is_floating(type)
 
 
 def _by_usual(cells: Any, form: Form) -> Understood:
@@ -243,7 +250,7 @@ def without_marks(table: Any, na: tuple[str, ...] | None) -> Any:
     hints = Hints(na=na)
     for j, name in enumerate(table.column_names if na else ()):
         type = table.column(name).type
-        if pa.types.is_string(type) or pa.types.is_integer(type) or pa.types.is_floating(type):
+        if pa.types.is_string(type) or _is_number(type):
             table = table.set_column(j, name, without_codes(table.column(name), hints.na_of(name)))
     return table
 
@@ -270,7 +277,7 @@ def _assembled(table: Any, found: dict[str, Understood], hints: Hints, is_file: 
             columns[name] = one.values
             if str(cells.type) == one.form.means and isinstance(one.form, Words) and not is_file:
                 continue  # numbers without their codes
-            forms[name] = one.form if is_file else dataclasses.replace(one.form, stored=_stored(cells.type))
+            forms[name] = one.form if is_file else dataclasses.replace(one.form, stored=str(cells.type) if _is_number(cells.type) else "string")
             text[name] = cells
     unread = {name: one.unread for name, one in found.items() if one.unread is not None}
     fields = [table.schema.field(name).with_type(cells.type) for name, cells in columns.items()]
@@ -278,10 +285,7 @@ def _assembled(table: Any, found: dict[str, Understood], hints: Hints, is_file: 
     return Read(values, forms, pa.table(text) if text else None, _notes(found, hints), unread)
 
 
-def _stored(type: Any) -> str:
-    import pyarrow as pa
 
-    return str(type) if pa.types.is_integer(type) or pa.types.is_floating(type) else "string"
 
 
 def _notes(found: dict[str, Understood], hints: Hints) -> tuple[str, ...]:

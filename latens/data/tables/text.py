@@ -47,12 +47,7 @@ def read_text(
     """
     import pyarrow as pa
 
-    found, commas = [], []
-    for path in parts:
-        layout = survey(_utf8(_content(path), str(path), encoding), path, lambda own: choose([*own, *keys_of(own)]))
-        found.append(_cells(layout, str(path)))
-        comma = _COMMA.search(layout.data, max(layout.start - 1, 0)) is not None
-        commas.append(None if layout.delimiter == "," else comma)
+    found, commas = zip(*[_part(path, lambda own: choose([*own, *keys_of(own)]), encoding) for path in parts])
     stored = [[name for name in cells if name] for cells in found]
     same_columns(parts, stored)
     rows = [len(next(iter(cells.values()), ())) for cells in found]
@@ -62,17 +57,21 @@ def read_text(
     names = choose([*stored[0], *keys])
     raw = {
         name: pa.chunked_array([chunk for cells in found for chunk in cells.pop(name).chunks], pa.string())
-        for name in ["", *(name for name in names if name not in keys)] if all(name in cells for cells in found)
+        for name in ["", *names] if all(name in cells for cells in found)
     }  # fmt: skip
     with _row_within(parts, rows):
         read = read_columns(
             pa.table(raw), str(where), hints, is_file=True, comma=None if None in commas else any(commas)
         )
-    asked = {
-        name: pa.chunked_array([pa.repeat(value, count) for value, count in zip(values, rows)])
-        for name, values in keys.items() if name in names
-    }  # fmt: skip
+    asked = {name: pa.chunked_array(map(pa.repeat, values, rows)) for name, values in keys.items() if name in names}
     return _with_keys(read, read_columns(pa.table(asked), str(where), hints), names) if asked else read
+
+
+def _part(path: Path, choose: Choice, encoding: str | None) -> tuple[dict[str, pa.ChunkedArray], bool | None]:
+    """The cells of one file, and whether its decimals have commas (None where these cut its fields)."""
+    layout = survey(_utf8(_content(path), str(path), encoding), path, choose)
+    comma = _COMMA.search(layout.data, max(layout.start - 1, 0)) is not None
+    return _cells(layout, str(path)), None if layout.delimiter == "," else comma
 
 
 def _with_keys(read: Read, more: Read, names: Sequence[str]) -> Read:

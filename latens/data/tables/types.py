@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import zoneinfo
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import TYPE_CHECKING, Any
 
 from latens.errors import InputError
@@ -80,12 +80,17 @@ def with_index(table: pa.Table, index: pa.Table | None, like: pa.Schema | None) 
         return found.replace_schema_metadata(table.schema.metadata)
     before = {field.name: field.type for field in (*like, *index.schema)}
     same = dict(before.items() & zip(found.schema.names, found.schema.types))
-    kept = [note for note in notes.get("columns", ()) if note["field_name"] in same]
+    return found.replace_schema_metadata({"pandas": json.dumps(_notes_of(names, same, notes))})
+
+
+def _notes_of(index: Sequence[str], known: Container[str], notes: dict[str, Any]) -> dict[str, Any]:
+    """What pandas is told of a table: its ``index``, and what it noted itself of the columns that are ``known``."""
+    kept = [note for note in notes.get("columns", ()) if note["field_name"] in known]
     new = {"name": None, "pandas_type": "object", "numpy_type": "object", "metadata": None}
-    kept += [new | {"field_name": name} for name in names if name not in [note["field_name"] for note in kept]]
+    noted = {note["field_name"] for note in kept}
+    kept += [new | {"field_name": name} for name in index if name not in noted]
     ranges = [name for name in notes.get("index_columns", ()) if isinstance(name, dict)]  # of other lengths: not read
-    written = {"column_indexes": []} | notes | {"index_columns": [*names, *ranges], "columns": kept}
-    return found.replace_schema_metadata({"pandas": json.dumps(written)})
+    return {"column_indexes": []} | notes | {"index_columns": [*index, *ranges], "columns": kept}
 
 
 def _pandas_notes(schema: pa.Schema) -> dict[str, Any]:
