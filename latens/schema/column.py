@@ -265,16 +265,18 @@ class Column:
             return np.maximum(numbers, 0.0)
         if self.kind in CODED:
             return numbers.round().clip(0, len(self.levels or ()) - 1)
-        if self.law is not None and not given:
-            numbers = self.law.snap(numbers, self.support if beyond else None)
+        law = None if given else self.law
+        if law is not None:
+            numbers = law.snap(numbers, self.support if beyond else None)
         if self.decimals is not None:
             numbers = np.round(numbers, self.decimals)
             if self.kind == "positive":
                 numbers = np.maximum(numbers, 10.0**-self.decimals)
-        if self.kind in ("count", "bounded") or self.type.startswith("u"):
-            low = self.low if self.kind == "bounded" else 0.0
-            numbers = np.clip(numbers, low, self.high if self.kind == "bounded" else None)
-        if self.law is not None and not given and not beyond:
+        if self.kind == "bounded":
+            numbers = np.clip(numbers, self.low, self.high)
+        elif self.kind == "count" or self.type.startswith("u"):
+            numbers = np.clip(numbers, 0.0, None)
+        if law is not None and not beyond:
             numbers = np.clip(numbers, self.low, self.high)
         return numbers
 
@@ -320,19 +322,24 @@ class Column:
         known = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(fields, dict) or not {"name", "kind", "type"} <= set(fields) <= known:
             raise InputError("the schema of the data holds a column whose fields are not those of one.")
-        for name, kinds in _TYPES.items():
-            if name in fields and (not isinstance(fields[name], kinds) or isinstance(fields[name], bool)):
+        for name in _TYPES:
+            if name in fields and not _is_valid(name, fields[name]):
                 raise InputError(f"the schema of the data: column {fields['name']!r} has no valid {name!r}.")
-        lists = {name: fields[name] for name in ("levels", "categories") if fields.get(name) is not None}
-        for name, values in lists.items():
-            plain_values = all(isinstance(v, str | int | float) for v in values)
-            if not plain_values or len({type(v) for v in values}) > 1 or len(set(values)) < len(values):
-                raise InputError(f"the schema of the data: column {fields['name']!r} has no valid {name!r}.")
-        if not 0 <= (fields.get("decimals") or 0) <= 12:
-            raise InputError(f"the schema of the data: column {fields['name']!r} has no valid 'decimals'.")
-        form = None if fields.get("form") is None else Form.from_json(fields["form"])
-        law = None if fields.get("law") is None else Law.from_json(fields["law"])
-        return cls(**fields | {name: tuple(values) for name, values in lists.items()} | {"form": form, "law": law})
+        made: dict[str, Any] = {"levels": tuple, "categories": tuple, "form": Form.from_json, "law": Law.from_json}
+        there = {name: make(fields[name]) for name, make in made.items() if fields.get(name) is not None}
+        return cls(**fields | there)
+
+
+def _is_valid(name: str, value: Any) -> bool:
+    """Whether JSON can hold the value under that name."""
+    if not isinstance(value, _TYPES[name]) or isinstance(value, bool):
+        return False
+    if name == "decimals":
+        return 0 <= (value or 0) <= 12
+    if isinstance(value, list):
+        are_plain = all(isinstance(v, str | int | float) for v in value)
+        return are_plain and len(set(map(type, value))) <= 1 and len(set(value)) == len(value)
+    return True
 
 
 def _is_sound(value: float) -> bool:
@@ -387,10 +394,15 @@ def _numbers(cells: Any, column: Column, where: str, first_row: int) -> np.ndarr
     if numbers is not None and kind_of_time(cells.type) != time and not pa.types.is_null(cells.type):
         numbers = None
     if numbers is None:
-        first = next((i for i, cell in enumerate(cells) if cell.is_valid and not _is_in(cell, own)), 0)
+        row, value = _first_other(cells, own)
         raise InputError(
-            f"{where}: column {column.name!r} holds {cells.type} (row {first + first_row}: "
-            f"{short(repr(cells[first].as_py() if len(cells) else None))}), and the model takes "
-            f"{time or 'numbers'} there ({column.kind})."
+            f"{where}: column {column.name!r} holds {cells.type} (row {row + first_row}: {short(repr(value))}), and "
+            f"the model takes {time or 'numbers'} there ({column.kind})."
         )
     return numbers
+
+
+def _first_other(cells: Any, type: Any) -> tuple[int, Any]:
+    """(row, value) of the first cell that no text of that type could be, or of the first."""
+    row = next((i for i, cell in enumerate(cells) if cell.is_valid and not _is_in(cell, type)), 0)
+    return row, cells[row].as_py() if len(cells) else None

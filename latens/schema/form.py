@@ -335,29 +335,28 @@ class Numbers(Form):
             unit, factor = self._unit(value)
             alone = dataclasses.replace(self, units=(), factors=(), suffix=unit)
             return alone._text(value * int(factor) if abs(factor) == 1 else value / factor)
-        size = abs(value)
-        if self.power:
-            digits, exponent = f"{size:.{self.places or 0}e}".split("e")
-            sign = "-" if exponent[0] == "-" else self.power[1:].rstrip("0")
-            digits += self.power[0] + sign + exponent[1:].lstrip("0").rjust(self.power.count("0"), "0")
-        elif self.places is not None or isinstance(value, int):
-            digits = f"{size:,.{self.places or 0}f}" if not isinstance(value, int) or self.places else f"{size:,d}"
-        else:
-            size = size if self.most is None else round(size, self.most)
-            digits = f"{size:,.0f}" if size == int(size) and size < 1e15 else repr(size)
-            digits += "" if self.bare or "e" in digits or "." in digits else ".0"
+        digits = self._digits(abs(value))
         if self.lakh:
             whole, mark, rest = digits.replace(",", "").partition(".")
             digits = re.sub("(?<=[0-9])(?=(?:[0-9]{2})*[0-9]{3}$)", ",", whole) + mark + rest
         digits = digits.replace(".", "\0").replace(",", self.group).replace("\0", self.point)
-        if value < 0 and digits.strip("0" + self.point + self.group):
-            if self.brackets:
-                return f"({self.prefix}{digits}{self.suffix})"
-            before, behind = (self.prefix, self.minus) if self.inside else (self.minus, self.prefix)
-            return f"{before}{behind}{digits}{self.suffix}"
-        sign = "+" * (self.plus and value > 0)
-        before, behind = (self.prefix, sign) if self.inside else (sign, self.prefix)
-        return f"{before}{behind}{digits}{self.suffix}"
+        negative = value < 0 and bool(digits.strip("0" + self.point + self.group))
+        if negative and self.brackets:
+            return f"({self.prefix}{digits}{self.suffix})"
+        sign = self.minus if negative else "+" * (self.plus and value > 0)
+        return (self.prefix + sign if self.inside else sign + self.prefix) + digits + self.suffix
+
+    def _digits(self, size: float) -> str:
+        """A number that is not negative, with , between thousands and . before decimals."""
+        if self.power:
+            digits, exponent = f"{size:.{self.places or 0}e}".split("e")
+            sign = "-" if exponent[0] == "-" else self.power[1:].rstrip("0")
+            return digits + self.power[0] + sign + exponent[1:].lstrip("0").rjust(self.power.count("0"), "0")
+        if self.places is not None or isinstance(size, int):
+            return f"{size:,d}" if isinstance(size, int) and not self.places else f"{size:,.{self.places or 0}f}"
+        size = size if self.most is None else round(size, self.most)
+        digits = f"{size:,.0f}" if size == int(size) and size < 1e15 else repr(size)
+        return digits + ("" if self.bare or "e" in digits or "." in digits else ".0")
 
     def _unit(self, value: float) -> tuple[str, float]:
         """The unit that a number is written in."""

@@ -110,16 +110,23 @@ def _sift(
     for bad, wanted in faults:
         odd += _told(column, cells, np.flatnonzero(bad & ~np.isnan(numbers)), IMPOSSIBLE, f": {wanted}")
         numbers[bad] = np.nan
-    if column.low is not None and column.high is not None and column.kind != "bounded":
-        for bad, words, end in (
-            (numbers < column.low, "below the smallest value", column.low),
-            (numbers > column.high, "above the largest value", column.high),
-        ):
-            if bad.any():
-                seen = _written(column, column.decode(np.array([end]))[0].as_py())
-                found = _told(column, cells, np.flatnonzero(bad), BEYOND, f", {words} seen in fitting ({seen})")
-                odd += [dataclasses.replace(each, number=float(numbers[each.row])) for each in found]
-    return numbers, odd
+    return numbers, odd + _beyond(column, cells, numbers)
+
+
+def _beyond(column: Column, cells: Any, numbers: np.ndarray) -> list[Odd]:
+    """Cells below or above all numbers of the fit."""
+    if column.low is None or column.high is None or column.kind == "bounded":
+        return []
+    odd = []
+    for bad, words, end in (
+        (numbers < column.low, "below the smallest value", column.low),
+        (numbers > column.high, "above the largest value", column.high),
+    ):
+        if bad.any():
+            seen = _written(column, column.decode(np.array([end]))[0].as_py())
+            found = _told(column, cells, np.flatnonzero(bad), BEYOND, f", {words} seen in fitting ({seen})")
+            odd += [dataclasses.replace(each, number=float(numbers[each.row])) for each in found]
+    return odd
 
 
 def _told(column: Column, cells: Any, rows: Sequence[int] | np.ndarray, kind: str, words: str) -> list[Odd]:

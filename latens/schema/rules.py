@@ -223,22 +223,26 @@ def next_value(column: Column, base: np.ndarray, strict: bool = False) -> np.nda
     or few values; elsewhere the base."""
     law = column.law
     if column.kind in CODED or (law is not None and law.is_complete):
-        atoms = np.array([*(levels_as_numbers(column) if law is None else law.atoms), np.nan])
-        found = atoms[np.searchsorted(atoms[:-1], base, "right" if strict else "left")]
+        atoms = levels_as_numbers(column) if law is None else np.array(law.atoms)
+        found = np.append(atoms, np.nan)[np.searchsorted(atoms, base, "right" if strict else "left")]
         return np.where(np.isnan(found), base, found)
-    step = law.step if law is not None and law.step else None
-    step = 10.0**-column.decimals if step is None and column.decimals is not None else step
+    step = _step(column)
     if step is None:
         return np.nextafter(base, np.inf) if strict else base
-    places = base / step
-    places = np.floor(places + 1e-6) + 1 if strict else np.ceil(places - 1e-6)
-    found = places * step
-    if law is not None and law.calendar is not None:
-        for _ in range(31):
-            on = law.calendar.snap(found)
-            found = np.where(on < base, found + step, on)
+    found = (np.floor(base / step + 1e-6) + 1 if strict else np.ceil(base / step - 1e-6)) * step
+    calendar = None if law is None else law.calendar
+    for _ in range(31) if calendar is not None else ():
+        on = calendar.snap(found)
+        found = np.where(on < base, found + step, on)
     found = found if column.decimals is None else np.round(found, column.decimals)
     return found if strict else np.maximum(found, base)
+
+
+def _step(column: Column) -> float | None:
+    """The grid that its numbers lie on."""
+    if column.law is not None and column.law.step:
+        return column.law.step
+    return None if column.decimals is None else 10.0**-column.decimals
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from latens.data.infer import distinct
-from latens.data.rows import LABEL, Asked, Rows, require_for_table, rows_like, rows_of
+from latens.data.rows import LABEL, Asked, Rows, is_number, require_for_table, rows_like, rows_of
 from latens.data.streams.loader import StreamLoader
 from latens.data.streams.samples import held_out_rows
 from latens.data.streams.sources import AsTable, Stream, joined_rows
@@ -216,10 +216,8 @@ def _table_schema(
     """The schema of columns; that of an array where all are whole numbers on one scale, or a kind is asked for."""
     import pyarrow as pa
 
-    numbers = all(pa.types.is_integer(s.type) or pa.types.is_boolean(s.type) or pa.types.is_floating(s.type)
-                  for s in scans)  # fmt: skip
-    complete = numbers and all(scan.whole and scan.present and not scan.missing for scan in scans)
-    if not asked.columns and not asked.condition and not asked.rules and (complete or asked.kind != "auto"):
+    complete = all(is_number(s.type) and s.whole and s.present and not s.missing for s in scans)
+    if not (asked.columns or asked.condition or asked.rules) and (complete or asked.kind != "auto"):
         edges = sample.slice(0, 0)
         if complete:  # the sample may miss the extremes, by which levels and constants are told
             ends = [pa.array([scan.low, scan.high]).cast(scan.type) for scan in scans]

@@ -206,9 +206,8 @@ def _text(
     is_words = isinstance(one.form, Words)
     if is_words and name in hints.usual:
         return _by_usual(cells, hints.usual[name])
-    if dates_only:
-        return one if isinstance(one.form, Times) else None
-    return one if is_file or not (is_words or pa.types.is_null(one.values.type)) else None
+    wanted = isinstance(one.form, Times) if dates_only else not (is_words or pa.types.is_null(one.values.type))
+    return one if is_file or wanted else None
 
 
 def _is_text(type: Any, *others: Callable[[Any], bool]) -> bool:

@@ -48,7 +48,7 @@ def read_text(
     import pyarrow as pa
 
     found, commas = zip(*[_part(path, lambda own: choose([*own, *keys_of(own)]), encoding) for path in parts])
-    stored = [[name for name in cells if name] for cells in found]
+    stored = [list(filter(None, cells)) for cells in found]
     same_columns(parts, stored)
     rows = [len(next(iter(cells.values()), ())) for cells in found]
     if not sum(rows):
