@@ -458,12 +458,13 @@ def _require_matched(names: Sequence[str], wanted: Sequence[str], known: Sequenc
             f"{where} has none of the {len(wanted):,} columns that the model was fitted to ({listed(wanted, 4)}): it "
             f"has {listed(names, 4)}; give the columns the names that they had in fitting"
         )
-    if missing := [name for name in wanted if name not in set(known)]:
+    there = set(known)
+    if missing := [name for name in wanted if name not in there]:
         others = f" and {len(missing) - 1:,} others of {len(wanted):,}" if len(missing) > 1 else ""
         raise InputError(
             f"{where} has no column {missing[0]!r}{others}, which the model was fitted to (it has {listed(names)})."
         )
-    if len(known) > len(set(known)):
+    if len(known) > len(there):
         twice = next(name for name in known if known.count(name) > 1)
         raise InputError(f"{where} has two columns called {twice!r}; rename one.")
 

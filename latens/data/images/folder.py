@@ -95,19 +95,8 @@ def image_folder(
     files, notes = ([root.name], []) if is_stack else _walk(root)
     folder, pages = (root.parent, True) if is_stack else (root, pages)
     skipped: list[str] = []
-    heads: dict[Page, Head] = {}
-    left: dict[str, int] = {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of PIL: what matters is refused
-        for name in files:
-            try:
-                found, there = read_heads(folder / name, pages)
-            except InputError as error:
-                _skip(error, skip_bad, skipped)
-                continue
-            heads |= {Page(name, number, there): head for number, head in enumerate(found)}
-            if there > len(found):
-                left[name] = there - 1
+    heads = _heads(folder, files, pages, skip_bad, skipped)
+    left = {page.file: page.of - 1 for page in heads if page.of > 1 and not pages}
     _require_some(root, heads, skipped)
     form = common_form(root, {page.name(pages): head for page, head in heads.items()}, wanted, notes)
     images = ImageFiles(folder, tuple(heads), form, pages)
@@ -128,6 +117,21 @@ def image_folder(
         )
     labels, label_names = _labels(images.names)
     return ImageFolder(x, labels, label_names, images.names, notes, skipped, _fingerprint(images))
+
+
+def _heads(folder: Path, files: list[str], pages: bool, skip_bad: bool, skipped: list[str]) -> dict[Page, Head]:
+    """The headers of all pages, or of the first ones."""
+    heads: dict[Page, Head] = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of PIL: what matters is refused
+        for name in files:
+            try:
+                found, there = read_heads(folder / name, pages)
+            except InputError as error:
+                _skip(error, skip_bad, skipped)
+            else:
+                heads |= {Page(name, number, there): head for number, head in enumerate(found)}
+    return heads
 
 
 class Page(NamedTuple):
@@ -215,13 +219,10 @@ def _walk(root: Path) -> tuple[list[str], list[str]]:
             else:
                 others += 1
     if not found:
-        inside = (
-            f"; {count(others, 'other file')} in it {'have' if others > 1 else 'has'} none of these extensions"
-            if others
-            else ""
-        )
+        have = "have" if others > 1 else "has"
+        inside = f"; {count(others, 'other file')} in it {have} none of these extensions" * bool(others)
         raise InputError(f"{root} holds no images ({', '.join(EXTENSIONS)}){inside}.")
-    notes = [f"{count(others, 'file')} that are no images were left alone"] if others else []
+    notes = [f"{count(others, 'file')} that are no images were left alone"] * bool(others)
     return ["/".join(parts) for parts in sorted(found)], notes
 
 

@@ -107,38 +107,37 @@ def _gray_palette(image: Any) -> bool:
 
 def common_form(root: Path, heads: Mapping[str, Head], wanted: tuple[int, int] | None, notes: list[str]) -> Form:
     """The one form that suits all, with a note for every loss; ``InputError`` for several sizes and none wanted."""
-    every = tuple(heads.values())
-    sizes = Counter((head.height, head.width) for head in every)
-    (common, _), *_ = sizes.most_common(1)
+    sizes = Counter((head.height, head.width) for head in heads.values())
     if len(sizes) > 1 and wanted is None:
-        first: dict[tuple[int, int], str] = {}
-        for name, head in heads.items():
-            first.setdefault((head.height, head.width), name)
-        some = [f"{side[0]}x{side[1]} ({n:,}, as {first[side]})" for side, n in sizes.most_common(NAMED)]
-        said = ", ".join(some) + (f" and {len(sizes) - NAMED:,} more" if len(sizes) > NAMED else "")
-        raise InputError(
-            f"the images of {root} have {len(sizes):,} sizes, {said}; bring them to one with --size "
-            f"{common[0]}x{common[1]} (height x width)."
-        )
-    height, width = wanted or common
-    scaled = len(every) - sizes[height, width]
-    if scaled:
-        notes.append(f"{count(scaled, 'image')} scaled to cover {height}x{width} and cropped about the centre")
-    gray = sum(head.gray for head in every)
-    deep = sum(head.deep for head in every)
-    alpha = sum(head.alpha for head in every)
-    mode = "RGB"
-    if gray == len(every):
-        mode = "1" if all(head.bilevel for head in every) else "I;16" if deep == len(every) and not alpha else "L"
-    elif alpha == len(every):
-        mode = "RGBA"
-    if 0 < gray < len(every):
-        notes.append(f"{gray:,} gray and {len(every) - gray:,} colour images: all are read in colour")
-    if deep and mode != "I;16":
-        notes.append(f"{count(deep, 'image')} of 16 bits read as 8 bits")
-    if alpha and mode != "RGBA":
-        notes.append(f"{count(alpha, 'image')} with transparency laid on white")
-    return Form("L" if mode == "1" and alpha else mode, height, width, wanted is not None)
+        raise _several_sizes(root, heads, sizes)
+    height, width = wanted or next(iter(sizes))
+    whole, scaled = len(heads), len(heads) - sizes[height, width]
+    gray, deep, alpha, bilevel = (
+        sum(getattr(head, name) for head in heads.values()) for name in ("gray", "deep", "alpha", "bilevel")
+    )
+    mode = "RGBA" if alpha == whole else "RGB"
+    if gray == whole:
+        mode = "L" if alpha else "1" if bilevel == whole else "I;16" if deep == whole else "L"
+    for said, words in (
+        (scaled, f"{count(scaled, 'image')} scaled to cover {height}x{width} and cropped about the centre"),
+        (gray % whole, f"{gray:,} gray and {whole - gray:,} colour images: all are read in colour"),
+        (deep * (mode != "I;16"), f"{count(deep, 'image')} of 16 bits read as 8 bits"),
+        (alpha * (mode != "RGBA"), f"{count(alpha, 'image')} with transparency laid on white"),
+    ):
+        if said:
+            notes.append(words)
+    return Form(mode, height, width, wanted is not None)
+
+
+def _several_sizes(root: Path, heads: Mapping[str, Head], sizes: Counter[tuple[int, int]]) -> InputError:
+    first = {(head.height, head.width): name for name, head in reversed(heads.items())}
+    some = [f"{side[0]}x{side[1]} ({n:,}, as {first[side]})" for side, n in sizes.most_common(NAMED)]
+    said = ", ".join(some) + (f" and {len(sizes) - NAMED:,} more" if len(sizes) > NAMED else "")
+    (height, width), _ = sizes.most_common(1)[0]
+    return InputError(
+        f"the images of {root} have {len(sizes):,} sizes, {said}; bring them to one with --size {height}x{width} "
+        "(height x width)."
+    )
 
 
 def _shown_size(path: Path, image: Any) -> tuple[int, int]:

@@ -171,18 +171,22 @@ def _keys(files: list[File], schema: Any) -> dict[str, pa.Array]:
     return key_columns([file.keys for file in files], [file.name for file in files], schema.names)
 
 
+def _require_once(files: list[File], schemas: list[Any], names: list[str]) -> None:
+    for name in names:
+        if name not in schemas[0].names:
+            raise InputError(f"{files[0].name} has no column {name!r}: it has {listed(schemas[0].names)}")
+    for file, schema in zip(files, schemas):
+        for name in names:
+            if schema.names.count(name) > 1:
+                raise InputError(f"{file.name} has several columns {name!r}: rename all but one")
+
+
 def _common(files: list[File], schemas: list[Any], names: list[str], chosen: bool) -> Any:
     """The schema of the columns ``names``, in types that hold those of all files."""
     import pyarrow as pa
 
     first = schemas[0]
-    for name in names:
-        if name not in first.names:
-            raise InputError(f"{files[0].name} has no column {name!r}: it has {listed(first.names)}")
-    for file, schema in zip(files, schemas):
-        for name in names:
-            if schema.names.count(name) > 1:
-                raise InputError(f"{file.name} has several columns {name!r}: rename all but one")
+    _require_once(files, schemas, names)
     own = [[name for name in schema.names if not chosen or name in set(names)] for schema in schemas]
     same_columns([file.name for file in files], own)
     types = {name: first.field(name).type for name in names}
