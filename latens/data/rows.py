@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latens.data.counts.rows import SparseRows, column_summaries, counts_of
+from latens.data.counts.sparse import SparseRows, column_summaries, counts_of
 from latens.data.infer import infer
 from latens.data.lazy import Lazy, Subset, View
 from latens.data.tables.cells import Hints
@@ -270,7 +270,7 @@ def is_counts(x: Any) -> bool:
 
 def sparse_rows(X: Any, layer: str | None = None) -> SparseRows:
     """Sparse counts as rows that are dense a batch at a time; ``layer``: of annotated ones, as of
-    :func:`latens.data.counts.rows.counts_of`."""
+    :func:`latens.data.counts.sparse.counts_of`."""
     return counts_of(X, layer=layer).x if hasattr(X, "obs") else SparseRows(X)
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from latens.data.formats import (
+from latens.data.array_files import (
     Found,
     labels_beside,
     open_plain,
@@ -300,7 +300,7 @@ def _read_file(
         return _read_images(path, options)
     if format == "h5ad":
         return _read_counts(path, label, options)
-    from latens.data.counts.rows import fingerprint_of, read_sparse
+    from latens.data.counts.sparse import fingerprint_of, read_sparse
 
     with sentences(path):
         if format == "npz":
@@ -350,7 +350,7 @@ def _read_images(path: Path, options: dict[str, Any]) -> Found:
 
 
 def _read_counts(path: Path, label: str | None, options: dict[str, Any]) -> Found:
-    from latens.data.counts.rows import read_h5ad
+    from latens.data.counts.sparse import read_h5ad
 
     found = read_h5ad(path, layer=options.get("layer"), labels=label)
     return Found(

@@ -16,7 +16,7 @@ from latens.errors import InputError
 from latens.schema.arrays import Schema, place
 from latens.schema.cells import as_numbers, is_empty, plain, short
 from latens.schema.column import CODED, KEPT, Column, _numbers
-from latens.schema.rules import Numbers
+from latens.schema.rules import ColumnNumbers
 from latens.schema.table import Table
 
 IMPOSSIBLE, UNSEEN, BEYOND, BROKEN = "impossible", "unseen", "beyond", "broken"
@@ -79,7 +79,7 @@ def sift_table(
     return schema.inward(u), sorted(odd, key=lambda each: each.row)
 
 
-def _broken(schema: Table, table: Any, u: Numbers) -> list[Odd]:
+def _broken(schema: Table, table: Any, u: ColumnNumbers) -> list[Odd]:
     """The targets of rules in rows that break them."""
     fields, odd = {field.name: field for field in schema.outer}, []
     for rule in schema.rules:

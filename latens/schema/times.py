@@ -283,7 +283,8 @@ def _ordinal(day: int) -> str:
 _WRITTEN: dict[str, Callable[[dict[str, int]], str]] = {  # directives that are words
     "B": lambda parts: MONTHS[parts["m"] - 1], "b": lambda parts: MONTHS[parts["m"] - 1][:3],
     "A": lambda parts: DAYS[parts["w"]], "a": lambda parts: DAYS[parts["w"]][:3],
-    "p": lambda parts: "AM" if parts["H"] % 24 < 12 else "PM", "P": lambda parts: "am" if parts["H"] % 24 < 12 else "pm",
+    "p": lambda parts: "AM" if parts["H"] % 24 < 12 else "PM",
+    "P": lambda parts: "am" if parts["H"] % 24 < 12 else "pm",
     "o": lambda parts: _ordinal(parts["d"]), "%": lambda parts: "%",
 }  # fmt: skip
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from latens.data.images.pixels import MAX_SIDE, Form, Head, common_form, count, pixels_of, read_heads
+from latens.data.images.pixels import MAX_SIDE, ImageHead, PixelForm, common_form, count, pixels_of, read_heads
 from latens.data.lazy import Lazy
 from latens.errors import InputError, is_whole
 from latens.machine.processor import cores
@@ -119,9 +119,9 @@ def image_folder(
     return ImageFolder(x, labels, label_names, images.names, notes, skipped, _fingerprint(images))
 
 
-def _heads(folder: Path, files: list[str], pages: bool, skip_bad: bool, skipped: list[str]) -> dict[Page, Head]:
+def _heads(folder: Path, files: list[str], pages: bool, skip_bad: bool, skipped: list[str]) -> dict[Page, ImageHead]:
     """The headers of all pages, or of the first ones."""
-    heads: dict[Page, Head] = {}
+    heads: dict[Page, ImageHead] = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of PIL: what matters is refused
         for name in files:
@@ -152,7 +152,7 @@ class ImageFiles(Lazy):
     Raises ``InputError`` naming the file, where one is damaged or has changed.
     """
 
-    def __init__(self, root: Path, places: tuple[Page, ...], form: Form, pages: bool = False):
+    def __init__(self, root: Path, places: tuple[Page, ...], form: PixelForm, pages: bool = False):
         self.root, self.places, self.form = root, places, form
         self.names = tuple(place.name(pages) for place in places)
         self.shape, self.kind = (len(places), *form.shape), np.dtype(np.uint16 if form.mode == "I;16" else np.uint8)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from latens.data.formats import sentences
+from latens.data.array_files import sentences
 from latens.data.streams.blocks import cut, starts
 from latens.data.streams.files import File, files_at
 from latens.data.tables.folders import key_columns, same_columns, with_keys

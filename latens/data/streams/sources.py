@@ -25,7 +25,7 @@ SHARE = 0.25  # of the memory, beyond which data are read as a stream
 
 
 @dataclass(frozen=True)
-class Order:
+class StreamOrder:
     """What decides the order of rows in training, beside the data and the seed: kept with a run, so that a run that is
     continued repeats it. ``most_rows`` of a block; the others as in :class:`~latens.data.streams.loader.StreamLoader`.
     """
@@ -39,7 +39,7 @@ class Order:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, values: Any) -> Order:
+    def from_json(cls, values: Any) -> StreamOrder:
         known = {field.name for field in fields(cls)}
         good = isinstance(values, Mapping) and set(values) <= known
         if not good or not all(is_whole(number) and number >= 1 for number in values.values()):
@@ -58,7 +58,7 @@ class Stream:
 
     origin: str
     fingerprint: str
-    order: Order
+    order: StreamOrder
     sizes: list[int]
     names: tuple[str, ...] | None = None
     arrow: Any = None
@@ -123,10 +123,10 @@ class ParquetStream(Stream):
     """
 
     def __init__(
-        self, path: str, *, drop: Iterable[str] = (), columns: Iterable[str] | None = None, order: Order | None = None,
-        index: bool = False,
+        self, path: str, *, drop: Iterable[str] = (), columns: Iterable[str] | None = None,
+        order: StreamOrder | None = None, index: bool = False,
     ):  # fmt: skip
-        self.order = order or Order()
+        self.order = order or StreamOrder()
         self.origin = path if "://" in path else os.path.abspath(os.path.expanduser(path))
         stored, of_index = column_names(path), index_names(stored_schema(path))
         wanted = None if columns is None else list(columns)
@@ -159,8 +159,8 @@ class ParquetStream(Stream):
 class NpyStream(Stream):
     """The rows of an .npy file by memory map; errors as :class:`~latens.data.streams.blocks.NpyBlocks`."""
 
-    def __init__(self, path: str, *, order: Order | None = None):
-        self.order = order or Order()
+    def __init__(self, path: str, *, order: StreamOrder | None = None):
+        self.order = order or StreamOrder()
         self.origin = os.path.abspath(os.path.expanduser(path))
         self._blocks = NpyBlocks(path, lambda array: (array, None))
         self.sizes = self._blocks.sizes
@@ -191,7 +191,7 @@ class AsTable(Stream):
 
 
 def open_stream(
-    path: str, *, drop: Iterable[str] = (), columns: Iterable[str] | None = None, order: Order | None = None,
+    path: str, *, drop: Iterable[str] = (), columns: Iterable[str] | None = None, order: StreamOrder | None = None,
     index: bool = False, na: Iterable[str] | None = None,
 ) -> Stream:  # fmt: skip
     """The data at a path or address as a stream: Parquet (a file, a folder of files, an address; its row index too,

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from latens.data.tables import dates, numbers
+from latens.data.tables import dates, number_forms
 from latens.data.tables.types import shown
 from latens.errors import InputError
 from latens.schema.form import BLANKS, MARKS, WORDS, Form, Numbers, Truth, Words, as_text
@@ -212,7 +212,7 @@ def _as_asked(column: Any, name: str, where: str, asked: str) -> Understood:
     """By the form that the user named."""
     from pyarrow import compute as pc
 
-    form: Form = dates.asked_times(asked, name) if "%" in asked.rstrip("%") else numbers.asked_numbers(asked, name)
+    form: Form = dates.asked_times(asked, name) if "%" in asked.rstrip("%") else number_forms.asked_numbers(asked, name)
     values, bad = form.read(column)
     if pc.any(bad, min_count=0).as_py():
         row = pc.index(bad, True).as_py()
@@ -223,8 +223,9 @@ def _as_asked(column: Any, name: str, where: str, asked: str) -> Understood:
     stripped = pc.utf8_trim_whitespace(column)
     texts = stripped.filter(values.is_valid())
     if isinstance(form, Numbers):
-        bodies = [match["body"] for text in pc.unique(texts).to_pylist() if (match := numbers.DRESSED.fullmatch(text))]
-        form = numbers.with_places(form, bodies)
+        matches = map(number_forms.DRESSED.fullmatch, pc.unique(texts).to_pylist())
+        bodies = [match["body"] for match in matches if match]
+        form = number_forms.with_places(form, bodies)
         values, _ = form.read(column)
     elif isinstance(form, Times) and len(texts):
         counted = texts.value_counts()
@@ -340,8 +341,8 @@ class _Looked:
         ends = pc.min_max(widths).as_py()
         if _any(self.cells, "[eE]"):
             texts = self.cells.drop_null().unique().slice(0, 1000).to_pylist()
-            return numbers.with_places(Numbers("double"), [text.lstrip("+-") for text in texts])
-        return numbers.with_decimals(Numbers("double"), ends["min"], ends["max"])
+            return number_forms.with_places(Numbers("double"), [text.lstrip("+-") for text in texts])
+        return number_forms.with_decimals(Numbers("double"), ends["min"], ends["max"])
 
     def _dated(self, values: Any) -> Understood | None:
         """Dates without a mark between year, month and day."""
@@ -396,11 +397,11 @@ class _Looked:
         raise self._mixed(number, "numbers")
 
     def _clothed(self) -> Understood | None:
-        if not all(map(numbers.DRESSED.fullmatch, self.values.slice(0, 100).to_pylist())):
+        if not all(map(number_forms.DRESSED.fullmatch, self.values.slice(0, 100).to_pylist())):
             return None
         try:
-            settled = numbers.number_form(self.values.to_pylist(), comma=self.comma)
-        except numbers.Ambiguous as error:
+            settled = number_forms.number_form(self.values.to_pylist(), comma=self.comma)
+        except number_forms.AmbiguousNumber as error:
             text = str(error)
             mark, other = (",", ".") if "," in text else (".", ",")
             raise Unsettled(
@@ -418,7 +419,7 @@ class _Looked:
         values = self._whole(values, form)
         found = self._found(values, dataclasses.replace(form, means=str(values.type)))
         texts = self.values.to_pylist()
-        signs = {"thousands": lambda text: form.group in text, "bare": numbers.is_bare}
+        signs = {"thousands": lambda text: form.group in text, "bare": number_forms.is_bare}
         remarks = [(what, next(filter(signs[what], texts)), 0) for what in rests_on]
         return dataclasses.replace(found, remarks=(*found.remarks, *remarks))
 
@@ -458,10 +459,10 @@ class _Looked:
         form = Truth("bool", words=(false or style("false"), true or style("true")))
         return self._found(form.read(self.cells)[0], form)
 
-    def _time_form(self, values: Any, counts: Any) -> dates.Fit | None:
+    def _time_form(self, values: Any, counts: Any) -> dates.TimeFit | None:
         try:
             return dates.time_form(values, counts, self.order)
-        except dates.Ambiguous as error:
+        except dates.AmbiguousDate as error:
             raise Unsettled(
                 f"{self.where}: column {shown(self.name)} has dates such as {shown(str(error))}, which can be read "
                 f"day first or month first: pass --format {self.name}=day-first or --format {self.name}=month-first",

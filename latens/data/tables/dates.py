@@ -44,12 +44,12 @@ ZONES = (
 )  # of zones with the same clocks the best known
 
 
-class Ambiguous(Exception):
+class AmbiguousDate(Exception):
     """Day and month cannot be told apart; the text is an example."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Fit:
+class TimeFit:
     """A form that reads ``share`` of the cells, weighed as often as they occur; ``by_custom`` where day and month are
     told by all days being the first of their month."""
 
@@ -58,7 +58,7 @@ class Fit:
     by_custom: bool = False
 
 
-def time_form(texts: Any, counts: Any, order: str | None = None) -> Fit | None:
+def time_form(texts: Any, counts: Any, order: str | None = None) -> TimeFit | None:
     """The form that reads most of the cells as dates, times of day or time spans.
 
     Args:
@@ -67,7 +67,7 @@ def time_form(texts: Any, counts: Any, order: str | None = None) -> Fit | None:
         order: "day-first" or "month-first", where that is known.
 
     Raises:
-        Ambiguous: all cells can be read day first and month first.
+        AmbiguousDate: all cells can be read day first and month first.
 
     >>> import pyarrow as pa
     >>> fit = time_form(pa.array(["31/12/2021", "01/02/2022"]), pa.array([1, 1]))
@@ -86,7 +86,7 @@ def time_form(texts: Any, counts: Any, order: str | None = None) -> Fit | None:
         form = _form(pattern)
         values, _ = form.read(texts)
         share = pc.sum(counts.filter(values.combine_chunks().is_valid()), min_count=0).as_py() / total
-        fits.append(Fit(form, share))
+        fits.append(TimeFit(form, share))
     best = max(fits, key=lambda fit: fit.share)
     if best.share == 0 or _are_seasons(best.form, texts):
         return None
@@ -94,7 +94,7 @@ def time_form(texts: Any, counts: Any, order: str | None = None) -> Fit | None:
     return dataclasses.replace(best, form=written(best.form, texts, counts))
 
 
-def _ordered(fits: list[Fit], best: Fit, order: str | None, texts: Any) -> Fit:
+def _ordered(fits: list[TimeFit], best: TimeFit, order: str | None, texts: Any) -> TimeFit:
     """Of forms that read the same cells, the one whose order of day and month is known."""
     days, months = ([f for f in fits if way.search(f.form.pattern)] for way in (_DAY_FIRST, _MONTH_FIRST))
     if not (days and months) or best not in (*days, *months):
@@ -107,7 +107,7 @@ def _ordered(fits: list[Fit], best: Fit, order: str | None, texts: Any) -> Fit:
     firsts = [_months_of_firsts(fit.form, texts) for fit in (day, month)]
     if max(firsts) >= LEAST_FIRSTS and min(firsts) <= 1:
         return dataclasses.replace(day if firsts[0] > firsts[1] else month, by_custom=True)
-    raise Ambiguous(texts[0].as_py())
+    raise AmbiguousDate(texts[0].as_py())
 
 
 def _are_seasons(form: Times, texts: Any) -> bool:

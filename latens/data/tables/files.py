@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latens.data.formats import sentences
+from latens.data.array_files import sentences
 from latens.data.tables import text as table_text
 from latens.data.tables.cells import Hints
 from latens.data.tables.folders import key_columns, keys_of, kind_of, same_columns, tables_below, with_keys

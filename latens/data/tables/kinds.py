@@ -128,7 +128,7 @@ def _numeric(
         family, words = best_family(values, FAMILIES[kind])
         law = law if family == "heaped" else None
     family = family or (FAMILIES[kind][-1] if law is None else "heaped")
-    reason = "; ".join(filter(None, [reason, words, law and _words(law, values, common["type"])]))
+    reason = "; ".join(filter(None, [reason, words, _words(law, values, common["type"]) if law else ""]))
     shift, unit = _centre(logarithmic(kind)(smooth))
     _require_float32(scan, 0.0 if kind in LOGARITHMIC else max(abs(low), abs(high)), shift, unit)
     return Column(

@@ -276,7 +276,8 @@ def _assembled(table: Any, found: dict[str, Understood], hints: Hints, is_file: 
             columns[name] = one.values
             if str(cells.type) == one.form.means and isinstance(one.form, Words) and not is_file:
                 continue  # numbers without their codes
-            forms[name] = one.form if is_file else dataclasses.replace(one.form, stored=str(cells.type) if _is_number(cells.type) else "string")
+            stored = str(cells.type) if _is_number(cells.type) else "string"
+            forms[name] = one.form if is_file else dataclasses.replace(one.form, stored=stored)
             text[name] = cells
     unread = {name: one.unread for name, one in found.items() if one.unread is not None}
     fields = [table.schema.field(name).with_type(cells.type) for name, cells in columns.items()]

@@ -16,7 +16,7 @@ from latens.errors import InputError
 from latens.schema import Column, Table
 from latens.schema.cells import listed
 from latens.schema.column import CODED
-from latens.schema.rules import Formula, Function, Missing, Numbers, Order, Rule
+from latens.schema.rules import ColumnNumbers, Formula, Function, Missing, Order, Rule
 
 _SIGNS = ("<=", ">=", "->", "==", "≤", "≥", "<", ">", "=")
 _HELP = (
@@ -25,7 +25,7 @@ _HELP = (
 )
 
 
-def declared(text: str, schema: Table, u: Numbers, where: str) -> list[Rule]:
+def declared(text: str, schema: Table, u: ColumnNumbers, where: str) -> list[Rule]:
     """The rules that a text names, checked against all rows."""
     fields = {field.name: field for field in schema.outer}
     checked = []
@@ -36,7 +36,7 @@ def declared(text: str, schema: Table, u: Numbers, where: str) -> list[Rule]:
     return checked
 
 
-def _parsed(text: str, schema: Table, u: Numbers, where: str) -> list[Rule]:
+def _parsed(text: str, schema: Table, u: ColumnNumbers, where: str) -> list[Rule]:
     if match := re.fullmatch(r"(.+?)\s+missing\s+(?:exactly\s+)?where\s+(.+?)\s*(?:==?|\bis\b)\s*(.+)", text.strip()):
         return [_missing_asked(text, match, schema, u)]
     tokens = _tokens(text, [field.name for field in schema.fields])
@@ -54,7 +54,7 @@ def _parsed(text: str, schema: Table, u: Numbers, where: str) -> list[Rule]:
 
 
 def _require_kept(
-    text: str, rule: Rule, bad: np.ndarray, fields: dict[str, Column], u: Numbers, where: str
+    text: str, rule: Rule, bad: np.ndarray, fields: dict[str, Column], u: ColumnNumbers, where: str
 ) -> None:
     """InputError for the first of the rows that break the rule, if there are any."""
     if not bad.any():
@@ -128,7 +128,7 @@ def _only_name(text: str, side: Sequence[Any]) -> str:
 
 
 def _orders_asked(
-    text: str, sides: list[list[Any]], signs: list[str], schema: Table, u: Numbers, where: str
+    text: str, sides: list[list[Any]], signs: list[str], schema: Table, u: ColumnNumbers, where: str
 ) -> list[Rule]:
     names, fields = [_only_name(text, side) for side in sides], {field.name: field for field in schema.outer}
     if signs[0] in (">=", ">", "≥"):
@@ -152,7 +152,7 @@ def _orders_asked(
     return found
 
 
-def _formula_asked(text: str, sides: list[list[Any]], schema: Table, u: Numbers) -> Rule:
+def _formula_asked(text: str, sides: list[list[Any]], schema: Table, u: ColumnNumbers) -> Rule:
     left, right = sides if len(sides[0]) == 1 and isinstance(sides[0][0], tuple) else sides[::-1]
     target, fields = _only_name(text, left), {field.name: field for field in schema.outer}
     sources = list(dict.fromkeys(token[1] for token in right if isinstance(token, tuple)))
@@ -171,7 +171,7 @@ def _formula_asked(text: str, sides: list[list[Any]], schema: Table, u: Numbers)
         raise InputError(f"--rule {text!r} cannot be read: {_HELP}") from None
 
 
-def _function_asked(text: str, sides: list[list[Any]], schema: Table, u: Numbers) -> Rule:
+def _function_asked(text: str, sides: list[list[Any]], schema: Table, u: ColumnNumbers) -> Rule:
     source, target = (_only_name(text, side) for side in sides)
     fields = {field.name: field for field in schema.outer}
     keys = keys_of(fields[source], u[source])
@@ -190,7 +190,7 @@ def _function_asked(text: str, sides: list[list[Any]], schema: Table, u: Numbers
     raise AssertionError("a function that no row breaks")
 
 
-def _missing_asked(text: str, match: re.Match[str], schema: Table, u: Numbers) -> Rule:
+def _missing_asked(text: str, match: re.Match[str], schema: Table, u: ColumnNumbers) -> Rule:
     names = [field.name for field in schema.fields]
     target, source = (next(iter(_tokens(word, names)))[1] for word in match.groups()[:2])
     _require_modelled(text, [target, source], schema)

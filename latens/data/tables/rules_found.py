@@ -15,7 +15,7 @@ from latens.schema import Column
 from latens.schema.cells import arrow_type, kind_of_time, listed
 from latens.schema.column import CODED, NUMERIC
 from latens.schema.law import Law
-from latens.schema.rules import EXACT, Formula, Function, Missing, Numbers, Order, Rule, values_of
+from latens.schema.rules import EXACT, ColumnNumbers, Formula, Function, Missing, Order, Rule, values_of
 
 LEAST = 100  # rows in which a rule that is kept by itself can be seen to hold
 ACCIDENT = -6.0  # log10 of the chance by accident, below which it is kept
@@ -39,7 +39,7 @@ def _in_words(rows: int, chance: float) -> str:
 # Functions of one column
 
 
-def functions(fields: dict[str, Column], u: Numbers, taken: set[str]) -> list[Rule]:
+def functions(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> list[Rule]:
     """Columns that are a function of one other column: of columns that are one of each other, that of levels stays."""
     names = list(fields)[:WIDE]
     found = _functions_by_target([name for name in names if name not in taken], fields, u)
@@ -57,14 +57,16 @@ def functions(fields: dict[str, Column], u: Numbers, taken: set[str]) -> list[Ru
 
 
 def _functions_by_target(
-    names: list[str], fields: dict[str, Column], u: Numbers
+    names: list[str], fields: dict[str, Column], u: ColumnNumbers
 ) -> dict[str, dict[str, Function]]:
     """``{target: {source: function}}``, all that hold."""
     found: dict[str, dict[str, Function]] = {}
     for source in names:
         keyed = keys_of(fields[source], u[source])
-        for target in names if keyed is not None else ():
-            if target != source and (rule := function_of(source, target, *keyed, u[target], fields)):
+        if keyed is None:
+            continue
+        for target in names:
+            if target != source and (rule := function_of(source, target, *keyed, u[target], fields)) is not None:
                 found.setdefault(target, {})[source] = rule
     return found
 
@@ -113,7 +115,7 @@ def _or_none(numbers: np.ndarray) -> tuple[float | None, ...]:
 # Formulas
 
 
-def formulas(fields: dict[str, Column], u: Numbers, taken: set[str]) -> list[Rule]:
+def formulas(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> list[Rule]:
     """Columns that are another in other units, or the sum, product or quotient of others."""
     names = [name for name, field in fields.items() if name not in taken and is_numeric(field)][:SUMMED]
     values = {name: values_of(fields[name], u[name]) for name in names}
@@ -141,7 +143,7 @@ Hows = Iterable[tuple[tuple[str, ...], str]]  # sources and formulas
 
 
 def _formula(
-    target: str, others: list[str], search: Callable[[str, Numbers, set[str]], Hows], values: Numbers,
+    target: str, others: list[str], search: Callable[[str, ColumnNumbers, set[str]], Hows], values: ColumnNumbers,
     fields: dict[str, Column],
 ) -> Formula | None:  # fmt: skip
     """The first formula of a search that gives the target in every row."""
@@ -162,7 +164,7 @@ def _formula(
     return None
 
 
-def _straight(target: str, values: Numbers, dates: set[str]) -> Hows:
+def _straight(target: str, values: ColumnNumbers, dates: set[str]) -> Hows:
     """The target as another column in other units."""
     for name in values:
         if name != target and (name in dates) == (target in dates):
@@ -181,10 +183,10 @@ def _line(a: np.ndarray, b: np.ndarray, word: str = "v0") -> list[str]:
     return [first + (f" + {m!r}" if m > 0 else f" - {-m!r}" if m else "")]
 
 
-def _sums_of(size: int) -> Callable[[str, Numbers, set[str]], Hows]:
+def _sums_of(size: int) -> Callable[[str, ColumnNumbers, set[str]], Hows]:
     """The target as the sum of so many columns, of which none is larger where none is negative."""
 
-    def sums(target: str, values: Numbers, dates: set[str]) -> Hows:
+    def sums(target: str, values: ColumnNumbers, dates: set[str]) -> Hows:
         y = values[target]
         others = {name: x for name, x in values.items() if name != target}
         if all((x >= 0).all() for x in values.values()):
@@ -198,7 +200,7 @@ def _sums_of(size: int) -> Callable[[str, Numbers, set[str]], Hows]:
     return sums
 
 
-def _products(target: str, values: Numbers, dates: set[str]) -> Hows:
+def _products(target: str, values: ColumnNumbers, dates: set[str]) -> Hows:
     y = values[target]
     others = {name: x for name, x in values.items() if name not in {target, *dates}}
     if target in dates:
@@ -212,7 +214,7 @@ def _products(target: str, values: Numbers, dates: set[str]) -> Hows:
             yield (one, other), "v0 / v1"
 
 
-def _spans(target: str, values: Numbers, dates: set[str]) -> Hows:
+def _spans(target: str, values: ColumnNumbers, dates: set[str]) -> Hows:
     """The target as the time between two dates, in any unit."""
     if target not in dates:
         for one, other in permutations(sorted(dates), 2):
@@ -221,7 +223,7 @@ def _spans(target: str, values: Numbers, dates: set[str]) -> Hows:
                 yield from (((one, other), how) for how in _line(apart, values[target], "(v0 - v1)"))
 
 
-def _holding(rule: Formula, values: Numbers, fields: dict[str, Column]) -> Formula | None:
+def _holding(rule: Formula, values: ColumnNumbers, fields: dict[str, Column]) -> Formula | None:
     """The formula with its reason, where it holds in every row and that is no accident."""
     numbers = {name: dataclasses.replace(field, kind="continuous", family="", law=None, levels=None)
                for name, field in fields.items() if name in (rule.target, *rule.sources)}  # fmt: skip
@@ -243,7 +245,7 @@ def _holding(rule: Formula, values: Numbers, fields: dict[str, Column]) -> Formu
 # Orders
 
 
-def orders(fields: dict[str, Column], u: Numbers, taken: set[str]) -> list[Rule]:
+def orders(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> list[Rule]:
     """Columns of one kind of values that are never below another, where independent ones often would be."""
     names = [name for name, field in fields.items() if is_numeric(field)][:WIDE]
     values = {name: values_of(fields[name], u[name]) for name in names}
@@ -259,7 +261,7 @@ def comparable(one: Column, other: Column) -> bool:
     return kind_of_time(arrow_type(one.type)) == kind_of_time(arrow_type(other.type))
 
 
-def _order(low: str, high: str, values: Numbers, fields: dict[str, Column], u: Numbers) -> Order | None:
+def _order(low: str, high: str, values: ColumnNumbers, fields: dict[str, Column], u: ColumnNumbers) -> Order | None:
     a, b = values[low], values[high]
     if (a[:SAMPLE] > b[:SAMPLE]).any() or (a > b).any():
         return None
@@ -286,7 +288,7 @@ def _heaps(field: Column, numbers: np.ndarray) -> float:
 
 
 def order_of(
-    sources: tuple[str, ...], target: str, fields: dict[str, Column], u: Numbers, *, strict: bool
+    sources: tuple[str, ...], target: str, fields: dict[str, Column], u: ColumnNumbers, *, strict: bool
 ) -> Order | None:
     """The order, with the column of what the target exceeds its sources by; None where that has no law."""
     field = fields[target]
@@ -338,7 +340,7 @@ def _law_of_all(numbers: np.ndarray, time: str) -> Law | None:
 # Gaps
 
 
-def gaps(fields: dict[str, Column], u: Numbers, taken: set[str]) -> list[Rule]:
+def gaps(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> list[Rule]:
     """Columns that are missing exactly where another has some of its levels, or is missing."""
     holes = {name: np.isnan(numbers) for name, numbers in u.items()}
     some = [name for name in list(fields)[:WIDE] if holes[name].any() and not holes[name].all() and name not in taken]
@@ -356,7 +358,7 @@ def gaps(fields: dict[str, Column], u: Numbers, taken: set[str]) -> list[Rule]:
 
 
 def _missing(
-    source: str, target: str, holes: dict[str, np.ndarray], fields: dict[str, Column], u: Numbers
+    source: str, target: str, holes: dict[str, np.ndarray], fields: dict[str, Column], u: ColumnNumbers
 ) -> Missing | None:
     own, share = holes[target], float(holes[target].mean())
     keys: tuple[float | None, ...]

@@ -11,7 +11,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from latens.data.formats import open_plain
+from latens.data.array_files import open_plain
 from latens.data.tables.cells import Hints
 from latens.data.tables.folders import is_shown, kind_of, same_columns
 from latens.data.tables.layout import PADDING, Choice, Layout, records, survey

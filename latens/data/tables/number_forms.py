@@ -30,7 +30,7 @@ PHONE = 8  # digits of a telephone number behind +, at least
 _GROUPED = r"[0-9]{1,3}(?:S[0-9]{2,3})*S[0-9]{3}"
 
 
-class Ambiguous(Exception):
+class AmbiguousNumber(Exception):
     """Two readings fit; the text is an example."""
 
 
@@ -43,7 +43,7 @@ def number_form(texts: Sequence[str], *, comma: bool | None = None) -> tuple[Num
         comma: whether the file has decimal commas (True), cuts its fields by commas (None), or neither (False).
 
     Raises:
-        Ambiguous: 1,234 can be read as 1234 and as 1.234.
+        AmbiguousNumber: 1,234 can be read as 1234 and as 1.234.
 
     >>> number_form(["$1,234.50", "-$2.00"])[0].describe()
     '$1,234.50'
@@ -178,7 +178,7 @@ def _one_mark(bodies: Sequence[str], mark: str, comma: bool | None) -> tuple[str
     if mark == "," and comma is None:  # fields cut by commas: the decimals of its numbers have points
         short = [body for body in bodies if mark not in body]
         return ",", ".", not short or max(map(len, short)) > 3
-    raise Ambiguous(next(body for body in bodies if mark in body))
+    raise AmbiguousNumber(next(body for body in bodies if mark in body))
 
 
 def _fits(bodies: Sequence[str], group: str, point: str) -> bool:
