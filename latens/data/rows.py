@@ -24,6 +24,7 @@ from latens.data.tables.rules import with_rules
 from latens.data.tables.types import INDEX, index_names, index_notes, with_index
 from latens.errors import InputError
 from latens.schema import KINDS, LIBRARY, AnySchema, Column, Odd, Schema, Table, sift_array, sift_table
+from latens.schema.arrow import pa
 from latens.schema.cells import as_numbers, is_empty, listed
 from latens.schema.column import CODED
 from latens.tensors.trees import Tree
@@ -489,8 +490,6 @@ def _check_lazy(x: Lazy, schema: Schema) -> None:
 
 def as_table(x: np.ndarray, names: Sequence[str] | None = None) -> Any:
     """A matrix as an arrow table of its columns, NaN as null; without names they are column_1, column_2, …"""
-    import pyarrow as pa
-
     header = [f"column_{j + 1}" for j in range(x.shape[1])] if names is None else [str(name) for name in names]
     if x.dtype.kind == "f" and x.dtype.itemsize > 8:
         x = x.astype(np.float64)
@@ -553,8 +552,6 @@ def _one_scale(table: Any, asked: Asked) -> np.ndarray | None:
 
 def is_number(type: Any) -> bool:
     """Whether an arrow type is of whole numbers, truth values or floats."""
-    import pyarrow as pa
-
     return pa.types.is_integer(type) or pa.types.is_boolean(type) or pa.types.is_floating(type)
 
 
@@ -612,8 +609,6 @@ def _given_cells(
 ) -> Any:  # fmt: skip
     """An arrow table of the conditions: columns of obs by their names, the labels as "label"; ``none``: what is said
     where there are no labels."""
-    import pyarrow as pa
-
     obs, found = getattr(x, "obs", {}), {}
     for name in names:
         if name in obs:

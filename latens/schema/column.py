@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from latens.errors import InputError
+from latens.schema.arrow import pa, pc
 from latens.schema.cells import DAY, arrow_type, as_numbers, kind_of_time, of_levels, plain, short, typed
 from latens.schema.form import Form
 from latens.schema.law import Law
@@ -165,9 +166,6 @@ class Column:
         return numbers, 0
 
     def _codes(self, cells: Any, where: str) -> tuple[np.ndarray, int]:
-        import pyarrow as pa
-        from pyarrow import compute as pc
-
         cells = plain(cells)
         levels = of_levels(self.levels or (), self.type)
         if pa.types.is_decimal(cells.type) and not pa.types.is_decimal(levels.type):
@@ -223,8 +221,6 @@ class Column:
     def support(self) -> tuple[float, float]:
         """The smallest and the largest number that a cell can be, seen or not: what its kind and its type hold; a
         number other than a date keeps its sign, where all have one."""
-        import pyarrow as pa
-
         type, step = arrow_type(self.type), self.law.step if self.law is not None else None
         least = step or 10.0 ** -(12 if self.decimals is None else self.decimals)  # above 0
         low, high = float(self.low or 0.0), float(self.high or 0.0)
@@ -244,8 +240,6 @@ class Column:
         """An arrow array of this column's type: codes become levels, numbers the nearest ones that its law can give
         (unless they are ``given``; with ``beyond`` also outside the range of the data) and rounded as the column's
         were, NaN becomes null. With ``mean`` a count is a mean, and a fraction (float64)."""
-        import pyarrow as pa
-
         numbers = self.settled(numbers, mean=mean, given=given, beyond=beyond)
         missing = np.isnan(numbers)
         if mean and self.kind == "count":
@@ -282,8 +276,6 @@ class Column:
 
     def repeat(self, rows: int) -> Any:
         """``rows`` cells of a constant, or of a column without values."""
-        import pyarrow as pa
-
         dates = self.kind == "constant" and pa.types.is_temporal(arrow_type(self.type))
         value = float(self.value) if dates else self.value
         return typed(of_levels([value] * rows, self.type), self.type, [] if value is None else [value])
@@ -359,9 +351,6 @@ _TYPES: dict[str, Any] = {
 
 def _truths(cells: Any) -> Any:
     """Words for yes and no as 1 and 0, any other word as 2."""
-    import pyarrow as pa
-    from pyarrow import compute as pc
-
     words = pc.utf8_lower(pc.utf8_trim_whitespace(cells))
     found = [pc.is_in(words, value_set=pa.array(each)) for each in (["false", "0"], ["true", "1"])]
     return pc.if_else(pc.is_valid(cells), pc.case_when(pc.make_struct(*found), 0, 1, 2), None)
@@ -369,8 +358,6 @@ def _truths(cells: Any) -> Any:
 
 def _is_in(cell: Any, type: Any) -> bool:
     """Whether a text stands for a value of that type."""
-    import pyarrow as pa
-
     try:
         return pa.types.is_string(cell.type) and cell.cast(type).is_valid
     except pa.ArrowException:
@@ -378,8 +365,6 @@ def _is_in(cell: Any, type: Any) -> bool:
 
 
 def _numbers(cells: Any, column: Column, where: str, first_row: int) -> np.ndarray:
-    import pyarrow as pa
-
     cells = plain(cells)
     if column.form is not None and pa.types.is_string(cells.type):
         cells = plain(column.form.read(cells)[0])

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from latens.errors import InputError
+from latens.schema.arrow import pa, pc
 from latens.schema.cells import arrow_type
 
 WORDS = ("", "NA", "NaN", "nan", "null", "NULL", "<NA>")  # missing cells of a column of words: "none" may be a value
@@ -42,9 +43,6 @@ class Form:
 
     def read(self, cells: Any) -> tuple[Any, Any]:
         """(values ``[N]`` of the type ``means``, null where missing or unreadable; mask of what is unreadable)."""
-        import pyarrow as pa
-        from pyarrow import compute as pc
-
         cells = as_text(cells)
         if len(cells) == 0:
             return pa.chunked_array([], arrow_type(self.means)), pa.array([], pa.bool_())
@@ -58,17 +56,11 @@ class Form:
         return pa.chunked_array([values.take(distinct.indices)]), unreadable
 
     def _gone(self, texts: Any) -> Any:
-        import pyarrow as pa
-        from pyarrow import compute as pc
-
         known = pc.is_in(pc.utf8_lower(texts), pa.array(sorted(BLANKS | MARKS)))
         return pc.or_(known, pc.is_in(texts, pa.array(self.gaps, pa.string())))
 
     def write(self, values: Any) -> Any:
         """The texts ``[N]`` of values; the first of ``gaps`` where null, null where there is none."""
-        import pyarrow as pa
-        from pyarrow import compute as pc
-
         if isinstance(values, pa.ChunkedArray):
             values = values.combine_chunks()
         if isinstance(values, pa.ChunkedArray):  # no chunk at all
@@ -79,8 +71,6 @@ class Form:
 
     def back(self, values: Any) -> Any:
         """Values in the type that the cells were stored in."""
-        import pyarrow as pa
-
         if not self.stored:
             return values
         texts = dataclasses.replace(self, gaps=()).write(values)
@@ -131,9 +121,6 @@ class Form:
 
 def as_text(cells: Any) -> Any:
     """Cells as a chunked array of text, whole floats without a point, null where NaN."""
-    import pyarrow as pa
-    from pyarrow import compute as pc
-
     if not isinstance(cells, pa.ChunkedArray):
         cells = pa.chunked_array([cells])
     if pa.types.is_dictionary(cells.type):
@@ -157,17 +144,12 @@ class Words(Form):
     kind: ClassVar[str] = "words"
 
     def read(self, cells: Any) -> tuple[Any, Any]:
-        import pyarrow as pa
-        from pyarrow import compute as pc
-
         cells = as_text(cells if hasattr(cells, "type") else pa.array(cells))
         stripped = pc.utf8_trim_whitespace(cells)
         values = pc.if_else(pc.is_in(stripped, pa.array(self.gaps, pa.string())), None, stripped)
         return values, pa.array([False] * 0, pa.bool_())
 
     def write(self, values: Any) -> Any:
-        from pyarrow import compute as pc
-
         texts = as_text(values)
         return texts if not self.gap else pc.fill_null(texts, self.gap)
 
@@ -191,17 +173,12 @@ class Truth(Form):
     kind: ClassVar[str] = "truth"
 
     def _values(self, texts: Any) -> Any:
-        import pyarrow as pa
-        from pyarrow import compute as pc
-
         lower = pc.utf8_lower(texts)
         known = pc.is_in(lower, pa.array([word.lower() for word in (*self.words, "true", "false", "1", "0")]))
         true = pc.is_in(lower, pa.array([self.words[1].lower(), "true", "1"]))
         return pc.if_else(known, true, None)
 
     def _texts(self, values: Any) -> Any:
-        from pyarrow import compute as pc
-
         return pc.if_else(values, self.words[1], self.words[0])
 
     def check(self) -> None:
@@ -266,23 +243,18 @@ class Numbers(Form):
         return not (self.prefix or self.suffix or self.group or self.brackets or self.units) and self.point == "."
 
     def read(self, cells: Any) -> tuple[Any, Any]:
-        import pyarrow as pa
-
         if self.is_plain:
             with_type = arrow_type(self.means)
             try:
                 text = as_text(cells if hasattr(cells, "type") else pa.array(cells))
                 values = text.cast(with_type)
-                if not pa.types.is_floating(with_type) or pa.compute.all(pa.compute.is_finite(values)).as_py():
+                if not pa.types.is_floating(with_type) or pc.all(pc.is_finite(values)).as_py():
                     return values, pa.array([], pa.bool_())
             except pa.ArrowInvalid:
                 pass
         return super().read(cells if hasattr(cells, "type") else pa.array(cells))
 
     def _values(self, texts: Any) -> Any:
-        import pyarrow as pa
-        from pyarrow import compute as pc
-
         bare = self.digits(texts)
         if (
             arrow_type(self.means) == pa.int64()
@@ -298,9 +270,6 @@ class Numbers(Form):
 
     def digits(self, texts: Any) -> Any:
         """What arrow reads as numbers, null where a text is none."""
-        import pyarrow as pa
-        from pyarrow import compute as pc
-
         before = re.escape(self.prefix.strip())
         behind = "|".join(re.escape(text.strip()) for text in sorted(self.units or (self.suffix,), key=len)[::-1])
         parts = {"G": re.escape(self.group), "P": re.escape(self.point)}
@@ -326,8 +295,6 @@ class Numbers(Form):
         return pc.binary_join_element_wise(pc.if_else(minus, "-", ""), body, "")
 
     def _texts(self, values: Any) -> Any:
-        import pyarrow as pa
-
         return pa.array([None if v is None else self._text(v) for v in values.to_pylist()], pa.string())
 
     def _text(self, value: float) -> str:
@@ -388,8 +355,6 @@ class Numbers(Form):
 
 def _whole(digits: Any) -> Any:
     """Texts of whole numbers as int64, or as double where they are too long for it."""
-    import pyarrow as pa
-
     try:
         return digits.cast(pa.int64())
     except pa.ArrowInvalid:

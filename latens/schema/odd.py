@@ -14,6 +14,7 @@ import numpy as np
 
 from latens.errors import InputError
 from latens.schema.arrays import Schema, place
+from latens.schema.arrow import pa
 from latens.schema.cells import as_numbers, is_empty, plain, short
 from latens.schema.column import CODED, KEPT, Column, _numbers
 from latens.schema.rules import ColumnNumbers
@@ -140,8 +141,6 @@ def _told(column: Column, cells: Any, rows: Sequence[int] | np.ndarray, kind: st
 
 def _written(column: Column, value: Any) -> str:
     """A value as the cells of its column are written, in full where that would round it."""
-    import pyarrow as pa
-
     if column.form is None or isinstance(value, str):
         return _shown(value)
     numbers = as_numbers(cell := pa.array([value]))

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from latens.errors import InputError
+from latens.schema.arrow import pa, pc
 from latens.schema.cells import listed, short
 from latens.schema.column import KEPT, KINDS, Column
 from latens.schema.rules import ColumnNumbers, Rule
@@ -228,8 +229,6 @@ class Table:
         constants, and the columns in ``given`` (name -> arrow array: conditions, or columns that are handed through),
         in the user's order; with ``mean`` counts are fractions, with ``beyond`` numbers outside the range of the data
         stay there (but the targets of rules). ``gaps`` leaves cells of :attr:`outer` out, NaN."""
-        import pyarrow as pa
-
         x = np.asarray(x)
         if x.ndim != 2 or x.shape[1] != self.columns:
             raise InputError(f"expected an array of shape (n, {self.columns}), got {x.shape}.")
@@ -297,8 +296,6 @@ class Table:
 
 def _filled(cells: Any, field: Column, rows: int) -> Any:
     """The cells of a column that never varied, its value where they are missing."""
-    from pyarrow import compute as pc
-
     if field.kind != "constant" or not cells.null_count:
         return cells
     made = field.repeat(rows)

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from latens.errors import InputError
+from latens.schema.arrow import pa, pc
 from latens.schema.cells import arrow_type
 from latens.schema.form import Form
 
@@ -136,9 +137,6 @@ class Times(Form):
     # Text to values
 
     def _values(self, texts: Any) -> Any:
-        import pyarrow as pa
-        from pyarrow import compute as pc
-
         found = pc.extract_regex(texts, expression(self.pattern, self.is_span))
         there = {f.name: pc.struct_field(found, f.name) for f in found.type} if len(found) else {}
         matched = found.is_valid().to_numpy(zero_copy_only=False)
@@ -164,8 +162,6 @@ class Times(Form):
 
     def _clock(self, there: dict[str, Any], number: Callable[..., np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Microseconds since midnight, and whether the hands can stand so."""
-        from pyarrow import compute as pc
-
         hour, minute, second = number("H"), number("M"), number("S")
         valid = ((minute < 60) | (self.is_span and "H" not in there)) & (second < 61) & ((hour < 25) | self.is_span)
         if "I" in there:
@@ -201,8 +197,6 @@ class Times(Form):
         return np.array(found, np.int64) * _US
 
     def _typed(self, micro: np.ndarray, valid: np.ndarray, nano: np.ndarray | None = None) -> Any:
-        import pyarrow as pa
-
         wanted = arrow_type(self.means)
         if pa.types.is_date32(wanted):
             return pa.array((micro // _DAY).astype(np.int32), pa.int32(), mask=~valid).cast(wanted)
@@ -217,8 +211,6 @@ class Times(Form):
     # Values to text
 
     def _texts(self, values: Any) -> Any:
-        import pyarrow as pa
-
         wanted = arrow_type(self.means)
         if pa.types.is_date32(wanted):
             units = values.cast(pa.int32()).cast(pa.int64())

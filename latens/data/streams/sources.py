@@ -20,6 +20,7 @@ from latens.data.tables.folders import tables_below
 from latens.data.tables.reading import without_marks
 from latens.data.tables.types import chosen, index_names, index_notes, plain, plain_schema
 from latens.errors import InputError, concerning, is_whole
+from latens.schema.arrow import pa
 
 SHARE = 0.25  # of the memory, beyond which data are read as a stream
 
@@ -110,8 +111,6 @@ def joined_rows(pieces: list[Any]) -> Any:
     """The rows of several pieces, one after the other."""
     if isinstance(pieces[0], np.ndarray):
         return np.concatenate(pieces)
-    import pyarrow as pa
-
     return pa.concat_tables(pieces).unify_dictionaries()
 
 
@@ -144,8 +143,6 @@ class ParquetStream(Stream):
         self.notes = () if index else tuple(index_notes(self._blocks.schema))
 
     def piece(self, block: int) -> Any:
-        import pyarrow as pa
-
         table = self._blocks.table(block)
         try:
             table.validate(full=True)  # text that is no UTF-8

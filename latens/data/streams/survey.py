@@ -22,6 +22,7 @@ from latens.data.tables.reading import read_columns
 from latens.data.tables.rules import with_rules
 from latens.errors import InputError, concerning
 from latens.schema import AnySchema, Schema, Table
+from latens.schema.arrow import pa
 from latens.schema.cells import arrow_type
 from latens.schema.form import Form
 from latens.tensors.trees import Tree
@@ -180,8 +181,6 @@ def _as_asked(stream: Stream, asked: Asked, schema: AnySchema | None) -> Stream:
 def text_forms(stream: Stream, hints: Hints, most: int = MOST_VALUES) -> dict[str, Form]:
     """The forms of a stream's columns of text whose cells are all numbers, dates or truth values: of columns of which
     that holds in the first block, the distinct cells of all blocks are looked at, at most ``most`` of a column."""
-    import pyarrow as pa
-
     first = stream.piece(0)
     names = list(read_columns(first, stream.origin, hints).forms)
     distinct: dict[str, Any] = {name: pa.array([], first.schema.field(name).type) for name in names}
@@ -197,8 +196,6 @@ def _table_schema(
     scans: list[ColumnScan], sample: Any, asked: Asked, forms: Mapping[str, Form] | None = None
 ) -> AnySchema:
     """The schema of columns; that of an array where all are whole numbers on one scale, or a kind is asked for."""
-    import pyarrow as pa
-
     complete = all(is_number(s.type) and s.whole and s.present and not s.missing for s in scans)
     if not (asked.columns or asked.condition or asked.rules) and (complete or asked.kind != "auto"):
         edges = sample.slice(0, 0)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from latens.errors import InputError
+from latens.schema.arrow import pa, pc
 from latens.schema.times import DAYS, Times, expression, offset_of, zone_of
 
 DATES = (
@@ -74,8 +75,6 @@ def time_form(texts: Any, counts: Any, order: str | None = None) -> TimeFit | No
     >>> fit.form.pattern, fit.share
     ('%d/%m/%Y', 1.0)
     """
-    from pyarrow import compute as pc
-
     some = [text for text in texts.slice(0, 200).to_pylist() if text is not None]
     found = list(dict.fromkeys(pattern for text in _spread(some) for pattern in patterns(text)))
     if not found:
@@ -120,8 +119,6 @@ def _are_seasons(form: Times, texts: Any) -> bool:
 
 def _months_of_firsts(form: Times, texts: Any) -> int:
     """In how many months of the year the dates are, where all are the first of their month; else 0."""
-    from pyarrow import compute as pc
-
     dates = form.read(texts)[0].drop_null()
     all_first = pc.all(pc.equal(pc.day(dates), 1), min_count=0).as_py()
     return len(pc.unique(pc.month(dates))) if all_first else 0
@@ -199,8 +196,6 @@ def _form(pattern: str) -> Times:
 
 def written(form: Times, texts: Any, counts: Any) -> Times:
     """The form with what the cells show of how it is written: zeros in front, capitals, digits of a fraction."""
-    from pyarrow import compute as pc
-
     if form.pattern == "ISO":
         return form
     found = pc.extract_regex(texts, expression(form.pattern, form.is_span))
@@ -218,8 +213,6 @@ def written(form: Times, texts: Any, counts: Any) -> Times:
 
 def _spelled(pattern: str, parts: dict[str, Any]) -> str:
     """The pattern with the flags of numbers without zeros in front, and of words in capitals or small letters."""
-    from pyarrow import compute as pc
-
     for name in {*"dmHIMS"} & {*parts}:
         lengths = pc.utf8_length(pc.if_else(pc.equal(parts[name], ""), None, parts[name]))
         if pc.min(lengths).as_py() == 1:
@@ -233,8 +226,6 @@ def _spelled(pattern: str, parts: dict[str, Any]) -> str:
 
 def _with_seconds(form: Times, parts: dict[str, Any]) -> Times:
     """The form with the seconds and the digits of their fractions that some cells have."""
-    from pyarrow import compute as pc
-
     pattern, digits, means = form.pattern, form.digits, form.means
     if "f" in parts:
         lengths = set(pc.utf8_length(parts["f"]).fill_null(0).to_pylist())
@@ -252,8 +243,6 @@ def _with_seconds(form: Times, parts: dict[str, Any]) -> Times:
 
 def _zone_stated(form: Times, texts: Any, counts: Any, offsets: Any) -> str:
     """The zone that most of these cells state."""
-    import pyarrow as pa
-
     weight = pa.table({"z": offsets, "n": counts}).group_by("z").aggregate([("n", "sum")])
     common = max(weight.to_pylist(), key=lambda row: (row["z"] != "", row["n_sum"]))["z"]
     zone = "UTC" if common in "zZ" else common if ":" in common else f"{common[:3]}:{common[3:] or '00'}"
@@ -263,8 +252,6 @@ def _zone_stated(form: Times, texts: Any, counts: Any, offsets: Any) -> str:
 def _zone_of_clocks(form: Times, texts: Any, offsets: Any) -> str:
     """The zone whose clocks show all of these offsets at their times, summer and winter; "" where there are not several
     offsets, or none such."""
-    import pyarrow as pa
-
     stated = [offset_of(text) for text in offsets.to_pylist()]
     if len(set(stated)) < 2 or any(text in ("", "z", "Z") for text in offsets.to_pylist()):
         return ""
@@ -279,8 +266,6 @@ def _zone_of_clocks(form: Times, texts: Any, offsets: Any) -> str:
 
 def states_zone(form: Times, texts: Any) -> Any:
     """Which cells state a zone, as a mask, where the form may read one."""
-    from pyarrow import compute as pc
-
     found = pc.extract_regex(texts, expression(form.pattern, form.is_span))
     if "z" not in {f.name for f in found.type}:
         return None

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from latens.data.array_files import sentences
 from latens.data.tables import text as table_text
@@ -21,9 +21,7 @@ from latens.data.tables.reading import Read, read_columns
 from latens.data.tables.types import chosen, index_names, joined_type, plain, plain_schema, require_names, shown
 from latens.data.tables.writing import TableWriter, write_table
 from latens.errors import InputError
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from latens.schema.arrow import pa
 
 __all__ = ["TableWriter", "locate", "read_found", "read_table", "table_batches", "table_names", "write_table"]
 FORMATS = (
@@ -66,8 +64,6 @@ def read_found(
     ...     read_found(folder + "/t.csv").table.to_pydict()
     {'size': [1.5, None], 'kind': ['cat', 'dog'], 'when': [datetime.date(2024, 2, 29), datetime.date(2024, 3, 1)]}
     """
-    import pyarrow as pa
-
     where = locate(path)
     with sentences(where):
         found = _Files(where)
@@ -247,8 +243,6 @@ def _stored(path: Path) -> tuple[pa.Schema, int | None]:
 
 
 def _feather(path: Path) -> Any:
-    import pyarrow as pa
-
     source = pa.memory_map(str(path))
     with open(path, "rb") as file:
         is_file = file.read(6) == b"ARROW1"
@@ -256,7 +250,6 @@ def _feather(path: Path) -> Any:
 
 
 def _stored_batches(path: Path, names: Sequence[str], rows: int) -> Iterator[pa.Table]:
-    import pyarrow as pa
     from pyarrow import parquet
 
     if kind_of(path.name) == "parquet":
@@ -286,8 +279,6 @@ def _require_modest(parts: Sequence[Path], row_size: int) -> None:
 
 def _common_schema(files: _Files, names: Sequence[str], where: Path) -> pa.Schema:
     """Names and types that hold the rows of all files."""
-    import pyarrow as pa
-
     found: dict[str, tuple[pa.DataType, Path]] = {}
     schemas = [_stored(part)[0] for part in files.parts]
     for part, stored in zip(files.parts, schemas):

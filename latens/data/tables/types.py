@@ -6,14 +6,11 @@ import json
 import re
 import zoneinfo
 from collections.abc import Callable, Container, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from latens.errors import InputError
+from latens.schema.arrow import pa, pc
 from latens.schema.cells import listed
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 
 INDEX = "__index_level_"  # how pandas calls a row index without a name in a file
 
@@ -66,8 +63,6 @@ def index_notes(schema: pa.Schema) -> list[str]:
 def with_index(table: pa.Table, index: pa.Table | None, like: pa.Schema | None) -> pa.Table:
     """The table with the columns of ``index`` in front, and with what the schema ``like`` says pandas or polars knew of
     its columns, so that they read it as the frame that they wrote."""
-    import pyarrow as pa
-
     index = table.slice(0, 0).select([]) if index is None else index
     like = pa.schema([]) if like is None else like
     names = [name for name in index.column_names if name not in table.column_names]
@@ -141,8 +136,6 @@ def plain_type(type: pa.DataType) -> pa.DataType | None:
     >>> plain_type(pa.large_string()), plain_type(pa.date64()), plain_type(pa.list_(pa.int8()))
     (DataType(string), DataType(date32[day]), None)
     """
-    import pyarrow as pa
-
     is_a = pa.types
     if is_a.is_string(type) or is_a.is_large_string(type) or is_a.is_string_view(type):
         return pa.string()
@@ -160,8 +153,6 @@ def plain_type(type: pa.DataType) -> pa.DataType | None:
 
 def plain_schema(schema: pa.Schema, where: str) -> pa.Schema:
     """The same names with :func:`plain_type`; InputError names the first column that has none."""
-    import pyarrow as pa
-
     fields = []
     for field in schema:
         type = plain_type(field.type)
@@ -213,9 +204,6 @@ def plain(
     Raises:
         InputError: a type without a plain one, an infinite number, or a value that its type cannot hold.
     """
-    import pyarrow as pa
-    from pyarrow import compute
-
     schema = plain_schema(table.schema, where) if schema is None else schema
     columns = []
     for field, column in zip(schema, table.columns):
@@ -227,14 +215,14 @@ def plain(
                     f"{where}: column {shown(field.name)} of type {column.type} holds values that do not fit "
                     f"the type {field.type}; write them as numbers or words of one kind."
                 ) from error
-        if pa.types.is_floating(field.type) and not compute.all(compute.is_finite(column), min_count=0).as_py():
-            row = compute.index(compute.is_inf(column), True).as_py()
+        if pa.types.is_floating(field.type) and not pc.all(pc.is_finite(column), min_count=0).as_py():
+            row = pc.index(pc.is_inf(column), True).as_py()
             if row >= 0 and finite:
                 raise InputError(
                     f"{where}: column {shown(field.name)}, row {first_row + row} is not finite ({column[row]}); "
                     "give a finite number, or leave the cell empty."
                 )
-            column = compute.if_else(compute.is_nan(column), None, column)
+            column = pc.if_else(pc.is_nan(column), None, column)
         columns.append(column)
     return pa.Table.from_arrays(columns, schema=schema)
 
@@ -246,8 +234,6 @@ def joined_type(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
     >>> joined_type(pa.int32(), pa.int64()), joined_type(pa.int8(), pa.float32()), joined_type(pa.int8(), pa.string())
     (DataType(int64), DataType(double), None)
     """
-    import pyarrow as pa
-
     is_a = pa.types
     if a == b or is_a.is_null(b):
         return a
