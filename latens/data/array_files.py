@@ -81,6 +81,14 @@ def open_plain(path: Path) -> IO[bytes]:
     return open(path, "rb")
 
 
+def require_file(path: Path) -> None:
+    """InputError unless it is a regular file with something in it."""
+    if not os.path.isfile(path):
+        raise InputError(f"{path} is not a regular file; save the data to one.")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path} is empty (0 bytes); give a file with data.")
+
+
 def require_labels(label: str, choices: Sequence[str], what: str) -> None:
     """InputError unless ``label`` is one of ``choices`` or a file."""
     if label in choices:

@@ -102,21 +102,11 @@ def infer(
         draft.check(array)  # raises, with the position
     kind, levels, span, why = _kind_and_span(array, scan, layout, kind, levels)
     constant = _constant_cells(scan, draft)
+    storage = "float32" if kind == "levels" and span else _storage(array, scan, kind, levels)
     schema = Schema(
-        shape=shape,
-        layout=layout,
-        kind=kind,
-        levels=levels,
-        dtype=array.dtype.name,
-        storage="float32" if kind == "levels" and span else _storage(array, scan, kind, levels),
-        names=names,
-        constant=tuple(constant),
-        low=float(scan.low.min()),
-        high=float(scan.high.max()),
-        reason=_reason(array, scan, why, note),
-        span=span,
-        constant_values=tuple(constant.values()),
-    )
+        shape, layout, kind, levels, array.dtype.name, storage, names, tuple(constant), float(scan.low.min()),
+        float(scan.high.max()), _reason(array, scan, why, note), span, tuple(constant.values()),
+    )  # fmt: skip
     if kind != "continuous":
         schema.check(array)  # a kind that was asked for may not fit
     return schema

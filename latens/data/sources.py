@@ -27,6 +27,7 @@ from latens.data.array_files import (
     read_idx,
     read_npy,
     read_npz,
+    require_file,
     require_labels,
     sentences,
 )
@@ -93,16 +94,10 @@ class Source:
 
 
 def read(
-    path_or_name: str | os.PathLike[str],
-    *,
-    labels: str | os.PathLike[str] | None = None,
-    drop: str | Iterable[str] = (),
-    reading: Mapping[str, Any] | None = None,
-    like: Iterable[Column] = (),
-    lenient: bool = False,
-    keep_text: bool = False,
-    index: bool = False,
-) -> Source:
+    path_or_name: str | os.PathLike[str], *, labels: str | os.PathLike[str] | None = None,
+    drop: str | Iterable[str] = (), reading: Mapping[str, Any] | None = None, like: Iterable[Column] = (),
+    lenient: bool = False, keep_text: bool = False, index: bool = False,
+) -> Source:  # fmt: skip
     """Read data from a file, a folder, or an embedded name.
 
     Args:
@@ -241,10 +236,7 @@ def _locate(name: str) -> tuple[Path, str | None]:
         raise InputError(f"{path} does not exist; " + (f"did you mean {near}?" if near else _embedded_hint()))
     if os.path.isdir(path):  # unlike Path.is_dir, False for a name that is too long
         return path, None
-    if not os.path.isfile(path):
-        raise InputError(f"{path} is not a regular file; save the data to one.")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path} is empty (0 bytes); give a file with data.")
+    require_file(path)
     return path, key
 
 

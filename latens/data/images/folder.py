@@ -9,7 +9,7 @@ import hashlib
 import os
 import warnings
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,14 +51,9 @@ class ImageFolder:
 
 
 def image_folder(
-    path: str | os.PathLike[str],
-    *,
-    size: tuple[int, int] | int | None = None,
-    skip_bad: bool = False,
-    pages: bool = False,
-    progress: Callable[[int, int], None] | None = None,
-    in_memory: int = IN_MEMORY,
-) -> ImageFolder:
+    path: str | os.PathLike[str], *, size: tuple[int, int] | int | None = None, skip_bad: bool = False,
+    pages: bool = False, progress: Callable[[int, int], None] | None = None, in_memory: int = IN_MEMORY,
+) -> ImageFolder:  # fmt: skip
     """Read every image in a folder and its subfolders, turned as EXIF says; of several pages (of a TIFF) or frames (of
     a GIF, WebP or PNG) the first, or with ``pages`` each as a row of its own. One file is a stack: its pages are rows.
 
@@ -96,7 +91,6 @@ def image_folder(
     folder, pages = (root.parent, True) if is_stack else (root, pages)
     skipped: list[str] = []
     heads = _heads(folder, files, pages, skip_bad, skipped)
-    left = {page.file: page.of - 1 for page in heads if page.of > 1 and not pages}
     _require_some(root, heads, skipped)
     form = common_form(root, {page.name(pages): head for page, head in heads.items()}, wanted, notes)
     images = ImageFiles(folder, tuple(heads), form, pages)
@@ -109,12 +103,7 @@ def image_folder(
         x = images if pixels is None else pixels if len(kept) == len(pixels) else pixels[kept]
     if skipped:
         notes.append(f"{count(len(skipped), 'damaged file')} left out, the first: {skipped[0]}")
-    if left:
-        most, further = max(left, key=lambda name: left[name]), count(sum(left.values()), "page")
-        notes.append(
-            f"of {count(len(left), 'file')} with several pages the first was read and {further} left out "
-            f"({left[most]:,} of {most}): fit with --pages to make each a row"
-        )
+    notes += [] if pages else _left_out(heads)
     labels, label_names = _labels(images.names)
     return ImageFolder(x, labels, label_names, images.names, notes, skipped, _fingerprint(images))
 
@@ -132,6 +121,18 @@ def _heads(folder: Path, files: list[str], pages: bool, skip_bad: bool, skipped:
             else:
                 heads |= {Page(name, number, there): head for number, head in enumerate(found)}
     return heads
+
+
+def _left_out(first_pages: Iterable[Page]) -> list[str]:
+    """A sentence on files with several pages, if there are any."""
+    left = [page for page in first_pages if page.of > 1]
+    if not left:
+        return []
+    most, further = max(left, key=lambda page: page.of), count(sum(page.of - 1 for page in left), "page")
+    return [
+        f"of {count(len(left), 'file')} with several pages the first was read and {further} left out "
+        f"({most.of - 1:,} of {most.file}): fit with --pages to make each a row"
+    ]
 
 
 class Page(NamedTuple):

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from latens.data.array_files import sentences
+from latens.data.array_files import require_file, sentences
 from latens.data.tables import text as table_text
 from latens.data.tables.cells import Hints
 from latens.data.tables.folders import key_columns, keys_of, kind_of, same_columns, tables_below, with_keys
@@ -149,10 +149,7 @@ def locate(path: str | os.PathLike[str]) -> Path:
         hint = f"did you mean {' or '.join(str(where.with_name(n)) for n in near)}?" if near else f"give a {FORMATS}."
         raise InputError(f"{where} does not exist; {hint}")
     if not os.path.isdir(where):
-        if not os.path.isfile(where):
-            raise InputError(f"{where} is not a regular file; save the data to one.")
-        if where.stat().st_size == 0:
-            raise InputError(f"{where} is empty (0 bytes); give a file with data.")
+        require_file(where)
     _kind(where)
     return where
 
