@@ -65,7 +65,7 @@ def page_blocks(files: Path) -> Labelled:
 def fashion(files: Path) -> tuple[Labelled, ...]:
     """Fashion-MNIST (Xiao et al. 2017), training and test images ``[N, 28, 28]`` uint8; in place of the flags, the
     classes 0 to 9. From Debian's dataset-fashion-mnist."""
-    from latens.data.formats import read_idx
+    from latens.data.array_files import read_idx
 
     def part(name: str) -> np.ndarray:
         file = f"{name}-ubyte.gz"

@@ -23,7 +23,7 @@ from scipy import sparse
 import latens
 from latens import InputError
 from latens.data import read, read_table
-from latens.data.counts.rows import (
+from latens.data.counts.sparse import (
     Counts,
     SparseRows,
     column_summaries,
@@ -457,7 +457,7 @@ def test_damaged_values_never_escape_as_another_error(tmp_path: Path):
 
 
 def test_reading_counts_needs_no_torch():
-    code = "import sys, latens.data.counts.rows; print({'torch', 'h5py', 'scipy'} & set(sys.modules))"
+    code = "import sys, latens.data.counts.sparse; print({'torch', 'h5py', 'scipy'} & set(sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "set()"
 

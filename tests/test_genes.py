@@ -22,7 +22,7 @@ from scipy import sparse, stats
 import latens
 from latens import VAE, InputError, conditionals
 from latens.data import read
-from latens.data.counts.rows import SparseRows
+from latens.data.counts.sparse import SparseRows
 from latens.data.rows import rows_like, rows_of
 from latens.schema import Column, Table
 from latens.training.checkpoint import load_state, state_of

@@ -16,7 +16,7 @@ import torch
 from scipy import sparse
 
 import latens
-from latens.data.counts.rows import SparseRows
+from latens.data.counts.sparse import SparseRows
 from latens.data.lazy import some
 from latens.data.rows import Asked, array_of, as_matrix, as_table, canonical_order, rows_like, rows_of
 from latens.data.splits import Split, split_rows

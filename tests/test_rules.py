@@ -15,8 +15,8 @@ from commanding import done, figures, refused
 import latens
 from latens import conditionals
 from latens.data.rows import Asked, rows_like, rows_of
-from latens.data.streams.rows import survey
 from latens.data.streams.sources import open_stream
+from latens.data.streams.survey import survey
 from latens.data.tables.frames import as_table
 from latens.recipes.choices.tables import likelihood_of
 from latens.schema import Table

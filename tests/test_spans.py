@@ -12,8 +12,8 @@ from sklearn.datasets import load_digits
 import latens
 from latens import distributions as d
 from latens.data import infer
-from latens.data.streams.rows import survey
 from latens.data.streams.sources import open_stream
+from latens.data.streams.survey import survey
 
 rng = np.random.default_rng(0)
 digits = load_digits().images[:300]

@@ -15,7 +15,7 @@ from scipy import stats
 from latens import InputError, objectives
 from latens.data.loader import ArrayLoader, Batch
 from latens.data.streams import loader as stream_loader
-from latens.data.streams.blocks import LazyBlocks, Rows
+from latens.data.streams.blocks import GatheredRows, LazyBlocks
 from latens.data.streams.loader import StreamLoader, ahead
 from latens.data.transforms import binarize
 from latens.tensors import trees
@@ -207,12 +207,12 @@ def test_a_row_may_come_anywhere_and_neighbours_part():
 def test_two_windows_and_a_block_a_worker_are_in_memory(workers: int, monkeypatch: pytest.MonkeyPatch):
     taken = set()
 
-    class Recorded(Rows):
+    class Recorded(GatheredRows):
         def put(self, *arguments) -> None:
             super().put(*arguments)
             taken.update(leaf.data_ptr() for leaf in trees.leaves(self.space))
 
-    monkeypatch.setattr(stream_loader, "Rows", Recorded)
+    monkeypatch.setattr(stream_loader, "GatheredRows", Recorded)
     loader = StreamLoader(Fake([6] * 20), batch_size=4, window=3, window_rows=1, workers=workers)
     windows = loader.windows(0)
     kept = []

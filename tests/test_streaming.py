@@ -25,8 +25,8 @@ from latens.cli.commands.sources import figures_for, held_out_of, stream_for, tr
 from latens.data import read_table
 from latens.data.rows import Asked, rows_of
 from latens.data.streams import sources as stream_sources
-from latens.data.streams.rows import Encoded, Streamed, survey
-from latens.data.streams.sources import AsTable, Order, open_stream
+from latens.data.streams.sources import AsTable, StreamOrder, open_stream
+from latens.data.streams.survey import Encoded, Streamed, survey
 from latens.data.tables.kinds import infer_table
 from latens.errors import Stopped
 from latens.recipes import Recipe
@@ -38,7 +38,7 @@ from latens.training.checkpoint import state_of
 
 ROWS, HELD = 1200, 120
 KEPT = ROWS - HELD
-SMALL = Order(most_rows=100, window=2, window_rows=200)
+SMALL = StreamOrder(most_rows=100, window=2, window_rows=200)
 SHORT: dict[str, Any] = {"epochs": 2, "batch_size": 64, "device": "cpu"}
 
 
@@ -73,12 +73,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch, one_thread: None) -> None:
     """Small blocks, windows and chunks, and no page."""
-    monkeypatch.setattr(stream_sources.Order, "__init__", _small_order)
+    monkeypatch.setattr(stream_sources.StreamOrder, "__init__", _small_order)
     monkeypatch.setattr(streaming, "ROWS", 150)
     monkeypatch.setattr(report, "write", blank_page)
 
 
-def _small_order(self: Order, **given: int) -> None:
+def _small_order(self: StreamOrder, **given: int) -> None:
     for name, value in ({"window_bytes": 1 << 28} | vars(SMALL) | given).items():
         object.__setattr__(self, name, value)
 
@@ -88,7 +88,7 @@ def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run fitted to the streamed set with a condition."""
     out = folder / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stream_sources.Order, "__init__", _small_order)
+        patch.setattr(stream_sources.StreamOrder, "__init__", _small_order)
         patch.setattr(report, "write", blank_page)
         commands.fit(asked(folder / "set", out, condition=("word",)), quiet=True)
     return runs.load(out)
@@ -135,7 +135,7 @@ def test_a_table_of_pixels_is_an_array_whose_extremes_no_sample_misses(tmp_path:
     pixels[:, 3], pixels[777, 5] = 4, 16
     table = pa.table({f"p{j}": column for j, column in enumerate(pixels.T)})
     pq.write_table(table, tmp_path / "pixels.parquet")
-    monkeypatch.setattr("latens.data.streams.rows.SAMPLE", 300)
+    monkeypatch.setattr("latens.data.streams.survey.SAMPLE", 300)
     found, whole = survey(open_stream(str(tmp_path / "pixels.parquet"))).schema, rows_of(table).schema
     assert (found.kind, found.levels, found.constant) == ("levels", 17, (3,))
     assert (whole.kind, whole.levels, whole.constant) == ("levels", 17, (3,))
@@ -207,7 +207,7 @@ def test_a_fit_that_was_stopped_mid_epoch_ends_as_if_it_had_not_been(
     assert state["step"] == at and state["position"] == at % 16 > 0
     record = runs.read_record(tmp_path / "run")
     assert record["data"]["stream"] == SMALL.to_json() | {"window_bytes": 1 << 28}
-    monkeypatch.setattr(stream_sources, "Order", Order)
+    monkeypatch.setattr(stream_sources, "StreamOrder", StreamOrder)
     answer = commands.resume(str(tmp_path / "run"), quiet=True)
     assert answer.figures["evaluated_on"] == "held-out rows" and answer.figures["rows"] == HELD
     assert same(weights_of(tmp_path / "run"), weights_of(folder / "run"))
@@ -429,7 +429,7 @@ def test_bad_files_and_options(folder: Path, tmp_path: Path, run: Run):
     with pytest.raises(InputError, match="no column 'nope'"):
         commands.fit(asked(folder / "set", tmp_path / "run", drop=("nope",)), quiet=True)
     with pytest.raises(InputError, match="not valid"):
-        Order.from_json({"window": 0})
+        StreamOrder.from_json({"window": 0})
     assert AsTable(open_stream(str(folder / "x.npy"))).names == ("column_1", "column_2", "column_3")
 
 

@@ -100,32 +100,13 @@ def infer(
     draft = Schema(shape, layout, "continuous", dtype=array.dtype.name, storage="float64", names=names)
     if not scan.finite:
         draft.check(array)  # raises, with the position
-    span: tuple[float, float] | None = None
-    if scan.small is None and kind in ("auto", "levels") and (grid := _grid(array, scan, layout, kind, levels)):
-        kind, (levels, span) = "levels", grid
-        why = f"{levels} levels, evenly spaced from {span[0]:g} to {span[1]:g}"
-    else:
-        kind, levels, why = _kind(array, scan, layout, kind, levels)
-    if kind == "continuous" and array.dtype.kind == "f":
-        span = _usual_span(float(scan.low.min()), float(scan.high.max()), every=layout not in ("vector", "TC"))
-    if kind == "continuous" and span:
-        why += f"; what the model gives is clipped to {span[0]:g}..{span[1]:g}"
+    kind, levels, span, why = _kind_and_span(array, scan, layout, kind, levels)
     constant = _constant_cells(scan, draft)
+    storage = "float32" if kind == "levels" and span else _storage(array, scan, kind, levels)
     schema = Schema(
-        shape=shape,
-        layout=layout,
-        kind=kind,
-        levels=levels,
-        dtype=array.dtype.name,
-        storage="float32" if kind == "levels" and span else _storage(array, scan, kind, levels),
-        names=names,
-        constant=tuple(constant),
-        low=float(scan.low.min()),
-        high=float(scan.high.max()),
-        reason=_reason(array, scan, why, note),
-        span=span,
-        constant_values=tuple(constant.values()),
-    )
+        shape, layout, kind, levels, array.dtype.name, storage, names, tuple(constant), float(scan.low.min()),
+        float(scan.high.max()), _reason(array, scan, why, note), span, tuple(constant.values()),
+    )  # fmt: skip
     if kind != "continuous":
         schema.check(array)  # a kind that was asked for may not fit
     return schema
@@ -236,14 +217,24 @@ def _mark_small(part: np.ndarray, seen: np.ndarray) -> np.ndarray | None:
     return seen
 
 
+def _kind_and_span(
+    x: np.ndarray, scan: _Scan, layout: str, kind: str, levels: int | None
+) -> tuple[str, int | None, tuple[float, float] | None, str]:
+    """Kind, number of levels, span, and the words for them."""
+    if scan.small is None and kind in ("auto", "levels") and (grid := _grid(x, scan, layout, kind, levels)):
+        count, span = grid
+        return "levels", count, span, f"{count} levels, evenly spaced from {span[0]:g} to {span[1]:g}"
+    kind, levels, why = _kind(x, scan, layout, kind, levels)
+    if kind != "continuous" or x.dtype.kind != "f":
+        return kind, levels, None, why
+    ends = _usual_span(float(scan.low.min()), float(scan.high.max()), every=layout not in ("vector", "TC"))
+    return kind, levels, ends, why + (f"; what the model gives is clipped to {ends[0]:g}..{ends[1]:g}" if ends else "")
+
+
 def _kind(x: np.ndarray, scan: _Scan, layout: str, kind: str, levels: int | None) -> tuple[str, int | None, str]:
     """Kind, number of levels, and the words for both."""
-    if kind == "continuous":
-        return "continuous", None, "continuous, as asked"
-    if kind == "binary":
-        return "binary", 2, "binary, as asked"
-    if kind == "count":
-        return "count", None, "counts, as asked"
+    if kind in ("continuous", "binary", "count"):
+        return kind, 2 if kind == "binary" else None, f"{kind}{'s' * (kind == 'count')}, as asked"
     if kind == "levels":
         if levels is None:
             top = int(min(max(scan.high.max(), 1), MAX_LEVELS))

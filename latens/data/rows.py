@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latens.data.counts.rows import SparseRows, column_summaries, counts_of
+from latens.data.counts.sparse import SparseRows, column_summaries, counts_of
 from latens.data.infer import infer
 from latens.data.lazy import Lazy, Subset, View
 from latens.data.tables.cells import Hints
@@ -24,6 +24,7 @@ from latens.data.tables.rules import with_rules
 from latens.data.tables.types import INDEX, index_names, index_notes, with_index
 from latens.errors import InputError
 from latens.schema import KINDS, LIBRARY, AnySchema, Column, Odd, Schema, Table, sift_array, sift_table
+from latens.schema.arrow import pa
 from latens.schema.cells import as_numbers, is_empty, listed
 from latens.schema.column import CODED
 from latens.tensors.trees import Tree
@@ -270,7 +271,7 @@ def is_counts(x: Any) -> bool:
 
 def sparse_rows(X: Any, layer: str | None = None) -> SparseRows:
     """Sparse counts as rows that are dense a batch at a time; ``layer``: of annotated ones, as of
-    :func:`latens.data.counts.rows.counts_of`."""
+    :func:`latens.data.counts.sparse.counts_of`."""
     return counts_of(X, layer=layer).x if hasattr(X, "obs") else SparseRows(X)
 
 
@@ -291,21 +292,13 @@ def rows_of(
     if asked.kind not in ("auto", *KINDS):
         raise InputError(f"unknown kind {asked.kind!r}; the kinds are auto, {', '.join(KINDS)}.")
     common: dict[str, Any] = {"labels": labels, "label_names": label_names, "where": where}
-    if isinstance(x, Lazy):
-        x = SparseRows.of(x)
+    if _is_matrix_of_columns(x, asked, where):
+        x = as_table(x, names)
+    if isinstance(x, Lazy | np.ndarray):
+        x = SparseRows.of(x) if isinstance(x, Lazy) else x
         _require_no_columns(asked, where)
-        schema: AnySchema = _lazy_schema(x, names, asked)
+        schema = (_lazy_schema if isinstance(x, Lazy) else _array_schema)(x, names, asked)
         return _with_given(Rows(x, schema, notes=getattr(x, "notes", ()), **common), asked)
-    if isinstance(x, np.ndarray) and x.ndim == 2:
-        named = bool(asked.columns) or any(name != LABEL for name in asked.condition)
-        if asked.kind != "auto" or asked.layout != "auto":
-            if named:
-                _refuse_both(asked, where)
-        elif named or (x.dtype.kind == "f" and len(x) and np.isnan(x).any()):
-            x = as_table(x, names)
-    if isinstance(x, np.ndarray):
-        _require_no_columns(asked, where)
-        return _with_given(Rows(x, infer(x, names, asked.kind, layout=asked.layout), **common), asked)
     require_for_table(asked, where)
     common["notes"] = tuple(index_notes(x.schema))
     x, common["index"] = without_index(x, [*asked.columns, *asked.condition])
@@ -314,11 +307,23 @@ def rows_of(
         x = found.table
     array = None if asked.columns or asked.condition or asked.rules else _one_scale(x, asked)
     if array is not None:
-        return Rows(array, infer(array, x.column_names, asked.kind, layout=asked.layout), **common)
+        return Rows(array, _array_schema(array, x.column_names, asked), **common)
     table = infer_table(x, asked.columns, condition=asked.condition, forms=found.forms)
     table = with_rules(table, x, asked.rules, where)
     given = table if table.conditions else None
     return Rows(x, table, given, x.select(list(table.conditions)) if given else None, found=found, **common)
+
+
+def _is_matrix_of_columns(x: Any, asked: Asked, where: str) -> bool:
+    """Whether an array is a table: it has missing cells, or its columns are asked for by name."""
+    if not isinstance(x, np.ndarray) or x.ndim != 2:
+        return False
+    named = bool(asked.columns) or any(name != LABEL for name in asked.condition)
+    if asked.kind == asked.layout == "auto":
+        return named or (x.dtype.kind == "f" and bool(np.isnan(x).any()))
+    if named:
+        _refuse_both(asked, where)
+    return False
 
 
 def require_for_table(asked: Asked, where: str) -> None:
@@ -359,43 +364,56 @@ def rows_like(
     Raises:
         InputError: a column is missing, or something does not fit; the first place is named.
     """
-    common: dict[str, Any] = {"labels": labels, "label_names": label_names, "where": where}
     names = getattr(x, "names", names) if isinstance(x, Lazy) else names
-    common["notes"] = tuple(getattr(x, "notes", ()))
+    rows = Rows(x, schema, given, None, labels, label_names, where, notes=tuple(getattr(x, "notes", ())))
     if hasattr(x, "column_names"):
-        known = [f.name for f in schema.fields] if isinstance(schema, Table) else schema.names or ()
-        x, common["index"] = without_index(x, known)
-        if found is not None and found.text is not None and "" in found.text.column_names:
-            common["index"] = found.text.select([""]).rename_columns([f"{INDEX}0__"])
-        if isinstance(schema, Table):
-            common["notes"] += columns_left([name for name in x.column_names if name not in known], where)
+        rows = _indexed(rows, found)
     if isinstance(schema, Table):
-        if isinstance(x, Lazy) and x.ndim == 2:
-            x = x[:].numpy()
-        if isinstance(x, np.ndarray):
-            wanted = [f.name for f in schema.fields]
-            if names is None and (x.ndim != 2 or x.shape[1] != len(wanted)):
-                raise InputError(f"expected {len(wanted)} columns ({listed(wanted)}), got an array of shape {x.shape}.")
-            x = as_table(x, wanted if names is None else names)
-        if found is None:
-            found = read_columns(x, where, Hints().like(schema.fields, lenient=not check))
-            x = found.table
-        cells = x
+        rows = _like_table(rows, schema, names, found, lenient=not check)
     else:
-        none = ", and the model reads them as a condition"
-        cells = None if given is None else _given_cells(x, given.conditions, labels, label_names, where, none)
-        if hasattr(x, "column_names") and found is None:
-            x = read_columns(x, where).table
-        x, order, left = _columns_found(x, schema, names, where)
-        common |= {"order": order, "notes": (*common["notes"], *left)}
-        if isinstance(x, Lazy):
-            _check_lazy(x, schema)
-        elif check:
-            schema.check(x)
-    if not len(x):
+        rows = _like_array(rows, schema, names, found, check)
+    if not len(rows):
         raise InputError(f"{where}: the data has no rows; give at least one.")
-    found = found if isinstance(schema, Table) else None
-    return Rows(x, schema, given, cells if given is not None else None, found=found, **common)
+    return rows
+
+
+def _indexed(rows: Rows, found: Read | None) -> Rows:
+    """Rows of a table without its row index, which is kept apart."""
+    schema = rows.schema
+    known = [f.name for f in schema.fields] if isinstance(schema, Table) else schema.names or ()
+    x, index = without_index(rows.x, known)
+    if found is not None and found.text is not None and "" in found.text.column_names:
+        index = found.text.select([""]).rename_columns([f"{INDEX}0__"])
+    left = [name for name in x.column_names if name not in known] if isinstance(schema, Table) else []
+    return dataclasses.replace(rows, x=x, index=index, notes=(*rows.notes, *columns_left(left, rows.where)))
+
+
+def _like_table(rows: Rows, schema: Table, names: Sequence[str] | None, found: Read | None, *, lenient: bool) -> Rows:
+    x = rows.x[:].numpy() if isinstance(rows.x, Lazy) and rows.x.ndim == 2 else rows.x
+    if isinstance(x, np.ndarray):
+        wanted = [f.name for f in schema.fields]
+        if names is None and (x.ndim != 2 or x.shape[1] != len(wanted)):
+            raise InputError(f"expected {len(wanted)} columns ({listed(wanted)}), got an array of shape {x.shape}.")
+        x = as_table(x, wanted if names is None else names)
+    if found is None:
+        found = read_columns(x, rows.where, Hints().like(schema.fields, lenient))
+        x = found.table
+    return dataclasses.replace(rows, x=x, found=found, cells=None if rows.given is None else x)
+
+
+def _like_array(rows: Rows, schema: Schema, names: Sequence[str] | None, found: Read | None, check: bool) -> Rows:
+    x, cells, where = rows.x, None, rows.where
+    if rows.given is not None:
+        none = ", and the model reads them as a condition"
+        cells = _given_cells(x, rows.given.conditions, rows.labels, rows.label_names, where, none)
+    if hasattr(x, "column_names") and found is None:
+        x = read_columns(x, where).table
+    x, order, left = _columns_found(x, schema, names, where)
+    if isinstance(x, Lazy):
+        _check_lazy(x, schema)
+    elif check:
+        schema.check(x)
+    return dataclasses.replace(rows, x=x, cells=cells, order=order, notes=(*rows.notes, *left))
 
 
 def _columns_found(
@@ -426,27 +444,30 @@ def matched(
     Raises:
         InputError: a wanted name is missing, or is there twice.
     """
-    there = {name: j for j, name in enumerate(names)}
-    places = {name: j for j, name in enumerate(wanted)}
+    there, places = ({name: j for j, name in enumerate(each)} for each in (names, wanted))
     known = [name for name in names if name in places]
+    _require_matched(names, wanted, known, where)
+    order = np.array([places[name] for name in known])
+    same = bool((order[1:] > order[:-1]).all())
+    left = columns_left([name for name in names if name not in places], where)
+    return np.array([there[name] for name in wanted]), None if same else order, left
+
+
+def _require_matched(names: Sequence[str], wanted: Sequence[str], known: Sequence[str], where: str) -> None:
     if not known:
         raise InputError(
             f"{where} has none of the {len(wanted):,} columns that the model was fitted to ({listed(wanted, 4)}): it "
             f"has {listed(names, 4)}; give the columns the names that they had in fitting"
         )
-    missing = [name for name in wanted if name not in there]
-    if missing:
+    there = set(known)
+    if missing := [name for name in wanted if name not in there]:
         others = f" and {len(missing) - 1:,} others of {len(wanted):,}" if len(missing) > 1 else ""
         raise InputError(
             f"{where} has no column {missing[0]!r}{others}, which the model was fitted to (it has {listed(names)})."
         )
-    if len(known) > len(places):
+    if len(known) > len(there):
         twice = next(name for name in known if known.count(name) > 1)
         raise InputError(f"{where} has two columns called {twice!r}; rename one.")
-    order = np.array([places[name] for name in known])
-    same = bool((order[1:] > order[:-1]).all())
-    left = columns_left([name for name in names if name not in places], where)
-    return np.array([there[name] for name in wanted]), None if same else order, left
 
 
 def columns_left(names: Sequence[str], where: str) -> tuple[str, ...]:
@@ -469,8 +490,6 @@ def _check_lazy(x: Lazy, schema: Schema) -> None:
 
 def as_table(x: np.ndarray, names: Sequence[str] | None = None) -> Any:
     """A matrix as an arrow table of its columns, NaN as null; without names they are column_1, column_2, …"""
-    import pyarrow as pa
-
     header = [f"column_{j + 1}" for j in range(x.shape[1])] if names is None else [str(name) for name in names]
     if x.dtype.kind == "f" and x.dtype.itemsize > 8:
         x = x.astype(np.float64)
@@ -516,24 +535,28 @@ def array_of(table: Any, schema: Schema, where: str) -> np.ndarray:
 
 def _one_scale(table: Any, asked: Asked) -> np.ndarray | None:
     """The table as a matrix where all of its columns are whole numbers on one scale, or a kind was asked for."""
-    import pyarrow as pa
-
-    if asked.kind == "auto":
-        whole = all(
-            pa.types.is_integer(t) or pa.types.is_boolean(t) or pa.types.is_floating(t) for t in table.schema.types
-        )
-        if not whole or any(column.null_count for column in table.columns) or table.num_columns < 2 or len(table) < 2:
-            return None
     if asked.kind != "auto":
         try:
             return as_matrix(table)
         except InputError as error:
             raise InputError(f"--kind {asked.kind} takes the table for an array of one kind: {error}") from error
+    complete = not any(column.null_count for column in table.columns)
+    if min(table.num_columns, len(table)) < 2 or not complete or not all(map(is_number, table.schema.types)):
+        return None
     array = as_matrix(table)
     if not np.isfinite(array).all():
         return None
     found = infer(array)
     return array if found.is_discrete and not found.span else None
+
+
+def is_number(type: Any) -> bool:
+    """Whether an arrow type is of whole numbers, truth values or floats."""
+    return pa.types.is_integer(type) or pa.types.is_boolean(type) or pa.types.is_floating(type)
+
+
+def _array_schema(x: np.ndarray, names: Sequence[str] | None, asked: Asked) -> Schema:
+    return infer(x, names, asked.kind, layout=asked.layout)
 
 
 def _lazy_schema(x: Lazy, names: Sequence[str] | None, asked: Asked) -> Schema:
@@ -586,8 +609,6 @@ def _given_cells(
 ) -> Any:  # fmt: skip
     """An arrow table of the conditions: columns of obs by their names, the labels as "label"; ``none``: what is said
     where there are no labels."""
-    import pyarrow as pa
-
     obs, found = getattr(x, "obs", {}), {}
     for name in names:
         if name in obs:

@@ -14,18 +14,20 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from latens.data.formats import (
+from latens.data.array_files import (
     Found,
     labels_beside,
     open_plain,
     read_idx,
     read_npy,
     read_npz,
+    require_file,
     require_labels,
     sentences,
 )
@@ -63,7 +65,7 @@ class Source:
         labels: one value per row, ``[N]``: numbers, or codes 0.. of ``label_names``.
         label_names: the words that the codes stand for, where labels are words.
         origin: absolute path (``file.npz:key`` for one array of several), or embedded name.
-        fingerprint: of ``x``, see :func:`fingerprint`.
+        hashed: the fingerprint, where reading has told it.
         notes: what was done in reading that a person should know, a sentence each.
         found: of a table, how its text is written (:class:`latens.data.tables.reading.Read`).
         row_names: what each row is called, where the source says: the files of a folder of images ("name.tif#2" for
@@ -75,7 +77,7 @@ class Source:
     labels: np.ndarray | None
     label_names: tuple[str, ...] | None
     origin: str
-    fingerprint: str
+    hashed: str = ""
     notes: tuple[str, ...] = ()
     found: Read | None = None
     row_names: tuple[str, ...] | None = None
@@ -85,18 +87,17 @@ class Source:
     def is_table(self) -> bool:
         return hasattr(self.x, "column_names")
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of ``x``, see :func:`fingerprint`."""
+        return self.hashed or fingerprint(self.x)
+
 
 def read(
-    path_or_name: str | os.PathLike[str],
-    *,
-    labels: str | os.PathLike[str] | None = None,
-    drop: str | Iterable[str] = (),
-    reading: Mapping[str, Any] | None = None,
-    like: Iterable[Column] = (),
-    lenient: bool = False,
-    keep_text: bool = False,
-    index: bool = False,
-) -> Source:
+    path_or_name: str | os.PathLike[str], *, labels: str | os.PathLike[str] | None = None,
+    drop: str | Iterable[str] = (), reading: Mapping[str, Any] | None = None, like: Iterable[Column] = (),
+    lenient: bool = False, keep_text: bool = False, index: bool = False,
+) -> Source:  # fmt: skip
     """Read data from a file, a folder, or an embedded name.
 
     Args:
@@ -130,17 +131,12 @@ def read(
     if unknown := sorted(set(options) - set(READING)):
         raise InputError(f"unknown option of reading {unknown[0]!r}; the valid ones are {', '.join(READING)}.")
     if name in EMBEDDED:
-        found, label_names, origin = *_embedded(name, dropped), name
-        if label is not None:
-            require_labels(label, found.names or (), name)
-            found.labels, label_names = None, None
+        found, origin = _embedded(name, dropped, label), name
     else:
         path, key = _locate(name)
-        hints = Hints.of(options)
-        fields = tuple(like)
+        fields, hints = tuple(like), Hints.of(options)
         hints = hints.like(fields, lenient) if fields else hints
         found = _read_file(path, key, label, dropped, options, hints, index)
-        label_names = found.label_names
         if isinstance(found.x, np.ndarray):
             require_numeric(found.x.dtype, name)
             if found.x.ndim == 0:
@@ -148,19 +144,11 @@ def read(
         origin = os.path.abspath(path) + (f":{found.key}" if found.key else "")
     if label is not None and found.labels is None:
         found.labels = _label_file(label, len(found.x))
-    values = found.labels
-    if values is not None:
-        if values.shape not in ((len(found.x),), (len(found.x), 1)):
-            given = f"{values.size:,} labels" if values.ndim == 1 else f"labels of shape {values.shape}"
-            where = label or "the file of labels beside it"
-            raise InputError(f"{where} has {given} and {name} has {len(found.x):,} rows; give one label per row.")
-        if label_names is None:
-            values, label_names = _codes(values.ravel(), f"{name}, labels {label!r}" if label else name)
-    print_of = found.fingerprint or fingerprint(found.x)
+    labels_found, label_names = _labels_of(found, name, label)
     kept = found.read if keep_text or found.read is None else replace(found.read, text=None)
     return Source(
-        found.x, found.names, values, label_names, origin, print_of, tuple(found.notes), kept, found.row_names,
-        found.row_kind,
+        found.x, found.names, labels_found, label_names, origin, found.fingerprint, tuple(found.notes), kept,
+        found.row_names, found.row_kind,
     )  # fmt: skip
 
 
@@ -248,10 +236,7 @@ def _locate(name: str) -> tuple[Path, str | None]:
         raise InputError(f"{path} does not exist; " + (f"did you mean {near}?" if near else _embedded_hint()))
     if os.path.isdir(path):  # unlike Path.is_dir, False for a name that is too long
         return path, None
-    if not os.path.isfile(path):
-        raise InputError(f"{path} is not a regular file; save the data to one.")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path} is empty (0 bytes); give a file with data.")
+    require_file(path)
     return path, key
 
 
@@ -307,7 +292,7 @@ def _read_file(
         return _read_images(path, options)
     if format == "h5ad":
         return _read_counts(path, label, options)
-    from latens.data.counts.rows import fingerprint_of, read_sparse
+    from latens.data.counts.sparse import fingerprint_of, read_sparse
 
     with sentences(path):
         if format == "npz":
@@ -357,7 +342,7 @@ def _read_images(path: Path, options: dict[str, Any]) -> Found:
 
 
 def _read_counts(path: Path, label: str | None, options: dict[str, Any]) -> Found:
-    from latens.data.counts.rows import read_h5ad
+    from latens.data.counts.sparse import read_h5ad
 
     found = read_h5ad(path, layer=options.get("layer"), labels=label)
     return Found(
@@ -388,6 +373,20 @@ def _label_file(label: str, rows: int) -> np.ndarray:
     return np.array(texts[1:] if len(texts) == rows + 1 else texts, dtype=str)  # with a header, one more
 
 
+def _labels_of(found: Found, name: str, label: str | None) -> tuple[np.ndarray | None, tuple[str, ...] | None]:
+    """The labels, one a row, as numbers or codes of words, and these words."""
+    values, rows = found.labels, len(found.x)
+    if values is None:
+        return None, found.label_names
+    if values.shape not in ((rows,), (rows, 1)):
+        given = f"{values.size:,} labels" if values.ndim == 1 else f"labels of shape {values.shape}"
+        where = label or "the file of labels beside it"
+        raise InputError(f"{where} has {given} and {name} has {rows:,} rows; give one label per row.")
+    if found.label_names is not None:
+        return values, found.label_names
+    return _codes(values.ravel(), f"{name}, labels {label!r}" if label else name)
+
+
 def _codes(values: np.ndarray, what: str) -> tuple[np.ndarray, tuple[str, ...] | None]:
     """Numbers as they are, words as codes of their sorted names."""
     if values.dtype.kind in "US":
@@ -408,21 +407,23 @@ def _codes(values: np.ndarray, what: str) -> tuple[np.ndarray, tuple[str, ...] |
     return codes.astype(np.int64), tuple(words.tolist())
 
 
-def _embedded(name: str, drop: tuple[str, ...]) -> tuple[Found, tuple[str, ...] | None]:
+def _embedded(name: str, drop: tuple[str, ...], label: str | None) -> Found:
+    """A data set of scikit-learn, with its own labels unless others are asked for."""
     from sklearn import datasets
 
     data = getattr(datasets, f"load_{name}")()
-    label_names = tuple(str(word) for word in data.target_names) if "target_names" in data else None
-    if name == "digits":
-        if drop:
-            raise InputError(f"{name} has no column {drop[0]!r} to drop; it has pixels.")
-        return Found(np.ascontiguousarray(data["images"]), None, data["target"]), label_names
-    names = tuple(str(column) for column in data["feature_names"])
+    names = () if name == "digits" else tuple(map(str, data["feature_names"]))
     for column in drop:
         if column not in names:
-            raise InputError(f"{name} has no column {column!r} to drop; it has: {listed(names)}.")
+            there = f"it has: {listed(names)}" if names else "it has pixels"
+            raise InputError(f"{name} has no column {column!r} to drop; {there}.")
     keep = [j for j, column in enumerate(names) if column not in drop]
-    if not keep:
+    if names and not keep:
         raise InputError(f"{name} has no column left; keep at least one.")
-    table = matrix_table(name, data["data"][:, keep], [names[j] for j in keep])
-    return Found(table, tuple(table.column_names), data["target"]), label_names
+    kept = tuple(names[j] for j in keep)
+    x = matrix_table(name, data["data"][:, keep], kept) if names else np.ascontiguousarray(data["images"])
+    if label is not None:
+        require_labels(label, kept, name)
+        return Found(x, kept or None)
+    words = tuple(map(str, data.target_names)) if "target_names" in data else None
+    return Found(x, kept or None, data["target"], label_names=words)

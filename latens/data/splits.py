@@ -49,20 +49,31 @@ def _plain_values(cells: Any) -> np.ndarray:
     return np.array(plain(cells).to_pylist(), dtype=object) if numbers is None else numbers
 
 
+def held_count(rows: int, validation: float | str) -> int:
+    """How many rows are held out: "auto" a tenth and at most 5,000, none below 200 rows; or a fraction of them.
+
+    >>> held_count(10**8, "auto"), held_count(1000, 0.25), held_count(100, "auto")
+    (5000, 250, 0)
+    """
+    if validation == "auto":
+        return min(rows // 10, 5000) if rows >= 200 else 0
+    if not isinstance(validation, int | float) or isinstance(validation, bool) or not 0 <= validation < 1:
+        raise InputError(f"validation must be 'auto', a fraction from 0 to below 1, or data, got {validation!r}")
+    held = round(rows * validation)
+    if rows - held < 1 or (validation > 0 and held < 1):
+        raise InputError(f"a validation fraction of {validation:g} leaves nothing on one side of {rows} rows")
+    return held
+
+
 def split_rows(rows: int, validation: float | str, seed: int, split: Split | None = None) -> tuple[Tensor, Tensor]:
     """(training rows, validation rows), both in the order of the data; a random part is held out unless ``split`` says
     otherwise.
 
     "auto": a tenth, at most 5,000, and none below 200 rows. Raises ``InputError`` for a fraction outside [0, 1).
     """
-    if validation == "auto":
-        held = min(max(rows // 10, split is not None), 5000) if rows >= 200 or split is not None else 0
-    else:
-        if not isinstance(validation, int | float) or isinstance(validation, bool) or not 0 <= validation < 1:
-            raise InputError(f"validation must be 'auto', a fraction from 0 to below 1, or data, got {validation!r}")
-        held = round(rows * validation)
-        if rows - held < 1 or (validation > 0 and held < 1):
-            raise InputError(f"a validation fraction of {validation:g} leaves nothing on one side of {rows} rows")
+    held = held_count(rows, validation)
+    if validation == "auto" and split is not None:
+        held = min(max(rows // 10, 1), 5000)
     order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed_of(seed, Key.SPLIT)))
     if split is not None and held:
         out = _chosen(split, held, order.numpy())

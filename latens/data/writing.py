@@ -13,6 +13,7 @@ from latens.data.tables.files import write_table
 from latens.errors import InputError
 from latens.machine.atomic import atomic_write, writable, write_text
 from latens.schema import require_numeric
+from latens.schema.arrow import pa
 
 TABLES = (".csv", ".tsv", ".parquet", ".feather")
 
@@ -67,8 +68,6 @@ def write(
 
 def _called(table: Any, kind: str, names: Sequence[str]) -> Any:
     """The table with the names of its rows as last column, called after their kind unless a column is."""
-    import pyarrow as pa
-
     while kind in table.column_names:
         kind += "_name"
     return table.append_column(kind, pa.array(names, pa.string()))
@@ -76,8 +75,6 @@ def _called(table: Any, kind: str, names: Sequence[str]) -> Any:
 
 def matrix_table(path: str | os.PathLike[str], array: np.ndarray, names: Sequence[str] | None) -> Any:
     """An array of one or two axes as an arrow table."""
-    import pyarrow as pa
-
     require_numeric(array.dtype, f"cannot write {path}")
     array = array[:, None] if array.ndim == 1 else array
     if array.ndim != 2:

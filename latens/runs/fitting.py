@@ -20,7 +20,7 @@ from latens.data.lazy import some
 from latens.data.loader import ArrayLoader, Loader, Transform
 from latens.data.rows import Rows
 from latens.data.splits import Split, split_rows
-from latens.data.streams.rows import Streamed
+from latens.data.streams.survey import Streamed
 from latens.errors import InputError
 from latens.networks import has_convolutions, only_linear_maps
 from latens.recipes import Recipe

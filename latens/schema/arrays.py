@@ -112,34 +112,35 @@ class Schema:
     constant_values: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        fault = self._fault()
-        if fault:
+        if fault := self._fault_of_shape() or self._fault_of_kind() or self._fault_of_cells():
             raise InputError(f"the schema of the data is not valid: {fault}.")
 
-    def _fault(self) -> str | None:
-        """The first contradiction between the fields, in words."""
+    def _fault_of_shape(self) -> str:
+        """The first contradiction in words, "" where there is none."""
         if self.layout not in LAYOUTS:
             return f"layout {self.layout!r} is not one of {', '.join(LAYOUTS)}"
         if len(self.shape) != {"vector": 1, "TC": 2}.get(self.layout, 3) or min(self.shape) < 1:
             return f"shape {self.shape} does not fit the layout {self.layout!r}"
         if self.layout == "HW" and self.shape[0] != 1:
             return f"shape {self.shape} has {self.shape[0]} channels and layout 'HW' one"
+        return ""
+
+    def _fault_of_kind(self) -> str:
         if self.kind not in KINDS:
             return f"kind {self.kind!r} is not one of {', '.join(KINDS)}"
-        if self.kind == "levels" and not (self.levels and 2 <= self.levels <= MAX_LEVELS):
+        if self.kind == "levels" and not 2 <= (self.levels or 0) <= MAX_LEVELS:
             return f"levels must be between 2 and {MAX_LEVELS:,}, got {self.levels}"
         if self.kind != "levels" and self.levels != {"continuous": None, "count": None, "binary": 2}[self.kind]:
             return f"a {self.kind} schema cannot have levels={self.levels}"
-        try:
-            numeric = np.dtype(self.dtype).kind in "biuf"
-        except TypeError:
-            numeric = False
-        if not numeric:
+        if not _is_numeric(self.dtype):
             return f"dtype {self.dtype!r} is not a numeric numpy dtype"
         if self.storage not in STORAGES:
             return f"storage {self.storage!r} is not one of {', '.join(STORAGES)}"
         if self.storage == "uint8" and (self.levels or 0) > 256:
             return f"{self.levels} levels do not fit storage 'uint8'"
+        return ""
+
+    def _fault_of_cells(self) -> str:
         if self.names is not None and (self.layout != "vector" or len(self.names) != self.columns):
             return f"{len(self.names)} names do not fit shape {self.shape}"
         if any(not 0 <= cell < self.columns for cell in self.constant):
@@ -150,7 +151,7 @@ class Schema:
             return f"the span {self.span} is not one"
         if self.constant_values and len(self.constant_values) != len(self.constant):
             return f"{len(self.constant_values)} values do not fit {len(self.constant)} constant cells"
-        return None
+        return ""
 
     @property
     def columns(self) -> int:
@@ -214,24 +215,26 @@ class Schema:
         if self.levels and self.span:
             between = self.between(part)
             return between if between.any() else None, self._wanted(0, part)
-        top = self.levels - 1 if self.levels else 255 if self.storage == "uint8" else np.inf
-        whole_only = self.is_discrete or self.storage == "uint8" or self.kind == "count"
-        easy = part.dtype.kind == "b" or (part.dtype == np.uint8 and (top >= 255 or not whole_only))
-        if easy or not part.size:
+        whole_only, least, most = self._limits
+        if not part.size or part.dtype == bool or (part.dtype == np.uint8 and most >= 255):
             return None, ""
         with np.errstate(invalid="ignore"):
             low, high = part.min(), part.max()  # NaN wherever there is one
         if not (np.isfinite(low) and np.isfinite(high)):
             return ~np.isfinite(part), "it must be a finite number"
-        if whole_only:
-            bad = (part < 0) | (part > top) if low < 0 or high > top else None
-            if bad is None and part.dtype.kind == "f" and not np.array_equal(part, floor := np.floor(part)):
-                bad = part != floor
-            return bad, "" if bad is None else self._wanted(top, part)
-        limit = float(np.finfo(np.float32).max)
-        if self.storage == "float32" and (float(low) < -limit or float(high) > limit):
-            return (part < -limit) | (part > limit), "it is beyond float32"
+        if not least <= float(low) <= float(high) <= most:
+            return (part < least) | (part > most), self._wanted(most, part) if whole_only else "it is beyond float32"
+        if whole_only and part.dtype.kind == "f" and not np.array_equal(part, floor := np.floor(part)):
+            return part != floor, self._wanted(most, part)
         return None, ""
+
+    @property
+    def _limits(self) -> tuple[bool, float, float]:
+        """Whether all values are whole, the smallest and the largest that can be."""
+        if self.kind == "continuous" and self.storage != "uint8":
+            limit = float(np.finfo(np.float32).max) if self.storage == "float32" else np.inf
+            return False, -limit, limit
+        return True, 0, self.levels - 1 if self.levels else 255 if self.storage == "uint8" else np.inf
 
     def between(self, x: np.ndarray) -> np.ndarray:
         """Where values are none of the levels that floats are."""
@@ -365,6 +368,13 @@ class Schema:
         """The sentence for a value at a position of the user's array that does not fit."""
         shown = "NaN" if value != value else f"{value.item()!r}"
         return InputError(f"the data has {shown} at {place(self.layout, self.names, index)}; {wanted}.")
+
+
+def _is_numeric(dtype: str) -> bool:
+    try:
+        return np.dtype(dtype).kind in "biuf"
+    except TypeError:
+        return False
 
 
 def _instead(values: np.ndarray) -> str:

@@ -1,4 +1,4 @@
-"""Cells of arrow tables as numbers and back, whatever their type. pyarrow is imported where it is used."""
+"""Cells of arrow tables as numbers and back, whatever their type."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from latens.errors import InputError
+from latens.schema.arrow import pa, pc
 
 DAY = 86_400.0
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
@@ -16,8 +17,6 @@ _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
 def plain(cells: Any) -> Any:
     """Dictionary cells as their values, one chunk."""
-    import pyarrow as pa
-
     if isinstance(cells, pa.ChunkedArray):
         cells = cells.combine_chunks()
     if isinstance(cells, pa.ChunkedArray):  # no chunk at all
@@ -31,8 +30,6 @@ def plain(cells: Any) -> Any:
 
 def is_empty(cells: Any) -> np.ndarray:
     """Which cells are missing, ``[N]``: null, and NaN among floats."""
-    import pyarrow as pa
-
     cells = plain(cells)
     empty = cells.is_null(nan_is_null=pa.types.is_floating(cells.type))
     return empty.to_numpy(zero_copy_only=False)
@@ -42,9 +39,6 @@ def as_numbers(cells: Any) -> np.ndarray | None:
     """``[N]`` float64 of numeric, boolean or temporal cells (dates in days since 1970-01-01 by the clocks of
     their zone, time spans in seconds), NaN where null; None where they are neither.
     """
-    import pyarrow as pa
-    from pyarrow import compute as pc
-
     cells = plain(cells)
     kind = cells.type
     if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
@@ -73,8 +67,6 @@ def in_words(value: Any, type: str) -> str:
     >>> in_words(18992.0, "date32[day]"), in_words(52200.0, "time64[us]"), in_words(0.5, "double")
     ('2021-12-31', '14:30:00', '0.5')
     """
-    import pyarrow as pa
-
     if not isinstance(value, int | float) or isinstance(value, bool):
         return str(value)
     if type == "bool":
@@ -86,8 +78,6 @@ def in_words(value: Any, type: str) -> str:
 
 
 def _floats(cells: Any) -> np.ndarray:
-    import pyarrow as pa
-
     if not pa.types.is_floating(cells.type):
         cells = cells.cast(pa.float64(), safe=False)
     return cells.to_numpy(zero_copy_only=False).astype(np.float64)
@@ -101,8 +91,6 @@ def as_levels(cells: Any) -> Any:
     >>> as_levels(pa.array([0, None], pa.int32()).cast(pa.date32())).to_pylist()
     ['1970-01-01', None]
     """
-    import pyarrow as pa
-
     cells = plain(cells)
     if pa.types.is_time(cells.type) or pa.types.is_duration(cells.type):
         return cells.cast(pa.int32() if cells.type.bit_width == 32 else pa.int64())
@@ -113,8 +101,6 @@ def as_levels(cells: Any) -> Any:
 def of_levels(levels: Sequence[Any], type: str) -> Any:
     """The levels, as :func:`as_levels` gave them, as cells of the arrow type of that name; of its values where it is a
     dictionary of dates, times or decimals."""
-    import pyarrow as pa
-
     cells, wanted = pa.array(list(levels)), arrow_type(type)
     if not pa.types.is_dictionary(wanted):
         return cells
@@ -126,8 +112,6 @@ def of_levels(levels: Sequence[Any], type: str) -> Any:
 
 def kind_of_time(type: Any) -> str:
     """"dates", "times of day" or "durations"; "" for types of no time."""
-    import pyarrow as pa
-
     if pa.types.is_date(type) or pa.types.is_timestamp(type):
         return "dates"
     return "times of day" if pa.types.is_time(type) else "durations" if pa.types.is_duration(type) else ""
@@ -135,8 +119,6 @@ def kind_of_time(type: Any) -> str:
 
 def first_whole(cells: Any) -> int | None:
     """The first observed cell of whole numbers, exact beyond 2^53; None for other types, and where all are missing."""
-    import pyarrow as pa
-
     observed = plain(cells).drop_null()
     return int(observed[0].as_py()) if pa.types.is_integer(observed.type) and len(observed) else None
 
@@ -145,8 +127,6 @@ def typed(cells: Any, type: str, levels: Sequence[Any] = ()) -> Any:
     """The cells in the arrow type of that name; whole numbers rounded and clipped to its range, ``levels`` the values
     of a dictionary.
     """
-    import pyarrow as pa
-
     wanted = arrow_type(type)
     if cells.type == wanted:
         return cells
@@ -163,7 +143,7 @@ def typed(cells: Any, type: str, levels: Sequence[Any] = ()) -> Any:
         if not levels:
             return _encoded(typed(cells, str(wanted.value_type)), wanted)
         levels = of_levels(levels, type).cast(wanted.value_type)
-        codes = pa.compute.index_in(cells.cast(wanted.value_type), value_set=levels, skip_nulls=True)
+        codes = pc.index_in(cells.cast(wanted.value_type), value_set=levels, skip_nulls=True)
         return pa.DictionaryArray.from_arrays(codes.cast(wanted.index_type), levels, ordered=wanted.ordered)
     if pa.types.is_decimal(wanted) and not pa.types.is_decimal(cells.type) and not pa.types.is_string(cells.type):
         return _decimals(cells.cast(pa.float64()), wanted)
@@ -172,8 +152,6 @@ def typed(cells: Any, type: str, levels: Sequence[Any] = ()) -> Any:
 
 def _decimals(cells: Any, wanted: Any) -> Any:
     """Numbers as decimals of that type, clipped to what it holds."""
-    import pyarrow as pa
-
     most = (1 - 1e-15) * 10.0 ** (wanted.precision - wanted.scale) - 0.5 * 10.0**-wanted.scale
     numbers = cells.to_numpy(zero_copy_only=False)
     return pa.array(np.clip(numbers, -most, most), mask=np.isnan(numbers)).cast(wanted, safe=False)
@@ -181,8 +159,6 @@ def _decimals(cells: Any, wanted: Any) -> Any:
 
 def _encoded(cells: Any, wanted: Any) -> Any:
     """Values as a dictionary of that type, its indices wider where there are more values than they count."""
-    import pyarrow as pa
-
     found = cells.dictionary_encode()
     fits = len(found.dictionary) <= np.iinfo(wanted.index_type.to_pandas_dtype()).max
     indices = found.indices.cast(wanted.index_type) if fits else found.indices
@@ -190,9 +166,6 @@ def _encoded(cells: Any, wanted: Any) -> Any:
 
 
 def _temporal(cells: Any, wanted: Any) -> Any:
-    import pyarrow as pa
-    from pyarrow import compute as pc
-
     numbers = cells.to_numpy(zero_copy_only=False)
     missing = np.isnan(numbers)
     numbers = np.where(missing, 0.0, numbers)
@@ -217,8 +190,6 @@ def arrow_type(text: str) -> Any:
     >>> str(arrow_type("timestamp[us, tz=UTC]")), str(arrow_type("dictionary<values=string, indices=int8, ordered=1>"))
     ('timestamp[us, tz=UTC]', 'dictionary<values=string, indices=int8, ordered=1>')
     """
-    import pyarrow as pa
-
     if match := re.fullmatch(r"dictionary<values=(.+), indices=(\w+), ordered=([01])>", text):
         return pa.dictionary(arrow_type(match[2]), arrow_type(match[1]), match[3] == "1")
     if match := re.fullmatch(r"timestamp\[(\w+), tz=(.+)\]", text):

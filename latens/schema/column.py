@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from latens.errors import InputError
+from latens.schema.arrow import pa, pc
 from latens.schema.cells import DAY, arrow_type, as_numbers, kind_of_time, of_levels, plain, short, typed
 from latens.schema.form import Form
 from latens.schema.law import Law
@@ -30,6 +32,11 @@ FAMILIES = {
 YEARS = (-719_162.0, 2_932_896.0)  # days of the years 1 to 9999
 YEARS_NS = (-106_751.0, 106_751.0)  # those that nanoseconds since 1970 count
 LOGARITHMIC = {"positive": "log", "count": "log1p"}  # how an encoder sees a column, where not as it is
+
+
+def logarithmic(kind: str) -> Callable[[np.ndarray], np.ndarray]:
+    """How an encoder sees the numbers of a column of that kind, before they are centred."""
+    return getattr(np, LOGARITHMIC.get(kind, "asarray"))
 
 
 @dataclass(frozen=True)
@@ -159,9 +166,6 @@ class Column:
         return numbers, 0
 
     def _codes(self, cells: Any, where: str) -> tuple[np.ndarray, int]:
-        import pyarrow as pa
-        from pyarrow import compute as pc
-
         cells = plain(cells)
         levels = of_levels(self.levels or (), self.type)
         if pa.types.is_decimal(cells.type) and not pa.types.is_decimal(levels.type):
@@ -217,8 +221,6 @@ class Column:
     def support(self) -> tuple[float, float]:
         """The smallest and the largest number that a cell can be, seen or not: what its kind and its type hold; a
         number other than a date keeps its sign, where all have one."""
-        import pyarrow as pa
-
         type, step = arrow_type(self.type), self.law.step if self.law is not None else None
         least = step or 10.0 ** -(12 if self.decimals is None else self.decimals)  # above 0
         low, high = float(self.low or 0.0), float(self.high or 0.0)
@@ -238,8 +240,6 @@ class Column:
         """An arrow array of this column's type: codes become levels, numbers the nearest ones that its law can give
         (unless they are ``given``; with ``beyond`` also outside the range of the data) and rounded as the column's
         were, NaN becomes null. With ``mean`` a count is a mean, and a fraction (float64)."""
-        import pyarrow as pa
-
         numbers = self.settled(numbers, mean=mean, given=given, beyond=beyond)
         missing = np.isnan(numbers)
         if mean and self.kind == "count":
@@ -259,40 +259,39 @@ class Column:
             return np.maximum(numbers, 0.0)
         if self.kind in CODED:
             return numbers.round().clip(0, len(self.levels or ()) - 1)
-        if self.law is not None and not given:
-            numbers = self.law.snap(numbers, self.support if beyond else None)
+        law = None if given else self.law
+        if law is not None:
+            numbers = law.snap(numbers, self.support if beyond else None)
         if self.decimals is not None:
             numbers = np.round(numbers, self.decimals)
             if self.kind == "positive":
                 numbers = np.maximum(numbers, 10.0**-self.decimals)
-        if self.kind in ("count", "bounded") or self.type.startswith("u"):
-            low = self.low if self.kind == "bounded" else 0.0
-            numbers = np.clip(numbers, low, self.high if self.kind == "bounded" else None)
-        if self.law is not None and not given and not beyond:
+        if self.kind == "bounded":
+            numbers = np.clip(numbers, self.low, self.high)
+        elif self.kind == "count" or self.type.startswith("u"):
+            numbers = np.clip(numbers, 0.0, None)
+        if law is not None and not beyond:
             numbers = np.clip(numbers, self.low, self.high)
         return numbers
 
     def repeat(self, rows: int) -> Any:
         """``rows`` cells of a constant, or of a column without values."""
-        import pyarrow as pa
-
         dates = self.kind == "constant" and pa.types.is_temporal(arrow_type(self.type))
         value = float(self.value) if dates else self.value
         return typed(of_levels([value] * rows, self.type), self.type, [] if value is None else [value])
 
     def seen(self, numbers: np.ndarray) -> np.ndarray:
         """How an encoder sees the numbers: centred, about 1 wide, logarithms of positive numbers and counts."""
-        how = LOGARITHMIC.get(self.kind)
-        inside = np.log(numbers) if how == "log" else np.log1p(numbers) if how == "log1p" else numbers
-        return (inside - self.shift) / self.unit
+        return (logarithmic(self.kind)(numbers) - self.shift) / self.unit
 
     def log_slope(self, numbers: np.ndarray) -> np.ndarray:
         """ln |dx/du| of the scale u in which the column is seen: ln x where positive, ln(1 + x) of counts, else 0. With
         it, -ln p(x) becomes that of u: large values of a skewed column are not strange for being large alone. Where
         there are atoms, which have no slope, it is counted from the middle of the other values."""
-        how = LOGARITHMIC.get(self.kind)
-        slope = np.log(numbers) if how == "log" else np.log1p(numbers) if how == "log1p" else np.zeros_like(numbers)
-        if self.law is None or how is None or not self.law.atoms:
+        if self.kind not in LOGARITHMIC:
+            return np.zeros_like(numbers)
+        slope = logarithmic(self.kind)(numbers)
+        if self.law is None or not self.law.atoms:
             return slope
         return np.where(np.isin(self.law.snap(numbers), self.law.atoms), 0.0, slope - self.shift)
 
@@ -315,19 +314,24 @@ class Column:
         known = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(fields, dict) or not {"name", "kind", "type"} <= set(fields) <= known:
             raise InputError("the schema of the data holds a column whose fields are not those of one.")
-        for name, kinds in _TYPES.items():
-            if name in fields and (not isinstance(fields[name], kinds) or isinstance(fields[name], bool)):
+        for name in _TYPES:
+            if name in fields and not _is_valid(name, fields[name]):
                 raise InputError(f"the schema of the data: column {fields['name']!r} has no valid {name!r}.")
-        lists = {name: fields[name] for name in ("levels", "categories") if fields.get(name) is not None}
-        for name, values in lists.items():
-            plain_values = all(isinstance(v, str | int | float) for v in values)
-            if not plain_values or len({type(v) for v in values}) > 1 or len(set(values)) < len(values):
-                raise InputError(f"the schema of the data: column {fields['name']!r} has no valid {name!r}.")
-        if not 0 <= (fields.get("decimals") or 0) <= 12:
-            raise InputError(f"the schema of the data: column {fields['name']!r} has no valid 'decimals'.")
-        form = None if fields.get("form") is None else Form.from_json(fields["form"])
-        law = None if fields.get("law") is None else Law.from_json(fields["law"])
-        return cls(**fields | {name: tuple(values) for name, values in lists.items()} | {"form": form, "law": law})
+        made: dict[str, Any] = {"levels": tuple, "categories": tuple, "form": Form.from_json, "law": Law.from_json}
+        there = {name: make(fields[name]) for name, make in made.items() if fields.get(name) is not None}
+        return cls(**fields | there)
+
+
+def _is_valid(name: str, value: Any) -> bool:
+    """Whether JSON can hold the value under that name."""
+    if not isinstance(value, _TYPES[name]) or isinstance(value, bool):
+        return False
+    if name == "decimals":
+        return 0 <= (value or 0) <= 12
+    if isinstance(value, list):
+        are_plain = all(isinstance(v, str | int | float) for v in value)
+        return are_plain and len(set(map(type, value))) <= 1 and len(set(value)) == len(value)
+    return True
 
 
 def _is_sound(value: float) -> bool:
@@ -347,9 +351,6 @@ _TYPES: dict[str, Any] = {
 
 def _truths(cells: Any) -> Any:
     """Words for yes and no as 1 and 0, any other word as 2."""
-    import pyarrow as pa
-    from pyarrow import compute as pc
-
     words = pc.utf8_lower(pc.utf8_trim_whitespace(cells))
     found = [pc.is_in(words, value_set=pa.array(each)) for each in (["false", "0"], ["true", "1"])]
     return pc.if_else(pc.is_valid(cells), pc.case_when(pc.make_struct(*found), 0, 1, 2), None)
@@ -357,8 +358,6 @@ def _truths(cells: Any) -> Any:
 
 def _is_in(cell: Any, type: Any) -> bool:
     """Whether a text stands for a value of that type."""
-    import pyarrow as pa
-
     try:
         return pa.types.is_string(cell.type) and cell.cast(type).is_valid
     except pa.ArrowException:
@@ -366,8 +365,6 @@ def _is_in(cell: Any, type: Any) -> bool:
 
 
 def _numbers(cells: Any, column: Column, where: str, first_row: int) -> np.ndarray:
-    import pyarrow as pa
-
     cells = plain(cells)
     if column.form is not None and pa.types.is_string(cells.type):
         cells = plain(column.form.read(cells)[0])
@@ -382,10 +379,15 @@ def _numbers(cells: Any, column: Column, where: str, first_row: int) -> np.ndarr
     if numbers is not None and kind_of_time(cells.type) != time and not pa.types.is_null(cells.type):
         numbers = None
     if numbers is None:
-        first = next((i for i, cell in enumerate(cells) if cell.is_valid and not _is_in(cell, own)), 0)
+        row, value = _first_other(cells, own)
         raise InputError(
-            f"{where}: column {column.name!r} holds {cells.type} (row {first + first_row}: "
-            f"{short(repr(cells[first].as_py() if len(cells) else None))}), and the model takes "
-            f"{time or 'numbers'} there ({column.kind})."
+            f"{where}: column {column.name!r} holds {cells.type} (row {row + first_row}: {short(repr(value))}), and "
+            f"the model takes {time or 'numbers'} there ({column.kind})."
         )
     return numbers
+
+
+def _first_other(cells: Any, type: Any) -> tuple[int, Any]:
+    """(row, value) of the first cell that no text of that type could be, or of the first."""
+    row = next((i for i, cell in enumerate(cells) if cell.is_valid and not _is_in(cell, type)), 0)
+    return row, cells[row].as_py() if len(cells) else None

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from latens.errors import InputError
+from latens.schema.arrow import pa, pc
 from latens.schema.cells import arrow_type
 
 WORDS = ("", "NA", "NaN", "nan", "null", "NULL", "<NA>")  # missing cells of a column of words: "none" may be a value
@@ -42,9 +43,6 @@ class Form:
 
     def read(self, cells: Any) -> tuple[Any, Any]:
         """(values ``[N]`` of the type ``means``, null where missing or unreadable; mask of what is unreadable)."""
-        import pyarrow as pa
-        from pyarrow import compute as pc
-
         cells = as_text(cells)
         if len(cells) == 0:
             return pa.chunked_array([], arrow_type(self.means)), pa.array([], pa.bool_())
@@ -58,17 +56,11 @@ class Form:
         return pa.chunked_array([values.take(distinct.indices)]), unreadable
 
     def _gone(self, texts: Any) -> Any:
-        import pyarrow as pa
-        from pyarrow import compute as pc
-
         known = pc.is_in(pc.utf8_lower(texts), pa.array(sorted(BLANKS | MARKS)))
         return pc.or_(known, pc.is_in(texts, pa.array(self.gaps, pa.string())))
 
     def write(self, values: Any) -> Any:
         """The texts ``[N]`` of values; the first of ``gaps`` where null, null where there is none."""
-        import pyarrow as pa
-        from pyarrow import compute as pc
-
         if isinstance(values, pa.ChunkedArray):
             values = values.combine_chunks()
         if isinstance(values, pa.ChunkedArray):  # no chunk at all
@@ -79,8 +71,6 @@ class Form:
 
     def back(self, values: Any) -> Any:
         """Values in the type that the cells were stored in."""
-        import pyarrow as pa
-
         if not self.stored:
             return values
         texts = dataclasses.replace(self, gaps=()).write(values)
@@ -131,9 +121,6 @@ class Form:
 
 def as_text(cells: Any) -> Any:
     """Cells as a chunked array of text, whole floats without a point, null where NaN."""
-    import pyarrow as pa
-    from pyarrow import compute as pc
-
     if not isinstance(cells, pa.ChunkedArray):
         cells = pa.chunked_array([cells])
     if pa.types.is_dictionary(cells.type):
@@ -157,17 +144,12 @@ class Words(Form):
     kind: ClassVar[str] = "words"
 
     def read(self, cells: Any) -> tuple[Any, Any]:
-        import pyarrow as pa
-        from pyarrow import compute as pc
-
         cells = as_text(cells if hasattr(cells, "type") else pa.array(cells))
         stripped = pc.utf8_trim_whitespace(cells)
         values = pc.if_else(pc.is_in(stripped, pa.array(self.gaps, pa.string())), None, stripped)
         return values, pa.array([False] * 0, pa.bool_())
 
     def write(self, values: Any) -> Any:
-        from pyarrow import compute as pc
-
         texts = as_text(values)
         return texts if not self.gap else pc.fill_null(texts, self.gap)
 
@@ -191,17 +173,12 @@ class Truth(Form):
     kind: ClassVar[str] = "truth"
 
     def _values(self, texts: Any) -> Any:
-        import pyarrow as pa
-        from pyarrow import compute as pc
-
         lower = pc.utf8_lower(texts)
         known = pc.is_in(lower, pa.array([word.lower() for word in (*self.words, "true", "false", "1", "0")]))
         true = pc.is_in(lower, pa.array([self.words[1].lower(), "true", "1"]))
         return pc.if_else(known, true, None)
 
     def _texts(self, values: Any) -> Any:
-        from pyarrow import compute as pc
-
         return pc.if_else(values, self.words[1], self.words[0])
 
     def check(self) -> None:
@@ -266,23 +243,18 @@ class Numbers(Form):
         return not (self.prefix or self.suffix or self.group or self.brackets or self.units) and self.point == "."
 
     def read(self, cells: Any) -> tuple[Any, Any]:
-        import pyarrow as pa
-
         if self.is_plain:
             with_type = arrow_type(self.means)
             try:
                 text = as_text(cells if hasattr(cells, "type") else pa.array(cells))
                 values = text.cast(with_type)
-                if not pa.types.is_floating(with_type) or pa.compute.all(pa.compute.is_finite(values)).as_py():
+                if not pa.types.is_floating(with_type) or pc.all(pc.is_finite(values)).as_py():
                     return values, pa.array([], pa.bool_())
             except pa.ArrowInvalid:
                 pass
         return super().read(cells if hasattr(cells, "type") else pa.array(cells))
 
     def _values(self, texts: Any) -> Any:
-        import pyarrow as pa
-        from pyarrow import compute as pc
-
         bare = self.digits(texts)
         if (
             arrow_type(self.means) == pa.int64()
@@ -298,9 +270,6 @@ class Numbers(Form):
 
     def digits(self, texts: Any) -> Any:
         """What arrow reads as numbers, null where a text is none."""
-        import pyarrow as pa
-        from pyarrow import compute as pc
-
         before = re.escape(self.prefix.strip())
         behind = "|".join(re.escape(text.strip()) for text in sorted(self.units or (self.suffix,), key=len)[::-1])
         parts = {"G": re.escape(self.group), "P": re.escape(self.point)}
@@ -326,8 +295,6 @@ class Numbers(Form):
         return pc.binary_join_element_wise(pc.if_else(minus, "-", ""), body, "")
 
     def _texts(self, values: Any) -> Any:
-        import pyarrow as pa
-
         return pa.array([None if v is None else self._text(v) for v in values.to_pylist()], pa.string())
 
     def _text(self, value: float) -> str:
@@ -335,29 +302,28 @@ class Numbers(Form):
             unit, factor = self._unit(value)
             alone = dataclasses.replace(self, units=(), factors=(), suffix=unit)
             return alone._text(value * int(factor) if abs(factor) == 1 else value / factor)
-        size = abs(value)
-        if self.power:
-            digits, exponent = f"{size:.{self.places or 0}e}".split("e")
-            sign = "-" if exponent[0] == "-" else self.power[1:].rstrip("0")
-            digits += self.power[0] + sign + exponent[1:].lstrip("0").rjust(self.power.count("0"), "0")
-        elif self.places is not None or isinstance(value, int):
-            digits = f"{size:,.{self.places or 0}f}" if not isinstance(value, int) or self.places else f"{size:,d}"
-        else:
-            size = size if self.most is None else round(size, self.most)
-            digits = f"{size:,.0f}" if size == int(size) and size < 1e15 else repr(size)
-            digits += "" if self.bare or "e" in digits or "." in digits else ".0"
+        digits = self._digits(abs(value))
         if self.lakh:
             whole, mark, rest = digits.replace(",", "").partition(".")
             digits = re.sub("(?<=[0-9])(?=(?:[0-9]{2})*[0-9]{3}$)", ",", whole) + mark + rest
         digits = digits.replace(".", "\0").replace(",", self.group).replace("\0", self.point)
-        if value < 0 and digits.strip("0" + self.point + self.group):
-            if self.brackets:
-                return f"({self.prefix}{digits}{self.suffix})"
-            before, behind = (self.prefix, self.minus) if self.inside else (self.minus, self.prefix)
-            return f"{before}{behind}{digits}{self.suffix}"
-        sign = "+" * (self.plus and value > 0)
-        before, behind = (self.prefix, sign) if self.inside else (sign, self.prefix)
-        return f"{before}{behind}{digits}{self.suffix}"
+        negative = value < 0 and bool(digits.strip("0" + self.point + self.group))
+        if negative and self.brackets:
+            return f"({self.prefix}{digits}{self.suffix})"
+        sign = self.minus if negative else "+" * (self.plus and value > 0)
+        return (self.prefix + sign if self.inside else sign + self.prefix) + digits + self.suffix
+
+    def _digits(self, size: float) -> str:
+        """A number that is not negative, with , between thousands and . before decimals."""
+        if self.power:
+            digits, exponent = f"{size:.{self.places or 0}e}".split("e")
+            sign = "-" if exponent[0] == "-" else self.power[1:].rstrip("0")
+            return digits + self.power[0] + sign + exponent[1:].lstrip("0").rjust(self.power.count("0"), "0")
+        if self.places is not None or isinstance(size, int):
+            return f"{size:,d}" if isinstance(size, int) and not self.places else f"{size:,.{self.places or 0}f}"
+        size = size if self.most is None else round(size, self.most)
+        digits = f"{size:,.0f}" if size == int(size) and size < 1e15 else repr(size)
+        return digits + ("" if self.bare or "e" in digits or "." in digits else ".0")
 
     def _unit(self, value: float) -> tuple[str, float]:
         """The unit that a number is written in."""
@@ -389,8 +355,6 @@ class Numbers(Form):
 
 def _whole(digits: Any) -> Any:
     """Texts of whole numbers as int64, or as double where they are too long for it."""
-    import pyarrow as pa
-
     try:
         return digits.cast(pa.int64())
     except pa.ArrowInvalid:

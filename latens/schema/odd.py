@@ -14,9 +14,10 @@ import numpy as np
 
 from latens.errors import InputError
 from latens.schema.arrays import Schema, place
+from latens.schema.arrow import pa
 from latens.schema.cells import as_numbers, is_empty, plain, short
 from latens.schema.column import CODED, KEPT, Column, _numbers
-from latens.schema.rules import Numbers
+from latens.schema.rules import ColumnNumbers
 from latens.schema.table import Table
 
 IMPOSSIBLE, UNSEEN, BEYOND, BROKEN = "impossible", "unseen", "beyond", "broken"
@@ -79,7 +80,7 @@ def sift_table(
     return schema.inward(u), sorted(odd, key=lambda each: each.row)
 
 
-def _broken(schema: Table, table: Any, u: Numbers) -> list[Odd]:
+def _broken(schema: Table, table: Any, u: ColumnNumbers) -> list[Odd]:
     """The targets of rules in rows that break them."""
     fields, odd = {field.name: field for field in schema.outer}, []
     for rule in schema.rules:
@@ -110,16 +111,23 @@ def _sift(
     for bad, wanted in faults:
         odd += _told(column, cells, np.flatnonzero(bad & ~np.isnan(numbers)), IMPOSSIBLE, f": {wanted}")
         numbers[bad] = np.nan
-    if column.low is not None and column.high is not None and column.kind != "bounded":
-        for bad, words, end in (
-            (numbers < column.low, "below the smallest value", column.low),
-            (numbers > column.high, "above the largest value", column.high),
-        ):
-            if bad.any():
-                seen = _written(column, column.decode(np.array([end]))[0].as_py())
-                found = _told(column, cells, np.flatnonzero(bad), BEYOND, f", {words} seen in fitting ({seen})")
-                odd += [dataclasses.replace(each, number=float(numbers[each.row])) for each in found]
-    return numbers, odd
+    return numbers, odd + _beyond(column, cells, numbers)
+
+
+def _beyond(column: Column, cells: Any, numbers: np.ndarray) -> list[Odd]:
+    """Cells below or above all numbers of the fit."""
+    if column.low is None or column.high is None or column.kind == "bounded":
+        return []
+    odd = []
+    for bad, words, end in (
+        (numbers < column.low, "below the smallest value", column.low),
+        (numbers > column.high, "above the largest value", column.high),
+    ):
+        if bad.any():
+            seen = _written(column, column.decode(np.array([end]))[0].as_py())
+            found = _told(column, cells, np.flatnonzero(bad), BEYOND, f", {words} seen in fitting ({seen})")
+            odd += [dataclasses.replace(each, number=float(numbers[each.row])) for each in found]
+    return odd
 
 
 def _told(column: Column, cells: Any, rows: Sequence[int] | np.ndarray, kind: str, words: str) -> list[Odd]:
@@ -133,8 +141,6 @@ def _told(column: Column, cells: Any, rows: Sequence[int] | np.ndarray, kind: st
 
 def _written(column: Column, value: Any) -> str:
     """A value as the cells of its column are written, in full where that would round it."""
-    import pyarrow as pa
-
     if column.form is None or isinstance(value, str):
         return _shown(value)
     numbers = as_numbers(cell := pa.array([value]))

@@ -21,7 +21,7 @@ from latens.errors import InputError
 from latens.schema.column import CODED, Column
 from latens.schema.law import SAME
 
-Numbers = dict[str, np.ndarray]
+ColumnNumbers = dict[str, np.ndarray]
 Fields = Mapping[str, Column]
 EXACT = 1e-9  # of the size of a number, within which two are the same
 
@@ -53,22 +53,22 @@ class Rule:
         """What is modelled in the target's place."""
         return column
 
-    def broken(self, u: Numbers, fields: Fields) -> np.ndarray:
+    def broken(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
         """Which rows break the rule, ``[N]``; none of which the cells that tell are missing."""
         raise NotImplementedError
 
-    def inward(self, u: Numbers, fields: Fields) -> None:
+    def inward(self, u: ColumnNumbers, fields: Fields) -> None:
         """From the user's numbers to what is modelled, in place."""
 
-    def outward(self, u: Numbers, fields: Fields, mean: bool = False) -> np.ndarray | bool:
+    def outward(self, u: ColumnNumbers, fields: Fields, mean: bool = False) -> np.ndarray | bool:
         """And back, in place; which rows have a target beyond its range, as a law of its own would not give it."""
         return False
 
-    def fill(self, u: Numbers, seen: Numbers, fields: Fields, left: Numbers) -> None:
+    def fill(self, u: ColumnNumbers, seen: ColumnNumbers, fields: Fields, left: ColumnNumbers) -> None:
         """Makes numbers of which some were filled, and others ``seen``, keep the rule, in place; the missing ones are
         moved, among ``seen`` too where the target tells them. ``left``: what was filled of what is modelled."""
 
-    def with_gaps(self, u: Numbers, before: Numbers, fields: Fields) -> None:
+    def with_gaps(self, u: ColumnNumbers, before: ColumnNumbers, fields: Fields) -> None:
         """Makes gaps that were drawn keep the rule, in place; ``before``: the numbers without them."""
 
     def to_json(self) -> dict[str, Any]:
@@ -150,7 +150,7 @@ class Order(Rule):
     def left(self, column: Column) -> Column:
         return self.difference
 
-    def _base(self, u: Numbers, fields: Fields) -> np.ndarray:
+    def _base(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
         """The largest source of each row."""
         values = np.stack([values_of(fields[name], u[name]) for name in self.sources])
         return np.fmax.reduce(values, 0)
@@ -160,13 +160,13 @@ class Order(Rule):
         apart = np.abs(numbers[..., None] - codes)
         return (apart <= SAME * np.abs(codes)).any(-1)
 
-    def broken(self, u: Numbers, fields: Fields) -> np.ndarray:
+    def broken(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
         base, high = self._base(u, fields), values_of(fields[self.target], u[self.target])
         with np.errstate(invalid="ignore"):
             slack = EXACT * np.abs(high)
             return (high <= base - slack) | (high == base) if self.strict else high < base - slack
 
-    def inward(self, u: Numbers, fields: Fields) -> None:
+    def inward(self, u: ColumnNumbers, fields: Fields) -> None:
         high = values_of(fields[self.target], u[self.target])
         with np.errstate(invalid="ignore"):
             apart = np.maximum(high - self._base(u, fields), 0.0)
@@ -174,7 +174,7 @@ class Order(Rule):
             apart = np.round(apart, self.difference.decimals)
         u[self.target] = np.where(self._is_code(high), high, apart)
 
-    def outward(self, u: Numbers, fields: Fields, mean: bool = False) -> np.ndarray | bool:
+    def outward(self, u: ColumnNumbers, fields: Fields, mean: bool = False) -> np.ndarray | bool:
         column, base = fields[self.target], self._base(u, fields)
         apart = self.difference.settled(u[self.target], mean=mean)
         code = self._is_code(apart)
@@ -192,7 +192,7 @@ class Order(Rule):
             high = np.where(low, next_value(column, base, self.strict), high)
         return high
 
-    def fill(self, u: Numbers, seen: Numbers, fields: Fields, left: Numbers) -> None:
+    def fill(self, u: ColumnNumbers, seen: ColumnNumbers, fields: Fields, left: ColumnNumbers) -> None:
         column, own = fields[self.target], values_of(fields[self.target], seen[self.target])
         apart = self.difference.settled(left[self.target])
         told = ~np.isnan(own) & ~self._is_code(own)
@@ -223,22 +223,26 @@ def next_value(column: Column, base: np.ndarray, strict: bool = False) -> np.nda
     or few values; elsewhere the base."""
     law = column.law
     if column.kind in CODED or (law is not None and law.is_complete):
-        atoms = np.array([*(levels_as_numbers(column) if law is None else law.atoms), np.nan])
-        found = atoms[np.searchsorted(atoms[:-1], base, "right" if strict else "left")]
+        atoms = levels_as_numbers(column) if law is None else np.array(law.atoms)
+        found = np.append(atoms, np.nan)[np.searchsorted(atoms, base, "right" if strict else "left")]
         return np.where(np.isnan(found), base, found)
-    step = law.step if law is not None and law.step else None
-    step = 10.0**-column.decimals if step is None and column.decimals is not None else step
+    step = _step(column)
     if step is None:
         return np.nextafter(base, np.inf) if strict else base
-    places = base / step
-    places = np.floor(places + 1e-6) + 1 if strict else np.ceil(places - 1e-6)
-    found = places * step
+    found = (np.floor(base / step + 1e-6) + 1 if strict else np.ceil(base / step - 1e-6)) * step
     if law is not None and law.calendar is not None:
         for _ in range(31):
             on = law.calendar.snap(found)
             found = np.where(on < base, found + step, on)
     found = found if column.decimals is None else np.round(found, column.decimals)
     return found if strict else np.maximum(found, base)
+
+
+def _step(column: Column) -> float | None:
+    """The grid that its numbers lie on."""
+    if column.law is not None and column.law.step:
+        return column.law.step
+    return None if column.decimals is None else 10.0**-column.decimals
 
 
 @dataclass(frozen=True)
@@ -281,13 +285,13 @@ class Function(Rule):
             found, known = np.where(empty, np.nan if void is None else void, found), known | empty
         return found, known
 
-    def broken(self, u: Numbers, fields: Fields) -> np.ndarray:
+    def broken(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
         usual, known = self._of(u[self.sources[0]])
         own = u[self.target]
         known = known & ~np.isnan(u[self.sources[0]])
         return known & ~np.isnan(own) & ~np.isclose(own, usual, rtol=1e-6, atol=0.0)
 
-    def inward(self, u: Numbers, fields: Fields) -> None:
+    def inward(self, u: ColumnNumbers, fields: Fields) -> None:
         source, own = u[self.sources[0]], u.pop(self.target)
         missing = np.isnan(source) & ~np.isnan(own)
         if missing.any() and None not in self.keys:
@@ -304,18 +308,18 @@ class Function(Rule):
         distinct, place = np.unique(own, return_inverse=True)
         return np.array([ways.get(value, np.nan) for value in distinct.tolist()])[place].reshape(own.shape)
 
-    def outward(self, u: Numbers, fields: Fields, mean: bool = False) -> np.ndarray | bool:
+    def outward(self, u: ColumnNumbers, fields: Fields, mean: bool = False) -> np.ndarray | bool:
         u[self.target] = self._of(u[self.sources[0]])[0]
         return False
 
-    def fill(self, u: Numbers, seen: Numbers, fields: Fields, left: Numbers) -> None:
+    def fill(self, u: ColumnNumbers, seen: ColumnNumbers, fields: Fields, left: ColumnNumbers) -> None:
         source, own = u[self.sources[0]], seen[self.target]
         other = np.isnan(seen[self.sources[0]]) & ~np.isnan(own) & (self._of(source)[0] != own)
         known = self._inverse(own)
         u[self.sources[0]] = source = np.where(other & ~np.isnan(known), known, source)
         u[self.target] = np.where(np.isnan(own), self._of(source)[0], own)
 
-    def with_gaps(self, u: Numbers, before: Numbers, fields: Fields) -> None:
+    def with_gaps(self, u: ColumnNumbers, before: ColumnNumbers, fields: Fields) -> None:
         empty = np.isnan(u[self.sources[0]])
         if None in self.keys:
             u[self.target] = np.where(empty, self._of(u[self.sources[0]])[0], u[self.target])
@@ -365,26 +369,26 @@ class Formula(Rule):
             words = words.replace(f"v{j}", named(self.sources[j]))
         return f"{named(self.target)} = {words}"
 
-    def _inputs(self, u: Numbers, fields: Fields) -> Numbers:
+    def _inputs(self, u: ColumnNumbers, fields: Fields) -> ColumnNumbers:
         return {f"v{j}": values_of(fields[name], u[name]) for j, name in enumerate(self.sources)}
 
-    def of(self, u: Numbers, fields: Fields) -> np.ndarray:
+    def of(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
         """The target's numbers, rounded as the column's are."""
         found, decimals = self._exactly(u, fields), fields[self.target].decimals
         return found if decimals is None else np.round(found, decimals)
 
-    def _exactly(self, u: Numbers, fields: Fields) -> np.ndarray:
+    def _exactly(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
         with np.errstate(invalid="ignore", over="ignore"):
             return np.asarray(_computed(self.tree, self._inputs(u, fields)), dtype=np.float64)
 
-    def broken(self, u: Numbers, fields: Fields) -> np.ndarray:
+    def broken(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
         own, made = u[self.target], self._exactly(u, fields)
         decimals = fields[self.target].decimals
         slack, share = (0.0, 1e-6) if decimals is None else (0.5 * 10.0**-decimals, EXACT)
         with np.errstate(invalid="ignore"):
             return np.abs(own - made) > (1 + 1e-6) * slack + share * np.maximum(np.abs(own), np.abs(made))
 
-    def _solved(self, u: Numbers, fields: Fields, j: int) -> np.ndarray:
+    def _solved(self, u: ColumnNumbers, fields: Fields, j: int) -> np.ndarray:
         """Source j of the target and the other sources; NaN where it is not told."""
         column = fields[self.sources[j]]
         if column.kind in CODED or self.how.count(f"v{j}") != 1:
@@ -393,19 +397,19 @@ class Formula(Rule):
             made = _inverted(self.tree, u[self.target], f"v{j}", self._inputs(u, fields))
         return made if column.decimals is None else np.round(made, column.decimals)
 
-    def inward(self, u: Numbers, fields: Fields) -> None:
+    def inward(self, u: ColumnNumbers, fields: Fields) -> None:
         if not np.isnan(u[self.target]).all():
             for j, name in enumerate(self.sources):
                 u[name] = np.where(np.isnan(u[name]), self._solved(u, fields, j), u[name])
         del u[self.target]
 
-    def outward(self, u: Numbers, fields: Fields, mean: bool = False) -> np.ndarray | bool:
+    def outward(self, u: ColumnNumbers, fields: Fields, mean: bool = False) -> np.ndarray | bool:
         column = fields[self.target]
         u[self.target] = made = self.of(u, fields)
         with np.errstate(invalid="ignore"):
             return (made > _slack(column.high, 1)) | (made < _slack(column.low, -1)) | ~np.isfinite(made)
 
-    def fill(self, u: Numbers, seen: Numbers, fields: Fields, left: Numbers) -> None:
+    def fill(self, u: ColumnNumbers, seen: ColumnNumbers, fields: Fields, left: ColumnNumbers) -> None:
         known = ~np.isnan(seen[self.target])
         u[self.target] = np.where(known, seen[self.target], self.of(u, fields))
         settled = ~known
@@ -416,7 +420,7 @@ class Formula(Rule):
             u[name], settled = np.where(here, made, u[name]), settled | here
 
 
-def _computed(node: ast.expr, inputs: Numbers) -> Any:
+def _computed(node: ast.expr, inputs: ColumnNumbers) -> Any:
     if isinstance(node, ast.Name):
         return inputs[node.id]
     if isinstance(node, ast.Constant):
@@ -427,7 +431,7 @@ def _computed(node: ast.expr, inputs: Numbers) -> Any:
     return _OPERATIONS[type(node.op)](_computed(node.left, inputs), _computed(node.right, inputs))
 
 
-def _inverted(node: ast.expr, value: Any, name: str, inputs: Numbers) -> Any:
+def _inverted(node: ast.expr, value: Any, name: str, inputs: ColumnNumbers) -> Any:
     """The input ``name`` for which the formula has this value."""
     if isinstance(node, ast.Name):
         return value
@@ -469,11 +473,11 @@ class Missing(Rule):
         found = np.isin(source, [key for key in self.keys if key is not None])
         return found | np.isnan(source) if None in self.keys else found
 
-    def broken(self, u: Numbers, fields: Fields) -> np.ndarray:
+    def broken(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
         source = u[self.sources[0]]
         return self._where(source) & ~np.isnan(source) & ~np.isnan(u[self.target])
 
-    def with_gaps(self, u: Numbers, before: Numbers, fields: Fields) -> None:
+    def with_gaps(self, u: ColumnNumbers, before: ColumnNumbers, fields: Fields) -> None:
         u[self.target] = np.where(self._where(u[self.sources[0]]), np.nan, before[self.target])
 
 

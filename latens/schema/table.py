@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from latens.errors import InputError
+from latens.schema.arrow import pa, pc
 from latens.schema.cells import listed, short
 from latens.schema.column import KEPT, KINDS, Column
-from latens.schema.rules import Numbers, Rule
+from latens.schema.rules import ColumnNumbers, Rule
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ class Table:
 
     def numbers(
         self, table: Any, where: str = "the data", *, unknown: dict[str, int] | None = None, first_row: int = 0
-    ) -> Numbers:
+    ) -> ColumnNumbers:
         """The columns of :attr:`outer` as numbers, ``[N]`` each, NaN where missing and for a column that is not there.
         ``unknown`` and errors as of :meth:`to_model`."""
         found = {}
@@ -139,7 +140,7 @@ class Table:
             found[column.name] = numbers
         return found
 
-    def inward(self, u: Numbers, broken: dict[str, int] | None = None) -> np.ndarray:
+    def inward(self, u: ColumnNumbers, broken: dict[str, int] | None = None) -> np.ndarray:
         """``[N, D]`` of the numbers of :attr:`outer`, as rules leave them; where a row breaks a rule its target counts
         as missing. ``broken`` collects the number of rows that break each rule, by its text."""
         u, fields = dict(u), {field.name: field for field in self.outer}
@@ -159,7 +160,7 @@ class Table:
             out[:, position] = u[column.name]
         return out
 
-    def outward(self, x: np.ndarray, *, mean: bool = False, beyond: bool = False) -> tuple[Numbers, np.ndarray]:
+    def outward(self, x: np.ndarray, *, mean: bool = False, beyond: bool = False) -> tuple[ColumnNumbers, np.ndarray]:
         """Numbers of :attr:`outer` of ``x`` ``[N, D]``, and which rows have the target of a rule beyond its range,
         ``[N]``; ``mean`` and ``beyond`` as of :meth:`to_user`."""
         x, fields = np.asarray(x, dtype=np.float64), {field.name: field for field in self.outer}
@@ -170,7 +171,7 @@ class Table:
             outside |= rule.outward(u, fields, mean)
         return {name: u[name] for name in fields}, outside
 
-    def filled(self, u: Numbers, x: np.ndarray) -> Numbers:
+    def filled(self, u: ColumnNumbers, x: np.ndarray) -> ColumnNumbers:
         """Numbers of :attr:`outer`, those missing in ``u`` from ``x`` ``[N, D]``, so that rules are kept."""
         fields, left = {field.name: field for field in self.outer}, dict(zip(self.names, x.T.astype(np.float64)))
         bound, seen = {rule.target for rule in self.rules if rule.bounds}, dict(u)
@@ -228,8 +229,6 @@ class Table:
         constants, and the columns in ``given`` (name -> arrow array: conditions, or columns that are handed through),
         in the user's order; with ``mean`` counts are fractions, with ``beyond`` numbers outside the range of the data
         stay there (but the targets of rules). ``gaps`` leaves cells of :attr:`outer` out, NaN."""
-        import pyarrow as pa
-
         x = np.asarray(x)
         if x.ndim != 2 or x.shape[1] != self.columns:
             raise InputError(f"expected an array of shape (n, {self.columns}), got {x.shape}.")
@@ -251,7 +250,7 @@ class Table:
         """Cells of a column of :attr:`outer`; where there are rules they are settled already."""
         return field.decode(numbers, mean=mean, given=bool(self.rules), beyond=beyond)
 
-    def _with_gaps(self, u: Numbers, gaps: Callable[[np.ndarray], np.ndarray]) -> Numbers:
+    def _with_gaps(self, u: ColumnNumbers, gaps: Callable[[np.ndarray], np.ndarray]) -> ColumnNumbers:
         found = dict(zip(u, gaps(np.stack(list(u.values()), 1)).T))
         for rule in self.rules:
             rule.with_gaps(found, u, {field.name: field for field in self.outer})
@@ -297,8 +296,6 @@ class Table:
 
 def _filled(cells: Any, field: Column, rows: int) -> Any:
     """The cells of a column that never varied, its value where they are missing."""
-    from pyarrow import compute as pc
-
     if field.kind != "constant" or not cells.null_count:
         return cells
     made = field.repeat(rows)

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from latens.errors import InputError
+from latens.schema.arrow import pa, pc
 from latens.schema.cells import arrow_type
 from latens.schema.form import Form
 
@@ -45,12 +46,21 @@ _READ = {
     "a": _names(DAYS, 3), "A": _names(DAYS), "p": "(?i:[ap][.]?m[.]?)", "z": "(?i:z)|[+-][0-9]{2}:?(?:[0-9]{2})?",
     "j": "[0-9]+", "o": "(?i:st|nd|rd|th)",
 }  # fmt: skip
-_TIGHT = {"m": "[0-9]{2}", "d": "[0-9]{2}"}  # where nothing parts a number from the next one
+
 
 
 def _longest(pattern: str) -> str:
     """The directive that has all hours, or minutes, of a time span."""
     return "H" if re.search("%-?H", pattern) else "M"
+
+
+def _width(pattern: str, token: re.Match[str], name: str, span: bool) -> str:
+    """What the directive matches: two digits where nothing parts it from another."""
+    if span and name == _longest(pattern):
+        return "[0-9]+"
+    before, behind = pattern[: token.start()], pattern[token.end() :]
+    tight = (not token[1] and behind.startswith("%")) or before.endswith(("%Y", "%y", "%m", "%d", "%H", "%M"))
+    return "[0-9]{2}" if tight and name in "mdHMS" else _READ[name]
 
 
 @lru_cache(maxsize=512)
@@ -67,7 +77,7 @@ def expression(pattern: str, span: bool = False) -> str:
     out, at, seen = ["^(?P<s>-?)" if span else "^"], 0, set()
     for token in _TOKEN.finditer(pattern):
         out.append(re.sub(r"([^\w ,:/'-])", r"[\1]", pattern[at : token.start()]))
-        flag, name = token[1], token[2]
+        name = token[2]
         if name == "%":
             out.append("%")
         elif name not in _READ and name != "P":
@@ -77,15 +87,9 @@ def expression(pattern: str, span: bool = False) -> str:
             if name in seen:
                 raise InputError(f"the format {pattern!r} names %{name} twice")
             seen.add(name)
-            tight = (
-                (not flag
-                and pattern[token.end() : token.end() + 1] == "%")
-                or pattern[: token.start()].endswith(("%Y", "%y", "%m", "%d", "%H", "%M"))
-            )
-            wide = "[0-9]{2}" if tight and name in "mdHMS" else _READ[name]
-            wide = "[0-9]+" if span and name == _longest(pattern) else wide
+            wide = _width(pattern, token, name, span)
             if name == "f" and out[-1].endswith("[.]"):  # whole seconds are often written without a fraction
-                out[-1] = out[-1][: -len("[.]")]
+                out[-1] = out[-1].removesuffix("[.]")
                 out.append(f"(?:[.,](?P<f>{wide}))?")
             else:
                 out.append(f"(?P<{name}>{wide})")
@@ -133,9 +137,6 @@ class Times(Form):
     # Text to values
 
     def _values(self, texts: Any) -> Any:
-        import pyarrow as pa
-        from pyarrow import compute as pc
-
         found = pc.extract_regex(texts, expression(self.pattern, self.is_span))
         there = {f.name: pc.struct_field(found, f.name) for f in found.type} if len(found) else {}
         matched = found.is_valid().to_numpy(zero_copy_only=False)
@@ -161,8 +162,6 @@ class Times(Form):
 
     def _clock(self, there: dict[str, Any], number: Callable[..., np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Microseconds since midnight, and whether the hands can stand so."""
-        from pyarrow import compute as pc
-
         hour, minute, second = number("H"), number("M"), number("S")
         valid = ((minute < 60) | (self.is_span and "H" not in there)) & (second < 61) & ((hour < 25) | self.is_span)
         if "I" in there:
@@ -198,8 +197,6 @@ class Times(Form):
         return np.array(found, np.int64) * _US
 
     def _typed(self, micro: np.ndarray, valid: np.ndarray, nano: np.ndarray | None = None) -> Any:
-        import pyarrow as pa
-
         wanted = arrow_type(self.means)
         if pa.types.is_date32(wanted):
             return pa.array((micro // _DAY).astype(np.int32), pa.int32(), mask=~valid).cast(wanted)
@@ -214,8 +211,6 @@ class Times(Form):
     # Values to text
 
     def _texts(self, values: Any) -> Any:
-        import pyarrow as pa
-
         wanted = arrow_type(self.means)
         if pa.types.is_date32(wanted):
             units = values.cast(pa.int32()).cast(pa.int64())
@@ -229,13 +224,9 @@ class Times(Form):
             return _iso_span(nano)
         sign = "-" if self.is_span and nano < 0 else ""
         nano = abs(nano) if self.is_span else nano
-        unit = (
-            10 ** max(0, 9 - self.digits)
-            if re.search("%[-#]?f", self.pattern)
-            else 10**9
-            if "%S" in self.pattern or ("%-S" in self.pattern)
-            else 1
-        )
+        unit = 10**9 if re.search("%-?S", self.pattern) else 1
+        if re.search("%[-#]?f", self.pattern):
+            unit = 10 ** max(0, 9 - self.digits)
         nano = nano // unit * unit
         ahead = self._ahead(nano)
         parts = _parts(nano + ahead * 60 * 10**9, self.is_span)
@@ -259,25 +250,15 @@ class Times(Form):
         return 0 if away is None else int(away.total_seconds() // 60)
 
     def _word(self, flag: str, name: str, parts: dict[str, int], ahead: int) -> str:
-        if name in "bBaA":
-            names = MONTHS if name in "bB" else DAYS
-            word = names[parts["m"] - 1 if name in "bB" else parts["w"]]
-            word = word if name in "BA" else word[:3]
-            return word.upper() if flag == "^" else word.lower() if flag == "#" else word
-        if name in "pP":
-            word = "PM" if parts["H"] % 24 >= 12 else "AM"
-            return word.lower() if name == "P" else word
+        if name in _WRITTEN:
+            word = _WRITTEN[name](parts)
+            return {"^": word.upper(), "#": word.lower()}.get(flag, word) if name in "BbAa" else word
         if name == "z":
-            return f"{'-' if ahead < 0 else '+'}{abs(ahead) // 60:02d}{':' if flag == ':' else ''}{abs(ahead) % 60:02d}"
+            return f"{'+-'[ahead < 0]}{abs(ahead) // 60:02d}{':' * (flag == ':')}{abs(ahead) % 60:02d}"
         if name == "f":
             digits = f"{parts['f']:09d}"[: self.digits]
             return digits.rstrip("0") if flag == "#" else digits
-        if name == "o":
-            day = parts["d"]
-            return "th" if 10 < day < 20 else {1: "st", 2: "nd", 3: "rd"}.get(day % 10, "th")
-        if name == "%":
-            return "%"
-        value = (parts["H"] - 1) % 12 + 1 if name == "I" else parts["Y"] % 100 if name == "y" else parts[name]
+        value = {"I": (parts["H"] - 1) % 12 + 1, "y": parts.get("Y", 0) % 100, **parts}[name]
         width = 1 if flag == "-" or name == "j" else 4 if name == "Y" else 2
         return f"{value:0{width}d}"
 
@@ -287,6 +268,19 @@ class Times(Form):
         return re.sub("%[-#]?f", f"%{self.digits}f", self.pattern) + (f" ({self.zone})" if "/" in self.zone else "")
 
 
+def _ordinal(day: int) -> str:
+    return "th" if 10 < day < 20 else {1: "st", 2: "nd", 3: "rd"}.get(day % 10, "th")
+
+
+_WRITTEN: dict[str, Callable[[dict[str, int]], str]] = {  # directives that are words
+    "B": lambda parts: MONTHS[parts["m"] - 1], "b": lambda parts: MONTHS[parts["m"] - 1][:3],
+    "A": lambda parts: DAYS[parts["w"]], "a": lambda parts: DAYS[parts["w"]][:3],
+    "p": lambda parts: "AM" if parts["H"] % 24 < 12 else "PM",
+    "P": lambda parts: "am" if parts["H"] % 24 < 12 else "pm",
+    "o": lambda parts: _ordinal(parts["d"]), "%": lambda parts: "%",
+}  # fmt: skip
+
+
 def zone_of(name: str) -> zoneinfo.ZoneInfo:
     """The zone of that IANA name; ``InputError`` where there is none."""
     try:
@@ -294,7 +288,7 @@ def zone_of(name: str) -> zoneinfo.ZoneInfo:
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
         raise InputError(
             f"there is no time zone {name!r}: name one of the IANA database, such as Europe/Berlin"
-        ) from (None)
+        ) from None
 
 
 def offset_of(text: str) -> int:

@@ -18,8 +18,8 @@ from latens.data import Source, columns_of, read
 from latens.data.rows import LABEL, Asked, Rows, numbers_of, rows_of
 from latens.data.sources import check_reading
 from latens.data.splits import Split
-from latens.data.streams.rows import Streamed, survey
 from latens.data.streams.sources import Stream, is_large, open_stream
+from latens.data.streams.survey import Streamed, survey
 from latens.data.tables.frame_backs import ArrowBack
 from latens.data.tables.frame_records import recorded
 from latens.data.tables.types import with_index

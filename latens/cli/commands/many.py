@@ -16,8 +16,8 @@ from latens.cli.commands.fitting import Fit, Quiet, Ready, finish, fit_one, intr
 from latens.cli.commands.shares import Others
 from latens.data import Source
 from latens.data.rows import Rows
-from latens.data.streams.rows import Streamed
 from latens.data.streams.sources import Stream
+from latens.data.streams.survey import Streamed
 from latens.errors import FitError, InputError, Stopped
 from latens.runs import fitting
 from latens.runs import record as runs

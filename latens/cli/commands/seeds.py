@@ -12,8 +12,8 @@ from latens.cli.commands.fitting import Fit, fit_one, resume_one
 from latens.cli.commands.many import fit_all
 from latens.data import Source
 from latens.data.rows import Rows
-from latens.data.streams.rows import Streamed
 from latens.data.streams.sources import Stream
+from latens.data.streams.survey import Streamed
 from latens.errors import FitError, InputError
 from latens.machine.atomic import write_text
 from latens.runs import record as runs

@@ -16,8 +16,8 @@ from latens.data import Source, columns_of, read
 from latens.data.rows import LABEL, Rows, columns_left, rows_like
 from latens.data.sources import check_reading, option_of
 from latens.data.splits import Split, split_rows
-from latens.data.streams.rows import Streamed, survey
-from latens.data.streams.sources import AsTable, Order, Stream, is_large, open_stream, stored_names
+from latens.data.streams.sources import AsTable, Stream, StreamOrder, is_large, open_stream, stored_names
+from latens.data.streams.survey import Streamed, survey
 from latens.errors import InputError, concerning
 from latens.runs import record as runs
 from latens.runs.outputs import schema_of
@@ -38,7 +38,7 @@ def origin_of(record: dict[str, Any], folder: Path) -> Source | Stream:
     with concerning(f"the data of {folder} cannot be read again"):
         if info.get("stream"):
             na = (info.get("reading") or {}).get("na")
-            source = open_stream(origin, drop=drop, order=Order.from_json(info["stream"]), na=na)
+            source = open_stream(origin, drop=drop, order=StreamOrder.from_json(info["stream"]), na=na)
         else:
             source = read(origin, labels=info.get("labels"), drop=drop, reading=info.get("reading"))
     if source.fingerprint != info.get("fingerprint"):

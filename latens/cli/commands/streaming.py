@@ -16,8 +16,8 @@ from latens import evaluation
 from latens.cli.commands.answer import Answer
 from latens.cli.commands.sources import reading_bar
 from latens.data.rows import Rows, broken_rules, rows_like, unknown_levels
-from latens.data.streams.rows import Encoded
 from latens.data.streams.sources import Stream
+from latens.data.streams.survey import Encoded
 from latens.data.streams.writing import Writer
 from latens.data.tables.files import table_batches
 from latens.errors import InputError, concerning

@@ -19,7 +19,7 @@ from latens.errors import InputError
 
 _SUSPECT = 1 << 28  # bytes from which a declared size is compared with what is stored
 _RATIO = 10_000  # no filter packs real values closer
-Column = tuple[np.ndarray, tuple[str, ...] | None]  # numbers, or codes and their words
+ObsColumn = tuple[np.ndarray, tuple[str, ...] | None]  # numbers, or codes and their words
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Store:
 
     what: str
     matrices: dict[str, Callable[[], Any]]
-    columns: dict[str, Callable[[], Column]]
+    columns: dict[str, Callable[[], ObsColumn]]
     genes: Callable[[str], tuple[str, ...] | None]
     cells: Callable[[], tuple[str, ...] | None] = lambda: None
 
@@ -165,7 +165,7 @@ class _Reader:
 
     # Tables: a group of columns, or in old files one array of records
 
-    def columns(self, table: Any, extra: Any) -> dict[str, Callable[[], Column]]:
+    def columns(self, table: Any, extra: Any) -> dict[str, Callable[[], ObsColumn]]:
         """The columns of obs but for its index."""
         if self.is_group(table):
             inside = self.members(table)
@@ -186,7 +186,7 @@ class _Reader:
             if name not in ("index", "_index")
         }
 
-    def column(self, member: Any, name: str, categories: Any = None, table: str = "obs") -> Column:
+    def column(self, member: Any, name: str, categories: Any = None, table: str = "obs") -> ObsColumn:
         """A column in any of its encodings: values, values with a mask, or codes of categories."""
         what = f"{table}/{name}"
         if not self.is_group(member):
@@ -203,7 +203,7 @@ class _Reader:
                 raise missing_label(self.path, name, int(mask.argmax()))
         return values, None
 
-    def record(self, table: Any, name: str, categories: Any) -> Column:
+    def record(self, table: Any, name: str, categories: Any) -> ObsColumn:
         values = self.values(table, "obs")[name]
         if values.dtype.kind == "S":
             values = np.char.decode(values, "utf-8", "replace")
@@ -213,7 +213,7 @@ class _Reader:
             return values, None
         return self.coded(values, self.values(categories, f"uns/{name}_categories"), f"obs/{name}")
 
-    def coded(self, codes: np.ndarray, categories: np.ndarray, what: str) -> Column:
+    def coded(self, codes: np.ndarray, categories: np.ndarray, what: str) -> ObsColumn:
         """Codes of words that occur, in the order of the categories; categories of numbers are the numbers."""
         if codes.dtype.kind not in "iu" or (codes.size and int(codes.max()) >= len(categories)):
             raise self.refuse(f"the codes of {what} do not fit its {len(categories):,} categories")

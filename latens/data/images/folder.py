@@ -9,7 +9,7 @@ import hashlib
 import os
 import warnings
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from latens.data.images.pixels import MAX_SIDE, Form, Head, common_form, count, pixels_of, read_heads
+from latens.data.images.pixels import MAX_SIDE, ImageHead, PixelForm, common_form, count, pixels_of, read_heads
 from latens.data.lazy import Lazy
 from latens.errors import InputError, is_whole
 from latens.machine.processor import cores
@@ -51,14 +51,9 @@ class ImageFolder:
 
 
 def image_folder(
-    path: str | os.PathLike[str],
-    *,
-    size: tuple[int, int] | int | None = None,
-    skip_bad: bool = False,
-    pages: bool = False,
-    progress: Callable[[int, int], None] | None = None,
-    in_memory: int = IN_MEMORY,
-) -> ImageFolder:
+    path: str | os.PathLike[str], *, size: tuple[int, int] | int | None = None, skip_bad: bool = False,
+    pages: bool = False, progress: Callable[[int, int], None] | None = None, in_memory: int = IN_MEMORY,
+) -> ImageFolder:  # fmt: skip
     """Read every image in a folder and its subfolders, turned as EXIF says; of several pages (of a TIFF) or frames (of
     a GIF, WebP or PNG) the first, or with ``pages`` each as a row of its own. One file is a stack: its pages are rows.
 
@@ -95,19 +90,7 @@ def image_folder(
     files, notes = ([root.name], []) if is_stack else _walk(root)
     folder, pages = (root.parent, True) if is_stack else (root, pages)
     skipped: list[str] = []
-    heads: dict[Page, Head] = {}
-    left: dict[str, int] = {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of PIL: what matters is refused
-        for name in files:
-            try:
-                found, there = read_heads(folder / name, pages)
-            except InputError as error:
-                _skip(error, skip_bad, skipped)
-                continue
-            heads |= {Page(name, number, there): head for number, head in enumerate(found)}
-            if there > len(found):
-                left[name] = there - 1
+    heads = _heads(folder, files, pages, skip_bad, skipped)
     _require_some(root, heads, skipped)
     form = common_form(root, {page.name(pages): head for page, head in heads.items()}, wanted, notes)
     images = ImageFiles(folder, tuple(heads), form, pages)
@@ -120,14 +103,36 @@ def image_folder(
         x = images if pixels is None else pixels if len(kept) == len(pixels) else pixels[kept]
     if skipped:
         notes.append(f"{count(len(skipped), 'damaged file')} left out, the first: {skipped[0]}")
-    if left:
-        most, further = max(left, key=lambda name: left[name]), count(sum(left.values()), "page")
-        notes.append(
-            f"of {count(len(left), 'file')} with several pages the first was read and {further} left out "
-            f"({left[most]:,} of {most}): fit with --pages to make each a row"
-        )
+    notes += [] if pages else _left_out(heads)
     labels, label_names = _labels(images.names)
     return ImageFolder(x, labels, label_names, images.names, notes, skipped, _fingerprint(images))
+
+
+def _heads(folder: Path, files: list[str], pages: bool, skip_bad: bool, skipped: list[str]) -> dict[Page, ImageHead]:
+    """The headers of all pages, or of the first ones."""
+    heads: dict[Page, ImageHead] = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of PIL: what matters is refused
+        for name in files:
+            try:
+                found, there = read_heads(folder / name, pages)
+            except InputError as error:
+                _skip(error, skip_bad, skipped)
+            else:
+                heads |= {Page(name, number, there): head for number, head in enumerate(found)}
+    return heads
+
+
+def _left_out(first_pages: Iterable[Page]) -> list[str]:
+    """A sentence on files with several pages, if there are any."""
+    left = [page for page in first_pages if page.of > 1]
+    if not left:
+        return []
+    most, further = max(left, key=lambda page: page.of), count(sum(page.of - 1 for page in left), "page")
+    return [
+        f"of {count(len(left), 'file')} with several pages the first was read and {further} left out "
+        f"({most.of - 1:,} of {most.file}): fit with --pages to make each a row"
+    ]
 
 
 class Page(NamedTuple):
@@ -148,7 +153,7 @@ class ImageFiles(Lazy):
     Raises ``InputError`` naming the file, where one is damaged or has changed.
     """
 
-    def __init__(self, root: Path, places: tuple[Page, ...], form: Form, pages: bool = False):
+    def __init__(self, root: Path, places: tuple[Page, ...], form: PixelForm, pages: bool = False):
         self.root, self.places, self.form = root, places, form
         self.names = tuple(place.name(pages) for place in places)
         self.shape, self.kind = (len(places), *form.shape), np.dtype(np.uint16 if form.mode == "I;16" else np.uint8)
@@ -215,13 +220,10 @@ def _walk(root: Path) -> tuple[list[str], list[str]]:
             else:
                 others += 1
     if not found:
-        inside = (
-            f"; {count(others, 'other file')} in it {'have' if others > 1 else 'has'} none of these extensions"
-            if others
-            else ""
-        )
+        have = "have" if others > 1 else "has"
+        inside = f"; {count(others, 'other file')} in it {have} none of these extensions" * bool(others)
         raise InputError(f"{root} holds no images ({', '.join(EXTENSIONS)}){inside}.")
-    notes = [f"{count(others, 'file')} that are no images were left alone"] if others else []
+    notes = [f"{count(others, 'file')} that are no images were left alone"] * bool(others)
     return ["/".join(parts) for parts in sorted(found)], notes
 
 

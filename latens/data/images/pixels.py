@@ -30,7 +30,7 @@ _TURNS = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANS
 
 
 @dataclass(frozen=True)
-class Head:
+class ImageHead:
     """Size as it is shown, and the kind of values."""
 
     height: int
@@ -42,7 +42,7 @@ class Head:
 
 
 @dataclass(frozen=True)
-class Form:
+class PixelForm:
     """What every image is brought to: PIL's mode "1", "L", "I;16", "RGB" or "RGBA", and the size."""
 
     mode: str
@@ -56,7 +56,7 @@ class Form:
         return (*channels, self.height, self.width)
 
 
-def read_heads(path: Path, pages: bool = False) -> tuple[list[Head], int]:
+def read_heads(path: Path, pages: bool = False) -> tuple[list[ImageHead], int]:
     """What the headers of the first page or of all ``pages`` say, and the number of pages; no pixel is decoded but of
     the later frames of a GIF. ``InputError`` naming the file where it is damaged or absurd."""
     with _opened(path) as image:
@@ -67,7 +67,7 @@ def read_heads(path: Path, pages: bool = False) -> tuple[list[Head], int]:
         return [_head(path, image, page) for page in range(there if pages else 1)], there
 
 
-def _head(path: Path, image: Any, page: int) -> Head:
+def _head(path: Path, image: Any, page: int) -> ImageHead:
     _turn_to(path, image, page)
     mode = image.mode
     deep = mode in _DEEP or (image.format == "PNG" and any("16" in str(tile[3]) for tile in image.tile))
@@ -80,7 +80,7 @@ def _head(path: Path, image: Any, page: int) -> Head:
         except Exception as error:
             raise damaged(path, error) from error
         gray = bool((values == values[..., :1]).all())
-    return Head(height, width, gray, alpha, deep, mode == "1")
+    return ImageHead(height, width, gray, alpha, deep, mode == "1")
 
 
 def _turn_to(path: Path, image: Any, page: int) -> None:
@@ -105,40 +105,41 @@ def _gray_palette(image: Any) -> bool:
     return bool((colours == colours[:, :1]).all())
 
 
-def common_form(root: Path, heads: Mapping[str, Head], wanted: tuple[int, int] | None, notes: list[str]) -> Form:
+def common_form(
+    root: Path, heads: Mapping[str, ImageHead], wanted: tuple[int, int] | None, notes: list[str]
+) -> PixelForm:
     """The one form that suits all, with a note for every loss; ``InputError`` for several sizes and none wanted."""
-    every = tuple(heads.values())
-    sizes = Counter((head.height, head.width) for head in every)
-    (common, _), *_ = sizes.most_common(1)
+    sizes = Counter((head.height, head.width) for head in heads.values())
     if len(sizes) > 1 and wanted is None:
-        first: dict[tuple[int, int], str] = {}
-        for name, head in heads.items():
-            first.setdefault((head.height, head.width), name)
-        some = [f"{side[0]}x{side[1]} ({n:,}, as {first[side]})" for side, n in sizes.most_common(NAMED)]
-        said = ", ".join(some) + (f" and {len(sizes) - NAMED:,} more" if len(sizes) > NAMED else "")
-        raise InputError(
-            f"the images of {root} have {len(sizes):,} sizes, {said}; bring them to one with --size "
-            f"{common[0]}x{common[1]} (height x width)."
-        )
-    height, width = wanted or common
-    scaled = len(every) - sizes[height, width]
-    if scaled:
-        notes.append(f"{count(scaled, 'image')} scaled to cover {height}x{width} and cropped about the centre")
-    gray = sum(head.gray for head in every)
-    deep = sum(head.deep for head in every)
-    alpha = sum(head.alpha for head in every)
-    mode = "RGB"
-    if gray == len(every):
-        mode = "1" if all(head.bilevel for head in every) else "I;16" if deep == len(every) and not alpha else "L"
-    elif alpha == len(every):
-        mode = "RGBA"
-    if 0 < gray < len(every):
-        notes.append(f"{gray:,} gray and {len(every) - gray:,} colour images: all are read in colour")
-    if deep and mode != "I;16":
-        notes.append(f"{count(deep, 'image')} of 16 bits read as 8 bits")
-    if alpha and mode != "RGBA":
-        notes.append(f"{count(alpha, 'image')} with transparency laid on white")
-    return Form("L" if mode == "1" and alpha else mode, height, width, wanted is not None)
+        raise _several_sizes(root, heads, sizes)
+    height, width = wanted or next(iter(sizes))
+    whole, scaled = len(heads), len(heads) - sizes[height, width]
+    gray, deep, alpha, bilevel = (
+        sum(getattr(head, name) for head in heads.values()) for name in ("gray", "deep", "alpha", "bilevel")
+    )
+    mode = "RGBA" if alpha == whole else "RGB"
+    if gray == whole:
+        mode = "L" if alpha else "1" if bilevel == whole else "I;16" if deep == whole else "L"
+    for said, words in (
+        (scaled, f"{count(scaled, 'image')} scaled to cover {height}x{width} and cropped about the centre"),
+        (gray % whole, f"{gray:,} gray and {whole - gray:,} colour images: all are read in colour"),
+        (deep * (mode != "I;16"), f"{count(deep, 'image')} of 16 bits read as 8 bits"),
+        (alpha * (mode != "RGBA"), f"{count(alpha, 'image')} with transparency laid on white"),
+    ):
+        if said:
+            notes.append(words)
+    return PixelForm(mode, height, width, wanted is not None)
+
+
+def _several_sizes(root: Path, heads: Mapping[str, ImageHead], sizes: Counter[tuple[int, int]]) -> InputError:
+    first = {(head.height, head.width): name for name, head in [*heads.items()][::-1]}
+    some = [f"{side[0]}x{side[1]} ({n:,}, as {first[side]})" for side, n in sizes.most_common(NAMED)]
+    said = ", ".join(some) + (f" and {len(sizes) - NAMED:,} more" if len(sizes) > NAMED else "")
+    (height, width), _ = sizes.most_common(1)[0]
+    return InputError(
+        f"the images of {root} have {len(sizes):,} sizes, {said}; bring them to one with --size {height}x{width} "
+        "(height x width)."
+    )
 
 
 def _shown_size(path: Path, image: Any) -> tuple[int, int]:
@@ -205,7 +206,7 @@ def _require_plain(path: Path, image: Any) -> None:
         raise InputError(f"{path} holds values of 32 bits or with a sign; save it with 8 or 16 bits, or as .npy.")
 
 
-def pixels_of(path: Path, form: Form, pages: Sequence[int]) -> list[np.ndarray | InputError]:
+def pixels_of(path: Path, form: PixelForm, pages: Sequence[int]) -> list[np.ndarray | InputError]:
     """Pages of one file, in increasing order, in that form, ``[H, W]`` or ``[C, H, W]``; what is wrong with one in its
     place."""
     found: list[np.ndarray | InputError] = []
@@ -221,7 +222,7 @@ def pixels_of(path: Path, form: Form, pages: Sequence[int]) -> list[np.ndarray |
     return found
 
 
-def _page(path: Path, image: Any, form: Form, page: int) -> np.ndarray:
+def _page(path: Path, image: Any, form: PixelForm, page: int) -> np.ndarray:
     from PIL import Image
 
     _turn_to(path, image, page)
@@ -240,7 +241,7 @@ def _page(path: Path, image: Any, form: Form, page: int) -> np.ndarray:
     return values if values.ndim == 2 else np.moveaxis(values, -1, 0)
 
 
-def _in_mode(image: Any, form: Form) -> Any:
+def _in_mode(image: Any, form: PixelForm) -> Any:
     """The decoded image in the mode and the size of the form; 16 bits as an array."""
     from PIL import Image, ImageOps
 

@@ -157,7 +157,7 @@ def _npy_header(path: Path) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
     return shape, fortran, dtype, offset
 
 
-class Rows:
+class GatheredRows:
     """A tree of ``count`` rows that is filled in any order, several threads at once, each row by one of them.
 
     ``space``: memory for at least so many rows that is used again, the ``space`` of a former one; None takes memory for
@@ -233,7 +233,7 @@ def gather(blocks: Blocks, numbers: Sequence[int] | np.ndarray | Tensor) -> tupl
         raise InputError(f"there is no row {wanted[outside[0]]}: the data has the rows 0 to {blocks.rows - 1}")
     first = starts(blocks.sizes)
     owner = np.searchsorted(first, wanted, "right") - 1
-    result = Rows(len(wanted))
+    result = GatheredRows(len(wanted))
     for block in np.unique(owner).tolist():
         where = np.flatnonzero(owner == block)
         local = torch.from_numpy(wanted[where] - first[block])

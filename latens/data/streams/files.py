@@ -93,24 +93,7 @@ def files_at(path: str | os.PathLike[str], suffix: str = "") -> list[File]:
 
 
 def _remote_files(address: str, suffix: str) -> list[File]:
-    try:
-        from fsspec.core import url_to_fs
-    except ImportError as error:
-        raise InputError(f"reading {address} needs fsspec: install it, or copy the files to this machine") from error
-    try:
-        system, path = url_to_fs(address)
-        if system.isdir(path):
-            below = {posixpath.relpath(name, path): entry for name, entry in system.find(path, detail=True).items()}
-            wanted = in_order(own for own in below if own.lower().endswith(suffix) and is_shown(own))
-            found = {own: below[own] for own in wanted}
-        else:
-            found = {"": system.info(path)}
-    except FileNotFoundError as error:
-        raise InputError(f"there is no file or folder {address}: correct the address") from error
-    except Exception as error:  # whatever a protocol's package raises
-        raise InputError(
-            f"{address} cannot be reached ({_reason(error)}): correct the address, or the access"
-        ) from error
+    system, found = _remote_entries(address, suffix)
     if not found:
         raise InputError(f"{address} is a folder without {suffix or 'any'} files: give the folder that holds them")
     if unsized := [entry["name"] for entry in found.values() if entry.get("size") is None]:
@@ -119,6 +102,27 @@ def _remote_files(address: str, suffix: str) -> list[File]:
         File(system.unstrip_protocol(entry["name"]), entry["name"], int(entry["size"]), system, keys_of(own))
         for own, entry in found.items()
     ]
+
+
+def _remote_entries(address: str, suffix: str) -> tuple[Any, dict[str, dict[str, Any]]]:
+    """(file system of an address, what it says of each file there by its name below the address)."""
+    try:
+        from fsspec.core import url_to_fs
+    except ImportError as error:
+        raise InputError(f"reading {address} needs fsspec: install it, or copy the files to this machine") from error
+    try:
+        system, path = url_to_fs(address)
+        if not system.isdir(path):
+            return system, {"": system.info(path)}
+        below = {posixpath.relpath(name, path): entry for name, entry in system.find(path, detail=True).items()}
+        wanted = in_order(own for own in below if own.lower().endswith(suffix) and is_shown(own))
+        return system, {own: below[own] for own in wanted}
+    except FileNotFoundError as error:
+        raise InputError(f"there is no file or folder {address}: correct the address") from error
+    except Exception as error:  # whatever a protocol's package raises
+        raise InputError(
+            f"{address} cannot be reached ({_reason(error)}): correct the address, or the access"
+        ) from error
 
 
 def _reason(error: Exception) -> str:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from latens.data.loader import Batch, Transform
-from latens.data.streams.blocks import Blocks, Rows, concat, read_block, starts
+from latens.data.streams.blocks import Blocks, GatheredRows, concat, read_block, starts
 from latens.errors import InputError, is_whole, require
 from latens.machine.processor import one_core_each
 from latens.tensors import trees
@@ -163,9 +163,9 @@ class StreamLoader:
         spaces: list[Tree] = []  # of windows that are used up, for those to come
         capacity = max((window.stop - window.start for window in needed), default=0)
 
-        def jobs(window: Window) -> list[Callable[[], Rows]]:
+        def jobs(window: Window) -> list[Callable[[], GatheredRows]]:
             space = spaces.pop() if spaces else None
-            return self._jobs(epoch, window, Rows(window.stop - window.start, capacity, space))
+            return self._jobs(epoch, window, GatheredRows(window.stop - window.start, capacity, space))
 
         with closing(ahead(map(jobs, needed), self.workers)) as filled:
             at = first - needed[0].start if needed else 0
@@ -188,11 +188,11 @@ class StreamLoader:
         if left is not None and not self.shuffle:
             yield left
 
-    def _jobs(self, epoch: int, window: Window, rows: Rows) -> list[Callable[[], Rows]]:
+    def _jobs(self, epoch: int, window: Window, rows: GatheredRows) -> list[Callable[[], GatheredRows]]:
         """One job a block, which lays its rows where the permutation of the window wants them."""
         at = 0
         places = self._permutation(rows.count, epoch, window.number + 1) if self.shuffle else None
-        jobs: list[Callable[[], Rows]] = []
+        jobs: list[Callable[[], GatheredRows]] = []
         for block in window.blocks:
             where = slice(at, at + int(self._kept[block]))
             at = where.stop
@@ -203,7 +203,7 @@ class StreamLoader:
         generator = torch.Generator().manual_seed(seed_of(self.seed, Key.ORDER, epoch, number))
         return torch.randperm(count, generator=generator)
 
-    def read(self, block: int, rows: Rows, where: slice | Tensor) -> Rows:
+    def read(self, block: int, rows: GatheredRows, where: slice | Tensor) -> GatheredRows:
         """Put the rows of a block that are not held out into ``rows``."""
         first, size = int(self._first[block]), self.blocks.sizes[block]
         out = self.exclude[self._cuts[block] : self._cuts[block + 1]] - first
@@ -216,10 +216,10 @@ class StreamLoader:
 class _Read:
     loader: StreamLoader
     block: int
-    rows: Rows
+    rows: GatheredRows
     where: slice | Tensor
 
-    def __call__(self) -> Rows:
+    def __call__(self) -> GatheredRows:
         return self.loader.read(self.block, self.rows, self.where)
 
 

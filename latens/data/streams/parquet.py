@@ -6,19 +6,17 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
-from latens.data.formats import sentences
+from latens.data.array_files import sentences
 from latens.data.streams.blocks import cut, starts
 from latens.data.streams.files import File, files_at
 from latens.data.tables.folders import key_columns, same_columns, with_keys
 from latens.data.tables.types import joined_type, plain_type
 from latens.errors import InputError, concerning
+from latens.schema.arrow import pa
 from latens.schema.cells import listed
 from latens.tensors.trees import Tree
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 MOST_ROWS = 1 << 20  # a row group with more is cut into blocks of this many
 _DECLARED = 1 << 40  # no row group has more, whatever an untrusted footer says
@@ -102,7 +100,6 @@ class ParquetBlocks:
 
     def table(self, block: int) -> pa.Table:
         """The rows of one block, in the types of their file."""
-        import pyarrow as pa
         import pyarrow.parquet as pq
 
         piece = self._pieces[block]
@@ -171,18 +168,20 @@ def _keys(files: list[File], schema: Any) -> dict[str, pa.Array]:
     return key_columns([file.keys for file in files], [file.name for file in files], schema.names)
 
 
-def _common(files: list[File], schemas: list[Any], names: list[str], chosen: bool) -> Any:
-    """The schema of the columns ``names``, in types that hold those of all files."""
-    import pyarrow as pa
-
-    first = schemas[0]
+def _require_once(files: list[File], schemas: list[Any], names: list[str]) -> None:
     for name in names:
-        if name not in first.names:
-            raise InputError(f"{files[0].name} has no column {name!r}: it has {listed(first.names)}")
+        if name not in schemas[0].names:
+            raise InputError(f"{files[0].name} has no column {name!r}: it has {listed(schemas[0].names)}")
     for file, schema in zip(files, schemas):
         for name in names:
             if schema.names.count(name) > 1:
                 raise InputError(f"{file.name} has several columns {name!r}: rename all but one")
+
+
+def _common(files: list[File], schemas: list[Any], names: list[str], chosen: bool) -> Any:
+    """The schema of the columns ``names``, in types that hold those of all files."""
+    first = schemas[0]
+    _require_once(files, schemas, names)
     own = [[name for name in schema.names if not chosen or name in set(names)] for schema in schemas]
     same_columns([file.name for file in files], own)
     types = {name: first.field(name).type for name in names}

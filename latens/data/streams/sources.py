@@ -20,12 +20,13 @@ from latens.data.tables.folders import tables_below
 from latens.data.tables.reading import without_marks
 from latens.data.tables.types import chosen, index_names, index_notes, plain, plain_schema
 from latens.errors import InputError, concerning, is_whole
+from latens.schema.arrow import pa
 
 SHARE = 0.25  # of the memory, beyond which data are read as a stream
 
 
 @dataclass(frozen=True)
-class Order:
+class StreamOrder:
     """What decides the order of rows in training, beside the data and the seed: kept with a run, so that a run that is
     continued repeats it. ``most_rows`` of a block; the others as in :class:`~latens.data.streams.loader.StreamLoader`.
     """
@@ -39,7 +40,7 @@ class Order:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, values: Any) -> Order:
+    def from_json(cls, values: Any) -> StreamOrder:
         known = {field.name for field in fields(cls)}
         good = isinstance(values, Mapping) and set(values) <= known
         if not good or not all(is_whole(number) and number >= 1 for number in values.values()):
@@ -58,7 +59,7 @@ class Stream:
 
     origin: str
     fingerprint: str
-    order: Order
+    order: StreamOrder
     sizes: list[int]
     names: tuple[str, ...] | None = None
     arrow: Any = None
@@ -110,8 +111,6 @@ def joined_rows(pieces: list[Any]) -> Any:
     """The rows of several pieces, one after the other."""
     if isinstance(pieces[0], np.ndarray):
         return np.concatenate(pieces)
-    import pyarrow as pa
-
     return pa.concat_tables(pieces).unify_dictionaries()
 
 
@@ -123,10 +122,10 @@ class ParquetStream(Stream):
     """
 
     def __init__(
-        self, path: str, *, drop: Iterable[str] = (), columns: Iterable[str] | None = None, order: Order | None = None,
-        index: bool = False,
+        self, path: str, *, drop: Iterable[str] = (), columns: Iterable[str] | None = None,
+        order: StreamOrder | None = None, index: bool = False,
     ):  # fmt: skip
-        self.order = order or Order()
+        self.order = order or StreamOrder()
         self.origin = path if "://" in path else os.path.abspath(os.path.expanduser(path))
         stored, of_index = column_names(path), index_names(stored_schema(path))
         wanted = None if columns is None else list(columns)
@@ -144,8 +143,6 @@ class ParquetStream(Stream):
         self.notes = () if index else tuple(index_notes(self._blocks.schema))
 
     def piece(self, block: int) -> Any:
-        import pyarrow as pa
-
         table = self._blocks.table(block)
         try:
             table.validate(full=True)  # text that is no UTF-8
@@ -159,8 +156,8 @@ class ParquetStream(Stream):
 class NpyStream(Stream):
     """The rows of an .npy file by memory map; errors as :class:`~latens.data.streams.blocks.NpyBlocks`."""
 
-    def __init__(self, path: str, *, order: Order | None = None):
-        self.order = order or Order()
+    def __init__(self, path: str, *, order: StreamOrder | None = None):
+        self.order = order or StreamOrder()
         self.origin = os.path.abspath(os.path.expanduser(path))
         self._blocks = NpyBlocks(path, lambda array: (array, None))
         self.sizes = self._blocks.sizes
@@ -191,7 +188,7 @@ class AsTable(Stream):
 
 
 def open_stream(
-    path: str, *, drop: Iterable[str] = (), columns: Iterable[str] | None = None, order: Order | None = None,
+    path: str, *, drop: Iterable[str] = (), columns: Iterable[str] | None = None, order: StreamOrder | None = None,
     index: bool = False, na: Iterable[str] | None = None,
 ) -> Stream:  # fmt: skip
     """The data at a path or address as a stream: Parquet (a file, a folder of files, an address; its row index too,

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from latens.data.tables import dates, numbers
+from latens.data.tables import dates, number_forms
 from latens.data.tables.types import shown
 from latens.errors import InputError
+from latens.schema.arrow import pa, pc
 from latens.schema.form import BLANKS, MARKS, WORDS, Form, Numbers, Truth, Words, as_text
 from latens.schema.times import Times, expression
 
@@ -169,8 +170,6 @@ def _known(
     column: Any, name: str, where: str, hints: Hints, form: Form, comma: bool | None, order: str | None
 ) -> Understood:
     """By the form of a run; by a form of the cells' own where that one does not read them all and another does."""
-    from pyarrow import compute as pc
-
     values, bad = form.read(column)
     values = without_codes(values, hints.na_of(name)) if isinstance(form, Numbers) else values
     if not pc.any(bad, min_count=0).as_py():
@@ -197,8 +196,6 @@ def _kin(one: str, other: str) -> bool:
 
 
 def _as_words(column: Any, gaps: tuple[str, ...]) -> Understood:
-    from pyarrow import compute as pc
-
     form = Words("string", gaps=gaps)
     values, _ = form.read(column)
     gone = pc.utf8_trim_whitespace(column).filter(values.is_null()).drop_null().value_counts()
@@ -210,9 +207,7 @@ def _as_words(column: Any, gaps: tuple[str, ...]) -> Understood:
 
 def _as_asked(column: Any, name: str, where: str, asked: str) -> Understood:
     """By the form that the user named."""
-    from pyarrow import compute as pc
-
-    form: Form = dates.asked_times(asked, name) if "%" in asked.rstrip("%") else numbers.asked_numbers(asked, name)
+    form: Form = dates.asked_times(asked, name) if "%" in asked.rstrip("%") else number_forms.asked_numbers(asked, name)
     values, bad = form.read(column)
     if pc.any(bad, min_count=0).as_py():
         row = pc.index(bad, True).as_py()
@@ -223,8 +218,9 @@ def _as_asked(column: Any, name: str, where: str, asked: str) -> Understood:
     stripped = pc.utf8_trim_whitespace(column)
     texts = stripped.filter(values.is_valid())
     if isinstance(form, Numbers):
-        bodies = [match["body"] for text in pc.unique(texts).to_pylist() if (match := numbers.DRESSED.fullmatch(text))]
-        form = numbers.with_places(form, bodies)
+        matches = map(number_forms.DRESSED.fullmatch, pc.unique(texts).to_pylist())
+        bodies = [match["body"] for match in matches if match]
+        form = number_forms.with_places(form, bodies)
         values, _ = form.read(column)
     elif isinstance(form, Times) and len(texts):
         counted = texts.value_counts()
@@ -241,22 +237,15 @@ def _gaps(stripped: Any, values: Any) -> tuple[str, ...]:
 
 
 def _any(cells: Any, pattern: str) -> bool:
-    from pyarrow import compute as pc
-
     return bool(pc.any(pc.match_substring_regex(cells, pattern), min_count=0).as_py())
 
 
 def _all(cells: Any, pattern: str) -> bool:
-    from pyarrow import compute as pc
-
     return bool(pc.all(pc.match_substring_regex(cells, pattern), min_count=0).as_py())
 
 
 def without_codes(values: Any, na: tuple[str, ...] | None) -> Any:
     """Numbers, or words, without those that stand for a missing cell."""
-    import pyarrow as pa
-    from pyarrow import compute as pc
-
     if na and pa.types.is_string(values.type):
         return pc.if_else(pc.is_in(pc.utf8_trim_whitespace(values), pa.array(na)), None, values)
     codes = []
@@ -275,9 +264,6 @@ class _Looked:
     """The cells of a column, of which the distinct ones are looked at; ``counts`` says how often each occurs."""
 
     def __init__(self, column: Any, name: str, where: str, hints: Hints, comma: bool | None, order: str | None) -> None:
-        import pyarrow as pa
-        from pyarrow import compute as pc
-
         self.column, self.name, self.where, self.hints = column, name, where, hints
         self.comma, self.order = comma, order
         self.stripped = pc.utf8_trim_whitespace(column)
@@ -289,8 +275,6 @@ class _Looked:
         self.cells = pc.if_else(gone, None, self.stripped)
 
     def result(self) -> Understood:
-        import pyarrow as pa
-
         if self.cells.null_count == len(self.cells):
             gaps = _gaps(self.stripped, self.cells)
             return Understood(pa.chunked_array([pa.nulls(len(self.cells))]), Words("string", gaps=gaps))
@@ -299,9 +283,6 @@ class _Looked:
     # Plain numbers, without a look at distinct cells
 
     def _plain(self) -> Understood | None:
-        import pyarrow as pa
-        from pyarrow import compute as pc
-
         for type in (pa.int64(), pa.float64()):
             try:
                 values = self.cells.cast(type)
@@ -333,23 +314,16 @@ class _Looked:
         return found if twin is None else dataclasses.replace(found, remarks=(*found.remarks, ("twins", twin, 0)))
 
     def _places(self) -> Numbers:
-        from pyarrow import compute as pc
-
         at = pc.find_substring(self.cells, ".")
         widths = pc.if_else(pc.equal(at, -1), -1, pc.subtract(pc.subtract(pc.utf8_length(self.cells), at), 1))
         ends = pc.min_max(widths).as_py()
-        exponents = _any(self.cells, "[eE]")
-        if exponents:
+        if _any(self.cells, "[eE]"):
             texts = self.cells.drop_null().unique().slice(0, 1000).to_pylist()
-            return numbers.with_places(Numbers("double"), [text.lstrip("+-") for text in texts])
-        fixed = ends["min"] == ends["max"] > 0
-        most = ends["max"] if not fixed and 0 <= ends["max"] <= 15 else None
-        return Numbers("double", places=ends["max"] if fixed else None, bare=not fixed and ends["min"] == -1, most=most)
+            return number_forms.with_places(Numbers("double"), [text.lstrip("+-") for text in texts])
+        return number_forms.with_decimals(Numbers("double"), ends["min"], ends["max"])
 
     def _dated(self, values: Any) -> Understood | None:
         """Dates without a mark between year, month and day."""
-        from pyarrow import compute as pc
-
         ends = pc.min_max(values).as_py()
         shape = _COMPACT if ends["min"] >= 190_001 and _all(self.cells, _COMPACT) else _YEAR_LAST
         if ends["max"] < 190_001 or not _all(self.cells, shape):
@@ -375,8 +349,6 @@ class _Looked:
 
     def _any_kind(self) -> Understood | None:
         """Numbers in clothes, truth values or dates; None for words."""
-        from pyarrow import compute as pc
-
         counted = self.cells.drop_null().value_counts()
         self.values, self.counts = counted.field("values"), counted.field("counts")
         self.total = len(self.cells) - self.cells.null_count
@@ -399,11 +371,11 @@ class _Looked:
         raise self._mixed(number, "numbers")
 
     def _clothed(self) -> Understood | None:
-        if not all(map(numbers.DRESSED.fullmatch, self.values.slice(0, 100).to_pylist())):
+        if not all(map(number_forms.DRESSED.fullmatch, self.values.slice(0, 100).to_pylist())):
             return None
         try:
-            settled = numbers.number_form(self.values.to_pylist(), comma=self.comma)
-        except numbers.Ambiguous as error:
+            settled = number_forms.number_form(self.values.to_pylist(), comma=self.comma)
+        except number_forms.AmbiguousNumber as error:
             text = str(error)
             mark, other = (",", ".") if "," in text else (".", ",")
             raise Unsettled(
@@ -421,14 +393,11 @@ class _Looked:
         values = self._whole(values, form)
         found = self._found(values, dataclasses.replace(form, means=str(values.type)))
         texts = self.values.to_pylist()
-        signs = {"thousands": lambda text: form.group in text, "bare": numbers.is_bare}
+        signs = {"thousands": lambda text: form.group in text, "bare": number_forms.is_bare}
         remarks = [(what, next(filter(signs[what], texts)), 0) for what in rests_on]
         return dataclasses.replace(found, remarks=(*found.remarks, *remarks))
 
     def _require_finite(self, form: Numbers | None = None) -> None:
-        import pyarrow as pa
-        from pyarrow import compute as pc
-
         digits = (form or Numbers("double")).digits(self.cells.combine_chunks())
         digits = pc.if_else(self.cells.combine_chunks().is_null(), None, digits)
         texts = pc.if_else(pc.match_substring_regex(self.cells, _INFINITE), self.cells, pa.chunked_array([digits]))
@@ -441,8 +410,6 @@ class _Looked:
 
     def _whole(self, values: Any, form: Numbers) -> Any:
         """Whole numbers that fit no 64 bits are refused unless they are exact in a double."""
-        import pyarrow as pa
-
         if form.means != "int64" or str(values.type) == "int64":
             return values
         exact = [int(float(text)) == int(text) for text in form.digits(self.values).to_pylist()]
@@ -461,10 +428,10 @@ class _Looked:
         form = Truth("bool", words=(false or style("false"), true or style("true")))
         return self._found(form.read(self.cells)[0], form)
 
-    def _time_form(self, values: Any, counts: Any) -> dates.Fit | None:
+    def _time_form(self, values: Any, counts: Any) -> dates.TimeFit | None:
         try:
             return dates.time_form(values, counts, self.order)
-        except dates.Ambiguous as error:
+        except dates.AmbiguousDate as error:
             raise Unsettled(
                 f"{self.where}: column {shown(self.name)} has dates such as {shown(str(error))}, which can be read "
                 f"day first or month first: pass --format {self.name}=day-first or --format {self.name}=month-first",
@@ -472,8 +439,6 @@ class _Looked:
             ) from None
 
     def _times(self) -> Understood | None:
-        from pyarrow import compute as pc
-
         fit = self._time_form(self.values, self.counts)
         if fit is None:
             return None
@@ -500,20 +465,14 @@ class _Looked:
     # What is wrong
 
     def _matching(self, *patterns: str) -> Any:
-        from pyarrow import compute as pc
-
         named = "|".join(f"(?:{pattern})" for pattern in patterns)
         return pc.match_substring_regex(self.values, named)
 
     def _count(self, mask: Any) -> int:
-        from pyarrow import compute as pc
-
         return pc.sum(self.counts.filter(mask), min_count=0).as_py()
 
     def _row(self, mask: Any) -> tuple[int, str]:
         """The number and the text of the first row whose value is in ``mask``."""
-        from pyarrow import compute as pc
-
         row = pc.index(pc.is_in(self.cells, self.values.filter(mask)), True).as_py()
         return row, shown(self.cells[row].as_py())
 
@@ -527,8 +486,6 @@ class _Looked:
         return f"take the column as words with --column {name}=categorical, or leave it out with --drop {name}"
 
     def _mixed(self, mask: Any, kind: str) -> InputError:
-        from pyarrow import compute as pc
-
         others = pc.invert(mask)
         row, text = self._row(others)
         count = self._count(others)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from latens.errors import InputError
+from latens.schema.arrow import pa, pc
 from latens.schema.times import DAYS, Times, expression, offset_of, zone_of
 
 DATES = (
@@ -44,12 +45,12 @@ ZONES = (
 )  # of zones with the same clocks the best known
 
 
-class Ambiguous(Exception):
+class AmbiguousDate(Exception):
     """Day and month cannot be told apart; the text is an example."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Fit:
+class TimeFit:
     """A form that reads ``share`` of the cells, weighed as often as they occur; ``by_custom`` where day and month are
     told by all days being the first of their month."""
 
@@ -58,7 +59,7 @@ class Fit:
     by_custom: bool = False
 
 
-def time_form(texts: Any, counts: Any, order: str | None = None) -> Fit | None:
+def time_form(texts: Any, counts: Any, order: str | None = None) -> TimeFit | None:
     """The form that reads most of the cells as dates, times of day or time spans.
 
     Args:
@@ -67,15 +68,13 @@ def time_form(texts: Any, counts: Any, order: str | None = None) -> Fit | None:
         order: "day-first" or "month-first", where that is known.
 
     Raises:
-        Ambiguous: all cells can be read day first and month first.
+        AmbiguousDate: all cells can be read day first and month first.
 
     >>> import pyarrow as pa
     >>> fit = time_form(pa.array(["31/12/2021", "01/02/2022"]), pa.array([1, 1]))
     >>> fit.form.pattern, fit.share
     ('%d/%m/%Y', 1.0)
     """
-    from pyarrow import compute as pc
-
     some = [text for text in texts.slice(0, 200).to_pylist() if text is not None]
     found = list(dict.fromkeys(pattern for text in _spread(some) for pattern in patterns(text)))
     if not found:
@@ -86,7 +85,7 @@ def time_form(texts: Any, counts: Any, order: str | None = None) -> Fit | None:
         form = _form(pattern)
         values, _ = form.read(texts)
         share = pc.sum(counts.filter(values.combine_chunks().is_valid()), min_count=0).as_py() / total
-        fits.append(Fit(form, share))
+        fits.append(TimeFit(form, share))
     best = max(fits, key=lambda fit: fit.share)
     if best.share == 0 or _are_seasons(best.form, texts):
         return None
@@ -94,22 +93,20 @@ def time_form(texts: Any, counts: Any, order: str | None = None) -> Fit | None:
     return dataclasses.replace(best, form=written(best.form, texts, counts))
 
 
-def _ordered(fits: list[Fit], best: Fit, order: str | None, texts: Any) -> Fit:
+def _ordered(fits: list[TimeFit], best: TimeFit, order: str | None, texts: Any) -> TimeFit:
     """Of forms that read the same cells, the one whose order of day and month is known."""
-    days = [fit for fit in fits if _DAY_FIRST.search(fit.form.pattern)]
-    months = [fit for fit in fits if _MONTH_FIRST.search(fit.form.pattern)]
+    days, months = ([f for f in fits if way.search(f.form.pattern)] for way in (_DAY_FIRST, _MONTH_FIRST))
     if not (days and months) or best not in (*days, *months):
         return best
+    day, month = days[0], months[0]
     if order is not None:
-        return (days if order == "day-first" else months)[0]
-    if "%d.%m" in days[0].form.pattern:
-        return days[0]
-    if days[0].form.read(texts)[0].equals(months[0].form.read(texts)[0]):
-        return days[0]
-    firsts = [_months_of_firsts(fit.form, texts) for fit in (days[0], months[0])]
+        return day if order == "day-first" else month
+    if "%d.%m" in day.form.pattern or day.form.read(texts)[0].equals(month.form.read(texts)[0]):
+        return day
+    firsts = [_months_of_firsts(fit.form, texts) for fit in (day, month)]
     if max(firsts) >= LEAST_FIRSTS and min(firsts) <= 1:
-        return dataclasses.replace(days[0] if firsts[0] > firsts[1] else months[0], by_custom=True)
-    raise Ambiguous(texts[0].as_py())
+        return dataclasses.replace(day if firsts[0] > firsts[1] else month, by_custom=True)
+    raise AmbiguousDate(texts[0].as_py())
 
 
 def _are_seasons(form: Times, texts: Any) -> bool:
@@ -122,8 +119,6 @@ def _are_seasons(form: Times, texts: Any) -> bool:
 
 def _months_of_firsts(form: Times, texts: Any) -> int:
     """In how many months of the year the dates are, where all are the first of their month; else 0."""
-    from pyarrow import compute as pc
-
     dates = form.read(texts)[0].drop_null()
     all_first = pc.all(pc.equal(pc.day(dates), 1), min_count=0).as_py()
     return len(pc.unique(pc.month(dates))) if all_first else 0
@@ -151,26 +146,24 @@ def patterns(text: str) -> list[str]:
     clock = _CLOCK.fullmatch(text)
     if clock is None:
         return _dates(text)
+    hands, year = _hands(clock), " %Y" * bool(clock["year"])
+    if not clock["date"]:
+        return [] if year or clock["zone"] else [hands]
+    dates = _dates(clock["date"] + (clock["year"] or ""))
+    return [date.removesuffix(year) + clock["join"] + hands + year for date in dates]
+
+
+def _hands(clock: re.Match[str]) -> str:
+    """The pattern of a time of day with what stands behind it."""
     hands = ("%I" if clock["half"] else "%H") + ":%M" + ":%S" * bool(clock["second"])
     if clock["fraction"]:
         hands += clock["fraction"][0] + "%f"
-    if clock["half"]:
-        half = clock["half"]
+    if half := clock["half"]:
         hands += " " * half.startswith(" ") + ("%p" if half.strip().isupper() else "%P")
     zone = clock["zone"] or ""
     if re.fullmatch(r" ?[+-].*", zone):
-        hands += " " * zone.startswith(" ") + ("%:z" if ":" in zone else "%z")
-    else:
-        hands += zone.upper() if zone in ("z", " z") else zone
-    year = " %Y" if clock["year"] else ""
-    if not clock["date"]:
-        return [] if year or zone else [hands]
-    if clock["join"] is None:
-        return []
-    dates = (
-        [date.removesuffix(" %Y") for date in _dates(clock["date"] + clock["year"])] if year else _dates(clock["date"])
-    )
-    return [date + clock["join"] + hands + year for date in dates]
+        return hands + " " * zone.startswith(" ") + ("%:z" if ":" in zone else "%z")
+    return hands + (zone.upper() if zone in ("z", " z") else zone)
 
 
 def _dates(text: str) -> list[str]:
@@ -203,59 +196,62 @@ def _form(pattern: str) -> Times:
 
 def written(form: Times, texts: Any, counts: Any) -> Times:
     """The form with what the cells show of how it is written: zeros in front, capitals, digits of a fraction."""
-    import pyarrow as pa
-    from pyarrow import compute as pc
-
     if form.pattern == "ISO":
         return form
     found = pc.extract_regex(texts, expression(form.pattern, form.is_span))
     kept = found.is_valid()
     parts = {f.name: pc.struct_field(found, f.name).filter(kept) for f in found.type}
-    pattern = form.pattern
-    for name in "dmHIMS":
-        if name in parts and f"%{name}" in pattern:
-            lengths = pc.utf8_length(pc.if_else(pc.equal(parts[name], ""), None, parts[name]))
-            if pc.min(lengths).as_py() == 1:
-                pattern = pattern.replace(f"%{name}", f"%-{name}")
-    for name in "bBaA":
-        if name in parts:
-            words = parts[name].to_pylist()
-            flag = (
-                "^" if all(word.isupper() for word in words) else "#" if all(word.islower() for word in words) else ""
-            )
-            pattern = pattern.replace(f"%{name}", f"%{flag}{name}")
-    digits = form.digits
-    means = form.means
+    own, form = form, _with_seconds(dataclasses.replace(form, pattern=_spelled(form.pattern, parts)), parts)
+    if "z" not in parts or not any(parts["z"].to_pylist()):
+        return form
+    zone, pattern = _zone_stated(own, texts.filter(kept), counts.filter(kept), parts["z"]), form.pattern
+    if "z" not in pattern.lower():
+        pattern += "Z" if zone == "UTC" else "%:z"
+    means = f"{form.means.partition(', tz=')[0].rstrip(']')}, tz={zone}]"
+    return dataclasses.replace(form, pattern=pattern, means=means, zone=zone)
+
+
+def _spelled(pattern: str, parts: dict[str, Any]) -> str:
+    """The pattern with the flags of numbers without zeros in front, and of words in capitals or small letters."""
+    for name in {*"dmHIMS"} & {*parts}:
+        lengths = pc.utf8_length(pc.if_else(pc.equal(parts[name], ""), None, parts[name]))
+        if pc.min(lengths).as_py() == 1:
+            pattern = pattern.replace(f"%{name}", f"%-{name}")
+    for name in {*"bBaA"} & {*parts}:
+        words = parts[name].to_pylist()
+        flag = "^" if all(map(str.isupper, words)) else "#" if all(map(str.islower, words)) else ""
+        pattern = pattern.replace(f"%{name}", f"%{flag}{name}")
+    return pattern
+
+
+def _with_seconds(form: Times, parts: dict[str, Any]) -> Times:
+    """The form with the seconds and the digits of their fractions that some cells have."""
+    pattern, digits, means = form.pattern, form.digits, form.means
     if "f" in parts:
         lengths = set(pc.utf8_length(parts["f"]).fill_null(0).to_pylist())
         longest = max(lengths)
-        if longest and not re.search("%[-#]?f", pattern) and "%S" in pattern:
+        if longest and not re.search("%[-#]?f", pattern):
             pattern = pattern.replace("%S", "%S.%f")
         if len(lengths) > 1:
             pattern = pattern.replace("%f", "%-f" if lengths == {0, longest} else "%#f")
         digits = longest or 6
         means = means.replace("[us", "[ns") if longest > 6 else means
-    if "S" in parts and "%S" not in pattern and "%-S" not in pattern and pc.max(pc.utf8_length(parts["S"])).as_py():
+    if "S" in parts and not re.search("%-?S", pattern) and pc.max(pc.utf8_length(parts["S"])).as_py():
         pattern = pattern.replace("%M", "%M:%S")
-    zone = form.zone
-    if "z" in parts:
-        marks = [text for text in parts["z"].to_pylist() if text]
-        if marks:
-            weight = pa.table({"z": parts["z"], "n": counts.filter(kept)}).group_by("z").aggregate([("n", "sum")])
-            common = max(weight.to_pylist(), key=lambda row: (row["z"] != "", row["n_sum"]))["z"]
-            zone = "UTC" if common in "zZ" else common if ":" in common else f"{common[:3]}:{common[3:] or '00'}"
-            zone = _zone_of_clocks(form, texts.filter(kept), parts["z"]) or zone
-            means = f"{means.partition(', tz=')[0].rstrip(']')}, tz={zone}]"
-            if "z" not in pattern.lower().replace("%z", "z"):
-                pattern += "Z" if zone == "UTC" else "%:z"
-    return dataclasses.replace(form, pattern=pattern, digits=digits, means=means, zone=zone)
+    return dataclasses.replace(form, pattern=pattern, digits=digits, means=means)
+
+
+def _zone_stated(form: Times, texts: Any, counts: Any, offsets: Any) -> str:
+    """The zone that most of these cells state."""
+    weight = pa.table({"z": offsets, "n": counts}).group_by("z").aggregate([("n", "sum")])
+    common = max(weight.to_pylist(), key=lambda row: (row["z"] != "", row["n_sum"]))["z"]
+    zone = "UTC" if common in "zZ" else common if ":" in common else f"{common[:3]}:{common[3:] or '00'}"
+    return _zone_of_clocks(form, texts, offsets) or zone
 
 
 def _zone_of_clocks(form: Times, texts: Any, offsets: Any) -> str:
     """The zone whose clocks show all of these offsets at their times, summer and winter; "" where there are not several
     offsets, or none such."""
-    import pyarrow as pa
-
     stated = [offset_of(text) for text in offsets.to_pylist()]
     if len(set(stated)) < 2 or any(text in ("", "z", "Z") for text in offsets.to_pylist()):
         return ""
@@ -270,8 +266,6 @@ def _zone_of_clocks(form: Times, texts: Any, offsets: Any) -> str:
 
 def states_zone(form: Times, texts: Any) -> Any:
     """Which cells state a zone, as a mask, where the form may read one."""
-    from pyarrow import compute as pc
-
     found = pc.extract_regex(texts, expression(form.pattern, form.is_span))
     if "z" not in {f.name for f in found.type}:
         return None

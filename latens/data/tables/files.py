@@ -11,9 +11,9 @@ import os
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from latens.data.formats import sentences
+from latens.data.array_files import require_file, sentences
 from latens.data.tables import text as table_text
 from latens.data.tables.cells import Hints
 from latens.data.tables.folders import key_columns, keys_of, kind_of, same_columns, tables_below, with_keys
@@ -21,9 +21,7 @@ from latens.data.tables.reading import Read, read_columns
 from latens.data.tables.types import chosen, index_names, joined_type, plain, plain_schema, require_names, shown
 from latens.data.tables.writing import TableWriter, write_table
 from latens.errors import InputError
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from latens.schema.arrow import pa
 
 __all__ = ["TableWriter", "locate", "read_found", "read_table", "table_batches", "table_names", "write_table"]
 FORMATS = (
@@ -66,8 +64,6 @@ def read_found(
     ...     read_found(folder + "/t.csv").table.to_pydict()
     {'size': [1.5, None], 'kind': ['cat', 'dog'], 'when': [datetime.date(2024, 2, 29), datetime.date(2024, 3, 1)]}
     """
-    import pyarrow as pa
-
     where = locate(path)
     with sentences(where):
         found = _Files(where)
@@ -153,10 +149,7 @@ def locate(path: str | os.PathLike[str]) -> Path:
         hint = f"did you mean {' or '.join(str(where.with_name(n)) for n in near)}?" if near else f"give a {FORMATS}."
         raise InputError(f"{where} does not exist; {hint}")
     if not os.path.isdir(where):
-        if not os.path.isfile(where):
-            raise InputError(f"{where} is not a regular file; save the data to one.")
-        if where.stat().st_size == 0:
-            raise InputError(f"{where} is empty (0 bytes); give a file with data.")
+        require_file(where)
     _kind(where)
     return where
 
@@ -247,8 +240,6 @@ def _stored(path: Path) -> tuple[pa.Schema, int | None]:
 
 
 def _feather(path: Path) -> Any:
-    import pyarrow as pa
-
     source = pa.memory_map(str(path))
     with open(path, "rb") as file:
         is_file = file.read(6) == b"ARROW1"
@@ -256,7 +247,6 @@ def _feather(path: Path) -> Any:
 
 
 def _stored_batches(path: Path, names: Sequence[str], rows: int) -> Iterator[pa.Table]:
-    import pyarrow as pa
     from pyarrow import parquet
 
     if kind_of(path.name) == "parquet":
@@ -286,8 +276,6 @@ def _require_modest(parts: Sequence[Path], row_size: int) -> None:
 
 def _common_schema(files: _Files, names: Sequence[str], where: Path) -> pa.Schema:
     """Names and types that hold the rows of all files."""
-    import pyarrow as pa
-
     found: dict[str, tuple[pa.DataType, Path]] = {}
     schemas = [_stored(part)[0] for part in files.parts]
     for part, stored in zip(files.parts, schemas):

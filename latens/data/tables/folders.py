@@ -10,15 +10,13 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import unquote
 
 from latens.data.tables.types import shown
 from latens.errors import InputError
+from latens.schema.arrow import pa
 from latens.schema.cells import listed
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 Keys = Mapping[str, "str | None"]  # of one file: its partitions, None where the value is missing
 
@@ -130,8 +128,6 @@ def key_columns(keys: Sequence[Keys], files: Sequence[Any], stored: Iterable[str
 
 
 def _typed(values: list[str | None]) -> pa.Array:
-    import pyarrow as pa
-
     there = [value for value in values if value is not None]
     if not there:
         return pa.nulls(len(values))
@@ -147,8 +143,6 @@ def _typed(values: list[str | None]) -> pa.Array:
 
 def with_keys(table: pa.Table, names: Sequence[str], keys: Mapping[str, pa.Array], file: int) -> pa.Table:
     """The columns ``names`` in this order, of a table's own and of the partitions of its file."""
-    import pyarrow as pa
-
     columns = [pa.repeat(keys[n][file], len(table)) if n in keys else table.column(n) for n in names]
     fields = [pa.field(n, keys[n].type) if n in keys else table.schema.field(n) for n in names]
     return pa.table(columns, schema=pa.schema(fields, metadata=table.schema.metadata))

@@ -6,16 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from latens.data.tables.types import plain_type, shown
 from latens.errors import InputError
+from latens.schema.arrow import pa, pc
 from latens.schema.cells import plain
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 
 class ArrowBack:
@@ -31,8 +29,6 @@ class ArrowBack:
         return found if self.form == "table" else _one_batch(found)
 
     def _typed(self, table: pa.Table) -> pa.Table:
-        import pyarrow as pa
-
         for j, name in enumerate(table.column_names):
             own, wanted = (
                 table.schema.field(j).type,
@@ -49,16 +45,12 @@ class ArrowBack:
 
 
 def _one_batch(table: pa.Table) -> pa.RecordBatch:
-    import pyarrow as pa
-
     batches = table.combine_chunks().to_batches()
     return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
 
 
 def _cast(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
     """As ``cast``, which knows no dictionaries of other values or narrower indices."""
-    import pyarrow as pa
-
     if not pa.types.is_dictionary(wanted):
         return column.cast(wanted)
     cells = plain(column).cast(wanted.value_type).dictionary_encode()
@@ -92,8 +84,6 @@ class NarwhalsBack:
 def category_cells(categories: Any, name: str) -> pa.Array:
     """The categories of a pandas column as Arrow has them; those that it has no plain type for (intervals, periods,
     words among numbers) as words. InputError where two read the same."""
-    import pyarrow as pa
-
     try:
         cells = pa.array(categories, from_pandas=True)
         cells = None if plain_type(cells.type) is None else cells.cast(plain_type(cells.type))
@@ -162,7 +152,6 @@ class PandasBack:
     def _as(column: pa.ChunkedArray, dtype: Any) -> Any:
         """The column as ``dtype`` where that loses nothing, and as pandas reads it otherwise."""
         import pandas
-        import pyarrow as pa
 
         if dtype == np.dtype(object):
             return pandas.Series(column.to_pylist(), dtype=object)
@@ -174,13 +163,8 @@ class PandasBack:
         if isinstance(dtype, pandas.PeriodDtype):
             return own.dt.to_period(dtype.freq) if own.dtype.kind == "M" else own
         try:
-            if isinstance(dtype, pandas.ArrowDtype):
-                return pandas.Series(pandas.array(column.cast(dtype.pyarrow_dtype), dtype=dtype))
-            if pandas.api.types.is_extension_array_dtype(dtype) and hasattr(dtype, "__from_arrow__"):
-                if dtype.kind == "b" and not pa.types.is_boolean(column.type):
-                    return own
-                changed = pandas.Series(dtype.__from_arrow__(column.cast(_arrow_type(dtype, column.type))))
-                return changed if column.null_count == int(changed.isna().sum()) else own
+            if hasattr(dtype, "__from_arrow__"):
+                return _nullable(column, dtype, own)
             changed = own.astype(dtype)
         except (ValueError, TypeError, OverflowError, pa.ArrowException):
             return own
@@ -190,32 +174,40 @@ class PandasBack:
         return own if bool(lost.any()) else changed
 
 
+def _nullable(column: pa.ChunkedArray, dtype: Any, own: Any) -> Any:
+    """Cells as a pandas dtype that reads those of Arrow; ``own`` where that would lose some."""
+    import pandas
+
+    if isinstance(dtype, pandas.ArrowDtype):
+        return pandas.Series(pandas.array(column.cast(dtype.pyarrow_dtype), dtype=dtype))
+    if dtype.kind == "b" and not pa.types.is_boolean(column.type):
+        return own
+    changed = pandas.Series(dtype.__from_arrow__(column.cast(_arrow_type(dtype, column.type))))
+    return changed if column.null_count == int(changed.isna().sum()) else own
+
+
 def _categorical(column: pa.ChunkedArray, dtype: Any, own: Any) -> Any:
     """Cells as categories of that dtype, behind them levels that it lacks; ``own`` where there are such of no common
     type."""
     import pandas
-    import pyarrow as pa
-    from pyarrow import compute
 
     words, cells = category_cells(dtype.categories, ""), plain(column)
     try:
         cells = cells.cast(words.type)
     except pa.ArrowException:
         return own
-    more = compute.unique(cells.filter(compute.invert(compute.is_in(cells, words)))).drop_null()
+    more = pc.unique(cells.filter(pc.invert(pc.is_in(cells, words)))).drop_null()
     if len(more):
         if words.type != pa.array(dtype.categories, from_pandas=True).type:
             return own
         words = pa.concat_arrays([words, more])
         dtype = pandas.CategoricalDtype(words.to_pandas(), dtype.ordered)
-    codes = compute.index_in(cells, value_set=words, skip_nulls=True).fill_null(-1)
+    codes = pc.index_in(cells, value_set=words, skip_nulls=True).fill_null(-1)
     return pandas.Series(pandas.Categorical.from_codes(codes.to_numpy(), dtype=dtype))
 
 
 def _arrow_type(dtype: Any, type: pa.DataType) -> pa.DataType:
     """The Arrow type that a nullable pandas dtype of numbers reads; ``type`` for other dtypes."""
-    import pyarrow as pa
-
     kind = getattr(dtype, "numpy_dtype", None)
     return type if kind is None or kind.kind not in "iufb" else pa.from_numpy_dtype(kind)
 
@@ -227,8 +219,6 @@ class MatrixBack:
         self.dtype = dtype
 
     def __call__(self, table: pa.Table) -> Any:
-        import pyarrow as pa
-
         is_a = pa.types
         kinds = (is_a.is_null, is_a.is_boolean, is_a.is_integer, is_a.is_floating)
         if not all(any(test(type) for test in kinds) for type in table.schema.types):
@@ -256,8 +246,6 @@ class StructuredBack:
 
 
 def _numpy(column: pa.ChunkedArray, dtype: np.dtype | None) -> np.ndarray:
-    import pyarrow as pa
-
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if dtype == np.dtype(object):

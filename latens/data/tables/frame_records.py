@@ -10,6 +10,7 @@ import numpy as np
 
 from latens.data.tables.frame_backs import ArrowBack, ColumnsBack, NarwhalsBack, PandasBack, StructuredBack
 from latens.errors import InputError
+from latens.schema.arrow import pa
 from latens.schema.cells import as_levels, of_levels
 
 _PLAIN = (str, int, float, bool, type(None))
@@ -21,8 +22,6 @@ def recorded(back: Any) -> dict[str, Any] | None:
     >>> recorded(ColumnsBack({"a": np.dtype("f4"), "b": None}))
     {'library': 'mapping', 'labels': ['a', 'b'], 'dtypes': ['<f4', None]}
     """
-    import pyarrow as pa
-
     try:
         if isinstance(back, PandasBack):
             return {"library": "pandas"} | _pandas_record(back)
@@ -61,8 +60,6 @@ def _packed(schema: Any) -> str:
 
 
 def _unpacked(text: str) -> Any:
-    import pyarrow as pa
-
     return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(text, validate=True)))
 
 
@@ -118,8 +115,6 @@ def dtype_record(dtype: Any) -> Any:
     if isinstance(dtype, pandas.StringDtype):
         return {"string": dtype.storage, "nullable": dtype.na_value is pandas.NA}
     if isinstance(dtype, pandas.ArrowDtype):
-        import pyarrow as pa
-
         return {"arrow": _packed(pa.schema([("", dtype.pyarrow_dtype)]))}
     if dtype_of(str(dtype)) != dtype:
         raise TypeError(f"no words for {dtype}")
@@ -142,7 +137,6 @@ def dtype_of(record: Any) -> Any:
 def index_record(index: Any) -> dict[str, Any]:
     """An index of pandas, of whatever kind, as plain values: labels of columns, categories."""
     import pandas
-    import pyarrow as pa
 
     if isinstance(index, pandas.MultiIndex):
         levels = [index_record(level) for level in index.levels]

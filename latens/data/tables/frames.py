@@ -7,7 +7,7 @@ import datetime
 import decimal
 import numbers
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -21,9 +21,7 @@ from latens.data.tables.frame_backs import (
 )
 from latens.data.tables.types import plain, plain_type, require_names, shown
 from latens.errors import InputError
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from latens.schema.arrow import pa
 
 KNOWN = "a data frame (pandas, polars, pyarrow, DuckDB), a structured array or a mapping of columns"
 
@@ -111,8 +109,6 @@ def repeated_labels(index: Any) -> list[str]:
 
 
 def _converted(x: Any) -> tuple[pa.Table, Callable[[pa.Table], Any]]:
-    import pyarrow as pa
-
     library = type(x).__module__.partition(".")[0]
     if isinstance(x, pa.Table):
         return x, ArrowBack(x.schema)
@@ -132,7 +128,6 @@ def _converted(x: Any) -> tuple[pa.Table, Callable[[pa.Table], Any]]:
 
 def _from_narwhals(x: Any) -> tuple[pa.Table, Callable[[pa.Table], Any]]:
     import narwhals as nw
-    import pyarrow as pa
 
     frame = nw.from_native(x, pass_through=True)
     if isinstance(frame, nw.LazyFrame) and frame.implementation.is_polars():
@@ -167,8 +162,6 @@ def _called(x: Any) -> str:
 
 def _from_columns(columns: Mapping[Any, Any]) -> pa.Table:
     """A table of columns that are sequences, arrays or Arrow arrays, of equal length; labels become text."""
-    import pyarrow as pa
-
     names, arrays = [str(label) for label in columns], []
     require_names(names, "the data")
     for name, values in zip(names, columns.values()):
@@ -190,8 +183,6 @@ def _from_columns(columns: Mapping[Any, Any]) -> pa.Table:
 
 def _array(values: Any, name: str) -> pa.Array | pa.ChunkedArray:
     """One column as Arrow; InputError names the first row that differs in kind from those before it."""
-    import pyarrow as pa
-
     if isinstance(values, pa.Array | pa.ChunkedArray):
         return values
     if not hasattr(values, "dtype"):
@@ -268,7 +259,6 @@ def _kind(value: Any) -> str:
 
 def _from_pandas(frame: Any) -> pa.Table:
     import pandas
-    import pyarrow as pa
 
     names = [str(label) for label in frame.columns]
     require_names(names, "the data")

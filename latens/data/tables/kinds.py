@@ -20,13 +20,14 @@ from latens.errors import InputError
 from latens.schema import Column, Table
 from latens.schema.calendar import calendar_of
 from latens.schema.cells import DAY, as_numbers, first_whole, in_words, kind_of_time, listed, short
-from latens.schema.column import FAMILIES, LOGARITHMIC
+from latens.schema.column import CODED, FAMILIES, LOGARITHMIC, logarithmic
 from latens.schema.form import Form
 from latens.schema.law import Law
 
 SAMPLE = 20_000  # rows that families, means and spreads are taken from
 YEARS = (1500, 2200)  # whole numbers one after another in this range may be years and not numbers of rows
 FEW = 10  # whole numbers with at most so many values are ordered levels
+_FLOAT32 = np.finfo(np.float32)
 _IDENTIFIER = re.compile(r"(^|[_\W])(id|uuid|guid|key|index|rownames?|row_?number)$|^unnamed", re.IGNORECASE)
 
 
@@ -66,24 +67,13 @@ def schema_of(
     condition: Iterable[str] = (), forms: Mapping[str, Form] | None = None,
 ) -> Table:  # fmt: skip
     """The schema from scans of all columns and a sample of the rows; see :func:`infer_table`."""
-    asked, names = dict(asked or {}), [scan.name for scan in scans]
-    if not scans or scans[0].rows < 2:
-        count = scans[0].rows if scans else 0
-        raise InputError(f"the data needs at least 2 rows, got n_samples={count}; give more rows.")
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise InputError(f"the data has two columns called {twice!r}; rename one.")
-    for name in {**asked, **dict.fromkeys([*drop, *condition])}:
-        if name not in names:
-            raise InputError(f"there is no column {name!r}; there are: {listed(names)}.")
-    dropped = set(drop)
-    fields = tuple(
-        _column(scan, sample.column(scan.name), "dropped" if scan.name in dropped else asked.get(scan.name))
-        for scan in scans
-    )
-    fields = tuple(dataclasses.replace(f, form=(forms or {}).get(f.name)) for f in fields)
-    if not any(f.is_modelled and f.name not in set(condition) for f in fields):
-        if any(f.is_modelled for f in fields):
+    asked = {**(asked or {}), **dict.fromkeys(drop, "dropped")}
+    _require_columns(scans, [*asked, *condition])
+    columns = [_column(scan, sample.column(scan.name), asked.get(scan.name)) for scan in scans]
+    fields = tuple(dataclasses.replace(f, form=(forms or {}).get(f.name)) for f in columns)
+    modelled = {f.name for f in fields if f.is_modelled}
+    if modelled <= set(condition):
+        if modelled:
             raise InputError("no column is left to model, as every column is a condition: leave one --condition away.")
         why = "; ".join(f"{short(f.name)}: {f.reason}" for f in fields[:3])
         raise InputError(f"no column is left to model ({why}); name a kind with --column NAME=KIND, or drop fewer.")
@@ -91,16 +81,28 @@ def schema_of(
     return found.given(tuple(condition))
 
 
+def _require_columns(scans: list[ColumnScan], named: Iterable[str]) -> None:
+    """InputError unless there are two rows, names of their own, and the columns that are ``named``."""
+    names = [scan.name for scan in scans]
+    rows = scans[0].rows if scans else 0
+    if rows < 2:
+        raise InputError(f"the data needs at least 2 rows, got n_samples={rows}; give more rows.")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"the data has two columns called {twice!r}; rename one.")
+    for name in named:
+        if name not in names:
+            raise InputError(f"there is no column {name!r}; there are: {listed(names)}.")
+
+
 def _column(scan: ColumnScan, sample: Any, asked: str | None) -> Column:
     kind, reason, extra = asked_kind(scan, asked) if asked else _kind(scan)
     share = scan.missing / scan.rows if scan.rows else 0.0
     common: dict[str, Any] = {"name": scan.name, "type": str(scan.type), "missing": share}
     if kind == "constant":
-        value = next(iter(scan.values)) if scan.values else None
-        if isinstance(value, float) and scan.whole:
-            value = bool(value) if str(scan.type) == "bool" else int(value)
-        return Column(kind=kind, value=first_whole(sample) or value, reason=reason, **common)
-    if kind in ("binary", "categorical", "ordered"):
+        value = first_whole(sample) or next(iter(levels_of(scan)), None)
+        return Column(kind=kind, value=value, reason=reason, **common)
+    if kind in CODED:
         levels = extra.get("levels") or levels_of(scan)
         family = extra.get("family") or FAMILIES[kind][0]
         named = tuple(level for level in scan.categories if level is not None)
@@ -117,39 +119,51 @@ def _numeric(
     scan: ColumnScan, values: np.ndarray, kind: str, reason: str, extra: dict[str, Any], common: dict[str, Any]
 ) -> Column:
     low, high = extra.get("low", scan.low), extra.get("high", scan.high)
+    law = _law(scan, values, common["type"]) if extra.get("family") in (None, "heaped") else None
+    smooth = _smooth(values, law)
+    if kind == "continuous" and scan.low > 0 and not extra.get("asked") and _is_skewed(smooth, law):
+        kind, reason = "positive", f"{reason}, skewed"
     family, words = extra.get("family"), ""
-    law = _law(scan, values, common["type"]) if family in (None, "heaped") else None
-    smooth = values if law is None else values[~np.isin(values, law.atoms)]
-    smooth = smooth if len(smooth) > 1 else values
-    if family is None:
-        family = "heaped" if law is not None else FAMILIES[kind][-1]
-        if kind == "count":
-            family, words = best_family(values, FAMILIES[kind])
-            law = law if family == "heaped" else None
-        elif kind == "continuous" and scan.low > 0 and not extra.get("asked"):
-            with np.errstate(over="ignore", invalid="ignore"):  # of values beyond floating point, refused below
-                step = None if law is None else law.step
-                if best_family(smooth, ("normal", "student_t", "log_normal"), step=step)[0] == "log_normal":
-                    kind, reason = "positive", f"{reason}, skewed"
-    reason = "; ".join(filter(None, [reason, words, "" if law is None else _words(law, values, common["type"])]))
-    how = LOGARITHMIC.get(kind)
-    inside = smooth if how is None else np.log(smooth) if how == "log" else np.log1p(smooth)
-    with np.errstate(over="ignore", invalid="ignore"):
-        shift = float(inside.mean()) if len(inside) else 0.0
-        apart = float(np.abs(inside - shift).max(initial=0.0))  # squares of small numbers vanish
-        unit = apart * float(((inside - shift) / apart).std()) if apart > 0 else 0.0 if len(inside) > 1 else 1.0
-    most, least = float(np.finfo(np.float32).max), float(np.finfo(np.float32).tiny)
-    largest = max(abs(low), abs(high)) if how is None else 0.0
-    if not (np.isfinite(shift) and np.isfinite(unit) and largest <= most and (unit == 0 or unit >= least)):
-        raise InputError(
-            f"column {scan.name!r}: its values ({scan.low:.3g} to {scan.high:.3g}) are beyond float32; give them in "
-            "another unit."
-        )
+    if family is None and kind == "count":
+        family, words = best_family(values, FAMILIES[kind])
+        law = law if family == "heaped" else None
+    family = family or (FAMILIES[kind][-1] if law is None else "heaped")
+    reason = "; ".join(filter(None, [reason, words, _words(law, values, common["type"]) if law else ""]))
+    shift, unit = _centre(logarithmic(kind)(smooth))
+    _require_float32(scan, 0.0 if kind in LOGARITHMIC else max(abs(low), abs(high)), shift, unit)
     return Column(
         kind=kind, family=family, low=float(low), high=float(high), shift=shift,
         unit=unit if unit > 8 * np.finfo(float).eps * abs(shift) else 1.0,
         decimals=None if kind == "datetime" else _decimals(values), law=law, reason=reason, **common,
     )  # fmt: skip
+
+
+def _require_float32(scan: ColumnScan, largest: float, shift: float, unit: float) -> None:
+    if not (largest <= _FLOAT32.max and np.isfinite([shift, unit]).all() and not 0 < unit < _FLOAT32.tiny):
+        raise InputError(
+            f"column {scan.name!r}: its values ({scan.low:.3g} to {scan.high:.3g}) are beyond float32; give them in "
+            "another unit."
+        )
+
+
+def _smooth(values: np.ndarray, law: Law | None) -> np.ndarray:
+    """The values without atoms, if there are several."""
+    smooth = values if law is None else values[~np.isin(values, law.atoms)]
+    return smooth if len(smooth) > 1 else values
+
+
+def _is_skewed(values: np.ndarray, law: Law | None) -> bool:
+    with np.errstate(over="ignore", invalid="ignore"):  # of values beyond floating point, refused later
+        step = None if law is None else law.step
+        return best_family(values, ("normal", "student_t", "log_normal"), step=step)[0] == "log_normal"
+
+
+def _centre(values: np.ndarray) -> tuple[float, float]:
+    """Mean and standard deviation."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        shift = float(values.mean()) if len(values) else 0.0
+        apart = float(np.abs(values - shift).max(initial=0.0))  # squares of small numbers vanish
+        return shift, apart * float(((values - shift) / apart).std()) if apart > 0 else float(len(values) <= 1)
 
 
 def _law(scan: ColumnScan, values: np.ndarray, type: str) -> Law | None:
@@ -205,15 +219,16 @@ def _kind(scan: ColumnScan) -> Verdict:
         return "missing", "every cell is missing", {}
     if scan.distinct == 1:
         value = next(iter(scan.values or ()))
-        where = ", where it is not missing" if scan.missing else ""
+        where = ", where it is not missing" * bool(scan.missing)
         return "constant", f"always {short(in_words(value, str(scan.type)))}{where}", {}
     if is_dictionary and scan.distinct <= MAX_LEVELS:
-        two = "binary" if len(levels_of(scan)) == 2 else "categorical"
-        return "ordered" if scan.type.ordered else two, counted(scan), {}
-    if time := kind_of_time(scan.type):
-        if time != "dates":
-            return "continuous", f"{time}, {in_words(scan.low, kind)}..{in_words(scan.high, kind)}", {}
+        kinds = ("ordered",) * scan.type.ordered + ("binary",) * (len(levels_of(scan)) == 2) + ("categorical",)
+        return kinds[0], counted(scan), {}
+    time = kind_of_time(scan.type)
+    if time == "dates":
         return "datetime", f"{kind.partition('[')[0].rstrip('0123456789')}s", {}
+    if time:
+        return "continuous", f"{time}, {in_words(scan.low, kind)}..{in_words(scan.high, kind)}", {}
     if kind == "bool" or (scan.distinct == 2 and (scan.is_exact or not scan.is_number)):
         return "binary", counted(scan), {}
     return _number(scan) if scan.is_number else _text(scan)
@@ -237,20 +252,31 @@ def _number(scan: ColumnScan) -> Verdict:
         if scan.low >= 0 and scan.high <= 1 and scan.low < 0.1 and scan.high > 0.9:
             return "bounded", f"numbers from 0 to 1, {span}", {"low": 0.0, "high": 1.0}
         return "continuous", f"numbers, {span}", {}
-    if (scan.distinct >= scan.present > 20) and scan.values is not None:
-        counts_rows = scan.high - scan.low == scan.present - 1 and not YEARS[0] <= scan.low <= scan.high <= YEARS[1]
-        if counts_rows or _IDENTIFIER.search(scan.name):
-            what = "counts the rows" if counts_rows else "every number is another"
-            return "identifier", f"{what}: left out; {_keep('continuous')}", {}
+    if what := _identifies(scan):
+        return "identifier", f"{what}: left out; {_keep('continuous')}", {}
     if scan.is_exact and scan.distinct <= FEW and scan.present >= 5 * scan.distinct:
         return "ordered", f"whole numbers with {scan.distinct} values, {span}", {}
     if 0 <= scan.low <= FEW and scan.high <= 1e6 and scan.values:
-        total = sum(scan.values.values())
-        mean = sum(v * n for v, n in scan.values.items()) / total
-        variance = sum((v - mean) ** 2 * n for v, n in scan.values.items()) / total
+        mean, variance = _moments(scan.values)
         if variance >= 0.8 * mean:
             return "count", f"whole numbers, {span}, variance {variance / max(mean, 1e-12):.3g} times the mean", {}
     return "continuous", f"whole numbers, {span}", {}
+
+
+def _identifies(scan: ColumnScan) -> str:
+    """Why whole numbers are the names of rows; "" where they are none."""
+    if scan.values is None or not scan.distinct >= scan.present > 20:
+        return ""
+    if scan.high - scan.low == scan.present - 1 and not YEARS[0] <= scan.low <= scan.high <= YEARS[1]:
+        return "counts the rows"
+    return "every number is another" if _IDENTIFIER.search(scan.name) else ""
+
+
+def _moments(counts: Mapping[float, int]) -> tuple[float, float]:
+    """Mean and variance of values that occur so often."""
+    total = sum(counts.values())
+    mean = sum(v * n for v, n in counts.items()) / total
+    return mean, sum((v - mean) ** 2 * n for v, n in counts.items()) / total
 
 
 def _keep(kind: str) -> str:

@@ -10,14 +10,14 @@ import numpy as np
 from latens.data.tables.scan import KEEP_VALUES, MAX_LEVELS, ColumnScan, Verdict, counted, levels_of
 from latens.errors import InputError
 from latens.schema.cells import kind_of_time
-from latens.schema.column import FAMILIES
+from latens.schema.column import CODED, FAMILIES
 
 
 def asked_kind(scan: ColumnScan, asked: str) -> Verdict:
     kind, _, rest = asked.partition(":")
     families = {family: of for of, names in reversed(FAMILIES.items()) for family in names}
     extra: dict[str, Any] = {"asked": True}
-    kind = "dropped" if kind == "drop" else kind
+    kind = {"drop": "dropped"}.get(kind, kind)
     if kind in families and kind not in FAMILIES:
         extra["family"], kind = kind, families[kind]
     where = f"column {scan.name!r}"
@@ -26,30 +26,32 @@ def asked_kind(scan: ColumnScan, asked: str) -> Verdict:
             f"{where}: {asked!r} is no kind of column; the kinds are {', '.join(FAMILIES)} and drop, or a likelihood: "
             f"{', '.join(families)}."
         )
-    if rest and kind not in ("bounded", "binary", "categorical", "ordered"):
+    if rest and kind not in ("bounded", *CODED):
         raise InputError(f"{where}: {kind} takes nothing after a colon, got {asked!r}.")
     if kind == "dropped":
         return kind, "left out, as asked", {}
-    if scan.present == 0:
-        raise InputError(f"{where} is asked to be {kind}, and every cell of it is missing; leave it out with --drop.")
-    if kind in ("binary", "categorical", "ordered"):
+    if fault := next((words for wrong, words in _faults(scan, kind) if wrong), ""):
+        raise InputError(f"{where} is asked to be {kind}, and {fault}.")
+    if kind in CODED:
         return kind, f"{counted(scan)}, as asked", extra | _asked_levels(scan, kind, rest, where)
     if kind == "constant":
-        if scan.distinct != 1:
-            raise InputError(f"{where} is asked to be constant, and it has more than one value.")
         return kind, "as asked", {}
-    if not scan.is_number:
-        raise InputError(f"{where} is asked to be {kind}, and it holds texts; use categorical, or --drop it.")
-    for wrong, needed in (
-        (kind == "positive" and scan.low <= 0, f"its smallest value is {scan.low:g}; use continuous"),
-        (kind == "count" and scan.low < 0, f"it has the negative value {scan.low:g}; use continuous"),
-        (kind == "count" and not scan.whole, "it holds numbers that are not whole; use continuous or positive"),
-    ):
-        if wrong:
-            raise InputError(f"{where} is asked to be {kind}, and {needed}.")
     if kind == "bounded":
         extra |= _asked_bounds(scan, rest, where)
     return kind, f"{scan.low:.6g}..{scan.high:.6g}, as asked", extra
+
+
+def _faults(scan: ColumnScan, kind: str) -> tuple[tuple[bool, str], ...]:
+    """What its values may have against a kind, and whether they do, the gravest first."""
+    is_number = scan.is_number or kind in (*CODED, "constant")
+    return (
+        (scan.present == 0, "every cell of it is missing; leave it out with --drop"),
+        (kind == "constant" and scan.distinct != 1, "it has more than one value"),
+        (not is_number, "it holds texts; use categorical, or --drop it"),
+        (kind == "positive" and scan.low <= 0, f"its smallest value is {scan.low:g}; use continuous"),
+        (kind == "count" and scan.low < 0, f"it has the negative value {scan.low:g}; use continuous"),
+        (kind == "count" and not scan.whole, "it holds numbers that are not whole; use continuous or positive"),
+    )
 
 
 def _asked_levels(scan: ColumnScan, kind: str, rest: str, where: str) -> dict[str, Any]:

@@ -47,10 +47,7 @@ def law_of(
     >>> law_of(np.append(np.arange(1000.0), [3.5, 71.25])).step
     1.0
     """
-    distinct, seen = np.unique(values, return_counts=True)
-    if counts is not None:
-        distinct = np.array(sorted(counts), dtype=np.float64)
-        seen = np.array([counts[value] for value in distinct.tolist()])
+    distinct, seen = np.unique(values, return_counts=True) if counts is None else _sorted(counts)
     low, high = ends or (float(distinct[0]), float(distinct[-1]))
     if max(-low, high) > 1e300:
         return None
@@ -59,11 +56,7 @@ def law_of(
     few = len(distinct) <= MOST
     rest = ~np.isin(distinct, heaps)
     if (few and seen.sum() >= OFTEN * len(distinct)) or rest.sum() < 2:
-        v, c = (distinct[rest], seen[rest]) if rest.sum() > 1 else (distinct, seen)
-        if len(v) < 2:
-            v, c = np.array([low, low + (step or abs(low) or 1.0)]), np.ones(2, int)
-        often = _on(distinct, step) | (seen >= max(HEAP * seen.sum(), 5))
-        return _lawful(*_margin(*_placed(v, c, step), step), tuple(map(float, distinct[often][:MOST])), step, True)
+        return _of_few(distinct, seen, rest, step, low)
     first, last = distinct[rest][[0, -1]]
     beyond = heaps[(heaps < first) | (heaps > last) | ~_on(heaps, step)]  # or off the grid
     inside = ~np.isin(distinct, beyond)
@@ -72,13 +65,21 @@ def law_of(
     if step is not None or is_repeated:  # heaps among others are wide pieces of the margin
         heaps, rest = beyond, inside
         step = None if is_repeated else step
-    others = values[~np.isin(values, heaps)]
-    v, c = (distinct[rest], seen[rest]) if counts is not None else np.unique(others, return_counts=True)
+    v, c = distinct[rest], seen[rest]
     if is_repeated:
         return _lawful(*_margin(v, c, None, True), tuple(map(float, heaps)), places=tuple(map(float, v)))
-    if counts is None and not np.isin([low, high], heaps).all():  # the ends may not be in the sample
-        v, c = _with_ends(v, c, None if low in heaps else low, None if high in heaps else high)
+    if counts is None:  # the ends may not be in the sample
+        v, c = _with_ends(v, c, [end for end in (low, high) if end not in heaps])
     return _lawful(*_margin(*_placed(v, c, step), step), tuple(map(float, heaps)), step)
+
+
+def _of_few(distinct: np.ndarray, seen: np.ndarray, rest: np.ndarray, step: float | None, low: float) -> Law | None:
+    """The law of values that are all atoms, with a margin of the ``rest`` that is never drawn from."""
+    v, c = (distinct[rest], seen[rest]) if rest.sum() > 1 else (distinct, seen)
+    if len(v) < 2:
+        v, c = np.array([low, low + (step or abs(low) or 1.0)]), np.ones(2, int)
+    often = _on(distinct, step) | (seen >= max(HEAP * seen.sum(), 5))
+    return _lawful(*_margin(*_placed(v, c, step), step), tuple(map(float, distinct[often][:MOST])), step, True)
 
 
 def _lawful(knots: np.ndarray, scores: np.ndarray, *others: Any, **more: Any) -> Law | None:
@@ -88,12 +89,16 @@ def _lawful(knots: np.ndarray, scores: np.ndarray, *others: Any, **more: Any) ->
     return Law(tuple(knots.tolist()), tuple(scores.tolist()), *others, **more) if finite else None
 
 
-def _with_ends(v: np.ndarray, c: np.ndarray, low: float | None, high: float | None) -> tuple[np.ndarray, np.ndarray]:
-    if low is not None and low < v[0]:
-        v, c = np.insert(v, 0, low), np.insert(c, 0, 1)
-    if high is not None and high > v[-1]:
-        v, c = np.append(v, high), np.append(c, 1)
-    return v, c
+def _sorted(counts: dict[float, int]) -> tuple[np.ndarray, np.ndarray]:
+    distinct = np.array(sorted(counts), dtype=np.float64)
+    return distinct, np.array([counts[value] for value in distinct.tolist()])
+
+
+def _with_ends(v: np.ndarray, c: np.ndarray, ends: list[float]) -> tuple[np.ndarray, np.ndarray]:
+    """The values and how often they are seen, with ends beyond them, seen once."""
+    below, above = [end for end in ends if end < v[0]], [end for end in ends if end > v[-1]]
+    ones = [np.ones(len(each), c.dtype) for each in (below, above)]
+    return np.concatenate([below, v, above]), np.concatenate([ones[0], c, ones[1]])
 
 
 def _is_repeated(values: np.ndarray, seen: np.ndarray, step: float | None) -> bool:

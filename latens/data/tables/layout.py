@@ -60,11 +60,8 @@ def _line_end(data: bytes, start: int) -> int:
 
 
 def survey(data: bytes, path: Path, choose: Choice) -> Layout:
-    where, start, line, comment = str(path), 0, 0, b""
-    while start < len(data) and data[start : start + 1] in (b"#", b"\r", b"\n"):
-        end = _line_end(data, start)
-        comment = data[start + 1 : end] if data[start : start + 1] == b"#" else comment
-        start, line = end, line + 1
+    where = str(path)
+    start, line, comment = _comments(data)
     if excel := _EXCEL.match(data, start):
         delimiter, start, line = excel[1].decode("latin-1"), excel.end(), line + 1
     else:
@@ -74,36 +71,59 @@ def survey(data: bytes, path: Path, choose: Choice) -> Layout:
         data, delimiter, comment = data[:start] + _tabbed(data[start:], least), "\t", _tabbed(comment, least)
     elif delimiter.encode() + b' "' in data:
         data = data[:start] + _closed_up(data[start:], delimiter)
-    head = [[field.strip() for field in record] for record in _head(data, start, delimiter, where)]
+    head = [list(map(str.strip, record)) for record in _head(data, start, delimiter, where)]
     if not head:
         raise InputError(f"{where} has no rows; give a file with data.")
-    noted = [field.strip() for field in next(csv.reader([comment.decode("utf-8")], delimiter=delimiter), [])]
-    if comment and len(noted) == len(head[0]) and (len(noted) > 1 or DATUM.fullmatch(head[0][0])):
-        return Layout(data, delimiter, _named(noted, where, line), start, line)  # numpy.savetxt: # before its header
-    numbered = [f"column_{j + 1}" for j in range(len(head[0]))]
+    if noted := _noted(comment, delimiter, head[0]):
+        return Layout(data, delimiter, _named(noted, where, line), start, line)
     short = _is_short(head, _starts_quoted(data, start))
     if not (short or _quoted_alone(data, start, delimiter) or _is_header(head, choose)):
-        return Layout(data, delimiter, numbered, start, line)
-    first, _ = next(records(data, start, delimiter, where))
-    for _ in range(first):
+        return Layout(data, delimiter, _numbered(head[0]), start, line)
+    lines, _ = next(records(data, start, delimiter, where))
+    for _ in range(lines):
         start = _line_end(data, start)
-    names, trailing = _named(head[0], where, line + first), short and not any(record[-1] for record in head[1:])
-    names = [*names, ""] if trailing else ["", *names] if short else names
-    return Layout(data, delimiter, names, start, line + first, head[0], short and not trailing)
+    names, line = _named(head[0], where, line + lines), line + lines
+    if not short:
+        return Layout(data, delimiter, names, start, line, head[0])
+    trailing = not any(record[-1] for record in head[1:])
+    names = [*names, ""] if trailing else ["", *names]
+    return Layout(data, delimiter, names, start, line, head[0], row_names=not trailing)
+
+
+def _comments(data: bytes) -> tuple[int, int, bytes]:
+    """The first byte behind the lines that are empty or begin with #, how many they are, and the last with #."""
+    start, line, comment = 0, 0, b""
+    while (mark := data[start : start + 1]) and mark in b"#\r\n":
+        end = _line_end(data, start)
+        comment = data[start + 1 : end] if mark == b"#" else comment
+        start, line = end, line + 1
+    return start, line, comment
+
+
+def _noted(comment: bytes, delimiter: str, first: list[str]) -> list[str]:
+    """The names of columns in a comment, as numpy.savetxt writes its header; none where they do not fit the record."""
+    names = list(map(str.strip, next(csv.reader([comment.decode("utf-8")], delimiter=delimiter), [])))
+    fits = comment and len(names) == len(first) and (len(names) > 1 or DATUM.fullmatch(first[0]))
+    return names if fits else []
+
+
+def _numbered(record: list[str]) -> list[str]:
+    """The names of columns without any."""
+    return [f"column_{j + 1}" for j in range(len(record))]
 
 
 def _is_short(head: list[list[str]], quoted: bool) -> bool:
     """Whether the first record names all columns but one: the last, which is empty (a delimiter ends each row), or the
     first, of row names as in R's write.table: words, ``quoted`` numbers, or 1, 2, 3 ..."""
     top, rows = head[0], head[1:]
-    if {len(row) for row in rows} != {len(top) + 1} or any(DATUM.fullmatch(field) for field in top):
+    if {len(row) for row in rows} != {len(top) + 1} or any(map(DATUM.fullmatch, top)):
         return False
     if not any(row[-1] for row in rows):
         return True
     first = [row[0] for row in rows]
     counted = first in ([str(j + start) for j in range(len(rows))] for start in (0, 1))
-    words = all(name and not DATUM.fullmatch(name) for name in first)
-    return counted or words or (quoted and all(name.isdecimal() for name in first))
+    words = all(first) and not any(map(DATUM.fullmatch, first))
+    return counted or words or (quoted and all(map(str.isdecimal, first)))
 
 
 def _tabbed(data: bytes, least: int = 1) -> bytes:
@@ -164,23 +184,23 @@ def _spaced(data: bytes, where: str, path: Path, least: int = 1) -> bool:
     """Whether runs of spaces cut most of the first records into equally many fields, of which one has numbers or dates
     in all rows, or, in .txt, .dat and .data, all of the first records."""
     try:
-        head = _head(_tabbed(data[: data.rfind(b"\n") + 1] or data, least), 0, "\t", where)
-    except InputError:
+        top, *rest = head = _head(_tabbed(data[: data.rfind(b"\n") + 1] or data, least), 0, "\t", where)
+    except (InputError, ValueError):  # or there is none
         return False
-    below, quoted = head[1:] or head, _starts_quoted(data, 0)
-    short = bool(head) and (len(head[0]) > 1 or quoted) and _is_short(head, quoted)
-    rows = below if short else [row for row in below if len(row) == len(head[0])]
-    if 3 * len(rows) < 2 * len(below) or len(below[:1] and head[0]) + short < 2 or _is_one_cell(rows):
+    below, quoted = rest or head, _starts_quoted(data, 0)
+    short = (len(top) > 1 or quoted) and _is_short(head, quoted)
+    rows = [row for row in below if len(row) == len(top) + short]
+    if 3 * len(rows) < 2 * len(below) or len(top) + short < 2 or _is_one_cell(rows):
         return False
-    if not head[1:]:
-        return all(DATUM.fullmatch(field) for field in head[0])
-    rows = [row for row in rows if row != head[0]] or rows
-    free = not {".txt", ".dat", ".data"}.isdisjoint(suffix.lower() for suffix in path.suffixes[-2:])
+    if not rest:
+        return all(map(DATUM.fullmatch, top))
+    rows = list(filter(top.__ne__, rows)) or rows
+    free = not {".txt", ".dat", ".data"}.isdisjoint(map(str.lower, path.suffixes[-2:]))
     return any(map(_are_data, zip(*rows))) or (free and len(rows) == len(below))
 
 
 def _are_data(cells: Iterable[str]) -> bool:
-    return all(DATUM.fullmatch(cell) or cell.lower() in BLANKS for cell in cells)
+    return not any(map(_is_word, cells))
 
 
 def _is_one_cell(rows: list[list[str]]) -> bool:
@@ -195,29 +215,29 @@ def _is_one_cell(rows: list[list[str]]) -> bool:
 def _is_header(head: list[list[str]], choose: Choice) -> bool:
     """Whether the first record names the columns: it has the names asked for, or no datum at all, or a word above a
     datum, or the numbers 0, 1, 2 ... that a data frame without names writes; but no date above a date."""
-    top, below = head[0], head[1] if len(head) > 1 else []
-    if any({*patterns(field)} & {*patterns(under)} for field, under in zip(top, below)):
+    top, pairs = head[0], list(zip(*head[:2])) if len(head) > 1 else []
+    if any({*patterns(field)} & {*patterns(under)} for field, under in pairs):
         return False
+    if not any(map(DATUM.fullmatch, top)):
+        return True
     counted = top[1:] if top[0] == "" else top
-    if not any(DATUM.fullmatch(field) for field in top):
+    if len(counted) > 2 and counted == list(map(str, range(len(counted)))):
         return True
-    if len(counted) > 2 and counted == [str(j) for j in range(len(counted))]:
+    if any(_is_word(field) and not _is_word(under) for field, under in pairs):
         return True
+    return not _chooses(choose, _numbered(top)) and _chooses(choose, list(filter(None, top)))
 
-    def is_word(field: str) -> bool:
-        return not DATUM.fullmatch(field) and field.lower() not in BLANKS
 
-    if any(is_word(field) and not is_word(under) for field, under in zip(top, below)):
-        return True
-    numbered = [f"column_{j + 1}" for j in range(len(top))]
+def _is_word(field: str) -> bool:
+    return not DATUM.fullmatch(field) and field.lower() not in BLANKS
+
+
+def _chooses(choose: Choice, names: list[str]) -> bool:
+    """Whether what is asked for is among the names."""
     try:
-        choose(numbered)
+        return bool(choose(names))
     except InputError:
-        try:
-            return bool(choose([name for name in top if name]))
-        except InputError:
-            return False
-    return False
+        return False
 
 
 def _starts_quoted(data: bytes, start: int) -> bool:

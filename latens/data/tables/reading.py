@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from latens.data.tables.cells import Hints, Understood, Unsettled, understood, without_codes
 from latens.data.tables.types import index_names, shown
 from latens.errors import InputError
+from latens.schema.arrow import pa, pc
 from latens.schema.cells import arrow_type
 from latens.schema.form import Form, Numbers, Words, as_text
 from latens.schema.times import Times
@@ -45,8 +46,6 @@ class Read:
     @property
     def stored(self) -> Any:
         """The schema of the columns in the types in which they were found."""
-        import pyarrow as pa
-
         forms = {name: form for name, form in self.forms.items() if form.stored}
         return pa.schema(
             [f.with_type(arrow_type(forms[f.name].stored)) if f.name in forms else f for f in self.table.schema],
@@ -56,8 +55,6 @@ class Read:
     @property
     def unread_texts(self) -> dict[str, dict[int, str]]:
         """The cells that a run's form does not read, ``{column: {row: text}}``."""
-        from pyarrow import compute as pc
-
         found = {}
         for name, mask in self.unread.items():
             rows = pc.indices_nonzero(mask).to_pylist()
@@ -81,9 +78,6 @@ def written(table: Any, forms: Mapping[str, Form], found: Read | None = None, *,
         as_text: whether it goes to a text file: then values become text. Otherwise only columns that were stored as
             text do.
     """
-    import pyarrow as pa
-    from pyarrow import compute as pc
-
     columns = {}
     for name, cells in zip(table.column_names, table.columns):
         form = forms.get(name)
@@ -99,16 +93,11 @@ def written(table: Any, forms: Mapping[str, Form], found: Read | None = None, *,
 
 
 def _chunked(cells: Any) -> Any:
-    import pyarrow as pa
-
     return cells if isinstance(cells, pa.ChunkedArray) else pa.chunked_array([cells])
 
 
 def _equal(one: Any, other: Any) -> Any:
     """Where both are there and equal."""
-    import pyarrow as pa
-    from pyarrow import compute as pc
-
     if pa.types.is_null(one.type) or pa.types.is_null(other.type):
         return pa.chunked_array([pa.array([False] * len(one), pa.bool_())])
     if pa.types.is_dictionary(other.type):
@@ -168,12 +157,10 @@ def _one(
     cells: Any, name: str, where: str, hints: Hints, is_file: bool, comma: bool | None, order: str | None
 ) -> Understood | None:
     """One column; None where its cells are what they are."""
-    import pyarrow as pa
-
     is_float = cells.type == pa.float64()  # which pandas makes of whole numbers with gaps; narrower ones hold no dates
     if is_float and isinstance(hints.known.get(name), Times):
         return _text(as_text(cells), name, where, hints, is_file, comma, order)
-    if pa.types.is_string(cells.type) or pa.types.is_large_string(cells.type) or name in hints.known:
+    if _is_text(cells.type) or name in hints.known:
         one = _text(cells, name, where, hints, is_file, comma, order)
         if one is not None or name in hints.known or pa.types.is_large_string(cells.type):
             return one
@@ -182,18 +169,14 @@ def _one(
         one = _text(as_text(cells), name, where, hints, False, comma, order, dates_only=True)
         if one is not None:
             return one
-    if hints.na and (pa.types.is_integer(cells.type) or pa.types.is_floating(cells.type)):
-        return _without_codes(cells, hints.na_of(name))
-    return None
+    return _without_codes(cells, hints.na_of(name)) if hints.na and _is_number(cells.type) else None
 
 
 def _text(
     cells: Any, name: str, where: str, hints: Hints, is_file: bool, comma: bool | None, order: str | None,
     *, dates_only: bool = False,
 ) -> Understood | None:  # fmt: skip
-    import pyarrow as pa
-
-    if not (pa.types.is_string(cells.type) or pa.types.is_large_string(cells.type) or pa.types.is_integer(cells.type)):
+    if not _is_text(cells.type, pa.types.is_integer):
         return None  # a run that was fitted to text is given values
     try:
         one = understood(cells, name, where, hints, comma=comma, order=order)
@@ -202,18 +185,22 @@ def _text(
     except InputError:
         if name in hints.usual:
             return _by_usual(cells, hints.usual[name])
-        if name in hints.known or name in hints.formats or (is_file and name not in hints.loose):
+        if name in {*hints.known, *hints.formats} or (is_file and name not in hints.loose):
             raise
-        if not is_file:
-            return None
-        one = understood(cells, name, where, dataclasses.replace(hints, words=frozenset([name])))
-    if name in hints.usual and isinstance(one.form, Words):
+        return understood(cells, name, where, dataclasses.replace(hints, words=frozenset([name]))) if is_file else None
+    is_words = isinstance(one.form, Words)
+    if is_words and name in hints.usual:
         return _by_usual(cells, hints.usual[name])
-    if dates_only and not isinstance(one.form, Times):
-        return None
-    if not is_file and (isinstance(one.form, Words) or pa.types.is_null(one.values.type)):
-        return None
-    return one
+    wanted = isinstance(one.form, Times) if dates_only else not (is_words or pa.types.is_null(one.values.type))
+    return one if is_file or wanted else None
+
+
+def _is_text(type: Any, *others: Callable[[Any], bool]) -> bool:
+    return any(test(type) for test in (pa.types.is_string, pa.types.is_large_string, *others))
+
+
+def _is_number(type: Any) -> bool:
+    return pa.types.is_integer(type) or pa.types.is_floating(type)
 
 
 def _by_usual(cells: Any, form: Form) -> Understood:
@@ -223,8 +210,6 @@ def _by_usual(cells: Any, form: Form) -> Understood:
 
 def _may_be_dates(cells: Any) -> bool:
     """Whether whole numbers may be dates such as 20211231, by their ends."""
-    from pyarrow import compute as pc
-
     ends = pc.min_max(cells).as_py()
     low, high = ends["min"] or 0, ends["max"] or 0
     return any(1900 * scale < low <= high < 2101 * scale for scale in (100, 10**4, 10**8, 10**10))
@@ -238,12 +223,10 @@ def _without_codes(cells: Any, na: tuple[str, ...]) -> Understood | None:
 
 def without_marks(table: Any, na: tuple[str, ...] | None) -> Any:
     """An arrow table without the cells that were named to mean missing."""
-    import pyarrow as pa
-
     hints = Hints(na=na)
     for j, name in enumerate(table.column_names if na else ()):
         type = table.column(name).type
-        if pa.types.is_string(type) or pa.types.is_integer(type) or pa.types.is_floating(type):
+        if pa.types.is_string(type) or _is_number(type):
             table = table.set_column(j, name, without_codes(table.column(name), hints.na_of(name)))
     return table
 
@@ -256,8 +239,6 @@ def _order(form: Form) -> str | None:
 
 
 def _assembled(table: Any, found: dict[str, Understood], hints: Hints, is_file: bool) -> Read:
-    import pyarrow as pa
-
     columns, forms, text = {}, {}, {}
     for name in table.column_names:
         cells = table.column(name)
@@ -270,7 +251,8 @@ def _assembled(table: Any, found: dict[str, Understood], hints: Hints, is_file: 
             columns[name] = one.values
             if str(cells.type) == one.form.means and isinstance(one.form, Words) and not is_file:
                 continue  # numbers without their codes
-            forms[name] = one.form if is_file else dataclasses.replace(one.form, stored=_stored(cells.type))
+            stored = str(cells.type) if _is_number(cells.type) else "string"
+            forms[name] = one.form if is_file else dataclasses.replace(one.form, stored=stored)
             text[name] = cells
     unread = {name: one.unread for name, one in found.items() if one.unread is not None}
     fields = [table.schema.field(name).with_type(cells.type) for name, cells in columns.items()]
@@ -278,10 +260,7 @@ def _assembled(table: Any, found: dict[str, Understood], hints: Hints, is_file: 
     return Read(values, forms, pa.table(text) if text else None, _notes(found, hints), unread)
 
 
-def _stored(type: Any) -> str:
-    import pyarrow as pa
 
-    return str(type) if pa.types.is_integer(type) or pa.types.is_floating(type) else "string"
 
 
 def _notes(found: dict[str, Understood], hints: Hints) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from latens.data.tables.rules_found import LEAST, formulas, functions, gaps, ord
 from latens.errors import InputError
 from latens.schema import Column, Table
 from latens.schema.cells import listed
-from latens.schema.rules import Function, Missing, Numbers, Order, Rule
+from latens.schema.rules import ColumnNumbers, Function, Missing, Order, Rule
 
 NONE = "none"
 
@@ -32,15 +32,22 @@ def with_rules(schema: Table, table: Any, asked: Sequence[str], where: str) -> T
         for rule in declared(text, schema, u, where):
             rules = _added(rules, rule, text)
     if found:
-        for search in (functions, formulas, orders, gaps):
-            kinds = Function | Missing if search is gaps else Rule
-            taken = {rule.target for rule in rules if isinstance(rule, kinds)}
-            for rule in search(fields, u, taken):
-                if rule.target not in taken and _sorted([*rules, rule]) is not None:
-                    rules.append(rule)  # of one target several orders
+        rules = _with_found(rules, fields, u)
     ordered = _sorted(_joined(rules, fields, u))
     assert ordered is not None
     return dataclasses.replace(schema, rules=tuple(ordered)) if ordered else schema
+
+
+def _with_found(rules: list[Rule], fields: dict[str, Column], u: ColumnNumbers) -> list[Rule]:
+    """The rules asked for and those that the rows show, but for circles and a second rule of one target."""
+    found = list(rules)
+    for search in (functions, formulas, orders, gaps):
+        kinds = Function | Missing if search is gaps else Rule
+        taken = {rule.target for rule in found if isinstance(rule, kinds)}
+        for rule in search(fields, u, taken):
+            if rule.target not in taken and _sorted([*found, rule]) is not None:
+                found.append(rule)  # of one target several orders
+    return found
 
 
 def _added(rules: list[Rule], rule: Rule, text: str) -> list[Rule]:
@@ -67,7 +74,7 @@ def _sorted(rules: Iterable[Rule]) -> list[Rule] | None:
     return done
 
 
-def _joined(rules: Sequence[Rule], fields: dict[str, Column], u: Numbers) -> list[Rule]:
+def _joined(rules: Sequence[Rule], fields: dict[str, Column], u: ColumnNumbers) -> list[Rule]:
     """The rules, all orders of one target as one."""
     found: list[Rule] = []
     for rule in rules:

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from latens.data.tables.rules_found import comparable, function_of, has_numbers, keys_of, order_of
+from latens.data.tables.rules_found import comparable, function_of, is_numeric, keys_of, order_of
 from latens.errors import InputError
 from latens.schema import Column, Table
 from latens.schema.cells import listed
-from latens.schema.column import CODED, NUMERIC
-from latens.schema.rules import Formula, Function, Missing, Numbers, Order, Rule
+from latens.schema.column import CODED
+from latens.schema.rules import ColumnNumbers, Formula, Function, Missing, Order, Rule
 
 _SIGNS = ("<=", ">=", "->", "==", "≤", "≥", "<", ">", "=")
 _HELP = (
@@ -25,46 +25,46 @@ _HELP = (
 )
 
 
-def declared(text: str, schema: Table, u: Numbers, where: str) -> list[Rule]:
+def declared(text: str, schema: Table, u: ColumnNumbers, where: str) -> list[Rule]:
     """The rules that a text names, checked against all rows."""
-    names = [field.name for field in schema.fields]
-    if match := re.fullmatch(r"(.+?)\s+missing\s+(?:exactly\s+)?where\s+(.+?)\s*(?:==?|\bis\b)\s*(.+)", text.strip()):
-        rules = [_missing_asked(text, match, schema, u)]
-    else:
-        tokens = _tokens(text, names)
-        signs = [token for token in tokens if token in _SIGNS]
-        sides = _split(tokens)
-        if not signs or any(not side for side in sides):
-            raise InputError(f"--rule {text!r} cannot be read: {_HELP}")
-        _require_modelled(text, [token[1] for token in tokens if isinstance(token, tuple)], schema)
-        if set(signs) == {"->"} and len(signs) == 1:
-            rules = [_function_asked(text, sides, schema, u)]
-        elif set(signs) <= {"=", "=="} and len(signs) == 1:
-            rules = [_formula_asked(text, sides, schema, u)]
-        elif set(signs) <= {"<=", "<", "≤"} or set(signs) <= {">=", ">", "≥"}:
-            rules = _orders_asked(text, sides, signs, schema, u, where)
-        else:
-            raise InputError(f"--rule {text!r} cannot be read: {_HELP}")
     fields = {field.name: field for field in schema.outer}
     checked = []
-    for rule in rules:
-        bad = rule.broken(u, fields)
-        if bad.any():
-            raise _refusal(text, rule, int(bad.argmax()), int(bad.sum()), fields, u, where)
+    for rule in _parsed(text, schema, u, where):
+        _require_kept(text, rule, rule.broken(u, fields), fields, u, where)
         told = ~np.isnan(np.stack([u[name] for name in (rule.target, *rule.sources)])).any(0)
         checked.append(dataclasses.replace(rule, reason=f"in all {int(told.sum()):,} rows, as asked"))
     return checked
 
 
-def _refusal(
-    text: str, rule: Rule, row: int, count: int, fields: dict[str, Column], u: Numbers, where: str
-) -> InputError:
-    told = []
+def _parsed(text: str, schema: Table, u: ColumnNumbers, where: str) -> list[Rule]:
+    if match := re.fullmatch(r"(.+?)\s+missing\s+(?:exactly\s+)?where\s+(.+?)\s*(?:==?|\bis\b)\s*(.+)", text.strip()):
+        return [_missing_asked(text, match, schema, u)]
+    tokens = _tokens(text, [field.name for field in schema.fields])
+    signs, sides = [token for token in tokens if token in _SIGNS], _split(tokens)
+    if not signs or not all(sides):
+        raise InputError(f"--rule {text!r} cannot be read: {_HELP}")
+    _require_modelled(text, [token[1] for token in tokens if isinstance(token, tuple)], schema)
+    if signs == ["->"]:
+        return [_function_asked(text, sides, schema, u)]
+    if signs in (["="], ["=="]):
+        return [_formula_asked(text, sides, schema, u)]
+    if set(signs) <= {"<=", "<", "≤"} or set(signs) <= {">=", ">", "≥"}:
+        return _orders_asked(text, sides, signs, schema, u, where)
+    raise InputError(f"--rule {text!r} cannot be read: {_HELP}")
+
+
+def _require_kept(
+    text: str, rule: Rule, bad: np.ndarray, fields: dict[str, Column], u: ColumnNumbers, where: str
+) -> None:
+    """InputError for the first of the rows that break the rule, if there are any."""
+    if not bad.any():
+        return
+    row, count, told = int(bad.argmax()), int(bad.sum()), []
     for name in dict.fromkeys((*rule.sources, rule.target)):
         value = fields[name].decode(u[name][row : row + 1], given=True)[0].as_py()
         told.append(f"{name!r} is {value}")
     others = f" ({count:,} rows break it)" if count > 1 else ""
-    return InputError(
+    raise InputError(
         f"{where}, row {row} (counted from 0) breaks --rule {text!r}{others}: {' and '.join(told)}: mend the row, or "
         "leave the rule away"
     )
@@ -128,7 +128,7 @@ def _only_name(text: str, side: Sequence[Any]) -> str:
 
 
 def _orders_asked(
-    text: str, sides: list[list[Any]], signs: list[str], schema: Table, u: Numbers, where: str
+    text: str, sides: list[list[Any]], signs: list[str], schema: Table, u: ColumnNumbers, where: str
 ) -> list[Rule]:
     names, fields = [_only_name(text, side) for side in sides], {field.name: field for field in schema.outer}
     if signs[0] in (">=", ">", "≥"):
@@ -136,16 +136,14 @@ def _orders_asked(
     found: list[Rule] = []
     for low, high, sign in zip(names, names[1:], signs):
         for name in (low, high):
-            if fields[name].kind not in NUMERIC and not has_numbers(fields[name]):
+            if not is_numeric(fields[name]):
                 raise InputError(f"--rule {text!r}: column {name!r} is {fields[name].kind}, and an order is of numbers "
                                  "or dates: leave the rule away")  # fmt: skip
         if low == high or not comparable(fields[low], fields[high]):
             raise InputError(f"--rule {text!r}: {low!r} and {high!r} are not two columns of one kind of values")
         strict = sign in ("<", ">")
         draft = Order(high, (low,), "", fields[high], strict)
-        bad = draft.broken(u, fields)
-        if bad.any():
-            raise _refusal(text, draft, int(bad.argmax()), int(bad.sum()), fields, u, where)
+        _require_kept(text, draft, draft.broken(u, fields), fields, u, where)
         rule = order_of((low,), high, fields, u, strict=strict)
         if rule is None:
             raise InputError(f"--rule {text!r}: {high!r} exceeds {low!r} by one number in every row, or by numbers "
@@ -154,18 +152,17 @@ def _orders_asked(
     return found
 
 
-def _formula_asked(text: str, sides: list[list[Any]], schema: Table, u: Numbers) -> Rule:
-    left, right = sides
-    if not (len(left) == 1 and isinstance(left[0], tuple)):
-        left, right = right, left
+def _formula_asked(text: str, sides: list[list[Any]], schema: Table, u: ColumnNumbers) -> Rule:
+    left, right = sides if len(sides[0]) == 1 and isinstance(sides[0][0], tuple) else sides[::-1]
     target, fields = _only_name(text, left), {field.name: field for field in schema.outer}
     sources = list(dict.fromkeys(token[1] for token in right if isinstance(token, tuple)))
     how = " ".join(f"v{sources.index(token[1])}" if isinstance(token, tuple) else token for token in right)
     for name in (target, *sources):
-        if fields[name].kind not in NUMERIC and not has_numbers(fields[name]):
+        if not is_numeric(fields[name]):
             raise InputError(f"--rule {text!r}: column {name!r} is {fields[name].kind}, and a formula is of numbers")
-    if target in sources or not sources or fields[target].kind in CODED:
-        way = f"say --column {target}=continuous" if fields[target].kind in CODED else "name it once"
+    is_coded = fields[target].kind in CODED
+    if is_coded or not sources or target in sources:
+        way = f"say --column {target}=continuous" if is_coded else "name it once"
         raise InputError(f"--rule {text!r}: column {target!r} cannot be computed so: {way}")
     try:
         ast.parse(how, mode="eval")
@@ -174,7 +171,7 @@ def _formula_asked(text: str, sides: list[list[Any]], schema: Table, u: Numbers)
         raise InputError(f"--rule {text!r} cannot be read: {_HELP}") from None
 
 
-def _function_asked(text: str, sides: list[list[Any]], schema: Table, u: Numbers) -> Rule:
+def _function_asked(text: str, sides: list[list[Any]], schema: Table, u: ColumnNumbers) -> Rule:
     source, target = (_only_name(text, side) for side in sides)
     fields = {field.name: field for field in schema.outer}
     keys = keys_of(fields[source], u[source])
@@ -189,10 +186,11 @@ def _function_asked(text: str, sides: list[list[Any]], schema: Table, u: Numbers
     values[keys[1][seen][::-1]] = u[target][seen][::-1]  # the first of each
     bad = seen & (values[keys[1]] != u[target])
     draft = Function(target, (source,), "", (0.0,), (0.0,), (1,))
-    raise _refusal(text, draft, int(bad.argmax()), int(bad.sum()), fields, u, schema.reason)
+    _require_kept(text, draft, bad, fields, u, schema.reason)
+    raise AssertionError("a function that no row breaks")
 
 
-def _missing_asked(text: str, match: re.Match[str], schema: Table, u: Numbers) -> Rule:
+def _missing_asked(text: str, match: re.Match[str], schema: Table, u: ColumnNumbers) -> Rule:
     names = [field.name for field in schema.fields]
     target, source = (next(iter(_tokens(word, names)))[1] for word in match.groups()[:2])
     _require_modelled(text, [target, source], schema)
@@ -206,7 +204,5 @@ def _missing_asked(text: str, match: re.Match[str], schema: Table, u: Numbers) -
         raise InputError(f"--rule {text!r}: column {source!r} has no level {word!r}: it has "
                          f"{listed(list(levels)) or 'numbers'}, or missing")  # fmt: skip
     rule = Missing(target, (source,), "", (key,), word)
-    bad = np.isnan(u[target]) != rule._where(u[source])
-    if bad.any():
-        raise _refusal(text, rule, int(bad.argmax()), int(bad.sum()), fields, u, schema.reason)
+    _require_kept(text, rule, np.isnan(u[target]) != rule._where(u[source]), fields, u, schema.reason)
     return rule

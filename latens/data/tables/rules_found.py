@@ -14,7 +14,8 @@ from latens.data.tables.laws import DAYS, SECONDS, law_of
 from latens.schema import Column
 from latens.schema.cells import arrow_type, kind_of_time, listed
 from latens.schema.column import CODED, NUMERIC
-from latens.schema.rules import EXACT, Formula, Function, Missing, Numbers, Order, Rule, values_of
+from latens.schema.law import Law
+from latens.schema.rules import EXACT, ColumnNumbers, Formula, Function, Missing, Order, Rule, values_of
 
 LEAST = 100  # rows in which a rule that is kept by itself can be seen to hold
 ACCIDENT = -6.0  # log10 of the chance by accident, below which it is kept
@@ -38,31 +39,36 @@ def _in_words(rows: int, chance: float) -> str:
 # Functions of one column
 
 
-def functions(fields: dict[str, Column], u: Numbers, taken: set[str]) -> list[Rule]:
+def functions(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> list[Rule]:
     """Columns that are a function of one other column: of columns that are one of each other, that of levels stays."""
-    names, keyed = list(fields)[:WIDE], {}
-    for name in names:
-        keys_of_name = keys_of(fields[name], u[name]) if name not in taken else None
-        if keys_of_name is not None:
-            keyed[name] = keys_of_name
-    found: dict[str, dict[str, Function]] = {}
-    for source, (keys, place) in keyed.items():
-        for target in names:
-            if target != source and target not in taken:
-                rule = function_of(source, target, keys, place, u[target], fields)
-                if rule is not None:
-                    found.setdefault(target, {})[source] = rule
+    names = list(fields)[:WIDE]
+    found = _functions_by_target([name for name in names if name not in taken], fields, u)
 
     def rank(name: str) -> tuple[bool, bool, int]:
         return fields[name].kind not in ("binary", "categorical"), fields[name].kind not in CODED, names.index(name)
 
     gone = {target for target, ways in found.items()
             if any(target not in found.get(source, ()) or rank(source) < rank(target) for source in ways)}  # fmt: skip
-    chosen = []
+    chosen: list[Rule] = []
     for target in sorted(gone, key=names.index):
         ways = [rule for source, rule in found[target].items() if source not in gone]
-        chosen += [min(ways, key=lambda rule: len(rule.keys))] if ways else []
-    return list(chosen)
+        chosen += sorted(ways, key=lambda rule: len(rule.keys))[:1]
+    return chosen
+
+
+def _functions_by_target(
+    names: list[str], fields: dict[str, Column], u: ColumnNumbers
+) -> dict[str, dict[str, Function]]:
+    """``{target: {source: function}}``, all that hold."""
+    found: dict[str, dict[str, Function]] = {}
+    for source in names:
+        keyed = keys_of(fields[source], u[source])
+        if keyed is None:
+            continue
+        for target in names:
+            if target != source and (rule := function_of(source, target, *keyed, u[target], fields)) is not None:
+                found.setdefault(target, {})[source] = rule
+    return found
 
 
 def keys_of(field: Column, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
@@ -95,20 +101,23 @@ def function_of(
     if len(share) < 2 or (chance > least and least > -np.inf) or (seen.sum() < LEAST and least > -np.inf):
         return None
     rows = np.bincount(place, minlength=len(keys))
-    given = tuple(None if np.isnan(key) else float(key) for key in keys)
-    made = tuple(None if np.isnan(value) else float(value) for value in values)
+    given, made = _or_none(keys), _or_none(values)
     if None in given and made[given.index(None)] is None and not np.isnan(own[np.isnan(keys[place])]).all():
         return None
     return Function(target, (source,), _in_words(int(seen.sum()), chance), given, made, tuple(rows.tolist()))
 
 
+def _or_none(numbers: np.ndarray) -> tuple[float | None, ...]:
+    """The numbers, None for NaN."""
+    return tuple(None if np.isnan(number) else float(number) for number in numbers)
+
+
 # Formulas
 
 
-def formulas(fields: dict[str, Column], u: Numbers, taken: set[str]) -> list[Rule]:
+def formulas(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> list[Rule]:
     """Columns that are another in other units, or the sum, product or quotient of others."""
-    names = [name for name, field in fields.items()
-             if name not in taken and (field.kind in NUMERIC or has_numbers(field))][:SUMMED]  # fmt: skip
+    names = [name for name, field in fields.items() if name not in taken and is_numeric(field)][:SUMMED]
     values = {name: values_of(fields[name], u[name]) for name in names}
     found: list[Rule] = []
     for search in (_straight, _sums_of(2), _sums_of(3), _sums_of(4), _products, _spans):
@@ -116,15 +125,17 @@ def formulas(fields: dict[str, Column], u: Numbers, taken: set[str]) -> list[Rul
             gone = {name for rule in found for name in (rule.target, *rule.sources)}
             if fields[target].kind in CODED or target in gone:
                 continue
-            others = [name for name in names if name != target and name not in {rule.target for rule in found}]
-            rule = _formula(target, others, search, values, fields)
-            found += [] if rule is None else [rule]
+            made = {rule.target for rule in found}
+            others = [name for name in names if name not in {target, *made}]
+            if (rule := _formula(target, others, search, values, fields)) is not None:
+                found.append(rule)
     return found
 
 
-def has_numbers(field: Column) -> bool:
-    return field.kind in CODED and all(
-        isinstance(level, int | float) and not isinstance(level, bool) for level in field.levels or ()
+def is_numeric(field: Column) -> bool:
+    """Whether its cells are numbers or dates, levels that are numbers included."""
+    return field.kind in NUMERIC or (
+        field.kind in CODED and all(isinstance(v, int | float) and not isinstance(v, bool) for v in field.levels or ())
     )
 
 
@@ -132,7 +143,7 @@ Hows = Iterable[tuple[tuple[str, ...], str]]  # sources and formulas
 
 
 def _formula(
-    target: str, others: list[str], search: Callable[[str, Numbers, set[str]], Hows], values: Numbers,
+    target: str, others: list[str], search: Callable[[str, ColumnNumbers, set[str]], Hows], values: ColumnNumbers,
     fields: dict[str, Column],
 ) -> Formula | None:  # fmt: skip
     """The first formula of a search that gives the target in every row."""
@@ -153,7 +164,7 @@ def _formula(
     return None
 
 
-def _straight(target: str, values: Numbers, dates: set[str]) -> Hows:
+def _straight(target: str, values: ColumnNumbers, dates: set[str]) -> Hows:
     """The target as another column in other units."""
     for name in values:
         if name != target and (name in dates) == (target in dates):
@@ -172,10 +183,10 @@ def _line(a: np.ndarray, b: np.ndarray, word: str = "v0") -> list[str]:
     return [first + (f" + {m!r}" if m > 0 else f" - {-m!r}" if m else "")]
 
 
-def _sums_of(size: int) -> Callable[[str, Numbers, set[str]], Hows]:
+def _sums_of(size: int) -> Callable[[str, ColumnNumbers, set[str]], Hows]:
     """The target as the sum of so many columns, of which none is larger where none is negative."""
 
-    def sums(target: str, values: Numbers, dates: set[str]) -> Hows:
+    def sums(target: str, values: ColumnNumbers, dates: set[str]) -> Hows:
         y = values[target]
         others = {name: x for name, x in values.items() if name != target}
         if all((x >= 0).all() for x in values.values()):
@@ -189,7 +200,7 @@ def _sums_of(size: int) -> Callable[[str, Numbers, set[str]], Hows]:
     return sums
 
 
-def _products(target: str, values: Numbers, dates: set[str]) -> Hows:
+def _products(target: str, values: ColumnNumbers, dates: set[str]) -> Hows:
     y = values[target]
     others = {name: x for name, x in values.items() if name not in {target, *dates}}
     if target in dates:
@@ -203,7 +214,7 @@ def _products(target: str, values: Numbers, dates: set[str]) -> Hows:
             yield (one, other), "v0 / v1"
 
 
-def _spans(target: str, values: Numbers, dates: set[str]) -> Hows:
+def _spans(target: str, values: ColumnNumbers, dates: set[str]) -> Hows:
     """The target as the time between two dates, in any unit."""
     if target not in dates:
         for one, other in permutations(sorted(dates), 2):
@@ -212,7 +223,7 @@ def _spans(target: str, values: Numbers, dates: set[str]) -> Hows:
                 yield from (((one, other), how) for how in _line(apart, values[target], "(v0 - v1)"))
 
 
-def _holding(rule: Formula, values: Numbers, fields: dict[str, Column]) -> Formula | None:
+def _holding(rule: Formula, values: ColumnNumbers, fields: dict[str, Column]) -> Formula | None:
     """The formula with its reason, where it holds in every row and that is no accident."""
     numbers = {name: dataclasses.replace(field, kind="continuous", family="", law=None, levels=None)
                for name, field in fields.items() if name in (rule.target, *rule.sources)}  # fmt: skip
@@ -234,17 +245,14 @@ def _holding(rule: Formula, values: Numbers, fields: dict[str, Column]) -> Formu
 # Orders
 
 
-def orders(fields: dict[str, Column], u: Numbers, taken: set[str]) -> list[Rule]:
+def orders(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> list[Rule]:
     """Columns of one kind of values that are never below another, where independent ones often would be."""
-    names = [name for name, field in fields.items() if field.kind in NUMERIC or has_numbers(field)][:WIDE]
+    names = [name for name, field in fields.items() if is_numeric(field)][:WIDE]
     values = {name: values_of(fields[name], u[name]) for name in names}
     below: dict[tuple[str, str], Order] = {}
-    for low in names:
-        for high in names:
-            if low != high and comparable(fields[low], fields[high]):
-                rule = _order(low, high, values, fields, u)
-                if rule is not None:
-                    below[low, high] = rule
+    for low, high in permutations(names, 2):
+        if comparable(fields[low], fields[high]) and (rule := _order(low, high, values, fields, u)) is not None:
+            below[low, high] = rule
     implied = {(a, c) for a, b in below for other, c in below if other == b and (a, c) in below}
     return [rule for pair, rule in below.items() if pair not in implied and rule.target not in taken]
 
@@ -253,7 +261,7 @@ def comparable(one: Column, other: Column) -> bool:
     return kind_of_time(arrow_type(one.type)) == kind_of_time(arrow_type(other.type))
 
 
-def _order(low: str, high: str, values: Numbers, fields: dict[str, Column], u: Numbers) -> Order | None:
+def _order(low: str, high: str, values: ColumnNumbers, fields: dict[str, Column], u: ColumnNumbers) -> Order | None:
     a, b = values[low], values[high]
     if (a[:SAMPLE] > b[:SAMPLE]).any() or (a > b).any():
         return None
@@ -280,12 +288,12 @@ def _heaps(field: Column, numbers: np.ndarray) -> float:
 
 
 def order_of(
-    sources: tuple[str, ...], target: str, fields: dict[str, Column], u: Numbers, *, strict: bool
+    sources: tuple[str, ...], target: str, fields: dict[str, Column], u: ColumnNumbers, *, strict: bool
 ) -> Order | None:
     """The order, with the column of what the target exceeds its sources by; None where that has no law."""
     field = fields[target]
     base = np.fmax.reduce([values_of(fields[name], u[name]) for name in sources])
-    codes = () if field.law is None else tuple(code for code in field.law.codes if code > field.law.high)
+    codes = _codes_above(field)
     own = values_of(field, u[target])
     with np.errstate(invalid="ignore"):
         apart = np.maximum(own - base, 0.0)
@@ -295,12 +303,7 @@ def order_of(
     if not len(apart) or apart.max() == apart.min() or (codes and min(codes) <= 2 * apart.max()):
         return None
     shown = np.append(apart, own[np.isin(own, codes)])
-    time = kind_of_time(arrow_type(field.type))
-    steps = DAYS if time == "dates" else SECONDS if time else None
-    distinct, counts = np.unique(shown, return_counts=True)
-    seen = dict(zip(distinct.tolist(), counts.tolist())) if len(distinct) <= 100_000 else None
-    sample = np.random.default_rng(0).choice(shown, 20_000, replace=False) if len(shown) > 20_000 else shown
-    law = law_of(np.sort(sample), seen, steps, (float(shown.min()), float(shown.max())))
+    law = _law_of_all(shown, kind_of_time(arrow_type(field.type)))
     if law is None:
         return None
     half = (law.step or 0.0) / 2
@@ -320,10 +323,24 @@ def order_of(
     return Order(target, sources, "", difference, strict, codes)
 
 
+def _codes_above(field: Column) -> tuple[float, ...]:
+    """Values above all others that may be codes."""
+    return () if field.law is None else tuple(code for code in field.law.codes if code > field.law.high)
+
+
+def _law_of_all(numbers: np.ndarray, time: str) -> Law | None:
+    """The law of the numbers of all rows, which are ``time`` apart; of many from a sample."""
+    steps = DAYS if time == "dates" else SECONDS if time else None
+    distinct, counts = np.unique(numbers, return_counts=True)
+    seen = dict(zip(distinct.tolist(), counts.tolist())) if len(distinct) <= 100_000 else None
+    sample = np.random.default_rng(0).choice(numbers, 20_000, replace=False) if len(numbers) > 20_000 else numbers
+    return law_of(np.sort(sample), seen, steps, (float(numbers.min()), float(numbers.max())))
+
+
 # Gaps
 
 
-def gaps(fields: dict[str, Column], u: Numbers, taken: set[str]) -> list[Rule]:
+def gaps(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> list[Rule]:
     """Columns that are missing exactly where another has some of its levels, or is missing."""
     holes = {name: np.isnan(numbers) for name, numbers in u.items()}
     some = [name for name in list(fields)[:WIDE] if holes[name].any() and not holes[name].all() and name not in taken]
@@ -341,7 +358,7 @@ def gaps(fields: dict[str, Column], u: Numbers, taken: set[str]) -> list[Rule]:
 
 
 def _missing(
-    source: str, target: str, holes: dict[str, np.ndarray], fields: dict[str, Column], u: Numbers
+    source: str, target: str, holes: dict[str, np.ndarray], fields: dict[str, Column], u: ColumnNumbers
 ) -> Missing | None:
     own, share = holes[target], float(holes[target].mean())
     keys: tuple[float | None, ...]
@@ -352,7 +369,7 @@ def _missing(
         rows, gone = np.bincount(place), np.bincount(place, own)
         if ((gone > 0) & (gone < rows)).any():
             return None
-        keys = tuple(None if np.isnan(v) else float(v) for v in values[gone > 0].tolist())
+        keys = _or_none(values[gone > 0])
         groups = rows.tolist()
     else:
         return None

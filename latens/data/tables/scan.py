@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from latens.errors import InputError
+from latens.schema.arrow import pa, pc
 from latens.schema.cells import as_levels, as_numbers, plain, short
 
 MAX_LEVELS = 10_000  # of a categorical column
@@ -32,9 +33,6 @@ class ColumnScan:
 
     def update(self, cells: Any, first_row: int = 0) -> None:
         """Look at the cells of a further piece."""
-        import pyarrow as pa
-        from pyarrow import compute as pc
-
         if pa.types.is_dictionary(self.type):
             pieces = cells.chunks if isinstance(cells, pa.ChunkedArray) else [cells]
             named = [level for piece in pieces for level in as_levels(piece.dictionary).to_pylist()]

@@ -9,18 +9,16 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
-from latens.data.formats import open_plain
+from latens.data.array_files import open_plain
 from latens.data.tables.cells import Hints
 from latens.data.tables.folders import is_shown, kind_of, same_columns
 from latens.data.tables.layout import PADDING, Choice, Layout, records, survey
 from latens.data.tables.reading import Read, read_columns
 from latens.errors import InputError
+from latens.schema.arrow import pa, pc
 from latens.schema.cells import listed
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 LARGEST, DENSEST = 4 << 30, 1000  # bytes, and bytes per byte stored: a file that claims to pass both is a bomb
 _HEAD = 16 << 20  # bytes in which the names of the columns must be
@@ -45,15 +43,8 @@ def read_text(
     Args:
         keys_of: from the names of the files' columns to further ones, a value for each file.
     """
-    import pyarrow as pa
-
-    found, commas = [], []
-    for path in parts:
-        layout = survey(_utf8(_content(path), str(path), encoding), path, lambda own: choose([*own, *keys_of(own)]))
-        found.append(_cells(layout, str(path)))
-        comma = _COMMA.search(layout.data, max(layout.start - 1, 0)) is not None
-        commas.append(None if layout.delimiter == "," else comma)
-    stored = [[name for name in cells if name] for cells in found]
+    found, commas = zip(*[_part(path, lambda own: choose([*own, *keys_of(own)]), encoding) for path in parts])
+    stored = [list(filter(None, cells)) for cells in found]
     same_columns(parts, stored)
     rows = [len(next(iter(cells.values()), ())) for cells in found]
     if not sum(rows):
@@ -62,17 +53,21 @@ def read_text(
     names = choose([*stored[0], *keys])
     raw = {
         name: pa.chunked_array([chunk for cells in found for chunk in cells.pop(name).chunks], pa.string())
-        for name in ["", *(name for name in names if name not in keys)] if all(name in cells for cells in found)
+        for name in ["", *names] if all(name in cells for cells in found)
     }  # fmt: skip
     with _row_within(parts, rows):
         read = read_columns(
             pa.table(raw), str(where), hints, is_file=True, comma=None if None in commas else any(commas)
         )
-    asked = {
-        name: pa.chunked_array([pa.repeat(value, count) for value, count in zip(values, rows)])
-        for name, values in keys.items() if name in names
-    }  # fmt: skip
+    asked = {name: pa.chunked_array(map(pa.repeat, values, rows)) for name, values in keys.items() if name in names}
     return _with_keys(read, read_columns(pa.table(asked), str(where), hints), names) if asked else read
+
+
+def _part(path: Path, choose: Choice, encoding: str | None) -> tuple[dict[str, pa.ChunkedArray], bool | None]:
+    """The cells of one file, and whether its decimals have commas (None where these cut its fields)."""
+    layout = survey(_utf8(_content(path), str(path), encoding), path, choose)
+    comma = _COMMA.search(layout.data, max(layout.start - 1, 0)) is not None
+    return _cells(layout, str(path)), None if layout.delimiter == "," else comma
 
 
 def _with_keys(read: Read, more: Read, names: Sequence[str]) -> Read:
@@ -174,7 +169,6 @@ def _cells(layout: Layout, where: str) -> dict[str, pa.ChunkedArray]:
 
 def _cut(layout: Layout) -> dict[str, pa.ChunkedArray] | None:
     """The columns as text by pyarrow, or None where anything is unusual: :func:`_cut_exactly` then says what."""
-    import pyarrow as pa
     from pyarrow import csv as arrow
 
     if layout.data.count(b'"') % 2:
@@ -199,14 +193,12 @@ def _cut(layout: Layout) -> dict[str, pa.ChunkedArray] | None:
 
 def _names_again(found: dict[str, pa.ChunkedArray], layout: Layout) -> bool:
     """Whether a row holds the names of the columns."""
-    from pyarrow import compute
-
     named = [(str(j), name) for j, name in enumerate(layout.header) if name]
     rows = None
     for j, name in named if len(named) > 1 and not layout.row_names else ():
-        same = compute.equal(compute.utf8_trim(found[j], PADDING), name)
-        rows = same if rows is None else compute.and_(rows, same)
-        if not compute.any(rows, min_count=0).as_py():
+        same = pc.equal(pc.utf8_trim(found[j], PADDING), name)
+        rows = same if rows is None else pc.and_(rows, same)
+        if not pc.any(rows, min_count=0).as_py():
             return False
     return rows is not None
 
@@ -219,8 +211,6 @@ def _wanted(layout: Layout) -> list[str]:
 def _cut_exactly(layout: Layout, where: str) -> dict[str, pa.ChunkedArray]:
     """The same by Python's csv module: slower, and raises at the first line that has too many or too few fields, or the
     names of the columns again; lines of other lengths that begin with # are comments."""
-    import pyarrow as pa
-
     wanted, width = _wanted(layout), len(layout.names)
     columns: dict[str, list[str]] = {j: [] for j in wanted}
     for line, record in records(layout.data, layout.start, layout.delimiter, where, layout.line):
@@ -250,8 +240,6 @@ def _require_row_names(column: pa.ChunkedArray, layout: Layout, where: str) -> N
 
 
 def _require_blank(column: pa.ChunkedArray, where: str) -> None:
-    from pyarrow import compute
-
-    row = compute.index(compute.not_equal(compute.utf8_trim_whitespace(column), ""), True).as_py()
+    row = pc.index(pc.not_equal(pc.utf8_trim_whitespace(column), ""), True).as_py()
     if row >= 0:
         raise InputError(f"{where} has no name, and row {row} holds {column[row].as_py()[:40]!r}; give it one.")

@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 import re
 import zoneinfo
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Container, Sequence
+from typing import Any
 
 from latens.errors import InputError
+from latens.schema.arrow import pa, pc
 from latens.schema.cells import listed
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 
 INDEX = "__index_level_"  # how pandas calls a row index without a name in a file
 
@@ -66,29 +63,29 @@ def index_notes(schema: pa.Schema) -> list[str]:
 def with_index(table: pa.Table, index: pa.Table | None, like: pa.Schema | None) -> pa.Table:
     """The table with the columns of ``index`` in front, and with what the schema ``like`` says pandas or polars knew of
     its columns, so that they read it as the frame that they wrote."""
-    import pyarrow as pa
-
     index = table.slice(0, 0).select([]) if index is None else index
+    like = pa.schema([]) if like is None else like
     names = [name for name in index.column_names if name not in table.column_names]
-    own = [
-        field.with_metadata(like.field(field.name).metadata)
-        if like is not None and field.name in like.names and like.field(field.name).type == field.type else field
-        for field in table.schema
-    ]  # fmt: skip
-    fields = [*(index.schema.field(name) for name in names), *own]
-    found = pa.Table.from_arrays([*(index.column(n) for n in names), *table.columns], schema=pa.schema(fields))
-    notes = {} if like is None else _pandas_notes(like)
+    own = {(field.name, field.type): field for field in like}  # with what polars noted in it
+    fields = [index.schema.field(name) for name in names]
+    fields += [f.with_metadata(own.get((f.name, f.type), f).metadata) for f in table.schema]
+    found = pa.Table.from_arrays([*map(index.column, names), *table.columns], schema=pa.schema(fields))
+    notes = _pandas_notes(like)
     if not names and not notes:
         return found.replace_schema_metadata(table.schema.metadata)
-    before = {field.name: field.type for schema in (like or (), index.schema) for field in schema}
-    now = {field.name: field.type for field in found.schema}
-    same = {name for name, type in now.items() if before.get(name) == type}
-    kept = [note for note in notes.get("columns", ()) if note["field_name"] in same]
+    before = {field.name: field.type for field in (*like, *index.schema)}
+    same = dict(before.items() & zip(found.schema.names, found.schema.types))
+    return found.replace_schema_metadata({"pandas": json.dumps(_notes_of(names, same, notes))})
+
+
+def _notes_of(index: Sequence[str], known: Container[str], notes: dict[str, Any]) -> dict[str, Any]:
+    """What pandas is told of a table: its ``index``, and what it noted itself of the columns that are ``known``."""
+    kept = [note for note in notes.get("columns", ()) if note["field_name"] in known]
     new = {"name": None, "pandas_type": "object", "numpy_type": "object", "metadata": None}
-    kept += [new | {"field_name": name} for name in names if name not in [note["field_name"] for note in kept]]
+    noted = {note["field_name"] for note in kept}
+    kept += [new | {"field_name": name} for name in index if name not in noted]
     ranges = [name for name in notes.get("index_columns", ()) if isinstance(name, dict)]  # of other lengths: not read
-    written = {"column_indexes": []} | notes | {"index_columns": [*names, *ranges], "columns": kept}
-    return found.replace_schema_metadata({"pandas": json.dumps(written)})
+    return {"column_indexes": []} | notes | {"index_columns": [*index, *ranges], "columns": kept}
 
 
 def _pandas_notes(schema: pa.Schema) -> dict[str, Any]:
@@ -139,8 +136,6 @@ def plain_type(type: pa.DataType) -> pa.DataType | None:
     >>> plain_type(pa.large_string()), plain_type(pa.date64()), plain_type(pa.list_(pa.int8()))
     (DataType(string), DataType(date32[day]), None)
     """
-    import pyarrow as pa
-
     is_a = pa.types
     if is_a.is_string(type) or is_a.is_large_string(type) or is_a.is_string_view(type):
         return pa.string()
@@ -158,8 +153,6 @@ def plain_type(type: pa.DataType) -> pa.DataType | None:
 
 def plain_schema(schema: pa.Schema, where: str) -> pa.Schema:
     """The same names with :func:`plain_type`; InputError names the first column that has none."""
-    import pyarrow as pa
-
     fields = []
     for field in schema:
         type = plain_type(field.type)
@@ -211,9 +204,6 @@ def plain(
     Raises:
         InputError: a type without a plain one, an infinite number, or a value that its type cannot hold.
     """
-    import pyarrow as pa
-    from pyarrow import compute
-
     schema = plain_schema(table.schema, where) if schema is None else schema
     columns = []
     for field, column in zip(schema, table.columns):
@@ -225,14 +215,14 @@ def plain(
                     f"{where}: column {shown(field.name)} of type {column.type} holds values that do not fit "
                     f"the type {field.type}; write them as numbers or words of one kind."
                 ) from error
-        if pa.types.is_floating(field.type) and not compute.all(compute.is_finite(column), min_count=0).as_py():
-            row = compute.index(compute.is_inf(column), True).as_py()
+        if pa.types.is_floating(field.type) and not pc.all(pc.is_finite(column), min_count=0).as_py():
+            row = pc.index(pc.is_inf(column), True).as_py()
             if row >= 0 and finite:
                 raise InputError(
                     f"{where}: column {shown(field.name)}, row {first_row + row} is not finite ({column[row]}); "
                     "give a finite number, or leave the cell empty."
                 )
-            column = compute.if_else(compute.is_nan(column), None, column)
+            column = pc.if_else(pc.is_nan(column), None, column)
         columns.append(column)
     return pa.Table.from_arrays(columns, schema=schema)
 
@@ -244,20 +234,23 @@ def joined_type(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
     >>> joined_type(pa.int32(), pa.int64()), joined_type(pa.int8(), pa.float32()), joined_type(pa.int8(), pa.string())
     (DataType(int64), DataType(double), None)
     """
-    import pyarrow as pa
-
     is_a = pa.types
     if a == b or is_a.is_null(b):
         return a
     if is_a.is_null(a):
         return b
-    numbers = [is_a.is_integer(t) or is_a.is_floating(t) or is_a.is_decimal(t) for t in (a, b)]
-    if all(numbers):
-        return pa.int64() if is_a.is_integer(a) and is_a.is_integer(b) else pa.float64()
-    if is_a.is_dictionary(a) or is_a.is_dictionary(b):
-        values = [t.value_type if is_a.is_dictionary(t) else t for t in (a, b)]
-        return values[0] if values[0] == values[1] else None
-    for test in (is_a.is_timestamp, is_a.is_time, is_a.is_duration):
-        if test(a) and test(b) and getattr(a, "tz", None) == getattr(b, "tz", None):
-            return max(a, b, key=lambda type: ("s", "ms", "us", "ns").index(type.unit))
+    if _are(a, b, is_a.is_integer):
+        return pa.int64()
+    if _are(a, b, is_a.is_integer, is_a.is_floating, is_a.is_decimal):
+        return pa.float64()
+    one, other = (t.value_type if is_a.is_dictionary(t) else t for t in (a, b))
+    if (one, other) != (a, b):
+        return one if one == other else None
+    same_zone = getattr(a, "tz", None) == getattr(b, "tz", None)
+    if same_zone and any(_are(a, b, test) for test in (is_a.is_timestamp, is_a.is_time, is_a.is_duration)):
+        return max(a, b, key=lambda type: ("s", "ms", "us", "ns").index(type.unit))
     return None
+
+
+def _are(a: pa.DataType, b: pa.DataType, *tests: Callable[[Any], bool]) -> bool:
+    return all(any(test(type) for test in tests) for type in (a, b))

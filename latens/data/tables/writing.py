@@ -10,17 +10,15 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from latens.data.tables.folders import FEATHER
 from latens.data.tables.layout import DATUM
 from latens.data.tables.types import INDEX, plain_schema, require_names, shown
 from latens.errors import InputError
 from latens.machine.atomic import atomic_write
+from latens.schema.arrow import pa, pc
 from latens.schema.times import Times
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 
 def write_table(path: str | os.PathLike[str], table: pa.Table) -> None:
@@ -83,7 +81,6 @@ class TableWriter:
         self._writer: Any = None
 
     def __enter__(self) -> TableWriter:
-        import pyarrow as pa
         from pyarrow import parquet
 
         with ExitStack() as stack:
@@ -106,8 +103,6 @@ class TableWriter:
 
     def write(self, batch: pa.RecordBatch | pa.Table) -> None:
         """Append the rows of a batch; they must have the writer's names and types."""
-        import pyarrow as pa
-
         if not batch.schema.equals(self.schema):
             raise InputError(
                 f"cannot write {self.path}: a batch has the columns {_described(batch.schema)}, the file has "
@@ -150,25 +145,20 @@ def lines(rows: pa.Table, delimiter: str) -> bytes:
     >>> lines(pa.table({"a": [0.1, 2.0, None], "b": ["x", 'say "y" now', "z,"]}), ",")
     b'0.1,x\n2.0,"say ""y"" now"\n,"z,"\n'
     """
-    import pyarrow as pa
-    from pyarrow import compute
-
     if rows.num_rows == 0:
         return b""
     cells = [_as_text(column.combine_chunks(), delimiter) for column in rows.columns]
     if len(cells) == 1:  # an empty line is no row
         cells = [cells[0].fill_null('""')]
-    cells[-1] = compute.binary_join_element_wise(
+    cells[-1] = pc.binary_join_element_wise(
         cells[-1], pa.scalar("\n"), "", null_handling="replace", null_replacement=""
     )
-    joined = compute.binary_join_element_wise(*cells, delimiter, null_handling="replace", null_replacement="")
+    joined = pc.binary_join_element_wise(*cells, delimiter, null_handling="replace", null_replacement="")
     return "".join(joined.to_pylist()).encode("utf-8")
 
 
 def _shortest(times: pa.Array) -> pa.Array:
     """Times, or durations, in seconds where none of them has a fraction of one."""
-    import pyarrow as pa
-
     try:
         return times.cast(pa.duration("s") if pa.types.is_duration(times.type) else pa.timestamp("s", times.type.tz))
     except pa.ArrowInvalid:
@@ -176,30 +166,27 @@ def _shortest(times: pa.Array) -> pa.Array:
 
 
 def _as_text(column: pa.Array, delimiter: str) -> pa.Array:
-    import pyarrow as pa
-    from pyarrow import compute
-
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if pa.types.is_duration(column.type):
         column = _shortest(column)
         digits = {"s": 0, "ms": 3, "us": 6, "ns": 9}[column.type.unit]
-        below = (compute.min(column.cast(pa.int64())).as_py() or 0) < 0  # to pandas the 0 of "-0 days" has no sign
+        below = (pc.min(column.cast(pa.int64())).as_py() or 0) < 0  # to pandas the 0 of "-0 days" has no sign
         pattern = ("" if below else "%j days ") + "%H:%M:%S" + (".%f" if digits else "")
         return Times(str(column.type), pattern=pattern, digits=digits).write(column)
     if pa.types.is_floating(column.type):
-        text = compute.if_else(compute.is_nan(column), None, column).cast(pa.string())
-        whole = compute.match_substring_regex(text, "^-?[0-9]+$")
-        return compute.if_else(whole, compute.binary_join_element_wise(text, ".0", ""), text)
+        text = pc.if_else(pc.is_nan(column), None, column).cast(pa.string())
+        whole = pc.match_substring_regex(text, "^-?[0-9]+$")
+        return pc.if_else(whole, pc.binary_join_element_wise(text, ".0", ""), text)
     if pa.types.is_timestamp(column.type):
         column = _shortest(column)
     text = column.cast(pa.string())
     if getattr(column.type, "tz", None):
-        text = compute.replace_substring_regex(text, "([+-][0-9]{2})([0-9]{2})$", r"\1:\2")
+        text = pc.replace_substring_regex(text, "([+-][0-9]{2})([0-9]{2})$", r"\1:\2")
     if not pa.types.is_string(column.type):
         return text
-    awkward = compute.match_substring_regex(text, f'["{re.escape(delimiter)}\n\r]|^#|^$')
-    if not compute.any(awkward, min_count=0).as_py():
+    awkward = pc.match_substring_regex(text, f'["{re.escape(delimiter)}\n\r]|^#|^$')
+    if not pc.any(awkward, min_count=0).as_py():
         return text
-    doubled = compute.replace_substring(text, '"', '""')
-    return compute.if_else(awkward, compute.binary_join_element_wise('"', doubled, '"', ""), text)
+    doubled = pc.replace_substring(text, '"', '""')
+    return pc.if_else(awkward, pc.binary_join_element_wise('"', doubled, '"', ""), text)

@@ -30,7 +30,7 @@ PHONE = 8  # digits of a telephone number behind +, at least
 _GROUPED = r"[0-9]{1,3}(?:S[0-9]{2,3})*S[0-9]{3}"
 
 
-class Ambiguous(Exception):
+class AmbiguousNumber(Exception):
     """Two readings fit; the text is an example."""
 
 
@@ -43,7 +43,7 @@ def number_form(texts: Sequence[str], *, comma: bool | None = None) -> tuple[Num
         comma: whether the file has decimal commas (True), cuts its fields by commas (None), or neither (False).
 
     Raises:
-        Ambiguous: 1,234 can be read as 1234 and as 1.234.
+        AmbiguousNumber: 1,234 can be read as 1234 and as 1.234.
 
     >>> number_form(["$1,234.50", "-$2.00"])[0].describe()
     '$1,234.50'
@@ -52,37 +52,48 @@ def number_form(texts: Sequence[str], *, comma: bool | None = None) -> tuple[Num
     >>> number_form(["1.2M", "350K"])[0].factors
     (1000000.0, 1000.0)
     """
-    found = [DRESSED.fullmatch(text) for text in texts]
-    if not texts or not all(found):
+    matches = [match for text in texts if (match := DRESSED.fullmatch(text))]
+    clothes = _clothes(matches) if 0 < len(matches) == len(texts) else None
+    if clothes is None or _are_names(matches, naked=not (clothes[0] or clothes[1])):
         return None
-    matches = [match for match in found if match is not None]
+    bodies = [match["body"] for match in matches]
+    settled = _separators(bodies, comma)
+    if settled is None:
+        return None
+    before, behind, units, bare = clothes
+    group, point, by_custom = settled
+    twos = "[0-9]G[0-9]{2}G".replace("G", re.escape(group))
+    form = Numbers(
+        "double", prefix=before, suffix="" if units else behind, group=group, point=point, units=tuple(units),
+        factors=tuple(units.values()), inside=any(match["b"] for match in matches),
+        brackets=any(match["open"] for match in matches), minus="−" if "−" in "".join(texts) else "-",
+        plus=any("+" in match["a"] + match["b"] for match in matches),
+        lakh=bool(group and re.search(twos, "\n".join(bodies))),
+    )  # fmt: skip
+    return with_places(form, bodies), ("thousands",) * by_custom + ("bare",) * bare
+
+
+def _clothes(matches: Sequence[re.Match[str]]) -> tuple[str, str, dict[str, float], bool] | None:
+    """(What stands before numbers, what behind, the units that multiply them, whether some are bare); None where they
+    are dressed in different ways."""
     around = Counter((match["before"], match["behind"]) for match in matches).most_common()
     (before, behind), often = around[0]
     kinds = {(a.strip(), b.strip()) for (a, b), _ in around}
     bare = len(kinds) == 2 and 2 * often > len(matches) and ("", "") in kinds and _is_sign(before, behind)
-    prefixes = {a for a, _ in kinds}
-    units = _units([b for (_, b), _ in around], bool(before)) if len(prefixes) == 1 and not bare else {}
+    one_prefix = len({a for a, _ in kinds}) == 1
+    units = _units([b for (_, b), _ in around], bool(before)) if one_prefix and not bare else {}
     if (len(kinds) > 1 and not (bare or units)) or (behind == "-" and not units):
         return None
-    if any((match["open"] == "(") != match[0].endswith(")") for match in matches):
-        return None
-    bodies = [match["body"] for match in matches]
-    if not (before or behind) and any(re.match(r"0[0-9xX]", body) for body in bodies):
-        return None  # 007 is a code
-    if all(match["a"] == "+" and match["body"].isdecimal() and len(match["body"]) >= PHONE for match in matches):
-        return None
-    settled = _separators(bodies, comma)
-    if settled is None:
-        return None
-    group, point, by_custom = settled
-    form = Numbers(
-        "double", prefix=before, suffix="" if units else behind, group=group, point=point, units=tuple(units),
-        factors=tuple(units.values()), inside=any(match["b"] for match in matches),
-        brackets=any(match["open"] for match in matches), minus="−" if any("−" in text for text in texts) else "-",
-        plus=any("+" in match["a"] + match["b"] for match in matches),
-        lakh=any(re.search(f"[0-9]{re.escape(group)}[0-9]{{2}}{re.escape(group)}", body) for body in bodies if group),
-    )  # fmt: skip
-    return with_places(form, bodies), ("thousands",) * by_custom + ("bare",) * bare
+    return before, behind, units, bare
+
+
+def _are_names(matches: Sequence[re.Match[str]], naked: bool) -> bool:
+    """Whether they are no quantities: a bracket stands open, 007 is a code, or +49 ... are telephone numbers."""
+    return (
+        any((match["open"] == "(") != match[0].endswith(")") for match in matches)
+        or (naked and any(re.match("0[0-9xX]", match["body"]) for match in matches))
+        or all(match["a"] == "+" and re.fullmatch(rf"\d{{{PHONE},}}", match["body"]) for match in matches)
+    )
 
 
 def is_bare(text: str) -> bool:
@@ -113,21 +124,25 @@ def _units(behind: Sequence[str], is_money: bool) -> dict[str, float]:
 
 def with_places(form: Numbers, bodies: Sequence[str]) -> Numbers:
     """The form with the type and the decimals that these digits have."""
-    exponents = any("e" in body or "E" in body for body in bodies)
-    if exponents and (power := _power(bodies)):
-        return dataclasses.replace(form, means="double", places=power[0], power=power[1])
-    widths = {len(body.partition(form.point)[2]) if form.point in body else -1 for body in bodies}
-    scaled = any(abs(factor) != 1 for factor in form.factors)
-    if scaled and not exponents:
-        fixed = len(widths) == 1 and widths != {-1}
-        return dataclasses.replace(form, means="double", places=max(widths) if fixed else None, bare=not fixed,
-                                   most=max(0, *widths))  # fmt: skip
-    if widths == {-1} and not exponents:
+    widths = [len(body.partition(form.point)[2]) if form.point in body else -1 for body in bodies]
+    if "e" in "".join(bodies).lower():
+        places, power = _power(bodies) or (None, "")
+        bare = form.bare if power else -1 in widths
+        return dataclasses.replace(form, means="double", places=places, power=power or form.power, bare=bare)
+    return with_decimals(form, min(widths), max(widths))
+
+
+def with_decimals(form: Numbers, fewest: int, most: int) -> Numbers:
+    """The form of numbers with so many decimals, -1 of those without a point."""
+    if any(abs(factor) != 1 for factor in form.factors):
+        fixed = fewest == most >= 0
+        return dataclasses.replace(form, means="double", places=most if fixed else None, bare=not fixed,
+                                   most=max(0, most))  # fmt: skip
+    if most == -1:
         return dataclasses.replace(form, means="int64", places=None)
-    fixed = len(widths) == 1 and not exponents and widths != {0}
-    places = max(widths) if fixed else None
-    most = max(widths) if not fixed and not exponents and max(widths) <= 15 else None
-    return dataclasses.replace(form, means="double", places=places, bare=not fixed and -1 in widths, most=most)
+    if fewest == most > 0:
+        return dataclasses.replace(form, means="double", places=most, bare=False, most=None)
+    return dataclasses.replace(form, means="double", places=None, bare=fewest == -1, most=most if most <= 15 else None)
 
 
 def _power(bodies: Sequence[str]) -> tuple[int, str] | None:
@@ -142,37 +157,28 @@ def _power(bodies: Sequence[str]) -> tuple[int, str] | None:
 
 def _separators(bodies: Sequence[str], comma: bool | None) -> tuple[str, str, bool] | None:
     """(what parts thousands, what stands before decimals, whether custom alone says so); None where none fits."""
-    seen = {mark for body in bodies for mark in body if mark in ".,'’\u00a0\u202f "}
-    apart = seen - {".", ","}
-    if len(apart) > 1:
+    seen = set("".join(bodies)) & set(".,'’\u00a0\u202f ")
+    apart = "".join(seen - {".", ","})
+    if len(apart) > 1 or len(seen) > 2:
         return None
-    if apart:
-        group = apart.pop()
-        point = "," if "," in seen else "."
-        rest = "." if point == "," else ","
-        return (group, point, False) if rest not in seen and _fits(bodies, group, point) else None
-    if not seen:
-        return "", ".", False
-    if len(seen) == 2:
-        for group, point in ((",", "."), (".", ",")):
-            if _fits(bodies, group, point):
-                return group, point, False
-        return None
-    mark = seen.pop()
+    if len(seen) == 1 and not apart:
+        return _one_mark(bodies, seen.pop(), comma)
+    ways = [(apart, "," if "," in seen else ".")] if apart or not seen else [(",", "."), (".", ",")]
+    return next(((*way, False) for way in ways if _fits(bodies, *way)), None)
+
+
+def _one_mark(bodies: Sequence[str], mark: str, comma: bool | None) -> tuple[str, str, bool] | None:
+    """The same of numbers with points or commas alone."""
     other = "." if mark == "," else ","
     grouped, decimal = _fits(bodies, mark, other), _fits(bodies, "", mark)
-    if not grouped:
-        return ("", mark, False) if decimal else None
-    if not decimal:
-        return mark, other, False
-    if mark == ".":
-        if comma:
-            raise Ambiguous(next(body for body in bodies if mark in body))
+    if not (grouped and decimal):
+        return (mark, other, False) if grouped else ("", mark, False) if decimal else None
+    if mark == "." and not comma:
         return "", ".", False
-    if comma is None:  # fields cut by commas: the decimals of its numbers have points
+    if mark == "," and comma is None:  # fields cut by commas: the decimals of its numbers have points
         short = [body for body in bodies if mark not in body]
         return ",", ".", not short or max(map(len, short)) > 3
-    raise Ambiguous(next(body for body in bodies if mark in body))
+    raise AmbiguousNumber(next(body for body in bodies if mark in body))
 
 
 def _fits(bodies: Sequence[str], group: str, point: str) -> bool:

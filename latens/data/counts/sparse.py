@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from latens.data.counts.h5ad import Column, Store, missing_label, store_of
-from latens.data.formats import read_arrays, sentences
+from latens.data.array_files import read_arrays, sentences
+from latens.data.counts.h5ad import ObsColumn, Store, missing_label, store_of
 from latens.data.lazy import Lazy, Subset
 from latens.errors import InputError
 from latens.schema.cells import listed
@@ -51,7 +51,7 @@ class SparseRows(Lazy):
 
     def __init__(
         self, matrix: Any, what: str = "the data", names: tuple[str, ...] | None = None,
-        obs: Mapping[str, Callable[[], Column]] | None = None, notes: tuple[str, ...] = (),
+        obs: Mapping[str, Callable[[], ObsColumn]] | None = None, notes: tuple[str, ...] = (),
     ):  # fmt: skip
         self.csr = _csr(matrix, what, np.float32)
         self.shape = tuple(self.csr.shape)
@@ -79,7 +79,7 @@ class SparseRows(Lazy):
         return self.csr[index].toarray()
 
 
-def _some(column: Callable[[], Column], index: np.ndarray) -> Column:
+def _some(column: Callable[[], ObsColumn], index: np.ndarray) -> ObsColumn:
     values, words = column()
     return values[index], words
 
@@ -143,7 +143,7 @@ def read_h5ad(path: str | os.PathLike[str], *, layer: str | None = None, labels:
             return _counts(store, layer, labels, obs)
 
 
-def _column_of(place: Path, name: str) -> Column:
+def _column_of(place: Path, name: str) -> ObsColumn:
     """A column of obs of a file that was looked at before."""
     import h5py
 
@@ -192,7 +192,7 @@ def counts_of(data: Any, *, layer: str | None = None, labels: str | None = None)
     matrices: dict[str, Callable[[], Any]] = {
         name: partial(_itself, matrix) for name, matrix in held.items() if matrix is not None
     }
-    columns: dict[str, Callable[[], Column]] = {}
+    columns: dict[str, Callable[[], ObsColumn]] = {}
     for name in () if obs is None else obs:
         columns[str(name)] = partial(_object_column, obs, name)
     return _counts(Store("the data", matrices, columns, genes), layer, labels, columns)
@@ -243,7 +243,7 @@ def column_summaries(matrix: Any) -> ColumnSummaries:
 # Which matrix holds the counts?
 
 
-def _counts(store: Store, layer: str | None, labels: str | None, obs: Mapping[str, Callable[[], Column]]) -> Counts:
+def _counts(store: Store, layer: str | None, labels: str | None, obs: Mapping[str, Callable[[], ObsColumn]]) -> Counts:
     """The counts of a store, chosen or found, with their labels and the columns of obs, to be read when needed."""
     if labels is not None and labels not in store.columns:
         inside = f"it has: {listed(tuple(store.columns))}" if store.columns else "it has none"
@@ -330,7 +330,7 @@ def _read(store: Store, place: str) -> Any:
     return csr
 
 
-def _labels(store: Store, name: str, rows: int) -> Column:
+def _labels(store: Store, name: str, rows: int) -> ObsColumn:
     values, label_names = store.columns[name]()
     if values.shape != (rows,):
         raise InputError(f"{store.what}: the column {name!r} of obs has {values.size:,} entries for {rows:,} rows.")
@@ -345,7 +345,7 @@ def _labels(store: Store, name: str, rows: int) -> Column:
     return (values.astype(np.int64) if label_names else values), label_names
 
 
-def _object_column(frame: Any, name: str) -> Column:
+def _object_column(frame: Any, name: str) -> ObsColumn:
     """A column of a data frame: categories as codes, numbers as they are, the rest as text."""
     column = frame[name]
     if hasattr(column, "cat"):

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from latens.data.infer import distinct
-from latens.data.rows import LABEL, Asked, Rows, require_for_table, rows_like, rows_of
+from latens.data.rows import LABEL, Asked, Rows, is_number, require_for_table, rows_like, rows_of
+from latens.data.splits import held_count
 from latens.data.streams.loader import StreamLoader
 from latens.data.streams.samples import held_out_rows
 from latens.data.streams.sources import AsTable, Stream, joined_rows
@@ -21,6 +22,7 @@ from latens.data.tables.reading import read_columns
 from latens.data.tables.rules import with_rules
 from latens.errors import InputError, concerning
 from latens.schema import AnySchema, Schema, Table
+from latens.schema.arrow import pa
 from latens.schema.cells import arrow_type
 from latens.schema.form import Form
 from latens.tensors.trees import Tree
@@ -107,20 +109,7 @@ class Streamed:
         )  # fmt: skip
 
 
-def held_count(rows: int, validation: float | str) -> int:
-    """How many rows are held out: "auto" a tenth and at most 5,000, none below 200 rows; or a fraction of them.
 
-    >>> held_count(10**8, "auto"), held_count(1000, 0.25), held_count(100, "auto")
-    (5000, 250, 0)
-    """
-    if validation == "auto":
-        return min(rows // 10, 5000) if rows >= 200 else 0
-    if not isinstance(validation, int | float) or isinstance(validation, bool) or not 0 <= validation < 1:
-        raise InputError(f"validation must be 'auto', a fraction from 0 to below 1, or data, got {validation!r}")
-    held = round(rows * validation)
-    if rows - held < 1 or (validation > 0 and held < 1):
-        raise InputError(f"a validation fraction of {validation:g} leaves nothing on one side of {rows} rows")
-    return held
 
 
 def survey(
@@ -137,43 +126,27 @@ def survey(
     asked = asked or Asked()
     if stream.rows < 2:
         raise InputError(f"{stream.origin} has {stream.rows} row, and at least 2 are needed")
-    if isinstance(schema, Table) or (schema is None and _is_asked_as_table(stream, asked)):
-        names = None if schema is None else [field.name for field in schema.fields]
-        stream = stream if stream.arrow is not None else AsTable(stream, names)
-    if schema is None and stream.arrow is not None:
-        require_for_table(asked, stream.origin)
+    stream = _as_asked(stream, asked, schema)
     numbers = held_out_rows(stream.rows, held_count(stream.rows, validation), seed)
     count = max(LEAST, min(SAMPLE, SAMPLE_CELLS // max(1, stream.cells)))
     looked = held_out_rows(stream.rows, min(count, stream.rows), _SAMPLE)
-    tables = stream.arrow is not None
-    forms = text_forms(stream, asked.hints) if schema is None and tables else {}
-    hints = Hints(frozenset(stream.names or ()) - set(forms), known=forms, settled=True)
-    means = {name: arrow_type(form.means) for name, form in forms.items()}
-    scans = [ColumnScan(field.name, means.get(field.name, field.type)) for field in stream.arrow or ()]
-    array = _ArrayScan(stream.origin)
+    scan = None if schema is not None else _scan(stream, asked)
     kept: list[Any] = []
     held: list[Any] = []
     for first, piece in stream.pieces():
         for into, wanted in ((kept, looked), (held, numbers)):
             if len(part := _take(piece, wanted, first)):
                 into.append(part)
-        if schema is None:
-            piece = read_columns(piece, stream.origin, hints).table if forms else piece
-            for scan, name in zip(scans, piece.column_names if tables else ()):
-                scan.update(piece.column(name), first)
-            if not tables and array.update(piece, first, asked):
-                return survey(AsTable(stream), asked, validation=validation, seed=seed, seen=seen)
+        if scan is not None and scan.update(piece, first, asked):
+            return survey(AsTable(stream), asked, validation=validation, seed=seed, seen=seen)
         seen(first + len(piece))
         del piece
     sample = joined_rows(kept)
-    if schema is None:
+    if scan is not None:
         with concerning(stream.origin):
-            if tables:
-                looked_at = read_columns(sample, stream.origin, hints).table if forms else sample
-                schema = _table_schema(scans, looked_at, asked, forms)
-            else:
-                schema = array.schema(sample, asked, stream.rows)
-            given = schema if isinstance(schema, Table) and schema.conditions else None
+            schema = scan.schema(sample, asked)
+        given = schema if isinstance(schema, Table) and schema.conditions else None
+    assert schema is not None
     apart = np.flatnonzero(~np.isin(looked, numbers))
     common: dict[str, Any] = {"schema": schema, "given": given, "where": stream.origin}
     rest = rows_like(sample, **common)
@@ -183,22 +156,31 @@ def survey(
     )  # fmt: skip
 
 
+def _scan(stream: Stream, asked: Asked) -> _TableScan | _ArrayScan:
+    return _ArrayScan(stream) if stream.arrow is None else _TableScan(stream, asked)
+
+
 def _take(piece: Any, numbers: np.ndarray, first: int) -> Any:
     """The rows of a piece, of which the first is number ``first``, that are among these increasing numbers."""
     inside = numbers[slice(*np.searchsorted(numbers, [first, first + len(piece)]))] - first
     return piece[inside] if isinstance(piece, np.ndarray) else piece.take(inside)
 
 
-def _is_asked_as_table(stream: Stream, asked: Asked) -> bool:
-    matrix = stream.arrow is None and len(getattr(stream, "event", ())) == 1
-    return matrix and bool(asked.columns or any(name != LABEL for name in asked.condition))
+def _as_asked(stream: Stream, asked: Asked, schema: AnySchema | None) -> Stream:
+    """The stream, as a table where it is a matrix and a schema, or what is asked, is of columns."""
+    if stream.arrow is None and isinstance(schema, Table):
+        return AsTable(stream, [field.name for field in schema.fields])
+    named = bool(asked.columns) or any(name != LABEL for name in asked.condition)
+    if schema is None and named and stream.arrow is None and len(getattr(stream, "event", ())) == 1:
+        stream = AsTable(stream)
+    if schema is None and stream.arrow is not None:
+        require_for_table(asked, stream.origin)
+    return stream
 
 
 def text_forms(stream: Stream, hints: Hints, most: int = MOST_VALUES) -> dict[str, Form]:
     """The forms of a stream's columns of text whose cells are all numbers, dates or truth values: of columns of which
     that holds in the first block, the distinct cells of all blocks are looked at, at most ``most`` of a column."""
-    import pyarrow as pa
-
     first = stream.piece(0)
     names = list(read_columns(first, stream.origin, hints).forms)
     distinct: dict[str, Any] = {name: pa.array([], first.schema.field(name).type) for name in names}
@@ -214,12 +196,8 @@ def _table_schema(
     scans: list[ColumnScan], sample: Any, asked: Asked, forms: Mapping[str, Form] | None = None
 ) -> AnySchema:
     """The schema of columns; that of an array where all are whole numbers on one scale, or a kind is asked for."""
-    import pyarrow as pa
-
-    numbers = all(pa.types.is_integer(s.type) or pa.types.is_boolean(s.type) or pa.types.is_floating(s.type)
-                  for s in scans)  # fmt: skip
-    complete = numbers and all(scan.whole and scan.present and not scan.missing for scan in scans)
-    if not asked.columns and not asked.condition and not asked.rules and (complete or asked.kind != "auto"):
+    complete = all(is_number(s.type) and s.whole and s.present and not s.missing for s in scans)
+    if not (asked.columns or asked.condition or asked.rules) and (complete or asked.kind != "auto"):
         edges = sample.slice(0, 0)
         if complete:  # the sample may miss the extremes, by which levels and constants are told
             ends = [pa.array([scan.low, scan.high]).cast(scan.type) for scan in scans]
@@ -235,11 +213,33 @@ def _of_all(schema: Schema, rows: int) -> Schema:
     return dataclasses.replace(schema, reason=f"{schema.reason.partition(': ')[2]} (of {rows:,} rows)")
 
 
+class _TableScan:
+    """What one pass over a table sees; see :class:`latens.data.tables.scan.ColumnScan`."""
+
+    def __init__(self, stream: Stream, asked: Asked):
+        self.where, self.forms = stream.origin, text_forms(stream, asked.hints)
+        self.hints = Hints(frozenset(stream.names or ()) - set(self.forms), known=self.forms, settled=True)
+        means = {name: arrow_type(form.means) for name, form in self.forms.items()}
+        self.scans = [ColumnScan(field.name, means.get(field.name, field.type)) for field in stream.arrow]
+
+    def update(self, piece: Any, first: int, asked: Asked) -> bool:
+        """Look at further rows; False."""
+        for scan, cells in zip(self.scans, self._read(piece).columns):
+            scan.update(cells, first)
+        return False
+
+    def schema(self, sample: Any, asked: Asked) -> AnySchema:
+        return _table_schema(self.scans, self._read(sample), asked, self.forms)
+
+    def _read(self, piece: Any) -> Any:
+        return read_columns(piece, self.where, self.hints).table if self.forms else piece
+
+
 class _ArrayScan:
     """What one pass over an array sees: the extremes of each cell, and whether all numbers are whole."""
 
-    def __init__(self, where: str):
-        self.where = where
+    def __init__(self, stream: Stream):
+        self.where, self.rows = stream.origin, stream.rows
         self.low: np.ndarray | None = None
         self.high: np.ndarray | None = None
         self.whole = True
@@ -265,7 +265,7 @@ class _ArrayScan:
         self.high = high if self.high is None else np.maximum(self.high, high)
         return False
 
-    def schema(self, sample: np.ndarray, asked: Asked, rows: int) -> Schema:
+    def schema(self, sample: np.ndarray, asked: Asked) -> Schema:
         assert self.low is not None and self.high is not None
         if asked.condition:
             raise InputError(f"{self.where} has no labels to be a condition, as it is streamed: use a Parquet table")
@@ -276,7 +276,7 @@ class _ArrayScan:
         values = self.distinct if asked.kind == "auto" and found.span and found.levels else None
         if values is not None and found.between(values).any():
             found = self._inferred(seen, "continuous", asked)  # the sample missed what is between its levels
-        return _of_all(found, rows)
+        return _of_all(found, self.rows)
 
     def _inferred(self, seen: np.ndarray, kind: str, asked: Asked) -> Schema:
         found = rows_of(seen, None, dataclasses.replace(asked, kind=kind, condition=()), where=self.where).schema

@@ -22,6 +22,7 @@ from typing import IO, Any, cast
 import numpy as np
 
 from latens.errors import InputError
+from latens.schema.arrow import pa
 from latens.schema.cells import listed
 
 DATA_KEYS = ("x", "X", "data", "images", "x_train", "X_train", "features")
@@ -76,10 +77,16 @@ def open_plain(path: Path) -> IO[bytes]:
     if head.startswith(b"\xfd7zXZ\0"):
         return lzma.open(path, "rb")
     if head.startswith(b"\x28\xb5\x2f\xfd"):
-        import pyarrow as pa
-
         return cast("IO[bytes]", pa.input_stream(str(path), compression="zstd"))
     return open(path, "rb")
+
+
+def require_file(path: Path) -> None:
+    """InputError unless it is a regular file with something in it."""
+    if not os.path.isfile(path):
+        raise InputError(f"{path} is not a regular file; save the data to one.")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path} is empty (0 bytes); give a file with data.")
 
 
 def require_labels(label: str, choices: Sequence[str], what: str) -> None:
