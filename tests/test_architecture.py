@@ -174,6 +174,13 @@ def test_nothing_is_pickled_and_no_code_is_read_from_files(path: Path):
 def test_keys_of_seeds_are_registered(path: Path):
     """What follows the seed itself is a member of ``randomness.Key`` or counts something, never a number of its own."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("seed_of", "seeded", "reseed"):
-            numbers = [each for key in node.args[1:2] for each in ast.walk(key) if isinstance(each, ast.Constant)]
-            assert not numbers, f"{path.name}:{node.lineno}: {ast.unparse(node)}"
+        if not isinstance(node, ast.Call):
+            continue
+        function, keys = ast.unparse(node.func), node.args
+        if function.endswith("default_rng") and keys and isinstance(keys[0], ast.List):
+            keys = keys[0].elts
+        elif function not in ("seed_of", "seeded", "reseed"):
+            continue
+        own = [each for key in keys[1:2] for each in ast.walk(key)
+               if isinstance(each, ast.Constant) or isinstance(each, ast.Name) and each.id.isupper()]  # fmt: skip
+        assert not own, f"{path.name}:{node.lineno}: {ast.unparse(node)}"
