@@ -182,5 +182,5 @@ def test_keys_of_seeds_are_registered(path: Path):
         elif function not in ("seed_of", "seeded", "reseed"):
             continue
         own = [each for key in keys[1:2] for each in ast.walk(key)
-               if isinstance(each, ast.Constant) or isinstance(each, ast.Name) and each.id.isupper()]  # fmt: skip
+               if isinstance(each, ast.Constant) or (isinstance(each, ast.Name) and each.id.isupper())]  # fmt: skip
         assert not own, f"{path.name}:{node.lineno}: {ast.unparse(node)}"
