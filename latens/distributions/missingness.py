@@ -52,7 +52,8 @@ class _OfMargins:
         return self.part.margins.value(u)
 
     def draw(self, noise: Tensor) -> Tensor:
-        return self.part.loc + self.part.scale * (log_ndtr(noise) - log_ndtr(-noise))
+        loc, scale = self.part.only
+        return loc + scale * (log_ndtr(noise) - log_ndtr(-noise))
 
 
 _Seen = _InUnits | _OfMargins
@@ -83,7 +84,7 @@ class SelfMasked(Observed):
             elif isinstance(part, LogNormal):
                 found.append((index, part.base.mean, _InUnits(part.base, part.shift, part.unit, True)))
             elif isinstance(part, Heaped) and not part.margins.atoms.shape[-1]:
-                found.append((index, part.loc, _OfMargins(part)))
+                found.append((index, part.only[0], _OfMargins(part)))
         return found
 
     def _inside(self, value: Tensor) -> Tensor:
