@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import json
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,13 +18,14 @@ from scipy import integrate
 from torch import nn
 
 import latens
-from latens.conditionals import ColumnLikelihood, Columns
+from latens.conditionals import ColumnLikelihood, Columns, SelfMaskedColumns
 from latens.data.tables.kinds import infer_table
 from latens.data.tables.laws import law_of
 from latens.distributions import Heaped, Margins, extrapolating
 from latens.errors import InputError
 from latens.schema import Column
 from latens.schema.law import Law
+from latens.tensors.numerics import positive
 
 N = 2000
 r = np.random.default_rng(5)
@@ -152,11 +154,13 @@ def test_beyond_the_range_scores_fall_for_ever(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_untrained_the_marginal_is_that_of_the_data(name: str) -> None:
+@pytest.mark.parametrize(("scale", "components"), [("learned", 1), ("network", 3)])
+def test_untrained_the_marginal_is_that_of_the_data(name: str, scale: str, components: int) -> None:
     """A head started at the sample draws its values as often, whatever the code; gradients are finite at the edges."""
     values, _, _ = COLUMNS[name]
     law = law_of(values)
-    head = Columns(nn.Identity(), [ColumnLikelihood("heaped", unit=float(values.std()), law=law)])
+    column = ColumnLikelihood("heaped", unit=float(values.std()), law=law, scale=scale, components=components)
+    head = Columns(nn.Identity(), [column])
     raw = head.start(torch.tensor(values)[:, None]).double().requires_grad_()
     px = head(raw.expand(1, -1))
     torch.manual_seed(1)
@@ -383,13 +387,15 @@ def _at_shares(px: Heaped, u: torch.Tensor) -> torch.Tensor:
     return px._within(u, px.loc, px.scale, px._limits())
 
 
+@pytest.mark.parametrize("floored", [False, True])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_mixture_is_the_sum_of_its_components(name: str) -> None:
+def test_a_mixture_is_the_sum_of_its_components(name: str, floored: bool) -> None:
     """In value, in the shares of the range (by the mass that the components have in it), and in draws: 20,000 of them
     are within 4 standard errors of the mean."""
     values, _, _ = COLUMNS[name]
     law = law_of(values)
     assert law is not None
+    law = replace(law, floor=law.low) if floored else law
     x = torch.tensor(np.append(values[:50], [values.min() - 5, values.max() + 5]))[:, None]
     both = heaped(law, *TWO[:2], mixing=TWO[2])
     weights = torch.tensor(TWO[2], dtype=torch.float64).softmax(0)
@@ -408,6 +414,27 @@ def test_a_mixture_is_the_sum_of_its_components(name: str) -> None:
     torch.manual_seed(0)
     drawn = both.sample((20_000,))[:, 0]
     assert (drawn.mean() - both.mean[0]).abs() <= 4 * drawn.std() / 20_000**0.5 + 0.01 * both.variance[0].sqrt()
+
+
+def test_raw_outputs_are_locations_scales_weights_and_atoms() -> None:
+    law = law_of(COLUMNS["real, often 1"][0])
+    column = ColumnLikelihood("heaped", law=law, scale="network", components=2)
+    raw = torch.tensor([[0.5, -0.5, 0.3, -0.3, 1.0, 0.0, 2.0]])
+    px = Columns(nn.Identity(), [column])(raw).base.parts[0][1]
+    assert px.loc.flatten().tolist() == raw[0, :2].tolist()
+    torch.testing.assert_close(px.scale.flatten(), (positive(raw[0, 2:4]).square() + 1e-6).sqrt())
+    torch.testing.assert_close(px.log_mixing.flatten(), raw[0, 4:6].log_softmax(0))
+    torch.testing.assert_close(px.log_weights[0, 0, :2], torch.tensor([0.0, 2.0]).log_softmax(0))
+
+
+def test_several_components_are_refused_where_none_can_honour_them() -> None:
+    law = law_of(COLUMNS["real"][0])
+    several = ColumnLikelihood("heaped", law=law, scale="network", components=2)
+    with pytest.raises(InputError, match="one component"):
+        SelfMaskedColumns(nn.Linear(2, several.outputs), [several])
+    for wrong in ({"components": 0}, {"components": 2}, {"components": 1.5, "scale": "network"}):
+        with pytest.raises(InputError, match="component"):
+            ColumnLikelihood("heaped", law=law, **wrong)
 
 
 # Columns together

@@ -11,6 +11,7 @@ from torch.distributions import Distribution
 from latens import distributions as d
 from latens.conditionals.column import ColumnLikelihood
 from latens.conditionals.columns import Columns
+from latens.errors import InputError
 from latens.tensors.trees import Tree
 
 SEEN = ("normal", "log_normal", "heaped")  # families whose value the mechanism sees, where it has no atoms
@@ -21,7 +22,7 @@ class SelfMaskedColumns(Columns):
     u_j, u_j the value in the column's own centre and spread (ln x for log-normal columns) or its score T(x) (for heaped
     ones without atoms); of other columns the slope stays 0. Slopes start at 0 and biases, in :meth:`start`, at the
     shares of missing cells: cells missing at random, from where training departs (not-MIWAE, Ipsen, Mattei & Frellsen
-    2021).
+    2021). ``InputError`` for a column of several components, which have no one location to be drawn about.
 
     >>> likelihood = SelfMaskedColumns(nn.Linear(2, 1), [ColumnLikelihood("normal")])
     >>> px = likelihood(torch.zeros(5, 2))
@@ -33,6 +34,8 @@ class SelfMaskedColumns(Columns):
 
     def __init__(self, network: nn.Module, columns: Sequence[ColumnLikelihood], *, reads: tuple[str, ...] = ()):
         super().__init__(network, columns, reads=reads)
+        if any(column.components > 1 for column in self.columns):
+            raise InputError("cells that are missing by their own value need columns of one component each")
         self.slope = nn.Parameter(torch.zeros(len(self.columns)))
         self.bias = nn.Parameter(torch.zeros(len(self.columns)))
         sees = torch.tensor([c.family in SEEN and not (c.law and c.law.atoms) for c in self.columns])

@@ -206,9 +206,7 @@ class Heaped(Distribution):
 
     @property
     def only(self) -> tuple[Tensor, Tensor]:
-        """Location and scale ``[..., n]`` of a margin of one component; ``ValueError`` for one of several."""
-        if self.loc.shape[-2] > 1:
-            raise ValueError(f"the margin has {self.loc.shape[-2]} components, and one is needed")
+        """Location and scale ``[..., n]`` of a margin of one component."""
         return self.loc.squeeze(-2), self.scale.squeeze(-2)
 
     def log_prob(self, value: Tensor) -> Tensor:
