@@ -13,6 +13,7 @@ from latens.conditionals.counts import ContinuousBernoulli, NegativeBinomial, Po
 from latens.conditionals.discrete import Codebook, FiniteScalars, NearestCode, NormalAndCategories, OneHot, Relaxed
 from latens.conditionals.flows import Autoregressive, FlowNormal, Planar, Radial, Step
 from latens.conditionals.geometry import PowerSpherical, RiemannianNormal, Torus, VonMisesFisher, WrappedNormal
+from latens.conditionals.in_order import ColumnsInOrder
 from latens.conditionals.likelihoods import Bernoulli, Categorical, DiscretizedLogistic, Normal
 from latens.conditionals.missingness import SelfMaskedColumns
 from latens.conditionals.modalities import (
@@ -35,7 +36,8 @@ from latens.conditionals.pseudo import FeatureReconstruction, StructuralSimilari
 
 __all__ = [
     "FAMILIES", "Autoregressive", "Bernoulli", "ByModality", "Categorical", "Chained", "Codebook",
-    "ColumnLikelihood", "Columns", "Conditional", "ContinuousBernoulli", "DiagonalNormal", "DiscretizedLogistic",
+    "ColumnLikelihood", "Columns", "ColumnsInOrder", "Conditional", "ContinuousBernoulli", "DiagonalNormal",
+    "DiscretizedLogistic",
     "DitheredNormal", "FeatureReconstruction", "Features", "FiniteScalars", "FlowNormal", "FullNormal",
     "JointAndSingles", "LowRankNormal", "MixtureOfExperts", "MixtureOfProducts", "NearestCode", "NegativeBinomial",
     "Normal", "NormalAndCategories", "OneHot", "Planar", "PointMass", "Poisson", "PowerSpherical",

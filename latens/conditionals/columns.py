@@ -72,10 +72,14 @@ class Columns(Conditional):
                 for i, head in enumerate(self.heads)]  # fmt: skip
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
+        return d.Observed(self.columns_at(output), 1)
+
+    def columns_at(self, output: Tensor) -> d.Columns:
+        """The distribution of all columns, cell by cell, whose raw outputs these are."""
         if output.shape[-1] != self.outputs:
             raise ValueError(f"the columns need {self.outputs} outputs of the network, got {output.shape[-1]}")
         parts = [(index, head(output[..., raw])) for index, raw, head in self._groups()]
-        return d.Observed(d.Columns(parts, len(self.columns), self.seen), 1)
+        return d.Columns(parts, len(self.columns), self.seen)
 
     def start(self, sample: Tensor) -> Tensor:
         """Sets what the columns learn from a sample ``[N, columns]`` of the data (NaN: missing), and gives the raw

@@ -113,7 +113,9 @@ class Observed(Distribution):
     log p(x_observed) = sum over observed cells of log p(x_cell). Missing cells are filled with a value in the support
     *before* the density is evaluated and masked after, because masking a density of NaN alone gives NaN gradients
     (``fill`` of the base, 0 unless it says otherwise). Values that surely are complete skip the mask. ``cells`` gives
-    the terms before the sum. A base with ``summed(value, missing)`` sums over flat data itself where many draws meet
+    the terms before the sum. A base with ``given(value)`` becomes what that
+    gives, which may read the observed cells (:class:`~latens.distributions.InOrder`). One with ``summed(value,
+    missing)`` sums over flat data itself where many draws meet
     the same data and nothing is differentiated.
     """
 
@@ -151,11 +153,12 @@ class Observed(Distribution):
 
     def cells(self, value: Tensor) -> Tensor:
         """log p of each cell, ``[..., event]``; zero where the cell is missing."""
+        base = self.base.given(value) if hasattr(self.base, "given") else self.base
         if surely_complete(value):
-            return self.base.log_prob(value)
+            return base.log_prob(value)
         missing = value.isnan()
-        filled = torch.where(missing, getattr(self.base, "fill", 0.0), value)
-        return torch.where(missing, 0.0, self.base.log_prob(filled))
+        filled = torch.where(missing, getattr(base, "fill", 0.0), value)
+        return torch.where(missing, 0.0, base.log_prob(filled))
 
     def log_prob(self, value: Tensor) -> Tensor:
         summed = getattr(self.base, "summed", None)

@@ -86,6 +86,8 @@ def _fill(model: Any, x: Tensor, c: Tree, k: int, draws: int, sweeps: int) -> Im
     log_w = draw.log_w if draw.has_density else torch.zeros_like(draw.log_px)
     weights = log_w.double().softmax(0)  # K x B
     base = draw.px.base if isinstance(draw.px, d.Observed) else draw.px
+    in_order = base if isinstance(base, d.InOrder) else None
+    base = base if in_order is None else in_order.given(x)
     w = weights.reshape(*weights.shape, *[1] * (x.dim() - 1))
     if isinstance(base, d.Columns):
         filled, spread = _columns(base, weights)
@@ -101,7 +103,7 @@ def _fill(model: Any, x: Tensor, c: Tree, k: int, draws: int, sweeps: int) -> Im
     drawn = None
     if draws:
         chosen = torch.multinomial(weights.T.float().clamp_min(1e-30), draws, replacement=True).T  # m x B
-        every = draw.px.sample()  # K x B x event
+        every = draw.px.sample() if in_order is None else in_order.completed(x)  # K x B x event
         if completed is not None:
             every = torch.where(completed.isnan(), every.to(completed.dtype), completed)
         drawn = every[chosen, torch.arange(len(x), device=x.device)]
@@ -124,6 +126,8 @@ def _swept(model: Any, x: Tensor, c: Tree, k: int, sweeps: int) -> Draw:
     z = trees.map_tree(lambda leaf: leaf.unflatten(0, (k, count)), z)
     p = model.prior(c) if getattr(model.prior, "reads", ()) else model.prior()
     px, log_qz = model.decode(z, c), None if log_qz is None else log_qz.view(k, count)
+    if isinstance(px, d.Observed) and isinstance(px.base, d.InOrder):  # each column sees the completed row
+        px = d.Observed(px.base.given(completed.unflatten(0, (k, count))), 1)
     return Draw(z, px.log_prob(x), p.log_prob(z), log_qz, px, p, q, c).check(k, count)
 
 

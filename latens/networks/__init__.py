@@ -31,7 +31,7 @@ from latens.networks.linear import Linear
 from latens.networks.mlp import mlp, residual_block
 from latens.networks.recurrent import GatedCell, RecurrentDecoder, RecurrentEncoder, Steps, steps_of
 from latens.networks.sequence import SequenceDecoder, SequenceEncoder
-from latens.networks.table import Columns, Condition, Conditioned, OnCondition, Seen
+from latens.networks.table import Before, Columns, Condition, Conditioned, OnCondition, Seen
 
 HIDDEN: dict[str, tuple[int, ...]] = {"linear": (), "mlp": (256, 256), "residual": (256, 256, 256)}
 
@@ -74,7 +74,7 @@ def start_at(network: nn.Module, value: Tensor) -> None:
         bias.copy_(value.reshape(bias.shape))
 
 __all__ = [
-    "ACTIVATIONS", "Columns", "Concatenate", "Condition", "Conditioned", "ConvDecoder", "ConvEncoder",
+    "ACTIVATIONS", "Before", "Columns", "Concatenate", "Condition", "Conditioned", "ConvDecoder", "ConvEncoder",
     "FixedFeatures", "Flatten", "GatedCell", "Gyroplanes", "Last", "Linear", "Log1p", "MultiScaleSSIM", "OnCondition",
     "OnGrid", "RecurrentDecoder", "RecurrentEncoder", "Residual", "Resize", "Scale", "Seen", "SequenceDecoder",
     "SequenceEncoder", "Standardize", "Steps", "Sum", "Unflatten", "activation", "bottleneck", "decoder", "encoder",

@@ -94,7 +94,9 @@ class Columns(nn.Module):
         self.laws = Laws(list(laws.values()), [columns[i].unit for i in laws]) if laws else None
         self.apart = any(any(law.apart) for law in laws.values())
         self.atoms = nn.ModuleList(nn.Embedding(n, width_of(n)) for n in counts)
-        self.features = 2 * len(numbers) + sum(width_of(n) for n in [*levels, *counts])
+        widths = [*zip(self.codes, map(width_of, levels)), *zip(laws, map(width_of, counts))]
+        self.owners = [*numbers, *numbers, *(i for i, width in widths for _ in range(width))]  # column of each feature
+        self.features = len(self.owners)
 
     def forward(self, x: Tensor) -> Tensor:
         atom, apart = self._atoms(x) if self.laws is not None else (None, None)
@@ -127,6 +129,33 @@ class Columns(nn.Module):
         u = torch.where(u.abs() > 5, u.sign() * (5 + torch.log1p((u.abs() - 5).clamp_min(0.0))), u)
         unseen = missing if apart is None else missing | apart
         return torch.cat([torch.where(unseen, 0.0, u), (~missing).to(u.dtype)], -1)
+
+
+class Before(nn.Module):
+    """For each of D columns what those before it say: ``[..., D]`` with NaN where missing -> ``[..., D, size]``.
+
+    The sum of a learned linear map of each earlier column's features (of :class:`Columns`); a missing one adds nothing.
+    """
+
+    places: Tensor
+    used: Tensor
+
+    def __init__(self, columns: Sequence[Seen], size: int):
+        super().__init__()
+        self.columns = Columns(columns)
+        owners = torch.tensor(self.columns.owners)
+        places = [(owners == j).nonzero().flatten().tolist() for j in range(len(columns))]
+        most = max(map(len, places))
+        padded = torch.tensor([row + [0] * (most - len(row)) for row in places])
+        self.register_buffer("places", padded, persistent=False)
+        used = torch.arange(most) < torch.tensor([[len(row)] for row in places])
+        self.register_buffer("used", used, persistent=False)
+        self.weight = nn.Parameter(torch.randn(len(columns), most, size) / used.sum(-1).view(-1, 1, 1) ** 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.columns(x)[..., self.places] * (self.used & ~x.isnan().unsqueeze(-1))  # [..., D, most]
+        each = torch.einsum("...df,dfh->...dh", features, self.weight)
+        return each.cumsum(-2) - each
 
 
 class Condition(nn.Module):

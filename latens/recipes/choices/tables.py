@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import torch
 from torch import nn
 
 from latens import conditionals, networks
@@ -16,6 +17,7 @@ from latens.schema.column import LOGARITHMIC
 
 ROWS_OF_SCALES = 2000  # from which on how widely a number spreads, and about how many places, depends on its codes
 COMPONENTS = 3  # of such a number
+BEFORE = 128  # hidden units of a column that sees those before it
 
 
 def seen_as(column: Column) -> Seen:
@@ -36,25 +38,34 @@ def numbers_of(info: DataInfo, why: str) -> list[Seen]:
 
 
 def columns_likelihood(
-    info: DataInfo, decoder: Callable[[Sequence[int]], tuple[nn.Module, nn.Module]], missing: str = "mar"
+    info: DataInfo, decoder: Callable[[Sequence[int]], tuple[nn.Module, nn.Module]], missing: str = "mar",
+    columns: str = "apart",
 ) -> conditionals.Columns:
     """The product of the columns' likelihoods, its untrained network giving the columns' marginals; with ``missing``
     "mnar" also the likelihood of which cells are missing."""
     one_of("missing", missing, ("mar", "mnar"))
+    one_of("columns", columns, ("apart", "in_order"))
+    if columns == "in_order" and missing == "mnar":
+        raise InputError("columns = in_order goes with missing = mar")
     heads = [likelihood_of(column) for column in info.schema.modelled]  # type: ignore[union-attr]
     if info.rows >= ROWS_OF_SCALES and missing == "mar":
         heads = [head if head.law is None or head.law.is_complete else
                  replace(head, scale="network", components=COMPONENTS) for head in heads]  # fmt: skip
-    part_of = conditionals.Columns
+    part_of: type[conditionals.Columns] = conditionals.Columns
     if missing == "mnar":
         heads = [replace(head, family="normal") if head.family == "student_t" else head for head in heads]
         part_of = conditionals.SelfMaskedColumns
         info.choices["missing"] = "missing = mnar: whether a cell is missing may depend on its own value"
-    total = sum(head.outputs for head in heads)
-    net, inner = decoder((total,))
-    part = part_of(net, heads, reads=info.reads)
+    more = BEFORE if columns == "in_order" else 0
+    net, inner = decoder((sum(head.outputs for head in heads) + more,))
+    part: conditionals.Columns
+    if more:
+        seen = [seen_as(column) for column in info.schema.modelled]  # type: ignore[union-attr]
+        part = conditionals.ColumnsInOrder(net, heads, seen, hidden=more, reads=info.reads)
+    else:
+        part = part_of(net, heads, reads=info.reads)
     if info.sample is not None:
-        networks.start_at(inner, part.start(info.sample))
+        networks.start_at(inner, torch.nn.functional.pad(part.start(info.sample), (0, more)))
     return part
 
 

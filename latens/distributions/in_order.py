@@ -1,0 +1,59 @@
+"""Columns one after the other: each given those before it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from latens.distributions.base import center
+from latens.distributions.columns import Columns
+
+
+class InOrder(Distribution):
+    """p(x) = prod_j p_j(x_j | x_1 … x_{j-1}) over a last axis of columns (Larochelle & Murray 2011).
+
+    ``given(x)``: the distribution of every column given those before it in x ``[..., D]``, of which NaN tell nothing:
+    that of the observed cells is exact, one pass for all columns; draws take a pass a column. ``fill`` as in
+    :class:`~latens.distributions.Columns`, wrap in ``Observed(…, 1)``.
+    """
+
+    arg_constraints: dict = {}
+
+    def __init__(self, given: Callable[[Tensor], Columns], batch_shape: torch.Size, size: int):
+        self.given, self.size = given, size
+        super().__init__(torch.Size([*batch_shape, size]), validate_args=False)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return self.given(value).log_prob(value)
+
+    def _one_by_one(self, x: Tensor, value: Callable[[Columns], Tensor]) -> Tensor:
+        """x with its missing cells filled, the first column first, each by its ``value``."""
+        x = x.clone()
+        for j in range(self.size):
+            found = value(self.given(x))[..., j].to(x.dtype)
+            x[..., j] = torch.where(x[..., j].isnan(), found, x[..., j])
+        return x
+
+    def _unseen(self, *lead: int) -> Tensor:
+        return torch.full((*lead, *self.batch_shape), torch.nan, dtype=torch.float64)
+
+    def completed(self, x: Tensor) -> Tensor:
+        """x ``[..., D]`` with draws for its missing cells, given z and the columns before them."""
+        with torch.no_grad():
+            x = x.double().expand(torch.broadcast_shapes(x.shape, self.batch_shape))
+            return self._one_by_one(x, lambda px: px.sample())
+
+    def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        return self.completed(self._unseen(*sample_shape))
+
+    @property
+    def center(self) -> Tensor:
+        """What stands for each column, given what stands for those before it."""
+        return self._one_by_one(self._unseen(), center)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.center
