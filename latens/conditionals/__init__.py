@@ -7,7 +7,7 @@ everything positive comes from :func:`latens.tensors.numerics.positive`, so that
 """
 
 from latens.conditionals.base import Conditional, Features, event_dims
-from latens.conditionals.column import FAMILIES, ColumnLikelihood
+from latens.conditionals.column import FAMILIES, Allowed, ColumnLikelihood
 from latens.conditionals.columns import Columns
 from latens.conditionals.counts import ContinuousBernoulli, NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
 from latens.conditionals.discrete import Codebook, FiniteScalars, NearestCode, NormalAndCategories, OneHot, Relaxed
@@ -35,7 +35,7 @@ from latens.conditionals.posteriors import (
 from latens.conditionals.pseudo import FeatureReconstruction, StructuralSimilarity
 
 __all__ = [
-    "FAMILIES", "Autoregressive", "Bernoulli", "ByModality", "Categorical", "Chained", "Codebook",
+    "FAMILIES", "Allowed", "Autoregressive", "Bernoulli", "ByModality", "Categorical", "Chained", "Codebook",
     "ColumnLikelihood", "Columns", "ColumnsInOrder", "Conditional", "ContinuousBernoulli", "DiagonalNormal",
     "DiscretizedLogistic",
     "DitheredNormal", "FeatureReconstruction", "Features", "FiniteScalars", "FlowNormal", "FullNormal",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from latens.errors import InputError, is_number, is_whole
 from latens.schema.law import Law
 
@@ -107,3 +109,17 @@ class ColumnLikelihood:
         """Whether ln p is that of a mass (of a level, a count, an atom, a place of the grid among atoms, one of few
         values), not of a density in the column's unit."""
         return self.family in _MASSES or (self.law is not None and bool(self.law.atoms or self.law.places))
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """Which levels a column can have with those of others before it.
+
+    Args:
+        target, sources: columns by their place.
+        levels: true where allowed, bool ``[*levels of the sources + 1, levels]``: the last of a source is "missing".
+    """
+
+    target: int
+    sources: tuple[int, ...]
+    levels: Tensor

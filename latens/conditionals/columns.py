@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
@@ -12,7 +12,7 @@ from torch.distributions import Distribution
 
 from latens import distributions as d
 from latens.conditionals.base import Conditional
-from latens.conditionals.column import ColumnLikelihood
+from latens.conditionals.column import Allowed, ColumnLikelihood
 from latens.conditionals.heads import HEADS, Head, Spread
 from latens.errors import InputError
 from latens.tensors.trees import Tree
@@ -23,8 +23,20 @@ def _size(atoms: int) -> int:
     return 0 if not atoms else 8 if atoms <= 8 else 128
 
 
+def _stages(size: int, allowed: Mapping[int, Allowed]) -> list[list[int]]:
+    """The columns in the order in which they can be drawn, those together that do not depend on each other."""
+    stage: list[int] = []
+    for j in range(size):
+        sources = allowed[j].sources if j in allowed else ()
+        if any(source >= j for source in sources):
+            raise ValueError(f"column {j} is allowed by columns {sources}, which must stand before it")
+        stage.append(max((stage[source] + 1 for source in sources), default=0))
+    return [[j for j in range(size) if stage[j] == k] for k in range(max(stage) + 1)]
+
+
 class Columns(Conditional):
-    """p(x|z) = prod_j p_j(x_j|z), one family a column; NaN cells are left out.
+    """p(x|z) = prod_j p_j(x_j|z), one family a column; NaN cells are left out. ``allowed``: levels that a column can
+    have with those of columns before it, among which it is normalised.
 
     The network gives ``[..., sum of outputs]``, the outputs of column 0 first. ln p(x) is a density of the user's data:
     it carries the Jacobian of every column's unit. Columns of one family (and number of levels) are evaluated together.
@@ -39,22 +51,30 @@ class Columns(Conditional):
 
     seen: Tensor | None
 
-    def __init__(self, network: nn.Module, columns: Sequence[ColumnLikelihood], *, reads: tuple[str, ...] = ()):
+    def __init__(
+        self, network: nn.Module, columns: Sequence[ColumnLikelihood], *, allowed: Sequence[Allowed] = (),
+        reads: tuple[str, ...] = (),
+    ):  # fmt: skip
         super().__init__(network, reads)
         self.columns = tuple(columns)
         if not self.columns:
             raise InputError("a table's likelihood needs at least one column, got none.")
-        groups: dict[tuple[str, int | None, str, int], list[int]] = {}
+        self.allowed = {each.target: each for each in allowed}
+        self.stages = _stages(len(self.columns), self.allowed)
+        for j, each in self.allowed.items():
+            self.register_buffer(f"allowed_{j}", each.levels, persistent=False)
+        groups: dict[tuple[str, int | None, str, int, bool], list[int]] = {}
         for j, column in enumerate(self.columns):
             size = column.levels if column.law is None else _size(len(column.law.atoms))
-            groups.setdefault((column.family, size, column.scale, column.components), []).append(j)
+            key = (column.family, size, column.scale, column.components, j in self.allowed)
+            groups.setdefault(key, []).append(j)
         ends = torch.tensor([0] + [column.outputs for column in self.columns]).cumsum(0)
         self.outputs = int(ends[-1])
         seen = [column.seen or (-math.inf, math.inf) for column in self.columns]
         self.register_buffer("seen", torch.tensor(seen, dtype=torch.float64).T if any(
             column.seen for column in self.columns) else None, persistent=False)  # fmt: skip
-        self.heads = nn.ModuleList()
-        for i, members in enumerate(groups.values()):
+        self.heads, self.members = nn.ModuleList(), list(groups.values())
+        for i, members in enumerate(self.members):
             index = torch.tensor(members)
             alike = [self.columns[j] for j in members]
             self.heads.append(HEADS[alike[0].family](alike))
@@ -72,14 +92,35 @@ class Columns(Conditional):
                 for i, head in enumerate(self.heads)]  # fmt: skip
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
-        return d.Observed(self.columns_at(output), 1)
+        if not self.allowed:
+            return d.Observed(self.columns_at(output), 1)
 
-    def columns_at(self, output: Tensor) -> d.Columns:
-        """The distribution of all columns, cell by cell, whose raw outputs these are."""
+        def given_cells(x: Tensor) -> d.Columns:
+            return self.columns_at(output, x)
+
+        return d.Observed(d.InOrder(given_cells, output.shape[:-1], len(self.columns), self.stages), 1)
+
+    def columns_at(self, output: Tensor, x: Tensor | None = None) -> d.Columns:
+        """The distribution of all columns, cell by cell, whose raw outputs these are; the levels that are allowed with
+        those of x ``[..., columns]`` alone."""
         if output.shape[-1] != self.outputs:
             raise ValueError(f"the columns need {self.outputs} outputs of the network, got {output.shape[-1]}")
         parts = [(index, head(output[..., raw])) for index, raw, head in self._groups()]
+        if x is not None and self.allowed:
+            parts = [(index, self._among(part, members, x)) for (index, part), members in zip(parts, self.members)]
         return d.Columns(parts, len(self.columns), self.seen)
+
+    def _among(self, part: Distribution, members: list[int], x: Tensor) -> Distribution:
+        """The columns of a group, those that are bound to levels of others among the levels that are allowed."""
+        if members[0] not in self.allowed:
+            return part
+        found = []
+        for j in members:
+            each, levels = self.allowed[j], cast(Tensor, getattr(self, f"allowed_{j}"))
+            missing = zip(each.sources, levels.shape)
+            at = tuple(x[..., source].nan_to_num(nan=size - 1).long() for source, size in missing)
+            found.append(levels[at])
+        return d.among(part, torch.stack(found, -2))
 
     def start(self, sample: Tensor) -> Tensor:
         """Sets what the columns learn from a sample ``[N, columns]`` of the data (NaN: missing), and gives the raw

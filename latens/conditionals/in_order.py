@@ -10,7 +10,7 @@ from torch.distributions import Distribution
 from torch.nn.functional import silu
 
 from latens import distributions as d
-from latens.conditionals.column import ColumnLikelihood
+from latens.conditionals.column import Allowed, ColumnLikelihood
 from latens.conditionals.columns import Columns
 from latens.networks import Before, Seen
 from latens.tensors.trees import Tree
@@ -32,10 +32,10 @@ class ColumnsInOrder(Columns):
     places: Tensor
 
     def __init__(
-        self, network: nn.Module, columns: Sequence[ColumnLikelihood], seen: Sequence[Seen], *, hidden: int = 128,
-        reads: tuple[str, ...] = (),
+        self, network: nn.Module, columns: Sequence[ColumnLikelihood], seen: Sequence[Seen], *, hidden: int = 64,
+        allowed: Sequence[Allowed] = (), reads: tuple[str, ...] = (),
     ):  # fmt: skip
-        super().__init__(network, columns, reads=reads)
+        super().__init__(network, columns, allowed=allowed, reads=reads)
         self.before, self.mixed = Before(seen, hidden), nn.Linear(hidden, hidden)
         most = max(column.outputs for column in self.columns)
         self.further = nn.Parameter(torch.zeros(len(self.columns), hidden, most))
@@ -48,6 +48,6 @@ class ColumnsInOrder(Columns):
         def after(x: Tensor) -> d.Columns:
             hidden = silu(self.mixed(silu(told + self.before(x))))
             further = torch.einsum("...dh,dho->...do", hidden, self.further).flatten(-2)
-            return self.columns_at(raw + further[..., self.places])
+            return self.columns_at(raw + further[..., self.places], x)
 
         return d.Observed(d.InOrder(after, raw.shape[:-1], len(self.columns)), 1)

@@ -12,7 +12,7 @@ from latens.distributions.chained import Chained
 from latens.distributions.columns import Columns
 from latens.distributions.continuous import Beta, ContinuousBernoulli, LogNormal, StudentT
 from latens.distributions.counts import NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
-from latens.distributions.discrete import Bernoulli, Categorical, DiscretizedLogistic
+from latens.distributions.discrete import Bernoulli, Categorical, DiscretizedLogistic, among
 from latens.distributions.dithered import DitheredMixture, UnitUniform
 from latens.distributions.drawn import Drawn
 from latens.distributions.event import InUnits, Observed, OnGrid, Reproduced
@@ -44,6 +44,6 @@ __all__ = [
     "Ordinal", "Pieces", "Piecewise", "Planar", "PointMass", "Poisson", "PowerSpherical", "Pushforward",
     "Quantised", "Radial", "Relaxed", "Reproduced", "Resampled", "RiemannianNormal", "SelfMasked", "SphereUniform",
     "StudentT", "Transform", "TruncatedNormal", "UniformCodes", "UnitUniform", "VonMisesFisher", "WrappedNormal",
-    "ZeroInflatedNegativeBinomial", "canonical", "center", "closed_kl", "detached", "extrapolating", "flat_mean",
+    "ZeroInflatedNegativeBinomial", "among", "canonical", "center", "closed_kl", "detached", "extrapolating", "flat_mean",
     "has_closed_kl", "has_row_noise", "require_support", "rsample_and_log_prob", "standing",
 ]

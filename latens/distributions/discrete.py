@@ -12,6 +12,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
 from latens.tensors.numerics import broadcast_shape, log1mexp_of_log
 
+NEVER = -1e4  # a logit whose level has the probability 0, and finite gradients
+
 
 class Bernoulli(Distribution):
     """p(x = 1) = sigmoid(logits); x in {0, 1} of any storage type. log p in nats."""
@@ -65,6 +67,20 @@ class Categorical(td.Categorical):
         lead = broadcast_shape(value.shape, self._batch_shape)
         index = value.long().unsqueeze(-1).expand(*lead, 1)
         return self.logits.expand(*lead, self.logits.shape[-1]).gather(-1, index).squeeze(-1)
+
+
+def among(px: Distribution, allowed: Tensor) -> Categorical:
+    """Levels that are allowed, ``[..., L]`` true there: p(k) / sum of p over the allowed, and 0 elsewhere.
+
+    >>> among(Bernoulli(torch.zeros(1)), torch.tensor([[False, True]])).log_prob(torch.ones(1))
+    tensor([0.])
+    """
+    if isinstance(px, Categorical):
+        logits = px.logits
+    else:
+        levels = [torch.full(px.batch_shape, float(k), device=allowed.device) for k in range(allowed.shape[-1])]
+        logits = torch.stack([px.log_prob(level) for level in levels], -1)
+    return Categorical(torch.where(allowed, logits, NEVER))
 
 
 class DiscretizedLogistic(Distribution):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -16,23 +16,27 @@ class InOrder(Distribution):
     """p(x) = prod_j p_j(x_j | x_1 … x_{j-1}) over a last axis of columns (Larochelle & Murray 2011).
 
     ``given(x)``: the distribution of every column given those before it in x ``[..., D]``, of which NaN tell nothing:
-    that of the observed cells is exact, one pass for all columns; draws take a pass a column. ``fill`` as in
+    that of the observed cells is exact, one pass for all columns; draws take a pass for each of the ``stages``, which
+    are the columns that do not depend on each other (unless given, each its own). ``fill`` as in
     :class:`~latens.distributions.Columns`, wrap in ``Observed(…, 1)``.
     """
 
     arg_constraints: dict = {}
 
-    def __init__(self, given: Callable[[Tensor], Columns], batch_shape: torch.Size, size: int):
-        self.given, self.size = given, size
+    def __init__(
+        self, given: Callable[[Tensor], Columns], batch_shape: torch.Size, size: int,
+        stages: Sequence[Sequence[int]] | None = None,
+    ):  # fmt: skip
+        self.given, self.size, self.stages = given, size, stages or [[j] for j in range(size)]
         super().__init__(torch.Size([*batch_shape, size]), validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
         return self.given(value).log_prob(value)
 
     def _one_by_one(self, x: Tensor, value: Callable[[Columns], Tensor]) -> Tensor:
-        """x with its missing cells filled, the first column first, each by its ``value``."""
+        """x with its missing cells filled, stage by stage, each by its ``value``."""
         x = x.clone()
-        for j in range(self.size):
+        for j in map(list, self.stages):
             found = value(self.given(x))[..., j].to(x.dtype)
             x[..., j] = torch.where(x[..., j].isnan(), found, x[..., j])
         return x

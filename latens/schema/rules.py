@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -82,7 +84,7 @@ class Rule:
         """The rule that :meth:`to_json` wrote; ``InputError`` where it is none."""
         try:
             own = dict(fields)
-            kind = {each.kind: each for each in (Order, Function, Formula, Missing)}[own.pop("rule")]
+            kind = {each.kind: each for each in (Order, Function, Formula, Missing, Combinations)}[own.pop("rule")]
             values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in own.items()}
             if isinstance(values.get("difference"), dict):
                 values["difference"] = Column.from_json(values["difference"])
@@ -479,6 +481,89 @@ class Missing(Rule):
 
     def with_gaps(self, u: ColumnNumbers, before: ColumnNumbers, fields: Fields) -> None:
         u[self.target] = np.where(self._where(u[self.sources[0]]), np.nan, before[self.target])
+
+
+@dataclass(frozen=True)
+class Combinations(Rule):
+    """Levels of the target that never occur with some levels of the sources are impossible there.
+
+    Args:
+        counts: rows of each combination, None where it is impossible; the target's levels within those of the last
+            source, the first source outermost.
+        sizes: numbers of levels, of the sources and of the target.
+    """
+
+    counts: tuple[int | None, ...] = ()
+    sizes: tuple[int, ...] = ()
+
+    kind: ClassVar[str] = "combinations"
+
+    def __post_init__(self) -> None:
+        if not self.sources or len(self.sizes) != len(self.sources) + 1 or math.prod(self.sizes) != len(self.counts):
+            raise InputError("combinations need a count for every one of them")
+
+    @property
+    def text(self) -> str:
+        return " & ".join(map(named, (*self.sources, self.target)))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (*self.sources, self.target)
+
+    @cached_property
+    def rows(self) -> np.ndarray:
+        """Rows of each combination, NaN where it is impossible, ``[*sizes + 1]``: the last place of each column is
+        that of a missing level."""
+        counts = np.array([np.nan if n is None else n for n in self.counts], dtype=np.float64).reshape(self.sizes)
+        for axis in range(len(self.sizes)):
+            gone = np.isnan(counts).all(axis, keepdims=True)
+            counts = np.concatenate([counts, np.where(gone, np.nan, np.nansum(counts, axis, keepdims=True))], axis)
+        return counts
+
+    def broken(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
+        places = [np.where(np.isnan(u[name]), size, np.nan_to_num(u[name])).astype(np.int64)
+                  for name, size in zip(self.names, self.sizes)]  # fmt: skip
+        return np.isnan(self.rows[tuple(places)]) & (places[-1] < self.sizes[-1])
+
+    def levels_of(self, name: str, row: Mapping[str, float]) -> np.ndarray:
+        """Rows of each level of a column with the levels that a row has of the others, NaN where it is impossible."""
+        axis = self.names.index(name)
+        at = [size if np.isnan(row[each]) else int(row[each]) for each, size in zip(self.names, self.sizes)]
+        return self.rows[(*at[:axis], slice(self.sizes[axis]), *at[axis + 1 :])]
+
+
+def settle_levels(rules: Sequence[Rule], u: ColumnNumbers, free: ColumnNumbers | None = None) -> None:
+    """Gives cells (that are ``free`` to, bool ``[N]`` a column) others levels where theirs are impossible together, in
+    place: as few as that takes, the first columns last, frequent levels first."""
+    bound = [rule for rule in rules if isinstance(rule, Combinations) and set(rule.names) <= set(u)]
+    names = [name for name in u if any(name in rule.names for rule in bound)]
+    bad = np.flatnonzero(np.any([rule.broken(u, {}) for rule in bound], 0)) if bound else np.empty(0, np.int64)
+    if not len(bad):
+        return
+    values = np.stack([u[name][bad] for name in names])
+    loose = np.ones_like(values) if free is None else np.stack([free[name][bad] for name in names])
+    distinct, which = np.unique(np.concatenate([values, loose]), axis=1, return_inverse=True)
+    for k, each in enumerate(distinct.T):
+        row = dict(zip(names, each))
+        left = [name for name, is_loose in zip(names, each[len(names) :]) if is_loose and not np.isnan(row[name])]
+        found = _possible(bound, row | dict.fromkeys(left, np.nan), left, row)
+        values[:, which.ravel() == k] = np.array([(found or row)[name] for name in names])[:, None]
+    for name, levels in zip(names, values):
+        u[name] = u[name].copy()
+        u[name][bad] = levels
+
+
+def _possible(
+    rules: Sequence[Combinations], row: dict[str, float], left: list[str], before: Mapping[str, float]
+) -> dict[str, float] | None:
+    """The row with levels of the columns that are left which are possible together: those of ``before`` if they can."""
+    if not left:
+        return row
+    name, *rest = left
+    rows = np.min([rule.levels_of(name, row) for rule in rules if name in rule.names], 0)  # NaN where any is
+    order = sorted(np.flatnonzero(~np.isnan(rows)).tolist(), key=lambda level: (level != before[name], -rows[level]))
+    ways = (_possible(rules, row | {name: float(level)}, rest, before) for level in order)
+    return next((way for way in ways if way is not None), None)
 
 
 def named(name: str) -> str:

@@ -18,7 +18,7 @@ from latens.errors import InputError
 from latens.schema.arrow import pa, pc
 from latens.schema.cells import listed, short
 from latens.schema.column import KEPT, KINDS, Column
-from latens.schema.rules import ColumnNumbers, Rule
+from latens.schema.rules import ColumnNumbers, Rule, settle_levels
 
 
 @dataclass(frozen=True)
@@ -167,6 +167,7 @@ class Table:
         u, outside = dict(zip(self.names, x.T)), np.zeros(len(x), bool)
         bound = {rule.target for rule in self.rules if rule.bounds}
         u |= {name: fields[name].settled(u[name], mean=mean, beyond=beyond) for name in u if name not in bound}
+        settle_levels(self.rules, u)
         for rule in self.rules:
             outside |= rule.outward(u, fields, mean)
         return {name: u[name] for name in fields}, outside
@@ -178,6 +179,7 @@ class Table:
         for _ in range(2):  # what a rule tells of its sources binds those that these are computed from
             found = {name: np.where(np.isnan(seen[name]), fields[name].settled(left[name]), seen[name])
                      for name in left if name not in bound}  # fmt: skip
+            settle_levels(self.rules, found, {name: np.isnan(seen[name]) for name in found})
             for rule in self.rules:
                 rule.fill(found, seen, fields, left)
         return {name: found[name] for name in fields}

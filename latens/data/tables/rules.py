@@ -7,13 +7,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from latens.data.tables.rules_asked import declared
-from latens.data.tables.rules_found import LEAST, formulas, functions, gaps, order_of, orders
+from latens.data.tables.rules_found import LEAST, combinations_of_levels, formulas, functions, gaps, joined_combinations, order_of, orders
 from latens.errors import InputError
 from latens.schema import Column, Table
 from latens.schema.cells import listed
-from latens.schema.rules import ColumnNumbers, Function, Missing, Order, Rule
+from latens.schema.rules import Combinations, ColumnNumbers, Formula, Function, Missing, Order, Rule
 
 NONE = "none"
+LEAVING = Function | Formula | Order | Combinations  # whose targets are no part of combinations that are found
 
 
 def with_rules(schema: Table, table: Any, asked: Sequence[str], where: str) -> Table:
@@ -41,8 +42,8 @@ def with_rules(schema: Table, table: Any, asked: Sequence[str], where: str) -> T
 def _with_found(rules: list[Rule], fields: dict[str, Column], u: ColumnNumbers) -> list[Rule]:
     """The rules asked for and those that the rows show, but for circles and a second rule of one target."""
     found = list(rules)
-    for search in (functions, formulas, orders, gaps):
-        kinds = Function | Missing if search is gaps else Rule
+    for search in (functions, formulas, orders, combinations_of_levels, gaps):
+        kinds = Function | Missing if search is gaps else Rule if search is not combinations_of_levels else LEAVING
         taken = {rule.target for rule in found if isinstance(rule, kinds)}
         for rule in search(fields, u, taken):
             if rule.target not in taken and _sorted([*found, rule]) is not None:
@@ -53,7 +54,7 @@ def _with_found(rules: list[Rule], fields: dict[str, Column], u: ColumnNumbers) 
 def _added(rules: list[Rule], rule: Rule, text: str) -> list[Rule]:
     """The rules with one more; ``InputError`` where it goes round in a circle or two give the same column."""
     same = [each for each in rules if each.target == rule.target and Missing not in (type(each), type(rule))]
-    if same and not all(isinstance(each, Order) for each in [*same, rule]):
+    if same and not (len({type(each) for each in [*same, rule]}) == 1 and isinstance(rule, Order | Combinations)):
         raise InputError(f"--rule {text!r}: column {rule.target!r} is bound by {same[0].text} already: leave one away")
     if _sorted([*rules, rule]) is None:
         raise InputError(f"--rule {text!r} goes round in a circle with {listed([each.text for each in rules])}: "
@@ -75,12 +76,14 @@ def _sorted(rules: Iterable[Rule]) -> list[Rule] | None:
 
 
 def _joined(rules: Sequence[Rule], fields: dict[str, Column], u: ColumnNumbers) -> list[Rule]:
-    """The rules, all orders of one target as one."""
+    """The rules, all orders of one target as one, and all combinations."""
     found: list[Rule] = []
     for rule in rules:
-        same = [each for each in rules if isinstance(each, Order) and each.target == rule.target]
-        if not isinstance(rule, Order) or len(same) == 1:
+        same = [each for each in rules if type(each) is type(rule) and each.target == rule.target]
+        if not isinstance(rule, Order | Combinations) or len(same) == 1:
             found.append(rule)
+        elif rule is same[0] and isinstance(rule, Combinations):
+            found.append(joined_combinations([each for each in rules if isinstance(each, Combinations)], rule, fields, u))
         elif rule is same[0]:
             sources = tuple(dict.fromkeys(name for each in same for name in each.sources))
             joined = order_of(sources, rule.target, fields, u, strict=all(each.strict for each in same))

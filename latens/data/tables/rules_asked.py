@@ -5,24 +5,36 @@ from __future__ import annotations
 import ast
 import dataclasses
 import difflib
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from latens.data.tables.rules_found import comparable, function_of, is_numeric, keys_of, order_of
+from latens.data.tables.rules_found import (
+    ASKED,
+    comparable,
+    counted,
+    function_of,
+    impossible,
+    is_numeric,
+    keys_of,
+    order_of,
+)
 from latens.errors import InputError
 from latens.schema import Column, Table
 from latens.schema.cells import listed
 from latens.schema.column import CODED
 from latens.schema.rules import ColumnNumbers, Formula, Function, Missing, Order, Rule
 
-_SIGNS = ("<=", ">=", "->", "==", "≤", "≥", "<", ">", "=")
+_SIGNS = ("<=", ">=", "->", "==", "≤", "≥", "<", ">", "=", "&")
 _HELP = (
-    "write start <= end, total = net + tax, city -> country, dose missing where drug = none, or none; names with "
-    "spaces in quotes"
+    "write start <= end, total = net + tax, city -> country, sex & title, dose missing where drug = none, or none; "
+    "names with spaces in quotes"
 )
+
+MOST = 10_000  # combinations of levels
 
 
 def declared(text: str, schema: Table, u: ColumnNumbers, where: str) -> list[Rule]:
@@ -32,7 +44,7 @@ def declared(text: str, schema: Table, u: ColumnNumbers, where: str) -> list[Rul
     for rule in _parsed(text, schema, u, where):
         _require_kept(text, rule, rule.broken(u, fields), fields, u, where)
         told = ~np.isnan(np.stack([u[name] for name in (rule.target, *rule.sources)])).any(0)
-        checked.append(dataclasses.replace(rule, reason=f"in all {int(told.sum()):,} rows, as asked"))
+        checked.append(dataclasses.replace(rule, reason=f"in all {int(told.sum()):,} rows, {ASKED}"))
     return checked
 
 
@@ -44,6 +56,8 @@ def _parsed(text: str, schema: Table, u: ColumnNumbers, where: str) -> list[Rule
     if not signs or not all(sides):
         raise InputError(f"--rule {text!r} cannot be read: {_HELP}")
     _require_modelled(text, [token[1] for token in tokens if isinstance(token, tuple)], schema)
+    if set(signs) == {"&"}:
+        return [_combinations_asked(text, sides, schema, u)]
     if signs == ["->"]:
         return [_function_asked(text, sides, schema, u)]
     if signs in (["="], ["=="]):
@@ -95,11 +109,11 @@ def _tokens(text: str, names: Sequence[str]) -> list[Any]:
         elif name is not None:
             found.append(("name", name))
             size = len(name)
-        elif match := re.match(r"<=|>=|->|==|[≤≥<>=+\-*/(),]|\d+\.?\d*(?:[eE][+-]?\d+)?", rest):
+        elif match := re.match(r"<=|>=|->|==|[≤≥<>=+\-*/(),&]|\d+\.?\d*(?:[eE][+-]?\d+)?", rest):
             found.append(match[0])
             size = match.end()
         else:
-            word = re.match(r"[^\s<>=+*/()]+", rest)
+            word = re.match(r"[^\s<>=+*/()&]+", rest)
             raise _no_column(text, word[0] if word else rest[0], names)
         rest = rest[size:].lstrip()
     return found
@@ -188,6 +202,24 @@ def _function_asked(text: str, sides: list[list[Any]], schema: Table, u: ColumnN
     draft = Function(target, (source,), "", (0.0,), (0.0,), (1,))
     _require_kept(text, draft, bad, fields, u, schema.reason)
     raise AssertionError("a function that no row breaks")
+
+
+def _combinations_asked(text: str, sides: list[list[Any]], schema: Table, u: ColumnNumbers) -> Rule:
+    """Only the combinations of levels that there are."""
+    fields, order = {field.name: field for field in schema.outer}, [field.name for field in schema.outer]
+    names = sorted({_only_name(text, side) for side in sides}, key=order.index)
+    for name in names:
+        if fields[name].kind not in CODED:
+            raise InputError(f"--rule {text!r}: column {name!r} is {fields[name].kind}, and combinations are of levels: "
+                             f"say --column {name}=categorical")  # fmt: skip
+    size = math.prod(len(fields[name].levels or ()) for name in names)
+    if len(names) < len(sides) or size > MOST:
+        what = "a column is named twice" if len(names) < len(sides) else f"{size:,} combinations are more than {MOST:,}"
+        raise InputError(f"--rule {text!r}: {what}: leave columns away")
+    rows = counted(names, fields, u)
+    if rows.all():
+        raise InputError(f"--rule {text!r}: every combination occurs: leave the rule away")
+    return impossible(names, rows, rows == 0, "")
 
 
 def _missing_asked(text: str, match: re.Match[str], schema: Table, u: ColumnNumbers) -> Rule:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations, permutations
 
 import numpy as np
 
 from latens.data.tables.kinds import _decimals
 from latens.data.tables.laws import DAYS, SECONDS, law_of
+from latens.errors import InputError
 from latens.schema import Column
 from latens.schema.cells import arrow_type, kind_of_time, listed
 from latens.schema.column import CODED, NUMERIC
 from latens.schema.law import Law
-from latens.schema.rules import EXACT, ColumnNumbers, Formula, Function, Missing, Order, Rule, values_of
+from latens.schema.rules import EXACT, Combinations, ColumnNumbers, Formula, Function, Missing, Order, Rule, named, values_of
 
 LEAST = 100  # rows in which a rule that is kept by itself can be seen to hold
 ACCIDENT = -6.0  # log10 of the chance by accident, below which it is kept
@@ -25,6 +26,9 @@ KEYS = 1000  # values of the source of a function
 WIDE, SUMMED = 100, 24  # columns that are looked at for functions and orders, and for formulas
 PARTS = {2: 24, 3: 16, 4: 12}  # columns among which the parts of a sum are looked for, by their number
 GAPPED = 0.2  # share of missing cells, above which a column is no part of a formula that is looked for
+ASKED = "as asked"
+COMBINED = 40  # columns of levels among which combinations are looked at
+CELLS = 2500  # combinations of two columns
 SAMPLE = 1000  # rows by which candidates are told before all rows are looked at
 
 
@@ -335,6 +339,78 @@ def _law_of_all(numbers: np.ndarray, time: str) -> Law | None:
     seen = dict(zip(distinct.tolist(), counts.tolist())) if len(distinct) <= 100_000 else None
     sample = np.random.default_rng(0).choice(numbers, 20_000, replace=False) if len(numbers) > 20_000 else numbers
     return law_of(np.sort(sample), seen, steps, (float(numbers.min()), float(numbers.max())))
+
+
+# Combinations of levels
+
+
+def combinations_of_levels(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> list[Rule]:
+    """Levels of two columns that never meet, although independent columns of their levels would."""
+    names = [name for name, field in fields.items() if field.kind in CODED and name not in taken][:COMBINED]
+    pairs = [(one, two) for one, two in combinations(names, 2) if _cells(one, two, fields) <= CELLS]
+    tested = math.log10(max(1, sum(_cells(one, two, fields) for one, two in pairs)))
+    found: dict[str, list[tuple[float, Combinations]]] = {}
+    for one, two in pairs:
+        rows = counted((one, two), fields, u)
+        never = (rows == 0) & (_chance_of_none(rows) + tested < ACCIDENT)
+        if never.any() and rows.sum() >= LEAST:
+            chance = float(_chance_of_none(rows)[never].max()) + tested
+            words = (f"{never.sum():,} of {never.size:,} combinations in none of {int(rows.sum()):,} rows; by accident "
+                     f"1 in 10^{math.floor(-chance):,} each")  # fmt: skip
+            found.setdefault(two, []).append((chance, impossible((one, two), rows, never, words)))
+    return [rule for ways in found.values() for _, rule in sorted(ways, key=lambda way: way[0])]
+
+
+def _cells(one: str, two: str, fields: dict[str, Column]) -> int:
+    return len(fields[one].levels or ()) * len(fields[two].levels or ())
+
+
+def counted(names: Sequence[str], fields: dict[str, Column], u: ColumnNumbers) -> np.ndarray:
+    """Rows of each combination of the levels of some columns, none of them missing."""
+    sizes = [len(fields[name].levels or ()) for name in names]
+    values = np.stack([u[name] for name in names])
+    whole = values[:, ~np.isnan(values).any(0)].astype(np.int64)
+    place = np.ravel_multi_index(tuple(whole), sizes)
+    return np.bincount(place, minlength=math.prod(sizes)).reshape(sizes)
+
+
+def _chance_of_none(rows: np.ndarray) -> np.ndarray:
+    """log10 of the chance that no row has a combination of two levels, were the two columns independent."""
+    first, second = rows.sum(1, keepdims=True), rows.sum(0, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        chance = first * np.log10(1 - second / max(1, rows.sum()))
+    return np.where(np.minimum(first, second) > 0, np.nan_to_num(chance), 0.0)
+
+
+def impossible(names: Sequence[str], rows: np.ndarray, never: np.ndarray, reason: str) -> Combinations:
+    counts = tuple(None if gone else int(n) for n, gone in zip(rows.ravel(), never.ravel()))
+    return Combinations(names[-1], tuple(names[:-1]), reason, counts, rows.shape)
+
+
+def joined_combinations(
+    rules: Sequence[Combinations], first: Combinations, fields: dict[str, Column], u: ColumnNumbers
+) -> Combinations:
+    """All combinations of the first one's target as one, but for those that would leave no level of it with levels of
+    the sources that may meet."""
+    joined, reasons = first, [first.reason]
+    for rule in rules:
+        sources = tuple(dict.fromkeys((*joined.sources, *rule.sources)))
+        names = (*sources, first.target)
+        if rule is first or rule.target != first.target or math.prod(len(fields[n].levels or ()) for n in names) > CELLS:
+            continue
+        rows = counted(names, fields, u)
+        places = {name: place for name, place in zip(names, np.indices(rows.shape).reshape(len(names), -1) * 1.0)}
+        never = np.any([each.broken(places, fields) for each in (joined, rule)], 0).reshape(rows.shape)
+        apart = np.any([each.broken(places, fields) for each in rules if {*each.sources, each.target} <= {*sources}]
+                       or [np.zeros(rows.size, bool)], 0).reshape(rows.shape)  # fmt: skip
+        if (never.all(-1) & ~apart.any(-1)).any():
+            if rule.reason.endswith(ASKED):
+                raise InputError(f"--rule {rule.text!r} and {joined.text!r} leave no level of {rule.target!r} where "
+                                 f"{listed(sources)} meet as no row has it: say --rule "
+                                 f"{' & '.join(map(named, names))!r}")  # fmt: skip
+        else:
+            joined, reasons = impossible(names, rows, never, ""), [*reasons, rule.reason]
+    return dataclasses.replace(joined, reason="; ".join(reasons))
 
 
 # Gaps

@@ -138,7 +138,7 @@ def through(first: nn.Module, likelihood: nn.Module) -> nn.Module:
 
 def likelihood_for(
     info: DataInfo, latent_dim: int, likelihood: str, network: str, variance: float | str = "optimal",
-    missing: str = "mar", columns: str = "apart",
+    missing: str = "mar", dependence: str = "codes",
 ) -> nn.Module:  # fmt: skip
     """p(x|z) for the data, its output biases at the data's mean; ``missing``: "mar" (at random) or "mnar" (tables)."""
     name, reads = network_kind(info, network), info.reads
@@ -151,9 +151,9 @@ def likelihood_for(
             )
         if variance not in ("optimal", "learned", 1.0):
             raise InputError(f"variance={variance!r} is for arrays; each column of a table learns a scale of its own")
-        return columns_likelihood(info, lambda shape: _decoder(info, name, latent_dim, shape), missing, columns)
-    if columns != "apart":
-        raise InputError(f"columns={columns!r} is for tables of several kinds of columns; these data are an array")
+        return columns_likelihood(info, lambda shape: _decoder(info, name, latent_dim, shape), missing, dependence)
+    if dependence != "codes":
+        raise InputError(f"dependence={dependence!r} is for tables of several kinds of columns; these data are an array")
     if missing != "mar":
         raise InputError(f"missing={missing!r} is for tables with missing cells; these data have none")
     kind, schema = likelihood_name(info, likelihood), info.schema

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -12,12 +13,13 @@ from latens import conditionals, networks
 from latens.errors import InputError
 from latens.networks import Seen
 from latens.recipes.choices.info import DataInfo, one_of
-from latens.schema import Column
+from latens.schema import Column, Table
 from latens.schema.column import LOGARITHMIC
+from latens.schema.rules import Combinations
 
 ROWS_OF_SCALES = 2000  # from which on how widely a number spreads, and about how many places, depends on its codes
 COMPONENTS = 3  # of such a number
-BEFORE = 128  # hidden units of a column that sees those before it
+BEFORE = 64  # hidden units of a column that sees those before it
 
 
 def seen_as(column: Column) -> Seen:
@@ -37,33 +39,43 @@ def numbers_of(info: DataInfo, why: str) -> list[Seen]:
     return [seen_as(column) for column in info.schema.modelled]  # type: ignore[union-attr]
 
 
+def allowed_in(schema: Table) -> list[conditionals.Allowed]:
+    """The levels that rules allow, of columns that are modelled."""
+    place = {name: j for j, name in enumerate(schema.names)}
+    return [
+        conditionals.Allowed(place[rule.target], tuple(place[name] for name in rule.sources),
+                             torch.from_numpy(~np.isnan(rule.rows[..., :-1])))
+        for rule in schema.rules if isinstance(rule, Combinations) and {rule.target, *rule.sources} <= set(place)
+    ]  # fmt: skip
+
+
 def columns_likelihood(
     info: DataInfo, decoder: Callable[[Sequence[int]], tuple[nn.Module, nn.Module]], missing: str = "mar",
-    columns: str = "apart",
+    dependence: str = "codes",
 ) -> conditionals.Columns:
     """The product of the columns' likelihoods, its untrained network giving the columns' marginals; with ``missing``
     "mnar" also the likelihood of which cells are missing."""
     one_of("missing", missing, ("mar", "mnar"))
-    one_of("columns", columns, ("apart", "in_order"))
-    if columns == "in_order" and missing == "mnar":
-        raise InputError("columns = in_order goes with missing = mar")
+    one_of("dependence", dependence, ("codes", "autoregressive"))
+    if dependence == "autoregressive" and missing == "mnar":
+        raise InputError("dependence = autoregressive goes with missing = mar")
     heads = [likelihood_of(column) for column in info.schema.modelled]  # type: ignore[union-attr]
     if info.rows >= ROWS_OF_SCALES and missing == "mar":
         heads = [head if head.law is None or head.law.is_complete else
                  replace(head, scale="network", components=COMPONENTS) for head in heads]  # fmt: skip
-    part_of: type[conditionals.Columns] = conditionals.Columns
     if missing == "mnar":
         heads = [replace(head, family="normal") if head.family == "student_t" else head for head in heads]
-        part_of = conditionals.SelfMaskedColumns
         info.choices["missing"] = "missing = mnar: whether a cell is missing may depend on its own value"
-    more = BEFORE if columns == "in_order" else 0
+    more, allowed = BEFORE if dependence == "autoregressive" else 0, allowed_in(info.schema)
     net, inner = decoder((sum(head.outputs for head in heads) + more,))
     part: conditionals.Columns
-    if more:
+    if missing == "mnar":
+        part = conditionals.SelfMaskedColumns(net, heads, reads=info.reads)
+    elif more:
         seen = [seen_as(column) for column in info.schema.modelled]  # type: ignore[union-attr]
-        part = conditionals.ColumnsInOrder(net, heads, seen, hidden=more, reads=info.reads)
+        part = conditionals.ColumnsInOrder(net, heads, seen, hidden=more, allowed=allowed, reads=info.reads)
     else:
-        part = part_of(net, heads, reads=info.reads)
+        part = conditionals.Columns(net, heads, allowed=allowed, reads=info.reads)
     if info.sample is not None:
         networks.start_at(inner, torch.nn.functional.pad(part.start(info.sample), (0, more)))
     return part
