@@ -15,6 +15,7 @@ from torch import nn
 import latens
 from latens.conditionals import Allowed, ColumnLikelihood, Columns, ColumnsInOrder
 from latens.data.rows import Asked, rows_of
+from latens.data.tables.frames import as_table
 from latens.networks import Seen
 from latens.schema import Table
 from latens.schema.rules import Combinations
@@ -35,6 +36,10 @@ def people(n: int = 3000, seed: int = 0) -> pd.DataFrame:
         "pregnant": (sex == "f") & (r.random(n) < 0.2),
         "grade": np.where(title == "Dr", r.choice(["A", "B"], n), r.choice(["B", "C"], n)),
     })  # fmt: skip
+
+
+def schema_of(data: pd.DataFrame, *rules: str) -> Table:
+    return rows_of(as_table(data)[0], None, Asked(rules=rules)).schema
 
 
 def impossible(t: pd.DataFrame) -> int:
@@ -69,7 +74,7 @@ def likelihood(kind: str, seed: int) -> Columns:
     if kind == "codes":
         return Columns(nn.Linear(2, outputs).double(), COLUMNS, allowed=bound)
     seen = [Seen(3), Seen(2), Seen(4), Seen(4)]
-    part = ColumnsInOrder(nn.Linear(2, outputs + 6), COLUMNS, seen, hidden=6, allowed=bound).double()
+    part = ColumnsInOrder(nn.Linear(2, outputs), COLUMNS, seen, hidden=6, allowed=bound).double()
     nn.init.normal_(part.further)
     return part
 
@@ -150,7 +155,7 @@ def test_none_is_found_among_independent_levels_or_rare_ones(seed: int) -> None:
     r, n = np.random.default_rng(seed), 2000
     levels = [f"l{k}" for k in range(30)]
     data = pd.DataFrame({name: r.choice(levels, n, p=r.dirichlet(np.ones(30))) for name in "abcd"})
-    assert not rows_of(data, Asked()).schema.rules
+    assert not schema_of(data).rules
 
 
 @pytest.mark.parametrize("dependence", ["codes", "autoregressive"])
@@ -167,13 +172,13 @@ def test_samples_imputed_cells_and_reconstructions_are_possible(dependence: str,
     seen = holes.notna().to_numpy()
     assert (filled.astype(str).to_numpy()[seen] == data.astype(str).to_numpy()[seen]).all()
     shares = filled["title"].value_counts(normalize=True) - data["title"].value_counts(normalize=True)
-    assert shares.abs().max() < 0.15
+    assert shares.abs().max() < 0.2
 
 
 def test_a_row_that_has_them_is_counted_and_its_score_is_finite(vae) -> None:
     odd = people(50, seed=2)
     odd.loc[0, ["sex", "title"]] = ["m", "Mrs"]
-    with pytest.warns(UserWarning, match="sex & title"):
+    with pytest.warns(UserWarning, match="'title': 1 cell with values that break a rule"):
         scores = vae.score_samples(odd)
     assert np.isfinite(scores).all()
 
@@ -185,14 +190,14 @@ def test_a_row_that_has_them_is_counted_and_its_score_is_finite(vae) -> None:
 def test_what_cannot_be_is_refused_in_a_sentence(text: str, words: str) -> None:
     data = people(400).assign(age=np.random.default_rng(0).normal(0, 1, 400))
     with pytest.raises(latens.InputError, match=words):
-        rows_of(data, Asked(rules=(text,)))
+        schema_of(data, text)
 
 
 def test_combinations_that_all_occur_are_refused() -> None:
     r = np.random.default_rng(0)
     data = pd.DataFrame({"a": r.choice(["x", "y"], 400), "b": r.choice(["u", "v", "w"], 400)})
     with pytest.raises(latens.InputError, match="every combination occurs"):
-        rows_of(data, Asked(rules=("a & b",)))
+        schema_of(data, "a & b")
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet"])
@@ -200,7 +205,7 @@ def test_the_command_line_keeps_them(form: str, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     data = people(1500)
     getattr(data, f"to_{form}")(f"t.{form}", index=False)
-    assert "sex & title" in done("schema", f"t.{form}").stdout
+    assert "sex & title" in done("schema", f"t.{form}").out
     done("fit", f"t.{form}", "--out", "run", "--epochs", "1", "--rule", "sex & title & pregnant", "--rule", "none")
     done("sample", "run", "-n", "20000", "--out", f"new.{form}")
     new = getattr(pd, f"read_{form}")(f"new.{form}")

@@ -36,7 +36,7 @@ def likelihood(seed: int = 0) -> ColumnsInOrder:
     """Of four columns with few values, two codes, and random weights."""
     torch.manual_seed(seed)
     outputs = sum(column.outputs for column in COLUMNS)
-    part = ColumnsInOrder(nn.Linear(2, outputs + 6), COLUMNS, SEEN, hidden=6)
+    part = ColumnsInOrder(nn.Linear(2, outputs), COLUMNS, SEEN, hidden=6)
     nn.init.normal_(part.further)
     return part
 
@@ -55,9 +55,28 @@ def test_it_starts_as_columns_apart() -> None:
     nn.init.zeros_(part.further)
     apart = Columns(nn.Identity(), COLUMNS)
     apart.load_state_dict({k: v for k, v in part.state_dict().items() if k.startswith("heads")}, strict=False)
+    part.own.load_state_dict(part.heads.state_dict())
     z = torch.randn(len(VALUES), 2)
-    expected = apart(part.network(z)[:, : part.outputs]).log_prob(VALUES)
+    expected = apart(part.network(z)).log_prob(VALUES)
     torch.testing.assert_close(part(z).log_prob(VALUES), expected)
+
+
+def test_codes_learn_what_they_would_without_it() -> None:
+    """Gradients in the raw outputs are those of the columns apart; those of the other parts are of ln p(x) itself."""
+    part, raw = likelihood(), torch.randn(len(VALUES), sum(column.outputs for column in COLUMNS), requires_grad=True)
+    own = [p for name, p in part.named_parameters() if not name.startswith(("network", "heads"))]
+    found = torch.autograd.grad(part.distribution(raw, None).log_prob(VALUES).sum(), [raw, *own])
+    apart = Columns(nn.Identity(), COLUMNS)
+    apart.heads.load_state_dict(part.heads.state_dict())
+    expected = torch.autograd.grad(apart.distribution(raw, None).log_prob(VALUES).sum(), raw)
+    assert torch.equal(found[0], expected[0])
+    with torch.no_grad():
+        part.further[0] += 1e-5
+        up = part.distribution(raw, None).log_prob(VALUES).sum()
+        part.further[0] -= 2e-5
+        down = part.distribution(raw, None).log_prob(VALUES).sum()
+    place = [name for name, _ in part.named_parameters() if not name.startswith(("network", "heads"))].index("further")
+    assert ((up - down) / 2e-5).item() == pytest.approx(found[1 + place][0].sum().item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("j", range(4))
@@ -116,15 +135,15 @@ def test_tied_columns_gain_from_it_in_bound_samples_and_imputation() -> None:
     torch.set_default_dtype(torch.float32)
     data, held = tied(2400)[:2000], tied(2400)[2000:].reset_index(drop=True)
     bounds, ties = {}, {}
-    for columns in ("apart", "in_order"):
-        vae = latens.VAE(2, recipe=latens.Recipe("vae", columns=columns), epochs=60, random_state=0).fit(data)
+    for dependence in ("codes", "autoregressive"):
+        vae = latens.VAE(2, recipe=latens.Recipe("vae", dependence=dependence), epochs=60, random_state=0).fit(data)
         new = vae.sample(1000, random_state=0)
-        bounds[columns], ties[columns] = vae.score(held), (new["long"] - new["wide"]).std()
+        bounds[dependence], ties[dependence] = vae.score(held), (new["long"] - new["wide"]).std()
     holes = held.assign(wide=held["wide"].where(np.arange(len(held)) % 2 == 0))
     filled = vae.impute(holes, k=20, random_state=0)
     error = (filled["wide"] - held["wide"])[holes["wide"].isna()].std()
-    assert bounds["in_order"] > bounds["apart"] + 0.2, bounds
-    assert ties["in_order"] < ties["apart"], ties
+    assert bounds["autoregressive"] > bounds["codes"] + 0.2, bounds
+    assert ties["autoregressive"] < ties["codes"], ties
     assert error < 0.3 and filled["wide"][::2].equals(held["wide"][::2])
 
 
@@ -132,11 +151,12 @@ def test_it_is_an_option_of_the_command_line(tmp_path: Path, monkeypatch: pytest
     torch.set_default_dtype(torch.float32)
     monkeypatch.chdir(tmp_path)
     tied(300).to_csv("t.csv", index=False)
-    done("fit", "t.csv", "--out", "run", "--columns", "in_order", "--epochs", "2")
+    done("fit", "t.csv", "--out", "run", "--dependence", "autoregressive", "--epochs", "2")
     done("sample", "run", "-n", "50", "--out", "new.csv")
     done("encode", "run", "t.csv", "--out", "z.npy")
     assert list(pd.read_csv("new.csv")) == list(tied(3)) and len(np.load("z.npy")) == 300
-    assert "apart, in_order" in refused("fit", "t.csv", "--out", "no", "--columns", "any")
-    assert "missing = mar" in refused("fit", "t.csv", "--out", "no", "--columns", "in_order", "--missing", "mnar")
-    assert "array" in refused("fit", "digits", "--out", "no", "--columns", "in_order")
+    assert "auto, codes, autoregressive" in refused("fit", "t.csv", "--out", "no", "--dependence", "any")
+    asked = ("--out", "no", "--dependence", "autoregressive")
+    assert "missing = mar" in refused("fit", "t.csv", *asked, "--missing", "mnar")
+    assert "array" in refused("fit", "digits", *asked)
     assert not Path("no").exists()

@@ -85,11 +85,11 @@ class Columns(Conditional):
             self.register_buffer(f"index_{i}", index, persistent=False)
             self.register_buffer(f"raw_{i}", raw, persistent=False)
 
-    def _groups(self) -> list[tuple[Tensor, Tensor, Head]]:
+    def _groups(self, heads: nn.ModuleList | None = None) -> list[tuple[Tensor, Tensor, Head]]:
         """Of each family: the columns ``[n]``, the places of their raw outputs ``[n, outputs]`` (where a column has
         fewer, of its last), and the head."""
         return [(getattr(self, f"index_{i}"), getattr(self, f"raw_{i}"), cast(Head, head))
-                for i, head in enumerate(self.heads)]  # fmt: skip
+                for i, head in enumerate(self.heads if heads is None else heads)]  # fmt: skip
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
         if not self.allowed:
@@ -100,12 +100,14 @@ class Columns(Conditional):
 
         return d.Observed(d.InOrder(given_cells, output.shape[:-1], len(self.columns), self.stages), 1)
 
-    def columns_at(self, output: Tensor, x: Tensor | None = None) -> d.Columns:
+    def columns_at(
+        self, output: Tensor, x: Tensor | None = None, heads: nn.ModuleList | None = None
+    ) -> d.Columns:
         """The distribution of all columns, cell by cell, whose raw outputs these are; the levels that are allowed with
-        those of x ``[..., columns]`` alone."""
+        those of x ``[..., columns]`` alone. ``heads``: others than the columns' own."""
         if output.shape[-1] != self.outputs:
             raise ValueError(f"the columns need {self.outputs} outputs of the network, got {output.shape[-1]}")
-        parts = [(index, head(output[..., raw])) for index, raw, head in self._groups()]
+        parts = [(index, head(output[..., raw])) for index, raw, head in self._groups(heads)]
         if x is not None and self.allowed:
             parts = [(index, self._among(part, members, x)) for (index, part), members in zip(parts, self.members)]
         return d.Columns(parts, len(self.columns), self.seen)

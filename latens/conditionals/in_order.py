@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -19,12 +20,16 @@ from latens.tensors.trees import Tree
 class ColumnsInOrder(Columns):
     """p(x|z) = prod_j p_j(x_j | z, x_1 … x_{j-1}), exact in one pass (NADE, Larochelle & Murray 2011).
 
-    The network gives ``[..., outputs + hidden]``: raw outputs as for :class:`Columns`, and a vector t. Of column j, the
-    outputs have added to them V_j silu(A silu(t + sum_{i < j} W_i features_i(x_i))), V starting at 0. What is missing
-    tells nothing. Columns are in the order of the table.
+    r(z) are the raw outputs of :class:`Columns`. Those of column j have added to them
+    V_j silu(A silu(U r(z) + sum_{i < j} W_i features_i(x_i))), V starting at 0, and go through heads of their own. What
+    is missing tells nothing. Columns are in the order of the table.
+
+    Columns that see each other leave nothing to the codes (Chen et al. 2017): the bound is then best where q(z|x) is
+    the prior. So no gradient passes from here into r, and in training ln p(x) also has the gradient of the
+    :class:`Columns` that see z alone: codes are learned as without the earlier columns, which explain what codes leave.
 
     >>> columns = [ColumnLikelihood("normal"), ColumnLikelihood("categorical", levels=3)]
-    >>> likelihood = ColumnsInOrder(nn.Linear(2, 4 + 8), columns, [Seen(), Seen(3)], hidden=8)
+    >>> likelihood = ColumnsInOrder(nn.Linear(2, 4), columns, [Seen(), Seen(3)], hidden=8)
     >>> likelihood(torch.zeros(5, 2)).log_prob(torch.tensor([[0.5, 2.0]]).expand(5, 2)).shape
     torch.Size([5])
     """
@@ -36,18 +41,27 @@ class ColumnsInOrder(Columns):
         allowed: Sequence[Allowed] = (), reads: tuple[str, ...] = (),
     ):  # fmt: skip
         super().__init__(network, columns, allowed=allowed, reads=reads)
-        self.before, self.mixed = Before(seen, hidden), nn.Linear(hidden, hidden)
+        self.own = copy.deepcopy(self.heads)
+        self.before, self.told = Before(seen, hidden), nn.Linear(self.outputs, hidden)
+        self.mixed = nn.Linear(hidden, hidden)
         most = max(column.outputs for column in self.columns)
         self.further = nn.Parameter(torch.zeros(len(self.columns), hidden, most))
         places = [j * most + i for j, column in enumerate(self.columns) for i in range(column.outputs)]
         self.register_buffer("places", torch.tensor(places), persistent=False)
 
+    def start(self, sample: Tensor) -> Tensor:
+        raw = super().start(sample)
+        self.own.load_state_dict(self.heads.state_dict())
+        return raw
+
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
-        raw, told = output[..., : self.outputs], output[..., self.outputs :].unsqueeze(-2)
+        raw = output.detach()
+        told = self.told(raw).unsqueeze(-2)
 
         def after(x: Tensor) -> d.Columns:
             hidden = silu(self.mixed(silu(told + self.before(x))))
             further = torch.einsum("...dh,dho->...do", hidden, self.further).flatten(-2)
-            return self.columns_at(raw + further[..., self.places], x)
+            px = self.columns_at(raw + further[..., self.places], x, self.own)
+            return d.Led(px, self.columns_at(output, x)) if torch.is_grad_enabled() else px
 
         return d.Observed(d.InOrder(after, raw.shape[:-1], len(self.columns)), 1)

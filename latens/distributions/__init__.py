@@ -19,7 +19,7 @@ from latens.distributions.event import InUnits, Observed, OnGrid, Reproduced
 from latens.distributions.flows import Affine, Composed, Foreign, Inverse, Planar, Pushforward, Radial, Transform
 from latens.distributions.heaped import Heaped, Margins, Piecewise, standing
 from latens.distributions.hyperbolic import RiemannianNormal, WrappedNormal
-from latens.distributions.in_order import InOrder
+from latens.distributions.in_order import InOrder, Led
 from latens.distributions.kl import CLOSED, canonical, closed_kl, detached, has_closed_kl
 from latens.distributions.low_rank import LowRankNormal
 from latens.distributions.missingness import SelfMasked
@@ -39,11 +39,11 @@ from latens.distributions.truncated import TruncatedNormal
 __all__ = [
     "CLOSED", "Affine", "Bernoulli", "Beta", "Categorical", "Chained", "Columns", "Composed", "ContinuousBernoulli",
     "DiagonalNormal", "DiscretizedLogistic", "DitheredMixture", "Drawn", "ExpertMixture", "Flat", "Foreign",
-    "FullNormal", "Heaped", "InOrder", "InUnits", "Inverse", "Joint", "Likeness", "LogNormal", "LowRankNormal",
+    "FullNormal", "Heaped", "InOrder", "InUnits", "Inverse", "Joint", "Led", "Likeness", "LogNormal", "LowRankNormal",
     "Margins", "Modalities", "NegativeBinomial", "Normal", "NormalMixture", "Observed", "OnGrid", "OneHot",
     "Ordinal", "Pieces", "Piecewise", "Planar", "PointMass", "Poisson", "PowerSpherical", "Pushforward",
     "Quantised", "Radial", "Relaxed", "Reproduced", "Resampled", "RiemannianNormal", "SelfMasked", "SphereUniform",
     "StudentT", "Transform", "TruncatedNormal", "UniformCodes", "UnitUniform", "VonMisesFisher", "WrappedNormal",
-    "ZeroInflatedNegativeBinomial", "among", "canonical", "center", "closed_kl", "detached", "extrapolating", "flat_mean",
-    "has_closed_kl", "has_row_noise", "require_support", "rsample_and_log_prob", "standing",
+    "ZeroInflatedNegativeBinomial", "among", "canonical", "center", "closed_kl", "detached", "extrapolating",
+    "flat_mean", "has_closed_kl", "has_row_noise", "require_support", "rsample_and_log_prob", "standing",
 ]

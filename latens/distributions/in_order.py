@@ -12,6 +12,18 @@ from latens.distributions.base import center
 from latens.distributions.columns import Columns
 
 
+class Led(Columns):
+    """The columns of ``px``, of whose ln p(x) the gradients are those of ``lead`` as well."""
+
+    def __init__(self, px: Columns, lead: Columns):
+        super().__init__(px.parts, px.size, px.seen)
+        self.lead = lead
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        lead = self.lead.log_prob(value)
+        return super().log_prob(value) + (lead - lead.detach())
+
+
 class InOrder(Distribution):
     """p(x) = prod_j p_j(x_j | x_1 … x_{j-1}) over a last axis of columns (Larochelle & Murray 2011).
 

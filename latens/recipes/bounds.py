@@ -14,7 +14,7 @@ from latens.recipes.choices import DataInfo, latent_size, likelihood_for, poster
 def vae(
     info: DataInfo, *, latent_dim: int | str = "auto", beta: float = 1.0, likelihood: str = "auto",
     variance: float | str = "optimal", network: str = "auto", heads: str = "shared", posterior: str = "diagonal",
-    prior: str = "auto", missing: str = "mar", dependence: str = "codes", samples: int = 1, kl: str = "auto",
+    prior: str = "auto", missing: str = "mar", dependence: str = "auto", samples: int = 1, kl: str = "auto",
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     """Standard, mixture or conditional prior, normal posterior, ELBO. (Kingma & Welling 2014; Rezende et al. 2014)"""
     if posterior == "point" and beta != 0:

@@ -529,7 +529,9 @@ class Combinations(Rule):
         """Rows of each level of a column with the levels that a row has of the others, NaN where it is impossible."""
         axis = self.names.index(name)
         at = [size if np.isnan(row[each]) else int(row[each]) for each, size in zip(self.names, self.sizes)]
-        return self.rows[(*at[:axis], slice(self.sizes[axis]), *at[axis + 1 :])]
+        del at[axis]
+        found: np.ndarray = np.moveaxis(self.rows, axis, 0)[(slice(self.sizes[axis]), *at)]
+        return found
 
 
 def settle_levels(rules: Sequence[Rule], u: ColumnNumbers, free: ColumnNumbers | None = None) -> None:

@@ -7,11 +7,20 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from latens.data.tables.rules_asked import declared
-from latens.data.tables.rules_found import LEAST, combinations_of_levels, formulas, functions, gaps, joined_combinations, order_of, orders
+from latens.data.tables.rules_found import (
+    LEAST,
+    combinations_of_levels,
+    formulas,
+    functions,
+    gaps,
+    joined_combinations,
+    order_of,
+    orders,
+)
 from latens.errors import InputError
 from latens.schema import Column, Table
 from latens.schema.cells import listed
-from latens.schema.rules import Combinations, ColumnNumbers, Formula, Function, Missing, Order, Rule
+from latens.schema.rules import ColumnNumbers, Combinations, Formula, Function, Missing, Order, Rule
 
 NONE = "none"
 LEAVING = Function | Formula | Order | Combinations  # whose targets are no part of combinations that are found
@@ -79,11 +88,13 @@ def _joined(rules: Sequence[Rule], fields: dict[str, Column], u: ColumnNumbers) 
     """The rules, all orders of one target as one, and all combinations."""
     found: list[Rule] = []
     for rule in rules:
-        same = [each for each in rules if type(each) is type(rule) and each.target == rule.target]
-        if not isinstance(rule, Order | Combinations) or len(same) == 1:
+        same = [each for each in rules if isinstance(each, Order) and each.target == rule.target]
+        if isinstance(rule, Combinations):
+            if rule.target not in {each.target for each in found if isinstance(each, Combinations)}:
+                every = [each for each in rules if isinstance(each, Combinations)]
+                found.append(joined_combinations(every, rule, fields, u))
+        elif not isinstance(rule, Order) or len(same) == 1:
             found.append(rule)
-        elif rule is same[0] and isinstance(rule, Combinations):
-            found.append(joined_combinations([each for each in rules if isinstance(each, Combinations)], rule, fields, u))
         elif rule is same[0]:
             sources = tuple(dict.fromkeys(name for each in same for name in each.sources))
             joined = order_of(sources, rule.target, fields, u, strict=all(each.strict for each in same))

@@ -210,8 +210,8 @@ def _combinations_asked(text: str, sides: list[list[Any]], schema: Table, u: Col
     names = sorted({_only_name(text, side) for side in sides}, key=order.index)
     for name in names:
         if fields[name].kind not in CODED:
-            raise InputError(f"--rule {text!r}: column {name!r} is {fields[name].kind}, and combinations are of levels: "
-                             f"say --column {name}=categorical")  # fmt: skip
+            raise InputError(f"--rule {text!r}: column {name!r} is {fields[name].kind}, and combinations are of "
+                             f"levels: say --column {name}=categorical")  # fmt: skip
     size = math.prod(len(fields[name].levels or ()) for name in names)
     if len(names) < len(sides) or size > MOST:
         what = "a column is named twice" if len(names) < len(sides) else f"{size:,} combinations are more than {MOST:,}"

@@ -16,7 +16,18 @@ from latens.schema import Column
 from latens.schema.cells import arrow_type, kind_of_time, listed
 from latens.schema.column import CODED, NUMERIC
 from latens.schema.law import Law
-from latens.schema.rules import EXACT, Combinations, ColumnNumbers, Formula, Function, Missing, Order, Rule, named, values_of
+from latens.schema.rules import (
+    EXACT,
+    ColumnNumbers,
+    Combinations,
+    Formula,
+    Function,
+    Missing,
+    Order,
+    Rule,
+    named,
+    values_of,
+)
 
 LEAST = 100  # rows in which a rule that is kept by itself can be seen to hold
 ACCIDENT = -6.0  # log10 of the chance by accident, below which it is kept
@@ -396,10 +407,11 @@ def joined_combinations(
     for rule in rules:
         sources = tuple(dict.fromkeys((*joined.sources, *rule.sources)))
         names = (*sources, first.target)
-        if rule is first or rule.target != first.target or math.prod(len(fields[n].levels or ()) for n in names) > CELLS:
+        size = math.prod(len(fields[name].levels or ()) for name in names)
+        if rule is first or rule.target != first.target or size > CELLS:
             continue
         rows = counted(names, fields, u)
-        places = {name: place for name, place in zip(names, np.indices(rows.shape).reshape(len(names), -1) * 1.0)}
+        places = dict(zip(names, np.indices(rows.shape).reshape(len(names), -1) * 1.0))
         never = np.any([each.broken(places, fields) for each in (joined, rule)], 0).reshape(rows.shape)
         apart = np.any([each.broken(places, fields) for each in rules if {*each.sources, each.target} <= {*sources}]
                        or [np.zeros(rows.size, bool)], 0).reshape(rows.shape)  # fmt: skip

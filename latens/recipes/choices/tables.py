@@ -19,6 +19,7 @@ from latens.schema.rules import Combinations
 
 ROWS_OF_SCALES = 2000  # from which on how widely a number spreads, and about how many places, depends on its codes
 COMPONENTS = 3  # of such a number
+MOST_IN_ORDER = 64  # columns, each of which takes a pass in draws, that see those before them
 BEFORE = 64  # hidden units of a column that sees those before it
 
 
@@ -56,28 +57,31 @@ def columns_likelihood(
     """The product of the columns' likelihoods, its untrained network giving the columns' marginals; with ``missing``
     "mnar" also the likelihood of which cells are missing."""
     one_of("missing", missing, ("mar", "mnar"))
-    one_of("dependence", dependence, ("codes", "autoregressive"))
+    one_of("dependence", dependence, ("auto", "codes", "autoregressive"))
     if dependence == "autoregressive" and missing == "mnar":
         raise InputError("dependence = autoregressive goes with missing = mar")
     heads = [likelihood_of(column) for column in info.schema.modelled]  # type: ignore[union-attr]
+    if dependence == "auto" and missing == "mar" and info.rows >= ROWS_OF_SCALES and 1 < len(heads) <= MOST_IN_ORDER:
+        dependence = "autoregressive"
+        info.choices["dependence"] = "dependence = autoregressive: columns are given the code and those before them"
     if info.rows >= ROWS_OF_SCALES and missing == "mar":
         heads = [head if head.law is None or head.law.is_complete else
                  replace(head, scale="network", components=COMPONENTS) for head in heads]  # fmt: skip
     if missing == "mnar":
         heads = [replace(head, family="normal") if head.family == "student_t" else head for head in heads]
         info.choices["missing"] = "missing = mnar: whether a cell is missing may depend on its own value"
-    more, allowed = BEFORE if dependence == "autoregressive" else 0, allowed_in(info.schema)
-    net, inner = decoder((sum(head.outputs for head in heads) + more,))
+    allowed = allowed_in(info.schema)  # type: ignore[arg-type]
+    net, inner = decoder((sum(head.outputs for head in heads),))
     part: conditionals.Columns
     if missing == "mnar":
         part = conditionals.SelfMaskedColumns(net, heads, reads=info.reads)
-    elif more:
+    elif dependence == "autoregressive":
         seen = [seen_as(column) for column in info.schema.modelled]  # type: ignore[union-attr]
-        part = conditionals.ColumnsInOrder(net, heads, seen, hidden=more, allowed=allowed, reads=info.reads)
+        part = conditionals.ColumnsInOrder(net, heads, seen, hidden=BEFORE, allowed=allowed, reads=info.reads)
     else:
         part = conditionals.Columns(net, heads, allowed=allowed, reads=info.reads)
     if info.sample is not None:
-        networks.start_at(inner, torch.nn.functional.pad(part.start(info.sample), (0, more)))
+        networks.start_at(inner, part.start(info.sample))
     return part
 
 
