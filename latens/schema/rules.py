@@ -530,8 +530,8 @@ class Combinations(Rule):
         axis = self.names.index(name)
         at = [size if np.isnan(row[each]) else int(row[each]) for each, size in zip(self.names, self.sizes)]
         del at[axis]
-        found: np.ndarray = np.moveaxis(self.rows, axis, 0)[(slice(self.sizes[axis]), *at)]
-        return found
+        found: np.ndarray = np.moveaxis(self.rows, axis, -1)[tuple(at)]
+        return found[: self.sizes[axis]]
 
 
 def settle_levels(rules: Sequence[Rule], u: ColumnNumbers, free: ColumnNumbers | None = None) -> None:

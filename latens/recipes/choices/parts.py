@@ -153,7 +153,7 @@ def likelihood_for(
             raise InputError(f"variance={variance!r} is for arrays; each column of a table learns a scale of its own")
         return columns_likelihood(info, lambda shape: _decoder(info, name, latent_dim, shape), missing, dependence)
     if dependence not in ("auto", "codes"):
-        raise InputError(f"dependence = {dependence} is for tables of several kinds of columns; these data are an array")
+        raise InputError(f"dependence = {dependence} is for tables of mixed columns; these data are an array")
     if missing != "mar":
         raise InputError(f"missing={missing!r} is for tables with missing cells; these data have none")
     kind, schema = likelihood_name(info, likelihood), info.schema
