@@ -58,7 +58,7 @@ def require_data(data: str | None, labels: str | None, reading: Mapping[str, Any
 
 
 def evaluate(
-    folder: str, data: str | None, *, k: int, draws: int, nll_rows: int | None, seed: int, own: str | None,
+    folder: str, data: str | None, *, k: int, draws: int, nll_rows: int, seed: int, own: str | None,
     labels: str | None = None, synthetic: bool = True, density: str = PRIOR, quiet: bool = False,
     reading: Mapping[str, Any] | None = None,
 ) -> Answer:  # fmt: skip
@@ -73,7 +73,7 @@ def evaluate(
     run = runs.load(folder, recipe=own)
     rows, where = held_out_of(run, folder) if data is None else figures_for(run, data, labels, reading)
     figures = evaluation.evaluate(
-        run.model, rows.inside, rows.c, k=k, draws=draws, nll_rows=nll_rows, seed=seed, beta=run.beta
+        run.model, rows.inside, rows.c, k=k, draws=draws, nll_rows=nll_rows or None, seed=seed, beta=run.beta
     )
     figures.warnings += rows.warnings
     fitted = None if density == PRIOR else density_of(run, folder, density, quiet=quiet)
@@ -144,7 +144,7 @@ def reconstruct(
 
 
 def sample(
-    folder: str, out: str, *, n: int, mean: bool, seed: int, own: str | None, given: tuple[str, ...] = (),
+    folder: str, out: str, *, n: int, mean: bool, seed: int, own: str | None, given: Sequence[str] | None = None,
     density: str = PRIOR, gaps: bool = True, extrapolate: bool = False, quiet: bool = False,
 ) -> Answer:  # fmt: skip
     """Write new data from the model, or a picture of it."""
@@ -153,7 +153,7 @@ def sample(
     schema = schema_of(run)
     if extension == ".png" and not schema.is_image:
         raise InputError(f"{out}: these samples are rows of columns, not images; write .npy or .csv")
-    pairs = [_pair(word) for word in given]
+    pairs = [_pair(word) for word in given or ()]
     if len(dict(pairs)) < len(pairs):
         twice = next(name for name, _ in pairs if [other for other, _ in pairs].count(name) > 1)
         raise InputError(f"--set gives {twice!r} twice; say it once")
