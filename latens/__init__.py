@@ -6,35 +6,39 @@ Nothing heavy is imported until it is used: ``import latens`` is quick, and the 
 from __future__ import annotations
 
 import importlib
+import sys
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-_MODULES = (
-    "api", "conditionals", "data", "densities", "distributions", "errors", "evaluation", "models", "networks",
-    "objectives", "priors", "recipes", "report", "runs", "schema", "tensors", "training",
-)  # fmt: skip
-_NAMES = {
-    "InputError": "errors", "Recipe": "recipes", "VAE": "api.estimator", "load": "api.estimator",
-    "train": "api.training",
-}  # fmt: skip
 
-__all__ = ["InputError", "Recipe", "VAE", "__version__", "load", "train", *_MODULES]
+def late(package: str, names: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+    """``__getattr__``, ``__dir__`` and ``__all__`` of a package whose files are imported when one of their names is
+    first asked for. ``names``: {file: its names, with spaces between}; "" has the files that are names themselves."""
+    places = {name: file for file, several in names.items() for name in several.split()}
+
+    def get(name: str) -> Any:
+        if name not in places:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        if not places[name]:
+            return importlib.import_module(f"{package}.{name}")
+        value = getattr(importlib.import_module(f"{package}.{places[name]}"), name)
+        setattr(sys.modules[package], name, value)
+        return value
+
+    return get, lambda: sorted(places), sorted(places)
+
 
 if TYPE_CHECKING:
     from latens.api.estimator import VAE, load
     from latens.api.training import train
     from latens.errors import InputError
     from latens.recipes import Recipe
-
-
-def __getattr__(name: str) -> Any:
-    if name in _NAMES:
-        return getattr(importlib.import_module(f"latens.{_NAMES[name]}"), name)
-    if name in _MODULES:
-        return importlib.import_module(f"latens.{name}")
-    raise AttributeError(f"module 'latens' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+else:
+    __getattr__, __dir__, __all__ = late(__name__, {
+        "errors": "InputError", "recipes": "Recipe", "api.estimator": "VAE load", "api.training": "train",
+        "": "api conditionals data densities distributions errors evaluation models networks objectives priors recipes "
+        "report runs schema tensors training",
+    })  # fmt: skip
+    __all__ += ["__version__"]

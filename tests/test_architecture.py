@@ -16,7 +16,7 @@ import latens
 ROOT = Path(latens.__file__).parent
 
 # Each layer imports only from layers before it, wherever in a file the import stands. `latens` itself, which holds the
-# version and imports everything late, counts as before them all when another layer asks for the version.
+# version and imports everything late, counts as before them all when another layer asks for the version or the way.
 ORDER = (
     "errors", "tensors", "machine", "schema",  # of no knowledge of models
     "distributions", "networks", "conditionals", "priors", "models", "objectives",  # the mathematics
@@ -53,7 +53,7 @@ def imports(path: Path) -> Iterator[tuple[int, str]]:
         for name in names:
             package, _, rest = name.partition(".")
             layer = rest.partition(".")[0]
-            if package == "latens" and layer not in ("", "__version__"):
+            if package == "latens" and layer not in ("", "__version__", "late"):
                 yield node.lineno, layer
 
 

@@ -75,7 +75,7 @@ WORDS = {  # the words after `latens`, and what the sentence must say
     "fit iris --out x --seed -1": "--seed",
     "fit iris --out x --seeds 0": "--seeds",
     "fit iris --out x --seeds 2 --beta -1": "beta must be",
-    "fit iris --out x --compile maybe": "auto, yes or no",
+    "fit iris --out x --compile maybe": "--compile.*neither 'auto' nor yes or no",
     "fit iris --out x --device nonsense": "unknown device 'nonsense'.*cpu",
     "fit iris --out x --device meta": "'meta' cannot be used here.*cpu",
     "fit iris --out x --validation 1.5": "validation must be",

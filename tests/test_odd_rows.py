@@ -14,7 +14,7 @@ from commanding import done, figures, refused
 
 import latens
 from latens import distributions as d
-from latens.cli.commands import sources, streaming
+from latens.cli.commands import sources, using
 from latens.data.rows import rows_like
 from latens.data.tables.frames import as_table
 from latens.evaluation.anomaly import contributions
@@ -107,8 +107,8 @@ def test_all_ways_in_give_the_same_scores_and_reasons(here, monkeypatch):
     said = [figures("score", "run", f"can.{kind}", "--out", f"{kind}.csv") for kind in ("csv", "parquet")]
     with monkeypatch.context() as patch:
         patch.setattr(sources, "is_large", lambda data: True)
-        patch.setattr(streaming, "ROWS", 7)
-        patch.setattr(streaming, "_unit", lambda *given: 1)
+        patch.setattr(using, "ROWS", 7)
+        patch.setattr(using, "chunk_rows", lambda *given: (1, 1))
         said.append(figures("score", "run", "can.parquet", "--out", "streamed.csv"))
     assert all(one["warnings"] == said[0]["warnings"] and one["impossible"] == said[0]["impossible"] for one in said)
     assert [one["mean"] for one in said] == pytest.approx([said[0]["mean"]] * 3)

@@ -19,8 +19,7 @@ from commanding import blank_page
 
 from latens import InputError, report
 from latens.cli import commands
-from latens.cli.commands import streaming
-from latens.cli.commands import using as in_memory
+from latens.cli.commands import using
 from latens.cli.commands.sources import figures_for, held_out_of, stream_for, trained_on
 from latens.data import read_table
 from latens.data.rows import Asked, rows_of
@@ -74,7 +73,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small(monkeypatch: pytest.MonkeyPatch, one_thread: None) -> None:
     """Small blocks, windows and chunks, and no page."""
     monkeypatch.setattr(stream_sources.StreamOrder, "__init__", _small_order)
-    monkeypatch.setattr(streaming, "ROWS", 150)
+    monkeypatch.setattr(using, "ROWS", 150)
     monkeypatch.setattr(report, "write", blank_page)
 
 
@@ -167,7 +166,8 @@ def test_few_pieces_are_alive_at_once(folder: Path, monkeypatch: pytest.MonkeyPa
     assert 1 <= most[0] <= 6  # of two windows of two blocks, as they are encoded
     most[0] = 0
     monkeypatch.setattr("latens.evaluation.likelihood.ONCE", 512 * 50)  # parts of fifty rows
-    streaming.encode(run, open_stream(str(folder / "set"), order=SMALL), str(tmp_path / "z.npy"))
+    monkeypatch.setattr("latens.cli.commands.sources.is_large", lambda path: True)
+    using.encode(str(run.folder), str(folder / "set"), str(tmp_path / "z.npy"), samples=0, seed=0, own=None)
     assert 1 <= most[0] <= 6
 
 
@@ -266,19 +266,20 @@ def test_a_row_that_is_not_finite_is_named_by_its_number_in_the_whole(tmp_path: 
 
 def both(command: str, run: Run, data: Path, tmp_path: Path, suffix: str, **more: Any) -> list[Any]:
     """What a command writes from a stream, and in memory."""
-    found = []
+    found, figures = [], []
     seed = {} if command in ("reconstruct", "score") else {"seed": 3}
-    samples = {"samples": 0} if command == "encode" else {}
-    stream = open_stream(str(data), order=SMALL)
-    streamed, whole = tmp_path / f"streamed{suffix}", tmp_path / f"whole{suffix}"
-    answer = getattr(streaming, command)(run, stream, str(streamed), **seed, **samples, **more)
-    given = {"uncertainty": None} | more if command == "impute" else more
-    other = getattr(in_memory, command)(str(run.folder), str(data), str(whole), own=None, **seed, **samples, **given)
-    assert answer.figures["out"] == str(streamed) and "wrote" in answer.text
-    for name in set(answer.figures) & set(other.figures) - {"out"}:
-        assert answer.figures[name] == pytest.approx(other.figures[name]), name
-    for path in (streamed, whole):
+    given = {"encode": {"samples": 0}, "impute": {"uncertainty": None}}.get(command, {}) | seed | more
+    for way in ("streamed", "whole"):
+        path = tmp_path / f"{way}{suffix}"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("latens.cli.commands.sources.is_large", lambda path, way=way: way == "streamed")
+            answer = getattr(using, command)(str(run.folder), str(data), str(path), own=None, **given)
+        assert answer.figures["out"] == str(path) and "wrote" in answer.text
+        figures.append(answer.figures)
         found.append(np.load(path) if suffix in (".npy", ".npz") else read_table(path))
+    assert figures[0].keys() == figures[1].keys()
+    for name in figures[0].keys() - {"out"}:
+        assert figures[0][name] == pytest.approx(figures[1][name]), name
     return found
 
 
@@ -309,7 +310,7 @@ def test_a_stream_gives_what_memory_gives(
     monkeypatch: pytest.MonkeyPatch,
 ):  # fmt: skip
     monkeypatch.setattr("latens.evaluation.imputation.CELLS", 64 * 50 * 40)  # several parts of forty rows
-    monkeypatch.setattr(streaming, "CELLS", 64 * 50 * 40)
+    monkeypatch.setattr(using, "CELLS", 64 * 50 * 40)
     monkeypatch.setattr("latens.evaluation.likelihood.CELLS", 512 * (8000 if command == "score" else 400))
     monkeypatch.setattr("latens.evaluation.likelihood.ONCE", 512 * 400)
     streamed, whole = both(command, run, folder / "set", tmp_path, suffix, **more)
@@ -336,13 +337,15 @@ def test_arrays_from_file_to_file(suffix: str, folder: Path, tmp_path: Path):
         assert np.allclose(streamed, whole, rtol=1e-5, atol=1e-5)
 
 
-def test_uncertainty_and_draws_of_codes(run: Run, folder: Path, tmp_path: Path):
-    stream = open_stream(str(folder / "set"))
-    streaming.impute(run, stream, str(tmp_path / "a.parquet"), k=20, uncertainty=str(tmp_path / "u.parquet"))
+def test_uncertainty_and_draws_of_codes(run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("latens.cli.commands.sources.is_large", lambda path: True)
+    given = (str(run.folder), str(folder / "set"))
+    using.impute(*given, str(tmp_path / "a.parquet"), k=20, draws=0, uncertainty=str(tmp_path / "u.parquet"), seed=0,
+                 own=None)  # fmt: skip
     spread, table = read_table(tmp_path / "u.parquet"), read_table(folder / "one.parquet")
     assert all(spread.column(name).null_count == ROWS - table.column(name).null_count for name in spread.column_names)
-    streaming.encode(run, stream, str(tmp_path / "z.npy"), samples=1)
-    streaming.encode(run, stream, str(tmp_path / "mean.npy"))
+    for name, samples in (("z", 1), ("mean", 0)):
+        using.encode(*given, str(tmp_path / f"{name}.npy"), samples=samples, seed=0, own=None)
     z, mean = np.load(tmp_path / "z.npy"), np.load(tmp_path / "mean.npy")
     assert z.shape == mean.shape == (ROWS, 2) and (z != mean).all()
     assert len(np.unique(z - mean, axis=0)) == ROWS  # every chunk has noise of its own
@@ -412,7 +415,7 @@ def test_bad_sets_are_refused_in_a_sentence(name: str, tmp_path: Path):
     assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
 
 
-def test_bad_files_and_options(folder: Path, tmp_path: Path, run: Run):
+def test_bad_files_and_options(folder: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch):
     place = written(tmp_path / "set", p=GOOD)
     whole = (place / "p.parquet").read_bytes()
     (place / "p.parquet").write_bytes(whole[:-100])
@@ -424,8 +427,9 @@ def test_bad_files_and_options(folder: Path, tmp_path: Path, run: Run):
     for option in ({"split": "group=word"}, {"labels": "word"}, {"weights": "w.npy"}):
         with pytest.raises(InputError, match="takes no --"):
             commands.fit(asked(folder / "set", tmp_path / "run", **option), quiet=True)
-    with pytest.raises(InputError, match="it would lie among the data"):
-        streaming.encode(run, open_stream(str(folder / "set")), str(folder / "set" / "z.parquet"))
+    with monkeypatch.context() as patch, pytest.raises(InputError, match="it would lie among the data"):
+        patch.setattr("latens.cli.commands.sources.is_large", lambda path: True)
+        using.encode(str(run.folder), str(folder / "set"), str(folder / "set" / "z.npy"), samples=0, seed=0, own=None)
     with pytest.raises(InputError, match="no column 'nope'"):
         commands.fit(asked(folder / "set", tmp_path / "run", drop=("nope",)), quiet=True)
     with pytest.raises(InputError, match="not valid"):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,6 @@ from latens.schema import AnySchema, Schema, Table
 from latens.tensors.randomness import untouched
 from latens.training import Bar, Settings
 
-_TRAINING = ("epochs", "batch_size", "learning_rate", "kl_warmup", "average", "patience", "device")
-
 
 class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """A variational autoencoder as a scikit-learn transformer and density.
@@ -71,12 +70,9 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         likelihood: "auto" (from the values seen), "normal", "bernoulli", "categorical" or "discretized_logistic".
         network: "auto" (convolutions for images from 12 x 12, fully connected otherwise), "linear", "mlp", "residual",
             "conv".
-        epochs, batch_size: whole numbers or "auto".
-        learning_rate: peak of the schedule, or "auto" (2e-3; 1e-2 for linear maps alone).
-        kl_warmup: fraction of the steps over which the rate's weight grows from 0 to beta.
-        average: decay of averaged weights (0: none).
+        epochs, batch_size, learning_rate, kl_warmup, average, patience, device: of :class:`latens.training.Settings`
+            (``latens fit --help`` says what they do).
         validation: "auto" (a tenth from 200 rows on), a fraction, or data like X; early stopping is judged on it.
-        patience: validation rounds without improvement before stopping, "auto" or 0 for never.
         nll_draws: K of the importance-weighted ``score_samples``.
         columns: kinds of columns of a table, ``{"price": "positive"}``, instead of those seen in the values.
         condition: columns of a table that are given, not modelled: a name, or several.
@@ -85,7 +81,6 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         rules: what holds between columns in every row, ``["start <= end", "total = net + tax", "city -> country"]``,
             beside what is found in the data; "none": what is found is not kept (see ``latens fit --help``).
         kind: of an array: "auto", "continuous", "binary", "levels" or "count".
-        device: "auto" or a torch device.
         random_state: None, an int, or a ``RandomState``. None is a fresh seed for each fit.
         verbose: 1 shows a progress bar.
 
@@ -500,6 +495,9 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         rows = None if X is None else self._rows(X)
         figures = None if rows is None else self.evaluate(rows)
         report.write(path, self.run_, rows, labels=labels, evaluation=figures)
+
+
+_TRAINING = [each.name for each in fields(Settings) if each.name in signature(VAE).parameters]
 
 
 def known_columns(schema: AnySchema, given: Table | None) -> set[str]:

@@ -4,53 +4,36 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
 from latens.cli import workers
-from latens.cli.density import density
 from latens.cli.options import (
-    AsStream,
-    Auto,
-    Average,
-    Checkpoints,
-    Clip,
-    Columns,
-    Condition,
     Data,
-    Decay,
-    Device,
-    Drop,
     FitCommand,
-    From,
     Json,
-    Keep,
-    Kind,
     Labels,
-    Layout,
+    LatentDim,
+    OpenCommand,
     OptionalData,
+    OptionalTraining,
     Out,
     OwnRecipe,
-    Rate,
     RecipeName,
-    Rules,
     RunFolder,
-    SchemaFile,
     Seed,
-    SkipNorm,
-    Split,
     ToFit,
-    Validation,
-    Warmup,
-    check_options,
-    given_options,
-    option_name,
-    reads,
+    done_late,
+    grouped,
+    own_of_resumed,
+    recipe_options,
+    require_values,
 )
-from latens.cli.sweep import sweep
 from latens.errors import FitError, InputError, Stopped
 
 # Read by OpenMP when torch is imported: idle threads sleep, for two fits not to stall each other, but not at once.
@@ -77,93 +60,123 @@ def _root(
         raise typer.Exit
 
 
+# Commands that take the options of any recipe, or of any kind of density, beside their own
+
+
 @app.command(cls=FitCommand)
-@reads
+@grouped
 def fit(
     context: typer.Context,
     data: ToFit = None,
     out: Annotated[str | None, typer.Option(metavar="RUN", help="The folder of the run, made new.")] = None,
     recipe: RecipeName = "vae",
-    latent_dim: Annotated[Any, Auto] = None,
-    validation: Validation = "auto",
-    labels: Labels = None,
-    drop: Drop = None,
-    column: Columns = None,
-    schema: SchemaFile = None,
-    condition: Condition = None,
-    rule: Rules = None,
-    split: Split = None,
-    kind: Kind = "auto",
-    layout: Layout = "auto",
+    latent_dim: LatentDim = None,
+    start: Annotated[
+        str | None, typer.Option("--from", metavar="RUN", help="Start from another run's weights.")
+    ] = None,
+    about: Any = None,
     reading: Any = None,
-    stream: AsStream = False,
-    weights: Annotated[str | None, typer.Option(metavar="FILE", help="One sample weight a row (.npy, .csv).")] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Fit so many seeds; report mean and spread.")] = 1,
-    start: From = None,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Read the data a block at a time, as data larger than memory are.")
+    ] = False,
+    weights: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Weigh each row by a number of this file (.npy .csv).")
+    ] = None,
+    settings: Any = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Fit with this many seeds; report mean and spread.")] = 1,
     resume: Annotated[str | None, typer.Option(metavar="RUN", help="Continue an interrupted run.")] = None,
-    epochs: Annotated[Any, Auto] = "auto",
-    batch_size: Annotated[Any, Auto] = "auto",
-    learning_rate: Annotated[Any, Rate] = "auto",
-    kl_warmup: Warmup = 0.0,
-    average: Average = 0.0,
-    weight_decay: Decay = 0.0,
-    clip: Clip = 1e4,
-    skip_norm: SkipNorm = 0.0,
-    patience: Annotated[Any, Auto] = "auto",
-    keep: Keep = "auto",
-    seed: Seed = 0,
-    device: Device = "auto",
-    compile: Annotated[str, typer.Option(help="auto, yes or no.")] = "auto",
-    checkpoint_seconds: Checkpoints = 15.0,
-    as_json: Json = False,
+    quiet: Json = False,
 ) -> Any:
     """Fit a model to data and write a run folder with a report. Options of the recipe are given like the others
     (--beta 4); `latens recipes` lists them."""
     context.with_resource(workers.waiting(seeds))
     from latens.cli import commands
 
-    options = dict(context.meta["recipe"]) | ({} if latent_dim is None else {"latent_dim": latent_dim})
-    if compile not in ("auto", "yes", "no"):
-        raise InputError(f"--compile must be auto, yes or no, got {compile!r}")
-    settings = {
-        "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "kl_warmup": kl_warmup,
-        "average": average, "weight_decay": weight_decay, "clip": clip, "skip_norm": skip_norm,
-        "patience": patience, "keep": keep, "seed": seed, "device": device,
-        "compile": {"auto": "auto", "yes": True, "no": False}[compile],
-        "checkpoint_seconds": checkpoint_seconds,
-    }  # fmt: skip
     if resume is not None:
-        given = [*given_options(context, besides=("resume", "recipe", "as_json")), *context.meta["recipe"]]
-        if given:
-            raise InputError(
-                f"--resume takes everything from the run folder: leave {option_name(given[0])} away, or fit anew"
-            )
-        own = recipe if "recipe" in given_options(context) else None
-        return commands.resume(resume, own=own, quiet=as_json)
+        return commands.resume(resume, own=own_of_resumed(context, "the run folder"), quiet=quiet)
     if data is None or out is None:
         raise InputError("fit needs DATA and --out RUN (or --resume RUN): for example `latens fit digits --out run`")
-    check_options(context, recipe, options)
-    kinds = commands.kinds_asked(column, schema)
-    asked = commands.Fit(
-        data=data, out=out, recipe=recipe, options=options, settings=settings,
-        validation=validation, labels=labels, drop=tuple(drop or ()), weights=weights, start=start,
-        columns=kinds, condition=tuple(condition or ()), kind=kind, layout=layout, split=split, stream=stream,
-        rules=tuple(rule or ()), reading=commands.reading(reading, kinds),
+    asked = commands.asked(
+        data, out, about, reading, recipe=recipe, options=recipe_options(context, recipe, latent_dim),
+        settings=settings, weights=weights, start=start, stream=stream,
     )  # fmt: skip
-    return commands.fit(asked, seeds=seeds, quiet=as_json)
+    return commands.fit(asked, seeds=seeds, quiet=quiet)
 
 
-app.command(cls=FitCommand)(reads(sweep))
-app.command(cls=FitCommand)(reads(density))
+@app.command(cls=FitCommand)
+@grouped
+def sweep(
+    context: typer.Context,
+    data: ToFit = None,
+    out: Annotated[str | None, typer.Option(metavar="FOLDER", help="The folder of the runs, made new.")] = None,
+    grid: Annotated[
+        list[str] | None,
+        typer.Option("--grid", metavar="OPTION=V,V,…", help="Values of an option (repeat: all combinations)."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each combination.")] = 1,
+    nll: Annotated[bool, typer.Option("--nll", help="Also the importance-weighted NLL, with 50 draws.")] = False,
+    resume: Annotated[str | None, typer.Option(metavar="FOLDER", help="Continue an interrupted sweep.")] = None,
+    recipe: RecipeName = "vae",
+    latent_dim: LatentDim = None,
+    about: Any = None,
+    reading: Any = None,
+    settings: Any = None,
+    quiet: Json = False,
+) -> Any:
+    """Fit every combination of some options, and compare them on held-out rows. Small models of one structure are
+    trained together. Options of the recipe are given like the others (--beta 4), those that vary by --grid."""
+    context.with_resource(workers.waiting(seeds * math.prod(len(values.split(",")) for values in grid or ())))
+    from latens.cli import commands
+
+    if resume is not None:
+        return commands.resume_sweep(resume, own=own_of_resumed(context, "the sweep's folder"), quiet=quiet)
+    if data is None or out is None:
+        raise InputError(
+            "sweep needs DATA, --out FOLDER and --grid: for example `latens sweep digits --out sweep --grid beta=0.5,1`"
+        )
+    asked = commands.asked(
+        data, out, about, reading, recipe=recipe, options=recipe_options(context, recipe, latent_dim),
+        settings=settings,
+    )  # fmt: skip
+    return commands.sweep(asked, list(grid or ()), seeds=seeds, nll=nll, quiet=quiet)
 
 
-@app.command()
-@reads
+@app.command(cls=OpenCommand)
+@grouped
+def density(
+    context: typer.Context, folder: RunFolder, data: OptionalTraining = None,
+    kind: Annotated[
+        str,
+        typer.Option(help="mixture, kde, maf, iaf, spline, vae, metric; of whole numbers autoregressive, pixelcnn."),
+    ] = "mixture",
+    seed: Seed = 0, labels: Labels = None, reading: Any = None, own: OwnRecipe = None, quiet: Json = False,
+) -> Any:  # fmt: skip
+    """Fit a density to the codes of a run's training rows and keep it in the run's folder, for `latens sample
+    --density`. Options of the kind are given like the others (--components 8)."""
+    from latens.cli import commands
+
+    options = dict(context.meta["recipe"])
+    require_values(options)
+    return commands.density(
+        folder, data, kind=kind, options=options, seed=seed, own=own, labels=labels, quiet=quiet,
+        reading=commands.reading(reading),
+    )  # fmt: skip
+
+
+# Commands whose words alone stand here
+
+
+def command(declared: Callable[..., Any]) -> None:
+    """A command of the function's words, which does what the function of its name in ``latens.cli.commands`` does."""
+    app.command()(grouped(done_late(declared)))
+
+
+@command
 def evaluate(
-    run: RunFolder,
+    folder: RunFolder,
     data: OptionalData = None,
     k: Annotated[int, typer.Option("--k", min=0, help="Draws of the importance-weighted NLL; 0 leaves it out.")] = 100,
-    draws: Annotated[int, typer.Option(min=1, help="Posterior draws a row for the ELBO.")] = 5,
+    draws: Annotated[int, typer.Option(min=1, help="Take the ELBO over this many posterior draws of each row.")] = 5,
     nll_rows: Annotated[int, typer.Option(min=0, help="Rows the NLL is taken over, evenly spaced; 0: all.")] = 1000,
     synthetic: Annotated[
         bool, typer.Option(help="Of a table, also hold samples against real rows: marginals, detection, copies.")
@@ -174,78 +187,57 @@ def evaluate(
     seed: Seed = 0,
     labels: Labels = None,
     reading: Any = None,
-    recipe: OwnRecipe = None,
-    as_json: Json = False,
+    own: OwnRecipe = None,
+    quiet: Json = False,
 ) -> Any:
     """Rate, distortion, ELBO, NLL with its K and standard error, active units; how good samples of a table are, next to
     held-out rows (the floor) and to draws at the codes of real rows (the oracle)."""
-    from latens.cli import commands
-
-    return commands.evaluate(
-        run, data, k=k, draws=draws, nll_rows=nll_rows or None, seed=seed, own=recipe, labels=labels,
-        synthetic=synthetic, density=density, quiet=as_json, reading=commands.reading(reading),
-    )  # fmt: skip
 
 
-@app.command()
-@reads
+@command
 def compare(
     data: Data,
-    latent_dims: Annotated[str, typer.Option(help="Dimensions, separated by commas.")] = "2,8,16",
+    dims: Annotated[str, typer.Option("--latent-dims", help="Dimensions, separated by commas.")] = "2,8,16",
     validation: Annotated[str | None, typer.Option(help="Held-out data; default: a fifth of the rows.")] = None,
     out: Annotated[str | None, typer.Option(metavar="FILE", help="Also write .html, or figures: .json .csv.")] = None,
-    labels: Labels = None, drop: Drop = None, reading: Any = None,
+    about: Any = ("labels", "drop"),
+    reading: Any = None,
     recipes: Annotated[str, typer.Option(help="Beside PCA, separated by commas.")] = "ae,vae",
     likelihood: Annotated[str, typer.Option(help="Of recipes that have a choice.")] = "auto",
-    epochs: Annotated[Any, Auto] = "auto",
     k: Annotated[int, typer.Option("--k", min=1, help="Draws of each NLL.")] = 100,
     densities: Annotated[str, typer.Option(help="Also sample through these: mixture,kde …")] = "",
-    seed: Seed = 0,
-    device: Device = "auto",
-    as_json: Json = False,
+    settings: Any = ("epochs", "seed", "device"),
+    quiet: Json = False,
 ) -> Any:
     """PCA, autoencoder, VAE or other recipes side by side: same data, same dimensions, same metrics."""
-    from latens.cli import commands
-
-    return commands.compare(
-        data, dims=latent_dims, validation=validation, out=out, labels=labels, drop=tuple(drop or ()),
-        likelihood=likelihood, settings={"epochs": epochs, "seed": seed, "device": device}, k=k, quiet=as_json,
-        densities=densities, recipes=recipes, reading=commands.reading(reading),
-    )  # fmt: skip
 
 
-@app.command()
-@reads
+@command
 def encode(
-    run: RunFolder, data: Data, out: Out,
+    folder: RunFolder, data: Data, out: Out,
     samples: Annotated[int, typer.Option(min=0, help="Draws from q(z|x) instead of its mean.")] = 0,
-    seed: Seed = 0, labels: Labels = None, reading: Any = None, recipe: OwnRecipe = None, as_json: Json = False,
+    seed: Seed = 0, labels: Labels = None, reading: Any = None, own: OwnRecipe = None, as_json: Json = False,
 ) -> Any:  # fmt: skip
-    """Codes of data: the posterior mean, in order, one row a row."""
-    from latens.cli import commands
-
-    return commands.encode(
-        run, data, out, samples=samples, seed=seed, own=recipe, labels=labels, reading=commands.reading(reading)
-    )
+    """Write the code of each row, its posterior mean, in input order."""
 
 
-@app.command()
-@reads
+@command
 def reconstruct(
-    run: RunFolder, data: Data, out: Out, labels: Labels = None, reading: Any = None, recipe: OwnRecipe = None,
+    folder: RunFolder, data: Data, out: Out, labels: Labels = None, reading: Any = None, own: OwnRecipe = None,
     as_json: Json = False,
 ) -> Any:  # fmt: skip
     """Data through the code and back, in the data's layout and units."""
-    from latens.cli import commands
-
-    return commands.reconstruct(run, data, out, own=recipe, labels=labels, reading=commands.reading(reading))
 
 
-@app.command()
+@command
 def sample(
-    run: RunFolder,
+    folder: RunFolder,
     out: Annotated[
-        str, typer.Option("--out", metavar="FILE", help="The file to write: .npy .csv .parquet …, or .png for images.")
+        str,
+        typer.Option(
+            "--out", metavar="FILE",
+            help="The file to write: .npy .csv .parquet …, or .png for images.",
+        ),
     ],
     n: Annotated[int, typer.Option("-n", "--number", min=1, help="How many.")] = 100,
     mean: Annotated[bool, typer.Option("--mean", help="The mean of p(x|z) instead of a draw from it.")] = False,
@@ -259,108 +251,72 @@ def sample(
     extrapolate: Annotated[
         bool, typer.Option("--extrapolate", help="Keep draws of a table beyond the range of the data.")
     ] = False,
-    seed: Seed = 0, recipe: OwnRecipe = None, as_json: Json = False,
+    seed: Seed = 0, own: OwnRecipe = None, quiet: Json = False,
 ) -> Any:  # fmt: skip
     """New data from the model: z from the prior, or from a density fitted to the codes, then x from p(x|z)."""
-    from latens.cli import commands
-
-    return commands.sample(
-        run, out, n=n, mean=mean, seed=seed, own=recipe, given=tuple(given or ()), density=density, gaps=gaps,
-        extrapolate=extrapolate, quiet=as_json,
-    )  # fmt: skip
 
 
-@app.command()
-@reads
+@command
 def impute(
-    run: RunFolder, data: Data, out: Out,
+    folder: RunFolder, data: Data, out: Out,
     k: Annotated[int, typer.Option("--k", min=1, help="Draws of the importance sampling.")] = 1000,
-    draws: Annotated[int, typer.Option(min=0, help="Multiple imputation: so many filled copies.")] = 0,
+    draws: Annotated[int, typer.Option(min=0, help="Write this many filled copies, each drawn; 0: one.")] = 0,
     uncertainty: Annotated[
         str | None, typer.Option(metavar="FILE", help="Also write the standard deviation of each filled cell.")
     ] = None,
-    seed: Seed = 0, labels: Labels = None, reading: Any = None, recipe: OwnRecipe = None, as_json: Json = False,
+    seed: Seed = 0, labels: Labels = None, reading: Any = None, own: OwnRecipe = None, as_json: Json = False,
 ) -> Any:  # fmt: skip
     """Missing cells filled with what the observed ones say of them; observed cells stay as they are."""
-    from latens.cli import commands
-
-    return commands.impute(
-        run, data, out, k=k, draws=draws, uncertainty=uncertainty, seed=seed, own=recipe, labels=labels,
-        reading=commands.reading(reading),
-    )  # fmt: skip
 
 
-@app.command()
-@reads
+@command
 def schema(
-    data: Data, column: Columns = None, drop: Drop = None, condition: Condition = None, rule: Rules = None,
-    reading: Any = None,
+    data: Data, about: Any = ("column", "drop", "condition", "rule"), reading: Any = None,
     out: Annotated[str | None, typer.Option(metavar="FILE", help="Write it, for --schema.")] = None,
     as_json: Json = False,
 ) -> Any:  # fmt: skip
     """What each column of a table is taken for, and why (--column NAME=KIND changes it); what holds between columns in
     every row, and is no accident."""
-    from latens.cli import commands
-
-    kinds = commands.kinds_asked(column, None)
-    return commands.schema(
-        data, columns=kinds, drop=tuple(drop or ()), condition=tuple(condition or ()), rules=tuple(rule or ()),
-        reading=commands.reading(reading, kinds), out=out,
-    )  # fmt: skip
 
 
-@app.command()
-@reads
+@command
 def score(
-    run: RunFolder, data: Data, out: Out,
+    folder: RunFolder, data: Data, out: Out,
     k: Annotated[int, typer.Option("--k", min=1, help="Draws of the importance-weighted bound.")] = 100,
-    labels: Labels = None, reading: Any = None, recipe: OwnRecipe = None, as_json: Json = False,
+    labels: Labels = None, reading: Any = None, own: OwnRecipe = None, as_json: Json = False,
 ) -> Any:  # fmt: skip
     """Write a lower bound on ln p(x) of each row, nats, with its standard error, effective sample size and p-value, the
     columns that make it strange, and the reason where a value alone does. A row with a value that its column cannot
     hold has ln p(x) = -inf and the least p; the other rows have their scores."""
-    from latens.cli import commands
-
-    return commands.score(run, data, out, k=k, own=recipe, labels=labels, reading=commands.reading(reading))
 
 
-@app.command()
-@reads
+@command
 def report(
-    run: RunFolder,
+    folder: RunFolder,
     data: OptionalData = None,
     out: Annotated[str | None, typer.Option(metavar="FILE", help="Default: report.html in the run folder.")] = None,
     labels: Labels = None,
     reading: Any = None,
-    recipe: OwnRecipe = None,
+    own: OwnRecipe = None,
     as_json: Json = False,
 ) -> Any:
     """One self-contained HTML page: curves, reconstructions, samples, latent map, traversals, choices."""
-    from latens.cli import commands
-
-    return commands.report(run, data, out=out, labels=labels, own=recipe, reading=commands.reading(reading))
 
 
-@app.command()
+@command
 def recipes(as_json: Json = False) -> Any:
     """The catalogue: name, what it combines, reference, options."""
-    from latens.cli import commands
-
-    return commands.recipes()
 
 
-@app.command()
+@command
 def demo(
     out: Annotated[
         str, typer.Option(metavar="RUN", help="The folder of the run; that of an earlier demo is replaced.")
     ] = "demo-run",
     seed: Seed = 0,
-    as_json: Json = False,
+    quiet: Json = False,
 ) -> Any:
     """Fit scikit-learn's digits (no download), evaluate, compare with PCA and an autoencoder, and write a report."""
-    from latens.cli import commands
-
-    return commands.demo(out, seed=seed, quiet=as_json)
 
 
 def show(answer: Any, as_json: bool) -> None:

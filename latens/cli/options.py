@@ -1,4 +1,5 @@
-"""The words that commands share, and the options of ``latens fit``: its own, and beside them those of any recipe."""
+"""The words that commands share: options, groups of them, and commands that take those of any recipe beside their
+own."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import Field, fields
 from functools import wraps
 from typing import Annotated, Any
 
@@ -14,11 +16,9 @@ import typer
 from typer.core import TyperCommand
 
 from latens.errors import InputError
+from latens.training.settings import INNER, Settings, Values, whole
 
 _NO_VALUE = object()
-
-
-# Words that several commands share
 
 
 def importable(recipe: str | None) -> str | None:
@@ -27,6 +27,28 @@ def importable(recipe: str | None) -> str | None:
         sys.path.append(os.getcwd())
     return recipe
 
+
+def option(values: Values, help: str) -> Any:
+    """The option that takes such values."""
+
+    def read(word: str) -> Any:
+        try:
+            return word if word == "auto" else values.kind(word)
+        except ValueError:
+            raise typer.BadParameter(f"{word!r} is neither 'auto' nor {values.noun}") from None
+
+    reader: dict[str, Any] = {"parser": read} if values.auto else {"min": values.low}
+    return typer.Option(metavar=values.metavar, help=help, **reader)
+
+
+def trained_with(setting: Field[Any]) -> tuple[Any, Any]:
+    """(annotation, default) of the option that a field of the settings of training is."""
+    values: Values = setting.metadata["values"]
+    kind: Any = Any if values.auto else values.kind
+    return Annotated[kind, option(values, setting.metadata["help"])], setting.default
+
+
+# Options and arguments that several commands share
 
 Data = Annotated[
     str,
@@ -40,137 +62,152 @@ OptionalData = Annotated[
 OptionalTraining = Annotated[
     str | None, typer.Argument(metavar="[DATA]", help="Data; default: the rows the run was trained on.")
 ]
+ToFit = Annotated[str | None, typer.Argument(metavar="[DATA]", help="Data to fit (not with --resume).")]
 RunFolder = Annotated[str, typer.Argument(metavar="RUN", help="The folder of a run made by `latens fit`.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
 Out = Annotated[
     str, typer.Option("--out", metavar="FILE", help="The file to write: .npy .npz .csv .tsv .parquet .feather.")
 ]
 Labels = Annotated[str | None, typer.Option(help="Labels for the pictures: a column, a key of the .npz, or a file.")]
-Drop = Annotated[
-    list[str] | None, typer.Option("--drop", metavar="COLUMN", help="Leave a column out (repeat for more).")
+Seed = Annotated[int, typer.Option(min=0, help="Seed everything random with this number, from 0.")]
+RecipeName = Annotated[
+    str, typer.Option(callback=importable, help="A name from `latens recipes`, or package:function.")
 ]
-Columns = Annotated[
-    list[str] | None,
-    typer.Option("--column", metavar="NAME=KIND", help="What a column is, instead of what was seen (repeat for more)."),
+OwnRecipe = Annotated[
+    str | None,
+    typer.Option("--recipe", callback=importable, help="Your own recipe's package:function, for a run made by it."),
 ]
-Condition = Annotated[
-    list[str] | None,
-    typer.Option("--condition", metavar="COLUMN", help="Given, not modelled: a column, or label (repeat for more)."),
+LatentDim = Annotated[
+    Any, option(whole(1), "Give codes this many dimensions, from 1; auto: the smaller of 16 and the columns.")
 ]
-Kind = Annotated[str, typer.Option(help="Of an array: auto, continuous, binary, levels or count.")]
-Layout = Annotated[str, typer.Option(help="Of an array: auto, vector, TC (sequences), HW, HWC or CHW.")]
-Size = Annotated[str | None, typer.Option(metavar="HxW", help="Size that images of a folder are brought to.")]
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be decoded.")]
-Pages = Annotated[
-    bool, typer.Option("--pages", help="Make each page of a TIFF, each frame of a GIF, WebP or PNG a row of its own.")
-]
-Encoding = Annotated[str | None, typer.Option(help="Of a csv that is not UTF-8: cp1252, latin-1 …")]
-Format = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--format", metavar="COLUMN=FORM",
-        help="How a column of text is written: %d/%m/%Y, day-first, month-first, 1.234,5 or text (repeat for more).",
+
+
+# Groups of options that go together: {name: (annotation, default)}
+
+Group = dict[str, tuple[Any, Any]]
+_Words = list[str] | None
+ABOUT: Group = {
+    "validation": (Annotated[str, typer.Option(help="auto, a fraction of the rows, or data.")], "auto"),
+    "labels": (Labels, None),
+    "drop": (
+        Annotated[_Words, typer.Option("--drop", metavar="COLUMN", help="Leave a column out (repeat for more).")], None
     ),
-]
-Na = Annotated[
-    list[str] | None,
-    typer.Option("--na", metavar="TEXT", help='A text that means missing (repeat for more); "": empty cells alone.'),
-]
-Rules = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--rule", metavar="RULE",
-        help='What holds in every row: "start <= end", "total = net + tax", "city -> country", "dose missing where '
-        'drug = none" (repeat for more); none: those found in the data are not kept.',
+    "column": (
+        Annotated[_Words, typer.Option(
+            "--column", metavar="NAME=KIND", help="What a column is, instead of what was seen (repeat for more)."
+        )], None
     ),
-]
-Layer = Annotated[str | None, typer.Option(help="Of an .h5ad: a layer, X or raw/X.")]
-READING: dict[str, Any] = {
-    "encoding": Encoding, "format": Format, "na": Na, "size": Size, "skip_bad": SkipBad, "pages": Pages, "layer": Layer,
+    "schema": (
+        Annotated[str | None, typer.Option(
+            "--schema", metavar="FILE", help="Kinds of columns, as `latens schema --out` writes them."
+        )], None
+    ),
+    "condition": (
+        Annotated[_Words, typer.Option(
+            "--condition", metavar="COLUMN", help="Given, not modelled: a column, or label (repeat for more)."
+        )], None
+    ),
+    "rule": (
+        Annotated[_Words, typer.Option(
+            "--rule", metavar="RULE",
+            help='What holds in every row: "start <= end", "total = net + tax", "city -> country", "dose missing where '
+            'drug = none" (repeat for more); none: those found in the data are not kept.',
+        )], None
+    ),
+    "split": (
+        Annotated[str | None, typer.Option(
+            metavar="KIND=COLUMN", help="Which rows are held out: group=, time= or stratified=COLUMN."
+        )], None
+    ),
+    "kind": (Annotated[str, typer.Option(help="Of an array: auto, continuous, binary, levels or count.")], "auto"),
+    "layout": (
+        Annotated[str, typer.Option(help="Of an array: auto, vector, TC (sequences), HW, HWC or CHW.")], "auto"
+    ),
+}  # fmt: skip
+READING: Group = {
+    "encoding": (Annotated[str | None, typer.Option(help="Of a csv that is not UTF-8: cp1252, latin-1 …")], None),
+    "format": (
+        Annotated[_Words, typer.Option(
+            "--format", metavar="COLUMN=FORM",
+            help="How a column of text is written: %d/%m/%Y, day-first, month-first, 1.234,5 or text (repeat for "
+            "more).",
+        )], None
+    ),
+    "na": (
+        Annotated[_Words, typer.Option(
+            "--na", metavar="TEXT", help='A text that means missing (repeat for more); "": empty cells alone.'
+        )], None
+    ),
+    "size": (
+        Annotated[str | None, typer.Option(metavar="HxW", help="Size that images of a folder are brought to.")], None
+    ),
+    "skip_bad": (
+        Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be decoded.")], False
+    ),
+    "pages": (
+        Annotated[bool, typer.Option(
+            "--pages", help="Make each page of a TIFF, each frame of a GIF, WebP or PNG a row of its own."
+        )], False
+    ),
+    "layer": (Annotated[str | None, typer.Option(help="Of an .h5ad: a layer, X or raw/X.")], None),
+}  # fmt: skip
+TRAINING: Group = {each.name: trained_with(each) for each in fields(Settings) if each.name not in INNER}
+GROUPS = {"about": ABOUT, "reading": READING, "settings": TRAINING}
+TITLES = {
+    "Output": ("out", "quiet"), "Model": ("recipe", "latent_dim", "start"),
+    "Data": (*ABOUT, *READING, "stream", "weights"), "Training": (*TRAINING,),
+    "Runs": ("grid", "seeds", "nll", "resume"),
 }  # fmt: skip
 
 
-def reads(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options of how data are read, in the place of its parameter ``reading``: it gets them as a
-    mapping of those that were given."""
+def grouped(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options of each group that one of its parameters is called after, or those of them that the
+    parameter's default names: it gets them as a mapping."""
     own = inspect.signature(command, eval_str=True)
     keyword = inspect.Parameter.KEYWORD_ONLY
-    options = [
-        inspect.Parameter(name, keyword, default=False if kind.__origin__ is bool else None, annotation=kind)
-        for name, kind in READING.items()
-    ]
-    parameters = []
-    for parameter in own.parameters.values():
-        parameters += options if parameter.name == "reading" else [parameter.replace(kind=keyword)]
+    parameters: list[inspect.Parameter] = []
+    members: dict[str, list[str]] = {}
+    for name, parameter in own.parameters.items():
+        if name not in GROUPS:
+            parameters.append(parameter.replace(kind=keyword))
+            continue
+        group = GROUPS[name]
+        members[name] = [each for each in group if parameter.default is None or each in parameter.default]
+        for each in members[name]:
+            annotation, default = group[each]
+            parameters.append(inspect.Parameter(each, keyword, default=default, annotation=annotation))
 
     @wraps(command)
     def with_options(**given: Any) -> Any:
-        reading = {name: value for name in READING if (value := given.pop(name))}
-        return command(**given, reading=reading)
+        gathered = {group: {name: given.pop(name) for name in names} for group, names in members.items()}
+        return command(**given, **gathered)
 
     with_options.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
     with_options.__annotations__ = {each.name: each.annotation for each in parameters}
     return with_options
 
 
-SchemaFile = Annotated[
-    str | None, typer.Option("--schema", metavar="FILE", help="Kinds of columns, as `latens schema --out` writes them.")
-]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
-OwnRecipe = Annotated[
-    str | None,
-    typer.Option("--recipe", callback=importable, help="Your own recipe's package:function, for a run made by it."),
-]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, …")]
+def done_late(declared: Callable[..., Any]) -> Callable[..., Any]:
+    """The command with these words, whose work is the function of its name in :mod:`latens.cli.commands`, imported
+    when it runs. What is said ``about`` the data goes there with the words of reading."""
+
+    @wraps(declared)
+    def command(*, as_json: bool = False, **given: Any) -> Any:
+        from latens.cli import commands
+
+        if "reading" in given and "about" not in given:
+            given["reading"] = commands.reading(given["reading"])
+        return getattr(commands, declared.__name__)(**given)
+
+    return command
 
 
-def or_auto(kind: type, noun: str, metavar: str, text: str | None = None) -> Any:
-    """An option whose value is "auto" or a number of that kind."""
-
-    def parsed(value: str) -> Any:
-        try:
-            return value if value == "auto" else kind(value)
-        except ValueError:
-            raise typer.BadParameter(f"{value!r} is neither 'auto' nor {noun}") from None
-
-    return typer.Option(parser=parsed, metavar=metavar, help=text)
+# Commands
 
 
-Auto = or_auto(int, "a whole number", "N|auto")
-Rate = or_auto(float, "a number", "RATE|auto", "Peak of the schedule.")
-
-
-# Options of fit, shared with sweep
-
-Split = Annotated[
-    str | None,
-    typer.Option(metavar="KIND=COLUMN", help="Which rows are held out: group=, time= or stratified=COLUMN."),
-]
-RecipeName = Annotated[
-    str, typer.Option(callback=importable, help="A name from `latens recipes`, or package:function.")
-]
-ToFit = Annotated[str | None, typer.Argument(metavar="[DATA]", help="Data to fit (not with --resume).")]
-Validation = Annotated[str, typer.Option(help="auto, a fraction of the rows, or data.")]
-AsStream = Annotated[
-    bool, typer.Option("--stream", help="Read the data a block at a time, as data larger than memory are.")
-]
-From = Annotated[str | None, typer.Option("--from", metavar="RUN", help="Start from another run's weights.")]
-Warmup = Annotated[float, typer.Option(help="Fraction of the steps over which the rate's weight grows.")]
-Average = Annotated[float, typer.Option(help="Decay of averaged weights; 0: none.")]
-Decay = Annotated[float, typer.Option(help="AdamW's, on weights of linear and convolutional maps.")]
-Clip = Annotated[float, typer.Option(help="Largest norm of the gradient; 0: none.")]
-SkipNorm = Annotated[float, typer.Option(help="Norm of the gradient from which an update is left out; 0: none.")]
-Keep = Annotated[str, typer.Option(help="The weights served: auto, best (by validation) or last.")]
-Checkpoints = Annotated[
-    float, typer.Option(min=0, help="Seconds between checkpoints; 0: every step.")
-]
-
-
-# Options of fit
-
-
-class FitCommand(TyperCommand):
-    """``fit`` takes the options of any recipe beside its own; they end up in ``context.meta["recipe"]``."""
+class OpenCommand(TyperCommand):
+    """A command that takes the options of any recipe (or kind of density) beside its own; they end up in
+    ``context.meta["recipe"]``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         flags = {name: bool(getattr(p, "is_flag", False)) for p in self.params for name in p.opts + p.secondary_opts}
@@ -194,21 +231,28 @@ class FitCommand(TyperCommand):
         return super().parse_args(ctx, own)
 
 
-def given_options(context: typer.Context, besides: tuple[str, ...] = ()) -> list[str]:
-    """The names of what was given on the command line and not left at its default."""
-    sources = {name: context.get_parameter_source(name) for name in context.params}
-    return [name for name, source in sources.items() if source and source.name == "COMMANDLINE" and name not in besides]
+class FitCommand(OpenCommand):
+    """An open command whose help has titles."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        titled: dict[str, list[Any]] = {title: [] for title in ("Arguments", *TITLES, "Options")}
+        for parameter in self.get_params(ctx):
+            title = "Arguments" if parameter.param_type_name == "argument" else "Options"
+            title = next((title for title, names in TITLES.items() if parameter.name in names), title)
+            if (record := parameter.get_help_record(ctx)) is not None:
+                titled[title].append(record)
+        for title, records in titled.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
 
 
-def option_name(name: str) -> str:
-    """A parameter as the user writes it."""
-    return {"data": "DATA", "start": "--from"}.get(name, "--" + name.replace("_", "-"))
-
-
-def check_options(context: typer.Context, recipe: str, options: dict[str, Any]) -> None:
-    """``InputError`` for an option that neither ``fit`` nor the recipe has, with the nearest that one of them has."""
+def recipe_options(context: typer.Context, recipe: str, latent_dim: Any) -> dict[str, Any]:
+    """The options of the recipe that were given; ``InputError`` for one that neither the command nor the recipe has,
+    with the nearest that one of them has."""
     from latens import recipes
 
+    options = dict(context.meta["recipe"]) | ({} if latent_dim is None else {"latent_dim": latent_dim})
     valid = [option_name(name) for name in recipes.options(recipes.find(recipe))]
     own = [name for p in context.command.params for name in p.opts if name.startswith("--")]
     for name in map(option_name, options):
@@ -220,6 +264,23 @@ def check_options(context: typer.Context, recipe: str, options: dict[str, Any]) 
                 f"`latens {context.command.name or 'fit'} --help` lists those of every fit"
             )
     require_values(options)
+    return options
+
+
+def own_of_resumed(context: typer.Context, where: str) -> str | None:
+    """The user's own recipe that goes with --resume; ``InputError`` where anything else does."""
+    given = [name for name in context.params if (source := context.get_parameter_source(name)) is not None
+             and source.name == "COMMANDLINE" and name not in ("resume", "quiet")]  # fmt: skip
+    for name in (*(name for name in given if name != "recipe"), *context.meta["recipe"]):
+        raise InputError(
+            f"--resume takes everything from {where}: leave {option_name(name)} away, or {context.command.name} anew"
+        )
+    return context.params["recipe"] if "recipe" in given else None
+
+
+def option_name(name: str) -> str:
+    """A parameter as the user writes it."""
+    return {"data": "DATA", "start": "--from"}.get(name, "--" + name.replace("_", "-"))
 
 
 def require_values(options: dict[str, Any]) -> None:

@@ -11,17 +11,14 @@ import numpy as np
 
 from latens.data.tables.files import write_table
 from latens.errors import InputError
-from latens.machine.atomic import atomic_write, writable, write_text
+from latens.machine.atomic import atomic_write, writable
 from latens.schema import require_numeric
 from latens.schema.arrow import pa
 
 TABLES = (".csv", ".tsv", ".parquet", ".feather")
 
 
-def write(
-    path: str | os.PathLike[str], values: Any, names: Sequence[str] | None = None, *,
-    rows: tuple[str, Sequence[str]] | None = None,
-) -> Path | None:  # fmt: skip
+def write(path: str | os.PathLike[str], values: Any, names: Sequence[str] | None = None) -> None:
     """Write an array or an arrow table atomically, in the format that the extension of ``path`` names.
 
     Args:
@@ -29,9 +26,6 @@ def write(
             for tables and arrays of one or two axes.
         values: an arrow table, or any numeric array.
         names: the header of a table; column_1, column_2, ... without it.
-        rows: what each row is called, (kind, names): the last column of a table, called after the kind ("file"); in
-            an .npz the array of the kind's plural ("files"); for an .npy, which has no room for them, a text file
-            beside it, a line each (codes.npy: codes.files.txt), whose path is returned.
 
     Raises:
         InputError: another extension, a missing folder, no numbers, more than two axes for a table, a wrong
@@ -46,9 +40,8 @@ def write(
     extension = require_output(path)
     is_table = hasattr(values, "column_names")
     if extension in TABLES:
-        table = values if is_table else matrix_table(path, np.asarray(values), names)
-        write_table(path, table if rows is None else _called(table, *rows))
-        return None
+        write_table(path, values if is_table else matrix_table(path, np.asarray(values), names))
+        return
     if is_table:
         raise InputError(f"cannot write {path}: a table of several kinds of columns goes to {', '.join(TABLES)}.")
     array = np.asarray(values)
@@ -57,20 +50,7 @@ def write(
         if extension == ".npy":
             np.save(file, array, allow_pickle=False)
         else:
-            names_of: dict[str, Any] = {} if rows is None else {rows[0] + "s": np.array(rows[1], dtype=np.str_)}
-            np.savez(file, x=array, **names_of)
-    if rows is None or extension == ".npz":
-        return None
-    beside = Path(path).with_suffix(f".{rows[0]}s.txt")
-    write_text(beside, "".join(f"{name}\n" for name in rows[1]))
-    return beside
-
-
-def _called(table: Any, kind: str, names: Sequence[str]) -> Any:
-    """The table with the names of its rows as last column, called after their kind unless a column is."""
-    while kind in table.column_names:
-        kind += "_name"
-    return table.append_column(kind, pa.array(names, pa.string()))
+            np.savez(file, x=array)
 
 
 def matrix_table(path: str | os.PathLike[str], array: np.ndarray, names: Sequence[str] | None) -> Any:

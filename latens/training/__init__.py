@@ -1,10 +1,18 @@
 """Training: the loop, its settings, checkpoints, and what it tells a person."""
 
-from latens.training.callbacks import Bar, Interrupted, Progress
-from latens.training.checkpoint import Checkpoints
-from latens.training.diagnosis import NonFiniteError
-from latens.training.loop import Trainer
-from latens.training.processes import Processes
-from latens.training.settings import Settings
+from typing import TYPE_CHECKING
 
-__all__ = ["Bar", "Checkpoints", "Interrupted", "NonFiniteError", "Processes", "Progress", "Settings", "Trainer"]
+from latens import late
+
+if TYPE_CHECKING:
+    from latens.training.callbacks import Bar, Interrupted, Progress
+    from latens.training.checkpoint import Checkpoints
+    from latens.training.diagnosis import NonFiniteError
+    from latens.training.loop import Trainer
+    from latens.training.processes import Processes
+    from latens.training.settings import Settings
+else:
+    __getattr__, __dir__, __all__ = late(__name__, {
+        "callbacks": "Bar Interrupted Progress", "checkpoint": "Checkpoints", "diagnosis": "NonFiniteError",
+        "loop": "Trainer", "processes": "Processes", "settings": "Settings",
+    })  # fmt: skip

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from latens.errors import InputError, is_number, is_whole, require
@@ -15,64 +16,126 @@ MANY = 900_000  # rows, a million less those held out, from which batches grow a
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Options of training. ``"auto"`` is settled from counts alone, never from measured time, so a resumed run
-    repeats every decision.
+class Values:
+    """What an option takes: in words, as a test, and as the command line reads it.
 
-    ``epochs``: passes over the rows. ``batch_size``: rows of one (joint) step. ``learning_rate``: the peak, "auto"
-    2e-3, or 4e-3 from 10,000 rows on (tables of mixed columns aside), or 1e-2 for a model of linear maps alone, which
-    larger steps suit; linear warm-up over the fraction ``warmup``
-    of all steps, then down to zero as ``decay`` says: "linear" (Bergsma et al. 2025), "cosine" (half of one, Loshchilov
-    & Hutter 2017), or "auto", cosine for convolutions and linear for all else. ``kl_warmup``: fraction of all steps
-    over which the weight of the rate grows from 0 to its final value (Bowman et al. 2016); at least one step is always
-    taken at the final value. ``clip``: largest norm of the gradient, 0 for none. ``skip_norm``: an update whose
-    gradient is not finite or no shorter than this (before clipping) is left out and counted (Child 2021); 0 for none,
-    and what is not finite stops the run. ``average``: decay of the averaged weights, 0 for none; if on, they are the
-    weights that are served. ``patience``: rounds of validation without improvement before stopping, 0 for never.
-    ``keep``: the weights that are served, "best" by the validation bound or "last"; "auto" is "best", but "last" for a
-    table with fewer than 200 rows held out, whose bound is too noisy to choose by. ``seed``: of everything random.
+    ``words``: the values, for messages. ``allows``: whether a value is one of them. ``kind``: what reads a word of the
+    command line; ``noun``: what it reads. ``metavar``: what stands for a value in the help. ``auto``: whether "auto" is
+    a value. ``low``: the smallest, where the command line itself is to refuse what is smaller.
     """
 
-    epochs: int | str = "auto"
-    batch_size: int | str = "auto"
-    learning_rate: float | str = "auto"
-    warmup: float = 0.03
-    weight_decay: float = 0.0
-    beta2: float = 0.99
-    clip: float = 1e4
-    skip_norm: float = 0.0
-    decay: str = "auto"
-    kl_warmup: float = 0.0
-    average: float = 0.0
-    patience: int | str = "auto"
-    keep: str = "auto"
-    seed: int = 0
-    compile: bool | str = "auto"
-    device: str = "auto"
-    checkpoint_seconds: float = 15.0
+    words: str
+    allows: Callable[[Any], bool]
+    kind: Callable[[str], Any] = float
+    noun: str = "a number"
+    metavar: str | None = None
+    auto: bool = False
+    low: int | None = None
+
+
+def option(default: Any, values: Values, help: str, **more: Any) -> Any:
+    """A field that is an option of training, with its help on the command line."""
+    return field(default=default, metadata={"values": values, "help": help}, **more)
+
+
+def whole(low: int) -> Values:
+    """A whole number from ``low`` on, or "auto"."""
+    return Values(
+        f"'auto' or a whole number from {low}", lambda value: value == "auto" or (is_whole(value) and value >= low),
+        int, "a whole number", "N|auto", auto=True,
+    )  # fmt: skip
+
+
+def _one_of(*names: str) -> Values:
+    words = f"{', '.join(map(repr, names[:-1]))} or {names[-1]!r}"
+    return Values(words, lambda value: value in names, str, metavar="|".join(names))
+
+
+def _yes_or_no(word: str) -> bool:
+    if word not in ("yes", "no"):
+        raise ValueError
+    return word == "yes"
+
+
+_RATE = Values(
+    "'auto' or a positive number", lambda value: value == "auto" or (is_number(value) and float(value) > 0),
+    metavar="RATE|auto", auto=True,
+)  # fmt: skip
+_FRACTION = Values("a fraction from 0 to 1", lambda value: is_number(value) and 0 <= value <= 1)
+_DECAY = Values("a number from 0 to below 1", lambda value: is_number(value) and 0 <= value < 1)
+_AMOUNT = Values("a number from 0", lambda value: is_number(value) and value >= 0, low=0)
+_SEED = Values(
+    "a whole number from 0 to 2^63 - 1", lambda value: is_whole(value) and 0 <= value < 2**63, int, low=0
+)
+_COMPILE = Values(
+    "'auto', True or False", lambda value: value in ("auto", True, False), _yes_or_no, "yes or no", "auto|yes|no",
+    auto=True,
+)  # fmt: skip
+_DEVICE = Values("'auto' or the name of a torch device", lambda value: isinstance(value, str), str, metavar="DEVICE")
+INNER = ("warmup", "beta2", "decay")  # no options of the command line: there they are those of recipes
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Options of training, each with the values that it takes and its help; the command line makes its options of
+    them. ``"auto"`` is settled from counts alone, never from measured time, so a resumed run repeats every decision.
+
+    ``learning_rate``: linear warm-up over the fraction ``warmup`` of all steps, then down to zero as ``decay`` says:
+    "linear" (Bergsma et al. 2025) or "cosine" (half of one, Loshchilov & Hutter 2017). ``kl_warmup``: Bowman et al.
+    2016; at least one step is always taken at the final weight. ``skip_norm``: Child 2021; at 0, what is not finite
+    stops the run. ``keep``: the bound of few rows is too noisy to choose by.
+    """
+
+    epochs: int | str = option(
+        "auto", whole(1), "Pass over the rows this many times, from 1; auto: by their number."
+    )
+    batch_size: int | str = option(
+        "auto", whole(1), "Take this many rows in each step, from 1; auto: about 128, more from a million rows on."
+    )
+    learning_rate: float | str = option(
+        "auto", _RATE,
+        "Peak at this rate, above 0; auto: 2e-3, or 4e-3 from 10,000 rows on (tables of mixed columns aside), or 1e-2 "
+        "for linear maps alone.",
+    )  # fmt: skip
+    warmup: float = option(0.03, _FRACTION, "Grow the learning rate to its peak over this fraction of the steps.")
+    weight_decay: float = option(0.0, _AMOUNT, "Decay the weights of linear and convolutional maps (AdamW), from 0.")
+    beta2: float = option(0.99, _DECAY, "Average squared gradients with this decay (AdamW), from 0 to below 1.")
+    clip: float = option(1e4, _AMOUNT, "Shorten gradients to this norm, from 0; 0: never.")
+    skip_norm: float = option(
+        0.0, _AMOUNT,
+        "Leave out and count updates whose gradient has this norm or a larger one before clipping, or is not finite, "
+        "from 0; 0: none.",
+    )  # fmt: skip
+    decay: str = option(
+        "auto", _one_of("auto", "linear", "cosine"),
+        "Lower the learning rate so after its peak; auto: cosine for convolutions, linear for all else.",
+    )  # fmt: skip
+    kl_warmup: float = option(
+        0.0, _FRACTION, "Grow the weight of the rate from 0 to its value over this fraction of the steps, from 0 to 1."
+    )
+    average: float = option(
+        0.0, _DECAY, "Average the weights with this decay, from 0 to below 1, and serve the averages; 0: do not."
+    )
+    patience: int | str = option(
+        "auto", whole(0),
+        "Stop after this many validations without improvement, from 0; 0: never; auto: a fifth of all, at least 10.",
+    )  # fmt: skip
+    keep: str = option(
+        "auto", _one_of("auto", "best", "last"),
+        "Serve the weights with the best validation bound, or the last; auto: best, but last for a table with fewer "
+        "than 200 rows held out.",
+    )  # fmt: skip
+    seed: int = option(0, _SEED, "Seed everything random with this number, from 0.")
+    compile: bool | str = option("auto", _COMPILE, "Make one graph of the step; auto: where the run is long.")
+    device: str = option("auto", _DEVICE, "Train on this device: auto, cpu, cuda, …")
+    checkpoint_seconds: float = option(
+        15.0, _AMOUNT, "Write a checkpoint after this many seconds, from 0; 0: after every step."
+    )
 
     def __post_init__(self) -> None:
-        def need(condition: bool, name: str, what: str) -> None:
-            require(condition, name, what, getattr(self, name))
-
-        for name in ("epochs", "batch_size"):
-            value = getattr(self, name)
-            need(value == "auto" or (is_whole(value) and value >= 1), name, "'auto' or a whole number from 1")
-        need(self.patience == "auto" or (is_whole(self.patience) and int(self.patience) >= 0), "patience",
-             "'auto' or a whole number from 0")  # fmt: skip
-        rate = self.learning_rate
-        need(rate == "auto" or (is_number(rate) and float(rate) > 0), "learning_rate", "'auto' or a positive number")
-        for name in ("warmup", "kl_warmup"):
-            need(is_number(getattr(self, name)) and 0 <= getattr(self, name) <= 1, name, "a fraction from 0 to 1")
-        for name in ("average", "beta2"):
-            need(is_number(getattr(self, name)) and 0 <= getattr(self, name) < 1, name, "a number from 0 to below 1")
-        for name in ("weight_decay", "clip", "skip_norm", "checkpoint_seconds"):
-            need(is_number(getattr(self, name)) and getattr(self, name) >= 0, name, "a number from 0")
-        need(is_whole(self.seed) and 0 <= self.seed < 2**63, "seed", "a whole number from 0 to 2^63 - 1")
-        need(self.keep in ("auto", "best", "last"), "keep", "'auto', 'best' or 'last'")
-        need(self.decay in ("auto", "linear", "cosine"), "decay", "'auto', 'linear' or 'cosine'")
-        need(self.compile in ("auto", True, False), "compile", "'auto', True or False")
-        need(isinstance(self.device, str), "device", "'auto' or the name of a torch device")
+        for each in fields(self):
+            values, value = each.metadata["values"], getattr(self, each.name)
+            require(values.allows(value), each.name, values.words, value)
 
     def settle(
         self, rows: int, *, linear: bool = False, table: bool = False, held: int = 0, convolutions: bool = False
@@ -114,7 +177,7 @@ class Settings:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Settings:
-        known = {field.name for field in fields(cls)}
+        known = {each.name for each in fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:
             raise InputError(f"unknown training option {unknown[0]!r}; the valid ones are {', '.join(sorted(known))}")

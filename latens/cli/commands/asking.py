@@ -51,8 +51,8 @@ def _of_file(file: str) -> dict[str, str]:
 def reading(words: dict[str, Any], kinds: dict[str, str] | None = None) -> dict[str, Any]:
     """The options of reading (see :func:`latens.data.read`) that the words of the command line ask for, and the kinds
     of columns."""
-    found: dict[str, Any] = {name: words[name] for name in ("skip_bad", "pages", "encoding", "layer") if name in words}
-    if (size := words.get("size")) is not None:
+    found: dict[str, Any] = {name: words[name] for name in ("skip_bad", "pages", "encoding", "layer") if words[name]}
+    if size := words["size"]:
         match = re.fullmatch(r"(\d+)(?:[xX](\d+))?", size.strip())
         sides = [int(match[1]), int(match[2] or match[1])] if match else [0]
         if not all(1 <= side <= MAX_SIDE for side in sides):
@@ -63,11 +63,17 @@ def reading(words: dict[str, Any], kinds: dict[str, str] | None = None) -> dict[
     parts = {name: kind.partition(":")[::2] for name, kind in (kinds or {}).items()}
     text = [name for name, (kind, _) in parts.items() if kind in TEXT]
     named = {name: levels_named(rest) for name, (kind, rest) in parts.items() if kind in TEXT and rest}
-    for option, values in (("text", text), ("levels", named), ("formats", _formats(words.get("format"))),
-                           ("na", words.get("na"))):  # fmt: skip
-        if values:
-            found[option] = values
-    return found
+    more = {"text": text, "levels": named, "formats": _formats(words["format"]), "na": words["na"]}
+    return found | {name: values for name, values in more.items() if values}
+
+
+def asked(data: str, out: str, about: dict[str, Any], words: dict[str, Any], **more: Any) -> Fit:
+    """What the words of the command line ask for; ``about`` the data, ``words`` of reading them."""
+    kinds = kinds_asked(about["column"], about.get("schema"))
+    lists = {"drop": about["drop"], "condition": about["condition"], "rules": about["rule"]}
+    more |= {name: tuple(values or ()) for name, values in lists.items()}
+    more |= {name: about[name] for name in ("validation", "labels", "split", "kind", "layout") if name in about}
+    return Fit(data, out, columns=kinds, reading=reading(words, kinds), **more)
 
 
 def _formats(words: list[str] | None) -> dict[str, str]:
@@ -83,16 +89,13 @@ def _formats(words: list[str] | None) -> dict[str, str]:
     return found
 
 
-def schema(
-    data: str, *, columns: dict[str, str], drop: tuple[str, ...], condition: tuple[str, ...], reading: dict[str, Any],
-    out: str | None, rules: tuple[str, ...] = (),
-) -> Answer:  # fmt: skip
+def schema(data: str, *, about: dict[str, Any], reading: dict[str, Any], out: str | None = None) -> Answer:
     """Show the schema that `latens fit` would use; write it, to be edited."""
     if out is not None:
         writable(out)
-    asked = Fit(data, "", columns=columns, drop=drop, condition=condition, reading=reading, rules=rules)
-    source = asked.read()
-    rows = asked.rows(source)
+    fit = asked(data, "", about, reading)
+    source = fit.read()
+    rows = fit.rows(source)
     found = rows.schema
     notes = list(source.notes) if isinstance(source, Source) else []
     if isinstance(found, Table):

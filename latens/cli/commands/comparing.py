@@ -14,6 +14,7 @@ from latens import evaluation
 from latens import recipes as catalogue
 from latens import report as reporting
 from latens.cli.commands.answer import Answer
+from latens.cli.commands.asking import reading as read_as
 from latens.cli.commands.fitting import Fit
 from latens.cli.commands.seeds import fit
 from latens.cli.commands.sources import held_out, rows_for
@@ -35,9 +36,8 @@ DENSITY_NOTE = (
 
 
 def compare(
-    data: str, *, dims: str, validation: str | None, out: str | None, labels: str | None, drop: tuple[str, ...],
-    likelihood: str, settings: dict[str, Any], k: int, quiet: bool, densities: str = "",
-    recipes: str = "ae,vae", reading: dict[str, Any] | None = None,
+    data: str, *, dims: str, validation: str | None, out: str | None, about: dict[str, Any], reading: dict[str, Any],
+    likelihood: str, settings: dict[str, Any], k: int, quiet: bool, densities: str = "", recipes: str = "ae,vae",
 ) -> Answer:  # fmt: skip
     """PCA and recipes on the same data at each dimension."""
     if out is not None:
@@ -47,8 +47,9 @@ def compare(
             raise InputError(f"cannot write {out}: a table has no room for the densities; use .html or .json")
         writable(out)
     sizes = _dims(dims)
-    check_reading(reading or {}, [data] if validation is None else [data, validation])
-    source = read(data, labels=labels, drop=drop, reading=reading)
+    reading, drop = read_as(reading), tuple(about["drop"] or ())
+    check_reading(reading, [data] if validation is None else [data, validation])
+    source = read(data, labels=about["labels"], drop=drop, reading=reading)
     with concerning(source.origin):
         x = as_matrix(source.x) if source.is_table else source.x
         schema: Any = rows_of(x, source.names).schema if isinstance(x, Lazy) else infer(x, source.names)

@@ -1,39 +1,223 @@
-"""What is done with a fitted run: evaluate, encode, reconstruct, sample, score, report."""
+"""What is done with a fitted run from file to file: encode, reconstruct, score, impute.
+
+Data go through the run in parts, in order. Those larger than memory are read a chunk at a time; those in memory are a
+single part.
+"""
 
 from __future__ import annotations
 
-import io
-import math
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from latens import evaluation
-from latens import report as reporting
-from latens.cli.commands import streaming
-from latens.cli.commands.answer import Answer, over_seeds, table
-from latens.cli.commands.densities import density_of
-from latens.cli.commands.seeds import parts
-from latens.cli.commands.sources import data_for, figures_for, held_out_of, stream_for, trained_on
-from latens.data import require_output, write
-from latens.data.rows import Rows, numbers_of
-from latens.data.sources import option_of
-from latens.data.writing import matrix_table
-from latens.densities import Fitted
-from latens.densities.kinds import PRIOR
-from latens.errors import InputError
-from latens.evaluation.synthetic import ORACLE, SyntheticEvaluation
-from latens.machine.atomic import writable, write_bytes
-from latens.report.pixels import model_layout, to_pixels
-from latens.runs import imputing, outputs, scoring, synthesis
+from latens.cli.commands.answer import Answer
+from latens.cli.commands.sources import data_for, reading_bar, stream_for
+from latens.data import require_output
+from latens.data.rows import Rows, broken_rules, numbers_of, rows_like, unknown_levels
+from latens.data.streams.sources import Stream
+from latens.data.streams.survey import Encoded
+from latens.data.streams.writing import Writer
+from latens.data.tables.files import table_batches
+from latens.errors import InputError, concerning
+from latens.evaluation.imputation import CELLS
+from latens.evaluation.likelihood import chunk_rows, rows_at_once
+from latens.runs import imputing, outputs, scoring
 from latens.runs import record as runs
 from latens.runs.outputs import schema_of
 from latens.runs.record import Run
 from latens.schema import Table
+from latens.tensors.randomness import Key, seed_of, seeded
 
 TABLES = (".csv", ".tsv", ".parquet", ".feather")
+ROWS = 50_000  # of a chunk, about
+MOST_COPIES = 500  # of a filled stream: each is a file that is open meanwhile
+
+
+Parts = Generator[tuple[Rows, int]]
+Put = Callable[[list[Any], Rows], Any]
+
+
+# Data on their way through a run
+
+
+class InMemory:
+    """Rows in memory on their way through a run: a single part."""
+
+    def __init__(self, run: Run, rows: Rows):
+        self.run, self.rows = run, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def warnings(self) -> list[str]:
+        return self.rows.warnings
+
+    @property
+    def unknown(self) -> dict[str, int]:
+        return self.rows.unknown
+
+    def parts(self) -> Parts:
+        """(rows, number of the first), in order."""
+        yield self.rows, 0
+
+    def draws(self, rows: Rows, first: int, samples: int, seed: int) -> np.ndarray:
+        """``samples`` draws from q(z|x) for each row of a part, ``[samples, N, Z]``; one, ``[N, Z]``."""
+        z = outputs.posterior_samples(self.run, rows, samples, seed)
+        return z[0] if samples == 1 else z
+
+    def require_fillable(self, draws: int) -> None:
+        """``InputError`` where missing cells cannot be filled, or not so many times."""
+
+    @contextmanager
+    def copies(self, writer: Writer, draws: int) -> Iterator[Put]:
+        """What puts filled copies of a part into the file of ``writer``, where at the end of the block they are below
+        each other, the number of the copy in the first column; 0 draws: one copy as it is."""
+        with writer:
+            yield lambda made, rows: writer.write(_stacked(made, rows) if draws else made[0], None if draws else rows)
+
+    def at(self, first: int) -> AbstractContextManager[None]:
+        """Where the rows from that one on come from, for messages."""
+        return nullcontext()
+
+
+class Streaming(InMemory):
+    """A stream on its way through a run, in chunks of a multiple of ``unit`` rows, so that what is computed ``unit``
+    rows at a time meets the same rows as in memory. ``sift``: impossible cells are left to the work
+    (:meth:`latens.data.rows.Rows.sifted`), not refused.
+    """
+
+    def __init__(self, run: Run, stream: Stream, unit: int = 1, *, sift: bool = False):
+        self.run, self.stream, self.size, self.sift = run, stream, unit * max(1, ROWS // unit), sift
+        self._unknown: dict[str, int] = {}  # cells of each column whose level was never seen in fitting
+        self._broken: dict[str, int] = {}  # rows that break each rule
+        self._encoded = Encoded(stream, schema_of(run), run.given)
+
+    def __len__(self) -> int:
+        return len(self.stream)
+
+    @property
+    def warnings(self) -> list[str]:
+        return [*self.stream.notes, *unknown_levels(self._unknown), *broken_rules(self._broken)]
+
+    @property
+    def unknown(self) -> dict[str, int]:
+        return self._unknown
+
+    def parts(self) -> Parts:
+        with reading_bar(self.stream) as seen:
+            for first, piece in self.stream.chunks(self.size):
+                yield self._rows(piece, first), first
+                seen(first + len(piece))
+
+    def _rows(self, piece: Any, first: int) -> Rows:
+        """Rows as the run takes them; what does not fit is refused with the number of its row."""
+        origin = self.stream.origin
+        with concerning(origin):
+            rows = rows_like(piece, schema_of(self.run), self.run.given, where=origin, check=not self.sift)
+        if self.sift:
+            return replace(rows, notes=(*self.stream.notes, *rows.notes))
+        x, c = self._encoded.encode(rows.x, first, self._unknown, self._broken)
+        vars(rows).update(inside=x, c=c)  # where the rows would keep them
+        return rows
+
+    def require_apart(self, out: str) -> None:
+        """``InputError`` where the output would lie among the files that are read."""
+        folder = Path(self.stream.origin)
+        if folder.is_dir() and folder.resolve() in Path(out).resolve().parents:
+            raise InputError(f"cannot write {out}: it would lie among the data that are read; name another folder")
+
+    def draws(self, rows: Rows, first: int, samples: int, seed: int) -> np.ndarray:
+        """As of :class:`InMemory`, but the noise is a function of (seed, chunk)."""
+        if samples > 1:
+            origin = self.stream.origin
+            raise InputError(f"{origin} is read as a stream, which takes at most one draw a row, got {samples}")
+        with seeded(seed_of(seed, Key.CODES, first)):
+            return evaluation.codes(self.run.model, rows.inside, rows.c, sample=True).numpy().astype(np.float32)
+
+    def require_fillable(self, draws: int) -> None:
+        if not isinstance(self.run.schema, Table):
+            raise InputError(f"{self.stream.origin}: arrays of one kind of values have no missing cells to fill")
+        if draws > MOST_COPIES:
+            raise InputError(
+                f"--draws {draws}: of a stream at most {MOST_COPIES} filled copies are written; ask for fewer"
+            )
+
+    @contextmanager
+    def copies(self, writer: Writer, draws: int) -> Iterator[Put]:
+        """As of :class:`InMemory`, by way of temporary files beside the output."""
+        if not draws:
+            with super().copies(writer, draws) as put:
+                yield put
+            return
+        import pyarrow as pa
+
+        with tempfile.TemporaryDirectory(dir=writer.path.resolve().parent) as folder:
+            with ExitStack() as stack:
+                files = [Writer(Path(folder, f"{number}.parquet"), len(self.stream)) for number in range(draws)]
+                for file in files:
+                    stack.enter_context(file)
+
+                def put(made: list[Any], rows: Rows) -> None:
+                    for file, copy in zip(files, made, strict=True):
+                        file.write(copy, rows)
+
+                yield put
+            with writer:
+                for number, file in enumerate(files):
+                    for batch in table_batches(file.path, index=True):
+                        writer.write(imputing.numbered(pa.Table.from_batches([batch]), number))
+
+    def at(self, first: int) -> AbstractContextManager[None]:
+        origin = self.stream.origin
+        return concerning(f"{origin}, counting rows from row {first:,} on" if first else origin)
+
+
+def through(
+    folder: str, data: str, outs: Sequence[str], own: str | None, labels: str | None,
+    reading: Mapping[str, Any] | None, *, unit: Callable[[Run], int], sift: bool = False,
+) -> InMemory:  # fmt: skip
+    """Data on their way through the run in a folder, to the files ``outs``; ``unit`` (of the run) and ``sift`` as of
+    :class:`Streaming`."""
+    for out in outs:
+        require_free_output(out, folder, data)
+    run = runs.load(folder, recipe=own)
+    stream = stream_for(run, data, labels, reading, lenient=sift)
+    if stream is None:
+        return InMemory(run, data_for(run, data, labels, reading, check=not sift))
+    way = Streaming(run, stream, unit(run), sift=sift)
+    for out in outs:
+        way.require_apart(out)
+    return way
+
+
+def rows_encoded_at_once(run: Run) -> int:
+    return rows_at_once(_row(run).numel())
+
+
+def _row(run: Run) -> torch.Tensor:
+    return torch.empty(1, *schema_of(run).shape)
+
+
+def _stacked(copies: list[Any], rows: Rows) -> Any:
+    """Filled copies of rows below each other, the number of the copy in the first column of a table."""
+    if not hasattr(rows.x, "column_names"):
+        return np.concatenate(copies)
+    import pyarrow as pa
+
+    numbered = (imputing.numbered(rows.named(copy), number) for number, copy in enumerate(copies))
+    return pa.concat_tables(numbered).unify_dictionaries()
+
+
+# What is written
 
 
 def require_free_output(out: str, folder: str, data: str | None = None, more: tuple[str, ...] = ()) -> str:
@@ -48,205 +232,9 @@ def require_free_output(out: str, folder: str, data: str | None = None, more: tu
     return extension
 
 
-def require_data(data: str | None, labels: str | None, reading: Mapping[str, Any] | None) -> None:
-    """``InputError`` for options of data where none are named."""
-    if data is None and labels is not None:
-        raise InputError("--labels goes with DATA: without it, the labels of the run's own data are used")
-    if data is None and reading:
-        name = option_of(next(iter(reading)))
-        raise InputError(f"{name} goes with DATA: without it, the run's own data are read as they were in fitting")
-
-
-def evaluate(
-    folder: str, data: str | None, *, k: int, draws: int, nll_rows: int | None, seed: int, own: str | None,
-    labels: str | None = None, synthetic: bool = True, density: str = PRIOR, quiet: bool = False,
-    reading: Mapping[str, Any] | None = None,
-) -> Answer:  # fmt: skip
-    """Evaluate a run, or each of several seeds."""
-    if folder and runs.has_seeds(folder):
-        return over_seeds(Path(folder), [
-            evaluate(str(part), data, k=k, draws=draws, nll_rows=nll_rows, seed=seed, own=own, labels=labels,
-                     synthetic=False, reading=reading)
-            for part in parts(Path(folder))
-        ])  # fmt: skip
-    require_data(data, labels, reading)
-    run = runs.load(folder, recipe=own)
-    rows, where = held_out_of(run, folder) if data is None else figures_for(run, data, labels, reading)
-    figures = evaluation.evaluate(
-        run.model, rows.inside, rows.c, k=k, draws=draws, nll_rows=nll_rows, seed=seed, beta=run.beta
-    )
-    figures.warnings += rows.warnings
-    fitted = None if density == PRIOR else density_of(run, folder, density, quiet=quiet)
-    figures.samples = _samples_of(run, folder, rows, seed, fitted) if synthetic else None
-    lines = table(figures.lines(), f"{folder} on {where}")
-    if figures.samples is not None:
-        lines += ["", *_fidelity(figures.samples, "the prior" if fitted is None else density)]
-    lines += [f"warning: {line}" for line in figures.warnings]
-    return Answer("\n".join(lines), {"run": folder, "data": where, **figures.to_json()})
-
-
-def _fidelity(samples: SyntheticEvaluation, density: str) -> list[str]:
-    """How good samples are: the table, what is told beside it, and the notes."""
-    cells = samples.table()
-    widths = [max(map(len, column)) for column in zip(*cells)]
-    rows = ["  " + "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in cells]
-    title = f"samples ({density}) beside the rows it was fitted to; {ORACLE}: p(x|z) at the codes of those rows"
-    beside = table(samples.lines(), "the same in detail (real: what rows held out would get)")
-    return [title, *rows, *beside, *(f"  note: {line}" for line in samples.notes)]
-
-
-def _samples_of(
-    run: Run, folder: str, held: Rows, seed: int, density: Fitted | None = None
-) -> SyntheticEvaluation | None:
-    """How good samples of a run on a table are, where the rows it was fitted to can be had."""
-    if not isinstance(run.schema, Table):
-        return None
-    try:
-        train = trained_on(run, folder)
-    except InputError:
-        return None
-    return None if len(train) == len(held) else synthesis.evaluate_samples(run, train, held, seed=seed, density=density)
-
-
-def encode(
-    folder: str, data: str, out: str, *, samples: int, seed: int, own: str | None, labels: str | None = None,
-    reading: Mapping[str, Any] | None = None,
-) -> Answer:  # fmt: skip
-    """Write codes: posterior means, or draws ``[samples, N, Z]``."""
-    extension = require_free_output(out, folder, data)
-    if samples > 1 and extension in TABLES:
-        raise InputError(f"cannot write {out}: {samples} draws a row have three axes; write .npy or .npz")
-    run = runs.load(folder, recipe=own)
-    if (stream := stream_for(run, data, labels, reading)) is not None:
-        return streaming.encode(run, stream, out, samples=samples, seed=seed)
-    rows = data_for(run, data, labels, reading)
-    z = outputs.codes(run, rows) if samples == 0 else outputs.posterior_samples(run, rows, samples, seed)
-    if samples == 1:
-        z = z[0]
-    beside = _write(out, z, extension, [f"z{i}" for i in range(z.shape[-1])], rows)
-    return _written(out, "codes", z.shape, rows.warnings, beside)
-
-
-def reconstruct(
-    folder: str, data: str, out: str, *, own: str | None, labels: str | None = None,
-    reading: Mapping[str, Any] | None = None,
-) -> Answer:  # fmt: skip
-    """Write the decoded posterior means of data, in its layout and units."""
-    extension = require_free_output(out, folder, data)
-    run = runs.load(folder, recipe=own)
-    if (stream := stream_for(run, data, labels, reading)) is not None:
-        return streaming.reconstruct(run, stream, out)
-    rows = data_for(run, data, labels, reading)
-    _require_table_for(out, extension, rows)
-    x = outputs.reconstructed(run, rows)
-    beside = _write(out, outputs.written(x, run, rows, out), extension, rows.names, rows)
-    return _written(out, "reconstructions", shape_of(x), rows.warnings, beside)
-
-
-def sample(
-    folder: str, out: str, *, n: int, mean: bool, seed: int, own: str | None, given: tuple[str, ...] = (),
-    density: str = PRIOR, gaps: bool = True, extrapolate: bool = False, quiet: bool = False,
-) -> Answer:  # fmt: skip
-    """Write new data from the model, or a picture of it."""
-    extension = require_free_output(out, folder, more=(".png",))
-    run = runs.load(folder, recipe=own)
-    schema = schema_of(run)
-    if extension == ".png" and not schema.is_image:
-        raise InputError(f"{out}: these samples are rows of columns, not images; write .npy or .csv")
-    pairs = [_pair(word) for word in given]
-    if len(dict(pairs)) < len(pairs):
-        twice = next(name for name, _ in pairs if [other for other, _ in pairs].count(name) > 1)
-        raise InputError(f"--set gives {twice!r} twice; say it once")
-    mixed = isinstance(schema, Table) and any(f.outputs_codes or f.value is not None for f in schema.fields)
-    if mixed and extension in (".npy", ".npz"):
-        raise InputError(f"cannot write {out}: samples of a table of mixed columns go to {', '.join(TABLES)}")
-    fitted = None if density == PRIOR else density_of(run, folder, density, quiet=quiet)
-    x = outputs.sample(run, n, mean=mean, seed=seed, given=dict(pairs), density=fitted, missing=gaps,
-                       extrapolate=extrapolate)  # fmt: skip
-    if extension == ".png":
-        write_bytes(out, _picture(to_pixels(schema, model_layout(schema, x))))  # type: ignore[arg-type]
-    else:
-        _write(out, outputs.written(x, run, out=out), extension, schema.names)
-    return _written(out, "samples" if fitted is None else f"samples ({fitted.line()})", shape_of(x))
-
-
-def impute(
-    folder: str, data: str, out: str, *, k: int, draws: int, uncertainty: str | None, seed: int, own: str | None,
-    labels: str | None = None, reading: Mapping[str, Any] | None = None,
-) -> Answer:  # fmt: skip
-    """Write data with its missing cells filled, and what is not known of them."""
-    extension = require_free_output(out, folder, data)
-    if uncertainty is not None:
-        if require_free_output(uncertainty, folder, data) not in TABLES:
-            raise InputError(
-                f"cannot write {uncertainty}: uncertainties are a table; the file must be {', '.join(TABLES)}"
-            )
-        if Path(uncertainty).resolve() == Path(out).resolve():
-            raise InputError(f"--uncertainty and --out name the same file {out}; name two")
-    run = runs.load(folder, recipe=own)
-    if (stream := stream_for(run, data, labels, reading)) is not None:
-        return streaming.impute(run, stream, out, k=k, draws=draws, uncertainty=uncertainty, seed=seed)
-    rows = data_for(run, data, labels, reading)
-    _require_table_for(out, extension, rows)
-    found = imputing.impute(run, rows, k=k, draws=draws, seed=seed)
-    copies = [outputs.written(each, run, rows, out) for each in found.draws or [found.filled]]
-    if draws and hasattr(rows.x, "column_names"):
-        copies = [rows.named(copy) for copy in copies]
-    filled = stacked(copies) if draws else copies[0]
-    _write(out, filled, extension, rows.names, None if draws else rows)
-    if uncertainty is not None and found.spread is not None:
-        write(uncertainty, rows.named(found.spread))
-    total = sum(found.missing.values())
-    most = ", ".join(f"{name} {count:,}" for name, count in sorted(found.missing.items(), key=lambda i: -i[1])[:5])
-    note = f"filled {total:,} missing cells" + (f" ({most})" if most else "") + (f", {draws} times" if draws else "")
-    warnings = rows.warnings + imputing.notes(found.missing, rows.unknown, found.left)
-    if draws and hasattr(rows.x, "column_names"):
-        warnings += imputing.copy_notes(rows.x.column_names)
-    answer = _written(out, note + "; rows", shape_of(filled), warnings)
-    return Answer(answer.text, answer.figures | {"filled": found.missing, "k": k, "draws": draws})
-
-
-def stacked(tables: list[Any]) -> Any:
-    """Filled copies below each other, the number of the copy in the first column."""
-    if not hasattr(tables[0], "column_names"):
-        return np.concatenate(tables)
-    import pyarrow as pa
-
-    return pa.concat_tables(imputing.numbered(t, i) for i, t in enumerate(tables)).unify_dictionaries()
-
-
-def _pair(word: str) -> tuple[str, str]:
-    name, equals, value = word.partition("=")
-    if not equals or not name:
-        raise InputError(f"--set must be CONDITION=VALUE, for example cut=Ideal, got {word!r}")
-    return name, value
-
-
-def shape_of(x: Any) -> list[int]:
-    return [x.num_rows, x.num_columns] if hasattr(x, "column_names") else list(x.shape)
-
-
-def _write(
-    out: str, x: Any, extension: str, names: Sequence[str] | None, rows: Rows | None = None
-) -> Path | None:  # fmt: skip
-    """Write data in the user's form, with what names the ``rows`` that it is of: a table with its types, an array with
-    names of its columns where it goes to a table, and flat."""
-    called = None if rows is None or rows.row_names is None else (rows.row_kind, rows.row_names)
-    is_table = hasattr(x, "column_names")
-    if extension in TABLES:
-        if not is_table:
-            x = matrix_table(out, x.reshape(len(x), -1) if x.ndim > 2 else x, names)
-        x = x if rows is None else rows.named(x)
-    elif is_table:
-        from latens.data.rows import as_matrix
-
-        x = as_matrix(x)
-    return write(out, x, rows=called)
-
-
-def _require_table_for(out: str, extension: str, rows: Rows) -> None:
+def _require_table_for(out: str, rows: Rows) -> None:
     """``InputError`` where rows with a column that is no number would go to an array."""
-    if extension in TABLES or not isinstance(rows.schema, Table):
+    if Path(out).suffix.lower() in TABLES or not isinstance(rows.schema, Table):
         return
     for name, cells in zip(rows.x.column_names, rows.x.columns):
         if rows.x.num_rows and numbers_of(cells[:1]) is None:
@@ -256,25 +244,10 @@ def _require_table_for(out: str, extension: str, rows: Rows) -> None:
             )
 
 
-def _picture(images: np.ndarray) -> bytes:
-    """8-bit images in a square grid as a PNG, white lines between them."""
-    from PIL import Image
-
-    across = math.ceil(math.sqrt(len(images)))
-    height, width = images.shape[1] + 1, images.shape[2] + 1
-    down = math.ceil(len(images) / across)
-    sheet = np.full((height * down - 1, width * across - 1, *images.shape[3:]), 255, np.uint8)
-    for number, image in enumerate(images):
-        top, left = number // across * height, number % across * width
-        sheet[top : top + height - 1, left : left + width - 1] = image
-    file = io.BytesIO()
-    Image.fromarray(sheet).save(file, "PNG")
-    return file.getvalue()
-
-
-def _written(
+def written(
     out: str, what: str, shape: Sequence[int], warnings: Sequence[str] = (), beside: Path | None = None
 ) -> Answer:  # fmt: skip
+    """What is said of a file; ``beside``: another one, of what each row is called."""
     lines = [f"wrote {out}: {what} {list(shape)}", *_beside(beside), *(f"warning: {text}" for text in warnings)]
     return Answer("\n".join(lines), {"out": out, "shape": list(shape), "warnings": list(warnings)})
 
@@ -283,46 +256,101 @@ def _beside(names: Path | None) -> list[str]:
     return [] if names is None else [f"wrote {names}: what each row is called, a line each"]
 
 
+# Commands
+
+
+def encode(
+    folder: str, data: str, out: str, *, samples: int, seed: int, own: str | None, labels: str | None = None,
+    reading: Mapping[str, Any] | None = None,
+) -> Answer:  # fmt: skip
+    """Write codes: posterior means, or draws from q(z|x), ``[samples, N, Z]``; of a stream at most one draw of each
+    row, its noise a function of (seed, chunk)."""
+    if samples > 1 and require_free_output(out, folder, data) in TABLES:
+        raise InputError(f"cannot write {out}: {samples} draws a row have three axes; write .npy or .npz")
+    way = through(folder, data, [out], own, labels, reading, unit=rows_encoded_at_once)
+    writer = Writer(out, samples if samples > 1 else len(way), "z")
+    with writer, closing(way.parts()) as parts:
+        for rows, first in parts:
+            writer.write(way.draws(rows, first, samples, seed) if samples else outputs.codes(way.run, rows), rows)
+    return written(out, "codes", writer.shape, way.warnings, writer.beside)
+
+
+def reconstruct(
+    folder: str, data: str, out: str, *, own: str | None, labels: str | None = None,
+    reading: Mapping[str, Any] | None = None,
+) -> Answer:  # fmt: skip
+    """Write the decoded posterior means of data, in its layout and units."""
+    way = through(folder, data, [out], own, labels, reading, unit=rows_encoded_at_once)
+    writer = Writer(out, len(way))
+    with writer, closing(way.parts()) as parts:
+        for rows, _ in parts:
+            _require_table_for(out, rows)
+            writer.names = rows.names
+            writer.write(outputs.written(outputs.reconstructed(way.run, rows), way.run, rows, out), rows)
+    return written(out, "reconstructions", writer.shape, way.warnings, writer.beside)
+
+
 def score(
     folder: str, data: str, out: str, *, k: int, own: str | None, labels: str | None = None,
     reading: Mapping[str, Any] | None = None,
 ) -> Answer:  # fmt: skip
     """Write ln p(x) of each row; in a table also its standard error and effective sample size, the calibrated p-value,
-    the columns that make the row strange, and the reason where values alone do."""
-    extension = require_free_output(out, folder, data)
-    run = runs.load(folder, recipe=own)
-    if (stream := stream_for(run, data, labels, reading, lenient=True)) is not None:
-        return streaming.score(run, stream, out, k=k)
-    rows = data_for(run, data, labels, reading, check=False)
-    scoring.require_score(run, rows)
-    calibration = scoring.read_calibration(Path(folder))
-    found = scoring.score(run, rows, k, calibration)
-    x = scoring.as_table(found, schema_of(run)) if extension in TABLES else found.log_px
-    beside = _write(out, x, extension, None, rows)
+    the columns that make the row strange, and the reason where values alone do. Data are read as far as their first odd
+    row before, to know whether there is a column of reasons."""
+    way = through(
+        folder, data, [out], own, labels, reading, unit=lambda run: chunk_rows(_row(run), k)[0], sift=True
+    )
+    run, writer, calibration = way.run, Writer(out, len(way)), scoring.read_calibration(Path(folder))
     tally = scoring.Tally(run, k, calibration)
-    tally.add(found, rows)
-    return streaming.scored(out, tally, _beside(beside))
+    with closing(way.parts()) as parts:
+        reason = not writer.is_array and any(scoring.sifted(run, rows, refuse=False)[1] for rows, _ in parts)
+    with writer, closing(way.parts()) as parts:
+        for rows, first in parts:
+            if first == 0:
+                scoring.require_score(run, rows)
+            with way.at(first):
+                found = scoring.score(run, rows, k, calibration, refuse=first == 0)
+            tally.add(found, rows)
+            writer.write(found.log_px if writer.is_array else scoring.as_table(found, schema_of(run), reason), rows)
+    line, *rest = tally.lines()
+    warnings = tally.warnings()
+    lines = [f"wrote {out}: {line}", *rest, *_beside(writer.beside), *(f"warning: {text}" for text in warnings)]
+    return Answer("\n".join(lines), {"out": out, **tally.figures(), "warnings": warnings})
 
 
-def report(
-    folder: str, data: str | None, *, out: str | None, labels: str | None, own: str | None,
-    reading: Mapping[str, Any] | None = None,
+def impute(
+    folder: str, data: str, out: str, *, k: int, draws: int, uncertainty: str | None, seed: int, own: str | None,
+    labels: str | None = None, reading: Mapping[str, Any] | None = None,
 ) -> Answer:  # fmt: skip
-    """Write the report anew, on named data or the rows that were held out."""
-    if out is not None:
-        if Path(out).suffix.lower() not in (".html", ".htm"):
-            raise InputError(f"cannot write {out}: the report is a page; the extension must be .html")
-        writable(out)
-    run = runs.load(folder, recipe=own)
-    require_data(data, labels, reading)
-    if data is None:
-        rows, _ = held_out_of(run, folder)
-    else:
-        rows, _ = figures_for(run, data, labels, reading)
-    figures = evaluation.evaluate(run.model, rows.inside, rows.c, k=50, nll_rows=500, beta=run.beta)
-    figures.samples = _samples_of(run, folder, rows, 0)
-    path = Path(out) if out else Path(folder) / "report.html"
-    reporting.write(path, run, rows, evaluation=figures)
-    figures.warnings += rows.warnings
-    text = "\n".join([f"wrote {path}", *(f"warning: {line}" for line in rows.notes)])
-    return Answer(text, {"report": str(path), **figures.to_json()})
+    """Write data with its missing cells filled, and what is not known of them; ``draws`` > 0: so many filled copies
+    below each other, the number of the copy in the first column."""
+    beside = [] if uncertainty is None else [uncertainty]
+    for table in beside:
+        if require_free_output(table, folder, data) not in TABLES:
+            raise InputError(f"cannot write {table}: uncertainties are a table; the file must be {', '.join(TABLES)}")
+        if Path(table).resolve() == Path(out).resolve():
+            raise InputError(f"--uncertainty and --out name the same file {out}; name two")
+    way = through(
+        folder, data, [out, *beside], own, labels, reading,
+        unit=lambda run: max(1, CELLS // (max(64, schema_of(run).columns) * k)),
+    )  # fmt: skip
+    way.require_fillable(draws)
+    writer, filled, left = Writer(out, len(way) * max(draws, 1)), Counter[str](), Counter[str]()
+    with ExitStack() as stack:
+        spreads = [stack.enter_context(Writer(table, len(way))) for table in beside]
+        put = stack.enter_context(way.copies(writer, draws))
+        for rows, first in stack.enter_context(closing(way.parts())):
+            _require_table_for(out, rows)
+            found = imputing.impute(way.run, rows, k=k, draws=draws, seed=seed, first_row=first)
+            filled.update(found.missing)
+            left.update(found.left)
+            writer.names = rows.names
+            for spread in spreads if found.spread is not None else ():
+                spread.write(found.spread, rows)
+            put([outputs.written(made, way.run, rows, out) for made in found.draws or [found.filled]], rows)
+    most = ", ".join(f"{name} {count:,}" for name, count in sorted(filled.items(), key=lambda i: -i[1])[:5])
+    note = f"filled {sum(filled.values()):,} missing cells" + (f" ({most})" if most else "")
+    warnings = way.warnings + imputing.notes(filled, way.unknown, left)
+    warnings += imputing.copy_notes(getattr(rows.x, "column_names", ())) if draws else []
+    answer = written(out, note + (f", {draws} times" if draws else "") + "; rows", writer.shape, warnings)
+    return Answer(answer.text, answer.figures | {"filled": dict(filled), "k": k, "draws": draws})

@@ -1,4 +1,4 @@
-"""Results of a stream, written chunk by chunk in order: tables, .npy and .npz, each file atomically."""
+"""Results written part by part in order: tables, .npy and .npz, each file atomically."""
 
 from __future__ import annotations
 
@@ -18,18 +18,22 @@ from latens.data.writing import TABLES, matrix_table, require_output
 from latens.errors import InputError
 from latens.machine.atomic import atomic_write
 from latens.schema import require_numeric
+from latens.schema.arrow import pa
 
 
 class Writer:
-    """A file of ``rows`` rows that is written chunk by chunk and appears when the block ends without an exception.
+    """A file of ``rows`` rows that is written part by part and appears when the block ends without an exception.
 
     Args:
         path: as for :func:`latens.data.write`.
         rows: how many rows there will be.
         names: the header of a table that is made of arrays; a word is followed by the columns' numbers (z0, z1, …).
 
-    The first chunk decides the columns and types. Arrays of more than two axes go to a table flat, tables of numbers to
-    an array as a matrix. Raises ``InputError`` as :func:`latens.data.write`.
+    The first part decides the columns and types. Arrays of more than two axes go to a table flat, tables of numbers to
+    an array as a matrix. What each row is called, of rows in a single part that have names, is the last column of a
+    table, called after their kind ("file"); in an .npz the array of the kind's plural ("files"); and for an .npy, which
+    has no room for them, a text file ``beside`` it, a line each (codes.npy: codes.files.txt). ``shape`` is that of what
+    was given. Raises ``InputError`` as :func:`latens.data.write`.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -43,6 +47,7 @@ class Writer:
     def __init__(self, path: str | os.PathLike[str], rows: int, names: Sequence[str] | str | None = None):
         self.path, self.rows, self.names = Path(path), rows, names
         self.shape: list[int] = [0]
+        self.beside: Path | None = None
         self._is_table = require_output(path) in TABLES
         self._stack = ExitStack()
         self._sink: Any = None
@@ -62,41 +67,62 @@ class Writer:
         return self._stack.__exit__(kind, error, trace)
 
     def write(self, values: Any, rows: Rows | None = None) -> None:
-        """Append an arrow table, or an array; to a table what names the ``rows`` that it is of, too."""
+        """Append an arrow table, or an array; and what names the ``rows`` that it is of."""
+        is_table = hasattr(values, "column_names")
+        values = values if is_table else np.asarray(values)
+        self.shape = [self.shape[0] + len(values), *(values.shape[1:])]
         if self._is_table:
-            self._write_table(values, rows)
+            self._write_table(values if is_table else self._as_table(values), rows)
         else:
-            self._write_array(as_matrix(values) if hasattr(values, "column_names") else np.asarray(values))
+            self._write_array(as_matrix(values) if is_table else values, rows)
+
+    def _as_table(self, array: np.ndarray) -> Any:
+        flat = array.reshape(len(array), -1) if array.ndim > 2 else array
+        names = self.names
+        return matrix_table(
+            self.path, flat, [f"{names}{j}" for j in range(flat.shape[-1])] if isinstance(names, str) else names
+        )
 
     def _write_table(self, values: Any, rows: Rows | None) -> None:
-        if not hasattr(values, "column_names"):
-            flat = values.reshape(len(values), -1) if values.ndim > 2 else values
-            names = self.names
-            if isinstance(names, str):
-                names = [f"{names}{j}" for j in range(flat.shape[-1])]
-            values = matrix_table(self.path, flat, names)
-        values = (values if rows is None else rows.named(values)).unify_dictionaries()
+        values = values if rows is None else rows.named(values)
+        if rows is not None and rows.row_names is not None:
+            kind = rows.row_kind
+            while kind in values.column_names:
+                kind += "_name"
+            values = values.append_column(kind, pa.array(rows.row_names, pa.string()))
+        values = values.unify_dictionaries()
         if self._sink is None:
             self._sink = self._stack.enter_context(TableWriter(self.path, values.schema))
         self._sink.write(values if values.schema.equals(self._sink.schema) else values.cast(self._sink.schema))
-        self.shape = [self.shape[0] + values.num_rows, values.num_columns]
 
-    def _write_array(self, array: np.ndarray) -> None:
+    def _write_array(self, array: np.ndarray, rows: Rows | None) -> None:
         if self._sink is None:
             require_numeric(array.dtype, f"cannot write {self.path}")
-            self._kind, self._sink = array.dtype, self._open(array)
+            self._kind, self._sink = array.dtype, self._open(array, rows)
         if array.dtype != self._kind and not np.can_cast(array.dtype, self._kind, "same_kind"):
             raise InputError(f"cannot write {self.path}: rows of {self._kind} are followed by rows of {array.dtype}")
-        self._sink.write(np.ascontiguousarray(array, dtype=self._kind).tobytes())
-        self.shape = [self.shape[0] + len(array), *array.shape[1:]]
+        self._sink.write(np.ascontiguousarray(array, dtype=self._kind).data)
 
-    def _open(self, array: np.ndarray) -> Any:
+    def _open(self, array: np.ndarray, rows: Rows | None) -> Any:
         """The file behind the header of the whole array."""
+        names = None if rows is None else rows.row_names
+        is_archive = self.path.suffix.lower() == ".npz"
+        if rows is not None and names is not None and not is_archive:
+            self.beside = self.path.with_suffix(f".{rows.row_kind}s.txt")
+            beside: Any = self._stack.enter_context(atomic_write(self.beside))
+            beside.write("".join(f"{name}\n" for name in names).encode())
         file: Any = self._stack.enter_context(atomic_write(self.path))
-        if self.path.suffix.lower() == ".npz":
+        if is_archive:
             archive = self._stack.enter_context(zipfile.ZipFile(file, "w"))
+            if rows is not None and names is not None:
+                self._stack.callback(_add, archive, f"{rows.row_kind}s", np.array(names, dtype=np.str_))
             file = self._stack.enter_context(archive.open("x.npy", "w", force_zip64=True))
         header = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False,
                   "shape": (self.rows, *array.shape[1:])}  # fmt: skip
-        np.lib.format.write_array_header_2_0(file, header)
+        np.lib.format.write_array_header_1_0(file, header)
         return file
+
+
+def _add(archive: zipfile.ZipFile, name: str, array: np.ndarray) -> None:
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+        np.lib.format.write_array(member, array)

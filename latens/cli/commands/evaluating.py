@@ -1,0 +1,108 @@
+"""How good a fitted run is: ``latens evaluate`` and ``latens report``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from latens import evaluation
+from latens import report as reporting
+from latens.cli.commands.answer import Answer, over_seeds, table
+from latens.cli.commands.densities import density_of
+from latens.cli.commands.seeds import parts
+from latens.cli.commands.sources import figures_for, held_out_of, trained_on
+from latens.data.rows import Rows
+from latens.data.sources import option_of
+from latens.densities import Fitted
+from latens.densities.kinds import PRIOR
+from latens.errors import InputError
+from latens.evaluation.synthetic import ORACLE, SyntheticEvaluation
+from latens.machine.atomic import writable
+from latens.runs import record as runs
+from latens.runs import synthesis
+from latens.runs.record import Run
+from latens.schema import Table
+
+
+def _rows_for(
+    run: Run, folder: str, data: str | None, labels: str | None, reading: Mapping[str, Any] | None
+) -> tuple[Rows, str]:
+    """(the data named, or the rows that were held out, words for them); ``InputError`` for options of data where none
+    are named."""
+    if data is None and labels is not None:
+        raise InputError("--labels goes with DATA: without it, the labels of the run's own data are used")
+    if data is None and reading:
+        name = option_of(next(iter(reading)))
+        raise InputError(f"{name} goes with DATA: without it, the run's own data are read as they were in fitting")
+    return held_out_of(run, folder) if data is None else figures_for(run, data, labels, reading)
+
+
+def evaluate(
+    folder: str, data: str | None, *, k: int, draws: int, nll_rows: int, seed: int, own: str | None,
+    labels: str | None = None, synthetic: bool = True, density: str = PRIOR, quiet: bool = False,
+    reading: Mapping[str, Any] | None = None,
+) -> Answer:  # fmt: skip
+    """Evaluate a run, or each of several seeds."""
+    if folder and runs.has_seeds(folder):
+        return over_seeds(Path(folder), [
+            evaluate(str(part), data, k=k, draws=draws, nll_rows=nll_rows, seed=seed, own=own, labels=labels,
+                     synthetic=False, reading=reading)
+            for part in parts(Path(folder))
+        ])  # fmt: skip
+    run = runs.load(folder, recipe=own)
+    rows, where = _rows_for(run, folder, data, labels, reading)
+    figures = evaluation.evaluate(
+        run.model, rows.inside, rows.c, k=k, draws=draws, nll_rows=nll_rows or None, seed=seed, beta=run.beta
+    )
+    figures.warnings += rows.warnings
+    fitted = None if density == PRIOR else density_of(run, folder, density, quiet=quiet)
+    figures.samples = _samples_of(run, folder, rows, seed, fitted) if synthetic else None
+    lines = table(figures.lines(), f"{folder} on {where}")
+    if figures.samples is not None:
+        lines += ["", *_fidelity(figures.samples, "the prior" if fitted is None else density)]
+    lines += [f"warning: {line}" for line in figures.warnings]
+    return Answer("\n".join(lines), {"run": folder, "data": where, **figures.to_json()})
+
+
+def _fidelity(samples: SyntheticEvaluation, density: str) -> list[str]:
+    """How good samples are: the table, what is told beside it, and the notes."""
+    cells = samples.table()
+    widths = [max(map(len, column)) for column in zip(*cells)]
+    rows = ["  " + "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in cells]
+    title = f"samples ({density}) beside the rows it was fitted to; {ORACLE}: p(x|z) at the codes of those rows"
+    beside = table(samples.lines(), "the same in detail (real: what rows held out would get)")
+    return [title, *rows, *beside, *(f"  note: {line}" for line in samples.notes)]
+
+
+def _samples_of(
+    run: Run, folder: str, held: Rows, seed: int, density: Fitted | None = None
+) -> SyntheticEvaluation | None:
+    """How good samples of a run on a table are, where the rows it was fitted to can be had."""
+    if not isinstance(run.schema, Table):
+        return None
+    try:
+        train = trained_on(run, folder)
+    except InputError:
+        return None
+    return None if len(train) == len(held) else synthesis.evaluate_samples(run, train, held, seed=seed, density=density)
+
+
+def report(
+    folder: str, data: str | None, *, out: str | None, labels: str | None, own: str | None,
+    reading: Mapping[str, Any] | None = None,
+) -> Answer:  # fmt: skip
+    """Write the report anew, on named data or the rows that were held out."""
+    if out is not None:
+        if Path(out).suffix.lower() not in (".html", ".htm"):
+            raise InputError(f"cannot write {out}: the report is a page; the extension must be .html")
+        writable(out)
+    run = runs.load(folder, recipe=own)
+    rows, _ = _rows_for(run, folder, data, labels, reading)
+    figures = evaluation.evaluate(run.model, rows.inside, rows.c, k=50, nll_rows=500, beta=run.beta)
+    figures.samples = _samples_of(run, folder, rows, 0)
+    path = Path(out) if out else Path(folder) / "report.html"
+    reporting.write(path, run, rows, evaluation=figures)
+    figures.warnings += rows.warnings
+    text = "\n".join([f"wrote {path}", *(f"warning: {line}" for line in rows.notes)])
+    return Answer(text, {"report": str(path), **figures.to_json()})

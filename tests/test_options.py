@@ -1,0 +1,61 @@
+"""The options of training are stated once, in ``Settings``: the command line and the estimator have them from there."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import fields
+from typing import Any
+
+import pytest
+from typer.main import get_command
+
+from latens import VAE, InputError
+from latens.cli.main import app
+from latens.training.settings import INNER, Settings
+
+COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
+SETTINGS = {each.name: each for each in fields(Settings)}
+# a value of each option that it does not take
+REFUSED: dict[str, Any] = {
+    "epochs": 0, "batch_size": 1.5, "learning_rate": 0, "warmup": 2, "weight_decay": -1, "beta2": 1, "clip": -0.1,
+    "skip_norm": float("nan"), "decay": "none", "kl_warmup": 1.1, "average": 1, "patience": -1, "keep": "first",
+    "seed": 2**63, "compile": "yes", "device": 0, "checkpoint_seconds": -1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", ["fit", "sweep"])
+def test_the_command_line_has_the_options_of_training(command: str):
+    given = {param.name: param for param in COMMANDS[command].params}
+    for name, setting in SETTINGS.items():
+        assert (name in given) is (name not in INNER), name
+        if name in given:
+            assert given[name].default == setting.default and given[name].help == setting.metadata["help"], name
+
+
+def test_the_estimator_has_names_and_defaults_of_settings():
+    own = {name: each.default for name, each in inspect.signature(VAE).parameters.items() if name in SETTINGS}
+    assert own == {name: SETTINGS[name].default for name in own}
+    assert {"epochs", "batch_size", "learning_rate", "kl_warmup", "average", "patience", "device"} == own.keys()
+    vae = VAE(epochs=2, batch_size=7, learning_rate=0.01, kl_warmup=0.5, average=0.5, patience=3, device="cpu")
+    settings = vae.fit([[0.0, 1.0], [1.0, 2.0], [3.0, 1.0]] * 5).run_.settings
+    assert {name: getattr(settings, name) for name in own} == {name: getattr(vae, name) for name in own}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_settings_refuse_what_they_do_not_take(name: str):
+    words = SETTINGS[name].metadata["values"].words
+    with pytest.raises(InputError, match=rf"^{name} must be {words.replace('^', '.')}, got "):
+        Settings(**{name: REFUSED[name]})
+
+
+def test_every_option_says_what_it_does():
+    """A whole word at least; in the help of fit and sweep also under which title it stands."""
+    for name, command in COMMANDS.items():
+        for param in command.params:
+            assert len(param.help or "") > 3, f"{name}: {param.name}"
+    for name in ("fit", "sweep"):
+        text = COMMANDS[name].get_help(COMMANDS[name].context_class(COMMANDS[name]))
+        titles = [line for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
+        assert titles == ["Arguments:", "Output:", "Model:", "Data:", "Training:", "Runs:", "Options:"], name
+        options = text[text.rindex("Options:") :].split("--")
+        assert len(options) == 2 and options[1].startswith("help"), name  # all others stand under their titles
