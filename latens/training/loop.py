@@ -78,7 +78,7 @@ class Trainer:
         self.history: list[dict[str, Any]] = []
         self.best: float | None = None
         self.best_state: dict[str, Tensor] = {}
-        self.averaged = Average(model, settings.average)
+        self.averaged = Average(model, 0.0 if settings.average == "auto" else float(settings.average))
         self.sums, self.skipped = [0.0] * 4, 0  # loss, distortion, rate, updates; those left out; of this round
         self.stopped, self.finished, self.seconds = False, False, 0.0
         self.since = self._saved = time.monotonic()
