@@ -101,9 +101,9 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         self, latent_dim: int | str = "auto", *, recipe: str | Recipe = "vae", likelihood: str = "auto",
         network: str = "auto", epochs: int | str = "auto", batch_size: int | str = "auto",
         learning_rate: float | str = "auto", kl_warmup: float = 0.0, average: float | str = "auto",
-        validation: Any = "auto", patience: int | str = "auto", nll_draws: int = 100, columns: Any = None, condition: Any = (),
-        formats: Any = None, rules: Any = (), kind: str = "auto", device: str = "auto", random_state: Any = None,
-        verbose: int = 0,
+        validation: Any = "auto", patience: int | str = "auto", nll_draws: int = 100, columns: Any = None,
+        condition: Any = (), formats: Any = None, rules: Any = (), kind: str = "auto", device: str = "auto",
+        random_state: Any = None, verbose: int = 0,
     ):  # fmt: skip
         self.latent_dim = latent_dim
         self.recipe = recipe
