@@ -70,11 +70,16 @@ class ColumnLikelihood:
 
     def _fault(self) -> str | None:
         """The first contradiction between the fields, in words."""
-        if self.family in _LEVELLED:
-            if not (is_whole(self.levels) and self.levels >= 2):
-                return f"needs levels, a whole number of 2 or more, got {self.levels!r}"
-        elif self.levels is not None:
-            return f"takes no levels, got {self.levels!r}"
+        return self._fault_of_levels() or self._fault_of_numbers() or self._fault_of_scale()
+
+    def _fault_of_levels(self) -> str | None:
+        if self.family not in _LEVELLED:
+            return None if self.levels is None else f"takes no levels, got {self.levels!r}"
+        if not (is_whole(self.levels) and self.levels >= 2):
+            return f"needs levels, a whole number of 2 or more, got {self.levels!r}"
+        return None
+
+    def _fault_of_numbers(self) -> str | None:
         if not (is_number(self.shift) and is_number(self.unit) and self.unit > 0):
             return f"needs a finite shift and a unit above 0, got {self.shift!r} and {self.unit!r}"
         if self.family in (*_BOUNDED, "continuous_bernoulli"):
@@ -82,6 +87,9 @@ class ColumnLikelihood:
                 return f"needs low < high, two finite numbers, got {self.low!r} and {self.high!r}"
         elif self.low is not None or self.high is not None:
             return f"takes no low and high, got {self.low!r} and {self.high!r}"
+        return None
+
+    def _fault_of_scale(self) -> str | None:
         if (self.family == "heaped") != (self.law is not None):
             return f"needs a law if and only if it is heaped, got {self.law!r}"
         if self.scale not in ("learned", "network"):

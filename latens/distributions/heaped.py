@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -55,6 +55,38 @@ def _columns_last(value: Tensor, like: Tensor) -> Tensor:
     return value.T.reshape(like.shape)
 
 
+def _padded(rows: Sequence[Sequence[float]], dtype: torch.dtype, value: float | None = None) -> Tensor:
+    """Rows of one length ``[n, longest]``, the shorter ones filled with a value, or with their last."""
+    size = max(map(len, rows))
+    filled = [[*row, *[row[-1] if value is None else value] * (size - len(row))] for row in rows]
+    return torch.tensor(filled, dtype=dtype).view(len(rows), size)
+
+
+def _width(law: Law, unit: float) -> float:
+    """What the measure of the nats divides the mass of a place or the density by."""
+    if law.places or bool(law.step) == bool(law.atoms):
+        return 1.0
+    return unit if law.atoms else 1 / (law.step or 1.0)
+
+
+def _limits(supports: Sequence[tuple[float, float] | None], step: Tensor) -> Tensor:
+    """Where the places of the least and the largest value end, ``[n, 2]``."""
+    pairs = torch.tensor([support or (-math.inf, math.inf) for support in supports], dtype=step.dtype)
+    return (pairs + step.unsqueeze(-1) / 2 * torch.tensor([-1.0, 1.0], dtype=step.dtype)).clamp(-FAR, FAR)
+
+
+def _places(laws: Sequence[Law], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """``middles`` and ``about`` of :class:`Margins`."""
+    around = [edges(np.array(law.places)) if law.places else np.zeros(0) for law in laws]
+    middles = _padded([each[1:-1].tolist() for each in around], dtype, math.inf)
+    below, above = (
+        _padded([np.abs(np.array(law.places) - side).tolist() or [(law.step or 1.0) / 2]
+                 for law, side in zip(laws, sides)], dtype)
+        for sides in ([each[:-1] for each in around], [each[1:] for each in around])
+    )  # fmt: skip
+    return middles, torch.stack([below, above], -1)
+
+
 @dataclass(frozen=True)
 class Margins:
     """The fixed maps T of n columns, piecewise linear between knots ``[n, M]`` with scores ``[n, M]`` (the rest of a
@@ -96,35 +128,18 @@ class Margins:
     ) -> Margins:  # fmt: skip
         """Those of the laws of n columns, ``units`` their spreads; ``supports``: the least and the largest value that a
         column can have (None: any)."""
-        atoms, most = (max(len(getattr(law, name)) for law in laws) for name in ("atoms", "knots"))
-
-        def padded(rows: Iterable[Sequence[float]], size: int, value: float | None = None) -> Tensor:
-            filled = [[*row, *[row[-1] if value is None else value] * (size - len(row))] for row in rows]
-            return torch.tensor(filled, dtype=dtype).view(len(laws), size)
-
-        knots, scores = padded((law.knots for law in laws), most), padded((law.scores for law in laws), most)
-        values, unit = padded((law.atoms for law in laws), atoms, math.nan), torch.tensor(list(units), dtype=dtype)
+        knots, scores = _padded([law.knots for law in laws], dtype), _padded([law.scores for law in laws], dtype)
+        values, unit = _padded([law.atoms for law in laws], dtype, math.nan), torch.tensor(list(units), dtype=dtype)
         step = torch.tensor([law.step or 0.0 for law in laws], dtype=dtype)
-        widths = [1.0 if law.places or bool(law.step) == bool(law.atoms) else each if law.atoms
-                  else 1 / (law.step or 1.0) for law, each in zip(laws, units)]  # fmt: skip
+        widths = torch.tensor([_width(law, each) for law, each in zip(laws, units)], dtype=dtype)
         none = torch.full_like(unit, -math.inf).unsqueeze(-1)
         floor = torch.tensor([-math.inf if law.floor is None else law.floor for law in laws], dtype=dtype)
-        around = [edges(np.array(law.places)) if law.places else np.zeros(0) for law in laws]
-        count = max(1, *(len(law.places) for law in laws))
-        middles = padded((each[1:-1].tolist() for each in around), count - 1, math.inf)
-        about = torch.stack([
-            padded((np.abs(np.array(law.places) - side).tolist() or [(law.step or 1.0) / 2]
-                    for law, side in zip(laws, sides)), count)
-            for sides in ([each[:-1] for each in around], [each[1:] for each in around])
-        ], -1)  # fmt: skip
+        middles, about = _places(laws, dtype)
         pieces = Piecewise.of(knots, scores, 1 / unit)
-        pairs = [support or (-math.inf, math.inf) for support in supports] or [(-math.inf, math.inf)] * len(laws)
-        half = step.unsqueeze(-1) / 2 * torch.tensor([-1.0, 1.0], dtype=dtype)
-        limits = (torch.tensor(pairs, dtype=dtype) + half).clamp(-FAR, FAR)
+        limits = _limits(supports or [None] * len(laws), step)
         ends = torch.stack([pieces(limit)[0].clamp(-FAR, FAR) for limit in limits.T], -1)
         return cls(
-            knots, scores, values, unit, step, padded((law.apart for law in laws), atoms, 0.0).bool(),
-            torch.tensor(widths, dtype=dtype).log(),
+            knots, scores, values, unit, step, _padded([law.apart for law in laws], dtype, 0.0).bool(), widths.log(),
             pieces, (values - SAME * values.abs()).nan_to_num(math.inf),
             torch.cat([none, (values + SAME * values.abs()).nan_to_num(-math.inf)], -1),
             middles, about, floor, pieces(floor)[0].clamp(-FAR, FAR), ends,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -77,26 +77,36 @@ class Columns(nn.Module):
     def __init__(self, columns: Sequence[Seen], *, wide: torch.dtype = torch.float32):
         super().__init__()
         self.size = len(columns)
-        numbers = [i for i, column in enumerate(columns) if column.levels is None]
-        laws = {i: column.law for i, column in enumerate(columns) if column.law is not None and column.law.atoms}
-        self.codes = [i for i, column in enumerate(columns) if column.levels is not None]
-        self.register_buffer("numbers", torch.tensor(numbers, dtype=torch.int64), persistent=False)
-        self.register_buffer("shift", torch.tensor([columns[i].shift for i in numbers], dtype=wide))
-        self.register_buffer("unit", torch.tensor([columns[i].unit for i in numbers]))
-        self.hows: list[str] = [columns[i].how for i in numbers]
-        self.register_buffer("log", torch.tensor([name == "log" for name in self.hows]).bool(), persistent=False)
-        self.register_buffer("log1p", torch.tensor([name == "log1p" for name in self.hows]).bool(), persistent=False)
-        levels = [int(columns[i].levels or 1) for i in self.codes]
-        self.tables = nn.ModuleList(nn.Embedding(n + 1, width_of(n)) for n in levels)
-        counts = [1 + len(law.atoms) for law in laws.values()]
-        self.register_buffer("lawful", torch.tensor(list(laws), dtype=torch.int64), persistent=False)
-        self.register_buffer("places", torch.tensor([numbers.index(i) for i in laws]).long(), persistent=False)
+        numbers = {i: column for i, column in enumerate(columns) if column.levels is None}
+        levels = {i: int(column.levels) for i, column in enumerate(columns) if column.levels is not None}
+        laws = {i: column.law for i, column in numbers.items() if column.law is not None and column.law.atoms}
+        self._see_numbers(numbers, wide)
+        self.codes = list(levels)
+        self.tables = nn.ModuleList(nn.Embedding(n + 1, width_of(n)) for n in levels.values())
+        self._note("lawful", laws)
+        self._note("places", map(list(numbers).index, laws))
         self.laws = Laws(list(laws.values()), [columns[i].unit for i in laws]) if laws else None
-        self.apart = any(any(law.apart) for law in laws.values())
-        self.atoms = nn.ModuleList(nn.Embedding(n, width_of(n)) for n in counts)
-        widths = [*zip(self.codes, map(width_of, levels)), *zip(laws, map(width_of, counts))]
-        self.owners = [*numbers, *numbers, *(i for i, width in widths for _ in range(width))]  # column of each feature
+        counts = self._see_atoms(laws)
+        vectors = (i for i, n in [*levels.items(), *counts.items()] for _ in range(width_of(n)))
+        self.owners = [*numbers, *numbers, *vectors]  # the column of each feature
         self.features = len(self.owners)
+
+    def _see_numbers(self, numbers: Mapping[int, Seen], wide: torch.dtype) -> None:
+        self.hows = [column.how for column in numbers.values()]
+        self.register_buffer("shift", torch.tensor([column.shift for column in numbers.values()], dtype=wide))
+        self.register_buffer("unit", torch.tensor([column.unit for column in numbers.values()]))
+        self._note("numbers", numbers)
+        for how in ("log", "log1p"):
+            self.register_buffer(how, torch.tensor([each == how for each in self.hows]).bool(), persistent=False)
+
+    def _see_atoms(self, laws: Mapping[int, Law]) -> dict[int, int]:
+        self.apart = any(any(law.apart) for law in laws.values())
+        counts = {i: 1 + len(law.atoms) for i, law in laws.items()}
+        self.atoms = nn.ModuleList(nn.Embedding(n, width_of(n)) for n in counts.values())
+        return counts
+
+    def _note(self, name: str, places: Iterable[int]) -> None:
+        self.register_buffer(name, torch.tensor(list(places), dtype=torch.int64), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         atom, apart = self._atoms(x) if self.laws is not None else (None, None)

@@ -545,14 +545,16 @@ def settle_levels(rules: Sequence[Rule], u: ColumnNumbers, free: ColumnNumbers |
     values = np.stack([u[name][bad] for name in names])
     loose = np.ones_like(values) if free is None else np.stack([free[name][bad] for name in names])
     distinct, which = np.unique(np.concatenate([values, loose]), axis=1, return_inverse=True)
-    for k, each in enumerate(distinct.T):
-        row = dict(zip(names, each))
-        left = [name for name, is_loose in zip(names, each[len(names) :]) if is_loose and not np.isnan(row[name])]
-        found = _possible(bound, row | dict.fromkeys(left, np.nan), left, row)
-        values[:, which.ravel() == k] = np.array([(found or row)[name] for name in names])[:, None]
-    for name, levels in zip(names, values):
+    settled = np.array([_settled(bound, names, *np.split(each, 2)) for each in distinct.T])
+    for name, levels in zip(names, settled[which.ravel()].T):
         u[name] = u[name].copy()
         u[name][bad] = levels
+
+
+def _settled(rules: Sequence[Combinations], names: list[str], values: np.ndarray, loose: np.ndarray) -> list[float]:
+    row = dict(zip(names, values.tolist()))
+    left = [name for name, is_loose in zip(names, loose) if is_loose and not np.isnan(row[name])]
+    return list((_possible(rules, row | dict.fromkeys(left, np.nan), left, row) or row).values())
 
 
 def _possible(

@@ -86,18 +86,23 @@ def _sorted(rules: Iterable[Rule]) -> list[Rule] | None:
 
 def _joined(rules: Sequence[Rule], fields: dict[str, Column], u: ColumnNumbers) -> list[Rule]:
     """The rules, all orders of one target as one, and all combinations."""
-    found: list[Rule] = []
+    found: dict[tuple[type, str], list[Rule]] = {}
     for rule in rules:
-        same = [each for each in rules if isinstance(each, Order) and each.target == rule.target]
-        if isinstance(rule, Combinations):
-            if rule.target not in {each.target for each in found if isinstance(each, Combinations)}:
-                every = [each for each in rules if isinstance(each, Combinations)]
-                found.append(joined_combinations(every, rule, fields, u))
-        elif not isinstance(rule, Order) or len(same) == 1:
-            found.append(rule)
-        elif rule is same[0]:
-            sources = tuple(dict.fromkeys(name for each in same for name in each.sources))
-            joined = order_of(sources, rule.target, fields, u, strict=all(each.strict for each in same))
-            assert joined is not None
-            found.append(dataclasses.replace(joined, reason="; ".join(each.reason for each in same)))
-    return found
+        found.setdefault((type(rule), rule.target), []).append(rule)
+    every = [rule for rule in rules if isinstance(rule, Combinations)]
+    joined: list[Rule] = []
+    for same in found.values():
+        if isinstance(same[0], Combinations):
+            joined.append(joined_combinations(every, same[0], fields, u))
+        elif isinstance(same[0], Order) and len(same) > 1:
+            joined.append(_joined_orders([rule for rule in same if isinstance(rule, Order)], fields, u))
+        else:
+            joined += same
+    return joined
+
+
+def _joined_orders(same: Sequence[Order], fields: dict[str, Column], u: ColumnNumbers) -> Rule:
+    sources = tuple(dict.fromkeys(name for each in same for name in each.sources))
+    joined = order_of(sources, same[0].target, fields, u, strict=all(each.strict for each in same))
+    assert joined is not None
+    return dataclasses.replace(joined, reason="; ".join(each.reason for each in same))

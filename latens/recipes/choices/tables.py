@@ -58,31 +58,44 @@ def columns_likelihood(
     "mnar" also the likelihood of which cells are missing."""
     one_of("missing", missing, ("mar", "mnar"))
     one_of("dependence", dependence, ("auto", "codes", "autoregressive"))
+    columns = info.schema.modelled  # type: ignore[union-attr]
     if dependence == "autoregressive" and missing == "mnar":
         raise InputError("dependence = autoregressive goes with missing = mar")
-    heads = [likelihood_of(column) for column in info.schema.modelled]  # type: ignore[union-attr]
-    if dependence == "auto" and missing == "mar" and info.rows >= ROWS_OF_SCALES and 1 < len(heads) <= MOST_IN_ORDER:
-        dependence = "autoregressive"
-        info.choices["dependence"] = "dependence = autoregressive: columns are given the code and those before them"
-    if info.rows >= ROWS_OF_SCALES and missing == "mar":
-        heads = [head if head.law is None or head.law.is_complete else
-                 replace(head, scale="network", components=COMPONENTS) for head in heads]  # fmt: skip
-    if missing == "mnar":
-        heads = [replace(head, family="normal") if head.family == "student_t" else head for head in heads]
-        info.choices["missing"] = "missing = mnar: whether a cell is missing may depend on its own value"
-    allowed = allowed_in(info.schema)  # type: ignore[arg-type]
+    heads = [_head(column, info, missing) for column in columns]
     net, inner = decoder((sum(head.outputs for head in heads),))
+    allowed = allowed_in(info.schema)  # type: ignore[arg-type]
     part: conditionals.Columns
     if missing == "mnar":
+        info.choices["missing"] = "missing = mnar: whether a cell is missing may depend on its own value"
         part = conditionals.SelfMaskedColumns(net, heads, reads=info.reads)
-    elif dependence == "autoregressive":
-        seen = [seen_as(column) for column in info.schema.modelled]  # type: ignore[union-attr]
+    elif _sees_columns(info, dependence):
+        seen = [seen_as(column) for column in columns]
         part = conditionals.ColumnsInOrder(net, heads, seen, hidden=BEFORE, allowed=allowed, reads=info.reads)
     else:
         part = conditionals.Columns(net, heads, allowed=allowed, reads=info.reads)
     if info.sample is not None:
         networks.start_at(inner, part.start(info.sample))
     return part
+
+
+def _head(column: Column, info: DataInfo, missing: str) -> conditionals.ColumnLikelihood:
+    head = likelihood_of(column)
+    if missing == "mnar":
+        return replace(head, family="normal") if head.family == "student_t" else head
+    if info.rows < ROWS_OF_SCALES or head.law is None or head.law.is_complete:
+        return head
+    return replace(head, scale="network", components=COMPONENTS)
+
+
+def _sees_columns(info: DataInfo, dependence: str) -> bool:
+    """Whether a column is given those before it."""
+    if dependence != "auto":
+        return dependence == "autoregressive"
+    size = len(info.schema.modelled)  # type: ignore[union-attr]
+    if info.rows < ROWS_OF_SCALES or not 1 < size <= MOST_IN_ORDER:
+        return False
+    info.choices["dependence"] = "dependence = autoregressive: columns are given the code and those before them"
+    return True
 
 
 def likelihood_of(column: Column) -> conditionals.ColumnLikelihood:
