@@ -68,7 +68,7 @@ class Columns(Conditional):
             size = column.levels if column.law is None else _size(len(column.law.atoms))
             key = (column.family, size, column.scale, column.components, j in self.allowed)
             groups.setdefault(key, []).append(j)
-        ends = torch.tensor([0] + [column.outputs for column in self.columns]).cumsum(0)
+        self.ends = ends = torch.tensor([0] + [column.outputs for column in self.columns]).cumsum(0)
         self.outputs = int(ends[-1])
         seen = [column.seen or (-math.inf, math.inf) for column in self.columns]
         self.register_buffer("seen", torch.tensor(seen, dtype=torch.float64).T if any(
@@ -95,22 +95,32 @@ class Columns(Conditional):
         if not self.allowed:
             return d.Observed(self.columns_at(output), 1)
 
-        def given_cells(x: Tensor) -> d.Columns:
-            return self.columns_at(output, x)
+        def given_cells(x: Tensor, only: Sequence[int] | None) -> tuple[d.Columns, list[int]]:
+            return self.columns_at(output, x, only=only), self.members_of(only)
 
         return d.Observed(d.InOrder(given_cells, output.shape[:-1], len(self.columns), self.stages), 1)
 
+    def members_of(self, only: Sequence[int] | None = None) -> list[int]:
+        """The columns that are evaluated together with some, in order; all for None."""
+        return sorted(j for members in self.members if only is None or set(members) & set(only) for j in members)
+
     def columns_at(
-        self, output: Tensor, x: Tensor | None = None, heads: nn.ModuleList | None = None
-    ) -> d.Columns:
-        """The distribution of all columns, cell by cell, whose raw outputs these are; the levels that are allowed with
-        those of x ``[..., columns]`` alone. ``heads``: others than the columns' own."""
+        self, output: Tensor, x: Tensor | None = None, heads: nn.ModuleList | None = None,
+        only: Sequence[int] | None = None,
+    ) -> d.Columns:  # fmt: skip
+        """The distribution of the columns, cell by cell, whose raw outputs these are; the levels that are allowed with
+        those of x ``[..., columns]`` alone. ``heads``: others than the columns' own. ``only``: of :meth:`members_of`
+        these."""
         if output.shape[-1] != self.outputs:
             raise ValueError(f"the columns need {self.outputs} outputs of the network, got {output.shape[-1]}")
-        parts = [(index, head(output[..., raw])) for index, raw, head in self._groups(heads)]
-        if x is not None and self.allowed:
-            parts = [(index, self._among(part, members, x)) for (index, part), members in zip(parts, self.members)]
-        return d.Columns(parts, len(self.columns), self.seen)
+        parts, found = [], self.members_of(only)
+        for members, (index, raw, head) in zip(self.members, self._groups(heads)):
+            if members[0] in found:
+                part = head(output[..., raw])
+                index = index if only is None else torch.tensor(list(map(found.index, members)), device=index.device)
+                parts.append((index, part if x is None else self._among(part, members, x)))
+        seen = self.seen if self.seen is None or only is None else self.seen[:, found]
+        return d.Columns(parts, len(found), seen)
 
     def _among(self, part: Distribution, members: list[int], x: Tensor) -> Distribution:
         """The columns of a group, those that are bound to levels of others among the levels that are allowed."""

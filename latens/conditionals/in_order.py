@@ -44,10 +44,13 @@ class ColumnsInOrder(Columns):
         self.own = copy.deepcopy(self.heads)
         self.before, self.told = Before(seen, hidden), nn.Linear(self.outputs, hidden)
         self.mixed = nn.Linear(hidden, hidden)
-        most = max(column.outputs for column in self.columns)
-        self.further = nn.Parameter(torch.zeros(len(self.columns), hidden, most))
-        places = [j * most + i for j, column in enumerate(self.columns) for i in range(column.outputs)]
-        self.register_buffer("places", torch.tensor(places), persistent=False)
+        self.most = max(column.outputs for column in self.columns)
+        self.further = nn.Parameter(torch.zeros(len(self.columns), hidden, self.most))
+        self.register_buffer("places", torch.tensor(self._places(range(len(self.columns)))), persistent=False)
+
+    def _places(self, only: Sequence[int]) -> list[int]:
+        """Where in ``[columns, most]``, of some columns, each of their raw outputs is."""
+        return [place * self.most + i for place, j in enumerate(only) for i in range(self.columns[j].outputs)]
 
     def start(self, sample: Tensor) -> Tensor:
         raw = super().start(sample)
@@ -58,10 +61,17 @@ class ColumnsInOrder(Columns):
         raw = output.detach()
         told = self.told(raw).unsqueeze(-2)
 
-        def after(x: Tensor) -> d.Columns:
-            hidden = silu(self.mixed(silu(told + self.before(x))))
-            further = torch.einsum("...dh,dho->...do", hidden, self.further).flatten(-2)
-            px = self.columns_at(raw + further[..., self.places], x, self.own)
-            return d.Led(px, self.columns_at(output, x)) if torch.is_grad_enabled() else px
+        def after(x: Tensor, only: Sequence[int] | None) -> tuple[d.Columns, list[int]]:
+            some = slice(None) if only is None else list(only)
+            hidden = silu(self.mixed(silu(told + self.before(x, only))))
+            further = torch.einsum("...dh,dho->...do", hidden, self.further[some]).flatten(-2)
+            if only is None:
+                moved = raw + further[..., self.places]
+            else:
+                moved = raw.expand(*further.shape[:-1], -1).clone()
+                own = [k for j in only for k in range(int(self.ends[j]), int(self.ends[j + 1]))]
+                moved[..., own] += further[..., self._places(only)]
+            px, members = self.columns_at(moved, x, self.own, only), self.members_of(only)
+            return d.Led(px, self.columns_at(output, x, only=only)) if torch.is_grad_enabled() else px, members
 
         return d.Observed(d.InOrder(after, raw.shape[:-1], len(self.columns)), 1)

@@ -10,6 +10,7 @@ from torch.distributions import Distribution
 
 from latens.distributions.base import center
 from latens.distributions.columns import Columns
+from latens.tensors.numerics import broadcast_shape
 
 
 class Led(Columns):
@@ -27,20 +28,25 @@ class Led(Columns):
 class InOrder(Distribution):
     """p(x) = prod_j p_j(x_j | x_1 … x_{j-1}) over a last axis of columns (Larochelle & Murray 2011).
 
-    ``given(x)``: the distribution of every column given those before it in x ``[..., D]``, of which NaN tell nothing:
-    that of the observed cells is exact, one pass for all columns; draws take a pass for each of the ``stages``, which
-    are the columns that do not depend on each other (unless given, each its own). ``fill`` as in
+    ``columns(x, None)``: the distribution of every column given those before it in x ``[..., D]``, of which NaN tell
+    nothing, in one pass; ``columns(x, only)``: that of the columns ``only``, and perhaps of others. Both give the
+    places of the columns too, in order. The density of the observed cells is exact. Draws take a pass for each of the
+    ``stages``, which are the columns that do not depend on each other (unless given, each its own). ``fill`` as in
     :class:`~latens.distributions.Columns`, wrap in ``Observed(…, 1)``.
     """
 
     arg_constraints: dict = {}
 
     def __init__(
-        self, given: Callable[[Tensor], Columns], batch_shape: torch.Size, size: int,
-        stages: Sequence[Sequence[int]] | None = None,
+        self, columns: Callable[[Tensor, Sequence[int] | None], tuple[Columns, list[int]]],
+        batch_shape: torch.Size, size: int, stages: Sequence[Sequence[int]] | None = None,
     ):  # fmt: skip
-        self.given, self.size, self.stages = given, size, stages or [[j] for j in range(size)]
+        self.columns, self.size, self.stages = columns, size, stages or [[j] for j in range(size)]
         super().__init__(torch.Size([*batch_shape, size]), validate_args=False)
+
+    def given(self, value: Tensor) -> Columns:
+        """The distribution of every column given those before it."""
+        return self.columns(value, None)[0]
 
     def log_prob(self, value: Tensor) -> Tensor:
         return self.given(value).log_prob(value)
@@ -48,9 +54,10 @@ class InOrder(Distribution):
     def _one_by_one(self, x: Tensor, value: Callable[[Columns], Tensor]) -> Tensor:
         """x with its missing cells filled, stage by stage, each by its ``value``."""
         x = x.clone()
-        for j in map(list, self.stages):
-            found = value(self.given(x))[..., j].to(x.dtype)
-            x[..., j] = torch.where(x[..., j].isnan(), found, x[..., j])
+        for stage in map(list, self.stages):
+            px, members = self.columns(x, stage)
+            found = value(px)[..., [members.index(j) for j in stage]].to(x.dtype)
+            x[..., stage] = torch.where(x[..., stage].isnan(), found, x[..., stage])
         return x
 
     def _unseen(self, *lead: int) -> Tensor:
@@ -59,7 +66,7 @@ class InOrder(Distribution):
     def completed(self, x: Tensor) -> Tensor:
         """x ``[..., D]`` with draws for its missing cells, given z and the columns before them."""
         with torch.no_grad():
-            x = x.double().expand(torch.broadcast_shapes(x.shape, self.batch_shape))
+            x = x.double().expand(broadcast_shape(x.shape, self.batch_shape))
             return self._one_by_one(x, lambda px: px.sample())
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:

@@ -162,8 +162,12 @@ class Before(nn.Module):
         self.register_buffer("used", used, persistent=False)
         self.weight = nn.Parameter(torch.randn(len(columns), most, size) / used.sum(-1).view(-1, 1, 1) ** 0.5)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, only: Sequence[int] | None = None) -> Tensor:
+        """Of all columns, or of those ``only``: ``[..., len(only), size]``."""
         features = self.columns(x)[..., self.places] * (self.used & ~x.isnan().unsqueeze(-1))  # [..., D, most]
+        if only is not None:
+            sums = [features[..., :j, :].flatten(-2) @ self.weight[:j].flatten(0, 1) for j in only]
+            return torch.stack(sums, -2)
         each = torch.einsum("...df,dfh->...dh", features, self.weight)
         return each.cumsum(-2) - each
 
