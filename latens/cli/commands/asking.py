@@ -9,14 +9,11 @@ from typing import Any
 
 from latens.cli.commands.answer import Answer
 from latens.cli.commands.fitting import Fit
+from latens.cli.commands.sources import reading as read_as
 from latens.data import Source
-from latens.data.images.pixels import MAX_SIDE
-from latens.data.tables.kinds_asked import levels_named
 from latens.errors import InputError
 from latens.machine.atomic import writable, write_text
 from latens.schema import Table
-
-TEXT = ("binary", "categorical", "ordered")
 
 
 def kinds_asked(words: list[str] | None, file: str | None) -> dict[str, str]:
@@ -48,45 +45,13 @@ def _of_file(file: str) -> dict[str, str]:
     return values
 
 
-def reading(words: dict[str, Any], kinds: dict[str, str] | None = None) -> dict[str, Any]:
-    """The options of reading (see :func:`latens.data.read`) that the words of the command line ask for, and the kinds
-    of columns."""
-    found: dict[str, Any] = {name: words[name] for name in ("skip_bad", "pages", "encoding", "layer") if words[name]}
-    if size := words["size"]:
-        match = re.fullmatch(r"(\d+)(?:[xX](\d+))?", size.strip())
-        sides = [int(match[1]), int(match[2] or match[1])] if match else [0]
-        if not all(1 <= side <= MAX_SIDE for side in sides):
-            raise InputError(
-                f"--size must be HEIGHTxWIDTH in pixels, each from 1 to {MAX_SIDE:,}, for example 64x48, got {size!r}"
-            )
-        found["size"] = sides
-    parts = {name: kind.partition(":")[::2] for name, kind in (kinds or {}).items()}
-    text = [name for name, (kind, _) in parts.items() if kind in TEXT]
-    named = {name: levels_named(rest) for name, (kind, rest) in parts.items() if kind in TEXT and rest}
-    more = {"text": text, "levels": named, "formats": _formats(words["format"]), "na": words["na"]}
-    return found | {name: values for name, values in more.items() if values}
-
-
 def asked(data: str, out: str, about: dict[str, Any], words: dict[str, Any], **more: Any) -> Fit:
     """What the words of the command line ask for; ``about`` the data, ``words`` of reading them."""
     kinds = kinds_asked(about["column"], about.get("schema"))
     lists = {"drop": about["drop"], "condition": about["condition"], "rules": about["rule"]}
     more |= {name: tuple(values or ()) for name, values in lists.items()}
     more |= {name: about[name] for name in ("validation", "labels", "split", "kind", "layout") if name in about}
-    return Fit(data, out, columns=kinds, reading=reading(words, kinds), **more)
-
-
-def _formats(words: list[str] | None) -> dict[str, str]:
-    """{column: form} of "COLUMN=FORM" words."""
-    found: dict[str, str] = {}
-    for word in words or []:
-        name, equals, form = word.partition("=")
-        if not (equals and name and form):
-            raise InputError(f"--format must be COLUMN=FORM, for example when=%d/%m/%Y, got {word!r}")
-        if name in found:
-            raise InputError(f"--format names {name!r} twice: say it once")
-        found[name] = form
-    return found
+    return Fit(data, out, columns=kinds, reading=read_as(words, kinds), **more)
 
 
 def schema(data: str, *, about: dict[str, Any], reading: dict[str, Any], out: str | None = None) -> Answer:

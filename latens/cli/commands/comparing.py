@@ -14,10 +14,10 @@ from latens import evaluation
 from latens import recipes as catalogue
 from latens import report as reporting
 from latens.cli.commands.answer import Answer
-from latens.cli.commands.asking import reading as read_as
 from latens.cli.commands.fitting import Fit
 from latens.cli.commands.seeds import fit
 from latens.cli.commands.sources import held_out, rows_for
+from latens.cli.commands.sources import reading as read_as
 from latens.data import Source, infer, read
 from latens.data.lazy import Lazy
 from latens.data.rows import Rows, as_matrix, rows_of

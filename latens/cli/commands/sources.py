@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,12 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from latens.data import Source, columns_of, read
+from latens.data import Source, columns_of, images, read, streams, tables
 from latens.data.rows import LABEL, Rows, columns_left, rows_like
 from latens.data.sources import check_reading, option_of
 from latens.data.splits import Split, split_rows
 from latens.data.streams.sources import AsTable, Stream, StreamOrder, is_large, open_stream, stored_names
-from latens.data.streams.survey import Streamed, survey
 from latens.errors import InputError, concerning
 from latens.runs import record as runs
 from latens.runs.outputs import schema_of
@@ -25,6 +25,40 @@ from latens.runs.record import Run
 from latens.schema import AnySchema, Table
 from latens.schema.cells import listed
 from latens.training.processes import is_first
+
+TEXT = ("binary", "categorical", "ordered")
+
+
+def reading(words: dict[str, Any], kinds: dict[str, str] | None = None) -> dict[str, Any]:
+    """The options of reading (see :func:`latens.data.read`) that the words of the command line ask for, and the kinds
+    of columns."""
+    found: dict[str, Any] = {name: words[name] for name in ("skip_bad", "pages", "encoding", "layer") if words[name]}
+    if size := words["size"]:
+        match = re.fullmatch(r"(\d+)(?:[xX](\d+))?", size.strip())
+        sides, most = [int(match[1]), int(match[2] or match[1])] if match else [0], images.pixels.MAX_SIDE
+        if not all(1 <= side <= most for side in sides):
+            raise InputError(
+                f"--size must be HEIGHTxWIDTH in pixels, each from 1 to {most:,}, for example 64x48, got {size!r}"
+            )
+        found["size"] = sides
+    parts = {name: kind.partition(":")[::2] for name, kind in (kinds or {}).items()}
+    text = [name for name, (kind, _) in parts.items() if kind in TEXT]
+    named = {name: tables.kinds_asked.levels_named(parts[name][1]) for name in text if parts[name][1]}
+    more = {"text": text, "levels": named, "formats": _formats(words["format"]), "na": words["na"]}
+    return found | {name: values for name, values in more.items() if values}
+
+
+def _formats(words: list[str] | None) -> dict[str, str]:
+    """{column: form} of "COLUMN=FORM" words."""
+    found: dict[str, str] = {}
+    for word in words or []:
+        name, equals, form = word.partition("=")
+        if not (equals and name and form):
+            raise InputError(f"--format must be COLUMN=FORM, for example when=%d/%m/%Y, got {word!r}")
+        if name in found:
+            raise InputError(f"--format names {name!r} twice: say it once")
+        found[name] = form
+    return found
 
 
 def origin_of(record: dict[str, Any], folder: Path) -> Source | Stream:
@@ -56,7 +90,7 @@ def rows_for(source: Source, schema: AnySchema, given: Table | None, *, check: b
         return replace(rows, row_names=source.row_names, row_kind=source.row_kind)
 
 
-def again(record: dict[str, Any], folder: Path) -> tuple[Source | Stream, Rows | Streamed]:
+def again(record: dict[str, Any], folder: Path) -> tuple[Source | Stream, Rows | streams.survey.Streamed]:
     """The data a run was fitted to, and its rows; of a stream those held out too, unless other data were held out."""
     source, info = origin_of(record, folder), record["data"]
     with concerning(folder):
@@ -68,7 +102,9 @@ def again(record: dict[str, Any], folder: Path) -> tuple[Source | Stream, Rows |
         validation = 0.0 if info.get("validation_origin") else info.get("validation", "auto")
         seed = int(record["training"]["seed"])
         with reading_bar(source) as seen:
-            return source, survey(source, validation=validation, seed=seed, schema=schema, given=given, seen=seen)
+            return source, streams.survey.survey(
+                source, validation=validation, seed=seed, schema=schema, given=given, seen=seen
+            )
 
 
 @contextmanager
@@ -112,11 +148,11 @@ def _split(source: Source | Stream, data: dict[str, Any]) -> Split | None:
     return split_of(source, data.get("split"), data.get("labels"))
 
 
-def held_out(run: Run, rows: Rows | Streamed, validation: Any, split: Split | None = None) -> Rows:
+def held_out(run: Run, rows: Rows | streams.survey.Streamed, validation: Any, split: Split | None = None) -> Rows:
     """The rows that were not trained on; all rows, or the sample of a stream, where none were held out."""
     if isinstance(validation, Rows):
         return validation
-    if isinstance(rows, Streamed):
+    if isinstance(rows, streams.survey.Streamed):
         return rows.seen if rows.held is None else rows.held
     _, numbers = split_rows(len(rows), validation, run.settings.seed, split)
     return rows.take(numbers.numpy()) if len(numbers) else rows
@@ -131,20 +167,20 @@ def held_out_of(run: Run, folder: str) -> tuple[Rows, str]:
     source, rows = again(runs.read_record(folder), Path(folder))
     held = held_out(run, rows, run.data.get("validation", "auto"), _split(source, run.data))
     if held is in_memory(rows):
-        return held, "rows it was fitted to" if isinstance(rows, Streamed) else "the rows it was fitted to"
+        return held, "the rows it was fitted to" if held is rows else "rows it was fitted to"
     return held, "held-out rows of the data it was fitted to"
 
 
-def in_memory(rows: Rows | Streamed) -> Rows:
+def in_memory(rows: Rows | streams.survey.Streamed) -> Rows:
     """The rows, or the sample of a stream."""
-    return rows.seen if isinstance(rows, Streamed) else rows
+    return rows.seen if isinstance(rows, streams.survey.Streamed) else rows
 
 
 def trained_on(run: Run, folder: str) -> Rows:
     """The rows that a run was trained on, read again; of a stream a sample of them."""
     source, rows = again(runs.read_record(folder), Path(folder))
     validation = run.data.get("validation", "auto")
-    if isinstance(rows, Streamed) or validation == "given":
+    if isinstance(rows, streams.survey.Streamed) or validation == "given":
         return in_memory(rows)
     split = _split(source, run.data)
     return rows.take(split_rows(len(rows), validation, run.settings.seed, split)[0].numpy())
@@ -242,7 +278,7 @@ def figures_for(
     if stream is None:
         return data_for(run, data, labels, asked), data
     with reading_bar(stream) as seen:
-        rows = survey(stream, validation=0.0, schema=schema_of(run), given=run.given, seen=seen).seen
+        rows = streams.survey.survey(stream, validation=0.0, schema=schema_of(run), given=run.given, seen=seen).seen
     rows = replace(rows, notes=(*stream.notes, *rows.notes))
     return rows, f"{len(rows):,} of the {len(stream):,} rows of {data}, drawn at random"
 
