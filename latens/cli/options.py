@@ -7,7 +7,7 @@ import difflib
 import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import Field, fields
 from functools import wraps
 from typing import Annotated, Any
@@ -290,10 +290,10 @@ def require_values(options: dict[str, Any]) -> None:
             raise InputError(f"the option {option_name(name)} needs a value")
 
 
-def nearest(name: str, valid: list[str]) -> str:
+def nearest(name: str, valid: Sequence[str], shown: Callable[[str], str] = str) -> str:
     """(did you mean …?) where one of the valid names is near."""
     near = difflib.get_close_matches(name, valid, 1)
-    return f" (did you mean {near[0]}?)" if near else ""
+    return f" (did you mean {shown(near[0])}?)" if near else ""
 
 
 def _literal(text: str) -> Any:

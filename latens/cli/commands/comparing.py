@@ -13,7 +13,7 @@ import numpy as np
 from latens import evaluation
 from latens import recipes as catalogue
 from latens import report as reporting
-from latens.cli.commands.answer import Answer
+from latens.cli.commands.answer import Answer, aligned
 from latens.cli.commands.fitting import Fit
 from latens.cli.commands.seeds import fit
 from latens.cli.commands.sources import held_out, rows_for
@@ -128,7 +128,7 @@ def comparison_text(found: comparing.Comparison, origin: str) -> str:
         "seconds": lambda r: number(r.seconds, 1),
     }
     head = tuple(columns)
-    lines = _aligned([head, *(tuple(cell(r) for cell in columns.values()) for r in found.rows)], 2)
+    lines = _ruled([head, *(tuple(cell(r) for cell in columns.values()) for r in found.rows)], 2)
     return "\n".join([
         f"{origin}: {len(found.held_out):,} held-out rows", *lines, "", *found.notes, *_density_lines(found),
     ])  # fmt: skip
@@ -145,17 +145,13 @@ def _density_lines(found: comparing.Comparison) -> list[str]:
         for r in found.densities
     ]  # fmt: skip
     head = ("dim", "model", "codes drawn from", "energy (null)", "of data (null)", "ln p of codes", "seconds")
-    return ["", *_aligned([head, *cells], 3), "", DENSITY_NOTE]
+    return ["", *_ruled([head, *cells], 3), "", DENSITY_NOTE]
 
 
-def _aligned(rows: list[tuple[str, ...]], words: int) -> list[str]:
-    """Rows of cells as lines, a rule under the first; the first ``words`` columns to the left, others to the right."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
-        "  ".join(cell.ljust(w) if i < words else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths)))
-        for row in rows
-    ]
-    return [lines[0], "-" * len(lines[0]), *lines[1:]]
+def _ruled(rows: list[tuple[str, ...]], words: int) -> list[str]:
+    """Aligned rows, a rule under the first."""
+    head, *lines = aligned(rows, words)
+    return [head, "-" * len(head), *lines]
 
 
 def recipes() -> Answer:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,19 +38,27 @@ def fit(asked: Fit, *, seeds: int = 1, quiet: bool = False, extra: dict[str, Any
 def _fit_seeds(asked: Fit, source: Source | Stream, rows: Rows | Streamed, seeds: int, quiet: bool) -> Answer:
     """One run a seed in seed-0, seed-1, … of the folder."""
     folder = Path(asked.out)
+    with new_folder(folder, "seeds.json", {"asked": asked.to_json(), "seeds": seeds}, "seed-*"):
+        return _each_seed(folder, asked, source, rows, seeds, None, quiet)
+
+
+@contextmanager
+def new_folder(folder: Path, name: str, record: dict[str, Any], places: str) -> Iterator[None]:
+    """A folder of many runs with the record of what was asked, ``name``; where the block fails before a run has begun
+    in one of its ``places``, what was made is removed."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"the folder {folder} cannot be made: {error.strerror}") from None
     try:
-        record = {"format": runs.FORMAT, "asked": asked.to_json(), "seeds": seeds}
-        write_text(folder / "seeds.json", sealed(record))
-        return _each_seed(folder, asked, source, rows, seeds, None, quiet)
+        write_text(folder / name, sealed({"format": runs.FORMAT} | record))
+        yield
     except BaseException:
-        if not any(folder.glob("seed-*/run.json")):
-            (folder / "seeds.json").unlink(missing_ok=True)
-            for path in missing:
+        if not any(folder.rglob("seed-*/run.json")):
+            for path in [*folder.glob(f"{places}/seeds.json"), folder / name]:
+                path.unlink(missing_ok=True)
+            for path in [*folder.glob(places), *missing]:
                 with suppress(OSError):
                     path.rmdir()
         raise
@@ -76,7 +85,8 @@ def _each_seed(
 
 def parts(folder: Path, seeds: int | None = None) -> list[Path]:
     """The folders of the seeds' runs."""
-    seeds = _seeds_record(folder)["seeds"] if seeds is None else seeds
+    if seeds is None:
+        seeds = _seeds_record(folder)["seeds"]
     return [folder / f"seed-{number}" for number in range(int(seeds))]
 
 
@@ -91,13 +101,20 @@ def resume(folder: str, *, own: str | None = None, quiet: bool = False) -> Answe
     path = Path(folder)
     if folder and runs.has_seeds(path):
         record = _seeds_record(path)
-        asked = Fit.from_json(record["asked"])
-        if ":" in asked.recipe and own != asked.recipe:
-            raise InputError(
-                f"{path} was made by your own recipe, and code is never executed because a file names it: "
-                f"say --recipe {asked.recipe}"
-            )
+        asked = asked_again(record, path, own)
         source = asked.read()
         rows = asked.rows(source)
         return _each_seed(path, asked, source, rows, int(record["seeds"]), own, quiet)
     return resume_one(folder, own=own, quiet=quiet)
+
+
+def asked_again(record: dict[str, Any], path: Path, own: str | None) -> Fit:
+    """What was asked of the runs in a folder; ``own``, the user's recipe that made them, is to be named again."""
+    runs.check_format(record, path)
+    asked = Fit.from_json(record["asked"])
+    if ":" in asked.recipe and own != asked.recipe:
+        raise InputError(
+            f"{path} was made by your own recipe, and code is never executed because a file names it: "
+            f"say --recipe {asked.recipe}"
+        )
+    return asked
