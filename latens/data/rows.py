@@ -467,6 +467,12 @@ def _require_matched(names: Sequence[str], wanted: Sequence[str], known: Sequenc
         raise InputError(f"{where} has two columns called {twice!r}; rename one.")
 
 
+def known_columns(schema: AnySchema, given: Table | None = None) -> set[str]:
+    """The names of the columns that a model was fitted to."""
+    tables = [part for part in (schema, given) if isinstance(part, Table)]
+    return {field.name for part in tables for field in part.fields} | set(schema.names or ())
+
+
 def columns_left(names: Sequence[str], where: str) -> tuple[str, ...]:
     """A sentence on columns that a model does not know, if there are any."""
     one = len(names) == 1

@@ -41,11 +41,7 @@ def compare(
 ) -> Answer:  # fmt: skip
     """PCA and recipes on the same data at each dimension."""
     if out is not None:
-        if Path(out).suffix not in (".html", ".json", ".csv"):
-            raise InputError(f"cannot write {out}: the extension must be .html, .json or .csv")
-        if densities and out.endswith(".csv"):
-            raise InputError(f"cannot write {out}: a table has no room for the densities; use .html or .json")
-        writable(out)
+        _require_room(out, densities)
     sizes = _dims(dims)
     reading, drop = read_as(reading), tuple(about["drop"] or ())
     check_reading(reading, [data] if validation is None else [data, validation])
@@ -54,27 +50,36 @@ def compare(
         x = as_matrix(source.x) if source.is_table else source.x
         schema: Any = rows_of(x, source.names).schema if isinstance(x, Lazy) else infer(x, source.names)
     likelihood_name(DataInfo(schema, len(x)), likelihood)
-    held = held_labels = None
-    if validation is not None:
-        other = rows_for(read(validation, drop=drop, reading=reading), schema, None)
-        held, held_labels = _dense(other.x), other.labels
+    other = None if validation is None else rows_for(read(validation, drop=drop, reading=reading), schema, None)
     start = time.monotonic()
     found = comparing.compare(
-        _dense(x), schema, sizes, Settings.from_json(settings), held_out=held, labels=source.labels,
-        held_out_labels=held_labels, options={"likelihood": likelihood}, k=k,
-        densities=[kind for kind in densities.split(",") if kind],
-        recipes=[name for name in recipes.split(",") if name],
-        progress=None if quiet else lambda title: Bar(f"{title:<6}"),
+        _dense(x), schema, sizes, Settings.from_json(settings), labels=source.labels,
+        held_out=None if other is None else _dense(other.x), held_out_labels=None if other is None else other.labels,
+        options={"likelihood": likelihood}, k=k, densities=list(filter(None, densities.split(","))),
+        recipes=list(filter(None, recipes.split(","))), progress=_bars(quiet),
     )  # fmt: skip
     seconds = time.monotonic() - start
     more = {"data": source.origin, "held_out_rows": len(found.held_out), "seconds": round(seconds, 1)}
     figures = found.to_json() | more
-    text = comparison_text(found, source.origin)
-    text += "".join(f"\nwarning: {note}" for note in (*source.notes, *(other.notes if validation is not None else ())))
+    notes = (*source.notes, *(() if other is None else other.notes))
+    text = "\n".join([comparison_text(found, source.origin), *(f"warning: {note}" for note in notes)])
     if out is not None:
         _write_comparison(found, out, figures, source)
         text += f"\nwrote {out}"
     return Answer(text, figures)
+
+
+def _require_room(out: str, densities: str) -> None:
+    """``InputError`` where a comparison cannot be written."""
+    if Path(out).suffix not in (".html", ".json", ".csv"):
+        raise InputError(f"cannot write {out}: the extension must be .html, .json or .csv")
+    if densities and out.endswith(".csv"):
+        raise InputError(f"cannot write {out}: a table has no room for the densities; use .html or .json")
+    writable(out)
+
+
+def _bars(quiet: bool) -> Callable[[str], Bar] | None:
+    return None if quiet else lambda title: Bar(f"{title:<6}")
 
 
 def _dense(x: Any) -> np.ndarray:
@@ -174,9 +179,8 @@ def demo(out: str, *, seed: int, quiet: bool) -> Answer:
     source = read("digits")
     schema = infer(source.x)
     found = comparing.compare(
-        source.x, schema, [2, 16], Settings(seed=seed), labels=source.labels,
-        progress=None if quiet else lambda title: Bar(f"{title:<6}"),
-    )  # fmt: skip
+        source.x, schema, [2, 16], Settings(seed=seed), labels=source.labels, progress=_bars(quiet)
+    )
     run = runs.load(folder)
     rows = held_out(run, rows_for(source, schema, None), "auto")
     figures = evaluation.evaluate(run.model, rows.inside, k=100, beta=run.beta)

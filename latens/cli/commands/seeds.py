@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from latens.cli.commands.answer import Answer, over_seeds
-from latens.cli.commands.fitting import Fit, fit_one, resume_one
-from latens.cli.commands.many import fit_all
+from latens.cli.commands.fitting import Fit, How, fit_one, resume_one
+from latens.cli.commands.many import Many, fit_all
 from latens.data import Source
 from latens.data.rows import Rows
 from latens.data.streams.sources import Stream
@@ -30,16 +30,11 @@ def fit(asked: Fit, *, seeds: int = 1, quiet: bool = False, extra: dict[str, Any
         runs.require_free(asked.out)
     source = asked.read()
     rows = asked.rows(source)
-    if seeds > 1:
-        return _fit_seeds(asked, source, rows, seeds, quiet)
-    return fit_one(asked, source, rows, quiet, extra)
-
-
-def _fit_seeds(asked: Fit, source: Source | Stream, rows: Rows | Streamed, seeds: int, quiet: bool) -> Answer:
-    """One run a seed in seed-0, seed-1, … of the folder."""
+    if seeds == 1:
+        return fit_one(asked, source, rows, How(quiet=quiet), extra)
     folder = Path(asked.out)
     with new_folder(folder, "seeds.json", {"asked": asked.to_json(), "seeds": seeds}, "seed-*"):
-        return _each_seed(folder, asked, source, rows, seeds, None, quiet)
+        return _each_seed(folder, asked, source, rows, seeds, How(quiet=quiet))
 
 
 @contextmanager
@@ -65,7 +60,7 @@ def new_folder(folder: Path, name: str, record: dict[str, Any], places: str) -> 
 
 
 def _each_seed(
-    folder: Path, asked: Fit, source: Source | Stream, rows: Rows | Streamed, seeds: int, own: str | None, quiet: bool
+    folder: Path, asked: Fit, source: Source | Stream, rows: Rows | Streamed, seeds: int, how: How
 ) -> Answer:
     """Fit, continue or take up the run of every seed: together where that is possible, otherwise in turn."""
     first = int(asked.settings.get("seed", 0))
@@ -73,7 +68,7 @@ def _each_seed(
         replace(asked, out=str(part), settings=asked.settings | {"seed": first + number})
         for number, part in enumerate(parts(folder, seeds))
     ]
-    found = fit_all(folder, jobs, source, rows, own=own, quiet=quiet, line=runs.resume_line(folder, asked.recipe))
+    found = fit_all(Many(str(folder), runs.resume_line(folder, asked.recipe), how), jobs, source, rows)
     answers = [answer for answer in found if isinstance(answer, Answer)]
     failed = [(job.out, error) for job, error in zip(jobs, found, strict=True) if isinstance(error, FitError)]
     if failed:
@@ -98,14 +93,14 @@ def _seeds_record(folder: Path) -> dict[str, Any]:
 
 def resume(folder: str, *, own: str | None = None, quiet: bool = False) -> Answer:
     """Continue a run, or every unfinished run of several seeds."""
-    path = Path(folder)
+    path, how = Path(folder), How(own, quiet)
     if folder and runs.has_seeds(path):
         record = _seeds_record(path)
         asked = asked_again(record, path, own)
         source = asked.read()
         rows = asked.rows(source)
-        return _each_seed(path, asked, source, rows, int(record["seeds"]), own, quiet)
-    return resume_one(folder, own=own, quiet=quiet)
+        return _each_seed(path, asked, source, rows, int(record["seeds"]), how)
+    return resume_one(folder, how)
 
 
 def asked_again(record: dict[str, Any], path: Path, own: str | None) -> Fit:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from latens.data import Source, columns_of, images, read, streams, tables
-from latens.data.rows import LABEL, Rows, columns_left, rows_like
+from latens.data.rows import LABEL, Rows, columns_left, known_columns, rows_like
 from latens.data.sources import check_reading, option_of
 from latens.data.splits import Split, split_rows
 from latens.data.streams.sources import AsTable, Stream, StreamOrder, is_large, open_stream, stored_names
@@ -32,20 +32,27 @@ TEXT = ("binary", "categorical", "ordered")
 def reading(words: dict[str, Any], kinds: dict[str, str] | None = None) -> dict[str, Any]:
     """The options of reading (see :func:`latens.data.read`) that the words of the command line ask for, and the kinds
     of columns."""
-    found: dict[str, Any] = {name: words[name] for name in ("skip_bad", "pages", "encoding", "layer") if words[name]}
-    if size := words["size"]:
-        match = re.fullmatch(r"(\d+)(?:[xX](\d+))?", size.strip())
-        sides, most = [int(match[1]), int(match[2] or match[1])] if match else [0], images.pixels.MAX_SIDE
-        if not all(1 <= side <= most for side in sides):
-            raise InputError(
-                f"--size must be HEIGHTxWIDTH in pixels, each from 1 to {most:,}, for example 64x48, got {size!r}"
-            )
-        found["size"] = sides
     parts = {name: kind.partition(":")[::2] for name, kind in (kinds or {}).items()}
-    text = [name for name, (kind, _) in parts.items() if kind in TEXT]
-    named = {name: tables.kinds_asked.levels_named(parts[name][1]) for name in text if parts[name][1]}
-    more = {"text": text, "levels": named, "formats": _formats(words["format"]), "na": words["na"]}
-    return found | {name: values for name, values in more.items() if values}
+    text = {name: rest for name, (kind, rest) in parts.items() if kind in TEXT}
+    found = {name: words[name] for name in ("skip_bad", "pages", "encoding", "layer")} | {
+        "size": _sides(words["size"]), "text": [*text],
+        "levels": {name: tables.kinds_asked.levels_named(rest) for name, rest in text.items() if rest},
+        "formats": _formats(words["format"]), "na": words["na"],
+    }  # fmt: skip
+    return {name: value for name, value in found.items() if value}
+
+
+def _sides(size: str | None) -> list[int] | None:
+    """[height, width] of "64x48", or of "64"."""
+    if not size:
+        return None
+    match, most = re.fullmatch(r"(\d+)(?:[xX](\d+))?", size.strip()), images.pixels.MAX_SIDE
+    sides = [int(match[1]), int(match[2] or match[1])] if match else [0]
+    if not all(1 <= side <= most for side in sides):
+        raise InputError(
+            f"--size must be HEIGHTxWIDTH in pixels, each from 1 to {most:,}, for example 64x48, got {size!r}"
+        )
+    return sides
 
 
 def _formats(words: list[str] | None) -> dict[str, str]:
@@ -195,24 +202,23 @@ def read_for(
     check_reading(asked or {}, [data])
     reading = run.reading_of(asked)
     names, schema = columns_of(data, reading), schema_of(run)
-    known = {f.name for f in schema.fields} if isinstance(schema, Table) else set(schema.names or ())
-    if known and known & set(names):
+    known, gone = known_columns(schema), {*(run.data.get("drop") or ()), run.data.get("labels")}
+    there = known & set(names)
+    if there:
         require_there(schema, names, data)
-        spare = set(names) - known
-    else:
-        spare = {*(run.data.get("drop") or ()), str(run.data.get("labels"))}
     if labels is None and _is_label_column(run, names):
         labels = str(run.data["labels"])
-    elif labels is not None and labels in known & set(names):
+    elif labels in there:
         raise InputError(f"--labels {labels} takes a column away that the model reads: leave --labels away")
-    drop = [name for name in names if name in spare and name not in ("", labels)]
+    spare = (set(names) - known if there else gone) - {"", labels}
+    drop = [name for name in names if name in spare]
     like = schema.fields if isinstance(schema, Table) else ()
     source = read(
         data, labels=labels, drop=drop, reading=reading, like=like, lenient=lenient, keep_text=True, index=True
     )
-    left = [name for name in drop if name not in (*(run.data.get("drop") or ()), run.data.get("labels"))]
     noted = () if source.is_table else source.notes
-    return replace(source, notes=(*noted, *columns_left(left, source.origin)))
+    left = columns_left([name for name in drop if name not in gone], source.origin)
+    return replace(source, notes=(*noted, *left))
 
 
 def require_there(schema: AnySchema, names: Sequence[str], where: str) -> None:
@@ -250,23 +256,29 @@ def stream_for(
     infinite numbers where ``lenient``; None for others."""
     if not is_large(data):
         return None
-    check_reading(asked or {}, [data])
-    refused = [option_of(key) for key in asked or () if key != "na"]
-    for option in (["--labels"] if labels is not None else []) + refused:
+    asked = asked or {}
+    check_reading(asked, [data])
+    refused = [option_of(key) for key in asked if key != "na"]
+    for option in refused if labels is None else ["--labels"]:
         raise InputError(f"{data} is read as a stream, which takes no {option}: leave it out")
     schema, names = schema_of(run), stored_names(data)
-    known = {f.name for f in schema.fields} if isinstance(schema, Table) else set(schema.names or ())
     if names is None:
         stream = open_stream(data)
         return AsTable(stream, [f.name for f in schema.fields]) if isinstance(schema, Table) else stream
+    stream = _known_of(run, data, names, run.reading_of(asked).get("na"))
+    stream.finite = not lenient
+    return stream
+
+
+def _known_of(run: Run, data: str, names: Sequence[str], na: Any) -> Stream:
+    """The columns of a table that a run was fitted to, as a stream."""
+    schema, known = schema_of(run), known_columns(schema_of(run))
     columns = [name for name in names if name in known]
     if columns:
         require_there(schema, names, data)
-    na = (asked or {}).get("na", (run.data.get("reading") or {}).get("na"))
     stream = open_stream(data, columns=columns or None, index=True, na=na)
     dropped = set(run.data.get("drop") or ())
     stream.notes += columns_left([name for name in names if name not in known | dropped], stream.origin)
-    stream.finite = not lenient
     return stream
 
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from latens import recipes
 from latens.cli.commands.answer import SPREAD, Answer, aligned, spread, with_deviation
-from latens.cli.commands.fitting import Fit
-from latens.cli.commands.many import fit_all
+from latens.cli.commands.fitting import Fit, How
+from latens.cli.commands.many import Many, fit_all
 from latens.cli.commands.seeds import asked_again, new_folder
 from latens.cli.options import nearest
 from latens.errors import FitError, InputError, is_number
@@ -100,7 +100,7 @@ def sweep(asked: Fit, words: list[str], *, seeds: int = 1, nll: bool = False, qu
     rows = asked.rows(source := asked.read())
     record = {"asked": asked.to_json(), "grid": grid, "seeds": seeds, "nll": nll}
     with new_folder(folder, "sweep.json", record, "*"):
-        return _sweep(folder, asked, grid, seeds, nll, source, rows, None, quiet)
+        return _sweep(folder, asked, record, source, rows, None, quiet)
 
 
 def resume_sweep(folder: str, *, own: str | None = None, quiet: bool = False) -> Answer:
@@ -109,7 +109,7 @@ def resume_sweep(folder: str, *, own: str | None = None, quiet: bool = False) ->
     record = unseal(path / "sweep.json", f"{path} holds no sweep (made by `latens sweep`)")
     asked = replace(asked_again(record, path, own), out=str(path))
     rows = asked.rows(source := asked.read())
-    return _sweep(path, asked, record["grid"], int(record["seeds"]), bool(record["nll"]), source, rows, own, quiet)
+    return _sweep(path, asked, record, source, rows, own, quiet)
 
 
 def _jobs(folder: Path, asked: Fit, grid: Grid, seeds: int) -> list[tuple[dict[str, Any], Fit]]:
@@ -128,8 +128,9 @@ def _jobs(folder: Path, asked: Fit, grid: Grid, seeds: int) -> list[tuple[dict[s
 
 
 def _sweep(
-    folder: Path, asked: Fit, grid: Grid, seeds: int, nll: bool, source: Any, rows: Any, own: str | None, quiet: bool
+    folder: Path, asked: Fit, record: dict[str, Any], source: Any, rows: Any, own: str | None, quiet: bool
 ) -> Answer:
+    grid, seeds = record["grid"], int(record["seeds"])
     jobs = _jobs(folder, asked, grid, seeds)
     for _, job in jobs[::seeds]:  # each combination is a folder as `fit --seeds` makes it
         place = Path(job.out).parent
@@ -138,11 +139,9 @@ def _sweep(
             each = replace(job, out=str(place), settings=job.settings | {"seed": int(asked.settings.get("seed", 0))})
             write_text(place / "seeds.json", sealed({"format": runs.FORMAT, "asked": each.to_json(), "seeds": seeds}))
     line = runs.resume_line(folder, asked.recipe).replace("latens fit", "latens sweep", 1)
-    fits = [job for _, job in jobs]
-    found = fit_all(
-        folder, fits, source, rows, own=own, quiet=quiet, line=line, report=False, k=50 if nll else 0
-    )  # fmt: skip
-    table = [_row(folder, jobs[i : i + seeds], found[i : i + seeds]) for i in range(0, len(jobs), seeds)]
+    how = How(own, quiet, report=False, k=50 if record["nll"] else 0)
+    found = fit_all(Many(str(folder), line, how), [job for _, job in jobs], source, rows)
+    table = [_row(jobs[i : i + seeds], found[i : i + seeds]) for i in range(0, len(jobs), seeds)]
     best = _best(table)
     _write_csv(folder / "sweep.csv", grid, table)
     answer = {"sweep": str(folder), "seeds": seeds, "combinations": table, "best": best}
@@ -151,7 +150,7 @@ def _sweep(
     return Answer("\n".join(_text(folder, grid, table, best, seeds)), answer)
 
 
-def _row(folder: Path, jobs: list[tuple[dict[str, Any], Fit]], found: list[Answer | FitError]) -> dict[str, Any]:
+def _row(jobs: list[tuple[dict[str, Any], Fit]], found: list[Answer | FitError]) -> dict[str, Any]:
     """What one combination came to: figures over its seeds, its runs, and the first failure."""
     answers = [answer for answer in found if isinstance(answer, Answer)]
     failures = [str(error) for error in found if isinstance(error, FitError)]
@@ -196,11 +195,7 @@ def _write_csv(path: Path, grid: Grid, table: list[dict[str, Any]]) -> None:
 def _text(folder: Path, grid: Grid, table: list[dict[str, Any]], best: dict[str, Any], seeds: int) -> list[str]:
     """The table for a person, the best combination named."""
     names = [name for name in SHOWN if any(name in row["figures"] for row in table)]
-    cells = [[*grid, *names, ""]]
-    for row in table:
-        shown = [with_deviation(row["figures"][name], 3) if name in row["figures"] else "-" for name in names]
-        mark = "failed" if row["failed"] else "best" if row["options"] == best["options"] else ""
-        cells.append([*map(str, row["options"].values()), *shown, mark])
+    cells = [[*grid, *names, ""], *(_cells(row, names, best) for row in table)]
     over = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed each"
     where = next(row["evaluated_on"] for row in table if row["evaluated_on"])
     bound = f"{'bound' if 'elbo' in names else 'distortion'} on {where}"
@@ -211,6 +206,12 @@ def _text(folder: Path, grid: Grid, table: list[dict[str, Any]], best: dict[str,
         f"best by the {bound}: {_named(best)} ({best['runs'][0]})",
         f"table: {folder / 'sweep.csv'}",
     ]
+
+
+def _cells(row: dict[str, Any], names: list[str], best: dict[str, Any]) -> list[str]:
+    shown = [with_deviation(row["figures"][name], 3) if name in row["figures"] else "-" for name in names]
+    mark = "failed" if row["failed"] else "best" if row["options"] == best["options"] else ""
+    return [*map(str, row["options"].values()), *shown, mark]
 
 
 def _named(row: dict[str, Any]) -> str:
