@@ -22,7 +22,7 @@ UNUSED = (
     "api", "densities", "report", "runs.fitting", "training.loop", "training.together", "evaluation.summary",
     "evaluation.synthetic", "data.tables.kinds", "data.tables.rules_found", "data.streams.survey",
     "recipes.adversarial", "recipes.hierarchy", *(f"cli.commands.{name}" for name in (
-        "comparing", "densities", "evaluating", "fitting", "many", "seeds", "shares", "sweeping",
+        "comparing", "densities", "evaluating", "fitting", "many", "shares", "sweeping",
     )),
 )  # fmt: skip
 

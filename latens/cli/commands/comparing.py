@@ -15,7 +15,7 @@ from latens import recipes as catalogue
 from latens import report as reporting
 from latens.cli.commands.answer import Answer, aligned
 from latens.cli.commands.fitting import Fit
-from latens.cli.commands.seeds import fit
+from latens.cli.commands.many import fit
 from latens.cli.commands.sources import held_out, rows_for
 from latens.cli.commands.sources import reading as read_as
 from latens.data import Source, infer, read

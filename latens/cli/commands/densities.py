@@ -11,7 +11,7 @@ import numpy as np
 
 from latens import densities
 from latens.cli.commands.answer import Answer
-from latens.cli.commands.sources import figures_for, trained_on
+from latens.cli.commands.sources import figures_for, pairs, trained_on
 from latens.cli.commands.using import TABLES, require_free_output, written
 from latens.data.streams.writing import Writer
 from latens.densities import Fitted
@@ -87,7 +87,7 @@ def sample(
     schema = schema_of(run)
     if extension == ".png" and not schema.is_image:
         raise InputError(f"{out}: these samples are rows of columns, not images; write .npy or .csv")
-    conditions = _conditions(given or ())
+    conditions = pairs(given, "--set", "CONDITION=VALUE, for example cut=Ideal", says="gives", empty=True)
     mixed = isinstance(schema, Table) and any(f.outputs_codes or f.value is not None for f in schema.fields)
     if mixed and extension in (".npy", ".npz"):
         raise InputError(f"cannot write {out}: samples of a table of mixed columns go to {', '.join(TABLES)}")
@@ -101,19 +101,6 @@ def sample(
             writer.write(outputs.written(x, run, out=out))
     shape = [len(x), *x.shape[1:]]
     return written(out, "samples" if fitted is None else f"samples ({fitted.line()})", shape)
-
-
-def _conditions(words: Sequence[str]) -> dict[str, str]:
-    """{condition: value} of "CONDITION=VALUE" words."""
-    found: dict[str, str] = {}
-    for word in words:
-        name, equals, value = word.partition("=")
-        if not equals or not name:
-            raise InputError(f"--set must be CONDITION=VALUE, for example cut=Ideal, got {word!r}")
-        if name in found:
-            raise InputError(f"--set gives {name!r} twice; say it once")
-        found[name] = value
-    return found
 
 
 def _picture(images: np.ndarray) -> bytes:

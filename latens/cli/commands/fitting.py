@@ -15,13 +15,24 @@ import numpy as np
 from latens import evaluation
 from latens import report as reporting
 from latens.cli.commands.answer import Answer, table
-from latens.cli.commands.sources import absolute, again, held_out, in_memory, reading, reading_bar, rows_for, split_of
+from latens.cli.commands.sources import (
+    AnyRows,
+    AnySource,
+    absolute,
+    again,
+    held_out,
+    in_memory,
+    reading,
+    reading_bar,
+    rows_for,
+    split_of,
+)
 from latens.data import Source, columns_of, read
 from latens.data.rows import LABEL, Asked, Rows, known_columns, numbers_of, rows_of
 from latens.data.sources import check_reading
 from latens.data.splits import Split
 from latens.data.streams.sources import Stream, is_large, open_stream
-from latens.data.streams.survey import Streamed, survey
+from latens.data.streams.survey import survey
 from latens.data.tables.frame_backs import ArrowBack
 from latens.data.tables.frame_records import recorded
 from latens.data.tables.types import with_index
@@ -78,7 +89,7 @@ class Fit:
         formats = self.reading.get("formats") or {}
         return Asked(self.columns, self.condition, self.kind, self.layout, formats, self.rules)
 
-    def read(self) -> Source | Stream:
+    def read(self) -> AnySource:
         """The data; as a stream where that was asked for, or they are large."""
         check_reading(self.reading, [self.data, *([self.validation] if os.path.exists(self.validation) else [])])
         if not self.stream and not is_large(self.data):
@@ -88,7 +99,7 @@ class Fit:
                 raise InputError(f"{self.data} is read as a stream, which takes no --{name}: leave it away")
         return open_stream(self.data, drop=self.drop, na=self.reading.get("na"))
 
-    def rows(self, source: Source | Stream, like: Rows | Streamed | None = None) -> Rows | Streamed:
+    def rows(self, source: AnySource, like: AnyRows | None = None) -> AnyRows:
         """The rows of the data, with the schema seen in them, or that of ``like``."""
         self._require_labels_apart(source)
         with concerning(source.origin):
@@ -104,7 +115,7 @@ class Fit:
                 where=source.origin, found=source.found,
             )  # fmt: skip
 
-    def _require_labels_apart(self, source: Source | Stream) -> None:
+    def _require_labels_apart(self, source: AnySource) -> None:
         """``InputError`` where the labels of a table are asked for as a column that is modelled or given."""
         if self.labels is None or not isinstance(source, Source) or not source.is_table:
             return
@@ -186,9 +197,7 @@ def schema(data: str, *, about: dict[str, Any], reading: dict[str, Any], out: st
             raise InputError(f"{data} is an array of one kind of values; a schema file is for tables of columns")
         write_text(out, json.dumps({f.name: _spec(f) for f in found.fields}, indent=1) + "\n")
         text += f"\nwrote {out}"
-    return Answer(
-        text, {"data": source.origin, "rows": len(rows), "schema": found.to_json(), "notes": notes}
-    )
+    return Answer(text, {"data": source.origin, "rows": len(rows), "schema": found.to_json(), "notes": notes})
 
 
 def _spec(field: Any) -> str:
@@ -215,7 +224,7 @@ class Ready:
     split: Split | None
 
 
-def ready(asked: Fit, source: Source | Stream, rows: Rows | Streamed, extra: dict[str, Any]) -> Ready:
+def ready(asked: Fit, source: AnySource, rows: AnyRows, extra: dict[str, Any]) -> Ready:
     """A new run, without its folder."""
     validation, held_origin = _validation(asked, rows)
     split = split_of(source, asked.split, asked.labels)
@@ -254,16 +263,14 @@ class How:
     k: int = 50
 
 
-def fit_one(
-    asked: Fit, source: Source | Stream, rows: Rows | Streamed, how: How, extra: dict[str, Any] | None = None
-) -> Answer:
+def fit_one(asked: Fit, source: AnySource, rows: AnyRows, how: How, extra: dict[str, Any] | None = None) -> Answer:
     """A new run, trained and evaluated."""
     made = ready(asked, source, rows, extra or {})
     fitting.open_folder(made.run, asked.out)
     return finish(_executed(made, rows, how), rows, how)
 
 
-def _validation(asked: Fit, rows: Rows | Streamed) -> tuple[float | str | Rows, str | None]:
+def _validation(asked: Fit, rows: AnyRows) -> tuple[float | str | Rows, str | None]:
     if asked.validation == "auto":
         return "auto", None
     try:
@@ -304,7 +311,7 @@ def _numbers_of(found: Any) -> np.ndarray:
     return numbers
 
 
-def introduce(run: Run, rows: Rows | Streamed) -> None:
+def introduce(run: Run, rows: AnyRows) -> None:
     if not is_first():
         return
     assert run.schema is not None
@@ -327,7 +334,7 @@ class Quiet(Progress):
         print(f"warning: {text}", file=sys.stderr)
 
 
-def _executed(made: Ready, rows: Rows | Streamed, how: How) -> Ready:
+def _executed(made: Ready, rows: AnyRows, how: How) -> Ready:
     """The run after its last step."""
     run = made.run
     assert run.folder is not None
@@ -350,7 +357,7 @@ def bar(title: str, how: How) -> Progress:
     return Quiet() if how.quiet else Bar(title)
 
 
-def finish(made: Ready, rows: Rows | Streamed, how: How) -> Answer:
+def finish(made: Ready, rows: AnyRows, how: How) -> Answer:
     """Evaluate on held-out rows, write the report if asked for, and say what came out: the main process does."""
     if not is_first():
         return Answer("")
@@ -392,7 +399,7 @@ def resume_one(folder: str, how: How) -> Answer:
     return finish(Ready(run, {}, validation, split), rows, how)
 
 
-def _held_out_of(record: dict[str, Any], source: Source | Stream, rows: Rows | Streamed) -> tuple[Split | None, Any]:
+def _held_out_of(record: dict[str, Any], source: AnySource, rows: AnyRows) -> tuple[Split | None, Any]:
     """(split, validation) that a run was made with."""
     info = record["data"]
     split, validation = split_of(source, info.get("split"), info.get("labels")), info.get("validation", "auto")
@@ -405,9 +412,7 @@ def _held_out_of(record: dict[str, Any], source: Source | Stream, rows: Rows | S
     return split, validation
 
 
-def ready_again(
-    path: Path, record: dict[str, Any], source: Source | Stream, rows: Rows | Streamed, own: str | None
-) -> Ready:
+def ready_again(path: Path, record: dict[str, Any], source: AnySource, rows: AnyRows, own: str | None) -> Ready:
     """An interrupted run, to be continued."""
     split, validation = _held_out_of(record, source, rows)
     weight = _weights(record["data"].get("weights"), len(rows))

@@ -1,17 +1,19 @@
-"""Many fits to the same data: together where the models allow it, small ones in several processes, or in turn."""
+"""Many fits to the same data, one a seed or others: together where the models allow it, small ones in several
+processes, or in turn."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from latens.cli import workers
-from latens.cli.commands.answer import Answer
+from latens.cli.commands.answer import Answer, over_seeds
 from latens.cli.commands.fitting import (
     Fit,
     How,
@@ -25,19 +27,118 @@ from latens.cli.commands.fitting import (
     resume_one,
 )
 from latens.cli.commands.shares import Others
+from latens.cli.commands.sources import AnyRows, AnySource
 from latens.data import Source
-from latens.data.rows import Rows
 from latens.data.streams.sources import Stream
 from latens.data.streams.survey import Streamed
 from latens.errors import FitError, InputError, Stopped
+from latens.machine.atomic import write_text
 from latens.runs import fitting
 from latens.runs import record as runs
 from latens.training import Checkpoints, Interrupted
+from latens.training.checkpoint import sealed, unseal
 from latens.training.processes import launched
 from latens.training.stacked import NotTogether
 
 MOST = 32  # runs in one batch
 FREE = ("seed", "learning_rate", "weight_decay", "kl_warmup", "average", "clip", "skip_norm", "patience", "keep")
+
+
+# Once a seed
+
+
+def fit(asked: Fit, *, seeds: int = 1, quiet: bool = False, extra: dict[str, Any] | None = None) -> Answer:
+    """Fit once, or once a seed with mean and spread."""
+    if seeds > 1 and launched() > 1:
+        raise InputError("several processes fit one seed at a time: leave --seeds away, or start one process")
+    if launched() == 1:  # several learn it together, when the main process takes the folder
+        runs.require_free(asked.out)
+    source = asked.read()
+    rows = asked.rows(source)
+    if seeds == 1:
+        return fit_one(asked, source, rows, How(quiet=quiet), extra)
+    folder = Path(asked.out)
+    with new_folder(folder, "seeds.json", {"asked": asked.to_json(), "seeds": seeds}, "seed-*"):
+        return _each_seed(folder, asked, source, rows, seeds, How(quiet=quiet))
+
+
+@contextmanager
+def new_folder(folder: Path, name: str, record: dict[str, Any], places: str) -> Iterator[None]:
+    """A folder of many runs with the record of what was asked, ``name``; where the block fails before a run has begun
+    in one of its ``places``, what was made is removed."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"the folder {folder} cannot be made: {error.strerror}") from None
+    try:
+        write_text(folder / name, sealed({"format": runs.FORMAT} | record))
+        yield
+    except BaseException:
+        if not any(folder.rglob("seed-*/run.json")):
+            for path in [*folder.glob(f"{places}/seeds.json"), folder / name]:
+                path.unlink(missing_ok=True)
+            for path in [*folder.glob(places), *missing]:
+                with suppress(OSError):
+                    path.rmdir()
+        raise
+
+
+def _each_seed(folder: Path, asked: Fit, source: AnySource, rows: AnyRows, seeds: int, how: How) -> Answer:
+    """Fit, continue or take up the run of every seed: together where that is possible, otherwise in turn."""
+    first = int(asked.settings.get("seed", 0))
+    jobs = [
+        replace(asked, out=str(part), settings=asked.settings | {"seed": first + number})
+        for number, part in enumerate(parts(folder, seeds))
+    ]
+    found = fit_all(Many(str(folder), runs.resume_line(folder, asked.recipe), how), jobs, source, rows)
+    answers = [answer for answer in found if isinstance(answer, Answer)]
+    failed = [(job.out, error) for job, error in zip(jobs, found, strict=True) if isinstance(error, FitError)]
+    if failed:
+        out, error = failed[0]
+        others = f" ({len(failed) - 1} more seeds failed)" if len(failed) > 1 else ""
+        raise FitError(f"{out}: {error}{others}; {len(answers)} of {seeds} seeds are finished") from error
+    return over_seeds(folder, answers)
+
+
+def parts(folder: Path, seeds: int | None = None) -> list[Path]:
+    """The folders of the seeds' runs."""
+    if seeds is None:
+        seeds = _seeds_record(folder)["seeds"]
+    return [folder / f"seed-{number}" for number in range(int(seeds))]
+
+
+def _seeds_record(folder: Path) -> dict[str, Any]:
+    record = unseal(folder / "seeds.json", "there are no runs to continue")
+    runs.check_format(record, folder)
+    return record
+
+
+def resume(folder: str, *, own: str | None = None, quiet: bool = False) -> Answer:
+    """Continue a run, or every unfinished run of several seeds."""
+    path, how = Path(folder), How(own, quiet)
+    if folder and runs.has_seeds(path):
+        record = _seeds_record(path)
+        asked = asked_again(record, path, own)
+        source = asked.read()
+        rows = asked.rows(source)
+        return _each_seed(path, asked, source, rows, int(record["seeds"]), how)
+    return resume_one(folder, how)
+
+
+def asked_again(record: dict[str, Any], path: Path, own: str | None) -> Fit:
+    """What was asked of the runs in a folder; ``own``, the user's recipe that made them, is to be named again."""
+    runs.check_format(record, path)
+    asked = Fit.from_json(record["asked"])
+    if ":" in asked.recipe and own != asked.recipe:
+        raise InputError(
+            f"{path} was made by your own recipe, and code is never executed because a file names it: "
+            f"say --recipe {asked.recipe}"
+        )
+    return asked
+
+
+# Many
 
 
 Chunk = tuple[str, list[Fit]]  # the folder of the joint checkpoint, and those that may be trained together
@@ -53,7 +154,7 @@ class Many:
     how: How
 
 
-def fit_all(many: Many, jobs: list[Fit], source: Source | Stream, rows: Rows | Streamed) -> list[Answer | FitError]:
+def fit_all(many: Many, jobs: list[Fit], source: AnySource, rows: AnyRows) -> list[Answer | FitError]:
     """Fit, continue or take up every job; one answer each, or the error of a fit that failed by its numbers."""
     count = _processes(jobs, source, rows)
     shares = _shares(list(_chunks(Path(many.root), jobs, -(-len(jobs) // count))), count)
@@ -73,9 +174,7 @@ def fit_all(many: Many, jobs: list[Fit], source: Source | Stream, rows: Rows | S
     return [answers[job.out] for job in jobs]
 
 
-def fit_chunks(
-    many: Many, chunks: list[Chunk], source: Source | Stream, rows: Rows | Streamed
-) -> dict[str, Answer | FitError]:
+def fit_chunks(many: Many, chunks: list[Chunk], source: AnySource, rows: AnyRows) -> dict[str, Answer | FitError]:
     """The answers of all jobs of the chunks, by their folders: trained together where that can be, or in turn."""
     done: dict[str, Ready | FitError] = {}
     if not isinstance(source, Stream) and launched() == 1:
@@ -95,7 +194,7 @@ def work_on(task: dict[str, Any]) -> dict[str, Answer | FitError]:
 
 
 def _finished(
-    many: Many, job: Fit, made: Ready | FitError | None, source: Source | Stream, rows: Rows | Streamed
+    many: Many, job: Fit, made: Ready | FitError | None, source: AnySource, rows: AnyRows
 ) -> Answer | FitError:
     """The answer of a job that was trained with others (``made``), or is trained, continued or taken up here."""
     path = Path(job.out)
@@ -115,7 +214,7 @@ def _finished(
         raise Stopped(said) from error
 
 
-def _processes(jobs: list[Fit], source: Source | Stream, rows: Rows | Streamed) -> int:
+def _processes(jobs: list[Fit], source: AnySource, rows: AnyRows) -> int:
     """How many processes share the jobs: several where the models are small and on the processor's cores."""
     count = workers.shared_by(len(jobs), torch.get_num_threads())
     if count == 1 or launched() > 1 or isinstance(rows, Streamed) or not fitting.are_few(rows, len(jobs)):

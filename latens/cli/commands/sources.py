@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -26,6 +26,8 @@ from latens.schema import AnySchema, Table
 from latens.schema.cells import listed
 from latens.training.processes import is_first
 
+AnySource: TypeAlias = Source | Stream
+AnyRows: TypeAlias = "Rows | streams.survey.Streamed"
 TEXT = ("binary", "categorical", "ordered")
 
 
@@ -37,7 +39,7 @@ def reading(words: dict[str, Any], kinds: dict[str, str] | None = None) -> dict[
     found = {name: words[name] for name in ("skip_bad", "pages", "encoding", "layer")} | {
         "size": _sides(words["size"]), "text": [*text],
         "levels": {name: tables.kinds_asked.levels_named(rest) for name, rest in text.items() if rest},
-        "formats": _formats(words["format"]), "na": words["na"],
+        "formats": pairs(words["format"], "--format", "COLUMN=FORM, for example when=%d/%m/%Y"), "na": words["na"],
     }  # fmt: skip
     return {name: value for name, value in found.items() if value}
 
@@ -55,27 +57,30 @@ def _sides(size: str | None) -> list[int] | None:
     return sides
 
 
-def _formats(words: list[str] | None) -> dict[str, str]:
-    """{column: form} of "COLUMN=FORM" words."""
+def pairs(
+    words: Sequence[str] | None, option: str, form: str, *, says: str = "names", empty: bool = False
+) -> dict[str, str]:
+    """{name: value} of the NAME=VALUE words of an option; ``form``: what they are to be, and ``says`` what they do, for
+    messages; ``empty``: whether values may be."""
     found: dict[str, str] = {}
-    for word in words or []:
-        name, equals, form = word.partition("=")
-        if not (equals and name and form):
-            raise InputError(f"--format must be COLUMN=FORM, for example when=%d/%m/%Y, got {word!r}")
+    for word in words or ():
+        name, equals, value = word.partition("=")
+        if not (equals and name and (value or empty)):
+            raise InputError(f"{option} must be {form}, got {word!r}")
         if name in found:
-            raise InputError(f"--format names {name!r} twice: say it once")
-        found[name] = form
+            raise InputError(f"{option} {says} {name!r} twice: say it once")
+        found[name] = value
     return found
 
 
-def origin_of(record: dict[str, Any], folder: Path) -> Source | Stream:
+def origin_of(record: dict[str, Any], folder: Path) -> AnySource:
     """The data a run was fitted to, read again and checked against its fingerprint."""
     info = record["data"]
     origin = info.get("origin")
     if not origin or origin == "memory":
         raise InputError(f"{folder} was fitted to data in memory: name the data")
     drop = info.get("drop") or ()
-    source: Source | Stream
+    source: AnySource
     with concerning(f"the data of {folder} cannot be read again"):
         if info.get("stream"):
             na = (info.get("reading") or {}).get("na")
@@ -97,7 +102,7 @@ def rows_for(source: Source, schema: AnySchema, given: Table | None, *, check: b
         return replace(rows, row_names=source.row_names, row_kind=source.row_kind)
 
 
-def again(record: dict[str, Any], folder: Path) -> tuple[Source | Stream, Rows | streams.survey.Streamed]:
+def again(record: dict[str, Any], folder: Path) -> tuple[AnySource, AnyRows]:
     """The data a run was fitted to, and its rows; of a stream those held out too, unless other data were held out."""
     source, info = origin_of(record, folder), record["data"]
     with concerning(folder):
@@ -129,7 +134,7 @@ def reading_bar(stream: Stream) -> Iterator[Callable[[int], None]]:
         yield lambda rows: bar.update(task, completed=rows)
 
 
-def split_of(source: Source | Stream, asked: str | None, labels: str | None = None) -> Split | None:
+def split_of(source: AnySource, asked: str | None, labels: str | None = None) -> Split | None:
     """The split that "group=COLUMN", "time=COLUMN" or "stratified=COLUMN" names; the column may be the one that
     ``labels`` takes out of the table, or label."""
     if asked is None:
@@ -150,12 +155,12 @@ def split_of(source: Source | Stream, asked: str | None, labels: str | None = No
     raise InputError(f"--split {asked}: {source.origin} has no column {name!r}; it has: {listed(there) or 'none'}.")
 
 
-def _split(source: Source | Stream, data: dict[str, Any]) -> Split | None:
+def _split(source: AnySource, data: dict[str, Any]) -> Split | None:
     """The split of a run, as its record has it."""
     return split_of(source, data.get("split"), data.get("labels"))
 
 
-def held_out(run: Run, rows: Rows | streams.survey.Streamed, validation: Any, split: Split | None = None) -> Rows:
+def held_out(run: Run, rows: AnyRows, validation: Any, split: Split | None = None) -> Rows:
     """The rows that were not trained on; all rows, or the sample of a stream, where none were held out."""
     if isinstance(validation, Rows):
         return validation
@@ -178,7 +183,7 @@ def held_out_of(run: Run, folder: str) -> tuple[Rows, str]:
     return held, "held-out rows of the data it was fitted to"
 
 
-def in_memory(rows: Rows | streams.survey.Streamed) -> Rows:
+def in_memory(rows: AnyRows) -> Rows:
     """The rows, or the sample of a stream."""
     return rows.seen if isinstance(rows, streams.survey.Streamed) else rows
 

@@ -15,8 +15,7 @@ from typing import Any
 from latens import recipes
 from latens.cli.commands.answer import SPREAD, Answer, aligned, spread, with_deviation
 from latens.cli.commands.fitting import Fit, How
-from latens.cli.commands.many import Many, fit_all
-from latens.cli.commands.seeds import asked_again, new_folder
+from latens.cli.commands.many import Many, asked_again, fit_all, new_folder
 from latens.cli.options import nearest
 from latens.errors import FitError, InputError, is_number
 from latens.machine.atomic import write_text

@@ -294,9 +294,7 @@ def score(
     """Write ln p(x) of each row; in a table also its standard error and effective sample size, the calibrated p-value,
     the columns that make the row strange, and the reason where values alone do. Data are read as far as their first odd
     row before, to know whether there is a column of reasons."""
-    way = through(
-        folder, data, [out], own, labels, reading, unit=lambda run: chunk_rows(_row(run), k)[0], sift=True
-    )
+    way = through(folder, data, [out], own, labels, reading, unit=lambda run: chunk_rows(_row(run), k)[0], sift=True)
     run, writer, calibration = way.run, Writer(out, len(way)), runs.scoring.read_calibration(Path(folder))
     tally = runs.scoring.Tally(run, k, calibration)
     with closing(way.parts()) as parts:
