@@ -85,6 +85,6 @@ else:
     __all__ += [
         "ACTIVATIONS", "Before", "Columns", "Concatenate", "Condition", "Conditioned", "ConvDecoder", "ConvEncoder",
         "Flatten", "Last", "Linear", "Log1p", "OnCondition", "OnGrid", "Residual", "Resize", "Scale", "Seen",
-        "SequenceDecoder", "SequenceEncoder", "Standardize", "Sum", "Unflatten", "activation", "bottleneck", "decoder", "encoder",
-        "grids", "has_convolutions", "mlp", "only_linear_maps", "residual_block", "start_at",
+        "SequenceDecoder", "SequenceEncoder", "Standardize", "Sum", "Unflatten", "activation", "bottleneck", "decoder",
+        "encoder", "grids", "has_convolutions", "mlp", "only_linear_maps", "residual_block", "start_at",
     ]  # fmt: skip

@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from latens import objectives
-from latens.errors import InputError
+from latens.errors import InputError, nearest
 from latens.recipes.choices import DataInfo
 from latens.tensors import trees
 
@@ -137,9 +137,8 @@ class Recipe:
 
 
 def _no_option(recipe: str, name: str, valid: list[str]) -> str:
-    near = difflib.get_close_matches(name, valid, 1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return f"recipe {recipe!r} has no option {name!r}{hint}; the valid ones are {', '.join(valid) or 'none'}"
+    hint, known = nearest(name, valid, repr), ", ".join(valid) or "none"
+    return f"recipe {recipe!r} has no option {name!r}{hint}; the valid ones are {known}"
 
 
 def _try(name: str, built: Any, info: DataInfo) -> None:

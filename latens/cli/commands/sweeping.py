@@ -16,8 +16,7 @@ from latens import recipes
 from latens.cli.commands.answer import SPREAD, Answer, aligned, spread, with_deviation
 from latens.cli.commands.fitting import Fit, How
 from latens.cli.commands.many import Many, asked_again, fit_all, new_folder
-from latens.cli.options import nearest
-from latens.errors import FitError, InputError, is_number
+from latens.errors import FitError, InputError, is_number, nearest
 from latens.machine.atomic import write_text
 from latens.runs import record as runs
 from latens.training import Settings
