@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import numbers
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeGuard
 
@@ -89,3 +90,9 @@ def is_number(value: Any) -> TypeGuard[float]:
         return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
     except OverflowError:  # a whole number beyond floats
         return False
+
+
+def nearest(name: str, valid: Sequence[str], shown: Callable[[str], str] = str) -> str:
+    """(did you mean …?) where one of the valid names is near."""
+    near = difflib.get_close_matches(name, valid, 1)
+    return f" (did you mean {shown(near[0])}?)" if near else ""

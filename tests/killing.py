@@ -169,7 +169,7 @@ def main(folder: Path, stride: int) -> dict[str, Any]:
 
 def several(folder: Path, count: int) -> dict[str, Any]:
     """``latens fit --seeds 3`` of small models: one batched run, whose joint checkpoint is written at every step."""
-    import latens.cli.commands.seeds  # noqa: F401
+    import latens.cli.commands.many  # noqa: F401
     from latens import report
     from latens.cli.main import main as cli
     from latens.machine.atomic import write_text

@@ -310,7 +310,6 @@ def test_a_stream_gives_what_memory_gives(
     monkeypatch: pytest.MonkeyPatch,
 ):  # fmt: skip
     monkeypatch.setattr("latens.evaluation.imputation.CELLS", 64 * 50 * 40)  # several parts of forty rows
-    monkeypatch.setattr(using, "CELLS", 64 * 50 * 40)
     monkeypatch.setattr("latens.evaluation.likelihood.CELLS", 512 * (8000 if command == "score" else 400))
     monkeypatch.setattr("latens.evaluation.likelihood.ONCE", 512 * 400)
     streamed, whole = both(command, run, folder / "set", tmp_path, suffix, **more)

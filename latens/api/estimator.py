@@ -18,8 +18,7 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
-from latens import evaluation
-from latens.api.densities import WithDensities, seed_from
+from latens import densities, evaluation
 from latens.data import as_array, read
 from latens.data.lazy import Lazy
 from latens.data.rows import (
@@ -29,6 +28,7 @@ from latens.data.rows import (
     canonical_order,
     columns_left,
     is_counts,
+    known_columns,
     rows_like,
     rows_of,
     sparse_rows,
@@ -38,7 +38,8 @@ from latens.data.tables.frame_backs import MatrixBack
 from latens.data.tables.frame_records import recorded, restored
 from latens.data.tables.frames import as_table as frame_as_table
 from latens.data.tables.frames import is_frame, repeated_labels, without_odd
-from latens.errors import InputError, concerning, said_in_python
+from latens.densities import Fitted
+from latens.errors import InputError, concerning, is_whole, said_in_python
 from latens.evaluation import Evaluation
 from latens.models import Generator
 from latens.recipes import Recipe
@@ -51,7 +52,7 @@ from latens.tensors.randomness import untouched
 from latens.training import Bar, Settings
 
 
-class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """A variational autoencoder as a scikit-learn transformer and density.
 
     Maximises E_q[ln p(x|z)] - beta KL(q(z|x) || p(z)) over encoder and decoder (Kingma & Welling 2014). Data: arrays or
@@ -153,15 +154,7 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
         Raises ``ValueError`` (:class:`latens.InputError`) for data or options that cannot be used.
         """
-        x = self._new_form(X)
-        weight, numbers = None, np.arange(len(x))
-        if sample_weight is not None:
-            weight = np.asarray(sample_weight, dtype=np.float64)
-            check_weights(weight, len(x))
-            numbers, weight = numbers[weight > 0], weight[weight > 0]
-            if np.array_equal(weight, np.round(weight)) and weight.sum() <= 10 * len(numbers):
-                numbers, weight = np.repeat(numbers, weight.astype(int)), None
-            x = taken(x, numbers)
+        x, numbers, weight = _counted(self._new_form(X), sample_weight)
         if len(x) < 2:
             raise InputError(f"fitting needs at least 2 rows, got n_samples={len(x)}")
         rows = x if isinstance(x, Rows) else rows_of(x, None, self._asked(left=self._dropped))
@@ -170,8 +163,6 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             order = canonical_order(rows.inside, weight)
             rows, numbers, weight = rows.take(order), numbers[order], None if weight is None else weight[order]
         recipe = self.recipe if isinstance(self.recipe, Recipe) else Recipe(self.recipe)
-        valid = {"latent_dim": self.latent_dim, "likelihood": self.likelihood, "network": self.network}
-        options = {k: v for k, v in valid.items() if k not in recipe.given and not (isinstance(v, str) and v == "auto")}
         given = isinstance(self.validation, str | int | float)
         validation = self.validation if given else self._like(self.validation, rows.schema, rows.given)
         settings = Settings(
@@ -179,14 +170,18 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             seed=int(check_random_state(self.random_state).randint(2**31 - 1)),
         )  # fmt: skip
         bar = Bar() if self.verbose else None
-        options = {k: _plain(v) for k, v in options.items()}
         form = {"array": self._array_dtype, "frame": recorded(self._back)}
         run = fit_recipe(
-            rows, recipe, settings, options=options, weight=weight, validation=validation, progress=bar,
+            rows, recipe, settings, options=self._options(recipe), weight=weight, validation=validation, progress=bar,
             numbers=torch.from_numpy(numbers), data={name: value for name, value in form.items() if value is not None},
         )  # fmt: skip
         say(run.warnings)
         return self._take(run)
+
+    def _options(self, recipe: Recipe) -> dict[str, Any]:
+        """The options of the recipe that the estimator itself names, where they are given here alone."""
+        own = {name: _plain(getattr(self, name)) for name in ("latent_dim", "likelihood", "network")}
+        return {name: value for name, value in own.items() if name not in recipe.given and value != "auto"}
 
     def _take(self, run: Run) -> VAE:
         run.model.to("cpu")
@@ -228,19 +223,7 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         if is_counts(X):
             return sparse_rows(X, (reading or {}).get("layer")), None
         if is_frame(X):
-            named = getattr(X, "column_names", None)
-            names = [str(name) for name in (getattr(X, "columns", ()) if named is None else named)]
-            if len(set(names)) < len(names):
-                twice = next(name for name in names if names.count(name) > 1)
-                raise InputError(f"the data frame has two columns called {twice!r}; rename one.")
-            if not isinstance(X, dict) and names and not by_name:
-                validate_data(self, X, reset=reset, skip_check_array=True)
-            X, odd = without_odd(X, optional)
-            if reset:
-                self._dropped: tuple[str, ...] = tuple(odd)
-            else:
-                say(columns_left(odd, "the data"))
-            return frame_as_table(X, finite=check)
+            return self._frame_form(X, optional, reset=reset, by_name=by_name, check=check)
         if getattr(X, "ndim", 2) in (3, 4):
             array = as_array(X)[0]
             if reset:
@@ -251,6 +234,24 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             ensure_all_finite="allow-nan" if check else False, accept_sparse=False,
         )  # fmt: skip
         return array, None
+
+    def _frame_form(
+        self, X: Any, optional: Callable[[str], bool], *, reset: bool, by_name: bool, check: bool
+    ) -> tuple[Any, Any]:
+        """A frame as an arrow table, and the way back."""
+        named = getattr(X, "column_names", None)
+        names = [str(name) for name in (getattr(X, "columns", ()) if named is None else named)]
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise InputError(f"the data frame has two columns called {twice!r}; rename one.")
+        if not isinstance(X, dict) and names and not by_name:
+            validate_data(self, X, reset=reset, skip_check_array=True)
+        X, odd = without_odd(X, optional)
+        if reset:
+            self._dropped: tuple[str, ...] = tuple(odd)
+        else:
+            say(columns_left(odd, "the data"))
+        return frame_as_table(X, finite=check)
 
     def _new_form(self, X: Any) -> Any:
         """The data to fit to, of which the way back is kept."""
@@ -283,20 +284,16 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         )  # fmt: skip
 
     def _asked(self, left: Sequence[str] = ()) -> Asked:
-        columns = {} if self.columns is None else self.columns
-        if not isinstance(columns, dict) or not all(isinstance(kind, str) for kind in columns.values()):
-            raise InputError(f'columns must be a mapping like {{"price": "positive"}}, got {columns!r}')
+        columns = _words_by_name("columns", self.columns, '{"price": "positive"}')
+        formats = _words_by_name("formats", self.formats, '{"when": "%d/%m/%Y"}')
         if not isinstance(self.condition, str | list | tuple):
             raise InputError(f"condition must be the name of a column, or several, got {self.condition!r}")
-        formats = {} if self.formats is None else self.formats
-        if not isinstance(formats, dict) or not all(isinstance(form, str) for form in formats.values()):
-            raise InputError(f'formats must be a mapping like {{"when": "%d/%m/%Y"}}, got {formats!r}')
         condition = (self.condition,) if isinstance(self.condition, str) else tuple(self.condition)
-        columns = {name: kind for name, kind in columns.items() if name not in left}
         rules = (self.rules,) if isinstance(self.rules, str) else () if self.rules is None else self.rules
         if not isinstance(rules, list | tuple) or not all(isinstance(rule, str) for rule in rules):
             raise InputError(f'rules must be texts like ["start <= end"], got {self.rules!r}')
-        return Asked(columns, condition, self.kind, formats=formats, rules=tuple(rules))
+        kept = {name: kind for name, kind in columns.items() if name not in left}
+        return Asked(kept, condition, self.kind, formats=formats, rules=tuple(rules))
 
     def _like(
         self, X: Any, schema: AnySchema, given: Table | None, *, ordered: bool = False, check: bool = True,
@@ -413,6 +410,41 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             extrapolate=extrapolate,
         ))
 
+    # Densities over codes
+
+    def fit_density(self, X: Any, kind: str = "mixture", *, random_state: Any = 0, **options: Any) -> Fitted:
+        """Fit a density to codes of the rows, one posterior draw each, for ``sample(density=kind)``: "mixture", "kde",
+        "maf", "iaf", "spline", "vae", "metric", or of whole-number codes "autoregressive" and "pixelcnn";
+        ``options`` are the kind's.
+        """
+        rows, bar = self._rows(X), Bar(kind) if self.verbose else None
+        fitted = densities.fit(
+            self.model_, rows.inside, kind, options, c=rows.c, seed=seed_from(random_state), progress=bar
+        )
+        self._densities()[kind] = fitted
+        return fitted
+
+    def _densities(self) -> dict[str, Fitted]:
+        """The densities fitted to codes of this fit's model, by kind."""
+        if getattr(self, "_dense", (None, None))[0] is not self.run_:
+            self._dense: tuple[Any, dict[str, Fitted]] = (self.run_, {})
+        return self._dense[1]
+
+    def _density(self, density: Any) -> Fitted:
+        if isinstance(density, Fitted):
+            return density
+        found = self._densities().get(density)
+        if found is None and self.run_.folder is not None:
+            found = densities.load(self.run_.folder, density, self.model_)
+        if found is None:
+            densities.options(density)
+            raise InputError(f"no density {density!r} has been fitted: call fit_density(X, {density!r}) first")
+        return found
+
+    def _save_densities(self, folder: str | Path) -> None:
+        for fitted in self._densities().values():
+            densities.save(folder, fitted, self.model_)
+
     # Scores
 
     def score_samples(self, X: Any) -> NDArray[np.float64]:
@@ -500,12 +532,6 @@ class VAE(WithDensities, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 _TRAINING = [each.name for each in fields(Settings) if each.name in signature(VAE).parameters]
 
 
-def known_columns(schema: AnySchema, given: Table | None) -> set[str]:
-    """The names of the columns that a model was fitted to."""
-    tables = [part for part in (schema, given) if isinstance(part, Table)]
-    return {field.name for part in tables for field in part.fields} | set(schema.names or ())
-
-
 def say(sentences: Sequence[str]) -> None:
     """Each sentence as a ``UserWarning`` of the line that called the estimator."""
     depth = 2
@@ -513,6 +539,13 @@ def say(sentences: Sequence[str]) -> None:
         depth += 1
     for sentence in sentences:
         warnings.warn(sentence, UserWarning, stacklevel=depth + 1)
+
+
+def seed_from(random_state: Any) -> int:
+    """One seed from None (a fresh one), a whole number or a ``RandomState``."""
+    if random_state is None:
+        return int(np.random.default_rng().integers(2**62))
+    return int(random_state) if is_whole(random_state) else int(check_random_state(random_state).randint(2**31 - 1))
 
 
 def _latent_dim(run: Run) -> int:
@@ -525,6 +558,27 @@ def _latent_dim(run: Run) -> int:
     seen = run.data.get("conditions") or {}
     c = {name: torch.tensor(values[:1], dtype=torch.float32) for name, values in seen.items()} or None
     return int(evaluation.codes(run.model, cells, c).shape[-1])
+
+
+def _counted(x: Any, sample_weight: ArrayLike | None) -> tuple[Any, NDArray[Any], NDArray[np.float64] | None]:
+    """(rows, their numbers in ``x``, their weights): those of weight 0 left out, and whole weights as repeated rows."""
+    numbers = np.arange(len(x))
+    if sample_weight is None:
+        return x, numbers, None
+    weight = np.asarray(sample_weight, dtype=np.float64)
+    check_weights(weight, len(x))
+    numbers, weight = numbers[weight > 0], weight[weight > 0]
+    if np.array_equal(weight, np.round(weight)) and weight.sum() <= 10 * len(numbers):
+        numbers = np.repeat(numbers, weight.astype(int))
+        return taken(x, numbers), numbers, None
+    return taken(x, numbers), numbers, weight
+
+
+def _words_by_name(name: str, given: Any, like: str) -> dict[str, str]:
+    found = {} if given is None else given
+    if not isinstance(found, dict) or not all(isinstance(word, str) for word in found.values()):
+        raise InputError(f"{name} must be a mapping like {like}, got {found!r}")
+    return found
 
 
 def _plain(value: Any) -> Any:

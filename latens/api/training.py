@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,54 +59,76 @@ def train(
         raise InputError(f"the objective must be one of latens.objectives, or a subclass of it, got {objective!r}")
     chosen = Settings.from_json(settings)
     check_device(chosen.device)
-    x = _tensors(X, model)
-    conditions = _tensors(c, model)
-    _check_conditions(model, conditions)
-    count = trees.rows(x)
-    if count < 2:
-        raise InputError(f"the data have {count} row{'s' * (count != 1)}, and training needs at least 2 rows")
     weight = None if sample_weight is None else torch.as_tensor(np.asarray(sample_weight), dtype=torch.float32)
-    check_weights(None if weight is None else weight.numpy(), count)
-    require_support(model, _transformed(x, transform, chosen.seed), conditions)
-    held, held_c, held_weight, kept, schema = None, None, None, torch.arange(count), _schema_of(x)
-    if not isinstance(validation, str | int | float):
-        held = _tensors(validation, model)
-        shapes = [[tuple(leaf.shape[1:]) for leaf in trees.leaves(tree)] for tree in (x, held)]
-        if shapes[0] != shapes[1] or trees.rows(held) < 1:
-            raise InputError(
-                f"the validation data must be rows like X, of shape {shapes[0]}: got {trees.rows(held)} rows of shape "
-                f"{shapes[1]}"
-            )
-        if conditions is not None:
-            raise InputError("with a condition c, give validation as a fraction of the rows")
-        with concerning("the validation data"):
-            require_support(model, _transformed(held, transform, chosen.seed))
-    else:
-        rows, out_rows = split_rows(count, validation, chosen.seed)
+    every = Part(_tensors(X, model), _tensors(c, model), weight)
+    _check(model, every, transform, chosen.seed)
+    schema = _schema_of(every.x)
+    part, held, numbers = every, Part(), torch.arange(trees.rows(every.x))
+    if isinstance(validation, str | int | float):
+        kept, out_rows = split_rows(len(numbers), validation, chosen.seed)
         if len(out_rows):
-            held, held_c, held_weight = (trees.take(tree, out_rows) for tree in (x, conditions, weight))
-            x = trees.map_tree(lambda leaf: some(leaf, rows), x)  # type: ignore[arg-type, return-value]
-            conditions, weight, kept = (trees.take(tree, rows) for tree in (conditions, weight, kept))
+            part, held, numbers = every.take(kept, some), every.take(out_rows, lambda leaf, rows: leaf[rows]), kept
+    else:
+        held = Part(_like(every, validation, model, transform, chosen.seed))
+    x, weight = part.x, part.weight
     settled = chosen.settle(trees.rows(x), linear=only_linear_maps(model), convolutions=has_convolutions(model))
-    print_of = fingerprint_tree((x, conditions, weight))
     data = {
-        "fingerprint": print_of, "origin": "memory", "objective": described(objective),
-        "validation": None if held is None else fingerprint_tree(held),
+        "fingerprint": fingerprint_tree((x, part.c, weight)), "origin": "memory", "objective": described(objective),
+        "validation": None if held.x is None else fingerprint_tree(held.x),
     }  # fmt: skip
     run = Run(model, objective, settled, trees.rows(x), schema, data=data)
     run.choices["training"] = f"{counted(settled.epochs, 'epoch')}, {counted(settled.batch_size, 'row')} a step"
-    _try(model, objective, _transformed(trees.take(x, slice(0, 2)), transform, chosen.seed), conditions)
+    _try(model, objective, _transformed(trees.take(x, slice(0, 2)), transform, chosen.seed), part.c)
     if out is not None:
         _open_or_continue(run, Path(out), resume)
-    bar = Bar() if progress else None
     execute(
-        run, x, c=conditions, weight=weight, validation=held, validation_c=held_c, validation_weight=held_weight,
-        numbers=kept, transform=transform, progress=bar,
+        run, x, c=part.c, weight=weight, validation=held.x, validation_c=held.c, validation_weight=held.weight,
+        numbers=numbers, transform=transform, progress=Bar() if progress else None,
     )  # fmt: skip
     if run.folder is not None and Processes(settled.device).is_main:
-        shown = _transformed(x if held is None else held, transform, chosen.seed)
-        _report(run, shown, conditioned=conditions is not None)
+        shown = _transformed(x if held.x is None else held.x, transform, chosen.seed)
+        _report(run, shown, conditioned=part.c is not None)
     return run
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows with their conditions and weights; none of all."""
+
+    x: Tree = None
+    c: Tree = None
+    weight: Tensor | None = None
+
+    def take(self, rows: Tensor, select: Callable[[Any, Tensor], Any]) -> Part:
+        """Those rows, of x as ``select`` takes them."""
+        x = trees.map_tree(lambda leaf: select(leaf, rows), self.x)
+        return Part(x, trees.take(self.c, rows), None if self.weight is None else self.weight[rows])
+
+
+def _check(model: nn.Module, every: Part, transform: Transform | None, seed: int) -> None:
+    """``InputError`` for data that a model is not trained on."""
+    _check_conditions(model, every.c)
+    count = trees.rows(every.x)
+    if count < 2:
+        raise InputError(f"the data have {count} row{'s' * (count != 1)}, and training needs at least 2 rows")
+    check_weights(None if every.weight is None else every.weight.numpy(), count)
+    require_support(model, _transformed(every.x, transform, seed), every.c)
+
+
+def _like(every: Part, validation: Any, model: nn.Module, transform: Transform | None, seed: int) -> Tree:
+    """Rows that are held out, like those that are trained on."""
+    held = _tensors(validation, model)
+    shapes = [[tuple(leaf.shape[1:]) for leaf in trees.leaves(tree)] for tree in (every.x, held)]
+    if shapes[0] != shapes[1] or trees.rows(held) < 1:
+        raise InputError(
+            f"the validation data must be rows like X, of shape {shapes[0]}: got {trees.rows(held)} rows of shape "
+            f"{shapes[1]}"
+        )
+    if every.c is not None:
+        raise InputError("with a condition c, give validation as a fraction of the rows")
+    with concerning("the validation data"):
+        require_support(model, _transformed(held, transform, seed))
+    return held
 
 
 def _report(run: Run, x: Tree, *, conditioned: bool) -> None:

@@ -338,6 +338,18 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))) else value
 
 
+Words = Callable[[Any], str]
+# (errors, exit status, what is said of them), the first that fits
+ENDS: tuple[tuple[type | tuple[type, ...], int, Words], ...] = (
+    (UsageError, 2, lambda error: error.format_message()),
+    (InputError, 2, str),
+    (Stopped, 130, str),
+    ((KeyboardInterrupt, typer.Abort), 130, lambda error: "interrupted"),
+    (FitError, 1, str),
+    (OSError, 2, lambda error: f"{error.filename or 'the output'} cannot be used: {error.strerror or error}"),
+)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0, 2 for a user's mistake, 1 for a failed fit, 130 for Ctrl-C."""
     arguments = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
@@ -351,27 +363,18 @@ def main(arguments: list[str] | None = None) -> int:
             return int(answer or 0)
         show(answer, as_json)
         return 0
-    except UsageError as error:
-        return _fail(error.format_message(), 2, as_json)
     except typer.Exit as error:
         return int(error.exit_code)
-    except InputError as error:
-        return _fail(str(error), 2, as_json)
-    except Stopped as error:
-        return _fail(str(error), 130, as_json)
-    except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted", 130, as_json)
-    except FitError as error:
-        return _fail(str(error), 1, as_json)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except OSError as error:
-        return _fail(f"{error.filename or 'the output'} cannot be used: {error.strerror or error}", 2, as_json)
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "memory" not in str(error):
-            raise
-        return _fail("there is not enough memory: lower batch_size or latent_dim, or give fewer rows", 1, as_json)
+    except BaseException as error:
+        for kinds, status, words in ENDS:
+            if isinstance(error, kinds):
+                return _fail(words(error), status, as_json)
+        if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error)):
+            return _fail("there is not enough memory: lower batch_size or latent_dim, or give fewer rows", 1, as_json)
+        raise
 
 
 def _fail(sentence: str, status: int, as_json: bool) -> int:

@@ -3,7 +3,6 @@ own."""
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import os
 import sys
@@ -15,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from latens.errors import InputError
+from latens.errors import InputError, nearest
 from latens.training.settings import INNER, Settings, Values, whole
 
 _NO_VALUE = object()
@@ -26,6 +25,11 @@ def importable(recipe: str | None) -> str | None:
     if recipe is not None and ":" in recipe and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     return recipe
+
+
+def option_name(name: str) -> str:
+    """A parameter as the user writes it."""
+    return {"data": "DATA", "start": "--from"}.get(name, "--" + name.replace("_", "-"))
 
 
 def option(values: Values, help: str) -> Any:
@@ -68,7 +72,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for m
 Out = Annotated[
     str, typer.Option("--out", metavar="FILE", help="The file to write: .npy .npz .csv .tsv .parquet .feather.")
 ]
-Labels = Annotated[str | None, typer.Option(help="Labels for the pictures: a column, a key of the .npz, or a file.")]
+LABELS = "Labels for the pictures: a column, a key of the .npz, or a file."
+Labels = Annotated[str | None, typer.Option(help=LABELS)]
 Seed = Annotated[int, typer.Option(min=0, help="Seed everything random with this number, from 0.")]
 RecipeName = Annotated[
     str, typer.Option(callback=importable, help="A name from `latens recipes`, or package:function.")
@@ -85,72 +90,41 @@ LatentDim = Annotated[
 # Groups of options that go together: {name: (annotation, default)}
 
 Group = dict[str, tuple[Any, Any]]
-_Words = list[str] | None
-ABOUT: Group = {
-    "validation": (Annotated[str, typer.Option(help="auto, a fraction of the rows, or data.")], "auto"),
-    "labels": (Labels, None),
-    "drop": (
-        Annotated[_Words, typer.Option("--drop", metavar="COLUMN", help="Leave a column out (repeat for more).")], None
-    ),
-    "column": (
-        Annotated[_Words, typer.Option(
-            "--column", metavar="NAME=KIND", help="What a column is, instead of what was seen (repeat for more)."
-        )], None
-    ),
-    "schema": (
-        Annotated[str | None, typer.Option(
-            "--schema", metavar="FILE", help="Kinds of columns, as `latens schema --out` writes them."
-        )], None
-    ),
-    "condition": (
-        Annotated[_Words, typer.Option(
-            "--condition", metavar="COLUMN", help="Given, not modelled: a column, or label (repeat for more)."
-        )], None
-    ),
-    "rule": (
-        Annotated[_Words, typer.Option(
-            "--rule", metavar="RULE",
-            help='What holds in every row: "start <= end", "total = net + tax", "city -> country", "dose missing where '
-            'drug = none" (repeat for more); none: those found in the data are not kept.',
-        )], None
-    ),
-    "split": (
-        Annotated[str | None, typer.Option(
-            metavar="KIND=COLUMN", help="Which rows are held out: group=, time= or stratified=COLUMN."
-        )], None
-    ),
-    "kind": (Annotated[str, typer.Option(help="Of an array: auto, continuous, binary, levels or count.")], "auto"),
-    "layout": (
-        Annotated[str, typer.Option(help="Of an array: auto, vector, TC (sequences), HW, HWC or CHW.")], "auto"
-    ),
-}  # fmt: skip
-READING: Group = {
-    "encoding": (Annotated[str | None, typer.Option(help="Of a csv that is not UTF-8: cp1252, latin-1 …")], None),
-    "format": (
-        Annotated[_Words, typer.Option(
-            "--format", metavar="COLUMN=FORM",
-            help="How a column of text is written: %d/%m/%Y, day-first, month-first, 1.234,5 or text (repeat for "
-            "more).",
-        )], None
-    ),
-    "na": (
-        Annotated[_Words, typer.Option(
-            "--na", metavar="TEXT", help='A text that means missing (repeat for more); "": empty cells alone.'
-        )], None
-    ),
-    "size": (
-        Annotated[str | None, typer.Option(metavar="HxW", help="Size that images of a folder are brought to.")], None
-    ),
-    "skip_bad": (
-        Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be decoded.")], False
-    ),
-    "pages": (
-        Annotated[bool, typer.Option(
-            "--pages", help="Make each page of a TIFF, each frame of a GIF, WebP or PNG a row of its own."
-        )], False
-    ),
-    "layer": (Annotated[str | None, typer.Option(help="Of an .h5ad: a layer, X or raw/X.")], None),
-}  # fmt: skip
+_Word, _Words = str | None, list[str] | None
+
+
+def group(*rows: tuple[str, Any, Any, str | None, str]) -> Group:
+    """Options of (name, type, default, metavar, help)."""
+    return {
+        name: (Annotated[kind, typer.Option(option_name(name), metavar=metavar, help=help)], default)
+        for name, kind, default, metavar, help in rows
+    }
+
+
+ABOUT = group(
+    ("validation", str, "auto", None, "auto, a fraction of the rows, or data."),
+    ("labels", _Word, None, None, LABELS),
+    ("drop", _Words, None, "COLUMN", "Leave a column out (repeat for more)."),
+    ("column", _Words, None, "NAME=KIND", "What a column is, instead of what was seen (repeat for more)."),
+    ("schema", _Word, None, "FILE", "Kinds of columns, as `latens schema --out` writes them."),
+    ("condition", _Words, None, "COLUMN", "Given, not modelled: a column, or label (repeat for more)."),
+    ("rule", _Words, None, "RULE",
+     'What holds in every row: "start <= end", "total = net + tax", "city -> country", "dose missing where drug = '
+     'none" (repeat for more); none: those found in the data are not kept.'),
+    ("split", _Word, None, "KIND=COLUMN", "Which rows are held out: group=, time= or stratified=COLUMN."),
+    ("kind", str, "auto", None, "Of an array: auto, continuous, binary, levels or count."),
+    ("layout", str, "auto", None, "Of an array: auto, vector, TC (sequences), HW, HWC or CHW."),
+)  # fmt: skip
+READING = group(
+    ("encoding", _Word, None, None, "Of a csv that is not UTF-8: cp1252, latin-1 …"),
+    ("format", _Words, None, "COLUMN=FORM",
+     "How a column of text is written: %d/%m/%Y, day-first, month-first, 1.234,5 or text (repeat for more)."),
+    ("na", _Words, None, "TEXT", 'A text that means missing (repeat for more); "": empty cells alone.'),
+    ("size", _Word, None, "HxW", "Size that images of a folder are brought to."),
+    ("skip_bad", bool, False, None, "Leave out images that cannot be decoded."),
+    ("pages", bool, False, None, "Make each page of a TIFF, each frame of a GIF, WebP or PNG a row of its own."),
+    ("layer", _Word, None, None, "Of an .h5ad: a layer, X or raw/X."),
+)  # fmt: skip
 TRAINING: Group = {each.name: trained_with(each) for each in fields(Settings) if each.name not in INNER}
 GROUPS = {"about": ABOUT, "reading": READING, "settings": TRAINING}
 TITLES = {
@@ -278,22 +252,11 @@ def own_of_resumed(context: typer.Context, where: str) -> str | None:
     return context.params["recipe"] if "recipe" in given else None
 
 
-def option_name(name: str) -> str:
-    """A parameter as the user writes it."""
-    return {"data": "DATA", "start": "--from"}.get(name, "--" + name.replace("_", "-"))
-
-
 def require_values(options: dict[str, Any]) -> None:
     """``InputError`` for an option without a value."""
     for name, value in options.items():
         if value is _NO_VALUE:
             raise InputError(f"the option {option_name(name)} needs a value")
-
-
-def nearest(name: str, valid: list[str]) -> str:
-    """(did you mean …?) where one of the valid names is near."""
-    near = difflib.get_close_matches(name, valid, 1)
-    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def _literal(text: str) -> Any:

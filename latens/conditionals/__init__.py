@@ -6,42 +6,47 @@ them on the axis before the event, ``[..., P, *event]``. A variance is always th
 everything positive comes from :func:`latens.tensors.numerics.positive`, so that a raw output of 0 means 1.
 """
 
-from latens.conditionals.base import Conditional, Features, event_dims
-from latens.conditionals.column import FAMILIES, Allowed, ColumnLikelihood
-from latens.conditionals.columns import Columns
-from latens.conditionals.counts import ContinuousBernoulli, NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
-from latens.conditionals.discrete import Codebook, FiniteScalars, NearestCode, NormalAndCategories, OneHot, Relaxed
-from latens.conditionals.flows import Autoregressive, FlowNormal, Planar, Radial, Step
-from latens.conditionals.geometry import PowerSpherical, RiemannianNormal, Torus, VonMisesFisher, WrappedNormal
-from latens.conditionals.in_order import ColumnsInOrder
-from latens.conditionals.likelihoods import Bernoulli, Categorical, DiscretizedLogistic, Normal
-from latens.conditionals.missingness import SelfMaskedColumns
-from latens.conditionals.modalities import (
-    ByModality,
-    JointAndSingles,
-    MixtureOfExperts,
-    MixtureOfProducts,
-    ProductOfExperts,
-)
-from latens.conditionals.posteriors import (
-    Chained,
-    DiagonalNormal,
-    DitheredNormal,
-    FullNormal,
-    LowRankNormal,
-    PointMass,
-    UnitUniform,
-)
-from latens.conditionals.pseudo import FeatureReconstruction, StructuralSimilarity
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "FAMILIES", "Allowed", "Autoregressive", "Bernoulli", "ByModality", "Categorical", "Chained", "Codebook",
-    "ColumnLikelihood", "Columns", "ColumnsInOrder", "Conditional", "ContinuousBernoulli", "DiagonalNormal",
-    "DiscretizedLogistic",
-    "DitheredNormal", "FeatureReconstruction", "Features", "FiniteScalars", "FlowNormal", "FullNormal",
-    "JointAndSingles", "LowRankNormal", "MixtureOfExperts", "MixtureOfProducts", "NearestCode", "NegativeBinomial",
-    "Normal", "NormalAndCategories", "OneHot", "Planar", "PointMass", "Poisson", "PowerSpherical",
-    "ProductOfExperts", "Radial", "Relaxed", "RiemannianNormal", "SelfMaskedColumns", "Step",
-    "StructuralSimilarity", "Torus", "UnitUniform", "VonMisesFisher", "WrappedNormal",
-    "ZeroInflatedNegativeBinomial", "event_dims",
-]  # fmt: skip
+from latens import late
+
+if TYPE_CHECKING:
+    from latens.conditionals.base import Conditional, Features, event_dims
+    from latens.conditionals.column import FAMILIES, Allowed, ColumnLikelihood
+    from latens.conditionals.columns import Columns
+    from latens.conditionals.counts import ContinuousBernoulli, NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
+    from latens.conditionals.discrete import Codebook, FiniteScalars, NearestCode, NormalAndCategories, OneHot, Relaxed
+    from latens.conditionals.flows import Autoregressive, FlowNormal, Planar, Radial, Step
+    from latens.conditionals.geometry import PowerSpherical, RiemannianNormal, Torus, VonMisesFisher, WrappedNormal
+    from latens.conditionals.in_order import ColumnsInOrder
+    from latens.conditionals.likelihoods import Bernoulli, Categorical, DiscretizedLogistic, Normal
+    from latens.conditionals.missingness import SelfMaskedColumns
+    from latens.conditionals.modalities import (
+        ByModality,
+        JointAndSingles,
+        MixtureOfExperts,
+        MixtureOfProducts,
+        ProductOfExperts,
+    )
+    from latens.conditionals.posteriors import (
+        Chained,
+        DiagonalNormal,
+        DitheredNormal,
+        FullNormal,
+        LowRankNormal,
+        PointMass,
+        UnitUniform,
+    )
+    from latens.conditionals.pseudo import FeatureReconstruction, StructuralSimilarity
+else:
+    __getattr__, __dir__, __all__ = late(__name__, {
+        "base": "Conditional Features event_dims", "column": "FAMILIES Allowed ColumnLikelihood", "columns": "Columns",
+        "counts": "ContinuousBernoulli NegativeBinomial Poisson ZeroInflatedNegativeBinomial",
+        "discrete": "Codebook FiniteScalars NearestCode NormalAndCategories OneHot Relaxed",
+        "flows": "Autoregressive FlowNormal Planar Radial Step",
+        "geometry": "PowerSpherical RiemannianNormal Torus VonMisesFisher WrappedNormal", "in_order": "ColumnsInOrder",
+        "likelihoods": "Bernoulli Categorical DiscretizedLogistic Normal", "missingness": "SelfMaskedColumns",
+        "modalities": "ByModality JointAndSingles MixtureOfExperts MixtureOfProducts ProductOfExperts",
+        "posteriors": "Chained DiagonalNormal DitheredNormal FullNormal LowRankNormal PointMass UnitUniform",
+        "pseudo": "FeatureReconstruction StructuralSimilarity",
+    })  # fmt: skip

@@ -13,14 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latens.data.counts.sparse import SparseRows, column_summaries, counts_of
+from latens.data import counts, tables
 from latens.data.infer import infer
 from latens.data.lazy import Lazy, Subset, View
 from latens.data.tables.cells import Hints
-from latens.data.tables.frames import is_frame
-from latens.data.tables.kinds import infer_table
 from latens.data.tables.reading import Read, read_columns
-from latens.data.tables.rules import with_rules
 from latens.data.tables.types import INDEX, index_names, index_notes, with_index
 from latens.errors import InputError
 from latens.schema import KINDS, LIBRARY, AnySchema, Column, Odd, Schema, Table, sift_array, sift_table
@@ -265,14 +262,14 @@ def _digests(x: Lazy, count: int = 1024) -> np.ndarray:
 
 def is_counts(x: Any) -> bool:
     """Whether x is a sparse matrix, or annotated counts (with .X and .obs); a frame may have columns of these names."""
-    annotated = hasattr(x, "X") and hasattr(x, "obs") and not is_frame(x)
+    annotated = hasattr(x, "X") and hasattr(x, "obs") and not tables.frames.is_frame(x)
     return annotated or (hasattr(x, "nnz") and hasattr(x, "tocsr"))
 
 
-def sparse_rows(X: Any, layer: str | None = None) -> SparseRows:
+def sparse_rows(X: Any, layer: str | None = None) -> counts.sparse.SparseRows:
     """Sparse counts as rows that are dense a batch at a time; ``layer``: of annotated ones, as of
     :func:`latens.data.counts.sparse.counts_of`."""
-    return counts_of(X, layer=layer).x if hasattr(X, "obs") else SparseRows(X)
+    return counts.sparse.counts_of(X, layer=layer).x if hasattr(X, "obs") else counts.sparse.SparseRows(X)
 
 
 def rows_of(
@@ -295,7 +292,7 @@ def rows_of(
     if _is_matrix_of_columns(x, asked, where):
         x = as_table(x, names)
     if isinstance(x, Lazy | np.ndarray):
-        x = SparseRows.of(x) if isinstance(x, Lazy) else x
+        x = counts.sparse.SparseRows.of(x) if isinstance(x, Lazy) else x
         _require_no_columns(asked, where)
         schema = (_lazy_schema if isinstance(x, Lazy) else _array_schema)(x, names, asked)
         return _with_given(Rows(x, schema, notes=getattr(x, "notes", ()), **common), asked)
@@ -308,8 +305,8 @@ def rows_of(
     array = None if asked.columns or asked.condition or asked.rules else _one_scale(x, asked)
     if array is not None:
         return Rows(array, _array_schema(array, x.column_names, asked), **common)
-    table = infer_table(x, asked.columns, condition=asked.condition, forms=found.forms)
-    table = with_rules(table, x, asked.rules, where)
+    table = tables.kinds.infer_table(x, asked.columns, condition=asked.condition, forms=found.forms)
+    table = tables.rules.with_rules(table, x, asked.rules, where)
     given = table if table.conditions else None
     return Rows(x, table, given, x.select(list(table.conditions)) if given else None, found=found, **common)
 
@@ -429,7 +426,7 @@ def _columns_found(
     if table:
         return as_matrix(x, schema.names), order, left
     same = order is None and not left
-    return (x if same else x.columns(index) if isinstance(x, SparseRows) else x[:, index]), order, left
+    return (x if same else x.columns(index) if isinstance(x, counts.sparse.SparseRows) else x[:, index]), order, left
 
 
 def matched(
@@ -470,6 +467,12 @@ def _require_matched(names: Sequence[str], wanted: Sequence[str], known: Sequenc
         raise InputError(f"{where} has two columns called {twice!r}; rename one.")
 
 
+def known_columns(schema: AnySchema, given: Table | None = None) -> set[str]:
+    """The names of the columns that a model was fitted to."""
+    tables = [part for part in (schema, given) if isinstance(part, Table)]
+    return {field.name for part in tables for field in part.fields} | set(schema.names or ())
+
+
 def columns_left(names: Sequence[str], where: str) -> tuple[str, ...]:
     """A sentence on columns that a model does not know, if there are any."""
     one = len(names) == 1
@@ -481,7 +484,7 @@ def _check_lazy(x: Lazy, schema: Schema) -> None:
     """``InputError`` unless rows that are made when they are indexed have the schema's shape; of sparse ones the values
     are looked at too."""
     schema.check_shape(x.shape, x.kind)
-    if isinstance(x, SparseRows):
+    if isinstance(x, counts.sparse.SparseRows):
         bad, wanted = schema.misfits(x.csr.data)
         if bad is not None:
             entry = int(bad.argmax())
@@ -562,7 +565,7 @@ def _array_schema(x: np.ndarray, names: Sequence[str] | None, asked: Asked) -> S
 def _lazy_schema(x: Lazy, names: Sequence[str] | None, asked: Asked) -> Schema:
     """The schema of rows that are made when they are indexed, from the first of them; of sparse counts from all."""
     first = x.rows(np.arange(min(len(x), 256)))
-    if isinstance(x, SparseRows):
+    if isinstance(x, counts.sparse.SparseRows):
         return _sparse_schema(x, first, names, asked)
     levels = {1: 256, 2: 65_536}.get(x.kind.itemsize) if x.kind.kind == "u" and asked.kind == "auto" else None
     schema = infer(first, None, asked.kind, levels, layout=asked.layout)
@@ -570,10 +573,10 @@ def _lazy_schema(x: Lazy, names: Sequence[str] | None, asked: Asked) -> Schema:
     return dataclasses.replace(schema, constant=(), constant_values=(), reason=schema.reason.partition(": ")[2] + seen)
 
 
-def _sparse_schema(x: SparseRows, first: np.ndarray, names: Sequence[str] | None, asked: Asked) -> Schema:
-    found = column_summaries(x.csr)
-    counts = found.whole and (x.csr.nnz == 0 or x.csr.data.min() >= 0)
-    kind = asked.kind if asked.kind != "auto" else "count" if counts else "continuous"
+def _sparse_schema(x: counts.sparse.SparseRows, first: np.ndarray, names: Sequence[str] | None, asked: Asked) -> Schema:
+    found = counts.sparse.column_summaries(x.csr)
+    whole = found.whole and (x.csr.nnz == 0 or x.csr.data.min() >= 0)
+    kind = asked.kind if asked.kind != "auto" else "count" if whole else "continuous"
     schema = infer(first, x.names if names is None else names, kind, layout=asked.layout)
     _check_lazy(x, schema)
     high, same = float(found.high.max(initial=0.0)), np.flatnonzero(found.variance == 0)
@@ -598,7 +601,7 @@ def _with_given(rows: Rows, asked: Asked) -> Rows:
     for name, column in zip(cells.column_names, cells.columns):
         few = len(column.unique()) <= 100
         specs[name] = asked.columns.get(name, "categorical" if few or str(column.type) == "string" else "continuous")
-    schema = infer_table(cells.append_column("", [np.arange(len(cells)) % 7 / 8]), specs)
+    schema = tables.kinds.infer_table(cells.append_column("", [np.arange(len(cells)) % 7 / 8]), specs)
     given = Table(tuple(schema.field(name) for name in specs), schema.storage).given(tuple(specs))
     return dataclasses.replace(rows, given=given, cells=cells)
 

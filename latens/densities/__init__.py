@@ -4,18 +4,24 @@ A density is a module whose ``forward(c)`` returns a distribution over codes, as
 ``kind(codes, *, options) -> Density``; its signature is its configuration.
 """
 
-from latens.densities.base import Codes, Density
-from latens.densities.convolved import PixelCNN
-from latens.densities.fitted import Fitted, fit
-from latens.densities.flows import Flow
-from latens.densities.kinds import KINDS, options
-from latens.densities.metric import MetricChain
-from latens.densities.mixtures import GaussianMixture, KernelDensity
-from latens.densities.stage import SecondStage
-from latens.densities.store import load, save
-from latens.densities.strings import Autoregressive
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "KINDS", "Autoregressive", "Codes", "Density", "Fitted", "Flow", "GaussianMixture", "KernelDensity", "MetricChain",
-    "PixelCNN", "SecondStage", "fit", "load", "options", "save",
-]  # fmt: skip
+from latens import late
+
+if TYPE_CHECKING:
+    from latens.densities.base import Codes, Density
+    from latens.densities.convolved import PixelCNN
+    from latens.densities.fitted import Fitted, fit
+    from latens.densities.flows import Flow
+    from latens.densities.kinds import KINDS, options
+    from latens.densities.metric import MetricChain
+    from latens.densities.mixtures import GaussianMixture, KernelDensity
+    from latens.densities.stage import SecondStage
+    from latens.densities.store import load, save
+    from latens.densities.strings import Autoregressive
+else:
+    __getattr__, __dir__, __all__ = late(__name__, {
+        "base": "Codes Density", "convolved": "PixelCNN", "fitted": "Fitted fit", "flows": "Flow",
+        "kinds": "KINDS options", "metric": "MetricChain", "mixtures": "GaussianMixture KernelDensity",
+        "stage": "SecondStage", "store": "load save", "strings": "Autoregressive",
+    })  # fmt: skip

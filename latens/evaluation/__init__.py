@@ -1,27 +1,33 @@
 """Evaluation: likelihoods with their errors, the latent space, baselines in the same units."""
 
-from latens.evaluation.baselines import PCABaseline
-from latens.evaluation.imputation import Imputation, impute
-from latens.evaluation.latent import (
-    EnergyDistance,
-    Smoothness,
-    active_units,
-    codes,
-    collapse_warning,
-    decode,
-    distance_from_sampled,
-    energy_distance,
-    interpolate,
-    rate_per_dimension,
-    smoothness,
-)
-from latens.evaluation.likelihood import NLL, Bound, bits_per_dimension, distortion, elbo, nll
-from latens.evaluation.summary import Evaluation, evaluate
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "NLL", "Bound", "EnergyDistance", "Evaluation", "Imputation", "PCABaseline", "Smoothness", "active_units",
-    "bits_per_dimension", "codes", "collapse_warning",
-    "decode", "distance_from_sampled", "distortion", "elbo", "energy_distance", "evaluate", "impute",
-    "interpolate", "nll",
-    "rate_per_dimension", "smoothness",
-]  # fmt: skip
+from latens import late
+
+if TYPE_CHECKING:
+    from latens.evaluation import imputation
+    from latens.evaluation.baselines import PCABaseline
+    from latens.evaluation.imputation import Imputation, impute
+    from latens.evaluation.latent import (
+        EnergyDistance,
+        Smoothness,
+        active_units,
+        codes,
+        collapse_warning,
+        decode,
+        distance_from_sampled,
+        energy_distance,
+        interpolate,
+        rate_per_dimension,
+        smoothness,
+    )
+    from latens.evaluation.likelihood import NLL, Bound, bits_per_dimension, distortion, elbo, nll
+    from latens.evaluation.summary import Evaluation, evaluate
+else:
+    __getattr__, __dir__, __all__ = late(__name__, {
+        "baselines": "PCABaseline", "imputation": "Imputation impute",
+        "latent": "EnergyDistance Smoothness active_units codes collapse_warning decode distance_from_sampled "
+        "energy_distance interpolate rate_per_dimension smoothness",
+        "likelihood": "NLL Bound bits_per_dimension distortion elbo nll", "summary": "Evaluation evaluate",
+        "": "imputation",
+    })  # fmt: skip

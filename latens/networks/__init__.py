@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from latens import late
 from latens.networks.base import (
     ACTIVATIONS,
     Concatenate,
@@ -25,11 +27,8 @@ from latens.networks.base import (
 )
 from latens.networks.conv import ConvDecoder, ConvEncoder
 from latens.networks.grids import OnGrid, Resize, bottleneck, grids
-from latens.networks.hyperbolic import Gyroplanes
-from latens.networks.likeness import FixedFeatures, MultiScaleSSIM
 from latens.networks.linear import Linear
 from latens.networks.mlp import mlp, residual_block
-from latens.networks.recurrent import GatedCell, RecurrentDecoder, RecurrentEncoder, Steps, steps_of
 from latens.networks.sequence import SequenceDecoder, SequenceEncoder
 from latens.networks.table import Before, Columns, Condition, Conditioned, OnCondition, Seen
 
@@ -73,10 +72,19 @@ def start_at(network: nn.Module, value: Tensor) -> None:
     if isinstance(bias, Tensor) and bias.numel() == value.numel():
         bias.copy_(value.reshape(bias.shape))
 
-__all__ = [
-    "ACTIVATIONS", "Before", "Columns", "Concatenate", "Condition", "Conditioned", "ConvDecoder", "ConvEncoder",
-    "FixedFeatures", "Flatten", "GatedCell", "Gyroplanes", "Last", "Linear", "Log1p", "MultiScaleSSIM", "OnCondition",
-    "OnGrid", "RecurrentDecoder", "RecurrentEncoder", "Residual", "Resize", "Scale", "Seen", "SequenceDecoder",
-    "SequenceEncoder", "Standardize", "Steps", "Sum", "Unflatten", "activation", "bottleneck", "decoder", "encoder",
-    "grids", "has_convolutions", "mlp", "only_linear_maps", "residual_block", "start_at", "steps_of",
-]  # fmt: skip
+
+if TYPE_CHECKING:
+    from latens.networks.hyperbolic import Gyroplanes
+    from latens.networks.likeness import FixedFeatures, MultiScaleSSIM
+    from latens.networks.recurrent import GatedCell, RecurrentDecoder, RecurrentEncoder, Steps, steps_of
+else:
+    __getattr__, __dir__, __all__ = late(__name__, {
+        "hyperbolic": "Gyroplanes", "likeness": "FixedFeatures MultiScaleSSIM",
+        "recurrent": "GatedCell RecurrentDecoder RecurrentEncoder Steps steps_of",
+    })  # fmt: skip
+    __all__ += [
+        "ACTIVATIONS", "Before", "Columns", "Concatenate", "Condition", "Conditioned", "ConvDecoder", "ConvEncoder",
+        "Flatten", "Last", "Linear", "Log1p", "OnCondition", "OnGrid", "Residual", "Resize", "Scale", "Seen",
+        "SequenceDecoder", "SequenceEncoder", "Standardize", "Sum", "Unflatten", "activation", "bottleneck", "decoder",
+        "encoder", "grids", "has_convolutions", "mlp", "only_linear_maps", "residual_block", "start_at",
+    ]  # fmt: skip

@@ -6,72 +6,60 @@ import difflib
 import importlib
 import inspect
 import traceback
-from collections.abc import Callable
-from types import ModuleType
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from itertools import chain
 from typing import Any
 
 from torch import nn
 
 from latens import objectives
-from latens.errors import InputError
-from latens.recipes import (
-    adversarial,
-    bounds,
-    compression,
-    deterministic,
-    discrete,
-    disentangling,
-    geometry,
-    hamiltonian,
-    hierarchy,
-    labels,
-    multimodal,
-    perceptual,
-    posteriors,
-    sequences,
-    transport,
-)
-from latens.recipes import priors as prior_recipes
+from latens.errors import InputError, nearest
 from latens.recipes.choices import DataInfo
 from latens.tensors import trees
 
 RecipeFunction = Callable[..., tuple[nn.Module, objectives.Objective]]
 
 
-GROUPS: dict[str, ModuleType] = {  # in the order in which they are listed
-    "bounds": bounds,
-    "deterministic": deterministic,
-    "disentangling": disentangling,
-    "priors": prior_recipes,
-    "posteriors": posteriors,
-    "geometry": geometry,
-    "discrete": discrete,
-    "hierarchy": hierarchy,
-    "hamiltonian": hamiltonian,
-    "compression": compression,
-    "adversarial": adversarial,
-    "transport": transport,
-    "labels": labels,
-    "multimodal": multimodal,
-    "perceptual": perceptual,
-    "sequences": sequences,
-}
+# The files of recipes, in the order in which they are listed and searched.
+GROUPS = (
+    "bounds", "deterministic", "disentangling", "priors", "posteriors", "geometry", "discrete", "hierarchy",
+    "hamiltonian", "compression", "adversarial", "transport", "labels", "multimodal", "perceptual", "sequences",
+)  # fmt: skip
 
 
-def _recipes(module: ModuleType) -> dict[str, RecipeFunction]:
+@cache
+def _recipes(group: str) -> dict[str, RecipeFunction]:
     """The public functions that a group's file defines: each is a recipe, named after its function."""
+    module = importlib.import_module(f"latens.recipes.{group}")
     own = {name: value for name, value in vars(module).items() if inspect.isfunction(value) and name[0] != "_"}
     return {name: function for name, function in own.items() if function.__module__ == module.__name__}
 
 
-CATALOGUE = {name: function for module in GROUPS.values() for name, function in _recipes(module).items()}
+class Catalogue(Mapping[str, RecipeFunction]):
+    """{name: recipe}; the file of a group is imported when a recipe is asked for that no earlier group has."""
+
+    def __getitem__(self, name: str) -> RecipeFunction:
+        for found in map(_recipes, GROUPS):
+            if name in found:
+                return found[name]
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return chain.from_iterable(map(_recipes, GROUPS))
+
+    def __len__(self) -> int:
+        return sum(map(len, map(_recipes, GROUPS)))
+
+
+CATALOGUE = Catalogue()
 
 
 def find(name: str) -> RecipeFunction:
     """The recipe of that name, or the function ``package:function`` names; ``InputError`` lists the valid names."""
-    if name in CATALOGUE:
-        return CATALOGUE[name]
     if ":" not in name:
+        if name in CATALOGUE:
+            return CATALOGUE[name]
         near = difflib.get_close_matches(name, CATALOGUE, 3)
         hint = f" (did you mean {' or '.join(near)}?)" if near else ""
         raise InputError(
@@ -131,7 +119,7 @@ class Recipe:
         for name in chosen:
             if name not in valid:
                 raise InputError(_no_option(self.name, name, list(valid)))
-        own = self.name not in CATALOGUE
+        own = ":" in self.name
         try:
             built = function(info, **chosen)
             if own:
@@ -149,9 +137,8 @@ class Recipe:
 
 
 def _no_option(recipe: str, name: str, valid: list[str]) -> str:
-    near = difflib.get_close_matches(name, valid, 1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return f"recipe {recipe!r} has no option {name!r}{hint}; the valid ones are {', '.join(valid) or 'none'}"
+    hint, known = nearest(name, valid, repr), ", ".join(valid) or "none"
+    return f"recipe {recipe!r} has no option {name!r}{hint}; the valid ones are {known}"
 
 
 def _try(name: str, built: Any, info: DataInfo) -> None:

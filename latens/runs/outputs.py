@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from latens import evaluation
+from latens.data import tables
 from latens.data.rows import Rows, condition_column
 from latens.data.streams.sources import memory
-from latens.data.tables.frame_backs import ArrowBack
-from latens.data.tables.frame_records import restored
 from latens.data.tables.reading import written as in_forms
 from latens.data.tables.types import with_index
-from latens.densities import Fitted
 from latens.distributions import center, extrapolating
 from latens.errors import InputError, is_whole, require
 from latens.evaluation.likelihood import evaluating, model_device, rows_at_once
@@ -27,6 +25,9 @@ from latens.schema import LIBRARY, AnySchema, Column, Table
 from latens.tensors import trees
 from latens.tensors.randomness import Key, seeded
 from latens.tensors.trees import Tree
+
+if TYPE_CHECKING:
+    from latens.densities import Fitted
 
 REDRAWS = 20  # of rows that a rule takes beyond the range of a column; those that are left end at it
 
@@ -226,8 +227,9 @@ def written(x: Any, run: Run, rows: Rows | None = None, out: str | Path = "") ->
     if rows is not None:
         return rows.written(x, as_text=as_text)
     fields = run.schema.fields if isinstance(run.schema, Table) else ()
-    x, back = in_forms(x, {f.name: f.form for f in fields if f.form}, as_text=as_text), restored(run.data.get("frame"))
-    return with_index(x, None, back.schema) if isinstance(back, ArrowBack) and not as_text else x
+    x = in_forms(x, {f.name: f.form for f in fields if f.form}, as_text=as_text)
+    back = tables.frame_records.restored(run.data.get("frame"))
+    return with_index(x, None, back.schema) if isinstance(back, tables.frame_backs.ArrowBack) and not as_text else x
 
 
 def to_user(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,16 +28,35 @@ def table(pairs: list[tuple[str, str]], title: str) -> list[str]:
     return [title, *(f"  {name:<{width}}  {value}" for name, value in pairs)]
 
 
-def over_seeds(folder: Path, answers: list[Answer]) -> Answer:
-    """Mean and standard deviation over seeds of every number that all have."""
-    spread: dict[str, Any] = {}
+def aligned(rows: Sequence[Sequence[str]], words: int) -> list[str]:
+    """Rows of cells as lines, the first ``words`` columns to the left, others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return [
+        "  ".join(cell.ljust(w) if i < words else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths)))
+        for row in rows
+    ]
+
+
+def spread(answers: list[Answer], counts: Callable[[Any], bool]) -> dict[str, dict[str, Any]]:
+    """Mean and standard deviation of every figure that ``counts`` in all answers."""
+    found: dict[str, dict[str, Any]] = {}
     for name in SPREAD:
         values = [answer.figures.get(name) for answer in answers]
-        if all(isinstance(value, int | float) for value in values):
+        if answers and all(map(counts, values)):
             array = np.array(values, dtype=float)
             deviation = float(array.std(ddof=1)) if len(array) > 1 else None
-            spread[name] = {"mean": float(array.mean()), "sd": deviation, "values": array.tolist()}
-    lines = [(name, f"{v['mean']:.4f}" + (f" ± {v['sd']:.4f}" if v["sd"] is not None else ""))
-             for name, v in spread.items()]  # fmt: skip
+            found[name] = {"mean": float(array.mean()), "sd": deviation, "values": array.tolist()}
+    return found
+
+
+def with_deviation(figure: dict[str, Any], digits: int) -> str:
+    """A figure of :func:`spread` in words."""
+    return " ± ".join(f"{figure[part]:.{digits}f}" for part in ("mean", "sd") if figure[part] is not None)
+
+
+def over_seeds(folder: Path, answers: list[Answer]) -> Answer:
+    """Mean and standard deviation over seeds of every number that all have."""
+    found = spread(answers, lambda value: isinstance(value, int | float))
+    lines = [(name, with_deviation(figure, 4)) for name, figure in found.items()]
     text = "\n".join(table(lines, f"{folder}: {len(answers)} seeds, mean ± standard deviation over seeds"))
-    return Answer(text, {"runs": [answer.figures.get("run") for answer in answers], "seeds": spread})
+    return Answer(text, {"runs": [answer.figures.get("run") for answer in answers], "seeds": found})

@@ -13,11 +13,11 @@ import numpy as np
 from latens import evaluation
 from latens import recipes as catalogue
 from latens import report as reporting
-from latens.cli.commands.answer import Answer
-from latens.cli.commands.asking import reading as read_as
+from latens.cli.commands.answer import Answer, aligned
 from latens.cli.commands.fitting import Fit
-from latens.cli.commands.seeds import fit
+from latens.cli.commands.many import fit
 from latens.cli.commands.sources import held_out, rows_for
+from latens.cli.commands.sources import reading as read_as
 from latens.data import Source, infer, read
 from latens.data.lazy import Lazy
 from latens.data.rows import Rows, as_matrix, rows_of
@@ -41,11 +41,7 @@ def compare(
 ) -> Answer:  # fmt: skip
     """PCA and recipes on the same data at each dimension."""
     if out is not None:
-        if Path(out).suffix not in (".html", ".json", ".csv"):
-            raise InputError(f"cannot write {out}: the extension must be .html, .json or .csv")
-        if densities and out.endswith(".csv"):
-            raise InputError(f"cannot write {out}: a table has no room for the densities; use .html or .json")
-        writable(out)
+        _require_room(out, densities)
     sizes = _dims(dims)
     reading, drop = read_as(reading), tuple(about["drop"] or ())
     check_reading(reading, [data] if validation is None else [data, validation])
@@ -54,27 +50,36 @@ def compare(
         x = as_matrix(source.x) if source.is_table else source.x
         schema: Any = rows_of(x, source.names).schema if isinstance(x, Lazy) else infer(x, source.names)
     likelihood_name(DataInfo(schema, len(x)), likelihood)
-    held = held_labels = None
-    if validation is not None:
-        other = rows_for(read(validation, drop=drop, reading=reading), schema, None)
-        held, held_labels = _dense(other.x), other.labels
+    other = None if validation is None else rows_for(read(validation, drop=drop, reading=reading), schema, None)
     start = time.monotonic()
     found = comparing.compare(
-        _dense(x), schema, sizes, Settings.from_json(settings), held_out=held, labels=source.labels,
-        held_out_labels=held_labels, options={"likelihood": likelihood}, k=k,
-        densities=[kind for kind in densities.split(",") if kind],
-        recipes=[name for name in recipes.split(",") if name],
-        progress=None if quiet else lambda title: Bar(f"{title:<6}"),
+        _dense(x), schema, sizes, Settings.from_json(settings), labels=source.labels,
+        held_out=None if other is None else _dense(other.x), held_out_labels=None if other is None else other.labels,
+        options={"likelihood": likelihood}, k=k, densities=list(filter(None, densities.split(","))),
+        recipes=list(filter(None, recipes.split(","))), progress=_bars(quiet),
     )  # fmt: skip
     seconds = time.monotonic() - start
     more = {"data": source.origin, "held_out_rows": len(found.held_out), "seconds": round(seconds, 1)}
     figures = found.to_json() | more
-    text = comparison_text(found, source.origin)
-    text += "".join(f"\nwarning: {note}" for note in (*source.notes, *(other.notes if validation is not None else ())))
+    notes = (*source.notes, *(() if other is None else other.notes))
+    text = "\n".join([comparison_text(found, source.origin), *(f"warning: {note}" for note in notes)])
     if out is not None:
         _write_comparison(found, out, figures, source)
         text += f"\nwrote {out}"
     return Answer(text, figures)
+
+
+def _require_room(out: str, densities: str) -> None:
+    """``InputError`` where a comparison cannot be written."""
+    if Path(out).suffix not in (".html", ".json", ".csv"):
+        raise InputError(f"cannot write {out}: the extension must be .html, .json or .csv")
+    if densities and out.endswith(".csv"):
+        raise InputError(f"cannot write {out}: a table has no room for the densities; use .html or .json")
+    writable(out)
+
+
+def _bars(quiet: bool) -> Callable[[str], Bar] | None:
+    return None if quiet else lambda title: Bar(f"{title:<6}")
 
 
 def _dense(x: Any) -> np.ndarray:
@@ -128,7 +133,7 @@ def comparison_text(found: comparing.Comparison, origin: str) -> str:
         "seconds": lambda r: number(r.seconds, 1),
     }
     head = tuple(columns)
-    lines = _aligned([head, *(tuple(cell(r) for cell in columns.values()) for r in found.rows)], 2)
+    lines = _ruled([head, *(tuple(cell(r) for cell in columns.values()) for r in found.rows)], 2)
     return "\n".join([
         f"{origin}: {len(found.held_out):,} held-out rows", *lines, "", *found.notes, *_density_lines(found),
     ])  # fmt: skip
@@ -145,17 +150,13 @@ def _density_lines(found: comparing.Comparison) -> list[str]:
         for r in found.densities
     ]  # fmt: skip
     head = ("dim", "model", "codes drawn from", "energy (null)", "of data (null)", "ln p of codes", "seconds")
-    return ["", *_aligned([head, *cells], 3), "", DENSITY_NOTE]
+    return ["", *_ruled([head, *cells], 3), "", DENSITY_NOTE]
 
 
-def _aligned(rows: list[tuple[str, ...]], words: int) -> list[str]:
-    """Rows of cells as lines, a rule under the first; the first ``words`` columns to the left, others to the right."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
-        "  ".join(cell.ljust(w) if i < words else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths)))
-        for row in rows
-    ]
-    return [lines[0], "-" * len(lines[0]), *lines[1:]]
+def _ruled(rows: list[tuple[str, ...]], words: int) -> list[str]:
+    """Aligned rows, a rule under the first."""
+    head, *lines = aligned(rows, words)
+    return [head, "-" * len(head), *lines]
 
 
 def recipes() -> Answer:
@@ -178,9 +179,8 @@ def demo(out: str, *, seed: int, quiet: bool) -> Answer:
     source = read("digits")
     schema = infer(source.x)
     found = comparing.compare(
-        source.x, schema, [2, 16], Settings(seed=seed), labels=source.labels,
-        progress=None if quiet else lambda title: Bar(f"{title:<6}"),
-    )  # fmt: skip
+        source.x, schema, [2, 16], Settings(seed=seed), labels=source.labels, progress=_bars(quiet)
+    )
     run = runs.load(folder)
     rows = held_out(run, rows_for(source, schema, None), "auto")
     figures = evaluation.evaluate(run.model, rows.inside, k=100, beta=run.beta)

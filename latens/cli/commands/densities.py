@@ -1,19 +1,30 @@
-"""``latens density``: densities fitted to the codes of a run and kept in its folder."""
+"""``latens sample``: new data from a run; ``latens density``: what their codes are drawn from, kept in its folder."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import io
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from latens import densities
 from latens.cli.commands.answer import Answer
-from latens.cli.commands.sources import figures_for, trained_on
+from latens.cli.commands.sources import figures_for, pairs, trained_on
+from latens.cli.commands.using import TABLES, require_free_output, written
+from latens.data.streams.writing import Writer
 from latens.densities import Fitted
 from latens.densities.fitted import require_unconditional
 from latens.densities.kinds import PRIOR, check_options
 from latens.errors import InputError, concerning
+from latens.machine.atomic import write_bytes
+from latens.report.pixels import model_layout, to_pixels
+from latens.runs import outputs
 from latens.runs import record as runs
+from latens.runs.outputs import schema_of
 from latens.runs.record import Run
+from latens.schema import Table
 from latens.training import Bar
 
 
@@ -61,3 +72,48 @@ def _fit(
 
 def _figures(fitted: Fitted) -> dict[str, Any]:
     return {"kind": fitted.kind, "options": fitted.options, **fitted.record}
+
+
+# Samples
+
+
+def sample(
+    folder: str, out: str, *, n: int, mean: bool, seed: int, own: str | None, given: Sequence[str] | None = None,
+    density: str = PRIOR, gaps: bool = True, extrapolate: bool = False, quiet: bool = False,
+) -> Answer:  # fmt: skip
+    """Write new data from the model, or a picture of it."""
+    extension = require_free_output(out, folder, more=(".png",))
+    run = runs.load(folder, recipe=own)
+    schema = schema_of(run)
+    if extension == ".png" and not schema.is_image:
+        raise InputError(f"{out}: these samples are rows of columns, not images; write .npy or .csv")
+    conditions = pairs(given, "--set", "CONDITION=VALUE, for example cut=Ideal", says="gives", empty=True)
+    mixed = isinstance(schema, Table) and any(f.outputs_codes or f.value is not None for f in schema.fields)
+    if mixed and extension in (".npy", ".npz"):
+        raise InputError(f"cannot write {out}: samples of a table of mixed columns go to {', '.join(TABLES)}")
+    fitted = None if density == PRIOR else density_of(run, folder, density, quiet=quiet)
+    x = outputs.sample(run, n, mean=mean, seed=seed, given=conditions, density=fitted, missing=gaps,
+                       extrapolate=extrapolate)  # fmt: skip
+    if extension == ".png":
+        write_bytes(out, _picture(to_pixels(schema, model_layout(schema, x))))  # type: ignore[arg-type]
+    else:
+        with Writer(out, n, schema.names) as writer:
+            writer.write(outputs.written(x, run, out=out))
+    shape = [len(x), *x.shape[1:]]
+    return written(out, "samples" if fitted is None else f"samples ({fitted.line()})", shape)
+
+
+def _picture(images: np.ndarray) -> bytes:
+    """8-bit images in a square grid as a PNG, white lines between them."""
+    from PIL import Image
+
+    across = math.ceil(math.sqrt(len(images)))
+    height, width = images.shape[1] + 1, images.shape[2] + 1
+    down = math.ceil(len(images) / across)
+    sheet = np.full((height * down - 1, width * across - 1, *images.shape[3:]), 255, np.uint8)
+    for number, image in enumerate(images):
+        top, left = number // across * height, number % across * width
+        sheet[top : top + height - 1, left : left + width - 1] = image
+    file = io.BytesIO()
+    Image.fromarray(sheet).save(file, "PNG")
+    return file.getvalue()

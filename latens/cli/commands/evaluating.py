@@ -8,9 +8,9 @@ from typing import Any
 
 from latens import evaluation
 from latens import report as reporting
-from latens.cli.commands.answer import Answer, over_seeds, table
+from latens.cli.commands.answer import Answer, aligned, over_seeds, table
 from latens.cli.commands.densities import density_of
-from latens.cli.commands.seeds import parts
+from latens.cli.commands.many import parts
 from latens.cli.commands.sources import figures_for, held_out_of, trained_on
 from latens.data.rows import Rows
 from latens.data.sources import option_of
@@ -67,9 +67,7 @@ def evaluate(
 
 def _fidelity(samples: SyntheticEvaluation, density: str) -> list[str]:
     """How good samples are: the table, what is told beside it, and the notes."""
-    cells = samples.table()
-    widths = [max(map(len, column)) for column in zip(*cells)]
-    rows = ["  " + "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in cells]
+    rows = [f"  {line}" for line in aligned(samples.table(), 1)]
     title = f"samples ({density}) beside the rows it was fitted to; {ORACLE}: p(x|z) at the codes of those rows"
     beside = table(samples.lines(), "the same in detail (real: what rows held out would get)")
     return [title, *rows, *beside, *(f"  note: {line}" for line in samples.notes)]

@@ -1,10 +1,12 @@
-"""``latens fit``: one run, begun and continued."""
+"""``latens fit``: what is asked, and one run, begun and continued; ``latens schema``, what is made of the data."""
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +15,29 @@ import numpy as np
 from latens import evaluation
 from latens import report as reporting
 from latens.cli.commands.answer import Answer, table
-from latens.cli.commands.sources import absolute, again, held_out, in_memory, reading_bar, rows_for, split_of
+from latens.cli.commands.sources import (
+    AnyRows,
+    AnySource,
+    absolute,
+    again,
+    held_out,
+    in_memory,
+    reading,
+    reading_bar,
+    rows_for,
+    split_of,
+)
 from latens.data import Source, columns_of, read
-from latens.data.rows import LABEL, Asked, Rows, numbers_of, rows_of
+from latens.data.rows import LABEL, Asked, Rows, known_columns, numbers_of, rows_of
 from latens.data.sources import check_reading
 from latens.data.splits import Split
 from latens.data.streams.sources import Stream, is_large, open_stream
-from latens.data.streams.survey import Streamed, survey
+from latens.data.streams.survey import survey
 from latens.data.tables.frame_backs import ArrowBack
 from latens.data.tables.frame_records import recorded
 from latens.data.tables.types import with_index
 from latens.errors import InputError, Stopped, concerning
+from latens.machine.atomic import writable, write_text
 from latens.recipes import Recipe
 from latens.runs import fitting, scoring
 from latens.runs import record as runs
@@ -75,7 +89,7 @@ class Fit:
         formats = self.reading.get("formats") or {}
         return Asked(self.columns, self.condition, self.kind, self.layout, formats, self.rules)
 
-    def read(self) -> Source | Stream:
+    def read(self) -> AnySource:
         """The data; as a stream where that was asked for, or they are large."""
         check_reading(self.reading, [self.data, *([self.validation] if os.path.exists(self.validation) else [])])
         if not self.stream and not is_large(self.data):
@@ -85,7 +99,7 @@ class Fit:
                 raise InputError(f"{self.data} is read as a stream, which takes no --{name}: leave it away")
         return open_stream(self.data, drop=self.drop, na=self.reading.get("na"))
 
-    def rows(self, source: Source | Stream, like: Rows | Streamed | None = None) -> Rows | Streamed:
+    def rows(self, source: AnySource, like: AnyRows | None = None) -> AnyRows:
         """The rows of the data, with the schema seen in them, or that of ``like``."""
         self._require_labels_apart(source)
         with concerning(source.origin):
@@ -101,7 +115,7 @@ class Fit:
                 where=source.origin, found=source.found,
             )  # fmt: skip
 
-    def _require_labels_apart(self, source: Source | Stream) -> None:
+    def _require_labels_apart(self, source: AnySource) -> None:
         """``InputError`` where the labels of a table are asked for as a column that is modelled or given."""
         if self.labels is None or not isinstance(source, Source) or not source.is_table:
             return
@@ -125,6 +139,78 @@ class Fit:
             return 0.0
 
 
+# From words
+
+
+def kinds_asked(words: list[str] | None, file: str | None) -> dict[str, str]:
+    """{column: kind} of a schema file and of "NAME=KIND" words, which come after it; the last equals sign before the
+    kind cuts, so that a name may hold one."""
+    found = {} if file is None else _of_file(file)
+    named = set()
+    for word in words or []:
+        match = re.fullmatch(r"(.+)=([a-z_]+(:.*)?)", word, re.DOTALL)
+        if not match:
+            raise InputError(f"--column must be NAME=KIND, for example price=positive, got {word!r}")
+        if match[1] in named:
+            raise InputError(f"--column names {match[1]!r} twice; say it once")
+        named.add(match[1])
+        found[match[1]] = match[2]
+    return found
+
+
+def _of_file(file: str) -> dict[str, str]:
+    try:
+        values = json.loads(Path(file).read_text("utf-8"))
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{file} is no JSON ({error}); write one with `latens schema DATA --out {file}`") from None
+    good = isinstance(values, dict) and all(isinstance(kind, str) for kind in values.values())
+    if not good:
+        raise InputError(f'{file} must hold an object of columns and kinds, for example {{"price": "positive"}}')
+    return values
+
+
+def asked(data: str, out: str, about: dict[str, Any], words: dict[str, Any], **more: Any) -> Fit:
+    """What the words of the command line ask for; ``about`` the data, ``words`` of reading them."""
+    kinds = kinds_asked(about["column"], about.get("schema"))
+    lists = {"drop": about["drop"], "condition": about["condition"], "rules": about["rule"]}
+    more |= {name: tuple(values or ()) for name, values in lists.items()}
+    more |= {name: about[name] for name in ("validation", "labels", "split", "kind", "layout") if name in about}
+    return Fit(data, out, columns=kinds, reading=reading(words, kinds), **more)
+
+
+def schema(data: str, *, about: dict[str, Any], reading: dict[str, Any], out: str | None = None) -> Answer:
+    """Show the schema that `latens fit` would use; write it, to be edited."""
+    if out is not None:
+        writable(out)
+    fit = asked(data, "", about, reading)
+    source = fit.read()
+    rows = fit.rows(source)
+    found = rows.schema
+    notes = list(source.notes) if isinstance(source, Source) else []
+    if isinstance(found, Table):
+        notes += [field.remark for field in found.fields if field.remark]
+    text = "\n".join([f"{source.origin}, {len(rows):,} rows", found.describe(), *(f"note: {note}" for note in notes)])
+    if out is not None:
+        if not isinstance(found, Table):
+            raise InputError(f"{data} is an array of one kind of values; a schema file is for tables of columns")
+        write_text(out, json.dumps({f.name: _spec(f) for f in found.fields}, indent=1) + "\n")
+        text += f"\nwrote {out}"
+    return Answer(text, {"data": source.origin, "rows": len(rows), "schema": found.to_json(), "notes": notes})
+
+
+def _spec(field: Any) -> str:
+    """The words by which a column would be asked for as it is."""
+    if field.kind == "bounded":
+        return f"bounded:{field.low!r}:{field.high!r}"
+    if field.kind in ("identifier", "text", "missing"):
+        return "drop"
+    if field.kind == "ordered":
+        return "ordered:" + ",".join(str(level) for level in field.levels)
+    return field.family if field.family and field.family != "ordinal" else field.kind
+
+
 # Once
 
 
@@ -138,7 +224,7 @@ class Ready:
     split: Split | None
 
 
-def ready(asked: Fit, source: Source | Stream, rows: Rows | Streamed, extra: dict[str, Any]) -> Ready:
+def ready(asked: Fit, source: AnySource, rows: AnyRows, extra: dict[str, Any]) -> Ready:
     """A new run, without its folder."""
     validation, held_origin = _validation(asked, rows)
     split = split_of(source, asked.split, asked.labels)
@@ -166,25 +252,31 @@ def ready(asked: Fit, source: Source | Stream, rows: Rows | Streamed, extra: dic
     return Ready(run, tensors, validation, split)
 
 
-def fit_one(
-    asked: Fit, source: Source | Stream, rows: Rows | Streamed, quiet: bool, extra: dict[str, Any] | None = None, *,
-    report: bool = True, k: int = 50,
-) -> Answer:  # fmt: skip
+@dataclass(frozen=True)
+class How:
+    """How fits are made: the user's ``own`` recipe of runs that are continued, whether bars are left out (``quiet``)
+    and a ``report`` is written, and the draws ``k`` of the NLL."""
+
+    own: str | None = None
+    quiet: bool = False
+    report: bool = True
+    k: int = 50
+
+
+def fit_one(asked: Fit, source: AnySource, rows: AnyRows, how: How, extra: dict[str, Any] | None = None) -> Answer:
     """A new run, trained and evaluated."""
     made = ready(asked, source, rows, extra or {})
     fitting.open_folder(made.run, asked.out)
-    if not quiet:
-        introduce(made.run, rows)
-    return finish(_execute(made.run, made.tensors, quiet), rows, made.validation, made.split, report=report, k=k)
+    return finish(_executed(made, rows, how), rows, how)
 
 
-def _validation(asked: Fit, rows: Rows | Streamed) -> tuple[float | str | Rows, str | None]:
+def _validation(asked: Fit, rows: AnyRows) -> tuple[float | str | Rows, str | None]:
     if asked.validation == "auto":
         return "auto", None
     try:
         return float(asked.validation), None
     except ValueError:
-        known = {f.name for f in rows.schema.fields} if isinstance(rows.schema, Table) else set(rows.schema.names or ())
+        known = known_columns(rows.schema)
         names = columns_of(asked.validation, asked.reading)
         labels = asked.labels if asked.labels in names else None
         drop = [name for name in names if known and name and name not in known and name != labels]
@@ -219,7 +311,7 @@ def _numbers_of(found: Any) -> np.ndarray:
     return numbers
 
 
-def introduce(run: Run, rows: Rows | Streamed) -> None:
+def introduce(run: Run, rows: AnyRows) -> None:
     if not is_first():
         return
     assert run.schema is not None
@@ -242,12 +334,16 @@ class Quiet(Progress):
         print(f"warning: {text}", file=sys.stderr)
 
 
-def _execute(run: Run, tensors: dict[str, Any], quiet: bool) -> Run:
+def _executed(made: Ready, rows: AnyRows, how: How) -> Ready:
+    """The run after its last step."""
+    run = made.run
     assert run.folder is not None
+    if not how.quiet:
+        introduce(run, rows)
     line = runs.resume_line(run.folder, run.name)
     try:
-        watched = (Quiet() if quiet else Bar(run.name)) if is_first() else Progress()
-        return fitting.execute(run, **tensors, progress=watched)
+        watched = bar(run.name, how) if is_first() else Progress()
+        return replace(made, run=fitting.execute(run, **made.tensors, progress=watched))
     except Interrupted:
         raise Stopped(f"interrupted; everything up to this step is kept: continue with `{line}`") from None
     except InputError as error:
@@ -256,21 +352,24 @@ def _execute(run: Run, tensors: dict[str, Any], quiet: bool) -> Run:
         raise InputError(f"{str(error).rstrip('.')}; when that is solved, continue with `{line}`") from error
 
 
-def finish(
-    run: Run, rows: Rows | Streamed, validation: Any, split: Split | None, *, report: bool = True, k: int = 50
-) -> Answer:
-    """Evaluate on held-out rows (the NLL with ``k`` draws), write the report if asked for, and say what came out: the
-    main process does."""
+def bar(title: str, how: How) -> Progress:
+    """What a fit shows of itself."""
+    return Quiet() if how.quiet else Bar(title)
+
+
+def finish(made: Ready, rows: AnyRows, how: How) -> Answer:
+    """Evaluate on held-out rows, write the report if asked for, and say what came out: the main process does."""
     if not is_first():
         return Answer("")
-    held, rows = held_out(run, rows, validation, split), in_memory(rows)
+    run = made.run
+    held, rows = held_out(run, rows, made.validation, made.split), in_memory(rows)
     run.model.cpu()
-    figures = evaluation.evaluate(run.model, held.inside, held.c, k=k, nll_rows=500, beta=run.beta)
+    figures = evaluation.evaluate(run.model, held.inside, held.c, k=how.k, nll_rows=500, beta=run.beta)
     assert run.folder is not None
     if held is not rows:
         scoring.write_calibration(run.folder, scoring.calibrate(run, held))
     page = run.folder / "report.html"
-    if report:
+    if how.report:
         reporting.write(page, run, held, evaluation=figures)
     where = "held-out rows" if held is not rows else "training rows"
     text = "\n".join([
@@ -278,8 +377,8 @@ def finish(
         *table(figures.lines(), f"on {where}"), *(f"warning: {w}" for w in figures.warnings), f"report: {page}",
     ])  # fmt: skip
     return Answer(text, {
-        "run": str(run.folder), "report": str(page) if report else None, "choices": run.choices, "served": run.served,
-        "parameters": run.parameters, "evaluated_on": where, **figures.to_json(),
+        "run": str(run.folder), "report": str(page) if how.report else None, "choices": run.choices,
+        "served": run.served, "parameters": run.parameters, "evaluated_on": where, **figures.to_json(),
         "warnings": run.warnings + figures.warnings,
     })  # fmt: skip
 
@@ -287,25 +386,20 @@ def finish(
 # Continued
 
 
-def resume_one(
-    folder: str, *, own: str | None = None, quiet: bool = False, report: bool = True, k: int = 50
-) -> Answer:
+def resume_one(folder: str, how: How) -> Answer:
     """Continue a run, or take up what has finished."""
     path = Path(folder)
     record = runs.read_record(path)
     source, rows = again(record, path)
-    if record["status"] == "finished":
-        split, validation = _held_out_of(record, source, rows)
-        with runs.at_work(path):
-            run = runs.load(path, recipe=own)
-        return finish(run, rows, validation, split, report=report, k=k)
-    made = ready_again(path, record, source, rows, own)
-    if not quiet:
-        introduce(made.run, rows)
-    return finish(_execute(made.run, made.tensors, quiet), rows, made.validation, made.split, report=report, k=k)
+    if record["status"] != "finished":
+        return finish(_executed(ready_again(path, record, source, rows, how.own), rows, how), rows, how)
+    split, validation = _held_out_of(record, source, rows)
+    with runs.at_work(path):
+        run = runs.load(path, recipe=how.own)
+    return finish(Ready(run, {}, validation, split), rows, how)
 
 
-def _held_out_of(record: dict[str, Any], source: Source | Stream, rows: Rows | Streamed) -> tuple[Split | None, Any]:
+def _held_out_of(record: dict[str, Any], source: AnySource, rows: AnyRows) -> tuple[Split | None, Any]:
     """(split, validation) that a run was made with."""
     info = record["data"]
     split, validation = split_of(source, info.get("split"), info.get("labels")), info.get("validation", "auto")
@@ -318,9 +412,7 @@ def _held_out_of(record: dict[str, Any], source: Source | Stream, rows: Rows | S
     return split, validation
 
 
-def ready_again(
-    path: Path, record: dict[str, Any], source: Source | Stream, rows: Rows | Streamed, own: str | None
-) -> Ready:
+def ready_again(path: Path, record: dict[str, Any], source: AnySource, rows: AnyRows, own: str | None) -> Ready:
     """An interrupted run, to be continued."""
     split, validation = _held_out_of(record, source, rows)
     weight = _weights(record["data"].get("weights"), len(rows))

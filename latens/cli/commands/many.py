@@ -1,27 +1,42 @@
-"""Many fits to the same data: together where the models allow it, small ones in several processes, or in turn."""
+"""Many fits to the same data, one a seed or others: together where the models allow it, small ones in several
+processes, or in turn."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from latens.cli import workers
-from latens.cli.commands.answer import Answer
-from latens.cli.commands.fitting import Fit, Quiet, Ready, finish, fit_one, introduce, ready, ready_again, resume_one
+from latens.cli.commands.answer import Answer, over_seeds
+from latens.cli.commands.fitting import (
+    Fit,
+    How,
+    Ready,
+    bar,
+    finish,
+    fit_one,
+    introduce,
+    ready,
+    ready_again,
+    resume_one,
+)
 from latens.cli.commands.shares import Others
+from latens.cli.commands.sources import AnyRows, AnySource
 from latens.data import Source
-from latens.data.rows import Rows
 from latens.data.streams.sources import Stream
 from latens.data.streams.survey import Streamed
 from latens.errors import FitError, InputError, Stopped
+from latens.machine.atomic import write_text
 from latens.runs import fitting
 from latens.runs import record as runs
-from latens.training import Bar, Checkpoints, Interrupted, Progress
+from latens.training import Checkpoints, Interrupted
+from latens.training.checkpoint import sealed, unseal
 from latens.training.processes import launched
 from latens.training.stacked import NotTogether
 
@@ -29,83 +44,168 @@ MOST = 32  # runs in one batch
 FREE = ("seed", "learning_rate", "weight_decay", "kl_warmup", "average", "clip", "skip_norm", "patience", "keep")
 
 
-def fit_all(
-    root: Path, jobs: list[Fit], source: Source | Stream, rows: Rows | Streamed, *, own: str | None, quiet: bool,
-    line: str, report: bool = True, k: int = 50,
-) -> list[Answer | FitError]:  # fmt: skip
-    """Fit, continue or take up every job; one answer each, or the error of a fit that failed by its numbers.
+# Once a seed
 
-    Joint checkpoints lie in ``root``; ``line`` continues everything.
-    """
-    many = Many(str(root), line, own, report, k)
-    count = _processes(jobs, source, rows)
-    shares = _shares(list(_chunks(root, jobs, -(-len(jobs) // count))), count)
-    cores = torch.get_num_threads()
-    threads = cores // len(shares)
-    tasks = [
-        {"many": vars(many), "threads": threads, "share": [(at, [vars(job) for job in part]) for at, part in share]}
-        for share in shares[1:]
-    ]
-    others = Others(tasks, threads, line)
+
+def fit(asked: Fit, *, seeds: int = 1, quiet: bool = False, extra: dict[str, Any] | None = None) -> Answer:
+    """Fit once, or once a seed with mean and spread."""
+    if seeds > 1 and launched() > 1:
+        raise InputError("several processes fit one seed at a time: leave --seeds away, or start one process")
+    if launched() == 1:  # several learn it together, when the main process takes the folder
+        runs.require_free(asked.out)
+    source = asked.read()
+    rows = asked.rows(source)
+    if seeds == 1:
+        return fit_one(asked, source, rows, How(quiet=quiet), extra)
+    folder = Path(asked.out)
+    with new_folder(folder, "seeds.json", {"asked": asked.to_json(), "seeds": seeds}, "seed-*"):
+        return _each_seed(folder, asked, source, rows, seeds, How(quiet=quiet))
+
+
+@contextmanager
+def new_folder(folder: Path, name: str, record: dict[str, Any], places: str) -> Iterator[None]:
+    """A folder of many runs with the record of what was asked, ``name``; where the block fails before a run has begun
+    in one of its ``places``, what was made is removed."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
-        with others:
-            torch.set_num_threads(threads)
-            answers = fit_chunks(many, shares[0], source, rows, quiet) | others.answers()
-    finally:
-        torch.set_num_threads(cores)
-    return [answers[job.out] for job in jobs]
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"the folder {folder} cannot be made: {error.strerror}") from None
+    try:
+        write_text(folder / name, sealed({"format": runs.FORMAT} | record))
+        yield
+    except BaseException:
+        if not any(folder.rglob("seed-*/run.json")):
+            for path in [*folder.glob(f"{places}/seeds.json"), folder / name]:
+                path.unlink(missing_ok=True)
+            for path in [*folder.glob(places), *missing]:
+                with suppress(OSError):
+                    path.rmdir()
+        raise
 
 
-@dataclass(frozen=True)
-class Many:
-    """What many fits have in common: ``root``, where joint checkpoints lie; ``line``, which continues everything;
-    ``own``, the user's recipe; whether a ``report`` is written, and the draws ``k`` of the NLL."""
+def _each_seed(folder: Path, asked: Fit, source: AnySource, rows: AnyRows, seeds: int, how: How) -> Answer:
+    """Fit, continue or take up the run of every seed: together where that is possible, otherwise in turn."""
+    first = int(asked.settings.get("seed", 0))
+    jobs = [
+        replace(asked, out=str(part), settings=asked.settings | {"seed": first + number})
+        for number, part in enumerate(parts(folder, seeds))
+    ]
+    found = fit_all(Many(str(folder), runs.resume_line(folder, asked.recipe), how), jobs, source, rows)
+    answers = [answer for answer in found if isinstance(answer, Answer)]
+    failed = [(job.out, error) for job, error in zip(jobs, found, strict=True) if isinstance(error, FitError)]
+    if failed:
+        out, error = failed[0]
+        others = f" ({len(failed) - 1} more seeds failed)" if len(failed) > 1 else ""
+        raise FitError(f"{out}: {error}{others}; {len(answers)} of {seeds} seeds are finished") from error
+    return over_seeds(folder, answers)
 
-    root: str
-    line: str
-    own: str | None
-    report: bool
-    k: int
+
+def parts(folder: Path, seeds: int | None = None) -> list[Path]:
+    """The folders of the seeds' runs."""
+    if seeds is None:
+        seeds = _seeds_record(folder)["seeds"]
+    return [folder / f"seed-{number}" for number in range(int(seeds))]
+
+
+def _seeds_record(folder: Path) -> dict[str, Any]:
+    record = unseal(folder / "seeds.json", "there are no runs to continue")
+    runs.check_format(record, folder)
+    return record
+
+
+def resume(folder: str, *, own: str | None = None, quiet: bool = False) -> Answer:
+    """Continue a run, or every unfinished run of several seeds."""
+    path, how = Path(folder), How(own, quiet)
+    if folder and runs.has_seeds(path):
+        record = _seeds_record(path)
+        asked = asked_again(record, path, own)
+        source = asked.read()
+        rows = asked.rows(source)
+        return _each_seed(path, asked, source, rows, int(record["seeds"]), how)
+    return resume_one(folder, how)
+
+
+def asked_again(record: dict[str, Any], path: Path, own: str | None) -> Fit:
+    """What was asked of the runs in a folder; ``own``, the user's recipe that made them, is to be named again."""
+    runs.check_format(record, path)
+    asked = Fit.from_json(record["asked"])
+    if ":" in asked.recipe and own != asked.recipe:
+        raise InputError(
+            f"{path} was made by your own recipe, and code is never executed because a file names it: "
+            f"say --recipe {asked.recipe}"
+        )
+    return asked
+
+
+# Many
 
 
 Chunk = tuple[str, list[Fit]]  # the folder of the joint checkpoint, and those that may be trained together
 
 
-def fit_chunks(
-    many: Many, chunks: list[Chunk], source: Source | Stream, rows: Rows | Streamed, quiet: bool
-) -> dict[str, Answer | FitError]:
+@dataclass(frozen=True)
+class Many:
+    """What many fits have in common: ``root``, where joint checkpoints lie; ``line``, which continues everything; and
+    how they are made."""
+
+    root: str
+    line: str
+    how: How
+
+
+def fit_all(many: Many, jobs: list[Fit], source: AnySource, rows: AnyRows) -> list[Answer | FitError]:
+    """Fit, continue or take up every job; one answer each, or the error of a fit that failed by its numbers."""
+    count = _processes(jobs, source, rows)
+    shares = _shares(list(_chunks(Path(many.root), jobs, -(-len(jobs) // count))), count)
+    cores = torch.get_num_threads()
+    threads = cores // len(shares)
+    tasks = [
+        {"many": asdict(many), "threads": threads, "share": [(at, [vars(job) for job in part]) for at, part in share]}
+        for share in shares[1:]
+    ]
+    others = Others(tasks, threads, many.line)
+    try:
+        with others:
+            torch.set_num_threads(threads)
+            answers = fit_chunks(many, shares[0], source, rows) | others.answers()
+    finally:
+        torch.set_num_threads(cores)
+    return [answers[job.out] for job in jobs]
+
+
+def fit_chunks(many: Many, chunks: list[Chunk], source: AnySource, rows: AnyRows) -> dict[str, Answer | FitError]:
     """The answers of all jobs of the chunks, by their folders: trained together where that can be, or in turn."""
     done: dict[str, Ready | FitError] = {}
     if not isinstance(source, Stream) and launched() == 1:
         for folder, jobs in chunks:
-            done |= _train_together(many, Path(many.root, folder), jobs, source, rows, quiet)
-    return {job.out: _finished(many, job, done.get(job.out), source, rows, quiet) for _, jobs in chunks for job in jobs}
+            done |= _train_together(many, Path(many.root, folder), jobs, source, rows)
+    return {job.out: _finished(many, job, done.get(job.out), source, rows) for _, jobs in chunks for job in jobs}
 
 
 def work_on(task: dict[str, Any]) -> dict[str, Answer | FitError]:
     """A share of :func:`fit_all`, in a process of its own, which reads the data anew."""
     torch.set_num_threads(task["threads"])
-    many = Many(**task["many"])
+    many = Many(**task["many"] | {"how": How(**task["many"]["how"] | {"quiet": True})})
     chunks = [(folder, [Fit.from_json(job) for job in jobs]) for folder, jobs in task["share"]]
     asked = chunks[0][1][0]
     rows = asked.rows(source := asked.read())
-    return fit_chunks(many, chunks, source, rows, quiet=True)
+    return fit_chunks(many, chunks, source, rows)
 
 
 def _finished(
-    many: Many, job: Fit, made: Ready | FitError | None, source: Source | Stream, rows: Rows | Streamed, quiet: bool
+    many: Many, job: Fit, made: Ready | FitError | None, source: AnySource, rows: AnyRows
 ) -> Answer | FitError:
     """The answer of a job that was trained with others (``made``), or is trained, continued or taken up here."""
     path = Path(job.out)
-    how: dict[str, Any] = {"report": many.report, "k": many.k}
     try:
         if isinstance(made, FitError):
             return made
         if made is not None:
-            return finish(made.run, rows, made.validation, made.split, **how)
+            return finish(made, rows, many.how)
         if (path / "run.json").exists():
-            return resume_one(str(path), own=many.own, quiet=quiet, **how)
-        return fit_one(job, source, job.rows(source, rows) if isinstance(source, Stream) else rows, quiet, **how)
+            return resume_one(str(path), many.how)
+        return fit_one(job, source, job.rows(source, rows) if isinstance(source, Stream) else rows, many.how)
     except FitError as error:
         return error
     except Stopped as error:
@@ -114,7 +214,7 @@ def _finished(
         raise Stopped(said) from error
 
 
-def _processes(jobs: list[Fit], source: Source | Stream, rows: Rows | Streamed) -> int:
+def _processes(jobs: list[Fit], source: AnySource, rows: AnyRows) -> int:
     """How many processes share the jobs: several where the models are small and on the processor's cores."""
     count = workers.shared_by(len(jobs), torch.get_num_threads())
     if count == 1 or launched() > 1 or isinstance(rows, Streamed) or not fitting.are_few(rows, len(jobs)):
@@ -175,51 +275,57 @@ def _free(value: Any) -> str:
 
 
 def _train_together(
-    many: Many, folder: Path, chunk: list[Fit], source: Source, rows: Any, quiet: bool
+    many: Many, folder: Path, chunk: list[Fit], source: Source, rows: Any
 ) -> dict[str, Ready | FitError]:
     """Train those of the chunk that are not finished as one run: {folder: run, or its failure}; {} where they are to be
     trained in turn."""
-    store, names = Checkpoints(folder), {str(Path(job.out).relative_to(many.root)): job for job in chunk}
-    taken = {name: job for name, job in names.items() if store.exists() or _is_unbegun(Path(job.out))}
-    if len(taken) < 2 or not fitting.are_few(rows, len(taken)):
+    store = Checkpoints(folder)
+    jobs = chunk if store.exists() else [job for job in chunk if _is_unbegun(Path(job.out))]
+    made = _small(many, jobs, source, rows)
+    if not made:
         return {}
-    made: list[Ready] = []
-    for job in taken.values():
-        path = Path(job.out)
-        if (path / "run.json").exists():
-            made.append(ready_again(path, runs.read_record(path), source, rows, many.own))
-        else:
-            made.append(ready(job, source, rows, {}))
-        if len(made) == 1 and not fitting.is_small(made[0].run):
-            return {}
-    progress: Progress = Quiet() if quiet else Bar(f"{made[0].run.name} x {len(made)}")
+    names = [str(Path(job.out).relative_to(many.root)) for job in jobs]
+    progress = bar(f"{made[0].run.name} x {len(made)}", many.how)
     try:
-        together = fitting.join(
-            [(each.run, each.tensors) for each in made], store=store, names=list(taken), progress=progress
-        )
+        together = fitting.join([(one.run, one.tensors) for one in made], store=store, names=names, progress=progress)
     except NotTogether:
         return {}
-    try:
-        for each, job in zip(made, taken.values(), strict=True):
-            if each.run.folder is None:
-                fitting.open_folder(each.run, job.out)
-    except BaseException:
-        for each in made:
-            each.run.abandon()
-        raise
-    if not quiet:
+    _open_folders(made, jobs)
+    if not many.how.quiet:
         introduce(made[0].run, rows)
     try:
-        fitting.execute_together(together, [each.run for each in made])
+        fitting.execute_together(together, [one.run for one in made])
     except Interrupted:
         raise Stopped(f"interrupted; everything up to this step is kept: continue with `{many.line}`") from None
-    found: dict[str, Ready | FitError] = {}
-    for each, member, job in zip(made, together.members, taken.values(), strict=True):
-        if member.failure is not None:
-            found[job.out] = member.failure
-        elif each.run.status == "finished":
-            found[job.out] = each
-    return found
+    ends = zip(jobs, together.members, made, strict=True)
+    return {job.out: member.failure or one for job, member, one in ends
+            if member.failure or one.run.status == "finished"}  # fmt: skip
+
+
+def _small(many: Many, jobs: list[Fit], source: Source, rows: Any) -> list[Ready]:
+    """The runs of the jobs, begun or to be continued; none where they are fewer than two, or too large for a batch."""
+    made: list[Ready] = []
+    for job in jobs if len(jobs) > 1 and fitting.are_few(rows, len(jobs)) else ():
+        path = Path(job.out)
+        if (path / "run.json").exists():
+            made.append(ready_again(path, runs.read_record(path), source, rows, many.how.own))
+        else:
+            made.append(ready(job, source, rows, {}))
+        if not fitting.is_small(made[0].run):
+            return []
+    return made
+
+
+def _open_folders(made: list[Ready], jobs: list[Fit]) -> None:
+    """The folders of the runs that have none yet; where one cannot be made, none of the runs is at work."""
+    try:
+        for one, job in zip(made, jobs, strict=True):
+            if one.run.folder is None:
+                fitting.open_folder(one.run, job.out)
+    except BaseException:
+        for one in made:
+            one.run.abandon()
+        raise
 
 
 def _is_unbegun(path: Path) -> bool:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from latens.data import Source, columns_of, read
-from latens.data.rows import LABEL, Rows, columns_left, rows_like
+from latens.data import Source, columns_of, images, read, streams, tables
+from latens.data.rows import LABEL, Rows, columns_left, known_columns, rows_like
 from latens.data.sources import check_reading, option_of
 from latens.data.splits import Split, split_rows
 from latens.data.streams.sources import AsTable, Stream, StreamOrder, is_large, open_stream, stored_names
-from latens.data.streams.survey import Streamed, survey
 from latens.errors import InputError, concerning
 from latens.runs import record as runs
 from latens.runs.outputs import schema_of
@@ -26,15 +26,61 @@ from latens.schema import AnySchema, Table
 from latens.schema.cells import listed
 from latens.training.processes import is_first
 
+AnySource: TypeAlias = Source | Stream
+AnyRows: TypeAlias = "Rows | streams.survey.Streamed"
+TEXT = ("binary", "categorical", "ordered")
 
-def origin_of(record: dict[str, Any], folder: Path) -> Source | Stream:
+
+def reading(words: dict[str, Any], kinds: dict[str, str] | None = None) -> dict[str, Any]:
+    """The options of reading (see :func:`latens.data.read`) that the words of the command line ask for, and the kinds
+    of columns."""
+    parts = {name: kind.partition(":")[::2] for name, kind in (kinds or {}).items()}
+    text = {name: rest for name, (kind, rest) in parts.items() if kind in TEXT}
+    found = {name: words[name] for name in ("skip_bad", "pages", "encoding", "layer")} | {
+        "size": _sides(words["size"]), "text": [*text],
+        "levels": {name: tables.kinds_asked.levels_named(rest) for name, rest in text.items() if rest},
+        "formats": pairs(words["format"], "--format", "COLUMN=FORM, for example when=%d/%m/%Y"), "na": words["na"],
+    }  # fmt: skip
+    return {name: value for name, value in found.items() if value}
+
+
+def _sides(size: str | None) -> list[int] | None:
+    """[height, width] of "64x48", or of "64"."""
+    if not size:
+        return None
+    match, most = re.fullmatch(r"(\d+)(?:[xX](\d+))?", size.strip()), images.pixels.MAX_SIDE
+    sides = [int(match[1]), int(match[2] or match[1])] if match else [0]
+    if not all(1 <= side <= most for side in sides):
+        raise InputError(
+            f"--size must be HEIGHTxWIDTH in pixels, each from 1 to {most:,}, for example 64x48, got {size!r}"
+        )
+    return sides
+
+
+def pairs(
+    words: Sequence[str] | None, option: str, form: str, *, says: str = "names", empty: bool = False
+) -> dict[str, str]:
+    """{name: value} of the NAME=VALUE words of an option; ``form``: what they are to be, and ``says`` what they do, for
+    messages; ``empty``: whether values may be."""
+    found: dict[str, str] = {}
+    for word in words or ():
+        name, equals, value = word.partition("=")
+        if not (equals and name and (value or empty)):
+            raise InputError(f"{option} must be {form}, got {word!r}")
+        if name in found:
+            raise InputError(f"{option} {says} {name!r} twice: say it once")
+        found[name] = value
+    return found
+
+
+def origin_of(record: dict[str, Any], folder: Path) -> AnySource:
     """The data a run was fitted to, read again and checked against its fingerprint."""
     info = record["data"]
     origin = info.get("origin")
     if not origin or origin == "memory":
         raise InputError(f"{folder} was fitted to data in memory: name the data")
     drop = info.get("drop") or ()
-    source: Source | Stream
+    source: AnySource
     with concerning(f"the data of {folder} cannot be read again"):
         if info.get("stream"):
             na = (info.get("reading") or {}).get("na")
@@ -56,7 +102,7 @@ def rows_for(source: Source, schema: AnySchema, given: Table | None, *, check: b
         return replace(rows, row_names=source.row_names, row_kind=source.row_kind)
 
 
-def again(record: dict[str, Any], folder: Path) -> tuple[Source | Stream, Rows | Streamed]:
+def again(record: dict[str, Any], folder: Path) -> tuple[AnySource, AnyRows]:
     """The data a run was fitted to, and its rows; of a stream those held out too, unless other data were held out."""
     source, info = origin_of(record, folder), record["data"]
     with concerning(folder):
@@ -68,7 +114,9 @@ def again(record: dict[str, Any], folder: Path) -> tuple[Source | Stream, Rows |
         validation = 0.0 if info.get("validation_origin") else info.get("validation", "auto")
         seed = int(record["training"]["seed"])
         with reading_bar(source) as seen:
-            return source, survey(source, validation=validation, seed=seed, schema=schema, given=given, seen=seen)
+            return source, streams.survey.survey(
+                source, validation=validation, seed=seed, schema=schema, given=given, seen=seen
+            )
 
 
 @contextmanager
@@ -86,7 +134,7 @@ def reading_bar(stream: Stream) -> Iterator[Callable[[int], None]]:
         yield lambda rows: bar.update(task, completed=rows)
 
 
-def split_of(source: Source | Stream, asked: str | None, labels: str | None = None) -> Split | None:
+def split_of(source: AnySource, asked: str | None, labels: str | None = None) -> Split | None:
     """The split that "group=COLUMN", "time=COLUMN" or "stratified=COLUMN" names; the column may be the one that
     ``labels`` takes out of the table, or label."""
     if asked is None:
@@ -107,16 +155,16 @@ def split_of(source: Source | Stream, asked: str | None, labels: str | None = No
     raise InputError(f"--split {asked}: {source.origin} has no column {name!r}; it has: {listed(there) or 'none'}.")
 
 
-def _split(source: Source | Stream, data: dict[str, Any]) -> Split | None:
+def _split(source: AnySource, data: dict[str, Any]) -> Split | None:
     """The split of a run, as its record has it."""
     return split_of(source, data.get("split"), data.get("labels"))
 
 
-def held_out(run: Run, rows: Rows | Streamed, validation: Any, split: Split | None = None) -> Rows:
+def held_out(run: Run, rows: AnyRows, validation: Any, split: Split | None = None) -> Rows:
     """The rows that were not trained on; all rows, or the sample of a stream, where none were held out."""
     if isinstance(validation, Rows):
         return validation
-    if isinstance(rows, Streamed):
+    if isinstance(rows, streams.survey.Streamed):
         return rows.seen if rows.held is None else rows.held
     _, numbers = split_rows(len(rows), validation, run.settings.seed, split)
     return rows.take(numbers.numpy()) if len(numbers) else rows
@@ -131,20 +179,20 @@ def held_out_of(run: Run, folder: str) -> tuple[Rows, str]:
     source, rows = again(runs.read_record(folder), Path(folder))
     held = held_out(run, rows, run.data.get("validation", "auto"), _split(source, run.data))
     if held is in_memory(rows):
-        return held, "rows it was fitted to" if isinstance(rows, Streamed) else "the rows it was fitted to"
+        return held, "the rows it was fitted to" if held is rows else "rows it was fitted to"
     return held, "held-out rows of the data it was fitted to"
 
 
-def in_memory(rows: Rows | Streamed) -> Rows:
+def in_memory(rows: AnyRows) -> Rows:
     """The rows, or the sample of a stream."""
-    return rows.seen if isinstance(rows, Streamed) else rows
+    return rows.seen if isinstance(rows, streams.survey.Streamed) else rows
 
 
 def trained_on(run: Run, folder: str) -> Rows:
     """The rows that a run was trained on, read again; of a stream a sample of them."""
     source, rows = again(runs.read_record(folder), Path(folder))
     validation = run.data.get("validation", "auto")
-    if isinstance(rows, Streamed) or validation == "given":
+    if isinstance(rows, streams.survey.Streamed) or validation == "given":
         return in_memory(rows)
     split = _split(source, run.data)
     return rows.take(split_rows(len(rows), validation, run.settings.seed, split)[0].numpy())
@@ -159,24 +207,23 @@ def read_for(
     check_reading(asked or {}, [data])
     reading = run.reading_of(asked)
     names, schema = columns_of(data, reading), schema_of(run)
-    known = {f.name for f in schema.fields} if isinstance(schema, Table) else set(schema.names or ())
-    if known and known & set(names):
+    known, gone = known_columns(schema), {*(run.data.get("drop") or ()), run.data.get("labels")}
+    there = known & set(names)
+    if there:
         require_there(schema, names, data)
-        spare = set(names) - known
-    else:
-        spare = {*(run.data.get("drop") or ()), str(run.data.get("labels"))}
     if labels is None and _is_label_column(run, names):
         labels = str(run.data["labels"])
-    elif labels is not None and labels in known & set(names):
+    elif labels in there:
         raise InputError(f"--labels {labels} takes a column away that the model reads: leave --labels away")
-    drop = [name for name in names if name in spare and name not in ("", labels)]
+    spare = (set(names) - known if there else gone) - {"", labels}
+    drop = [name for name in names if name in spare]
     like = schema.fields if isinstance(schema, Table) else ()
     source = read(
         data, labels=labels, drop=drop, reading=reading, like=like, lenient=lenient, keep_text=True, index=True
     )
-    left = [name for name in drop if name not in (*(run.data.get("drop") or ()), run.data.get("labels"))]
     noted = () if source.is_table else source.notes
-    return replace(source, notes=(*noted, *columns_left(left, source.origin)))
+    left = columns_left([name for name in drop if name not in gone], source.origin)
+    return replace(source, notes=(*noted, *left))
 
 
 def require_there(schema: AnySchema, names: Sequence[str], where: str) -> None:
@@ -214,23 +261,29 @@ def stream_for(
     infinite numbers where ``lenient``; None for others."""
     if not is_large(data):
         return None
-    check_reading(asked or {}, [data])
-    refused = [option_of(key) for key in asked or () if key != "na"]
-    for option in (["--labels"] if labels is not None else []) + refused:
+    asked = asked or {}
+    check_reading(asked, [data])
+    refused = [option_of(key) for key in asked if key != "na"]
+    for option in refused if labels is None else ["--labels"]:
         raise InputError(f"{data} is read as a stream, which takes no {option}: leave it out")
     schema, names = schema_of(run), stored_names(data)
-    known = {f.name for f in schema.fields} if isinstance(schema, Table) else set(schema.names or ())
     if names is None:
         stream = open_stream(data)
         return AsTable(stream, [f.name for f in schema.fields]) if isinstance(schema, Table) else stream
+    stream = _known_of(run, data, names, run.reading_of(asked).get("na"))
+    stream.finite = not lenient
+    return stream
+
+
+def _known_of(run: Run, data: str, names: Sequence[str], na: Any) -> Stream:
+    """The columns of a table that a run was fitted to, as a stream."""
+    schema, known = schema_of(run), known_columns(schema_of(run))
     columns = [name for name in names if name in known]
     if columns:
         require_there(schema, names, data)
-    na = (asked or {}).get("na", (run.data.get("reading") or {}).get("na"))
     stream = open_stream(data, columns=columns or None, index=True, na=na)
     dropped = set(run.data.get("drop") or ())
     stream.notes += columns_left([name for name in names if name not in known | dropped], stream.origin)
-    stream.finite = not lenient
     return stream
 
 
@@ -242,7 +295,7 @@ def figures_for(
     if stream is None:
         return data_for(run, data, labels, asked), data
     with reading_bar(stream) as seen:
-        rows = survey(stream, validation=0.0, schema=schema_of(run), given=run.given, seen=seen).seen
+        rows = streams.survey.survey(stream, validation=0.0, schema=schema_of(run), given=run.given, seen=seen).seen
     rows = replace(rows, notes=(*stream.notes, *rows.notes))
     return rows, f"{len(rows):,} of the {len(stream):,} rows of {data}, drawn at random"
 

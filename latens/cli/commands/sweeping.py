@@ -12,13 +12,11 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from latens import recipes
-from latens.cli.commands.answer import SPREAD, Answer
-from latens.cli.commands.fitting import Fit
-from latens.cli.commands.many import fit_all
-from latens.errors import FitError, InputError, is_number
+from latens.cli.commands.answer import SPREAD, Answer, aligned, spread, with_deviation
+from latens.cli.commands.fitting import Fit, How
+from latens.cli.commands.many import Many, asked_again, fit_all, new_folder
+from latens.errors import FitError, InputError, is_number, nearest
 from latens.machine.atomic import write_text
 from latens.runs import record as runs
 from latens.training import Settings
@@ -36,40 +34,38 @@ def grid_of(words: list[str], recipe: str) -> Grid:
     if not words:
         raise InputError("a sweep needs at least one --grid OPTION=VALUE,VALUE: for example --grid beta=0.5,1,2")
     own = {name: p.default for name, p in recipes.options(recipes.find(recipe)).items()}
-    valid, found = [*own, *SWEPT], {}
+    defaults = {name: getattr(Settings(), name) for name in SWEPT} | own
+    found: Grid = {}
     for word in words:
         name, equals, text = word.partition("=")
         name = name.strip().lstrip("-").replace("-", "_")
         if not equals or not name:
             raise InputError(f"--grid must be OPTION=VALUE,VALUE (for example beta=0.5,1,2), got {word!r}")
-        if name not in valid:
+        if name not in defaults:
             raise InputError(
-                f"--grid names an unknown option {name!r}{_near(name, valid)}; the recipe {recipe!r} has "
-                f"{', '.join(own) or 'none'}, and training {', '.join(SWEPT)}"
+                f"--grid names an unknown option {name!r}{nearest(name, [*own, *SWEPT], repr)}; the recipe {recipe!r} "
+                f"has {', '.join(own) or 'none'}, and training {', '.join(SWEPT)}"
             )
         if name in found:
             raise InputError(f"--grid names {name} twice: give all its values at once")
-        values = [_value(part) for part in text.split(",") if part.strip()]
-        if not values:
-            raise InputError(f"--grid {name}= has no values: give some, separated by commas")
-        default = own[name] if name in own else getattr(Settings(), name)
-        numeric = is_number(default) or any(is_number(v) for v in values)
-        for value in values:
-            if numeric and not is_number(value) and value != "auto":
-                raise InputError(f"--grid {name}: {value!r} is not a number")
-            if re.search(r"[^\w.+-]", str(value)):
-                raise InputError(f"--grid {name}: the value {value!r} cannot be part of a folder's name")
-        if len({*map(str, values)}) < len(values):
-            raise InputError(f"--grid {name} has a value twice: give each once")
-        found[name] = values
+        found[name] = _values(name, text, defaults[name])
     return found
 
 
-def _near(name: str, valid: list[str]) -> str:
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, valid, 1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
+def _values(name: str, text: str, default: Any) -> list[Any]:
+    """The values of an option, each once, all of a kind."""
+    values = [_value(part) for part in text.split(",") if part.strip()]
+    if not values:
+        raise InputError(f"--grid {name}= has no values: give some, separated by commas")
+    numeric = any(is_number(value) for value in (default, *values))
+    for value in values:
+        if numeric and not is_number(value) and value != "auto":
+            raise InputError(f"--grid {name}: {value!r} is not a number")
+        if re.search(r"[^\w.+-]", str(value)):
+            raise InputError(f"--grid {name}: the value {value!r} cannot be part of a folder's name")
+    if len({*map(str, values)}) < len(values):
+        raise InputError(f"--grid {name} has a value twice: give each once")
+    return values
 
 
 def _value(text: str) -> Any:
@@ -100,38 +96,18 @@ def sweep(asked: Fit, words: list[str], *, seeds: int = 1, nll: bool = False, qu
     for _, job in _jobs(folder, asked, grid, 1):
         Settings.from_json(job.settings)
     rows = asked.rows(source := asked.read())
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"the folder {folder} cannot be made: {error.strerror}") from None
-    record = {"format": runs.FORMAT, "asked": asked.to_json(), "grid": grid, "seeds": seeds, "nll": nll}
-    try:
-        write_text(folder / "sweep.json", sealed(record))
-        return _sweep(folder, asked, grid, seeds, nll, source, rows, None, quiet)
-    except BaseException:
-        if not any(folder.glob("*/seed-*/run.json")):
-            for path in [*folder.glob("*/seeds.json"), folder / "sweep.json"]:
-                path.unlink(missing_ok=True)
-            for path in [*(p for p in folder.glob("*") if p.is_dir()), *missing]:
-                with suppress(OSError):
-                    path.rmdir()
-        raise
+    record = {"asked": asked.to_json(), "grid": grid, "seeds": seeds, "nll": nll}
+    with new_folder(folder, "sweep.json", record, "*"):
+        return _sweep(folder, asked, record, source, rows, None, quiet)
 
 
 def resume_sweep(folder: str, *, own: str | None = None, quiet: bool = False) -> Answer:
     """Continue a sweep: what is finished is taken up, what is not goes on."""
     path = Path(folder)
     record = unseal(path / "sweep.json", f"{path} holds no sweep (made by `latens sweep`)")
-    runs.check_format(record, path)
-    asked = replace(Fit.from_json(record["asked"]), out=str(path))
-    if ":" in asked.recipe and own != asked.recipe:
-        raise InputError(
-            f"{path} was made by your own recipe, and code is never executed because a file names it: "
-            f"say --recipe {asked.recipe}"
-        )
+    asked = replace(asked_again(record, path, own), out=str(path))
     rows = asked.rows(source := asked.read())
-    return _sweep(path, asked, record["grid"], int(record["seeds"]), bool(record["nll"]), source, rows, own, quiet)
+    return _sweep(path, asked, record, source, rows, own, quiet)
 
 
 def _jobs(folder: Path, asked: Fit, grid: Grid, seeds: int) -> list[tuple[dict[str, Any], Fit]]:
@@ -150,8 +126,9 @@ def _jobs(folder: Path, asked: Fit, grid: Grid, seeds: int) -> list[tuple[dict[s
 
 
 def _sweep(
-    folder: Path, asked: Fit, grid: Grid, seeds: int, nll: bool, source: Any, rows: Any, own: str | None, quiet: bool
+    folder: Path, asked: Fit, record: dict[str, Any], source: Any, rows: Any, own: str | None, quiet: bool
 ) -> Answer:
+    grid, seeds = record["grid"], int(record["seeds"])
     jobs = _jobs(folder, asked, grid, seeds)
     for _, job in jobs[::seeds]:  # each combination is a folder as `fit --seeds` makes it
         place = Path(job.out).parent
@@ -160,11 +137,9 @@ def _sweep(
             each = replace(job, out=str(place), settings=job.settings | {"seed": int(asked.settings.get("seed", 0))})
             write_text(place / "seeds.json", sealed({"format": runs.FORMAT, "asked": each.to_json(), "seeds": seeds}))
     line = runs.resume_line(folder, asked.recipe).replace("latens fit", "latens sweep", 1)
-    fits = [job for _, job in jobs]
-    found = fit_all(
-        folder, fits, source, rows, own=own, quiet=quiet, line=line, report=False, k=50 if nll else 0
-    )  # fmt: skip
-    table = [_row(folder, jobs[i : i + seeds], found[i : i + seeds]) for i in range(0, len(jobs), seeds)]
+    how = How(own, quiet, report=False, k=50 if record["nll"] else 0)
+    found = fit_all(Many(str(folder), line, how), [job for _, job in jobs], source, rows)
+    table = [_row(jobs[i : i + seeds], found[i : i + seeds]) for i in range(0, len(jobs), seeds)]
     best = _best(table)
     _write_csv(folder / "sweep.csv", grid, table)
     answer = {"sweep": str(folder), "seeds": seeds, "combinations": table, "best": best}
@@ -173,19 +148,13 @@ def _sweep(
     return Answer("\n".join(_text(folder, grid, table, best, seeds)), answer)
 
 
-def _row(folder: Path, jobs: list[tuple[dict[str, Any], Fit]], found: list[Answer | FitError]) -> dict[str, Any]:
+def _row(jobs: list[tuple[dict[str, Any], Fit]], found: list[Answer | FitError]) -> dict[str, Any]:
     """What one combination came to: figures over its seeds, its runs, and the first failure."""
     answers = [answer for answer in found if isinstance(answer, Answer)]
     failures = [str(error) for error in found if isinstance(error, FitError)]
-    figures: dict[str, Any] = {}
-    for name in SPREAD:
-        values = [answer.figures.get(name) for answer in answers]
-        if answers and all(is_number(value) for value in values):
-            array = np.array(values, dtype=float)
-            spread = float(array.std(ddof=1)) if len(array) > 1 else None
-            figures[name] = {"mean": float(array.mean()), "sd": spread, "values": array.tolist()}
     return {
-        "options": jobs[0][0], "runs": [job.out for _, job in jobs], "finished": len(answers), "figures": figures,
+        "options": jobs[0][0], "runs": [job.out for _, job in jobs], "finished": len(answers),
+        "figures": spread(answers, is_number),
         "evaluated_on": answers[0].figures["evaluated_on"] if answers else None,
         "failed": failures[0] if failures else None,
     }  # fmt: skip
@@ -224,28 +193,24 @@ def _write_csv(path: Path, grid: Grid, table: list[dict[str, Any]]) -> None:
 def _text(folder: Path, grid: Grid, table: list[dict[str, Any]], best: dict[str, Any], seeds: int) -> list[str]:
     """The table for a person, the best combination named."""
     names = [name for name in SHOWN if any(name in row["figures"] for row in table)]
-    cells = [[*grid, *names, ""]]
-    for row in table:
-        shown = [_shown(row["figures"].get(name)) for name in names]
-        mark = "failed" if row["failed"] else "best" if row["options"] == best["options"] else ""
-        cells.append([*(str(value) for value in row["options"].values()), *shown, mark])
-    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
+    cells = [[*grid, *names, ""], *(_cells(row, names, best) for row in table)]
     over = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed each"
-    chosen = ", ".join(f"{name} = {value}" for name, value in best["options"].items())
     where = next(row["evaluated_on"] for row in table if row["evaluated_on"])
     bound = f"{'bound' if 'elbo' in names else 'distortion'} on {where}"
     return [
         f"{folder}: {len(table)} combinations, {over}, nats a datum, {where}",
-        *("  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-          for line in cells),
-        *(f"warning: {', '.join(f'{k} = {v}' for k, v in row['options'].items())}: {row['failed']}"
-          for row in table if row["failed"]),
-        f"best by the {bound}: {chosen} ({best['runs'][0]})",
+        *(f"  {line}".rstrip() for line in aligned(cells, len(cells[0]))),
+        *(f"warning: {_named(row)}: {row['failed']}" for row in table if row["failed"]),
+        f"best by the {bound}: {_named(best)} ({best['runs'][0]})",
         f"table: {folder / 'sweep.csv'}",
-    ]  # fmt: skip
+    ]
 
 
-def _shown(figure: dict[str, Any] | None) -> str:
-    if figure is None:
-        return "-"
-    return f"{figure['mean']:.3f}" + (f" ± {figure['sd']:.3f}" if figure["sd"] is not None else "")
+def _cells(row: dict[str, Any], names: list[str], best: dict[str, Any]) -> list[str]:
+    shown = [with_deviation(row["figures"][name], 3) if name in row["figures"] else "-" for name in names]
+    mark = "failed" if row["failed"] else "best" if row["options"] == best["options"] else ""
+    return [*map(str, row["options"].values()), *shown, mark]
+
+
+def _named(row: dict[str, Any]) -> str:
+    return ", ".join(f"{name} = {value}" for name, value in row["options"].items())

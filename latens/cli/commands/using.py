@@ -17,20 +17,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from latens import evaluation
+from latens import evaluation, runs
 from latens.cli.commands.answer import Answer
 from latens.cli.commands.sources import data_for, reading_bar, stream_for
-from latens.data import require_output
+from latens.data import require_output, streams
 from latens.data.rows import Rows, broken_rules, numbers_of, rows_like, unknown_levels
 from latens.data.streams.sources import Stream
-from latens.data.streams.survey import Encoded
 from latens.data.streams.writing import Writer
 from latens.data.tables.files import table_batches
 from latens.errors import InputError, concerning
-from latens.evaluation.imputation import CELLS
 from latens.evaluation.likelihood import chunk_rows, rows_at_once
-from latens.runs import imputing, outputs, scoring
-from latens.runs import record as runs
+from latens.runs import outputs, record
 from latens.runs.outputs import schema_of
 from latens.runs.record import Run
 from latens.schema import Table
@@ -99,7 +96,7 @@ class Streaming(InMemory):
         self.run, self.stream, self.size, self.sift = run, stream, unit * max(1, ROWS // unit), sift
         self._unknown: dict[str, int] = {}  # cells of each column whose level was never seen in fitting
         self._broken: dict[str, int] = {}  # rows that break each rule
-        self._encoded = Encoded(stream, schema_of(run), run.given)
+        self._encoded = streams.survey.Encoded(stream, schema_of(run), run.given)
 
     def __len__(self) -> int:
         return len(self.stream)
@@ -174,7 +171,7 @@ class Streaming(InMemory):
             with writer:
                 for number, file in enumerate(files):
                     for batch in table_batches(file.path, index=True):
-                        writer.write(imputing.numbered(pa.Table.from_batches([batch]), number))
+                        writer.write(runs.imputing.numbered(pa.Table.from_batches([batch]), number))
 
     def at(self, first: int) -> AbstractContextManager[None]:
         origin = self.stream.origin
@@ -189,7 +186,7 @@ def through(
     :class:`Streaming`."""
     for out in outs:
         require_free_output(out, folder, data)
-    run = runs.load(folder, recipe=own)
+    run = record.load(folder, recipe=own)
     stream = stream_for(run, data, labels, reading, lenient=sift)
     if stream is None:
         return InMemory(run, data_for(run, data, labels, reading, check=not sift))
@@ -213,7 +210,7 @@ def _stacked(copies: list[Any], rows: Rows) -> Any:
         return np.concatenate(copies)
     import pyarrow as pa
 
-    numbered = (imputing.numbered(rows.named(copy), number) for number, copy in enumerate(copies))
+    numbered = (runs.imputing.numbered(rows.named(copy), number) for number, copy in enumerate(copies))
     return pa.concat_tables(numbered).unify_dictionaries()
 
 
@@ -227,7 +224,7 @@ def require_free_output(out: str, folder: str, data: str | None = None, more: tu
     target = Path(out).resolve()
     if data is not None and Path(data).exists() and target == Path(data).resolve():
         raise InputError(f"cannot write {out}: it is the data that is read; name another file")
-    if target.parent == Path(folder).resolve() and target.name in runs.PARTS:
+    if target.parent == Path(folder).resolve() and target.name in record.PARTS:
         raise InputError(f"cannot write {out}: it is a part of the run; name another file")
     return extension
 
@@ -297,21 +294,20 @@ def score(
     """Write ln p(x) of each row; in a table also its standard error and effective sample size, the calibrated p-value,
     the columns that make the row strange, and the reason where values alone do. Data are read as far as their first odd
     row before, to know whether there is a column of reasons."""
-    way = through(
-        folder, data, [out], own, labels, reading, unit=lambda run: chunk_rows(_row(run), k)[0], sift=True
-    )
-    run, writer, calibration = way.run, Writer(out, len(way)), scoring.read_calibration(Path(folder))
-    tally = scoring.Tally(run, k, calibration)
+    way = through(folder, data, [out], own, labels, reading, unit=lambda run: chunk_rows(_row(run), k)[0], sift=True)
+    run, writer, calibration = way.run, Writer(out, len(way)), runs.scoring.read_calibration(Path(folder))
+    tally = runs.scoring.Tally(run, k, calibration)
     with closing(way.parts()) as parts:
-        reason = not writer.is_array and any(scoring.sifted(run, rows, refuse=False)[1] for rows, _ in parts)
+        reason = not writer.is_array and any(runs.scoring.sifted(run, rows, refuse=False)[1] for rows, _ in parts)
     with writer, closing(way.parts()) as parts:
         for rows, first in parts:
             if first == 0:
-                scoring.require_score(run, rows)
+                runs.scoring.require_score(run, rows)
             with way.at(first):
-                found = scoring.score(run, rows, k, calibration, refuse=first == 0)
+                found = runs.scoring.score(run, rows, k, calibration, refuse=first == 0)
             tally.add(found, rows)
-            writer.write(found.log_px if writer.is_array else scoring.as_table(found, schema_of(run), reason), rows)
+            table = None if writer.is_array else runs.scoring.as_table(found, schema_of(run), reason)
+            writer.write(found.log_px if table is None else table, rows)
     line, *rest = tally.lines()
     warnings = tally.warnings()
     lines = [f"wrote {out}: {line}", *rest, *_beside(writer.beside), *(f"warning: {text}" for text in warnings)]
@@ -332,7 +328,7 @@ def impute(
             raise InputError(f"--uncertainty and --out name the same file {out}; name two")
     way = through(
         folder, data, [out, *beside], own, labels, reading,
-        unit=lambda run: max(1, CELLS // (max(64, schema_of(run).columns) * k)),
+        unit=lambda run: max(1, evaluation.imputation.CELLS // (max(64, schema_of(run).columns) * k)),
     )  # fmt: skip
     way.require_fillable(draws)
     writer, filled, left = Writer(out, len(way) * max(draws, 1)), Counter[str](), Counter[str]()
@@ -341,7 +337,7 @@ def impute(
         put = stack.enter_context(way.copies(writer, draws))
         for rows, first in stack.enter_context(closing(way.parts())):
             _require_table_for(out, rows)
-            found = imputing.impute(way.run, rows, k=k, draws=draws, seed=seed, first_row=first)
+            found = runs.imputing.impute(way.run, rows, k=k, draws=draws, seed=seed, first_row=first)
             filled.update(found.missing)
             left.update(found.left)
             writer.names = rows.names
@@ -350,7 +346,7 @@ def impute(
             put([outputs.written(made, way.run, rows, out) for made in found.draws or [found.filled]], rows)
     most = ", ".join(f"{name} {count:,}" for name, count in sorted(filled.items(), key=lambda i: -i[1])[:5])
     note = f"filled {sum(filled.values()):,} missing cells" + (f" ({most})" if most else "")
-    warnings = way.warnings + imputing.notes(filled, way.unknown, left)
-    warnings += imputing.copy_notes(getattr(rows.x, "column_names", ())) if draws else []
+    warnings = way.warnings + runs.imputing.notes(filled, way.unknown, left)
+    warnings += runs.imputing.copy_notes(getattr(rows.x, "column_names", ())) if draws else []
     answer = written(out, note + (f", {draws} times" if draws else "") + "; rows", writer.shape, warnings)
     return Answer(answer.text, answer.figures | {"filled": dict(filled), "k": k, "draws": draws})

@@ -1,1 +1,10 @@
 """Counts of many things: .h5ad files and sparse matrices, dense a batch at a time."""
+
+from typing import TYPE_CHECKING
+
+from latens import late
+
+if TYPE_CHECKING:
+    from latens.data.counts import sparse
+else:
+    __getattr__, __dir__, __all__ = late(__name__, {"": "sparse"})

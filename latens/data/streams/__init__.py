@@ -1,1 +1,10 @@
 """Data larger than memory: blocks on disk, batches with exact positions, one pass that sees everything."""
+
+from typing import TYPE_CHECKING
+
+from latens import late
+
+if TYPE_CHECKING:
+    from latens.data.streams import survey
+else:
+    __getattr__, __dir__, __all__ = late(__name__, {"": "survey"})

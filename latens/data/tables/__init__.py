@@ -1,1 +1,10 @@
 """Tables: files and data frames to arrow tables and back, and what each column is."""
+
+from typing import TYPE_CHECKING
+
+from latens import late
+
+if TYPE_CHECKING:
+    from latens.data.tables import frame_backs, frame_records, frames, kinds, kinds_asked, rules
+else:
+    __getattr__, __dir__, __all__ = late(__name__, {"": "frame_backs frame_records frames kinds kinds_asked rules"})

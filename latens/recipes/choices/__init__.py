@@ -5,13 +5,19 @@ depend on the schema and the number of rows alone, so that a saved run is rebuil
 only sets the starting values of buffers and biases, which loading replaces.
 """
 
-from latens.recipes.choices.arrays import LIKELIHOODS, likelihood_name, standardisation
-from latens.recipes.choices.info import CONV_SIDE, NETWORKS, DataInfo, latent_size, network_name, one_of
-from latens.recipes.choices.parts import encoder, likelihood_for, likeness_for, posterior_for, prior_for, through
-from latens.recipes.choices.rows import linear_units, pseudo_inputs_for, rows_for
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "CONV_SIDE", "LIKELIHOODS", "NETWORKS", "DataInfo", "encoder", "latent_size", "likelihood_for",
-    "likelihood_name", "likeness_for", "linear_units", "network_name", "one_of", "posterior_for", "prior_for",
-    "pseudo_inputs_for", "rows_for", "standardisation", "through",
-]  # fmt: skip
+from latens import late
+
+if TYPE_CHECKING:
+    from latens.recipes.choices.arrays import LIKELIHOODS, likelihood_name, standardisation
+    from latens.recipes.choices.info import CONV_SIDE, NETWORKS, DataInfo, latent_size, network_name, one_of
+    from latens.recipes.choices.parts import encoder, likelihood_for, likeness_for, posterior_for, prior_for, through
+    from latens.recipes.choices.rows import linear_units, pseudo_inputs_for, rows_for
+else:
+    __getattr__, __dir__, __all__ = late(__name__, {
+        "arrays": "LIKELIHOODS likelihood_name standardisation",
+        "info": "CONV_SIDE NETWORKS DataInfo latent_size network_name one_of",
+        "parts": "encoder likelihood_for likeness_for posterior_for prior_for through",
+        "rows": "linear_units pseudo_inputs_for rows_for",
+    })  # fmt: skip

@@ -212,7 +212,7 @@ def _counts(info: DataInfo, kind: str, network: str, latent_dim: int) -> nn.Modu
         pseudo[unseen] /= unseen.sum()
         added = float(pseudo.sum())
         more["smoothing"] = 1 / (info.rows + 1) if offset_of(info) is None else added / (total + added)
-    part = COUNTS[kind](nn.Identity(), **more, offset=offset_of(info), reads=info.reads)
+    part = getattr(conditionals, COUNTS[kind])(nn.Identity(), **more, offset=offset_of(info), reads=info.reads)
     cells = () if part.parameters_per_cell == 1 else (part.parameters_per_cell,)
     part.network, inner = _decoder(info, network, latent_dim, (*cells, *info.shape))
     if info.sample is not None:
