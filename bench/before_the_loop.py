@@ -1,11 +1,11 @@
 """How far a table goes before the loop: files of latens entered, and calls between them.
 
-One `latens fit people.csv --epochs 1` in this process, from the entry of the command until the trainer starts its loop. A file is entered when a function of it is called; what importing a module runs (its top and its class bodies) is not counted. A
-call across files is one from a function of one file of latens to a function of another, without anything between them
-(a generator that goes on is called again). `calls` counts every one of them, `arrows` each pair of (function, function) once,
-`pairs` each pair of (file, file) once.
+One `latens fit people.csv --epochs 1` in this process, from the entry of the command until the trainer starts its loop.
+A file is entered when a function of it is called; what importing a module runs (its top and its class bodies) is not
+counted. A call across files is one from a function of one file of latens to a function of another, with nothing
+between them (a generator that goes on is called again). `calls` counts every one of them, `arrows` each pair of
+(function, function) once, `pairs` each pair of (file, file) once.
 
-    python bench/before_the_loop.py            # the figures, and the pairs of files with the most calls
     python bench/before_the_loop.py --top 40   # more of them
     python bench/before_the_loop.py --arrows   # the functions instead, and the files entered
 """

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,7 @@ class Table:
         if not all({rule.target, *rule.sources} <= known for rule in self.rules):
             raise InputError("the schema of the data has a rule of columns that are not modelled")
 
-    @property
+    @cached_property
     def outer(self) -> tuple[Column, ...]:
         """The columns that the model gives, as the user has them: those of x, and those that rules write from them."""
         return tuple(field for field in self.fields if field.is_modelled and field.name not in self.conditions)
@@ -71,7 +72,7 @@ class Table:
         """Names of the columns of which rules leave nothing to model."""
         return tuple(rule.target for rule in self.rules if rule.reproduces)
 
-    @property
+    @cached_property
     def modelled(self) -> tuple[Column, ...]:
         """The columns of x, in order; in the place of one that rules bound what is left of it."""
         left = {rule.target: rule for rule in self.rules if rule.bounds}

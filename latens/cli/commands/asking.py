@@ -11,7 +11,7 @@ from latens.cli.commands.answer import Answer
 from latens.cli.commands.fitting import Fit
 from latens.data import Source
 from latens.data.images.pixels import MAX_SIDE
-from latens.data.tables.kinds_asked import levels_named
+from latens.data.tables.kinds import levels_named
 from latens.errors import InputError
 from latens.machine.atomic import writable, write_text
 from latens.schema import Table

@@ -12,16 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from latens.data.tables.rules_found import (
-    ASKED,
-    comparable,
-    counted,
-    function_of,
-    impossible,
-    is_numeric,
-    keys_of,
-    order_of,
-)
+from latens.data.tables.rules_found import ASKED, counted, function_of, impossible, is_numeric, keys_of, order_of
 from latens.errors import InputError
 from latens.schema import Column, Table
 from latens.schema.cells import listed
@@ -153,7 +144,7 @@ def _orders_asked(
             if not is_numeric(fields[name]):
                 raise InputError(f"--rule {text!r}: column {name!r} is {fields[name].kind}, and an order is of numbers "
                                  "or dates: leave the rule away")  # fmt: skip
-        if low == high or not comparable(fields[low], fields[high]):
+        if low == high or fields[low].time != fields[high].time:
             raise InputError(f"--rule {text!r}: {low!r} and {high!r} are not two columns of one kind of values")
         strict = sign in ("<", ">")
         draft = Order(high, (low,), "", fields[high], strict)
