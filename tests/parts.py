@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from latens import conditionals, models, objectives, priors
 from latens.data.loader import ArrayLoader
 from latens.errors import InputError
-from latens.training import Settings, Trainer
+from latens.training import Log, Settings, Trainer
 
 
 def data(rows: int = 48, columns: int = 3, seed: int = 0) -> np.ndarray:
@@ -60,7 +60,8 @@ def trainer(
     held = None
     if validation is not None:
         held = ArrayLoader(torch.as_tensor(validation, dtype=torch.float32), batch_size=16, shuffle=False)
-    return Trainer(model, objective or objectives.ELBO(), loader, held, chosen, backend=backend, progress=progress)
+    log = Log(progress=progress)
+    return Trainer(model, objective or objectives.ELBO(), loader, held, chosen, log, backend=backend)
 
 
 def assert_same(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> None:
