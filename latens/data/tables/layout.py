@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from latens.data.tables.dates import patterns
@@ -49,8 +50,9 @@ def records(data: bytes, start: int, delimiter: str, where: str, line: int = 0) 
             raise InputError(f"{where}, line {line + reader.line_num}: {error}; correct the line.") from error
 
 
-def _head(data: bytes, start: int, delimiter: str, where: str, count: int = 10) -> list[list[str]]:
-    return [record for _, (_, record) in zip(range(count), records(data, start, delimiter, where))]
+def _head(data: bytes, start: int, delimiter: str, where: str) -> list[tuple[int, list[str]]]:
+    """The first ten records, each with the number of the line that it ends on."""
+    return list(islice(records(data, start, delimiter, where), 10))
 
 
 def _line_end(data: bytes, start: int) -> int:
@@ -71,15 +73,16 @@ def survey(data: bytes, path: Path, choose: Choice) -> Layout:
         data, delimiter, comment = data[:start] + _tabbed(data[start:], least), "\t", _tabbed(comment, least)
     elif delimiter.encode() + b' "' in data:
         data = data[:start] + _closed_up(data[start:], delimiter)
-    head = [list(map(str.strip, record)) for record in _head(data, start, delimiter, where)]
-    if not head:
+    first = _head(data, start, delimiter, where)
+    if not first:
         raise InputError(f"{where} has no rows; give a file with data.")
+    head = [list(map(str.strip, record)) for _, record in first]
     if noted := _noted(comment, delimiter, head[0]):
         return Layout(data, delimiter, _named(noted, where, line), start, line)
     short = _is_short(head, _starts_quoted(data, start))
     if not (short or _quoted_alone(data, start, delimiter) or _is_header(head, choose)):
         return Layout(data, delimiter, _numbered(head[0]), start, line)
-    lines, _ = next(records(data, start, delimiter, where))
+    lines = first[0][0]
     for _ in range(lines):
         start = _line_end(data, start)
     names, line = _named(head[0], where, line + lines), line + lines
@@ -164,7 +167,7 @@ def _delimiter(data: bytes, start: int, where: str, path: Path) -> str:
     heads: dict[str, list[list[str]]] = {usual: []}
     for delimiter in _DELIMITERS:
         try:
-            heads[delimiter] = _head(data, start, delimiter, where)
+            heads[delimiter] = [record for _, record in _head(data, start, delimiter, where)]
         except InputError:
             continue
     for delimiter in _DELIMITERS:
@@ -184,7 +187,8 @@ def _spaced(data: bytes, where: str, path: Path, least: int = 1) -> bool:
     """Whether runs of spaces cut most of the first records into equally many fields, of which one has numbers or dates
     in all rows, or, in .txt, .dat and .data, all of the first records."""
     try:
-        top, *rest = head = _head(_tabbed(data[: data.rfind(b"\n") + 1] or data, least), 0, "\t", where)
+        tabbed = _tabbed(data[: data.rfind(b"\n") + 1] or data, least)
+        top, *rest = head = [record for _, record in _head(tabbed, 0, "\t", where)]
     except (InputError, ValueError):  # or there is none
         return False
     below, quoted = rest or head, _starts_quoted(data, 0)
