@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from latens.data.array_files import npy_header, sentences
 from latens.errors import InputError
 from latens.schema import require_numeric
 from latens.tensors import trees
@@ -134,26 +135,15 @@ def _own(values: Any) -> Tensor:
 
 
 def _npy_header(path: Path) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
-    """Shape, Fortran order, dtype and offset of the data of an .npy file, whose size must fit them exactly."""
+    """Shape, Fortran order, dtype and offset of the data of an .npy file of numbers, whose size must fit them."""
     if not path.is_file():
         raise InputError(f"there is no file {path}: correct the path")
-    with open(path, "rb") as file:
-        try:
-            version = np.lib.format.read_magic(file)
-            readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-            shape, fortran, dtype = readers[version](file)
-        except (ValueError, KeyError, SyntaxError) as error:
-            raise InputError(f"{path} is not an .npy array, or its header is damaged: get it again") from error
+    with sentences(path), open(path, "rb") as file:
+        shape, fortran, dtype = npy_header(file, path.stat().st_size, str(path))
         offset = file.tell()
-    if dtype.hasobject:
-        raise InputError(f"{path} holds Python objects, which latens never unpickles: save an array of numbers")
     require_numeric(dtype, str(path))
-    if len(shape) == 0 or min(shape) < 0 or shape[0] == 0:
+    if not shape or shape[0] == 0:
         raise InputError(f"{path} has the shape {shape}, without rows: give an array with one row per datum")
-    declared, there = int(np.prod(shape, dtype=object)) * dtype.itemsize, path.stat().st_size - offset
-    if declared != there:
-        fault = "is truncated" if there < declared else "is damaged"
-        raise InputError(f"{path} {fault}: its header declares {declared:,} bytes and {there:,} follow; get it again")
     return shape, fortran, dtype, offset
 
 
