@@ -145,7 +145,7 @@ class Column:
         """Whether it is modelled as a number or a date."""
         return self.kind in NUMERIC
 
-    @property
+    @cached_property
     def is_modelled(self) -> bool:
         return self.kind in NUMERIC or self.kind in CODED
 

@@ -163,8 +163,7 @@ class Settings:
             "keep": "last" if table and held < 200 else "best", "decay": "cosine" if convolutions else "linear",
             "average": 0.998 if table and rows >= AVERAGED_ROWS else 0.0,
         }  # fmt: skip
-        given = {name: getattr(self, name) for name in automatic}
-        settled = {n: value if given[n] == "auto" else type(value)(given[n]) for n, value in automatic.items()}
+        settled = {n: v if (own := getattr(self, n)) == "auto" else type(v)(own) for n, v in automatic.items()}
         return replace(self, epochs=epochs, batch_size=batch, **settled)
 
     @property

@@ -220,7 +220,7 @@ def _is_header(head: list[list[str]], choose: Choice) -> bool:
     """Whether the first record names the columns: it has the names asked for, or no datum at all, or a word above a
     datum, or the numbers 0, 1, 2 ... that a data frame without names writes; but no date above a date."""
     top, pairs = head[0], list(zip(*head[:2])) if len(head) > 1 else []
-    if any({*patterns(field)} & {*patterns(under)} for field, under in pairs):
+    if any((dates := patterns(field)) and {*dates} & {*patterns(under)} for field, under in pairs):
         return False
     if not any(map(DATUM.fullmatch, top)):
         return True
