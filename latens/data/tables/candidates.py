@@ -144,7 +144,6 @@ def _moments(values: np.ndarray) -> tuple[float, float]:
 
 
 _SCORES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
-    "normal": _normal, "student_t": _student_t, "log_normal": _log_normal,
-    "poisson": _poisson, "negative_binomial": _negative_binomial,
-    "zero_inflated_negative_binomial": _zero_inflated, "heaped": _heaped,
+    "normal": _normal, "student_t": _student_t, "log_normal": _log_normal, "poisson": _poisson,
+    "negative_binomial": _negative_binomial, "zero_inflated_negative_binomial": _zero_inflated, "heaped": _heaped,
 }  # fmt: skip
