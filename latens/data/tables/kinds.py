@@ -19,7 +19,18 @@ from latens.errors import InputError
 from latens.schema import Column, Table
 from latens.schema.arrow import pa, pc
 from latens.schema.calendar import calendar_of
-from latens.schema.cells import DAY, as_levels, as_numbers, first_whole, in_words, kind_of_time, listed, plain, short
+from latens.schema.cells import (
+    DAY,
+    as_levels,
+    as_numbers,
+    first_whole,
+    in_words,
+    kind_of_time,
+    listed,
+    plain,
+    require_once,
+    short,
+)
 from latens.schema.column import CODED, FAMILIES, LOGARITHMIC, logarithmic
 from latens.schema.form import Form
 from latens.schema.law import Law
@@ -90,9 +101,7 @@ def _require_columns(scans: list[ColumnScan], named: Iterable[str]) -> None:
     rows = scans[0].rows if scans else 0
     if rows < 2:
         raise InputError(f"the data needs at least 2 rows, got n_samples={rows}; give more rows.")
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise InputError(f"the data has two columns called {twice!r}; rename one.")
+    require_once(names, "the data")
     for name in named:
         if name not in names:
             raise InputError(f"there is no column {name!r}; there are: {listed(names)}.")
