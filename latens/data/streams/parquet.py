@@ -114,15 +114,11 @@ class ParquetBlocks:
                 return
 
 
-def stored_schema(path: str | os.PathLike[str]) -> pa.Schema:
-    """The schema of the first file; errors as :class:`ParquetBlocks`."""
-    return _footer(files_at(path, ".parquet")[0]).schema.to_arrow_schema()
-
-
-def column_names(path: str | os.PathLike[str]) -> list[str]:
-    """The names of the columns of the first file, and of partitions; errors as :class:`ParquetBlocks`."""
-    schema = stored_schema(path)
-    return [*schema.names, *_keys(files_at(path, ".parquet"), schema)]
+def stored_columns(path: str | os.PathLike[str]) -> tuple[pa.Schema, list[str]]:
+    """(the schema of the first file, the names of its columns and of partitions); errors as :class:`ParquetBlocks`."""
+    files = files_at(path, ".parquet")
+    schema = _footer(files[0]).schema.to_arrow_schema()
+    return schema, [*schema.names, *_keys(files, schema)]
 
 
 def unpacked_bytes(path: str | os.PathLike[str]) -> int:

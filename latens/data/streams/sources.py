@@ -16,7 +16,7 @@ from latens.data.rows import as_table
 from latens.data.streams.blocks import cut, starts
 from latens.data.streams.files import fingerprint_files
 from latens.data.streams.loader import WINDOW_BYTES, WINDOW_ROWS, ahead
-from latens.data.streams.parquet import MOST_ROWS, ParquetBlocks, column_names, stored_schema, unpacked_bytes
+from latens.data.streams.parquet import MOST_ROWS, ParquetBlocks, stored_columns, unpacked_bytes
 from latens.data.tables.folders import tables_below
 from latens.data.tables.reading import without_marks
 from latens.data.tables.types import chosen, index_names, index_notes, plain, plain_schema
@@ -131,7 +131,8 @@ class ParquetStream(Stream):
     ):  # fmt: skip
         self.order = order or StreamOrder()
         self.origin = path if "://" in path else os.path.abspath(os.path.expanduser(path))
-        stored, of_index = column_names(path), index_names(stored_schema(path))
+        schema, stored = stored_columns(path)
+        of_index = index_names(schema)
         wanted = None if columns is None else list(columns)
         names = [n for n in chosen(stored, list(drop), wanted, self.origin) if wanted or n not in of_index]
         if not names:
@@ -250,8 +251,9 @@ def stored_names(path: str) -> list[str] | None:
     if _is_npy(path) or not _is_parquet(path):
         return None
     with concerning(path):
-        of_index = index_names(stored_schema(path))
-        return [name for name in column_names(path) if name not in of_index]
+        schema, names = stored_columns(path)
+        of_index = index_names(schema)
+        return [name for name in names if name not in of_index]
 
 
 def is_large(path: str) -> bool:
