@@ -16,6 +16,7 @@ from latens.errors import InputError
 from latens.schema.form import BLANKS
 
 _DELIMITERS = "\t;|,"
+HEAD = 10  # records by which a file is looked at
 DATUM = re.compile(r"[+-]?(\d+[.,]?\d*|[.,]\d+)([eE][+-]?\d+)?|[+-]?inf(inity)?|nan|true|false|\d{4}(-\d\d){2}.*", re.I)
 _EXCEL = re.compile(rb"""\"?sep=(.)\"?[;,|\t ]*(\r\n|\r|\n)""", re.IGNORECASE)  # its first line: the delimiter
 _SPACES = re.compile(rb"""(?<![^ \t\r\n])("(?:[^"]|"")*")|(?<![^\r\n])[ \t]+|[ \t]+(?![^\r\n])|([ \t]+)""")
@@ -50,9 +51,8 @@ def records(data: bytes, start: int, delimiter: str, where: str, line: int = 0) 
             raise InputError(f"{where}, line {line + reader.line_num}: {error}; correct the line.") from error
 
 
-def _head(data: bytes, start: int, delimiter: str, where: str) -> list[tuple[int, list[str]]]:
-    """The first ten records, each with the number of the line that it ends on."""
-    return list(islice(records(data, start, delimiter, where), 10))
+def _head(data: bytes, start: int, delimiter: str, where: str) -> list[list[str]]:
+    return [record for _, record in islice(records(data, start, delimiter, where), HEAD)]
 
 
 def _line_end(data: bytes, start: int) -> int:
@@ -73,7 +73,7 @@ def survey(data: bytes, path: Path, choose: Choice) -> Layout:
         data, delimiter, comment = data[:start] + _tabbed(data[start:], least), "\t", _tabbed(comment, least)
     elif delimiter.encode() + b' "' in data:
         data = data[:start] + _closed_up(data[start:], delimiter)
-    first = _head(data, start, delimiter, where)
+    first = list(islice(records(data, start, delimiter, where), HEAD))
     if not first:
         raise InputError(f"{where} has no rows; give a file with data.")
     head = [list(map(str.strip, record)) for _, record in first]
@@ -167,7 +167,7 @@ def _delimiter(data: bytes, start: int, where: str, path: Path) -> str:
     heads: dict[str, list[list[str]]] = {usual: []}
     for delimiter in _DELIMITERS:
         try:
-            heads[delimiter] = [record for _, record in _head(data, start, delimiter, where)]
+            heads[delimiter] = _head(data, start, delimiter, where)
         except InputError:
             continue
     for delimiter in _DELIMITERS:
@@ -187,8 +187,7 @@ def _spaced(data: bytes, where: str, path: Path, least: int = 1) -> bool:
     """Whether runs of spaces cut most of the first records into equally many fields, of which one has numbers or dates
     in all rows, or, in .txt, .dat and .data, all of the first records."""
     try:
-        tabbed = _tabbed(data[: data.rfind(b"\n") + 1] or data, least)
-        top, *rest = head = [record for _, record in _head(tabbed, 0, "\t", where)]
+        top, *rest = head = _head(_tabbed(data[: data.rfind(b"\n") + 1] or data, least), 0, "\t", where)
     except (InputError, ValueError):  # or there is none
         return False
     below, quoted = rest or head, _starts_quoted(data, 0)
