@@ -13,8 +13,10 @@ from torch import Tensor, nn
 
 from latens import conditionals, models, objectives, priors
 from latens.data.loader import ArrayLoader
+from latens.data.streams.blocks import cut, starts
 from latens.errors import InputError
-from latens.training import Settings, Trainer
+from latens.tensors import trees
+from latens.training import Log, Settings, Trainer
 
 
 def data(rows: int = 48, columns: int = 3, seed: int = 0) -> np.ndarray:
@@ -60,7 +62,8 @@ def trainer(
     held = None
     if validation is not None:
         held = ArrayLoader(torch.as_tensor(validation, dtype=torch.float32), batch_size=16, shuffle=False)
-    return Trainer(model, objective or objectives.ELBO(), loader, held, chosen, backend=backend, progress=progress)
+    log = Log(progress=progress)
+    return Trainer(model, objective or objectives.ELBO(), loader, held, chosen, log, backend=backend)
 
 
 def assert_same(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> None:
@@ -95,6 +98,19 @@ def poisoned(info: Any, *, latent_dim: int = 2, network: str = "auto") -> tuple[
     model = vae(info.columns, latent_dim)
     model.posterior.network = Poisoned(model.posterior.network, -77.3)
     return model, objectives.ELBO()
+
+
+class MemoryBlocks:
+    """Blocks of ``block_rows`` rows of trees of arrays or tensors in memory."""
+
+    def __init__(self, x: Any, c: Any = None, *, block_rows: int = 10):
+        self.tree, self.rows = (x, c), trees.rows((x, c))
+        self.sizes = cut(self.rows, block_rows)
+        self.firsts = starts(self.sizes)
+
+    def read(self, block: int) -> Any:
+        rows = slice(int(self.firsts[block]), int(self.firsts[block + 1]))
+        return trees.map_tree(lambda leaf: torch.as_tensor(leaf[rows]).clone(), self.tree)
 
 
 def refusal_of(read: Callable[..., Any], path: Path, **options: Any) -> str:

@@ -144,7 +144,7 @@ def test_every_mode_and_format(tmp_path: Path, extension: str, mode: str):
     found, lazy = image_folder(tmp_path), image_folder(tmp_path, in_memory=0)
     assert isinstance(found.x, np.ndarray) and isinstance(lazy.x, ImageFiles)
     assert torch.equal(lazy.x[:], torch.from_numpy(found.x)) and lazy.fingerprint == found.fingerprint
-    assert found.labels is None and found.names == tuple(path.name for path in paths)
+    assert found.labels is None and found.row_names == tuple(path.name for path in paths)
     if mode == "I;16":
         wanted = [np.asarray(image) for image in images]
     elif mode == "1":
@@ -305,7 +305,7 @@ def test_order_labels_and_what_is_left_alone(tmp_path: Path):
     (tmp_path / "notes.txt").write_text("hello")
     (tmp_path / "a" / "pipe.png").symlink_to("nowhere")
     found = image_folder(tmp_path)
-    assert found.names == ("B/x.PNG", "a/deep/er/1.png", "a-/1.png", "b/10.png", "b/2.png")
+    assert found.row_names == ("B/x.PNG", "a/deep/er/1.png", "a-/1.png", "b/10.png", "b/2.png")
     assert found.labels.tolist() == [0, 1, 2, 3, 3] and found.label_names == ("B", "a", "a-", "b")
     assert found.notes == ["2 files that are no images were left alone"] and found.skipped == []
     save(tmp_path / "top.png", levels(*SHAPE))
@@ -322,7 +322,7 @@ def test_pipes_and_circles_of_links_do_not_hang(tmp_path: Path):
     (tmp_path / "b" / "link.png").symlink_to(tmp_path / "a" / "1.png")
     os.mkfifo(tmp_path / "a" / "pipe.png")
     found = image_folder(tmp_path)
-    assert found.names == ("a/1.png", "b/1.png", "b/link.png")
+    assert found.row_names == ("a/1.png", "b/1.png", "b/link.png")
     assert np.array_equal(found.x[0], found.x[2])
 
 
@@ -379,7 +379,7 @@ def test_absurd_sizes_are_refused_from_the_header(tmp_path: Path, width: int, he
     assert "bomb.png" in message and text in message
     assert not text or f"limit of {Image.MAX_IMAGE_PIXELS:,}" in message
     save(tmp_path / "good.png", levels(*SHAPE))
-    assert image_folder(tmp_path, skip_bad=True).names == ("good.png",)
+    assert image_folder(tmp_path, skip_bad=True).row_names == ("good.png",)
 
 
 @pytest.mark.parametrize("extension", ["png", "jpg", "tif", "bmp", "gif", "webp"])
@@ -390,10 +390,10 @@ def test_truncated_files_are_refused_by_name_or_left_out(tmp_path: Path, extensi
         (tmp_path / f"cut.{extension}").write_bytes(whole[:part])
         assert f"cut.{extension}" in refusal(tmp_path)
         found = image_folder(tmp_path, skip_bad=True)
-        assert found.names == (f"a.{extension}",) and found.x.shape == (1, 3, 40, 60)
+        assert found.row_names == (f"a.{extension}",) and found.x.shape == (1, 3, 40, 60)
         assert len(found.skipped) == 1 and "1 damaged file left out, the first:" in found.notes[-1]
         lazy = image_folder(tmp_path, skip_bad=True, in_memory=0)
-        assert lazy.names == found.names and torch.equal(lazy.x[:], torch.from_numpy(found.x))
+        assert lazy.row_names == found.row_names and torch.equal(lazy.x[:], torch.from_numpy(found.x))
         assert lazy.fingerprint == found.fingerprint
 
 
@@ -475,7 +475,7 @@ def test_pages_are_rows_or_said_to_be_left_out(extension: str, tmp_path: Path) -
     whole, lazy = (image_folder(tmp_path / "data", pages=True, in_memory=size) for size in (1 << 30, 0))
     assert np.array_equal(whole.x, np.concatenate([inside, inside]))
     assert np.array_equal(lazy.x.rows(np.array([7, 0, 7, 4])), inside[[2, 0, 2, 4]])
-    assert whole.names[:2] == (f"{one}#1", f"{one}#2") and whole.labels.tolist() == [0] * 5 + [1] * 5
+    assert whole.row_names[:2] == (f"{one}#1", f"{one}#2") and whole.labels.tolist() == [0] * 5 + [1] * 5
     assert whole.fingerprint == lazy.fingerprint and not whole.notes
     stack = read(tmp_path / "data" / one)
     assert np.array_equal(stack.x, inside) and stack.row_names[4] == f"s.{extension}#5"

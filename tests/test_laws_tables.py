@@ -669,7 +669,7 @@ def test_candidates_are_compared_as_masses_on_the_grid(name: str, step: float) -
     values = draw(np.random.default_rng(1))
     values = np.maximum(np.rint(values / step), 1) * step if name != "poisson" else values
     train, test = values[::2], np.unique(values[1::2])
-    found = candidates._score(name, train, test, 0.0, 1.0, step)
+    found = candidates._score(name, train, test, step)
     law = of(train)
     mass = law.pmf(test) if name == "poisson" else law.cdf(test + step / 2) - law.cdf(test - step / 2)
     seen = mass > 1e-9
@@ -681,7 +681,7 @@ def test_the_law_of_a_column_has_mass_one_as_a_candidate(step: float) -> None:
     rng = np.random.default_rng(2)
     values = step * np.where(rng.random(4000) < 0.3, 0, rng.integers(0, 400, 4000))
     places = step * np.arange(-40_000.0, 40_000.0)
-    total = np.exp(candidates._score("heaped", values, places, 0.0, 1.0, step)).sum()
+    total = np.exp(candidates._score("heaped", values, places, step)).sum()
     assert total == pytest.approx(1, abs=5e-3)
 
 

@@ -444,10 +444,10 @@ def test_the_marginal_scores_are_scipys():
     from latens.data.tables.candidates import _normal, _student_t
 
     train, test = np.random.default_rng(0).standard_t(3, (2, 500)) * 7 + 3
-    assert np.allclose(_normal(train, test, 0, 1), stats.norm(train.mean(), train.std()).logpdf(test), rtol=1e-12)
+    assert np.allclose(_normal(train, test), stats.norm(train.mean(), train.std()).logpdf(test), rtol=1e-12)
     laws = [stats.t(df, *_em(train, df)) for df in (3.0, 5.0, 10.0)]
     best = max(laws, key=lambda law: law.logpdf(train).mean())
-    assert np.allclose(_student_t(train, test, 0, 1), best.logpdf(test), rtol=1e-9)
+    assert np.allclose(_student_t(train, test), best.logpdf(test), rtol=1e-9)
 
 
 def _em(x: np.ndarray, df: float) -> tuple[float, float]:

@@ -9,13 +9,13 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from parts import assert_same, data, timeless, vae
+from parts import MemoryBlocks, assert_same, data, timeless, vae
 from scipy import stats
 
 from latens import InputError, objectives
 from latens.data.loader import ArrayLoader, Batch
 from latens.data.streams import loader as stream_loader
-from latens.data.streams.blocks import GatheredRows, LazyBlocks
+from latens.data.streams.blocks import GatheredRows
 from latens.data.streams.loader import StreamLoader, ahead
 from latens.data.transforms import binarize
 from latens.tensors import trees
@@ -148,7 +148,7 @@ def test_the_order_is_a_function_of_seed_and_epoch():
 def test_in_order_it_is_the_loader_of_arrays(size: int):
     x, c = torch.rand(35, 3), {"label": torch.arange(35)}
     arrays = ArrayLoader(x, c, batch_size=size, shuffle=False, seed=6, transform=binarize)
-    stream = StreamLoader(LazyBlocks(x, c, block_rows=8), batch_size=size, seed=6, transform=binarize, window_rows=9)
+    stream = StreamLoader(MemoryBlocks(x, c, block_rows=8), batch_size=size, seed=6, transform=binarize, window_rows=9)
     stream = stream.in_order()
     assert len(arrays) == len(stream)
     for epoch in (0, 1):
@@ -160,7 +160,7 @@ def test_the_transform_goes_by_seed_epoch_and_row():
     x = torch.full((64, 8), 0.5)
 
     def passed(epoch: int, **options) -> torch.Tensor:
-        loader = StreamLoader(LazyBlocks(x, block_rows=8), transform=binarize, **options)
+        loader = StreamLoader(MemoryBlocks(x, block_rows=8), transform=binarize, **options)
         batches = [*loader.batches(epoch)]
         return torch.cat([b.x for b in batches])[torch.cat([b.rows for b in batches]).argsort()]
 
@@ -178,7 +178,7 @@ def test_position_and_row_number_are_uncorrelated():
     epochs is held to 4.5 standard errors: false alarms 7e-6 a case."""
     epochs = 60
     for blocks, window in ((40, 5), (40, 40), (12, 3)):
-        loader = StreamLoader(LazyBlocks(np.arange(blocks * 25), block_rows=25), batch_size=25, window=window,
+        loader = StreamLoader(MemoryBlocks(np.arange(blocks * 25), block_rows=25), batch_size=25, window=window,
                               window_rows=1, workers=0)  # fmt: skip
         orders = [rows_of([*loader.batches(epoch)]) for epoch in range(epochs)]
         found = [np.corrcoef(np.arange(len(order)), order)[0, 1] for order in orders]
@@ -191,7 +191,7 @@ def test_a_row_may_come_anywhere_and_neighbours_part():
     """Over 600 seeds the position of a row is uniform, and so is that of its neighbour given it; false alarms 1e-5."""
     positions = []
     for seed in range(600):
-        loader = StreamLoader(LazyBlocks(np.arange(24), block_rows=4), batch_size=1, seed=seed, window=6, workers=0)
+        loader = StreamLoader(MemoryBlocks(np.arange(24), block_rows=4), batch_size=1, seed=seed, window=6, workers=0)
         order = rows_of([*loader.batches(0)])
         positions.append((order.index(9), order.index(10)))
     a, b = np.array(positions).T
@@ -299,7 +299,7 @@ def test_jobs_ahead_are_one_group_ahead():
 )
 def test_options_that_cannot_be_are_refused(options: dict, message: str):
     with pytest.raises(InputError, match=message):
-        StreamLoader(LazyBlocks(np.arange(10)), **{"batch_size": 2} | options)
+        StreamLoader(MemoryBlocks(np.arange(10)), **{"batch_size": 2} | options)
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -309,8 +309,8 @@ def test_a_model_trains_on_a_stream_and_continues_exactly():
 
     def trainer(workers: int) -> Trainer:
         options = {"window": 2, "window_rows": 1, "workers": workers}
-        loader = StreamLoader(LazyBlocks(x, block_rows=10), batch_size=12, exclude=range(80, 96), **options)
-        held = StreamLoader(LazyBlocks(x[80:], block_rows=10), batch_size=8, shuffle=False, **options)
+        loader = StreamLoader(MemoryBlocks(x, block_rows=10), batch_size=12, exclude=range(80, 96), **options)
+        held = StreamLoader(MemoryBlocks(x[80:], block_rows=10), batch_size=8, shuffle=False, **options)
         return Trainer(vae(), objectives.ELBO(), loader, held, settings)
 
     settings = Settings(epochs=3, batch_size=12, device="cpu", compile=False).settle(80)

@@ -5,19 +5,23 @@ from __future__ import annotations
 import importlib.util
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from parts import MemoryBlocks
 from scipy import stats
 
 from latens import InputError
-from latens.data.streams.blocks import Blocks, LazyBlocks, NpyBlocks, gather
+from latens.data.streams import sources
 from latens.data.streams.files import TAIL, fingerprint_files
+from latens.data.streams.loader import StreamLoader
 from latens.data.streams.parquet import ParquetBlocks
 from latens.data.streams.samples import held_out_rows
+from latens.data.streams.sources import NpyStream
 
 N = 53
 X = np.arange(N * 3, dtype=np.float64).reshape(N, 3)
@@ -25,9 +29,8 @@ LABEL = np.arange(N) % 7
 fsspec = pytest.importorskip("fsspec")
 
 
-def encode(table: pa.Table) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    columns = [table[name].to_numpy() for name in ("a", "b", "c")]
-    return torch.from_numpy(np.stack(columns, 1)), {"label": torch.tensor(table["label"].to_numpy())}
+def rows_of(piece: pa.Table | np.ndarray) -> np.ndarray:
+    return piece if isinstance(piece, np.ndarray) else np.stack([piece[name].to_numpy() for name in "abc"], 1)
 
 
 def table_of(rows: slice = slice(None)) -> pa.Table:
@@ -54,83 +57,60 @@ def npy(path: Path, array: np.ndarray) -> Path:
     return path
 
 
-def with_label(x: np.ndarray) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    return torch.from_numpy(x), {"label": torch.from_numpy((x[:, 0] / 3).astype(np.int64) % 7)}
-
-
-C = {"label": LABEL}
 CASES = {
-    "tensor": lambda f: LazyBlocks(torch.from_numpy(X), {"label": torch.from_numpy(LABEL)}, block_rows=10),
-    "array": lambda f: LazyBlocks(X, C, block_rows=N),
-    "map": lambda f: LazyBlocks(np.load(npy(f / "x.npy", X), mmap_mode="r"), C, block_rows=1),
-    "npy": lambda f: NpyBlocks(npy(f / "x.npy", X), with_label, block_rows=10),
-    "npy, columns first": lambda f: NpyBlocks(npy(f / "x.npy", np.asfortranarray(X)), with_label, block_rows=17),
-    "npy, big-endian": lambda f: NpyBlocks(npy(f / "x.npy", X.astype(">f8")), with_label, block_rows=17),
-    "parquet": lambda f: ParquetBlocks(parquet(f / "p") / "part-0.parquet", encode),
-    "parquet, folder": lambda f: ParquetBlocks(parquet(f / "p", 10, (0, 7, 30, 31, N)), encode),
-    "parquet, cut": lambda f: ParquetBlocks(parquet(f / "p", 20), encode, most_rows=7),
-    "parquet, columns": lambda f: ParquetBlocks(parquet(f / "p"), encode, ["c", "label", "b", "a"]),
-    "parquet, address": lambda f: ParquetBlocks(in_memory(parquet(f / "folder", 9, (0, 20, N))), encode),
-    "parquet, file address": lambda f: ParquetBlocks(f"{in_memory(parquet(f / 'file'))}/part-0.parquet", encode),
+    "npy": lambda f: NpyStream(str(npy(f / "x.npy", X))).piece,
+    "npy, columns first": lambda f: NpyStream(str(npy(f / "x.npy", np.asfortranarray(X)))).piece,
+    "npy, big-endian": lambda f: NpyStream(str(npy(f / "x.npy", X.astype(">f8")))).piece,
+    "parquet": lambda f: ParquetBlocks(parquet(f / "p") / "part-0.parquet").table,
+    "parquet, folder": lambda f: ParquetBlocks(parquet(f / "p", 10, (0, 7, 30, 31, N))).table,
+    "parquet, cut": lambda f: ParquetBlocks(parquet(f / "p", 20), most_rows=7).table,
+    "parquet, columns": lambda f: ParquetBlocks(parquet(f / "p"), ["c", "label", "b", "a"]).table,
+    "parquet, address": lambda f: ParquetBlocks(in_memory(parquet(f / "folder", 9, (0, 20, N)))).table,
+    "parquet, file address": lambda f: ParquetBlocks(f"{in_memory(parquet(f / 'file'))}/part-0.parquet").table,
 }  # fmt: skip
 
 
 @pytest.fixture(params=CASES)
-def blocks(request: pytest.FixtureRequest, tmp_path: Path) -> Blocks:
+def piece(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(sources, "BLOCK_ROWS", 17)
     return CASES[request.param](tmp_path)
 
 
-def test_blocks_are_the_rows_in_order(blocks: Blocks):
-    assert blocks.rows == sum(blocks.sizes) == N
-    first = 0
-    for block in [*range(len(blocks.sizes))]:
-        rows = slice(first, first + blocks.sizes[block])
-        x, c = blocks.read(block)
-        assert x.dtype == torch.float64 and np.array_equal(x.numpy(), X[rows])
-        assert np.array_equal(c["label"].numpy(), LABEL[rows])
-        x.fill_(0)  # nobody else's memory
-        assert np.array_equal(blocks.read(block)[0].numpy(), X[rows])
+def test_blocks_are_the_rows_in_order(piece: Any):
+    first, sizes = 0, piece.__self__.sizes
+    assert sum(sizes) == N
+    for block, size in enumerate(sizes):
+        found, rows = piece(block), slice(first, first + size)
+        assert rows_of(found).dtype == np.float64 and np.array_equal(rows_of(found), X[rows])
+        if isinstance(found, np.ndarray):
+            found.fill(0)  # nobody else's memory
+        else:
+            assert np.array_equal(found["label"].to_numpy(), LABEL[rows])
+        assert np.array_equal(rows_of(piece(block)), X[rows])
         first = rows.stop
 
 
 def test_columns_come_in_the_order_asked_for(tmp_path: Path):
     for most_rows in (100, 4):
-        blocks = ParquetBlocks(parquet(tmp_path / "p"), encode, ["c", "a"], most_rows=most_rows)
+        blocks = ParquetBlocks(parquet(tmp_path / "p"), ["c", "a"], most_rows=most_rows)
         assert blocks.schema.names == blocks.table(1).column_names == ["c", "a"]
 
 
-def test_several_threads_read_at_once(blocks: Blocks):
+def test_several_threads_read_at_once(piece: Any):
     from concurrent.futures import ThreadPoolExecutor
 
-    order = [*range(len(blocks.sizes))] * 4
+    order = [*range(len(piece.__self__.sizes))] * 4
     with ThreadPoolExecutor(4) as pool:
-        read = [*pool.map(blocks.read, order)]
-    whole = torch.cat([x for x, _ in read])
-    assert np.array_equal(whole.numpy(), np.tile(X, (4, 1)))
+        read = [*pool.map(piece, order)]
+    assert np.array_equal(np.concatenate([*map(rows_of, read)]), np.tile(X, (4, 1)))
 
 
-def test_gather_is_indexing(blocks: Blocks):
-    random = np.random.default_rng(0)
-    for numbers in ([0], [N - 1, 0, N - 1], random.permutation(N), random.integers(0, N, 200)):
-        x, c = gather(blocks, numbers)
-        assert np.array_equal(x.numpy(), X[numbers]) and np.array_equal(c["label"].numpy(), LABEL[numbers])
+def test_wide_rows_make_small_blocks(tmp_path: Path):
+    def sizes(array: np.ndarray) -> list[int]:
+        return NpyStream(str(npy(tmp_path / "x.npy", array))).sizes
 
-
-def test_gather_reads_the_blocks_it_needs_once():
-    read: list[int] = []
-
-    class Counted(LazyBlocks):
-        def read(self, block: int) -> tuple[torch.Tensor, None]:
-            read.append(block)
-            return super().read(block)
-
-    gather(Counted(X, block_rows=10), [41, 3, 44, 0, 3])
-    assert read == [0, 4]
-
-
-def test_wide_rows_make_small_blocks():
-    assert LazyBlocks(np.zeros((200_000, 1), np.uint8)).sizes == [65_536] * 3 + [3_392]
-    assert LazyBlocks(torch.zeros(1, 1 << 20).expand(80, -1)).sizes == [8] * 10  # 4 MiB a row, 32 MiB a block
+    assert sizes(np.zeros((200_000, 1), np.uint8)) == [65_536] * 3 + [3_392]
+    assert sizes(np.zeros((40, 1 << 20), np.uint8)) == [32, 8]  # 1 MiB a row, 32 MiB a block
 
 
 # What is refused, in one sentence
@@ -149,47 +129,45 @@ def folder_of(folder: Path, **tables: pa.Table) -> Path:
 
 ONE, WORD, TEXT = pa.table({"a": [1.5]}), pa.table({"a": ["x"]}), pa.table({"a": [1.5], "t": ["x"]})
 BAD = {
-    "missing": (lambda f: ParquetBlocks(f / "none.parquet", encode), r"no file or folder .*none\.parquet"),
-    "missing address": (lambda f: ParquetBlocks("memory://nowhere/x", encode), "no file or folder memory://nowhere/x"),
-    "no protocol": (lambda f: ParquetBlocks("nosuch://x", encode), "nosuch://x cannot be reached"),
-    "empty folder": (lambda f: ParquetBlocks(f, encode), r"folder without \.parquet files"),
-    "no parquet": (lambda f: ParquetBlocks(npy(f / "x.npy", X), encode), "does not start with PAR1"),
-    "truncated": (lambda f: ParquetBlocks(truncated(parquet(f / "p") / "part-0.parquet", 900), encode), "is truncated"),
-    "types": (lambda f: ParquetBlocks(folder_of(f, u=ONE, v=WORD), encode),
+    "missing": (lambda f: ParquetBlocks(f / "none.parquet"), r"no file or folder .*none\.parquet"),
+    "missing address": (lambda f: ParquetBlocks("memory://nowhere/x"), "no file or folder memory://nowhere/x"),
+    "no protocol": (lambda f: ParquetBlocks("nosuch://x"), "nosuch://x cannot be reached"),
+    "empty folder": (lambda f: ParquetBlocks(f), r"folder without \.parquet files"),
+    "no parquet": (lambda f: ParquetBlocks(npy(f / "x.npy", X)), "does not start with PAR1"),
+    "truncated": (lambda f: ParquetBlocks(truncated(parquet(f / "p") / "part-0.parquet", 900)), "is truncated"),
+    "types": (lambda f: ParquetBlocks(folder_of(f, u=ONE, v=WORD)),
               r"column 'a' is string in .*v\.parquet and double in .*u\.parquet"),
-    "lacks": (lambda f: ParquetBlocks(folder_of(f, u=TEXT, v=ONE), encode), r"v\.parquet lacks column 't', which .*u"),
-    "more": (lambda f: ParquetBlocks(folder_of(f, u=ONE, v=TEXT), encode), r"u\.parquet lacks column 't', which .*v"),
-    "no column": (lambda f: ParquetBlocks(parquet(f / "p"), encode, ["z"]), "no column 'z': it has a, b, c, label"),
-    "no rows": (lambda f: ParquetBlocks(folder_of(f, u=ONE[:0]), encode), "has no rows"),
-    "npy missing": (lambda f: NpyBlocks(f / "x.npy"), "there is no file"),
-    "npy truncated": (lambda f: NpyBlocks(truncated(npy(f / "x.npy", X), 1000)), "is truncated: its header declares"),
-    "npy longer": (lambda f: NpyBlocks(longer(npy(f / "x.npy", X))), "is damaged: its header declares"),
-    "npy objects": (lambda f: NpyBlocks(npy(f / "x.npy", np.array([{}]))), "never unpickles"),
-    "npy text": (lambda f: NpyBlocks(npy(f / "x.npy", np.array(["a"]))), "the values are text"),
-    "npy header": (lambda f: NpyBlocks(truncated(npy(f / "x.npy", X), 40)), "not an .npy array, or its header"),
-    "npy no rows": (lambda f: NpyBlocks(npy(f / "x.npy", X[:0])), r"shape \(0, 3\), without rows"),
-    "lengths": (lambda f: LazyBlocks(X, LABEL[:5]), r"have \[5, 53\] rows"),
-    "nothing": (lambda f: LazyBlocks(X[:0]), "no rows"),
-    "gather": (lambda f: gather(LazyBlocks(X), [3, N]), "no row 53: the data has the rows 0 to 52"),
-    "gather none": (lambda f: gather(LazyBlocks(X), []), "no row numbers"),
-    "encode": (lambda f: ParquetBlocks(parquet(f / "p"), refuse).read(2),
-               r"part-0\.parquet, counting rows from its row 20 on: column 'a' has NaN at row 3"),
-    "encode drops": (lambda f: gather(ParquetBlocks(parquet(f / "p"), lambda t: (encode(t)[0][1:], None)), [0]),
-                     r"block 0 has \[9\] rows and declares 10"),
-    "encode varies": (lambda f: gather(ParquetBlocks(parquet(f / "p"), varying), [0, 15]),
-                      r"have float64 \(3,\) and float32 \(3,\) in a row"),
-    "damaged": (lambda f: ParquetBlocks(damaged(parquet(f / "p") / "part-0.parquet"), encode).read(0), "damaged"),
+    "lacks": (lambda f: ParquetBlocks(folder_of(f, u=TEXT, v=ONE)), r"v\.parquet lacks column 't', which .*u"),
+    "more": (lambda f: ParquetBlocks(folder_of(f, u=ONE, v=TEXT)), r"u\.parquet lacks column 't', which .*v"),
+    "no column": (lambda f: ParquetBlocks(parquet(f / "p"), ["z"]), "no column 'z': it has a, b, c, label"),
+    "no rows": (lambda f: ParquetBlocks(folder_of(f, u=ONE[:0])), "has no rows"),
+    "npy missing": (lambda f: NpyStream(str(f / "x.npy")), "there is no file"),
+    "npy truncated": (lambda f: NpyStream(str(truncated(npy(f / "x.npy", X), 1000))), "is truncated: it declares"),
+    "npy longer": (lambda f: NpyStream(str(longer(npy(f / "x.npy", X)))), "bytes follow its data"),
+    "npy objects": (lambda f: NpyStream(str(npy(f / "x.npy", np.array([{}])))), "never unpickles"),
+    "npy text": (lambda f: NpyStream(str(npy(f / "x.npy", np.array(["a"])))), "the values are text"),
+    "npy header": (lambda f: NpyStream(str(truncated(npy(f / "x.npy", X), 40))), "is truncated: it ends before"),
+    "npy no rows": (lambda f: NpyStream(str(npy(f / "x.npy", X[:0]))), r"shape \(0, 3\), without rows"),
+    "block drops": (lambda f: first_batch(Dropping(X)), r"block 0 has \[9\] rows and declares 10"),
+    "block varies": (lambda f: first_batch(Varying(X)), r"have float64 \(3,\), int64 \(\) and float32"),
+    "damaged": (lambda f: ParquetBlocks(damaged(parquet(f / "p") / "part-0.parquet")).table(0), "damaged"),
     "changed": (lambda f: changed(parquet(f / "p") / "part-0.parquet"), "part-0.parquet"),
 }  # fmt: skip
 
 
-def refuse(table: pa.Table) -> tuple[torch.Tensor, None]:
-    raise InputError("column 'a' has NaN at row 3")
+class Dropping(MemoryBlocks):
+    def read(self, block: int) -> tuple[torch.Tensor, None]:
+        return super().read(block)[0][1:], None
 
 
-def varying(table: pa.Table) -> tuple[torch.Tensor, None]:
-    x = encode(table)[0]
-    return x.float() if x[0, 0] > 0 else x, None
+class Varying(MemoryBlocks):
+    def read(self, block: int) -> tuple[torch.Tensor, None]:
+        x = super().read(block)[0]
+        return (x.float() if block else x), None
+
+
+def first_batch(blocks: MemoryBlocks) -> None:
+    next(StreamLoader(blocks, batch_size=15, shuffle=False, workers=0).batches(0))
 
 
 def longer(path: Path) -> Path:
@@ -205,9 +183,9 @@ def damaged(path: Path) -> Path:
 
 
 def changed(path: Path) -> None:
-    blocks = ParquetBlocks(path, encode)
+    blocks = ParquetBlocks(path)
     pq.write_table(pa.table({"a": np.random.default_rng(0).random(9)}), path)
-    blocks.read(len(blocks.sizes) - 1)
+    blocks.table(len(blocks.sizes) - 1)
 
 
 @pytest.mark.parametrize("case", BAD)

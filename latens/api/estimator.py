@@ -48,6 +48,7 @@ from latens.runs import record as runs
 from latens.runs.fitting import check_weights, fit_recipe
 from latens.runs.record import Run
 from latens.schema import AnySchema, Schema, Table
+from latens.schema.cells import require_once
 from latens.tensors.randomness import untouched
 from latens.training import Bar, Settings
 
@@ -241,9 +242,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """A frame as an arrow table, and the way back."""
         named = getattr(X, "column_names", None)
         names = [str(name) for name in (getattr(X, "columns", ()) if named is None else named)]
-        if len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise InputError(f"the data frame has two columns called {twice!r}; rename one.")
+        require_once(names, "the data frame")
         if not isinstance(X, dict) and names and not by_name:
             validate_data(self, X, reset=reset, skip_check_array=True)
         X, odd = without_odd(X, optional)

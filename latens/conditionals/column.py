@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Tensor
 
@@ -102,7 +103,7 @@ class ColumnLikelihood:
             return "has no scale for the network to give; leave scale at 'learned'"
         return None
 
-    @property
+    @cached_property
     def outputs(self) -> int:
         """Number of raw outputs of this column."""
         if self.family == "categorical":

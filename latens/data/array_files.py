@@ -13,7 +13,7 @@ import math
 import os
 import re
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +32,18 @@ _DEFLATE = 1040  # no deflate stream grows more than about 1032 times
 
 @dataclass
 class Found:
-    """What one file gave; ``labels`` are not yet codes, ``key`` is the array's among several in an .npz."""
+    """What one place gave.
+
+    Args:
+        x: the rows.
+        names: of the columns, where there are any.
+        labels: one a row, as they were found; codes 0.. of ``label_names`` where there are such.
+        key: the array's among several in an .npz.
+        fingerprint: SHA-256 of what was read, in hexadecimal, where it is told at once.
+        notes: what was seen and done, a sentence each.
+        read: how the text of a table is written.
+        row_names: what each row is called, where the place says; ``row_kind``, "file" or "cell", is what they name.
+    """
 
     x: Any
     names: tuple[str, ...] | None = None
@@ -44,6 +55,33 @@ class Found:
     read: Any = None
     row_names: tuple[str, ...] | None = None
     row_kind: str = ""
+
+
+def files_below(root: Path, hidden: tuple[str, ...] = (".", "_")) -> list[str]:
+    """The files below a folder by their path from there, parted by "/", in the order of their names; what begins as
+    ``hidden`` and what lies in such folders is left out. Real folders come before linked ones, and none is entered
+    twice, so that links cannot make a circle."""
+    found, seen, waiting = [], set[tuple[int, int]](), [(root, "")]
+    while waiting:
+        folder, prefix = waiting.pop()
+        try:
+            status, entries = os.stat(folder), list(os.scandir(folder))
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise InputError(f"{folder} cannot be read ({reason}): check its permissions") from error
+        if (status.st_dev, status.st_ino) in seen:
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        for entry in (entry for entry in entries if not entry.name.startswith(hidden)):
+            if os.path.isdir(entry.path):
+                waiting.insert(0 if entry.is_symlink() else len(waiting), (Path(entry.path), f"{prefix}{entry.name}/"))
+            else:
+                found.append(prefix + entry.name)
+    return in_order(found)
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    return sorted(names, key=lambda name: name.split("/"))
 
 
 @contextmanager
@@ -107,8 +145,9 @@ def read_npy(path: Path) -> np.ndarray:
         return _read_npy(file, path.stat().st_size, str(path))
 
 
-def _read_npy(file: IO[bytes], size: int, what: str) -> np.ndarray:
-    """The array in ``file``, which has ``size`` bytes; the declared shape must fit them exactly."""
+def npy_header(file: IO[bytes], size: int, what: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, Fortran order and dtype of the .npy array in ``file``, which has ``size`` bytes: the declared shape must
+    fit them exactly. The data come next."""
     if file.read(6) != b"\x93NUMPY":
         raise InputError(f"{what} is not an .npy array: it does not start with the .npy magic.")
     version = (file.read(1) + file.read(1)).ljust(2, b"\0")
@@ -122,6 +161,11 @@ def _read_npy(file: IO[bytes], size: int, what: str) -> np.ndarray:
         raise InputError(f"{what} declares the shape {shape}; a size cannot be negative.")
     declared = math.prod(shape) * dtype.itemsize
     _require_size(what, f"shape {shape} of {dtype}", declared, size - file.tell())
+    return shape, fortran, dtype
+
+
+def _read_npy(file: IO[bytes], size: int, what: str) -> np.ndarray:
+    shape, fortran, dtype = npy_header(file, size, what)
     values = np.empty(shape, dtype, order="F" if fortran else "C")
     _fill(file, values.T if fortran else values, what)
     return values.astype(dtype.newbyteorder("="), copy=False)

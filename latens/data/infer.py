@@ -11,6 +11,7 @@ import numpy as np
 
 from latens.errors import InputError
 from latens.schema import KINDS, LAYOUTS, MAX_LEVELS, Schema, chunks, levels_of, require_numeric
+from latens.schema.cells import require_once
 
 SHARED_SCALE_COLUMNS = 16  # a flat vector with fewer columns is a table, whatever its values
 SPANS = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))  # that floats of images are scaled to
@@ -119,9 +120,7 @@ def _is_frame(x: Any) -> bool:
 def _from_frame(frame: Any) -> tuple[np.ndarray, tuple[str, ...] | None]:
     """Column by column, so that one column of text does not turn every number into an object."""
     labels = list(getattr(frame, "column_names", frame.columns))
-    if len(set(labels)) < len(labels):
-        twice = next(label for label in labels if labels.count(label) > 1)
-        raise InputError(f"the data frame has two columns called {str(twice)!r}; rename one.")
+    require_once(labels, "the data frame")
     columns = [np.asarray(frame[label]) for label in labels]
     for label, column in zip(labels, columns):
         if column.dtype == object and any(_is_missing(value) for value in column):

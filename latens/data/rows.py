@@ -22,7 +22,7 @@ from latens.data.tables.types import INDEX, index_names, index_notes, with_index
 from latens.errors import InputError
 from latens.schema import KINDS, LIBRARY, AnySchema, Column, Odd, Schema, Table, sift_array, sift_table
 from latens.schema.arrow import pa
-from latens.schema.cells import as_numbers, is_empty, listed
+from latens.schema.cells import as_numbers, is_empty, listed, require_once
 from latens.schema.column import CODED
 from latens.tensors.trees import Tree
 
@@ -462,9 +462,7 @@ def _require_matched(names: Sequence[str], wanted: Sequence[str], known: Sequenc
         raise InputError(
             f"{where} has no column {missing[0]!r}{others}, which the model was fitted to (it has {listed(names)})."
         )
-    if len(known) > len(there):
-        twice = next(name for name in known if known.count(name) > 1)
-        raise InputError(f"{where} has two columns called {twice!r}; rename one.")
+    require_once(known, where)
 
 
 def known_columns(schema: AnySchema, given: Table | None = None) -> set[str]:

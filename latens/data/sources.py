@@ -289,11 +289,14 @@ def _read_file(
         more = {"hints": hints, "encoding": options.get("encoding"), "index": index}
         return _read_columns(path, label, tuple(name for name in drop if name != label), more)
     if format == "images":
-        return _read_images(path, options)
-    if format == "h5ad":
-        return _read_counts(path, label, options)
-    from latens.data.counts.sparse import fingerprint_of, read_sparse
+        from latens.data.images.folder import image_folder
 
+        skip_bad, pages = bool(options.get("skip_bad")), bool(options.get("pages"))
+        return image_folder(path, size=options.get("size"), skip_bad=skip_bad, pages=pages)
+    from latens.data.counts.sparse import fingerprint_of, read_h5ad, read_sparse
+
+    if format == "h5ad":
+        return read_h5ad(path, layer=options.get("layer"), labels=label)
     with sentences(path):
         if format == "npz":
             x = None if key else read_sparse(path)
@@ -328,27 +331,6 @@ def _read_columns(path: Path, label: str | None, drop: tuple[str, ...], more: di
         values = np.array(["" if v is None else v for v in values.to_pylist()])
     notes = [*left_out(path), *read.notes, *([] if more["index"] else index_notes(table.schema))]
     return Found(table, tuple(table.column_names), values, notes=notes, read=read)
-
-
-def _read_images(path: Path, options: dict[str, Any]) -> Found:
-    from latens.data.images.folder import image_folder
-
-    skip_bad, pages = bool(options.get("skip_bad")), bool(options.get("pages"))
-    found = image_folder(path, size=options.get("size"), skip_bad=skip_bad, pages=pages)
-    return Found(
-        found.x, None, found.labels, label_names=found.label_names, fingerprint=found.fingerprint, notes=found.notes,
-        row_names=found.names, row_kind="file",
-    )  # fmt: skip
-
-
-def _read_counts(path: Path, label: str | None, options: dict[str, Any]) -> Found:
-    from latens.data.counts.sparse import read_h5ad
-
-    found = read_h5ad(path, layer=options.get("layer"), labels=label)
-    return Found(
-        found.x, found.names, found.labels, label_names=found.label_names, fingerprint=found.fingerprint,
-        notes=list(found.notes), row_names=found.row_names, row_kind="cell",
-    )  # fmt: skip
 
 
 # Labels and embedded data

@@ -17,7 +17,7 @@ from latens.models import Draw
 from latens.objectives import ELBO, Objective
 from latens.tensors.randomness import Key, seed_of, seeded
 from latens.tensors.trees import Tree
-from latens.training import Progress, Settings, Trainer
+from latens.training import Log, Progress, Settings, Trainer
 
 AT_ONCE = 1000  # codes
 
@@ -134,5 +134,5 @@ def descend(
     loader = ArrayLoader(codes.train, batch_size=int(settled.batch_size), seed=settled.seed)
     held = ArrayLoader(codes.held, batch_size=512, shuffle=False)
     trained = Explicit(model) if objective is None else model
-    Trainer(trained, objective or ELBO(beta=0.0), loader, held, settled, progress=codes.progress).run()
+    Trainer(trained, objective or ELBO(beta=0.0), loader, held, settled, Log(progress=codes.progress)).run()
     model.to("cpu")

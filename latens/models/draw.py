@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -33,6 +33,7 @@ class Draw:
     c: Tree = None
     weight: Tensor | None = None
     layers: tuple[int, ...] = ()
+    _kl: Tensor | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def codes(self) -> Tensor:
@@ -67,7 +68,9 @@ class Draw:
         if self.log_qz is None:
             raise ValueError(f"{self.no_bound}, so there is no rate KL(q || p)")
         if kl == "closed" or (kl == "auto" and has_closed_kl(self.q, self.p)):
-            return closed_kl(self.q, self.p).expand_as(self.log_px)
+            if self._kl is None or (torch.is_grad_enabled() and not self._kl.requires_grad):
+                self._kl = closed_kl(self.q, self.p)
+            return self._kl.expand_as(self.log_px)
         return self.log_qz - self.log_pz
 
     def rates(self, kl: str = "auto") -> Tensor:

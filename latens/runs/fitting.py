@@ -34,7 +34,7 @@ from latens.tensors import trees
 from latens.tensors.randomness import Key, seeded
 from latens.tensors.trees import Tree
 from latens.training import Processes, Progress, Settings, Trainer
-from latens.training.checkpoint import Checkpoints, load_state
+from latens.training.checkpoint import Checkpoints, Log, load_state
 from latens.training.diagnosis import left_out
 from latens.training.member import Member
 from latens.training.processes import check_device
@@ -101,10 +101,8 @@ def _trainer(
             validation, validation_c, validation_weight, shuffle=False, **options,
             batch_size=min(512, max(16, -(-trees.rows(validation) // 40))),
         )
-    return kind(
-        run.model, run.objective, loader, held, settings, store=runs.checkpoints(run.folder) if run.folder else None,
-        progress=progress, processes=processes, on_round=keep,
-    )  # fmt: skip
+    log = Log(runs.checkpoints(run.folder) if run.folder else None, progress, keep)
+    return kind(run.model, run.objective, loader, held, settings, log, processes=processes)
 
 
 def _conclude(run: Run, trainer: Trainer) -> None:

@@ -149,7 +149,7 @@ class Run:
         """Write metrics.csv whole; returns its bytes."""
         assert self.folder is not None
         text = io.StringIO()
-        columns = [name for name in COLUMNS if name != "skipped" or self.settings.skip_norm]
+        columns = [name for name in COLUMNS if name != "skipped" or any(name in row for row in self.history)]
         writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
         for row in self.history:

@@ -17,9 +17,9 @@ else:
             self._name = name
 
         def __getattr__(self, name: str) -> Any:
-            found = getattr(importlib.import_module(self._name), name)
-            setattr(self, name, found)
-            return found
+            module = importlib.import_module(self._name)
+            self.__dict__.update(vars(module))
+            return getattr(module, name)
 
     pa, pc = _Late("pyarrow"), _Late("pyarrow.compute")
 

@@ -203,6 +203,13 @@ def arrow_type(text: str) -> Any:
         raise InputError(f"the schema of the data names the unknown type {text!r}.") from None
 
 
+def require_once(names: Sequence[Any], where: str) -> None:
+    """InputError where two columns have one name."""
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"{where} has two columns called {str(twice)!r}; rename one.")
+
+
 def listed(names: Sequence[str], most: int = 12) -> str:
     """At most twelve names, separated by commas."""
     shown = ", ".join(short(str(name)) for name in names[:most])

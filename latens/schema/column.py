@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -121,7 +122,7 @@ class Column:
         texts = self.texts(np.array(codes))
         shown = ", ".join(texts)
         ends = " to ".join(self.texts(np.array([self.law.low, self.law.high])))  # type: ignore[union-attr]
-        named = self.form is not None or not kind_of_time(arrow_type(self.type))
+        named = self.form is not None or not self.time
         options = " ".join(f"--na {shlex.quote(f'{self.name}={text}')}" for text in texts)
         way = f"pass {options}" if named else "leave such cells empty"
         verb, it = ("are", "they mean") if len(codes) > 1 else ("is", "it means")
@@ -134,12 +135,17 @@ class Column:
             return self.form.write(cells).to_pylist()
         return [f"{value:g}" if isinstance(value, int | float) else str(value) for value in cells.to_pylist()]
 
+    @cached_property
+    def time(self) -> str:
+        """"dates", "times of day" or "durations", by its type; "" for others."""
+        return kind_of_time(arrow_type(self.type))
+
     @property
     def is_number(self) -> bool:
         """Whether it is modelled as a number or a date."""
         return self.kind in NUMERIC
 
-    @property
+    @cached_property
     def is_modelled(self) -> bool:
         return self.kind in NUMERIC or self.kind in CODED
 
@@ -369,7 +375,7 @@ def _numbers(cells: Any, column: Column, where: str, first_row: int) -> np.ndarr
     if column.form is not None and pa.types.is_string(cells.type):
         cells = plain(column.form.read(cells)[0])
     own = arrow_type(column.type)
-    time = kind_of_time(own) or ("dates" if column.kind == "datetime" else "")
+    time = column.time or ("dates" if column.kind == "datetime" else "")
     if getattr(own, "tz", None) is not None and getattr(cells.type, "tz", None) is not None:
         cells = cells.cast(pa.timestamp(cells.type.unit, own.tz))
     if time == "dates" and pa.types.is_string(cells.type):

@@ -82,7 +82,7 @@ def sift_table(
 
 def _broken(schema: Table, table: Any, u: ColumnNumbers) -> list[Odd]:
     """The targets of rules in rows that break them."""
-    fields, odd = {field.name: field for field in schema.outer}, []
+    fields, odd = schema.outer_by_name, []
     for rule in schema.rules:
         for row in np.flatnonzero(rule.broken(u, fields)).tolist():
             told = [f"{short(name)} is {_written(fields[name], table.column(name)[row].as_py())}"

@@ -10,13 +10,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from latens.errors import InputError
 from latens.schema.arrow import pa, pc
-from latens.schema.cells import listed, short
+from latens.schema.cells import listed, require_once, short
 from latens.schema.column import KEPT, KINDS, Column
 from latens.schema.rules import ColumnNumbers, Rule, settle_levels
 
@@ -53,25 +54,25 @@ class Table:
     def __post_init__(self) -> None:
         if self.storage not in ("float32", "float64"):
             raise InputError(f"the schema of the data is not valid: storage {self.storage!r}.")
-        names = [field.name for field in self.fields]
-        if len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise InputError(f"the schema of the data has two columns called {twice!r}; rename one.")
-        known = {field.name for field in self.outer}
-        if not all({rule.target, *rule.sources} <= known for rule in self.rules):
+        require_once([field.name for field in self.fields], "the schema of the data")
+        if not all({rule.target, *rule.sources} <= self.outer_by_name.keys() for rule in self.rules):
             raise InputError("the schema of the data has a rule of columns that are not modelled")
 
-    @property
+    @cached_property
     def outer(self) -> tuple[Column, ...]:
         """The columns that the model gives, as the user has them: those of x, and those that rules write from them."""
         return tuple(field for field in self.fields if field.is_modelled and field.name not in self.conditions)
+
+    @cached_property
+    def outer_by_name(self) -> dict[str, Column]:
+        return {field.name: field for field in self.outer}
 
     @property
     def reproduced(self) -> tuple[str, ...]:
         """Names of the columns of which rules leave nothing to model."""
         return tuple(rule.target for rule in self.rules if rule.reproduces)
 
-    @property
+    @cached_property
     def modelled(self) -> tuple[Column, ...]:
         """The columns of x, in order; in the place of one that rules bound what is left of it."""
         left = {rule.target: rule for rule in self.rules if rule.bounds}
@@ -143,7 +144,7 @@ class Table:
     def inward(self, u: ColumnNumbers, broken: dict[str, int] | None = None) -> np.ndarray:
         """``[N, D]`` of the numbers of :attr:`outer`, as rules leave them; where a row breaks a rule its target counts
         as missing. ``broken`` collects the number of rows that break each rule, by its text."""
-        u, fields = dict(u), {field.name: field for field in self.outer}
+        u, fields = dict(u), self.outer_by_name
         for rule in self.rules:
             bad = rule.broken(u, fields)
             if bad.any():
@@ -163,7 +164,7 @@ class Table:
     def outward(self, x: np.ndarray, *, mean: bool = False, beyond: bool = False) -> tuple[ColumnNumbers, np.ndarray]:
         """Numbers of :attr:`outer` of ``x`` ``[N, D]``, and which rows have the target of a rule beyond its range,
         ``[N]``; ``mean`` and ``beyond`` as of :meth:`to_user`."""
-        x, fields = np.asarray(x, dtype=np.float64), {field.name: field for field in self.outer}
+        x, fields = np.asarray(x, dtype=np.float64), self.outer_by_name
         u, outside = dict(zip(self.names, x.T)), np.zeros(len(x), bool)
         bound = {rule.target for rule in self.rules if rule.bounds}
         u |= {name: fields[name].settled(u[name], mean=mean, beyond=beyond) for name in u if name not in bound}
@@ -174,7 +175,7 @@ class Table:
 
     def filled(self, u: ColumnNumbers, x: np.ndarray) -> ColumnNumbers:
         """Numbers of :attr:`outer`, those missing in ``u`` from ``x`` ``[N, D]``, so that rules are kept."""
-        fields, left = {field.name: field for field in self.outer}, dict(zip(self.names, x.T.astype(np.float64)))
+        fields, left = self.outer_by_name, dict(zip(self.names, x.T.astype(np.float64)))
         bound, seen = {rule.target for rule in self.rules if rule.bounds}, dict(u)
         for _ in range(2):  # what a rule tells of its sources binds those that these are computed from
             found = {name: np.where(np.isnan(seen[name]), fields[name].settled(left[name]), seen[name])
@@ -255,7 +256,7 @@ class Table:
     def _with_gaps(self, u: ColumnNumbers, gaps: Callable[[np.ndarray], np.ndarray]) -> ColumnNumbers:
         found = dict(zip(u, gaps(np.stack(list(u.values()), 1)).T))
         for rule in self.rules:
-            rule.with_gaps(found, u, {field.name: field for field in self.outer})
+            rule.with_gaps(found, u, self.outer_by_name)
         return found
 
     def to_json(self) -> dict[str, Any]:
@@ -312,8 +313,8 @@ def require_columns(fields: Sequence[Column], table: Any, where: str) -> None:
             raise InputError(
                 f"{where} has no column {field.name!r}, which the model was fitted to (it has {listed(names)})."
             )
-        if names.count(field.name) > 1:
-            raise InputError(f"{where} has two columns called {field.name!r}; rename one.")
+    wanted = {field.name for field in fields}
+    require_once([name for name in names if name in wanted], where)
 
 
 def _require_float32(numbers: np.ndarray, column: Column, where: str, first_row: int) -> None:

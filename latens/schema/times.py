@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import re
 import zoneinfo
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -96,6 +96,11 @@ def expression(pattern: str, span: bool = False) -> str:
         at = token.end()
     out.append(re.sub(r"([^\w ,:/'-])", r"[\1]", pattern[at:]))
     return "".join(out).replace(" days", " days?" if span else " days") + "$"
+
+
+def those_that_read(text: str, patterns: Sequence[str]) -> list[str]:
+    """The patterns of dates and times that read the text."""
+    return [pattern for pattern in patterns if re.fullmatch(expression(pattern), text)]
 
 
 @dataclass(frozen=True)

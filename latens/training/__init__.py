@@ -6,13 +6,13 @@ from latens import late
 
 if TYPE_CHECKING:
     from latens.training.callbacks import Bar, Interrupted, Progress
-    from latens.training.checkpoint import Checkpoints
+    from latens.training.checkpoint import Checkpoints, Log
     from latens.training.diagnosis import NonFiniteError
     from latens.training.loop import Trainer
     from latens.training.processes import Processes
     from latens.training.settings import Settings
 else:
     __getattr__, __dir__, __all__ = late(__name__, {
-        "callbacks": "Bar Interrupted Progress", "checkpoint": "Checkpoints", "diagnosis": "NonFiniteError",
+        "callbacks": "Bar Interrupted Progress", "checkpoint": "Checkpoints Log", "diagnosis": "NonFiniteError",
         "loop": "Trainer", "processes": "Processes", "settings": "Settings",
     })  # fmt: skip

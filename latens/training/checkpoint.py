@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from torch import Tensor, nn
 
 from latens.errors import InputError
 from latens.machine.atomic import leftovers, write_bytes, write_text
+from latens.training.callbacks import Progress
 
 
 def state_of(module: nn.Module) -> dict[str, Tensor]:
@@ -123,6 +126,16 @@ def unseal(path: Path, what: str) -> dict[str, Any]:
     if digest(dumps(body).encode()) != record["checksum"]:
         raise InputError(f"{path} is damaged (its checksum does not match): restore it from a copy or fit again")
     return body
+
+
+@dataclass
+class Log:
+    """Where a run is kept and shown while it goes on: its checkpoints, who watches it, who gets its history after every
+    round of validation."""
+
+    store: Checkpoints | None = None
+    progress: Progress | None = None
+    on_round: Callable[[list[dict[str, Any]]], None] = lambda history: None
 
 
 class Checkpoints:

@@ -44,7 +44,7 @@ def nothing_moved(count: int, norm: float, settings: Settings) -> str:
     """What a run says whose updates were all left out."""
     return (
         f"all of {count} updates in a row were left out and nothing was learned: the last gradient's norm was "
-        f"{norm:.3g}, and skip_norm is {settings.skip_norm:g}: raise it (0 leaves none out)"
+        f"{norm:.3g}, and skip_norm is {settings.longest:g}: raise it (0 leaves none out)"
     )
 
 
@@ -52,7 +52,7 @@ def left_out(skipped: int, steps: int, settings: Settings) -> str:
     """What a person should know of updates that were left out."""
     text = (
         f"{skipped:,} of {steps:,} updates were left out, their gradient not finite or its norm not below skip_norm = "
-        f"{settings.skip_norm:g}"
+        f"{settings.longest:g}"
     )
     return text + (": raise it, or lower learning_rate" if skipped > steps / 10 else "")
 

@@ -19,7 +19,7 @@ from latens.objectives.base import Objective, check_disjoint
 from latens.tensors.randomness import Key, cuda_devices, part, reseed
 from latens.training.average import Average
 from latens.training.callbacks import Interrupted, Progress, StopSignal
-from latens.training.checkpoint import Checkpoints, load_state, state_of
+from latens.training.checkpoint import Log, load_state, state_of
 from latens.training.diagnosis import find_cause, not_finite, nothing_moved
 from latens.training.players import PlayerOptimizer, gradients, norm_of
 from latens.training.processes import Processes
@@ -51,14 +51,14 @@ class Trainer:
 
     def __init__(
         self, model: nn.Module, objective: Objective, loader: Loader, validation: Loader | None, settings: Settings,
-        *, store: Checkpoints | None = None, progress: Progress | None = None, processes: Processes | None = None,
-        on_round: Callable[[list[dict[str, Any]]], None] = lambda history: None, backend: str = "inductor",
+        log: Log | None = None, *, processes: Processes | None = None, backend: str = "inductor",
     ):  # fmt: skip
         self.processes = processes or Processes(settings.device)
         self.model = model.to(self.processes.device)
         self.objective = objective.to(self.processes.device)
         self.loader, self.validation, self.settings = loader, validation, settings
-        self.store, self.progress, self.on_round = store, progress or Progress(), on_round
+        log = log or Log()
+        self.store, self.progress, self.on_round = log.store, log.progress or Progress(), log.on_round
         if self.processes.count > int(settings.batch_size):
             raise InputError(
                 f"batch_size {settings.batch_size} cannot be split over {self.processes.count} processes: raise it, or "
@@ -153,11 +153,10 @@ class Trainer:
             )
         active = {name: player for name, player in self.players.items() if self.step % player.every == 0}
         grads = gradients({name: losses[name] for name in active}, active)
-        figures = torch.stack([*(loss.detach() for loss in losses.values()), *terms])
-        if several:
-            fraction = len(batch.rows) / total
-            grads = {name: self.processes.sum(each, fraction) for name, each in grads.items()}
-            [figures] = self.processes.sum([figures], fraction)
+        figures = torch.stack([*(losses[name].detach() for name in self.players), *terms])
+        fraction = len(batch.rows) / total
+        grads = {name: self.processes.sum(each, fraction) for name, each in grads.items()}
+        [figures] = self.processes.sum([figures], fraction)
         norms = [norm_of(each).to(figures) for each in grads.values()]
         count, numbers = len(losses), torch.stack([*figures, *norms]).tolist()  # one exchange with the device
         values, lengths = numbers[:count], numbers[count + 2 :]
@@ -166,12 +165,12 @@ class Trainer:
         factor = learning_rate_at(self.step, self.steps, self.settings) / float(self.settings.learning_rate)
         for (name, player), norm in zip(active.items(), lengths, strict=True):
             player.update(grads[name], norm, factor, self.settings.clip)
-        self._taken([*(values[list(losses).index(name)] for name in self.players), *numbers[count:]], observed)
+        self._taken(numbers, observed)
 
     def leave_out(self, batch: Batch, share: slice, total: int, judged: list[float]) -> None:
         """Count an update that is not made, by its losses and norms; stop where none may be, or a whole round is."""
         none_made = not self.sums[3] and self.skipped + 1 >= min(self.every * len(self.loader), self.steps)
-        if not self.settings.skip_norm or (none_made and not all(map(math.isfinite, judged))):
+        if self.settings.longest == math.inf or (none_made and not all(map(math.isfinite, judged))):
             self._stop_at_non_finite(batch, share, total)
         if none_made:
             self.save()
@@ -222,7 +221,7 @@ class Trainer:
             "learning_rate": learning_rate_at(self.step - 1, self.steps, self.settings),
             "train_bound": -loss, "train_rate": rate, "train_distortion": distortion,
         }  # fmt: skip
-        row |= {"skipped": self.skipped} if self.settings.skip_norm else {}
+        row |= {"skipped": self.skipped} if self.settings.longest < math.inf else {}
         self.sums, self.skipped = [0.0] * 4, 0
         if self.validation is not None:
             with self.averaged.served() as served:

@@ -27,23 +27,19 @@ class PlayerOptimizer:
     def __init__(self, modules: Iterable[nn.Module], player: Player, settings: Settings):
         self.parameters = list({id(p): p for p in player.parameters}.values())
         self.every = player.every
-        options: dict[str, Any] = {
-            "lr": settings.learning_rate, "betas": (0.9, settings.beta2), "eps": 1e-8,
-            "weight_decay": settings.weight_decay,
-        }  # fmt: skip
-        for name in player.options:
-            if name not in options:
-                raise ValueError(f"the options of a player are {', '.join(options)}; got {name!r}")
-        options |= player.options
+        options = _options(player, settings)
         self.peak, self.betas, self.eps = float(options["lr"]), options["betas"], options["eps"]
-        decay = options["weight_decay"]
-        weights = {id(m.weight) for root in modules for m in root.modules() if isinstance(m, _DECAYED)}
-        decayed = [p for p in self.parameters if decay and id(p) in weights]
-        others = [p for p in self.parameters if not decay or id(p) not in weights]
-        self.groups = [(group, d) for group, d in ((decayed, float(decay)), (others, 0.0)) if group]
+        self.groups = self._groups(modules, float(options["weight_decay"]))
         self.ordered = [p for group, _ in self.groups for p in group]
         self.moments: dict[nn.Parameter, tuple[Tensor, Tensor]] = {}
         self.taken = 0
+
+    def _groups(self, modules: Iterable[nn.Module], decay: float) -> list[tuple[list[nn.Parameter], float]]:
+        """Parameters with their weight decay, those that have one first."""
+        weights = {id(m.weight) for root in modules for m in root.modules() if isinstance(m, _DECAYED)} if decay else {}
+        decayed = [p for p in self.parameters if id(p) in weights]
+        others = [p for p in self.parameters if id(p) not in weights]
+        return [(group, each) for group, each in ((decayed, decay), (others, 0.0)) if group]
 
     def prepare(self) -> None:
         """Moments of zero for the parameters that have none yet."""
@@ -138,6 +134,18 @@ class PlayerOptimizer:
                 lr=self.peak * factor, beta1=self.betas[0], beta2=self.betas[1], weight_decay=decay, eps=self.eps,
                 amsgrad=False, maximize=False,
             )  # fmt: skip
+
+
+def _options(player: Player, settings: Settings) -> dict[str, Any]:
+    """The options of the optimiser: the player's own, else those of the run."""
+    options: dict[str, Any] = {
+        "lr": settings.learning_rate, "betas": (0.9, settings.beta2), "eps": 1e-8,
+        "weight_decay": settings.weight_decay,
+    }  # fmt: skip
+    for name in player.options:
+        if name not in options:
+            raise ValueError(f"the options of a player are {', '.join(options)}; got {name!r}")
+    return options | player.options
 
 
 def gradients(losses: dict[str, Tensor], players: dict[str, PlayerOptimizer]) -> dict[str, list[Tensor | None]]:

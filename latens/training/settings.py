@@ -153,29 +153,18 @@ class Settings:
         """
         batch = balanced_batch(rows) if self.batch_size == "auto" else min(int(self.batch_size), rows)
         steps_an_epoch = max(1, rows // batch)
-        if self.epochs == "auto":
-            epochs = table_epochs(rows, steps_an_epoch) if table else default_epochs(rows)
-            if 10_000 <= rows < MANY and not table and not convolutions:  # cheap epochs
-                epochs = round(1.8 * epochs)
-            if linear:  # cheap steps, and a valley that is flat near its floor
-                epochs = max(epochs, math.ceil(LINEAR_STEPS / steps_an_epoch))
-        else:
-            epochs = int(self.epochs)
+        usual = self.epochs == "auto"
+        epochs = usual_epochs(rows, steps_an_epoch, linear, table, convolutions) if usual else int(self.epochs)
         rounds = math.ceil(epochs / epochs_a_round(epochs, steps_an_epoch))
-        patience = max(10, rounds // 5) if self.patience == "auto" else int(self.patience)
         long = epochs * steps_an_epoch >= COMPILED_STEPS or epochs * rows >= COMPILED_ROWS
-        compiled = (long and not convolutions) if self.compile == "auto" else self.compile
-        usual = 1e-2 if linear else 2e-3 if table or rows < 10_000 else 4e-3
-        rate = usual if self.learning_rate == "auto" else float(self.learning_rate)
-        keep = ("last" if table and held < 200 else "best") if self.keep == "auto" else self.keep
-        decay = ("cosine" if convolutions else "linear") if self.decay == "auto" else self.decay
-        average = self.average
-        if average == "auto":
-            average = 0.998 if table and rows >= AVERAGED_ROWS else 0.0
-        return replace(
-            self, epochs=epochs, batch_size=batch, patience=patience, compile=compiled, learning_rate=rate, keep=keep,
-            decay=decay, average=average,
-        )  # fmt: skip
+        automatic: dict[str, Any] = {
+            "patience": max(10, rounds // 5), "compile": long and not convolutions,
+            "learning_rate": 1e-2 if linear else 2e-3 if table or rows < 10_000 else 4e-3,
+            "keep": "last" if table and held < 200 else "best", "decay": "cosine" if convolutions else "linear",
+            "average": 0.998 if table and rows >= AVERAGED_ROWS else 0.0,
+        }  # fmt: skip
+        settled = {n: v if (own := getattr(self, n)) == "auto" else type(v)(own) for n, v in automatic.items()}
+        return replace(self, epochs=epochs, batch_size=batch, **settled)
 
     @property
     def longest(self) -> float:
@@ -192,6 +181,16 @@ class Settings:
         if unknown:
             raise InputError(f"unknown training option {unknown[0]!r}; the valid ones are {', '.join(sorted(known))}")
         return cls(**values)
+
+
+def usual_epochs(rows: int, steps_an_epoch: int, linear: bool, table: bool, convolutions: bool) -> int:
+    """The passes over the data that "auto" stands for; see :meth:`Settings.settle`."""
+    epochs = table_epochs(rows, steps_an_epoch) if table else default_epochs(rows)
+    if 10_000 <= rows < MANY and not table and not convolutions:  # cheap epochs
+        epochs = round(1.8 * epochs)
+    if linear:  # cheap steps, and a valley that is flat near its floor
+        epochs = max(epochs, math.ceil(LINEAR_STEPS / steps_an_epoch))
+    return epochs
 
 
 def default_epochs(rows: int) -> int:

@@ -34,34 +34,38 @@ class Stack:
     def __init__(self, modules: Sequence[nn.Module], trained: Sequence[Sequence[nn.Parameter]]):
         self.modules, self.trained = list(modules), [list(each) for each in trained]
         self.first = self.modules[0]
-        self.numbers = _numbers(self.modules)
-        orders = []
-        for module, parameters in zip(self.modules, self.trained, strict=True):
-            names = {id(p): name for name, p in module.named_parameters()}
-            orders.append([names[id(p)] for p in parameters])
-        self.names = orders[0]
-        if any(order != self.names for order in orders):
+        numbers = _numbers(self.modules)
+        self.names, *others = map(_names_of, self.modules, self.trained)
+        if any(names != self.names for names in others):
             raise NotTogether("the models differ in which weights decay")
         types = {(p.dtype, p.device) for each in self.trained for p in each}
         if len(types) != 1:
             raise NotTogether("the parameters are of several types")
         [(dtype, device)] = types
-        maps = {id(part.weight) for part in self.first.modules() if isinstance(part, nn.Linear)}
-        self.places: list[tuple[int, torch.Size, bool]] = []  # where it begins, its shape, whether it lies transposed
-        end = 0
-        for p in self.trained[0]:
-            self.places.append((end, p.shape, id(p) in maps))
-            end += math.ceil(p.numel() / _ALIGN) * _ALIGN
+        self.places, end = self._laid_out()
         self.weights = torch.zeros(len(self.modules), end, dtype=dtype, device=device)
         self.grads = torch.zeros_like(self.weights)
-        self.numbers = {place: value.to(dtype).to(device) for place, value in self.numbers.items()}
+        self.numbers = {place: value.to(dtype).to(device) for place, value in numbers.items()}
+        self._take()
+        self.leaves = [view.requires_grad_() for view in self.split(self.weights)]
+        self.rest = self._others()
+        self._places: dict[str, list[tuple[dict[str, Any], str]]] | None = None
+
+    def _laid_out(self) -> tuple[list[tuple[int, torch.Size, bool]], int]:
+        """(of each parameter where it begins, its shape, whether it lies transposed; where the last one ends)."""
+        maps = {id(part.weight) for part in self.first.modules() if isinstance(part, nn.Linear)}
+        places, end = [], 0
+        for p in self.trained[0]:
+            places.append((end, p.shape, id(p) in maps))
+            end += math.ceil(p.numel() / _ALIGN) * _ALIGN
+        return places, end
+
+    def _take(self) -> None:
+        """The modules' parameters become views of the joint ones."""
         for s, parameters in enumerate(self.trained):
             for p, own in zip(parameters, self.own(self.weights, s), strict=True):
                 own.copy_(p.detach())
                 p.data = own
-        self.leaves = [view.requires_grad_() for view in self.split(self.weights)]
-        self.rest = self._others()
-        self._places: dict[str, list[tuple[dict[str, Any], str]]] | None = None
 
     def __len__(self) -> int:
         return len(self.modules)
@@ -165,21 +169,23 @@ def _owner(module: nn.Module, name: str) -> tuple[nn.Module, str]:
     return module.get_submodule(path), leaf
 
 
+def _names_of(module: nn.Module, parameters: Sequence[nn.Parameter]) -> list[str]:
+    names = {id(p): name for name, p in module.named_parameters()}
+    return [names[id(p)] for p in parameters]
+
+
 def _numbers(modules: Sequence[nn.Module]) -> dict[tuple[str, str], Tensor]:
     """{(path, attribute): ``[S]``} of the floats in which modules differ; ``NotTogether`` for other differences."""
-    first, *others = modules
+    if len(set(map(_structure, modules))) > 1:
+        raise NotTogether("the models have other parts or sizes")
     found: dict[tuple[str, str], Tensor] = {}
-    parts = [dict(module.named_modules()) for module in modules]
-    for other in others:
-        if list(parts[0]) != list(dict(other.named_modules())) or _shapes(first) != _shapes(other):
-            raise NotTogether("the models have other parts or sizes")
-    for path, part in parts[0].items():
+    for path, part in modules[0].named_modules():
+        alike = [module.get_submodule(path) for module in modules]
         own = vars(part).keys() - _OWN
-        for each in parts[1:]:
-            if type(each[path]) is not type(part) or vars(each[path]).keys() - _OWN != own:
-                raise NotTogether(f"the models differ in {path or 'their kind'}")
+        if len({(type(each), frozenset(vars(each).keys() - _OWN)) for each in alike}) > 1:
+            raise NotTogether(f"the models differ in {path or 'their kind'}")
         for name in own:
-            values = [vars(each[path])[name] for each in parts]
+            values = [vars(each)[name] for each in alike]
             if all(_same(values[0], value) for value in values[1:]):
                 continue
             if not all(isinstance(value, float) for value in values):
@@ -188,9 +194,11 @@ def _numbers(modules: Sequence[nn.Module]) -> dict[tuple[str, str], Tensor]:
     return found
 
 
-def _shapes(module: nn.Module) -> list[Any]:
+def _structure(module: nn.Module) -> tuple[Any, ...]:
+    """Names of the parts, and what tensors they hold."""
     tensors = [*module.named_parameters(), *module.named_buffers()]
-    return [(name, t.shape, t.dtype, t.device, t.requires_grad) for name, t in tensors]
+    held = ((name, t.shape, t.dtype, t.device, t.requires_grad) for name, t in tensors)
+    return tuple(name for name, _ in module.named_modules()), tuple(held)
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -321,8 +321,8 @@ class Together:
         for batches in zip(*(m.loader.batches(m.epoch, m.position) for m in there), strict=True):
             self._step(batches)
             if lead.step % 10 == 0:
-                means = [sum(column) / len(there) for column in zip(*(m.means() for m in there), strict=True)]
-                self.progress.step(lead.step, means[2], means[1])
+                _, distortion, rate = torch.tensor([m.means() for m in there], dtype=torch.float64).mean(0).tolist()
+                self.progress.step(lead.step, rate, distortion)
             if stop.asked:
                 self.save()
                 raise Interrupted
@@ -330,6 +330,10 @@ class Together:
                 self.save()
             if self.active is not there:
                 return
+        self._end_epoch(lead)
+
+    def _end_epoch(self, lead: Member) -> None:
+        """Hooks, the round if one ends, and who comes to the end of training."""
         for member in self.active:
             for module in member.epochal:
                 module.after_epoch()

@@ -38,7 +38,7 @@ def reading(words: dict[str, Any], kinds: dict[str, str] | None = None) -> dict[
     text = {name: rest for name, (kind, rest) in parts.items() if kind in TEXT}
     found = {name: words[name] for name in ("skip_bad", "pages", "encoding", "layer")} | {
         "size": _sides(words["size"]), "text": [*text],
-        "levels": {name: tables.kinds_asked.levels_named(rest) for name, rest in text.items() if rest},
+        "levels": {name: tables.kinds.levels_named(rest) for name, rest in text.items() if rest},
         "formats": pairs(words["format"], "--format", "COLUMN=FORM, for example when=%d/%m/%Y"), "na": words["na"],
     }  # fmt: skip
     return {name: value for name, value in found.items() if value}

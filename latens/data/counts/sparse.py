@@ -9,14 +9,14 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from latens.data.array_files import read_arrays, sentences
+from latens.data.array_files import Found, read_arrays, sentences
 from latens.data.counts.h5ad import ObsColumn, Store, missing_label, store_of
 from latens.data.lazy import Lazy, Subset
 from latens.errors import InputError
@@ -84,32 +84,19 @@ def _some(column: Callable[[], ObsColumn], index: np.ndarray) -> ObsColumn:
     return values[index], words
 
 
-@dataclass(frozen=True, eq=False)
-class Counts:
+@dataclass
+class Counts(Found):
     """Counts as they were found.
 
-    Args:
-        x: ``[N, D]``.
-        names: of the columns (genes), where there are any.
-        labels: one a row: numbers, or codes 0.. of ``label_names``.
-        columns: the columns that could be labels.
-        source: where in the file: "layers/counts", "X", "raw/X", ...
-        whole: whether all values are whole and none is negative.
-        notes: what was chosen and done, a sentence each.
-        fingerprint: SHA-256 of shape and values, in hexadecimal; explicit zeros and the order of entries do not count.
-        row_names: of the rows (cells), where there are any.
+    ``names``: of the genes. ``row_names``: of the cells. ``fingerprint``: of shape and values; explicit zeros and the
+    order of entries do not count. ``columns``: those that could be labels. ``source``: where in the file
+    ("layers/counts", "X", "raw/X", ...). ``whole``: whether all values are whole and none is negative.
     """
 
-    x: SparseRows
-    names: tuple[str, ...] | None = None
-    labels: np.ndarray | None = None
-    label_names: tuple[str, ...] | None = None
+    row_kind: str = "cell"
     columns: tuple[str, ...] = ()
     source: str = ""
     whole: bool = True
-    notes: list[str] = field(default_factory=list)
-    fingerprint: str = ""
-    row_names: tuple[str, ...] | None = None
 
 
 def read_h5ad(path: str | os.PathLike[str], *, layer: str | None = None, labels: str | None = None) -> Counts:
@@ -266,8 +253,9 @@ def _counts(store: Store, layer: str | None, labels: str | None, obs: Mapping[st
     whole = _is_whole(csr) and _lowest(csr) >= 0
     cells = store.cells()
     return Counts(
-        x, names, values, label_names, tuple(store.columns), source, whole, notes, fingerprint_of(x.csr),
-        cells if cells is not None and len(cells) == rows else None,
+        x, names, values, label_names=label_names, columns=tuple(store.columns), source=source, whole=whole,
+        notes=notes, fingerprint=fingerprint_of(x.csr),
+        row_names=cells if cells is not None and len(cells) == rows else None,
     )  # fmt: skip
 
 

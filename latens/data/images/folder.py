@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from latens.data.array_files import Found, files_below
 from latens.data.images.pixels import MAX_SIDE, ImageHead, PixelForm, common_form, count, pixels_of, read_heads
 from latens.data.lazy import Lazy
 from latens.errors import InputError, is_whole
@@ -27,27 +27,18 @@ FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF")
 IN_MEMORY = 2 << 30  # bytes of pixels (and of files, for the fingerprint) up to which all is read at once
 
 
-@dataclass(frozen=True, eq=False)
-class ImageFolder:
+@dataclass
+class ImageFolder(Found):
     """Images as they were found, in the order of their names.
 
-    Args:
-        x: ``[N, H, W]`` gray or ``[N, C, H, W]`` in colour, uint8 (uint16 where all are 16-bit gray).
-        labels: codes 0.. of ``label_names``, the subfolders, ``[N]``; None without subfolders.
-        names: the files, relative to the folder, separated by "/"; of a page among several "name#2", counted from 1.
-        notes: what was seen and done, a sentence each.
-        skipped: the files left out as damaged, with the reason.
-        fingerprint: SHA-256 of the form of ``x``, the names and the bytes of the files (beyond 2 GiB of files, their
-            sizes and times instead), in hexadecimal.
+    ``x``: ``[N, H, W]`` gray or ``[N, C, H, W]`` in colour, uint8 (uint16 where all are 16-bit gray). ``label_names``:
+    the subfolders. ``row_names``: the files, relative to the folder, separated by "/"; of a page among several
+    "name#2", counted from 1. ``fingerprint``: of the form of ``x``, the names and the bytes of the files (beyond 2 GiB
+    of files, their sizes and times instead). ``skipped``: the files left out as damaged, with the reason.
     """
 
-    x: np.ndarray | ImageFiles
-    labels: np.ndarray | None
-    label_names: tuple[str, ...] | None
-    names: tuple[str, ...]
-    notes: list[str] = field(default_factory=list)
+    row_kind: str = "file"
     skipped: list[str] = field(default_factory=list)
-    fingerprint: str = ""
 
 
 def image_folder(
@@ -81,7 +72,7 @@ def image_folder(
     ...     for name in ("a", "b"):
     ...         Image.new("L", (4, 3), 7).save(f"{folder}/{name}.png")
     ...     found = image_folder(folder)
-    >>> found.x.shape, found.x.dtype, found.names
+    >>> found.x.shape, found.x.dtype, found.row_names
     ((2, 3, 4), dtype('uint8'), ('a.png', 'b.png'))
     """
     root = Path(path).expanduser()
@@ -105,7 +96,10 @@ def image_folder(
         notes.append(f"{count(len(skipped), 'damaged file')} left out, the first: {skipped[0]}")
     notes += [] if pages else _left_out(heads)
     labels, label_names = _labels(images.names)
-    return ImageFolder(x, labels, label_names, images.names, notes, skipped, _fingerprint(images))
+    return ImageFolder(
+        x, labels=labels, label_names=label_names, row_names=images.names, notes=notes, skipped=skipped,
+        fingerprint=_fingerprint(images),
+    )  # fmt: skip
 
 
 def _heads(folder: Path, files: list[str], pages: bool, skip_bad: bool, skipped: list[str]) -> dict[Page, ImageHead]:
@@ -193,38 +187,17 @@ class ImageFiles(Lazy):
 
 
 def _walk(root: Path) -> tuple[list[str], list[str]]:
-    """The images below ``root``, sorted, and a note of what else is there. Real folders come before linked ones, and
-    none is entered twice, so that links cannot make a circle."""
+    """The images below ``root``, and a note of what else is there."""
     if not root.is_dir():
         raise InputError(f"{root} is not a folder; give a folder of images.")
-    found: list[tuple[str, ...]] = []
-    others, seen, waiting = 0, set[tuple[int, int]](), deque([(root, ())])
-    while waiting:
-        folder, parts = waiting.popleft()
-        try:
-            status = os.stat(folder)
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        except OSError as error:
-            raise InputError(f"{folder} cannot be read: {(error.strerror or str(error)).lower()}.") from error
-        if (status.st_dev, status.st_ino) in seen:
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        for entry in entries:
-            place: Any = (Path(entry.path), (*parts, entry.name))
-            if entry.name.startswith("."):
-                continue
-            if os.path.isdir(entry.path):
-                (waiting.append if entry.is_symlink() else waiting.appendleft)(place)
-            elif os.path.isfile(entry.path) and entry.name.lower().endswith(EXTENSIONS):
-                found.append(place[1])
-            else:
-                others += 1
+    names = files_below(root, hidden=(".",))
+    found = [name for name in names if name.lower().endswith(EXTENSIONS) and os.path.isfile(root / name)]
+    others = len(names) - len(found)
     if not found:
         have = "have" if others > 1 else "has"
         inside = f"; {count(others, 'other file')} in it {have} none of these extensions" * bool(others)
         raise InputError(f"{root} holds no images ({', '.join(EXTENSIONS)}){inside}.")
-    notes = [f"{count(others, 'file')} that are no images were left alone"] * bool(others)
-    return ["/".join(parts) for parts in sorted(found)], notes
+    return found, [f"{count(others, 'file')} that are no images were left alone"] * bool(others)
 
 
 def _labels(names: Sequence[str]) -> tuple[np.ndarray | None, tuple[str, ...] | None]:

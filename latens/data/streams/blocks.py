@@ -3,25 +3,17 @@ number."""
 
 from __future__ import annotations
 
-import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from latens.errors import InputError
-from latens.schema import require_numeric
 from latens.tensors import trees
 from latens.tensors.trees import Tree
-
-BLOCK_ROWS = 1 << 16  # rows of a block where the data has no blocks of its own ...
-BLOCK_BYTES = 1 << 25  # ... and its bytes, which decide where a row is large
-
-Leaf = Any  # whatever has a length and gives rows for [slice]
 
 
 class Blocks(Protocol):
@@ -54,107 +46,6 @@ def cut(rows: int, size: int) -> list[int]:
     [4, 4, 2]
     """
     return [min(size, rows - start) for start in range(0, rows, size)]
-
-
-def bytes_of(tree: Tree) -> int:
-    """Bytes of all leaves of a tree of tensors or arrays."""
-    return sum(leaf.nbytes for leaf in trees.leaves(tree))
-
-
-class LazyBlocks:
-    """Blocks of anything with a length and rows by ``[slice]``: an HDF5 dataset, a memory map, a folder of images.
-
-    ``x`` and ``c`` are trees of such leaves; each slice becomes a tensor of its own. A block has ``block_rows`` rows,
-    by default 65,536 and at most 32 MiB. Slicing must bear several threads. Raises ``InputError`` without rows, or
-    where leaves differ in length.
-
-    >>> blocks = LazyBlocks({"a": np.arange(10)}, block_rows=4)
-    >>> blocks.sizes, blocks.read(2)
-    ([4, 4, 2], ({'a': tensor([8, 9])}, None))
-    """
-
-    def __init__(self, x: Leaf, c: Leaf = None, *, block_rows: int | None = None):
-        self._tree = (x, c)
-        lengths = {len(leaf) for leaf in trees.leaves(self._tree)}
-        if len(lengths) != 1:
-            raise InputError(f"the parts of the data have {sorted(lengths)} rows: give each the same number")
-        self.rows = lengths.pop()
-        if self.rows == 0:
-            raise InputError("the data has no rows: give at least one")
-        self.row_bytes = max(1, bytes_of(self._slice(0, 1)))
-        self.sizes = cut(self.rows, block_rows or max(1, min(BLOCK_ROWS, BLOCK_BYTES // self.row_bytes)))
-        self._starts = starts(self.sizes)
-
-    def read(self, block: int) -> tuple[Tree, Tree]:
-        start = int(self._starts[block])
-        return self._slice(start, start + self.sizes[block])
-
-    def _slice(self, start: int, stop: int) -> Any:
-        return trees.map_tree(lambda leaf: _own(leaf[start:stop]), self._tree)
-
-
-class NpyBlocks:
-    """Blocks of an .npy file, by memory map: ``encode(array [B, ...]) -> (x, c)``, by default (tensor, None).
-
-    The header is checked against the size of the file before anything is mapped, objects are never unpickled, and each
-    block is a map of its own, so that pages already read are given back. Blocks as in :class:`LazyBlocks`. Raises
-    ``InputError`` for a missing, damaged, truncated or empty file, and for values that are not numbers.
-    """
-
-    def __init__(
-        self, path: str | os.PathLike[str], encode: Callable[[np.ndarray], tuple[Tree, Tree]] | None = None,
-        *, block_rows: int | None = None,
-    ):  # fmt: skip
-        self._path, self._encode = Path(path).expanduser(), encode
-        self._header = _npy_header(self._path)
-        shape, _, dtype, _ = self._header
-        self.rows, self.row_bytes = shape[0], max(1, int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize)
-        self.sizes = cut(self.rows, block_rows or max(1, min(BLOCK_ROWS, BLOCK_BYTES // self.row_bytes)))
-        self._starts = starts(self.sizes)
-
-    @property
-    def event(self) -> tuple[int, ...]:
-        """The shape of a row."""
-        return self._header[0][1:]
-
-    def read(self, block: int) -> tuple[Tree, Tree]:
-        start = int(self._starts[block])
-        shape, fortran, dtype, offset = self._header
-        try:
-            mapped = np.memmap(self._path, dtype, "r", offset, shape, "F" if fortran else "C")
-        except (OSError, ValueError) as error:
-            raise InputError(f"{self._path} can no longer be read ({error}): put it back as it was") from error
-        array = np.array(mapped[start : start + self.sizes[block]], dtype.newbyteorder("="), order="C")
-        return (torch.from_numpy(array), None) if self._encode is None else self._encode(array)
-
-
-def _own(values: Any) -> Tensor:
-    """A tensor with memory of its own."""
-    return values.clone() if isinstance(values, Tensor) else torch.from_numpy(np.array(values))
-
-
-def _npy_header(path: Path) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
-    """Shape, Fortran order, dtype and offset of the data of an .npy file, whose size must fit them exactly."""
-    if not path.is_file():
-        raise InputError(f"there is no file {path}: correct the path")
-    with open(path, "rb") as file:
-        try:
-            version = np.lib.format.read_magic(file)
-            readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-            shape, fortran, dtype = readers[version](file)
-        except (ValueError, KeyError, SyntaxError) as error:
-            raise InputError(f"{path} is not an .npy array, or its header is damaged: get it again") from error
-        offset = file.tell()
-    if dtype.hasobject:
-        raise InputError(f"{path} holds Python objects, which latens never unpickles: save an array of numbers")
-    require_numeric(dtype, str(path))
-    if len(shape) == 0 or min(shape) < 0 or shape[0] == 0:
-        raise InputError(f"{path} has the shape {shape}, without rows: give an array with one row per datum")
-    declared, there = int(np.prod(shape, dtype=object)) * dtype.itemsize, path.stat().st_size - offset
-    if declared != there:
-        fault = "is truncated" if there < declared else "is damaged"
-        raise InputError(f"{path} {fault}: its header declares {declared:,} bytes and {there:,} follow; get it again")
-    return shape, fortran, dtype, offset
 
 
 class GatheredRows:
@@ -216,26 +107,3 @@ def concat(parts: Sequence[Tree]) -> Tree:
     if isinstance(first, tuple):
         return tuple(concat(list(values)) for values in zip(*parts))
     return torch.cat(list(parts))
-
-
-def gather(blocks: Blocks, numbers: Sequence[int] | np.ndarray | Tensor) -> tuple[Tree, Tree]:
-    """(x, c) of the rows of these numbers, in their order, which may repeat; only blocks that hold one are read, each
-    once. Raises ``InputError`` for no number, or one out of range.
-
-    >>> gather(LazyBlocks(np.arange(10) * 2, block_rows=3), [7, 0])
-    (tensor([14,  0]), None)
-    """
-    wanted = np.asarray(numbers, dtype=np.int64)
-    if wanted.ndim != 1 or len(wanted) == 0:
-        raise InputError("no row numbers to gather: give at least one")
-    outside = np.flatnonzero((wanted < 0) | (wanted >= blocks.rows))
-    if len(outside):
-        raise InputError(f"there is no row {wanted[outside[0]]}: the data has the rows 0 to {blocks.rows - 1}")
-    first = starts(blocks.sizes)
-    owner = np.searchsorted(first, wanted, "right") - 1
-    result = GatheredRows(len(wanted))
-    for block in np.unique(owner).tolist():
-        where = np.flatnonzero(owner == block)
-        local = torch.from_numpy(wanted[where] - first[block])
-        result.put(read_block(blocks, block), torch.from_numpy(where), local)
-    return result.tree()

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from latens.data.tables.folders import Keys, files_below, in_order, is_shown, keys_of
+from latens.data.array_files import files_below, in_order
+from latens.data.tables.folders import Keys, is_shown, keys_of
 from latens.errors import InputError
 
 TAIL = 1 << 16  # bytes at the end of a file that the fingerprint reads: a Parquet footer, or most of one

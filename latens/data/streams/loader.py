@@ -95,8 +95,11 @@ class StreamLoader:
     Raises ``InputError`` for held-out rows that are not increasing or out of range, or leave none; ``batches`` raises
     what reading raises.
 
-    >>> from latens.data.streams.blocks import LazyBlocks
-    >>> loader = StreamLoader(LazyBlocks(np.arange(10), block_rows=3), batch_size=4, shuffle=False, exclude=[0, 5])
+    >>> class Numbers:
+    ...     rows, sizes = 10, [3, 3, 3, 1]
+    ...     def read(self, block):
+    ...         return torch.arange(10).split(self.sizes)[block].clone(), None
+    >>> loader = StreamLoader(Numbers(), batch_size=4, shuffle=False, exclude=[0, 5])
     >>> [batch.x.tolist() for batch in loader.batches(0)]
     [[1, 2, 3, 4], [6, 7, 8, 9]]
     """

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from latens.data.array_files import sentences
-from latens.data.streams.blocks import cut, starts
+from latens.data.streams.blocks import cut
 from latens.data.streams.files import File, files_at
 from latens.data.tables.folders import key_columns, same_columns, with_keys
 from latens.data.tables.types import joined_type, plain_type
-from latens.errors import InputError, concerning
+from latens.errors import InputError
 from latens.schema.arrow import pa
 from latens.schema.cells import listed
-from latens.tensors.trees import Tree
 
 MOST_ROWS = 1 << 20  # a row group with more is cut into blocks of this many
 _DECLARED = 1 << 40  # no row group has more, whatever an untrusted footer says
@@ -25,13 +24,12 @@ _BATCH = 1 << 16  # rows decoded at once where a row group is cut
 
 @dataclass(frozen=True)
 class _Piece:
-    """Rows [start, start + rows) of a row group; ``first``: its first row's number in the file."""
+    """Rows [start, start + rows) of a row group."""
 
     file: int
     group: int
     start: int
     rows: int
-    first: int
     whole: bool
 
 
@@ -41,30 +39,25 @@ class ParquetBlocks:
 
     Args:
         path: a local path, or an fsspec address such as ``s3://bucket/folder`` (its protocol's package installed).
-        encode: ``encode(table) -> (x, c)``, a row of each leaf for each row of the ``pyarrow.Table``; called by several
-            threads at once.
         columns: those to read, in this order; all by default.
         most_rows: a row group with more is cut into blocks of so many. Each then costs the decoding of what stands
             before it in its group, and memory holds the block alone.
 
-    ``schema`` has the chosen columns, in types that hold those of all files; ``row_bytes`` is a guess of 8 bytes a
-    column. Only the footers are read at first. Raises ``InputError`` for a missing, damaged or truncated file, for
-    files whose columns differ, or whose types no other holds, for unknown columns and for no rows; what ``encode``
-    refuses is said in the name of the file.
+    ``schema`` has the chosen columns, in types that hold those of all files. Only the footers are read at first.
+    Several threads may read tables at once. Raises ``InputError`` for a missing, damaged or truncated file, for files
+    whose columns differ, or whose types no other holds, for unknown columns and for no rows.
 
-    >>> import tempfile, pyarrow as pa, pyarrow.parquet as pq, torch
+    >>> import tempfile, pyarrow as pa, pyarrow.parquet as pq
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     pq.write_table(pa.table({"a": [1, 2, 3]}), f"{folder}/a.parquet", row_group_size=2)
-    ...     blocks = ParquetBlocks(folder, lambda table: (torch.tensor(table["a"].to_numpy()), None))
-    ...     print(blocks.rows, blocks.sizes, blocks.read(1))
-    3 [2, 1] (tensor([3]), None)
+    ...     blocks = ParquetBlocks(folder)
+    ...     print(blocks.sizes, blocks.table(1).to_pydict())
+    [2, 1] {'a': [3]}
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], encode: Callable[[pa.Table], tuple[Tree, Tree]],
-        columns: Sequence[str] | None = None, *, most_rows: int = MOST_ROWS,
-    ):  # fmt: skip
-        self._encode = encode
+        self, path: str | os.PathLike[str], columns: Sequence[str] | None = None, *, most_rows: int = MOST_ROWS
+    ):
         self.files = files_at(path, ".parquet")
         self._footers = [_footer(file) for file in self.files]
         schemas = [footer.schema.to_arrow_schema() for footer in self._footers]
@@ -79,24 +72,16 @@ class ParquetBlocks:
             if not all(0 <= rows < _DECLARED for rows in groups):
                 name = self.files[number].name
                 raise InputError(f"{name} is damaged: its footer declares {groups} rows; get it again")
-            for group, (rows, first) in enumerate(zip(groups, starts(groups).tolist())):
+            for group, rows in enumerate(groups):
                 for part, size in enumerate(cut(rows, most_rows)):
-                    start = part * most_rows
-                    self._pieces.append(_Piece(number, group, start, size, first + start, size == rows))
+                    self._pieces.append(_Piece(number, group, part * most_rows, size, size == rows))
         self.sizes = [piece.rows for piece in self._pieces]
-        self.rows = sum(self.sizes)
-        if self.rows == 0:
+        if not sum(self.sizes):
             raise InputError(f"{os.fspath(path)} has no rows: give at least one")
-        self.row_bytes = 8 * len(names)
 
     def file_of(self, block: int) -> str:
         """The name of the file that holds a block."""
         return self.files[self._pieces[block].file].name
-
-    def read(self, block: int) -> tuple[Tree, Tree]:
-        table, piece = self.table(block), self._pieces[block]
-        with concerning(f"{self.files[piece.file].name}, counting rows from its row {piece.first:,} on"):
-            return self._encode(table if table.schema.types == self.schema.types else table.cast(self.schema))
 
     def table(self, block: int) -> pa.Table:
         """The rows of one block, in the types of their file."""
@@ -129,15 +114,11 @@ class ParquetBlocks:
                 return
 
 
-def stored_schema(path: str | os.PathLike[str]) -> pa.Schema:
-    """The schema of the first file; errors as :class:`ParquetBlocks`."""
-    return _footer(files_at(path, ".parquet")[0]).schema.to_arrow_schema()
-
-
-def column_names(path: str | os.PathLike[str]) -> list[str]:
-    """The names of the columns of the first file, and of partitions; errors as :class:`ParquetBlocks`."""
-    schema = stored_schema(path)
-    return [*schema.names, *_keys(files_at(path, ".parquet"), schema)]
+def stored_columns(path: str | os.PathLike[str]) -> tuple[pa.Schema, list[str]]:
+    """(the schema of the first file, the names of its columns and of partitions); errors as :class:`ParquetBlocks`."""
+    files = files_at(path, ".parquet")
+    schema = _footer(files[0]).schema.to_arrow_schema()
+    return schema, [*schema.names, *_keys(files, schema)]
 
 
 def unpacked_bytes(path: str | os.PathLike[str]) -> int:

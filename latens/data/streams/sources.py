@@ -11,17 +11,21 @@ from typing import Any
 
 import numpy as np
 
+from latens.data.array_files import npy_header, sentences
 from latens.data.rows import as_table
-from latens.data.streams.blocks import NpyBlocks, starts
+from latens.data.streams.blocks import cut, starts
 from latens.data.streams.files import fingerprint_files
 from latens.data.streams.loader import WINDOW_BYTES, WINDOW_ROWS, ahead
-from latens.data.streams.parquet import MOST_ROWS, ParquetBlocks, column_names, stored_schema, unpacked_bytes
+from latens.data.streams.parquet import MOST_ROWS, ParquetBlocks, stored_columns, unpacked_bytes
 from latens.data.tables.folders import tables_below
 from latens.data.tables.reading import without_marks
 from latens.data.tables.types import chosen, index_names, index_notes, plain, plain_schema
 from latens.errors import InputError, concerning, is_whole
+from latens.schema import require_numeric
 from latens.schema.arrow import pa
 
+BLOCK_ROWS = 1 << 16  # rows of a block where the data has no blocks of its own ...
+BLOCK_BYTES = 1 << 25  # ... and its bytes, which decide where a row is large
 SHARE = 0.25  # of the memory, beyond which data are read as a stream
 
 
@@ -127,14 +131,15 @@ class ParquetStream(Stream):
     ):  # fmt: skip
         self.order = order or StreamOrder()
         self.origin = path if "://" in path else os.path.abspath(os.path.expanduser(path))
-        stored, of_index = column_names(path), index_names(stored_schema(path))
+        schema, stored = stored_columns(path)
+        of_index = index_names(schema)
         wanted = None if columns is None else list(columns)
         names = [n for n in chosen(stored, list(drop), wanted, self.origin) if wanted or n not in of_index]
         if not names:
             raise InputError(f"{self.origin} has no column besides the index of its rows: give it one")
         read = [n for n in of_index if index and n not in names] + names
         some = None if read == stored else read
-        self._blocks = ParquetBlocks(path, _nothing, some, most_rows=self.order.most_rows)
+        self._blocks = ParquetBlocks(path, some, most_rows=self.order.most_rows)
         self.sizes, self.names = self._blocks.sizes, tuple(names)
         self.cells = len(names)
         self.arrow = plain_schema(self._blocks.schema, self.origin)
@@ -154,19 +159,42 @@ class ParquetStream(Stream):
 
 
 class NpyStream(Stream):
-    """The rows of an .npy file by memory map; errors as :class:`~latens.data.streams.blocks.NpyBlocks`."""
+    """The rows of an .npy file of numbers by memory map, in blocks of 65,536 and at most 32 MiB.
+
+    The header is checked against the size of the file before anything is mapped, objects are never unpickled, and each
+    block is a map of its own, so that pages already read are given back. Raises ``InputError`` for a missing, damaged,
+    truncated or empty file, and for values that are not numbers.
+    """
 
     def __init__(self, path: str, *, order: StreamOrder | None = None):
         self.order = order or StreamOrder()
-        self.origin = os.path.abspath(os.path.expanduser(path))
-        self._blocks = NpyBlocks(path, lambda array: (array, None))
-        self.sizes = self._blocks.sizes
-        self.fingerprint = fingerprint_files([path])
-        self.event = self._blocks.event
+        self.origin, place = os.path.abspath(os.path.expanduser(path)), Path(path).expanduser()
+        if not place.is_file():
+            raise InputError(f"there is no file {place}: correct the path")
+        with sentences(place), open(place, "rb") as file:
+            self._shape, self._fortran, self._dtype = npy_header(file, place.stat().st_size, str(place))
+            self._offset = file.tell()
+        require_numeric(self._dtype, str(place))
+        if not self._shape or self._shape[0] == 0:
+            raise InputError(
+                f"{place} has the shape {self._shape}, without rows: give an array with one row per datum"
+            )
+        self.event = self._shape[1:]
         self.cells = int(np.prod(self.event, dtype=np.int64))
+        size = min(BLOCK_ROWS, BLOCK_BYTES // max(1, self.cells * self._dtype.itemsize))
+        self.sizes = cut(self._shape[0], max(1, size))
+        self._firsts = self.firsts
+        self.fingerprint = fingerprint_files([path])
 
     def piece(self, block: int) -> np.ndarray:
-        return self._blocks.read(block)[0]
+        start = int(self._firsts[block])
+        try:
+            mapped = np.memmap(
+                self.origin, self._dtype, "r", self._offset, self._shape, "F" if self._fortran else "C"
+            )
+        except (OSError, ValueError) as error:
+            raise InputError(f"{self.origin} can no longer be read ({error}): put it back as it was") from error
+        return np.array(mapped[start : start + self.sizes[block]], self._dtype.newbyteorder("="), order="C")
 
 
 class AsTable(Stream):
@@ -223,8 +251,9 @@ def stored_names(path: str) -> list[str] | None:
     if _is_npy(path) or not _is_parquet(path):
         return None
     with concerning(path):
-        of_index = index_names(stored_schema(path))
-        return [name for name in column_names(path) if name not in of_index]
+        schema, names = stored_columns(path)
+        of_index = index_names(schema)
+        return [name for name in names if name not in of_index]
 
 
 def is_large(path: str) -> bool:
@@ -267,7 +296,3 @@ def _is_parquet(path: str) -> bool:
     if "://" in path or path.lower().endswith(".parquet"):
         return True
     return os.path.isdir(place) and tables_below(Path(place))[0] == "parquet"
-
-
-def _nothing(table: Any) -> Any:
-    raise NotImplementedError  # blocks that are asked for their tables alone

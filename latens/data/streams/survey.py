@@ -214,7 +214,7 @@ def _of_all(schema: Schema, rows: int) -> Schema:
 
 
 class _TableScan:
-    """What one pass over a table sees; see :class:`latens.data.tables.scan.ColumnScan`."""
+    """What one pass over a table sees; see :class:`latens.data.tables.kinds.ColumnScan`."""
 
     def __init__(self, stream: Stream, asked: Asked):
         self.where, self.forms = stream.origin, text_forms(stream, asked.hints)

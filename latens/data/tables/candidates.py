@@ -23,7 +23,7 @@ MASSES = ("poisson", "negative_binomial", "zero_inflated_negative_binomial", "he
 
 
 def best_family(
-    values: np.ndarray, candidates: Sequence[str], low: float = 0.0, high: float = 1.0, step: float | None = None
+    values: np.ndarray, candidates: Sequence[str], step: float | None = None
 ) -> tuple[str, str]:
     """The candidate with the best held-out score, and the scores in words.
 
@@ -31,7 +31,6 @@ def best_family(
         values: finite values of a column, in no particular order. candidates: names of likelihoods, the simplest first;
         a later one must be better by ``MARGIN``, and where
             there are few values by two standard errors of the paired difference.
-        low, high: the bounds, for those that have some.
         step: the grid on which the values lie, so that a density has the mass of the place about each.
 
     >>> rng = np.random.default_rng(0)
@@ -42,7 +41,7 @@ def best_family(
         return candidates[0], ""
     order = np.random.default_rng(0).permutation(len(values))
     train, test = values[order[::2]], values[order[1::2]]
-    scores = {name: _score(name, train, test, low, high, step) for name in candidates}
+    scores = {name: _score(name, train, test, step) for name in candidates}
     best = candidates[0]
     for name in candidates[1:]:
         with np.errstate(invalid="ignore"):
@@ -56,14 +55,14 @@ def best_family(
 
 
 def _score(
-    name: str, train: np.ndarray, test: np.ndarray, low: float, high: float, step: float | None = None
+    name: str, train: np.ndarray, test: np.ndarray, step: float | None = None
 ) -> np.ndarray:
     """ln p of each held-out value, ``[N]``; of a density on a grid, ln of its integral over the value's place."""
     if step is None or name in MASSES:
-        return np.broadcast_to(_SCORES[name](train, test, low, high), test.shape)
+        return np.broadcast_to(_SCORES[name](train, test), test.shape)
     nodes, weights = np.polynomial.legendre.leggauss(8)
     at = test[:, None] + step / 2 * nodes
-    found = np.broadcast_to(_SCORES[name](train, at.ravel(), low, high), at.size).reshape(at.shape)
+    found = np.broadcast_to(_SCORES[name](train, at.ravel()), at.size).reshape(at.shape)
     return np.logaddexp.reduce(found + np.log(weights * step / 2), axis=1)
 
 
@@ -71,12 +70,12 @@ def _spread(values: np.ndarray) -> float:
     return float(values.std()) or 1e-12 * max(1.0, float(np.abs(values).max()))
 
 
-def _normal(train: np.ndarray, test: np.ndarray, low: float, high: float) -> np.ndarray:
+def _normal(train: np.ndarray, test: np.ndarray) -> np.ndarray:
     sd = _spread(train)
     return -0.5 * ((test - train.mean()) / sd) ** 2 - np.log(sd * math.sqrt(2 * math.pi))
 
 
-def _student_t(train: np.ndarray, test: np.ndarray, low: float, high: float) -> np.ndarray:
+def _student_t(train: np.ndarray, test: np.ndarray) -> np.ndarray:
     """The best of a few degrees of freedom, location and scale by EM (Lange, Little & Taylor 1989)."""
     found = []
     for df in DEGREES:
@@ -91,43 +90,26 @@ def _student_t(train: np.ndarray, test: np.ndarray, low: float, high: float) -> 
     return max(found, key=lambda pair: pair[0])[1]
 
 
-def _log_normal(train: np.ndarray, test: np.ndarray, low: float, high: float) -> np.ndarray:
+def _log_normal(train: np.ndarray, test: np.ndarray) -> np.ndarray:
     if train.min() <= 0 or test.min() <= 0:
         return np.array(-np.inf)
-    return _normal(np.log(train), np.log(test), low, high) - np.log(test)
+    return _normal(np.log(train), np.log(test)) - np.log(test)
 
 
-def _beta(train: np.ndarray, test: np.ndarray, low: float, high: float) -> np.ndarray:
-    from scipy import stats
-
-    edge = 1e-4  # densities at the edges are infinite or zero: cells there count as this far inside
-    u, v = (np.clip((x - low) / (high - low), edge, 1 - edge) for x in (train, test))
-    mean, variance = u.mean(), max(u.var(), 1e-9)
-    total = max(mean * (1 - mean) / variance - 1, 1e-3)
-    return stats.beta(mean * total, (1 - mean) * total).logpdf(v) - np.log(high - low)
-
-
-def _truncated_normal(train: np.ndarray, test: np.ndarray, low: float, high: float) -> np.ndarray:
-    from scipy import stats
-
-    mean, sd = train.mean(), _spread(train)
-    return stats.truncnorm((low - mean) / sd, (high - mean) / sd, mean, sd).logpdf(test)
-
-
-def _poisson(train: np.ndarray, test: np.ndarray, low: float, high: float) -> np.ndarray:
+def _poisson(train: np.ndarray, test: np.ndarray) -> np.ndarray:
     from scipy import stats
 
     return stats.poisson(max(train.mean(), 1e-6)).logpmf(test)
 
 
-def _negative_binomial(train: np.ndarray, test: np.ndarray, low: float, high: float) -> np.ndarray:
+def _negative_binomial(train: np.ndarray, test: np.ndarray) -> np.ndarray:
     from scipy import stats
 
     mean, theta = _moments(train)
     return stats.nbinom(theta, theta / (theta + mean)).logpmf(test)
 
 
-def _zero_inflated(train: np.ndarray, test: np.ndarray, low: float, high: float) -> np.ndarray:
+def _zero_inflated(train: np.ndarray, test: np.ndarray) -> np.ndarray:
     from scipy import stats
 
     mean, theta = _moments(train[train > 0]) if (train > 0).any() else _moments(train)
@@ -138,7 +120,7 @@ def _zero_inflated(train: np.ndarray, test: np.ndarray, low: float, high: float)
     return np.log(np.maximum(masses, 1e-300))
 
 
-def _heaped(train: np.ndarray, test: np.ndarray, low: float, high: float) -> np.ndarray:
+def _heaped(train: np.ndarray, test: np.ndarray) -> np.ndarray:
     """Masses of places of the grid, of whole numbers without one, under the law of the column, whatever the codes."""
     from scipy.special import expit
 
@@ -161,8 +143,7 @@ def _moments(values: np.ndarray) -> tuple[float, float]:
     return mean, mean**2 / max(float(values.var()) - mean, 1e-6 * mean)
 
 
-_SCORES: dict[str, Callable[[np.ndarray, np.ndarray, float, float], np.ndarray]] = {
-    "normal": _normal, "student_t": _student_t, "log_normal": _log_normal, "beta": _beta,
-    "truncated_normal": _truncated_normal, "poisson": _poisson, "negative_binomial": _negative_binomial,
-    "zero_inflated_negative_binomial": _zero_inflated, "heaped": _heaped,
+_SCORES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "normal": _normal, "student_t": _student_t, "log_normal": _log_normal, "poisson": _poisson,
+    "negative_binomial": _negative_binomial, "zero_inflated_negative_binomial": _zero_inflated, "heaped": _heaped,
 }  # fmt: skip

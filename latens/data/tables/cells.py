@@ -226,14 +226,14 @@ def _as_asked(column: Any, name: str, where: str, asked: str) -> Understood:
         counted = texts.value_counts()
         form = dates.written(form, counted.field("values"), counted.field("counts"))
         values, _ = form.read(column)
-    return Understood(values, dataclasses.replace(form, gaps=_gaps(stripped, values)))
+    return Understood(values, dataclasses.replace(form, gaps=tuple(_gaps(stripped, values))))
 
 
-def _gaps(stripped: Any, values: Any) -> tuple[str, ...]:
-    """The texts of missing cells, the most frequent one first."""
+def _gaps(stripped: Any, values: Any) -> dict[str, int]:
+    """The texts of missing cells, the most frequent one first, with their numbers."""
     counted = stripped.filter(values.is_null()).drop_null().value_counts()
-    pairs = zip(counted.field("counts").to_pylist(), counted.field("values").to_pylist())
-    return tuple(text for _, text in sorted(pairs, key=lambda pair: -pair[0])[:20])
+    pairs = zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist())
+    return dict(sorted(pairs, key=lambda pair: -pair[1])[:20])
 
 
 def _any(cells: Any, pattern: str) -> bool:
@@ -276,7 +276,7 @@ class _Looked:
 
     def result(self) -> Understood:
         if self.cells.null_count == len(self.cells):
-            gaps = _gaps(self.stripped, self.cells)
+            gaps = tuple(_gaps(self.stripped, self.cells))
             return Understood(pa.chunked_array([pa.nulls(len(self.cells))]), Words("string", gaps=gaps))
         return self._plain() or self._any_kind() or _as_words(self.column, self.hints.missing_words(self.name))
 
@@ -337,13 +337,9 @@ class _Looked:
     def _found(self, values: Any, form: Form) -> Understood:
         values = without_codes(values, self.na) if isinstance(form, Numbers) else values
         gaps = _gaps(self.stripped, values)
-        counted = {}
-        if any(gap.lower() in MARKS or gap == "?" for gap in gaps):
-            texts = self.stripped.filter(values.is_null()).drop_null().value_counts()
-            counted = dict(zip(texts.field("values").to_pylist(), texts.field("counts").to_pylist()))
-        odd = [gap for gap in gaps if gap.lower() in MARKS or gap == "?"]
-        remarks = tuple(("missing", gap, counted[gap]) for gap in odd)
-        return Understood(values, dataclasses.replace(form, gaps=gaps), remarks)
+        odd = {gap: count for gap, count in gaps.items() if gap.lower() in MARKS or gap == "?"}
+        remarks = tuple(("missing", gap, count) for gap, count in odd.items())
+        return Understood(values, dataclasses.replace(form, gaps=tuple(gaps)), remarks)
 
     # Everything else, by the distinct cells
 

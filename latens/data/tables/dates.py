@@ -10,7 +10,7 @@ from typing import Any
 
 from latens.errors import InputError
 from latens.schema.arrow import pa, pc
-from latens.schema.times import DAYS, Times, expression, offset_of, zone_of
+from latens.schema.times import DAYS, Times, expression, offset_of, those_that_read, zone_of
 
 DATES = (
     "%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y_%m_%d", "%Y %m %d", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y",
@@ -136,8 +136,7 @@ def patterns(text: str) -> list[str]:
         return ["ISO"]
     if _LAP.fullmatch(text):
         return ["span:%M:%S.%f"]
-    found = [pattern for pattern in COMPACT if re.fullmatch(expression(pattern), text)]
-    if found:
+    if found := those_that_read(text, COMPACT):
         return found
     if long := _LONG.fullmatch(text):
         hands = "%H:%M" + ":%S" * bool(long["second"]) + ".%f" * bool(long["fraction"])
@@ -171,9 +170,7 @@ def _dates(text: str) -> list[str]:
     before = ""
     if week is not None:
         before, text = ("%A" if week[1] else "%a") + week[3], week[4]
-    return [
-        before + date for date in (*DATES, *(COMPACT[:1] if before else ())) if re.fullmatch(expression(date), text)
-    ]
+    return [before + date for date in those_that_read(text, (*DATES, *(COMPACT[:1] if before else ())))]
 
 
 def _form(pattern: str) -> Times:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from latens.data.array_files import files_below
 from latens.data.tables.types import shown
 from latens.errors import InputError
 from latens.schema.arrow import pa
@@ -39,35 +40,9 @@ def kind_of(name: str, text: tuple[str, ...] = TEXT) -> str | None:
     return "parquet" if lower.endswith(".parquet") else "feather" if lower.endswith(FEATHER) else None
 
 
-def files_below(root: Path) -> list[str]:
-    """The files below a folder by their path from there, parted by "/", in the order of their names; hidden ones (``.``
-    or ``_`` first) and what lies in hidden folders are left out, and no folder is entered twice."""
-    found, seen, waiting = [], set[tuple[int, int]](), [(root, "")]
-    while waiting:
-        folder, prefix = waiting.pop()
-        try:
-            status, entries = os.stat(folder), list(os.scandir(folder))
-        except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise InputError(f"{folder} cannot be read ({reason}): check its permissions") from error
-        if (status.st_dev, status.st_ino) in seen:
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        for entry in (entry for entry in entries if is_shown(entry.name)):
-            if os.path.isdir(entry.path):
-                waiting.insert(0 if entry.is_symlink() else len(waiting), (Path(entry.path), f"{prefix}{entry.name}/"))
-            else:
-                found.append(prefix + entry.name)
-    return in_order(found)
-
-
 def is_shown(name: str) -> bool:
     """Whether no part of a path is hidden."""
     return not any(part.startswith((".", "_")) for part in name.split("/"))
-
-
-def in_order(names: Iterable[str]) -> list[str]:
-    return sorted(names, key=lambda name: name.split("/"))
 
 
 def tables_below(root: Path) -> tuple[str, list[str]]:

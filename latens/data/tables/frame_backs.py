@@ -30,11 +30,9 @@ class ArrowBack:
 
     def _typed(self, table: pa.Table) -> pa.Table:
         for j, name in enumerate(table.column_names):
-            own, wanted = (
-                table.schema.field(j).type,
-                self.schema.field(name).type if name in self.schema.names else None,
-            )
-            if wanted in (None, own) or (pa.types.is_boolean(wanted) and not pa.types.is_null(own)):
+            own = table.schema.field(j).type
+            wanted = self.schema.field(name).type if name in self.schema.names else own
+            if wanted == own or (pa.types.is_boolean(wanted) and not pa.types.is_null(own)):
                 continue
             with suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):  # a value that the type cannot hold
                 table = table.set_column(j, name, _cast(table.column(j), wanted))
@@ -179,10 +177,8 @@ def _nullable(column: pa.ChunkedArray, dtype: Any, own: Any) -> Any:
     import pandas
 
     if isinstance(dtype, pandas.ArrowDtype):
-        return pandas.Series(pandas.array(column.cast(dtype.pyarrow_dtype), dtype=dtype))
-    if dtype.kind == "b" and not pa.types.is_boolean(column.type):
-        return own
-    changed = pandas.Series(dtype.__from_arrow__(column.cast(_arrow_type(dtype, column.type))))
+        column = column.cast(dtype.pyarrow_dtype)
+    changed = pandas.Series(dtype.__from_arrow__(column))
     return changed if column.null_count == int(changed.isna().sum()) else own
 
 
@@ -204,12 +200,6 @@ def _categorical(column: pa.ChunkedArray, dtype: Any, own: Any) -> Any:
         dtype = pandas.CategoricalDtype(words.to_pandas(), dtype.ordered)
     codes = pc.index_in(cells, value_set=words, skip_nulls=True).fill_null(-1)
     return pandas.Series(pandas.Categorical.from_codes(codes.to_numpy(), dtype=dtype))
-
-
-def _arrow_type(dtype: Any, type: pa.DataType) -> pa.DataType:
-    """The Arrow type that a nullable pandas dtype of numbers reads; ``type`` for other dtypes."""
-    kind = getattr(dtype, "numpy_dtype", None)
-    return type if kind is None or kind.kind not in "iufb" else pa.from_numpy_dtype(kind)
 
 
 class MatrixBack:

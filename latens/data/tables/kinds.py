@@ -8,27 +8,41 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from latens.data.tables.candidates import best_family
-from latens.data.tables.kinds_asked import asked_kind
 from latens.data.tables.laws import DAYS, SECONDS, law_of
-from latens.data.tables.scan import KEEP_VALUES, MAX_LEVELS, ColumnScan, Verdict, counted, levels_of
 from latens.errors import InputError
 from latens.schema import Column, Table
+from latens.schema.arrow import pa, pc
 from latens.schema.calendar import calendar_of
-from latens.schema.cells import DAY, as_numbers, first_whole, in_words, kind_of_time, listed, short
+from latens.schema.cells import (
+    DAY,
+    as_levels,
+    as_numbers,
+    first_whole,
+    in_words,
+    kind_of_time,
+    listed,
+    plain,
+    require_once,
+    short,
+)
 from latens.schema.column import CODED, FAMILIES, LOGARITHMIC, logarithmic
 from latens.schema.form import Form
 from latens.schema.law import Law
 
+MAX_LEVELS = 10_000  # of a categorical column
+KEEP_VALUES = 100_000  # distinct values that are counted
 SAMPLE = 20_000  # rows that families, means and spreads are taken from
 YEARS = (1500, 2200)  # whole numbers one after another in this range may be years and not numbers of rows
 FEW = 10  # whole numbers with at most so many values are ordered levels
 _FLOAT32 = np.finfo(np.float32)
 _IDENTIFIER = re.compile(r"(^|[_\W])(id|uuid|guid|key|index|rownames?|row_?number)$|^unnamed", re.IGNORECASE)
+Verdict = tuple[str, str, dict[str, Any]]  # kind, reason, and what else was settled
 
 
 def infer_table(
@@ -87,9 +101,7 @@ def _require_columns(scans: list[ColumnScan], named: Iterable[str]) -> None:
     rows = scans[0].rows if scans else 0
     if rows < 2:
         raise InputError(f"the data needs at least 2 rows, got n_samples={rows}; give more rows.")
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise InputError(f"the data has two columns called {twice!r}; rename one.")
+    require_once(names, "the data")
     for name in named:
         if name not in names:
             raise InputError(f"there is no column {name!r}; there are: {listed(names)}.")
@@ -208,6 +220,113 @@ def _step_in_words(step: float, type: str) -> str:
     return f"{count:g} {unit}{'s' * (count != 1)}"
 
 
+# The pass
+
+
+@dataclass
+class ColumnScan:
+    """What one pass over a column sees; pieces are added with :meth:`update` in any order."""
+
+    name: str
+    type: Any
+    rows: int = 0
+    missing: int = 0
+    low: float = np.inf
+    high: float = -np.inf
+    whole: bool = True
+    values: dict[Any, int] | None = field(default_factory=dict)  # None: more than KEEP_VALUES
+    words: int = 0  # of texts
+    categories: tuple[Any, ...] = ()  # that the type itself names, in order
+
+    def update(self, cells: Any, first_row: int = 0) -> None:
+        """Look at the cells of a further piece."""
+        if pa.types.is_dictionary(self.type):
+            pieces = cells.chunks if isinstance(cells, pa.ChunkedArray) else [cells]
+            named = [level for piece in pieces for level in as_levels(piece.dictionary).to_pylist()]
+            self.categories = tuple(dict.fromkeys([*self.categories, *named]))
+            cells = as_levels(cells)
+        cells = plain(cells)
+        self.rows += len(cells)
+        numbers = as_numbers(cells)
+        if numbers is None:
+            if not pa.types.is_string(cells.type):
+                raise InputError(
+                    f"column {self.name!r} holds {cells.type}, which is neither a number, a text nor a date; leave it "
+                    f"out with --drop {self.name!r}."
+                )
+            self.missing += cells.null_count
+            self.words += int(pc.sum(pc.count_substring(cells, " ")).as_py() or 0)
+            self._count(cells.drop_null())
+            return
+        seen = numbers[~np.isnan(numbers)]
+        self.missing += len(numbers) - len(seen)
+        if not len(seen):
+            return
+        if np.isinf(seen).any():
+            row = int(np.isinf(numbers).argmax())
+            raise InputError(
+                f"column {self.name!r} has {numbers[row]:g} in row {row + first_row} (counted from 0); make it finite."
+            )
+        self.low, self.high = min(self.low, float(seen.min())), max(self.high, float(seen.max()))
+        self.whole = self.whole and bool((seen == np.floor(seen)).all())
+        if self.values is not None:
+            self._count(pa.array(seen))
+
+    def _count(self, cells: Any) -> None:
+        if self.values is None:
+            return
+        counts = cells.value_counts()
+        values = counts.field("values")
+        if len(values) + len(self.values) > 2 * KEEP_VALUES:
+            self.values = None
+            return
+        for value, count in zip(values.to_pylist(), counts.field("counts").to_pylist()):
+            self.values[value] = self.values.get(value, 0) + count
+        if len(self.values) > KEEP_VALUES:
+            self.values = None
+
+    @property
+    def distinct(self) -> float:
+        return np.inf if self.values is None else len(self.values)
+
+    @property
+    def present(self) -> int:
+        return self.rows - self.missing
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the values are whole numbers that floats hold exactly, so that they can be levels."""
+        return self.whole and max(abs(self.low), abs(self.high)) <= 2.0**53
+
+    @property
+    def is_number(self) -> bool:
+        return self.low != np.inf
+
+
+def counted(scan: ColumnScan) -> str:
+    common = sorted((scan.values or {}).items(), key=lambda item: (-item[1], str(item[0])))[:3]
+    words = ", ".join(f"{short(_word(scan, value), 20)} {count / scan.present:.0%}" for value, count in common)
+    return f"{scan.distinct:,} levels: {words}" + (", …" if scan.distinct > 3 else "")
+
+
+def _word(scan: ColumnScan, value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return str(bool(value)) if str(scan.type) == "bool" else f"{value:g}"
+
+
+def levels_of(scan: ColumnScan) -> list[Any]:
+    """The levels that occur, in order: as the type has them, of numbers by size, of texts by name."""
+    values = list(scan.values or ())
+    if scan.categories:
+        return [level for level in scan.categories if level in (scan.values or ())]
+    if str(scan.type) == "bool":
+        return sorted(bool(v) for v in values)
+    if values and isinstance(values[0], str):
+        return sorted(values)
+    return sorted(int(v) if scan.whole else v for v in values)
+
+
 # Kinds
 
 
@@ -281,6 +400,91 @@ def _moments(counts: Mapping[float, int]) -> tuple[float, float]:
 
 def _keep(kind: str) -> str:
     return f"--column NAME={kind} would keep it"
+
+
+# Kinds that the user asked for
+
+
+def asked_kind(scan: ColumnScan, asked: str) -> Verdict:
+    kind, _, rest = asked.partition(":")
+    families = {family: of for of, names in reversed(FAMILIES.items()) for family in names}
+    extra: dict[str, Any] = {"asked": True}
+    kind = {"drop": "dropped"}.get(kind, kind)
+    if kind in families and kind not in FAMILIES:
+        extra["family"], kind = kind, families[kind]
+    where = f"column {scan.name!r}"
+    if kind not in (*FAMILIES, "dropped", "constant"):
+        raise InputError(
+            f"{where}: {asked!r} is no kind of column; the kinds are {', '.join(FAMILIES)} and drop, or a likelihood: "
+            f"{', '.join(families)}."
+        )
+    if rest and kind not in ("bounded", *CODED):
+        raise InputError(f"{where}: {kind} takes nothing after a colon, got {asked!r}.")
+    if kind == "dropped":
+        return kind, "left out, as asked", {}
+    if fault := next((words for wrong, words in _faults(scan, kind) if wrong), ""):
+        raise InputError(f"{where} is asked to be {kind}, and {fault}.")
+    if kind in CODED:
+        return kind, f"{counted(scan)}, as asked", extra | _asked_levels(scan, kind, rest, where)
+    if kind == "constant":
+        return kind, "as asked", {}
+    if kind == "bounded":
+        extra |= _asked_bounds(scan, rest, where)
+    return kind, f"{scan.low:.6g}..{scan.high:.6g}, as asked", extra
+
+
+def _faults(scan: ColumnScan, kind: str) -> tuple[tuple[bool, str], ...]:
+    """What its values may have against a kind, and whether they do, the gravest first."""
+    is_number = scan.is_number or kind in (*CODED, "constant")
+    return (
+        (scan.present == 0, "every cell of it is missing; leave it out with --drop"),
+        (kind == "constant" and scan.distinct != 1, "it has more than one value"),
+        (not is_number, "it holds texts; use categorical, or --drop it"),
+        (kind == "positive" and scan.low <= 0, f"its smallest value is {scan.low:g}; use continuous"),
+        (kind == "count" and scan.low < 0, f"it has the negative value {scan.low:g}; use continuous"),
+        (kind == "count" and not scan.whole, "it holds numbers that are not whole; use continuous or positive"),
+    )
+
+
+def _asked_levels(scan: ColumnScan, kind: str, rest: str, where: str) -> dict[str, Any]:
+    if scan.values is None or len(scan.values) > MAX_LEVELS:
+        many = f"more than {KEEP_VALUES:,}" if scan.values is None else f"{len(scan.values):,}"
+        raise InputError(f"{where} has {many} different values, and a {kind} column takes {MAX_LEVELS:,}; drop it.")
+    if kind_of_time(scan.type):
+        raise InputError(f"{where} is asked to be {kind}, and it holds dates or times; use datetime, or drop it.")
+    if kind == "binary" and len(levels_of(scan)) != 2:
+        raise InputError(f"{where} is asked to be binary, and it has {len(scan.values):,} values; use categorical.")
+    if not rest:
+        return {}
+    known = {str(level): level for level in levels_of(scan)}
+    levels = levels_named(rest)
+    if missing := [level for level in known if level not in levels]:
+        raise InputError(
+            f"{where} has the level {missing[0]!r}, which the order {rest!r} leaves out; name every level."
+        )
+    if len(set(levels)) < len(levels):
+        raise InputError(f"{where}: the order {rest!r} names a level twice; name each once.")
+    return {"levels": [known.get(level, level) for level in levels]}
+
+
+def levels_named(rest: str) -> list[str]:
+    """The levels of "NA,NL,DE" or "low<mid<high"."""
+    return [word.strip() for word in re.split("[,<]", rest)]
+
+
+def _asked_bounds(scan: ColumnScan, rest: str, where: str) -> dict[str, Any]:
+    if not rest:
+        unit = scan.low >= 0 and scan.high <= 1
+        return {"low": 0.0, "high": 1.0} if unit else {"low": scan.low, "high": scan.high}
+    try:
+        low, high = (float(number) for number in rest.split(":"))
+    except ValueError:
+        raise InputError(f"{where}: write bounds as bounded:LOW:HIGH, not {rest!r}.") from None
+    if not (low < high and np.isfinite(low) and np.isfinite(high) and np.isfinite(high - low)):
+        raise InputError(f"{where}: the bounds {rest!r} must be two finite numbers, the lower first.")
+    if not low <= scan.low <= scan.high <= high:
+        raise InputError(f"{where} has values {scan.low:g}..{scan.high:g}, outside the bounds {low:g} and {high:g}.")
+    return {"low": low, "high": high}
 
 
 # Precision

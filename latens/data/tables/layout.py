@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from latens.data.tables.dates import patterns
@@ -15,6 +16,7 @@ from latens.errors import InputError
 from latens.schema.form import BLANKS
 
 _DELIMITERS = "\t;|,"
+HEAD = 10  # records by which a file is looked at
 DATUM = re.compile(r"[+-]?(\d+[.,]?\d*|[.,]\d+)([eE][+-]?\d+)?|[+-]?inf(inity)?|nan|true|false|\d{4}(-\d\d){2}.*", re.I)
 _EXCEL = re.compile(rb"""\"?sep=(.)\"?[;,|\t ]*(\r\n|\r|\n)""", re.IGNORECASE)  # its first line: the delimiter
 _SPACES = re.compile(rb"""(?<![^ \t\r\n])("(?:[^"]|"")*")|(?<![^\r\n])[ \t]+|[ \t]+(?![^\r\n])|([ \t]+)""")
@@ -49,8 +51,8 @@ def records(data: bytes, start: int, delimiter: str, where: str, line: int = 0) 
             raise InputError(f"{where}, line {line + reader.line_num}: {error}; correct the line.") from error
 
 
-def _head(data: bytes, start: int, delimiter: str, where: str, count: int = 10) -> list[list[str]]:
-    return [record for _, (_, record) in zip(range(count), records(data, start, delimiter, where))]
+def _head(data: bytes, start: int, delimiter: str, where: str) -> list[list[str]]:
+    return [record for _, record in islice(records(data, start, delimiter, where), HEAD)]
 
 
 def _line_end(data: bytes, start: int) -> int:
@@ -71,15 +73,16 @@ def survey(data: bytes, path: Path, choose: Choice) -> Layout:
         data, delimiter, comment = data[:start] + _tabbed(data[start:], least), "\t", _tabbed(comment, least)
     elif delimiter.encode() + b' "' in data:
         data = data[:start] + _closed_up(data[start:], delimiter)
-    head = [list(map(str.strip, record)) for record in _head(data, start, delimiter, where)]
-    if not head:
+    first = list(islice(records(data, start, delimiter, where), HEAD))
+    if not first:
         raise InputError(f"{where} has no rows; give a file with data.")
+    head = [list(map(str.strip, record)) for _, record in first]
     if noted := _noted(comment, delimiter, head[0]):
         return Layout(data, delimiter, _named(noted, where, line), start, line)
     short = _is_short(head, _starts_quoted(data, start))
     if not (short or _quoted_alone(data, start, delimiter) or _is_header(head, choose)):
         return Layout(data, delimiter, _numbered(head[0]), start, line)
-    lines, _ = next(records(data, start, delimiter, where))
+    lines = first[0][0]
     for _ in range(lines):
         start = _line_end(data, start)
     names, line = _named(head[0], where, line + lines), line + lines
@@ -216,7 +219,7 @@ def _is_header(head: list[list[str]], choose: Choice) -> bool:
     """Whether the first record names the columns: it has the names asked for, or no datum at all, or a word above a
     datum, or the numbers 0, 1, 2 ... that a data frame without names writes; but no date above a date."""
     top, pairs = head[0], list(zip(*head[:2])) if len(head) > 1 else []
-    if any({*patterns(field)} & {*patterns(under)} for field, under in pairs):
+    if any((dates := patterns(field)) and {*dates} & {*patterns(under)} for field, under in pairs):
         return False
     if not any(map(DATUM.fullmatch, top)):
         return True

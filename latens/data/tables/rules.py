@@ -36,7 +36,7 @@ def with_rules(schema: Table, table: Any, asked: Sequence[str], where: str) -> T
     found = len(texts) == len(asked)
     if not texts and (not found or len(table) < LEAST or len(schema.outer) < 2):
         return schema
-    u, fields = schema.numbers(table, where), {field.name: field for field in schema.outer}
+    u, fields = schema.numbers(table, where), schema.outer_by_name
     rules: list[Rule] = []
     for text in texts:
         for rule in declared(text, schema, u, where):

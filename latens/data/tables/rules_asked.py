@@ -12,16 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from latens.data.tables.rules_found import (
-    ASKED,
-    comparable,
-    counted,
-    function_of,
-    impossible,
-    is_numeric,
-    keys_of,
-    order_of,
-)
+from latens.data.tables.rules_found import ASKED, counted, function_of, impossible, is_numeric, keys_of, order_of
 from latens.errors import InputError
 from latens.schema import Column, Table
 from latens.schema.cells import listed
@@ -39,7 +30,7 @@ MOST = 10_000  # combinations of levels
 
 def declared(text: str, schema: Table, u: ColumnNumbers, where: str) -> list[Rule]:
     """The rules that a text names, checked against all rows."""
-    fields = {field.name: field for field in schema.outer}
+    fields = schema.outer_by_name
     checked = []
     for rule in _parsed(text, schema, u, where):
         _require_kept(text, rule, rule.broken(u, fields), fields, u, where)
@@ -144,7 +135,7 @@ def _only_name(text: str, side: Sequence[Any]) -> str:
 def _orders_asked(
     text: str, sides: list[list[Any]], signs: list[str], schema: Table, u: ColumnNumbers, where: str
 ) -> list[Rule]:
-    names, fields = [_only_name(text, side) for side in sides], {field.name: field for field in schema.outer}
+    names, fields = [_only_name(text, side) for side in sides], schema.outer_by_name
     if signs[0] in (">=", ">", "≥"):
         names, signs = names[::-1], signs[::-1]
     found: list[Rule] = []
@@ -153,7 +144,7 @@ def _orders_asked(
             if not is_numeric(fields[name]):
                 raise InputError(f"--rule {text!r}: column {name!r} is {fields[name].kind}, and an order is of numbers "
                                  "or dates: leave the rule away")  # fmt: skip
-        if low == high or not comparable(fields[low], fields[high]):
+        if low == high or fields[low].time != fields[high].time:
             raise InputError(f"--rule {text!r}: {low!r} and {high!r} are not two columns of one kind of values")
         strict = sign in ("<", ">")
         draft = Order(high, (low,), "", fields[high], strict)
@@ -168,7 +159,7 @@ def _orders_asked(
 
 def _formula_asked(text: str, sides: list[list[Any]], schema: Table, u: ColumnNumbers) -> Rule:
     left, right = sides if len(sides[0]) == 1 and isinstance(sides[0][0], tuple) else sides[::-1]
-    target, fields = _only_name(text, left), {field.name: field for field in schema.outer}
+    target, fields = _only_name(text, left), schema.outer_by_name
     sources = list(dict.fromkeys(token[1] for token in right if isinstance(token, tuple)))
     how = " ".join(f"v{sources.index(token[1])}" if isinstance(token, tuple) else token for token in right)
     for name in (target, *sources):
@@ -187,7 +178,7 @@ def _formula_asked(text: str, sides: list[list[Any]], schema: Table, u: ColumnNu
 
 def _function_asked(text: str, sides: list[list[Any]], schema: Table, u: ColumnNumbers) -> Rule:
     source, target = (_only_name(text, side) for side in sides)
-    fields = {field.name: field for field in schema.outer}
+    fields = schema.outer_by_name
     keys = keys_of(fields[source], u[source])
     if keys is None or source == target:
         raise InputError(f"--rule {text!r}: column {source!r} has too many values to be listed, or others may be "
@@ -206,7 +197,7 @@ def _function_asked(text: str, sides: list[list[Any]], schema: Table, u: ColumnN
 
 def _combinations_asked(text: str, sides: list[list[Any]], schema: Table, u: ColumnNumbers) -> Rule:
     """Only the combinations of levels that there are."""
-    fields, order = {field.name: field for field in schema.outer}, [field.name for field in schema.outer]
+    fields, order = schema.outer_by_name, list(schema.outer_by_name)
     names = sorted({_only_name(text, side) for side in sides}, key=order.index)
     for name in names:
         if fields[name].kind not in CODED:
@@ -226,7 +217,7 @@ def _missing_asked(text: str, match: re.Match[str], schema: Table, u: ColumnNumb
     names = [field.name for field in schema.fields]
     target, source = (next(iter(_tokens(word, names)))[1] for word in match.groups()[:2])
     _require_modelled(text, [target, source], schema)
-    fields, word = {field.name: field for field in schema.outer}, match[3].strip().strip("'\"`")
+    fields, word = schema.outer_by_name, match[3].strip().strip("'\"`")
     levels = {str(level): float(code) for code, level in enumerate(fields[source].levels or ())}
     if word in levels:
         key: float | None = levels[word]

@@ -13,7 +13,7 @@ from latens.data.tables.kinds import _decimals
 from latens.data.tables.laws import DAYS, SECONDS, law_of
 from latens.errors import InputError
 from latens.schema import Column
-from latens.schema.cells import arrow_type, kind_of_time, listed
+from latens.schema.cells import listed
 from latens.schema.column import CODED, NUMERIC
 from latens.schema.law import Law
 from latens.schema.rules import (
@@ -171,7 +171,7 @@ def _formula(
     some = whole[:: max(1, len(whole) // 50)][:50]
     part = {name: values[name][some] for name in usual}
     part = {name: x for name, x in part.items() if not np.isnan(x).any() and x.std() > 0}
-    dates = {name for name in part if kind_of_time(arrow_type(fields[name].type)) == "dates"}
+    dates = {name for name in part if fields[name].time == "dates"}
     for sources, how in search(target, part, dates) if target in part else ():
         rule = _holding(Formula(target, sources, "", how), values, fields)
         if rule is not None:
@@ -266,14 +266,10 @@ def orders(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> list
     values = {name: values_of(fields[name], u[name]) for name in names}
     below: dict[tuple[str, str], Order] = {}
     for low, high in permutations(names, 2):
-        if comparable(fields[low], fields[high]) and (rule := _order(low, high, values, fields, u)) is not None:
+        if fields[low].time == fields[high].time and (rule := _order(low, high, values, fields, u)) is not None:
             below[low, high] = rule
     implied = {(a, c) for a, b in below for other, c in below if other == b and (a, c) in below}
     return [rule for pair, rule in below.items() if pair not in implied and rule.target not in taken]
-
-
-def comparable(one: Column, other: Column) -> bool:
-    return kind_of_time(arrow_type(one.type)) == kind_of_time(arrow_type(other.type))
 
 
 def _order(low: str, high: str, values: ColumnNumbers, fields: dict[str, Column], u: ColumnNumbers) -> Order | None:
@@ -318,7 +314,7 @@ def order_of(
     if not len(apart) or apart.max() == apart.min() or (codes and min(codes) <= 2 * apart.max()):
         return None
     shown = np.append(apart, own[np.isin(own, codes)])
-    law = _law_of_all(shown, kind_of_time(arrow_type(field.type)))
+    law = _law_of_all(shown, field.time)
     if law is None:
         return None
     half = (law.step or 0.0) / 2

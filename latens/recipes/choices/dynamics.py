@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import torch
-
 from latens import conditionals, models
 from latens.errors import is_whole, require
 from latens.recipes.choices.info import DataInfo
 from latens.recipes.choices.parts import encoder
-from latens.tensors import trees
+from latens.recipes.choices.rows import spread_rows
 
 
 def centroid_metric(
@@ -17,13 +15,5 @@ def centroid_metric(
     """A metric around ``centroids`` evenly spaced rows of the sample (of the data, if they have fewer)."""
     require(is_whole(centroids) and 1 <= centroids <= 1000, "centroids", "a whole number from 1 to 1000", centroids)
     net = conditionals.Features(encoder(info, [latent_dim * (latent_dim + 1) // 2], network), info.reads)
-    count = min(int(centroids), info.rows)
-    storage = getattr(torch, info.schema.storage)
-    rows, given = torch.zeros(count, *info.shape, dtype=storage), None
-    if info.sample is None:
-        given = {name: torch.zeros(count) for name in info.reads}
-    else:
-        pick = torch.arange(count) * len(info.sample) // count
-        rows = info.sample[pick].clone()
-        given = None if info.sample_c is None else trees.take({n: info.sample_c[n] for n in info.reads}, pick)
+    rows, given = spread_rows(info, min(int(centroids), info.rows))
     return models.CentroidMetric(net, rows, latent_dim, given, temperature=temperature, floor=floor)

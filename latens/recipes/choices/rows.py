@@ -16,18 +16,24 @@ from latens.tensors.trees import Tree
 
 def rows_for(info: DataInfo, components: int | str, usual: int = 100) -> tuple[Tensor, Tree]:
     """So many rows of the sample, evenly spaced, in the model's layout, with their conditions; "auto" takes ``usual``,
-    or all there are. Zeros where there is no sample (a run that is read from its folder fills them)."""
+    or all there are."""
     if components == "auto":
         components = min(usual, info.rows)
         info.choices["components"] = f"components = {components}: the smaller of {usual} and the {info.rows:,} rows"
     good = is_whole(components) and 2 <= int(components) <= info.rows
     require(good, "components", f"'auto' or from 2 to the {info.rows:,} rows", components)
-    count = int(components)
+    x, c = spread_rows(info, int(components))
+    return x, {name: values.double() for name, values in c.items()}
+
+
+def spread_rows(info: DataInfo, count: int) -> tuple[Tensor, dict[str, Tensor]]:
+    """So many rows of the sample, evenly spaced, with their conditions; zeros where there is no sample (a run that is
+    read from its folder fills them)."""
     if info.sample is None:
         x = torch.zeros(count, *info.shape, dtype=getattr(torch, info.schema.storage))
-        return x, {name: torch.zeros(count, dtype=torch.float64) for name in info.reads}
+        return x, {name: torch.zeros(count) for name in info.reads}
     pick = torch.arange(count) * len(info.sample) // count
-    return info.sample[pick], {name: info.sample_c[name][pick].double() for name in info.reads}
+    return info.sample[pick], {name: info.sample_c[name][pick] for name in info.reads}
 
 
 def linear_units(info: DataInfo, why: str) -> Tensor:
