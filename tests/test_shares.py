@@ -166,7 +166,7 @@ def test_another_process_that_ends_is_told_with_the_way_on(here: Path):
 
 def test_what_stops_another_process_is_raised_here(here: Path):
     def answers(jobs: list[dict[str, Any]]) -> Any:
-        many = {"root": "all", "line": "latens go on", "own": None, "report": False, "k": 0}
+        many = {"root": "all", "line": "latens go on", "how": {"own": None, "report": False, "k": 0}}
         with shares.Others([{"many": many, "threads": 1, "share": [("together", jobs)]}], 1, "latens go on") as others:
             return others.answers()
 
