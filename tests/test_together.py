@@ -374,7 +374,7 @@ def test_a_sweep_is_continued(here: Path, monkeypatch: pytest.MonkeyPatch):
     words = ("sweep", "x.npy", "--grid", "beta=0.5,1", "--seeds", 2, *QUICK, "--checkpoint-seconds", 0)
     whole = figures(*words, "--out", "whole")
     with monkeypatch.context() as patch:
-        patch.setattr(many, "Quiet", lambda: StopAt(10, "SIGINT"))
+        patch.setattr("latens.cli.commands.fitting.Quiet", lambda: StopAt(10, "SIGINT"))
         stopped = call(*words, "--out", "part", "--json")
     assert stopped.status == 130 and "latens sweep --resume part" in stopped.sentence
     found = figures("sweep", "--resume", "part")
