@@ -13,16 +13,16 @@ from torch.utils.data import DataLoader, Dataset
 
 from latens import report
 from latens.data import as_array, fingerprint, infer
-from latens.data.lazy import Lazy, some
+from latens.data.lazy import Lazy
 from latens.data.loader import Transform
 from latens.data.splits import split_rows
 from latens.errors import InputError, concerning
 from latens.evaluation import evaluate
-from latens.evaluation.likelihood import require_support
+from latens.evaluation.likelihood import on_device, require_support
 from latens.networks import has_convolutions, only_linear_maps
 from latens.objectives import Objective
 from latens.runs import record as runs
-from latens.runs.fitting import check_weights, counted, execute, open_folder
+from latens.runs.fitting import ModelRows, check_weights, counted, execute, open_folder
 from latens.runs.record import Run
 from latens.schema import Schema
 from latens.tensors import trees
@@ -67,45 +67,45 @@ def train(
     weight = None if sample_weight is None else torch.as_tensor(np.asarray(sample_weight), dtype=torch.float32)
     check_weights(None if weight is None else weight.numpy(), count)
     require_support(model, _transformed(x, transform, chosen.seed), conditions)
-    held, held_c, held_weight, kept, schema = None, None, None, torch.arange(count), _schema_of(x)
-    if not isinstance(validation, str | int | float):
-        held = _tensors(validation, model)
-        shapes = [[tuple(leaf.shape[1:]) for leaf in trees.leaves(tree)] for tree in (x, held)]
-        if shapes[0] != shapes[1] or trees.rows(held) < 1:
-            raise InputError(
-                f"the validation data must be rows like X, of shape {shapes[0]}: got {trees.rows(held)} rows of shape "
-                f"{shapes[1]}"
-            )
-        if conditions is not None:
-            raise InputError("with a condition c, give validation as a fraction of the rows")
-        with concerning("the validation data"):
-            require_support(model, _transformed(held, transform, chosen.seed))
-    else:
-        rows, out_rows = split_rows(count, validation, chosen.seed)
-        if len(out_rows):
-            held, held_c, held_weight = (trees.take(tree, out_rows) for tree in (x, conditions, weight))
-            x = trees.map_tree(lambda leaf: some(leaf, rows), x)  # type: ignore[arg-type, return-value]
-            conditions, weight, kept = (trees.take(tree, rows) for tree in (conditions, weight, kept))
-    settled = chosen.settle(trees.rows(x), linear=only_linear_maps(model), convolutions=has_convolutions(model))
-    print_of = fingerprint_tree((x, conditions, weight))
+    rows, held = _divided(ModelRows(x, conditions, weight, torch.arange(count)), validation, model, transform, chosen)
+    settled = chosen.settle(len(rows), linear=only_linear_maps(model), convolutions=has_convolutions(model))
     data = {
-        "fingerprint": print_of, "origin": "memory", "objective": described(objective),
-        "validation": None if held is None else fingerprint_tree(held),
+        "fingerprint": fingerprint_tree((rows.x, rows.c, rows.weight)), "origin": "memory",
+        "objective": described(objective), "validation": None if held is None else fingerprint_tree(held.x),
     }  # fmt: skip
-    run = Run(model, objective, settled, trees.rows(x), schema, data=data)
+    run = Run(model, objective, settled, len(rows), _schema_of(x), data=data)
     run.choices["training"] = f"{counted(settled.epochs, 'epoch')}, {counted(settled.batch_size, 'row')} a step"
-    _try(model, objective, _transformed(trees.take(x, slice(0, 2)), transform, chosen.seed), conditions)
+    _try(model, objective, _transformed(trees.take(rows.x, slice(0, 2)), transform, chosen.seed), rows.c)
     if out is not None:
         _open_or_continue(run, Path(out), resume)
-    bar = Bar() if progress else None
-    execute(
-        run, x, c=conditions, weight=weight, validation=held, validation_c=held_c, validation_weight=held_weight,
-        numbers=kept, transform=transform, progress=bar,
-    )  # fmt: skip
+    execute(run, rows, held, transform=transform, progress=Bar() if progress else None)
     if run.folder is not None and Processes(settled.device).is_main:
-        shown = _transformed(x if held is None else held, transform, chosen.seed)
+        shown = _transformed((held or rows).x, transform, chosen.seed)
         _report(run, shown, conditioned=conditions is not None)
     return run
+
+
+def _divided(
+    rows: ModelRows, validation: Any, model: nn.Module, transform: Transform | None, settings: Settings
+) -> tuple[ModelRows, ModelRows | None]:
+    """The rows to train on, and those held out: a part of them, or others of their shape."""
+    if isinstance(validation, str | int | float):
+        kept, out = split_rows(len(rows), validation, settings.seed)
+        if not len(out):
+            return rows, None
+        held = ModelRows(*(trees.take(tree, out) for tree in (rows.x, rows.c, rows.weight)))
+        return rows.take(kept), held
+    held = ModelRows(_tensors(validation, model))
+    wanted, shape = ([tuple(leaf.shape[1:]) for leaf in trees.leaves(each.x)] for each in (rows, held))
+    if wanted != shape or len(held) < 1:
+        raise InputError(
+            f"the validation data must be rows like X, of shape {wanted}: got {len(held)} rows of shape {shape}"
+        )
+    if rows.c is not None:
+        raise InputError("with a condition c, give validation as a fraction of the rows")
+    with concerning("the validation data"):
+        require_support(model, _transformed(held.x, transform, settings.seed))
+    return rows, held
 
 
 def _report(run: Run, x: Tree, *, conditioned: bool) -> None:
@@ -129,9 +129,7 @@ def _transformed(x: Tree, transform: Transform | None, seed: int) -> Tree:
 
 def _try(model: nn.Module, objective: Objective, x: Tree, c: Tree) -> None:
     """One loss of two rows before anything is written; ``InputError`` says what the parts made of them."""
-    rows = slice(0, 2)
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    x, c = (trees.to_device(trees.take(tree, rows), device) for tree in (x, c))
+    x, c = on_device(model, slice(0, 2), x, c)
     try:
         with torch.no_grad(), untouched():
             objective.losses(model, x, objective.draw(model, x, c))

@@ -19,11 +19,13 @@ from latens.evaluation.latent import (
     rate_per_dimension,
 )
 from latens.evaluation.likelihood import (
+    NLL,
+    Bound,
     bits_per_dimension,
     distortion,
     elbo,
-    model_device,
     nll,
+    on_device,
     require_support,
     standard_error,
 )
@@ -168,62 +170,68 @@ def spaced(rows: int, wanted: int | None) -> Tensor:
 @untouched()
 def evaluate(
     model: nn.Module, x: Tensor | Any, c: Tree = None, *, k: int = 100, draws: int = 5, nll_rows: int | None = None,
-    beta: float = 1.0,
-    seed: int = 0,
+    beta: float = 1.0, seed: int = 0,
 ) -> Evaluation:  # fmt: skip
     """Evaluate on rows in the model's layout, with their conditions; NaN cells are unobserved. ``k`` = 0 leaves the
     importance-weighted NLL out; ``nll_rows`` takes it over so many evenly spaced rows only.
     """
-    dimensions = x[0].numel()
+    size: dict[str, Any] = {"rows": len(x), "dimensions": x[0].numel(), "draws": draws}
+    first, given = on_device(model, slice(0, 1), x, c)
     if isinstance(model, Generator):
-        size = trees.flat_codes(model.draw(x[:1], 1, trees.take(c, slice(0, 1))).z).shape[-1]
-        return Evaluation(rows=len(x), dimensions=dimensions, latent_dim=size, rmse=None, distortion=None, draws=draws)
+        codes = trees.flat_codes(model.draw(first, 1, given).z)
+        return Evaluation(**size, latent_dim=codes.shape[-1], rmse=None, distortion=None)
     require_support(model, x, c)
     z, means = codes_and_means(model, x, c)
-    active = int(active_units(means, prior_variance(model, x, c)).sum())
-    apart = reconstruction_errors(model, x, z, c)
     likelihood = getattr(model, "likelihood", None)
     variance = getattr(likelihood, "data_variance", None)
     found = Evaluation(
-        rows=len(x), dimensions=dimensions, latent_dim=z.shape[1], rmse=apart.rmse,
-        relative_rmse=apart.relative_rmse, accuracy=apart.accuracy, distortion=float("nan"), draws=draws,
-        active_units=active, measure=likelihood.measure if isinstance(likelihood, Columns) else None,
+        **size, **vars(reconstruction_errors(model, x, z, c)), latent_dim=z.shape[1], distortion=float("nan"),
+        active_units=int(active_units(means, prior_variance(model, x, c)).sum()),
+        measure=likelihood.measure if isinstance(likelihood, Columns) else None,
         observation_variance=None if variance is None else float(variance.double().mean()),
     )  # fmt: skip
-    first = (trees.to_device(trees.take(tree, slice(0, 1)), model_device(model)) for tree in (x, c))
-    found.no_bound = model.draw(next(first), 1, next(first)).no_bound  # type: ignore[operator]
+    found.no_bound = model.draw(first, 1, given).no_bound  # type: ignore[operator]
     if found.no_bound is not None:
         found.distortion = float(distortion(model, x, c, draws=1, seed=seed).mean())
         return found
     bound = elbo(model, x, c, draws=draws, seed=seed)
     found.rate, found.distortion, found.elbo = float(bound.rate.mean()), float(bound.distortion.mean()), bound.elbo
     found.elbo_standard_error = bound.standard_error
-    found.elbo_bits_per_dimension = bits_per_dimension(-bound.elbo, dimensions)
+    found.elbo_bits_per_dimension = bits_per_dimension(-bound.elbo, found.dimensions)
     if k > 0:
         picked = spaced(len(x), nll_rows)
-        estimate = nll(model, x[picked], k, trees.take(c, picked), seed=seed)
-        found.nll_rows = len(estimate.rows)
-        gain = estimate.rows + bound.rows[picked]  # -ln p(x) against -ELBO, row by row
-        found.nll, found.nll_draws = float(gain.mean()) - bound.elbo, k
-        spread = standard_error(gain) if len(picked) < len(x) else 0.0
-        found.nll_standard_error = math.hypot(spread, standard_error(estimate.rows if not spread else bound.rows))
-        found.nll_effective_sample_size = estimate.mean_ess
-        found.nll_bits_per_dimension = bits_per_dimension(found.nll, dimensions)
+        _carried(found, bound, picked, nll(model, x[picked], k, trees.take(c, picked), seed=seed))
     rates = rate_per_dimension(model, x, c)
     found.rate_per_dimension = None if rates is None else rates.tolist()
-    warning = collapse_warning(model, x[:20_000], active, found.latent_dim, beta)
-    if warning:
-        found.warnings.append(warning)
-    at_floor = likelihood.floor_hits() if isinstance(likelihood, Columns) else []
-    if at_floor:
-        found.warnings.append(
-            f"the scale of {len(at_floor)} column{'s' * (len(at_floor) > 1)} (counted from 0: "
-            f"{', '.join(map(str, at_floor[:8]))}) has reached its floor: the model can copy them, so that "
+    collapsed = collapse_warning(model, x[:20_000], found.active_units, found.latent_dim, beta)
+    found.warnings += [collapsed] if collapsed else []
+    found.warnings += _at_floor(likelihood)
+    return found
+
+
+def _carried(found: Evaluation, bound: Bound, picked: Tensor, estimate: NLL) -> None:
+    """The NLL of all rows, from that of the rows picked and the bound of all."""
+    gain = estimate.rows + bound.rows[picked]  # -ln p(x) against -ELBO, row by row
+    spread = standard_error(gain) if len(picked) < found.rows else 0.0
+    found.nll, found.nll_draws, found.nll_rows = float(gain.mean()) - bound.elbo, estimate.k, len(estimate.rows)
+    found.nll_standard_error = math.hypot(spread, standard_error(estimate.rows if not spread else bound.rows))
+    found.nll_effective_sample_size = estimate.mean_ess
+    found.nll_bits_per_dimension = bits_per_dimension(found.nll, found.dimensions)
+
+
+def _at_floor(likelihood: Any) -> list[str]:
+    """Warnings of scales and variances so small that data are copied."""
+    found = []
+    columns = likelihood.floor_hits() if isinstance(likelihood, Columns) else []
+    if columns:
+        found.append(
+            f"the scale of {len(columns)} column{'s' * (len(columns) > 1)} (counted from 0: "
+            f"{', '.join(map(str, columns[:8]))}) has reached its floor: the model can copy them, so that "
             "their likelihood says little"
         )
     floor, current = (getattr(likelihood, name, None) for name in ("floor", "observation_variance"))
     if floor is not None and current is not None and float(current.detach()) <= floor * 1.01:
-        found.warnings.append(
+        found.append(
             "the observation variance has reached its floor: the model can copy the data, so its likelihood says "
             "little; give a fixed variance, or fewer latent dimensions"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import combinations
@@ -54,24 +54,31 @@ def frame(columns: Mapping[str, np.ndarray], kinds: Mapping[str, str]) -> Frame:
     >>> frame(people, {"age": "numeric", "city": "categorical"}).rows
     2
     """
-    checked: dict[str, np.ndarray] = {}
     for name in (*columns, *kinds):
         if name not in columns or kinds.get(name) not in ("numeric", "categorical"):
             raise InputError(f"column {name!r} lacks its values or its kind: give both, 'numeric' or 'categorical'")
-    for name, values in columns.items():
-        values, numeric, shape = np.asarray(values), kinds[name] == "numeric", np.shape(next(iter(columns.values())))
-        if values.ndim != 1 or values.shape != shape:
-            raise InputError(f"column {name!r} has shape {values.shape}, the first {shape}: give one value a row")
-        if values.dtype.kind not in ("biuf" if numeric else "biu"):
-            raise InputError(f"column {name!r} holds {values.dtype}: give {'numbers' if numeric else 'whole codes'}")
-        checked[name] = values.astype(np.float64 if numeric else np.int64)
-        bad = np.isinf(checked[name]) if numeric else checked[name] < -1
-        if bad.any():
-            row, rule = int(bad.argmax()), "finite numbers, or NaN" if numeric else "codes from 0, or -1"
-            raise InputError(f"column {name!r}, row {row}: {values[row]} is refused: give {rule} where it is missing")
-    if not checked:
+    if not columns:
         raise InputError("the table has no columns: give at least one")
-    return Frame(checked, {name: "numeric" if kinds[name] == "numeric" else "categorical" for name in checked})
+    told: dict[str, Kind] = {name: "numeric" if kinds[name] == "numeric" else "categorical" for name in columns}
+    shape = np.shape(next(iter(columns.values())))
+    return Frame({name: _checked(name, np.asarray(columns[name]), told[name], shape) for name in columns}, told)
+
+
+def _checked(name: str, values: np.ndarray, kind: Kind, shape: tuple[int, ...]) -> np.ndarray:
+    numeric = kind == "numeric"
+    types, cells, rule = (
+        ("biuf", "numbers", "finite numbers, or NaN") if numeric else ("biu", "whole codes", "codes from 0, or -1")
+    )
+    if values.ndim != 1 or values.shape != shape:
+        raise InputError(f"column {name!r} has shape {values.shape}, the first {shape}: give one value a row")
+    if values.dtype.kind not in types:
+        raise InputError(f"column {name!r} holds {values.dtype}: give {cells}")
+    found = values.astype(np.float64 if numeric else np.int64)
+    bad = np.isinf(found) if numeric else found < -1
+    if bad.any():
+        row = int(bad.argmax())
+        raise InputError(f"column {name!r}, row {row}: {values[row]} is refused: give {rule} where it is missing")
+    return found
 
 
 @dataclass(frozen=True)
@@ -448,11 +455,10 @@ def _scores(
 ) -> dict[str, dict[str, float | None]]:
     """How well trees fitted to each table, of at most as many rows as the smallest has, predict the target on held-out
     rows: table -> metric -> figure."""
-    from sklearn.metrics import accuracy_score, f1_score, r2_score
-
     names = [name for name in train.columns if name != target]
+    found: dict[str, dict[str, float | None]] = {name: {} for name in tables}
     if target is None or not names:
-        return {name: {} for name in tables}
+        return found
 
     def known(table: Frame) -> tuple[np.ndarray, np.ndarray]:
         y = table.columns[target]
@@ -461,16 +467,24 @@ def _scores(
         return _features(table, names)[rows], y[rows]
 
     x, y = known(held_out)
-    macro, numeric = partial(f1_score, labels=np.unique(y), average="macro", zero_division=0), y.dtype.kind == "f"
-    metrics = {"r2": r2_score} if numeric else {"accuracy": accuracy_score, "macro_f1": macro}
-    if not len(y) or (numeric and y.min() == y.max()):
-        return {name: {} for name in tables}
-    count, found = min(each.rows for each in tables.values()), {}
-    for name, table in tables.items():
+    metrics, count = _metrics(y), min(each.rows for each in tables.values())
+    for name, table in tables.items() if metrics else ():
         at, wanted = known(table.take(slice(count)))
         told = boosted_trees(at, wanted, _categorical(train, names), seed).predict(x) if len(wanted) else None
         found[name] = {m: None if told is None else float(metric(y, told)) for m, metric in metrics.items()}
     return found
+
+
+def _metrics(y: np.ndarray) -> dict[str, Callable[..., float]]:
+    """By what predictions of y are judged; none where there is nothing to predict."""
+    from sklearn.metrics import accuracy_score, f1_score, r2_score
+
+    if not len(y):
+        return {}
+    if y.dtype.kind == "f":
+        return {"r2": r2_score} if y.min() < y.max() else {}
+    macro = partial(f1_score, labels=np.unique(y), average="macro", zero_division=0)
+    return {"accuracy": accuracy_score, "macro_f1": macro}
 
 
 def _detected(train: Frame, other: Frame, seed: int, fit: Any = boosted_trees) -> AUROC:

@@ -16,6 +16,7 @@ from latens.data.rows import Rows
 from latens.errors import InputError
 from latens.evaluation import Evaluation, decode, evaluate, rate_per_dimension
 from latens.evaluation.latent import ACTIVE, codes_and_means, prior_variance
+from latens.evaluation.likelihood import on_device
 from latens.models import Generator
 from latens.report.groups import Groups, group
 from latens.report.page import LeftOut
@@ -126,9 +127,8 @@ class Subject:
     def no_bound(self) -> str | None:
         """Why there is no bound on ln p(x), None where there is one. Without data: what the evaluation says."""
         if self.tensor is not None:
-            device = next((p.device for p in self.run.model.parameters()), torch.device("cpu"))
             with torch.no_grad(), seeded(self.run.settings.seed, Key.REPORT_SAMPLE):
-                x, c = (trees.to_device(trees.take(tree, slice(0, 1)), device) for tree in (self.tensor, self.c))
+                x, c = on_device(self.run.model, slice(0, 1), self.tensor, self.c)
                 return self.run.model.draw(x, 1, c).no_bound  # type: ignore[operator]
         if self.evaluation is not None:
             return self.evaluation.no_bound

@@ -20,7 +20,7 @@ from latens.data.tables.types import with_index
 from latens.densities import Fitted
 from latens.distributions import center, extrapolating
 from latens.errors import InputError, is_whole, require
-from latens.evaluation.likelihood import evaluating, model_device, rows_at_once
+from latens.evaluation.likelihood import chunks, evaluating, model_device, rows_at_once
 from latens.runs import gaps
 from latens.runs.record import Run
 from latens.schema import LIBRARY, AnySchema, Column, Table
@@ -179,16 +179,13 @@ def sample(
 
 def drawn_again(run: Run, rows: Rows, seed: int) -> Any:
     """One draw from p(x|z, c) for each row, at a draw z ~ q(z|x, c) of its own codes, as :func:`sample` gives rows."""
-    model, schema, c = run.model, schema_of(run), rows.c
+    model: Any = run.model
+    schema, c = schema_of(run), rows.c
     count = max(1, rows_at_once(schema.columns) // 2)  # densities are held beside the draws
 
-    def draw(start: int) -> Tensor:
-        some = slice(start, start + count)
-        given = (trees.to_device(trees.take(tree, some), model_device(model)) for tree in (rows.inside, c))
-        return model.draw(next(given), 1, next(given)).px.sample()[0]  # type: ignore[operator]
-
     with evaluating(model), seeded(seed, Key.RECONSTRUCT), torch.no_grad():
-        x = trees.below(map(draw, range(0, len(rows), count)), len(rows)).numpy()
+        parts = (model.draw(xs, 1, cs).px.sample()[0] for _, xs, cs in chunks(model, rows.inside, c, count))
+        x = trees.below(parts, len(rows)).numpy()
     fields = () if run.given is None else run.given.given_fields
     cells = {f.name: f.decode(c[f.name].numpy(), given=True) for f in fields}
     return to_user(schema, x, cells, leave_out=_gaps_of(run, c, seed))

@@ -130,10 +130,10 @@ class Fit:
 
 @dataclass
 class Ready:
-    """A run before its next step, what it trains on, and which rows are held out."""
+    """A run before its next step, the rows it trains on, and how others are held out."""
 
     run: Run
-    tensors: dict[str, Any]
+    parts: fitting.Parts
     validation: Any
     split: Split | None
 
@@ -156,14 +156,14 @@ def ready(asked: Fit, source: Source | Stream, rows: Rows | Streamed, extra: dic
     stored = source.arrow if isinstance(source, Stream) else source.found.stored if source.found else None
     if stored is not None and (stored.metadata or any(field.metadata for field in stored)):
         data["frame"] = recorded(ArrowBack(with_index(stored.empty_table(), None, stored).schema))
-    run, tensors = fitting.prepare(
+    run, parts = fitting.prepare(
         rows, Recipe(asked.recipe), Settings.from_json(asked.settings), options=asked.options,
         weight=_weights(asked.weights, len(rows)), validation=validation, split=split, data=data,
     )  # fmt: skip
     run.warnings += [*source.notes, *(validation.notes if isinstance(validation, Rows) else ())]
     if asked.start is not None:
         fitting.start_from(run, asked.start)
-    return Ready(run, tensors, validation, split)
+    return Ready(run, parts, validation, split)
 
 
 def fit_one(
@@ -175,7 +175,7 @@ def fit_one(
     fitting.open_folder(made.run, asked.out)
     if not quiet:
         introduce(made.run, rows)
-    return finish(_execute(made.run, made.tensors, quiet), rows, made.validation, made.split, report=report, k=k)
+    return finish(_execute(made.run, made.parts, quiet), rows, made.validation, made.split, report=report, k=k)
 
 
 def _validation(asked: Fit, rows: Rows | Streamed) -> tuple[float | str | Rows, str | None]:
@@ -242,12 +242,12 @@ class Quiet(Progress):
         print(f"warning: {text}", file=sys.stderr)
 
 
-def _execute(run: Run, tensors: dict[str, Any], quiet: bool) -> Run:
+def _execute(run: Run, parts: fitting.Parts, quiet: bool) -> Run:
     assert run.folder is not None
     line = runs.resume_line(run.folder, run.name)
     try:
         watched = (Quiet() if quiet else Bar(run.name)) if is_first() else Progress()
-        return fitting.execute(run, **tensors, progress=watched)
+        return fitting.execute(run, *parts, progress=watched)
     except Interrupted:
         raise Stopped(f"interrupted; everything up to this step is kept: continue with `{line}`") from None
     except InputError as error:
@@ -302,7 +302,7 @@ def resume_one(
     made = ready_again(path, record, source, rows, own)
     if not quiet:
         introduce(made.run, rows)
-    return finish(_execute(made.run, made.tensors, quiet), rows, made.validation, made.split, report=report, k=k)
+    return finish(_execute(made.run, made.parts, quiet), rows, made.validation, made.split, report=report, k=k)
 
 
 def _held_out_of(record: dict[str, Any], source: Source | Stream, rows: Rows | Streamed) -> tuple[Split | None, Any]:
@@ -325,5 +325,5 @@ def ready_again(
     split, validation = _held_out_of(record, source, rows)
     weight = _weights(record["data"].get("weights"), len(rows))
     with concerning(path):
-        run, tensors = fitting.reopen(path, record, rows, validation, recipe=own, weight=weight, split=split)
-    return Ready(run, tensors, validation, split)
+        run, parts = fitting.reopen(path, record, rows, validation, recipe=own, weight=weight, split=split)
+    return Ready(run, parts, validation, split)

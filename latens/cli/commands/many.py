@@ -195,7 +195,7 @@ def _train_together(
     progress: Progress = Quiet() if quiet else Bar(f"{made[0].run.name} x {len(made)}")
     try:
         together = fitting.join(
-            [(each.run, each.tensors) for each in made], store=store, names=list(taken), progress=progress
+            [(each.run, each.parts) for each in made], store=store, names=list(taken), progress=progress
         )
     except NotTogether:
         return {}
