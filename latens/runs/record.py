@@ -250,10 +250,9 @@ def read_record(folder: str | Path) -> dict[str, Any]:
     if not str(folder).strip():
         raise InputError("the name of the run's folder is empty: give the folder of a run made by `latens fit`")
     path = Path(folder)
-    if not path.exists():
-        raise InputError(f"{path} does not exist: give the folder of a run made by `latens fit`")
     if not path.is_dir():
-        raise InputError(f"{path} is a file: give the folder of a run made by `latens fit`")
+        wrong = "is a file" if path.exists() else "does not exist"
+        raise InputError(f"{path} {wrong}: give the folder of a run made by `latens fit`")
     if has_seeds(path):
         raise InputError(f"{path} holds runs of several seeds: name one of them, for example {path / 'seed-0'}")
     if (path / "sweep.json").exists():
@@ -352,28 +351,34 @@ DATA: dict[str, Any] = {
 def require_sound(run: Run) -> None:
     """``InputError`` where the record says of the data what cannot be: entries of another type, or a schema that cannot
     write a row."""
-    for name, kinds in DATA.items():
-        if name in run.data and not isinstance(run.data[name], kinds):
-            raise InputError(f"run.json is damaged (its entry data.{name}): restore it from a copy or fit again")
+    for what in _unsound(run):
+        raise InputError(f"run.json is damaged ({what}): restore it from a copy or fit again")
+
+
+def _unsound(run: Run) -> Iterator[str]:
+    yield from (f"its entry data.{key}" for key in DATA if key in run.data and not isinstance(run.data[key], DATA[key]))
     seen = run.data.get("conditions") or {}
     for name, values in seen.items():
-        numbers = isinstance(values, list) and all(isinstance(v, int | float) and v == v for v in values)
-        if not numbers or not values:
-            raise InputError(f"run.json is damaged (the conditions {name!r}): restore it from a copy or fit again")
-    if isinstance(run.schema, Table):
-        try:
-            usual = [[0.0 if field.low is None else float(field.low) for field in run.schema.modelled]]
-            found = run.schema.to_user(np.array(usual))
-            for name in run.schema.names:
-                run.schema.field(name).encode(found.column(name))
-            if run.given is not None:
-                for field in run.given.given_fields:
-                    field.encode(field.decode(np.asarray(seen.get(field.name, [0.0]))))
-        except Exception as error:
-            reason = " ".join(str(error).split())[:120]
-            raise InputError(
-                f"run.json is damaged (its schema: {reason}): restore it from a copy or fit again"
-            ) from None
+        if not values or not isinstance(values, list) or not all(map(_is_known, values)):
+            yield f"the conditions {name!r}"
+    try:
+        if isinstance(run.schema, Table):
+            _write_a_row(run.schema)
+            for field in run.given.given_fields if run.given is not None else ():
+                field.encode(field.decode(np.asarray(seen.get(field.name, [0.0]))))
+    except Exception as error:
+        yield f"its schema: {' '.join(str(error).split())[:120]}"
+
+
+def _is_known(value: Any) -> bool:
+    return isinstance(value, int | float) and value == value
+
+
+def _write_a_row(schema: Table) -> None:
+    usual = [[0.0 if field.low is None else float(field.low) for field in schema.modelled]]
+    found = schema.to_user(np.array(usual))
+    for name in schema.names:
+        schema.field(name).encode(found.column(name))
 
 
 def weights(folder: str | Path, record: dict[str, Any] | None = None) -> dict[str, Tensor]:
