@@ -322,10 +322,12 @@ def _distances(train: np.ndarray, other: np.ndarray) -> dict[str, float | None]:
     a, b = train[~gone], other[~lost]
     none = not len(a) or not len(b)
     if train.dtype.kind != "f":
-        p, q = (np.bincount(each, minlength=1 + max(train.max(), other.max())) / max(1, len(each)) for each in (a, b))
-        return {"total_variation": None if none else float(np.abs(p - q).sum() / 2), "missing": missing}
-    area, height = (None, None) if none else _between(_standardised(a, a), _standardised(b, a))
-    return {"wasserstein": area if _spread(a)[1] else None, "kolmogorov_smirnov": height, "missing": missing}
+        return {"total_variation": None if none else total_variation(a, b), "missing": missing}
+    both = _standardised(a, a), _standardised(b, a)
+    return {
+        "wasserstein": None if none or not _spread(a)[1] else wasserstein(*both),
+        "kolmogorov_smirnov": None if none else kolmogorov_smirnov(*both), "missing": missing,
+    }  # fmt: skip
 
 
 def _shape(train: Frame, other: Frame) -> float:
@@ -334,10 +336,9 @@ def _shape(train: Frame, other: Frame) -> float:
     for name, values in train.columns.items():
         a, b = values, other.columns[name]
         if a.dtype.kind == "f":
-            found.append(_between(*(np.nan_to_num(each, nan=-1.7e308) for each in (a, b)))[1])
+            found.append(kolmogorov_smirnov(*(np.nan_to_num(each, nan=-1.7e308) for each in (a, b))))
         else:
-            p, q = (np.bincount(each + 1, minlength=2 + max(a.max(), b.max())) / len(each) for each in (a, b))
-            found.append(float(np.abs(p - q).sum() / 2))
+            found.append(total_variation(a + 1, b + 1))
     return float(np.mean(found))
 
 
@@ -352,11 +353,36 @@ def _out_of_range(train: Frame, other: Frame) -> float | None:
     return outside / seen if seen else None
 
 
-def _between(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
-    """Area and greatest height between two empirical distribution functions: Wasserstein-1, Kolmogorov-Smirnov."""
+def total_variation(a: np.ndarray, b: np.ndarray) -> float:
+    """Half the sum of the differences of the shares of each code, in [0, 1].
+
+    >>> total_variation(np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1]))
+    0.25
+    """
+    p, q = (np.bincount(each, minlength=1 + max(a.max(), b.max())) / len(each) for each in (a, b))
+    return float(np.abs(p - q).sum() / 2)
+
+
+def wasserstein(a: np.ndarray, b: np.ndarray) -> float:
+    """Area between two empirical distribution functions."""
+    at, gap = _between(a, b)
+    return float(gap[:-1] @ np.diff(at))
+
+
+def kolmogorov_smirnov(a: np.ndarray, b: np.ndarray) -> float:
+    """Greatest height between two empirical distribution functions, in [0, 1] (Smirnov 1939).
+
+    >>> kolmogorov_smirnov(np.array([1.0, 2.0]), np.array([2.0, 3.0]))
+    0.5
+    """
+    return float(_between(a, b)[1].max())
+
+
+def _between(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The values of both, in order, and the difference between the two empirical distribution functions there."""
     at = np.sort(np.append(a, b))
-    gap = np.abs(np.searchsorted(np.sort(a), at, "right") / len(a) - np.searchsorted(np.sort(b), at, "right") / len(b))
-    return float(gap[:-1] @ np.diff(at)), float(gap.max())
+    a, b = (np.searchsorted(np.sort(each), at, "right") / len(each) for each in (a, b))
+    return at, np.abs(a - b)
 
 
 def cramers_v(a: np.ndarray, b: np.ndarray) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -56,7 +58,7 @@ def traversals(subject: Subject) -> Section:
         return Section("traversal", "Traversals", how(text) + axis + body)
     x, name = steps.numpy(), "z, in standard deviations"
     panels = [
-        _moves(subject, f"dimension {dim}", values, x, name, (-3, 0, 3), _rate(subject, dim))
+        _moves(subject, f"dimension {dim}", values, x, name, {-3: "−3", 0: "0", 3: "3"}, _rate(subject, dim))
         for dim, values in zip(shown, decoded)
     ]
     text += _units(subject)
@@ -75,7 +77,7 @@ def _traversal_strip(subject: Subject, dim: int, values: np.ndarray) -> str:
 
 
 def _moves(
-    subject: Subject, title: str, values: np.ndarray, x: np.ndarray, x_name: str, ticks: tuple[float, ...], small: str
+    subject: Subject, title: str, values: np.ndarray, x: np.ndarray, x_name: str, ticks: Mapping[float, str], small: str
 ) -> str:
     """A panel of the columns that change most along a walk, in standard deviations of the data where there is data; of
     a table also the levels that change."""
@@ -164,7 +166,7 @@ def interpolations(subject: Subject) -> Section:
             names = subject.groups.names
             title = f"{names[subject.groups.index[first]]} to {names[subject.groups.index[second]]}"
         panels.append(
-            _moves(subject, title, values, np.linspace(0, 1, len(values)), "share of the way", (0, 0.5, 1), "")
+            _moves(subject, title, values, np.linspace(0, 1, len(values)), "share of the way", {0: "0.0", 0.5: "0.5", 1: "1.0"}, "")
         )
     text += _units(subject)
     return Section("interpolations", "Interpolations", how(text) + grid(panels))
