@@ -6,6 +6,7 @@ import numpy as np
 
 from latens.evaluation.latent import ACTIVE
 from latens.report import charts, counts, figures, pixels, sequences, tables
+from latens.report.groups import Groups
 from latens.report.page import LeftOut, Section, esc, grid, how, keys, note, number, panel
 from latens.report.subject import NORMAL_CODES, Subject
 from latens.schema import Schema, Table
@@ -152,40 +153,46 @@ def latent_map(subject: Subject) -> Section:
     """Codes in two dimensions, coloured by label, with the prior for scale."""
     codes, groups = subject.codes.double().numpy(), subject.groups
     size = codes.shape[1]
-    legend = keys(groups.legend()) if groups is not None else ""
-    if size == 1 or len(codes) < 3:
-        parts = [(codes[:, 0], "c0", True)] if size == 1 else []
-        if not parts:
-            raise LeftOut("A map of the codes needs at least three rows.")
-        if groups is not None and not groups.ordered:
-            parts = [(codes[groups.index == i, 0], f"c{i}", False) for i in range(len(groups.names))]
-        else:
-            legend = ""
-        svg = figures.histogram([p for p in parts if len(p[0])], "distribution of the codes")
-        text = "The codes (means of q(z|x)) along the one latent dimension."
-        return Section("map", "Latent map", f'<div class="split"><div>{svg}</div><div>{how(text)}{legend}</div></div>')
-    if size == 2:
-        points, names, text = codes, ("z 0", "z 1"), "One dot a row: its code, the mean of q(z|x)."
+    if size == 1:
+        svg, text, legend = _line_map(codes[:, 0], groups)
+    elif len(codes) < 3:
+        raise LeftOut("A map of the codes needs at least three rows.")
     else:
-        axes = principal_axes(codes)
-        points, names = codes @ axes, ("first principal axis", "second principal axis")
-        share = points.var(0).sum() / max(codes.var(0).sum(), 1e-300)
-        text = (
-            f"One dot a row: its code (the mean of q(z|x)), seen along the two of {size} directions in which codes "
-            f"vary most; "
-            f"they hold {share:.0%} of the variance."
-        )
-        if groups is not None:
-            text += " Groups that overlap here may be apart in the other directions."
+        points, names, text = codes, ("z 0", "z 1"), "One dot a row: its code, the mean of q(z|x)."
+        if size > 2:
+            points, names = codes @ principal_axes(codes), ("first principal axis", "second principal axis")
+            share = points.var(0).sum() / max(codes.var(0).sum(), 1e-300)
+            text = (
+                f"One dot a row: its code (the mean of q(z|x)), seen along the two of {size} directions in which codes "
+                f"vary most; they hold {share:.0%} of the variance."
+            )
+            text += "" if groups is None else " Groups that overlap here may be apart in the other directions."
+        legend = keys(groups.legend()) if groups is not None else ""
+        text += _map_read(subject)
+        svg = figures.cloud(points, groups, "map of the codes", circles=subject.is_standard, names=names)
+    return Section("map", "Latent map", f'<div class="split"><div>{svg}</div><div>{how(text)}{legend}</div></div>')
+
+
+def _line_map(codes: np.ndarray, groups: Groups | None) -> tuple[str, str, str]:
+    """(drawing, text, legend) of one latent dimension."""
+    parts, legend = [(codes, "c0", True)], ""
+    if groups is not None and not groups.ordered:
+        parts = [(codes[groups.index == i], f"c{i}", False) for i in range(len(groups.names))]
+        legend = keys(groups.legend())
+    svg = figures.histogram([part for part in parts if len(part[0])], "distribution of the codes")
+    return svg, "The codes (means of q(z|x)) along the one latent dimension.", legend
+
+
+def _map_read(subject: Subject) -> str:
+    text = ""
     if subject.is_standard:
-        text += " The dashed circles hold 50 % and 95 % of the prior: the dots should fill them without large holes."
+        text = " The dashed circles hold 50 % and 95 % of the prior: the dots should fill them without large holes."
     elif not subject.has_prior:
-        text += " An autoencoder has no prior: nothing holds the codes near the origin or close together."
+        text = " An autoencoder has no prior: nothing holds the codes near the origin or close together."
     if subject.coloured_by:
         name = esc(subject.coloured_by, 60)
         text += f" Colours: {name}, a condition, which the model is given and codes need not tell."
-    svg = figures.cloud(points, groups, "map of the codes", circles=subject.is_standard, names=names)
-    return Section("map", "Latent map", f'<div class="split"><div>{svg}</div><div>{how(text)}{legend}</div></div>')
+    return text
 
 
 def rates(subject: Subject) -> Section:

@@ -32,37 +32,41 @@ def traversals(subject: Subject) -> Section:
         z = center.repeat(len(steps), 1)
         z[:, dim] += steps * unit[dim]
         decoded.append(subject.decode(z))
-    whose = "the codes" if subject.has_prior else "the codes (an autoencoder has no prior)"
-    if subject.prior_moments is not None and not subject.is_projected:
-        whose = "the prior"
-    text = (
-        f"One latent dimension moves from −3 to 3 standard deviations of {whose}, the others stay at the centre: "
-        f"what this "
-        "dimension has learned to mean. "
+    text = _read(subject, len(shown)) + (
+        f"Inactive dimensions ({len(inactive)}) change nothing and are left out." if inactive else ""
     )
-    text += "Ordered by rate. " if subject.rates is not None else "Ordered by the variance of the codes. "
-    if len(active) > len(shown):
-        text += f"Shown are {len(shown)} of {len(active)} active dimensions. "
-    if subject.is_projected:
-        text += "Each code is brought to the nearest point of the space that the prior lives on. "
-    if inactive:
-        text += f"Inactive dimensions ({len(inactive)}) change nothing and are left out."
     if subject.is_image and isinstance(subject.schema, Schema):
         rows = [_traversal_strip(subject, dim, values) for dim, values in zip(shown, decoded)]
         wide = pixels.strip_width(pixels.to_pixels(subject.schema, decoded[0]))
         axis = f'<div class="scale" style="width:{wide:.0f}px"><span>−3</span><span>0</span><span>3</span></div>'
         axis = f'<div class="strip"><span></span>{axis}</div>'
-        body = "".join(rows[:8]) + (
-            details(f"{len(rows) - 8} more dimensions", "".join(rows[8:])) if len(rows) > 8 else ""
-        )
-        return Section("traversal", "Traversals", how(text) + axis + body)
-    x, name = steps.numpy(), "z, in standard deviations"
+        more = details(f"{len(rows) - 8} more dimensions", "".join(rows[8:])) if len(rows) > 8 else ""
+        return Section("traversal", "Traversals", how(text) + axis + "".join(rows[:8]) + more)
+    x, name, ticks = steps.numpy(), "z, in standard deviations", {-3: "−3", 0: "0", 3: "3"}
     panels = [
-        _moves(subject, f"dimension {dim}", values, x, name, {-3: "−3", 0: "0", 3: "3"}, _rate(subject, dim))
+        _moves(subject, f"dimension {dim}", values, x, name, ticks, _rate(subject, dim))
         for dim, values in zip(shown, decoded)
     ]
-    text += _units(subject)
-    return Section("traversal", "Traversals", how(text) + grid(panels))
+    return Section("traversal", "Traversals", how(text + _units(subject)) + grid(panels))
+
+
+def _read(subject: Subject, shown: int) -> str:
+    """What moves, in which order and units."""
+    whose, active = "the codes", len(subject.dimensions[0])
+    if subject.prior_moments is not None and not subject.is_projected:
+        whose = "the prior"
+    elif not subject.has_prior:
+        whose = "the codes (an autoencoder has no prior)"
+    order = "rate" if subject.rates is not None else "the variance of the codes"
+    text = (
+        f"One latent dimension moves from −3 to 3 standard deviations of {whose}, the others stay at the centre: what "
+        f"this dimension has learned to mean. Ordered by {order}. "
+    )
+    if active > shown:
+        text += f"Shown are {shown} of {active} active dimensions. "
+    if subject.is_projected:
+        text += "Each code is brought to the nearest point of the space that the prior lives on. "
+    return text
 
 
 def _rate(subject: Subject, dim: int) -> str:
@@ -148,8 +152,7 @@ def interpolations(subject: Subject) -> Section:
     decoded = [subject.decode(lines[:, i]) for i in range(len(pairs))]
     text = (
         "A straight line between the codes of two rows, decoded step by step. In a regular latent space every step "
-        "looks like "
-        "data and none jumps."
+        "looks like data and none jumps."
     )
     if subject.is_image and isinstance(subject.schema, Schema):
         rows = []
@@ -161,12 +164,11 @@ def interpolations(subject: Subject) -> Section:
         return Section("interpolations", "Interpolations", how(text) + "".join(rows))
     panels = []
     for (first, second), values in zip(pairs, decoded):
-        title = "two rows"
+        title, ticks = "two rows", {0: "0.0", 0.5: "0.5", 1: "1.0"}
         if subject.groups is not None:
             names = subject.groups.names
             title = f"{names[subject.groups.index[first]]} to {names[subject.groups.index[second]]}"
-        panels.append(
-            _moves(subject, title, values, np.linspace(0, 1, len(values)), "share of the way", {0: "0.0", 0.5: "0.5", 1: "1.0"}, "")
-        )
+        along = np.linspace(0, 1, len(values))
+        panels.append(_moves(subject, title, values, along, "share of the way", ticks, ""))
     text += _units(subject)
     return Section("interpolations", "Interpolations", how(text) + grid(panels))
