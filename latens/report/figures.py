@@ -243,30 +243,39 @@ def cloud(
     ``circles``: what holds 50 % and 95 % of N(0, I); ``paths``: lines ``[steps, 2]`` on top; ``frame``: points that the
     axes span, where small maps are to be compared."""
     side, width = (400, 4.2) if frame is None else (290, 2.8)
-    panel = Panel(side, side, left=44 if names[1] else 34, bottom=38 if names[0] else 26)
+    left, bottom = (44, 38) if any(names) else (34, 26)
+    panel = Panel(side, side, left=left, bottom=bottom)
     axes = panel.axes
-    if behind is not None:
-        dots(axes, behind, color("faint"), 2.6 if len(behind) > 150 else 4, 0.5 if len(behind) > 400 else 0.9)
+    behind = np.empty((0, 2)) if behind is None else behind
+    dots(axes, behind, color("faint"), 2.6 if len(behind) > 150 else 4, 0.5 if len(behind) > 400 else 0.9)
     for values, paint, opacity in _layers(points, groups, faint=bool(len(paths))):
         dots(axes, values, paint, width * (1.0 if len(points) > 150 else 1.45), opacity)
     look = {"color": color("c1"), "linewidth": 1.8, "marker": "o", "markersize": 2.6}
     for line in paths:
         axes.plot(line[:, 0], line[:, 1], markevery=len(line) - 1, **look)
-    shown = [np.quantile(points if frame is None else frame, [0.002, 0.998], axis=0)]
-    if frame is None and behind is not None and len(behind):
+    shown = [np.quantile(points if frame is None else frame, [0.002, 0.998], axis=0), *paths]
+    if frame is None and len(behind):
         shown.append(np.quantile(behind, [0.01, 0.99], axis=0))
     if circles:
         _circles(axes)
         shown.append(np.array([[-2.6, -2.6], [2.6, 2.6]]))
-    spread = np.concatenate([*shown, *paths])
-    middle, half = (spread.max(0) + spread.min(0)) / 2, float((spread.max(0) - spread.min(0)).max()) / 2 * 1.08 or 1.0
-    axes.set(xlim=(middle[0] - half, middle[0] + half), ylim=(middle[1] - half, middle[1] + half), aspect="equal",
-             xlabel=names[0], ylabel=names[1])  # fmt: skip
+    half = _square(axes, np.concatenate(shown))
+    axes.set(xlabel=names[0], ylabel=names[1])
     if groups is not None and frame is None:
-        centers = groups.centers(points)
-        for i, ((name, _), place) in enumerate(zip(centers, _apart(centers, 2 * half / (side - 60)))):
-            axes.text(*place, name, ha="center", va="center", fontsize=11, gid=f"halo-label{i}")
+        _name_groups(axes, groups.centers(points), 2 * half / (side - 60))
     return panel.svg(label)
+
+
+def _square(axes: Any, shown: np.ndarray) -> float:
+    """Show a square that holds all points; returns half its side."""
+    middle, half = (shown.max(0) + shown.min(0)) / 2, float((shown.max(0) - shown.min(0)).max()) / 2 * 1.08 or 1.0
+    axes.set(xlim=(middle[0] - half, middle[0] + half), ylim=(middle[1] - half, middle[1] + half), aspect="equal")
+    return half
+
+
+def _name_groups(axes: Any, centers: list[tuple[str, np.ndarray]], pixel: float) -> None:
+    for i, ((name, _), place) in enumerate(zip(centers, _apart(centers, pixel))):
+        axes.text(*place, name, ha="center", va="center", fontsize=11, gid=f"halo-label{i}")
 
 
 def _circles(axes: Any) -> None:

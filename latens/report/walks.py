@@ -42,7 +42,7 @@ def traversals(subject: Subject) -> Section:
         axis = f'<div class="strip"><span></span>{axis}</div>'
         more = details(f"{len(rows) - 8} more dimensions", "".join(rows[8:])) if len(rows) > 8 else ""
         return Section("traversal", "Traversals", how(text) + axis + "".join(rows[:8]) + more)
-    x, name, ticks = steps.numpy(), "z, in standard deviations", {-3: "−3", 0: "0", 3: "3"}
+    x, name, ticks = steps.numpy(), "z, in standard deviations", {-3.0: "−3", 0.0: "0", 3.0: "3"}
     panels = [
         _moves(subject, f"dimension {dim}", values, x, name, ticks, _rate(subject, dim))
         for dim, values in zip(shown, decoded)
@@ -164,7 +164,7 @@ def interpolations(subject: Subject) -> Section:
         return Section("interpolations", "Interpolations", how(text) + "".join(rows))
     panels = []
     for (first, second), values in zip(pairs, decoded):
-        title, ticks = "two rows", {0: "0.0", 0.5: "0.5", 1: "1.0"}
+        title, ticks = "two rows", {0.0: "0.0", 0.5: "0.5", 1.0: "1.0"}
         if subject.groups is not None:
             names = subject.groups.names
             title = f"{names[subject.groups.index[first]]} to {names[subject.groups.index[second]]}"
