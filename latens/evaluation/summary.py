@@ -84,56 +84,40 @@ class Evaluation:
 
     def lines(self) -> list[tuple[str, str]]:
         """(name, figure) pairs for a person."""
-        found = [("rows", f"{self.rows:,} of {self.dimensions} dimensions")]
-        if self.elbo is not None:
-            found += [
-                ("rate  KL(q || p)", f"{self.rate:.3f} nats"),
-                ("distortion  -E ln p(x|z)", f"{self.distortion:.3f} nats"),
-                ("ELBO", f"{self.elbo:.3f} ± {self.elbo_standard_error:.3f} nats  ({self.draws} draws)"),
-            ]
-            if self.rmse is not None:
-                found.append(("-ELBO", f"{self.elbo_bits_per_dimension:.4f} bits per dimension"))
-        elif self.distortion is None:
-            found.append(("likelihood", "none  (no posterior, so no codes of rows and no bound on ln p(x))"))
-        else:
-            found.append(("distortion", f"{self.distortion:.3f}  (no bound on ln p(x): {self.no_bound})"))
-        if self.nll is not None:
-            found += [
-                ("NLL  -ln p(x)", f"{self.nll:.3f} ± {self.nll_standard_error:.3f} nats  (K = {self.nll_draws}, "
-                 f"effective {self.nll_effective_sample_size:.1f}, {self.nll_rows:,} rows)"),
-            ]  # fmt: skip
-            if self.rmse is not None:
-                found.append(("NLL", f"{self.nll_bits_per_dimension:.4f} bits per dimension"))
-        if self.measure is not None and self.elbo is not None:
-            found.append(("nats per row", self.measure))
-        if self.rmse is not None:
-            found.append(("reconstruction", f"{self.rmse:.4f} RMSE in the data's units"))
-        if self.relative_rmse is not None:
-            found.append(("reconstruction of numbers", f"{self.relative_rmse:.4f} RMSE in standard deviations"))
-        if self.accuracy is not None:
-            found.append(("reconstruction of levels", f"{self.accuracy:.1%} come back"))
-        if self.distortion is not None:
-            found.append(("active units", f"{self.active_units} of {self.latent_dim}"))
-        if self.observation_variance is not None:
-            found.append(("observation variance c", f"{self.observation_variance:.4g} (data's units squared)"))
+        own = vars(self)
+        found = [(name, text.format(**own)) for needed, name, text in _LINES
+                 if all(own[each] is not None for each in needed.split())]  # fmt: skip
+        if self.distortion is None:
+            found.insert(1, ("likelihood", "none  (no posterior, so no codes of rows and no bound on ln p(x))"))
         return found
 
 
-@dataclass(frozen=True)
-class Apart:
-    """How far decoded codes are from the rows, over observed cells."""
-
-    rmse: float | None
-    relative_rmse: float | None = None
-    accuracy: float | None = None
-
-
+_LINES = (  # the figures that must be there, the name of a line, and what it says
+    ("rows", "rows", "{rows:,} of {dimensions} dimensions"),
+    ("elbo", "rate  KL(q || p)", "{rate:.3f} nats"),
+    ("elbo", "distortion  -E ln p(x|z)", "{distortion:.3f} nats"),
+    ("elbo", "ELBO", "{elbo:.3f} ± {elbo_standard_error:.3f} nats  ({draws} draws)"),
+    ("elbo rmse", "-ELBO", "{elbo_bits_per_dimension:.4f} bits per dimension"),
+    ("no_bound", "distortion", "{distortion:.3f}  (no bound on ln p(x): {no_bound})"),
+    ("nll", "NLL  -ln p(x)", "{nll:.3f} ± {nll_standard_error:.3f} nats  (K = {nll_draws}, effective "
+     "{nll_effective_sample_size:.1f}, {nll_rows:,} rows)"),
+    ("nll rmse", "NLL", "{nll_bits_per_dimension:.4f} bits per dimension"),
+    ("elbo measure", "nats per row", "{measure}"),
+    ("rmse", "reconstruction", "{rmse:.4f} RMSE in the data's units"),
+    ("relative_rmse", "reconstruction of numbers", "{relative_rmse:.4f} RMSE in standard deviations"),
+    ("accuracy", "reconstruction of levels", "{accuracy:.1%} come back"),
+    ("distortion", "active units", "{active_units} of {latent_dim}"),
+    ("observation_variance", "observation variance c", "{observation_variance:.4g} (data's units squared)"),
+)  # fmt: skip
 CODED = ("bernoulli", "categorical", "ordinal")
 
 
-def reconstruction_errors(model: nn.Module, x: Tensor | Any, means: Tensor, c: Tree = None, count: int = 1000) -> Apart:
-    """Errors of decoded codes against the rows ``[N, *event]``: one number for arrays; for a table of mixed columns
-    (:class:`latens.conditionals.Columns`) those of numbers, in standard deviations, and of levels apart."""
+def reconstruction_errors(
+    model: nn.Module, x: Tensor | Any, means: Tensor, c: Tree = None, count: int = 1000
+) -> dict[str, float | None]:
+    """Those figures of an evaluation that tell decoded codes from the rows ``[N, *event]``: one number for arrays; for a
+    table of mixed columns (:class:`latens.conditionals.Columns`) that of numbers, in standard deviations, and that of
+    levels."""
     likelihood = getattr(model, "likelihood", None)
     square = torch.zeros(x.shape[1:], dtype=torch.float64)
     hits, seen, first, second = (torch.zeros_like(square) for _ in range(4))
@@ -148,13 +132,14 @@ def reconstruction_errors(model: nn.Module, x: Tensor | Any, means: Tensor, c: T
         seen += observed.sum(0)
         first, second = first + filled.sum(0), second + filled.square().sum(0)
     if not isinstance(likelihood, Columns):
-        return Apart(float((square.sum() / seen.sum().clamp_min(1)).sqrt()))
+        return {"rmse": float((square.sum() / seen.sum().clamp_min(1)).sqrt())}
     coded = torch.tensor([column.family in CODED for column in likelihood.columns])
     variance = second / seen.clamp_min(1) - (first / seen.clamp_min(1)).square()
     usable = ~coded & (variance > 1e-12 * second / seen.clamp_min(1)) & (seen > 0)
     relative = (square[usable].div(variance[usable]).sum() / seen[usable].sum()).sqrt() if usable.any() else None
     accuracy = hits[coded].sum() / seen[coded].sum() if coded.any() and seen[coded].any() else None
-    return Apart(None, None if relative is None else float(relative), None if accuracy is None else float(accuracy))
+    figures = {"rmse": None, "relative_rmse": relative, "accuracy": accuracy}
+    return {name: None if value is None else float(value) for name, value in figures.items()}
 
 
 def spaced(rows: int, wanted: int | None) -> Tensor:
@@ -185,7 +170,7 @@ def evaluate(
     likelihood = getattr(model, "likelihood", None)
     variance = getattr(likelihood, "data_variance", None)
     found = Evaluation(
-        **size, **vars(reconstruction_errors(model, x, z, c)), latent_dim=z.shape[1], distortion=float("nan"),
+        **size, **reconstruction_errors(model, x, z, c), latent_dim=z.shape[1], distortion=float("nan"),
         active_units=int(active_units(means, prior_variance(model, x, c)).sum()),
         measure=likelihood.measure if isinstance(likelihood, Columns) else None,
         observation_variance=None if variance is None else float(variance.double().mean()),

@@ -28,6 +28,7 @@ from latens.report.subject import Subject
 from latens.runs.fitting import counted
 from latens.runs.record import Run, read_record
 
+MADE_WITH = (("latens", "latens"), ("torch", "torch"), ("Python", "python"))
 _NO_BOUND = (
     "An autoencoder encodes every row to one point (a point-mass posterior). That has no density, so there is no rate, "
     "no bound on ln p(x) and no NLL: those figures are left out instead of made up."
@@ -231,10 +232,7 @@ def provenance(subject: Subject) -> Section:
         ("seed", run.settings.seed),
         ("weights served", run.served),
         ("parameters", f"{run.parameters:,}"),
-        (
-            "made with",
-            f"latens {versions.get('latens')}, torch {versions.get('torch')}, Python {versions.get('python')}",
-        ),
+        ("made with", ", ".join(f"{name} {versions.get(key)}" for name, key in MADE_WITH)),
         ("run format", record["format"]),
     ]
     text = how("The same data, seed, options and versions on the same machine give the same numbers again.")

@@ -28,8 +28,7 @@ def reconstructions(subject: Subject) -> Section:
         again = pixels.to_pixels(schema, subject.decode(subject.codes[:PAIRS], np.arange(len(rows))))
         body = how(
             "Each pair: a row of the data above, and what the model makes of it below (decoded from the mean of its "
-            "code). "
-            "Detail that is missing below did not fit into the code."
+            "code). Detail that is missing below did not fit into the code."
         ) + pixels.flow(pixels.stack(original, again), "original above, reconstruction below,", single=original)
         return Section("reconstructions", "Originals and reconstructions", body)
     original, again = subject.shown, subject.decode(subject.codes, np.arange(len(subject.codes)))
@@ -51,8 +50,7 @@ def reconstructions(subject: Subject) -> Section:
             panels.append(panel(name, figures.scatter(original[:, i], again[:, i], f"column {name}"), small))
     text = (
         "One dot a row: its original value and its value after encoding and decoding. On the grey line a column is "
-        "kept "
-        "exactly; R² is the share of the column's variance that is kept."
+        "kept exactly; R² is the share of the column's variance that is kept."
     )
     if binary:
         text += " Columns with two values: the reconstructions of the rows with each value; apart is good."
