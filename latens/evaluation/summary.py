@@ -114,10 +114,9 @@ CODED = ("bernoulli", "categorical", "ordinal")
 
 def reconstruction_errors(
     model: nn.Module, x: Tensor | Any, means: Tensor, c: Tree = None, count: int = 1000
-) -> dict[str, float | None]:
-    """Those figures of an evaluation that tell decoded codes from the rows ``[N, *event]``: one number for arrays; for a
-    table of mixed columns (:class:`latens.conditionals.Columns`) that of numbers, in standard deviations, and that of
-    levels."""
+) -> dict[str, Any]:
+    """The figures of an evaluation that tell decoded codes from rows ``[N, *event]``: one number for arrays; for tables
+    of mixed columns (:class:`latens.conditionals.Columns`) that of numbers, in standard deviations, and of levels."""
     likelihood = getattr(model, "likelihood", None)
     square = torch.zeros(x.shape[1:], dtype=torch.float64)
     hits, seen, first, second = (torch.zeros_like(square) for _ in range(4))

@@ -323,11 +323,8 @@ def _distances(train: np.ndarray, other: np.ndarray) -> dict[str, float | None]:
     none = not len(a) or not len(b)
     if train.dtype.kind != "f":
         return {"total_variation": None if none else total_variation(a, b), "missing": missing}
-    both = _standardised(a, a), _standardised(b, a)
-    return {
-        "wasserstein": None if none or not _spread(a)[1] else wasserstein(*both),
-        "kolmogorov_smirnov": None if none else kolmogorov_smirnov(*both), "missing": missing,
-    }  # fmt: skip
+    area, height = (None, None) if none else _between(_standardised(a, a), _standardised(b, a))
+    return {"wasserstein": area if _spread(a)[1] else None, "kolmogorov_smirnov": height, "missing": missing}
 
 
 def _shape(train: Frame, other: Frame) -> float:
@@ -363,26 +360,20 @@ def total_variation(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.abs(p - q).sum() / 2)
 
 
-def wasserstein(a: np.ndarray, b: np.ndarray) -> float:
-    """Area between two empirical distribution functions."""
-    at, gap = _between(a, b)
-    return float(gap[:-1] @ np.diff(at))
-
-
 def kolmogorov_smirnov(a: np.ndarray, b: np.ndarray) -> float:
     """Greatest height between two empirical distribution functions, in [0, 1] (Smirnov 1939).
 
     >>> kolmogorov_smirnov(np.array([1.0, 2.0]), np.array([2.0, 3.0]))
     0.5
     """
-    return float(_between(a, b)[1].max())
+    return _between(a, b)[1]
 
 
-def _between(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The values of both, in order, and the difference between the two empirical distribution functions there."""
+def _between(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+    """Area and greatest height between two empirical distribution functions: Wasserstein-1, Kolmogorov-Smirnov."""
     at = np.sort(np.append(a, b))
-    a, b = (np.searchsorted(np.sort(each), at, "right") / len(each) for each in (a, b))
-    return at, np.abs(a - b)
+    gap = np.abs(np.searchsorted(np.sort(a), at, "right") / len(a) - np.searchsorted(np.sort(b), at, "right") / len(b))
+    return float(gap[:-1] @ np.diff(at)), float(gap.max())
 
 
 def cramers_v(a: np.ndarray, b: np.ndarray) -> float:

@@ -120,12 +120,7 @@ def dots(axes: Any, points: np.ndarray, paint: str, size: float = 4.0, opacity: 
 
 
 def curves(
-    x: np.ndarray,
-    series: Sequence[tuple[np.ndarray, str]],
-    label: str,
-    *,
-    best: float | None = None,
-    x_name: str = "epoch",
+    x: np.ndarray, series: Sequence[tuple[np.ndarray, str]], label: str, *, best: float | None = None
 ) -> tuple[str, bool]:
     """Lines over the epochs; the first rounds may lie outside, so that the rest can be read. Returns (SVG, cut or
     not)."""
@@ -143,7 +138,7 @@ def curves(
         panel.axes.set_xlim(x[0] - 1, x[0] + 1)
     if best is not None:
         panel.axes.axvline(best, color=color("muted"), linewidth=1, linestyle=DASHES)
-    panel.axes.set_xlabel(x_name)
+    panel.axes.set_xlabel("epoch")
     return panel.svg(label), cut
 
 

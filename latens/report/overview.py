@@ -158,14 +158,15 @@ def training(subject: Subject) -> Section:
         judged = columns.get("validation_trimmed", columns["validation_bound"])
         best = float(columns["epoch"][int(np.nanargmax(judged))])
     panels, cut = [], False
-    for key, title, small in _terms(subject):
+    terms, text = _terms(subject)
+    for key, title, small in terms:
         pairs = ((f"train_{key}", "c0"), (f"validation_{key}", "c1"))
         series = [(known[name], paint) for name, paint in pairs if name in known]
         if series:
             svg, outside = figures.curves(columns["epoch"], series, f"{title} over the epochs", best=best)
             panels.append(panel(title, svg, small))
             cut = cut or outside
-    text, legend = _explained(subject), [("training", "c0")]
+    legend = [("training", "c0")]
     if best is not None:
         text += f" The weights served: {esc(run.served)}."
         legend += [("validation", "c1"), (f"best epoch: {best:.0f}", "muted")]
@@ -174,41 +175,29 @@ def training(subject: Subject) -> Section:
     return Section("training", "Training", how(text) + keys(legend) + grid(panels, "three"))
 
 
-def _terms(subject: Subject) -> list[tuple[str, str, str]]:
-    """(name in the history, title, unit) of what is shown of training."""
-    if not subject.has_codes:
-        return [("bound", "Minus the generator's loss", "higher: the critic is fooled more")]
+def _terms(subject: Subject) -> tuple[list[tuple[str, str, str]], str]:
+    """(name in the history, title, unit) of what is shown of training, and how it is read."""
     bound = ("bound", "Bound", "nats a row, higher is better")
     rate = ("rate", "Rate", "KL(q(z|x) || p(z)), nats")
     distortion = ("distortion", "Distortion", "−ln p(x|z), nats, lower is better")
-    if not subject.has_prior:
-        return [distortion]
-    if not subject.has_density:
-        return [rate, ("distortion", "Distortion", "minus the score of likeness, lower is better")]
-    return [bound, rate, distortion]
-
-
-def _explained(subject: Subject) -> str:
-    """How the curves are read."""
+    likeness = ("distortion", "Distortion", "minus the score of likeness, lower is better")
+    critic = ("bound", "Minus the generator's loss", "higher: the critic is fooled more")
+    beta = subject.run.beta
     text = (
         "Each line is a mean over rows. Training and validation close together: no overfitting so far; a validation "
         "bound that falls while the training bound rises is overfitting. "
     )
-    beta = subject.run.beta
-    if subject.has_density:
-        weighted = "." if beta == 1 else f", with the rate weighted by beta = {beta:g}."
-        return text + (
-            "The rate is what the codes say about the rows, the distortion what is left to explain; the bound is minus "
-            f"their sum{weighted}"
-        )
     if not subject.has_codes:
-        return "Generator and critic play against each other: neither loss says how good samples are, so look at them. "
+        two = "Generator and critic play against each other: neither loss says how good samples are, so look at them. "
+        return [critic], two
     if not subject.has_prior:
-        return (
-            "The squared error, up to a constant and a factor of one half. An autoencoder has no rate and no bound. "
-            + text
-        )
-    return text
+        one = "The squared error, up to a constant and a factor of one half. An autoencoder has no rate and no bound. "
+        return [distortion], one + text
+    if not subject.has_density:
+        return [rate, likeness], text
+    sum_ = "." if beta == 1 else f", with the rate weighted by beta = {beta:g}."
+    text += "The rate is what the codes say about the rows, the distortion what is left to explain; the bound is minus "
+    return [bound, rate, distortion], f"{text}their sum{sum_}"
 
 
 def _column(run: Run, name: str) -> np.ndarray:

@@ -90,6 +90,11 @@ def keys(entries: Sequence[tuple[str, str]]) -> str:
     return f'<ul class="keys">{"".join(items)}</ul>'
 
 
+def beside(has_data: bool) -> str:
+    """The legend of samples, and of the data that they are drawn over where there are some."""
+    return keys([("data", "c9")] * has_data + [("samples", "c0")])
+
+
 def details(summary: str, body: str, opened: bool = False) -> str:
     return f"<details{' open' * opened}><summary>{summary}</summary>{body}</details>"
 

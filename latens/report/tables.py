@@ -8,7 +8,7 @@ import numpy as np
 from latens.evaluation.synthetic import associations
 from latens.report import charts
 from latens.report.matching import SPLITS, Marginal, as_given, grouped
-from latens.report.page import LeftOut, Section, data_table, esc, grid, how, keys, line, note, number, panel
+from latens.report.page import LeftOut, Section, beside, data_table, esc, grid, how, line, note, number, panel
 from latens.report.subject import NORMAL_CODES, Subject
 from latens.runs.synthesis import frame_of
 from latens.schema import Column, Table
@@ -185,10 +185,9 @@ def _check(subject: Subject, values: np.ndarray, text: str, title: str) -> Secti
             "missing for what they hold, the two may differ with reason."
         )
     lead = _lead(shown) if has_data else ""
-    legend = keys([("data", "c9")] * has_data + [("samples", "c0")])
     which = "those that match worst" if has_data else ""
-    panels = grid(map(_marginal, shown), "small")
-    return Section("samples", title, _fidelity(subject) + how(text) + lead + legend + panels + _hidden(schema, which))
+    body = _fidelity(subject) + how(text) + lead + beside(has_data) + grid(map(_marginal, shown), "small")
+    return Section("samples", title, body + _hidden(schema, which))
 
 
 def _lead(shown: list[Marginal]) -> str:

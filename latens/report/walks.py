@@ -12,7 +12,7 @@ from latens.evaluation import interpolate
 from latens.report import figures, pixels, sequences
 from latens.report.page import LeftOut, Section, details, esc, grid, how, keys, number, panel
 from latens.report.subject import Subject
-from latens.schema import Schema, Table
+from latens.schema import Table
 from latens.schema.column import LOGARITHMIC
 
 STRIPS = 16  # dimensions that are shown
@@ -35,9 +35,9 @@ def traversals(subject: Subject) -> Section:
     text = _read(subject, len(shown)) + (
         f"Inactive dimensions ({len(inactive)}) change nothing and are left out." if inactive else ""
     )
-    if subject.is_image and isinstance(subject.schema, Schema):
+    if subject.is_image:
         rows = [_traversal_strip(subject, dim, values) for dim, values in zip(shown, decoded)]
-        wide = pixels.strip_width(pixels.to_pixels(subject.schema, decoded[0]))
+        wide = pixels.strip_width(subject.pixels(decoded[0]))
         axis = f'<div class="scale" style="width:{wide:.0f}px"><span>−3</span><span>0</span><span>3</span></div>'
         axis = f'<div class="strip"><span></span>{axis}</div>'
         more = details(f"{len(rows) - 8} more dimensions", "".join(rows[8:])) if len(rows) > 8 else ""
@@ -74,10 +74,8 @@ def _rate(subject: Subject, dim: int) -> str:
 
 
 def _traversal_strip(subject: Subject, dim: int, values: np.ndarray) -> str:
-    assert isinstance(subject.schema, Schema)
-    images = pixels.to_pixels(subject.schema, values)
     label = f"<b>dimension {dim}</b> {_rate(subject, dim)}"
-    return pixels.strip_row(images, f"dimension {dim} from -3 to 3", label)
+    return pixels.strip_row(subject.pixels(values), f"dimension {dim} from -3 to 3", label)
 
 
 def _moves(
@@ -154,11 +152,11 @@ def interpolations(subject: Subject) -> Section:
         "A straight line between the codes of two rows, decoded step by step. In a regular latent space every step "
         "looks like data and none jumps."
     )
-    if subject.is_image and isinstance(subject.schema, Schema):
+    if subject.is_image:
         rows = []
         for (first, second), values in zip(pairs, decoded):
             ends = subject.shown[[first, second]]
-            images = pixels.to_pixels(subject.schema, np.concatenate([ends[:1], values, ends[1:]]))
+            images = subject.pixels(np.concatenate([ends[:1], values, ends[1:]]))
             rows.append(pixels.strip_row(images, "interpolation", breaks=(0, len(images) - 2)))
         text += " The images set apart at both ends are the originals."
         return Section("interpolations", "Interpolations", how(text) + "".join(rows))

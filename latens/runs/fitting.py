@@ -81,16 +81,12 @@ def execute(
     """Train a run that stands ready, in its folder if it has one, from its checkpoint if there is one. Rows on disk are
     streamed, conditions and all."""
     processes = Processes(run.settings.device)
-    try:
-        with runs.at_work(run.folder) if run.folder and processes.is_main else nullcontext():
-            trainer = _trainer(Trainer, run, train, held, transform=transform, progress=progress, processes=processes)
-            trainer.run()
-            _conclude(run, trainer)
-            if run.folder and processes.is_main:
-                run.finish()
-    except BaseException:
-        run.abandon()
-        raise
+    with run.whole(), runs.at_work(run.folder) if run.folder and processes.is_main else nullcontext():
+        trainer = _trainer(Trainer, run, train, held, transform=transform, progress=progress, processes=processes)
+        trainer.run()
+        _conclude(run, trainer)
+        if run.folder and processes.is_main:
+            run.finish()
     return run
 
 

@@ -111,11 +111,6 @@ def _draw(seen: Mapping[str, np.ndarray], named: Mapping[str, float], n: int, se
     return found | {name: seen[name][pick] for name in others}
 
 
-def _codes(run: Run, rows: Rows) -> Tensor:
-    model_type = next((p.dtype for p in run.model.parameters() if p.is_floating_point()), torch.float32)
-    return evaluation.codes(run.model, rows.inside, rows.c).float().to(model_type)
-
-
 def codes(run: Run, rows: Rows) -> np.ndarray:
     """Posterior means E[z|x], ``[N, Z]`` float32, in the order of the rows."""
     return evaluation.codes(run.model, rows.inside, rows.c).numpy().astype(np.float32)
@@ -132,7 +127,9 @@ def posterior_samples(run: Run, rows: Rows, draws: int, seed: int) -> np.ndarray
 
 def reconstructed(run: Run, rows: Rows) -> Any:
     """What stands for p(x|z, c) at each row's posterior mean, in the user's form."""
-    return rows.in_order(decoded(run, _codes(run, rows), rows.c, rows.handed_through))
+    kind = next((p.dtype for p in run.model.parameters() if p.is_floating_point()), torch.float32)
+    z = torch.from_numpy(codes(run, rows)).to(kind)
+    return rows.in_order(decoded(run, z, rows.c, rows.handed_through))
 
 
 def sample(

@@ -125,12 +125,18 @@ class Run:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"the folder {self.folder} cannot be made: {error.strerror}") from None
-        try:
+        with self.whole():
             self.write_record({})
+        return self
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """Inside, what fails abandons the run."""
+        try:
+            yield
         except BaseException:
             self.abandon()
             raise
-        return self
 
     def abandon(self) -> None:
         """Take the folder away again if this process made the run and there is no checkpoint to continue from."""
@@ -170,11 +176,8 @@ class Run:
     def save(self, folder: str | Path) -> None:
         """Write the run to a new folder."""
         self.open_folder(folder)
-        try:
+        with self.whole():
             self.finish()
-        except BaseException:
-            self.abandon()
-            raise
 
 
 # Folders
@@ -219,15 +222,14 @@ def require_free(folder: str | Path) -> Path:
     if not str(folder).strip():
         raise InputError("the name of the run's folder is empty: name a folder")
     path = Path(folder)
-    if (path / "run.json").exists() or has_seeds(path):
-        raise InputError(
-            f"{path} already holds a run: choose another folder, continue it with `{resume_line(path)}`, or remove it"
-        )
-    if (path / "sweep.json").exists():
-        line = shlex.join(["latens", "sweep", "--resume", str(path)])
-        raise InputError(
-            f"{path} already holds a sweep: choose another folder, continue it with `{line}`, or remove it"
-        )
+    for what, is_there, line in (
+        ("run", (path / "run.json").exists() or has_seeds(path), resume_line(path)),
+        ("sweep", (path / "sweep.json").exists(), shlex.join(["latens", "sweep", "--resume", str(path)])),
+    ):
+        if is_there:
+            raise InputError(
+                f"{path} already holds a {what}: choose another folder, continue it with `{line}`, or remove it"
+            )
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file: name a folder for the run")
     return path
