@@ -19,9 +19,11 @@ from latens import conditionals, models, objectives, priors, report
 from latens.data import infer, read
 from latens.data.rows import Asked, Rows, rows_like, rows_of
 from latens.evaluation import evaluate
+from latens.evaluation.synthetic import kolmogorov_smirnov
 from latens.recipes import Recipe
 from latens.report import charts, figures, matching, pixels
 from latens.report.groups import group
+from latens.report.matching import Marginal
 from latens.report.subject import Subject
 from latens.runs.comparing import Comparison, compare
 from latens.runs.fitting import fit_recipe
@@ -375,7 +377,7 @@ def test_distances_against_scipy_and_by_hand() -> None:
         a, b = rng.normal(size=n), rng.normal(0.4, 1.3, size=m)
         if step:
             a, b = np.round(a / step) * step, np.round(b / step) * step
-        assert matching.kolmogorov_smirnov(a, b) == pytest.approx(stats.ks_2samp(a, b).statistic, abs=1e-12)
+        assert kolmogorov_smirnov(a, b) == pytest.approx(stats.ks_2samp(a, b).statistic, abs=1e-12)
         values = set(a) | set(b)
         slow = sum(abs((a == v).mean() - (b == v).mean()) for v in values) / 2
         assert matching.total_variation(a, b) == pytest.approx(slow, abs=1e-12)
@@ -389,13 +391,14 @@ def test_more_than_chance_is_a_test_at_five_percent() -> None:
     level_column = Column("g", "categorical", "string", "categorical", tuple("abc"))
     false = 0
     for _ in range(200):
-        false += bool(matching.matched(number_column, rng.normal(size=40), rng.normal(size=60), rng).more)
+        false += bool(Marginal(number_column, rng.normal(size=40), rng.normal(size=60)).tested(rng).more)
         levels = rng.integers(0, 3, 100).astype(float)
-        false += bool(matching.matched(level_column, levels[:40], levels[40:], rng).more)
+        false += bool(Marginal(level_column, levels[:40], levels[40:]).tested(rng).more)
     assert false <= 33
-    assert matching.matched(number_column, rng.normal(size=200), rng.normal(1, 1, 200), rng).more
-    assert matching.matched(level_column, np.zeros(50), rng.integers(0, 2, 50).astype(float), rng).more
-    assert matching.matched(number_column, np.zeros(5), np.ones(5), None) == matching.Match(1.0, None)
+    assert Marginal(number_column, rng.normal(size=200), rng.normal(1, 1, 200)).tested(rng).more
+    assert Marginal(level_column, np.zeros(50), rng.integers(0, 2, 50).astype(float)).tested(rng).more
+    far = Marginal(number_column, np.zeros(5), np.ones(5))
+    assert (far.distance, far.more) == (1.0, None)
 
 
 @pytest.mark.parametrize(

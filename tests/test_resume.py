@@ -163,12 +163,12 @@ def test_a_warm_start_begins_with_the_other_runs_weights(tmp_path: Path):
         def start(self, step: int, steps: int) -> None:
             seen.update({n: t.clone() for n, t in state_of(second.model).items()})
 
-    second, tensors = fitting.prepare(rows, Recipe("vae", latent_dim=2), settings, validation=0.0)
+    second, parts = fitting.prepare(rows, Recipe("vae", latent_dim=2), settings, validation=0.0)
     fitting.start_from(second, tmp_path / "first")
-    fitting.execute(second, **tensors, progress=Looking())
+    fitting.execute(second, *parts, progress=Looking())
     assert_same(seen, state_of(first.model))
     with pytest.raises(InputError, match="shape"):
-        fitting.fit_recipe(rows, Recipe("vae", latent_dim=3), settings, start=tmp_path / "first", validation=0.0)
+        fitting.start_from(fitting.prepare(rows, Recipe("vae", latent_dim=3), settings)[0], tmp_path / "first")
 
 
 # Killed

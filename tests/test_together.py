@@ -71,12 +71,12 @@ def trainer(
     given = {"epochs": 5, "batch_size": 20, "device": "cpu", "learning_rate": 1e-3 * (1 + seed), "seed": seed}
     options = options | ({"beta": beta} if recipe == "vae" else {})
     rows = rows_of(x, asked=Asked(condition=condition))
-    run, tensors = fitting.prepare(
+    run, parts = fitting.prepare(
         rows, Recipe(recipe), Settings(**(given | settings | more)), options=options, validation=0.17
     )
     run.model.to(dtype)
     run.objective.to(dtype)
-    return fitting._trainer(kind, run, **tensors)
+    return fitting._trainer(kind, run, *parts)
 
 
 def alone(*given: Any, **more: Any) -> Trainer:

@@ -45,7 +45,7 @@ from latens.models import Generator
 from latens.recipes import Recipe
 from latens.runs import imputing, outputs, scoring, synthesis
 from latens.runs import record as runs
-from latens.runs.fitting import check_weights, fit_recipe
+from latens.runs.fitting import ModelRows, check_weights, execute, prepare
 from latens.runs.record import Run
 from latens.schema import AnySchema, Schema, Table
 from latens.schema.cells import require_once
@@ -172,10 +172,12 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         )  # fmt: skip
         bar = Bar() if self.verbose else None
         form = {"array": self._array_dtype, "frame": recorded(self._back)}
-        run = fit_recipe(
-            rows, recipe, settings, options=self._options(recipe), weight=weight, validation=validation, progress=bar,
-            numbers=torch.from_numpy(numbers), data={name: value for name, value in form.items() if value is not None},
+        run, (train, held) = prepare(
+            rows, recipe, settings, options=self._options(recipe), weight=weight, validation=validation,
+            data={name: value for name, value in form.items() if value is not None},
         )  # fmt: skip
+        assert isinstance(train, ModelRows)
+        run = execute(run, train.called(torch.from_numpy(numbers)), held, progress=bar)
         say(run.warnings)
         return self._take(run)
 

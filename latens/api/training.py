@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +13,16 @@ from torch.utils.data import DataLoader, Dataset
 
 from latens import report
 from latens.data import as_array, fingerprint, infer
-from latens.data.lazy import Lazy, some
+from latens.data.lazy import Lazy
 from latens.data.loader import Transform
 from latens.data.splits import split_rows
 from latens.errors import InputError, concerning
 from latens.evaluation import evaluate
-from latens.evaluation.likelihood import require_support
+from latens.evaluation.likelihood import on_device, require_support
 from latens.networks import has_convolutions, only_linear_maps
 from latens.objectives import Objective
 from latens.runs import record as runs
-from latens.runs.fitting import check_weights, counted, execute, open_folder
+from latens.runs.fitting import ModelRows, check_weights, counted, execute, open_folder
 from latens.runs.record import Run
 from latens.schema import Schema
 from latens.tensors import trees
@@ -59,76 +58,54 @@ def train(
         raise InputError(f"the objective must be one of latens.objectives, or a subclass of it, got {objective!r}")
     chosen = Settings.from_json(settings)
     check_device(chosen.device)
+    x = _tensors(X, model)
+    conditions = _tensors(c, model)
+    _check_conditions(model, conditions)
+    count = trees.rows(x)
+    if count < 2:
+        raise InputError(f"the data have {count} row{'s' * (count != 1)}, and training needs at least 2 rows")
     weight = None if sample_weight is None else torch.as_tensor(np.asarray(sample_weight), dtype=torch.float32)
-    every = Part(_tensors(X, model), _tensors(c, model), weight)
-    _check(model, every, transform, chosen.seed)
-    schema = _schema_of(every.x)
-    part, held, numbers = every, Part(), torch.arange(trees.rows(every.x))
-    if isinstance(validation, str | int | float):
-        kept, out_rows = split_rows(len(numbers), validation, chosen.seed)
-        if len(out_rows):
-            part, held, numbers = every.take(kept, some), every.take(out_rows, lambda leaf, rows: leaf[rows]), kept
-    else:
-        held = Part(_like(every, validation, model, transform, chosen.seed))
-    x, weight = part.x, part.weight
-    settled = chosen.settle(trees.rows(x), linear=only_linear_maps(model), convolutions=has_convolutions(model))
+    check_weights(None if weight is None else weight.numpy(), count)
+    require_support(model, _transformed(x, transform, chosen.seed), conditions)
+    rows, held = _divided(ModelRows(x, conditions, weight, torch.arange(count)), validation, model, transform, chosen)
+    settled = chosen.settle(len(rows), linear=only_linear_maps(model), convolutions=has_convolutions(model))
     data = {
-        "fingerprint": fingerprint_tree((x, part.c, weight)), "origin": "memory", "objective": described(objective),
-        "validation": None if held.x is None else fingerprint_tree(held.x),
+        "fingerprint": fingerprint_tree((rows.x, rows.c, rows.weight)), "origin": "memory",
+        "objective": described(objective), "validation": None if held is None else fingerprint_tree(held.x),
     }  # fmt: skip
-    run = Run(model, objective, settled, trees.rows(x), schema, data=data)
+    run = Run(model, objective, settled, len(rows), _schema_of(x), data=data)
     run.choices["training"] = f"{counted(settled.epochs, 'epoch')}, {counted(settled.batch_size, 'row')} a step"
-    _try(model, objective, _transformed(trees.take(x, slice(0, 2)), transform, chosen.seed), part.c)
+    _try(model, objective, _transformed(trees.take(rows.x, slice(0, 2)), transform, chosen.seed), rows.c)
     if out is not None:
         _open_or_continue(run, Path(out), resume)
-    execute(
-        run, x, c=part.c, weight=weight, validation=held.x, validation_c=held.c, validation_weight=held.weight,
-        numbers=numbers, transform=transform, progress=Bar() if progress else None,
-    )  # fmt: skip
+    execute(run, rows, held, transform=transform, progress=Bar() if progress else None)
     if run.folder is not None and Processes(settled.device).is_main:
-        shown = _transformed(x if held.x is None else held.x, transform, chosen.seed)
-        _report(run, shown, conditioned=part.c is not None)
+        shown = _transformed((held or rows).x, transform, chosen.seed)
+        _report(run, shown, conditioned=conditions is not None)
     return run
 
 
-@dataclass(frozen=True)
-class Part:
-    """Rows with their conditions and weights; none of all."""
-
-    x: Tree = None
-    c: Tree = None
-    weight: Tensor | None = None
-
-    def take(self, rows: Tensor, select: Callable[[Any, Tensor], Any]) -> Part:
-        """Those rows, of x as ``select`` takes them."""
-        x = trees.map_tree(lambda leaf: select(leaf, rows), self.x)
-        return Part(x, trees.take(self.c, rows), None if self.weight is None else self.weight[rows])
-
-
-def _check(model: nn.Module, every: Part, transform: Transform | None, seed: int) -> None:
-    """``InputError`` for data that a model is not trained on."""
-    _check_conditions(model, every.c)
-    count = trees.rows(every.x)
-    if count < 2:
-        raise InputError(f"the data have {count} row{'s' * (count != 1)}, and training needs at least 2 rows")
-    check_weights(None if every.weight is None else every.weight.numpy(), count)
-    require_support(model, _transformed(every.x, transform, seed), every.c)
-
-
-def _like(every: Part, validation: Any, model: nn.Module, transform: Transform | None, seed: int) -> Tree:
-    """Rows that are held out, like those that are trained on."""
-    held = _tensors(validation, model)
-    shapes = [[tuple(leaf.shape[1:]) for leaf in trees.leaves(tree)] for tree in (every.x, held)]
-    if shapes[0] != shapes[1] or trees.rows(held) < 1:
+def _divided(
+    rows: ModelRows, validation: Any, model: nn.Module, transform: Transform | None, settings: Settings
+) -> tuple[ModelRows, ModelRows | None]:
+    """The rows to train on, and those held out: a part of them, or others of their shape."""
+    if isinstance(validation, str | int | float):
+        kept, out = split_rows(len(rows), validation, settings.seed)
+        if not len(out):
+            return rows, None
+        held = ModelRows(*(trees.take(tree, out) for tree in (rows.x, rows.c, rows.weight)))
+        return rows.take(kept), held
+    held = ModelRows(_tensors(validation, model))
+    wanted, shape = ([tuple(leaf.shape[1:]) for leaf in trees.leaves(each.x)] for each in (rows, held))
+    if wanted != shape or len(held) < 1:
         raise InputError(
-            f"the validation data must be rows like X, of shape {shapes[0]}: got {trees.rows(held)} rows of shape "
-            f"{shapes[1]}"
+            f"the validation data must be rows like X, of shape {wanted}: got {len(held)} rows of shape {shape}"
         )
-    if every.c is not None:
+    if rows.c is not None:
         raise InputError("with a condition c, give validation as a fraction of the rows")
     with concerning("the validation data"):
-        require_support(model, _transformed(held, transform, seed))
-    return held
+        require_support(model, _transformed(held.x, transform, settings.seed))
+    return rows, held
 
 
 def _report(run: Run, x: Tree, *, conditioned: bool) -> None:
@@ -152,9 +129,7 @@ def _transformed(x: Tree, transform: Transform | None, seed: int) -> Tree:
 
 def _try(model: nn.Module, objective: Objective, x: Tree, c: Tree) -> None:
     """One loss of two rows before anything is written; ``InputError`` says what the parts made of them."""
-    rows = slice(0, 2)
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    x, c = (trees.to_device(trees.take(tree, rows), device) for tree in (x, c))
+    x, c = on_device(model, slice(0, 2), x, c)
     try:
         with torch.no_grad(), untouched():
             objective.losses(model, x, objective.draw(model, x, c))

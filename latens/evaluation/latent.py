@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from latens.distributions import DiagonalNormal, canonical, center, closed_kl, flat_mean
-from latens.evaluation.likelihood import evaluating, model_device, rows_at_once
+from latens.evaluation.likelihood import chunks, evaluating
 from latens.tensors import trees
 from latens.tensors.trees import Tree
 
@@ -40,7 +40,7 @@ def _of_posteriors(
         return tuple(trees.flat_codes(function(q), leading=1).detach().cpu() for function in functions)
 
     with evaluating(model):
-        return trees.below((each(*chunk) for chunk in _chunks(model, x, c)), trees.rows(x))
+        return trees.below((each(xs, cs) for _, xs, cs in chunks(model, x, c)), trees.rows(x))
 
 
 @torch.no_grad()
@@ -49,25 +49,13 @@ def decode(model: nn.Module, z: Tensor, c: Tree = None, *, count: int = 2048) ->
 
     Where the prior lives on a space of its own (a sphere, categories) codes are first brought to its nearest point.
     """
-    device = model_device(model)
     project = getattr(getattr(model, "prior", None), "project", None)
 
-    def each(start: int) -> Tensor:
-        rows = slice(start, start + count)
-        codes = z[rows].to(device)
-        codes = codes if project is None else project(codes)
-        px = model.decode(codes, trees.to_device(trees.take(c, rows), device))  # type: ignore[operator]
+    def each(codes: Tensor, given: Tree) -> Tensor:
+        px = model.decode(codes if project is None else project(codes), given)  # type: ignore[operator]
         return center(px).cpu()
 
-    return trees.below(map(each, range(0, len(z), count)), len(z))
-
-
-def _chunks(model: nn.Module, x: Tree, c: Tree) -> Iterator[tuple[Tree, Tree]]:
-    """Parts of the rows, on the model's device, small enough for memory."""
-    device, count = model_device(model), rows_at_once(sum(leaf[0].numel() for leaf in trees.leaves(x)))
-    for start in range(0, trees.rows(x), count):
-        rows = slice(start, start + count)
-        yield trees.to_device(trees.take(x, rows), device), trees.to_device(trees.take(c, rows), device)
+    return trees.below((each(zs, cs) for _, zs, cs in chunks(model, z, c, count)), len(z))
 
 
 def active_units(means: Tensor, prior_variance: Tensor | float = 1.0, threshold: float = ACTIVE) -> Tensor:
@@ -81,7 +69,7 @@ def active_units(means: Tensor, prior_variance: Tensor | float = 1.0, threshold:
 def prior_variance(model: nn.Module, x: Tree, c: Tree = None) -> Tensor | float:
     """Variance of each dimension of z under the prior, ``[Z]``, over the conditions of the first rows; 1 where the
     prior has no moments."""
-    xs, cs = next(_chunks(model, trees.take(x, slice(0, 512)), trees.take(c, slice(0, 512))))
+    _, xs, cs = next(chunks(model, trees.take(x, slice(0, 512)), trees.take(c, slice(0, 512))))
     p = model.draw(xs, 1, cs).p  # type: ignore[operator]
     try:
         mean, variance = (moment.reshape(-1, moment.shape[-1]) for moment in (p.mean, p.variance))
@@ -94,7 +82,7 @@ def rate_per_dimension(model: nn.Module, x: Tree, c: Tree = None) -> Tensor | No
     """Mean KL(q(z_i|x) || p(z_i)) of each dimension, ``[Z]`` nats; None where q or p is not diagonal normal."""
     totals, count = None, 0
     with evaluating(model):
-        for xs, cs in _chunks(model, x, c):
+        for _, xs, cs in chunks(model, x, c):
             draw = model.draw(xs, 1, cs)  # type: ignore[operator]
             q, p = canonical(draw.q), canonical(draw.p)
             if not isinstance(q, DiagonalNormal) or not isinstance(p, DiagonalNormal):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,8 +119,18 @@ def _leaf(values: Any) -> Any:
     return torch.as_tensor(values) if isinstance(values, np.ndarray) else values
 
 
-def _draw(model: nn.Module, x: Tree, c: Tree, k: int, device: torch.device) -> Draw:
-    return model.draw(trees.to_device(x, device), k, trees.to_device(c, device))  # type: ignore[operator]
+def on_device(model: nn.Module, rows: slice, *data: Tree) -> list[Any]:
+    """Those rows of each tree, where the model is."""
+    device = model_device(model)
+    return [trees.to_device(trees.take(tree, rows), device) for tree in data]
+
+
+def chunks(model: nn.Module, x: Tree, c: Tree, count: int | None = None) -> Iterator[tuple[slice, Any, Any]]:
+    """(rows, x, c) of consecutive parts, where the model is: ``count`` rows each, or as many as memory has room for."""
+    count = count or rows_at_once(sum(leaf[0].numel() for leaf in trees.leaves(x)))
+    for start in range(0, trees.rows(x), count):
+        rows = slice(start, start + count)
+        yield rows, *on_device(model, rows, x, c)
 
 
 @contextmanager
@@ -150,15 +160,15 @@ def require_support(model: nn.Module, x: Tree, c: Tree = None) -> None:
     leaves = trees.leaves(x)
     if not leaves or not all(isinstance(leaf, Tensor) for leaf in leaves):
         return
-    one, ones = slice(0, 1), trees.map_tree(torch.ones_like, trees.take(x, slice(0, 1)))  # in nearly every support
+    one, given = on_device(model, slice(0, 1), x, c)
     try:
         with evaluating(model):
-            px = _draw(model, ones, trees.take(c, one), 1, model_device(model)).px
+            ones = trees.map_tree(torch.ones_like, one)  # in nearly every support
+            px = model.draw(ones, 1, given).px  # type: ignore[operator]
     except Exception:  # whatever parts of one's own raise comes again, in words, where the rows themselves meet them
         return
-    for start in range(0, trees.rows(x), _LOOKED):
-        rows = slice(start, start + _LOOKED)
-        require_supported(px, trees.to_device(trees.take(x, rows), model_device(model)), start)
+    for rows, xs, _ in chunks(model, x, None, _LOOKED):
+        require_supported(px, xs, rows.start)
 
 
 def nll(
@@ -178,24 +188,17 @@ def nll(
     require_support(model, x, c)
     count, at_once = chunk_rows(x, k)
     count = min(count, batch_size) if batch_size else count
-    device, total = model_device(model), trees.rows(x)
-    if shared_noise and not _follows_layout(model, x, c, device):
+    if shared_noise and not _follows_layout(model, x, c):
         count = 1  # foreign noise: one row at a time from the same seed gives each the same draws
     values, errors, sizes = [], [], []
     with evaluating(model):
-        for start in range(0, total, count):
-            rows = slice(start, start + count)
-            xs, cs = trees.take(x, rows), trees.take(c, rows)
+        for rows, xs, cs in chunks(model, x, c, count):
             first = second = torch.full((trees.rows(xs),), -math.inf, dtype=torch.float64)
             for number, done in enumerate(range(0, k, at_once)):
-                reseed(seed, Key.EVALUATE, number, 0 if shared_noise else start + 1)
-                size = min(at_once, k - done)
-                if shared_noise:
-                    with shared():
-                        log_w = _draw(model, xs, cs, size, device).log_w
-                else:
-                    log_w = _draw(model, xs, cs, size, device).log_w
-                log_w = log_w.double().cpu()
+                reseed(seed, Key.EVALUATE, number, 0 if shared_noise else rows.start + 1)
+                with shared() if shared_noise else nullcontext():
+                    draw = model.draw(xs, min(at_once, k - done), cs)  # type: ignore[operator]
+                log_w = draw.log_w.double().cpu()
                 first = torch.logaddexp(first, torch.logsumexp(log_w, 0))
                 second = torch.logaddexp(second, torch.logsumexp(2 * log_w, 0))
             values.append(math.log(k) - first)
@@ -205,13 +208,9 @@ def nll(
     return NLL(torch.cat(values), torch.cat(errors), torch.cat(sizes), k)
 
 
-def _follows_layout(model: nn.Module, x: Tree, c: Tree, device: torch.device) -> bool:
+def _follows_layout(model: nn.Module, x: Tree, c: Tree) -> bool:
     encode = getattr(model, "encode", None)
-    if encode is None:
-        return False
-    one = slice(0, 1)
-    x, c = (trees.to_device(trees.take(tree, one), device) for tree in (x, c))
-    return has_row_noise(encode(x, c))
+    return encode is not None and has_row_noise(encode(*on_device(model, slice(0, 1), x, c)))
 
 
 def elbo(model: nn.Module, x: Tree, c: Tree = None, *, draws: int = 5, kl: str = "auto", seed: int = 0) -> Bound:
@@ -234,11 +233,8 @@ def distortion(model: nn.Module, x: Tree, c: Tree = None, *, draws: int = 1, see
 def _draws(model: nn.Module, x: Tree, c: Tree, k: int, seed: int) -> Iterator[Draw]:
     x, c = (trees.map_tree(_leaf, tree) for tree in (x, c))
     require_support(model, x, c)
-    count = max(1, chunk_rows(x, 1)[0] // k)
-    device = model_device(model)
-    for start in range(0, trees.rows(x), count):
-        rows = slice(start, start + count)
+    for rows, xs, cs in chunks(model, x, c, max(1, chunk_rows(x, 1)[0] // k)):
         with evaluating(model):
-            reseed(seed, Key.EVALUATE, k, start + 1)
-            draw = _draw(model, trees.take(x, rows), trees.take(c, rows), k, device)
+            reseed(seed, Key.EVALUATE, k, rows.start + 1)
+            draw = model.draw(xs, k, cs)  # type: ignore[operator]
         yield draw

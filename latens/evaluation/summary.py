@@ -19,11 +19,13 @@ from latens.evaluation.latent import (
     rate_per_dimension,
 )
 from latens.evaluation.likelihood import (
+    NLL,
+    Bound,
     bits_per_dimension,
     distortion,
     elbo,
-    model_device,
     nll,
+    on_device,
     require_support,
     standard_error,
 )
@@ -82,56 +84,39 @@ class Evaluation:
 
     def lines(self) -> list[tuple[str, str]]:
         """(name, figure) pairs for a person."""
-        found = [("rows", f"{self.rows:,} of {self.dimensions} dimensions")]
-        if self.elbo is not None:
-            found += [
-                ("rate  KL(q || p)", f"{self.rate:.3f} nats"),
-                ("distortion  -E ln p(x|z)", f"{self.distortion:.3f} nats"),
-                ("ELBO", f"{self.elbo:.3f} ± {self.elbo_standard_error:.3f} nats  ({self.draws} draws)"),
-            ]
-            if self.rmse is not None:
-                found.append(("-ELBO", f"{self.elbo_bits_per_dimension:.4f} bits per dimension"))
-        elif self.distortion is None:
-            found.append(("likelihood", "none  (no posterior, so no codes of rows and no bound on ln p(x))"))
-        else:
-            found.append(("distortion", f"{self.distortion:.3f}  (no bound on ln p(x): {self.no_bound})"))
-        if self.nll is not None:
-            found += [
-                ("NLL  -ln p(x)", f"{self.nll:.3f} ± {self.nll_standard_error:.3f} nats  (K = {self.nll_draws}, "
-                 f"effective {self.nll_effective_sample_size:.1f}, {self.nll_rows:,} rows)"),
-            ]  # fmt: skip
-            if self.rmse is not None:
-                found.append(("NLL", f"{self.nll_bits_per_dimension:.4f} bits per dimension"))
-        if self.measure is not None and self.elbo is not None:
-            found.append(("nats per row", self.measure))
-        if self.rmse is not None:
-            found.append(("reconstruction", f"{self.rmse:.4f} RMSE in the data's units"))
-        if self.relative_rmse is not None:
-            found.append(("reconstruction of numbers", f"{self.relative_rmse:.4f} RMSE in standard deviations"))
-        if self.accuracy is not None:
-            found.append(("reconstruction of levels", f"{self.accuracy:.1%} come back"))
-        if self.distortion is not None:
-            found.append(("active units", f"{self.active_units} of {self.latent_dim}"))
-        if self.observation_variance is not None:
-            found.append(("observation variance c", f"{self.observation_variance:.4g} (data's units squared)"))
+        own = vars(self)
+        found = [(name, text.format(**own)) for needed, name, text in _LINES
+                 if all(own[each] is not None for each in needed.split())]  # fmt: skip
+        if self.distortion is None:
+            found.insert(1, ("likelihood", "none  (no posterior, so no codes of rows and no bound on ln p(x))"))
         return found
 
 
-@dataclass(frozen=True)
-class Apart:
-    """How far decoded codes are from the rows, over observed cells."""
-
-    rmse: float | None
-    relative_rmse: float | None = None
-    accuracy: float | None = None
-
-
+_LINES = (  # the figures that must be there, the name of a line, and what it says
+    ("rows", "rows", "{rows:,} of {dimensions} dimensions"),
+    ("elbo", "rate  KL(q || p)", "{rate:.3f} nats"),
+    ("elbo", "distortion  -E ln p(x|z)", "{distortion:.3f} nats"),
+    ("elbo", "ELBO", "{elbo:.3f} ± {elbo_standard_error:.3f} nats  ({draws} draws)"),
+    ("elbo rmse", "-ELBO", "{elbo_bits_per_dimension:.4f} bits per dimension"),
+    ("no_bound", "distortion", "{distortion:.3f}  (no bound on ln p(x): {no_bound})"),
+    ("nll", "NLL  -ln p(x)", "{nll:.3f} ± {nll_standard_error:.3f} nats  (K = {nll_draws}, effective "
+     "{nll_effective_sample_size:.1f}, {nll_rows:,} rows)"),
+    ("nll rmse", "NLL", "{nll_bits_per_dimension:.4f} bits per dimension"),
+    ("elbo measure", "nats per row", "{measure}"),
+    ("rmse", "reconstruction", "{rmse:.4f} RMSE in the data's units"),
+    ("relative_rmse", "reconstruction of numbers", "{relative_rmse:.4f} RMSE in standard deviations"),
+    ("accuracy", "reconstruction of levels", "{accuracy:.1%} come back"),
+    ("distortion", "active units", "{active_units} of {latent_dim}"),
+    ("observation_variance", "observation variance c", "{observation_variance:.4g} (data's units squared)"),
+)  # fmt: skip
 CODED = ("bernoulli", "categorical", "ordinal")
 
 
-def reconstruction_errors(model: nn.Module, x: Tensor | Any, means: Tensor, c: Tree = None, count: int = 1000) -> Apart:
-    """Errors of decoded codes against the rows ``[N, *event]``: one number for arrays; for a table of mixed columns
-    (:class:`latens.conditionals.Columns`) those of numbers, in standard deviations, and of levels apart."""
+def reconstruction_errors(
+    model: nn.Module, x: Tensor | Any, means: Tensor, c: Tree = None, count: int = 1000
+) -> dict[str, Any]:
+    """The figures of an evaluation that tell decoded codes from rows ``[N, *event]``: one number for arrays; for tables
+    of mixed columns (:class:`latens.conditionals.Columns`) that of numbers, in standard deviations, and of levels."""
     likelihood = getattr(model, "likelihood", None)
     square = torch.zeros(x.shape[1:], dtype=torch.float64)
     hits, seen, first, second = (torch.zeros_like(square) for _ in range(4))
@@ -146,13 +131,14 @@ def reconstruction_errors(model: nn.Module, x: Tensor | Any, means: Tensor, c: T
         seen += observed.sum(0)
         first, second = first + filled.sum(0), second + filled.square().sum(0)
     if not isinstance(likelihood, Columns):
-        return Apart(float((square.sum() / seen.sum().clamp_min(1)).sqrt()))
+        return {"rmse": float((square.sum() / seen.sum().clamp_min(1)).sqrt())}
     coded = torch.tensor([column.family in CODED for column in likelihood.columns])
     variance = second / seen.clamp_min(1) - (first / seen.clamp_min(1)).square()
     usable = ~coded & (variance > 1e-12 * second / seen.clamp_min(1)) & (seen > 0)
     relative = (square[usable].div(variance[usable]).sum() / seen[usable].sum()).sqrt() if usable.any() else None
     accuracy = hits[coded].sum() / seen[coded].sum() if coded.any() and seen[coded].any() else None
-    return Apart(None, None if relative is None else float(relative), None if accuracy is None else float(accuracy))
+    figures = {"rmse": None, "relative_rmse": relative, "accuracy": accuracy}
+    return {name: None if value is None else float(value) for name, value in figures.items()}
 
 
 def spaced(rows: int, wanted: int | None) -> Tensor:
@@ -168,62 +154,68 @@ def spaced(rows: int, wanted: int | None) -> Tensor:
 @untouched()
 def evaluate(
     model: nn.Module, x: Tensor | Any, c: Tree = None, *, k: int = 100, draws: int = 5, nll_rows: int | None = None,
-    beta: float = 1.0,
-    seed: int = 0,
+    beta: float = 1.0, seed: int = 0,
 ) -> Evaluation:  # fmt: skip
     """Evaluate on rows in the model's layout, with their conditions; NaN cells are unobserved. ``k`` = 0 leaves the
     importance-weighted NLL out; ``nll_rows`` takes it over so many evenly spaced rows only.
     """
-    dimensions = x[0].numel()
+    size: dict[str, Any] = {"rows": len(x), "dimensions": x[0].numel(), "draws": draws}
+    first, given = on_device(model, slice(0, 1), x, c)
     if isinstance(model, Generator):
-        size = trees.flat_codes(model.draw(x[:1], 1, trees.take(c, slice(0, 1))).z).shape[-1]
-        return Evaluation(rows=len(x), dimensions=dimensions, latent_dim=size, rmse=None, distortion=None, draws=draws)
+        codes = trees.flat_codes(model.draw(first, 1, given).z)
+        return Evaluation(**size, latent_dim=codes.shape[-1], rmse=None, distortion=None)
     require_support(model, x, c)
     z, means = codes_and_means(model, x, c)
-    active = int(active_units(means, prior_variance(model, x, c)).sum())
-    apart = reconstruction_errors(model, x, z, c)
     likelihood = getattr(model, "likelihood", None)
     variance = getattr(likelihood, "data_variance", None)
     found = Evaluation(
-        rows=len(x), dimensions=dimensions, latent_dim=z.shape[1], rmse=apart.rmse,
-        relative_rmse=apart.relative_rmse, accuracy=apart.accuracy, distortion=float("nan"), draws=draws,
-        active_units=active, measure=likelihood.measure if isinstance(likelihood, Columns) else None,
+        **size, **reconstruction_errors(model, x, z, c), latent_dim=z.shape[1], distortion=float("nan"),
+        active_units=int(active_units(means, prior_variance(model, x, c)).sum()),
+        measure=likelihood.measure if isinstance(likelihood, Columns) else None,
         observation_variance=None if variance is None else float(variance.double().mean()),
     )  # fmt: skip
-    first = (trees.to_device(trees.take(tree, slice(0, 1)), model_device(model)) for tree in (x, c))
-    found.no_bound = model.draw(next(first), 1, next(first)).no_bound  # type: ignore[operator]
+    found.no_bound = model.draw(first, 1, given).no_bound  # type: ignore[operator]
     if found.no_bound is not None:
         found.distortion = float(distortion(model, x, c, draws=1, seed=seed).mean())
         return found
     bound = elbo(model, x, c, draws=draws, seed=seed)
     found.rate, found.distortion, found.elbo = float(bound.rate.mean()), float(bound.distortion.mean()), bound.elbo
     found.elbo_standard_error = bound.standard_error
-    found.elbo_bits_per_dimension = bits_per_dimension(-bound.elbo, dimensions)
+    found.elbo_bits_per_dimension = bits_per_dimension(-bound.elbo, found.dimensions)
     if k > 0:
         picked = spaced(len(x), nll_rows)
-        estimate = nll(model, x[picked], k, trees.take(c, picked), seed=seed)
-        found.nll_rows = len(estimate.rows)
-        gain = estimate.rows + bound.rows[picked]  # -ln p(x) against -ELBO, row by row
-        found.nll, found.nll_draws = float(gain.mean()) - bound.elbo, k
-        spread = standard_error(gain) if len(picked) < len(x) else 0.0
-        found.nll_standard_error = math.hypot(spread, standard_error(estimate.rows if not spread else bound.rows))
-        found.nll_effective_sample_size = estimate.mean_ess
-        found.nll_bits_per_dimension = bits_per_dimension(found.nll, dimensions)
+        _carried(found, bound, picked, nll(model, x[picked], k, trees.take(c, picked), seed=seed))
     rates = rate_per_dimension(model, x, c)
     found.rate_per_dimension = None if rates is None else rates.tolist()
-    warning = collapse_warning(model, x[:20_000], active, found.latent_dim, beta)
-    if warning:
-        found.warnings.append(warning)
-    at_floor = likelihood.floor_hits() if isinstance(likelihood, Columns) else []
-    if at_floor:
-        found.warnings.append(
-            f"the scale of {len(at_floor)} column{'s' * (len(at_floor) > 1)} (counted from 0: "
-            f"{', '.join(map(str, at_floor[:8]))}) has reached its floor: the model can copy them, so that "
+    collapsed = collapse_warning(model, x[:20_000], found.active_units, found.latent_dim, beta)
+    found.warnings += [collapsed] if collapsed else []
+    found.warnings += _at_floor(likelihood)
+    return found
+
+
+def _carried(found: Evaluation, bound: Bound, picked: Tensor, estimate: NLL) -> None:
+    """The NLL of all rows, from that of the rows picked and the bound of all."""
+    gain = estimate.rows + bound.rows[picked]  # -ln p(x) against -ELBO, row by row
+    spread = standard_error(gain) if len(picked) < found.rows else 0.0
+    found.nll, found.nll_draws, found.nll_rows = float(gain.mean()) - bound.elbo, estimate.k, len(estimate.rows)
+    found.nll_standard_error = math.hypot(spread, standard_error(estimate.rows if not spread else bound.rows))
+    found.nll_effective_sample_size = estimate.mean_ess
+    found.nll_bits_per_dimension = bits_per_dimension(found.nll, found.dimensions)
+
+
+def _at_floor(likelihood: Any) -> list[str]:
+    """Warnings of scales and variances so small that data are copied."""
+    found = []
+    columns = likelihood.floor_hits() if isinstance(likelihood, Columns) else []
+    if columns:
+        found.append(
+            f"the scale of {len(columns)} column{'s' * (len(columns) > 1)} (counted from 0: "
+            f"{', '.join(map(str, columns[:8]))}) has reached its floor: the model can copy them, so that "
             "their likelihood says little"
         )
     floor, current = (getattr(likelihood, name, None) for name in ("floor", "observation_variance"))
     if floor is not None and current is not None and float(current.detach()) <= floor * 1.01:
-        found.warnings.append(
+        found.append(
             "the observation variance has reached its floor: the model can copy the data, so its likelihood says "
             "little; give a fixed variance, or fewer latent dimensions"
         )

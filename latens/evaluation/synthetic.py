@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import combinations
@@ -54,24 +54,31 @@ def frame(columns: Mapping[str, np.ndarray], kinds: Mapping[str, str]) -> Frame:
     >>> frame(people, {"age": "numeric", "city": "categorical"}).rows
     2
     """
-    checked: dict[str, np.ndarray] = {}
     for name in (*columns, *kinds):
         if name not in columns or kinds.get(name) not in ("numeric", "categorical"):
             raise InputError(f"column {name!r} lacks its values or its kind: give both, 'numeric' or 'categorical'")
-    for name, values in columns.items():
-        values, numeric, shape = np.asarray(values), kinds[name] == "numeric", np.shape(next(iter(columns.values())))
-        if values.ndim != 1 or values.shape != shape:
-            raise InputError(f"column {name!r} has shape {values.shape}, the first {shape}: give one value a row")
-        if values.dtype.kind not in ("biuf" if numeric else "biu"):
-            raise InputError(f"column {name!r} holds {values.dtype}: give {'numbers' if numeric else 'whole codes'}")
-        checked[name] = values.astype(np.float64 if numeric else np.int64)
-        bad = np.isinf(checked[name]) if numeric else checked[name] < -1
-        if bad.any():
-            row, rule = int(bad.argmax()), "finite numbers, or NaN" if numeric else "codes from 0, or -1"
-            raise InputError(f"column {name!r}, row {row}: {values[row]} is refused: give {rule} where it is missing")
-    if not checked:
+    if not columns:
         raise InputError("the table has no columns: give at least one")
-    return Frame(checked, {name: "numeric" if kinds[name] == "numeric" else "categorical" for name in checked})
+    told: dict[str, Kind] = {name: "numeric" if kinds[name] == "numeric" else "categorical" for name in columns}
+    shape = np.shape(next(iter(columns.values())))
+    return Frame({name: _checked(name, np.asarray(columns[name]), told[name], shape) for name in columns}, told)
+
+
+def _checked(name: str, values: np.ndarray, kind: Kind, shape: tuple[int, ...]) -> np.ndarray:
+    numeric = kind == "numeric"
+    types, cells, rule = (
+        ("biuf", "numbers", "finite numbers, or NaN") if numeric else ("biu", "whole codes", "codes from 0, or -1")
+    )
+    if values.ndim != 1 or values.shape != shape:
+        raise InputError(f"column {name!r} has shape {values.shape}, the first {shape}: give one value a row")
+    if values.dtype.kind not in types:
+        raise InputError(f"column {name!r} holds {values.dtype}: give {cells}")
+    found = values.astype(np.float64 if numeric else np.int64)
+    bad = np.isinf(found) if numeric else found < -1
+    if bad.any():
+        row = int(bad.argmax())
+        raise InputError(f"column {name!r}, row {row}: {values[row]} is refused: give {rule} where it is missing")
+    return found
 
 
 @dataclass(frozen=True)
@@ -315,8 +322,7 @@ def _distances(train: np.ndarray, other: np.ndarray) -> dict[str, float | None]:
     a, b = train[~gone], other[~lost]
     none = not len(a) or not len(b)
     if train.dtype.kind != "f":
-        p, q = (np.bincount(each, minlength=1 + max(train.max(), other.max())) / max(1, len(each)) for each in (a, b))
-        return {"total_variation": None if none else float(np.abs(p - q).sum() / 2), "missing": missing}
+        return {"total_variation": None if none else total_variation(a, b), "missing": missing}
     area, height = (None, None) if none else _between(_standardised(a, a), _standardised(b, a))
     return {"wasserstein": area if _spread(a)[1] else None, "kolmogorov_smirnov": height, "missing": missing}
 
@@ -327,10 +333,9 @@ def _shape(train: Frame, other: Frame) -> float:
     for name, values in train.columns.items():
         a, b = values, other.columns[name]
         if a.dtype.kind == "f":
-            found.append(_between(*(np.nan_to_num(each, nan=-1.7e308) for each in (a, b)))[1])
+            found.append(kolmogorov_smirnov(*(np.nan_to_num(each, nan=-1.7e308) for each in (a, b))))
         else:
-            p, q = (np.bincount(each + 1, minlength=2 + max(a.max(), b.max())) / len(each) for each in (a, b))
-            found.append(float(np.abs(p - q).sum() / 2))
+            found.append(total_variation(a + 1, b + 1))
     return float(np.mean(found))
 
 
@@ -343,6 +348,25 @@ def _out_of_range(train: Frame, other: Frame) -> float | None:
             bad = (cells < known.min()) | (cells > known.max()) if known.dtype.kind == "f" else ~np.isin(cells, known)
             outside, seen = outside + int(bad.sum()), seen + len(cells)
     return outside / seen if seen else None
+
+
+def total_variation(a: np.ndarray, b: np.ndarray) -> float:
+    """Half the sum of the differences of the shares of each code, in [0, 1].
+
+    >>> total_variation(np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1]))
+    0.25
+    """
+    p, q = (np.bincount(each, minlength=1 + max(a.max(), b.max())) / len(each) for each in (a, b))
+    return float(np.abs(p - q).sum() / 2)
+
+
+def kolmogorov_smirnov(a: np.ndarray, b: np.ndarray) -> float:
+    """Greatest height between two empirical distribution functions, in [0, 1] (Smirnov 1939).
+
+    >>> kolmogorov_smirnov(np.array([1.0, 2.0]), np.array([2.0, 3.0]))
+    0.5
+    """
+    return _between(a, b)[1]
 
 
 def _between(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
@@ -448,11 +472,10 @@ def _scores(
 ) -> dict[str, dict[str, float | None]]:
     """How well trees fitted to each table, of at most as many rows as the smallest has, predict the target on held-out
     rows: table -> metric -> figure."""
-    from sklearn.metrics import accuracy_score, f1_score, r2_score
-
     names = [name for name in train.columns if name != target]
+    found: dict[str, dict[str, float | None]] = {name: {} for name in tables}
     if target is None or not names:
-        return {name: {} for name in tables}
+        return found
 
     def known(table: Frame) -> tuple[np.ndarray, np.ndarray]:
         y = table.columns[target]
@@ -461,16 +484,24 @@ def _scores(
         return _features(table, names)[rows], y[rows]
 
     x, y = known(held_out)
-    macro, numeric = partial(f1_score, labels=np.unique(y), average="macro", zero_division=0), y.dtype.kind == "f"
-    metrics = {"r2": r2_score} if numeric else {"accuracy": accuracy_score, "macro_f1": macro}
-    if not len(y) or (numeric and y.min() == y.max()):
-        return {name: {} for name in tables}
-    count, found = min(each.rows for each in tables.values()), {}
-    for name, table in tables.items():
+    metrics, count = _metrics(y), min(each.rows for each in tables.values())
+    for name, table in tables.items() if metrics else ():
         at, wanted = known(table.take(slice(count)))
         told = boosted_trees(at, wanted, _categorical(train, names), seed).predict(x) if len(wanted) else None
         found[name] = {m: None if told is None else float(metric(y, told)) for m, metric in metrics.items()}
     return found
+
+
+def _metrics(y: np.ndarray) -> dict[str, Callable[..., float]]:
+    """By what predictions of y are judged; none where there is nothing to predict."""
+    from sklearn.metrics import accuracy_score, f1_score, r2_score
+
+    if not len(y):
+        return {}
+    if y.dtype.kind == "f":
+        return {"r2": r2_score} if y.min() < y.max() else {}
+    macro = partial(f1_score, labels=np.unique(y), average="macro", zero_division=0)
+    return {"accuracy": accuracy_score, "macro_f1": macro}
 
 
 def _detected(train: Frame, other: Frame, seed: int, fit: Any = boosted_trees) -> AUROC:

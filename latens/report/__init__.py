@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -64,33 +65,27 @@ def write(
 
 def _page(subject: Subject, comparison: Comparison | None, title: str | None) -> str:
     heading = title or overview.heading(subject.run)
+    is_table, has_codes = isinstance(subject.schema, Table), subject.has_codes
+    parts: list[tuple[str, str, Callable[[Subject], Section], bool]] = [
+        ("columns", "Columns", tables.columns, is_table),
+        ("reconstructions", "Originals and reconstructions", sections.reconstructions, has_codes),
+        ("samples", "Samples", sections.samples, True),
+        ("dependence", "Pairs of columns", tables.dependence, is_table),
+        ("map", "Latent map", sections.latent_map, has_codes),
+        ("rate", "Rate per dimension", sections.rates, has_codes),
+        ("traversal", "Traversals", walks.traversals, has_codes),
+        ("interpolations", "Interpolations", walks.interpolations, has_codes),
+        ("comparison", "Comparison", partial(_comparison, found=comparison), comparison is not None),
+        ("training", "Training", overview.training, True),
+        ("choices", "Choices", overview.choices, True),
+        ("provenance", "Provenance", overview.provenance, True),
+    ]
     head = overview.header(subject, heading)
-    is_table = isinstance(subject.schema, Table)
-    parts: list[tuple[str, str, Callable[[Subject], Section]]] = [
-        *([("columns", "Columns", tables.columns)] if is_table else []),
-        *([("reconstructions", "Originals and reconstructions", sections.reconstructions)] * subject.has_codes),
-        ("samples", "Samples", sections.samples),
-        *([("dependence", "Pairs of columns", tables.dependence)] if is_table else []),
-    ]
-    if subject.has_codes:
-        parts += [
-            ("map", "Latent map", sections.latent_map),
-            ("rate", "Rate per dimension", sections.rates),
-            ("traversal", "Traversals", walks.traversals),
-            ("interpolations", "Interpolations", walks.interpolations),
-        ]
-    if comparison is not None:
-        parts.append(("comparison", "Comparison", lambda s: _comparison(s, comparison)))
-    parts += [
-        ("training", "Training", overview.training),
-        ("choices", "Choices", overview.choices),
-        ("provenance", "Provenance", overview.provenance),
-    ]
-    made = [_attempt(key, name, build, subject) for key, name, build in parts]
+    made = [_attempt(key, name, build, subject) for key, name, build, wanted in parts if wanted]
     return document(heading, head, made, "Made by latens.")
 
 
-def _comparison(subject: Subject, found: Comparison) -> Section:
+def _comparison(subject: Subject, found: Any) -> Section:
     from latens.report.comparison import comparison
 
     schemas = [run.schema for run in found.runs.values() if isinstance(run.schema, Schema)]

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from latens.report.figures import Panel, dots
+from latens.report.figures import Panel, Series, against, bins_of, stairs
 from latens.report.page import esc, number
-from latens.report.style import color
 from latens.schema import Column
 
 BINS = 30
@@ -95,19 +94,13 @@ def _ticks(low: float, high: float, most: int) -> list[float]:
     return found + ticks[:: max(1, -(-len(ticks) // most))]
 
 
-def distribution(axis: Axis, series: Sequence[tuple[np.ndarray, str, bool]], label: str) -> str:
+def distribution(axis: Axis, series: Series, label: str) -> str:
     """Histograms of (values, colour, filled) on common bins: the share of the values in each bin."""
     panel = Panel(270, 150, left=10, bottom=24)
-    count = min((len(values) for values, *_ in series), default=0)
-    edges = axis.edges(min(BINS, max(8, 2 * round(count**0.5))))
-    for values, name, filled in series:
-        heights = np.histogram(values, edges)[0] / max(1, len(values))
-        panel.axes.stairs(heights, edges, color=color(name), fill=filled, alpha=0.45 if filled else 1, linewidth=1.6)
+    edges = axis.edges(bins_of(series, BINS))
+    stairs(panel, series, edges)
     axis.dress(panel.axes)
     panel.axes.set_xlim(edges[0], edges[-1])
-    panel.axes.set_yticks([])
-    panel.axes.set_ylim(0)
-    panel.axes.spines["left"].set_visible(False)
     return panel.svg(label)
 
 
@@ -122,10 +115,7 @@ def scatter(
     low, high = axis.low / (1.15 if log else 1) - room, axis.high * (1.15 if log else 1) + room
     low = -0.4 if axis.scale == "symlog" and low == 0 else low
     axis.dress(panel.axes, "xy", 4)
-    panel.axes.plot([low, high], [low, high], color=color("faint"), linewidth=1)
-    inside = (x >= low) & (x <= high) & (y >= low) & (y <= high)
-    dots(panel.axes, np.stack([x[inside], y[inside]], 1), color("c0"), 3.2, 0.55)
-    panel.axes.set(xlim=(low, high), ylim=(low, high), xlabel=names[0], ylabel=names[1])
+    against(panel, x, y, (low, high), names)
     return panel.svg(label)
 
 
@@ -189,20 +179,14 @@ def heat(
     slant = round(4.4 * min(len(str(columns[-1])), NAME))
     parts = []
     if y_name:
-        middle = top + cell * len(rows) / 2
-        parts.append(f'<text x="11" y="{middle:.0f}" text-anchor="middle" transform="rotate(-90 11 {middle:.0f})" '
-                     f'font-size="11" fill="var(--muted)">{esc(y_name)}</text>')  # fmt: skip
+        parts.append(_text(esc(y_name), 11, top + cell * len(rows) / 2, "middle", -90))
     if x_name:
-        parts.append(f'<text x="{left + cell * len(columns) / 2:.0f}" y="12" text-anchor="middle" font-size="11" '
-                     f'fill="var(--muted)">{esc(x_name)}</text>')  # fmt: skip
+        parts.append(_text(esc(x_name), left + cell * len(columns) / 2, 12, "middle"))
     for j, name in enumerate(columns):
-        x, y = left + cell * (j + 0.45), top - 6
-        parts.append(f'<text x="{x:.0f}" y="{y}" transform="rotate(-45 {x:.0f} {y})" font-size="11" '
-                     f'fill="var(--muted)"><title>{esc(name)}</title>{cut(name)}</text>')  # fmt: skip
+        parts.append(_text(_titled(name), left + cell * (j + 0.45), top - 6, turned=-45))
     for i, name in enumerate(rows):
         y = top + cell * i
-        parts.append(f'<text x="{left - 7}" y="{y + cell / 2 + 4:.0f}" text-anchor="end" font-size="11" '
-                     f'fill="var(--muted)"><title>{esc(name)}</title>{cut(name)}</text>')  # fmt: skip
+        parts.append(_text(_titled(name), left - 7, y + cell / 2 + 4, "end"))
         for j, value in enumerate(values[i]):
             if not np.isfinite(value):
                 continue
@@ -212,10 +196,23 @@ def heat(
             opacity = 0.04 + 0.96 * min(max(float(value), 0.0), 1.0)
             parts.append(f'<rect {place} rx="2" fill="var(--c0)" fill-opacity="{opacity:.3g}">{tip}</rect>')
             if written:
-                paint = "card" if value > 0.5 else "ink"
-                parts.append(f'<text x="{left + cell * (j + 0.5):.0f}" y="{y + cell / 2 + 4:.0f}" text-anchor="middle" '
-                             f'font-size="10" fill="var(--{paint})">{told}</text>')  # fmt: skip
+                paint, x = "card" if value > 0.5 else "ink", left + cell * (j + 0.5)
+                parts.append(_text(told, x, y + cell / 2 + 4, "middle", size=10, paint=paint))
     return _svg(left + cell * len(columns) + max(10, slant), top + cell * len(rows) + 4, label, parts)
+
+
+def _titled(name: str) -> str:
+    """A name, cut, which the pointer shows whole."""
+    return f"<title>{esc(name)}</title>{cut(name)}"
+
+
+def _text(
+    text: str, x: float, y: float, anchor: str = "", turned: int = 0, *, size: int = 11, paint: str = "muted"
+) -> str:
+    at = (f' text-anchor="{anchor}"' if anchor else "") + (
+        f' transform="rotate({turned} {x:.0f} {y:.0f})"' if turned else ""
+    )
+    return f'<text x="{x:.0f}" y="{y:.0f}"{at} font-size="{size}" fill="var(--{paint})">{text}</text>'
 
 
 def _svg(width: float, height: float, label: str, parts: Sequence[str]) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -11,10 +12,11 @@ from latens.densities.kinds import PRIOR
 from latens.report import figures, pixels
 from latens.report.groups import Groups, group
 from latens.report.overview import titled
-from latens.report.page import LeftOut, Section, details, esc, grid, how, keys, number, panel
+from latens.report.page import LeftOut, Section, data_table, details, esc, grid, how, keys, line, number, panel
 from latens.report.sections import principal_axes
 from latens.report.style import MODELS
 from latens.runs.comparing import Comparison, DensityRow, Row, Side
+from latens.runs.fitting import counted
 from latens.schema import Schema
 
 _ORDER = {"pca": 0, "ae": 1, "vae": 2}
@@ -48,52 +50,52 @@ _COLUMNS: tuple[tuple[str, str, Callable[[Row], str], Score | None], ...] = (
 )
 
 
+Of = TypeVar("Of", Row, Side)
+
+
+def _in_order(rows: Iterable[Of]) -> list[Of]:
+    """PCA, the autoencoder, the VAE, and then the others."""
+    return sorted(rows, key=lambda row: _ORDER.get(row.model, 9))
+
+
 def name_of(model: str) -> str:
     return "PCA" if model == "pca" else titled(model)
 
 
+def _heads(columns: Sequence[tuple[str, str]], *more: str) -> list[str]:
+    return ["model", "latent<br>dim", *more, *(f"{title}<br><small>{unit}</small>" for title, unit in columns)]
+
+
 def _table(rows: Sequence[Row]) -> str:
     """The figures, one row a model, models of one dimension together, the best of each dimension marked."""
-    head = "".join(f"<th>{title}<br><small>{unit}</small></th>" for title, unit, _, _ in _COLUMNS)
     lines = []
     for dim in sorted({row.latent_dim for row in rows}):
-        together = sorted((row for row in rows if row.latent_dim == dim), key=lambda row: _ORDER.get(row.model, 9))
+        together = _in_order(row for row in rows if row.latent_dim == dim)
         best = [_best(together, score) for _, _, _, score in _COLUMNS]
         for i, row in enumerate(together):
-            marks = [' class="best"' if i in of else "" for of in best]
-            cells = "".join(f"<td{mark}>{text(row)}</td>" for mark, (_, _, text, _) in zip(marks, _COLUMNS))
-            first = "" if i else ' class="first"'
-            lines.append(f"<tr{first}><td>{esc(name_of(row.model))}</td><td>{dim}</td>{cells}</tr>")
-    return (
-        f'<div class="tablebox" tabindex="0"><table><thead><tr><th>model</th><th>latent<br>dim</th>{head}</tr></thead>'
-        f"<tbody>{''.join(lines)}</tbody></table></div>"
-    )
+            cells = [esc(name_of(row.model)), str(dim), *(text(row) for _, _, text, _ in _COLUMNS)]
+            lines.append(line(cells, "" if i else "first", [j for j, rows_ in enumerate(best, 2) if i in rows_]))
+    return data_table(_heads([column[:2] for column in _COLUMNS]), lines)
 
 
 def _densities(rows: Sequence[DensityRow]) -> str:
     """What codes are drawn from, one row a model and density; nothing where none was asked for."""
     if not rows:
         return ""
-    names = [("energy", "of codes"), ("energy", "null"), ("energy", "of data"), ("energy", "null"),
-             ("ln p", "of held codes, nats"), ("time", "seconds")]  # fmt: skip
-    head = "".join(f"<th>{title}<br><small>{unit}</small></th>" for title, unit in names)
+    columns = [("energy", "of codes"), ("energy", "null"), ("energy", "of data"), ("energy", "null"),
+               ("ln p", "of held codes, nats"), ("time", "seconds")]  # fmt: skip
     lines = []
     for row in rows:
+        words = [esc(word) for word in (name_of(row.model), row.latent_dim, row.density)]
         values = [row.energy, row.energy_null, row.data_energy, row.data_energy_null]
         cells = [*(number(value, ".3f") for value in values), number(row.held_out, ".2f"), number(row.seconds, ".1f")]
-        words = "".join(f"<td>{esc(word)}</td>" for word in (name_of(row.model), row.latent_dim, row.density))
-        first = ' class="first"' if row.density == PRIOR else ""
-        lines.append(f"<tr{first}>{words}{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
+        lines.append(line([*words, *cells], "first" if row.density == PRIOR else ""))
     text = (
         "Codes drawn from the prior, and from densities fitted to codes of training rows: energy distance from codes "
         "of held-out rows, and of what they decode to from held-out rows, in the data's standard deviations. Near the "
         "null is best."
     )
-    return (
-        f"<h3>What codes are drawn from</h3>{how(text)}"
-        '<div class="tablebox" tabindex="0"><table><thead><tr><th>model</th><th>latent<br>dim</th><th>drawn from</th>'
-        f"{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
-    )
+    return f"<h3>What codes are drawn from</h3>{how(text)}" + data_table(_heads(columns, "drawn from"), lines)
 
 
 def _best(rows: Sequence[Row], score: Score | None) -> set[int]:
@@ -109,7 +111,7 @@ def _best(rows: Sequence[Row], score: Score | None) -> set[int]:
 def _curves(rows: Sequence[Row]) -> str:
     """Figures against the latent dimension, one line a model."""
     dims = sorted({row.latent_dim for row in rows})
-    models = sorted({row.model for row in rows}, key=lambda model: _ORDER.get(model, 9))
+    models = list(dict.fromkeys(row.model for row in _in_order(sorted(rows, key=lambda row: row.model))))
     if len(dims) < 2:
         return ""
     panels = []
@@ -118,18 +120,19 @@ def _curves(rows: Sequence[Row]) -> str:
         ("NLL", "bits per dimension, lower is better", lambda r: r.nll_bits_per_dimension),
         ("Energy distance", "codes from what is sampled, lower is better", lambda r: r.energy),
     )
-    place = np.arange(len(dims))
+    ticks = {float(place): str(dim) for place, dim in enumerate(dims)}
     for title, small, value in wanted:
-        series = []
-        for model in models:
-            found = {row.latent_dim: value(row) for row in rows if row.model == model}
-            line = np.array([np.nan if found.get(dim) is None else float(found[dim] or 0) for dim in dims])
-            if np.isfinite(line).any():
-                series.append((line, MODELS.get(model, "c2")))
-        svg = figures.lines(place, series, f"{title} by latent dimension", marks=True, x_name="latent dimension",
-                            ticks=[float(p) for p in place], tick_names=[str(dim) for dim in dims])  # fmt: skip
+        found = {(row.model, row.latent_dim): value(row) for row in rows}
+        every = [(np.array([found.get((model, dim)) for dim in dims], dtype=float), _paint(model)) for model in models]
+        series = [(line, paint) for line, paint in every if np.isfinite(line).any()]
+        svg = figures.lines(np.arange(len(dims)), series, f"{title} by latent dimension", marks=True, ticks=ticks,
+                            x_name="latent dimension")  # fmt: skip
         panels.append(panel(title, svg, small))
-    return keys([(name_of(model), MODELS.get(model, "c2")) for model in models]) + grid(panels, "three")
+    return keys([(name_of(model), _paint(model)) for model in models]) + grid(panels, "three")
+
+
+def _paint(model: str) -> str:
+    return MODELS.get(model, "c2")
 
 
 def comparison(
@@ -143,9 +146,8 @@ def comparison(
         "The same rows, measured on the same held-out rows; the best of each dimension is set in blue (energies within "
         "their null count as equal). An autoencoder has no likelihood, so no NLL."
     )
-    body = how(text) + _table(found.rows)
-    body += _densities(found.densities)
-    items = "".join(f"<li>{esc(line, 1000)}</li>" for line in found.notes)
+    items = "".join(f"<li>{esc(note, 1000)}</li>" for note in found.notes)
+    body = how(text) + _table(found.rows) + _densities(found.densities)
     body += details("What the columns mean", f'<ul class="plainlist how">{items}</ul>') + _curves(found.rows)
     dims = sorted({side.latent_dim for side in found.sides})
     if dims and schema is not None:
@@ -153,22 +155,15 @@ def comparison(
         groups = group(found.labels, len(found.held_out), label_names)
         body += "<h3>How regular is the latent space?</h3>" + how(
             "An autoencoder is asked for reconstructions only: nothing asks the space between its codes to mean "
-            "anything, so a "
-            "random code often falls into a gap and decodes to nonsense. A VAE pays a rate for codes that leave the "
-            "prior, and "
-            "blurs each code over a region: the prior is filled without gaps, and what is drawn from it decodes to "
-            "something like data."
-        )  # fmt: skip
+            "anything, so a random code often falls into a gap and decodes to nonsense. A VAE pays a rate for codes "
+            "that leave the prior, and blurs each code over a region: the prior is filled without gaps, and what is "
+            "drawn from it decodes to something like data."
+        )
         for dim in dims:
-            sides = sorted((s for s in found.sides if s.latent_dim == dim), key=lambda s: _ORDER.get(s.model, 9))
-            inner = _side_by_side(sides, schema, groups, found.held_out)
-            opened = dim == first
-            body += _foldable(f"{dim} latent dimension{'s' * (dim != 1)}", inner, opened, len(dims) > 1)
+            sides = _in_order(side for side in found.sides if side.latent_dim == dim)
+            inner, title = _side_by_side(sides, schema, groups, found.held_out), counted(dim, "latent dimension")
+            body += details(title, inner, dim == first) if len(dims) > 1 else f"<h3>{title}</h3>{inner}"
     return Section("comparison", "Comparison", body)
-
-
-def _foldable(title: str, body: str, opened: bool, foldable: bool) -> str:
-    return details(title, body, opened) if foldable else f"<h3>{title}</h3>{body}"
 
 
 def _side_by_side(sides: Sequence[Side], schema: Schema, groups: Groups | None, held_out: np.ndarray) -> str:
@@ -180,12 +175,11 @@ def _side_by_side(sides: Sequence[Side], schema: Schema, groups: Groups | None, 
     body += keys([*legend, ("sampled codes", "faint")]) + grid(_maps(sides, groups), "three")
     if schema.is_image:
         body += "<h3>Decoded random codes</h3>" + how("What the grey codes decode to.")
-        body += grid((panel(name_of(side.model), _images(side.samples, schema)) for side in sides), "three")
+        body += _row(sides, [_images(side.samples, schema) for side in sides])
         body += "<h3>Interpolations</h3>" + how(
             "Straight lines between the codes of the same pairs of held-out rows, decoded."
         )
-        body += grid((panel(name_of(side.model), _strips(side, schema)) for side in sides), "three")
-        return body
+        return body + _row(sides, [_strips(side, schema) for side in sides])
     if schema.columns < 2:
         return body
     data = pixels.model_layout(schema, np.asarray(held_out)[:POINTS]).astype(float)
@@ -202,16 +196,17 @@ def _side_by_side(sides: Sequence[Side], schema: Schema, groups: Groups | None, 
         "Grey: held-out rows along the data's first two principal axes (columns standardised). Blue: what random codes "
         "decode to (without noise); it should lie where data lie."
     )
-    clouds = [
-        figures.cloud(points, None, "decoded random codes", behind=behind, side=290, frame=frame) for points in drawn
-    ]
-    body += grid((panel(name_of(side.model), svg) for side, svg in zip(sides, clouds)), "three")
+    label = "decoded random codes"
+    body += _row(sides, [figures.cloud(points, None, label, behind=behind, frame=frame) for points in drawn])
     body += "<h3>Interpolations</h3>" + how(
         "Straight lines between codes of pairs of held-out rows, decoded, in the same axes."
     )
-    clouds = [figures.cloud(behind, None, "decoded interpolations", side=290, paint="faint", paths=paths, frame=frame)
-              for paths in lines]  # fmt: skip
-    return body + grid((panel(name_of(side.model), svg) for side, svg in zip(sides, clouds)), "three")
+    label = "decoded interpolations"
+    return body + _row(sides, [figures.cloud(behind, None, label, paths=paths, frame=frame) for paths in lines])
+
+
+def _row(sides: Sequence[Side], figures: Sequence[str]) -> str:
+    return grid((panel(name_of(side.model), svg) for side, svg in zip(sides, figures)), "three")
 
 
 def _maps(sides: Sequence[Side], groups: Groups | None) -> list[str]:
@@ -234,7 +229,7 @@ def _maps(sides: Sequence[Side], groups: Groups | None) -> list[str]:
         for side, points, behind, rows in found:
             chosen = groups.take(rows) if groups is not None else None
             name = name_of(side.model)
-            svg = figures.cloud(points, chosen, f"codes of {name}", behind=behind, side=290, frame=frame)
+            svg = figures.cloud(points, chosen, f"codes of {name}", behind=behind, frame=frame)
             panels.append(panel(name, svg))
     return panels
 

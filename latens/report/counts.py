@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from latens.report import charts, figures
-from latens.report.page import grid, how, keys, number, panel
+from latens.report.page import beside, grid, how, number, panel
 from latens.report.style import color
 from latens.report.subject import Subject
 from latens.schema import Column
@@ -31,7 +31,7 @@ def moments(subject: Subject, drawn: np.ndarray) -> str:
         "One dot a column. Means and shares of zeros should lie on the line, where samples and data agree. Columns "
         "whose variance is above their mean vary more than Poisson counts; samples should do so as much as the data."
     )
-    return "<h3>All columns</h3>" + how(text) + keys([("data", "c9"), ("samples", "c0")]) + grid(panels, "small")
+    return "<h3>All columns</h3>" + how(text) + beside(True) + grid(panels, "small")
 
 
 def _apart(data: np.ndarray, drawn: np.ndarray) -> str:

@@ -8,7 +8,7 @@ import hashlib
 import io
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,6 +27,8 @@ _STYLE = {
     "xtick.labelsize": 9.5, "ytick.labelsize": 9.5, "axes.labelsize": 10, "xtick.minor.size": 0, "ytick.minor.size": 0,
     "axes.facecolor": "none", "figure.facecolor": "none", "path.simplify": False, "axes.formatter.limits": (-4, 5),
 }  # fmt: skip
+DASHES = (0, (4, 3))
+Series = Sequence[tuple[np.ndarray, str, bool]]  # values, their colour, and whether bars are filled
 _VARIABLES = {light: f"var(--{name})" for name, (light, _) in THEME.items()}
 
 
@@ -118,12 +120,7 @@ def dots(axes: Any, points: np.ndarray, paint: str, size: float = 4.0, opacity: 
 
 
 def curves(
-    x: np.ndarray,
-    series: Sequence[tuple[np.ndarray, str]],
-    label: str,
-    *,
-    best: float | None = None,
-    x_name: str = "epoch",
+    x: np.ndarray, series: Sequence[tuple[np.ndarray, str]], label: str, *, best: float | None = None
 ) -> tuple[str, bool]:
     """Lines over the epochs; the first rounds may lie outside, so that the rest can be read. Returns (SVG, cut or
     not)."""
@@ -140,26 +137,24 @@ def curves(
     if len(x) == 1:
         panel.axes.set_xlim(x[0] - 1, x[0] + 1)
     if best is not None:
-        panel.axes.axvline(best, color=color("muted"), linewidth=1, linestyle=(0, (4, 3)))
-    panel.axes.set_xlabel(x_name)
+        panel.axes.axvline(best, color=color("muted"), linewidth=1, linestyle=DASHES)
+    panel.axes.set_xlabel("epoch")
     return panel.svg(label), cut
 
 
 def lines(
-    x: np.ndarray, series: Sequence[tuple[np.ndarray, str]], label: str, *, x_name: str = "", y_name: str = "",
-    marks: bool = False, height: int = 180, ticks: Sequence[float] | None = None,
-    tick_names: Sequence[str] | None = None, span: np.ndarray | None = None,
+    x: np.ndarray, series: Sequence[tuple[np.ndarray, str]], label: str, *, x_name: str = "", marks: bool = False,
+    height: int = 180, ticks: Mapping[float, str] | None = None, span: np.ndarray | None = None,
 ) -> str:  # fmt: skip
-    """Lines over common x; ``marks`` puts a dot at every value; ``span``: values that the axis holds, where charts are
-    to be compared."""
-    panel = Panel(300, height, bottom=36 if x_name else 22, left=58 if y_name else 46)
+    """Lines over common x; ``marks`` puts a dot at every value; ``ticks``: names of places; ``span``: values that the
+    axis holds, where charts are to be compared."""
+    panel = Panel(300, height, bottom=36 if x_name else 22, left=46)
     for values, name in series:
         panel.axes.plot(x, values, color=color(name), marker="o" if marks else "", markersize=5)
     if ticks is not None:
-        panel.axes.set_xticks(ticks, tick_names)
+        panel.axes.set_xticks(list(ticks), list(ticks.values()))
     panel.axes.set_ylim(*limits(np.concatenate([values for values, _ in series]) if span is None else span, 0.08))
     panel.axes.set_xlabel(x_name)
-    panel.axes.set_ylabel(y_name)
     return panel.svg(label)
 
 
@@ -183,97 +178,109 @@ def bars(heights: np.ndarray, names: Sequence[str], label: str, *, paint: Sequen
     step = max(1, -(-len(heights) // 20))
     panel.axes.set_xticks(place[::step], list(names)[::step])
     if threshold is not None:
-        panel.axes.axhline(threshold, color=color("c1"), linewidth=1.3, linestyle=(0, (4, 3)))
+        panel.axes.axhline(threshold, color=color("c1"), linewidth=1.3, linestyle=DASHES)
     panel.axes.set_xlabel("latent dimension")
     panel.axes.set_ylabel(y_name)
     return panel.svg(label)
 
 
-def histogram(
-    series: Sequence[tuple[np.ndarray, str, bool]], label: str, *, bins: int = 30, discrete: bool = False
-) -> str:
-    """Histograms of (values, colour, filled) on common bins, each with area 1; tails beyond 0.5 % of the first are
-    cut."""
-    panel = Panel(270, 150, left=10, bottom=24)
-    first = series[0][0]
-    bins = min(bins, max(8, 2 * round(min(len(values) for values, *_ in series) ** 0.5)))
-    if discrete:
-        low, high = (float(v) for v in (min(s[0].min() for s in series), max(s[0].max() for s in series)))
-        count = int(min(high - low + 1, 40))
-        edges = np.linspace(low - 0.5, high + 0.5, count + 1)
-    else:
-        low, high = limits(np.quantile(first, [0.005, 0.995]), 0.15)
-        edges = np.linspace(low, high, bins + 1)
+def bins_of(series: Series, most: int) -> int:
+    """How many bins the shortest of the series fills."""
+    return min(most, max(8, 2 * round(min((len(values) for values, *_ in series), default=0) ** 0.5)))
+
+
+def stairs(panel: Panel, series: Series, edges: np.ndarray, unit: np.ndarray | float = 1.0) -> None:
+    """The share of the values in each bin over ``unit``, without an axis for it."""
     for values, name, filled in series:
-        heights = np.histogram(values, edges)[0] / max(1, len(values)) / np.diff(edges)
+        heights = np.histogram(values, edges)[0] / max(1, len(values)) / unit
         panel.axes.stairs(heights, edges, color=color(name), fill=filled, alpha=0.45 if filled else 1, linewidth=1.6)
     panel.axes.set_yticks([])
     panel.axes.set_ylim(0)
     panel.axes.spines["left"].set_visible(False)
+
+
+def histogram(series: Series, label: str, *, bins: int = 30, discrete: bool = False) -> str:
+    """Histograms of (values, colour, filled) on common bins, each with area 1; tails beyond 0.5 % of the first are
+    cut."""
+    panel = Panel(270, 150, left=10, bottom=24)
+    if discrete:
+        low, high = (float(v) for v in (min(s[0].min() for s in series), max(s[0].max() for s in series)))
+        edges = np.linspace(low - 0.5, high + 0.5, int(min(high - low + 1, 40)) + 1)
+    else:
+        edges = np.linspace(*limits(np.quantile(series[0][0], [0.005, 0.995]), 0.15), bins_of(series, bins) + 1)
+    stairs(panel, series, edges, np.diff(edges))
     return panel.svg(label)
 
 
-def scatter(x: np.ndarray, y: np.ndarray, label: str, paint: str = "c0") -> str:
+def against(panel: Panel, x: np.ndarray, y: np.ndarray, span: tuple[float, float], names: tuple[str, str]) -> None:
+    """y against x on the same span with the line y = x."""
+    panel.axes.plot(span, span, color=color("faint"), linewidth=1)
+    inside = (x >= span[0]) & (x <= span[1]) & (y >= span[0]) & (y <= span[1])
+    dots(panel.axes, np.stack([x[inside], y[inside]], 1), color("c0"), 3.2, 0.55)
+    panel.axes.set(xlim=span, ylim=span, xlabel=names[0], ylabel=names[1])
+
+
+def scatter(x: np.ndarray, y: np.ndarray, label: str) -> str:
     """y against x on equal scales with the line y = x."""
     panel = Panel(250, 235, left=46, bottom=38)
     panel.axes.locator_params(nbins=4)
-    low, high = limits(np.quantile(np.concatenate([x, y]), [0.002, 0.998]), 0.1)
-    panel.axes.plot([low, high], [low, high], color=color("faint"), linewidth=1)
-    inside = (x >= low) & (x <= high) & (y >= low) & (y <= high)
-    dots(panel.axes, np.stack([x[inside], y[inside]], 1), color(paint), 3.2, 0.55)
-    panel.axes.set(xlim=(low, high), ylim=(low, high), xlabel="original", ylabel="reconstruction", aspect="equal")
+    span = limits(np.quantile(np.concatenate([x, y]), [0.002, 0.998]), 0.1)
+    against(panel, x, y, span, ("original", "reconstruction"))
+    panel.axes.set(aspect="equal")
     return panel.svg(label)
 
 
 def cloud(
     points: np.ndarray, groups: Groups | None, label: str, *, behind: np.ndarray | None = None, circles: bool = False,
-    names: tuple[str, str] = ("", ""), paths: Sequence[np.ndarray] = (), side: int = 400, paint: str = "c0",
-    frame: np.ndarray | None = None,
+    names: tuple[str, str] = ("", ""), paths: Sequence[np.ndarray] = (), frame: np.ndarray | None = None,
 ) -> str:  # fmt: skip
-    """A map of points ``[N, 2]`` coloured by group; ``behind``: grey points below; ``circles``: what holds 50 % and
-    95 % of
-    N(0, I); ``paths``: lines ``[steps, 2]`` on top; ``frame``: points that the axes span, where maps are to be
-    compared."""
-    small = side < 400
-    panel = Panel(side, side, left=44 if names[1] else 34, bottom=38 if names[0] else 26)
-    axes, size = panel.axes, (2.8 if small else 4.2) * (1.0 if len(points) > 150 else 1.45)
-    if behind is not None:
-        dots(axes, behind, color("faint"), 2.6 if len(behind) > 150 else 4, 0.5 if len(behind) > 400 else 0.9)
-    for values, paints, opacity in _layers(points, groups, paint, faint=bool(len(paths))):
-        dots(axes, values, paints, size, opacity)
+    """A map of points ``[N, 2]`` coloured by group, faint where there are paths; ``behind``: grey points below;
+    ``circles``: what holds 50 % and 95 % of N(0, I); ``paths``: lines ``[steps, 2]`` on top; ``frame``: points that the
+    axes span, where small maps are to be compared."""
+    side, width = (400, 4.2) if frame is None else (290, 2.8)
+    left, bottom = (44, 38) if any(names) else (34, 26)
+    panel = Panel(side, side, left=left, bottom=bottom)
+    axes = panel.axes
+    behind = np.empty((0, 2)) if behind is None else behind
+    dots(axes, behind, color("faint"), 2.6 if len(behind) > 150 else 4, 0.5 if len(behind) > 400 else 0.9)
+    for values, paint, opacity in _layers(points, groups, faint=bool(len(paths))):
+        dots(axes, values, paint, width * (1.0 if len(points) > 150 else 1.45), opacity)
+    look = {"color": color("c1"), "linewidth": 1.8, "marker": "o", "markersize": 2.6}
     for line in paths:
-        axes.plot(
-            line[:, 0],
-            line[:, 1],
-            color=color("c1"),
-            linewidth=1.8,
-            marker="o",
-            markersize=2.6,
-            markevery=len(line) - 1,
-        )
-    if circles:
-        from matplotlib.patches import Circle
-
-        for share in (0.5, 0.95):
-            radius = float(np.sqrt(-2 * np.log(1 - share)))
-            gray, dashes = color("muted"), (0, (4, 3))
-            axes.add_patch(Circle((0, 0), radius, fill=False, edgecolor=gray, linewidth=1, linestyle=dashes))
-            axes.text(0, -radius, f"{share:.0%}", color=gray, ha="center", va="center", fontsize=9, gid=f"halo{share}")
-    shown = [np.quantile(points if frame is None else frame, [0.002, 0.998], axis=0)]
-    if frame is None and behind is not None and len(behind):
+        axes.plot(line[:, 0], line[:, 1], markevery=len(line) - 1, **look)
+    shown = [np.quantile(points if frame is None else frame, [0.002, 0.998], axis=0), *paths]
+    if frame is None and len(behind):
         shown.append(np.quantile(behind, [0.01, 0.99], axis=0))
     if circles:
+        _circles(axes)
         shown.append(np.array([[-2.6, -2.6], [2.6, 2.6]]))
-    shown += list(paths)
-    spread = np.concatenate(shown)
-    middle, half = (spread.max(0) + spread.min(0)) / 2, float((spread.max(0) - spread.min(0)).max()) / 2 * 1.08 or 1.0
-    axes.set(xlim=(middle[0] - half, middle[0] + half), ylim=(middle[1] - half, middle[1] + half), aspect="equal",
-             xlabel=names[0], ylabel=names[1])  # fmt: skip
-    if groups is not None and not small:
-        centers = groups.centers(points)
-        for i, ((name, _), place) in enumerate(zip(centers, _apart(centers, 2 * half / (side - 60)))):
-            axes.text(*place, name, ha="center", va="center", fontsize=11, gid=f"halo-label{i}")
+    half = _square(axes, np.concatenate(shown))
+    axes.set(xlabel=names[0], ylabel=names[1])
+    if groups is not None and frame is None:
+        _name_groups(axes, groups.centers(points), 2 * half / (side - 60))
     return panel.svg(label)
+
+
+def _square(axes: Any, shown: np.ndarray) -> float:
+    """Show a square that holds all points; returns half its side."""
+    middle, half = (shown.max(0) + shown.min(0)) / 2, float((shown.max(0) - shown.min(0)).max()) / 2 * 1.08 or 1.0
+    axes.set(xlim=(middle[0] - half, middle[0] + half), ylim=(middle[1] - half, middle[1] + half), aspect="equal")
+    return half
+
+
+def _name_groups(axes: Any, centers: list[tuple[str, np.ndarray]], pixel: float) -> None:
+    for i, ((name, _), place) in enumerate(zip(centers, _apart(centers, pixel))):
+        axes.text(*place, name, ha="center", va="center", fontsize=11, gid=f"halo-label{i}")
+
+
+def _circles(axes: Any) -> None:
+    from matplotlib.patches import Circle
+
+    gray = color("muted")
+    for share in (0.5, 0.95):
+        radius = float(np.sqrt(-2 * np.log(1 - share)))
+        axes.add_patch(Circle((0, 0), radius, fill=False, edgecolor=gray, linewidth=1, linestyle=DASHES))
+        axes.text(0, -radius, f"{share:.0%}", color=gray, ha="center", va="center", fontsize=9, gid=f"halo{share}")
 
 
 def _apart(named: Sequence[tuple[str, np.ndarray]], pixel: float) -> np.ndarray:
@@ -293,10 +300,10 @@ def _apart(named: Sequence[tuple[str, np.ndarray]], pixel: float) -> np.ndarray:
     return places
 
 
-def _layers(points: np.ndarray, groups: Groups | None, paint: str, faint: bool) -> list[tuple[np.ndarray, str, float]]:
+def _layers(points: np.ndarray, groups: Groups | None, faint: bool) -> list[tuple[np.ndarray, str, float]]:
     """(points, colour, opacity) in drawing order: groups take turns, so that none hides the others."""
     if groups is None:
-        return [(points, color(paint), 0.5 if faint and len(points) > 400 else 0.8)]
+        return [(points, color("faint" if faint else "c0"), 0.5 if faint and len(points) > 400 else 0.8)]
     layers = []
     for part in np.array_split(np.arange(len(points)), min(8, len(points))):
         for i in range(len(groups.names)):

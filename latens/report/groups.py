@@ -51,29 +51,39 @@ def group(labels: Any, rows: int, label_names: Sequence[str] | None = None) -> G
     if labels is None:
         return None
     values = np.asarray(labels)
-    if values.shape == (rows, 1):
-        values = values[:, 0]
+    values = values[:, 0] if values.shape == (rows, 1) else values
     if values.shape != (rows,):
         raise InputError(f"labels must hold one value a row ({rows:,}), got shape {list(values.shape)}")
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        finite = values[np.isfinite(values)]
-        if len(np.unique(finite)) > COLORS:
-            values = np.where(np.isfinite(values), values, finite.min())
-        else:
-            values = np.array([f"{v:g}" if np.isfinite(v) else "missing" for v in values])
-    if values.dtype.kind == "O":
-        values = np.array([str(v) for v in values])
+    values = _without_gaps(values)
     found, index = np.unique(values, return_inverse=True)
     if label_names is None and values.dtype.kind in "iuf" and len(found) > COLORS:
         return _ranges(values.astype(float))
     names = [_name(value, label_names) for value in found]
-    if len(names) > COLORS:
-        counts = np.bincount(index)
-        kept = sorted(np.argsort(-counts, kind="stable")[: COLORS - 1].tolist())
-        places = np.full(len(names), COLORS - 1)
-        places[kept] = np.arange(COLORS - 1)
-        return Groups([names[i] for i in kept] + [f"other ({len(names) - len(kept)} kinds)"], places[index])
-    return Groups(names, index)
+    if len(names) <= COLORS:
+        return Groups(names, index)
+    kept, places = most_frequent(np.bincount(index), COLORS)
+    return Groups([names[i] for i in kept] + [f"other ({len(names) - len(kept)} kinds)"], places[index])
+
+
+def _without_gaps(values: np.ndarray) -> np.ndarray:
+    """Objects as words; of numbers with missing ones words, or where they are many numbers, the smallest for those."""
+    if values.dtype.kind == "O":
+        return np.array([str(v) for v in values])
+    if values.dtype.kind != "f" or np.isfinite(values).all():
+        return values
+    finite = values[np.isfinite(values)]
+    if len(np.unique(finite)) > COLORS:
+        return np.where(np.isfinite(values), values, finite.min())
+    return np.array([f"{v:g}" if np.isfinite(v) else "missing" for v in values])
+
+
+def most_frequent(counts: np.ndarray, most: int) -> tuple[list[int], np.ndarray]:
+    """(the ``most`` - 1 kinds of the largest counts, in their order; the place of each kind among them, the last of all
+    others)."""
+    kept = np.sort(np.argsort(-counts, kind="stable")[: most - 1])
+    places = np.full(len(counts), most - 1)
+    places[kept] = np.arange(most - 1)
+    return kept.tolist(), places
 
 
 def _name(value: Any, label_names: Sequence[str] | None) -> str:

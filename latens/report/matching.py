@@ -3,35 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
+from latens.evaluation.synthetic import kolmogorov_smirnov
+from latens.report.groups import most_frequent
 from latens.schema import Column
 from latens.schema.cells import as_numbers
 
 LEVELS = 10  # levels with a name
 SPLITS = 19  # random splits that a distance must exceed, all of them: a test at 1 / (19 + 1) = 5 %
-
-
-@dataclass(frozen=True)
-class Match:
-    """How far samples of a column lie from the data: the distance, and whether it is more than chance (None: not
-    asked)."""
-
-    distance: float
-    more: bool | None
-
-
-def kolmogorov_smirnov(a: np.ndarray, b: np.ndarray) -> float:
-    """Largest difference of the two distribution functions, in [0, 1] (Smirnov 1939).
-
-    >>> kolmogorov_smirnov(np.array([1.0, 2.0]), np.array([2.0, 3.0]))
-    0.5
-    """
-    at = np.append(a, b)
-    below = (np.searchsorted(np.sort(each), at, side="right") / len(each) for each in (a, b))
-    return float(np.abs(next(below) - next(below)).max())
 
 
 def total_variation(a: np.ndarray, b: np.ndarray) -> float:
@@ -46,16 +29,32 @@ def total_variation(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.abs(p - q).sum() / 2)
 
 
-def matched(column: Column, data: np.ndarray, drawn: np.ndarray, rng: np.random.Generator | None) -> Match:
-    """The Kolmogorov-Smirnov distance of numbers, or the total variation distance of levels, and whether it is larger
-    than in all of 19 random splits of both together (a permutation test at 5 %)."""
-    measure: Callable[..., float] = total_variation if column.outputs_codes else kolmogorov_smirnov
-    distance = measure(data, drawn)
-    if rng is None:
-        return Match(distance, None)
-    both, n = np.append(data, drawn), len(data)
-    splits = (rng.permutation(both) for _ in range(SPLITS))
-    return Match(distance, all(measure(each[:n], each[n:]) < distance for each in splits))
+@dataclass(frozen=True, eq=False)
+class Marginal:
+    """A column's observed cells beside samples of it; ``more``: whether they lie farther apart than by chance (None:
+    not asked)."""
+
+    column: Column
+    data: np.ndarray
+    drawn: np.ndarray
+    more: bool | None = None
+
+    @property
+    def measure(self) -> Callable[..., float]:
+        """The Kolmogorov-Smirnov distance of numbers, the total variation distance of levels."""
+        return total_variation if self.column.outputs_codes else kolmogorov_smirnov
+
+    @cached_property
+    def distance(self) -> float:
+        """How far samples lie from the data; 1 where there are none."""
+        return self.measure(self.data, self.drawn) if len(self.data) else 1.0
+
+    def tested(self, rng: np.random.Generator) -> Marginal:
+        """Whether the distance is larger than in all of 19 random splits of both together (a permutation test at 5 %)
+        is known then."""
+        both, n = np.append(self.data, self.drawn), len(self.data)
+        splits = (rng.permutation(both) for _ in range(SPLITS))
+        return replace(self, more=all(self.measure(each[:n], each[n:]) < self.distance for each in splits))
 
 
 def as_given(column: Column, numbers: np.ndarray) -> np.ndarray:
@@ -73,8 +72,5 @@ def grouped(column: Column, *codes: np.ndarray) -> tuple[list[str], list[np.ndar
     whole = [np.clip(each.round(), 0, len(levels) - 1).astype(int) for each in codes]
     if len(levels) <= LEVELS:
         return levels, whole
-    counts = np.bincount(whole[0], minlength=len(levels))
-    kept = np.sort(np.argsort(-counts, kind="stable")[: LEVELS - 1])
-    place = np.full(len(levels), LEVELS - 1)
-    place[kept] = np.arange(LEVELS - 1)
+    kept, place = most_frequent(np.bincount(whole[0], minlength=len(levels)), LEVELS)
     return [levels[i] for i in kept] + [f"{len(levels) - len(kept)} others"], [place[each] for each in whole]

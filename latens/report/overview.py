@@ -25,8 +25,10 @@ from latens.report.page import (
     warning,
 )
 from latens.report.subject import Subject
+from latens.runs.fitting import counted
 from latens.runs.record import Run, read_record
 
+MADE_WITH = (("latens", "latens"), ("torch", "torch"), ("Python", "python"))
 _NO_BOUND = (
     "An autoencoder encodes every row to one point (a point-mass posterior). That has no density, so there is no rate, "
     "no bound on ln p(x) and no NLL: those figures are left out instead of made up."
@@ -73,8 +75,8 @@ def header(subject: Subject, title: str) -> str:
     head = f'<p class="kicker">latens report</p><h1>{esc(title)}</h1><p class="facts">{" · ".join(facts)}</p>'
     found = list(run.warnings)
     try:
-        cards, more = _cards(subject)
-        found += more
+        cards = _cards(subject)
+        found += subject.figures.warnings
     except LeftOut as reason:
         cards, below = "", note(f"No key figures: {reason}")
     except Exception as error:
@@ -86,43 +88,39 @@ def header(subject: Subject, title: str) -> str:
     return head + warnings + f'<div class="cards">{cards}</div>' + below
 
 
-def _cards(subject: Subject) -> tuple[str, list[str]]:
+def _cards(subject: Subject) -> str:
+    """The key figures that there are."""
     f = subject.figures
-    on = f"{f.rows:,} rows"
-    cards = []
-    if f.elbo is not None:
-        error = f" <small>± {number(f.elbo_standard_error, '.2f')}</small>"
-        draws = f"{f.draws} draw{'s' * (f.draws != 1)}"
-        cards.append(card("ELBO", number(f.elbo, ".2f") + error, f"nats a row, higher is better; {on}, {draws}"))
-    if f.nll is not None:
-        error = f" <small>± {number(f.nll_standard_error, '.2f')}</small>"
-        cards.append(
-            card("NLL", number(f.nll, ".2f") + error, f"−ln p(x), nats a row, lower is better; K = {f.nll_draws}")
-        )
-    if f.elbo_bits_per_dimension is not None and f.rmse is not None:
-        bits = f.nll_bits_per_dimension if f.nll_bits_per_dimension is not None else f.elbo_bits_per_dimension
-        what = f"from the NLL; −ELBO: {number(f.elbo_bits_per_dimension, '.3f')}" if f.nll is not None else "from −ELBO"
-        cards.append(card("Bits per dimension", number(bits, ".3f"), f"{what}; {f.dimensions:,} dimensions"))
-    if f.rate is not None:
-        value = f"{number(f.rate, '.1f')} <small>+ {number(f.distortion, '.1f')}</small>"
-        cards.append(card("Rate + distortion", value, "nats: what the code costs, and what it leaves unexplained"))
-    if f.rmse is not None:
-        cards.append(card("RMSE", number(f.rmse, ".4g"), f"of reconstructions, in the data's units; {on}"))
-    if f.relative_rmse is not None:
-        what = f"of reconstructed numbers, in standard deviations; {on}"
-        cards.append(card("Relative RMSE", number(f.relative_rmse, ".3g"), what))
-    if f.accuracy is not None:
-        cards.append(card("Levels", f"{f.accuracy:.1%}", "of the cells with levels come back"))
-    if f.elbo is not None:
-        value = f"{f.active_units} <small>of {f.latent_dim}</small>"
-        cards.append(card("Active units", value, "dimensions of z that depend on x"))
-    else:
-        cards.append(card("Latent dimensions", str(f.latent_dim), "numbers in each code"))
+    on, draws = f"{f.rows:,} rows", counted(f.draws, "draw")
     variance = getattr(getattr(subject.run.model, "likelihood", None), "data_variance", None)
-    if f.observation_variance is not None and f.elbo is not None and variance is not None and variance.dim() == 0:
-        value = number(f.observation_variance, ".3g")
-        cards.append(card("Variance c", value, "of p(x|z), in the data's units squared"))
-    return "".join(cards), list(f.warnings)
+    of_all = f.elbo is not None and variance is not None and variance.dim() == 0
+    bits, whence = (f.nll_bits_per_dimension, f"from the NLL; −ELBO: {number(f.elbo_bits_per_dimension, '.3f')}")
+    if f.nll is None:
+        bits, whence = f.elbo_bits_per_dimension, "from −ELBO"
+    inactive = ("Latent dimensions", str(f.latent_dim), "numbers in each code")
+    active = ("Active units", f"{f.active_units} <small>of {f.latent_dim}</small>", "dimensions of z that depend on x")
+    shown = [
+        (f.elbo, "ELBO", _with_error(f.elbo, f.elbo_standard_error),
+         f"nats a row, higher is better; {on}, {draws}"),
+        (f.nll, "NLL", _with_error(f.nll, f.nll_standard_error),
+         f"−ln p(x), nats a row, lower is better; K = {f.nll_draws}"),
+        (None if f.rmse is None else bits, "Bits per dimension", number(bits, ".3f"),
+         f"{whence}; {f.dimensions:,} dimensions"),
+        (f.rate, "Rate + distortion", f"{number(f.rate, '.1f')} <small>+ {number(f.distortion, '.1f')}</small>",
+         "nats: what the code costs, and what it leaves unexplained"),
+        (f.rmse, "RMSE", number(f.rmse, ".4g"), f"of reconstructions, in the data's units; {on}"),
+        (f.relative_rmse, "Relative RMSE", number(f.relative_rmse, ".3g"),
+         f"of reconstructed numbers, in standard deviations; {on}"),
+        (f.accuracy, "Levels", f"{f.accuracy or 0:.1%}", "of the cells with levels come back"),
+        (f.latent_dim, *(inactive if f.elbo is None else active)),
+        (f.observation_variance if of_all else None, "Variance c", number(f.observation_variance, ".3g"),
+         "of p(x|z), in the data's units squared"),
+    ]  # fmt: skip
+    return "".join(card(name, value, below) for figure, name, value, below in shown if figure is not None)
+
+
+def _with_error(value: float | None, error: float | None) -> str:
+    return f"{number(value, '.2f')} <small>± {number(error, '.2f')}</small>"
 
 
 def choices(subject: Subject) -> Section:
@@ -154,51 +152,52 @@ def training(subject: Subject) -> Section:
     if not run.history:
         raise LeftOut("The run has no record of its training.")
     columns = {name: _column(run, name) for name in run.history[0]}
-    epochs = columns["epoch"]
-    validated = bool(np.isfinite(columns.get("validation_bound", np.array([np.nan]))).any())
+    known = {name: values for name, values in columns.items() if np.isfinite(values).any()}
     best = None
-    if validated:
-        best = float(epochs[int(np.nanargmax(columns.get("validation_trimmed", columns["validation_bound"])))])
+    if "validation_bound" in known:
+        judged = columns.get("validation_trimmed", columns["validation_bound"])
+        best = float(columns["epoch"][int(np.nanargmax(judged))])
     panels, cut = [], False
-    names = [("bound", "Bound", "nats a row, higher is better"), ("rate", "Rate", "KL(q(z|x) || p(z)), nats"),
-             ("distortion", "Distortion", "−ln p(x|z), nats, lower is better")]  # fmt: skip
-    if not subject.has_codes:
-        names = [("bound", "Minus the generator's loss", "higher: the critic is fooled more")]
-    elif not subject.has_prior:
-        names = names[2:]
-    elif not subject.has_density:
-        names = [names[1], ("distortion", "Distortion", "minus the score of likeness, lower is better")]
-    for key, title, small in names:
-        series = [(columns[f"{part}_{key}"], paint) for part, paint in (("train", "c0"), ("validation", "c1"))
-                  if np.isfinite(columns.get(f"{part}_{key}", np.array([np.nan]))).any()]  # fmt: skip
+    terms, text = _terms(subject)
+    for key, title, small in terms:
+        pairs = ((f"train_{key}", "c0"), (f"validation_{key}", "c1"))
+        series = [(known[name], paint) for name, paint in pairs if name in known]
         if series:
-            svg, outside = figures.curves(epochs, series, f"{title} over the epochs", best=best)
+            svg, outside = figures.curves(columns["epoch"], series, f"{title} over the epochs", best=best)
             panels.append(panel(title, svg, small))
             cut = cut or outside
-    legend = [("training", "c0")] + ([("validation", "c1"), (f"best epoch: {best:.0f}", "muted")] if validated else [])
-    text = (
-        "Each line is a mean over rows. Training and validation close together: no overfitting so far; a "
-        "validation bound "
-    )
-    text += "that falls while the training bound rises is overfitting. "
-    if subject.has_density:
-        text += (
-            "The rate is what the codes say about the rows, the distortion what is left to explain; the bound "
-            "is minus their sum"
-        )
-        text += "." if run.beta == 1 else f", with the rate weighted by beta = {run.beta:g}."
-    elif not subject.has_codes:
-        text = "Generator and critic play against each other: neither loss says how good samples are, so look at them. "
-    elif not subject.has_prior:
-        text = (
-            "The squared error, up to a constant and a factor of one half. An autoencoder has no rate and no bound. "
-            + text
-        )
-    if validated:
+    legend = [("training", "c0")]
+    if best is not None:
         text += f" The weights served: {esc(run.served)}."
+        legend += [("validation", "c1"), (f"best epoch: {best:.0f}", "muted")]
     if cut:
         text += " The first rounds lie outside the axes, so that the rest can be read."
     return Section("training", "Training", how(text) + keys(legend) + grid(panels, "three"))
+
+
+def _terms(subject: Subject) -> tuple[list[tuple[str, str, str]], str]:
+    """(name in the history, title, unit) of what is shown of training, and how it is read."""
+    bound = ("bound", "Bound", "nats a row, higher is better")
+    rate = ("rate", "Rate", "KL(q(z|x) || p(z)), nats")
+    distortion = ("distortion", "Distortion", "−ln p(x|z), nats, lower is better")
+    likeness = ("distortion", "Distortion", "minus the score of likeness, lower is better")
+    critic = ("bound", "Minus the generator's loss", "higher: the critic is fooled more")
+    beta = subject.run.beta
+    text = (
+        "Each line is a mean over rows. Training and validation close together: no overfitting so far; a validation "
+        "bound that falls while the training bound rises is overfitting. "
+    )
+    if not subject.has_codes:
+        two = "Generator and critic play against each other: neither loss says how good samples are, so look at them. "
+        return [critic], two
+    if not subject.has_prior:
+        one = "The squared error, up to a constant and a factor of one half. An autoencoder has no rate and no bound. "
+        return [distortion], one + text
+    if not subject.has_density:
+        return [rate, likeness], text
+    sum_ = "." if beta == 1 else f", with the rate weighted by beta = {beta:g}."
+    text += "The rate is what the codes say about the rows, the distortion what is left to explain; the bound is minus "
+    return [bound, rate, distortion], f"{text}their sum{sum_}"
 
 
 def _column(run: Run, name: str) -> np.ndarray:
@@ -222,10 +221,7 @@ def provenance(subject: Subject) -> Section:
         ("seed", run.settings.seed),
         ("weights served", run.served),
         ("parameters", f"{run.parameters:,}"),
-        (
-            "made with",
-            f"latens {versions.get('latens')}, torch {versions.get('torch')}, Python {versions.get('python')}",
-        ),
+        ("made with", ", ".join(f"{name} {versions.get(key)}" for name, key in MADE_WITH)),
         ("run format", record["format"]),
     ]
     text = how("The same data, seed, options and versions on the same machine give the same numbers again.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from latens.report.style import CSS
@@ -90,8 +90,32 @@ def keys(entries: Sequence[tuple[str, str]]) -> str:
     return f'<ul class="keys">{"".join(items)}</ul>'
 
 
+def beside(has_data: bool) -> str:
+    """The legend of samples, and of the data that they are drawn over where there are some."""
+    return keys([("data", "c9")] * has_data + [("samples", "c0")])
+
+
 def details(summary: str, body: str, opened: bool = False) -> str:
     return f"<details{' open' * opened}><summary>{summary}</summary>{body}</details>"
+
+
+def _of(kind: str) -> str:
+    return f' class="{kind}"' if kind else ""
+
+
+def data_table(heads: Iterable[str], lines: Iterable[str], kind: str = "") -> str:
+    """A table that may be wider than the page: its headings as HTML, and its lines (:func:`line`)."""
+    head = "".join(f"<th>{name}</th>" for name in heads)
+    return (
+        f'<div class="tablebox" tabindex="0"><table{_of(kind)}><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
+def line(cells: Iterable[str], kind: str = "", best: Container[int] = ()) -> str:
+    """A line of a table, its cells as HTML; ``best``: those that are marked."""
+    marked = (f"<td{_of('best' * (i in best))}>{cell}</td>" for i, cell in enumerate(cells))
+    return f"<tr{_of(kind)}>{''.join(marked)}</tr>"
 
 
 def pairs_table(rows: Iterable[tuple[str, object]], titles: Mapping[str, str] | None = None) -> str:

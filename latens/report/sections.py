@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from latens.evaluation.latent import ACTIVE
 from latens.report import charts, counts, figures, pixels, sequences, tables
-from latens.report.page import LeftOut, Section, esc, grid, how, keys, note, number, panel
+from latens.report.groups import Groups
+from latens.report.page import LeftOut, Section, beside, esc, grid, how, keys, note, number, panel
 from latens.report.subject import NORMAL_CODES, Subject
 from latens.schema import Schema, Table
 
@@ -21,14 +24,13 @@ def reconstructions(subject: Subject) -> Section:
         return tables.reconstructions(subject)
     if subject.is_sequence:
         return sequences.reconstructions(subject)
-    if subject.is_image and isinstance(schema, Schema):
+    if subject.is_image:
         rows = subject.shown[:PAIRS]
-        original = pixels.to_pixels(schema, rows)
-        again = pixels.to_pixels(schema, subject.decode(subject.codes[:PAIRS], np.arange(len(rows))))
+        original = subject.pixels(rows)
+        again = subject.pixels(subject.decode(subject.codes[:PAIRS], np.arange(len(rows))))
         body = how(
             "Each pair: a row of the data above, and what the model makes of it below (decoded from the mean of its "
-            "code). "
-            "Detail that is missing below did not fit into the code."
+            "code). Detail that is missing below did not fit into the code."
         ) + pixels.flow(pixels.stack(original, again), "original above, reconstruction below,", single=original)
         return Section("reconstructions", "Originals and reconstructions", body)
     original, again = subject.shown, subject.decode(subject.codes, np.arange(len(subject.codes)))
@@ -50,8 +52,7 @@ def reconstructions(subject: Subject) -> Section:
             panels.append(panel(name, figures.scatter(original[:, i], again[:, i], f"column {name}"), small))
     text = (
         "One dot a row: its original value and its value after encoding and decoding. On the grey line a column is "
-        "kept "
-        "exactly; R² is the share of the column's variance that is kept."
+        "kept exactly; R² is the share of the column's variance that is kept."
     )
     if binary:
         text += " Columns with two values: the reconstructions of the rows with each value; apart is good."
@@ -61,25 +62,20 @@ def reconstructions(subject: Subject) -> Section:
 
 
 def _hidden(subject: Subject) -> str:
-    assert subject.schema is not None
     if not subject.columns:
         raise LeftOut("No column of this data varies, so there is nothing to draw.")
-    hidden = subject.schema.columns - len(subject.columns)
-    if not hidden:
-        return ""
-    return note(f"Shown are {len(subject.columns)} of {subject.schema.columns:,} columns: {subject.which_columns}.")
+    shown, columns = len(subject.columns), subject.known.columns
+    return note(f"Shown are {shown} of {columns:,} columns: {subject.which_columns}.") if shown < columns else ""
 
 
 def samples(subject: Subject) -> Section:
     """Draws of p(x|z) and their means; for tables the marginals beside those of the data."""
-    schema = subject.schema
-    if isinstance(schema, Table):
+    if isinstance(subject.schema, Table):
         return tables.samples(subject)
     if not subject.has_prior:
         return _decoded_normal(subject)
-    if subject.is_image and isinstance(schema, Schema):
-        means = pixels.to_pixels(schema, subject.sample(SAMPLES, mean=True))
-        draws = pixels.to_pixels(schema, subject.sample(SAMPLES, mean=False))
+    if subject.is_image:
+        means, draws = (subject.pixels(subject.sample(SAMPLES, mean=mean)) for mean in (True, False))
         both = " Both blocks use the same codes." * subject.has_density
         body = how(f"New data: codes z are drawn from the prior p(z) and decoded.{both}")
         body += "<h3>Means of p(x|z)</h3>" + how("The picture people expect: what each code stands for, without noise.")
@@ -98,39 +94,33 @@ def samples(subject: Subject) -> Section:
 
 
 def _marginals(subject: Subject, drawn: np.ndarray, text: str) -> Section:
-    assert subject.schema is not None
-    levels = subject.schema.levels if isinstance(subject.schema, Schema) and subject.schema.step == 1 else None
-    has_data = subject.tensor is not None
+    schema, has_data = subject.known, subject.tensor is not None
+    levels = schema.levels if isinstance(schema, Schema) and schema.step == 1 else None
+    is_count = schema.kind == "count"
     panels = []
     for i in subject.columns:
         series = [(drawn[:, i], "c0", False)]
         if has_data:
             series.insert(0, (subject.shown[:, i], "c9", True))
-        name = subject.column_name(i)
-        discrete = (levels or 41) <= 40
-        if subject.schema.kind == "count":
-            svg = charts.distribution(counts.axis(series[0][0]), series, f"distribution of column {name}")
+        label = f"distribution of column {subject.column_name(i)}"
+        if is_count:
+            svg = charts.distribution(counts.axis(series[0][0]), series, label)
         else:
-            svg = figures.histogram(series, f"distribution of column {name}", discrete=discrete)
-        panels.append(panel(name, svg))
-    legend = [("data", "c9")] * has_data + [("samples", "c0")]
-    text += " Each panel is the distribution of one column"
-    text += (
-        ": the outline should follow the filled shape."
-        if has_data
-        else "; without data there is nothing to hold it against."
-    )
-    more = counts.moments(subject, drawn) if has_data and subject.schema.kind == "count" and drawn.ndim == 2 else ""
-    body = how(text) + keys(legend) + grid(panels, "small") + _hidden(subject) + more
-    return Section("samples", "Samples", body)
+            svg = figures.histogram(series, label, discrete=(levels or 41) <= 40)
+        panels.append(panel(subject.column_name(i), svg))
+    held = ": the outline should follow the filled shape." if has_data else (
+        "; without data there is nothing to hold it against."
+    )  # fmt: skip
+    more = counts.moments(subject, drawn) if has_data and is_count and drawn.ndim == 2 else ""
+    body = how(f"{text} Each panel is the distribution of one column{held}") + beside(has_data)
+    return Section("samples", "Samples", body + grid(panels, "small") + _hidden(subject) + more)
 
 
 def _decoded_normal(subject: Subject) -> Section:
     """For an autoencoder: nothing is fitted to its codes, so a normal distribution stands in."""
     z = subject.normal_codes(SAMPLES if subject.is_image else TABLE_SAMPLES)
-    if subject.is_image and isinstance(subject.schema, Schema):
-        images = pixels.to_pixels(subject.schema, subject.decode(z))
-        body = how(NORMAL_CODES) + pixels.flow(images, "decoded random code")
+    if subject.is_image:
+        body = how(NORMAL_CODES) + pixels.flow(subject.pixels(subject.decode(z)), "decoded random code")
         return Section("samples", "Decoded random codes", body)
     if subject.is_sequence:
         return sequences.samples(subject, subject.decode(z), NORMAL_CODES, "Decoded random codes")
@@ -152,40 +142,46 @@ def latent_map(subject: Subject) -> Section:
     """Codes in two dimensions, coloured by label, with the prior for scale."""
     codes, groups = subject.codes.double().numpy(), subject.groups
     size = codes.shape[1]
-    legend = keys(groups.legend()) if groups is not None else ""
-    if size == 1 or len(codes) < 3:
-        parts = [(codes[:, 0], "c0", True)] if size == 1 else []
-        if not parts:
-            raise LeftOut("A map of the codes needs at least three rows.")
-        if groups is not None and not groups.ordered:
-            parts = [(codes[groups.index == i, 0], f"c{i}", False) for i in range(len(groups.names))]
-        else:
-            legend = ""
-        svg = figures.histogram([p for p in parts if len(p[0])], "distribution of the codes")
-        text = "The codes (means of q(z|x)) along the one latent dimension."
-        return Section("map", "Latent map", f'<div class="split"><div>{svg}</div><div>{how(text)}{legend}</div></div>')
-    if size == 2:
-        points, names, text = codes, ("z 0", "z 1"), "One dot a row: its code, the mean of q(z|x)."
+    if size == 1:
+        svg, text, legend = _line_map(codes[:, 0], groups)
+    elif len(codes) < 3:
+        raise LeftOut("A map of the codes needs at least three rows.")
     else:
-        axes = principal_axes(codes)
-        points, names = codes @ axes, ("first principal axis", "second principal axis")
-        share = points.var(0).sum() / max(codes.var(0).sum(), 1e-300)
-        text = (
-            f"One dot a row: its code (the mean of q(z|x)), seen along the two of {size} directions in which codes "
-            f"vary most; "
-            f"they hold {share:.0%} of the variance."
-        )
-        if groups is not None:
-            text += " Groups that overlap here may be apart in the other directions."
+        points, names, text = codes, ("z 0", "z 1"), "One dot a row: its code, the mean of q(z|x)."
+        if size > 2:
+            points, names = codes @ principal_axes(codes), ("first principal axis", "second principal axis")
+            share = points.var(0).sum() / max(codes.var(0).sum(), 1e-300)
+            text = (
+                f"One dot a row: its code (the mean of q(z|x)), seen along the two of {size} directions in which codes "
+                f"vary most; they hold {share:.0%} of the variance."
+            )
+            text += "" if groups is None else " Groups that overlap here may be apart in the other directions."
+        legend = keys(groups.legend()) if groups is not None else ""
+        text += _map_read(subject)
+        svg = figures.cloud(points, groups, "map of the codes", circles=subject.is_standard, names=names)
+    return Section("map", "Latent map", f'<div class="split"><div>{svg}</div><div>{how(text)}{legend}</div></div>')
+
+
+def _line_map(codes: np.ndarray, groups: Groups | None) -> tuple[str, str, str]:
+    """(drawing, text, legend) of one latent dimension."""
+    parts, legend = [(codes, "c0", True)], ""
+    if groups is not None and not groups.ordered:
+        parts = [(codes[groups.index == i], f"c{i}", False) for i in range(len(groups.names))]
+        legend = keys(groups.legend())
+    svg = figures.histogram([part for part in parts if len(part[0])], "distribution of the codes")
+    return svg, "The codes (means of q(z|x)) along the one latent dimension.", legend
+
+
+def _map_read(subject: Subject) -> str:
+    text = ""
     if subject.is_standard:
-        text += " The dashed circles hold 50 % and 95 % of the prior: the dots should fill them without large holes."
+        text = " The dashed circles hold 50 % and 95 % of the prior: the dots should fill them without large holes."
     elif not subject.has_prior:
-        text += " An autoencoder has no prior: nothing holds the codes near the origin or close together."
+        text = " An autoencoder has no prior: nothing holds the codes near the origin or close together."
     if subject.coloured_by:
         name = esc(subject.coloured_by, 60)
         text += f" Colours: {name}, a condition, which the model is given and codes need not tell."
-    svg = figures.cloud(points, groups, "map of the codes", circles=subject.is_standard, names=names)
-    return Section("map", "Latent map", f'<div class="split"><div>{svg}</div><div>{how(text)}{legend}</div></div>')
+    return text
 
 
 def rates(subject: Subject) -> Section:
@@ -194,29 +190,26 @@ def rates(subject: Subject) -> Section:
         raise LeftOut(
             "An autoencoder has no rate: its posterior is a point without a density, and KL(q || p) does not exist."
         )
-    panels = []
-    kl = subject.rates
-    if kl is not None:
-        order = np.argsort(-kl, kind="stable")
-        active = set(subject.dimensions[0])
-        paint = ["c0" if int(i) in active else "faint" for i in order]
-        svg = figures.bars(
-            kl[order], [str(i) for i in order], "rate of each latent dimension", paint=paint, y_name="nats"
-        )
-        panels.append(panel("Rate", svg, f"KL of each dimension; together {number(float(kl.sum()), '.2f')} nats"))
+    panels, kl = [], subject.rates
     text = "How much each latent dimension says about a row, largest first. Grey: inactive, it carries nothing."
+    if kl is not None:
+        active = np.isin(np.arange(len(kl)), subject.dimensions[0])
+        svg = _bars(kl, kl, active, "rate of each latent dimension", y_name="nats")
+        panels.append(panel("Rate", svg, f"KL of each dimension; together {number(float(kl.sum()), '.2f')} nats"))
     if subject.tensor is not None:
         spread = subject.spread
-        order = np.argsort(-(spread if kl is None else kl), kind="stable")
-        paint = ["c0" if spread[i] > ACTIVE else "faint" for i in order]
-        names = [str(i) for i in order]
-        svg = figures.bars(
-            spread[order], names, "variance of the codes", paint=paint, y_name="Var E[z|x] / Var z",
-            threshold=ACTIVE, log=True,
-        )  # fmt: skip
+        svg = _bars(spread, spread if kl is None else kl, spread > ACTIVE, "variance of the codes",
+                    y_name="Var E[z|x] / Var z", threshold=ACTIVE, log=True)  # fmt: skip
         panels.append(panel("Variance of the codes", svg, f"active above {ACTIVE:g} of the prior's variance (dashed)"))
         text += " A dimension is active where the codes' variance over the rows exceeds the dashed line."
     if not panels:
         raise LeftOut("The rate does not split by dimension, and without data the codes' variance is not known.")
     missing = "" if kl is not None else note("The rate does not split by dimension for this posterior and prior.")
     return Section("rate", "Rate per dimension", how(text) + grid(panels, "two") + missing)
+
+
+def _bars(heights: np.ndarray, by: np.ndarray, active: np.ndarray, label: str, **look: Any) -> str:
+    """One bar a dimension, the largest of ``by`` first, inactive ones grey."""
+    order = np.argsort(-by, kind="stable")
+    paint = ["c0" if active[i] else "faint" for i in order]
+    return figures.bars(heights[order], [str(i) for i in order], label, paint=paint, **look)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from latens.report import figures
-from latens.report.page import Section, grid, how, keys, note, number, panel
+from latens.report.page import Section, beside, grid, how, keys, note, number, panel
 from latens.report.style import ramp
 from latens.report.subject import Subject
 
@@ -14,19 +14,16 @@ SAMPLES = 1000
 
 
 def _channels(subject: Subject) -> list[int]:
-    assert subject.schema is not None
-    return list(range(min(subject.schema.shape[1], CHANNELS)))
+    return list(range(min(subject.known.shape[1], CHANNELS)))
 
 
 def _hidden(subject: Subject) -> str:
-    assert subject.schema is not None
-    count = subject.schema.shape[1]
+    count = subject.known.shape[1]
     return note(f"Shown are the first {CHANNELS} of {count:,} channels.") if count > CHANNELS else ""
 
 
 def _name(subject: Subject, channel: int) -> str:
-    assert subject.schema is not None
-    return f"channel {channel}" if subject.schema.shape[1] > 1 else "value"
+    return f"channel {channel}" if subject.known.shape[1] > 1 else "value"
 
 
 def reconstructions(subject: Subject) -> Section:
@@ -70,7 +67,7 @@ def samples(subject: Subject, drawn: np.ndarray, text: str, title: str = "Sample
                            "mean, and the middle 90 % of the rows, at each step"))  # fmt: skip
     body = how(text) + grid(some, "two") + "<h3>Every step</h3>"
     body += how("Mean and 5 % and 95 % quantiles at each step" + (": blue should follow grey." if has_data else "."))
-    body += keys([("data", "c9")] * has_data + [("samples", "c0")]) + grid(bands, "two") + _hidden(subject)
+    body += beside(has_data) + grid(bands, "two") + _hidden(subject)
     return Section("samples", title, body)
 
 

@@ -16,10 +16,11 @@ from latens.data.rows import Rows
 from latens.errors import InputError
 from latens.evaluation import Evaluation, decode, evaluate, rate_per_dimension
 from latens.evaluation.latent import ACTIVE, codes_and_means, prior_variance
+from latens.evaluation.likelihood import on_device
 from latens.models import Generator
 from latens.report.groups import Groups, group
 from latens.report.page import LeftOut
-from latens.report.pixels import model_layout
+from latens.report.pixels import model_layout, to_pixels
 from latens.runs.outputs import conditions
 from latens.runs.record import Run
 from latens.schema import Schema, Table
@@ -45,13 +46,9 @@ class Subject:
     """
 
     def __init__(
-        self,
-        run: Run,
-        x: Rows | np.ndarray | None,
-        labels: Any,
-        label_names: Sequence[str] | None,
+        self, run: Run, x: Rows | np.ndarray | None, labels: Any, label_names: Sequence[str] | None,
         evaluation: Evaluation | None,
-    ):
+    ):  # fmt: skip
         self.run, self.schema, self.evaluation = run, run.schema, evaluation
         self.rows = 0 if x is None else len(x)
         self.tensor: Tensor | None = None
@@ -126,9 +123,8 @@ class Subject:
     def no_bound(self) -> str | None:
         """Why there is no bound on ln p(x), None where there is one. Without data: what the evaluation says."""
         if self.tensor is not None:
-            device = next((p.device for p in self.run.model.parameters()), torch.device("cpu"))
             with torch.no_grad(), seeded(self.run.settings.seed, Key.REPORT_SAMPLE):
-                x, c = (trees.to_device(trees.take(tree, slice(0, 1)), device) for tree in (self.tensor, self.c))
+                x, c = on_device(self.run.model, slice(0, 1), self.tensor, self.c)
                 return self.run.model.draw(x, 1, c).no_bound  # type: ignore[operator]
         if self.evaluation is not None:
             return self.evaluation.no_bound
@@ -233,16 +229,15 @@ class Subject:
         """``[N, *shape]`` float64: for parts of one's own the axes go to the schema's places, of a table with rules the
         columns are those of ``schema.outer``."""
         found = values.detach().cpu().double().numpy()
-        if self.schema is None:
-            raise LeftOut("The run has no schema (what each column or pixel is), so its data cannot be drawn.")
-        if self.run.recipe is None and isinstance(self.schema, Schema) and found.shape[1:] == self.schema.user_shape:
-            found = model_layout(self.schema, found)
-        if found.shape[1:] != self.schema.shape:
+        schema = self.known
+        if self.run.recipe is None and isinstance(schema, Schema) and found.shape[1:] == schema.user_shape:
+            found = model_layout(schema, found)
+        if found.shape[1:] != schema.shape:
             raise LeftOut(
-                f"The model gives data of shape {list(found.shape[1:])}, the schema says {list(self.schema.shape)}."
+                f"The model gives data of shape {list(found.shape[1:])}, the schema says {list(schema.shape)}."
             )
-        if isinstance(self.schema, Table) and self.schema.rules:
-            return np.stack(list(self.schema.outward(found, mean=mean)[0].values()), 1)
+        if isinstance(schema, Table) and schema.rules:
+            return np.stack(list(schema.outward(found, mean=mean)[0].values()), 1)
         return found
 
     @cached_property
@@ -251,10 +246,19 @@ class Subject:
         return self.outside(self.x)
 
     @property
-    def is_image(self) -> bool:
+    def known(self) -> Any:
+        """The schema, of whichever kind."""
         if self.schema is None:
             raise LeftOut("The run has no schema (what each column or pixel is), so its data cannot be drawn.")
-        return self.schema.is_image
+        return self.schema
+
+    @property
+    def is_image(self) -> bool:
+        return self.known.is_image
+
+    def pixels(self, x: np.ndarray) -> np.ndarray:
+        """Images in the model's layout as 8-bit ones."""
+        return to_pixels(self.known, x)
 
     @property
     def is_sequence(self) -> bool:
@@ -263,23 +267,20 @@ class Subject:
     @cached_property
     def columns(self) -> list[int]:
         """The columns that get a panel: the first twelve that vary, of counts those with the largest means."""
-        assert self.schema is not None
-        constant = set(self.schema.constant)
-        found = [i for i in range(self.schema.columns) if i not in constant]
-        if self.schema.kind == "count" and self.tensor is not None and self.shown.ndim == 2:
+        constant = set(self.known.constant)
+        found = [i for i in range(self.known.columns) if i not in constant]
+        if self.known.kind == "count" and self.tensor is not None and self.shown.ndim == 2:
             means = self.shown.mean(0)
             found.sort(key=lambda i: -means[i])
         return found[:COLUMNS]
 
     @property
     def which_columns(self) -> str:
-        assert self.schema is not None
-        most = self.schema.kind == "count" and self.tensor is not None
+        most = self.known.kind == "count" and self.tensor is not None
         return "those with the largest means" if most else f"the first {COLUMNS} that vary"
 
     def column_name(self, i: int) -> str:
-        assert self.schema is not None
-        names = [field.name for field in self.schema.outer] if isinstance(self.schema, Table) else self.schema.names
+        names = [field.name for field in self.schema.outer] if isinstance(self.schema, Table) else self.known.names
         return names[i] if names else f"column {i}"
 
     @cached_property

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from latens.evaluation.synthetic import associations, frame
+from latens.evaluation.synthetic import associations
 from latens.report import charts
-from latens.report.matching import SPLITS, Match, as_given, grouped, matched
-from latens.report.page import LeftOut, Section, esc, grid, how, keys, note, number, panel
+from latens.report.matching import SPLITS, Marginal, as_given, grouped
+from latens.report.page import LeftOut, Section, beside, data_table, esc, grid, how, line, note, number, panel
 from latens.report.subject import NORMAL_CODES, Subject
+from latens.runs.synthesis import frame_of
 from latens.schema import Column, Table
 from latens.tensors.randomness import Key
 
@@ -28,42 +29,42 @@ def table_of(subject: Subject) -> Table:
 
 def columns(subject: Subject) -> Section:
     """The schema: kind, likelihood, share missing and what was seen of every column."""
-    table = table_of(subject)
-    lines = []
-    for field in table.fields[:LISTED]:
-        given, modelled = field.name in table.conditions, field.name in table.names
-        made = "given" * given + "by rule" * (field.name in table.reproduced)
-        badge = f' <span class="badge">{made}</span>' if made else ""
-        family = field.family.replace("_", " ") if modelled else "–"
-        kind = ' class="out"' if not modelled and not made else ""
-        lines.append(
-            f"<tr{kind}><td>{esc(field.name, 60)}{badge}</td><td>{field.kind}</td><td>{esc(family)}</td>"
-            f"<td>{_missing_bar(field.missing)}</td><td>{esc(field.reason)}</td></tr>"
-        )
-    counts = [f"{len(table.names):,} {'is' if len(table.names) == 1 else 'are'} modelled, each by its own likelihood"]
-    if table.conditions:
-        counts.append(f"{len(table.conditions)} given to the model as a condition")
-    if table.reproduced:
-        counts.append(f"{len(table.reproduced)} written from the others by a rule")
-    left_out = len(table.fields) - len(table.names) - len(table.conditions) - len(table.reproduced)
-    if left_out:
-        counts.append(f"{left_out} (grey) left out, or kept as a constant")
-    text = f"What each column was taken for. Of {len(table.fields):,} columns {', '.join(counts)}."
-    if any(field.missing for field in table.fields):
+    schema = table_of(subject)
+    count, text = len(schema.fields), f"What each column was taken for. {_counted(schema)}."
+    if any(field.missing for field in schema.fields):
         text += (
             f" Missing cells stay unobserved: the model is fitted to the cells that are there, and {_absence(subject)}."
         )
-    head = "".join(f"<th>{name}</th>" for name in ("column", "kind", "likelihood", "missing", "what was seen"))
-    body = (
-        f'<div class="tablebox" tabindex="0"><table class="schema plain"><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(lines)}</tbody></table></div>"
-    )
-    more = note(f"Listed are the first {LISTED} columns.") if len(table.fields) > LISTED else ""
-    if table.rules:
-        rules = "".join(f"<li><b>{esc(rule.text, 200)}</b> {esc(rule.reason, 200)}</li>" for rule in table.rules)
-        more += how("What holds between columns in every row, and in every sample:")
-        more += f'<ul class="shifts">{rules}</ul>'
-    return Section("columns", "Columns", how(text) + body + more)
+    heads = ("column", "kind", "likelihood", "missing", "what was seen")
+    body = how(text) + data_table(heads, (_line(schema, field) for field in schema.fields[:LISTED]), "schema plain")
+    body += note(f"Listed are the first {LISTED} columns.") if count > LISTED else ""
+    if schema.rules:
+        rules = "".join(f"<li><b>{esc(rule.text, 200)}</b> {esc(rule.reason, 200)}</li>" for rule in schema.rules)
+        body += how("What holds between columns in every row, and in every sample:")
+        body += f'<ul class="shifts">{rules}</ul>'
+    return Section("columns", "Columns", body)
+
+
+def _line(schema: Table, field: Column) -> str:
+    given, modelled = field.name in schema.conditions, field.name in schema.names
+    made = "given" * given + "by rule" * (field.name in schema.reproduced)
+    badge = f' <span class="badge">{made}</span>' if made else ""
+    family = esc(field.family.replace("_", " ")) if modelled else "–"
+    cells = [esc(field.name, 60) + badge, field.kind, family, _missing_bar(field.missing), esc(field.reason)]
+    return line(cells, "" if modelled or made else "out")
+
+
+def _counted(schema: Table) -> str:
+    """How many columns are what, in words."""
+    modelled, given, by_rule = (len(names) for names in (schema.names, schema.conditions, schema.reproduced))
+    left = len(schema.fields) - modelled - given - by_rule
+    words = [
+        (1, f"{modelled:,} {'is' if modelled == 1 else 'are'} modelled, each by its own likelihood"),
+        (given, f"{given} given to the model as a condition"),
+        (by_rule, f"{by_rule} written from the others by a rule"),
+        (left, f"{left} (grey) left out, or kept as a constant"),
+    ]
+    return f"Of {len(schema.fields):,} columns {', '.join(text for count, text in words if count)}"
 
 
 def _absence(subject: Subject) -> str:
@@ -160,15 +161,14 @@ def samples(subject: Subject) -> Section:
 
 
 def _check(subject: Subject, values: np.ndarray, text: str, title: str) -> Section:
-    table, drawn = table_of(subject), drawn_rows(subject, values)
+    schema, drawn = table_of(subject), drawn_rows(subject, values)
     rng = np.random.default_rng([subject.run.settings.seed, Key.REPORT_LEVELS])
-    data = subject.shown if subject.tensor is not None else np.empty((0, len(table.outer)))
-    seen = [data[~np.isnan(data[:, i]), i] for i in range(len(table.outer))]
-    found = {i: matched(c, seen[i], drawn[:, i], None) for i, c in enumerate(table.outer) if len(seen[i])}
-    order = sorted(range(len(table.outer)), key=lambda i: -found[i].distance if i in found else 1.0)[:SHOWN]
-    found |= {i: matched(table.outer[i], seen[i], drawn[:, i], rng) for i in order if i in found}
-    order.sort(key=lambda i: not (i in found and found[i].more))
-    if found:
+    data = subject.shown if subject.tensor is not None else np.empty((0, len(schema.outer)))
+    every = [Marginal(c, data[~np.isnan(data[:, i]), i], drawn[:, i]) for i, c in enumerate(schema.outer)]
+    shown = sorted(every, key=lambda each: -each.distance if len(each.data) else 1.0)[:SHOWN]
+    shown = sorted((each.tested(rng) if len(each.data) else each for each in shown), key=lambda each: not each.more)
+    has_data = any(len(each.data) for each in every)
+    if has_data:
         text += (
             "Each panel is one column: the samples (blue) should follow the data (grey). Columns that match worst come "
             "first. KS is the Kolmogorov–Smirnov distance, the largest difference between the two distribution "
@@ -179,23 +179,22 @@ def _check(subject: Subject, values: np.ndarray, text: str, title: str) -> Secti
         )
     else:
         text += " Without data there is nothing to hold the samples against."
-    if found and np.isnan(data).any():
+    if has_data and np.isnan(data).any():
         text += (
             f" Only observed cells are compared, and samples are complete rows: {_absence(subject)}. Where cells are "
             "missing for what they hold, the two may differ with reason."
         )
-    worst = [i for i in order if i in found and found[i].more][:3]
-    lead = ""
-    if worst:
-        names = ", ".join(f"<b>{esc(table.outer[i].name, 60)}</b> ({number(found[i].distance, '.2f')})" for i in worst)
-        lead = f"<p>Farthest from the data: {names}.</p>"
-    elif found:
-        lead = "<p>No column differs from the data by more than chance.</p>"
-    panels = [_marginal(table.outer[i], seen[i], drawn[:, i], found.get(i)) for i in order]
-    legend = keys([("data", "c9")] * bool(found) + [("samples", "c0")])
-    which = "those that match worst" if found else ""
-    body = _fidelity(subject) + how(text) + lead + legend + grid(panels, "small") + _hidden(table, which)
-    return Section("samples", title, body)
+    lead = _lead(shown) if has_data else ""
+    which = "those that match worst" if has_data else ""
+    body = _fidelity(subject) + how(text) + lead + beside(has_data) + grid(map(_marginal, shown), "small")
+    return Section("samples", title, body + _hidden(schema, which))
+
+
+def _lead(shown: list[Marginal]) -> str:
+    names = [f"<b>{esc(m.column.name, 60)}</b> ({number(m.distance, '.2f')})" for m in shown if m.more][:3]
+    if not names:
+        return "<p>No column differs from the data by more than chance.</p>"
+    return f"<p>Farthest from the data: {', '.join(names)}.</p>"
 
 
 def _fidelity(subject: Subject) -> str:
@@ -203,9 +202,7 @@ def _fidelity(subject: Subject) -> str:
     samples = None if subject.evaluation is None else subject.evaluation.samples
     if samples is None:
         return ""
-    head, *rows = samples.table()
-    heads = "".join(f"<th>{esc(name)}</th>" for name in head)
-    lines = "".join(f"<tr>{''.join(f'<td>{esc(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    head, *rows = ([esc(cell) for cell in row] for row in samples.table())
     metric = next(iter(samples.usefulness), "none").replace("_", " ")
     text = (
         "How far rows are from those that the model was fitted to. Held-out rows are the floor: real rows that the "
@@ -215,26 +212,26 @@ def _fidelity(subject: Subject) -> str:
         f"(AUROC, 0.5 is best). Usefulness: {metric} on held-out rows after training on these rows. Closer: share "
         "nearer to a training row than held-out rows are (0.5 is best; more is copying)."
     )
-    table = f"<table><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table>"
-    return how(text) + f'<div class="tablebox" tabindex="0">{table}</div>'
+    return how(text) + data_table(head, map(line, rows))
 
 
-def _marginal(column: Column, data: np.ndarray, drawn: np.ndarray, match: Match | None) -> str:
-    small = ""
-    if match is not None:
-        small = f"{'TV' if column.outputs_codes else 'KS'} {number(match.distance, '.3f')}"
-        small += "" if match.more is None else ", more than chance" if match.more else ", within chance"
+def _marginal(each: Marginal) -> str:
+    column, has_data, small = each.column, len(each.data) > 0, ""
+    if has_data:
+        small = f"{'TV' if column.outputs_codes else 'KS'} {number(each.distance, '.3f')}"
+        small += ", more than chance" if each.more else ", within chance"
     label = f"distribution of {column.name}"
+    both = [(each.data, "c9", True)] * has_data + [(each.drawn, "c0", False)]
     if column.outputs_codes:
-        names, parts = grouped(column, *([data] if len(data) else []), drawn)
+        names, parts = grouped(column, *(values for values, *_ in both))
         shares = [np.bincount(part, minlength=len(names)) / max(1, len(part)) for part in parts]
-        return panel(column.name, charts.paired(names, list(zip(shares, ["c9", "c0"][-len(shares) :])), label), small)
-    axis = charts.Axis.of(column, data if len(data) else drawn)
-    series = [(data, "c9", True)] * bool(len(data)) + [(drawn, "c0", False)]
-    outside = float(((drawn < axis.low) | (drawn > axis.high)).mean())
+        bars = [(share, paint) for share, (_, paint, _) in zip(shares, both)]
+        return panel(column.name, charts.paired(names, bars, label), small)
+    axis = charts.Axis.of(column, both[0][0])
+    outside = float(((each.drawn < axis.low) | (each.drawn > axis.high)).mean())
     if outside > 0.03:
         small += f"; {charts.share(outside)} of samples lie outside"
-    return panel(column.name, charts.distribution(axis, series, label), small)
+    return panel(column.name, charts.distribution(axis, both, label), small)
 
 
 # Pairs of columns
@@ -247,12 +244,12 @@ def dependence(subject: Subject) -> Section:
         raise LeftOut("Pairs of columns need two columns.")
     if not subject.has_prior:
         raise LeftOut("An autoencoder has no samples whose pairs of columns could be compared.")
-    picked = list(range(min(len(table.outer), PAIRED)))
+    names = [column.name for column in table.outer[:PAIRED]]
     data, drawn = subject.shown, drawn_rows(subject, subject.sample(SAMPLES, mean=False))
     half = np.random.default_rng([subject.run.settings.seed, Key.REPORT_HALVES]).permutation(len(data))
     rows = [data, drawn, data[half[::2]], data[half[1::2]]]
-    real, model, first, second = (_associations(table, picked, each) for each in rows)
-    upper = np.triu_indices(len(picked), 1)
+    real, model, first, second = (_associations(table, names, each) for each in rows)
+    upper = np.triu_indices(len(names), 1)
     known = np.isfinite(real[upper])
     if not known.any():
         raise LeftOut("No two columns vary together in these rows, so there is no association to show.")
@@ -265,7 +262,6 @@ def dependence(subject: Subject) -> Section:
         f"alike. Mean absolute difference: <b>{number(error, '.3f')}</b> over {int(known.sum())} pairs (between two "
         f"random halves of these rows: {number(float(chance), '.3f')})."
     )
-    names = [table.outer[i].name for i in picked]
     panels = [
         panel(title, f'<div class="wide">{charts.heat(values, names, names, f"associations, {title}")}</div>')
         for title, values in (("Data", real), ("Samples", model))
@@ -280,8 +276,5 @@ def dependence(subject: Subject) -> Section:
     return Section("dependence", "Pairs of columns", how(text) + lead + grid(panels, "two") + more)
 
 
-def _associations(table: Table, picked: list[int], values: np.ndarray) -> np.ndarray:
-    chosen = [(table.outer[i], values[:, i]) for i in picked]
-    cells = {c.name: np.where(np.isnan(v), -1, v).round().astype(int) if c.outputs_codes else v for c, v in chosen}
-    kinds = {c.name: "categorical" if c.outputs_codes else "numeric" for c, _ in chosen}
-    return associations(frame(cells, kinds), list(cells))
+def _associations(table: Table, names: list[str], values: np.ndarray) -> np.ndarray:
+    return associations(frame_of(table.outer[: len(names)], values.T), names)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -10,7 +12,7 @@ from latens.evaluation import interpolate
 from latens.report import figures, pixels, sequences
 from latens.report.page import LeftOut, Section, details, esc, grid, how, keys, number, panel
 from latens.report.subject import Subject
-from latens.schema import Schema, Table
+from latens.schema import Table
 from latens.schema.column import LOGARITHMIC
 
 STRIPS = 16  # dimensions that are shown
@@ -30,37 +32,41 @@ def traversals(subject: Subject) -> Section:
         z = center.repeat(len(steps), 1)
         z[:, dim] += steps * unit[dim]
         decoded.append(subject.decode(z))
-    whose = "the codes" if subject.has_prior else "the codes (an autoencoder has no prior)"
-    if subject.prior_moments is not None and not subject.is_projected:
-        whose = "the prior"
-    text = (
-        f"One latent dimension moves from −3 to 3 standard deviations of {whose}, the others stay at the centre: "
-        f"what this "
-        "dimension has learned to mean. "
+    text = _read(subject, len(shown)) + (
+        f"Inactive dimensions ({len(inactive)}) change nothing and are left out." if inactive else ""
     )
-    text += "Ordered by rate. " if subject.rates is not None else "Ordered by the variance of the codes. "
-    if len(active) > len(shown):
-        text += f"Shown are {len(shown)} of {len(active)} active dimensions. "
-    if subject.is_projected:
-        text += "Each code is brought to the nearest point of the space that the prior lives on. "
-    if inactive:
-        text += f"Inactive dimensions ({len(inactive)}) change nothing and are left out."
-    if subject.is_image and isinstance(subject.schema, Schema):
+    if subject.is_image:
         rows = [_traversal_strip(subject, dim, values) for dim, values in zip(shown, decoded)]
-        wide = pixels.strip_width(pixels.to_pixels(subject.schema, decoded[0]))
+        wide = pixels.strip_width(subject.pixels(decoded[0]))
         axis = f'<div class="scale" style="width:{wide:.0f}px"><span>−3</span><span>0</span><span>3</span></div>'
         axis = f'<div class="strip"><span></span>{axis}</div>'
-        body = "".join(rows[:8]) + (
-            details(f"{len(rows) - 8} more dimensions", "".join(rows[8:])) if len(rows) > 8 else ""
-        )
-        return Section("traversal", "Traversals", how(text) + axis + body)
-    x, name = steps.numpy(), "z, in standard deviations"
+        more = details(f"{len(rows) - 8} more dimensions", "".join(rows[8:])) if len(rows) > 8 else ""
+        return Section("traversal", "Traversals", how(text) + axis + "".join(rows[:8]) + more)
+    x, name, ticks = steps.numpy(), "z, in standard deviations", {-3.0: "−3", 0.0: "0", 3.0: "3"}
     panels = [
-        _moves(subject, f"dimension {dim}", values, x, name, (-3, 0, 3), _rate(subject, dim))
+        _moves(subject, f"dimension {dim}", values, x, name, ticks, _rate(subject, dim))
         for dim, values in zip(shown, decoded)
     ]
-    text += _units(subject)
-    return Section("traversal", "Traversals", how(text) + grid(panels))
+    return Section("traversal", "Traversals", how(text + _units(subject)) + grid(panels))
+
+
+def _read(subject: Subject, shown: int) -> str:
+    """What moves, in which order and units."""
+    whose, active = "the codes", len(subject.dimensions[0])
+    if subject.prior_moments is not None and not subject.is_projected:
+        whose = "the prior"
+    elif not subject.has_prior:
+        whose = "the codes (an autoencoder has no prior)"
+    order = "rate" if subject.rates is not None else "the variance of the codes"
+    text = (
+        f"One latent dimension moves from −3 to 3 standard deviations of {whose}, the others stay at the centre: what "
+        f"this dimension has learned to mean. Ordered by {order}. "
+    )
+    if active > shown:
+        text += f"Shown are {shown} of {active} active dimensions. "
+    if subject.is_projected:
+        text += "Each code is brought to the nearest point of the space that the prior lives on. "
+    return text
 
 
 def _rate(subject: Subject, dim: int) -> str:
@@ -68,14 +74,12 @@ def _rate(subject: Subject, dim: int) -> str:
 
 
 def _traversal_strip(subject: Subject, dim: int, values: np.ndarray) -> str:
-    assert isinstance(subject.schema, Schema)
-    images = pixels.to_pixels(subject.schema, values)
     label = f"<b>dimension {dim}</b> {_rate(subject, dim)}"
-    return pixels.strip_row(images, f"dimension {dim} from -3 to 3", label)
+    return pixels.strip_row(subject.pixels(values), f"dimension {dim} from -3 to 3", label)
 
 
 def _moves(
-    subject: Subject, title: str, values: np.ndarray, x: np.ndarray, x_name: str, ticks: tuple[float, ...], small: str
+    subject: Subject, title: str, values: np.ndarray, x: np.ndarray, x_name: str, ticks: Mapping[float, str], small: str
 ) -> str:
     """A panel of the columns that change most along a walk, in standard deviations of the data where there is data; of
     a table also the levels that change."""
@@ -146,25 +150,23 @@ def interpolations(subject: Subject) -> Section:
     decoded = [subject.decode(lines[:, i]) for i in range(len(pairs))]
     text = (
         "A straight line between the codes of two rows, decoded step by step. In a regular latent space every step "
-        "looks like "
-        "data and none jumps."
+        "looks like data and none jumps."
     )
-    if subject.is_image and isinstance(subject.schema, Schema):
+    if subject.is_image:
         rows = []
         for (first, second), values in zip(pairs, decoded):
             ends = subject.shown[[first, second]]
-            images = pixels.to_pixels(subject.schema, np.concatenate([ends[:1], values, ends[1:]]))
+            images = subject.pixels(np.concatenate([ends[:1], values, ends[1:]]))
             rows.append(pixels.strip_row(images, "interpolation", breaks=(0, len(images) - 2)))
         text += " The images set apart at both ends are the originals."
         return Section("interpolations", "Interpolations", how(text) + "".join(rows))
     panels = []
     for (first, second), values in zip(pairs, decoded):
-        title = "two rows"
+        title, ticks = "two rows", {0.0: "0.0", 0.5: "0.5", 1.0: "1.0"}
         if subject.groups is not None:
             names = subject.groups.names
             title = f"{names[subject.groups.index[first]]} to {names[subject.groups.index[second]]}"
-        panels.append(
-            _moves(subject, title, values, np.linspace(0, 1, len(values)), "share of the way", (0, 0.5, 1), "")
-        )
+        along = np.linspace(0, 1, len(values))
+        panels.append(_moves(subject, title, values, along, "share of the way", ticks, ""))
     text += _units(subject)
     return Section("interpolations", "Interpolations", how(text) + grid(panels))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,6 @@ from latens.densities.fitted import codes_of
 from latens.densities.kinds import PRIOR, kind_of
 from latens.errors import InputError
 from latens.evaluation import (
-    EnergyDistance,
-    Smoothness,
     bits_per_dimension,
     codes,
     decode,
@@ -38,8 +37,9 @@ from latens.runs.record import Run
 from latens.schema import Schema
 from latens.tensors import trees
 from latens.tensors.randomness import Key, seeded
-from latens.tensors.trees import Tree
 from latens.training import Progress, Settings
+
+SAMPLED = 4000  # codes drawn from the prior, or from what stands for it
 
 
 @dataclass
@@ -101,7 +101,6 @@ class Side:
     samples: np.ndarray
     reconstructions: np.ndarray
     lines: np.ndarray
-    kind: str = ""
 
 
 @dataclass
@@ -135,12 +134,57 @@ NOTES = [
 ]  # fmt: skip
 
 
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """The rows in the user's form that all models are fitted to, and those that all are measured on."""
+
+    x: np.ndarray
+    held_out: np.ndarray
+    schema: Schema
+    seed: int
+
+    @cached_property
+    def train(self) -> Tensor:
+        return torch.from_numpy(self.schema.to_model(self.x))
+
+    @cached_property
+    def test(self) -> Tensor:
+        return torch.from_numpy(self.schema.to_model(self.held_out))
+
+    @cached_property
+    def units(self) -> tuple[Tensor, Tensor]:
+        """(shift, unit) of the data themselves: of counts too, which encoders see as logarithms."""
+        plain = replace(self.schema, kind="continuous") if self.schema.kind == "count" else self.schema
+        return standardisation(DataInfo(plain, len(self.train), self.train))
+
+    def user(self, values: Tensor) -> np.ndarray:
+        return self.schema.to_user(values.numpy(), mean=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Contender:
+    """A model on the bench: codes of the held-out rows, their means and draws z ~ q(z|x), and what it decodes them to.
+
+    ``dim``: what it is listed under; ``sampled``: codes from its prior, where that is not N(0, I).
+    """
+
+    name: str
+    dim: int
+    means: Tensor
+    drawn: Tensor
+    again: Tensor
+    decode: Callable[[Tensor], Tensor]
+    seconds: float
+    nll: float | None
+    minus_elbo: float | None = None
+    sampled: Tensor | None = None
+
+
 def compare(
     x: np.ndarray, schema: Schema, latent_dims: Sequence[int], settings: Settings, *,
     held_out: np.ndarray | None = None, labels: np.ndarray | None = None, held_out_labels: np.ndarray | None = None,
     options: dict[str, Any] | None = None, k: int = 100, densities: Sequence[str] = (),
-    recipes: Sequence[str] = ("ae", "vae"),
-    progress: Callable[[str], Progress] | None = None,
+    recipes: Sequence[str] = ("ae", "vae"), progress: Callable[[str], Progress] | None = None,
 ) -> Comparison:  # fmt: skip
     """Fit PCA and ``recipes`` at each dimension and measure all on the same held-out rows (a fifth, at most 10,000,
     unless given). With ``densities``, also sample each recipe through those that are for its codes, beside the prior.
@@ -148,70 +192,50 @@ def compare(
     without codes or a latent dimension, and for a density that is for the codes of no recipe asked for.
     """
     unused = {kind for kind in densities if kind_of(kind)}
-    if not recipes:
-        raise InputError("there is no recipe to compare: name one, or several separated by commas")
-    for name in recipes:
-        if "latent_dim" not in recipe_options(find(name)):
-            raise InputError(f"the recipe {name!r} has no latent dimension to compare at")
+    _require_latent_dims(recipes)
     if held_out is None:
         kept, out = split_rows(len(x), min(0.2, 10_000 / len(x)), settings.seed + 1)
-        x, held_out = x[kept.numpy()], x[out.numpy()]
-        held_out_labels = None if labels is None else labels[out.numpy()]
+        x, held_out, held_out_labels = x[kept.numpy()], x[out.numpy()], None if labels is None else labels[out.numpy()]
     if len(held_out) < 4:
         raise InputError(f"comparing needs at least 4 held-out rows, and there are {len(held_out)}: give more rows")
-    train, test = torch.from_numpy(schema.to_model(x)), torch.from_numpy(schema.to_model(held_out))
+    bench = Bench(x, held_out, schema, settings.seed)
     found = Comparison([], [], held_out, held_out_labels, list(NOTES))
     for dim in latent_dims:
-        _baseline(found, train, test, schema, dim, settings.seed)
+        _measure(found, bench, _baseline(bench, dim))
         for name in recipes:
             start = time.monotonic()
-            bar = progress(f"{name} {dim}") if progress else None
             valid = recipe_options(find(name))
             chosen = {"latent_dim": dim} | {key: v for key, v in (options or {}).items() if key in valid}
+            bar = progress(f"{name} {dim}") if progress else None
             run = fit_recipe(Rows(x, schema), Recipe(name), settings, options=chosen, progress=bar)
-            _fitted(found, run, dim, train, test, time.monotonic() - start, k)
+            contender = _fitted(bench, run, dim, k, time.monotonic() - start)
+            _measure(found, bench, contender)
             found.runs[(name, dim)] = run
-            if densities:
-                whole = codes_of(run.model, train[:2])[1].levels is not None
-                fitting = [kind for kind in densities if kind_of(kind).whole == whole]
-                _sampled_through(found, run, dim, train, test, fitting)
-                unused -= set(fitting)
+            found.densities += _sampled_through(bench, run, contender, densities) if densities else []
+            unused -= {row.density for row in found.densities}
         if unused:
             said = ", ".join(recipes)
             raise InputError(f"the density {min(unused)!r} is for the codes of none of the recipes asked for ({said})")
     return found
 
 
-def _sampled_through(found: Comparison, run: Run, dim: int, train: Tensor, test: Tensor, kinds: Sequence[str]) -> None:
-    """Rows of the prior and of each density, all against the same held-out rows and their codes."""
-    seed, schema = run.settings.seed, run.schema
-    assert isinstance(schema, Schema)
-    with seeded(seed, Key.COMPARE_SAMPLE):
-        drawn = codes(run.model, test, sample=True).double().numpy()
-    c, unit = Rows(found.held_out, schema).c, _units(schema, train)[1]
-    real = (test.double() / unit).flatten(1).numpy()
-    for kind in (PRIOR, *kinds):
-        fitted = None if kind == PRIOR else fit_density(run.model, train, kind, seed=seed)
-        with seeded(seed, Key.COMPARE_SAMPLE):
-            prior = run.model.prior().sample(torch.Size((4000,))) if fitted is None else None  # type: ignore[operator]
-        z = fitted.draw(run.model, 4000, seed) if prior is None else prior  # type: ignore[union-attr]
-        new = (decode(run.model, z, _in_turn(c, len(z))).double() / unit).flatten(1).numpy()
-        of_codes, of_data = (distance_from_sampled(a, b) for a, b in ((drawn, z.double().numpy()), (real, new)))
-        found.densities.append(DensityRow(
-            run.name, dim, kind, of_codes.value, of_codes.null, of_data.value, of_data.null,
-            fitted.record["held_out"] if fitted else None, fitted.record["seconds"] if fitted else 0.0,
-        ))  # fmt: skip
+def _require_latent_dims(recipes: Sequence[str]) -> None:
+    if not recipes:
+        raise InputError("there is no recipe to compare: name one, or several separated by commas")
+    for name in recipes:
+        if "latent_dim" not in recipe_options(find(name)):
+            raise InputError(f"the recipe {name!r} has no latent dimension to compare at")
 
 
-def _baseline(found: Comparison, train: Tensor, test: Tensor, schema: Schema, dim: int, seed: int) -> None:
+def _baseline(bench: Bench, dim: int) -> Contender:
     start = time.monotonic()
-    shift, unit = _units(schema, train)
-    pca = PCABaseline(dim, dequantize=schema.step, shift=shift.numpy(), unit=unit.numpy(), seed=seed)
-    pca.fit(train.numpy())
+    schema, (shift, unit) = bench.schema, bench.units
+    pca = PCABaseline(dim, dequantize=schema.step, shift=shift.numpy(), unit=unit.numpy(), seed=bench.seed)
+    pca.fit(bench.train.numpy())
     seconds = time.monotonic() - start
-    x = test.numpy()
+    x = bench.test.numpy()
     nll = float(pca.nll(x).mean())
-    with seeded(seed, Key.COMPARE_SAMPLE):
+    with seeded(bench.seed, Key.COMPARE_SAMPLE):
         means = torch.from_numpy(pca.codes(x))
         drawn = means + torch.from_numpy(pca.posterior_scale()) * torch.randn_like(means)
 
@@ -219,79 +243,77 @@ def _baseline(found: Comparison, train: Tensor, test: Tensor, schema: Schema, di
         return torch.from_numpy(pca.decode(z.double().numpy())).view(-1, *schema.shape)
 
     again = torch.from_numpy(pca.reconstruct(x)).view(-1, *schema.shape)
-    _measure(found, "pca", means, drawn, decoded, again, train, test, schema, seed,
-             nll=None if nll != nll else nll, minus_elbo=None, seconds=seconds)  # fmt: skip
+    return Contender("pca", means.shape[1], means, drawn, again, decoded, seconds, None if nll != nll else nll)
 
 
-def _fitted(found: Comparison, run: Run, dim: int, train: Tensor, test: Tensor, seconds: float, k: int) -> None:
+def _fitted(bench: Bench, run: Run, dim: int, k: int, seconds: float) -> Contender:
     assert isinstance(run.schema, Schema)
     run.model.to("cpu")
-    c = Rows(found.held_out, run.schema).c
+    c, test = Rows(bench.held_out, run.schema).c, bench.test
     figures = evaluate(run.model, test, c, k=k, nll_rows=1000, beta=run.beta)
     means = codes(run.model, test, c)
-    with seeded(run.settings.seed, Key.COMPARE_SAMPLE):
+    with seeded(bench.seed, Key.COMPARE_SAMPLE):
         drawn = codes(run.model, test, c, sample=True)
         prior: Any = getattr(run.model, "prior", None)
         if prior is None:
             raise InputError(f"the recipe {run.name!r} has no one prior of its codes to compare with")
-        sampled = None if isinstance(prior, StandardNormal) else prior().sample(torch.Size((4000,)))
-    again = decode(run.model, means, c)
+        sampled = None if isinstance(prior, StandardNormal) else prior().sample(torch.Size((SAMPLED,)))
 
     def decoded(z: Tensor) -> Tensor:
         """Codes of no row: with the library size in the middle, where there is one."""
         middle = None if c is None else {name: values.median().expand(len(z)) for name, values in c.items()}
         return decode(run.model, z.float(), middle)
 
-    _measure(found, run.name, means, drawn, decoded, again, train, test, run.schema,
-             run.settings.seed, nll=figures.nll, minus_elbo=None if figures.elbo is None else -figures.elbo,
-             seconds=seconds, dim=dim, sampled=sampled)  # fmt: skip
+    minus_elbo = None if figures.elbo is None else -figures.elbo
+    again = decode(run.model, means, c)
+    return Contender(run.name, dim, means, drawn, again, decoded, seconds, figures.nll, minus_elbo, sampled)
 
 
-def _measure(
-    found: Comparison, name: str, means: Tensor, drawn: Tensor, decoder: Callable[[Tensor], Tensor], again: Tensor,
-    train: Tensor, test: Tensor, schema: Schema, seed: int, *, nll: float | None, minus_elbo: float | None,
-    seconds: float, dim: int | None = None, sampled: Tensor | None = None,
-) -> None:  # fmt: skip
-    """``dim``: what the row is listed under, if not the size of the codes; ``sampled``: codes from the model's prior,
-    where that is not N(0, I)."""
-    dim = means.shape[1] if dim is None else dim
-    with seeded(seed, Key.COMPARE_SAMPLE):
-        normal = torch.randn(4000, means.shape[1])
-    sampled = normal if sampled is None else sampled.detach().cpu()
-    distance: EnergyDistance = distance_from_sampled(drawn.double().numpy(), sampled.double().numpy())
-    shape_only = distance_from_sampled(whitened(drawn), normal.double().numpy())
-    with seeded(seed, Key.COMPARE_PAIRS):
-        pairs = torch.randperm(len(means))[: 2 * min(100, len(means) // 2)].view(2, -1)
-    lines = interpolate(means[pairs[0]], means[pairs[1]])
-    decoded = decoder(lines.flatten(0, 1)).view(*lines.shape[:2], *schema.shape)
-    even: Smoothness = smoothness(decoded, train, test)
-    error = again.double() - test.double()
-    _, unit = _units(schema, train)
-    bits = None if nll is None else bits_per_dimension(nll, test[0].numel())
+def _measure(found: Comparison, bench: Bench, model: Contender) -> None:
+    """The model's row of figures, and what the report shows of it."""
+    with seeded(bench.seed, Key.COMPARE_SAMPLE):
+        normal = torch.randn(SAMPLED, model.means.shape[1])
+    sampled = normal if model.sampled is None else model.sampled.detach().cpu()
+    distance = distance_from_sampled(model.drawn.double().numpy(), sampled.double().numpy())
+    shape_only = distance_from_sampled(whitened(model.drawn), normal.double().numpy())
+    with seeded(bench.seed, Key.COMPARE_PAIRS):
+        pairs = torch.randperm(len(model.means))[: 2 * min(100, len(model.means) // 2)].view(2, -1)
+    lines = interpolate(model.means[pairs[0]], model.means[pairs[1]])
+    decoded = model.decode(lines.flatten(0, 1)).view(*lines.shape[:2], *bench.schema.shape)
+    even = smoothness(decoded, bench.train, bench.test)
+    error = model.again.double() - bench.test.double()
+    bits = None if model.nll is None else bits_per_dimension(model.nll, bench.test[0].numel())
     found.rows.append(Row(
-        name, dim, root_mean_square(error), root_mean_square(error / unit), nll, minus_elbo, bits,
-        distance.value, distance.null, distance.null_high, shape_only.value, even.roughness, even.midpoint,
-        round(seconds, 2),
+        model.name, model.dim, root_mean_square(error), root_mean_square(error / bench.units[1]), model.nll,
+        model.minus_elbo, bits, distance.value, distance.null, distance.null_high, shape_only.value, even.roughness,
+        even.midpoint, round(model.seconds, 2),
     ))  # fmt: skip
-
-    def user(values: Tensor) -> np.ndarray:
-        return schema.to_user(values.numpy(), mean=True)
-
     found.sides.append(Side(
-        name, dim, drawn.numpy(), sampled.numpy(), user(decoder(sampled[:64])), user(again[:16]),
-        np.stack([user(step[:4]) for step in decoded]), "N(0, I)" if sampled is normal else "the prior",
+        model.name, model.dim, model.drawn.numpy(), sampled.numpy(), bench.user(model.decode(sampled[:64])),
+        bench.user(model.again[:16]), np.stack([bench.user(step[:4]) for step in decoded]),
     ))  # fmt: skip
 
 
-def _units(schema: Schema, train: Tensor) -> tuple[Tensor, Tensor]:
-    """(shift, unit) of the data themselves: of counts too, which encoders see as logarithms."""
-    plain = replace(schema, kind="continuous") if schema.kind == "count" else schema
-    return standardisation(DataInfo(plain, len(train), train))
-
-
-def _in_turn(c: Tree, n: int) -> Tree:
-    """The conditions of n codes of no row: those of the rows, in turn."""
-    return None if c is None else trees.take(c, torch.arange(n) % trees.rows(c))
+def _sampled_through(bench: Bench, run: Run, model: Contender, densities: Sequence[str]) -> list[DensityRow]:
+    """Rows of the prior and of those densities that are for the codes, all against the same held-out rows and their
+    codes."""
+    whole = codes_of(run.model, bench.train[:2])[1].levels is not None
+    c, unit, found = Rows(bench.held_out, bench.schema).c, bench.units[1], []
+    for kind in (PRIOR, *(kind for kind in densities if kind_of(kind).whole == whole)):
+        fitted = None if kind == PRIOR else fit_density(run.model, bench.train, kind, seed=bench.seed)
+        with seeded(bench.seed, Key.COMPARE_SAMPLE):
+            prior = run.model.prior().sample(torch.Size((SAMPLED,))) if fitted is None else None  # type: ignore[operator]
+        z = fitted.draw(run.model, SAMPLED, bench.seed) if prior is None else prior  # type: ignore[union-attr]
+        given = None if c is None else trees.take(c, torch.arange(len(z)) % trees.rows(c))  # those of the rows, in turn
+        rows = [(each.double() / unit).flatten(1) for each in (bench.test, decode(run.model, z, given))]
+        of_codes, of_data = (
+            distance_from_sampled(*(each.double().numpy() for each in pair)) for pair in ((model.drawn, z), rows)
+        )
+        found.append(DensityRow(
+            run.name, model.dim, kind, of_codes.value, of_codes.null, of_data.value, of_data.null,
+            fitted.record["held_out"] if fitted else None, fitted.record["seconds"] if fitted else 0.0,
+        ))  # fmt: skip
+    return found
 
 
 def root_mean_square(values: Tensor) -> float:

@@ -7,13 +7,14 @@ import re
 import shlex
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from latens.data import fingerprint
 from latens.data.lazy import some
@@ -44,31 +45,48 @@ SAMPLE_ROWS, SAMPLE_CELLS = 20_000, 100_000_000  # of the sample that starting v
 CONDITIONS_KEPT = 500  # rows of conditions that a run remembers
 
 
-def execute(
-    run: Run, x: Tree | Streamed, *, c: Tree = None, weight: Tensor | None = None, validation: Tree = None,
-    validation_c: Tree = None, validation_weight: Tensor | None = None, numbers: Tensor | None = None,
-    transform: Transform | None = None, progress: Progress | None = None,
-) -> Run:  # fmt: skip
-    """Train a run that stands ready, in its folder if it has one, from its checkpoint if there is one.
+@dataclass(frozen=True, eq=False)
+class ModelRows:
+    """Rows in the model's form, with their conditions, their weights, and the numbers by which the user knows them."""
 
-    ``x``: rows in the model's form, or rows on disk, which are streamed, conditions and all. ``numbers``: the number of
-    each row of x in the user's data, for messages.
-    """
+    x: Tree
+    c: Tree = None
+    weight: Tensor | None = None
+    numbers: Tensor | None = None
+
+    def __len__(self) -> int:
+        return trees.rows(self.x)
+
+    def take(self, rows: Tensor) -> ModelRows:
+        """These rows: a copy of few, a view of many."""
+        x = trees.map_tree(lambda leaf: some(leaf, rows), self.x)  # type: ignore[arg-type, return-value]
+        return ModelRows(x, *(trees.take(tree, rows) for tree in (self.c, self.weight, self.numbers)))
+
+    def called(self, numbers: Tensor) -> ModelRows:
+        """The same, where the rows that these were taken from have numbers of their own."""
+        return replace(self, numbers=numbers if self.numbers is None else numbers[self.numbers])
+
+    def loader(self, batch_size: int, **options: Any) -> ArrayLoader:
+        """Batches of the rows; ``options`` as of the loader."""
+        return ArrayLoader(self.x, self.c, self.weight, numbers=self.numbers, batch_size=batch_size, **options)
+
+
+Parts = tuple[ModelRows | Streamed, ModelRows | None]  # what is trained on, and the rows held out
+
+
+def execute(
+    run: Run, train: ModelRows | Streamed, held: ModelRows | None = None, *, transform: Transform | None = None,
+    progress: Progress | None = None,
+) -> Run:  # fmt: skip
+    """Train a run that stands ready, in its folder if it has one, from its checkpoint if there is one. Rows on disk are
+    streamed, conditions and all."""
     processes = Processes(run.settings.device)
-    try:
-        with runs.at_work(run.folder) if run.folder and processes.is_main else nullcontext():
-            trainer = _trainer(
-                Trainer, run, x, c=c, weight=weight, validation=validation, validation_c=validation_c,
-                validation_weight=validation_weight, numbers=numbers, transform=transform, progress=progress,
-                processes=processes,
-            )  # fmt: skip
-            trainer.run()
-            _conclude(run, trainer)
-            if run.folder and processes.is_main:
-                run.finish()
-    except BaseException:
-        run.abandon()
-        raise
+    with run.whole(), runs.at_work(run.folder) if run.folder and processes.is_main else nullcontext():
+        trainer = _trainer(Trainer, run, train, held, transform=transform, progress=progress, processes=processes)
+        trainer.run()
+        _conclude(run, trainer)
+        if run.folder and processes.is_main:
+            run.finish()
     return run
 
 
@@ -76,10 +94,8 @@ AnyTrainer = TypeVar("AnyTrainer", bound=Trainer)
 
 
 def _trainer(
-    kind: type[AnyTrainer], run: Run, x: Tree | Streamed, *, c: Tree = None, weight: Tensor | None = None,
-    validation: Tree = None, validation_c: Tree = None, validation_weight: Tensor | None = None,
-    numbers: Tensor | None = None, transform: Transform | None = None, progress: Progress | None = None,
-    processes: Processes | None = None,
+    kind: type[AnyTrainer], run: Run, train: ModelRows | Streamed, held: ModelRows | None = None, *,
+    transform: Transform | None = None, progress: Progress | None = None, processes: Processes | None = None,
 ) -> AnyTrainer:  # fmt: skip
     """The trainer of a run, its batches and what it writes after every round."""
     settings = run.settings
@@ -91,18 +107,14 @@ def _trainer(
             run.write_metrics()
 
     loader: Loader
-    if isinstance(x, Streamed):
-        loader = x.loader(int(settings.batch_size), settings.seed)
+    if isinstance(train, Streamed):
+        loader = train.loader(int(settings.batch_size), settings.seed)
     else:
-        loader = ArrayLoader(x, c, weight, batch_size=int(settings.batch_size), numbers=numbers, **options)
-    held = None
-    if validation is not None:
-        held = ArrayLoader(
-            validation, validation_c, validation_weight, shuffle=False, **options,
-            batch_size=min(512, max(16, -(-trees.rows(validation) // 40))),
-        )
+        loader = train.loader(int(settings.batch_size), **options)
+    few = 0 if held is None else min(512, max(16, -(-len(held) // 40)))
+    shown = None if held is None else held.loader(few, shuffle=False, **options)
     log = Log(runs.checkpoints(run.folder) if run.folder else None, progress, keep)
-    return kind(run.model, run.objective, loader, held, settings, log, processes=processes)
+    return kind(run.model, run.objective, loader, shown, settings, log, processes=processes)
 
 
 def _conclude(run: Run, trainer: Trainer) -> None:
@@ -132,10 +144,8 @@ def are_few(rows: Rows, count: int) -> bool:
 def is_small(run: Run) -> bool:
     """Whether runs like this one are better trained as one than in turn: small dense networks, of which a step costs
     much besides its arithmetic."""
-    convolutions = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
-    if any(isinstance(part, convolutions) for part in run.model.modules()):
-        return False
-    return run.parameters * int(run.settings.batch_size) <= TOGETHER_WORK * (1 if is_on_cpu(run) else 20)
+    work = run.parameters * int(run.settings.batch_size)
+    return not has_convolutions(run.model) and work <= TOGETHER_WORK * (1 if is_on_cpu(run) else 20)
 
 
 def is_on_cpu(run: Run) -> bool:
@@ -143,14 +153,14 @@ def is_on_cpu(run: Run) -> bool:
 
 
 def join(
-    ready: list[tuple[Run, dict[str, Any]]], *, store: Checkpoints | None = None, names: Sequence[str] = (),
+    ready: list[tuple[Run, Parts]], *, store: Checkpoints | None = None, names: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Together:  # fmt: skip
-    """Runs with the tensors they train on as one batched run; ``NotTogether`` where they cannot be."""
+    """Runs with the rows they train on as one batched run; ``NotTogether`` where they cannot be."""
     said = progress or Progress()
     members = [
-        _trainer(Member, run, **tensors, progress=Named(said, name))
-        for (run, tensors), name in zip(ready, list(names) or [run.name for run, _ in ready], strict=True)
+        _trainer(Member, run, *parts, progress=Named(said, name))
+        for (run, parts), name in zip(ready, list(names) or [run.name for run, _ in ready], strict=True)
     ]
     for (run, _), member in zip(ready, members, strict=True):
         member.finish = partial(_finish_member, run, member)
@@ -199,23 +209,14 @@ def execute_together(together: Together, ready: list[Run]) -> None:
 
 
 def fit_recipe(
-    rows: Rows, recipe: Recipe, settings: Settings, *, options: dict[str, Any] | None = None,
-    weight: np.ndarray | None = None, validation: float | str | Rows = "auto", split: Split | None = None,
-    out: str | Path | None = None, start: str | Path | None = None, data: dict[str, Any] | None = None,
-    progress: Progress | None = None, numbers: Tensor | None = None,
+    rows: Rows | Streamed, recipe: Recipe, settings: Settings, *, options: dict[str, Any] | None = None,
+    validation: float | str | Rows = "auto", out: str | Path | None = None, progress: Progress | None = None,
 ) -> Run:  # fmt: skip
-    """Fit a recipe to rows. ``start``: the folder of a run to take the weights from; ``numbers``: what the user calls
-    the rows, if not 0, 1, 2, …"""
-    run, tensors = prepare(
-        rows, recipe, settings, options=options, weight=weight, validation=validation, split=split, data=data
-    )
-    if numbers is not None:
-        tensors["numbers"] = numbers if tensors.get("numbers") is None else numbers[tensors["numbers"]]
-    if start is not None:
-        start_from(run, start)
+    """Fit a recipe to rows."""
+    run, parts = prepare(rows, recipe, settings, options=options, validation=validation)
     if out is not None:
         open_folder(run, out)
-    return execute(run, **tensors, progress=progress)
+    return execute(run, *parts, progress=progress)
 
 
 def open_folder(run: Run, folder: str | Path) -> None:
@@ -234,26 +235,20 @@ def prepare(
     rows: Rows | Streamed, recipe: Recipe, settings: Settings, *, options: dict[str, Any] | None = None,
     weight: np.ndarray | None = None, validation: float | str | Rows = "auto", split: Split | None = None,
     data: dict[str, Any] | None = None,
-) -> tuple[Run, dict[str, Any]]:  # fmt: skip
-    """The run before its first step, and the tensors it trains on. Rows on disk come with their rows held out."""
+) -> tuple[Run, Parts]:  # fmt: skip
+    """The run before its first step, and the rows it trains on with those held out. Rows on disk come with theirs."""
     check_device(settings.device)
-    schema = rows.schema
-    if isinstance(rows, Streamed):
-        tensors, count, sample, sample_c = _streamed(rows, validation)
-    else:
-        tensors = _tensors(rows, weight, validation, settings.seed, split)
-        train = tensors["x"]
-        count, pick = len(train), _sample(len(train), math.prod(schema.shape), settings.seed)
-        sample, sample_c = train[pick], trees.take(tensors["c"], pick)
-    conditions = rows.given.given_fields if rows.given is not None else ()
-    info = DataInfo(schema, count, sample, conditions, sample_c)
+    schema, given = rows.schema, rows.given
+    train, held = _divided(rows, weight, validation, settings.seed, split)
+    sample = _sample(rows, train, settings.seed)
+    count, held_rows = train.kept if isinstance(train, Streamed) else len(train), 0 if held is None else len(held)
+    info = DataInfo(schema, count, sample.x[:], () if given is None else given.given_fields, sample.c)
     with seeded(settings.seed, Key.WEIGHTS):
         model, objective = recipe.build(info, **(options or {}))
-    held_rows = 0 if tensors["validation"] is None else len(tensors["validation"])
     settled = settings.settle(
         count, linear=only_linear_maps(model), table=isinstance(schema, Table), held=held_rows,
         convolutions=has_convolutions(model),
-    )
+    )  # fmt: skip
     info.choices["training"] = (
         f"{counted(settled.epochs, 'epoch')} of {counted(count // int(settled.batch_size), 'step')}, "
         f"{counted(settled.batch_size, 'row')} a step; "
@@ -261,61 +256,60 @@ def prepare(
     )
     run = Run(
         model, objective, settled, count, schema, recipe, dict(options or {}), dict(data or {}), info.choices,
-        given=rows.given,
+        given=given,
     )  # fmt: skip
     run.data["validation"] = validation if isinstance(validation, str | int | float) else "given"
     if "fingerprint" not in run.data:
         run.data["fingerprint"] = rows.stream.fingerprint if isinstance(rows, Streamed) else fingerprint(rows.x)
-    if sample_c is not None:  # what samples are drawn for, where nothing is said
-        told = ~torch.stack([values.double().flatten().isnan() for values in sample_c.values()]).any(0)
-        every = max(1, int(told.sum()) // CONDITIONS_KEPT)
-        run.data["conditions"] = {name: sample_c[name][told][::every].double().tolist() for name in sample_c}
-    if isinstance(schema, Table) and any(column.missing for column in schema.outer):
-        whole = {name: values.double().flatten().numpy() for name, values in (sample_c or {}).items()}
-        own = sample.double().numpy()
-        if schema.rules:
-            kept = tensors.get("numbers", torch.arange(count))
-            seen = rows.seen if isinstance(rows, Streamed) else rows.take(kept[pick])
-            own = np.stack(list(schema.numbers(seen.x).values()), 1)
-        run.data["gaps"] = gaps.learned(tuple(field.name for field in schema.outer), own, whole)
+    run.data |= _remembered(rows, sample)
     run.warnings = notes(rows, count, settings, info)
     if not held_rows:
         run.warnings.append("no rows are held out: figures on the rows that were trained on flatter the model")
-    return run, tensors
+    return run, (train, held)
 
 
-def _tensors(
-    rows: Rows, weight: np.ndarray | None, validation: float | str | Rows, seed: int, split: Split | None
-) -> dict[str, Any]:
-    """Rows in memory as the tensors to train on, those held out apart."""
+def _divided(
+    rows: Rows | Streamed, weight: np.ndarray | None, validation: float | str | Rows, seed: int, split: Split | None
+) -> Parts:
+    """The rows to train on, and those held out."""
+    if isinstance(rows, Streamed):
+        apart = validation if isinstance(validation, Rows) else rows.held
+        return rows, None if apart is None else ModelRows(apart.inside, apart.c)
     weights = None if weight is None else torch.as_tensor(np.asarray(weight), dtype=torch.float32)
+    whole = ModelRows(rows.inside, rows.c, weights, torch.arange(len(rows)))
     if isinstance(validation, Rows):
-        return {
-            "x": rows.inside, "c": rows.c, "weight": weights, "validation": validation.inside,
-            "validation_c": validation.c,
-        }  # fmt: skip
-    kept, held = split_rows(len(rows), validation, seed, split)
-    if not len(held):
-        return {"x": rows.inside, "c": rows.c, "weight": weights, "numbers": kept, "validation": None}
-    return {
-        "x": some(rows.inside, kept), "c": trees.take(rows.c, kept), "weight": trees.take(weights, kept),
-        "numbers": kept, "validation": some(rows.inside, held), "validation_c": trees.take(rows.c, held),
-        "validation_weight": trees.take(weights, held),
-    }  # fmt: skip
+        return whole, ModelRows(validation.inside, validation.c)
+    kept, out = split_rows(len(rows), validation, seed, split)
+    return (whole.take(kept), whole.take(out)) if len(out) else (whole, None)
 
 
-def _sample(rows: int, cells: int, seed: int) -> Tensor:
-    """Numbers of rows that starting values are taken from, increasing."""
-    pick = torch.randperm(rows, generator=torch.Generator().manual_seed(seed))[:SAMPLE_ROWS].sort().values
-    return pick[:: max(1, len(pick) * cells // SAMPLE_CELLS)] if len(pick) > 1000 else pick
+def _sample(rows: Rows | Streamed, train: ModelRows | Streamed, seed: int) -> ModelRows:
+    """The rows to train on, or some of many, that starting values are taken from; increasing."""
+    if isinstance(train, Streamed):
+        return ModelRows(train.seen.inside, train.seen.c)
+    count, cells = len(train), math.prod(rows.schema.shape)
+    pick = torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:SAMPLE_ROWS].sort().values
+    return train.take(pick[:: max(1, len(pick) * cells // SAMPLE_CELLS)] if len(pick) > 1000 else pick)
 
 
-def _streamed(rows: Streamed, validation: Any) -> tuple[dict[str, Any], int, Tensor, Tree]:
-    """(what is trained on, its number of rows, the sample and its conditions) of rows on disk."""
-    held = validation if isinstance(validation, Rows) else rows.held
-    tensors = {"x": rows, "validation": None if held is None else held.inside}
-    tensors["validation_c"] = None if held is None else held.c
-    return tensors, rows.kept, rows.seen.inside[:], rows.seen.c
+def _remembered(rows: Rows | Streamed, sample: ModelRows) -> dict[str, Any]:
+    """What a run keeps of its rows: conditions, for which samples are drawn where nothing is said, and where cells are
+    missing."""
+    found: dict[str, Any] = {}
+    schema = rows.schema
+    given = {name: values.double().flatten() for name, values in (sample.c or {}).items()}
+    if given:
+        told = ~torch.stack([values.isnan() for values in given.values()]).any(0)
+        every = max(1, int(told.sum()) // CONDITIONS_KEPT)
+        found["conditions"] = {name: values[told][::every].tolist() for name, values in given.items()}
+    if isinstance(schema, Table) and any(column.missing for column in schema.outer):
+        own = sample.x[:].double().numpy()
+        if schema.rules:
+            seen = rows.seen if isinstance(rows, Streamed) else rows.take(sample.numbers)
+            own = np.stack(list(schema.numbers(seen.x).values()), 1)
+        names = tuple(field.name for field in schema.outer)
+        found["gaps"] = gaps.learned(names, own, {name: values.numpy() for name, values in given.items()})
+    return found
 
 
 def counted(number: int | str, noun: str) -> str:
@@ -324,35 +318,44 @@ def counted(number: int | str, noun: str) -> str:
 
 def notes(rows: Rows | Streamed, train: int, settings: Settings, info: DataInfo) -> list[str]:
     """What a person should know of the data before trusting the fit."""
-    seen = rows.seen if isinstance(rows, Streamed) else rows
     found, schema = list(info.warnings), info.schema
     if isinstance(schema, Table):
-        left = [f for f in schema.fields if f.kind in ("identifier", "text")]
-        for f in left[:10]:
-            why = f.reason.replace(": left out", "")
-            why = re.sub(r"NAME=(\w+)", lambda kind: shlex.quote(f"{f.name}={kind[1]}"), why)  # noqa: B023
-            found.append(f"column {f.name!r} is left out as {f.kind}: {why}")
-        if len(left) > 10:
-            more = counted(len(left) - 10, "more column")
-            found.append(f"{more} {'is' if len(left) == 11 else 'are'} left out as identifiers or text")
-        found += [field.remark for field in schema.fields if field.remark]
-        if gone := [repr(f.name) for f in schema.fields if f.kind == "missing"]:
-            found.append(f"column{'s' * (len(gone) > 1)} {listed(gone)} without a single value: left empty")
-        empty = int(seen.inside.isnan().all(1).sum()) if isinstance(seen.inside, Tensor) else 0
-        if empty:
-            of = f" of {len(seen):,} looked at" if isinstance(rows, Streamed) else ""
-            have = "have" if empty > 1 else "has"
-            found.append(f"{empty:,} row{'s' * (empty > 1)}{of} {have} no observed cell: they say nothing")
+        found += [*_notes_of_columns(schema), *_notes_of_empty_rows(rows)]
     elif schema.constant:
+        costs = "" if schema.is_discrete or schema.is_image or schema.kind == "count" else (
+            f"; they have no density, and another value costs ln({train + 2:,}) nats"
+        )  # fmt: skip
         found.append(
             f"{len(schema.constant)} of {schema.columns} {'pixels' if schema.is_image else 'columns'} never vary: they "
-            "are kept, and reproduced as they are"
-            + ("" if schema.is_discrete or schema.is_image or schema.kind == "count"
-               else f"; they have no density, and another value costs ln({train + 2:,}) nats")
+            f"are kept, and reproduced as they are{costs}"
         )
     if settings.batch_size != "auto" and int(settings.batch_size) > train:
         found.append(f"batch_size {settings.batch_size} is more than the {train} rows: batches shrink to {train}")
     return found
+
+
+def _notes_of_columns(schema: Table) -> list[str]:
+    """Which columns are left out, and what else was seen of them."""
+    found = []
+    left = [f for f in schema.fields if f.kind in ("identifier", "text")]
+    for f in left[:10]:
+        why = f.reason.replace(": left out", "")
+        why = re.sub(r"NAME=(\w+)", lambda kind: shlex.quote(f"{f.name}={kind[1]}"), why)  # noqa: B023
+        found.append(f"column {f.name!r} is left out as {f.kind}: {why}")
+    if len(left) > 10:
+        more = counted(len(left) - 10, "more column")
+        found.append(f"{more} {'is' if len(left) == 11 else 'are'} left out as identifiers or text")
+    found += [field.remark for field in schema.fields if field.remark]
+    if gone := [repr(f.name) for f in schema.fields if f.kind == "missing"]:
+        found.append(f"column{'s' * (len(gone) > 1)} {listed(gone)} without a single value: left empty")
+    return found
+
+
+def _notes_of_empty_rows(rows: Rows | Streamed) -> list[str]:
+    seen, of = (rows.seen, f" of {len(rows.seen):,} looked at") if isinstance(rows, Streamed) else (rows, "")
+    empty = int(seen.inside.isnan().all(1).sum()) if isinstance(seen.inside, Tensor) else 0
+    have = "have" if empty > 1 else "has"
+    return [f"{empty:,} row{'s' * (empty > 1)}{of} {have} no observed cell: they say nothing"] if empty else []
 
 
 def check_weights(weight: np.ndarray | None, rows: int) -> None:
@@ -374,15 +377,15 @@ def check_weights(weight: np.ndarray | None, rows: int) -> None:
 def reopen(
     folder: str | Path, record: dict[str, Any], rows: Rows | Streamed, validation: float | str | Rows, *,
     recipe: str | None = None, weight: np.ndarray | None = None, split: Split | None = None,
-) -> tuple[Run, dict[str, Any]]:  # fmt: skip
-    """An interrupted run and its tensors, ready to be continued to the numbers it would have had."""
+) -> tuple[Run, Parts]:  # fmt: skip
+    """An interrupted run and its rows, ready to be continued to the numbers it would have had."""
     ready = runs.build(record, recipe)
     assert ready.recipe is not None
-    run, tensors = prepare(
+    run, parts = prepare(
         rows, ready.recipe, ready.settings, weight=weight, data=record["data"], validation=validation, split=split
     )
     run.settings, run.choices, run.warnings = ready.settings, ready.choices, ready.warnings
     run.data, run.folder = record["data"], Path(folder)
     if run.data.get("from") and not runs.checkpoints(run.folder).exists():
         start_from(run, run.data["from"])
-    return run, tensors
+    return run, parts

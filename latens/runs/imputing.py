@@ -105,21 +105,17 @@ def copy_notes(names: Sequence[str]) -> list[str]:
 def _filled(rows: Rows, values: np.ndarray) -> Any:
     """The table with null cells replaced by those of ``values``; a level that the model never saw is no null."""
     import pyarrow as pa
-    from pyarrow import compute as pc
 
     assert isinstance(rows.schema, Table)
     numbers = dict(zip(rows.schema.names, values.T))
     if rows.schema.rules:
         numbers = rows.schema.filled(rows.schema.numbers(rows.x, rows.where), values)
-    columns = {}
-    for name, cells in zip(rows.x.column_names, rows.x.columns):
-        field = next((f for f in rows.schema.fields if f.name == name), None)
-        if field is not None and name in numbers:
-            cells = _coalesced(rows.schema.decoded(field, numbers[name]), cells)
-        elif field is not None and field.kind == "constant":
-            made, empty = field.repeat(len(cells)), cells.is_null(nan_is_null=pa.types.is_floating(cells.type))
-            cells = made if pa.types.is_null(cells.type) else pc.if_else(empty, made.cast(cells.type), cells)
-        columns[name] = cells
+    columns = dict(zip(rows.x.column_names, rows.x.columns))
+    for column in rows.schema.fields:
+        name, modelled = column.name, column.name in numbers
+        if name in columns and (modelled or column.kind == "constant"):
+            made = rows.schema.decoded(column, numbers[name]) if modelled else column.repeat(len(rows))
+            columns[name] = _coalesced(made, columns[name])
     return pa.table(columns)
 
 

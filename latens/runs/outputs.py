@@ -18,7 +18,7 @@ from latens.data.tables.reading import written as in_forms
 from latens.data.tables.types import with_index
 from latens.distributions import center, extrapolating
 from latens.errors import InputError, is_whole, require
-from latens.evaluation.likelihood import evaluating, model_device, rows_at_once
+from latens.evaluation.likelihood import chunks, evaluating, model_device, rows_at_once
 from latens.runs import gaps
 from latens.runs.record import Run
 from latens.schema import LIBRARY, AnySchema, Column, Table
@@ -46,50 +46,56 @@ def conditions(run: Run, n: int, given: Mapping[str, Any], seed: int) -> tuple[T
     Returns (c in the model's form or None, the given columns as arrow arrays). Raises ``InputError`` for a condition
     that the model does not read, or a value that it never saw.
     """
+    table, named = run.given, _numbers(run.given, given)
     seen = {name: np.asarray(values, dtype=np.float64) for name, values in (run.data.get("conditions") or {}).items()}
-    if run.given is None:
-        for name in given:
-            raise InputError(f"the model reads no condition {name!r}; fit it with --condition {name}")
-    if run.given is None and not seen:
+    names = [*(() if table is None else table.conditions), *([LIBRARY] if LIBRARY in seen else [])]
+    if not names:
         return None, {}
-    named = {}
-    for name, value in given.items():
-        assert run.given is not None
-        named[name] = _value(condition_column(run.given, name), value)
-    names = [*(run.given.conditions if run.given is not None else ()), *([LIBRARY] if LIBRARY in seen else [])]
     drawn = _draw(seen, named, n, seed)
-    for name in names:
-        if name not in drawn:
-            raise InputError(f"the condition {name!r} is not given; give it with --set {name}=VALUE")
-    storage = schema_of(run).storage if isinstance(run.schema, Table) else "float32"
+    if lacking := [name for name in names if name not in drawn]:
+        raise InputError(f"the condition {lacking[0]!r} is not given; give it with --set {lacking[0]}=VALUE")
+    storage = run.schema.storage if isinstance(run.schema, Table) else "float32"
     c = {name: torch.from_numpy(drawn[name].astype(storage)) for name in names}
-    columns = () if run.given is None else run.given.given_fields
+    columns = () if table is None else table.given_fields
     return c, {column.name: column.decode(drawn[column.name], given=True) for column in columns}
+
+
+def _numbers(table: Table | None, given: Mapping[str, Any]) -> dict[str, float]:
+    """The number of each condition's value."""
+    if table is not None:
+        return {name: _value(condition_column(table, name), value) for name, value in given.items()}
+    for name in given:
+        raise InputError(f"the model reads no condition {name!r}; fit it with --condition {name}")
+    return {}
 
 
 def _value(column: Column, value: Any) -> float:
     """The number of a condition's value, given as it is or as a word."""
-    if column.outputs_codes:
-        for code, level in enumerate(column.levels or ()):
-            if level == value or str(level) == str(value):
-                return float(code)
-        known = ", ".join(str(level) for level in (column.levels or ())[:20])
-        raise InputError(f"the condition {column.name!r} never was {value!r} in fitting; it knows {known}")
+    if not column.outputs_codes:
+        return _number(column, value)
+    for code, level in enumerate(column.levels or ()):
+        if level == value or str(level) == str(value):
+            return float(code)
+    known = ", ".join(str(level) for level in (column.levels or ())[:20])
+    raise InputError(f"the condition {column.name!r} never was {value!r} in fitting; it knows {known}")
+
+
+def _number(column: Column, value: Any) -> float:
     import pyarrow as pa
 
-    kind = "a date or time" if column.kind == "datetime" else "a number"
+    dates = column.kind == "datetime"
+    kind = "a date or time" if dates else "a number"
     wanted = f"the condition {column.name!r} takes {kind}, got {value!r}: write it as {column.written_as}"
     try:
         if column.form is not None and isinstance(value, str):
             cells = column.form.read(pa.array([value]))[0]
         else:
-            dates = column.kind == "datetime"
             cells = pa.array(np.array([value], dtype="datetime64[us]")) if dates else pa.array([float(value)])
     except (TypeError, ValueError):
         raise InputError(wanted) from None
     number = float(column.encode(cells, "--set")[0][0])
     if number != number or abs(number) > float(np.finfo(np.float32).max):
-        raise InputError(f"{wanted}, within float32" if kind == "a number" else wanted)
+        raise InputError(wanted if dates else f"{wanted}, within float32")
     return number
 
 
@@ -104,11 +110,6 @@ def _draw(seen: Mapping[str, np.ndarray], named: Mapping[str, float], n: int, se
         rows = agree if len(agree) else rows
     pick = np.random.default_rng([seed % 2**63, Key.CONDITIONS]).choice(rows, n)
     return found | {name: seen[name][pick] for name in others}
-
-
-def _codes(run: Run, rows: Rows) -> Tensor:
-    model_type = next((p.dtype for p in run.model.parameters() if p.is_floating_point()), torch.float32)
-    return evaluation.codes(run.model, rows.inside, rows.c).float().to(model_type)
 
 
 def codes(run: Run, rows: Rows) -> np.ndarray:
@@ -127,7 +128,9 @@ def posterior_samples(run: Run, rows: Rows, draws: int, seed: int) -> np.ndarray
 
 def reconstructed(run: Run, rows: Rows) -> Any:
     """What stands for p(x|z, c) at each row's posterior mean, in the user's form."""
-    return rows.in_order(decoded(run, _codes(run, rows), rows.c, rows.handed_through))
+    kind = next((p.dtype for p in run.model.parameters() if p.is_floating_point()), torch.float32)
+    z = torch.from_numpy(codes(run, rows)).to(kind)
+    return rows.in_order(decoded(run, z, rows.c, rows.handed_through))
 
 
 def sample(
@@ -180,16 +183,13 @@ def sample(
 
 def drawn_again(run: Run, rows: Rows, seed: int) -> Any:
     """One draw from p(x|z, c) for each row, at a draw z ~ q(z|x, c) of its own codes, as :func:`sample` gives rows."""
-    model, schema, c = run.model, schema_of(run), rows.c
+    model: Any = run.model
+    schema, c = schema_of(run), rows.c
     count = max(1, rows_at_once(schema.columns) // 2)  # densities are held beside the draws
 
-    def draw(start: int) -> Tensor:
-        some = slice(start, start + count)
-        given = (trees.to_device(trees.take(tree, some), model_device(model)) for tree in (rows.inside, c))
-        return model.draw(next(given), 1, next(given)).px.sample()[0]  # type: ignore[operator]
-
     with evaluating(model), seeded(seed, Key.RECONSTRUCT), torch.no_grad():
-        x = trees.below(map(draw, range(0, len(rows), count)), len(rows)).numpy()
+        parts = (model.draw(xs, 1, cs).px.sample()[0] for _, xs, cs in chunks(model, rows.inside, c, count))
+        x = trees.below(parts, len(rows)).numpy()
     fields = () if run.given is None else run.given.given_fields
     cells = {f.name: f.decode(c[f.name].numpy(), given=True) for f in fields}
     return to_user(schema, x, cells, leave_out=_gaps_of(run, c, seed))

@@ -125,12 +125,18 @@ class Run:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"the folder {self.folder} cannot be made: {error.strerror}") from None
-        try:
+        with self.whole():
             self.write_record({})
+        return self
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """Inside, what fails abandons the run."""
+        try:
+            yield
         except BaseException:
             self.abandon()
             raise
-        return self
 
     def abandon(self) -> None:
         """Take the folder away again if this process made the run and there is no checkpoint to continue from."""
@@ -170,11 +176,8 @@ class Run:
     def save(self, folder: str | Path) -> None:
         """Write the run to a new folder."""
         self.open_folder(folder)
-        try:
+        with self.whole():
             self.finish()
-        except BaseException:
-            self.abandon()
-            raise
 
 
 # Folders
@@ -219,15 +222,14 @@ def require_free(folder: str | Path) -> Path:
     if not str(folder).strip():
         raise InputError("the name of the run's folder is empty: name a folder")
     path = Path(folder)
-    if (path / "run.json").exists() or has_seeds(path):
-        raise InputError(
-            f"{path} already holds a run: choose another folder, continue it with `{resume_line(path)}`, or remove it"
-        )
-    if (path / "sweep.json").exists():
-        line = shlex.join(["latens", "sweep", "--resume", str(path)])
-        raise InputError(
-            f"{path} already holds a sweep: choose another folder, continue it with `{line}`, or remove it"
-        )
+    for what, is_there, line in (
+        ("run", (path / "run.json").exists() or has_seeds(path), resume_line(path)),
+        ("sweep", (path / "sweep.json").exists(), shlex.join(["latens", "sweep", "--resume", str(path)])),
+    ):
+        if is_there:
+            raise InputError(
+                f"{path} already holds a {what}: choose another folder, continue it with `{line}`, or remove it"
+            )
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file: name a folder for the run")
     return path
@@ -250,10 +252,9 @@ def read_record(folder: str | Path) -> dict[str, Any]:
     if not str(folder).strip():
         raise InputError("the name of the run's folder is empty: give the folder of a run made by `latens fit`")
     path = Path(folder)
-    if not path.exists():
-        raise InputError(f"{path} does not exist: give the folder of a run made by `latens fit`")
     if not path.is_dir():
-        raise InputError(f"{path} is a file: give the folder of a run made by `latens fit`")
+        wrong = "is a file" if path.exists() else "does not exist"
+        raise InputError(f"{path} {wrong}: give the folder of a run made by `latens fit`")
     if has_seeds(path):
         raise InputError(f"{path} holds runs of several seeds: name one of them, for example {path / 'seed-0'}")
     if (path / "sweep.json").exists():
@@ -352,28 +353,34 @@ DATA: dict[str, Any] = {
 def require_sound(run: Run) -> None:
     """``InputError`` where the record says of the data what cannot be: entries of another type, or a schema that cannot
     write a row."""
-    for name, kinds in DATA.items():
-        if name in run.data and not isinstance(run.data[name], kinds):
-            raise InputError(f"run.json is damaged (its entry data.{name}): restore it from a copy or fit again")
+    for what in _unsound(run):
+        raise InputError(f"run.json is damaged ({what}): restore it from a copy or fit again")
+
+
+def _unsound(run: Run) -> Iterator[str]:
+    yield from (f"its entry data.{key}" for key in DATA if key in run.data and not isinstance(run.data[key], DATA[key]))
     seen = run.data.get("conditions") or {}
     for name, values in seen.items():
-        numbers = isinstance(values, list) and all(isinstance(v, int | float) and v == v for v in values)
-        if not numbers or not values:
-            raise InputError(f"run.json is damaged (the conditions {name!r}): restore it from a copy or fit again")
-    if isinstance(run.schema, Table):
-        try:
-            usual = [[0.0 if field.low is None else float(field.low) for field in run.schema.modelled]]
-            found = run.schema.to_user(np.array(usual))
-            for name in run.schema.names:
-                run.schema.field(name).encode(found.column(name))
-            if run.given is not None:
-                for field in run.given.given_fields:
-                    field.encode(field.decode(np.asarray(seen.get(field.name, [0.0]))))
-        except Exception as error:
-            reason = " ".join(str(error).split())[:120]
-            raise InputError(
-                f"run.json is damaged (its schema: {reason}): restore it from a copy or fit again"
-            ) from None
+        if not values or not isinstance(values, list) or not all(map(_is_known, values)):
+            yield f"the conditions {name!r}"
+    try:
+        if isinstance(run.schema, Table):
+            _write_a_row(run.schema)
+            for field in run.given.given_fields if run.given is not None else ():
+                field.encode(field.decode(np.asarray(seen.get(field.name, [0.0]))))
+    except Exception as error:
+        yield f"its schema: {' '.join(str(error).split())[:120]}"
+
+
+def _is_known(value: Any) -> bool:
+    return isinstance(value, int | float) and value == value
+
+
+def _write_a_row(schema: Table) -> None:
+    usual = [[0.0 if field.low is None else float(field.low) for field in schema.modelled]]
+    found = schema.to_user(np.array(usual))
+    for name in schema.names:
+        schema.field(name).encode(found.column(name))
 
 
 def weights(folder: str | Path, record: dict[str, Any] | None = None) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from latens.data.rows import Rows
 from latens.errors import InputError, is_whole
 from latens.evaluation import NLL
 from latens.evaluation.anomaly import Conformal, contributions
-from latens.evaluation.likelihood import chunk_rows, evaluating, model_device
+from latens.evaluation.likelihood import chunk_rows, chunks, evaluating, model_device, on_device
 from latens.machine.atomic import write_text
 from latens.runs.record import CALIBRATION, Run
 from latens.schema import BEYOND, BROKEN, IMPOSSIBLE, UNSEEN, AnySchema, Odd, Table
@@ -101,25 +102,30 @@ def column_terms(run: Run, rows: Rows, k: int = TERMS) -> np.ndarray | None:
     """-E[ln p(x_j|z)] of each cell over p(z|x), by self-normalised importance sampling with ``k`` draws, ``[N, D]``
     nats, NaN where a cell is missing; None for images, and where the likelihood does not split by column.
     """
-    model: Any = run.model
-    x, c, device = rows.inside, rows.c, model_device(run.model)
+    x = rows.inside
     if x.ndim != 2 or x.shape[1] > WIDEST:
         return None
-    count, found = max(1, chunk_rows(x, k)[0] // 2), []
-    for start in range(0, len(x), count):
-        part = slice(start, start + count)
-        xs, cs = (trees.to_device(tree, device) for tree in (x[part], trees.take(c, part)))
+
+    def terms(xs: torch.Tensor, px: Any, log_w: torch.Tensor) -> torch.Tensor:
+        found = -(log_w.softmax(0).unsqueeze(-1) * px.cells(xs).double()).sum(0)
+        return torch.where(xs.isnan(), torch.nan, found) if xs.is_floating_point() else found
+
+    found = _by_column(run.model, x, rows.c, k, terms)
+    return None if found is None else found - slopes(rows)
+
+
+def _by_column(model: Any, x: Any, c: trees.Tree, k: int, figure: Callable[..., torch.Tensor]) -> np.ndarray | None:
+    """``figure(x, p(x|z), ln w)`` of all rows, a part at a time, with ``k`` draws z ~ q(z|x) of weights w, the same for
+    each row; None where the likelihood does not split by column."""
+    found = []
+    for _, xs, cs in chunks(model, x, c, max(1, chunk_rows(x, k)[0] // 2)):
         with evaluating(model), torch.no_grad(), shared():
             reseed(0, Key.SCORE_TERMS)
             draw = model.draw(xs, k, cs)
             if not isinstance(draw.px, d.Observed) or not draw.has_density:
                 return None
-            weights = draw.log_w.double().softmax(0)
-            terms = -(weights.unsqueeze(-1) * draw.px.cells(xs).double()).sum(0)
-            if xs.is_floating_point():
-                terms = torch.where(xs.isnan(), torch.nan, terms)
-        found.append(terms.cpu())
-    return torch.cat(found).numpy() - slopes(rows)
+            found.append(figure(xs, draw.px, draw.log_w.double()).cpu())
+    return torch.cat(found).numpy()
 
 
 def slopes(rows: Rows) -> np.ndarray:
@@ -166,8 +172,7 @@ def require_score(run: Run, rows: Rows) -> None:
 def no_bound(run: Run, rows: Rows) -> str | None:
     """Why the model gives no bound on ln p(x); None where it does."""
     model: Any = run.model
-    one = (trees.take(tree, slice(0, 1)) for tree in (rows.inside, rows.c))
-    x, c = (trees.to_device(tree, model_device(run.model)) for tree in one)
+    x, c = on_device(model, slice(0, 1), rows.inside, rows.c)
     with evaluating(model):
         return model.draw(x, 1, c).no_bound
 
@@ -260,24 +265,17 @@ def least_likely(model: Any, x: torch.Tensor, c: trees.Tree, cell: int, levels: 
     """-ln p(level | the row's other cells) of the level of a column for which it is largest, ``[N]`` nats, of rows in
     which the cell is missing. By importance sampling as in :func:`column_terms`; 0 where the likelihood does not split
     by column."""
-    device, found = model_device(model), []
-    count = max(1, chunk_rows(x, k)[0] // 2)
-    for start in range(0, len(x), count):
-        part = slice(start, start + count)
-        xs, cs = (trees.to_device(trees.take(tree, part), device) for tree in (x, c))
-        with evaluating(model), torch.no_grad(), shared():
-            reseed(0, Key.SCORE_TERMS)
-            draw = model.draw(xs, k, cs)
-            if not isinstance(draw.px, d.Observed) or not draw.has_density:
-                return np.zeros(len(x))
-            weights = draw.log_w.double().log_softmax(0)
-            each = []
-            for level in range(levels):
-                asked = torch.full_like(xs, torch.nan)
-                asked[:, cell] = level
-                each.append(-(weights + draw.px.cells(asked)[..., cell].double()).logsumexp(0))
-        found.append(torch.stack(each).amax(0).cpu())
-    return torch.cat(found).numpy()
+
+    def largest(xs: torch.Tensor, px: Any, log_w: torch.Tensor) -> torch.Tensor:
+        each = []
+        for level in range(levels):
+            asked = torch.full_like(xs, torch.nan)
+            asked[:, cell] = level
+            each.append(-(log_w.log_softmax(0) + px.cells(asked)[..., cell].double()).logsumexp(0))
+        return torch.stack(each).amax(0)
+
+    found = _by_column(model, x, c, k, largest)
+    return np.zeros(len(x)) if found is None else found
 
 
 def _named(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -19,16 +19,11 @@ ROWS = 20_000
 LEAST = 40  # rows on either side, below which nothing can be told
 
 
-def frame_of(table: Any, schema: Table) -> Frame:
-    """The modelled and the given columns of an arrow table as plain numbers and codes."""
-    fields = [f for f in schema.fields if f in schema.outer or f.name in schema.conditions]
-    columns = {f.name: _plain(f, table.column(f.name)) for f in fields}
-    return frame(columns, {f.name: "categorical" if f.outputs_codes else "numeric" for f in fields})
-
-
-def _plain(field: Column, cells: Any) -> np.ndarray:
-    numbers, _ = field.encode(cells)
-    return np.nan_to_num(numbers, nan=-1).astype(np.int64) if field.outputs_codes else numbers
+def frame_of(columns: Sequence[Column], numbers: Iterable[np.ndarray]) -> Frame:
+    """Columns, each with its numbers, as a table without a library: codes are whole, and -1 where they are missing."""
+    pairs = list(zip(columns, numbers))
+    cells = {f.name: np.nan_to_num(x, nan=-1).round().astype(int) if f.outputs_codes else x for f, x in pairs}
+    return frame(cells, {f.name: "categorical" if f.outputs_codes else "numeric" for f in columns})
 
 
 def evaluate_samples(
@@ -48,7 +43,10 @@ def evaluate_samples(
     n = min(ROWS, len(train))
     again = outputs.drawn_again(run, train.take(spaced(len(train), n).numpy()), seed)
     drawn = outputs.sample(run, n, mean=False, seed=seed, density=density)
-    train_, held_, drawn_, again_ = (frame_of(table, run.schema) for table in (train.x, held.x, drawn, again))
+    fields = [f for f in run.schema.fields if f in run.schema.outer or f.name in run.schema.conditions]
+    train_, held_, drawn_, again_ = (
+        frame_of(fields, (f.encode(x.column(f.name))[0] for f in fields)) for x in (train.x, held.x, drawn, again)
+    )
     return evaluate_synthetic(train_, held_, drawn_, oracle=again_, seed=seed, rows=ROWS)
 
 

@@ -216,10 +216,10 @@ def _spec(field: Any) -> str:
 
 @dataclass
 class Ready:
-    """A run before its next step, what it trains on, and which rows are held out."""
+    """A run before its next step, the rows it trains on (None once it is finished), and how others are held out."""
 
     run: Run
-    tensors: dict[str, Any]
+    parts: fitting.Parts | None
     validation: Any
     split: Split | None
 
@@ -242,14 +242,14 @@ def ready(asked: Fit, source: AnySource, rows: AnyRows, extra: dict[str, Any]) -
     stored = source.arrow if isinstance(source, Stream) else source.found.stored if source.found else None
     if stored is not None and (stored.metadata or any(field.metadata for field in stored)):
         data["frame"] = recorded(ArrowBack(with_index(stored.empty_table(), None, stored).schema))
-    run, tensors = fitting.prepare(
+    run, parts = fitting.prepare(
         rows, Recipe(asked.recipe), Settings.from_json(asked.settings), options=asked.options,
         weight=_weights(asked.weights, len(rows)), validation=validation, split=split, data=data,
     )  # fmt: skip
     run.warnings += [*source.notes, *(validation.notes if isinstance(validation, Rows) else ())]
     if asked.start is not None:
         fitting.start_from(run, asked.start)
-    return Ready(run, tensors, validation, split)
+    return Ready(run, parts, validation, split)
 
 
 @dataclass(frozen=True)
@@ -337,13 +337,13 @@ class Quiet(Progress):
 def _executed(made: Ready, rows: AnyRows, how: How) -> Ready:
     """The run after its last step."""
     run = made.run
-    assert run.folder is not None
+    assert run.folder is not None and made.parts is not None
     if not how.quiet:
         introduce(run, rows)
     line = runs.resume_line(run.folder, run.name)
     try:
         watched = bar(run.name, how) if is_first() else Progress()
-        return replace(made, run=fitting.execute(run, **made.tensors, progress=watched))
+        return replace(made, run=fitting.execute(run, *made.parts, progress=watched))
     except Interrupted:
         raise Stopped(f"interrupted; everything up to this step is kept: continue with `{line}`") from None
     except InputError as error:
@@ -396,7 +396,7 @@ def resume_one(folder: str, how: How) -> Answer:
     split, validation = _held_out_of(record, source, rows)
     with runs.at_work(path):
         run = runs.load(path, recipe=how.own)
-    return finish(Ready(run, {}, validation, split), rows, how)
+    return finish(Ready(run, None, validation, split), rows, how)
 
 
 def _held_out_of(record: dict[str, Any], source: AnySource, rows: AnyRows) -> tuple[Split | None, Any]:
@@ -417,5 +417,5 @@ def ready_again(path: Path, record: dict[str, Any], source: AnySource, rows: Any
     split, validation = _held_out_of(record, source, rows)
     weight = _weights(record["data"].get("weights"), len(rows))
     with concerning(path):
-        run, tensors = fitting.reopen(path, record, rows, validation, recipe=own, weight=weight, split=split)
-    return Ready(run, tensors, validation, split)
+        run, parts = fitting.reopen(path, record, rows, validation, recipe=own, weight=weight, split=split)
+    return Ready(run, parts, validation, split)

@@ -287,7 +287,8 @@ def _train_together(
     names = [str(Path(job.out).relative_to(many.root)) for job in jobs]
     progress = bar(f"{made[0].run.name} x {len(made)}", many.how)
     try:
-        together = fitting.join([(one.run, one.tensors) for one in made], store=store, names=names, progress=progress)
+        members = [(one.run, one.parts) for one in made if one.parts is not None]
+        together = fitting.join(members, store=store, names=names, progress=progress)
     except NotTogether:
         return {}
     _open_folders(made, jobs)

@@ -1,0 +1,116 @@
+"""A function fits a screen and a head: at most 60 lines, complexity at most 15, at most 8 parameters."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import latens
+
+ROOT = Path(latens.__file__).parent
+LINES, COMPLEXITY, PARAMETERS = 60, 15, 8
+CATALOGUES = ("cli", "recipes")  # their functions declare the options of a command or a recipe as parameters
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+# What is over a limit: parameters that are options which a user names, and functions that are still to be reduced.
+EXCEPTIONS: dict[str, set[str]] = {
+    "lines": set(),
+    "parameters": {
+        "api.estimator.VAE.__init__", "api.training.train", "data.rows.rows_like",
+        "data.streams.loader.StreamLoader.__init__", "models.hamiltonian.Hamiltonian.__init__",
+        "models.recurrent.Recurrent.__init__", "runs.comparing.compare", "training.loop.Trainer.__init__",
+    },
+    "complexity": {
+        "api.estimator.VAE._asked", "api.estimator.VAE._user_form", "api.estimator.VAE.fit",
+        "cli.commands.asking.reading", "cli.commands.comparing.compare", "cli.commands.many._train_together",
+        "cli.commands.sampling.sample", "cli.commands.sources.read_for", "cli.commands.sources.stream_for",
+        "cli.commands.sweeping._text", "cli.commands.sweeping.grid_of", "cli.commands.sweeping.sweep",
+        "cli.main.main", "conditionals.column.ColumnLikelihood._fault", "data.tables.rules._joined",
+        "distributions.heaped.Margins.of", "networks.table.Columns.__init__",
+        "recipes.choices.tables.columns_likelihood", "schema.rules.settle_levels", "training.loop.Trainer.update",
+        "training.players.PlayerOptimizer.__init__", "training.settings.Settings.settle",
+        "training.stacked.Stack.__init__", "training.stacked._numbers", "training.together.Together._epoch",
+    },
+}  # fmt: skip
+
+
+def complexity(function: Function) -> int:
+    """McCabe's number as radon counts it: 1, and 1 for every further way through. Functions inside have their own."""
+    return 1 + sum(map(_ways, function.body))
+
+
+def _ways(tree: ast.AST) -> int:
+    found = 0
+    match tree:
+        case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+            return 0
+        case ast.Assert():
+            return 1
+        case ast.If() | ast.IfExp():
+            found = 1
+        case ast.For() | ast.AsyncFor() | ast.While():
+            found = 1 + bool(tree.orelse)
+        case ast.Try():
+            found = len(tree.handlers) + bool(tree.orelse)
+        case ast.BoolOp():
+            found = len(tree.values) - 1
+        case ast.comprehension():
+            found = 1 + len(tree.ifs)
+        case ast.Match():
+            found = len(tree.cases) - any(getattr(case.pattern, "pattern", False) is None for case in tree.cases)
+    return found + sum(map(_ways, ast.iter_child_nodes(tree)))
+
+
+def parameters(function: Function) -> int:
+    names = [each.arg for each in (*function.args.posonlyargs, *function.args.args)]
+    return len(names) + len(function.args.kwonlyargs) - (names[:1] in (["self"], ["cls"]))
+
+
+def functions() -> Iterator[tuple[str, Function]]:
+    for path in sorted(ROOT.rglob("*.py")):
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        yield from _inside(module, ast.parse(path.read_text("utf-8")))
+
+
+def _inside(place: str, tree: ast.AST) -> Iterator[tuple[str, Function]]:
+    for node in ast.iter_child_nodes(tree):
+        name = f"{place}.{node.name}" if isinstance(node, Function | ast.ClassDef) else place
+        if isinstance(node, Function):
+            yield name, node
+        yield from _inside(name, node)
+
+
+def too_much(name: str, function: Function) -> set[str]:
+    lines = (function.end_lineno or function.lineno) - function.lineno + 1
+    over = {"lines": lines > LINES, "complexity": complexity(function) > COMPLEXITY}
+    over["parameters"] = parameters(function) > PARAMETERS and name.partition(".")[0] not in CATALOGUES
+    return {what for what, is_over in over.items() if is_over}
+
+
+@pytest.mark.parametrize("what", EXCEPTIONS)
+def test_functions_are_short_plain_and_of_few_parameters(what: str):
+    found = {name for name, function in functions() if what in too_much(name, function)}
+    new, gone = sorted(found - EXCEPTIONS[what]), sorted(EXCEPTIONS[what] - found)
+    assert not new, f"too much {what}: {new}"
+    assert not gone, f"no longer too much {what}, take them out of the exceptions: {gone}"
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("pass", 1),
+        ("if a and b or c: pass\nelif d: pass\nelse: pass", 5),
+        ("for a in b: pass\nelse: pass", 3),
+        ("try: a\nexcept B: pass\nexcept C: pass\nelse: pass", 4),
+        ("return [a for a in b if a if c]", 4),
+        ("assert a if b else c", 2),
+        ("def inner():\n  if a: pass\nreturn lambda b: b", 1),
+        ("match a:\n  case 1: pass\n  case 2: pass\n  case _: pass", 3),
+    ],
+)
+def test_complexity_is_the_number_of_ways(code: str, expected: int):
+    body = "\n".join(f"  {line}" for line in code.splitlines())
+    function = ast.parse(f"def f():\n{body}").body[0]
+    assert isinstance(function, Function) and complexity(function) == expected
