@@ -223,6 +223,11 @@ class Ready:
     validation: Any
     split: Split | None
 
+    @property
+    def task(self) -> tuple[Run, fitting.Parts]:
+        assert self.parts is not None
+        return self.run, self.parts
+
 
 def ready(asked: Fit, source: AnySource, rows: AnyRows, extra: dict[str, Any]) -> Ready:
     """A new run, without its folder."""
@@ -336,14 +341,14 @@ class Quiet(Progress):
 
 def _executed(made: Ready, rows: AnyRows, how: How) -> Ready:
     """The run after its last step."""
-    run = made.run
-    assert run.folder is not None and made.parts is not None
+    run, parts = made.task
+    assert run.folder is not None
     if not how.quiet:
         introduce(run, rows)
     line = runs.resume_line(run.folder, run.name)
     try:
         watched = bar(run.name, how) if is_first() else Progress()
-        return replace(made, run=fitting.execute(run, *made.parts, progress=watched))
+        return replace(made, run=fitting.execute(run, *parts, progress=watched))
     except Interrupted:
         raise Stopped(f"interrupted; everything up to this step is kept: continue with `{line}`") from None
     except InputError as error:

@@ -287,8 +287,7 @@ def _train_together(
     names = [str(Path(job.out).relative_to(many.root)) for job in jobs]
     progress = bar(f"{made[0].run.name} x {len(made)}", many.how)
     try:
-        members = [(one.run, one.parts) for one in made if one.parts is not None]
-        together = fitting.join(members, store=store, names=names, progress=progress)
+        together = fitting.join([one.task for one in made], store=store, names=names, progress=progress)
     except NotTogether:
         return {}
     _open_folders(made, jobs)
