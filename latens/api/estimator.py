@@ -80,8 +80,9 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         condition: columns of a table that are given, not modelled: a name, or several.
         formats: how columns of text are written, ``{"when": "%d/%m/%Y"}``, "day-first", "month-first", "1.234,5" or
             "text", where the cells do not settle it.
-        rules: what holds between columns in every row, ``["start <= end", "total = net + tax", "city -> country"]``,
-            beside what is found in the data; "none": what is found is not kept (see ``latens fit --help``).
+        rules: what holds between columns in every row, ``["start <= end", "total = net + tax", "city -> country",
+            "sex & title"]``, beside what is found in the data; "none": what is found is not kept (see ``latens fit
+            --help``).
         kind: of an array: "auto", "continuous", "binary", "levels" or "count".
         random_state: None, an int, or a ``RandomState``. None is a fresh seed for each fit.
         verbose: 1 shows a progress bar.

@@ -109,8 +109,8 @@ ABOUT = group(
     ("schema", _Word, None, "FILE", "Kinds of columns, as `latens schema --out` writes them."),
     ("condition", _Words, None, "COLUMN", "Given, not modelled: a column, or label (repeat for more)."),
     ("rule", _Words, None, "RULE",
-     'What holds in every row: "start <= end", "total = net + tax", "city -> country", "dose missing where drug = '
-     'none" (repeat for more); none: those found in the data are not kept.'),
+     'What holds in every row: "start <= end", "total = net + tax", "city -> country", "sex & title" (no combinations '
+     'but those there are), "dose missing where drug = none" (repeat for more); none: those found are not kept.'),
     ("split", _Word, None, "KIND=COLUMN", "Which rows are held out: group=, time= or stratified=COLUMN."),
     ("kind", str, "auto", None, "Of an array: auto, continuous, binary, levels or count."),
     ("layout", str, "auto", None, "Of an array: auto, vector, TC (sequences), HW, HWC or CHW."),
