@@ -12,14 +12,16 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from latens.errors import InputError
 from latens.machine.atomic import leftovers, write_bytes, write_text
-from latens.training.callbacks import Progress
+
+if TYPE_CHECKING:
+    from latens.training.callbacks import Progress
 
 
 def state_of(module: nn.Module) -> dict[str, Tensor]:

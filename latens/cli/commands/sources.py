@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from latens.data import Source, columns_of, images, read, streams, tables
+from latens.data import Source, columns_of, read, streams, tables
 from latens.data.rows import LABEL, Rows, columns_left, known_columns, rows_like
 from latens.data.sources import check_reading, option_of
 from latens.data.splits import Split, split_rows
@@ -48,11 +48,13 @@ def _sides(size: str | None) -> list[int] | None:
     """[height, width] of "64x48", or of "64"."""
     if not size:
         return None
-    match, most = re.fullmatch(r"(\d+)(?:[xX](\d+))?", size.strip()), images.pixels.MAX_SIDE
+    from latens.data.images.pixels import MAX_SIDE
+
+    match = re.fullmatch(r"(\d+)(?:[xX](\d+))?", size.strip())
     sides = [int(match[1]), int(match[2] or match[1])] if match else [0]
-    if not all(1 <= side <= most for side in sides):
+    if not all(1 <= side <= MAX_SIDE for side in sides):
         raise InputError(
-            f"--size must be HEIGHTxWIDTH in pixels, each from 1 to {most:,}, for example 64x48, got {size!r}"
+            f"--size must be HEIGHTxWIDTH in pixels, each from 1 to {MAX_SIDE:,}, for example 64x48, got {size!r}"
         )
     return sides
 
