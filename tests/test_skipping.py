@@ -163,4 +163,4 @@ def test_the_command_line_counts_and_says(tmp_path: Path, monkeypatch: pytest.Mo
     assert "left out" not in done(*fit, "other").err
     failed = call(*fit, "third", "--skip-norm", "1e-9")
     assert failed.status == 1 and "raise it (0 leaves none out)" in failed.err and "Traceback" not in failed.err
-    assert "skip_norm" in refused(*fit, "fourth", "--skip-norm", "-3")
+    assert "skip-norm" in refused(*fit, "fourth", "--skip-norm", "-3")
