@@ -18,7 +18,7 @@ from latens.data.rows import Asked, rows_of
 from latens.data.tables.frames import as_table
 from latens.networks import Seen
 from latens.schema import Table
-from latens.schema.rules import Combinations
+from latens.schema.rules import Combinations, settle_levels
 
 COLUMNS = [
     ColumnLikelihood("categorical", levels=3), ColumnLikelihood("bernoulli"), ColumnLikelihood("ordinal", levels=4),
@@ -98,7 +98,7 @@ def test_the_density_is_that_of_the_columns_divided_by_what_is_allowed(kind: str
     """Against the free density: p(k) / sum of p over the levels that are allowed, column by column."""
     part, z = likelihood(kind, 0), torch.randn(2, dtype=torch.float64).expand(len(VALUES), 2)
     bound = part(z).cells(VALUES).exp()
-    rules, part.allowed = part.allowed, {}
+    part.allowed, rules = {}, {each.target: each for each in allowed(0)}
     free = part(z).cells(VALUES).exp()
     for j, rule in rules.items():
         others = [i for i in range(4) if i != j]
@@ -131,7 +131,9 @@ def test_a_missing_source_allows_what_any_level_of_it_allows_and_gradients_are_f
     part = Columns(nn.Linear(1, 2), columns, allowed=[Allowed(1, (0,), levels)])
     x = torch.tensor([[torch.nan, 1.0], [0.0, torch.nan], [0.0, 0.0], [1.0, 1.0]])
     cells = part(torch.zeros(4, 1)).cells(x)
-    assert cells[2, 1] == 0 and cells[0, 1] < 0 and cells[1, 1] == 0
+    free = Columns(part.network, columns)(torch.zeros(4, 1)).cells(x)
+    assert cells[2, 1] == 0 and cells[1, 1] == 0
+    assert torch.equal(cells[:, 0], free[:, 0]) and torch.allclose(cells[[0, 3], 1], free[[0, 3], 1])
     assert all(g.isfinite().all() for g in torch.autograd.grad(cells.sum(), list(part.parameters())))
 
 
@@ -173,6 +175,22 @@ def test_samples_imputed_cells_and_reconstructions_are_possible(dependence: str,
     assert (filled.astype(str).to_numpy()[seen] == data.astype(str).to_numpy()[seen]).all()
     shares = filled["title"].value_counts(normalize=True) - data["title"].value_counts(normalize=True)
     assert shares.abs().max() < 0.2
+
+
+def test_as_few_levels_as_it_takes_are_given_to_cells_that_cannot_stand() -> None:
+    """Later columns first, frequent levels first; what can stand and what is told does."""
+    rules = [Combinations("b", ("a",), "", (5, None, 3, 4, 2, 9), (2, 3)),
+             Combinations("c", ("b",), "", (1, 1, 1, None, 1, 1), (3, 2))]  # fmt: skip
+    u = {"a": np.array([0.0, 0.0, 0.0, 1.0]), "b": np.array([1.0, 1.0, 0.0, 1.0]), "c": np.array([1.0, 1.0, 0.0, 1.0])}
+    made = dict(u)
+    settle_levels(rules, made)
+    assert made["a"].tolist() == u["a"].tolist()
+    assert made["b"].tolist() == [0, 0, 0, 1] and made["c"].tolist() == [1, 1, 0, 0]
+    told = dict(u)
+    free = {"a": np.ones(4, bool), "b": np.zeros(4, bool), "c": np.array([True, True, True, False])}
+    settle_levels(rules, told, free)
+    assert told["a"].tolist() == [1, 1, 0, 1] and told["b"].tolist() == u["b"].tolist()
+    assert told["c"].tolist() == [0, 0, 0, 1]  # of the last row nothing can be done
 
 
 def test_a_row_that_has_them_is_counted_and_its_score_is_finite(vae) -> None:

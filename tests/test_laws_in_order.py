@@ -79,6 +79,35 @@ def test_codes_learn_what_they_would_without_it() -> None:
     assert ((up - down) / 2e-5).item() == pytest.approx(found[1 + place][0].sum().item(), rel=1e-5)
 
 
+def test_it_starts_with_the_marginals_of_a_sample() -> None:
+    columns = [ColumnLikelihood("normal", shift=1.0, unit=2.0), ColumnLikelihood("categorical", levels=3)]
+    sample = torch.stack([1.0 + 0.5 * torch.randn(500), torch.randint(0, 3, (500,)).double()], -1)
+    part, apart = ColumnsInOrder(nn.Identity(), columns, [Seen(), Seen(3)], hidden=4), Columns(nn.Identity(), columns)
+    raw = part.start(sample).expand(500, -1)
+    torch.testing.assert_close(apart.start(sample).expand(500, -1), raw)
+    torch.testing.assert_close(part(raw).log_prob(sample), apart(raw).log_prob(sample))
+
+
+def test_scales_at_their_floor_are_those_of_the_heads_that_serve() -> None:
+    columns = [ColumnLikelihood("normal"), ColumnLikelihood("normal")]
+    part = ColumnsInOrder(nn.Identity(), columns, [Seen(), Seen()], hidden=4)
+    with torch.no_grad():
+        part.heads[0].log_scale[0] = part.own[0].log_scale[1] = -20.0
+    assert part.floor_hits() == [1]
+
+
+@pytest.mark.parametrize(("rows", "columns", "in_order"), [(2400, 5, True), (1900, 5, False), (2400, 70, False)])
+def test_it_is_the_default_of_tables_with_rows_enough_and_not_too_many_columns(
+    rows: int, columns: int, in_order: bool
+) -> None:
+    torch.set_default_dtype(torch.float32)
+    data = tied(rows) if columns == 5 else pd.DataFrame(np.random.default_rng(0).normal(size=(rows, columns)))
+    data = data.rename(columns=str).assign(kind=np.where(data.iloc[:, 0] > 0, "a", "b"))
+    vae = latens.VAE(2, epochs=1, validation=0.0, rules="none", random_state=0).fit(data)
+    assert (type(vae.model_.likelihood) is ColumnsInOrder) == in_order
+    assert vae.run_.settings.average == (0.998 if rows >= 2000 else 0.0)
+
+
 @pytest.mark.parametrize("j", range(4))
 def test_a_column_sees_those_before_it_and_no_other(j: int) -> None:
     part, z = likelihood(), torch.randn(2).expand(len(VALUES), 2)

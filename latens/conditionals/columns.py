@@ -23,11 +23,11 @@ def _size(atoms: int) -> int:
     return 0 if not atoms else 8 if atoms <= 8 else 128
 
 
-def _stages(size: int, allowed: Mapping[int, Allowed]) -> list[list[int]]:
+def _stages(size: int, sources_of: Mapping[int, Sequence[int]]) -> list[list[int]]:
     """The columns in the order in which they can be drawn, those together that do not depend on each other."""
     stage: list[int] = []
     for j in range(size):
-        sources = allowed[j].sources if j in allowed else ()
+        sources = sources_of.get(j, ())
         if any(source >= j for source in sources):
             raise ValueError(f"column {j} is allowed by columns {sources}, which must stand before it")
         stage.append(max((stage[source] + 1 for source in sources), default=0))
@@ -59,10 +59,10 @@ class Columns(Conditional):
         self.columns = tuple(columns)
         if not self.columns:
             raise InputError("a table's likelihood needs at least one column, got none.")
-        self.allowed = {each.target: each for each in allowed}
+        self.allowed = {each.target: each.sources for each in allowed}
         self.stages = _stages(len(self.columns), self.allowed)
-        for j, each in self.allowed.items():
-            self.register_buffer(f"allowed_{j}", each.levels, persistent=False)
+        for each in allowed:
+            self.register_buffer(f"allowed_{each.target}", each.levels, persistent=False)
         groups: dict[tuple[str, int | None, str, int, bool], list[int]] = {}
         for j, column in enumerate(self.columns):
             size = column.levels if column.law is None else _size(len(column.law.atoms))
@@ -128,9 +128,9 @@ class Columns(Conditional):
             return part
         found = []
         for j in members:
-            each, levels = self.allowed[j], cast(Tensor, getattr(self, f"allowed_{j}"))
-            missing = zip(each.sources, levels.shape)
-            at = tuple(x[..., source].nan_to_num(nan=size - 1).long() for source, size in missing)
+            levels = cast(Tensor, getattr(self, f"allowed_{j}"))
+            sources = zip(self.allowed[j], levels.shape)
+            at = tuple(x[..., source].nan_to_num(nan=size - 1).long() for source, size in sources)
             found.append(levels[at])
         return d.among(part, torch.stack(found, -2))
 
@@ -166,10 +166,15 @@ class Columns(Conditional):
             *([f"densities of {densities:,}, per unit of the data"] if densities else []),
         ])  # fmt: skip
 
+    @property
+    def served(self) -> nn.ModuleList:
+        """The heads of which ln p(x) is."""
+        return self.heads
+
     def floor_hits(self) -> list[int]:
         """The columns (counted from 0) whose learned scale is at its floor: constant, or copied by the model."""
         hits: list[int] = []
-        for index, _, head in self._groups():
+        for index, _, head in self._groups(self.served):
             if isinstance(head, Spread):
                 hits += index.cpu()[head.at_floor()].tolist()
         return sorted(hits)

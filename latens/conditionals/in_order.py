@@ -52,6 +52,10 @@ class ColumnsInOrder(Columns):
         """Where in ``[columns, most]``, of some columns, each of their raw outputs is."""
         return [place * self.most + i for place, j in enumerate(only) for i in range(self.columns[j].outputs)]
 
+    @property
+    def served(self) -> nn.ModuleList:
+        return self.own
+
     def start(self, sample: Tensor) -> Tensor:
         raw = super().start(sample)
         self.own.load_state_dict(self.heads.state_dict())
