@@ -180,7 +180,7 @@ def test_samples_imputed_cells_and_reconstructions_are_possible(dependence: str,
 def test_as_few_levels_as_it_takes_are_given_to_cells_that_cannot_stand() -> None:
     """Later columns first, frequent levels first; what can stand and what is told does."""
     rules = [Combinations("b", ("a",), "", (5, None, 3, 4, 2, 9), (2, 3)),
-             Combinations("c", ("b",), "", (1, 1, 1, None, 1, 1), (3, 2))]  # fmt: skip
+             Combinations("c", ("b",), "", (9, 9, 9, None, 9, 9), (3, 2))]  # fmt: skip
     u = {"a": np.array([0.0, 0.0, 0.0, 1.0]), "b": np.array([1.0, 1.0, 0.0, 1.0]), "c": np.array([1.0, 1.0, 0.0, 1.0])}
     made = dict(u)
     settle_levels(rules, made)
