@@ -126,7 +126,7 @@ th,td{padding:.42rem .58rem;text-align:right;white-space:nowrap;border-bottom:1p
 th{font-weight:600;color:var(--muted);vertical-align:bottom}
 th:first-child,td:first-child,.plain td,.plain th{text-align:left}
 .tablebox:not(.narrow) :is(th,td):first-child{position:sticky;left:0;background:var(--card)}
-.plain td{white-space:normal;overflow-wrap:anywhere}
+.plain td{white-space:normal;overflow-wrap:break-word}
 .plain td:first-child{color:var(--muted);white-space:nowrap}
 tr.first td{border-top:2px solid var(--faint)}
 .schema td{white-space:nowrap}

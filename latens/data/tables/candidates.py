@@ -22,15 +22,13 @@ DEGREES = (3.0, 5.0, 10.0)
 MASSES = ("poisson", "negative_binomial", "zero_inflated_negative_binomial", "heaped")
 
 
-def best_family(
-    values: np.ndarray, candidates: Sequence[str], step: float | None = None
-) -> tuple[str, str]:
+def best_family(values: np.ndarray, candidates: Sequence[str], step: float | None = None) -> tuple[str, str]:
     """The candidate with the best held-out score, and the scores in words.
 
     Args:
-        values: finite values of a column, in no particular order. candidates: names of likelihoods, the simplest first;
-        a later one must be better by ``MARGIN``, and where
-            there are few values by two standard errors of the paired difference.
+        values: finite values of a column, in no particular order.
+        candidates: names of likelihoods, the simplest first; a later one must be better by ``MARGIN``, and where there
+            are few values by two standard errors of the paired difference.
         step: the grid on which the values lie, so that a density has the mass of the place about each.
 
     >>> rng = np.random.default_rng(0)
@@ -54,9 +52,7 @@ def best_family(
     return best, f"held-out nats: {words}"
 
 
-def _score(
-    name: str, train: np.ndarray, test: np.ndarray, step: float | None = None
-) -> np.ndarray:
+def _score(name: str, train: np.ndarray, test: np.ndarray, step: float | None = None) -> np.ndarray:
     """ln p of each held-out value, ``[N]``; of a density on a grid, ln of its integral over the value's place."""
     if step is None or name in MASSES:
         return np.broadcast_to(_SCORES[name](train, test), test.shape)
