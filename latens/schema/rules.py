@@ -2,7 +2,9 @@
 
 A rule takes one column, its *target*, out of what is modelled, or puts what is left of it in its place: a total is
 written from its parts, an end as its start and what it exceeds that by. The density of the rows that keep the rules is
-that of what is left (the map between the two has the Jacobian 1), so that it is normalised over them.
+that of what is left (the map between the two has the Jacobian 1), so that it is normalised over them. Combinations of
+levels leave the target where it is: its likelihood is normalised over the levels that the others allow
+(:class:`latens.conditionals.Allowed`).
 
 Numbers here are ``{column: [N]}`` float64 in the user's units, codes for levels, NaN where missing.
 """
