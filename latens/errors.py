@@ -12,13 +12,20 @@ from typing import Any, TypeGuard
 
 
 class InputError(ValueError):
-    """A user's mistake. Its message is one sentence: what was wrong, where, and what to do.
+    """A user's mistake, in one sentence: what is wrong (and where), a colon, what to do. No capital, no full stop.
 
     The command line prints the sentence and exits with status 2; Python sees a ``ValueError``.
 
-    >>> issubclass(InputError, ValueError)
-    True
+    Args:
+        wrong: what is wrong, with the file, row, column and value seen.
+        remedy: what to do, with the option to use; empty where ``wrong`` says it ("k must be at least 1, got 0").
+
+    >>> str(InputError("people.csv, row 17: column 'age' has 'abc', which is not a number", "fix the cell"))
+    "people.csv, row 17: column 'age' has 'abc', which is not a number: fix the cell"
     """
+
+    def __init__(self, wrong: str, remedy: str = "") -> None:
+        super().__init__(f"{wrong}: {remedy}" if remedy else wrong)
 
 
 class FitError(ArithmeticError):

@@ -1,0 +1,71 @@
+"""Messages have one form: `what is wrong: what to do`, lower case, one sentence, no full stop."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import latens
+
+ROOT = Path(latens.__file__).parent
+PACKAGES = sorted(path for path in ROOT.iterdir() if path.is_dir() and path.name != "__pycache__")
+RAISED = {"InputError", "FitError", "Stopped"}
+NAMES = ("AnnData", "Ctrl-C", "CUDA", "HDF5", "IDX", "JSON", "Parquet", "PCA", "Python", "VAE")  # begin with capitals
+SAYS_WHAT_TO_DO = re.compile(r": |must be|did you mean")  # in `wrong` itself
+UNSAID = re.compile(r"\bso (many|much|long)\b|leave \S+ away|one a (row|file|part|column)|\bsay --|, as it is told")
+
+
+def pieces(node: ast.expr) -> Iterator[str]:
+    """The texts that an expression can be, with {} for what is only known later."""
+    match node:
+        case ast.Constant(value=str(text)):
+            yield text
+        case ast.JoinedStr():
+            yield "".join(part.value if isinstance(part, ast.Constant) else "{}" for part in node.values)
+        case ast.IfExp():
+            yield from pieces(node.body)
+            yield from pieces(node.orelse)
+        case ast.BinOp(op=ast.Add()):
+            left, right = list(pieces(node.left)) or ["{}"], list(pieces(node.right)) or ["{}"]
+            yield from (one + other for one in left for other in right)
+
+
+def messages(package: Path) -> Iterator[tuple[str, list[list[str]]]]:
+    """(place, texts of each argument) of every message that a package builds."""
+    for path in sorted(package.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", None) in RAISED and node.args:
+                yield f"{path.relative_to(ROOT)}:{node.lineno}", [list(pieces(each)) for each in node.args]
+
+
+def faults(arguments: list[list[str]]) -> Iterator[str]:
+    for text in (text for each in arguments for text in each):
+        if text.endswith(".") and not text.endswith("…"):
+            yield f"ends in a full stop: {text!r}"
+        if re.search(r"[a-z)'\"}]\. [A-Z]", text):
+            yield f"has two sentences: {text!r}"
+        if text[:1].isupper() and not text.startswith(NAMES):
+            yield f"begins with a capital: {text!r}"
+        if found := UNSAID.search(text):
+            yield f"says {found[0]!r}: {text!r}"
+    if len(arguments) == 1:
+        yield from (f"says nothing of what to do: {text!r}" for text in arguments[0] if not SAYS_WHAT_TO_DO.search(text))
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.name)
+def test_every_message_has_the_form(package: Path) -> None:
+    found = [f"{place} {fault}" for place, arguments in messages(package) for fault in faults(arguments)]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["The file is empty", "give another"], ["it is empty."], ["it is empty. Give another: x"], ["it is empty"],
+     ["it is empty", "leave --layout away"]],
+)  # fmt: skip
+def test_a_message_of_another_form_is_noticed(arguments: list[str]) -> None:
+    assert list(faults([[each] for each in arguments]))
