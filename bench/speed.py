@@ -1,9 +1,9 @@
-"""Speed beside other libraries', and beside what the machine can do; bench/README.md says how.
+"""Speed compared with other libraries, and with what the machine can do; bench/README.md says how.
 
     python bench/speed.py                         every case (hours)
     python bench/speed.py --case mlp --case table
     python bench/speed.py --quick                 a smoke run of each (minutes; its figures mean nothing)
-    python bench/speed.py --table bench/results/speed.json [--into docs/benchmarks.md]
+    python bench/speed.py --table docs/benchmarks.md    rewrite its tables from bench/results/speed/*.json
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import argparse
 import json
 from pathlib import Path
 
-from speed import runner, tables
+from speed import machine, runner, tables
 from speed.case import chosen
 
 RESULTS = Path(__file__).resolve().parent / "results"
+NAME = tables.machine_of(str(machine.describe()["cpu"]))
 
 
 def main() -> object:
@@ -26,19 +27,20 @@ def main() -> object:
     how.add_argument("--quick", action="store_true", help="tiny sizes, two rounds: does everything run?")
     how.add_argument("--full", action="store_true", help="the largest sizes: growth to 10^7 rows")
     parser.add_argument("--repeats", type=int, help="rounds of each case, instead of its own number")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where figures go: bench/results/speed.json, or "
-                        "speed_quick.json with --quick")  # fmt: skip
-    parser.add_argument("--table", type=Path, metavar="FILE", help="print the table of figures taken earlier")
-    parser.add_argument("--into", type=Path, metavar="DOC", help="with --table: put it between the marks of this page")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where figures go: bench/results/speed/MACHINE.json, "
+                        "or bench/results/speed_quick.json with --quick")  # fmt: skip
+    parser.add_argument("--table", type=Path, metavar="PAGE", help="put the tables of earlier figures into a page")
     options = parser.parse_args()
     if options.table:
-        text = tables.markdown(json.loads(options.table.read_text()))
-        return options.into.write_text(tables.put(text, options.into.read_text())) if options.into else print(text)
+        files = sorted((RESULTS / "speed").glob("*.json"))
+        text = tables.markdown(dict(_named(json.loads(path.read_text("utf-8"))) for path in files))
+        return options.table.write_text(tables.put(text, options.table.read_text("utf-8")), "utf-8")
     cases = chosen(options.case)
     if options.list:
         return print("\n".join(f"{case.name:14} {case.title}\n{'':14} goal: {case.goal}" for case in cases))
     size = "quick" if options.quick else "full" if options.full else "usual"
-    path = options.json or RESULTS / ("speed_quick.json" if options.quick else "speed.json")
+    usual = "speed_quick.json" if options.quick else f"speed/{NAME.lower().replace(' ', '-')}.json"
+    path = options.json or RESULTS / usual
     log = path.with_suffix(".log")
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text("")
@@ -49,7 +51,12 @@ def main() -> object:
         order = [c.name for c in chosen([])]
         found = dict(sorted(found.items(), key=lambda item: order.index(item[0]) if item[0] in order else len(order)))
         path.write_text(json.dumps(found, indent=1) + "\n")
-    print(tables.markdown({case.name: found[case.name] for case in cases}))
+    print(tables.markdown({NAME: {case.name: found[case.name] for case in cases}}))
+
+
+def _named(found: dict) -> tuple[str, dict]:
+    """(machine, its results)."""
+    return tables.machine_of(next(iter(found.values()))["machine"]["cpu"]), found
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -78,7 +79,7 @@ def test_the_floor_is_that_of_rows_never_fitted_to(measures: ModuleType) -> None
     assert 0.42 < found["closer"] < 0.58 and 0.42 < found["attack"] < 0.58  # no row on both sides
 
 
-@pytest.mark.parametrize("script", ["synthetic_table", "imputation"])
+@pytest.mark.parametrize("script", ["synthetic_table", "imputation", "speed"])
 def test_tables_of_the_page_are_those_of_the_figures(script: str, tmp_path: Path) -> None:
     page = tmp_path / "benchmarks.md"
     page.write_text(PAGE.read_text("utf-8"), "utf-8")
@@ -102,3 +103,19 @@ def test_figures_of_the_readme_are_those_kept() -> None:
                  for method in ("latens", "IterativeImputer")]  # fmt: skip
         less = np.subtract(*found)
         assert f"{data} −{-less.mean():.3f} ± {less.std(ddof=1) / len(less) ** 0.5:.3f}" in text
+
+
+def test_speed_in_the_readme_is_that_of_every_machine_measured() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    for path in sorted((BENCH / "results" / "speed").glob("*.json")):
+        found = json.loads(path.read_text())
+        ratios = ", ".join(f"{found[case]['ratio']['median']:.1f}" for case in ("mlp", "conv", "nll", "quality"))
+        assert f" {ratios}" in text, path.name
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/benchmarks.md", "docs/catalogue.md"])
+def test_no_cell_of_a_table_waits_for_its_figure(page: str) -> None:
+    cells = [cell.strip() for line in (ROOT / page).read_text("utf-8").splitlines() if line.startswith("|")
+             for cell in line.split("|")]  # fmt: skip
+    assert not [cell for cell in cells if re.search(r"\b(TABLEQ|QUALITY|STREAM|TODO|TBD|XXX)\b", cell)]
+    assert not [cell for cell in cells if re.fullmatch(r"[A-Z]{4,}", cell) and cell not in ("AUROC", "TVAE")]

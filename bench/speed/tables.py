@@ -1,30 +1,31 @@
-"""The figures as Markdown."""
+"""The figures as Markdown, of one machine or of several side by side."""
 
 from __future__ import annotations
 
-import statistics
+import re
+from collections.abc import Mapping
 from typing import Any
 
+Results = Mapping[str, dict[str, Any]]  # {case: what runner.run gives}
 
-def markdown(found: dict[str, Any]) -> str:
-    """One table of ratios beside their goals, then every contender's figures, then what they were taken on."""
-    lines = [
-        "| case | latens | beside | ratio (rounds) | of the floor | goal |",
-        "|---|---|---|---|---|---|",
-        *(_row(name, case) for name, case in found.items()),
-        "",
-        "| case | contender | median | best | rounds | set-up, s |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name, case in found.items():
-        lines += [_contender(name, case["unit"], who, entry) for who, entry in case["contenders"].items()]
-    further = [
-        f"* {name}: " + "; ".join(f"{key} {shown(value)}" for key, value in case["summary"].items())
-        for name, case in found.items() if case.get("summary")
-    ]  # fmt: skip
-    skipped = [f"* {name}: {who}: {why}" for name, case in found.items() for who, why in case["skipped"].items()]
-    conditions = sorted({_conditions(case) for case in found.values()})
-    return "\n".join(part for part in [*lines, "", *further, *skipped, "", *conditions])
+
+def markdown(machines: Mapping[str, Results]) -> str:
+    """{machine: its results} -> the ratios and their goals, every contender's figures, further figures, conditions."""
+    names = list(dict.fromkeys(name for results in machines.values() for name in results))
+    lines = [_head(["case", "goal", *machines])]
+    for name in names:
+        found = [results.get(name, {}) for results in machines.values()]
+        cells = list(map(_ratio, found))
+        if any(cells):
+            case = next(filter(None, found))
+            lines.append(_line([f"{name}: {case['title']}, {_against(case)}", case["goal"], *cells]))
+    lines += ["", _head(["case", "contender", *(f"{machine}: median (rounds)" for machine in machines)])]
+    for name in names:
+        found = [results.get(name, {}) for results in machines.values()]
+        for who in dict.fromkeys(who for case in found for who in case.get("contenders", {})):
+            lines.append(_line([name, who, *(_median(case, who) for case in found)]))
+    notes = [*_further(machines, names), "", *_absent(machines), *map(_conditions, machines.items())]
+    return "\n".join([*lines, "", *notes]).rstrip()
 
 
 def put(text: str, page: str, mark: str = "speed") -> str:
@@ -40,37 +41,87 @@ def put(text: str, page: str, mark: str = "speed") -> str:
     return f"{before}{first}\n\n{text}\n\n{last}{after}"
 
 
-def shown(value: Any) -> str:
-    """Three significant figures, thousands apart."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+def shown(value: Any, digits: int = 3) -> str:
+    """At least that many significant figures, thousands apart."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if not isinstance(value, int | float):
         return str(value)
-    if abs(value) >= 1000:
-        return f"{value:,.0f}"
-    return f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{digits}g}"
 
 
-def _row(name: str, case: dict[str, Any]) -> str:
-    found, unit = case["contenders"], case["unit"]
+def machine_of(cpu: str) -> str:
+    """The name of a machine's column, and, in lower case and with dashes, of its file.
+
+    >>> machine_of("Intel(R) Xeon(R) Processor"), machine_of("AMD EPYC")
+    ('Intel Xeon', 'AMD EPYC')
+    """
+    return " ".join(re.sub(r"\(\w+\)|@.*|\b(CPU|Processor|\d+-Core)\b", " ", cpu).split())
+
+
+def is_determined(ratio: Mapping[str, float]) -> bool:
+    """Whether the rounds agree on who is ahead, and on how far to a factor of 2."""
+    return not ratio["low"] <= 1 <= ratio["high"] and ratio["high"] <= 2 * ratio["low"]
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _head(cells: list[str]) -> str:
+    return f"{_line(cells)}\n|{'---|' * len(cells)}"
+
+
+def _against(case: dict[str, Any]) -> str:
+    """Whose figures make the ratio and the share of the floor."""
+    return f"{case['ours']} against {case['theirs'] or 'the floor'}"
+
+
+def _ratio(case: dict[str, Any]) -> str:
     cells = []
-    for who in (case["ours"], case["theirs"]):
-        cells.append(f"{who}: {shown(found[who]['median'])} {unit}" if who in found else "")
-    ratio, floor = case.get("ratio"), case.get("of_floor")
-    cells.append(f"**{ratio['median']:.2f} x** ({ratio['low']:.2f} to {ratio['high']:.2f})" if ratio else "")
-    cells.append(f"{floor['median']:.2f}" if floor else "")
-    return f"| {name}: {case['title']} | " + " | ".join([*cells, case["goal"]]) + " |"
+    if ratio := case.get("ratio"):
+        rounds = f"({ratio['low']:.2f} to {ratio['high']:.2f})" if ratio["low"] < ratio["high"] else "(one round)"
+        cells.append(f"**{ratio['median']:.2f} x** {rounds}" if is_determined(ratio) else f"undetermined {rounds}")
+    if floor := case.get("of_floor"):
+        cells.append(f"{floor['median']:.2f} of the floor")
+    return ", ".join(cells)
 
 
-def _contender(name: str, unit: str, who: str, entry: dict[str, Any]) -> str:
-    cells = [name, who, f"{shown(entry['median'])} {unit}", shown(entry["best"]), str(len(entry["values"]))]
-    before = [more["before"] for more in entry["more"] if "before" in more]
-    call = f" and {shown(statistics.median(before))} a call" if before else ""
-    return f"| {' | '.join(cells)} | {entry['setup']:.1f}{call} |"
+def _median(case: dict[str, Any], who: str) -> str:
+    entry = case.get("contenders", {}).get(who)
+    return f"{shown(entry['median'])} {case['unit']} ({len(entry['values'])})" if entry else ""
 
 
-def _conditions(case: dict[str, Any]) -> str:
-    machine = case["machine"]
-    names = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+def _further(machines: Mapping[str, Results], names: list[str]) -> list[str]:
+    lines = []
+    for name in names:
+        found = {machine: results.get(name, {}).get("summary") or {} for machine, results in machines.items()}
+        keys = dict.fromkeys(key for summary in found.values() for key in summary)
+        said = [f"{key} " + ", ".join(f"{shown(s[key], 4)} ({machine})" for machine, s in found.items() if key in s)
+                for key in keys]  # fmt: skip
+        lines += [f"* {name}: {'; '.join(said)}"] if said else []
+    return lines
+
+
+def _absent(machines: Mapping[str, Results]) -> list[str]:
+    """One line for each reason for which contenders did not run."""
+    reasons: dict[str, list[str]] = {}
+    for machine, results in machines.items():
+        for name, case in results.items():
+            for who, why in case["skipped"].items():
+                reasons.setdefault(f"{why} ({machine})", []).append(f"{name}, {who}" if case["contenders"] else name)
+    return [f"Not run: {', '.join(dict.fromkeys(cases))}: {why}.\n" for why, cases in reasons.items()]
+
+
+def _conditions(entry: tuple[str, Results]) -> str:
+    name, results = entry
+    machines = [case["machine"] for case in results.values()]
+    days = sorted(case["date"][:10] for case in results.values())
+    loads = [load for case in results.values() for load in case["load"]]
+    versions = {name: version for machine in machines for name, version in machine["versions"].items()}
+    codes = dict.fromkeys(case["code"] for case in results.values())
+    when, load = " to ".join(sorted({days[0], days[-1]})), f"{min(loads)} to {max(loads)}"
     return (
-        f"{case['date'][:10]}, {machine['cpu']}, {machine['cores']} cores, load {case['load'][0]} before and "
-        f"{case['load'][1]} after, Python {machine['python']}, {names}; latens {case['code']}"
+        f"{name}: {when}, {machines[0]['cores']} cores, load {load}, Python {machines[0]['python']}, {', '.join(f'{name} {version}' for name, version in versions.items())}; digests of "
+        f"latens' files: {', '.join(codes)}.\n"
     )
