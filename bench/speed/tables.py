@@ -120,8 +120,8 @@ def _conditions(entry: tuple[str, Results]) -> str:
     loads = [load for case in results.values() for load in case["load"]]
     versions = {name: version for machine in machines for name, version in machine["versions"].items()}
     codes = dict.fromkeys(case["code"] for case in results.values())
-    when, load = " to ".join(sorted({days[0], days[-1]})), f"{min(loads)} to {max(loads)}"
-    return (
-        f"{name}: {when}, {machines[0]['cores']} cores, load {load}, Python {machines[0]['python']}, {', '.join(f'{name} {version}' for name, version in versions.items())}; digests of "
-        f"latens' files: {', '.join(codes)}.\n"
-    )
+    facts = [
+        " to ".join(sorted({days[0], days[-1]})), f"{machines[0]['cores']} cores", f"load {min(loads)} to {max(loads)}",
+        f"Python {machines[0]['python']}", *(f"{package} {version}" for package, version in versions.items()),
+    ]  # fmt: skip
+    return f"{name}: {', '.join(facts)}; digests of latens' files: {', '.join(codes)}.\n"
