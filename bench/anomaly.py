@@ -1,9 +1,10 @@
-"""Anomaly scores beside PCA, an isolation forest and PyOD's VAE: AUROC on rows that no method has seen.
+"""Anomaly scores compared with PCA, an isolation forest and PyOD's VAE: AUROC on rows that no method has seen.
 
     python bench/anomaly.py --data shuttle,page_blocks,fashion --seeds 3 --json bench/results/anomaly.json
     python bench/anomaly.py --methods latens,latens_array --json bench/results/anomaly.json
+    python bench/anomaly.py --table docs/benchmarks.md
 
-The second keeps what the file has of the other methods.
+The second keeps what the file has of the other methods; the third writes the page's table from the results.
 
 Nobody is given labels in fitting. Tables: a random half is fitted to, as it is ("contaminated") or without its
 anomalies ("normal"), and the other half is scored. Fashion-MNIST: fitted to images of nine classes, the tenth is the
@@ -30,6 +31,7 @@ from typing import Any
 import datasets
 import numpy as np
 from datasets import Absent, Labelled
+from speed.tables import put
 
 Score = Callable[[np.ndarray, np.ndarray, int], np.ndarray]  # training rows, rows to score, seed -> scores
 TABLES = {"shuttle": datasets.shuttle, "page_blocks": datasets.page_blocks}
@@ -202,13 +204,34 @@ def lines(runs: list[dict[str, Any]]) -> list[Line]:
 
 
 def markdown(found: list[Line]) -> str:
-    head = "| data | fitted to | method | AUROC | sd over seeds | standard error | processors' seconds |"
-    rows = [
-        f"| {l.data} | {l.regime} | {l.method.replace('_', ' ')} | {l.mean:.4f} | "
-        f"{'' if l.deviation is None else f'{l.deviation:.4f}'} | {l.standard_error:.4f} | {l.seconds:.0f} |"
-        for l in found
-    ]
-    return "\n".join([head, "| --- | --- | --- | ---: | ---: | ---: | ---: |", *rows])
+    """A row for each data set and regime, a column for each method: mean ± sd over seeds, or ± the standard error of
+    one seed, the best of each row bold."""
+    methods = [name for name in METHODS if any(line.method == name for line in found)]
+    rows = ["| data, fitted to | seeds | " + " | ".join(name.replace("_", " ") for name in methods) + " |",
+            "|---|---|" + "---|" * len(methods)]  # fmt: skip
+    for data, regime in dict.fromkeys((line.data, line.regime) for line in found):
+        of = {line.method: line for line in found if (line.data, line.regime) == (data, regime)}
+        best = max(line.mean for line in of.values())
+        cells = [_cell(of[name], of[name].mean == best) if name in of else "" for name in methods]
+        seeds = ", ".join(map(str, sorted({line.seeds for line in of.values()})))
+        rows.append(f"| {data}, {regime} | {seeds} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def _cell(line: Line, is_best: bool) -> str:
+    mean = f"{line.mean:.4f}"
+    spread = line.standard_error if line.deviation is None else line.deviation
+    return f"{f'**{mean}**' if is_best else mean} ± {spread:.4f}"
+
+
+def page() -> str:
+    """The table of every result kept, and what it was taken on."""
+    paths = sorted((Path(__file__).parent / "results").glob("anomaly*.json"))
+    files = [json.loads(path.read_text("utf-8")) for path in paths]
+    runs = [run for file in files for run in file["runs"]]
+    packages = ", ".join(f"{name} {version}" for name, version in files[0]["versions"].items())
+    codes = ", ".join(sorted({run["code"] for run in runs if run["method"].startswith("latens")}))
+    return f"{markdown(lines(runs))}\n\n{packages}; digests of latens' files: {codes}."
 
 
 def versions(*packages: str) -> dict[str, str]:
@@ -245,7 +268,11 @@ def main() -> None:
     parser.add_argument("--test-images", type=int, default=2_000, help="of Fashion-MNIST that are scored")
     parser.add_argument("--files", type=Path, default=Path("bench/data"), help="a folder with files of the data")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--table", type=Path, metavar="PAGE", help="put the table of earlier figures into a page")
     options = parser.parse_args()
+    if options.table:
+        options.table.write_text(put(page(), options.table.read_text("utf-8"), "anomaly"), "utf-8")
+        return
     methods, names = options.methods.split(","), options.data.split(",")
     runs: list[dict[str, Any]] = []
     if options.json and options.json.exists():

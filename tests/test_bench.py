@@ -79,7 +79,7 @@ def test_the_floor_is_that_of_rows_never_fitted_to(measures: ModuleType) -> None
     assert 0.42 < found["closer"] < 0.58 and 0.42 < found["attack"] < 0.58  # no row on both sides
 
 
-@pytest.mark.parametrize("script", ["synthetic_table", "imputation", "speed"])
+@pytest.mark.parametrize("script", ["synthetic_table", "imputation", "speed", "anomaly"])
 def test_tables_of_the_page_are_those_of_the_figures(script: str, tmp_path: Path) -> None:
     page = tmp_path / "benchmarks.md"
     page.write_text(PAGE.read_text("utf-8"), "utf-8")
