@@ -185,8 +185,8 @@ def markdown(kept: dict[str, Any]) -> str:
     lines.append("")
     lines.append(
         f"Network: {sizes['network']}; {sizes['rows'] or 60_000:,} training images, epochs: {sizes['epochs']}; Frechet "
-        f"distance of as many training images: {kept['null']:.3f}; the classifier tells {kept['accuracy']:.1%} of the "
-        "test images rightly."
+        f"distance of as many training images: {kept['null']:.3f}; the classifier labels {kept['accuracy']:.1%} of the "
+        "test images correctly."
     )
     return "\n".join(lines)
 
