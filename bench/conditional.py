@@ -43,7 +43,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         for label, a, b in (("samples", real, drawn), ("halves", real[half], real[~half])):
             figures = {name: distance(a[name], b[name]) for name in rows.columns if name != "cut"}
             lines.append({"cut": cut, "rows": len(real), "of": label, "figures": figures})
-    return {"samples": options.rows, "lines": lines, "code": code(), **circumstances("torch", "numpy", "pandas", "scipy")}
+    where = circumstances("torch", "numpy", "pandas", "scipy")
+    return {"samples": options.rows, "lines": lines, "code": code(), **where}
 
 
 def markdown(found: dict[str, Any]) -> str:
