@@ -316,7 +316,7 @@ def _read_columns(path: Path, label: str | None, drop: tuple[str, ...], more: di
     """A table, with the column of labels taken out of it."""
     values = None
     if label is not None and label not in (names := table_names(path, more["encoding"])):
-        try:  # a first line with numbers in it is a header where it has the name that is asked for
+        try:  # a first line with numbers in it is a header if it has the name that the user asked for
             values = read_found(path, columns=[label], **more).table.column(0)
         except InputError:
             require_labels(label, names, str(path))

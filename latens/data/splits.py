@@ -17,8 +17,12 @@ KINDS = ("group", "time", "stratified")
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """How rows are held out: "group" (no group on both sides), "time" (the latest rows), or "stratified" (the same
-    share of every value), by ``values``, one a row.
+    """How rows are held out.
+
+    Args:
+        kind: "group" (no group is on both sides), "time" (the latest rows) or "stratified" (the same share of every
+            value).
+        values: ``[N]``, codes of the groups, times or levels in increasing order.
     """
 
     kind: str
