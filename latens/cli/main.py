@@ -30,6 +30,7 @@ from latens.cli.options import (
     ToFit,
     done_late,
     grouped,
+    importable,
     own_of_resumed,
     recipe_options,
     require_values,
@@ -304,8 +305,13 @@ def report(
 
 
 @command
-def recipes(as_json: Json = False) -> Any:
-    """The catalogue: name, what it combines, reference, options."""
+def recipes(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", callback=importable, help="Explain this one; default: list all.")
+    ] = None,
+    as_json: Json = False,
+) -> Any:
+    """List the recipes by family, or explain one: formula, options, when to use it, references."""
 
 
 @command

@@ -4,6 +4,15 @@ A recipe is a function ``recipe(info, *, options) -> (model, objective)``; its s
 public function of a group's file is one.
 """
 
-from latens.recipes.catalogue import CATALOGUE, GROUPS, Recipe, RecipeFunction, catalogue, find, options
+from typing import TYPE_CHECKING
 
-__all__ = ["CATALOGUE", "GROUPS", "Recipe", "RecipeFunction", "catalogue", "find", "options"]
+from latens import late
+
+if TYPE_CHECKING:
+    from latens.recipes.catalogue import CATALOGUE, GROUPS, Recipe, RecipeFunction, find, options
+    from latens.recipes.descriptions import Description, Option, describe, families, listing
+else:
+    __getattr__, __dir__, __all__ = late(__name__, {
+        "catalogue": "CATALOGUE GROUPS Recipe RecipeFunction find options",
+        "descriptions": "Description Option describe families listing",
+    })  # fmt: skip

@@ -1,4 +1,4 @@
-"""Models with a critic: of their codes, or of the data they make. Their last weights are served."""
+"""Models with a critic of their codes or of the data they make; their last weights are kept, not the best."""
 
 from __future__ import annotations
 
@@ -15,7 +15,29 @@ FEATURES = 64  # of a datum, that a critic's odds are made from
 def aae(
     info: DataInfo, *, latent_dim: int | str = "auto", network: str = "auto", weight: float = 1.0
 ) -> tuple[nn.Module, objectives.Objective]:
-    """The autoencoder whose codes a critic cannot tell from draws of N(0, I). (Makhzani et al. 2016)"""
+    r"""The autoencoder whose codes a critic cannot tell from draws of N(0, I).
+
+    A critic learns to tell codes from draws of the prior; the encoder learns to deceive it. Codes as a whole fill the
+    prior, while single codes carry no noise. There is no density of x, so no bound. The last weights are kept, not the
+    best.
+
+    .. math::
+
+        \text{model:}\quad \text{minimise}\quad \mathbb{E}_x[-\ln p(x|z) + \lambda\, \mathrm{softplus}(-c(z))], \quad z
+        = g(x)
+
+        \text{critic:}\quad \text{minimise}\quad \mathbb{E}_{z \sim \mathcal{N}(0, I)}[\mathrm{softplus}(-c(z))] +
+        \mathbb{E}_x[\mathrm{softplus}(c(g(x)))]
+
+    Use it when you want an autoencoder that can be sampled, and a discrepancy in closed form (wae_mmd) is too weak. On
+    Fashion-MNIST the two differ little; sinkhorn_ae samples better.
+
+    Args:
+        weight: λ, the weight of deceiving the critic, a number from 0.
+
+    References:
+        * Makhzani et al. (2016), Adversarial autoencoders. ICLR workshop
+    """
     model, objective = ae(info, latent_dim=latent_dim, network=network)
     critic = networks.mlp(model.prior.dim, 1)  # type: ignore[arg-type]
     return model, objective + weight * objectives.PriorCritic(critic)
@@ -24,7 +46,30 @@ def aae(
 def wae_gan(
     info: DataInfo, *, latent_dim: int | str = "auto", network: str = "auto", weight: float = 10.0
 ) -> tuple[nn.Module, objectives.Objective]:
-    """The adversarial autoencoder with a critic that knows the density of N(0, I). (Tolstikhin et al. 2018)"""
+    r"""The adversarial autoencoder with a critic that knows the prior.
+
+    As aae; the density of the prior is put into the critic's odds, so that its network has only the density of the
+    codes to learn.
+
+    .. math::
+
+        \text{model:}\quad \text{minimise}\quad \mathbb{E}_x[-\ln p(x|z) + \lambda\, \mathrm{softplus}(-c(z))], \quad z
+        = g(x)
+
+        \text{critic:}\quad \text{minimise}\quad \mathbb{E}_{z \sim \mathcal{N}(0, I)}[\mathrm{softplus}(-c(z))] +
+        \mathbb{E}_x[\mathrm{softplus}(c(g(x)))]
+
+        c(z) = \mathrm{net}(z) + \ln \mathcal{N}(z; 0, I) + H
+
+    Use it when samples count more than reconstructions: compared with aae on Fashion-MNIST its draws are better and its
+    error is higher; its default weight is ten times that of aae.
+
+    Args:
+        weight: λ, the weight of deceiving the critic, a number from 0.
+
+    References:
+        * Tolstikhin et al. (2018), Wasserstein auto-encoders. ICLR
+    """
     model, objective = ae(info, latent_dim=latent_dim, network=network)
     critic = networks.mlp(model.prior.dim, 1)  # type: ignore[arg-type]
     return model, objective + weight * objectives.PriorCritic(critic, known=True)
@@ -33,8 +78,33 @@ def wae_gan(
 def vae_gan(
     info: DataInfo, *, latent_dim: int | str = "auto", network: str = "auto", weight: float = 1.0
 ) -> tuple[nn.Module, objectives.Objective]:
-    """The VAE that reconstructs a critic's features, its decoder also a generator that the critic watches.
-    (Larsen et al. 2016)"""
+    r"""The VAE that reconstructs a critic's features rather than pixels.
+
+    Three players: encoder and prior minimise the rate and the distance of features F of a critic; the decoder minimises
+    that distance and deceives the critic with reconstructions and with draws from the prior; the critic tells both from
+    the data. What is reported as likelihood is a by-product. The last weights are kept, not the best.
+
+    .. math::
+
+        \text{encoder:}\quad \text{minimise}\quad \mathrm{KL}(q(z|x) \,\|\, p(z)) + D, \quad D = \tfrac{1}{2} \lVert
+        F(x) - F(\tilde x) \rVert^2
+
+        \text{decoder:}\quad \text{minimise}\quad w\, D + \tfrac{1}{2} \mathbb{E}[\mathrm{softplus}(-c(\tilde x)) +
+        \mathrm{softplus}(-c(\hat x))]
+
+        \tilde x \ \text{decoded from}\ z \sim q(z|x), \quad \hat x \ \text{from}\ z \sim p(z)
+
+    Use it when images should look sharp rather than be close in pixels, you have many of them, and time to tune: with
+    the defaults and 468 steps on Fashion-MNIST it was behind every other recipe in reconstruction. Images, sequences
+    and other arrays; no tables, no counts.
+
+    Args:
+        weight: w, the weight of the distance of features for the decoder, a number from 0.
+
+    References:
+        * Larsen, Sønderby, Larochelle & Winther (2016), Autoencoding beyond pixels using a learned similarity metric.
+          ICML
+    """
     critic = _critic(info, network)
     model, _ = vae(info, latent_dim=latent_dim, likelihood="normal", network=network, prior="standard")
     return model, objectives.FeatureELBO(critic, weight)
@@ -43,8 +113,29 @@ def vae_gan(
 def gan(
     info: DataInfo, *, latent_dim: int | str = "auto", network: str = "auto", slope: float = 1.0
 ) -> tuple[nn.Module, objectives.Objective]:
-    """A generator and a critic whose slope is kept small, no posterior: the other kind of generative model.
-    (Goodfellow et al. 2014; Mescheder et al. 2018)"""
+    r"""A generator and a critic, without a posterior: no codes of rows.
+
+    The generator turns draws of N(0, I) into data, the critic learns to tell them from rows, and its slope at the rows
+    is kept small, without which the two may circle for ever. It can only be sampled: it encodes, reconstructs and
+    scores nothing. The last weights are kept, not the best.
+
+    .. math::
+
+        \text{generator:}\quad \text{minimise}\quad \mathbb{E}_{z \sim \mathcal{N}(0, I)}[\mathrm{softplus}(-c(f(z)))]
+
+        \text{critic:}\quad \text{minimise}\quad \mathbb{E}_x[\mathrm{softplus}(-c(x)) + \tfrac{\gamma}{2} \lVert
+        \partial c / \partial x \rVert^2] + \mathbb{E}_z[\mathrm{softplus}(c(f(z)))]
+
+    Use it when you compare a VAE with the other kind of generative model. It needs long training: after 468 steps on
+    Fashion-MNIST its samples are behind those of vae. Images, sequences and other arrays; no tables, no counts.
+
+    Args:
+        slope: γ, the weight of the critic's squared slope at the standardised rows, a number from 0.
+
+    References:
+        * Goodfellow et al. (2014), Generative adversarial nets. NeurIPS
+        * Mescheder, Geiger & Nowozin (2018), Which training methods for GANs do actually converge? ICML
+    """
     critic, size = _critic(info, network), latent_size(info, latent_dim)
     decoder = likelihood_for(info, size, "normal", network, variance=1.0)
     model = models.Generator(priors.StandardNormal(size), decoder)

@@ -55,15 +55,21 @@ class Catalogue(Mapping[str, RecipeFunction]):
 CATALOGUE = Catalogue()
 
 
+def family(name: str) -> str:
+    """The group that a recipe is listed under; "your own" for one that is not of the catalogue."""
+    return next((group for group in GROUPS if name in _recipes(group)), "your own")
+
+
 def find(name: str) -> RecipeFunction:
-    """The recipe of that name, or the function ``package:function`` names; ``InputError`` lists the valid names."""
+    """The recipe of that name, or the function that ``package:function`` names; ``InputError`` names the nearest."""
     if ":" not in name:
         if name in CATALOGUE:
             return CATALOGUE[name]
         near = difflib.get_close_matches(name, CATALOGUE, 3)
         hint = f" (did you mean {' or '.join(near)}?)" if near else ""
         raise InputError(
-            f"unknown recipe {name!r}{hint}; `latens recipes` lists them, package:function is for one of your own"
+            f"unknown recipe {name!r}{hint}",
+            "choose one that `latens recipes` lists, or name your own as package:function",
         )
     package, _, attribute = name.partition(":")
     try:
@@ -153,13 +159,3 @@ def _try(name: str, built: Any, info: DataInfo) -> None:
     if info.sample is not None:
         x, c = info.sample[:2], trees.take(info.sample_c, slice(0, 2))
         objective.losses(model, x, objective.draw(model, x, c))
-
-
-def catalogue() -> list[dict[str, str]]:
-    """Name, what it combines, reference, of each recipe."""
-    rows = []
-    for name, function in CATALOGUE.items():
-        text, _, reference = " ".join((function.__doc__ or "").split()).rpartition("(")
-        rows.append({"name": name, "combines": text.strip(), "reference": reference.rstrip(")"),
-                     "options": ", ".join(f"{p.name}={p.default}" for p in options(function).values())})  # fmt: skip
-    return rows

@@ -1,4 +1,4 @@
-"""Codes that are categories, entries of a book, or partly so."""
+"""Codes that are categories or entries of a book, in whole or in part."""
 
 from __future__ import annotations
 
@@ -32,8 +32,33 @@ def gumbel_softmax(
     prior_temperature: float = 0.5, beta: float = 1.0, likelihood: str = "auto", variance: float | str = "optimal",
     network: str = "auto",
 ) -> Built:  # fmt: skip
-    """Latent_dim categorical variables relaxed to the simplex; the bound is one on the relaxed model. (Jang, Gu & Poole
-    2017; Maddison, Mnih & Teh 2017)"""
+    r"""Categorical codes relaxed to the simplex by Gumbel noise.
+
+    Each variable is drawn as a softmax of its log-probabilities plus Gumbel noise, so that gradients pass. Prior and
+    posterior are the densities of these relaxed draws: the bound is one of the relaxed model.
+
+    .. math::
+
+        \text{maximise}\quad \mathbb{E}_{q(z|x)}[\ln p(x|z) + \beta\, (\ln p(z) - \ln q(z|x))]
+
+        z_v = \mathrm{softmax}((\ln \pi_v(x) + \text{Gumbel noise}) / \tau)
+
+    Use it when codes should be nearly categorical and gradients must flow. After 468 steps on Fashion-MNIST it was the
+    last of the categorical recipes, 75 nats behind straight_through.
+
+    Args:
+        latent_dim: Categorical variables, a whole number from 1 to 65,536; auto: the smaller of 16 and the number of
+            columns.
+        categories: Categories of each variable, a whole number from 2.
+        temperature: τ of the posterior, a number from 0.4 to 1,000; lower is nearer to categories and has noisier
+            gradients.
+        prior_temperature: τ of the prior, whose categories are equally likely, a number above 0, at most 1,000.
+
+    References:
+        * Jang, Gu & Poole (2017), Categorical reparameterization with Gumbel-softmax. ICLR
+        * Maddison, Mnih & Teh (2017), The concrete distribution: A continuous relaxation of discrete random variables.
+          ICLR
+    """
     size = latent_size(info, latent_dim)
     prior = priors.UniformCategories(size, categories, prior_temperature)
     posterior = conditionals.Relaxed(encoder(info, [size * categories], network), categories, temperature, info.reads)
@@ -45,8 +70,29 @@ def straight_through(
     info: DataInfo, *, latent_dim: int | str = "auto", categories: int = 10, temperature: float = 1.0,
     beta: float = 1.0, likelihood: str = "auto", variance: float | str = "optimal", network: str = "auto",
 ) -> Built:  # fmt: skip
-    """Latent_dim categorical variables, the gradient that of their relaxation. (Bengio, Leonard & Courville 2013; Jang,
-    Gu & Poole 2017)"""
+    r"""Categorical codes with the gradient of their relaxation.
+
+    Draws are one-hot; backwards they have the gradient of the relaxed draw, which is biased and has little noise. The
+    rate is exact.
+
+    .. math::
+
+        \text{maximise}\quad \mathbb{E}_{q(z|x)}[\ln p(x|z)] - \beta \sum_v \mathrm{KL}(q(z_v|x) \,\|\, \text{uniform})
+
+    Use it when codes must be exact categories and the fit should be quick: it is as fast as vae. vimco has no bias and
+    a better bound, at four times the time.
+
+    Args:
+        latent_dim: Categorical variables, a whole number from 1 to 65,536; auto: the smaller of 16 and the number of
+            columns.
+        categories: Categories of each variable, a whole number from 2.
+        temperature: Of the relaxation that gives the gradient, a number above 0.
+
+    References:
+        * Bengio, Léonard & Courville (2013), Estimating or propagating gradients through stochastic neurons for
+          conditional computation. arXiv:1308.3432
+        * Jang, Gu & Poole (2017), Categorical reparameterization with Gumbel-softmax. ICLR
+    """
     require(temperature is not None, "temperature", "a positive number", temperature)
     model = _categories(info, latent_dim, categories, temperature, likelihood, variance, network)
     return model, objectives.ELBO(beta)
@@ -56,8 +102,32 @@ def reinforce(
     info: DataInfo, *, latent_dim: int | str = "auto", categories: int = 10, samples: int = 4, beta: float = 1.0,
     likelihood: str = "auto", variance: float | str = "optimal", network: str = "auto",
 ) -> Built:  # fmt: skip
-    """Latent_dim categorical variables, the gradient a score function whose baseline is the other draws. (Williams
-    1992; Kool, van Hoof & Welling 2019)"""
+    r"""Categorical codes with an unbiased score-function gradient.
+
+    The gradient of the encoder weighs the score of each draw by how much better it is than the mean of the other draws
+    of the row, which is a baseline without parameters. Unbiased, but noisy.
+
+    .. math::
+
+        \text{maximise}\quad \mathbb{E}_{q(z|x)}[\ln p(x|z)] - \beta \sum_v \mathrm{KL}(q(z_v|x) \,\|\, \text{uniform})
+
+        \text{gradient of the encoder:}\quad \tfrac{1}{K} \sum_{k} (f_k - \bar f_{-k})\, \nabla \ln q(z_k|x) - \beta\,
+        \nabla \mathrm{KL}, \quad f = \ln p(x|z)
+
+    Use it when the gradient must be unbiased or a relaxation makes no sense. On Fashion-MNIST it is behind
+    straight_through and vimco after 468 steps.
+
+    Args:
+        latent_dim: Categorical variables, a whole number from 1 to 65,536; auto: the smaller of 16 and the number of
+            columns.
+        categories: Categories of each variable, a whole number from 2.
+        samples: K, the draws of z for each row, a whole number from 2.
+
+    References:
+        * Williams (1992), Simple statistical gradient-following algorithms for connectionist reinforcement learning.
+          Machine Learning 8
+        * Kool, van Hoof & Welling (2019), Buy 4 REINFORCE samples, get a baseline for free! ICLR workshop
+    """
     model = _categories(info, latent_dim, categories, None, likelihood, variance, network)
     return model, objectives.Reinforce(beta, samples)
 
@@ -66,8 +136,29 @@ def vimco(
     info: DataInfo, *, latent_dim: int | str = "auto", categories: int = 10, k: int = 8, likelihood: str = "auto",
     variance: float | str = "optimal", network: str = "auto",
 ) -> Built:  # fmt: skip
-    """Latent_dim categorical variables under the importance-weighted bound, by score functions. (Mnih & Rezende
-    2016)"""
+    r"""Categorical codes under the importance-weighted bound.
+
+    The bound of iwae for draws that carry no gradient. The score of each draw is weighed by what the bound loses when
+    the draw's weight is replaced by the geometric mean of the others'. Unbiased.
+
+    .. math::
+
+        \text{maximise}\quad \mathbb{E}\, L, \quad L = \ln \tfrac{1}{k} \sum_{j=1}^{k} w_j
+
+        \text{gradient of the encoder:}\quad \nabla L + \sum_{j=1}^{k} (L - L_{-j})\, \nabla \ln q(z_j|x)
+
+    Use it when codes are categories and the likelihood of held-out rows counts: it has the best NLL of the recipes with
+    discrete codes alone on Fashion-MNIST, at five times the time of vae.
+
+    Args:
+        latent_dim: Categorical variables, a whole number from 1 to 65,536; auto: the smaller of 16 and the number of
+            columns.
+        categories: Categories of each variable, a whole number from 2.
+        k: Draws of z for each row, a whole number from 2.
+
+    References:
+        * Mnih & Rezende (2016), Variational inference for Monte Carlo objectives. ICML
+    """
     model = _categories(info, latent_dim, categories, None, likelihood, variance, network)
     return model, objectives.Vimco(k)
 
@@ -99,8 +190,33 @@ def vq(
     info: DataInfo, *, latent_dim: int | str = "auto", codes: int = 64, code_dim: int = 4, commitment: float = 0.25,
     decay: float | None = 0.99, likelihood: str = "auto", variance: float | str = "optimal", network: str = "auto",
 ) -> Built:  # fmt: skip
-    """Latent_dim nearest codes of a book of moving averages, dead codes restarted; without decay moved by the gradient.
-    (van den Oord, Vinyals & Kavukcuoglu 2017)"""
+    r"""Codes from a book of vectors: the nearest one at each position.
+
+    The encoder gives a vector at each of V positions, and the nearest code of the book takes its place; backwards the
+    gradient passes straight through. Codes follow as moving averages of what they are chosen for, and unused ones
+    restart next to the most used. The rate is the constant V ln K.
+
+    .. math::
+
+        \text{maximise}\quad \ln p(x|z) - V \ln K - a \sum_{v} \lVert f_v(x) - \mathrm{stop}(z_v) \rVert^2
+
+        z_v = \text{the code nearest to}\ f_v(x) \ \text{of}\ e_1, \dots, e_K
+
+    Use it when rows should become short strings of symbols, for storage or for a model of strings (`latens density RUN
+    --kind autoregressive`). Draws from its uniform prior are poor until such a density is fitted.
+
+    Args:
+        latent_dim: V, the positions, a whole number from 1 to 65,536; auto: the smaller of 16 and the number of
+            columns.
+        codes: K, the codes of the book, a whole number from 2.
+        code_dim: Dimensions of a code, a whole number from 1.
+        commitment: a, what the encoder pays for its distance from the codes, a number from 0.
+        decay: Share of the moving averages that is kept in a step, a number between 0 and 1; none: the gradient moves
+            the codes.
+
+    References:
+        * van den Oord, Vinyals & Kavukcuoglu (2017), Neural discrete representation learning. NeurIPS
+    """
     book = conditionals.Codebook(1, codes, code_dim, decay)
     model = _string(info, book, latent_size(info, latent_dim), likelihood, variance, network)
     objective = objectives.ELBO() + commitment * objectives.Commitment()
@@ -111,8 +227,31 @@ def vq_grid(
     info: DataInfo, *, latent_dim: int | str = 8, halvings: int | str = "auto", codes: int = 64,
     commitment: float = 0.25, decay: float = 0.99, likelihood: str = "auto", variance: float | str = "optimal",
 ) -> Built:  # fmt: skip
-    """As vq for images: a nearest code of latent_dim numbers for each cell of a grid, which convolutions halve so many
-    times. (van den Oord, Vinyals & Kavukcuoglu 2017)"""
+    r"""Codes from a book of vectors, one for each place of a grid of an image.
+
+    As vq, with convolutions that halve the image until the grid is small and bring it back: a code says what is at its
+    place.
+
+    .. math::
+
+        \text{maximise}\quad \ln p(x|z) - V \ln K - a \sum_{v} \lVert f_v(x) - \mathrm{stop}(z_v) \rVert^2
+
+        z_v = \text{the code nearest to}\ f_v(x) \ \text{of}\ e_1, \dots, e_K, \quad v \ \text{a place of the grid}
+
+    Use it when images should be reconstructed closely from few bits: its error on Fashion-MNIST is close to that of ae,
+    with a sixteenth of the parameters and fifteen times the processor time of vae. Its codes need a density of grids
+    for samples (`latens density RUN --kind pixelcnn`).
+
+    Args:
+        latent_dim: Dimensions of a code, a whole number from 1 to 65,536.
+        halvings: How often the sides of the image are halved, a whole number from 0; auto: until a side is near 7.
+        codes: K, the codes of the book, a whole number from 2.
+        commitment: a, what the encoder pays for its distance from the codes, a number from 0.
+        decay: Share of the moving averages that is kept in a step, a number between 0 and 1.
+
+    References:
+        * van den Oord, Vinyals & Kavukcuoglu (2017), Neural discrete representation learning. NeurIPS
+    """
     size, sizes = latent_size(info, latent_dim), cells_for(info, halvings)
     book, (rows, columns) = conditionals.Codebook(1, codes, size, decay), sizes[-1]
     likely = cell_likelihood(info, sizes, size, likelihood, variance)
@@ -125,8 +264,34 @@ def residual_vq(
     commitment: float = 0.25, decay: float = 0.99, likelihood: str = "auto", variance: float | str = "optimal",
     network: str = "auto",
 ) -> Built:  # fmt: skip
-    """As vq, each code the sum of one a level, of what the levels before left over. (Zeghidour et al. 2021; Lee et al.
-    2022)"""
+    r"""Codes from several books, each for what the books before left over.
+
+    As vq, where the vector at a position is the sum of one code from each of L books: K codes in each of L books
+    describe K to the power L vectors. The rate is the constant V L ln K.
+
+    .. math::
+
+        \text{maximise}\quad \ln p(x|z) - V L \ln K - a \sum_{v} \lVert f_v(x) - \mathrm{stop}(z_v) \rVert^2
+
+        z_v = e^1 + \dots + e^L, \quad e^l \ \text{nearest to}\ f_v(x) - e^1 - \dots - e^{l - 1}
+
+    Use it when one book would have to be very large, or when a code should be cut short to coarser ones. On
+    Fashion-MNIST it reconstructs better than vq, with a higher rate and a worse NLL.
+
+    Args:
+        latent_dim: V, the positions, a whole number from 1 to 65,536; auto: the smaller of 16 and the number of
+            columns.
+        levels: L, the books, a whole number from 1 to 1,000.
+        codes: K, the codes of each book, a whole number from 2.
+        code_dim: Dimensions of a code, a whole number from 1.
+        commitment: a, what the encoder pays for its distance from the codes, a number from 0.
+        decay: Share of the moving averages that is kept in a step, a number between 0 and 1.
+
+    References:
+        * Zeghidour et al. (2021), SoundStream: An end-to-end neural audio codec. IEEE/ACM Transactions on Audio,
+          Speech, and Language Processing 30
+        * Lee et al. (2022), Autoregressive image generation using residual quantization. CVPR
+    """
     book = conditionals.Codebook(levels, codes, code_dim, decay)
     model = _string(info, book, latent_size(info, latent_dim), likelihood, variance, network)
     return model, objectives.ELBO() + commitment * objectives.Commitment()
@@ -136,7 +301,27 @@ def fsq(
     info: DataInfo, *, latent_dim: int | str = "auto", levels: int = 8, likelihood: str = "auto",
     variance: float | str = "optimal", network: str = "auto",
 ) -> Built:  # fmt: skip
-    """Latent_dim numbers, each rounded to one of a few levels: a grid of codes and no book. (Mentzer et al. 2024)"""
+    r"""Numbers rounded to a few levels: a grid of codes without a book.
+
+    Each output of the encoder is squeezed by tanh into [-1, 1] and rounded to one of a few evenly spaced levels;
+    backwards the gradient passes through. There is no book to learn and none that can go unused. The rate is the
+    constant Z ln levels.
+
+    .. math::
+
+        \text{maximise}\quad \ln p(x|z) - Z \ln \mathrm{levels}
+
+        z = \mathrm{round}_{\mathrm{levels}}(\tanh f(x))
+
+    Use it when discrete codes should be simple to train: no commitment, no restarts. On Fashion-MNIST its NLL is that
+    of vq, and draws from its prior are the best of the discrete recipes.
+
+    Args:
+        levels: Levels of each dimension, a whole number from 2.
+
+    References:
+        * Mentzer et al. (2024), Finite scalar quantization: VQ-VAE made simple. ICLR
+    """
     size = latent_size(info, latent_dim)
     posterior = conditionals.FiniteScalars(encoder(info, [size], network), levels, info.reads)
     prior = priors.UniformCodes(priors.FiniteGrid(levels), size)
@@ -161,7 +346,28 @@ def joint_vae(
     temperature: float = 1.0, beta: float = 1.0, likelihood: str = "auto", variance: float | str = "optimal",
     network: str = "auto",
 ) -> Built:  # fmt: skip
-    """Latent_dim normal numbers beside categorical variables with a straight-through gradient. (Dupont 2018)"""
+    r"""Normal numbers and categorical variables side by side in one code.
+
+    Some codes are numbers, as in vae; others are categories with a straight-through gradient, which can take up classes
+    that numbers would have to bend around. Both rates are exact.
+
+    .. math::
+
+        \text{maximise}\quad \mathbb{E}_{q(z, y|x)}[\ln p(x|z, y)] - \beta\, (\mathrm{KL}(q(z|x) \,\|\, \mathcal{N}(0,
+        I)) + \mathrm{KL}(q(y|x) \,\|\, \text{uniform}))
+
+    Use it when the data have both kinds of cause and no labels. Whether the categories are used is not certain: `latens
+    report` shows it, and joint_capacity_vae asks for it. With labels, use m2.
+
+    Args:
+        latent_dim: Normal numbers, a whole number from 1 to 65,536; auto: the smaller of 16 and the number of columns.
+        variables: Categorical variables, a whole number from 1 to 1,000.
+        categories: Categories of each variable, a whole number from 2.
+        temperature: Of the relaxation that gives the gradient, a number above 0.
+
+    References:
+        * Dupont (2018), Learning disentangled joint continuous and discrete representations. NeurIPS
+    """
     model = _numbers_and_categories(
         info, latent_dim, variables, categories, temperature, likelihood, variance, network
     )  # fmt: skip
@@ -173,8 +379,37 @@ def joint_capacity_vae(
     temperature: float = 1.0, capacity: float = 25.0, category_capacity: float | str = "auto", weight: float = 100.0,
     warmup: float = 0.5, likelihood: str = "auto", variance: float | str = 1.0, network: str = "auto",
 ) -> Built:  # fmt: skip
-    """As joint_vae, the rates of the numbers and of the categories each held at a capacity that grows from 0 over the
-    first part of training; the categories' can at most be what they hold. (Dupont 2018)"""
+    r"""Numbers and categories, each with a rate that grows to a capacity.
+
+    As joint_vae; the rates of numbers and categories are each held at a target of its own, so that the categories have
+    to carry something. Targets grow from 0 over the first part of training. The observation variance is fixed.
+
+    .. math::
+
+        \text{minimise}\quad \mathbb{E}_x\, \mathbb{E}_{q}[-\ln p(x|z, y)] + \gamma\, |R_z - s\, C_z| + \gamma\, |R_y -
+        s\, C_y|
+
+        s = \min(1, t / (\mathrm{warmup} \cdot T)) \ \text{at step}\ t \ \text{of}\ T, \quad R \ \text{the mean rates}
+
+    Use it when categories should be used and factors emerge one after another. It gives up likelihood for that: its NLL
+    on Fashion-MNIST is 48 nats above joint_vae's.
+
+    Args:
+        latent_dim: Normal numbers, a whole number from 1 to 65,536; auto: the smaller of 16 and the number of columns.
+        variables: Categorical variables, a whole number from 1 to 1,000.
+        categories: Categories of each variable, a whole number from 2.
+        temperature: Of the relaxation that gives the gradient, a number above 0.
+        capacity: C_z, the rate of the numbers at the end of warm-up, nats per row, a number from 0.
+        category_capacity: C_y, the rate of the categories at the end of warm-up, nats per row, a number from 0 to
+            variables × ln categories; auto: that.
+        weight: γ, the weight of the distances from the targets, a number above 0.
+        warmup: Fraction of the training steps over which the targets grow from 0, a number from 0 to 1.
+        variance: Observation variance c of a normal likelihood, in squared units of the standardised data: a number
+            above 0 (kept fixed), optimal or learned. Other likelihoods have none.
+
+    References:
+        * Dupont (2018), Learning disentangled joint continuous and discrete representations. NeurIPS
+    """
     model = _numbers_and_categories(
         info, latent_dim, variables, categories, temperature, likelihood, variance, network
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The VAE with a rate that is asked for, or with a penalty on how its codes hang together."""
+"""The VAE with a rate that you choose, or with a penalty on dependence between dimensions of the code."""
 
 from __future__ import annotations
 
@@ -14,8 +14,33 @@ def capacity_vae(
     info: DataInfo, *, latent_dim: int | str = "auto", capacity: float = 25.0, weight: float = 100.0,
     warmup: float = 0.5, likelihood: str = "auto", variance: float | str = 1.0, network: str = "auto",
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
-    """The VAE whose rate is held at a capacity that grows from 0 over the first part of training, at a fixed
-    observation variance. (Burgess et al. 2018)"""
+    r"""The VAE whose rate follows a capacity that grows during training.
+
+    The rate is held at a target that rises from 0 to the capacity over the first part of training, so that the code
+    takes up the most useful directions first. The observation variance is fixed, as in beta_vae. Rate and distortion
+    are means over the batch.
+
+    .. math::
+
+        \text{minimise}\quad \mathbb{E}_x\, \mathbb{E}_{q(z|x)}[-\ln p(x|z)] + \gamma\, |R - s\, C|
+
+        R = \mathbb{E}_x\, \mathrm{KL}(q(z|x) \,\|\, p(z)), \quad s = \min(1, t / (\mathrm{warmup} \cdot T)) \ \text{at
+        step}\ t \ \text{of}\ T
+
+    Use it when factors should emerge one after another, or when you know how many nats a code may carry. It gives up
+    likelihood for that: on Fashion-MNIST its NLL is 47 nats above vae's.
+
+    Args:
+        capacity: C, the rate at the end of warm-up, nats per row, a number from 0.
+        weight: γ, the weight of the distance from the target, a number above 0; it must exceed the nats of distortion
+            that one nat of rate saves, or the target is not reached.
+        warmup: Fraction of the training steps over which the target grows from 0, a number from 0 to 1.
+        variance: Observation variance c of a normal likelihood, in squared units of the standardised data: a number
+            above 0 (kept fixed), optimal or learned. Other likelihoods have none.
+
+    References:
+        * Burgess et al. (2018), Understanding disentangling in beta-VAE. arXiv:1804.03599
+    """
     model, _ = vae(info, latent_dim=latent_dim, likelihood=likelihood, variance=variance, network=network)
     return model, objectives.RateTarget(capacity, weight, warmup)
 
@@ -24,7 +49,28 @@ def rate_vae(
     info: DataInfo, *, latent_dim: int | str = "auto", rate: float = 10.0, weight: float = 100.0,
     likelihood: str = "auto", variance: float | str = "optimal", network: str = "auto",
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
-    """The VAE with the lowest distortion at a given rate: a point of the rate-distortion curve. (Alemi et al. 2018)"""
+    r"""The VAE with the lowest distortion at a rate that you choose.
+
+    The rate is held at a target from the first step on: one run is one point of the curve of rate and distortion, and a
+    sweep over rates draws the curve.
+
+    .. math::
+
+        \text{minimise}\quad \mathbb{E}_x\, \mathbb{E}_{q(z|x)}[-\ln p(x|z)] + \gamma\, |R - R_0|
+
+        R = \mathbb{E}_x\, \mathrm{KL}(q(z|x) \,\|\, p(z))
+
+    Use it when the code has a budget, when you compare models at one rate, or when a VAE's rate collapses to 0. The
+    bound is best where the rate is left free (vae).
+
+    Args:
+        rate: R_0, the rate asked for, nats per row, a number from 0.
+        weight: γ, the weight of the distance from the target, a number above 0; it must exceed the nats of distortion
+            that one nat of rate saves, or the target is not reached.
+
+    References:
+        * Alemi et al. (2018), Fixing a broken ELBO. ICML
+    """
     model, _ = vae(info, latent_dim=latent_dim, likelihood=likelihood, variance=variance, network=network)
     return model, objectives.RateTarget(rate, weight)
 
@@ -33,8 +79,30 @@ def beta_tc_vae(
     info: DataInfo, *, latent_dim: int | str = "auto", beta: float = 6.0, weighting: str = "stratified",
     likelihood: str = "auto", variance: float | str = "optimal", network: str = "auto",
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
-    """The VAE with the total correlation in its rate weighted by beta, estimated from the batch with "stratified" or
-    "weighted" shares. (Chen et al. 2018)"""
+    r"""The VAE with the total correlation of its codes weighted by beta.
+
+    The rate is the sum of three terms: what the code tells of the row, the total correlation between the dimensions of
+    the code, and the distance of each dimension from its prior. Only the second is weighted here. It is estimated from
+    the posteriors of a batch.
+
+    .. math::
+
+        \text{maximise}\quad \mathbb{E}_{q(z|x)}[\ln p(x|z)] - \mathrm{KL}(q(z|x) \,\|\, p(z)) - (\beta - 1)\,
+        \mathrm{TC}
+
+        \mathrm{TC} = \mathrm{KL}(q(z) \,\|\, \prod_j q(z_j)), \quad q(z) = \tfrac{1}{N} \sum_{n=1}^{N} q(z|x_n)
+
+    Use it when dimensions should be independent while codes stay informative. Large batches estimate the total
+    correlation better. On Fashion-MNIST its NLL is 15 nats above vae's, and its samples are no better.
+
+    Args:
+        beta: Weight of the total correlation, a number from 1; 1 is the ELBO.
+        weighting: How a batch stands for all rows: stratified (own row and others weighted as in the data), weighted
+            (the lower bound of the paper) or plain (each row of the batch alike).
+
+    References:
+        * Chen et al. (2018), Isolating sources of disentanglement in variational autoencoders. NeurIPS
+    """
     require(is_number(beta) and beta >= 1, "beta", "a number from 1", beta)
     model, objective = vae(info, latent_dim=latent_dim, likelihood=likelihood, variance=variance, network=network)
     return model, objective + (beta - 1) * objectives.TotalCorrelation(info.rows, weighting)
@@ -44,7 +112,26 @@ def factor_vae(
     info: DataInfo, *, latent_dim: int | str = "auto", gamma: float = 5.0, likelihood: str = "auto",
     variance: float | str = "optimal", network: str = "auto",
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
-    """The VAE with gamma times the total correlation of its codes, as a critic sees it. (Kim & Mnih 2018)"""
+    r"""The VAE with a critic that keeps the dimensions of its codes independent.
+
+    A critic learns to tell codes from codes whose dimensions were shuffled over the batch, each by itself. Its log-odds
+    estimate the total correlation, which the model pays for.
+
+    .. math::
+
+        \text{maximise}\quad \mathbb{E}_{q(z|x)}[\ln p(x|z)] - \mathrm{KL}(q(z|x) \,\|\, p(z)) - \gamma\, \mathrm{TC}
+
+        \mathrm{TC} = \mathrm{KL}(q(z) \,\|\, \prod_j q(z_j)) \approx \mathbb{E}_{q(z)}[\text{log-odds of the critic}]
+
+    Use it when dimensions should be independent and the batch is too small for beta_tc_vae. On Fashion-MNIST it samples
+    from N(0, I) better than vae with a bound 3 nats worse. Its last weights are kept, not its best.
+
+    Args:
+        gamma: γ, the weight of the total correlation, a number from 0.
+
+    References:
+        * Kim & Mnih (2018), Disentangling by factorising. ICML
+    """
     model, objective = vae(info, latent_dim=latent_dim, likelihood=likelihood, variance=variance, network=network)
     critic = networks.mlp(model.prior.dim, 1)  # type: ignore[arg-type]
     return model, objective + gamma * objectives.CorrelationCritic(critic)
@@ -54,7 +141,29 @@ def dip_vae_i(
     info: DataInfo, *, latent_dim: int | str = "auto", off: float = 10.0, diagonal: float = 100.0,
     likelihood: str = "auto", variance: float | str = "optimal", network: str = "auto",
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
-    """The VAE with the covariance of its posterior means drawn to the identity. (Kumar et al. 2018)"""
+    r"""The VAE whose posterior means have a covariance near the identity.
+
+    The covariance over the batch of the posterior means is drawn to the identity: entries off the diagonal to 0, those
+    on it to 1.
+
+    .. math::
+
+        \text{maximise}\quad \mathbb{E}_{q(z|x)}[\ln p(x|z)] - \mathrm{KL}(q(z|x) \,\|\, p(z)) - a \sum_{i \ne j}
+        C_{ij}^2 - d \sum_i (C_{ii} - 1)^2
+
+        C = \mathrm{Cov}_x\, \mathbb{E}[z|x]
+
+    Use it when dimensions of the code should be uncorrelated: it costs no critic and no large batch. On Fashion-MNIST
+    its samples are closer to the data than vae's (Fréchet distance 84 compared with 173), for 23 nats of NLL.
+
+    Args:
+        off: a, the weight of covariances between dimensions, a number from 0.
+        diagonal: d, the weight of variances that differ from 1, a number from 0.
+
+    References:
+        * Kumar, Sattigeri & Balakrishnan (2018), Variational inference of disentangled latent concepts from unlabeled
+          observations. ICLR
+    """
     model, objective = vae(info, latent_dim=latent_dim, likelihood=likelihood, variance=variance, network=network)
     return model, objective + 1.0 * objectives.CovariancePenalty(off, diagonal)
 
@@ -63,7 +172,29 @@ def dip_vae_ii(
     info: DataInfo, *, latent_dim: int | str = "auto", off: float = 10.0, diagonal: float = 10.0,
     likelihood: str = "auto", variance: float | str = "optimal", network: str = "auto",
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
-    """The VAE with the covariance of its aggregate posterior drawn to the identity. (Kumar et al. 2018)"""
+    r"""The VAE whose codes as a whole have a covariance near the identity.
+
+    As dip_vae_i, for the covariance of the codes that are drawn: that of the posterior means plus the mean of the
+    posterior variances. Dimensions that carry nothing satisfy it as they are.
+
+    .. math::
+
+        \text{maximise}\quad \mathbb{E}_{q(z|x)}[\ln p(x|z)] - \mathrm{KL}(q(z|x) \,\|\, p(z)) - a \sum_{i \ne j}
+        C_{ij}^2 - d \sum_i (C_{ii} - 1)^2
+
+        C = \mathrm{Cov}_x\, \mathbb{E}[z|x] + \mathbb{E}_x\, \mathrm{Cov}[z|x]
+
+    Use it when codes should fill N(0, I) and be uncorrelated: of the recipes in this family its draws from the prior
+    are the best on Fashion-MNIST, for 11 nats of NLL.
+
+    Args:
+        off: a, the weight of covariances between dimensions, a number from 0.
+        diagonal: d, the weight of variances that differ from 1, a number from 0.
+
+    References:
+        * Kumar, Sattigeri & Balakrishnan (2018), Variational inference of disentangled latent concepts from unlabeled
+          observations. ICLR
+    """
     model, objective = vae(info, latent_dim=latent_dim, likelihood=likelihood, variance=variance, network=network)
     return model, objective + 1.0 * objectives.CovariancePenalty(off, diagonal, within=True)
 
@@ -72,8 +203,28 @@ def info_vae(
     info: DataInfo, *, latent_dim: int | str = "auto", alpha: float = 0.5, weight: float = 100.0,
     likelihood: str = "auto", variance: float | str = "optimal", network: str = "auto",
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
-    """The VAE with the rate weighted by 1 - alpha, and alpha + weight - 1 times the MMD between codes and prior; alpha
-    = 1 is the MMD-VAE. (Zhao, Song & Ermon 2019)"""
+    r"""The VAE with part of its rate replaced by the MMD of codes and prior.
+
+    The rate keeps the codes of each row near the prior, the maximum mean discrepancy (MMD) the codes of all rows
+    together. With α = 1 the rate is gone (the MMD-VAE), and codes may be as informative as they like; with α = 0 and λ
+    = 1 it is the VAE.
+
+    .. math::
+
+        \text{maximise}\quad \mathbb{E}_{q(z|x)}[\ln p(x|z)] - (1 - \alpha)\, \mathrm{KL}(q(z|x) \,\|\, p(z)) - (\alpha
+        + \lambda - 1)\, \mathrm{MMD}(q(z), p(z))
+
+    Use it when codes carry too little, or should match the prior without losing detail: its reconstructions on
+    Fashion-MNIST are better than vae's, and so are its samples, for 3 nats of NLL. Large batches estimate the MMD
+    better.
+
+    Args:
+        alpha: α, the share of the rate that is left out, a number up to 1.
+        weight: λ, the weight of the MMD, a number from 1 - α (0.5 with the default α).
+
+    References:
+        * Zhao, Song & Ermon (2019), InfoVAE: Balancing learning and inference in variational autoencoders. AAAI
+    """
     require(is_number(alpha) and alpha <= 1, "alpha", "a number up to 1", alpha)
     require(is_number(weight) and alpha + weight >= 1, "weight", "a number from 1 - alpha", weight)
     model, _ = vae(info, latent_dim=latent_dim, likelihood=likelihood, variance=variance, network=network)

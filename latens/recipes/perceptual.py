@@ -1,4 +1,4 @@
-"""Images compared as people see them: scores of likeness and no likelihoods, so no bound on ln p(x)."""
+"""Images compared as people see them: by scores of likeness, which are no likelihoods and give no bound on ln p(x)."""
 
 from __future__ import annotations
 
@@ -20,14 +20,50 @@ def _alike(info: DataInfo, latent_dim: int | str, network: str, score: str, weig
 def ms_ssim(
     info: DataInfo, *, latent_dim: int | str = "auto", weight: float = 1.0, beta: float = 1.0, network: str = "auto"
 ) -> Built:
-    """The VAE of images with the structural similarity at several scales in the place of a likelihood. (Snell et al.
-    2017)"""
+    r"""The VAE of images compared by structural similarity, not by pixels.
+
+    In place of ln p(x|z) stands a score of likeness at up to five scales (MS-SSIM), scaled by the number of cells. It
+    is no density of x, so there is no bound and no NLL.
+
+    .. math::
+
+        \text{maximise}\quad -w\, D\, \mathbb{E}_{q(z|x)}[1 - \text{MS-SSIM}(x, f(z))] - \beta\,\mathrm{KL}(q(z|x)
+        \,\|\, p(z)), \quad D \ \text{the cells of an image}
+
+    Use it when images should look right in structure and contrast and likelihood does not matter. On Fashion-MNIST its
+    samples are better than those of vae, and its error in pixels is higher.
+
+    Args:
+        weight: w, the weight of the score, a number above 0; higher carries more in the code.
+        beta: Weight of the rate, a number from 0; only its ratio to weight matters.
+
+    References:
+        * Snell et al. (2017), Learning to generate images with perceptual similarity metrics. ICIP
+    """
     return _alike(info, latent_dim, network, "ms_ssim", weight, beta)
 
 
 def feature_reconstruction(
     info: DataInfo, *, latent_dim: int | str = "auto", weight: float = 1.0, beta: float = 1.0, network: str = "auto"
 ) -> Built:
-    """The VAE of images with the distance of features, of a fixed random network, in the place of a likelihood. (Hou et
-    al. 2017)"""
+    r"""The VAE of images compared by features of a fixed network.
+
+    In place of ln p(x|z) stands the squared distance of features of a fixed random convolutional network (the paper
+    takes a trained classifier's). It is no density of x, so there is no bound and no NLL.
+
+    .. math::
+
+        \text{maximise}\quad -\tfrac{w}{2}\, \mathbb{E}_{q(z|x)} \lVert \phi(x) - \phi(f(z)) \rVert^2 \cdot D -
+        \beta\,\mathrm{KL}(q(z|x) \,\|\, p(z)), \quad D \ \text{the cells of an image}
+
+    Use it when edges and texture should be kept and likelihood does not matter. On Fashion-MNIST its reconstructions
+    are closer than vae's in pixels too, and its samples are slightly better.
+
+    Args:
+        weight: w, the weight of the distance, a number above 0; higher carries more in the code.
+        beta: Weight of the rate, a number from 0; only its ratio to weight matters.
+
+    References:
+        * Hou, Shen, Sun & Qiu (2017), Deep feature consistent variational autoencoder. WACV
+    """
     return _alike(info, latent_dim, network, "features", weight, beta)

@@ -24,7 +24,27 @@ def mixture(
     info: DataInfo, *, latent_dim: int | str = "auto", components: int = 32, likelihood: str = "auto",
     variance: float | str = "optimal", network: str = "auto", missing: str = "mar",
 ) -> Built:  # fmt: skip
-    """A learned mixture of normals as the prior, one of its own for each condition. (Jiang et al. 2017)"""
+    r"""The VAE with a learned mixture of normals as its prior.
+
+    Weights, means and variances of the components are trained with the model, so that the prior can have heaps where
+    the codes have them. With conditions a network gives each condition a mixture of its own. The rate is estimated from
+    the draws.
+
+    .. math::
+
+        \text{maximise}\quad \mathbb{E}_{q(z|x)}[\ln p(x|z) + \ln p(z) - \ln q(z|x)]
+
+        p(z) = \sum_{j=1}^{J} w_j\, \mathcal{N}(z; m_j, \mathrm{diag}\, v_j)
+
+    Use it when the data fall into groups, as most tables do: vae chooses this prior itself for tables of at least 5,000
+    rows. It costs no more time than vae and was a few nats ahead of it on Fashion-MNIST, with better samples.
+
+    Args:
+        components: J, the number of normals, a whole number from 1.
+
+    References:
+        * Jiang et al. (2017), Variational deep embedding: An unsupervised and generative approach to clustering. IJCAI
+    """
     size = latent_size(info, latent_dim)
     posterior = posterior_for(info, size, "diagonal", network, "shared")
     prior = prior_for(info, size, "mixture", components)
@@ -35,7 +55,28 @@ def vamp(
     info: DataInfo, *, latent_dim: int | str = "auto", components: int | str = "auto", likelihood: str = "auto",
     variance: float | str = "optimal", network: str = "auto",
 ) -> Built:  # fmt: skip
-    """The mixture of the model's own posteriors at learned pseudo-inputs as the prior. (Tomczak & Welling 2018)"""
+    r"""The VAE whose prior is a mixture of its own posteriors at learned rows.
+
+    The prior is the mixture of the posteriors of pseudo-inputs, which begin as rows of the data and are trained with
+    the model. It follows the codes wherever they go. The cells of a row must all be numbers: for tables with levels or
+    gaps take exemplar.
+
+    .. math::
+
+        \text{maximise}\quad \mathbb{E}_{q(z|x)}[\ln p(x|z) + \ln p(z) - \ln q(z|x)]
+
+        p(z) = \sum_{k=1}^{K} w_k\, q(z|u_k), \quad w \ \text{and}\ u_k \ \text{learned}
+
+    Use it when samples matter: on Fashion-MNIST its draws are nearly as good as those of a mixture fitted to vae's
+    codes afterwards, with nothing to fit, at about the time of vae.
+
+    Args:
+        components: K, the number of pseudo-inputs, a whole number from 2 to the number of rows; auto: the smaller of 50
+            and the rows.
+
+    References:
+        * Tomczak & Welling (2018), VAE with a VampPrior. AISTATS
+    """
     size = latent_size(info, latent_dim)
     posterior = posterior_for(info, size, "diagonal", network, "shared")
     prior = priors.Vamp(posterior, *pseudo_inputs_for(info, components))
@@ -46,8 +87,29 @@ def hierarchical_vamp(
     info: DataInfo, *, latent_dim: int | str = "auto", second_dim: int = 8, components: int | str = "auto",
     likelihood: str = "auto", variance: float | str = "optimal", network: str = "auto",
 ) -> Built:  # fmt: skip
-    """Two groups of codes, q(a|x) q(b|x, a) and p(a) p(b|a): a under a vamp prior in latent_dim dimensions, b in
-    second_dim, both decoded. (Tomczak & Welling 2018)"""
+    r"""Two groups of codes, the first under the prior of vamp.
+
+    The codes are (a, b): a has latent_dim dimensions and a mixture of posteriors as prior, b has second_dim and a
+    normal prior given a. Posterior and decoder see both. As in vamp, the cells of a row must all be numbers.
+
+    .. math::
+
+        \text{maximise}\quad \mathbb{E}_{q}[\ln p(x|a, b) + \ln p(a) + \ln p(b|a) - \ln q(a|x) - \ln q(b|x, a)]
+
+        p(a) = \sum_{k=1}^{K} w_k\, q(a|u_k)
+
+    Use it when vamp is not flexible enough. On Fashion-MNIST it is a nat ahead of vamp in NLL, with samples like those
+    of vamp, at half as much time again.
+
+    Args:
+        latent_dim: Dimensions of a, a whole number from 1 to 65,536; auto: the smaller of 16 and the number of columns.
+        second_dim: Dimensions of b, a whole number from 1 to 65,536; auto as for latent_dim.
+        components: K, the number of pseudo-inputs, a whole number from 2 to the number of rows; auto: the smaller of 50
+            and the rows.
+
+    References:
+        * Tomczak & Welling (2018), VAE with a VampPrior. AISTATS
+    """
     a, b, hidden = latent_size(info, latent_dim), latent_size(info, second_dim, "second_dim"), 64
     first = posterior_for(info, a, "diagonal", network, "shared")
     context = conditionals.PointMass(encoder(info, [hidden], network), info.reads)
@@ -62,8 +124,30 @@ def exemplar(
     info: DataInfo, *, latent_dim: int | str = "auto", components: int | str = "auto", likelihood: str = "auto",
     variance: float | str = "optimal", network: str = "auto", missing: str = "mar",
 ) -> Built:  # fmt: skip
-    """Normals of one learned width around the codes of training rows as the prior, each row's own left out while
-    training; those rows are saved with the model. (Norouzi, Fleet & Norouzi 2020)"""
+    r"""The VAE whose prior is normals around the codes of training rows.
+
+    The means are the posterior means of some training rows, evenly spaced in the data; all share one learned width.
+    While training, a row's own exemplar is left out of its prior, so that no row explains itself. The exemplars are
+    saved with the model: it contains those rows.
+
+    .. math::
+
+        \text{maximise}\quad \mathbb{E}_{q(z|x)}[\ln p(x|z) + \ln p(z) - \ln q(z|x)]
+
+        p(z) = \tfrac{1}{M} \sum_{m=1}^{M} \mathcal{N}(z; g(x_m), s^2 I)
+
+    Use it when samples and likelihood both matter and rows may be kept in the run: on Fashion-MNIST it is 10 nats ahead
+    of vae, with draws from the prior second only to sinkhorn_ae's. It takes tables with levels. Do not use it where
+    training rows are confidential.
+
+    Args:
+        components: M, the number of exemplars, a whole number from 2 to the number of rows; auto: the smaller of 100
+            and the rows.
+
+    References:
+        * Norouzi, Fleet & Norouzi (2020), Exemplar VAE: Linking generative models, nearest neighbor retrieval, and data
+          augmentation. NeurIPS
+    """
     size = latent_size(info, latent_dim)
     posterior = posterior_for(info, size, "diagonal", network, "shared")
     prior = priors.Exemplar(posterior, *rows_for(info, components))
@@ -74,8 +158,28 @@ def flow_prior(
     info: DataInfo, *, latent_dim: int | str = "auto", steps: int = 4, bins: int = 8, likelihood: str = "auto",
     variance: float | str = "optimal", network: str = "auto", missing: str = "mar",
 ) -> Built:  # fmt: skip
-    """A flow of spline couplings as the prior, that of the condition where there is one. (Chen et al. 2017; Durkan et
-    al. 2019)"""
+    r"""The VAE with a normalising flow of spline couplings as its prior.
+
+    The prior is N(0, I) bent by invertible maps: in each step one half of the dimensions decides how splines move the
+    other half. With conditions the maps depend on the condition.
+
+    .. math::
+
+        \text{maximise}\quad \mathbb{E}_{q(z|x)}[\ln p(x|z) + \ln p(z) - \ln q(z|x)]
+
+        \ln p(z) = \ln \mathcal{N}(T^{-1}(z); 0, I) + \ln |\mathrm{det}\, \partial T^{-1} / \partial z|
+
+    Use it when the prior should have any shape and no rows may be stored: on Fashion-MNIST it is 9 nats ahead of vae
+    and its draws are close to those of vamp, at twice the time of vae.
+
+    Args:
+        steps: Couplings, a whole number from 1 to 1,000.
+        bins: Bins of each spline, on [-5, 5], a whole number from 2 to 1,000.
+
+    References:
+        * Chen et al. (2017), Variational lossy autoencoder. ICLR
+        * Durkan, Bekasov, Murray & Papamakarios (2019), Neural spline flows. NeurIPS
+    """
     size, condition = latent_size(info, latent_dim), condition_for(info)
     posterior = posterior_for(info, size, "diagonal", network, "shared")
     seen = None if condition is None else networks.OnCondition(nn.Identity(), condition)
@@ -88,7 +192,26 @@ def resampled(
     info: DataInfo, *, latent_dim: int | str = "auto", truncation: int = 100, likelihood: str = "auto",
     variance: float | str = "optimal", network: str = "auto", missing: str = "mar",
 ) -> Built:  # fmt: skip
-    """N(0, I) whose draws a learned network accepts or refuses as the prior (LARS). (Bauer & Mnih 2019)"""
+    r"""The VAE whose prior is N(0, I) with draws accepted by a network (LARS).
+
+    A draw z of N(0, I) is kept with the learned probability a(z), and the T-th is kept whatever it is. The mean A of
+    a(z) is estimated from draws of N(0, I).
+
+    .. math::
+
+        \text{maximise}\quad \mathbb{E}_{q(z|x)}[\ln p(x|z) + \ln p(z) - \ln q(z|x)]
+
+        p(z) = \mathcal{N}(z; 0, I) \left[ (1 - r)\, a(z) / A + r \right], \quad r = (1 - A)^{T - 1}
+
+    Use it when the prior should stay N(0, I) with regions cut out. On Fashion-MNIST it gains less than mixture, which
+    is faster, and far less than vamp or exemplar in samples.
+
+    Args:
+        truncation: T, the draw that is kept whatever it is, a whole number from 1; 1 is N(0, I).
+
+    References:
+        * Bauer & Mnih (2019), Resampled priors for variational autoencoders. AISTATS
+    """
     size = latent_size(info, latent_dim)
     posterior = posterior_for(info, size, "diagonal", network, "shared")
     prior = priors.Resampled(networks.mlp(size, 1, (64, 64)), size, truncation)

@@ -1,4 +1,4 @@
-"""Autoencoders whose codes are held against draws from the prior by a distance between samples."""
+"""Autoencoders that pay for the distance between their codes and draws from the prior."""
 
 from __future__ import annotations
 
@@ -12,7 +12,29 @@ from latens.recipes.choices import DataInfo
 def wae_mmd(
     info: DataInfo, *, latent_dim: int | str = "auto", network: str = "auto", weight: float = 100.0
 ) -> tuple[nn.Module, objectives.Objective]:
-    """The autoencoder with the MMD between codes and N(0, I). (Tolstikhin et al. 2018)"""
+    r"""The autoencoder with the MMD between its codes and N(0, I).
+
+    The maximum mean discrepancy (MMD) compares the codes of a batch with as many draws of the prior, by a sum of
+    inverse multiquadric kernels of seven widths. Codes as a whole match the prior, while single codes carry no noise.
+    There is no density of x, so no bound.
+
+    .. math::
+
+        \text{minimise}\quad \mathbb{E}_x[-\ln p(x|z)] + \lambda\, \mathrm{MMD}^2(q(z), \mathcal{N}(0, I)), \quad z =
+        g(x)
+
+        \mathrm{MMD}^2 = \mathbb{E}\, k(z, z') + \mathbb{E}\, k(u, u') - 2\, \mathbb{E}\, k(z, u), \quad u \sim
+        \mathcal{N}(0, I)
+
+    Use it when you want an autoencoder that can be sampled, quickly and without a critic. On Fashion-MNIST it
+    reconstructs better than vae and samples better; sinkhorn_ae samples better still. Large batches compare better.
+
+    Args:
+        weight: λ, the weight of the discrepancy, a number from 0.
+
+    References:
+        * Tolstikhin et al. (2018), Wasserstein auto-encoders. ICLR
+    """
     model, objective = ae(info, latent_dim=latent_dim, network=network)
     return model, objective + weight * objectives.MMD()
 
@@ -21,7 +43,26 @@ def sliced_wae(
     info: DataInfo, *, latent_dim: int | str = "auto", network: str = "auto", weight: float = 100.0,
     directions: int = 50,
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
-    """The autoencoder with the sliced Wasserstein distance between codes and N(0, I). (Kolouri et al. 2019)"""
+    r"""The autoencoder with the sliced Wasserstein distance of codes to N(0, I).
+
+    Codes and draws of the prior are projected on random lines, sorted, and compared: the squared 2-Wasserstein distance
+    on each line, averaged over the lines.
+
+    .. math::
+
+        \text{minimise}\quad \mathbb{E}_x[-\ln p(x|z)] + \lambda\, \mathbb{E}_{\theta}\, W_2^2(\theta^\top z,
+        \theta^\top u), \quad z = g(x), \quad u \sim \mathcal{N}(0, I)
+
+    Use it when codes have many dimensions and kernels (wae_mmd) see little. On Fashion-MNIST with 16 dimensions the two
+    differ little.
+
+    Args:
+        weight: λ, the weight of the distance, a number from 0.
+        directions: Random lines in each step, a whole number from 1.
+
+    References:
+        * Kolouri, Pope, Martin & Rohde (2019), Sliced Wasserstein auto-encoders. ICLR
+    """
     model, objective = ae(info, latent_dim=latent_dim, network=network)
     return model, objective + weight * objectives.SlicedWasserstein(directions)
 
@@ -30,6 +71,28 @@ def sinkhorn_ae(
     info: DataInfo, *, latent_dim: int | str = "auto", network: str = "auto", weight: float = 10.0,
     epsilon: float = 1.0, iterations: int = 30,
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
-    """The autoencoder with the Sinkhorn divergence between codes and N(0, I). (Patrini et al. 2019)"""
+    r"""The autoencoder with the Sinkhorn divergence of codes to N(0, I).
+
+    Codes and draws of the prior are compared by entropic optimal transport with squared distances as its cost, its bias
+    removed; as ε falls it tends to the squared 2-Wasserstein distance.
+
+    .. math::
+
+        \text{minimise}\quad \mathbb{E}_x[-\ln p(x|z)] + \lambda\, S_\epsilon(q(z), \mathcal{N}(0, I)), \quad z = g(x)
+
+        S_\epsilon(a, b) = \mathrm{OT}_\epsilon(a, b) - \tfrac{1}{2} \mathrm{OT}_\epsilon(a, a) - \tfrac{1}{2}
+        \mathrm{OT}_\epsilon(b, b)
+
+    Use it when an autoencoder is to be sampled from N(0, I): its draws are the best of all recipes on Fashion-MNIST, at
+    three to four times the time of ae. Time and memory grow with the square of the batch.
+
+    Args:
+        weight: λ, the weight of the divergence, a number from 0.
+        epsilon: ε, the entropic smoothing, in squared units of the code, a number above 0.
+        iterations: Rounds of Sinkhorn's algorithm, a whole number from 1 to 1,000.
+
+    References:
+        * Patrini et al. (2019), Sinkhorn autoencoders. UAI
+    """
     model, objective = ae(info, latent_dim=latent_dim, network=network)
     return model, objective + weight * objectives.Sinkhorn(epsilon, iterations)

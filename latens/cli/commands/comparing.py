@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from latens import evaluation
-from latens import recipes as catalogue
 from latens import report as reporting
 from latens.cli.commands.answer import Answer, aligned
 from latens.cli.commands.fitting import Fit
@@ -157,13 +156,6 @@ def _ruled(rows: list[tuple[str, ...]], words: int) -> list[str]:
     """Aligned rows, a rule under the first."""
     head, *lines = aligned(rows, words)
     return [head, "-" * len(head), *lines]
-
-
-def recipes() -> Answer:
-    """The catalogue."""
-    rows = catalogue.catalogue()
-    lines = [f"{row['name']}\n  {row['combines']} ({row['reference']})\n  options: {row['options']}" for row in rows]
-    return Answer("\n".join(lines), {"recipes": rows})
 
 
 def demo(out: str, *, seed: int, quiet: bool) -> Answer:

@@ -1,0 +1,185 @@
+"""What a recipe is, read from its docstring and signature: for the terminal, for machines, for the documentation.
+
+A recipe's docstring has, in this order: one sentence, paragraphs, ``.. math::``, a paragraph that begins with "Use it
+when", ``Args:`` with the options of its own, ``References:``. Options that many recipes share are in ``SHARED``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import textwrap
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from latens.recipes.catalogue import CATALOGUE, GROUPS, RecipeFunction, family, find, options
+from latens.recipes.formulas import plain
+
+WIDTH = 88  # of the text in a terminal
+
+SHARED = {
+    "latent_dim": """Dimensions of z, a whole number from 1 to 65,536; auto: the smaller of 16 and the number of
+        columns.""",
+    "likelihood": """p(x|z) of an array: auto (from the values seen), normal, bernoulli, continuous_bernoulli,
+        categorical, discretized_logistic, poisson, negative_binomial or zero_inflated_negative_binomial. In a table
+        each column has its own (--column NAME=LIKELIHOOD).""",
+    "variance": """Observation variance c of a normal likelihood, in squared units of the standardised data: a number
+        above 0, optimal (the mean squared error, in closed form) or learned (by gradient). Other likelihoods have
+        none.""",
+    "network": """Encoder and decoder: auto (conv for images and sequences of at least 12 pixels or steps, otherwise
+        mlp), mlp, residual, conv or linear.""",
+    "missing": """Of a table with gaps: mar (missing at random; the bound is that of the observed cells) or mnar
+        (which cells are missing is modelled too).""",
+    "beta": "Weight of the rate, a number from 0; 1 is the ELBO.",
+    "k": "Draws of z for each row, a whole number from 1; time and memory grow with it.",
+}
+SHARED = {name: " ".join(text.split()) for name, text in SHARED.items()}
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option of a recipe: its name in Python, its default, what it means with its unit and range."""
+
+    name: str
+    default: Any
+    text: str
+
+    @property
+    def flag(self) -> str:
+        """The option on the command line."""
+        return "--" + self.name.replace("_", "-")
+
+
+@dataclass
+class Description:
+    """A recipe in words: what it combines, paragraphs, formulas (LaTeX), when to use it, options, references."""
+
+    name: str
+    family: str
+    combines: str
+    paragraphs: list[str] = field(default_factory=list)
+    formulas: list[str] = field(default_factory=list)
+    when: str = ""
+    options: list[Option] = field(default_factory=list)
+    references: list[str] = field(default_factory=list)
+
+    @property
+    def example(self) -> str:
+        """A command that fits it."""
+        condition = " --condition label" if self.family == "labels" else ""
+        own = [f" {each.flag} {each.default:g}" for each in self._own()[:1]]
+        return f"latens fit digits --recipe {self.name}{condition}{''.join(own)} --out run"
+
+    @property
+    def example_in_python(self) -> str:
+        """The same in Python, where X are the data."""
+        own = [f", {each.name}={each.default!r}" for each in self._own()[:1]]
+        recipe = f'latens.Recipe("{self.name}"{own[0]})' if own else f'"{self.name}"'
+        labels = ", conditions=y" if self.family == "labels" else ""
+        return f"latens.VAE(recipe={recipe}).fit(X{labels})"
+
+    def _own(self) -> list[Option]:
+        """Options with a number as default that shape this recipe more than others."""
+        numbers = [each for each in self.options if isinstance(each.default, int | float) and each.name != "latent_dim"]
+        return [each for each in numbers if each.text != SHARED.get(each.name)] or numbers
+
+    def text(self) -> str:
+        """All of it for a terminal, formulas in Unicode."""
+        lines = [f"{self.name} ({self.family})", "", *_wrapped(self.combines)]
+        for paragraph in self.paragraphs:
+            lines += ["", *_wrapped(paragraph)]
+        lines += ["", *(f"    {plain(formula)}" for formula in self.formulas)] if self.formulas else []
+        lines += ["", *_wrapped(self.when)] if self.when else []
+        lines += ["", "Options"]
+        for option in self.options:
+            lines += [f"  {option.flag} ({option.default})", *_wrapped(option.text, "      ")]
+        lines += ["", "Example", f"  {self.example}", f"  {self.example_in_python}"]
+        lines += ["", "References"] if self.references else []
+        for reference in self.references:
+            lines += _wrapped(reference, "  ", "    ")
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as one mapping of plain values; ``reference`` joins the references."""
+        more = {"example": self.example, "reference": "; ".join(self.references)}
+        return asdict(self) | more | {"plain": [plain(formula) for formula in self.formulas]}
+
+
+def _wrapped(text: str, first: str = "", rest: str | None = None) -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=first if rest is None else rest)
+
+
+def describe(name: str) -> Description:
+    """The description of a recipe of the catalogue, or of your own (``package:function``).
+
+    Raises ``InputError`` for an unknown name, with the nearest.
+
+    >>> describe("beta_vae").options[1].name
+    'beta'
+    """
+    function = find(name)
+    found = Description(name, family(name), "")
+    own: dict[str, str] = {}
+    for kind, block in _blocks(function):
+        words = " ".join(block.split())
+        match kind:
+            case "math":
+                found.formulas.append(words)
+            case "args":
+                own = {option: text for option, _, text in (each.partition(": ") for each in _entries(block))}
+            case "references":
+                found.references = [each.removeprefix("* ") for each in _entries(block)]
+            case "when":
+                found.when = words
+            case _ if not found.combines:
+                found.combines = words
+            case _:
+                found.paragraphs.append(words)
+    found.options = [
+        Option(each, parameter.default, own.get(each, SHARED.get(each, "")))
+        for each, parameter in options(function).items()
+    ]
+    return found
+
+
+def _blocks(function: RecipeFunction) -> Iterator[tuple[str, str]]:
+    """(kind, text) of the parts of a docstring, which blank lines separate."""
+    in_math = False
+    for block in inspect.cleandoc(function.__doc__ or "").split("\n\n"):
+        head, _, body = block.partition("\n")
+        in_math = block.startswith(".. math::") or (in_math and block.startswith("    "))
+        if in_math:
+            if text := block.removeprefix(".. math::").strip():
+                yield "math", text
+        elif head in ("Args:", "References:"):
+            yield head[:-1].lower(), textwrap.dedent(body)
+        else:
+            yield "when" if block.startswith("Use it when") else "prose", block
+
+
+def _entries(body: str) -> list[str]:
+    """The entries of a section, each of which begins at the margin."""
+    entries: list[str] = []
+    for line in body.splitlines():
+        if line[:1].isspace():
+            entries[-1] += " " + line.strip()
+        else:
+            entries.append(line.strip())
+    return entries
+
+
+def families() -> dict[str, str]:
+    """{family: what its recipes have in common}, in the order of the catalogue."""
+    docs = {group: importlib.import_module(f"latens.recipes.{group}").__doc__ or "" for group in GROUPS}
+    return {group: " ".join(doc.split("\n\n")[0].split()) for group, doc in docs.items()}
+
+
+def listing() -> str:
+    """The catalogue as a list: a line for each recipe, under its family."""
+    found, lines = [describe(name) for name in CATALOGUE], []
+    for name, about in families().items():
+        lines += ["", f"{name}: {about}"]
+        lines += [f"  {each.name:<24}{each.combines}" for each in found if each.family == name]
+    more = "`latens recipes NAME` explains one: formula, options, when to use it, references"
+    return "\n".join([*lines[1:], "", more])
