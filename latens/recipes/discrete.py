@@ -335,10 +335,11 @@ def _numbers_and_categories(
     """latent_dim normal numbers beside categorical variables."""
     require_count(variables, "variables")
     size = latent_size(info, latent_dim)
+    prior = priors.NormalAndCategories(size, variables, categories)
     net = encoder(info, [2 * size, variables * categories], network)
     posterior = conditionals.NormalAndCategories(net, size, categories, temperature, info.reads)
     likely = likelihood_for(info, size + variables * categories, likelihood, network, variance)
-    return models.VAE(priors.NormalAndCategories(size, variables, categories), posterior, likely)
+    return models.VAE(prior, posterior, likely)
 
 
 def joint_vae(

@@ -220,7 +220,7 @@ def info_vae(
 
     Args:
         alpha: α, the share of the rate that is left out, a number up to 1.
-        weight: λ, the weight of the MMD, a number from 1 - α (0.5 with the default α).
+        weight: λ, the weight of the MMD, a number from 0.5 with the default α, in general from 1 - α.
 
     References:
         * Zhao, Song & Ermon (2019), InfoVAE: Balancing learning and inference in variational autoencoders. AAAI
