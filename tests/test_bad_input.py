@@ -55,8 +55,8 @@ WORDS = {  # the words after `latens`, and what the sentence must say
     "fit iris.npy --out x --variance 0": "variance must be a positive number",
     "fit iris.npy --out x --variance much": "variance must be a positive number, 'learned' or 'optimal'",
     "fit iris --out x --likelihood bernoulli": "has its own.*--column NAME=bernoulli",
-    "fit iris.npy --out x --likelihood bernoulli": "Bernoulli.*0 and 1.*discretized_logistic",
-    "fit digits --out x --likelihood bernoulli": "Bernoulli.*17 levels",
+    "fit iris.npy --out x --likelihood bernoulli": "bernoulli.*0 and 1.*discretized_logistic",
+    "fit digits --out x --likelihood bernoulli": "bernoulli.*17 levels",
     "fit iris --out x --likelihood gauss": "normal, bernoulli, categorical",
     "fit iris --out x --network conv": "needs images",
     "fit iris --out x --posterior point": "point posterior.*'ae'",
@@ -131,7 +131,7 @@ WORDS = {  # the words after `latens`, and what the sentence must say
     "fit iris --out x --recipe broken_recipes:function": "cannot be imported.*SyntaxError",
     "fit iris --out x --recipe own_recipes:absent": "no function 'absent'",
     "fit iris --out x --recipe own_recipes:raises": "KeyError: 'boom'.*own_recipes.py, line",
-    "fit iris --out x --recipe own_recipes:swapped": r"must return \(model, objective\).*ELBO, VAE",
+    "fit iris --out x --recipe own_recipes:swapped": r"returns \(ELBO, VAE\): return \(model, objective\)",
     "fit iris --out x --recipe own_recipes:misshapen": "own_recipes:misshapen.*shapes",
     "fit iris --out x --recipe own_recipes:good --bta 2": "did you mean --beta",
     # continuing
@@ -196,7 +196,7 @@ WORDS = {  # the words after `latens`, and what the sentence must say
     "compare one.npy": "at least 2 rows",
     "compare few.npy --latent-dims 2": "at least 4 held-out rows",
     "demo --out iris-run": "no demo made",
-    "recipes vae": "unexpected",
+    "recipes vea": "unknown recipe .*did you mean vae",
 }  # fmt: skip
 
 
@@ -320,7 +320,7 @@ def test_odd_data_are_fitted(tmp_path: Path, in_place: Path) -> None:
 def test_warnings() -> None:
     with _removed("x"):
         result = done("fit", "few.npy", "--out", "x", *SHORT, "--latent-dim", 9, "--batch-size", 64)
-        assert "warning: latent_dim 9 is more than the 4 columns" in result.err
+        assert "warning: latent_dim = 9 is more than the 4 columns" in result.err
         assert "warning: batch_size 64 is more than the 5 rows" in result.err
 
 

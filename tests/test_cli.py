@@ -26,7 +26,7 @@ from latens.data.sources import READING
 pytestmark = pytest.mark.usefixtures("one_thread", "in_place")
 
 COMMANDS = {
-    "recipes": "vae\n.*Kingma",
+    "recipes": "vae +The variational autoencoder",
     "fit iris --out {x}/run --epochs 2": "vae, .* parameters.*ELBO.*NLL.*report: .*report.html",
     "fit --beta 2 iris --out {x}/run --epochs 2": "ELBO",
     "fit iris --out {x}/run --epochs 2 --beta=2 --kl sampled": "ELBO",

@@ -220,7 +220,7 @@ def test_a_generator_has_no_codes_and_says_so_everywhere(tmp_path: Path, monkeyp
     mixed_table()
     for recipe in ("gan", "vae_gan"):
         said = refused("fit", "table.csv", "--out", "other", "--recipe", recipe)
-        assert "a critic of data needs arrays" in said
+        assert "a critic of data needs an array" in said
 
 
 def test_no_decoder_is_squashed_into_the_unit_interval() -> None:

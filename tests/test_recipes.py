@@ -72,8 +72,8 @@ def test_its_examples_name_options_and_values_that_it_takes(name: str) -> None:
 
 
 def test_formulas_in_a_terminal() -> None:
-    assert plain(r"\mathbb{E}_{q(z|x)}[\ln p(x|z)] - \beta\,\mathrm{KL}(q \,\|\, p)") == "E_{q(z|x)}[ln p(x|z)] − β KL(q ‖ p)"
-    assert plain(r"\tfrac{1}{1 - \alpha} w_j^{1 - \alpha}, \quad x^{-1}, y^2") == "(1/(1 − α)) w_j^{1 − α},   x⁻¹, y²"
+    assert plain(r"\mathbb{E}_{q(z|x)}[\ln p] - \beta\,\mathrm{KL}(q \,\|\, p)") == "E_{q(z|x)}[ln p] − β KL(q ‖ p)"
+    assert plain(r"\tfrac{1}{1 - \alpha} w_j^{1 - \alpha}, x^{-1}, y^2") == "(1/(1 − α)) w_j^{1 − α}, x⁻¹, y²"
     assert plain(r"\text{log-odds of}\ \tilde x, \sqrt{h}") == "log-odds of x̃, √(h)"
 
 
@@ -93,7 +93,9 @@ class Interval:
     def inside(self) -> list[float]:
         """The ends where they belong to it, otherwise what is near them; small ones alone."""
         step = 0.01 if self.open_low else 0
-        ends = [self.low + step] + ([self.high - 0.01 * self.open_high] if self.high is not None and self.high <= 1 else [])
+        ends = [self.low + step]
+        if self.high is not None and self.high <= 1:
+            ends.append(self.high - 0.01 * self.open_high)
         return [int(each) if self.whole else each for each in ends]
 
     def outside(self) -> list[float]:
@@ -152,7 +154,10 @@ def builds(name: str, option: Option, value: Any) -> bool:
 
 
 RANGED = [
-    (name, option) for name in recipes.CATALOGUE for option in describe(name).options if isinstance(interval(option.text), Interval)
+    (name, option)
+    for name in recipes.CATALOGUE
+    for option in describe(name).options
+    if isinstance(interval(option.text), Interval)
 ]
 
 
@@ -194,7 +199,8 @@ def test_a_recipe_of_ones_own_is_described(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text('def small(info, *, width: int = 3):\n    """A small one."""\n')
     monkeypatch.syspath_prepend(tmp_path)
-    assert describe("mine:small") == Description("mine:small", "your own", "A small one.", options=[Option("width", 3, "")])
+    own = Description("mine:small", "your own", "A small one.", options=[Option("width", 3, "")])
+    assert describe("mine:small") == own
     assert "--width (3)" in done("recipes", "mine:small").out
 
 

@@ -146,8 +146,8 @@ def gan(
 def _critic(info: DataInfo, network: str) -> objectives.DataCritic:
     if info.is_table or info.schema.kind == "count":
         raise InputError(
-            "a critic of data needs arrays of numbers or pixels, through which it can move a generator; for tables and "
-            "counts use vae, aae or wae_gan"
+            "a critic of data needs an array of numbers or pixels, and these data are a table or counts",
+            "use the recipe 'vae', 'aae' or 'wae_gan'",
         )
     head = nn.Sequential(nn.SiLU(), nn.Linear(FEATURES, 1))
     return objectives.DataCritic(encoder(info, [FEATURES], network), head, info.reads)

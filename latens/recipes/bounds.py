@@ -51,7 +51,7 @@ def vae(
           models. ICML
     """
     if posterior == "point" and beta != 0:
-        raise InputError("a point posterior has no density and so no rate to weigh: use the recipe 'ae', or beta = 0")
+        raise InputError("a point posterior has no density, hence no rate", "use the recipe 'ae', or --beta 0")
     size = latent_size(info, latent_dim)
     model = models.VAE(
         prior_for(info, size, prior),

@@ -75,10 +75,11 @@ def find(name: str) -> RecipeFunction:
     try:
         module = importlib.import_module(package)
     except (Exception, SystemExit) as error:
-        raise InputError(f"recipe {name!r}: the package {package!r} cannot be imported ({_reason(error)})") from error
+        said = f"recipe {name!r}: the package {package!r} cannot be imported ({_reason(error)})"
+        raise InputError(said, "name the file that holds it, and run where it is") from error
     function = getattr(module, attribute, None)
     if not callable(function):
-        raise InputError(f"recipe {name!r}: {package!r} has no function {attribute!r}")
+        raise InputError(f"recipe {name!r}: {package!r} has no function {attribute!r}", "name one that it has")
     return function
 
 
@@ -133,18 +134,24 @@ class Recipe:
         except InputError:
             raise
         except (TypeError, ValueError) as error:
-            where = f"fails ({_reason(error)})" if own else f"refused its options: {error}"
-            raise InputError(f"recipe {self.name!r} {where}") from error
+            if own:
+                raise _failed(self.name, error) from error
+            raise InputError(f"recipe {self.name!r}: {error}") from error
         except (Exception, SystemExit) as error:
             if not own:
                 raise
-            raise InputError(f"recipe {self.name!r} fails ({_reason(error)})") from error
+            raise _failed(self.name, error) from error
         return built
+
+
+def _failed(name: str, error: BaseException) -> InputError:
+    """What is said of a recipe of one's own that raises."""
+    return InputError(f"recipe {name!r} fails ({_reason(error)})", "correct it there")
 
 
 def _no_option(recipe: str, name: str, valid: list[str]) -> str:
     hint, known = nearest(name, valid, repr), ", ".join(valid) or "none"
-    return f"recipe {recipe!r} has no option {name!r}{hint}; the valid ones are {known}"
+    return f"recipe {recipe!r} has no option {name!r}{hint}: it has {known}"
 
 
 def _try(name: str, built: Any, info: DataInfo) -> None:
@@ -153,9 +160,8 @@ def _try(name: str, built: Any, info: DataInfo) -> None:
     model, objective = built if isinstance(built, tuple) and len(built) == 2 else (None, None)
     if not isinstance(model, nn.Module) or not isinstance(objective, objectives.Objective):
         given = f"({', '.join(type(p).__name__ for p in built)})" if isinstance(built, tuple) else type(built).__name__
-        raise InputError(
-            f"recipe {name!r} must return (model, objective), a torch module and a latens Objective; it gave {given}"
-        )
+        wanted = "(model, objective), a torch module and a latens Objective"
+        raise InputError(f"recipe {name!r} returns {given}", f"return {wanted}")
     if info.sample is not None:
         x, c = info.sample[:2], trees.take(info.sample_c, slice(0, 2))
         objective.losses(model, x, objective.draw(model, x, c))

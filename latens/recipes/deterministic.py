@@ -94,7 +94,7 @@ def denoising_ae(
         * Vincent et al. (2008), Extracting and composing robust features with denoising autoencoders. ICML
     """
     if noise and info.is_table:
-        raise InputError("noise is for arrays of one kind of numbers; in a table hide cells instead: hidden")
+        raise InputError(f"noise = {noise} is for arrays, and these data are a table", "hide cells with --hidden")
     model, objective = ae(info, latent_dim=latent_dim, network=network)
     unit = 1.0 if info.is_table else standardisation(info)[1]
     return model, objectives.Denoising(objective, hidden, noise, unit)
@@ -122,7 +122,7 @@ def contractive_ae(
     References:
         * Rifai et al. (2011), Contractive auto-encoders: Explicit invariance during feature extraction. ICML
     """
-    unit = linear_units(info, "the code cannot be followed along it: use rae_l2, denoising_ae or sparse_ae")
+    unit = linear_units(info, "contractive_ae needs a linear one", "use rae_l2, denoising_ae or sparse_ae")
     model, objective = ae(info, latent_dim=latent_dim, network=network)
     model.compile_mode = "off"  # type: ignore[assignment]
     return model, objective + weight * objectives.EncoderJacobian(unit)

@@ -18,6 +18,8 @@ COUNTS = {
     "zero_inflated_negative_binomial": "ZeroInflatedNegativeBinomial",
 }  # fmt: skip
 
+NORMAL = "pass --likelihood normal"
+
 COUNT_UNIT = 0.1  # of ln(1 + x): what counts vary by where one row in fifty has one
 
 
@@ -36,20 +38,22 @@ def likelihood_name(info: DataInfo, likelihood: str) -> str:
         info.choices["likelihood"] = f"likelihood = {words}: {schema.reason}"
     elif likelihood == "bernoulli" and schema.kind != "binary":
         raise InputError(
-            "a Bernoulli likelihood needs values 0 and 1 only; for grey values use likelihood='discretized_logistic' "
-            f"or 'normal' (seen: {schema.reason})"
+            f"likelihood = bernoulli needs the values 0 and 1 only (seen: {schema.reason})",
+            "for grey values pass --likelihood discretized_logistic or normal",
         )
     elif likelihood in ("categorical", "discretized_logistic") and schema.levels is None:
         wanted = "whole numbers from 0, or evenly spaced ones"
-        raise InputError(f"likelihood={likelihood!r} needs {wanted} (seen: {schema.reason}); use 'normal'")
+        raise InputError(f"likelihood = {likelihood} needs {wanted} (seen: {schema.reason})", NORMAL)
     elif likelihood in COUNTS and schema.kind != "count":
-        raise InputError(f"likelihood={likelihood!r} needs counts (seen: {schema.reason}); say so with --kind count")
+        raise InputError(
+            f"likelihood = {likelihood} needs counts (seen: {schema.reason})", "if they are counts, pass --kind count"
+        )
     elif (
         likelihood == "continuous_bernoulli"
         and isinstance(schema, Schema)
         and not (schema.low >= 0 and schema.high <= 1)
     ):
-        raise InputError(f"likelihood={likelihood!r} needs numbers in [0, 1] (seen: {schema.reason}); use 'normal'")
+        raise InputError(f"likelihood = {likelihood} needs numbers in [0, 1] (seen: {schema.reason})", NORMAL)
     return likelihood
 
 
@@ -85,7 +89,7 @@ def standardisation(info: DataInfo) -> tuple[Tensor, Tensor]:
         where = f"column {schema.names[cell]!r}" if schema.names else "the data" if pooled else f"column {cell}"
         raise InputError(
             f"the standard deviation of {where}, {float(unit.flatten()[cell]):.3g}, is beyond {str(default)[6:]} "
-            f"({floats.tiny:.0e} to {floats.max:.0e}): give the values in another unit"
+            f"({floats.tiny:.0e} to {floats.max:.0e})", "give the values in another unit",
         )
     rounding = 1e-12 * (shift.abs().max() if pooled else shift.abs())
     varies = unit > rounding

@@ -14,6 +14,7 @@ from latens.errors import InputError, is_whole, require
 from latens.recipes.choices.info import DataInfo, network_kind
 from latens.recipes.choices.parts import condition_for, encoder, likelihood_for, stem_for
 
+OTHER_NETWORKS = "pass --network mlp, residual or linear"
 WIDTH, CHANNELS = 64, 32  # of dense layers, and of grids
 
 
@@ -60,7 +61,7 @@ def residual_ladder(
     one cell to the whole image (``size`` numbers a cell), otherwise ``4 depth`` dense layers of ``size`` numbers."""
     kind = network_kind(info, network)
     if kind == "sequence":
-        raise InputError("layers on grids are for images; for sequences choose network='mlp', 'residual' or 'linear'")
+        raise InputError("layers on grids need images, and these data are sequences", OTHER_NETWORKS)
     if kind == "conv":
         return _on_grids(info, size, depth, likelihood, variance)
     count = 4 * depth
@@ -87,7 +88,7 @@ def residual_ladder(
 def _on_grids(info: DataInfo, size: int, depth: int, likelihood: str, variance: float | str) -> models.Ladder:
     """Layers on grids from 1 x 1 to the image's own size."""
     if info.is_table or not info.schema.is_image:
-        raise InputError("layers on grids need images; for columns choose network='mlp', 'residual' or 'linear'")
+        raise InputError("layers on grids need images, and these data have columns", OTHER_NETWORKS)
     sizes = [grid for grid in networks.grids(*info.shape[-2:]) for _ in range(depth)]  # top first
     count = len(sizes)
     scale = 1 / math.sqrt(count)

@@ -65,7 +65,7 @@ def latent_size(info: DataInfo, latent_dim: int | str, name: str = "latent_dim")
     require(good, name, f"'auto' or a whole number from 1 to {MAX_LATENT:,}", latent_dim)
     if int(latent_dim) > info.columns:
         info.warnings.append(
-            f"{name} {latent_dim} is more than the {info.columns} columns of the data: the dimensions left over "
+            f"{name} = {latent_dim} is more than the {info.columns} columns of the data: the dimensions beyond that "
             "stay inactive"
         )
     return int(latent_dim)
@@ -87,7 +87,8 @@ def network_name(info: DataInfo, network: str) -> str:
         info.choices["network"] = f"network = {network}: {why}"
     if network == "conv" and not (info.schema.is_image or sequence):
         raise InputError(
-            "network='conv' needs images or sequences; this data has columns: use 'mlp', 'residual' or 'linear'"
+            "network = conv needs images or sequences, and these data have columns",
+            "pass --network mlp, residual or linear",
         )
     return network
 

@@ -17,7 +17,7 @@ from latens.tensors.trees import Tree
 
 
 def pieces_of(info: DataInfo, modalities: int) -> dict[str, DataInfo]:
-    """The data cut into so many pieces, {name: what is known of it}: rows of images from the top, stretches of
+    """The data cut into ``modalities`` pieces, {name: what is known of it}: rows of images from the top, stretches of
     sequences, columns in their order."""
     axis = _axis(info)
     length = info.shape[axis]
@@ -61,8 +61,8 @@ def modality_parts(
     pieces = Pieces({name: part.shape[axis] for name, part in found.items()}, axis)
     if variance == "optimal":
         raise InputError(
-            "the optimal variance is that of one array, and these are several modalities: use variance='learned' or a "
-            "number"
+            "the optimal variance is that of one array, and these are several modalities",
+            "pass --variance learned, or a number",
         )
     experts = {n: posterior_for(part, latent_dim, "diagonal", network, "shared") for n, part in found.items()}
     given = {n: likelihood_for(part, latent_dim, likelihood, network, variance) for n, part in found.items()}

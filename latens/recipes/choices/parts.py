@@ -33,12 +33,12 @@ MIXTURE_ROWS = 5000
 def condition_for(info: DataInfo) -> networks.Condition | None:
     """What the networks see of the conditions; None where nothing is given. Each part has its own.
 
-    ``InputError`` for a condition with missing cells: a recipe that takes gaps leaves it out of what networks see."""
+    Raises ``InputError`` for a condition with missing cells."""
     for column in info.conditions:
         if column.missing:
             raise InputError(
-                f"the condition {column.name!r} is missing in {column.missing:.1%} of the rows: fill it, leave those "
-                "rows out, or use a recipe that takes gaps (m2)"
+                f"the condition {column.name!r} is missing in {column.missing:.1%} of the rows",
+                "fill it, leave those rows out, or use the recipe 'm2', which takes gaps",
             )
     return networks.Condition({column.name: seen_as(column) for column in info.conditions}) if info.conditions else None
 
@@ -106,7 +106,8 @@ def prior_for(info: DataInfo, latent_dim: int, prior: str, components: int = MIX
     if condition is None:
         if prior == "conditional":
             raise InputError(
-                "prior='conditional' needs a condition: name a column with --condition, or use 'standard'"
+                "prior = conditional needs a condition, and none is named",
+                "name a column with --condition, or pass --prior standard",
             )
         return priors.NormalMixture(latent_dim, components)
     outputs = components * (1 + 2 * latent_dim) if prior == "mixture" else 2 * latent_dim
@@ -146,16 +147,18 @@ def likelihood_for(
         one_of("likelihood", likelihood, LIKELIHOODS)
         if likelihood != "auto":
             raise InputError(
-                f"likelihood={likelihood!r} is one for arrays, and each column of a table has its own: name it with "
-                f"--column NAME={likelihood}"
+                f"likelihood = {likelihood} is for arrays, and each column of a table has its own",
+                f"pass --column NAME={likelihood}",
             )
         if variance not in ("optimal", "learned", 1.0):
-            raise InputError(f"variance={variance!r} is for arrays; each column of a table learns a scale of its own")
+            raise InputError(
+                f"variance = {variance} is for arrays, and each column of a table learns its scale", "omit --variance"
+            )
         return columns_likelihood(info, lambda shape: _decoder(info, name, latent_dim, shape), missing, dependence)
     if dependence not in ("auto", "codes"):
-        raise InputError(f"dependence = {dependence} is for tables of mixed columns; these data are an array")
+        raise InputError(f"dependence = {dependence} is for tables, and these data are an array", "omit --dependence")
     if missing != "mar":
-        raise InputError(f"missing={missing!r} is for tables with missing cells; these data have none")
+        raise InputError(f"missing = {missing} is for tables, and these data are an array", "omit --missing")
     kind, schema = likelihood_name(info, likelihood), info.schema
     assert isinstance(schema, Schema)
     if kind == "normal":
@@ -191,7 +194,9 @@ def likeness_for(info: DataInfo, latent_dim: int, network: str, score: str, weig
     """A score of likeness of images in the place of a likelihood; ``score``: "ms_ssim" or "features"."""
     schema = info.schema
     if not schema.is_image or not isinstance(schema, Schema):
-        raise InputError(f"a score of likeness of images needs images; this data has {info.columns} columns: use 'vae'")
+        raise InputError(
+            f"a score of likeness needs images, and these data have {info.columns} columns", "use the recipe 'vae'"
+        )
     shift, unit = standardisation(info)
     net, _ = _decoder(info, network_kind(info, network), latent_dim, info.shape)
     if score == "features":

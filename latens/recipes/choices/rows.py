@@ -1,4 +1,4 @@
-"""Rows of the data as parts of a model: exemplars, and what pseudo-inputs begin as."""
+"""Rows of the data as parts of a model: exemplars, and the start of pseudo-inputs."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from latens.tensors.trees import Tree
 
 
 def rows_for(info: DataInfo, components: int | str, usual: int = 100) -> tuple[Tensor, Tree]:
-    """So many rows of the sample, evenly spaced, in the model's layout, with their conditions; "auto" takes ``usual``,
-    or all there are."""
+    """``components`` rows of the sample, evenly spaced, in the model's layout, with their conditions; "auto" takes
+    ``usual`` rows, or all where there are fewer."""
     if components == "auto":
         components = min(usual, info.rows)
         info.choices["components"] = f"components = {components}: the smaller of {usual} and the {info.rows:,} rows"
@@ -27,8 +27,8 @@ def rows_for(info: DataInfo, components: int | str, usual: int = 100) -> tuple[T
 
 
 def spread_rows(info: DataInfo, count: int) -> tuple[Tensor, dict[str, Tensor]]:
-    """So many rows of the sample, evenly spaced, with their conditions; zeros where there is no sample (a run that is
-    read from its folder fills them)."""
+    """``count`` rows of the sample, evenly spaced, with their conditions; zeros where there is no sample, which a run
+    that is read from its folder replaces."""
     if info.sample is None:
         x = torch.zeros(count, *info.shape, dtype=getattr(torch, info.schema.storage))
         return x, {name: torch.zeros(count) for name in info.reads}
@@ -36,26 +36,29 @@ def spread_rows(info: DataInfo, count: int) -> tuple[Tensor, dict[str, Tensor]]:
     return info.sample[pick], {name: info.sample_c[name][pick] for name in info.reads}
 
 
-def linear_units(info: DataInfo, why: str) -> Tensor:
-    """The unit of each cell, for data that the encoder sees on scales of their own; ``InputError`` with ``why`` for
-    counts, and for a table with a column of levels, with gaps, or seen on a logarithmic scale."""
+def linear_units(info: DataInfo, why: str, remedy: str) -> Tensor:
+    """The unit of each cell, for data that the encoder sees on a linear scale.
+
+    Raises ``InputError`` with ``why`` and the remedy for counts, and for a table with levels, gaps, or a column that is
+    seen on a logarithmic scale."""
     if not isinstance(info.schema, Schema):
-        columns = numbers_of(info, why)
+        columns = numbers_of(info, why, remedy)
         for column, name in zip(columns, info.schema.modelled):
             if column.how:
-                raise InputError(f"the column {name.name!r} is seen on a logarithmic scale, and {why}")
+                raise InputError(f"column {name.name!r} is seen on a logarithmic scale, and {why}", remedy)
         return torch.tensor([column.unit for column in columns])
     if info.schema.kind == "count":
-        raise InputError(f"counts are seen on a logarithmic scale, and {why}")
+        raise InputError(f"counts are seen on a logarithmic scale, and {why}", remedy)
     return standardisation(info)[1]
 
 
 def pseudo_inputs_for(info: DataInfo, components: int | str) -> tuple[nn.Module, Tree]:
-    """Pseudo-inputs that begin as rows of the data, and the conditions of those rows. ``InputError`` for tables with
-    levels or gaps."""
+    """Pseudo-inputs that begin as rows of the data, and the conditions of those rows.
+
+    Raises ``InputError`` for tables with levels or gaps."""
     if not isinstance(info.schema, Schema):
-        why = "learned pseudo-inputs need cells that are all numbers: use the recipe 'exemplar', whose inputs are rows"
-        columns = numbers_of(info, why)
+        why = "learned pseudo-inputs need a number in every cell"
+        columns = numbers_of(info, why, "use the recipe 'exemplar', whose inputs are rows")
         start, c = rows_for(info, components, 50)
         shift = torch.tensor([column.shift for column in columns], dtype=start.dtype)
         unit = torch.tensor([column.unit for column in columns])

@@ -17,7 +17,7 @@ OVER_TIME = ("auto", "recurrent", "conv", "linear")
 def steps_for(info: DataInfo, network: str) -> str:
     """The kind of network over time; ``InputError`` for data without an order."""
     if info.is_table:
-        raise InputError("the columns of a table have no order in time: use a recipe for tables, such as vae")
+        raise InputError("the columns of a table have no order in time", "use a recipe for tables, such as 'vae'")
     one_of("network", network, OVER_TIME)
     return "recurrent" if network == "auto" else network
 
@@ -98,7 +98,7 @@ def recurrent_model(
     """A code a step beside a recurrent state."""
     require(is_whole(width) and width >= 1, "width", "a whole number from 1", width)
     if kind == "conv":
-        raise InputError("a state that runs through time has no convolutions: use network='recurrent' or 'linear'")
+        raise InputError("a recurrent state has no convolutions", "pass --network recurrent or linear")
     steps, dense = networks.steps_of(info.shape)[0], "linear" if kind == "linear" else "mlp"
     state = width + latent_dim
 

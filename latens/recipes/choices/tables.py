@@ -30,13 +30,14 @@ def seen_as(column: Column) -> Seen:
     return Seen(None, LOGARITHMIC.get(column.kind, ""), column.shift, column.unit, column.law)
 
 
-def numbers_of(info: DataInfo, why: str) -> list[Seen]:
-    """The columns of a table that has a number in every cell, as a network sees them; ``InputError`` names the first
-    column with levels or gaps, and says ``why`` not."""
+def numbers_of(info: DataInfo, why: str, remedy: str) -> list[Seen]:
+    """The columns of a table that has a number in every cell, as a network sees them.
+
+    Raises ``InputError`` that names the first column with levels or gaps, ``why`` they do not do, and the remedy."""
     for column in info.schema.modelled:  # type: ignore[union-attr]
         if column.outputs_codes or column.missing:
             has = "levels" if column.outputs_codes else "missing cells"
-            raise InputError(f"the column {column.name!r} has {has}, and {why}")
+            raise InputError(f"column {column.name!r} has {has}, and {why}", remedy)
     return [seen_as(column) for column in info.schema.modelled]  # type: ignore[union-attr]
 
 
@@ -60,7 +61,7 @@ def columns_likelihood(
     one_of("dependence", dependence, ("auto", "codes", "autoregressive"))
     columns = info.schema.modelled  # type: ignore[union-attr]
     if dependence == "autoregressive" and missing == "mnar":
-        raise InputError("dependence = autoregressive goes with missing = mar")
+        raise InputError("dependence = autoregressive cannot be combined with missing = mnar", "omit one of the two")
     heads = [_head(column, info, missing) for column in columns]
     net, inner = decoder((sum(head.outputs for head in heads),))
     allowed = allowed_in(info.schema)  # type: ignore[arg-type]
