@@ -24,11 +24,11 @@ def pages() -> dict[str, str]:
 
 def recipe(found: Description) -> str:
     """The section of a recipe."""
-    rows = [f"| `{each.flag}` | `{each.default}` | {_cell(each.text)} |" for each in found.options]
+    terms = [f"`{each.flag} {each.default}`\n: {each.text}" for each in found.options]
     return "\n\n".join([
         f"({_anchor(found.name)})=\n## {found.name}", found.combines, *found.paragraphs,
         *(f"$$\n{formula}\n$$" for formula in found.formulas), found.when,
-        "\n".join(["| option | default | meaning |", "|---|---|---|", *rows]),
+        "Options, with their defaults:", *terms,
         f"```sh\n{found.example}\n```", f"```py\n{found.example_in_python}\n```",
         "\n".join(f"* {each}" for each in found.references),
     ])  # fmt: skip
@@ -50,10 +50,6 @@ def _index(found: list[Description]) -> str:
 
 def _anchor(name: str) -> str:
     return "recipe-" + name.replace("_", "-")
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("*", "\\*")
 
 
 if __name__ == "__main__":

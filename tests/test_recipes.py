@@ -54,7 +54,7 @@ def test_what_is_printed_holds_all_of_it_in_lines_of_a_terminal(name: str) -> No
     for formula in found.formulas:
         assert f"    {plain(formula)}\n" in printed and not re.search(r"\\|(?<![_^])\{", plain(formula)), plain(formula)
     prose = [line for line in printed.splitlines() if line[:4] != "    " and "latens" not in line]
-    assert max(map(len, prose)) <= 88
+    assert max(map(len, prose)) <= 88 and max(map(len, printed.splitlines())) <= 100
 
 
 @pytest.mark.parametrize("name", recipes.CATALOGUE)
@@ -65,10 +65,9 @@ def test_its_examples_name_options_and_values_that_it_takes(name: str) -> None:
     given = {flag[2:].replace("-", "_"): ast.literal_eval(value) for flag, value in zip(words[5:-2:2], words[6:-2:2])
              if flag != "--condition"}  # fmt: skip
     recipes.Recipe(name, **given).build(information(name))
-    call = ast.parse(found.example_in_python, mode="eval").body
-    [recipe] = [each.value for each in ast.walk(call) if isinstance(each, ast.keyword) and each.arg == "recipe"]
-    made = eval(ast.unparse(recipe), {"latens": latens})
-    assert made == name or made.get_params() == {"name": name} | given
+    made = eval(found.example_in_python.removesuffix(".fit(X)"), {"latens": latens})
+    assert made.recipe == name or made.recipe.get_params() == {"name": name} | given
+    assert made.condition == ("label" if "--condition" in words else ())
 
 
 def test_formulas_in_a_terminal() -> None:

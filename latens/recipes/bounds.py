@@ -247,7 +247,9 @@ def dreg(
         \text{maximise}\quad \mathbb{E}\,\ln \tfrac{1}{k} \sum_{j=1}^{k} w_j
 
         \text{gradient of the encoder:}\quad \sum_{j=1}^{k} v_j^2\, \frac{\partial \ln w_j}{\partial z_j} \frac{\partial
-        z_j}{\partial \phi}, \quad v_j = w_j / \sum_{i} w_i
+        z_j}{\partial \phi}
+
+        v_j = w_j / \sum_{i} w_i
 
     Use it when iwae is to be trained with many draws. With 8 draws its bound on Fashion-MNIST is that of iwae, at one
     and a half times the time.

@@ -15,7 +15,7 @@ def hyperprior(
     beta: float = 1.0, likelihood: str = "auto", variance: float | str = "optimal", network: str = "auto",
     missing: str = "mar",
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
-    r"""Codes that can be rounded, their scales told by a few further codes.
+    r"""Codes that can be rounded, with scales described by further codes.
 
     The posterior is uniform noise of width 1 around the encoder's output: what rounding to whole numbers would add.
     Each code z has a normal of its own scale, which the decoder of the hyper-codes a gives; a has a learned density.
@@ -25,8 +25,9 @@ def hyperprior(
 
         \text{maximise}\quad \mathbb{E}_{q}[\ln p(x|z) + \beta\, (\ln p(a) + \ln p(z|a))]
 
-        q(a, z|x) = \mathcal{U}(a - g_a(x); \pm \tfrac{1}{2})\, \mathcal{U}(z - g_z(x); \pm \tfrac{1}{2}), \quad p(z|a)
-        = \mathcal{N}(0, \mathrm{diag}\, s(a)) \ \text{plus the same noise}
+        q(a, z|x) = \mathcal{U}(a - g_a(x); \pm \tfrac{1}{2})\, \mathcal{U}(z - g_z(x); \pm \tfrac{1}{2})
+
+        p(z|a) = \mathcal{N}(0, \mathrm{diag}\, s(a)) \ \text{plus the same noise}
 
     Use it when rows are to be compressed, and beta is the price of a nat: a sweep over beta draws the curve of length
     and distortion. As a generative model it is close to vae on Fashion-MNIST. Importance weights cannot close its

@@ -76,8 +76,8 @@ class Description:
         """The same in Python, where X are the data."""
         own = [f", {each.name}={each.default!r}" for each in self._own()[:1]]
         recipe = f'latens.Recipe("{self.name}"{own[0]})' if own else f'"{self.name}"'
-        labels = ", conditions=y" if self.family == "labels" else ""
-        return f"latens.VAE(recipe={recipe}).fit(X{labels})"
+        condition = ', condition="label"' if self.family == "labels" else ""
+        return f"latens.VAE(recipe={recipe}{condition}).fit(X)"
 
     def _own(self) -> list[Option]:
         """Options with a number as default that shape this recipe more than others."""

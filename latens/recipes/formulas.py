@@ -18,7 +18,7 @@ Found = re.Match[str]
 
 
 def _fraction(found: Found) -> str:
-    parts = [part if " " not in part else f"({part})" for part in found.groups()]
+    parts = [f"({part})" if re.search(r" [−+\w]", part) and "∂" not in part else part for part in found.groups()]
     return f"({'/'.join(parts)})"
 
 
@@ -26,10 +26,10 @@ RULES: tuple[tuple[str, str | Callable[[Found], str]], ...] = (
     (r"(?<![A-Za-z])-", "−"),
     (r"\\\|", "‖"),
     (r"\\(?:mathrm|mathbb|mathcal|mathbf|text|operatorname)" + BRACED, r"\1"),
-    (rf"\\t?frac{BRACED}{BRACED}", _fraction),
     (rf"\\sqrt{BRACED}", r"√(\1)"),
     (r"\\lVert ?| ?\\rVert", "|"),
     (r"\\partial ", "∂"),
+    (rf"\\t?frac{BRACED}{BRACED}", _fraction),
     (r"\\[,;:! ]", " "),
     (r" +", " "),
     (r" ?\\quad ?", "   "),

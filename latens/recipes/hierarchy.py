@@ -31,7 +31,7 @@ def ladder(
 
     Use it when data have structure at several levels of detail, and when the prior of one layer is too simple: on
     Fashion-MNIST its draws from the prior are far better than vae's, for 14 nats of NLL. Where upper layers carry
-    nothing (the report shows the rate of each), raise free_bits.
+    nothing (the report shows which dimensions are active), raise free_bits.
 
     Args:
         latent_dim: Numbers of the lowest layer, a whole number from 1 to 65,536; auto: the smaller of 16 and the number

@@ -53,10 +53,11 @@ def m2(
 
     .. math::
 
-        \text{labelled rows: maximise}\quad L_y(x) + a \ln q(y|x), \quad L_y(x) = \mathbb{E}_{q(z|x, y)}[\ln p(x|z, y)]
-        - \mathrm{KL}(q(z|x, y) \,\|\, p(z))
+        \text{labelled rows: maximise}\quad L_y(x) + a \ln q(y|x)
 
         \text{others: maximise}\quad \sum_{y} q(y|x)\, (L_y(x) + \ln p(y) - \ln q(y|x)), \quad p(y) \ \text{even}
+
+        L_y(x) = \mathbb{E}_{q(z|x, y)}[\ln p(x|z, y)] - \mathrm{KL}(q(z|x, y) \,\|\, p(z))
 
     Use it when few rows have labels and the rest should help to classify. With labels in all rows a classifier alone is
     simpler, and cvae models the data better in a sixth of the time.

@@ -22,13 +22,13 @@ def ms_ssim(
 ) -> Built:
     r"""The VAE of images compared by structural similarity, not by pixels.
 
-    In place of ln p(x|z) stands a score of likeness at up to five scales (MS-SSIM), scaled by the number of cells. It
-    is no density of x, so there is no bound and no NLL.
+    In place of ln p(x|z) stands a score of likeness at up to five scales (MS-SSIM), times the number D of cells of an
+    image. It is no density of x, so there is no bound and no NLL.
 
     .. math::
 
         \text{maximise}\quad -w\, D\, \mathbb{E}_{q(z|x)}[1 - \text{MS-SSIM}(x, f(z))] - \beta\,\mathrm{KL}(q(z|x)
-        \,\|\, p(z)), \quad D \ \text{the cells of an image}
+        \,\|\, p(z))
 
     Use it when images should look right in structure and contrast and likelihood does not matter. On Fashion-MNIST its
     samples are better than those of vae, and its error in pixels is higher.
@@ -49,12 +49,13 @@ def feature_reconstruction(
     r"""The VAE of images compared by features of a fixed network.
 
     In place of ln p(x|z) stands the squared distance of features of a fixed random convolutional network (the paper
-    takes a trained classifier's). It is no density of x, so there is no bound and no NLL.
+    takes a trained classifier's), times the number D of cells of an image. It is no density of x, so there is no bound
+    and no NLL.
 
     .. math::
 
         \text{maximise}\quad -\tfrac{w}{2}\, \mathbb{E}_{q(z|x)} \lVert \phi(x) - \phi(f(z)) \rVert^2 \cdot D -
-        \beta\,\mathrm{KL}(q(z|x) \,\|\, p(z)), \quad D \ \text{the cells of an image}
+        \beta\,\mathrm{KL}(q(z|x) \,\|\, p(z))
 
     Use it when edges and texture should be kept and likelihood does not matter. On Fashion-MNIST its reconstructions
     are closer than vae's in pixels too, and its samples are slightly better.
