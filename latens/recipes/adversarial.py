@@ -17,9 +17,9 @@ def aae(
 ) -> tuple[nn.Module, objectives.Objective]:
     r"""The autoencoder whose codes a critic cannot tell from draws of N(0, I).
 
-    A critic learns to tell codes from draws of the prior; the encoder learns to deceive it. Codes as a whole fill the
-    prior, while single codes carry no noise. There is no density of x, so no bound. The last weights are kept, not the
-    best.
+    A critic learns to distinguish codes from draws of the prior; the encoder learns to deceive it. Codes as a whole
+    fill the prior, while single codes carry no noise. There is no density of x, so no bound. The last weights are kept,
+    not the best.
 
     .. math::
 
@@ -81,8 +81,8 @@ def vae_gan(
     r"""The VAE that reconstructs a critic's features rather than pixels.
 
     Three players: encoder and prior minimise the rate and the distance of features F of a critic; the decoder minimises
-    that distance and deceives the critic with reconstructions and with draws from the prior; the critic tells both from
-    the data. What is reported as likelihood is a by-product. The last weights are kept, not the best.
+    that distance and deceives the critic with reconstructions and with draws from the prior; the critic distinguishes
+    both from the data. What is reported as likelihood is a by-product. The last weights are kept, not the best.
 
     .. math::
 
@@ -115,9 +115,9 @@ def gan(
 ) -> tuple[nn.Module, objectives.Objective]:
     r"""A generator and a critic, without a posterior: no codes of rows.
 
-    The generator turns draws of N(0, I) into data, the critic learns to tell them from rows, and its slope at the rows
-    is kept small, without which the two may circle for ever. It can only be sampled: it encodes, reconstructs and
-    scores nothing. The last weights are kept, not the best.
+    The generator turns draws of N(0, I) into data, the critic learns to distinguish them from rows, and its slope at
+    the rows is kept small, without which the two may circle for ever. It can only be sampled: it encodes, reconstructs
+    and scores nothing. The last weights are kept, not the best.
 
     .. math::
 

@@ -84,7 +84,7 @@ def find(name: str) -> RecipeFunction:
 
 
 def _reason(error: BaseException) -> str:
-    """An exception of somebody else's code in words, with the place it came from."""
+    """An exception of other code in words, with the place that raised it."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}: {' '.join(str(error).split())}; {last.filename}, line {last.lineno}"
 
@@ -108,9 +108,11 @@ class Recipe:
         self.name, self.given = name, given
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Name and options as one mapping."""
         return {"name": self.name} | self.given
 
     def set_params(self, **given: Any) -> Recipe:
+        """Change the name or options in place; returns the recipe."""
         self.name = given.pop("name", self.name)
         self.given = self.given | given
         return self

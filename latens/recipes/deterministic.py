@@ -76,8 +76,8 @@ def denoising_ae(
     r"""The autoencoder that restores rows from corrupted ones.
 
     In each step the encoder sees the row with some cells hidden, as missing cells are, or with normal noise added; the
-    loss is that of the whole, clean row. The code has to use what cells say about each other. After training rows are
-    encoded as they are.
+    loss is that of the whole, clean row. The code has to use how cells depend on each other. After training, rows are
+    encoded uncorrupted.
 
     .. math::
 

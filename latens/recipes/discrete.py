@@ -20,7 +20,7 @@ def _categories(
     info: DataInfo, latent_dim: int | str, categories: int, temperature: float | None, likelihood: str,
     variance: float | str, network: str,
 ) -> models.VAE:  # fmt: skip
-    """latent_dim one-hot variables; draws carry a straight-through gradient where there is a temperature."""
+    """latent_dim one-hot variables; draws carry a straight-through gradient if a temperature is given."""
     size = latent_size(info, latent_dim)
     prior = priors.UniformCategories(size, categories)
     posterior = conditionals.OneHot(encoder(info, [size * categories], network), categories, temperature, info.reads)
@@ -229,8 +229,8 @@ def vq_grid(
 ) -> Built:  # fmt: skip
     r"""Codes from a book of vectors, one for each place of a grid of an image.
 
-    As vq, with convolutions that halve the image until the grid is small and bring it back: a code says what is at its
-    place.
+    As vq, with convolutions that halve the image until the grid is small and bring it back: each code describes its
+    place in the image.
 
     .. math::
 
@@ -332,7 +332,7 @@ def _numbers_and_categories(
     info: DataInfo, latent_dim: int | str, variables: int, categories: int, temperature: float, likelihood: str,
     variance: float | str, network: str,
 ) -> models.VAE:  # fmt: skip
-    """latent_dim normal numbers beside categorical variables."""
+    """latent_dim normal numbers and categorical variables side by side."""
     require_count(variables, "variables")
     size = latent_size(info, latent_dim)
     prior = priors.NormalAndCategories(size, variables, categories)

@@ -81,9 +81,9 @@ def beta_tc_vae(
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     r"""The VAE with the total correlation of its codes weighted by beta.
 
-    The rate is the sum of three terms: what the code tells of the row, the total correlation between the dimensions of
-    the code, and the distance of each dimension from its prior. Only the second is weighted here. It is estimated from
-    the posteriors of a batch.
+    The rate is the sum of three terms: the information that the code has about the row, the total correlation between
+    the dimensions of the code, and the distance of each dimension from its prior. Only the second is weighted here. It
+    is estimated from the posteriors of a batch.
 
     .. math::
 
@@ -114,8 +114,8 @@ def factor_vae(
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     r"""The VAE with a critic that keeps the dimensions of its codes independent.
 
-    A critic learns to tell codes from codes whose dimensions were shuffled over the batch, each by itself. Its log-odds
-    estimate the total correlation, which the model pays for.
+    A critic learns to distinguish codes from codes whose dimensions were shuffled over the batch, each by itself. Its
+    log-odds estimate the total correlation, which the model pays for.
 
     .. math::
 

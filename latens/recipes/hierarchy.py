@@ -18,8 +18,8 @@ def ladder(
     r"""The ladder VAE: layers of codes, each given the one above.
 
     The top layer has a prior N(0, I), each layer below a normal given the layer above it, and the data are given the
-    lowest layer. The posterior runs downwards too: below the top it is the product of the prior with what the row says.
-    The lowest layer has latent_dim numbers, each layer above it half as many.
+    lowest layer. The posterior runs downwards too: below the top it is the product of the prior and a normal that the
+    encoder gives. The lowest layer has latent_dim numbers, each layer above it half as many.
 
     .. math::
 
@@ -53,8 +53,8 @@ def deep_ladder(
     r"""Many layers of codes along one stream of features, as in NVAE and VDVAE.
 
     Each layer draws its code from a normal given the stream, and adds the code to it. For images the stream goes from
-    one place to the whole grid, with latent_dim numbers at each place; otherwise the layers are dense. The posterior
-    says what the row changes in the prior: q = N(g + a, v b) where p = N(g, v).
+    one place to the whole grid, with latent_dim numbers at each place; otherwise the layers are dense. The posterior is
+    relative to the prior: q = N(g + a, v b) where p = N(g, v).
 
     .. math::
 

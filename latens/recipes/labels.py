@@ -17,8 +17,8 @@ def cvae(
     r"""The VAE of the data given a condition: p(x|c).
 
     Posterior, likelihood and prior all see the condition (labels, or any column named with --condition), so that the
-    code holds what the condition does not tell. Every other recipe takes conditions too; this one gives each value of
-    the condition a normal prior of its own.
+    code holds what the condition leaves open. Every other recipe takes conditions too; this one gives each value of the
+    condition a normal prior of its own.
 
     .. math::
 

@@ -34,7 +34,7 @@ def poe(
         q(z|x) \propto \mathcal{N}(z; 0, I) \prod_{m} q_m(z|x_m)
 
     Use it when one row has several kinds of data, each may be missing, and together they should say more than each
-    alone. Where one expert is much surer than the others it dominates the product; moe gives each its say.
+    alone. Where one expert is much surer than the others it dominates the product; moe weighs all alike.
 
     Args:
         modalities: Pieces that the data are cut into (rows of an image, stretches of a sequence, columns), a whole
@@ -118,7 +118,7 @@ def _of_experts(
     info: DataInfo, kind: Callable[..., nn.Module], latent_dim: int | str, modalities: int, likelihood: str,
     variance: float | str, network: str,
 ) -> models.VAE:  # fmt: skip
-    """The model whose posterior is put together from one expert a modality."""
+    """The model whose posterior combines one expert for each modality."""
     size = latent_size(info, latent_dim)
     experts, given, pieces = modality_parts(info, size, modalities, network, likelihood, variance)
     return models.VAE(priors.StandardNormal(size), kind(experts, pieces), given)
@@ -130,8 +130,8 @@ def joint(
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     r"""Several modalities: one posterior of all, and experts that agree with it.
 
-    Rows with all modalities are encoded by one network that sees them together. Each expert learns to say what that
-    posterior says; where modalities are missing, the product of the experts that are left takes its place.
+    Rows with all modalities are encoded by one network that sees them together. Each expert learns to match that
+    posterior; where modalities are missing, the product of the experts that are left takes its place.
 
     .. math::
 

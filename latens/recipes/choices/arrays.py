@@ -63,13 +63,13 @@ def offset_of(info: DataInfo) -> str | None:
 
 
 def standardisation(info: DataInfo) -> tuple[Tensor, Tensor]:
-    """(shift, unit) in the user's units: the mean of each cell, and the standard deviation, one for all pixels of
-    images and for levels, one a column otherwise.
+    """(shift, unit) in the user's units: the mean of each cell, and the standard deviation, which all pixels of an
+    image and all levels share and other columns have each for itself.
 
     A column that does not vary in the sample gets the others' mean unit (1 if none varies): where it never varies, it
     has no density anyway (``varying_cells``), and where only rows that were held out differ, they stay comparable.
-    Counts are seen as ln(1 + x), in units of ``COUNT_UNIT`` at least, so that one count of what was hardly ever seen
-    moves no code far.
+    Counts are seen as ln(1 + x), in units of at least ``COUNT_UNIT``, so that one count in a column that is almost
+    always 0 moves no code far.
     ``InputError`` where the spread is beyond the floats that networks compute in.
     """
     schema, default = info.schema, torch.get_default_dtype()
@@ -111,6 +111,7 @@ def varying_cells(info: DataInfo) -> Tensor | None:
 
 
 def variance_of(variance: float | str) -> float | str:
+    """The observation variance as a number, "learned" or "optimal"; ``InputError`` for anything else."""
     try:
         return variance if variance in ("learned", "optimal") else float(variance)
     except (TypeError, ValueError):
@@ -125,5 +126,6 @@ def never_seen(info: DataInfo) -> Tensor:
 
 
 def mean_of(info: DataInfo) -> Tensor:
+    """The mean of each cell over the sample, ``[*shape]``."""
     assert info.sample is not None
     return info.sample.to(torch.get_default_dtype()).mean(0)

@@ -1,4 +1,4 @@
-"""Codes on a grid of cells, for images: a network that halves the grid, and one that brings it back."""
+"""Codes on a grid of positions, for images: a network that halves the grid, and one that restores it."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ def cells_for(info: DataInfo, halvings: int | str) -> list[tuple[int, int]]:
 
 
 class ChannelsLast(nn.Module):
-    """``[..., C, H, W]`` -> ``[..., H W C]``: the numbers of a cell side by side, cells row by row."""
+    """``[..., C, H, W]`` -> ``[..., H W C]``: the numbers of a position side by side, positions row by row."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """``[..., H W C]``."""
         return x.movedim(-3, -1).flatten(-3)
 
 
@@ -39,11 +40,12 @@ class ChannelsFirst(nn.Module):
     """``[..., H, W, C]`` -> ``[..., C, H, W]``."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """``[..., C, H, W]``."""
         return x.movedim(-1, -3)
 
 
 def cell_encoder(info: DataInfo, sizes: list[tuple[int, int]], size: int) -> nn.Module:
-    """x to ``size`` numbers in each cell of the last grid, flat."""
+    """x to ``size`` numbers at each position of the last grid, flat."""
     layers: list[nn.Module] = []
     for _ in sizes[1:]:  # to ceil(n / 2)
         layers += [nn.SiLU(), nn.Conv2d(CHANNELS, CHANNELS, 3, stride=2, padding=1), _residual()]
@@ -53,7 +55,7 @@ def cell_encoder(info: DataInfo, sizes: list[tuple[int, int]], size: int) -> nn.
 def cell_likelihood(
     info: DataInfo, sizes: list[tuple[int, int]], size: int, likelihood: str, variance: float | str
 ) -> nn.Module:
-    """p(x|z) for ``size`` numbers in each cell of the last grid."""
+    """p(x|z) for ``size`` numbers at each position of the last grid."""
     layers: list[nn.Module] = [nn.Conv2d(size, CHANNELS, 1), _residual()]
     for _, finer in pairwise(sizes[::-1]):
         layers += [networks.Resize(finer), nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1), _residual()]

@@ -21,8 +21,8 @@ WIDTH, CHANNELS = 64, 32  # of dense layers, and of grids
 def likelihood_on(
     info: DataInfo, head: Callable[[Tensor, int], nn.Module], likelihood: str, variance: float | str
 ) -> nn.Module:
-    """p(x|h) with a network of one's own: ``head(start, features)`` maps a state h, followed by so many features of
-    the condition, to the likelihood's parameters, which should begin at ``start``."""
+    """p(x|h) with a network of its own: ``head(start, features)`` maps a state h, followed by features of
+    the condition, to the likelihood's parameters, which begin at ``start``."""
     part = likelihood_for(info, 1, likelihood, "linear", variance)
     condition = condition_for(info)
     features = 0 if condition is None else condition.features
@@ -57,8 +57,8 @@ def markov_ladder(
 def residual_ladder(
     info: DataInfo, size: int, depth: int, network: str, likelihood: str, variance: float | str
 ) -> models.Ladder:
-    """``depth`` layers at each resolution beside a stream of features: for images with ``network="conv"`` on grids from
-    one cell to the whole image (``size`` numbers a cell), otherwise ``4 depth`` dense layers of ``size`` numbers."""
+    """``depth`` layers at each resolution along a stream of features: for images with ``network="conv"`` on grids from
+    1 x 1 to the whole image (``size`` numbers for each position), otherwise ``4 depth`` dense layers of ``size`` numbers."""
     kind = network_kind(info, network)
     if kind == "sequence":
         raise InputError("layers on grids need images, and these data are sequences", OTHER_NETWORKS)
@@ -142,6 +142,7 @@ class GridHead(nn.Module):
         self.bias = nn.Parameter(start.clone())
 
     def forward(self, h: Tensor) -> Tensor:
+        """The likelihood's parameters of each cell, ``[..., *start]``."""
         cells = math.prod(self.shape)
         state = self.first(h[..., :cells].unflatten(-1, self.shape))
         if self.condition is not None:
@@ -150,7 +151,7 @@ class GridHead(nn.Module):
 
 
 def _statistics(channels: int, size: int) -> nn.Module:
-    """A grid of features to mean and raw variance of ``size`` numbers a cell, flat, beginning at N(0, I)."""
+    """A grid of features to mean and raw variance of ``size`` numbers for each position, flat, starting at N(0, I)."""
     return nn.Sequential(_quiet(networks.OnGrid(networks.bottleneck(channels, 2 * size))), nn.Flatten(-3))
 
 
@@ -162,8 +163,8 @@ def _residual_block(kind: str, count: int) -> nn.Module:
 
 @torch.no_grad()
 def _scaled(part: nn.Module, count: int) -> nn.Module:
-    """The last map over sqrt(count): ``count`` of them add up to a stream of bounded size (Child 2021), which their
-    biases would not, left as they are."""
+    """The last map, its weights and biases divided by sqrt(count), so that ``count`` of them add up to a stream of
+    bounded size (Child 2021)."""
     for p in _last(part).parameters():
         p.div_(math.sqrt(count))
     return part
@@ -171,7 +172,7 @@ def _scaled(part: nn.Module, count: int) -> nn.Module:
 
 @torch.no_grad()
 def _quiet(part: nn.Module) -> nn.Module:
-    """Begins near zero."""
+    """The last map scaled to begin near zero."""
     last = _last(part)
     last.weight.mul_(0.01)  # type: ignore[operator]
     last.bias.zero_()  # type: ignore[operator]

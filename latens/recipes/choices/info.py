@@ -18,8 +18,16 @@ CONV_SIDE = 12  # images at least this large on both sides get convolutions
 
 @dataclass
 class DataInfo:
-    """What a recipe may know of the data: schema, number of rows, a sample of rows in storage type (or None), the
-    columns that are given (conditions) and those of the sample.
+    """What a recipe may know of the data.
+
+    Args:
+        schema: What each column or pixel is.
+        rows: The number of rows.
+        sample: Some rows ``[N, *shape]`` in storage type, or None where a run is rebuilt without its data.
+        conditions: The columns that are given, not modelled.
+        sample_c: The conditions of the sample, ``{name: [N]}``.
+        choices: What "auto" meant, ``{option: sentence}``, filled by the recipe.
+        warnings: Sentences about options that have no effect, filled by the recipe.
     """
 
     schema: AnySchema
@@ -32,14 +40,17 @@ class DataInfo:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The shape of a row."""
         return self.schema.shape
 
     @property
     def columns(self) -> int:
+        """The number of cells of a row."""
         return self.schema.columns
 
     @property
     def is_table(self) -> bool:
+        """Whether the data are a table of mixed columns."""
         return isinstance(self.schema, Table)
 
     @property
@@ -56,7 +67,7 @@ def one_of(name: str, value: str, valid: Sequence[str]) -> str:
 
 
 def latent_size(info: DataInfo, latent_dim: int | str, name: str = "latent_dim") -> int:
-    """The latent dimension: as given, or min(16, columns); ``name``: what the option is called."""
+    """The latent dimension: as given, or min(16, columns); ``name``: the name of the option."""
     if latent_dim == "auto":
         size = min(16, info.columns)
         info.choices[name] = f"{name} = {size}: the smaller of 16 and the {info.columns} columns"
@@ -94,7 +105,7 @@ def network_name(info: DataInfo, network: str) -> str:
 
 
 def network_kind(info: DataInfo, network: str) -> str:
-    """The kind that :mod:`latens.networks` knows by: convolutions over time are called "sequence" there."""
+    """The name that :mod:`latens.networks` has for it, where convolutions over time are "sequence"."""
     name = network_name(info, network)
     sequence = isinstance(info.schema, Schema) and info.schema.is_sequence
     return "sequence" if name == "conv" and sequence else name

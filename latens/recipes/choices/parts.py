@@ -44,7 +44,7 @@ def condition_for(info: DataInfo) -> networks.Condition | None:
 
 
 def encoder(info: DataInfo, outputs: Sequence[int], network: str, heads: str = "shared") -> nn.Module:
-    """A network from data to ``sum(outputs)`` numbers: linear heads on one trunk, or one network a head."""
+    """A network from data to ``sum(outputs)`` numbers: linear heads on one trunk, or a network for each head."""
     one_of("heads", heads, ("shared", "separate"))
     name, condition = network_kind(info, network), condition_for(info)
     stem, shape = stem_for(info)
@@ -66,10 +66,10 @@ def encoder(info: DataInfo, outputs: Sequence[int], network: str, heads: str = "
 
 
 def stem_for(info: DataInfo) -> tuple[nn.Module, tuple[int, ...]]:
-    """What stands before the network of an encoder, and the shape it gives."""
+    """What comes before the network of an encoder, and the shape it gives."""
     if isinstance(info.schema, Schema):
         (shift, unit), varying = standardisation(info), varying_cells(info)
-        if varying is not None:  # what never varies says nothing, and a changed one must not drown the rest
+        if varying is not None:  # a cell that never varies, should it change later, must not drown the rest
             unit = torch.where(varying, unit, torch.inf)
         standardize = networks.Standardize(shift, unit)
         counts = info.schema.kind == "count"
@@ -91,8 +91,8 @@ def posterior_for(info: DataInfo, latent_dim: int, posterior: str, network: str,
 
 
 def prior_for(info: DataInfo, latent_dim: int, prior: str, components: int = MIXTURE) -> nn.Module:
-    """p(z): N(0, I), a learned mixture of normals (which sees the condition, if any), or p(z|c) one normal. "auto" is
-    the mixture for tables of at least 5,000 rows, whose values heap up where N(0, I) has no heaps."""
+    """p(z): N(0, I), a learned mixture of normals (given the condition, if any), or one normal p(z|c). "auto" is the
+    mixture for tables of at least 5,000 rows, whose codes form groups that N(0, I) does not have."""
     one_of("prior", prior, ("auto", "standard", "mixture", "conditional"))
     condition = condition_for(info)
     if prior == "auto":
@@ -122,7 +122,7 @@ def _decoder(info: DataInfo, network: str, inputs: int, shape: Sequence[int]) ->
     condition = condition_for(info)
     inputs += 0 if condition is None else condition.features
     net = networks.decoder(network, inputs, shape)
-    if info.is_table and network != "linear":  # few rows are served by the linear solution alone
+    if info.is_table and network != "linear":  # for few rows the linear solution alone is best
         net = networks.Sum(networks.decoder("linear", inputs, shape), net)
     return net if condition is None else networks.Conditioned(net, condition), net
 
@@ -191,7 +191,7 @@ def likelihood_for(
 
 
 def likeness_for(info: DataInfo, latent_dim: int, network: str, score: str, weight: float) -> nn.Module:
-    """A score of likeness of images in the place of a likelihood; ``score``: "ms_ssim" or "features"."""
+    """A score of likeness of images in place of a likelihood; ``score``: "ms_ssim" or "features"."""
     schema = info.schema
     if not schema.is_image or not isinstance(schema, Schema):
         raise InputError(
@@ -208,8 +208,9 @@ def likeness_for(info: DataInfo, latent_dim: int, network: str, score: str, weig
 
 
 def _counts(info: DataInfo, kind: str, network: str, latent_dim: int) -> nn.Module:
-    """Counts, their log means starting at the data's (or at the shares of the total, where that is given), with half a
-    count added to each cell's total, and half a one to that of all cells together that were never seen above 0."""
+    """A likelihood of counts whose log means start at the data's, or at the shares of the total where that is given.
+
+    Half a count is added to the total of each cell, and half a count to the total of all cells never above 0."""
     pseudo = torch.full(info.shape, 0.5)
     more: dict[str, Any] = {"pseudo": pseudo} if kind == "poisson" else {"pseudo": pseudo, "shape": info.shape}
     if info.sample is not None:

@@ -23,7 +23,7 @@ def steps_for(info: DataInfo, network: str) -> str:
 
 
 def _over_time(info: DataInfo, net: nn.Module) -> nn.Module:
-    """x, standardised, as steps, the condition beside each, into ``net``."""
+    """``net`` of the steps of standardised x, each joined with the condition."""
     stem = nn.Sequential(stem_for(info)[0], networks.Steps(info.shape))
     condition = condition_for(info)
     return nn.Sequential(stem, net) if condition is None else networks.Conditioned(
@@ -32,7 +32,7 @@ def _over_time(info: DataInfo, net: nn.Module) -> nn.Module:
 
 
 def _inputs(info: DataInfo) -> int:
-    """Numbers a step that a network sees."""
+    """How many numbers a network sees of each step."""
     condition = condition_for(info)
     return networks.steps_of(info.shape)[1] + (0 if condition is None else condition.features)
 
@@ -76,6 +76,7 @@ class FromSteps(nn.Module):
         self.steps, self.network, self.bias = networks.Steps(shape), network, nn.Parameter(start.clone())
 
     def forward(self, z: Tensor) -> Tensor:
+        """The parameters of a datum, ``[..., *start]``."""
         return self.steps.back(self.network(z), self.bias.shape) + self.bias
 
 
@@ -87,6 +88,7 @@ class EachStep(nn.Module):
         self.steps, self.size, self.features, self.network = steps, size, features, network
 
     def forward(self, h: Tensor) -> Tensor:
+        """``[..., T, outputs]``."""
         states = h[..., : self.steps * self.size].unflatten(-1, (self.steps, self.size))
         rest = h[..., None, self.steps * self.size :].expand(*states.shape[:-1], self.features)
         return self.network(torch.cat([states, rest], -1))
@@ -95,7 +97,7 @@ class EachStep(nn.Module):
 def recurrent_model(
     info: DataInfo, latent_dim: int, width: int, kind: str, likelihood: str, variance: float | str
 ) -> models.Recurrent:
-    """A code a step beside a recurrent state."""
+    """A model with a code for each step, given a recurrent state."""
     require(is_whole(width) and width >= 1, "width", "a whole number from 1", width)
     if kind == "conv":
         raise InputError("a recurrent state has no convolutions", "pass --network recurrent or linear")

@@ -17,9 +17,9 @@ from latens.schema import Column, Table
 from latens.schema.column import LOGARITHMIC
 from latens.schema.rules import Combinations
 
-ROWS_OF_SCALES = 2000  # from which on how widely a number spreads, and about how many places, depends on its codes
-COMPONENTS = 3  # of such a number
-MOST_IN_ORDER = 64  # columns, each of which takes a pass in draws, that see those before them
+ROWS_OF_SCALES = 2000  # with fewer rows the scale of a number does not depend on the codes, and has one component
+COMPONENTS = 3  # of the mixture of a number, with as many rows
+MOST_IN_ORDER = 64  # columns that see those before them: each takes a pass in draws
 BEFORE = 64  # hidden units of a column that sees those before it
 
 
@@ -42,7 +42,7 @@ def numbers_of(info: DataInfo, why: str, remedy: str) -> list[Seen]:
 
 
 def allowed_in(schema: Table) -> list[conditionals.Allowed]:
-    """The levels that rules allow, of columns that are modelled."""
+    """The combinations of levels that rules allow, of modelled columns."""
     place = {name: j for j, name in enumerate(schema.names)}
     return [
         conditionals.Allowed(place[rule.target], tuple(place[name] for name in rule.sources),
@@ -89,7 +89,7 @@ def _head(column: Column, info: DataInfo, missing: str) -> conditionals.ColumnLi
 
 
 def _sees_columns(info: DataInfo, dependence: str) -> bool:
-    """Whether a column is given those before it."""
+    """Whether columns are given those before them."""
     if dependence != "auto":
         return dependence == "autoregressive"
     size = len(info.schema.modelled)  # type: ignore[union-attr]
