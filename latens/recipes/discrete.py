@@ -227,16 +227,16 @@ def vq_grid(
     info: DataInfo, *, latent_dim: int | str = 8, halvings: int | str = "auto", codes: int = 64,
     commitment: float = 0.25, decay: float = 0.99, likelihood: str = "auto", variance: float | str = "optimal",
 ) -> Built:  # fmt: skip
-    r"""Codes from a book of vectors, one for each place of a grid of an image.
+    r"""Codes from a book of vectors, one for each position of a grid of an image.
 
     As vq, with convolutions that halve the image until the grid is small and bring it back: each code describes its
-    place in the image.
+    part of the image.
 
     .. math::
 
         \text{maximise}\quad \ln p(x|z) - V \ln K - a \sum_{v} \lVert f_v(x) - \mathrm{stop}(z_v) \rVert^2
 
-        z_v = \text{the code nearest to}\ f_v(x) \ \text{of}\ e_1, \dots, e_K, \quad v \ \text{a place of the grid}
+        z_v = \text{the code nearest to}\ f_v(x) \ \text{of}\ e_1, \dots, e_K, \quad v \ \text{a position of the grid}
 
     Use it when images should be reconstructed closely from few bits: its error on Fashion-MNIST is close to that of ae,
     with a sixteenth of the parameters and fifteen times the processor time of vae. Its codes need a density of grids

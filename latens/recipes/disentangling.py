@@ -212,7 +212,7 @@ def info_vae(
     .. math::
 
         \text{maximise}\quad \mathbb{E}_{q(z|x)}[\ln p(x|z)] - (1 - \alpha)\, \mathrm{KL}(q(z|x) \,\|\, p(z)) - (\alpha
-        + \lambda - 1)\, \mathrm{MMD}(q(z), p(z))
+        + \lambda - 1)\, \mathrm{MMD}^2(q(z), p(z))
 
     Use it when codes carry too little, or should match the prior without losing detail: its reconstructions on
     Fashion-MNIST are better than vae's, and so are its samples, for 3 nats of NLL. Large batches estimate the MMD

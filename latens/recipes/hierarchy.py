@@ -53,8 +53,8 @@ def deep_ladder(
     r"""Many layers of codes along one stream of features, as in NVAE and VDVAE.
 
     Each layer draws its code from a normal given the stream, and adds the code to it. For images the stream goes from
-    one place to the whole grid, with latent_dim numbers at each place; otherwise the layers are dense. The posterior is
-    relative to the prior: q = N(g + a, v b) where p = N(g, v).
+    one position to the whole grid, with latent_dim numbers at each position; otherwise the layers are dense. The
+    posterior is relative to the prior: q = N(g + a, v b) where p = N(g, v).
 
     .. math::
 
@@ -69,7 +69,7 @@ def deep_ladder(
     nats behind vae.
 
     Args:
-        latent_dim: Numbers at each place of a grid, or in each dense layer, a whole number from 1 to 65,536.
+        latent_dim: Numbers at each position of a grid, or in each dense layer, a whole number from 1 to 65,536.
         depth: Layers on each grid, a whole number from 1 to 50; without grids there are four times as many dense
             layers.
         free_bits: λ, the rate below which a layer is not charged, nats per layer and row, a number from 0.
