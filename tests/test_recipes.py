@@ -76,7 +76,21 @@ def test_formulas_in_a_terminal() -> None:
     assert plain(r"\text{log-odds of}\ \tilde x, \sqrt{h}") == "log-odds of x̃, √(h)"
 
 
-# Ranges
+# Figures and ranges
+
+
+def test_figures_in_nats_are_those_of_the_catalogue() -> None:
+    rows = re.findall(r"^\| (\w+) \| \d+ \| ([\d.]+) ", (DOCS / "catalogue.md").read_text("utf-8"), re.MULTILINE)
+    nll = {name: float(value) for name, value in rows if name in recipes.CATALOGUE}
+    compared = 0
+    for name in nll:
+        for sentence in re.split(r"[.;:] ", describe(name).when):
+            others = [each for each in re.findall(r"[a-z]\w+", sentence) if each in nll and each != name] or ["vae"]
+            for figure in re.findall(r"(\d+) nats", sentence):
+                apart = [abs(nll[name] - nll[other]) for other in others]
+                assert min(abs(each - int(figure)) for each in apart) < 0.6, (name, sentence, apart)
+                compared += 1
+    assert compared > 20
 
 
 @dataclass(frozen=True)
