@@ -207,6 +207,6 @@ def test_what_a_table_has_no_sense_for_is_refused_with_the_reason(tmp_path, monk
     mixed_table()
     for words, reason in (
         (("contractive_ae",), "contractive_ae needs a linear one"),
-        (("denoising_ae", "--noise", "0.5"), "hide cells instead"),
+        (("denoising_ae", "--noise", "0.5"), "hide cells with --hidden"),
     ):
         assert reason in refused("fit", "table.csv", "--out", "run", "--recipe", *words)

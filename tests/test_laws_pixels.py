@@ -165,7 +165,7 @@ def test_a_code_of_the_grid_is_of_its_own_part_of_the_image():
 
 def test_what_has_no_grid_is_refused():
     info = DataInfo(infer(np.random.default_rng(0).normal(size=(20, 5))), 20)
-    with pytest.raises(InputError, match="use vq"):
+    with pytest.raises(InputError, match="use the recipe 'vq'"):
         Recipe("vq_grid").build(info)
     info = DataInfo(infer(np.random.default_rng(0).integers(0, 9, (20, 8, 8)).astype("uint8")), 20)
     for wrong in (4, -1, 0.5):
