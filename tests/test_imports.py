@@ -40,8 +40,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-@pytest.mark.parametrize("words", ["encode table table.csv --out z.npy", "encode array array.npy --out z.csv"])
-def test_encode_imports_what_it_uses(words: str, folder: Path):
+@pytest.mark.parametrize(
+    "words", ["encode table table.csv --out z.npy", "encode array array.npy --out z.csv", "recipes beta_vae"]
+)
+def test_a_command_imports_what_it_uses(words: str, folder: Path):
     code = (
         f"import sys; from latens.cli.main import main; assert main({words.split()}) == 0; "
         "print(*sorted(name for name in sys.modules if name.partition('.')[0] == 'latens'), file=sys.stderr)"
