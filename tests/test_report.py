@@ -205,7 +205,7 @@ def test_one_row_and_three() -> None:
 def test_parts_of_ones_own() -> None:
     x = table()
     model = models.VAE(
-        priors.StandardNormal(2), conditionals.FullNormal(nn.Linear(5, 5)), conditionals.Normal(nn.Linear(2, 5))
+        priors.StandardNormal(2), conditionals.FullNormalPosterior(nn.Linear(5, 5)), conditionals.NormalLikelihood(nn.Linear(2, 5))
     )
     run = latens.train(model, objectives.ELBO(), x, epochs=3)
     text = report.render(run, x)

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from latens.conditionals import DiagonalNormal
-from latens.distributions import DiagonalNormal as Normal
+from latens.conditionals import DiagonalNormalPosterior
+from latens.distributions import DiagonalNormalPosterior as Normal
 from latens.errors import is_number, is_whole, require, require_count
 from latens.models.vae import VAE
 from latens.tensors.trees import Tree
@@ -32,7 +32,7 @@ class SemiAmortised(VAE):
         rate: float = 0.3, draws: int = 4,
     ):  # fmt: skip
         super().__init__(prior, posterior, likelihood)
-        if not isinstance(posterior, DiagonalNormal):
+        if not isinstance(posterior, DiagonalNormalPosterior):
             raise ValueError(f"SemiAmortised refines a diagonal normal posterior, not {type(posterior).__name__}")
         require_count(steps, "steps")
         require(is_whole(draws) and draws >= 2 and draws % 2 == 0, "draws", "an even number from 2", draws)

@@ -11,7 +11,7 @@ from torch.nn.functional import adaptive_avg_pool2d, interpolate
 from latens.networks.base import activation, on_images
 
 
-class OnGrid(nn.Module):
+class OnImages(nn.Module):
     """A network of images ``N x C x H x W`` over any leading axes."""
 
     def __init__(self, *layers: nn.Module):

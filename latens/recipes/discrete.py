@@ -10,7 +10,7 @@ from torch import nn
 from latens import conditionals, models, objectives, priors
 from latens.errors import is_number, require, require_count
 from latens.recipes.choices import DataInfo, encoder, latent_size, likelihood_for
-from latens.recipes.choices.cells import cell_encoder, cell_likelihood, cells_for
+from latens.recipes.choices.grids import grid_encoder, grid_likelihood, grids_for
 from latens.tensors import trees
 
 Built = tuple[nn.Module, objectives.Objective]
@@ -23,7 +23,7 @@ def _categories(
     """latent_dim one-hot variables; draws carry a straight-through gradient if a temperature is given."""
     size = latent_size(info, latent_dim)
     prior = priors.UniformCategories(size, categories)
-    posterior = conditionals.OneHot(encoder(info, [size * categories], network), categories, temperature, info.reads)
+    posterior = conditionals.OneHotPosterior(encoder(info, [size * categories], network), categories, temperature, info.reads)
     return models.VAE(prior, posterior, likelihood_for(info, size * categories, likelihood, network, variance))
 
 
@@ -61,7 +61,7 @@ def gumbel_softmax(
     """
     size = latent_size(info, latent_dim)
     prior = priors.UniformCategories(size, categories, prior_temperature)
-    posterior = conditionals.Relaxed(encoder(info, [size * categories], network), categories, temperature, info.reads)
+    posterior = conditionals.RelaxedPosterior(encoder(info, [size * categories], network), categories, temperature, info.reads)
     likely = likelihood_for(info, size * categories, likelihood, network, variance)
     return models.VAE(prior, posterior, likely), objectives.ELBO(beta)
 
@@ -174,7 +174,7 @@ def _quantised(
         with torch.no_grad():
             before = posterior(info.sample[rows], trees.take(info.sample_c, rows)).before
         book.start(before.reshape(-1, book.codes.shape[-1]))
-    return models.VAE(priors.UniformCodes(book, positions, layout), posterior, likely)
+    return models.VAE(priors.UniformCodesPrior(book, positions, layout), posterior, likely)
 
 
 def _string(
@@ -252,10 +252,10 @@ def vq_grid(
     References:
         * van den Oord, Vinyals & Kavukcuoglu (2017), Neural discrete representation learning. NeurIPS
     """
-    size, sizes = latent_size(info, latent_dim), cells_for(info, halvings)
+    size, sizes = latent_size(info, latent_dim), grids_for(info, halvings)
     book, (rows, columns) = conditionals.Codebook(1, codes, size, decay), sizes[-1]
-    likely = cell_likelihood(info, sizes, size, likelihood, variance)
-    model = _quantised(info, book, cell_encoder(info, sizes, size), likely, rows * columns, (rows, columns))
+    likely = grid_likelihood(info, sizes, size, likelihood, variance)
+    model = _quantised(info, book, grid_encoder(info, sizes, size), likely, rows * columns, (rows, columns))
     return model, objectives.ELBO() + commitment * objectives.Commitment()
 
 
@@ -324,7 +324,7 @@ def fsq(
     """
     size = latent_size(info, latent_dim)
     posterior = conditionals.FiniteScalars(encoder(info, [size], network), levels, info.reads)
-    prior = priors.UniformCodes(priors.FiniteGrid(levels), size)
+    prior = priors.UniformCodesPrior(priors.FiniteGrid(levels), size)
     return models.VAE(prior, posterior, likelihood_for(info, size, likelihood, network, variance)), objectives.ELBO()
 
 
@@ -335,9 +335,9 @@ def _numbers_and_categories(
     """latent_dim normal numbers and categorical variables side by side."""
     require_count(variables, "variables")
     size = latent_size(info, latent_dim)
-    prior = priors.NormalAndCategories(size, variables, categories)
+    prior = priors.NormalAndCategoriesPrior(size, variables, categories)
     net = encoder(info, [2 * size, variables * categories], network)
-    posterior = conditionals.NormalAndCategories(net, size, categories, temperature, info.reads)
+    posterior = conditionals.NormalAndCategoriesPosterior(net, size, categories, temperature, info.reads)
     likely = likelihood_for(info, size + variables * categories, likelihood, network, variance)
     return models.VAE(prior, posterior, likely)
 

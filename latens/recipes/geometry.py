@@ -39,7 +39,7 @@ def sphere(
     References:
         * Davidson et al. (2018), Hyperspherical variational auto-encoders. UAI
     """
-    kind = conditionals.VonMisesFisher
+    kind = conditionals.VonMisesFisherPosterior
     return _on_sphere(info, kind, latent_dim, likelihood, variance, network), objectives.ELBO(beta)
 
 
@@ -67,7 +67,7 @@ def power_spherical(
     References:
         * De Cao & Aziz (2020), The power spherical distribution. arXiv:2006.04437
     """
-    kind = conditionals.PowerSpherical
+    kind = conditionals.PowerSphericalPosterior
     return _on_sphere(info, kind, latent_dim, likelihood, variance, network), objectives.ELBO(beta)
 
 
@@ -97,7 +97,7 @@ def torus(
         * Davidson, Tomczak & Gavves (2019), Increasing expressivity of a hyperspherical VAE. arXiv:1910.02912
     """
     size = latent_size(info, latent_dim)
-    posterior = conditionals.Torus(encoder(info, [3 * size], network), info.reads)
+    posterior = conditionals.TorusPosterior(encoder(info, [3 * size], network), info.reads)
     likely = _of_unit_variance(2, likelihood_for(info, 2 * size, likelihood, network, variance))
     return models.VAE(priors.UniformTorus(size), posterior, likely), objectives.ELBO(beta)
 
@@ -135,7 +135,7 @@ def poincare(
     """
     size = latent_size(info, latent_dim)
     prior = priors.BallNormal(size, curvature, prior_scale)
-    posterior = conditionals.WrappedNormal(encoder(info, [size, size], network), curvature, info.reads)
+    posterior = conditionals.WrappedNormalPosterior(encoder(info, [size, size], network), curvature, info.reads)
     return _in_ball(info, prior, posterior, features, likelihood, variance, network), objectives.ELBO(beta)
 
 
@@ -170,7 +170,7 @@ def poincare_riemannian(
     """
     size = latent_size(info, latent_dim)
     prior = priors.BallNormal(size, curvature, prior_scale, riemannian=True)
-    posterior = conditionals.RiemannianNormal(encoder(info, [size, 1], network), curvature, info.reads)
+    posterior = conditionals.RiemannianNormalPosterior(encoder(info, [size, 1], network), curvature, info.reads)
     return _in_ball(info, prior, posterior, features, likelihood, variance, network), objectives.ELBO(beta)
 
 

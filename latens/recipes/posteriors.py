@@ -68,7 +68,7 @@ def low_rank(
     size = latent_size(info, latent_dim)
     require(is_whole(rank) and 1 <= rank <= size, "rank", f"a whole number from 1 to latent_dim = {size}", rank)
     net = encoder(info, [size, size, size * rank], network)
-    posterior = conditionals.LowRankNormal(net, rank, info.reads)
+    posterior = conditionals.LowRankNormalPosterior(net, rank, info.reads)
     return _model(info, size, posterior, likelihood, variance, network, missing), objectives.ELBO()
 
 
@@ -99,7 +99,7 @@ def planar(
         * Rezende & Mohamed (2015), Variational inference with normalizing flows. ICML
     """
     size = latent_size(info, latent_dim)
-    bends = [conditionals.Planar(size) for _ in range(_count(steps))]
+    bends = [conditionals.PlanarStep(size) for _ in range(_count(steps))]
     return _bent(info, size, bends, likelihood, variance, network, missing), objectives.ELBO()
 
 
@@ -129,7 +129,7 @@ def radial(
         * Rezende & Mohamed (2015), Variational inference with normalizing flows. ICML
     """
     size = latent_size(info, latent_dim)
-    bends = [conditionals.Radial(size) for _ in range(_count(steps))]
+    bends = [conditionals.RadialStep(size) for _ in range(_count(steps))]
     return _bent(info, size, bends, likelihood, variance, network, missing), objectives.ELBO()
 
 
@@ -162,7 +162,7 @@ def iaf(
         * Kingma et al. (2016), Improved variational inference with inverse autoregressive flow. NeurIPS
     """
     size = latent_size(info, latent_dim)
-    bends = [conditionals.Autoregressive(size, context, reverse=bool(n % 2)) for n in range(_count(steps))]
+    bends = [conditionals.AutoregressiveStep(size, context, reverse=bool(n % 2)) for n in range(_count(steps))]
     return _bent(info, size, bends, likelihood, variance, network, missing), objectives.ELBO()
 
 
@@ -197,7 +197,7 @@ def neural_spline(
     """
     require_count(bins, "bins", 2)
     size = latent_size(info, latent_dim)
-    bends = [conditionals.Autoregressive(size, context, bins, reverse=bool(n % 2)) for n in range(_count(steps))]
+    bends = [conditionals.AutoregressiveStep(size, context, bins, reverse=bool(n % 2)) for n in range(_count(steps))]
     return _bent(info, size, bends, likelihood, variance, network, missing), objectives.ELBO()
 
 
@@ -243,12 +243,12 @@ def _count(steps: int) -> int:
 
 
 def _bent(
-    info: DataInfo, size: int, bends: Sequence[conditionals.Step], likelihood: str, variance: float | str, network: str,
+    info: DataInfo, size: int, bends: Sequence[conditionals.FlowStep], likelihood: str, variance: float | str, network: str,
     missing: str,
 ) -> nn.Module:  # fmt: skip
     """The model whose posterior is a diagonal normal bent by steps, their numbers given by the encoder."""
     net = encoder(info, [size, size, *(bend.width for bend in bends)], network)
-    posterior = conditionals.FlowNormal(net, size, bends, info.reads)
+    posterior = conditionals.FlowPosterior(net, size, bends, info.reads)
     return _model(info, size, posterior, likelihood, variance, network, missing)
 
 
