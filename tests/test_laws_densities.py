@@ -19,7 +19,7 @@ from latens.densities.flows import iaf, maf, spline
 from latens.densities.metric import MetricChain, OnMetric, metric
 from latens.densities.mixtures import kde, mixture
 from latens.densities.stage import vae
-from latens.densities.strings import Autoregressive, Causal, Strings, autoregressive
+from latens.densities.transformer import Autoregressive, Causal, Strings, autoregressive
 from latens.errors import InputError
 from latens.tensors.randomness import seeded
 

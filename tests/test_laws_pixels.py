@@ -18,7 +18,7 @@ from torch import Tensor
 from latens import densities
 from latens.data import infer
 from latens.densities import Codes, PixelCNN
-from latens.densities.convolved import pixelcnn
+from latens.densities.pixelcnn import pixelcnn
 from latens.errors import InputError
 from latens.recipes import Recipe
 from latens.recipes.choices import DataInfo

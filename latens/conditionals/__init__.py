@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         MixtureOfProducts,
         ProductOfExperts,
     )
+    from latens.conditionals.perceptual import FeatureReconstruction, StructuralSimilarity
     from latens.conditionals.posteriors import (
         Chained,
         DiagonalNormal,
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
         PointMass,
         UnitUniform,
     )
-    from latens.conditionals.pseudo import FeatureReconstruction, StructuralSimilarity
 else:
     __getattr__, __dir__, __all__ = late(__name__, {
         "base": "Conditional Features event_dims", "column": "FAMILIES Allowed ColumnLikelihood", "columns": "Columns",
@@ -48,5 +48,5 @@ else:
         "likelihoods": "Bernoulli Categorical DiscretizedLogistic Normal", "missingness": "SelfMaskedColumns",
         "modalities": "ByModality JointAndSingles MixtureOfExperts MixtureOfProducts ProductOfExperts",
         "posteriors": "Chained DiagonalNormal DitheredNormal FullNormal LowRankNormal PointMass UnitUniform",
-        "pseudo": "FeatureReconstruction StructuralSimilarity",
+        "perceptual": "FeatureReconstruction StructuralSimilarity",
     })  # fmt: skip

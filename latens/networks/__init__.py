@@ -75,11 +75,11 @@ def start_at(network: nn.Module, value: Tensor) -> None:
 
 if TYPE_CHECKING:
     from latens.networks.hyperbolic import Gyroplanes
-    from latens.networks.likeness import FixedFeatures, MultiScaleSSIM
+    from latens.networks.perceptual import FixedFeatures, MultiScaleSSIM
     from latens.networks.recurrent import GatedCell, RecurrentDecoder, RecurrentEncoder, Steps, steps_of
 else:
     __getattr__, __dir__, __all__ = late(__name__, {
-        "hyperbolic": "Gyroplanes", "likeness": "FixedFeatures MultiScaleSSIM",
+        "hyperbolic": "Gyroplanes", "perceptual": "FixedFeatures MultiScaleSSIM",
         "recurrent": "GatedCell RecurrentDecoder RecurrentEncoder Steps steps_of",
     })  # fmt: skip
     __all__ += [

@@ -10,7 +10,7 @@ from torch import nn
 from latens import conditionals, models, objectives, priors
 from latens.errors import is_number, require, require_count
 from latens.recipes.choices import DataInfo, encoder, latent_size, likelihood_for
-from latens.recipes.choices.cells import cell_encoder, cell_likelihood, cells_for
+from latens.recipes.choices.grids import cell_encoder, cell_likelihood, cells_for
 from latens.tensors import trees
 
 Built = tuple[nn.Module, objectives.Objective]

@@ -6,7 +6,7 @@ from latens import conditionals, models
 from latens.errors import is_whole, require
 from latens.recipes.choices.info import DataInfo
 from latens.recipes.choices.parts import encoder
-from latens.recipes.choices.rows import spread_rows
+from latens.recipes.choices.pseudo_inputs import spread_rows
 
 
 def centroid_metric(

@@ -8,7 +8,7 @@ from torch.distributions import Distribution
 from torch.nn.functional import conv2d, pad, silu
 
 from latens.densities.base import Codes, Density, descend
-from latens.densities.strings import Strings
+from latens.densities.transformer import Strings
 from latens.errors import is_whole, require
 from latens.tensors.randomness import Key, seeded
 from latens.tensors.trees import Tree
