@@ -88,8 +88,8 @@ from latens import conditionals, models, objectives, priors
 
 def good(info, *, latent_dim=2, beta=1.0):
     """Linear."""
-    posterior = conditionals.DiagonalNormal(nn.Linear(info.columns, 2 * latent_dim))
-    likelihood = conditionals.Normal(nn.Linear(latent_dim, info.columns))
+    posterior = conditionals.DiagonalNormalPosterior(nn.Linear(info.columns, 2 * latent_dim))
+    likelihood = conditionals.NormalLikelihood(nn.Linear(latent_dim, info.columns))
     return models.VAE(priors.StandardNormal(latent_dim), posterior, likelihood), objectives.ELBO(beta)
 
 def raises(info):
@@ -104,7 +104,7 @@ def swapped(info):
 
 def misshapen(info):
     model, objective = good(info)
-    model.posterior = conditionals.DiagonalNormal(nn.Linear(99, 4))
+    model.posterior = conditionals.DiagonalNormalPosterior(nn.Linear(99, 4))
     return model, objective
 '''
 

@@ -66,8 +66,8 @@ def start(name: str, dtype: torch.dtype) -> models.VAE:
     if not CASES[name].get("full"):
         return vae(dtype=dtype)
     torch.manual_seed(1)
-    posterior = conditionals.FullNormal(network(3, 5))
-    return models.VAE(priors.StandardNormal(2), posterior, conditionals.Normal(network(2, 3), 0.3)).to(dtype)
+    posterior = conditionals.FullNormalPosterior(network(3, 5))
+    return models.VAE(priors.StandardNormal(2), posterior, conditionals.NormalLikelihood(network(2, 3), 0.3)).to(dtype)
 
 
 def run(name: str, dtype: torch.dtype, out: Path | None) -> dict[str, Any]:

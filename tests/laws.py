@@ -126,26 +126,26 @@ def raw(value: np.ndarray, floor: float) -> np.ndarray:
     return np.log(np.expm1(value - floor)) - np.log(np.expm1(1.0))
 
 
-def diagonal_posterior(v: np.ndarray, b: np.ndarray, var: np.ndarray) -> conditionals.DiagonalNormal:
+def diagonal_posterior(v: np.ndarray, b: np.ndarray, var: np.ndarray) -> conditionals.DiagonalNormalPosterior:
     """q(z|x) = N(V (x - b), diag var)."""
     q, d = v.shape
     net = affine(np.vstack([v, np.zeros((q, d))]), np.concatenate([-v @ b, raw(var, 1e-8)]))
-    return conditionals.DiagonalNormal(net)
+    return conditionals.DiagonalNormalPosterior(net)
 
 
-def full_posterior(v: np.ndarray, b: np.ndarray, cov: np.ndarray) -> conditionals.FullNormal:
+def full_posterior(v: np.ndarray, b: np.ndarray, cov: np.ndarray) -> conditionals.FullNormalPosterior:
     """q(z|x) = N(V (x - b), cov)."""
     q, d = v.shape
     tril = np.linalg.cholesky(cov)
     tril[np.diag_indices(q)] = raw(np.diag(tril), 1e-4)
     entries = tril[np.tril_indices(q)]
     net = affine(np.vstack([v, np.zeros((len(entries), d))]), np.concatenate([-v @ b, entries]))
-    return conditionals.FullNormal(net)
+    return conditionals.FullNormalPosterior(net)
 
 
 def linear_vae(w: np.ndarray, b: np.ndarray, s2: float, posterior: nn.Module) -> models.VAE:
     """p(z) = N(0, I), p(x|z) = N(W z + b, s2 I) and the given posterior, float64."""
-    likelihood = conditionals.Normal(affine(w, b), variance=s2)
+    likelihood = conditionals.NormalLikelihood(affine(w, b), variance=s2)
     model = models.VAE(priors.StandardNormal(w.shape[1]), posterior, likelihood).double()
     return model
 

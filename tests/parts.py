@@ -36,8 +36,8 @@ def vae(
         torch.manual_seed(seed)
         model = models.VAE(
             priors.StandardNormal(latent),
-            conditionals.DiagonalNormal(network(columns, 2 * latent)),
-            conditionals.Normal(network(latent, columns), variance=variance),
+            conditionals.DiagonalNormalPosterior(network(columns, 2 * latent)),
+            conditionals.NormalLikelihood(network(latent, columns), variance=variance),
         )
     return model.to(dtype or torch.float32)
 

@@ -13,7 +13,7 @@ from commanding import done, refused
 from torch import nn
 
 import latens
-from latens.conditionals import Allowed, ColumnLikelihood, Columns, ColumnsInOrder
+from latens.conditionals import Allowed, ColumnLikelihood, ColumnsInOrder, TableLikelihood
 from latens.data.rows import Asked, rows_of
 from latens.data.tables.frames import as_table
 from latens.networks import Seen
@@ -68,11 +68,11 @@ def allowed(seed: int) -> list[Allowed]:
     return [Allowed(3, (0, 1), last), Allowed(2, (0,), third)]
 
 
-def likelihood(kind: str, seed: int) -> Columns:
+def likelihood(kind: str, seed: int) -> TableLikelihood:
     """Of four columns with few values, two codes, and random weights."""
     bound, outputs = allowed(seed), sum(column.outputs for column in COLUMNS)
     if kind == "codes":
-        return Columns(nn.Linear(2, outputs).double(), COLUMNS, allowed=bound)
+        return TableLikelihood(nn.Linear(2, outputs).double(), COLUMNS, allowed=bound)
     seen = [Seen(3), Seen(2), Seen(4), Seen(4)]
     part = ColumnsInOrder(nn.Linear(2, outputs), COLUMNS, seen, hidden=6, allowed=bound).double()
     nn.init.normal_(part.further)
@@ -128,10 +128,10 @@ def test_a_missing_source_allows_what_any_level_of_it_allows_and_gradients_are_f
     rule = Combinations("b", ("a",), "", (5, None, 3, 4), (2, 2))
     levels = torch.from_numpy(~np.isnan(rule.rows[:, :-1]))
     columns = [ColumnLikelihood("bernoulli"), ColumnLikelihood("bernoulli")]
-    part = Columns(nn.Linear(1, 2), columns, allowed=[Allowed(1, (0,), levels)])
+    part = TableLikelihood(nn.Linear(1, 2), columns, allowed=[Allowed(1, (0,), levels)])
     x = torch.tensor([[torch.nan, 1.0], [0.0, torch.nan], [0.0, 0.0], [1.0, 1.0]])
     cells = part(torch.zeros(4, 1)).cells(x)
-    free = Columns(part.network, columns)(torch.zeros(4, 1)).cells(x)
+    free = TableLikelihood(part.network, columns)(torch.zeros(4, 1)).cells(x)
     assert cells[2, 1] == 0 and cells[1, 1] == 0
     assert torch.equal(cells[:, 0], free[:, 0]) and torch.allclose(cells[[0, 3], 1], free[[0, 3], 1])
     assert all(g.isfinite().all() for g in torch.autograd.grad(cells.sum(), list(part.parameters())))
@@ -139,7 +139,7 @@ def test_a_missing_source_allows_what_any_level_of_it_allows_and_gradients_are_f
 
 def test_a_source_that_stands_behind_is_refused() -> None:
     with pytest.raises(ValueError, match="must stand before"):
-        Columns(nn.Linear(1, 4), [COLUMNS[0], COLUMNS[1]], allowed=[Allowed(0, (1,), torch.ones(3, 3).bool())])
+        TableLikelihood(nn.Linear(1, 4), [COLUMNS[0], COLUMNS[1]], allowed=[Allowed(0, (1,), torch.ones(3, 3).bool())])
 
 
 # Rows

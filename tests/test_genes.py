@@ -155,7 +155,7 @@ def test_draws_are_counts_and_means_are_means(holder: str):
 # Rare genes
 
 
-@pytest.mark.parametrize("part", [conditionals.Poisson, conditionals.NegativeBinomial])
+@pytest.mark.parametrize("part", [conditionals.PoissonLikelihood, conditionals.NegativeBinomialLikelihood])
 @pytest.mark.parametrize("offset", [None, "size"])
 def test_smoothing_adds_half_a_count(part: Any, offset: str | None):
     """(N r + 1/2) / (N + 1) of N rows, and (M p + 1/2) / (M + D/2) of M counts over D cells."""
@@ -185,9 +185,9 @@ def test_samples_keep_the_totals_where_most_genes_were_never_seen():
 
 
 def test_weights_of_before_the_smoothing_are_read():
-    new = torch.nn.Sequential(conditionals.Poisson(torch.nn.Linear(2, 3), smoothing=0.1))
+    new = torch.nn.Sequential(conditionals.PoissonLikelihood(torch.nn.Linear(2, 3), smoothing=0.1))
     old = {name: tensor.clone() for name, tensor in state_of(new).items() if not name.endswith("smoothing")}
-    again = torch.nn.Sequential(conditionals.Poisson(torch.nn.Linear(2, 3)))
+    again = torch.nn.Sequential(conditionals.PoissonLikelihood(torch.nn.Linear(2, 3)))
     load_state(again, old, "an old file")
     assert again[0].smoothing == 0 and torch.equal(again[0].network.weight, new[0].network.weight)
     with pytest.raises(InputError, match="no tensor"):

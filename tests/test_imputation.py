@@ -49,7 +49,7 @@ def posterior_of(widened: float):
 
 
 def model(widened: float = 1.2) -> models.VAE:
-    likelihood = conditionals.Normal(affine(W, B), variance=S2)
+    likelihood = conditionals.NormalLikelihood(affine(W, B), variance=S2)
     return models.VAE(priors.StandardNormal(2), Fixed(posterior_of(widened)), likelihood).double()
 
 
@@ -111,7 +111,7 @@ def test_levels_are_filled_by_bayes_rule():
         logits.weight.copy_(t([[0.0], [0.0], [0.0], [2.0], [-2.0]]))
         logits.bias.copy_(t([0.1, 1.3, -0.4, 0.0, 0.0]))
     columns = [conditionals.ColumnLikelihood("categorical", levels=n) for n in (3, 2)]
-    likelihood = conditionals.Columns(logits, columns)
+    likelihood = conditionals.TableLikelihood(logits, columns)
     q = Fixed(lambda x: FullNormal(torch.zeros(len(x), 1).double(), torch.eye(1).double().expand(len(x), 1, 1)))
     model = models.VAE(priors.StandardNormal(1), q, likelihood).double()
     found = evaluation.impute(model, t([[NAN, 0.0], [1.0, NAN]]), k=20_000)

@@ -165,7 +165,7 @@ def test_a_generator_learns_the_mean_and_spread_of_its_data() -> None:
     """x ~ N(3, .5^2), a linear generator: after 1,500 steps mean and deviation within 0.15."""
     torch.manual_seed(0)
     x = 3 + 0.5 * torch.randn(2000, 1)
-    model = models.Generator(priors.StandardNormal(1), conditionals.Normal(nn.Linear(1, 1), 1.0))
+    model = models.Generator(priors.StandardNormal(1), conditionals.NormalLikelihood(nn.Linear(1, 1), 1.0))
     critic = objectives.DataCritic(latens.networks.mlp(1, 16, (32,)), nn.Sequential(nn.SiLU(), nn.Linear(16, 1)))
     trainer(model, x, objectives.Adversarial(critic), epochs=75, batch_size=100, learning_rate=0.01).run()
     made = model.sample(4000)
@@ -174,7 +174,7 @@ def test_a_generator_learns_the_mean_and_spread_of_its_data() -> None:
 
 def test_a_critics_slope_is_that_of_its_odds_at_the_rows() -> None:
     """Of a critic with linear odds w x it is slope |w unit|^2 / 2: 2,000 projections, |z| < 4.5."""
-    model = models.Generator(priors.StandardNormal(1), conditionals.Normal(nn.Linear(1, 3), 1.0)).double()
+    model = models.Generator(priors.StandardNormal(1), conditionals.NormalLikelihood(nn.Linear(1, 3), 1.0)).double()
     critic = objectives.DataCritic(nn.Linear(3, 2, dtype=torch.float64), nn.Linear(2, 1, dtype=torch.float64))
     unit, x = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64), X[:4].double()
     draw, found = model.draw(x), []

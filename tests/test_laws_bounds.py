@@ -124,7 +124,7 @@ def test_log_weights_are_those_of_a_naive_loop(name) -> None:
 
 
 def test_a_point_mass_has_distortion_and_no_bound() -> None:
-    model = laws.linear_vae(W, B, S2, conditionals.PointMass(laws.affine(V, -V @ B)))
+    model = laws.linear_vae(W, B, S2, conditionals.PointMassPosterior(laws.affine(V, -V @ B)))
     draw = model.draw(t(X), 2)
     assert draw.log_qz is None and not draw.has_density
     expected = stats.norm((X - B) @ V.T @ W.T + B, np.sqrt(S2)).logpdf(X).sum(1)
@@ -335,7 +335,7 @@ def test_densities_are_sums_over_the_dimensions_whatever_their_shape(shape) -> N
     rng = np.random.default_rng(0)
     w, b, x = rng.normal(size=(6, Q)), rng.normal(size=6), rng.normal(size=(5, 6))
     net = nn.Sequential(laws.affine(w, b), nn.Unflatten(-1, shape))
-    likelihood = conditionals.Normal(net, variance=0.5).double()
+    likelihood = conditionals.NormalLikelihood(net, variance=0.5).double()
     z = rng.normal(size=(3, 5, Q))
     found = likelihood(t(z)).log_prob(t(x).view(5, *shape)).detach().numpy()
     expected = [[stats.norm(b + w @ z[k, i], 0.5**0.5).logpdf(x[i]).sum() for i in range(5)] for k in range(3)]
@@ -401,8 +401,10 @@ def test_nll_of_a_trained_nonlinear_model_meets_the_truth_on_the_latent_grid() -
     x = load_digits().data[:600]
     model = models.VAE(
         priors.StandardNormal(2),
-        conditionals.DiagonalNormal(nn.Sequential(nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 4))),
-        conditionals.Normal(nn.Sequential(nn.Linear(2, 32), nn.Tanh(), nn.Linear(32, 64)), variance="optimal"),
+        conditionals.DiagonalNormalPosterior(nn.Sequential(nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 4))),
+        conditionals.NormalLikelihood(
+            nn.Sequential(nn.Linear(2, 32), nn.Tanh(), nn.Linear(32, 64)), variance="optimal"
+        ),
     )
     latens.train(model, objectives.ELBO(), x / 4, epochs=120, batch_size=100, learning_rate=0.01)
     model.double()

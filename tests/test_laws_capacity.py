@@ -22,9 +22,11 @@ def joint() -> models.VAE:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         outputs = 2 * NUMBERS + VARIABLES * CATEGORIES
-        posterior = conditionals.NormalAndCategories(nn.Linear(3, outputs), NUMBERS, CATEGORIES, 1.0)
-        likelihood = conditionals.Normal(nn.Linear(NUMBERS + VARIABLES * CATEGORIES, 3), variance=0.5)
-        return models.VAE(priors.NormalAndCategories(NUMBERS, VARIABLES, CATEGORIES), posterior, likelihood).double()
+        posterior = conditionals.NormalAndCategoriesPosterior(nn.Linear(3, outputs), NUMBERS, CATEGORIES, 1.0)
+        likelihood = conditionals.NormalLikelihood(nn.Linear(NUMBERS + VARIABLES * CATEGORIES, 3), variance=0.5)
+        return models.VAE(
+            priors.NormalAndCategoriesPrior(NUMBERS, VARIABLES, CATEGORIES), posterior, likelihood
+        ).double()
 
 
 def rates_by_hand(model: models.VAE, x: torch.Tensor) -> np.ndarray:

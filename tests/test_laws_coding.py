@@ -95,7 +95,7 @@ def test_with_the_exact_posterior_data_take_their_own_information() -> None:
     exact = laws.Fixed(lambda x: distributions.OneHot(log_p_of(x).unsqueeze(-2)))
     decoder = nn.Linear(3, 4, bias=False)
     decoder.weight.data = chances.T.contiguous()
-    model = models.VAE(priors.UniformCategories(1, 3), exact, conditionals.Bernoulli(decoder)).double()
+    model = models.VAE(priors.UniformCategories(1, 3), exact, conditionals.BernoulliLikelihood(decoder)).double()
     x = np.random.default_rng(1).integers(0, 2, (600, 4))
     log_p = model.draw(t(x), 1).log_w.detach().numpy()  # every weight is p(x)
 
@@ -116,8 +116,8 @@ def test_digits_take_the_bound_that_is_printed() -> None:
     data = (load_digits().data > 7).astype(np.uint8)
     model = models.VAE(
         priors.StandardNormal(3),
-        conditionals.DiagonalNormal(nn.Sequential(nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 6))),
-        conditionals.Bernoulli(nn.Sequential(nn.Linear(3, 64), nn.Tanh(), nn.Linear(64, 64))),
+        conditionals.DiagonalNormalPosterior(nn.Sequential(nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 6))),
+        conditionals.BernoulliLikelihood(nn.Sequential(nn.Linear(3, 64), nn.Tanh(), nn.Linear(64, 64))),
     )
     latens.train(model, objectives.ELBO(), data[:1400].astype(np.float32), epochs=15, learning_rate=0.01, device="cpu")
     model.double().eval()

@@ -114,11 +114,11 @@ def test_the_uniform_posterior_is_a_box_of_side_one() -> None:
 def model() -> models.VAE:
     torch.manual_seed(3)
     scales = nn.Sequential(nn.Linear(1, 5), nn.Tanh(), nn.Linear(5, 1))
-    prior = priors.Chained(priors.DitheredMixture(1, 3), conditionals.DitheredNormal(scales), 1)
+    prior = priors.ChainedPrior(priors.DitheredMixturePrior(1, 3), conditionals.DitheredNormal(scales), 1)
     prior.first.raw.data += torch.randn_like(prior.first.raw)
-    posterior = conditionals.UnitUniform(nn.Linear(D, 2))
+    posterior = conditionals.UnitUniformPosterior(nn.Linear(D, 2))
     net = nn.Sequential(networks.Last(1), nn.Linear(1, 4), nn.Tanh(), nn.Linear(4, D))
-    return models.VAE(prior, posterior, conditionals.Normal(net, variance=S2)).double()
+    return models.VAE(prior, posterior, conditionals.NormalLikelihood(net, variance=S2)).double()
 
 
 def softplus(raw: np.ndarray) -> np.ndarray:

@@ -228,8 +228,8 @@ class TwoModalities(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.numbers = conditionals.Normal(WithBatch(), variance=0.5, reads=("batch",))
-        self.flags = conditionals.Bernoulli(nn.Linear(1, 3))
+        self.numbers = conditionals.NormalLikelihood(WithBatch(), variance=0.5, reads=("batch",))
+        self.flags = conditionals.BernoulliLikelihood(nn.Linear(1, 3))
 
     def forward(self, z: tuple[Tensor, Tensor], c: dict) -> Joint:
         return Joint({"numbers": self.numbers(z[0], c), "flags": self.flags(z[1], c)})
@@ -471,20 +471,25 @@ def test_penalties_add_with_their_weights() -> None:
 # Capture
 
 LIKELIHOODS = {
-    "Normal-fixed": (lambda: conditionals.Normal(nn.Linear(Q, 4), variance=0.5), "real"),
-    "Normal-learned": (lambda: conditionals.Normal(nn.Linear(Q, 4), variance="learned", shift=1.0, unit=2.0), "real"),
-    "Normal-optimal": (lambda: conditionals.Normal(nn.Linear(Q, 4)), "missing"),
-    "Bernoulli": (lambda: conditionals.Bernoulli(nn.Linear(Q, 4)), "levels"),
-    "Categorical": (lambda: conditionals.Categorical(networks.decoder("linear", Q, (2, 4))), "levels"),
-    "logistic": (lambda: conditionals.DiscretizedLogistic(networks.decoder("linear", Q, (2, 4)), 2), "levels"),
+    "Normal-fixed": (lambda: conditionals.NormalLikelihood(nn.Linear(Q, 4), variance=0.5), "real"),
+    "Normal-learned": (
+        lambda: conditionals.NormalLikelihood(nn.Linear(Q, 4), variance="learned", shift=1.0, unit=2.0), "real"
+    ),
+    "Normal-optimal": (lambda: conditionals.NormalLikelihood(nn.Linear(Q, 4)), "missing"),
+    "Bernoulli": (lambda: conditionals.BernoulliLikelihood(nn.Linear(Q, 4)), "levels"),
+    "Categorical": (lambda: conditionals.CategoricalLikelihood(networks.decoder("linear", Q, (2, 4))), "levels"),
+    "logistic": (
+        lambda: conditionals.DiscretizedLogisticLikelihood(networks.decoder("linear", Q, (2, 4)), 2), "levels"
+    ),
     "mixture": (
-        lambda: conditionals.DiscretizedLogistic(networks.decoder("linear", Q, (9, 4)), 2, components=3), "levels"
+        lambda: conditionals.DiscretizedLogisticLikelihood(networks.decoder("linear", Q, (9, 4)), 2, components=3),
+        "levels",
     ),
 }  # fmt: skip
 CAPTURED = {
-    "PointMass": lambda net: conditionals.PointMass(net(Q)),
-    "DiagonalNormal": lambda net: conditionals.DiagonalNormal(net(2 * Q)),
-    "FullNormal": lambda net: conditionals.FullNormal(net(Q + Q * (Q + 1) // 2)),
+    "PointMass": lambda net: conditionals.PointMassPosterior(net(Q)),
+    "DiagonalNormal": lambda net: conditionals.DiagonalNormalPosterior(net(2 * Q)),
+    "FullNormal": lambda net: conditionals.FullNormalPosterior(net(Q + Q * (Q + 1) // 2)),
 }
 
 
@@ -526,8 +531,8 @@ def test_the_loop_descends_as_plain_autograd_does_whatever_layout_gradients_have
         torch.manual_seed(0)
         return models.VAE(
             priors.StandardNormal(2),
-            conditionals.PointMass(ConvEncoder((1, 28, 28), 2, width=16)),
-            conditionals.Normal(ConvDecoder(2, (1, 28, 28), width=16), variance=1.0),
+            conditionals.PointMassPosterior(ConvEncoder((1, 28, 28), 2, width=16)),
+            conditionals.NormalLikelihood(ConvDecoder(2, (1, 28, 28), width=16), variance=1.0),
         )
 
     x = torch.randn(64, 1, 28, 28, generator=torch.Generator().manual_seed(1))
@@ -550,7 +555,10 @@ def test_the_loop_descends_as_plain_autograd_does_whatever_layout_gradients_have
 
 def test_draws_from_the_posterior_do_not_repeat_from_part_to_part(monkeypatch):
     """200 draws for equal rows, ten rows a part: all differ, and the caller's generator is where it was."""
-    posterior, likelihood = conditionals.DiagonalNormal(nn.Linear(3, 4)), conditionals.Normal(nn.Linear(2, 3), 1.0)
+    posterior, likelihood = (
+        conditionals.DiagonalNormalPosterior(nn.Linear(3, 4)),
+        conditionals.NormalLikelihood(nn.Linear(2, 3), 1.0),
+    )
     model = models.VAE(priors.StandardNormal(2), posterior, likelihood)
     monkeypatch.setattr("latens.evaluation.likelihood.ONCE", 512 * 10)
     torch.manual_seed(0)

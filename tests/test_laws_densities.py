@@ -19,7 +19,7 @@ from latens.densities.flows import iaf, maf, spline
 from latens.densities.metric import MetricChain, OnMetric, metric
 from latens.densities.mixtures import kde, mixture
 from latens.densities.stage import vae
-from latens.densities.transformer import Autoregressive, Causal, Strings, autoregressive
+from latens.densities.transformer import Autoregressive, Causal, Transformer, autoregressive
 from latens.errors import InputError
 from latens.tensors.randomness import seeded
 
@@ -157,9 +157,9 @@ def test_second_stage_bound_is_below_the_truth_and_near_it():
 # Whole numbers
 
 
-def strings(positions: int = 3, levels: int = 4) -> Autoregressive:
+def strings(positions: int = 3, levels: int = 4) -> Transformer:
     with seeded(1):
-        density = Autoregressive(positions, levels, width=8, layers=2, heads=2).double()
+        density = Transformer(positions, levels, width=8, layers=2, heads=2).double()
         for p in density.parameters():  # far from the near-uniform start
             p.data.add_(0.5 * torch.randn_like(p))
     return density
@@ -274,4 +274,4 @@ def test_whole_numbers_and_reals_are_told_apart():
 def test_any_number_of_samples(size: int):
     """Whatever the number, whether or not it is a multiple of what is drawn at once."""
     assert fitted("mixture")[1].sample(size, seed=0).shape == (size, 2)
-    assert Strings(strings().network, 3).sample((size,)).shape == (size, 3)
+    assert Autoregressive(strings().network, 3).sample((size,)).shape == (size, 3)

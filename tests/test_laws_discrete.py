@@ -25,8 +25,10 @@ X = t([[0.4, -0.3], [1.0, 0.2], [-0.5, 0.9]])
 def categorical(temperature: float | None = None, seed: int = 0) -> models.VAE:
     torch.manual_seed(seed)
     net = nn.Sequential(nn.Linear(V * K, 5), nn.Tanh(), nn.Linear(5, 2))
-    posterior = conditionals.OneHot(nn.Linear(2, V * K), K, temperature)
-    return models.VAE(priors.UniformCategories(V, K), posterior, conditionals.Normal(net, variance=0.3)).double()
+    posterior = conditionals.OneHotPosterior(nn.Linear(2, V * K), K, temperature)
+    return models.VAE(
+        priors.UniformCategories(V, K), posterior, conditionals.NormalLikelihood(net, variance=0.3)
+    ).double()
 
 
 def all_codes() -> torch.Tensor:
@@ -136,7 +138,7 @@ def test_the_concrete_density_keeps_its_digits_in_single_precision(temperature: 
     assert (np.abs(w.mean(0) - 1) < Z * error).all(), (w.mean(0), error)
     assert (log_w.mean(0) < Z * log_w.std(0) / len(log_w) ** 0.5 + 1e-4).all()
     with pytest.raises(InputError, match=r"0\.4 to 1,000"):
-        conditionals.Relaxed(nn.Linear(2, 3), 3, 0.1)
+        conditionals.RelaxedPosterior(nn.Linear(2, 3), 3, 0.1)
 
 
 def test_the_mean_weight_of_the_relaxed_model_is_its_p_of_x():
@@ -144,8 +146,8 @@ def test_the_mean_weight_of_the_relaxed_model_is_its_p_of_x():
     torch.manual_seed(4)
     net = nn.Sequential(nn.Linear(V * K, 5), nn.Tanh(), nn.Linear(5, 2))
     model = models.VAE(
-        priors.UniformCategories(V, K, 0.5), conditionals.Relaxed(nn.Linear(2, V * K), K, 1.0),
-        conditionals.Normal(net, variance=0.5),
+        priors.UniformCategories(V, K, 0.5), conditionals.RelaxedPosterior(nn.Linear(2, V * K), K, 1.0),
+        conditionals.NormalLikelihood(net, variance=0.5),
     ).double()  # fmt: skip
     with torch.no_grad():
         w = model.draw(X, 100_000).log_w.exp().numpy()
@@ -156,8 +158,8 @@ def test_the_mean_weight_of_the_relaxed_model_is_its_p_of_x():
 
 def test_the_joint_posterior_has_the_densities_and_the_rate_of_its_parts():
     torch.manual_seed(0)
-    posterior = conditionals.NormalAndCategories(nn.Linear(2, 4 + V * K), 2, K, 1.0).double()
-    q, p = posterior(X), priors.NormalAndCategories(2, V, K).double()()
+    posterior = conditionals.NormalAndCategoriesPosterior(nn.Linear(2, 4 + V * K), 2, K, 1.0).double()
+    q, p = posterior(X), priors.NormalAndCategoriesPrior(2, V, K).double()()
     z, log_q = d.rsample_and_log_prob(q, 200_000)
     normal, kinds = q.parts
     assert log_q[0].allclose(normal.log_prob(z[0, :, :2]) + kinds.log_prob(z[0, :, 2:]))
@@ -172,8 +174,8 @@ def quantising(levels: int = 1, decay: float | None = 0.99, positions: int = 3) 
     torch.manual_seed(6)
     book = conditionals.Codebook(levels, 5, 2, decay)
     posterior = conditionals.NearestCode(nn.Linear(4, 2 * positions), book)
-    likelihood = conditionals.Normal(nn.Linear(2 * positions, 4), variance=0.5)
-    return models.VAE(priors.UniformCodes(book, positions), posterior, likelihood)
+    likelihood = conditionals.NormalLikelihood(nn.Linear(2 * positions, 4), variance=0.5)
+    return models.VAE(priors.UniformCodesPrior(book, positions), posterior, likelihood)
 
 
 @pytest.mark.parametrize("levels", [1, 3])
@@ -284,7 +286,7 @@ def test_finite_scalars_are_a_grid_whose_gradient_is_one():
     naive = grid[(output.detach().tanh().unsqueeze(-1) - grid).abs().argmin(-1)]
     assert torch.allclose(q.value.detach(), naive, atol=1e-6)
     assert torch.equal(torch.autograd.grad(q.value.sum(), q.before)[0], torch.ones(10, 5))
-    prior = priors.UniformCodes(priors.FiniteGrid(5), 5)
+    prior = priors.UniformCodesPrior(priors.FiniteGrid(5), 5)
     assert prior().log_prob(q.value).detach().numpy() == pytest.approx(-5 * np.log(5))
     assert torch.allclose(prior.project(q.before), q.value, atol=1e-6)
     drawn = prior().sample(torch.Size((2000,)))

@@ -363,7 +363,9 @@ def test_a_million_draws_have_the_declared_variance() -> None:
     diagonal = laws.diagonal_posterior(np.zeros((3, 2)), np.zeros(2), h)(torch.zeros(1, 2, dtype=torch.float64))
     assert diagonal.variance.detach().numpy()[0] == pytest.approx(h, rel=1e-9)
     full = laws.full_posterior(np.zeros((3, 2)), np.zeros(2), cov)(torch.zeros(1, 2, dtype=torch.float64))
-    normal = conditionals.Normal(laws.affine(np.zeros((1, 1)), np.zeros(1)), variance=0.16, unit=t(3.0)).double()
+    normal = conditionals.NormalLikelihood(
+        laws.affine(np.zeros((1, 1)), np.zeros(1)), variance=0.16, unit=t(3.0)
+    ).double()
     with torch.no_grad():
         cases = {
             "DiagonalNormal": (diagonal.rsample((n,))[:, 0], np.diag(h)),
@@ -496,8 +498,8 @@ def test_a_model_of_data_with_missing_cells_has_finite_gradients(mask) -> None:
     shift, unit = t(np.full(5, 7.0)), t(np.full(5, 3.0))
     encoder = nn.Sequential(networks.Standardize(shift, unit, mask=mask), nn.Linear(10 if mask else 5, 4)).double()
     model = models.VAE(
-        priors.StandardNormal(2), conditionals.DiagonalNormal(encoder),
-        conditionals.Normal(nn.Linear(2, 5), variance="learned", shift=shift, unit=unit),
+        priors.StandardNormal(2), conditionals.DiagonalNormalPosterior(encoder),
+        conditionals.NormalLikelihood(nn.Linear(2, 5), variance="learned", shift=shift, unit=unit),
     ).double()  # fmt: skip
     draw = model.draw(t(x), 3)
     assert torch.isfinite(draw.log_w).all()
@@ -514,8 +516,8 @@ def test_a_change_of_units_changes_log_p_by_the_log_jacobian(shift, unit) -> Non
     u = (x - shift) / unit
     net = laws.affine(rng.normal(size=(4, 2)), rng.normal(size=4))
     z = t(rng.normal(size=(6, 2)))
-    plain = conditionals.Normal(net, variance=0.7).double()
-    user = conditionals.Normal(net, variance=0.7, shift=t(shift), unit=t(unit)).double()
+    plain = conditionals.NormalLikelihood(net, variance=0.7).double()
+    user = conditionals.NormalLikelihood(net, variance=0.7, shift=t(shift), unit=t(unit)).double()
     inside, outside = plain(z).log_prob(t(u)), user(z).log_prob(t(x))
     assert (outside - inside).detach().numpy() == pytest.approx(-4 * np.log(unit), abs=1e-9)
     f = net(z).detach().numpy()
@@ -523,14 +525,18 @@ def test_a_change_of_units_changes_log_p_by_the_log_jacobian(shift, unit) -> Non
     assert outside.detach().numpy() == pytest.approx(expected, rel=1e-6, abs=1e-4)
     assert user(z).mean.detach().numpy() == pytest.approx(shift + unit * f, rel=1e-12)
     # a float32 network under data in float64: the digits below the shift survive
-    single = conditionals.Normal(laws.affine(np.zeros((4, 2)), np.zeros(4)).float(), shift=t(shift), unit=t(unit))
+    single = conditionals.NormalLikelihood(
+        laws.affine(np.zeros((4, 2)), np.zeros(4)).float(), shift=t(shift), unit=t(unit)
+    )
     found = single(z.float()).log_prob(t(x)).detach().double().numpy()
     assert found == pytest.approx(stats.norm.logpdf(u).sum(1) - 4 * np.log(unit), rel=1e-5)
 
 
 def test_units_may_differ_by_cell() -> None:
     unit = np.array([0.1, 1.0, 10.0])
-    user = conditionals.Normal(laws.affine(np.zeros((3, 1)), np.zeros(3)), variance=1.0, unit=t(unit)).double()
+    user = conditionals.NormalLikelihood(
+        laws.affine(np.zeros((3, 1)), np.zeros(3)), variance=1.0, unit=t(unit)
+    ).double()
     x = np.random.default_rng(0).normal(size=(5, 3))
     found = user(torch.zeros(2, 5, 1, dtype=torch.float64)).log_prob(t(x))
     assert found.shape == (2, 5)
@@ -545,7 +551,7 @@ def test_categorical_logits_lie_on_the_axis_before_the_event() -> None:
     for event in ((3,), (2, 3)):
         logits = rng.normal(size=(4, 5, 6, *event))  # K x B x levels x event
         x = rng.integers(0, 6, (5, *event))
-        likelihood = conditionals.Categorical(laws.Fixed(lambda z, logits=logits: t(logits)))
+        likelihood = conditionals.CategoricalLikelihood(laws.Fixed(lambda z, logits=logits: t(logits)))
         found = likelihood(torch.zeros(4, 5, 2)).log_prob(torch.from_numpy(x)).numpy()
         log_p = np.log(softmax(logits, 2))
         expected = np.zeros((4, 5))
@@ -559,7 +565,7 @@ def test_categorical_logits_lie_on_the_axis_before_the_event() -> None:
 def test_discretised_logistic_parameters_lie_on_the_axis_before_the_event(components, scale) -> None:
     rng = np.random.default_rng(0)
     levels, m = 17, components
-    likelihood = conditionals.DiscretizedLogistic(nn.Identity(), levels, components=m, scale=scale).double()
+    likelihood = conditionals.DiscretizedLogisticLikelihood(nn.Identity(), levels, components=m, scale=scale).double()
     output = rng.normal(size=(4, 5, likelihood.parameters_per_cell, 2, 3))
     likelihood.network = laws.Fixed(lambda z: t(output))
     x = rng.integers(0, levels, (5, 2, 3))

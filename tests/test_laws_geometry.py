@@ -197,17 +197,17 @@ def test_gyroplanes_are_the_naive_formula_and_flat_for_small_curvature():
 def _model(name: str) -> models.VAE:
     torch.manual_seed(5)
     prior, outputs, size, make = {
-        "sphere": (priors.UniformSphere(3), 4, 3, conditionals.VonMisesFisher),
-        "power": (priors.UniformSphere(3), 4, 3, conditionals.PowerSpherical),
-        "torus": (priors.UniformTorus(1), 3, 2, conditionals.Torus),
-        "wrapped": (priors.BallNormal(2), 4, 2, conditionals.WrappedNormal),
-        "riemannian": (priors.BallNormal(2, riemannian=True), 3, 2, conditionals.RiemannianNormal),
+        "sphere": (priors.UniformSphere(3), 4, 3, conditionals.VonMisesFisherPosterior),
+        "power": (priors.UniformSphere(3), 4, 3, conditionals.PowerSphericalPosterior),
+        "torus": (priors.UniformTorus(1), 3, 2, conditionals.TorusPosterior),
+        "wrapped": (priors.BallNormal(2), 4, 2, conditionals.WrappedNormalPosterior),
+        "riemannian": (priors.BallNormal(2, riemannian=True), 3, 2, conditionals.RiemannianNormalPosterior),
     }[name]
     net = nn.Sequential(nn.Linear(size, 8), nn.Tanh(), nn.Linear(8, 2))
     encoder = nn.Linear(2, outputs)
     with torch.no_grad():
         encoder.bias[-1] = {"sphere": -3.0, "torus": -2.2, "power": -3.0}.get(name, 0.0)  # so that weights are tame
-    return models.VAE(prior, make(encoder), conditionals.Normal(net, variance=0.5)).double()
+    return models.VAE(prior, make(encoder), conditionals.NormalLikelihood(net, variance=0.5)).double()
 
 
 def _prior_grid(name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -251,7 +251,7 @@ def test_the_mean_weight_is_p_of_x(name: str):
 def test_draws_keep_to_what_the_ball_holds_and_have_their_density(kind: str, n: int, dtype: torch.dtype):
     """For any outputs of a network, and for the prior: none of 2,000 draws beyond the edge; E_q[p / q] = 1, p a tenth
     wider than q, |z| < 4.5. (Held at the edge, draws of 16 dimensions with variance 1 had E_q[p / q] = .01.)"""
-    law = {"wrapped": conditionals.WrappedNormal, "riemannian": conditionals.RiemannianNormal}[kind]
+    law = {"wrapped": conditionals.WrappedNormalPosterior, "riemannian": conditionals.RiemannianNormalPosterior}[kind]
     wide = {"wrapped": d.WrappedNormal, "riemannian": d.RiemannianNormal}[kind]
     torch.manual_seed(2)
     for tangent, raw in ((0.0, 0.0), (1.0, -3.0), (100.0, 50.0), (1000.0, 0.0)):
@@ -323,7 +323,7 @@ def test_a_sphere_is_used_after_a_few_epochs(recipe: str, tmp_path: Path, monkey
 
 def _coded(prior: nn.Module, posteriors: Callable[[Tensor], Distribution]) -> models.VAE:
     """A model whose rows are numbers into a table of posteriors."""
-    decoder = conditionals.Normal(nn.Linear(prior().event_shape[0], 1), variance=1.0)
+    decoder = conditionals.NormalLikelihood(nn.Linear(prior().event_shape[0], 1), variance=1.0)
     return models.VAE(prior, Fixed(lambda x: posteriors(x[:, 0].long())), decoder).double()
 
 
@@ -375,14 +375,14 @@ def _distance(x: Tensor, y: Tensor, c: float) -> np.ndarray:
     return np.arccosh(1 + 2 * ratio) / math.sqrt(c)
 
 
-@pytest.mark.parametrize("kind", [conditionals.WrappedNormal, conditionals.RiemannianNormal])
+@pytest.mark.parametrize("kind", [conditionals.WrappedNormalPosterior, conditionals.RiemannianNormalPosterior])
 @pytest.mark.parametrize("n", [2, 16, 64])
 @pytest.mark.parametrize("c", [0.5, 2.0])
 def test_draws_in_the_ball_are_where_their_density_says(kind, n: int, c: float):
     """Whatever the network gives: of 2,000 posteriors with outputs of deviation 30 no draw is held at the edge, and the
     squared distances from their locations have the mean n x variance, |z| < 4.5. In float32 too no draw is."""
     torch.manual_seed(0)
-    size = 2 * n if kind is conditionals.WrappedNormal else n + 1
+    size = 2 * n if kind is conditionals.WrappedNormalPosterior else n + 1
     output = 30 * torch.randn(2000, size, dtype=torch.float64)
     for dtype in (torch.float64, torch.float32):
         q = kind(nn.Identity(), c).distribution(output.to(dtype), None)

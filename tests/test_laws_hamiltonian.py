@@ -30,7 +30,7 @@ V = np.linalg.inv(W.T @ W + S2 * np.eye(Q)) @ W.T
 def parts(wide: float = 2.0) -> tuple[nn.Module, nn.Module, nn.Module]:
     """Linear prior and likelihood, and a q that is too wide and off its mean."""
     q = laws.diagonal_posterior(0.8 * V, B, wide * np.diag(COV))
-    return priors.StandardNormal(Q), q, conditionals.Normal(laws.affine(W, B), variance=S2)
+    return priors.StandardNormal(Q), q, conditionals.NormalLikelihood(laws.affine(W, B), variance=S2)
 
 
 def metric() -> models.CentroidMetric:
@@ -322,7 +322,7 @@ def long(steps: int, power: float) -> tuple[models.Hamiltonian, tuple[np.ndarray
     """Chains of fixed steps on a linear-Gaussian model of 10 codes, from N(0, I) to precisions of 3 to 180."""
     x, w, b, s2 = laws.toy(8, 12, 10, seed=4)
     q = laws.diagonal_posterior(np.zeros((10, 12)), b, np.ones(10))
-    likelihood = conditionals.Normal(laws.affine(w, b), variance=s2)
+    likelihood = conditionals.NormalLikelihood(laws.affine(w, b), variance=s2)
     options = {"steps": steps, "step_size": 0.08, "anneal": True, "keep": 0.9, "power": power}
     return models.Hamiltonian(priors.StandardNormal(10), q, likelihood, **options).double(), (x, w, b, s2)
 

@@ -18,7 +18,7 @@ from scipy import integrate
 from torch import nn
 
 import latens
-from latens.conditionals import ColumnLikelihood, Columns, SelfMaskedColumns
+from latens.conditionals import ColumnLikelihood, SelfMaskedColumns, TableLikelihood
 from latens.data.tables.kinds import infer_table
 from latens.data.tables.laws import law_of
 from latens.distributions import Heaped, Margins, extrapolating
@@ -160,7 +160,7 @@ def test_untrained_the_marginal_is_that_of_the_data(name: str, scale: str, compo
     values, _, _ = COLUMNS[name]
     law = law_of(values)
     column = ColumnLikelihood("heaped", unit=float(values.std()), law=law, scale=scale, components=components)
-    head = Columns(nn.Identity(), [column])
+    head = TableLikelihood(nn.Identity(), [column])
     raw = head.start(torch.tensor(values)[:, None]).double().requires_grad_()
     px = head(raw.expand(1, -1))
     torch.manual_seed(1)
@@ -420,7 +420,7 @@ def test_raw_outputs_are_locations_scales_weights_and_atoms() -> None:
     law = law_of(COLUMNS["real, often 1"][0])
     column = ColumnLikelihood("heaped", law=law, scale="network", components=2)
     raw = torch.tensor([[0.5, -0.5, 0.3, -0.3, 1.0, 0.0, 2.0]])
-    px = Columns(nn.Identity(), [column])(raw).base.parts[0][1]
+    px = TableLikelihood(nn.Identity(), [column])(raw).base.parts[0][1]
     assert px.loc.flatten().tolist() == raw[0, :2].tolist()
     torch.testing.assert_close(px.scale.flatten(), (positive(raw[0, 2:4]).square() + 1e-6).sqrt())
     torch.testing.assert_close(px.log_mixing.flatten(), raw[0, 4:6].log_softmax(0))
@@ -454,7 +454,7 @@ def test_columns_together_are_columns_alone(scale: str, components: int) -> None
         columns = [ColumnLikelihood("heaped", unit=float(v.std()), law=law_of(v), scale=scale, components=components)
                    for _, v in mixed()]  # fmt: skip
         x = torch.tensor(np.stack([np.append(v[:40], [v.min() - 3, v.max() + 5]) for _, v in mixed()], 1))
-        together = Columns(nn.Identity(), columns)
+        together = TableLikelihood(nn.Identity(), columns)
         generator = torch.Generator().manual_seed(0)
         raw = torch.randn(len(x), together.outputs, generator=generator, requires_grad=True)
         for head in together.heads:
@@ -464,7 +464,7 @@ def test_columns_together_are_columns_alone(scale: str, components: int) -> None
         cells = px.base.log_prob(x)
         gradient = torch.autograd.grad(cells.sum(), [raw, *together.parameters()], retain_graph=True)
         for j, column in enumerate(columns):
-            alone = Columns(nn.Identity(), [column])
+            alone = TableLikelihood(nn.Identity(), [column])
             own = raw[:, first : first + column.outputs].detach().requires_grad_()
             part, place = next((i, index.tolist().index(j)) for i, (index, _, _) in enumerate(together._groups())
                                if j in index)  # fmt: skip

@@ -33,10 +33,10 @@ def two_layers(kind: str) -> models.Ladder:
     upward = models.Upward(features(D, 6), [nn.Linear(6, 6)])
     if kind == "markov":
         rungs = [models.MarkovRung(1, nn.Linear(6, 2)), models.MarkovRung(1, nn.Linear(6, 2), net(1, 2))]
-        ladder = models.Ladder(upward, rungs, conditionals.Normal(net(1, D), variance=0.5))
+        ladder = models.Ladder(upward, rungs, conditionals.NormalLikelihood(net(1, D), variance=0.5))
     else:
         rungs = [models.ResidualRung(1, net(3, 2), net(9, 2), nn.Linear(1, 3), net(3, 3)) for _ in range(2)]
-        ladder = models.Ladder(upward, rungs, conditionals.Normal(net(3, D), variance=0.5), torch.randn(3))
+        ladder = models.Ladder(upward, rungs, conditionals.NormalLikelihood(net(3, D), variance=0.5), torch.randn(3))
     return ladder.double()
 
 
@@ -198,7 +198,9 @@ def staged() -> tuple[models.TwoStage, np.ndarray]:
     inner_cov = s * np.linalg.inv(a.T @ a + s * np.eye(Q))
     second = laws.linear_vae(a, shift, s, laws.diagonal_posterior(va, shift, 2 * np.diag(inner_cov)))
     q = laws.diagonal_posterior(v, B, 1.5 * np.diag(cov))
-    model = models.TwoStage(priors.StandardNormal(Q), q, conditionals.Normal(laws.affine(W, B), variance=S2), second)
+    model = models.TwoStage(
+        priors.StandardNormal(Q), q, conditionals.NormalLikelihood(laws.affine(W, B), variance=S2), second
+    )
     total = W @ (a @ a.T + s * np.eye(Q)) @ W.T + S2 * np.eye(D)
     return model.double(), stats.multivariate_normal(B + W @ shift, total).logpdf(X)
 

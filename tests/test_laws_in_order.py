@@ -14,7 +14,7 @@ from commanding import done, refused
 from torch import Tensor, nn
 
 import latens
-from latens.conditionals import ColumnLikelihood, Columns, ColumnsInOrder
+from latens.conditionals import ColumnLikelihood, ColumnsInOrder, TableLikelihood
 from latens.networks import Seen
 
 COLUMNS = [
@@ -53,7 +53,7 @@ def test_the_mass_of_all_rows_is_one(seed: int) -> None:
 def test_it_starts_as_columns_apart() -> None:
     part = likelihood()
     nn.init.zeros_(part.further)
-    apart = Columns(nn.Identity(), COLUMNS)
+    apart = TableLikelihood(nn.Identity(), COLUMNS)
     apart.load_state_dict({k: v for k, v in part.state_dict().items() if k.startswith("heads")}, strict=False)
     part.own.load_state_dict(part.heads.state_dict())
     z = torch.randn(len(VALUES), 2)
@@ -66,7 +66,7 @@ def test_codes_learn_what_they_would_without_it() -> None:
     part, raw = likelihood(), torch.randn(len(VALUES), sum(column.outputs for column in COLUMNS), requires_grad=True)
     own = [p for name, p in part.named_parameters() if not name.startswith(("network", "heads"))]
     found = torch.autograd.grad(part.distribution(raw, None).log_prob(VALUES).sum(), [raw, *own])
-    apart = Columns(nn.Identity(), COLUMNS)
+    apart = TableLikelihood(nn.Identity(), COLUMNS)
     apart.heads.load_state_dict(part.heads.state_dict())
     expected = torch.autograd.grad(apart.distribution(raw, None).log_prob(VALUES).sum(), raw)
     assert torch.equal(found[0], expected[0])
@@ -82,7 +82,10 @@ def test_codes_learn_what_they_would_without_it() -> None:
 def test_it_starts_with_the_marginals_of_a_sample() -> None:
     columns = [ColumnLikelihood("normal", shift=1.0, unit=2.0), ColumnLikelihood("categorical", levels=3)]
     sample = torch.stack([1.0 + 0.5 * torch.randn(500), torch.randint(0, 3, (500,)).double()], -1)
-    part, apart = ColumnsInOrder(nn.Identity(), columns, [Seen(), Seen(3)], hidden=4), Columns(nn.Identity(), columns)
+    part, apart = (
+        ColumnsInOrder(nn.Identity(), columns, [Seen(), Seen(3)], hidden=4),
+        TableLikelihood(nn.Identity(), columns),
+    )
     raw = part.start(sample).expand(500, -1)
     torch.testing.assert_close(apart.start(sample).expand(500, -1), raw)
     torch.testing.assert_close(part(raw).log_prob(sample), apart(raw).log_prob(sample))

@@ -47,8 +47,8 @@ def model() -> models.Classified:
     )
     classifier = conditionals.Features(laws.affine(0.3 * SHIFTS, np.array([0.2, 0.0, -0.1])))
     found = models.Classified(
-        priors.StandardNormal(Q), conditionals.DiagonalNormal(to_codes, ("label",)),
-        conditionals.Normal(OfClass(W, B, SHIFTS), variance=S2, reads=("label",)), classifier, Y,
+        priors.StandardNormal(Q), conditionals.DiagonalNormalPosterior(to_codes, ("label",)),
+        conditionals.NormalLikelihood(OfClass(W, B, SHIFTS), variance=S2, reads=("label",)), classifier, Y,
     )  # fmt: skip
     return found.double()
 

@@ -88,8 +88,8 @@ def test_a_trained_linear_vae_is_probabilistic_pca(variance) -> None:
     w, s2, ll = laws.ppca(x, q)
     torch.manual_seed(3)
     model = models.VAE(
-        priors.StandardNormal(q), conditionals.DiagonalNormal(nn.Linear(d, 2 * q)),
-        conditionals.Normal(nn.Linear(q, d), variance=variance),
+        priors.StandardNormal(q), conditionals.DiagonalNormalPosterior(nn.Linear(d, 2 * q)),
+        conditionals.NormalLikelihood(nn.Linear(q, d), variance=variance),
     ).double()  # fmt: skip
     latens.train(model, objectives.ELBO(samples=4), x, epochs=300, batch_size=128, learning_rate=0.02, seed=1)
     net = model.likelihood.network
@@ -118,7 +118,9 @@ def test_the_linear_autoencoder_finds_the_pca_subspace_of_digits(q) -> None:
     networks.start_at(decoder, centre)
     networks.start_at(encoder, -encoder.weight.detach() @ centre)
     model = models.VAE(
-        priors.StandardNormal(q), conditionals.PointMass(encoder), conditionals.Normal(decoder, variance=1.0)
+        priors.StandardNormal(q),
+        conditionals.PointMassPosterior(encoder),
+        conditionals.NormalLikelihood(decoder, variance=1.0),
     )
     latens.train(
         model, objectives.ELBO(beta=0), x, epochs=150, batch_size=128, learning_rate=0.05, weight_decay=0.0, clip=0.0
@@ -211,8 +213,8 @@ def fit_exactly(beta: float, c: float) -> tuple[np.ndarray, models.VAE]:
     torch.manual_seed(0)
     x, d, q = orthogonal_data(40, EIGENVALUES, seed=4), 6, 6
     model = models.VAE(
-        priors.StandardNormal(q), conditionals.DiagonalNormal(ConstantVariance(d, q)),
-        conditionals.Normal(nn.Linear(q, d), variance=c),
+        priors.StandardNormal(q), conditionals.DiagonalNormalPosterior(ConstantVariance(d, q)),
+        conditionals.NormalLikelihood(nn.Linear(q, d), variance=c),
     ).double()  # fmt: skip
     objective = objectives.ELBO(beta=beta, samples=2 * q)
     optimizer = torch.optim.LBFGS(
@@ -279,7 +281,9 @@ def test_the_settled_variance_is_the_mean_square_of_decoded_posterior_samples() 
     x, *_ = laws.toy(n, d, 1, seed=8, noise=0.7)
     torch.manual_seed(0)
     model = models.VAE(
-        priors.StandardNormal(1), conditionals.DiagonalNormal(nn.Linear(d, 2)), conditionals.Normal(nn.Linear(1, d))
+        priors.StandardNormal(1),
+        conditionals.DiagonalNormalPosterior(nn.Linear(d, 2)),
+        conditionals.NormalLikelihood(nn.Linear(1, d)),
     ).double()
     latens.train(model, objectives.ELBO(samples=s), x, epochs=2, batch_size=250, learning_rate=0.03)
     s2 = model.likelihood.variance.item()
@@ -296,7 +300,7 @@ def test_at_the_optimal_variance_the_distortion_is_its_entropy_exactly() -> None
     x, w, b, _ = laws.toy(40, 5, 2, seed=9)
     v = np.random.default_rng(0).normal(size=(2, 5)) * 0.2
     model = laws.linear_vae(w, b, 0.3, laws.diagonal_posterior(v, b, np.array([0.2, 0.5])))
-    likelihood = model.likelihood = conditionals.Normal(model.likelihood.network).double()
+    likelihood = model.likelihood = conditionals.NormalLikelihood(model.likelihood.network).double()
     torch.manual_seed(0)
     draw = model.draw(t(x), k=7)
     likelihood.settle(likelihood.observe(t(x), draw))
@@ -317,7 +321,9 @@ def test_the_optimal_variance_skips_missing_cells_weighs_rows_and_keeps_its_floo
     x = rng.normal(size=(30, 4))
     x[rng.random(x.shape) < 0.3] = np.nan
     shift, unit = np.array([1.0, -2.0, 0.0, 5.0]), np.array([2.0, 1.0, 0.5, 3.0])
-    likelihood = conditionals.Normal(laws.affine(np.ones((4, 1)), np.zeros(4)), shift=t(shift), unit=t(unit)).double()
+    likelihood = conditionals.NormalLikelihood(
+        laws.affine(np.ones((4, 1)), np.zeros(4)), shift=t(shift), unit=t(unit)
+    ).double()
     posterior = laws.Fixed(lambda x: distributions.DiagonalNormal(x.new_zeros(len(x), 1), x.new_full((len(x), 1), 0.2)))
     model = models.VAE(priors.StandardNormal(1).double(), posterior, likelihood)
     draw = model.draw(t(x), k=3)
@@ -343,8 +349,8 @@ def test_constant_data_leaves_the_variance_at_its_floor_and_everything_finite() 
     torch.manual_seed(0)
     model = models.VAE(
         priors.StandardNormal(1),
-        conditionals.DiagonalNormal(nn.Linear(3, 2)),
-        conditionals.Normal(nn.Linear(1, 3), floor=1e-2),
+        conditionals.DiagonalNormalPosterior(nn.Linear(3, 2)),
+        conditionals.NormalLikelihood(nn.Linear(1, 3), floor=1e-2),
     ).double()
     latens.train(model, objectives.ELBO(), x, epochs=150, batch_size=32, learning_rate=0.05)
     assert model.likelihood.variance.item() == pytest.approx(1e-2, rel=1e-6)

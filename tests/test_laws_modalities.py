@@ -51,7 +51,7 @@ def posterior(kind: str) -> nn.Module:
 
 
 def vae(kind: str) -> models.VAE:
-    given = {n: conditionals.Normal(laws.affine(W[cut], B[cut]), variance=S2) for n, cut in CUTS.items()}
+    given = {n: conditionals.NormalLikelihood(laws.affine(W[cut], B[cut]), variance=S2) for n, cut in CUTS.items()}
     return models.VAE(priors.StandardNormal(Q), posterior(kind), conditionals.ByModality(given, PIECES)).double()
 
 
@@ -179,8 +179,8 @@ def test_a_mapping_with_gaps_trains_and_a_missing_modality_is_not_learned_from(k
     x["b"][::2] = np.nan
     parts = {"a": 3, "b": 1}
     torch.manual_seed(0)
-    made = {n: conditionals.DiagonalNormal(nn.Linear(d, 4)) for n, d in parts.items()}
-    given = {n: conditionals.Normal(nn.Linear(2, d), variance="learned") for n, d in parts.items()}
+    made = {n: conditionals.DiagonalNormalPosterior(nn.Linear(d, 4)) for n, d in parts.items()}
+    given = {n: conditionals.NormalLikelihood(nn.Linear(2, d), variance="learned") for n, d in parts.items()}
     rule = conditionals.ProductOfExperts if kind == "poe" else conditionals.MixtureOfExperts
     model = models.VAE(priors.StandardNormal(2), rule(made), conditionals.ByModality(given))
     run = latens.train(model, objectives.ELBO(), x, epochs=30, batch_size=50, learning_rate=0.02)

@@ -34,36 +34,37 @@ def net(further: np.ndarray) -> nn.Linear:
     return laws.affine(np.vstack([V, np.zeros((len(bias) - Q, D))]), bias)
 
 
-def flow(steps: list[conditionals.Step], spread: float = 0.5) -> conditionals.FlowNormal:
+def flow(steps: list[conditionals.FlowStep], spread: float = 0.5) -> conditionals.FlowPosterior:
     """Steps bent by random numbers, those of masked networks included."""
     torch.manual_seed(5)
     for p in nn.ModuleList(steps).parameters():
         p.data = torch.randn_like(p) * 0.15
     further = np.random.default_rng(3).normal(size=sum(step.width for step in steps)) * spread
-    return conditionals.FlowNormal(net(further), Q, steps).double()
+    return conditionals.FlowPosterior(net(further), Q, steps).double()
 
 
-def chained() -> conditionals.Chained:
+def chained() -> conditionals.ChainedPosterior:
     """q(a|x) q(b|x, a) over two codes, a little wider than exact."""
     precision = np.linalg.inv(COV)
     first = laws.diagonal_posterior(V[:1], B, 1.3 * COV[:1, 0])
-    context = conditionals.PointMass(laws.affine(V, -V @ B))
+    context = conditionals.PointMassPosterior(laws.affine(V, -V @ B))
     slope = -precision[1, 0] / precision[1, 1]  # E[b | x, a] = m_b + slope (a - m_a)
     weight = np.array([[-slope, 1.0, slope], [0.0, 0.0, 0.0]])
-    second = conditionals.DiagonalNormal(laws.affine(weight, np.array([0.0, laws.raw(1.3 / precision[1, 1], 1e-8)])))
-    return conditionals.Chained(first, context, second, 1).double()
+    bias = np.array([0.0, laws.raw(1.3 / precision[1, 1], 1e-8)])
+    second = conditionals.DiagonalNormalPosterior(laws.affine(weight, bias))
+    return conditionals.ChainedPosterior(first, context, second, 1).double()
 
 
-def low_rank() -> conditionals.LowRankNormal:
-    return conditionals.LowRankNormal(net(np.array([0.2, -0.3])), 1).double()
+def low_rank() -> conditionals.LowRankNormalPosterior:
+    return conditionals.LowRankNormalPosterior(net(np.array([0.2, -0.3])), 1).double()
 
 
 POSTERIORS = {
     "low rank": low_rank,
-    "planar": lambda: flow([conditionals.Planar(Q) for _ in range(3)]),
-    "radial": lambda: flow([conditionals.Radial(Q) for _ in range(3)]),
-    "iaf": lambda: flow([conditionals.Autoregressive(Q, 3, reverse=bool(n)) for n in range(2)]),
-    "spline": lambda: flow([conditionals.Autoregressive(Q, 3, 4, reverse=bool(n)) for n in range(2)]),
+    "planar": lambda: flow([conditionals.PlanarStep(Q) for _ in range(3)]),
+    "radial": lambda: flow([conditionals.RadialStep(Q) for _ in range(3)]),
+    "iaf": lambda: flow([conditionals.AutoregressiveStep(Q, 3, reverse=bool(n)) for n in range(2)]),
+    "spline": lambda: flow([conditionals.AutoregressiveStep(Q, 3, 4, reverse=bool(n)) for n in range(2)]),
     "chained": chained,
 }
 FLOWS = ["planar", "radial", "iaf", "spline"]
@@ -97,7 +98,7 @@ def test_exact_posteriors_make_every_weight_p_of_x() -> None:
     with torch.no_grad():
         narrow.first.network.bias[1] = laws.raw(COV[0, 0], 1e-8)
         narrow.second.network.bias[1] = laws.raw(1 / np.linalg.inv(COV)[1, 1], 1e-8)
-    for posterior in (conditionals.LowRankNormal(exact, Q), narrow):
+    for posterior in (conditionals.LowRankNormalPosterior(exact, Q), narrow):
         model = laws.linear_vae(W, B, S2, posterior)
         assert np.abs(model.draw(t(X), 50).log_w.detach().numpy() - LOG_P).max() < 1e-9
 
@@ -155,7 +156,7 @@ def transforms() -> dict[str, d.Transform]:
 
     def bent(bins: int, coupling: bool) -> d.Transform:
         torch.manual_seed(bins)
-        step = conditionals.Autoregressive(3, 2, bins, coupling=coupling).double()
+        step = conditionals.AutoregressiveStep(3, 2, bins, coupling=coupling).double()
         return step(numbers(4, 2))
 
     found = {
@@ -207,9 +208,9 @@ def test_a_planar_step_is_the_published_map_and_radial_too() -> None:
 
 @pytest.mark.parametrize("name", ["planar", "radial"])
 def test_raw_zeros_leave_the_normal_as_it_is(name: str) -> None:
-    step = conditionals.Planar(Q) if name == "planar" else conditionals.Radial(Q)
-    q = conditionals.FlowNormal(net(np.zeros(step.width)), Q, [step])(t(X))
-    plain = conditionals.DiagonalNormal(net(np.zeros(0)))(t(X))
+    step = conditionals.PlanarStep(Q) if name == "planar" else conditionals.RadialStep(Q)
+    q = conditionals.FlowPosterior(net(np.zeros(step.width)), Q, [step])(t(X))
+    plain = conditionals.DiagonalNormalPosterior(net(np.zeros(0)))(t(X))
     z = plain.rsample((7,))
     assert q.log_prob(z).detach().numpy() == pytest.approx(plain.log_prob(z).detach().numpy(), abs=1e-9)
     assert q.center.detach().numpy() == pytest.approx(plain.mean.detach().numpy(), abs=1e-12)
@@ -259,8 +260,8 @@ def test_gradients_of_a_density_go_through_the_inverse(name: str) -> None:
 
 
 def test_one_code_is_enough_for_every_flow() -> None:
-    for make in (conditionals.Planar, conditionals.Radial, lambda n: conditionals.Autoregressive(n, 2),
-                 lambda n: conditionals.Autoregressive(n, 2, 4)):  # fmt: skip
+    for make in (conditionals.PlanarStep, conditionals.RadialStep, lambda n: conditionals.AutoregressiveStep(n, 2),
+                 lambda n: conditionals.AutoregressiveStep(n, 2, 4)):  # fmt: skip
         step = make(1).double()
         u = torch.linspace(-3, 3, 7).double().view(7, 1)
         z, log_det = step(torch.full((7, step.width), 0.3).double()).forward(u)
@@ -309,7 +310,7 @@ def semi_amortised(steps: int = 4, rate: float = 0.3, exact: bool = True) -> mod
     the linear-Gaussian model over it is the closed form."""
     torch.manual_seed(0)
     posterior = laws.diagonal_posterior(0.5 * V, B + 0.3, 3 * np.diag(COV))
-    likelihood = conditionals.Normal(laws.affine(W, B), variance=S2)
+    likelihood = conditionals.NormalLikelihood(laws.affine(W, B), variance=S2)
     model = models.SemiAmortised(priors.StandardNormal(Q), posterior, likelihood, Q, steps=steps, rate=rate).double()
     if exact:
         points = np.sqrt(Q) * np.eye(Q)

@@ -39,13 +39,15 @@ class Given(nn.Module):
         return self.u
 
 
-def posterior(dim: int, seed: int = 1) -> conditionals.DiagonalNormal:
+def posterior(dim: int, seed: int = 1) -> conditionals.DiagonalNormalPosterior:
     """q(z|x) with mean and variance that both depend on x."""
     rng = np.random.default_rng(seed)
-    return conditionals.DiagonalNormal(laws.affine(rng.normal(size=(2 * dim, D)) * 0.6, rng.normal(size=2 * dim)))
+    return conditionals.DiagonalNormalPosterior(
+        laws.affine(rng.normal(size=(2 * dim, D)) * 0.6, rng.normal(size=2 * dim))
+    )
 
 
-def components(q: conditionals.DiagonalNormal, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def components(q: conditionals.DiagonalNormalPosterior, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     with torch.no_grad():
         found = q(t(u))
     return found.mean.numpy(), found.variance.numpy()
@@ -101,9 +103,9 @@ def test_the_sampled_rate_to_a_mixture_is_the_integral(make: str) -> None:
     q = posterior(1)
     prior = {
         "vamp": lambda: priors.Vamp(q, Given(U)), "exemplar": lambda: priors.Exemplar(q, t(U)),
-        "mixture": lambda: priors.NormalMixture(1, 4),
+        "mixture": lambda: priors.NormalMixturePrior(1, 4),
     }[make]().double()  # fmt: skip
-    likelihood = conditionals.Normal(laws.affine(np.ones((D, 1)), np.zeros(D)), variance=1.0)
+    likelihood = conditionals.NormalLikelihood(laws.affine(np.ones((D, 1)), np.zeros(D)), variance=1.0)
     model = models.VAE(prior, q, likelihood).double().eval()
     x = RNG.normal(size=(4, D))
     with torch.no_grad():
@@ -145,7 +147,7 @@ def test_inputs_are_seen_under_the_conditions_of_their_rows() -> None:
     w = RNG.normal(size=K)
     net = nn.Linear(1, 1)  # the network of a conditional that reads w
     net.forward = lambda x, c: torch.stack([2 * x[:, 0] + c["w"], x[:, 1]], -1)  # type: ignore[method-assign]
-    q = conditionals.DiagonalNormal(net, reads=("w",))
+    q = conditionals.DiagonalNormalPosterior(net, reads=("w",))
     for prior in (priors.Vamp(q, Given(U), {"w": t(w)}), priors.Exemplar(q, t(U), {"w": t(w)})):
         assert prior.double()({"w": t(w[:2])}).loc[:, 0].detach().numpy() == pytest.approx(2 * U[:, 0] + w)
         assert any(tensor.numel() == K and torch.equal(tensor, t(w)) for tensor in state_of(prior).values())
@@ -169,10 +171,10 @@ def test_while_training_a_row_is_not_explained_by_itself() -> None:
     u = U.copy()
     u[2], u[3, 1] = u[1], np.nan
     rows = np.stack([u[0], u[1], U[0] + 1e-3, u[3]])
-    q = conditionals.DiagonalNormal(nn.Sequential(networks.Standardize(0.0, torch.ones(()).double()),
+    q = conditionals.DiagonalNormalPosterior(nn.Sequential(networks.Standardize(0.0, torch.ones(()).double()),
                                                   posterior(2).network))  # fmt: skip
     prior = priors.Exemplar(q, t(u)).double()
-    likelihood = conditionals.Normal(laws.affine(np.ones((D, 2)), np.zeros(D)), variance=1.0)
+    likelihood = conditionals.NormalLikelihood(laws.affine(np.ones((D, 2)), np.zeros(D)), variance=1.0)
     model = models.VAE(prior, q, likelihood).double()
     loc, _ = components(q, u)
     for training in (True, False):
@@ -190,10 +192,10 @@ def test_while_training_a_row_is_not_explained_by_itself() -> None:
 # Learned rejection
 
 
-def accepting(truncation: int) -> priors.Resampled:
+def accepting(truncation: int) -> priors.ResampledPrior:
     """a(z) = sigmoid(3 sin(2 z) - 1)."""
     net = laws.Fixed(lambda z: 3 * torch.sin(2 * z) - 1)
-    return priors.Resampled(net, 1, truncation).double().eval()
+    return priors.ResampledPrior(net, 1, truncation).double().eval()
 
 
 def test_the_mean_acceptance_is_the_integral() -> None:
@@ -239,7 +241,7 @@ def test_a_resampled_density_has_mass_one_and_its_draws_follow_it(truncation: in
 def test_a_flow_prior_has_mass_one_and_its_draws_follow_it(dim: int) -> None:
     """Quadrature, and 20,000 draws of the first code by Kolmogorov-Smirnov at 1e-4."""
     torch.manual_seed(0)
-    prior = priors.Flow(dim, steps=2, bins=4).double()
+    prior = priors.FlowPrior(dim, steps=2, bins=4).double()
     for p in prior.parameters():
         p.data = torch.randn_like(p) * (0.4 if dim == 1 else 0.2)
     grid = np.linspace(-8, 8, 2001 if dim == 1 else 401)
@@ -258,7 +260,7 @@ def test_a_flow_prior_has_mass_one_and_its_draws_follow_it(dim: int) -> None:
 def test_a_flow_prior_is_that_of_the_condition() -> None:
     torch.manual_seed(0)
     column = laws.Fixed(lambda c: c["w"].unsqueeze(-1))
-    prior = priors.Flow(2, 2, 4, network=column, context=1, reads=("w",)).double()
+    prior = priors.FlowPrior(2, 2, 4, network=column, context=1, reads=("w",)).double()
     for p in prior.parameters():
         p.data = torch.randn_like(p) * 0.5
     z, w = t(RNG.normal(size=(5, 3, 2))), t([0.0, 1.0, -2.0])
@@ -280,7 +282,7 @@ def test_two_groups_of_codes_have_the_density_of_the_first_and_of_the_second_giv
     torch.manual_seed(0)
     second = posterior(2, seed=4)
     second.network = laws.affine(RNG.normal(size=(4, 2)), RNG.normal(size=4))
-    prior = priors.Chained(vamp(2), second, 2).double()
+    prior = priors.ChainedPrior(vamp(2), second, 2).double()
     z = RNG.normal(size=(4, 6, 4))
     loc, variance = components(prior.first.posterior, U)
     expected = mixture_density(z[..., :2], np.array([0.4, 0.25, 0.2, 0.1, 0.05]), loc, variance)

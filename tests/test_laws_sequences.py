@@ -102,7 +102,7 @@ def state_space(kind: str) -> models.Recurrent:
 
     model = models.Recurrent(
         conditionals.Features(nn.Identity()), Affine(lambda h: (A * h, 0 * h + NOISE)), Affine(step), Keep(),
-        conditionals.Normal(Emit(), variance=S2), shape=(T, 2), latent_dim=1, width=1, views=Views(),
+        conditionals.NormalLikelihood(Emit(), variance=S2), shape=(T, 2), latent_dim=1, width=1, views=Views(),
     )  # fmt: skip
     return model.double()
 

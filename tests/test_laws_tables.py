@@ -16,7 +16,7 @@ from scipy import integrate, special, stats
 from torch import Tensor, nn
 
 from latens import conditionals, distributions
-from latens.conditionals import ColumnLikelihood, Columns
+from latens.conditionals import ColumnLikelihood, TableLikelihood
 from latens.conditionals.heads import HEADS, NegativeBinomialHead, Spread
 from latens.data.tables import candidates
 from latens.distributions import InUnits
@@ -343,10 +343,10 @@ def column_log_p(column: ColumnLikelihood, raw: np.ndarray, x: float) -> float:
     return log_c + u * np.log(share) + (1 - u) * np.log1p(-share) - np.log(width)
 
 
-def table(rows: int, seed: int = 0) -> tuple[Columns, Tensor, np.ndarray]:
+def table(rows: int, seed: int = 0) -> tuple[TableLikelihood, Tensor, np.ndarray]:
     """A likelihood of all families whose network is the identity, raw outputs ``[rows, outputs]`` and data."""
     columns = [MIXED[i] for i in np.random.default_rng(3).permutation(len(MIXED))]
-    likelihood = Columns(nn.Identity(), columns).double()
+    likelihood = TableLikelihood(nn.Identity(), columns).double()
     torch.manual_seed(seed)
     raw = torch.randn(rows, likelihood.outputs, dtype=torch.float64)
     with torch.no_grad():
@@ -385,7 +385,7 @@ def test_a_row_is_the_sum_of_its_observed_columns_by_scipy() -> None:
 def test_single_precision_gives_the_numbers_of_double() -> None:
     likelihood, raw, x = table(5)
     expected = likelihood(raw).cells(t(x)).detach().numpy()
-    single = Columns(nn.Identity(), likelihood.columns)
+    single = TableLikelihood(nn.Identity(), likelihood.columns)
     for data in (t(x), t(x).float()):
         found = single(raw.float()).cells(data)
         assert found.detach().double().numpy() == pytest.approx(expected, rel=2e-4, abs=2e-3)
@@ -395,7 +395,7 @@ def test_single_precision_gives_the_numbers_of_double() -> None:
 def test_samples_of_a_column_have_its_mean_and_variance(name) -> None:
     """40,000 rows; |z| < 4.5 for mean and variance (1.4e-5 a family); categories: frequencies of 4 levels."""
     column = FAMILIES[name]
-    likelihood = Columns(nn.Identity(), [column]).double()
+    likelihood = TableLikelihood(nn.Identity(), [column]).double()
     torch.manual_seed(2)
     raw = torch.randn(column.outputs, dtype=torch.float64)
     with torch.no_grad():
@@ -415,7 +415,7 @@ def test_samples_of_a_column_have_its_mean_and_variance(name) -> None:
 
 
 def test_the_median_stands_for_ordered_levels() -> None:
-    px = Columns(nn.Identity(), [FAMILIES["ordinal"]])(torch.tensor([[-9.0], [0.0], [9.0], [0.6]]))
+    px = TableLikelihood(nn.Identity(), [FAMILIES["ordinal"]])(torch.tensor([[-9.0], [0.0], [9.0], [0.6]]))
     assert px.center[:, 0].tolist() == [0, 2, 4, 3]
 
 
@@ -426,7 +426,7 @@ SHIFTABLE = ("normal", "student_t", "truncated_normal", "beta", "continuous_bern
 def test_a_change_of_units_changes_log_p_by_the_log_jacobian(name) -> None:
     """x' = c + k x: ln p' = ln p - ln k; for log-normals x' = k x."""
     column = FAMILIES[name]
-    plain = Columns(nn.Identity(), [column]).double()
+    plain = TableLikelihood(nn.Identity(), [column]).double()
     raw = torch.randn(30, column.outputs, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         x = plain(raw).sample().numpy()
@@ -441,10 +441,12 @@ def test_a_change_of_units_changes_log_p_by_the_log_jacobian(name) -> None:
                 if name not in ("beta", "continuous_bernoulli"):
                     ends |= {"shift": move(column.shift), "unit": factor * column.unit}
                 other, y = replace(column, **ends), move(x)
-            found = Columns(nn.Identity(), [other]).double()(raw).log_prob(t(y))
+            found = TableLikelihood(nn.Identity(), [other]).double()(raw).log_prob(t(y))
             tolerance = 2e-5 if shift > 1e9 else 1e-9
             assert (found - plain(raw).log_prob(t(x))).numpy() == pytest.approx(-np.log(factor), abs=tolerance)
-            single = Columns(nn.Identity(), [other])(raw.float()).log_prob(t(y)).double()  # the network in float32
+            single = (
+                TableLikelihood(nn.Identity(), [other])(raw.float()).log_prob(t(y)).double()
+            )  # the network in float32
             assert single.numpy() == pytest.approx(found.numpy(), rel=1e-3, abs=1e-3)
 
 
@@ -465,7 +467,7 @@ def test_starts_reproduce_the_marginals() -> None:
         columns = [replace(c, scale=scale if name in NETWORK else "learned") for name, c in FAMILIES.items()]
         x = np.stack([sample[name] for name in FAMILIES], 1).astype(float)
         x[rng.random(x.shape) < 0.3] = np.nan
-        likelihood = Columns(nn.Identity(), columns)
+        likelihood = TableLikelihood(nn.Identity(), columns)
         raw = likelihood.start(t(x))
         assert raw.dtype == torch.float32 and raw.shape == (likelihood.outputs,)
         with torch.no_grad():
@@ -485,7 +487,7 @@ def test_starts_reproduce_the_marginals() -> None:
                 assert mean[j] == pytest.approx(seen.mean(), rel=1e-3), name
             if name in NETWORK and name != "log_normal":
                 assert variance[j] == pytest.approx(seen.var(), rel=2e-2), (scale, name)
-    empty = Columns(nn.Identity(), MIXED)
+    empty = TableLikelihood(nn.Identity(), MIXED)
     assert torch.isfinite(empty.start(t(np.full((3, len(MIXED)), np.nan)))).all()
     assert all(torch.isfinite(p).all() for p in empty.parameters())
     with pytest.raises(ValueError, match=r"shape \[N, 22\], got \[3, 4\]"):
@@ -495,7 +497,7 @@ def test_starts_reproduce_the_marginals() -> None:
 def test_scales_have_a_floor_and_say_which_columns_reached_it() -> None:
     columns = [FAMILIES["poisson"], replace(FAMILIES["normal"], shift=0.0, unit=2.0), FAMILIES["student_t"],
                replace(FAMILIES["normal"], shift=0.0, unit=2.0)]  # fmt: skip
-    likelihood = Columns(nn.Identity(), columns)
+    likelihood = TableLikelihood(nn.Identity(), columns)
     assert likelihood.floor_hits() == []
     likelihood.start(t(np.stack([np.arange(9), np.full(9, 0.0), np.arange(9), np.arange(9)], 1)))
     assert likelihood.floor_hits() == [1]
@@ -511,13 +513,13 @@ def test_scales_have_a_floor_and_say_which_columns_reached_it() -> None:
 
 def test_ten_thousand_levels_do_not_widen_the_other_columns() -> None:
     columns = [ColumnLikelihood("categorical", levels=10_000)] + [ColumnLikelihood("categorical", levels=3)] * 50
-    likelihood = Columns(nn.Identity(), columns)
+    likelihood = TableLikelihood(nn.Identity(), columns)
     raw = torch.zeros(8, likelihood.outputs)
     shapes = [part.logits.shape for _, part in likelihood(raw).base.parts]
     assert shapes == [(8, 1, 10_000), (8, 50, 3)]
     expected = -np.log(10_000) - 50 * np.log(3)
     assert likelihood(raw).log_prob(torch.zeros(8, 51)).numpy() == pytest.approx(expected, rel=1e-6)
-    ordinal = Columns(nn.Identity(), [ColumnLikelihood("ordinal", levels=10_000)])
+    ordinal = TableLikelihood(nn.Identity(), [ColumnLikelihood("ordinal", levels=10_000)])
     levels = torch.arange(10_000.0).unsqueeze(-1)
     total = ordinal(torch.zeros(10_000, 1)).log_prob(levels).exp().sum()
     assert total.item() == pytest.approx(1, abs=1e-3)
@@ -525,7 +527,7 @@ def test_ten_thousand_levels_do_not_widen_the_other_columns() -> None:
 
 def test_the_columns_are_captured_as_one_graph() -> None:
     likelihood, raw, x = table(4)
-    single = Columns(nn.Linear(3, likelihood.outputs), likelihood.columns)
+    single = TableLikelihood(nn.Linear(3, likelihood.outputs), likelihood.columns)
     z = torch.randn(2, 4, 3)
     data = t(np.where(np.random.default_rng(0).random(x.shape) < 0.3, np.nan, x))
 
@@ -566,15 +568,15 @@ def test_contradicting_columns_are_refused_in_one_sentence(fields, words) -> Non
 
 def test_other_numbers_of_outputs_and_of_columns_are_refused() -> None:
     with pytest.raises(ValueError, match="need 2 outputs of the network, got 3"):
-        Columns(nn.Identity(), [FAMILIES["normal"], FAMILIES["poisson"]])(torch.zeros(1, 3))
+        TableLikelihood(nn.Identity(), [FAMILIES["normal"], FAMILIES["poisson"]])(torch.zeros(1, 3))
     with pytest.raises(InputError, match="at least one column"):
-        Columns(nn.Identity(), [])
+        TableLikelihood(nn.Identity(), [])
     with pytest.raises(ValueError, match="give 1 columns, expected 2"):
         distributions.Columns([(torch.tensor([0]), distributions.Poisson(torch.zeros(1)))], 2)
 
 
 def test_whole_numbers_may_be_of_any_storage_type() -> None:
-    likelihood = Columns(nn.Identity(), list(FAMILIES.values()))
+    likelihood = TableLikelihood(nn.Identity(), list(FAMILIES.values()))
     raw = torch.randn(3, likelihood.outputs, generator=torch.Generator().manual_seed(0))
     x = torch.tensor([170, 3, 7, 2, 40, 3, 0, 5, 1, 3, 4, 0]).expand(3, -1)
     expected = likelihood(raw).log_prob(x.double()).detach().numpy()
@@ -598,7 +600,7 @@ def test_filled_cells_lie_in_the_support_whatever_the_units() -> None:
 @pytest.mark.parametrize("zeros", [False, True])
 def test_counts_read_their_parameters_and_their_library_size(event, dispersion, zeros) -> None:
     rng = np.random.default_rng(0)
-    name = "ZeroInflatedNegativeBinomial" if zeros else "NegativeBinomial"
+    name = "ZeroInflatedNegativeBinomialLikelihood" if zeros else "NegativeBinomialLikelihood"
     likelihood = getattr(conditionals, name)(nn.Identity(), event, dispersion=dispersion, offset="size").double()
     p = likelihood.parameters_per_cell
     assert p == 1 + zeros + (dispersion == "network")
@@ -636,16 +638,16 @@ def test_the_network_gets_the_offset_only_if_it_reads_it() -> None:
 
     c = {"size": torch.zeros(4), "batch": torch.zeros(4)}
     for reads, given in (((), []), (("batch",), ["batch"]), (("size", "batch"), ["batch", "size"])):
-        likelihood = conditionals.Poisson(Net(), offset="size", reads=reads)
+        likelihood = conditionals.PoissonLikelihood(Net(), offset="size", reads=reads)
         px = likelihood(torch.zeros(2, 4, 1), c)
         assert likelihood.network.seen == given and set(likelihood.reads) == {"size", *reads}
         assert px.mean.sum(-1).numpy() == pytest.approx(1)
-    plain = conditionals.Poisson(Net())(torch.zeros(2, 4, 1))
+    plain = conditionals.PoissonLikelihood(Net())(torch.zeros(2, 4, 1))
     assert plain.mean.numpy() == pytest.approx(1)  # e^0, no softmax without an offset
 
 
 def test_shares_of_whole_rows() -> None:
-    likelihood = conditionals.ContinuousBernoulli(nn.Identity())
+    likelihood = conditionals.ContinuousBernoulliLikelihood(nn.Identity())
     px = likelihood(torch.zeros(2, 3, dtype=torch.float64))
     found = px.log_prob(t([[0.0, 0.5, 1.0], [np.nan, 0.1, 2.0]]))
     assert found.tolist() == [pytest.approx(0.0, abs=1e-15), -np.inf]

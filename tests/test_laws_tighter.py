@@ -13,7 +13,7 @@ import torch
 from laws import Z, t
 
 from latens import InputError, distributions, models, objectives, priors
-from latens.conditionals import Normal
+from latens.conditionals import NormalLikelihood
 from latens.tensors import randomness
 from latens.training import Settings
 from latens.training.players import PlayerOptimizer, gradients
@@ -200,7 +200,7 @@ def per_draw(objective, rows: int, *, player: str, anneal: float = 1.0, k: int |
     m = torch.full((rows, 1), m1, dtype=torch.float64, requires_grad=True)
     log_s = torch.full((rows, 1), math.log(s1), dtype=torch.float64, requires_grad=True)
     q = laws.Fixed(lambda x: distributions.DiagonalNormal(m, (2 * log_s).exp()))
-    likelihood = Normal(laws.affine(np.eye(1), np.zeros(1)), variance=1.0)
+    likelihood = NormalLikelihood(laws.affine(np.eye(1), np.zeros(1)), variance=1.0)
     model = models.VAE(priors.StandardNormal(1), q, likelihood).double()
     for part in objective.modules():
         part.anneal.fill_(anneal)

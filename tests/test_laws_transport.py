@@ -122,8 +122,8 @@ def test_codes_of_the_prior_are_nearer_than_others_and_the_gradient_leads_there(
     for offset in (-1.0, 0.0, 1.0):
         model = models.VAE(
             priors.StandardNormal(2),
-            conditionals.PointMass(laws.affine(np.eye(2), np.full(2, offset))),
-            conditionals.Normal(laws.affine(np.eye(2), np.zeros(2)), 1.0),
+            conditionals.PointMassPosterior(laws.affine(np.eye(2), np.full(2, offset))),
+            conditionals.NormalLikelihood(laws.affine(np.eye(2), np.zeros(2)), 1.0),
         ).double()
         torch.manual_seed(0)
         slopes, values = [], []
@@ -140,8 +140,8 @@ def test_codes_of_the_prior_are_nearer_than_others_and_the_gradient_leads_there(
 def test_draws_from_the_prior_are_as_many_as_codes_and_independent_of_them() -> None:
     draw = models.VAE(
         priors.StandardNormal(3),
-        conditionals.PointMass(laws.affine(np.eye(3), np.zeros(3))),
-        conditionals.Normal(laws.affine(np.eye(3), np.zeros(3)), 1.0),
+        conditionals.PointMassPosterior(laws.affine(np.eye(3), np.zeros(3))),
+        conditionals.NormalLikelihood(laws.affine(np.eye(3), np.zeros(3)), 1.0),
     ).double().draw(t(A), 4)  # fmt: skip
     drawn = d.prior_codes(draw)
     assert drawn.shape == (160, 3) and len(drawn.unique(dim=0)) == 160

@@ -64,7 +64,7 @@ def test_a_linear_model_under_a_mixture_has_a_mixture_s_likelihood():
     """p(x) = sum_j w_j N(W m_j + b, W S_j W' + c I): the importance-weighted estimate agrees within 4 errors."""
     rng = np.random.default_rng(0)
     w, b, c = rng.normal(size=(3, 2)), rng.normal(size=3), 0.5
-    prior = priors.NormalMixture(2, 3).double()
+    prior = priors.NormalMixturePrior(2, 3).double()
     with torch.no_grad():
         prior.start.copy_(t(np.column_stack([np.log(WEIGHTS), MEANS, raw(VARIANCES, 1e-4)])))
     x = rng.normal(size=(6, 3)) * 2
@@ -73,7 +73,9 @@ def test_a_linear_model_under_a_mixture_has_a_mixture_s_likelihood():
         for p, m, v in zip(WEIGHTS, MEANS, VARIANCES)
     ))  # fmt: skip
     wide = affine(np.zeros((4, 3)), np.array([0.0, 0.0, 16.0, 16.0]))
-    model = models.VAE(prior, conditionals.DiagonalNormal(wide), conditionals.Normal(affine(w, b), variance=c)).double()
+    model = models.VAE(
+        prior, conditionals.DiagonalNormalPosterior(wide), conditionals.NormalLikelihood(affine(w, b), variance=c)
+    ).double()
     found = np.stack([evaluation.nll(model, t(x), 20_000, seed=seed).rows.numpy() for seed in range(5)])
     error = found.std(0, ddof=1) / np.sqrt(5)
     assert (np.abs(found.mean(0) + exact) < 4 * error + 0.02).all(), (found.mean(0), -exact, error)
@@ -83,18 +85,18 @@ def test_tables_of_many_rows_get_a_mixture_and_a_condition_reaches_it():
     rng = np.random.default_rng(0)
     table = pa.table({"a": rng.normal(size=200), "b": rng.normal(size=200), "g": rng.choice(["u", "v"], 200)})
     for rows, given, kind in (
-        (MIXTURE_ROWS - 1, (), priors.StandardNormal), (MIXTURE_ROWS, (), priors.NormalMixture),
-        (MIXTURE_ROWS, ("g",), priors.NormalMixture),
+        (MIXTURE_ROWS - 1, (), priors.StandardNormal), (MIXTURE_ROWS, (), priors.NormalMixturePrior),
+        (MIXTURE_ROWS, ("g",), priors.NormalMixturePrior),
     ):  # fmt: skip
         read = rows_of(table, asked=Asked(condition=given))
         info = DataInfo(read.schema, rows, conditions=read.given.given_fields if given else ())
         assert type(prior_for(info, 2, "auto")) is kind
-        assert ("prior" in info.choices) == (kind is priors.NormalMixture)
-    part = priors.NormalMixture(2, 3, torch.nn.Linear(1, 15), ("g",))
+        assert ("prior" in info.choices) == (kind is priors.NormalMixturePrior)
+    part = priors.NormalMixturePrior(2, 3, torch.nn.Linear(1, 15), ("g",))
     with pytest.raises(ValueError, match="'g', which was not given"):
         part()
     with pytest.raises((InputError, ValueError), match="components"):
-        priors.NormalMixture(2, 0)
+        priors.NormalMixturePrior(2, 0)
 
 
 def test_a_unit_is_active_by_the_prior_s_own_scale():

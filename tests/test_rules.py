@@ -134,7 +134,7 @@ def test_the_density_is_normalised_over_the_allowed_rows(sign, spread):
     assert schema.names == ("a", "b", "level")
     heads = [likelihood_of(column) for column in schema.modelled]
     raw = torch.from_numpy(rng.normal(size=sum(head.outputs for head in heads)) * spread)
-    part = conditionals.Columns(torch.nn.Identity(), heads).double()
+    part = conditionals.TableLikelihood(torch.nn.Identity(), heads).double()
     wide = np.arange(-150, 450)
     pairs = pd.DataFrame([(i, j) for i in wide for j in wide if (i < j if sign == "<" else i <= j)], columns=["a", "b"])
     pairs = pairs[(pairs.a > -150) & (pairs.a < 190) & (pairs.b - pairs.a < 250)]

@@ -88,8 +88,8 @@ def test_averages_and_hooks_rest_with_the_weights():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = models.VAE(
-            priors.UniformCodes(book, 1), conditionals.NearestCode(nn.Linear(3, 2), book),
-            conditionals.Normal(nn.Linear(2, 3), variance=0.1),
+            priors.UniformCodesPrior(book, 1), conditionals.NearestCode(nn.Linear(3, 2), book),
+            conditionals.NormalLikelihood(nn.Linear(2, 3), variance=0.1),
         )  # fmt: skip
     before = {name: tensor.clone() for name, tensor in state_of(model).items()}
     loop = trainer(model, data(), skip_norm=1e-9, average=0.5, epochs=1)

@@ -45,23 +45,26 @@ def foreign(output: Tensor) -> torch.distributions.Distribution:
 
 # likelihood, values that it takes, one that it does not, and what the message says it takes
 LIKELIHOODS = {
-    "Bernoulli": (lambda: conditionals.Bernoulli(net(4)), BITS, 0.5, "0 and 1"),
+    "Bernoulli": (lambda: conditionals.BernoulliLikelihood(net(4)), BITS, 0.5, "0 and 1"),
     "Bernoulli of torch": (lambda: Own(foreign, net(4)), BITS, 2.0, "0 and 1"),
-    "Categorical": (lambda: conditionals.Categorical(net(5, 4)), LEVELS, 5.0, "0 to 4"),
-    "Categorical, fraction": (lambda: conditionals.Categorical(net(5, 4)), LEVELS, 1.5, "0 to 4"),
-    "DiscretizedLogistic": (lambda: conditionals.DiscretizedLogistic(net(2, 4), 5), LEVELS, -1.0, "0 to 4"),
+    "Categorical": (lambda: conditionals.CategoricalLikelihood(net(5, 4)), LEVELS, 5.0, "0 to 4"),
+    "Categorical, fraction": (lambda: conditionals.CategoricalLikelihood(net(5, 4)), LEVELS, 1.5, "0 to 4"),
+    "DiscretizedLogistic": (lambda: conditionals.DiscretizedLogisticLikelihood(net(2, 4), 5), LEVELS, -1.0, "0 to 4"),
     "DiscretizedLogistic, span": (
-        lambda: conditionals.DiscretizedLogistic(net(2, 4), 5, span=(0.0, 1.0)), LEVELS / 4, 0.3, "5 evenly spaced"
+        lambda: conditionals.DiscretizedLogisticLikelihood(net(2, 4), 5, span=(0.0, 1.0)),
+        LEVELS / 4, 0.3, "5 evenly spaced",
     ),
-    "Poisson": (lambda: conditionals.Poisson(net(4)), COUNTS, 0.5, "whole numbers from 0"),
-    "NegativeBinomial": (lambda: conditionals.NegativeBinomial(net(4), (4,)), COUNTS, -1.0, "whole numbers from 0"),
-    "ContinuousBernoulli": (lambda: conditionals.ContinuousBernoulli(net(4)), SHARES, 1.5, "from 0 to 1"),
+    "Poisson": (lambda: conditionals.PoissonLikelihood(net(4)), COUNTS, 0.5, "whole numbers from 0"),
+    "NegativeBinomial": (
+        lambda: conditionals.NegativeBinomialLikelihood(net(4), (4,)), COUNTS, -1.0, "whole numbers from 0"
+    ),
+    "ContinuousBernoulli": (lambda: conditionals.ContinuousBernoulliLikelihood(net(4)), SHARES, 1.5, "from 0 to 1"),
     "Beta": (lambda: Own(beta, net(4)), SHARES, -0.5, "from 0 to 1"),
 }  # fmt: skip
 
 
 def model_of(likelihood: nn.Module) -> models.VAE:
-    return models.VAE(priors.StandardNormal(2), conditionals.DiagonalNormal(nn.Linear(4, 4)), likelihood)
+    return models.VAE(priors.StandardNormal(2), conditionals.DiagonalNormalPosterior(nn.Linear(4, 4)), likelihood)
 
 
 @pytest.mark.parametrize("name", LIKELIHOODS)
@@ -84,9 +87,14 @@ def test_a_value_outside_the_support_is_named_with_row_and_cell(name: str) -> No
 @pytest.mark.parametrize("x", [SHARES, (SHARES * 255).astype("uint8")], ids=["floats", "bytes"])
 def test_what_a_transform_makes_is_looked_at(x: np.ndarray) -> None:
     with pytest.raises(latens.InputError, match="0 and 1"):
-        latens.train(model_of(conditionals.Bernoulli(net(4))), objectives.ELBO(), x, epochs=1)
+        latens.train(model_of(conditionals.BernoulliLikelihood(net(4))), objectives.ELBO(), x, epochs=1)
     latens.train(
-        model_of(conditionals.Bernoulli(net(4))), objectives.ELBO(), x, epochs=1, transform=binarize, validation=0.2
+        model_of(conditionals.BernoulliLikelihood(net(4))),
+        objectives.ELBO(),
+        x,
+        epochs=1,
+        transform=binarize,
+        validation=0.2,
     )
 
 
@@ -94,4 +102,4 @@ def test_a_loader_is_refused_by_name() -> None:
     data = torch.utils.data.TensorDataset(torch.from_numpy(BITS))
     for given in (data, torch.utils.data.DataLoader(data)):
         with pytest.raises(latens.InputError, match=r"Data.*give its tensors"):
-            latens.train(model_of(conditionals.Bernoulli(net(4))), objectives.ELBO(), given, epochs=1)
+            latens.train(model_of(conditionals.BernoulliLikelihood(net(4))), objectives.ELBO(), given, epochs=1)

@@ -34,8 +34,8 @@ def two_threads(monkeypatch: pytest.MonkeyPatch):
 def test_a_step_has_the_threads_that_its_size_asks_for(hidden: int, threads: int, two_threads: None):
     body = nn.Sequential(nn.Linear(40, hidden), nn.ReLU(), nn.Linear(hidden, 4))
     model = latens.models.VAE(
-        latens.priors.StandardNormal(2), latens.conditionals.DiagonalNormal(body),
-        latens.conditionals.Normal(nn.Linear(2, 40)),
+        latens.priors.StandardNormal(2), latens.conditionals.DiagonalNormalPosterior(body),
+        latens.conditionals.NormalLikelihood(nn.Linear(2, 40)),
     )  # fmt: skip
     model.watched = Watched()
     rows = torch.randn(400, 40, generator=torch.Generator().manual_seed(0))
@@ -57,8 +57,8 @@ def test_the_size_is_counted_in_rows_weights_and_models():
 
 def test_a_run_that_fails_gives_the_threads_back(two_threads: None):
     model = latens.models.VAE(
-        latens.priors.StandardNormal(2), latens.conditionals.DiagonalNormal(nn.Linear(3, 4)),
-        latens.conditionals.Normal(nn.Linear(2, 3)),
+        latens.priors.StandardNormal(2), latens.conditionals.DiagonalNormalPosterior(nn.Linear(3, 4)),
+        latens.conditionals.NormalLikelihood(nn.Linear(2, 3)),
     )  # fmt: skip
     with torch.no_grad():
         next(model.parameters()).fill_(float("nan"))

@@ -150,7 +150,7 @@ def test_one_that_fails_says_why_and_the_others_go_on(gradient: bool):
         if gradient:  # where all outputs are 0
             nn.init.zeros_(model.posterior.network[2].weight)
             nn.init.zeros_(model.posterior.network[2].bias)
-        model.posterior = conditionals.DiagonalNormal(Poisoned(model.posterior.network, mark, gradient))
+        model.posterior = conditionals.DiagonalNormalPosterior(Poisoned(model.posterior.network, mark, gradient))
         size = 60 if gradient else 10
         settings = Settings(epochs=3, batch_size=size, seed=seed, device="cpu").settle(60)
         return kind(model, objectives.ELBO(), ArrayLoader(x, batch_size=size, seed=seed), None, settings)

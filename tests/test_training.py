@@ -233,8 +233,8 @@ def growing(bias_at: dict[int, float]) -> models.VAE:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return models.VAE(
-            priors.StandardNormal(1), conditionals.DiagonalNormal(nn.Linear(1, 2)),
-            conditionals.Normal(Growing(bias_at), variance=1.0),
+            priors.StandardNormal(1), conditionals.DiagonalNormalPosterior(nn.Linear(1, 2)),
+            conditionals.NormalLikelihood(Growing(bias_at), variance=1.0),
         )  # fmt: skip
 
 
@@ -406,7 +406,7 @@ def test_players_that_share_a_parameter_and_losses_without_a_player_are_refused(
 # Hooks
 
 
-class Hooked(conditionals.Normal):
+class Hooked(conditionals.NormalLikelihood):
     """A likelihood that counts what the loop tells it."""
 
     def __init__(self, network: nn.Module):
@@ -428,7 +428,7 @@ class Hooked(conditionals.Normal):
 
 def test_hooks_are_called_when_they_are_due():
     part = Hooked(network(2, 3))
-    model = models.VAE(priors.StandardNormal(2), conditionals.DiagonalNormal(network(3, 4)), part)
+    model = models.VAE(priors.StandardNormal(2), conditionals.DiagonalNormalPosterior(network(3, 4)), part)
     trainer(model, data(25), epochs=2, batch_size=12).run()
     step = ("step", [12.0, 1.0])
     assert part.calls == [step, step, "epoch", step, step, "epoch", ("settle", [25.0, 3.0])]  # every row is settled on
@@ -479,8 +479,8 @@ class Both:
 class TwoLikelihoods(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.image = conditionals.Normal(nn.Sequential(nn.Linear(2, 4), nn.Unflatten(-1, (2, 2))), 1.0)
-        self.table = conditionals.Normal(nn.Linear(2, 2), "learned")
+        self.image = conditionals.NormalLikelihood(nn.Sequential(nn.Linear(2, 4), nn.Unflatten(-1, (2, 2))), 1.0)
+        self.table = conditionals.NormalLikelihood(nn.Linear(2, 2), "learned")
 
     def forward(self, z: Tensor) -> Both:
         return Both({"image": self.image(z), "table": self.table(z)})

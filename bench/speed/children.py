@@ -27,8 +27,8 @@ def ours(rows: int) -> None:
     from speed.networks import Mlp
 
     net = Mlp(784, (512,), 10)
-    posterior = conditionals.DiagonalNormal(nn.Sequential(networks.Standardize(0.0, 255.0), net.encoder()))
-    likelihood = conditionals.Normal(net.decoder(), 0.1, unit=255.0)
+    posterior = conditionals.DiagonalNormalPosterior(nn.Sequential(networks.Standardize(0.0, 255.0), net.encoder()))
+    likelihood = conditionals.NormalLikelihood(net.decoder(), 0.1, unit=255.0)
     model = models.VAE(priors.StandardNormal(10), posterior, likelihood)
     latens.train(model, objectives.ELBO(), _images(rows), epochs=1, batch_size=BATCH, patience=0, compile=False)
 

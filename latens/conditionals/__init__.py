@@ -13,13 +13,36 @@ from latens import late
 if TYPE_CHECKING:
     from latens.conditionals.base import Conditional, Features, event_dims
     from latens.conditionals.column import FAMILIES, Allowed, ColumnLikelihood
-    from latens.conditionals.columns import Columns
-    from latens.conditionals.counts import ContinuousBernoulli, NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
-    from latens.conditionals.discrete import Codebook, FiniteScalars, NearestCode, NormalAndCategories, OneHot, Relaxed
-    from latens.conditionals.flows import Autoregressive, FlowNormal, Planar, Radial, Step
-    from latens.conditionals.geometry import PowerSpherical, RiemannianNormal, Torus, VonMisesFisher, WrappedNormal
+    from latens.conditionals.columns import TableLikelihood
+    from latens.conditionals.counts import (
+        ContinuousBernoulliLikelihood,
+        NegativeBinomialLikelihood,
+        PoissonLikelihood,
+        ZeroInflatedNegativeBinomialLikelihood,
+    )
+    from latens.conditionals.discrete import (
+        Codebook,
+        FiniteScalars,
+        NearestCode,
+        NormalAndCategoriesPosterior,
+        OneHotPosterior,
+        RelaxedPosterior,
+    )
+    from latens.conditionals.flows import AutoregressiveStep, FlowPosterior, FlowStep, PlanarStep, RadialStep
+    from latens.conditionals.geometry import (
+        PowerSphericalPosterior,
+        RiemannianNormalPosterior,
+        TorusPosterior,
+        VonMisesFisherPosterior,
+        WrappedNormalPosterior,
+    )
     from latens.conditionals.in_order import ColumnsInOrder
-    from latens.conditionals.likelihoods import Bernoulli, Categorical, DiscretizedLogistic, Normal
+    from latens.conditionals.likelihoods import (
+        BernoulliLikelihood,
+        CategoricalLikelihood,
+        DiscretizedLogisticLikelihood,
+        NormalLikelihood,
+    )
     from latens.conditionals.missingness import SelfMaskedColumns
     from latens.conditionals.modalities import (
         ByModality,
@@ -30,23 +53,29 @@ if TYPE_CHECKING:
     )
     from latens.conditionals.perceptual import FeatureReconstruction, StructuralSimilarity
     from latens.conditionals.posteriors import (
-        Chained,
-        DiagonalNormal,
+        ChainedPosterior,
+        DiagonalNormalPosterior,
         DitheredNormal,
-        FullNormal,
-        LowRankNormal,
-        PointMass,
-        UnitUniform,
+        FullNormalPosterior,
+        LowRankNormalPosterior,
+        PointMassPosterior,
+        UnitUniformPosterior,
     )
 else:
     __getattr__, __dir__, __all__ = late(__name__, {
-        "base": "Conditional Features event_dims", "column": "FAMILIES Allowed ColumnLikelihood", "columns": "Columns",
-        "counts": "ContinuousBernoulli NegativeBinomial Poisson ZeroInflatedNegativeBinomial",
-        "discrete": "Codebook FiniteScalars NearestCode NormalAndCategories OneHot Relaxed",
-        "flows": "Autoregressive FlowNormal Planar Radial Step",
-        "geometry": "PowerSpherical RiemannianNormal Torus VonMisesFisher WrappedNormal", "in_order": "ColumnsInOrder",
-        "likelihoods": "Bernoulli Categorical DiscretizedLogistic Normal", "missingness": "SelfMaskedColumns",
+        "base": "Conditional Features event_dims", "column": "FAMILIES Allowed ColumnLikelihood",
+        "columns": "TableLikelihood",
+        "counts": "ContinuousBernoulliLikelihood NegativeBinomialLikelihood PoissonLikelihood "
+                  "ZeroInflatedNegativeBinomialLikelihood",
+        "discrete": "Codebook FiniteScalars NearestCode NormalAndCategoriesPosterior OneHotPosterior RelaxedPosterior",
+        "flows": "AutoregressiveStep FlowPosterior PlanarStep RadialStep FlowStep",
+        "geometry": "PowerSphericalPosterior RiemannianNormalPosterior TorusPosterior VonMisesFisherPosterior "
+                    "WrappedNormalPosterior",
+        "in_order": "ColumnsInOrder",
+        "likelihoods": "BernoulliLikelihood CategoricalLikelihood DiscretizedLogisticLikelihood NormalLikelihood",
+        "missingness": "SelfMaskedColumns",
         "modalities": "ByModality JointAndSingles MixtureOfExperts MixtureOfProducts ProductOfExperts",
-        "posteriors": "Chained DiagonalNormal DitheredNormal FullNormal LowRankNormal PointMass UnitUniform",
+        "posteriors": "ChainedPosterior DiagonalNormalPosterior DitheredNormal FullNormalPosterior "
+                      "LowRankNormalPosterior PointMassPosterior UnitUniformPosterior",
         "perceptual": "FeatureReconstruction StructuralSimilarity",
     })  # fmt: skip

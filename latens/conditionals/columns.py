@@ -34,7 +34,7 @@ def _stages(size: int, sources_of: Mapping[int, Sequence[int]]) -> list[list[int
     return [[j for j in range(size) if stage[j] == k] for k in range(max(stage) + 1)]
 
 
-class Columns(Conditional):
+class TableLikelihood(Conditional):
     """p(x|z) = prod_j p_j(x_j|z), one family a column; NaN cells are left out. ``allowed``: levels that a column can
     have with those of columns before it, among which it is normalised.
 
@@ -44,7 +44,7 @@ class Columns(Conditional):
     Raises ``ValueError`` where the network gives another number of outputs, and ``InputError`` for no columns.
 
     >>> columns = [ColumnLikelihood("normal", shift=170, unit=10), ColumnLikelihood("categorical", levels=3)]
-    >>> likelihood = Columns(nn.Linear(2, 4), columns)
+    >>> likelihood = TableLikelihood(nn.Linear(2, 4), columns)
     >>> likelihood(torch.zeros(5, 2)).log_prob(torch.tensor([[180.0, 2.0]]).expand(5, 2)).shape
     torch.Size([5])
     """
@@ -141,7 +141,7 @@ class Columns(Conditional):
 
         Raises ``ValueError`` for a sample of another width.
 
-        >>> likelihood = Columns(nn.Linear(1, 1), [ColumnLikelihood("poisson")])
+        >>> likelihood = TableLikelihood(nn.Linear(1, 1), [ColumnLikelihood("poisson")])
         >>> round(likelihood.start(torch.tensor([[1.0], [3.0]])).exp().item(), 4)
         2.0
         """

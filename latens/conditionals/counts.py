@@ -13,7 +13,7 @@ from latens.conditionals.base import Conditional, event_dims
 from latens.tensors.trees import Tree
 
 
-class Poisson(Conditional):
+class PoissonLikelihood(Conditional):
     """p(x|z) = prod_i Poisson(x_i; e^f_i(z)); the network gives the log rates, in the shape of a datum.
 
     ``offset`` names the key of the condition that holds the logarithm of each row's library size (its total count),
@@ -26,7 +26,7 @@ class Poisson(Conditional):
     of N rows, or A / (M + A) of M counts, A = sum_j a_j, that is a_i added to the total of each cell, half a count by
     default (Jeffreys 1946), so that a cell that was never seen above 0 can be.
 
-    >>> likelihood = Poisson(nn.Linear(2, 3), offset="log_size")
+    >>> likelihood = PoissonLikelihood(nn.Linear(2, 3), offset="log_size")
     >>> px = likelihood(torch.zeros(5, 2), {"log_size": torch.full((5,), 100.0).log()})
     >>> px.mean.sum(-1).detach()
     tensor([100.0000, 100.0000, 100.0000, 100.0000, 100.0000])
@@ -90,8 +90,9 @@ class Poisson(Conditional):
         return d.Poisson(log_mean)
 
 
-class NegativeBinomial(Poisson):
-    """p(x|z) = prod_i NB(x_i; mean mu_i, variance mu_i + mu_i^2 / theta_i), mu as the rates of :class:`Poisson`.
+class NegativeBinomialLikelihood(PoissonLikelihood):
+    """p(x|z) = prod_i NB(x_i; mean mu_i, variance mu_i + mu_i^2 / theta_i), mu as the rates of
+    :class:`PoissonLikelihood`.
 
     ``dispersion``: "learned", ln theta is a parameter of shape ``shape`` (that of a datum for one a cell, () for one
     shared by all), starting at 0; or "network", ln theta is the last of P parameters a cell. (Lopez et al. 2018)
@@ -119,8 +120,8 @@ class NegativeBinomial(Poisson):
         return d.NegativeBinomial(log_mean, self._log_theta(further))
 
 
-class ZeroInflatedNegativeBinomial(NegativeBinomial):
-    """As :class:`NegativeBinomial`, and the second of P parameters a cell is the logit of an extra zero."""
+class ZeroInflatedNegativeBinomialLikelihood(NegativeBinomialLikelihood):
+    """As :class:`NegativeBinomialLikelihood`, and the second of P parameters a cell is the logit of an extra zero."""
 
     @property
     def parameters_per_cell(self) -> int:
@@ -130,7 +131,7 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
         return d.ZeroInflatedNegativeBinomial(log_mean, self._log_theta(further), further[0])
 
 
-class ContinuousBernoulli(Conditional):
+class ContinuousBernoulliLikelihood(Conditional):
     """p(x|z) = prod_i of continuous Bernoulli densities on [0, 1]; the network gives the logits, in the shape of a
     datum. (Loaiza-Ganem & Cunningham 2019)
     """

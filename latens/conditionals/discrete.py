@@ -16,7 +16,7 @@ from latens.tensors.randomness import uniform
 from latens.tensors.trees import Tree
 
 
-class OneHot(Conditional):
+class OneHotPosterior(Conditional):
     """q(z|x) = prod_v Categorical(z_v; softmax(f_v(x))), one-hot; the network gives ``[..., V * K]`` logits.
 
     With a ``temperature`` draws carry the straight-through gradient of the relaxed draw, else none. Raises
@@ -35,7 +35,7 @@ class OneHot(Conditional):
         return d.OneHot(output.unflatten(-1, (-1, self.categories)), self.temperature)
 
 
-class Relaxed(Conditional):
+class RelaxedPosterior(Conditional):
     """q(z|x) = prod_v Concrete(f_v(x), T): categories relaxed to the simplex (Maddison, Mnih & Teh 2017). The network
     gives ``[..., V * K]`` logits. Raises ``ValueError`` for a temperature outside [0.4, 1000]: below, draws are 0 in
     single precision, above, it leaves their density no digits."""
@@ -50,7 +50,7 @@ class Relaxed(Conditional):
         return d.Relaxed(output.unflatten(-1, (-1, self.categories)), self.temperature)
 
 
-class NormalAndCategories(Conditional):
+class NormalAndCategoriesPosterior(Conditional):
     """q(z|x) = N(g(x), diag h(x)) times V categories; the network gives ``[..., 2 Z + V K]`` (Dupont 2018)."""
 
     def __init__(

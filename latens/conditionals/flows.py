@@ -15,7 +15,7 @@ from latens.tensors.numerics import positive
 from latens.tensors.trees import Tree
 
 
-class Step(nn.Module):
+class FlowStep(nn.Module):
     """One invertible step of a flow; it takes ``width`` numbers ``[..., width]`` of the datum and gives the map."""
 
     width: int
@@ -24,7 +24,7 @@ class Step(nn.Module):
         raise NotImplementedError
 
 
-class Planar(Step):
+class PlanarStep(FlowStep):
     """:class:`latens.distributions.Planar` with v, w, b given by the datum: 2 Z + 1 numbers; all 0 is the identity."""
 
     def __init__(self, dim: int):
@@ -36,7 +36,7 @@ class Planar(Step):
         return d.Planar(v, w, b.squeeze(-1))
 
 
-class Radial(Step):
+class RadialStep(FlowStep):
     """:class:`latens.distributions.Radial` with center, alpha, beta given by the datum: Z + 2 numbers. beta = alpha
     (positive(raw) - 1), so that a raw 0 is the identity.
     """
@@ -51,7 +51,7 @@ class Radial(Step):
         return d.Radial(center, alpha.squeeze(-1), (alpha * (positive(beta) - 1)).squeeze(-1))
 
 
-class Autoregressive(Step):
+class AutoregressiveStep(FlowStep):
     """z_i = t(u_i; what a masked network makes of u_1 … u_{i-1} and of ``context`` numbers of the datum), one pass
     from u to z, Z passes back.
 
@@ -83,7 +83,7 @@ class Autoregressive(Step):
         return d.Foreign(self.inner(parameters if self.width else None))
 
 
-class FlowNormal(Conditional):
+class FlowPosterior(Conditional):
     """q(z|x): z = g(x) + sqrt(h(x)) * T_L(… T_1(u)), u ~ N(0, I) (Rezende & Mohamed 2015).
 
     ln q = ln N(u; 0, I) - sum_l ln |det dT_l| - sum_i ln h_i / 2. The network gives ``[..., 2 Z + sum of the steps'
@@ -91,7 +91,7 @@ class FlowNormal(Conditional):
     noise they see is 1 for every datum. Raises ``ValueError`` for another number of outputs.
     """
 
-    def __init__(self, network: nn.Module, dim: int, steps: Sequence[Step], reads: tuple[str, ...] = ()):
+    def __init__(self, network: nn.Module, dim: int, steps: Sequence[FlowStep], reads: tuple[str, ...] = ()):
         super().__init__(network, reads)
         self.dim, self.steps = dim, nn.ModuleList(steps)
         self.widths = [step.width for step in steps]
@@ -99,7 +99,8 @@ class FlowNormal(Conditional):
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
         if output.shape[-1] != 2 * self.dim + sum(self.widths):
             raise ValueError(
-                f"FlowNormal needs 2 x {self.dim} + {' + '.join(map(str, self.widths))} outputs, got {output.shape[-1]}"
+                f"FlowPosterior needs 2 x {self.dim} + {' + '.join(map(str, self.widths))} outputs, "
+                f"got {output.shape[-1]}"
             )
         mean, raw, *parts = output.split([self.dim, self.dim, *self.widths], -1)
         base = d.DiagonalNormal(torch.zeros_like(mean), torch.ones_like(mean))

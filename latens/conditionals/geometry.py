@@ -21,21 +21,21 @@ def _direction(output: Tensor) -> tuple[Tensor, Tensor]:
     return normalize(direction, dim=-1, eps=1e-6), 4 * direction.shape[-1] * positive(raw, 1e-3)
 
 
-class VonMisesFisher(Conditional):
+class VonMisesFisherPosterior(Conditional):
     """q(z|x) = vMF(mu(x), kappa(x)) on S^(m-1); the network gives ``[..., m + 1]`` (Davidson et al. 2018)."""
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
         return d.VonMisesFisher(*_direction(output))
 
 
-class PowerSpherical(Conditional):
+class PowerSphericalPosterior(Conditional):
     """q(z|x) power spherical on S^(m-1); the network gives ``[..., m + 1]`` (De Cao & Aziz 2020)."""
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
         return d.PowerSpherical(*_direction(output))
 
 
-class Torus(Conditional):
+class TorusPosterior(Conditional):
     """q(z|x) = prod_j vonMises(t_j): the network gives ``[..., 3 D]``, a direction and a concentration for each circle.
 
     The code of a circle is (cos t, sin t), so that nothing tears where the angle jumps: a product of spheres S^1
@@ -46,7 +46,7 @@ class Torus(Conditional):
         return d.Flat(d.VonMisesFisher(*_direction(output.unflatten(-1, (-1, 3)))))
 
 
-class _InBall(Conditional):
+class _BallPosterior(Conditional):
     """Base of posteriors in the ball of curvature ``-c``; the location comes as a tangent vector at 0. No variance is
     beyond the ``widest``, and no location nearer to the edge than the ``reach`` of its variance, so that draws are
     where their density says."""
@@ -65,7 +65,7 @@ class _InBall(Conditional):
         return self.kind(from_tangent(tangent * room * torch.tanh(length / room) / length, self.c), variance, self.c)
 
 
-class WrappedNormal(_InBall):
+class WrappedNormalPosterior(_BallPosterior):
     """q(z|x) wrapped normal in the Poincare ball; the network gives ``[..., 2 n]``: tangent vector, raw variance."""
 
     kind = d.WrappedNormal
@@ -74,7 +74,7 @@ class WrappedNormal(_InBall):
         return self._about(*output.chunk(2, -1))
 
 
-class RiemannianNormal(_InBall):
+class RiemannianNormalPosterior(_BallPosterior):
     """q(z|x) Riemannian normal in the Poincare ball; the network gives ``[..., n + 1]``: tangent vector, raw
     variance."""
 

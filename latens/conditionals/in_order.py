@@ -12,21 +12,22 @@ from torch.nn.functional import silu
 
 from latens import distributions as d
 from latens.conditionals.column import Allowed, ColumnLikelihood
-from latens.conditionals.columns import Columns
+from latens.conditionals.columns import TableLikelihood
 from latens.networks import Before, Seen
 from latens.tensors.trees import Tree
 
 
-class ColumnsInOrder(Columns):
+class ColumnsInOrder(TableLikelihood):
     """p(x|z) = prod_j p_j(x_j | z, x_1 … x_{j-1}), exact in one pass (NADE, Larochelle & Murray 2011).
 
-    r(z) are the raw outputs of :class:`Columns`. Those of column j have added to them
+    r(z) are the raw outputs of :class:`TableLikelihood`. Those of column j have added to them
     V_j silu(A silu(U r(z) + sum_{i < j} W_i features_i(x_i))), V starting at 0, and go through heads of their own. What
     is missing tells nothing. Columns are in the order of the table.
 
     Columns that see each other leave nothing to the codes (Chen et al. 2017): the bound is then best where q(z|x) is
     the prior. So no gradient passes from here into r, and in training ln p(x) also has the gradient of the
-    :class:`Columns` that see z alone: codes are learned as without the earlier columns, which explain what codes leave.
+    :class:`TableLikelihood` that sees z alone: codes are learned as without the earlier columns, which explain what
+    codes leave.
 
     >>> columns = [ColumnLikelihood("normal"), ColumnLikelihood("categorical", levels=3)]
     >>> likelihood = ColumnsInOrder(nn.Linear(2, 4), columns, [Seen(), Seen(3)], hidden=8)

@@ -16,7 +16,7 @@ from latens.errors import is_number
 from latens.tensors.trees import Tree
 
 
-class Normal(Conditional):
+class NormalLikelihood(Conditional):
     """p(x|z) = N(f(z), c I), c > 0 the observation variance, in units of ``unit``.
 
     ``variance`` is a number (fixed c), ``"learned"`` (a parameter) or ``"optimal"``: the closed-form optimum, the mean
@@ -108,14 +108,14 @@ class Normal(Conditional):
         return (observed[0] / observed[1].clamp_min(1e-12)).clamp_min(self.floor).to(self.variance)
 
 
-class Bernoulli(Conditional):
+class BernoulliLikelihood(Conditional):
     """p(x|z) = prod_i Bernoulli(x_i; sigmoid(f_i(z))); the network gives the logits, in the shape of a datum."""
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
         return d.Observed(d.Bernoulli(output), event_dims(output, given))
 
 
-class Categorical(Conditional):
+class CategoricalLikelihood(Conditional):
     """p(x|z) = prod_i Categorical(x_i; softmax(f_i(z))); the network gives logits ``[..., levels, *event]``. With
     ``span`` = (first, last) the levels are numbers evenly spaced over it, else 0 … levels-1; ln p is of masses."""
 
@@ -131,7 +131,7 @@ class Categorical(Conditional):
         return d.Observed(_over(d.Categorical(logits), self.span, logits.shape[-1]), axes)
 
 
-class DiscretizedLogistic(Conditional):
+class DiscretizedLogisticLikelihood(Conditional):
     """p(x|z) over ordered levels 0 … levels-1, a mixture of discretised logistics a cell.
 
     The network gives ``[..., P, *event]``: M locations, M log-scales (``scale="network"``), and for M > 1 components M
@@ -148,7 +148,7 @@ class DiscretizedLogistic(Conditional):
         super().__init__(network, reads)
         if levels < 2 or components < 1 or scale not in ("network", "learned"):
             raise ValueError(
-                f"DiscretizedLogistic needs levels >= 2, components >= 1 and scale 'network' or 'learned', "
+                f"DiscretizedLogisticLikelihood needs levels >= 2, components >= 1 and scale 'network' or 'learned', "
                 f"got {levels}, {components}, {scale!r}"
             )
         self.levels, self.components, self.scale, self.span = levels, components, scale, span

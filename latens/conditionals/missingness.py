@@ -10,19 +10,19 @@ from torch.distributions import Distribution
 
 from latens import distributions as d
 from latens.conditionals.column import ColumnLikelihood
-from latens.conditionals.columns import Columns
+from latens.conditionals.columns import TableLikelihood
 from latens.errors import InputError
 from latens.tensors.trees import Tree
 
 SEEN = ("normal", "log_normal", "heaped")  # families whose value the mechanism sees, where it has no atoms
 
 
-class SelfMaskedColumns(Columns):
-    """p(x_o, s|z): :class:`Columns`, and cells that are missing by their own value: logit p(missing) = bias_j + slope_j
-    u_j, u_j the value in the column's own centre and spread (ln x for log-normal columns) or its score T(x) (for heaped
-    ones without atoms); of other columns the slope stays 0. Slopes start at 0 and biases, in :meth:`start`, at the
-    shares of missing cells: cells missing at random, from where training departs (not-MIWAE, Ipsen, Mattei & Frellsen
-    2021). ``InputError`` for a column of several components, which have no one location to be drawn about.
+class SelfMaskedColumns(TableLikelihood):
+    """p(x_o, s|z): :class:`TableLikelihood`, and cells that are missing by their own value: logit p(missing) = bias_j +
+    slope_j u_j, u_j the value in the column's own centre and spread (ln x for log-normal columns) or its score T(x)
+    (for heaped ones without atoms); of other columns the slope stays 0. Slopes start at 0 and biases, in :meth:`start`,
+    at the shares of missing cells: cells missing at random, from where training departs (not-MIWAE, Ipsen, Mattei &
+    Frellsen 2021). ``InputError`` for a column of several components, which have no one location to be drawn about.
 
     >>> likelihood = SelfMaskedColumns(nn.Linear(2, 1), [ColumnLikelihood("normal")])
     >>> px = likelihood(torch.zeros(5, 2))

@@ -16,7 +16,7 @@ from latens.errors import is_number, require
 from latens.tensors.trees import Tree
 
 
-class _Likeness(Conditional):
+class _PerceptualLikelihood(Conditional):
     """Base: the network gives the image u, in units of ``unit`` about ``shift``; ``score`` compares images in these."""
 
     shift: Tensor
@@ -39,14 +39,14 @@ class _Likeness(Conditional):
         def score(x: Tensor, _: Tensor) -> Tensor:
             return self.weight * self.score(((x - self.shift) / self.unit).to(output.dtype), output)
 
-        return d.Likeness(mean, score, len(self.shape), self.why)
+        return d.PerceptualScore(mean, score, len(self.shape), self.why)
 
     def score(self, x: Tensor, y: Tensor) -> Tensor:
         """At most 0, and 0 for equal images: ``[...]``."""
         raise NotImplementedError
 
 
-class StructuralSimilarity(_Likeness):
+class StructuralSimilarity(_PerceptualLikelihood):
     """ "ln p(x|z)" = -weight x cells x (1 - MS-SSIM(x, f(z))) (Snell et al. 2017): a score and no density of x.
 
     ``span``: the range of values, in the data's units.
@@ -66,7 +66,7 @@ class StructuralSimilarity(_Likeness):
         return -math.prod(self.shape) * (1 - self.similarity(shift + unit * x, shift + unit * y))
 
 
-class FeatureReconstruction(_Likeness):
+class FeatureReconstruction(_PerceptualLikelihood):
     """ "ln p(x|z)" = -weight x |phi(x) - phi(f(z))|^2 / 2, phi the features of a fixed random network: no density of x,
     since phi may send many images to one point (Hou et al. 2017, with the features of a trained classifier)."""
 

@@ -15,14 +15,14 @@ from latens.tensors.numerics import positive
 from latens.tensors.trees import Tree
 
 
-class PointMass(Conditional):
+class PointMassPosterior(Conditional):
     """All mass at the network's output ``[..., Z]``: the encoder of a plain autoencoder."""
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
         return d.PointMass(output)
 
 
-class DiagonalNormal(Conditional):
+class DiagonalNormalPosterior(Conditional):
     """q(z|x) = N(g(x), diag h(x)); the network gives ``[..., 2 Z]``: g, then the raw h.
 
     h is the **variance**: h = softplus(raw + ln(e - 1)) + 1e-8, so that a raw output of 0 means h = 1, and the draw is
@@ -31,12 +31,14 @@ class DiagonalNormal(Conditional):
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
         if output.shape[-1] % 2:
-            raise ValueError(f"DiagonalNormal needs an even number of outputs (g and h), got {output.shape[-1]}")
+            raise ValueError(
+                f"DiagonalNormalPosterior needs an even number of outputs (g and h), got {output.shape[-1]}"
+            )
         mean, raw = output.chunk(2, -1)
         return d.DiagonalNormal(mean, positive(raw, 1e-8))
 
 
-class UnitUniform(Conditional):
+class UnitUniformPosterior(Conditional):
     """q(z|x) uniform on the box of side 1 around g(x) ``[..., Z]``, what the network gives: noise in the place of
     rounding (Ballé et al. 2017). It reaches no z outside, so importance weights have the mean int_box p(x, z) dz, which
     is below p(x)."""
@@ -54,14 +56,14 @@ class DitheredNormal(Conditional):
         return d.DitheredMixture(torch.zeros_like(spread), torch.zeros_like(spread), spread)
 
 
-class FullNormal(Conditional):
+class FullNormalPosterior(Conditional):
     """q(z|x) = N(g(x), L L^T); the network gives ``[..., Z + Z(Z+1)/2]``: g, then L row by row, diagonal raw."""
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
         total = output.shape[-1]
         size = (math.isqrt(9 + 8 * total) - 3) // 2
         if size * (size + 3) != 2 * total:
-            raise ValueError(f"FullNormal needs Z + Z(Z+1)/2 outputs for some Z, got {total}")
+            raise ValueError(f"FullNormalPosterior needs Z + Z(Z+1)/2 outputs for some Z, got {total}")
         row, column = torch.tril_indices(size, size)
         tril = output.new_zeros(*output.shape[:-1], size, size)
         tril[..., row, column] = output[..., size:]
@@ -70,7 +72,7 @@ class FullNormal(Conditional):
         return d.FullNormal(output[..., :size], tril)
 
 
-class LowRankNormal(Conditional):
+class LowRankNormalPosterior(Conditional):
     """q(z|x) = N(g(x), diag h(x) + U(x) U(x)^T), U of ``rank`` columns; the network gives ``[..., Z (2 + rank)]``: g,
     then the raw h, then U row by row (Ong, Nott & Smith 2018).
 
@@ -86,20 +88,21 @@ class LowRankNormal(Conditional):
         size, rest = divmod(output.shape[-1], 2 + self.rank)
         if rest:
             raise ValueError(
-                f"LowRankNormal of rank {self.rank} needs Z x {2 + self.rank} outputs, got {output.shape[-1]}"
+                f"LowRankNormalPosterior of rank {self.rank} needs Z x {2 + self.rank} outputs, got {output.shape[-1]}"
             )
         mean, raw, factor = output.split([size, size, size * self.rank], -1)
         return d.LowRankNormal(mean, positive(raw, 1e-8), factor.unflatten(-1, (size, self.rank)))
 
 
-class Chained(nn.Module):
+class ChainedPosterior(nn.Module):
     """q(a|x) q(b|x, a) over z = (a, b) side by side: two groups of codes, the second given the first.
 
-    ``first``: q(a|x), a conditional. ``context``: a :class:`PointMass` x -> ``[..., H]``, what b sees of x. ``second``:
-    a :class:`DiagonalNormal` ``[..., H + A]`` -> ``size`` dimensions of b. (Tomczak & Welling 2018)
+    ``first``: q(a|x), a conditional. ``context``: a :class:`PointMassPosterior` x -> ``[..., H]``, what b sees of x.
+    ``second``: a :class:`DiagonalNormalPosterior` ``[..., H + A]`` -> ``size`` dimensions of b. (Tomczak & Welling
+    2018)
     """
 
-    def __init__(self, first: nn.Module, context: PointMass, second: DiagonalNormal, size: int):
+    def __init__(self, first: nn.Module, context: PointMassPosterior, second: DiagonalNormalPosterior, size: int):
         super().__init__()
         self.first, self.context, self.second, self.size = first, context, second, size
         self.reads = tuple(dict.fromkeys((*getattr(first, "reads", ()), *context.reads)))

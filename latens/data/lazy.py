@@ -101,7 +101,7 @@ class Subset(Lazy):
         return self.lazy.rows(self.index[index])
 
 
-class InMemory(Lazy):
+class LazyTensor(Lazy):
     """A tensor as a lazy leaf, so that some of its rows are a :class:`Subset` and no copy."""
 
     def __init__(self, tensor: Tensor):
@@ -117,7 +117,7 @@ def some(x: Tensor | Lazy, index: Tensor) -> Tensor | Lazy:
     if isinstance(x, Lazy):
         return Subset(x, index)
     few = x[:1].numel() * x.element_size() * len(index) < COPIED_BYTES or x.device.type != "cpu"
-    return x[index] if few else Subset(InMemory(x), index)
+    return x[index] if few else Subset(LazyTensor(x), index)
 
 
 class View(Lazy):

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from latens.densities.pixelcnn import PixelCNN
     from latens.densities.stage import SecondStage
     from latens.densities.store import load, save
-    from latens.densities.transformer import Autoregressive
+    from latens.densities.transformer import Transformer
 else:
     __getattr__, __dir__, __all__ = late(__name__, {
         "base": "Codes Density", "fitted": "Fitted fit", "flows": "Flow",
         "kinds": "KINDS options", "metric": "MetricChain", "mixtures": "GaussianMixture KernelDensity",
-        "pixelcnn": "PixelCNN", "stage": "SecondStage", "store": "load save", "transformer": "Autoregressive",
+        "pixelcnn": "PixelCNN", "stage": "SecondStage", "store": "load save", "transformer": "Transformer",
     })  # fmt: skip

@@ -25,7 +25,7 @@ ROWS = 100_000  # whose codes are used at most, evenly spaced
 
 
 @dataclass(frozen=True)
-class Form:
+class CodeLayout:
     """How a model has its codes: the shape of one, and for whole-number codes their number of ``levels``, with the
     shape of the numbers where they are entries of a book (``entries``)."""
 
@@ -43,12 +43,12 @@ class Form:
         return sum(book[chosen[..., level]] for level, book in enumerate(books)).reshape(-1, *self.shape)
 
     @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> Form:
+    def from_json(cls, fields: dict[str, Any]) -> CodeLayout:
         entries = fields["entries"]
         return cls(tuple(fields["shape"]), fields["levels"], None if entries is None else tuple(entries))
 
 
-def codes_of(model: nn.Module, x: Tree, c: Tree = None, *, seed: int = 0) -> tuple[Tensor, Form]:
+def codes_of(model: nn.Module, x: Tree, c: Tree = None, *, seed: int = 0) -> tuple[Tensor, CodeLayout]:
     """One draw from q(z|x) of each row, ``[N, D]``, and how the model has them. A posterior that chooses entries of a
     book (``index`` ``[N, V]`` or ``[N, V, levels]``) gives their whole numbers."""
     total, device = trees.rows(x), model_device(model)
@@ -69,12 +69,12 @@ def codes_of(model: nn.Module, x: Tree, c: Tree = None, *, seed: int = 0) -> tup
     if values.is_floating_point():
         if not torch.isfinite(values).all():
             raise InputError("some codes are not finite, and no density can be fitted to them")
-        return values, Form(shape)
+        return values, CodeLayout(shape)
     levels = model.prior().codes.shape[1] if entries else int(values.max()) + 1  # type: ignore[operator]
-    return values, Form(shape, levels, entries)
+    return values, CodeLayout(shape, levels, entries)
 
 
-def grid_of(model: Any, form: Form) -> tuple[int, int] | None:
+def grid_of(model: Any, form: CodeLayout) -> tuple[int, int] | None:
     """(rows, columns) of whole-number codes: the layout of the prior's positions, the levels of each side by side."""
     if form.entries is None:
         return None
@@ -94,7 +94,7 @@ class Fitted:
     kind: str
     options: dict[str, Any]
     density: Density
-    form: Form
+    form: CodeLayout
     record: dict[str, Any] = field(default_factory=dict)
 
     def draw(self, model: nn.Module, n: int, seed: int = 0) -> Tensor:
@@ -122,7 +122,7 @@ class Fitted:
     def from_json(cls, fields: dict[str, Any], model: nn.Module) -> Fitted:
         """The same with fresh tensors."""
         density = kind_of(fields["kind"]).build(fields["config"], model).to(getattr(torch, fields["dtype"]))
-        return cls(fields["kind"], fields["options"], density, Form.from_json(fields["form"]), fields["record"])
+        return cls(fields["kind"], fields["options"], density, CodeLayout.from_json(fields["form"]), fields["record"])
 
 
 def _dtype(density: Density) -> str:
@@ -163,7 +163,7 @@ def fit(
     return Fitted(kind, chosen, density, form, record)
 
 
-def _under_prior(model: Any, held: Tensor, form: Form) -> float | None:
+def _under_prior(model: Any, held: Tensor, form: CodeLayout) -> float | None:
     """Mean ln p of codes under the model's own prior; None where it has no such number."""
     try:
         with torch.no_grad():

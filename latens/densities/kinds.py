@@ -15,7 +15,7 @@ from latens.densities.metric import MetricChain, metric
 from latens.densities.mixtures import GaussianMixture, KernelDensity, kde, mixture
 from latens.densities.pixelcnn import PixelCNN, pixelcnn
 from latens.densities.stage import SecondStage, vae
-from latens.densities.transformer import Autoregressive, autoregressive
+from latens.densities.transformer import Transformer, autoregressive
 from latens.errors import InputError
 
 PRIOR = "prior"
@@ -36,7 +36,7 @@ class Kind:
 KINDS = {
     "mixture": Kind(mixture, GaussianMixture), "kde": Kind(kde, KernelDensity), "maf": Kind(maf, Flow),
     "iaf": Kind(iaf, Flow), "spline": Kind(spline, Flow), "vae": Kind(vae, SecondStage),
-    "autoregressive": Kind(autoregressive, Autoregressive, whole=True),
+    "autoregressive": Kind(autoregressive, Transformer, whole=True),
     "pixelcnn": Kind(pixelcnn, PixelCNN, whole=True), "metric": Kind(metric, MetricChain),
 }  # fmt: skip
 

@@ -8,7 +8,7 @@ from torch.distributions import Distribution
 from torch.nn.functional import conv2d, pad, silu
 
 from latens.densities.base import Codes, Density, descend
-from latens.densities.transformer import Strings
+from latens.densities.transformer import Autoregressive
 from latens.errors import is_whole, require
 from latens.tensors.randomness import Key, seeded
 from latens.tensors.trees import Tree
@@ -47,7 +47,7 @@ class Layer(nn.Module):
         return above, change + (0 if self.first else left)
 
 
-class Convolved(nn.Module):
+class MaskedConvolutions(nn.Module):
     """The logits of each position of a grid of codes from those before it, row by row."""
 
     def __init__(self, rows: int, columns: int, levels: int, width: int, layers: int, kernel: int):
@@ -75,10 +75,10 @@ class PixelCNN(Density):
 
     def __init__(self, rows: int, columns: int, levels: int, width: int, layers: int, kernel: int):
         super().__init__(rows=rows, columns=columns, levels=levels, width=width, layers=layers, kernel=kernel)
-        self.network = Convolved(rows, columns, levels, width, layers, kernel)
+        self.network = MaskedConvolutions(rows, columns, levels, width, layers, kernel)
 
     def forward(self, c: Tree = None) -> Distribution:
-        return Strings(self.network, self.config["rows"] * self.config["columns"])
+        return Autoregressive(self.network, self.config["rows"] * self.config["columns"])
 
 
 def pixelcnn(

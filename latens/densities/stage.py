@@ -44,10 +44,10 @@ class SecondStage(Density):
         widths = (hidden, hidden)
         stem = networks.Standardize(torch.zeros(size), torch.ones(size))
         encoder = nn.Sequential(stem, networks.mlp(size, 2 * latent, widths))
-        decoder = conditionals.Normal(
+        decoder = conditionals.NormalLikelihood(
             networks.mlp(latent, size, widths), variance="learned", shift=torch.zeros(size), unit=torch.ones(size)
         )
-        self.model = models.VAE(priors.StandardNormal(latent), conditionals.DiagonalNormal(encoder), decoder)
+        self.model = models.VAE(priors.StandardNormal(latent), conditionals.DiagonalNormalPosterior(encoder), decoder)
         self.scaled = (stem, decoder)
 
     def forward(self, c: Tree = None) -> Distribution:

@@ -32,7 +32,7 @@ class Block(nn.Module):
         return x + self.inner(self.between(x))
 
 
-class Strings(Distribution):
+class Autoregressive(Distribution):
     """p(i_1 … i_P) = prod_t p(i_t | i_1 … i_(t-1)) over P positions of K levels; the event is a string ``[P]``.
 
     ``logits(before)`` gives for ``[B, t]`` first positions the logits of positions 1 … t + 1, ``[B, t + 1, K]``.
@@ -75,7 +75,7 @@ class Causal(nn.Module):
         return self.head(self.blocks(x + self.place[: x.shape[1]]))
 
 
-class Autoregressive(Density):
+class Transformer(Density):
     """A small causal transformer over strings of codes."""
 
     def __init__(self, positions: int, levels: int, width: int, layers: int, heads: int):
@@ -83,12 +83,12 @@ class Autoregressive(Density):
         self.network = Causal(positions, levels, width, layers, heads)
 
     def forward(self, c: Tree = None) -> Distribution:
-        return Strings(self.network, self.config["positions"])
+        return Autoregressive(self.network, self.config["positions"])
 
 
 def autoregressive(
     codes: Codes, *, width: int = 64, layers: int = 2, heads: int = 4, epochs: int | str = "auto"
-) -> Autoregressive:
+) -> Transformer:
     """A causal transformer over whole-number codes, position by position. (van den Oord, Vinyals & Kavukcuoglu 2017;
     Vaswani et al. 2017)"""
     for name, value in (("width", width), ("layers", layers), ("heads", heads)):
@@ -96,6 +96,6 @@ def autoregressive(
     require(width % heads == 0, "width", f"a multiple of the {heads} heads", width)
     levels = codes.wholes("autoregressive")
     with seeded(codes.seed, Key.STRING_WEIGHTS):
-        density = Autoregressive(codes.size, levels, int(width), int(layers), int(heads))
+        density = Transformer(codes.size, levels, int(width), int(layers), int(heads))
     descend(density, codes, epochs=epochs)
     return density

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from latens.distributions.located import Located
-from latens.distributions.radial import Radial, wide
+from latens.distributions.radial import RadialDistance, wide
 from latens.distributions.sphere import log_area
 from latens.tensors.numerics import LOG_2PI, broadcast_shape
 from latens.tensors.randomness import standard_normal
@@ -161,7 +161,7 @@ class RiemannianNormal(_InBall):
         self._spread = variance.expand(self.loc.shape[:-1])
 
     @property
-    def _distance(self) -> Radial:
+    def _distance(self) -> RadialDistance:
         spread, root, power = self._spread.to(wide(self.loc)), math.sqrt(self.c), self.n - 1
 
         def log_kernel(r: Tensor) -> Tensor:
@@ -175,7 +175,7 @@ class RiemannianNormal(_InBall):
                 mode = (mode + power * root * spread / torch.tanh((root * mode).clamp_min(1e-12))) / 2
             deviation = spread.sqrt()  # the curvature of the logarithm is at least 1 / spread
             low, high = (mode - 13 * deviation).clamp_min(0), mode + 13 * deviation
-        return Radial(log_kernel, low, high)
+        return RadialDistance(log_kernel, low, high)
 
     @property
     def log_normaliser(self) -> Tensor:

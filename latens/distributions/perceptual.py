@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 
-class Likeness(Distribution):
+class PerceptualScore(Distribution):
     """``log_prob(x)`` = ``score(x, mean)``, a score and not a logarithm of a density: it does not integrate to 1.
 
     ``why`` says so in words: it is what is printed where a bound on ln p(x) would be. ``mean``: ``[..., *event]``;

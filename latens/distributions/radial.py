@@ -26,13 +26,13 @@ def wide(like: Tensor) -> torch.dtype:
 _X, _W = (torch.from_numpy(a) for a in np.polynomial.legendre.leggauss(_NODES))
 
 
-class Radial:
+class RadialDistance:
     """r in [low, high] with density exp(log_kernel(r)) / Z.
 
     ``log_kernel`` takes ``[N, *batch]`` and closes over parameters in the batch shape of ``low`` and ``high``. The
     window must hold all but a rounding error of the mass; no derivative goes through it. All numbers are float64.
 
-    >>> half = Radial(lambda r: -(r**2) / 2, torch.zeros(()), torch.tensor(9.0))
+    >>> half = RadialDistance(lambda r: -(r**2) / 2, torch.zeros(()), torch.tensor(9.0))
     >>> round(half.log_normaliser.exp().item() ** 2 * 2 / torch.pi, 10)
     1.0
     """

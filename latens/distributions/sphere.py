@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 from torch.nn.functional import normalize
 
-from latens.distributions.radial import Radial, wide
+from latens.distributions.radial import RadialDistance, wide
 from latens.tensors.numerics import broadcast_shape
 from latens.tensors.randomness import standard_normal
 
@@ -127,7 +127,7 @@ class VonMisesFisher(_AboutDirection):
     """
 
     @property
-    def _angle(self) -> Radial:
+    def _angle(self) -> RadialDistance:
         kappa, power = self.concentration.to(wide(self.loc)), self.m - 2
 
         def log_kernel(t: Tensor) -> Tensor:
@@ -142,7 +142,7 @@ class VonMisesFisher(_AboutDirection):
             spread = (kappa * cos + power / (1 - cos.square()).clamp_min(1e-12) if power else kappa).rsqrt()
             mode = torch.atan2((1 - cos.square()).clamp_min(0).sqrt(), cos) if power else torch.zeros_like(kappa)
             low, high = (mode - _REACH * spread).clamp_min(0), (mode + _REACH * spread).clamp_max(math.pi)
-        return Radial(log_kernel, low, high)
+        return RadialDistance(log_kernel, low, high)
 
     @property
     def _log_c(self) -> Tensor:
@@ -211,7 +211,7 @@ class PowerSpherical(_AboutDirection):
             mode = 2 * torch.atan(torch.sqrt(power / (2 * kappa + power))) if power else torch.zeros_like(kappa)
             curve = kappa / (1 + mode.cos()) + (power / mode.sin().square().clamp_min(1e-12) if power else 0.0)
             low, high = (mode - _REACH * curve.rsqrt()).clamp_min(0), (mode + _REACH * curve.rsqrt()).clamp_max(math.pi)
-        return (2 * (Radial(log_kernel, low, high).rsample(samples) / 2).sin().square()).to(self.loc)
+        return (2 * (RadialDistance(log_kernel, low, high).rsample(samples) / 2).sin().square()).to(self.loc)
 
     def log_prob(self, value: Tensor) -> Tensor:
         half = (value + self.loc).square().sum(-1) / 2  # 1 + cos

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from latens.conditionals import Columns
+from latens.conditionals import TableLikelihood
 from latens.evaluation.latent import (
     active_units,
     codes_and_means,
@@ -47,8 +47,8 @@ class Evaluation:
     ``observation_variance``: c in the square of the data's units (the mean over columns where they differ). Of a table
     of mixed columns, ``relative_rmse`` is that of its numbers, each column in units of its standard deviation over
     these rows, and ``accuracy`` the share of its levels that come back. ``measure``: what the nats of a table are of
-    (:attr:`latens.conditionals.Columns.measure`). ``no_bound``: why there is no bound on ln p(x). ``samples``: how good
-    rows drawn from a model of a table are, where that was asked for.
+    (:attr:`latens.conditionals.TableLikelihood.measure`). ``no_bound``: why there is no bound on ln p(x).
+    ``samples``: how good rows drawn from a model of a table are, where that was asked for.
     """
 
     rows: int
@@ -116,7 +116,8 @@ def reconstruction_errors(
     model: nn.Module, x: Tensor | Any, means: Tensor, c: Tree = None, count: int = 1000
 ) -> dict[str, Any]:
     """The figures of an evaluation that tell decoded codes from rows ``[N, *event]``: one number for arrays; for tables
-    of mixed columns (:class:`latens.conditionals.Columns`) that of numbers, in standard deviations, and of levels."""
+    of mixed columns (:class:`latens.conditionals.TableLikelihood`) that of numbers, in standard deviations, and of
+    levels."""
     likelihood = getattr(model, "likelihood", None)
     square = torch.zeros(x.shape[1:], dtype=torch.float64)
     hits, seen, first, second = (torch.zeros_like(square) for _ in range(4))
@@ -130,7 +131,7 @@ def reconstruction_errors(
         hits += ((again.round() == part) & observed).sum(0)
         seen += observed.sum(0)
         first, second = first + filled.sum(0), second + filled.square().sum(0)
-    if not isinstance(likelihood, Columns):
+    if not isinstance(likelihood, TableLikelihood):
         return {"rmse": float((square.sum() / seen.sum().clamp_min(1)).sqrt())}
     coded = torch.tensor([column.family in CODED for column in likelihood.columns])
     variance = second / seen.clamp_min(1) - (first / seen.clamp_min(1)).square()
@@ -171,7 +172,7 @@ def evaluate(
     found = Evaluation(
         **size, **reconstruction_errors(model, x, z, c), latent_dim=z.shape[1], distortion=float("nan"),
         active_units=int(active_units(means, prior_variance(model, x, c)).sum()),
-        measure=likelihood.measure if isinstance(likelihood, Columns) else None,
+        measure=likelihood.measure if isinstance(likelihood, TableLikelihood) else None,
         observation_variance=None if variance is None else float(variance.double().mean()),
     )  # fmt: skip
     found.no_bound = model.draw(first, 1, given).no_bound  # type: ignore[operator]
@@ -206,7 +207,7 @@ def _carried(found: Evaluation, bound: Bound, picked: Tensor, estimate: NLL) -> 
 def _at_floor(likelihood: Any) -> list[str]:
     """Warnings of scales and variances so small that data are copied."""
     found = []
-    columns = likelihood.floor_hits() if isinstance(likelihood, Columns) else []
+    columns = likelihood.floor_hits() if isinstance(likelihood, TableLikelihood) else []
     if columns:
         found.append(
             f"the scale of {len(columns)} column{'s' * (len(columns) > 1)} (counted from 0: "

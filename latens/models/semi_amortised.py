@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from latens.conditionals import DiagonalNormal
-from latens.distributions import DiagonalNormal as Normal
+from latens.conditionals import DiagonalNormalPosterior
+from latens.distributions import DiagonalNormal
 from latens.errors import is_number, is_whole, require, require_count
 from latens.models.vae import VAE
 from latens.tensors.trees import Tree
@@ -32,7 +32,7 @@ class SemiAmortised(VAE):
         rate: float = 0.3, draws: int = 4,
     ):  # fmt: skip
         super().__init__(prior, posterior, likelihood)
-        if not isinstance(posterior, DiagonalNormal):
+        if not isinstance(posterior, DiagonalNormalPosterior):
             raise ValueError(f"SemiAmortised refines a diagonal normal posterior, not {type(posterior).__name__}")
         require_count(steps, "steps")
         require(is_whole(draws) and draws >= 2 and draws % 2 == 0, "draws", "an even number from 2", draws)
@@ -50,7 +50,7 @@ class SemiAmortised(VAE):
             mean, log_h = (part if part.requires_grad else part.detach().requires_grad_() for part in given)
             for _ in range(self.steps):
                 mean, log_h = self._improved(mean, log_h, x, c, through=outside and self.training)
-        return Normal(mean, log_h.exp()) if outside else Normal(mean.detach(), log_h.detach().exp())
+        return DiagonalNormal(mean, log_h.exp()) if outside else DiagonalNormal(mean.detach(), log_h.detach().exp())
 
     def _improved(self, mean: Tensor, log_h: Tensor, x: Tree, c: Tree, through: bool) -> tuple[Tensor, Tensor]:
         """One step; differentiable itself where ``through``."""

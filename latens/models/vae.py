@@ -30,8 +30,8 @@ class VAE(nn.Module):
     the leading axis. (Kingma & Welling 2014; Rezende, Mohamed & Wierstra 2014)
 
     >>> from latens import conditionals, priors
-    >>> model = VAE(priors.StandardNormal(2), conditionals.DiagonalNormal(nn.Linear(5, 4)),
-    ...             conditionals.Normal(nn.Linear(2, 5), variance=0.1))
+    >>> model = VAE(priors.StandardNormal(2), conditionals.DiagonalNormalPosterior(nn.Linear(5, 4)),
+    ...             conditionals.NormalLikelihood(nn.Linear(2, 5), variance=0.1))
     >>> draw = model.draw(torch.zeros(7, 5), k=3)
     >>> draw.log_w.shape
     torch.Size([3, 7])

@@ -26,11 +26,11 @@ from latens.networks.base import (
     only_linear_maps,
 )
 from latens.networks.conv import ConvDecoder, ConvEncoder
-from latens.networks.grids import OnGrid, Resize, bottleneck, grids
+from latens.networks.grids import OnImages, Resize, bottleneck, grids
 from latens.networks.linear import Linear
 from latens.networks.mlp import mlp, residual_block
 from latens.networks.sequence import SequenceDecoder, SequenceEncoder
-from latens.networks.table import Before, Columns, Condition, Conditioned, OnCondition, Seen
+from latens.networks.table import Before, ColumnFeatures, Condition, Conditioned, OnCondition, Seen
 
 HIDDEN: dict[str, tuple[int, ...]] = {"linear": (), "mlp": (256, 256), "residual": (256, 256, 256)}
 
@@ -76,15 +76,15 @@ def start_at(network: nn.Module, value: Tensor) -> None:
 if TYPE_CHECKING:
     from latens.networks.hyperbolic import Gyroplanes
     from latens.networks.perceptual import FixedFeatures, MultiScaleSSIM
-    from latens.networks.recurrent import GatedCell, RecurrentDecoder, RecurrentEncoder, Steps, steps_of
+    from latens.networks.recurrent import GatedUnit, RecurrentDecoder, RecurrentEncoder, Steps, steps_of
 else:
     __getattr__, __dir__, __all__ = late(__name__, {
         "hyperbolic": "Gyroplanes", "perceptual": "FixedFeatures MultiScaleSSIM",
-        "recurrent": "GatedCell RecurrentDecoder RecurrentEncoder Steps steps_of",
+        "recurrent": "GatedUnit RecurrentDecoder RecurrentEncoder Steps steps_of",
     })  # fmt: skip
     __all__ += [
-        "ACTIVATIONS", "Before", "Columns", "Concatenate", "Condition", "Conditioned", "ConvDecoder", "ConvEncoder",
-        "Flatten", "Last", "Linear", "Log1p", "OnCondition", "OnGrid", "Residual", "Resize", "Scale", "Seen",
-        "SequenceDecoder", "SequenceEncoder", "Standardize", "Sum", "Unflatten", "activation", "bottleneck", "decoder",
-        "encoder", "grids", "has_convolutions", "mlp", "only_linear_maps", "residual_block", "start_at",
+        "ACTIVATIONS", "Before", "ColumnFeatures", "Concatenate", "Condition", "Conditioned", "ConvDecoder",
+        "ConvEncoder", "Flatten", "Last", "Linear", "Log1p", "OnCondition", "OnImages", "Residual", "Resize", "Scale",
+        "Seen", "SequenceDecoder", "SequenceEncoder", "Standardize", "Sum", "Unflatten", "activation", "bottleneck",
+        "decoder", "encoder", "grids", "has_convolutions", "mlp", "only_linear_maps", "residual_block", "start_at",
     ]  # fmt: skip

@@ -71,7 +71,7 @@ class RecurrentDecoder(nn.Module):
         return on_images(self._sequence, z, event_dims=1)
 
 
-class GatedCell(nn.Module):
+class GatedUnit(nn.Module):
     """h' = u h + (1 - u) tanh(W x + r (V h)) with gates u and r, over any leading axes (Cho et al. 2014)."""
 
     def __init__(self, inputs: int, width: int):

@@ -57,7 +57,7 @@ class Laws(nn.Module):
         return Margins(**tensors, pieces=pieces, grids=self.grids, floors=self.floors)
 
 
-class Columns(nn.Module):
+class ColumnFeatures(nn.Module):
     """Columns of numbers and codes as features: ``[..., D]`` with NaN where missing -> ``[..., features]`` floats.
 
     Numbers are centred and scaled (after ln or ln(1 + x)), bent beyond 5 units (5 + ln(1 + excess)) so that a stray
@@ -144,7 +144,8 @@ class Columns(nn.Module):
 class Before(nn.Module):
     """For each of D columns what those before it say: ``[..., D]`` with NaN where missing -> ``[..., D, size]``.
 
-    The sum of a learned linear map of each earlier column's features (of :class:`Columns`); a missing one adds nothing.
+    The sum of a learned linear map of each earlier column's features (of :class:`ColumnFeatures`); a missing one
+    adds nothing.
     """
 
     places: Tensor
@@ -152,7 +153,7 @@ class Before(nn.Module):
 
     def __init__(self, columns: Sequence[Seen], size: int):
         super().__init__()
-        self.columns = Columns(columns)
+        self.columns = ColumnFeatures(columns)
         owners = torch.tensor(self.columns.owners)
         places = [(owners == j).nonzero().flatten().tolist() for j in range(len(columns))]
         most = max(map(len, places))
@@ -173,12 +174,12 @@ class Before(nn.Module):
 
 
 class Condition(nn.Module):
-    """A mapping of named conditions ``[B]`` as features ``[B, features]``, seen as :class:`Columns` does."""
+    """A mapping of named conditions ``[B]`` as features ``[B, features]``, seen as :class:`ColumnFeatures` does."""
 
     def __init__(self, columns: Mapping[str, Seen]):
         super().__init__()
         self.names = tuple(columns)
-        self.columns = Columns(tuple(columns.values()))
+        self.columns = ColumnFeatures(tuple(columns.values()))
 
     @property
     def features(self) -> int:

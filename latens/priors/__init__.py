@@ -8,19 +8,27 @@ if TYPE_CHECKING:
     from latens.priors.fixed import (
         BallNormal,
         FiniteGrid,
-        NormalAndCategories,
+        NormalAndCategoriesPrior,
         UniformCategories,
-        UniformCodes,
+        UniformCodesPrior,
         UniformSphere,
         UniformTorus,
     )
-    from latens.priors.flow import Flow
-    from latens.priors.normal import ConditionalNormal, DitheredMixture, Laplace, NormalMixture, StandardNormal
-    from latens.priors.of_posterior import Chained, Exemplar, PseudoInputs, Vamp
-    from latens.priors.resampled import Resampled
+    from latens.priors.flow import FlowPrior
+    from latens.priors.normal import (
+        ConditionalNormal,
+        DitheredMixturePrior,
+        Laplace,
+        NormalMixturePrior,
+        StandardNormal,
+    )
+    from latens.priors.of_posterior import ChainedPrior, Exemplar, PseudoInputs, Vamp
+    from latens.priors.resampled import ResampledPrior
 else:
     __getattr__, __dir__, __all__ = late(__name__, {
-        "fixed": "BallNormal FiniteGrid NormalAndCategories UniformCategories UniformCodes UniformSphere UniformTorus",
-        "flow": "Flow", "normal": "ConditionalNormal DitheredMixture Laplace NormalMixture StandardNormal",
-        "of_posterior": "Chained Exemplar PseudoInputs Vamp", "resampled": "Resampled",
+        "fixed": "BallNormal FiniteGrid NormalAndCategoriesPrior UniformCategories UniformCodesPrior UniformSphere "
+                 "UniformTorus",
+        "flow": "FlowPrior",
+        "normal": "ConditionalNormal DitheredMixturePrior Laplace NormalMixturePrior StandardNormal",
+        "of_posterior": "ChainedPrior Exemplar PseudoInputs Vamp", "resampled": "ResampledPrior",
     })  # fmt: skip

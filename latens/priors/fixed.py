@@ -107,7 +107,7 @@ class UniformCategories(_Fixed):
         return torch.zeros_like(z).scatter(-1, z.argmax(-1, keepdim=True), 1.0).flatten(-2)
 
 
-class NormalAndCategories(nn.Module):
+class NormalAndCategoriesPrior(nn.Module):
     """p(z) = N(0, I) in ``dim`` dimensions beside ``variables`` of equal categories (Dupont 2018)."""
 
     reads: tuple[str, ...] = ()
@@ -124,7 +124,7 @@ class NormalAndCategories(nn.Module):
         return torch.cat([numbers, self.kinds.project(kinds)], -1)
 
 
-class UniformCodes(_Fixed):
+class UniformCodesPrior(_Fixed):
     """p(z) of ``positions`` codes, each drawn from all entries of a ``book`` (a module with ``codes`` ``[L, K, D]``,
     shared with the posterior) with equal mass: ln p = -positions L ln K. ``layout``: (rows, columns) where the
     positions form a grid, for densities of codes that look at neighbours."""

@@ -7,13 +7,13 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from latens import distributions as d
-from latens.conditionals import Autoregressive
+from latens.conditionals import AutoregressiveStep
 from latens.errors import is_whole, require, require_count
 from latens.priors.normal import require_given
 from latens.tensors.trees import Tree
 
 
-class Flow(nn.Module):
+class FlowPrior(nn.Module):
     """p(z): z = T(u), u ~ N(0, I), T a stack of spline couplings in alternating order (Durkan et al. 2019).
 
     ln p(z) = ln N(T^-1 z; 0, I) + ln |det dT^-1/dz|, one pass a step; a draw takes two. The splines are those of
@@ -32,7 +32,7 @@ class Flow(nn.Module):
         require(is_whole(bins) and bins >= 2, "bins", "a whole number from 2", bins)
         self.network, self.reads = network, tuple(reads)
         self.steps = nn.ModuleList(
-            Autoregressive(dim, context, bins, reverse=bool(number % 2), coupling=True) for number in range(steps)
+            AutoregressiveStep(dim, context, bins, reverse=bool(number % 2), coupling=True) for number in range(steps)
         )
         self.register_buffer("zeros", torch.zeros(dim), persistent=False)
 

@@ -84,7 +84,7 @@ class ConditionalNormal(nn.Module):
         return DiagonalNormal(mean, positive(raw, 1e-8))
 
 
-class NormalMixture(nn.Module):
+class NormalMixturePrior(nn.Module):
     """p(z) = sum_j w_j N(g_j, diag h_j) over ``components``, learned with the model (Jiang et al. 2017).
 
     With ``network`` (``{key: c[key]}`` for the keys in ``reads`` -> ``[B, components (1 + 2 Z)]``) weights, means and
@@ -109,7 +109,7 @@ class NormalMixture(nn.Module):
         return distributions.NormalMixture(logits.squeeze(-1), loc, positive(variance, 1e-4))
 
 
-class DitheredMixture(nn.Module):
+class DitheredMixturePrior(nn.Module):
     """p(z) = prod_i of a learned density of each z_i, a mixture of ``components`` normals, blurred by uniform noise of
     width 1: for codes with that noise in the place of rounding (Ballé et al. 2018).
 

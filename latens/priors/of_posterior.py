@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from latens import distributions as d
-from latens.conditionals import DiagonalNormal
+from latens.conditionals import DiagonalNormalPosterior
 from latens.errors import require
 from latens.tensors.trees import Tree
 
@@ -43,10 +43,10 @@ class PseudoInputs(nn.Module):
 class Vamp(nn.Module):
     """p(z) = sum_k w_k q(z|u_k), q the model's posterior and u_k learned pseudo-inputs (Tomczak & Welling 2018).
 
-    ``posterior``: the very module of the model, a :class:`latens.conditionals.DiagonalNormal`; it is shared, saved once
-    and counted once. ``inputs``: a module without arguments that gives the K pseudo-inputs. ``c``: the conditions that
-    they are seen under, ``{key: [K]}``, which stay as they are; the prior itself is the same for every condition. The
-    weights w are learned from 1/K. Raises ``ValueError`` for a posterior of another kind.
+    ``posterior``: the very module of the model, a :class:`latens.conditionals.DiagonalNormalPosterior`; it is shared,
+    saved once and counted once. ``inputs``: a module without arguments that gives the K pseudo-inputs. ``c``: the
+    conditions that they are seen under, ``{key: [K]}``, which stay as they are; the prior itself is the same for every
+    condition. The weights w are learned from 1/K. Raises ``ValueError`` for a posterior of another kind.
     """
 
     reads: tuple[str, ...] = ()
@@ -104,10 +104,10 @@ class Exemplar(nn.Module):
         return (x.double().nan_to_num(nan=-7.25) * self.directions.to(x.device)).flatten(1).sum(-1)
 
 
-class Chained(nn.Module):
+class ChainedPrior(nn.Module):
     """p(a) p(b|a) over z = (a, b) side by side: ``first`` a prior, ``second`` a
-    :class:`latens.conditionals.DiagonalNormal`, or a ``DitheredNormal``, ``[..., A]`` -> ``size`` dimensions of b
-    (Tomczak & Welling 2018; Ballé et al. 2018)."""
+    :class:`latens.conditionals.DiagonalNormalPosterior`, or a ``DitheredNormal``, ``[..., A]`` -> ``size``
+    dimensions of b (Tomczak & Welling 2018; Ballé et al. 2018)."""
 
     def __init__(self, first: nn.Module, second: nn.Module, size: int):
         super().__init__()
@@ -131,7 +131,7 @@ class _Held(nn.Module):
 
 
 def _require_normal(posterior: nn.Module) -> None:
-    if not isinstance(posterior, DiagonalNormal):
+    if not isinstance(posterior, DiagonalNormalPosterior):
         raise ValueError(
             f"a prior made of the posterior needs one that is diagonal normal, got {type(posterior).__name__}"
         )

@@ -13,7 +13,7 @@ from latens.tensors.numerics import log_mean_exp
 from latens.tensors.trees import Tree
 
 
-class Resampled(nn.Module):
+class ResampledPrior(nn.Module):
     """N(0, I) tilted by a learned acceptance a(z) = sigmoid(``network``(z)) (Bauer & Mnih 2019, LARS).
 
     A draw of N(0, I) is kept with probability a(z), the ``truncation``-th whatever it is; see

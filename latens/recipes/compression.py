@@ -21,7 +21,7 @@ def hyperprior(
     hyper = max(1, size // 4) if hyper_dim == "auto" else hyper_dim
     require(is_whole(hyper) and int(hyper) >= 1, "hyper_dim", "'auto' or a whole number from 1", hyper_dim)
     scales = conditionals.DitheredNormal(block(int(hyper), size, network_name(info, network)))
-    prior = priors.Chained(priors.DitheredMixture(int(hyper), components), scales, size)
-    posterior = conditionals.UnitUniform(encoder(info, [int(hyper), size], network), info.reads)
+    prior = priors.ChainedPrior(priors.DitheredMixturePrior(int(hyper), components), scales, size)
+    posterior = conditionals.UnitUniformPosterior(encoder(info, [int(hyper), size], network), info.reads)
     likely = likelihood_for(info, size, likelihood, network, variance, missing)
     return models.VAE(prior, posterior, through(networks.Last(size), likely)), objectives.ELBO(beta)

@@ -10,7 +10,7 @@ from torch import nn
 from latens import conditionals, models, objectives, priors
 from latens.errors import is_number, require, require_count
 from latens.recipes.choices import DataInfo, encoder, latent_size, likelihood_for
-from latens.recipes.choices.grids import cell_encoder, cell_likelihood, cells_for
+from latens.recipes.choices.grids import grid_encoder, grid_likelihood, grids_for
 from latens.tensors import trees
 
 Built = tuple[nn.Module, objectives.Objective]
@@ -23,7 +23,9 @@ def _categories(
     """latent_dim one-hot variables; draws carry a straight-through gradient where there is a temperature."""
     size = latent_size(info, latent_dim)
     prior = priors.UniformCategories(size, categories)
-    posterior = conditionals.OneHot(encoder(info, [size * categories], network), categories, temperature, info.reads)
+    posterior = conditionals.OneHotPosterior(
+        encoder(info, [size * categories], network), categories, temperature, info.reads
+    )
     return models.VAE(prior, posterior, likelihood_for(info, size * categories, likelihood, network, variance))
 
 
@@ -36,7 +38,9 @@ def gumbel_softmax(
     2017; Maddison, Mnih & Teh 2017)"""
     size = latent_size(info, latent_dim)
     prior = priors.UniformCategories(size, categories, prior_temperature)
-    posterior = conditionals.Relaxed(encoder(info, [size * categories], network), categories, temperature, info.reads)
+    posterior = conditionals.RelaxedPosterior(
+        encoder(info, [size * categories], network), categories, temperature, info.reads
+    )
     likely = likelihood_for(info, size * categories, likelihood, network, variance)
     return models.VAE(prior, posterior, likely), objectives.ELBO(beta)
 
@@ -83,7 +87,7 @@ def _quantised(
         with torch.no_grad():
             before = posterior(info.sample[rows], trees.take(info.sample_c, rows)).before
         book.start(before.reshape(-1, book.codes.shape[-1]))
-    return models.VAE(priors.UniformCodes(book, positions, layout), posterior, likely)
+    return models.VAE(priors.UniformCodesPrior(book, positions, layout), posterior, likely)
 
 
 def _string(
@@ -111,12 +115,12 @@ def vq_grid(
     info: DataInfo, *, latent_dim: int | str = 8, halvings: int | str = "auto", codes: int = 64,
     commitment: float = 0.25, decay: float = 0.99, likelihood: str = "auto", variance: float | str = "optimal",
 ) -> Built:  # fmt: skip
-    """As vq for images: a nearest code of latent_dim numbers for each cell of a grid, which convolutions halve so many
-    times. (van den Oord, Vinyals & Kavukcuoglu 2017)"""
-    size, sizes = latent_size(info, latent_dim), cells_for(info, halvings)
+    """As vq for images: a nearest code of latent_dim numbers for each position of a grid, which convolutions halve so
+    many times. (van den Oord, Vinyals & Kavukcuoglu 2017)"""
+    size, sizes = latent_size(info, latent_dim), grids_for(info, halvings)
     book, (rows, columns) = conditionals.Codebook(1, codes, size, decay), sizes[-1]
-    likely = cell_likelihood(info, sizes, size, likelihood, variance)
-    model = _quantised(info, book, cell_encoder(info, sizes, size), likely, rows * columns, (rows, columns))
+    likely = grid_likelihood(info, sizes, size, likelihood, variance)
+    model = _quantised(info, book, grid_encoder(info, sizes, size), likely, rows * columns, (rows, columns))
     return model, objectives.ELBO() + commitment * objectives.Commitment()
 
 
@@ -139,7 +143,7 @@ def fsq(
     """Latent_dim numbers, each rounded to one of a few levels: a grid of codes and no book. (Mentzer et al. 2024)"""
     size = latent_size(info, latent_dim)
     posterior = conditionals.FiniteScalars(encoder(info, [size], network), levels, info.reads)
-    prior = priors.UniformCodes(priors.FiniteGrid(levels), size)
+    prior = priors.UniformCodesPrior(priors.FiniteGrid(levels), size)
     return models.VAE(prior, posterior, likelihood_for(info, size, likelihood, network, variance)), objectives.ELBO()
 
 
@@ -151,9 +155,9 @@ def _numbers_and_categories(
     require_count(variables, "variables")
     size = latent_size(info, latent_dim)
     net = encoder(info, [2 * size, variables * categories], network)
-    posterior = conditionals.NormalAndCategories(net, size, categories, temperature, info.reads)
+    posterior = conditionals.NormalAndCategoriesPosterior(net, size, categories, temperature, info.reads)
     likely = likelihood_for(info, size + variables * categories, likelihood, network, variance)
-    return models.VAE(priors.NormalAndCategories(size, variables, categories), posterior, likely)
+    return models.VAE(priors.NormalAndCategoriesPrior(size, variables, categories), posterior, likely)
 
 
 def joint_vae(

@@ -18,7 +18,7 @@ def sphere(
     variance: float | str = "optimal", network: str = "auto",
 ) -> Built:  # fmt: skip
     """Von Mises-Fisher posterior on the unit sphere of latent_dim coordinates, uniform prior. (Davidson et al. 2018)"""
-    kind = conditionals.VonMisesFisher
+    kind = conditionals.VonMisesFisherPosterior
     return _on_sphere(info, kind, latent_dim, likelihood, variance, network), objectives.ELBO(beta)
 
 
@@ -27,7 +27,7 @@ def power_spherical(
     variance: float | str = "optimal", network: str = "auto",
 ) -> Built:  # fmt: skip
     """Power spherical posterior on the unit sphere, uniform prior, everything in closed form. (De Cao & Aziz 2020)"""
-    kind = conditionals.PowerSpherical
+    kind = conditionals.PowerSphericalPosterior
     return _on_sphere(info, kind, latent_dim, likelihood, variance, network), objectives.ELBO(beta)
 
 
@@ -38,7 +38,7 @@ def torus(
     """Latent_dim angles, von Mises posterior, uniform prior; a code is the cosine and sine of each, a product of
     spheres. (Davidson, Tomczak & Gavves 2019)"""
     size = latent_size(info, latent_dim)
-    posterior = conditionals.Torus(encoder(info, [3 * size], network), info.reads)
+    posterior = conditionals.TorusPosterior(encoder(info, [3 * size], network), info.reads)
     likely = _of_unit_variance(2, likelihood_for(info, 2 * size, likelihood, network, variance))
     return models.VAE(priors.UniformTorus(size), posterior, likely), objectives.ELBO(beta)
 
@@ -52,7 +52,7 @@ def poincare(
     2019)"""
     size = latent_size(info, latent_dim)
     prior = priors.BallNormal(size, curvature, prior_scale)
-    posterior = conditionals.WrappedNormal(encoder(info, [size, size], network), curvature, info.reads)
+    posterior = conditionals.WrappedNormalPosterior(encoder(info, [size, size], network), curvature, info.reads)
     return _in_ball(info, prior, posterior, features, likelihood, variance, network), objectives.ELBO(beta)
 
 
@@ -64,7 +64,7 @@ def poincare_riemannian(
     """Riemannian normals in the Poincare ball, decoder as for poincare. (Mathieu et al. 2019)"""
     size = latent_size(info, latent_dim)
     prior = priors.BallNormal(size, curvature, prior_scale, riemannian=True)
-    posterior = conditionals.RiemannianNormal(encoder(info, [size, 1], network), curvature, info.reads)
+    posterior = conditionals.RiemannianNormalPosterior(encoder(info, [size, 1], network), curvature, info.reads)
     return _in_ball(info, prior, posterior, features, likelihood, variance, network), objectives.ELBO(beta)
 
 

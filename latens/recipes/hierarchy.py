@@ -44,8 +44,8 @@ def two_stage(
     size = latent_size(info, latent_dim)
     kind = "linear" if network == "linear" else "mlp"
     second = models.VAE(
-        priors.StandardNormal(size), conditionals.DiagonalNormal(block(size, 2 * size, kind, 256)),
-        conditionals.Normal(block(size, size, kind, 256), variance="learned"),
+        priors.StandardNormal(size), conditionals.DiagonalNormalPosterior(block(size, 2 * size, kind, 256)),
+        conditionals.NormalLikelihood(block(size, size, kind, 256), variance="learned"),
     )  # fmt: skip
     model = models.TwoStage(
         priors.StandardNormal(size), posterior_for(info, size, "diagonal", network, "shared"),

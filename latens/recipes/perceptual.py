@@ -5,14 +5,14 @@ from __future__ import annotations
 from torch import nn
 
 from latens import models, objectives, priors
-from latens.recipes.choices import DataInfo, latent_size, likeness_for, posterior_for
+from latens.recipes.choices import DataInfo, latent_size, perceptual_for, posterior_for
 
 Built = tuple[nn.Module, objectives.Objective]
 
 
 def _alike(info: DataInfo, latent_dim: int | str, network: str, score: str, weight: float, beta: float) -> Built:
     size = latent_size(info, latent_dim)
-    likeness = likeness_for(info, size, network, score, weight)
+    likeness = perceptual_for(info, size, network, score, weight)
     model = models.VAE(priors.StandardNormal(size), posterior_for(info, size, "diagonal", network, "shared"), likeness)
     return model, objectives.ELBO(beta)
 

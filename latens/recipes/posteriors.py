@@ -31,7 +31,7 @@ def low_rank(
     size = latent_size(info, latent_dim)
     require(is_whole(rank) and 1 <= rank <= size, "rank", f"a whole number from 1 to latent_dim = {size}", rank)
     net = encoder(info, [size, size, size * rank], network)
-    posterior = conditionals.LowRankNormal(net, rank, info.reads)
+    posterior = conditionals.LowRankNormalPosterior(net, rank, info.reads)
     return _model(info, size, posterior, likelihood, variance, network, missing), objectives.ELBO()
 
 
@@ -41,7 +41,7 @@ def planar(
 ) -> Built:  # fmt: skip
     """A posterior bent by planar steps, their numbers given by the encoder. (Rezende & Mohamed 2015)"""
     size = latent_size(info, latent_dim)
-    bends = [conditionals.Planar(size) for _ in range(_count(steps))]
+    bends = [conditionals.PlanarStep(size) for _ in range(_count(steps))]
     return _bent(info, size, bends, likelihood, variance, network, missing), objectives.ELBO()
 
 
@@ -51,7 +51,7 @@ def radial(
 ) -> Built:  # fmt: skip
     """A posterior bent by radial steps, their numbers given by the encoder. (Rezende & Mohamed 2015)"""
     size = latent_size(info, latent_dim)
-    bends = [conditionals.Radial(size) for _ in range(_count(steps))]
+    bends = [conditionals.RadialStep(size) for _ in range(_count(steps))]
     return _bent(info, size, bends, likelihood, variance, network, missing), objectives.ELBO()
 
 
@@ -61,7 +61,7 @@ def iaf(
 ) -> Built:  # fmt: skip
     """A posterior of inverse autoregressive steps, which see context numbers of the encoder. (Kingma et al. 2016)"""
     size = latent_size(info, latent_dim)
-    bends = [conditionals.Autoregressive(size, context, reverse=bool(n % 2)) for n in range(_count(steps))]
+    bends = [conditionals.AutoregressiveStep(size, context, reverse=bool(n % 2)) for n in range(_count(steps))]
     return _bent(info, size, bends, likelihood, variance, network, missing), objectives.ELBO()
 
 
@@ -73,7 +73,7 @@ def neural_spline(
     al. 2019)"""
     require_count(bins, "bins", 2)
     size = latent_size(info, latent_dim)
-    bends = [conditionals.Autoregressive(size, context, bins, reverse=bool(n % 2)) for n in range(_count(steps))]
+    bends = [conditionals.AutoregressiveStep(size, context, bins, reverse=bool(n % 2)) for n in range(_count(steps))]
     return _bent(info, size, bends, likelihood, variance, network, missing), objectives.ELBO()
 
 
@@ -95,12 +95,12 @@ def _count(steps: int) -> int:
 
 
 def _bent(
-    info: DataInfo, size: int, bends: Sequence[conditionals.Step], likelihood: str, variance: float | str, network: str,
-    missing: str,
+    info: DataInfo, size: int, bends: Sequence[conditionals.FlowStep], likelihood: str, variance: float | str,
+    network: str, missing: str,
 ) -> nn.Module:  # fmt: skip
     """The model whose posterior is a diagonal normal bent by steps, their numbers given by the encoder."""
     net = encoder(info, [size, size, *(bend.width for bend in bends)], network)
-    posterior = conditionals.FlowNormal(net, size, bends, info.reads)
+    posterior = conditionals.FlowPosterior(net, size, bends, info.reads)
     return _model(info, size, posterior, likelihood, variance, network, missing)
 
 

@@ -50,11 +50,11 @@ def hierarchical_vamp(
     second_dim, both decoded. (Tomczak & Welling 2018)"""
     a, b, hidden = latent_size(info, latent_dim), latent_size(info, second_dim, "second_dim"), 64
     first = posterior_for(info, a, "diagonal", network, "shared")
-    context = conditionals.PointMass(encoder(info, [hidden], network), info.reads)
-    second = conditionals.DiagonalNormal(networks.mlp(hidden + a, 2 * b, (hidden,)))
-    posterior = conditionals.Chained(first, context, second, b)
+    context = conditionals.PointMassPosterior(encoder(info, [hidden], network), info.reads)
+    second = conditionals.DiagonalNormalPosterior(networks.mlp(hidden + a, 2 * b, (hidden,)))
+    posterior = conditionals.ChainedPosterior(first, context, second, b)
     vamped = priors.Vamp(first, *pseudo_inputs_for(info, components))
-    prior = priors.Chained(vamped, conditionals.DiagonalNormal(networks.mlp(a, 2 * b, (hidden,))), b)
+    prior = priors.ChainedPrior(vamped, conditionals.DiagonalNormalPosterior(networks.mlp(a, 2 * b, (hidden,))), b)
     return _model(info, a + b, prior, posterior, likelihood, variance, network), objectives.ELBO()
 
 
@@ -80,7 +80,7 @@ def flow_prior(
     posterior = posterior_for(info, size, "diagonal", network, "shared")
     seen = None if condition is None else networks.OnCondition(nn.Identity(), condition)
     context = 0 if condition is None else condition.features
-    prior = priors.Flow(size, steps, bins, network=seen, context=context, reads=info.reads)
+    prior = priors.FlowPrior(size, steps, bins, network=seen, context=context, reads=info.reads)
     return _model(info, size, prior, posterior, likelihood, variance, network, missing), objectives.ELBO()
 
 
@@ -91,7 +91,7 @@ def resampled(
     """N(0, I) whose draws a learned network accepts or refuses as the prior (LARS). (Bauer & Mnih 2019)"""
     size = latent_size(info, latent_dim)
     posterior = posterior_for(info, size, "diagonal", network, "shared")
-    prior = priors.Resampled(networks.mlp(size, 1, (64, 64)), size, truncation)
+    prior = priors.ResampledPrior(networks.mlp(size, 1, (64, 64)), size, truncation)
     return _model(info, size, prior, posterior, likelihood, variance, network, missing), objectives.ELBO()
 
 

@@ -30,7 +30,7 @@ def total_variation(a: np.ndarray, b: np.ndarray) -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class Marginal:
+class MarginalComparison:
     """A column's observed cells beside samples of it; ``more``: whether they lie farther apart than by chance (None:
     not asked)."""
 
@@ -49,7 +49,7 @@ class Marginal:
         """How far samples lie from the data; 1 where there are none."""
         return self.measure(self.data, self.drawn) if len(self.data) else 1.0
 
-    def tested(self, rng: np.random.Generator) -> Marginal:
+    def tested(self, rng: np.random.Generator) -> MarginalComparison:
         """Whether the distance is larger than in all of 19 random splits of both together (a permutation test at 5 %)
         is known then."""
         both, n = np.append(self.data, self.drawn), len(self.data)

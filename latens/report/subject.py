@@ -110,9 +110,9 @@ class Subject:
     @property
     def has_prior(self) -> bool:
         """Whether codes have a prior and a rate: False for an autoencoder."""
-        from latens.conditionals import PointMass
+        from latens.conditionals import PointMassPosterior
 
-        return not isinstance(getattr(self.run.model, "posterior", None), PointMass)
+        return not isinstance(getattr(self.run.model, "posterior", None), PointMassPosterior)
 
     @property
     def has_codes(self) -> bool:

@@ -26,10 +26,14 @@ def model(work: Work) -> nn.Module:
     encoder, decoder = (with_own_maps(part) for part in (work.network.encoder(), work.network.decoder()))
     if work.loss == "counts":
         encoder = nn.Sequential(networks.Log1p(), encoder)
-        likelihood: nn.Module = conditionals.NegativeBinomial(decoder, shape=(work.network.inputs,))
+        likelihood: nn.Module = conditionals.NegativeBinomialLikelihood(decoder, shape=(work.network.inputs,))
     else:
-        likelihood = conditionals.Bernoulli(decoder) if work.loss == "bernoulli" else conditionals.Normal(decoder, 1.0)
-    posterior = conditionals.DiagonalNormal(encoder)
+        likelihood = (
+            conditionals.BernoulliLikelihood(decoder)
+            if work.loss == "bernoulli"
+            else conditionals.NormalLikelihood(decoder, 1.0)
+        )
+    posterior = conditionals.DiagonalNormalPosterior(encoder)
     return models.VAE(priors.StandardNormal(work.network.latent), posterior, likelihood)
 
 

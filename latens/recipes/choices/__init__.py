@@ -12,12 +12,12 @@ from latens import late
 if TYPE_CHECKING:
     from latens.recipes.choices.arrays import LIKELIHOODS, likelihood_name, standardisation
     from latens.recipes.choices.info import CONV_SIDE, NETWORKS, DataInfo, latent_size, network_name, one_of
-    from latens.recipes.choices.parts import encoder, likelihood_for, likeness_for, posterior_for, prior_for, through
+    from latens.recipes.choices.parts import encoder, likelihood_for, perceptual_for, posterior_for, prior_for, through
     from latens.recipes.choices.pseudo_inputs import linear_units, pseudo_inputs_for, rows_for
 else:
     __getattr__, __dir__, __all__ = late(__name__, {
         "arrays": "LIKELIHOODS likelihood_name standardisation",
         "info": "CONV_SIDE NETWORKS DataInfo latent_size network_name one_of",
-        "parts": "encoder likelihood_for likeness_for posterior_for prior_for through",
+        "parts": "encoder likelihood_for perceptual_for posterior_for prior_for through",
         "pseudo_inputs": "linear_units pseudo_inputs_for rows_for",
     })  # fmt: skip

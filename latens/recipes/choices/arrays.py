@@ -14,8 +14,8 @@ LIKELIHOODS = (
     "zero_inflated_negative_binomial", "continuous_bernoulli",
 )  # fmt: skip
 COUNTS = {
-    "poisson": "Poisson", "negative_binomial": "NegativeBinomial",
-    "zero_inflated_negative_binomial": "ZeroInflatedNegativeBinomial",
+    "poisson": "PoissonLikelihood", "negative_binomial": "NegativeBinomialLikelihood",
+    "zero_inflated_negative_binomial": "ZeroInflatedNegativeBinomialLikelihood",
 }  # fmt: skip
 
 COUNT_UNIT = 0.1  # of ln(1 + x): what counts vary by where one row in fifty has one

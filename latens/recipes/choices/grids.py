@@ -1,4 +1,4 @@
-"""Codes on a grid of cells, for images: a network that halves the grid, and one that brings it back."""
+"""Codes on a grid, for images: a network that halves the grid, and one that brings it back."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from latens.recipes.choices.hierarchy import CHANNELS, GridHead, image_features,
 from latens.recipes.choices.info import DataInfo
 
 
-def cells_for(info: DataInfo, halvings: int | str) -> list[tuple[int, int]]:
+def grids_for(info: DataInfo, halvings: int | str) -> list[tuple[int, int]]:
     """Grids from the image's own to that of the codes, each half the one before; "auto" halves until a side is near 7.
     ``InputError`` for what is no image."""
     if info.is_table or not info.schema.is_image:
@@ -29,7 +29,7 @@ def cells_for(info: DataInfo, halvings: int | str) -> list[tuple[int, int]]:
 
 
 class ChannelsLast(nn.Module):
-    """``[..., C, H, W]`` -> ``[..., H W C]``: the numbers of a cell side by side, cells row by row."""
+    """``[..., C, H, W]`` -> ``[..., H W C]``: the numbers of a position side by side, positions row by row."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.movedim(-3, -1).flatten(-3)
@@ -42,22 +42,22 @@ class ChannelsFirst(nn.Module):
         return x.movedim(-1, -3)
 
 
-def cell_encoder(info: DataInfo, sizes: list[tuple[int, int]], size: int) -> nn.Module:
-    """x to ``size`` numbers in each cell of the last grid, flat."""
+def grid_encoder(info: DataInfo, sizes: list[tuple[int, int]], size: int) -> nn.Module:
+    """x to ``size`` numbers at each position of the last grid, flat."""
     layers: list[nn.Module] = []
     for _ in sizes[1:]:  # to ceil(n / 2)
         layers += [nn.SiLU(), nn.Conv2d(CHANNELS, CHANNELS, 3, stride=2, padding=1), _residual()]
-    return image_features(info, networks.OnGrid(*layers, nn.SiLU(), nn.Conv2d(CHANNELS, size, 1)), ChannelsLast())
+    return image_features(info, networks.OnImages(*layers, nn.SiLU(), nn.Conv2d(CHANNELS, size, 1)), ChannelsLast())
 
 
-def cell_likelihood(
+def grid_likelihood(
     info: DataInfo, sizes: list[tuple[int, int]], size: int, likelihood: str, variance: float | str
 ) -> nn.Module:
-    """p(x|z) for ``size`` numbers in each cell of the last grid."""
+    """p(x|z) for ``size`` numbers at each position of the last grid."""
     layers: list[nn.Module] = [nn.Conv2d(size, CHANNELS, 1), _residual()]
     for _, finer in pairwise(sizes[::-1]):
         layers += [networks.Resize(finer), nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1), _residual()]
-    first = nn.Sequential(ChannelsFirst(), networks.OnGrid(*layers))
+    first = nn.Sequential(ChannelsFirst(), networks.OnImages(*layers))
     return likelihood_on(
         info, lambda start, features: GridHead((*sizes[-1], size), start, features, first), likelihood, variance
     )

@@ -57,7 +57,8 @@ def residual_ladder(
     info: DataInfo, size: int, depth: int, network: str, likelihood: str, variance: float | str
 ) -> models.Ladder:
     """``depth`` layers at each resolution beside a stream of features: for images with ``network="conv"`` on grids from
-    one cell to the whole image (``size`` numbers a cell), otherwise ``4 depth`` dense layers of ``size`` numbers."""
+    one position to the whole image (``size`` numbers a position), otherwise ``4 depth`` dense layers of ``size``
+    numbers."""
     kind = network_kind(info, network)
     if kind == "sequence":
         raise InputError("layers on grids are for images; for sequences choose network='mlp', 'residual' or 'linear'")
@@ -96,7 +97,7 @@ def _on_grids(info: DataInfo, size: int, depth: int, likelihood: str, variance: 
         return networks.Residual(networks.bottleneck(CHANNELS, CHANNELS, scale=scale))
 
     first = conditionals.Features(image_features(info), info.reads)
-    stages = [networks.OnGrid(networks.Resize(grid), residual()) for grid in sizes[-2::-1]]
+    stages = [networks.OnImages(networks.Resize(grid), residual()) for grid in sizes[-2::-1]]
     rungs = []
     for grid, following in zip(sizes, [*sizes[1:], sizes[-1]]):
         after = [residual()] if following == grid else [residual(), networks.Resize(following)]
@@ -104,7 +105,7 @@ def _on_grids(info: DataInfo, size: int, depth: int, likelihood: str, variance: 
         rungs.append(
             models.ResidualRung(
                 size * math.prod(grid), _statistics(CHANNELS, size), _statistics(2 * CHANNELS, size),
-                nn.Sequential(networks.Unflatten((size, *grid)), networks.OnGrid(inject)), networks.OnGrid(*after),
+                nn.Sequential(networks.Unflatten((size, *grid)), networks.OnImages(inject)), networks.OnImages(*after),
                 axis=-3,
             )
         )  # fmt: skip
@@ -121,7 +122,7 @@ def image_features(info: DataInfo, *further: nn.Module) -> nn.Module:
     condition, (stem, shape) = condition_for(info), stem_for(info)
     channels = shape[0] + (0 if condition is None else condition.features)
     block = networks.Residual(networks.bottleneck(CHANNELS, CHANNELS))
-    net: nn.Module = networks.OnGrid(nn.Conv2d(channels, CHANNELS, 3, padding=1), block)
+    net: nn.Module = networks.OnImages(nn.Conv2d(channels, CHANNELS, 3, padding=1), block)
     net = nn.Sequential(net, *further) if further else net
     return nn.Sequential(stem, net) if condition is None else networks.Conditioned(
         net, condition, stem=stem, kind="image"
@@ -136,7 +137,7 @@ class GridHead(nn.Module):
         super().__init__()
         self.shape, self.outputs = shape, tuple(start.shape)
         self.first = nn.Identity() if first is None else first
-        self.network = networks.OnGrid(networks.bottleneck(CHANNELS, math.prod(self.outputs[:-2])))
+        self.network = networks.OnImages(networks.bottleneck(CHANNELS, math.prod(self.outputs[:-2])))
         self.condition = networks.Linear(features, CHANNELS) if features else None
         self.bias = nn.Parameter(start.clone())
 
@@ -149,8 +150,8 @@ class GridHead(nn.Module):
 
 
 def _statistics(channels: int, size: int) -> nn.Module:
-    """A grid of features to mean and raw variance of ``size`` numbers a cell, flat, beginning at N(0, I)."""
-    return nn.Sequential(_quiet(networks.OnGrid(networks.bottleneck(channels, 2 * size))), nn.Flatten(-3))
+    """A grid of features to mean and raw variance of ``size`` numbers a position, flat, beginning at N(0, I)."""
+    return nn.Sequential(_quiet(networks.OnImages(networks.bottleneck(channels, 2 * size))), nn.Flatten(-3))
 
 
 def _residual_block(kind: str, count: int) -> nn.Module:

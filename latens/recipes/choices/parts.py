@@ -75,7 +75,7 @@ def stem_for(info: DataInfo) -> tuple[nn.Module, tuple[int, ...]]:
         counts = info.schema.kind == "count"
         return (nn.Sequential(networks.Log1p(), standardize) if counts else standardize), info.shape
     wide = torch.float64 if info.schema.storage == "float64" else torch.float32
-    stem = networks.Columns([seen_as(column) for column in info.schema.modelled], wide=wide)
+    stem = networks.ColumnFeatures([seen_as(column) for column in info.schema.modelled], wide=wide)
     return stem, (stem.features,)
 
 
@@ -83,11 +83,11 @@ def posterior_for(info: DataInfo, latent_dim: int, posterior: str, network: str,
     """q(z|x): diagonal or full normal, or a point mass."""
     one_of("posterior", posterior, ("diagonal", "full", "point"))
     if posterior == "point":
-        return conditionals.PointMass(encoder(info, [latent_dim], network), info.reads)
+        return conditionals.PointMassPosterior(encoder(info, [latent_dim], network), info.reads)
     if posterior == "full":
         sizes = [latent_dim, latent_dim * (latent_dim + 1) // 2]
-        return conditionals.FullNormal(encoder(info, sizes, network, heads), info.reads)
-    return conditionals.DiagonalNormal(encoder(info, [latent_dim, latent_dim], network, heads), info.reads)
+        return conditionals.FullNormalPosterior(encoder(info, sizes, network, heads), info.reads)
+    return conditionals.DiagonalNormalPosterior(encoder(info, [latent_dim, latent_dim], network, heads), info.reads)
 
 
 def prior_for(info: DataInfo, latent_dim: int, prior: str, components: int = MIXTURE) -> nn.Module:
@@ -108,11 +108,11 @@ def prior_for(info: DataInfo, latent_dim: int, prior: str, components: int = MIX
             raise InputError(
                 "prior='conditional' needs a condition: name a column with --condition, or use 'standard'"
             )
-        return priors.NormalMixture(latent_dim, components)
+        return priors.NormalMixturePrior(latent_dim, components)
     outputs = components * (1 + 2 * latent_dim) if prior == "mixture" else 2 * latent_dim
     net = networks.OnCondition(networks.mlp(condition.features, outputs, (64,)), condition)
     if prior == "mixture":
-        return priors.NormalMixture(latent_dim, components, net, info.reads)
+        return priors.NormalMixturePrior(latent_dim, components, net, info.reads)
     return priors.ConditionalNormal(net, info.reads)
 
 
@@ -161,7 +161,7 @@ def likelihood_for(
     if kind == "normal":
         shift, unit = standardisation(info)
         net, _ = _decoder(info, name, latent_dim, info.shape)
-        return conditionals.Normal(
+        return conditionals.NormalLikelihood(
             net, variance_of(variance), shift=shift, unit=unit, varying=varying_cells(info), rows=info.rows,
             reads=reads,
         )
@@ -169,16 +169,16 @@ def likelihood_for(
         net, inner = _decoder(info, name, latent_dim, info.shape)
         if info.sample is not None:
             networks.start_at(inner, mean_of(info).clamp(0.02, 0.98).logit())
-        return conditionals.Bernoulli(net, reads)
+        return conditionals.BernoulliLikelihood(net, reads)
     if kind == "continuous_bernoulli":
-        return conditionals.ContinuousBernoulli(_decoder(info, name, latent_dim, info.shape)[0], reads)
+        return conditionals.ContinuousBernoulliLikelihood(_decoder(info, name, latent_dim, info.shape)[0], reads)
     if kind in COUNTS:
         return _counts(info, kind, name, latent_dim)
     levels = int(schema.levels or 2)
     if kind == "categorical":
         net, _ = _decoder(info, name, latent_dim, (levels, *info.shape))
-        return conditionals.Categorical(net, reads, span=schema.span)
-    part = conditionals.DiscretizedLogistic(nn.Identity(), levels, span=schema.span, reads=reads)
+        return conditionals.CategoricalLikelihood(net, reads, span=schema.span)
+    part = conditionals.DiscretizedLogisticLikelihood(nn.Identity(), levels, span=schema.span, reads=reads)
     part.network, inner = _decoder(info, name, latent_dim, (part.parameters_per_cell, *info.shape))
     if info.sample is not None:
         low, high = schema.ends
@@ -187,7 +187,7 @@ def likelihood_for(
     return part
 
 
-def likeness_for(info: DataInfo, latent_dim: int, network: str, score: str, weight: float) -> nn.Module:
+def perceptual_for(info: DataInfo, latent_dim: int, network: str, score: str, weight: float) -> nn.Module:
     """A score of likeness of images in the place of a likelihood; ``score``: "ms_ssim" or "features"."""
     schema = info.schema
     if not schema.is_image or not isinstance(schema, Schema):

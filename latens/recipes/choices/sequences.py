@@ -45,7 +45,7 @@ def sequence_posterior(info: DataInfo, latent_dim: int, kind: str) -> nn.Module:
         "conv": lambda: networks.SequenceEncoder((steps, inputs), outputs),
         "linear": lambda: nn.Sequential(networks.Flatten((steps, inputs)), networks.Linear(steps * inputs, outputs)),
     }
-    return conditionals.DiagonalNormal(_over_time(info, nets[kind]()), info.reads)
+    return conditionals.DiagonalNormalPosterior(_over_time(info, nets[kind]()), info.reads)
 
 
 def sequence_likelihood(
@@ -109,6 +109,6 @@ def recurrent_model(
     features = conditionals.Features(_over_time(info, block(_inputs(info), width, dense)), info.reads)
     return models.Recurrent(
         features, block(width, 2 * latent_dim, dense), block(2 * width, 2 * latent_dim, dense),
-        networks.GatedCell(state, width), likelihood_on(info, head, likelihood, variance), shape=info.shape,
+        networks.GatedUnit(state, width), likelihood_on(info, head, likelihood, variance), shape=info.shape,
         latent_dim=latent_dim, width=width, axis=-1 if len(info.shape) == 1 else -2,
     )  # fmt: skip

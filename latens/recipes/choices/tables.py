@@ -53,7 +53,7 @@ def allowed_in(schema: Table) -> list[conditionals.Allowed]:
 def columns_likelihood(
     info: DataInfo, decoder: Callable[[Sequence[int]], tuple[nn.Module, nn.Module]], missing: str = "mar",
     dependence: str = "codes",
-) -> conditionals.Columns:
+) -> conditionals.TableLikelihood:
     """The product of the columns' likelihoods, its untrained network giving the columns' marginals; with ``missing``
     "mnar" also the likelihood of which cells are missing."""
     one_of("missing", missing, ("mar", "mnar"))
@@ -64,7 +64,7 @@ def columns_likelihood(
     heads = [_head(column, info, missing) for column in columns]
     net, inner = decoder((sum(head.outputs for head in heads),))
     allowed = allowed_in(info.schema)  # type: ignore[arg-type]
-    part: conditionals.Columns
+    part: conditionals.TableLikelihood
     if missing == "mnar":
         info.choices["missing"] = "missing = mnar: whether a cell is missing may depend on its own value"
         part = conditionals.SelfMaskedColumns(net, heads, reads=info.reads)
@@ -72,7 +72,7 @@ def columns_likelihood(
         seen = [seen_as(column) for column in columns]
         part = conditionals.ColumnsInOrder(net, heads, seen, hidden=BEFORE, allowed=allowed, reads=info.reads)
     else:
-        part = conditionals.Columns(net, heads, allowed=allowed, reads=info.reads)
+        part = conditionals.TableLikelihood(net, heads, allowed=allowed, reads=info.reads)
     if info.sample is not None:
         networks.start_at(inner, part.start(info.sample))
     return part
