@@ -31,7 +31,8 @@ def main() -> None:
     z = torch.randn(2000, 2, generator=generator)
     counts = torch.poisson((z @ torch.randn(2, 12, generator=generator) * 0.5 + 1).exp(), generator=generator)
     encoder = nn.Sequential(nn.Linear(12, 32), nn.SiLU(), nn.Linear(32, 4))
-    model = models.VAE(priors.StandardNormal(2), conditionals.DiagonalNormalPosterior(encoder), PoissonLikelihood(2, 12))
+    posterior, likelihood = conditionals.DiagonalNormalPosterior(encoder), PoissonLikelihood(2, 12)
+    model = models.VAE(priors.StandardNormal(2), posterior, likelihood)
     with tempfile.TemporaryDirectory() as folder:
         run = latens.train(model, objectives.ELBO(), counts, epochs=30, validation=0.1, out=f"{folder}/run")
         print(f"served: {run.served}; last validation bound {run.history[-1]['validation_bound']:.3f} nats")

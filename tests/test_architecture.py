@@ -68,6 +68,16 @@ def test_a_layer_imports_only_from_layers_before_it(path: Path):
             assert ORDER.index(layer) < ORDER.index(own), f"{path.name}:{line}: {own} must not import {layer}"
 
 
+# Classes of one name: the estimator and the model of the field's one name, each where its users look for it.
+SHARED_NAMES = {"Drawn", "VAE"}
+
+
+def test_no_two_classes_share_a_name():
+    classes = [node.name for path in modules() for node in ast.walk(ast.parse(path.read_text("utf-8")))
+               if isinstance(node, ast.ClassDef)]  # fmt: skip
+    assert {name for name in classes if classes.count(name) > 1} == SHARED_NAMES
+
+
 def test_the_root_holds_rooms_that_a_newcomer_can_count():
     files = [path.relative_to(ROOT) for path in ROOT.rglob("*") if path.is_file()]  # empty folders of old stay behind
     entries = {path.parts[0] for path in files if "__pycache__" not in path.parts}

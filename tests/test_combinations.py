@@ -13,7 +13,7 @@ from commanding import done, refused
 from torch import nn
 
 import latens
-from latens.conditionals import Allowed, ColumnLikelihood, TableLikelihood, ColumnsInOrder
+from latens.conditionals import Allowed, ColumnLikelihood, ColumnsInOrder, TableLikelihood
 from latens.data.rows import Asked, rows_of
 from latens.data.tables.frames import as_table
 from latens.networks import Seen

@@ -402,7 +402,9 @@ def test_nll_of_a_trained_nonlinear_model_meets_the_truth_on_the_latent_grid() -
     model = models.VAE(
         priors.StandardNormal(2),
         conditionals.DiagonalNormalPosterior(nn.Sequential(nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 4))),
-        conditionals.NormalLikelihood(nn.Sequential(nn.Linear(2, 32), nn.Tanh(), nn.Linear(32, 64)), variance="optimal"),
+        conditionals.NormalLikelihood(
+            nn.Sequential(nn.Linear(2, 32), nn.Tanh(), nn.Linear(32, 64)), variance="optimal"
+        ),
     )
     latens.train(model, objectives.ELBO(), x / 4, epochs=120, batch_size=100, learning_rate=0.01)
     model.double()

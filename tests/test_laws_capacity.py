@@ -24,7 +24,9 @@ def joint() -> models.VAE:
         outputs = 2 * NUMBERS + VARIABLES * CATEGORIES
         posterior = conditionals.NormalAndCategoriesPosterior(nn.Linear(3, outputs), NUMBERS, CATEGORIES, 1.0)
         likelihood = conditionals.NormalLikelihood(nn.Linear(NUMBERS + VARIABLES * CATEGORIES, 3), variance=0.5)
-        return models.VAE(priors.NormalAndCategoriesPrior(NUMBERS, VARIABLES, CATEGORIES), posterior, likelihood).double()
+        return models.VAE(
+            priors.NormalAndCategoriesPrior(NUMBERS, VARIABLES, CATEGORIES), posterior, likelihood
+        ).double()
 
 
 def rates_by_hand(model: models.VAE, x: torch.Tensor) -> np.ndarray:

@@ -472,13 +472,18 @@ def test_penalties_add_with_their_weights() -> None:
 
 LIKELIHOODS = {
     "Normal-fixed": (lambda: conditionals.NormalLikelihood(nn.Linear(Q, 4), variance=0.5), "real"),
-    "Normal-learned": (lambda: conditionals.NormalLikelihood(nn.Linear(Q, 4), variance="learned", shift=1.0, unit=2.0), "real"),
+    "Normal-learned": (
+        lambda: conditionals.NormalLikelihood(nn.Linear(Q, 4), variance="learned", shift=1.0, unit=2.0), "real"
+    ),
     "Normal-optimal": (lambda: conditionals.NormalLikelihood(nn.Linear(Q, 4)), "missing"),
     "Bernoulli": (lambda: conditionals.BernoulliLikelihood(nn.Linear(Q, 4)), "levels"),
     "Categorical": (lambda: conditionals.CategoricalLikelihood(networks.decoder("linear", Q, (2, 4))), "levels"),
-    "logistic": (lambda: conditionals.DiscretizedLogisticLikelihood(networks.decoder("linear", Q, (2, 4)), 2), "levels"),
+    "logistic": (
+        lambda: conditionals.DiscretizedLogisticLikelihood(networks.decoder("linear", Q, (2, 4)), 2), "levels"
+    ),
     "mixture": (
-        lambda: conditionals.DiscretizedLogisticLikelihood(networks.decoder("linear", Q, (9, 4)), 2, components=3), "levels"
+        lambda: conditionals.DiscretizedLogisticLikelihood(networks.decoder("linear", Q, (9, 4)), 2, components=3),
+        "levels",
     ),
 }  # fmt: skip
 CAPTURED = {
@@ -550,7 +555,10 @@ def test_the_loop_descends_as_plain_autograd_does_whatever_layout_gradients_have
 
 def test_draws_from_the_posterior_do_not_repeat_from_part_to_part(monkeypatch):
     """200 draws for equal rows, ten rows a part: all differ, and the caller's generator is where it was."""
-    posterior, likelihood = conditionals.DiagonalNormalPosterior(nn.Linear(3, 4)), conditionals.NormalLikelihood(nn.Linear(2, 3), 1.0)
+    posterior, likelihood = (
+        conditionals.DiagonalNormalPosterior(nn.Linear(3, 4)),
+        conditionals.NormalLikelihood(nn.Linear(2, 3), 1.0),
+    )
     model = models.VAE(priors.StandardNormal(2), posterior, likelihood)
     monkeypatch.setattr("latens.evaluation.likelihood.ONCE", 512 * 10)
     torch.manual_seed(0)

@@ -19,7 +19,7 @@ from latens.densities.flows import iaf, maf, spline
 from latens.densities.metric import MetricChain, OnMetric, metric
 from latens.densities.mixtures import kde, mixture
 from latens.densities.stage import vae
-from latens.densities.transformer import Transformer, Causal, Autoregressive, autoregressive
+from latens.densities.transformer import Autoregressive, Causal, Transformer, autoregressive
 from latens.errors import InputError
 from latens.tensors.randomness import seeded
 

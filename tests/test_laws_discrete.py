@@ -26,7 +26,9 @@ def categorical(temperature: float | None = None, seed: int = 0) -> models.VAE:
     torch.manual_seed(seed)
     net = nn.Sequential(nn.Linear(V * K, 5), nn.Tanh(), nn.Linear(5, 2))
     posterior = conditionals.OneHotPosterior(nn.Linear(2, V * K), K, temperature)
-    return models.VAE(priors.UniformCategories(V, K), posterior, conditionals.NormalLikelihood(net, variance=0.3)).double()
+    return models.VAE(
+        priors.UniformCategories(V, K), posterior, conditionals.NormalLikelihood(net, variance=0.3)
+    ).double()
 
 
 def all_codes() -> torch.Tensor:

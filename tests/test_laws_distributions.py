@@ -363,7 +363,9 @@ def test_a_million_draws_have_the_declared_variance() -> None:
     diagonal = laws.diagonal_posterior(np.zeros((3, 2)), np.zeros(2), h)(torch.zeros(1, 2, dtype=torch.float64))
     assert diagonal.variance.detach().numpy()[0] == pytest.approx(h, rel=1e-9)
     full = laws.full_posterior(np.zeros((3, 2)), np.zeros(2), cov)(torch.zeros(1, 2, dtype=torch.float64))
-    normal = conditionals.NormalLikelihood(laws.affine(np.zeros((1, 1)), np.zeros(1)), variance=0.16, unit=t(3.0)).double()
+    normal = conditionals.NormalLikelihood(
+        laws.affine(np.zeros((1, 1)), np.zeros(1)), variance=0.16, unit=t(3.0)
+    ).double()
     with torch.no_grad():
         cases = {
             "DiagonalNormal": (diagonal.rsample((n,))[:, 0], np.diag(h)),
@@ -523,14 +525,18 @@ def test_a_change_of_units_changes_log_p_by_the_log_jacobian(shift, unit) -> Non
     assert outside.detach().numpy() == pytest.approx(expected, rel=1e-6, abs=1e-4)
     assert user(z).mean.detach().numpy() == pytest.approx(shift + unit * f, rel=1e-12)
     # a float32 network under data in float64: the digits below the shift survive
-    single = conditionals.NormalLikelihood(laws.affine(np.zeros((4, 2)), np.zeros(4)).float(), shift=t(shift), unit=t(unit))
+    single = conditionals.NormalLikelihood(
+        laws.affine(np.zeros((4, 2)), np.zeros(4)).float(), shift=t(shift), unit=t(unit)
+    )
     found = single(z.float()).log_prob(t(x)).detach().double().numpy()
     assert found == pytest.approx(stats.norm.logpdf(u).sum(1) - 4 * np.log(unit), rel=1e-5)
 
 
 def test_units_may_differ_by_cell() -> None:
     unit = np.array([0.1, 1.0, 10.0])
-    user = conditionals.NormalLikelihood(laws.affine(np.zeros((3, 1)), np.zeros(3)), variance=1.0, unit=t(unit)).double()
+    user = conditionals.NormalLikelihood(
+        laws.affine(np.zeros((3, 1)), np.zeros(3)), variance=1.0, unit=t(unit)
+    ).double()
     x = np.random.default_rng(0).normal(size=(5, 3))
     found = user(torch.zeros(2, 5, 1, dtype=torch.float64)).log_prob(t(x))
     assert found.shape == (2, 5)

@@ -18,7 +18,7 @@ from scipy import integrate
 from torch import nn
 
 import latens
-from latens.conditionals import ColumnLikelihood, TableLikelihood, SelfMaskedColumns
+from latens.conditionals import ColumnLikelihood, SelfMaskedColumns, TableLikelihood
 from latens.data.tables.kinds import infer_table
 from latens.data.tables.laws import law_of
 from latens.distributions import Heaped, Margins, extrapolating

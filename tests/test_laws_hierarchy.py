@@ -198,7 +198,9 @@ def staged() -> tuple[models.TwoStage, np.ndarray]:
     inner_cov = s * np.linalg.inv(a.T @ a + s * np.eye(Q))
     second = laws.linear_vae(a, shift, s, laws.diagonal_posterior(va, shift, 2 * np.diag(inner_cov)))
     q = laws.diagonal_posterior(v, B, 1.5 * np.diag(cov))
-    model = models.TwoStage(priors.StandardNormal(Q), q, conditionals.NormalLikelihood(laws.affine(W, B), variance=S2), second)
+    model = models.TwoStage(
+        priors.StandardNormal(Q), q, conditionals.NormalLikelihood(laws.affine(W, B), variance=S2), second
+    )
     total = W @ (a @ a.T + s * np.eye(Q)) @ W.T + S2 * np.eye(D)
     return model.double(), stats.multivariate_normal(B + W @ shift, total).logpdf(X)
 

@@ -14,7 +14,7 @@ from commanding import done, refused
 from torch import Tensor, nn
 
 import latens
-from latens.conditionals import ColumnLikelihood, TableLikelihood, ColumnsInOrder
+from latens.conditionals import ColumnLikelihood, ColumnsInOrder, TableLikelihood
 from latens.networks import Seen
 
 COLUMNS = [
@@ -82,7 +82,10 @@ def test_codes_learn_what_they_would_without_it() -> None:
 def test_it_starts_with_the_marginals_of_a_sample() -> None:
     columns = [ColumnLikelihood("normal", shift=1.0, unit=2.0), ColumnLikelihood("categorical", levels=3)]
     sample = torch.stack([1.0 + 0.5 * torch.randn(500), torch.randint(0, 3, (500,)).double()], -1)
-    part, apart = ColumnsInOrder(nn.Identity(), columns, [Seen(), Seen(3)], hidden=4), TableLikelihood(nn.Identity(), columns)
+    part, apart = (
+        ColumnsInOrder(nn.Identity(), columns, [Seen(), Seen(3)], hidden=4),
+        TableLikelihood(nn.Identity(), columns),
+    )
     raw = part.start(sample).expand(500, -1)
     torch.testing.assert_close(apart.start(sample).expand(500, -1), raw)
     torch.testing.assert_close(part(raw).log_prob(sample), apart(raw).log_prob(sample))

@@ -118,7 +118,9 @@ def test_the_linear_autoencoder_finds_the_pca_subspace_of_digits(q) -> None:
     networks.start_at(decoder, centre)
     networks.start_at(encoder, -encoder.weight.detach() @ centre)
     model = models.VAE(
-        priors.StandardNormal(q), conditionals.PointMassPosterior(encoder), conditionals.NormalLikelihood(decoder, variance=1.0)
+        priors.StandardNormal(q),
+        conditionals.PointMassPosterior(encoder),
+        conditionals.NormalLikelihood(decoder, variance=1.0),
     )
     latens.train(
         model, objectives.ELBO(beta=0), x, epochs=150, batch_size=128, learning_rate=0.05, weight_decay=0.0, clip=0.0
@@ -279,7 +281,9 @@ def test_the_settled_variance_is_the_mean_square_of_decoded_posterior_samples() 
     x, *_ = laws.toy(n, d, 1, seed=8, noise=0.7)
     torch.manual_seed(0)
     model = models.VAE(
-        priors.StandardNormal(1), conditionals.DiagonalNormalPosterior(nn.Linear(d, 2)), conditionals.NormalLikelihood(nn.Linear(1, d))
+        priors.StandardNormal(1),
+        conditionals.DiagonalNormalPosterior(nn.Linear(d, 2)),
+        conditionals.NormalLikelihood(nn.Linear(1, d)),
     ).double()
     latens.train(model, objectives.ELBO(samples=s), x, epochs=2, batch_size=250, learning_rate=0.03)
     s2 = model.likelihood.variance.item()
@@ -317,7 +321,9 @@ def test_the_optimal_variance_skips_missing_cells_weighs_rows_and_keeps_its_floo
     x = rng.normal(size=(30, 4))
     x[rng.random(x.shape) < 0.3] = np.nan
     shift, unit = np.array([1.0, -2.0, 0.0, 5.0]), np.array([2.0, 1.0, 0.5, 3.0])
-    likelihood = conditionals.NormalLikelihood(laws.affine(np.ones((4, 1)), np.zeros(4)), shift=t(shift), unit=t(unit)).double()
+    likelihood = conditionals.NormalLikelihood(
+        laws.affine(np.ones((4, 1)), np.zeros(4)), shift=t(shift), unit=t(unit)
+    ).double()
     posterior = laws.Fixed(lambda x: distributions.DiagonalNormal(x.new_zeros(len(x), 1), x.new_full((len(x), 1), 0.2)))
     model = models.VAE(priors.StandardNormal(1).double(), posterior, likelihood)
     draw = model.draw(t(x), k=3)

@@ -50,7 +50,8 @@ def chained() -> conditionals.ChainedPosterior:
     context = conditionals.PointMassPosterior(laws.affine(V, -V @ B))
     slope = -precision[1, 0] / precision[1, 1]  # E[b | x, a] = m_b + slope (a - m_a)
     weight = np.array([[-slope, 1.0, slope], [0.0, 0.0, 0.0]])
-    second = conditionals.DiagonalNormalPosterior(laws.affine(weight, np.array([0.0, laws.raw(1.3 / precision[1, 1], 1e-8)])))
+    bias = np.array([0.0, laws.raw(1.3 / precision[1, 1], 1e-8)])
+    second = conditionals.DiagonalNormalPosterior(laws.affine(weight, bias))
     return conditionals.ChainedPosterior(first, context, second, 1).double()
 
 

@@ -42,7 +42,9 @@ class Given(nn.Module):
 def posterior(dim: int, seed: int = 1) -> conditionals.DiagonalNormalPosterior:
     """q(z|x) with mean and variance that both depend on x."""
     rng = np.random.default_rng(seed)
-    return conditionals.DiagonalNormalPosterior(laws.affine(rng.normal(size=(2 * dim, D)) * 0.6, rng.normal(size=2 * dim)))
+    return conditionals.DiagonalNormalPosterior(
+        laws.affine(rng.normal(size=(2 * dim, D)) * 0.6, rng.normal(size=2 * dim))
+    )
 
 
 def components(q: conditionals.DiagonalNormalPosterior, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

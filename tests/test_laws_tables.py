@@ -444,7 +444,9 @@ def test_a_change_of_units_changes_log_p_by_the_log_jacobian(name) -> None:
             found = TableLikelihood(nn.Identity(), [other]).double()(raw).log_prob(t(y))
             tolerance = 2e-5 if shift > 1e9 else 1e-9
             assert (found - plain(raw).log_prob(t(x))).numpy() == pytest.approx(-np.log(factor), abs=tolerance)
-            single = TableLikelihood(nn.Identity(), [other])(raw.float()).log_prob(t(y)).double()  # the network in float32
+            single = (
+                TableLikelihood(nn.Identity(), [other])(raw.float()).log_prob(t(y)).double()
+            )  # the network in float32
             assert single.numpy() == pytest.approx(found.numpy(), rel=1e-3, abs=1e-3)
 
 
@@ -598,7 +600,7 @@ def test_filled_cells_lie_in_the_support_whatever_the_units() -> None:
 @pytest.mark.parametrize("zeros", [False, True])
 def test_counts_read_their_parameters_and_their_library_size(event, dispersion, zeros) -> None:
     rng = np.random.default_rng(0)
-    name = "ZeroInflatedNegativeBinomial" if zeros else "NegativeBinomial"
+    name = "ZeroInflatedNegativeBinomialLikelihood" if zeros else "NegativeBinomialLikelihood"
     likelihood = getattr(conditionals, name)(nn.Identity(), event, dispersion=dispersion, offset="size").double()
     p = likelihood.parameters_per_cell
     assert p == 1 + zeros + (dispersion == "network")

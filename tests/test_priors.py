@@ -73,7 +73,9 @@ def test_a_linear_model_under_a_mixture_has_a_mixture_s_likelihood():
         for p, m, v in zip(WEIGHTS, MEANS, VARIANCES)
     ))  # fmt: skip
     wide = affine(np.zeros((4, 3)), np.array([0.0, 0.0, 16.0, 16.0]))
-    model = models.VAE(prior, conditionals.DiagonalNormalPosterior(wide), conditionals.NormalLikelihood(affine(w, b), variance=c)).double()
+    model = models.VAE(
+        prior, conditionals.DiagonalNormalPosterior(wide), conditionals.NormalLikelihood(affine(w, b), variance=c)
+    ).double()
     found = np.stack([evaluation.nll(model, t(x), 20_000, seed=seed).rows.numpy() for seed in range(5)])
     error = found.std(0, ddof=1) / np.sqrt(5)
     assert (np.abs(found.mean(0) + exact) < 4 * error + 0.02).all(), (found.mean(0), -exact, error)

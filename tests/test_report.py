@@ -23,7 +23,7 @@ from latens.evaluation.synthetic import kolmogorov_smirnov
 from latens.recipes import Recipe
 from latens.report import charts, figures, matching, pixels
 from latens.report.groups import group
-from latens.report.matching import Marginal
+from latens.report.matching import MarginalComparison
 from latens.report.subject import Subject
 from latens.runs.comparing import Comparison, compare
 from latens.runs.fitting import fit_recipe
@@ -205,7 +205,9 @@ def test_one_row_and_three() -> None:
 def test_parts_of_ones_own() -> None:
     x = table()
     model = models.VAE(
-        priors.StandardNormal(2), conditionals.FullNormalPosterior(nn.Linear(5, 5)), conditionals.NormalLikelihood(nn.Linear(2, 5))
+        priors.StandardNormal(2),
+        conditionals.FullNormalPosterior(nn.Linear(5, 5)),
+        conditionals.NormalLikelihood(nn.Linear(2, 5)),
     )
     run = latens.train(model, objectives.ELBO(), x, epochs=3)
     text = report.render(run, x)
@@ -391,13 +393,13 @@ def test_more_than_chance_is_a_test_at_five_percent() -> None:
     level_column = Column("g", "categorical", "string", "categorical", tuple("abc"))
     false = 0
     for _ in range(200):
-        false += bool(Marginal(number_column, rng.normal(size=40), rng.normal(size=60)).tested(rng).more)
+        false += bool(MarginalComparison(number_column, rng.normal(size=40), rng.normal(size=60)).tested(rng).more)
         levels = rng.integers(0, 3, 100).astype(float)
-        false += bool(Marginal(level_column, levels[:40], levels[40:]).tested(rng).more)
+        false += bool(MarginalComparison(level_column, levels[:40], levels[40:]).tested(rng).more)
     assert false <= 33
-    assert Marginal(number_column, rng.normal(size=200), rng.normal(1, 1, 200)).tested(rng).more
-    assert Marginal(level_column, np.zeros(50), rng.integers(0, 2, 50).astype(float)).tested(rng).more
-    far = Marginal(number_column, np.zeros(5), np.ones(5))
+    assert MarginalComparison(number_column, rng.normal(size=200), rng.normal(1, 1, 200)).tested(rng).more
+    assert MarginalComparison(level_column, np.zeros(50), rng.integers(0, 2, 50).astype(float)).tested(rng).more
+    far = MarginalComparison(number_column, np.zeros(5), np.ones(5))
     assert (far.distance, far.more) == (1.0, None)
 
 

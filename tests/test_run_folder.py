@@ -85,7 +85,10 @@ def test_own_parts(tmp_path: Path) -> None:
 
     def model() -> models.VAE:
         torch.manual_seed(0)
-        posterior, likelihood = conditionals.DiagonalNormalPosterior(nn.Linear(4, 4)), conditionals.NormalLikelihood(nn.Linear(2, 4))
+        posterior, likelihood = (
+            conditionals.DiagonalNormalPosterior(nn.Linear(4, 4)),
+            conditionals.NormalLikelihood(nn.Linear(2, 4)),
+        )
         return models.VAE(priors.StandardNormal(2), posterior, likelihood)
 
     x = np.load("iris.npy")

@@ -51,10 +51,13 @@ LIKELIHOODS = {
     "Categorical, fraction": (lambda: conditionals.CategoricalLikelihood(net(5, 4)), LEVELS, 1.5, "0 to 4"),
     "DiscretizedLogistic": (lambda: conditionals.DiscretizedLogisticLikelihood(net(2, 4), 5), LEVELS, -1.0, "0 to 4"),
     "DiscretizedLogistic, span": (
-        lambda: conditionals.DiscretizedLogisticLikelihood(net(2, 4), 5, span=(0.0, 1.0)), LEVELS / 4, 0.3, "5 evenly spaced"
+        lambda: conditionals.DiscretizedLogisticLikelihood(net(2, 4), 5, span=(0.0, 1.0)),
+        LEVELS / 4, 0.3, "5 evenly spaced",
     ),
     "Poisson": (lambda: conditionals.PoissonLikelihood(net(4)), COUNTS, 0.5, "whole numbers from 0"),
-    "NegativeBinomial": (lambda: conditionals.NegativeBinomialLikelihood(net(4), (4,)), COUNTS, -1.0, "whole numbers from 0"),
+    "NegativeBinomial": (
+        lambda: conditionals.NegativeBinomialLikelihood(net(4), (4,)), COUNTS, -1.0, "whole numbers from 0"
+    ),
     "ContinuousBernoulli": (lambda: conditionals.ContinuousBernoulliLikelihood(net(4)), SHARES, 1.5, "from 0 to 1"),
     "Beta": (lambda: Own(beta, net(4)), SHARES, -0.5, "from 0 to 1"),
 }  # fmt: skip
@@ -86,7 +89,12 @@ def test_what_a_transform_makes_is_looked_at(x: np.ndarray) -> None:
     with pytest.raises(latens.InputError, match="0 and 1"):
         latens.train(model_of(conditionals.BernoulliLikelihood(net(4))), objectives.ELBO(), x, epochs=1)
     latens.train(
-        model_of(conditionals.BernoulliLikelihood(net(4))), objectives.ELBO(), x, epochs=1, transform=binarize, validation=0.2
+        model_of(conditionals.BernoulliLikelihood(net(4))),
+        objectives.ELBO(),
+        x,
+        epochs=1,
+        transform=binarize,
+        validation=0.2,
     )
 
 

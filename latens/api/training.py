@@ -48,8 +48,9 @@ def train(
 
     >>> import latens
     >>> from torch import nn
-    >>> model = latens.models.VAE(latens.priors.StandardNormal(1), latens.conditionals.DiagonalNormalPosterior(nn.Linear(3, 2)),
-    ...                           latens.conditionals.NormalLikelihood(nn.Linear(1, 3)))
+    >>> posterior = latens.conditionals.DiagonalNormalPosterior(nn.Linear(3, 2))
+    >>> likelihood = latens.conditionals.NormalLikelihood(nn.Linear(1, 3))
+    >>> model = latens.models.VAE(latens.priors.StandardNormal(1), posterior, likelihood)
     >>> run = latens.train(model, latens.objectives.ELBO(), np.random.default_rng(0).normal(size=(64, 3)), epochs=2)
     >>> len(run.history)
     1

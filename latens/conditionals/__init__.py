@@ -14,12 +14,35 @@ if TYPE_CHECKING:
     from latens.conditionals.base import Conditional, Features, event_dims
     from latens.conditionals.column import FAMILIES, Allowed, ColumnLikelihood
     from latens.conditionals.columns import TableLikelihood
-    from latens.conditionals.counts import ContinuousBernoulliLikelihood, NegativeBinomialLikelihood, PoissonLikelihood, ZeroInflatedNegativeBinomialLikelihood
-    from latens.conditionals.discrete import Codebook, FiniteScalars, NearestCode, NormalAndCategoriesPosterior, OneHotPosterior, RelaxedPosterior
-    from latens.conditionals.flows import AutoregressiveStep, FlowPosterior, PlanarStep, RadialStep, FlowStep
-    from latens.conditionals.geometry import PowerSphericalPosterior, RiemannianNormalPosterior, TorusPosterior, VonMisesFisherPosterior, WrappedNormalPosterior
+    from latens.conditionals.counts import (
+        ContinuousBernoulliLikelihood,
+        NegativeBinomialLikelihood,
+        PoissonLikelihood,
+        ZeroInflatedNegativeBinomialLikelihood,
+    )
+    from latens.conditionals.discrete import (
+        Codebook,
+        FiniteScalars,
+        NearestCode,
+        NormalAndCategoriesPosterior,
+        OneHotPosterior,
+        RelaxedPosterior,
+    )
+    from latens.conditionals.flows import AutoregressiveStep, FlowPosterior, FlowStep, PlanarStep, RadialStep
+    from latens.conditionals.geometry import (
+        PowerSphericalPosterior,
+        RiemannianNormalPosterior,
+        TorusPosterior,
+        VonMisesFisherPosterior,
+        WrappedNormalPosterior,
+    )
     from latens.conditionals.in_order import ColumnsInOrder
-    from latens.conditionals.likelihoods import BernoulliLikelihood, CategoricalLikelihood, DiscretizedLogisticLikelihood, NormalLikelihood
+    from latens.conditionals.likelihoods import (
+        BernoulliLikelihood,
+        CategoricalLikelihood,
+        DiscretizedLogisticLikelihood,
+        NormalLikelihood,
+    )
     from latens.conditionals.missingness import SelfMaskedColumns
     from latens.conditionals.modalities import (
         ByModality,
@@ -28,6 +51,7 @@ if TYPE_CHECKING:
         MixtureOfProducts,
         ProductOfExperts,
     )
+    from latens.conditionals.perceptual import FeatureReconstruction, StructuralSimilarity
     from latens.conditionals.posteriors import (
         ChainedPosterior,
         DiagonalNormalPosterior,
@@ -37,16 +61,21 @@ if TYPE_CHECKING:
         PointMassPosterior,
         UnitUniformPosterior,
     )
-    from latens.conditionals.perceptual import FeatureReconstruction, StructuralSimilarity
 else:
     __getattr__, __dir__, __all__ = late(__name__, {
-        "base": "Conditional Features event_dims", "column": "FAMILIES Allowed ColumnLikelihood", "columns": "TableLikelihood",
-        "counts": "ContinuousBernoulliLikelihood NegativeBinomialLikelihood PoissonLikelihood ZeroInflatedNegativeBinomialLikelihood",
+        "base": "Conditional Features event_dims", "column": "FAMILIES Allowed ColumnLikelihood",
+        "columns": "TableLikelihood",
+        "counts": "ContinuousBernoulliLikelihood NegativeBinomialLikelihood PoissonLikelihood "
+                  "ZeroInflatedNegativeBinomialLikelihood",
         "discrete": "Codebook FiniteScalars NearestCode NormalAndCategoriesPosterior OneHotPosterior RelaxedPosterior",
         "flows": "AutoregressiveStep FlowPosterior PlanarStep RadialStep FlowStep",
-        "geometry": "PowerSphericalPosterior RiemannianNormalPosterior TorusPosterior VonMisesFisherPosterior WrappedNormalPosterior", "in_order": "ColumnsInOrder",
-        "likelihoods": "BernoulliLikelihood CategoricalLikelihood DiscretizedLogisticLikelihood NormalLikelihood", "missingness": "SelfMaskedColumns",
+        "geometry": "PowerSphericalPosterior RiemannianNormalPosterior TorusPosterior VonMisesFisherPosterior "
+                    "WrappedNormalPosterior",
+        "in_order": "ColumnsInOrder",
+        "likelihoods": "BernoulliLikelihood CategoricalLikelihood DiscretizedLogisticLikelihood NormalLikelihood",
+        "missingness": "SelfMaskedColumns",
         "modalities": "ByModality JointAndSingles MixtureOfExperts MixtureOfProducts ProductOfExperts",
-        "posteriors": "ChainedPosterior DiagonalNormalPosterior DitheredNormal FullNormalPosterior LowRankNormalPosterior PointMassPosterior UnitUniformPosterior",
-        "pseudo": "FeatureReconstruction StructuralSimilarity",
+        "posteriors": "ChainedPosterior DiagonalNormalPosterior DitheredNormal FullNormalPosterior "
+                      "LowRankNormalPosterior PointMassPosterior UnitUniformPosterior",
+        "perceptual": "FeatureReconstruction StructuralSimilarity",
     })  # fmt: skip

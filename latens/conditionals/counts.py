@@ -91,7 +91,8 @@ class PoissonLikelihood(Conditional):
 
 
 class NegativeBinomialLikelihood(PoissonLikelihood):
-    """p(x|z) = prod_i NB(x_i; mean mu_i, variance mu_i + mu_i^2 / theta_i), mu as the rates of :class:`PoissonLikelihood`.
+    """p(x|z) = prod_i NB(x_i; mean mu_i, variance mu_i + mu_i^2 / theta_i), mu as the rates of
+    :class:`PoissonLikelihood`.
 
     ``dispersion``: "learned", ln theta is a parameter of shape ``shape`` (that of a datum for one a cell, () for one
     shared by all), starting at 0; or "network", ln theta is the last of P parameters a cell. (Lopez et al. 2018)

@@ -99,7 +99,8 @@ class FlowPosterior(Conditional):
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
         if output.shape[-1] != 2 * self.dim + sum(self.widths):
             raise ValueError(
-                f"FlowPosterior needs 2 x {self.dim} + {' + '.join(map(str, self.widths))} outputs, got {output.shape[-1]}"
+                f"FlowPosterior needs 2 x {self.dim} + {' + '.join(map(str, self.widths))} outputs, "
+                f"got {output.shape[-1]}"
             )
         mean, raw, *parts = output.split([self.dim, self.dim, *self.widths], -1)
         base = d.DiagonalNormal(torch.zeros_like(mean), torch.ones_like(mean))

@@ -26,7 +26,8 @@ class ColumnsInOrder(TableLikelihood):
 
     Columns that see each other leave nothing to the codes (Chen et al. 2017): the bound is then best where q(z|x) is
     the prior. So no gradient passes from here into r, and in training ln p(x) also has the gradient of the
-    :class:`TableLikelihood` that see z alone: codes are learned as without the earlier columns, which explain what codes leave.
+    :class:`TableLikelihood` that sees z alone: codes are learned as without the earlier columns, which explain what
+    codes leave.
 
     >>> columns = [ColumnLikelihood("normal"), ColumnLikelihood("categorical", levels=3)]
     >>> likelihood = ColumnsInOrder(nn.Linear(2, 4), columns, [Seen(), Seen(3)], hidden=8)

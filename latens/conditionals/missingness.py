@@ -18,11 +18,11 @@ SEEN = ("normal", "log_normal", "heaped")  # families whose value the mechanism 
 
 
 class SelfMaskedColumns(TableLikelihood):
-    """p(x_o, s|z): :class:`TableLikelihood`, and cells that are missing by their own value: logit p(missing) = bias_j + slope_j
-    u_j, u_j the value in the column's own centre and spread (ln x for log-normal columns) or its score T(x) (for heaped
-    ones without atoms); of other columns the slope stays 0. Slopes start at 0 and biases, in :meth:`start`, at the
-    shares of missing cells: cells missing at random, from where training departs (not-MIWAE, Ipsen, Mattei & Frellsen
-    2021). ``InputError`` for a column of several components, which have no one location to be drawn about.
+    """p(x_o, s|z): :class:`TableLikelihood`, and cells that are missing by their own value: logit p(missing) = bias_j +
+    slope_j u_j, u_j the value in the column's own centre and spread (ln x for log-normal columns) or its score T(x)
+    (for heaped ones without atoms); of other columns the slope stays 0. Slopes start at 0 and biases, in :meth:`start`,
+    at the shares of missing cells: cells missing at random, from where training departs (not-MIWAE, Ipsen, Mattei &
+    Frellsen 2021). ``InputError`` for a column of several components, which have no one location to be drawn about.
 
     >>> likelihood = SelfMaskedColumns(nn.Linear(2, 1), [ColumnLikelihood("normal")])
     >>> px = likelihood(torch.zeros(5, 2))

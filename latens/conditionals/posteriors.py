@@ -31,7 +31,9 @@ class DiagonalNormalPosterior(Conditional):
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
         if output.shape[-1] % 2:
-            raise ValueError(f"DiagonalNormalPosterior needs an even number of outputs (g and h), got {output.shape[-1]}")
+            raise ValueError(
+                f"DiagonalNormalPosterior needs an even number of outputs (g and h), got {output.shape[-1]}"
+            )
         mean, raw = output.chunk(2, -1)
         return d.DiagonalNormal(mean, positive(raw, 1e-8))
 
@@ -95,8 +97,9 @@ class LowRankNormalPosterior(Conditional):
 class ChainedPosterior(nn.Module):
     """q(a|x) q(b|x, a) over z = (a, b) side by side: two groups of codes, the second given the first.
 
-    ``first``: q(a|x), a conditional. ``context``: a :class:`PointMassPosterior` x -> ``[..., H]``, what b sees of x. ``second``:
-    a :class:`DiagonalNormalPosterior` ``[..., H + A]`` -> ``size`` dimensions of b. (Tomczak & Welling 2018)
+    ``first``: q(a|x), a conditional. ``context``: a :class:`PointMassPosterior` x -> ``[..., H]``, what b sees of x.
+    ``second``: a :class:`DiagonalNormalPosterior` ``[..., H + A]`` -> ``size`` dimensions of b. (Tomczak & Welling
+    2018)
     """
 
     def __init__(self, first: nn.Module, context: PointMassPosterior, second: DiagonalNormalPosterior, size: int):

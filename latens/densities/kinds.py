@@ -10,10 +10,10 @@ from typing import Any
 from torch import nn
 
 from latens.densities.base import Density
-from latens.densities.pixelcnn import PixelCNN, pixelcnn
 from latens.densities.flows import Flow, iaf, maf, spline
 from latens.densities.metric import MetricChain, metric
 from latens.densities.mixtures import GaussianMixture, KernelDensity, kde, mixture
+from latens.densities.pixelcnn import PixelCNN, pixelcnn
 from latens.densities.stage import SecondStage, vae
 from latens.densities.transformer import Transformer, autoregressive
 from latens.errors import InputError

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from latens.distributions.modalities import ExpertMixture, Modalities, Pieces
     from latens.distributions.normal import DiagonalNormal, FullNormal, Normal
     from latens.distributions.ordinal import Ordinal
-    from latens.distributions.product import Flat, Joint
     from latens.distributions.perceptual import PerceptualScore
+    from latens.distributions.product import Flat, Joint
     from latens.distributions.quantised import Quantised, UniformCodes
     from latens.distributions.relaxed import OneHot, Relaxed
     from latens.distributions.resampled import Resampled
@@ -52,7 +52,8 @@ else:
         "in_order": "InOrder Led", "kl": "CLOSED canonical closed_kl detached has_closed_kl",
         "low_rank": "LowRankNormal", "missingness": "SelfMasked", "mixture": "NormalMixture",
         "modalities": "ExpertMixture Modalities Pieces", "normal": "DiagonalNormal FullNormal Normal",
-        "ordinal": "Ordinal", "product": "Flat Joint", "pseudo": "PerceptualScore", "quantised": "Quantised UniformCodes",
-        "relaxed": "OneHot Relaxed", "resampled": "Resampled", "sphere": "PowerSpherical SphereUniform VonMisesFisher",
-        "support": "require_support", "truncated": "TruncatedNormal",
+        "ordinal": "Ordinal", "product": "Flat Joint", "perceptual": "PerceptualScore",
+        "quantised": "Quantised UniformCodes", "relaxed": "OneHot Relaxed", "resampled": "Resampled",
+        "sphere": "PowerSpherical SphereUniform VonMisesFisher", "support": "require_support",
+        "truncated": "TruncatedNormal",
     })  # fmt: skip

@@ -47,8 +47,8 @@ class Evaluation:
     ``observation_variance``: c in the square of the data's units (the mean over columns where they differ). Of a table
     of mixed columns, ``relative_rmse`` is that of its numbers, each column in units of its standard deviation over
     these rows, and ``accuracy`` the share of its levels that come back. ``measure``: what the nats of a table are of
-    (:attr:`latens.conditionals.TableLikelihood.measure`). ``no_bound``: why there is no bound on ln p(x). ``samples``: how good
-    rows drawn from a model of a table are, where that was asked for.
+    (:attr:`latens.conditionals.TableLikelihood.measure`). ``no_bound``: why there is no bound on ln p(x).
+    ``samples``: how good rows drawn from a model of a table are, where that was asked for.
     """
 
     rows: int
@@ -116,7 +116,8 @@ def reconstruction_errors(
     model: nn.Module, x: Tensor | Any, means: Tensor, c: Tree = None, count: int = 1000
 ) -> dict[str, Any]:
     """The figures of an evaluation that tell decoded codes from rows ``[N, *event]``: one number for arrays; for tables
-    of mixed columns (:class:`latens.conditionals.TableLikelihood`) that of numbers, in standard deviations, and of levels."""
+    of mixed columns (:class:`latens.conditionals.TableLikelihood`) that of numbers, in standard deviations, and of
+    levels."""
     likelihood = getattr(model, "likelihood", None)
     square = torch.zeros(x.shape[1:], dtype=torch.float64)
     hits, seen, first, second = (torch.zeros_like(square) for _ in range(4))

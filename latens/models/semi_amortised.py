@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from latens.conditionals import DiagonalNormalPosterior
-from latens.distributions import DiagonalNormalPosterior as Normal
+from latens.distributions import DiagonalNormal
 from latens.errors import is_number, is_whole, require, require_count
 from latens.models.vae import VAE
 from latens.tensors.trees import Tree
@@ -50,7 +50,7 @@ class SemiAmortised(VAE):
             mean, log_h = (part if part.requires_grad else part.detach().requires_grad_() for part in given)
             for _ in range(self.steps):
                 mean, log_h = self._improved(mean, log_h, x, c, through=outside and self.training)
-        return Normal(mean, log_h.exp()) if outside else Normal(mean.detach(), log_h.detach().exp())
+        return DiagonalNormal(mean, log_h.exp()) if outside else DiagonalNormal(mean.detach(), log_h.detach().exp())
 
     def _improved(self, mean: Tensor, log_h: Tensor, x: Tree, c: Tree, through: bool) -> tuple[Tensor, Tensor]:
         """One step; differentiable itself where ``through``."""

@@ -79,12 +79,12 @@ if TYPE_CHECKING:
     from latens.networks.recurrent import GatedUnit, RecurrentDecoder, RecurrentEncoder, Steps, steps_of
 else:
     __getattr__, __dir__, __all__ = late(__name__, {
-        "hyperbolic": "Gyroplanes", "likeness": "FixedFeatures MultiScaleSSIM",
+        "hyperbolic": "Gyroplanes", "perceptual": "FixedFeatures MultiScaleSSIM",
         "recurrent": "GatedUnit RecurrentDecoder RecurrentEncoder Steps steps_of",
     })  # fmt: skip
     __all__ += [
-        "ACTIVATIONS", "Before", "ColumnFeatures", "Concatenate", "Condition", "Conditioned", "ConvDecoder", "ConvEncoder",
-        "Flatten", "Last", "Linear", "Log1p", "OnCondition", "OnImages", "Residual", "Resize", "Scale", "Seen",
-        "SequenceDecoder", "SequenceEncoder", "Standardize", "Sum", "Unflatten", "activation", "bottleneck", "decoder",
-        "encoder", "grids", "has_convolutions", "mlp", "only_linear_maps", "residual_block", "start_at",
+        "ACTIVATIONS", "Before", "ColumnFeatures", "Concatenate", "Condition", "Conditioned", "ConvDecoder",
+        "ConvEncoder", "Flatten", "Last", "Linear", "Log1p", "OnCondition", "OnImages", "Residual", "Resize", "Scale",
+        "Seen", "SequenceDecoder", "SequenceEncoder", "Standardize", "Sum", "Unflatten", "activation", "bottleneck",
+        "decoder", "encoder", "grids", "has_convolutions", "mlp", "only_linear_maps", "residual_block", "start_at",
     ]  # fmt: skip

@@ -23,7 +23,8 @@ class OnImages(nn.Module):
 
 
 class Resize(nn.Module):
-    """``N x C x H x W`` on a grid of another size: means over cells where it is coarser, the nearest where finer."""
+    """``N x C x H x W`` on a grid of another size: means over positions where it is coarser, the nearest where
+    finer."""
 
     def __init__(self, size: Sequence[int]):
         super().__init__()
@@ -49,7 +50,7 @@ def bottleneck(inputs: int, outputs: int, *, act: str = "silu", scale: float = 1
 
 
 def grids(height: int, width: int) -> list[tuple[int, int]]:
-    """Sizes from one cell to the whole image, each twice the one before.
+    """Sizes from one position to the whole image, each twice the one before.
 
     >>> grids(8, 8), grids(5, 3)
     ([(1, 1), (2, 2), (4, 4), (8, 8)], [(1, 1), (2, 1), (3, 2), (5, 3)])

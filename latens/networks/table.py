@@ -144,7 +144,8 @@ class ColumnFeatures(nn.Module):
 class Before(nn.Module):
     """For each of D columns what those before it say: ``[..., D]`` with NaN where missing -> ``[..., D, size]``.
 
-    The sum of a learned linear map of each earlier column's features (of :class:`ColumnFeatures`); a missing one adds nothing.
+    The sum of a learned linear map of each earlier column's features (of :class:`ColumnFeatures`); a missing one
+    adds nothing.
     """
 
     places: Tensor

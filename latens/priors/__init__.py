@@ -15,12 +15,20 @@ if TYPE_CHECKING:
         UniformTorus,
     )
     from latens.priors.flow import FlowPrior
-    from latens.priors.normal import ConditionalNormal, DitheredMixturePrior, Laplace, NormalMixturePrior, StandardNormal
+    from latens.priors.normal import (
+        ConditionalNormal,
+        DitheredMixturePrior,
+        Laplace,
+        NormalMixturePrior,
+        StandardNormal,
+    )
     from latens.priors.of_posterior import ChainedPrior, Exemplar, PseudoInputs, Vamp
     from latens.priors.resampled import ResampledPrior
 else:
     __getattr__, __dir__, __all__ = late(__name__, {
-        "fixed": "BallNormal FiniteGrid NormalAndCategoriesPrior UniformCategories UniformCodesPrior UniformSphere UniformTorus",
-        "flow": "FlowPrior", "normal": "ConditionalNormal DitheredMixturePrior Laplace NormalMixturePrior StandardNormal",
+        "fixed": "BallNormal FiniteGrid NormalAndCategoriesPrior UniformCategories UniformCodesPrior UniformSphere "
+                 "UniformTorus",
+        "flow": "FlowPrior",
+        "normal": "ConditionalNormal DitheredMixturePrior Laplace NormalMixturePrior StandardNormal",
         "of_posterior": "ChainedPrior Exemplar PseudoInputs Vamp", "resampled": "ResampledPrior",
     })  # fmt: skip

@@ -43,10 +43,10 @@ class PseudoInputs(nn.Module):
 class Vamp(nn.Module):
     """p(z) = sum_k w_k q(z|u_k), q the model's posterior and u_k learned pseudo-inputs (Tomczak & Welling 2018).
 
-    ``posterior``: the very module of the model, a :class:`latens.conditionals.DiagonalNormalPosterior`; it is shared, saved once
-    and counted once. ``inputs``: a module without arguments that gives the K pseudo-inputs. ``c``: the conditions that
-    they are seen under, ``{key: [K]}``, which stay as they are; the prior itself is the same for every condition. The
-    weights w are learned from 1/K. Raises ``ValueError`` for a posterior of another kind.
+    ``posterior``: the very module of the model, a :class:`latens.conditionals.DiagonalNormalPosterior`; it is shared,
+    saved once and counted once. ``inputs``: a module without arguments that gives the K pseudo-inputs. ``c``: the
+    conditions that they are seen under, ``{key: [K]}``, which stay as they are; the prior itself is the same for every
+    condition. The weights w are learned from 1/K. Raises ``ValueError`` for a posterior of another kind.
     """
 
     reads: tuple[str, ...] = ()
@@ -106,8 +106,8 @@ class Exemplar(nn.Module):
 
 class ChainedPrior(nn.Module):
     """p(a) p(b|a) over z = (a, b) side by side: ``first`` a prior, ``second`` a
-    :class:`latens.conditionals.DiagonalNormalPosterior`, or a ``DitheredNormal``, ``[..., A]`` -> ``size`` dimensions of b
-    (Tomczak & Welling 2018; Ballé et al. 2018)."""
+    :class:`latens.conditionals.DiagonalNormalPosterior`, or a ``DitheredNormal``, ``[..., A]`` -> ``size``
+    dimensions of b (Tomczak & Welling 2018; Ballé et al. 2018)."""
 
     def __init__(self, first: nn.Module, second: nn.Module, size: int):
         super().__init__()

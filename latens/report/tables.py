@@ -7,7 +7,7 @@ import numpy as np
 
 from latens.evaluation.synthetic import associations
 from latens.report import charts
-from latens.report.matching import SPLITS, Marginal, as_given, grouped
+from latens.report.matching import SPLITS, MarginalComparison, as_given, grouped
 from latens.report.page import LeftOut, Section, beside, data_table, esc, grid, how, line, note, number, panel
 from latens.report.subject import NORMAL_CODES, Subject
 from latens.runs.synthesis import frame_of
@@ -164,7 +164,7 @@ def _check(subject: Subject, values: np.ndarray, text: str, title: str) -> Secti
     schema, drawn = table_of(subject), drawn_rows(subject, values)
     rng = np.random.default_rng([subject.run.settings.seed, Key.REPORT_LEVELS])
     data = subject.shown if subject.tensor is not None else np.empty((0, len(schema.outer)))
-    every = [Marginal(c, data[~np.isnan(data[:, i]), i], drawn[:, i]) for i, c in enumerate(schema.outer)]
+    every = [MarginalComparison(c, data[~np.isnan(data[:, i]), i], drawn[:, i]) for i, c in enumerate(schema.outer)]
     shown = sorted(every, key=lambda each: -each.distance if len(each.data) else 1.0)[:SHOWN]
     shown = sorted((each.tested(rng) if len(each.data) else each for each in shown), key=lambda each: not each.more)
     has_data = any(len(each.data) for each in every)
@@ -190,7 +190,7 @@ def _check(subject: Subject, values: np.ndarray, text: str, title: str) -> Secti
     return Section("samples", title, body + _hidden(schema, which))
 
 
-def _lead(shown: list[Marginal]) -> str:
+def _lead(shown: list[MarginalComparison]) -> str:
     names = [f"<b>{esc(m.column.name, 60)}</b> ({number(m.distance, '.2f')})" for m in shown if m.more][:3]
     if not names:
         return "<p>No column differs from the data by more than chance.</p>"
@@ -215,7 +215,7 @@ def _fidelity(subject: Subject) -> str:
     return how(text) + data_table(head, map(line, rows))
 
 
-def _marginal(each: Marginal) -> str:
+def _marginal(each: MarginalComparison) -> str:
     column, has_data, small = each.column, len(each.data) > 0, ""
     if has_data:
         small = f"{'TV' if column.outputs_codes else 'KS'} {number(each.distance, '.3f')}"

@@ -28,7 +28,11 @@ def model(work: Work) -> nn.Module:
         encoder = nn.Sequential(networks.Log1p(), encoder)
         likelihood: nn.Module = conditionals.NegativeBinomialLikelihood(decoder, shape=(work.network.inputs,))
     else:
-        likelihood = conditionals.BernoulliLikelihood(decoder) if work.loss == "bernoulli" else conditionals.NormalLikelihood(decoder, 1.0)
+        likelihood = (
+            conditionals.BernoulliLikelihood(decoder)
+            if work.loss == "bernoulli"
+            else conditionals.NormalLikelihood(decoder, 1.0)
+        )
     posterior = conditionals.DiagonalNormalPosterior(encoder)
     return models.VAE(priors.StandardNormal(work.network.latent), posterior, likelihood)
 

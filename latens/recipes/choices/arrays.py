@@ -14,8 +14,8 @@ LIKELIHOODS = (
     "zero_inflated_negative_binomial", "continuous_bernoulli",
 )  # fmt: skip
 COUNTS = {
-    "poisson": "Poisson", "negative_binomial": "NegativeBinomial",
-    "zero_inflated_negative_binomial": "ZeroInflatedNegativeBinomial",
+    "poisson": "PoissonLikelihood", "negative_binomial": "NegativeBinomialLikelihood",
+    "zero_inflated_negative_binomial": "ZeroInflatedNegativeBinomialLikelihood",
 }  # fmt: skip
 
 NORMAL = "pass --likelihood normal"
