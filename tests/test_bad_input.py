@@ -528,7 +528,8 @@ def test_unexpected_errors_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> No
 def _model() -> models.VAE:
     from torch import nn
 
-    posterior, likelihood = conditionals.DiagonalNormalPosterior(nn.Linear(3, 2)), conditionals.NormalLikelihood(nn.Linear(1, 3))
+    posterior = conditionals.DiagonalNormalPosterior(nn.Linear(3, 2))
+    likelihood = conditionals.NormalLikelihood(nn.Linear(1, 3))
     return models.VAE(priors.StandardNormal(1), posterior, likelihood)
 
 

@@ -114,7 +114,9 @@ def test_the_best_sparse_code_of_an_orthonormal_dictionary_is_the_soft_threshold
     w = np.linalg.qr(np.random.default_rng(0).normal(size=(4, 3)))[0]
     z = nn.Parameter(0.01 * torch.ones(5, 3, dtype=torch.float64))
     posterior = laws.Fixed(lambda x: latens.distributions.PointMass(z))
-    model = models.VAE(priors.Laplace(3).double(), posterior, conditionals.NormalLikelihood(laws.affine(w, np.zeros(4)), c))
+    model = models.VAE(
+        priors.Laplace(3).double(), posterior, conditionals.NormalLikelihood(laws.affine(w, np.zeros(4)), c)
+    )
     objective = objectives.ELBO(beta=0.0) + weight * objectives.CodeEnergy()
     projected = X.numpy() @ w
     best = np.sign(projected) * np.maximum(np.abs(projected) - c * weight, 0)
@@ -148,7 +150,9 @@ def test_denoising_corrupts_what_the_posterior_sees_and_not_what_the_likelihood_
     """Of 40,000 cells the share hidden and the deviation of the others, each within 4.5 standard errors."""
     x = t(np.random.default_rng(0).normal(size=(10_000, 4)))
     unit = t([1.0, 2.0, 3.0, 4.0])
-    model = models.VAE(priors.StandardNormal(2), Seeing(), conditionals.NormalLikelihood(net(2, 4, 1), variance=1.0)).double()
+    model = models.VAE(
+        priors.StandardNormal(2), Seeing(), conditionals.NormalLikelihood(net(2, 4, 1), variance=1.0)
+    ).double()
     objective = objectives.Denoising(objectives.ELBO(beta=0.0), hidden=0.3, noise=0.5, unit=unit)
     torch.manual_seed(0)
     draw = objective.draw(model, x)
@@ -179,7 +183,9 @@ def test_the_denoised_mean_of_a_linear_autoencoder_is_the_conditional_mean() -> 
     x = (rng.normal(size=(4000, 3)) @ root.T).astype(np.float32)
     torch.manual_seed(0)
     model = models.VAE(
-        priors.StandardNormal(3), conditionals.PointMassPosterior(nn.Linear(3, 3)), conditionals.NormalLikelihood(nn.Linear(3, 3), 1.0)
+        priors.StandardNormal(3),
+        conditionals.PointMassPosterior(nn.Linear(3, 3)),
+        conditionals.NormalLikelihood(nn.Linear(3, 3), 1.0),
     )
     objective = objectives.Denoising(objectives.ELBO(beta=0.0), noise=1.0)
     trainer(model, x, objective, epochs=25, batch_size=200, learning_rate=0.02).run()

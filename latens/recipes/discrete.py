@@ -23,7 +23,9 @@ def _categories(
     """latent_dim one-hot variables; draws carry a straight-through gradient if a temperature is given."""
     size = latent_size(info, latent_dim)
     prior = priors.UniformCategories(size, categories)
-    posterior = conditionals.OneHotPosterior(encoder(info, [size * categories], network), categories, temperature, info.reads)
+    posterior = conditionals.OneHotPosterior(
+        encoder(info, [size * categories], network), categories, temperature, info.reads
+    )
     return models.VAE(prior, posterior, likelihood_for(info, size * categories, likelihood, network, variance))
 
 
@@ -61,7 +63,9 @@ def gumbel_softmax(
     """
     size = latent_size(info, latent_dim)
     prior = priors.UniformCategories(size, categories, prior_temperature)
-    posterior = conditionals.RelaxedPosterior(encoder(info, [size * categories], network), categories, temperature, info.reads)
+    posterior = conditionals.RelaxedPosterior(
+        encoder(info, [size * categories], network), categories, temperature, info.reads
+    )
     likely = likelihood_for(info, size * categories, likelihood, network, variance)
     return models.VAE(prior, posterior, likely), objectives.ELBO(beta)
 

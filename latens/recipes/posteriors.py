@@ -243,8 +243,8 @@ def _count(steps: int) -> int:
 
 
 def _bent(
-    info: DataInfo, size: int, bends: Sequence[conditionals.FlowStep], likelihood: str, variance: float | str, network: str,
-    missing: str,
+    info: DataInfo, size: int, bends: Sequence[conditionals.FlowStep], likelihood: str, variance: float | str,
+    network: str, missing: str,
 ) -> nn.Module:  # fmt: skip
     """The model whose posterior is a diagonal normal bent by steps, their numbers given by the encoder."""
     net = encoder(info, [size, size, *(bend.width for bend in bends)], network)
