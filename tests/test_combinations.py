@@ -138,7 +138,7 @@ def test_a_missing_source_allows_what_any_level_of_it_allows_and_gradients_are_f
 
 
 def test_a_source_that_stands_behind_is_refused() -> None:
-    with pytest.raises(ValueError, match="must stand before"):
+    with pytest.raises(ValueError, match="must come before"):
         TableLikelihood(nn.Linear(1, 4), [COLUMNS[0], COLUMNS[1]], allowed=[Allowed(0, (1,), torch.ones(3, 3).bool())])
 
 

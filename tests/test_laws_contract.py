@@ -176,7 +176,7 @@ def test_foreign_likelihoods_and_priors_work_and_a_wrong_event_is_refused() -> N
     prior = stats.multivariate_normal(np.zeros(Q), 2 * np.eye(Q))
     assert draw.log_pz.detach().numpy() == pytest.approx(prior.logpdf(draw.z.detach().numpy()), abs=1e-9)
     assert model.sample(4).shape == (4, D) and model.sample(4, mean=True).shape == (4, D)
-    with pytest.raises(ValueError, match="whole datum"):
+    with pytest.raises(ValueError, match="whole row"):
         models.VAE(Prior(), own.posterior, Likelihood(False)).draw(t(X), 3)
     with pytest.raises(ValueError, match="at least 1"):
         model.draw(t(X), 0)

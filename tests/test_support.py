@@ -73,7 +73,7 @@ def test_a_value_outside_the_support_is_named_with_row_and_cell(name: str) -> No
     wrong = good.copy()
     wrong[41, 3] = bad
     model = model_of(make())
-    match = f"have {bad:g} in row 41, cell 3 .*{words}"
+    match = rf"row 41, cell 3 \(counted from 0\) has {bad:g}, .*{words}"
     for data in ({"X": wrong}, {"X": wrong, "validation": 0.5}, {"X": good, "validation": wrong}):
         with pytest.raises(latens.InputError, match=match):
             latens.train(model, objectives.ELBO(), **data, epochs=1)

@@ -1,9 +1,9 @@
 """Conditionals: modules whose ``forward`` returns a distribution.
 
 Each takes a network, a tensor-to-tensor module over any leading axes, and says how its output parametrises a
-distribution: posteriors q(z|x) first, likelihoods p(x|z) after. A likelihood with several parameters a cell has
-them on the axis before the event, ``[..., P, *event]``. A variance is always the square of a scale;
-everything positive comes from :func:`latens.tensors.numerics.positive`, so that a raw output of 0 means 1.
+distribution: posteriors q(z|x) and likelihoods p(x|z). A likelihood with several parameters per cell has them on the
+axis before the event, ``[..., P, *event]``. A variance is always the square of a scale; everything positive comes from
+:func:`latens.tensors.numerics.positive`, so that a raw output of 0 means 1.
 """
 
 from typing import TYPE_CHECKING

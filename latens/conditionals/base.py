@@ -14,7 +14,11 @@ class Conditional(nn.Module):
     """A network and the keys of the condition ``c`` that it reads.
 
     ``forward(given, c)`` evaluates ``network(given)``, or ``network(given, {key: c[key] for key in reads})`` where
-    ``reads`` names keys, and hands the output to ``distribution``. A subclass is one method.
+    ``reads`` names keys, and passes the output to :meth:`distribution`, the one method that a subclass writes.
+
+    Args:
+        network: maps ``[..., *event]`` to the parameters of the distribution.
+        reads: the keys of the condition that the network sees.
     """
 
     def __init__(self, network: nn.Module, reads: tuple[str, ...] = ()):
@@ -23,33 +27,40 @@ class Conditional(nn.Module):
         self._stem = any(isinstance(part, Standardize) for part in network.modules())
 
     def forward(self, given: Tree, c: Tree = None) -> Distribution:
+        """The distribution given x or z ``[..., B, *event]`` and conditions ``[B]``; ``ValueError`` where a condition
+        is missing.
+        """
         return self.distribution(self.output(given, c), given)
 
     def output(self, given: Tree, c: Tree = None) -> Tensor:
-        """What the network says: parameters before they are made those of a distribution."""
+        """The network's output: raw parameters, ``[..., B, *outputs]``."""
         if isinstance(given, Tensor) and not given.is_floating_point() and not self._stem:
             floats = (p.dtype for p in self.network.parameters() if p.is_floating_point())
-            given = given.to(next(floats, torch.get_default_dtype()))  # 8-bit becomes numbers inside the step
+            given = given.to(next(floats, torch.get_default_dtype()))  # 8-bit data become floats only here
         if not self.reads:
             return self.network(given)
         missing = [key for key in self.reads if c is None or key not in c]
         if missing:
-            raise ValueError(f"{type(self).__name__} reads the condition {missing[0]!r}, which was not given")
+            reader = type(self).__name__
+            raise ValueError(f"{reader} reads the condition {missing[0]!r}, which was not given: pass it in c")
         return self.network(given, {key: c[key] for key in self.reads})
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
-        """The distribution whose parameters are ``output``."""
+        """The distribution whose raw parameters are ``output``."""
         raise NotImplementedError
 
 
 class Features(Conditional):
-    """The network's output as it is: what a model with a draw of its own reads of x, given c."""
+    """The network's output itself: what a model with its own draw reads of x, given c."""
 
     def distribution(self, output: Tensor, given: Tree) -> Tensor:  # type: ignore[override]
+        """``output``, unchanged."""
         return output
 
 
 def event_dims(output: Tensor, z: Tree, parameter_axes: int = 0) -> int:
-    """How many axes of the output belong to one datum: those that the codes' leading axes do not explain."""
+    """The number of output axes that belong to one row: those that are neither leading axes of the codes nor of
+    parameters.
+    """
     lead = (z if isinstance(z, Tensor) else next(iter(z.values() if isinstance(z, dict) else z))).dim() - 1
     return output.dim() - lead - parameter_axes

@@ -1,4 +1,4 @@
-"""How one column of a table is modelled: a family, and what its numbers are centred at and bounded by."""
+"""How one column of a table is modelled: its family, and the centre, spread and bounds of its numbers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FAMILIES = (
     "zero_inflated_negative_binomial", "bernoulli", "categorical", "ordinal", "continuous_bernoulli", "heaped",
 )  # fmt: skip
 _WITHOUT_SCALE = ("poisson", "bernoulli", "categorical", "ordinal", "continuous_bernoulli")
-LOCATIONS = {"zero_inflated_negative_binomial": 2}  # outputs beside the scale, where they are not 1
+LOCATIONS = {"zero_inflated_negative_binomial": 2}  # the number of outputs besides the scale, where it is not 1
 _BOUNDED = ("beta", "truncated_normal")
 _LEVELLED = ("categorical", "ordinal")
 _MASSES = (*_LEVELLED, "bernoulli", "poisson", "negative_binomial", "zero_inflated_negative_binomial")
@@ -28,18 +28,20 @@ class ColumnLikelihood:
     Args:
         family: one of ``FAMILIES``.
         levels: number of levels, for "categorical" and "ordinal" (codes 0 … levels-1).
-        shift, unit: centre and spread of the column, so that raw outputs are about 0 and 1 wide: in the user's units
-            for "normal", "student_t" and "truncated_normal", of ln x for "log_normal", of ln mean for counts, of the
-            logit for "beta", "bernoulli" and "continuous_bernoulli", of the latent location for "ordinal".
-        low, high: the interval of "beta", "truncated_normal" and "continuous_bernoulli" (0 and 1 unless given).
-        scale: "learned", one number for the column, or "network", a further output: the scale of a continuous family
-            (that of "beta": a + b = 2 / scale^2), ln theta of negative binomials.
+        shift: centre of the column, so that raw outputs are about 0: in the user's units for "normal", "student_t" and
+            "truncated_normal", of ln x for "log_normal", of ln mean for counts, of the logit for "beta", "bernoulli"
+            and "continuous_bernoulli", of the latent location for "ordinal".
+        unit: spread of the column on the same scale, > 0, so that raw outputs are about 1 wide.
+        low: the lower end for "beta", "truncated_normal" and "continuous_bernoulli" (there 0 by default).
+        high: the upper end for the same families (1 by default for "continuous_bernoulli").
+        scale: "learned", one number for the column, or "network", a further output. It is the scale of a continuous
+            family (for "beta", a + b = 2 / scale²), and ln theta of negative binomials.
         law: the atoms, grid and margin of "heaped", whose location is that of the score T(x).
-        seen: of a family without a law, the smallest and the largest value of the data, between which draws stay.
-        components: how many logistics the margin of "heaped" is a mixture of, whose places, scales and weights the
-            network gives.
-        support: the smallest and the largest value that the column can have, as far as draws of "heaped" go where they
-            go beyond those seen.
+        seen: for a family without a law, the smallest and the largest value of the data, between which draws stay.
+        components: how many logistics the margin of "heaped" mixes; the network gives their locations, scales and
+            weights.
+        support: the smallest and the largest value that a "heaped" column can have, which bound its draws where these
+            may go beyond the values seen.
 
     Raises:
         InputError: the values contradict each other.
@@ -62,45 +64,45 @@ class ColumnLikelihood:
 
     def __post_init__(self) -> None:
         if self.family not in FAMILIES:
-            raise InputError(f"the family of a column must be one of {', '.join(FAMILIES)}, got {self.family!r}.")
+            raise InputError(f"the family of a column must be one of {', '.join(FAMILIES)}, got {self.family!r}")
         if self.family == "continuous_bernoulli" and self.low is None and self.high is None:
             object.__setattr__(self, "low", 0.0)
             object.__setattr__(self, "high", 1.0)
         if fault := self._fault():
-            raise InputError(f"a column of the family {self.family!r} {fault}.")
+            raise InputError(f"column of the family {self.family!r}: {fault}")
 
     def _fault(self) -> str | None:
-        """The first contradiction between the fields, in words."""
+        """The first contradiction between the fields, in words, or None."""
         return self._fault_of_levels() or self._fault_of_numbers() or self._fault_of_scale()
 
     def _fault_of_levels(self) -> str | None:
         if self.family not in _LEVELLED:
-            return None if self.levels is None else f"takes no levels, got {self.levels!r}"
+            return None if self.levels is None else f"levels must be omitted, got {self.levels!r}"
         if not (is_whole(self.levels) and self.levels >= 2):
-            return f"needs levels, a whole number of 2 or more, got {self.levels!r}"
+            return f"levels must be a whole number of 2 or more, got {self.levels!r}"
         return None
 
     def _fault_of_numbers(self) -> str | None:
         if not (is_number(self.shift) and is_number(self.unit) and self.unit > 0):
-            return f"needs a finite shift and a unit above 0, got {self.shift!r} and {self.unit!r}"
+            return f"shift must be finite and unit above 0, got {self.shift!r} and {self.unit!r}"
         if self.family in (*_BOUNDED, "continuous_bernoulli"):
             if not (is_number(self.low) and is_number(self.high) and self.low < self.high):
-                return f"needs low < high, two finite numbers, got {self.low!r} and {self.high!r}"
+                return f"low and high must be finite and low < high, got {self.low!r} and {self.high!r}"
         elif self.low is not None or self.high is not None:
-            return f"takes no low and high, got {self.low!r} and {self.high!r}"
+            return f"low and high must be omitted, got {self.low!r} and {self.high!r}"
         return None
 
     def _fault_of_scale(self) -> str | None:
         if (self.family == "heaped") != (self.law is not None):
-            return f"needs a law if and only if it is heaped, got {self.law!r}"
+            return f"law must be given for the family 'heaped' alone, got {self.law!r}"
         if self.scale not in ("learned", "network"):
-            return f"needs scale 'learned' or 'network', got {self.scale!r}"
+            return f"scale must be 'learned' or 'network', got {self.scale!r}"
         if not is_whole(self.components) or self.components < 1:
-            return f"needs components, a whole number from 1, got {self.components!r}"
+            return f"components must be a whole number from 1, got {self.components!r}"
         if self.components > 1 and (self.law is None or self.scale != "network"):
-            return "has one component: more are for heaped ones whose scale is that of the network"
+            return f"components must be 1 unless it is 'heaped' with scale='network', got {self.components!r}"
         if self.scale == "network" and self.family in _WITHOUT_SCALE:
-            return "has no scale for the network to give; leave scale at 'learned'"
+            return "scale must be 'learned', because the family has no scale for the network to give"
         return None
 
     @cached_property
@@ -115,18 +117,22 @@ class ColumnLikelihood:
 
     @property
     def is_mass(self) -> bool:
-        """Whether ln p is that of a mass (of a level, a count, an atom, a place of the grid among atoms, one of few
-        values), not of a density in the column's unit."""
+        """Whether ln p is that of a mass, not of a density per unit of the column.
+
+        It is the mass of a level, a count, an atom, a place of the grid among atoms, or one of few values.
+        """
         return self.family in _MASSES or (self.law is not None and bool(self.law.atoms or self.law.places))
 
 
 @dataclass(frozen=True)
 class Allowed:
-    """Which levels a column can have with those of others before it.
+    """The levels that a column can have, given those of columns before it.
 
     Args:
-        target, sources: columns by their place.
-        levels: true where allowed, bool ``[*levels of the sources + 1, levels]``: the last of a source is "missing".
+        target: index of the column.
+        sources: indices of the columns that restrict it.
+        levels: bool ``[*levels of the sources + 1, levels]``, true where allowed; the last entry of a source is
+            "missing".
     """
 
     target: int

@@ -19,29 +19,40 @@ from latens.tensors.trees import Tree
 
 
 def _size(atoms: int) -> int:
-    """Up to how many atoms the columns have that are evaluated together."""
+    """The number of atoms up to which columns are evaluated together."""
     return 0 if not atoms else 8 if atoms <= 8 else 128
 
 
 def _stages(size: int, sources_of: Mapping[int, Sequence[int]]) -> list[list[int]]:
-    """The columns in the order in which they can be drawn, those together that do not depend on each other."""
+    """The columns in an order in which they can be drawn; columns of one stage do not depend on each other."""
     stage: list[int] = []
     for j in range(size):
         sources = sources_of.get(j, ())
         if any(source >= j for source in sources):
-            raise ValueError(f"column {j} is allowed by columns {sources}, which must stand before it")
+            raise ValueError(f"columns {sources}, which restrict column {j}, must come before it")
         stage.append(max((stage[source] + 1 for source in sources), default=0))
     return [[j for j in range(size) if stage[j] == k] for k in range(max(stage) + 1)]
 
 
 class TableLikelihood(Conditional):
-    """p(x|z) = prod_j p_j(x_j|z), one family a column; NaN cells are left out. ``allowed``: levels that a column can
-    have with those of columns before it, among which it is normalised.
+    r"""The likelihood of a table: a family for each column; missing cells (NaN) are left out.
 
-    The network gives ``[..., sum of outputs]``, the outputs of column 0 first. ln p(x) is a density of the user's data:
-    it carries the Jacobian of every column's unit. Columns of one family (and number of levels) are evaluated together.
-    Learned scales never fall below 1e-3 of the unit: :meth:`floor_hits` names the columns that would.
-    Raises ``ValueError`` where the network gives another number of outputs, and ``InputError`` for no columns.
+    .. math:: p(x \mid z) = \prod_j p_j(x_j \mid z)
+
+    ln p(x) is a density of the user's data: it includes the Jacobian of every column's unit. Columns of one family (and
+    number of levels) are evaluated together. Learned scales never fall below 1e-3 of the unit; :meth:`floor_hits` names
+    the columns whose scale would.
+
+    Args:
+        network: maps z to ``[..., sum of outputs]``, the outputs of column 0 first.
+        columns: how each column is modelled.
+        allowed: levels that a column can have, given those of columns before it; its distribution is normalised over
+            them.
+        reads: the keys of the condition that the network sees.
+
+    Raises:
+        ValueError: the network gives another number of outputs.
+        InputError: there are no columns.
 
     >>> columns = [ColumnLikelihood("normal", shift=170, unit=10), ColumnLikelihood("categorical", levels=3)]
     >>> likelihood = TableLikelihood(nn.Linear(2, 4), columns)
@@ -58,7 +69,7 @@ class TableLikelihood(Conditional):
         super().__init__(network, reads)
         self.columns = tuple(columns)
         if not self.columns:
-            raise InputError("a table's likelihood needs at least one column, got none.")
+            raise InputError("the likelihood of a table has no columns", "give at least one column")
         self.allowed = {each.target: each.sources for each in allowed}
         self.stages = _stages(len(self.columns), self.allowed)
         for each in allowed:
@@ -86,12 +97,15 @@ class TableLikelihood(Conditional):
             self.register_buffer(f"raw_{i}", raw, persistent=False)
 
     def _groups(self, heads: nn.ModuleList | None = None) -> list[tuple[Tensor, Tensor, Head]]:
-        """Of each family: the columns ``[n]``, the places of their raw outputs ``[n, outputs]`` (where a column has
-        fewer, of its last), and the head."""
+        """For each family: its columns ``[n]``, the indices of their raw outputs ``[n, outputs]``, and its head.
+
+        A column with fewer outputs than others of its group repeats the index of its last.
+        """
         return [(getattr(self, f"index_{i}"), getattr(self, f"raw_{i}"), cast(Head, head))
                 for i, head in enumerate(self.heads if heads is None else heads)]  # fmt: skip
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
+        """p(x|z) over rows ``[..., columns]`` from raw outputs ``[..., sum of outputs]``."""
         if not self.allowed:
             return d.Observed(self.columns_at(output), 1)
 
@@ -101,18 +115,23 @@ class TableLikelihood(Conditional):
         return d.Observed(d.InOrder(given_cells, output.shape[:-1], len(self.columns), self.stages), 1)
 
     def members_of(self, only: Sequence[int] | None = None) -> list[int]:
-        """The columns that are evaluated together with some, in order; all for None."""
+        """The columns that are evaluated together with those in ``only``, in order; all columns for None."""
         return sorted(j for members in self.members if only is None or set(members) & set(only) for j in members)
 
     def columns_at(
         self, output: Tensor, x: Tensor | None = None, heads: nn.ModuleList | None = None,
         only: Sequence[int] | None = None,
     ) -> d.Columns:  # fmt: skip
-        """The distribution of the columns, cell by cell, whose raw outputs these are; the levels that are allowed with
-        those of x ``[..., columns]`` alone. ``heads``: others than the columns' own. ``only``: of :meth:`members_of`
-        these."""
+        """The distribution of the columns, cell by cell, with these raw outputs.
+
+        Args:
+            output: raw outputs, ``[..., sum of outputs]``.
+            x: ``[..., columns]``; where given, columns are restricted to the levels that are allowed with it.
+            heads: other heads than the columns' own.
+            only: restrict to :meth:`members_of` these columns.
+        """
         if output.shape[-1] != self.outputs:
-            raise ValueError(f"the columns need {self.outputs} outputs of the network, got {output.shape[-1]}")
+            raise ValueError(f"the network must give {self.outputs} outputs, got {output.shape[-1]}")
         parts, found = [], self.members_of(only)
         for members, (index, raw, head) in zip(self.members, self._groups(heads)):
             if members[0] in found:
@@ -123,7 +142,7 @@ class TableLikelihood(Conditional):
         return d.Columns(parts, len(found), seen)
 
     def _among(self, part: Distribution, members: list[int], x: Tensor) -> Distribution:
-        """The columns of a group, those that are bound to levels of others among the levels that are allowed."""
+        """The columns of a group, restricted to the levels that are allowed with those of x."""
         if members[0] not in self.allowed:
             return part
         found = []
@@ -135,18 +154,23 @@ class TableLikelihood(Conditional):
         return d.among(part, torch.stack(found, -2))
 
     def start(self, sample: Tensor) -> Tensor:
-        """Sets what the columns learn from a sample ``[N, columns]`` of the data (NaN: missing), and gives the raw
-        outputs ``[outputs]`` with which every column has the sample's marginal: mean and deviation (of ln x for
-        "log_normal"), ln mean, frequencies of levels with one more of each. A bias for the network's last layer.
+        """Set what the columns learn from a sample, and return raw outputs that give the sample's marginals.
 
-        Raises ``ValueError`` for a sample of another width.
+        The outputs are the bias ``[outputs]`` for the network's last layer: mean and deviation (of ln x for
+        "log_normal"), ln mean, frequencies of levels with one added to each count.
+
+        Args:
+            sample: ``[N, columns]``, NaN where missing.
+
+        Raises:
+            ValueError: the sample has another width.
 
         >>> likelihood = TableLikelihood(nn.Linear(1, 1), [ColumnLikelihood("poisson")])
         >>> round(likelihood.start(torch.tensor([[1.0], [3.0]])).exp().item(), 4)
         2.0
         """
         if sample.dim() != 2 or sample.shape[1] != len(self.columns):
-            raise ValueError(f"expected a sample of shape [N, {len(self.columns)}], got {list(sample.shape)}")
+            raise ValueError(f"the sample must have the shape [N, {len(self.columns)}], got {list(sample.shape)}")
         groups = self._groups()
         device = groups[0][0].device
         sample = sample.to(device, torch.float32 if device.type == "mps" else torch.float64)
@@ -168,11 +192,13 @@ class TableLikelihood(Conditional):
 
     @property
     def served(self) -> nn.ModuleList:
-        """The heads of which ln p(x) is."""
+        """The heads that ln p(x) is evaluated with."""
         return self.heads
 
     def floor_hits(self) -> list[int]:
-        """The columns (counted from 0) whose learned scale is at its floor: constant, or copied by the model."""
+        """The columns (counted from 0) whose learned scale is at its floor: constant ones, or ones that the model
+        copies.
+        """
         hits: list[int] = []
         for index, _, head in self._groups(self.served):
             if isinstance(head, Spread):

@@ -1,4 +1,4 @@
-"""Likelihoods p(x|z) of data whose cells are all counts, the size of a row being an offset, or all shares in [0, 1]."""
+"""Likelihoods p(x|z) of rows whose cells are all counts, with the row's total as an offset, or all shares in [0, 1]."""
 
 from __future__ import annotations
 
@@ -14,17 +14,28 @@ from latens.tensors.trees import Tree
 
 
 class PoissonLikelihood(Conditional):
-    """p(x|z) = prod_i Poisson(x_i; e^f_i(z)); the network gives the log rates, in the shape of a datum.
+    r"""Poisson counts; the network gives the log rates f(z), in the shape of a row.
 
-    ``offset`` names the key of the condition that holds the logarithm of each row's library size (its total count),
-    ``[B]`` or ``[B, 1]``: the rates are then e^offset softmax(f(z)) over the datum, and sum to the library size (Lopez
-    et al. 2018). The offset is not given to the network unless ``reads`` names it too. Raises ``ValueError`` where the
-    condition lacks it.
+    .. math:: p(x \mid z) = \prod_i \operatorname{Poisson}\!\left(x_i; e^{f_i(z)}\right)
 
-    ``smoothing`` is a weight s in [0, 1) of a prior with ``pseudo`` counts a_i, a number or in the shape of a datum:
-    the rates are (1 - s) e^f_i + s a_i, and the shares (1 - s) softmax(f)_i + s a_i / sum_j a_j. With s = 1 / (N + 1)
-    of N rows, or A / (M + A) of M counts, A = sum_j a_j, that is a_i added to the total of each cell, half a count by
-    default (Jeffreys 1946), so that a cell that was never seen above 0 can be.
+    With an ``offset`` the rates are :math:`N \operatorname{softmax}(f(z))`, so that they sum to the row's library size
+    N, its total count (Lopez et al. 2018).
+
+    With ``smoothing`` s the rates are :math:`(1 - s)\, e^{f_i} + s\, a_i`, and the shares :math:`(1 - s)
+    \operatorname{softmax}(f)_i + s\, a_i / \sum_j a_j`. With s = 1 / (N + 1) for N rows, or A / (M + A) for M counts
+    and A the sum of a, this adds :math:`a_i` to the total of each cell, half a count by default (Jeffreys 1946), so
+    that a cell in which no count was seen can have one.
+
+    Args:
+        network: maps z to log rates ``[..., *event]``.
+        offset: key of the condition that holds the logarithm of each row's library size, ``[B]`` or ``[B, 1]``. The
+            network sees it only if ``reads`` names it too.
+        reads: the keys of the condition that the network sees.
+        smoothing: s in [0, 1), the weight of the pseudo-counts.
+        pseudo: a, a number or ``[*event]``.
+
+    Raises:
+        ValueError: the condition lacks the offset.
 
     >>> likelihood = PoissonLikelihood(nn.Linear(2, 3), offset="log_size")
     >>> px = likelihood(torch.zeros(5, 2), {"log_size": torch.full((5,), 100.0).log()})
@@ -49,20 +60,23 @@ class PoissonLikelihood(Conditional):
 
     @property
     def parameters_per_cell(self) -> int:
-        """P; the network gives ``[..., *event]`` where it is 1 and ``[..., P, *event]`` where it is more."""
+        """P: the network gives ``[..., *event]`` where P is 1, and ``[..., P, *event]`` where it is more."""
         return 1
 
     def forward(self, given: Tree, c: Tree = None) -> Distribution:
+        """p(x|z) over rows ``[..., B, *event]``, given z and conditions ``[B]``."""
         if self.offset is None:
             return super().forward(given, c)
         missing = [key for key in self.reads if c is None or key not in c]
         if missing:
-            raise ValueError(f"{type(self).__name__} reads the condition {missing[0]!r}, which was not given")
+            reader = type(self).__name__
+            raise ValueError(f"{reader} reads the condition {missing[0]!r}, which was not given: pass it in c")
         condition = {key: c[key] for key in self._network_reads}
         output = self.network(given, condition) if condition else self.network(given)
         return self._of(output, given, c[self.offset])
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
+        """p(x|z) over rows ``[..., *event]`` without an offset."""
         return self._of(output, given, None)
 
     def _of(self, output: Tensor, given: Tree, log_size: Tensor | None) -> Distribution:
@@ -70,10 +84,10 @@ class PoissonLikelihood(Conditional):
         axes = event_dims(output, given, parameter_axes=int(count > 1))
         parameters = output.unsqueeze(0) if count == 1 else output.movedim(-axes - 1, 0)
         if len(parameters) != count:
-            raise ValueError(f"{type(self).__name__} needs {count} parameters a cell, got {len(parameters)}")
+            raise ValueError(f"{type(self).__name__} must get {count} parameters per cell, got {len(parameters)}")
         log_mean = parameters[0]
         log_weight = torch.log1p(-self.smoothing)
-        log_prior = self.smoothing.log() + self.pseudo.log()  # -inf where there is none
+        log_prior = self.smoothing.log() + self.pseudo.log()  # -inf without smoothing
         if log_size is None:
             log_mean = torch.logaddexp(log_mean + log_weight, log_prior)
         else:
@@ -86,16 +100,25 @@ class PoissonLikelihood(Conditional):
         return d.Observed(self.counts(log_mean, parameters[1:]), axes)
 
     def counts(self, log_mean: Tensor, further: Tensor) -> Distribution:
-        """The elementwise distribution of this log mean and the further parameters ``[P-1, ..., *event]``."""
+        """The elementwise distribution with this log mean and the further parameters ``[P-1, ..., *event]``."""
         return d.Poisson(log_mean)
 
 
 class NegativeBinomialLikelihood(PoissonLikelihood):
-    """p(x|z) = prod_i NB(x_i; mean mu_i, variance mu_i + mu_i^2 / theta_i), mu as the rates of
-    :class:`PoissonLikelihood`.
+    r"""Negative binomial counts, with means :math:`\mu` as the rates of :class:`PoissonLikelihood` (Lopez et al. 2018).
 
-    ``dispersion``: "learned", ln theta is a parameter of shape ``shape`` (that of a datum for one a cell, () for one
-    shared by all), starting at 0; or "network", ln theta is the last of P parameters a cell. (Lopez et al. 2018)
+    .. math:: p(x \mid z) = \prod_i \operatorname{NB}(x_i; \mu_i, \theta_i), \qquad
+        \operatorname{Var} x_i = \mu_i + \mu_i^2 / \theta_i
+
+    Args:
+        network: maps z to ``[..., P, *event]``, or ``[..., *event]`` where P is 1.
+        shape: of the learned ln theta: that of a row for one per cell, () for one that all cells share.
+        dispersion: "learned", ln theta is a parameter that starts at 0; "network", it is the last of P parameters per
+            cell.
+        offset: see :class:`PoissonLikelihood`.
+        reads: the keys of the condition that the network sees.
+        smoothing: see :class:`PoissonLikelihood`.
+        pseudo: see :class:`PoissonLikelihood`.
     """
 
     def __init__(
@@ -111,30 +134,39 @@ class NegativeBinomialLikelihood(PoissonLikelihood):
 
     @property
     def parameters_per_cell(self) -> int:
+        """P: 1, or 2 where the network gives the dispersion."""
         return 1 + (self.dispersion == "network")
 
     def _log_theta(self, further: Tensor) -> Tensor:
         return self.log_theta if self.dispersion == "learned" else further[-1]
 
     def counts(self, log_mean: Tensor, further: Tensor) -> Distribution:
+        """The negative binomial with this log mean, ``[..., *event]``."""
         return d.NegativeBinomial(log_mean, self._log_theta(further))
 
 
 class ZeroInflatedNegativeBinomialLikelihood(NegativeBinomialLikelihood):
-    """As :class:`NegativeBinomialLikelihood`, and the second of P parameters a cell is the logit of an extra zero."""
+    """As :class:`NegativeBinomialLikelihood`, with the logit of an extra zero as the second of P parameters per cell.
+    """
 
     @property
     def parameters_per_cell(self) -> int:
+        """P: 2, or 3 where the network gives the dispersion."""
         return 2 + (self.dispersion == "network")
 
     def counts(self, log_mean: Tensor, further: Tensor) -> Distribution:
+        """The zero-inflated negative binomial with this log mean, ``[..., *event]``."""
         return d.ZeroInflatedNegativeBinomial(log_mean, self._log_theta(further), further[0])
 
 
 class ContinuousBernoulliLikelihood(Conditional):
-    """p(x|z) = prod_i of continuous Bernoulli densities on [0, 1]; the network gives the logits, in the shape of a
-    datum. (Loaiza-Ganem & Cunningham 2019)
+    r"""Continuous Bernoulli densities on [0, 1]; the network gives the logits, in the shape of a row.
+
+    .. math:: p(x \mid z) = \prod_i \operatorname{CB}(x_i; \sigma(f_i(z)))
+
+    (Loaiza-Ganem & Cunningham 2019)
     """
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
+        """p(x|z) over rows ``[..., *event]``."""
         return d.Observed(d.ContinuousBernoulli(output), event_dims(output, given))

@@ -1,4 +1,4 @@
-"""Posteriors over categories and over the codes of a book, and posteriors side by side."""
+"""Posteriors over categories, over the codes of a book, and over numbers and categories together."""
 
 from __future__ import annotations
 
@@ -17,10 +17,15 @@ from latens.tensors.trees import Tree
 
 
 class OneHotPosterior(Conditional):
-    """q(z|x) = prod_v Categorical(z_v; softmax(f_v(x))), one-hot; the network gives ``[..., V * K]`` logits.
+    r"""Categories as codes, one-hot; the network gives ``[..., V * K]`` logits f(x).
 
-    With a ``temperature`` draws carry the straight-through gradient of the relaxed draw, else none. Raises
-    ``ValueError`` for a temperature that is not positive.
+    .. math:: q(z \mid x) = \prod_v \operatorname{Categorical}(z_v; \operatorname{softmax}(f_v(x)))
+
+    Args:
+        network: maps x to ``[..., V * K]``.
+        categories: K.
+        temperature: > 0, of the straight-through gradient of draws; None for no gradient. ``ValueError`` for others.
+        reads: the keys of the condition that the network sees.
     """
 
     def __init__(
@@ -32,13 +37,22 @@ class OneHotPosterior(Conditional):
         self.categories, self.temperature = categories, temperature
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
+        """q(z|x) over codes ``[..., V * K]``."""
         return d.OneHot(output.unflatten(-1, (-1, self.categories)), self.temperature)
 
 
 class RelaxedPosterior(Conditional):
-    """q(z|x) = prod_v Concrete(f_v(x), T): categories relaxed to the simplex (Maddison, Mnih & Teh 2017). The network
-    gives ``[..., V * K]`` logits. Raises ``ValueError`` for a temperature outside [0.4, 1000]: below, draws are 0 in
-    single precision, above, it leaves their density no digits."""
+    r"""Categories relaxed to the simplex (Maddison, Mnih & Teh 2017); the network gives ``[..., V * K]`` logits f(x).
+
+    .. math:: q(z \mid x) = \prod_v \operatorname{Concrete}(z_v; f_v(x), T)
+
+    Args:
+        network: maps x to ``[..., V * K]``.
+        categories: K.
+        temperature: T in [0.4, 1000], else ``ValueError``: below, draws are 0 in single precision; above, it leaves
+            their density no digits.
+        reads: the keys of the condition that the network sees.
+    """
 
     def __init__(self, network: nn.Module, categories: int, temperature: float, reads: tuple[str, ...] = ()):
         super().__init__(network, reads)
@@ -47,11 +61,23 @@ class RelaxedPosterior(Conditional):
         self.categories, self.temperature = categories, float(temperature)
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
+        """q(z|x) over codes ``[..., V * K]``."""
         return d.Relaxed(output.unflatten(-1, (-1, self.categories)), self.temperature)
 
 
 class NormalAndCategoriesPosterior(Conditional):
-    """q(z|x) = N(g(x), diag h(x)) times V categories; the network gives ``[..., 2 Z + V K]`` (Dupont 2018)."""
+    r"""Z normal codes next to V categories (Dupont 2018); the network gives ``[..., 2 Z + V K]``: g, raw h, logits f.
+
+    .. math:: q(z \mid x) = \mathcal{N}(z_1; g(x), \operatorname{diag} h(x))
+        \prod_v \operatorname{Categorical}(z_{2v}; \operatorname{softmax}(f_v(x)))
+
+    Args:
+        network: maps x to ``[..., 2 Z + V K]``.
+        latent_dim: Z.
+        categories: K.
+        temperature: > 0, of the straight-through gradient of the categories.
+        reads: the keys of the condition that the network sees.
+    """
 
     def __init__(
         self, network: nn.Module, latent_dim: int, categories: int, temperature: float, reads: tuple[str, ...] = ()
@@ -61,18 +87,27 @@ class NormalAndCategoriesPosterior(Conditional):
         self.latent_dim, self.categories, self.temperature = latent_dim, categories, temperature
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
+        """q(z|x) over codes ``[..., Z + V K]``."""
         mean, raw, logits = output.tensor_split([self.latent_dim, 2 * self.latent_dim], -1)
         categories = d.OneHot(logits.unflatten(-1, (-1, self.categories)), self.temperature)
         return d.Joint([d.DiagonalNormal(mean, positive(raw, 1e-8)), categories])
 
 
 class Codebook(nn.Module):
-    """L levels of K codes in D dimensions; each level takes the nearest code to what the levels before it left over.
+    """L levels of K codes in D dimensions; each level takes the code nearest to what the levels before it left over.
 
-    ``decay`` in (0, 1): codes are moving averages of what they were chosen for, kept in buffers (van den Oord et al.
-    2017, appendix), and a code with less than a twentieth of an even share of the data is put beside the most used one,
-    which is then split between them (Linde, Buzo & Gray 1980). ``decay`` None: codes are parameters, moved by the
-    gradient of :class:`latens.objectives.CodebookLoss`.
+    Args:
+        levels: L.
+        size: K, at least 2.
+        dim: D.
+        decay: in (0, 1), codes are moving averages of the vectors that chose them, kept in buffers (van den Oord et al.
+            2017, appendix), and a code with less than a twentieth of an even share of the data is moved next to the
+            most used one, which then splits its share with it (Linde, Buzo & Gray 1980). None: codes are parameters,
+            moved by the gradient of :class:`latens.objectives.CodebookLoss`.
+
+    >>> codes, index = Codebook(1, 4, 2)(torch.zeros(3, 2))
+    >>> codes.shape, index.shape
+    (torch.Size([3, 2]), torch.Size([3, 1]))
     """
 
     codes: Tensor
@@ -101,7 +136,7 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def start(self, values: Tensor) -> None:
-        """Begin with ``values`` ``[N, D]`` of data as codes, evenly spaced; each level takes what is left over."""
+        """Begin with rows of ``values`` ``[N, D]`` as codes, evenly spaced; each level takes what is left over."""
         size = self.codes.shape[1]
         left = values.to(self.codes)
         for book in self.codes:
@@ -127,9 +162,12 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def assigned(self, values: Tensor, index: Tensor, weight: Tensor) -> Tensor:
-        """Weight, sum and sum of squared lengths of what each code was chosen for, ``[L, K, D + 2]``.
+        """Weight, sum and sum of squared lengths of the vectors that chose each code, ``[L, K, D + 2]``.
 
-        ``values`` ``[N, D]``, ``index`` ``[N, L]``, ``weight`` ``[N]``.
+        Args:
+            values: ``[N, D]``.
+            index: ``[N, L]``.
+            weight: ``[N]``.
         """
         found, left = [], values
         for level, book in enumerate(self.codes):
@@ -142,7 +180,7 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def follow(self, assigned: Tensor) -> None:
-        """Move the averages towards a batch's, as shares of it (its size does not matter), and the codes with them."""
+        """Move the averages towards those of a batch, as shares (its size does not matter), and the codes with them."""
         assert self.decay is not None
         assigned = assigned.to(self.codes) / assigned[..., 0].sum(-1).clamp_min(1e-12).to(self.codes)[:, None, None]
         for average, new in ((self.shares, assigned[..., 0]), (self.sums, assigned[..., 1:-1]),
@@ -154,7 +192,7 @@ class Codebook(nn.Module):
             self._restart(level)
 
     def _restart(self, level: int) -> None:
-        """Put each dead code beside the most used one and let the two have half of its share each."""
+        """Move each dead code next to the most used one and give each of the two half of its share."""
         shares, size = self.shares[level], self.shares.shape[1]
         dead = (shares < 0.05 / size).nonzero().flatten().tolist()
         if not dead:
@@ -173,9 +211,16 @@ class Codebook(nn.Module):
 
 
 class NearestCode(Conditional):
-    """q(z|x): all mass on the nearest codes to f(x), a vector at each of V positions (van den Oord et al. 2017).
+    r"""All mass on the codes nearest to f(x), a vector at each of V positions (van den Oord et al. 2017).
 
-    The network gives ``[..., V * D]``. z = f + stop(code - f): the gradient passes straight through to f.
+    .. math:: z = f + \operatorname{stop}(\mathrm{code} - f)
+
+    so that the gradient passes straight through to f. The network gives ``[..., V * D]``.
+
+    Args:
+        network: maps x to ``[..., V * D]``.
+        book: the codes.
+        reads: the keys of the condition that the network sees.
     """
 
     def __init__(self, network: nn.Module, book: Codebook, reads: tuple[str, ...] = ()):
@@ -183,13 +228,16 @@ class NearestCode(Conditional):
         self.book = book
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
+        """q(z|x) over codes ``[..., V * D]``."""
         codes, index = self.book(output.unflatten(-1, (-1, self.book.codes.shape[-1])))
         flat = codes.flatten(-2)
         return d.Quantised(flat.detach() + (output - output.detach()), output, index, flat)
 
     @torch.no_grad()
     def observe(self, x: Tensor, draw: Any) -> Tensor | None:
-        """What each code was chosen for in the batch, rows weighted; None where the gradient moves the codes."""
+        """What chose each code in the batch, with rows weighted, ``[L, K, D + 2]``; None where the gradient moves the
+        codes.
+        """
         if self.book.decay is None:
             return None
         q = draw.q
@@ -199,13 +247,15 @@ class NearestCode(Conditional):
         return self.book.assigned(values.flatten(0, 1), q.index.flatten(0, 1), weight.flatten())
 
     def after_step(self, observed: Tensor) -> None:
+        """Move the codes towards what ``observe`` found."""
         self.book.follow(observed)
 
 
 class FiniteScalars(Conditional):
-    """q(z|x): each dimension of tanh(f(x)) rounded to one of ``levels`` evenly spaced numbers in [-1, 1]
-    (Mentzer et al. 2024). The gradient passes straight through the rounding. Raises ``ValueError`` for fewer than
-    2 levels."""
+    """Each dimension of tanh(f(x)) rounded to one of ``levels`` evenly spaced numbers in [-1, 1] (Mentzer et al. 2024).
+
+    The gradient passes straight through the rounding. Raises ``ValueError`` for fewer than 2 levels.
+    """
 
     def __init__(self, network: nn.Module, levels: int, reads: tuple[str, ...] = ()):
         super().__init__(network, reads)
@@ -213,6 +263,7 @@ class FiniteScalars(Conditional):
         self.levels = levels
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
+        """q(z|x) over codes ``[..., Z]``."""
         bounded = output.tanh()
         index = ((bounded.detach() + 1) * (self.levels - 1) / 2).round()
         value = index * 2 / (self.levels - 1) - 1

@@ -1,4 +1,4 @@
-"""Flow posteriors: normal noise bent by invertible steps, then scaled and shifted."""
+"""Flow posteriors: normal noise transformed by invertible steps, then scaled and shifted."""
 
 from __future__ import annotations
 
@@ -16,29 +16,32 @@ from latens.tensors.trees import Tree
 
 
 class FlowStep(nn.Module):
-    """One invertible step of a flow; it takes ``width`` numbers ``[..., width]`` of the datum and gives the map."""
+    """One invertible step of a flow, whose parameters are ``width`` numbers that the network gives for each row."""
 
     width: int
 
     def forward(self, parameters: Tensor) -> d.Transform:
+        """The map with these parameters ``[..., width]``."""
         raise NotImplementedError
 
 
 class PlanarStep(FlowStep):
-    """:class:`latens.distributions.Planar` with v, w, b given by the datum: 2 Z + 1 numbers; all 0 is the identity."""
+    """:class:`latens.distributions.Planar` with v, w and b from the network: 2 Z + 1 numbers; 0 gives the identity."""
 
     def __init__(self, dim: int):
         super().__init__()
         self.dim, self.width = dim, 2 * dim + 1
 
     def forward(self, parameters: Tensor) -> d.Transform:
+        """The map with these parameters ``[..., 2 Z + 1]``."""
         v, w, b = parameters.split([self.dim, self.dim, 1], -1)
         return d.Planar(v, w, b.squeeze(-1))
 
 
 class RadialStep(FlowStep):
-    """:class:`latens.distributions.Radial` with center, alpha, beta given by the datum: Z + 2 numbers. beta = alpha
-    (positive(raw) - 1), so that a raw 0 is the identity.
+    """:class:`latens.distributions.Radial` with center, alpha and beta from the network: Z + 2 numbers.
+
+    beta = alpha (positive(raw) - 1), so that a raw 0 gives the identity.
     """
 
     def __init__(self, dim: int):
@@ -46,18 +49,27 @@ class RadialStep(FlowStep):
         self.dim, self.width = dim, dim + 2
 
     def forward(self, parameters: Tensor) -> d.Transform:
+        """The map with these parameters ``[..., Z + 2]``."""
         center, alpha, beta = parameters.split([self.dim, 1, 1], -1)
         alpha = positive(alpha, 1e-3)
         return d.Radial(center, alpha.squeeze(-1), (alpha * (positive(beta) - 1)).squeeze(-1))
 
 
 class AutoregressiveStep(FlowStep):
-    """z_i = t(u_i; what a masked network makes of u_1 … u_{i-1} and of ``context`` numbers of the datum), one pass
-    from u to z, Z passes back.
+    r"""Each coordinate transformed given the coordinates before it.
 
-    ``bins`` = 0: t is affine, the inverse autoregressive flow (Kingma et al. 2016); otherwise a monotone rational
-    quadratic spline of so many bins on [-5, 5] (Durkan et al. 2019). ``reverse``: the order is Z … 1. ``coupling``: two
-    groups of coordinates instead of Z, and two passes back.
+    .. math:: z_i = t(u_i;\, m(u_1, \dots, u_{i-1}, \mathrm{context}))
+
+    with a masked network m. Going from u to z takes one pass, going back takes Z.
+
+    Args:
+        dim: Z.
+        context: how many numbers the network gives for each row.
+        bins: 0 for an affine t, the inverse autoregressive flow (Kingma et al. 2016); otherwise t is a monotone
+            rational quadratic spline with this many bins on [-5, 5] (Durkan et al. 2019).
+        hidden: widths of the hidden layers of m.
+        reverse: whether the order is Z … 1.
+        coupling: whether there are two groups of coordinates instead of Z, which makes two passes back.
     """
 
     def __init__(
@@ -80,15 +92,25 @@ class AutoregressiveStep(FlowStep):
         )  # fmt: skip
 
     def forward(self, parameters: Tensor) -> d.Transform:
+        """The map with these parameters ``[..., context]``."""
         return d.Foreign(self.inner(parameters if self.width else None))
 
 
 class FlowPosterior(Conditional):
-    """q(z|x): z = g(x) + sqrt(h(x)) * T_L(… T_1(u)), u ~ N(0, I) (Rezende & Mohamed 2015).
+    r"""A posterior that is a normalising flow (Rezende & Mohamed 2015).
 
-    ln q = ln N(u; 0, I) - sum_l ln |det dT_l| - sum_i ln h_i / 2. The network gives ``[..., 2 Z + sum of the steps'
-    widths]``: g, the raw h, then what each step takes. The steps act before the affine map, so that the spread of the
-    noise they see is 1 for every datum. Raises ``ValueError`` for another number of outputs.
+    .. math:: z = g(x) + \sqrt{h(x)} \odot T_L(\dots T_1(u)), \qquad u \sim \mathcal{N}(0, I)
+
+    .. math:: \ln q(z \mid x) = \ln \mathcal{N}(u; 0, I) - \sum_l \ln |\det \partial T_l| - \frac12 \sum_i \ln h_i(x)
+
+    The steps act before the affine map, so that the noise that they see has spread 1 for every row. Raises
+    ``ValueError`` for another number of outputs.
+
+    Args:
+        network: maps x to ``[..., 2 Z + sum of the steps' widths]``: g, the raw h, then the parameters of each step.
+        dim: Z.
+        steps: the maps T.
+        reads: the keys of the condition that the network sees.
     """
 
     def __init__(self, network: nn.Module, dim: int, steps: Sequence[FlowStep], reads: tuple[str, ...] = ()):
@@ -97,9 +119,10 @@ class FlowPosterior(Conditional):
         self.widths = [step.width for step in steps]
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
+        """q(z|x) over codes ``[..., Z]``."""
         if output.shape[-1] != 2 * self.dim + sum(self.widths):
             raise ValueError(
-                f"FlowPosterior needs 2 x {self.dim} + {' + '.join(map(str, self.widths))} outputs, "
+                f"FlowPosterior must get 2 x {self.dim} + {' + '.join(map(str, self.widths))} outputs, "
                 f"got {output.shape[-1]}"
             )
         mean, raw, *parts = output.split([self.dim, self.dim, *self.widths], -1)

@@ -1,4 +1,4 @@
-"""Posteriors on curved spaces: the sphere, the torus, the Poincare ball."""
+"""Posteriors on curved spaces: the sphere, the torus, the Poincaré ball."""
 
 from __future__ import annotations
 
@@ -15,41 +15,58 @@ from latens.tensors.trees import Tree
 
 
 def _direction(output: Tensor) -> tuple[Tensor, Tensor]:
-    """(unit vector ``[..., m]``, concentration ``[...]``) of ``[..., m + 1]`` outputs; raw 0 is concentration 4 m: a
-    mean of length 0.94 (m = 2) to 0.88 (m large), power spherical 0.89 to 0.80."""
+    """(unit vector ``[..., m]``, concentration ``[...]``) from ``[..., m + 1]`` outputs.
+
+    A raw 0 is the concentration 4 m: a mean of length 0.94 (m = 2) to 0.88 (m large), for power spherical 0.89 to 0.80.
+    """
     direction, raw = output[..., :-1], output[..., -1]
     return normalize(direction, dim=-1, eps=1e-6), 4 * direction.shape[-1] * positive(raw, 1e-3)
 
 
 class VonMisesFisherPosterior(Conditional):
-    """q(z|x) = vMF(mu(x), kappa(x)) on S^(m-1); the network gives ``[..., m + 1]`` (Davidson et al. 2018)."""
+    r"""A von Mises-Fisher posterior on :math:`S^{m-1}` (Davidson et al. 2018).
+
+    .. math:: q(z \mid x) = \operatorname{vMF}(z; \mu(x), \kappa(x))
+
+    The network gives ``[..., m + 1]``: a direction and the raw concentration.
+    """
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
+        """q(z|x) over unit vectors ``[..., m]``."""
         return d.VonMisesFisher(*_direction(output))
 
 
 class PowerSphericalPosterior(Conditional):
-    """q(z|x) power spherical on S^(m-1); the network gives ``[..., m + 1]`` (De Cao & Aziz 2020)."""
+    """A power spherical posterior on :math:`S^{m-1}` (De Cao & Aziz 2020).
+
+    The network gives ``[..., m + 1]``: a direction and the raw concentration.
+    """
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
+        """q(z|x) over unit vectors ``[..., m]``."""
         return d.PowerSpherical(*_direction(output))
 
 
 class TorusPosterior(Conditional):
-    """q(z|x) = prod_j vonMises(t_j): the network gives ``[..., 3 D]``, a direction and a concentration for each circle.
+    r"""A product of von Mises distributions of D angles (Davidson, Tomczak & Gavves 2019).
 
-    The code of a circle is (cos t, sin t), so that nothing tears where the angle jumps: a product of spheres S^1
-    (Davidson, Tomczak & Gavves 2019).
+    .. math:: q(z \mid x) = \prod_j \operatorname{vonMises}(t_j)
+
+    The network gives ``[..., 3 D]``: a direction and a raw concentration for each circle. The code of a circle is (cos
+    t, sin t), so that nothing tears where the angle jumps.
     """
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
+        """q(z|x) over codes ``[..., 2 D]``."""
         return d.Flat(d.VonMisesFisher(*_direction(output.unflatten(-1, (-1, 3)))))
 
 
 class _BallPosterior(Conditional):
-    """Base of posteriors in the ball of curvature ``-c``; the location comes as a tangent vector at 0. No variance is
-    beyond the ``widest``, and no location nearer to the edge than the ``reach`` of its variance, so that draws are
-    where their density says."""
+    """Base of posteriors in the ball of curvature ``-c``; the location comes as a tangent vector at 0.
+
+    No variance exceeds the ``widest``, and no location is nearer to the edge than the ``reach`` of its variance, so
+    that draws lie where their density says.
+    """
 
     kind: type[d.WrappedNormal] | type[d.RiemannianNormal]
 
@@ -66,19 +83,28 @@ class _BallPosterior(Conditional):
 
 
 class WrappedNormalPosterior(_BallPosterior):
-    """q(z|x) wrapped normal in the Poincare ball; the network gives ``[..., 2 n]``: tangent vector, raw variance."""
+    """A wrapped normal posterior in the Poincaré ball; the network gives ``[..., 2 n]``.
+
+    The outputs are a tangent vector and the raw variances. See :class:`latens.distributions.WrappedNormal`; ``c`` > 0
+    is minus the curvature (Mathieu et al. 2019).
+    """
 
     kind = d.WrappedNormal
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
+        """q(z|x) over points of the ball ``[..., n]``."""
         return self._about(*output.chunk(2, -1))
 
 
 class RiemannianNormalPosterior(_BallPosterior):
-    """q(z|x) Riemannian normal in the Poincare ball; the network gives ``[..., n + 1]``: tangent vector, raw
-    variance."""
+    """A Riemannian normal posterior in the Poincaré ball; the network gives ``[..., n + 1]``.
+
+    The outputs are a tangent vector and the raw variance. See :class:`latens.distributions.RiemannianNormal`; ``c`` > 0
+    is minus the curvature (Mathieu et al. 2019).
+    """
 
     kind = d.RiemannianNormal
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
+        """q(z|x) over points of the ball ``[..., n]``."""
         return self._about(output[..., :-1], output[..., -1])

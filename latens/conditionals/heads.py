@@ -1,5 +1,7 @@
-"""What the raw outputs of a table's columns say of them: one head for all columns of a family, with the parameters that
-the columns learn beside the network."""
+"""What the raw outputs of a table's columns mean: one head for all columns of a family.
+
+A head also has the parameters that the columns learn apart from the network.
+"""
 
 from __future__ import annotations
 
@@ -16,16 +18,14 @@ from latens.networks.table import Laws
 from latens.schema.law import SCALE
 from latens.tensors.numerics import positive
 
-FLOOR = 1e-3  # of the unit: the likelihood of a column that can be copied is bounded
-GAP = 1e-4  # between the cutpoints of ordered levels
+FLOOR = 1e-3  # least scale, as a share of the unit, so that the likelihood of a column that can be copied is bounded
+GAP = 1e-4  # least distance between the cutpoints of ordered levels
 
 
 class Head(nn.Module):
-    """n columns of one family. ``forward`` takes raw outputs ``[..., n, outputs]`` and gives a distribution over
-    ``[..., n]``; ``start`` sets what the columns learn from a sample ``[N, n]`` (float64, NaN where missing) and gives
-    the raw outputs ``[n, outputs]`` with which the head has the marginals of that sample.
+    """n columns of one family; ``forward`` maps raw outputs ``[..., n, outputs]`` to a distribution over ``[..., n]``.
 
-    The first output, f, is the location: shift + unit f in the family's own scale.
+    The first output, f, is the location: shift + unit f on the family's own scale.
     """
 
     shift: Tensor
@@ -41,19 +41,23 @@ class Head(nn.Module):
         self.size, self.levels, self.scale = len(columns), columns[0].levels or 2, columns[0].scale
 
     def inner(self, x: Tensor) -> Tensor:
-        """(x - shift) / unit."""
+        """(x - shift) / unit, ``[..., n]``."""
         return (x - self.shift) / self.unit
 
     def location(self, raw: Tensor) -> Tensor:
-        """shift + unit f in the network's type, for the families whose location is a log or a logit."""
+        """shift + unit f in the network's type, ``[..., n]``, for families whose location is a logarithm or a logit."""
         return self.shift.to(raw.dtype) + self.unit.to(raw.dtype) * raw[..., 0]
 
     def start(self, x: Tensor) -> Tensor:
+        """Set what the columns learn from a sample, and return raw outputs that give its marginals.
+
+        ``x`` is the sample ``[N, n]`` (float64, NaN where missing); the raw outputs are ``[n, outputs]``.
+        """
         raise NotImplementedError
 
 
 class Spread(Head):
-    """A head whose columns have a scale: e^log_scale, learned, or an output of the network; never below ``FLOOR``."""
+    """A head whose columns have a scale, e^log_scale: learned, or an output of the network; never below ``FLOOR``."""
 
     def __init__(self, columns: Sequence[ColumnLikelihood]):
         super().__init__(columns)
@@ -61,18 +65,19 @@ class Spread(Head):
             self.log_scale = nn.Parameter(torch.zeros(self.size))
 
     def variance(self, raw: Tensor) -> Tensor:
+        """The squared scale in units of the columns, ``[..., n]``."""
         if self.scale == "learned":
             return (2 * self.log_scale).exp() + FLOOR**2
         return positive(raw[..., -1]).square() + FLOOR**2
 
     def at_floor(self) -> Tensor:
-        """Which columns have learned a scale below the floor, ``[n]``."""
+        """Which columns have learned a scale at or below the floor, ``[n]``."""
         if self.scale != "learned":
             return torch.zeros(self.size, dtype=torch.bool)
         return (self.log_scale.detach() <= math.log(FLOOR)).cpu()
 
     def scaled(self, location: Tensor, scale: Tensor) -> Tensor:
-        """The raw outputs of a location and a scale; a learned scale is set."""
+        """The raw outputs ``[n, outputs]`` for a location and a scale; a learned scale is set."""
         scale = scale.clamp(FLOOR, 1e6)
         if self.scale == "network":
             return torch.stack([location, _raw(scale)], -1)
@@ -82,25 +87,34 @@ class Spread(Head):
 
 
 class NormalHead(Spread):
+    """x = shift + unit u, u normal about f."""
+
     def forward(self, raw: Tensor) -> Distribution:
+        """The distribution over ``[..., n]``."""
         return d.InUnits(d.Normal(raw[..., 0], self.variance(raw)), self.shift, self.unit)
 
     def start(self, x: Tensor) -> Tensor:
+        """Raw outputs ``[n, outputs]`` with the sample's mean and deviation."""
         return self.scaled(*_moments(self.inner(x)))
 
 
 class StudentTHead(Spread):
-    """Degrees of freedom above 2.01, so that there is a variance; they start at 5."""
+    """x = shift + unit u, u Student's t about f with more than 2.01 degrees of freedom, so that there is a variance.
+
+    The degrees of freedom are learned and start at 5.
+    """
 
     def __init__(self, columns: Sequence[ColumnLikelihood]):
         super().__init__(columns)
         self.raw_df = nn.Parameter(torch.zeros(self.size))
 
     def forward(self, raw: Tensor) -> Distribution:
+        """The distribution over ``[..., n]``."""
         df = 2.01 + 2.99 * positive(self.raw_df)
         return d.InUnits(d.StudentT(df, raw[..., 0], self.variance(raw).sqrt()), self.shift, self.unit)
 
     def start(self, x: Tensor) -> Tensor:
+        """Raw outputs ``[n, outputs]`` with the sample's mean and deviation."""
         location, deviation = _moments(self.inner(x))
         with torch.no_grad():
             self.raw_df.zero_()
@@ -108,25 +122,31 @@ class StudentTHead(Spread):
 
 
 class LogNormalHead(Spread):
+    """ln x = shift + unit u, u normal about f."""
+
     def forward(self, raw: Tensor) -> Distribution:
+        """The distribution over ``[..., n]``."""
         return d.LogNormal(raw[..., 0], self.variance(raw), self.shift, self.unit)
 
     def start(self, x: Tensor) -> Tensor:
+        """Raw outputs ``[n, outputs]`` with the sample's mean and deviation of ln x."""
         return self.scaled(*_moments(self.inner(x.log())))
 
 
 class BetaHead(Spread):
-    """Mean low + (high - low) sigmoid(shift + unit f) and a + b = 2 / scale^2: uniform where all is 0."""
+    """Beta with mean low + (high - low) sigmoid(shift + unit f) and a + b = 2 / scale²: uniform where all is 0."""
 
     low: Tensor
     high: Tensor
 
     def forward(self, raw: Tensor) -> Distribution:
+        """The distribution over ``[..., n]``."""
         logit, total = self.location(raw), 2 / self.variance(raw)
         a, b = (total * sign.sigmoid() + 1e-6 for sign in (logit, -logit))
         return d.Beta(a, b, self.low, self.high)
 
     def start(self, x: Tensor) -> Tensor:
+        """Raw outputs ``[n, outputs]`` with the sample's mean and deviation."""
         mean, deviation = _moments((x - self.low) / (self.high - self.low))
         mean = mean.clamp(1e-3, 1 - 1e-3)
         total = (mean * (1 - mean) / deviation.square().clamp_min(1e-12) - 1).clamp(0.1, 1e5)
@@ -134,24 +154,29 @@ class BetaHead(Spread):
 
 
 class TruncatedNormalHead(Spread):
-    """``start`` takes the sample's mean and deviation for those before truncation."""
+    """x = shift + unit u, u normal about f and truncated to the column's interval."""
 
     low: Tensor
     high: Tensor
 
     def forward(self, raw: Tensor) -> Distribution:
+        """The distribution over ``[..., n]``."""
         low, high = (self.inner(end).to(raw.dtype) for end in (self.low, self.high))
         base = d.TruncatedNormal(raw[..., 0], self.variance(raw).sqrt(), low, high)
         return d.InUnits(base, self.shift, self.unit)
 
     def start(self, x: Tensor) -> Tensor:
+        """Raw outputs ``[n, outputs]`` with the sample's mean and deviation, taken for those before truncation."""
         return self.scaled(*_moments(self.inner(x)))
 
 
 class HeapedHead(Spread):
-    """The first outputs are the locations of the score, one a component; behind them their scales and, of several, the
-    logits of their weights; then the logits of the atoms over the margin, which of a column with fewer atoms than
-    another are left out at the end."""
+    """A margin of logistics in the score T(x), and atoms.
+
+    The outputs are, in this order: the locations of the score, one for each component; their scales; the logits of
+    their weights where there are several; the logits of the atoms relative to the margin, of which a column with fewer
+    atoms than another leaves out the last ones.
+    """
 
     unused: Tensor
 
@@ -161,16 +186,18 @@ class HeapedHead(Spread):
         units, supports = [column.unit for column in columns], [column.support for column in columns]
         self.laws = Laws(laws, units, supports)  # type: ignore[arg-type]
         self.components = columns[0].components
-        self.told = 3 if self.components > 1 else 1 + (self.scale == "network")  # outputs of a component
+        self.told = 3 if self.components > 1 else 1 + (self.scale == "network")  # outputs per component
         self.register_buffer("unused", self.laws().atoms.isnan(), persistent=False)
 
     def forward(self, raw: Tensor) -> Distribution:
-        first = self.told * self.components  # place of the first logit
+        """The distribution over ``[..., n]``."""
+        first = self.told * self.components  # index of the first logit of the atoms
         parts = raw[..., :first].unflatten(-1, (self.told, self.components)).movedim(-1, -3)  # [..., M, n, told]
         logits = raw[..., first:].masked_fill(self.unused, -math.inf)
         return d.Heaped(parts[..., 0], self.variance(parts[..., :2]).sqrt(), logits, self.laws(), parts[..., -1])
 
     def start(self, x: Tensor) -> Tensor:
+        """Raw outputs ``[n, outputs]`` with the sample's mean and deviation of the score, and frequencies of atoms."""
         margins = self.laws()
         seen = x.isfinite()
         atom = torch.where(seen, margins.atom(torch.where(seen, x, margins.knots[:, 0])), -1)
@@ -184,21 +211,23 @@ class HeapedHead(Spread):
 
 
 class PoissonHead(Head):
-    """ln rate = shift + unit f."""
+    """Poisson with ln rate = shift + unit f."""
 
     def forward(self, raw: Tensor) -> Distribution:
+        """The distribution over ``[..., n]``."""
         return d.Poisson(self.location(raw))
 
     def log_mean(self, mean: Tensor) -> Tensor:
-        """The raw output that has this mean; that of 1e-4 where there were no events."""
+        """The raw output with this mean, ``[n]``; with 1e-4 where there were no events."""
         return (mean.clamp_min(1e-4).log() - self.shift) / self.unit
 
     def start(self, x: Tensor) -> Tensor:
+        """Raw outputs ``[n, 1]`` with the sample's mean."""
         return self.log_mean(_moments(x)[0]).unsqueeze(-1)
 
 
 class NegativeBinomialHead(PoissonHead):
-    """ln mu = shift + unit f; ln theta, starting at 0, is learned or the last output."""
+    """Negative binomial with ln mu = shift + unit f; ln theta is learned, starting at 0, or the last output."""
 
     zeros = False
 
@@ -208,12 +237,14 @@ class NegativeBinomialHead(PoissonHead):
             self.log_theta = nn.Parameter(torch.zeros(self.size))
 
     def forward(self, raw: Tensor) -> Distribution:
+        """The distribution over ``[..., n]``."""
         log_theta = self.log_theta if self.scale == "learned" else raw[..., -1]
         if self.zeros:
             return d.ZeroInflatedNegativeBinomial(self.location(raw), log_theta, raw[..., 1])
         return d.NegativeBinomial(self.location(raw), log_theta)
 
     def start(self, x: Tensor) -> Tensor:
+        """Raw outputs ``[n, outputs]`` with the sample's mean and variance."""
         mean, deviation = _moments(x)
         zero = torch.full_like(mean, 0.1 if self.zeros else 0.0)
         mu = mean.clamp_min(1e-4) / (1 - zero)
@@ -228,34 +259,42 @@ class NegativeBinomialHead(PoissonHead):
 
 
 class ZeroInflatedNegativeBinomialHead(NegativeBinomialHead):
-    """The second output is the logit of an extra zero."""
+    """As :class:`NegativeBinomialHead`; the second output is the logit of an extra zero."""
 
     zeros = True
 
 
 class BernoulliHead(Head):
-    """Logit = shift + unit f."""
+    """Bernoulli with logit shift + unit f."""
 
     def forward(self, raw: Tensor) -> Distribution:
+        """The distribution over ``[..., n]``."""
         return d.Bernoulli(self.location(raw))
 
     def start(self, x: Tensor) -> Tensor:
+        """Raw outputs ``[n, 1]`` with the sample's frequencies, one added to each count."""
         count = _counts(x, 2)
         return (((count[:, 1] / count[:, 0]).log() - self.shift) / self.unit).unsqueeze(-1)
 
 
 class CategoricalHead(Head):
-    """One logit a level."""
+    """Categories with one logit for each level."""
 
     def forward(self, raw: Tensor) -> Distribution:
+        """The distribution over ``[..., n]``."""
         return d.Categorical(raw)
 
     def start(self, x: Tensor) -> Tensor:
+        """Raw outputs ``[n, L]`` with the sample's frequencies, one added to each count."""
         return _counts(x, self.levels).log().log_softmax(-1)
 
 
 class OrdinalHead(Head):
-    """Learned cutpoints c_0 and c_k = c_{k-1} + e^gap + 1e-4, starting at equally likely levels for f = 0."""
+    r"""Ordered levels about shift + unit f, with learned cutpoints.
+
+    They are :math:`c_0` and :math:`c_k = c_{k-1} + e^{\mathrm{gap}_k} + 10^{-4}`, and start where the levels are
+    equally likely at f = 0.
+    """
 
     def __init__(self, columns: Sequence[ColumnLikelihood]):
         super().__init__(columns)
@@ -264,7 +303,7 @@ class OrdinalHead(Head):
         self._cut(torch.ones(self.size, self.levels, dtype=torch.float64))
 
     def _cut(self, weight: Tensor) -> None:
-        """Cutpoints at which the levels have probabilities proportional to ``weight`` ``[n, L]`` where f = 0."""
+        """Set the cutpoints so that at f = 0 the levels have probabilities proportional to ``weight`` ``[n, L]``."""
         below, above = weight.cumsum(-1)[:, :-1], weight.flip(-1).cumsum(-1).flip(-1)[:, 1:]
         cutpoints = (below / above).log() + self.shift.to(weight.device).unsqueeze(-1)
         with torch.no_grad():
@@ -277,23 +316,27 @@ class OrdinalHead(Head):
         return torch.cat([self.first, self.first + (self.log_gap.exp() + GAP).cumsum(-1)], -1)
 
     def forward(self, raw: Tensor) -> Distribution:
+        """The distribution over ``[..., n]``."""
         return d.Ordinal(self.location(raw), self.cutpoints)
 
     def start(self, x: Tensor) -> Tensor:
+        """Raw outputs ``[n, 1]``, all 0, after the cutpoints are set to the sample's frequencies."""
         self._cut(_counts(x, self.levels))
         return x.new_zeros(self.size, 1)
 
 
 class ContinuousBernoulliHead(Head):
-    """(x - low) / (high - low) has the logit shift + unit f."""
+    """(x - low) / (high - low) is continuous Bernoulli with logit shift + unit f."""
 
     low: Tensor
     high: Tensor
 
     def forward(self, raw: Tensor) -> Distribution:
+        """The distribution over ``[..., n]``."""
         return d.InUnits(d.ContinuousBernoulli(self.location(raw)), self.low, self.high - self.low)
 
     def start(self, x: Tensor) -> Tensor:
+        """Raw outputs ``[n, 1]`` with the sample's mean."""
         mean = _moments((x - self.low) / (self.high - self.low))[0].nan_to_num(0.5)
         low, high = torch.full_like(mean, -500.0), torch.full_like(mean, 500.0)
         for _ in range(60):  # the mean rises with the logit
@@ -318,7 +361,7 @@ def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _counts(x: Tensor, levels: int) -> Tensor:
-    """One more than how often each level is seen, ``[n, levels]``."""
+    """One more than the number of times that each level occurs, ``[n, levels]``."""
     seen = x.isfinite()
     index = torch.where(seen, x, 0.0).long().clamp(0, levels - 1)
     return x.new_ones(x.shape[1], levels).scatter_add(1, index.T, seen.T.to(x.dtype))

@@ -1,4 +1,4 @@
-"""Likelihood of a table whose columns are tied more closely than codes tell: each sees those before it."""
+"""Likelihood of a table whose columns depend on each other beyond the codes: each sees those before it."""
 
 from __future__ import annotations
 
@@ -18,16 +18,30 @@ from latens.tensors.trees import Tree
 
 
 class ColumnsInOrder(TableLikelihood):
-    """p(x|z) = prod_j p_j(x_j | z, x_1 … x_{j-1}), exact in one pass (NADE, Larochelle & Murray 2011).
+    r"""Columns that each see those before them, in the order of the table (NADE, Larochelle & Murray 2011).
 
-    r(z) are the raw outputs of :class:`TableLikelihood`. Those of column j have added to them
-    V_j silu(A silu(U r(z) + sum_{i < j} W_i features_i(x_i))), V starting at 0, and go through heads of their own. What
-    is missing tells nothing. Columns are in the order of the table.
+    .. math:: p(x \mid z) = \prod_j p_j(x_j \mid z, x_1, \dots, x_{j-1})
 
-    Columns that see each other leave nothing to the codes (Chen et al. 2017): the bound is then best where q(z|x) is
-    the prior. So no gradient passes from here into r, and in training ln p(x) also has the gradient of the
-    :class:`TableLikelihood` that sees z alone: codes are learned as without the earlier columns, which explain what
-    codes leave.
+    The density is exact and takes one pass. With r(z) the raw outputs of :class:`TableLikelihood`, those of column j
+    are
+
+    .. math:: r_j(z) + V_j \operatorname{silu}\!\left(A \operatorname{silu}\!\left(U r(z)
+        + \sum_{i < j} W_i\, \mathrm{features}_i(x_i)\right)\right)
+
+    with V starting at 0, and they go through heads of their own. Missing cells contribute nothing.
+
+    Columns that see each other leave the codes nothing to tell (Chen et al. 2017): the bound would be best where q(z|x)
+    is the prior. So no gradient passes from here into r, and in training ln p(x) also has the gradient of the
+    :class:`TableLikelihood` that sees z alone: codes are learned as if there were no earlier columns, and these explain
+    what the codes leave.
+
+    Args:
+        network: maps z to ``[..., sum of outputs]``.
+        columns: how each column is modelled.
+        seen: how each column enters the network that later columns see it through.
+        hidden: width of that network.
+        allowed: see :class:`TableLikelihood`.
+        reads: the keys of the condition that the network sees.
 
     >>> columns = [ColumnLikelihood("normal"), ColumnLikelihood("categorical", levels=3)]
     >>> likelihood = ColumnsInOrder(nn.Linear(2, 4), columns, [Seen(), Seen(3)], hidden=8)
@@ -50,19 +64,22 @@ class ColumnsInOrder(TableLikelihood):
         self.register_buffer("places", torch.tensor(self._places(range(len(self.columns)))), persistent=False)
 
     def _places(self, only: Sequence[int]) -> list[int]:
-        """Where in ``[columns, most]``, of some columns, each of their raw outputs is."""
+        """The indices of the raw outputs of some columns in a flat ``[columns, most]``."""
         return [place * self.most + i for place, j in enumerate(only) for i in range(self.columns[j].outputs)]
 
     @property
     def served(self) -> nn.ModuleList:
+        """The heads that ln p(x) is evaluated with: those that see earlier columns."""
         return self.own
 
     def start(self, sample: Tensor) -> Tensor:
+        """As in :class:`TableLikelihood`, with both sets of heads set alike."""
         raw = super().start(sample)
         self.own.load_state_dict(self.heads.state_dict())
         return raw
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
+        """p(x|z) over rows ``[..., columns]`` from raw outputs ``[..., sum of outputs]``."""
         raw = output.detach()
         told = self.told(raw).unsqueeze(-2)
 

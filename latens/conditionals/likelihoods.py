@@ -1,4 +1,4 @@
-"""Likelihoods p(x|z) of data whose cells are all of one kind: Normal, Bernoulli, categories, ordered levels."""
+"""Likelihoods p(x|z) of rows whose cells are all of one kind: normal, Bernoulli, categories, ordered levels."""
 
 from __future__ import annotations
 
@@ -17,18 +17,29 @@ from latens.tensors.trees import Tree
 
 
 class NormalLikelihood(Conditional):
-    """p(x|z) = N(f(z), c I), c > 0 the observation variance, in units of ``unit``.
+    r"""Cells that are normal about the network's output f(z), with one observation variance c.
 
-    ``variance`` is a number (fixed c), ``"learned"`` (a parameter) or ``"optimal"``: the closed-form optimum, the mean
-    squared error of decoded posterior samples (Rybkin et al. 2021), tracked without gradient while training, then
-    fixed by one pass over the training set. With ``shift`` and ``unit`` (buffers) the network works on u = (x - shift)
-    / unit and the density is one of x: mean shift + unit f(z), variance unit^2 c; log p(x) carries -ln unit a cell.
-    c never falls below ``floor`` (a model that can copy its data has an unbounded likelihood). Where a mask ``varying``
-    of cells is given, the others are constants of ``rows`` rows: they are ``shift``, have no density and no say in the
-    optimal c, and one that changes costs ln(rows + 2) nats, by Laplace's rule of succession (1812): after n rows of one
-    value, the probability of another is 1 / (n + 2).
-    ``data_variance`` is unit^2 c, in the square of the data's units. Raises ``ValueError`` for a variance that is not
-    positive.
+    .. math:: p(x \mid z) = \mathcal{N}(x;\, \mathrm{shift} + \mathrm{unit}\, f(z),\, \mathrm{unit}^2 c\, I)
+
+    The network works on u = (x - shift) / unit; the density is one of x, so that ln p(x) includes -ln unit for each
+    cell.
+
+    Args:
+        network: maps z to ``[..., *event]``.
+        variance: a number > 0 (fixed c), "learned" (a parameter) or "optimal": the closed-form optimum, the mean
+            squared error of decoded posterior samples (Rybkin et al. 2021), tracked without gradient in training and
+            then fixed by one pass over the training set.
+        shift: the centre of the data, a buffer.
+        unit: the scale of the data, > 0, a buffer.
+        floor: the least c, because a model that can copy its data has an unbounded likelihood.
+        varying: ``[*event]``, which cells vary; the others are constants of ``rows`` rows. They are ``shift``, have no
+            density and do not count for the optimal c. One that changes costs ln(rows + 2) nats, by Laplace's rule of
+            succession (1812): after n rows of one value, the probability of another is 1 / (n + 2).
+        rows: the number of rows in which the other cells were constant.
+        reads: the keys of the condition that the network sees.
+
+    Raises:
+        ValueError: the variance is not positive.
     """
 
     shift: Tensor
@@ -54,25 +65,24 @@ class NormalLikelihood(Conditional):
             self.log_scale = nn.Parameter(torch.zeros(()))
         elif self.mode == "optimal":
             self.register_buffer("variance", torch.ones(()))
-        else:  # a scalar in float64 keeps the number exact and leaves results in the type of the network
+        else:  # a float64 scalar keeps the number exact, and results keep the type of the network
             exact = torch.float32 if torch.backends.mps.is_available() else torch.float64
             self.register_buffer("variance", torch.tensor(given, dtype=exact))
 
     @property
     def observation_variance(self) -> Tensor:
-        """c, in units of ``unit``^2."""
+        """c, in units of unit²."""
         if self.mode == "learned":
             return (2 * self.log_scale).exp() + self.floor
         return self.variance
 
     @property
     def data_variance(self) -> Tensor:
-        """unit^2 c: the observation variance in the square of the data's units (a scalar, or one number a cell),
-        float64.
-        """
+        """unit² c, in the square of the data's units: a scalar or one number for each cell, float64."""
         return self.observation_variance.detach().cpu() * self.unit.cpu().double().square()
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
+        """p(x|z) over rows ``[..., *event]``."""
         base = d.Normal(output, self.observation_variance)
         units = d.InUnits(base, self.shift, self.unit)
         if self.varying is not None:
@@ -80,12 +90,15 @@ class NormalLikelihood(Conditional):
         return d.Observed(units, event_dims(output, given))
 
     def changed(self, x: Tensor) -> Tensor | None:
-        """Which cells of the data should be constant and are not, ``[N, *event]``; None where all cells may vary."""
+        """Which cells should be constant and are not, ``[N, *event]``; None where all cells may vary."""
         return None if self.varying is None else ~self.varying & (x != self.shift)
 
     @torch.no_grad()
     def observe(self, x: Tensor, draw: Any) -> Tensor | None:
-        """Of one batch: the weighted sum of squared residuals in units of ``unit``^2, and the weight, ``[2]``."""
+        """For one batch, the weighted sum of squared residuals in units of unit², and the weight, ``[2]``.
+
+        None unless the variance is optimal.
+        """
         if self.mode != "optimal":
             return None
         output = draw.px.base.base.mean  # K x B x event
@@ -101,7 +114,7 @@ class NormalLikelihood(Conditional):
         self.variance.lerp_(self._mean(observed), 0.1)
 
     def settle(self, observed: Tensor) -> None:
-        """Fix c at the mean over the whole training set, ``observed`` summed over its batches."""
+        """Fix c at the mean over the whole training set; ``observed`` is the sum over its batches."""
         self.variance.copy_(self._mean(observed))
 
     def _mean(self, observed: Tensor) -> Tensor:
@@ -109,15 +122,27 @@ class NormalLikelihood(Conditional):
 
 
 class BernoulliLikelihood(Conditional):
-    """p(x|z) = prod_i Bernoulli(x_i; sigmoid(f_i(z))); the network gives the logits, in the shape of a datum."""
+    r"""Cells of 0 and 1; the network gives the logits f(z), in the shape of a row.
+
+    .. math:: p(x \mid z) = \prod_i \operatorname{Bernoulli}(x_i; \sigma(f_i(z)))
+    """
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
+        """p(x|z) over rows ``[..., *event]``."""
         return d.Observed(d.Bernoulli(output), event_dims(output, given))
 
 
 class CategoricalLikelihood(Conditional):
-    """p(x|z) = prod_i Categorical(x_i; softmax(f_i(z))); the network gives logits ``[..., levels, *event]``. With
-    ``span`` = (first, last) the levels are numbers evenly spaced over it, else 0 … levels-1; ln p is of masses."""
+    r"""Cells that are categories; the network gives logits ``[..., levels, *event]``.
+
+    .. math:: p(x \mid z) = \prod_i \operatorname{Categorical}(x_i; \operatorname{softmax}(f_i(z)))
+
+    Args:
+        network: maps z to ``[..., levels, *event]``.
+        reads: the keys of the condition that the network sees.
+        span: (first, last), where the levels stand for numbers evenly spaced from first to last; else they are 0 …
+            levels-1. ln p is that of masses in both cases.
+    """
 
     def __init__(
         self, network: nn.Module, reads: tuple[str, ...] = (), *, span: tuple[float, float] | None = None
@@ -126,19 +151,27 @@ class CategoricalLikelihood(Conditional):
         self.span = span
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
+        """p(x|z) over rows ``[..., *event]``."""
         axes = event_dims(output, given, parameter_axes=1)
         logits = output.movedim(-axes - 1, -1)
         return d.Observed(_over(d.Categorical(logits), self.span, logits.shape[-1]), axes)
 
 
 class DiscretizedLogisticLikelihood(Conditional):
-    """p(x|z) over ordered levels 0 … levels-1, a mixture of discretised logistics a cell.
+    """Cells with ordered levels, each a mixture of discretised logistics (Kingma et al. 2016; Salimans et al. 2017).
 
-    The network gives ``[..., P, *event]``: M locations, M log-scales (``scale="network"``), and for M > 1 components M
-    logits, so P = 2 for one component and P = 3 M for more. With ``scale="learned"`` there is one learned log-scale and
-    the log-scales are left out of P. Locations are in [-1, 1] over the levels; a raw log-scale r becomes
-    softplus(r + 7) - 7, above -7 (half a bin of 256 levels is e^-5.5). (Kingma et al. 2016, Salimans et al. 2017)
-    With ``span`` = (first, last) the levels are numbers evenly spaced over it; ln p is of masses all the same.
+    See :class:`latens.distributions.DiscretizedLogistic`. Locations are in [-1, 1] over the levels. A raw log-scale r
+    becomes softplus(r + 7) - 7, which stays above -7 (half a bin of 256 levels is e^-5.5).
+
+    Args:
+        network: maps z to ``[..., P, *event]``: M locations, M log-scales (with scale "network"), and M logits where M
+            is more than 1.
+        levels: at least 2.
+        components: M.
+        scale: "network", or "learned" for one log-scale, which is then not part of P.
+        span: (first, last), where the levels stand for numbers evenly spaced from first to last; ln p is that of masses
+            in both cases.
+        reads: the keys of the condition that the network sees.
     """
 
     def __init__(
@@ -148,7 +181,7 @@ class DiscretizedLogisticLikelihood(Conditional):
         super().__init__(network, reads)
         if levels < 2 or components < 1 or scale not in ("network", "learned"):
             raise ValueError(
-                f"DiscretizedLogisticLikelihood needs levels >= 2, components >= 1 and scale 'network' or 'learned', "
+                f"levels must be at least 2, components at least 1 and scale 'network' or 'learned', "
                 f"got {levels}, {components}, {scale!r}"
             )
         self.levels, self.components, self.scale, self.span = levels, components, scale, span
@@ -161,6 +194,7 @@ class DiscretizedLogisticLikelihood(Conditional):
         return self.components * (1 + (self.scale == "network") + (self.components > 1))
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
+        """p(x|z) over rows ``[..., *event]``."""
         axes = event_dims(output, given, parameter_axes=1)
         parameters = output.movedim(-axes - 1, 0).split(self.components)
         log_scale = parameters[1] if self.scale == "network" else self.log_scale
@@ -170,5 +204,5 @@ class DiscretizedLogisticLikelihood(Conditional):
 
 
 def _over(base: Distribution, span: tuple[float, float] | None, levels: int) -> Distribution:
-    """Levels as the numbers that they stand for."""
+    """The levels of ``base`` as the numbers that they stand for."""
     return base if span is None else d.OnGrid(base, span[0], (span[1] - span[0]) / (levels - 1))

@@ -14,15 +14,21 @@ from latens.conditionals.columns import TableLikelihood
 from latens.errors import InputError
 from latens.tensors.trees import Tree
 
-SEEN = ("normal", "log_normal", "heaped")  # families whose value the mechanism sees, where it has no atoms
+SEEN = ("normal", "log_normal", "heaped")  # families whose value the mechanism sees, unless the column has atoms
 
 
 class SelfMaskedColumns(TableLikelihood):
-    """p(x_o, s|z): :class:`TableLikelihood`, and cells that are missing by their own value: logit p(missing) = bias_j +
-    slope_j u_j, u_j the value in the column's own centre and spread (ln x for log-normal columns) or its score T(x)
-    (for heaped ones without atoms); of other columns the slope stays 0. Slopes start at 0 and biases, in :meth:`start`,
-    at the shares of missing cells: cells missing at random, from where training departs (not-MIWAE, Ipsen, Mattei &
-    Frellsen 2021). ``InputError`` for a column of several components, which have no one location to be drawn about.
+    r""":class:`TableLikelihood` with cells missing because of their value (not-MIWAE, Ipsen, Mattei & Frellsen 2021).
+
+    .. math:: p(x_o, s \mid z), \qquad \operatorname{logit} p(s_j = \text{missing} \mid x_j) = b_j + a_j u_j
+
+    where :math:`u_j` is the value in the column's own centre and spread (of ln x for log-normal columns), or its score
+    T(x) for heaped columns without atoms. For other columns the slope :math:`a_j` stays 0. Slopes start at 0, and
+    :meth:`start` sets the biases to the shares of missing cells: training departs from cells that are missing at
+    random. See :class:`latens.distributions.SelfMasked`.
+
+    Raises:
+        InputError: a column has several components, and so no single location to draw its missing cells about.
 
     >>> likelihood = SelfMaskedColumns(nn.Linear(2, 1), [ColumnLikelihood("normal")])
     >>> px = likelihood(torch.zeros(5, 2))
@@ -35,18 +41,20 @@ class SelfMaskedColumns(TableLikelihood):
     def __init__(self, network: nn.Module, columns: Sequence[ColumnLikelihood], *, reads: tuple[str, ...] = ()):
         super().__init__(network, columns, reads=reads)
         if any(column.components > 1 for column in self.columns):
-            raise InputError("cells that are missing by their own value need columns of one component each")
+            raise InputError("cells missing by their own value need columns of one component", "use components=1")
         self.slope = nn.Parameter(torch.zeros(len(self.columns)))
         self.bias = nn.Parameter(torch.zeros(len(self.columns)))
         sees = torch.tensor([c.family in SEEN and not (c.law and c.law.atoms) for c in self.columns])
         self.register_buffer("sees", sees, persistent=False)
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
+        """p(x, s|z) over rows ``[..., columns]`` from raw outputs ``[..., sum of outputs]``."""
         px = super().distribution(output, given)
         assert isinstance(px, d.Observed) and isinstance(px.base, d.Columns)
         return d.SelfMasked(px.base, torch.where(self.sees, self.slope, 0.0), self.bias)
 
     def start(self, sample: Tensor) -> Tensor:
+        """As in :class:`TableLikelihood`, with the biases set to the shares of missing cells."""
         with torch.no_grad():
             share = (sample.isnan().sum(0) + 0.5) / (len(sample) + 1)
             self.bias.copy_(share.logit())

@@ -1,8 +1,7 @@
 """Posteriors and likelihoods of several modalities, any of which may be missing.
 
 x is a mapping of modalities, or one array that holds them in pieces. A modality is missing in a row where all of its
-cells there are NaN, and in every row where x has no such key (whole numbers have no NaN: leave the key out, or give
-floats).
+cells are NaN, and in every row where x has no such key (whole numbers have no NaN: omit the key, or give floats).
 """
 
 from __future__ import annotations
@@ -19,11 +18,16 @@ from latens.distributions.modalities import Pieces, mixture_of_products, product
 from latens.errors import InputError
 from latens.tensors.trees import Tree
 
-SUBSETS = 8  # modalities of which all subsets are taken
+SUBSETS = 8  # the most modalities of which all subsets are used
 
 
 class Experts(nn.Module):
-    """What the experts q_m(z|x_m), diagonal normals, say together; a subclass says how. They all read c alike."""
+    r"""The experts :math:`q_m(z \mid x_m)`, diagonal normals, and their common opinion, which a subclass defines.
+
+    Args:
+        experts: the posterior of each modality, by name; all read the same conditions.
+        pieces: how one array holds the modalities, where x is one.
+    """
 
     def __init__(self, experts: Mapping[str, nn.Module], pieces: Pieces | None = None):
         super().__init__()
@@ -31,24 +35,26 @@ class Experts(nn.Module):
 
     @property
     def reads(self) -> tuple[str, ...]:
+        """The keys of the condition that any part sees."""
         return tuple(dict.fromkeys(key for part in self.children_reading() for key in part.reads))  # type: ignore[union-attr]
 
     def children_reading(self) -> list[nn.Module]:
+        """The parts that may read a condition."""
         return list(self.experts.values())
 
     def parts(self, x: Tree) -> dict[str, Tensor]:
-        """x as a mapping of the modalities that are there."""
+        """x as a mapping of the modalities that it has; ``ValueError`` for an unknown one."""
         if isinstance(x, Tensor):
             if self.pieces is None:
                 raise ValueError(f"x must be a mapping of {', '.join(self.experts)}")
             return self.pieces.split(x)
         unknown = [name for name in x if name not in self.experts]
         if unknown:
-            raise ValueError(f"there is no modality {unknown[0]!r}; there are {', '.join(self.experts)}")
+            raise ValueError(f"there is no modality {unknown[0]!r}: use {', '.join(self.experts)}")
         return dict(x)
 
     def opinions(self, x: Tree, c: Tree = None) -> tuple[list[d.DiagonalNormal], Tensor]:
-        """(q_m(z|x_m) of each modality that x has, whether it is present ``[B, M]``)."""
+        r"""(:math:`q_m(z \mid x_m)` of each modality that x has, whether it is present ``[B, M]``)."""
         normals, present = [], []
         for name, part in self.parts(x).items():
             there = torch.ones(len(part), dtype=torch.bool, device=part.device)
@@ -60,56 +66,75 @@ class Experts(nn.Module):
         return normals, torch.stack(present, -1)
 
     def forward(self, x: Tree, c: Tree = None) -> Distribution:
+        """q(z|x) over codes ``[B, Z]``."""
         return self.together(*self.opinions(x, c))
 
     def together(self, normals: list[d.DiagonalNormal], present: Tensor) -> Distribution:
+        """q(z|x) from the experts' normals ``[B, Z]`` and which are present ``[B, M]``."""
         raise NotImplementedError
 
 
 class ProductOfExperts(Experts):
-    """q(z|x) ∝ N(z; 0, I) prod_m q_m(z|x_m) over the modalities present (Wu & Goodman 2018)."""
+    r"""The product of the experts of the modalities present, and of the prior (Wu & Goodman 2018).
+
+    .. math:: q(z \mid x) \propto \mathcal{N}(z; 0, I) \prod_m q_m(z \mid x_m)
+    """
 
     def together(self, normals: list[d.DiagonalNormal], present: Tensor) -> Distribution:
+        """The product, a diagonal normal over ``[B, Z]``."""
         return product(normals, present, with_prior=True)
 
 
 class MixtureOfExperts(Experts):
-    """q(z|x) = 1/M sum_m q_m(z|x_m) over the modalities present; N(0, I) where none is (Shi et al. 2019)."""
+    r"""The even mixture of the experts of the modalities present; N(0, I) where there is none (Shi et al. 2019).
+
+    .. math:: q(z \mid x) = \frac1M \sum_m q_m(z \mid x_m)
+    """
 
     def together(self, normals: list[d.DiagonalNormal], present: Tensor) -> Distribution:
+        """The mixture, over ``[B, Z]``."""
         return mixture_of_products(normals, present, [(m,) for m in range(len(normals))])
 
 
 class MixtureOfProducts(Experts):
-    """q(z|x): the even mixture over all non-empty subsets of the modalities present, each the product of its experts;
-    N(0, I) where none is (Sutter, Daunhawer & Vogt 2021)."""
+    """The even mixture over all non-empty subsets of the modalities present, each the product of its experts.
+
+    It is N(0, I) where no modality is present (Sutter, Daunhawer & Vogt 2021). At most 8 modalities, else
+    ``InputError``.
+    """
 
     def __init__(self, experts: Mapping[str, nn.Module], pieces: Pieces | None = None):
         super().__init__(experts, pieces)
         if len(experts) > SUBSETS:
             raise InputError(
-                f"a mixture over all subsets takes at most {SUBSETS} modalities, got {len(experts)}: use fewer, or a "
-                "product or mixture of experts"
+                f"a mixture over all subsets takes at most {SUBSETS} modalities, got {len(experts)}",
+                "use fewer, or a product or mixture of experts",
             )
 
     def together(self, normals: list[d.DiagonalNormal], present: Tensor) -> Distribution:
+        """The mixture, over ``[B, Z]``."""
         every = range(len(normals))
         subsets = [s for size in every for s in itertools.combinations(every, size + 1)]
         return mixture_of_products(normals, present, subsets)
 
 
 class JointAndSingles(Experts):
-    """q(z|x) of a ``joint`` network where all modalities are present, else the product of the experts that are, which
-    learn to agree with it; N(0, I) where none is (Suzuki, Nakayama & Matsuo 2016)."""
+    """The posterior of a ``joint`` network where all modalities are present, else the product of the experts.
+
+    The experts learn to agree with the joint network (Suzuki, Nakayama & Matsuo 2016). It is N(0, I) where no modality
+    is present.
+    """
 
     def __init__(self, experts: Mapping[str, nn.Module], joint: nn.Module, pieces: Pieces | None = None):
         super().__init__(experts, pieces)
         self.joint = joint
 
     def children_reading(self) -> list[nn.Module]:
+        """The experts and the joint network."""
         return [*self.experts.values(), self.joint]
 
     def forward(self, x: Tree, c: Tree = None) -> Distribution:
+        """q(z|x), a diagonal normal over ``[B, Z]``."""
         normals, present = self.opinions(x, c)
         some = product(normals, present, with_prior=False)
         if len(normals) < len(self.experts):
@@ -122,28 +147,36 @@ class JointAndSingles(Experts):
 
 
 def _filled(x: Tree) -> Tree:
-    """The rows of missing modalities as zeros: what is said of them is not used."""
+    """Missing cells as zeros: what the network says about rows with missing modalities is not used."""
     if isinstance(x, Tensor):
         return torch.where(x.isnan(), 0.0, x) if x.is_floating_point() else x
     return {name: _filled(part) for name, part in x.items()}
 
 
 class ByModality(nn.Module):
-    """p(x|z) = prod_m p_m(x_m|z), a likelihood a modality."""
+    r"""A likelihood for each modality; modalities are independent given z.
+
+    .. math:: p(x \mid z) = \prod_m p_m(x_m \mid z)
+
+    Raises:
+        InputError: a modality has the optimal variance, which belongs to a single array.
+    """
 
     def __init__(self, likelihoods: Mapping[str, nn.Module], pieces: Pieces | None = None):
         super().__init__()
         for name, part in likelihoods.items():
             if hasattr(part, "observe") and getattr(part, "mode", "") == "optimal":
                 raise InputError(
-                    f"the optimal variance is that of one array, and modality {name!r} is one of several: use "
-                    "variance='learned' or a number"
+                    f"modality {name!r} has the optimal variance, which only a single array can have",
+                    "use variance='learned' or a number",
                 )
         self.likelihoods, self.pieces = nn.ModuleDict(likelihoods), pieces
 
     @property
     def reads(self) -> tuple[str, ...]:
+        """The keys of the condition that any part sees."""
         return tuple(dict.fromkeys(key for part in self.likelihoods.values() for key in part.reads))  # type: ignore[union-attr]
 
     def forward(self, z: Tree, c: Tree = None) -> d.Modalities:
+        """p(x|z) of all modalities, given z and conditions ``[B]``."""
         return d.Modalities({name: part(z, c) for name, part in self.likelihoods.items()}, self.pieces)

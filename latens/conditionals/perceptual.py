@@ -1,4 +1,4 @@
-"""Scores of likeness where a likelihood would stand: images that look right to people, and no bound on ln p(x)."""
+"""Scores of likeness instead of a likelihood: images that look right to people, without a bound on ln p(x)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from latens.tensors.trees import Tree
 
 
 class _PerceptualLikelihood(Conditional):
-    """Base: the network gives the image u, in units of ``unit`` about ``shift``; ``score`` compares images in these."""
+    """Base: the network gives the image u, in units of ``unit`` about ``shift``; ``score`` compares images in these
+    units.
+    """
 
     shift: Tensor
     unit: Tensor
@@ -34,6 +36,7 @@ class _PerceptualLikelihood(Conditional):
         self.register_buffer("unit", torch.as_tensor(unit))
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
+        """The score as a distribution over images ``[..., C, H, W]``."""
         mean = self.shift.to(output.dtype) + self.unit.to(output.dtype) * output
 
         def score(x: Tensor, _: Tensor) -> Tensor:
@@ -42,17 +45,24 @@ class _PerceptualLikelihood(Conditional):
         return d.PerceptualScore(mean, score, len(self.shape), self.why)
 
     def score(self, x: Tensor, y: Tensor) -> Tensor:
-        """At most 0, and 0 for equal images: ``[...]``."""
+        """At most 0, and 0 for equal images, ``[...]``."""
         raise NotImplementedError
 
 
 class StructuralSimilarity(_PerceptualLikelihood):
-    """ "ln p(x|z)" = -weight x cells x (1 - MS-SSIM(x, f(z))) (Snell et al. 2017): a score and no density of x.
+    """-weight × cells × (1 - MS-SSIM(x, f(z))) instead of ln p(x|z) (Snell et al. 2017): a score, not a density of x.
 
-    ``span``: the range of values, in the data's units.
+    Args:
+        network: maps z to images ``[..., C, H, W]``.
+        shape: (C, H, W).
+        weight: > 0.
+        span: the range of the values, in the data's units.
+        shift: the centre of the data.
+        unit: the scale of the data.
+        reads: the keys of the condition that the network sees.
     """
 
-    why = "MS-SSIM, in the place of ln p(x|z), is a score of likeness and no density of x"
+    why = "MS-SSIM, used instead of ln p(x|z), is a score of likeness, not a density of x"
 
     def __init__(
         self, network: nn.Module, shape: Sequence[int], weight: float, span: float, *, shift: Tensor | float = 0.0,
@@ -62,15 +72,29 @@ class StructuralSimilarity(_PerceptualLikelihood):
         self.similarity, self.span = networks.MultiScaleSSIM(shape, span), span
 
     def score(self, x: Tensor, y: Tensor) -> Tensor:
+        """-cells (1 - MS-SSIM), ``[...]``."""
         unit, shift = self.unit.to(y.dtype), self.shift.to(y.dtype)
         return -math.prod(self.shape) * (1 - self.similarity(shift + unit * x, shift + unit * y))
 
 
 class FeatureReconstruction(_PerceptualLikelihood):
-    """ "ln p(x|z)" = -weight x |phi(x) - phi(f(z))|^2 / 2, phi the features of a fixed random network: no density of x,
-    since phi may send many images to one point (Hou et al. 2017, with the features of a trained classifier)."""
+    r"""A distance of features instead of ln p(x|z): a score, not a density of x.
 
-    why = "a distance of features, in the place of ln p(x|z), is a score of likeness and no density of x"
+    .. math:: -\tfrac12\, \mathrm{weight} \cdot \mathrm{cells} \cdot \lVert \varphi(x) - \varphi(f(z)) \rVert^2
+
+    with the features :math:`\varphi` of a fixed random network. It is not a density, because :math:`\varphi` may map
+    many images to one point (Hou et al. 2017, with the features of a trained classifier).
+
+    Args:
+        network: maps z to images ``[..., C, H, W]``.
+        shape: (C, H, W).
+        weight: > 0.
+        shift: the centre of the data.
+        unit: the scale of the data.
+        reads: the keys of the condition that the network sees.
+    """
+
+    why = "a distance of features, used instead of ln p(x|z), is a score of likeness, not a density of x"
 
     def __init__(
         self, network: nn.Module, shape: Sequence[int], weight: float, *, shift: Tensor | float = 0.0,
@@ -80,4 +104,5 @@ class FeatureReconstruction(_PerceptualLikelihood):
         self.features = networks.FixedFeatures(shape)
 
     def score(self, x: Tensor, y: Tensor) -> Tensor:
+        """-cells × squared distance of features / 2, ``[...]``."""
         return -math.prod(self.shape) * (self.features(x) - self.features(y)).square().sum(-1) / 2

@@ -1,4 +1,4 @@
-"""Posteriors q(z|x): what a network's output says of the codes."""
+"""Posteriors q(z|x): what a network's output says about the codes."""
 
 from __future__ import annotations
 
@@ -19,51 +19,73 @@ class PointMassPosterior(Conditional):
     """All mass at the network's output ``[..., Z]``: the encoder of a plain autoencoder."""
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
+        """A point mass at ``[..., Z]``."""
         return d.PointMass(output)
 
 
 class DiagonalNormalPosterior(Conditional):
-    """q(z|x) = N(g(x), diag h(x)); the network gives ``[..., 2 Z]``: g, then the raw h.
+    r"""The usual posterior (Kingma & Welling 2014); the network gives ``[..., 2 Z]``: g, then the raw h.
 
-    h is the **variance**: h = softplus(raw + ln(e - 1)) + 1e-8, so that a raw output of 0 means h = 1, and the draw is
-    z = g + sqrt(h) * noise (Kingma & Welling 2014).
+    .. math:: q(z \mid x) = \mathcal{N}(z; g(x), \operatorname{diag} h(x)), \qquad
+        z = g(x) + \sqrt{h(x)} \odot \varepsilon
+
+    h is the **variance**: h = softplus(raw + ln(e - 1)) + 1e-8, so that a raw output of 0 means h = 1. Raises
+    ``ValueError`` for an odd number of outputs.
+
+    >>> q = DiagonalNormalPosterior(nn.Identity())(torch.zeros(5, 4))
+    >>> q.mean.shape, round(q.variance[0, 0].item(), 4)
+    (torch.Size([5, 2]), 1.0)
     """
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
+        """q(z|x) over codes ``[..., Z]``."""
         if output.shape[-1] % 2:
             raise ValueError(
-                f"DiagonalNormalPosterior needs an even number of outputs (g and h), got {output.shape[-1]}"
+                f"DiagonalNormalPosterior must get an even number of outputs (g and h), got {output.shape[-1]}"
             )
         mean, raw = output.chunk(2, -1)
         return d.DiagonalNormal(mean, positive(raw, 1e-8))
 
 
 class UnitUniformPosterior(Conditional):
-    """q(z|x) uniform on the box of side 1 around g(x) ``[..., Z]``, what the network gives: noise in the place of
-    rounding (Ballé et al. 2017). It reaches no z outside, so importance weights have the mean int_box p(x, z) dz, which
-    is below p(x)."""
+    r"""Uniform on the box of side 1 around g(x) ``[..., Z]``, which the network gives.
+
+    The noise stands for rounding (Ballé et al. 2017). There is none outside the box, so importance weights have the
+    mean :math:`\int_{\text{box}} p(x, z)\, dz`, which is below p(x).
+    """
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
+        """q(z|x) over codes ``[..., Z]``."""
         return d.UnitUniform(output)
 
 
 class DitheredNormal(Conditional):
-    """N(0, diag h(a)) blurred by uniform noise of width 1, for codes with that noise; the network gives ``[..., Z]``,
-    the raw h, which stays above 0.01 (Ballé et al. 2018)."""
+    """N(0, diag h(a)) blurred by uniform noise of width 1, for codes with that noise (Ballé et al. 2018).
+
+    The network gives ``[..., Z]``, the raw h, which stays above 0.01.
+    """
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
+        """The density of b given a, over ``[..., Z]``."""
         spread = positive(output, 1e-2).unsqueeze(-1)
         return d.DitheredMixture(torch.zeros_like(spread), torch.zeros_like(spread), spread)
 
 
 class FullNormalPosterior(Conditional):
-    """q(z|x) = N(g(x), L L^T); the network gives ``[..., Z + Z(Z+1)/2]``: g, then L row by row, diagonal raw."""
+    r"""A posterior with a full covariance; the network gives ``[..., Z + Z(Z+1)/2]``.
+
+    .. math:: q(z \mid x) = \mathcal{N}(z; g(x), L(x) L(x)^\top)
+
+    The outputs are g, then L row by row with a raw diagonal. Raises ``ValueError`` for a number of outputs that fits no
+    Z.
+    """
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
+        """q(z|x) over codes ``[..., Z]``."""
         total = output.shape[-1]
         size = (math.isqrt(9 + 8 * total) - 3) // 2
         if size * (size + 3) != 2 * total:
-            raise ValueError(f"FullNormalPosterior needs Z + Z(Z+1)/2 outputs for some Z, got {total}")
+            raise ValueError(f"FullNormalPosterior must get Z + Z(Z+1)/2 outputs for some Z, got {total}")
         row, column = torch.tril_indices(size, size)
         tril = output.new_zeros(*output.shape[:-1], size, size)
         tril[..., row, column] = output[..., size:]
@@ -73,10 +95,17 @@ class FullNormalPosterior(Conditional):
 
 
 class LowRankNormalPosterior(Conditional):
-    """q(z|x) = N(g(x), diag h(x) + U(x) U(x)^T), U of ``rank`` columns; the network gives ``[..., Z (2 + rank)]``: g,
-    then the raw h, then U row by row (Ong, Nott & Smith 2018).
+    r"""A posterior whose covariance is a diagonal plus a few directions (Ong, Nott & Smith 2018).
 
-    Raises ``ValueError`` where the outputs cannot be divided so.
+    .. math:: q(z \mid x) = \mathcal{N}(z; g(x), \operatorname{diag} h(x) + U(x) U(x)^\top)
+
+    The network gives ``[..., Z (2 + rank)]``: g, then the raw h, then U row by row. Raises ``ValueError`` for a number
+    of outputs that fits no Z.
+
+    Args:
+        network: maps x to the outputs.
+        rank: the number of columns of U, at least 1.
+        reads: the keys of the condition that the network sees.
     """
 
     def __init__(self, network: nn.Module, rank: int, reads: tuple[str, ...] = ()):
@@ -85,21 +114,27 @@ class LowRankNormalPosterior(Conditional):
         self.rank = int(rank)
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
+        """q(z|x) over codes ``[..., Z]``."""
         size, rest = divmod(output.shape[-1], 2 + self.rank)
         if rest:
             raise ValueError(
-                f"LowRankNormalPosterior of rank {self.rank} needs Z x {2 + self.rank} outputs, got {output.shape[-1]}"
+                f"LowRankNormalPosterior of rank {self.rank} must get Z x {2 + self.rank} outputs, "
+                f"got {output.shape[-1]}"
             )
         mean, raw, factor = output.split([size, size, size * self.rank], -1)
         return d.LowRankNormal(mean, positive(raw, 1e-8), factor.unflatten(-1, (size, self.rank)))
 
 
 class ChainedPosterior(nn.Module):
-    """q(a|x) q(b|x, a) over z = (a, b) side by side: two groups of codes, the second given the first.
+    r"""Two groups of codes z = (a, b), the second given the first (Tomczak & Welling 2018).
 
-    ``first``: q(a|x), a conditional. ``context``: a :class:`PointMassPosterior` x -> ``[..., H]``, what b sees of x.
-    ``second``: a :class:`DiagonalNormalPosterior` ``[..., H + A]`` -> ``size`` dimensions of b. (Tomczak & Welling
-    2018)
+    .. math:: q(z \mid x) = q(a \mid x)\, q(b \mid x, a)
+
+    Args:
+        first: q(a|x), a conditional.
+        context: x -> ``[..., H]``, what b sees of x.
+        second: ``[..., H + A]`` -> b.
+        size: the number of dimensions of b.
     """
 
     def __init__(self, first: nn.Module, context: PointMassPosterior, second: DiagonalNormalPosterior, size: int):
@@ -108,6 +143,7 @@ class ChainedPosterior(nn.Module):
         self.reads = tuple(dict.fromkeys((*getattr(first, "reads", ()), *context.reads)))
 
     def forward(self, given: Tree, c: Tree = None) -> Distribution:
+        """q(z|x) over codes ``[..., A + size]``."""
         h = self.context(given, c).mean
 
         def second(a: Tensor) -> Distribution:

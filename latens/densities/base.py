@@ -1,4 +1,4 @@
-"""What every density over codes is, the codes it is fitted to, and how it is trained."""
+"""What all densities over codes share, the codes they are fitted to, and how they are trained."""
 
 from __future__ import annotations
 
@@ -19,14 +19,22 @@ from latens.tensors.randomness import Key, seed_of, seeded
 from latens.tensors.trees import Tree
 from latens.training import Log, Progress, Settings, Trainer
 
-AT_ONCE = 1000  # codes
+AT_ONCE = 1000  # codes drawn or evaluated in one call
 
 
 @dataclass(frozen=True)
 class Codes:
-    """Codes to fit to, ``train`` ``[N, D]``, and to judge by, ``held`` ``[M, D]``: reals, or whole numbers 0 … K - 1 of
-    D positions with ``levels`` = K, which form a ``grid`` (rows, columns) or a string. ``model``: where they come from,
-    for densities that ask it something."""
+    """Codes to fit to and to judge by: reals, or whole numbers 0 … K - 1.
+
+    Args:
+        train: ``[N, D]``, codes to fit to.
+        held: ``[M, D]``, codes to judge by.
+        levels: K for whole numbers, None for reals.
+        grid: (rows, columns) where the D positions of whole numbers form a grid; else they form a string.
+        seed: of the fit.
+        progress: where progress is shown.
+        model: where the codes come from, for densities that need it.
+    """
 
     train: Tensor
     held: Tensor
@@ -38,40 +46,44 @@ class Codes:
 
     @classmethod
     def split(cls, z: Tensor, *, seed: int = 0, **more: Any) -> Codes:
-        """A random tenth of the rows, at most 10,000, is held."""
+        """Split z ``[N, D]``: a random tenth of the rows, at most 10,000, is held out."""
         if len(z) < 4:
-            raise InputError(f"a density needs the codes of at least 4 rows, and there are {len(z)}")
+            raise InputError(f"a density needs the codes of at least 4 rows, got {len(z)}", "give more rows")
         order = torch.randperm(len(z), generator=torch.Generator().manual_seed(seed_of(seed, Key.DENSITY_HELD_OUT)))
         held = min(10_000, max(2, len(z) // 10))
         return cls(z[order[held:].sort().values], z[order[:held].sort().values], seed=seed, **more)
 
     def reals(self) -> Codes:
-        """The same; ``InputError`` for whole numbers."""
+        """These codes; ``InputError`` where they are whole numbers."""
         if self.levels is not None:
-            raise InputError("the codes are whole numbers, without such a density: use 'autoregressive' or 'pixelcnn'")
+            raise InputError("this density is not for codes of whole numbers", "use 'autoregressive' or 'pixelcnn'")
         return self
 
     def wholes(self, kind: str) -> int:
-        """The number of levels; ``InputError`` for reals."""
+        """The number of levels; ``InputError`` where the codes are real."""
         if self.levels is None:
-            raise InputError(f"{kind!r} is for whole-number codes, and these are real: use 'mixture' or 'maf'")
+            raise InputError(f"{kind!r} is for whole-number codes, but these are real", "use 'mixture' or 'maf'")
         return self.levels
 
     @property
     def size(self) -> int:
+        """D, the number of dimensions or positions of a code."""
         return int(self.train.shape[1])
 
     def standardisation(self) -> tuple[Tensor, Tensor]:
-        """(mean, standard deviation) of each dimension, the deviation 1 where nothing varies."""
+        """(mean, standard deviation) of each dimension; the deviation is 1 where nothing varies."""
         unit, shift = torch.std_mean(self.train, 0, correction=0)
         return shift, torch.where(unit > 1e-12 * shift.abs(), unit, 1.0)
 
 
 class Density(nn.Module):
-    """A distribution over codes in the form of a prior: ``forward(c)`` returns it. Its state is in parameters and
-    buffers, and ``config`` holds the arguments that build it anew.
+    """A distribution over codes in the form of a prior: ``forward(c)`` returns it.
 
-    ``is_bound``: ``log_prob`` is a lower bound in expectation; ``has_log_prob``: whether there is one at all.
+    Its state is in parameters and buffers, and ``config`` holds the arguments that build it anew.
+
+    Attributes:
+        is_bound: whether ``log_prob`` is a lower bound in expectation.
+        has_log_prob: whether there is a ``log_prob`` at all.
     """
 
     is_bound = False
@@ -82,6 +94,7 @@ class Density(nn.Module):
         self.config = config
 
     def forward(self, c: Tree = None) -> Distribution:
+        """The distribution over codes ``[D]``."""
         raise NotImplementedError
 
     @torch.no_grad()
@@ -92,7 +105,7 @@ class Density(nn.Module):
 
     @torch.no_grad()
     def sample(self, n: int, seed: int | None = None) -> Tensor:
-        """n codes, ``[n, D]``; with a seed the same ones every time, and the caller's generator untouched."""
+        """n codes, ``[n, D]``; with a seed always the same ones, and without a change to the caller's generator."""
         if seed is not None:
             with seeded(seed, Key.DENSITY_FIT):
                 return self.sample(n)
@@ -101,13 +114,13 @@ class Density(nn.Module):
 
 
 def parts(n: int) -> Iterator[int]:
-    """Sizes that make n, none above what is drawn at once."""
+    """Sizes that add up to n, none above the number of codes that are drawn at once."""
     for start in range(0, n, AT_ONCE):
         yield min(AT_ONCE, n - start)
 
 
 class Explicit(nn.Module):
-    """A density of the data itself in the form of a model: nothing is latent, the distortion is -ln p(x)."""
+    """A density of the data itself in the form of a model: nothing is latent, and the distortion is -ln p(x)."""
 
     compile_mode = "off"
 
@@ -116,6 +129,7 @@ class Explicit(nn.Module):
         self.density = density
 
     def draw(self, x: Tensor, k: int = 1, c: Tree = None) -> Draw:
+        """A draw with ``log_px`` = ln p(x), ``[k, B]``, and no codes."""
         p = self.density(c)
         log_p = p.log_prob(x).expand(k, -1)
         nothing = PointMass(log_p.new_zeros(len(x), 0))
@@ -126,8 +140,15 @@ def descend(
     model: nn.Module, codes: Codes, *, objective: Objective | None = None, epochs: int | str = "auto",
     rate: float | str = "auto",
 ) -> None:  # fmt: skip
-    """Train a model of codes by the loop that trains all models, judged by the codes held; it ends on the CPU. Without
-    an objective, a density of them: maximum likelihood."""
+    """Train a model of codes by the loop that trains all models, judged by the held-out codes; it ends on the CPU.
+
+    Args:
+        model: what is trained: without an objective, a density of the codes (maximum likelihood).
+        codes: what it is trained on.
+        objective: for a model with a posterior.
+        epochs: a number, or "auto".
+        rate: the learning rate, or "auto".
+    """
     seed = seed_of(codes.seed, Key.DENSITY_FIT)
     settings = Settings(epochs=epochs, learning_rate=rate, clip=100.0, seed=seed, keep="best")
     settled = settings.settle(len(codes.train), held=len(codes.held))

@@ -1,4 +1,4 @@
-"""A density fitted to the codes of a model, and the way between codes as they are fitted and as the model has them."""
+"""A density fitted to the codes of a model, and the conversion between codes as fitted and as the model has them."""
 
 from __future__ import annotations
 
@@ -21,20 +21,25 @@ from latens.tensors.randomness import Key, reseed, seeded
 from latens.tensors.trees import Tree
 from latens.training import Progress
 
-ROWS = 100_000  # whose codes are used at most, evenly spaced
+ROWS = 100_000  # the most rows whose codes are used, evenly spaced
 
 
 @dataclass(frozen=True)
 class CodeLayout:
-    """How a model has its codes: the shape of one, and for whole-number codes their number of ``levels``, with the
-    shape of the numbers where they are entries of a book (``entries``)."""
+    """How a model has its codes.
+
+    Args:
+        shape: of one code.
+        levels: K for whole-number codes, None for reals.
+        entries: the shape of the numbers of one code where they are entries of a book.
+    """
 
     shape: tuple[int, ...]
     levels: int | None = None
     entries: tuple[int, ...] | None = None
 
     def to_model(self, values: Tensor, model: Any) -> Tensor:
-        """``[N, D]`` as the model's z."""
+        """Codes ``[N, D]`` as the model's z, ``[N, *shape]``."""
         if self.entries is None:
             return values.view(-1, *self.shape)
         chosen = values.view(-1, *self.entries)
@@ -44,13 +49,16 @@ class CodeLayout:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> CodeLayout:
+        """The form from its fields."""
         entries = fields["entries"]
         return cls(tuple(fields["shape"]), fields["levels"], None if entries is None else tuple(entries))
 
 
 def codes_of(model: nn.Module, x: Tree, c: Tree = None, *, seed: int = 0) -> tuple[Tensor, CodeLayout]:
-    """One draw from q(z|x) of each row, ``[N, D]``, and how the model has them. A posterior that chooses entries of a
-    book (``index`` ``[N, V]`` or ``[N, V, levels]``) gives their whole numbers."""
+    """(one draw from q(z|x) for each row ``[N, D]``, how the model has them).
+
+    A posterior that chooses entries of a book (``index`` ``[N, V]`` or ``[N, V, levels]``) gives their whole numbers.
+    """
     total, device = trees.rows(x), model_device(model)
     size, entries, shape, found = chunk_rows(x, 1)[0], None, None, []
     for start in range(0, total, size):
@@ -60,7 +68,7 @@ def codes_of(model: nn.Module, x: Tree, c: Tree = None, *, seed: int = 0) -> tup
             q = model.encode(*(trees.to_device(trees.take(tree, rows), device) for tree in (x, c)))  # type: ignore[operator]
             z = q.sample()
         if not isinstance(z, Tensor):
-            raise InputError("the codes of this model have several parts: only its prior can be sampled")
+            raise InputError("the codes of this model have several parts", f"use density {PRIOR!r}")
         shape, index = tuple(z.shape[1:]), getattr(q, "index", None)
         entries = None if index is None else tuple(index.shape[1:])
         found.append((z if index is None else index).detach().flatten(1).cpu())
@@ -68,14 +76,14 @@ def codes_of(model: nn.Module, x: Tree, c: Tree = None, *, seed: int = 0) -> tup
     values = torch.cat(found)
     if values.is_floating_point():
         if not torch.isfinite(values).all():
-            raise InputError("some codes are not finite, and no density can be fitted to them")
+            raise InputError("some codes are not finite", "fit the run again, e.g. with a lower --learning-rate")
         return values, CodeLayout(shape)
     levels = model.prior().codes.shape[1] if entries else int(values.max()) + 1  # type: ignore[operator]
     return values, CodeLayout(shape, levels, entries)
 
 
 def grid_of(model: Any, form: CodeLayout) -> tuple[int, int] | None:
-    """(rows, columns) of whole-number codes: the layout of the prior's positions, the levels of each side by side."""
+    """(rows, columns) of whole-number codes: the layout of the prior's positions, with levels side by side."""
     if form.entries is None:
         return None
     rows, columns = getattr(model.prior, "layout", None) or (1, form.entries[0])
@@ -84,11 +92,16 @@ def grid_of(model: Any, form: CodeLayout) -> tuple[int, int] | None:
 
 @dataclass
 class Fitted:
-    """A fitted density with what it was asked for and how it came about.
+    """A fitted density, with what was asked for and how it came about.
 
-    ``record``: ``source`` and ``rows`` (what the codes are of), ``codes`` (which), ``seed``, ``held_out`` and
-    ``standard_error`` (mean ln p of codes that were held out, nats) with ``prior`` (the same under the prior) and
-    ``bound`` (whether ``held_out`` is a lower bound), ``seconds``.
+    Args:
+        kind: its name.
+        options: of the kind.
+        density: the density itself.
+        form: how the model has its codes.
+        record: ``source`` and ``rows`` (the data of the codes), ``codes`` (which codes), ``seed``, ``held_out`` and
+            ``standard_error`` (mean ln p of held-out codes, nats) with ``prior`` (the same under the prior) and
+            ``bound`` (whether ``held_out`` is a lower bound), ``seconds``.
     """
 
     kind: str
@@ -98,7 +111,7 @@ class Fitted:
     record: dict[str, Any] = field(default_factory=dict)
 
     def draw(self, model: nn.Module, n: int, seed: int = 0) -> Tensor:
-        """n codes as the model has them."""
+        """n codes as the model has them, ``[n, *shape]``."""
         return self.form.to_model(self.density.sample(n, seed), model)
 
     def line(self) -> str:
@@ -112,7 +125,7 @@ class Fitted:
         return f"{said}: held-out codes ln p = {least}{self.record['held_out']:.3f} nats{prior}"
 
     def to_json(self) -> dict[str, Any]:
-        """All but the density's tensors."""
+        """Everything but the density's tensors."""
         return {
             "kind": self.kind, "options": self.options, "config": self.density.config, "form": asdict(self.form),
             "dtype": _dtype(self.density), "record": self.record,
@@ -134,11 +147,23 @@ def fit(
     model: nn.Module, x: Tree, kind: str, given: dict[str, Any] | None = None, *, source: str = "memory",
     c: Tree = None, seed: int = 0, progress: Progress | None = None,
 ) -> Fitted:  # fmt: skip
-    """Fit a density to one posterior draw of each row, at most 100,000 rows; a tenth of the codes is held out to choose
-    and to judge by.
+    """Fit a density to one posterior draw of each row, at most 100,000 rows.
 
-    Raises ``InputError`` for an unknown kind or option, for codes that the kind is not for, and for conditions: the
-    codes of all conditions together would not follow the one that is asked for.
+    A tenth of the codes is held out, to choose and to judge by.
+
+    Args:
+        model: a trained model.
+        x: ``[N, *event]``.
+        kind: the name of the density.
+        given: options of the kind; the others have their defaults.
+        source: the name of the data, for the record.
+        c: conditions; only the library size is accepted.
+        seed: of the codes, the split and the fit.
+        progress: where progress is shown.
+
+    Raises:
+        InputError: an unknown kind or option, codes that the kind is not for, or conditions, because the codes of all
+            conditions together would not follow the one that is asked for.
     """
     chosen = check_options(kind, given or {})
     require_unconditional(c or ())
@@ -151,7 +176,7 @@ def fit(
     codes = Codes.split(values, seed=seed, progress=progress, **more)
     density = kind_of(kind).fit(codes, **chosen).eval()
     record = {
-        "source": source, "rows": len(values), "codes": "one draw from q(z|x) a row", "seed": seed, "held_out": None,
+        "source": source, "rows": len(values), "codes": "one draw from q(z|x) per row", "seed": seed, "held_out": None,
         "standard_error": None, "prior": None, "bound": density.is_bound,
     }  # fmt: skip
     if density.has_log_prob:
@@ -178,6 +203,6 @@ def require_unconditional(names: Iterable[str]) -> None:
     named = sorted(set(names) - {LIBRARY})
     if named:
         raise InputError(
-            f"this run is conditioned on {named[0]!r}, and one density of all codes together would not follow "
-            f"--set {named[0]}=…: sample it with --density {PRIOR}, or fit a run without --condition"
+            f"this run is conditioned on {named[0]!r}, which one density of all codes does not follow",
+            f"sample with --density {PRIOR}, or fit a run without --condition",
         )

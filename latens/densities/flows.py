@@ -1,4 +1,4 @@
-"""Normalising flows over codes, from zuko's transformations."""
+"""Normalising flows over codes, from zuko's transforms."""
 
 from __future__ import annotations
 
@@ -15,10 +15,17 @@ from latens.tensors.trees import Tree
 
 
 class Flow(Density):
-    """z = shift + unit T(e), e ~ N(0, I), T a chain of autoregressive transformations: ln p(z) by change of variables.
+    r"""A normalising flow: z = shift + unit T(e) with e ~ N(0, I), T a chain of autoregressive transforms.
 
-    ``kind``: "maf", whose inverse is the one that is autoregressive (a density is one pass, a sample D), "iaf" the
-    other way round, "spline" as "maf" with rational-quadratic splines in place of affine maps.
+    .. math:: \ln p(z) = \ln \mathcal{N}(e; 0, I) - \ln \left|\det \frac{\partial T}{\partial e}\right|
+        - \sum_i \ln \mathrm{unit}_i
+
+    Args:
+        size: D.
+        kind: "maf", whose inverse is autoregressive (a density takes one pass, a sample D); "iaf", the other way round;
+            "spline", like "maf" with rational-quadratic splines instead of affine maps.
+        transforms: the number of transforms.
+        hidden: width of their networks.
     """
 
     shift: Tensor
@@ -36,6 +43,7 @@ class Flow(Density):
         self.register_buffer("unit", torch.ones(size))
 
     def forward(self, c: Tree = None) -> Distribution:
+        """The distribution over codes ``[D]``."""
         return TransformedDistribution(
             self.flow(), [AffineTransform(self.shift, self.unit, event_dim=1)], validate_args=False
         )
@@ -53,15 +61,36 @@ def _flow(codes: Codes, kind: str, transforms: int, hidden: int, epochs: int | s
 
 
 def maf(codes: Codes, *, transforms: int = 3, hidden: int = 64, epochs: int | str = "auto") -> Flow:
-    """Masked autoregressive flow: a density in one pass, a sample in D. (Papamakarios, Pavlakou & Murray 2017)"""
+    """Masked autoregressive flow: a density in one pass, a sample in D (Papamakarios, Pavlakou & Murray 2017).
+
+    Args:
+        codes: what it is fitted to.
+        transforms: the number of transforms.
+        hidden: width of their networks.
+        epochs: a number, or "auto".
+    """
     return _flow(codes, "maf", transforms, hidden, epochs)
 
 
 def iaf(codes: Codes, *, transforms: int = 3, hidden: int = 64, epochs: int | str = "auto") -> Flow:
-    """Inverse autoregressive flow: a sample in one pass, a density in D. (Kingma et al. 2016)"""
+    """Inverse autoregressive flow: a sample in one pass, a density in D (Kingma et al. 2016).
+
+    Args:
+        codes: what it is fitted to.
+        transforms: the number of transforms.
+        hidden: width of their networks.
+        epochs: a number, or "auto".
+    """
     return _flow(codes, "iaf", transforms, hidden, epochs)
 
 
 def spline(codes: Codes, *, transforms: int = 3, hidden: int = 64, epochs: int | str = "auto") -> Flow:
-    """Neural spline flow: masked autoregressive, rational-quadratic splines of 8 bins. (Durkan et al. 2019)"""
+    """Neural spline flow: masked autoregressive, with rational-quadratic splines of 8 bins (Durkan et al. 2019).
+
+    Args:
+        codes: what it is fitted to.
+        transforms: the number of transforms.
+        hidden: width of their networks.
+        epochs: a number, or "auto".
+    """
     return _flow(codes, "spline", transforms, hidden, epochs)

@@ -1,4 +1,4 @@
-"""Densities by name: how each is fitted, and built again from its arguments."""
+"""Densities by name: how each is fitted, and rebuilt from its arguments."""
 
 from __future__ import annotations
 
@@ -23,13 +23,20 @@ PRIOR = "prior"
 
 @dataclass(frozen=True)
 class Kind:
-    """``fit(codes, *, options)``, and the class of what it gives."""
+    """A kind of density.
+
+    Args:
+        fit: ``fit(codes, *, options)``.
+        made: the class that it returns.
+        whole: whether it is for whole-number codes.
+    """
 
     fit: Callable[..., Density]
     made: type[Density]
-    whole: bool = False  # of whole-number codes
+    whole: bool = False  # for whole-number codes
 
     def build(self, config: dict[str, Any], model: nn.Module) -> Density:
+        """An untrained density with these arguments, whose tensors are to be loaded."""
         return self.made(**config, **({"model": model} if self.made is MetricChain else {}))
 
 
@@ -44,7 +51,7 @@ KINDS = {
 def kind_of(name: str) -> Kind:
     """The kind of that name; ``InputError`` lists the valid ones."""
     if name not in KINDS:
-        raise InputError(f"unknown density {name!r}; the valid ones are {PRIOR}, {', '.join(KINDS)}")
+        raise InputError(f"unknown density {name!r}", f"use one of {PRIOR}, {', '.join(KINDS)}")
     return KINDS[name]
 
 
@@ -55,9 +62,9 @@ def options(name: str) -> dict[str, Any]:
 
 
 def check_options(name: str, given: dict[str, Any]) -> dict[str, Any]:
-    """All options of a kind, those given in place of the defaults; ``InputError`` for one that it has not."""
+    """All options of a kind, with those given instead of the defaults; ``InputError`` for one that it does not have."""
     valid = options(name)
     for option in given:
         if option not in valid:
-            raise InputError(f"the density {name!r} has no option {option!r}; the valid ones are {', '.join(valid)}")
+            raise InputError(f"density {name!r} has no option {option!r}", f"use one of {', '.join(valid)}")
     return valid | given

@@ -1,4 +1,4 @@
-"""Codes where a learned metric says that data lie: a Markov chain."""
+"""Codes drawn where a learned metric says that data lie, by a Markov chain."""
 
 from __future__ import annotations
 
@@ -16,18 +16,28 @@ from latens.errors import InputError, is_number, require, require_count
 from latens.tensors.randomness import Key, seeded
 from latens.tensors.trees import Tree
 
-STARTS = 2000  # codes that chains begin at, at most
+STARTS = 2000  # the most codes at which chains begin
 MARGIN = 0.1  # of the codes' range, on either side
 
 InverseMetric = Callable[[Tensor], Tensor]  # [N, D] -> [N, D, D]
 
 
 class OnMetric(Distribution):
-    """p(z) proportional to sqrt(det G^-1(z)) within a box, by Hamiltonian Monte Carlo: unit momenta, leapfrog steps of
-    one size, proposals outside the box refused, one chain a sample from a start drawn at random.
+    r"""A density from a metric over codes, drawn by Hamiltonian Monte Carlo (Duane et al. 1987; Neal 2011).
 
-    The constant is not known, so ``log_prob`` is not there. (Duane et al. 1987; Neal 2011; the density: Chadebec et al.
-    2022)
+    .. math:: p(z) \propto \sqrt{\det G^{-1}(z)}
+
+    within a box (Chadebec et al. 2022). Momenta have unit variance, leapfrog steps one size; proposals outside the box
+    are rejected, and each sample has its own chain, from a start drawn at random. The constant is unknown, so
+    ``log_prob`` raises ``NotImplementedError``.
+
+    Args:
+        inverse: z ``[N, D]`` -> :math:`G^{-1}(z)` ``[N, D, D]``.
+        starts: ``[M, D]``, codes at which chains begin.
+        box: ``[2, D]``, its low and high ends.
+        size: ``[D]``, the step in each dimension.
+        moves: proposals of each chain.
+        leaps: leapfrog steps of each proposal.
     """
 
     arg_constraints: dict = {}
@@ -35,16 +45,17 @@ class OnMetric(Distribution):
     def __init__(self, inverse: InverseMetric, starts: Tensor, box: Tensor, size: Tensor, moves: int, leaps: int):
         self.inverse, self.starts, self.box = inverse, starts, box
         self.size, self.moves, self.leaps = size, moves, leaps
-        self.accepted = math.nan  # share of the proposals taken, of the last sample
+        self.accepted = math.nan  # share of the proposals taken in the last sample
         super().__init__(torch.Size(), starts.shape[1:], validate_args=False)
 
     def unnormalised(self, z: Tensor) -> Tensor:
-        """ln sqrt(det G^-1(z)), -inf outside the box, ``[N, D]`` -> ``[N]``."""
+        r""":math:`\ln \sqrt{\det G^{-1}(z)}`, ``[N, D]`` -> ``[N]``; -inf outside the box."""
         inside = ((z >= self.box[0]) & (z <= self.box[1])).all(-1)
         return torch.where(inside, 0.5 * torch.linalg.slogdet(self.inverse(z))[1], -math.inf)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        raise NotImplementedError("the density on a metric is known up to a constant: there is no number to give")
+        """``NotImplementedError``: the constant is unknown."""
+        raise NotImplementedError("the density on a metric is known only up to a constant: use another kind")
 
     def _force(self, z: Tensor) -> Tensor:
         with torch.enable_grad():
@@ -52,7 +63,7 @@ class OnMetric(Distribution):
             return torch.autograd.grad(0.5 * torch.linalg.slogdet(self.inverse(z))[1].sum(), z)[0]
 
     def _move(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """One proposal of every chain, taken or not, and with what probability."""
+        """(the chains after one proposal each, taken or not; the probability of taking it)."""
         momentum = torch.randn_like(z)
         before = self.unnormalised(z) - 0.5 * momentum.square().sum(-1)
         to, moving = z, momentum + 0.5 * self.size * self._force(z)
@@ -64,6 +75,7 @@ class OnMetric(Distribution):
         return torch.where((torch.rand_like(chance) < chance).unsqueeze(-1), to, z), chance
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        """Draws ``[*sample_shape, D]``, each the end of its own chain."""
         z, chances = self.starts[torch.randint(len(self.starts), (torch.Size(sample_shape).numel(),))], []
         for _ in range(self.moves):
             z, chance = self._move(z)
@@ -73,7 +85,7 @@ class OnMetric(Distribution):
 
 
 class MetricChain(Density):
-    """The chain's starts, box and step size; the metric itself stays in the model."""
+    """The chain's starts, box and step size; the metric itself stays in the model. See :func:`metric`."""
 
     has_log_prob = False
     starts: Tensor
@@ -88,23 +100,31 @@ class MetricChain(Density):
         self.register_buffer("step", torch.ones(size))
 
     def forward(self, c: Tree = None) -> OnMetric:
+        """The distribution over codes ``[D]``."""
         return OnMetric(
             self.inverse, self.starts, self.box, self.step, self.config["moves"], self.config["leaps"]
         )
 
 
 def inverse_of(model: Any) -> InverseMetric:
-    """G^-1 of a model that has a metric over its codes: its method ``inverse_metric``."""
+    """The function :math:`G^{-1}` of a model that has a metric over its codes: its method ``inverse_metric``."""
     found = getattr(model, "inverse_metric", None)
     if not callable(found):
-        raise InputError("this model has no metric over its codes: 'metric' is for runs that learn one")
+        raise InputError("this model has no metric over its codes", "use another density, or a recipe that learns one")
     return found
 
 
 def metric(codes: Codes, *, moves: int = 100, leaps: int = 10, step: float | str = "auto") -> MetricChain:
-    """Density proportional to sqrt(det G^-1(z)) for the model's metric G, within the range of the codes and a tenth
-    more, by Hamiltonian Monte Carlo; "auto": the step, in units of the codes' spread, that takes about 4 proposals of
-    5. (Chadebec et al. 2022)"""
+    """A density proportional to the root of det G⁻¹(z) for the model's metric G (Chadebec et al. 2022).
+
+    It lies within the range of the codes and a tenth more on either side, and is drawn by Hamiltonian Monte Carlo.
+
+    Args:
+        codes: what it is fitted to.
+        moves: proposals of each chain.
+        leaps: leapfrog steps of each proposal.
+        step: in units of the codes' spread; "auto" is the step at which about 4 of 5 proposals are taken.
+    """
     for name, value in (("moves", moves), ("leaps", leaps)):
         require_count(value, name, most=10_000)
     good = step == "auto" or (is_number(step) and float(step) > 0)
@@ -123,7 +143,7 @@ def metric(codes: Codes, *, moves: int = 100, leaps: int = 10, step: float | str
 
 
 def _tune(density: MetricChain, z: Tensor, rounds: int = 40) -> None:
-    """Longer steps where more than 4 of 5 proposals are taken, shorter ones where fewer."""
+    """Lengthen the step where more than 4 of 5 proposals are taken, and shorten it where fewer are."""
     for number in range(rounds):
         z, chance = density()._move(z[:200])
         density.step.mul_(math.exp((float(chance.mean()) - 0.8) / math.sqrt(1 + number)))

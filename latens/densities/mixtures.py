@@ -17,17 +17,20 @@ from latens.tensors.randomness import standard_normal
 from latens.tensors.trees import Tree
 from latens.training import Progress
 
-EM_ROWS, KERNELS = 50_000, 10_000  # codes used at most, evenly spaced
-MOST = 64  # components that are tried
+EM_ROWS, KERNELS = 50_000, 10_000  # the most codes that are used, evenly spaced
+MOST = 64  # the most components that are tried
 
 
 def some(z: Tensor, most: int) -> Tensor:
-    """At most so many rows, evenly spaced."""
+    """At most ``most`` rows of z, evenly spaced."""
     return z if len(z) <= most else z[torch.arange(most) * len(z) // most]
 
 
 class GaussianMixture(Density):
-    """p(z) = sum_j w_j N(z; m_j, L_j L_j^T), full covariances."""
+    r"""A mixture of normals with full covariances; see :func:`mixture`.
+
+    .. math:: p(z) = \sum_j w_j\, \mathcal{N}(z; m_j, L_j L_j^\top)
+    """
 
     logits: Tensor
     loc: Tensor
@@ -40,19 +43,26 @@ class GaussianMixture(Density):
         self.register_buffer("scale_tril", torch.eye(size).expand(components, -1, -1).clone())
 
     def forward(self, c: Tree = None) -> Distribution:
+        """The distribution over codes ``[D]``."""
         which = Categorical(logits=self.logits, validate_args=False)
         return MixtureSameFamily(which, FullNormal(self.loc, self.scale_tril), validate_args=False)
 
 
 def mixture(codes: Codes, *, components: int | str = "auto") -> GaussianMixture:
-    """A mixture of normals with full covariances, by scikit-learn's expectation maximisation; "auto": 1, 2, 4 … up to
-    64 components, the number whose held codes are likeliest. (Dempster, Laird & Rubin 1977; for autoencoders Ghosh et
-    al. 2020)"""
+    """A mixture of normals with full covariances, by scikit-learn's expectation maximisation.
+
+    (Dempster, Laird & Rubin 1977; for autoencoders Ghosh et al. 2020)
+
+    Args:
+        codes: what it is fitted to.
+        components: a number from 1; "auto" tries 1, 2, 4 … up to 64 and takes the one under which held-out codes are
+            most likely.
+    """
     good = components == "auto" or (is_whole(components) and int(components) >= 1)
     require(good, "components", "'auto' or a whole number from 1", components)
     z = some(codes.reals().train, EM_ROWS)
     if components != "auto" and int(components) > len(z):
-        raise InputError(f"components = {components}: there are no more than {len(z)} codes to fit to")
+        raise InputError(f"components must be at most {len(z)}, the number of codes, got {components}")
     tried = [2**j for j in range(7) if 2**j <= MOST and (j == 0 or 2**j * (codes.size + 1) <= len(z) / 2)]
     progress, found, best = codes.progress or Progress(), [], -math.inf
     chosen = tried if components == "auto" else [int(components)]
@@ -77,7 +87,7 @@ def _expectation_maximisation(z: Tensor, codes: Codes, components: int) -> Gauss
     shift, unit = codes.standardisation()
     fitted = sklearn_mixture.GaussianMixture(components, random_state=codes.seed % 2**32, reg_covar=1e-6)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a hundred rounds are enough to sample from
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a hundred rounds are enough for sampling
         fitted.fit(((z - shift) / unit).double().numpy())
     density = GaussianMixture(codes.size, components).to(z.dtype)
     density.logits.copy_(torch.from_numpy(fitted.weights_).log())
@@ -87,7 +97,14 @@ def _expectation_maximisation(z: Tensor, codes: Codes, components: int) -> Gauss
 
 
 class Kernels(Distribution):
-    """p(z) = (1/M) sum_i N(z; z_i, L L^T); the event is a code ``[D]``."""
+    r"""A normal kernel at each of M centres.
+
+    .. math:: p(z) = \frac1M \sum_i \mathcal{N}(z; z_i, L L^\top)
+
+    Args:
+        centres: ``[M, D]``.
+        scale_tril: L, ``[D, D]``.
+    """
 
     arg_constraints = {"centres": constraints.real, "scale_tril": constraints.lower_cholesky}
 
@@ -96,6 +113,7 @@ class Kernels(Distribution):
         super().__init__(torch.Size(), centres.shape[1:], validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """ln p(z), in nats, ``[...]``."""
         normal = FullNormal(torch.zeros_like(self.centres[0]), self.scale_tril)
         exact = "donot_use_mm_for_euclid_dist"
         apart = torch.cdist(normal.whiten(value), normal.whiten(self.centres), compute_mode=exact)
@@ -103,13 +121,14 @@ class Kernels(Distribution):
         return (-0.5 * apart.square()).logsumexp(-1) - constant
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        """Draws ``[*sample_shape, D]``."""
         which = torch.randint(len(self.centres), tuple(sample_shape))
         centres = self.centres[which]
         return centres + (self.scale_tril @ standard_normal((), centres).unsqueeze(-1)).squeeze(-1)
 
 
 class KernelDensity(Density):
-    """A normal kernel at every code, all of covariance L L^T."""
+    """A normal kernel at every code, all with one covariance; see :func:`kde`."""
 
     centres: Tensor
     scale_tril: Tensor
@@ -120,12 +139,20 @@ class KernelDensity(Density):
         self.register_buffer("scale_tril", torch.eye(size))
 
     def forward(self, c: Tree = None) -> Distribution:
+        """The distribution over codes ``[D]``."""
         return Kernels(self.centres, self.scale_tril)
 
 
 def kde(codes: Codes, *, bandwidth: float | str = "auto") -> KernelDensity:
-    """Normal kernels at the codes, at most 10,000 of them, with the covariance of the codes times ``bandwidth``^2;
-    "auto": the fraction of Scott's M^(-1 / (D + 4)) whose held codes are likeliest. (Parzen 1962; Scott 1992)"""
+    """Normal kernels at the codes, at most 10,000 of them, evenly spaced (Parzen 1962; Scott 1992).
+
+    Their covariance is that of the codes times the square of ``bandwidth``.
+
+    Args:
+        codes: what it is fitted to.
+        bandwidth: a number > 0; "auto" is the fraction of Scott's M^(-1 / (D + 4)) under which held-out codes are most
+            likely.
+    """
     good = bandwidth == "auto" or (is_number(bandwidth) and float(bandwidth) > 0)
     require(good, "bandwidth", "'auto' or a positive number", bandwidth)
     z = some(codes.reals().train, KERNELS)

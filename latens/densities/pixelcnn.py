@@ -1,4 +1,4 @@
-"""Whole-number codes on a grid: masked convolutions, each position seeing those before it, row by row."""
+"""Whole-number codes on a grid: masked convolutions, where each position sees those before it, row by row."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from latens.tensors.trees import Tree
 
 
 class Masked(nn.Conv2d):
-    """A convolution whose output at (r, c) sees the inputs that ``seen`` (of the kernel's shape) is true for."""
+    """A convolution whose output sees only the inputs for which ``seen`` (in the kernel's shape) is true."""
 
     seen: Tensor
 
@@ -24,13 +24,16 @@ class Masked(nn.Conv2d):
         self.register_buffer("seen", seen.float(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``[B, width, R, C]`` -> ``[B, width, R, C]``."""
         return conv2d(x, self.weight * self.seen, self.bias, padding=self.padding)
 
 
 class Layer(nn.Module):
-    """Two streams on a grid, so that nothing before a position stays unseen: ``above`` knows the rows up to its own,
-    ``left`` what is before it in its row and, from ``above``, the rows over it. The ``first`` layer leaves each
-    position out of its own sight. (van den Oord et al. 2016b)"""
+    """Two streams on a grid, so that no position before another stays unseen (van den Oord et al. 2016b).
+
+    ``above`` knows the rows up to its own; ``left`` knows what comes before it in its row and, from ``above``, the rows
+    over it. The ``first`` layer hides each position from itself.
+    """
 
     def __init__(self, width: int, kernel: int, first: bool):
         super().__init__()
@@ -41,14 +44,15 @@ class Layer(nn.Module):
         self.down, self.out = nn.Conv2d(width, width, 1), nn.Conv2d(width, width, 1)
 
     def forward(self, above: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
+        """The next (above, left), each ``[B, width, R, C]``."""
         above = silu(self.above(above)) + (0 if self.first else above)
-        over = pad(above, (0, 0, 1, 0))[..., :-1, :]  # the rows up to the one over it
+        over = pad(above, (0, 0, 1, 0))[..., :-1, :]  # knows the rows above its own
         change = self.out(silu(self.left(left) + self.down(over)))
         return above, change + (0 if self.first else left)
 
 
 class MaskedConvolutions(nn.Module):
-    """The logits of each position of a grid of codes from those before it, row by row."""
+    """The logits of each position of a grid of codes, given those before it, row by row."""
 
     def __init__(self, rows: int, columns: int, levels: int, width: int, layers: int, kernel: int):
         super().__init__()
@@ -59,6 +63,7 @@ class MaskedConvolutions(nn.Module):
         self.head = nn.Sequential(nn.SiLU(), nn.Conv2d(width, levels, 1))
 
     def forward(self, before: Tensor) -> Tensor:
+        """Logits ``[B, t + 1, K]`` of positions 1 … t + 1, given the first t positions ``before`` ``[B, t]``."""
         count = before.shape[1]
         codes = pad(before, (0, self.rows * self.columns - count)).unflatten(1, (self.rows, self.columns))
         left = self.level(codes).movedim(-1, 1)  # B x W x R x C
@@ -71,21 +76,29 @@ class MaskedConvolutions(nn.Module):
 
 
 class PixelCNN(Density):
-    """Masked convolutions over a grid of codes."""
+    """Masked convolutions over a grid of codes; see :func:`pixelcnn`."""
 
     def __init__(self, rows: int, columns: int, levels: int, width: int, layers: int, kernel: int):
         super().__init__(rows=rows, columns=columns, levels=levels, width=width, layers=layers, kernel=kernel)
         self.network = MaskedConvolutions(rows, columns, levels, width, layers, kernel)
 
     def forward(self, c: Tree = None) -> Distribution:
+        """The distribution over codes ``[rows * columns]``."""
         return Autoregressive(self.network, self.config["rows"] * self.config["columns"])
 
 
 def pixelcnn(
     codes: Codes, *, width: int = 64, layers: int = 5, kernel: int = 5, epochs: int | str = "auto"
 ) -> PixelCNN:
-    """Masked convolutions over whole-number codes, on the grid they form, or along their string. (van den Oord,
-    Kalchbrenner & Kavukcuoglu 2016; van den Oord et al. 2016b)"""
+    """Masked convolutions over whole-number codes, on their grid or string (van den Oord et al. 2016a, 2016b).
+
+    Args:
+        codes: what it is fitted to.
+        width: channels of each layer.
+        layers: the number of layers.
+        kernel: an odd number from 3.
+        epochs: a number, or "auto".
+    """
     for name, value in (("width", width), ("layers", layers)):
         require(is_whole(value) and value >= 1, name, "a whole number from 1", value)
     require(is_whole(kernel) and kernel >= 3 and kernel % 2 == 1, "kernel", "an odd whole number from 3", kernel)

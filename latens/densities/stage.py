@@ -17,8 +17,11 @@ WEIGHTS = 100  # draws of the bound
 
 
 class Marginal(Distribution):
-    """p(z) = integral p(z|u) p(u) du of a VAE of codes: exact samples, and for ``log_prob`` the importance-weighted
-    bound ln (1/k) sum_k p(z|u_k) p(u_k) / q(u_k|z), which in expectation is below it (Burda et al. 2016)."""
+    r"""The marginal of a VAE of codes: exact samples, and a bound as ``log_prob`` (Burda et al. 2016).
+
+    .. math:: p(z) = \int p(z \mid u)\, p(u)\, du, \qquad
+        \ln p(z) \ge \operatorname{E} \ln \frac1k \sum_{i=1}^k \frac{p(z \mid u_i)\, p(u_i)}{q(u_i \mid z)}
+    """
 
     arg_constraints: dict = {}
 
@@ -27,15 +30,17 @@ class Marginal(Distribution):
         super().__init__(torch.Size(), torch.Size((size,)), validate_args=False)
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        """Draws ``[*sample_shape, D]``."""
         return self.model.sample(torch.Size(sample_shape).numel()).view(*sample_shape, *self.event_shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """The importance-weighted bound with k draws, in nats, ``[...]``; in expectation it is below ln p(z)."""
         flat = value.reshape(-1, *self.event_shape)
         return log_mean_exp(self.model.draw(flat, self.k).log_w, 0).view(value.shape[:-1])
 
 
 class SecondStage(Density):
-    """z ~ N(f(u), gamma I) in units of the codes' own spread, u ~ N(0, I), gamma learned."""
+    """z ~ N(f(u), gamma I) in units of the codes' own spread, with u ~ N(0, I) and a learned gamma; see :func:`vae`."""
 
     is_bound = True
 
@@ -51,14 +56,23 @@ class SecondStage(Density):
         self.scaled = (stem, decoder)
 
     def forward(self, c: Tree = None) -> Distribution:
+        """The distribution over codes ``[D]``."""
         return Marginal(self.model, self.config["size"])
 
 
 def vae(
     codes: Codes, *, latent: int | str = "auto", hidden: int = 256, epochs: int | str = "auto"
 ) -> SecondStage:
-    """A second VAE, of the codes, with a learned output scale; "auto": as many latent dimensions as the codes have.
-    Samples are exact, densities a bound with 100 draws. (Dai & Wipf 2019)"""
+    """A second VAE, of the codes, with a learned output scale (Dai & Wipf 2019).
+
+    Samples are exact; densities are bounds with 100 draws.
+
+    Args:
+        codes: what it is fitted to.
+        latent: its latent dimensions; "auto" is as many as the codes have.
+        hidden: width of its networks.
+        epochs: a number, or "auto".
+    """
     latent = codes.reals().size if latent == "auto" else latent
     for name, value in (("latent", latent), ("hidden", hidden)):
         require_count(value, name, most=10_000)

@@ -1,7 +1,7 @@
-"""Fitted densities in the folder of their run: ``densities/KIND.json``, sealed, names the tensors that belong to it.
+"""Fitted densities in the folder of their run: a sealed ``densities/KIND.json`` names the tensors that belong to it.
 
-The tensors are written first, under the name of their own checksum, and the JSON after them: who is killed between the
-two leaves the density that was there before.
+The tensors are written first, under the name of their own checksum, and the JSON after them: a process that is killed
+between the two leaves the previous density in place.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FORMAT, DENSITIES = 1, "densities"
 
 
 def save(folder: str | Path, fitted: Fitted, model: nn.Module) -> None:
-    """Keep a density in a run's folder, in place of one of its kind."""
+    """Save a density in a run's folder, where it replaces one of its kind."""
     place = Path(folder) / DENSITIES
     place.mkdir(exist_ok=True)
     data = pack(state_of(fitted.density))
@@ -37,8 +37,11 @@ def save(folder: str | Path, fitted: Fitted, model: nn.Module) -> None:
 
 
 def load(folder: str | Path, kind: str, model: nn.Module, options: dict[str, Any] | None = None) -> Fitted | None:
-    """The density of that kind; None where there is none, where it was fitted to codes of other weights than the
-    model's, or with other ``options``. ``InputError`` where it is damaged."""
+    """The density of that kind, or None.
+
+    It is None where there is none, where it was fitted to codes of other weights than the model's, or with other
+    ``options``. Raises ``InputError`` where it is damaged.
+    """
     kind_of(kind)
     place = Path(folder) / DENSITIES
     path = place / f"{kind}.json"
@@ -46,13 +49,13 @@ def load(folder: str | Path, kind: str, model: nn.Module, options: dict[str, Any
         return None
     record = unseal(path, "there is no density")
     if record.get("format") != FORMAT:
-        raise InputError(f"{path} has another format: remove it, and the density is fitted again")
+        raise InputError(f"{path} has another format", "remove it, and the density will be fitted again")
     if record["model"] != weights_of(model) or options not in (None, record["options"]):
         return None
     name = str(record["tensors"])
     if Path(name).name != name:
-        raise InputError(f"{path} names no tensor file: remove it, and the density is fitted again")
-    tensors = unpack(place / name, str(record["sha256"]), f"remove {path}, and the density is fitted again")
+        raise InputError(f"{path} names no tensor file", "remove it, and the density will be fitted again")
+    tensors = unpack(place / name, str(record["sha256"]), f"remove {path}, and the density will be fitted again")
     fitted = Fitted.from_json(record, model)
     load_state(fitted.density, tensors, str(place / name))
     fitted.density.eval()
@@ -60,5 +63,5 @@ def load(folder: str | Path, kind: str, model: nn.Module, options: dict[str, Any
 
 
 def weights_of(model: nn.Module) -> str:
-    """A checksum of the model's weights, by which a density knows whose codes it is of."""
+    """A checksum of the model's weights, which tells whose codes a density is of."""
     return digest(pack(state_of(model)))

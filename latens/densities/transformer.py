@@ -15,7 +15,7 @@ from latens.tensors.trees import Tree
 
 
 class Block(nn.Module):
-    """x + attention(norm x), each position to those up to itself; then x + mlp(norm x) (Vaswani et al. 2017)."""
+    """x + attention(norm x), each position seeing those up to itself; then x + mlp(norm x) (Vaswani et al. 2017)."""
 
     def __init__(self, width: int, heads: int):
         super().__init__()
@@ -25,6 +25,7 @@ class Block(nn.Module):
         self.inner = mlp(width, width, (4 * width,), act="gelu")
 
     def forward(self, x: Tensor) -> Tensor:
+        """``[B, P, width]`` -> ``[B, P, width]``."""
         parts = self.look(self.before(x)).unflatten(-1, (3, self.heads, -1)).movedim(-4, -2)  # B x 3 x H x P x W/H
         asked, keys, values = parts.unbind(-4)
         seen = scaled_dot_product_attention(asked, keys, values, is_causal=True)
@@ -33,9 +34,14 @@ class Block(nn.Module):
 
 
 class Autoregressive(Distribution):
-    """p(i_1 … i_P) = prod_t p(i_t | i_1 … i_(t-1)) over P positions of K levels; the event is a string ``[P]``.
+    r"""Strings of whole numbers, position by position; the event is ``[P]``.
 
-    ``logits(before)`` gives for ``[B, t]`` first positions the logits of positions 1 … t + 1, ``[B, t + 1, K]``.
+    .. math:: p(i_1, \dots, i_P) = \prod_t p(i_t \mid i_1, \dots, i_{t-1})
+
+    Args:
+        logits: ``logits(before)`` gives, for the first t positions ``[B, t]``, the logits of positions 1 … t + 1, ``[B,
+            t + 1, K]``.
+        positions: P.
     """
 
     arg_constraints = {"positions": constraints.positive_integer}
@@ -45,11 +51,13 @@ class Autoregressive(Distribution):
         super().__init__(torch.Size(), torch.Size((positions,)), validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """ln p of each string, in nats, ``[...]``."""
         strings = value.long().reshape(-1, self.positions)
         logs = self.logits(strings[:, :-1]).log_softmax(-1)
         return logs.gather(-1, strings.unsqueeze(-1)).squeeze(-1).sum(-1).view(value.shape[:-1])
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        """Draws ``[*sample_shape, P]``, int64."""
         with torch.no_grad():
             device = next(self.logits.parameters()).device
             strings = torch.zeros(torch.Size(sample_shape).numel(), 0, dtype=torch.int64, device=device)
@@ -60,7 +68,7 @@ class Autoregressive(Distribution):
 
 
 class Causal(nn.Module):
-    """The logits of each position from those before it."""
+    """The logits of each position, given those before it."""
 
     def __init__(self, positions: int, levels: int, width: int, layers: int, heads: int):
         super().__init__()
@@ -71,26 +79,37 @@ class Causal(nn.Module):
         self.head = Linear(width, levels)
 
     def forward(self, before: Tensor) -> Tensor:
+        """Logits ``[B, t + 1, K]`` of positions 1 … t + 1, given the first t positions ``before`` ``[B, t]``."""
         x = torch.cat([self.start.expand(len(before), 1, -1), self.level(before)], 1)  # B x (t + 1) x W
         return self.head(self.blocks(x + self.place[: x.shape[1]]))
 
 
 class Transformer(Density):
-    """A small causal transformer over strings of codes."""
+    """A small causal transformer over strings of codes; see :func:`autoregressive`."""
 
     def __init__(self, positions: int, levels: int, width: int, layers: int, heads: int):
         super().__init__(positions=positions, levels=levels, width=width, layers=layers, heads=heads)
         self.network = Causal(positions, levels, width, layers, heads)
 
     def forward(self, c: Tree = None) -> Distribution:
+        """The distribution over codes ``[positions]``."""
         return Autoregressive(self.network, self.config["positions"])
 
 
 def autoregressive(
     codes: Codes, *, width: int = 64, layers: int = 2, heads: int = 4, epochs: int | str = "auto"
 ) -> Transformer:
-    """A causal transformer over whole-number codes, position by position. (van den Oord, Vinyals & Kavukcuoglu 2017;
-    Vaswani et al. 2017)"""
+    """A causal transformer over whole-number codes, position by position (Vaswani et al. 2017).
+
+    As a prior of quantised codes: van den Oord, Vinyals & Kavukcuoglu 2017.
+
+    Args:
+        codes: what it is fitted to.
+        width: of the transformer, a multiple of ``heads``.
+        layers: the number of blocks.
+        heads: of each attention.
+        epochs: a number, or "auto".
+    """
     for name, value in (("width", width), ("layers", layers), ("heads", heads)):
         require_count(value, name, most=10_000)
     require(width % heads == 0, "width", f"a multiple of the {heads} heads", width)

@@ -19,7 +19,7 @@ _beyond = False
 
 @contextlib.contextmanager
 def extrapolating(on: bool = True) -> Iterator[None]:
-    """Inside, draws of a table's columns go on beyond the range of the data where the density does."""
+    """Inside, draws of a table's columns may lie beyond the range of the data, wherever the density is positive."""
     global _beyond
     before, _beyond = _beyond, on
     try:
@@ -29,39 +29,48 @@ def extrapolating(on: bool = True) -> Iterator[None]:
 
 
 def is_extrapolating() -> bool:
+    """Whether :func:`extrapolating` is in force."""
     return _beyond
 
 
 class PointMass(Located):
-    """All mass at ``loc`` (event: the last axis): the posterior of a plain autoencoder.
+    """All mass at ``loc`` ``[..., Z]``: the posterior of a plain autoencoder.
 
-    It has no density: ``log_prob`` raises, and whatever would need one is refused rather than invented.
+    It has no density: ``log_prob`` raises ``ValueError``, so that whatever needs a density is refused instead of
+    invented.
     """
 
     @property
     def variance(self) -> Tensor:
+        """Zeros, ``[..., Z]``."""
         return torch.zeros_like(self.loc)
 
     def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        """Copies of ``loc``, ``[*sample_shape, ..., Z]``."""
         return self.loc.expand([*sample_shape, *self.loc.shape])
 
     def log_prob(self, value: Tensor) -> Tensor:
-        raise ValueError("a point mass has no density; use a posterior with a density for rates and likelihoods")
+        """``ValueError``: there is no density."""
+        raise ValueError("a point mass has no density: use a posterior with a density for rates and likelihoods")
 
 
 def rsample_and_log_prob(q: Distribution, k: int) -> tuple[Tree, Tensor | None]:
-    """k reparameterised draws of q and their log-density: z ``[K, B, Z]``, log q(z|x) ``[K, B]``.
+    r"""k reparameterised draws z of q, ``[K, B, Z]``, and :math:`\ln q(z \mid x)`, ``[K, B]``, in nats.
 
-    A distribution may answer both at once through a method of this name (a flow that caches its inverse);
-    a point mass answers ``None`` for the density. Raises ``ValueError`` for a q that cannot be
-    reparameterised.
+    A distribution may answer both at once through a method of this name (a flow that caches its inverse). For a point
+    mass the density is ``None``. Raises ``ValueError`` for a q that cannot be reparameterised.
+
+    >>> from latens.distributions import DiagonalNormal
+    >>> z, log_q = rsample_and_log_prob(DiagonalNormal(torch.zeros(4, 2), torch.ones(4, 2)), 3)
+    >>> z.shape, log_q.shape
+    (torch.Size([3, 4, 2]), torch.Size([3, 4]))
     """
     if isinstance(q, PointMass):
         return q.rsample((k,)), None
     if hasattr(q, "rsample_and_log_prob"):
         return q.rsample_and_log_prob(k)
     if not q.has_rsample:
-        raise ValueError(f"{type(q).__name__} cannot be reparameterised, so it cannot serve as a posterior here")
+        raise ValueError(f"{type(q).__name__} cannot be reparameterised: use a posterior that has rsample")
     z = canonical(q).rsample(torch.Size((k,)))
     return z, q.log_prob(z)
 
@@ -72,15 +81,20 @@ def has_row_noise(q: Distribution) -> bool:
 
 
 def center(px: Distribution) -> Tensor:
-    """The value that stands for a distribution: its mean, its mode where values are categories, a direction on a
-    sphere, and the mean of 256 draws (always the same ones) where torch knows none of them, as for flows.
+    """The value that stands for a distribution, in the shape of a draw.
+
+    It is the mean; for categories the mode; on a sphere the mean direction; and the mean of 256 draws (always the same
+    ones) where none of these is known, as for flows.
     """
     return _first_known(px, "center", "mean", "mode")
 
 
 def flat_mean(q: Distribution) -> Tensor:
-    """E[z] in coordinates in which it is a mean: inside the sphere and between the categories, where :func:`center` is
-    on them, and for a curved space the ``tangent`` vector at 0; elsewhere the same as :func:`center`."""
+    """E[z] in coordinates in which the mean is meaningful, in the shape of a draw.
+
+    It lies inside the sphere and between the categories, where :func:`center` lies on them. For a curved space it is
+    the ``tangent`` vector at 0. Elsewhere it equals :func:`center`.
+    """
     return _first_known(q, "tangent", "mean", "center", "mode")
 
 
@@ -90,7 +104,7 @@ def _first_known(px: Distribution, *names: str) -> Tensor:
             value = getattr(px, name, None)
         except NotImplementedError:
             continue
-        ours = name in ("center", "tangent")  # known where they are there; torch gives a mean of NaN for an unknown one
+        ours = name in ("center", "tangent")  # known where they exist; torch's mean is NaN where it is unknown
         if value is not None and (ours or not isinstance(value, Tensor) or not torch.isnan(value).all()):
             return value
     with seeded(0):

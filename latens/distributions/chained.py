@@ -11,11 +11,15 @@ from torch.distributions import Distribution, constraints
 
 
 class Chained(Distribution):
-    """p(a) p(b|a) over z = (a, b) side by side: a ~ first, b ~ ``second(a)``, a diagonal normal or a
-    :class:`latens.distributions.DitheredMixture`.
+    r"""Codes in two groups, z = (a, b) side by side: a from ``first``, then b from ``second(a)``.
 
-    ln p(z) = ln p(a) + ln p(b|a). ``mean``: (E a, E[b | E a]), which stands for the distribution. Shapes: a ``[...,
-    A]``, second(a): ``[..., A]`` -> a distribution over ``[..., B]``, z ``[..., A + B]``.
+    .. math:: \ln p(z) = \ln p(a) + \ln p(b \mid a)
+
+    Args:
+        first: the distribution of a, event ``[A]``.
+        second: maps a ``[..., A]`` to a distribution over b ``[..., B]``: a diagonal normal or a
+            :class:`latens.distributions.DitheredMixture`.
+        size: B, the size of b.
     """
 
     arg_constraints: dict[str, Any] = {}
@@ -30,6 +34,7 @@ class Chained(Distribution):
 
     @property
     def center(self) -> Tensor:
+        """(E[a], E[b | E[a]]), which stands for the distribution, ``[..., A + B]``."""
         a = self.first.mean
         return torch.cat([a, self.second(a).mean], -1)
 
@@ -37,12 +42,15 @@ class Chained(Distribution):
         return torch.cat([a, self.second(a).sample_rows(leading)], -1)
 
     def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        """Draws ``[*sample_shape, ..., A + B]``, with gradients where both parts carry them."""
         return self._further(self.first.rsample(torch.Size(sample_shape)), len(sample_shape))
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        """Draws ``[*sample_shape, ..., A + B]``, without gradients."""
         with torch.no_grad():
             return self._further(self.first.sample(torch.Size(sample_shape)), len(sample_shape))
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """ln p(a) + ln p(b | a), in nats, ``[...]``."""
         a, b = value.split([self.first.event_shape[-1], value.shape[-1] - self.first.event_shape[-1]], -1)
         return self.first.log_prob(a) + self.second(a).log_prob(b)

@@ -14,13 +14,17 @@ from latens.tensors.numerics import broadcast_shape
 
 
 class Columns(Distribution):
-    """Elementwise over a last axis of ``size`` columns; part i, over a last axis of n_i, gives the columns ``index``.
+    """The columns of a table, independent of each other; each part models some of them.
 
-    ln p(x) ``[..., size]`` holds one term a column, each by its part; wrap in ``Observed(…, 1)`` for the sum over the
-    observed ones. ``parts``: pairs (index, distribution), index an int64 tensor ``[n_i]``; the indices together are a
-    permutation of 0 … size-1 (only their number is checked: ``ValueError``). ``fill`` ``[size]`` lies in each column's
-    support. ``seen`` ``[2, size]``: least and largest value of draws, which are made again, 30 times at most and then
-    cut, where they are beyond; not inside :func:`latens.distributions.extrapolating`.
+    The last axis has ``size`` columns, and ln p(x) ``[..., size]`` has one term for each; wrap in ``Observed(…, 1)``
+    for the sum over the observed ones. Raises ``ValueError`` where the parts do not give ``size`` columns in all.
+
+    Args:
+        parts: pairs (index, distribution): the part's last axis, of n entries, holds the columns that ``index`` (int64
+            ``[n]``) names. Together the indices are a permutation of 0 … size-1; only their number is checked.
+        size: the number of columns.
+        seen: ``[2, size]``, the least and the largest value that a draw may have. A draw beyond them is repeated, at
+            most 30 times, and then clipped; inside :func:`latens.distributions.extrapolating` the limits are ignored.
 
     >>> from latens.distributions import Bernoulli, Normal
     >>> px = Columns([(torch.tensor([1]), Bernoulli(torch.zeros(1))),
@@ -35,7 +39,7 @@ class Columns(Distribution):
         self.parts, self.size, self.seen = tuple(parts), size, seen
         given = sum(len(index) for index, _ in self.parts)
         if given != size:
-            raise ValueError(f"the parts give {given} columns, expected {size}")
+            raise ValueError(f"the parts must give {size} columns, got {given}")
         lead = broadcast_shape(*(part.batch_shape[:-1] for _, part in self.parts))
         super().__init__(torch.Size([*lead, size]), validate_args=False)
 
@@ -54,17 +58,17 @@ class Columns(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        """Means; NaN for categories, which have none."""
+        """Means ``[..., size]``; NaN for categories, which have none."""
         return self._each(lambda part: part.mean)
 
     @property
     def variance(self) -> Tensor:
-        """Variances; NaN for categories."""
+        """Variances ``[..., size]``; NaN for categories."""
         return self._each(lambda part: part.variance)
 
     @property
     def center(self) -> Tensor:
-        """Means, modes of categories, medians of ordered levels."""
+        """Means, modes of categories and medians of ordered levels, ``[..., size]``."""
         return self._each(center)
 
     @property
@@ -73,6 +77,7 @@ class Columns(Distribution):
         return self._assemble([_fill(part, index) for index, part in self.parts])
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        """Draws ``[*sample_shape, ..., size]`` within ``seen``, without gradients."""
         with torch.no_grad():
             x = self._each(lambda part: part.sample(torch.Size(sample_shape)))
             if self.seen is None or is_extrapolating():
@@ -86,6 +91,7 @@ class Columns(Distribution):
             return torch.minimum(torch.maximum(x, low), high)
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """ln p(x_j) of each column, in nats, ``[..., size]``."""
         return self._assemble([part.log_prob(value[..., index]) for index, part in self.parts])
 
 

@@ -1,4 +1,4 @@
-"""Elementwise densities beside the normal: heavy tails, positive numbers, numbers of an interval, shares."""
+"""Elementwise densities other than the normal: heavy tails, positive numbers, numbers in an interval, shares."""
 
 from __future__ import annotations
 
@@ -13,14 +13,23 @@ from latens.distributions.counts import stirling
 from latens.distributions.normal import Normal
 from latens.tensors.numerics import LOG_2PI, broadcast_shape, log1mexp
 
-EDGE = 1e-6  # of the width of an interval
+EDGE = 1e-6  # as a share of the width of an interval
 
 
 class StudentT(Distribution):
-    """Student's t with ``df`` > 0 degrees of freedom about ``loc``; normal with variance scale^2 as df -> inf.
+    r"""Student's t with :math:`\nu` degrees of freedom; it tends to the normal as :math:`\nu \to \infty`.
 
-    p(x) = Gamma((df + 1)/2) / [Gamma(df/2) sqrt(pi df) scale] (1 + ((x - loc)/scale)^2 / df)^(-(df + 1)/2), log p in
-    nats. Variance scale^2 df / (df - 2) for df > 2, infinite below; ``mean`` is loc.
+    .. math::
+        p(x) = \frac{\Gamma(\frac{\nu + 1}{2})}{\Gamma(\frac{\nu}{2}) \sqrt{\pi \nu}\, \sigma}
+        \left(1 + \frac{(x - \mu)^2}{\nu \sigma^2}\right)^{-\frac{\nu + 1}{2}}
+
+    The mean is taken to be :math:`\mu`; the variance is :math:`\sigma^2 \nu / (\nu - 2)` for :math:`\nu > 2`, and
+    infinite otherwise.
+
+    Args:
+        df: :math:`\nu > 0`, ``[...]``.
+        loc: :math:`\mu`, ``[...]``.
+        scale: :math:`\sigma > 0`, ``[...]``.
 
     >>> round(StudentT(torch.tensor(1.0), torch.tensor(0.0), torch.tensor(1.0)).log_prob(torch.tensor(0.0)).item(), 4)
     -1.1447
@@ -35,19 +44,23 @@ class StudentT(Distribution):
 
     @property
     def mean(self) -> Tensor:
+        """``loc``, ``[...]``."""
         return self.loc.expand(self._batch_shape)
 
     @property
     def variance(self) -> Tensor:
+        r""":math:`\sigma^2 \nu / (\nu - 2)`, infinite for :math:`\nu \le 2`, ``[...]``."""
         heavy = self.df <= 2
         factor = torch.where(heavy, torch.inf, self.df / torch.where(heavy, 1.0, self.df - 2))
         return (self.scale.square() * factor).expand(self._batch_shape)
 
     def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        """Reparameterised draws, ``[*sample_shape, ...]``."""
         drawn = td.StudentT(self.df, self.loc, self.scale, validate_args=False)
         return drawn.rsample(torch.Size(sample_shape))
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """ln p(x) of each value, in nats, ``[...]``."""
         half = self.df / 2
         # ln Gamma(half + 1/2) - ln Gamma(half) - ln(half) / 2, without the difference of two large numbers
         gammas = half * torch.log1p(0.5 / half) - 0.5 + stirling(half + 0.5) - stirling(half)
@@ -56,9 +69,17 @@ class StudentT(Distribution):
 
 
 class LogNormal(Distribution):
-    """x > 0 with ln x = shift + unit u, u ~ N(loc, variance): log p(x) = log N(u) - ln unit - ln x, in nats.
+    r"""Positive numbers whose logarithm is normal: ln x = shift + unit u with u ~ N(loc, variance).
 
-    -inf for x <= 0. The mean, exp(shift + unit loc + unit^2 variance / 2), stands for the distribution.
+    .. math:: \ln p(x) = \ln \mathcal{N}(u; \mu, \sigma^2) - \ln \mathrm{unit} - \ln x
+
+    It is -inf for x <= 0.
+
+    Args:
+        loc: :math:`\mu`, ``[...]``.
+        variance: :math:`\sigma^2 > 0` of u, ``[...]``.
+        shift: what is added to ``unit * u``.
+        unit: the scale of ln x, > 0.
 
     >>> round(LogNormal(torch.tensor(0.0), torch.tensor(1.0)).log_prob(torch.tensor(1.0)).item(), 4)
     -0.9189
@@ -75,7 +96,7 @@ class LogNormal(Distribution):
 
     @property
     def fill(self) -> Tensor:
-        """The median at loc = 0."""
+        """A value in the support: exp(shift), the median at loc = 0."""
         return self.shift.exp()
 
     @property
@@ -84,16 +105,20 @@ class LogNormal(Distribution):
 
     @property
     def mean(self) -> Tensor:
+        """exp(shift + unit loc + unit² variance / 2), ``[...]``."""
         return (self.shift + self.unit * self.base.mean + self._spread / 2).exp()
 
     @property
     def variance(self) -> Tensor:
+        """(exp(unit² variance) - 1) mean², ``[...]``."""
         return torch.expm1(self._spread) * self.mean.square()
 
     def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        """Reparameterised draws, ``[*sample_shape, ...]``."""
         return (self.shift + self.unit * self.base.rsample(torch.Size(sample_shape))).exp()
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """ln p(x) of each value, in nats, ``[...]``; -inf for x <= 0."""
         log_x = torch.where(value > 0, value, 1.0).log()  # in the wider type, so that large shifts keep their digits
         u = ((log_x - self.shift) / self.unit).to(self.base.mean.dtype)
         log_p = self.base.log_prob(u) - (self.unit.log() + log_x).to(u.dtype)
@@ -101,10 +126,18 @@ class LogNormal(Distribution):
 
 
 class Beta(Distribution):
-    """x = low + (high - low) u with u ~ Beta(a, b): log p(x) = ln Beta(u; a, b) - ln(high - low), in nats.
+    r"""Numbers in an interval: x = low + (high - low) u with u ~ Beta(a, b).
 
-    The density may be 0 or infinite at the edges: u is moved inward to [1e-6, 1 - 1e-6], so that zeros and ones of the
-    data cost a finite number. -inf further outside than 1e-6 of the width. Mean low + (high - low) a / (a + b).
+    .. math:: \ln p(x) = (a - 1) \ln u + (b - 1) \ln(1 - u) - \ln B(a, b) - \ln(\mathrm{high} - \mathrm{low})
+
+    The density may be 0 or infinite at the edges, so u is clamped to [1e-6, 1 - 1e-6]: zeros and ones in the data cost
+    a finite number of nats. Values more than 1e-6 of the width outside the interval have the density 0.
+
+    Args:
+        a: > 0, ``[...]``.
+        b: > 0, ``[...]``.
+        low: the lower end of the interval.
+        high: the upper end, > ``low``.
 
     >>> px = Beta(torch.tensor(1.0), torch.tensor(1.0), 0.0, 4.0)
     >>> round(px.log_prob(torch.tensor(4.0)).item(), 4)  # uniform: -ln 4
@@ -121,6 +154,7 @@ class Beta(Distribution):
 
     @property
     def support(self) -> constraints.Constraint:
+        """The interval [low, high]."""
         return constraints.interval(self.low, self.low + self.width)
 
     @property
@@ -130,24 +164,28 @@ class Beta(Distribution):
 
     @property
     def mean(self) -> Tensor:
+        """low + (high - low) a / (a + b), ``[...]``."""
         return self.low + self.width * (self.a / (self.a + self.b))
 
     @property
     def variance(self) -> Tensor:
+        """(high - low)² a b / [(a + b)² (a + b + 1)], ``[...]``."""
         total = self.a + self.b
         return self.width.square() * (self.a * self.b / (total.square() * (total + 1)))
 
     def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        """Reparameterised draws, ``[*sample_shape, ...]``."""
         a, b = torch.broadcast_tensors(self.a, self.b)
         return self.low + self.width * td.Beta(a, b, validate_args=False).rsample(torch.Size(sample_shape))
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """ln p(x) of each value, in nats, ``[...]``; -inf outside the interval."""
         a, b, total = self.a, self.b, self.a + self.b
         share = (value - self.low) / self.width  # in the wider type
         inside = (share >= -EDGE) & (share <= 1 + EDGE)
         u = share.clamp(EDGE, 1 - EDGE)
         u, rest = u.to(a.dtype), (1 - u).to(a.dtype)
-        # -(a + b) KL(mean || u), and what Stirling's formula gives and leaves of the three gamma functions
+        # -(a + b) KL(mean || u), then Stirling's formula for the three gamma functions and its remainders
         divergence = a * (u.log() - (a / total).log()) + b * (rest.log() - (b / total).log())
         gammas = 0.5 * (a.log() + b.log() - total.log() - LOG_2PI) + stirling(total) - stirling(a) - stirling(b)
         log_p = divergence + gammas - u.log() - rest.log() - self.width.log().to(a.dtype)
@@ -155,10 +193,16 @@ class Beta(Distribution):
 
 
 class ContinuousBernoulli(Distribution):
-    """Shares in [0, 1]: p(x) = C l^x (1 - l)^(1 - x), l = sigmoid(logits) (Loaiza-Ganem & Cunningham 2019), in nats.
+    r"""Shares in [0, 1]: the Bernoulli's formula as a density (Loaiza-Ganem & Cunningham 2019).
 
-    With e = logits, p(x) = exp(e x) e / (exp(e) - 1), that is C = 2 artanh(1 - 2 l) / (1 - 2 l), and 2 at l = 1/2.
-    Mean 1 / (1 - exp(-e)) - 1 / e, which is not l. -inf outside [0, 1].
+    .. math:: p(x) = C\, \lambda^x (1 - \lambda)^{1 - x} = \frac{e^{\eta x}\, \eta}{e^\eta - 1}, \qquad
+        \lambda = \frac{1}{1 + e^{-\eta}}, \quad
+        C = \frac{2 \operatorname{artanh}(1 - 2 \lambda)}{1 - 2 \lambda}
+
+    C is 2 at :math:`\lambda = 1/2`. The mean is not :math:`\lambda`. The density is 0 outside [0, 1].
+
+    Args:
+        logits: :math:`\eta`, ``[...]``.
 
     >>> round(ContinuousBernoulli(torch.tensor(0.3).logit()).mean.item(), 6)
     0.430223
@@ -174,13 +218,14 @@ class ContinuousBernoulli(Distribution):
         super().__init__(logits.shape, validate_args=False)
 
     def _split(self) -> tuple[Tensor, Tensor, Tensor]:
-        """|logits| for the closed form, its square for the series, and where the series holds."""
+        """(absolute logits for the closed form, squares for the series, where the series holds)."""
         size = self.logits.abs()
         near = size < 0.5
         return torch.where(near, 1.0, size), torch.where(near, self.logits, 0.0).square(), near
 
     @property
     def mean(self) -> Tensor:
+        r""":math:`1 / (1 - e^{-\eta}) - 1 / \eta`, ``[...]``, by a series near 0."""
         far, square, near = self._split()
         closed = 0.5 + self.logits.sign() * (-1 / torch.expm1(-far) - 1 / far - 0.5)
         terms = 1 / 12 - square * (1 / 720 - square * (1 / 30240 - square * (1 / 1209600 - square / 47900160)))
@@ -188,13 +233,16 @@ class ContinuousBernoulli(Distribution):
 
     @property
     def variance(self) -> Tensor:
+        r""":math:`1 / \eta^2 - e^{\eta} / (e^{\eta} - 1)^2`, ``[...]``, by a series near 0."""
         far, square, near = self._split()
         closed = far.square().reciprocal() - (-far).exp() / torch.expm1(-far).square()
         terms = 1 / 240 - square * (1 / 6048 - square * (1 / 172800 - square / 5322240))
         return torch.where(near, 1 / 12 - square * terms, closed)
 
     def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
-        """By the inverse distribution function, ln[1 + u (exp(e) - 1)] / e."""
+        r"""Reparameterised draws ``[*sample_shape, ...]`` by the inverse distribution function, :math:`\ln[1 + u
+        (e^\eta - 1)] / \eta`.
+        """
         shape = [*sample_shape, *self._batch_shape]
         u = torch.rand(shape, dtype=self.logits.dtype, device=self.logits.device)
         size = self.logits.abs().clamp_min(math.sqrt(torch.finfo(u.dtype).tiny))
@@ -202,6 +250,7 @@ class ContinuousBernoulli(Distribution):
         return torch.where(self.logits > 0, 1 - x, x).clamp(0, 1)
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """ln p(x) of each value, in nats, ``[...]``; -inf outside [0, 1]."""
         x = value.to(self.logits.dtype)
         far, square, near = self._split()
         closed = far / 2 + log1mexp(far) - far.log()  # ln [sinh(e/2) / (e/2)]

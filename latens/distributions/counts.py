@@ -1,6 +1,7 @@
 """Elementwise likelihoods of counts 0, 1, 2, …: Poisson, negative binomial, and negative binomial with extra zeros.
 
-Evaluated as deviances plus Stirling remainders (Loader 2000), so that counts of a million keep their digits in float32.
+Each is evaluated as deviances plus Stirling remainders (Loader 2000), so that counts of a million keep their digits in
+float32.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ LIMIT = 46.0  # means and dispersions stay within e^±46 = 1e±20: finite in flo
 
 
 def stirling(z: Tensor) -> Tensor:
-    """ln Gamma(z) - [(z - 1/2) ln z - z + ln(2 pi) / 2] for z > 0: what Stirling's formula leaves, about 1/(12 z).
+    r"""The remainder of Stirling's formula, about 1 / (12 z), for z > 0.
+
+    .. math:: \ln \Gamma(z) - \left[(z - \tfrac12) \ln z - z + \tfrac12 \ln 2\pi\right]
 
     >>> round(stirling(torch.tensor(1.0, dtype=torch.float64)).item(), 12)
     0.081061466795
@@ -42,9 +45,14 @@ def _whole(value: Tensor, log_p: Tensor) -> Tensor:
 
 
 class Poisson(Distribution):
-    """Poisson with rate e^log_rate: ln p(x) = x log_rate - e^log_rate - ln x!, in nats; any storage type.
+    r"""Counts with mean and variance :math:`e^{\eta}`.
 
-    -inf for values that are negative or no whole numbers.
+    .. math:: \ln p(x) = x \eta - e^{\eta} - \ln x!
+
+    Values may have any storage type; those that are negative or not whole have mass 0.
+
+    Args:
+        log_rate: :math:`\eta`, ``[...]``, clamped to ±46.
 
     >>> round(Poisson(torch.tensor(0.0)).log_prob(torch.tensor(2)).exp().item(), 4)  # e^-1 / 2
     0.1839
@@ -60,17 +68,21 @@ class Poisson(Distribution):
 
     @property
     def mean(self) -> Tensor:
+        """exp(log_rate), ``[...]``."""
         return self.log_rate.exp()
 
     @property
     def variance(self) -> Tensor:
+        """exp(log_rate), ``[...]``."""
         return self.mean
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        """Draws ``[*sample_shape, ...]`` as floats, without gradients."""
         with torch.no_grad():
             return torch.poisson(self.mean.expand([*sample_shape, *self._batch_shape]))
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """ln p(x) of each count, in nats, ``[...]``; -inf where x is negative or not whole."""
         x = value.to(self.log_rate.dtype)
         k = torch.where(x > 0, x, 1.0)
         log_k = k.log()
@@ -79,11 +91,17 @@ class Poisson(Distribution):
 
 
 class NegativeBinomial(Distribution):
-    """Counts of mean mu = e^log_mean and variance mu + mu^2 / theta, theta = e^log_theta; Poisson as theta -> inf.
+    r"""Counts with mean :math:`\mu` and variance :math:`\mu + \mu^2 / \theta`; Poisson as :math:`\theta \to \infty`.
 
-    p(x) = Gamma(x + theta) / [Gamma(theta) x!] (theta / (theta + mu))^theta (mu / (theta + mu))^x, in nats: scipy's
-    ``nbinom(theta, theta / (theta + mu))``. Stable for theta from 1e-20 to 1e20. -inf for values that are negative or
-    no whole numbers.
+    .. math:: p(x) = \frac{\Gamma(x + \theta)}{\Gamma(\theta)\, x!}
+        \left(\frac{\theta}{\theta + \mu}\right)^\theta \left(\frac{\mu}{\theta + \mu}\right)^x
+
+    This is scipy's ``nbinom(theta, theta / (theta + mu))``, stable for :math:`\theta` from 1e-20 to 1e20. Values that
+    are negative or not whole have mass 0.
+
+    Args:
+        log_mean: :math:`\ln \mu`, ``[...]``, clamped to ±46.
+        log_theta: :math:`\ln \theta`, ``[...]``, clamped to ±46.
 
     >>> px = NegativeBinomial(torch.tensor(1.0).log(), torch.tensor(1.0).log())  # geometric, p = 1/2
     >>> px.log_prob(torch.tensor([0, 1, 2])).exp()
@@ -100,20 +118,23 @@ class NegativeBinomial(Distribution):
 
     @property
     def mean(self) -> Tensor:
+        r""":math:`\mu`, ``[...]``."""
         return self.log_mean.exp().expand(self._batch_shape)
 
     @property
     def variance(self) -> Tensor:
+        r""":math:`\mu + \mu^2 / \theta`, ``[...]``."""
         return self.log_mean.exp() + (2 * self.log_mean - self.log_theta).exp().expand(self._batch_shape)
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
-        """A Poisson draw whose rate is a Gamma(theta, theta / mu) draw."""
+        """Draws ``[*sample_shape, ...]``: Poisson with a rate drawn from Gamma(theta, theta / mu); no gradients."""
         with torch.no_grad():
             theta = self.log_theta.exp().expand(self._batch_shape)
             rate = td.Gamma(theta, torch.ones_like(theta), validate_args=False).sample(torch.Size(sample_shape))
             return torch.poisson(rate * (self.log_mean - self.log_theta).exp())
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """ln p(x) of each count, in nats, ``[...]``; -inf where x is negative or not whole."""
         x = value.to(self.log_mean.dtype)
         theta = self.log_theta.exp()
         k = torch.where(x > 0, x, 1.0)
@@ -128,9 +149,14 @@ class NegativeBinomial(Distribution):
 
 
 class ZeroInflatedNegativeBinomial(NegativeBinomial):
-    """Zero with probability pi = sigmoid(zero_logits), otherwise a :class:`NegativeBinomial` count, in nats.
+    r"""Zero with probability :math:`\pi`, otherwise a :class:`NegativeBinomial` count (Greene 1994; Lopez et al. 2018).
 
-    Mean (1 - pi) mu, variance (1 - pi)(mu + mu^2 / theta + pi mu^2). (Greene 1994; Lopez et al. 2018)
+    .. math:: p(x) = \pi\, [x = 0] + (1 - \pi) \operatorname{NB}(x; \mu, \theta), \qquad \pi = \frac{1}{1 + e^{-a}}
+
+    Args:
+        log_mean: :math:`\ln \mu`, ``[...]``.
+        log_theta: :math:`\ln \theta`, ``[...]``.
+        zero_logits: a, ``[...]``.
 
     >>> px = ZeroInflatedNegativeBinomial(torch.tensor(0.0), torch.tensor(0.0), torch.tensor(0.0))
     >>> px.log_prob(torch.tensor([0, 1])).exp()  # 1/2 + 1/2 1/2, 1/2 1/4
@@ -144,19 +170,23 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
 
     @property
     def mean(self) -> Tensor:
+        r""":math:`(1 - \pi) \mu`, ``[...]``."""
         return (-self.zero_logits).sigmoid() * super().mean
 
     @property
     def variance(self) -> Tensor:
+        r""":math:`(1 - \pi)(\mu + \mu^2 / \theta + \pi \mu^2)`, ``[...]``."""
         spread = self.zero_logits.sigmoid() * super().mean.square()
         return (-self.zero_logits).sigmoid() * (super().variance + spread)
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        """Draws ``[*sample_shape, ...]`` as floats, without gradients."""
         with torch.no_grad():
             counts = super().sample(sample_shape)
             return torch.where(torch.rand_like(counts) < self.zero_logits.sigmoid(), 0.0, counts)
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """ln p(x) of each count, in nats, ``[...]``; -inf where x is negative or not whole."""
         counted = logsigmoid(-self.zero_logits) + super().log_prob(value)
         none = torch.where(value == 0, counted, 0.0)
         return torch.where(value == 0, torch.logaddexp(logsigmoid(self.zero_logits), none), counted)

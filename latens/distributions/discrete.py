@@ -12,11 +12,20 @@ from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
 from latens.tensors.numerics import broadcast_shape, log1mexp_of_log
 
-NEVER = -1e4  # a logit whose level has the probability 0, and finite gradients
+NEVER = -1e4  # the logit of a forbidden level: its probability underflows to 0, and gradients stay finite
 
 
 class Bernoulli(Distribution):
-    """p(x = 1) = sigmoid(logits); x in {0, 1} of any storage type. log p in nats."""
+    r"""Values 0 and 1, of any storage type.
+
+    .. math:: \ln p(x) = x \eta - \ln(1 + e^\eta), \qquad p(x = 1) = \frac{1}{1 + e^{-\eta}}
+
+    Args:
+        logits: :math:`\eta`, ``[...]``.
+
+    >>> Bernoulli(torch.zeros(2)).log_prob(torch.tensor([0, 1]))
+    tensor([-0.6931, -0.6931])
+    """
 
     arg_constraints = {"logits": constraints.real}
     support = constraints.boolean
@@ -27,23 +36,30 @@ class Bernoulli(Distribution):
 
     @property
     def mean(self) -> Tensor:
+        """p(x = 1), ``[...]``."""
         return self.logits.sigmoid()
 
     @property
     def variance(self) -> Tensor:
+        """p (1 - p), ``[...]``."""
         return self.mean * (1 - self.mean)
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        """Draws ``[*sample_shape, ...]`` of 0.0 and 1.0, without gradients."""
         with torch.no_grad():
             return torch.bernoulli(self.mean.expand([*sample_shape, *self._batch_shape]))
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """ln p(x) of each value, in nats, ``[...]``."""
         logits, value = torch.broadcast_tensors(self.logits, value.to(self.logits.dtype))
         return -binary_cross_entropy_with_logits(logits, value, reduction="none")
 
     def summed(self, value: Tensor, missing: Tensor) -> Tensor:
-        """sum_d x_d l_d - softplus(l_d) over the observed cells, as products: logits ``[K, B, D]``, the same B x D data
-        for all K; ``[K, B]``."""
+        r""":math:`\sum_d x_d \eta_d - \ln(1 + e^{\eta_d})` over the observed cells, ``[K, B]``, as matrix products.
+
+        The logits are ``[K, B, D]``; all K draws share the data ``value`` ``[B, D]``, of which ``missing`` marks the
+        cells to leave out.
+        """
         logits, observed = self.logits.transpose(0, 1), (~missing).to(self.logits.dtype)  # B x K x D
         filled = torch.where(missing, 0.0, value.to(self.logits.dtype))
         zero = torch.bmm(softplus(logits, threshold=40.0), observed.unsqueeze(-1))
@@ -51,9 +67,18 @@ class Bernoulli(Distribution):
 
 
 class Categorical(td.Categorical):
-    """Categories 0 … L-1 from unnormalised log-probabilities on the last axis; x may be any storage type.
+    r"""Categories 0 … L-1, of any storage type.
 
-    Categories have no mean: what stands for the distribution is its mode.
+    .. math:: p(x = k) = \frac{e^{\eta_k}}{\sum_l e^{\eta_l}}
+
+    Categories have no mean: the mode stands for the distribution.
+
+    Args:
+        logits: :math:`\eta`, ``[..., L]``, unnormalised log-probabilities.
+
+    >>> px = Categorical(torch.tensor([0.0, 1.0, 0.0]))
+    >>> px.center.item(), round(px.log_prob(torch.tensor(1.0)).item(), 4)  # ln e / (e + 2)
+    (1, -0.5514)
     """
 
     def __init__(self, logits: Tensor):
@@ -61,16 +86,20 @@ class Categorical(td.Categorical):
 
     @property
     def center(self) -> Tensor:
+        """The mode, ``[...]``."""
         return self.logits.argmax(-1)
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """ln p(x) of each value, in nats, ``[...]``."""
         lead = broadcast_shape(value.shape, self._batch_shape)
         index = value.long().unsqueeze(-1).expand(*lead, 1)
         return self.logits.expand(*lead, self.logits.shape[-1]).gather(-1, index).squeeze(-1)
 
 
 def among(px: Distribution, allowed: Tensor) -> Categorical:
-    """Levels that are allowed, ``[..., L]`` true there: p(k) / sum of p over the allowed, and 0 elsewhere.
+    """The distribution of levels given that the level is allowed.
+
+    It is p(k) / sum of p over the allowed levels where ``allowed`` ``[..., L]`` is true, and 0 elsewhere.
 
     >>> among(Bernoulli(torch.zeros(1)), torch.tensor([[False, True]])).log_prob(torch.ones(1))
     tensor([0.])
@@ -84,16 +113,27 @@ def among(px: Distribution, allowed: Tensor) -> Categorical:
 
 
 class DiscretizedLogistic(Distribution):
-    """Ordered levels 0 … L-1: the mass that a mixture of logistic densities puts on each level's bin.
+    r"""Ordered levels 0 … L-1: the mass that a mixture of logistic densities puts on the bin of each level.
 
-    With y = 2x/(L-1) - 1 in [-1, 1] and half a bin d = 1/(L-1),
-    p(x) = sum_m w_m [sigmoid((y + d - mu_m)/s_m) - sigmoid((y - d - mu_m)/s_m)],
-    where the lowest bin reaches to -inf and the highest to +inf, so that the masses sum to 1 for every mu and s
-    (Kingma et al. 2016; mixtures: Salimans et al. 2017). Evaluated as
-    -softplus(-a) - softplus(b) + ln(1 - exp(-(a - b))), which is exact and has finite gradients however far away.
+    With :math:`y = 2x/(L-1) - 1` in [-1, 1] and half a bin :math:`d = 1/(L-1)`,
 
-    Shapes: ``loc``, ``log_scale`` and ``logits`` are ``[M, ...]`` with the M components first; one component needs no
-    ``logits``. ``loc`` and ``log_scale`` are in units of y. log p in nats.
+    .. math:: p(x) = \sum_m w_m \left[\sigma\!\left(\frac{y + d - \mu_m}{s_m}\right)
+        - \sigma\!\left(\frac{y - d - \mu_m}{s_m}\right)\right].
+
+    The lowest bin reaches to -inf and the highest to +inf, so that the masses sum to 1 for every :math:`\mu` and s
+    (Kingma et al. 2016; mixtures: Salimans et al. 2017). With a and b the two arguments of :math:`\sigma`, the
+    logarithm of the difference is computed as -softplus(-a) - softplus(b) + ln(1 - exp(b - a)), whose gradients stay
+    finite however far y is from :math:`\mu`.
+
+    Args:
+        loc: :math:`\mu`, ``[M, ...]``, the M components first, in units of y.
+        log_scale: ln s, ``[M, ...]``, in units of y.
+        levels: L, at least 2.
+        logits: ``[M, ...]``, whose softmax over M is w; None for one component.
+
+    >>> px = DiscretizedLogistic(torch.zeros(1, 1), torch.zeros(1, 1), 4)
+    >>> round(px.log_prob(torch.arange(4.0).view(4, 1)).exp().sum().item(), 6)
+    1.0
     """
 
     arg_constraints = {"loc": constraints.real, "log_scale": constraints.real}
@@ -105,17 +145,19 @@ class DiscretizedLogistic(Distribution):
 
     @property
     def support(self) -> constraints.Constraint:
+        """The whole numbers 0 … L-1."""
         return constraints.integer_interval(0, self.levels - 1)
 
     @property
     def mean(self) -> Tensor:
-        """Mean of the clipped, unrounded logistics, in levels: within half a level of the exact mean."""
+        """Mean of the clipped, unrounded logistics, in levels, ``[...]``: within half a level of the exact mean."""
         scale = self.log_scale.exp()
         inside = scale * (softplus((self.loc + 1) / scale) - softplus((self.loc - 1) / scale))  # E[clip(y)] + 1
         weights = 1.0 if self.logits is None else self.logits.softmax(0)
         return (weights * inside).sum(0) * (self.levels - 1) / 2
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        """Draws ``[*sample_shape, ...]`` of levels as floats, without gradients."""
         with torch.no_grad():
             shape = [*sample_shape, *self._batch_shape]
             if self.logits is None:
@@ -131,6 +173,7 @@ class DiscretizedLogistic(Distribution):
             return ((y + 1) * (self.levels - 1) / 2).round().clamp(0, self.levels - 1)
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """ln p(x) of each level, in nats, ``[...]``."""
         value = value.to(self.loc.dtype)
         # further leading axes of the value go between the components and the batch
         lead = [1] * max(0, value.dim() - len(self._batch_shape))

@@ -1,4 +1,4 @@
-"""Distributions known by how they are drawn."""
+"""Distributions known only by their draws."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from torch.distributions import Distribution
 
 
 class Drawn(Distribution):
-    """Codes known by a way to draw them and one value that stands for them; its density has no closed form.
+    """Codes known by a way to draw them and by one value that stands for them; the density has no closed form.
 
-    ``mean`` ``[B, Z]``: that value (each class that gives one says what it is). ``draw(k)``: k draws ``[k, B, Z]``,
-    their noise from :func:`latens.tensors.randomness.standard_normal`. ``log_prob`` raises: where such a distribution
-    is q or p of a draw there is no rate in closed form, and ``log_pz`` and ``log_qz`` may live on a larger space than
-    z.
+    ``log_prob`` raises ``ValueError``. Where such a distribution is q or p of a draw, there is no rate in closed form,
+    and ``log_pz`` and ``log_qz`` of the draw may live on a larger space than z.
+
+    Args:
+        mean: ``[B, Z]``, the value that stands for the distribution; each class that gives one says what it is.
+        draw: ``draw(k)`` gives k draws ``[k, B, Z]``, with noise from
+            :func:`latens.tensors.randomness.standard_normal`.
 
     >>> q = Drawn(torch.zeros(4, 2), lambda k: torch.ones(k, 4, 2))
     >>> q.sample((3,)).shape
@@ -31,12 +34,15 @@ class Drawn(Distribution):
 
     @property
     def mean(self) -> Tensor:
+        """The value that stands for the distribution, ``[B, Z]``."""
         return self._mean
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        """Draws ``[*sample_shape, B, Z]``, without gradients."""
         shape = torch.Size(sample_shape)
         with torch.no_grad():
             return self._draw(shape.numel()).reshape(*shape, *self._mean.shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        raise ValueError("this distribution is known by its draws alone: take the weights of a draw for densities")
+        """``ValueError``: the density has no closed form."""
+        raise ValueError("the density of this distribution has no closed form: use log_pz and log_qz of a draw")

@@ -11,10 +11,16 @@ from latens.tensors.numerics import surely_complete
 
 
 class InUnits(Distribution):
-    """The distribution of x = shift + unit * u for u ~ base: a density of the user's data.
+    r"""The distribution of x = shift + unit u with u ~ base: a density of the user's data.
 
-    log p(x) = log p_base((x - shift) / unit) - ln unit: the Jacobian is part of the number, so log-likelihoods do
-    not depend on how the data were standardised inside.
+    .. math:: \ln p(x) = \ln p_{\text{base}}\!\left(\frac{x - \mathrm{shift}}{\mathrm{unit}}\right) - \ln \mathrm{unit}
+
+    The Jacobian is part of the number, so that log-likelihoods do not depend on how the data were standardised inside.
+
+    Args:
+        base: an elementwise distribution.
+        shift: what is added, broadcast against the cells.
+        unit: the factor, > 0, broadcast against the cells.
     """
 
     arg_constraints: dict = {}
@@ -26,10 +32,12 @@ class InUnits(Distribution):
 
     @property
     def mean(self) -> Tensor:
+        """shift + unit E[u], in the shape of ``base``."""
         return self.shift.to(self.base.mean.dtype) + self.unit.to(self.base.mean.dtype) * self.base.mean
 
     @property
     def variance(self) -> Tensor:
+        """unit² Var[u], in the shape of ``base``."""
         return self.unit.to(self.base.mean.dtype).square() * self.base.variance
 
     @property
@@ -38,19 +46,21 @@ class InUnits(Distribution):
         return self.shift + self.unit * getattr(self.base, "fill", 0.0)
 
     def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        """Draws ``[*sample_shape, ...]``, reparameterised as those of ``base`` are."""
         return self.shift + self.unit * self.base.rsample(torch.Size(sample_shape))
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """ln p(x) of each cell per unit of the user's data, in nats, ``[...]``."""
         # subtracted in the wider of the two types, so that 1.6e9 +- 1 keeps its digits
         inner = ((value - self.shift) / self.unit).to(self.base.mean.dtype)
         return self.base.log_prob(inner) - self.unit.log().to(inner.dtype)
 
 
 class OnGrid(Distribution):
-    """The distribution of x = first + step u for levels u = 0, 1, … ~ base: masses of the user's evenly spaced numbers.
+    """The distribution of x = first + step u with levels u = 0, 1, … ~ base: masses of evenly spaced numbers.
 
-    A value is the level it is nearest to, so that numbers rounded to the model's floats keep their mass; there is no
-    Jacobian, as ln p(x) is that of a mass, comparable with that of the whole numbers u.
+    A value has the mass of the nearest level, so that numbers rounded to the model's floats keep theirs. There is no
+    Jacobian, because ln p(x) is that of a mass; it compares with the one of the whole numbers u.
     """
 
     arg_constraints: dict = {}
@@ -61,26 +71,31 @@ class OnGrid(Distribution):
 
     @property
     def mean(self) -> Tensor:
+        """first + step E[u], in the shape of ``base``."""
         return self.first + self.step * self.base.mean
 
     @property
     def center(self) -> Tensor:
+        """first + step times the value that stands for ``base``."""
         return self.first + self.step * center(self.base)
 
     @property
     def fill(self) -> float:
-        """A value in the support."""
+        """A value in the support: the first."""
         return self.first
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        """Draws ``[*sample_shape, ...]`` in the user's numbers."""
         return self.first + self.step * self.base.sample(torch.Size(sample_shape))
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """The log mass of the level nearest to each value, in nats, ``[...]``."""
         return self.base.log_prob(((value - self.first) / self.step).round())
 
 
 class Reproduced(InUnits):
-    """:class:`InUnits` where cells outside the mask ``varying`` never vary: they are ``shift`` and have no density.
+    """:class:`InUnits` with cells that never vary: outside the mask ``varying`` a cell is ``shift`` and has no density.
+
     Such a cell adds 0 to ln p(x), and -``cost`` where it has another value.
     """
 
@@ -90,16 +105,20 @@ class Reproduced(InUnits):
 
     @property
     def mean(self) -> Tensor:
+        """The mean of :class:`InUnits`, and ``shift`` in cells that never vary."""
         return self._kept(super().mean)
 
     @property
     def variance(self) -> Tensor:
+        """The variance of :class:`InUnits`, and 0 in cells that never vary."""
         return torch.where(self.varying, super().variance, 0.0)
 
     def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        """Draws ``[*sample_shape, ...]``, with ``shift`` in cells that never vary."""
         return self._kept(super().rsample(sample_shape))
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """ln p(x) of each cell, in nats, ``[...]``; 0 or -``cost`` in cells that never vary."""
         inside = super().log_prob(torch.where(self.varying, value, self.shift))
         return torch.where(self.varying, inside, -self.cost * (value != self.shift).to(inside.dtype))
 
@@ -108,15 +127,26 @@ class Reproduced(InUnits):
 
 
 class Observed(Distribution):
-    """An elementwise distribution whose last ``event_dims`` axes form one datum; NaN cells are unobserved.
+    r"""Rows of independent cells, of which NaN cells are unobserved.
 
-    log p(x_observed) = sum over observed cells of log p(x_cell). Missing cells are filled with a value in the support
-    *before* the density is evaluated and masked after, because masking a density of NaN alone gives NaN gradients
-    (``fill`` of the base, 0 unless it says otherwise). Values that surely are complete skip the mask. ``cells`` gives
-    the terms before the sum. A base with ``given(value)`` becomes what that
-    gives, which may read the observed cells (:class:`~latens.distributions.InOrder`). One with ``summed(value,
-    missing)`` sums over flat data itself where many draws meet
-    the same data and nothing is differentiated.
+    .. math:: \ln p(x_{\text{obs}}) = \sum_{d \text{ observed}} \ln p(x_d)
+
+    Missing cells are filled with a value in the support (``fill`` of the base, 0 where it has none) *before* the
+    density is evaluated, and masked afterwards: the gradient of a density at NaN is NaN even where it is masked. Values
+    that are surely complete skip the mask.
+
+    A base may have two methods of its own. ``given(value)`` returns the distribution to evaluate, which may depend on
+    the observed cells (:class:`~latens.distributions.InOrder`). ``summed(value, missing)`` sums over flat rows where
+    many draws meet the same rows and nothing is differentiated.
+
+    Args:
+        base: an elementwise distribution.
+        event_dims: how many of its last axes form one row.
+
+    >>> from latens.distributions import Normal
+    >>> px = Observed(Normal(torch.zeros(3), torch.ones(3)), 1)
+    >>> round(px.log_prob(torch.tensor([0.0, torch.nan, 0.0])).item(), 4)  # two of three cells
+    -1.8379
     """
 
     arg_constraints: dict = {}
@@ -129,30 +159,35 @@ class Observed(Distribution):
 
     @property
     def has_rsample(self) -> bool:  # type: ignore[override]
+        """Whether the base can be reparameterised."""
         return self.base.has_rsample
 
     @property
     def mean(self) -> Tensor:
+        """The mean of the base, ``[..., *event]``."""
         return self.base.mean
 
     @property
     def variance(self) -> Tensor:
+        """The variance of the base, ``[..., *event]``."""
         return self.base.variance
 
     @property
     def center(self) -> Tensor:
-        """The mean, or the mode where values are categories."""
+        """The mean, or the mode where values are categories, ``[..., *event]``."""
         found = getattr(self.base, "center", None)
         return self.base.mean if found is None else found
 
     def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        """Reparameterised draws of complete rows, ``[*sample_shape, ..., *event]``."""
         return self.base.rsample(torch.Size(sample_shape))
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        """Draws of complete rows, ``[*sample_shape, ..., *event]``."""
         return self.base.sample(torch.Size(sample_shape))
 
     def cells(self, value: Tensor) -> Tensor:
-        """log p of each cell, ``[..., event]``; zero where the cell is missing."""
+        """ln p of each cell, in nats, ``[..., *event]``; 0 where the cell is missing."""
         base = self.base.given(value) if hasattr(self.base, "given") else self.base
         if surely_complete(value):
             return base.log_prob(value)
@@ -161,6 +196,7 @@ class Observed(Distribution):
         return torch.where(missing, 0.0, base.log_prob(filled))
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """The sum of ln p over the observed cells of each row, in nats, ``[...]``."""
         summed = getattr(self.base, "summed", None)
         many = len(self.batch_shape) == 2 and value.shape == self.batch_shape[1:] + self.event_shape
         if summed is not None and many and self.event_dims == 1 and not torch.is_grad_enabled():

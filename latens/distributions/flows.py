@@ -15,36 +15,49 @@ Mapped = tuple[Tensor, Tensor]  # (image [..., Z], ln |det dT/du| at u [...])
 
 
 class Transform:
-    """An invertible map T of vectors ``[..., Z]``: ``forward(u)`` gives (z, ln |det dT/du|), ``inverse(z)`` gives (u,
-    the same log-determinant at u); log-determinants ``[...]``, nats.
+    r"""An invertible map T of vectors ``[..., Z]``.
+
+    Both directions give the log-determinant :math:`\ln |\det \partial T / \partial u|` at u, ``[...]``, in nats.
     """
 
     def forward(self, u: Tensor) -> Mapped:
+        """(z = T(u) ``[..., Z]``, log-determinant at u ``[...]``)."""
         raise NotImplementedError
 
     def inverse(self, z: Tensor) -> Mapped:
+        """(u with T(u) = z ``[..., Z]``, log-determinant at u ``[...]``)."""
         raise NotImplementedError
 
 
 class Affine(Transform):
-    """T(u) = loc + scale * u, elementwise: ln |det| = sum_i ln scale_i, scale > 0."""
+    r"""T(u) = loc + scale u, elementwise, scale > 0; the log-determinant is :math:`\sum_i \ln \mathrm{scale}_i`."""
 
     def __init__(self, loc: Tensor, scale: Tensor):
         self.loc, self.scale = loc, scale
 
     def forward(self, u: Tensor) -> Mapped:
+        """(loc + scale u, log-determinant ``[...]``)."""
         return self.loc + self.scale * u, self.scale.log().sum(-1).expand(u.shape[:-1])
 
     def inverse(self, z: Tensor) -> Mapped:
+        """((z - loc) / scale, log-determinant ``[...]``)."""
         return (z - self.loc) / self.scale, self.scale.log().sum(-1).expand(z.shape[:-1])
 
 
 class Planar(Transform):
-    """T(u) = u + v tanh(w'u + b): ln |det| = ln(1 + w'v tanh'(w'u + b)) (Rezende & Mohamed 2015).
+    r"""A bend along one direction (Rezende & Mohamed 2015).
 
-    T is invertible for w'v > -1: from the raw v it takes v + (m(w'v) - w'v) w / |w|^2 with m(s) = softplus(s + ln(e -
-    1)) - 1, so that v = 0 is the identity. Shapes: v, w ``[..., Z]``, b ``[...]``. The inverse solves one increasing
-    equation in w'u by bisection.
+    .. math:: T(u) = u + v \tanh(w^\top u + b), \qquad
+        \ln |\det| = \ln\left(1 + w^\top v\, (1 - \tanh^2(w^\top u + b))\right)
+
+    T is invertible for :math:`w^\top v > -1`. To ensure it, the raw v is replaced by :math:`v + (m(w^\top v) - w^\top
+    v)\, w / \lVert w \rVert^2` with :math:`m(s) = \operatorname{softplus}(s + \ln(e - 1)) - 1`, so that v = 0 gives the
+    identity. The inverse solves one increasing equation in :math:`w^\top u` by bisection.
+
+    Args:
+        v: ``[..., Z]``.
+        w: ``[..., Z]``.
+        b: ``[...]``.
     """
 
     def __init__(self, v: Tensor, w: Tensor, b: Tensor):
@@ -54,10 +67,14 @@ class Planar(Transform):
         self.w, self.b, self.square = w, b.unsqueeze(-1), square
 
     def forward(self, u: Tensor) -> Mapped:
+        """(T(u) ``[..., Z]``, log-determinant ``[...]``)."""
         h = torch.tanh((self.w * u).sum(-1, keepdim=True) + self.b)
         return u + self.v * h, torch.log1p(self.slope * (1 - h.square())).squeeze(-1)
 
     def inverse(self, z: Tensor) -> Mapped:
+        """(u ``[..., Z]``, log-determinant at u ``[...]``), by bisection and one Newton step, which carries the
+        gradient.
+        """
         along = (self.w * z).sum(-1, keepdim=True)
         with torch.no_grad():  # s + (w'v) tanh(s + b) = w'z lies within |w'v| of w'z
             low, high = along - self.slope.abs(), along + self.slope.abs()
@@ -73,10 +90,19 @@ class Planar(Transform):
 
 
 class Radial(Transform):
-    """T(u) = u + beta (u - center) / (alpha + r), r = |u - center| (Rezende & Mohamed 2015).
+    r"""A push towards or away from a point (Rezende & Mohamed 2015).
 
-    ln |det| = (Z - 1) ln(1 + beta / (alpha + r)) + ln(1 + alpha beta / (alpha + r)^2); invertible for alpha > 0, beta >
-    -alpha. Shapes: center ``[..., Z]``, alpha and beta ``[...]``.
+    With :math:`r = \lVert u - c \rVert`,
+
+    .. math:: T(u) = u + \frac{\beta\, (u - c)}{\alpha + r}, \qquad \ln |\det| =
+        (Z - 1) \ln\left(1 + \frac{\beta}{\alpha + r}\right) + \ln\left(1 + \frac{\alpha \beta}{(\alpha + r)^2}\right).
+
+    T is invertible for :math:`\alpha > 0` and :math:`\beta > -\alpha`.
+
+    Args:
+        center: c, ``[..., Z]``.
+        alpha: ``[...]``.
+        beta: ``[...]``.
     """
 
     def __init__(self, center: Tensor, alpha: Tensor, beta: Tensor):
@@ -90,11 +116,13 @@ class Radial(Transform):
         return ((size - 1) * torch.log1p(pull) + torch.log1p(pull * self.alpha / (self.alpha + r))).squeeze(-1)
 
     def forward(self, u: Tensor) -> Mapped:
+        """(T(u) ``[..., Z]``, log-determinant ``[...]``)."""
         difference = u - self.center
         r = self._length(difference)
         return u + self.beta / (self.alpha + r) * difference, self._log_det(r, u.shape[-1])
 
     def inverse(self, z: Tensor) -> Mapped:
+        """(u ``[..., Z]``, log-determinant at u ``[...]``), in closed form."""
         difference = z - self.center
         far = self._length(difference)  # far = r (1 + beta / (alpha + r))
         half = 0.5 * (far - self.alpha - self.beta)
@@ -104,41 +132,46 @@ class Radial(Transform):
 
 
 class Foreign(Transform):
-    """A transformation of torch or zuko over vectors."""
+    """A transform of torch or zuko over vectors, as a :class:`Transform`."""
 
     def __init__(self, transform: Any):
         self.transform = transform
 
     def forward(self, u: Tensor) -> Mapped:
+        """(T(u) ``[..., Z]``, log-determinant ``[...]``)."""
         return self.transform.call_and_ladj(u)
 
     def inverse(self, z: Tensor) -> Mapped:
+        """(u ``[..., Z]``, log-determinant at u ``[...]``)."""
         u = self.transform.inv(z)
         return u, self.transform.call_and_ladj(u)[1]
 
 
 class Inverse(Transform):
-    """T^-1: for densities of data where T from data to noise is the fast direction."""
+    """The inverse of a transform: for densities of data where T, from data to noise, is the fast direction."""
 
     def __init__(self, transform: Transform):
         self.transform = transform
 
     def forward(self, u: Tensor) -> Mapped:
+        """(:math:`T^{-1}(u)` ``[..., Z]``, its log-determinant ``[...]``)."""
         z, log_det = self.transform.inverse(u)
         return z, -log_det
 
     def inverse(self, z: Tensor) -> Mapped:
+        """(T(z) ``[..., Z]``, the log-determinant of :math:`T^{-1}` there ``[...]``)."""
         u, log_det = self.transform.forward(z)
         return u, -log_det
 
 
 class Composed(Transform):
-    """T_L o ... o T_1: the first of the list acts first, and log-determinants add."""
+    r""":math:`T_L \circ \dots \circ T_1`: the first of the list acts first, and log-determinants add."""
 
     def __init__(self, transforms: Sequence[Transform]):
         self.transforms = list(transforms)
 
     def forward(self, u: Tensor) -> Mapped:
+        """(image ``[..., Z]``, sum of the log-determinants ``[...]``)."""
         total = torch.zeros_like(u[..., 0])
         for transform in self.transforms:
             u, log_det = transform.forward(u)
@@ -146,6 +179,7 @@ class Composed(Transform):
         return u, total
 
     def inverse(self, z: Tensor) -> Mapped:
+        """(u ``[..., Z]``, sum of the log-determinants ``[...]``)."""
         total = torch.zeros_like(z[..., 0])
         for transform in reversed(self.transforms):
             z, log_det = transform.inverse(z)
@@ -154,10 +188,13 @@ class Composed(Transform):
 
 
 class Pushforward(Distribution):
-    """The density of z = T(u), u ~ base: ln q(z) = ln base(u) - ln |det dT/du| (Rezende & Mohamed 2015).
+    r"""The density of z = T(u) with u ~ base (Rezende & Mohamed 2015).
 
-    ``center``, the image of the base's mean, stands for the distribution, whose mean is not known. The last draw's
-    density is kept, so that asking for it does not invert T; other values go through the inverse.
+    .. math:: \ln q(z) = \ln p_{\text{base}}(u) - \ln \left|\det \frac{\partial T}{\partial u}\right|,
+        \qquad u = T^{-1}(z)
+
+    The mean is not known; ``center``, the image of the base's mean, stands for the distribution. The density of the
+    last draw is kept, so that asking for it does not invert T; other values go through the inverse.
 
     >>> from latens.distributions import DiagonalNormal
     >>> base = DiagonalNormal(torch.zeros(2), torch.ones(2))
@@ -178,21 +215,24 @@ class Pushforward(Distribution):
 
     @property
     def center(self) -> Tensor:
+        """The image of the base's mean, ``[..., Z]``."""
         return self.transform.forward(self.base.mean)[0]
 
     def rsample_and_log_prob(self, k: int) -> tuple[Tensor, Tensor]:
-        """k draws ``[k, ..., Z]`` and their log-density, without the inverse."""
+        """k draws ``[k, ..., Z]`` and their log-density ``[k, ...]`` in nats, without the inverse."""
         u = self.base.rsample(torch.Size((k,)))
         z, log_det = self.transform.forward(u)
         return z, self.base.log_prob(u) - log_det
 
     def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        """Reparameterised draws, ``[*sample_shape, ..., Z]``."""
         u = self.base.rsample(torch.Size(sample_shape))
         z, log_det = self.transform.forward(u)
         self._last = z, self.base.log_prob(u) - log_det
         return z
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """ln q(z), in nats, ``[...]``."""
         if self._last is not None and value is self._last[0]:
             return self._last[1]
         u, log_det = self.transform.inverse(value)

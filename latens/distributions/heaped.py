@@ -22,15 +22,21 @@ FAR = 1e30  # beyond any value and any score
 
 @dataclass(frozen=True)
 class Piecewise:
-    """Piecewise linear maps of n columns: piece i of ``table`` ``[n, M + 1, 3]``, (x, y, slope), holds above edge i - 1
-    of ``edges`` ``[n, M]``."""
+    """Piecewise linear maps of n columns.
+
+    Args:
+        edges: ``[n, M]``, increasing in each row.
+        table: ``[n, M + 1, 3]``, piece i as (x, y, slope); it holds above edge i - 1.
+    """
 
     edges: Tensor
     table: Tensor
 
     @classmethod
     def of(cls, at: Tensor, to: Tensor, beyond: Tensor) -> Piecewise:
-        """The maps through (at, to) ``[n, M]``, beyond their ends with slopes ``[n]``."""
+        """The maps through the points (at, to) ``[n, M]``; beyond the first and last points the slopes are ``beyond``
+        ``[n]``.
+        """
         width, beyond = at.diff(dim=-1), beyond.unsqueeze(-1)
         slope = to.diff(dim=-1) / torch.where(width > 0, width, 1.0)
         first = torch.nextafter(at[:, :1], torch.full_like(at[:, :1], -math.inf))  # the low end is in the first piece
@@ -38,7 +44,7 @@ class Piecewise:
         return cls(torch.cat([first, at[:, 1:]], -1).contiguous(), torch.stack(table, -1))
 
     def __call__(self, value: Tensor) -> tuple[Tensor, Tensor]:
-        """(image of a value ``[..., n]``, slope there)."""
+        """(image of ``value`` ``[..., n]``, slope there)."""
         columns, (size, pieces, _) = _columns_first(value), self.table.shape
         place = torch.searchsorted(self.edges, columns)
         place = place + pieces * torch.arange(size, device=place.device).unsqueeze(-1)
@@ -56,21 +62,21 @@ def _columns_last(value: Tensor, like: Tensor) -> Tensor:
 
 
 def _padded(rows: Sequence[Sequence[float]], dtype: torch.dtype, value: float | None = None) -> Tensor:
-    """Rows of one length ``[n, longest]``, the shorter ones filled with a value, or with their last."""
+    """Rows as one tensor ``[n, longest]``; shorter rows are filled with ``value``, or with their last entry."""
     size = max(map(len, rows))
     filled = [[*row, *[row[-1] if value is None else value] * (size - len(row))] for row in rows]
     return torch.tensor(filled, dtype=dtype).view(len(rows), size)
 
 
 def _width(law: Law, unit: float) -> float:
-    """What the measure of the nats divides the mass of a place or the density by."""
+    """The divisor of a place's mass, or of the density, that gives the measure of the nats."""
     if law.places or bool(law.step) == bool(law.atoms):
         return 1.0
     return unit if law.atoms else 1 / (law.step or 1.0)
 
 
 def _limits(supports: Sequence[tuple[float, float] | None], step: Tensor) -> Tensor:
-    """Where the places of the least and the largest value end, ``[n, 2]``."""
+    """The outer borders of the places of the least and the largest value, ``[n, 2]``."""
     pairs = torch.tensor([support or (-math.inf, math.inf) for support in supports], dtype=step.dtype)
     return (pairs + step.unsqueeze(-1) / 2 * torch.tensor([-1.0, 1.0], dtype=step.dtype)).clamp(-FAR, FAR)
 
@@ -89,18 +95,29 @@ def _places(laws: Sequence[Law], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Margins:
-    """The fixed maps T of n columns, piecewise linear between knots ``[n, M]`` with scores ``[n, M]`` (the rest of a
-    shorter row repeats its last), linear beyond them with the slope 1 / ``unit``; and their atoms ``[n, A]``, of which
-    those behind a column's own are NaN.
+    """The fixed maps T of n columns from values to scores, and the atoms of the columns.
 
-    ``step`` ``[n]``: width of a place of the grid, 0 without one. ``middles`` ``[n, P - 1]``: between the places of a
-    column that has its own, the rest infinite; ``about`` ``[n, P, 2]``: how far each reaches to either side of its
-    value. ``apart`` ``[n, A]``: atoms outside the range. ``offset`` ``[n]``: what the measure of the nats adds to ln
-    mass of a place or ln density. ``pieces``: those of T. ``lower`` ``[n, A]``, ``upper`` ``[n, 1 + A]``: between
-    which a number is an atom, ``upper`` with an entry for none before them. ``ends`` ``[n, 2]``: the scores between
-    which a column has values at all, seen or not. ``grids``: which columns have places, on a grid or of their own.
-    ``floor`` ``[n]``: below which there is no mass, -inf for none, and ``lowest`` its score; ``floors``: which have
-    one.
+    T is piecewise linear between knots, and linear beyond them with the slope 1 / ``unit``. Rows that are shorter than
+    the longest repeat their last knot.
+
+    Args:
+        knots: ``[n, M]``, values.
+        scores: ``[n, M]``, T at the knots.
+        atoms: ``[n, A]``, padded with NaN.
+        unit: ``[n]``, the spread of each column.
+        step: ``[n]``, width of a place of the grid, 0 without a grid.
+        apart: ``[n, A]``, whether an atom lies outside the range.
+        offset: ``[n]``, what is added to ln mass of a place, or to ln density, so that nats have their measure.
+        pieces: T.
+        lower: ``[n, A]``, the least number that counts as each atom.
+        upper: ``[n, 1 + A]``, the largest number that counts as each atom, after one entry for no atom.
+        middles: ``[n, P - 1]``, the borders between the places of a column that has places of its own, padded with inf.
+        about: ``[n, P, 2]``, how far each place reaches to either side of its value.
+        floor: ``[n]``, the value below which there is no mass; -inf for none.
+        lowest: ``[n]``, the score of ``floor``.
+        ends: ``[n, 2]``, the scores of the least and the largest value that a column can have, seen or not.
+        grids: which columns have places, on a grid or of their own.
+        floors: which columns have a floor.
     """
 
     knots: Tensor
@@ -126,8 +143,14 @@ class Margins:
         cls, laws: Sequence[Law], units: Sequence[float], dtype: torch.dtype = torch.float64,
         supports: Sequence[tuple[float, float] | None] = (),
     ) -> Margins:  # fmt: skip
-        """Those of the laws of n columns, ``units`` their spreads; ``supports``: the least and the largest value that a
-        column can have (None: any)."""
+        """Margins of n columns with these laws.
+
+        Args:
+            laws: one for each column.
+            units: the spread of each column.
+            dtype: the type of the tensors.
+            supports: the least and the largest value that each column can have (None: any).
+        """
         knots, scores = _padded([law.knots for law in laws], dtype), _padded([law.scores for law in laws], dtype)
         values, unit = _padded([law.atoms for law in laws], dtype, math.nan), torch.tensor(list(units), dtype=dtype)
         step = torch.tensor([law.step or 0.0 for law in laws], dtype=dtype)
@@ -148,16 +171,16 @@ class Margins:
         )  # fmt: skip
 
     def score(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """T(x) and T'(x)."""
+        """(T(x), T'(x)), each ``[..., n]``."""
         score, slope = self.pieces(x.to(self.knots.dtype))
         return score.clamp(-1e30, 1e30), slope
 
     def value(self, g: Tensor) -> Tensor:
-        """x with T(x) = g."""
+        """x with T(x) = g, ``[..., n]``."""
         return Piecewise.of(self.scores, self.knots, self.unit)(g.to(self.knots.dtype))[0]
 
     def sides(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """How far the place about x ``[..., n]`` reaches to either side."""
+        """How far the place about x reaches below and above it, each ``[..., n]``."""
         if not self.middles.shape[-1]:
             return self.about[:, 0, 0], self.about[:, 0, 1]
         columns = _columns_first(x)
@@ -166,7 +189,7 @@ class Margins:
         return _columns_last(below, x), _columns_last(above, x)
 
     def atom(self, x: Tensor) -> Tensor:
-        """1 + the place of the atom that x is, 0 where it is none."""
+        """1 + the index of the atom that x is, 0 where it is not an atom, ``[..., n]``."""
         if not self.atoms.shape[-1]:
             return torch.zeros_like(x, dtype=torch.int64)
         columns = _columns_first(x.to(self.lower.dtype))
@@ -175,32 +198,49 @@ class Margins:
         return _columns_last(place, x)
 
     def is_apart(self, atom: Tensor) -> Tensor:
-        """Whether an atom, as :meth:`atom` counts, lies outside the range."""
+        """Whether an atom, counted as in :meth:`atom`, lies outside the range, ``[..., n]``."""
         if not self.atoms.shape[-1]:
             return torch.zeros_like(atom, dtype=torch.bool)
         return (atom > 0) & self.picked(self.apart, atom)
 
     def picked(self, table: Tensor, atom: Tensor) -> Tensor:
-        """Of a table ``[n, A]`` the entry of each atom ``[..., n]``; of the first where it is none."""
+        """The entry of a table ``[n, A]`` for each atom ``[..., n]``, and its first entry where there is no atom."""
         first = table.shape[-1] * torch.arange(len(table), device=atom.device)
         return table.reshape(-1)[first + (atom - 1).clamp_min(0)]
 
 
 class Heaped(Distribution):
-    """p(x) = sum_h w_h [x = a_h] + w_0 m(x): atoms a_h, and a margin x = Q(g), g ~ sum_k pi_k Logistic(loc_k, scale_k),
-    Q = T^-1 fixed and monotone, so that x has the marginal of the column where g is logistic with variance 1. Mixtures
-    of logistics are the conditionals of Salimans et al. (2017).
+    r"""A column of numbers: atoms with masses of their own, and a smooth margin between them.
 
-    On a grid m is the mass of the place about x, s((T(x + step/2) - loc) / scale) - s((T(x - step/2) - loc) / scale),
-    where a value off the grid has that of the place next to it; without one the density. In nats: where a column has no
-    atoms, of the mean density of a place (a density of the user's data); where it has, of masses: of a place of the
-    grid, or without one of the density times ``unit``.
-    Draws, means and what stands for the distribution are those given that x lies in the range; beyond it the density
-    falls as T goes on linearly, with slope 1 / ``unit``: logistic tails, so that strange values have a finite, ever
-    lower score. Draws go on there inside :func:`latens.distributions.extrapolating`, as far as the column has values.
+    .. math:: p(x) = \sum_h w_h\, [x = a_h] + w_0\, m(x), \qquad
+        x = T^{-1}(g), \quad g \sim \sum_k \pi_k \operatorname{Logistic}(\mu_k, s_k) \text{ under } m
 
-    Shapes: ``loc``, ``scale`` ``[..., n]``, or ``[..., M, n]`` beside ``mixing``, the logits of M components;
-    ``logits`` ``[..., n, A]`` of the atoms over the margin, -inf for none.
+    T is fixed and increasing, and such that x has the marginal of the column where g is logistic with variance 1. The
+    conditionals of Salimans et al. (2017) are such mixtures.
+
+    On a grid m(x) is the mass of the place about x,
+
+    .. math:: \sum_k \pi_k \left[\sigma\!\left(\frac{T(x + \delta/2) - \mu_k}{s_k}\right)
+        - \sigma\!\left(\frac{T(x - \delta/2) - \mu_k}{s_k}\right)\right]
+
+    with the step :math:`\delta`; a value off the grid has the mass of the nearest place. Without a grid m(x) is a
+    density.
+
+    What the nats are of: for a column without atoms, the density per unit of the data (on a grid, the mass of a place
+    divided by its width); for a column with atoms and a grid, masses of places; for a column with atoms and no grid,
+    the masses of the atoms and otherwise the density times ``unit``.
+
+    Draws, means and the value that stands for the distribution are conditional on x being in the range. Beyond the
+    range T continues linearly with the slope 1 / ``unit``, so the density has logistic tails and unusual values have a
+    finite score, lower the farther they lie. Inside :func:`latens.distributions.extrapolating` draws reach there too,
+    as far as the column can have values.
+
+    Args:
+        loc: :math:`\mu`, ``[..., n]``, or ``[..., M, n]`` with ``mixing``.
+        scale: s > 0, of the same shape.
+        logits: ``[..., n, A]``, log weights of the atoms relative to the margin's; -inf for no atom.
+        margins: T and the atoms of the n columns.
+        mixing: ``[..., M, n]``, whose softmax over M is :math:`\pi`; None for one component.
     """
 
     arg_constraints: dict = {}
@@ -217,6 +257,7 @@ class Heaped(Distribution):
 
     @property
     def fill(self) -> Tensor:
+        """A value in the support of each column: its first knot, ``[n]``."""
         return self.margins.knots[:, 0]
 
     @property
@@ -225,6 +266,7 @@ class Heaped(Distribution):
         return self.loc.squeeze(-2), self.scale.squeeze(-2)
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """ln p(x) of each cell, in nats of its column's measure, ``[..., n]``."""
         m = self.margins
         value = value.to(m.knots.dtype)
         smooth = self._smooth_log_prob(value)
@@ -270,7 +312,9 @@ class Heaped(Distribution):
         return (self.margins.ends.T if beyond else self.margins.scores[:, [0, -1]].T).double()
 
     def _log_shares(self, limits: Tensor) -> Tensor:
-        """ln of the weight that each component has between two scores, ``[..., M, n]`` in float64, summing to one."""
+        """ln of each component's share of the mass between two scores, ``[..., M, n]`` in float64; the shares sum to
+        one.
+        """
         _, low, high = _tails(limits, self.loc, self.scale)
         share = self.log_mixing.double() + high + log1mexp((high - low).clamp_min(1e-300))
         if any(self.margins.floors):
@@ -278,7 +322,7 @@ class Heaped(Distribution):
         return share.log_softmax(-2)
 
     def _within(self, u: Tensor, loc: Tensor, scale: Tensor, limits: Tensor) -> Tensor:
-        """The value at the share u of the mass that components have between two scores."""
+        """The value below which lies the share u of the mass that each component has between two scores."""
         sign, low, high = _tails(limits, loc, scale)
         log_p = high + torch.log1p((1 - u) * torch.expm1(low - high))
         t = log_p - torch.where(log_p < -1e-300, torch.log(-torch.expm1(log_p.clamp_max(-1e-300))), 0.0)
@@ -286,6 +330,7 @@ class Heaped(Distribution):
         return self.margins.value(torch.minimum(torch.maximum(g, limits[0]), limits[1]))
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        """Draws ``[*sample_shape, ..., n]``, without gradients."""
         with torch.no_grad():
             shape, limits = [*sample_shape, *self._batch_shape], self._limits(is_extrapolating())
             u = torch.rand(shape, dtype=torch.float64, device=self.loc.device)
@@ -310,8 +355,10 @@ class Heaped(Distribution):
 
     @cached_property
     def _smooth(self) -> tuple[Tensor, Tensor]:
-        """Mean and mean square of the margin inside the range: midpoints in t, where the share is u(t) = t^3 (10 - 15 t
-        + 6 t^2), so that tails are met."""
+        """Mean and mean square of the margin inside the range, each ``[..., n]``.
+
+        Midpoints in t, with the share u(t) = t^3 (10 - 15 t + 6 t^2), so that the tails are sampled well.
+        """
         t = ((torch.arange(32, dtype=torch.float64, device=self.loc.device) + 0.5) / 32).view(-1, *[1] * self.loc.dim())
         weight = (30 * (t * (1 - t)).square()) / 32
         u, limits = t**3 * (10 - 15 * t + 6 * t.square()), self._limits()
@@ -321,7 +368,7 @@ class Heaped(Distribution):
         return (share * first).sum(-2), (share * second).sum(-2)
 
     def masses(self) -> tuple[Tensor, Tensor, Tensor]:
-        """(weights ``[..., n, 1 + A]`` of the margin and the atoms, mean and mean square of the margin)."""
+        """(weights ``[..., n, 1 + A]`` of margin and atoms, mean and mean square of the margin ``[..., n]``)."""
         return self.log_weights.double().exp(), *self._smooth
 
     @property
@@ -333,16 +380,18 @@ class Heaped(Distribution):
 
     @property
     def mean(self) -> Tensor:
+        """E[x], given the range, ``[..., n]``."""
         return self._moments[0]
 
     @property
     def variance(self) -> Tensor:
+        """Var[x], given the range, ``[..., n]``."""
         first, second = self._moments
         return (second - first.square()).clamp_min(0)
 
     @property
     def center(self) -> Tensor:
-        """What stands for the distribution; see :func:`standing`."""
+        """The value that stands for the distribution, ``[..., n]``; see :func:`standing`."""
         return standing(*self.masses(), self.margins)[0].to(self._value_dtype)
 
 
@@ -355,19 +404,22 @@ def _tails(limits: Tensor, loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, 
 
 
 def _drawn(log_weights: Tensor, axis: int) -> Tensor:
-    """Which place of an axis, drawn with these log weights (Gumbel 1954)."""
+    """Indices along an axis, drawn with these log weights (Gumbel 1954)."""
     noise = torch.rand(log_weights.shape, dtype=log_weights.dtype, device=log_weights.device).clamp_min(1e-20)
     return (log_weights - (-noise.log()).log()).argmax(axis)
 
 
 def standing(weights: Tensor, first: Tensor, second: Tensor, margins: Margins) -> tuple[Tensor, Tensor]:
-    """One value for a mixture of margin and atoms that can occur, and the standard deviation of x about it.
+    """One value that can occur and stands for a mixture of margin and atoms, and the standard deviation of x about it.
 
-    An atom that has half of the mass, or more than all that does not lie apart; else the mean of what does not.
+    The value is the likeliest atom where that has more than half of the mass, or more than everything that does not lie
+    apart; otherwise it is the mean of what does not lie apart.
 
     Args:
-        weights: ``[..., n, 1 + A]`` of the margin and of the atoms. first, second: ``[..., n]``, the margin's mean and
-        mean square.
+        weights: ``[..., n, 1 + A]`` of the margin and of the atoms.
+        first: ``[..., n]``, the margin's mean.
+        second: ``[..., n]``, the margin's mean square.
+        margins: the atoms.
     """
     values = torch.nan_to_num(margins.atoms.double())
     if not values.shape[-1]:

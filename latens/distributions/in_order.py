@@ -1,4 +1,4 @@
-"""Columns one after the other: each given those before it."""
+"""Columns one after the other, each given those before it."""
 
 from __future__ import annotations
 
@@ -14,25 +14,33 @@ from latens.tensors.numerics import broadcast_shape
 
 
 class Led(Columns):
-    """The columns of ``px``, of whose ln p(x) the gradients are those of ``lead`` as well."""
+    """The columns of ``px``, with the gradients of ``lead``'s ln p(x) added to those of their own."""
 
     def __init__(self, px: Columns, lead: Columns):
         super().__init__(px.parts, px.size, px.seen)
         self.lead = lead
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """ln p(x_j) of each column, in nats, ``[..., size]``."""
         lead = self.lead.log_prob(value)
         return super().log_prob(value) + (lead - lead.detach())
 
 
 class InOrder(Distribution):
-    """p(x) = prod_j p_j(x_j | x_1 … x_{j-1}) over a last axis of columns (Larochelle & Murray 2011).
+    r"""The columns of a row one after the other, each given those before it (Larochelle & Murray 2011).
 
-    ``columns(x, None)``: the distribution of every column given those before it in x ``[..., D]``, of which NaN tell
-    nothing, in one pass; ``columns(x, only)``: that of the columns ``only``, and perhaps of others. Both give the
-    places of the columns too, in order. The density of the observed cells is exact. Draws take a pass for each of the
-    ``stages``, which are the columns that do not depend on each other (unless given, each its own). ``fill`` as in
-    :class:`~latens.distributions.Columns`, wrap in ``Observed(…, 1)``.
+    .. math:: p(x) = \prod_j p_j(x_j \mid x_1, \dots, x_{j-1})
+
+    The density of the observed cells is exact. Draws take one pass for each stage. ``fill`` is as in
+    :class:`~latens.distributions.Columns`; wrap in ``Observed(…, 1)``.
+
+    Args:
+        columns: ``columns(x, None)`` gives, in one pass, the distribution of every column given those before it in x
+            ``[..., D]``, where NaN tells nothing; ``columns(x, only)`` gives that of the columns ``only``, and perhaps
+            of others. Both also give the indices of their columns, in order.
+        batch_shape: ``[...]``.
+        size: D.
+        stages: the columns of each stage, which do not depend on each other; by default every column is its own.
     """
 
     arg_constraints: dict = {}
@@ -45,14 +53,15 @@ class InOrder(Distribution):
         super().__init__(torch.Size([*batch_shape, size]), validate_args=False)
 
     def given(self, value: Tensor) -> Columns:
-        """The distribution of every column given those before it."""
+        """The distribution of every column given those before it in ``value`` ``[..., D]``."""
         return self.columns(value, None)[0]
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """ln p(x_j) of each column given those before it, in nats, ``[..., D]``."""
         return self.given(value).log_prob(value)
 
     def _one_by_one(self, x: Tensor, value: Callable[[Columns], Tensor]) -> Tensor:
-        """x with its missing cells filled, stage by stage, each by its ``value``."""
+        """x with its missing cells filled, stage by stage, by ``value`` of their distribution."""
         x = x.clone()
         for stage in map(list, self.stages):
             px, members = self.columns(x, stage)
@@ -64,19 +73,21 @@ class InOrder(Distribution):
         return torch.full((*lead, *self.batch_shape), torch.nan, dtype=torch.float64)
 
     def completed(self, x: Tensor) -> Tensor:
-        """x ``[..., D]`` with draws for its missing cells, given z and the columns before them."""
+        """x ``[..., D]`` with its missing cells drawn, given z and the columns before them."""
         with torch.no_grad():
             x = x.double().expand(broadcast_shape(x.shape, self.batch_shape))
             return self._one_by_one(x, lambda px: px.sample())
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        """Draws ``[*sample_shape, ..., D]``, without gradients."""
         return self.completed(self._unseen(*sample_shape))
 
     @property
     def center(self) -> Tensor:
-        """What stands for each column, given what stands for those before it."""
+        """The value that stands for each column, given those that stand for the columns before it, ``[..., D]``."""
         return self._one_by_one(self._unseen(), center)
 
     @property
     def mean(self) -> Tensor:
+        """The same as :attr:`center`, ``[..., D]``."""
         return self.center

@@ -1,7 +1,7 @@
-"""KL(q || p) in closed form where this table has the pair, in nats.
+r""":math:`\operatorname{KL}(q \,\|\, p)` in closed form, in nats, for the pairs in a table.
 
-A plain dictionary keyed by two types: torch's own dispatch breaks graph capture. Torch's normal types are first
-brought to the two canonical ones, so that foreign parts get the same closed forms.
+The table is a plain dictionary keyed by two types, because torch's own dispatch breaks graph capture. Torch's normal
+types are first converted to the canonical ones, so that foreign parts get the same closed forms.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from latens.tensors.numerics import broadcast_shape
 
 
 def canonical(distribution: Distribution) -> Distribution:
-    """``Independent(Normal, 1)`` and ``MultivariateNormal`` as latens' types; anything else as it is."""
+    """``Independent(Normal, 1)`` and ``MultivariateNormal`` as latens' types; anything else unchanged."""
     if isinstance(distribution, td.Independent) and distribution.reinterpreted_batch_ndims == 1:
         base = distribution.base_dist
         if type(base) is td.Normal:
@@ -71,7 +71,7 @@ CLOSED: dict[tuple[type, type], Callable[..., Tensor]] = {
 
 
 def has_closed_kl(q: Distribution, p: Distribution) -> bool:
-    """Whether the table has this pair, or all pairs of a product."""
+    """Whether the table has this pair, or every pair of a product."""
     if isinstance(q, Flat) and isinstance(p, Flat):
         return has_closed_kl(q.base, p.base)
     if isinstance(q, Joint) and isinstance(p, Joint):
@@ -80,7 +80,7 @@ def has_closed_kl(q: Distribution, p: Distribution) -> bool:
 
 
 def detached(q: Distribution) -> Distribution:
-    """The same normal distribution with its parameters held still, so that its density has a gradient in z alone.
+    """The same normal distribution with detached parameters, so that its density has a gradient in z alone.
 
     Raises ``ValueError`` for any other kind.
     """
@@ -91,15 +91,22 @@ def detached(q: Distribution) -> Distribution:
         return FullNormal(q.loc.detach(), q.scale_tril.detach())
     if isinstance(q, LowRankNormal):
         return LowRankNormal(q.loc.detach(), q.diagonal.detach(), q.factor.detach())
-    raise ValueError(f"the parameters of {type(q).__name__} cannot be held still; use a normal posterior")
+    raise ValueError(f"the parameters of {type(q).__name__} cannot be detached: use a normal posterior")
 
 
 def closed_kl(q: Distribution, p: Distribution) -> Tensor:
-    """KL(q || p) over the event, shape: the batch shape of q, nats.
+    r""":math:`\operatorname{KL}(q \,\|\, p)` over the event, in nats, in the batch shape of q.
 
-    Diagonal: sum_i [v_i/w_i + (m_i - n_i)^2 / w_i - 1 - ln(v_i/w_i)] / 2 for q = N(m, diag v), p = N(n, diag w).
-    Full: [tr(P^-1 Q) + (m - n)^T P^-1 (m - n) - Z + ln det P / det Q] / 2. Raises ``ValueError`` where the
-    table has no closed form for the pair: take the sampled rate there.
+    For q = N(m, diag v) and p = N(n, diag w) it is
+
+    .. math:: \frac12 \sum_i \left[\frac{v_i}{w_i} + \frac{(m_i - n_i)^2}{w_i} - 1 - \ln \frac{v_i}{w_i}\right],
+
+    and for covariances Q and P of Z dimensions
+
+    .. math:: \frac12 \left[\operatorname{tr}(P^{-1} Q) + (m - n)^\top P^{-1} (m - n) - Z
+        + \ln \frac{\det P}{\det Q}\right].
+
+    Raises ``ValueError`` where the table has no closed form for the pair; use the sampled rate there.
 
     >>> q = DiagonalNormal(torch.tensor([0.7]), torch.tensor([0.16]))
     >>> round(closed_kl(q, DiagonalNormal(torch.zeros(1), torch.ones(1))).item(), 5)
@@ -113,6 +120,6 @@ def closed_kl(q: Distribution, p: Distribution) -> Tensor:
     formula = CLOSED.get((type(q), type(p)))
     if formula is None:
         raise ValueError(
-            f"no closed form for KL({type(q).__name__} || {type(p).__name__}); use kl='sampled' or kl='auto'"
+            f"no closed form for KL({type(q).__name__} || {type(p).__name__}): use kl='sampled' or kl='auto'"
         )
     return formula(q, p)

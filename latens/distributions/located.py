@@ -7,8 +7,10 @@ from torch.distributions import Distribution, constraints
 
 
 class Located(Distribution):
-    """Base of distributions over the last axis with their mean at ``loc`` ``[..., Z]``, which already has the whole
-    batch shape; they draw through :func:`latens.tensors.randomness.standard_normal`."""
+    """Base of distributions over the last axis whose mean is ``loc`` ``[..., Z]``, which has the whole batch shape.
+
+    They draw through :func:`latens.tensors.randomness.standard_normal`.
+    """
 
     arg_constraints = {"loc": constraints.real_vector}
     has_rsample = True
@@ -20,4 +22,5 @@ class Located(Distribution):
 
     @property
     def mean(self) -> Tensor:
+        """``loc``, ``[..., Z]``."""
         return self.loc

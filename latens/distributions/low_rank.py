@@ -12,10 +12,17 @@ from latens.tensors.randomness import standard_normal
 
 
 class LowRankNormal(Located):
-    """N(loc, diag h + U U^T) over the last axis, U of few columns: z = loc + sqrt(h) * noise + U noise'.
+    r"""N(loc, diag h + U Uᵀ) over the last axis, with a U of few columns.
 
-    With C = I + U^T diag(1/h) U, the covariance has determinant det C prod_i h_i and inverse diag(1/h) - diag(1/h) U
-    C^-1 U^T diag(1/h) (Woodbury). Shapes: loc and diagonal h ``[..., Z]``, factor U ``[..., Z, R]``.
+    .. math:: z = \mu + \sqrt{h} \odot \varepsilon + U \varepsilon', \qquad
+        \det \Sigma = \det C \prod_i h_i, \quad C = I + U^\top D^{-1} U, \quad D = \operatorname{diag} h
+
+    .. math:: \Sigma^{-1} = D^{-1} - D^{-1} U C^{-1} U^\top D^{-1} \quad \text{(Woodbury)}
+
+    Args:
+        loc: :math:`\mu`, ``[..., Z]``.
+        diagonal: h > 0, ``[..., Z]``.
+        factor: U, ``[..., Z, R]``.
     """
 
     arg_constraints = Located.arg_constraints | {
@@ -30,6 +37,7 @@ class LowRankNormal(Located):
 
     @property
     def variance(self) -> Tensor:
+        r""":math:`h_i + \sum_r U_{ir}^2`, ``[..., Z]``."""
         return self.diagonal + self.factor.square().sum(-1)
 
     @property
@@ -49,11 +57,13 @@ class LowRankNormal(Located):
         return 0.5 * self.diagonal.log().sum(-1) + self._inner.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
     def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        """Reparameterised draws, ``[*sample_shape, ..., Z]``."""
         along = standard_normal(sample_shape, self.factor[..., 0, :])
         noise = self.diagonal.sqrt() * standard_normal(sample_shape, self.loc)
         return self.loc + noise + (self.factor @ along.unsqueeze(-1)).squeeze(-1)
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """ln q(z), in nats, ``[...]``."""
         # r^T (I + A A^T)^-1 r = min_w |r - A w|^2 + |w|^2: a rounding error of w counts only squared
         white = ((value - self.loc) / self.diagonal.sqrt()).unsqueeze(-1)  # ... x Z x 1
         along = torch.cholesky_solve(self._scaled.mT @ white, self._inner)  # ... x R x 1
@@ -61,4 +71,5 @@ class LowRankNormal(Located):
         return -0.5 * (distance + self.loc.shape[-1] * LOG_2PI) - self.half_log_det
 
     def entropy(self) -> Tensor:
+        r""":math:`\tfrac12 [Z \ln(2 \pi e) + \ln \det \Sigma]`, in nats, ``[...]``."""
         return 0.5 * self.loc.shape[-1] * (LOG_2PI + 1) + self.half_log_det

@@ -1,4 +1,4 @@
-"""Cells that are missing because of their value: a likelihood of the observed cells and of which are missing."""
+"""Cells that are missing because of their value: a likelihood of the observed cells and of which cells are missing."""
 
 from __future__ import annotations
 
@@ -60,13 +60,22 @@ _Seen = _InUnits | _OfMargins
 
 
 class SelfMasked(Observed):
-    """p(x_o, s | z) for columns whose cells are missing by their own value (not-MIWAE, Ipsen, Mattei & Frellsen 2021).
+    r"""Cells that are missing because of their own value (not-MIWAE; Ipsen, Mattei & Frellsen 2021).
 
-    ln p(x_o|z) + sum_j ln p(s_j | x_j), with logit p(s_j = missing | x_j) = bias_j + slope_j u_j(x_j), where a missing
-    x_j is one draw from p(x_j|z), reparameterised; averaged over draws of z and of x_m it bounds ln p(x_o, s). u_j is
-    x_j (or ln x_j) in the column's own centre and spread for normal and log-normal columns, the score T(x_j) for those
-    with a law and no atoms; of others the slope is not used, so that their cells are missing at a rate that their value
-    does not change. ``cells`` are the terms of x_o alone.
+    .. math:: \ln p(x_o, s \mid z) = \ln p(x_o \mid z) + \sum_j \ln p(s_j \mid x_j), \qquad
+        \operatorname{logit} p(s_j = \text{missing} \mid x_j) = b_j + a_j\, u_j(x_j)
+
+    A missing :math:`x_j` is one reparameterised draw from :math:`p(x_j \mid z)`; averaged over draws of z and of the
+    missing cells, this bounds :math:`\ln p(x_o, s)`.
+
+    For normal and log-normal columns, :math:`u_j` is :math:`x_j` (or its logarithm) in the column's own centre and
+    spread; for columns with a law and no atoms it is the score T(x_j). For other columns the slope is not used: their
+    cells are missing at a rate that does not depend on their value. ``cells`` are the terms of :math:`x_o` alone.
+
+    Args:
+        base: the columns, ``[K, B, D]``.
+        slope: a, ``[D]``.
+        bias: b, ``[D]``.
     """
 
     def __init__(self, base: Columns, slope: Tensor, bias: Tensor):
@@ -88,7 +97,7 @@ class SelfMasked(Observed):
         return found
 
     def _inside(self, value: Tensor) -> Tensor:
-        """u(x) ``[K, B, D]`` of cells, observed or drawn; 0 where the mechanism does not see the value."""
+        """u(x) of cells, observed or drawn, ``[K, B, D]``; 0 where the mechanism does not see the value."""
         lead = broadcast_shape(value.shape[:-1], self.batch_shape)
         inside = torch.zeros(*lead, value.shape[-1], dtype=self.slope.dtype, device=self.slope.device)
         for index, mean, seen in self._located:
@@ -107,12 +116,15 @@ class SelfMasked(Observed):
         return self._noise[..., index]
 
     def log_prob(self, value: Tensor) -> Tensor:
+        r""":math:`\ln p(x_o, s \mid z)`, in nats, ``[K, B]``."""
         logits = self.bias + self.slope * self._inside(value)
         sign = torch.where(value.isnan(), 1.0, -1.0).to(logits.dtype)
         return super().log_prob(value) + logsigmoid(sign * logits).sum(-1)
 
     def completed(self, value: Tensor) -> Tensor:
-        """The cells, missing ones that the mechanism sees as they were drawn (else NaN), ``[K, B, D]``."""
+        """The cells ``[K, B, D]``, with the drawn values of those missing cells that the mechanism sees; the rest stays
+        NaN.
+        """
         inside = self._inside(value)
         out = value.expand(inside.shape).clone()
         for index, _, seen in self._located:

@@ -12,10 +12,20 @@ from latens.tensors.randomness import standard_normal
 
 
 class NormalMixture(Distribution):
-    """sum_j w_j N(loc_j, diag variance_j) over the last axis.
+    r"""A mixture of diagonal normals over the last axis.
 
-    log p(z) = ln sum_j exp[ln w_j + ln N(z; loc_j, diag variance_j)], in nats. Shapes: logits ``[..., J]`` (w is their
-    softmax), loc and variance ``[..., J, Z]``. Draws are exact and carry no gradient.
+    .. math:: p(z) = \sum_j w_j\, \mathcal{N}(z; \mu_j, \operatorname{diag} \sigma_j^2)
+
+    Draws are exact and carry no gradient.
+
+    Args:
+        logits: ``[..., J]``, whose softmax is w.
+        loc: :math:`\mu`, ``[..., J, Z]``.
+        variance: :math:`\sigma^2 > 0`, ``[..., J, Z]``.
+
+    >>> p = NormalMixture(torch.zeros(2), torch.tensor([[-1.0], [1.0]]), torch.ones(2, 1))
+    >>> p.mean, p.variance
+    (tensor([0.]), tensor([2.]))
     """
 
     arg_constraints = {
@@ -38,14 +48,17 @@ class NormalMixture(Distribution):
 
     @property
     def mean(self) -> Tensor:
+        r""":math:`\sum_j w_j \mu_j`, ``[..., Z]``."""
         return (self.weights.unsqueeze(-1) * self.loc).sum(-2)
 
     @property
     def variance(self) -> Tensor:
+        r""":math:`\sum_j w_j [\sigma_j^2 + (\mu_j - \mathrm{mean})^2]`, ``[..., Z]``."""
         around = self.component_variance + (self.loc - self.mean.unsqueeze(-2)).square()
         return (self.weights.unsqueeze(-1) * around).sum(-2)
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        """Draws ``[*sample_shape, ..., Z]``, without gradients."""
         with torch.no_grad():
             which = torch.distributions.Categorical(logits=self.logits).sample(torch.Size(sample_shape))
             index = which[..., None, None].expand(*which.shape, 1, self.loc.shape[-1])
@@ -56,5 +69,6 @@ class NormalMixture(Distribution):
             return loc + variance.sqrt() * standard_normal(torch.Size(), loc)
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """ln p(z), in nats, ``[...]``."""
         parts = DiagonalNormal(self.loc, self.component_variance).log_prob(value.unsqueeze(-2))
         return (self.logits.log_softmax(-1) + parts).logsumexp(-1)

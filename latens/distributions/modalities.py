@@ -1,4 +1,4 @@
-"""Several kinds of data of one row, and what their experts say of its codes."""
+"""Several kinds of data about one row, and what their experts say about its codes."""
 
 from __future__ import annotations
 
@@ -27,17 +27,25 @@ class Pieces:
         self.sizes, self.axis = dict(sizes), axis
 
     def split(self, x: Tensor) -> dict[str, Tensor]:
+        """The modalities of an array, by name."""
         return dict(zip(self.sizes, x.split(list(self.sizes.values()), self.axis), strict=True))
 
     def join(self, parts: Mapping[str, Tensor]) -> Tensor:
+        """The array that holds these modalities."""
         return torch.cat([parts[name] for name in self.sizes], self.axis)
 
 
 class Modalities(Distribution):
-    """Independent data by name: ln p(x) = sum_m ln p_m(x_m) over the modalities that x has.
+    r"""Modalities that are independent given the codes, by name.
 
-    A modality that is no key of x is missing; where a row of it is NaN its own distribution counts it as unobserved.
-    With ``pieces`` x may be, and samples are, one array that holds them all.
+    .. math:: \ln p(x) = \sum_{m \text{ present}} \ln p_m(x_m)
+
+    A modality that is not a key of x is missing; where a row of it is NaN, its own distribution counts it as
+    unobserved. Raises ``ValueError`` where the parts differ in their batch shape.
+
+    Args:
+        parts: the distribution of each modality.
+        pieces: where given, samples are one array that holds all modalities, and x may be one.
     """
 
     arg_constraints: dict = {}
@@ -46,7 +54,7 @@ class Modalities(Distribution):
         self.parts, self.pieces = dict(parts), pieces
         shapes = {tuple(part.batch_shape) for part in self.parts.values()}
         if len(shapes) > 1:
-            raise ValueError(f"the modalities differ in their leading axes: {sorted(shapes)}")
+            raise ValueError(f"all modalities must have the same batch shape, got {sorted(shapes)}")
         super().__init__(torch.Size(shapes.pop()), validate_args=False)
 
     def _each(self, evaluate: Callable[[Distribution], Tensor]) -> Tree:
@@ -55,36 +63,45 @@ class Modalities(Distribution):
 
     @property
     def center(self) -> Tree:
+        """What stands for each modality, as a mapping, or as one array where there are ``pieces``."""
         return self._each(center)
 
     @property
     def mean(self) -> Tree:
+        """The mean of each modality, as a mapping, or as one array where there are ``pieces``."""
         return self._each(lambda part: part.mean)
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tree:
+        """Draws of each modality, as a mapping, or as one array where there are ``pieces``."""
         return self._each(lambda part: part.sample(torch.Size(sample_shape)))
 
     def log_prob(self, value: Tree) -> Tensor:
+        """The sum of ln p over the modalities that ``value`` has, in nats, ``[...]``; ``ValueError`` for an unknown
+        one.
+        """
         if isinstance(value, Tensor):
             if self.pieces is None:
                 raise ValueError(f"x must be a mapping of {', '.join(self.parts)}")
             value = self.pieces.split(value)
         unknown = [name for name in value if name not in self.parts]
         if unknown:
-            raise ValueError(f"there is no modality {unknown[0]!r}; there are {', '.join(self.parts)}")
+            raise ValueError(f"there is no modality {unknown[0]!r}: use {', '.join(self.parts)}")
         terms = [self.parts[name].log_prob(part) for name, part in value.items()]
         return sum(terms[1:], terms[0])
 
 
 class ExpertMixture(NormalMixture):
-    """A mixture of normals as a posterior: its weights are given, not learned, so that a draw from a component chosen
-    at random carries the whole gradient. The choice takes its noise by rows. ``[B, J, Z]``."""
+    """A mixture of normals as a posterior, ``[B, J, Z]``.
+
+    Its weights are fixed, not learned, so that a draw from a component chosen at random carries the whole gradient. The
+    choice takes its noise by rows.
+    """
 
     has_rsample = True
     row_noise = True
 
     def rsample_and_log_prob(self, k: int) -> tuple[Tensor, Tensor]:
-        """k draws ``[k, B, Z]`` and ln q ``[k, B]``."""
+        """k draws ``[k, B, Z]`` and ln q ``[k, B]``, in nats."""
         noise = standard_normal((k,), self.loc[..., 0, :1])
         level = torch.special.ndtr(noise).clamp_max(1 - 1e-6)
         index = (level > self.weights.cumsum(-1)[..., :-1]).sum(-1)[..., None, None]
@@ -98,8 +115,17 @@ class ExpertMixture(NormalMixture):
 
 
 def product(normals: Sequence[DiagonalNormal], present: Tensor, with_prior: bool) -> DiagonalNormal:
-    """The normalised product of the normals that are ``present`` ``[B, M]``, and of N(0, I) where ``with_prior`` or
-    where none is: 1/h = sum_m 1/h_m, g = h sum_m g_m / h_m (Wu & Goodman 2018)."""
+    r"""The normalised product of the normals that are present (Wu & Goodman 2018).
+
+    .. math:: \frac1h = \sum_m \frac1{h_m}, \qquad g = h \sum_m \frac{g_m}{h_m}
+
+    N(0, I) is a further factor where ``with_prior`` is true, and where no normal is present.
+
+    Args:
+        normals: M normals :math:`\mathcal{N}(g_m, h_m)`, ``[B, Z]``.
+        present: ``[B, M]``, which of them count.
+        with_prior: whether N(0, I) counts too.
+    """
     mask = present.to(normals[0].loc).unsqueeze(-1)  # B x M x 1
     precisions = torch.stack([1 / q.variance for q in normals], -2) * mask
     weighted = precisions * torch.stack([q.loc for q in normals], -2)
@@ -110,9 +136,14 @@ def product(normals: Sequence[DiagonalNormal], present: Tensor, with_prior: bool
 def mixture_of_products(
     normals: Sequence[DiagonalNormal], present: Tensor, subsets: Sequence[Sequence[int]]
 ) -> ExpertMixture:
-    """The even mixture of the products of each subset whose members are all present; N(0, I) where there is none.
+    """The even mixture of the products of the subsets whose members are all present; N(0, I) where there is none.
 
-    Single experts are a mixture of experts (Shi et al. 2019), all subsets a mixture of products (Sutter et al. 2021).
+    Single experts give a mixture of experts (Shi et al. 2019), all subsets a mixture of products (Sutter et al. 2021).
+
+    Args:
+        normals: M normals, ``[B, Z]``.
+        present: ``[B, M]``.
+        subsets: the indices of the members of each subset.
     """
     whole = [present[..., list(s)].all(-1) for s in subsets]
     ones = torch.ones_like(present)

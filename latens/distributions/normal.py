@@ -12,9 +12,13 @@ from latens.tensors.randomness import standard_normal
 
 
 class Normal(Distribution):
-    """Elementwise N(loc, variance); the event is a single number.
+    r"""Elementwise normal; the event is a single number.
 
-    log p(x) = -[(x - loc)^2 / variance + ln(2 pi variance)] / 2, in nats.
+    .. math:: \ln p(x) = -\frac12 \left[\frac{(x - \mu)^2}{\sigma^2} + \ln(2 \pi \sigma^2)\right]
+
+    Args:
+        loc: :math:`\mu`, ``[...]``.
+        variance: :math:`\sigma^2 > 0`, ``[...]``.
     """
 
     arg_constraints = {"loc": constraints.real, "variance": constraints.positive}
@@ -26,23 +30,31 @@ class Normal(Distribution):
 
     @property
     def mean(self) -> Tensor:
+        """``loc``, ``[...]``."""
         return self.loc.expand(self._batch_shape)
 
     @property
     def variance(self) -> Tensor:
+        """``variance``, ``[...]``."""
         return self._variance.expand(self._batch_shape)
 
     def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        """Reparameterised draws, ``[*sample_shape, ...]``."""
         return self.loc + self._variance.sqrt() * standard_normal(sample_shape, self.mean)
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """ln p(x) of each value, in nats, ``[...]``."""
         return -0.5 * ((value - self.loc) ** 2 / self._variance + self._variance.log() + LOG_2PI)
 
 
 class DiagonalNormal(Located):
-    """N(loc, diag variance) over the last axis: z = loc + sqrt(variance) * noise.
+    r"""Independent normals over the last axis: z = loc + sqrt(variance) noise.
 
-    log q(z) = sum_i of the elementwise normal log-density, in nats. Shapes: loc, variance ``[..., Z]``.
+    .. math:: \ln q(z) = -\frac12 \sum_i \left[\frac{(z_i - \mu_i)^2}{\sigma_i^2} + \ln(2 \pi \sigma_i^2)\right]
+
+    Args:
+        loc: :math:`\mu`, ``[..., Z]``.
+        variance: :math:`\sigma^2 > 0`, ``[..., Z]``.
     """
 
     arg_constraints = Located.arg_constraints | {"variance": constraints.independent(constraints.positive, 1)}
@@ -53,33 +65,42 @@ class DiagonalNormal(Located):
 
     @property
     def variance(self) -> Tensor:
+        """``variance``, ``[..., Z]``."""
         return self._variance
 
     def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        """Reparameterised draws, ``[*sample_shape, ..., Z]``."""
         return self.loc + self._variance.sqrt() * standard_normal(sample_shape, self.loc)
 
     def sample_rows(self, leading: int) -> Tensor:
-        """A reparameterised draw of each of the batch, whose first ``leading`` axes are draws of the rows on the next
-        one."""
+        """One reparameterised draw of each distribution of the batch, ``[..., Z]``.
+
+        The first ``leading`` batch axes are draws, the next one is that of rows.
+        """
         noise = standard_normal(self.loc.shape[:leading], self.loc[(0,) * leading])
         return self.loc + self._variance.sqrt() * noise
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """ln q(z), in nats, ``[...]``."""
         return -0.5 * ((value - self.loc) ** 2 / self._variance + self._variance.log() + LOG_2PI).sum(-1)
 
     def entropy(self) -> Tensor:
+        r""":math:`\tfrac12 \sum_i \ln(2 \pi e \sigma_i^2)`, in nats, ``[...]``."""
         return 0.5 * (self._variance.log() + LOG_2PI + 1).sum(-1)
 
     def each(self) -> DiagonalNormal:
-        """The dimensions as distributions of their own, ``[..., Z]`` of one dimension each."""
+        """The dimensions as a batch ``[..., Z]`` of distributions with one dimension each."""
         return DiagonalNormal(self.loc.unsqueeze(-1), self._variance.unsqueeze(-1))
 
 
 class FullNormal(Located):
-    """N(loc, L L^T) over the last axis, L lower triangular with a positive diagonal: z = loc + L noise.
+    r"""N(loc, L Lᵀ) over the last axis, L lower triangular with a positive diagonal: z = loc + L noise.
 
-    log q(z) = -[|L^-1 (z - loc)|^2 + Z ln 2 pi] / 2 - sum_i ln L_ii. Shapes: loc ``[..., Z]``, scale_tril
-    ``[..., Z, Z]``.
+    .. math:: \ln q(z) = -\frac12 \left[\lVert L^{-1} (z - \mu) \rVert^2 + Z \ln 2 \pi\right] - \sum_i \ln L_{ii}
+
+    Args:
+        loc: :math:`\mu`, ``[..., Z]``.
+        scale_tril: L, ``[..., Z, Z]``.
     """
 
     arg_constraints = Located.arg_constraints | {"scale_tril": constraints.lower_cholesky}
@@ -90,6 +111,7 @@ class FullNormal(Located):
 
     @property
     def variance(self) -> Tensor:
+        """The diagonal of the covariance, ``[..., Z]``."""
         return self.scale_tril.square().sum(-1)
 
     @property
@@ -98,18 +120,21 @@ class FullNormal(Located):
         return self.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
     def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        """Reparameterised draws, ``[*sample_shape, ..., Z]``."""
         noise = standard_normal(sample_shape, self.loc)
         return self.loc + (self.scale_tril @ noise.unsqueeze(-1)).squeeze(-1)
 
     def whiten(self, value: Tensor) -> Tensor:
-        """L^-1 (value - loc), same shape as ``value``."""
+        r""":math:`L^{-1} (\mathrm{value} - \mu)`, in the shape of ``value``."""
         difference = (value - self.loc).unsqueeze(-1)
         tril = self.scale_tril.expand(*difference.shape[:-2], *self.scale_tril.shape[-2:])
         return torch.linalg.solve_triangular(tril, difference, upper=False).squeeze(-1)
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """ln q(z), in nats, ``[...]``."""
         size = self.loc.shape[-1]
         return -0.5 * (self.whiten(value).square().sum(-1) + size * LOG_2PI) - self.half_log_det
 
     def entropy(self) -> Tensor:
+        r""":math:`\tfrac12 Z \ln(2 \pi e) + \ln \det L`, in nats, ``[...]``."""
         return 0.5 * self.loc.shape[-1] * (LOG_2PI + 1) + self.half_log_det

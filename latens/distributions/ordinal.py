@@ -11,11 +11,19 @@ from latens.tensors.numerics import broadcast_shape, log1mexp
 
 
 class Ordinal(Distribution):
-    """Levels 0 … L-1 with P(x <= k) = sigmoid(c_k - loc), c_0 < … < c_{L-2} (McCullagh 1980, proportional odds).
+    r"""Ordered levels 0 … L-1: a logistic number about ``loc``, cut into intervals (McCullagh 1980, proportional odds).
 
-    ln p(k) = ln sigmoid(c_k - loc) + ln sigmoid(loc - c_{k-1}) + ln(1 - exp(c_{k-1} - c_k)), in nats, exact however far
-    away loc is. Shapes: ``loc`` ``[..., n]``, ``cutpoints`` ``[n, L-1]`` or ``[..., n, L-1]``. The median stands for
-    the distribution.
+    .. math:: P(x \le k) = \sigma(c_k - \mathrm{loc}), \qquad c_0 < \dots < c_{L-2}
+
+    .. math:: \ln p(k) = \ln \sigma(c_k - \mathrm{loc}) + \ln \sigma(\mathrm{loc} - c_{k-1})
+        + \ln\left(1 - e^{c_{k-1} - c_k}\right)
+
+    The second formula, in which the lowest and highest levels lack the terms of the missing cutpoint, is exact however
+    far away ``loc`` is. The median stands for the distribution.
+
+    Args:
+        loc: ``[..., n]``.
+        cutpoints: c, ``[n, L-1]`` or ``[..., n, L-1]``, increasing.
 
     >>> px = Ordinal(torch.zeros(1), torch.tensor([[-1.0, 1.0]]))
     >>> round(px.log_prob(torch.tensor([[0], [1], [2]])).exp().sum().item(), 6)
@@ -36,30 +44,35 @@ class Ordinal(Distribution):
 
     @property
     def mean(self) -> Tensor:
+        r"""Mean level, :math:`\sum_k P(x > k)`, ``[..., n]``."""
         return self._above.sum(-1)
 
     @property
     def variance(self) -> Tensor:
+        """Variance of the level, ``[..., n]``."""
         above = self._above
         odd = 2 * torch.arange(above.shape[-1], dtype=above.dtype, device=above.device) + 1
         return (above * odd).sum(-1) - above.sum(-1).square()
 
     @property
     def support(self) -> constraints.Constraint:
+        """The whole numbers 0 … L-1."""
         return constraints.integer_interval(0, self.cutpoints.shape[-1])
 
     @property
     def center(self) -> Tensor:
-        """The median level."""
+        """The median level, ``[..., n]``."""
         return (self.cutpoints < self.loc.unsqueeze(-1)).sum(-1)
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        """Draws ``[*sample_shape, ..., n]`` of levels, without gradients."""
         with torch.no_grad():
             u = torch.rand([*sample_shape, *self._batch_shape], dtype=self.loc.dtype, device=self.loc.device)
             latent = self.loc + torch.logit(u, eps=torch.finfo(u.dtype).tiny)
             return (self.cutpoints < latent.unsqueeze(-1)).sum(-1)
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """ln p(x) of each level, in nats, ``[..., n]``."""
         top = self.cutpoints.shape[-1]
         lead = broadcast_shape(value.shape, self.cutpoints.shape[:-1])
         level = value.long().expand(lead)

@@ -1,4 +1,4 @@
-"""Scores of likeness in the place of ln p(x|z): no density of x, and so no bound on ln p(x)."""
+"""Scores of likeness instead of ln p(x|z): not a density of x, and so without a bound on ln p(x)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,15 @@ from torch.distributions import Distribution
 
 
 class PerceptualScore(Distribution):
-    """``log_prob(x)`` = ``score(x, mean)``, a score and not a logarithm of a density: it does not integrate to 1.
+    """A score of likeness to ``mean``, used as if it were ln p(x|z): it is not a density, and does not integrate to 1.
 
-    ``why`` says so in words: it is what is printed where a bound on ln p(x) would be. ``mean``: ``[..., *event]``;
-    there is no noise to draw, so a sample is the mean.
+    A sample is the mean, because there is no noise to draw.
+
+    Args:
+        mean: ``[..., *event]``.
+        score: ``score(x, mean)`` gives the score of each row, ``[...]``.
+        event_dims: how many of the last axes form one row.
+        why: the words that are printed where a bound on ln p(x) would be.
     """
 
     arg_constraints: dict = {}
@@ -25,10 +30,13 @@ class PerceptualScore(Distribution):
 
     @property
     def mean(self) -> Tensor:
+        """``mean``, ``[..., *event]``."""
         return self._mean
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        """Copies of the mean, ``[*sample_shape, ..., *event]``, without gradients."""
         return self._mean.detach().expand(*sample_shape, *self._mean.shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """``score(value, mean)``, ``[...]``: not a log-density."""
         return self.score(value, self._mean)

@@ -12,8 +12,8 @@ from torch.distributions import Distribution
 class Flat(Distribution):
     """Independent copies, the last batch axis of ``base``, as one event ``[D * size]``.
 
-    The torus is the product of circles: ``Flat`` of von Mises-Fisher distributions on S^1 with batch ``[..., D]`` is
-    one of angles (cos t_1, sin t_1, cos t_2, ...).
+    The torus is the product of circles: ``Flat`` of von Mises-Fisher distributions on the circle with batch ``[...,
+    D]`` is a distribution of D angles, as (cos t_1, sin t_1, cos t_2, …).
     """
 
     arg_constraints: dict = {}
@@ -26,10 +26,12 @@ class Flat(Distribution):
 
     @property
     def has_rsample(self) -> bool:  # type: ignore[override]
+        """Whether the base can be reparameterised."""
         return self.base.has_rsample
 
     @property
     def row_noise(self) -> bool:
+        """Whether the base draws its noise by rows."""
         return bool(getattr(self.base, "row_noise", False))
 
     def _flat(self, value: Tensor) -> Tensor:
@@ -37,31 +39,42 @@ class Flat(Distribution):
 
     @property
     def mean(self) -> Tensor:
+        """The mean of the base, flat, ``[..., D * size]``."""
         return self._flat(self.base.mean)
 
     @property
     def center(self) -> Tensor:
+        """The value that stands for the base, flat, ``[..., D * size]``."""
         found = getattr(self.base, "center", None)
         return self._flat(self.base.mean if found is None else found)
 
     @property
     def variance(self) -> Tensor:
+        """The variance of the base, flat, ``[..., D * size]``."""
         return self._flat(self.base.variance)
 
     def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        """Reparameterised draws, ``[*sample_shape, ..., D * size]``."""
         return self._flat(self.base.rsample(torch.Size(sample_shape)))
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        """Draws ``[*sample_shape, ..., D * size]``, without gradients."""
         with torch.no_grad():
             return self._flat(self.base.sample(torch.Size(sample_shape)))
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """The sum of the copies' ln p, in nats, ``[...]``."""
         return self.base.log_prob(value.unflatten(-1, self._inner)).sum(-1)
 
 
 class Joint(Distribution):
-    """Independent parts side by side on the last axis: p(z) = prod_j p_j(z_j), as for codes that are partly numbers
-    and partly categories."""
+    r"""Independent parts side by side on the last axis, as for codes that are partly numbers and partly categories.
+
+    .. math:: p(z) = \prod_j p_j(z_j)
+
+    Args:
+        parts: distributions of one batch shape, with events ``[Z_j]``.
+    """
 
     arg_constraints: dict = {}
     has_rsample = True
@@ -73,26 +86,32 @@ class Joint(Distribution):
 
     @property
     def row_noise(self) -> bool:
+        """Whether every part draws its noise by rows."""
         return all(getattr(part, "row_noise", False) for part in self.parts)
 
     @property
     def mean(self) -> Tensor:
+        """The means of the parts side by side, ``[..., Z]``."""
         return torch.cat([part.mean for part in self.parts], -1)
 
     @property
     def variance(self) -> Tensor:
+        """The variances of the parts side by side, ``[..., Z]``."""
         return torch.cat([part.variance for part in self.parts], -1)
 
     def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        """Reparameterised draws, ``[*sample_shape, ..., Z]``."""
         return torch.cat([part.rsample(torch.Size(sample_shape)) for part in self.parts], -1)
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        """Draws ``[*sample_shape, ..., Z]``, without gradients."""
         return torch.cat([part.sample(torch.Size(sample_shape)) for part in self.parts], -1)
 
     def log_probs(self, value: Tensor) -> Tensor:
-        """ln p_j(z_j) of each part, ``[J, ...]``."""
+        r""":math:`\ln p_j(z_j)` of each of the J parts, in nats, ``[J, ...]``."""
         each = zip(self.parts, value.split(self._sizes, -1), strict=True)
         return torch.stack([part.log_prob(piece) for part, piece in each])
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """ln p(z), in nats, ``[...]``."""
         return self.log_probs(value).sum(0)

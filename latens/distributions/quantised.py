@@ -10,11 +10,15 @@ from torch.distributions import Distribution
 
 
 class Quantised(Distribution):
-    """All mass on one of finitely many codes, ``value`` ``[..., Z]``: ln q = 0 there, -inf elsewhere.
+    """All mass on one of finitely many codes, ``value`` ``[..., Z]``: ln q = 0 there and -inf elsewhere.
 
-    A mass and not a density: with a prior that has masses too the bound on ln p(x) is a real one. ``value`` may carry a
-    straight-through gradient. ``before``: what was quantised, ``[..., Z]``; ``index`` ``[..., V, L]``: the entries that
-    each position chose at each level; ``code``: the same as ``value`` with the book's gradient instead, or None.
+    It is a mass, not a density; with a prior that has masses too, the bound on ln p(x) holds.
+
+    Args:
+        value: ``[..., Z]``, which may carry a straight-through gradient.
+        before: ``[..., Z]``, what was quantised.
+        index: ``[..., V, L]``, the entry that each of V positions chose at each of L levels.
+        code: the same as ``value``, with the gradient of the book instead; or None.
     """
 
     arg_constraints: dict = {}
@@ -27,26 +31,40 @@ class Quantised(Distribution):
 
     @property
     def mean(self) -> Tensor:
+        """``value``, ``[..., Z]``."""
         return self.value
 
     @property
     def variance(self) -> Tensor:
+        """Zeros, ``[..., Z]``."""
         return torch.zeros_like(self.value)
 
     def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        """Copies of ``value``, ``[*sample_shape, ..., Z]``."""
         return self.value.expand(*sample_shape, *self.value.shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """0 at ``value`` and -inf elsewhere, in nats, ``[...]``."""
         here = (value == self.value).all(-1)
         return torch.where(here, 0.0, -math.inf).to(value.dtype)
 
 
 class UniformCodes(Distribution):
-    """V independent positions, each the sum over levels l of one of K codes, uniformly: ln p = -V L ln K.
+    r"""V independent positions, each the sum over L levels of one of K codes, uniformly.
 
-    ``codes`` ``[L, K, D]``; the event is ``[V * D]``. ``log_prob`` takes its argument to be such a code, as it is where
-    a posterior quantises with the same book. Two ways to one sum have the masses of both, so with L > 1 this is the
-    mass of the entries chosen, and the bound is one on their joint model.
+    .. math:: \ln p(z) = -V L \ln K
+
+    ``log_prob`` assumes that its argument is such a code, as it is where a posterior quantises with the same book. With
+    L > 1, two sums that coincide have the masses of both; so this is the mass of the entries chosen, and the bound is
+    one on their joint model.
+
+    Args:
+        codes: ``[L, K, D]``.
+        positions: V; the event is ``[V * D]``.
+
+    >>> p = UniformCodes(torch.zeros(1, 8, 2), 3)
+    >>> round(p.log_prob(torch.zeros(6)).item(), 4)  # -3 ln 8
+    -6.2383
     """
 
     arg_constraints: dict = {}
@@ -58,17 +76,21 @@ class UniformCodes(Distribution):
 
     @property
     def mean(self) -> Tensor:
+        """The mean code, ``[V * D]``."""
         return self.codes.mean(1).sum(0).repeat(self.positions)
 
     @property
     def variance(self) -> Tensor:
+        """The variance of each coordinate of a code, ``[V * D]``."""
         return self.codes.var(1, correction=0).sum(0).repeat(self.positions)
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        """Draws ``[*sample_shape, V * D]``."""
         levels, size, _ = self.codes.shape
         index = torch.randint(size, (levels, *sample_shape, self.positions), device=self.codes.device)
         return sum(book[chosen] for book, chosen in zip(self.codes, index)).flatten(-2)
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """-V L ln K, in nats, ``[...]``."""
         levels, size, _ = self.codes.shape
         return value.new_full(value.shape[:-1], -self.positions * levels * math.log(size))

@@ -1,8 +1,8 @@
 """A density of one distance, known up to its constant: normaliser, distribution function and draws by quadrature.
 
-Distributions that are symmetric about a point of a curved space (a sphere, a hyperbolic ball) come down to the density
-of the distance from that point. Gauss-Legendre nodes on a window that holds all of the mass give its integral to
-rounding, and derivatives in the parameters by differentiating the sum: no Bessel functions, no rejection.
+Distributions that are symmetric about a point of a curved space (a sphere, a hyperbolic ball) reduce to the density of
+the distance from that point. Gauss-Legendre nodes on a window that holds all of the mass give its integral to rounding,
+and derivatives in the parameters by differentiating the sum: there are no Bessel functions and no rejection.
 """
 
 from __future__ import annotations
@@ -27,10 +27,13 @@ _X, _W = (torch.from_numpy(a) for a in np.polynomial.legendre.leggauss(_NODES))
 
 
 class RadialDistance:
-    """r in [low, high] with density exp(log_kernel(r)) / Z.
+    """A distance r in [low, high] with the density exp(log_kernel(r)) / Z. All numbers are float64.
 
-    ``log_kernel`` takes ``[N, *batch]`` and closes over parameters in the batch shape of ``low`` and ``high``. The
-    window must hold all but a rounding error of the mass; no derivative goes through it. All numbers are float64.
+    Args:
+        log_kernel: maps distances ``[N, *batch]`` to log-densities up to a constant; it closes over parameters in the
+            batch shape.
+        low: ``[*batch]``, the start of the window, which must hold all but a rounding error of the mass.
+        high: ``[*batch]``, its end; no derivative goes through ``low`` and ``high``.
 
     >>> half = RadialDistance(lambda r: -(r**2) / 2, torch.zeros(()), torch.tensor(9.0))
     >>> round(half.log_normaliser.exp().item() ** 2 * 2 / torch.pi, 10)
@@ -49,23 +52,25 @@ class RadialDistance:
 
     @property
     def log_normaliser(self) -> Tensor:
-        """ln Z, with derivatives in the parameters."""
+        """ln Z, with derivatives in the parameters, ``[*batch]``."""
         r, log_w = self._nodes(self.high)
         return torch.logsumexp(self.log_kernel(r) + log_w, 0)
 
     def mean(self, function: Callable[[Tensor], Tensor]) -> Tensor:
-        """E[function(r)], with derivatives in the parameters."""
+        """E[function(r)], with derivatives in the parameters, ``[*batch]``."""
         r, log_w = self._nodes(self.high)
         return ((self.log_kernel(r) + log_w).softmax(0) * function(r)).sum(0)
 
     def cdf(self, r: Tensor) -> Tensor:
-        """P(distance <= r), ``[..., *batch]``, with derivatives in the parameters."""
+        """P(distance <= r), with derivatives in the parameters, ``[..., *batch]``."""
         s, log_w = self._nodes(r)
         return torch.exp(torch.logsumexp(self.log_kernel(s) + log_w, 0) - self.log_normaliser)
 
     def rsample(self, samples: torch.Size | list[int] | tuple[int, ...]) -> Tensor:
-        """Draws ``[*samples, *batch]``: the distribution function inverted at a uniform number, by a table and Newton's
-        method. The derivative is implicit, dr = -dF(r) / f(r) (Figurnov, Mohamed & Mnih 2018).
+        """Reparameterised draws, ``[*samples, *batch]``.
+
+        The distribution function is inverted at a uniform number, by a table and Newton's method. The derivative is
+        implicit, dr = -dF(r) / f(r) (Figurnov, Mohamed & Mnih 2018).
         """
         u = torch.special.ndtr(standard_normal(samples, self.low))
         with torch.no_grad():

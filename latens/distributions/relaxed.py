@@ -14,16 +14,16 @@ from torch.distributions import Distribution, constraints
 
 from latens.tensors.randomness import standard_normal
 
-SPREAD = 24.0  # of Gumbel noise, of which a billion draws lie between -3 and 21
+SPREAD = 24.0  # range of Gumbel noise: a billion draws lie between -3 and 21
 
 
 def standard_gumbel(samples: torch.Size | list[int] | tuple[int, ...], like: Tensor) -> Tensor:
-    """Gumbel noise -ln(-ln u) from u = Phi(normal noise), finite for every normal number."""
+    """Gumbel noise ``[*samples, *like.shape]``: -ln(-ln u), u = Phi(normal noise), finite for every normal number."""
     return -torch.log(-torch.special.log_ndtr(standard_normal(samples, like)))
 
 
 class _Categories(Distribution):
-    """Base: independent variables with ``logits`` ``[..., V, K]``; the event is ``[V * K]``."""
+    """Base: V independent variables of K categories with ``logits`` ``[..., V, K]``; the event is ``[V * K]``."""
 
     arg_constraints = {"logits": constraints.independent(constraints.real, 2)}
     row_noise = True
@@ -35,11 +35,12 @@ class _Categories(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        """The probabilities, flat."""
+        """The probabilities, flat, ``[..., V * K]``."""
         return self.log_p.exp().flatten(-2)
 
     @property
     def variance(self) -> Tensor:
+        """p (1 - p) of each entry, ``[..., V * K]``."""
         return self.mean * (1 - self.mean)
 
     def _perturbed(self, samples: torch.Size) -> Tensor:
@@ -56,10 +57,21 @@ class _Categories(Distribution):
 
 
 class OneHot(_Categories):
-    """Independent categories as one-hot vectors: ln q(z) = sum_v ln p_v(z_v).
+    r"""Independent categories as one-hot vectors.
 
-    Draws carry no gradient (score functions give one), unless ``temperature`` is given: then that of the relaxed draw
-    at this temperature, the biased straight-through estimator (Bengio, Leonard & Courville 2013; Jang et al. 2017).
+    .. math:: \ln q(z) = \sum_v \ln p_v(z_v)
+
+    Draws carry no gradient (score functions give one) unless ``temperature`` is given; then they carry that of the
+    relaxed draw at this temperature, the biased straight-through estimator (Bengio, Leonard & Courville 2013; Jang et
+    al. 2017).
+
+    Args:
+        logits: ``[..., V, K]``.
+        temperature: > 0, or None for no gradient.
+
+    >>> q = OneHot(torch.zeros(1, 4))
+    >>> round(q.log_prob(torch.tensor([0.0, 1.0, 0.0, 0.0])).item(), 4)  # -ln 4
+    -1.3863
     """
 
     has_rsample = True
@@ -69,6 +81,7 @@ class OneHot(_Categories):
         self.temperature = temperature
 
     def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        """Draws ``[*sample_shape, ..., V * K]``."""
         perturbed = self._perturbed(torch.Size(sample_shape))
         hard = self._hard(perturbed.detach())
         if self.temperature is not None:
@@ -77,20 +90,29 @@ class OneHot(_Categories):
         return hard.flatten(-2)
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """ln q(z), in nats, ``[...]``."""
         return (self._split(value.detach()) * self.log_p).sum((-2, -1))
 
     def rate_from(self, other: OneHot) -> Tensor:
-        """KL(self || other) = sum_v sum_k p_vk ln(p_vk / r_vk)."""
+        r""":math:`\operatorname{KL} = \sum_v \sum_k p_{vk} \ln(p_{vk} / r_{vk})` with r of ``other``, in nats,
+        ``[...]``.
+        """
         return (self.log_p.exp() * (self.log_p - other.log_p)).sum((-2, -1))
 
 
 class Relaxed(_Categories):
-    """The Concrete distribution: softmax((ln p + Gumbel noise) / temperature) for each variable, on the simplex.
+    r"""The Concrete distribution: softmax((ln p + Gumbel noise) / T) for each variable, on the simplex.
 
-    ln q(y) = sum_v [ln Gamma(K) + (K - 1) ln T + sum_k (ln p_k - (T + 1) ln y_k) - K ln sum_k p_k y_k^(-T)], per unit
-    of the first K - 1 coordinates (Maddison, Mnih & Teh 2017). The largest coordinate is that of category k with
-    probability p_k. Where y underflows to 0 there is no density, so probabilities are held above e^(24 - 87 T) in
-    single precision, or above e^-10 if that is less: below T = 0.4 some coordinates underflow all the same.
+    .. math:: \ln q(y) = \sum_v \left[\ln \Gamma(K) + (K - 1) \ln T + \sum_k \left(\ln p_k - (T + 1) \ln y_k\right)
+        - K \ln \sum_k p_k\, y_k^{-T}\right]
+
+    It is per unit of the first K - 1 coordinates (Maddison, Mnih & Teh 2017). The largest coordinate is that of
+    category k with probability :math:`p_k`. There is no density where y underflows to 0, so ln p is held above 24 - 87
+    T in single precision, or above -10 if that is less; below T = 0.4 some coordinates underflow all the same.
+
+    Args:
+        logits: ``[..., V, K]``, whose softmax over K is p.
+        temperature: T > 0.
     """
 
     has_rsample = True
@@ -102,14 +124,16 @@ class Relaxed(_Categories):
 
     @property
     def variance(self) -> Tensor:
-        """That of the one-hot limit, which is the largest."""
+        """The variance of the one-hot limit, which is the largest, ``[..., V * K]``."""
         return super().variance
 
     def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        """Reparameterised draws, ``[*sample_shape, ..., V * K]``."""
         perturbed = self._perturbed(torch.Size(sample_shape))
         return (perturbed / self.temperature).softmax(-1).flatten(-2)
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """ln q(y), in nats, ``[...]``."""
         count, t = self.categories, self.temperature
         log_y = self._split(value).clamp_min(torch.finfo(value.dtype).tiny).log()
         score = self.log_p - t * log_y

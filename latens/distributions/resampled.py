@@ -11,10 +11,16 @@ from torch.distributions import Distribution, constraints
 
 
 class Resampled(Distribution):
-    """Draws of ``base`` kept with probability a(z), the T-th one kept whatever it is (Bauer & Mnih 2019).
+    r"""Draws of ``base`` that are kept with probability a(z); the T-th one is kept in any case (Bauer & Mnih 2019).
 
-    ln p(z) = ln base(z) + ln[(1 - r) a(z) / A + r], A = E_base[a], r = (1 - A)^(T - 1). ``log_accept(z)`` gives ln a <=
-    0 for ``[..., Z]``; ``log_mean_accept`` is ln A, a scalar; T = ``truncation``.
+    .. math:: \ln p(z) = \ln p_{\text{base}}(z) + \ln\left[(1 - r) \frac{a(z)}{A} + r\right], \qquad
+        A = \operatorname{E}_{\text{base}}[a], \quad r = (1 - A)^{T - 1}
+
+    Args:
+        base: the proposal, event ``[Z]``.
+        log_accept: maps z ``[..., Z]`` to ln a(z) <= 0, ``[...]``.
+        log_mean_accept: ln A, a scalar.
+        truncation: T, at least 1.
     """
 
     arg_constraints: dict[str, Any] = {}
@@ -29,16 +35,18 @@ class Resampled(Distribution):
         super().__init__(base.batch_shape, base.event_shape, validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """ln p(z), in nats, ``[...]``."""
         rest = (self.truncation - 1) * torch.log1p(-self.log_mean_accept.exp().clamp_max(1 - 1e-6))  # ln r
         kept = torch.log(-torch.expm1(rest)) if self.truncation > 1 else torch.full_like(rest, -torch.inf)
         tilt = torch.logaddexp(kept + self.log_accept(value) - self.log_mean_accept, rest)
         return self.base.log_prob(value) + tilt
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        """Draws ``[*sample_shape, ..., Z]``, without gradients."""
         with torch.no_grad():
             z = self.base.sample(torch.Size(sample_shape))
             refused = self._refused(z)
-            for _ in range(self.truncation - 1):  # what is refused to the end stays at its last draw
+            for _ in range(self.truncation - 1):  # a row refused every time keeps its last draw
                 if not refused.any():
                     break
                 z = torch.where(refused.unsqueeze(-1), self.base.sample(torch.Size(sample_shape)), z)

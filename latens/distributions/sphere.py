@@ -1,4 +1,6 @@
-"""The sphere S^(m-1) in R^m: uniform, von Mises-Fisher, power spherical. Densities are per unit of its area."""
+"""The sphere :math:`S^{m-1}` in m dimensions: uniform, von Mises-Fisher, power spherical. Densities are per unit of its
+area.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ _REACH = 13.0  # deviations from the mode that hold all of the mass, to rounding
 
 
 def log_area(m: int) -> float:
-    """ln of the area of S^(m-1): 2 pi^(m/2) / Gamma(m/2).
+    r"""ln of the area of :math:`S^{m-1}`, which is :math:`2 \pi^{m/2} / \Gamma(m/2)`.
 
     >>> round(math.exp(log_area(3)) / math.pi, 12)
     4.0
@@ -26,7 +28,11 @@ def log_area(m: int) -> float:
 
 
 class SphereUniform(Distribution):
-    """The uniform distribution on S^(m-1): density 1 / area. Its coordinates have mean 0 and variance 1/m."""
+    """The uniform distribution on :math:`S^{m-1}`: density 1 / area. Its coordinates have mean 0 and variance 1/m.
+
+    Args:
+        like: ``[..., m]``, whose shape, type and device the distribution takes.
+    """
 
     arg_constraints: dict = {}
     row_noise = True
@@ -37,22 +43,30 @@ class SphereUniform(Distribution):
 
     @property
     def mean(self) -> Tensor:
+        """Zeros, ``[..., m]``."""
         return torch.zeros_like(self.like)
 
     @property
     def variance(self) -> Tensor:
+        """1/m, ``[..., m]``."""
         return torch.full_like(self.like, 1 / self.like.shape[-1])
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        """Draws, unit vectors ``[*sample_shape, ..., m]``."""
         return normalize(standard_normal(sample_shape, self.like), dim=-1)
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """-ln area, in nats, ``[...]``."""
         return value.new_full(broadcast_shape(value.shape[:-1], self._batch_shape), -log_area(value.shape[-1]))
 
 
 class _AboutDirection(Distribution):
-    """Base of distributions on S^(m-1) that are symmetric about ``loc`` (unit vectors ``[..., m]``), with a
-    ``concentration`` > 0 ``[...]`` and a law of the angle to it."""
+    """Base of distributions on :math:`S^{m-1}` that are symmetric about a direction.
+
+    Args:
+        loc: unit vectors, ``[..., m]``.
+        concentration: > 0, ``[...]``.
+    """
 
     arg_constraints = {"loc": constraints.real_vector, "concentration": constraints.positive}
     has_rsample = True
@@ -66,26 +80,27 @@ class _AboutDirection(Distribution):
 
     @property
     def center(self) -> Tensor:
-        """The mean direction, a point of the sphere (``mean`` lies inside it)."""
+        """The mean direction, a point of the sphere (``mean`` lies inside it), ``[..., m]``."""
         return self.loc
 
     @property
     def resultant(self) -> Tensor:
-        """E[cos] of the angle to ``loc``: the length of the mean."""
+        """E[cos] of the angle to ``loc``, the length of the mean, ``[...]``."""
         raise NotImplementedError
 
     @property
     def second(self) -> Tensor:
-        """E[cos^2] of the angle to ``loc``."""
+        """E[cos²] of the angle to ``loc``, ``[...]``."""
         raise NotImplementedError
 
     @property
     def mean(self) -> Tensor:
+        """``resultant`` times ``loc``, ``[..., m]``."""
         return self.resultant.unsqueeze(-1) * self.loc
 
     @property
     def variance(self) -> Tensor:
-        """Of each coordinate: E[cos^2] loc^2 + E[sin^2] (1 - loc^2) / (m - 1) - mean^2."""
+        """Of each coordinate: E[cos²] loc² + E[sin²] (1 - loc²) / (m - 1) - mean², ``[..., m]``."""
         along, square = self.second.unsqueeze(-1), self.loc.square()
         return along * square + (1 - along) * (1 - square) / (self.m - 1) - self.mean.square()
 
@@ -94,6 +109,7 @@ class _AboutDirection(Distribution):
         raise NotImplementedError
 
     def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
+        """Reparameterised draws, unit vectors ``[*sample_shape, ..., m]``."""
         fall = self._fall(torch.Size(sample_shape)).unsqueeze(-1)
         noise = standard_normal(sample_shape, self.loc)
         along = (noise * self.loc).sum(-1, keepdim=True)
@@ -103,23 +119,31 @@ class _AboutDirection(Distribution):
 
     @property
     def _entropy(self) -> Tensor:
-        """In float64, so that what is left of two large numbers keeps its digits."""
+        """The entropy in float64, so that the difference of two large numbers keeps its digits."""
         raise NotImplementedError
 
     def entropy(self) -> Tensor:
+        """The entropy, in nats per unit of area, ``[...]``."""
         return self._entropy.to(self.loc)
 
     def rate_from_uniform(self) -> Tensor:
-        """KL to the uniform distribution: ln area - entropy, nats."""
+        """KL to the uniform distribution, ln area - entropy, in nats, ``[...]``."""
         return (log_area(self.m) - self._entropy).to(self.loc)
 
 
 class VonMisesFisher(_AboutDirection):
-    """f(x) = exp(kappa loc . x) / C on S^(m-1), kappa > 0; for m = 2 the von Mises distribution.
+    r"""The von Mises-Fisher distribution on :math:`S^{m-1}`; for m = 2 the von Mises distribution.
 
-    C = |S^(m-2)| int_0^pi exp(kappa cos t) sin^(m-2) t dt = (2 pi)^(m/2) I_(m/2-1)(kappa) / kappa^(m/2-1), by
-    quadrature in float64, for kappa in [1e-3, 1e5] and any m from 2. The angle t is drawn by inverting its distribution
-    function. (Mardia & Jupp 2000; Davidson et al. 2018)
+    .. math:: f(x) = \frac1C \exp(\kappa\, \mu^\top x), \qquad
+        C = |S^{m-2}| \int_0^\pi e^{\kappa \cos t} \sin^{m-2} t \, dt
+        = (2 \pi)^{m/2} \frac{I_{m/2-1}(\kappa)}{\kappa^{m/2-1}}
+
+    The integral is by quadrature in float64, for :math:`\kappa` in [1e-3, 1e5] and any m from 2. The angle t is drawn
+    by inverting its distribution function (Mardia & Jupp 2000; Davidson et al. 2018).
+
+    Args:
+        loc: :math:`\mu`, unit vectors ``[..., m]``.
+        concentration: :math:`\kappa > 0`, ``[...]``.
 
     >>> q = VonMisesFisher(torch.tensor([1.0, 0.0, 0.0]), torch.tensor(10.0))
     >>> round(q.rate_from_uniform().item(), 5)
@@ -146,21 +170,24 @@ class VonMisesFisher(_AboutDirection):
 
     @property
     def _log_c(self) -> Tensor:
-        """ln C - kappa."""
+        """ln C minus the concentration."""
         return self._angle.log_normaliser + (log_area(self.m - 1) if self.m > 2 else math.log(2))
 
     @property
     def resultant(self) -> Tensor:
+        """E[cos] of the angle to ``loc``, ``[...]``."""
         return self._angle.mean(torch.cos).to(self.loc)
 
     @property
     def second(self) -> Tensor:
+        """E[cos²] of the angle to ``loc``, ``[...]``."""
         return self._angle.mean(lambda t: t.cos().square()).to(self.loc)
 
     def _fall(self, samples: torch.Size) -> Tensor:
         return (2 * (self._angle.rsample(samples) / 2).sin().square()).to(self.loc)
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """ln f(x) per unit of area, in nats, ``[...]``."""
         # for unit vectors cos - 1 = -|x - loc|^2 / 2
         return -self.concentration * (value - self.loc).square().sum(-1) / 2 - self._log_c.to(self.loc)
 
@@ -172,9 +199,16 @@ class VonMisesFisher(_AboutDirection):
 
 
 class PowerSpherical(_AboutDirection):
-    """f(x) = (1 + loc . x)^kappa / C on S^(m-1), kappa > 0: everything in closed form (De Cao & Aziz 2020).
+    r"""The power spherical distribution on :math:`S^{m-1}`, with a density in closed form (De Cao & Aziz 2020).
 
-    (1 + cos) / 2 ~ Beta(a, b), a = (m - 1)/2 + kappa, b = (m - 1)/2; C = 2^(a + b) pi^b Gamma(a) / Gamma(a + b).
+    .. math:: f(x) = \frac1C (1 + \mu^\top x)^\kappa, \qquad C = 2^{a + b} \pi^b \frac{\Gamma(a)}{\Gamma(a + b)}, \quad
+        a = \frac{m - 1}{2} + \kappa, \quad b = \frac{m - 1}{2}
+
+    With t the angle to :math:`\mu`, (1 + cos t) / 2 ~ Beta(a, b).
+
+    Args:
+        loc: :math:`\mu`, unit vectors ``[..., m]``.
+        concentration: :math:`\kappa > 0`, ``[...]``.
     """
 
     @property
@@ -189,11 +223,13 @@ class PowerSpherical(_AboutDirection):
 
     @property
     def resultant(self) -> Tensor:
+        """E[cos] of the angle to ``loc``, (a - b) / (a + b), ``[...]``."""
         a, b = self._ab
         return ((a - b) / (a + b)).to(self.loc)
 
     @property
     def second(self) -> Tensor:
+        """E[cos²] of the angle to ``loc``, ``[...]``."""
         a, b = self._ab
         return (((a - b) / (a + b)).square() + 4 * a * b / ((a + b).square() * (a + b + 1))).to(self.loc)
 
@@ -214,6 +250,7 @@ class PowerSpherical(_AboutDirection):
         return (2 * (RadialDistance(log_kernel, low, high).rsample(samples) / 2).sin().square()).to(self.loc)
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """ln f(x) per unit of area, in nats, ``[...]``."""
         half = (value + self.loc).square().sum(-1) / 2  # 1 + cos
         return self.concentration * half.clamp_min(1e-30).log() - self._log_c.to(self.loc)
 

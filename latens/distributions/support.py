@@ -1,4 +1,4 @@
-"""Which values a likelihood can have given: others are refused before they are modelled."""
+"""The values that a likelihood can produce; others are refused before they are modelled."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from latens.distributions.modalities import Modalities
 from latens.errors import InputError
 from latens.tensors.trees import Tree
 
-# of torch's constraints, by name
+# what torch's constraints allow, by the name of their class
 _WORDS = {
     "_Boolean": "0 and 1", "_IntegerInterval": "the whole numbers {low:g} to {high:g}",
     "_IntegerGreaterThan": "whole numbers from {low:g} on", "_Interval": "numbers from {low:g} to {high:g}",
@@ -20,10 +20,11 @@ _WORDS = {
 
 
 def require_support(px: Distribution, x: Tree, first_row: int = 0) -> None:
-    """``InputError`` for the first value of x, rows on the leading axis, to which ``px`` gives no probability.
+    """``InputError`` for the first value of x, rows on the leading axis, that has no probability under ``px``.
 
-    Missing cells (NaN) are left to the model; a distribution that does not know its support takes every value. Where
-    supports are tensors they must be the same for all rows.
+    Missing cells (NaN) are left to the model. A distribution that does not know its support accepts every value.
+    Supports that are tensors must be the same for all rows. ``first_row`` is the number of the first row of x, for the
+    message.
     """
     if isinstance(px, Modalities):
         found = px.pieces.split(x) if isinstance(x, Tensor) and px.pieces is not None else x
@@ -39,13 +40,13 @@ def require_support(px: Distribution, x: Tree, first_row: int = 0) -> None:
     where = f"row {row + first_row}" + (f", cell {cell[0] if len(cell) == 1 else tuple(cell)}" if cell else "")
     name, words = _described(px)
     raise InputError(
-        f"the data have {x[(row, *cell)].item():g} in {where} (counted from 0), and the likelihood {name} takes "
-        f"{words}: bring the values to these, or use another likelihood"
+        f"{where} (counted from 0) has {x[(row, *cell)].item():g}, but the likelihood {name} takes {words}",
+        "convert the values to these, or use another likelihood",
     )
 
 
 def supported(px: Distribution, x: Tensor) -> Tensor | None:
-    """Where values are in the support of an elementwise distribution; None where that is not known."""
+    """Where values are in the support of an elementwise distribution, in the shape of x; None where that is unknown."""
     if isinstance(px, Observed):
         return supported(px.base, x)
     if isinstance(px, InUnits):
@@ -62,7 +63,7 @@ def supported(px: Distribution, x: Tensor) -> Tensor | None:
 
 
 def _described(px: Distribution) -> tuple[str, str]:
-    """Name of the elementwise distribution, and the values that it takes."""
+    """(name of the elementwise distribution, the values that it takes)."""
     grid = None
     while isinstance(px, Observed | InUnits | OnGrid):
         grid, px = px if isinstance(px, OnGrid) else grid, px.base

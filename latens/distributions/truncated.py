@@ -1,4 +1,4 @@
-"""The normal density on an interval, counted from the edge nearer to its location so that it is stable far away."""
+"""The normal density on an interval, computed from the edge nearer to its location so that it is stable far away."""
 
 from __future__ import annotations
 
@@ -14,11 +14,20 @@ from latens.tensors.numerics import LOG_2PI, broadcast_shape, log1mexp
 
 
 class TruncatedNormal(Distribution):
-    """N(loc, scale^2) given low <= x <= high, in nats:
-    log p(x) = log N(x) - ln[Phi((high - loc) / scale) - Phi((low - loc) / scale)].
+    r"""A normal given that it lies in an interval, low <= x <= high.
 
-    Stable however far ``loc`` lies from the interval: everything is counted from the edge nearer to
-    ``loc``. Values outside by rounding count as the edge; -inf further outside than 1e-6 of the width.
+    .. math:: \ln p(x) = \ln \mathcal{N}(x; \mu, \sigma^2)
+        - \ln\left[\Phi\!\left(\frac{\mathrm{high} - \mu}{\sigma}\right)
+        - \Phi\!\left(\frac{\mathrm{low} - \mu}{\sigma}\right)\right]
+
+    It is stable however far :math:`\mu` lies from the interval, because everything is computed from the edge nearer to
+    it. Values that rounding puts outside have the density of the edge; more than 1e-6 of the width outside it is 0.
+
+    Args:
+        loc: :math:`\mu`, ``[...]``.
+        scale: :math:`\sigma > 0`, ``[...]``.
+        low: the lower end, ``[...]``.
+        high: the upper end, > ``low``, ``[...]``.
 
     >>> px = TruncatedNormal(torch.tensor(0.0), torch.tensor(1e4), torch.tensor(2.0), torch.tensor(4.0))
     >>> round(px.log_prob(torch.tensor(3.0)).exp().item(), 6)  # nearly uniform
@@ -40,6 +49,7 @@ class TruncatedNormal(Distribution):
 
     @property
     def support(self) -> constraints.Constraint:
+        """The interval [low, high]."""
         return constraints.interval(self.low, self.high)
 
     @property
@@ -60,7 +70,9 @@ class TruncatedNormal(Distribution):
 
     @property
     def log_mass(self) -> Tensor:
-        """ln[Phi((high - loc) / scale) - Phi((low - loc) / scale)], what the normal puts on the interval."""
+        r"""The log mass of the normal on the interval, :math:`\ln[\Phi((\mathrm{high} - \mu) / \sigma) -
+        \Phi((\mathrm{low} - \mu) / \sigma)]`, ``[...]``.
+        """
         tail = self._near.clamp_max(0)
         return _excess(self._near) + log1mexp(self._log_share()) - 0.5 * tail.square()
 
@@ -72,8 +84,11 @@ class TruncatedNormal(Distribution):
         return (-0.5 * far - log_mass).exp(), (-0.5 * (self._near.square() - tail.square()) - log_mass).exp()
 
     def _tilted(self) -> tuple[Tensor, ContinuousBernoulli]:
-        """Where the closed moments cancel, far outside or in a narrow interval, and the exponential density of the
-        share of the width from the near end to which the density tends there."""
+        """Where the closed moments cancel, and the density to use there.
+
+        They cancel far outside and in a narrow interval. There the density tends to an exponential one, here of the
+        share of the width from the near end.
+        """
         small = torch.finfo(self._near.dtype).eps ** (1 / 6)
         thin = self._width < 2 * small
         slope = torch.where(thin, self._near - self._width / 2, self._near)
@@ -81,6 +96,7 @@ class TruncatedNormal(Distribution):
 
     @property
     def mean(self) -> Tensor:
+        """E[x], ``[...]``."""
         far, near = self._ratios()
         cancels, tilted = self._tilted()
         limit = torch.where(self._sign < 0, self.low, self.high) - self._sign * (self.high - self.low) * tilted.mean
@@ -89,7 +105,7 @@ class TruncatedNormal(Distribution):
 
     @property
     def variance(self) -> Tensor:
-        """In float64 to about 2e-5 of its size, in float32 to about 2 %."""
+        """Var[x], ``[...]``: in float64 to about 2e-5 of its size, in float32 to about 2 %."""
         far, near = self._ratios()
         cancels, tilted = self._tilted()
         ratio = 1 + self._far * far - self._near * near - (far - near).square()
@@ -97,7 +113,10 @@ class TruncatedNormal(Distribution):
         return torch.where(cancels, (self.high - self.low).square() * tilted.variance, bounded)
 
     def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
-        """By the inverse distribution function; in the tail Newton's method on ln Phi, counted from the near end."""
+        """Reparameterised draws ``[*sample_shape, ...]`` by the inverse distribution function.
+
+        In the tail it is Newton's method on ln Phi, counted from the near end.
+        """
         shape = [*sample_shape, *self._batch_shape]
         u = torch.rand(shape, dtype=self.loc.dtype, device=self.loc.device).clamp_min(torch.finfo(self.loc.dtype).eps)
         share = (-self._log_share()).exp()
@@ -118,13 +137,14 @@ class TruncatedNormal(Distribution):
         return torch.minimum(torch.maximum(x, self.low), self.high)
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """ln p(x) of each value, in nats, ``[...]``; -inf outside the interval."""
         slack = EDGE * (self.high - self.low)
         inside = (value >= self.low - slack) & (value <= self.high + slack)
         x = torch.minimum(torch.maximum(value.to(self.loc.dtype), self.low), self.high)
         t = self._sign * (x - self.loc) / self.scale
         edge = torch.where(self._sign < 0, self.low, self.high)
         tail = self._near.clamp_max(0)
-        beyond = torch.where(self._near > 0, t, self._sign * (x - edge) / self.scale)  # t - tail, in full digits
+        beyond = torch.where(self._near > 0, t, self._sign * (x - edge) / self.scale)  # t - tail, without losing digits
         log_mass = _excess(self._near) + log1mexp(self._log_share())
         log_p = -0.5 * (beyond * (t + tail) + LOG_2PI) - self.scale.log() - log_mass
         return torch.where(inside, log_p, -torch.inf)

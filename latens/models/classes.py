@@ -1,4 +1,4 @@
-"""A class beside the codes, seen for some rows only."""
+"""A class in addition to the codes, known for some rows only."""
 
 from __future__ import annotations
 
@@ -19,8 +19,12 @@ from latens.tensors.trees import Tree, map_tree, rows
 
 @dataclass
 class ClassDraw(Draw):
-    """A draw of a :class:`Classified` model with what was seen on the way: ``each``, the draw of z for every class,
-    log-densities ``[K, Y, B]``; ``log_qy`` = ln q(y|x) ``[B, Y]``; ``given``: the classes seen ``[B]``, NaN elsewhere.
+    """A draw of a :class:`Classified` model, with what was found on the way.
+
+    Args:
+        each: the draw of z for every class, with log-densities ``[K, Y, B]``.
+        log_qy: ln q(y|x), ``[B, Y]``.
+        given: the known classes ``[B]``, NaN elsewhere.
     """
 
     each: Draw | None = None
@@ -29,12 +33,21 @@ class ClassDraw(Draw):
 
 
 class Classified(VAE):
-    """p(y) p(z) p(x|y, z), q(y|x) q(z|x, y) with an even p(y): the class c[``key``] is a part of the codes where it is
-    NaN or not given (M2 of Kingma et al. 2014).
+    r"""A VAE with a class y that only some rows have (M2 of Kingma et al. 2014).
 
-    Posterior and likelihood read ``key``; ``classifier(x, c)`` gives the logits of q(y|x). E[w] = p(x) where the class
-    is missing, and p(x|y) where it is given. Codes are z, then y as 0 and 1 (its probabilities in the mean). They are
-    evaluated for every class, so a draw costs ``classes`` draws.
+    .. math:: p(y)\, p(z)\, p(x \mid y, z), \qquad q(y \mid x)\, q(z \mid x, y), \qquad p(y) = 1 / Y
+
+    The class c[``key``] is part of the codes where it is NaN or not given: E[w] = p(x) there, and p(x|y) where it is
+    given. Codes are z, then y as 0 and 1 (as probabilities in the mean). Every class is evaluated, so a draw costs
+    ``classes`` draws.
+
+    Args:
+        prior: p(z).
+        posterior: q(z|x, y), which reads ``key``.
+        likelihood: p(x|y, z), which reads ``key``.
+        classifier: ``classifier(x, c)`` gives the logits of q(y|x), ``[B, Y]``.
+        classes: Y, at least 2.
+        key: the name of the class among the conditions.
     """
 
     def __init__(
@@ -63,7 +76,7 @@ class Classified(VAE):
         return self.classifier(x, c).softmax(-1)
 
     def _every(self, x: Tree, c: Tree) -> tuple[Distribution, Tree]:
-        """(q(z|x, y) of every class ``[Y, B]``, the condition)."""
+        """(q(z|x, y) for every class ``[Y, B]``, the condition)."""
         n = rows(x)
         y = torch.arange(self.classes, dtype=torch.get_default_dtype(), device=self.device_of(x))
         given = self._with(c, y.view(-1, 1).expand(-1, n))
@@ -72,11 +85,11 @@ class Classified(VAE):
 
     @staticmethod
     def device_of(x: Tree) -> torch.device:
-        """Where the rows are."""
+        """The device of the rows."""
         return x.device if isinstance(x, Tensor) else next(iter(x.values())).device
 
     def draw(self, x: Tree, k: int = 1, c: Tree = None) -> ClassDraw:  # type: ignore[override]
-        """k draws of class and z for each row."""
+        """k draws of class and z for each row, with log-densities ``[k, B]``."""
         if k < 1:
             raise ValueError(f"the number of draws k must be at least 1, got {k}")
         log_qy = self.classifier(x, c).log_softmax(-1)  # B x Y
@@ -107,12 +120,15 @@ class Classified(VAE):
         return torch.where(given.isnan(), drawn, given.nan_to_num().long())
 
     def encode(self, x: Tree, c: Tree = None) -> Drawn:
-        """q(z, y|x); its mean is z's mean under the given or most probable class, then the classes' probabilities."""
+        """q(z, y|x), ``[B, Z + Y]``.
+
+        Its mean is the mean of z under the given or most probable class, followed by the probabilities of the classes.
+        """
         log_qy = self.classifier(x, c).log_softmax(-1)
         return self._codes(self._every(x, c)[0], log_qy, self._given(c, rows(x), log_qy))
 
     def _codes(self, q: Distribution, log_qy: Tensor, given: Tensor) -> Drawn:
-        """Codes of z and y from q(z|x, y) of every class."""
+        """Codes of z and y from q(z|x, y) for every class."""
         best = torch.where(given.isnan(), log_qy.argmax(-1), given.nan_to_num().long())
         sure = one_hot(best, self.classes).to(log_qy)
         odds = torch.where(given.isnan().unsqueeze(-1), log_qy.exp(), sure)
@@ -129,12 +145,12 @@ class Classified(VAE):
         return Drawn(torch.cat([pick(q.mean.unsqueeze(0), best.unsqueeze(0)).squeeze(0), odds], -1), draw)
 
     def decode(self, z: Tree, c: Tree = None) -> Distribution:
-        """p(x|z, y) for codes ``[..., Z + Y]``, y the largest of its part."""
+        """p(x|z, y) for codes ``[..., Z + Y]``; y is the largest of the last Y entries."""
         y = z[..., -self.classes :].argmax(-1).to(z.dtype)
         return super().decode(z[..., : -self.classes], self._with(c, y))
 
     def sample(self, n: int, c: Tree = None, mean: bool = False) -> Tensor:
-        """n data, of the given classes; where they are not given, of classes drawn from p(y)."""
+        """n new rows of the given classes; where no class is given, it is drawn from p(y)."""
         with torch.no_grad():
             some = next(self.parameters())
             given = self._given(c, n, some)

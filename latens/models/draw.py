@@ -1,4 +1,4 @@
-"""What one run of a model over a batch gives, and what every objective and evaluation reads."""
+"""The result of one run of a model over a batch, which every objective and evaluation reads."""
 
 from __future__ import annotations
 
@@ -16,11 +16,18 @@ from latens.tensors.trees import Tree, flat_codes
 class Draw:
     """K draws of z for each of B rows, with their log-densities in nats.
 
-    ``z``: tree of ``[K, B, ...]``. ``log_px`` = ln p(x|z), ``log_pz`` = ln p(z), ``log_qz`` = ln q(z|x): ``[K, B]``;
-    ``log_qz`` is None where the posterior has no density. ``px, p, q``: the distributions. ``c``: the condition.
-    ``weight``: sample weights ``[B]`` with mean 1 over the data, or None. ``layers``: where z is drawn in layers, each
-    given those before, the sizes of their parts of ``codes``; q and p are then the layers' diagonal normals at these
-    draws, side by side ``[K, B, Z]``.
+    Args:
+        z: tree of ``[K, B, ...]``.
+        log_px: ln p(x|z), ``[K, B]``.
+        log_pz: ln p(z), ``[K, B]``.
+        log_qz: ln q(z|x), ``[K, B]``; None where the posterior has no density.
+        px: the likelihood.
+        p: the prior.
+        q: the posterior.
+        c: the condition.
+        weight: sample weights ``[B]`` with mean 1 over the data, or None.
+        layers: where z is drawn in layers, each given those before, the sizes of their parts of ``codes``; q and p are
+            then the layers' diagonal normals at these draws, side by side ``[K, B, Z]``.
     """
 
     z: Tree
@@ -37,36 +44,40 @@ class Draw:
 
     @property
     def codes(self) -> Tensor:
-        """z flattened to ``[K, B, Z]`` whatever its structure."""
+        """z flattened to ``[K, B, Z]``, whatever its structure."""
         return flat_codes(self.z)
 
     @property
     def distortion(self) -> Tensor:
-        """-ln p(x|z), ``[K, B]``."""
+        """-ln p(x|z), in nats, ``[K, B]``."""
         return -self.log_px
 
     @property
     def log_w(self) -> Tensor:
-        """Log importance weights ln p(x|z) + ln p(z) - ln q(z|x), ``[K, B]``; E_q[w] = p(x).
+        r"""Log importance weights, ``[K, B]``.
+
+        .. math:: \ln w = \ln p(x \mid z) + \ln p(z) - \ln q(z \mid x), \qquad \operatorname{E}_q[w] = p(x)
 
         Raises ``ValueError`` with the reason of ``no_bound`` where there is no bound to report.
         """
         if self.no_bound is not None or self.log_qz is None:
             raise ValueError(
-                f"{self.no_bound}, so there is no bound on ln p(x); report the distortion, or use parts with a density"
+                f"{self.no_bound}, so there is no bound on ln p(x): report the distortion, or use parts with a density"
             )
         return self.log_px + self.log_pz - self.log_qz
 
     def rate(self, kl: str = "auto") -> Tensor:
-        """KL(q(z|x) || p(z)), ``[K, B]``: closed form, or ln q - ln p of the same draws.
+        r""":math:`\operatorname{KL}(q(z \mid x) \,\|\, p(z))`, in nats, ``[K, B]``: in closed form, or ln q - ln p of
+        the draws.
 
-        ``kl``: ``"closed"`` (raises ``ValueError`` without a closed form), ``"sampled"`` (unbiased), or ``"auto"``,
-        closed where the table of pairs has it.
+        Args:
+            kl: "closed" (``ValueError`` where there is no closed form), "sampled" (unbiased), or "auto": closed where
+                the table of pairs has it.
         """
         if kl not in ("auto", "closed", "sampled"):
             raise ValueError(f"kl must be 'auto', 'closed' or 'sampled', got {kl!r}")
         if self.log_qz is None:
-            raise ValueError(f"{self.no_bound}, so there is no rate KL(q || p)")
+            raise ValueError(f"{self.no_bound}, so there is no rate KL(q || p): use parts with a density")
         if kl == "closed" or (kl == "auto" and has_closed_kl(self.q, self.p)):
             if self._kl is None or (torch.is_grad_enabled() and not self._kl.requires_grad):
                 self._kl = closed_kl(self.q, self.p)
@@ -74,8 +85,13 @@ class Draw:
         return self.log_qz - self.log_pz
 
     def rates(self, kl: str = "auto") -> Tensor:
-        """The rate of each layer, ``[L, K, B]``, which add up to :meth:`rate`: KL(q(z_l|z_<l, x) || p(z_l|z_<l)) at the
-        drawn z_<l. Of a product of distributions that of each part; otherwise one layer where z is not layered."""
+        r"""The rate of each layer, in nats, ``[L, K, B]``; they add up to :meth:`rate`.
+
+        .. math:: \operatorname{KL}(q(z_l \mid z_{<l}, x) \,\|\, p(z_l \mid z_{<l}))
+
+        at the drawn :math:`z_{<l}`. For a product of distributions, the rate of each part; otherwise one layer where z
+        has no layers.
+        """
         total = self.rate(kl)
         if isinstance(self.q, Joint) and isinstance(self.p, Joint):
             if kl == "sampled" or not has_closed_kl(self.q, self.p):
@@ -91,8 +107,10 @@ class Draw:
 
     @property
     def no_bound(self) -> str | None:
-        """Why these parts give no bound on ln p(x): a posterior without a density, or a score of likeness that stands
-        where ln p(x|z) would (its ``no_density`` says so); None where there is one."""
+        """Why these parts give no bound on ln p(x), or None where they give one.
+
+        The posterior may have no density, or the likelihood may be a score of likeness (its ``no_density`` says so).
+        """
         if self.log_qz is None and self.q is self.p:
             return "the model has no posterior"
         if self.log_qz is None or isinstance(self.q, PointMass):
@@ -101,15 +119,16 @@ class Draw:
 
     @property
     def has_density(self) -> bool:
+        """Whether there is a bound on ln p(x)."""
         return self.no_bound is None
 
     def check(self, k: int, batch: int) -> Draw:
-        """Assert the shapes once; returns the draw."""
+        """Check the shapes of the log-densities; returns the draw, or raises ``ValueError``."""
         for name in ("log_px", "log_pz", "log_qz"):
             value = getattr(self, name)
             if value is not None and value.shape != torch.Size((k, batch)):
                 raise ValueError(
                     f"{name} has shape {list(value.shape)}, expected [K, B] = [{k}, {batch}]: the event of a "
-                    "distribution must be a whole datum (wrap elementwise ones in Independent or Observed)"
+                    "distribution must be a whole row (wrap elementwise ones in Independent or Observed)"
                 )
         return self

@@ -12,26 +12,29 @@ from latens.tensors.trees import Tree, rows
 
 
 class NoPosterior(nn.Module):
-    """Stands where a posterior would, and refuses to be asked."""
+    """A posterior's place in a model that has none; calling it raises ``InputError``."""
 
     reads: tuple[str, ...] = ()
 
     def forward(self, x: Tree, c: Tree = None) -> None:
-        raise InputError("this model generates and has no posterior, so rows have no codes: use a model that encodes")
+        """``InputError``: rows have no codes."""
+        raise InputError("this model generates and has no posterior, so rows have no codes", "use a model that encodes")
 
 
 class Generator(VAE):
-    """z ~ p(z), x = f(z), f the mean of ``likelihood``: data, and neither codes of rows nor a density of x.
+    """z ~ p(z) and x = f(z), the mean of ``likelihood``: it gives data, but no codes of rows and no density of x.
 
-    ``encode`` raises ``InputError``; a draw has as many new data as there are rows, and its distortion is NaN.
-    (Goodfellow et al. 2014)
+    ``encode`` raises ``InputError``; a draw has one new row for each row given, and its distortion is NaN (Goodfellow
+    et al. 2014).
     """
 
     def __init__(self, prior: nn.Module, likelihood: nn.Module):
         super().__init__(prior, NoPosterior(), likelihood)
 
     def draw(self, x: Tree, k: int = 1, c: Tree = None, seen: Tree = None) -> Draw:
-        """z ~ p(z) for k x B new data, ``log_px`` NaN and ``log_qz`` None: there is nothing to say of the rows."""
+        """z ~ p(z) for k x B new rows; ``log_px`` is NaN and ``log_qz`` None, because nothing is known about the rows
+        given.
+        """
         p = self._run("prior", c=c)
         z = p.sample(torch.Size((k,) if p.batch_shape else (k, rows(x))))
         log_pz = p.log_prob(z)
@@ -39,5 +42,5 @@ class Generator(VAE):
         return Draw(z, torch.full_like(log_pz, torch.nan), log_pz, None, px, p, p, c).check(k, rows(x))
 
     def sample(self, n: int, c: Tree = None, mean: bool = False) -> Tensor:
-        """n new data; there is no noise on them, so ``mean`` changes nothing."""
+        """n new rows; they have no noise, so ``mean`` changes nothing."""
         return super().sample(n, c, mean=True)

@@ -21,45 +21,62 @@ LogDensity = Callable[[Tensor], Tensor]  # [K, B, Z] -> [K, B]
 
 
 def gradient(log_density: LogDensity, z: Tensor) -> Tensor:
-    """d log_density / dz, differentiable itself where gradients are on. It is taken also where they are off, as in
-    evaluation, and then leaves no graph behind."""
+    """The gradient of ``log_density`` at z, ``[K, B, Z]``, itself differentiable where gradients are on.
+
+    It is computed even where gradients are off, as in evaluation, and then leaves no graph behind.
+    """
     on = torch.is_grad_enabled()
     with torch.enable_grad():
-        at = z.view_as(z) if on and z.requires_grad else z.detach().requires_grad_()  # only what is at z moves
+        at = z.view_as(z) if on and z.requires_grad else z.detach().requires_grad_()  # with respect to z alone
         [found] = torch.autograd.grad(log_density(at).sum(), at, create_graph=on)
     return found
 
 
 def log_standard(rho: Tensor) -> Tensor:
-    """ln N(rho; 0, I) over the last axis."""
+    """ln N(rho; 0, I) over the last axis, in nats."""
     return -0.5 * (rho.square() + LOG_2PI).sum(-1)
 
 
 def _cholesky(matrix: Tensor) -> Tensor:
-    """The lower triangular C with C C^T = matrix; NaN where there is none, which the loop traces to its rows."""
+    """The lower triangular C with C Cᵀ = matrix; NaN where there is none, which training traces to its rows."""
     tril, failed = torch.linalg.cholesky_ex(matrix)
     return torch.where((failed > 0)[..., None, None], torch.nan, tril)
 
 
 class Hamiltonian(VAE):
-    """A VAE whose draws are moved towards p(z|x) by leapfrog steps (Caterini, Doucet & Sejdinovic 2018).
+    r"""A VAE whose draws are moved towards p(z|x) by leapfrog steps (Caterini, Doucet & Sejdinovic 2018).
 
-    z_0 ~ q_0(z|x) and a momentum rho_0 follow ``steps`` leapfrog steps of size eps, which keep volume:
+    A draw z_0 ~ q_0(z|x) and a momentum rho follow ``steps`` leapfrog steps of size eps, which preserve volume:
 
-    rho' = rho + eps/2 d ln pi(z)/dz,  z' = z + eps rho',  rho'' = rho' + eps/2 d ln pi(z')/dz.
+    .. math:: \rho' = \rho + \frac{\epsilon}{2} \nabla \ln \pi(z), \qquad z' = z + \epsilon \rho', \qquad
+        \rho'' = \rho' + \frac{\epsilon}{2} \nabla \ln \pi(z').
 
-    ln w = ln p(x, z_T) - ln q_0(z_0|x) + sum ln of the momenta's densities after over before each stretch, so that
-    E[w] = p(x) for every number of steps and every step size. Without ``anneal`` pi = p(x, z); with it step t has
-    ln pi_t = (1 - s) ln q_0 + s ln p(x, z), s = (t/T)^power, annealed importance sampling that can be differentiated
-    (Geffner & Domke 2021; Zhang et al. 2021). From a q_0 much wider than p(z|x) nearly all changes at small s, and a
-    ``power`` above 1 spends the steps there. ``keep`` in [0, 1] is how much of the momentum outlives a step: rho <-
-    keep rho + sqrt(1 - keep^2) noise. ``tempering`` b in (0, 1]: momenta begin with variance 1/b, and step t multiplies
-    them by sqrt(b_{t-1} / b_t), 1/sqrt(b_t) = (1 - 1/sqrt(b)) t^2/T^2 + 1/sqrt(b), so that the determinants cancel.
+    The weights satisfy E[w] = p(x) for every number of steps and every step size, where
 
-    eps (below ``LIMIT``), b and the power are learned and never change within a draw: steps that are fitted to the
-    chains on their way have other weights than these, and would bias both ends. ``log_pz`` is ln p(z_T), and ``log_qz``
-    holds the rest of ln w: a density on the extended space, so q and p of the draw have no KL in closed form. With 0
-    steps it is the VAE. Gradients with respect to z are taken in evaluation too, wherever it runs.
+    .. math:: \ln w = \ln p(x, z_T) - \ln q_0(z_0 \mid x)
+        + \sum \left[\ln p(\rho_{\text{after}}) - \ln p(\rho_{\text{before}})\right]
+
+    over the stretches between which momenta are refreshed. ``log_pz`` of the draw is ln p(z_T), and ``log_qz`` holds
+    the rest of ln w: a density on the extended space, so q and p of the draw have no KL in closed form. With 0 steps it
+    is the VAE. Evaluation, too, takes gradients with respect to z.
+
+    eps (below ``LIMIT``), b and the power are learned and never change within a draw: steps that adapt to the chains on
+    their way would have other weights than these, and would bias both ends.
+
+    Args:
+        prior: p(z).
+        posterior: q_0(z|x).
+        likelihood: p(x|z).
+        steps: T, from 0.
+        step_size: the initial eps, between 0 and 0.5.
+        anneal: False, the target pi is p(x, z); True, step t has the target ln pi_t = (1 - s) ln q_0 + s ln p(x, z)
+            with s = (t/T)^power, which is differentiable annealed importance sampling (Geffner & Domke 2021; Zhang et
+            al. 2021).
+        keep: in [0, 1], how much of the momentum outlives a step: rho <- keep rho + sqrt(1 - keep²) noise.
+        tempering: b in (0, 1]: momenta begin with variance 1/b, and step t multiplies them by sqrt(b_{t-1} / b_t) with
+            1/sqrt(b_t) = (1 - 1/sqrt(b)) t²/T² + 1/sqrt(b), so that the determinants cancel.
+        power: the initial power of annealing. Where q_0 is much wider than p(z|x), nearly all changes at small s, and a
+            power above 1 spends the steps there.
     """
 
     LIMIT = 0.5
@@ -86,29 +103,31 @@ class Hamiltonian(VAE):
 
     @property
     def step_size(self) -> Tensor:
-        """eps."""
+        """eps, a scalar."""
         assert self.raw_step is not None
         return self.LIMIT * self.raw_step.sigmoid()
 
-    # The dynamics; a Riemannian model has its own
+    # The dynamics, which a Riemannian model overrides
 
     def momentum(self, z: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """A momentum at z from standard normal noise, and ln of its density."""
+        """(a momentum at z from standard normal noise ``[K, B, Z]``, ln of its density ``[K, B]``)."""
         return noise, log_standard(noise)
 
     def log_momentum(self, z: Tensor, rho: Tensor) -> Tensor:
-        """ln of the density of momenta at z."""
+        """ln of the density of momenta at z, ``[K, B]``."""
         return log_standard(rho)
 
     def leapfrog(self, z: Tensor, rho: Tensor, log_density: LogDensity) -> tuple[Tensor, Tensor]:
-        """One step; |det d(z', rho') / d(z, rho)| = 1."""
+        """One step (z', rho'), whose Jacobian has determinant ±1."""
         eps = self.step_size
         rho = rho + 0.5 * eps * gradient(log_density, z)
         z = z + eps * rho
         return z, rho + 0.5 * eps * gradient(log_density, z)
 
     def _temper(self) -> list[Tensor]:
-        """ln of what momenta are multiplied by before the first step and after each, which add up to 0; or none."""
+        """The logarithms of the factors of the momenta before the first step and after each, which add up to 0; or
+        none.
+        """
         if self.raw_tempering is None:
             return []
         top = self.raw_tempering.sigmoid().rsqrt()  # 1 / sqrt(b)
@@ -128,7 +147,9 @@ class Hamiltonian(VAE):
     def _refine(
         self, z: Tensor, noise: Callable[[], Tensor], x: Tree, c: Tree, q: Distribution, back: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """(z_T, ln of the momenta's densities after over before); ``back``: from z_T the steps in reverse, to z_0."""
+        """(z_T, ln of the momenta's densities after over before); with ``back`` the steps run in reverse, from z_T to
+        z_0.
+        """
         scales, shares, log_joint = self._temper(), self._shares(), self._log_joint(x, c)
         if back:
             scales, shares = [-scale for scale in scales[::-1]], shares[::-1]
@@ -153,7 +174,7 @@ class Hamiltonian(VAE):
         return z, total + self.log_momentum(z, rho)
 
     def draw(self, x: Tree, k: int = 1, c: Tree = None) -> Draw:  # type: ignore[override]
-        """k refined draws for each row, with the weights of the extended space."""
+        """k refined draws for each row, with the weights of the extended space, ``[k, B]``."""
         if self.steps == 0 or k < 1:
             return super().draw(x, k, c)
         q = self._run("posterior", x, c=c)
@@ -166,10 +187,10 @@ class Hamiltonian(VAE):
         return Draw(z, px.log_prob(x), p.log_prob(z), log_q - gained, px, p, on_extended, c).check(k, rows(x))
 
     def back(self, x: Tree, z: Tensor, c: Tree = None) -> Tensor:
-        """ln w of ways back from z ``[K, B, Z]`` drawn from p(z|x), as the codes are that data were simulated from.
+        """ln w, ``[K, B]`` nats, of ways back from z ``[K, B, Z]`` drawn from p(z|x).
 
-        E[1/w] = 1/p(x), so that -ln mean(1/w) is in expectation above ln p(x), as ln mean(w) of a draw is below it
-        (Grosse, Ghahramani & Adams 2015). ``[K, B]`` nats.
+        The codes that data were simulated from are such draws. E[1/w] = 1/p(x), so that -ln mean(1/w) is in expectation
+        above ln p(x), as ln mean(w) of a draw is below it (Grosse, Ghahramani & Adams 2015).
         """
         q = self._run("posterior", x, c=c)
         like = center(q)
@@ -177,7 +198,7 @@ class Hamiltonian(VAE):
         return self._log_joint(x, c)(z) - q.log_prob(start) - lost
 
     def encode(self, x: Tree, c: Tree = None) -> Distribution:
-        """The refined posterior; its ``mean`` is where q_0's mean goes from rest."""
+        """The refined posterior; its ``mean`` is the end point of the mean of q_0 started with momentum 0."""
         q = self._run("posterior", x, c=c)
         return q if self.steps == 0 else self._drawn(x, c, q)
 
@@ -193,7 +214,7 @@ class Hamiltonian(VAE):
 
 
 class _Refined(Drawn):
-    """Drawn codes whose mean is found when it is asked for."""
+    """Drawn codes whose mean is computed on request."""
 
     def __init__(self, like: Tensor, draw: Callable[[int], Tensor], at_rest: Callable[[], tuple[Tensor, Tensor]]):
         super().__init__(like, draw)
@@ -201,14 +222,25 @@ class _Refined(Drawn):
 
     @property
     def mean(self) -> Tensor:
+        """The end point of the mean of q_0 started with momentum 0, ``[B, Z]``."""
         return self._at_rest()[0].squeeze(0)
 
 
 class CentroidMetric(nn.Module):
-    """G^-1(z) = sum_i L_i L_i^T exp(-|z - c_i|^2 / T^2) + floor I (Chadebec, Mantoux & Allassonnière 2020).
+    r"""A learned metric over codes (Chadebec, Mantoux & Allassonnière 2020).
 
-    L_i, lower triangular, is what ``network`` says of the i-th of some training ``rows``; c_i, their codes, is a buffer
-    that the model refreshes after each epoch. ``given``: the rows' conditions. Positive definite for every z.
+    .. math:: G^{-1}(z) = \sum_i L_i L_i^\top \exp\!\left(-\frac{\lVert z - c_i \rVert^2}{T^2}\right) + \lambda I
+
+    It is positive definite for every z. The centroids c_i are the codes of training rows, a buffer that the model
+    refreshes after each epoch.
+
+    Args:
+        network: gives the entries of the lower triangular L_i for the i-th of the ``rows``.
+        rows: ``[M, *event]``, some training rows.
+        dim: Z.
+        given: the rows' conditions.
+        temperature: T > 0.
+        floor: lambda > 0.
     """
 
     centroids: Tensor
@@ -234,7 +266,7 @@ class CentroidMetric(nn.Module):
         return {name: getattr(self, f"given_{number}") for number, name in enumerate(self.names)} or None
 
     def squares(self) -> Tensor:
-        """L_i L_i^T, ``[M, Z, Z]``."""
+        r""":math:`L_i L_i^\top`, ``[M, Z, Z]``."""
         raw = self.network(self.rows, self.given)
         row, column = torch.tril_indices(self.dim, self.dim)
         tril = raw.new_zeros(len(raw), self.dim, self.dim)
@@ -242,7 +274,7 @@ class CentroidMetric(nn.Module):
         return tril @ tril.mT
 
     def inverse(self, z: Tensor, squares: Tensor) -> Tensor:
-        """G^-1 at codes ``[..., Z]``: ``[..., Z, Z]``."""
+        """:math:`G^{-1}` at codes ``[..., Z]``: ``[..., Z, Z]``."""
         distance = (z.unsqueeze(-2) - self.centroids).square().sum(-1)
         near = (-distance / self.temperature**2).exp()  # ... x M
         flat = (near @ squares.flatten(1)).unflatten(-1, (self.dim, self.dim))
@@ -250,13 +282,26 @@ class CentroidMetric(nn.Module):
 
 
 class RiemannianHamiltonian(Hamiltonian):
-    """The same with momenta of variance G(z), for a learned metric G: generalised leapfrog steps of
-    H(z, rho) = -ln pi(z) + ln det G(z) / 2 + rho^T G^-1(z) rho / 2 (Girolami & Calderhead 2011; Chadebec et al. 2020).
+    r""":class:`Hamiltonian` with momenta of variance G(z), for a learned metric G.
 
-    Two of the three parts of a step are implicit and solved by ``iterations`` rounds of a fixed point; volume is kept,
-    and the bound exact, as far as they have converged: an error shrinks about by eps a round. A force d ln pi/dz longer
-    than 1/eps, as an untrained decoder of many cells has, is shortened to that: as a function of z alone it keeps
-    volume whatever it is, and no step runs away.
+    Its steps are generalised leapfrog steps (Girolami & Calderhead 2011; Chadebec et al. 2020) of
+
+    .. math:: H(z, \rho) = -\ln \pi(z) + \frac12 \ln \det G(z) + \frac12 \rho^\top G^{-1}(z)\, \rho.
+
+    Two of the three parts of a step are implicit and solved by ``iterations`` rounds of a fixed point. Volume is
+    preserved, and the bound exact, to the extent that they have converged: an error shrinks about by the factor eps in
+    each round. A force (gradient of ln pi) longer than 1/eps, as an untrained decoder of many cells has, is shortened
+    to that length: a force that depends on z alone preserves volume whatever it is, and no step runs away.
+
+    Args:
+        prior: p(z).
+        posterior: q_0(z|x).
+        likelihood: p(x|z).
+        metric: G.
+        steps: T, from 0.
+        step_size: the initial eps, between 0 and 0.5.
+        tempering: see :class:`Hamiltonian`.
+        iterations: rounds of each fixed point.
     """
 
     def __init__(
@@ -270,7 +315,7 @@ class RiemannianHamiltonian(Hamiltonian):
 
     @torch.no_grad()
     def after_epoch(self) -> None:
-        """The centroids become the codes of their rows."""
+        """Set the centroids to the codes of their rows."""
         q = self._run("posterior", self.metric.rows, c=self.metric.given)
         self.metric.centroids.copy_(center(q))
 
@@ -284,20 +329,23 @@ class RiemannianHamiltonian(Hamiltonian):
             self._squares = None
 
     def inverse_metric(self, z: Tensor) -> Tensor:
-        """G^-1(z), ``[..., Z, Z]``."""
+        """:math:`G^{-1}(z)`, ``[..., Z, Z]``."""
         return self.metric.inverse(z, self.metric.squares() if self._squares is None else self._squares)
 
     def momentum(self, z: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """(a momentum from N(0, G(z)) ``[K, B, Z]``, ln of its density ``[K, B]``)."""
         tril = _cholesky(self.inverse_metric(z))  # C C^T = G^-1, so C^-T noise ~ N(0, G)
         rho = torch.linalg.solve_triangular(tril.mT, noise.unsqueeze(-1), upper=True).squeeze(-1)
         return rho, log_standard(noise) + tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
     def log_momentum(self, z: Tensor, rho: Tensor) -> Tensor:
+        """ln N(rho; 0, G(z)), ``[K, B]``."""
         tril = _cholesky(self.inverse_metric(z))
         white = (tril.mT @ rho.unsqueeze(-1)).squeeze(-1)
         return log_standard(white) + tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
     def leapfrog(self, z: Tensor, rho: Tensor, log_density: LogDensity) -> tuple[Tensor, Tensor]:
+        """One generalised step (z', rho')."""
         eps = self.step_size
 
         def held(pull: Tensor) -> Tensor:

@@ -22,24 +22,35 @@ def normal_of(raw: Tensor) -> DiagonalNormal:
 
 
 class Rung(nn.Module):
-    """One layer z of ``size`` numbers: p(z|h) and q(z|h, d) for a state h ``[..., *state]`` from the layers above and
-    features d ``[B, ...]`` of x, and ``forward(h, z)``, the state for the layers below.
+    """One layer z of ``size`` numbers.
+
+    It has p(z|h) and q(z|h, d) for a state h ``[..., *state]`` from the layers above and features d ``[B, ...]`` of x;
+    ``forward(h, z)`` gives the state for the layers below.
     """
 
     size: int
 
     def prior(self, h: Tensor) -> DiagonalNormal:
+        """p(z|h), ``[..., size]``."""
         raise NotImplementedError
 
     def posterior(self, h: Tensor, d: Tensor, p: DiagonalNormal) -> DiagonalNormal:
+        """q(z|h, d), ``[..., size]``, where p is the prior at h."""
         raise NotImplementedError
 
 
 class MarkovRung(Rung):
-    """p(z|h) = N(g(h), diag v(h)), where h is the code above, or N(0, I) at the top (``above`` None); below the top q
-    is the product of the prior with a normal that x says (Sønderby et al. 2016):
+    r"""A layer that depends on the code above it alone (Sønderby et al. 2016).
 
-    1/h_q = 1/h_p + 1/h_x,  g_q = h_q (g_p / h_p + g_x / h_x).
+    p(z|h) = N(g(h), diag v(h)), where h is the code above; at the top (``above`` None) it is N(0, I). Below the top, q
+    is the product of the prior and a normal that x gives:
+
+    .. math:: \frac1{h_q} = \frac1{h_p} + \frac1{h_x}, \qquad g_q = h_q \left(\frac{g_p}{h_p} + \frac{g_x}{h_x}\right)
+
+    Args:
+        size: of the layer.
+        below: features d -> ``[..., 2 size]``, the normal that x gives.
+        above: h -> ``[..., 2 size]``, the prior; None at the top.
     """
 
     def __init__(self, size: int, below: nn.Module, above: nn.Module | None = None):
@@ -47,12 +58,14 @@ class MarkovRung(Rung):
         self.size, self.below, self.above = size, below, above
 
     def prior(self, h: Tensor) -> DiagonalNormal:
+        """p(z|h), ``[..., size]``."""
         if self.above is not None:
             return normal_of(self.above(h))
         zeros = h.new_zeros(()).expand(*h.shape[:-1], self.size)
         return DiagonalNormal(zeros, zeros + 1)
 
     def posterior(self, h: Tensor, d: Tensor, p: DiagonalNormal) -> DiagonalNormal:
+        """The product of the prior and the normal that x gives, ``[..., size]``."""
         said = normal_of(self.below(d))
         if self.above is None:
             return DiagonalNormal(said.loc.expand(p.loc.shape), said.variance)
@@ -60,14 +73,24 @@ class MarkovRung(Rung):
         return DiagonalNormal(variance * (p.loc / p.variance + said.loc / said.variance), variance)
 
     def forward(self, h: Tensor, z: Tensor) -> Tensor:
+        """z itself, which is the state below."""
         return z
 
 
 class ResidualRung(Rung):
-    """A layer beside a stream of features: h' = after(h + into(z)), with p(z|h) = N(g, diag v) and
-    q = N(g + a(h, d), diag v b(h, d)), what x says relative to the prior (Vahdat & Kautz 2020; Child 2021).
+    r"""A layer next to a stream of features, with a posterior relative to the prior (Vahdat & Kautz 2020; Child 2021).
 
-    ``above``: h -> ``[..., 2 Z]``; ``below``: (h and d joined on ``axis``) -> ``[..., 2 Z]``; ``into``: z -> like h.
+    .. math:: p(z \mid h) = \mathcal{N}(g, \operatorname{diag} v), \qquad
+        q(z \mid h, d) = \mathcal{N}(g + a(h, d), \operatorname{diag} v\, b(h, d)), \qquad
+        h' = \mathrm{after}(h + \mathrm{into}(z))
+
+    Args:
+        size: Z.
+        above: h -> ``[..., 2 Z]``, the prior.
+        below: h and d joined on ``axis`` -> ``[..., 2 Z]``, the change that x makes.
+        into: z -> a tensor like h.
+        after: maps the stream to the next state.
+        axis: where h and d are joined, counted from the end.
     """
 
     def __init__(
@@ -77,20 +100,25 @@ class ResidualRung(Rung):
         self.size, self.above, self.below, self.into, self.after, self.axis = size, above, below, into, after, axis
 
     def prior(self, h: Tensor) -> DiagonalNormal:
+        """p(z|h), ``[..., size]``."""
         return normal_of(self.above(h))
 
     def posterior(self, h: Tensor, d: Tensor, p: DiagonalNormal) -> DiagonalNormal:
+        """q(z|h, d), ``[..., size]``."""
         lead = h.shape[: h.dim() + self.axis]
         joined = torch.cat([h, d.expand(*lead, *d.shape[self.axis :])], self.axis)
         change = normal_of(self.below(joined))
         return DiagonalNormal(p.loc + change.loc, p.variance * change.variance)
 
     def forward(self, h: Tensor, z: Tensor) -> Tensor:
+        """The next state h', in the shape of h."""
         return self.after(h + self.into(z))
 
 
 class Upward(nn.Module):
-    """Features of x for each rung, the top one first: ``first(x, c)``, then each of ``stages`` on what came before."""
+    """Features of x for each rung, the top one first: ``first(x, c)``, then each stage applied to the features before
+    it.
+    """
 
     def __init__(self, first: nn.Module, stages: Sequence[nn.Module]):
         super().__init__()
@@ -98,9 +126,11 @@ class Upward(nn.Module):
 
     @property
     def reads(self) -> tuple[str, ...]:
+        """The keys of the condition that the first stage sees."""
         return self.first.reads  # type: ignore[return-value]
 
     def forward(self, x: Tree, c: Tree = None) -> tuple[Tensor, ...]:
+        """The features of each rung, from the top to the bottom, each ``[B, ...]``."""
         found = [self.first(x, c)]
         for stage in self.stages:
             found.append(stage(found[-1]))
@@ -108,12 +138,18 @@ class Upward(nn.Module):
 
 
 class Ladder(nn.Module):
-    """p(z_1) p(z_2|z_1) … p(x|z) and q(z_1|x) q(z_2|z_1, x) …, both from the top layer z_1 downwards.
+    r"""A hierarchical VAE whose prior and posterior both run from the top layer downwards.
 
-    ``upward(x, c)`` gives the features of each rung; the state starts as ``start`` (learned) and passes through the
-    rungs; ``likelihood(h, c)`` sees the last state, flattened. A draw's z is the tuple of layers, ``rates`` has the KL
-    of each, and E[w] = p(x) as for any VAE; one :class:`MarkovRung` is one. (Sønderby et al. 2016; Vahdat & Kautz 2020;
-    Child 2021)
+    .. math:: p(z_1)\, p(z_2 \mid z_1) \cdots p(x \mid z), \qquad q(z_1 \mid x)\, q(z_2 \mid z_1, x) \cdots
+
+    A draw's z is the tuple of layers, ``rates`` has the KL of each, and E[w] = p(x) as for any VAE; with a single
+    :class:`MarkovRung` it is a plain VAE (Sønderby et al. 2016; Vahdat & Kautz 2020; Child 2021).
+
+    Args:
+        upward: ``upward(x, c)`` gives the features of each rung.
+        rungs: the layers, the top one first.
+        likelihood: ``likelihood(h, c)`` of the last state, flattened.
+        start: the state above the top rung, learned; None for a fixed 0.
     """
 
     def __init__(self, upward: nn.Module, rungs: Sequence[Rung], likelihood: nn.Module, start: Tensor | None = None):
@@ -134,7 +170,10 @@ class Ladder(nn.Module):
         self, lead: Sequence[int], choose: Callable[[int, DiagonalNormal], Tensor],
         features: tuple[Tensor, ...] | None = None,
     ) -> tuple[Tensor, list[Tensor], list[DiagonalNormal], list[DiagonalNormal]]:  # fmt: skip
-        """Through all rungs: (last state, codes, q, p); z is chosen from q, which is p where there are no features."""
+        """Through all rungs: (last state, codes, q, p).
+
+        ``choose(number, q)`` gives the code of a rung; q is p where there are no features.
+        """
         h = self.start.expand(*lead, *self.start.shape)
         codes, posteriors, priors = [], [], []
         for number, rung in enumerate(self.rungs):
@@ -148,7 +187,7 @@ class Ladder(nn.Module):
         return h.flatten(len(lead)), codes, posteriors, priors
 
     def draw(self, x: Tree, k: int = 1, c: Tree = None) -> Draw:
-        """k draws for each row of x; ``layers`` of the draw are the rungs."""
+        """k draws for each row of x, with log-densities ``[k, B]``; ``layers`` of the draw are the rungs."""
         if k < 1:
             raise ValueError(f"the number of draws k must be at least 1, got {k}")
         h, codes, qs, ps = self._descend((k, rows(x)), lambda _, q: rsample_rows(q), self.upward(x, c))
@@ -158,7 +197,9 @@ class Ladder(nn.Module):
         return draw.check(k, rows(x))
 
     def encode(self, x: Tree, c: Tree = None) -> Drawn:
-        """q(z|x) of all layers side by side; its ``mean`` takes the mean of each layer at the means of those above."""
+        """q(z|x) of all layers side by side, ``[B, Z]``; its ``mean`` takes the mean of each layer at the means of
+        those above.
+        """
         features, n = self.upward(x, c), rows(x)
         means = self._descend((1, n), lambda _, q: q.loc, features)[1]
         return Drawn(
@@ -172,17 +213,17 @@ class Ladder(nn.Module):
         return self.likelihood(self._descend(z.shape[:-1], lambda number, _: parts[number])[0], c)
 
     def sample(self, n: int, c: Tree = None, mean: bool = False) -> Tensor:
-        """n data: each layer from its prior, then x, or what stands for p(x|z)."""
+        """n new rows: each layer from its prior, then x, or the value that stands for p(x|z) where ``mean`` is true."""
         with torch.no_grad():
             px = self.likelihood(self._descend((1, n), lambda _, q: rsample_rows(q))[0], c)
             return (center(px) if mean else px.sample()).squeeze(0)
 
 
 def rsample_rows(q: DiagonalNormal) -> Tensor:
-    """A draw of a normal ``[K, B, Z]``, its noise by rows (axis 1)."""
+    """A reparameterised draw of a normal ``[K, B, Z]``, with noise by rows (axis 1)."""
     return q.loc + q.variance.sqrt() * standard_normal(q.loc.shape[:1], q.loc[0])
 
 
 def beside(parts: list[DiagonalNormal]) -> DiagonalNormal:
-    """Normals as one, side by side."""
+    """Normals side by side as one, ``[..., sum of sizes]``."""
     return DiagonalNormal(torch.cat([q.loc for q in parts], -1), torch.cat([q.variance for q in parts], -1))

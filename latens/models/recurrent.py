@@ -15,14 +15,25 @@ from latens.tensors.trees import Tree, rows
 
 
 class Recurrent(nn.Module):
-    """prod_t p(z_t|h_{t-1}) p(x_t|z_t, h_{t-1}) and q(z_t|x, h_{t-1}), with h_t = cell([phi_t, z_t], h_{t-1})
-    (Chung et al. 2015).
+    r"""A VAE in time (Chung et al. 2015).
 
-    ``features(x, c)`` gives phi ``[B, T, F]``, of which the cell takes phi_t, which must depend on x_t alone;
-    ``prior``: h -> ``[..., 2 Z]``; ``posterior``: (phi_t, h) -> ``[..., 2 Z]``, or of ``views(x, c)`` ``[B, T, V]`` in
-    the place of phi, which may look ahead; ``likelihood`` sees all (z_t, h_{t-1}) flat, ``[..., T (Z + H)]``, and must
-    let x_t depend on its own step alone. ``axis``: that of time in a datum, from the end. A draw's ``layers`` are the
-    steps.
+    .. math:: \prod_t p(z_t \mid h_{t-1})\, p(x_t \mid z_t, h_{t-1}), \qquad \prod_t q(z_t \mid x, h_{t-1}), \qquad
+        h_t = \mathrm{cell}([\varphi_t, z_t], h_{t-1})
+
+    A draw's ``layers`` are the steps.
+
+    Args:
+        features: ``features(x, c)`` gives phi ``[B, T, F]``, which the cell reads step by step; phi_t must depend on
+            x_t alone.
+        prior: h -> ``[..., 2 Z]``.
+        posterior: (phi_t, h) -> ``[..., 2 Z]``; with ``views`` it reads those instead of phi.
+        cell: the recurrent cell.
+        likelihood: reads all (z_t, h_{t-1}) flat, ``[..., T (Z + H)]``; x_t must depend on its own step alone.
+        shape: of one row.
+        latent_dim: Z.
+        width: H.
+        axis: that of time in a row, counted from the end.
+        views: ``views(x, c)`` ``[B, T, V]``, which may look ahead.
     """
 
     def __init__(
@@ -49,7 +60,7 @@ class Recurrent(nn.Module):
     def _follow(
         self, x: Tree, c: Tree, k: int, choose: Callable[[DiagonalNormal], Tensor] = rsample_rows
     ) -> tuple[Tensor, list[Tensor], DiagonalNormal, DiagonalNormal]:  # fmt: skip
-        """Through x: (what the likelihood sees, codes, q and p of all steps side by side)."""
+        """Through x: (the input of the likelihood, codes, q and p of all steps side by side)."""
         phi, view = (part.expand(k, *part.shape) for part in self._read(x, c))
         h = self.start.expand(*phi.shape[:-2], self.width)
         seen, codes, posteriors, priors = [], [], [], []
@@ -62,7 +73,7 @@ class Recurrent(nn.Module):
         return torch.cat(seen, -1), codes, beside(posteriors), beside(priors)
 
     def draw(self, x: Tree, k: int = 1, c: Tree = None) -> Draw:
-        """k draws for each row of x."""
+        """k draws for each row of x, with log-densities ``[k, B]``."""
         if k < 1:
             raise ValueError(f"the number of draws k must be at least 1, got {k}")
         seen, codes, q, p = self._follow(x, c, k)
@@ -72,7 +83,9 @@ class Recurrent(nn.Module):
         return draw.check(k, rows(x))
 
     def encode(self, x: Tree, c: Tree = None) -> Drawn:
-        """q(z|x), all steps side by side; its ``mean`` takes the mean of each step after the means before it."""
+        """q(z|x), all steps side by side ``[B, T Z]``; its ``mean`` takes the mean of each step after the means before
+        it.
+        """
         means = self._follow(x, c, 1, lambda q: q.loc)[1]
         return Drawn(torch.cat(means, -1).squeeze(0), lambda k: torch.cat(self._follow(x, c, k)[1], -1))
 
@@ -80,7 +93,7 @@ class Recurrent(nn.Module):
         self, lead: Sequence[int], c: Tree, choose: Callable[[int, Tensor], Tensor],
         value: Callable[[Distribution], Tensor],
     ) -> tuple[Distribution, Tensor]:  # fmt: skip
-        """Forward in time: (p(x|…), x), each step of x what ``value`` gives of its distribution, with z_t chosen."""
+        """Forward in time: (p(x|…), x), where ``choose`` gives z_t and ``value`` gives x_t from its distribution."""
         x = torch.zeros(*lead, *self.shape, dtype=self.start.dtype, device=self.start.device)
         h = self.start.expand(*lead, self.width)
         seen = [torch.zeros_like(h[..., :1]).expand(*lead, self.size + self.width)] * self.steps
@@ -95,12 +108,12 @@ class Recurrent(nn.Module):
         return px, x
 
     def decode(self, z: Tensor, c: Tree = None) -> Distribution:
-        """p(x|z) for the codes of all steps ``[..., T Z]``, the states fed with what stands for the steps before."""
+        """p(x|z) for the codes of all steps ``[..., T Z]``; states see the values that stand for the steps before."""
         parts = z.split(self.size, -1)
         return self._generate(z.shape[:-1], c, lambda t, _: parts[t], center)[0]
 
     def sample(self, n: int, c: Tree = None, mean: bool = False) -> Tensor:
-        """n data, step by step: z_t from its prior, then x_t, or what stands for its distribution."""
+        """n new rows, step by step: z_t from its prior, then x_t, or the value that stands for its distribution."""
         with torch.no_grad():
             value = center if mean else (lambda px: px.sample())
             return self._generate((n,), c, lambda _, h: normal_of(self.prior(h)).rsample(), value)[1]

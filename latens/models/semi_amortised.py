@@ -1,4 +1,4 @@
-"""A posterior that starts at the encoder's and is improved for each datum by a few steps."""
+"""A posterior that starts at the encoder's and is improved for each row by a few steps."""
 
 from __future__ import annotations
 
@@ -14,14 +14,28 @@ from latens.tensors.trees import Tree
 
 
 class SemiAmortised(VAE):
-    """The VAE whose q(z|x) = N(m, diag h) is the encoder's after ``steps`` steps up its own ELBO (Kim et al. 2018).
+    r"""A VAE whose q(z|x) is the encoder's after ``steps`` steps up the ELBO of each row (Kim et al. 2018).
 
-    A step follows the natural gradient of the datum's bound, kept within one standard deviation and a factor e: m <- m
-    + s tanh(r s dL/dm), ln h <- ln h + tanh(2 r dL/d ln h), s = sqrt(h), r = ``rate``. L is taken over ``draws``
-    antithetic noise vectors that are fixed when the model is made, so that q is a function of x alone. Training
-    differentiates through the steps; evaluation takes them too, with gradients inside even where all else is without.
-    Raises ``ValueError`` for a posterior that is not diagonal normal, for steps below 1, draws that are not even and a
-    rate that is not positive.
+    A step follows the natural gradient of the row's bound L, kept within one standard deviation and a factor e:
+
+    .. math:: m \leftarrow m + s \tanh\!\left(r s \frac{\partial L}{\partial m}\right), \qquad
+        \ln h \leftarrow \ln h + \tanh\!\left(2 r \frac{\partial L}{\partial \ln h}\right), \qquad s = \sqrt{h}
+
+    for q = N(m, diag h). Training differentiates through the steps; evaluation takes them too, with gradients inside
+    even where they are off outside.
+
+    Args:
+        prior: p(z).
+        posterior: a :class:`latens.conditionals.DiagonalNormalPosterior`.
+        likelihood: p(x|z).
+        dim: Z.
+        steps: at least 1.
+        rate: r > 0.
+        draws: an even number of antithetic noise vectors over which L is taken; they are fixed when the model is made,
+            so that q is a function of x alone.
+
+    Raises:
+        ValueError: another kind of posterior, or an argument outside its range.
     """
 
     noise: Tensor
@@ -33,7 +47,7 @@ class SemiAmortised(VAE):
     ):  # fmt: skip
         super().__init__(prior, posterior, likelihood)
         if not isinstance(posterior, DiagonalNormalPosterior):
-            raise ValueError(f"SemiAmortised refines a diagonal normal posterior, not {type(posterior).__name__}")
+            raise ValueError(f"the posterior must be a DiagonalNormalPosterior, got {type(posterior).__name__}")
         require_count(steps, "steps")
         require(is_whole(draws) and draws >= 2 and draws % 2 == 0, "draws", "an even number from 2", draws)
         require(is_number(rate) and rate > 0, "rate", "a positive number", rate)
@@ -42,7 +56,7 @@ class SemiAmortised(VAE):
         self.register_buffer("noise", torch.cat([half, -half]))
 
     def encode(self, x: Tree, c: Tree = None) -> Distribution:
-        """The refined q(z|x)."""
+        """The refined q(z|x), ``[B, Z]``."""
         start = super().encode(x, c)
         outside = torch.is_grad_enabled()
         with torch.enable_grad():
@@ -53,10 +67,10 @@ class SemiAmortised(VAE):
         return DiagonalNormal(mean, log_h.exp()) if outside else DiagonalNormal(mean.detach(), log_h.detach().exp())
 
     def _improved(self, mean: Tensor, log_h: Tensor, x: Tree, c: Tree, through: bool) -> tuple[Tensor, Tensor]:
-        """One step; differentiable itself where ``through``."""
+        """One step, itself differentiable where ``through`` is true."""
         s = (0.5 * log_h).exp()
         z = mean + s * self.noise.unsqueeze(1)  # draws x B x Z
         fit = self.decode(z, c).log_prob(x) + self._run("prior", c=c).log_prob(z)
-        bound = fit.mean(0).sum() + 0.5 * log_h.sum()  # of each datum, up to a constant; data do not meet
+        bound = fit.mean(0).sum() + 0.5 * log_h.sum()  # of each row, up to a constant; rows are independent
         up, wide = torch.autograd.grad(bound, (mean, log_h), create_graph=through)
         return mean + s * torch.tanh(self.rate * s * up), log_h + torch.tanh(2 * self.rate * wide)

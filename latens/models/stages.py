@@ -13,11 +13,19 @@ from latens.tensors.trees import Tree, rows
 
 
 class TwoStage(VAE):
-    """p(u) p(z|u) p(x|z): a VAE of x whose codes z are modelled by the VAE ``second``, so that samples follow the
-    codes' own distribution and not the first prior (Dai & Wipf 2019).
+    r"""A VAE of x whose codes z are modelled by a second VAE (Dai & Wipf 2019).
 
-    ``prior`` is what the first stage is trained under (:class:`latens.objectives.TwoStageELBO`), no part of the model
-    that is served: a draw has the codes z and u, and E[w] = p(x) under p(u) p(z|u) p(x|z).
+    .. math:: p(u)\, p(z \mid u)\, p(x \mid z)
+
+    Samples follow the distribution of the codes themselves, not the first prior. A draw has the codes z and u, and E[w]
+    = p(x) under this model.
+
+    Args:
+        prior: what the first stage is trained under (:class:`latens.objectives.TwoStageELBO`); the final model does not
+            contain it.
+        posterior: q(z|x).
+        likelihood: p(x|z).
+        second: the VAE of the codes.
     """
 
     def __init__(self, prior: nn.Module, posterior: nn.Module, likelihood: nn.Module, second: VAE):
@@ -25,7 +33,7 @@ class TwoStage(VAE):
         self.second = second
 
     def first_draw(self, x: Tree, k: int = 1, c: Tree = None) -> Draw:
-        """A draw of the first stage under its own prior."""
+        """k draws of the first stage under its own prior."""
         return super().draw(x, k, c)
 
     def second_draw(self, z: Tensor) -> Draw:
@@ -36,7 +44,7 @@ class TwoStage(VAE):
         return Draw(u, pz.log_prob(z), p.log_prob(u), q.log_prob(u), pz, p, q)
 
     def draw(self, x: Tree, k: int = 1, c: Tree = None) -> Draw:  # type: ignore[override]
-        """k draws of z and u for each row."""
+        """k draws of z and u for each row, with log-densities ``[k, B]``."""
         if k < 1:
             raise ValueError(f"the number of draws k must be at least 1, got {k}")
         q = self._run("posterior", x, c=c)
@@ -48,7 +56,7 @@ class TwoStage(VAE):
         return Draw((z, inner.z), px.log_prob(x), log_pz, log_qz, px, both, both, c).check(k, rows(x))
 
     def sample(self, n: int, c: Tree = None, mean: bool = False) -> Tensor:
-        """n data: u ~ p(u), z ~ p(z|u), then x or what stands for p(x|z)."""
+        """n new rows: u ~ p(u), z ~ p(z|u), then x, or the value that stands for p(x|z) where ``mean`` is true."""
         with torch.no_grad():
             px = self.decode(self.second.sample(n), c)
             return center(px) if mean else px.sample()

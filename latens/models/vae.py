@@ -23,11 +23,17 @@ def _takes_condition(part: nn.Module, given: int) -> bool:
 
 
 class VAE(nn.Module):
-    """p(z) p(x|z) with the approximate posterior q(z|x).
+    r"""A variational autoencoder (Kingma & Welling 2014; Rezende, Mohamed & Wierstra 2014).
 
-    Each part is a module whose ``forward`` returns a distribution: ``prior(c)``, ``posterior(x, c)``, ``likelihood(z,
-    c)``; a part of your own may leave the condition out of its signature. x, z and c are trees of tensors with rows on
-    the leading axis. (Kingma & Welling 2014; Rezende, Mohamed & Wierstra 2014)
+    .. math:: p(x) = \int p(z)\, p(x \mid z)\, dz, \qquad q(z \mid x) \approx p(z \mid x)
+
+    x, z and c are trees of tensors with rows on the leading axis. Each part is a module whose ``forward`` returns a
+    distribution; a part of your own may leave the condition out of its signature.
+
+    Args:
+        prior: ``prior(c)``, p(z).
+        posterior: ``posterior(x, c)``, q(z|x).
+        likelihood: ``likelihood(z, c)``, p(x|z).
 
     >>> from latens import conditionals, priors
     >>> model = VAE(priors.StandardNormal(2), conditionals.DiagonalNormalPosterior(nn.Linear(5, 4)),
@@ -59,10 +65,16 @@ class VAE(nn.Module):
         return part(*given, c) if self._conditioned[name] else part(*given)
 
     def draw(self, x: Tree, k: int = 1, c: Tree = None, seen: Tree = None) -> Draw:
-        """k reparameterised draws for each row of x, with ln p(x|z), ln p(z), ln q(z|x), each ``[k, B]`` nats.
+        """k reparameterised draws for each row of x, with ln p(x|z), ln p(z) and ln q(z|x), each ``[k, B]`` nats.
 
-        ``seen``: what the posterior sees in place of x (a corrupted x). Raises ``ValueError`` for k < 1 and where a
-        part gives densities of another shape.
+        Args:
+            x: ``[B, *event]``.
+            k: the number of draws.
+            c: conditions ``[B]``.
+            seen: what the posterior sees instead of x (a corrupted x).
+
+        Raises:
+            ValueError: k < 1, or a part gives densities of another shape.
         """
         if k < 1:
             raise ValueError(f"the number of draws k must be at least 1, got {k}")
@@ -70,12 +82,12 @@ class VAE(nn.Module):
         z, log_qz = rsample_and_log_prob(q, k)  # K x B x Z, K x B
         px = self._run("likelihood", z, c=c)
         p = self._run("prior", c=c)
-        if self.training and hasattr(self.prior, "without"):  # made of rows, of which none may explain itself
+        if self.training and hasattr(self.prior, "without"):  # a prior made of rows, none of which may explain itself
             p = self.prior.without(p, x)  # type: ignore[operator]
         return Draw(z, px.log_prob(x), p.log_prob(z), log_qz, px, p, q, c).check(k, rows(x))
 
     def encode(self, x: Tree, c: Tree = None) -> Distribution:
-        """q(z|x); its ``mean`` is the code of each row."""
+        """q(z|x), ``[B, Z]``; its ``mean`` is the code of each row."""
         return self._run("posterior", x, c=c)
 
     def decode(self, z: Tree, c: Tree = None) -> Distribution:
@@ -83,9 +95,10 @@ class VAE(nn.Module):
         return self._run("likelihood", z, c=c)
 
     def sample(self, n: int, c: Tree = None, mean: bool = False) -> Tensor:
-        """n data from the model: z ~ p(z), then x ~ p(x|z), or its mean (mode for categories) with ``mean=True``.
+        """n new rows ``[n, *event]``: z ~ p(z), then x ~ p(x|z).
 
-        With a condition, c has n rows.
+        With ``mean`` x is the value that stands for p(x|z): its mean, for categories its mode. A condition c has n
+        rows.
         """
         with torch.no_grad():
             p = self._run("prior", c=c)

@@ -1,4 +1,4 @@
-"""Networks: tensors to tensors over any leading axes, no probability, no batch normalisation."""
+"""Networks: tensors to tensors over any leading axes, with no probability and no batch normalisation."""
 
 from __future__ import annotations
 
@@ -36,8 +36,12 @@ HIDDEN: dict[str, tuple[int, ...]] = {"linear": (), "mlp": (256, 256), "residual
 
 
 def encoder(kind: str, shape: Sequence[int], outputs: int) -> nn.Module:
-    """A network ``[..., *shape]`` -> ``[..., outputs]``; kind: "linear", "mlp", "residual", "conv" (images C x H x W,
-    sequences T x C) or "sequence" (T x C alone).
+    """A network ``[..., *shape]`` -> ``[..., outputs]``.
+
+    Args:
+        kind: "linear", "mlp", "residual", "conv" (images C x H x W, sequences T x C) or "sequence" (T x C alone).
+        shape: the shape of one row.
+        outputs: the number of outputs.
 
     >>> encoder("conv", (3, 17, 20), 8)(torch.zeros(5, 3, 17, 20)).shape
     torch.Size([5, 8])
@@ -49,8 +53,9 @@ def encoder(kind: str, shape: Sequence[int], outputs: int) -> nn.Module:
     return nn.Sequential(Flatten(shape), mlp(math.prod(shape), outputs, HIDDEN[kind], residual=kind == "residual"))
 
 def decoder(kind: str, inputs: int, shape: Sequence[int]) -> nn.Module:
-    """A network ``[..., inputs]`` -> ``[..., *shape]``, the mirror of :func:`encoder`. Three axes are an image for
-    "conv", and P parameters a cell of a sequence, P x T x C, for "sequence".
+    """A network ``[..., inputs]`` -> ``[..., *shape]``, the mirror of :func:`encoder`.
+
+    Three axes are an image for "conv"; for "sequence" they are P parameters for each cell of a sequence, P x T x C.
 
     >>> decoder("conv", 8, (2, 3, 17, 20))(torch.zeros(4, 5, 8)).shape
     torch.Size([4, 5, 2, 3, 17, 20])
@@ -64,8 +69,10 @@ def decoder(kind: str, inputs: int, shape: Sequence[int]) -> nn.Module:
 
 @torch.no_grad()
 def start_at(network: nn.Module, value: Tensor) -> None:
-    """Set the bias of the last layer to ``value`` (in the shape of the output), so that the untrained network's output
-    is centred there; a network whose last layer has not one bias for each output stays as it is.
+    """Set the bias of the last layer to ``value`` (in the shape of the output).
+
+    The output of the untrained network is then centred there. A network whose last layer does not have one bias for
+    each output stays unchanged.
     """
     linear = [m for m in network.modules() if isinstance(m, nn.Linear)]
     bias = getattr(network, "bias", linear[-1].bias if linear else None)

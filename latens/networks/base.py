@@ -1,4 +1,4 @@
-"""Small parts that networks are put together from. A network knows shapes and no probability."""
+"""The small parts that networks are made of. A network knows shapes and no probability."""
 
 from __future__ import annotations
 
@@ -21,20 +21,28 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 def activation(name: str) -> nn.Module:
-    """The activation of that name; ``ValueError`` lists the valid ones."""
+    """A new activation module: "relu", "silu", "gelu", "tanh", "softplus" or "elu"; ``ValueError`` for another name."""
     if name not in ACTIVATIONS:
-        raise ValueError(f"unknown activation {name!r}; use one of {', '.join(ACTIVATIONS)}")
+        raise ValueError(f"unknown activation {name!r}: use one of {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[name]()
 
 
 class Standardize(nn.Module):
-    """The stem of an encoder: u = (x - shift) / unit as floats, missing cells filled with 0.
+    """The stem of an encoder: u = (x - shift) / unit as floats, with missing cells (NaN) filled with 0.
 
-    ``[..., event]`` of any storage type -> ``[..., event]`` float. With ``mask=True`` the mask of observed cells is
-    put behind the values on axis ``mask_axis`` (columns: -1, channels of an image: -3), so that the network can
-    tell a filled cell from an observed one. ``shift`` and ``unit`` are buffers: the model takes the user's units.
-    ``shift`` keeps the precision of the data's storage (1.6e9 +- 1 in float64 survives); the result has the type of
-    ``unit``, which is that of the network.
+    Input ``[..., *event]`` of any storage type, output ``[..., *event]`` in the type of ``unit``, which is that of the
+    network. ``shift`` and ``unit`` are buffers: the model takes the user's units. ``shift`` keeps the precision of the
+    data's storage (1.6e9 ± 1 in float64 survives).
+
+    Args:
+        shift: what is subtracted.
+        unit: the divisor, > 0.
+        mask: whether the mask of observed cells is appended, so that the network can tell a filled cell from an
+            observed one.
+        mask_axis: the axis along which it is appended (columns: -1, channels of an image: -3).
+
+    >>> Standardize(1.0, 2.0, mask=True)(torch.tensor([3.0, torch.nan]))
+    tensor([1., 0., 1., 0.])
     """
 
     shift: Tensor
@@ -49,6 +57,7 @@ class Standardize(nn.Module):
         self.mask, self.mask_axis = mask, mask_axis
 
     def forward(self, x: Tensor) -> Tensor:
+        """(x - shift) / unit, ``[..., *event]``, twice as long on ``mask_axis`` with a mask."""
         u = ((x - self.shift) / self.unit).to(self.unit.dtype)
         if not self.mask and surely_complete(x):
             return u
@@ -61,11 +70,12 @@ class Log1p(nn.Module):
     """ln(1 + x) of counts, as floats."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """ln(1 + x), in the shape of x."""
         return torch.log1p(x if x.is_floating_point() else x.float())
 
 
 class Scale(nn.Module):
-    """x times a number that is not learned.
+    """x times a fixed number.
 
     >>> Scale(2.0)(torch.ones(2)).tolist()
     [2.0, 2.0]
@@ -76,6 +86,7 @@ class Scale(nn.Module):
         self.factor = float(factor)
 
     def forward(self, x: Tensor) -> Tensor:
+        """factor x, in the shape of x."""
         return self.factor * x
 
 
@@ -87,6 +98,7 @@ class Flatten(nn.Module):
         self.axes = len(shape)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``[..., *shape]`` -> ``[..., prod(shape)]``."""
         return x.flatten(-self.axes)
 
 
@@ -98,6 +110,7 @@ class Unflatten(nn.Module):
         self.shape = tuple(shape)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``[..., prod(shape)]`` -> ``[..., *shape]``."""
         return x.unflatten(-1, self.shape)
 
 
@@ -109,14 +122,15 @@ class Last(nn.Module):
         self.size = size
 
     def forward(self, x: Tensor) -> Tensor:
+        """``[..., Z]`` -> ``[..., size]``."""
         return x[..., -self.size :]
 
 
 class Concatenate(nn.Module):
     """The outputs of several networks on the same input, side by side on the last axis.
 
-    Two linear heads on a trunk are ``Sequential(trunk, Concatenate(g, h))``; two separate networks are
-    ``Concatenate(g, h)``.
+    Two linear heads on a trunk are ``Sequential(trunk, Concatenate(g, h))``; two separate networks are ``Concatenate(g,
+    h)``.
     """
 
     def __init__(self, *networks: nn.Module):
@@ -124,17 +138,21 @@ class Concatenate(nn.Module):
         self.networks = nn.ModuleList(networks)
 
     def forward(self, x: Tensor) -> Tensor:
+        """The outputs side by side, ``[..., sum of sizes]``."""
         return torch.cat([network(x) for network in self.networks], -1)
 
 
 class Sum(nn.Module):
-    """The sum of the outputs of several networks on the same input: a linear map past a deep one."""
+    """The sum of the outputs of several networks on the same input, such as a linear map in parallel with a deep
+    network.
+    """
 
     def __init__(self, *networks: nn.Module):
         super().__init__()
         self.networks = nn.ModuleList(networks)
 
     def forward(self, x: Tensor) -> Tensor:
+        """The sum, in the shape of one output."""
         first, *others = (network(x) for network in self.networks)
         return sum(others, first)
 
@@ -147,18 +165,19 @@ class Residual(nn.Module):
         self.block = block
 
     def forward(self, x: Tensor) -> Tensor:
+        """x + block(x), in the shape of x."""
         return x + self.block(x)
 
 
 def on_images(network: Callable[[Tensor], Tensor], x: Tensor, event_dims: int = 3) -> Tensor:
-    """Apply a network that wants exactly one leading axis to any number of leading axes."""
+    """Apply a network that expects exactly one leading axis to any number of leading axes."""
     lead = x.shape[: x.dim() - event_dims]
     out = network(x.reshape(math.prod(lead), *x.shape[len(lead) :]))
     return out.reshape(*lead, *out.shape[1:])
 
 
 def has_convolutions(model: nn.Module) -> bool:
-    """Whether a layer of the model convolves."""
+    """Whether the model has a convolutional layer."""
     kinds = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
     return any(isinstance(m, kinds) for m in model.modules())
 

@@ -1,8 +1,8 @@
 """Convolutional encoder and decoder for images of any shape: 1 or more channels, odd, small and non-square sizes.
 
-Both are hybrids: strided convolutions around a fully connected residual trunk, and for images that are not too large a
-linear map past the convolutions (dense pixels to trunk, trunk to dense pixels). Without normalisation layers: they
-cost 0.1 to 0.2 bits per dimension in our trials (docs/experiments.md).
+Both are hybrids: strided convolutions around a fully connected residual trunk and, for images that are not too large, a
+linear map in parallel with the convolutions (pixels to trunk, trunk to pixels). There are no normalisation layers: in
+our trials they cost 0.1 to 0.2 bits per dimension (docs/experiments.md).
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from latens.networks.base import activation, on_images
 from latens.networks.linear import Linear
 from latens.networks.mlp import residual_block
 
-SKIP_LIMIT = 4096  # cells of an image up to which the linear map past the convolutions is used
+SKIP_LIMIT = 4096  # the most cells of an image for which a linear map runs in parallel with the convolutions
 
 
 def stages(height: int, width: int) -> int:
-    """How many halvings bring the longer side near 7, at least one.
+    """The number of halvings that bring the longer side near 7, at least one.
 
     >>> stages(28, 28), stages(8, 8), stages(64, 48)
     (2, 1, 3)
@@ -36,8 +36,18 @@ def _grid(height: int, width: int, halvings: int) -> tuple[int, int]:
 
 
 class ConvEncoder(nn.Module):
-    """``[..., C, H, W]`` -> ``[..., outputs]``: 4 x 4 convolutions of stride 2 (padded on the far sides to a multiple
-    of the stride), a residual trunk of width ``width`` with ``blocks`` blocks, a linear head.
+    """Images to features: ``[..., C, H, W]`` -> ``[..., outputs]``.
+
+    Convolutions of 4 x 4 with stride 2 (padded on the far sides to a multiple of the stride), a residual trunk, a
+    linear head.
+
+    Args:
+        shape: (C, H, W).
+        outputs: the number of outputs.
+        width: of the trunk.
+        blocks: residual blocks of the trunk.
+        channels: after the last convolution; each one before has half as many, at least 8.
+        act: the name of the activation.
     """
 
     def __init__(
@@ -71,14 +81,22 @@ class ConvEncoder(nn.Module):
         return self.head(self.act(self.trunk(h)))
 
     def forward(self, x: Tensor) -> Tensor:
+        """``[..., C, H, W]`` -> ``[..., outputs]``."""
         return on_images(self._image, x)
 
 
 class ConvDecoder(nn.Module):
-    """``[..., inputs]`` -> ``[..., *shape]``, the mirror of :class:`ConvEncoder` with 4 x 4 transposed convolutions,
-    cut to size.
+    """Features to images: ``[..., inputs]`` -> ``[..., *shape]``, the mirror of :class:`ConvEncoder`.
 
-    ``shape`` is (C, H, W), or (P, C, H, W) for P parameters a cell. Every output has a bias of its own.
+    Its transposed convolutions of 4 x 4 are cut to size. Every output has its own bias.
+
+    Args:
+        inputs: the number of inputs.
+        shape: (C, H, W), or (P, C, H, W) for P parameters per cell.
+        width: of the trunk.
+        blocks: residual blocks of the trunk.
+        channels: before the first transposed convolution; each later one has half as many, at least 8.
+        act: the name of the activation.
     """
 
     def __init__(
@@ -117,4 +135,5 @@ class ConvDecoder(nn.Module):
         return x if self.skip is None else x + self.skip(t).unflatten(-1, self.shape)
 
     def forward(self, z: Tensor) -> Tensor:
+        """``[..., inputs]`` -> ``[..., *shape]``."""
         return on_images(self._image, z, event_dims=1)

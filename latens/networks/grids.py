@@ -12,32 +12,39 @@ from latens.networks.base import activation, on_images
 
 
 class OnImages(nn.Module):
-    """A network of images ``N x C x H x W`` over any leading axes."""
+    """A network of images ``[N, C, H, W]``, over any leading axes."""
 
     def __init__(self, *layers: nn.Module):
         super().__init__()
         self.network = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``[..., C, H, W]`` -> the network's output with the same leading axes."""
         return on_images(self.network, x)
 
 
 class Resize(nn.Module):
-    """``N x C x H x W`` on a grid of another size: means over positions where it is coarser, the nearest where
-    finer."""
+    """``[N, C, H, W]`` on a grid of another size: means of positions where it is coarser, the nearest where it is
+    finer.
+    """
 
     def __init__(self, size: Sequence[int]):
         super().__init__()
         self.size = tuple(size)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``[N, C, H, W]`` -> ``[N, C, *size]``."""
         if x.shape[-1] > self.size[-1] or x.shape[-2] > self.size[-2]:
             return adaptive_avg_pool2d(x, self.size)  # type: ignore[arg-type]
         return interpolate(x, self.size)
 
 
 def bottleneck(inputs: int, outputs: int, *, act: str = "silu", scale: float = 1.0) -> nn.Sequential:
-    """1 x 1, 3 x 3, 1 x 1 convolutions through a quarter of the channels; the last one begins ``scale`` as large."""
+    """Convolutions of 1 x 1, 3 x 3 and 1 x 1 through a quarter of the channels.
+
+    They map ``[N, inputs, H, W]`` to ``[N, outputs, H, W]``. The initial weights of the last one are multiplied by
+    ``scale``.
+    """
     inner = max(4, inputs // 4)
     last = nn.Conv2d(inner, outputs, 1)
     with torch.no_grad():
@@ -50,7 +57,7 @@ def bottleneck(inputs: int, outputs: int, *, act: str = "silu", scale: float = 1
 
 
 def grids(height: int, width: int) -> list[tuple[int, int]]:
-    """Sizes from one position to the whole image, each twice the one before.
+    """Sizes from one position to the whole image, each about twice the one before.
 
     >>> grids(8, 8), grids(5, 3)
     ([(1, 1), (2, 2), (4, 4), (8, 8)], [(1, 1), (2, 1), (3, 2), (5, 3)])

@@ -1,4 +1,4 @@
-"""A first layer for codes in the Poincare ball."""
+"""A first layer for codes in the Poincaré ball."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ from latens.errors import require_count
 
 
 class Gyroplanes(nn.Module):
-    """Signed hyperbolic distances of points ``[..., n]`` of the ball of curvature -c to ``outputs`` hyperplanes.
+    r"""Signed hyperbolic distances to hyperplanes of the ball of curvature -c, ``[..., inputs]`` -> ``[..., outputs]``.
 
-    f_j(z) = 2 |a_j| / (sqrt(c) (1 - c |p_j|^2)) asinh(2 sqrt(c) <u, a_j> / ((1 - c |u|^2) |a_j|)), u = (-p_j) + z in
-    the sense of Moebius, with orientation a_j and offset p_j; as c -> 0 the linear map 4 <z - p_j, a_j>. (Ganea,
-    Becigneul & Hofmann 2018; Mathieu et al. 2019)
+    .. math:: f_j(z) = \frac{2 \lVert a_j \rVert}{\sqrt{c}\, (1 - c \lVert p_j \rVert^2)}
+        \operatorname{arsinh}
+        \frac{2 \sqrt{c}\, \langle u_j, a_j \rangle}{(1 - c \lVert u_j \rVert^2) \lVert a_j \rVert},
+        \qquad u_j = (-p_j) \oplus z
+
+    with orientations :math:`a_j` and offsets :math:`p_j`, which are learned; as c -> 0 it becomes the linear map
+    :math:`4 \langle z - p_j, a_j \rangle` (Ganea, Bécigneul & Hofmann 2018; Mathieu et al. 2019).
 
     >>> Gyroplanes(2, 5)(torch.zeros(3, 2)).shape
     torch.Size([3, 5])
@@ -29,6 +33,7 @@ class Gyroplanes(nn.Module):
         self.offset = nn.Parameter(torch.randn(outputs, inputs) * 0.1)  # of tangent vectors at 0
 
     def forward(self, z: Tensor) -> Tensor:
+        """``[..., inputs]`` -> ``[..., outputs]``."""
         c, root, a = self.c, math.sqrt(self.c), self.orientation
         length = self.offset.square().sum(-1, keepdim=True).clamp_min(1e-12).sqrt()
         p = torch.tanh(root * length / 2) * self.offset / (root * length)

@@ -9,17 +9,19 @@ from torch import Tensor, nn
 
 from latens.machine.processor import onednn_is_faster
 
-LARGE = 2**22  # multiplications of a product from which a call through python costs little beside it
+LARGE = 2**22  # multiplications of a product, compared with which a call through python costs little
 
 
-# Registered by hand: the decorator of torch.library imports half a second of its compiler at the first call.
+# Registered by hand: at its first call the decorator of torch.library imports a compiler, for half a second.
 _LIBRARY = torch.library.Library("latens", "DEF")
 _LIBRARY.define("product(Tensor x, Tensor w) -> Tensor")
 
 
 def product(x: Tensor, w: Tensor) -> Tensor:
-    """x w^T for ``[N, I]`` and ``[O, I]``, or ``[S, N, I]`` and ``[S, O, I]``, float32 on a CPU: the numbers of
-    ``x @ w.mT`` to rounding."""
+    """x wᵀ for ``[N, I]`` and ``[O, I]``, or ``[S, N, I]`` and ``[S, O, I]``, in float32 on a CPU.
+
+    It equals ``x @ w.mT`` up to rounding.
+    """
     return torch.ops.latens.product(x, w)
 
 
@@ -63,9 +65,10 @@ def _(info: Any, axes: tuple[int | None, int | None], x: Tensor, w: Tensor) -> t
 
 
 class Linear(nn.Linear):
-    """``torch.nn.Linear``, its large float32 products on a CPU computed by oneDNN where that is faster."""
+    """``torch.nn.Linear`` whose large float32 products on a CPU are computed by oneDNN where that is faster."""
 
     def forward(self, input: Tensor) -> Tensor:
+        """``[..., in_features]`` -> ``[..., out_features]``."""
         rows = input.numel() // self.in_features
         large = rows * self.weight.numel() >= LARGE and input.dtype == self.weight.dtype == torch.float32
         if not (large and input.device.type == "cpu" and _FASTER):

@@ -12,7 +12,11 @@ from latens.networks.linear import Linear
 
 
 def residual_block(width: int, act: str = "silu") -> Residual:
-    """x + W2 act(W1 x), W2 starting at 0.3 of its usual size (He et al. 2016, without normalisation)."""
+    r""":math:`x + W_2\, \mathrm{act}(W_1 x)`, ``[..., width]`` -> ``[..., width]`` (He et al. 2016, without
+    normalisation).
+
+    :math:`W_2` starts at 0.3 of its usual size.
+    """
     last = Linear(width, width)
     with torch.no_grad():
         last.weight.mul_(0.3)
@@ -22,10 +26,17 @@ def residual_block(width: int, act: str = "silu") -> Residual:
 def mlp(
     inputs: int, outputs: int, hidden: Sequence[int] = (256, 256), *, act: str = "silu", residual: bool = False
 ) -> nn.Sequential:
-    """A multi-layer perceptron ``[..., inputs]`` -> ``[..., outputs]``.
+    """A multi-layer perceptron, ``[..., inputs]`` -> ``[..., outputs]``.
 
-    ``hidden=()`` is a single linear map. ``residual=True`` asks for hidden layers of one width: a linear map to it,
-    then a residual block for each further one. Raises ``ValueError`` for widths that a residual network cannot have.
+    Raises ``ValueError`` for widths that a residual network cannot have.
+
+    Args:
+        inputs: the number of inputs.
+        outputs: the number of outputs.
+        hidden: the widths of the hidden layers; ``()`` gives a single linear map.
+        act: the name of the activation.
+        residual: whether the hidden layers, all of one width, form a linear map to that width and a residual block for
+            each further entry.
 
     >>> import torch
     >>> mlp(10, 3, (8,))(torch.zeros(5, 2, 10)).shape
@@ -33,7 +44,7 @@ def mlp(
     """
     if residual:
         if len(set(hidden)) != 1:
-            raise ValueError(f"a residual network needs hidden layers of one width, got {tuple(hidden)}")
+            raise ValueError(f"hidden layers of a residual network must have one width, got {tuple(hidden)}")
         blocks = [residual_block(hidden[0], act) for _ in hidden[1:]]
         return nn.Sequential(Linear(inputs, hidden[0]), *blocks, activation(act), Linear(hidden[0], outputs))
     layers: list[nn.Module] = []

@@ -1,4 +1,4 @@
-"""How alike two images are, as people see it: structural similarity at several scales, and features of a fixed network.
+"""How alike two images look to people: structural similarity at several scales, and features of a fixed network.
 
 Images are ``[..., C, H, W]``.
 """
@@ -17,13 +17,20 @@ _WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of the scales, finest fir
 
 
 class MultiScaleSSIM(nn.Module):
-    """MS-SSIM(x, y) in [-1, 1], 1 for equal images (Wang, Simoncelli & Bovik 2003): ``[...]``.
+    r"""MS-SSIM(x, y) of images, 1 where they are equal (Wang, Simoncelli & Bovik 2003).
 
-    l = (2 m_x m_y + c1) / (m_x^2 + m_y^2 + c1) and s = (2 v_xy + c2) / (v_x + v_y + c2) of Gaussian windows (deviation
-    1.5, 11 pixels or what fits), c1 = (0.01 R)^2, c2 = (0.03 R)^2 for values of range R; the mean over windows and
-    channels of l s at the coarsest scale and of s at the others, each to the power of its weight; scales halve by
-    averaging as long as a window fits, at most 5, and the weights of those used sum to 1. Means that come out negative
-    count as 0.
+    In Gaussian windows (deviation 1.5, 11 pixels or what fits) with means m and variances v,
+
+    .. math:: l = \frac{2 m_x m_y + c_1}{m_x^2 + m_y^2 + c_1}, \quad s = \frac{2 v_{xy} + c_2}{v_x + v_y + c_2}, \quad
+        c_1 = (0.01 R)^2, \quad c_2 = (0.03 R)^2.
+
+    The result is the product over scales of the mean, over windows and channels, of l s at the coarsest scale and of s
+    at the others, each to the power of its weight. Scales halve by averaging as long as a window fits, at most 5, and
+    the weights of those used sum to 1. Means below 1e-6 count as 1e-6.
+
+    Args:
+        shape: (C, H, W).
+        span: R, the range of the values.
     """
 
     window: Tensor
@@ -58,6 +65,7 @@ class MultiScaleSSIM(nn.Module):
         return (light * likeness).mean((1, 2, 3)), likeness.mean((1, 2, 3))
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """``[..., C, H, W]`` twice -> ``[...]``."""
         x, y = torch.broadcast_tensors(x, y)
         lead = x.shape[:-3]
         x, y = x.flatten(0, -4), y.flatten(0, -4)
@@ -72,12 +80,16 @@ class MultiScaleSSIM(nn.Module):
 
 
 class FixedFeatures(nn.Module):
-    """Features ``[..., F]`` of a convolutional network that is never trained: random orthogonal weights, fixed seed.
+    """Features ``[..., F]`` of a convolutional network with random orthogonal weights, which are never trained.
 
-    Three layers of 3 x 3 convolutions, the later two of stride 2; the features of a layer are its responses after the
-    activation, each layer divided by the root of its size, so that every layer counts alike. Random filters respond to
-    edges and texture, and their pooled responses tell objects apart far better than chance (Saxe et al. 2011); nothing
-    is downloaded, and the weights are saved with the model.
+    Three layers of 3 x 3 convolutions, the last two of stride 2. The features are the responses of each layer after the
+    activation, divided by the root of the layer's size, so that every layer has the same say. Random filters respond to
+    edges and texture, and their pooled responses tell objects apart far better than chance (Saxe et al. 2011). The seed
+    of the weights is fixed, nothing is downloaded, and the weights are saved with the model.
+
+    Args:
+        shape: (C, H, W).
+        channels: of the first layer; each later one has twice as many.
     """
 
     def __init__(self, shape: Sequence[int], channels: int = 16):
@@ -104,4 +116,5 @@ class FixedFeatures(nn.Module):
         return torch.cat(found, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``[..., C, H, W]`` -> ``[..., F]``."""
         return on_images(self._features, x)

@@ -1,7 +1,7 @@
 """Encoder and decoder for sequences ``[T, C]``, time first: any length from 1, any number of channels.
 
-Both are hybrids in the manner of those for images: strided one-dimensional convolutions around a fully connected
-residual trunk, and for short sequences a linear map past the convolutions. No normalisation layers.
+Both are hybrids like those for images: strided one-dimensional convolutions around a fully connected residual trunk
+and, for short sequences, a linear map in parallel with the convolutions. There are no normalisation layers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from latens.networks.mlp import residual_block
 
 
 def halvings(length: int) -> int:
-    """How many halvings bring the length near 7, at least one.
+    """The number of halvings that bring the length near 7, at least one.
 
     >>> halvings(1), halvings(28), halvings(1000)
     (1, 2, 7)
@@ -30,13 +30,15 @@ def halvings(length: int) -> int:
 
 
 def _widths(count: int, channels: int) -> list[int]:
-    """Channels after each halving, from the finest: doubled until they are fourfold."""
+    """Channels after each halving, from the finest: doubled until they have grown fourfold."""
     return [channels * min(2**i, 4) for i in range(count)]
 
 
 def _keep_scale(convolution: nn.Conv1d | nn.ConvTranspose1d, terms: int) -> nn.Module:
-    """Weights of variance gain / terms, for the terms that add up to one output: a signal must come through many
-    halvings without normalisation (He et al. 2015, where the gain is 2 for relu; 2.8 = 1 / E[silu(e)^2], e ~ N(0, 1)).
+    """Initial weights of variance gain / terms, where ``terms`` is how many products add up to one output.
+
+    A signal must survive many halvings without normalisation (He et al. 2015, where the gain is 2 for relu; 2.8 = 1 /
+    E[silu(e)^2], e ~ N(0, 1)).
     """
     nn.init.normal_(convolution.weight, std=math.sqrt(2.8 / terms))
     if convolution.bias is not None:
@@ -45,7 +47,7 @@ def _keep_scale(convolution: nn.Conv1d | nn.ConvTranspose1d, terms: int) -> nn.M
 
 
 def _mix(channels: int, act: str) -> nn.Module:
-    """h + conv(act(h)) over three neighbours, starting small."""
+    """h + conv(act(h)) over three neighbours, with small initial weights."""
     convolution = nn.Conv1d(channels, channels, 3, padding=1)
     with torch.no_grad():
         convolution.weight.mul_(0.3)
@@ -53,9 +55,18 @@ def _mix(channels: int, act: str) -> nn.Module:
 
 
 class SequenceEncoder(nn.Module):
-    """``[..., T, C]`` -> ``[..., outputs]``: convolutions over 4 steps with stride 2 (padded at the end to a multiple
-    of the stride), each followed by a residual one; a residual trunk of width ``width`` with ``blocks`` blocks; a
-    linear head.
+    """Sequences to features: ``[..., T, C]`` -> ``[..., outputs]``.
+
+    Convolutions over 4 steps with stride 2 (padded at the end to a multiple of the stride), each followed by a residual
+    one; a residual trunk; a linear head.
+
+    Args:
+        shape: (T, C).
+        outputs: the number of outputs.
+        width: of the trunk.
+        blocks: residual blocks of the trunk.
+        channels: after the first convolution; they double until they have grown fourfold.
+        act: the name of the activation.
 
     >>> SequenceEncoder((17, 3), 8)(torch.zeros(5, 2, 17, 3)).shape
     torch.Size([5, 2, 8])
@@ -94,14 +105,22 @@ class SequenceEncoder(nn.Module):
         return self.head(self.act(self.trunk(h)))
 
     def forward(self, x: Tensor) -> Tensor:
+        """``[..., T, C]`` -> ``[..., outputs]``."""
         return on_images(self._sequence, x, event_dims=2)
 
 
 class SequenceDecoder(nn.Module):
-    """``[..., inputs]`` -> ``[..., *shape]``, the mirror of :class:`SequenceEncoder` with transposed convolutions, cut
-    to length.
+    """Features to sequences: ``[..., inputs]`` -> ``[..., *shape]``, the mirror of :class:`SequenceEncoder`.
 
-    ``shape`` is (T, C), or (P, T, C) for P parameters a cell. Every output has a bias of its own.
+    Its transposed convolutions are cut to length. Every output has its own bias.
+
+    Args:
+        inputs: the number of inputs.
+        shape: (T, C), or (P, T, C) for P parameters per cell.
+        width: of the trunk.
+        blocks: residual blocks of the trunk.
+        channels: before the last transposed convolution.
+        act: the name of the activation.
 
     >>> SequenceDecoder(8, (2, 17, 3))(torch.zeros(5, 8)).shape
     torch.Size([5, 2, 17, 3])
@@ -145,4 +164,5 @@ class SequenceDecoder(nn.Module):
         return x if self.skip is None else x + self.skip(t).unflatten(-1, self.shape)
 
     def forward(self, z: Tensor) -> Tensor:
+        """``[..., inputs]`` -> ``[..., *shape]``."""
         return on_images(self._sequence, z, event_dims=1)

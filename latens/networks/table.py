@@ -1,4 +1,4 @@
-"""How a network sees the columns of a table, and how a condition is handed to any network."""
+"""How a network sees the columns of a table, and how a condition enters any network."""
 
 from __future__ import annotations
 
@@ -14,8 +14,15 @@ from latens.schema.law import Law
 
 @dataclass(frozen=True)
 class Seen:
-    """How a column enters a network: as a number (``levels`` None), of which ``how`` ("", "log", "log1p") is centred at
-    ``shift`` and scaled by ``unit``, beside which of the atoms of its ``law`` it is; or as one of ``levels`` codes."""
+    """How a column enters a network: as a number, or as one of ``levels`` codes.
+
+    Args:
+        levels: the number of levels; None for a number.
+        how: what is centred and scaled: "" the number, "log" its logarithm, "log1p" the logarithm of 1 + the number.
+        shift: the centre.
+        unit: the scale, > 0.
+        law: where it has atoms, the network also sees which of them the number is.
+    """
 
     levels: int | None = None
     how: str = ""
@@ -25,7 +32,7 @@ class Seen:
 
 
 def width_of(levels: int) -> int:
-    """Size of the vector that stands for one of so many levels.
+    """The size of the vector that stands for one of ``levels`` levels.
 
     >>> [width_of(n) for n in (2, 7, 100, 10_000)]
     [2, 7, 20, 40]
@@ -52,18 +59,24 @@ class Laws(nn.Module):
             self.register_buffer(name, value, persistent=False)
 
     def forward(self) -> Margins:
+        """The margins, on the device of the buffers."""
         pieces = Piecewise(self.edges, self.table)
         tensors = {name: getattr(self, name) for name in self.names}
         return Margins(**tensors, pieces=pieces, grids=self.grids, floors=self.floors)
 
 
 class ColumnFeatures(nn.Module):
-    """Columns of numbers and codes as features: ``[..., D]`` with NaN where missing -> ``[..., features]`` floats.
+    """Columns of numbers and codes as features: ``[..., D]``, NaN where missing, to ``[..., features]`` floats.
 
-    Numbers are centred and scaled (after ln or ln(1 + x)), bent beyond 5 units (5 + ln(1 + excess)) so that a stray
-    cell does not drown the others, and 0 where missing, with a 1 beside them where observed; a code picks a learned
-    vector, the last of its table where missing (Guo & Berkhahn 2016). Where a column has atoms, a further vector stands
-    for which of them x is, the first for none; an atom that lies apart from the other values has the number 0.
+    A number is centred and scaled (after ln or ln(1 + x)), and compressed beyond 5 units (to 5 + ln(1 + excess)) so
+    that a stray cell does not drown the others. It is 0 where missing, and a second feature is 1 where it is observed.
+    A code selects a learned vector, and the last vector of its table where missing (Guo & Berkhahn 2016). Where a
+    column has atoms, a further vector stands for the atom that x is, the first one for none; an atom that lies apart
+    from the other values enters as the number 0.
+
+    Args:
+        columns: how each of the D columns enters.
+        wide: the type of the centres.
     """
 
     numbers: Tensor
@@ -109,6 +122,7 @@ class ColumnFeatures(nn.Module):
         self.register_buffer(name, torch.tensor(list(places), dtype=torch.int64), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``[..., D]`` -> ``[..., features]``."""
         atom, apart = self._atoms(x) if self.laws is not None else (None, None)
         parts = [self._number(x[..., self.numbers], apart)] if len(self.hows) else []
         for position, table in zip(self.codes, self.tables):
@@ -119,8 +133,9 @@ class ColumnFeatures(nn.Module):
         return torch.cat(parts, -1)
 
     def _atoms(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """(which atom, 0 for none, of the columns that have some; whether a number is one that lies apart, None where
-        none does)."""
+        """(the atom of each column that has atoms, 0 for none; whether a number is an atom that lies apart, None where
+        none is).
+        """
         margins = self.laws()  # type: ignore[misc]
         atom = margins.atom(x[..., self.lawful])  # NaN is none
         if not self.apart:
@@ -142,10 +157,10 @@ class ColumnFeatures(nn.Module):
 
 
 class Before(nn.Module):
-    """For each of D columns what those before it say: ``[..., D]`` with NaN where missing -> ``[..., D, size]``.
+    """For each of D columns, what the columns before it say: ``[..., D]``, NaN where missing, to ``[..., D, size]``.
 
-    The sum of a learned linear map of each earlier column's features (of :class:`ColumnFeatures`); a missing one
-    adds nothing.
+    It is the sum of a learned linear map of each earlier column's features (of :class:`ColumnFeatures`); a missing
+    column adds nothing.
     """
 
     places: Tensor
@@ -164,7 +179,7 @@ class Before(nn.Module):
         self.weight = nn.Parameter(torch.randn(len(columns), most, size) / used.sum(-1).view(-1, 1, 1) ** 0.5)
 
     def forward(self, x: Tensor, only: Sequence[int] | None = None) -> Tensor:
-        """Of all columns, or of those ``only``: ``[..., len(only), size]``."""
+        """``[..., D]`` -> ``[..., D, size]``, or ``[..., len(only), size]`` for the columns ``only``."""
         features = self.columns(x)[..., self.places] * (self.used & ~x.isnan().unsqueeze(-1))  # [..., D, most]
         if only is not None:
             sums = [features[..., :j, :].flatten(-2) @ self.weight[:j].flatten(0, 1) for j in only]
@@ -174,7 +189,7 @@ class Before(nn.Module):
 
 
 class Condition(nn.Module):
-    """A mapping of named conditions ``[B]`` as features ``[B, features]``, seen as :class:`ColumnFeatures` does."""
+    """A mapping of named conditions ``[B]`` as features ``[B, features]``, seen as by :class:`ColumnFeatures`."""
 
     def __init__(self, columns: Mapping[str, Seen]):
         super().__init__()
@@ -183,20 +198,25 @@ class Condition(nn.Module):
 
     @property
     def features(self) -> int:
+        """The number of features."""
         return self.columns.features
 
     def forward(self, c: Mapping[str, Tensor]) -> Tensor:
+        """A mapping of ``[B]`` -> ``[B, features]``."""
         dtype = self.columns.unit.dtype
         values = [c[name].to(dtype) if not c[name].is_floating_point() else c[name] for name in self.names]
         return self.columns(torch.stack([v.squeeze(-1) if v.dim() > 1 else v for v in values], -1))
 
 
 class Conditioned(nn.Module):
-    """A network that sees a condition beside its input: ``network([stem(given), features of c])``.
+    """A network that sees a condition as well as its input: ``network([stem(given), features of c])``.
 
-    ``given`` is ``[..., *event]`` with any leading axes whose last is the row; the features are put behind the last
-    axis of vectors, or as further channels: ``kind`` "image" (``[..., C, H, W]``), "sequence" (``[..., T, C]``),
-    "vector".
+    Args:
+        network: takes the input with the features appended.
+        condition: gives the features.
+        stem: applied to the input first; None for the identity.
+        kind: where the features go: "image" as channels (``[..., C, H, W]``), "sequence" as channels of every step
+            (``[..., T, C]``), "vector" on the last axis.
     """
 
     def __init__(
@@ -207,6 +227,7 @@ class Conditioned(nn.Module):
         self.stem = nn.Identity() if stem is None else stem
 
     def forward(self, given: Tensor, c: Mapping[str, Tensor]) -> Tensor:
+        """The network's output for ``given`` ``[..., B, *event]`` and conditions ``[B]``."""
         h, features = self.stem(given), self.condition(c)
         size = features.shape[-1]
         if self.kind == "image":
@@ -218,11 +239,12 @@ class Conditioned(nn.Module):
 
 
 class OnCondition(nn.Module):
-    """A network of the condition alone: what a conditional prior is made of."""
+    """A network of the condition alone, as in a conditional prior."""
 
     def __init__(self, network: nn.Module, condition: Condition):
         super().__init__()
         self.network, self.condition = network, condition
 
     def forward(self, c: Mapping[str, Tensor]) -> Tensor:
+        """The network's output for conditions ``[B]``."""
         return self.network(self.condition(c))

@@ -1,8 +1,8 @@
 """Critics: players that tell two kinds of points apart, and what the model pays for it.
 
-A critic f is the log-odds that a point is real, and descends E softplus(-f(real)) + E softplus(f(fake)); at its best
-f = ln of the density of what is real over that of what is not. What the model pays never reaches the critic's weights,
-and the critic's own loss never reaches the model's.
+A critic f is the log-odds that a point is real, and minimises E softplus(-f(real)) + E softplus(f(fake)); at its
+optimum f is ln of the density of what is real over that of what is not. The model's loss never moves the critic's
+weights, and the critic's own loss never moves the model's.
 """
 
 from __future__ import annotations
@@ -28,24 +28,26 @@ OPTIONS: dict[str, Any] = {"betas": (0.5, 0.9)}  # of a critic's optimiser: litt
 
 
 def telling_apart(real: Tensor, fake: Tensor) -> Tensor:
-    """The critic's loss from its log-odds: E softplus(-real) + E softplus(fake) (Goodfellow et al. 2014)."""
+    """The critic's loss from its log-odds: E softplus(-real) + E softplus(fake), a scalar (Goodfellow et al. 2014)."""
     return softplus(-real).mean() + softplus(fake).mean()
 
 
 def passing_for_real(fake: Tensor) -> Tensor:
-    """What a generator pays, from a critic's log-odds: E softplus(-fake), the form whose gradient does not vanish where
-    the critic is sure (Goodfellow et al. 2014)."""
+    """The generator's loss from a critic's log-odds: E softplus(-fake), a scalar (Goodfellow et al. 2014).
+
+    In this form the gradient does not vanish where the critic is sure.
+    """
     return softplus(-fake).mean()
 
 
 def fixed(network: nn.Module, *given: Any) -> Any:
-    """``network(*given)``, through which gradients reach what is given and not the network's own weights."""
+    """``network(*given)``, with gradients that reach the arguments but not the network's own weights."""
     weights = {name: p.detach() for name, p in network.named_parameters()}
     return functional_call(network, weights, given)
 
 
 class Critic(Penalty):
-    """A critic of codes: ``network`` takes ``[N, Z]`` to log-odds ``[N, 1]`` and is the player "critic"."""
+    """A critic of codes, the player "critic"; ``network`` maps codes ``[N, Z]`` to log-odds ``[N, 1]``."""
 
     keeps_last = joint = True
 
@@ -54,38 +56,48 @@ class Critic(Penalty):
         self.network = network
 
     def sides(self, draw: Draw) -> tuple[Tensor, Tensor]:
-        """(real, fake) points, ``[N, Z]``."""
+        """(real, fake) points, each ``[N, Z]``."""
         raise NotImplementedError
 
     def odds(self, found: Tensor, z: Tensor, draw: Draw) -> Tensor:
-        """The log-odds of codes z, ``[N, 1]``, from what the network found."""
+        """The log-odds of codes z from the network's output, ``[N, 1]``."""
         return found
 
     def own_losses(self, model: nn.Module, x: Tree, draw: Draw) -> dict[str, Tensor]:
+        """{"critic": its loss}, a scalar."""
         real, fake = (self.odds(self.network(z), z, draw) for z in map(torch.detach, self.sides(draw)))
         return {"critic": telling_apart(real, fake)}
 
     def players(self) -> dict[str, Player]:
+        """{"critic": its parameters}."""
         return {"critic": Player(list(self.parameters()), OPTIONS)}
 
 
 class CorrelationCritic(Critic):
-    """KL(q(z) || prod_j q(z_j)), the total correlation of codes, as the mean log-odds of codes against codes whose
-    dimensions were shuffled over the batch each by itself (Kim & Mnih 2018)."""
+    r"""The total correlation of the codes, estimated by a critic (Kim & Mnih 2018).
+
+    .. math:: \operatorname{KL}\left(q(z) \,\middle\|\, \prod_j q(z_j)\right)
+
+    It is the mean log-odds of codes against codes whose dimensions were shuffled over the batch independently.
+    """
 
     def sides(self, draw: Draw) -> tuple[Tensor, Tensor]:
+        """(codes, codes with shuffled dimensions), each ``[K B, Z]``."""
         codes = draw.codes.flatten(0, 1)
         return codes, codes.gather(0, standard_normal([], codes).argsort(0))
 
     def forward(self, model: nn.Module, x: Tree, draw: Draw) -> Tensor:
+        """The mean log-odds of the codes, in nats, a scalar."""
         return fixed(self.network, draw.codes.flatten(0, 1)).mean()
 
 
 class PriorCritic(Critic):
     """Codes that pass for draws from the prior: real are the prior's, fake the codes (Makhzani et al. 2016).
 
-    With ``known`` the odds are the network's + ln p(z) + H(p), so that the network has only the codes' density to learn
-    (Tolstikhin et al. 2018); p is a normal with a diagonal covariance.
+    Args:
+        network: ``[N, Z]`` -> ``[N, 1]``.
+        known: whether the odds are the network's output + ln p(z) + H(p), so that the network only has to learn the
+            codes' density (Tolstikhin et al. 2018); p must then be a normal with a diagonal covariance.
     """
 
     def __init__(self, network: nn.Module, known: bool = False):
@@ -93,18 +105,21 @@ class PriorCritic(Critic):
         self.known = known
 
     def odds(self, found: Tensor, z: Tensor, draw: Draw) -> Tensor:
+        """The log-odds of codes z, ``[N, 1]``."""
         return found + (draw.p.log_prob(z) + draw.p.entropy()).unsqueeze(-1) if self.known else found
 
     def sides(self, draw: Draw) -> tuple[Tensor, Tensor]:
+        """(draws from the prior, codes), each ``[K B, Z]``."""
         return prior_codes(draw), draw.codes.flatten(0, 1)
 
     def forward(self, model: nn.Module, x: Tree, draw: Draw) -> Tensor:
+        """E softplus(-f(codes)), a scalar."""
         codes = draw.codes.flatten(0, 1)
         return passing_for_real(self.odds(fixed(self.network, codes), codes, draw))
 
 
 class DataCritic(nn.Module):
-    """A critic of data: ``head(trunk(x, c))``, where ``trunk`` gives the features ``[..., F]`` of a datum."""
+    """A critic of data: ``head(trunk(x, c))``, where ``trunk`` gives the features ``[..., F]`` of a row."""
 
     def __init__(self, trunk: nn.Module, head: nn.Module, reads: tuple[str, ...] = ()):
         super().__init__()
@@ -117,12 +132,22 @@ class DataCritic(nn.Module):
 
 
 class Adversarial(Objective):
-    """A generator against a critic of data (Goodfellow et al. 2014): the model pays E softplus(-f(x~)) for data x~
-    generated from the prior, the critic tells them from the rows.
+    r"""A generator against a critic of data (Goodfellow et al. 2014).
 
-    The critic also pays ``slope`` / 2 E |df/du|^2 at the rows, u = x / ``unit``, without which the two may turn about
-    each other for ever (Mescheder, Geiger & Nowozin 2018). It differentiates twice: unless ``slope`` is 0, the model
-    has ``compile_mode = "off"``.
+    The model minimises E softplus(-f(x~)) for rows x~ generated from the prior; the critic tells them from real rows.
+
+    The critic also pays a penalty on its slope at the real rows,
+
+    .. math:: \frac{\mathrm{slope}}{2} \operatorname{E} \left\lVert \frac{\partial f}{\partial u} \right\rVert^2, \qquad
+        u = x / \mathrm{unit},
+
+    without which the two may circle each other forever (Mescheder, Geiger & Nowozin 2018). The penalty differentiates
+    twice, so unless ``slope`` is 0 the model must have ``compile_mode = "off"``.
+
+    Args:
+        critic: f.
+        slope: the weight of the penalty, from 0.
+        unit: the scale of the data.
     """
 
     keeps_last = joint = True
@@ -135,6 +160,7 @@ class Adversarial(Objective):
         self.register_buffer("unit", torch.as_tensor(unit))
 
     def losses(self, model: nn.Module, x: Tensor, draw: Draw) -> dict[str, Tensor]:
+        """{"model": generator's loss, "critic": its loss with the slope penalty}, scalars."""
         made = center(draw.px)[0]
         real, fake = self.critic(x, draw.c)[0], self.critic(made.detach(), draw.c)[0]
         paid = telling_apart(real, fake)
@@ -145,6 +171,7 @@ class Adversarial(Objective):
         return {"model": passing_for_real(fixed(self.critic, made, draw.c)[0]), "critic": paid}
 
     def players(self, model: nn.Module) -> dict[str, Player]:
+        """{"model": all trained parameters of the model, "critic": those of the critic}."""
         return {
             "model": Player([p for p in model.parameters() if p.requires_grad], OPTIONS),
             "critic": Player(list(self.critic.parameters()), OPTIONS),
@@ -152,11 +179,18 @@ class Adversarial(Objective):
 
 
 class FeatureELBO(Objective):
-    """The ELBO with a critic's features in place of the data, and a critic (Larsen et al. 2016). With features F(x),
-    decoded x~ = f(z) for z ~ q(z|x) and x^ for z ~ p(z), d = |F(x) - F(x~)|^2 / 2:
+    r"""The ELBO with a critic's features instead of the data, and a critic (Larsen et al. 2016).
 
-    the player "model" (posterior and prior) pays rate + d, "decoder" (likelihood) pays ``weight`` d + the mean of
-    E softplus(-f) over x~ and x^, and "critic" tells rows from x~ and x^.
+    With features F(x), decoded x~ = f(z) for z ~ q(z|x), x^ = f(z) for z ~ p(z), and :math:`d = \tfrac12 \lVert F(x) -
+    F(\tilde x) \rVert^2`:
+
+    * the player "model" (posterior and prior) minimises rate + d;
+    * "decoder" (likelihood) minimises ``weight`` d + the mean of E softplus(-f) over x~ and x^;
+    * "critic" tells rows from x~ and x^.
+
+    Args:
+        critic: f, with the features F.
+        weight: from 0.
     """
 
     keeps_last = joint = True
@@ -167,6 +201,7 @@ class FeatureELBO(Objective):
         self.critic, self.weight = critic, float(weight)
 
     def losses(self, model: nn.Module, x: Tensor, draw: Draw) -> dict[str, Tensor]:
+        """{"model", "decoder", "critic": loss}, scalars."""
         again, made = center(draw.px)[0], center(self._new(model, draw))
         (odds, features), (made_odds, _) = (fixed(self.critic, each, draw.c) for each in (again, made))
         apart = 0.5 * (features - fixed(self.critic, x, draw.c)[1]).square().sum(-1).mean()
@@ -183,6 +218,7 @@ class FeatureELBO(Objective):
         return model.decode(prior_codes(draw), draw.c)  # type: ignore[operator]
 
     def players(self, model: nn.Module) -> dict[str, Player]:
+        """{"model": posterior and prior, "decoder": likelihood, "critic": the critic}."""
         decoder = [p for p in model.likelihood.parameters() if p.requires_grad]  # type: ignore[union-attr]
         rest = {id(p) for p in decoder}
         return {

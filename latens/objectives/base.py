@@ -15,13 +15,19 @@ from latens.tensors.trees import Tree
 
 
 def mean_over_rows(values: Tensor, weight: Tensor | None) -> Tensor:
-    """The mean over the batch of one value a row, sample weights (mean 1 over the data) applied."""
+    """The mean over the batch of one value per row ``[..., B]``, with sample weights (mean 1 over the data) applied."""
     return values.mean() if weight is None else (values * weight).mean()
 
 
 @dataclass
 class Player:
-    """Who descends a loss: its parameters, options of its optimiser, and how often it moves (every n-th step)."""
+    """A set of parameters with its own loss.
+
+    Args:
+        parameters: what the loss moves.
+        options: options of the optimiser.
+        every: the player moves at every n-th step.
+    """
 
     parameters: list[nn.Parameter]
     options: dict[str, Any] = field(default_factory=dict)
@@ -29,14 +35,19 @@ class Player:
 
 
 class Objective(nn.Module):
-    """Base of all objectives.
+    """Base of all objectives: losses per row, sums over the dimensions and means over the batch, in nats.
 
-    ``draw`` owns how many draws are taken; ``losses`` gives one scalar to minimise for each player; ``players`` says
-    which parameters each loss moves. Losses are per datum: sums over the dimensions, means over the batch, nats.
-    ``objective + weight * penalty`` adds penalties. During KL warm-up the training loop sets ``anneal`` from 0 to 1;
-    at 1 the objective has its final form, the one that early stopping judges. ``warmup``: the fraction of the steps
-    over which it does where the settings name none. ``keeps_last``: the last weights are served, none are judged.
-    ``joint``: the loss is no mean over rows, so that it cannot be split over processes or weighted by row.
+    ``draw`` decides how many draws are taken, ``losses`` gives one scalar to minimise for each player, and ``players``
+    names the parameters that each loss moves. ``objective + weight * penalty`` adds a penalty.
+
+    Attributes:
+        samples: draws per row.
+        warmup: the fraction of the steps over which ``anneal`` rises from 0 to 1, where the settings name none.
+        anneal: set by the training loop during KL warm-up; at 1 the objective has its final form, by which early
+            stopping judges.
+        keeps_last: whether the last weights are the result, and none are judged.
+        joint: whether the loss is not a mean over rows, so that it can neither be split over processes nor weighted by
+            row.
     """
 
     samples: int = 1
@@ -50,10 +61,11 @@ class Objective(nn.Module):
         self.register_buffer("anneal", torch.ones(()), persistent=False)
 
     def draw(self, model: nn.Module, x: Tree, c: Tree = None) -> Draw:
+        """The draw that the losses are computed from."""
         return model.draw(x, self.samples, c)  # type: ignore[operator]
 
     def losses(self, model: nn.Module, x: Tree, draw: Draw) -> dict[str, Tensor]:
-        """{player: loss}; the player "model" minimises minus the bound."""
+        """{player: loss}, scalars; that of the player "model" is minus the bound."""
         raise NotImplementedError
 
     def players(self, model: nn.Module) -> dict[str, Player]:
@@ -66,11 +78,11 @@ class Objective(nn.Module):
 
 
 class Penalty(nn.Module):
-    """A term ``penalty(model, x, draw) -> scalar`` that the player named ``player`` pays.
+    """A term that the player named ``player`` pays; ``weight * penalty`` can be added to an objective.
 
-    A penalty with parameters of its own (a critic) gives its own player's loss in ``own_losses`` and ``players``.
-    ``keeps_last`` and ``joint`` as for :class:`Objective`. ``weight * penalty`` raises ``ValueError`` for a weight that
-    is no number from 0.
+    A penalty with its own parameters (a critic) gives its player's loss in ``own_losses`` and ``players``.
+    ``keeps_last`` and ``joint`` are those of :class:`Objective`. Raises ``ValueError`` for a weight that is not a
+    number from 0.
     """
 
     player: str = "model"
@@ -78,12 +90,15 @@ class Penalty(nn.Module):
     joint: bool = False
 
     def forward(self, model: nn.Module, x: Tree, draw: Draw) -> Tensor:
+        """The penalty, a scalar."""
         raise NotImplementedError
 
     def own_losses(self, model: nn.Module, x: Tree, draw: Draw) -> dict[str, Tensor]:
+        """{player: loss} of players that the penalty adds."""
         return {}
 
     def players(self) -> dict[str, Player]:
+        """{player: parameters} of players that the penalty adds."""
         return {}
 
     def __rmul__(self, weight: float) -> tuple[float, Penalty]:
@@ -92,7 +107,7 @@ class Penalty(nn.Module):
 
 
 class Penalised(Objective):
-    """loss = -bound + weight x penalty."""
+    """An objective plus a weighted penalty: loss = -bound + weight × penalty."""
 
     def __init__(self, objective: Objective, weight: float, penalty: Penalty):
         super().__init__()
@@ -102,25 +117,28 @@ class Penalised(Objective):
         self.joint = objective.joint or penalty.joint
 
     def draw(self, model: nn.Module, x: Tree, c: Tree = None) -> Draw:
+        """The draw of the objective."""
         return self.objective.draw(model, x, c)
 
     def losses(self, model: nn.Module, x: Tree, draw: Draw) -> dict[str, Tensor]:
+        """The losses of the objective, the payer's with the penalty, and the penalty's own."""
         losses = self.objective.losses(model, x, draw)
         payer = self.penalty.player
         losses[payer] = losses[payer] + self.weight * self.penalty(model, x, draw)
         return losses | self.penalty.own_losses(model, x, draw)
 
     def players(self, model: nn.Module) -> dict[str, Player]:
+        """The players of the objective and of the penalty."""
         return self.objective.players(model) | self.penalty.players()
 
 
 def check_disjoint(players: dict[str, Player]) -> None:
-    """Raise ``ValueError`` where two players share a parameter."""
+    """``ValueError`` where two players share a parameter."""
     owner: dict[int, str] = {}
     for name, player in players.items():
         for parameter in _unique(player.parameters):
             if id(parameter) in owner:
-                raise ValueError(f"players {owner[id(parameter)]!r} and {name!r} share a parameter")
+                raise ValueError(f"players {owner[id(parameter)]!r} and {name!r} share a parameter: give it to one")
             owner[id(parameter)] = name
 
 

@@ -12,19 +12,28 @@ from latens.tensors.trees import Tree
 
 
 def annealed_log_w(draw: Draw, anneal: Tensor) -> Tensor:
-    """ln p(x|z) + anneal [ln p(z) - ln q(z|x)], ``[K, B]``; ``ValueError`` where there is no bound."""
+    """ln p(x|z) + anneal [ln p(z) - ln q(z|x)], in nats, ``[K, B]``; ``ValueError`` where there is no bound."""
     if draw.no_bound is not None or draw.log_qz is None:
-        return draw.log_w  # says why
+        return draw.log_w  # raises, with the reason
     return draw.log_px + anneal * (draw.log_pz - draw.log_qz)
 
 
 class ELBO(Objective):
-    """E_q[ln p(x|z)] - beta KL(q(z|x) || p(z)), the mean over ``samples`` draws (Kingma & Welling 2014).
+    r"""The evidence lower bound, with a weight on the rate (Kingma & Welling 2014; beta: Higgins et al. 2017).
 
-    beta = 1 is the evidence lower bound; other values are Higgins et al. 2017. For a normal likelihood with fixed c,
-    beta c has the same optimum as (1, beta c), not the same value. ``kl``: "auto" (closed form where there is one),
-    "closed" or "sampled". beta = 0 leaves the distortion alone: the loss of a plain autoencoder, which needs no
-    density of q. Raises ``ValueError`` for a negative beta or fewer than one sample.
+    .. math:: \operatorname{E}_q[\ln p(x \mid z)] - \beta \operatorname{KL}(q(z \mid x) \,\|\, p(z)) \le \ln p(x)
+        \quad \text{for } \beta = 1
+
+    For a normal likelihood with a fixed variance c, (beta, c) has the same optimum as (1, beta c), but not the same
+    value. beta = 0 leaves the distortion alone: the loss of a plain autoencoder, which needs no density of q.
+
+    Args:
+        beta: from 0.
+        samples: draws per row, at least 1.
+        kl: "auto" (closed form where there is one), "closed" or "sampled".
+
+    Raises:
+        ValueError: an argument outside its range.
     """
 
     def __init__(self, beta: float = 1.0, samples: int = 1, kl: str = "auto"):
@@ -36,21 +45,31 @@ class ELBO(Objective):
         self.beta, self._rated, self.samples, self.kl = float(beta), beta != 0, samples, kl
 
     def bound(self, draw: Draw) -> Tensor:
-        """The bound of each row, ``[B]`` nats."""
+        """The bound of each row, in nats, ``[B]``."""
         if not self._rated:
             return draw.log_px.mean(0)
         return (draw.log_px - self.beta * self.anneal * draw.rate(self.kl)).mean(0)
 
     def losses(self, model: nn.Module, x: Tree, draw: Draw) -> dict[str, Tensor]:
+        """{"model": minus the mean bound}, a scalar."""
         return {"model": -mean_over_rows(self.bound(draw), draw.weight)}
 
 
 class IWAE(Objective):
-    """E[ln (1/k) sum_k w_k], w = p(x|z) p(z) / q(z|x): tighter with every k (Burda et al. 2016).
+    r"""The importance-weighted bound, tighter with every k (Burda et al. 2016).
 
-    With ``m`` > 1 the mean of m such bounds (MIWAE, Rainforth et al. 2018); with ``mix`` in [0, 1] the combination
-    mix ELBO + (1 - mix) IWAE (CIWAE, same paper), the ELBO taken with the sampled rate. The value is the bound itself,
-    not a surrogate of its gradient. Raises ``ValueError`` for k or m below 1 or a mix outside [0, 1].
+    .. math:: \operatorname{E}\left[\ln \frac1k \sum_{i=1}^k w_i\right] \le \ln p(x), \qquad
+        w = \frac{p(x \mid z)\, p(z)}{q(z \mid x)}
+
+    The value is the bound itself, not a surrogate with its gradient.
+
+    Args:
+        k: draws in each logarithm, at least 1.
+        m: the result is the mean of m such bounds (MIWAE, Rainforth et al. 2018).
+        mix: in [0, 1]; the result is mix ELBO + (1 - mix) IWAE, with the sampled rate in the ELBO (CIWAE, same paper).
+
+    Raises:
+        ValueError: an argument outside its range.
     """
 
     def __init__(self, k: int, m: int = 1, mix: float = 0.0):
@@ -61,12 +80,13 @@ class IWAE(Objective):
         self.k, self.m, self.mix, self.samples = k, m, mix, k * m
 
     def bound(self, draw: Draw) -> Tensor:
-        """The bound of each row, ``[B]`` nats."""
+        """The bound of each row, in nats, ``[B]``."""
         log_w = annealed_log_w(draw, self.anneal)  # (k m) x B
         if len(log_w) != self.k * self.m:
-            raise ValueError(f"this objective takes {self.k * self.m} draws a row, the draw has {len(log_w)}")
+            raise ValueError(f"the draw must have {self.k * self.m} draws per row, got {len(log_w)}")
         tight = log_mean_exp(log_w.unflatten(0, (self.k, self.m)), 0).mean(0)
         return tight if self.mix == 0 else self.mix * log_w.mean(0) + (1 - self.mix) * tight
 
     def losses(self, model: nn.Module, x: Tree, draw: Draw) -> dict[str, Tensor]:
+        """{"model": minus the mean bound}, a scalar."""
         return {"model": -mean_over_rows(self.bound(draw), draw.weight)}

@@ -16,11 +16,19 @@ from latens.tensors.trees import Tree
 
 
 class SemiSupervisedELBO(ELBO):
-    """For rows whose class is given, the bound on ln p(x|y) and ``classification`` x ln q(y|x); for the others
+    r"""The bound of a model with a class that only some rows have (Kingma et al. 2014).
 
-    sum_y q(y|x) [bound_y(x) + ln p(y) - ln q(y|x)], a bound on ln p(x), every class counted exactly (Kingma et al.
-    2014, whose alpha is ``classification`` times the share of labelled rows; ln p(y) of a given class, a constant, is
-    left out).
+    For rows whose class is given, it is the bound on ln p(x|y) plus ``classification`` × ln q(y|x). For the others it
+    is a bound on ln p(x) in which every class is counted exactly:
+
+    .. math:: \sum_y q(y \mid x) \left[\mathrm{bound}_y(x) + \ln p(y) - \ln q(y \mid x)\right]
+
+    ``classification`` times the share of labelled rows is the alpha of the paper; ln p(y) of a given class, a constant,
+    is left out.
+
+    Args:
+        classification: the weight of ln q(y|x), from 0.
+        samples: draws per row.
     """
 
     def __init__(self, classification: float = 10.0, samples: int = 1):
@@ -29,7 +37,7 @@ class SemiSupervisedELBO(ELBO):
         self.classification = float(classification)
 
     def row_terms(self, draw: Draw) -> tuple[Tensor, Tensor]:
-        """(the bound of each row, ln q(y|x) of its class or 0 without one), ``[B]`` nats."""
+        """(the bound of each row, ln q(y|x) of its class or 0 without one), each ``[B]``, in nats."""
         assert isinstance(draw, ClassDraw) and draw.each is not None
         each, log_qy = draw.each, draw.log_qy
         bounds = super().bound(each).t()  # B x Y
@@ -41,8 +49,10 @@ class SemiSupervisedELBO(ELBO):
         return bound, torch.where(missing, 0.0, log_qy.gather(-1, at).squeeze(-1))
 
     def bound(self, draw: Draw) -> Tensor:
+        """The bound of each row, in nats, ``[B]``."""
         return self.row_terms(draw)[0]
 
     def losses(self, model: nn.Module, x: Tree, draw: Draw) -> dict[str, Tensor]:
+        """{"model": minus the mean of bound + classification × ln q(y|x)}, a scalar."""
         bound, log_qy = self.row_terms(draw)
         return {"model": -mean_over_rows(bound + self.classification * log_qy, draw.weight)}

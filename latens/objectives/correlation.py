@@ -17,12 +17,20 @@ WEIGHTINGS = ("stratified", "weighted", "plain")
 
 
 def log_shares(batch: int, rows: int, weighting: str, dtype: torch.dtype | None = None) -> Tensor:
-    """ln w_ij, ``[B, B]``: what row j of a batch stands for in q(z_i) = sum_j w_ij q(z_i|x_j), where z_i was drawn from
-    q(z|x_i) and the data have ``rows`` rows N.
+    r"""ln w_ij, ``[B, B]``: the share of row j of a batch in the estimate of the aggregate posterior at z_i.
 
-    "stratified": w_ii = 1/N, since row i is one of N, and (1 - 1/N) / (B - 1) for the others: E[q(z_i)] over the choice
-    of the others is exact (Chen et al. 2018, where one of the others has another share: this is the mean over which).
-    "weighted": 1 / (N B), a lower bound on ln q(z) in expectation (Chen et al. 2018). "plain": 1 / B.
+    .. math:: q(z_i) = \sum_j w_{ij}\, q(z_i \mid x_j)
+
+    where z_i was drawn from q(z|x_i) and the data have ``rows`` rows N.
+
+    Args:
+        batch: B.
+        rows: N.
+        weighting: "stratified": w_ii = 1/N, since row i is one of N, and (1 - 1/N) / (B - 1) for the others. E[q(z_i)]
+            over the choice of the others is exact (Chen et al. 2018, who give one other row a different share; averaged
+            over that choice). "weighted": 1 / (N B), a lower bound on ln q(z) in expectation (Chen et al. 2018).
+            "plain": 1 / B.
+        dtype: of the result.
 
     >>> log_shares(2, 10, "stratified").exp()
     tensor([[0.1000, 0.9000],
@@ -37,11 +45,17 @@ def log_shares(batch: int, rows: int, weighting: str, dtype: torch.dtype | None 
 
 
 class TotalCorrelation(Penalty):
-    """KL(q(z) || prod_j q(z_j)) of the aggregate posterior q(z) = (1/N) sum_n q(z|x_n), nats, from a batch (Chen et al.
-    2018): the mean of ln q(z_i) - sum_j ln q(z_ij), each by the shares of :func:`log_shares`.
+    r"""The total correlation of the aggregate posterior, in nats, estimated from a batch (Chen et al. 2018).
 
-    ``rows`` is N. "weighted" is too high by (Z - 1) ln N, a constant. Takes a diagonal normal posterior, else
-    ``ValueError``; holds ``[K, B, B]`` numbers for each dimension.
+    .. math:: \operatorname{KL}\left(q(z) \,\middle\|\, \prod_j q(z_j)\right), \qquad
+        q(z) = \frac1N \sum_n q(z \mid x_n)
+
+    It is the mean of :math:`\ln q(z_i) - \sum_j \ln q(z_{ij})`, with the shares of :func:`log_shares`. It holds ``[K,
+    B, B]`` numbers for each dimension. Raises ``ValueError`` for a posterior that is not diagonal normal.
+
+    Args:
+        rows: N.
+        weighting: see :func:`log_shares`; "weighted" is too high by (Z - 1) ln N, a constant.
     """
 
     joint = True
@@ -53,9 +67,10 @@ class TotalCorrelation(Penalty):
         self.rows, self.weighting = int(rows), weighting
 
     def forward(self, model: nn.Module, x: Tree, draw: Draw) -> Tensor:
+        """The estimate, in nats, a scalar."""
         q, z = canonical(draw.q), draw.codes  # K x B x Z
         if not isinstance(q, DiagonalNormal):
-            raise ValueError(f"total correlation needs a diagonal normal posterior, got {type(q).__name__}")
+            raise ValueError(f"the posterior must be diagonal normal for total correlation, got {type(q).__name__}")
         shares = log_shares(z.shape[1], self.rows, self.weighting, z.dtype).to(z.device)
         joint, marginals = shares, torch.zeros_like(z[..., 0])
         for loc, variance, value in zip(q.loc.unbind(-1), q.variance.unbind(-1), z.unbind(-1)):

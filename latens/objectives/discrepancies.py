@@ -1,4 +1,4 @@
-"""Discrepancies between two samples, and the codes of a batch held against draws from the prior."""
+"""Discrepancies between two samples, and between the codes of a batch and draws from the prior."""
 
 from __future__ import annotations
 
@@ -18,23 +18,27 @@ SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
 def prior_codes(draw: Draw) -> Tensor:
-    """As many independent draws from the prior as there are codes, ``[K B, Z]``; from each row's own p(z|c)."""
+    """Independent draws from the prior (of each row's own p(z|c)), one for each code, ``[K B, Z]``."""
     k, batch = draw.log_px.shape
     lead = (k,) if draw.p.batch_shape else (k * batch,)
     return flat_codes(draw.p.sample(torch.Size(lead)), leading=len(lead) + len(draw.p.batch_shape)).flatten(0, -2)
 
 
 def square_distances(a: Tensor, b: Tensor) -> Tensor:
-    """|a_i - b_j|^2, ``[N, Z]``, ``[M, Z]`` -> ``[N, M]``, from the differences: exact 0 for equal points."""
+    r""":math:`\lVert a_i - b_j \rVert^2`, ``[N, Z]``, ``[M, Z]`` -> ``[N, M]``, from the differences: exactly 0 for
+    equal points.
+    """
     return (a.unsqueeze(1) - b.unsqueeze(0)).square().sum(-1)
 
 
 def mmd(a: Tensor, b: Tensor, scales: Sequence[float] = SCALES) -> Tensor:
-    """The square of the maximum mean discrepancy (Gretton et al. 2012) of two samples ``[N, Z]`` and ``[M, Z]``,
-    unbiased: E k(a, a') + E k(b, b') - 2 E k(a, b) over pairs of different points.
+    r"""The squared maximum mean discrepancy of two samples ``[N, Z]`` and ``[M, Z]``, unbiased (Gretton et al. 2012).
 
-    k(a, b) = sum_s C_s / (C_s + |a - b|^2), inverse multiquadrics with C_s = 2 Z s: for s = 1 the mean square distance
-    of two draws from N(0, I) (Tolstikhin et al. 2018). It may be negative.
+    .. math:: \operatorname{E} k(a, a') + \operatorname{E} k(b, b') - 2 \operatorname{E} k(a, b), \qquad
+        k(a, b) = \sum_s \frac{C_s}{C_s + \lVert a - b \rVert^2}
+
+    over pairs of different points, with inverse multiquadrics of :math:`C_s = 2 Z s`: for s = 1 the mean squared
+    distance of two draws from N(0, I) (Tolstikhin et al. 2018). It may be negative.
     """
 
     def kernel(one: Tensor, other: Tensor) -> Tensor:
@@ -50,18 +54,22 @@ def mmd(a: Tensor, b: Tensor, scales: Sequence[float] = SCALES) -> Tensor:
 
 
 def sliced_wasserstein(a: Tensor, b: Tensor, directions: Tensor) -> Tensor:
-    """The mean over ``directions`` ``[P, Z]`` (of any length) of the squared 2-Wasserstein distance between two samples
-    ``[N, Z]`` of equal size projected to a line: of sorted values (Bonneel et al. 2015)."""
+    """The mean squared 2-Wasserstein distance of two samples ``[N, Z]`` projected to lines (Bonneel et al. 2015).
+
+    On a line it is the mean squared difference of sorted values. ``directions`` ``[P, Z]`` may have any length.
+    """
     lines = directions / directions.norm(dim=-1, keepdim=True)
     return ((a @ lines.mT).sort(0).values - (b @ lines.mT).sort(0).values).square().mean()
 
 
 def transport_cost(a: Tensor, b: Tensor, epsilon: float, iterations: int) -> Tensor:
-    """Entropic optimal transport min_P <P, C> + epsilon KL(P || uniform) with C = squared distances, between samples
-    ``[N, Z]`` and ``[M, Z]``, by ``iterations`` of Sinkhorn's in the log domain (Cuturi 2013).
+    r"""Entropic optimal transport between samples ``[N, Z]`` and ``[M, Z]`` (Cuturi 2013).
 
-    The value is that of the dual, a lower bound that rises with the iterations; its gradient is that of <P, C> at the
-    plan found.
+    .. math:: \min_P \langle P, C \rangle + \epsilon \operatorname{KL}(P \,\|\, \text{uniform}), \qquad
+        C_{ij} = \lVert a_i - b_j \rVert^2
+
+    by ``iterations`` of Sinkhorn's algorithm in the log domain. The value is that of the dual, a lower bound that rises
+    with the iterations; its gradient is that of :math:`\langle P, C \rangle` at the plan found.
     """
     cost = square_distances(a, b)
     n, m = cost.shape
@@ -75,8 +83,12 @@ def transport_cost(a: Tensor, b: Tensor, epsilon: float, iterations: int) -> Ten
 
 
 def sinkhorn_divergence(a: Tensor, b: Tensor, epsilon: float = 1.0, iterations: int = 30) -> Tensor:
-    """OT(a, b) - OT(a, a) / 2 - OT(b, b) / 2 with :func:`transport_cost`: 0 for equal samples, and the squared
-    2-Wasserstein distance as epsilon falls to 0 (Feydy et al. 2019)."""
+    r"""The Sinkhorn divergence of two samples (Feydy et al. 2019).
+
+    .. math:: \operatorname{OT}(a, b) - \tfrac12 \operatorname{OT}(a, a) - \tfrac12 \operatorname{OT}(b, b)
+
+    with :func:`transport_cost`: 0 for equal samples, and the squared 2-Wasserstein distance as epsilon falls to 0.
+    """
     own = transport_cost(a, a, epsilon, iterations) + transport_cost(b, b, epsilon, iterations)
     return transport_cost(a, b, epsilon, iterations) - own / 2
 
@@ -87,9 +99,11 @@ class PriorDiscrepancy(Penalty):
     joint = True
 
     def between(self, codes: Tensor, drawn: Tensor) -> Tensor:
+        """The discrepancy of ``codes`` and ``drawn``, each ``[N, Z]``, a scalar."""
         raise NotImplementedError
 
     def forward(self, model: nn.Module, x: Tree, draw: Draw) -> Tensor:
+        """The discrepancy of the draw's codes from the prior, a scalar."""
         return self.between(draw.codes.flatten(0, 1), prior_codes(draw))
 
 
@@ -97,6 +111,7 @@ class MMD(PriorDiscrepancy):
     """:func:`mmd` between codes and prior."""
 
     def between(self, codes: Tensor, drawn: Tensor) -> Tensor:
+        """:func:`mmd`, a scalar."""
         return mmd(codes, drawn)
 
 
@@ -109,11 +124,12 @@ class SlicedWasserstein(PriorDiscrepancy):
         self.directions = int(directions)
 
     def between(self, codes: Tensor, drawn: Tensor) -> Tensor:
+        """:func:`sliced_wasserstein`, a scalar."""
         return sliced_wasserstein(codes, drawn, standard_normal([self.directions], codes[0]))
 
 
 class Sinkhorn(PriorDiscrepancy):
-    """:func:`sinkhorn_divergence` between codes and prior (Patrini et al. 2019)."""
+    """:func:`sinkhorn_divergence` between codes and prior (Patrini et al. 2019), with ``epsilon`` > 0."""
 
     def __init__(self, epsilon: float = 1.0, iterations: int = 30):
         super().__init__()
@@ -122,4 +138,5 @@ class Sinkhorn(PriorDiscrepancy):
         self.epsilon, self.iterations = float(epsilon), int(iterations)
 
     def between(self, codes: Tensor, drawn: Tensor) -> Tensor:
+        """:func:`sinkhorn_divergence`, a scalar."""
         return sinkhorn_divergence(codes, drawn, self.epsilon, self.iterations)

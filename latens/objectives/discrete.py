@@ -1,5 +1,4 @@
-"""What discrete codes need beside a bound: gradients by score functions, and losses that hold codes and encoder
-together."""
+"""What discrete codes need besides a bound: score-function gradients, and losses that tie codes and encoder."""
 
 from __future__ import annotations
 
@@ -17,15 +16,23 @@ from latens.tensors.trees import Tree
 def _with_score(bound: Tensor, signal: Tensor, log_q: Tensor | None) -> Tensor:
     """The bound, with sum_k signal_k d ln q_k added to its gradient and nothing to its value."""
     if log_q is None:
-        raise ValueError("a score function needs a posterior with a density")
+        raise ValueError("the posterior has no density, which a score function needs: use one that has")
     return bound + (signal.detach() * (log_q - log_q.detach())).sum(0)
 
 
 class Reinforce(ELBO):
-    """The ELBO for draws that carry no gradient: sum_k (f_k - mean of the others) d ln q(z_k|x) / k, f = ln p(x|z) -
-    beta rate, over ``samples`` >= 2 draws (Williams 1992; the other draws as baseline: Kool, van Hoof & Welling 2019).
+    r"""The ELBO for draws that carry no gradient, by the score function (Williams 1992).
 
-    The value is the ELBO; the gradient is unbiased. Raises ``ValueError`` for fewer than 2 samples.
+    .. math:: \frac1K \sum_k \left(f_k - \bar f_{-k}\right) \nabla \ln q(z_k \mid x), \qquad
+        f = \ln p(x \mid z) - \beta\, \mathrm{rate}
+
+    where the mean of the other draws is the baseline (Kool, van Hoof & Welling 2019). The value is the ELBO; the
+    gradient is unbiased. Raises ``ValueError`` for fewer than 2 samples.
+
+    Args:
+        beta: from 0.
+        samples: K, at least 2.
+        kl: see :class:`ELBO`.
     """
 
     def __init__(self, beta: float = 1.0, samples: int = 4, kl: str = "auto"):
@@ -33,16 +40,19 @@ class Reinforce(ELBO):
         require(is_whole(samples) and samples >= 2, "samples", "a whole number from 2", samples)
 
     def losses(self, model: nn.Module, x: Tree, draw: Draw) -> dict[str, Tensor]:
+        """{"model": minus the mean bound, with the score's gradient}, a scalar."""
         f = draw.log_px - self.beta * self.anneal * draw.rate(self.kl)  # K x B
         signal = (f - f.mean(0)) / (len(f) - 1)  # each less the mean of the others, over K
         return {"model": -mean_over_rows(_with_score(f.mean(0), signal, draw.log_qz), draw.weight)}
 
 
 class Vimco(IWAE):
-    """The importance-weighted bound L of k >= 2 draws that carry no gradient: sum_k (L - L_-k) d ln q(z_k|x), L_-k with
-    the geometric mean of the other weights in the place of w_k (Mnih & Rezende 2016).
+    r"""The importance-weighted bound L of draws that carry no gradient (Mnih & Rezende 2016).
 
-    The value is the bound; the gradient is unbiased. Raises ``ValueError`` for fewer than 2 draws.
+    .. math:: \sum_k (L - L_{-k}) \nabla \ln q(z_k \mid x)
+
+    where :math:`L_{-k}` has the geometric mean of the other weights instead of :math:`w_k`. The value is the bound; the
+    gradient is unbiased. Raises ``ValueError`` for k below 2.
     """
 
     def __init__(self, k: int):
@@ -50,6 +60,7 @@ class Vimco(IWAE):
         require(is_whole(k) and k >= 2, "k", "a whole number from 2", k)
 
     def losses(self, model: nn.Module, x: Tree, draw: Draw) -> dict[str, Tensor]:
+        """{"model": minus the mean bound, with the score's gradient}, a scalar."""
         bound, log_qz = self.bound(draw), draw.log_qz
         assert log_qz is not None
         log_w = (draw.log_px + self.anneal * (draw.log_pz - log_qz)).detach()  # K x B
@@ -60,20 +71,26 @@ class Vimco(IWAE):
 
 
 class Commitment(Penalty):
-    """|f(x) - stop(code)|^2 of each datum: keeps an encoder near the codes it chooses (van den Oord et al. 2017).
+    r"""Keeps an encoder near the codes it chooses (van den Oord et al. 2017).
 
-    Summed over the dimensions of a datum, the mean over the batch: a batch given twice has the same loss.
+    .. math:: \lVert f(x) - \operatorname{stop}(\mathrm{code}) \rVert^2
+
+    The sum over the dimensions of a row, the mean over the batch: a batch given twice has the same loss.
     """
 
     def forward(self, model: nn.Module, x: Tree, draw: Draw) -> Tensor:
+        """The mean over rows, a scalar."""
         return mean_over_rows((draw.q.before - draw.q.value.detach()).square().sum(-1), draw.weight)  # type: ignore[attr-defined]
 
 
 class CodebookLoss(Penalty):
-    """|stop(f(x)) - code|^2 of each datum: moves the codes of a book that the gradient trains towards the encoder.
+    r"""Moves the codes of a book towards the encoder (van den Oord et al. 2017).
 
-    Summed over the dimensions of a datum, the mean over the batch (van den Oord et al. 2017).
+    .. math:: \lVert \operatorname{stop}(f(x)) - \mathrm{code} \rVert^2
+
+    It is for a book whose codes the gradient trains. The sum over the dimensions of a row, the mean over the batch.
     """
 
     def forward(self, model: nn.Module, x: Tree, draw: Draw) -> Tensor:
+        """The mean over rows, a scalar."""
         return mean_over_rows((draw.q.before.detach() - draw.q.code).square().sum(-1), draw.weight)  # type: ignore[attr-defined]

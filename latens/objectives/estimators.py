@@ -1,4 +1,4 @@
-"""Gradient estimators of the encoder that are not the plain gradient of the bound."""
+"""Gradient estimators of the encoder other than the plain gradient of the bound."""
 
 from __future__ import annotations
 
@@ -13,19 +13,22 @@ from latens.tensors.trees import Tree
 
 
 def _with_held_density(draw: Draw, anneal: Tensor) -> Tensor:
-    """ln w of each draw with the parameters of q(z|x) held still inside ln q, ``[K, B]``: its gradient in the encoder
-    goes through z alone."""
+    """ln w of each draw with detached parameters of q(z|x) inside ln q, ``[K, B]``: the encoder's gradient goes through
+    z alone.
+    """
     log_w = annealed_log_w(draw, anneal)
     assert isinstance(draw.z, Tensor) and draw.log_qz is not None
     return log_w + anneal * (draw.log_qz - detached(draw.q).log_prob(draw.z))
 
 
 class StickingTheLanding(Objective):
-    """The ELBO (``samples`` draws, sampled rate) without the score of q in its gradient (Roeder, Wu & Duvenaud 2017).
+    r"""The ELBO without the score of q in its gradient (Roeder, Wu & Duvenaud 2017).
 
-    The value is that of the ELBO and the gradient has the same mean, since E_q[grad ln q] = 0; where q(z|x) = p(z|x)
-    its encoder part is 0 for every draw, and that of the plain gradient is not. Raises ``ValueError`` for samples below
-    1, and, at the first step, for a posterior that is not normal.
+    The value is that of the ELBO with the sampled rate. The gradient has the same mean, since
+    :math:`\operatorname{E}_q[\nabla \ln q] = 0`; where q(z|x) = p(z|x) its encoder part is 0 for every draw, and that
+    of the plain gradient is not.
+
+    Raises ``ValueError`` for samples below 1, and, at the first step, for a posterior that is not normal.
     """
 
     def __init__(self, samples: int = 1):
@@ -34,20 +37,22 @@ class StickingTheLanding(Objective):
         self.samples = int(samples)
 
     def bound(self, draw: Draw) -> Tensor:
-        """The bound of each row, ``[B]`` nats."""
+        """The bound of each row, in nats, ``[B]``."""
         return _with_held_density(draw, self.anneal).mean(0)
 
     def losses(self, model: nn.Module, x: Tree, draw: Draw) -> dict[str, Tensor]:
+        """{"model": minus the mean bound}, a scalar."""
         return {"model": -mean_over_rows(self.bound(draw), draw.weight)}
 
 
 class EncoderApart(Objective):
-    """Two players: "encoder" moves the posterior's parameters by a loss of its own, "model" all others.
+    """Two players: "encoder" moves the posterior's parameters by its own loss, "model" all others.
 
-    The loss of "model" is minus a bound: it is the one that is reported, and that weights are chosen by.
+    The loss of "model" is minus a bound: it is the one that is reported, and by which weights are chosen.
     """
 
     def players(self, model: nn.Module) -> dict[str, Player]:
+        """{"model": all other parameters, "encoder": those of the posterior}."""
         encoder = [p for p in model.posterior.parameters() if p.requires_grad]  # type: ignore[union-attr]
         own = {id(p) for p in encoder}
         others = [p for p in model.parameters() if p.requires_grad and id(p) not in own]
@@ -55,9 +60,9 @@ class EncoderApart(Objective):
 
 
 class PIWAE(EncoderApart):
-    """The encoder moved by MIWAE(m, k) alone, all else by IWAE(m k) of the same draws alone (Rainforth et al. 2018).
+    """MIWAE(k, m) for the encoder, and IWAE(m k) of the same draws for everything else (Rainforth et al. 2018).
 
-    More draws in a logarithm help the decoder and drown the encoder's gradient in noise; here each has what it needs.
+    More draws in a logarithm help the decoder but drown the encoder's gradient in noise; here each has what it needs.
     Raises ``ValueError`` for k or m below 1.
     """
 
@@ -67,16 +72,19 @@ class PIWAE(EncoderApart):
         self.samples = k * m
 
     def losses(self, model: nn.Module, x: Tree, draw: Draw) -> dict[str, Tensor]:
+        """{"model": minus IWAE(m k), "encoder": minus MIWAE(k, m)}, scalars."""
         return self.inner.losses(model, x, draw) | {"encoder": self.outer.losses(model, x, draw)["model"]}
 
 
 class DReG(EncoderApart):
-    """IWAE(k) with the doubly reparametrised gradient of the encoder (Tucker et al. 2019).
+    r"""IWAE(k) with the doubly reparametrised gradient of the encoder (Tucker et al. 2019).
 
-    The encoder's gradient is sum_k v_k^2 (d ln w_k / dz_k) dz_k/dphi, v the normalised weights: that of IWAE in mean,
-    without the score of q, whose noise grows with k beside the signal. During KL warm-up (ln w = ln p(x|z) + a [ln p(z)
-    - ln q]) v^2 is (1 - a) v + a v^2, which the same argument gives. Raises ``ValueError`` for k below 1, and, at the
-    first step, for a posterior that is not normal.
+    .. math:: \sum_k v_k^2\, \frac{\partial \ln w_k}{\partial z_k} \frac{\partial z_k}{\partial \varphi}
+
+    with the normalised weights v: it has the mean of IWAE's gradient, without the score of q, whose noise grows with k
+    compared with the signal. During KL warm-up, ln w = ln p(x|z) + a [ln p(z) - ln q], and v² becomes (1 - a) v + a v²
+    by the same argument. Raises ``ValueError`` for k below 1, and, at the first step, for a posterior that is not
+    normal.
     """
 
     def __init__(self, k: int):
@@ -84,6 +92,7 @@ class DReG(EncoderApart):
         self.plain, self.samples = IWAE(k), int(k)
 
     def losses(self, model: nn.Module, x: Tree, draw: Draw) -> dict[str, Tensor]:
+        """{"model": minus IWAE(k), "encoder": the surrogate with this gradient}, scalars."""
         log_w = _with_held_density(draw, self.anneal)  # k x B
         v = log_w.detach().softmax(0)
         through = ((1 - self.anneal + self.anneal * v) * v * log_w).sum(0)

@@ -12,12 +12,21 @@ from latens.objectives.bounds import ELBO
 
 
 class FreeBits(ELBO):
-    """E_q[ln p(x|z)] - beta sum_l max(floor, E_batch KL_l): no layer gains by a rate below ``floor`` nats.
+    r"""The ELBO with a free rate of ``floor`` nats in each layer (Kingma et al. 2016).
 
-    KL_l: the rate of layer l of the draw (``Draw.rates``; one layer for a plain VAE), its mean taken over draws and the
-    rows of the batch (of each process its own). A rate below the floor counts as the floor and has no gradient. The
-    value is never above the ELBO, so it is a bound too (Kingma et al. 2016). Raises ``InputError`` for a negative
-    floor.
+    .. math:: \operatorname{E}_q[\ln p(x \mid z)]
+        - \beta \sum_l \max\left(\mathrm{floor},\, \operatorname{E}_{\text{batch}} \operatorname{KL}_l\right)
+
+    A rate below the floor counts as the floor and has no gradient, so no layer gains by it. :math:`\operatorname{KL}_l`
+    is the rate of layer l (``Draw.rates``; a plain VAE has one layer); its mean is over draws and the rows of the batch
+    (in each process its own). The value is never above the ELBO, so it is a bound too. Raises ``InputError`` for a
+    negative floor.
+
+    Args:
+        floor: nats, from 0.
+        beta: from 0.
+        samples: draws per row.
+        kl: see :class:`ELBO`.
     """
 
     def __init__(self, floor: float = 0.0, beta: float = 1.0, samples: int = 1, kl: str = "auto"):
@@ -26,6 +35,7 @@ class FreeBits(ELBO):
         self.floor = float(floor)
 
     def bound(self, draw: Draw) -> Tensor:
+        """The bound of each row, in nats, ``[B]``."""
         if not self._rated:
             return draw.log_px.mean(0)
         rates = draw.rates(self.kl).mean(1)  # L x B

@@ -23,21 +23,29 @@ class _OfWeights(Objective):
         self.samples = int(k)
 
     def bound(self, draw: Draw) -> Tensor:
-        """The objective of each row, ``[B]`` nats."""
+        """The objective of each row, in nats, ``[B]``."""
         raise NotImplementedError
 
     def losses(self, model: nn.Module, x: Tree, draw: Draw) -> dict[str, Tensor]:
+        """{"model": minus the mean objective}, a scalar."""
         return {"model": -mean_over_rows(self.bound(draw), draw.weight)}
 
 
 class Renyi(_OfWeights):
-    """1 / (1 - alpha) ln (1/k) sum_k w_k^(1 - alpha), w = p(x|z) p(z) / q(z|x) (Li & Turner 2016).
+    r"""The Rényi bound (Li & Turner 2016).
 
-    alpha = 1 (the limit) is the ELBO, alpha = 0 IWAE; it falls as alpha rises. From 0 on it is a lower bound on ln p(x)
-    in expectation. Below 0 it is none: for alpha = -inf it is max_k ln w_k (VR-max), above IWAE by up to ln k, and what
-    ``latens evaluate`` prints is the ELBO and the importance-weighted estimate all the same. As k grows it tends to ln
-    p(x) - D_alpha(q(z|x) || p(z|x)), Rényi's divergence. Raises ``ValueError`` for k below 1 and an alpha that is no
-    number.
+    .. math:: \frac{1}{1 - \alpha} \ln \frac1k \sum_{i=1}^k w_i^{1 - \alpha}, \qquad
+        w = \frac{p(x \mid z)\, p(z)}{q(z \mid x)}
+
+    alpha = 1 (the limit) is the ELBO, alpha = 0 IWAE; the value falls as alpha rises. From alpha = 0 on it is a lower
+    bound on ln p(x) in expectation. Below 0 it is not a bound: for alpha = -inf it is the largest ln w (VR-max), above
+    IWAE by up to ln k; ``latens evaluate`` prints the ELBO and the importance-weighted estimate in this case too. As k
+    grows it tends to ln p(x) minus Rényi's divergence of q(z|x) from p(z|x). Raises ``ValueError`` for k below 1 and
+    for an alpha that is not a number.
+
+    Args:
+        alpha: a number, or -inf.
+        k: draws per row, at least 1.
     """
 
     def __init__(self, alpha: float, k: int):
@@ -46,6 +54,7 @@ class Renyi(_OfWeights):
         self.alpha = float(alpha)
 
     def bound(self, draw: Draw) -> Tensor:
+        """The objective of each row, in nats, ``[B]``."""
         log_w = annealed_log_w(draw, self.anneal)  # k x B
         if self.alpha == 1:
             return log_w.mean(0)
@@ -55,14 +64,20 @@ class Renyi(_OfWeights):
 
 
 class Thermodynamic(_OfWeights):
-    """sum_j (b_{j+1} - b_j) E_{b_j}[ln w], 0 = b_0 < b_1 < … < b_J = 1, the mean under weights proportional to w^b_j of
-    k draws (TVO, Masrani, Le & Wood 2019).
+    r"""The thermodynamic bound (TVO, Masrani, Le & Wood 2019).
 
-    It is the left Riemann sum of ln p(x) = int_0^1 E_b[ln w] db, the mean under q^(1 - b) p(x, z)^b. The integrand
-    rises with b, for the k draws too, where the integral is the importance-weighted bound: ELBO <= this <= IWAE on the
-    same draws. J = ``partitions``; b_1 = ``first``, b_2 … b_J = 1 spaced evenly in ln b; J = 1 is the ELBO. The
-    gradient is that of this value through z, not the paper's covariance. Raises ``ValueError`` for sizes below 1 and a
-    ``first`` outside (0, 1).
+    .. math:: \sum_{j=0}^{J-1} (b_{j+1} - b_j) \operatorname{E}_{b_j}[\ln w], \qquad 0 = b_0 < b_1 < \dots < b_J = 1
+
+    with the mean under weights proportional to :math:`w^{b_j}` of k draws. It is the left Riemann sum of :math:`\ln
+    p(x) = \int_0^1 \operatorname{E}_b[\ln w]\, db` with the mean under :math:`q^{1 - b}\, p(x, z)^b`. The integrand
+    rises with b, for the k draws too, whose integral is the importance-weighted bound: ELBO <= this <= IWAE on the same
+    draws. The gradient is that of this value through z, not the paper's covariance. Raises ``ValueError`` for sizes
+    below 1 and a ``first`` outside (0, 1).
+
+    Args:
+        k: draws per row, at least 1.
+        partitions: J; 1 gives the ELBO.
+        first: b_1; b_1 … b_J = 1 are evenly spaced in ln b.
     """
 
     def __init__(self, k: int, partitions: int = 8, first: float = 0.03):
@@ -73,6 +88,7 @@ class Thermodynamic(_OfWeights):
         self.betas = [0.0, *rising]
 
     def bound(self, draw: Draw) -> Tensor:
+        """The bound of each row, in nats, ``[B]``."""
         log_w = annealed_log_w(draw, self.anneal)  # k x B
         total = log_w.new_zeros(log_w.shape[1])
         for low, high in zip(self.betas, self.betas[1:], strict=False):

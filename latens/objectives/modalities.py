@@ -13,10 +13,13 @@ from latens.tensors.trees import Tree
 
 
 class ELBOWithSingles(ELBO):
-    """The ELBO of all modalities plus that of each alone, so that experts serve with others missing too: the loss is
-    minus their sum (Wu & Goodman 2018, with the subsets of one)."""
+    """The ELBO of all modalities plus that of each one alone, so that experts also serve where others are missing.
+
+    The loss is minus their sum (Wu & Goodman 2018, with the subsets of one).
+    """
 
     def losses(self, model: nn.Module, x: Tree, draw: Draw) -> dict[str, Tensor]:
+        """{"model": minus the sum of the mean bounds}, a scalar."""
         total = super().losses(model, x, draw)["model"]
         for name, part in _experts(model).parts(x).items():
             single = model.draw({name: part}, self.samples, draw.c)  # type: ignore[operator]
@@ -25,10 +28,15 @@ class ELBOWithSingles(ELBO):
 
 
 class Agreement(Penalty):
-    """sum_m KL(q(z|x) || q_m(z|x_m)) over the modalities of complete rows: each expert learns what the joint posterior
-    says (Suzuki, Nakayama & Matsuo 2016)."""
+    r"""Each expert learns what the joint posterior says (Suzuki, Nakayama & Matsuo 2016).
+
+    .. math:: \sum_m \operatorname{KL}(q(z \mid x) \,\|\, q_m(z \mid x_m))
+
+    over the modalities of complete rows.
+    """
 
     def forward(self, model: nn.Module, x: Tree, draw: Draw) -> Tensor:
+        """The mean over rows, in nats, a scalar."""
         normals, present = _experts(model).opinions(x, draw.c)
         complete = present.all(-1)
         apart = [closed_kl(draw.q, q) * complete for q in normals]
@@ -38,5 +46,5 @@ class Agreement(Penalty):
 def _experts(model: nn.Module) -> Experts:
     posterior = model.posterior
     if not isinstance(posterior, Experts):
-        raise ValueError(f"this objective needs a posterior of several experts, got {type(posterior).__name__}")
+        raise ValueError(f"the posterior of this objective must have several experts, got {type(posterior).__name__}")
     return posterior

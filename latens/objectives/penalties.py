@@ -1,4 +1,4 @@
-"""Penalties on codes and decoders: what is added to a bound or a reconstruction."""
+"""Penalties on codes and decoders, which are added to a bound or a reconstruction."""
 
 from __future__ import annotations
 
@@ -15,21 +15,26 @@ from latens.tensors.trees import Tree
 
 
 class CodeEnergy(Penalty):
-    """E_q[-ln p(z)], nats: |z|^2 / 2 + (Z/2) ln 2 pi for p = N(0, I), sum_i (|z_i| + ln 2) for a Laplace prior.
+    r""":math:`\operatorname{E}_q[-\ln p(z)]`, in nats.
 
-    With a point posterior, distortion + energy is minus the logarithm of p(x, z) at the code: its minimum over codes is
-    the most probable one.
+    It is :math:`\tfrac12 \lVert z \rVert^2 + \tfrac Z2 \ln 2 \pi` for p = N(0, I), and :math:`\sum_i (|z_i| + \ln 2)`
+    for a Laplace prior. With a point posterior, distortion + energy is minus ln p(x, z) at the code: its minimum over
+    codes is the most probable one.
     """
 
     def forward(self, model: nn.Module, x: Tree, draw: Draw) -> Tensor:
+        """The mean over rows, in nats, a scalar."""
         return -mean_over_rows(draw.log_pz.mean(0), draw.weight)
 
 
 class DecoderWeights(Penalty):
-    """|theta|^2, the sum of squares of the likelihood's weights (biases, scales and cutpoints left out): what keeps a
-    decoder from undoing a penalty on the size of codes (Ghosh et al. 2020)."""
+    """The sum of squares of the likelihood's weights, without biases, scales and cutpoints (Ghosh et al. 2020).
+
+    It keeps a decoder from undoing a penalty on the size of codes.
+    """
 
     def forward(self, model: nn.Module, x: Tree, draw: Draw) -> Tensor:
+        """The sum of squares, a scalar."""
         weights = [p for name, p in model.likelihood.network.named_parameters() if name.rpartition(".")[2] == "weight"]  # type: ignore[union-attr]
         return torch.stack([w.square().sum() for w in weights]).sum()
 
@@ -37,12 +42,16 @@ class DecoderWeights(Penalty):
 def jacobian_norm(
     function: Callable[[Tensor], Tensor], at: Tensor, lead: int = 1, unit: Tensor | float = 1.0
 ) -> Tensor:
-    """An unbiased estimate of |J|^2, the squared Frobenius norm of the Jacobian of ``function`` at each row: |v^T J|^2
-    for one v ~ N(0, I) over the outputs (Hutchinson 1990).
+    r"""An unbiased estimate of the squared Frobenius norm of a Jacobian at each row (Hutchinson 1990).
 
-    ``at`` ``[*lead, *event]`` -> ``[*lead]``, the last of the ``lead`` axes (1 or 2) that of the rows. ``function``
-    works row by row. The estimate can be differentiated in what ``function`` holds, and not in ``at``. ``unit`` is that
-    of the inputs: the Jacobian with respect to at / unit is meant.
+    It is :math:`\lVert v^\top J \rVert^2` for one v ~ N(0, I) over the outputs. The estimate can be differentiated with
+    respect to what ``function`` holds, but not to ``at``.
+
+    Args:
+        function: works row by row.
+        at: ``[*lead, *event]``; the result is ``[*lead]``.
+        lead: the number of leading axes, 1 or 2; the last of them is that of the rows.
+        unit: the Jacobian is taken with respect to at / unit.
 
     >>> x = torch.ones(4, 1)
     >>> bool((jacobian_norm(lambda x: 3 * x, x) >= 0).all())
@@ -57,21 +66,29 @@ def jacobian_norm(
 
 
 class DecoderJacobian(Penalty):
-    """E_q |df/dz|^2, f the output of the likelihood's network (the standardised mean of a normal, the logits of a
-    Bernoulli): how fast what is decoded changes with the **code** (Ghosh et al. 2020). One random projection a draw.
+    r"""How fast the decoder's output changes with the **code** (Ghosh et al. 2020).
 
-    The code is held fixed: the decoder alone can lower it. It differentiates twice, which graphs of a compiled step do
-    not take: a model that is trained with it has ``compile_mode = "off"``.
+    .. math:: \operatorname{E}_q \left\lVert \frac{\partial f}{\partial z} \right\rVert^2
+
+    f is the output of the likelihood's network (the standardised mean of a normal, the logits of a Bernoulli); one
+    random projection per draw. The code is detached, so that only the decoder can lower the penalty. It differentiates
+    twice, which the graph of a compiled step does not support: a model that is trained with it must have ``compile_mode
+    = "off"``.
     """
 
     def forward(self, model: nn.Module, x: Tree, draw: Draw) -> Tensor:
+        """The mean over rows, a scalar."""
         norm = jacobian_norm(lambda z: model.likelihood.output(z, draw.c), draw.z, lead=2)  # type: ignore[operator,union-attr]
         return mean_over_rows(norm.mean(0), draw.weight)
 
 
 class EncoderJacobian(Penalty):
-    """|dg/du|^2, g(x) = E[z|x] and u = x / ``unit``: how fast the code changes with the datum (Rifai et al. 2011). One
-    random projection a row. It differentiates twice, as :class:`DecoderJacobian` does.
+    r"""How fast the code changes with the row (Rifai et al. 2011).
+
+    .. math:: \left\lVert \frac{\partial}{\partial u} \operatorname{E}[z \mid x] \right\rVert^2, \qquad
+        u = x / \mathrm{unit}
+
+    One random projection per row. It differentiates twice, as :class:`DecoderJacobian` does.
     """
 
     unit: Tensor
@@ -81,17 +98,24 @@ class EncoderJacobian(Penalty):
         self.register_buffer("unit", torch.as_tensor(unit))
 
     def forward(self, model: nn.Module, x: Tensor, draw: Draw) -> Tensor:
+        """The mean over rows, a scalar."""
         at = x if x.is_floating_point() else x.to(torch.get_default_dtype())
         norm = jacobian_norm(lambda x: model.encode(x, draw.c).mean, at, unit=self.unit)  # type: ignore[operator]
         return mean_over_rows(norm, draw.weight)
 
 
 class CovariancePenalty(Penalty):
-    """off sum_{i != j} C_ij^2 + diagonal sum_i (C_ii - 1)^2 for a covariance C of the codes over the batch (Kumar,
-    Sattigeri & Balakrishnan 2018).
+    r"""A penalty on the covariance C of the codes over the batch (DIP-VAE; Kumar, Sattigeri & Balakrishnan 2018).
 
-    C = Cov_x E[z|x], of posterior means (DIP-VAE-I); with ``within`` C = Cov_x E[z|x] + E_x Cov[z|x], that of the
-    aggregate posterior (DIP-VAE-II), for a diagonal normal posterior. Over B rows Cov_x has the divisor B - 1.
+    .. math:: \mathrm{off} \sum_{i \ne j} C_{ij}^2 + \mathrm{diagonal} \sum_i (C_{ii} - 1)^2
+
+    Over B rows the covariance has the divisor B - 1.
+
+    Args:
+        off: the weight of the entries off the diagonal, from 0.
+        diagonal: the weight of those on it, from 0.
+        within: False, C is the covariance of posterior means (DIP-VAE-I); True, it is that of the aggregate posterior,
+            C plus the mean of the posterior covariances (DIP-VAE-II), for a diagonal normal posterior.
     """
 
     joint = True
@@ -110,6 +134,7 @@ class CovariancePenalty(Penalty):
         return found + torch.diag_embed(draw.q.variance.mean(0)) if self.within else found
 
     def forward(self, model: nn.Module, x: Tree, draw: Draw) -> Tensor:
+        """The penalty, a scalar."""
         found = self.covariance(draw)
         spread = found.diagonal()
         off = found.square().sum() - spread.square().sum()

@@ -1,4 +1,4 @@
-"""Objectives that ask for a rate, and reconstruction from corrupted data."""
+"""Objectives with a target rate, and reconstruction from corrupted data."""
 
 from __future__ import annotations
 
@@ -17,10 +17,17 @@ from latens.tensors.trees import Tree, map_tree
 
 
 class RateTarget(Objective):
-    """distortion + weight |rate - a target|, rate and distortion means over the batch: the lowest distortion at a rate
-    of ``target`` nats, if the weight exceeds the slope of the rate-distortion curve there (Alemi et al. 2018).
+    r"""The lowest distortion at a rate of ``target`` nats (Alemi et al. 2018).
 
-    The target rises from 0 over the fraction ``warmup`` of the steps: a capacity that grows (Burgess et al. 2018).
+    .. math:: \mathrm{distortion} + \mathrm{weight} \cdot \left|\mathrm{rate} - \mathrm{target}\right|
+
+    with means over the batch. It reaches the target if the weight exceeds the slope of the rate-distortion curve there.
+    The target rises from 0 over the first part of training, as a capacity that grows (Burgess et al. 2018).
+
+    Args:
+        target: nats per row, from 0.
+        weight: > 0.
+        warmup: the fraction of the steps over which the target rises, from 0 to 1.
     """
 
     joint = True
@@ -33,16 +40,21 @@ class RateTarget(Objective):
         self.target, self.weight, self.warmup = float(target), float(weight), float(warmup)
 
     def losses(self, model: nn.Module, x: Tree, draw: Draw) -> dict[str, Tensor]:
+        """{"model": distortion + weight × distance from the target}, a scalar."""
         return {"model": draw.distortion.mean() + self.weight * self.away(draw)}
 
     def away(self, draw: Draw) -> Tensor:
-        """How far the rate is from its target, nats."""
+        """The distance of the mean rate from its target, in nats, a scalar."""
         return (draw.rate().mean() - self.anneal * self.target).abs()
 
 
 class RateTargets(RateTarget):
-    """distortion + weight sum_l |rate_l - target_l|: the rates of the parts or layers of z, each held at a target of
-    its own (Dupont 2018). Raises ``ValueError`` where a draw has another number of them (``Draw.rates``)."""
+    r""":class:`RateTarget` with a target for each part or layer of z (Dupont 2018).
+
+    .. math:: \mathrm{distortion} + \mathrm{weight} \sum_l \left|\mathrm{rate}_l - \mathrm{target}_l\right|
+
+    Raises ``ValueError`` where a draw has another number of them (``Draw.rates``).
+    """
 
     def __init__(self, targets: Sequence[float], weight: float = 100.0, warmup: float = 0.0):
         for target in targets:
@@ -51,15 +63,21 @@ class RateTargets(RateTarget):
         self.targets = tuple(map(float, targets))
 
     def away(self, draw: Draw) -> Tensor:
+        """The sum of the distances of the rates from their targets, in nats, a scalar."""
         pairs = zip(draw.rates(), self.targets, strict=True)
         return torch.stack([(rate.mean() - self.anneal * to).abs() for rate, to in pairs]).sum()
 
 
 class Denoising(Objective):
-    """``objective``, the posterior seeing corrupted data and the likelihood the data themselves (Vincent et al. 2008).
+    """An objective whose posterior sees corrupted rows, and whose likelihood sees the true ones (Vincent et al. 2008).
 
-    Each cell is hidden (NaN, as a missing cell) with probability ``hidden``, and normal noise of standard deviation
-    ``noise`` x ``unit`` is put on those that are not. What is encoded after training is not corrupted.
+    Rows that are encoded after training are not corrupted.
+
+    Args:
+        objective: what is optimised.
+        hidden: the probability, in [0, 1), that a cell is hidden (NaN, like a missing cell).
+        noise: the standard deviation, in units of ``unit``, of normal noise on the other cells, from 0.
+        unit: the scale of the data.
     """
 
     unit: Tensor
@@ -88,7 +106,9 @@ class Denoising(Objective):
         return x
 
     def draw(self, model: nn.Module, x: Tree, c: Tree = None) -> Draw:
+        """The draw whose posterior saw corrupted rows."""
         return model.draw(x, self.samples, c, seen=self.corrupt(x))  # type: ignore[operator]
 
     def losses(self, model: nn.Module, x: Tree, draw: Draw) -> dict[str, Tensor]:
+        """The losses of the objective."""
         return self.objective.losses(model, x, draw)

@@ -1,4 +1,4 @@
-"""How far the maps of a network can stretch what they are given."""
+"""How much the maps of a network can stretch their inputs."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ MAPS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def largest_singular_values(matrices: Tensor, rounds: int = 15) -> Tensor:
-    """The spectral norms of ``[N, O, I]``, ``[N]``, by ``rounds`` of the power method from a fixed start.
+    r"""The spectral norms ``[N]`` of matrices ``[N, O, I]``, by ``rounds`` of the power method from a fixed start.
 
-    u^T W v with unit u and v that are held still, so the gradient is u v^T. Never above the norm; below it by a few
-    hundredths where the first two values lie close, and by a share of (s_2 / s_1)^(4 rounds) where they do not.
+    It is :math:`u^\top W v` with detached unit vectors u and v, so that the gradient is :math:`u v^\top`. The result is
+    never above the norm. It is below by a few hundredths where the two largest values lie close, and otherwise by a
+    share of :math:`(s_2 / s_1)^{4\, \mathrm{rounds}}`.
 
     >>> round(largest_singular_values(torch.diag(torch.tensor([1.0, 3.0, 2.0])).unsqueeze(0)).item(), 5)
     3.0
@@ -32,10 +33,10 @@ def largest_singular_values(matrices: Tensor, rounds: int = 15) -> Tensor:
 
 
 class SpectralNorms(Penalty):
-    """sum over the linear and convolutional maps of the model of their largest singular value (Yoshida & Miyato 2017;
-    Vahdat & Kautz 2020), a convolution taken as the matrix of its kernel, ``[O, I x cells]``.
+    """The sum of the largest singular values of the model's linear and convolutional maps (Yoshida & Miyato 2017).
 
-    Bounds how far noise in one layer can move those below it. Raises ``InputError`` for fewer than one round.
+    A convolution counts as the matrix of its kernel, ``[O, I x cells]`` (Vahdat & Kautz 2020). The penalty bounds how
+    far noise in one layer can move the layers after it. Raises ``InputError`` for fewer than one round.
     """
 
     def __init__(self, rounds: int = 15):
@@ -44,6 +45,7 @@ class SpectralNorms(Penalty):
         self.rounds = rounds
 
     def forward(self, model: nn.Module, x: Tree, draw: Draw) -> Tensor:
+        """The sum, a scalar."""
         by_shape: dict[torch.Size, list[Tensor]] = {}
         for part in model.modules():
             if isinstance(part, MAPS):

@@ -12,18 +12,24 @@ from latens.tensors.trees import Tree
 
 
 class TwoStageELBO(ELBO):
-    """The player "model" maximises the first stage's ELBO, the player "second" that of the second stage on the first's
-    codes, which it does not move (Dai & Wipf 2019, who train them in turn; here the second follows the first)."""
+    """The ELBO of each stage of a :class:`latens.models.TwoStage` (Dai & Wipf 2019).
+
+    The player "model" maximises the first stage's ELBO; the player "second" maximises that of the second stage on the
+    codes of the first, which it does not move. The paper trains the stages in turn; here the second follows the first.
+    """
 
     def draw(self, model: nn.Module, x: Tree, c: Tree = None) -> Draw:
+        """The draw of the first stage."""
         return _stages(model).first_draw(x, self.samples, c)
 
     def losses(self, model: nn.Module, x: Tree, draw: Draw) -> dict[str, Tensor]:
+        """{"model": minus the first stage's mean bound, "second": minus the second's}, scalars."""
         second = _stages(model).second_draw(draw.codes.detach())
         bound = second.log_px - self.anneal * second.rate(self.kl)
         return super().losses(model, x, draw) | {"second": -mean_over_rows(bound.mean(0), draw.weight)}
 
     def players(self, model: nn.Module) -> dict[str, Player]:
+        """{"model": the first stage, "second": the second}."""
         second = list(_stages(model).second.parameters())
         own = {id(p) for p in second}
         return {"model": Player([p for p in model.parameters() if id(p) not in own]), "second": Player(second)}
@@ -31,5 +37,5 @@ class TwoStageELBO(ELBO):
 
 def _stages(model: nn.Module) -> TwoStage:
     if not isinstance(model, TwoStage):
-        raise ValueError(f"this objective trains a TwoStage model, got {type(model).__name__}")
+        raise ValueError(f"the model of this objective must be a TwoStage, got {type(model).__name__}")
     return model

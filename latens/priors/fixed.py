@@ -1,4 +1,4 @@
-"""Priors with nothing to learn, on spheres, tori, balls and grids, and of categories."""
+"""Priors without parameters: on spheres, tori, balls and grids, and over categories."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ from latens.tensors.trees import Tree
 class _Fixed(nn.Module):
     """Base of priors without parameters on a space of their own.
 
-    ``like`` is a point of the space ``[Z]``: size, type and device. ``project`` brings any vector to the nearest point
-    of the space, so that straight lines and walks through codes stay where the decoder has been.
+    ``like`` is a point of the space ``[Z]``, which gives size, type and device.
     """
 
     reads: tuple[str, ...] = ()
@@ -33,19 +32,24 @@ class _Fixed(nn.Module):
         self.register_buffer("like", torch.zeros(self.dim), persistent=False)
 
     def project(self, z: Tensor) -> Tensor:
+        """The point of the space nearest to z ``[..., Z]``, so that lines and walks through codes stay where the
+        decoder has been trained.
+        """
         raise NotImplementedError
 
 
 class UniformSphere(_Fixed):
-    """p(z) uniform on the unit sphere of R^dim (Davidson et al. 2018). Raises ``ValueError`` for dim < 2."""
+    """p(z) uniform on the unit sphere in ``dim`` >= 2 dimensions (Davidson et al. 2018); else ``ValueError``."""
 
     def __init__(self, dim: int):
         super().__init__(dim, 2)
 
     def forward(self, c: Tree = None) -> Distribution:
+        """p(z) over unit vectors ``[dim]``."""
         return distributions.SphereUniform(self.like)
 
     def project(self, z: Tensor) -> Tensor:
+        """z / norm of z, ``[..., dim]``."""
         return normalize(z, dim=-1)
 
 
@@ -53,16 +57,24 @@ class UniformTorus(_Fixed):
     """p(z) uniform on ``dim`` circles; the code of each is (cos t, sin t), ``[2 dim]`` in all."""
 
     def forward(self, c: Tree = None) -> Distribution:
+        """p(z) over codes ``[2 dim]``."""
         return distributions.Flat(distributions.SphereUniform(self.like.unsqueeze(-1).expand(-1, 2)))
 
     def project(self, z: Tensor) -> Tensor:
+        """The nearest point of each circle, ``[..., 2 dim]``."""
         return normalize(z.unflatten(-1, (-1, 2)), dim=-1).flatten(-2)
 
 
 class BallNormal(_Fixed):
-    """p(z) about 0 in the Poincare ball of curvature -c with the given ``scale``: wrapped, or with ``riemannian`` the
-    Riemannian normal (Mathieu et al. 2019). "auto": 1, or less where that would reach too near the boundary, as volume
-    grows with the dimension; a wider scale is refused with ``InputError``."""
+    """p(z) about 0 in the Poincaré ball of curvature -c: a wrapped or a Riemannian normal (Mathieu et al. 2019).
+
+    Args:
+        dim: n.
+        c: > 0.
+        scale: the square root of the variance; "auto" is 1, or less where that would reach too near the boundary
+            (volume grows with the dimension). A wider one is refused with ``InputError``.
+        riemannian: whether the normal is the Riemannian one.
+    """
 
     def __init__(self, dim: int, c: float = 1.0, scale: float | str = "auto", riemannian: bool = False):
         super().__init__(dim)
@@ -76,16 +88,23 @@ class BallNormal(_Fixed):
         self.c, self.scale, self.riemannian = float(c), float(scale), riemannian
 
     def forward(self, c: Tree = None) -> Distribution:
+        """p(z) over points of the ball ``[dim]``."""
         like = self.like[0] if self.riemannian else self.like
         return self.kind(self.like, torch.full_like(like, self.scale**2), self.c)
 
     def project(self, z: Tensor) -> Tensor:
+        """z, pulled back inside the ball, ``[..., dim]``."""
         return inside(z, self.c)
 
 
 class UniformCategories(_Fixed):
-    """p(z) of ``dim`` independent variables with ``categories`` equal ones each: one-hot, or with a ``temperature``
-    relaxed to the simplex. Codes are ``[dim * categories]``."""
+    """p(z) of ``dim`` independent variables with K equally likely categories each; codes are ``[dim * K]``.
+
+    Args:
+        dim: the number of variables.
+        categories: K, at least 2.
+        temperature: None for one-hot codes; a number in (0, 1000] for codes relaxed to the simplex.
+    """
 
     def __init__(self, dim: int, categories: int, temperature: float | None = None):
         super().__init__(dim)
@@ -95,12 +114,14 @@ class UniformCategories(_Fixed):
         self.categories, self.temperature = int(categories), temperature
 
     def forward(self, c: Tree = None) -> Distribution:
+        """p(z) over codes ``[dim * K]``."""
         logits = self.like.unsqueeze(-1).expand(-1, self.categories)
         if self.temperature is None:
             return distributions.OneHot(logits)
         return distributions.Relaxed(logits, self.temperature)
 
     def project(self, z: Tensor) -> Tensor:
+        """The nearest one-hot vectors, or with a temperature the nearest points of simplices, ``[..., dim * K]``."""
         z = z.unflatten(-1, (-1, self.categories))
         if self.temperature is not None:
             return normalize(z.clamp_min(1e-6), p=1, dim=-1).flatten(-2)
@@ -108,7 +129,7 @@ class UniformCategories(_Fixed):
 
 
 class NormalAndCategoriesPrior(nn.Module):
-    """p(z) = N(0, I) in ``dim`` dimensions beside ``variables`` of equal categories (Dupont 2018)."""
+    """p(z) = N(0, I) in ``dim`` dimensions next to ``variables`` of equally likely categories (Dupont 2018)."""
 
     reads: tuple[str, ...] = ()
 
@@ -117,32 +138,40 @@ class NormalAndCategoriesPrior(nn.Module):
         self.numbers, self.kinds = StandardNormal(dim), UniformCategories(variables, categories)
 
     def forward(self, c: Tree = None) -> Distribution:
+        """p(z) over codes ``[dim + variables * categories]``."""
         return distributions.Joint([self.numbers(), self.kinds()])
 
     def project(self, z: Tensor) -> Tensor:
+        """The numbers unchanged and the categories as the nearest one-hot vectors."""
         numbers, kinds = z.tensor_split([self.numbers.dim], -1)
         return torch.cat([numbers, self.kinds.project(kinds)], -1)
 
 
 class UniformCodesPrior(_Fixed):
-    """p(z) of ``positions`` codes, each drawn from all entries of a ``book`` (a module with ``codes`` ``[L, K, D]``,
-    shared with the posterior) with equal mass: ln p = -positions L ln K. ``layout``: (rows, columns) where the
-    positions form a grid, for densities of codes that look at neighbours."""
+    """p(z) of V positions, each one of the codes of a book with equal mass: ln p = -V L ln K.
+
+    Args:
+        book: a module with ``codes`` ``[L, K, D]``, shared with the posterior.
+        positions: V.
+        layout: (rows, columns) where the positions form a grid, for densities of codes that look at neighbours.
+    """
 
     def __init__(self, book: nn.Module, positions: int, layout: tuple[int, int] | None = None):
         super().__init__(positions)
         self.book, self.layout = book, layout
 
     def forward(self, c: Tree = None) -> Distribution:
+        """p(z) over codes ``[V * D]``."""
         return distributions.UniformCodes(self.book.codes.detach(), self.dim)  # type: ignore[operator]
 
     def project(self, z: Tensor) -> Tensor:
+        """The nearest codes of the book, ``[..., V * D]``."""
         codes, _ = self.book(z.unflatten(-1, (self.dim, -1)))
         return codes.flatten(-2)
 
 
 class FiniteGrid(nn.Module):
-    """``levels`` evenly spaced numbers in [-1, 1] as a book of codes of one dimension (Mentzer et al. 2024)."""
+    """``levels`` evenly spaced numbers in [-1, 1] as a book of codes with one dimension (Mentzer et al. 2024)."""
 
     codes: Tensor
 
@@ -152,6 +181,7 @@ class FiniteGrid(nn.Module):
         self.register_buffer("codes", torch.linspace(-1, 1, levels).view(1, -1, 1), persistent=False)
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """(nearest numbers ``[..., 1]``, their indices ``[..., 1]``)."""
         book = self.codes[0, :, 0]
         index = (z - book).abs().argmin(-1, keepdim=True)
         return book[index], index

@@ -14,11 +14,24 @@ from latens.tensors.trees import Tree
 
 
 class FlowPrior(nn.Module):
-    """p(z): z = T(u), u ~ N(0, I), T a stack of spline couplings in alternating order (Durkan et al. 2019).
+    r"""A normalising flow, z = T(u) with u ~ N(0, I): spline couplings in alternating order (Durkan et al. 2019).
 
-    ln p(z) = ln N(T^-1 z; 0, I) + ln |det dT^-1/dz|, one pass a step; a draw takes two. The splines are those of
-    ``bins`` bins on [-5, 5]. With ``network`` (``{key: c[key]}`` for the keys in ``reads`` -> ``[B, context]``) T is
-    that of the condition. Raises ``ValueError`` for sizes below 1 and where a key was not given.
+    .. math:: \ln p(z) = \ln \mathcal{N}(T^{-1}(z); 0, I) + \ln \left|\det \frac{\partial T^{-1}}{\partial z}\right|
+
+    A density takes one pass per step, a draw takes two. Raises ``ValueError`` for sizes below 1, and where a key of the
+    condition was not given.
+
+    Args:
+        dim: Z.
+        steps: the number of couplings.
+        bins: of each spline on [-5, 5], at least 2.
+        network: ``{key: c[key]}`` for the keys in ``reads`` -> ``[B, context]``, which T then depends on.
+        context: the size of its output.
+        reads: the keys of the condition.
+
+    >>> p = FlowPrior(3)()
+    >>> p.sample((5,)).shape, p.log_prob(torch.zeros(5, 3)).shape
+    (torch.Size([5, 3]), torch.Size([5]))
     """
 
     zeros: Tensor
@@ -37,6 +50,7 @@ class FlowPrior(nn.Module):
         self.register_buffer("zeros", torch.zeros(dim), persistent=False)
 
     def forward(self, c: Tree = None) -> Distribution:
+        """p(z|c) over codes ``[Z]``, or ``[B, Z]`` with a condition."""
         seen = self.zeros
         if self.network is not None:
             require_given(self.reads, c)

@@ -1,4 +1,4 @@
-"""Priors of normal distributions: N(0, I), one normal a condition, and a mixture of normals."""
+"""Priors of normal distributions: N(0, I), one normal for each condition, a mixture of normals; and Laplace."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def require_given(reads: tuple[str, ...], c: Tree) -> None:
     """``ValueError`` where a key of the condition that the prior reads was not given."""
     missing = [key for key in reads if c is None or key not in c]
     if missing:
-        raise ValueError(f"the prior reads the condition {missing[0]!r}, which was not given")
+        raise ValueError(f"the prior reads the condition {missing[0]!r}, which was not given: pass it in c")
 
 
 class StandardNormal(nn.Module):
@@ -41,11 +41,14 @@ class StandardNormal(nn.Module):
         self.register_buffer("ones", torch.ones(dim), persistent=False)
 
     def forward(self, c: Tree = None) -> Distribution:
+        """N(0, I) over codes ``[dim]``."""
         return DiagonalNormal(self.zeros, self.ones)
 
 
 class Laplace(nn.Module):
-    """p(z) = prod_i exp(-|z_i|) / 2 in ``dim`` dimensions: codes of which few are far from 0.
+    r"""Codes of which few are far from 0, in ``dim`` dimensions.
+
+    .. math:: p(z) = \prod_i \tfrac12 e^{-|z_i|}
 
     Raises ``ValueError`` for a dimension below 1.
 
@@ -63,15 +66,21 @@ class Laplace(nn.Module):
         self.register_buffer("zeros", torch.zeros(dim), persistent=False)
 
     def forward(self, c: Tree = None) -> Distribution:
+        """p(z) over codes ``[dim]``."""
         base = torch.distributions.Laplace(self.zeros, torch.ones_like(self.zeros), validate_args=False)
         return torch.distributions.Independent(base, 1, validate_args=False)
 
 
 class ConditionalNormal(nn.Module):
-    """p(z|c) = N(g(c), diag h(c)): each level or value of the condition has codes of its own (Sohn, Lee & Yan 2015).
+    r"""A normal for each condition: every level or value has codes of its own (Sohn, Lee & Yan 2015).
 
-    ``network`` takes ``{key: c[key]}`` for the keys in ``reads`` and gives ``[B, 2 Z]``: g, then the raw variance.
-    Raises ``ValueError`` where a key was not given.
+    .. math:: p(z \mid c) = \mathcal{N}(z; g(c), \operatorname{diag} h(c))
+
+    Raises ``ValueError`` where a key of the condition was not given.
+
+    Args:
+        network: ``{key: c[key]}`` for the keys in ``reads`` -> ``[B, 2 Z]``: g, then the raw variance.
+        reads: the keys of the condition.
     """
 
     def __init__(self, network: nn.Module, reads: tuple[str, ...]):
@@ -79,16 +88,25 @@ class ConditionalNormal(nn.Module):
         self.network, self.reads = network, tuple(reads)
 
     def forward(self, c: Tree = None) -> Distribution:
+        """p(z|c) over codes ``[B, Z]``."""
         require_given(self.reads, c)
         mean, raw = self.network({key: c[key] for key in self.reads}).chunk(2, -1)
         return DiagonalNormal(mean, positive(raw, 1e-8))
 
 
 class NormalMixturePrior(nn.Module):
-    """p(z) = sum_j w_j N(g_j, diag h_j) over ``components``, learned with the model (Jiang et al. 2017).
+    r"""A mixture of normals, learned with the model (Jiang et al. 2017).
 
-    With ``network`` (``{key: c[key]}`` for the keys in ``reads`` -> ``[B, components (1 + 2 Z)]``) weights, means and
-    variances are those of the condition. Raises ``ValueError`` for sizes below 1 and where a key was not given.
+    .. math:: p(z) = \sum_j w_j\, \mathcal{N}(z; g_j, \operatorname{diag} h_j)
+
+    Raises ``ValueError`` for sizes below 1, and where a key of the condition was not given.
+
+    Args:
+        dim: Z.
+        components: J.
+        network: ``{key: c[key]}`` for the keys in ``reads`` -> ``[B, J (1 + 2 Z)]``, on which weights, means and
+            variances then depend.
+        reads: the keys of the condition.
     """
 
     def __init__(self, dim: int, components: int = 32, network: nn.Module | None = None, reads: tuple[str, ...] = ()):
@@ -101,6 +119,7 @@ class NormalMixturePrior(nn.Module):
         self.start = nn.Parameter(start)
 
     def forward(self, c: Tree = None) -> Distribution:
+        """p(z|c) over codes ``[Z]``, or ``[B, Z]`` with a condition."""
         raw = self.start
         if self.network is not None:
             require_given(self.reads, c)
@@ -110,10 +129,14 @@ class NormalMixturePrior(nn.Module):
 
 
 class DitheredMixturePrior(nn.Module):
-    """p(z) = prod_i of a learned density of each z_i, a mixture of ``components`` normals, blurred by uniform noise of
-    width 1: for codes with that noise in the place of rounding (Ballé et al. 2018).
+    """A mixture of normals for each coordinate, blurred by uniform noise of width 1 (Ballé et al. 2018).
 
-    Raises ``ValueError`` for sizes below 1.
+    The mixtures are learned. The prior is for codes with that noise instead of rounding. Raises ``ValueError`` for
+    sizes below 1.
+
+    Args:
+        dim: Z.
+        components: of each mixture.
     """
 
     reads: tuple[str, ...] = ()
@@ -127,5 +150,6 @@ class DitheredMixturePrior(nn.Module):
         self.raw = nn.Parameter(start)
 
     def forward(self, c: Tree = None) -> Distribution:
+        """p(z) over codes ``[Z]``."""
         logits, loc, spread = self.raw.unbind(-2)
         return distributions.DitheredMixture(logits, loc, positive(spread, 1e-2))

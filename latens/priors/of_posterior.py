@@ -13,10 +13,14 @@ from latens.tensors.trees import Tree
 
 
 class PseudoInputs(nn.Module):
-    """Learned data ``[K, *event]``: shift + unit * parameter, or where ``log`` is true exp of that less ``plus``, which
-    is 1 for counts and 0 for what is always positive.
+    """Learned rows ``[K, *event]`` in the user's units, learned in those of the encoder: shift + unit × parameter.
 
-    ``start``: the data they begin as, in the user's units; they stay in the user's units, learned in the encoder's.
+    Args:
+        start: ``[K, *event]``, the rows that they start as, in the user's units.
+        shift: the encoder's centre.
+        unit: the encoder's scale.
+        log: where true, the cell is the exponential of that sum, minus ``plus``.
+        plus: 1 for counts, 0 for values that are always positive.
     """
 
     shift: Tensor
@@ -36,17 +40,23 @@ class PseudoInputs(nn.Module):
         self.inner = nn.Parameter(((seen - shift) / unit).to(unit.dtype))
 
     def forward(self) -> Tensor:
+        """The rows, ``[K, *event]``."""
         x = self.shift + self.unit * self.inner
         return torch.where(self.log, torch.where(self.log, x, 0.0).exp() - self.plus, x)
 
 
 class Vamp(nn.Module):
-    """p(z) = sum_k w_k q(z|u_k), q the model's posterior and u_k learned pseudo-inputs (Tomczak & Welling 2018).
+    r"""The mixture of the posteriors at learned pseudo-inputs (Tomczak & Welling 2018).
 
-    ``posterior``: the very module of the model, a :class:`latens.conditionals.DiagonalNormalPosterior`; it is shared,
-    saved once and counted once. ``inputs``: a module without arguments that gives the K pseudo-inputs. ``c``: the
-    conditions that they are seen under, ``{key: [K]}``, which stay as they are; the prior itself is the same for every
-    condition. The weights w are learned from 1/K. Raises ``ValueError`` for a posterior of another kind.
+    .. math:: p(z) = \sum_k w_k\, q(z \mid u_k)
+
+    The weights w are learned, starting at 1/K. The prior is the same for every condition.
+
+    Args:
+        posterior: the very module of the model, a :class:`latens.conditionals.DiagonalNormalPosterior`, which is
+            shared: saved once and counted once. ``ValueError`` for another kind.
+        inputs: a module without arguments that gives the K pseudo-inputs u.
+        c: the conditions ``{key: [K]}`` under which the posterior sees them; they are not learned.
     """
 
     reads: tuple[str, ...] = ()
@@ -58,19 +68,25 @@ class Vamp(nn.Module):
         self.logits = nn.Parameter(torch.zeros(len(inputs())))
 
     def forward(self, c: Tree = None) -> Distribution:
+        """p(z) over codes ``[Z]``."""
         q = self.posterior(self.inputs(), self.given())
         return d.NormalMixture(self.logits, q.mean, q.variance)
 
 
 class Exemplar(nn.Module):
-    """p(z) = (1/M) sum_m N(z; g(x_m), s^2 I), g the means of the model's posterior, x_m rows of the training set and s
-    learned (Norouzi, Fleet & Norouzi 2020).
+    r"""The even mixture of normals about the posterior means of M training rows (Norouzi, Fleet & Norouzi 2020).
 
-    ``x, c``: M rows in the model's layout with their conditions, kept in buffers, so that they are saved with the
-    model. While training, a row's own prior leaves out the exemplars that are equal to it (:meth:`without`), so that no
-    row is explained by itself; rows are compared by a projection of their values, so what a transform makes anew in
-    every epoch is not recognised. The prior is the same for every condition. Raises ``ValueError`` for a posterior of
-    another kind, and for fewer than two rows.
+    .. math:: p(z) = \frac1M \sum_m \mathcal{N}(z; g(x_m), s^2 I)
+
+    The scale s is learned. In training the prior of a row leaves out the exemplars that equal it (:meth:`without`), so
+    that no row explains itself; rows are compared by a projection of their values, so a row that a transform changes in
+    every epoch is not recognised. The prior is the same for every condition.
+
+    Args:
+        posterior: the very module of the model, a :class:`latens.conditionals.DiagonalNormalPosterior`. ``ValueError``
+            for another kind.
+        x: M >= 2 rows in the model's layout, saved with the model.
+        c: their conditions, ``{key: [M]}``.
     """
 
     reads: tuple[str, ...] = ()
@@ -88,11 +104,12 @@ class Exemplar(nn.Module):
         self.log_scale = nn.Parameter(torch.zeros(()))
 
     def forward(self, c: Tree = None) -> Distribution:
+        """p(z) over codes ``[Z]``."""
         loc = self.posterior(self.x, self.given()).mean
         return d.NormalMixture(loc.new_zeros(len(loc)), loc, (2 * self.log_scale).exp().expand_as(loc))
 
     def without(self, p: d.NormalMixture, x: Tensor) -> Distribution:
-        """p for each row of ``x``, leaving out the exemplars that the row equals (all are kept where all do)."""
+        """p for each row of x ``[B, *event]``, without the exemplars that equal the row (all are kept where all do)."""
         mine, theirs = self._mark(x).unsqueeze(-1), self._mark(self.x)
         same = (mine - theirs).abs() <= 1e-9 * theirs.abs()  # B x M
         same = same & ~same.all(-1, keepdim=True)
@@ -100,20 +117,27 @@ class Exemplar(nn.Module):
 
     @torch.no_grad()
     def _mark(self, x: Tensor) -> Tensor:
-        """One number a row that tells rows apart, ``[B]``."""
+        """One number for each row that tells rows apart, ``[B]``."""
         return (x.double().nan_to_num(nan=-7.25) * self.directions.to(x.device)).flatten(1).sum(-1)
 
 
 class ChainedPrior(nn.Module):
-    """p(a) p(b|a) over z = (a, b) side by side: ``first`` a prior, ``second`` a
-    :class:`latens.conditionals.DiagonalNormalPosterior`, or a ``DitheredNormal``, ``[..., A]`` -> ``size``
-    dimensions of b (Tomczak & Welling 2018; Ballé et al. 2018)."""
+    r"""Two groups of codes z = (a, b), the second given the first (Tomczak & Welling 2018; Ballé et al. 2018).
+
+    .. math:: p(z) = p(a)\, p(b \mid a)
+
+    Args:
+        first: the prior of a.
+        second: a :class:`latens.conditionals.DiagonalNormalPosterior` or ``DitheredNormal``, ``[..., A]`` -> b.
+        size: the number of dimensions of b.
+    """
 
     def __init__(self, first: nn.Module, second: nn.Module, size: int):
         super().__init__()
         self.first, self.second, self.size, self.reads = first, second, size, tuple(getattr(first, "reads", ()))
 
     def forward(self, c: Tree = None) -> Distribution:
+        """p(z) over codes ``[A + size]``."""
         return d.Chained(self.first(c), self.second, self.size)
 
 
@@ -133,5 +157,5 @@ class _Held(nn.Module):
 def _require_normal(posterior: nn.Module) -> None:
     if not isinstance(posterior, DiagonalNormalPosterior):
         raise ValueError(
-            f"a prior made of the posterior needs one that is diagonal normal, got {type(posterior).__name__}"
+            f"the posterior of such a prior must be diagonal normal, got {type(posterior).__name__}"
         )

@@ -1,4 +1,4 @@
-"""A prior whose draws a network accepts or refuses."""
+"""A prior whose draws a network accepts or rejects."""
 
 from __future__ import annotations
 
@@ -14,13 +14,19 @@ from latens.tensors.trees import Tree
 
 
 class ResampledPrior(nn.Module):
-    """N(0, I) tilted by a learned acceptance a(z) = sigmoid(``network``(z)) (Bauer & Mnih 2019, LARS).
+    r"""N(0, I) tilted by a learned acceptance a(z) (LARS, Bauer & Mnih 2019).
 
-    A draw of N(0, I) is kept with probability a(z), the ``truncation``-th whatever it is; see
-    :class:`latens.distributions.Resampled` for the density. A = E a(z) is the mean over ``points`` draws of N(0, I),
-    new ones in every step of training, and over 2^14 that are always the same in evaluation, which training never saw:
-    the relative standard error of A is sqrt((1 / A - 1) / 2^14) at most, the same for every datum. Raises
-    ``ValueError`` for sizes below 1.
+    A draw of N(0, I) is kept with probability a(z) = sigmoid(network(z)); the T-th one is kept in any case. See
+    :class:`latens.distributions.Resampled` for the density. A = E[a(z)] is the mean over ``points`` draws of N(0, I),
+    new ones in every step of training; in evaluation it is the mean over 2^14 draws that are always the same and that
+    training never saw. The relative standard error of A is then at most :math:`\sqrt{(1 / A - 1) / 2^{14}}`, and the
+    same for every row. Raises ``ValueError`` for sizes below 1.
+
+    Args:
+        network: ``[..., Z]`` -> ``[..., 1]``.
+        dim: Z.
+        truncation: T.
+        points: draws for A in each step of training.
     """
 
     EVALUATED = 2**14
@@ -49,5 +55,6 @@ class ResampledPrior(nn.Module):
         return log_mean_exp(self.log_accept(z), 0)
 
     def forward(self, c: Tree = None) -> Distribution:
+        """p(z) over codes ``[Z]``."""
         base = d.DiagonalNormal(self.zeros, torch.ones_like(self.zeros))
         return d.Resampled(base, self.log_accept, self.log_mean_accept(), self.truncation)

@@ -1,1 +1,1 @@
-"""Numbers under everything: trees of tensors, numerically stable functions, and randomness without state."""
+"""The numerical base: trees of tensors, numerically stable functions, and randomness without state."""

@@ -1,4 +1,4 @@
-"""Small numerical functions that the rest is written in."""
+"""Small numerical functions that other packages use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _UNIT = math.log(math.expm1(1.0))  # softplus(_UNIT) = 1
 
 
 def log_mean_exp(values: Tensor, dim: int = 0) -> Tensor:
-    """log of the mean of exp(values) along ``dim``, without overflow.
+    r""":math:`\ln \frac1K \sum_k e^{v_k}` along ``dim``, without overflow.
 
     >>> log_mean_exp(torch.tensor([1000.0, 1000.0])).item()
     1000.0
@@ -23,7 +23,7 @@ def log_mean_exp(values: Tensor, dim: int = 0) -> Tensor:
 
 
 def log1mexp(values: Tensor) -> Tensor:
-    """log(1 - exp(-values)) for values > 0, accurate at both ends (Mächler 2012)."""
+    r""":math:`\ln(1 - e^{-v})` for v > 0, accurate at both ends (Mächler 2012)."""
     small = values < math.log(2.0)
     near = torch.log(-torch.expm1(-torch.where(small, values, torch.ones_like(values))))
     far = torch.log1p(-torch.exp(-torch.where(small, torch.ones_like(values), values)))
@@ -31,8 +31,11 @@ def log1mexp(values: Tensor) -> Tensor:
 
 
 def log1mexp_of_log(logs: Tensor) -> Tensor:
-    """log(1 - exp(-exp(logs))), also where exp(logs) underflows, with derivatives of every order that are finite there:
-    t = exp(logs) below 1e-4 takes logs - t/2 + t^2/24, which is as accurate."""
+    r""":math:`\ln(1 - e^{-t})` with :math:`t = e^{\mathrm{logs}}`, also where t underflows.
+
+    Derivatives of every order are finite there: for t below 1e-4 the result is logs - t/2 + t²/24, which is as
+    accurate.
+    """
     tiny = logs < math.log(1e-4)
     values = logs.exp()
     near = logs - values / 2 + values.square() / 24
@@ -40,9 +43,11 @@ def log1mexp_of_log(logs: Tensor) -> Tensor:
 
 
 def positive(raw: Tensor, floor: float = 0.0) -> Tensor:
-    """A positive number from a raw network output: softplus, shifted so that 0 maps to 1.
+    r"""A positive number from a raw network output: softplus, shifted so that 0 maps to 1.
 
-    ``floor`` is added, so the result stays above it. The gradient is bounded by 1, unlike that of exp.
+    .. math:: \ln(1 + e^{r + \ln(e - 1)}) + \mathrm{floor}
+
+    The gradient is bounded by 1, unlike that of exp.
 
     >>> round(positive(torch.tensor(0.0)).item(), 6)
     1.0
@@ -51,8 +56,10 @@ def positive(raw: Tensor, floor: float = 0.0) -> Tensor:
 
 
 def surely_complete(x: Tensor) -> bool:
-    """Whether no value is NaN, where that can be asked: not while a graph is captured or models are batched (``vmap``),
-    nor on an accelerator, which would have to be waited for.
+    """Whether no value is NaN, where that can be checked cheaply; False where it cannot.
+
+    It cannot while a graph is captured or models are batched (``vmap``), nor on an accelerator, where the check would
+    wait for the device.
 
     >>> surely_complete(torch.zeros(2)), surely_complete(torch.tensor([0.0, math.nan]))
     (True, False)
@@ -68,7 +75,10 @@ def surely_complete(x: Tensor) -> bool:
 
 
 def broadcast_shape(*shapes: Sequence[int]) -> torch.Size:
-    """What the shapes broadcast to. (``torch.broadcast_shapes`` imports a third of a second of torch's compiler.)
+    """The shape that the shapes broadcast to; ``RuntimeError`` where they do not.
+
+    ``torch.broadcast_shapes`` does the same, but its first call imports torch's compiler, which takes a third of a
+    second.
 
     >>> broadcast_shape((3, 1), (5,), ())
     torch.Size([3, 5])
@@ -78,6 +88,6 @@ def broadcast_shape(*shapes: Sequence[int]) -> torch.Size:
         for place in range(-len(shape), 0):
             if shape[place] != 1:
                 if found[place] not in (1, shape[place]):
-                    raise RuntimeError(f"the shapes {', '.join(str(list(s)) for s in shapes)} do not broadcast")
+                    raise RuntimeError(f"shapes must broadcast, got {', '.join(str(list(s)) for s in shapes)}")
                 found[place] = shape[place]
     return torch.Size(found)

@@ -1,14 +1,14 @@
 """Where random numbers come from: pure functions of (run seed, step) and of (run seed, row).
 
-A training step seeds torch from ``(seed, step)``; nothing else carries state, so a resumed run continues
-exactly. *Which* noise a row gets is decided by the layout in force:
+A training step seeds torch from ``(seed, step)``; nothing else carries state, so a resumed run continues exactly.
+*Which* noise a row gets depends on the layout in force:
 
-* ``independent``: every row its own noise (training, ``evaluate``);
-* ``shared``: every row the same K noise vectors (``score_samples``: a row's score depends on no other row);
-* ``part(start, total)``: this process holds rows ``start …`` of a joint batch of ``total`` rows and takes its
-  share of the joint noise, so that several processes draw what one process would have drawn.
+* ``independent``: every row has its own noise (training, ``evaluate``);
+* ``shared``: all rows have the same K noise vectors (``score_samples``: the score of a row depends on no other row);
+* ``part(start, total)``: this process holds rows ``start …`` of a joint batch of ``total`` rows and takes its share of
+  the joint noise, so that several processes draw what one process would have drawn.
 
-Where several models are run as one, the noise of each is drawn outside with its own seed and handed in: ``taped``.
+Where several models run as one, the noise of each is drawn outside with its own seed and passed in with :func:`taped`.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ _MASK = (1 << 64) - 1
 
 @unique
 class Key(IntEnum):
-    """What a seed is for: the second of the keys of :func:`seed_of`, behind the run's own seed, so that no two draws of
-    a run share their numbers."""
+    """What a seed is for: the second key of :func:`seed_of`, after the run's own seed, so that no two draws of a run
+    share random numbers.
+    """
 
-    ORDER, TRANSFORM = 1, 2  # of an epoch's rows, and what is done to them
+    ORDER, TRANSFORM = 1, 2  # the order of an epoch's rows, and their transforms
     STEP, VALIDATE, SETTLE = 11, 12, 13
     EVALUATE = 21
     WEIGHTS, SPLIT, STREAM_SPLIT = 31, 32, 33
@@ -65,34 +66,34 @@ def reseed(*keys: int) -> None:
     if torch.accelerator.is_available():
         torch.manual_seed(seed)
     else:
-        torch.default_generator.manual_seed(seed)  # without walking the stack for a lazy CUDA
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would walk the stack for CUDA to seed lazily
 
 
 @contextlib.contextmanager
 def untouched() -> Iterator[None]:
-    """Whatever is drawn inside (or in a function decorated with it) leaves the caller's generators as they were."""
+    """Draws inside (or in a function decorated with it) leave the caller's generators unchanged."""
     with torch.random.fork_rng(devices=cuda_devices()):
         yield
 
 
 @contextlib.contextmanager
 def seeded(*keys: int) -> Iterator[None]:
-    """Inside, torch draws from the seed of ``keys``; outside, the caller's generators are untouched."""
+    """Inside, torch draws from the seed of ``keys``; outside, the caller's generators are unchanged."""
     with untouched():
         reseed(*keys)
         yield
 
 
 def cuda_devices() -> list[int]:
-    """The CUDA devices whose generators have to be kept: the current one, if CUDA is in use."""
+    """The CUDA devices whose generators must be preserved: the current one if CUDA is in use."""
     return [torch.cuda.current_device()] if torch.cuda.is_available() and torch.cuda.is_initialized() else []
 
 
 def uniform(seed: int, rows: Tensor, size: int) -> Tensor:
-    """Uniform numbers in [0, 1) as a function of (seed, row) alone.
+    """Uniform numbers in [0, 1) as a function of (seed, row) alone: ``rows`` ``[B]`` int64 -> ``[B, size]`` float32.
 
-    ``rows`` [B] int64 -> [B, size] float32. The same row gets the same numbers in any batch, order, process or
-    worker: what dynamic binarisation, dequantisation and corruption draw from.
+    The same row gets the same numbers in any batch, order, process or worker: dynamic binarisation, dequantisation and
+    corruption draw from them.
     """
     column = torch.arange(size, dtype=torch.int64, device=rows.device)
     state = _mix(_mix(rows.unsqueeze(-1) + _int64(seed)) + column * _int64(0x9E3779B97F4A7C15))
@@ -126,7 +127,7 @@ def _with_layout(layout: tuple[int, int]) -> Iterator[None]:
 
 
 def shared() -> contextlib.AbstractContextManager[None]:
-    """Layout in which every row gets the same noise vectors."""
+    """Layout in which all rows have the same noise vectors."""
     return _with_layout((0, -1))
 
 
@@ -137,7 +138,7 @@ def part(start: int, total: int) -> contextlib.AbstractContextManager[None]:
 
 @dataclass(frozen=True)
 class Drawn:
-    """What one call of :func:`standard_normal` asked for."""
+    """The request of one call of :func:`standard_normal`."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
@@ -154,7 +155,7 @@ _record: list[Drawn] | None = None
 
 @contextlib.contextmanager
 def taped(noise: Sequence[Tensor]) -> Iterator[None]:
-    """Inside, :func:`standard_normal` draws nothing and gives the tensors of ``noise``, one a call."""
+    """Inside, :func:`standard_normal` draws nothing and returns the tensors of ``noise``, one per call."""
     global _tape
     before, _tape = _tape, iter(noise)
     try:
@@ -165,7 +166,7 @@ def taped(noise: Sequence[Tensor]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def recorded() -> Iterator[list[Drawn]]:
-    """Gives the list of what :func:`standard_normal` is asked for inside, under independent rows."""
+    """Give the list of the requests that :func:`standard_normal` gets inside; rows are independent."""
     global _record
     before, _record = _record, []
     try:
@@ -175,7 +176,9 @@ def recorded() -> Iterator[list[Drawn]]:
 
 
 def standard_normal(samples: Sequence[int], like: Tensor) -> Tensor:
-    """Standard normal noise ``[*samples, *like.shape]``; the first axis of ``like`` is the row axis."""
+    """Standard normal noise ``[*samples, *like.shape]`` in the layout in force; the first axis of ``like`` is that of
+    rows.
+    """
     if _tape is not None:
         return next(_tape)
     if _record is not None:

@@ -1,7 +1,7 @@
 """Trees of tensors: x, z and c are a tensor, or a mapping or tuple of trees.
 
-Every tree has rows on the leading axis of its tensors; the loader, the draw and the checkpoint
-treat a tree as one value through the functions here.
+The leading axis of every tensor of a tree is that of rows; the loader, the draw and the checkpoint treat a tree as one
+value through the functions here.
 """
 
 from __future__ import annotations
@@ -31,8 +31,10 @@ def map_tree(function: Callable[[Tensor], Tensor], tree: Tree) -> Tree:
 
 
 def below(parts: Iterable[Tree], rows: int) -> Tree:
-    """The parts below each other, in a tree of ``rows`` rows that is made when the first part is there: kept until the
-    end, small parts would lie between the large tensors that made them, whose memory could not be used again.
+    """The parts concatenated along rows, in a tree of ``rows`` rows that is allocated with the first part.
+
+    Small parts that were kept until the end would lie in memory between the large tensors that made them, whose space
+    could then not be reused.
 
     >>> below((torch.full((2,), i) for i in range(2)), 4).tolist()
     [0, 0, 1, 1]
@@ -47,7 +49,7 @@ def below(parts: Iterable[Tree], rows: int) -> Tree:
 
 
 def leaves(tree: Tree) -> list[Tensor]:
-    """The tensors of the tree, mappings in the order of their keys."""
+    """The tensors of the tree, mappings in the order of their sorted keys."""
     if tree is None:
         return []
     if isinstance(tree, Mapping):
@@ -58,7 +60,7 @@ def leaves(tree: Tree) -> list[Tensor]:
 
 
 def rows(tree: Tree) -> int:
-    """Number of rows; raises ``ValueError`` where the leaves disagree."""
+    """The number of rows; ``ValueError`` where the leaves disagree."""
     counts = {leaf.shape[0] for leaf in leaves(tree)}
     if len(counts) != 1:
         raise ValueError(f"the tensors of one tree must have the same number of rows, got {sorted(counts)}")
@@ -66,7 +68,7 @@ def rows(tree: Tree) -> int:
 
 
 def take(tree: Tree, index: Tensor | slice) -> Tree:
-    """The rows named by ``index``."""
+    """The rows that ``index`` selects."""
     return map_tree(lambda leaf: leaf[index], tree)
 
 
@@ -76,6 +78,6 @@ def to_device(tree: Tree, device: torch.device | str) -> Tree:
 
 
 def flat_codes(z: Tree, leading: int = 2) -> Tensor:
-    """z of any structure as one tensor ``[K, B, Z]``: parts flattened and put side by side."""
+    """z of any structure as one tensor ``[K, B, Z]``: its parts, flattened and side by side."""
     parts = [leaf.flatten(leading) if leaf.dim() > leading else leaf.unsqueeze(-1) for leaf in leaves(z)]
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
