@@ -168,7 +168,7 @@ WORDS = {  # the words after `latens`, and what the sentence must say
     "encode digits-run above.npy --out o.npy": r"99 at row 2, pixel \(3, 4\).*0..16",
     "encode digits-run halves.npy --out o.npy": "whole numbers 0..16",
     "encode digits-run wrongsize.npy --out o.npy": r"\(n, 8, 8\), got \(5, 9, 9\)",
-    "encode iris-run few.npy --out absent/o.npy": "absent does not exist; make it first",
+    "encode iris-run few.npy --out absent/o.npy": "absent does not exist: make the folder first",
     "encode iris-run few.npy --out o.txt": ".npy, .npz, .csv, .tsv, .parquet or .feather",
     "encode iris-run few.npy --out iris-run": "extension",
     "encode iris-run few.npy --out few.npy": "the data that is read",
