@@ -69,7 +69,7 @@ class _Reader:
         self.path = path
 
     def refuse(self, what: str) -> InputError:
-        return InputError(f"{self.path} is damaged or no .h5ad file: {what}; write it again with anndata.")
+        return InputError(f"{self.path} is damaged or no .h5ad file: {what}", "write it again with anndata")
 
     @staticmethod
     def is_group(member: Any) -> bool:
@@ -244,4 +244,4 @@ class _Reader:
 
 def missing_label(what: object, name: str, row: int) -> InputError:
     """The refusal of a column with a gap."""
-    return InputError(f"{what}: the label {name!r} of row {row} (counted from 0) is missing; fill it.")
+    return InputError(f"{what}: the label {name!r} of row {row} (counted from 0) is missing", "fill it")

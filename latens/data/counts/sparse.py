@@ -116,14 +116,14 @@ def read_h5ad(path: str | os.PathLike[str], *, layer: str | None = None, labels:
     """
     place = Path(path).expanduser()
     if not place.is_file():
-        raise InputError(f"{place} does not exist or is no file; give an .h5ad file.")
+        raise InputError(f"{place} does not exist or is no file", "give an .h5ad file")
     with sentences(place):
         try:
             import h5py
         except ImportError as error:
-            raise InputError(f"{place} needs the package h5py: pip install h5py.") from error
+            raise InputError(f"{place} needs the package h5py", "pip install h5py") from error
         if not h5py.is_hdf5(place):
-            raise InputError(f"{place} is no .h5ad file: it does not start as HDF5 does; get it again.")
+            raise InputError(f"{place} is no .h5ad file: it does not start as HDF5 does", "get it again")
         with h5py.File(place, "r", locking=False) as file:
             store = store_of(file, place)
             obs = {name: partial(_column_of, place, name) for name in store.columns}
@@ -149,7 +149,7 @@ def read_sparse(path: Path) -> SparseRows | None:
     names = _FORMATS.get(form, ())
     shape = part["shape"]
     if not names or not set(names) <= set(part) or shape.shape != (2,) or shape.dtype.kind not in "iu":
-        raise InputError(f"{path}: the sparse matrix is damaged (its format {form!r}); write it again with save_npz.")
+        raise InputError(f"{path}: the sparse matrix is damaged (its format {form!r})", "write it again with save_npz")
     if shape.max() > _SUSPECT * (1 + part["data"].size):
         raise InputError(f"{path}: the sparse matrix declares {shape[0]:,} x {shape[1]:,} cells and holds "
                          f"{part['data'].size:,}; write it again with save_npz.")  # fmt: skip
@@ -234,15 +234,13 @@ def _counts(store: Store, layer: str | None, labels: str | None, obs: Mapping[st
     """The counts of a store, chosen or found, with their labels and the columns of obs, to be read when needed."""
     if labels is not None and labels not in store.columns:
         inside = f"it has: {listed(tuple(store.columns))}" if store.columns else "it has none"
-        raise InputError(f"no labels {labels!r} in the obs of {store.what} ({inside}); choose one of its columns.")
+        raise InputError(f"no labels {labels!r} in the obs of {store.what} ({inside})", "choose one of its columns")
     source, csr, notes = _chosen(store, layer) if layer is not None else _found(store)
     rows = csr.shape[0]
     values, label_names = (None, None) if labels is None else _labels(store, labels, rows)
     names = store.genes(source)
     if names is not None and len(names) != csr.shape[1]:
-        raise InputError(
-            f"{store.what}: {source} has {csr.shape[1]:,} columns and {len(names):,} names; write it again."
-        )
+        raise InputError(f"{store.what}: {source} has {csr.shape[1]:,} columns and {len(names):,} names", "write it again")
     if names is not None and len(set(names)) < len(names):
         twice = next(name for name, count in Counter(names).items() if count > 1)
         raise InputError(
@@ -263,7 +261,7 @@ def _chosen(store: Store, layer: str) -> tuple[str, Any, list[str]]:
     place = layer if layer in store.matrices else f"layers/{layer}" if layer != "raw" else "raw/X"
     if place not in store.matrices:
         there = listed([name.removeprefix("layers/") for name in store.matrices]) or "none"
-        raise InputError(f"{store.what} has no layer {layer!r} (it has {there}): pass --layer with one that it has.")
+        raise InputError(f"{store.what} has no layer {layer!r} (it has {there})", "pass --layer with one that it has")
     csr = _read(store, place)
     notes = [] if _is_whole(csr) else [f"{place} does not hold whole numbers: its values are taken as they are"]
     return place, csr, notes
@@ -278,7 +276,7 @@ def _found(store: Store) -> tuple[str, Any, list[str]]:
             if _is_whole(csr):
                 return place, csr, [] if place == "X" else [f"the counts are those of {place}"]
     if not read:
-        raise InputError(f"{store.what} has no X; give a file with a matrix of cells x genes.")
+        raise InputError(f"{store.what} has no X", "give a file with a matrix of cells x genes")
     for place in ("raw/X", "X"):
         for column in SIZES:
             if place in read and column in store.columns:
@@ -314,14 +312,14 @@ def _read(store: Store, place: str) -> Any:
     if _is_whole(csr) and _lowest(csr) < 0:
         entry = int((csr.data < 0).argmax())
         where = f"row {_row_of(csr, entry)}, column {int(csr.indices[entry])} (counted from 0)"
-        raise InputError(f"{store.what}, {place}: the count {csr.data[entry]:g} at {where} is negative; correct it.")
+        raise InputError(f"{store.what}, {place}: the count {csr.data[entry]:g} at {where} is negative", "correct it")
     return csr
 
 
 def _labels(store: Store, name: str, rows: int) -> ObsColumn:
     values, label_names = store.columns[name]()
     if values.shape != (rows,):
-        raise InputError(f"{store.what}: the column {name!r} of obs has {values.size:,} entries for {rows:,} rows.")
+        raise InputError(f"{store.what}: the column {name!r} of obs has {values.size:,} entries for {rows:,} rows")
     if label_names is None and values.dtype.kind == "U":
         words, values = np.unique(values, return_inverse=True)
         label_names = tuple(words.tolist())
@@ -365,12 +363,12 @@ def _csr(matrix: Any, what: str = "the data", dtype: Any = None) -> Any:
     if not sparse.issparse(matrix):
         matrix = np.asarray(matrix)
     if matrix.ndim != 2 or matrix.dtype.kind not in "biuf":
-        raise InputError(f"{what}: a matrix of numbers with two axes is needed, got {matrix.dtype}, {matrix.shape}.")
+        raise InputError(f"{what}", f"a matrix of numbers with two axes is needed, got {matrix.dtype}, {matrix.shape}")
     csr = sparse.csr_array(matrix)
     try:
         csr.check_format(full_check=True)
     except ValueError as error:
-        raise InputError(f"{what}: the sparse matrix is damaged ({error}); build it again.") from None
+        raise InputError(f"{what}: the sparse matrix is damaged ({error})", "build it again") from None
     if not csr.has_canonical_format or np.count_nonzero(csr.data) < csr.nnz:
         csr = csr.copy()  # the user's own stays as it is
         csr.sum_duplicates()
@@ -380,7 +378,7 @@ def _csr(matrix: Any, what: str = "the data", dtype: Any = None) -> Any:
     if csr.dtype.kind == "f" and not np.isfinite(csr.data).all():
         entry = int((~np.isfinite(csr.data)).argmax())
         where = f"row {_row_of(csr, entry)}, column {int(csr.indices[entry])} (counted from 0)"
-        raise InputError(f"{what}: the value {csr.data[entry]} at {where} is not finite; fill it or leave the row out.")
+        raise InputError(f"{what}: the value {csr.data[entry]} at {where} is not finite", "fill it or leave the row out")
     return csr
 
 

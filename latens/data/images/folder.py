@@ -189,14 +189,14 @@ class ImageFiles(Lazy):
 def _walk(root: Path) -> tuple[list[str], list[str]]:
     """The images below ``root``, and a note of what else is there."""
     if not root.is_dir():
-        raise InputError(f"{root} is not a folder; give a folder of images.")
+        raise InputError(f"{root} is not a folder", "give a folder of images")
     names = files_below(root, hidden=(".",))
     found = [name for name in names if name.lower().endswith(EXTENSIONS) and os.path.isfile(root / name)]
     others = len(names) - len(found)
     if not found:
         have = "have" if others > 1 else "has"
         inside = f"; {count(others, 'other file')} in it {have} none of these extensions" * bool(others)
-        raise InputError(f"{root} holds no images ({', '.join(EXTENSIONS)}){inside}.")
+        raise InputError(f"{root} holds no images ({', '.join(EXTENSIONS)}){inside}")
     return found, [f"{count(others, 'file')} that are no images were left alone"] * bool(others)
 
 
@@ -222,7 +222,7 @@ def _fingerprint(files: ImageFiles) -> str:
             digest.update(f"\n{len(name)} {name} {status.st_size} ".encode("utf-8", "surrogateescape"))
             digest.update(path.read_bytes() if whole else str(status.st_mtime_ns).encode())
     except OSError as error:
-        raise InputError(f"{error.filename} cannot be read: {(error.strerror or str(error)).lower()}.") from error
+        raise InputError(f"{error.filename} cannot be read", f"{(error.strerror or str(error)).lower()}") from error
     return digest.hexdigest()
 
 
@@ -258,7 +258,7 @@ def _size(size: tuple[int, int] | int | None) -> tuple[int, int] | None:
     pair = tuple(size) if isinstance(size, tuple | list) else (size, size)
     if len(pair) != 2 or not all(is_whole(side) and 1 <= side <= MAX_SIDE for side in pair):
         what = f"a whole number of pixels from 1 to {MAX_SIDE:,}, or (height, width)"
-        raise InputError(f"size must be {what}, got {size!r}.")
+        raise InputError(f"size must be {what}, got {size!r}")
     return int(pair[0]), int(pair[1])
 
 
@@ -271,4 +271,4 @@ def _skip(error: InputError, skip_bad: bool, skipped: list[str]) -> None:
 
 def _require_some(root: Path, kept: Any, skipped: list[str]) -> None:
     if not kept:
-        raise InputError(f"{root} holds no image that can be read; the first of {len(skipped):,}: {skipped[0]}.")
+        raise InputError(f"{root} holds no image that can be read; the first of {len(skipped):,}", f"{skipped[0]}")

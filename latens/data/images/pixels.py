@@ -203,7 +203,7 @@ def _require_plain(path: Path, image: Any) -> None:
     if Image.MAX_IMAGE_PIXELS is not None and pixels > Image.MAX_IMAGE_PIXELS:
         raise _too_large(path, pixels)
     if image.mode == "F" or (image.mode == "I" and image.format != "PNG") or image.mode == "I;16S":
-        raise InputError(f"{path} holds values of 32 bits or with a sign; save it with 8 or 16 bits, or as .npy.")
+        raise InputError(f"{path} holds values of 32 bits or with a sign", "save it with 8 or 16 bits, or as .npy")
 
 
 def pixels_of(path: Path, form: PixelForm, pages: Sequence[int]) -> list[np.ndarray | InputError]:
@@ -228,7 +228,7 @@ def _page(path: Path, image: Any, form: PixelForm, page: int) -> np.ndarray:
     _turn_to(path, image, page)
     width, height = _shown_size(path, image)
     if not form.resize and (height, width) != (form.height, form.width):
-        raise InputError(f"{path} has changed: it is {height}x{width} and was {form.height}x{form.width}.")
+        raise InputError(f"{path} has changed", f"it is {height}x{width} and was {form.height}x{form.width}")
     turn = _TURNS.get(_orientation(image))
     try:
         image.load()
@@ -270,11 +270,11 @@ def damaged(path: Path, error: Exception) -> InputError:
     from PIL import UnidentifiedImageError
 
     if isinstance(error, PermissionError):
-        return InputError(f"{path} cannot be read: permission denied.")
+        return InputError(f"{path} cannot be read", "permission denied")
     unknown = isinstance(error, UnidentifiedImageError)
     reason = "" if unknown else " ".join(str(error).split()).rstrip(".") or type(error).__name__
     what = "is no image that latens can read" if unknown else f"cannot be decoded ({reason:.150})"
-    return InputError(f"{path} {what}; get it again, remove it, or leave such files out with --skip-bad.")
+    return InputError(f"{path} {what}", "get it again, remove it, or leave such files out with --skip-bad")
 
 
 def count(number: int, what: str) -> str:

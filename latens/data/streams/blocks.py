@@ -67,7 +67,7 @@ class GatheredRows:
                 self.space = trees.map_tree(lambda leaf: leaf.new_empty((self._capacity, *leaf.shape[1:])), tree)
         own, given = trees.leaves(self.space), trees.leaves(tree)
         if forms(own) != forms(given):
-            raise InputError(f"blocks of the data have {forms(own)} and {forms(given)} in a row: encode all alike")
+            raise InputError(f"blocks of the data have {forms(own)} and {forms(given)} in a row", "encode all alike")
         for target, leaf in zip(own, given):
             target[where] = leaf if kept is None else leaf[kept]
 
@@ -89,7 +89,7 @@ def read_block(blocks: Blocks, block: int) -> tuple[Tree, Tree]:
     tree = blocks.read(block)
     if {leaf.shape[0] for leaf in trees.leaves(tree)} != {blocks.sizes[block]}:
         found = sorted({leaf.shape[0] for leaf in trees.leaves(tree)})
-        raise InputError(f"block {block} has {found} rows and declares {blocks.sizes[block]}: encode every row once")
+        raise InputError(f"block {block} has {found} rows and declares {blocks.sizes[block]}", "encode every row once")
     return tree
 
 

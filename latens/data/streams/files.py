@@ -38,9 +38,7 @@ class File:
                 file.seek(start)
                 return file.read(stop - start)
         except OSError as error:
-            raise InputError(
-                f"{self.name} cannot be read ({_reason(error)}): try again, or check the access"
-            ) from error
+            raise InputError(f"{self.name} cannot be read ({_reason(error)})", "try again, or check the access") from error
 
     def handle(self) -> str | Ranges:
         """What pyarrow opens: a local path, or a file whose every read is one request for a range."""
@@ -86,19 +84,19 @@ def files_at(path: str | os.PathLike[str], suffix: str = "") -> list[File]:
     if place.is_dir():
         inside = [own for own in files_below(place) if own.lower().endswith(suffix) and (place / own).is_file()]
         if not inside:
-            raise InputError(f"{name} is a folder without {suffix or 'any'} files: give the folder that holds them")
+            raise InputError(f"{name} is a folder without {suffix or 'any'} files", "give the folder that holds them")
         return [File(str(p), str(p), p.stat().st_size, keys=keys_of(own)) for own in inside for p in (place / own,)]
     if not place.exists():
-        raise InputError(f"there is no file or folder {name}: correct the path")
+        raise InputError(f"there is no file or folder {name}", "correct the path")
     return [File(name, str(place), place.stat().st_size)]
 
 
 def _remote_files(address: str, suffix: str) -> list[File]:
     system, found = _remote_entries(address, suffix)
     if not found:
-        raise InputError(f"{address} is a folder without {suffix or 'any'} files: give the folder that holds them")
+        raise InputError(f"{address} is a folder without {suffix or 'any'} files", "give the folder that holds them")
     if unsized := [entry["name"] for entry in found.values() if entry.get("size") is None]:
-        raise InputError(f"{unsized[0]} does not say its size: copy the file to this machine")
+        raise InputError(f"{unsized[0]} does not say its size", "copy the file to this machine")
     return [
         File(system.unstrip_protocol(entry["name"]), entry["name"], int(entry["size"]), system, keys_of(own))
         for own, entry in found.items()
@@ -110,7 +108,7 @@ def _remote_entries(address: str, suffix: str) -> tuple[Any, dict[str, dict[str,
     try:
         from fsspec.core import url_to_fs
     except ImportError as error:
-        raise InputError(f"reading {address} needs fsspec: install it, or copy the files to this machine") from error
+        raise InputError(f"reading {address} needs fsspec", "install it, or copy the files to this machine") from error
     try:
         system, path = url_to_fs(address)
         if not system.isdir(path):
@@ -119,11 +117,9 @@ def _remote_entries(address: str, suffix: str) -> tuple[Any, dict[str, dict[str,
         wanted = in_order(own for own in below if own.lower().endswith(suffix) and is_shown(own))
         return system, {own: below[own] for own in wanted}
     except FileNotFoundError as error:
-        raise InputError(f"there is no file or folder {address}: correct the address") from error
+        raise InputError(f"there is no file or folder {address}", "correct the address") from error
     except Exception as error:  # whatever a protocol's package raises
-        raise InputError(
-            f"{address} cannot be reached ({_reason(error)}): correct the address, or the access"
-        ) from error
+        raise InputError(f"{address} cannot be reached ({_reason(error)})", "correct the address, or the access") from error
 
 
 def _reason(error: Exception) -> str:

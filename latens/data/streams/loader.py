@@ -120,7 +120,7 @@ class StreamLoader:
         self._kept = np.diff(self._first) - np.diff(self._cuts)
         self.rows = blocks.rows - len(self.exclude)
         if self.rows == 0:
-            raise InputError(f"all {blocks.rows} rows are held out: leave some to train on")
+            raise InputError(f"all {blocks.rows} rows are held out", "leave some to train on")
         self.batch_size = min(batch_size, self.rows)
 
     def __len__(self) -> int:
@@ -234,5 +234,5 @@ def _copy(tree: Tree, start: int, stop: int) -> Any:
 def _increasing(numbers: Sequence[int] | np.ndarray | Tensor, rows: int) -> np.ndarray:
     held = np.asarray(numbers, dtype=np.int64)
     if len(held) and (held[0] < 0 or held[-1] >= rows or (np.diff(held) <= 0).any()):
-        raise InputError(f"the held-out rows must be increasing numbers from 0 to {rows - 1}: sort them, each once")
+        raise InputError(f"the held-out rows must be increasing numbers from 0 to {rows - 1}", "sort them, each once")
     return held

@@ -71,13 +71,13 @@ class ParquetBlocks:
             groups = [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]
             if not all(0 <= rows < _DECLARED for rows in groups):
                 name = self.files[number].name
-                raise InputError(f"{name} is damaged: its footer declares {groups} rows; get it again")
+                raise InputError(f"{name} is damaged: its footer declares {groups} rows", "get it again")
             for group, rows in enumerate(groups):
                 for part, size in enumerate(cut(rows, most_rows)):
                     self._pieces.append(_Piece(number, group, part * most_rows, size, size == rows))
         self.sizes = [piece.rows for piece in self._pieces]
         if not sum(self.sizes):
-            raise InputError(f"{os.fspath(path)} has no rows: give at least one")
+            raise InputError(f"{os.fspath(path)} has no rows", "give at least one")
 
     def file_of(self, block: int) -> str:
         """The name of the file that holds a block."""
@@ -98,7 +98,7 @@ class ParquetBlocks:
             else:
                 table = pa.Table.from_batches(list(self._slices(parquet, piece)))
             if table.num_rows != piece.rows:
-                raise InputError(f"{file.name} changed while it was read: begin again")
+                raise InputError(f"{file.name} changed while it was read", "begin again")
         return with_keys(table, self.schema.names, self._keys, piece.file)
 
     def _slices(self, parquet: Any, piece: _Piece) -> Iterator[pa.RecordBatch]:
@@ -138,9 +138,9 @@ def _footer(file: File) -> Any:
 
     with _named(file):
         if file.size < 12 or file.read(0, 4) != b"PAR1":
-            raise InputError(f"{file.name} is not a Parquet file: it does not start with PAR1; give another")
+            raise InputError(f"{file.name} is not a Parquet file: it does not start with PAR1", "give another")
         if file.read(file.size - 4, file.size) != b"PAR1":
-            raise InputError(f"{file.name} is truncated: it does not end as a Parquet file does; get it again")
+            raise InputError(f"{file.name} is truncated: it does not end as a Parquet file does", "get it again")
         with pq.ParquetFile(file.handle()) as parquet:
             return parquet.metadata
 
@@ -152,11 +152,11 @@ def _keys(files: list[File], schema: Any) -> dict[str, pa.Array]:
 def _require_once(files: list[File], schemas: list[Any], names: list[str]) -> None:
     for name in names:
         if name not in schemas[0].names:
-            raise InputError(f"{files[0].name} has no column {name!r}: it has {listed(schemas[0].names)}")
+            raise InputError(f"{files[0].name} has no column {name!r}", f"it has {listed(schemas[0].names)}")
     for file, schema in zip(files, schemas):
         for name in names:
             if schema.names.count(name) > 1:
-                raise InputError(f"{file.name} has several columns {name!r}: rename all but one")
+                raise InputError(f"{file.name} has several columns {name!r}", "rename all but one")
 
 
 def _common(files: list[File], schemas: list[Any], names: list[str], chosen: bool) -> Any:
@@ -172,8 +172,6 @@ def _common(files: list[File], schemas: list[Any], names: list[str], chosen: boo
             if here != there:
                 wider = joined_type(plain_type(here) or here, plain_type(there) or there)
                 if wider is None:
-                    raise InputError(
-                        f"column {name!r} is {here} in {file.name} and {there} in {files[0].name}: write it as one type"
-                    )
+                    raise InputError(f"column {name!r} is {here} in {file.name} and {there} in {files[0].name}", "write it as one type")
                 types[name] = wider
     return pa.schema([first.field(n).with_type(t).with_nullable(True) for n, t in types.items()], first.metadata)

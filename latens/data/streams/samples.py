@@ -27,7 +27,7 @@ def held_out_rows(rows: int, count: int, seed: int = 0) -> np.ndarray:
     [0, 1, 2, 3, 4]
     """
     if not (is_whole(rows) and is_whole(count) and 0 <= count <= rows):
-        raise InputError(f"cannot hold out {count} of {rows} rows: give a number from 0 to {rows}")
+        raise InputError(f"cannot hold out {count} of {rows} rows", f"give a number from 0 to {rows}")
     if count > rows // 2:
         return np.setdiff1d(np.arange(rows, dtype=np.int64), held_out_rows(rows, rows - count, seed), True)
     key, drawn = seed_of(seed, Key.STREAM_SPLIT), np.empty(0, dtype=np.int64)

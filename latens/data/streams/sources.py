@@ -48,7 +48,7 @@ class StreamOrder:
         known = {field.name for field in fields(cls)}
         good = isinstance(values, Mapping) and set(values) <= known
         if not good or not all(is_whole(number) and number >= 1 for number in values.values()):
-            raise InputError("the record of how the data were streamed is not valid; restore run.json, or fit again")
+            raise InputError("the record of how the data were streamed is not valid", "restore run.json, or fit again")
         return cls(**values)
 
 
@@ -136,7 +136,7 @@ class ParquetStream(Stream):
         wanted = None if columns is None else list(columns)
         names = [n for n in chosen(stored, list(drop), wanted, self.origin) if wanted or n not in of_index]
         if not names:
-            raise InputError(f"{self.origin} has no column besides the index of its rows: give it one")
+            raise InputError(f"{self.origin} has no column besides the index of its rows", "give it one")
         read = [n for n in of_index if index and n not in names] + names
         some = None if read == stored else read
         self._blocks = ParquetBlocks(path, some, most_rows=self.order.most_rows)
@@ -153,7 +153,7 @@ class ParquetStream(Stream):
             table.validate(full=True)  # text that is no UTF-8
         except pa.ArrowInvalid as error:
             reason = " ".join(str(error).split())[:200]
-            raise InputError(f"{self._blocks.file_of(block)} is damaged ({reason}): get it again") from error
+            raise InputError(f"{self._blocks.file_of(block)} is damaged ({reason})", "get it again") from error
         table = plain(table, self._blocks.file_of(block), self.arrow, int(self._firsts[block]), finite=self.finite)
         return without_marks(table, self.na)
 
@@ -170,15 +170,13 @@ class NpyStream(Stream):
         self.order = order or StreamOrder()
         self.origin, place = os.path.abspath(os.path.expanduser(path)), Path(path).expanduser()
         if not place.is_file():
-            raise InputError(f"there is no file {place}: correct the path")
+            raise InputError(f"there is no file {place}", "correct the path")
         with sentences(place), open(place, "rb") as file:
             self._shape, self._fortran, self._dtype = npy_header(file, place.stat().st_size, str(place))
             self._offset = file.tell()
         require_numeric(self._dtype, str(place))
         if not self._shape or self._shape[0] == 0:
-            raise InputError(
-                f"{place} has the shape {self._shape}, without rows: give an array with one row per datum"
-            )
+            raise InputError(f"{place} has the shape {self._shape}, without rows", "give an array with one row per datum")
         self.event = self._shape[1:]
         self.cells = int(np.prod(self.event, dtype=np.int64))
         size = min(BLOCK_ROWS, BLOCK_BYTES // max(1, self.cells * self._dtype.itemsize))
@@ -193,7 +191,7 @@ class NpyStream(Stream):
                 self.origin, self._dtype, "r", self._offset, self._shape, "F" if self._fortran else "C"
             )
         except (OSError, ValueError) as error:
-            raise InputError(f"{self.origin} can no longer be read ({error}): put it back as it was") from error
+            raise InputError(f"{self.origin} can no longer be read ({error})", "put it back as it was") from error
         return np.array(mapped[start : start + self.sizes[block]], self._dtype.newbyteorder("="), order="C")
 
 

@@ -268,7 +268,7 @@ class _ArrayScan:
     def schema(self, sample: np.ndarray, asked: Asked) -> Schema:
         assert self.low is not None and self.high is not None
         if asked.condition:
-            raise InputError(f"{self.where} has no labels to be a condition, as it is streamed: use a Parquet table")
+            raise InputError(f"{self.where} has no labels to be a condition, as it is streamed", "use a Parquet table")
         few = self.whole or self.distinct is not None
         kind = "continuous" if asked.kind == "auto" and not few else asked.kind
         seen = np.concatenate([sample, self.low[None], self.high[None]])

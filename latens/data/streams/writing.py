@@ -100,7 +100,7 @@ class Writer:
             require_numeric(array.dtype, f"cannot write {self.path}")
             self._kind, self._sink = array.dtype, self._open(array, rows)
         if array.dtype != self._kind and not np.can_cast(array.dtype, self._kind, "same_kind"):
-            raise InputError(f"cannot write {self.path}: rows of {self._kind} are followed by rows of {array.dtype}")
+            raise InputError(f"cannot write {self.path}", f"rows of {self._kind} are followed by rows of {array.dtype}")
         self._sink.write(np.ascontiguousarray(array, dtype=self._kind).data)
 
     def _open(self, array: np.ndarray, rows: Rows | None) -> Any:

@@ -474,7 +474,7 @@ class _Looked:
 
     def _refuse(self, mask: Any, is_what: str, remedy: str) -> InputError:
         row, text = self._row(mask)
-        return InputError(f"{self.where}: column {shown(self.name)}, row {row} is {text}{is_what}; {remedy}.")
+        return InputError(f"{self.where}: column {shown(self.name)}, row {row} is {text}{is_what}", f"{remedy}")
 
     @property
     def _way_out(self) -> str:

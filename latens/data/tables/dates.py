@@ -274,10 +274,8 @@ def asked_times(pattern: str, name: str) -> Times:
     try:
         expression(pattern)
     except (re.error, InputError) as error:
-        raise InputError(f"--format {name}={pattern}: {error}") from None
+        raise InputError(f"--format {name}={pattern}", f"{error}") from None
     if not re.search(r"%[-^#]?[YymdbBHIMSj]", pattern):
-        raise InputError(
-            f"--format {name}={pattern}: a pattern of dates or times names at least one of %Y %m %d %H %M %S"
-        )
+        raise InputError(f"--format {name}={pattern}", "a pattern of dates or times names at least one of %Y %m %d %H %M %S")
     span = "%j" in pattern
     return _form("span:" + pattern if span else pattern)

@@ -74,7 +74,7 @@ def read_found(
         _require_modest(found.parts, 8 * len(names))
     batches = list(table_batches(where, names, finite=not (hints and hints.lenient)))
     if not batches:
-        raise InputError(f"{where} has no rows; give a file with data.")
+        raise InputError(f"{where} has no rows", "give a file with data")
     with sentences(where):
         return read_columns(pa.Table.from_batches(batches).unify_dictionaries(), str(where), hints)
 
@@ -147,7 +147,7 @@ def locate(path: str | os.PathLike[str]) -> Path:
     if not os.path.exists(where):  # unlike Path.exists, False for a name that is too long
         near = [n for n in difflib.get_close_matches(where.name, _listing(where.parent), 3) if n != where.name][:2]
         hint = f"did you mean {' or '.join(str(where.with_name(n)) for n in near)}?" if near else f"give a {FORMATS}."
-        raise InputError(f"{where} does not exist; {hint}")
+        raise InputError(f"{where} does not exist", f"{hint}")
     if not os.path.isdir(where):
         require_file(where)
     _kind(where)
@@ -165,11 +165,11 @@ def _kind(path: Path) -> str:
     if os.path.isdir(path):
         inside, _ = tables_below(path)
         if not inside:
-            raise InputError(f"{path} is a folder without tables; name a file, or a folder of .parquet or .csv files.")
+            raise InputError(f"{path} is a folder without tables", "name a file, or a folder of .parquet or .csv files")
         return inside
     if kind := kind_of(path.name):
         return kind
-    raise InputError(f"{path} has an unknown extension; latens reads tables in {FORMATS}.")
+    raise InputError(f"{path} has an unknown extension", f"latens reads tables in {FORMATS}")
 
 
 class _Files:
@@ -199,7 +199,7 @@ class _Files:
         if columns is None:
             names = [name for name in of_index if index and name in names] + [n for n in names if n not in of_index]
             if set(names) <= set(of_index):
-                raise InputError(f"{where} has no column besides the index of its rows: give it one")
+                raise InputError(f"{where} has no column besides the index of its rows", "give it one")
         return names
 
     def key_columns(self, stored: Sequence[str]) -> dict[str, pa.Array]:
@@ -218,13 +218,13 @@ def _require_magic(path: Path) -> None:
         tail = file.read()
     if kind_of(path.name) == "parquet":
         if not head.startswith(b"PAR1"):
-            raise InputError(f"{path} is not a parquet file: it does not begin with PAR1; give it its own extension.")
+            raise InputError(f"{path} is not a parquet file: it does not begin with PAR1", "give it its own extension")
         if tail != b"PAR1" or path.stat().st_size < 12:
-            raise InputError(f"{path} is truncated: it ends before its data does; get it again.")
+            raise InputError(f"{path} is truncated: it ends before its data does", "get it again")
     elif head.startswith(b"PAR1"):
-        raise InputError(f"{path} is a parquet file; call it .parquet.")
+        raise InputError(f"{path} is a parquet file", "call it .parquet")
     elif head.startswith(b"FEA1"):
-        raise InputError(f"{path} is a feather file of version 1; save it again as version 2, or as parquet.")
+        raise InputError(f"{path} is a feather file of version 1", "save it again as version 2, or as parquet")
 
 
 def _stored(path: Path) -> tuple[pa.Schema, int | None]:
@@ -271,7 +271,7 @@ def _require_modest(parts: Sequence[Path], row_size: int) -> None:
         _, count = _stored(part)
         declared, size = (count or 0) * row_size, part.stat().st_size
         if declared > max(table_text.LARGEST, table_text.DENSEST * size):
-            raise InputError(f"{part} declares {count:,} rows, {declared:,} bytes from {size:,}; too many to unpack.")
+            raise InputError(f"{part} declares {count:,} rows, {declared:,} bytes from {size:,}", "too many to unpack")
 
 
 def _common_schema(files: _Files, names: Sequence[str], where: Path) -> pa.Schema:

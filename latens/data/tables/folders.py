@@ -57,9 +57,9 @@ def tables_below(root: Path) -> tuple[str, list[str]]:
             kinds.setdefault(kind, []).append(name)
     if len(kinds) > 1:
         (first, *_), (other, *_) = list(kinds.values())[:2]
-        raise InputError(f"{root} holds {first} and {other}, and a table is one kind of file: leave one kind in it")
+        raise InputError(f"{root} holds {first} and {other}, and a table is one kind of file", "leave one kind in it")
     if kinds and (root / "_delta_log").is_dir():
-        raise InputError(f"{root} is a Delta table, of which some files may be out of date: save it as Parquet")
+        raise InputError(f"{root} is a Delta table, of which some files may be out of date", "save it as Parquet")
     return next(iter(kinds.items()), ("", []))
 
 
@@ -95,9 +95,7 @@ def key_columns(keys: Sequence[Keys], files: Sequence[Any], stored: Iterable[str
     for file, own in zip(files, keys):
         if list(own) != list(keys[0]):
             there, here = (", ".join(found) or "none" for found in (keys[0], own))
-            raise InputError(
-                f"{file} is in partitions by {here}, and {files[0]} in partitions by {there}: partition all files alike"
-            )
+            raise InputError(f"{file} is in partitions by {here}, and {files[0]} in partitions by {there}", "partition all files alike")
     left = [name for name in (keys[0] if keys else ()) if name not in set(stored)]
     return {name: _typed([own[name] for own in keys]) for name in left}
 
@@ -129,4 +127,4 @@ def same_columns(files: Sequence[Any], names: Sequence[Sequence[str]]) -> None:
         for has, lacks, there, where in ((files[0], file, names[0], own), (file, files[0], own, names[0])):
             if missing := [name for name in there if name not in set(where)]:
                 columns = f"column{'s' * (len(missing) > 1)} {listed([shown(name) for name in missing])}"
-                raise InputError(f"{lacks} lacks {columns}, which {has} has: all files need the same columns")
+                raise InputError(f"{lacks} lacks {columns}, which {has} has", "all files need the same columns")

@@ -92,9 +92,7 @@ def category_cells(categories: Any, name: str) -> pa.Array:
     words = [str(level) for level in categories]
     if len(set(words)) < len(words):
         twice = next(word for word in words if words.count(word) > 1)
-        raise InputError(
-            f"the data: column {shown(name)} has two categories that both read {shown(twice)}: rename one of them"
-        )
+        raise InputError(f"the data: column {shown(name)} has two categories that both read {shown(twice)}", "rename one of them")
     return pa.array(words, pa.string())
 
 

@@ -52,7 +52,7 @@ def restored(record: Any) -> Any:
     except ImportError:
         return None
     except Exception as error:  # of whatever reads its parts
-        raise InputError("run.json is damaged (its entry data.frame): restore it from a copy or fit again") from error
+        raise InputError("run.json is damaged (its entry data.frame)", "restore it from a copy or fit again") from error
 
 
 def _packed(schema: Any) -> str:

@@ -64,7 +64,7 @@ def as_table(x: Any, *, finite: bool = True) -> tuple[pa.Table, Callable[[pa.Tab
     table, back = _converted(x)
     require_names(table.column_names, "the data")
     if table.num_columns == 0 or table.num_rows == 0:
-        raise InputError(f"the data has {'no rows' if table.num_columns else 'no columns'}; give some.")
+        raise InputError(f"the data has {'no rows' if table.num_columns else 'no columns'}", "give some")
     return plain(table, "the data", finite=finite).unify_dictionaries(), back
 
 
@@ -137,18 +137,18 @@ def _from_narwhals(x: Any) -> tuple[pa.Table, Callable[[pa.Table], Any]]:
             require_names(frame.columns, "the data")
         for name, dtype in frame.schema.items():
             if dtype == nw.Object:
-                raise InputError(f"the data: column {shown(name)} holds objects; give numbers, words or dates.")
+                raise InputError(f"the data: column {shown(name)} holds objects", "give numbers, words or dates")
         return frame.to_arrow(), NarwhalsBack(frame)
     if hasattr(x, "__arrow_c_stream__"):
         try:
             table = pa.RecordBatchReader.from_stream(x).read_all()
         except pa.ArrowInvalid as error:  # a single column has a stream too
-            raise InputError(f"{_called(x)} is no table; give {KNOWN}.") from error
+            raise InputError(f"{_called(x)} is no table", f"give {KNOWN}") from error
         return table, ArrowBack(table.schema)
     if isinstance(frame, nw.LazyFrame):
         table = frame.collect("pyarrow").to_native()
         return table, ArrowBack(table.schema)
-    raise InputError(f"{_called(x)} is no table; give {KNOWN}.")
+    raise InputError(f"{_called(x)} is no table", f"give {KNOWN}")
 
 
 def _called(x: Any) -> str:
@@ -166,12 +166,10 @@ def _from_columns(columns: Mapping[Any, Any]) -> pa.Table:
     require_names(names, "the data")
     for name, values in zip(names, columns.values()):
         if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
-            raise InputError(
-                f"the data: column {shown(name)} is {_with_article(_kind(values))}; give a sequence of values."
-            )
+            raise InputError(f"the data: column {shown(name)} is {_with_article(_kind(values))}", "give a sequence of values")
         if isinstance(values, np.ndarray) and values.ndim != 1:
             shape = f"the shape {values.shape}"
-            raise InputError(f"the data: column {shown(name)} has {shape}; give a column one value a row.")
+            raise InputError(f"the data: column {shown(name)} has {shape}", "give a column one value a row")
         arrays.append(_array(values, name))
         if len(arrays[-1]) != len(arrays[0]):
             raise InputError(
@@ -196,7 +194,7 @@ def _array(values: Any, name: str) -> pa.Array | pa.ChunkedArray:
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         _require_one_kind(values, name)
         reason = " ".join(str(error).split()).rstrip(".")
-        raise InputError(f"the data: column {shown(name)} is no plain column ({reason:.120}).") from error
+        raise InputError(f"the data: column {shown(name)} is no plain column ({reason:.120})") from error
     doubtful = plain_type(array.type) is None or pa.types.is_date(array.type)  # a time among dates loses its hours
     if doubtful and getattr(values, "dtype", None) in (None, np.dtype(object)):
         _require_one_kind(values, name)
@@ -220,9 +218,9 @@ def _require_one_kind(values: Iterable[Any], name: str) -> None:
         if kind not in _KINDS:
             what = f"the data: row {row} of column {shown(name)} is {_with_article(kind)}"
             if first is not None:
-                raise InputError(f"{what}, row {first[0]} is {_KINDS[first[1]]}; give a column values of one kind.")
+                raise InputError(f"{what}, row {first[0]} is {_KINDS[first[1]]}", "give a column values of one kind")
             way = f"write such cells as numbers, words or dates, or leave the column out with --drop {shown(name)}."
-            raise InputError(f"{what}; {way}")
+            raise InputError(f"{what}", f"{way}")
         if first is not None and kind != first[1]:
             raise InputError(
                 f"the data: row {row} of column {shown(name)} is {_KINDS[kind]}, row {first[0]} is "

@@ -88,9 +88,9 @@ def schema_of(
     modelled = {f.name for f in fields if f.is_modelled}
     if modelled <= set(condition):
         if modelled:
-            raise InputError("no column is left to model, as every column is a condition: leave one --condition away.")
+            raise InputError("no column is left to model, as every column is a condition", "leave one --condition away")
         why = "; ".join(f"{short(f.name)}: {f.reason}" for f in fields[:3])
-        raise InputError(f"no column is left to model ({why}); name a kind with --column NAME=KIND, or drop fewer.")
+        raise InputError(f"no column is left to model ({why})", "name a kind with --column NAME=KIND, or drop fewer")
     found = Table(fields, _storage(fields, sample), f"{scans[0].rows:,} rows, {len(fields):,} columns")
     return found.given(tuple(condition))
 
@@ -100,11 +100,11 @@ def _require_columns(scans: list[ColumnScan], named: Iterable[str]) -> None:
     names = [scan.name for scan in scans]
     rows = scans[0].rows if scans else 0
     if rows < 2:
-        raise InputError(f"the data needs at least 2 rows, got n_samples={rows}; give more rows.")
+        raise InputError(f"the data needs at least 2 rows, got n_samples={rows}", "give more rows")
     require_once(names, "the data")
     for name in named:
         if name not in names:
-            raise InputError(f"there is no column {name!r}; there are: {listed(names)}.")
+            raise InputError(f"there is no column {name!r}; there are", f"{listed(names)}")
 
 
 def _column(scan: ColumnScan, sample: Any, asked: str | None) -> Column:
@@ -264,9 +264,7 @@ class ColumnScan:
             return
         if np.isinf(seen).any():
             row = int(np.isinf(numbers).argmax())
-            raise InputError(
-                f"column {self.name!r} has {numbers[row]:g} in row {row + first_row} (counted from 0); make it finite."
-            )
+            raise InputError(f"column {self.name!r} has {numbers[row]:g} in row {row + first_row} (counted from 0)", "make it finite")
         self.low, self.high = min(self.low, float(seen.min())), max(self.high, float(seen.max()))
         self.whole = self.whole and bool((seen == np.floor(seen)).all())
         if self.values is not None:
@@ -419,11 +417,11 @@ def asked_kind(scan: ColumnScan, asked: str) -> Verdict:
             f"{', '.join(families)}."
         )
     if rest and kind not in ("bounded", *CODED):
-        raise InputError(f"{where}: {kind} takes nothing after a colon, got {asked!r}.")
+        raise InputError(f"{where}", f"{kind} takes nothing after a colon, got {asked!r}")
     if kind == "dropped":
         return kind, "left out, as asked", {}
     if fault := next((words for wrong, words in _faults(scan, kind) if wrong), ""):
-        raise InputError(f"{where} is asked to be {kind}, and {fault}.")
+        raise InputError(f"{where} is asked to be {kind}, and {fault}")
     if kind in CODED:
         return kind, f"{counted(scan)}, as asked", extra | _asked_levels(scan, kind, rest, where)
     if kind == "constant":
@@ -449,21 +447,19 @@ def _faults(scan: ColumnScan, kind: str) -> tuple[tuple[bool, str], ...]:
 def _asked_levels(scan: ColumnScan, kind: str, rest: str, where: str) -> dict[str, Any]:
     if scan.values is None or len(scan.values) > MAX_LEVELS:
         many = f"more than {KEEP_VALUES:,}" if scan.values is None else f"{len(scan.values):,}"
-        raise InputError(f"{where} has {many} different values, and a {kind} column takes {MAX_LEVELS:,}; drop it.")
+        raise InputError(f"{where} has {many} different values, and a {kind} column takes {MAX_LEVELS:,}", "drop it")
     if kind_of_time(scan.type):
-        raise InputError(f"{where} is asked to be {kind}, and it holds dates or times; use datetime, or drop it.")
+        raise InputError(f"{where} is asked to be {kind}, and it holds dates or times", "use datetime, or drop it")
     if kind == "binary" and len(levels_of(scan)) != 2:
-        raise InputError(f"{where} is asked to be binary, and it has {len(scan.values):,} values; use categorical.")
+        raise InputError(f"{where} is asked to be binary, and it has {len(scan.values):,} values", "use categorical")
     if not rest:
         return {}
     known = {str(level): level for level in levels_of(scan)}
     levels = levels_named(rest)
     if missing := [level for level in known if level not in levels]:
-        raise InputError(
-            f"{where} has the level {missing[0]!r}, which the order {rest!r} leaves out; name every level."
-        )
+        raise InputError(f"{where} has the level {missing[0]!r}, which the order {rest!r} leaves out", "name every level")
     if len(set(levels)) < len(levels):
-        raise InputError(f"{where}: the order {rest!r} names a level twice; name each once.")
+        raise InputError(f"{where}: the order {rest!r} names a level twice", "name each once")
     return {"levels": [known.get(level, level) for level in levels]}
 
 
@@ -479,11 +475,11 @@ def _asked_bounds(scan: ColumnScan, rest: str, where: str) -> dict[str, Any]:
     try:
         low, high = (float(number) for number in rest.split(":"))
     except ValueError:
-        raise InputError(f"{where}: write bounds as bounded:LOW:HIGH, not {rest!r}.") from None
+        raise InputError(f"{where}: write bounds as bounded:LOW:HIGH, not {rest!r}") from None
     if not (low < high and np.isfinite(low) and np.isfinite(high) and np.isfinite(high - low)):
-        raise InputError(f"{where}: the bounds {rest!r} must be two finite numbers, the lower first.")
+        raise InputError(f"{where}", f"the bounds {rest!r} must be two finite numbers, the lower first")
     if not low <= scan.low <= scan.high <= high:
-        raise InputError(f"{where} has values {scan.low:g}..{scan.high:g}, outside the bounds {low:g} and {high:g}.")
+        raise InputError(f"{where} has values {scan.low:g}..{scan.high:g}, outside the bounds {low:g} and {high:g}")
     return {"low": low, "high": high}
 
 

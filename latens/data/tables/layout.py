@@ -48,7 +48,7 @@ def records(data: bytes, start: int, delimiter: str, where: str, line: int = 0) 
                 if len(record) > 1 or (record and record[0].strip()):
                     yield line + reader.line_num, record
         except csv.Error as error:
-            raise InputError(f"{where}, line {line + reader.line_num}: {error}; correct the line.") from error
+            raise InputError(f"{where}, line {line + reader.line_num}: {error}", "correct the line") from error
 
 
 def _head(data: bytes, start: int, delimiter: str, where: str) -> list[list[str]]:
@@ -75,7 +75,7 @@ def survey(data: bytes, path: Path, choose: Choice) -> Layout:
         data = data[:start] + _closed_up(data[start:], delimiter)
     first = list(islice(records(data, start, delimiter, where), HEAD))
     if not first:
-        raise InputError(f"{where} has no rows; give a file with data.")
+        raise InputError(f"{where} has no rows", "give a file with data")
     head = [list(map(str.strip, record)) for _, record in first]
     if noted := _noted(comment, delimiter, head[0]):
         return Layout(data, delimiter, _named(noted, where, line), start, line)

@@ -64,7 +64,7 @@ def _added(rules: list[Rule], rule: Rule, text: str) -> list[Rule]:
     """The rules with one more; ``InputError`` where it goes round in a circle or two give the same column."""
     same = [each for each in rules if each.target == rule.target and Missing not in (type(each), type(rule))]
     if same and not (len({type(each) for each in [*same, rule]}) == 1 and isinstance(rule, Order | Combinations)):
-        raise InputError(f"--rule {text!r}: column {rule.target!r} is bound by {same[0].text} already: leave one away")
+        raise InputError(f"--rule {text!r}: column {rule.target!r} is bound by {same[0].text} already", "leave one away")
     if _sorted([*rules, rule]) is None:
         raise InputError(f"--rule {text!r} goes round in a circle with {listed([each.text for each in rules])}: "
                          "leave one away")  # fmt: skip

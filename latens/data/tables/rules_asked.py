@@ -45,7 +45,7 @@ def _parsed(text: str, schema: Table, u: ColumnNumbers, where: str) -> list[Rule
     tokens = _tokens(text, [field.name for field in schema.fields])
     signs, sides = [token for token in tokens if token in _SIGNS], _split(tokens)
     if not signs or not all(sides):
-        raise InputError(f"--rule {text!r} cannot be read: {_HELP}")
+        raise InputError(f"--rule {text!r} cannot be read", f"{_HELP}")
     _require_modelled(text, [token[1] for token in tokens if isinstance(token, tuple)], schema)
     if set(signs) == {"&"}:
         return [_combinations_asked(text, sides, schema, u)]
@@ -55,7 +55,7 @@ def _parsed(text: str, schema: Table, u: ColumnNumbers, where: str) -> list[Rule
         return [_formula_asked(text, sides, schema, u)]
     if set(signs) <= {"<=", "<", "≤"} or set(signs) <= {">=", ">", "≥"}:
         return _orders_asked(text, sides, signs, schema, u, where)
-    raise InputError(f"--rule {text!r} cannot be read: {_HELP}")
+    raise InputError(f"--rule {text!r} cannot be read", f"{_HELP}")
 
 
 def _require_kept(
@@ -79,7 +79,7 @@ def _require_modelled(text: str, names: Sequence[str], schema: Table) -> None:
     for name in names:
         field = schema.field(name)
         if name in schema.conditions:
-            raise InputError(f"--rule {text!r}: column {name!r} is a condition, which is given: leave the rule away")
+            raise InputError(f"--rule {text!r}: column {name!r} is a condition, which is given", "leave the rule away")
         if not field.is_modelled:
             raise InputError(f"--rule {text!r}: column {name!r} is {field.kind} and not modelled: leave the rule away, "
                              f"or say --column {name}=KIND")  # fmt: skip
@@ -113,7 +113,7 @@ def _tokens(text: str, names: Sequence[str]) -> list[Any]:
 def _no_column(text: str, word: str, names: Sequence[str]) -> InputError:
     near = difflib.get_close_matches(word, names, 1)
     hint = f"did you mean {near[0]!r}?" if near else f"there are: {listed(names)}"
-    return InputError(f"--rule {text!r}: there is no column {word!r}: {hint}")
+    return InputError(f"--rule {text!r}: there is no column {word!r}", f"{hint}")
 
 
 def _split(tokens: Sequence[Any]) -> list[list[Any]]:
@@ -128,7 +128,7 @@ def _split(tokens: Sequence[Any]) -> list[list[Any]]:
 
 def _only_name(text: str, side: Sequence[Any]) -> str:
     if len(side) != 1 or not isinstance(side[0], tuple):
-        raise InputError(f"--rule {text!r}: one column stands on this side of the sign: {_HELP}")
+        raise InputError(f"--rule {text!r}: one column stands on this side of the sign", f"{_HELP}")
     return str(side[0][1])
 
 
@@ -145,7 +145,7 @@ def _orders_asked(
                 raise InputError(f"--rule {text!r}: column {name!r} is {fields[name].kind}, and an order is of numbers "
                                  "or dates: leave the rule away")  # fmt: skip
         if low == high or fields[low].time != fields[high].time:
-            raise InputError(f"--rule {text!r}: {low!r} and {high!r} are not two columns of one kind of values")
+            raise InputError(f"--rule {text!r}", f"{low!r} and {high!r} are not two columns of one kind of values")
         strict = sign in ("<", ">")
         draft = Order(high, (low,), "", fields[high], strict)
         _require_kept(text, draft, draft.broken(u, fields), fields, u, where)
@@ -164,16 +164,16 @@ def _formula_asked(text: str, sides: list[list[Any]], schema: Table, u: ColumnNu
     how = " ".join(f"v{sources.index(token[1])}" if isinstance(token, tuple) else token for token in right)
     for name in (target, *sources):
         if not is_numeric(fields[name]):
-            raise InputError(f"--rule {text!r}: column {name!r} is {fields[name].kind}, and a formula is of numbers")
+            raise InputError(f"--rule {text!r}", f"column {name!r} is {fields[name].kind}, and a formula is of numbers")
     is_coded = fields[target].kind in CODED
     if is_coded or not sources or target in sources:
         way = f"say --column {target}=continuous" if is_coded else "name it once"
-        raise InputError(f"--rule {text!r}: column {target!r} cannot be computed so: {way}")
+        raise InputError(f"--rule {text!r}: column {target!r} cannot be computed so", f"{way}")
     try:
         ast.parse(how, mode="eval")
         return Formula(target, tuple(sources), "", how)
     except (SyntaxError, InputError):
-        raise InputError(f"--rule {text!r} cannot be read: {_HELP}") from None
+        raise InputError(f"--rule {text!r} cannot be read", f"{_HELP}") from None
 
 
 def _function_asked(text: str, sides: list[list[Any]], schema: Table, u: ColumnNumbers) -> Rule:
@@ -206,10 +206,10 @@ def _combinations_asked(text: str, sides: list[list[Any]], schema: Table, u: Col
     size = math.prod(len(fields[name].levels or ()) for name in names)
     if len(names) < len(sides) or size > MOST:
         what = "a column is named twice" if len(names) < len(sides) else f"{size:,} combinations are more than {MOST:,}"
-        raise InputError(f"--rule {text!r}: {what}: leave columns away")
+        raise InputError(f"--rule {text!r}: {what}", "leave columns away")
     rows = counted(names, fields, u)
     if rows.all():
-        raise InputError(f"--rule {text!r}: every combination occurs: leave the rule away")
+        raise InputError(f"--rule {text!r}: every combination occurs", "leave the rule away")
     return impossible(names, rows, rows == 0, "")
 
 

@@ -48,7 +48,7 @@ def read_text(
     same_columns(parts, stored)
     rows = [len(next(iter(cells.values()), ())) for cells in found]
     if not sum(rows):
-        raise InputError(f"{where} has a header and no rows; give a file with data.")
+        raise InputError(f"{where} has a header and no rows", "give a file with data")
     keys = keys_of(stored[0])
     names = choose([*stored[0], *keys])
     raw = {
@@ -113,9 +113,7 @@ def _content(path: Path, count: int | None = None) -> bytes:
             parts.append(part)
             size += len(part)
             if size > limit:
-                raise InputError(
-                    f"{path} inflates to more than {DENSEST:,} times its size and {limit:,} bytes; unpack it first."
-                )
+                raise InputError(f"{path} inflates to more than {DENSEST:,} times its size and {limit:,} bytes", "unpack it first")
     return b"".join(parts)
 
 
@@ -126,7 +124,7 @@ def _opened(path: Path) -> IO[bytes]:
         inside = [name for name in archive.namelist() if is_shown(name) and not name.endswith("/")]
         if len(inside) != 1 or kind_of(inside[0]) != "csv":
             there = listed(inside) or "nothing"
-            raise InputError(f"{path} holds {there}, and of a .zip one text file (.csv, .txt …) is read: unpack it")
+            raise InputError(f"{path} holds {there}, and of a .zip one text file (.csv, .txt …) is read", "unpack it")
         return archive.open(inside[0])
 
 
@@ -134,20 +132,20 @@ def _utf8(data: bytes, where: str, encoding: str | None) -> bytes:
     """The same text in UTF-8 without a byte order mark; InputError unless it is text in the encoding."""
     for magic, what in _OTHERS.items():
         if data.startswith(magic):
-            raise InputError(f"{where} is not a csv but {what}.")
+            raise InputError(f"{where} is not a csv but {what}")
     if encoding is None and data.startswith(_UTF_16):
         encoding = "utf-16"
     try:
         text = data.decode(encoding or "utf-8")
     except LookupError as error:
-        raise InputError(f"{where}: no encoding is called {encoding!r}; utf-8, cp1252 and latin-1 are.") from error
+        raise InputError(f"{where}: no encoding is called {encoding!r}", "utf-8, cp1252 and latin-1 are") from error
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         byte = f"byte {error.start} (0x{data[error.start]:02x})"
         advice = "name its encoding with --encoding (often cp1252)" if encoding is None else "name another --encoding"
-        raise InputError(f"{where}, line {line}: {byte} is not {encoding or 'UTF-8'} text; {advice}.") from error
+        raise InputError(f"{where}, line {line}: {byte} is not {encoding or 'UTF-8'} text", f"{advice}") from error
     if "\0" in text:
-        raise InputError(f"{where} is not a text file: it holds zero bytes; save it as a UTF-8 csv.")
+        raise InputError(f"{where} is not a text file: it holds zero bytes", "save it as a UTF-8 csv")
     if encoding is None:
         return data.removeprefix(b"\xef\xbb\xbf")
     return text.removeprefix("\ufeff").encode("utf-8")
@@ -215,14 +213,12 @@ def _cut_exactly(layout: Layout, where: str) -> dict[str, pa.ChunkedArray]:
     columns: dict[str, list[str]] = {j: [] for j in wanted}
     for line, record in records(layout.data, layout.start, layout.delimiter, where, layout.line):
         if len(layout.header) > 1 and [cell.strip(PADDING) for cell in record] == layout.header:
-            raise InputError(
-                f"{where}, line {line} names the columns again, as where files were joined: delete the line"
-            )
+            raise InputError(f"{where}, line {line} names the columns again, as where files were joined", "delete the line")
         if len(record) != width and record[0].lstrip().startswith("#"):
             continue
         if len(record) != width:
             fields = f"{len(record)} field(s), the first line has {width - layout.row_names}"
-            raise InputError(f"{where}, line {line}: {fields}; correct the line.")
+            raise InputError(f"{where}, line {line}: {fields}", "correct the line")
         for j in wanted:
             columns[j].append(record[int(j)])
     return {j: pa.chunked_array([pa.array(cells, pa.string())]) for j, cells in columns.items()}
@@ -242,4 +238,4 @@ def _require_row_names(column: pa.ChunkedArray, layout: Layout, where: str) -> N
 def _require_blank(column: pa.ChunkedArray, where: str) -> None:
     row = pc.index(pc.not_equal(pc.utf8_trim_whitespace(column), ""), True).as_py()
     if row >= 0:
-        raise InputError(f"{where} has no name, and row {row} holds {column[row].as_py()[:40]!r}; give it one.")
+        raise InputError(f"{where} has no name, and row {row} holds {column[row].as_py()[:40]!r}", "give it one")

@@ -30,11 +30,9 @@ def require_names(names: Sequence[str], where: str) -> None:
     first: dict[str, int] = {}
     for j, name in enumerate(names):
         if not name:
-            raise InputError(f"{where}: column {j + 1} has no name; give it one.")
+            raise InputError(f"{where}: column {j + 1} has no name", "give it one")
         if name in first:
-            raise InputError(
-                f"{where}: columns {first[name] + 1} and {j + 1} are both called {shown(name)}; rename one."
-            )
+            raise InputError(f"{where}: columns {first[name] + 1} and {j + 1} are both called {shown(name)}", "rename one")
         first[name] = j
 
 
@@ -116,12 +114,12 @@ def chosen(names: Sequence[str], drop: str | Sequence[str], columns: Sequence[st
         if name not in there:
             near = difflib.get_close_matches(name, names[:1000], 1)
             hint = f"did you mean {shown(near[0])}?" if near else f"it has: {listed(names)}."
-            raise InputError(f"{where} has no column {shown(name)}{why}; {hint}")
+            raise InputError(f"{where} has no column {shown(name)}{why}", f"{hint}")
     require_names(columns or (), f"{where}, columns asked for")
     out = set(dropped)
     left = [name for name in (names if columns is None else columns) if name not in out]
     if not left:
-        raise InputError(f"{where} has no column left besides the dropped ones; keep at least one.")
+        raise InputError(f"{where} has no column left besides the dropped ones", "keep at least one")
     return left
 
 
@@ -157,7 +155,7 @@ def plain_schema(schema: pa.Schema, where: str) -> pa.Schema:
     for field in schema:
         type = plain_type(field.type)
         if type is None:
-            raise InputError(f"{where}: column {shown(field.name)} holds {_refused(field.type)} --drop {field.name!r}.")
+            raise InputError(f"{where}", f"column {shown(field.name)} holds {_refused(field.type)} --drop {field.name!r}")
         _require_zone(type.value_type if pa.types.is_dictionary(type) else type, field.name, where)
         fields.append(pa.field(field.name, type, metadata=field.metadata))
     return pa.schema(fields, metadata=schema.metadata)

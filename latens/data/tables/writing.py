@@ -70,9 +70,9 @@ class TableWriter:
         self.path, self.schema = Path(path), schema
         suffix = self.path.suffix.lower()
         if suffix not in (".csv", ".tsv", ".parquet", *FEATHER):
-            raise InputError(f"cannot write {path}: the extension must be .csv, .tsv, .parquet or .feather.")
+            raise InputError(f"cannot write {path}", "the extension must be .csv, .tsv, .parquet or .feather")
         if not schema.names:
-            raise InputError(f"cannot write {path}: the table has no columns.")
+            raise InputError(f"cannot write {path}", "the table has no columns")
         require_names(schema.names, f"cannot write {path}")
         plain_schema(schema, f"cannot write {path}")
         self.delimiter = {".csv": ",", ".tsv": "\t"}.get(suffix)
@@ -118,7 +118,7 @@ class TableWriter:
             self._writer.write_table(table)
         except pa.ArrowInvalid as error:
             reason = " ".join(str(error).split())
-            raise InputError(f"cannot write {self.path}: {reason:.200}.") from error
+            raise InputError(f"cannot write {self.path}: {reason:.200}") from error
 
 
 def _described(schema: pa.Schema) -> str:
