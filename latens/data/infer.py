@@ -180,7 +180,8 @@ def _layout(x: np.ndarray) -> tuple[str, tuple[int, ...], str]:
             return "CHW", (a, b, c), note
         if c <= 4:
             return "HWC", (c, a, b), ""
-        raise InputError(f"images must have 1 to 4 channels, on the second or the last axis, got the shape {x.shape}")
+        what = f"images of the shape {x.shape} have more than 4 channels"
+        raise InputError(what, "put 1 to 4 channels on the second or the last axis")
     remedy = "give a first axis of rows" + " (Reshape your data)" * (x.ndim < 2)
     raise InputError(f"the data must be a table (2 axes) or images (3 or 4), got the shape {x.shape}", remedy)
 

@@ -399,7 +399,7 @@ def _like_table(rows: Rows, schema: Table, names: Sequence[str] | None, found: R
         wanted = [f.name for f in schema.fields]
         if names is None and (x.ndim != 2 or x.shape[1] != len(wanted)):
             columns = f"{len(wanted)} columns ({listed(wanted)})"
-            raise InputError(f"{rows.where} must have {columns}, as in the fit, got an array of shape {x.shape}")
+            raise InputError(f"{rows.where} is an array of shape {x.shape}", f"give {columns}, as in the fit")
         x = as_table(x, wanted if names is None else names)
     if found is None:
         found = read_columns(x, rows.where, Hints().like(schema.fields, lenient))

@@ -99,7 +99,8 @@ class Column:
         if self.kind in CODED and not self.levels:
             raise InputError(f"column {self.name!r} is {self.kind} and has no levels", "give it the values that it has")
         if (self.family == "heaped") != (self.law is not None):
-            raise InputError(f"column {self.name!r} must have a law for the likelihood 'heaped', and for no other")
+            way = "give one for the likelihood 'heaped', and for no other"
+            raise InputError(f"column {self.name!r} has {'no' if self.law is None else 'a'} law", way)
         if not (_is_sound(self.shift) and _is_sound(self.unit) and self.unit > 0):
             what = f"shift must be a finite mean and unit a spread above 0, got {self.shift} and {self.unit}"
             raise InputError(f"column {self.name!r}: {what}")

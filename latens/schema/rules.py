@@ -287,7 +287,8 @@ class Function(Rule):
 
     def __post_init__(self) -> None:
         if len(self.sources) != 1 or not len(self.keys) == len(self.values) == len(self.counts) > 0:
-            raise InputError("a function must have one source, and a value and a count for each key")
+            what = f"a function has {len(self.sources)} sources, {len(self.keys)} keys and {len(self.values)} values"
+            raise InputError(what, "give one source, and a value and a count for each key")
 
     @property
     def text(self) -> str:
@@ -380,7 +381,8 @@ class Formula(Rule):
     def __post_init__(self) -> None:
         names = {node.id for node in ast.walk(self.tree) if isinstance(node, ast.Name)}
         if names != {f"v{j}" for j in range(len(self.sources))}:
-            raise InputError(f"the formula {self.how!r} must use each of its {len(self.sources)} sources and no others")
+            what = f"the formula {self.how!r} does not use its {len(self.sources)} sources"
+            raise InputError(what, "name each of them, and no others")
 
     @property
     def tree(self) -> ast.expr:
@@ -541,7 +543,8 @@ class Combinations(Rule):
 
     def __post_init__(self) -> None:
         if not self.sources or len(self.sizes) != len(self.sources) + 1 or math.prod(self.sizes) != len(self.counts):
-            raise InputError("combinations of levels must have a count for each of them")
+            what = f"combinations of {' x '.join(map(str, self.sizes))} levels have {len(self.counts)} counts"
+            raise InputError(what, "give one for each combination")
 
     @property
     def text(self) -> str:
