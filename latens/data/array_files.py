@@ -103,7 +103,7 @@ def sentences(path: Path) -> Iterator[None]:
         raise InputError(f"{path} does not fit in memory", "save it as .parquet or .npy and pass --stream") from error
     except Exception as error:
         if isinstance(error, EOFError) or "EOF" in str(error) or "Truncated" in str(error):
-            raise InputError(f"{path} is truncated, as it ends before its data do", "get it again") from error
+            raise InputError(f"{path} is truncated, as it ends before its data does", "get it again") from error
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise InputError(f"{path} is damaged or not what its name says ({reason:.200})", "get it again") from error
 
@@ -183,7 +183,8 @@ def _require_size(what: str, declared_as: str, declared: int, there: int) -> Non
         size = f"{declared:,} bytes ({declared_as}) and has {there:,}"
         raise InputError(f"{what} is truncated, as it declares {size}", "get it again")
     if there > declared:
-        size = f"{there - declared:,} bytes follow its data ({declared_as})"
+        more = there - declared
+        size = f"{more:,} byte{'s' * (more > 1)} follow{'s' * (more == 1)} its data ({declared_as})"
         raise InputError(f"{what} is damaged, as {size}", "get it again")
 
 

@@ -358,7 +358,7 @@ class Schema:
 
     def _wanted(self, top: float, values: np.ndarray) -> str:
         if self.kind == "count":
-            return "counts are whole numbers from 0 on" + _instead(values)
+            return "counts must be whole numbers from 0" + _instead(values)
         if self.levels and self.span:
             which = f"{self.levels:,} evenly spaced numbers from {self.span[0]:g} to {self.span[1]:g}"
             return f"this data takes {which}; for others between, fit with kind continuous"

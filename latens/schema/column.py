@@ -91,10 +91,10 @@ class Column:
         if self.kind not in KINDS:
             raise InputError(f"column {self.name!r}: the kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
         if self.family and self.family not in FAMILIES.get(self.kind, ()):
-            valid = ", ".join(FAMILIES.get(self.kind, ())) or "none"
+            valid = ", ".join(FAMILIES.get(self.kind, ()))
             raise InputError(
-                f"column {self.name!r} is {self.kind}, which the likelihood {self.family!r} is not for",
-                f"choose from: {valid}",
+                f"column {self.name!r} is {self.kind} and cannot have the likelihood {self.family!r}",
+                f"choose one of {valid}" if valid else "omit it",
             )
         if self.kind in CODED and not self.levels:
             raise InputError(f"column {self.name!r} is {self.kind} and has no levels", "give it the values that it has")

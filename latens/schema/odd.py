@@ -79,8 +79,8 @@ def sift_table(
         if refuse and impossible >= WRONG and np.isnan(numbers).all():
             column.encode(cells, where)
             row, reason = found[0].row, found[0].reason
-            what = f"{where}, row {row} (counted from 0), as in all others: {reason}"
-            raise InputError(what, f"check that column {column.name!r} is the one that the model was fitted to")
+            what = f"{where}: no value of column {column.name!r} is possible (row {row}, counted from 0: {reason})"
+            raise InputError(what, "check that it is the column that the model was fitted to")
         u[column.name] = numbers
         position = schema.names.index(column.name) if column.name in schema.names else None
         odd += [dataclasses.replace(each, cell=position) for each in found]

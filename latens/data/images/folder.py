@@ -53,13 +53,12 @@ def image_folder(
     """Read every image in a folder and its subfolders, rotated as EXIF says.
 
     Of several pages (of a TIFF) or frames (of a GIF, WebP or PNG) the first is read, or with ``pages`` each as a row of
-    its own. A single file is a stack whose pages are rows.
-
-    Files are sorted by path, compared letter by letter; hidden ones are left out. If every image is gray, the array is
-    gray, of 16 bits if all are, and 0 and 1 if all are black and white; otherwise it is RGB. Transparent images are
-    laid on white, unless all have transparency and at least one is in colour (then RGBA). With ``size``, an image of
-    another size is scaled to cover it (Lanczos, aspect ratio kept) and cropped around its centre. Subfolders of the
-    first level are labels if at least two hold images and no image lies next to them.
+    its own. A single file is a stack whose pages are rows. Files are sorted by path, compared letter by letter;
+    hidden ones are left out. If every image is gray, the array is gray, of 16 bits if all are, and 0 and 1 if all are
+    black and white; otherwise it is RGB. Transparent images are laid on white, unless all have transparency and at
+    least one is in colour (then RGBA). With ``size``, an image of another size is scaled to cover it (Lanczos, aspect
+    ratio kept) and cropped around its centre. Subfolders of the first level are labels if at least two hold images and
+    no image lies next to them.
 
     Args:
         path: the folder, or one file.

@@ -223,7 +223,7 @@ class AsTable(Stream):
     def table(self, array: np.ndarray) -> Any:
         """An arrow table of a matrix ``[B, D]``; ``InputError`` for another number of columns."""
         if array.shape[1] != len(self.names or ()):
-            raise InputError(f"{self.origin} has {array.shape[1]} columns", f"give {len(self.names or ())}, as in the fit")
+            raise InputError(f"{self.origin} has {array.shape[1]} columns", f"give {len(self.names or ())}")
         return as_table(array, self.names)
 
     def piece(self, block: int) -> Any:

@@ -222,7 +222,7 @@ def _require_magic(path: Path) -> None:
             what = f"{path} is not a parquet file, as it does not begin with PAR1"
             raise InputError(what, "give it the extension of its format")
         if tail != b"PAR1" or path.stat().st_size < 12:
-            raise InputError(f"{path} is truncated, as it ends before its data do", "get it again")
+            raise InputError(f"{path} is truncated, as it ends before its data does", "get it again")
     elif head.startswith(b"PAR1"):
         raise InputError(f"{path} is a parquet file", "give it the extension .parquet")
     elif head.startswith(b"FEA1"):

@@ -68,7 +68,7 @@ def _require_kept(
     for name in dict.fromkeys((*rule.sources, rule.target)):
         value = fields[name].decode(u[name][row : row + 1], given=True)[0].as_py()
         told.append(f"{name!r} is {value}")
-    others = f", as do {count - 1:,} other row{'s' * (count > 2)}" if count > 1 else ""
+    others = f" ({count:,} rows do)" if count > 1 else ""
     raise InputError(
         f"{where}, row {row} (counted from 0): {' and '.join(told)}, which breaks --rule {text!r}{others}",
         "correct the data, or omit the rule",
@@ -168,10 +168,8 @@ def _formula_asked(text: str, sides: list[list[Any]], schema: Table, u: ColumnNu
             raise InputError(f"--rule {text!r}: {what}", "omit the rule, or name another column")
     is_coded = fields[target].kind in CODED
     if is_coded or not sources or target in sources:
-        what = f"column {target!r} is {fields[target].kind}" if is_coded else f"column {target!r} is on both sides"
-        what = what if is_coded or sources else f"column {target!r} is computed from no column"
         way = f"pass --column {target!r}=continuous" if is_coded else "write it as in total = net + tax"
-        raise InputError(f"--rule {text!r}: {what}", way)
+        raise InputError(f"--rule {text!r} does not compute a number {target!r} from other columns", way)
     try:
         ast.parse(how, mode="eval")
         return Formula(target, tuple(sources), "", how)
