@@ -197,7 +197,7 @@ def test_which_matrix_holds_the_counts(tmp_path: Path, form: str):
         (scaled, {"raw": logs, "obs": {"n_counts": sizes}}, "raw/X", x, "restored from their logarithms"),
         (logs, {"obs": {"total_counts": sizes}}, "X", x, r"restored.*expm1\(X\) x obs\['total_counts'\] / 10,000"),
         (logs.round(3), {"obs": {"nCount_RNA": sizes}}, "X", x, "restored"),
-        (logs, {"obs": {"n_counts": sizes * 1.13}}, "X", logs, "no raw counts were found: .* X are taken unchanged"),
+        (logs, {"obs": {"n_counts": sizes * 1.13}}, "X", logs, "no raw counts were found; .* X are taken unchanged"),
         (logs, {"obs": {"n_counts": sizes * 0}}, "X", logs, "no raw counts"),
         (logs, {"raw": logs[:, :4]}, "X", logs, "no raw counts"),
         (None, {"raw": logs}, "raw/X", logs, "no raw counts"),
@@ -429,7 +429,7 @@ def test_files_that_are_none(tmp_path: Path):
     assert "does not exist" in refusal(path)
     for content in (b"", b"text", bytes(5000)):
         path.write_bytes(content)
-        assert "is no .h5ad file" in refusal(path)
+        assert "is not an .h5ad file" in refusal(path)
     whole = h5ad(path, counts()).read_bytes()
     for part in (40, 500, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:part])
