@@ -118,5 +118,5 @@ def refusal_of(read: Callable[..., Any], path: Path, **options: Any) -> str:
     with pytest.raises(InputError) as caught:
         read(path, **options)
     message = str(caught.value)
-    assert "\n" not in message and message.endswith(".") and path.name in message, message
+    assert "\n" not in message and not message.endswith(".") and path.name in message, message
     return message

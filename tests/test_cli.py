@@ -276,7 +276,7 @@ def test_files_as_programs_write_them_go_all_the_way(data: str, tmp_path: Path, 
     assert set(read_table("new.csv")["y"].to_pylist()) <= {0, 1}
     where = Path(data) / "y=1" / "ü 0.csv" if data == "parts" else Path(data)
     where.write_text(where.read_text() + where.read_text())
-    assert "names the columns again" in (again := call("evaluate", "run")).sentence and again.status == 2
+    assert "repeats the names of the columns" in (again := call("evaluate", "run")).sentence and again.status == 2
 
 
 READERS = (

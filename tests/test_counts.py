@@ -190,14 +190,14 @@ def test_which_matrix_holds_the_counts(tmp_path: Path, form: str):
         return found.source, found.x[:].numpy(), found.notes
 
     for given, more, place, wanted, note in [
-        (scaled, {"layers": {"counts": x}, "raw": other}, "layers/counts", x, "the counts are those of layers/counts"),
+        (scaled, {"layers": {"counts": x}, "raw": other}, "layers/counts", x, "the counts are taken from layers/counts"),
         (x, {"layers": {"spliced": other}, "raw": other}, "X", x, None),
         (x, {"layers": {"counts": logs}}, "X", x, None),
-        (scaled, {"raw": x}, "raw/X", x, "the counts are those of raw/X"),
+        (scaled, {"raw": x}, "raw/X", x, "the counts are taken from raw/X"),
         (scaled, {"raw": logs, "obs": {"n_counts": sizes}}, "raw/X", x, "restored from their logarithms"),
         (logs, {"obs": {"total_counts": sizes}}, "X", x, r"restored.*expm1\(X\) x obs\['total_counts'\] / 10,000"),
         (logs.round(3), {"obs": {"nCount_RNA": sizes}}, "X", x, "restored"),
-        (logs, {"obs": {"n_counts": sizes * 1.13}}, "X", logs, "no raw counts were found: .* X are taken as they are"),
+        (logs, {"obs": {"n_counts": sizes * 1.13}}, "X", logs, "no raw counts were found; .* X are taken unchanged"),
         (logs, {"obs": {"n_counts": sizes * 0}}, "X", logs, "no raw counts"),
         (logs, {"raw": logs[:, :4]}, "X", logs, "no raw counts"),
         (None, {"raw": logs}, "raw/X", logs, "no raw counts"),
@@ -208,7 +208,7 @@ def test_which_matrix_holds_the_counts(tmp_path: Path, form: str):
         found, values, notes = source(given, **more)
         assert found == place and np.array_equal(values, wanted.astype(np.float32)), (place, note)
         assert notes == [] if note is None else len(notes) == 1 and re.search(note, notes[0]), notes
-    assert "no layer 'absent' (it has X, a): pass --layer" in refusal(h5ad(path, x, layers={"a": x}), layer="absent")
+    assert "no layer 'absent': pass --layer with one of X, a" in refusal(h5ad(path, x, layers={"a": x}), layer="absent")
 
 
 def test_names_of_raw_are_its_own(tmp_path: Path):
@@ -312,7 +312,7 @@ def test_objects_like_anndata():
     frame.loc[3, "type"] = None
     with pytest.raises(InputError, match=r"label 'type' of row 3 \(counted from 0\) is missing"):
         counts_of(data, labels="type")
-    with pytest.raises(InputError, match=r"no labels .kind. in the obs of the data .it has: type, text, depth"):
+    with pytest.raises(InputError, match=r"the obs of the data has no labels 'kind': choose one of type, text, depth"):
         counts_of(data, labels="kind")
 
 
@@ -371,7 +371,7 @@ DAMAGE = {
     "indptr ends early": (set_entry("X/indptr", CELLS, 1), "indptr says 1"),
     "index beyond": (set_entry("X/indices", 2, 9), "indices has 9 at 2, beyond the 9"),
     "index below": (set_entry("X/indices", 2, -1), "indices has -1 at 2"),
-    "fractional indices": (replace("X/indices", np.ones(3)), "whole numbers"),
+    "fractional indices": (replace("X/indices", np.ones(3)), "not integers"),
     "negative count": (set_entry("X/data", 0, -3), r"count -3 at row \d+, column \d+ .* is negative"),
     "not a number": (set_entry("X/data", 0, np.nan), "value nan at row .* not finite"),
     "no shape": (attribute("shape", "x"), "does not say its shape"),
@@ -421,7 +421,7 @@ def test_bad_labels_are_refused(tmp_path: Path):
     no(beyond, "codes of obs/type do not fit its 4 categories")
     no(lambda obs: obs.__setitem__("type", np.arange(3)), "'type' of obs has 3 entries for 20 rows")
     no(lambda obs: obs.__setitem__("type", np.arange(CELLS) + 0.5 * np.nan), "row 0")
-    no(lambda obs: None, "no labels 'type' in the obs of .*it has none")
+    no(lambda obs: None, "the obs of .* has no labels 'type'")
 
 
 def test_files_that_are_none(tmp_path: Path):
@@ -429,7 +429,7 @@ def test_files_that_are_none(tmp_path: Path):
     assert "does not exist" in refusal(path)
     for content in (b"", b"text", bytes(5000)):
         path.write_bytes(content)
-        assert "is no .h5ad file" in refusal(path)
+        assert "is not an .h5ad file" in refusal(path)
     whole = h5ad(path, counts()).read_bytes()
     for part in (40, 500, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:part])
@@ -488,7 +488,7 @@ def test_queries_are_read_from_the_layer_of_the_fit(tmp_path: Path, monkeypatch:
         done(command, "r", "a.h5ad", "--out", "p.npy", "--layer", "other")  # what is asked for wins
         assert np.allclose(np.load("o.npy")[::-1], np.load("p.npy"))
         said = refused(command, "r", "b.h5ad", "--out", "q.npy")
-        assert said == "b.h5ad has no layer 'spliced' (it has X, counts): pass --layer with one that it has."
+        assert said == "b.h5ad has no layer 'spliced': pass --layer with one of X, counts"
         done(command, "r", "b.h5ad", "--out", "q.npy", "--layer", "X")
         assert np.allclose(np.load("o.npy"), np.load("q.npy"))
         done(command, "r", "b.h5ad", "--out", "q.npy", "--layer", "counts")

@@ -467,7 +467,7 @@ def test_a_number_that_is_no_date_takes_no_other_score(fit_to: str, bad: float) 
     other.loc[3, "day"] = bad
     table, usual = vae.score_table(other), vae.score_table(frame)
     assert table["log_px"].drop(3).equals(usual["log_px"].drop(3)) and table["log_px"][3] == -np.inf
-    assert table["reason"][3] == f"day is '{bad:g}', which is no date".replace("2.02114e+07", "20211399")
+    assert table["reason"][3] == f"day is '{bad:g}', which is not a date".replace("2.02114e+07", "20211399")
 
 
 @pytest.mark.parametrize("library", LIBRARIES)

@@ -86,7 +86,7 @@ def test_what_cannot_be_indexed_is_refused():
     for index in (1.5, (0, 1), [[0]], "a"):
         with pytest.raises(TypeError):
             lazy[index]  # type: ignore[index]
-    with pytest.raises(TypeError, match="a batch at a time"):
+    with pytest.raises(TypeError, match="one batch at a time"):
         np.asarray(lazy)
     with pytest.raises(ValueError, match="shape"):
         View(lazy, (3,))
@@ -259,7 +259,7 @@ def test_a_file_is_what_its_bytes_say_and_never_a_script(tmp_path: Path):
     save(tmp_path / "a.jpg", x, format="PNG")
     assert np.array_equal(image_folder(tmp_path).x[0], x)
     (tmp_path / "b.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 7 5\nshowpage\n")
-    assert "b.png is no image" in refusal(tmp_path)
+    assert "b.png is not an image" in refusal(tmp_path)
 
 
 # Sizes
@@ -269,7 +269,7 @@ def test_several_sizes_need_one(tmp_path: Path):
     for name, (height, width) in {"a": (5, 7), "b": (5, 7), "c": (8, 6), "d": (9, 9)}.items():
         save(tmp_path / f"{name}.png", levels(height, width))
     message = refusal(tmp_path)
-    assert "3 sizes, 5x7 (2, as a.png), 8x6 (1, as c.png), 9x9 (1, as d.png);" in message
+    assert "3 sizes, 5x7 (2, as a.png), 8x6 (1, as c.png), 9x9 (1, as d.png):" in message
     assert "--size 5x7 (height x width)" in message
     found = image_folder(tmp_path, size=(4, 6))
     assert found.x.shape == (4, 4, 6) and "4 images scaled to cover 4x6" in found.notes[0]
@@ -307,7 +307,7 @@ def test_order_labels_and_what_is_left_alone(tmp_path: Path):
     found = image_folder(tmp_path)
     assert found.row_names == ("B/x.PNG", "a/deep/er/1.png", "a-/1.png", "b/10.png", "b/2.png")
     assert found.labels.tolist() == [0, 1, 2, 3, 3] and found.label_names == ("B", "a", "a-", "b")
-    assert found.notes == ["2 files that are no images were left alone"] and found.skipped == []
+    assert found.notes == ["2 files that are not images were ignored"] and found.skipped == []
     save(tmp_path / "top.png", levels(*SHAPE))
     assert image_folder(tmp_path).labels is None
     assert image_folder(tmp_path / "b").labels is None
@@ -402,7 +402,7 @@ def test_a_lazy_file_that_is_damaged_or_changes_is_named_when_it_is_read(tmp_pat
         save(tmp_path / f"{name}.png", levels(40, 40))
     lazy = image_folder(tmp_path, in_memory=0).x
     save(tmp_path / "b.png", levels(41, 40))
-    with pytest.raises(InputError, match=r"b.png has changed: it is 41x40 and was 40x40"):
+    with pytest.raises(InputError, match=r"b.png has changed, as it is 41x40 and was 40x40"):
         lazy[[0, 1]]
     (tmp_path / "b.png").write_bytes((tmp_path / "c.png").read_bytes()[:700])
     with pytest.raises(InputError, match=r"b.png cannot be decoded"):
@@ -484,7 +484,7 @@ def test_pages_are_rows_or_said_to_be_left_out(extension: str, tmp_path: Path) -
 def test_a_damaged_page_and_another_size_are_named(tmp_path: Path) -> None:
     first, second = (Image.new("L", size, 3) for size in ((6, 5), (4, 5)))
     first.save(tmp_path / "s.tif", save_all=True, append_images=[first, second])
-    with pytest.raises(InputError, match=r"5x6 \(2, as s.tif#1\), 5x4 \(1, as s.tif#3\); .*--size 5x6"):
+    with pytest.raises(InputError, match=r"5x6 \(2, as s.tif#1\), 5x4 \(1, as s.tif#3\): .*--size 5x6"):
         read(tmp_path / "s.tif")
     assert read(tmp_path / "s.tif", reading={"size": (5, 6)}).x.shape == (3, 5, 6)
 

@@ -238,7 +238,7 @@ def test_what_does_not_fit_is_refused(image_run: Run, digits: tuple[np.ndarray, 
     x, labels = digits
     with pytest.raises(latens.InputError, match="labels must hold one value a row"):
         report.render(image_run, x, labels=labels[:-1])
-    with pytest.raises(latens.InputError, match="expected data of shape"):
+    with pytest.raises(latens.InputError, match="the data must be of shape"):
         report.render(image_run, x.reshape(len(x), -1))
     with pytest.raises(latens.InputError, match="without rows"):
         report.render(image_run, x[:0])

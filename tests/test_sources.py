@@ -49,7 +49,7 @@ def refusal(path: str | Path, **options: object) -> str:
     with pytest.raises(InputError) as caught:
         read(path, **options)  # type: ignore[arg-type]
     message = str(caught.value)
-    assert "\n" not in message and message.endswith((".", "?")), message
+    assert "\n" not in message and not message.endswith("."), message
     assert Path(str(path)).name.split(":")[0] in message, message
     return message
 
@@ -143,7 +143,7 @@ def test_npz_keys(tmp_path: Path) -> None:
     path = tmp_path / "two.npz"
     np.savez(path, a=a, b=b)
     assert "a, b" in refusal(path)
-    assert "its arrays are: a, b" in refusal(f"{path}:c")
+    assert "has no array 'c': choose one of a, b" in refusal(f"{path}:c")
     source = read(f"{path}:b")
     assert np.array_equal(source.x, b) and source.origin == f"{path}:b"
     np.savez(path, x_train=a, y_train=[1, 2, 3], x_test=b[:3], y_test=[7, 8, 9], name=["u", "v", "u"])
@@ -202,12 +202,12 @@ def test_labels_from_elsewhere(tmp_path: Path) -> None:
     np.save(tmp_path / "nan.npy", np.array([1, 2, np.nan, 4]))
     np.save(tmp_path / "square.npy", np.zeros((4, 4)))
     np.save(tmp_path / "objects.npy", np.array([{}, 1, 2, 3], dtype=object), allow_pickle=True)
-    no("short.csv", "2 labels .* 4 rows")
+    no("short.csv", "2 labels, .* 4 rows")
     no("wide.csv", "more than one column")
     no("nan.npy", "label of row 2 .* is missing")
     no("square.npy", r"shape \(4, 4\)")
     no("objects.npy", "unpickles")
-    no("absent.npy", "absent.npy' in .*no file of that name")
+    no("absent.npy", "no labels .*absent.npy', .*no file of that name")
 
 
 # Tables
@@ -275,7 +275,7 @@ def test_labels_and_dropped_columns(tmp_path: Path) -> None:
     assert "no column 'age'" in refusal(path, drop="age")
     assert "id, note, x, y, kind" in refusal(path, labels="species")
     assert "label of row 1" in refusal(path, labels="note", drop=["kind"])
-    assert "no column left" in refusal(path, drop=["id", "note", "x", "y", "kind"])
+    assert "no column besides" in refusal(path, drop=["id", "note", "x", "y", "kind"])
     late = tmp_path / "late.csv"
     late.write_text("a,b\n" + "1,2\n" * 400_000 + "1,0.5\n")
     assert read(late).x.slice(400_000).to_pydict() == {"a": [1], "b": [0.5]}
@@ -311,15 +311,15 @@ BAD_TABLES = {
     "underscore": ("a,b\n1,1_000\n2,3\n4,5\n", "column 'b' holds numbers, but row 0 is '1_000'"),
     "infinity": ("a,b\n1,2\n3,inf\n", "column 'b', row 1 is 'inf', which is not finite"),
     "too large": ("a,b\n1,2\n3,1e999\n", "column 'b', row 1 is '1e999', which is not finite"),
-    "too few fields": ("a,b\n1,2\n3\n", "line 3: 1 field.*, the first line has 2"),
-    "too many fields": ("a,b\n1,2\n3,4,5\n", "line 3: 3 field.*, the first line has 2"),
-    "wider than its header": ("a,b\n1,2,3\n4,5,6\n", "line 2: 3 field"),
+    "too few fields": ("a,b\n1,2\n3\n", "line 3 has 1 field, and the first line has 2"),
+    "too many fields": ("a,b\n1,2\n3,4,5\n", "line 3 has 3 fields, and the first line has 2"),
+    "wider than its header": ("a,b\n1,2,3\n4,5,6\n", "line 2 has 3 fields"),
     "two of one name": ("a,b,a\n1,2,3\n", "columns 1 and 3 are both called 'a'"),
     "no name": ("a,,c\n1,2,3\n", "column 2 has no name"),
     "header only": ("a,b\n", "no rows"),
     "blank": ("\n\n", "no rows"),
     "open quote": ('a,b\n1,"2\n3,4\n', "unexpected end of data"),
-    "latin-1": ("größe,b\n1,2\n".encode("latin-1"), r"line 1: byte 2 \(0xf6\) is not UTF-8 text; .*--encoding"),
+    "latin-1": ("größe,b\n1,2\n".encode("latin-1"), r"line 1: byte 2 \(0xf6\) is not UTF-8 text: .*--encoding"),
     "zeros": (b"\0" * 100, "zero bytes"),
 }  # fmt: skip
 
@@ -356,10 +356,10 @@ BAD_FILES = {
     "magic.npy": (b"\x93NUMPY", "version"),
     "header.npy": (npy("{'descr': '<f8', 'shape'}\n"), "damaged"),
     "cut-header.npy": (npy(HUGE)[:40], "truncated"),
-    "huge.npy": (npy(HUGE, bytes(64)), "truncated.*8,000,000,000,000,000 bytes, and 64 are there"),
+    "huge.npy": (npy(HUGE, bytes(64)), "truncated.*8,000,000,000,000,000 bytes .*has 64"),
     "negative.npy": (npy(HUGE.replace("1000)", "-1000)")), "negative"),
     "short.npy": (npy_bytes(np.zeros((4, 3)))[:-1], "truncated"),
-    "long.npy": (npy_bytes(np.zeros((4, 3))) + b"x", "1 bytes follow"),
+    "long.npy": (npy_bytes(np.zeros((4, 3))) + b"x", "1 byte follows"),
     "objects.npy": (npy(OBJECTS, bytes(16)), "never unpickles"),
     "words.npy": (npy_bytes(np.array([["ab", "c"]] * 3)), "text"),
     "complex.npy": (npy_bytes(np.ones((3, 2), complex)), "Complex"),
@@ -371,7 +371,7 @@ BAD_FILES = {
     "tiny.idx": (b"\x00\x00", "magic"),
     "header.idx": (plain[:9], "truncated"),
     "short.idx": (plain[:-1], "truncated"),
-    "long.idx": (plain + b"x", "1 bytes follow"),
+    "long.idx": (plain + b"x", "1 byte follows"),
     "huge.idx": (b"\x00\x00\x08\x03" + b"\xff" * 12 + bytes(100), "truncated"),
     "huge.idx.gz": (gzip.compress(b"\x00\x00\x08\x03" + b"\xff" * 12 + bytes(100)), "truncated"),
     "large.idx.gz": (gzip.compress(b"\x00\x00\x08\x01\x00\x00\xc0\x00" + bytes(100)), "truncated"),
@@ -380,7 +380,7 @@ BAD_FILES = {
     "cut-images-idx3-ubyte.gz": (zipped[:-9], "truncated"),
     "garbage-images-idx3-ubyte.gz": (zipped + b"garbage", "gzip"),
     "flipped-images-idx3-ubyte.gz": (zipped[:-6] + bytes([zipped[-6] ^ 1]) + zipped[-5:], "CRC"),
-    "table.parquet": (b"PAR1", "is truncated: it ends before its data does"),
+    "table.parquet": (b"PAR1", "is truncated, as it ends before its data does"),
     "noextension": (b"1,2", "unknown extension"),
     "table.csv.gz": (gzip.compress(b"a,b\n1,2\n")[:-5], "truncated"),
 }
@@ -428,7 +428,7 @@ def test_missing_and_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert "does not exist" in refusal("x" * 5000 + ".npy")
     for options in ({"drop": "a"}, {"labels": "nothing-there"}):
         refusal(tmp_path / "train.npy", **options)
-    with pytest.raises(InputError, match="it has: alcohol"):
+    with pytest.raises(InputError, match="name one of alcohol"):
         read("wine", drop="alcool")
     with pytest.raises(InputError, match="pixels"):
         read("digits", drop="pixel_0_0")
@@ -514,7 +514,7 @@ def test_full_disk(tmp_path: Path, extension: str) -> None:
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, old[1]))  # the next best to a full disk
     try:
-        with pytest.raises(InputError, match=f"cannot write .*a.{extension}: ") as caught:
+        with pytest.raises(InputError, match=f"cannot write .*a.{extension} .*: make room") as caught:
             write(path, np.random.default_rng(0).normal(size=(5000, 10)))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
@@ -542,7 +542,7 @@ def test_atomic_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(InputError, match=r"a.txt: no space left on device"):
+    with pytest.raises(InputError, match=r"a.txt \(no space left on device\)"):
         write_text(path, "lost")
     assert sorted(os.listdir(tmp_path)) == ["a.txt", "link"] and path.read_text() == "new"
 

@@ -139,17 +139,17 @@ BAD = {
               r"column 'a' is string in .*v\.parquet and double in .*u\.parquet"),
     "lacks": (lambda f: ParquetBlocks(folder_of(f, u=TEXT, v=ONE)), r"v\.parquet lacks column 't', which .*u"),
     "more": (lambda f: ParquetBlocks(folder_of(f, u=ONE, v=TEXT)), r"u\.parquet lacks column 't', which .*v"),
-    "no column": (lambda f: ParquetBlocks(parquet(f / "p"), ["z"]), "no column 'z': it has a, b, c, label"),
+    "no column": (lambda f: ParquetBlocks(parquet(f / "p"), ["z"]), "no column 'z': name one of a, b, c, label"),
     "no rows": (lambda f: ParquetBlocks(folder_of(f, u=ONE[:0])), "has no rows"),
     "npy missing": (lambda f: NpyStream(str(f / "x.npy")), "there is no file"),
-    "npy truncated": (lambda f: NpyStream(str(truncated(npy(f / "x.npy", X), 1000))), "is truncated: it declares"),
+    "npy truncated": (lambda f: NpyStream(str(truncated(npy(f / "x.npy", X), 1000))), "is truncated, as it declares"),
     "npy longer": (lambda f: NpyStream(str(longer(npy(f / "x.npy", X)))), "bytes follow its data"),
     "npy objects": (lambda f: NpyStream(str(npy(f / "x.npy", np.array([{}])))), "never unpickles"),
     "npy text": (lambda f: NpyStream(str(npy(f / "x.npy", np.array(["a"])))), "the values are text"),
-    "npy header": (lambda f: NpyStream(str(truncated(npy(f / "x.npy", X), 40))), "is truncated: it ends before"),
-    "npy no rows": (lambda f: NpyStream(str(npy(f / "x.npy", X[:0]))), r"shape \(0, 3\), without rows"),
-    "block drops": (lambda f: first_batch(Dropping(X)), r"block 0 has \[9\] rows and declares 10"),
-    "block varies": (lambda f: first_batch(Varying(X)), r"have float64 \(3,\), int64 \(\) and float32"),
+    "npy header": (lambda f: NpyStream(str(truncated(npy(f / "x.npy", X), 40))), "is truncated, as it ends before"),
+    "npy no rows": (lambda f: NpyStream(str(npy(f / "x.npy", X[:0]))), r"has no rows"),
+    "block drops": (lambda f: first_batch(Dropping(X)), r"block 0 has 9 rows and declares 10"),
+    "block varies": (lambda f: first_batch(Varying(X)), r"float64 \(3,\), int64 \(\) and those of another float32"),
     "damaged": (lambda f: ParquetBlocks(damaged(parquet(f / "p") / "part-0.parquet")).table(0), "damaged"),
     "changed": (lambda f: changed(parquet(f / "p") / "part-0.parquet"), "part-0.parquet"),
 }  # fmt: skip
@@ -221,7 +221,7 @@ def test_held_out_rows_are_distinct_and_increasing(rows: int, count: int):
 
 
 def test_samples_that_cannot_be_are_refused():
-    with pytest.raises(InputError, match="hold out 11 of 10 rows"):
+    with pytest.raises(InputError, match="11 of 10 rows cannot be held out"):
         held_out_rows(10, 11)
 
 

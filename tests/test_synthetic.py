@@ -318,7 +318,7 @@ def test_a_numeric_target_is_scored_by_its_explained_variance() -> None:
 
 BAD_FRAMES = {
     "no columns": ({}, {}, "no columns"),
-    "no kind": ({"a": np.zeros(2)}, {}, "'a'.*kind"),
+    "not a kind": ({"a": np.zeros(2)}, {}, "'a'.*kind"),
     "no column": ({"a": np.zeros(2)}, {"a": "numeric", "b": "numeric"}, "'b'"),
     "other kind": ({"a": np.zeros(2)}, {"a": "ordinal"}, "'a'.*kind"),
     "two axes": ({"a": np.zeros((2, 2))}, {"a": "numeric"}, "'a'.*shape"),

@@ -175,8 +175,8 @@ def test_named_texts_in_frames_and_pieces_of_streams() -> None:
 
 
 NOTES = {
-    "bare": (["$5", "$7.50", "8"], [5.0, 7.5, 8.0], "numbers such as '8' were read as those with $"),
-    "bare per cent": (["5%", "7%", "0"], [5, 7, 0], "numbers such as '0' were read as those with %"),
+    "bare": (["$5", "$7.50", "8"], [5.0, 7.5, 8.0], "numbers such as '8' were read as if they had $"),
+    "bare per cent": (["5%", "7%", "0"], [5, 7, 0], "numbers such as '0' were read as if they had %"),
     "twins": (["1.1", "1.10", "1.9"], [1.1, 1.1, 1.9], "'1.1' and '1.10' were read as one number; pass --format"),
 }  # fmt: skip
 
@@ -262,7 +262,7 @@ def test_a_run_reads_other_forms_of_the_same_kind() -> None:
     assert found.values.to_pylist() == [1234.5, 8.0]
     found = understood(pa.chunked_array([["1.234,50 €", "8,00 €"]]), "x", "t.csv", Hints(known=known))
     assert found.values.to_pylist() == [1234.5, 8.0] and found.form.write(found.values).to_pylist()[1] == "8,00 €"
-    with pytest.raises(InputError, match="row 1 is 'abc', which is no number written as"):
+    with pytest.raises(InputError, match="row 1 is 'abc', which is not a number written as"):
         understood(pa.chunked_array([["$8.00", "abc"]]), "x", "t.csv", Hints(known=known))
     lenient = understood(pa.chunked_array([["$8.00", "abc"]]), "x", "t.csv", Hints(known=known, lenient=True))
     assert lenient.values.to_pylist() == [8.0, None] and lenient.unread.to_pylist() == [False, True]
@@ -307,5 +307,5 @@ BROKEN = [
 
 @pytest.mark.parametrize("fields", BROKEN, ids=str)
 def test_broken_records_are_refused(fields: Any) -> None:
-    with pytest.raises(InputError, match="a form of text that is none"):
+    with pytest.raises(InputError, match="a form of text that is not valid"):
         Form.from_json(fields)

@@ -676,7 +676,7 @@ def test_without_a_compiler_the_step_runs_eagerly_and_says_so(monkeypatch):
 
     monkeypatch.setattr("latens.machine.compiler.has_compiler", lambda: False)
     loop = trainer(vae(), data(), compile=True, progress=Listening()).run()
-    assert notes == ["no C++ compiler was found, so the step is not compiled and runs eagerly"] and loop.finished
+    assert notes == ["no C++ compiler was found, so the step runs without being compiled"] and loop.finished
 
 
 def test_the_compile_decision_is_in_the_record(tmp_path):

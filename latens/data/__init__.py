@@ -1,4 +1,4 @@
-"""The way of the data into latens: a source, its array, its schema.
+"""How data enter latens: a source, its array or table, its schema.
 
 >>> import latens.data
 >>> source = latens.data.read("digits")

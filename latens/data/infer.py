@@ -1,4 +1,4 @@
-"""From any array-like to an array, and from an array to its schema."""
+"""Turn any array-like into an array, and infer the schema of an array."""
 
 from __future__ import annotations
 
@@ -13,44 +13,46 @@ from latens.errors import InputError
 from latens.schema import KINDS, LAYOUTS, MAX_LEVELS, Schema, chunks, levels_of, require_numeric
 from latens.schema.cells import require_once
 
-SHARED_SCALE_COLUMNS = 16  # a flat vector with fewer columns is a table, whatever its values
-SPANS = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))  # that floats of images are scaled to
-MAX_DISTINCT = 256  # different floats, at most, that may be levels
-MAX_LOSS = 1e-3  # of a column's standard deviation: float32 may lose this much
+SHARED_SCALE_COLUMNS = 16  # vectors with fewer columns are never levels on one scale
+SPANS = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))  # the usual ranges of floats in images
+MAX_DISTINCT = 256  # floats with at most this many different values may be levels
+MAX_LOSS = 1e-3  # float32 may lose this fraction of a column's standard deviation
 
 
 def as_array(x: Any) -> tuple[np.ndarray, tuple[str, ...] | None]:
-    """The numbers of an array-like, and its column names where it has them.
+    """The numbers of an array-like, and its column names or None.
 
     Args:
         x: a numpy array, a pandas or polars data frame or series, a pyarrow table, a torch tensor, nested
-            lists, or anything with ``__array__``. Memory is shared where the library allows it.
+            lists, or anything with ``__array__``. Memory is shared if the library allows it.
 
     Raises:
-        InputError: no numbers (text, objects, dates, complex), masked or missing cells, a ragged list, a
-            sparse matrix, or a data frame with two columns of one name.
+        InputError: values that are not numbers (text, objects, dates, complex), masked or missing cells, a ragged
+            list, a sparse matrix, or a data frame with two columns of one name.
 
     >>> array, names = as_array([[1, 2], [3, 4]])
     >>> array.shape, names
     ((2, 2), None)
     """
     if isinstance(x, str | bytes | os.PathLike):
-        raise InputError(f"expected an array, got the text {str(x)!r}; read a file with latens.data.read.")
+        raise InputError(f"the data must be an array, got the text {str(x)!r}", "read a file with latens.data.read")
     if hasattr(x, "nnz") and hasattr(x, "toarray"):
-        raise InputError("sparse matrices are not read; pass X.toarray(), a dense array.")
+        raise InputError("a sparse matrix is not an array", "pass the dense X.toarray()")
     if _is_frame(x):
         return _from_frame(x)
     if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
-        raise InputError(f"the data has {int(x.mask.sum()):,} masked cells; fill them with X.filled(value).")
-    if hasattr(x, "detach") and hasattr(x, "cpu"):  # a torch tensor with a gradient, or on another device
+        raise InputError(f"the data has {int(x.mask.sum()):,} masked cells", "fill them with X.filled(value)")
+    if hasattr(x, "detach") and hasattr(x, "cpu"):  # a torch tensor, perhaps with a gradient or on another device
         x = x.detach().cpu()
-        if str(x.dtype) == "torch.bfloat16":  # numpy has none
+        if str(x.dtype) == "torch.bfloat16":  # numpy has no bfloat16
             x = x.float()
     try:
         array = np.asarray(x)
     except (ValueError, TypeError, RuntimeError, NotImplementedError) as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"cannot make an array of this {type(x).__name__} ({reason}).") from error
+        raise InputError(
+            f"no array can be made of this {type(x).__name__} ({reason})", "give rows of numbers of equal length"
+        ) from error
     require_numeric(array.dtype)
     return array, None
 
@@ -58,30 +60,30 @@ def as_array(x: Any) -> tuple[np.ndarray, tuple[str, ...] | None]:
 def infer(
     x: Any, names: Sequence[str] | None = None, kind: str = "auto", levels: int | None = None, *, layout: str = "auto"
 ) -> Schema:  # fmt: skip
-    """The schema of an array: layout, kind of values, dtype kept in memory.
+    """Infer the schema of an array: layout, kind of values, dtype kept in memory.
 
-    *Layout.* 2 axes are vectors; 3 are images ``N x H x W``; 4 are ``N x C x H x W`` where the second axis
-    has 1 to 4 entries, and ``N x H x W x C`` where only the last has.
+    *Layout.* 2 axes are vectors; 3 are images ``N x H x W``; 4 are ``N x C x H x W`` if the second axis
+    has 1 to 4 entries, and ``N x H x W x C`` if only the last has.
 
     *Kind.* Booleans and {0, 1} are binary. Whole numbers 0..255 are levels if the dtype is uint8, if the data
-    are images, or if they are vectors with at least 16 columns on one scale: of the columns that vary, half
-    or more reach half of the largest value. There are max + 1 levels, or 256 where max > 127. Floats of at most 256
-    different values that are evenly spaced over 0..1 or -1..1 (of images: over any range) are levels likewise: they
-    keep their numbers, and have masses, not densities. The rest is continuous; what a model gives for floats that all
-    lie in 0..1 (of images: in -1..1 or 0..255) is clipped to that.
+    are images, or if they are vectors with at least 16 columns on one scale: at least half of the columns that vary
+    reach half of the largest value. There are max + 1 levels, or 256 if max > 127. Floats with at most 256
+    different values, evenly spaced over 0..1 or -1..1 (in images: over any range), are levels too: they
+    keep their numbers and have masses, not densities. Everything else is continuous; if all floats lie in 0..1 (in
+    images: in -1..1 or 0..255), the model's output is clipped to that range.
 
-    *Storage.* uint8 for 8-bit data and up to 256 levels, otherwise float32, or float64 where float32 would
+    *Storage.* uint8 for 8-bit data and up to 256 levels, otherwise float32, or float64 if float32 would
     lose more than a thousandth of a column's standard deviation.
 
     Args:
         x: ``[N, D]``, ``[N, H, W]``, ``[N, H, W, C]`` or ``[N, C, H, W]``; anything :func:`as_array` reads.
-        names: column names, instead of those that ``x`` has.
+        names: column names, in place of those of ``x``.
         kind: "auto", "continuous", "binary", "levels" or "count".
         levels: number of levels; implies kind "levels".
         layout: "auto", or one of ``latens.schema.LAYOUTS``: "TC" for sequences N x T x C.
 
     Raises:
-        InputError: empty data, one row, another number of axes, a value that is not finite (with its
+        InputError: empty data, a single row, another number of axes, a value that is not finite (with its
             position), or values that are not of the kind asked for.
 
     >>> infer(np.arange(12.0).reshape(3, 2, 2)).reason
@@ -93,7 +95,7 @@ def infer(
     array, found = as_array(x)
     layout, shape, note = _asked_layout(array, layout) if layout != "auto" else _layout(array)
     if len(array) < 2:
-        raise InputError(f"the data needs at least 2 rows, got n_samples={len(array)}; give more rows.")
+        raise InputError(f"fitting needs at least 2 rows, got n_samples={len(array)}", "give more rows")
     if names is None:
         names = found
     names = None if names is None else tuple(str(name) for name in names)
@@ -109,7 +111,7 @@ def infer(
         float(scan.high.max()), _reason(array, scan, why, note), span, tuple(constant.values()),
     )  # fmt: skip
     if kind != "continuous":
-        schema.check(array)  # a kind that was asked for may not fit
+        schema.check(array)  # the values may not be of the kind asked for
     return schema
 
 
@@ -118,13 +120,13 @@ def _is_frame(x: Any) -> bool:
 
 
 def _from_frame(frame: Any) -> tuple[np.ndarray, tuple[str, ...] | None]:
-    """Column by column, so that one column of text does not turn every number into an object."""
+    """The array and the names of a data frame, read by column: a column of text would make every number an object."""
     labels = list(getattr(frame, "column_names", frame.columns))
     require_once(labels, "the data frame")
     columns = [np.asarray(frame[label]) for label in labels]
     for label, column in zip(labels, columns):
         if column.dtype == object and any(_is_missing(value) for value in column):
-            raise InputError(f"column {str(label)!r} has missing cells; fill them or leave those rows out.")
+            raise InputError(f"column {str(label)!r} has missing cells", "fill them, or leave those rows out")
         require_numeric(column.dtype, f"column {str(label)!r}")
     dtype = np.result_type(*columns) if columns else np.dtype(float)
     array = np.empty((frame.shape[0], len(columns)), dtype)
@@ -139,33 +141,34 @@ def _is_missing(value: Any) -> bool:
 
 def _wanted_kind(kind: str, levels: int | None) -> str:
     if kind not in ("auto", *KINDS):
-        raise InputError(f"unknown kind {kind!r}; the kinds are auto, {', '.join(KINDS)}.")
+        raise InputError(f"the kind must be one of auto, {', '.join(KINDS)}, got {kind!r}")
     if levels is None:
         return kind
     if isinstance(levels, bool) or not isinstance(levels, int | np.integer) or not 2 <= levels <= MAX_LEVELS:
-        raise InputError(f"levels must be a whole number from 2 to {MAX_LEVELS:,}, got {levels!r}.")
+        raise InputError(f"levels must be a whole number from 2 to {MAX_LEVELS:,}, got {levels!r}")
     if kind not in ("auto", "levels"):
-        raise InputError(f"levels={levels} belongs to kind 'levels', not to {kind!r}; leave one of them out.")
+        raise InputError(f"levels={levels} belongs to kind 'levels', not to {kind!r}", "omit one of them")
     return "levels"
 
 
 def _asked_layout(x: np.ndarray, layout: str) -> tuple[str, tuple[int, ...], str]:
-    """Layout and event shape where the user has named the layout."""
+    """Layout, event shape and a note, for a layout that the user named."""
     if layout not in LAYOUTS:
-        raise InputError(f"unknown layout {layout!r}; the layouts are auto, {', '.join(LAYOUTS)}.")
+        raise InputError(f"the layout must be one of auto, {', '.join(LAYOUTS)}, got {layout!r}")
     if x.ndim != LAYOUTS[layout] or x.size == 0:
-        raise InputError(f"the layout {layout} needs {LAYOUTS[layout]} axes with entries, got shape {x.shape}.")
+        axes = f"{LAYOUTS[layout]} axes, none empty"
+        raise InputError(f"the layout {layout} needs {axes}, got the shape {x.shape}", "omit --layout, or name another")
     event = x.shape[1:]
     shape = (1, *event) if layout == "HW" else (event[2], *event[:2]) if layout == "HWC" else event
     return layout, shape, f"; read as {layout}, as asked"
 
 
 def _layout(x: np.ndarray) -> tuple[str, tuple[int, ...], str]:
-    """Layout, event shape and, where it was a choice, a note."""
+    """Layout, event shape, and a note if there was a choice."""
     if x.ndim == 2 and x.shape[1] == 0:
-        raise InputError(f"0 feature(s) (shape={x.shape}) while a minimum of 1 is required.")
+        raise InputError(f"0 feature(s) (shape={x.shape}) while a minimum of 1 is required", "give at least one column")
     if x.ndim in (2, 3, 4) and x.size == 0:
-        raise InputError(f"the data is empty: its shape is {x.shape}, n_samples={len(x)}.")
+        raise InputError(f"the data is empty, with the shape {x.shape} (n_samples={len(x)})", "give some rows")
     if x.ndim == 2:
         return "vector", x.shape[1:], ""
     if x.ndim == 3:
@@ -177,19 +180,20 @@ def _layout(x: np.ndarray) -> tuple[str, tuple[int, ...], str]:
             return "CHW", (a, b, c), note
         if c <= 4:
             return "HWC", (c, a, b), ""
-        raise InputError(f"images need 1 to 4 channels, on the second or the last axis, got shape {x.shape}.")
-    hint = " Reshape your data, one row per datum." if x.ndim < 2 else ""
-    raise InputError(f"expected a table (2 axes) or images (3 or 4 axes), got {x.ndim} axes, shape {x.shape}.{hint}")
+        what = f"images of the shape {x.shape} have more than 4 channels"
+        raise InputError(what, "put 1 to 4 channels on the second or the last axis")
+    remedy = "give a first axis of rows" + " (Reshape your data)" * (x.ndim < 2)
+    raise InputError(f"the data must be a table (2 axes) or images (3 or 4), got the shape {x.shape}", remedy)
 
 
 @dataclass
 class _Scan:
-    """What one pass over the data sees; ``low`` and ``high`` hold a value per cell."""
+    """What one pass over the data sees; ``low`` and ``high`` hold one value per cell."""
 
     low: np.ndarray
     high: np.ndarray
     finite: bool
-    small: np.ndarray | None  # which of 0..255 occur, if nothing else does
+    small: np.ndarray | None  # which of 0..255 occur, or None if other values do
 
 
 def _scan(x: np.ndarray) -> _Scan:
@@ -219,7 +223,7 @@ def _mark_small(part: np.ndarray, seen: np.ndarray) -> np.ndarray | None:
 def _kind_and_span(
     x: np.ndarray, scan: _Scan, layout: str, kind: str, levels: int | None
 ) -> tuple[str, int | None, tuple[float, float] | None, str]:
-    """Kind, number of levels, span, and the words for them."""
+    """Kind, number of levels, span, and a description."""
     if scan.small is None and kind in ("auto", "levels") and (grid := _grid(x, scan, layout, kind, levels)):
         count, span = grid
         return "levels", count, span, f"{count} levels, evenly spaced from {span[0]:g} to {span[1]:g}"
@@ -227,11 +231,11 @@ def _kind_and_span(
     if kind != "continuous" or x.dtype.kind != "f":
         return kind, levels, None, why
     ends = _usual_span(float(scan.low.min()), float(scan.high.max()), every=layout not in ("vector", "TC"))
-    return kind, levels, ends, why + (f"; what the model gives is clipped to {ends[0]:g}..{ends[1]:g}" if ends else "")
+    return kind, levels, ends, why + (f"; the model's output is clipped to {ends[0]:g}..{ends[1]:g}" if ends else "")
 
 
 def _kind(x: np.ndarray, scan: _Scan, layout: str, kind: str, levels: int | None) -> tuple[str, int | None, str]:
-    """Kind, number of levels, and the words for both."""
+    """Kind, number of levels, and a description."""
     if kind in ("continuous", "binary", "count"):
         return kind, 2 if kind == "binary" else None, f"{kind}{'s' * (kind == 'count')}, as asked"
     if kind == "levels":
@@ -239,10 +243,8 @@ def _kind(x: np.ndarray, scan: _Scan, layout: str, kind: str, levels: int | None
             top = int(min(max(scan.high.max(), 1), MAX_LEVELS))
             levels = _levels(top)
             if levels > MAX_LEVELS:
-                raise InputError(
-                    f"the largest value, {scan.high.max():g}, would make more than {MAX_LEVELS:,} levels; "
-                    "use kind 'continuous'."
-                )
+                what = f"the largest value, {scan.high.max():g}, would make more than {MAX_LEVELS:,} levels"
+                raise InputError(what, "use kind 'continuous'")
         return "levels", int(levels), f"{levels} levels, as asked"
     if scan.small is None:
         return "continuous", None, "continuous"
@@ -265,9 +267,9 @@ def _kind(x: np.ndarray, scan: _Scan, layout: str, kind: str, levels: int | None
 
 
 def distinct(x: np.ndarray, seen: np.ndarray | None = None) -> np.ndarray | None:
-    """The different values of ``x`` and those seen before, sorted; None where there are more than MAX_DISTINCT."""
+    """The different values of ``x`` and of those seen before, sorted; None if there are more than MAX_DISTINCT."""
     found = np.zeros(0, x.dtype) if seen is None else seen
-    step = 1 << 12  # so that it soon ends where values hardly repeat
+    step = 1 << 12  # ends early if values hardly repeat
     for start in range(0, x.size, step):
         found = np.union1d(found, x.reshape(-1)[start : start + step])
         if len(found) > MAX_DISTINCT:
@@ -279,7 +281,7 @@ def distinct(x: np.ndarray, seen: np.ndarray | None = None) -> np.ndarray | None
 def _grid(
     x: np.ndarray, scan: _Scan, layout: str, kind: str, levels: int | None
 ) -> tuple[int, tuple[float, float]] | None:
-    """(levels, span) of floats that are evenly spaced, ``levels`` of them if that is asked; None for others."""
+    """(levels, span) of floats that are evenly spaced, with ``levels`` levels if that is asked; None for others."""
     if x.dtype.kind != "f" or not scan.finite:
         return None
     image, varying = layout not in ("vector", "TC"), scan.high[scan.high > scan.low]
@@ -297,8 +299,8 @@ def _grid(
 
 
 def _spacing(values: np.ndarray, span: tuple[float, float], levels: int | None) -> int | None:
-    """The smallest number of levels over the span among which all values are, unless so few values would be by chance:
-    each that is no end lies within the rounding of one of L levels with probability 2 (L - 1) times it."""
+    """The smallest number L of levels over the span that include all values; None if chance explains that: a value
+    other than an end lies within the rounding r of one of L levels with probability 2 (L - 1) r."""
     inside = int(((values > span[0]) & (values < span[1])).sum())
     for count in range(2, MAX_DISTINCT + 1) if levels is None else [levels]:
         level, loose = levels_of(values, span, count)
@@ -309,12 +311,12 @@ def _spacing(values: np.ndarray, span: tuple[float, float], levels: int | None) 
 
 
 def _usual_span(low: float, high: float, *, every: bool) -> tuple[float, float] | None:
-    """The first of the usual ranges that holds all values; unless ``every`` one counts, 0..1 or none."""
+    """The first of the usual ranges that holds all values, or None; only 0..1 counts unless ``every`` range does."""
     return next((span for span in SPANS[: None if every else 1] if span[0] <= low < high <= span[1]), None)
 
 
 def _levels(top: int) -> int:
-    """A sample that reaches beyond 127 is one of 8-bit values, even if it happens to miss 255."""
+    """The number of levels up to a largest value: data that exceed 127 have 8 bits, even if 255 does not occur."""
     return 256 if 127 < top < 256 else top + 1
 
 
@@ -337,7 +339,7 @@ def _fits_float32(x: np.ndarray, scan: _Scan) -> bool:
         return False
     span = high - low
     worst = np.maximum(largest * 2.0**-24, 2.0**-150)  # half the spacing of float32
-    # The standard deviation is at least span / sqrt(2 N), which nearly always settles it in one pass.
+    # the standard deviation is at least span / sqrt(2 N), which nearly always settles the question in one pass
     doubtful = np.flatnonzero((span > 0) & (worst > MAX_LOSS * span / np.sqrt(2 * len(x))))
     for column in doubtful.tolist():
         cell: Any = (slice(None), *np.unravel_index(column, x.shape[1:]))
@@ -349,7 +351,7 @@ def _fits_float32(x: np.ndarray, scan: _Scan) -> bool:
 
 
 def _constant_cells(scan: _Scan, schema: Schema) -> dict[int, float]:
-    """Flat indexes in the model's layout of the cells that never vary, and their values."""
+    """The flat indexes, in the model's layout, of the cells that never vary, and their values."""
     same, value = (cells.reshape(schema.user_shape) for cells in (scan.low == scan.high, scan.low))
     if schema.layout == "HWC":
         same, value = np.moveaxis(same, -1, 0), np.moveaxis(value, -1, 0)

@@ -1,6 +1,6 @@
-"""Data that become tensors when rows are asked for: files of images, sparse counts, and views of them.
+"""Data whose rows become tensors only when they are indexed: files of images, sparse counts, and views of them.
 
-A :class:`Lazy` stands where a loader expects a tensor; only the rows of a batch are ever dense in memory.
+A :class:`Lazy` takes the place of a tensor in a loader; only the rows of a batch are ever dense in memory.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-if TYPE_CHECKING:  # torch is imported where tensors are made: reading data needs none
+if TYPE_CHECKING:  # torch is imported where tensors are made, as reading data does not need it
     import torch
     from torch import Tensor
 
 
-COPIED_BYTES = 2**26  # of rows that are copied rather than looked at where they lie
+COPIED_BYTES = 2**26  # up to this size rows are copied; larger ones are viewed in place
 
 
 class Lazy(ABC):
     """A leaf of a tree of data, ``[N, *event]``, whose rows are made when they are indexed.
 
-    A subclass says ``shape``, the numpy ``kind`` of its values, and :meth:`rows`; rows must be a function of their
-    index alone. Indexing takes an int, a slice, a boolean mask ``[N]``, or a list, array or tensor of row numbers, in
-    any order and repeated at will, and raises ``IndexError`` beyond the rows.
+    A subclass defines ``shape``, the numpy ``kind`` of its values, and :meth:`rows`; a row must be a function of its
+    number alone. Indexing takes an int, a slice, a boolean mask ``[N]``, or a list, array or tensor of row numbers in
+    any order, with repeats, and raises ``IndexError`` for a row that does not exist.
 
     >>> class Squares(Lazy):
     ...     shape, kind = (5, 1), np.dtype("float32")
@@ -44,22 +44,22 @@ class Lazy(ABC):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type of the tensors."""
+        """The torch dtype of the tensors."""
         import torch
 
         return torch.from_numpy(np.empty(0, self.kind)).dtype
 
     @property
     def ndim(self) -> int:
-        """Number of axes, that of the rows included."""
+        """Number of axes, including that of the rows."""
         return len(self.shape)
 
     def dim(self) -> int:
-        """As ``ndim``."""
+        """The same as ``ndim``, as tensors have it."""
         return len(self.shape)
 
     def numel(self) -> int:
-        """Number of cells, of all rows together."""
+        """Number of cells of all rows together."""
         return math.prod(self.shape)
 
     def __len__(self) -> int:
@@ -73,14 +73,14 @@ class Lazy(ABC):
         return made if numbers.ndim else made[0]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        raise TypeError(f"data of shape {self.shape} are read a batch at a time: index them, as in x[:100]")
+        raise TypeError(f"data of shape {self.shape} are read one batch at a time: index them, as in x[:100]")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(shape={self.shape}, dtype={self.kind.name})"
 
 
 class Subset(Lazy):
-    """Some rows of a lazy leaf, as a view: row i is ``lazy[rows[i]]``.
+    """A view of some rows of a lazy leaf: row i is ``lazy[rows[i]]``.
 
     >>> class Numbers(Lazy):
     ...     shape, kind = (9,), np.dtype("int64")
@@ -98,22 +98,24 @@ class Subset(Lazy):
         self.shape, self.kind = (len(self.index), *lazy.shape[1:]), lazy.kind
 
     def rows(self, index: np.ndarray) -> np.ndarray:
+        """The rows ``[B, *event]`` of the viewed leaf."""
         return self.lazy.rows(self.index[index])
 
 
 class LazyTensor(Lazy):
-    """A tensor as a lazy leaf, so that some of its rows are a :class:`Subset` and no copy."""
+    """A tensor as a lazy leaf, so that some of its rows are a :class:`Subset`, not a copy."""
 
     def __init__(self, tensor: Tensor):
         self.array = tensor.detach().cpu().numpy()
         self.shape, self.kind = self.array.shape, self.array.dtype
 
     def rows(self, index: np.ndarray) -> np.ndarray:
+        """The rows ``[B, *event]`` of the tensor."""
         return self.array[index]
 
 
 def some(x: Tensor | Lazy, index: Tensor) -> Tensor | Lazy:
-    """Some rows: a copy of few, a view of many, or where rows are made when they are indexed."""
+    """Some rows of a tensor or a lazy leaf: a copy of few rows of a tensor, else a view."""
     if isinstance(x, Lazy):
         return Subset(x, index)
     few = x[:1].numel() * x.element_size() * len(index) < COPIED_BYTES or x.device.type != "cpu"
@@ -123,23 +125,24 @@ def some(x: Tensor | Lazy, index: Tensor) -> Tensor | Lazy:
 class View(Lazy):
     """A lazy leaf whose rows have another event shape (of as many cells) or another type.
 
-    Gray images ``N x H x W`` become the model's ``N x 1 x H x W``, 16-bit levels become floats. Raises ``ValueError``
-    where the cells do not fit.
+    Gray images ``N x H x W`` become the model's ``N x 1 x H x W``, and 16-bit levels become floats. Raises
+    ``ValueError`` if the number of cells differs.
     """
 
     def __init__(self, lazy: Lazy, event: Sequence[int] | None = None, kind: Any = None):
         event = lazy.shape[1:] if event is None else tuple(event)
         if math.prod(event) != math.prod(lazy.shape[1:]):
-            raise ValueError(f"rows of shape {lazy.shape[1:]} cannot be seen in shape {event}")
+            raise ValueError(f"rows of shape {lazy.shape[1:]} cannot be viewed in the shape {event}")
         self.lazy, self.shape = lazy, (len(lazy), *event)
         self.kind = lazy.kind if kind is None else np.dtype(kind)
 
     def rows(self, index: np.ndarray) -> np.ndarray:
+        """The rows ``[B, *event]`` in the new shape and type."""
         return self.lazy.rows(index).reshape(len(index), *self.shape[1:]).astype(self.kind, copy=False)
 
 
 def row_numbers(index: Any, rows: int) -> np.ndarray:
-    """The row numbers 0 .. rows - 1 that an index names: an array ``[B]``, or ``[]`` for an int.
+    """The row numbers, from 0 to rows - 1, that an index selects: an array ``[B]``, of no axes for an int.
 
     >>> row_numbers(slice(-2, None), 5), row_numbers([-1, 0], 5)
     (array([3, 4]), array([4, 0]))
@@ -147,7 +150,7 @@ def row_numbers(index: Any, rows: int) -> np.ndarray:
     if isinstance(index, slice):
         return np.arange(*index.indices(rows))
     if isinstance(index, tuple):
-        raise TypeError("index the rows alone, one index and no more")
+        raise TypeError("only rows can be indexed: pass a single index")
     numbers = np.asarray(index)
     if numbers.size == 0 and numbers.ndim == 1:
         return np.zeros(0, np.int64)
@@ -156,8 +159,9 @@ def row_numbers(index: Any, rows: int) -> np.ndarray:
             raise IndexError(f"a mask of shape {numbers.shape} does not fit {rows} rows")
         return np.flatnonzero(numbers)
     if numbers.ndim > 1 or numbers.dtype.kind not in "iu":
-        raise TypeError(f"row numbers are whole and on one axis, got {numbers.dtype} of shape {numbers.shape}")
+        raise TypeError(f"row numbers must be integers on one axis, got {numbers.dtype} of shape {numbers.shape}")
     numbers = numbers.astype(np.int64)
     if numbers.size and (numbers.min() < -rows or numbers.max() >= rows):
-        raise IndexError(f"row {numbers[(numbers < -rows) | (numbers >= rows)].flat[0]} is not one of {rows} rows")
+        beyond = numbers[(numbers < -rows) | (numbers >= rows)].flat[0]
+        raise IndexError(f"there is no row {beyond} among {rows} rows")
     return np.where(numbers < 0, numbers + rows, numbers)

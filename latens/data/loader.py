@@ -1,7 +1,7 @@
-"""Batches with a saved position.
+"""Batches with a position that can be saved.
 
-A loader is anything with ``rows``, ``__len__`` (batches an epoch) and ``batches(epoch, start)``: the position is the
-pair (epoch, batch), two integers, and the batches from any position on are a function of it and of the seed.
+A loader is anything with ``rows``, ``__len__`` (batches per epoch) and ``batches(epoch, start)``. The position is the
+pair of integers (epoch, batch); the batches from any position on are a function of it and of the seed.
 """
 
 from __future__ import annotations
@@ -24,8 +24,15 @@ Transform = Callable[[Tree, Tensor, int], Tree]  # (x, rows, seed) -> x
 
 @dataclass
 class Batch:
-    """x, c: trees with B rows; weight: ``[B]`` or None; rows: the index ``[B]`` of each row in the loader's data, which
-    random transforms go by; numbers: its number in the user's data, which messages name (default: rows)."""
+    """A batch of B rows.
+
+    Args:
+        x: the rows, a tree of tensors ``[B, ...]``.
+        c: the conditions, a tree of tensors ``[B, ...]``, or None.
+        weight: ``[B]`` or None.
+        rows: ``[B]``, the index of each row in the loader's data, which seeds random transforms.
+        numbers: ``[B]``, the number of each row in the user's data, for messages; ``rows`` by default.
+    """
 
     x: Tree
     c: Tree
@@ -34,10 +41,11 @@ class Batch:
     numbers: Tensor | None = None
 
     def part(self, index: slice) -> Batch:
-        """The rows of one process."""
+        """The share of rows of one process."""
         return Batch(*(trees.take(tree, index) for tree in (self.x, self.c, self.weight, self.rows, self.numbers)))
 
     def to(self, device: torch.device) -> Batch:
+        """The batch with x, c and weight on a device; row numbers stay where they are."""
         if device.type == "cpu":
             return self
         x, c, weight = (trees.to_device(tree, device) for tree in (self.x, self.c, self.weight))
@@ -45,23 +53,34 @@ class Batch:
 
 
 class Loader(Protocol):
-    """What the training loop and the evaluations ask of data."""
+    """What training and evaluation need of data: a loader of batches."""
 
     rows: int
 
     def __len__(self) -> int: ...
 
-    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]: ...
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch from number ``start`` on."""
+        ...
 
 
 class ArrayLoader:
-    """Batches of in-memory tensors, each one index operation; 8-bit data stays 8-bit.
+    """Batches of tensors in memory, each made by one index operation; 8-bit data stay 8-bit.
 
-    With ``shuffle``, every epoch has its own order, a function of (seed, epoch), and the rows that do not fill a last
-    batch are left out of that epoch; without, all rows come in order. ``weight`` is scaled to mean 1 over the data.
-    ``transform(x, rows, seed)`` is applied to each batch, with a seed of (seed, epoch), or a fixed one without shuffle.
-    ``numbers``: the number of each row in the user's data, for messages. Raises ``InputError`` where no weight is
-    positive.
+    Args:
+        x: the rows, a tree of tensors ``[N, ...]``.
+        c: the conditions, a tree of tensors ``[N, ...]``, or None.
+        batch_size: rows per batch.
+        shuffle: whether every epoch has an order of its own, a function of (seed, epoch); rows that do not fill the
+            last batch are then left out of that epoch. Without it, all rows come in order.
+        seed: the seed of orders and transforms.
+        weight: ``[N]``, scaled to mean 1 over the data.
+        transform: ``transform(x, rows, seed)``, applied to each batch with a seed made of (seed, epoch), or with a
+            fixed one without ``shuffle``.
+        numbers: ``[N]``, the number of each row in the user's data, for messages.
+
+    Raises:
+        InputError: no weight is positive.
     """
 
     def __init__(
@@ -71,9 +90,8 @@ class ArrayLoader:
         self.x, self.c, self.numbers = x, c, numbers
         self.rows = trees.rows((x, c))
         if weight is not None and not weight.sum() > 0:
-            raise InputError(
-                f"the sample weights of all {self.rows} rows of a part of the data are zero: give some a positive one"
-            )
+            what = f"the sample weights of all {self.rows} rows of the training or of the validation data are zero"
+            raise InputError(what, "give some of them a positive weight")
         self.weight = None if weight is None else weight * (self.rows / weight.sum())
         self.batch_size = min(batch_size, self.rows)
         self.seed, self.shuffle, self.transform = seed, shuffle, transform
@@ -82,12 +100,14 @@ class ArrayLoader:
         return self.rows // self.batch_size if self.shuffle else -(-self.rows // self.batch_size)
 
     def order(self, epoch: int) -> Tensor:
+        """The row numbers ``[N]`` in the order of an epoch."""
         if not self.shuffle:
             return torch.arange(self.rows)
         generator = torch.Generator().manual_seed(seed_of(self.seed, Key.ORDER, epoch))
         return torch.randperm(self.rows, generator=generator)
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch from number ``start`` on."""
         order = self.order(epoch)
         seed = seed_of(self.seed, Key.TRANSFORM, epoch if self.shuffle else 0)
         for number in range(start, len(self)):
@@ -100,7 +120,7 @@ class ArrayLoader:
             yield Batch(x, trees.take(self.c, index), trees.take(self.weight, index), rows, numbers)
 
     def in_order(self) -> ArrayLoader:
-        """The same data without shuffle: every row once, in order, its transform fixed."""
+        """A loader of the same data without shuffle: every row once, in order, with a fixed transform."""
         other = copy.copy(self)
         other.shuffle = False
         return other

@@ -1,4 +1,4 @@
-"""Rows of data in the user's form, with the schema that reads them and the conditions that go with them."""
+"""Rows of data in the user's form, with the schema that reads them and their conditions."""
 
 from __future__ import annotations
 
@@ -26,14 +26,21 @@ from latens.schema.cells import as_numbers, is_empty, listed, require_once
 from latens.schema.column import CODED
 from latens.tensors.trees import Tree
 
-LEAST_SIZE = 1e-3  # counts of a row without any, whose logarithm is to be finite
-LABEL = "label"  # the name by which labels that are no column of a table are asked for
+LEAST_SIZE = 1e-3  # counts assumed for a row without any, so that the logarithm is finite
+LABEL = "label"  # the name of labels that are not a column of a table
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What the user has said of the data: kinds of columns (``{name: kind}``), columns that are given, kind and layout
-    of an array, forms of columns of text, rules between columns ("none": those that are found are not kept)."""
+    """What the user has said about the data.
+
+    Args:
+        columns: the kinds of columns, ``{name: kind}``.
+        condition: the columns that are given, not modelled.
+        kind, layout: of an array; see :func:`latens.data.infer`.
+        formats: the forms of columns of text, ``{name: form}``.
+        rules: rules between columns; "none" keeps none of those found.
+    """
 
     columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
     condition: tuple[str, ...] = ()
@@ -44,7 +51,7 @@ class Asked:
 
     @property
     def hints(self) -> Hints:
-        """What that says of columns of text."""
+        """The part of it that concerns columns of text."""
         words = {name for name, kind in self.columns.items() if kind.partition(":")[0] in CODED}
         return Hints(frozenset(words), formats=self.formats)
 
@@ -56,17 +63,19 @@ class Rows:
     Args:
         x: an array in the user's layout, an arrow table, or a :class:`latens.data.lazy.Lazy`.
         schema: what a row is.
-        given: what the conditions are (the table's own schema, or one of the labels), or None.
+        given: the schema of the conditions (that of the table, or one of the labels), or None.
         cells: the conditions, an arrow table of N rows, or None.
-        labels: one value a row, or None; words as codes of ``label_names``.
-        where: words for messages.
-        back: the way from an arrow table back to the frame that ``x`` came from, or None.
-        found: of a table, how its columns of text are written, and their cells as they were found.
-        order: for each column of the user's array its place in the schema, where columns were found by name in another
-            order; None where the orders are one.
-        index: the columns that name the rows in the file they came from, an arrow table of N rows, or None.
-        notes: what was done in finding the columns that a person should know, a sentence each.
-        row_names: what each row is called, or None; ``row_kind``, "file" or "cell", is what the names are of.
+        labels: one value per row ``[N]``, words as codes of ``label_names``; or None.
+        label_names: the words that the codes of labels stand for, or None.
+        where: what messages call the data.
+        back: the function from an arrow table to a frame of the library that ``x`` came from, or None.
+        found: for a table, how its columns of text are written, and their cells as they were found.
+        order: for each column of the user's array, its place in the schema, if columns were found by name in another
+            order; else None.
+        index: the columns that name the rows in their file, an arrow table of N rows, or None.
+        notes: what was done to find the columns, one sentence each, if a person should know it.
+        row_names: the name of each row, or None.
+        row_kind: what the names are of, "file" or "cell".
     """
 
     x: Any
@@ -88,7 +97,7 @@ class Rows:
         return len(self.x)
 
     def take(self, rows: Any) -> Rows:
-        """The rows of these numbers, in their order."""
+        """The rows with these numbers ``[B]``, in that order."""
         index = np.asarray(rows)
         return dataclasses.replace(
             self, x=taken(self.x, index), cells=None if self.cells is None else self.cells.take(index),
@@ -105,37 +114,37 @@ class Rows:
         return names if names is None or self.order is None else tuple(names[j] for j in self.order)
 
     def in_order(self, x: Any) -> Any:
-        """An array ``[N, D]`` in the schema's order of columns, in the user's."""
+        """Put an array ``[N, D]`` from the schema's order of columns into the user's."""
         return x if self.order is None else x[:, self.order]
 
     @cached_property
     def unknown(self) -> dict[str, int]:
-        """How many cells of each column hold a level that was never seen; they count as missing."""
+        """The number of cells of each column whose level was never seen; they count as missing."""
         return self._encoded[1] if isinstance(self.schema, Table) else {}
 
     @property
     def broken(self) -> dict[str, int]:
-        """How many rows break each rule; the cell that the rule bounds counts as missing there."""
+        """The number of rows that break each rule, by its text; the rule's target counts as missing there."""
         return self._encoded[2] if isinstance(self.schema, Table) else {}
 
     @property
     def warnings(self) -> list[str]:
-        """What a person should know of these rows before trusting what is made of them, a sentence each."""
+        """What a person should know before trusting results from these rows, one sentence each."""
         return [*self.remarks, *unknown_levels(self.unknown), *broken_rules(self.broken)]
 
     @property
     def remarks(self) -> list[str]:
-        """What was done in reading and in finding the columns, a sentence each."""
+        """What was done to read the rows and to find their columns, one sentence each."""
         return [*self.notes, *(self.found.notes if self.found else ())]
 
     def written(self, table: Any, *, as_text: bool = False) -> Any:
-        """A table of as many rows with its text in the form in which it was found; see
+        """Write a table of N rows with its text in the form in which it was found; see
         :func:`latens.data.tables.reading.written`."""
         return table if self.found is None else self.found.written(table, as_text=as_text)
 
     def sifted(self, *, refuse: bool = True) -> tuple[Rows, list[Odd]]:
-        """The same rows with impossible cells left out of what the model sees, and the odd cells among them; rows that
-        are made when they are indexed are taken as they are. ``refuse``: as of :func:`latens.schema.sift_table`."""
+        """The same rows with impossible cells hidden from the model, and their odd cells; lazy rows are not checked.
+        ``refuse`` as in :func:`latens.schema.sift_table`."""
         if isinstance(self.x, Lazy):
             return self, []
         if isinstance(self.schema, Table):
@@ -144,13 +153,12 @@ class Rows:
         else:
             inside, odd = sift_array(self.schema, self.x)
         rows = dataclasses.replace(self)
-        vars(rows).update(inside=torch.from_numpy(np.array(inside)))  # where the rows would keep it
+        vars(rows).update(inside=torch.from_numpy(np.array(inside)))  # a cached property of the rows
         return rows, odd
 
     @property
     def missing(self) -> np.ndarray:
-        """Which modelled cells of a table are missing, as the user gave them, ``[N, D]``: no number, no level and no
-        text stands there."""
+        """Mask ``[N, D]`` of the modelled cells of a table that the user left empty: no number, level or text."""
         assert isinstance(self.schema, Table)
         found = np.stack([is_empty(self.x.column(name)) for name in self.schema.names], 1)
         for name, texts in ({} if self.found is None else self.found.unread_texts).items():
@@ -160,7 +168,7 @@ class Rows:
 
     @property
     def handed_through(self) -> dict[str, Any]:
-        """The columns of a table that are not modelled and go out as they came in: conditions and what was left out."""
+        """The columns of a table that are not modelled and pass through unchanged: conditions and those left out."""
         if not isinstance(self.schema, Table):
             return {}
         made = {field.name for field in self.schema.outer}
@@ -168,18 +176,18 @@ class Rows:
         return {name: self.x.column(name) for name in kept if name in self.x.column_names}
 
     def named(self, table: Any) -> Any:
-        """An arrow table of these rows with the columns that name them in front."""
+        """Put the columns that name these rows in front of an arrow table of N rows."""
         like = self.found.stored if self.found else getattr(self.x, "schema", None)
         return with_index(table, self.index, like)
 
     @property
     def complete(self) -> bool:
-        """Whether no cell is missing, as far as a table tells; arrays have no gaps."""
+        """Whether no cell of a table is missing; True for arrays, which have no gaps."""
         return not isinstance(self.schema, Table) or not bool(np.isnan(np.asarray(self.inside)).any())
 
     @cached_property
     def inside(self) -> Tensor | Lazy:
-        """x in the model's form."""
+        """x in the model's form, ``[N, *shape]``."""
         if isinstance(self.x, Lazy):
             return View(self.x, self.schema.shape, self.schema.storage)
         if isinstance(self.schema, Table):
@@ -188,7 +196,7 @@ class Rows:
 
     @cached_property
     def _encoded(self) -> tuple[np.ndarray, dict[str, int], dict[str, int]]:
-        """The numbers of a table, its cells of unknown levels, and its rows that break rules."""
+        """The numbers ``[N, D]`` of a table, its counts of unknown levels, and its counts of rows that break rules."""
         assert isinstance(self.schema, Table)
         found: tuple[dict[str, int], dict[str, int]] = {}, {}
         return self.schema.to_model(self.x, self.where, unknown=found[0], broken=found[1]), *found
@@ -206,7 +214,7 @@ class Rows:
 
 
 def unknown_levels(unknown: Mapping[str, int]) -> list[str]:
-    """A sentence for each column with levels that were never seen in fitting.
+    """A warning for each column with levels that were never seen in fitting.
 
     >>> unknown_levels({"cut": 2})
     ["column 'cut': 2 cells with levels that were never seen in fitting; they count as missing"]
@@ -219,7 +227,7 @@ def unknown_levels(unknown: Mapping[str, int]) -> list[str]:
 
 
 def broken_rules(broken: Mapping[str, int]) -> list[str]:
-    """A sentence for each rule that rows break.
+    """A warning for each rule that rows break.
 
     >>> broken_rules({"start <= end": 1})
     ['rule start <= end: 1 row breaks it; the cell that it bounds counts as missing there']
@@ -232,21 +240,22 @@ def broken_rules(broken: Mapping[str, int]) -> list[str]:
 
 
 def taken(x: Any, index: np.ndarray) -> Any:
-    """Some rows of an array, an arrow table, lazy rows (as a view) or rows."""
+    """Some rows of an array, an arrow table, lazy rows (as a view) or :class:`Rows`."""
     if isinstance(x, Lazy):
         return Subset(x, index)
     return x[index] if isinstance(x, np.ndarray) else x.take(index)
 
 
 def library_sizes(x: Tensor | Lazy, count: int = 1024) -> Tensor:
-    """The total of each row, ``[N]`` floats."""
+    """The total of each row of counts, ``[N]`` floats."""
     if isinstance(x, Lazy):
         return torch.cat([x[i : i + count].sum(-1) for i in range(0, len(x), count)]).float()
     return x.sum(-1).float()
 
 
 def canonical_order(x: Tensor | Lazy, weight: np.ndarray | None = None) -> np.ndarray:
-    """An order of the rows that depends on their contents alone, so that a fit does not depend on the order given."""
+    """An order ``[N]`` of the rows that depends on their contents alone, so that a fit does not depend on the order in
+    which they are given."""
     first = np.arange(len(x)) if weight is None else np.argsort(weight, kind="stable")
     flat = _digests(x) if isinstance(x, Lazy) else x.numpy().reshape(len(x), -1)
     flat = np.ascontiguousarray(flat[first])
@@ -255,19 +264,19 @@ def canonical_order(x: Tensor | Lazy, weight: np.ndarray | None = None) -> np.nd
 
 
 def _digests(x: Lazy, count: int = 1024) -> np.ndarray:
-    """Sixteen bytes for each row, equal for equal rows."""
+    """A digest of sixteen bytes for each row, equal for equal rows."""
     rows = (row.tobytes() for i in range(0, len(x), count) for row in x[i : i + count].numpy())
     return np.array([list(blake2b(row, digest_size=16).digest()) for row in rows], dtype=np.uint8)
 
 
 def is_counts(x: Any) -> bool:
-    """Whether x is a sparse matrix, or annotated counts (with .X and .obs); a frame may have columns of these names."""
+    """Whether x is a sparse matrix or annotated counts (with .X and .obs), not a frame with columns of these names."""
     annotated = hasattr(x, "X") and hasattr(x, "obs") and not tables.frames.is_frame(x)
     return annotated or (hasattr(x, "nnz") and hasattr(x, "tocsr"))
 
 
 def sparse_rows(X: Any, layer: str | None = None) -> counts.sparse.SparseRows:
-    """Sparse counts as rows that are dense a batch at a time; ``layer``: of annotated ones, as of
+    """Sparse counts as rows that become dense one batch at a time; ``layer`` of annotated counts as in
     :func:`latens.data.counts.sparse.counts_of`."""
     return counts.sparse.counts_of(X, layer=layer).x if hasattr(X, "obs") else counts.sparse.SparseRows(X)
 
@@ -278,16 +287,16 @@ def rows_of(
 ) -> Rows:  # fmt: skip
     """Rows with the schema that their values suggest.
 
-    Tables of columns that are all numbers 0 .. levels - 1 on one scale (pixels in columns), or all 0 and 1, are arrays;
-    any other table keeps a schema of its own a column. An array of rows x columns with missing cells (NaN), or of which
-    columns are asked for by name (column_1, …), is such a table too.
+    A table whose columns all hold whole numbers 0 .. levels - 1 on one scale (pixels in columns), or all 0 and 1, is
+    read as an array; in any other table each column has a schema of its own. A matrix with missing cells (NaN), or
+    with columns that the user named (column_1, …), is such a table too.
 
     Raises:
-        InputError: see :func:`latens.data.infer` and :func:`latens.data.infer_table`; a condition that is not there.
+        InputError: as in :func:`latens.data.infer` and :func:`latens.data.infer_table`, or a condition does not exist.
     """
     asked = asked or Asked()
     if asked.kind not in ("auto", *KINDS):
-        raise InputError(f"unknown kind {asked.kind!r}; the kinds are auto, {', '.join(KINDS)}.")
+        raise InputError(f"the kind must be one of auto, {', '.join(KINDS)}, got {asked.kind!r}")
     common: dict[str, Any] = {"labels": labels, "label_names": label_names, "where": where}
     if _is_matrix_of_columns(x, asked, where):
         x = as_table(x, names)
@@ -312,7 +321,7 @@ def rows_of(
 
 
 def _is_matrix_of_columns(x: Any, asked: Asked, where: str) -> bool:
-    """Whether an array is a table: it has missing cells, or its columns are asked for by name."""
+    """Whether an array is read as a table: it has missing cells, or the user named columns of it."""
     if not isinstance(x, np.ndarray) or x.ndim != 2:
         return False
     named = bool(asked.columns) or any(name != LABEL for name in asked.condition)
@@ -324,30 +333,29 @@ def _is_matrix_of_columns(x: Any, asked: Asked, where: str) -> bool:
 
 
 def require_for_table(asked: Asked, where: str) -> None:
-    """``InputError`` for what is asked of an array and would mean nothing for the columns of a table."""
+    """Raise ``InputError`` for an option that belongs to arrays and has no meaning for a table."""
     if asked.layout != "auto":
-        raise InputError(f"--layout is of an array, and {where} is a table of columns: leave --layout away.")
+        raise InputError(f"--layout is for arrays, and {where} is a table", "omit --layout")
     if asked.kind != "auto" and (asked.columns or asked.condition):
         _refuse_both(asked, where)
 
 
 def without_index(table: Any, known: Iterable[str]) -> tuple[Any, Any]:
-    """The table without the columns to which pandas wrote a frame's index, and these (None where there are none), but
-    for those of names that are ``known`` as columns."""
+    """(the table without the columns to which pandas wrote a frame's index; these columns, or None if there are none).
+    Columns whose names are ``known`` stay in the table."""
     names = [name for name in index_names(table.schema) if name not in set(known)]
     return (table.drop_columns(names), table.select(names)) if names else (table, None)
 
 
 def _refuse_both(asked: Asked, where: str) -> None:
     one, other = "--kind" if asked.kind != "auto" else "--layout", "--column" if asked.columns else "--condition"
-    raise InputError(
-        f"{one} makes {where} an array of one kind of values, and {other} needs columns: leave one of them away."
-    )
+    what = f"{one} reads {where} as an array of one kind of values, and {other} needs columns"
+    raise InputError(what, "omit one of them")
 
 
 def _require_no_columns(asked: Asked, where: str) -> None:
     if set(asked.columns) - set(asked.condition):
-        raise InputError(f"{where} has no columns with names; --column goes with a table, --kind with an array.")
+        raise InputError(f"{where} has no named columns, which --column needs", "pass --kind for an array")
 
 
 def rows_like(
@@ -355,11 +363,11 @@ def rows_like(
     labels: np.ndarray | None = None, label_names: tuple[str, ...] | None = None, where: str = "the data",
     found: Read | None = None, check: bool = True,
 ) -> Rows:  # fmt: skip
-    """Further rows for a schema that stands: columns are found by name, where there are names; others are not used.
-    Without ``check`` what a column or an array cannot hold is looked at later (:meth:`Rows.sifted`).
+    """New rows for an existing schema; columns are found by name, if there are names, and others are not used.
+    Without ``check``, values that do not fit are looked at later (:meth:`Rows.sifted`).
 
     Raises:
-        InputError: a column is missing, or something does not fit; the first place is named.
+        InputError: a column is missing, or a value does not fit; the message names the first place.
     """
     names = getattr(x, "names", names) if isinstance(x, Lazy) else names
     rows = Rows(x, schema, given, None, labels, label_names, where, notes=tuple(getattr(x, "notes", ())))
@@ -370,12 +378,12 @@ def rows_like(
     else:
         rows = _like_array(rows, schema, names, found, check)
     if not len(rows):
-        raise InputError(f"{where}: the data has no rows; give at least one.")
+        raise InputError(f"{where} has no rows", "give at least one")
     return rows
 
 
 def _indexed(rows: Rows, found: Read | None) -> Rows:
-    """Rows of a table without its row index, which is kept apart."""
+    """The rows of a table with its row index moved to ``index``."""
     schema = rows.schema
     known = [f.name for f in schema.fields] if isinstance(schema, Table) else schema.names or ()
     x, index = without_index(rows.x, known)
@@ -390,7 +398,8 @@ def _like_table(rows: Rows, schema: Table, names: Sequence[str] | None, found: R
     if isinstance(x, np.ndarray):
         wanted = [f.name for f in schema.fields]
         if names is None and (x.ndim != 2 or x.shape[1] != len(wanted)):
-            raise InputError(f"expected {len(wanted)} columns ({listed(wanted)}), got an array of shape {x.shape}.")
+            columns = f"{len(wanted)} columns ({listed(wanted)})"
+            raise InputError(f"{rows.where} is an array of shape {x.shape}", f"give {columns}, as in the fit")
         x = as_table(x, wanted if names is None else names)
     if found is None:
         found = read_columns(x, rows.where, Hints().like(schema.fields, lenient))
@@ -401,7 +410,7 @@ def _like_table(rows: Rows, schema: Table, names: Sequence[str] | None, found: R
 def _like_array(rows: Rows, schema: Schema, names: Sequence[str] | None, found: Read | None, check: bool) -> Rows:
     x, cells, where = rows.x, None, rows.where
     if rows.given is not None:
-        none = ", and the model reads them as a condition"
+        none = ", which the model takes as a condition"
         cells = _given_cells(x, rows.given.conditions, rows.labels, rows.label_names, where, none)
     if hasattr(x, "column_names") and found is None:
         x = read_columns(x, where).table
@@ -416,8 +425,8 @@ def _like_array(rows: Rows, schema: Schema, names: Sequence[str] | None, found: 
 def _columns_found(
     x: Any, schema: Schema, names: Sequence[str] | None, where: str
 ) -> tuple[Any, np.ndarray | None, tuple[str, ...]]:
-    """(x with its columns in the schema's order, see ``Rows.order``, a sentence on columns left out): by name where
-    both have names, and by position elsewhere."""
+    """(x with its columns in the schema's order; ``Rows.order``; a note on columns left out). Columns are found by name
+    if both sides have names, else by position."""
     table = hasattr(x, "column_names")
     names = tuple(x.column_names) if table else names
     if schema.names is None or names is None:
@@ -432,14 +441,17 @@ def _columns_found(
 def matched(
     names: Sequence[str], wanted: Sequence[str], where: str
 ) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
-    """Columns found by name: (place of each wanted one among ``names``; for each of ``names`` that is wanted its place
-    among the wanted, None where the orders are one; a sentence on the others, if there are any).
+    """Find columns by name.
+
+    Returns:
+        The place of each wanted column among ``names``; for each wanted one of ``names``, its place among the wanted,
+        or None if the orders agree; and a note on the other columns, if there are any.
 
     >>> matched(["c", "x", "a"], ["a", "c"], "here")
     (array([2, 0]), array([1, 0]), ('here: 1 column that the model was not fitted to is left out (x)',))
 
     Raises:
-        InputError: a wanted name is missing, or is there twice.
+        InputError: a wanted name is missing, or occurs twice.
     """
     there, places = ({name: j for j, name in enumerate(each)} for each in (names, wanted))
     known = [name for name in names if name in places]
@@ -453,14 +465,16 @@ def matched(
 def _require_matched(names: Sequence[str], wanted: Sequence[str], known: Sequence[str], where: str) -> None:
     if not known:
         raise InputError(
-            f"{where} has none of the {len(wanted):,} columns that the model was fitted to ({listed(wanted, 4)}): it "
-            f"has {listed(names, 4)}; give the columns the names that they had in fitting"
+            f"{where} has none of the {len(wanted):,} columns that the model was fitted to ({listed(wanted, 4)}), but "
+            f"{listed(names, 4)}",
+            "give the columns the names that they had in fitting",
         )
     there = set(known)
     if missing := [name for name in wanted if name not in there]:
         others = f" and {len(missing) - 1:,} others of {len(wanted):,}" if len(missing) > 1 else ""
         raise InputError(
-            f"{where} has no column {missing[0]!r}{others}, which the model was fitted to (it has {listed(names)})."
+            f"{where} has no column {missing[0]!r}{others}, which the model was fitted to (it has {listed(names)})",
+            "add what is missing, or rename the columns that hold it",
         )
     require_once(known, where)
 
@@ -472,15 +486,14 @@ def known_columns(schema: AnySchema, given: Table | None = None) -> set[str]:
 
 
 def columns_left(names: Sequence[str], where: str) -> tuple[str, ...]:
-    """A sentence on columns that a model does not know, if there are any."""
+    """A note on columns that the model does not know, if there are any."""
     one = len(names) == 1
     some = f"{len(names):,} column{'s' * (not one)} that the model was not fitted to {'is' if one else 'are'}"
     return (f"{where}: {some} left out ({listed(names, 4)})",) if names else ()
 
 
 def _check_lazy(x: Lazy, schema: Schema) -> None:
-    """``InputError`` unless rows that are made when they are indexed have the schema's shape; of sparse ones the values
-    are looked at too."""
+    """Raise ``InputError`` unless lazy rows have the schema's shape and, if they are sparse, values that fit."""
     schema.check_shape(x.shape, x.kind)
     if isinstance(x, counts.sparse.SparseRows):
         bad, wanted = schema.misfits(x.csr.data)
@@ -490,7 +503,7 @@ def _check_lazy(x: Lazy, schema: Schema) -> None:
 
 
 def as_table(x: np.ndarray, names: Sequence[str] | None = None) -> Any:
-    """A matrix as an arrow table of its columns, NaN as null; without names they are column_1, column_2, …"""
+    """A matrix ``[N, D]`` as an arrow table, NaN as null; without names its columns are column_1, column_2, …"""
     header = [f"column_{j + 1}" for j in range(x.shape[1])] if names is None else [str(name) for name in names]
     if x.dtype.kind == "f" and x.dtype.itemsize > 8:
         x = x.astype(np.float64)
@@ -499,48 +512,47 @@ def as_table(x: np.ndarray, names: Sequence[str] | None = None) -> Any:
 
 
 def as_matrix(table: Any, names: Sequence[str] | None = None) -> np.ndarray:
-    """The columns of an arrow table as one matrix of their common type; ``InputError`` unless all are complete
-    numbers."""
+    """The columns of an arrow table as one matrix ``[N, D]`` of their common type; ``InputError`` unless all of them
+    are numbers without gaps."""
     columns = []
     for name in names or table.column_names:
         cells = table.column(name)
         numbers = numbers_of(cells)
         if numbers is None:
-            raise InputError(
-                f"column {name!r} holds {cells.type}, and numbers are needed here; leave it out with --drop."
-            )
+            what = f"column {name!r} is of the type {cells.type}, and only numbers fit here"
+            raise InputError(what, f"leave it out with --drop {name!r}")
         if np.isnan(numbers).any():
             row = int(np.isnan(numbers).argmax())
-            raise InputError(
-                f"column {name!r} is missing in row {row} (counted from 0), and complete rows are needed here."
-            )
+            what = f"row {row} (counted from 0): column {name!r} is missing, and only complete rows fit here"
+            raise InputError(what, f"fill the cell, or leave the column out with --drop {name!r}")
         columns.append(numbers if cells.null_count or str(cells.type) == "bool" else cells.to_numpy())
     return np.column_stack([c.astype(np.result_type(*columns)) for c in columns])
 
 
 def numbers_of(cells: Any) -> np.ndarray | None:
-    """``[N]`` float64 of cells that are numbers, NaN where null; None where they are words, dates or times."""
+    """Cells that are numbers as ``[N]`` float64, NaN for null; None if they are words, dates or times."""
     return None if str(cells.type).startswith(("date", "time", "duration")) else as_numbers(cells)
 
 
 def array_of(table: Any, schema: Schema, where: str) -> np.ndarray:
-    """The columns of a table that a schema of an array knows, in its order."""
+    """The matrix of the columns of a table that a schema of an array knows, in the schema's order."""
     names = schema.names
     if names is None:
         if table.num_columns != schema.columns:
-            raise InputError(f"{where} has {table.num_columns} columns, and the model was fitted to {schema.columns}.")
+            what = f"{where} has {table.num_columns} columns, and the model was fitted to {schema.columns}"
+            raise InputError(what, "give the same columns in the same order")
         names = tuple(table.column_names)
     matched(table.column_names, names, where)
     return as_matrix(table, names)
 
 
 def _one_scale(table: Any, asked: Asked) -> np.ndarray | None:
-    """The table as a matrix where all of its columns are whole numbers on one scale, or a kind was asked for."""
+    """The table as a matrix if all of its columns are whole numbers on one scale, or if a kind was asked for."""
     if asked.kind != "auto":
         try:
             return as_matrix(table)
         except InputError as error:
-            raise InputError(f"--kind {asked.kind} takes the table for an array of one kind: {error}") from error
+            raise InputError(f"--kind {asked.kind} reads the table as an array of one kind: {error}") from error
     complete = not any(column.null_count for column in table.columns)
     if min(table.num_columns, len(table)) < 2 or not complete or not all(map(is_number, table.schema.types)):
         return None
@@ -552,7 +564,7 @@ def _one_scale(table: Any, asked: Asked) -> np.ndarray | None:
 
 
 def is_number(type: Any) -> bool:
-    """Whether an arrow type is of whole numbers, truth values or floats."""
+    """Whether an arrow type is one of integers, truth values or floats."""
     return pa.types.is_integer(type) or pa.types.is_boolean(type) or pa.types.is_floating(type)
 
 
@@ -561,13 +573,13 @@ def _array_schema(x: np.ndarray, names: Sequence[str] | None, asked: Asked) -> S
 
 
 def _lazy_schema(x: Lazy, names: Sequence[str] | None, asked: Asked) -> Schema:
-    """The schema of rows that are made when they are indexed, from the first of them; of sparse counts from all."""
+    """The schema of lazy rows, from the first of them; of sparse counts, from all."""
     first = x.rows(np.arange(min(len(x), 256)))
     if isinstance(x, counts.sparse.SparseRows):
         return _sparse_schema(x, first, names, asked)
     levels = {1: 256, 2: 65_536}.get(x.kind.itemsize) if x.kind.kind == "u" and asked.kind == "auto" else None
     schema = infer(first, None, asked.kind, levels, layout=asked.layout)
-    seen = f" (of {len(x):,} rows, the first {len(first)} were looked at)"
+    seen = f" (from the first {len(first)} of {len(x):,} rows)"
     return dataclasses.replace(schema, constant=(), constant_values=(), reason=schema.reason.partition(": ")[2] + seen)
 
 
@@ -591,7 +603,7 @@ def _sparse_schema(x: counts.sparse.SparseRows, first: np.ndarray, names: Sequen
 
 
 def _with_given(rows: Rows, asked: Asked) -> Rows:
-    """The rows with their labels, or columns of obs, as conditions, if that was asked."""
+    """The rows with their labels, or columns of obs, as conditions, if the user asked for them."""
     if not asked.condition:
         return rows
     cells = _given_cells(rows.x, asked.condition, rows.labels, rows.label_names, rows.where)
@@ -606,19 +618,19 @@ def _with_given(rows: Rows, asked: Asked) -> Rows:
 
 def _given_cells(
     x: Any, names: Sequence[str], labels: np.ndarray | None, label_names: tuple[str, ...] | None, where: str,
-    none: str = " to be a condition",
+    none: str = " for a condition",
 ) -> Any:  # fmt: skip
-    """An arrow table of the conditions: columns of obs by their names, the labels as "label"; ``none``: what is said
-    where there are no labels."""
+    """An arrow table of the conditions: columns of obs by their names, the labels as "label"; ``none`` completes the
+    message if there are no labels."""
     obs, found = getattr(x, "obs", {}), {}
     for name in names:
         if name in obs:
             values, words = obs[name]()
         elif name != LABEL:
-            there = f"; it has: {listed(tuple(obs))}" if obs else f"; the condition can be {LABEL!r}, of its labels"
-            raise InputError(f"{where} has no column {name!r}{there}.")
+            remedy = f"name one of {listed(tuple(obs))}" if obs else f"name {LABEL!r} for its labels"
+            raise InputError(f"{where} has no column {name!r} for a condition", remedy)
         elif labels is None:
-            raise InputError(f"{where} has no labels{none}; name some with --labels.")
+            raise InputError(f"{where} has no labels{none}", "name them with --labels")
         else:
             values, words = labels, label_names
         found[name] = pa.array([str(v) for v in np.asarray(words)[values]] if words else values)
@@ -626,7 +638,8 @@ def _given_cells(
 
 
 def condition_column(given: Table, name: str) -> Column:
-    """The condition of that name; ``InputError`` lists those there are."""
+    """The column of the condition of that name; an ``InputError`` lists those there are."""
     if name not in given.conditions:
-        raise InputError(f"there is no condition {name!r}; there are: {listed(given.conditions) or 'none'}.")
+        there = listed(given.conditions)
+        raise InputError(f"there is no condition {name!r}", f"name one of {there}" if there else "omit it")
     return given.field(name)

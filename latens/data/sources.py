@@ -1,7 +1,7 @@
-"""Reading data from a path or an embedded name.
+"""Read data from a path or an embedded name.
 
 Files are not trusted: nothing is unpickled, a declared size is compared with the size of the file before
-memory is taken, and whatever is wrong becomes one sentence that names the file.
+memory is allocated, and every fault becomes one sentence that names the file.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ from latens.errors import InputError
 from latens.schema import Column, chunks, require_numeric
 from latens.schema.cells import listed
 
-EMBEDDED = ("digits", "wine", "breast_cancer", "iris", "diabetes")  # scikit-learn has them on board
+EMBEDDED = ("digits", "wine", "breast_cancer", "iris", "diabetes")  # scikit-learn ships them
 FORMATS = (
     ".npy, .npz, .csv, .tsv, .txt, .dat, .parquet, .feather, .h5ad, IDX (*idx*, *-ubyte), .gz of the text and IDX "
     "ones, or a folder of images, .parquet or .csv files"
 )
-IMAGES = (".tif", ".tiff", ".gif", ".webp", ".png")  # of which one file may hold several pages
+IMAGES = (".tif", ".tiff", ".gif", ".webp", ".png")  # extensions of which one file may hold several pages
 READING = ("size", "skip_bad", "pages", "encoding", "layer", "text", "levels", "formats", "na")  # kept with the run
 _USES = {"size": "a folder of images", "skip_bad": "a folder of images",
          "pages": "a folder of images", "encoding": "text (.csv, .txt …)",
@@ -56,20 +56,21 @@ _USES = {"size": "a folder of images", "skip_bad": "a folder of images",
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """Data as it was found.
+    """Data as found in a source.
 
     Args:
         x: an array in the user's layout and dtype, an arrow table, or rows that are made when they are indexed
             (:class:`latens.data.lazy.Lazy`: many images, sparse counts).
-        names: column names, where the source has them.
-        labels: one value per row, ``[N]``: numbers, or codes 0.. of ``label_names``.
-        label_names: the words that the codes stand for, where labels are words.
-        origin: absolute path (``file.npz:key`` for one array of several), or embedded name.
-        hashed: the fingerprint, where reading has told it.
-        notes: what was done in reading that a person should know, a sentence each.
-        found: of a table, how its text is written (:class:`latens.data.tables.reading.Read`).
-        row_names: what each row is called, where the source says: the files of a folder of images ("name.tif#2" for
-            the second of several pages), the cells of an .h5ad. ``row_kind``, "file" or "cell", is what they name.
+        names: column names, or None.
+        labels: one value per row ``[N]``, numbers or codes 0.. of ``label_names``; or None.
+        label_names: the words that the codes stand for, if labels are words.
+        origin: the absolute path (``file.npz:key`` for one array of several), or the embedded name.
+        hashed: the fingerprint, if it was computed while reading.
+        notes: what a person should know about how the data were read, one sentence each.
+        found: for a table, how its text is written (:class:`latens.data.tables.reading.Read`).
+        row_names: the name of each row, or None: the files of a folder of images ("name.tif#2" for the second of
+            several pages), the cells of an .h5ad.
+        row_kind: what the names are of, "file" or "cell".
     """
 
     x: Any
@@ -85,11 +86,12 @@ class Source:
 
     @property
     def is_table(self) -> bool:
+        """Whether ``x`` is an arrow table."""
         return hasattr(self.x, "column_names")
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of ``x``, see :func:`fingerprint`."""
+        """The :func:`fingerprint` of ``x``."""
         return self.hashed or fingerprint(self.x)
 
 
@@ -102,23 +104,23 @@ def read(
 
     Args:
         path_or_name: ``.npy``; ``.npz`` with one array, or one named x, X, data, images ..., or
-            ``file.npz:key``; IDX, gzipped or not (labels beside ``*images-idx3-ubyte*`` are found by their
+            ``file.npz:key``; IDX, gzipped or not (the file of labels next to ``*images-idx3-ubyte*`` is found by its
             name); a table in any format of :func:`latens.data.read_table`; ``.h5ad``; a folder of images, whose
             subfolders are labels, or of ``.parquet`` files; or one of digits, wine, breast_cancer, iris, diabetes.
         labels: a column of a table, a key of the .npz, a column of an .h5ad's obs, or a file with one value per row.
             Words become codes.
-        drop: columns to leave out. Columns of a file without header are column_1, column_2, ...; a first
+        drop: columns to leave out. Columns of a file without a header are column_1, column_2, ...; a first
             column without a name is taken for a row index and left out.
-        reading: ``size`` (height, width), ``skip_bad`` and ``pages`` (each is a row) of a folder of images,
-            ``encoding`` of a csv, ``layer`` of an .h5ad; of columns of text: ``text`` (those that are words),
-            ``levels`` (those named), ``formats``, ``na``.
-        like: the columns of a run, whose text is read as theirs was.
-        lenient: whether cells that those do not read are missing, and said in ``found.unread``.
+        reading: options: ``size`` (height, width), ``skip_bad`` and ``pages`` (each a row) for a folder of images,
+            ``encoding`` for a csv, ``layer`` for an .h5ad; for columns of text, ``text`` (the names of columns of
+            words), ``levels`` (those of columns of levels), ``formats`` and ``na``.
+        like: the columns of a run; text is read as theirs was.
+        lenient: whether cells that cannot be read like that count as missing and are listed in ``found.unread``.
         keep_text: whether the cells of text are kept as they were found, in ``found.text``.
         index: whether a Parquet table keeps its row index, in front; see :func:`latens.data.read_table`.
 
     Raises:
-        InputError: the file is missing, damaged, or of an unknown kind; one sentence with its name and the position.
+        InputError: the file is missing, damaged or of an unknown format; the message has its name and the position.
 
     >>> source = read("iris")
     >>> source.x.num_rows, source.names[0], source.label_names
@@ -129,7 +131,7 @@ def read(
     dropped = (drop,) if isinstance(drop, str) else tuple(drop)
     options = dict(reading or {})
     if unknown := sorted(set(options) - set(READING)):
-        raise InputError(f"unknown option of reading {unknown[0]!r}; the valid ones are {', '.join(READING)}.")
+        raise InputError(f"there is no option of reading {unknown[0]!r}", f"use {', '.join(READING)}")
     if name in EMBEDDED:
         found, origin = _embedded(name, dropped, label), name
     else:
@@ -140,7 +142,7 @@ def read(
         if isinstance(found.x, np.ndarray):
             require_numeric(found.x.dtype, name)
             if found.x.ndim == 0:
-                raise InputError(f"{path} holds a single number; give an array, one row per datum.")
+                raise InputError(f"{path} holds a single number", "give an array with a first axis of rows")
         origin = os.path.abspath(path) + (f":{found.key}" if found.key else "")
     if label is not None and found.labels is None:
         found.labels = _label_file(label, len(found.x))
@@ -153,16 +155,20 @@ def read(
 
 
 def check_reading(reading: Mapping[str, Any], data: Sequence[str]) -> None:
-    """``InputError`` for an option of reading that none of the data, the first of which are named, has a use for."""
+    """Raise ``InputError`` for an option of reading that applies to none of the data; the first is named."""
     uses = {use for name in data for use in _uses(name)}
     for option, use in _USES.items():
         if option in reading and use not in uses:
             name = option_of(option)
-            raise InputError(f"{name} is for {use}, and {data[0]} is none: leave {name} away.")
+            raise InputError(f"{name} is for {use}, and {data[0]} is something else", f"omit {name}")
 
 
 def option_of(name: str) -> str:
-    """The option of the command line by which an option of reading is given."""
+    """The command-line option that sets an option of reading.
+
+    >>> option_of("skip_bad"), option_of("formats")
+    ('--skip-bad', '--format')
+    """
     return "--" + {"formats": "format"}.get(name, name).replace("_", "-")
 
 
@@ -176,10 +182,10 @@ def _uses(name: str) -> tuple[str, ...]:
 
 
 def columns_of(path_or_name: str | os.PathLike[str], reading: Mapping[str, Any] | None = None) -> tuple[str, ...]:
-    """The names of a table's columns, those of labels and of words included; () for other data.
+    """The names of a table's columns, including those of labels and of words; () for other data.
 
     Raises:
-        InputError: the file is missing, or a table whose head cannot be read.
+        InputError: the file is missing, or it is a table whose header cannot be read.
     """
     name = os.fspath(path_or_name)
     if name in EMBEDDED:
@@ -189,8 +195,8 @@ def columns_of(path_or_name: str | os.PathLike[str], reading: Mapping[str, Any] 
 
 
 def fingerprint(x: Any) -> str:
-    """SHA-256 of the dtype, the shape and the bytes of an array (little-endian, C order) or of lazy rows, or of the
-    columns of an arrow table, in hexadecimal.
+    """SHA-256, in hexadecimal, of the dtype, the shape and the bytes (little-endian, C order) of an array or of lazy
+    rows, or of the columns of an arrow table.
 
     >>> fingerprint(np.zeros(2)) == fingerprint(np.zeros((2, 1)))
     False
@@ -207,14 +213,14 @@ def fingerprint(x: Any) -> str:
 
 
 def _table_fingerprint(table: Any) -> str:
-    """The same for the same cells, however they are cut into pieces."""
+    """The fingerprint of a table; it does not depend on how the cells are cut into chunks."""
     from latens.schema.cells import as_numbers, plain
 
     digest = hashlib.sha256(f"{table.schema.names} {[str(t) for t in table.schema.types]} {table.num_rows}".encode())
     for column in table.columns:
         numbers = as_numbers(column)
         if numbers is not None:
-            numbers[np.isnan(numbers)] = np.nan  # one of its many bit patterns
+            numbers[np.isnan(numbers)] = np.nan  # NaN has many bit patterns; this is one
             digest.update(numbers.astype("<f8").tobytes())
         else:
             for text in plain(column).to_pylist():
@@ -226,14 +232,14 @@ def _table_fingerprint(table: Any) -> str:
 
 
 def _locate(name: str) -> tuple[Path, str | None]:
-    """Path and key of ``file`` or ``file.npz:key``; InputError unless the file is there and readable."""
+    """Path and key of ``file`` or ``file.npz:key``; ``InputError`` unless the file exists and is a regular one."""
     path, key = Path(name).expanduser(), None
     match = re.fullmatch(r"(.+\.npz):(.+)", name, re.IGNORECASE)
     if match and not os.path.exists(path):
         path, key = Path(match[1]).expanduser(), match[2]
     if not os.path.exists(path):
         near = _near(path)
-        raise InputError(f"{path} does not exist; " + (f"did you mean {near}?" if near else _embedded_hint()))
+        raise InputError(f"{path} does not exist", f"did you mean {near}?" if near else _embedded_hint())
     if os.path.isdir(path):  # unlike Path.is_dir, False for a name that is too long
         return path, None
     require_file(path)
@@ -244,24 +250,24 @@ def _near(path: Path) -> str:
     try:
         neighbours = os.listdir(path.parent)
     except OSError:
-        return f"{path} in another folder; {path.parent} cannot be listed" if path.parent.exists() else ""
+        return f"{path} in another folder ({path.parent} cannot be listed)" if path.parent.exists() else ""
     visible = [name for name in neighbours if not name.startswith(".")]
     near = [str(path.with_name(name)) for name in difflib.get_close_matches(path.name, visible, 2)]
     return " or ".join(difflib.get_close_matches(str(path), EMBEDDED, 1) + near)
 
 
 def _embedded_hint() -> str:
-    return f"give a file ({FORMATS}) or an embedded name: {', '.join(EMBEDDED)}."
+    return f"give a file ({FORMATS}) or an embedded name ({', '.join(EMBEDDED)})"
 
 
 def _format(path: Path) -> str:
     if os.path.isdir(path):
         if (path / "run.json").exists():
-            raise InputError(f"{path} is the folder of a run, not data; give the data that is to be read.")
+            raise InputError(f"{path} is the folder of a run, not data", "give the data to be read")
         if any((path / name).exists() for name in (".zgroup", ".zarray", "zarr.json")):
             raise InputError(
-                f"{path} is a Zarr store, which latens does not read: write it as .h5ad (anndata.read_zarr(path)."
-                "write_h5ad(file)), or an array as .npy"
+                f"{path} is a Zarr store, which latens does not read",
+                "write it as .h5ad (anndata.read_zarr(path).write_h5ad(file)), or an array as .npy",
             )
         return "table" if holds_tables(path) else "images"
     name = path.name.lower()
@@ -275,7 +281,7 @@ def _format(path: Path) -> str:
         return "images"
     if "idx" in name or plain.endswith("-ubyte"):
         return "idx"
-    raise InputError(f"{path} has an unknown extension; latens reads {FORMATS}.")
+    raise InputError(f"{path} has an unknown extension", f"give one of {FORMATS}")
 
 
 def _read_file(
@@ -284,7 +290,7 @@ def _read_file(
 ) -> Found:
     format = _format(path)
     if drop and format != "table":
-        raise InputError(f"{path} has no column names, so that nothing can be dropped by name.")
+        raise InputError(f"{path} has no named columns to drop", "omit --drop")
     if format == "table":
         more = {"hints": hints, "encoding": options.get("encoding"), "index": index}
         return _read_columns(path, label, tuple(name for name in drop if name != label), more)
@@ -313,7 +319,7 @@ def _read_file(
 
 
 def _read_columns(path: Path, label: str | None, drop: tuple[str, ...], more: dict[str, Any]) -> Found:
-    """A table, with the column of labels taken out of it."""
+    """A table without its column of labels, and the labels."""
     values = None
     if label is not None and label not in (names := table_names(path, more["encoding"])):
         try:  # a first line with numbers in it is a header if it has the name that the user asked for
@@ -326,7 +332,7 @@ def _read_columns(path: Path, label: str | None, drop: tuple[str, ...], more: di
         values = table.column(label)
         table = table.drop_columns([label])
         if not table.num_columns:
-            raise InputError(f"{path} has no column left besides the labels; keep at least one.")
+            raise InputError(f"{path} has no column besides the labels", "keep at least one")
     if values is not None:
         values = np.array(["" if v is None else v for v in values.to_pylist()])
     notes = [*left_out(path), *read.notes, *([] if more["index"] else index_notes(table.schema))]
@@ -337,40 +343,40 @@ def _read_columns(path: Path, label: str | None, drop: tuple[str, ...], more: di
 
 
 def _label_file(label: str, rows: int) -> np.ndarray:
-    """The values of a file of labels."""
+    """The values ``[N]`` of a file of labels."""
     path, key = _locate(label)
     if _format(path) != "table":
         return _read_file(path, key, None, (), {}, Hints()).x
     if kind_of(path.name) != "csv":
         table = read_table(path)
         if table.num_columns != 1:
-            raise InputError(f"{path} has more than one column; give a file with one label per row.")
+            raise InputError(f"{path} has more than one column", "give a file with one label per row")
         return np.array(["" if v is None else v for v in table.column(0).to_pylist()])
     with sentences(path), open_plain(path) as file:
         lines = io.TextIOWrapper(file, "utf-8-sig").read().splitlines()
     found = [record for record in csv.reader(lines, strict=True) if record]
     if any(len(record) != 1 for record in found):
-        raise InputError(f"{path} has more than one column; give a file with one label per row.")
+        raise InputError(f"{path} has more than one column", "give a file with one label per row")
     texts = [record[0].strip() for record in found]
-    return np.array(texts[1:] if len(texts) == rows + 1 else texts, dtype=str)  # with a header, one more
+    return np.array(texts[1:] if len(texts) == rows + 1 else texts, dtype=str)  # a header is one line more
 
 
 def _labels_of(found: Found, name: str, label: str | None) -> tuple[np.ndarray | None, tuple[str, ...] | None]:
-    """The labels, one a row, as numbers or codes of words, and these words."""
+    """(one label per row, a number or the code of a word; the words, or None)."""
     values, rows = found.labels, len(found.x)
     if values is None:
         return None, found.label_names
     if values.shape not in ((rows,), (rows, 1)):
         given = f"{values.size:,} labels" if values.ndim == 1 else f"labels of shape {values.shape}"
-        where = label or "the file of labels beside it"
-        raise InputError(f"{where} has {given} and {name} has {rows:,} rows; give one label per row.")
+        where = label or f"the file of labels of {name}"
+        raise InputError(f"{where} has {given}, and {name} has {rows:,} rows", "give one label per row")
     if found.label_names is not None:
         return values, found.label_names
     return _codes(values.ravel(), f"{name}, labels {label!r}" if label else name)
 
 
 def _codes(values: np.ndarray, what: str) -> tuple[np.ndarray, tuple[str, ...] | None]:
-    """Numbers as they are, words as codes of their sorted names."""
+    """(numbers unchanged, or codes of words in sorted order; the words, or None)."""
     if values.dtype.kind in "US":
         values = values.astype(str)
         for dtype in (np.int64, np.float64):
@@ -381,7 +387,7 @@ def _codes(values: np.ndarray, what: str) -> tuple[np.ndarray, tuple[str, ...] |
                 pass
     empty = (values == "") if values.dtype.kind == "U" else (values != values)
     if empty.any():
-        raise InputError(f"{what}: the label of row {int(empty.argmax())} (counted from 0) is missing; fill it.")
+        raise InputError(f"{what}: the label of row {int(empty.argmax())} (counted from 0) is missing", "fill it")
     if values.dtype.kind != "U":
         require_numeric(values.dtype, what)
         return values, None
@@ -390,18 +396,18 @@ def _codes(values: np.ndarray, what: str) -> tuple[np.ndarray, tuple[str, ...] |
 
 
 def _embedded(name: str, drop: tuple[str, ...], label: str | None) -> Found:
-    """A data set of scikit-learn, with its own labels unless others are asked for."""
+    """A data set of scikit-learn, with its own labels unless the user asks for others."""
     from sklearn import datasets
 
     data = getattr(datasets, f"load_{name}")()
     names = () if name == "digits" else tuple(map(str, data["feature_names"]))
     for column in drop:
         if column not in names:
-            there = f"it has: {listed(names)}" if names else "it has pixels"
-            raise InputError(f"{name} has no column {column!r} to drop; {there}.")
+            there = f"name one of {listed(names)}" if names else "omit --drop, as it has pixels"
+            raise InputError(f"{name} has no column {column!r} to drop", there)
     keep = [j for j, column in enumerate(names) if column not in drop]
     if names and not keep:
-        raise InputError(f"{name} has no column left; keep at least one.")
+        raise InputError(f"{name} has no column left", "keep at least one")
     kept = tuple(names[j] for j in keep)
     x = matrix_table(name, data["data"][:, keep], kept) if names else np.ascontiguousarray(data["images"])
     if label is not None:

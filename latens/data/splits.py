@@ -1,4 +1,4 @@
-"""Which rows are held out: at random, by whole groups, the latest ones, or the same share of every level."""
+"""Choose the rows that are held out: at random, by whole groups, the latest, or the same share of every level."""
 
 from __future__ import annotations
 
@@ -30,19 +30,17 @@ class Split:
 
     @classmethod
     def of(cls, kind: str, cells: Any, name: str) -> Split:
-        """From the cells of a column; ``InputError`` for another kind, or a cell that is missing."""
+        """The split by a column's cells; ``InputError`` for an unknown kind, a missing cell, or texts as times."""
         if kind not in KINDS:
-            raise InputError(f"--split must be {', '.join(f'{k}=COLUMN' for k in KINDS)}, got {kind}={name}.")
+            raise InputError(f"--split must be {', '.join(f'{k}=COLUMN' for k in KINDS)}, got {kind}={name}")
         values = cells if isinstance(cells, np.ndarray) else _plain_values(cells)
         missing = np.array([v is None or v != v for v in values], dtype=bool)
         if missing.any():
-            raise InputError(
-                f"--split {kind}={name}: row {int(missing.argmax())} (counted from 0) has no value; fill it."
-            )
+            row = int(missing.argmax())
+            raise InputError(f"--split {kind}={name}: row {row} (counted from 0) has no value", "fill it")
         if kind == "time" and values.dtype.kind in "OUS":
-            raise InputError(
-                f"--split time={name}: the column holds texts, and dates or numbers have an order in time."
-            )
+            what = f"--split time={name}: the column holds texts, which have no order in time"
+            raise InputError(what, "name a column of dates or numbers")
         return cls(kind, np.unique(values, return_inverse=True)[1])
 
 
@@ -54,7 +52,9 @@ def _plain_values(cells: Any) -> np.ndarray:
 
 
 def held_count(rows: int, validation: float | str) -> int:
-    """How many rows are held out: "auto" a tenth and at most 5,000, none below 200 rows; or a fraction of them.
+    """The number of rows held out: "auto" is a tenth, at most 5,000, and none below 200 rows; else a fraction of all.
+
+    ``InputError`` for a fraction outside [0, 1), or one that leaves no rows for training or for validation.
 
     >>> held_count(10**8, "auto"), held_count(1000, 0.25), held_count(100, "auto")
     (5000, 250, 0)
@@ -65,15 +65,14 @@ def held_count(rows: int, validation: float | str) -> int:
         raise InputError(f"validation must be 'auto', a fraction from 0 to below 1, or data, got {validation!r}")
     held = round(rows * validation)
     if rows - held < 1 or (validation > 0 and held < 1):
-        raise InputError(f"a validation fraction of {validation:g} leaves nothing on one side of {rows} rows")
+        side = "training" if rows - held < 1 else "validation"
+        raise InputError(f"a validation fraction of {validation:g} leaves none of {rows} rows for {side}", "change it")
     return held
 
 
 def split_rows(rows: int, validation: float | str, seed: int, split: Split | None = None) -> tuple[Tensor, Tensor]:
-    """(training rows, validation rows), both in the order of the data; a random part is held out unless ``split`` says
-    otherwise.
-
-    "auto": a tenth, at most 5,000, and none below 200 rows. Raises ``InputError`` for a fraction outside [0, 1).
+    """(training rows, validation rows) as row numbers in the order of the data; a random part is held out unless
+    ``split`` is given. ``validation`` and errors as in :func:`held_count`.
     """
     held = held_count(rows, validation)
     if validation == "auto" and split is not None:
@@ -88,19 +87,19 @@ def split_rows(rows: int, validation: float | str, seed: int, split: Split | Non
 
 
 def _chosen(split: Split, held: int, order: np.ndarray) -> np.ndarray:
-    """About ``held`` row numbers, by the rule of the split."""
+    """About ``held`` row numbers, chosen by the rule of the split."""
     values = split.values
     if split.kind == "time":
         latest = np.argsort(values, kind="stable")
         return latest[-held:]
     sizes = np.bincount(values)
     if split.kind == "stratified":
-        ranks = np.empty(len(values), dtype=np.int64)  # of each row among those of its level, in random order
+        ranks = np.empty(len(values), dtype=np.int64)  # the rank of each row among those of its level, in random order
         by_level = order[np.argsort(values[order], kind="stable")]
         ranks[by_level] = np.arange(len(values)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         return np.flatnonzero(ranks < np.floor(sizes * (held / len(values)) + 0.5)[values])
     if len(sizes) < 2:
-        raise InputError("--split group: all rows are of one group, so that none can be held out; name another column.")
+        raise InputError("--split group: all rows are of one group, so none can be held out", "name another column")
     groups = dict.fromkeys(values[order].tolist())  # in random order
     taken: list[int] = []
     count = 0

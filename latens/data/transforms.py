@@ -1,4 +1,4 @@
-"""Random changes to data, as functions of (seed, row): the same row gets the same numbers in any batch or worker."""
+"""Random changes to data as functions of (seed, row): a row gets the same noise in any batch and any worker."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from latens.tensors.randomness import uniform
 
 
 def dequantize(x: Tensor, rows: Tensor, seed: int) -> Tensor:
-    """x + u with u uniform in [0, 1): a density of the result bounds the mass of x.
+    r"""x + u with u uniform in [0, 1), so that a density of the result bounds the mass of x.
 
-    For whole numbers x, E_u ln p(x + u) <= ln P(x) (Theis, van den Oord & Bethge 2016). ``[B, ...]`` -> floats
-    (float32 for whole-number storage), below x + 1 after rounding too.
+    For whole numbers x, :math:`\mathbb{E}_u \ln p(x + u) \le \ln P(x)` (Theis, van den Oord & Bethge 2016).
+    ``[B, ...]`` becomes floats (float32 if stored as integers), below x + 1 even after rounding.
     """
     whole = x if x.is_floating_point() else x.float()
     added = whole + uniform(seed, rows, x[0].numel()).view(x.shape).to(x.device)
@@ -20,10 +20,10 @@ def dequantize(x: Tensor, rows: Tensor, seed: int) -> Tensor:
 
 
 def binarize(x: Tensor, rows: Tensor, seed: int) -> Tensor:
-    """Dynamic binarisation of grey values in [0, 1] or of 8-bit ones: 1 with probability x (Salakhutdinov & Murray
-    2008).
+    """Dynamic binarisation of grey values in [0, 1] or with 8 bits: 1 with probability x (Salakhutdinov & Murray 2008).
 
-    The training loader's seed changes with the epoch, the validation loader's does not. ``[B, ...]`` -> uint8.
+    The seed of the training loader changes with the epoch, that of the validation loader does not. ``[B, ...]``
+    becomes uint8.
     """
     level = x.float() / 255 if not x.is_floating_point() else x
     return (uniform(seed, rows, x[0].numel()).view(x.shape).to(x.device) < level).byte()

@@ -1,4 +1,4 @@
-"""Writing arrays and tables, atomically, in the format that the extension names."""
+"""Write arrays and tables atomically, in the format that the extension names."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def write(path: str | os.PathLike[str], values: Any, names: Sequence[str] | None
     """Write an array or an arrow table atomically, in the format that the extension of ``path`` names.
 
     Args:
-        path: ``.npy``; ``.npz`` (key ``x``); ``.csv``, ``.tsv``, ``.parquet`` or ``.feather``, with names of columns,
-            for tables and arrays of one or two axes.
+        path: ``.npy``; ``.npz`` (key ``x``); or, for tables and arrays of one or two axes, ``.csv``, ``.tsv``,
+            ``.parquet`` or ``.feather`` with names of columns.
         values: an arrow table, or any numeric array.
-        names: the header of a table; column_1, column_2, ... without it.
+        names: the header of a table; column_1, column_2, ... by default.
 
     Raises:
-        InputError: another extension, a missing folder, no numbers, more than two axes for a table, a wrong
-            number of names, or a full disk; nothing is left behind.
+        InputError: another extension, a missing folder, values that are not numbers, more than two axes for a table, a
+            wrong number of names, or a full disk; no file is left behind.
 
     >>> import latens.data, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -43,7 +43,8 @@ def write(path: str | os.PathLike[str], values: Any, names: Sequence[str] | None
         write_table(path, values if is_table else matrix_table(path, np.asarray(values), names))
         return
     if is_table:
-        raise InputError(f"cannot write {path}: a table of several kinds of columns goes to {', '.join(TABLES)}.")
+        what = f"cannot write {path}, as a table of several kinds of columns is not an array"
+        raise InputError(what, f"name a file that ends in one of {', '.join(TABLES)}")
     array = np.asarray(values)
     require_numeric(array.dtype, f"cannot write {path}")
     with atomic_write(path) as file:
@@ -58,20 +59,22 @@ def matrix_table(path: str | os.PathLike[str], array: np.ndarray, names: Sequenc
     require_numeric(array.dtype, f"cannot write {path}")
     array = array[:, None] if array.ndim == 1 else array
     if array.ndim != 2:
-        raise InputError(f"cannot write {path}: a table has 2 axes, the array {array.ndim}; write a .npy file.")
+        raise InputError(f"cannot write {path}, as a table has 2 axes and the array {array.ndim}", "write a .npy file")
     header = [f"column_{j + 1}" for j in range(array.shape[1])] if names is None else [str(n) for n in names]
     if len(header) != array.shape[1]:
-        raise InputError(f"cannot write {path}: {len(header)} names for {array.shape[1]} columns.")
+        what = f"cannot write {path}, as there are {len(header)} names for {array.shape[1]} columns"
+        raise InputError(what, "give a name for each column")
     simple = {"b": np.dtype(np.uint8), "f": np.dtype(np.float32 if array.itemsize <= 4 else np.float64)}
     dtype = simple.get(array.dtype.kind, array.dtype.newbyteorder("="))
     return pa.table([pa.array(column.astype(dtype)) for column in array.T], names=header)
 
 
 def require_output(path: str | os.PathLike[str], more: Sequence[str] = ()) -> str:
-    """The extension of ``path``; ``InputError`` unless :func:`write` could write there (or it is one of ``more``)."""
+    """The extension of ``path``; ``InputError`` unless :func:`write` knows it (or it is one of ``more``) and can write
+    there."""
     known = (".npy", ".npz", *TABLES, *more)
     extension = Path(path).suffix.lower()
     if extension not in known:
-        raise InputError(f"cannot write {path}: the extension must be {', '.join(known[:-1])} or {known[-1]}.")
+        raise InputError(f"cannot write {path}: the extension must be {', '.join(known[:-1])} or {known[-1]}")
     writable(path)
     return extension

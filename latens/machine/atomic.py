@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old content or the new one, never a part of it."""
+"""Write files so that a reader sees either the old content or the new, never a part of it."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ except ImportError:  # Windows
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """A binary file handle whose content appears at ``path`` when the block ends without an exception.
+    """Open a binary file whose content appears at ``path`` when the block ends without an exception.
 
     The content goes to a hidden temporary file in the same folder, which is flushed to disk and renamed.
-    Any exception, Ctrl-C included, removes the temporary file and leaves what was at ``path`` as it was.
-    A symbolic link stays a link: what it points to is written.
+    Any exception, Ctrl-C included, removes the temporary file and leaves the old content of ``path`` untouched.
+    A symbolic link stays a link: the file that it points to is written.
 
     Raises:
         InputError: the folder is missing, ``path`` is a folder or a device, the disk is full, or writing is
@@ -47,46 +47,47 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         os.replace(temporary, target)
         _sync_folder(target.parent)
     except OSError as error:
-        reason = error.strerror or f"{error}, is the disk full?"
-        raise InputError(f"cannot write {path}: {reason[:1].lower()}{reason[1:]}.") from error
+        reason = error.strerror or f"{error}; the disk may be full"
+        why = f"{reason[:1].lower()}{reason[1:]}"
+        raise InputError(f"cannot write {path} ({why})", "make room there, or name another file") from error
     finally:
         with suppress(OSError):  # after the rename there is nothing to remove
             os.unlink(temporary)
 
 
 def writable(path: str | os.PathLike[str]) -> Path:
-    """The file that ``path`` leads to; ``InputError`` where none can be there. To be asked before long work."""
+    """The file that ``path`` leads to; ``InputError`` where it cannot be written. Call it before long work."""
     target = Path(os.path.realpath(path))
     if not os.path.isdir(target.parent):
-        raise InputError(f"cannot write {path}: the folder {target.parent} does not exist; make it first.")
+        raise InputError(f"cannot write {path}, as the folder {target.parent} does not exist", "make the folder first")
     if os.path.isdir(target):
-        raise InputError(f"cannot write {path}: it is a folder; name a file.")
+        raise InputError(f"cannot write {path}, as it is a folder", "name a file")
     if os.path.exists(target) and not os.path.isfile(target):
-        raise InputError(f"cannot write {path}: it is not a regular file; name another.")
+        raise InputError(f"cannot write {path}, as it is not a regular file", "name another file")
     if not os.access(target.parent, os.W_OK | os.X_OK):
-        raise InputError(f"cannot write {path}: the folder {target.parent} does not allow it; name another.")
+        raise InputError(f"cannot write {path}, as you may not write in the folder {target.parent}", "name another")
     return target
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write ``content`` to ``path`` atomically; errors as in :func:`atomic_write`."""
+    """Write bytes to ``path`` atomically; errors as in :func:`atomic_write`."""
     with atomic_write(path) as file:
         file.write(content)
 
 
 def write_text(path: str | os.PathLike[str], content: str) -> None:
-    """Write ``content`` to ``path`` as UTF-8, atomically; errors as in :func:`atomic_write`."""
+    """Write text to ``path`` as UTF-8, atomically; errors as in :func:`atomic_write`."""
     write_bytes(path, content.encode("utf-8"))
 
 
 def leftovers(folder: str | os.PathLike[str]) -> list[Path]:
-    """The temporary files that a killed process left in the folder; to be asked by who owns it alone."""
+    """The temporary files that a killed process left in the folder; call it as the folder's :func:`sole_owner`."""
     return [path for path in Path(folder).glob(".*.tmp") if re.fullmatch(r"\..+\.[0-9a-f]{8}\.tmp", path.name)]
 
 
 @contextmanager
 def sole_owner(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """Inside, no other process can own the folder; ``InputError`` where one does. A killed owner owns nothing."""
+    """Own the folder alone inside the block; ``InputError`` where another process does. A killed one owns nothing."""
     if fcntl is None:
         yield
         return
@@ -104,7 +105,7 @@ def sole_owner(folder: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the rename itself survive a power cut (a folder cannot be opened on Windows)."""
+    """Make the rename itself survive a power cut; on Windows a folder cannot be opened, and nothing is done."""
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""The step as one captured graph."""
+"""Compile the training step as one captured graph."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ _FOLDER = "TORCHINDUCTOR_CACHE_DIR"
 
 
 def can_compile(model: nn.Module, backend: str, device: torch.device, note: Callable[[str], None]) -> bool:
-    """Whether there is something to compile with, and the model's ``compile_mode`` is not "off"; a note if not."""
+    """Whether there is a compiler and the model's ``compile_mode`` is not "off"; ``note`` tells the user more."""
     if backend == "inductor" and device.type == "cpu" and not has_compiler():
-        note("no C++ compiler was found, so the step is not compiled and runs eagerly")
+        note("no C++ compiler was found, so the step runs without being compiled")
         return False
     possible = getattr(model, "compile_mode", "full") != "off"
     if possible and backend == "inductor":
-        note("a long run: its step is compiled first, which takes some ten seconds")
+        note("this run is long, so its step is compiled first, which takes about ten seconds")
     return possible
 
 
 def compiled(step: Callable[..., Any], model: nn.Module, backend: str) -> Callable[..., Any]:
     """``step`` under ``torch.compile``, as one graph unless the model's ``compile_mode`` says "partial".
 
-    Its noise is that of the eager step. ``step`` may take gradients.
+    It draws the same noise as the step that is not compiled. ``step`` may take gradients itself.
     """
     options: dict[str, Any] | None = {"fallback_random": True} if backend == "inductor" else None
     full = getattr(model, "compile_mode", "full") == "full"
@@ -54,7 +54,7 @@ def compiled(step: Callable[..., Any], model: nn.Module, backend: str) -> Callab
 
 
 def _own(method: Callable[..., Any]) -> Callable[..., Any]:
-    """The bound method with code of its own: torch counts how often one code is compiled, and gives up after a few."""
+    """The method with a code object of its own: torch counts the compilations of each and gives up after a few."""
     function = method.__func__ if isinstance(method, MethodType) else method
     code, name = function.__code__.replace(), function.__name__
     copy = FunctionType(code, function.__globals__, name, function.__defaults__, function.__closure__)
@@ -63,15 +63,16 @@ def _own(method: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextmanager
 def cache(wait: float = 300.0) -> Iterator[None]:
-    """Inside, compiling keeps its files in latens' own folder of the user's cache, one process at a time.
+    """Keep the compiler's files in latens' folder of the user's cache inside the block, one process at a time.
 
-    A run that is killed while it compiles may leave half a library there, and loading one kills the next process too:
-    a mark stands in the folder meanwhile, and whoever finds it empties the folder first. Whoever waits longer than
-    ``wait`` seconds, or cannot write there, uses a folder of its own. A folder that the user named is left alone.
+    A run that is killed while it compiles may leave half a library there, and loading that would kill the next process
+    too. So a marker file stands in the folder meanwhile, and a process that finds one empties the folder first. A
+    process that waits longer than ``wait`` seconds, or cannot write there, uses a temporary folder of its own. A folder
+    that the user named (TORCHINDUCTOR_CACHE_DIR) is left alone.
     """
     from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
-    before = os.environ.get(_FOLDER)  # torch writes its own default there
+    before = os.environ.get(_FOLDER)  # torch itself writes its default there
     if before not in (None, default_cache_dir()):
         yield
         return
@@ -100,11 +101,11 @@ def _cache_folder() -> Path:
 
 
 def takes_gradients() -> bool:
-    """Whether this torch can capture a step that takes gradients itself."""
+    """Whether this version of torch can capture a step that takes gradients itself."""
     return hasattr(torch._dynamo.config, "trace_autograd_ops")
 
 
 def has_compiler() -> bool:
-    """Whether the C++ compiler that torch would call is there."""
+    """Whether the C++ compiler that torch would call is installed."""
     usual = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
     return shutil.which(os.environ.get("CXX") or usual) is not None

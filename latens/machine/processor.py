@@ -1,4 +1,4 @@
-"""What the processor and the system offer: cores, a library of products, memory that is kept."""
+"""What the processor and the system offer: cores, a library of matrix products, memory that is kept."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import cache
 
 
 def cores() -> int:
-    """How many cores this process may use.
+    """The number of cores that this process may use.
 
     >>> cores() >= 1
     True
@@ -19,7 +19,7 @@ def cores() -> int:
 
 
 def is_of_intel() -> bool:
-    """Whether the processor names Intel as its maker; False where nothing tells."""
+    """Whether the processor names Intel as its maker; False where that cannot be found out."""
     told = os.environ.get("PROCESSOR_IDENTIFIER", "")  # Windows
     with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
         told += lines.read(200)
@@ -27,7 +27,7 @@ def is_of_intel() -> bool:
 
 
 def has_onednn() -> bool:
-    """Whether this torch has oneDNN's linear map."""
+    """Whether this build of torch has oneDNN's linear map."""
     import torch
 
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
@@ -35,8 +35,8 @@ def has_onednn() -> bool:
 
 @cache
 def onednn_is_faster() -> bool:
-    """Whether oneDNN computes large products faster than torch's own choice: MKL, where torch has it, uses the widest
-    registers of its own maker's processors only (docs/experiments.md)."""
+    """Whether oneDNN computes large products faster than torch's default: MKL, where torch has it, uses the widest
+    registers on Intel's processors only (docs/experiments.md)."""
     import torch
 
     return has_onednn() and not (torch.backends.mkl.is_available() and is_of_intel())
@@ -44,17 +44,17 @@ def onednn_is_faster() -> bool:
 
 @cache
 def keep_memory() -> None:
-    """Let the C library keep what tensors of up to 32 MB give back, rather than ask the system for each page again:
-    glibc takes for its bound the size of the largest block below that which was ever given back. Elsewhere nothing."""
+    """Let the C library keep the memory of freed tensors of up to 32 MB, so that the system maps no page twice: glibc
+    keeps blocks up to the size of the largest one below 32 MB that was ever freed. No effect elsewhere."""
     import torch
 
     torch.empty(32_000_000, dtype=torch.uint8)
 
 
 def one_core_each() -> None:
-    """Of this thread alone: torch's operations take one core. OpenMP gives every thread that asks helpers of its own,
-    and where there are more of them than cores, those of the training thread are put to sleep after every operation.
-    Nothing where the libraries of the process cannot be listed.
+    """Make torch's operations in this thread use one core. OpenMP starts helper threads for each thread that calls it;
+    where they outnumber the cores, those of the training thread are put to sleep after every operation. No effect
+    where the libraries of the process cannot be listed.
     """
     import torch
     from threadpoolctl import threadpool_limits

@@ -1,8 +1,8 @@
-"""What each column or pixel of the data is, and the way from the user's data to the model's and back.
+"""What each column or pixel of the data is, and how the user's data become the model's numbers and back.
 
 Nothing here reads a file or knows a network. :mod:`latens.data` looks at the data and makes a :class:`Schema` (arrays
-of one kind of values) or a :class:`Table` (mixed columns); the run folder keeps it; everything that enters or leaves a
-model goes through it.
+of one kind of values) or a :class:`Table` (mixed columns); the run folder keeps it, and everything that enters or
+leaves a model goes through it.
 """
 
 from typing import Any
@@ -24,5 +24,5 @@ __all__ = [
 
 
 def schema_from_json(fields: Any) -> AnySchema:
-    """The schema of either kind that was written as JSON."""
+    """The :class:`Table` or :class:`Schema` that was written as JSON; ``InputError`` if the fields are not valid."""
     return Table.from_json(fields) if isinstance(fields, dict) and "table" in fields else Schema.from_json(fields)

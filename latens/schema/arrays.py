@@ -11,16 +11,18 @@ from typing import Any
 import numpy as np
 
 from latens.errors import InputError
+from latens.schema.damaged import damaged
 from latens.schema.numbers import cast, levels_of, within
 
-LAYOUTS = {"vector": 2, "TC": 3, "HW": 3, "HWC": 4, "CHW": 4}  # and the number of axes of the user's array
+LAYOUTS = {"vector": 2, "TC": 3, "HW": 3, "HWC": 4, "CHW": 4}  # layout: number of axes of the user's array
 KINDS = ("continuous", "binary", "levels", "count")
 STORAGES = ("uint8", "float32", "float64")
 MAX_LEVELS = 65_536
 LIBRARY = "log_library_size"  # the condition that holds ln(total) of each row of counts
-LIBRARY_COLUMNS = 50  # counts of at least so many columns are shares of their total
-_LOGARITHM = 20.0  # no ln(1 + x) of counts is larger
-_CHUNK = 1 << 20  # cells looked at together, so that no temporary array is large
+LIBRARY_COLUMNS = 50  # counts of at least this many columns are modelled as shares of their total
+BEYOND_FLOAT32 = "it is beyond float32, so give the data in another unit"
+_LOGARITHM = 20.0  # ln(1 + x) of a count is never larger
+_CHUNK = 1 << 20  # cells checked at once, so that no temporary array is large
 
 
 def chunks(x: np.ndarray) -> Iterator[slice]:
@@ -34,19 +36,19 @@ def require_numeric(dtype: np.dtype[Any], what: str = "the data") -> None:
 
     >>> require_numeric(np.dtype("U3"), "scores.npy")
     Traceback (most recent call last):
-    latens.errors.InputError: scores.npy: the values are text (dtype <U3); give numbers.
+    latens.errors.InputError: scores.npy: the values are text (dtype <U3): give numbers
     """
     if dtype.kind in "biuf":
         return
     if dtype.kind == "c":
-        raise InputError(f"{what}: Complex data not supported (dtype {dtype}); give real numbers.")
+        raise InputError(f"{what}: Complex data not supported (dtype {dtype})", "give real numbers")
     kinds = {"O": "text or Python objects", "U": "text", "S": "text", "M": "dates", "m": "time spans"}
-    found = kinds.get(dtype.kind, "no plain numbers")
-    raise InputError(f"{what}: the values are {found} (dtype {dtype}); give numbers.")
+    found = kinds.get(dtype.kind, "not plain numbers")
+    raise InputError(f"{what}: the values are {found} (dtype {dtype})", "give numbers")
 
 
 def place(layout: str, names: tuple[str, ...] | None, index: tuple[int, ...]) -> str:
-    """Words for a position in the user's array.
+    """Describe a position in the user's array in words.
 
     >>> place("vector", ("age", "height"), (3, 1)), place("HWC", None, (0, 4, 5, 2))
     ("row 3, column 'height' (counted from 0)", 'row 0, pixel (4, 5), channel 2 (counted from 0)')
@@ -66,24 +68,26 @@ def place(layout: str, names: tuple[str, ...] | None, index: tuple[int, ...]) ->
 
 @dataclass(frozen=True)
 class Schema:
-    """What one datum is. Values are checked against it and moved between two forms of the same numbers:
+    """What one row of an array is. Values are checked against it and converted between two forms of the same numbers:
     the user's (layout and dtype as given) and the model's (``[N, *shape]`` in the storage dtype).
 
     Args:
-        shape: event shape of one datum in the model's layout, (D,), (T, C) or (C, H, W).
-        layout: the user's layout without its rows: "vector", "TC" (sequences, time first), "HW", "HWC" or "CHW".
+        shape: event shape of one row in the model's layout, (D,), (T, C) or (C, H, W).
+        layout: the user's layout without the axis of rows: "vector", "TC" (sequences, time first), "HW", "HWC" or
+            "CHW".
         kind: "continuous"; "binary", values 0 and 1; "levels", whole numbers 0 .. levels - 1; or "count", whole
-            numbers from 0 on.
-        levels: number of levels; 2 where binary, None where continuous or counts.
+            numbers from 0.
+        levels: number of levels; 2 for binary, None for continuous values and counts.
         dtype: the user's numpy dtype, in which samples and reconstructions are returned.
         storage: the dtype kept in memory, "uint8", "float32" or "float64".
         names: column names of a vector, if it has any.
         constant: flat indexes (into ``shape``) of the cells that never vary.
         low, high: smallest and largest value seen.
-        reason: a plain sentence of what was seen.
-        span: of floats, the numbers that lowest and highest level stand for, levels evenly spaced between; where
-            continuous, the ends that what the model gives is clipped to. None: levels stand for 0 .. levels - 1.
-        constant_values: the value of each cell in ``constant``, which comes back as it is.
+        reason: a plain sentence that says what was seen.
+        span: for floats on levels, the numbers of the lowest and the highest level, with the others evenly spaced
+            between (None: levels stand for 0 .. levels - 1); for continuous values, the range to which the model's
+            output is clipped (None: it is not clipped).
+        constant_values: the value of each cell in ``constant``; the cell always comes back with it.
 
     Raises:
         InputError: the fields contradict each other.
@@ -113,10 +117,10 @@ class Schema:
 
     def __post_init__(self) -> None:
         if fault := self._fault_of_shape() or self._fault_of_kind() or self._fault_of_cells():
-            raise InputError(f"the schema of the data is not valid: {fault}.")
+            raise InputError(f"the schema of the data is not valid: {fault}")
 
     def _fault_of_shape(self) -> str:
-        """The first contradiction in words, "" where there is none."""
+        """The first contradiction in words, "" if there is none."""
         if self.layout not in LAYOUTS:
             return f"layout {self.layout!r} is not one of {', '.join(LAYOUTS)}"
         if len(self.shape) != {"vector": 1, "TC": 2}.get(self.layout, 3) or min(self.shape) < 1:
@@ -146,51 +150,51 @@ class Schema:
         if any(not 0 <= cell < self.columns for cell in self.constant):
             return f"a constant cell lies outside shape {self.shape}"
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high):
-            return f"the range {self.low}..{self.high} is not one"
+            return f"{self.low}..{self.high} is not a range"
         if self.span is not None and not (len(self.span) == 2 and self.span[0] < self.span[1]):
-            return f"the span {self.span} is not one"
+            return f"{self.span} is not a span"
         if self.constant_values and len(self.constant_values) != len(self.constant):
             return f"{len(self.constant_values)} values do not fit {len(self.constant)} constant cells"
         return ""
 
     @property
     def columns(self) -> int:
-        """Number of cells of one datum."""
+        """Number of cells of one row."""
         return math.prod(self.shape)
 
     @property
     def step(self) -> float:
-        """The distance of two levels; 0 where there are none."""
+        """The distance between two neighbouring levels; 0 if there are no levels."""
         return (self.ends[1] - self.ends[0]) / (self.levels - 1) if self.levels else 0.0
 
     @property
     def is_image(self) -> bool:
-        """Whether a datum is an image."""
+        """Whether a row is an image."""
         return self.layout not in ("vector", "TC")
 
     @property
     def is_sequence(self) -> bool:
-        """Whether a datum is a sequence."""
+        """Whether a row is a sequence."""
         return self.layout == "TC"
 
     @property
     def is_discrete(self) -> bool:
-        """Whether values are levels: whole numbers 0 .. levels - 1, or as many floats evenly spaced over ``span``."""
+        """Whether values are levels: whole numbers 0 .. levels - 1, or floats evenly spaced over ``span``."""
         return self.kind in ("binary", "levels")
 
     @property
     def ends(self) -> tuple[float, float]:
-        """The lowest and the highest value that can be, of continuous values without a span that was seen."""
+        """The lowest and the highest possible value; of continuous values without a span, those seen."""
         return self.span or ((0.0, float(self.levels - 1)) if self.levels else (self.low, self.high))
 
     @property
     def has_library(self) -> bool:
-        """Whether rows are counts of many things, whose total is given (Lopez et al. 2018)."""
+        """Whether rows are counts of many things, modelled given their total, the library size (Lopez et al. 2018)."""
         return self.kind == "count" and self.layout == "vector" and self.columns >= LIBRARY_COLUMNS
 
     @property
     def user_shape(self) -> tuple[int, ...]:
-        """Shape of one datum in the user's layout.
+        """Shape of one row in the user's layout.
 
         >>> Schema((3, 28, 20), "HWC", "continuous").user_shape
         (28, 20, 3)
@@ -200,8 +204,8 @@ class Schema:
         return (*self.shape[1:], self.shape[0]) if self.layout == "HWC" else self.shape
 
     def check(self, x: np.ndarray) -> None:
-        """Raise InputError unless ``x``, in the user's layout, has this schema's shape and values; the first
-        offending position is named with its value."""
+        """Raise InputError unless ``x``, in the user's layout, has this schema's shape and values; the message names
+        the first bad position and its value."""
         self.check_shape(x.shape, x.dtype)
         for rows in chunks(x):
             part = x[rows]
@@ -211,7 +215,7 @@ class Schema:
                 raise self.refusal(part[(row, *cell)], (row + rows.start, *cell), wanted)
 
     def misfits(self, part: np.ndarray) -> tuple[np.ndarray | None, str]:
-        """(which of these values do not fit this schema, or None where all do; words for what is wanted)."""
+        """(mask of the values that do not fit this schema, None if all do; what is wrong with them, in words)."""
         if self.levels and self.span:
             between = self.between(part)
             return between if between.any() else None, self._wanted(0, part)
@@ -223,37 +227,37 @@ class Schema:
         if not (np.isfinite(low) and np.isfinite(high)):
             return ~np.isfinite(part), "it must be a finite number"
         if not least <= float(low) <= float(high) <= most:
-            return (part < least) | (part > most), self._wanted(most, part) if whole_only else "it is beyond float32"
+            return (part < least) | (part > most), self._wanted(most, part) if whole_only else BEYOND_FLOAT32
         if whole_only and part.dtype.kind == "f" and not np.array_equal(part, floor := np.floor(part)):
             return part != floor, self._wanted(most, part)
         return None, ""
 
     @property
     def _limits(self) -> tuple[bool, float, float]:
-        """Whether all values are whole, the smallest and the largest that can be."""
+        """(whether all values are whole, the smallest and the largest possible value)."""
         if self.kind == "continuous" and self.storage != "uint8":
             limit = float(np.finfo(np.float32).max) if self.storage == "float32" else np.inf
             return False, -limit, limit
         return True, 0, self.levels - 1 if self.levels else 255 if self.storage == "uint8" else np.inf
 
     def between(self, x: np.ndarray) -> np.ndarray:
-        """Where values are none of the levels that floats are."""
+        """Mask of the floats ``[N, *user_shape]`` that are not one of the levels."""
         assert self.levels and self.span
         level, loose = levels_of(x, self.span, self.levels)
         with np.errstate(invalid="ignore"):
             return ~((np.abs(level - np.rint(level)) <= loose) & (level > -0.5) & (level < self.levels - 0.5))
 
     def to_model(self, x: np.ndarray) -> np.ndarray:
-        """The array in the model's layout and storage dtype.
+        """Convert an array to the model's layout and storage dtype.
 
         Args:
             x: ``[N, *user_shape]``, any numeric dtype.
 
         Returns:
-            ``[N, *shape]`` in ``storage``, contiguous; shares memory with ``x`` where nothing had to change.
+            ``[N, *shape]`` in ``storage``, contiguous; shares memory with ``x`` if nothing had to change.
 
         Raises:
-            InputError: other shape, or a value that is not finite or not of this kind, with its position.
+            InputError: another shape, or a value that is not finite or not of this kind, with its position.
         """
         x = np.asarray(x)
         self.check(x)
@@ -264,12 +268,12 @@ class Schema:
         return np.ascontiguousarray(x, dtype=self.storage)
 
     def to_user(self, x: np.ndarray, *, mean: bool = False) -> np.ndarray:
-        """The way back: the user's layout and dtype, integers rounded and clipped to their range, floats to ``span``,
-        cells that never vary as they are.
+        """Convert the model's numbers back to the user's layout and dtype: integers are rounded and clipped to their
+        range, floats clipped to ``span``, and cells that never vary get their constant value.
 
         Args:
             x: ``[N, *shape]``, any numeric dtype.
-            mean: whether these are means: those of counts are fractions (0.3), and stay it.
+            mean: whether these are means: means of counts are not rounded (0.3 stays 0.3).
 
         Returns:
             ``[N, *user_shape]`` in ``dtype``; means of counts in a floating dtype.
@@ -279,7 +283,7 @@ class Schema:
         """
         x = np.asarray(x)
         if x.shape[1:] != self.shape or x.ndim != 1 + len(self.shape):
-            raise InputError(f"expected an array of shape {_any_rows(self.shape)}, got {x.shape}.")
+            raise InputError(f"the array must be of shape {_any_rows(self.shape)}, got {x.shape}")
         if self.span:
             x = within(x, self.span, self.levels)
         if self.constant_values:
@@ -297,7 +301,7 @@ class Schema:
         return np.ascontiguousarray(cast(x, dtype, self.levels))
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as a plain dictionary that ``json`` can write."""
+        """The fields as a dictionary that ``json`` can write."""
         fields = dataclasses.asdict(self)
         return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
 
@@ -310,16 +314,16 @@ class Schema:
         True
         """
         if not isinstance(fields, dict):
-            raise InputError(f"the schema of the data must be a mapping, got {type(fields).__name__}.")
+            raise damaged(f"is a {type(fields).__name__}, not a mapping")
         known = {field.name for field in dataclasses.fields(cls)}
         if missing := sorted(known - set(fields) - {"span", "constant_values"}):  # older runs have none
-            raise InputError(f"the schema of the data misses {', '.join(missing)}.")
+            raise damaged(f"lacks {', '.join(missing)}")
         if unknown := sorted(str(name) for name in set(fields) - known):
-            raise InputError(f"the schema of the data has unknown fields: {', '.join(unknown)}.")
+            raise damaged(f"has unknown fields ({', '.join(unknown)})")
         return cls(**{name: _typed(name, fields[name]) for name in known & set(fields)})
 
     def describe(self) -> str:
-        """One or two lines for a person.
+        """Describe the data in one or two lines.
 
         >>> print(Schema((2,), "vector", "continuous", reason="float64, 9 x 2, 0..5: continuous").describe())
         2 columns, continuous, kept as float32
@@ -340,24 +344,24 @@ class Schema:
         return f"{line}\n{self.reason}" if self.reason else line
 
     def check_shape(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        """Raise InputError unless data of this shape, in the user's layout, are of this schema's."""
+        """Raise InputError unless this shape, in the user's layout, is this schema's and the dtype is numeric."""
         require_numeric(dtype)
         wanted = self.user_shape
         if shape[1:] == wanted and len(shape) == 1 + len(wanted):
             return
-        hint = ""
+        remedy = "give rows like those of the fit"
         if shape == wanted:
-            hint = "; Reshape your data with x[None] if it is one datum"
+            remedy = "if it is a single row, pass x[None] (Reshape your data)"
         elif len(shape) == 1:
-            hint = "; Reshape your data, one row per datum"
-        raise InputError(f"expected data of shape {_any_rows(wanted)}, got {shape}{hint}.")
+            remedy = "give it a first axis of rows (Reshape your data)"
+        raise InputError(f"the data must be of shape {_any_rows(wanted)}, got {shape}", remedy)
 
     def _wanted(self, top: float, values: np.ndarray) -> str:
         if self.kind == "count":
-            return "counts are whole numbers from 0 on" + _instead(values)
+            return "counts must be whole numbers from 0" + _instead(values)
         if self.levels and self.span:
             which = f"{self.levels:,} evenly spaced numbers from {self.span[0]:g} to {self.span[1]:g}"
-            return f"this data takes {which}: for others between, fit with kind continuous"
+            return f"this data takes {which}; for others between, fit with kind continuous"
         if self.kind == "binary":
             return "this binary data takes 0 and 1"
         if self.kind == "levels":
@@ -365,9 +369,9 @@ class Schema:
         return "this data is kept as 8-bit whole numbers, 0..255"
 
     def refusal(self, value: Any, index: tuple[int, ...], wanted: str) -> InputError:
-        """The sentence for a value at a position of the user's array that does not fit."""
+        """The error for a value at a position of the user's array that does not fit."""
         shown = "NaN" if value != value else f"{value.item()!r}"
-        return InputError(f"the data has {shown} at {place(self.layout, self.names, index)}; {wanted}.")
+        return InputError(f"the data has {shown} at {place(self.layout, self.names, index)}", wanted)
 
 
 def _is_numeric(dtype: str) -> bool:
@@ -378,10 +382,10 @@ def _is_numeric(dtype: str) -> bool:
 
 
 def _instead(values: np.ndarray) -> str:
-    """What values that are no counts look like, in words; "" where only few of them are none.
+    """What values that are not counts look like, in words; "" if at most half of them are not whole.
 
     >>> _instead(np.array([0.0, 0.69, 1.1, 0.0])), _instead(np.array([0.0, 3.0, 0.5, 2.0]))
-    (', and these look like log-normalised values: give raw counts', '')
+    (', and these look like log-normalised values; give raw counts', '')
     """
     seen = values[values != 0]
     if 2 * np.count_nonzero(seen != np.rint(seen)) <= len(seen):
@@ -389,7 +393,7 @@ def _instead(values: np.ndarray) -> str:
     what = "scaled values, some below 0" if seen.min() < 0 else "log-normalised values"
     if what[0] == "l" and seen.max() > _LOGARITHM:
         what = "normalised values"
-    return f", and these look like {what}: give raw counts"
+    return f", and these look like {what}; give raw counts"
 
 
 def _any_rows(shape: tuple[int, ...]) -> str:
@@ -397,7 +401,7 @@ def _any_rows(shape: tuple[int, ...]) -> str:
 
 
 def _typed(name: str, value: Any) -> Any:
-    """A field read from JSON, tuples restored; InputError where its type is wrong."""
+    """A field read from JSON, with lists as tuples; InputError if its type is wrong."""
 
     def whole(item: Any) -> bool:
         return isinstance(item, int) and not isinstance(item, bool)
@@ -418,7 +422,7 @@ def _typed(name: str, value: Any) -> Any:
     else:
         good = isinstance(value, str)
     if not good:
-        raise InputError(f"the schema of the data has an ill-typed field: {name} = {value!r:.60}.")
+        raise damaged(f"has {name} = {value!r:.60}, which is of the wrong type")
     if name in ("low", "high"):
         return float(value)
     return tuple(value) if isinstance(value, list) else value

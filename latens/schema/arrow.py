@@ -1,4 +1,4 @@
-"""Arrow, imported when it is first asked for something: arrays and images do without."""
+"""Arrow, imported when it is first used: arrays and images do not need it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 else:
 
     class _Late:
-        """The module of a name, loaded when something of it is used."""
+        """A module that is loaded when one of its names is first used."""
 
         def __init__(self, name: str):
             self._name = name

@@ -1,4 +1,4 @@
-"""Dates that recur: on one day of every month, every so many days, on some days of the week."""
+"""Dates that recur: on one day of every month, every few days, or on some days of the week."""
 
 from __future__ import annotations
 
@@ -8,22 +8,25 @@ from typing import Any
 
 import numpy as np
 
-from latens.errors import InputError
+from latens.schema.damaged import damaged
 
-LEAST, LEAST_WEEK = 5, 30  # distinct dates from which on they recur, and keep to days of the week, by no accident
+LEAST, LEAST_WEEK = 5, 30  # this many distinct dates do not recur, or keep to days of the week, by accident
 WEEKDAYS = ("Mondays", "Tuesdays", "Wednesdays", "Thursdays", "Fridays", "Saturdays", "Sundays")
 
 
 @dataclass(frozen=True)
 class Calendar:
-    """The dates of a column, in days since 1970-01-01.
+    """The dates on which the values of a column fall, in days since 1970-01-01.
 
     Args:
-        months: the dates are ``months`` months apart (0: they do not follow the months), counted from ``first``.
-        day: on this day of the month; 31 is its last one.
-        days: the dates are ``days`` days apart, counted from ``first`` (0: they are not).
-        first: a month since 1970-01, or a day.
-        weekdays: the days of the week on which they fall, Monday is 0.
+        months: months between dates, counted from ``first``; 0 if the dates do not follow the months.
+        day: the day of the month; 31 is the last day of any month.
+        days: days between dates, counted from ``first``; 0 if the distance varies.
+        first: the first date, in months since 1970-01 or in days since 1970-01-01.
+        weekdays: the days of the week on which the dates fall, 0 for Monday.
+
+    Raises:
+        InputError: the fields contradict each other.
 
     >>> quarters = Calendar(months=3, first=0)
     >>> quarters.snap(np.array([18628.0, 18640.0, 18700.0])).astype("datetime64[D]").astype(str).tolist()
@@ -40,10 +43,10 @@ class Calendar:
         whole = all(isinstance(v, int) for v in (self.months, self.day, self.days, self.first, *self.weekdays))
         sizes = whole and self.months >= 0 and self.days >= 0 and 1 <= self.day <= 31
         if not sizes or not set(self.weekdays) <= set(range(7)) or not (self.months or self.days or self.weekdays):
-            raise InputError("the schema of the data has a column without a valid calendar")
+            raise damaged("has a column without a valid calendar")
 
     def snap(self, numbers: np.ndarray) -> np.ndarray:
-        """The dates of the calendar nearest to numbers; NaN stays."""
+        """The calendar's date nearest to each number, ``[N]`` float64 days; NaN stays NaN."""
         x = np.nan_to_num(np.asarray(numbers, dtype=np.float64))
         if self.months:
             found = self._of_months(x)
@@ -68,7 +71,8 @@ class Calendar:
         return first + np.minimum(self.day, length) - 1
 
     def describe(self) -> str:
-        """
+        """Say in words when the dates fall.
+
         >>> Calendar(months=1).describe(), Calendar(months=3, day=31).describe(), Calendar(days=7, first=4).describe()
         ('first of every month', 'last of every third month', 'every 7 days')
         """
@@ -81,22 +85,23 @@ class Calendar:
         return "on " + ", ".join(WEEKDAYS[day] for day in self.weekdays)
 
     def to_json(self) -> dict[str, Any]:
+        """The fields as a dictionary that ``json`` can write."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, fields: Any) -> Calendar | None:
-        """The calendar that :meth:`to_json` wrote, or None; ``InputError`` where it is none."""
+        """The calendar that :meth:`to_json` wrote, or None for None; ``InputError`` if the fields are not valid."""
         if fields is None:
             return None
         try:
             values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in dict(fields).items()}
             return cls(**values)
         except (TypeError, ValueError):
-            raise InputError("the schema of the data has a column without a valid calendar") from None
+            raise damaged("has a column without a valid calendar") from None
 
 
 def calendar_of(days: np.ndarray) -> Calendar | None:
-    """The calendar of distinct dates ``[N]``, in days; None where they follow none.
+    """The calendar that the dates ``[N]``, in days since 1970-01-01, follow; None if they follow none.
 
     >>> starts = np.arange("2019-01", "2022-01", dtype="datetime64[M]").astype("datetime64[D]").astype(float)
     >>> calendar_of(starts).describe(), calendar_of(starts[::3]).describe(), calendar_of(np.arange(20.0))

@@ -1,4 +1,4 @@
-"""Cells of arrow tables as numbers and back, whatever their type."""
+"""Convert cells of arrow tables of any type to numbers and back."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import numpy as np
 
 from latens.errors import InputError
 from latens.schema.arrow import pa, pc
+from latens.schema.damaged import damaged
 
 DAY = 86_400.0
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
 
 def plain(cells: Any) -> Any:
-    """Dictionary cells as their values, one chunk."""
+    """The cells in one chunk, dictionaries decoded to their values, all text of type string."""
     if isinstance(cells, pa.ChunkedArray):
         cells = cells.combine_chunks()
     if isinstance(cells, pa.ChunkedArray):  # no chunk at all
@@ -29,15 +30,16 @@ def plain(cells: Any) -> Any:
 
 
 def is_empty(cells: Any) -> np.ndarray:
-    """Which cells are missing, ``[N]``: null, and NaN among floats."""
+    """Mask ``[N]`` of the missing cells: null, or NaN among floats."""
     cells = plain(cells)
     empty = cells.is_null(nan_is_null=pa.types.is_floating(cells.type))
     return empty.to_numpy(zero_copy_only=False)
 
 
 def as_numbers(cells: Any) -> np.ndarray | None:
-    """``[N]`` float64 of numeric, boolean or temporal cells (dates in days since 1970-01-01 by the clocks of
-    their zone, time spans in seconds), NaN where null; None where they are neither.
+    """The cells as ``[N]`` float64, NaN for null; None if they are not numbers, truth values, dates or times.
+
+    Dates are in days since 1970-01-01 by the clocks of their zone, times of day and time spans in seconds.
     """
     cells = plain(cells)
     kind = cells.type
@@ -62,7 +64,7 @@ def as_numbers(cells: Any) -> np.ndarray | None:
 
 
 def in_words(value: Any, type: str) -> str:
-    """A number inside as a value of that arrow type; other values as they are.
+    """A number from inside a model, written as a value of the named arrow type; other values are written as they are.
 
     >>> in_words(18992.0, "date32[day]"), in_words(52200.0, "time64[us]"), in_words(0.5, "double")
     ('2021-12-31', '14:30:00', '0.5')
@@ -84,8 +86,8 @@ def _floats(cells: Any) -> np.ndarray:
 
 
 def as_levels(cells: Any) -> Any:
-    """Cells as levels that a record can hold: dates and decimals as text, times of day and durations as whole numbers
-    of their unit, others as they are.
+    """Cells as levels that JSON can hold: dates and decimals as text, times of day and durations as whole numbers in
+    their unit, others unchanged.
 
     >>> import pyarrow as pa
     >>> as_levels(pa.array([0, None], pa.int32()).cast(pa.date32())).to_pylist()
@@ -99,8 +101,8 @@ def as_levels(cells: Any) -> Any:
 
 
 def of_levels(levels: Sequence[Any], type: str) -> Any:
-    """The levels, as :func:`as_levels` gave them, as cells of the arrow type of that name; of its values where it is a
-    dictionary of dates, times or decimals."""
+    """The way back from :func:`as_levels`: levels as cells. If the named arrow type is a dictionary of dates, times or
+    decimals, they are of the type of its values."""
     cells, wanted = pa.array(list(levels)), arrow_type(type)
     if not pa.types.is_dictionary(wanted):
         return cells
@@ -111,21 +113,21 @@ def of_levels(levels: Sequence[Any], type: str) -> Any:
 
 
 def kind_of_time(type: Any) -> str:
-    """"dates", "times of day" or "durations"; "" for types of no time."""
+    """"dates", "times of day" or "durations"; "" if the type is not about time."""
     if pa.types.is_date(type) or pa.types.is_timestamp(type):
         return "dates"
     return "times of day" if pa.types.is_time(type) else "durations" if pa.types.is_duration(type) else ""
 
 
 def first_whole(cells: Any) -> int | None:
-    """The first observed cell of whole numbers, exact beyond 2^53; None for other types, and where all are missing."""
+    """The first observed whole number, exact even beyond 2^53; None for other types or if all cells are missing."""
     observed = plain(cells).drop_null()
     return int(observed[0].as_py()) if pa.types.is_integer(observed.type) and len(observed) else None
 
 
 def typed(cells: Any, type: str, levels: Sequence[Any] = ()) -> Any:
-    """The cells in the arrow type of that name; whole numbers rounded and clipped to its range, ``levels`` the values
-    of a dictionary.
+    """The cells in the named arrow type; whole numbers are rounded and clipped to its range, and ``levels`` are the
+    values of a dictionary.
     """
     wanted = arrow_type(type)
     if cells.type == wanted:
@@ -151,14 +153,14 @@ def typed(cells: Any, type: str, levels: Sequence[Any] = ()) -> Any:
 
 
 def _decimals(cells: Any, wanted: Any) -> Any:
-    """Numbers as decimals of that type, clipped to what it holds."""
+    """Numbers as decimals of that type, clipped to its range."""
     most = (1 - 1e-15) * 10.0 ** (wanted.precision - wanted.scale) - 0.5 * 10.0**-wanted.scale
     numbers = cells.to_numpy(zero_copy_only=False)
     return pa.array(np.clip(numbers, -most, most), mask=np.isnan(numbers)).cast(wanted, safe=False)
 
 
 def _encoded(cells: Any, wanted: Any) -> Any:
-    """Values as a dictionary of that type, its indices wider where there are more values than they count."""
+    """Values as a dictionary of that type, with wider indices if there are more values than the type can index."""
     found = cells.dictionary_encode()
     fits = len(found.dictionary) <= np.iinfo(wanted.index_type.to_pandas_dtype()).max
     indices = found.indices.cast(wanted.index_type) if fits else found.indices
@@ -179,13 +181,13 @@ def _temporal(cells: Any, wanted: Any) -> Any:
         return pa.array(np.rint(numbers).astype(np.int32), pa.int32(), mask=missing).cast(wanted)
     whole = np.rint(np.clip(numbers * DAY * 1e6, -9e18, 9e18)).astype(np.int64)
     found = pa.array(whole, pa.int64(), mask=missing).cast(pa.timestamp("us"))
-    if getattr(wanted, "tz", None) is not None:  # clocks put forward skip an hour, put back they show one twice
+    if getattr(wanted, "tz", None) is not None:  # an hour is skipped in spring and occurs twice in autumn
         found = pc.assume_timezone(found, wanted.tz, ambiguous="earliest", nonexistent="latest")
     return found.cast(wanted, safe=False)
 
 
 def arrow_type(text: str) -> Any:
-    """The arrow type that its own words name.
+    """The arrow type that a text names, the inverse of ``str(type)``; ``InputError`` if no type has that name.
 
     >>> str(arrow_type("timestamp[us, tz=UTC]")), str(arrow_type("dictionary<values=string, indices=int8, ordered=1>"))
     ('timestamp[us, tz=UTC]', 'dictionary<values=string, indices=int8, ordered=1>')
@@ -200,22 +202,27 @@ def arrow_type(text: str) -> Any:
     try:
         return pa.type_for_alias(text)
     except ValueError:
-        raise InputError(f"the schema of the data names the unknown type {text!r}.") from None
+        raise damaged(f"names the unknown type {text!r}") from None
 
 
 def require_once(names: Sequence[Any], where: str) -> None:
-    """InputError where two columns have one name."""
+    """Raise ``InputError`` if two columns have the same name."""
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise InputError(f"{where} has two columns called {str(twice)!r}; rename one.")
+        raise InputError(f"{where} has two columns called {str(twice)!r}", "rename one")
 
 
 def listed(names: Sequence[str], most: int = 12) -> str:
-    """At most twelve names, separated by commas."""
+    """The first ``most`` names, separated by commas, and the number of the others.
+
+    >>> listed(["a", "b", "c"], 2)
+    'a, b and 1 more'
+    """
     shown = ", ".join(short(str(name)) for name in names[:most])
     return shown + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def short(name: str, most: int = 40) -> str:
+    """The name on one line, cut to ``most`` characters."""
     name = name.replace("\n", "\\n")
     return name if len(name) <= most else name[: most - 1] + "…"

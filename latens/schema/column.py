@@ -1,4 +1,4 @@
-"""What one column of a table is, and the way from its cells to numbers and back."""
+"""What one column of a table is, and how its cells become numbers and numbers become cells."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ import numpy as np
 from latens.errors import InputError
 from latens.schema.arrow import pa, pc
 from latens.schema.cells import DAY, arrow_type, as_numbers, kind_of_time, of_levels, plain, short, typed
+from latens.schema.damaged import damaged
 from latens.schema.form import Form
 from latens.schema.law import Law
 
 NUMERIC = ("continuous", "positive", "bounded", "count", "datetime")
 CODED = ("binary", "categorical", "ordered")  # kept as codes 0 .. levels - 1
-KEPT = ("constant", "missing")  # reproduced, not modelled
+KEPT = ("constant", "missing")  # written back, not modelled
 LEFT_OUT = ("identifier", "text", "dropped")
 KINDS = (*NUMERIC, *CODED, *KEPT, *LEFT_OUT)
 FAMILIES = {
@@ -30,13 +31,13 @@ FAMILIES = {
     "datetime": ("heaped", "normal", "student_t"), "binary": ("bernoulli",), "categorical": ("categorical",),
     "ordered": ("ordinal", "categorical"),
 }  # fmt: skip
-YEARS = (-719_162.0, 2_932_896.0)  # days of the years 1 to 9999
-YEARS_NS = (-106_751.0, 106_751.0)  # those that nanoseconds since 1970 count
-LOGARITHMIC = {"positive": "log", "count": "log1p"}  # how an encoder sees a column, where not as it is
+YEARS = (-719_162.0, 2_932_896.0)  # first and last day of the years 1 to 9999, since 1970-01-01
+YEARS_NS = (-106_751.0, 106_751.0)  # the days that nanoseconds since 1970 in 64 bits reach
+LOGARITHMIC = {"positive": "log", "count": "log1p"}  # the scale on which an encoder sees a column, if another
 
 
 def logarithmic(kind: str) -> Callable[[np.ndarray], np.ndarray]:
-    """How an encoder sees the numbers of a column of that kind, before they are centred."""
+    """The function that takes numbers of a column of that kind to the scale on which an encoder sees them."""
     return getattr(np, LOGARITHMIC.get(kind, "asarray"))
 
 
@@ -47,20 +48,23 @@ class Column:
     Args:
         name: its name.
         kind: "continuous", "positive", "bounded", "count", "datetime" (numbers; dates in days since 1970-01-01);
-            "binary", "categorical", "ordered" (codes of ``levels``); "constant", "missing" (reproduced, not modelled);
-            "identifier", "text", "dropped" (left out).
-        type: the arrow type in which it comes back, in words.
-        family: its likelihood, one of ``FAMILIES[kind]``; "" where it is not modelled.
+            "binary", "categorical", "ordered" (codes of ``levels``); "constant", "missing" (written back, not
+            modelled); "identifier", "text", "dropped" (left out).
+        type: the name of the arrow type in which it comes back.
+        family: its likelihood, one of ``FAMILIES[kind]``; "" if it is not modelled.
         levels: the values that codes stand for, in order.
-        categories: all values that its type names, in order, where some of them are no levels.
         low, high: smallest and largest value, for numbers.
-        shift, unit: mean and standard deviation of the values, of ln x where positive and of ln(1 + x) where counts.
-        decimals: digits after the point that all values have at most, or None.
+        shift, unit: mean and standard deviation of the values: of ln x for "positive", of ln(1 + x) for "count".
+        decimals: the most digits after the point that a value has, or None.
         law: atoms, grid, range and margin of the values, for the family "heaped"; else None.
         value: the value of a constant.
-        missing: share of missing cells.
-        reason: a plain sentence of what was seen.
-        form: how its cells are written, where they were text.
+        missing: share of missing cells, 0 to 1.
+        reason: a plain sentence that says what was seen.
+        form: how its cells are written, if they were text.
+        categories: all values that its type names, in order, if some of them are not levels.
+
+    Raises:
+        InputError: the fields contradict each other.
 
     >>> Column("cut", "categorical", "string", "categorical", ("Fair", "Ideal")).outputs_codes
     True
@@ -85,29 +89,30 @@ class Column:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise InputError(f"column {self.name!r}: the kind {self.kind!r} is not one of {', '.join(KINDS)}.")
+            raise InputError(f"column {self.name!r}: the kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
         if self.family and self.family not in FAMILIES.get(self.kind, ()):
-            valid = ", ".join(FAMILIES.get(self.kind, ())) or "none"
+            valid = ", ".join(FAMILIES.get(self.kind, ()))
             raise InputError(
-                f"column {self.name!r} is {self.kind} and cannot have the likelihood {self.family!r}; it can: {valid}."
+                f"column {self.name!r} is {self.kind} and cannot have the likelihood {self.family!r}",
+                f"choose one of {valid}" if valid else "omit it",
             )
         if self.kind in CODED and not self.levels:
-            raise InputError(f"column {self.name!r} is {self.kind} and has no levels.")
+            raise InputError(f"column {self.name!r} is {self.kind} and has no levels", "give it the values that it has")
         if (self.family == "heaped") != (self.law is not None):
-            raise InputError(f"column {self.name!r} needs a law for the likelihood 'heaped', and for no other")
+            way = "give one for the likelihood 'heaped', and for no other"
+            raise InputError(f"column {self.name!r} has {'no' if self.law is None else 'a'} law", way)
         if not (_is_sound(self.shift) and _is_sound(self.unit) and self.unit > 0):
-            raise InputError(
-                f"column {self.name!r}: shift {self.shift} and unit {self.unit} are not a mean and a spread."
-            )
+            what = f"shift must be a finite mean and unit a spread above 0, got {self.shift} and {self.unit}"
+            raise InputError(f"column {self.name!r}: {what}")
 
     @property
     def outputs_codes(self) -> bool:
-        """Whether numbers inside stand for levels."""
+        """Whether its numbers are codes of levels."""
         return self.kind in CODED
 
     @property
     def written_as(self) -> str:
-        """How new cells are written: their form of text, or their type."""
+        """How new cells are written: the form of their text, or their type."""
         if self.form is None:
             return self.type
         text = self.form.describe(self.high)
@@ -115,7 +120,7 @@ class Column:
 
     @property
     def remark(self) -> str:
-        """A sentence on values that may be codes of missing cells; "" where there are none."""
+        """A note on values that may be codes for missing cells, with the option to use; "" if there are none."""
         codes = () if self.law is None else self.law.codes
         if not codes or not self.is_modelled:
             return ""
@@ -129,7 +134,7 @@ class Column:
         return f"column {self.name!r}: {shown} {verb} far from the other values ({ends}): if {it} missing, {way}"
 
     def texts(self, numbers: np.ndarray) -> list[str]:
-        """Numbers as the column's cells are written."""
+        """Numbers ``[N]`` as texts, written as the column's cells are."""
         cells = self.decode(numbers)
         if self.form is not None:
             return self.form.write(cells).to_pylist()
@@ -137,33 +142,38 @@ class Column:
 
     @cached_property
     def time(self) -> str:
-        """"dates", "times of day" or "durations", by its type; "" for others."""
+        """"dates", "times of day" or "durations", by its type; "" if it is not about time."""
         return kind_of_time(arrow_type(self.type))
 
     @property
     def is_number(self) -> bool:
-        """Whether it is modelled as a number or a date."""
+        """Whether it is modelled as a number or as a date."""
         return self.kind in NUMERIC
 
     @cached_property
     def is_modelled(self) -> bool:
+        """Whether it is modelled, as numbers or as levels."""
         return self.kind in NUMERIC or self.kind in CODED
 
     # Cells to numbers
 
     def encode(self, cells: Any, where: str = "the data", first_row: int = 0) -> tuple[np.ndarray, int]:
-        """Numbers of an arrow array, and how many of its cells hold a level never seen.
+        """Convert cells to numbers, and count those whose level is unknown.
 
         Args:
             cells: an arrow array or chunked array of N cells.
-            where: words for messages.
-            first_row: number of the first cell's row, for messages.
+            where: what messages call the data.
+            first_row: the row number of the first cell, for messages.
 
         Returns:
-            ``[N]`` float64, NaN where a cell is missing or its level unknown; and the count of unknown ones.
+            ``[N]`` float64, NaN where a cell is missing or its level unknown, and the number of unknown ones.
 
         Raises:
             InputError: a value that this column cannot hold, with its row.
+
+        >>> import pyarrow as pa
+        >>> Column("cut", "categorical", "string", "categorical", ("Fair", "Ideal")).encode(pa.array(["Ideal", "Good"]))
+        (array([ 1., nan]), 1)
         """
         if self.kind in CODED:
             return self._codes(cells, where)
@@ -187,7 +197,8 @@ class Column:
             except pa.ArrowException:
                 if pa.types.is_string(levels.type):
                     raise InputError(
-                        f"{where}: column {self.name!r} has the type {cells.type}, and its levels are known as text."
+                        f"{where}: column {self.name!r} has the type {cells.type}, and its levels are text in the fit",
+                        "write it as text",
                     ) from None
                 levels, cells = levels.cast(pa.string()), cells.cast(pa.string())
         codes = pc.index_in(cells, value_set=levels, skip_nulls=True)
@@ -195,17 +206,15 @@ class Column:
         return codes.cast(pa.float64()).to_numpy(zero_copy_only=False).astype(np.float64), int(unknown)
 
     def _require(self, numbers: np.ndarray, where: str, first_row: int) -> None:
-        """The first number that this kind cannot be."""
+        """Raise ``InputError`` for the first number that this kind cannot hold."""
         for bad, wanted in self.faults(numbers):
             if bad.any():
                 row = int(bad.argmax())
-                raise InputError(
-                    f"{where} has {numbers[row]:g} in column {self.name!r}, row {row + first_row} (counted from "
-                    f"0); {wanted}{self._remedy()}."
-                )
+                place = f"{where}, row {row + first_row} (counted from 0): column {self.name!r}"
+                raise InputError(f"{place} has {numbers[row]:g}", f"{wanted}{self._remedy()}")
 
     def faults(self, numbers: np.ndarray) -> list[tuple[np.ndarray, str]]:
-        """Which numbers this kind cannot be, ``[N]`` for each reason, with its words."""
+        """For each reason, the mask ``[N]`` of the numbers that this kind cannot hold, and the reason in words."""
         with np.errstate(invalid="ignore"):
             found = [(np.isinf(numbers), "it must be finite")]
             if self.kind == "positive":
@@ -219,16 +228,17 @@ class Column:
         return [(bad & ~np.isnan(numbers), wanted) for bad, wanted in found]
 
     def _remedy(self) -> str:
-        return f" (fit with --column {self.name}=continuous if it may hold others)" if self.kind != "continuous" else ""
+        option = f"--column {shlex.quote(self.name)}=continuous"
+        return f"; if it may hold others, fit with {option}" if self.kind != "continuous" else ""
 
     # And back
 
     @property
     def support(self) -> tuple[float, float]:
-        """The smallest and the largest number that a cell can be, seen or not: what its kind and its type hold; a
-        number other than a date keeps its sign, where all have one."""
+        """The smallest and the largest number that a cell can hold, seen or not, by its kind and its type; if all
+        numbers of a column that is not of dates have one sign, so has every new one."""
         type, step = arrow_type(self.type), self.law.step if self.law is not None else None
-        least = step or 10.0 ** -(12 if self.decimals is None else self.decimals)  # above 0
+        least = step or 10.0 ** -(12 if self.decimals is None else self.decimals)  # the smallest number above 0
         low, high = float(self.low or 0.0), float(self.high or 0.0)
         if self.kind == "bounded":
             return low, high
@@ -243,9 +253,20 @@ class Column:
     def decode(
         self, numbers: np.ndarray, *, mean: bool = False, given: bool = False, beyond: bool = False
     ) -> Any:  # fmt: skip
-        """An arrow array of this column's type: codes become levels, numbers the nearest ones that its law can give
-        (unless they are ``given``; with ``beyond`` also outside the range of the data) and rounded as the column's
-        were, NaN becomes null. With ``mean`` a count is a mean, and a fraction (float64)."""
+        """Convert numbers ``[N]`` to an arrow array of this column's type.
+
+        Codes become levels and NaN becomes null. Numbers move to the nearest value that the column's law allows and
+        are rounded as the column's were.
+
+        Args:
+            numbers: ``[N]`` in the user's units, or codes.
+            mean: whether these are means: the mean of a count is a fraction and comes back as float64.
+            given: whether the numbers are a user's, so that the law does not move them.
+            beyond: whether numbers may lie outside the range of the data.
+
+        >>> Column("n", "count", "int64", "poisson").decode(np.array([2.4, -1.0, np.nan])).to_pylist()
+        [2, 0, None]
+        """
         numbers = self.settled(numbers, mean=mean, given=given, beyond=beyond)
         missing = np.isnan(numbers)
         if mean and self.kind == "count":
@@ -259,7 +280,7 @@ class Column:
     def settled(
         self, numbers: np.ndarray, *, mean: bool = False, given: bool = False, beyond: bool = False
     ) -> np.ndarray:
-        """The numbers that :meth:`decode` writes; the code of the nearest level."""
+        """The numbers ``[N]`` that :meth:`decode` writes, with the same options; for levels, the nearest code."""
         numbers = np.asarray(numbers, dtype=np.float64)
         if mean and self.kind == "count":
             return np.maximum(numbers, 0.0)
@@ -281,19 +302,21 @@ class Column:
         return numbers
 
     def repeat(self, rows: int) -> Any:
-        """``rows`` cells of a constant, or of a column without values."""
+        """An arrow array of ``rows`` cells of a constant column, or of a column without values."""
         dates = self.kind == "constant" and pa.types.is_temporal(arrow_type(self.type))
         value = float(self.value) if dates else self.value
         return typed(of_levels([value] * rows, self.type), self.type, [] if value is None else [value])
 
     def seen(self, numbers: np.ndarray) -> np.ndarray:
-        """How an encoder sees the numbers: centred, about 1 wide, logarithms of positive numbers and counts."""
+        r"""The numbers ``[N]`` as an encoder sees them: :math:`(t(x) - \mathrm{shift}) / \mathrm{unit}` with t = ln x
+        for "positive", ln(1 + x) for "count", and x for the others."""
         return (logarithmic(self.kind)(numbers) - self.shift) / self.unit
 
     def log_slope(self, numbers: np.ndarray) -> np.ndarray:
-        """ln |dx/du| of the scale u in which the column is seen: ln x where positive, ln(1 + x) of counts, else 0. With
-        it, -ln p(x) becomes that of u: large values of a skewed column are not strange for being large alone. Where
-        there are atoms, which have no slope, it is counted from the middle of the other values."""
+        r""":math:`\ln |dx/du|` ``[N]``, where u is the scale on which the column is seen: ln x for "positive",
+        ln(1 + x) for "count", else 0. Adding it turns ln p(x) into ln p(u), so that large values of a skewed column do
+        not score as strange merely for being large. Atoms have no slope (0); in a column that has atoms, the slope of
+        the other values is measured from that at their middle."""
         if self.kind not in LOGARITHMIC:
             return np.zeros_like(numbers)
         slope = logarithmic(self.kind)(numbers)
@@ -302,13 +325,14 @@ class Column:
         return np.where(np.isin(self.law.snap(numbers), self.law.atoms), 0.0, slope - self.shift)
 
     def fall(self, number: float) -> float:
-        """How far a normal law with the column's mean and deviation falls, nats, from the nearest end of its range to a
-        number beyond it, in the scale in which the column is seen."""
+        """How far, in nats, the log-density of a normal with the column's mean and standard deviation falls from the
+        nearest end of the range to a number beyond it, on the scale on which the column is seen."""
         end = np.clip(number, self.low, self.high)
         seen, at_end = self.seen(np.array([number, end], dtype=np.float64)).tolist()
         return max(0.0, (seen**2 - at_end**2) / 2)
 
     def to_json(self) -> dict[str, Any]:
+        """The fields as a dictionary that ``json`` can write."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         listed = {name: None if fields[name] is None else list(fields[name]) for name in ("levels", "categories")}
         kept = {name: None if fields[name] is None else fields[name].to_json() for name in ("form", "law")}
@@ -316,20 +340,20 @@ class Column:
 
     @classmethod
     def from_json(cls, fields: Any) -> Column:
-        """The column that :meth:`to_json` wrote; ``InputError`` where a field is unknown, missing or ill-typed."""
+        """The column that :meth:`to_json` wrote; ``InputError`` if a field is unknown, missing or of a wrong type."""
         known = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(fields, dict) or not {"name", "kind", "type"} <= set(fields) <= known:
-            raise InputError("the schema of the data holds a column whose fields are not those of one.")
+            raise damaged("has a column with missing or unknown fields")
         for name in _TYPES:
             if name in fields and not _is_valid(name, fields[name]):
-                raise InputError(f"the schema of the data: column {fields['name']!r} has no valid {name!r}.")
+                raise damaged(f"has no valid {name!r} for column {fields['name']!r}")
         made: dict[str, Any] = {"levels": tuple, "categories": tuple, "form": Form.from_json, "law": Law.from_json}
         there = {name: make(fields[name]) for name, make in made.items() if fields.get(name) is not None}
         return cls(**fields | there)
 
 
 def _is_valid(name: str, value: Any) -> bool:
-    """Whether JSON can hold the value under that name."""
+    """Whether a record may hold this value under that name."""
     if not isinstance(value, _TYPES[name]) or isinstance(value, bool):
         return False
     if name == "decimals":
@@ -341,7 +365,7 @@ def _is_valid(name: str, value: Any) -> bool:
 
 
 def _is_sound(value: float) -> bool:
-    """Whether the value is a finite number that floats of either width can stand for."""
+    """Whether the value is a finite number that a float can hold."""
     try:
         return bool(np.isfinite(float(value))) and abs(float(value)) < 1e300
     except (TypeError, ValueError, OverflowError):
@@ -356,7 +380,7 @@ _TYPES: dict[str, Any] = {
 
 
 def _truths(cells: Any) -> Any:
-    """Words for yes and no as 1 and 0, any other word as 2."""
+    """Words for true and false as 1 and 0, any other word as 2."""
     words = pc.utf8_lower(pc.utf8_trim_whitespace(cells))
     found = [pc.is_in(words, value_set=pa.array(each)) for each in (["false", "0"], ["true", "1"])]
     return pc.if_else(pc.is_valid(cells), pc.case_when(pc.make_struct(*found), 0, 1, 2), None)
@@ -387,13 +411,14 @@ def _numbers(cells: Any, column: Column, where: str, first_row: int) -> np.ndarr
     if numbers is None:
         row, value = _first_other(cells, own)
         raise InputError(
-            f"{where}: column {column.name!r} holds {cells.type} (row {row + first_row}: {short(repr(value))}), and "
-            f"the model takes {time or 'numbers'} there ({column.kind})."
+            f"{where}, row {row + first_row} (counted from 0): column {column.name!r} has {short(repr(value))}, which "
+            f"is of the type {cells.type}",
+            f"give {time or 'numbers'}, as the model was fitted to ({column.kind})",
         )
     return numbers
 
 
 def _first_other(cells: Any, type: Any) -> tuple[int, Any]:
-    """(row, value) of the first cell that no text of that type could be, or of the first."""
+    """(row, value) of the first cell whose text cannot be read as that type, or of the first cell."""
     row = next((i for i, cell in enumerate(cells) if cell.is_valid and not _is_in(cell, type)), 0)
     return row, cells[row].as_py() if len(cells) else None

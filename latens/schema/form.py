@@ -1,7 +1,7 @@
-"""How the cells of a column of text are written: one form reads them and writes new ones alike.
+"""How the cells of a column of text are written: one form reads them and writes new ones in the same way.
 
-A form is what stands between text and values: ``$1,234.50``, ``12%``, ``30.04.2022``, ``2:30 PM``, ``True``. It is
-found once (:mod:`latens.data.tables.cells`), kept with the schema, and every text that latens writes goes through it.
+A form translates between text and values: ``$1,234.50``, ``12%``, ``30.04.2022``, ``2:30 PM``, ``True``. It is
+found once (:mod:`latens.data.tables.cells`) and kept with the schema; every text that latens writes goes through it.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from typing import Any, ClassVar
 from latens.errors import InputError
 from latens.schema.arrow import pa, pc
 from latens.schema.cells import arrow_type
+from latens.schema.damaged import damaged
 
-WORDS = ("", "NA", "NaN", "nan", "null", "NULL", "<NA>")  # missing cells of a column of words: "none" may be a value
+WORDS = ("", "NA", "NaN", "nan", "null", "NULL", "<NA>")  # gaps in a column of words, where "none" may be a value
 BLANKS = frozenset(["", "na", "n/a", "nan", "-nan", "nat", "null", "(null)", "none", "<na>", "#n/a", "#na", "\\n", "?"])
-MARKS = frozenset(  # of columns that are no words, as BLANKS, but told
+MARKS = frozenset(  # gaps in other columns, like BLANKS, but a note says so
     ["-", "--", "---", "–", "—", ".", "..", "...", "…", "*", "#value!", "#div/0!", "#ref!", "#num!", "#name?", "#null!",
      "??", "n.a.", "0000-00-00", "0000-00-00 00:00:00"]
 )  # fmt: skip
@@ -29,10 +30,10 @@ class Form:
     """How values are written as text; abstract.
 
     Args:
-        means: the arrow type of the values, in words.
-        gaps: the texts that stand for a missing cell, the most frequent one first: that one is written.
-        stored: the arrow type of the cells where they are no text file's ("string", "int64" of 20211231), in which
-            they come back; "" where they come back as the values that they mean.
+        means: the name of the arrow type of the values.
+        gaps: the texts that stand for a missing cell, the most frequent first; the first is the one written.
+        stored: the arrow type in which cells come back if they were not from a text file ("string", or "int64" for
+            20211231); "" if they come back as the values that they mean.
     """
 
     means: str
@@ -42,7 +43,7 @@ class Form:
     kind: ClassVar[str] = ""
 
     def read(self, cells: Any) -> tuple[Any, Any]:
-        """(values ``[N]`` of the type ``means``, null where missing or unreadable; mask of what is unreadable)."""
+        """Read cells: (values ``[N]`` of the type ``means``, null if missing or unreadable; mask of the unreadable)."""
         cells = as_text(cells)
         if len(cells) == 0:
             return pa.chunked_array([], arrow_type(self.means)), pa.array([], pa.bool_())
@@ -60,7 +61,7 @@ class Form:
         return pc.or_(known, pc.is_in(texts, pa.array(self.gaps, pa.string())))
 
     def write(self, values: Any) -> Any:
-        """The texts ``[N]`` of values; the first of ``gaps`` where null, null where there is none."""
+        """Write values as texts ``[N]``; null becomes the first of ``gaps``, or stays null if there is none."""
         if isinstance(values, pa.ChunkedArray):
             values = values.combine_chunks()
         if isinstance(values, pa.ChunkedArray):  # no chunk at all
@@ -70,7 +71,7 @@ class Form:
         return texts if not self.gap else pc.fill_null(texts, self.gap)
 
     def back(self, values: Any) -> Any:
-        """Values in the type that the cells were stored in."""
+        """Convert values to the type in which the cells were stored."""
         if not self.stored:
             return values
         texts = dataclasses.replace(self, gaps=()).write(values)
@@ -79,7 +80,7 @@ class Form:
 
     @property
     def gap(self) -> str:
-        """The text of a missing cell."""
+        """The text written for a missing cell, "" if there is none."""
         return self.gaps[0] if self.gaps else ""
 
     def _values(self, texts: Any) -> Any:
@@ -89,12 +90,13 @@ class Form:
         raise NotImplementedError
 
     def to_json(self) -> dict[str, Any]:
+        """The fields as a dictionary that ``json`` can write, with the class of the form under "form"."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return {"form": self.kind} | {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
 
     @staticmethod
     def from_json(fields: Any) -> Form:
-        """The form that :meth:`to_json` wrote, of any class of forms; ``InputError`` where it is none."""
+        """The form of any class that :meth:`to_json` wrote; ``InputError`` if the fields are not valid."""
         kinds: dict[str, type[Form]] = {each.kind: each for each in Form.__subclasses__()}
         try:
             own = dict(fields)
@@ -106,21 +108,21 @@ class Form:
                 arrow_type(form.stored)
             form.check()
         except (TypeError, ValueError, KeyError, AttributeError, re.error, InputError):
-            raise InputError("the schema of the data holds a form of text that is none.") from None
+            raise damaged("has a form of text that is not valid") from None
         return form
 
     def check(self) -> None:
-        """Raise ``ValueError`` or ``InputError`` where the fields contradict each other."""
+        """Raise ``ValueError`` or ``InputError`` if the fields contradict each other."""
         if not all(isinstance(gap, str) for gap in self.gaps):
             raise ValueError("gaps")
 
     def describe(self, value: float | None = None) -> str:
-        """The form in a few words, or as an example: the number ``value``, where the column is one of numbers."""
+        """The form in a few words, or as an example: for a column of numbers, ``value`` as it is written."""
         raise NotImplementedError
 
 
 def as_text(cells: Any) -> Any:
-    """Cells as a chunked array of text, whole floats without a point, null where NaN."""
+    """Cells as a chunked array of text: whole floats without a decimal point, NaN as null."""
     if not isinstance(cells, pa.ChunkedArray):
         cells = pa.chunked_array([cells])
     if pa.types.is_dictionary(cells.type):
@@ -135,7 +137,7 @@ def as_text(cells: Any) -> Any:
 
 @dataclass(frozen=True)
 class Words(Form):
-    """Cells that stand for themselves, without the spaces around them; null where one of ``gaps``.
+    """Cells that are words: spaces around them are dropped, and each of ``gaps`` is read as missing.
 
     >>> Words("string", gaps=("NA",)).read(["u", " v ", "NA"])[0].to_pylist()
     ['u', 'v', None]
@@ -144,25 +146,28 @@ class Words(Form):
     kind: ClassVar[str] = "words"
 
     def read(self, cells: Any) -> tuple[Any, Any]:
+        """(the words ``[N]``, null if missing; an empty mask, as every word can be read)."""
         cells = as_text(cells if hasattr(cells, "type") else pa.array(cells))
         stripped = pc.utf8_trim_whitespace(cells)
         values = pc.if_else(pc.is_in(stripped, pa.array(self.gaps, pa.string())), None, stripped)
         return values, pa.array([False] * 0, pa.bool_())
 
     def write(self, values: Any) -> Any:
+        """The words ``[N]``; null becomes the first of ``gaps``, or stays null if there is none."""
         texts = as_text(values)
         return texts if not self.gap else pc.fill_null(texts, self.gap)
 
     def describe(self, value: float | None = None) -> str:
+        """The word "text"."""
         return "text"
 
 
 @dataclass(frozen=True)
 class Truth(Form):
-    """Truth values in two words.
+    """Truth values, written as two words.
 
     Args:
-        words: those of false and of true.
+        words: the word for false and the word for true.
 
     >>> Truth("bool", words=("False", "True")).write(__import__("pyarrow").array([True, None])).to_pylist()
     ['True', None]
@@ -182,11 +187,13 @@ class Truth(Form):
         return pc.if_else(values, self.words[1], self.words[0])
 
     def check(self) -> None:
+        """Raise ``ValueError`` unless there are two words."""
         super().check()
         if len(self.words) != 2 or not all(isinstance(word, str) for word in self.words):
             raise ValueError("words")
 
     def describe(self, value: float | None = None) -> str:
+        """The two words, as in "True/False"."""
         return "/".join(reversed(self.words))
 
 
@@ -196,21 +203,23 @@ _GROUPED = r"[0-9]{1,3}(?:G[0-9]{2,3})*G[0-9]{3}(?:P[0-9]*)?"
 
 @dataclass(frozen=True)
 class Numbers(Form):
-    """Numbers, perhaps in clothes: ``-$1,234.50``, ``12 %``, ``(3.5)``, ``1.234,5 kg``.
+    """Numbers, plain or with currency, separators and units: ``-$1,234.50``, ``12 %``, ``(3.5)``, ``1.234,5 kg``.
 
     Args:
-        prefix, suffix: what stands before and behind the digits in every cell, spaces included.
-        group: what parts thousands, or "". lakh: whether digits before the last three are parted by twos (12,34,567).
-        point: what stands before decimals.
-        places: decimals of every number, or None: as few as a number needs.
-        bare: whether whole numbers have no point where ``places`` is None.
-        most: the most decimals that a number has where ``places`` is None, up to 15; None for any.
-        inside: whether a minus stands behind the prefix.
+        prefix, suffix: the text before and after the digits of every cell, spaces included.
+        group: the separator of thousands, or "".
+        lakh: whether digits before the last three are grouped by two (12,34,567).
+        point: the decimal mark.
+        places: the number of decimals of every number; None: as few as a number needs.
+        bare: if ``places`` is None, whether whole numbers are written without a decimal mark.
+        most: if ``places`` is None, the most decimals that a number has, up to 15; None for any.
+        inside: whether a minus follows the prefix.
         brackets: whether a number in brackets is negative.
-        minus: the sign of negative numbers. plus: whether numbers above 0 have a sign too.
-        power: how numbers of ``places`` decimals end in a power of ten, "e+00" or "E0"; "" where they do not.
-        units, factors: what stands behind the digits in place of one suffix, and what each multiplies by (K a thousand,
-            S of a latitude -1): of those of its sign, a number is written in the largest that is not above it.
+        minus: the sign of negative numbers.
+        plus: whether positive numbers have a sign too.
+        power: the form of the power of ten after ``places`` decimals, "e+00" or "E0"; "" if there is none.
+        units, factors: texts after the digits, in place of one suffix, and the factor of each (K for 1000, S of a
+            latitude for -1). A number is written in the largest unit of its sign that is not larger than the number.
 
     >>> price = Numbers("double", prefix="$", group=",", places=2)
     >>> price.read(["$1,234.50", "$7.00", "-$1.25", ""])[0].to_pylist()
@@ -239,10 +248,11 @@ class Numbers(Form):
 
     @property
     def is_plain(self) -> bool:
-        """Whether cells are as arrow reads numbers."""
+        """Whether arrow can read the cells as numbers."""
         return not (self.prefix or self.suffix or self.group or self.brackets or self.units) and self.point == "."
 
     def read(self, cells: Any) -> tuple[Any, Any]:
+        """(numbers ``[N]``, null if missing or unreadable; mask of the unreadable, empty if there are none)."""
         if self.is_plain:
             with_type = arrow_type(self.means)
             try:
@@ -269,7 +279,7 @@ class Numbers(Form):
         return _whole(bare) if pc.all(whole, min_count=0).as_py() else pc.if_else(finite, numbers, None)
 
     def digits(self, texts: Any) -> Any:
-        """What arrow reads as numbers, null where a text is none."""
+        """The texts in a form that arrow reads as numbers, null if a text is not a number."""
         before = re.escape(self.prefix.strip())
         behind = "|".join(re.escape(text.strip()) for text in sorted(self.units or (self.suffix,), key=len)[::-1])
         parts = {"G": re.escape(self.group), "P": re.escape(self.point)}
@@ -314,7 +324,7 @@ class Numbers(Form):
         return (self.prefix + sign if self.inside else sign + self.prefix) + digits + self.suffix
 
     def _digits(self, size: float) -> str:
-        """A number that is not negative, with , between thousands and . before decimals."""
+        """The digits of a number from 0, with "," between thousands and "." before decimals."""
         if self.power:
             digits, exponent = f"{size:.{self.places or 0}e}".split("e")
             sign = "-" if exponent[0] == "-" else self.power[1:].rstrip("0")
@@ -326,7 +336,7 @@ class Numbers(Form):
         return digits + ("" if self.bare or "e" in digits or "." in digits else ".0")
 
     def _unit(self, value: float) -> tuple[str, float]:
-        """The unit that a number is written in."""
+        """The unit in which a number is written, and its factor."""
         units = list(zip(self.units, self.factors))
         units = [unit for unit in units if unit[1] * value > 0] or [unit for unit in units if unit[1] > 0]
         smaller = [unit for unit in units if abs(unit[1]) <= abs(value)]
@@ -334,6 +344,7 @@ class Numbers(Form):
         return next(unit for unit in units if abs(unit[1]) == size)
 
     def check(self) -> None:
+        """Raise ``ValueError`` if units and factors differ in number, or marks or places are not valid."""
         super().check()
         if len(self.units) != len(self.factors) or (self.units and max(self.factors) <= 0):
             raise ValueError("units")
@@ -347,6 +358,7 @@ class Numbers(Form):
                 raise ValueError("places")
 
     def describe(self, value: float | None = None) -> str:
+        """An example: ``value``, or 1234.5, as it is written; the type if numbers are written plainly."""
         if value is None and self.is_plain and self.places is None:
             return self.means
         example = value if value is not None else 1234.5 if self.means == "double" else 1234
@@ -354,7 +366,7 @@ class Numbers(Form):
 
 
 def _whole(digits: Any) -> Any:
-    """Texts of whole numbers as int64, or as double where they are too long for it."""
+    """Texts of whole numbers as int64, or as double if int64 cannot hold them."""
     try:
         return digits.cast(pa.int64())
     except pa.ArrowInvalid:

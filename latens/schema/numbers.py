@@ -1,4 +1,4 @@
-"""Numbers as they go out: at their levels, within their range, in the user's dtype."""
+"""Numbers on their way out of a model: moved to their levels, clipped to their range, cast to the user's dtype."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 
 
 def levels_of(x: np.ndarray, span: tuple[float, float], levels: int) -> tuple[np.ndarray, float]:
-    """Of numbers near ``levels`` evenly spaced ones over the span: which they are, as floats, and how far from whole
-    numbers rounding in their type and in a text of them leaves those.
+    """The position of each number ``x [N, ...]`` among ``levels`` evenly spaced ones over the span, as floats, and how
+    far rounding to the dtype of ``x``, or to a text, may leave a position from a whole number.
 
     >>> levels_of(np.array([0, 0.5, 1]), (0, 1), 3)
     (array([0., 1., 2.]), 0.001)
@@ -19,7 +19,7 @@ def levels_of(x: np.ndarray, span: tuple[float, float], levels: int) -> tuple[np
 
 
 def within(x: np.ndarray, span: tuple[float, float], levels: int | None) -> np.ndarray:
-    """``x`` clipped to the span; a level that was rounded to the model's floats is that level again."""
+    """``x`` clipped to the span; numbers within rounding of a level become that level."""
     low, high = span
     if levels:
         level, loose = levels_of(x, span, levels)
@@ -29,7 +29,8 @@ def within(x: np.ndarray, span: tuple[float, float], levels: int | None) -> np.n
 
 
 def cast(x: np.ndarray, dtype: np.dtype[Any], levels: int | None) -> np.ndarray:
-    """``x`` in the user's dtype: rounded and clipped, never wrapped around."""
+    """``x`` in the user's dtype; integers are rounded and clipped to 0 .. levels - 1, or to the range of the dtype, so
+    that none wraps around."""
     if x.dtype == dtype:
         return x
     if dtype.kind == "b":
@@ -43,7 +44,7 @@ def cast(x: np.ndarray, dtype: np.dtype[Any], levels: int | None) -> np.ndarray:
     low, high = (0, levels - 1) if levels else (int(info.min), int(info.max))
     if x.dtype.kind == "f":
         top = x.dtype.type(min(high, float(np.finfo(x.dtype).max)))
-        if int(top) > high:  # 2**63 - 1 is no float: rounding it up would overflow
+        if int(top) > high:  # no float is 2**63 - 1, and rounding it up would overflow
             top = np.nextafter(top, x.dtype.type(0))
         return np.clip(np.rint(x), x.dtype.type(low), top).astype(dtype)
     if x.dtype.kind == "b":

@@ -1,5 +1,5 @@
-"""Cells that stand out by their value alone, told before any model is asked, so that one of them does not take the
-other rows' scores away."""
+"""Find cells that stand out by their value alone, before a model sees them, so that one bad cell does not cost the
+other rows their scores."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from latens.errors import InputError
-from latens.schema.arrays import Schema, place
+from latens.schema.arrays import BEYOND_FLOAT32, Schema, place
 from latens.schema.arrow import pa
 from latens.schema.cells import as_numbers, is_empty, plain, short
 from latens.schema.column import CODED, KEPT, Column, _numbers
@@ -22,21 +22,21 @@ from latens.schema.table import Table
 
 IMPOSSIBLE, UNSEEN, BEYOND, BROKEN = "impossible", "unseen", "beyond", "broken"
 _INFINITE = re.compile(r"\s*[+-]?inf(inity)?\s*", re.I)
-WRONG = 10  # rows from which on a column of which no cell is possible is refused: it is another column
+WRONG = 10  # a column with no possible cell in this many rows is refused: it is another column
 
 
 @dataclass(frozen=True)
 class Odd:
-    """A cell that no row of the fit was like.
+    """A cell unlike those of every row of the fit.
 
     Args:
-        row, cell: where; the number of the modelled column, None for a constant one, a pixel, and the target of a rule
-            that the row breaks.
-        column: its name, or the place in a row.
+        row: the number of the row, counted from 0.
+        cell: the number of the modelled column; None for a constant column, a pixel, or the target of a broken rule.
+        column: the name of the column, or the place in the row.
         kind: "impossible" (the column cannot hold it), "unseen" (a level, or a value of a constant column, that no row
-            had), "broken" (it breaks a rule with others) or "beyond" (above or below all numbers seen).
+            of the fit had), "broken" (it breaks a rule between columns) or "beyond" (above or below all numbers seen).
         reason: a sentence with the value.
-        number: the number of one that is beyond those seen.
+        number: the value of a "beyond" cell, else NaN.
     """
 
     row: int
@@ -51,10 +51,20 @@ def sift_table(
     schema: Table, table: Any, where: str = "the data", unread: Mapping[str, Mapping[int, str]] | None = None, *,
     refuse: bool = True,
 ) -> tuple[np.ndarray, list[Odd]]:  # fmt: skip
-    """:meth:`Table.to_model` that goes on where a cell is impossible: the numbers ``[N, D]``, NaN there, and all odd
-    cells, ordered by row. ``unread``: texts of cells that have no value, ``{column: {row: text}}``.
+    """Do :meth:`Table.to_model` without stopping at an impossible cell.
 
-    ``InputError`` for a missing column and, with ``refuse``, one that holds nothing possible in ``WRONG`` rows or more.
+    Args:
+        schema: the columns of the fit.
+        table: an arrow table of N rows.
+        where: what messages call the data.
+        unread: the texts of cells that could not be read, ``{column: {row: text}}``.
+        refuse: whether a column without a possible cell is an error, if there are ``WRONG`` rows or more.
+
+    Returns:
+        The numbers ``[N, D]``, NaN where a cell is impossible, and all odd cells, ordered by row.
+
+    Raises:
+        InputError: a column is missing, or ``refuse`` applies.
     """
     schema.check(table, where)
     unread, u = unread or {}, {}
@@ -69,7 +79,8 @@ def sift_table(
         if refuse and impossible >= WRONG and np.isnan(numbers).all():
             column.encode(cells, where)
             row, reason = found[0].row, found[0].reason
-            raise InputError(f"{where}: column {column.name!r}, row {row} (counted from 0) and all others: {reason}")
+            what = f"{where}: no value of column {column.name!r} is possible (row {row}, counted from 0: {reason})"
+            raise InputError(what, "check that it is the column that the model was fitted to")
         u[column.name] = numbers
         position = schema.names.index(column.name) if column.name in schema.names else None
         odd += [dataclasses.replace(each, cell=position) for each in found]
@@ -81,13 +92,13 @@ def sift_table(
 
 
 def _broken(schema: Table, table: Any, u: ColumnNumbers) -> list[Odd]:
-    """The targets of rules in rows that break them."""
+    """The target's cell of each rule in each row that breaks it."""
     fields, odd = schema.outer_by_name, []
     for rule in schema.rules:
         for row in np.flatnonzero(rule.broken(u, fields)).tolist():
             told = [f"{short(name)} is {_written(fields[name], table.column(name)[row].as_py())}"
                     for name in (rule.target, *rule.sources)]  # fmt: skip
-            words = f"{' and '.join(told)}, against the rule {rule.text}, which every row of the fit keeps"
+            words = f"{' and '.join(told)}, which breaks the rule {rule.text} that every row of the fit keeps"
             odd.append(Odd(row, None, rule.target, BROKEN, words))
     return odd
 
@@ -102,12 +113,12 @@ def _sift(
         return numbers, [*_told(column, cells, rows, UNSEEN, words), *_told(column, texts, list(texts), UNSEEN, words)]
     numbers = _numbers(cells, column, where, 0).copy()
     infinite = [row for row, text in texts.items() if _INFINITE.fullmatch(text)]
-    what = f", which is no {'date' if column.kind == 'datetime' else 'number'}"
+    what = f", which is not a {'date' if column.kind == 'datetime' else 'number'}"
     odd = _told(column, texts, [row for row in texts if row not in set(infinite)], IMPOSSIBLE, what)
     odd += _told(column, {row: float(texts[row]) for row in infinite}, infinite, IMPOSSIBLE, ": it must be finite")
     faults = column.faults(numbers)
     if storage == "float32":
-        faults.append((np.abs(numbers) > np.finfo(np.float32).max, "it is beyond float32"))
+        faults.append((np.abs(numbers) > np.finfo(np.float32).max, BEYOND_FLOAT32))
     for bad, wanted in faults:
         odd += _told(column, cells, np.flatnonzero(bad & ~np.isnan(numbers)), IMPOSSIBLE, f": {wanted}")
         numbers[bad] = np.nan
@@ -115,7 +126,7 @@ def _sift(
 
 
 def _beyond(column: Column, cells: Any, numbers: np.ndarray) -> list[Odd]:
-    """Cells below or above all numbers of the fit."""
+    """The cells below or above all numbers of the fit."""
     if column.low is None or column.high is None or column.kind == "bounded":
         return []
     odd = []
@@ -131,7 +142,7 @@ def _beyond(column: Column, cells: Any, numbers: np.ndarray) -> list[Odd]:
 
 
 def _told(column: Column, cells: Any, rows: Sequence[int] | np.ndarray, kind: str, words: str) -> list[Odd]:
-    """The cells of these rows, of arrow cells or ``{row: value}``."""
+    """An :class:`Odd` for each of these rows of arrow cells, or of ``{row: value}``."""
     name, found = short(column.name), []
     for row in map(int, rows):
         value = cells[row].as_py() if hasattr(cells[row], "as_py") else cells[row]
@@ -140,7 +151,7 @@ def _told(column: Column, cells: Any, rows: Sequence[int] | np.ndarray, kind: st
 
 
 def _written(column: Column, value: Any) -> str:
-    """A value as the cells of its column are written, in full where that would round it."""
+    """A value written as the cells of its column are, or in full if that would round it."""
     if column.form is None or isinstance(value, str):
         return _shown(value)
     numbers = as_numbers(cell := pa.array([value]))
@@ -156,9 +167,9 @@ def _shown(value: Any) -> str:
 
 
 def _changed(column: Column, cells: Any, texts: Mapping[int, str], where: str) -> list[Odd]:
-    """Cells of a constant column that hold another value."""
+    """The cells of a constant column that hold another value."""
     if column.kind == "missing":
-        words = ", and no row of the fit had a value there"
+        words = ", where no row of the fit had a value"
         return _told(column, cells, np.flatnonzero(~is_empty(cells)), UNSEEN, words)
     words = f", and it was always {_written(column, column.repeat(1)[0].as_py())} in fitting"
     if isinstance(column.value, str | bool):
@@ -171,16 +182,24 @@ def _changed(column: Column, cells: Any, texts: Mapping[int, str], where: str) -
 
 
 def sift_array(schema: Schema, x: np.ndarray) -> tuple[np.ndarray, list[Odd]]:
-    """The same of an array in the user's layout: the model's form, a value that fits in the place of those that do not.
+    """Do :meth:`Schema.to_model` without stopping at an impossible cell.
 
-    ``InputError`` for another shape, for counts, and where no row of ``WRONG`` or more, or a missing cell (NaN), is
-    possible.
+    Args:
+        schema: what a row of the fit is.
+        x: ``[N, *user_shape]`` in the user's layout.
+
+    Returns:
+        ``[N, *shape]`` in the model's form, with the smallest value seen in place of impossible ones, and all odd
+        cells, ordered by row.
+
+    Raises:
+        InputError: another shape, a bad count, a missing cell (NaN), or no possible row among ``WRONG`` or more.
     """
     try:
         return schema.to_model(x), _outside(schema, x)
     except InputError:
         if schema.kind == "count" or x.shape[1:] != schema.user_shape:
-            raise  # a matrix of counts is refused whole, as a sparse one is
+            raise  # a matrix of counts is refused as a whole, like a sparse one
         if x.dtype.kind not in "biuf" or np.isnan(x).any():
             raise
         odd, whole = [], x.copy()
@@ -200,7 +219,7 @@ def sift_array(schema: Schema, x: np.ndarray) -> tuple[np.ndarray, list[Odd]]:
 
 
 def _outside(schema: Schema, x: np.ndarray) -> list[Odd]:
-    """Cells of continuous columns beyond all numbers of the fit."""
+    """The cells of continuous columns beyond all numbers of the fit."""
     if schema.kind != "continuous" or schema.layout != "vector" or not len(x):
         return []
     odd = []
@@ -215,7 +234,7 @@ def _outside(schema: Schema, x: np.ndarray) -> list[Odd]:
 
 
 def cell_name(schema: Schema | Table, cell: int) -> str:
-    """What a column is called; those of a matrix without names are column_1, column_2, …"""
+    """The name of a column; those of a matrix without names are column_1, column_2, …"""
     return schema.names[cell] if schema.names else f"column_{cell + 1}"
 
 

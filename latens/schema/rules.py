@@ -1,12 +1,12 @@
-"""What holds between the columns of a table without exception, and how every row that is made keeps it.
+"""Rules that hold between the columns of a table without exception, and that every generated row keeps.
 
-A rule takes one column, its *target*, out of what is modelled, or puts what is left of it in its place: a total is
-written from its parts, an end as its start and what it exceeds that by. The density of the rows that keep the rules is
-that of what is left (the map between the two has the Jacobian 1), so that it is normalised over them. Combinations of
-levels leave the target where it is: its likelihood is normalised over the levels that the others allow
+A rule takes one column, its *target*, out of what is modelled, or puts in its place what the rule leaves open: a total
+is computed from its parts, an end is modelled as its excess over the start. The density of the rows that keep the rules
+is that of what is left (the map between the two has Jacobian 1), so it is normalised over those rows. A rule on
+combinations of levels leaves the target in place and normalises its likelihood over the levels that the others allow
 (:class:`latens.conditionals.Allowed`).
 
-Numbers here are ``{column: [N]}`` float64 in the user's units, codes for levels, NaN where missing.
+Numbers here are ``{column: [N]}`` float64 in the user's units, codes for levels, NaN for missing cells.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ import numpy as np
 
 from latens.errors import InputError
 from latens.schema.column import CODED, Column
+from latens.schema.damaged import damaged
 from latens.schema.law import SAME
 
 ColumnNumbers = dict[str, np.ndarray]
 Fields = Mapping[str, Column]
-EXACT = 1e-9  # of the size of a number, within which two are the same
+EXACT = 1e-9  # numbers that differ by less than this fraction of their size are equal
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,9 @@ class Rule:
     """One rule; abstract.
 
     Args:
-        target: the column that is written from others.
-        sources: those others.
-        reason: in how many rows it holds, and the chance that it would by accident.
+        target: the column that the rule determines or bounds.
+        sources: the columns that it does so from.
+        reason: the number of rows in which it holds, and the chance that it would hold by accident.
     """
 
     target: str
@@ -45,37 +46,48 @@ class Rule:
     reason: str = ""
 
     kind: ClassVar[str] = ""
-    reproduces: ClassVar[bool] = False  # whether nothing of the target is left to model
-    bounds: ClassVar[bool] = False  # whether something else is modelled in its place
+    reproduces: ClassVar[bool] = False  # whether the sources determine the target, so that it is not modelled
+    bounds: ClassVar[bool] = False  # whether another quantity is modelled in the target's place
 
     @property
     def text(self) -> str:
-        """The rule as a user writes it."""
+        """The rule as a user writes it, for example "start <= end"."""
         raise NotImplementedError
 
     def left(self, column: Column) -> Column:
-        """What is modelled in the target's place."""
+        """The column that is modelled in the target's place."""
         return column
 
     def broken(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
-        """Which rows break the rule, ``[N]``; none of which the cells that tell are missing."""
+        """Mask ``[N]`` of the rows that break the rule; a row in which a cell of it is missing does not."""
         raise NotImplementedError
 
     def inward(self, u: ColumnNumbers, fields: Fields) -> None:
-        """From the user's numbers to what is modelled, in place."""
+        """Convert the user's numbers to what is modelled, in place."""
 
     def outward(self, u: ColumnNumbers, fields: Fields, mean: bool = False) -> np.ndarray | bool:
-        """And back, in place; which rows have a target beyond its range, as a law of its own would not give it."""
+        """Convert what is modelled back to the user's numbers, in place; ``mean`` as in :meth:`Column.decode`.
+
+        Returns:
+            Mask ``[N]`` of the rows whose target lies outside the range of the data, or False.
+        """
         return False
 
     def fill(self, u: ColumnNumbers, seen: ColumnNumbers, fields: Fields, left: ColumnNumbers) -> None:
-        """Makes numbers of which some were filled, and others ``seen``, keep the rule, in place; the missing ones are
-        moved, among ``seen`` too where the target tells them. ``left``: what was filled of what is modelled."""
+        """Make a row whose gaps were filled keep the rule, in place.
+
+        Args:
+            u: the numbers, gaps filled. Only numbers missing in ``seen`` are moved.
+            seen: the numbers before, NaN for gaps; a source that the target determines is written here too.
+            fields: the columns by name.
+            left: the filled numbers of what is modelled.
+        """
 
     def with_gaps(self, u: ColumnNumbers, before: ColumnNumbers, fields: Fields) -> None:
-        """Makes gaps that were drawn keep the rule, in place; ``before``: the numbers without them."""
+        """Make drawn gaps keep the rule, in place; ``before`` are the numbers without gaps."""
 
     def to_json(self) -> dict[str, Any]:
+        """The fields as a dictionary that ``json`` can write, with the class of the rule under "rule"."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         values = {k: v.to_json() if isinstance(v, Column) else list(v) if isinstance(v, tuple) else v
                   for k, v in fields.items()}  # fmt: skip
@@ -83,7 +95,7 @@ class Rule:
 
     @staticmethod
     def from_json(fields: Any) -> Rule:
-        """The rule that :meth:`to_json` wrote; ``InputError`` where it is none."""
+        """The rule of any class that :meth:`to_json` wrote; ``InputError`` if the fields are not valid."""
         try:
             own = dict(fields)
             kind = {each.kind: each for each in (Order, Function, Formula, Missing, Combinations)}[own.pop("rule")]
@@ -92,11 +104,11 @@ class Rule:
                 values["difference"] = Column.from_json(values["difference"])
             return kind(**values)
         except (TypeError, ValueError, KeyError, InputError):
-            raise InputError("the schema of the data holds a rule that is none") from None
+            raise damaged("has a rule that is not valid") from None
 
 
 def values_of(column: Column, numbers: np.ndarray) -> np.ndarray:
-    """The numbers that codes of levels stand for; other numbers as they are."""
+    """The numbers ``[N]`` that codes of levels stand for; numbers of other columns unchanged."""
     if column.kind not in CODED:
         return numbers
     levels = np.array([float(level) for level in column.levels or ()])
@@ -104,12 +116,12 @@ def values_of(column: Column, numbers: np.ndarray) -> np.ndarray:
 
 
 def levels_as_numbers(column: Column) -> np.ndarray:
-    """The levels of a column of codes whose levels are numbers, increasing."""
+    """The levels of a column whose levels are numbers, increasing."""
     return np.array(sorted(float(level) for level in column.levels or ()))
 
 
 def settled_values(column: Column, values: np.ndarray, mean: bool = False) -> np.ndarray:
-    """The numbers nearest to values that the column can hold, of levels too."""
+    """The number that the column can hold nearest to each value ``[N]``, for columns of levels too."""
     if column.kind not in CODED:
         return column.settled(values, mean=mean)
     levels = levels_as_numbers(column)
@@ -118,7 +130,7 @@ def settled_values(column: Column, values: np.ndarray, mean: bool = False) -> np
 
 
 def of_values(column: Column, values: np.ndarray) -> np.ndarray:
-    """The codes of levels that are numbers; other numbers as they are. The way back from :func:`values_of`."""
+    """The codes of levels that are numbers ``[N]``, the inverse of :func:`values_of`; other columns unchanged."""
     if column.kind not in CODED:
         return values
     levels = np.array([float(level) for level in column.levels or ()])
@@ -132,11 +144,12 @@ _NONE = Column("", "dropped", "double")
 
 @dataclass(frozen=True)
 class Order(Rule):
-    """Every source <= target (or <, where ``strict``): modelled is what the target exceeds the largest of them by.
+    r"""Every source <= target (or < if ``strict``); :math:`\text{target} - \max(\text{sources})` is modelled.
 
     Args:
-        difference: the column of what it exceeds them by, as it was seen.
-        codes: values of the target that stand apart, such as 9999-12-31: modelled as they are.
+        difference: the column of that difference, as it was seen.
+        strict: whether equality breaks the rule.
+        codes: values of the target that stand apart, such as 9999-12-31, and are modelled as they are.
     """
 
     difference: Column = _NONE
@@ -148,10 +161,12 @@ class Order(Rule):
 
     @property
     def text(self) -> str:
+        """The rule as a user writes it, "start <= end"."""
         sign = "<" if self.strict else "<="
         return f"{', '.join(map(named, self.sources))} {sign} {named(self.target)}"
 
     def left(self, column: Column) -> Column:
+        """The column of the difference."""
         return self.difference
 
     def _base(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
@@ -165,12 +180,14 @@ class Order(Rule):
         return (apart <= SAME * np.abs(codes)).any(-1)
 
     def broken(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
+        """Mask ``[N]`` of the rows whose target is below a source, or equal to it if ``strict``."""
         base, high = self._base(u, fields), values_of(fields[self.target], u[self.target])
         with np.errstate(invalid="ignore"):
             slack = EXACT * np.abs(high)
             return (high <= base - slack) | (high == base) if self.strict else high < base - slack
 
     def inward(self, u: ColumnNumbers, fields: Fields) -> None:
+        """Replace the target by its difference to the largest source, in place."""
         high = values_of(fields[self.target], u[self.target])
         with np.errstate(invalid="ignore"):
             apart = np.maximum(high - self._base(u, fields), 0.0)
@@ -179,6 +196,7 @@ class Order(Rule):
         u[self.target] = np.where(self._is_code(high), high, apart)
 
     def outward(self, u: ColumnNumbers, fields: Fields, mean: bool = False) -> np.ndarray | bool:
+        """Add the largest source to the difference, in place; mask ``[N]`` of the targets out of range."""
         column, base = fields[self.target], self._base(u, fields)
         apart = self.difference.settled(u[self.target], mean=mean)
         code = self._is_code(apart)
@@ -189,7 +207,7 @@ class Order(Rule):
         return beyond
 
     def _above(self, column: Column, high: np.ndarray, base: np.ndarray) -> np.ndarray:
-        """The target's numbers, moved up where they fall below the base in rounding."""
+        """The target's numbers, moved up if rounding took them below the base."""
         with np.errstate(invalid="ignore"):
             low = (high <= base) if self.strict else (high < base)
         if low.any():
@@ -197,6 +215,7 @@ class Order(Rule):
         return high
 
     def fill(self, u: ColumnNumbers, seen: ColumnNumbers, fields: Fields, left: ColumnNumbers) -> None:
+        """Move filled cells so that no source exceeds the target, in place."""
         column, own = fields[self.target], values_of(fields[self.target], seen[self.target])
         apart = self.difference.settled(left[self.target])
         told = ~np.isnan(own) & ~self._is_code(own)
@@ -204,8 +223,8 @@ class Order(Rule):
             missing, source = told & np.isnan(seen[name]), values_of(fields[name], u[name])
             if not missing.any():
                 continue
-            alone = len(self.sources) == 1 and name in left  # and no other rule has moved it
-            free = alone & (u[name] == fields[name].settled(left.get(name, own)))
+            alone = len(self.sources) == 1 and name in left
+            free = alone & (u[name] == fields[name].settled(left.get(name, own)))  # no other rule has moved it
             made = np.where(free, settled_values(fields[name], own - apart), source)
             if fields[name].kind in CODED:  # the largest level that is not above the target
                 levels = levels_as_numbers(fields[name])
@@ -223,8 +242,8 @@ def _slack(end: float | None, sign: int) -> float:
 
 
 def next_value(column: Column, base: np.ndarray, strict: bool = False) -> np.ndarray:
-    """The smallest numbers of a column that are not below ``base`` (or above it, where ``strict``), where it has a grid
-    or few values; elsewhere the base."""
+    """The column's smallest value that is not below ``base`` (or, if ``strict``, above it), ``[N]``, for a column with
+    a grid or few values; for others the base itself."""
     law = column.law
     if column.kind in CODED or (law is not None and law.is_complete):
         atoms = levels_as_numbers(column) if law is None else np.array(law.atoms)
@@ -243,7 +262,7 @@ def next_value(column: Column, base: np.ndarray, strict: bool = False) -> np.nda
 
 
 def _step(column: Column) -> float | None:
-    """The grid that its numbers lie on."""
+    """The step of the grid that the column's numbers lie on, or None."""
     if column.law is not None and column.law.step:
         return column.law.step
     return None if column.decimals is None else 10.0**-column.decimals
@@ -251,11 +270,12 @@ def _step(column: Column) -> float | None:
 
 @dataclass(frozen=True)
 class Function(Rule):
-    """The target is one value for each of the source: education 13 is Bachelors.
+    """The target has one value for each value of the source: where education.num is 13, education is Bachelors.
 
     Args:
-        keys: the source's values, increasing, None for a missing one. values: what the target is with each, None where
-            it is missing. counts: rows of each.
+        keys: the source's values, increasing, with None for a missing cell.
+        values: the target's value for each key, None if it is missing there.
+        counts: the number of rows with each key.
     """
 
     keys: tuple[float | None, ...] = ()
@@ -267,10 +287,12 @@ class Function(Rule):
 
     def __post_init__(self) -> None:
         if len(self.sources) != 1 or not len(self.keys) == len(self.values) == len(self.counts) > 0:
-            raise InputError("a function needs one source, and as many values as keys")
+            what = f"a function has {len(self.sources)} sources, {len(self.keys)} keys and {len(self.values)} values"
+            raise InputError(what, "give one source, and a value and a count for each key")
 
     @property
     def text(self) -> str:
+        """The rule as a user writes it, "source -> target"."""
         return f"{named(self.sources[0])} -> {named(self.target)}"
 
     def _table(self) -> tuple[np.ndarray, np.ndarray]:
@@ -278,7 +300,7 @@ class Function(Rule):
         return tuple(np.array(each, dtype=np.float64) for each in zip(*pairs))  # type: ignore[return-value]
 
     def _of(self, source: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(the target of each value of the source, NaN for none; whether the value is known)."""
+        """(the target for each value of the source ``[N]``, NaN if unknown; mask of the known values)."""
         keys, values = self._table()
         place = np.searchsorted(keys, source - SAME * np.abs(source)).clip(0, len(keys) - 1)
         known = np.abs(source - keys[place]) <= SAME * np.abs(keys[place])
@@ -290,19 +312,21 @@ class Function(Rule):
         return found, known
 
     def broken(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
+        """Mask ``[N]`` of the rows whose source is known and whose target is another value."""
         usual, known = self._of(u[self.sources[0]])
         own = u[self.target]
         known = known & ~np.isnan(u[self.sources[0]])
         return known & ~np.isnan(own) & ~np.isclose(own, usual, rtol=1e-6, atol=0.0)
 
     def inward(self, u: ColumnNumbers, fields: Fields) -> None:
+        """Remove the target, and fill a missing source that the target determines, in place."""
         source, own = u[self.sources[0]], u.pop(self.target)
         missing = np.isnan(source) & ~np.isnan(own)
         if missing.any() and None not in self.keys:
             u[self.sources[0]] = np.where(missing, self._inverse(own, only=True), source)
 
     def _inverse(self, own: np.ndarray, only: bool = False) -> np.ndarray:
-        """The most frequent source of each value of the target; NaN for none, and unless it is the ``only`` one."""
+        """The most frequent source for each value of the target; NaN if there is none or, with ``only``, several."""
         best: dict[float, tuple[int, float, int]] = {}
         for key, value, count in zip(self.keys, self.values, self.counts):
             if key is not None and value is not None:
@@ -313,10 +337,12 @@ class Function(Rule):
         return np.array([ways.get(value, np.nan) for value in distinct.tolist()])[place].reshape(own.shape)
 
     def outward(self, u: ColumnNumbers, fields: Fields, mean: bool = False) -> np.ndarray | bool:
+        """Write the target from the source, in place; False, as no target is out of range."""
         u[self.target] = self._of(u[self.sources[0]])[0]
         return False
 
     def fill(self, u: ColumnNumbers, seen: ColumnNumbers, fields: Fields, left: ColumnNumbers) -> None:
+        """Give a filled source a value that fits the target seen, and a filled target that of its source, in place."""
         source, own = u[self.sources[0]], seen[self.target]
         other = np.isnan(seen[self.sources[0]]) & ~np.isnan(own) & (self._of(source)[0] != own)
         known = self._inverse(own)
@@ -324,6 +350,7 @@ class Function(Rule):
         u[self.target] = np.where(np.isnan(own), self._of(source)[0], own)
 
     def with_gaps(self, u: ColumnNumbers, before: ColumnNumbers, fields: Fields) -> None:
+        """Where the source is a drawn gap, give the target the value seen with gaps, in place."""
         empty = np.isnan(u[self.sources[0]])
         if None in self.keys:
             u[self.target] = np.where(empty, self._of(u[self.sources[0]])[0], u[self.target])
@@ -337,10 +364,13 @@ _OPERATIONS: dict[type, Callable[[Any, Any], Any]] = {
 
 @dataclass(frozen=True)
 class Formula(Rule):
-    """The target is computed from its sources: total = net + tax, within its own decimals.
+    """The target is computed from its sources and rounded as the target is: total = net + tax.
 
     Args:
-        how: the formula, ``v0``, ``v1``, … standing for the sources: numbers, + - * / and brackets.
+        how: the formula of numbers, + - * / and brackets, with ``v0``, ``v1``, … for the sources.
+
+    >>> Formula("total", ("net", "tax"), how="v0 + v1").text
+    'total = net + tax'
     """
 
     how: str = ""
@@ -351,23 +381,26 @@ class Formula(Rule):
     def __post_init__(self) -> None:
         names = {node.id for node in ast.walk(self.tree) if isinstance(node, ast.Name)}
         if names != {f"v{j}" for j in range(len(self.sources))}:
-            raise InputError("a formula needs each of its sources")
+            what = f"the formula {self.how!r} does not use its {len(self.sources)} sources"
+            raise InputError(what, "name each of them, and no others")
 
     @property
     def tree(self) -> ast.expr:
+        """The parsed formula; ``InputError`` if it holds more than numbers, sources, + - * / and brackets."""
         try:
             tree = ast.parse(self.how, mode="eval").body
         except (SyntaxError, ValueError, RecursionError, MemoryError):
-            raise InputError(f"{self.how!r} is no formula") from None
+            raise InputError(f"{self.how!r} is not a formula", "write it as in net + 2 * tax") from None
         allowed = (ast.BinOp, ast.UnaryOp, ast.USub, ast.Constant, ast.Name, ast.Load, *_OPERATIONS)
         for node in ast.walk(tree):
             number = not isinstance(node, ast.Constant) or type(node.value) in (int, float)
             if not isinstance(node, allowed) or not number:
-                raise InputError(f"{self.how!r} is no formula of numbers, + - * / and brackets")
+                raise InputError(f"{self.how!r} must be a formula of columns, numbers, + - * / and brackets")
         return tree
 
     @property
     def text(self) -> str:
+        """The rule as a user writes it, "total = net + tax"."""
         words = self.how
         for j in reversed(range(len(self.sources))):
             words = words.replace(f"v{j}", named(self.sources[j]))
@@ -377,7 +410,7 @@ class Formula(Rule):
         return {f"v{j}": values_of(fields[name], u[name]) for j, name in enumerate(self.sources)}
 
     def of(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
-        """The target's numbers, rounded as the column's are."""
+        """The target's numbers ``[N]``, rounded as the column's are."""
         found, decimals = self._exactly(u, fields), fields[self.target].decimals
         return found if decimals is None else np.round(found, decimals)
 
@@ -386,6 +419,7 @@ class Formula(Rule):
             return np.asarray(_computed(self.tree, self._inputs(u, fields)), dtype=np.float64)
 
     def broken(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
+        """Mask ``[N]`` of the rows whose target differs from the formula by more than its rounding."""
         own, made = u[self.target], self._exactly(u, fields)
         decimals = fields[self.target].decimals
         slack, share = (0.0, 1e-6) if decimals is None else (0.5 * 10.0**-decimals, EXACT)
@@ -393,7 +427,7 @@ class Formula(Rule):
             return np.abs(own - made) > (1 + 1e-6) * slack + share * np.maximum(np.abs(own), np.abs(made))
 
     def _solved(self, u: ColumnNumbers, fields: Fields, j: int) -> np.ndarray:
-        """Source j of the target and the other sources; NaN where it is not told."""
+        """Source j, solved from the target and the other sources ``[N]``; NaN if they do not determine it."""
         column = fields[self.sources[j]]
         if column.kind in CODED or self.how.count(f"v{j}") != 1:
             return np.full(len(u[self.target]), np.nan)
@@ -402,18 +436,21 @@ class Formula(Rule):
         return made if column.decimals is None else np.round(made, column.decimals)
 
     def inward(self, u: ColumnNumbers, fields: Fields) -> None:
+        """Remove the target, and fill a missing source that the others determine, in place."""
         if not np.isnan(u[self.target]).all():
             for j, name in enumerate(self.sources):
                 u[name] = np.where(np.isnan(u[name]), self._solved(u, fields, j), u[name])
         del u[self.target]
 
     def outward(self, u: ColumnNumbers, fields: Fields, mean: bool = False) -> np.ndarray | bool:
+        """Compute the target, in place; mask ``[N]`` of the targets that are out of range or not finite."""
         column = fields[self.target]
         u[self.target] = made = self.of(u, fields)
         with np.errstate(invalid="ignore"):
             return (made > _slack(column.high, 1)) | (made < _slack(column.low, -1)) | ~np.isfinite(made)
 
     def fill(self, u: ColumnNumbers, seen: ColumnNumbers, fields: Fields, left: ColumnNumbers) -> None:
+        """Compute a filled target, or move one filled source so that the target seen comes out, in place."""
         known = ~np.isnan(seen[self.target])
         u[self.target] = np.where(known, seen[self.target], self.of(u, fields))
         settled = ~known
@@ -436,7 +473,7 @@ def _computed(node: ast.expr, inputs: ColumnNumbers) -> Any:
 
 
 def _inverted(node: ast.expr, value: Any, name: str, inputs: ColumnNumbers) -> Any:
-    """The input ``name`` for which the formula has this value."""
+    """The value of the input ``name`` at which the formula takes this value."""
     if isinstance(node, ast.Name):
         return value
     if isinstance(node, ast.UnaryOp):
@@ -458,10 +495,11 @@ def _inverted(node: ast.expr, value: Any, name: str, inputs: ColumnNumbers) -> A
 
 @dataclass(frozen=True)
 class Missing(Rule):
-    """The target is missing exactly where the source has one of some values.
+    """The target is missing exactly where the source has one of the given values.
 
     Args:
-        keys: these values, None for a missing one. how: the same in words.
+        keys: these values, with None for a missing cell.
+        how: the same in words.
     """
 
     keys: tuple[float | None, ...] = ()
@@ -471,6 +509,7 @@ class Missing(Rule):
 
     @property
     def text(self) -> str:
+        """The rule as a user writes it, "dose missing where drug = none"."""
         return f"{named(self.target)} missing where {named(self.sources[0])} = {self.how}"
 
     def _where(self, source: np.ndarray) -> np.ndarray:
@@ -478,21 +517,23 @@ class Missing(Rule):
         return found | np.isnan(source) if None in self.keys else found
 
     def broken(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
+        """Mask ``[N]`` of the rows that have a target although the source says that it is missing."""
         source = u[self.sources[0]]
         return self._where(source) & ~np.isnan(source) & ~np.isnan(u[self.target])
 
     def with_gaps(self, u: ColumnNumbers, before: ColumnNumbers, fields: Fields) -> None:
+        """Leave the target out where the source says so, and only there, in place."""
         u[self.target] = np.where(self._where(u[self.sources[0]]), np.nan, before[self.target])
 
 
 @dataclass(frozen=True)
 class Combinations(Rule):
-    """Levels of the target that never occur with some levels of the sources are impossible there.
+    """Combinations of levels of the sources and the target that never occur are impossible.
 
     Args:
-        counts: rows of each combination, None where it is impossible; the target's levels within those of the last
-            source, the first source outermost.
-        sizes: numbers of levels, of the sources and of the target.
+        counts: the number of rows of each combination, None if it is impossible, in C order ``[*sizes]``: the target's
+            levels vary fastest.
+        sizes: the number of levels of each source, then of the target.
     """
 
     counts: tuple[int | None, ...] = ()
@@ -502,20 +543,23 @@ class Combinations(Rule):
 
     def __post_init__(self) -> None:
         if not self.sources or len(self.sizes) != len(self.sources) + 1 or math.prod(self.sizes) != len(self.counts):
-            raise InputError("combinations need a count for every one of them")
+            what = f"combinations of {' x '.join(map(str, self.sizes))} levels have {len(self.counts)} counts"
+            raise InputError(what, "give one for each combination")
 
     @property
     def text(self) -> str:
+        """The rule as a user writes it, "sex & title"."""
         return " & ".join(map(named, (*self.sources, self.target)))
 
     @property
     def names(self) -> tuple[str, ...]:
+        """The columns combined: the sources, then the target."""
         return (*self.sources, self.target)
 
     @cached_property
     def rows(self) -> np.ndarray:
-        """Rows of each combination, NaN where it is impossible, ``[*sizes + 1]``: the last place of each column is
-        that of a missing level."""
+        """The number of rows of each combination, NaN if it is impossible; each axis has ``size + 1`` places, the last
+        for a missing level."""
         counts = np.array([np.nan if n is None else n for n in self.counts], dtype=np.float64).reshape(self.sizes)
         for axis in range(len(self.sizes)):
             gone = np.isnan(counts).all(axis, keepdims=True)
@@ -523,12 +567,13 @@ class Combinations(Rule):
         return counts
 
     def broken(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
+        """Mask ``[N]`` of the rows that hold an impossible combination."""
         places = [np.where(np.isnan(u[name]), size, np.nan_to_num(u[name])).astype(np.int64)
                   for name, size in zip(self.names, self.sizes)]  # fmt: skip
         return np.isnan(self.rows[tuple(places)]) & (places[-1] < self.sizes[-1])
 
     def levels_of(self, name: str, row: Mapping[str, float]) -> np.ndarray:
-        """Rows of each level of a column with the levels that a row has of the others, NaN where it is impossible."""
+        """The number of rows of each level of a column, given a row's levels of the others; NaN if impossible."""
         axis = self.names.index(name)
         at = [size if np.isnan(row[each]) else int(row[each]) for each, size in zip(self.names, self.sizes)]
         del at[axis]
@@ -537,8 +582,15 @@ class Combinations(Rule):
 
 
 def settle_levels(rules: Sequence[Rule], u: ColumnNumbers, free: ColumnNumbers | None = None) -> None:
-    """Gives cells (that are ``free`` to, bool ``[N]`` a column) others levels where theirs are impossible together, in
-    place: as few as that takes, the first columns last, frequent levels first."""
+    """Give cells other levels where those of a row are impossible together, in place.
+
+    As few cells as needed change, those of the last columns first, to the most frequent possible level.
+
+    Args:
+        rules: the rules; only :class:`Combinations` count.
+        u: codes ``[N]`` by column.
+        free: masks ``[N]`` by column of the cells that may change; all by default.
+    """
     bound = [rule for rule in rules if isinstance(rule, Combinations) and set(rule.names) <= set(u)]
     names = [name for name in u if any(name in rule.names for rule in bound)]
     bad = np.flatnonzero(np.any([rule.broken(u, {}) for rule in bound], 0)) if bound else np.empty(0, np.int64)
@@ -562,7 +614,7 @@ def _settled(rules: Sequence[Combinations], names: list[str], values: np.ndarray
 def _possible(
     rules: Sequence[Combinations], row: dict[str, float], left: list[str], before: Mapping[str, float]
 ) -> dict[str, float] | None:
-    """The row with levels of the columns that are left which are possible together: those of ``before`` if they can."""
+    """The row with possible levels for the columns ``left``, those of ``before`` if it can be; None if it cannot."""
     if not left:
         return row
     name, *rest = left
@@ -573,7 +625,7 @@ def _possible(
 
 
 def named(name: str) -> str:
-    """A column's name in a rule: quoted where it would be read as something else.
+    """A column's name as it stands in a rule: quoted if it would be read as something else.
 
     >>> named("price"), named("net price")
     ('price', "'net price'")

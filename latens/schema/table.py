@@ -1,13 +1,14 @@
-"""What the columns of a table are, and the way from an arrow table to numbers and back.
+"""What the columns of a table are, and how an arrow table becomes numbers and numbers become an arrow table.
 
 A :class:`Table` is to mixed columns what :class:`latens.schema.Schema` is to an array of one kind of values: it turns
-an arrow table into ``[N, D]`` numbers in the user's units (codes for categories, NaN for missing cells), and numbers
+an arrow table into ``[N, D]`` numbers in the user's units (codes for levels, NaN for missing cells), and numbers
 back into columns of the same names, order and types.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,9 +17,11 @@ from typing import Any
 import numpy as np
 
 from latens.errors import InputError
+from latens.schema.arrays import BEYOND_FLOAT32
 from latens.schema.arrow import pa, pc
 from latens.schema.cells import listed, require_once, short
 from latens.schema.column import KEPT, KINDS, Column
+from latens.schema.damaged import damaged
 from latens.schema.rules import ColumnNumbers, Rule, settle_levels
 
 
@@ -27,11 +30,14 @@ class Table:
     """The columns of a table in the user's order.
 
     Args:
-        fields: every column, those that are not modelled included.
+        fields: all columns, including those that are not modelled.
         storage: dtype of the numbers in memory, "float32" or "float64".
-        conditions: names of the columns that are given, not modelled: they go into c and not into x.
-        reason: a plain sentence of what was seen.
-        rules: what holds between columns, each rule after those that its sources are the targets of.
+        reason: a plain sentence that says what was seen.
+        conditions: names of the columns that are given, not modelled: they go into c, not into x.
+        rules: the rules between columns; a rule comes after those whose targets are its sources.
+
+    Raises:
+        InputError: two columns have one name, or a rule names a column that is not modelled.
 
     >>> table = Table((Column("n", "count", "int64", "poisson"), Column("id", "identifier", "string")))
     >>> table.shape, table.names
@@ -53,28 +59,29 @@ class Table:
 
     def __post_init__(self) -> None:
         if self.storage not in ("float32", "float64"):
-            raise InputError(f"the schema of the data is not valid: storage {self.storage!r}.")
+            raise InputError(f"the storage of a table must be 'float32' or 'float64', got {self.storage!r}")
         require_once([field.name for field in self.fields], "the schema of the data")
         if not all({rule.target, *rule.sources} <= self.outer_by_name.keys() for rule in self.rules):
-            raise InputError("the schema of the data has a rule of columns that are not modelled")
+            raise damaged("has a rule on columns that are not modelled")
 
     @cached_property
     def outer(self) -> tuple[Column, ...]:
-        """The columns that the model gives, as the user has them: those of x, and those that rules write from them."""
+        """The columns that the model gives, as the user knows them: those of x and those that rules write."""
         return tuple(field for field in self.fields if field.is_modelled and field.name not in self.conditions)
 
     @cached_property
     def outer_by_name(self) -> dict[str, Column]:
+        """The columns of :attr:`outer` by name."""
         return {field.name: field for field in self.outer}
 
     @property
     def reproduced(self) -> tuple[str, ...]:
-        """Names of the columns of which rules leave nothing to model."""
+        """Names of the columns that rules determine, so that they are not modelled."""
         return tuple(rule.target for rule in self.rules if rule.reproduces)
 
     @cached_property
     def modelled(self) -> tuple[Column, ...]:
-        """The columns of x, in order; in the place of one that rules bound what is left of it."""
+        """The columns of x, in order; a column that a rule bounds is replaced by what the rule leaves of it."""
         left = {rule.target: rule for rule in self.rules if rule.bounds}
         return tuple(left[field.name].left(field) if field.name in left else field
                      for field in self.outer if field.name not in self.reproduced)  # fmt: skip
@@ -85,49 +92,58 @@ class Table:
         return tuple(self.field(name) for name in self.conditions)
 
     def given(self, names: Sequence[str]) -> Table:
-        """The same table with these columns given; ``InputError`` where one has no values to be given."""
+        """The same table with these columns as conditions; ``InputError`` if one is not modelled."""
         for name in names:
             if not self.field(name).is_modelled:
-                kind = self.field(name).kind
-                raise InputError(f"column {name!r} is {kind} ({self.field(name).reason}), so it cannot be a condition.")
+                kind, reason = self.field(name).kind, self.field(name).reason
+                raise InputError(
+                    f"column {name!r} is {kind} ({reason}), so it cannot be a condition",
+                    f"omit --condition {shlex.quote(name)}, or say what it is with --column {shlex.quote(name)}=KIND",
+                )
         return dataclasses.replace(self, conditions=tuple(dict.fromkeys(names)))
 
     @property
     def names(self) -> tuple[str, ...]:
+        """The names of the columns of x, in order."""
         return tuple(field.name for field in self.modelled)
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The event shape of x, ``(D,)``."""
         return (len(self.modelled),)
 
     @property
     def user_shape(self) -> tuple[int, ...]:
+        """The event shape of x, ``(D,)``: a table has no other layout."""
         return self.shape
 
     @property
     def columns(self) -> int:
+        """D, the number of columns of x."""
         return len(self.modelled)
 
     @property
     def dtype(self) -> str:
+        """The dtype of the numbers in memory."""
         return self.storage
 
     def field(self, name: str) -> Column:
-        """The column of that name; ``InputError`` lists those there are."""
+        """The column of that name; an ``InputError`` lists those there are."""
         for field in self.fields:
             if field.name == name:
                 return field
-        raise InputError(f"there is no column {name!r}; there are: {listed([f.name for f in self.fields])}.")
+        raise InputError(f"there is no column {name!r}", f"name one of {listed([f.name for f in self.fields])}")
 
     def check(self, table: Any, where: str = "the data") -> None:
-        """Raise ``InputError`` unless every modelled column is there; those that are reproduced need not be."""
+        """Raise ``InputError`` unless the arrow table has every modelled column; those that rules determine are not
+        needed."""
         require_columns(self.modelled, table, where)
 
     def numbers(
         self, table: Any, where: str = "the data", *, unknown: dict[str, int] | None = None, first_row: int = 0
     ) -> ColumnNumbers:
-        """The columns of :attr:`outer` as numbers, ``[N]`` each, NaN where missing and for a column that is not there.
-        ``unknown`` and errors as of :meth:`to_model`."""
+        """The columns of :attr:`outer` as numbers, ``[N]`` each, NaN for missing cells and for absent columns;
+        arguments and errors as in :meth:`to_model`."""
         found = {}
         for column in self.outer:
             if column.name not in table.column_names:
@@ -142,8 +158,8 @@ class Table:
         return found
 
     def inward(self, u: ColumnNumbers, broken: dict[str, int] | None = None) -> np.ndarray:
-        """``[N, D]`` of the numbers of :attr:`outer`, as rules leave them; where a row breaks a rule its target counts
-        as missing. ``broken`` collects the number of rows that break each rule, by its text."""
+        """Convert the numbers of :attr:`outer` to those of x, ``[N, D]``; where a row breaks a rule, its target counts
+        as missing. ``broken`` collects the number of rows that break each rule, by the rule's text."""
         u, fields = dict(u), self.outer_by_name
         for rule in self.rules:
             bad = rule.broken(u, fields)
@@ -162,8 +178,8 @@ class Table:
         return out
 
     def outward(self, x: np.ndarray, *, mean: bool = False, beyond: bool = False) -> tuple[ColumnNumbers, np.ndarray]:
-        """Numbers of :attr:`outer` of ``x`` ``[N, D]``, and which rows have the target of a rule beyond its range,
-        ``[N]``; ``mean`` and ``beyond`` as of :meth:`to_user`."""
+        """Convert ``x [N, D]`` back to the numbers of :attr:`outer`; also the mask ``[N]`` of the rows in which the
+        target of a rule is out of range. ``mean`` and ``beyond`` as in :meth:`to_user`."""
         x, fields = np.asarray(x, dtype=np.float64), self.outer_by_name
         u, outside = dict(zip(self.names, x.T)), np.zeros(len(x), bool)
         bound = {rule.target for rule in self.rules if rule.bounds}
@@ -174,10 +190,10 @@ class Table:
         return {name: u[name] for name in fields}, outside
 
     def filled(self, u: ColumnNumbers, x: np.ndarray) -> ColumnNumbers:
-        """Numbers of :attr:`outer`, those missing in ``u`` from ``x`` ``[N, D]``, so that rules are kept."""
+        """The numbers of :attr:`outer` with those missing in ``u`` taken from ``x [N, D]`` so that rules are kept."""
         fields, left = self.outer_by_name, dict(zip(self.names, x.T.astype(np.float64)))
         bound, seen = {rule.target for rule in self.rules if rule.bounds}, dict(u)
-        for _ in range(2):  # what a rule tells of its sources binds those that these are computed from
+        for _ in range(2):  # a source that a rule determines may bind the columns from which it is computed
             found = {name: np.where(np.isnan(seen[name]), fields[name].settled(left[name]), seen[name])
                      for name in left if name not in bound}  # fmt: skip
             settle_levels(self.rules, found, {name: np.isnan(seen[name]) for name in found})
@@ -189,18 +205,32 @@ class Table:
         self, table: Any, where: str = "the data", *, unknown: dict[str, int] | None = None, first_row: int = 0,
         broken: dict[str, int] | None = None,
     ) -> np.ndarray:  # fmt: skip
-        """``[N, D]`` numbers of an arrow table, columns found by name, in ``storage``; NaN where missing.
+        """Convert an arrow table to the numbers of x; columns are found by name.
 
-        ``unknown``, where given, collects the number of cells of each column whose level was never seen, ``broken`` as
-        of :meth:`inward`. Raises ``InputError`` for a missing column, or a value that does not fit, with its row.
+        Args:
+            table: an arrow table of N rows.
+            where: what messages call the data.
+            unknown: if given, collects the number of cells of each column whose level was never seen.
+            first_row: the row number of the first row, for messages.
+            broken: if given, collects the number of rows that break each rule, by the rule's text.
+
+        Returns:
+            ``[N, D]`` in ``storage``, NaN for missing cells and unknown levels.
+
+        Raises:
+            InputError: a column is missing, or a value does not fit, with its row.
         """
         self.check(table, where)
         return self.inward(self.numbers(table, where, unknown=unknown, first_row=first_row), broken)
 
     def conditions_of(self, table: Any, where: str = "the data") -> dict[str, np.ndarray]:
-        """The given columns of an arrow table as numbers, ``[N]`` each; ``InputError`` for a cell that is missing or a
-        level that was never seen, with its row. A column that had gaps when it was first seen may have them again, as
-        NaN: parts refuse it unless they take gaps."""
+        """The conditions of an arrow table as numbers, ``[N]`` each.
+
+        A column that had gaps in the fit may have them again, as NaN; parts refuse them unless they take gaps.
+
+        Raises:
+            InputError: a column is missing, a cell is missing or its level was never seen, with its row.
+        """
         require_columns(self.given_fields, table, where)
         found = {}
         for column in self.given_fields:
@@ -215,9 +245,9 @@ class Table:
                     if value is None or value != value
                     else f"is {value!r}, which was never seen in fitting"
                 )
-                levels = f"; it knows {listed([str(v) for v in column.levels])}" if column.levels else ""
+                remedy = f"give one of {listed([str(v) for v in column.levels])}" if column.levels else "fill it"
                 raise InputError(
-                    f"{where}: the condition {column.name!r} of row {row} (counted from 0) {what}{levels}."
+                    f"{where}: the condition {column.name!r} of row {row} (counted from 0) {what}", remedy
                 )
             if self.storage == "float32":
                 _require_float32(numbers, column, where, 0)
@@ -228,13 +258,21 @@ class Table:
         self, x: np.ndarray, given: Mapping[str, Any] | None = None, *, mean: bool = False, beyond: bool = False,
         gaps: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> Any:  # fmt: skip
-        """An arrow table in the user's columns: those modelled from ``x`` ``[N, D]``, those that rules write from them,
-        constants, and the columns in ``given`` (name -> arrow array: conditions, or columns that are handed through),
-        in the user's order; with ``mean`` counts are fractions, with ``beyond`` numbers outside the range of the data
-        stay there (but the targets of rules). ``gaps`` leaves cells of :attr:`outer` out, NaN."""
+        """Convert numbers to an arrow table with the user's columns, in the user's order.
+
+        Args:
+            x: ``[N, D]``, the modelled columns; rules write others from them, and constants are added.
+            given: arrow arrays by name: conditions, or columns that are passed through.
+            mean: whether ``x`` are means: the mean of a count stays a fraction.
+            beyond: whether numbers outside the range of the data stay there (targets of rules do not).
+            gaps: a function that puts NaN into the numbers ``[N, columns of outer]`` for cells to be missing.
+
+        Raises:
+            InputError: ``x`` has another shape.
+        """
         x = np.asarray(x)
         if x.ndim != 2 or x.shape[1] != self.columns:
-            raise InputError(f"expected an array of shape (n, {self.columns}), got {x.shape}.")
+            raise InputError(f"the array must be of shape (n, {self.columns}), got {x.shape}")
         given, columns = given or {}, {}
         u = self.outward(x, mean=mean, beyond=beyond)[0] if self.rules else dict(zip(self.names, x.T))
         u = u if gaps is None else self._with_gaps(u, gaps)
@@ -250,7 +288,7 @@ class Table:
         return pa.table(columns)
 
     def decoded(self, field: Column, numbers: np.ndarray, mean: bool = False, beyond: bool = False) -> Any:
-        """Cells of a column of :attr:`outer`; where there are rules they are settled already."""
+        """The cells of a column of :attr:`outer` from numbers ``[N]``, which rules, if any, have settled already."""
         return field.decode(numbers, mean=mean, given=bool(self.rules), beyond=beyond)
 
     def _with_gaps(self, u: ColumnNumbers, gaps: Callable[[np.ndarray], np.ndarray]) -> ColumnNumbers:
@@ -260,6 +298,7 @@ class Table:
         return found
 
     def to_json(self) -> dict[str, Any]:
+        """The fields as a dictionary that ``json`` can write, with the columns under "table"."""
         return {
             "table": [field.to_json() for field in self.fields], "storage": self.storage, "reason": self.reason,
             "conditions": list(self.conditions), "rules": [rule.to_json() for rule in self.rules],
@@ -267,17 +306,18 @@ class Table:
 
     @classmethod
     def from_json(cls, fields: Any) -> Table:
+        """The table that :meth:`to_json` wrote; ``InputError`` if the fields are not valid."""
         if not isinstance(fields, dict) or not isinstance(fields.get("table"), list):
-            raise InputError("the schema of the data must be a mapping with the columns under 'table'.")
+            raise damaged("is not a mapping with the columns under 'table'")
         columns = tuple(Column.from_json(field) for field in fields["table"])
         given = fields.get("conditions", [])
         if not isinstance(given, list) or not set(map(str, given)) <= {column.name for column in columns}:
-            raise InputError("the schema of the data names conditions that are no columns of it.")
+            raise damaged("has conditions that are not among its columns")
         rules = tuple(Rule.from_json(each) for each in fields.get("rules", ()))
         return cls(columns, str(fields.get("storage", "float32")), str(fields.get("reason", "")), tuple(given), rules)
 
     def describe(self) -> str:
-        """The columns as a table to be checked by a person."""
+        """The columns as a table of text for a person to check."""
         counted = ", ".join(
             f"{sum(f.kind == kind for f in self.fields)} {kind}"
             for kind in KINDS
@@ -298,7 +338,7 @@ class Table:
 
 
 def _filled(cells: Any, field: Column, rows: int) -> Any:
-    """The cells of a column that never varied, its value where they are missing."""
+    """The cells of a constant column, with its value in place of missing ones."""
     if field.kind != "constant" or not cells.null_count:
         return cells
     made = field.repeat(rows)
@@ -306,12 +346,13 @@ def _filled(cells: Any, field: Column, rows: int) -> Any:
 
 
 def require_columns(fields: Sequence[Column], table: Any, where: str) -> None:
-    """``InputError`` unless the table has a column of each name, once."""
+    """Raise ``InputError`` unless the arrow table has each of these columns exactly once."""
     names = list(table.column_names)
     for field in fields:
         if field.name not in names:
             raise InputError(
-                f"{where} has no column {field.name!r}, which the model was fitted to (it has {listed(names)})."
+                f"{where} has no column {field.name!r}, which the model was fitted to (it has {listed(names)})",
+                "add it, or rename the column that holds it",
             )
     wanted = {field.name for field in fields}
     require_once([name for name in names if name in wanted], where)
@@ -322,7 +363,5 @@ def _require_float32(numbers: np.ndarray, column: Column, where: str, first_row:
         beyond = np.abs(numbers) > np.finfo(np.float32).max
     if beyond.any():
         row = int(beyond.argmax())
-        raise InputError(
-            f"{where} has {numbers[row]:g} in column {column.name!r}, row {row + first_row} (counted from 0); it is "
-            "beyond float32: give the values in another unit."
-        )
+        place = f"{where}, row {row + first_row} (counted from 0): column {column.name!r}"
+        raise InputError(f"{place} has {numbers[row]:g}", BEYOND_FLOAT32)

@@ -1,4 +1,4 @@
-"""Dates, times of day and time spans as text: a pattern in the manner of strptime reads them and writes them alike."""
+"""Dates, times of day and time spans as text: one pattern, as of strptime, both reads and writes them."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ _READ = {
 
 
 def _longest(pattern: str) -> str:
-    """The directive that has all hours, or minutes, of a time span."""
+    """The directive that holds all hours, or all minutes, of a time span."""
     return "H" if re.search("%-?H", pattern) else "M"
 
 
 def _width(pattern: str, token: re.Match[str], name: str, span: bool) -> str:
-    """What the directive matches: two digits where nothing parts it from another."""
+    """The expression that the directive matches: exactly two digits if it touches another directive."""
     if span and name == _longest(pattern):
         return "[0-9]+"
     before, behind = pattern[: token.start()], pattern[token.end() :]
@@ -65,7 +65,10 @@ def _width(pattern: str, token: re.Match[str], name: str, span: bool) -> str:
 
 @lru_cache(maxsize=512)
 def expression(pattern: str, span: bool = False) -> str:
-    """The regular expression of a pattern, with a named group for each directive.
+    """The regular expression of a pattern, with a named group for each directive; ``span``: of a time span.
+
+    Raises:
+        InputError: an unknown directive, or one that occurs twice.
 
     >>> expression("%d.%m.%Y")
     '^(?P<d>[0-9]{1,2})[.](?P<m>[0-9]{1,2})[.](?P<Y>[0-9]{4})$'
@@ -81,11 +84,11 @@ def expression(pattern: str, span: bool = False) -> str:
         if name == "%":
             out.append("%")
         elif name not in _READ and name != "P":
-            raise InputError(f"the format {pattern!r} holds %{name}, which is none of %{', %'.join([*_READ, 'P'])}")
+            raise InputError(f"the format {pattern!r} has %{name}", f"use only %{', %'.join([*_READ, 'P'])}")
         else:
             name = "p" if name == "P" else name
             if name in seen:
-                raise InputError(f"the format {pattern!r} names %{name} twice")
+                raise InputError(f"the format {pattern!r} has %{name} twice", "name each part of a date once")
             seen.add(name)
             wide = _width(pattern, token, name, span)
             if name == "f" and out[-1].endswith("[.]"):  # whole seconds are often written without a fraction
@@ -99,7 +102,7 @@ def expression(pattern: str, span: bool = False) -> str:
 
 
 def those_that_read(text: str, patterns: Sequence[str]) -> list[str]:
-    """The patterns of dates and times that read the text."""
+    """Those of the patterns of dates and times that can read the text."""
     return [pattern for pattern in patterns if re.fullmatch(expression(pattern), text)]
 
 
@@ -108,13 +111,13 @@ class Times(Form):
     """Dates, times of day or time spans.
 
     Args:
-        pattern: as of strptime: ``%Y %y %m %d %H %I %M %S %f %p %b %B %a %A %z``; ``%-d`` without a leading zero,
-            ``%o`` the st of 1st, ``%-f`` nothing where it is 0, ``%#f`` without the zeros at its end, ``%^b`` in
-            capitals, ``%P`` am and pm, ``%:z`` +01:00, ``%j`` days of a time span; "ISO" the time spans of ISO 8601
-            (PT1H30M).
-        digits: of a fraction of a second.
-        zone: the zone of times that name none in their cells, as IANA names it, or ""; "+02:00" the offset that new
-            cells with ``%z`` are written in.
+        pattern: directives as of strptime, ``%Y %y %m %d %H %I %M %S %f %p %b %B %a %A %z``, and also: ``%-d`` has no
+            leading zero, ``%o`` is the st of 1st, ``%-f`` is left out if it is 0, ``%#f`` has no zeros at its end,
+            ``%^b`` is in capitals, ``%P`` is am or pm, ``%:z`` is +01:00, ``%j`` is the days of a time span. "ISO"
+            stands for the time spans of ISO 8601 (PT1H30M).
+        digits: the number of digits of a fraction of a second.
+        zone: the IANA name of the zone of times whose cells name none, or ""; "+02:00" is the offset in which new
+            cells with ``%z`` are written.
 
     >>> when = Times("date32[day]", pattern="%d.%m.%Y")
     >>> when.read(__import__("pyarrow").array(["29.02.2024", "30.02.2024"]))[0].to_pylist()
@@ -129,9 +132,11 @@ class Times(Form):
 
     @property
     def is_span(self) -> bool:
+        """Whether values are time spans."""
         return self.means.startswith("duration")
 
     def check(self) -> None:
+        """Raise ``ValueError`` or ``InputError`` if the pattern, the digits or the zone is not valid."""
         super().check()
         if not isinstance(self.pattern, str) or not isinstance(self.digits, int) or not isinstance(self.zone, str):
             raise ValueError("pattern")
@@ -166,7 +171,7 @@ class Times(Form):
         return self._typed(micro, matched & valid & real, nano)
 
     def _clock(self, there: dict[str, Any], number: Callable[..., np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Microseconds since midnight, and whether the hands can stand so."""
+        """Microseconds since midnight ``[N]``, and the mask of the times that a clock can show."""
         hour, minute, second = number("H"), number("M"), number("S")
         valid = ((minute < 60) | (self.is_span and "H" not in there)) & (second < 61) & ((hour < 25) | self.is_span)
         if "I" in there:
@@ -183,7 +188,7 @@ class Times(Form):
         return _fraction(there["f"], 9) % 1000 if "f" in there else None
 
     def _offset(self, there: dict[str, Any], number: Callable[..., np.ndarray], micro: np.ndarray) -> np.ndarray:
-        """Microseconds by which a clock is ahead of UTC."""
+        """Microseconds ``[N]`` by which each clock is ahead of UTC."""
         if "z" in there:
             texts = [text or "Z" for text in there["z"].to_pylist()]
             known = {text: offset_of(text) for text in set(texts)}
@@ -242,7 +247,7 @@ class Times(Form):
         return sign + _TOKEN.sub(lambda token: self._word(token[1], token[2], parts, ahead), pattern)
 
     def _ahead(self, nano: int) -> int:
-        """Minutes by which the clock of a cell is ahead of UTC."""
+        """Minutes by which the clock of new cells is ahead of UTC at this time."""
         if re.fullmatch(r"[+-]\d\d:\d\d", self.zone):
             return offset_of(self.zone)
         if not self.zone or self.zone in ("UTC", "Etc/UTC"):
@@ -268,6 +273,7 @@ class Times(Form):
         return f"{value:0{width}d}"
 
     def describe(self, value: float | None = None) -> str:
+        """The pattern with its digits and zone, for example "%d.%m.%Y"."""
         if self.pattern == "ISO":
             return "PT1H30M"
         return re.sub("%[-#]?f", f"%{self.digits}f", self.pattern) + (f" ({self.zone})" if "/" in self.zone else "")
@@ -277,7 +283,7 @@ def _ordinal(day: int) -> str:
     return "th" if 10 < day < 20 else {1: "st", 2: "nd", 3: "rd"}.get(day % 10, "th")
 
 
-_WRITTEN: dict[str, Callable[[dict[str, int]], str]] = {  # directives that are words
+_WRITTEN: dict[str, Callable[[dict[str, int]], str]] = {  # directives that are written as words
     "B": lambda parts: MONTHS[parts["m"] - 1], "b": lambda parts: MONTHS[parts["m"] - 1][:3],
     "A": lambda parts: DAYS[parts["w"]], "a": lambda parts: DAYS[parts["w"]][:3],
     "p": lambda parts: "AM" if parts["H"] % 24 < 12 else "PM",
@@ -287,7 +293,7 @@ _WRITTEN: dict[str, Callable[[dict[str, int]], str]] = {  # directives that are 
 
 
 def zone_of(name: str) -> zoneinfo.ZoneInfo:
-    """The zone of that IANA name; ``InputError`` where there is none."""
+    """The time zone of that IANA name; ``InputError`` if there is none."""
     try:
         return zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
@@ -297,7 +303,11 @@ def zone_of(name: str) -> zoneinfo.ZoneInfo:
 
 
 def offset_of(text: str) -> int:
-    """Minutes ahead of UTC of Z, +01, +0100 or +01:00."""
+    """Minutes by which an offset, Z, +01, +0100 or +01:00, is ahead of UTC.
+
+    >>> offset_of("+01:30"), offset_of("-0500"), offset_of("Z")
+    (90, -300, 0)
+    """
     if text in ("Z", "z", ""):
         return 0
     hours, minutes = int(text[1:3]), int(text[3:].lstrip(":") or 0)
@@ -305,17 +315,17 @@ def offset_of(text: str) -> int:
 
 
 def _fraction(cells: Any, digits: int) -> np.ndarray:
-    """A fraction of a second as a whole number of that many digits."""
+    """Fractions of a second as whole numbers of ``digits`` digits, ``[N]``."""
     texts = [(text or "0").ljust(digits, "0")[:digits] for text in cells.to_pylist()]
     return np.array([int(text) for text in texts], np.int64)
 
 
 def _days(number: Callable[..., np.ndarray], there: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Days since 1970-01-01, and whether the calendar has them."""
+    """Days since 1970-01-01 ``[N]``, and the mask of the dates that exist."""
     year: np.ndarray = number("Y", 1970)
     if "y" in there:
         short = number("y")
-        year = np.where(short < 69, 2000 + short, 1900 + short)  # as POSIX has it
+        year = np.where(short < 69, 2000 + short, 1900 + short)  # the rule of POSIX
     month: np.ndarray = number("m", 1)
     place = {word[:3].lower(): j + 1 for j, word in enumerate(MONTHS)}
     for name in {"b", "B"} & set(there):
@@ -329,7 +339,7 @@ def _days(number: Callable[..., np.ndarray], there: dict[str, Any]) -> tuple[np.
 
 
 def _parts(nano: int, span: bool) -> dict[str, int]:
-    """The numbers that directives name."""
+    """The numbers of the directives, by name."""
     days, rest = divmod(nano, 86_400 * 10**9)
     second, fraction = divmod(rest, 10**9)
     hour = second // 3600

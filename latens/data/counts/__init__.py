@@ -1,4 +1,4 @@
-"""Counts of many things: .h5ad files and sparse matrices, dense a batch at a time."""
+"""Counts of many things: .h5ad files and sparse matrices, dense one batch at a time."""
 
 from typing import TYPE_CHECKING
 

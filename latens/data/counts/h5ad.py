@@ -1,6 +1,6 @@
-"""What an .h5ad file of any age holds: matrices, names, columns of labels (Virshup et al. 2021, anndata).
+"""Read .h5ad files of any version: matrices, names, columns of labels (Virshup et al. 2021, anndata).
 
-Files are not trusted: nothing outside the file is followed, and every shape and index is checked before it is used.
+Files are not trusted: links out of the file are refused, and every shape and index is checked before it is used.
 """
 
 from __future__ import annotations
@@ -17,17 +17,21 @@ import numpy as np
 
 from latens.errors import InputError
 
-_SUSPECT = 1 << 28  # bytes from which a declared size is compared with what is stored
-_RATIO = 10_000  # no filter packs real values closer
-ObsColumn = tuple[np.ndarray, tuple[str, ...] | None]  # numbers, or codes and their words
+_SUSPECT = 1 << 28  # a declared size of at least this many bytes is compared with what is stored
+_RATIO = 10_000  # no filter compresses real values more
+ObsColumn = tuple[np.ndarray, tuple[str, ...] | None]  # (numbers or codes, the words of the codes or None)
 
 
 @dataclass
 class Store:
-    """Matrices of cells x genes under the names "X", "raw/X" and "layers/NAME", the columns of obs, names of genes and
-    of cells.
+    """What a file or an AnnData-like object holds; matrices and columns are read when their functions are called.
 
-    ``matrices`` and ``columns`` are read when they are called; ``genes`` takes the name of a matrix.
+    Args:
+        what: what messages call the file or object.
+        matrices: functions that read the matrices of cells x genes ``[N, G]``, by "X", "raw/X" and "layers/NAME".
+        columns: functions that read the columns of obs, by name.
+        genes: a function from the name of a matrix to the names of its genes, or None.
+        cells: a function that gives the names of the cells, or None.
     """
 
     what: str
@@ -38,7 +42,7 @@ class Store:
 
 
 def store_of(file: Any, path: Path) -> Store:
-    """The contents of an open file, nothing of them read yet."""
+    """The contents of an open file, of which nothing is read yet."""
     reader = _Reader(path)
     root = reader.members(file)
     layers = root.get("layers")
@@ -55,7 +59,7 @@ def store_of(file: Any, path: Path) -> Store:
         return reader.index_of(variables.get(name, root.get("var")), "var")
 
     def cells() -> tuple[str, ...] | None:
-        with suppress(InputError):  # rows do without names
+        with suppress(InputError):  # names of rows are optional
             return reader.index_of(root.get("obs"), "obs")
         return None
 
@@ -63,13 +67,14 @@ def store_of(file: Any, path: Path) -> Store:
 
 
 class _Reader:
-    """Reads what one file holds; whatever is wrong becomes a sentence that names the file."""
+    """Reads the contents of one file; every fault becomes a message that names the file."""
 
     def __init__(self, path: Path):
         self.path = path
 
     def refuse(self, what: str) -> InputError:
-        return InputError(f"{self.path} is damaged or no .h5ad file: {what}; write it again with anndata.")
+        """The error for a damaged file; ``what`` says what is wrong."""
+        return InputError(f"{self.path} is damaged or not an .h5ad file ({what})", "write it again with anndata")
 
     @staticmethod
     def is_group(member: Any) -> bool:
@@ -78,7 +83,7 @@ class _Reader:
         return isinstance(member, h5py.Group)
 
     def members(self, group: Any) -> dict[str, Any]:
-        """The members of a group; links to other files are refused."""
+        """The members of a group by name; links to other files are refused."""
         import h5py
 
         found = {}
@@ -89,7 +94,7 @@ class _Reader:
         return {name: member for name, member in found.items() if member is not None}
 
     def values(self, member: Any, what: str, ndim: int = 1) -> np.ndarray:
-        """All values of a dataset, text as ``str``; of a size that the file can hold."""
+        """All values of a dataset, text as ``str``; refused if the declared size exceeds what the file can hold."""
         import h5py
 
         if not isinstance(member, h5py.Dataset) or member.ndim != ndim:
@@ -141,10 +146,10 @@ class _Reader:
     def check_compressed(
         self, data: np.ndarray, indices: np.ndarray, starts: np.ndarray, shape: tuple[int, ...], what: str
     ) -> None:
-        """The three arrays of a compressed matrix agree with each other and with its shape."""
+        """Refuse a compressed matrix whose three arrays disagree with each other or with its shape."""
         major, minor = shape
         if indices.dtype.kind not in "iu" or starts.dtype.kind not in "iu":
-            raise self.refuse(f"the indices of {what} are no whole numbers")
+            raise self.refuse(f"the indices of {what} are not integers")
         if len(starts) != major + 1:
             raise self.refuse(f"{what}/indptr has {len(starts):,} entries and needs {major + 1:,}")
         if len(data) != len(indices) or int(starts[0]) != 0 or int(starts[-1]) != len(data):
@@ -166,7 +171,7 @@ class _Reader:
     # Tables: a group of columns, or in old files one array of records
 
     def columns(self, table: Any, extra: Any) -> dict[str, Callable[[], ObsColumn]]:
-        """The columns of obs but for its index."""
+        """The names of the columns of obs, without its index."""
         if self.is_group(table):
             inside = self.members(table)
             index = self.word(table, "_index") or "_index"
@@ -187,7 +192,7 @@ class _Reader:
         }
 
     def column(self, member: Any, name: str, categories: Any = None, table: str = "obs") -> ObsColumn:
-        """A column in any of its encodings: values, values with a mask, or codes of categories."""
+        """A column in any encoding: values, values with a mask, or codes of categories."""
         what = f"{table}/{name}"
         if not self.is_group(member):
             values = self.values(member, what)
@@ -214,7 +219,7 @@ class _Reader:
         return self.coded(values, self.values(categories, f"uns/{name}_categories"), f"obs/{name}")
 
     def coded(self, codes: np.ndarray, categories: np.ndarray, what: str) -> ObsColumn:
-        """Codes of words that occur, in the order of the categories; categories of numbers are the numbers."""
+        """(codes of the words that occur, in the order of the categories; the words), or the numbers of categories."""
         if codes.dtype.kind not in "iu" or (codes.size and int(codes.max()) >= len(categories)):
             raise self.refuse(f"the codes of {what} do not fit its {len(categories):,} categories")
         if codes.size and int(codes.min()) < 0:
@@ -243,5 +248,5 @@ class _Reader:
 
 
 def missing_label(what: object, name: str, row: int) -> InputError:
-    """The refusal of a column with a gap."""
-    return InputError(f"{what}: the label {name!r} of row {row} (counted from 0) is missing; fill it.")
+    """The error for a column of labels with a gap."""
+    return InputError(f"{what}: the label {name!r} of row {row} (counted from 0) is missing", "fill it")

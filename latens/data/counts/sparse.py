@@ -1,4 +1,4 @@
-"""Counts of cells x genes, or of documents x words: sparse in memory, dense a batch at a time.
+"""Counts of cells x genes, or of documents x words: sparse in memory, dense one batch at a time.
 
 :func:`read_h5ad` and :func:`counts_of` find the raw counts in an .h5ad file or an AnnData-like object, and say where.
 """
@@ -22,24 +22,30 @@ from latens.data.lazy import Lazy, Subset
 from latens.errors import InputError
 from latens.schema.cells import listed
 
-SIZES = ("n_counts", "total_counts", "nCount_RNA")  # columns of obs with the library size, as tools name them
-TARGET = 1e4  # what tools scale a library to before ln(1 + x)
+SIZES = ("n_counts", "total_counts", "nCount_RNA")  # the names that tools give to the column of library sizes in obs
+TARGET = 1e4  # the library size to which tools scale before ln(1 + x)
 _FORMATS = {
     "csr": ("indices", "indptr"), "csc": ("indices", "indptr"), "bsr": ("indices", "indptr"), "coo": ("row", "col"),
     "dia": ("offsets",),
 }  # fmt: skip
-_SUSPECT = 10_000  # rows or columns a stored value, from which a file is not believed
-_CLOSE = 1e-2  # how near to whole numbers restored counts must be,
-_ROUNDED = 5e-4  # and relative to them, for logarithms kept to three decimals
-_PIECE = 1 << 22  # stored values looked at together
+_SUSPECT = 10_000  # a file with more rows or columns per stored value is not believed
+_CLOSE = 1e-2  # how close to whole numbers restored counts must be,
+_ROUNDED = 5e-4  # plus this fraction of them, for logarithms kept to three decimals
+_PIECE = 1 << 22  # stored values checked at once
 
 
 class SparseRows(Lazy):
-    """A sparse matrix ``[N, D]`` in memory, float32, of which only the rows asked for become dense.
+    """A sparse matrix ``[N, D]`` in memory, float32, of which only the rows that are indexed become dense.
 
-    Takes a scipy matrix or array of any format, or a dense array. Values that are not finite raise ``InputError``.
-    ``names``: of the columns (genes), where there are any; ``obs``: columns of the rows, read when they are called;
-    ``notes``: what was chosen and done in finding the matrix, a sentence each.
+    Args:
+        matrix: a scipy matrix or array of any format, or a dense array.
+        what: what messages call the data.
+        names: the names of the columns (genes), or None.
+        obs: functions that read columns about the rows, by name.
+        notes: how the matrix was found, one sentence each.
+
+    Raises:
+        InputError: a value is not finite, or the matrix is damaged.
 
     >>> from scipy import sparse
     >>> rows = SparseRows(sparse.coo_array(([3.0, 1.0], ([0, 2], [1, 0])), shape=(3, 2)))
@@ -59,7 +65,7 @@ class SparseRows(Lazy):
 
     @staticmethod
     def of(x: Lazy) -> Lazy:
-        """``x``, or the rows themselves where it is a view of some of sparse ones."""
+        """``x``, or the rows themselves as a sparse matrix if it is a view of sparse rows."""
         if not isinstance(x, Subset) or not isinstance(x.lazy, SparseRows):
             return x
         whole, index = x.lazy, x.index
@@ -67,7 +73,7 @@ class SparseRows(Lazy):
         return SparseRows(whole.csr[index], names=whole.names, obs=obs, notes=whole.notes)
 
     def columns(self, index: np.ndarray) -> SparseRows:
-        """The columns of these numbers, in their order."""
+        """The same rows with the columns of these numbers, in that order."""
         names = None if self.names is None else tuple(self.names[j] for j in index)
         return SparseRows(self.csr[:, index], names=names, obs=self.obs, notes=self.notes)
 
@@ -76,6 +82,7 @@ class SparseRows(Lazy):
         return _row_of(self.csr, entry), int(self.csr.indices[entry])
 
     def rows(self, index: np.ndarray) -> np.ndarray:
+        """The dense rows ``[B, D]``, float32."""
         return self.csr[index].toarray()
 
 
@@ -86,11 +93,19 @@ def _some(column: Callable[[], ObsColumn], index: np.ndarray) -> ObsColumn:
 
 @dataclass
 class Counts(Found):
-    """Counts as they were found.
+    """Counts as found.
 
-    ``names``: of the genes. ``row_names``: of the cells. ``fingerprint``: of shape and values; explicit zeros and the
-    order of entries do not count. ``columns``: those that could be labels. ``source``: where in the file
-    ("layers/counts", "X", "raw/X", ...). ``whole``: whether all values are whole and none is negative.
+    Args:
+        x: the counts ``[N, G]``.
+        names: the names of the genes, or None.
+        labels: one label per row, or None.
+        label_names: the words that codes of labels stand for, or None.
+        fingerprint: SHA-256 of shape and values; explicit zeros and the order of entries do not matter.
+        columns: the columns of obs that could be labels.
+        source: where the counts were found ("layers/counts", "X", "raw/X", ...).
+        whole: whether all values are whole and none is negative.
+        notes: how the counts were found, one sentence each.
+        row_names: the names of the cells, or None.
     """
 
     row_kind: str = "cell"
@@ -100,30 +115,31 @@ class Counts(Found):
 
 
 def read_h5ad(path: str | os.PathLike[str], *, layer: str | None = None, labels: str | None = None) -> Counts:
-    """Counts of an .h5ad file, written by anndata of any age.
+    """Read counts from an .h5ad file that any version of anndata wrote.
 
-    Without ``layer``, the first of these that holds whole numbers, none negative: the layer "counts", X, raw/X. Next,
-    where raw/X or X is ln(1 + 1e4 count / n) with the library size n in obs (n_counts, total_counts or nCount_RNA), the
-    counts are restored if they come out whole to 0.01 + 0.0005 count. Otherwise X as it is, and a note says so.
+    Without ``layer``, the counts are the first of these that holds whole numbers, none negative: the layer "counts", X,
+    raw/X. Failing that, if raw/X or X is ln(1 + 1e4 count / n) with the library size n in obs (n_counts, total_counts
+    or nCount_RNA), the counts are restored, provided that they are whole within 0.01 + 0.0005 count. Otherwise X is
+    taken unchanged, and a note says so.
 
     Args:
         path: the file.
-        layer: a layer, "X" or "raw/X", taken as it is.
+        layer: a layer, "X" or "raw/X", taken unchanged.
         labels: a column of obs.
 
     Raises:
-        InputError: no such file, layer or column; a damaged file; negative counts; values that are not finite.
+        InputError: the file, layer or column does not exist, the file is damaged, or a value is negative or not finite.
     """
     place = Path(path).expanduser()
     if not place.is_file():
-        raise InputError(f"{place} does not exist or is no file; give an .h5ad file.")
+        raise InputError(f"{place} does not exist or is not a file", "give an .h5ad file")
     with sentences(place):
         try:
             import h5py
         except ImportError as error:
-            raise InputError(f"{place} needs the package h5py: pip install h5py.") from error
+            raise InputError(f"{place} cannot be read without h5py", "install it with pip install h5py") from error
         if not h5py.is_hdf5(place):
-            raise InputError(f"{place} is no .h5ad file: it does not start as HDF5 does; get it again.")
+            raise InputError(f"{place} is not an .h5ad file, as it does not start as HDF5 does", "get it again")
         with h5py.File(place, "r", locking=False) as file:
             store = store_of(file, place)
             obs = {name: partial(_column_of, place, name) for name in store.columns}
@@ -131,7 +147,7 @@ def read_h5ad(path: str | os.PathLike[str], *, layer: str | None = None, labels:
 
 
 def _column_of(place: Path, name: str) -> ObsColumn:
-    """A column of obs of a file that was looked at before."""
+    """A column of obs, read from the file when it is needed."""
     import h5py
 
     with sentences(place), h5py.File(place, "r", locking=False) as file:
@@ -139,7 +155,7 @@ def _column_of(place: Path, name: str) -> ObsColumn:
 
 
 def read_sparse(path: Path) -> SparseRows | None:
-    """The matrix that ``scipy.sparse.save_npz`` wrote, read without unpickling; None for any other .npz."""
+    """The matrix that ``scipy.sparse.save_npz`` wrote, read without unpickling; None for another .npz."""
     from scipy import sparse
 
     part = read_arrays(path, ("format", "shape", "data"))
@@ -149,17 +165,18 @@ def read_sparse(path: Path) -> SparseRows | None:
     names = _FORMATS.get(form, ())
     shape = part["shape"]
     if not names or not set(names) <= set(part) or shape.shape != (2,) or shape.dtype.kind not in "iu":
-        raise InputError(f"{path}: the sparse matrix is damaged (its format {form!r}); write it again with save_npz.")
+        raise InputError(f"{path}: the sparse matrix is damaged (its format {form!r})", "write it again with save_npz")
     if shape.max() > _SUSPECT * (1 + part["data"].size):
-        raise InputError(f"{path}: the sparse matrix declares {shape[0]:,} x {shape[1]:,} cells and holds "
-                         f"{part['data'].size:,}; write it again with save_npz.")  # fmt: skip
+        size = f"{shape[0]:,} x {shape[1]:,} cells and stores {part['data'].size:,}"
+        raise InputError(f"{path}: the sparse matrix declares {size}", "write it again with save_npz")
     arrays = tuple(part[name] for name in names)
     content = (part["data"], arrays) if form == "coo" else (part["data"], *arrays)
     return SparseRows(getattr(sparse, f"{form}_array")(content, shape=tuple(shape.tolist())), str(path))
 
 
 def counts_of(data: Any, *, layer: str | None = None, labels: str | None = None) -> Counts:
-    """Counts of an AnnData-like object (with .X, .obs, .var_names, perhaps .layers and .raw), as :func:`read_h5ad`.
+    """Counts of an AnnData-like object (with .X, .obs, .var_names, perhaps .layers and .raw), found as in
+    :func:`read_h5ad`.
 
     >>> from types import SimpleNamespace
     >>> found = counts_of(SimpleNamespace(X=np.array([[0, 2], [1, 0]]), obs={}, var_names=["a", "b"]))
@@ -191,8 +208,8 @@ def _itself(matrix: Any) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class ColumnSummaries:
-    """Of each column ``[D]``, zeros included: mean, variance (divided by N), largest value, fraction of zeros; and
-    whether every value of the matrix is whole."""
+    """For each column ``[D]``, zeros included, the mean, the variance (divided by N), the largest value and the
+    fraction of zeros; and whether every value of the matrix is whole."""
 
     mean: np.ndarray
     variance: np.ndarray
@@ -202,8 +219,10 @@ class ColumnSummaries:
 
 
 def column_summaries(matrix: Any) -> ColumnSummaries:
-    """Summaries of a sparse matrix ``[N, D]`` in sparse arithmetic: var = (sum (x - m)^2 + zeros m^2) / N over the
-    stored values, in float64.
+    r"""Summarise the columns of a sparse matrix ``[N, D]`` without making it dense, in float64.
+
+    With the mean m and Z zeros in a column, its variance is :math:`(\sum (x - m)^2 + Z m^2) / N`, the sum over the
+    stored values.
 
     >>> found = column_summaries(np.array([[0, 2], [4, 2]]))
     >>> found.mean.tolist(), found.variance.tolist(), found.zeros.tolist()
@@ -231,24 +250,21 @@ def column_summaries(matrix: Any) -> ColumnSummaries:
 
 
 def _counts(store: Store, layer: str | None, labels: str | None, obs: Mapping[str, Callable[[], ObsColumn]]) -> Counts:
-    """The counts of a store, chosen or found, with their labels and the columns of obs, to be read when needed."""
+    """The counts of a store, chosen or found, with their labels and the functions that read the columns of obs."""
     if labels is not None and labels not in store.columns:
-        inside = f"it has: {listed(tuple(store.columns))}" if store.columns else "it has none"
-        raise InputError(f"no labels {labels!r} in the obs of {store.what} ({inside}); choose one of its columns.")
+        remedy = f"choose one of {listed(tuple(store.columns))}" if store.columns else "omit --labels, as it has none"
+        raise InputError(f"the obs of {store.what} has no labels {labels!r}", remedy)
     source, csr, notes = _chosen(store, layer) if layer is not None else _found(store)
     rows = csr.shape[0]
     values, label_names = (None, None) if labels is None else _labels(store, labels, rows)
     names = store.genes(source)
     if names is not None and len(names) != csr.shape[1]:
-        raise InputError(
-            f"{store.what}: {source} has {csr.shape[1]:,} columns and {len(names):,} names; write it again."
-        )
+        what = f"{store.what}: {source} has {csr.shape[1]:,} columns and {len(names):,} names"
+        raise InputError(what, "write it again with a name for each column")
     if names is not None and len(set(names)) < len(names):
         twice = next(name for name, count in Counter(names).items() if count > 1)
-        raise InputError(
-            f"{store.what} has two genes called {twice!r}: give them names of their own (var_names_make_unique() of "
-            "anndata)"
-        )
+        remedy = "make names unique (var_names_make_unique() of anndata)"
+        raise InputError(f"{store.what} has two genes called {twice!r}", remedy)
     x = SparseRows(csr, f"{store.what}, {source}", names, obs, tuple(notes))
     whole = _is_whole(csr) and _lowest(csr) >= 0
     cells = store.cells()
@@ -263,22 +279,22 @@ def _chosen(store: Store, layer: str) -> tuple[str, Any, list[str]]:
     place = layer if layer in store.matrices else f"layers/{layer}" if layer != "raw" else "raw/X"
     if place not in store.matrices:
         there = listed([name.removeprefix("layers/") for name in store.matrices]) or "none"
-        raise InputError(f"{store.what} has no layer {layer!r} (it has {there}): pass --layer with one that it has.")
+        raise InputError(f"{store.what} has no layer {layer!r}", f"pass --layer with one of {there}")
     csr = _read(store, place)
-    notes = [] if _is_whole(csr) else [f"{place} does not hold whole numbers: its values are taken as they are"]
+    notes = [] if _is_whole(csr) else [f"{place} does not hold whole numbers; its values are taken unchanged"]
     return place, csr, notes
 
 
 def _found(store: Store) -> tuple[str, Any, list[str]]:
-    """The first matrix of raw counts, counts restored from their logarithms, or X as it is."""
+    """The first matrix of raw counts, counts restored from their logarithms, or X unchanged."""
     read: dict[str, Any] = {}
     for place in ("layers/counts", "X", "raw/X"):
         if place in store.matrices:
             csr = read[place] = _read(store, place)
             if _is_whole(csr):
-                return place, csr, [] if place == "X" else [f"the counts are those of {place}"]
+                return place, csr, [] if place == "X" else [f"the counts are taken from {place}"]
     if not read:
-        raise InputError(f"{store.what} has no X; give a file with a matrix of cells x genes.")
+        raise InputError(f"{store.what} has no X", "give a file with a matrix of cells x genes")
     for place in ("raw/X", "X"):
         for column in SIZES:
             if place in read and column in store.columns:
@@ -287,13 +303,13 @@ def _found(store: Store) -> tuple[str, Any, list[str]]:
                     how = f"round(expm1({place}) x obs[{column!r}] / {TARGET:,.0f})"
                     return place, restored, [f"counts restored from their logarithms: {how}"]
     place = "X" if "X" in read else next(iter(read))
-    return place, read[place], [f"no raw counts were found: the continuous values of {place} are taken as they are"]
+    return place, read[place], [f"no raw counts were found; the continuous values of {place} are taken unchanged"]
 
 
 def _restored(csr: Any, sizes: np.ndarray) -> Any | None:
-    """Counts whose ln(1 + TARGET count / size) the matrix holds, or None where they do not come out whole.
+    """The counts whose ln(1 + TARGET count / size) the matrix holds, or None if they are not whole.
 
-    Large counts always would, within what rounding leaves of them, so that most must be small enough to tell.
+    Large counts are whole within their rounding in any case, so most must be small enough for the test to tell.
     """
     good = sizes.shape == (csr.shape[0],) and sizes.dtype.kind in "iuf" and bool((sizes > 0).all())
     if not good or _lowest(csr) < 0 or csr.max() > np.log(2.0**53):
@@ -309,19 +325,20 @@ def _restored(csr: Any, sizes: np.ndarray) -> Any | None:
 
 
 def _read(store: Store, place: str) -> Any:
-    """A matrix of the store, its whole numbers checked to be none below 0."""
+    """A matrix of the store; ``InputError`` if its numbers are whole and one is negative."""
     csr = _csr(store.matrices[place](), f"{store.what}, {place}")
     if _is_whole(csr) and _lowest(csr) < 0:
         entry = int((csr.data < 0).argmax())
         where = f"row {_row_of(csr, entry)}, column {int(csr.indices[entry])} (counted from 0)"
-        raise InputError(f"{store.what}, {place}: the count {csr.data[entry]:g} at {where} is negative; correct it.")
+        raise InputError(f"{store.what}, {place}: the count {csr.data[entry]:g} at {where} is negative", "correct it")
     return csr
 
 
 def _labels(store: Store, name: str, rows: int) -> ObsColumn:
     values, label_names = store.columns[name]()
     if values.shape != (rows,):
-        raise InputError(f"{store.what}: the column {name!r} of obs has {values.size:,} entries for {rows:,} rows.")
+        what = f"{store.what}: the column {name!r} of obs has {values.size:,} entries for {rows:,} rows"
+        raise InputError(what, "write the file again, or choose other labels")
     if label_names is None and values.dtype.kind == "U":
         words, values = np.unique(values, return_inverse=True)
         label_names = tuple(words.tolist())
@@ -334,7 +351,7 @@ def _labels(store: Store, name: str, rows: int) -> ObsColumn:
 
 
 def _object_column(frame: Any, name: str) -> ObsColumn:
-    """A column of a data frame: categories as codes, numbers as they are, the rest as text."""
+    """A column of a data frame: categories as codes, numbers unchanged, the rest as text."""
     column = frame[name]
     if hasattr(column, "cat"):
         codes, words = np.asarray(column.cat.codes), np.asarray(column.cat.categories)
@@ -357,7 +374,7 @@ def _object_column(frame: Any, name: str) -> ObsColumn:
 
 
 def _csr(matrix: Any, what: str = "the data", dtype: Any = None) -> Any:
-    """The matrix as CSR, sorted, each cell stored once and no zeros; ``InputError`` where a value is not finite."""
+    """The matrix as sorted CSR that stores each cell once and no zeros; ``InputError`` if a value is not finite."""
     from scipy import sparse
 
     if isinstance(matrix, SparseRows):
@@ -365,14 +382,14 @@ def _csr(matrix: Any, what: str = "the data", dtype: Any = None) -> Any:
     if not sparse.issparse(matrix):
         matrix = np.asarray(matrix)
     if matrix.ndim != 2 or matrix.dtype.kind not in "biuf":
-        raise InputError(f"{what}: a matrix of numbers with two axes is needed, got {matrix.dtype}, {matrix.shape}.")
+        raise InputError(f"{what} must be a matrix of numbers with two axes, got {matrix.dtype}, {matrix.shape}")
     csr = sparse.csr_array(matrix)
     try:
         csr.check_format(full_check=True)
     except ValueError as error:
-        raise InputError(f"{what}: the sparse matrix is damaged ({error}); build it again.") from None
+        raise InputError(f"{what}: the sparse matrix is damaged ({error})", "build it again") from None
     if not csr.has_canonical_format or np.count_nonzero(csr.data) < csr.nnz:
-        csr = csr.copy()  # the user's own stays as it is
+        csr = csr.copy()  # the user's own matrix is not changed
         csr.sum_duplicates()
         csr.eliminate_zeros()
     with np.errstate(over="ignore"):
@@ -380,7 +397,8 @@ def _csr(matrix: Any, what: str = "the data", dtype: Any = None) -> Any:
     if csr.dtype.kind == "f" and not np.isfinite(csr.data).all():
         entry = int((~np.isfinite(csr.data)).argmax())
         where = f"row {_row_of(csr, entry)}, column {int(csr.indices[entry])} (counted from 0)"
-        raise InputError(f"{what}: the value {csr.data[entry]} at {where} is not finite; fill it or leave the row out.")
+        place = f"{what}: the value {csr.data[entry]} at {where}"
+        raise InputError(f"{place} is not finite", "fill it, or leave the row out")
     return csr
 
 
@@ -399,7 +417,7 @@ def _is_whole(csr: Any) -> bool:
 
 
 def _lowest(csr: Any) -> float:
-    """The smallest stored value, 0 where nothing is stored."""
+    """The smallest stored value, 0 if nothing is stored."""
     return float(csr.data.min()) if csr.nnz else 0.0
 
 

@@ -1,6 +1,6 @@
-"""A folder of images as one array, or as a lazy leaf that decodes a batch at a time; subfolders are labels.
+"""Read a folder of images as one array, or as a lazy leaf that decodes one batch at a time; subfolders are labels.
 
-Files are not trusted: formats are told by their contents, sizes are read from the headers before anything is decoded.
+Files are not trusted: formats are found from the contents, and sizes are read from headers before decoding.
 """
 
 from __future__ import annotations
@@ -24,17 +24,22 @@ from latens.machine.processor import cores
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF")
-IN_MEMORY = 2 << 30  # bytes of pixels (and of files, for the fingerprint) up to which all is read at once
+IN_MEMORY = 2 << 30  # up to this many bytes of pixels (and of files, for the fingerprint) everything is read at once
 
 
 @dataclass
 class ImageFolder(Found):
-    """Images as they were found, in the order of their names.
+    """Images as found, in the order of their names.
 
-    ``x``: ``[N, H, W]`` gray or ``[N, C, H, W]`` in colour, uint8 (uint16 where all are 16-bit gray). ``label_names``:
-    the subfolders. ``row_names``: the files, relative to the folder, separated by "/"; of a page among several
-    "name#2", counted from 1. ``fingerprint``: of the form of ``x``, the names and the bytes of the files (beyond 2 GiB
-    of files, their sizes and times instead). ``skipped``: the files left out as damaged, with the reason.
+    Args:
+        x: ``[N, H, W]`` gray or ``[N, C, H, W]`` in colour, uint8 (uint16 if all are 16-bit gray).
+        labels: codes ``[N]`` of ``label_names``, or None.
+        label_names: the names of the subfolders, or None.
+        row_names: the paths of the files relative to the folder, separated by "/"; "name#2" is the second page.
+        fingerprint: SHA-256 of the form of ``x``, the names and the bytes of the files (of their sizes and times beyond
+            2 GiB of files).
+        notes: what was done to the images, one sentence each.
+        skipped: the files left out as damaged, with the reason.
     """
 
     row_kind: str = "file"
@@ -45,26 +50,27 @@ def image_folder(
     path: str | os.PathLike[str], *, size: tuple[int, int] | int | None = None, skip_bad: bool = False,
     pages: bool = False, progress: Callable[[int, int], None] | None = None, in_memory: int = IN_MEMORY,
 ) -> ImageFolder:  # fmt: skip
-    """Read every image in a folder and its subfolders, turned as EXIF says; of several pages (of a TIFF) or frames (of
-    a GIF, WebP or PNG) the first, or with ``pages`` each as a row of its own. One file is a stack: its pages are rows.
+    """Read every image in a folder and its subfolders, rotated as EXIF says.
 
-    Files are sorted by their path, names compared letter by letter; hidden ones are left out. Where every image is
-    gray, so is the array; 16-bit gray stays so if all are; black and white is 0 and 1 if all are; otherwise it is RGB.
-    Transparency is laid on white, unless every image has it and any is in colour (RGBA). With ``size``, an image of
-    another size is scaled to cover it (Lanczos, aspect kept) and cropped about its centre. Subfolders of the first
-    level are labels where at least two hold images and none lies beside them.
+    Of several pages (of a TIFF) or frames (of a GIF, WebP or PNG) the first is read, or with ``pages`` each as a row of
+    its own. A single file is a stack whose pages are rows. Files are sorted by path, compared letter by letter;
+    hidden ones are left out. If every image is gray, the array is gray, of 16 bits if all are, and 0 and 1 if all are
+    black and white; otherwise it is RGB. Transparent images are laid on white, unless all have transparency and at
+    least one is in colour (then RGBA). With ``size``, an image of another size is scaled to cover it (Lanczos, aspect
+    ratio kept) and cropped around its centre. Subfolders of the first level are labels if at least two hold images and
+    no image lies next to them.
 
     Args:
         path: the folder, or one file.
         size: (height, width), or one number for both.
-        skip_bad: leave damaged files (and pages) out, counted in ``skipped``, instead of refusing them.
+        skip_bad: whether to leave damaged files (and pages) out, listed in ``skipped``, instead of refusing them.
         pages: whether every page is a row; otherwise a note says how many were left out.
-        progress: called with (files read, files in all).
-        in_memory: bytes of pixels up to which the array is made at once; beyond it, ``x`` is an ``ImageFiles``.
+        progress: called with (files read, all files).
+        in_memory: up to this many bytes of pixels the array is made at once; beyond, ``x`` is an ``ImageFiles``.
 
     Raises:
-        InputError: no folder, no images, several sizes and no ``size``, a damaged file, or one of more pixels than
-            ``PIL.Image.MAX_IMAGE_PIXELS``; one sentence with the name.
+        InputError: there is no folder or no image, sizes differ and ``size`` is not given, or a file is damaged or has
+            more pixels than ``PIL.Image.MAX_IMAGE_PIXELS``; the message names the file.
 
     >>> import tempfile
     >>> from PIL import Image
@@ -103,10 +109,10 @@ def image_folder(
 
 
 def _heads(folder: Path, files: list[str], pages: bool, skip_bad: bool, skipped: list[str]) -> dict[Page, ImageHead]:
-    """The headers of all pages, or of the first ones."""
+    """The headers of all pages, or of the first page of each file."""
     heads: dict[Page, ImageHead] = {}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of PIL: what matters is refused
+        warnings.simplefilter("ignore")  # PIL's warnings; what matters is an error
         for name in files:
             try:
                 found, there = read_heads(folder / name, pages)
@@ -118,7 +124,7 @@ def _heads(folder: Path, files: list[str], pages: bool, skip_bad: bool, skipped:
 
 
 def _left_out(first_pages: Iterable[Page]) -> list[str]:
-    """A sentence on files with several pages, if there are any."""
+    """A note on files with several pages, if there are any."""
     left = [page for page in first_pages if page.of > 1]
     if not left:
         return []
@@ -130,21 +136,21 @@ def _left_out(first_pages: Iterable[Page]) -> list[str]:
 
 
 class Page(NamedTuple):
-    """A page of a file, counted from 0, of so many."""
+    """A page of a file: its ``number``, counted from 0, of ``of`` pages."""
 
     file: str
     number: int
     of: int
 
     def name(self, pages: bool) -> str:
-        """The file, and the number of the page (from 1) where each page is a row and there are several."""
+        """The file, with the number of the page (from 1) if every page is a row and there are several."""
         return f"{self.file}#{self.number + 1}" if pages and self.of > 1 else self.file
 
 
 class ImageFiles(Lazy):
-    """Images of one form, pages of files, decoded by a few threads when their rows are asked for.
+    """Images of one form, decoded by a few threads when their rows are indexed.
 
-    Raises ``InputError`` naming the file, where one is damaged or has changed.
+    Raises an ``InputError`` that names the file if one is damaged or has changed.
     """
 
     def __init__(self, root: Path, places: tuple[Page, ...], form: PixelForm, pages: bool = False):
@@ -154,11 +160,11 @@ class ImageFiles(Lazy):
 
     @property
     def nbytes(self) -> int:
-        """Bytes that all pixels take."""
+        """The number of bytes of all pixels."""
         return self.numel() * self.kind.itemsize
 
     def each(self, rows: Sequence[int]) -> list[np.ndarray | InputError]:
-        """The pixels ``[*shape]`` of rows, or what is wrong with them; each file is opened once."""
+        """The pixels ``[*shape]`` of each row, or the error; each file is opened once."""
         of_file: dict[str, set[int]] = {}
         for row in rows:
             of_file.setdefault(self.places[row].file, set()).add(self.places[row].number)
@@ -174,6 +180,7 @@ class ImageFiles(Lazy):
         return [found[self.places[row][:2]] for row in rows]
 
     def rows(self, index: np.ndarray) -> np.ndarray:
+        """The pixels ``[B, *event]``; ``InputError`` for a damaged file."""
         out = np.empty((len(index), *self.shape[1:]), self.kind)
         for start in range(0, len(index), 64):
             for place, image in enumerate(self.each(index[start : start + 64].tolist()), start):
@@ -189,19 +196,20 @@ class ImageFiles(Lazy):
 def _walk(root: Path) -> tuple[list[str], list[str]]:
     """The images below ``root``, and a note of what else is there."""
     if not root.is_dir():
-        raise InputError(f"{root} is not a folder; give a folder of images.")
+        raise InputError(f"{root} is not a folder", "give a folder of images")
     names = files_below(root, hidden=(".",))
     found = [name for name in names if name.lower().endswith(EXTENSIONS) and os.path.isfile(root / name)]
     others = len(names) - len(found)
     if not found:
         have = "have" if others > 1 else "has"
-        inside = f"; {count(others, 'other file')} in it {have} none of these extensions" * bool(others)
-        raise InputError(f"{root} holds no images ({', '.join(EXTENSIONS)}){inside}.")
-    return found, [f"{count(others, 'file')} that are no images were left alone"] * bool(others)
+        inside = f", and {count(others, 'other file')} in it {have} none of these extensions" * bool(others)
+        raise InputError(f"{root} holds no images ({', '.join(EXTENSIONS)}){inside}", "give a folder with images")
+    was = "are not images were" if others > 1 else "is not an image was"
+    return found, [f"{count(others, 'file')} that {was} ignored"] * bool(others)
 
 
 def _labels(names: Sequence[str]) -> tuple[np.ndarray | None, tuple[str, ...] | None]:
-    """Codes and names of the subfolders of the first level."""
+    """The codes ``[N]`` and the names of the subfolders of the first level."""
     folders = [name.split("/")[0] for name in names]
     classes = sorted(set(folders))
     if len(classes) < 2 or not all("/" in name for name in names):
@@ -222,7 +230,8 @@ def _fingerprint(files: ImageFiles) -> str:
             digest.update(f"\n{len(name)} {name} {status.st_size} ".encode("utf-8", "surrogateescape"))
             digest.update(path.read_bytes() if whole else str(status.st_mtime_ns).encode())
     except OSError as error:
-        raise InputError(f"{error.filename} cannot be read: {(error.strerror or str(error)).lower()}.") from error
+        why = (error.strerror or str(error)).lower()
+        raise InputError(f"{error.filename} cannot be read ({why})", "check its permissions") from error
     return digest.hexdigest()
 
 
@@ -233,7 +242,7 @@ def _decode_all(
     files: ImageFiles, pixels: np.ndarray | None, skip_bad: bool, skipped: list[str],
     progress: Callable[[int, int], None] | None,
 ) -> list[int]:  # fmt: skip
-    """Decode every image, into ``pixels`` if there is such an array; the rows that could be."""
+    """Decode every image, into ``pixels`` if that is an array; the numbers of the rows that could be decoded."""
     kept: list[int] = []
     for start in range(0, len(files), 64):
         some = range(start, min(start + 64, len(files)))
@@ -258,17 +267,18 @@ def _size(size: tuple[int, int] | int | None) -> tuple[int, int] | None:
     pair = tuple(size) if isinstance(size, tuple | list) else (size, size)
     if len(pair) != 2 or not all(is_whole(side) and 1 <= side <= MAX_SIDE for side in pair):
         what = f"a whole number of pixels from 1 to {MAX_SIDE:,}, or (height, width)"
-        raise InputError(f"size must be {what}, got {size!r}.")
+        raise InputError(f"size must be {what}, got {size!r}")
     return int(pair[0]), int(pair[1])
 
 
 def _skip(error: InputError, skip_bad: bool, skipped: list[str]) -> None:
-    """Raise the error, or note it down."""
+    """Raise the error, or note what is wrong without the remedy."""
     if not skip_bad:
         raise error
-    skipped.append(str(error).split(";")[0])
+    skipped.append(str(error).rpartition(": ")[0])
 
 
 def _require_some(root: Path, kept: Any, skipped: list[str]) -> None:
     if not kept:
-        raise InputError(f"{root} holds no image that can be read; the first of {len(skipped):,}: {skipped[0]}.")
+        what = f"{root} holds no image that can be read (the first of {len(skipped):,}: {skipped[0]})"
+        raise InputError(what, "get the files again")

@@ -1,6 +1,6 @@
-"""One image file: what its header says, the form that has room for all images of a folder, the pixels in that form.
+"""One image file: its header, the common form of all images of a folder, the pixels in that form.
 
-Files are not trusted: formats are told by their contents, and sizes are read from the headers before decoding.
+Files are not trusted: the format is found from the contents, and sizes are read from headers before decoding.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ import numpy as np
 from latens.errors import InputError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
-PAGED = ("TIFF", "GIF", "WEBP", "PNG")  # formats with several pages, or frames
-NAMED = 5  # sizes, at most, of which a file is named
-MAX_SIDE = 4_096  # pixels, of the size that images are brought to
-_DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # 16-bit gray; "I" is what some versions of PIL make of it in PNG
+PAGED = ("TIFF", "GIF", "WEBP", "PNG")  # formats that can have several pages or frames
+NAMED = 5  # at most this many sizes are named in a message
+MAX_SIDE = 4_096  # the largest side to which images are scaled, in pixels
+_DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # 16-bit gray; some versions of PIL read it as "I" in PNG
 _GRAY = ("1", "L", "LA", "La", *_DEEP)
 _ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
-# EXIF orientation: the transposition (PIL's) that undoes it
+# EXIF orientation: PIL's transposition that undoes it
 _TURNS = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_270",
           7: "TRANSVERSE", 8: "ROTATE_90"}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class ImageHead:
-    """Size as it is shown, and the kind of values."""
+    """The size of an image as it is shown, and the kind of its values."""
 
     height: int
     width: int
@@ -43,7 +43,7 @@ class ImageHead:
 
 @dataclass(frozen=True)
 class PixelForm:
-    """What every image is brought to: PIL's mode "1", "L", "I;16", "RGB" or "RGBA", and the size."""
+    """The form to which every image is converted: PIL's mode "1", "L", "I;16", "RGB" or "RGBA", and the size."""
 
     mode: str
     height: int
@@ -52,15 +52,16 @@ class PixelForm:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The event shape of an image, ``(H, W)`` or ``(C, H, W)``."""
         channels = {"RGB": (3,), "RGBA": (4,)}.get(self.mode, ())
         return (*channels, self.height, self.width)
 
 
 def read_heads(path: Path, pages: bool = False) -> tuple[list[ImageHead], int]:
-    """What the headers of the first page or of all ``pages`` say, and the number of pages; no pixel is decoded but of
-    the later frames of a GIF. ``InputError`` naming the file where it is damaged or absurd."""
+    """(the headers of the first page, or with ``pages`` of all; the number of pages). Only the later frames of a GIF
+    are decoded for this. An ``InputError`` names a file that is damaged or has absurd sizes."""
     with _opened(path) as image:
-        try:  # a second picture in a JPEG is its preview
+        try:  # the second picture in a JPEG is its preview
             there = int(getattr(image, "n_frames", 1)) if image.format in PAGED else 1
         except Exception as error:
             raise damaged(path, error) from error
@@ -74,7 +75,7 @@ def _head(path: Path, image: Any, page: int) -> ImageHead:
     alpha = mode in _ALPHA or ("transparency" in image.info and mode not in _DEEP)
     width, height = _shown_size(path, image)
     gray = mode in _GRAY or (mode == "P" and _gray_palette(image))
-    if page and image.format == "GIF" and not gray:  # PIL gives later frames their colours
+    if page and image.format == "GIF" and not gray:  # PIL sets the colours of later frames
         try:
             values = np.asarray(image.convert("RGB"))
         except Exception as error:
@@ -84,7 +85,7 @@ def _head(path: Path, image: Any, page: int) -> ImageHead:
 
 
 def _turn_to(path: Path, image: Any, page: int) -> None:
-    """Go to a page, within the limits of the first."""
+    """Go to a page, which must respect the same limits as the first."""
     try:
         if page:
             image.seek(page)
@@ -94,7 +95,7 @@ def _turn_to(path: Path, image: Any, page: int) -> None:
 
 
 def _gray_palette(image: Any) -> bool:
-    """Whether a palette holds grays alone, as that of gray images in GIF does."""
+    """Whether a palette holds only grays, as in a gray GIF."""
     if image.palette is None:
         return False
     form, values = image.palette.getdata()
@@ -108,7 +109,7 @@ def _gray_palette(image: Any) -> bool:
 def common_form(
     root: Path, heads: Mapping[str, ImageHead], wanted: tuple[int, int] | None, notes: list[str]
 ) -> PixelForm:
-    """The one form that suits all, with a note for every loss; ``InputError`` for several sizes and none wanted."""
+    """The form that suits all images; every loss is noted. ``InputError`` if sizes differ and none is asked for."""
     sizes = Counter((head.height, head.width) for head in heads.values())
     if len(sizes) > 1 and wanted is None:
         raise _several_sizes(root, heads, sizes)
@@ -121,7 +122,7 @@ def common_form(
     if gray == whole:
         mode = "L" if alpha else "1" if bilevel == whole else "I;16" if deep == whole else "L"
     for said, words in (
-        (scaled, f"{count(scaled, 'image')} scaled to cover {height}x{width} and cropped about the centre"),
+        (scaled, f"{count(scaled, 'image')} scaled to cover {height}x{width} and cropped around the centre"),
         (gray % whole, f"{gray:,} gray and {whole - gray:,} colour images: all are read in colour"),
         (deep * (mode != "I;16"), f"{count(deep, 'image')} of 16 bits read as 8 bits"),
         (alpha * (mode != "RGBA"), f"{count(alpha, 'image')} with transparency laid on white"),
@@ -137,13 +138,14 @@ def _several_sizes(root: Path, heads: Mapping[str, ImageHead], sizes: Counter[tu
     said = ", ".join(some) + (f" and {len(sizes) - NAMED:,} more" if len(sizes) > NAMED else "")
     (height, width), _ = sizes.most_common(1)[0]
     return InputError(
-        f"the images of {root} have {len(sizes):,} sizes, {said}; bring them to one with --size {height}x{width} "
-        "(height x width)."
+        f"the images of {root} have {len(sizes):,} sizes, {said}",
+        f"bring them to one size with --size {height}x{width} (height x width)",
     )
 
 
 def _shown_size(path: Path, image: Any) -> tuple[int, int]:
-    """Width and height after turning: PIL turns TIFF by itself, and says so in the size or not by its version."""
+    """Width and height after rotation: PIL rotates TIFF by itself, and whether ``size`` says so depends on its
+    version."""
     turn, (width, height) = _orientation(image), image.size
     if image.format == "TIFF":
         try:
@@ -154,11 +156,11 @@ def _shown_size(path: Path, image: Any) -> tuple[int, int]:
 
 
 def _orientation(image: Any) -> int:
-    """EXIF orientation as the header tells it, 1 where PIL undoes it while decoding."""
+    """The EXIF orientation of the header, 1 if PIL undoes it while decoding."""
     from PIL import Image
 
     if image.format != "TIFF":
-        with suppress(Exception):  # damaged EXIF is no reason to refuse the pixels
+        with suppress(Exception):  # pixels are good even if EXIF is damaged
             return int(Image.Image.getexif(image).get(274, 1))
     return 1
 
@@ -167,14 +169,14 @@ def _orientation(image: Any) -> int:
 
 
 def _opened(path: Path) -> Any:
-    """The image, its header read and its number of pixels within the limit; ``InputError`` otherwise."""
+    """The image with its header read; ``InputError`` if it is damaged or has more pixels than the limit."""
     from PIL import Image
 
     try:
         image = Image.open(path, formats=FORMATS)
         if image.width * image.height == 0:
             raise ValueError("it has no pixels")
-    except Image.DecompressionBombError as error:  # beyond twice the limit PIL raises by itself
+    except Image.DecompressionBombError as error:  # PIL itself raises beyond twice the limit
         raise _too_large(path, int((re.findall(r"\d+", str(error)) or [0])[0]) or 2**63) from error
     except Exception as error:
         raise damaged(path, error) from error
@@ -191,24 +193,25 @@ def _too_large(path: Path, pixels: int) -> InputError:
 
     return InputError(
         f"{path} declares {pixels:,} pixels, more than the limit of {Image.MAX_IMAGE_PIXELS:,} "
-        "(PIL.Image.MAX_IMAGE_PIXELS); make it smaller or remove it."
+        "(PIL.Image.MAX_IMAGE_PIXELS)",
+        "make it smaller, or remove it",
     )
 
 
 def _require_plain(path: Path, image: Any) -> None:
-    """``InputError`` for a page of too many pixels, or of values that are not read."""
+    """Raise ``InputError`` for a page with too many pixels, or with values of a type that is not read."""
     from PIL import Image
 
     pixels = image.width * image.height
     if Image.MAX_IMAGE_PIXELS is not None and pixels > Image.MAX_IMAGE_PIXELS:
         raise _too_large(path, pixels)
     if image.mode == "F" or (image.mode == "I" and image.format != "PNG") or image.mode == "I;16S":
-        raise InputError(f"{path} holds values of 32 bits or with a sign; save it with 8 or 16 bits, or as .npy.")
+        raise InputError(f"{path} has values of 32 bits or with a sign", "save it with 8 or 16 bits, or as .npy")
 
 
 def pixels_of(path: Path, form: PixelForm, pages: Sequence[int]) -> list[np.ndarray | InputError]:
-    """Pages of one file, in increasing order, in that form, ``[H, W]`` or ``[C, H, W]``; what is wrong with one in its
-    place."""
+    """The pixels ``[H, W]`` or ``[C, H, W]``, in that form, of pages of one file in increasing order; in place of a
+    page that cannot be decoded, its error."""
     found: list[np.ndarray | InputError] = []
     try:
         with _opened(path) as image:
@@ -228,7 +231,8 @@ def _page(path: Path, image: Any, form: PixelForm, page: int) -> np.ndarray:
     _turn_to(path, image, page)
     width, height = _shown_size(path, image)
     if not form.resize and (height, width) != (form.height, form.width):
-        raise InputError(f"{path} has changed: it is {height}x{width} and was {form.height}x{form.width}.")
+        what = f"{path} has changed, as it is {height}x{width} and was {form.height}x{form.width}"
+        raise InputError(what, "leave the files alone while they are read")
     turn = _TURNS.get(_orientation(image))
     try:
         image.load()
@@ -242,7 +246,7 @@ def _page(path: Path, image: Any, form: PixelForm, page: int) -> np.ndarray:
 
 
 def _in_mode(image: Any, form: PixelForm) -> Any:
-    """The decoded image in the mode and the size of the form; 16 bits as an array."""
+    """The decoded image in the mode and the size of the form; as an array if it has 16 bits."""
     from PIL import Image, ImageOps
 
     def fit(image: Any) -> Any:
@@ -266,19 +270,19 @@ def _in_mode(image: Any, form: PixelForm) -> Any:
 
 
 def damaged(path: Path, error: Exception) -> InputError:
-    """Whatever PIL raises on an untrusted file, as one sentence."""
+    """The ``InputError`` for whatever PIL raises on an untrusted file."""
     from PIL import UnidentifiedImageError
 
     if isinstance(error, PermissionError):
-        return InputError(f"{path} cannot be read: permission denied.")
+        return InputError(f"{path} cannot be read (permission denied)", "check its permissions")
     unknown = isinstance(error, UnidentifiedImageError)
     reason = "" if unknown else " ".join(str(error).split()).rstrip(".") or type(error).__name__
-    what = "is no image that latens can read" if unknown else f"cannot be decoded ({reason:.150})"
-    return InputError(f"{path} {what}; get it again, remove it, or leave such files out with --skip-bad.")
+    what = "is not an image that latens can read" if unknown else f"cannot be decoded ({reason:.150})"
+    return InputError(f"{path} {what}", "get it again, remove it, or leave such files out with --skip-bad")
 
 
 def count(number: int, what: str) -> str:
-    """A number of things in words.
+    """A number of things in words, singular or plural.
 
     >>> count(1, "file"), count(1200, "file")
     ('1 file', '1,200 files')

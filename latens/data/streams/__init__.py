@@ -1,4 +1,4 @@
-"""Data larger than memory: blocks on disk, batches with exact positions, one pass that sees everything."""
+"""Data larger than memory: blocks on disk, batches with exact positions, one pass that sees all rows."""
 
 from typing import TYPE_CHECKING
 

@@ -1,5 +1,4 @@
-"""Data on disk as consecutive blocks of rows, each read by itself, so that memory holds a few blocks whatever their
-number."""
+"""Data on disk as consecutive blocks of rows, each read by itself, so that memory holds only a few blocks."""
 
 from __future__ import annotations
 
@@ -17,21 +16,24 @@ from latens.tensors.trees import Tree
 
 
 class Blocks(Protocol):
-    """Rows on disk, in consecutive blocks.
+    """Rows on disk in consecutive blocks.
 
-    ``rows``: their number; ``sizes``: rows of each block; ``read(block)``: the rows of one block in the model's form,
-    (x, c), fresh tensors that nobody else holds; several threads may call it at once. Blocks may say ``row_bytes``,
-    about how much memory a row takes, by which a loader chooses how many to hold.
+    Attributes:
+        rows: the number of rows.
+        sizes: the number of rows of each block.
+        row_bytes: optional; about how much memory a row takes, from which a loader chooses how many to hold.
     """
 
     rows: int
     sizes: list[int]
 
-    def read(self, block: int) -> tuple[Tree, Tree]: ...
+    def read(self, block: int) -> tuple[Tree, Tree]:
+        """(x, c) of one block in the model's form, new tensors that nobody else holds; several threads may call it."""
+        ...
 
 
 def starts(sizes: Sequence[int]) -> np.ndarray:
-    """The number of each block's first row, and of the row after the last: ``[blocks + 1]`` int64.
+    """The number of the first row of each block, and of the row after the last: ``[blocks + 1]`` int64.
 
     >>> starts([3, 4]).tolist()
     [0, 3, 7]
@@ -40,7 +42,7 @@ def starts(sizes: Sequence[int]) -> np.ndarray:
 
 
 def cut(rows: int, size: int) -> list[int]:
-    """``rows`` in blocks of ``size``, the last one smaller.
+    """The sizes of the blocks when ``rows`` are cut into blocks of ``size``; the last may be smaller.
 
     >>> cut(10, 4)
     [4, 4, 2]
@@ -49,10 +51,10 @@ def cut(rows: int, size: int) -> list[int]:
 
 
 class GatheredRows:
-    """A tree of ``count`` rows that is filled in any order, several threads at once, each row by one of them.
+    """A tree of ``count`` rows that several threads fill in any order, each row once.
 
-    ``space``: memory for at least so many rows that is used again, the ``space`` of a former one; None takes memory for
-    ``capacity`` rows. (Taking large memory anew for every window breaks the heap into pieces.)
+    ``space`` is memory to be reused, the ``space`` of a former one with at least ``count`` rows; None allocates memory
+    for ``capacity`` rows. (Allocating large memory for every window fragments the heap.)
     """
 
     def __init__(self, count: int, capacity: int = 0, space: Tree = None):
@@ -61,22 +63,24 @@ class GatheredRows:
         self._lock = threading.Lock()
 
     def put(self, tree: Tree, where: slice | Tensor, kept: Tensor | None = None) -> None:
-        """Let the rows ``where`` be those of ``tree``, or of ``kept`` among them."""
+        """Write the rows of ``tree``, or those at ``kept`` in it, to the rows ``where``."""
         with self._lock:
             if self.space is None:
                 self.space = trees.map_tree(lambda leaf: leaf.new_empty((self._capacity, *leaf.shape[1:])), tree)
         own, given = trees.leaves(self.space), trees.leaves(tree)
         if forms(own) != forms(given):
-            raise InputError(f"blocks of the data have {forms(own)} and {forms(given)} in a row: encode all alike")
+            what = f"the rows of one block are {forms(own)} and those of another {forms(given)}"
+            raise InputError(what, "encode all blocks in the same form")
         for target, leaf in zip(own, given):
             target[where] = leaf if kept is None else leaf[kept]
 
     def tree(self) -> Tree:
+        """The filled rows, a tree of tensors ``[count, ...]``."""
         return trees.take(self.space, slice(0, self.count))
 
 
 def forms(leaves: Sequence[Tensor]) -> str:
-    """What one row of each leaf is, in words.
+    """Describe one row of each leaf by dtype and shape.
 
     >>> forms([torch.zeros(7, 3)])
     'float32 (3,)'
@@ -85,16 +89,17 @@ def forms(leaves: Sequence[Tensor]) -> str:
 
 
 def read_block(blocks: Blocks, block: int) -> tuple[Tree, Tree]:
-    """The rows of one block, whose number must be the one declared."""
+    """The rows of one block; ``InputError`` unless there are as many as declared."""
     tree = blocks.read(block)
     if {leaf.shape[0] for leaf in trees.leaves(tree)} != {blocks.sizes[block]}:
         found = sorted({leaf.shape[0] for leaf in trees.leaves(tree)})
-        raise InputError(f"block {block} has {found} rows and declares {blocks.sizes[block]}: encode every row once")
+        what = f"block {block} has {' and '.join(map(str, found))} rows and declares {blocks.sizes[block]}"
+        raise InputError(what, "encode every row once")
     return tree
 
 
 def concat(parts: Sequence[Tree]) -> Tree:
-    """The rows of several trees of one structure, one after the other.
+    """Concatenate the rows of several trees of one structure.
 
     >>> concat([{"a": torch.tensor([1])}, {"a": torch.tensor([2, 3])}])
     {'a': tensor([1, 2, 3])}

@@ -1,4 +1,4 @@
-"""Files by path or address: what a folder holds, parts of a file by their position, and a fingerprint of both ends."""
+"""Files by path or address: list a folder, read parts of a file by position, and fingerprint files."""
 
 from __future__ import annotations
 
@@ -15,13 +15,20 @@ from latens.data.array_files import files_below, in_order
 from latens.data.tables.folders import Keys, is_shown, keys_of
 from latens.errors import InputError
 
-TAIL = 1 << 16  # bytes at the end of a file that the fingerprint reads: a Parquet footer, or most of one
+TAIL = 1 << 16  # the fingerprint reads this many bytes at the end of a file: a Parquet footer, or most of one
 
 
 @dataclass(frozen=True)
 class File:
-    """One file: ``name`` as messages show it, ``size`` in bytes, ``system`` an fsspec file system (None: local),
-    ``keys`` the partitions that it is in."""
+    """One file.
+
+    Args:
+        name: the name that messages show.
+        path: where the file system finds it.
+        size: in bytes.
+        system: an fsspec file system, or None for a local file.
+        keys: the partitions that the file is in, ``{column: value}``.
+    """
 
     name: str
     path: str
@@ -30,7 +37,7 @@ class File:
     keys: Keys = field(default_factory=dict)
 
     def read(self, start: int, stop: int) -> bytes:
-        """The bytes of [start, stop), without a shared position: safe from several threads."""
+        """The bytes from ``start`` to before ``stop``; without a shared position, so several threads may call it."""
         try:
             if self.system is not None:
                 return bytes(self.system.cat_file(self.path, start=start, end=stop))
@@ -38,12 +45,11 @@ class File:
                 file.seek(start)
                 return file.read(stop - start)
         except OSError as error:
-            raise InputError(
-                f"{self.name} cannot be read ({_reason(error)}): try again, or check the access"
-            ) from error
+            what = f"{self.name} cannot be read ({_reason(error)})"
+            raise InputError(what, "try again, or check its permissions") from error
 
     def handle(self) -> str | Ranges:
-        """What pyarrow opens: a local path, or a file whose every read is one request for a range."""
+        """What pyarrow can open: a local path, or a file whose every read is one request for a range of bytes."""
         return self.path if self.system is None else Ranges(self)
 
 
@@ -54,19 +60,24 @@ class Ranges(io.RawIOBase):
         self._file, self._at = file, 0
 
     def readable(self) -> bool:
+        """True."""
         return True
 
     def seekable(self) -> bool:
+        """True."""
         return True
 
     def tell(self) -> int:
+        """The position, in bytes from the start."""
         return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move the position, as files do, and return it."""
         self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._file.size}[whence]
         return self._at
 
     def read(self, size: int | None = -1) -> bytes:
+        """The next ``size`` bytes, or all that are left."""
         stop = self._file.size if size is None or size < 0 else min(self._file.size, self._at + size)
         data = self._file.read(self._at, stop) if stop > self._at else b""
         self._at += len(data)
@@ -74,10 +85,11 @@ class Ranges(io.RawIOBase):
 
 
 def files_at(path: str | os.PathLike[str], suffix: str = "") -> list[File]:
-    """The file at a path or fsspec address, or the files below a folder that end in ``suffix``, in the order of their
-    names; hidden files and folders are passed over.
+    """The file at a path or fsspec address, or the files below a folder whose names end in ``suffix``, sorted by name;
+    hidden files and folders are ignored.
 
-    Raises ``InputError``: nothing there, no such file in the folder, or an address that cannot be reached.
+    Raises:
+        InputError: nothing is there, the folder has no such file, or the address cannot be reached.
     """
     name = os.fspath(path)
     if "://" in name:
@@ -86,19 +98,19 @@ def files_at(path: str | os.PathLike[str], suffix: str = "") -> list[File]:
     if place.is_dir():
         inside = [own for own in files_below(place) if own.lower().endswith(suffix) and (place / own).is_file()]
         if not inside:
-            raise InputError(f"{name} is a folder without {suffix or 'any'} files: give the folder that holds them")
+            raise InputError(f"{name} is a folder without {suffix or 'any'} files", "give the folder that holds them")
         return [File(str(p), str(p), p.stat().st_size, keys=keys_of(own)) for own in inside for p in (place / own,)]
     if not place.exists():
-        raise InputError(f"there is no file or folder {name}: correct the path")
+        raise InputError(f"there is no file or folder {name}", "correct the path")
     return [File(name, str(place), place.stat().st_size)]
 
 
 def _remote_files(address: str, suffix: str) -> list[File]:
     system, found = _remote_entries(address, suffix)
     if not found:
-        raise InputError(f"{address} is a folder without {suffix or 'any'} files: give the folder that holds them")
+        raise InputError(f"{address} is a folder without {suffix or 'any'} files", "give the folder that holds them")
     if unsized := [entry["name"] for entry in found.values() if entry.get("size") is None]:
-        raise InputError(f"{unsized[0]} does not say its size: copy the file to this machine")
+        raise InputError(f"the size of {unsized[0]} cannot be found out", "copy the file to this machine")
     return [
         File(system.unstrip_protocol(entry["name"]), entry["name"], int(entry["size"]), system, keys_of(own))
         for own, entry in found.items()
@@ -106,11 +118,11 @@ def _remote_files(address: str, suffix: str) -> list[File]:
 
 
 def _remote_entries(address: str, suffix: str) -> tuple[Any, dict[str, dict[str, Any]]]:
-    """(file system of an address, what it says of each file there by its name below the address)."""
+    """(the file system of an address; what it says about each file there, by its path below the address)."""
     try:
         from fsspec.core import url_to_fs
     except ImportError as error:
-        raise InputError(f"reading {address} needs fsspec: install it, or copy the files to this machine") from error
+        raise InputError(f"reading {address} needs fsspec", "install it, or copy the files to this machine") from error
     try:
         system, path = url_to_fs(address)
         if not system.isdir(path):
@@ -119,11 +131,10 @@ def _remote_entries(address: str, suffix: str) -> tuple[Any, dict[str, dict[str,
         wanted = in_order(own for own in below if own.lower().endswith(suffix) and is_shown(own))
         return system, {own: below[own] for own in wanted}
     except FileNotFoundError as error:
-        raise InputError(f"there is no file or folder {address}: correct the address") from error
-    except Exception as error:  # whatever a protocol's package raises
-        raise InputError(
-            f"{address} cannot be reached ({_reason(error)}): correct the address, or the access"
-        ) from error
+        raise InputError(f"there is no file or folder {address}", "correct the address") from error
+    except Exception as error:  # a protocol's package may raise anything
+        what = f"{address} cannot be reached ({_reason(error)})"
+        raise InputError(what, "correct the address, or check your access") from error
 
 
 def _reason(error: Exception) -> str:
@@ -131,12 +142,12 @@ def _reason(error: Exception) -> str:
 
 
 def fingerprint_files(paths: Iterable[str | os.PathLike[str]], suffix: str = "") -> str:
-    """SHA-256 of the names, sizes and last 64 KiB of files: of Parquet the footer, with every chunk's size and bounds.
+    """SHA-256 of the names, sizes and last 64 KiB of files: for Parquet the footer, with the size and bounds of every
+    chunk.
 
-    Names are relative to the folder that the files share, and their order does not matter, so that a moved folder
-    keeps its fingerprint. A file rewritten with the same size and the same last 64 KiB is not noticed: this reads a
-    little of every file and all of none but the small. A folder stands for the files in it that end in ``suffix``.
-    Raises ``InputError`` as :func:`files_at`.
+    Names are relative to the folder that the files share, and their order does not matter, so a moved folder keeps its
+    fingerprint. A file that is rewritten with the same size and the same last 64 KiB is not noticed, as only the end of
+    a large file is read. A folder stands for the files in it that end in ``suffix``. Errors as in :func:`files_at`.
 
     >>> import tempfile, pathlib
     >>> with tempfile.TemporaryDirectory() as folder:

@@ -1,7 +1,7 @@
-"""Batches of data larger than memory, with exact positions: blocks in a random order, shuffled within windows of them.
+"""Batches of data larger than memory, with exact positions: blocks in random order, rows shuffled within windows.
 
-An epoch is a function of (seed, epoch): blocks are permuted, consecutive ones form windows, rows are permuted within
-their window, and batches run on across windows. So the batches from any position on need only the windows from there.
+An epoch is a function of (seed, epoch): blocks are permuted, consecutive blocks form windows, rows are permuted within
+their window, and batches run on across windows. Batches from any position on thus need only the windows from there.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ T = TypeVar("T")
 
 
 def ahead(groups: Iterable[Sequence[Callable[[], T]]], workers: int) -> Generator[list[T]]:
-    """The results of each group of jobs, in order, the next group being worked on by ``workers`` threads meanwhile.
+    """Yield the results of each group of jobs in order while ``workers`` threads work on the next group.
 
-    The caller must let go of a group before it asks for the next, so that no more than two are alive. An error in a job
-    is raised here as itself; when the iterator is closed, jobs not begun are dropped and the threads have ended. With 0
-    workers jobs are done here, when they are asked for.
+    The caller must release a group before it asks for the next, so that at most two are alive. An error in a job is
+    raised here; when the iterator is closed, jobs that have not begun are dropped and the threads end. With 0 workers,
+    jobs are done in the caller's thread when they are asked for.
 
     >>> list(ahead([[lambda: 1, lambda: 2], [lambda: 3]], workers=2))
     [[1, 2], [3]]
@@ -65,7 +65,8 @@ def ahead(groups: Iterable[Sequence[Callable[[], T]]], workers: int) -> Generato
 
 @dataclass(frozen=True)
 class Window:
-    """Blocks that are shuffled together: ``number`` in the epoch, and the epoch's positions [start, stop) it fills."""
+    """Blocks that are shuffled together: the window's ``number`` in the epoch, and the positions of the epoch, from
+    ``start`` to before ``stop``, that it fills."""
 
     number: int
     blocks: list[int]
@@ -74,26 +75,29 @@ class Window:
 
 
 class StreamLoader:
-    """Batches of the rows of ``blocks``, of which a bounded number is in memory; a :class:`~latens.data.loader.Loader`.
+    """Batches of the rows of ``blocks`` with bounded memory; a :class:`~latens.data.loader.Loader`.
 
-    With ``shuffle`` every epoch has its own order, a function of (seed, epoch), and the rows that do not fill a last
-    batch are left out of that epoch; without, all rows come in order. Numbers do not depend on ``workers``.
+    With ``shuffle`` every epoch has an order of its own, a function of (seed, epoch), and the rows that do not fill the
+    last batch are left out of that epoch; without it, all rows come in order. Results do not depend on ``workers``.
 
-    A window has at least ``window`` blocks and 262,144 rows, or 256 MiB if that is less: rows further apart in the
-    epoch's order of blocks than that are not mixed within an epoch, and meet in other epochs. Memory holds two windows
-    (one in use, one being read) and a block for each worker.
+    A window has at least ``window`` blocks and 262,144 rows, or 256 MiB if that is less. Rows in different windows are
+    not mixed within an epoch, but meet in other epochs. Memory holds two windows (one in use, one being read) and a
+    block for each worker.
 
     Args:
         blocks: the data, see :class:`~latens.data.streams.blocks.Blocks`.
-        batch_size: rows of a batch, at most all of them.
-        exclude: increasing numbers of rows held out, ``[H]`` int64.
+        batch_size: rows per batch, at most all of them.
+        shuffle: whether rows are shuffled.
+        seed: the seed of orders and transforms.
+        exclude: the numbers of the rows held out, increasing, ``[H]`` int64.
         window, window_rows, window_bytes: the least that is shuffled together, and about the most.
-        workers: threads that read ahead; 0 reads when asked.
-        transform: ``transform(x, rows, seed)`` of each batch, as in ``ArrayLoader``; ``rows`` are numbers in
-            the whole data, rows held out counted.
+        workers: threads that read ahead; with 0, blocks are read when they are needed.
+        transform: ``transform(x, rows, seed)`` for each batch, as in ``ArrayLoader``; ``rows`` are row numbers in the
+            whole data, including rows held out.
 
-    Raises ``InputError`` for held-out rows that are not increasing or out of range, or leave none; ``batches`` raises
-    what reading raises.
+    Raises:
+        InputError: the rows held out are not increasing, out of range, or all rows; ``batches`` raises what reading
+            raises.
 
     >>> class Numbers:
     ...     rows, sizes = 10, [3, 3, 3, 1]
@@ -116,24 +120,24 @@ class StreamLoader:
         self.window, self.window_rows, self.window_bytes, self.workers = window, window_rows, window_bytes, workers
         self.exclude = _increasing(exclude, blocks.rows)
         self._first = starts(blocks.sizes)
-        self._cuts = np.searchsorted(self.exclude, self._first)  # of the held-out rows, by block
+        self._cuts = np.searchsorted(self.exclude, self._first)  # bounds of the held-out rows of each block
         self._kept = np.diff(self._first) - np.diff(self._cuts)
         self.rows = blocks.rows - len(self.exclude)
         if self.rows == 0:
-            raise InputError(f"all {blocks.rows} rows are held out: leave some to train on")
+            raise InputError(f"all {blocks.rows} rows are held out", "leave some for training")
         self.batch_size = min(batch_size, self.rows)
 
     def __len__(self) -> int:
         return self.rows // self.batch_size if self.shuffle else -(-self.rows // self.batch_size)
 
     def in_order(self) -> StreamLoader:
-        """The same data without shuffle: every row once, in order, its transform fixed."""
+        """A loader of the same data without shuffle: every row once, in order, with a fixed transform."""
         other = copy.copy(self)
         other.shuffle = False
         return other
 
     def windows(self, epoch: int) -> list[Window]:
-        """The windows of an epoch; blocks of which all rows are held out are in none."""
+        """The windows of an epoch; blocks whose rows are all held out are left out."""
         order = np.arange(len(self._kept))
         if self.shuffle:
             order = self._permutation(len(order), epoch, 0).numpy()
@@ -150,7 +154,7 @@ class StreamLoader:
         return [*found, Window(len(found), chosen, start, stop)] if chosen else found
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from number ``start`` on; only the windows that hold their rows are read."""
+        """The batches of an epoch from number ``start`` on; only the windows with their rows are read."""
         seed = seed_of(self.seed, Key.TRANSFORM, epoch if self.shuffle else 0)
         for x, c, rows in self._trees(epoch, start):
             if self.transform is not None:
@@ -158,12 +162,12 @@ class StreamLoader:
             yield Batch(x, c, None, rows, rows)
 
     def _trees(self, epoch: int, start: int) -> Iterator[tuple[Tree, Tree, Tensor]]:
-        """(x, c, rows) of each batch, with memory of its own."""
+        """(x, c, rows) of each batch, in memory of its own."""
         size, first = self.batch_size, start * self.batch_size
         last = min(len(self) * size, self.rows)
         needed = [w for w in self.windows(epoch) if max(w.start, first) < min(w.stop, last)]
         left: Any = None
-        spaces: list[Tree] = []  # of windows that are used up, for those to come
+        spaces: list[Tree] = []  # memory of finished windows, for later ones
         capacity = max((window.stop - window.start for window in needed), default=0)
 
         def jobs(window: Window) -> list[Callable[[], GatheredRows]]:
@@ -192,7 +196,7 @@ class StreamLoader:
             yield left
 
     def _jobs(self, epoch: int, window: Window, rows: GatheredRows) -> list[Callable[[], GatheredRows]]:
-        """One job a block, which lays its rows where the permutation of the window wants them."""
+        """One job per block, which writes the block's rows to their places in the permutation of the window."""
         at = 0
         places = self._permutation(rows.count, epoch, window.number + 1) if self.shuffle else None
         jobs: list[Callable[[], GatheredRows]] = []
@@ -227,12 +231,12 @@ class _Read:
 
 
 def _copy(tree: Tree, start: int, stop: int) -> Any:
-    """Rows with memory of their own, so that a batch that is kept keeps no window alive."""
+    """Rows in memory of their own, so that a batch that a caller keeps does not keep its window alive."""
     return trees.map_tree(lambda leaf: leaf[start:stop].clone(), tree)
 
 
 def _increasing(numbers: Sequence[int] | np.ndarray | Tensor, rows: int) -> np.ndarray:
     held = np.asarray(numbers, dtype=np.int64)
     if len(held) and (held[0] < 0 or held[-1] >= rows or (np.diff(held) <= 0).any()):
-        raise InputError(f"the held-out rows must be increasing numbers from 0 to {rows - 1}: sort them, each once")
+        raise InputError(f"the held-out rows must be increasing numbers from 0 to {rows - 1}", "sort them, each once")
     return held

@@ -1,4 +1,4 @@
-"""Parquet files as blocks: one file or a folder of them, here or at an fsspec address, one block a row group."""
+"""Parquet files as blocks, one per row group: a file or a folder of files, local or at an fsspec address."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from latens.errors import InputError
 from latens.schema.arrow import pa
 from latens.schema.cells import listed
 
-MOST_ROWS = 1 << 20  # a row group with more is cut into blocks of this many
-_DECLARED = 1 << 40  # no row group has more, whatever an untrusted footer says
-_BATCH = 1 << 16  # rows decoded at once where a row group is cut
+MOST_ROWS = 1 << 20  # a larger row group is cut into blocks of this many rows
+_DECLARED = 1 << 40  # a footer that declares more rows in a group is not believed
+_BATCH = 1 << 16  # rows decoded at once if a row group is cut
 
 
 @dataclass(frozen=True)
 class _Piece:
-    """Rows [start, start + rows) of a row group."""
+    """Part of a row group: ``rows`` rows from ``start`` on."""
 
     file: int
     group: int
@@ -34,18 +34,21 @@ class _Piece:
 
 
 class ParquetBlocks:
-    """Blocks of a Parquet file, or of the ``.parquet`` files below a folder in the order of their names, whose
-    partitions are columns after their own.
+    """Blocks of a Parquet file, or of the ``.parquet`` files below a folder, sorted by name; the keys of partitions
+    are columns after those of the files.
+
+    ``schema`` has the chosen columns, in types that can hold those of all files. At first only the footers are read.
+    Several threads may read tables at once.
 
     Args:
-        path: a local path, or an fsspec address such as ``s3://bucket/folder`` (its protocol's package installed).
-        columns: those to read, in this order; all by default.
-        most_rows: a row group with more is cut into blocks of so many. Each then costs the decoding of what stands
-            before it in its group, and memory holds the block alone.
+        path: a local path, or an fsspec address such as ``s3://bucket/folder`` (with its protocol's package installed).
+        columns: the columns to read, in this order; all by default.
+        most_rows: a larger row group is cut into blocks of this many rows. Memory then holds only the block, but
+            reading it also decodes the rows before it in its group.
 
-    ``schema`` has the chosen columns, in types that hold those of all files. Only the footers are read at first.
-    Several threads may read tables at once. Raises ``InputError`` for a missing, damaged or truncated file, for files
-    whose columns differ, or whose types no other holds, for unknown columns and for no rows.
+    Raises:
+        InputError: a file is missing, damaged or truncated, files have different columns or types that no common type
+            can hold, a column does not exist, or there are no rows.
 
     >>> import tempfile, pyarrow as pa, pyarrow.parquet as pq
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -71,13 +74,13 @@ class ParquetBlocks:
             groups = [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]
             if not all(0 <= rows < _DECLARED for rows in groups):
                 name = self.files[number].name
-                raise InputError(f"{name} is damaged: its footer declares {groups} rows; get it again")
+                raise InputError(f"{name} is damaged, as its footer declares {groups} rows", "get it again")
             for group, rows in enumerate(groups):
                 for part, size in enumerate(cut(rows, most_rows)):
                     self._pieces.append(_Piece(number, group, part * most_rows, size, size == rows))
         self.sizes = [piece.rows for piece in self._pieces]
         if not sum(self.sizes):
-            raise InputError(f"{os.fspath(path)} has no rows: give at least one")
+            raise InputError(f"{os.fspath(path)} has no rows", "give at least one")
 
     def file_of(self, block: int) -> str:
         """The name of the file that holds a block."""
@@ -92,17 +95,17 @@ class ParquetBlocks:
         with _named(file), pq.ParquetFile(
             file.handle(), metadata=self._footers[piece.file], pre_buffer=file.system is not None
         ) as parquet:  # fmt: skip
-            # without threads: the reader's own threads are the parallelism, and none outlives the interpreter
+            # arrow's threads are off: the loader's threads read in parallel, and none outlives the interpreter
             if piece.whole:
                 table = parquet.read_row_group(piece.group, columns=self._stored, use_threads=False)
             else:
                 table = pa.Table.from_batches(list(self._slices(parquet, piece)))
             if table.num_rows != piece.rows:
-                raise InputError(f"{file.name} changed while it was read: begin again")
+                raise InputError(f"{file.name} changed while it was read", "begin again")
         return with_keys(table, self.schema.names, self._keys, piece.file)
 
     def _slices(self, parquet: Any, piece: _Piece) -> Iterator[pa.RecordBatch]:
-        """The record batches of a part of a row group, each batch before it decoded and let go."""
+        """The record batches of a part of a row group; those before it are decoded and dropped."""
         at, stop = 0, piece.start + piece.rows
         options = {"row_groups": [piece.group], "columns": self._stored, "use_threads": False}
         for batch in parquet.iter_batches(_BATCH, **options):
@@ -115,22 +118,23 @@ class ParquetBlocks:
 
 
 def stored_columns(path: str | os.PathLike[str]) -> tuple[pa.Schema, list[str]]:
-    """(the schema of the first file, the names of its columns and of partitions); errors as :class:`ParquetBlocks`."""
+    """(the schema of the first file; the names of its columns and of partitions); errors as in
+    :class:`ParquetBlocks`."""
     files = files_at(path, ".parquet")
     schema = _footer(files[0]).schema.to_arrow_schema()
     return schema, [*schema.names, *_keys(files, schema)]
 
 
 def unpacked_bytes(path: str | os.PathLike[str]) -> int:
-    """What all row groups take in memory: the larger of what the footers say and of 8 bytes a cell (dictionaries make
-    the files smaller than the cells they stand for); errors as :class:`ParquetBlocks`."""
+    """The bytes that all row groups take in memory: what the footers say, but at least 8 bytes per cell, since
+    dictionaries make files smaller than their cells; errors as in :class:`ParquetBlocks`."""
     footers = [_footer(file) for file in files_at(path, ".parquet")]
     groups = (footer.row_group(group) for footer in footers for group in range(footer.num_row_groups))
     return sum(max(0, group.total_byte_size, 8 * group.num_rows * group.num_columns) for group in groups)
 
 
 def _named(file: File) -> Any:
-    return sentences(cast("Path", file.name))  # the name is all that it uses
+    return sentences(cast("Path", file.name))  # it only uses the name
 
 
 def _footer(file: File) -> Any:
@@ -138,9 +142,9 @@ def _footer(file: File) -> Any:
 
     with _named(file):
         if file.size < 12 or file.read(0, 4) != b"PAR1":
-            raise InputError(f"{file.name} is not a Parquet file: it does not start with PAR1; give another")
+            raise InputError(f"{file.name} is not a Parquet file, as it does not start with PAR1", "give another")
         if file.read(file.size - 4, file.size) != b"PAR1":
-            raise InputError(f"{file.name} is truncated: it does not end as a Parquet file does; get it again")
+            raise InputError(f"{file.name} is truncated, as it does not end as a Parquet file does", "get it again")
         with pq.ParquetFile(file.handle()) as parquet:
             return parquet.metadata
 
@@ -152,15 +156,15 @@ def _keys(files: list[File], schema: Any) -> dict[str, pa.Array]:
 def _require_once(files: list[File], schemas: list[Any], names: list[str]) -> None:
     for name in names:
         if name not in schemas[0].names:
-            raise InputError(f"{files[0].name} has no column {name!r}: it has {listed(schemas[0].names)}")
+            raise InputError(f"{files[0].name} has no column {name!r}", f"name one of {listed(schemas[0].names)}")
     for file, schema in zip(files, schemas):
         for name in names:
             if schema.names.count(name) > 1:
-                raise InputError(f"{file.name} has several columns {name!r}: rename all but one")
+                raise InputError(f"{file.name} has several columns {name!r}", "rename all but one")
 
 
 def _common(files: list[File], schemas: list[Any], names: list[str], chosen: bool) -> Any:
-    """The schema of the columns ``names``, in types that hold those of all files."""
+    """The schema of the columns ``names``, in types that can hold those of all files."""
     first = schemas[0]
     _require_once(files, schemas, names)
     own = [[name for name in schema.names if not chosen or name in set(names)] for schema in schemas]
@@ -172,8 +176,7 @@ def _common(files: list[File], schemas: list[Any], names: list[str], chosen: boo
             if here != there:
                 wider = joined_type(plain_type(here) or here, plain_type(there) or there)
                 if wider is None:
-                    raise InputError(
-                        f"column {name!r} is {here} in {file.name} and {there} in {files[0].name}: write it as one type"
-                    )
+                    what = f"column {name!r} is {here} in {file.name} and {there} in {files[0].name}"
+                    raise InputError(what, "write it with one type")
                 types[name] = wider
     return pa.schema([first.field(n).with_type(t).with_nullable(True) for n, t in types.items()], first.metadata)

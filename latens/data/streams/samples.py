@@ -1,4 +1,4 @@
-"""Samples of data too large to hold: functions of (seed, row number), whatever the order and size of the chunks."""
+"""Samples of data too large for memory, as functions of (seed, row number) that do not depend on the chunks."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from latens.tensors.randomness import Key, _int64, _mix, seed_of
 
 
 def _hashes(seed: int, numbers: Tensor) -> Tensor:
-    """64 mixed bits of (seed, number), one to one in the number: ``[N]`` int64."""
+    """A hash of (seed, number) in 64 bits, one to one in the number: ``[N]`` int64."""
     return _mix(_mix(numbers + _int64(seed)))
 
 
 def held_out_rows(rows: int, count: int, seed: int = 0) -> np.ndarray:
-    """``count`` distinct row numbers below ``rows``, increasing int64: every set of that size equally likely.
+    """``count`` distinct row numbers below ``rows``, increasing int64; every set of that size is equally likely.
 
-    Memory goes with ``count`` (or with what is left, if that is less, and the answer). Raises ``InputError`` unless
+    Memory grows with ``count`` (or, if that is less, with the rows left, plus the answer). Raises ``InputError`` unless
     0 <= count <= rows.
 
     >>> held_out_rows(10**12, 3, seed=1).shape
@@ -27,12 +27,12 @@ def held_out_rows(rows: int, count: int, seed: int = 0) -> np.ndarray:
     [0, 1, 2, 3, 4]
     """
     if not (is_whole(rows) and is_whole(count) and 0 <= count <= rows):
-        raise InputError(f"cannot hold out {count} of {rows} rows: give a number from 0 to {rows}")
+        raise InputError(f"{count} of {rows} rows cannot be held out", f"give a number from 0 to {rows}")
     if count > rows // 2:
         return np.setdiff1d(np.arange(rows, dtype=np.int64), held_out_rows(rows, rows - count, seed), True)
     key, drawn = seed_of(seed, Key.STREAM_SPLIT), np.empty(0, dtype=np.int64)
     start = 0
-    while len(drawn) < count:  # the first `count` different numbers of an endless sequence of independent ones
+    while len(drawn) < count:  # the first `count` distinct numbers of an endless sequence of independent ones
         fresh = _hashes(key, torch.arange(start, start + 2 * count + 16)).numpy()
         start += len(fresh)
         drawn = np.concatenate([drawn, (fresh & (2**63 - 1)) % rows])  # 63 bits: uniform within rows / 2^63

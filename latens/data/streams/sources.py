@@ -1,4 +1,4 @@
-"""Data on disk in the user's form, a block at a time: Parquet files here or at an address, and .npy files."""
+"""Data on disk in the user's form, read one block at a time: Parquet files, local or at an address, and .npy files."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from latens.errors import InputError, concerning, is_whole
 from latens.schema import require_numeric
 from latens.schema.arrow import pa
 
-BLOCK_ROWS = 1 << 16  # rows of a block where the data has no blocks of its own ...
-BLOCK_BYTES = 1 << 25  # ... and its bytes, which decide where a row is large
-SHARE = 0.25  # of the memory, beyond which data are read as a stream
+BLOCK_ROWS = 1 << 16  # rows of a block if the data has no blocks of its own ...
+BLOCK_BYTES = 1 << 25  # ... and at most this many bytes, which matters if rows are large
+SHARE = 0.25  # data larger than this fraction of the memory are read as a stream
 
 
 @dataclass(frozen=True)
 class StreamOrder:
-    """What decides the order of rows in training, beside the data and the seed: kept with a run, so that a run that is
-    continued repeats it. ``most_rows`` of a block; the others as in :class:`~latens.data.streams.loader.StreamLoader`.
+    """What, besides the data and the seed, decides the order of rows in training; kept with a run, so that a continued
+    run repeats it. ``most_rows`` is of a block; the others as in :class:`~latens.data.streams.loader.StreamLoader`.
     """
 
     most_rows: int = MOST_ROWS
@@ -41,24 +41,33 @@ class StreamOrder:
     window_bytes: int = WINDOW_BYTES
 
     def to_json(self) -> dict[str, int]:
+        """The fields as a dictionary that ``json`` can write."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, values: Any) -> StreamOrder:
+        """The order that :meth:`to_json` wrote; ``InputError`` if the fields are not valid."""
         known = {field.name for field in fields(cls)}
         good = isinstance(values, Mapping) and set(values) <= known
         if not good or not all(is_whole(number) and number >= 1 for number in values.values()):
-            raise InputError("the record of how the data were streamed is not valid; restore run.json, or fit again")
+            what = "the record of how the data were streamed is not valid"
+            raise InputError(what, "restore run.json from a copy, or fit again")
         return cls(**values)
 
 
 class Stream:
-    """N rows on disk in the user's form, in consecutive blocks.
+    """N rows on disk in the user's form, in consecutive blocks; abstract.
 
-    ``piece(block)`` gives the rows of one block, an arrow table of plain types or an array ``[B, *event]``; ``names``
-    are those of a table's columns and ``arrow`` its schema, or None; ``origin`` and ``fingerprint`` as those of
-    :class:`latens.data.Source`; ``cells`` the numbers in a row; ``finite``: whether infinite numbers of a table are
-    refused; ``na``: the texts of a table that mean missing, as of :class:`latens.data.tables.cells.Hints`.
+    Attributes:
+        origin, fingerprint: as in :class:`latens.data.Source`.
+        names: the names of a table's columns, or None.
+        arrow: the arrow schema of a table, or None.
+        sizes: the number of rows of each block.
+        order: what decides the order of rows in training.
+        cells: the numbers in a row.
+        finite: whether infinite numbers of a table are refused.
+        na: the texts of a table that mean missing, as in :class:`latens.data.tables.cells.Hints`.
+        notes: what a person should know about how the data are read, one sentence each.
     """
 
     origin: str
@@ -74,6 +83,7 @@ class Stream:
 
     @property
     def rows(self) -> int:
+        """N, the number of rows."""
         return sum(self.sizes)
 
     def __len__(self) -> int:
@@ -81,21 +91,22 @@ class Stream:
 
     @property
     def firsts(self) -> np.ndarray:
-        """The number of each block's first row, and of the row after the last."""
+        """The number of the first row of each block, and of the row after the last, ``[blocks + 1]``."""
         return starts(self.sizes)
 
     def piece(self, block: int) -> Any:
+        """The rows of one block: an arrow table of plain types, or an array ``[B, *event]``."""
         raise NotImplementedError
 
     def pieces(self, workers: int = 1) -> Iterator[tuple[int, Any]]:
-        """(number of the first row, rows) of each block in order, the next one being read meanwhile."""
+        """(number of the first row, rows) of each block in order, while the next block is being read."""
         jobs = ([lambda block=block: self.piece(block)] for block in range(len(self.sizes)))
         with closing(ahead(jobs, workers)) as found:
             for group, first in zip(found, self.firsts.tolist()):
                 yield first, group.pop()
 
     def chunks(self, rows: int) -> Generator[tuple[int, Any], None, None]:
-        """(number of the first row, rows) in chunks of ``rows``, the last one smaller, wherever blocks end."""
+        """(number of the first row, rows) in chunks of ``rows``, across blocks; the last may be smaller."""
         at, waiting, count = 0, [], 0
         for _, piece in self.pieces():
             waiting.append(piece)
@@ -112,17 +123,18 @@ class Stream:
 
 
 def joined_rows(pieces: list[Any]) -> Any:
-    """The rows of several pieces, one after the other."""
+    """The rows of several pieces, concatenated."""
     if isinstance(pieces[0], np.ndarray):
         return np.concatenate(pieces)
     return pa.concat_tables(pieces).unify_dictionaries()
 
 
 class ParquetStream(Stream):
-    """The Parquet file, or files of a folder, at a path or fsspec address; columns as :class:`ParquetBlocks`.
+    """The Parquet file, or the files of a folder, at a path or fsspec address.
 
-    Raises ``InputError`` as :class:`~latens.data.streams.parquet.ParquetBlocks`, for an unknown column in ``drop``, and
-    for a column that is no plain one.
+    Raises:
+        InputError: as in :class:`~latens.data.streams.parquet.ParquetBlocks`; a column in ``drop`` does not exist, or a
+            column is of a nested type.
     """
 
     def __init__(
@@ -136,7 +148,7 @@ class ParquetStream(Stream):
         wanted = None if columns is None else list(columns)
         names = [n for n in chosen(stored, list(drop), wanted, self.origin) if wanted or n not in of_index]
         if not names:
-            raise InputError(f"{self.origin} has no column besides the index of its rows: give it one")
+            raise InputError(f"{self.origin} has no column besides the index of its rows", "give it one")
         read = [n for n in of_index if index and n not in names] + names
         some = None if read == stored else read
         self._blocks = ParquetBlocks(path, some, most_rows=self.order.most_rows)
@@ -148,37 +160,38 @@ class ParquetStream(Stream):
         self.notes = () if index else tuple(index_notes(self._blocks.schema))
 
     def piece(self, block: int) -> Any:
+        """The rows of one block, an arrow table of plain types."""
         table = self._blocks.table(block)
         try:
-            table.validate(full=True)  # text that is no UTF-8
+            table.validate(full=True)  # fails for text that is not UTF-8
         except pa.ArrowInvalid as error:
             reason = " ".join(str(error).split())[:200]
-            raise InputError(f"{self._blocks.file_of(block)} is damaged ({reason}): get it again") from error
+            raise InputError(f"{self._blocks.file_of(block)} is damaged ({reason})", "get it again") from error
         table = plain(table, self._blocks.file_of(block), self.arrow, int(self._firsts[block]), finite=self.finite)
         return without_marks(table, self.na)
 
 
 class NpyStream(Stream):
-    """The rows of an .npy file of numbers by memory map, in blocks of 65,536 and at most 32 MiB.
+    """The rows of an .npy file of numbers by memory map, in blocks of 65,536 rows and at most 32 MiB.
 
     The header is checked against the size of the file before anything is mapped, objects are never unpickled, and each
-    block is a map of its own, so that pages already read are given back. Raises ``InputError`` for a missing, damaged,
-    truncated or empty file, and for values that are not numbers.
+    block has a map of its own, so that pages already read are released.
+
+    Raises:
+        InputError: the file is missing, damaged, truncated or empty, or its values are not numbers.
     """
 
     def __init__(self, path: str, *, order: StreamOrder | None = None):
         self.order = order or StreamOrder()
         self.origin, place = os.path.abspath(os.path.expanduser(path)), Path(path).expanduser()
         if not place.is_file():
-            raise InputError(f"there is no file {place}: correct the path")
+            raise InputError(f"there is no file {place}", "correct the path")
         with sentences(place), open(place, "rb") as file:
             self._shape, self._fortran, self._dtype = npy_header(file, place.stat().st_size, str(place))
             self._offset = file.tell()
         require_numeric(self._dtype, str(place))
         if not self._shape or self._shape[0] == 0:
-            raise InputError(
-                f"{place} has the shape {self._shape}, without rows: give an array with one row per datum"
-            )
+            raise InputError(f"{place} has no rows (its shape is {self._shape})", "give an array with rows")
         self.event = self._shape[1:]
         self.cells = int(np.prod(self.event, dtype=np.int64))
         size = min(BLOCK_ROWS, BLOCK_BYTES // max(1, self.cells * self._dtype.itemsize))
@@ -187,13 +200,14 @@ class NpyStream(Stream):
         self.fingerprint = fingerprint_files([path])
 
     def piece(self, block: int) -> np.ndarray:
+        """The rows of one block, an array ``[B, *event]``."""
         start = int(self._firsts[block])
         try:
             mapped = np.memmap(
                 self.origin, self._dtype, "r", self._offset, self._shape, "F" if self._fortran else "C"
             )
         except (OSError, ValueError) as error:
-            raise InputError(f"{self.origin} can no longer be read ({error}): put it back as it was") from error
+            raise InputError(f"{self.origin} can no longer be read ({error})", "restore the file") from error
         return np.array(mapped[start : start + self.sizes[block]], self._dtype.newbyteorder("="), order="C")
 
 
@@ -207,11 +221,13 @@ class AsTable(Stream):
         self.arrow = self.table(stream.piece(0)[:1]).schema
 
     def table(self, array: np.ndarray) -> Any:
+        """An arrow table of a matrix ``[B, D]``; ``InputError`` for another number of columns."""
         if array.shape[1] != len(self.names or ()):
-            raise InputError(f"{self.origin} has {array.shape[1]} columns, and {len(self.names or ())} are needed")
+            raise InputError(f"{self.origin} has {array.shape[1]} columns", f"give {len(self.names or ())}")
         return as_table(array, self.names)
 
     def piece(self, block: int) -> Any:
+        """The rows of one block, an arrow table."""
         return self.table(self._stream.piece(block))
 
 
@@ -219,10 +235,18 @@ def open_stream(
     path: str, *, drop: Iterable[str] = (), columns: Iterable[str] | None = None, order: StreamOrder | None = None,
     index: bool = False, na: Iterable[str] | None = None,
 ) -> Stream:  # fmt: skip
-    """The data at a path or address as a stream: Parquet (a file, a folder of files, an address; its row index too,
-    where it is asked for; without the texts of ``na``) or .npy.
+    """Open the data at a path or address as a stream: Parquet (a file, a folder of files or an address) or .npy.
 
-    Raises ``InputError`` for other formats, which are read whole, and as the streams themselves.
+    Args:
+        path: where the data are.
+        drop: columns to leave out.
+        columns: the columns to read, in this order; all by default.
+        order: what decides the order of rows in training.
+        index: whether a Parquet table keeps its row index.
+        na: the texts of a table that mean missing.
+
+    Raises:
+        InputError: another format, which must be read whole, or as the streams themselves.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -233,12 +257,12 @@ def open_stream(
     """
     if _is_npy(path):
         if tuple(drop) or columns is not None:
-            raise InputError(f"{path} has no column names, so that nothing can be dropped by name")
+            raise InputError(f"{path} has no named columns to drop", "omit --drop")
         return NpyStream(path, order=order)
     if not _is_parquet(path):
         raise InputError(
-            f"{path} cannot be streamed, as only Parquet (a file or a folder of files) and .npy can: leave --stream "
-            "out to read it into memory, or write it as Parquet"
+            f"{path} cannot be streamed, as only Parquet (a file or a folder of files) and .npy can",
+            "omit --stream to read it into memory, or write it as Parquet",
         )
     with concerning(path):
         stream = ParquetStream(path, drop=drop, columns=columns, order=order, index=index)
@@ -247,7 +271,7 @@ def open_stream(
 
 
 def stored_names(path: str) -> list[str] | None:
-    """The names of the columns of Parquet but for those of a row index, whatever they hold; None of an .npy."""
+    """The names of the columns of Parquet data, of any type, without those of a row index; None for an .npy."""
     if _is_npy(path) or not _is_parquet(path):
         return None
     with concerning(path):
@@ -257,8 +281,8 @@ def stored_names(path: str) -> list[str] | None:
 
 
 def is_large(path: str) -> bool:
-    """Whether data are better read as a stream: Parquet at an address, Parquet whose columns are unpacked to more than
-    a quarter of this machine's memory (as the footers say), and .npy files beyond that size; False for what is damaged.
+    """Whether data should be read as a stream: Parquet at an address, Parquet whose columns unpack to more than a
+    quarter of this machine's memory (by its footers), and .npy files beyond that size; False for damaged files.
     """
     most = SHARE * memory()
     if "://" in path:
@@ -270,12 +294,12 @@ def is_large(path: str) -> bool:
         return False
     try:
         return unpacked_bytes(path) > most
-    except InputError:  # said by who reads them
+    except InputError:  # the reader says what is wrong
         return False
 
 
 def memory() -> int:
-    """Bytes of memory that this process may use: the machine's, or its control group's if that is less."""
+    """The bytes of memory that this process may use: the machine's, or those of its control group if that is less."""
     try:
         whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):

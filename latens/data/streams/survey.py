@@ -1,4 +1,4 @@
-"""Rows on disk seen through a schema: one pass infers it, and keeps a sample and the rows held out in memory."""
+"""One pass over rows on disk that infers their schema and keeps a sample and the rows held out in memory."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from latens.schema.cells import arrow_type
 from latens.schema.form import Form
 from latens.tensors.trees import Tree
 
-MOST_VALUES = 1_000_000  # distinct cells of a column of text by which its form is found
-SAMPLE_CELLS = 20_000_000  # numbers of the sample that is kept in memory, at most
-LEAST = 256  # rows of it, however wide
-_SAMPLE = 2**62 + 33  # its seed
+MOST_VALUES = 1_000_000  # distinct cells of a column of text from which its form is found
+SAMPLE_CELLS = 20_000_000  # at most this many numbers of the sample are kept in memory
+LEAST = 256  # rows of the sample, however wide
+_SAMPLE = 2**62 + 33  # the seed of the sample
 
-Seen = Callable[[int], None]  # is told how many rows have been read
+Seen = Callable[[int], None]  # called with the number of rows read so far
 
 
 class Encoded:
-    """The blocks of a stream in the model's form; a :class:`~latens.data.streams.blocks.Blocks`. What does not fit the
-    schema is refused with the number of its row in the whole data.
+    """The blocks of a stream in the model's form; a :class:`~latens.data.streams.blocks.Blocks`. A value that does not
+    fit the schema is refused with the number of its row in the whole data.
     """
 
     def __init__(self, stream: Stream, schema: AnySchema, given: Table | None = None):
@@ -47,13 +47,14 @@ class Encoded:
         self._firsts = stream.firsts
 
     def read(self, block: int) -> tuple[Tree, Tree]:
+        """(x, c) of one block."""
         return self.encode(self.stream.piece(block), int(self._firsts[block]))
 
     def encode(
         self, piece: Any, first: int, unknown: dict[str, int] | None = None, broken: dict[str, int] | None = None
     ) -> tuple[Tree, Tree]:
-        """(x, c) of rows of which the first is number ``first``; ``unknown`` collects levels never seen, and ``broken``
-        rows that break rules, as of :meth:`latens.schema.Table.to_model`."""
+        """(x, c) of rows whose first is number ``first``; ``unknown`` collects levels that were never seen and
+        ``broken`` rows that break rules, as in :meth:`latens.schema.Table.to_model`."""
         where = self.stream.origin
         if isinstance(self.schema, Table):
             piece = read_columns(piece, where, Hints().like(self.schema.fields)).table
@@ -70,15 +71,15 @@ class Encoded:
 
 @dataclass(frozen=True, eq=False)
 class Streamed:
-    """N rows on disk, with what of them is in memory.
+    """N rows on disk, with the part of them that is in memory.
 
     Args:
         stream: the rows in the user's form.
         schema: what a row is.
-        given: what the conditions are, or None.
+        given: the schema of the conditions, or None.
         seen: a uniform sample of the rows that are not held out.
         held: the rows held out for validation, or None.
-        numbers: their numbers, increasing.
+        numbers: the numbers of the rows held out, increasing.
     """
 
     stream: Stream
@@ -93,15 +94,16 @@ class Streamed:
 
     @property
     def where(self) -> str:
+        """What messages call the data."""
         return self.stream.origin
 
     @property
     def kept(self) -> int:
-        """The number of rows to train on."""
+        """The number of rows for training."""
         return self.stream.rows - len(self.numbers)
 
     def loader(self, batch_size: int, seed: int, workers: int = 2) -> StreamLoader:
-        """Batches of the rows to train on, in an order that the data, the seed and the stream's ``order`` decide."""
+        """Batches of the rows for training, in an order that the data, the seed and the stream's ``order`` decide."""
         order = self.stream.order
         return StreamLoader(
             Encoded(self.stream, self.schema, self.given), batch_size=batch_size, seed=seed, exclude=self.numbers,
@@ -116,16 +118,17 @@ def survey(
     stream: Stream, asked: Asked | None = None, *, validation: float | str = "auto", seed: int = 0,
     schema: AnySchema | None = None, given: Table | None = None, seen: Seen = lambda rows: None,
 ) -> Streamed:  # fmt: skip
-    """One pass over a stream: its schema (unless one is given), a sample of its rows, and the rows held out.
+    """Pass once over a stream to find its schema (unless one is given), a sample of its rows, and the rows held out.
 
     The sample is uniform, of at most 20,000 rows, and does not depend on ``seed``; the rows held out do. A matrix with
-    missing cells, or of which columns are asked for by name, is a table, as in :func:`latens.data.rows.rows_of`.
+    missing cells, or with columns that the user named, is a table, as in :func:`latens.data.rows.rows_of`.
 
-    Raises ``InputError`` for what the schema's inference refuses, or what does not fit the schema given.
+    Raises:
+        InputError: the schema cannot be inferred, or a value does not fit the schema given.
     """
     asked = asked or Asked()
     if stream.rows < 2:
-        raise InputError(f"{stream.origin} has {stream.rows} row, and at least 2 are needed")
+        raise InputError(f"{stream.origin} has {stream.rows} row", "give at least 2")
     stream = _as_asked(stream, asked, schema)
     numbers = held_out_rows(stream.rows, held_count(stream.rows, validation), seed)
     count = max(LEAST, min(SAMPLE, SAMPLE_CELLS // max(1, stream.cells)))
@@ -161,13 +164,13 @@ def _scan(stream: Stream, asked: Asked) -> _TableScan | _ArrayScan:
 
 
 def _take(piece: Any, numbers: np.ndarray, first: int) -> Any:
-    """The rows of a piece, of which the first is number ``first``, that are among these increasing numbers."""
+    """The rows of a piece, whose first is number ``first``, that are among these increasing numbers."""
     inside = numbers[slice(*np.searchsorted(numbers, [first, first + len(piece)]))] - first
     return piece[inside] if isinstance(piece, np.ndarray) else piece.take(inside)
 
 
 def _as_asked(stream: Stream, asked: Asked, schema: AnySchema | None) -> Stream:
-    """The stream, as a table where it is a matrix and a schema, or what is asked, is of columns."""
+    """The stream, as a table if it is a matrix and the schema, or what the user asks for, is about columns."""
     if stream.arrow is None and isinstance(schema, Table):
         return AsTable(stream, [field.name for field in schema.fields])
     named = bool(asked.columns) or any(name != LABEL for name in asked.condition)
@@ -179,8 +182,8 @@ def _as_asked(stream: Stream, asked: Asked, schema: AnySchema | None) -> Stream:
 
 
 def text_forms(stream: Stream, hints: Hints, most: int = MOST_VALUES) -> dict[str, Form]:
-    """The forms of a stream's columns of text whose cells are all numbers, dates or truth values: of columns of which
-    that holds in the first block, the distinct cells of all blocks are looked at, at most ``most`` of a column."""
+    """The forms of a stream's columns of text whose cells are all numbers, dates or truth values. For columns where
+    this holds in the first block, the distinct cells of all blocks are checked, at most ``most`` per column."""
     first = stream.piece(0)
     names = list(read_columns(first, stream.origin, hints).forms)
     distinct: dict[str, Any] = {name: pa.array([], first.schema.field(name).type) for name in names}
@@ -195,11 +198,11 @@ def text_forms(stream: Stream, hints: Hints, most: int = MOST_VALUES) -> dict[st
 def _table_schema(
     scans: list[ColumnScan], sample: Any, asked: Asked, forms: Mapping[str, Form] | None = None
 ) -> AnySchema:
-    """The schema of columns; that of an array where all are whole numbers on one scale, or a kind is asked for."""
+    """The schema of columns, or that of an array if all are whole numbers on one scale or a kind is asked for."""
     complete = all(is_number(s.type) and s.whole and s.present and not s.missing for s in scans)
     if not (asked.columns or asked.condition or asked.rules) and (complete or asked.kind != "auto"):
         edges = sample.slice(0, 0)
-        if complete:  # the sample may miss the extremes, by which levels and constants are told
+        if complete:  # the sample may miss the extremes, which decide on levels and constants
             ends = [pa.array([scan.low, scan.high]).cast(scan.type) for scan in scans]
             edges = pa.table(ends, schema=sample.schema)
         found = rows_of(pa.concat_tables([sample, edges]), None, asked).schema
@@ -214,7 +217,7 @@ def _of_all(schema: Schema, rows: int) -> Schema:
 
 
 class _TableScan:
-    """What one pass over a table sees; see :class:`latens.data.tables.kinds.ColumnScan`."""
+    """What one pass over a table sees: a :class:`latens.data.tables.kinds.ColumnScan` per column."""
 
     def __init__(self, stream: Stream, asked: Asked):
         self.where, self.forms = stream.origin, text_forms(stream, asked.hints)
@@ -223,12 +226,13 @@ class _TableScan:
         self.scans = [ColumnScan(field.name, means.get(field.name, field.type)) for field in stream.arrow]
 
     def update(self, piece: Any, first: int, asked: Asked) -> bool:
-        """Look at further rows; False."""
+        """Look at more rows; returns False, as the data stay a table."""
         for scan, cells in zip(self.scans, self._read(piece).columns):
             scan.update(cells, first)
         return False
 
     def schema(self, sample: Any, asked: Asked) -> AnySchema:
+        """The schema, from the pass and a sample of rows."""
         return _table_schema(self.scans, self._read(sample), asked, self.forms)
 
     def _read(self, piece: Any) -> Any:
@@ -246,7 +250,7 @@ class _ArrayScan:
         self.distinct: np.ndarray | None = np.zeros(0, np.float16)  # while they are few
 
     def update(self, piece: np.ndarray, first: int, asked: Asked) -> bool:
-        """Look at further rows; True where they show that the array is a table with missing cells."""
+        """Look at more rows; True if they show that the array is a table with missing cells."""
         if piece.dtype.kind == "f":
             matrix = piece.ndim == 2 and asked.kind == "auto" and asked.layout == "auto"
             if matrix and np.isnan(piece).any():
@@ -254,10 +258,8 @@ class _ArrayScan:
             bad = ~np.isfinite(piece)
             if bad.any():
                 row, *cell = np.argwhere(bad)[0].tolist()
-                raise InputError(
-                    f"{self.where} has {piece[(row, *cell)]} in row {row + first}, at {cell} (counted from 0); give "
-                    "finite numbers"
-                )
+                place = f"{self.where}, row {row + first}, position {cell} (counted from 0)"
+                raise InputError(f"{place} has {piece[(row, *cell)]}", "give finite numbers")
             self.whole = self.whole and bool((piece == np.floor(piece)).all())
             self.distinct = None if self.distinct is None else distinct(piece, self.distinct)
         low, high = piece.min(0), piece.max(0)
@@ -266,16 +268,18 @@ class _ArrayScan:
         return False
 
     def schema(self, sample: np.ndarray, asked: Asked) -> Schema:
+        """The schema, from the pass and a sample of rows; ``InputError`` if conditions are asked for."""
         assert self.low is not None and self.high is not None
         if asked.condition:
-            raise InputError(f"{self.where} has no labels to be a condition, as it is streamed: use a Parquet table")
+            raise InputError(f"{self.where} is a streamed array, which has no labels for a condition",
+                             "use a Parquet table")  # fmt: skip
         few = self.whole or self.distinct is not None
         kind = "continuous" if asked.kind == "auto" and not few else asked.kind
         seen = np.concatenate([sample, self.low[None], self.high[None]])
         found = self._inferred(seen, kind, asked)
         values = self.distinct if asked.kind == "auto" and found.span and found.levels else None
         if values is not None and found.between(values).any():
-            found = self._inferred(seen, "continuous", asked)  # the sample missed what is between its levels
+            found = self._inferred(seen, "continuous", asked)  # the sample missed values between its levels
         return _of_all(found, self.rows)
 
     def _inferred(self, seen: np.ndarray, kind: str, asked: Asked) -> Schema:

@@ -1,4 +1,4 @@
-"""Results written part by part in order: tables, .npy and .npz, each file atomically."""
+"""Write results part by part in order: tables, .npy and .npz, each file atomically."""
 
 from __future__ import annotations
 
@@ -24,16 +24,19 @@ from latens.schema.arrow import pa
 class Writer:
     """A file of ``rows`` rows that is written part by part and appears when the block ends without an exception.
 
+    The first part decides the columns and types. Arrays of more than two axes are flattened for a table, and tables of
+    numbers become a matrix for an array. If the rows of a single part have names, these are the last column of a table,
+    named after their kind ("file"); in an .npz, an array named by the plural ("files"); and for an .npy, which has no
+    place for them, the lines of a text file next to it (codes.npy: codes.files.txt), whose path is ``beside``.
+    ``shape`` is the shape of what was written.
+
     Args:
         path: as for :func:`latens.data.write`.
-        rows: how many rows there will be.
-        names: the header of a table that is made of arrays; a word is followed by the columns' numbers (z0, z1, …).
+        rows: the number of rows that there will be.
+        names: the header of a table that is made of arrays; a single word is numbered (z0, z1, …).
 
-    The first part decides the columns and types. Arrays of more than two axes go to a table flat, tables of numbers to
-    an array as a matrix. What each row is called, of rows in a single part that have names, is the last column of a
-    table, called after their kind ("file"); in an .npz the array of the kind's plural ("files"); and for an .npy, which
-    has no room for them, a text file ``beside`` it, a line each (codes.npy: codes.files.txt). ``shape`` is that of what
-    was given. Raises ``InputError`` as :func:`latens.data.write`.
+    Raises:
+        InputError: as in :func:`latens.data.write`, or rows of another type follow.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -55,7 +58,7 @@ class Writer:
 
     @property
     def is_array(self) -> bool:
-        """Whether an array is written, and no table."""
+        """Whether an array is written, not a table."""
         return not self._is_table
 
     def __enter__(self) -> Writer:
@@ -67,7 +70,7 @@ class Writer:
         return self._stack.__exit__(kind, error, trace)
 
     def write(self, values: Any, rows: Rows | None = None) -> None:
-        """Append an arrow table, or an array; and what names the ``rows`` that it is of."""
+        """Append an arrow table or an array, with the names of its ``rows``."""
         is_table = hasattr(values, "column_names")
         values = values if is_table else np.asarray(values)
         self.shape = [self.shape[0] + len(values), *(values.shape[1:])]
@@ -100,11 +103,12 @@ class Writer:
             require_numeric(array.dtype, f"cannot write {self.path}")
             self._kind, self._sink = array.dtype, self._open(array, rows)
         if array.dtype != self._kind and not np.can_cast(array.dtype, self._kind, "same_kind"):
-            raise InputError(f"cannot write {self.path}: rows of {self._kind} are followed by rows of {array.dtype}")
+            what = f"cannot write {self.path}, as rows of {self._kind} are followed by rows of {array.dtype}"
+            raise InputError(what, "give all rows one type")
         self._sink.write(np.ascontiguousarray(array, dtype=self._kind).data)
 
     def _open(self, array: np.ndarray, rows: Rows | None) -> Any:
-        """The file behind the header of the whole array."""
+        """The open file, with the header of the whole array written."""
         names = None if rows is None else rows.row_names
         is_archive = self.path.suffix.lower() == ".npz"
         if rows is not None and names is not None and not is_archive:

@@ -1,4 +1,4 @@
-"""Tables: files and data frames to arrow tables and back, and what each column is."""
+"""Tables: convert files and data frames to arrow tables and back, and find out what each column is."""
 
 from typing import TYPE_CHECKING
 

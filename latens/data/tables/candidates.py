@@ -1,9 +1,8 @@
-"""Which likelihood suits a column: candidates fitted to one half of a sample and scored on the other.
+"""Choose the likelihood of a column: candidates are fitted to one half of a sample and scored on the other.
 
-The densities are marginal ones, fitted in closed form or by a few steps of EM: what decides is the shape of the tails
-and the support, which the latent variable rarely changes. Scores are mean ln p in nats a cell: of the mass of the
-cell's place where the column has a grid, so that densities and masses are compared alike, else of the density in its
-units.
+The densities are marginal, fitted in closed form or by a few steps of EM: the choice rests on the support and the shape
+of the tails, which the latent variable rarely changes. Scores are mean ln p in nats per cell: of the mass of the cell's
+place if the column has a grid, so that densities and masses compare, else of the density in the column's unit.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ import numpy as np
 from latens.data.tables.laws import law_of
 from latens.schema.law import SCALE
 
-MARGIN = 0.01  # nats a cell that a later candidate must gain over an earlier, simpler one
-FEW = 250  # held-out values, below which a gain must also exceed two standard errors
+MARGIN = 0.01  # nats per cell that a later candidate must gain over an earlier, simpler one
+FEW = 250  # with fewer held-out values, a gain must also exceed two standard errors
 DEGREES = (3.0, 5.0, 10.0)
 MASSES = ("poisson", "negative_binomial", "zero_inflated_negative_binomial", "heaped")
 
@@ -26,10 +25,10 @@ def best_family(values: np.ndarray, candidates: Sequence[str], step: float | Non
     """The candidate with the best held-out score, and the scores in words.
 
     Args:
-        values: finite values of a column, in no particular order.
-        candidates: names of likelihoods, the simplest first; a later one must be better by ``MARGIN``, and where there
-            are few values by two standard errors of the paired difference.
-        step: the grid on which the values lie, so that a density has the mass of the place about each.
+        values: finite values ``[N]`` of a column, in no particular order.
+        candidates: names of likelihoods, the simplest first; a later one must be better by ``MARGIN`` and, if there
+            are few values, by two standard errors of the paired difference.
+        step: the grid on which the values lie; a density is then scored by its mass around each value.
 
     >>> rng = np.random.default_rng(0)
     >>> best_family(np.exp(rng.normal(size=4000)), ("normal", "student_t", "log_normal"))[0]
@@ -44,7 +43,7 @@ def best_family(values: np.ndarray, candidates: Sequence[str], step: float | Non
     for name in candidates[1:]:
         with np.errstate(invalid="ignore"):
             gain = scores[name] - scores[best]
-        few = len(gain) < FEW and np.isfinite(gain).all()  # of many values, outliers widen the error and are the point
+        few = len(gain) < FEW and np.isfinite(gain).all()  # not for many values, where outliers widen the error
         error = gain.std() / np.sqrt(len(gain)) if few else 0.0
         if gain.mean() > max(MARGIN, 2 * error):
             best = name
@@ -53,7 +52,7 @@ def best_family(values: np.ndarray, candidates: Sequence[str], step: float | Non
 
 
 def _score(name: str, train: np.ndarray, test: np.ndarray, step: float | None = None) -> np.ndarray:
-    """ln p of each held-out value, ``[N]``; of a density on a grid, ln of its integral over the value's place."""
+    """ln p of each held-out value ``[N]``; for a density on a grid, ln of its integral over the value's place."""
     if step is None or name in MASSES:
         return np.broadcast_to(_SCORES[name](train, test), test.shape)
     nodes, weights = np.polynomial.legendre.leggauss(8)
@@ -72,7 +71,7 @@ def _normal(train: np.ndarray, test: np.ndarray) -> np.ndarray:
 
 
 def _student_t(train: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """The best of a few degrees of freedom, location and scale by EM (Lange, Little & Taylor 1989)."""
+    """Student's t with the best of a few degrees of freedom; location and scale by EM (Lange, Little & Taylor 1989)."""
     found = []
     for df in DEGREES:
         loc, scale2 = float(np.median(train)), _spread(train) ** 2
@@ -117,7 +116,8 @@ def _zero_inflated(train: np.ndarray, test: np.ndarray) -> np.ndarray:
 
 
 def _heaped(train: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """Masses of places of the grid, of whole numbers without one, under the law of the column, whatever the codes."""
+    """ln of the masses of the grid's places (of whole numbers without a grid) under the column's law, whatever the
+    codes."""
     from scipy.special import expit
 
     law = law_of(train)

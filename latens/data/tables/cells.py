@@ -1,4 +1,4 @@
-"""From cells of text to values: a column is given the form (:mod:`latens.schema.form`) that reads all its cells."""
+"""Turn cells of text into values: a column gets the form (:mod:`latens.schema.form`) that reads all its cells."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from latens.schema.times import Times, expression
 _WHOLE = r"^[+-]?[0-9]+$"
 _NUMBER = r"^[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?$"
 _INFINITE = r"^(?i:[+-]?inf(inity)?)$"
-_CODE = r"^[+-]?0[0-9xX][0-9a-fA-F]*$"  # 007, the postal code 01069 and 0x1F are no quantities
+_CODE = r"^[+-]?0[0-9xX][0-9a-fA-F]*$"  # 007, the postal code 01069 and 0x1F are not quantities
 _COMMA = r"^[+-]?[0-9]*,[0-9]+([eE][+-]?[0-9]+)?$"
 _GROUPED = (
     r"^[+-]?[0-9]{1,3}((,[0-9]{3})+([.][0-9]+)?|([.][0-9]{3})+(,[0-9]+)?|"
     r"(['’\x{00a0}\x{202f} ][0-9]{3})+([.,][0-9]+)?)$"
 )
-_COMPACT = r"^(19|20)[0-9]{4}([0-9]{2})?([0-9]{4})?([0-9]{2})?$"  # years and months without a mark between them
-FEW_MARKS = 5  # texts among numbers, at most, that may be marks of missing cells
+_COMPACT = r"^(19|20)[0-9]{4}([0-9]{2})?([0-9]{4})?([0-9]{2})?$"  # years and months without a separator
+FEW_MARKS = 5  # at most this many distinct texts among numbers may be marks of missing cells
 _YEAR_LAST = r"^[0-3][0-9][0-3][0-9](19|20)[0-9]{2}$"
-_MONTHS = 10  # values of six digits that must all be a year and a month, of eight with the year last, to be read so
+_MONTHS = 10  # this many values must all be a year and a month (six digits), or end in a year (eight), to be read so
 
 
 class Unsettled(InputError):
-    """Two readings fit; ``is_order`` where they are those of day and month."""
+    """Two readings fit; ``is_order`` if they differ in the order of day and month."""
 
     def __init__(self, message: str, is_order: bool = False):
         super().__init__(message)
@@ -40,20 +40,21 @@ class Unsettled(InputError):
 
 @dataclass(frozen=True)
 class Hints:
-    """What is known of columns of text before their cells are looked at.
+    """What is known about columns of text before their cells are looked at.
 
     Args:
-        words: columns to take as words.
-        levels: columns whose levels were named: these are never taken for missing.
+        words: columns to read as words.
+        levels: columns whose levels the user named; these are never read as missing.
         formats: forms that the user named, ``{column: "%d/%m/%Y", "day-first", "1.234,5" or "text"}``.
-        na: the texts that mean missing among words, beside the empty one, "COLUMN=TEXT" in one column alone; those of
-            :data:`WORDS` without it.
-        known: forms that a run was fitted to, which come first.
-        loose: columns that are words where they are nothing else for certain.
-        settled: whether whole numbers are dates such as 20211231 only where ``known`` says so.
-        lenient: whether cells that a known form cannot read are missing and told, not refused; infinite
-            numbers that are no text are then taken as they are.
-        usual: where lenient, forms of columns that were no text in the fit, for text that has none of its own.
+        na: texts that mean missing among words, besides the empty one; "COLUMN=TEXT" holds in one column only. By
+            default those of :data:`WORDS`.
+        known: the forms of a run's columns, which take precedence.
+        loose: columns that are words unless they are certainly something else.
+        settled: whether whole numbers are dates such as 20211231 only if ``known`` says so.
+        lenient: whether cells that a known form cannot read count as missing and are listed, not refused; infinite
+            numbers that are not text are then kept.
+        usual: with ``lenient``, forms for columns that were not text in the fit, used if the text has no form of its
+            own.
     """
 
     words: frozenset[str] = frozenset()
@@ -68,7 +69,7 @@ class Hints:
 
     @classmethod
     def of(cls, reading: Mapping[str, Any]) -> Hints:
-        """From options of reading: ``text`` (columns), ``levels``, ``formats``, ``na``."""
+        """The hints in options of reading: ``text`` (columns), ``levels``, ``formats`` and ``na``."""
         na = reading.get("na")
         return cls(
             frozenset(reading.get("text") or ()),
@@ -77,7 +78,7 @@ class Hints:
         )  # fmt: skip
 
     def like(self, fields: Iterable[Any], lenient: bool = False) -> Hints:
-        """The same for data of a run whose columns are ``fields`` (:class:`latens.schema.Column`)."""
+        """The same hints for data of a run whose columns are ``fields`` (:class:`latens.schema.Column`)."""
         texts = {f.name for f in fields if f.type == "string" and not f.form}
         return dataclasses.replace(
             self, words=self.words | texts, settled=True, lenient=lenient,
@@ -87,7 +88,7 @@ class Hints:
         )  # fmt: skip
 
     def na_of(self, name: str) -> tuple[str, ...]:
-        """The texts that were named to mean missing in a column."""
+        """The texts that the user says mean missing in a column."""
         own = f"{name}="
         return tuple(text.removeprefix(own) for text in self.na or ())
 
@@ -100,7 +101,7 @@ class Hints:
 
 
 def _usual(field: Any) -> Form:
-    """How numbers, or dates of such a type, are written mostly."""
+    """The usual form of numbers, or of dates of that type."""
     if field.kind != "datetime":
         return Numbers("double")
     return Times(field.type, pattern="%Y-%m-%d" if field.type.startswith("date") else "%Y-%m-%d %H:%M:%S")
@@ -108,8 +109,14 @@ def _usual(field: Any) -> Form:
 
 @dataclass(frozen=True)
 class Understood:
-    """Cells of one column as values ``[N]``, the form that reads them, remarks ``(what, text of the cells, count)``,
-    and the mask of cells that a known form could not read, or None."""
+    """The cells of one column, understood.
+
+    Args:
+        values: the values ``[N]``.
+        form: the form that reads them.
+        remarks: what a note should say, ``(what, text of the cells, count)``.
+        unread: the mask ``[N]`` of cells that a known form could not read, or None.
+    """
 
     values: Any
     form: Form
@@ -126,18 +133,20 @@ def understood(
     comma: bool | None = None,
     order: str | None = None,
 ) -> Understood:
-    """A column of text as what all its cells are: int64, double, bool, date32, time64, timestamp, duration or string.
+    """Read a column of text as the type that all its cells have: int64, double, bool, date32, time64, timestamp,
+    duration or string.
 
-    Words for missing (:data:`latens.schema.form.BLANKS`) become null, and in columns of numbers, dates and truth values
-    marks such as "-" and "#VALUE!" do too; in a column of words only ``hints.missing_words``. Spaces around a cell
-    do not count. Numbers with leading zeros are text. Whole numbers beyond 64 bits are double where that is exact.
+    Words for missing (:data:`latens.schema.form.BLANKS`) become null; so do marks such as "-" and "#VALUE!" in columns
+    of numbers, dates and truth values. In a column of words only ``hints.missing_words`` do. Spaces around a cell
+    do not matter. Numbers with leading zeros are text. Whole numbers beyond 64 bits are double if that is exact.
 
     Args:
-        column: of type string.
-        name: the column's.
+        column: a column ``[N]`` of type string.
+        name: its name.
         where: the file, for errors.
-        comma: of a file whose fields are cut by something else, whether decimals have commas; None where commas cut.
-        order: "day-first" or "month-first", where other columns of the file have shown it.
+        hints: what is known about columns of text.
+        comma: whether decimals have commas; None if commas separate the fields of the file.
+        order: "day-first" or "month-first", if other columns of the file show it.
 
     Raises:
         InputError: more than half of the cells are numbers (or dates) and the others are not, two readings fit, a
@@ -151,7 +160,7 @@ def understood(
     ([1234.5, None, 7.0], '$1,234.50', (('missing', '-', 1),))
     >>> understood(pa.chunked_array([["1", "2", "three"]]), "a", "t.csv")
     Traceback (most recent call last):
-    latens.errors.InputError: t.csv: column 'a' holds numbers, but row 2 is 'three' (1 of 3 cells are no numbers); ...
+    latens.errors.InputError: t.csv: column 'a' holds numbers, but row 2 is 'three' (1 of 3 cells is not a number): ...
     """
     hints = hints or Hints()
     column = as_text(column)
@@ -169,7 +178,7 @@ def understood(
 def _known(
     column: Any, name: str, where: str, hints: Hints, form: Form, comma: bool | None, order: str | None
 ) -> Understood:
-    """By the form of a run; by a form of the cells' own where that one does not read them all and another does."""
+    """Read by the form of a run, or by another form if that one does not read all cells and the other does."""
     values, bad = form.read(column)
     values = without_codes(values, hints.na_of(name)) if isinstance(form, Numbers) else values
     if not pc.any(bad, min_count=0).as_py():
@@ -186,8 +195,9 @@ def _known(
     row = pc.index(bad, True).as_py()
     what = {"numbers": "number", "times": "date or time", "truth": "truth value"}[form.kind]
     raise InputError(
-        f"{where}: column {shown(name)}, row {row} is {shown(column[row].as_py())}, which is no {what} written as "
-        f"{form.describe()}: correct the cell, or leave it empty"
+        f"{where}: column {shown(name)}, row {row} is {shown(column[row].as_py())}, which is not a {what} written as "
+        f"{form.describe()}",
+        "correct the cell, or leave it empty",
     )
 
 
@@ -206,14 +216,15 @@ def _as_words(column: Any, gaps: tuple[str, ...]) -> Understood:
 
 
 def _as_asked(column: Any, name: str, where: str, asked: str) -> Understood:
-    """By the form that the user named."""
+    """Read by the form that the user named."""
     form: Form = dates.asked_times(asked, name) if "%" in asked.rstrip("%") else number_forms.asked_numbers(asked, name)
     values, bad = form.read(column)
     if pc.any(bad, min_count=0).as_py():
         row = pc.index(bad, True).as_py()
         raise InputError(
             f"{where}: column {shown(name)}, row {row} is {shown(column[row].as_py())}, which --format {name}={asked} "
-            "does not read: correct the cell, or name another form"
+            "does not read",
+            "correct the cell, or name another form",
         )
     stripped = pc.utf8_trim_whitespace(column)
     texts = stripped.filter(values.is_valid())
@@ -230,7 +241,7 @@ def _as_asked(column: Any, name: str, where: str, asked: str) -> Understood:
 
 
 def _gaps(stripped: Any, values: Any) -> dict[str, int]:
-    """The texts of missing cells, the most frequent one first, with their numbers."""
+    """The texts of missing cells, the most frequent first, and how often each occurs."""
     counted = stripped.filter(values.is_null()).drop_null().value_counts()
     pairs = zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist())
     return dict(sorted(pairs, key=lambda pair: -pair[1])[:20])
@@ -245,7 +256,7 @@ def _all(cells: Any, pattern: str) -> bool:
 
 
 def without_codes(values: Any, na: tuple[str, ...] | None) -> Any:
-    """Numbers, or words, without those that stand for a missing cell."""
+    """Numbers, or words, with null for those that stand for a missing cell."""
     if na and pa.types.is_string(values.type):
         return pc.if_else(pc.is_in(pc.utf8_trim_whitespace(values), pa.array(na)), None, values)
     codes = []
@@ -261,7 +272,7 @@ def without_codes(values: Any, na: tuple[str, ...] | None) -> Any:
 
 
 class _Looked:
-    """The cells of a column, of which the distinct ones are looked at; ``counts`` says how often each occurs."""
+    """The cells of a column and their distinct ``values``; ``counts`` says how often each occurs."""
 
     def __init__(self, column: Any, name: str, where: str, hints: Hints, comma: bool | None, order: str | None) -> None:
         self.column, self.name, self.where, self.hints = column, name, where, hints
@@ -275,12 +286,13 @@ class _Looked:
         self.cells = pc.if_else(gone, None, self.stripped)
 
     def result(self) -> Understood:
+        """The column as what all its cells are; ``InputError`` if some are not."""
         if self.cells.null_count == len(self.cells):
             gaps = tuple(_gaps(self.stripped, self.cells))
             return Understood(pa.chunked_array([pa.nulls(len(self.cells))]), Words("string", gaps=gaps))
         return self._plain() or self._any_kind() or _as_words(self.column, self.hints.missing_words(self.name))
 
-    # Plain numbers, without a look at distinct cells
+    # Plain numbers, which need no look at distinct cells
 
     def _plain(self) -> Understood | None:
         for type in (pa.int64(), pa.float64()):
@@ -295,17 +307,17 @@ class _Looked:
             if type == pa.int64():
                 return self._found(values, Numbers("int64"))
             if _any(self.cells, r"^[+]"):
-                return None  # a sign that numbers come back with
+                return None  # numbers come back with this sign
             finite = pc.all(pc.is_finite(values), min_count=0).as_py()
             if not finite or _all(self.cells, _WHOLE):
                 return None
             if self.comma and _any(self.cells, "[.]"):
-                return None  # a point may part thousands
+                return None  # a point may separate thousands
             return self._twins(self._found(values, self._places()))
         return None
 
     def _twins(self, found: Understood) -> Understood:
-        """With a remark where two texts such as 1.1 and 1.10, of versions perhaps, are one number."""
+        """With a remark if two texts such as 1.1 and 1.10 (perhaps versions) are the same number."""
         fixed = not isinstance(found.form, Numbers) or found.form.places is not None
         if fixed or not _any(self.cells, "[.][0-9]*[1-9]0+$"):
             return found
@@ -323,7 +335,7 @@ class _Looked:
         return number_forms.with_decimals(Numbers("double"), ends["min"], ends["max"])
 
     def _dated(self, values: Any) -> Understood | None:
-        """Dates without a mark between year, month and day."""
+        """Dates without a separator between year, month and day."""
         ends = pc.min_max(values).as_py()
         shape = _COMPACT if ends["min"] >= 190_001 and _all(self.cells, _COMPACT) else _YEAR_LAST
         if ends["max"] < 190_001 or not _all(self.cells, shape):
@@ -344,7 +356,7 @@ class _Looked:
     # Everything else, by the distinct cells
 
     def _any_kind(self) -> Understood | None:
-        """Numbers in clothes, truth values or dates; None for words."""
+        """Numbers with a currency, separators or units, truth values or dates; None for words."""
         counted = self.cells.drop_null().value_counts()
         self.values, self.counts = counted.field("values"), counted.field("counts")
         self.total = len(self.cells) - self.cells.null_count
@@ -376,7 +388,7 @@ class _Looked:
             mark, other = (",", ".") if "," in text else (".", ",")
             raise Unsettled(
                 f"{self.where}: column {shown(self.name)} has {shown(text)}, in which the "
-                f"{'comma' if mark == ',' else 'point'} can part thousands or decimals: pass --format "
+                f"{'comma' if mark == ',' else 'point'} can separate thousands or decimals: pass --format "
                 f"{self.name}=1{mark}234{other}5 for thousands, or --format {self.name}=1234{mark}5 for decimals"
             ) from None
         if settled is None:
@@ -401,17 +413,18 @@ class _Looked:
         if infinite >= 0:
             raise InputError(
                 f"{self.where}: column {shown(self.name)}, row {infinite} is {shown(self.cells[infinite].as_py())}, "
-                f"which is not finite in 64 bits; give a finite number, or leave the cell empty."
+                "which is not finite in 64 bits",
+                "give a finite number, or leave the cell empty",
             )
 
     def _whole(self, values: Any, form: Numbers) -> Any:
-        """Whole numbers that fit no 64 bits are refused unless they are exact in a double."""
+        """Whole numbers that do not fit 64 bits are refused unless a double holds them exactly."""
         if form.means != "int64" or str(values.type) == "int64":
             return values
         exact = [int(float(text)) == int(text) for text in form.digits(self.values).to_pylist()]
         if not all(exact):
             raise self._refuse(
-                pa.array([not good for good in exact]), ", a whole number too long for 64 bits", self._way_out
+                pa.array([not good for good in exact]), ", a whole number too large for 64 bits", self._way_out
             )
         return values
 
@@ -450,8 +463,8 @@ class _Looked:
                 raise self._refuse(few, "", "state a zone in all cells or in none")
         if fit.share < 1:
             if (wrong := pc.and_(shaped, bad)).true_count:
-                what = "time" if "time64" in fit.form.means or fit.form.is_span else "day of the calendar"
-                raise self._refuse(wrong, f", which is no {what}", f"correct it, or {self._way_out}")
+                what = "a time" if "time64" in fit.form.means or fit.form.is_span else "a day of the calendar"
+                raise self._refuse(wrong, f", which is not {what}", f"correct it, or {self._way_out}")
             raise self._mixed(pc.invert(bad), "dates")
         found = self._found(fit.form.read(self.cells)[0], fit.form)
         if fit.by_custom:
@@ -474,12 +487,12 @@ class _Looked:
 
     def _refuse(self, mask: Any, is_what: str, remedy: str) -> InputError:
         row, text = self._row(mask)
-        return InputError(f"{self.where}: column {shown(self.name)}, row {row} is {text}{is_what}; {remedy}.")
+        return InputError(f"{self.where}: column {shown(self.name)}, row {row} is {text}{is_what}", remedy)
 
     @property
     def _way_out(self) -> str:
         name = repr(self.name)
-        return f"take the column as words with --column {name}=categorical, or leave it out with --drop {name}"
+        return f"read the column as words with --column {name}=categorical, or leave it out with --drop {name}"
 
     def _mixed(self, mask: Any, kind: str) -> InputError:
         others = pc.invert(mask)
@@ -488,7 +501,9 @@ class _Looked:
         units = "remove that row if it states units, " if (row, count) == (0, 1) else ""
         if len(self.values.filter(others)) <= FEW_MARKS:
             units += f"pass --na {shlex.quote(f'{self.name}={self.cells[row].as_py()}')} if it means missing, "
+        are = f"is not a {kind.removesuffix('s')}" if count == 1 else f"are not {kind}"
         return InputError(
             f"{self.where}: column {shown(self.name)} holds {kind}, but row {row} is {text} ({count:,} of "
-            f"{self.total:,} cells are no {kind}); correct them, {units}{self._way_out}."
+            f"{self.total:,} cells {are})",
+            f"correct {'it' if count == 1 else 'them'}, {units}{self._way_out}",
         )

@@ -1,4 +1,4 @@
-"""Dates, times of day and time spans as people write them, told from all cells of a column."""
+"""Dates, times of day and time spans as people write them; the form is found from all cells of a column."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ _LAP = re.compile(r"-?[0-9]+:[0-9]{2}[.][0-9]{1,9}")
 _LONG = re.compile(r"(?P<join>-?[0-9]+ days?,? )?-?[0-9]+:[0-9]{2}(?P<second>:[0-9]{2}(?P<fraction>[.][0-9]{1,9})?)?")
 _DAY_FIRST = re.compile(r"%d([/. -]?)%m\1")
 _MONTH_FIRST = re.compile(r"%m([/. -]?)%d\1")
-LEAST_FIRSTS = 4  # months of the year
-LEAST_SEASONS = 3  # years and months that are those of seasons by no accident
+LEAST_FIRSTS = 4  # the dates must be in this many months of the year
+LEAST_SEASONS = 3  # this many years and months do not form seasons by accident
 ORDERS = ("day-first", "month-first")
 ZONES = (
     "Europe/Berlin", "Europe/London", "Europe/Athens", "America/New_York", "America/Chicago", "America/Denver",
     "America/Los_Angeles", "Australia/Sydney",
-)  # of zones with the same clocks the best known
+)  # the best known among zones with the same clocks
 
 
 class AmbiguousDate(Exception):
-    """Day and month cannot be told apart; the text is an example."""
+    """Day and month cannot be told apart; the text of the error is an example."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TimeFit:
-    """A form that reads ``share`` of the cells, weighed as often as they occur; ``by_custom`` where day and month are
-    told by all days being the first of their month."""
+    """A form that reads ``share`` of the cells, weighted by how often each occurs; ``by_custom`` if day and month are
+    told apart only because all days are the first of their month."""
 
     form: Times
     share: float
@@ -60,15 +60,15 @@ class TimeFit:
 
 
 def time_form(texts: Any, counts: Any, order: str | None = None) -> TimeFit | None:
-    """The form that reads most of the cells as dates, times of day or time spans.
+    """The form that reads most of the cells as dates, times of day or time spans; None if none does.
 
     Args:
         texts: an arrow array of distinct cells, none of them missing.
         counts: how often each occurs.
-        order: "day-first" or "month-first", where that is known.
+        order: "day-first" or "month-first", if that is known.
 
     Raises:
-        AmbiguousDate: all cells can be read day first and month first.
+        AmbiguousDate: all cells can be read both day first and month first.
 
     >>> import pyarrow as pa
     >>> fit = time_form(pa.array(["31/12/2021", "01/02/2022"]), pa.array([1, 1]))
@@ -94,7 +94,7 @@ def time_form(texts: Any, counts: Any, order: str | None = None) -> TimeFit | No
 
 
 def _ordered(fits: list[TimeFit], best: TimeFit, order: str | None, texts: Any) -> TimeFit:
-    """Of forms that read the same cells, the one whose order of day and month is known."""
+    """Among forms that read the same cells, the one whose order of day and month is known."""
     days, months = ([f for f in fits if way.search(f.form.pattern)] for way in (_DAY_FIRST, _MONTH_FIRST))
     if not (days and months) or best not in (*days, *months):
         return best
@@ -110,7 +110,7 @@ def _ordered(fits: list[TimeFit], best: TimeFit, order: str | None, texts: Any) 
 
 
 def _are_seasons(form: Times, texts: Any) -> bool:
-    """Whether years and months are years and the ones after, such as 2009/10, 2010/11 and 2011/12."""
+    """Whether years and months are pairs of consecutive years, such as 2009/10, 2010/11 and 2011/12."""
     if re.sub("[/-]", "", form.pattern) != "%Y%m":
         return False
     parts = [re.split("[/-]", text) for text in texts.drop_null().to_pylist()]
@@ -118,7 +118,7 @@ def _are_seasons(form: Times, texts: Any) -> bool:
 
 
 def _months_of_firsts(form: Times, texts: Any) -> int:
-    """In how many months of the year the dates are, where all are the first of their month; else 0."""
+    """The number of months of the year that the dates are in, if all are the first of their month; else 0."""
     dates = form.read(texts)[0].drop_null()
     all_first = pc.all(pc.equal(pc.day(dates), 1), min_count=0).as_py()
     return len(pc.unique(pc.month(dates))) if all_first else 0
@@ -153,7 +153,7 @@ def patterns(text: str) -> list[str]:
 
 
 def _hands(clock: re.Match[str]) -> str:
-    """The pattern of a time of day with what stands behind it."""
+    """The pattern of a time of day and what follows it."""
     hands = ("%I" if clock["half"] else "%H") + ":%M" + ":%S" * bool(clock["second"])
     if clock["fraction"]:
         hands += clock["fraction"][0] + "%f"
@@ -174,7 +174,7 @@ def _dates(text: str) -> list[str]:
 
 
 def _form(pattern: str) -> Times:
-    """The form of a pattern before cells were looked at."""
+    """The form of a pattern, before cells are looked at."""
     if pattern == "ISO" or pattern.startswith("span:"):
         return Times("duration[us]", pattern=pattern.removeprefix("span:"))
     has_clock, has_date = "%H" in pattern or "%I" in pattern, "%Y" in pattern or "%y" in pattern
@@ -192,7 +192,7 @@ def _form(pattern: str) -> Times:
 
 
 def written(form: Times, texts: Any, counts: Any) -> Times:
-    """The form with what the cells show of how it is written: zeros in front, capitals, digits of a fraction."""
+    """The form with the details that the cells show: leading zeros, capitals, digits of a fraction."""
     if form.pattern == "ISO":
         return form
     found = pc.extract_regex(texts, expression(form.pattern, form.is_span))
@@ -209,7 +209,7 @@ def written(form: Times, texts: Any, counts: Any) -> Times:
 
 
 def _spelled(pattern: str, parts: dict[str, Any]) -> str:
-    """The pattern with the flags of numbers without zeros in front, and of words in capitals or small letters."""
+    """The pattern with the flags for numbers without leading zeros, and for words in capitals or lower case."""
     for name in {*"dmHIMS"} & {*parts}:
         lengths = pc.utf8_length(pc.if_else(pc.equal(parts[name], ""), None, parts[name]))
         if pc.min(lengths).as_py() == 1:
@@ -222,7 +222,7 @@ def _spelled(pattern: str, parts: dict[str, Any]) -> str:
 
 
 def _with_seconds(form: Times, parts: dict[str, Any]) -> Times:
-    """The form with the seconds and the digits of their fractions that some cells have."""
+    """The form with the seconds, and the digits of their fractions, that some cells have."""
     pattern, digits, means = form.pattern, form.digits, form.means
     if "f" in parts:
         lengths = set(pc.utf8_length(parts["f"]).fill_null(0).to_pylist())
@@ -239,7 +239,7 @@ def _with_seconds(form: Times, parts: dict[str, Any]) -> Times:
 
 
 def _zone_stated(form: Times, texts: Any, counts: Any, offsets: Any) -> str:
-    """The zone that most of these cells state."""
+    """The time zone that most of these cells state."""
     weight = pa.table({"z": offsets, "n": counts}).group_by("z").aggregate([("n", "sum")])
     common = max(weight.to_pylist(), key=lambda row: (row["z"] != "", row["n_sum"]))["z"]
     zone = "UTC" if common in "zZ" else common if ":" in common else f"{common[:3]}:{common[3:] or '00'}"
@@ -247,8 +247,8 @@ def _zone_stated(form: Times, texts: Any, counts: Any, offsets: Any) -> str:
 
 
 def _zone_of_clocks(form: Times, texts: Any, offsets: Any) -> str:
-    """The zone whose clocks show all of these offsets at their times, summer and winter; "" where there are not several
-    offsets, or none such."""
+    """The zone whose clocks have all of these offsets at their times, in summer and winter; "" if there is only one
+    offset, or no such zone."""
     stated = [offset_of(text) for text in offsets.to_pylist()]
     if len(set(stated)) < 2 or any(text in ("", "z", "Z") for text in offsets.to_pylist()):
         return ""
@@ -262,7 +262,7 @@ def _zone_of_clocks(form: Times, texts: Any, offsets: Any) -> str:
 
 
 def states_zone(form: Times, texts: Any) -> Any:
-    """Which cells state a zone, as a mask, where the form may read one."""
+    """The mask of the cells that state a time zone; None if the form reads none."""
     found = pc.extract_regex(texts, expression(form.pattern, form.is_span))
     if "z" not in {f.name for f in found.type}:
         return None
@@ -270,14 +270,12 @@ def states_zone(form: Times, texts: Any) -> Any:
 
 
 def asked_times(pattern: str, name: str) -> Times:
-    """The form of a pattern that the user named; ``InputError`` where it is none."""
+    """The form of a pattern that the user named; ``InputError`` if it is not a pattern of dates or times."""
     try:
         expression(pattern)
     except (re.error, InputError) as error:
         raise InputError(f"--format {name}={pattern}: {error}") from None
     if not re.search(r"%[-^#]?[YymdbBHIMSj]", pattern):
-        raise InputError(
-            f"--format {name}={pattern}: a pattern of dates or times names at least one of %Y %m %d %H %M %S"
-        )
+        raise InputError(f"--format {name}={pattern}: the pattern must have at least one of %Y %m %d %H %M %S")
     span = "%j" in pattern
     return _form("span:" + pattern if span else pattern)

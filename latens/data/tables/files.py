@@ -1,7 +1,7 @@
 """Tables in files: text such as .csv (packed or not), .parquet, .feather, .arrow, .ipc, and folders of one of them.
 
-Files are not trusted: types are checked by name, sizes before memory is taken, and whatever is wrong becomes one
-sentence that names the file and the column. What a column means is for others to say.
+Files are not trusted: types are checked by name, sizes before memory is allocated, and every fault becomes one
+sentence that names the file and the column. What a column means is decided elsewhere.
 """
 
 from __future__ import annotations
@@ -39,24 +39,25 @@ def read_found(
     encoding: str | None = None,
     index: bool = False,
 ) -> Read:
-    """A table of plain types (:func:`latens.data.tables.types.plain_type`) in which null alone marks a missing cell,
-    with what is known of how its columns of text are written.
+    """Read a table of plain types (:func:`latens.data.tables.types.plain_type`) in which only null marks a missing
+    cell, and find out how its columns of text are written.
 
     Args:
-        path: a file in one of :data:`FORMATS`. A csv may be cut by commas, semicolons, tabs or bars, with or without
-            a header, in UTF-8 or, with a byte order mark, UTF-16; decimal commas are read where no comma cuts; its
-            columns, and those of text in other files whose cells are all numbers, dates or truth values, are read as in
-            :func:`latens.data.tables.cells.understood`. A first column without a name, and those that pandas wrote a
-            frame's index to, are row indices and left out; columns without a header are column_1, column_2 ...
+        path: a file in one of :data:`FORMATS`. The fields of a csv may be separated by commas, semicolons, tabs or
+            bars; it may have a header, and is in UTF-8 or, with a byte order mark, UTF-16. Decimal commas are read if
+            commas do not separate fields. Its columns, and columns of text in other files whose cells are all numbers,
+            dates or truth values, are read as in :func:`latens.data.tables.cells.understood`. A first column without a
+            name, and the columns to which pandas wrote a frame's index, are row indices and left out; columns without a
+            header are column_1, column_2 ...
         drop: columns to leave out; their types and cells are not looked at.
-        columns: the columns to read, in this order; all without it.
-        hints: what is known of columns of text, for example those that are words whatever their cells look like.
-        encoding: of a csv, where it is not UTF-8: cp1252, latin-1 ...
+        columns: the columns to read, in this order; all by default.
+        hints: what is known about columns of text, for example those that are words whatever their cells look like.
+        encoding: the encoding of a csv that is not UTF-8: cp1252, latin-1 ...
         index: whether to keep the row index that pandas wrote, in front; that of a csv is in the text that is kept.
 
     Raises:
-        InputError: the file is missing, damaged, without rows, of an unknown kind, or holds a column that is no plain
-            column; one sentence with its name, the column and the first row concerned, counted from 0.
+        InputError: the file is missing, damaged, empty, of an unknown format, or has a column of a nested type; the
+            message has its name, the column and the first row concerned, counted from 0.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -74,19 +75,19 @@ def read_found(
         _require_modest(found.parts, 8 * len(names))
     batches = list(table_batches(where, names, finite=not (hints and hints.lenient)))
     if not batches:
-        raise InputError(f"{where} has no rows; give a file with data.")
+        raise InputError(f"{where} has no rows", "give a file with data")
     with sentences(where):
         return read_columns(pa.Table.from_batches(batches).unify_dictionaries(), str(where), hints)
 
 
 def read_table(path: str | os.PathLike[str], **options: Any) -> pa.Table:
-    """The table of :func:`read_found` alone; ``text``: columns to take as words."""
+    """The table that :func:`read_found` reads; ``text`` names columns to read as words."""
     words = frozenset(options.pop("text", ()))
     return read_found(path, hints=Hints(words), **options).table
 
 
 def table_names(path: str | os.PathLike[str], encoding: str | None = None) -> tuple[str, ...]:
-    """The names of the columns that :func:`read_table` gives, from the head of the file; errors as there.
+    """The names of the columns that :func:`read_table` gives, read from the head of the file; errors as there.
 
     >>> import pyarrow as pa, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -108,13 +109,13 @@ def table_batches(
     path: str | os.PathLike[str], columns: Sequence[str] | None = None, rows: int = 65536, *, index: bool = False,
     finite: bool = True,
 ) -> Iterator[pa.RecordBatch]:
-    """The rows of a table in order, at most ``rows`` at a time, all batches of one schema.
+    """The rows of a table in order, at most ``rows`` at a time, in batches of one schema.
 
-    Parquet and feather take memory for one batch; a csv is read whole. The files of a folder must agree in the names
-    of their columns and in what they hold: numbers of different widths become the wider one.
+    Parquet and feather take memory for one batch; a csv is read whole. The files of a folder must have the same columns
+    with compatible types: numbers of different widths become the wider type.
 
     Raises:
-        InputError: as :func:`read_table`; or a column whose type changes between the files of a folder.
+        InputError: as in :func:`read_table`, or the type of a column changes between the files of a folder.
     """
     where = locate(path)
     with sentences(where):
@@ -142,12 +143,12 @@ def table_batches(
 
 
 def locate(path: str | os.PathLike[str]) -> Path:
-    """The file or folder of a table; InputError unless it is there, not empty, and of a known extension."""
+    """The file or folder of a table; ``InputError`` unless it exists, is not empty, and has a known extension."""
     where = Path(path).expanduser()
     if not os.path.exists(where):  # unlike Path.exists, False for a name that is too long
         near = [n for n in difflib.get_close_matches(where.name, _listing(where.parent), 3) if n != where.name][:2]
-        hint = f"did you mean {' or '.join(str(where.with_name(n)) for n in near)}?" if near else f"give a {FORMATS}."
-        raise InputError(f"{where} does not exist; {hint}")
+        hint = f"did you mean {' or '.join(str(where.with_name(n)) for n in near)}?" if near else f"give a {FORMATS}"
+        raise InputError(f"{where} does not exist", hint)
     if not os.path.isdir(where):
         require_file(where)
     _kind(where)
@@ -165,15 +166,15 @@ def _kind(path: Path) -> str:
     if os.path.isdir(path):
         inside, _ = tables_below(path)
         if not inside:
-            raise InputError(f"{path} is a folder without tables; name a file, or a folder of .parquet or .csv files.")
+            raise InputError(f"{path} is a folder without tables", "name a file, or a folder of .parquet or .csv files")
         return inside
     if kind := kind_of(path.name):
         return kind
-    raise InputError(f"{path} has an unknown extension; latens reads tables in {FORMATS}.")
+    raise InputError(f"{path} has an unknown extension", f"give a table in {FORMATS}")
 
 
 class _Files:
-    """The files of the table at a place, those of a folder in the order of their names."""
+    """The files of the table at a path; those of a folder are sorted by name."""
 
     def __init__(self, where: Path) -> None:
         self.kind, self.inside = _kind(where), tables_below(where)[1] if os.path.isdir(where) else []
@@ -191,7 +192,7 @@ class _Files:
     def chosen(
         self, where: Path, drop: str | Sequence[str] = (), columns: Sequence[str] | None = None, index: bool = False
     ) -> list[str]:
-        """The names to read from Parquet or feather, those of the index in front where it is to be kept."""
+        """The names to read from Parquet or feather, with those of the index in front if it is kept."""
         schema, _ = _stored(self.parts[0])
         require_names(schema.names, str(where))
         of_index = index_names(schema)
@@ -199,11 +200,11 @@ class _Files:
         if columns is None:
             names = [name for name in of_index if index and name in names] + [n for n in names if n not in of_index]
             if set(names) <= set(of_index):
-                raise InputError(f"{where} has no column besides the index of its rows: give it one")
+                raise InputError(f"{where} has no column besides the index of its rows", "give it one")
         return names
 
     def key_columns(self, stored: Sequence[str]) -> dict[str, pa.Array]:
-        """Those that partitions name, a value for each file."""
+        """The columns that partitions name, with one value for each file."""
         return key_columns(self.keys, self.parts, stored)
 
 
@@ -211,24 +212,25 @@ class _Files:
 
 
 def _require_magic(path: Path) -> None:
-    """InputError unless a parquet file begins and ends as one, and a feather file is none of the first version."""
+    """Raise ``InputError`` unless a parquet file begins and ends as one, and a feather file is not of version 1."""
     with open(path, "rb") as file:
         head = file.read(6)
         file.seek(-min(4, path.stat().st_size), os.SEEK_END)
         tail = file.read()
     if kind_of(path.name) == "parquet":
         if not head.startswith(b"PAR1"):
-            raise InputError(f"{path} is not a parquet file: it does not begin with PAR1; give it its own extension.")
+            what = f"{path} is not a parquet file, as it does not begin with PAR1"
+            raise InputError(what, "give it the extension of its format")
         if tail != b"PAR1" or path.stat().st_size < 12:
-            raise InputError(f"{path} is truncated: it ends before its data does; get it again.")
+            raise InputError(f"{path} is truncated, as it ends before its data does", "get it again")
     elif head.startswith(b"PAR1"):
-        raise InputError(f"{path} is a parquet file; call it .parquet.")
+        raise InputError(f"{path} is a parquet file", "give it the extension .parquet")
     elif head.startswith(b"FEA1"):
-        raise InputError(f"{path} is a feather file of version 1; save it again as version 2, or as parquet.")
+        raise InputError(f"{path} is a feather file of version 1", "save it again as version 2, or as parquet")
 
 
 def _stored(path: Path) -> tuple[pa.Schema, int | None]:
-    """The schema of one file, and its number of rows where the file says it at once."""
+    """The schema of one file, and its number of rows, or None if only reading would tell."""
     from pyarrow import parquet
 
     _require_magic(path)
@@ -252,7 +254,7 @@ def _stored_batches(path: Path, names: Sequence[str], rows: int) -> Iterator[pa.
     if kind_of(path.name) == "parquet":
         with parquet.ParquetFile(path, pre_buffer=False) as file:  # a buffer would hold the whole file
             for batch in file.iter_batches(rows, columns=list(names), use_threads=False):
-                batch.validate(full=True)  # text that is no UTF-8
+                batch.validate(full=True)  # fails for text that is not UTF-8
                 if batch.num_rows:
                     yield pa.Table.from_batches([batch]).select(names)
         return
@@ -260,22 +262,23 @@ def _stored_batches(path: Path, names: Sequence[str], rows: int) -> Iterator[pa.
         numbered = hasattr(reader, "num_record_batches")
         batches = (reader.get_batch(i) for i in range(reader.num_record_batches)) if numbered else iter(reader)
         for batch in batches:
-            batch.validate(full=True)  # offsets that lead out of the file
+            batch.validate(full=True)  # offsets may lead out of the file
             for first in range(0, batch.num_rows, rows):
                 yield pa.Table.from_batches([batch.slice(first, rows)]).select(names)
 
 
 def _require_modest(parts: Sequence[Path], row_size: int) -> None:
-    """InputError where parquet files declare far more than files of their sizes hold."""
+    """Raise ``InputError`` if a parquet file declares far more than a file of its size can hold."""
     for part in parts:
         _, count = _stored(part)
         declared, size = (count or 0) * row_size, part.stat().st_size
         if declared > max(table_text.LARGEST, table_text.DENSEST * size):
-            raise InputError(f"{part} declares {count:,} rows, {declared:,} bytes from {size:,}; too many to unpack.")
+            what = f"{part} declares {count:,} rows, which would unpack {size:,} bytes to {declared:,}"
+            raise InputError(what, "get it again, or write it in another format")
 
 
 def _common_schema(files: _Files, names: Sequence[str], where: Path) -> pa.Schema:
-    """Names and types that hold the rows of all files."""
+    """The schema with names and types that can hold the rows of all files."""
     found: dict[str, tuple[pa.DataType, Path]] = {}
     schemas = [_stored(part)[0] for part in files.parts]
     for part, stored in zip(files.parts, schemas):
@@ -289,7 +292,8 @@ def _common_schema(files: _Files, names: Sequence[str], where: Path) -> pa.Schem
             if wider is None:
                 raise InputError(
                     f"{where}: column {shown(field.name)} is of type {type} in {origin.name} and of type "
-                    f"{field.type} in {part.name}; write one type in all files."
+                    f"{field.type} in {part.name}",
+                    "write it with one type in all files",
                 )
             found[field.name] = (wider, origin if wider == type else part)
     first = schemas[0]

@@ -1,6 +1,6 @@
-"""Folders of tables: the files below a folder, what kind of table they are, and the columns that partitions name.
+"""Folders of tables: the files below a folder, their format, and the columns that partitions name.
 
-Partitions are folders called ``KEY=VALUE``, as Hive, Spark, DuckDB, pandas and polars write them: each key is a column
+Partitions are folders named ``KEY=VALUE``, as Hive, Spark, DuckDB, pandas and polars write them: each key is a column
 after those of the files.
 """
 
@@ -19,16 +19,16 @@ from latens.errors import InputError
 from latens.schema.arrow import pa
 from latens.schema.cells import listed
 
-Keys = Mapping[str, "str | None"]  # of one file: its partitions, None where the value is missing
+Keys = Mapping[str, "str | None"]  # the partitions of one file, None for a missing value
 
 TEXT = (".csv", ".tsv", ".tab", ".txt", ".dat", ".data")
-PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")  # around text
+PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")  # the quotes around text
 FEATHER = (".feather", ".arrow", ".ipc")
 _NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
 def kind_of(name: str, text: tuple[str, ...] = TEXT) -> str | None:
-    """ "csv", "parquet" or "feather", as the name of a file says; None for what is no table.
+    """The format by the name of a file, "csv", "parquet" or "feather"; None if it is not a table.
 
     >>> kind_of("a.tsv.gz"), kind_of("A.Parquet"), kind_of("a.gz")
     ('csv', 'parquet', None)
@@ -41,15 +41,16 @@ def kind_of(name: str, text: tuple[str, ...] = TEXT) -> str | None:
 
 
 def is_shown(name: str) -> bool:
-    """Whether no part of a path is hidden."""
+    """Whether no file or folder of a path is hidden."""
     return not any(part.startswith((".", "_")) for part in name.split("/"))
 
 
 def tables_below(root: Path) -> tuple[str, list[str]]:
-    """(kind, names) of the files of the table that a folder holds, ("", []) without any; of text only .csv, .tsv and
-    .tab count, since .txt may be anything.
+    """(format, names) of the files of the table in a folder, ("", []) if there are none. Of text files only .csv, .tsv
+    and .tab count, since .txt may be anything.
 
-    Raises ``InputError``: files of several kinds, a Delta table, or a folder that cannot be read.
+    Raises:
+        InputError: there are files of several formats, the folder is a Delta table, or it cannot be read.
     """
     kinds: dict[str, list[str]] = {}
     for name in files_below(root):
@@ -57,14 +58,15 @@ def tables_below(root: Path) -> tuple[str, list[str]]:
             kinds.setdefault(kind, []).append(name)
     if len(kinds) > 1:
         (first, *_), (other, *_) = list(kinds.values())[:2]
-        raise InputError(f"{root} holds {first} and {other}, and a table is one kind of file: leave one kind in it")
+        what = f"{root} holds {first} and {other}, and the files of a table must have one format"
+        raise InputError(what, "leave one format in the folder")
     if kinds and (root / "_delta_log").is_dir():
-        raise InputError(f"{root} is a Delta table, of which some files may be out of date: save it as Parquet")
+        raise InputError(f"{root} is a Delta table, of which some files may be out of date", "save it as Parquet")
     return next(iter(kinds.items()), ("", []))
 
 
 def holds_tables(root: Path) -> bool:
-    """Whether a folder is read as tables; one of images may hold text about them."""
+    """Whether a folder is read as a table; a folder of images may also hold text about them."""
     from latens.data.images.folder import EXTENSIONS
 
     names = files_below(root)
@@ -73,14 +75,14 @@ def holds_tables(root: Path) -> bool:
 
 
 def left_out(path: Path) -> list[str]:
-    """A note of the files in a folder of tables that are none."""
+    """A note on the files in a folder of tables that are not tables."""
     inside = set(tables_below(path)[1]) if os.path.isdir(path) else set()
     others = [name for name in files_below(path) if name not in inside] if inside else []
-    return [f"{path}: left out what is no table ({listed(others, 3)})"] if others else []
+    return [f"{path}: left out what is not a table ({listed(others, 3)})"] if others else []
 
 
 def keys_of(name: str) -> Keys:
-    """The partitions that a file is in, by its path from the folder of the table.
+    """The partitions of a file, by its path relative to the folder of the table.
 
     >>> keys_of("year=2021/city=a%20b/kind=__HIVE_DEFAULT_PARTITION__/part-0.parquet")
     {'year': '2021', 'city': 'a b', 'kind': None}
@@ -90,14 +92,13 @@ def keys_of(name: str) -> Keys:
 
 
 def key_columns(keys: Sequence[Keys], files: Sequence[Any], stored: Iterable[str]) -> dict[str, pa.Array]:
-    """A value for each file of each column that partitions name and the files do not store: whole numbers, dates, or
-    words. ``InputError`` where a file is in other partitions than the first."""
+    """For each column that partitions name and files do not store, its values, one per file: whole numbers, dates or
+    words. ``InputError`` if a file is in partitions by other keys than the first."""
     for file, own in zip(files, keys):
         if list(own) != list(keys[0]):
             there, here = (", ".join(found) or "none" for found in (keys[0], own))
-            raise InputError(
-                f"{file} is in partitions by {here}, and {files[0]} in partitions by {there}: partition all files alike"
-            )
+            what = f"{file} is in partitions by {here}, and {files[0]} in partitions by {there}"
+            raise InputError(what, "partition all files by the same keys")
     left = [name for name in (keys[0] if keys else ()) if name not in set(stored)]
     return {name: _typed([own[name] for own in keys]) for name in left}
 
@@ -111,22 +112,22 @@ def _typed(values: list[str | None]) -> pa.Array:
             cells = [v if v is None or type != pa.int64() else str(int(v)) for v in values]
             try:
                 return pa.array(cells, pa.string()).cast(type)
-            except pa.ArrowInvalid:  # no day of the calendar
+            except pa.ArrowInvalid:  # not a day of the calendar
                 break
     return pa.array(values, pa.string())
 
 
 def with_keys(table: pa.Table, names: Sequence[str], keys: Mapping[str, pa.Array], file: int) -> pa.Table:
-    """The columns ``names`` in this order, of a table's own and of the partitions of its file."""
+    """The columns ``names``, in this order, from a table and from the partitions of its file."""
     columns = [pa.repeat(keys[n][file], len(table)) if n in keys else table.column(n) for n in names]
     fields = [pa.field(n, keys[n].type) if n in keys else table.schema.field(n) for n in names]
     return pa.table(columns, schema=pa.schema(fields, metadata=table.schema.metadata))
 
 
 def same_columns(files: Sequence[Any], names: Sequence[Sequence[str]]) -> None:
-    """InputError unless all files have the columns of the first, in any order."""
+    """Raise ``InputError`` unless all files have the columns of the first, in any order."""
     for file, own in zip(files[1:], names[1:]):
         for has, lacks, there, where in ((files[0], file, names[0], own), (file, files[0], own, names[0])):
             if missing := [name for name in there if name not in set(where)]:
                 columns = f"column{'s' * (len(missing) > 1)} {listed([shown(name) for name in missing])}"
-                raise InputError(f"{lacks} lacks {columns}, which {has} has: all files need the same columns")
+                raise InputError(f"{lacks} lacks {columns}, which {has} has", "all files need the same columns")

@@ -1,5 +1,5 @@
-"""The ways back from Arrow tables to the frames that :func:`latens.data.tables.frames.as_table` took: each turns a
-table into a frame of one library and gives columns the dtypes they had, where the values allow it.
+"""Convert Arrow tables back to the frames that :func:`latens.data.tables.frames.as_table` took: each class here makes
+frames of one library and gives columns the dtypes that they had, if the values allow it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from latens.schema.cells import plain
 
 
 class ArrowBack:
-    """A table in the types of a schema; ``form`` says as what: "table", "batch" or "reader"."""
+    """Makes tables with the types of a schema; ``form`` is "table", "batch" or "reader"."""
 
     def __init__(self, schema: pa.Schema, form: str = "table") -> None:
         self.schema, self.form = schema, form
@@ -34,7 +34,7 @@ class ArrowBack:
             wanted = self.schema.field(name).type if name in self.schema.names else own
             if wanted == own or (pa.types.is_boolean(wanted) and not pa.types.is_null(own)):
                 continue
-            with suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):  # a value that the type cannot hold
+            with suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):  # the type cannot hold a value
                 table = table.set_column(j, name, _cast(table.column(j), wanted))
         if sorted(table.column_names) == sorted(self.schema.names):
             table = table.select(self.schema.names)
@@ -48,7 +48,7 @@ def _one_batch(table: pa.Table) -> pa.RecordBatch:
 
 
 def _cast(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
-    """As ``cast``, which knows no dictionaries of other values or narrower indices."""
+    """Like ``cast``, but also to dictionaries of other values or with narrower indices."""
     if not pa.types.is_dictionary(wanted):
         return column.cast(wanted)
     cells = plain(column).cast(wanted.value_type).dictionary_encode()
@@ -57,7 +57,7 @@ def _cast(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
 
 
 class NarwhalsBack:
-    """A frame of the library, with the dtypes of another one."""
+    """Makes frames of the library of another frame, with its dtypes."""
 
     def __init__(self, frame: Any) -> None:
         self.empty, self.schema, self.backend = frame.head(0), frame.schema, frame.implementation
@@ -73,15 +73,15 @@ class NarwhalsBack:
             try:
                 changed = frame[name].cast(wanted)
                 cut = dtype.is_numeric() and not wanted.is_float() and (changed.cast(dtype) != frame[name]).any()
-            except Exception:  # each library has its own for a value that the dtype cannot hold
+            except Exception:  # each library raises its own error for a value that the dtype cannot hold
                 continue
             frame = frame if cut else frame.with_columns(changed)
         return frame.to_native()
 
 
 def category_cells(categories: Any, name: str) -> pa.Array:
-    """The categories of a pandas column as Arrow has them; those that it has no plain type for (intervals, periods,
-    words among numbers) as words. InputError where two read the same."""
+    """The categories of a pandas column as an Arrow array; those without a plain type (intervals, periods, words among
+    numbers) as words. ``InputError`` if two are written the same."""
     try:
         cells = pa.array(categories, from_pandas=True)
         cells = None if plain_type(cells.type) is None else cells.cast(plain_type(cells.type))
@@ -92,20 +92,19 @@ def category_cells(categories: Any, name: str) -> pa.Array:
     words = [str(level) for level in categories]
     if len(set(words)) < len(words):
         twice = next(word for word in words if words.count(word) > 1)
-        raise InputError(
-            f"the data: column {shown(name)} has two categories that both read {shown(twice)}: rename one of them"
-        )
+        what = f"the data: column {shown(name)} has two categories that are both written {shown(twice)}"
+        raise InputError(what, "rename one of them")
     return pa.array(words, pa.string())
 
 
 class PandasBack:
-    """A pandas frame with the labels and dtypes of another one.
+    """Makes pandas frames with the labels and dtypes of another frame.
 
     Args:
-        columns: its index of labels.
-        dtypes: those of its columns, in order.
-        intervals: of columns of intervals, by their place: the dtype that they have as categories.
-        index: what its rows are called, or None.
+        columns: the index of labels.
+        dtypes: the dtypes of the columns, in order.
+        intervals: for columns of intervals, by their position, the dtype that they have as categories.
+        index: the index of the rows, or None.
     """
 
     def __init__(self, columns: Any, dtypes: Sequence[Any], intervals: Mapping[int, Any], index: Any = None) -> None:
@@ -114,6 +113,7 @@ class PandasBack:
 
     @classmethod
     def of(cls, frame: Any) -> PandasBack:
+        """The way back to frames like this one."""
         import pandas
 
         intervals = {
@@ -148,7 +148,7 @@ class PandasBack:
 
     @staticmethod
     def _as(column: pa.ChunkedArray, dtype: Any) -> Any:
-        """The column as ``dtype`` where that loses nothing, and as pandas reads it otherwise."""
+        """The column as ``dtype`` if that loses nothing, else as pandas reads it."""
         import pandas
 
         if dtype == np.dtype(object):
@@ -173,7 +173,7 @@ class PandasBack:
 
 
 def _nullable(column: pa.ChunkedArray, dtype: Any, own: Any) -> Any:
-    """Cells as a pandas dtype that reads those of Arrow; ``own`` where that would lose some."""
+    """Cells as a pandas dtype that can read Arrow's; ``own`` if that would lose some."""
     import pandas
 
     if isinstance(dtype, pandas.ArrowDtype):
@@ -183,8 +183,7 @@ def _nullable(column: pa.ChunkedArray, dtype: Any, own: Any) -> Any:
 
 
 def _categorical(column: pa.ChunkedArray, dtype: Any, own: Any) -> Any:
-    """Cells as categories of that dtype, behind them levels that it lacks; ``own`` where there are such of no common
-    type."""
+    """Cells as categories of that dtype, followed by levels that it lacks; ``own`` if those are of another type."""
     import pandas
 
     words, cells = category_cells(dtype.categories, ""), plain(column)
@@ -203,7 +202,7 @@ def _categorical(column: pa.ChunkedArray, dtype: Any, own: Any) -> Any:
 
 
 class MatrixBack:
-    """A matrix ``[N, D]`` of a dtype, or of float64 where columns are fractions; a table with words stays one."""
+    """Makes matrices ``[N, D]`` of a dtype, or of float64 if columns are fractions; a table with words stays one."""
 
     def __init__(self, dtype: str) -> None:
         self.dtype = dtype
@@ -219,7 +218,7 @@ class MatrixBack:
 
 
 class StructuredBack:
-    """A structured array with the fields' dtypes of another one."""
+    """Makes structured arrays with the dtypes of another one's fields."""
 
     def __init__(self, dtype: np.dtype) -> None:
         self.dtype = dtype
@@ -257,7 +256,7 @@ def _numpy(column: pa.ChunkedArray, dtype: np.dtype | None) -> np.ndarray:
 
 
 class ColumnsBack:
-    """A mapping of columns: arrays of the ``dtypes`` of another one's arrays, and lists where these are no numpy's."""
+    """Makes mappings of columns: arrays with the ``dtypes`` of another mapping's arrays, lists for its lists."""
 
     def __init__(self, dtypes: Mapping[Any, Any]) -> None:
         self.labels = {str(label): label for label in dtypes}

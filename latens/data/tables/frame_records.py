@@ -1,5 +1,5 @@
-"""The ways back of :mod:`latens.data.tables.frame_backs` as plain values and back, so that a run that is loaded gives
-frames as the run that was fitted did."""
+"""Write the ways back of :mod:`latens.data.tables.frame_backs` as plain values and restore them, so that a loaded run
+gives the same frames as the fitted one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PLAIN = (str, int, float, bool, type(None))
 
 
 def recorded(back: Any) -> dict[str, Any] | None:
-    """A way back as a mapping that JSON can hold; None where it has labels or dtypes that no words name.
+    """A way back as a mapping that JSON can hold; None if it has labels or dtypes that cannot be written.
 
     >>> recorded(ColumnsBack({"a": np.dtype("f4"), "b": None}))
     {'library': 'mapping', 'labels': ['a', 'b'], 'dtypes': ['<f4', None]}
@@ -40,7 +40,7 @@ def recorded(back: Any) -> dict[str, Any] | None:
 
 
 def restored(record: Any) -> Any:
-    """The way back that :func:`recorded` wrote; None where there is none, or where its library is not installed.
+    """The way back that :func:`recorded` wrote; None if there is none, or if its library is not installed.
 
     Raises:
         InputError: the record is damaged.
@@ -51,8 +51,9 @@ def restored(record: Any) -> Any:
         return _KINDS[record["library"]](record)
     except ImportError:
         return None
-    except Exception as error:  # of whatever reads its parts
-        raise InputError("run.json is damaged (its entry data.frame): restore it from a copy or fit again") from error
+    except Exception as error:  # its parts are read by several libraries
+        what = "run.json is damaged (its entry data.frame)"
+        raise InputError(what, "restore it from a copy, or fit again") from error
 
 
 def _packed(schema: Any) -> str:
@@ -102,7 +103,7 @@ _KINDS: dict[str, Any] = {
 
 
 def dtype_record(dtype: Any) -> Any:
-    """A dtype of pandas in words; a mapping where words do not tell all of it.
+    """The name of a pandas dtype, or a mapping if a name is not enough.
 
     >>> import pandas
     >>> dtype_record(pandas.CategoricalDtype([1, 2]))["categories"]
@@ -135,7 +136,7 @@ def dtype_of(record: Any) -> Any:
 
 
 def index_record(index: Any) -> dict[str, Any]:
-    """An index of pandas, of whatever kind, as plain values: labels of columns, categories."""
+    """A pandas index of any kind (labels of columns, categories) as plain values."""
     import pandas
 
     if isinstance(index, pandas.MultiIndex):

@@ -1,5 +1,5 @@
-"""Data frames to Arrow tables and back: pandas, polars, pyarrow, structured arrays, mappings of columns, and whatever
-narwhals knows or offers an Arrow stream (DuckDB)."""
+"""Convert data frames to Arrow tables and back: pandas, polars, pyarrow, structured arrays, mappings of columns, and
+anything that narwhals knows or that offers an Arrow stream (DuckDB)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ KNOWN = "a data frame (pandas, polars, pyarrow, DuckDB), a structured array or a
 
 
 def is_frame(x: Any) -> bool:
-    """Whether ``x`` is of a type that :func:`as_table` takes; nothing is imported or computed for the answer.
+    """Whether ``x`` is of a type that :func:`as_table` takes; nothing is imported or computed to find out.
 
     >>> is_frame({"a": [1]}), is_frame(np.zeros((3, 2))), is_frame([[1]])
     (True, False, False)
@@ -41,16 +41,16 @@ def is_frame(x: Any) -> bool:
 def as_table(x: Any, *, finite: bool = True) -> tuple[pa.Table, Callable[[pa.Table], Any]]:
     """A frame as a table of plain types (:mod:`latens.data.tables.types`), and the way back.
 
-    The way back turns any table into a frame of the library that ``x`` came from. A column that ``x`` has keeps its
-    dtype where the values allow it (whole numbers with gaps do not); labels that are no strings are restored; null is
-    what the library writes for a missing cell. Periods are times inside, their first, and intervals and categories that
-    Arrow has no type for are words. A lazy polars frame comes back as an eager one, and a relation of a database as a
-    pyarrow table. Rows get a new pandas index, since a table may hold other rows than ``x``: ``back.index`` has the old
-    one. Infinite numbers are refused where they must be ``finite``.
+    The way back turns any table into a frame of the library that ``x`` came from. A column of ``x`` keeps its dtype if
+    the values allow it (whole numbers with gaps do not); labels that are not strings are restored; a missing cell is
+    what the library writes for one. A period becomes the time of its start, and intervals and categories without an
+    Arrow type become words. A lazy polars frame comes back as an eager one, a relation of a database as a pyarrow
+    table. Rows get a new pandas index, since a table may hold other rows than ``x``; ``back.index`` has the old one.
+    With ``finite``, infinite numbers are refused.
 
     Raises:
-        InputError: no frame, no rows, two columns of one name, or a column of mixed objects or of a type without a
-            plain one: one sentence with the column and the first row concerned, counted from 0.
+        InputError: ``x`` is not a frame or has no rows, two columns have one name, or a column holds mixed objects or
+            a type without a plain one; the message has the column and the first row concerned, counted from 0.
 
     >>> import pandas
     >>> frame = pandas.DataFrame({"a": [1, 2], 7: pandas.Categorical(["u", None], ["v", "u"])})
@@ -59,18 +59,18 @@ def as_table(x: Any, *, finite: bool = True) -> tuple[pa.Table, Callable[[pa.Tab
     ({'a': [1, 2], '7': ['u', None]}, True)
     >>> as_table({"a": ["x", ["y"]]})
     Traceback (most recent call last):
-    latens.errors.InputError: the data: row 1 of column 'a' is a list, row 0 is text; give a column values of one kind.
+    latens.errors.InputError: the data: row 1 of column 'a' is a list, row 0 is text: give a column values of one kind
     """
     table, back = _converted(x)
     require_names(table.column_names, "the data")
     if table.num_columns == 0 or table.num_rows == 0:
-        raise InputError(f"the data has {'no rows' if table.num_columns else 'no columns'}; give some.")
+        raise InputError(f"the data has {'no rows' if table.num_columns else 'no columns'}", "give some")
     return plain(table, "the data", finite=finite).unify_dictionaries(), back
 
 
 def without_odd(x: Any, optional: Callable[[str], bool]) -> tuple[Any, list[str]]:
-    """The frame without those of its ``optional`` columns that :func:`as_table` refuses (lists, objects), and their
-    names.
+    """(the frame without those of its ``optional`` columns that :func:`as_table` refuses, such as lists and objects;
+    their names).
 
     >>> without_odd({"a": [1, 2], "b": [[1], [2]], "c": ["u", "v"]}, lambda name: name != "a")
     ({'a': [1, 2], 'c': ['u', 'v']}, ['b'])
@@ -86,7 +86,7 @@ def without_odd(x: Any, optional: Callable[[str], bool]) -> tuple[Any, list[str]
 
 
 def _chosen(x: Any, names: set[str]) -> Any:
-    """The frame with these columns alone, in its order."""
+    """The frame with only these columns, in its order."""
     import narwhals as nw
 
     if isinstance(x, Mapping):
@@ -98,7 +98,7 @@ def _chosen(x: Any, names: set[str]) -> Any:
 
 
 def repeated_labels(index: Any) -> list[str]:
-    """A sentence where a label of a pandas index (None: no index) stands for several rows."""
+    """A warning if a label of a pandas index names several rows; nothing if there is no index (None)."""
     if index is None or index.is_unique:
         return []
     label = index[index.duplicated()].tolist()[0]
@@ -137,18 +137,18 @@ def _from_narwhals(x: Any) -> tuple[pa.Table, Callable[[pa.Table], Any]]:
             require_names(frame.columns, "the data")
         for name, dtype in frame.schema.items():
             if dtype == nw.Object:
-                raise InputError(f"the data: column {shown(name)} holds objects; give numbers, words or dates.")
+                raise InputError(f"the data: column {shown(name)} holds objects", "give numbers, words or dates")
         return frame.to_arrow(), NarwhalsBack(frame)
     if hasattr(x, "__arrow_c_stream__"):
         try:
             table = pa.RecordBatchReader.from_stream(x).read_all()
         except pa.ArrowInvalid as error:  # a single column has a stream too
-            raise InputError(f"{_called(x)} is no table; give {KNOWN}.") from error
+            raise InputError(f"{_called(x)} is not a table", f"give {KNOWN}") from error
         return table, ArrowBack(table.schema)
     if isinstance(frame, nw.LazyFrame):
         table = frame.collect("pyarrow").to_native()
         return table, ArrowBack(table.schema)
-    raise InputError(f"{_called(x)} is no table; give {KNOWN}.")
+    raise InputError(f"{_called(x)} is not a table", f"give {KNOWN}")
 
 
 def _called(x: Any) -> str:
@@ -166,23 +166,23 @@ def _from_columns(columns: Mapping[Any, Any]) -> pa.Table:
     require_names(names, "the data")
     for name, values in zip(names, columns.values()):
         if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
-            raise InputError(
-                f"the data: column {shown(name)} is {_with_article(_kind(values))}; give a sequence of values."
-            )
+            what = f"the data: column {shown(name)} is {_with_article(_kind(values))}"
+            raise InputError(what, "give a sequence of values")
         if isinstance(values, np.ndarray) and values.ndim != 1:
             shape = f"the shape {values.shape}"
-            raise InputError(f"the data: column {shown(name)} has {shape}; give a column one value a row.")
+            raise InputError(f"the data: column {shown(name)} has {shape}", "give it one value per row")
         arrays.append(_array(values, name))
         if len(arrays[-1]) != len(arrays[0]):
             raise InputError(
                 f"the data: column {shown(name)} has {len(arrays[-1]):,} rows, column {shown(names[0])} has "
-                f"{len(arrays[0]):,}; give all columns the same number."
+                f"{len(arrays[0]):,}",
+                "give all columns the same number",
             )
     return pa.Table.from_arrays(arrays, names=names)
 
 
 def _array(values: Any, name: str) -> pa.Array | pa.ChunkedArray:
-    """One column as Arrow; InputError names the first row that differs in kind from those before it."""
+    """One column as Arrow; an ``InputError`` names the first row of another kind than those before it."""
     if isinstance(values, pa.Array | pa.ChunkedArray):
         return values
     if not hasattr(values, "dtype"):
@@ -196,15 +196,16 @@ def _array(values: Any, name: str) -> pa.Array | pa.ChunkedArray:
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         _require_one_kind(values, name)
         reason = " ".join(str(error).split()).rstrip(".")
-        raise InputError(f"the data: column {shown(name)} is no plain column ({reason:.120}).") from error
-    doubtful = plain_type(array.type) is None or pa.types.is_date(array.type)  # a time among dates loses its hours
+        what = f"the data: column {shown(name)} cannot be converted ({reason:.120})"
+        raise InputError(what, f"give numbers, words or dates, or leave it out with --drop {shown(name)}") from error
+    doubtful = plain_type(array.type) is None or pa.types.is_date(array.type)  # a time among dates would lose its hours
     if doubtful and getattr(values, "dtype", None) in (None, np.dtype(object)):
         _require_one_kind(values, name)
     return array
 
 
 def _in_units(values: np.ndarray) -> np.ndarray:
-    """Times and durations in a unit that Arrow has: days, or seconds and their parts."""
+    """Times and durations in a unit that Arrow has: days, seconds or fractions of a second."""
     if values.dtype.kind not in "mM" or (unit := np.datetime_data(values.dtype)[0]) in ("s", "ms", "us", "ns"):
         return values
     days = values.dtype.kind == "M" and unit in ("Y", "M", "W", "D")
@@ -220,13 +221,13 @@ def _require_one_kind(values: Iterable[Any], name: str) -> None:
         if kind not in _KINDS:
             what = f"the data: row {row} of column {shown(name)} is {_with_article(kind)}"
             if first is not None:
-                raise InputError(f"{what}, row {first[0]} is {_KINDS[first[1]]}; give a column values of one kind.")
-            way = f"write such cells as numbers, words or dates, or leave the column out with --drop {shown(name)}."
-            raise InputError(f"{what}; {way}")
+                raise InputError(f"{what}, row {first[0]} is {_KINDS[first[1]]}", "give a column values of one kind")
+            way = f"write such cells as numbers, words or dates, or leave the column out with --drop {shown(name)}"
+            raise InputError(what, way)
         if first is not None and kind != first[1]:
             raise InputError(
-                f"the data: row {row} of column {shown(name)} is {_KINDS[kind]}, row {first[0]} is "
-                f"{_KINDS[first[1]]}; give a column values of one kind."
+                f"the data: row {row} of column {shown(name)} is {_KINDS[kind]}, row {first[0]} is {_KINDS[first[1]]}",
+                "give a column values of one kind",
             )
         first = (row, kind) if first is None else first
 

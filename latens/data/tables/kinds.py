@@ -1,6 +1,6 @@
-"""From a table to its schema: one pass that sees every cell, and a sample of rows for what needs quantiles.
+"""Infer the schema of a table: one pass sees every cell, and a sample of rows gives what needs quantiles.
 
-The pass is made of pieces, so that a table that does not fit in memory is looked at in the same way as one that does.
+The pass goes piece by piece, so that a table larger than memory is looked at in the same way as a small one.
 """
 
 from __future__ import annotations
@@ -35,31 +35,32 @@ from latens.schema.column import CODED, FAMILIES, LOGARITHMIC, logarithmic
 from latens.schema.form import Form
 from latens.schema.law import Law
 
-MAX_LEVELS = 10_000  # of a categorical column
-KEEP_VALUES = 100_000  # distinct values that are counted
-SAMPLE = 20_000  # rows that families, means and spreads are taken from
-YEARS = (1500, 2200)  # whole numbers one after another in this range may be years and not numbers of rows
-FEW = 10  # whole numbers with at most so many values are ordered levels
+MAX_LEVELS = 10_000  # the most levels of a categorical column
+KEEP_VALUES = 100_000  # the most distinct values that are counted
+SAMPLE = 20_000  # rows from which families, means and spreads are found
+YEARS = (1500, 2200)  # consecutive whole numbers in this range may be years, not row numbers
+FEW = 10  # whole numbers with at most this many values are ordered levels
 _FLOAT32 = np.finfo(np.float32)
 _IDENTIFIER = re.compile(r"(^|[_\W])(id|uuid|guid|key|index|rownames?|row_?number)$|^unnamed", re.IGNORECASE)
-Verdict = tuple[str, str, dict[str, Any]]  # kind, reason, and what else was settled
+Verdict = tuple[str, str, dict[str, Any]]  # (kind, reason, other fields of the column)
 
 
 def infer_table(
     table: Any, asked: Mapping[str, str] | None = None, *, drop: Iterable[str] = (), condition: Iterable[str] = (),
     forms: Mapping[str, Form] | None = None,
 ) -> Table:  # fmt: skip
-    """The schema of an arrow table.
+    """Infer the schema of an arrow table.
 
     Args:
         table: an arrow table of at least two rows.
-        asked: kinds that the user has named: {column: "kind" or "likelihood", "bounded:0:100", "ordered:S,M,L"}.
+        asked: the kinds that the user named: {column: "kind" or "likelihood", "bounded:0:100", "ordered:S,M,L"}.
         drop: columns to leave out.
         condition: columns that are given, not modelled.
         forms: how columns of text are written.
 
     Raises:
-        InputError: no rows, no column left to model, an unknown column or kind, or a kind that the values contradict.
+        InputError: there are fewer than two rows, no column is left to model, a column or kind is unknown, or values
+            contradict the kind asked for.
 
     >>> import pyarrow as pa
     >>> table = pa.table({"n": [1.5, 2.0, None], "colour": ["red", "blue", "red"]})
@@ -80,7 +81,7 @@ def schema_of(
     scans: list[ColumnScan], sample: Any, asked: Mapping[str, str] | None = None, *, drop: Iterable[str] = (),
     condition: Iterable[str] = (), forms: Mapping[str, Form] | None = None,
 ) -> Table:  # fmt: skip
-    """The schema from scans of all columns and a sample of the rows; see :func:`infer_table`."""
+    """The schema, from the scans of all columns and a sample of the rows; see :func:`infer_table`."""
     asked = {**(asked or {}), **dict.fromkeys(drop, "dropped")}
     _require_columns(scans, [*asked, *condition])
     columns = [_column(scan, sample.column(scan.name), asked.get(scan.name)) for scan in scans]
@@ -88,23 +89,23 @@ def schema_of(
     modelled = {f.name for f in fields if f.is_modelled}
     if modelled <= set(condition):
         if modelled:
-            raise InputError("no column is left to model, as every column is a condition: leave one --condition away.")
+            raise InputError("no column is left to model, as every column is a condition", "omit one --condition")
         why = "; ".join(f"{short(f.name)}: {f.reason}" for f in fields[:3])
-        raise InputError(f"no column is left to model ({why}); name a kind with --column NAME=KIND, or drop fewer.")
+        raise InputError(f"no column is left to model ({why})", "name a kind with --column NAME=KIND, or drop fewer")
     found = Table(fields, _storage(fields, sample), f"{scans[0].rows:,} rows, {len(fields):,} columns")
     return found.given(tuple(condition))
 
 
 def _require_columns(scans: list[ColumnScan], named: Iterable[str]) -> None:
-    """InputError unless there are two rows, names of their own, and the columns that are ``named``."""
+    """Raise ``InputError`` unless there are two rows, distinct names, and all columns that are ``named``."""
     names = [scan.name for scan in scans]
     rows = scans[0].rows if scans else 0
     if rows < 2:
-        raise InputError(f"the data needs at least 2 rows, got n_samples={rows}; give more rows.")
+        raise InputError(f"fitting needs at least 2 rows, got n_samples={rows}", "give more rows")
     require_once(names, "the data")
     for name in named:
         if name not in names:
-            raise InputError(f"there is no column {name!r}; there are: {listed(names)}.")
+            raise InputError(f"there is no column {name!r}", f"name one of {listed(names)}")
 
 
 def _column(scan: ColumnScan, sample: Any, asked: str | None) -> Column:
@@ -123,7 +124,7 @@ def _column(scan: ColumnScan, sample: Any, asked: str | None) -> Column:
         return Column(kind=kind, family=family, levels=tuple(levels), reason=reason, **common)
     if kind not in FAMILIES or (numbers := as_numbers(sample)) is None:
         return Column(kind=kind, reason=reason, **common)
-    values = np.sort(numbers[~np.isnan(numbers)])  # so that what is seen does not depend on the order of the rows
+    values = np.sort(numbers[~np.isnan(numbers)])  # so that the result does not depend on the order of the rows
     return _numeric(scan, values, kind, reason, extra, common)
 
 
@@ -153,19 +154,19 @@ def _numeric(
 def _require_float32(scan: ColumnScan, largest: float, shift: float, unit: float) -> None:
     if not (largest <= _FLOAT32.max and np.isfinite([shift, unit]).all() and not 0 < unit < _FLOAT32.tiny):
         raise InputError(
-            f"column {scan.name!r}: its values ({scan.low:.3g} to {scan.high:.3g}) are beyond float32; give them in "
-            "another unit."
+            f"column {scan.name!r}: its values ({scan.low:.3g} to {scan.high:.3g}) are beyond float32",
+            "give them in another unit",
         )
 
 
 def _smooth(values: np.ndarray, law: Law | None) -> np.ndarray:
-    """The values without atoms, if there are several."""
+    """The values without atoms, if several are left; else all values."""
     smooth = values if law is None else values[~np.isin(values, law.atoms)]
     return smooth if len(smooth) > 1 else values
 
 
 def _is_skewed(values: np.ndarray, law: Law | None) -> bool:
-    with np.errstate(over="ignore", invalid="ignore"):  # of values beyond floating point, refused later
+    with np.errstate(over="ignore", invalid="ignore"):  # values beyond floating point are refused later
         step = None if law is None else law.step
         return best_family(values, ("normal", "student_t", "log_normal"), step=step)[0] == "log_normal"
 
@@ -174,7 +175,7 @@ def _centre(values: np.ndarray) -> tuple[float, float]:
     """Mean and standard deviation."""
     with np.errstate(over="ignore", invalid="ignore"):
         shift = float(values.mean()) if len(values) else 0.0
-        apart = float(np.abs(values - shift).max(initial=0.0))  # squares of small numbers vanish
+        apart = float(np.abs(values - shift).max(initial=0.0))  # squares of small numbers would vanish
         return shift, apart * float(((values - shift) / apart).std()) if apart > 0 else float(len(values) <= 1)
 
 
@@ -187,7 +188,7 @@ def _law(scan: ColumnScan, values: np.ndarray, type: str) -> Law | None:
 
 
 def _words(law: Law, values: np.ndarray, type: str = "double") -> str:
-    """The law in words, its values as those of that type.
+    """The law in words, with values written as those of the type.
 
     >>> _words(Law((0.5, 2.5), (-2.0, 2.0), (-999.0,), 1.0), np.array([-999.0, 1.0, 2.0, 2.0]))
     '-999 in 25% of the rows; in steps of 1'
@@ -201,7 +202,7 @@ def _words(law: Law, values: np.ndarray, type: str = "double") -> str:
     heaps = f"{often}{', …' * (len(shares) > 3)} of the rows" if shares else ""
     steps = "" if law.step is None else f"in steps of {_step_in_words(law.step, type)}"
     off = int((np.abs(values - law.snap(values, (-np.inf, np.inf))) > 0.01 * (law.step or 1.0)).sum()) if steps else 0
-    steps += f", but for {off:,} row{'s' * (off != 1)}" if off and law.calendar is None else ""
+    steps += f", except {off:,} row{'s' * (off != 1)}" if off and law.calendar is None else ""
     steps = steps if law.calendar is None else law.calendar.describe()
     return "; ".join(filter(None, [heaps, steps]))
 
@@ -225,7 +226,7 @@ def _step_in_words(step: float, type: str) -> str:
 
 @dataclass
 class ColumnScan:
-    """What one pass over a column sees; pieces are added with :meth:`update` in any order."""
+    """What one pass over a column sees; pieces are added by :meth:`update` in any order."""
 
     name: str
     type: Any
@@ -235,11 +236,12 @@ class ColumnScan:
     high: float = -np.inf
     whole: bool = True
     values: dict[Any, int] | None = field(default_factory=dict)  # None: more than KEEP_VALUES
-    words: int = 0  # of texts
-    categories: tuple[Any, ...] = ()  # that the type itself names, in order
+    words: int = 0  # the number of words of all texts
+    categories: tuple[Any, ...] = ()  # the categories that the type itself names, in order
 
     def update(self, cells: Any, first_row: int = 0) -> None:
-        """Look at the cells of a further piece."""
+        """Add the cells of a piece whose first row has the number ``first_row``; ``InputError`` for a type that is not
+        read, or a number that is not finite."""
         if pa.types.is_dictionary(self.type):
             pieces = cells.chunks if isinstance(cells, pa.ChunkedArray) else [cells]
             named = [level for piece in pieces for level in as_levels(piece.dictionary).to_pylist()]
@@ -251,8 +253,8 @@ class ColumnScan:
         if numbers is None:
             if not pa.types.is_string(cells.type):
                 raise InputError(
-                    f"column {self.name!r} holds {cells.type}, which is neither a number, a text nor a date; leave it "
-                    f"out with --drop {self.name!r}."
+                    f"column {self.name!r} holds {cells.type}, which is neither numbers nor text nor dates",
+                    f"leave it out with --drop {self.name!r}",
                 )
             self.missing += cells.null_count
             self.words += int(pc.sum(pc.count_substring(cells, " ")).as_py() or 0)
@@ -264,9 +266,8 @@ class ColumnScan:
             return
         if np.isinf(seen).any():
             row = int(np.isinf(numbers).argmax())
-            raise InputError(
-                f"column {self.name!r} has {numbers[row]:g} in row {row + first_row} (counted from 0); make it finite."
-            )
+            what = f"row {row + first_row} (counted from 0): column {self.name!r} has {numbers[row]:g}"
+            raise InputError(what, "give a finite number, or leave the cell empty")
         self.low, self.high = min(self.low, float(seen.min())), max(self.high, float(seen.max()))
         self.whole = self.whole and bool((seen == np.floor(seen)).all())
         if self.values is not None:
@@ -287,10 +288,12 @@ class ColumnScan:
 
     @property
     def distinct(self) -> float:
+        """The number of distinct values, infinite if there are more than are counted."""
         return np.inf if self.values is None else len(self.values)
 
     @property
     def present(self) -> int:
+        """The number of cells that are not missing."""
         return self.rows - self.missing
 
     @property
@@ -300,10 +303,12 @@ class ColumnScan:
 
     @property
     def is_number(self) -> bool:
+        """Whether the values are numbers."""
         return self.low != np.inf
 
 
 def counted(scan: ColumnScan) -> str:
+    """The number of levels and the shares of the three most frequent, in words."""
     common = sorted((scan.values or {}).items(), key=lambda item: (-item[1], str(item[0])))[:3]
     words = ", ".join(f"{short(_word(scan, value), 20)} {count / scan.present:.0%}" for value, count in common)
     return f"{scan.distinct:,} levels: {words}" + (", …" if scan.distinct > 3 else "")
@@ -316,7 +321,7 @@ def _word(scan: ColumnScan, value: Any) -> str:
 
 
 def levels_of(scan: ColumnScan) -> list[Any]:
-    """The levels that occur, in order: as the type has them, of numbers by size, of texts by name."""
+    """The levels that occur, in the order of the type, or sorted by size (numbers) or alphabetically (texts)."""
     values = list(scan.values or ())
     if scan.categories:
         return [level for level in scan.categories if level in (scan.values or ())]
@@ -331,7 +336,7 @@ def levels_of(scan: ColumnScan) -> list[Any]:
 
 
 def _kind(scan: ColumnScan) -> Verdict:
-    """Kind and reason of a column that the user has said nothing about."""
+    """Kind and reason of a column for which the user named no kind."""
     is_dictionary = str(scan.type).startswith("dictionary")
     kind = str(scan.type.value_type if is_dictionary else scan.type)
     if scan.present == 0:
@@ -355,7 +360,7 @@ def _kind(scan: ColumnScan) -> Verdict:
 
 def _text(scan: ColumnScan) -> Verdict:
     if scan.values is not None and scan.distinct >= scan.present > 20:
-        return "identifier", f"every text is another: left out; {_keep('categorical')}", {}
+        return "identifier", f"every text is different: left out; {_keep('categorical')}", {}
     if scan.distinct > MAX_LEVELS:
         many = f"{scan.distinct:,}" if scan.values is not None else f"more than {KEEP_VALUES:,}"
         return "text", f"{many} different texts, and a column of levels has at most {MAX_LEVELS:,}: left out", {}
@@ -383,29 +388,30 @@ def _number(scan: ColumnScan) -> Verdict:
 
 
 def _identifies(scan: ColumnScan) -> str:
-    """Why whole numbers are the names of rows; "" where they are none."""
+    """Why whole numbers are names of rows; "" if they are not."""
     if scan.values is None or not scan.distinct >= scan.present > 20:
         return ""
     if scan.high - scan.low == scan.present - 1 and not YEARS[0] <= scan.low <= scan.high <= YEARS[1]:
         return "counts the rows"
-    return "every number is another" if _IDENTIFIER.search(scan.name) else ""
+    return "every number is different" if _IDENTIFIER.search(scan.name) else ""
 
 
 def _moments(counts: Mapping[float, int]) -> tuple[float, float]:
-    """Mean and variance of values that occur so often."""
+    """Mean and variance of values, given how often each occurs."""
     total = sum(counts.values())
     mean = sum(v * n for v, n in counts.items()) / total
     return mean, sum((v - mean) ** 2 * n for v, n in counts.items()) / total
 
 
 def _keep(kind: str) -> str:
-    return f"--column NAME={kind} would keep it"
+    return f"--column NAME={kind} keeps it"
 
 
 # Kinds that the user asked for
 
 
 def asked_kind(scan: ColumnScan, asked: str) -> Verdict:
+    """The kind that the user named, with its reason; ``InputError`` if it is unknown or the values contradict it."""
     kind, _, rest = asked.partition(":")
     families = {family: of for of, names in reversed(FAMILIES.items()) for family in names}
     extra: dict[str, Any] = {"asked": True}
@@ -415,15 +421,15 @@ def asked_kind(scan: ColumnScan, asked: str) -> Verdict:
     where = f"column {scan.name!r}"
     if kind not in (*FAMILIES, "dropped", "constant"):
         raise InputError(
-            f"{where}: {asked!r} is no kind of column; the kinds are {', '.join(FAMILIES)} and drop, or a likelihood: "
-            f"{', '.join(families)}."
+            f"{where}: {asked!r} is not a kind of column",
+            f"name one of {', '.join(FAMILIES)} or drop, or a likelihood ({', '.join(families)})",
         )
     if rest and kind not in ("bounded", *CODED):
-        raise InputError(f"{where}: {kind} takes nothing after a colon, got {asked!r}.")
+        raise InputError(f"{where}: {asked!r} has a colon, and {kind} takes nothing after one", f"write {kind}")
     if kind == "dropped":
         return kind, "left out, as asked", {}
-    if fault := next((words for wrong, words in _faults(scan, kind) if wrong), ""):
-        raise InputError(f"{where} is asked to be {kind}, and {fault}.")
+    if fault := next((each for wrong, *each in _faults(scan, kind) if wrong), None):
+        raise InputError(f"{where} cannot be {kind}, as {fault[0]}", fault[1])
     if kind in CODED:
         return kind, f"{counted(scan)}, as asked", extra | _asked_levels(scan, kind, rest, where)
     if kind == "constant":
@@ -433,37 +439,37 @@ def asked_kind(scan: ColumnScan, asked: str) -> Verdict:
     return kind, f"{scan.low:.6g}..{scan.high:.6g}, as asked", extra
 
 
-def _faults(scan: ColumnScan, kind: str) -> tuple[tuple[bool, str], ...]:
-    """What its values may have against a kind, and whether they do, the gravest first."""
-    is_number = scan.is_number or kind in (*CODED, "constant")
+def _faults(scan: ColumnScan, kind: str) -> tuple[tuple[bool, str, str], ...]:
+    """(whether the values contradict the kind, how, what to do) for each way in which they may, the gravest first."""
+    is_number, drop = scan.is_number or kind in (*CODED, "constant"), f"leave it out with --drop {scan.name!r}"
     return (
-        (scan.present == 0, "every cell of it is missing; leave it out with --drop"),
-        (kind == "constant" and scan.distinct != 1, "it has more than one value"),
-        (not is_number, "it holds texts; use categorical, or --drop it"),
-        (kind == "positive" and scan.low <= 0, f"its smallest value is {scan.low:g}; use continuous"),
-        (kind == "count" and scan.low < 0, f"it has the negative value {scan.low:g}; use continuous"),
-        (kind == "count" and not scan.whole, "it holds numbers that are not whole; use continuous or positive"),
+        (scan.present == 0, "every cell is missing", drop),
+        (kind == "constant" and scan.distinct != 1, "it has more than one value", "name another kind"),
+        (not is_number, "it holds texts", f"use categorical, or {drop}"),
+        (kind == "positive" and scan.low <= 0, f"its smallest value is {scan.low:g}", "use continuous"),
+        (kind == "count" and scan.low < 0, f"it has the negative value {scan.low:g}", "use continuous"),
+        (kind == "count" and not scan.whole, "it holds numbers that are not whole", "use continuous or positive"),
     )
 
 
 def _asked_levels(scan: ColumnScan, kind: str, rest: str, where: str) -> dict[str, Any]:
     if scan.values is None or len(scan.values) > MAX_LEVELS:
         many = f"more than {KEEP_VALUES:,}" if scan.values is None else f"{len(scan.values):,}"
-        raise InputError(f"{where} has {many} different values, and a {kind} column takes {MAX_LEVELS:,}; drop it.")
+        what = f"{where} has {many} different values, and a {kind} column takes at most {MAX_LEVELS:,}"
+        raise InputError(what, f"leave it out with --drop {scan.name!r}")
     if kind_of_time(scan.type):
-        raise InputError(f"{where} is asked to be {kind}, and it holds dates or times; use datetime, or drop it.")
+        way = f"use datetime, or leave it out with --drop {scan.name!r}"
+        raise InputError(f"{where} cannot be {kind}, as it holds dates or times", way)
     if kind == "binary" and len(levels_of(scan)) != 2:
-        raise InputError(f"{where} is asked to be binary, and it has {len(scan.values):,} values; use categorical.")
+        raise InputError(f"{where} cannot be binary, as it has {len(scan.values):,} values", "use categorical")
     if not rest:
         return {}
     known = {str(level): level for level in levels_of(scan)}
     levels = levels_named(rest)
     if missing := [level for level in known if level not in levels]:
-        raise InputError(
-            f"{where} has the level {missing[0]!r}, which the order {rest!r} leaves out; name every level."
-        )
+        raise InputError(f"{where} has the level {missing[0]!r}, which is not in {rest!r}", "name every level")
     if len(set(levels)) < len(levels):
-        raise InputError(f"{where}: the order {rest!r} names a level twice; name each once.")
+        raise InputError(f"{where}: {rest!r} names a level twice", "name each once")
     return {"levels": [known.get(level, level) for level in levels]}
 
 
@@ -479,11 +485,12 @@ def _asked_bounds(scan: ColumnScan, rest: str, where: str) -> dict[str, Any]:
     try:
         low, high = (float(number) for number in rest.split(":"))
     except ValueError:
-        raise InputError(f"{where}: write bounds as bounded:LOW:HIGH, not {rest!r}.") from None
+        raise InputError(f"{where}: {rest!r} is not a pair of bounds", "write bounded:LOW:HIGH") from None
     if not (low < high and np.isfinite(low) and np.isfinite(high) and np.isfinite(high - low)):
-        raise InputError(f"{where}: the bounds {rest!r} must be two finite numbers, the lower first.")
+        raise InputError(f"{where}: the bounds must be two finite numbers, the lower first, got {rest!r}")
     if not low <= scan.low <= scan.high <= high:
-        raise InputError(f"{where} has values {scan.low:g}..{scan.high:g}, outside the bounds {low:g} and {high:g}.")
+        what = f"{where} has values {scan.low:g}..{scan.high:g}, beyond the bounds {low:g} and {high:g}"
+        raise InputError(what, "widen the bounds")
     return {"low": low, "high": high}
 
 
@@ -491,7 +498,7 @@ def _asked_bounds(scan: ColumnScan, rest: str, where: str) -> dict[str, Any]:
 
 
 def _decimals(values: np.ndarray, most: int = 6) -> int | None:
-    """Digits after the point that all values have at most; None above six.
+    """The most digits after the point that a value has; None if more than six.
 
     >>> _decimals(np.array([0.25, 1.5])), _decimals(np.array([1 / 3]))
     (2, None)
@@ -505,7 +512,7 @@ def _decimals(values: np.ndarray, most: int = 6) -> int | None:
 
 
 def _storage(fields: tuple[Column, ...], sample: Any) -> str:
-    """float64 where float32 would lose more than a thousandth of a column's standard deviation."""
+    """float64 if float32 would lose more than a thousandth of a column's standard deviation, else float32."""
     for f in fields:
         if f.is_modelled and f.low is not None:
             numbers = as_numbers(sample.column(f.name))

@@ -1,4 +1,5 @@
-"""Which values of a numeric column have mass of their own, on which grid it is recorded, and how the rest spreads."""
+"""Find the values of a numeric column that have a mass of their own, the grid on which it is recorded, and how the
+rest spreads."""
 
 from __future__ import annotations
 
@@ -9,16 +10,16 @@ import numpy as np
 
 from latens.schema.law import SCALE, Law, edges
 
-HEAP = 0.005  # share of the rows that an atom has above its neighbours
-MOST = 128  # atoms of a column
-OFTEN = 25  # rows a value, from which on few values are all atoms
-STRAY = 0.01  # share of the rows that may be off the grid
-STRAYS = 0.5  # distinct values off the grid, at most, for each on it
-REPEATED = 3  # rows a value, from which on few values with gaps between them are the only ones
-KNOTS = 64  # pieces of a margin, at most
+HEAP = 0.005  # an atom has at least this share of the rows more than its neighbours
+MOST = 128  # the most atoms of a column
+OFTEN = 25  # with at least this many rows per value, few values are all atoms
+STRAY = 0.01  # the share of the rows that may be off the grid
+STRAYS = 0.5  # the most distinct values off the grid for each on it
+REPEATED = 3  # with at least this many rows per value, few values with gaps between them are the only ones
+KNOTS = 64  # the most pieces of a margin
 ROWS_OF_KNOT = 16
-PLACES = 1024  # of a grid that have edges of their own, about
-FLAT = 0.005  # share of the margin that is uniform over the range
+PLACES = 1024  # about this many places of a grid have edges of their own
+FLAT = 0.005  # the share of the margin that is uniform over the range
 DAYS = (1.0, 0.5, 0.25, 1 / 24, 1 / 48, 1 / 96, 1 / 144, 1 / 288, 1 / 1440, 1 / 86_400)
 SECONDS = (86_400.0, 3600.0, 1800.0, 900.0, 600.0, 300.0, 60.0, 30.0, 15.0, 5.0, 1.0, 0.1, 0.01, 1e-3)
 
@@ -27,13 +28,13 @@ def law_of(
     values: np.ndarray, counts: dict[float, int] | None = None, steps: tuple[float, ...] | None = None,
     ends: tuple[float, float] | None = None,
 ) -> Law | None:  # fmt: skip
-    """The law of a column; None where the values differ by less than numbers of their size can tell.
+    """The law of a column; None if the values differ by less than floats of their size resolve.
 
     Args:
-        values: a sample of its values, at least one.
-        counts: how often each value of the column is seen; those of the sample unless given.
-        steps: grids to try, coarsest first; multiples of powers of ten unless given.
-        ends: smallest and largest value of the column; those of the sample unless given.
+        values: a sample ``[N]`` of its values, at least one.
+        counts: how often each value of the column occurs; by default, in the sample.
+        steps: the grids to try, coarsest first; by default, multiples of powers of ten.
+        ends: the smallest and the largest value of the column; by default, of the sample.
 
     >>> law_of(np.repeat([1.0, 1.5, 2.0, 4.0], 40)).atoms
     (1.0, 1.5, 2.0, 4.0)
@@ -41,8 +42,8 @@ def law_of(
     >>> law.atoms, law.step, law.low, law.high
     ((-999.0,), 1.0, 0.0, 999.0)
 
-    The grid holds for at least 99 % of the rows. The strays are no atoms, unless they are as frequent as atoms have to
-    be, and count as the place of the grid next to them; see :class:`latens.distributions.Heaped` for their mass.
+    At least 99 % of the rows are on the grid. Other values are not atoms unless they are frequent enough, and count as
+    the nearest place of the grid; see :class:`latens.distributions.Heaped` for their mass.
 
     >>> law_of(np.append(np.arange(1000.0), [3.5, 71.25])).step
     1.0
@@ -58,11 +59,11 @@ def law_of(
     if (few and seen.sum() >= OFTEN * len(distinct)) or rest.sum() < 2:
         return _of_few(distinct, seen, rest, step, low)
     first, last = distinct[rest][[0, -1]]
-    beyond = heaps[(heaps < first) | (heaps > last) | ~_on(heaps, step)]  # or off the grid
+    beyond = heaps[(heaps < first) | (heaps > last) | ~_on(heaps, step)]  # or if they are off the grid
     inside = ~np.isin(distinct, beyond)
     step = _step(distinct[inside], seen[inside], steps)
     is_repeated = few and _is_repeated(distinct[inside], seen[inside], step)
-    if step is not None or is_repeated:  # heaps among others are wide pieces of the margin
+    if step is not None or is_repeated:  # heaps among others become wide pieces of the margin
         heaps, rest = beyond, inside
         step = None if is_repeated else step
     v, c = distinct[rest], seen[rest]
@@ -74,7 +75,7 @@ def law_of(
 
 
 def _of_few(distinct: np.ndarray, seen: np.ndarray, rest: np.ndarray, step: float | None, low: float) -> Law | None:
-    """The law of values that are all atoms, with a margin of the ``rest`` that is never drawn from."""
+    """The law of values that are all atoms, with a margin of the ``rest`` from which nothing is drawn."""
     v, c = (distinct[rest], seen[rest]) if rest.sum() > 1 else (distinct, seen)
     if len(v) < 2:
         v, c = np.array([low, low + (step or abs(low) or 1.0)]), np.ones(2, int)
@@ -95,21 +96,22 @@ def _sorted(counts: dict[float, int]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _with_ends(v: np.ndarray, c: np.ndarray, ends: list[float]) -> tuple[np.ndarray, np.ndarray]:
-    """The values and how often they are seen, with ends beyond them, seen once."""
+    """The values and their counts, with the ends added, counted once, if they lie beyond."""
     below, above = [end for end in ends if end < v[0]], [end for end in ends if end > v[-1]]
     ones = [np.ones(len(each), c.dtype) for each in (below, above)]
     return np.concatenate([below, v, above]), np.concatenate([ones[0], c, ones[1]])
 
 
 def _is_repeated(values: np.ndarray, seen: np.ndarray, step: float | None) -> bool:
-    """Whether values are seen several times, and fewer of them than the grid between the ends has."""
+    """Whether values occur several times, and are fewer than the places of the grid between the ends."""
     gaps = step is None or (values[-1] - values[0]) / step + 1 > 2 * len(values)
     return len(values) > 1 and gaps and seen.sum() >= REPEATED * len(values)
 
 
 def _step(values: np.ndarray, seen: np.ndarray, steps: tuple[float, ...] | None) -> float | None:
-    """The coarsest grid through 0 that nearly all rows lie on, distinct values each in a place of its own; None for
-    none of up to six decimals. ``seen``: how often each distinct value is; 0, which is on every grid, has no say."""
+    """The step of the coarsest grid through 0 on which nearly all rows lie, with each distinct value in a place of its
+    own; None if there is none with up to six decimals. ``seen`` are the counts of the distinct values; 0, which is on
+    every grid, does not count."""
     if steps is None:
         steps = tuple(m * 10.0**k for k in range(9, -7, -1) for m in (5.0, 2.5, 2.0, 1.0) if k > -6 or m == 1.0)
     values, seen = values[values != 0], seen[values != 0]
@@ -125,7 +127,7 @@ def _step(values: np.ndarray, seen: np.ndarray, steps: tuple[float, ...] | None)
 
 
 def _on(values: np.ndarray, step: float | None) -> np.ndarray:
-    """Which values are on the grid; all without one."""
+    """The mask of the values on the grid; all if there is none."""
     if step is None:
         return np.ones(len(values), bool)
     scaled = values / step
@@ -134,7 +136,7 @@ def _on(values: np.ndarray, step: float | None) -> np.ndarray:
 
 
 def _placed(v: np.ndarray, seen: np.ndarray, step: float | None) -> tuple[np.ndarray, np.ndarray]:
-    """Values off the grid moved to the place next to them, within the range, and counted there."""
+    """The values and counts after moving values off the grid to the nearest place within the range."""
     on = _on(v, step)
     if step is None or on.all():
         return v, seen
@@ -145,10 +147,11 @@ def _placed(v: np.ndarray, seen: np.ndarray, step: float | None) -> tuple[np.nda
 
 
 def _heaps(values: np.ndarray, seen: np.ndarray, step: float | None) -> np.ndarray:
-    """Values seen more often, by ``HEAP`` of the rows and four standard errors, than their neighbours suggest."""
+    """The mask of the values that occur more often than their neighbours suggest, by ``HEAP`` of the rows and by four
+    standard errors."""
     rows, found = seen.sum(), []
     if step is not None and (values[-1] - values[0]) / step > 100 * len(values):
-        step = None  # places that are next to none
+        step = None  # places without a neighbour
     for i in np.flatnonzero(seen >= max(HEAP * rows, 5)).tolist():
         expected = _beside(values, seen, i, step)
         if seen[i] - expected >= max(HEAP * rows, 4 * math.sqrt(expected + 1)):
@@ -157,8 +160,8 @@ def _heaps(values: np.ndarray, seen: np.ndarray, step: float | None) -> np.ndarr
 
 
 def _beside(values: np.ndarray, seen: np.ndarray, i: int, step: float | None) -> float:
-    """How often the neighbours of value i are seen: the median of ten on either side, or on a grid, empty places
-    counted, the mean of the two next to it where that is more."""
+    """How often the neighbours of value i occur: the median of ten on either side or, if that is more, on a grid with
+    its empty places the mean of the two next to it."""
     if step is None:
         near = [*seen[max(0, i - 10) : i], *seen[i + 1 : i + 11]]
         return float(np.median(near)) if near else 0.0
@@ -174,9 +177,9 @@ def _beside(values: np.ndarray, seen: np.ndarray, i: int, step: float | None) ->
 def _margin(
     v: np.ndarray, seen: np.ndarray, step: float | None, is_repeated: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Knots and their scores, of a logistic with variance 1 (which a column that the codes say nothing of is drawn
-    from): of values spread over their places of the grid, or up to the middle between two where they are all that
-    there are, the edges of places; else quantiles."""
+    """The knots of the margin and their scores, quantiles of a logistic with variance 1 (from which a column that does
+    not depend on the codes is drawn). On a grid, or if values are the only ones, the knots are edges of places; else
+    they are quantiles."""
     from scipy.special import expit, logit
 
     rows = seen.sum()
@@ -206,8 +209,8 @@ def _margin(
 
 
 def _edges(below: np.ndarray) -> np.ndarray:
-    """Which edges of places to keep, by the rows below them: those of a place or a gap with many rows, and of others
-    so many that between two are ``ROWS_OF_KNOT`` rows."""
+    """The edges of places to keep, by the number of rows below each: those of a place or a gap with many rows, and
+    enough of the others that ``ROWS_OF_KNOT`` rows lie between two."""
     enough = max(ROWS_OF_KNOT, below[-1] / PLACES)
     full = np.diff(below) >= enough
     keep = np.zeros(len(below), bool)

@@ -1,4 +1,4 @@
-"""How a text file is laid out: the lines before the data, the delimiter, the names of the columns."""
+"""Find the layout of a text file: the lines before the data, the delimiter, the names of the columns."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from latens.errors import InputError
 from latens.schema.form import BLANKS
 
 _DELIMITERS = "\t;|,"
-HEAD = 10  # records by which a file is looked at
+HEAD = 10  # records from which the layout is found
 DATUM = re.compile(r"[+-]?(\d+[.,]?\d*|[.,]\d+)([eE][+-]?\d+)?|[+-]?inf(inity)?|nan|true|false|\d{4}(-\d\d){2}.*", re.I)
-_EXCEL = re.compile(rb"""\"?sep=(.)\"?[;,|\t ]*(\r\n|\r|\n)""", re.IGNORECASE)  # its first line: the delimiter
+_EXCEL = re.compile(rb"""\"?sep=(.)\"?[;,|\t ]*(\r\n|\r|\n)""", re.IGNORECASE)  # a first line that states the delimiter
 _SPACES = re.compile(rb"""(?<![^ \t\r\n])("(?:[^"]|"")*")|(?<![^\r\n])[ \t]+|[ \t]+(?![^\r\n])|([ \t]+)""")
 _MOMENT = re.compile(r"\d+([./-])\d+\1\d+ \d\d?:[\d:.]+( ?[ap]m)?", re.IGNORECASE)  # one cell, with spaces
-PADDING = " \t\ufeff"  # around the names of columns
+PADDING = " \t\ufeff"  # what may stand around the names of columns
 Choice = Callable[[list[str]], list[str]]
 
 
 @dataclass
 class Layout:
-    """How text is to be cut: the data start at byte ``start``, on line ``line``; '' names what is left out."""
+    """How text is cut into cells: the data start at byte ``start``, on line ``line``; columns named '' are left out."""
 
     data: bytes
     delimiter: str
     names: list[str]
     start: int
     line: int
-    header: list[str] = field(default_factory=list)  # the fields of the first line, where it names the columns
-    row_names: bool = False  # R's: a first column that the header has no name for
+    header: list[str] = field(default_factory=list)  # the fields of the first line, if it names the columns
+    row_names: bool = False  # row names as R writes them: a first column without a name in the header
 
 
 def records(data: bytes, start: int, delimiter: str, where: str, line: int = 0) -> Iterator[tuple[int, list[str]]]:
-    """Line numbers, counted from 1, and fields of the records that are not blank."""
+    """(line number, counted from 1; fields) of each record that is not blank; ``InputError`` for a broken one."""
     with io.TextIOWrapper(io.BytesIO(data), "utf-8", newline="") as text:
         text.seek(start)
         reader = csv.reader(text, delimiter=delimiter, strict=True)
@@ -48,7 +48,7 @@ def records(data: bytes, start: int, delimiter: str, where: str, line: int = 0) 
                 if len(record) > 1 or (record and record[0].strip()):
                     yield line + reader.line_num, record
         except csv.Error as error:
-            raise InputError(f"{where}, line {line + reader.line_num}: {error}; correct the line.") from error
+            raise InputError(f"{where}, line {line + reader.line_num}: {error}", "correct the line") from error
 
 
 def _head(data: bytes, start: int, delimiter: str, where: str) -> list[list[str]]:
@@ -62,6 +62,7 @@ def _line_end(data: bytes, start: int) -> int:
 
 
 def survey(data: bytes, path: Path, choose: Choice) -> Layout:
+    """The layout of the UTF-8 text ``data``; ``choose`` gives the names to read. ``InputError`` if it has no rows."""
     where = str(path)
     start, line, comment = _comments(data)
     if excel := _EXCEL.match(data, start):
@@ -75,7 +76,7 @@ def survey(data: bytes, path: Path, choose: Choice) -> Layout:
         data = data[:start] + _closed_up(data[start:], delimiter)
     first = list(islice(records(data, start, delimiter, where), HEAD))
     if not first:
-        raise InputError(f"{where} has no rows; give a file with data.")
+        raise InputError(f"{where} has no rows", "give a file with data")
     head = [list(map(str.strip, record)) for _, record in first]
     if noted := _noted(comment, delimiter, head[0]):
         return Layout(data, delimiter, _named(noted, where, line), start, line)
@@ -94,7 +95,7 @@ def survey(data: bytes, path: Path, choose: Choice) -> Layout:
 
 
 def _comments(data: bytes) -> tuple[int, int, bytes]:
-    """The first byte behind the lines that are empty or begin with #, how many they are, and the last with #."""
+    """(the byte after the lines that are empty or begin with #; the number of these lines; the last one with #)."""
     start, line, comment = 0, 0, b""
     while (mark := data[start : start + 1]) and mark in b"#\r\n":
         end = _line_end(data, start)
@@ -104,20 +105,20 @@ def _comments(data: bytes) -> tuple[int, int, bytes]:
 
 
 def _noted(comment: bytes, delimiter: str, first: list[str]) -> list[str]:
-    """The names of columns in a comment, as numpy.savetxt writes its header; none where they do not fit the record."""
+    """The names of columns in a comment, as numpy.savetxt writes its header; none if they do not fit the record."""
     names = list(map(str.strip, next(csv.reader([comment.decode("utf-8")], delimiter=delimiter), [])))
     fits = comment and len(names) == len(first) and (len(names) > 1 or DATUM.fullmatch(first[0]))
     return names if fits else []
 
 
 def _numbered(record: list[str]) -> list[str]:
-    """The names of columns without any."""
+    """Names for columns that have none: column_1, column_2, …"""
     return [f"column_{j + 1}" for j in range(len(record))]
 
 
 def _is_short(head: list[list[str]], quoted: bool) -> bool:
-    """Whether the first record names all columns but one: the last, which is empty (a delimiter ends each row), or the
-    first, of row names as in R's write.table: words, ``quoted`` numbers, or 1, 2, 3 ..."""
+    """Whether the first record names all columns but one: an empty last column (each row ends in a delimiter), or a
+    first column of row names as R's write.table writes them: words, ``quoted`` numbers, or 1, 2, 3 ..."""
     top, rows = head[0], head[1:]
     if {len(row) for row in rows} != {len(top) + 1} or any(map(DATUM.fullmatch, top)):
         return False
@@ -130,7 +131,7 @@ def _is_short(head: list[list[str]], quoted: bool) -> bool:
 
 
 def _tabbed(data: bytes, least: int = 1) -> bytes:
-    r"""Text cut by runs of spaces, at least so many, as text cut by tabs, line by line; what is quoted stays as it is.
+    r"""Replace runs of at least ``least`` spaces by tabs, line by line; quoted text is not changed.
 
     >>> _tabbed(b'  a   "b c"\t1  \n'), _tabbed(b"  new york   1\n", 2)
     (b'a\t"b c"\t1\n', b'new york\t1')
@@ -143,7 +144,7 @@ def _tabbed(data: bytes, least: int = 1) -> bytes:
 
 
 def _closed_up(data: bytes, delimiter: str) -> bytes:
-    """Text without the spaces between a delimiter and a quoted field.
+    """Text without spaces between a delimiter and a quoted field.
 
     >>> _closed_up(b'"a, b",  "c", d', ",")
     b'"a, b","c", d'
@@ -154,15 +155,16 @@ def _closed_up(data: bytes, delimiter: str) -> bytes:
 
 
 def _named(names: list[str], where: str, line: int) -> list[str]:
-    """The names; a first one may be empty (the row index), and so may a last one (a trailing delimiter)."""
+    """The names; the first may be empty (the row index), and so may the last (a trailing delimiter)."""
     padded = [names[0] or "\0", *names[1:]]
     require_names(padded[:-1] if names[-1] == "" else padded, f"{where}, line {line}")
     return names
 
 
 def _delimiter(data: bytes, start: int, where: str, path: Path) -> str:
-    """The first of tab, semicolon, bar and comma that cuts the first records into equally many fields, or else runs of
-    spaces that do ("  ": of two spaces or more), or else the one that cuts the first record into most."""
+    """The first of tab, semicolon, bar and comma that cuts the first records into equal numbers of fields; failing
+    that, runs of spaces that do ("  ": of two or more); failing that, the one that cuts the first record into most
+    fields."""
     usual = "\t" if ".tsv" in path.suffixes[-2:] else ","
     heads: dict[str, list[list[str]]] = {usual: []}
     for delimiter in _DELIMITERS:
@@ -184,11 +186,11 @@ def _delimiter(data: bytes, start: int, where: str, path: Path) -> str:
 
 
 def _spaced(data: bytes, where: str, path: Path, least: int = 1) -> bool:
-    """Whether runs of spaces cut most of the first records into equally many fields, of which one has numbers or dates
-    in all rows, or, in .txt, .dat and .data, all of the first records."""
+    """Whether runs of spaces cut most of the first records into equal numbers of fields, one of which has numbers or
+    dates in all rows; in .txt, .dat and .data files, whether they do so in all of the first records."""
     try:
         top, *rest = head = _head(_tabbed(data[: data.rfind(b"\n") + 1] or data, least), 0, "\t", where)
-    except (InputError, ValueError):  # or there is none
+    except (InputError, ValueError):  # or there is no delimiter
         return False
     below, quoted = rest or head, _starts_quoted(data, 0)
     short = (len(top) > 1 or quoted) and _is_short(head, quoted)
@@ -207,7 +209,7 @@ def _are_data(cells: Iterable[str]) -> bool:
 
 
 def _is_one_cell(rows: list[list[str]]) -> bool:
-    """Whether the fields between spaces are parts of one: moments, or numbers with their unit."""
+    """Whether the fields between spaces are parts of one cell: moments, or numbers with their unit."""
     columns = list(zip(*rows))
     unit = len(columns) == 2 and len(rows) > 1 and len(set(columns[1])) == 1
     return all(_MOMENT.fullmatch(" ".join(row)) for row in rows) or (
@@ -216,8 +218,8 @@ def _is_one_cell(rows: list[list[str]]) -> bool:
 
 
 def _is_header(head: list[list[str]], choose: Choice) -> bool:
-    """Whether the first record names the columns: it has the names asked for, or no datum at all, or a word above a
-    datum, or the numbers 0, 1, 2 ... that a data frame without names writes; but no date above a date."""
+    """Whether the first record names the columns: it has the names asked for, no number or date at all, a word above a
+    number or date, or the numbers 0, 1, 2 ... that a data frame without names writes; but no date above a date."""
     top, pairs = head[0], list(zip(*head[:2])) if len(head) > 1 else []
     if any((dates := patterns(field)) and {*dates} & {*patterns(under)} for field, under in pairs):
         return False
@@ -236,7 +238,7 @@ def _is_word(field: str) -> bool:
 
 
 def _chooses(choose: Choice, names: list[str]) -> bool:
-    """Whether what is asked for is among the names."""
+    """Whether what the user asks for is among the names."""
     try:
         return bool(choose(names))
     except InputError:
@@ -249,7 +251,7 @@ def _starts_quoted(data: bytes, start: int) -> bool:
 
 
 def _quoted_alone(data: bytes, start: int, delimiter: str) -> bool:
-    """Whether all fields of the first line are quoted and one of the second is not, as where names are numbers."""
+    """Whether all fields of the first line are quoted and one of the second is not, as when names are numbers."""
     lines = data[start : _line_end(data, _line_end(data, start))].decode("utf-8").splitlines()
     if len(lines) < 2:
         return False

@@ -1,4 +1,4 @@
-"""Numbers as people write them: what stands around the digits, what parts thousands, what stands before decimals."""
+"""Numbers as people write them: the text around the digits, the separator of thousands, the decimal mark."""
 
 from __future__ import annotations
 
@@ -21,26 +21,28 @@ DRESSED = re.compile(
 )
 _POWER = re.compile(r"[0-9](?:[.]([0-9]+))?([eE])([+-]?)([0-9]{1,3})")
 _THOUSANDS = {"K": 1e3, "M": 1e6, "MN": 1e6, "B": 1e9, "BN": 1e9, "T": 1e12, "TN": 1e12, "TRN": 1e12}
-UNITS: tuple[dict[str, float], ...] = (  # what multiplies a number, in capitals
+UNITS: tuple[dict[str, float], ...] = (  # the factors of units, in capitals
     {"B": 1.0, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}, {"": 1.0, **_THOUSANDS}, {"": 1.0, "-": -1.0},
     {"N": 1.0, "S": -1.0}, {"E": 1.0, "W": -1.0}, {"CR": 1.0, "DR": -1.0}, {"AD": 1.0, "BC": -1.0},
     {"CE": 1.0, "BCE": -1.0},
 )  # fmt: skip
-PHONE = 8  # digits of a telephone number behind +, at least
+PHONE = 8  # a telephone number has at least this many digits after +
 _GROUPED = r"[0-9]{1,3}(?:S[0-9]{2,3})*S[0-9]{3}"
 
 
 class AmbiguousNumber(Exception):
-    """Two readings fit; the text is an example."""
+    """Two readings fit; the text of the error is an example."""
 
 
 def number_form(texts: Sequence[str], *, comma: bool | None = None) -> tuple[Numbers, tuple[str, ...]] | None:
-    """The form in which all of the texts are numbers, and what it rests on: "thousands" where custom alone tells the
-    comma, "bare" where some have no sign of a currency or per cent as the others have; None where there is none.
+    """(the form in which all of the texts are numbers; what it rests on), or None if there is none.
+
+    It rests on "thousands" if only custom tells what the comma means, and on "bare" if some texts lack the sign of a
+    currency or per cent that the others have.
 
     Args:
         texts: distinct cells, not empty.
-        comma: whether the file has decimal commas (True), cuts its fields by commas (None), or neither (False).
+        comma: True if the file has decimal commas, None if commas separate its fields, False for neither.
 
     Raises:
         AmbiguousNumber: 1,234 can be read as 1234 and as 1.234.
@@ -74,8 +76,8 @@ def number_form(texts: Sequence[str], *, comma: bool | None = None) -> tuple[Num
 
 
 def _clothes(matches: Sequence[re.Match[str]]) -> tuple[str, str, dict[str, float], bool] | None:
-    """(What stands before numbers, what behind, the units that multiply them, whether some are bare); None where they
-    are dressed in different ways."""
+    """(the text before numbers; the text after them; the units that multiply them; whether some have neither); None if
+    they differ in more than that."""
     around = Counter((match["before"], match["behind"]) for match in matches).most_common()
     (before, behind), often = around[0]
     kinds = {(a.strip(), b.strip()) for (a, b), _ in around}
@@ -88,7 +90,7 @@ def _clothes(matches: Sequence[re.Match[str]]) -> tuple[str, str, dict[str, floa
 
 
 def _are_names(matches: Sequence[re.Match[str]], naked: bool) -> bool:
-    """Whether they are no quantities: a bracket stands open, 007 is a code, or +49 ... are telephone numbers."""
+    """Whether they are not quantities: a bracket stays open, 007 is a code, or +49 ... are telephone numbers."""
     return (
         any((match["open"] == "(") != match[0].endswith(")") for match in matches)
         or (naked and any(re.match("0[0-9xX]", match["body"]) for match in matches))
@@ -97,18 +99,18 @@ def _are_names(matches: Sequence[re.Match[str]], naked: bool) -> bool:
 
 
 def is_bare(text: str) -> bool:
-    """Whether a number has nothing around it."""
+    """Whether a number has no text around it."""
     match = DRESSED.fullmatch(text)
     return match is not None and not (match["before"] or match["behind"])
 
 
 def _is_sign(before: str, behind: str) -> bool:
-    """Whether what stands around a number is the sign of a currency or per cent."""
+    """Whether the text around a number is the sign of a currency or of per cent."""
     return bool(re.fullmatch(rf"{_MONEY}|[%‰]", before.strip() + behind.strip()))
 
 
 def _units(behind: Sequence[str], is_money: bool) -> dict[str, float]:
-    """What multiplies numbers with these texts behind them; none where they are but one unit, or units of other kinds.
+    """The factors of these texts after numbers; none if they are a single unit, or units of different kinds.
 
     >>> _units(["K", "M"], False), _units(["° N", "° S"], False), _units([" kg", " lb"], False)
     ({'K': 1000.0, 'M': 1000000.0}, {'° N': 1.0, '° S': -1.0}, {})
@@ -123,7 +125,7 @@ def _units(behind: Sequence[str], is_money: bool) -> dict[str, float]:
 
 
 def with_places(form: Numbers, bodies: Sequence[str]) -> Numbers:
-    """The form with the type and the decimals that these digits have."""
+    """The form with the type and the number of decimals that these digits have."""
     widths = [len(body.partition(form.point)[2]) if form.point in body else -1 for body in bodies]
     if "e" in "".join(bodies).lower():
         places, power = _power(bodies) or (None, "")
@@ -133,7 +135,7 @@ def with_places(form: Numbers, bodies: Sequence[str]) -> Numbers:
 
 
 def with_decimals(form: Numbers, fewest: int, most: int) -> Numbers:
-    """The form of numbers with so many decimals, -1 of those without a point."""
+    """The form with the numbers of decimals that occur; -1 stands for a number without a decimal mark."""
     if any(abs(factor) != 1 for factor in form.factors):
         fixed = fewest == most >= 0
         return dataclasses.replace(form, means="double", places=most if fixed else None, bare=not fixed,
@@ -146,7 +148,7 @@ def with_decimals(form: Numbers, fewest: int, most: int) -> Numbers:
 
 
 def _power(bodies: Sequence[str]) -> tuple[int, str] | None:
-    """Decimals and ending of digits that all have a power of ten, alike; None where they are not."""
+    """(decimals, form of the power of ten) of digits that all end in one, written the same; else None."""
     found = [match for body in bodies if (match := _POWER.fullmatch(body))]
     decimals, letters = {len(match[1] or "") for match in found}, {match[2] for match in found}
     signs = {match[3] for match in found if match[3] != "-"}
@@ -156,7 +158,7 @@ def _power(bodies: Sequence[str]) -> tuple[int, str] | None:
 
 
 def _separators(bodies: Sequence[str], comma: bool | None) -> tuple[str, str, bool] | None:
-    """(what parts thousands, what stands before decimals, whether custom alone says so); None where none fits."""
+    """(separator of thousands, decimal mark, whether only custom says so); None if no pair fits."""
     seen = set("".join(bodies)) & set(".,'’\u00a0\u202f ")
     apart = "".join(seen - {".", ","})
     if len(apart) > 1 or len(seen) > 2:
@@ -168,14 +170,14 @@ def _separators(bodies: Sequence[str], comma: bool | None) -> tuple[str, str, bo
 
 
 def _one_mark(bodies: Sequence[str], mark: str, comma: bool | None) -> tuple[str, str, bool] | None:
-    """The same of numbers with points or commas alone."""
+    """The same for numbers with only points, or only commas."""
     other = "." if mark == "," else ","
     grouped, decimal = _fits(bodies, mark, other), _fits(bodies, "", mark)
     if not (grouped and decimal):
         return (mark, other, False) if grouped else ("", mark, False) if decimal else None
     if mark == "." and not comma:
         return "", ".", False
-    if mark == "," and comma is None:  # fields cut by commas: the decimals of its numbers have points
+    if mark == "," and comma is None:  # commas separate fields, so decimals have points
         short = [body for body in bodies if mark not in body]
         return ",", ".", not short or max(map(len, short)) > 3
     raise AmbiguousNumber(next(body for body in bodies if mark in body))
@@ -189,13 +191,13 @@ def _fits(bodies: Sequence[str], group: str, point: str) -> bool:
 
 
 def asked_numbers(example: str, name: str) -> Numbers:
-    """The form of an example such as 1,234.50 or 1.234,5 kg; ``InputError`` where it is none."""
+    """The form of an example such as 1,234.50 or 1.234,5 kg; ``InputError`` if it is not a number."""
     match = DRESSED.fullmatch(example.strip())
     marks = [mark for mark in (match["body"] if match else "") if not mark.isdigit()]
     if match is None or len(set(marks)) > 2:
         raise InputError(
-            f"--format {name}={example}: write an example number such as 1,234.50 or 1.234,5, a pattern such as "
-            "%d/%m/%Y, day-first, month-first or text"
+            f"--format {name}={example} is not a form",
+            "write an example such as 1,234.50 or 1.234,5, a pattern such as %d/%m/%Y, day-first, month-first or text",
         )
     last = marks[-1] if marks else "."
     single = len(set(marks)) == 1

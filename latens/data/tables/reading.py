@@ -1,4 +1,4 @@
-"""Tables as they were found, understood: text becomes values, and what reads it is kept for the way back."""
+"""Understand tables as they were found: text becomes values, and its forms are kept for the way back."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Read:
 
     Args:
         table: the columns as values.
-        forms: how the columns of text are written.
-        text: their cells as they were found, an arrow table; also of a row index, under the name "".
-        notes: what was taken for what, a sentence each.
-        unread: of each column with cells that a run's form does not read, their mask.
+        forms: the forms of the columns of text, by name.
+        text: the cells of these columns as found, an arrow table; also a row index, under the name "".
+        notes: how cells were read, one sentence each.
+        unread: for each column with cells that a run's form does not read, their mask ``[N]``.
     """
 
     table: Any
@@ -38,14 +38,14 @@ class Read:
     unread: Mapping[str, Any] = field(default_factory=dict)
 
     def take(self, rows: Any) -> Read:
-        """The same of the rows of these numbers."""
+        """The same for the rows with these numbers ``[B]``."""
         unread = {name: mask.take(rows) for name, mask in self.unread.items()}
         text = None if self.text is None else self.text.take(rows)
         return dataclasses.replace(self, table=self.table.take(rows), text=text, unread=unread)
 
     @property
     def stored(self) -> Any:
-        """The schema of the columns in the types in which they were found."""
+        """The arrow schema of the columns in the types in which they were found."""
         forms = {name: form for name, form in self.forms.items() if form.stored}
         return pa.schema(
             [f.with_type(arrow_type(forms[f.name].stored)) if f.name in forms else f for f in self.table.schema],
@@ -63,20 +63,20 @@ class Read:
         return found
 
     def written(self, table: Any, *, as_text: bool = False) -> Any:
-        """See :func:`written`; a cell that has the value that was found is written as it was found."""
+        """Write a table of N rows as in :func:`written`; a cell whose value is the one found is written as found."""
         return written(table, self.forms, self, as_text=as_text)
 
 
 def written(table: Any, forms: Mapping[str, Form], found: Read | None = None, *, as_text: bool = False) -> Any:
-    """A table of values with its columns of text in their forms.
+    """Write the columns of text of a table of values in their forms.
 
     Args:
-        table: an arrow table.
-        forms: of its columns of text, by name.
-        found: the rows that the table was made of, in their order, if it was: where a value is still the one that was
-            found, the cell is the text that was found.
-        as_text: whether it goes to a text file: then values become text. Otherwise only columns that were stored as
-            text do.
+        table: an arrow table of values.
+        forms: the forms of its columns of text, by name.
+        found: the rows from which the table was made, in order, if there are any: a cell whose value is the one found
+            keeps the text found.
+        as_text: whether the table goes to a text file; values then become text. Otherwise only columns that were stored
+            as text do.
     """
     columns = {}
     for name, cells in zip(table.column_names, table.columns):
@@ -97,32 +97,32 @@ def _chunked(cells: Any) -> Any:
 
 
 def _equal(one: Any, other: Any) -> Any:
-    """Where both are there and equal."""
+    """The mask of the cells that are present in both and equal."""
     if pa.types.is_null(one.type) or pa.types.is_null(other.type):
         return pa.chunked_array([pa.array([False] * len(one), pa.bool_())])
     if pa.types.is_dictionary(other.type):
         other = other.cast(other.type.value_type)
     try:
         return pc.fill_null(pc.equal(one, other if other.type == one.type else other.cast(one.type)), False)
-    except pa.ArrowInvalid:  # a value that the type found cannot hold
+    except pa.ArrowInvalid:  # the type found cannot hold a value
         return pc.fill_null(pc.equal(one.cast(other.type), other), False)
 
 
 def read_columns(
     table: Any, where: str, hints: Hints | None = None, *, is_file: bool = False, comma: bool | None = None
 ) -> Read:
-    """The columns of a table as values.
+    """Read the columns of a table as values.
 
     Args:
-        table: an arrow table; of a text file all columns are text.
-        where: words for errors.
-        hints: what is known of the columns.
-        is_file: whether the cells are those of a text file, in which words such as NA mean a missing cell. Elsewhere
-            text is what it is, unless all of a column's cells are numbers, dates or truth values.
-        comma: as of :func:`latens.data.tables.cells.understood`.
+        table: an arrow table; all columns of a text file are text.
+        where: what messages call the data.
+        hints: what is known about the columns.
+        is_file: whether the cells are from a text file, in which words such as NA mean a missing cell. Elsewhere text
+            stays text, unless all cells of a column are numbers, dates or truth values.
+        comma: as in :func:`latens.data.tables.cells.understood`.
 
     Raises:
-        InputError: as :func:`latens.data.tables.cells.understood`.
+        InputError: as in :func:`latens.data.tables.cells.understood`.
 
     >>> import pyarrow as pa
     >>> found = read_columns(pa.table({"when": ["31.12.2021", "1.2.2022"], "x": [1.5, 2.0]}), "the data")
@@ -156,8 +156,8 @@ def read_columns(
 def _one(
     cells: Any, name: str, where: str, hints: Hints, is_file: bool, comma: bool | None, order: str | None
 ) -> Understood | None:
-    """One column; None where its cells are what they are."""
-    is_float = cells.type == pa.float64()  # which pandas makes of whole numbers with gaps; narrower ones hold no dates
+    """One column, understood; None if its cells stay as they are."""
+    is_float = cells.type == pa.float64()  # pandas' whole numbers with gaps; narrower floats hold no dates
     if is_float and isinstance(hints.known.get(name), Times):
         return _text(as_text(cells), name, where, hints, is_file, comma, order)
     if _is_text(cells.type) or name in hints.known:
@@ -177,7 +177,7 @@ def _text(
     *, dates_only: bool = False,
 ) -> Understood | None:  # fmt: skip
     if not _is_text(cells.type, pa.types.is_integer):
-        return None  # a run that was fitted to text is given values
+        return None  # the run was fitted to text, and these are values
     try:
         one = understood(cells, name, where, hints, comma=comma, order=order)
     except Unsettled:
@@ -209,20 +209,20 @@ def _by_usual(cells: Any, form: Form) -> Understood:
 
 
 def _may_be_dates(cells: Any) -> bool:
-    """Whether whole numbers may be dates such as 20211231, by their ends."""
+    """Whether whole numbers may be dates such as 20211231, by the smallest and the largest."""
     ends = pc.min_max(cells).as_py()
     low, high = ends["min"] or 0, ends["max"] or 0
     return any(1900 * scale < low <= high < 2101 * scale for scale in (100, 10**4, 10**8, 10**10))
 
 
 def _without_codes(cells: Any, na: tuple[str, ...]) -> Understood | None:
-    """Numbers, or words, without those that stand for a missing cell; None where there are none."""
+    """Numbers, or words, with null for those that stand for a missing cell; None if there are none."""
     values = without_codes(cells, na)
     return None if values.null_count == cells.null_count else Understood(values, Words(str(cells.type)))
 
 
 def without_marks(table: Any, na: tuple[str, ...] | None) -> Any:
-    """An arrow table without the cells that were named to mean missing."""
+    """An arrow table with null for the cells that, as the user says, mean missing."""
     hints = Hints(na=na)
     for j, name in enumerate(table.column_names if na else ()):
         type = table.column(name).type
@@ -250,7 +250,7 @@ def _assembled(table: Any, found: dict[str, Understood], hints: Hints, is_file: 
         else:
             columns[name] = one.values
             if str(cells.type) == one.form.means and isinstance(one.form, Words) and not is_file:
-                continue  # numbers without their codes
+                continue  # numbers, with null for codes
             stored = str(cells.type) if _is_number(cells.type) else "string"
             forms[name] = one.form if is_file else dataclasses.replace(one.form, stored=stored)
             text[name] = cells
@@ -264,29 +264,29 @@ def _assembled(table: Any, found: dict[str, Understood], hints: Hints, is_file: 
 
 
 def _notes(found: dict[str, Understood], hints: Hints) -> tuple[str, ...]:
-    """The remarks on all columns, one sentence for those of one kind."""
+    """The remarks on all columns, one sentence per kind of remark."""
     gathered: dict[tuple[str, str], list[tuple[str, int]]] = {}
     notes = []
     for name, one in found.items():
         for what, text, count in one.remarks:
             if what == "thousands":
                 notes.append(
-                    f"column {shown(name)}: the comma of {shown(text)} was taken to part thousands; pass --format "
-                    f"{name}=1234,5 if it stands before decimals"
+                    f"column {shown(name)}: the comma of {shown(text)} was read as a separator of thousands; pass "
+                    f"--format {name}=1234,5 if decimals follow it"
                 )
             elif what == "twins":
                 notes.append(
                     f"column {shown(name)}: {shown(text.rstrip('0'))} and {shown(text)} were read as one number; pass "
-                    f"--format {name}=text if they are two names"
+                    f"--format {name}=text if they are names"
                 )
             elif what == "bare":
                 mark = (one.form.prefix + one.form.suffix).strip() if isinstance(one.form, Numbers) else ""
-                notes.append(f"column {shown(name)}: numbers such as {shown(text)} were read as those with {mark}")
+                notes.append(f"column {shown(name)}: numbers such as {shown(text)} were read as if they had {mark}")
             elif what == "order":
                 order = _order(one.form)
                 notes.append(
-                    f"column {shown(name)}: dates such as {shown(text)} are all first of a month when read {order}, "
-                    f"and were read so; --format {name}=FORM names another form"
+                    f"column {shown(name)}: dates such as {shown(text)} were read {order}, as all are then first of a "
+                    f"month; pass --format {name}=FORM for another form"
                 )
             elif what == "missing" or hints.na is None:
                 gathered.setdefault((what, text), []).append((name, count))

@@ -1,4 +1,4 @@
-"""Rules between columns: those that hold in every row and are no accident, and those that the user names."""
+"""Rules between columns: those that hold in every row and not by accident, and those that the user names."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from latens.schema.cells import listed
 from latens.schema.rules import ColumnNumbers, Combinations, Formula, Function, Missing, Order, Rule
 
 NONE = "none"
-LEAVING = Function | Formula | Order | Combinations  # whose targets are no part of combinations that are found
+LEAVING = Function | Formula | Order | Combinations  # combinations are not looked for among the targets of these
 
 
 def with_rules(schema: Table, table: Any, asked: Sequence[str], where: str) -> Table:
-    """The schema with the rules asked for, and unless "none" is among them those found in the rows of the table.
+    """The schema with the rules asked for and, unless "none" is among them, those found in the rows of the table.
 
     Raises:
-        InputError: a rule that cannot be read, is of columns that are not modelled, or that a row breaks.
+        InputError: a rule cannot be read, is about columns that are not modelled, or is broken by a row.
     """
     texts = [text for text in asked if text.strip().lower() != NONE]
     found = len(texts) == len(asked)
@@ -49,30 +49,31 @@ def with_rules(schema: Table, table: Any, asked: Sequence[str], where: str) -> T
 
 
 def _with_found(rules: list[Rule], fields: dict[str, Column], u: ColumnNumbers) -> list[Rule]:
-    """The rules asked for and those that the rows show, but for circles and a second rule of one target."""
+    """The rules asked for and those that the rows show, without circles and without second rules for a target."""
     found = list(rules)
     for search in (functions, formulas, orders, combinations_of_levels, gaps):
         kinds = Function | Missing if search is gaps else Rule if search is not combinations_of_levels else LEAVING
         taken = {rule.target for rule in found if isinstance(rule, kinds)}
         for rule in search(fields, u, taken):
             if rule.target not in taken and _sorted([*found, rule]) is not None:
-                found.append(rule)  # of one target several orders
+                found.append(rule)  # a target may have several orders
     return found
 
 
 def _added(rules: list[Rule], rule: Rule, text: str) -> list[Rule]:
-    """The rules with one more; ``InputError`` where it goes round in a circle or two give the same column."""
+    """The rules with one more; ``InputError`` if they form a circle, or two rules determine the same column."""
     same = [each for each in rules if each.target == rule.target and Missing not in (type(each), type(rule))]
     if same and not (len({type(each) for each in [*same, rule]}) == 1 and isinstance(rule, Order | Combinations)):
-        raise InputError(f"--rule {text!r}: column {rule.target!r} is bound by {same[0].text} already: leave one away")
+        what = f"--rule {text!r}: column {rule.target!r} is already bound by {same[0].text}"
+        raise InputError(what, "omit one of the two")
     if _sorted([*rules, rule]) is None:
-        raise InputError(f"--rule {text!r} goes round in a circle with {listed([each.text for each in rules])}: "
-                         "leave one away")  # fmt: skip
+        what = f"--rule {text!r} forms a circle with {listed([each.text for each in rules])}"
+        raise InputError(what, "omit one of them")
     return [*rules, rule]
 
 
 def _sorted(rules: Iterable[Rule]) -> list[Rule] | None:
-    """Each rule after those that its sources are the targets of; None where that is a circle."""
+    """The rules in an order in which each follows those whose targets are its sources; None if they form a circle."""
     left, done = list(rules), []
     while left:
         targets = {rule.target for rule in left}
@@ -85,7 +86,7 @@ def _sorted(rules: Iterable[Rule]) -> list[Rule] | None:
 
 
 def _joined(rules: Sequence[Rule], fields: dict[str, Column], u: ColumnNumbers) -> list[Rule]:
-    """The rules, all orders of one target as one, and all combinations."""
+    """The rules, with all orders of one target joined, and all combinations of one target joined."""
     found: dict[tuple[type, str], list[Rule]] = {}
     for rule in rules:
         found.setdefault((type(rule), rule.target), []).append(rule)

@@ -1,4 +1,4 @@
-"""Rules that the user names, held against the rows."""
+"""Read the rules that the user names and check them against the rows."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _HELP = (
     "names with spaces in quotes"
 )
 
-MOST = 10_000  # combinations of levels
+MOST = 10_000  # the most combinations of levels
 
 
 def declared(text: str, schema: Table, u: ColumnNumbers, where: str) -> list[Rule]:
-    """The rules that a text names, checked against all rows."""
+    """The rules that a text names, checked against all rows; ``InputError`` if a row breaks one."""
     fields = schema.outer_by_name
     checked = []
     for rule in _parsed(text, schema, u, where):
@@ -45,7 +45,7 @@ def _parsed(text: str, schema: Table, u: ColumnNumbers, where: str) -> list[Rule
     tokens = _tokens(text, [field.name for field in schema.fields])
     signs, sides = [token for token in tokens if token in _SIGNS], _split(tokens)
     if not signs or not all(sides):
-        raise InputError(f"--rule {text!r} cannot be read: {_HELP}")
+        raise InputError(f"--rule {text!r} cannot be read", _HELP)
     _require_modelled(text, [token[1] for token in tokens if isinstance(token, tuple)], schema)
     if set(signs) == {"&"}:
         return [_combinations_asked(text, sides, schema, u)]
@@ -55,23 +55,23 @@ def _parsed(text: str, schema: Table, u: ColumnNumbers, where: str) -> list[Rule
         return [_formula_asked(text, sides, schema, u)]
     if set(signs) <= {"<=", "<", "≤"} or set(signs) <= {">=", ">", "≥"}:
         return _orders_asked(text, sides, signs, schema, u, where)
-    raise InputError(f"--rule {text!r} cannot be read: {_HELP}")
+    raise InputError(f"--rule {text!r} cannot be read", _HELP)
 
 
 def _require_kept(
     text: str, rule: Rule, bad: np.ndarray, fields: dict[str, Column], u: ColumnNumbers, where: str
 ) -> None:
-    """InputError for the first of the rows that break the rule, if there are any."""
+    """Raise ``InputError`` for the first row that breaks the rule, if there is one."""
     if not bad.any():
         return
     row, count, told = int(bad.argmax()), int(bad.sum()), []
     for name in dict.fromkeys((*rule.sources, rule.target)):
         value = fields[name].decode(u[name][row : row + 1], given=True)[0].as_py()
         told.append(f"{name!r} is {value}")
-    others = f" ({count:,} rows break it)" if count > 1 else ""
+    others = f" ({count:,} rows do)" if count > 1 else ""
     raise InputError(
-        f"{where}, row {row} (counted from 0) breaks --rule {text!r}{others}: {' and '.join(told)}: mend the row, or "
-        "leave the rule away"
+        f"{where}, row {row} (counted from 0): {' and '.join(told)}, which breaks --rule {text!r}{others}",
+        "correct the data, or omit the rule",
     )
 
 
@@ -79,14 +79,14 @@ def _require_modelled(text: str, names: Sequence[str], schema: Table) -> None:
     for name in names:
         field = schema.field(name)
         if name in schema.conditions:
-            raise InputError(f"--rule {text!r}: column {name!r} is a condition, which is given: leave the rule away")
+            raise InputError(f"--rule {text!r}: column {name!r} is a condition, which is given", "omit the rule")
         if not field.is_modelled:
-            raise InputError(f"--rule {text!r}: column {name!r} is {field.kind} and not modelled: leave the rule away, "
-                             f"or say --column {name}=KIND")  # fmt: skip
+            raise InputError(f"--rule {text!r}: column {name!r} is {field.kind} and not modelled",
+                             f"omit the rule, or pass --column {name!r}=KIND")  # fmt: skip
 
 
 def _tokens(text: str, names: Sequence[str]) -> list[Any]:
-    """Signs and numbers as they are, names of columns as ("name", NAME)."""
+    """The parts of a rule: signs and numbers as texts, names of columns as ("name", NAME)."""
     found: list[Any] = []
     by_length, rest = sorted(names, key=len, reverse=True), text.strip()
     while rest:
@@ -112,8 +112,8 @@ def _tokens(text: str, names: Sequence[str]) -> list[Any]:
 
 def _no_column(text: str, word: str, names: Sequence[str]) -> InputError:
     near = difflib.get_close_matches(word, names, 1)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are: {listed(names)}"
-    return InputError(f"--rule {text!r}: there is no column {word!r}: {hint}")
+    hint = f"did you mean {near[0]!r}?" if near else f"name some of {listed(names)}"
+    return InputError(f"--rule {text!r}: there is no column {word!r}", hint)
 
 
 def _split(tokens: Sequence[Any]) -> list[list[Any]]:
@@ -128,7 +128,7 @@ def _split(tokens: Sequence[Any]) -> list[list[Any]]:
 
 def _only_name(text: str, side: Sequence[Any]) -> str:
     if len(side) != 1 or not isinstance(side[0], tuple):
-        raise InputError(f"--rule {text!r}: one column stands on this side of the sign: {_HELP}")
+        raise InputError(f"--rule {text!r}: one side of the sign must be a single column", _HELP)
     return str(side[0][1])
 
 
@@ -142,17 +142,17 @@ def _orders_asked(
     for low, high, sign in zip(names, names[1:], signs):
         for name in (low, high):
             if not is_numeric(fields[name]):
-                raise InputError(f"--rule {text!r}: column {name!r} is {fields[name].kind}, and an order is of numbers "
-                                 "or dates: leave the rule away")  # fmt: skip
+                what = f"column {name!r} is {fields[name].kind}, and only numbers or dates have an order"
+                raise InputError(f"--rule {text!r}: {what}", "omit the rule")
         if low == high or fields[low].time != fields[high].time:
-            raise InputError(f"--rule {text!r}: {low!r} and {high!r} are not two columns of one kind of values")
+            raise InputError(f"--rule {text!r}: {low!r} and {high!r} must be two columns with the same kind of values")
         strict = sign in ("<", ">")
         draft = Order(high, (low,), "", fields[high], strict)
         _require_kept(text, draft, draft.broken(u, fields), fields, u, where)
         rule = order_of((low,), high, fields, u, strict=strict)
         if rule is None:
-            raise InputError(f"--rule {text!r}: {high!r} exceeds {low!r} by one number in every row, or by numbers "
-                             f"without a law: say {high} = {low} + NUMBER, or leave the rule away")  # fmt: skip
+            what = f"{high!r} exceeds {low!r} by the same number in every row, or by numbers without a law"
+            raise InputError(f"--rule {text!r}: {what}", f"write {high} = {low} + NUMBER, or omit the rule")
         found.append(rule)
     return found
 
@@ -164,16 +164,17 @@ def _formula_asked(text: str, sides: list[list[Any]], schema: Table, u: ColumnNu
     how = " ".join(f"v{sources.index(token[1])}" if isinstance(token, tuple) else token for token in right)
     for name in (target, *sources):
         if not is_numeric(fields[name]):
-            raise InputError(f"--rule {text!r}: column {name!r} is {fields[name].kind}, and a formula is of numbers")
+            what = f"column {name!r} is {fields[name].kind}, and a formula needs numbers"
+            raise InputError(f"--rule {text!r}: {what}", "omit the rule, or name another column")
     is_coded = fields[target].kind in CODED
     if is_coded or not sources or target in sources:
-        way = f"say --column {target}=continuous" if is_coded else "name it once"
-        raise InputError(f"--rule {text!r}: column {target!r} cannot be computed so: {way}")
+        way = f"pass --column {target!r}=continuous" if is_coded else "write it as in total = net + tax"
+        raise InputError(f"--rule {text!r} does not compute a number {target!r} from other columns", way)
     try:
         ast.parse(how, mode="eval")
         return Formula(target, tuple(sources), "", how)
     except (SyntaxError, InputError):
-        raise InputError(f"--rule {text!r} cannot be read: {_HELP}") from None
+        raise InputError(f"--rule {text!r} cannot be read", _HELP) from None
 
 
 def _function_asked(text: str, sides: list[list[Any]], schema: Table, u: ColumnNumbers) -> Rule:
@@ -181,14 +182,14 @@ def _function_asked(text: str, sides: list[list[Any]], schema: Table, u: ColumnN
     fields = schema.outer_by_name
     keys = keys_of(fields[source], u[source])
     if keys is None or source == target:
-        raise InputError(f"--rule {text!r}: column {source!r} has too many values to be listed, or others may be "
-                         f"drawn: say --column {source}=categorical")  # fmt: skip
+        what = f"column {source!r} has too many values to list, or new ones may be drawn"
+        raise InputError(f"--rule {text!r}: {what}", f"pass --column {source!r}=categorical")
     rule = function_of(source, target, *keys, u[target], fields, least=-np.inf)
     if rule is not None:
         return rule
     values = np.full(len(keys[0]), np.nan)
     seen = ~np.isnan(u[target])
-    values[keys[1][seen][::-1]] = u[target][seen][::-1]  # the first of each
+    values[keys[1][seen][::-1]] = u[target][seen][::-1]  # the first target of each key
     bad = seen & (values[keys[1]] != u[target])
     draft = Function(target, (source,), "", (0.0,), (0.0,), (1,))
     _require_kept(text, draft, bad, fields, u, schema.reason)
@@ -196,20 +197,20 @@ def _function_asked(text: str, sides: list[list[Any]], schema: Table, u: ColumnN
 
 
 def _combinations_asked(text: str, sides: list[list[Any]], schema: Table, u: ColumnNumbers) -> Rule:
-    """Only the combinations of levels that there are."""
+    """The rule that only the combinations of levels that occur are possible."""
     fields, order = schema.outer_by_name, list(schema.outer_by_name)
     names = sorted({_only_name(text, side) for side in sides}, key=order.index)
     for name in names:
         if fields[name].kind not in CODED:
-            raise InputError(f"--rule {text!r}: column {name!r} is {fields[name].kind}, and combinations are of "
-                             f"levels: say --column {name}=categorical")  # fmt: skip
+            what = f"column {name!r} is {fields[name].kind}, and combinations need levels"
+            raise InputError(f"--rule {text!r}: {what}", f"pass --column {name!r}=categorical")
     size = math.prod(len(fields[name].levels or ()) for name in names)
     if len(names) < len(sides) or size > MOST:
         what = "a column is named twice" if len(names) < len(sides) else f"{size:,} combinations are more than {MOST:,}"
-        raise InputError(f"--rule {text!r}: {what}: leave columns away")
+        raise InputError(f"--rule {text!r}: {what}", "name fewer columns")
     rows = counted(names, fields, u)
     if rows.all():
-        raise InputError(f"--rule {text!r}: every combination occurs: leave the rule away")
+        raise InputError(f"--rule {text!r}: every combination occurs", "omit the rule")
     return impossible(names, rows, rows == 0, "")
 
 
@@ -224,8 +225,8 @@ def _missing_asked(text: str, match: re.Match[str], schema: Table, u: ColumnNumb
     elif word in ("missing", "null"):
         key = None
     else:
-        raise InputError(f"--rule {text!r}: column {source!r} has no level {word!r}: it has "
-                         f"{listed(list(levels)) or 'numbers'}, or missing")  # fmt: skip
+        raise InputError(f"--rule {text!r}: column {source!r} has no level {word!r}",
+                         f"name one of {listed([*levels, 'missing'])}")  # fmt: skip
     rule = Missing(target, (source,), "", (key,), word)
     _require_kept(text, rule, np.isnan(u[target]) != rule._where(u[source]), fields, u, schema.reason)
     return rule

@@ -1,4 +1,4 @@
-"""Rules that hold between the columns of a table in every row, and are no accident."""
+"""Find the rules that hold between the columns of a table in every row, and not by accident."""
 
 from __future__ import annotations
 
@@ -29,22 +29,23 @@ from latens.schema.rules import (
     values_of,
 )
 
-LEAST = 100  # rows in which a rule that is kept by itself can be seen to hold
-ACCIDENT = -6.0  # log10 of the chance by accident, below which it is kept
-APART = 0.02  # share of the rows that independent columns would have out of order
-HEAPED = 0.1  # share of the rows on atoms that an ordered column may lose
-KEYS = 1000  # values of the source of a function
-WIDE, SUMMED = 100, 24  # columns that are looked at for functions and orders, and for formulas
-PARTS = {2: 24, 3: 16, 4: 12}  # columns among which the parts of a sum are looked for, by their number
-GAPPED = 0.2  # share of missing cells, above which a column is no part of a formula that is looked for
+LEAST = 100  # a rule is found only if it can be checked in this many rows
+ACCIDENT = -6.0  # and if log10 of the chance that it holds by accident is below this
+APART = 0.02  # an order is found if independent columns would break it in this share of the rows
+HEAPED = 0.1  # the share of the rows on atoms that an ordered column may lose
+KEYS = 1000  # the most values of the source of a function
+WIDE, SUMMED = 100, 24  # the most columns checked for functions and orders, and for formulas
+PARTS = {2: 24, 3: 16, 4: 12}  # number of parts of a sum: the most columns checked for them
+GAPPED = 0.2  # columns with a larger share of missing cells are not checked for formulas
 ASKED = "as asked"
-COMBINED = 40  # columns of levels among which combinations are looked at
-CELLS = 2500  # combinations of two columns
-SAMPLE = 1000  # rows by which candidates are told before all rows are looked at
+COMBINED = 40  # the most columns of levels checked for combinations
+CELLS = 2500  # the most combinations of two columns
+SAMPLE = 1000  # rows that candidates must hold in before all rows are checked
 
 
 def _in_words(rows: int, chance: float) -> str:
-    """
+    """The reason for a rule.
+
     >>> _in_words(4000, -12.3)
     'in all 4,000 rows; by accident 1 in 10^12'
     """
@@ -55,7 +56,7 @@ def _in_words(rows: int, chance: float) -> str:
 
 
 def functions(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> list[Rule]:
-    """Columns that are a function of one other column: of columns that are one of each other, that of levels stays."""
+    """Columns that are a function of one other column; of two that determine each other, the one of levels stays."""
     names = list(fields)[:WIDE]
     found = _functions_by_target([name for name in names if name not in taken], fields, u)
 
@@ -74,7 +75,7 @@ def functions(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> l
 def _functions_by_target(
     names: list[str], fields: dict[str, Column], u: ColumnNumbers
 ) -> dict[str, dict[str, Function]]:
-    """``{target: {source: function}}``, all that hold."""
+    """All functions that hold, ``{target: {source: function}}``."""
     found: dict[str, dict[str, Function]] = {}
     for source in names:
         keyed = keys_of(fields[source], u[source])
@@ -87,8 +88,8 @@ def _functions_by_target(
 
 
 def keys_of(field: Column, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """(the values that a column can have, NaN the last where some are missing; the place of each row's); None where
-    they are too many, or others may be drawn."""
+    """(the values that a column can have, NaN last if some are missing; the position of each row's value ``[N]``); None
+    if they are too many, or if new ones may be drawn."""
     few = field.kind in CODED or (field.law is not None and field.law.is_complete)
     if not few:
         return None
@@ -100,7 +101,7 @@ def function_of(
     source: str, target: str, keys: np.ndarray, place: np.ndarray, own: np.ndarray, fields: dict[str, Column],
     least: float = ACCIDENT,
 ) -> Function | None:  # fmt: skip
-    """The target as a function of the source, of which row i has the value ``keys[place[i]]``."""
+    """The target as a function of the source, whose value in row i is ``keys[place[i]]``; None if it is not one."""
     seen = ~np.isnan(own)
     values = np.full(len(keys), np.nan)
     values[place[:SAMPLE][seen[:SAMPLE]]] = own[:SAMPLE][seen[:SAMPLE]]
@@ -131,12 +132,12 @@ def _or_none(numbers: np.ndarray) -> tuple[float | None, ...]:
 
 
 def formulas(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> list[Rule]:
-    """Columns that are another in other units, or the sum, product or quotient of others."""
+    """Columns that are another column in another unit, or the sum, product or quotient of others."""
     names = [name for name, field in fields.items() if name not in taken and is_numeric(field)][:SUMMED]
     values = {name: values_of(fields[name], u[name]) for name in names}
     found: list[Rule] = []
     for search in (_straight, _sums_of(2), _sums_of(3), _sums_of(4), _products, _spans):
-        for target in reversed(names):  # what is computed mostly stands behind what it is computed from
+        for target in reversed(names):  # a computed column mostly follows those from which it is computed
             gone = {name for rule in found for name in (rule.target, *rule.sources)}
             if fields[target].kind in CODED or target in gone:
                 continue
@@ -148,20 +149,20 @@ def formulas(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> li
 
 
 def is_numeric(field: Column) -> bool:
-    """Whether its cells are numbers or dates, levels that are numbers included."""
+    """Whether the cells are numbers or dates, including levels that are numbers."""
     return field.kind in NUMERIC or (
         field.kind in CODED and all(isinstance(v, int | float) and not isinstance(v, bool) for v in field.levels or ())
     )
 
 
-Hows = Iterable[tuple[tuple[str, ...], str]]  # sources and formulas
+Hows = Iterable[tuple[tuple[str, ...], str]]  # (sources, formulas)
 
 
 def _formula(
     target: str, others: list[str], search: Callable[[str, ColumnNumbers, set[str]], Hows], values: ColumnNumbers,
     fields: dict[str, Column],
 ) -> Formula | None:  # fmt: skip
-    """The first formula of a search that gives the target in every row."""
+    """The first formula of a search that gives the target in every row, or None."""
     usual = [name for name in [target, *others] if np.isnan(values[name]).mean() <= GAPPED]
     if target not in usual:
         return None
@@ -180,14 +181,14 @@ def _formula(
 
 
 def _straight(target: str, values: ColumnNumbers, dates: set[str]) -> Hows:
-    """The target as another column in other units."""
+    """The target as another column in another unit."""
     for name in values:
         if name != target and (name in dates) == (target in dates):
             yield from (((name,), how) for how in _line(values[name], values[target]))
 
 
 def _line(a: np.ndarray, b: np.ndarray, word: str = "v0") -> list[str]:
-    """b = k a + m through two points, where the others lie on it."""
+    """The lines b = k a + m through two points on which the others lie, as formulas."""
     i, j = int(a.argmin()), int(a.argmax())
     k = float(f"{(b[j] - b[i]) / (a[j] - a[i]):.12g}")
     m = float(f"{b[i] - k * a[i]:.12g}")
@@ -199,7 +200,7 @@ def _line(a: np.ndarray, b: np.ndarray, word: str = "v0") -> list[str]:
 
 
 def _sums_of(size: int) -> Callable[[str, ColumnNumbers, set[str]], Hows]:
-    """The target as the sum of so many columns, of which none is larger where none is negative."""
+    """The target as the sum of ``parts`` columns; if none is negative, none may exceed the target."""
 
     def sums(target: str, values: ColumnNumbers, dates: set[str]) -> Hows:
         y = values[target]
@@ -239,7 +240,7 @@ def _spans(target: str, values: ColumnNumbers, dates: set[str]) -> Hows:
 
 
 def _holding(rule: Formula, values: ColumnNumbers, fields: dict[str, Column]) -> Formula | None:
-    """The formula with its reason, where it holds in every row and that is no accident."""
+    """The formula with its reason, if it holds in every row and not by accident; else None."""
     numbers = {name: dataclasses.replace(field, kind="continuous", family="", law=None, levels=None)
                for name, field in fields.items() if name in (rule.target, *rule.sources)}  # fmt: skip
     told = ~np.isnan(np.stack([values[name] for name in (rule.target, *rule.sources)])).any(0)
@@ -248,7 +249,7 @@ def _holding(rule: Formula, values: ColumnNumbers, fields: dict[str, Column]) ->
         return None
     decimals, spread = fields[rule.target].decimals, float(own[told].std())
     if (1e-6 if decimals is None else EXACT) * float(np.abs(own[told]).max()) > 1e-3 * spread:
-        return None  # any line would do
+        return None  # two points are always on a line
     slack = max(0.0 if decimals is None else 10.0**-decimals, 1e-6 * spread)
     changes = len(np.unique(own[told][:SAMPLE]))
     chance = changes * math.log10(min(0.5, slack / spread)) if spread > 0 else 0.0
@@ -261,7 +262,7 @@ def _holding(rule: Formula, values: ColumnNumbers, fields: dict[str, Column]) ->
 
 
 def orders(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> list[Rule]:
-    """Columns of one kind of values that are never below another, where independent ones often would be."""
+    """Orders of columns with the same kind of values that independent columns would often break."""
     names = [name for name, field in fields.items() if is_numeric(field)][:WIDE]
     values = {name: values_of(fields[name], u[name]) for name in names}
     below: dict[tuple[str, str], Order] = {}
@@ -292,7 +293,7 @@ def _order(low: str, high: str, values: ColumnNumbers, fields: dict[str, Column]
 
 
 def _heaps(field: Column, numbers: np.ndarray) -> float:
-    """Share of the rows on atoms that are not all values of the column."""
+    """The share of the rows on atoms, unless all values of the column are atoms."""
     if field.law is None or field.law.is_complete:
         return 0.0
     return float(np.isin(numbers, [atom for atom in field.law.atoms if atom not in field.law.codes]).mean())
@@ -301,7 +302,7 @@ def _heaps(field: Column, numbers: np.ndarray) -> float:
 def order_of(
     sources: tuple[str, ...], target: str, fields: dict[str, Column], u: ColumnNumbers, *, strict: bool
 ) -> Order | None:
-    """The order, with the column of what the target exceeds its sources by; None where that has no law."""
+    """The order, with the column of the target's excess over its sources; None if that has no law."""
     field = fields[target]
     base = np.fmax.reduce([values_of(fields[name], u[name]) for name in sources])
     codes = _codes_above(field)
@@ -319,7 +320,7 @@ def order_of(
         return None
     half = (law.step or 0.0) / 2
     floor = half if strict else -half
-    if law.places:  # below them others as wide as the first go on, the last of which holds 0
+    if law.places:  # below lie others as wide as the first, the last of which holds 0
         width = 2 * (law.places[0] - law.knots[0])
         floor = law.knots[0] - math.ceil(max(law.knots[0], 0.0) / width) * width
     law = dataclasses.replace(law, floor=floor)
@@ -329,7 +330,7 @@ def order_of(
     difference = Column(
         target, "continuous", "double", "heaped", low=float(shown.min()), high=float(shown.max()),
         shift=float(smooth.mean()), unit=unit if unit > 0 else 1.0, decimals=decimals, law=law, missing=field.missing,
-        reason=f"what {target} exceeds {listed(sources)} by",
+        reason=f"the excess of {target} over {listed(sources)}",
     )  # fmt: skip
     return Order(target, sources, "", difference, strict, codes)
 
@@ -340,7 +341,7 @@ def _codes_above(field: Column) -> tuple[float, ...]:
 
 
 def _law_of_all(numbers: np.ndarray, time: str) -> Law | None:
-    """The law of the numbers of all rows, which are ``time`` apart; of many from a sample."""
+    """The law of the numbers of all rows, or of a sample of many; ``time`` is the kind of time between dates."""
     steps = DAYS if time == "dates" else SECONDS if time else None
     distinct, counts = np.unique(numbers, return_counts=True)
     seen = dict(zip(distinct.tolist(), counts.tolist())) if len(distinct) <= 100_000 else None
@@ -352,7 +353,7 @@ def _law_of_all(numbers: np.ndarray, time: str) -> Law | None:
 
 
 def combinations_of_levels(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> list[Rule]:
-    """Levels of two columns that never meet, although independent columns of their levels would."""
+    """Pairs of levels of two columns that never occur together, although they would if columns were independent."""
     names = [name for name, field in fields.items() if field.kind in CODED and name not in taken][:COMBINED]
     pairs = [(one, two) for one, two in combinations(names, 2) if _cells(one, two, fields) <= CELLS]
     tested = math.log10(max(1, sum(_cells(one, two, fields) for one, two in pairs)))
@@ -373,7 +374,7 @@ def _cells(one: str, two: str, fields: dict[str, Column]) -> int:
 
 
 def counted(names: Sequence[str], fields: dict[str, Column], u: ColumnNumbers) -> np.ndarray:
-    """Rows of each combination of the levels of some columns, none of them missing."""
+    """The number of rows of each combination of levels, ``[*sizes]``; rows with a missing level do not count."""
     sizes = [len(fields[name].levels or ()) for name in names]
     values = np.stack([u[name] for name in names])
     whole = values[:, ~np.isnan(values).any(0)].astype(np.int64)
@@ -382,7 +383,7 @@ def counted(names: Sequence[str], fields: dict[str, Column], u: ColumnNumbers) -
 
 
 def _chance_of_none(rows: np.ndarray) -> np.ndarray:
-    """log10 of the chance that no row has a combination of two levels, were the two columns independent."""
+    """log10 of the chance that no row has a combination of two levels if the two columns are independent."""
     first, second = rows.sum(1, keepdims=True), rows.sum(0, keepdims=True)
     with np.errstate(divide="ignore", invalid="ignore"):
         chance = first * np.log10(1 - second / max(1, rows.sum()))
@@ -397,8 +398,8 @@ def impossible(names: Sequence[str], rows: np.ndarray, never: np.ndarray, reason
 def joined_combinations(
     rules: Sequence[Combinations], first: Combinations, fields: dict[str, Column], u: ColumnNumbers
 ) -> Combinations:
-    """All combinations of the first one's target as one, but for those that would leave no level of it with levels of
-    the sources that may meet."""
+    """All rules on combinations with the first one's target, joined; without those that would leave the target no level
+    for levels of the sources that may occur together."""
     joined, reasons = first, [first.reason]
     for rule in rules:
         sources = tuple(dict.fromkeys((*joined.sources, *rule.sources)))
@@ -413,9 +414,9 @@ def joined_combinations(
                        or [np.zeros(rows.size, bool)], 0).reshape(rows.shape)  # fmt: skip
         if (never.all(-1) & ~apart.any(-1)).any():
             if rule.reason.endswith(ASKED):
-                raise InputError(f"--rule {rule.text!r} and {joined.text!r} leave no level of {rule.target!r} where "
-                                 f"{listed(sources)} meet as no row has it: say --rule "
-                                 f"{' & '.join(map(named, names))!r}")  # fmt: skip
+                what = (f"--rule {rule.text!r} and {joined.text!r} leave {rule.target!r} no level for some levels of "
+                        f"{listed(sources)} that no row combines")  # fmt: skip
+                raise InputError(what, f"pass --rule {' & '.join(map(named, names))!r} instead")
         else:
             joined, reasons = impossible(names, rows, never, ""), [*reasons, rule.reason]
     return dataclasses.replace(joined, reason="; ".join(reasons))
@@ -425,7 +426,7 @@ def joined_combinations(
 
 
 def gaps(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> list[Rule]:
-    """Columns that are missing exactly where another has some of its levels, or is missing."""
+    """Columns that are missing exactly where another column has certain levels, or is missing."""
     holes = {name: np.isnan(numbers) for name, numbers in u.items()}
     some = [name for name in list(fields)[:WIDE] if holes[name].any() and not holes[name].all() and name not in taken]
     found: list[Rule] = []

@@ -1,4 +1,4 @@
-"""What a column of a table may hold: the Arrow types latens works with; every other type is refused by name."""
+"""The Arrow types that a column of a table may have; every other type is refused by name."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from latens.errors import InputError
 from latens.schema.arrow import pa, pc
 from latens.schema.cells import listed
 
-INDEX = "__index_level_"  # how pandas calls a row index without a name in a file
+INDEX = "__index_level_"  # the name that pandas gives to an unnamed row index in a file
 
 
 
 def shown(text: str) -> str:
-    """Text of a user in a sentence: quoted, on one line, at most forty characters of it.
+    """A user's text as it stands in a message: quoted, on one line, cut to forty characters.
 
     >>> shown("a" * 50), shown("two\\nlines")
     ("'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa...'", "'two\\\\nlines'")
@@ -26,20 +26,19 @@ def shown(text: str) -> str:
 
 
 def require_names(names: Sequence[str], where: str) -> None:
-    """InputError unless every column has a name of its own."""
+    """Raise ``InputError`` unless every column has a name of its own."""
     first: dict[str, int] = {}
     for j, name in enumerate(names):
         if not name:
-            raise InputError(f"{where}: column {j + 1} has no name; give it one.")
+            raise InputError(f"{where}: column {j + 1} has no name", "give it one")
         if name in first:
-            raise InputError(
-                f"{where}: columns {first[name] + 1} and {j + 1} are both called {shown(name)}; rename one."
-            )
+            what = f"{where}: columns {first[name] + 1} and {j + 1} are both called {shown(name)}"
+            raise InputError(what, "rename one")
         first[name] = j
 
 
 def index_names(schema: pa.Schema) -> list[str]:
-    """The columns to which pandas wrote the index of a frame, as the schema of the table says.
+    """The columns to which pandas wrote the index of a frame, according to the schema of the table.
 
     >>> import pyarrow as pa
     >>> index_names(pa.schema([("__index_level_0__", pa.int64()), ("a", pa.int64())]))
@@ -51,22 +50,23 @@ def index_names(schema: pa.Schema) -> list[str]:
 
 
 def index_notes(schema: pa.Schema) -> list[str]:
-    """A sentence where columns with names of their own are the index, and so are not modelled."""
+    """A note if columns with names of their own are the index and hence not modelled."""
     said = _pandas_notes(schema).get("index_columns", ())
     names = [repr(name) for name in said if isinstance(name, str) and not name.startswith(INDEX)]
     if not names:
         return []
     what = f"column {names[0]} names" if len(names) == 1 else f"columns {listed(names)} name"
-    return [f"{what} the rows, as the index of the frame that was written: not modelled"]
+    was = "is" if len(names) == 1 else "are"
+    return [f"{what} the rows, as the index of the frame that was written, and so {was} not modelled"]
 
 
 def with_index(table: pa.Table, index: pa.Table | None, like: pa.Schema | None) -> pa.Table:
-    """The table with the columns of ``index`` in front, and with what the schema ``like`` says pandas or polars knew of
-    its columns, so that they read it as the frame that they wrote."""
+    """The table with the columns of ``index`` in front, and with what pandas or polars noted about its columns in the
+    schema ``like``, so that they read it as the frame that they wrote."""
     index = table.slice(0, 0).select([]) if index is None else index
     like = pa.schema([]) if like is None else like
     names = [name for name in index.column_names if name not in table.column_names]
-    own = {(field.name, field.type): field for field in like}  # with what polars noted in it
+    own = {(field.name, field.type): field for field in like}  # keeps what polars noted in it
     fields = [index.schema.field(name) for name in names]
     fields += [f.with_metadata(own.get((f.name, f.type), f).metadata) for f in table.schema]
     found = pa.Table.from_arrays([*map(index.column, names), *table.columns], schema=pa.schema(fields))
@@ -79,17 +79,17 @@ def with_index(table: pa.Table, index: pa.Table | None, like: pa.Schema | None) 
 
 
 def _notes_of(index: Sequence[str], known: Container[str], notes: dict[str, Any]) -> dict[str, Any]:
-    """What pandas is told of a table: its ``index``, and what it noted itself of the columns that are ``known``."""
+    """The notes for pandas on a table: its ``index``, and what pandas itself noted about the ``known`` columns."""
     kept = [note for note in notes.get("columns", ()) if note["field_name"] in known]
     new = {"name": None, "pandas_type": "object", "numpy_type": "object", "metadata": None}
     noted = {note["field_name"] for note in kept}
     kept += [new | {"field_name": name} for name in index if name not in noted]
-    ranges = [name for name in notes.get("index_columns", ()) if isinstance(name, dict)]  # of other lengths: not read
+    ranges = [name for name in notes.get("index_columns", ()) if isinstance(name, dict)]  # ignored if of other lengths
     return {"column_indexes": []} | notes | {"index_columns": [*index, *ranges], "columns": kept}
 
 
 def _pandas_notes(schema: pa.Schema) -> dict[str, Any]:
-    """What pandas noted in the schema of a table that it wrote; {} where it is nothing sound."""
+    """What pandas noted in the schema of a table that it wrote; {} if it cannot be read."""
     try:
         notes = json.loads((schema.metadata or {}).get(b"pandas", b"{}"))
         columns = notes.get("columns", [])
@@ -100,10 +100,10 @@ def _pandas_notes(schema: pa.Schema) -> dict[str, Any]:
 
 
 def chosen(names: Sequence[str], drop: str | Sequence[str], columns: Sequence[str] | None, where: str) -> list[str]:
-    """The names in ``columns`` (all of them for None) that are not in ``drop``, in the order asked for.
+    """The names in ``columns`` (all for None) that are not in ``drop``, in the order asked for.
 
     Raises:
-        InputError: a name that is not there, a name asked for twice, or nothing left.
+        InputError: a name does not exist, a name is asked for twice, or nothing is left.
 
     >>> chosen(["a", "b", "c"], "b", None, "t.csv")
     ['a', 'c']
@@ -115,22 +115,22 @@ def chosen(names: Sequence[str], drop: str | Sequence[str], columns: Sequence[st
     for name, why in [*((n, " to drop") for n in dropped), *((n, "") for n in columns or ())]:
         if name not in there:
             near = difflib.get_close_matches(name, names[:1000], 1)
-            hint = f"did you mean {shown(near[0])}?" if near else f"it has: {listed(names)}."
-            raise InputError(f"{where} has no column {shown(name)}{why}; {hint}")
+            hint = f"did you mean {shown(near[0])}?" if near else f"name one of {listed(names)}"
+            raise InputError(f"{where} has no column {shown(name)}{why}", hint)
     require_names(columns or (), f"{where}, columns asked for")
     out = set(dropped)
     left = [name for name in (names if columns is None else columns) if name not in out]
     if not left:
-        raise InputError(f"{where} has no column left besides the dropped ones; keep at least one.")
+        raise InputError(f"{where} has no column besides the dropped ones", "keep at least one")
     return left
 
 
 def plain_type(type: pa.DataType) -> pa.DataType | None:
-    """The type that stands for ``type`` in a table of latens, or None where there is none.
+    """The type that stands for ``type`` in a table of latens, or None if there is none.
 
-    Text of every width is ``string``, ``date64`` is ``date32``, and categories are counted in 32 bits; truth values,
-    whole numbers, floats of every width, decimals, ``date32``, ``timestamp`` (its zone
-    included), times of day, durations and ``null`` stay as they are.
+    Text of every width becomes ``string``, ``date64`` becomes ``date32``, and categories have indices of 32 bits. Truth
+    values, integers, floats of every width, decimals, ``date32``, ``timestamp`` (with its zone), times of day,
+    durations and ``null`` stay as they are.
 
     >>> import pyarrow as pa
     >>> plain_type(pa.large_string()), plain_type(pa.date64()), plain_type(pa.list_(pa.int8()))
@@ -152,19 +152,21 @@ def plain_type(type: pa.DataType) -> pa.DataType | None:
 
 
 def plain_schema(schema: pa.Schema, where: str) -> pa.Schema:
-    """The same names with :func:`plain_type`; InputError names the first column that has none."""
+    """The schema with the :func:`plain_type` of each column; an ``InputError`` names the first that has none."""
     fields = []
     for field in schema:
         type = plain_type(field.type)
         if type is None:
-            raise InputError(f"{where}: column {shown(field.name)} holds {_refused(field.type)} --drop {field.name!r}.")
+            kind, remedy = _refused(field.type)
+            way = f"{remedy}, or leave the column out with --drop {field.name!r}"
+            raise InputError(f"{where}: column {shown(field.name)} holds {kind}", way)
         _require_zone(type.value_type if pa.types.is_dictionary(type) else type, field.name, where)
         fields.append(pa.field(field.name, type, metadata=field.metadata))
     return pa.schema(fields, metadata=schema.metadata)
 
 
 def _require_zone(type: pa.DataType, name: str, where: str) -> None:
-    """InputError for times in a zone that this machine's calendar does not know."""
+    """Raise ``InputError`` for times in a zone that this machine's time zone database does not have."""
     zone = getattr(type, "tz", None)
     if zone is None or re.fullmatch(r"[+-]\d\d:\d\d", zone):
         return
@@ -172,37 +174,37 @@ def _require_zone(type: pa.DataType, name: str, where: str) -> None:
         zoneinfo.ZoneInfo(zone)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
         raise InputError(
-            f"{where}: column {shown(name)} has the time zone {shown(zone)}, which does not exist: give it one that "
-            "does, such as 'UTC', 'Europe/Berlin' or '+01:00'"
+            f"{where}: column {shown(name)} has the time zone {shown(zone)}, which does not exist",
+            "give it one that does, such as 'UTC', 'Europe/Berlin' or '+01:00'",
         ) from None
 
 
-def _refused(type: pa.DataType) -> str:
+def _refused(type: pa.DataType) -> tuple[str, str]:
+    """(what a column of that type holds, how to write it instead)."""
     from pyarrow import types
 
-    advice = "; spread them over columns of their own, or leave the column out with"
     if types.is_struct(type) or types.is_map(type) or types.is_nested(type):
         kind = "records" if types.is_struct(type) else "maps" if types.is_map(type) else "lists"
-        return kind + advice
+        return kind, "spread them over columns of their own"
     if types.is_binary(type) or types.is_large_binary(type) or types.is_fixed_size_binary(type):
-        return "bytes; write them as text, or leave the column out with"
-    return f"values of the type {type}; write them as numbers, words or dates, or leave the column out with"
+        return "bytes", "write them as text"
+    return f"values of the type {type}", "write them as numbers, words or dates"
 
 
 def plain(
     table: pa.Table, where: str, schema: pa.Schema | None = None, first_row: int = 0, *, finite: bool = True
 ) -> pa.Table:
-    """The table in plain types, null as the only mark of a missing cell (NaN becomes null).
+    """The table in plain types, with null as the only mark of a missing cell (NaN becomes null).
 
     Args:
         table: any table; its names must be those of ``schema``, in the same order.
-        where: what an error names.
-        schema: the plain types to give; those of :func:`plain_schema` without it.
-        first_row: the number of the table's first row in the whole.
+        where: what messages call the data.
+        schema: the plain types to give; by default those of :func:`plain_schema`.
+        first_row: the row number of the table's first row, for messages.
         finite: whether infinite numbers are refused.
 
     Raises:
-        InputError: a type without a plain one, an infinite number, or a value that its type cannot hold.
+        InputError: a type has no plain one, a number is infinite, or its type cannot hold a value.
     """
     schema = plain_schema(table.schema, where) if schema is None else schema
     columns = []
@@ -213,14 +215,15 @@ def plain(
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
                 raise InputError(
                     f"{where}: column {shown(field.name)} of type {column.type} holds values that do not fit "
-                    f"the type {field.type}; write them as numbers or words of one kind."
+                    f"the type {field.type}",
+                    "write them as numbers or words of one kind",
                 ) from error
         if pa.types.is_floating(field.type) and not pc.all(pc.is_finite(column), min_count=0).as_py():
             row = pc.index(pc.is_inf(column), True).as_py()
             if row >= 0 and finite:
                 raise InputError(
-                    f"{where}: column {shown(field.name)}, row {first_row + row} is not finite ({column[row]}); "
-                    "give a finite number, or leave the cell empty."
+                    f"{where}: column {shown(field.name)}, row {first_row + row} is not finite ({column[row]})",
+                    "give a finite number, or leave the cell empty",
                 )
             column = pc.if_else(pc.is_nan(column), None, column)
         columns.append(column)
@@ -228,7 +231,7 @@ def plain(
 
 
 def joined_type(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
-    """The type that holds the values of two plain types, or None where they mean different things.
+    """The type that can hold the values of two plain types, or None if they mean different things.
 
     >>> import pyarrow as pa
     >>> joined_type(pa.int32(), pa.int64()), joined_type(pa.int8(), pa.float32()), joined_type(pa.int8(), pa.string())

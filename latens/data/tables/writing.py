@@ -1,4 +1,4 @@
-"""Tables out: .csv, .tsv, .parquet, .feather, whole or batch by batch, each file atomically."""
+"""Write tables as .csv, .tsv, .parquet or .feather, whole or batch by batch, each file atomically."""
 
 from __future__ import annotations
 
@@ -24,14 +24,13 @@ from latens.schema.times import Times
 def write_table(path: str | os.PathLike[str], table: pa.Table) -> None:
     """Write a table atomically in the format that the extension of ``path`` names.
 
-    Parquet and feather keep names and types. In a csv, reading gives back what
-    :func:`latens.data.tables.files.read_table` can tell apart: bool, int64, double, string, date32, ``timestamp[us]``
-    without a zone or in UTC, and columns of nulls; not words that look like numbers, dates or missing cells, nor spaces
-    around words.
+    Parquet and feather keep names and types. From a csv, :func:`latens.data.tables.files.read_table` restores bool,
+    int64, double, string, date32, ``timestamp[us]`` without a zone or in UTC, and columns of nulls; it does not restore
+    words that look like numbers, dates or missing cells, nor spaces around words.
 
     Raises:
         InputError: another extension, a missing folder, columns without a name of their own or of a type without a
-            plain one, or a full disk; nothing is left behind.
+            plain one, or a full disk; no file is left behind.
 
     >>> import pyarrow as pa, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -47,14 +46,14 @@ def write_table(path: str | os.PathLike[str], table: pa.Table) -> None:
 
 
 class TableWriter:
-    """A table written batch by batch, which appears at ``path`` when the block ends without an exception.
+    """Write a table batch by batch; it appears at ``path`` when the block ends without an exception.
 
     Args:
         path: ``.csv``, ``.tsv``, ``.parquet``, ``.feather``, ``.arrow`` or ``.ipc``.
         schema: names and types of every batch.
 
     Raises:
-        InputError: as :func:`write_table`, or a batch of another schema.
+        InputError: as in :func:`write_table`, or a batch has another schema.
 
     >>> import pyarrow as pa, tempfile
     >>> batch = pa.record_batch({"a": [1, 2]})
@@ -70,9 +69,9 @@ class TableWriter:
         self.path, self.schema = Path(path), schema
         suffix = self.path.suffix.lower()
         if suffix not in (".csv", ".tsv", ".parquet", *FEATHER):
-            raise InputError(f"cannot write {path}: the extension must be .csv, .tsv, .parquet or .feather.")
+            raise InputError(f"cannot write {path}: the extension must be .csv, .tsv, .parquet or .feather")
         if not schema.names:
-            raise InputError(f"cannot write {path}: the table has no columns.")
+            raise InputError(f"cannot write {path}, as the table has no columns", "give it one")
         require_names(schema.names, f"cannot write {path}")
         plain_schema(schema, f"cannot write {path}")
         self.delimiter = {".csv": ",", ".tsv": "\t"}.get(suffix)
@@ -105,8 +104,8 @@ class TableWriter:
         """Append the rows of a batch; they must have the writer's names and types."""
         if not batch.schema.equals(self.schema):
             raise InputError(
-                f"cannot write {self.path}: a batch has the columns {_described(batch.schema)}, the file has "
-                f"{_described(self.schema)}."
+                f"cannot write {self.path}, as a batch has the columns {_described(batch.schema)}",
+                f"give those of the file, {_described(self.schema)}",
             )
         table = pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch
         if self._writer is None:
@@ -118,7 +117,7 @@ class TableWriter:
             self._writer.write_table(table)
         except pa.ArrowInvalid as error:
             reason = " ".join(str(error).split())
-            raise InputError(f"cannot write {self.path}: {reason:.200}.") from error
+            raise InputError(f"cannot write {self.path} ({reason:.200})", "write it as .csv or .parquet") from error
 
 
 def _described(schema: pa.Schema) -> str:
@@ -129,7 +128,7 @@ def _described(schema: pa.Schema) -> str:
 
 
 def header_line(names: Sequence[str], delimiter: str) -> bytes:
-    """The first line of a file; quoted where a name could be taken for a number. A row index has no name."""
+    """The first line of a file; names that could be read as numbers are quoted. A row index has no name."""
     names = ["" if j == 0 and name.startswith(INDEX) and names[1:] else name for j, name in enumerate(names)]
     first, always = io.StringIO(), any(DATUM.fullmatch(name.strip()) or name.startswith("#") for name in names)
     style = {"delimiter": delimiter, "lineterminator": "\n", "quoting": csv.QUOTE_ALL if always else csv.QUOTE_MINIMAL}
@@ -138,8 +137,8 @@ def header_line(names: Sequence[str], delimiter: str) -> bytes:
 
 
 def lines(rows: pa.Table, delimiter: str) -> bytes:
-    r"""Rows as text: the shortest number that reads back the same (a point in every double), ISO dates, null as an
-    empty cell, and words in quotes where they need them.
+    r"""Rows as text: the shortest digits that read back as the same number (a point in every double), ISO dates, an
+    empty cell for null, and words in quotes if they need them.
 
     >>> import pyarrow as pa
     >>> lines(pa.table({"a": [0.1, 2.0, None], "b": ["x", 'say "y" now', "z,"]}), ",")
@@ -148,7 +147,7 @@ def lines(rows: pa.Table, delimiter: str) -> bytes:
     if rows.num_rows == 0:
         return b""
     cells = [_as_text(column.combine_chunks(), delimiter) for column in rows.columns]
-    if len(cells) == 1:  # an empty line is no row
+    if len(cells) == 1:  # an empty line would not be a row
         cells = [cells[0].fill_null('""')]
     cells[-1] = pc.binary_join_element_wise(
         cells[-1], pa.scalar("\n"), "", null_handling="replace", null_replacement=""
@@ -158,7 +157,7 @@ def lines(rows: pa.Table, delimiter: str) -> bytes:
 
 
 def _shortest(times: pa.Array) -> pa.Array:
-    """Times, or durations, in seconds where none of them has a fraction of one."""
+    """Times, or durations, in seconds if none of them has a fraction of a second."""
     try:
         return times.cast(pa.duration("s") if pa.types.is_duration(times.type) else pa.timestamp("s", times.type.tz))
     except pa.ArrowInvalid:
@@ -171,7 +170,7 @@ def _as_text(column: pa.Array, delimiter: str) -> pa.Array:
     if pa.types.is_duration(column.type):
         column = _shortest(column)
         digits = {"s": 0, "ms": 3, "us": 6, "ns": 9}[column.type.unit]
-        below = (pc.min(column.cast(pa.int64())).as_py() or 0) < 0  # to pandas the 0 of "-0 days" has no sign
+        below = (pc.min(column.cast(pa.int64())).as_py() or 0) < 0  # pandas ignores the sign of "-0 days"
         pattern = ("" if below else "%j days ") + "%H:%M:%S" + (".%f" if digits else "")
         return Times(str(column.type), pattern=pattern, digits=digits).write(column)
     if pa.types.is_floating(column.type):
