@@ -1,7 +1,7 @@
 """Kills `latens fit` at every file operation, resumes it, and compares what comes out; run by test_resume.py.
 
     python killing.py FOLDER STRIDE         ->   one JSON object on the last line
-    python killing.py FOLDER COUNT seeds    ->   the same for several seeds as one run, killed at COUNT places
+    python killing.py FOLDER COUNT seeds    ->   the same for several seeds, killed at COUNT places
 
 A child process is forked for each run, after the imports, and sends itself SIGKILL just before or after its n-th file
 operation (flush to disk, rename, removal, new folder): no clean-up of Python's runs. It is then resumed until it ends.
@@ -168,7 +168,7 @@ def main(folder: Path, stride: int) -> dict[str, Any]:
 
 
 def several(folder: Path, count: int) -> dict[str, Any]:
-    """``latens fit --seeds 3`` of small models: one batched run, whose joint checkpoint is written at every step."""
+    """``latens fit --seeds 3``, a checkpoint written at every step."""
     import latens.cli.commands.many  # noqa: F401
     from latens import report
     from latens.cli.main import main as cli

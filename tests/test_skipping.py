@@ -14,13 +14,10 @@ from torch import nn
 
 import latens
 from latens import InputError, conditionals, models, objectives, priors
-from latens.data.loader import ArrayLoader
 from latens.errors import FitError
-from latens.training import Checkpoints, NonFiniteError, Settings, Trainer
+from latens.training import Checkpoints, NonFiniteError, Settings
 from latens.training.checkpoint import state_of
-from latens.training.member import Member
 from latens.training.settings import learning_rate_at
-from latens.training.together import Together
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PLAN: dict[str, Any] = {"epochs": 8, "learning_rate": 0.02, "warmup": 0.1, "clip": 5.0}
@@ -116,24 +113,6 @@ def test_a_resumed_run_leaves_out_the_same_updates(tmp_path: Path):
     assert first.skipped and timeless(second.history) == timeless(whole.history)
     assert_same(state_of(second.model), state_of(whole.model))
     assert_same(second.players["model"].state(), whole.players["model"].state())
-
-
-def test_models_trained_as_one_leave_out_each_its_own():
-
-    def parts(kind: Any, seed: int) -> Any:
-        settings = Settings(batch_size=12, device="cpu", seed=seed, skip_norm=LONGEST, **PLAN).settle(48)
-        loader = ArrayLoader(torch.as_tensor(wild(), dtype=torch.float64), batch_size=12, seed=seed)
-        return kind(vae(variance=0.1, seed=seed, dtype=torch.float64), objectives.ELBO(), loader, None, settings)
-
-    members = [parts(Member, seed) for seed in range(3)]
-    Together(members).run()
-    singles = [parts(Trainer, seed).run() for seed in range(3)]
-    assert len({sum(row["skipped"] for row in single.history) for single in singles}) > 1
-    for member, single in zip(members, singles):
-        assert member.failure is None and member.players["model"].taken == single.players["model"].taken
-        assert [row["skipped"] for row in member.history] == [row["skipped"] for row in single.history]
-        for name, tensor in state_of(member.model).items():
-            torch.testing.assert_close(tensor, state_of(single.model)[name], rtol=0, atol=1e-9, msg=name)
 
 
 @pytest.mark.parametrize("more", [{}, {"compile": True, "backend": "eager"}], ids=["eager", "captured"])

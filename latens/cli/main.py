@@ -124,8 +124,8 @@ def sweep(
     settings: Any = None,
     quiet: Json = False,
 ) -> Any:
-    """Fit every combination of some options, and compare them on held-out rows. Small models of one structure are
-    trained together. Options of the recipe are given like the others (--beta 4), those that vary by --grid."""
+    """Fit every combination of some options, and compare them on held-out rows. Small models share the cores, a
+    process each. Options of the recipe are given like the others (--beta 4), those that vary by --grid."""
     context.with_resource(workers.waiting(seeds * math.prod(len(values.split(",")) for values in grid or ())))
     from latens.cli import commands
 

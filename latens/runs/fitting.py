@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 import re
 import shlex
-from collections.abc import Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,11 +33,10 @@ from latens.tensors import trees
 from latens.tensors.randomness import Key, seeded
 from latens.tensors.trees import Tree
 from latens.training import Processes, Progress, Settings, Trainer
-from latens.training.checkpoint import Checkpoints, Log, load_state
+from latens.training.checkpoint import Log, load_state
 from latens.training.diagnosis import left_out
-from latens.training.member import Member
 from latens.training.processes import check_device
-from latens.training.together import Together
+from latens.training.threads import is_small
 
 SAMPLE_ROWS, SAMPLE_CELLS = 20_000, 100_000_000  # of the sample that starting values are taken from
 CONDITIONS_KEPT = 500  # rows of conditions that a run remembers
@@ -82,7 +79,7 @@ def execute(
     streamed, conditions and all."""
     processes = Processes(run.settings.device)
     with run.whole(), runs.at_work(run.folder) if run.folder and processes.is_main else nullcontext():
-        trainer = _trainer(Trainer, run, train, held, transform=transform, progress=progress, processes=processes)
+        trainer = _trainer(run, train, held, transform, progress, processes)
         trainer.run()
         _conclude(run, trainer)
         if run.folder and processes.is_main:
@@ -90,13 +87,10 @@ def execute(
     return run
 
 
-AnyTrainer = TypeVar("AnyTrainer", bound=Trainer)
-
-
 def _trainer(
-    kind: type[AnyTrainer], run: Run, train: ModelRows | Streamed, held: ModelRows | None = None, *,
-    transform: Transform | None = None, progress: Progress | None = None, processes: Processes | None = None,
-) -> AnyTrainer:  # fmt: skip
+    run: Run, train: ModelRows | Streamed, held: ModelRows | None, transform: Transform | None,
+    progress: Progress | None, processes: Processes,
+) -> Trainer:  # fmt: skip
     """The trainer of a run, its batches and what it writes after every round."""
     settings = run.settings
     options: dict[str, Any] = {"seed": settings.seed, "transform": transform}
@@ -114,7 +108,7 @@ def _trainer(
     few = 0 if held is None else min(512, max(16, -(-len(held) // 40)))
     shown = None if held is None else held.loader(few, shuffle=False, **options)
     log = Log(runs.checkpoints(run.folder) if run.folder else None, progress, keep)
-    return kind(run.model, run.objective, loader, shown, settings, log, processes=processes)
+    return Trainer(run.model, run.objective, loader, shown, settings, log, processes=processes)
 
 
 def _conclude(run: Run, trainer: Trainer) -> None:
@@ -130,82 +124,17 @@ def _conclude(run: Run, trainer: Trainer) -> None:
     run.status = "finished"
 
 
-# Several runs as one
+# Several runs at once
 
-TOGETHER_WORK = 30_000_000  # parameters x rows of a step: beyond, arithmetic is all there is on a CPU core
-TOGETHER_CELLS = 20_000_000  # of the rows of all runs, which have each their own
-
-
-def are_few(rows: Rows, count: int) -> bool:
-    """Whether ``count`` copies of the rows, one a run, are little to hold at once."""
-    return count * len(rows) * math.prod(rows.schema.shape) <= TOGETHER_CELLS
+SHARED_CELLS = 20_000_000  # of the rows of all processes, which have each their own
 
 
-def is_small(run: Run) -> bool:
-    """Whether runs like this one are better trained as one than in turn: small dense networks, of which a step costs
-    much besides its arithmetic."""
-    work = run.parameters * int(run.settings.batch_size)
-    return not has_convolutions(run.model) and work <= TOGETHER_WORK * (1 if is_on_cpu(run) else 20)
-
-
-def is_on_cpu(run: Run) -> bool:
-    return Processes(run.settings.device).device.type == "cpu"
-
-
-def join(
-    ready: list[tuple[Run, Parts]], *, store: Checkpoints | None = None, names: Sequence[str] = (),
-    progress: Progress | None = None,
-) -> Together:  # fmt: skip
-    """Runs with the rows they train on as one batched run; ``NotTogether`` where they cannot be."""
-    said = progress or Progress()
-    members = [
-        _trainer(Member, run, *parts, progress=Named(said, name))
-        for (run, parts), name in zip(ready, list(names) or [run.name for run, _ in ready], strict=True)
-    ]
-    for (run, _), member in zip(ready, members, strict=True):
-        member.finish = partial(_finish_member, run, member)
-    return Together(members, store=store, names=names, progress=progress)
-
-
-class Named(Progress):
-    """Hands on the notes of one of several runs, with its name."""
-
-    def __init__(self, to: Progress, name: str):
-        self.to, self.name = to, name
-
-    def note(self, text: str) -> None:
-        self.to.note(f"{self.name}: {text}")
-
-
-def _finish_member(run: Run, member: Member) -> None:
-    _conclude(run, member)
-    if run.folder and not runs.is_finished(run.folder):
-        run.finish()
-
-
-def execute_together(together: Together, ready: list[Run]) -> None:
-    """Train the joined runs, each in its folder, from the joint checkpoint if there is one. A run that fails has its
-    own checkpoint; the others go on."""
-    folders = [run.folder for run in ready if run.folder is not None]
-    for run, member in zip(ready, together.members, strict=True):
-        member.store = runs.checkpoints(run.folder) if run.folder else None
-    kept = together.store
-    try:
-        with ExitStack() as work:
-            for folder in folders:
-                work.enter_context(runs.at_work(folder))
-            if kept is not None and kept.folder.exists():
-                kept.tidy()
-            together.run()
-    except BaseException:
-        if kept is None or not kept.exists():
-            for run in ready:
-                run.abandon()
-        raise
-    if kept is not None and kept.folder.exists():
-        for path in kept.folder.glob("*"):
-            path.unlink()
-        kept.folder.rmdir()
+def can_share(run: Run, rows: Rows, processes: int) -> bool:
+    """Whether runs like this one are better made in several processes than in turn: their steps are too small for
+    several cores, and a copy of the rows in each process is little to hold."""
+    cells = processes * len(rows) * math.prod(rows.schema.shape)
+    is_on_cpu = Processes(run.settings.device).device.type == "cpu"
+    return is_on_cpu and cells <= SHARED_CELLS and is_small(run.model, int(run.settings.batch_size))
 
 
 def fit_recipe(

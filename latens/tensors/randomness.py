@@ -7,15 +7,12 @@ A training step seeds torch from ``(seed, step)``; nothing else carries state, s
 * ``shared``: all rows have the same K noise vectors (``score_samples``: the score of a row depends on no other row);
 * ``part(start, total)``: this process holds rows ``start …`` of a joint batch of ``total`` rows and takes its share of
   the joint noise, so that several processes draw what one process would have drawn.
-
-Where several models run as one, the noise of each is drawn outside with its own seed and passed in with :func:`taped`.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from enum import IntEnum, unique
 
 import torch
@@ -136,53 +133,10 @@ def part(start: int, total: int) -> contextlib.AbstractContextManager[None]:
     return _with_layout((start, total))
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """The request of one call of :func:`standard_normal`."""
-
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-    device: torch.device
-
-    def again(self) -> Tensor:
-        """The noise that the call would draw now."""
-        return torch.randn(self.shape, dtype=self.dtype, device=self.device)
-
-
-_tape: Iterator[Tensor] | None = None
-_record: list[Drawn] | None = None
-
-
-@contextlib.contextmanager
-def taped(noise: Sequence[Tensor]) -> Iterator[None]:
-    """Inside, :func:`standard_normal` draws nothing and returns the tensors of ``noise``, one per call."""
-    global _tape
-    before, _tape = _tape, iter(noise)
-    try:
-        yield
-    finally:
-        _tape = before
-
-
-@contextlib.contextmanager
-def recorded() -> Iterator[list[Drawn]]:
-    """Give the list of the requests that :func:`standard_normal` gets inside; rows are independent."""
-    global _record
-    before, _record = _record, []
-    try:
-        yield _record
-    finally:
-        _record = before
-
-
 def standard_normal(samples: Sequence[int], like: Tensor) -> Tensor:
     """Standard normal noise ``[*samples, *like.shape]`` in the layout in force; the first axis of ``like`` is that of
     rows.
     """
-    if _tape is not None:
-        return next(_tape)
-    if _record is not None:
-        _record.append(Drawn((*samples, *like.shape), like.dtype, like.device))
     start, total = _layout
     shape, count = list(like.shape), len(samples)
     if total == 0 or not shape:

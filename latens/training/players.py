@@ -116,10 +116,11 @@ class PlayerOptimizer:
         }
         for group, decay in self.groups:
             moved = [p for p in group if id(p) in by_parameter]
-            self.fused_(moved, [by_parameter[id(p)] for p in moved], [self.moments[p] for p in moved], factor, decay)
+            found, moments = [by_parameter[id(p)] for p in moved], [self.moments[p] for p in moved]
+            self._descend_fused(moved, found, moments, factor, decay)
 
     @torch.no_grad()
-    def fused_(
+    def _descend_fused(
         self, parameters: list[Any], grads: list[Tensor], moments: list[Any], factor: float, decay: float
     ) -> None:
         """The step in torch's fused kernel, for tensors in one layout on processors or CUDA."""

@@ -15,7 +15,7 @@ from latens.training.settings import Settings
 SMALL = 40_000_000  # multiplications (weights x rows) up to which waking a second thread costs more than it computes
 
 
-def is_small(model: nn.Module, rows: int, models: int = 1) -> bool:
+def is_small(model: nn.Module, rows: int) -> bool:
     """Whether a step on so many rows is too little for several threads: from counts alone, so that a resumed run, which
     must add in the same order, decides the same.
 
@@ -23,16 +23,16 @@ def is_small(model: nn.Module, rows: int, models: int = 1) -> bool:
     (True, False, False)
     """
     weights = sum(p.numel() for p in model.parameters())
-    return not has_convolutions(model) and weights * rows * models <= SMALL
+    return not has_convolutions(model) and weights * rows <= SMALL
 
 
 @contextmanager
-def threads_for(model: nn.Module, settings: Settings, models: int = 1) -> Iterator[None]:
+def threads_for(model: nn.Module, settings: Settings) -> Iterator[None]:
     """Inside, torch computes on one thread where a step is small and idle threads sleep (OMP_WAIT_POLICY, which the
     command line sets); on as many as before otherwise, and afterwards. Threads that spin, as they do in a process that
     sets nothing, need no waking."""
     before, sleep = torch.get_num_threads(), os.environ.get("OMP_WAIT_POLICY", "").upper() == "PASSIVE"
-    if before > 1 and sleep and is_small(model, int(settings.batch_size), models):
+    if before > 1 and sleep and is_small(model, int(settings.batch_size)):
         torch.set_num_threads(1)
     try:
         yield

@@ -223,11 +223,6 @@ class Ready:
     validation: Any
     split: Split | None
 
-    @property
-    def task(self) -> tuple[Run, fitting.Parts]:
-        assert self.parts is not None
-        return self.run, self.parts
-
 
 def ready(asked: Fit, source: AnySource, rows: AnyRows, extra: dict[str, Any]) -> Ready:
     """A new run, without its folder."""
@@ -341,8 +336,8 @@ class Quiet(Progress):
 
 def _executed(made: Ready, rows: AnyRows, how: How) -> Ready:
     """The run after its last step."""
-    run, parts = made.task
-    assert run.folder is not None
+    run, parts = made.run, made.parts
+    assert run.folder is not None and parts is not None
     if not how.quiet:
         introduce(run, rows)
     line = runs.resume_line(run.folder, run.name)

@@ -1,10 +1,8 @@
-"""Many fits to the same data, one a seed or others: together where the models allow it, small ones in several
-processes, or in turn."""
+"""Many fits to the same data, one a seed or others: small ones in several processes, the rest in turn."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,35 +12,17 @@ import torch
 
 from latens.cli import workers
 from latens.cli.commands.answer import Answer, over_seeds
-from latens.cli.commands.fitting import (
-    Fit,
-    How,
-    Ready,
-    bar,
-    finish,
-    fit_one,
-    introduce,
-    ready,
-    ready_again,
-    resume_one,
-)
+from latens.cli.commands.fitting import Fit, How, fit_one, ready, resume_one
 from latens.cli.commands.shares import Others
 from latens.cli.commands.sources import AnyRows, AnySource
-from latens.data import Source
 from latens.data.streams.sources import Stream
 from latens.data.streams.survey import Streamed
 from latens.errors import FitError, InputError, Stopped
 from latens.machine.atomic import write_text
 from latens.runs import fitting
 from latens.runs import record as runs
-from latens.training import Checkpoints, Interrupted
 from latens.training.checkpoint import sealed, unseal
 from latens.training.processes import launched
-from latens.training.stacked import NotTogether
-
-MOST = 32  # runs in one batch
-FREE = ("seed", "learning_rate", "weight_decay", "kl_warmup", "average", "clip", "skip_norm", "patience", "keep")
-
 
 # Once a seed
 
@@ -85,7 +65,7 @@ def new_folder(folder: Path, name: str, record: dict[str, Any], places: str) -> 
 
 
 def _each_seed(folder: Path, asked: Fit, source: AnySource, rows: AnyRows, seeds: int, how: How) -> Answer:
-    """Fit, continue or take up the run of every seed: together where that is possible, otherwise in turn."""
+    """Fit, continue or take up the run of every seed."""
     first = int(asked.settings.get("seed", 0))
     jobs = [
         replace(asked, out=str(part), settings=asked.settings | {"seed": first + number})
@@ -141,13 +121,10 @@ def asked_again(record: dict[str, Any], path: Path, own: str | None) -> Fit:
 # Many
 
 
-Chunk = tuple[str, list[Fit]]  # the folder of the joint checkpoint, and those that may be trained together
-
-
 @dataclass(frozen=True)
 class Many:
-    """What many fits have in common: ``root``, where joint checkpoints lie; ``line``, which continues everything; and
-    how they are made."""
+    """What many fits have in common: ``root``, the folder of all; ``line``, which continues everything; and how they
+    are made."""
 
     root: str
     line: str
@@ -156,53 +133,45 @@ class Many:
 
 def fit_all(many: Many, jobs: list[Fit], source: AnySource, rows: AnyRows) -> list[Answer | FitError]:
     """Fit, continue or take up every job; one answer each, or the error of a fit that failed by its numbers."""
-    count = _processes(jobs, source, rows)
-    shares = _shares(list(_chunks(Path(many.root), jobs, -(-len(jobs) // count))), count)
-    cores = torch.get_num_threads()
-    threads = cores // len(shares)
-    tasks = [
-        {"many": asdict(many), "threads": threads, "share": [(at, [vars(job) for job in part]) for at, part in share]}
-        for share in shares[1:]
-    ]
+    count, cores = _processes(jobs, source, rows), torch.get_num_threads()
+    shares, threads = [jobs[first::count] for first in range(count)], cores // count
+    tasks = [{"many": asdict(many), "threads": threads, "share": [vars(job) for job in share]} for share in shares[1:]]
     others = Others(tasks, threads, many.line)
     try:
         with others:
             torch.set_num_threads(threads)
-            answers = fit_chunks(many, shares[0], source, rows) | others.answers()
+            answers = fit_in_turn(many, shares[0], source, rows) | others.answers()
     finally:
         torch.set_num_threads(cores)
     return [answers[job.out] for job in jobs]
 
 
-def fit_chunks(many: Many, chunks: list[Chunk], source: AnySource, rows: AnyRows) -> dict[str, Answer | FitError]:
-    """The answers of all jobs of the chunks, by their folders: trained together where that can be, or in turn."""
-    done: dict[str, Ready | FitError] = {}
-    if not isinstance(source, Stream) and launched() == 1:
-        for folder, jobs in chunks:
-            done |= _train_together(many, Path(many.root, folder), jobs, source, rows)
-    return {job.out: _finished(many, job, done.get(job.out), source, rows) for _, jobs in chunks for job in jobs}
+def _processes(jobs: list[Fit], source: AnySource, rows: AnyRows) -> int:
+    """How many processes share the jobs: several where the models are small and on the processor's cores."""
+    count = workers.shared_by(len(jobs), torch.get_num_threads())
+    if count == 1 or launched() > 1 or isinstance(rows, Streamed):
+        return 1
+    return count if fitting.can_share(ready(jobs[0], source, rows, {}).run, rows, count) else 1
 
 
 def work_on(task: dict[str, Any]) -> dict[str, Answer | FitError]:
     """A share of :func:`fit_all`, in a process of its own, which reads the data anew."""
     torch.set_num_threads(task["threads"])
     many = Many(**task["many"] | {"how": How(**task["many"]["how"] | {"quiet": True})})
-    chunks = [(folder, [Fit.from_json(job) for job in jobs]) for folder, jobs in task["share"]]
-    asked = chunks[0][1][0]
-    rows = asked.rows(source := asked.read())
-    return fit_chunks(many, chunks, source, rows)
+    jobs = [Fit.from_json(job) for job in task["share"]]
+    rows = jobs[0].rows(source := jobs[0].read())
+    return fit_in_turn(many, jobs, source, rows)
 
 
-def _finished(
-    many: Many, job: Fit, made: Ready | FitError | None, source: AnySource, rows: AnyRows
-) -> Answer | FitError:
-    """The answer of a job that was trained with others (``made``), or is trained, continued or taken up here."""
+def fit_in_turn(many: Many, jobs: list[Fit], source: AnySource, rows: AnyRows) -> dict[str, Answer | FitError]:
+    """The answers of all jobs, by their folders."""
+    return {job.out: _fit(many, job, source, rows) for job in jobs}
+
+
+def _fit(many: Many, job: Fit, source: AnySource, rows: AnyRows) -> Answer | FitError:
+    """The answer of a job, which is begun, continued or taken up."""
     path = Path(job.out)
     try:
-        if isinstance(made, FitError):
-            return made
-        if made is not None:
-            return finish(made, rows, many.how)
         if (path / "run.json").exists():
             return resume_one(str(path), many.how)
         return fit_one(job, source, job.rows(source, rows) if isinstance(source, Stream) else rows, many.how)
@@ -212,122 +181,3 @@ def _finished(
         where = path.name if path.parent == Path(many.root) else f"{path.parent.name}/{path.name}"
         said = f"interrupted in {where.replace('seed-', 'seed ')}: continue with `{many.line}`"
         raise Stopped(said) from error
-
-
-def _processes(jobs: list[Fit], source: AnySource, rows: AnyRows) -> int:
-    """How many processes share the jobs: several where the models are small and on the processor's cores."""
-    count = workers.shared_by(len(jobs), torch.get_num_threads())
-    if count == 1 or launched() > 1 or isinstance(rows, Streamed) or not fitting.are_few(rows, len(jobs)):
-        return 1
-    first = ready(jobs[0], source, rows, {}).run
-    return count if fitting.is_small(first) and fitting.is_on_cpu(first) else 1
-
-
-def _shares(chunks: list[Chunk], count: int) -> list[list[Chunk]]:
-    """The chunks in ``count`` shares or fewer, each chunk to the share that has the fewest jobs."""
-    shares: list[list[Chunk]] = [[] for _ in range(count)]
-    for chunk in sorted(chunks, key=lambda chunk: -len(chunk[1])):
-        min(shares, key=lambda share: sum(len(jobs) for _, jobs in share)).append(chunk)
-    return [share for share in shares if share]
-
-
-def _chunks(root: Path, jobs: list[Fit], most: int) -> Iterator[Chunk]:
-    """The jobs whose models may have one structure, at most ``MOST`` and ``most`` at a time; those that were begun
-    together stay together."""
-    left = {str(Path(job.out).relative_to(root)): job for job in jobs}
-    for folder in sorted(root.glob("together-*")):
-        names = _names_of(folder)
-        if not set(names) <= left.keys():
-            raise InputError(f"{folder} belongs to other runs: remove it, and the runs begin anew")
-        if names:
-            yield folder.name, [left.pop(name) for name in names]
-    for group in _alike(left.values()):
-        for start in range(0, len(group), min(MOST, most)):
-            chunk = group[start : start + min(MOST, most)]
-            first = str(Path(chunk[0].out).relative_to(root))
-            yield f"together-{first.replace(os.sep, '-')}", chunk
-
-
-def _names_of(folder: Path) -> list[str]:
-    """The names of those whose joint checkpoint lies in the folder; none where there is no checkpoint."""
-    names = Checkpoints(folder).load()[1].get("names") if Checkpoints(folder).exists() else []
-    if not isinstance(names, list):
-        raise InputError(f"{folder} belongs to other runs: remove it, and the runs begin anew")
-    return names
-
-
-def _alike(jobs: Iterable[Fit]) -> list[list[Fit]]:
-    """Groups of jobs whose models may have one structure: floats may differ, and beta, but for a zero, which leaves a
-    term out."""
-    groups: dict[str, list[Fit]] = {}
-    for job in jobs:
-        options = {name: _free(value) if isinstance(value, float) or name == "beta" else value
-                   for name, value in job.options.items()}  # fmt: skip
-        settings = {name: value for name, value in job.settings.items() if name not in FREE}
-        settings["weight_decay"] = _free(job.settings.get("weight_decay", 0))
-        key = repr((job.recipe, sorted(options.items()), sorted(settings.items())))
-        groups.setdefault(key, []).append(job)
-    return list(groups.values())
-
-
-def _free(value: Any) -> str:
-    return "zero" if value == 0 else "some number"
-
-
-def _train_together(
-    many: Many, folder: Path, chunk: list[Fit], source: Source, rows: Any
-) -> dict[str, Ready | FitError]:
-    """Train those of the chunk that are not finished as one run: {folder: run, or its failure}; {} where they are to be
-    trained in turn."""
-    store = Checkpoints(folder)
-    jobs = chunk if store.exists() else [job for job in chunk if _is_unbegun(Path(job.out))]
-    made = _small(many, jobs, source, rows)
-    if not made:
-        return {}
-    names = [str(Path(job.out).relative_to(many.root)) for job in jobs]
-    progress = bar(f"{made[0].run.name} x {len(made)}", many.how)
-    try:
-        together = fitting.join([one.task for one in made], store=store, names=names, progress=progress)
-    except NotTogether:
-        return {}
-    _open_folders(made, jobs)
-    if not many.how.quiet:
-        introduce(made[0].run, rows)
-    try:
-        fitting.execute_together(together, [one.run for one in made])
-    except Interrupted:
-        raise Stopped(f"interrupted; everything up to this step is kept: continue with `{many.line}`") from None
-    ends = zip(jobs, together.members, made, strict=True)
-    return {job.out: member.failure or one for job, member, one in ends
-            if member.failure or one.run.status == "finished"}  # fmt: skip
-
-
-def _small(many: Many, jobs: list[Fit], source: Source, rows: Any) -> list[Ready]:
-    """The runs of the jobs, begun or to be continued; none where they are fewer than two, or too large for a batch."""
-    made: list[Ready] = []
-    for job in jobs if len(jobs) > 1 and fitting.are_few(rows, len(jobs)) else ():
-        path = Path(job.out)
-        if (path / "run.json").exists():
-            made.append(ready_again(path, runs.read_record(path), source, rows, many.how.own))
-        else:
-            made.append(ready(job, source, rows, {}))
-        if not fitting.is_small(made[0].run):
-            return []
-    return made
-
-
-def _open_folders(made: list[Ready], jobs: list[Fit]) -> None:
-    """The folders of the runs that have none yet; where one cannot be made, none of the runs is at work."""
-    try:
-        for one, job in zip(made, jobs, strict=True):
-            if one.run.folder is None:
-                fitting.open_folder(one.run, job.out)
-    except BaseException:
-        for one in made:
-            one.run.abandon()
-        raise
-
-
-def _is_unbegun(path: Path) -> bool:
-    """Whether no step of the run in that folder is on disk."""
-    return not (path / "run.json").exists() or not (runs.is_finished(path) or runs.checkpoints(path).exists())
