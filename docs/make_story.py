@@ -47,8 +47,8 @@ STYLE = {
 
 
 def code_of(text: str) -> list[str]:
-    """The Python blocks of a page."""
-    return re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    """The Python blocks of a page, whose fences say "py": a build of the site runs those of "python", which would take long."""
+    return re.findall(r"```py\n(.*?)```", text, flags=re.DOTALL)
 
 
 def with_numbers(text: str, results: Mapping[str, float]) -> str:
@@ -209,8 +209,9 @@ def subspace(s: dict[str, Any]) -> None:
 
 def bend(s: dict[str, Any]) -> None:
     fig, axes = plt.subplots(1, 2, figsize=(6.4, 2.3), sharex=True, sharey=True)
-    pairs = [(s["line_again"], "PCA: a straight line", PCA_GREEN), (s["curve_again"], "autoencoder: a curve", AE_ORANGE)]
-    for ax, (again, title, colour) in zip(axes, pairs):
+    line = s["line_again"], "PCA: a straight line", PCA_GREEN
+    bent = s["curve_again"], "autoencoder: a curve", AE_ORANGE
+    for ax, (again, title, colour) in zip(axes, (line, bent)):
         ax.scatter(*s["curve"].T, s=5, color=INK, alpha=0.45, linewidths=0, rasterized=True)
         for row, other in list(zip(s["curve"], again))[::12]:
             ax.plot(*zip(row, other), color=colour, linewidth=0.8)
