@@ -47,7 +47,7 @@ STYLE = {
 
 
 def code_of(text: str) -> list[str]:
-    """The Python blocks of a page, whose fences say "py": a build of the site runs those of "python", which would take long."""
+    """The Python blocks of a page. Their fences say "py": a build of the site runs "python", and these take minutes."""
     return re.findall(r"```py\n(.*?)```", text, flags=re.DOTALL)
 
 
