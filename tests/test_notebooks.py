@@ -35,7 +35,6 @@ def test_notebooks_are_clean_and_explained(path: Path) -> None:
     assert sum(cell["cell_type"] == "markdown" for cell in found) >= len(found) // 3
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebooks_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
