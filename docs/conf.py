@@ -20,9 +20,10 @@ nitpicky = True
 
 # Markdown
 myst_enable_extensions = ["deflist", "dollarmath", "fieldlist"]
+myst_dmath_allow_digits = False  # "$5 and $6" are no formula
+myst_dmath_allow_space = False
 myst_heading_anchors = 4
-myst_links_external_new_tab = True
-suppress_warnings = ["myst.header"]  # a generated page may begin below its include
+smartquotes = False  # quotes in a line of help are those to type
 
 # Docstrings
 autodoc_default_options = {"members": True, "show-inheritance": True}

@@ -13,11 +13,6 @@ from typing import Any
 MARK = "<!-- generated -->"
 
 
-def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    lines = [head, ("---",) * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
 def in_words(text: str) -> str:
     """A help text as Markdown: what the user writes stands as code."""
     return re.sub(r"(?<![`\w-])(--?[a-z][\w-]*(?:[= ][A-Z]+)?)(?![`\w-])", r"`\1`", " ".join(text.split()))
@@ -25,17 +20,17 @@ def in_words(text: str) -> str:
 
 def commands() -> str:
     """Each command: how it is called, what it does, its options under the titles of its help."""
-    from latens.cli.main import app
     from typer.main import get_command
+
+    from latens.cli.main import app
 
     parts = []
     for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
         context = command.context_class(command, info_name=f"latens {name}")
-        usage = " ".join(command.collect_usage_pieces(context))
+        usage = " ".join(command.collect_usage_pieces(context)).replace("[[", "[").replace("]]", "]")
         parts += [f"## latens {name}", f"```text\nlatens {name} {usage}\n```", in_words(command.help or "")]
         for title, parameters in titled(command):
-            rows = [written(parameter, context) for parameter in parameters]
-            parts += [f"**{title}**" if title else "", table(("option", "meaning"), rows)]
+            parts += [f"**{title}**" if title else "", *(written(parameter, context) for parameter in parameters)]
     return "\n\n".join(filter(None, parts))
 
 
@@ -52,21 +47,21 @@ def titled(command: Any) -> list[tuple[str, list[Any]]]:
     return [(title, parameters) for title, parameters in found.items() if parameters]
 
 
-def written(parameter: Any, context: Any) -> tuple[str, str]:
+def written(parameter: Any, context: Any) -> str:
     """A parameter as its line of the help is: names with what stands for a value, what it does."""
     names, text = parameter.get_help_record(context)
-    return f"`{names}`", in_words(text)
+    return f"`{names}`\n: {in_words(text)}"
 
 
 def settings() -> str:
-    """The fields of ``Settings``: values, help, default."""
+    """The fields of ``Settings``: default, help, values."""
     from latens.training.settings import Settings
 
-    rows = [
-        (f"`{each.name}`", f"`{each.default!r}`", each.metadata["values"].words, in_words(each.metadata["help"]))
-        for each in fields(Settings)
-    ]
-    return table(("setting", "default", "values", "meaning"), rows)
+    parts = []
+    for each in fields(Settings):
+        text, values = in_words(each.metadata["help"]), each.metadata["values"].words
+        parts.append(f"`{each.name} = {each.default!r}`\n: {text} Values: {values}.")
+    return "\n\n".join(parts)
 
 
 PAGES: dict[str, Callable[[], str]] = {"reference/commands": commands, "reference/settings": settings}

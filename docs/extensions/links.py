@@ -9,9 +9,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from sphinx.util import logging
-
-log = logging.getLogger(__name__)
 LOADED = {"img": "src", "script": "src", "iframe": "src", "source": "src", "link": "href"}
 
 
@@ -54,14 +51,16 @@ def faults(folder: Path) -> list[str]:
             elif anchor and target in pages and anchor not in pages[target].anchors:
                 found.append(f"{place} points to {address}, an anchor that is not there")
     for style in folder.rglob("*.css"):
-        loaded = re.findall(r"(?:@import|url\()\s*['\"]?(?:https?:)?//[^'\")\s]+", style.read_text("utf-8"))
+        loaded = re.findall(r"(?:@import|url\()\s*['\"]?((?:https?:)?//[^'\")\s]+)", style.read_text("utf-8"))
         found += [f"{style.name} loads {address} from elsewhere" for address in loaded]
     return found
 
 
 def check(app: Any, error: Exception | None) -> None:
+    from sphinx.util import logging
+
     for fault in faults(Path(app.outdir)) if error is None and app.builder.format == "html" else ():
-        log.warning("%s", fault)
+        logging.getLogger(__name__).warning("%s", fault)
 
 
 def setup(app: Any) -> dict[str, bool]:

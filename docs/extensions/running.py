@@ -56,7 +56,8 @@ class Session:
                 raise RuntimeError(f"{code}{out.getvalue()}{type(error).__name__}: {error}") from error
         after = self._pictures()
         written = {name: after[name] for name in after if after[name] != before.get(name)}
-        return Output(out.getvalue(), {name: Path(self.folder, name).read_bytes() for name in written} | _figures())
+        text = out.getvalue().replace(f"{self.folder}{os.sep}", "")
+        return Output(text, {name: Path(self.folder, name).read_bytes() for name in written} | _figures())
 
     @contextlib.contextmanager
     def _inside(self, out: io.StringIO) -> Iterator[None]:
@@ -74,12 +75,13 @@ class Session:
         return {path.name: path.stat().st_mtime_ns for path in self.folder.glob("*.png")}
 
     def _python(self, code: str, out: io.StringIO) -> None:
+        """As a notebook does: the value of a last expression is shown, unless a semicolon ends it."""
         tree = ast.parse(code)
         last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
         exec(compile(tree, "example", "exec"), self.scope)
         if isinstance(last, ast.Expr):
             value = eval(compile(ast.Expression(last.value), "example", "eval"), self.scope)
-            if value is not None:
+            if value is not None and not code.rstrip().endswith(";"):
                 print(repr(value), file=out)
 
     def _bash(self, code: str, out: io.StringIO) -> None:
