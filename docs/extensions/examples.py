@@ -6,6 +6,7 @@ A notebook is a page: its cells are Markdown and examples.
 from __future__ import annotations
 
 import base64
+import importlib
 import json
 import tempfile
 from html import escape
@@ -50,7 +51,9 @@ def shown(output: Any) -> list[nodes.Node]:
         parts.append(nodes.container("", block, classes=["printed"]))
     for name, content in output.pictures.items():
         address = base64.b64encode(content).decode()
-        html = f'<div class="drawn"><img alt="{escape(name)}" src="data:image/png;base64,{address}"></div>'
+        width = int.from_bytes(content[16:20], "big")  # of the PNG, in pixels; pictures of small pixels are enlarged
+        size = "" if width >= 400 else f' width="{width * (640 // width)}"'
+        html = f'<div class="drawn"><img alt="{escape(name)}"{size} src="data:image/png;base64,{address}"></div>'
         parts.append(nodes.raw("", html, format="html"))
     return parts
 
@@ -69,6 +72,7 @@ class Notebook(MystParser):
 
 
 def setup(app: Any) -> dict[str, bool]:
+    importlib.import_module("latens.api.estimator")  # once, and not in each process that reads pages
     app.add_source_suffix(".ipynb", "notebook")
     app.add_source_parser(Notebook)
     app.add_transform(Outputs)

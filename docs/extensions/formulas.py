@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from docutils import nodes
@@ -10,10 +11,21 @@ from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.util import logging
 
 log = logging.getLogger(__name__)
+# TeX that the converter reads otherwise or not at all, as what it reads; thin spaces around ln
+REWRITTEN = (
+    (r"\\([td]?frac)\s*(\w)\s*(\w)", r"\\\1{\2}{\3}"),
+    (r"\\(math(?:bb|bf|cal|rm))\s*(?=(\w))\2", r"\\\1{\2}"),
+    (r"\\dots(?![a-z])", r"\\ldots"),
+    (r"\\([Bb]ig)(?![a-z])", r"\\\1l"),
+    (r"(?<=[A-Za-z0-9})])\s*(?=\\(?:ln|log|exp|det)(?![a-z]))", r"\\,"),
+    (r"\\(ln|log|exp|det|tanh|sin|cos)(?=\s*(?:[A-Za-z0-9]|\\(?!left|[Bb]ig|limits|[^a-zA-Z])))", r"\\\1\\,"),
+)
 
 
-def mathml(tex: str, node: nodes.Element, block: bool) -> str:
+def mathml(tex: str, node: nodes.Element | None, block: bool) -> str:
     """The formula as one <math> element; a warning, and its source, where it cannot be read."""
+    for pattern, replacement in REWRITTEN:
+        tex = re.sub(pattern, replacement, tex)
     try:
         return tex2mathml(tex, as_block=block)
     except MathError as error:
