@@ -23,6 +23,7 @@ myst_enable_extensions = ["deflist", "dollarmath", "fieldlist"]
 myst_dmath_allow_digits = False  # "$5 and $6" are no formula
 myst_dmath_allow_space = False
 myst_heading_anchors = 4
+suppress_warnings = ["toc.empty_glob"]
 smartquotes = False  # quotes in a line of help are those to type
 
 # Docstrings
@@ -30,8 +31,9 @@ autodoc_default_options = {"members": True, "show-inheritance": True}
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
+autodoc_inherit_docstrings = False  # those of torch say how modules are called
 python_use_unqualified_type_names = True
-python_maximum_signature_line_length = 100
+python_maximum_signature_line_length = 160
 add_module_names = False
 toc_object_entries_show_parents = "hide"
 

@@ -30,6 +30,12 @@ def missing(app: Any, env: Any, node: nodes.Element, content: nodes.Node) -> nod
     return content if known else None
 
 
+def signature(app: Any, what: str, name: str, found: Any, options: Any, given: str, returned: str) -> Any:
+    """A class without arguments has none, whatever torch's base class takes."""
+    return ("()", returned) if what == "class" and given == "(*args: Any, **kwargs: Any)" else None
+
+
 def setup(app: Any) -> dict[str, bool]:
     app.connect("missing-reference", missing)
+    app.connect("autodoc-process-signature", signature)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

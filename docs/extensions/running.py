@@ -14,6 +14,7 @@ import re
 import shlex
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,11 +62,16 @@ class Session:
 
     @contextlib.contextmanager
     def _inside(self, out: io.StringIO) -> Iterator[None]:
+        def show(message: Any, category: type[Warning], *place: Any) -> None:
+            print(f"{category.__name__}: {message}", file=out)
+
         here, path = Path.cwd(), list(sys.path)
         os.chdir(self.folder)
         sys.path.insert(0, str(self.folder))
         try:
-            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out), warnings.catch_warnings():
+                warnings.simplefilter("once")
+                warnings.showwarning = show
                 yield
         finally:
             os.chdir(here)
