@@ -14,7 +14,10 @@ author = "The latens authors"
 project_copyright = "the latens authors, Apache-2.0"
 version = release = latens.__version__
 
-extensions = ["sphinx.ext.autodoc", "myst_parser", "formulas", "examples", "generated", "references", "links"]
+extensions = [
+    "sphinx.ext.autodoc", "sphinx.ext.napoleon", "myst_parser",
+    "formulas", "examples", "generated", "references", "links",
+]  # fmt: skip
 exclude_patterns = ["_build", "extensions"]
 nitpicky = True
 
@@ -28,6 +31,8 @@ smartquotes = False  # quotes in a line of help are those to type
 
 # Docstrings
 autodoc_default_options = {"members": True, "show-inheritance": True}
+napoleon_numpy_docstring = False
+napoleon_use_rtype = False
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True

@@ -16,6 +16,7 @@ REWRITTEN = (
     (r"\\([td]?frac)\s*(\w)\s*(\w)", r"\\\1{\2}{\3}"),
     (r"\\(math(?:bb|bf|cal|rm))\s*(?=(\w))\2", r"\\\1{\2}"),
     (r"\\dots(?![a-z])", r"\\ldots"),
+    (r"\\middle(?![a-z])", ""),
     (r"\\([Bb]ig)(?![a-z])", r"\\\1l"),
     (r"(?<=[A-Za-z0-9})])\s*(?=\\(?:ln|log|exp|det)(?![a-z]))", r"\\,"),
     (r"\\(ln|log|exp|det|tanh|sin|cos)(?=\s*(?:[A-Za-z0-9]|\\(?!left|[Bb]ig|limits|[^a-zA-Z])))", r"\\\1\\,"),

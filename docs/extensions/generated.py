@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from typing import Any
 
@@ -18,6 +19,21 @@ def in_words(text: str) -> str:
     return re.sub(r"(?<![`\w-])(--?[a-z][\w-]*(?:[= ][A-Z]+)?)(?![`\w-])", r"`\1`", " ".join(text.split()))
 
 
+class Help:
+    """Stands in for click's formatter: the options that a command's help lists, as Markdown."""
+
+    def __init__(self) -> None:
+        self.parts: list[str] = []
+
+    @contextlib.contextmanager
+    def section(self, title: str) -> Iterator[None]:
+        self.parts.append(f"**{title}**")
+        yield
+
+    def write_dl(self, rows: list[tuple[str, str]], *args: Any, **options: Any) -> None:
+        self.parts += [f"`{names}`\n: {in_words(text)}" for names, text in rows]
+
+
 def commands() -> str:
     """Each command: how it is called, what it does, its options under the titles of its help."""
     from typer.main import get_command
@@ -26,31 +42,12 @@ def commands() -> str:
 
     parts = []
     for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
-        context = command.context_class(command, info_name=f"latens {name}")
+        context, help = command.context_class(command, info_name=f"latens {name}"), Help()
         usage = " ".join(command.collect_usage_pieces(context)).replace("[[", "[").replace("]]", "]")
-        parts += [f"## latens {name}", f"```text\nlatens {name} {usage}\n```", in_words(command.help or "")]
-        for title, parameters in titled(command):
-            parts += [f"**{title}**" if title else "", *(written(parameter, context) for parameter in parameters)]
-    return "\n\n".join(filter(None, parts))
-
-
-def titled(command: Any) -> list[tuple[str, list[Any]]]:
-    """The parameters of a command under titles; of one without, together."""
-    from latens.cli.options import TITLES, FitCommand
-
-    if not isinstance(command, FitCommand):
-        return [("", command.params)]
-    place = {name: title for title, names in TITLES.items() for name in names}
-    found: dict[str, list[Any]] = {title: [] for title in ("Arguments", *TITLES)}
-    for parameter in command.params:
-        found[place.get(parameter.name, "Arguments")].append(parameter)
-    return [(title, parameters) for title, parameters in found.items() if parameters]
-
-
-def written(parameter: Any, context: Any) -> str:
-    """A parameter as its line of the help is: names with what stands for a value, what it does."""
-    names, text = parameter.get_help_record(context)
-    return f"`{names}`\n: {in_words(text)}"
+        command.format_options(context, help)
+        parts += [f"## latens {name}", f"```text\nlatens {name} {usage}\n```"]
+        parts += [in_words(command.help or ""), *help.parts]
+    return "\n\n".join(parts)
 
 
 def settings() -> str:
