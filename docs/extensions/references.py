@@ -4,6 +4,7 @@ words, and a name of latens that does not exist is a warning."""
 from __future__ import annotations
 
 import importlib
+import re
 from functools import reduce
 from typing import Any
 
@@ -32,7 +33,8 @@ def missing(app: Any, env: Any, node: nodes.Element, content: nodes.Node) -> nod
 
 def signature(app: Any, what: str, name: str, found: Any, options: Any, given: str, returned: str) -> Any:
     """A class without arguments has none, whatever torch's base class takes."""
-    return ("()", returned) if what == "class" and given == "(*args: Any, **kwargs: Any)" else None
+    any_at_all = what == "class" and re.fullmatch(r"\(\*args(: [\w~.]+)?, \*\*kwargs(: [\w~.]+)?\)", given or "")
+    return ("()", returned) if any_at_all else None
 
 
 def setup(app: Any) -> dict[str, bool]:
