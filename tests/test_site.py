@@ -60,10 +60,10 @@ def test_every_package_has_a_page():
         assert re.search(rf"\.\. auto\w+:: {each}$", pages, flags=re.MULTILINE), each
 
 
-# Examples
+# Examples (those of the story and of the notebooks have tests of their own)
 
 
-@pytest.mark.parametrize("page", [path for path in PAGES if running.examples(path)], ids=name)
+@pytest.mark.parametrize("page", [path for path in PAGES if running.examples(path) and path.stem != "story"], ids=name)
 def test_examples_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("latens.report.write", blank_page)
     session = running.Session(tmp_path)

@@ -21,6 +21,7 @@ from sphinx.util import logging
 
 log = logging.getLogger(__name__)
 LANGUAGES = ("bash", "python")
+APART = ("story",)  # pages whose code a script of their own runs, for their pictures and numbers
 
 
 class Outputs(SphinxTransform):
@@ -30,7 +31,7 @@ class Outputs(SphinxTransform):
 
     def apply(self, **given: Any) -> None:
         found = [node for node in self.document.findall(nodes.literal_block) if node.get("language") in LANGUAGES]
-        if not found:
+        if not found or self.env.docname in APART:
             return
         with tempfile.TemporaryDirectory() as folder:
             session = Session(Path(folder).resolve())
