@@ -25,7 +25,7 @@ bench_log := >>bench/.venv/install.log 2>&1 || { tail -n 20 bench/.venv/install.
 unexport PYTHONHOME PYTHONPATH
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint types bench lock clean
+.PHONY: help demo test lint types docs bench lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile
@@ -41,6 +41,11 @@ lint: .venv/.installed  ## the linter
 
 types: .venv/.installed  ## the type checker
 	@.venv/bin/mypy
+
+docs: .venv/.installed  ## the documentation site, docs/_build/index.html: its examples run, its links are checked
+	@rm -rf docs/_build
+	@OMP_NUM_THREADS=1 MPLBACKEND=agg .venv/bin/sphinx-build --quiet --fail-on-warning --jobs 2 docs docs/_build
+	@echo "wrote docs/_build/index.html"
 
 bench: bench/.venv/.installed  ## speed beside other libraries' (hours; see bench/README.md)
 	@bench/.venv/bin/python bench/speed.py $(BENCH_ARGS)
@@ -112,5 +117,5 @@ lock:  ## write requirements.lock anew, from pyproject.toml and the newest relea
 	echo "wrote requirements.lock: $$(grep -c == requirements.lock) packages"
 
 clean:  ## remove .venv, caches, builds and the demo's run
-	@rm -rf .venv bench/.venv build dist demo-run .pytest_cache .mypy_cache .ruff_cache
+	@rm -rf .venv bench/.venv build dist docs/_build demo-run .pytest_cache .mypy_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

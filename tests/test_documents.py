@@ -18,7 +18,8 @@ import latens
 from latens import recipes
 
 ROOT = Path(latens.__file__).parent
-DOCUMENTS = [ROOT.parent / "README.md", ROOT.parent / "CONTRIBUTING.md", *sorted((ROOT.parent / "docs").glob("*.md"))]
+PAGES = sorted(path for path in (ROOT.parent / "docs").rglob("*.md") if "_build" not in path.parts)
+DOCUMENTS = [ROOT.parent / "README.md", ROOT.parent / "CONTRIBUTING.md", *PAGES]
 ROLE = re.compile(r":(?:class|func|meth|mod|data):`([\w.]+)`")
 DOTTED = re.compile(r"(?<![\w./-])latens(?:\.[A-Za-z_]\w*)+")
 
@@ -61,7 +62,7 @@ def test_names_in_docstrings_exist(path: Path) -> None:
         assert known, f"{path.name} refers to {name}"
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT.parent)))
 def test_names_and_paths_in_documents_exist(path: Path) -> None:
     text = path.read_text("utf-8")
     for name in DOTTED.findall(text):

@@ -1,0 +1,43 @@
+"""References in docstrings: names that the reference has are links, other names of latens and of other libraries are
+words, and a name of latens that does not exist is a warning."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from functools import reduce
+from typing import Any
+
+from docutils import nodes
+
+
+def exists(dotted: str) -> bool:
+    """Whether ``latens.a.b`` is a module or an attribute of one."""
+    parts = dotted.split(".")
+    for cut in range(len(parts), 0, -1):
+        try:
+            module = importlib.import_module(".".join(parts[:cut]))
+            reduce(getattr, parts[cut:], module)
+        except (ImportError, AttributeError):
+            continue
+        return True
+    return False
+
+
+def missing(app: Any, env: Any, node: nodes.Element, content: nodes.Node) -> nodes.Node | None:
+    """The words alone, of Python's names but for those under latens that are not there."""
+    target = node["reftarget"]
+    known = node.get("refdomain") == "py" and (not target.startswith("latens.") or exists(target))
+    return content if known else None
+
+
+def signature(app: Any, what: str, name: str, found: Any, options: Any, given: str, returned: str) -> Any:
+    """A class without arguments has none, whatever torch's base class takes."""
+    any_at_all = what == "class" and re.fullmatch(r"\(\*args(: [\w~.]+)?, \*\*kwargs(: [\w~.]+)?\)", given or "")
+    return ("()", returned) if any_at_all else None
+
+
+def setup(app: Any) -> dict[str, bool]:
+    app.connect("missing-reference", missing)
+    app.connect("autodoc-process-signature", signature)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
