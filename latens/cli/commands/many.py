@@ -1,5 +1,5 @@
-"""Many fits to the same data, one a seed or others: together where the models allow it, small ones in several
-processes, or in turn."""
+"""Many fits to the same data, such as one per seed: as one batched run where the models allow it, in several processes
+where they are small, otherwise in turn."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ MOST = 32  # runs in one batch
 FREE = ("seed", "learning_rate", "weight_decay", "kl_warmup", "average", "clip", "skip_norm", "patience", "keep")
 
 
-# Once a seed
+# One fit per seed
 
 
 def fit(asked: Fit, *, seeds: int = 1, quiet: bool = False, extra: dict[str, Any] | None = None) -> Answer:
-    """Fit once, or once a seed with mean and spread."""
+    """Fit once, or once per seed, and then answer with mean and spread."""
     if seeds > 1 and launched() > 1:
-        raise InputError("several processes fit one seed at a time: leave --seeds away, or start one process")
-    if launched() == 1:  # several learn it together, when the main process takes the folder
+        raise InputError("several processes fit one seed at a time", "omit --seeds, or start one process")
+    if launched() == 1:  # several processes learn it together, when the main one creates the folder
         runs.require_free(asked.out)
     source = asked.read()
     rows = asked.rows(source)
@@ -64,13 +64,15 @@ def fit(asked: Fit, *, seeds: int = 1, quiet: bool = False, extra: dict[str, Any
 
 @contextmanager
 def new_folder(folder: Path, name: str, record: dict[str, Any], places: str) -> Iterator[None]:
-    """A folder of many runs with the record of what was asked, ``name``; where the block fails before a run has begun
-    in one of its ``places``, what was made is removed."""
+    """Create a folder of many runs with ``record``, its request, in the file ``name``.
+
+    Where the block fails before a run has begun in one of the ``places`` (a glob), the folder is removed.
+    """
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"the folder {folder} cannot be made: {error.strerror}") from None
+        raise InputError(f"the folder {folder} cannot be created ({error.strerror})", "choose another --out") from None
     try:
         write_text(folder / name, sealed({"format": runs.FORMAT} | record))
         yield
@@ -85,7 +87,7 @@ def new_folder(folder: Path, name: str, record: dict[str, Any], places: str) -> 
 
 
 def _each_seed(folder: Path, asked: Fit, source: AnySource, rows: AnyRows, seeds: int, how: How) -> Answer:
-    """Fit, continue or take up the run of every seed: together where that is possible, otherwise in turn."""
+    """Fit or continue the run of every seed, and answer with mean and spread."""
     first = int(asked.settings.get("seed", 0))
     jobs = [
         replace(asked, out=str(part), settings=asked.settings | {"seed": first + number})
@@ -102,7 +104,7 @@ def _each_seed(folder: Path, asked: Fit, source: AnySource, rows: AnyRows, seeds
 
 
 def parts(folder: Path, seeds: int | None = None) -> list[Path]:
-    """The folders of the seeds' runs."""
+    """The run folders of the seeds."""
     if seeds is None:
         seeds = _seeds_record(folder)["seeds"]
     return [folder / f"seed-{number}" for number in range(int(seeds))]
@@ -115,7 +117,7 @@ def _seeds_record(folder: Path) -> dict[str, Any]:
 
 
 def resume(folder: str, *, own: str | None = None, quiet: bool = False) -> Answer:
-    """Continue a run, or every unfinished run of several seeds."""
+    """Continue a run, or all unfinished runs of several seeds."""
     path, how = Path(folder), How(own, quiet)
     if folder and runs.has_seeds(path):
         record = _seeds_record(path)
@@ -127,27 +129,27 @@ def resume(folder: str, *, own: str | None = None, quiet: bool = False) -> Answe
 
 
 def asked_again(record: dict[str, Any], path: Path, own: str | None) -> Fit:
-    """What was asked of the runs in a folder; ``own``, the user's recipe that made them, is to be named again."""
+    """The request that made the runs in a folder; a recipe of the user's must be named again (``own``)."""
     runs.check_format(record, path)
     asked = Fit.from_json(record["asked"])
     if ":" in asked.recipe and own != asked.recipe:
         raise InputError(
-            f"{path} was made by your own recipe, and code is never executed because a file names it: "
-            f"say --recipe {asked.recipe}"
+            f"{path} was fitted with your own recipe, and latens never runs code because a file names it",
+            f"pass --recipe {asked.recipe}",
         )
     return asked
 
 
-# Many
+# Many fits
 
 
-Chunk = tuple[str, list[Fit]]  # the folder of the joint checkpoint, and those that may be trained together
+Chunk = tuple[str, list[Fit]]  # (folder of the joint checkpoint, fits that may be trained together)
 
 
 @dataclass(frozen=True)
 class Many:
-    """What many fits have in common: ``root``, where joint checkpoints lie; ``line``, which continues everything; and
-    how they are made."""
+    """What many fits share: ``root``, the folder of joint checkpoints; ``line``, the command that continues everything;
+    and how they are made."""
 
     root: str
     line: str
@@ -155,7 +157,7 @@ class Many:
 
 
 def fit_all(many: Many, jobs: list[Fit], source: AnySource, rows: AnyRows) -> list[Answer | FitError]:
-    """Fit, continue or take up every job; one answer each, or the error of a fit that failed by its numbers."""
+    """Fit or continue every job. One answer per job, or the error of a fit that failed numerically."""
     count = _processes(jobs, source, rows)
     shares = _shares(list(_chunks(Path(many.root), jobs, -(-len(jobs) // count))), count)
     cores = torch.get_num_threads()
@@ -175,7 +177,7 @@ def fit_all(many: Many, jobs: list[Fit], source: AnySource, rows: AnyRows) -> li
 
 
 def fit_chunks(many: Many, chunks: list[Chunk], source: AnySource, rows: AnyRows) -> dict[str, Answer | FitError]:
-    """The answers of all jobs of the chunks, by their folders: trained together where that can be, or in turn."""
+    """{folder: answer} of the jobs in all chunks, each chunk trained together where possible, otherwise in turn."""
     done: dict[str, Ready | FitError] = {}
     if not isinstance(source, Stream) and launched() == 1:
         for folder, jobs in chunks:
@@ -184,7 +186,7 @@ def fit_chunks(many: Many, chunks: list[Chunk], source: AnySource, rows: AnyRows
 
 
 def work_on(task: dict[str, Any]) -> dict[str, Answer | FitError]:
-    """A share of :func:`fit_all`, in a process of its own, which reads the data anew."""
+    """Do one share of :func:`fit_all` in a worker, which reads the data itself."""
     torch.set_num_threads(task["threads"])
     many = Many(**task["many"] | {"how": How(**task["many"]["how"] | {"quiet": True})})
     chunks = [(folder, [Fit.from_json(job) for job in jobs]) for folder, jobs in task["share"]]
@@ -196,7 +198,7 @@ def work_on(task: dict[str, Any]) -> dict[str, Answer | FitError]:
 def _finished(
     many: Many, job: Fit, made: Ready | FitError | None, source: AnySource, rows: AnyRows
 ) -> Answer | FitError:
-    """The answer of a job that was trained with others (``made``), or is trained, continued or taken up here."""
+    """The answer of a job: trained with others (``made``), or trained or continued here."""
     path = Path(job.out)
     try:
         if isinstance(made, FitError):
@@ -215,7 +217,7 @@ def _finished(
 
 
 def _processes(jobs: list[Fit], source: AnySource, rows: AnyRows) -> int:
-    """How many processes share the jobs: several where the models are small and on the processor's cores."""
+    """The number of processes that share the jobs: several where the models are small and run on CPU cores."""
     count = workers.shared_by(len(jobs), torch.get_num_threads())
     if count == 1 or launched() > 1 or isinstance(rows, Streamed) or not fitting.are_few(rows, len(jobs)):
         return 1
@@ -224,7 +226,7 @@ def _processes(jobs: list[Fit], source: AnySource, rows: AnyRows) -> int:
 
 
 def _shares(chunks: list[Chunk], count: int) -> list[list[Chunk]]:
-    """The chunks in ``count`` shares or fewer, each chunk to the share that has the fewest jobs."""
+    """The chunks in at most ``count`` shares; each chunk goes to the share with the fewest jobs."""
     shares: list[list[Chunk]] = [[] for _ in range(count)]
     for chunk in sorted(chunks, key=lambda chunk: -len(chunk[1])):
         min(shares, key=lambda share: sum(len(jobs) for _, jobs in share)).append(chunk)
@@ -232,8 +234,8 @@ def _shares(chunks: list[Chunk], count: int) -> list[list[Chunk]]:
 
 
 def _chunks(root: Path, jobs: list[Fit], most: int) -> Iterator[Chunk]:
-    """The jobs whose models may have one structure, at most ``MOST`` and ``most`` at a time; those that were begun
-    together stay together."""
+    """Groups of jobs whose models may have one structure, each of at most ``MOST`` and ``most`` jobs. Jobs with a joint
+    checkpoint stay together."""
     left = {str(Path(job.out).relative_to(root)): job for job in jobs}
     for folder in sorted(root.glob("together-*")):
         names = _names_of(folder)
@@ -249,7 +251,7 @@ def _chunks(root: Path, jobs: list[Fit], most: int) -> Iterator[Chunk]:
 
 
 def _names_of(folder: Path) -> list[str]:
-    """The names of those whose joint checkpoint lies in the folder; none where there is no checkpoint."""
+    """The names of the runs in the folder's joint checkpoint; none without a checkpoint."""
     names = Checkpoints(folder).load()[1].get("names") if Checkpoints(folder).exists() else []
     if not isinstance(names, list):
         raise InputError(f"{folder} belongs to other runs: remove it, and the runs begin anew")
@@ -257,8 +259,8 @@ def _names_of(folder: Path) -> list[str]:
 
 
 def _alike(jobs: Iterable[Fit]) -> list[list[Fit]]:
-    """Groups of jobs whose models may have one structure: floats may differ, and beta, but for a zero, which leaves a
-    term out."""
+    """Groups of jobs whose models may have one structure. Floats and beta may differ, except from 0, which drops a
+    term."""
     groups: dict[str, list[Fit]] = {}
     for job in jobs:
         options = {name: _free(value) if isinstance(value, float) or name == "beta" else value
@@ -277,7 +279,7 @@ def _free(value: Any) -> str:
 def _train_together(
     many: Many, folder: Path, chunk: list[Fit], source: Source, rows: Any
 ) -> dict[str, Ready | FitError]:
-    """Train those of the chunk that are not finished as one run: {folder: run, or its failure}; {} where they are to be
+    """Train the unfinished jobs of a chunk as one batched run: {folder: run, or its failure}; {} where they must be
     trained in turn."""
     store = Checkpoints(folder)
     jobs = chunk if store.exists() else [job for job in chunk if _is_unbegun(Path(job.out))]
@@ -296,14 +298,14 @@ def _train_together(
     try:
         fitting.execute_together(together, [one.run for one in made])
     except Interrupted:
-        raise Stopped(f"interrupted; everything up to this step is kept: continue with `{many.line}`") from None
+        raise Stopped(f"interrupted, every step so far is saved: continue with `{many.line}`") from None
     ends = zip(jobs, together.members, made, strict=True)
     return {job.out: member.failure or one for job, member, one in ends
             if member.failure or one.run.status == "finished"}  # fmt: skip
 
 
 def _small(many: Many, jobs: list[Fit], source: Source, rows: Any) -> list[Ready]:
-    """The runs of the jobs, begun or to be continued; none where they are fewer than two, or too large for a batch."""
+    """The runs of the jobs, ready for their next step; none where there are fewer than two, or they are too large."""
     made: list[Ready] = []
     for job in jobs if len(jobs) > 1 and fitting.are_few(rows, len(jobs)) else ():
         path = Path(job.out)
@@ -317,7 +319,7 @@ def _small(many: Many, jobs: list[Fit], source: Source, rows: Any) -> list[Ready
 
 
 def _open_folders(made: list[Ready], jobs: list[Fit]) -> None:
-    """The folders of the runs that have none yet; where one cannot be made, none of the runs is at work."""
+    """Create the folders that are missing; where one cannot be created, no run keeps its lock."""
     try:
         for one, job in zip(made, jobs, strict=True):
             if one.run.folder is None:
@@ -329,5 +331,5 @@ def _open_folders(made: list[Ready], jobs: list[Fit]) -> None:
 
 
 def _is_unbegun(path: Path) -> bool:
-    """Whether no step of the run in that folder is on disk."""
+    """Whether the folder holds no step of a run."""
     return not (path / "run.json").exists() or not (runs.is_finished(path) or runs.checkpoints(path).exists())
