@@ -83,7 +83,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         condition: a column of a table, or several, on which the model is conditioned.
         formats: how columns of text are written, where the cells do not settle it: ``{"when": "%d/%m/%Y"}``, or
             "day-first", "month-first", "1.234,5", "text".
-        rules: rules that hold in every row, ``["start <= end", "total = net + tax", "city -> country"]``, on top of those
+        rules: rules that hold in every row, ``["start <= end", "total = net + tax", "city -> country"]``, besides those
             found in the data; "none" ignores those found (see ``latens fit --help``).
         kind: of an array: "auto", "continuous", "binary", "levels" or "count".
         random_state: an int, a ``RandomState``, or None for a new seed in each fit.

@@ -233,6 +233,7 @@ class OpenCommand(Command):
     ``context.meta["recipe"]``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Split the words into the command's own and the options of the recipe."""
         flags = {name: bool(getattr(p, "is_flag", False)) for p in self.params for name in p.opts + p.secondary_opts}
         flags["--help"] = True
         own, found, words = [], {}, list(args)

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["render", "write"]
 
 
-
 def render(
     run: Run, x: Rows | np.ndarray | None, *, labels: Any = None, label_names: Sequence[str] | None = None,
     evaluation: Evaluation | None = None, comparison: Comparison | None = None, title: str | None = None,

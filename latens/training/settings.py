@@ -67,16 +67,16 @@ _RATE = Values(
     "'auto' or a positive number", lambda value: value == "auto" or (is_number(value) and float(value) > 0),
     metavar="RATE|auto", auto=True,
 )  # fmt: skip
-_FRACTION = Values(
-    "a fraction from 0 to 1", lambda value: is_number(value) and 0 <= value <= 1, metavar="SHARE"
-)
+_FRACTION = Values("a fraction from 0 to 1", lambda value: is_number(value) and 0 <= value <= 1, metavar="SHARE")
 _AVERAGE = Values(
     "'auto' or a number from 0 to below 1", lambda value: value == "auto" or (is_number(value) and 0 <= value < 1),
     metavar="DECAY|auto", auto=True,
 )  # fmt: skip
 _DECAY = Values("a number from 0 to below 1", lambda value: is_number(value) and 0 <= value < 1)
 _AMOUNT = Values("a number from 0", lambda value: is_number(value) and value >= 0, metavar="X", low=0)
-_SEED = Values("a whole number from 0 to 2^63 - 1", lambda value: is_whole(value) and 0 <= value < 2**63, int, metavar="N", low=0)
+_SEED = Values(
+    "a whole number from 0 to 2^63 - 1", lambda value: is_whole(value) and 0 <= value < 2**63, int, metavar="N", low=0
+)
 _COMPILE = Values(
     "'auto', True or False", lambda value: value in ("auto", True, False), _yes_or_no, "yes or no", "auto|yes|no",
     auto=True,

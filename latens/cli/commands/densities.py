@@ -47,7 +47,7 @@ def density(
 
 
 def density_of(run: Run, folder: str, kind: str, *, quiet: bool = False) -> Fitted:
-    """The density of a kind in the run's folder, whatever its options; where there is none, fitted with the defaults."""
+    """The density of a kind in the run's folder, whatever its options; fitted with the defaults if need be."""
     there = densities.load(folder, kind, run.model)
     return there or _fit(run, folder, kind, {}, None, None, 0, quiet)
 

@@ -75,9 +75,9 @@ class Others:
 
 
 def _talk(process: subprocess.Popen[bytes], task: bytes) -> None:
-    """Hand over the task, and say what the process has to say."""
+    """Send a worker its task, and print what it prints."""
     assert process.stdin is not None and process.stderr is not None
-    with suppress(BrokenPipeError):  # it has ended already: told where its answer is awaited
+    with suppress(BrokenPipeError):  # the worker has ended; `answers` reports it
         process.stdin.write(len(task).to_bytes(8) + task)
         process.stdin.flush()
     for line in process.stderr:

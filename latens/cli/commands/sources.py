@@ -32,7 +32,7 @@ TEXT = ("binary", "categorical", "ordered")
 
 
 def reading(words: dict[str, Any], kinds: dict[str, str] | None = None) -> dict[str, Any]:
-    """The options of :func:`latens.data.read` that the command line's options (``words``) and kinds of columns imply."""
+    """The options of :func:`latens.data.read` that the command line (``words``) and the kinds of columns imply."""
     parts = {name: kind.partition(":")[::2] for name, kind in (kinds or {}).items()}
     text = {name: rest for name, (kind, rest) in parts.items() if kind in TEXT}
     found = {name: words[name] for name in ("skip_bad", "pages", "encoding", "layer")} | {

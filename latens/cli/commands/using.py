@@ -55,10 +55,12 @@ class InMemory:
 
     @property
     def warnings(self) -> list[str]:
+        """Warnings about the data."""
         return self.rows.warnings
 
     @property
     def unknown(self) -> dict[str, int]:
+        """{column: cells with a level not seen in fitting}."""
         return self.rows.unknown
 
     def parts(self) -> Parts:
@@ -107,13 +109,16 @@ class Streaming(InMemory):
 
     @property
     def warnings(self) -> list[str]:
+        """Warnings about the data read so far."""
         return [*self.stream.notes, *unknown_levels(self._unknown), *broken_rules(self._broken)]
 
     @property
     def unknown(self) -> dict[str, int]:
+        """{column: cells with a level not seen in fitting} of the rows read so far."""
         return self._unknown
 
     def parts(self) -> Parts:
+        """(rows, index of the first), chunk by chunk."""
         with reading_bar(self.stream) as seen:
             for first, piece in self.stream.chunks(self.size):
                 yield self._rows(piece, first), first
@@ -148,6 +153,7 @@ class Streaming(InMemory):
             return evaluation.codes(self.run.model, rows.inside, rows.c, sample=True).numpy().astype(np.float32)
 
     def require_fillable(self, draws: int) -> None:
+        """``InputError`` where missing cells cannot be filled, or not ``draws`` times."""
         if not isinstance(self.run.schema, Table):
             raise InputError(f"{self.stream.origin}: a streamed array has no missing cells to fill")
         if draws > MOST_COPIES:
@@ -179,6 +185,7 @@ class Streaming(InMemory):
                         writer.write(runs.imputing.numbered(pa.Table.from_batches([batch]), number))
 
     def at(self, first: int) -> AbstractContextManager[None]:
+        """A context that names the data, and the row ``first``, in error messages."""
         origin = self.stream.origin
         return concerning(f"{origin}, counting rows from row {first:,}" if first else origin)
 
