@@ -301,7 +301,7 @@ def sample(
     density: Annotated[
         str, option(metavar="NAME", help="Draw codes from this density, fitted by `latens density`.")
     ] = "prior",
-    gaps: Annotated[bool, option(help="Leave cells of a table missing as often as in the data, or fill them.")] = True,
+    gaps: Annotated[bool, option(help="Leave cells of a table missing as in the data, or fill them all.")] = True,
     extrapolate: Annotated[
         bool, option("--extrapolate", help="Keep values of a table that lie beyond the range of the data.")
     ] = False,

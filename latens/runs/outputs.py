@@ -148,7 +148,7 @@ def sample(
         seed: of the draws.
         given: conditions, ``{name: value}``.
         density: the density that replaces the prior.
-        missing: whether cells of a table are missing as often as in the data.
+        missing: whether cells of a table are missing as in the data.
         extrapolate: whether draws of a table may lie beyond the range of the data.
 
     Raises:
