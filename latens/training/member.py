@@ -1,4 +1,4 @@
-"""What a batched run is made of: the trainer of each model, the step, and batches side by side."""
+"""The parts of a batched run: the trainer of each model, the step, and joined batches."""
 
 from __future__ import annotations
 
@@ -16,21 +16,23 @@ from latens.training.step import terms
 
 
 class Member(Trainer):
-    """The trainer of one of the models: everything but the step, and its validation where that was done for all."""
+    """The trainer of one model of a batched run, without the step, and without validation where that is joint."""
 
     found: dict[str, float] | None = None
     failure: FitError | None = None
     finish: Callable[[], None] = staticmethod(lambda: None)
 
     def validate(self, loader: Any) -> dict[str, float]:
+        """The figures of a joint validation, where there was one, otherwise of its own."""
         return super().validate(loader) if self.found is None else self.found
 
     @property
     def player(self) -> Any:
+        """The optimiser of the only player."""
         return self.players["model"]
 
     def saved(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """What its checkpoint would hold."""
+        """(tensors, record) of its checkpoint."""
         own, memory = self.store, Memory()
         self.store = memory  # type: ignore[assignment]
         try:
@@ -41,7 +43,7 @@ class Member(Trainer):
         return memory.kept
 
     def restore(self, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
-        """Continue from what :meth:`saved` gave."""
+        """Restore what :meth:`saved` returned."""
         own, memory = self.store, Memory()
         memory.save(tensors, record)
         self.store = memory  # type: ignore[assignment]
@@ -52,14 +54,14 @@ class Member(Trainer):
 
 
 class MemberLoss(nn.Module):
-    """Model and objective as one module whose ``forward`` is a step up to the losses: loss, terms ``[2]``, and what
-    the ``observers`` see."""
+    """Model and objective as one module, whose ``forward`` is a step up to its loss."""
 
     def __init__(self, member: Member):
         super().__init__()
         self.model, self.objective = member.model, member.objective
 
     def forward(self, x: Any, c: Any, weight: Tensor | None, observers: dict[str, Any]) -> Any:
+        """(loss, terms ``[2]``, {observer: observed sums})."""
         draw = self.objective.draw(self.model, x, c)
         draw.weight = weight
         loss = self.objective.losses(self.model, x, draw)["model"]
@@ -68,28 +70,32 @@ class MemberLoss(nn.Module):
 
 
 class Memory:
-    """A store that keeps what it is given."""
+    """A store of checkpoints in memory."""
 
     folder = None
     kept: tuple[dict[str, Tensor], dict[str, Any]] | None = None
 
     def exists(self) -> bool:
+        """Whether anything was saved."""
         return self.kept is not None
 
     def save(self, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
+        """Keep tensors and record."""
         self.kept = tensors, record
 
     def load(self) -> Any:
+        """(tensors, record) as saved."""
         return self.kept
 
 
 def joined(batches: Sequence[Batch]) -> dict[str, Any]:
-    """x, c and weight of several batches, those that are there, with a leading axis."""
+    """x, c and weight of several batches, stacked along a leading axis; those that are None are left out."""
     parts = {name: [getattr(batch, name) for batch in batches] for name in ("x", "c", "weight")}
     return {name: stacked(part) for name, part in parts.items() if part[0] is not None}
 
 
 def stacked(given: Sequence[Any], dim: int = 0) -> Any:
+    """Equal trees as one, with their tensors stacked along ``dim``."""
     first = given[0]
     if isinstance(first, Tensor):
         return torch.stack(list(given), dim)
@@ -99,10 +105,10 @@ def stacked(given: Sequence[Any], dim: int = 0) -> Any:
 
 
 def require_alike(members: Sequence[Member]) -> None:
-    """``NotTogether`` unless the runs take the same steps in the same rhythm, each with one player."""
+    """``NotTogether`` unless the runs have the same numbers of steps and validations, and one player each."""
     for member in members:
         if list(member.players) != ["model"] or member.player.every != 1 or not member.player.ordered:
-            raise NotTogether("there are several players, or nothing to train")
+            raise NotTogether("there are several players, or there is nothing to train")
         if member.settings.compile or member.processes.count > 1 or not isinstance(member.loader, ArrayLoader):
             raise NotTogether("the step is compiled, the rows are streamed, or there are several processes")
         if parts_with("needs_grad_at_eval", member.model):

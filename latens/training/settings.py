@@ -10,10 +10,10 @@ from typing import Any
 from latens.errors import InputError, is_number, is_whole, require
 
 LINEAR_STEPS = 6000
-COMPILED_STEPS = 15_000  # from which compiling the step (ten to twenty seconds) pays
-COMPILED_ROWS = 1_800_000  # the same for rows in all epochs, where batches are large
-AVERAGED_ROWS = 2_000  # of a table, from which on weights are averaged
-MANY = 900_000  # rows, a million less those held out, from which batches grow and epochs shrink
+COMPILED_STEPS = 15_000  # steps from which compiling a step, which takes ten to twenty seconds, pays off
+COMPILED_ROWS = 1_800_000  # the same in rows over all epochs, for large batches
+AVERAGED_ROWS = 2_000  # rows of a table from which weights are averaged
+MANY = 900_000  # rows (a million without those held out) from which batches grow and epochs shrink
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The weights of several models of one structure as one matrix, a row a model, of which each model's own are views."""
+"""The weights of several models of one structure as one matrix; each model's own are views of its row."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from torch import Tensor, nn
 
 from latens.objectives.base import Objective
 
-_HOOKS = ("after_step", "after_epoch", "settle")  # of parts whose buffers change
-_OWN = frozenset(vars(nn.Module()))  # what every module has
-_ALIGN = 16  # numbers; each tensor begins at a whole multiple
+_HOOKS = ("after_step", "after_epoch", "settle")  # of parts that change their buffers
+_OWN = frozenset(vars(nn.Module()))  # attributes of every module
+_ALIGN = 16  # numbers; each tensor begins at a multiple
 
 
 class NotTogether(Exception):
-    """These models cannot be trained as one; the message says why. Each can be trained alone."""
+    """Raised where models cannot be trained as one; the message says why. Each can be trained alone."""
 
 
 class Stack:
-    """S modules of one structure: what they learn, what they remember, and the numbers in which they differ.
+    """S modules of one structure: their parameters, their buffers, and the numbers in which they differ.
 
-    ``weights`` ``[S, P]`` has in row s the trained parameters of module s, one after the other in the order of
-    ``trained[s]``; the parameters of the modules become views of their row. Buffers that differ, or belong to parts
-    that change them (``after_step``, ``after_epoch``, ``settle``, the annealing of an objective), become views of
-    stacked ones; the others are taken from the first module. Attributes that are floats may differ from module to
-    module: ``numbers`` has them as ``[S]``. Raises :class:`NotTogether` for any other difference.
+    Row s of ``weights``, ``[S, P]``, has the trained parameters of module s in the order of ``trained[s]``; the
+    parameters of the modules become views of it. Buffers that differ, or that parts change (``after_step``,
+    ``after_epoch``, ``settle``, the warm-up of an objective), become views of stacked ones; others are taken from the
+    first module. Float attributes may differ between modules; ``numbers`` has them as ``[S]``. Any other difference
+    raises :class:`NotTogether`.
     """
 
     def __init__(self, modules: Sequence[nn.Module], trained: Sequence[Sequence[nn.Parameter]]):
@@ -52,7 +52,7 @@ class Stack:
         self._places: dict[str, list[tuple[dict[str, Any], str]]] | None = None
 
     def _laid_out(self) -> tuple[list[tuple[int, torch.Size, bool]], int]:
-        """(of each parameter where it begins, its shape, whether it lies transposed; where the last one ends)."""
+        """([(start, shape, whether it is stored transposed)] of the parameters, end of the last one)."""
         maps = {id(part.weight) for part in self.first.modules() if isinstance(part, nn.Linear)}
         places, end = [], 0
         for p in self.trained[0]:
@@ -61,7 +61,7 @@ class Stack:
         return places, end
 
     def _take(self) -> None:
-        """The modules' parameters become views of the joint ones."""
+        """Make the modules' parameters views of the joint ones."""
         for s, parameters in enumerate(self.trained):
             for p, own in zip(parameters, self.own(self.weights, s), strict=True):
                 own.copy_(p.detach())
@@ -71,22 +71,22 @@ class Stack:
         return len(self.modules)
 
     def split(self, matrix: Tensor) -> list[Tensor]:
-        """Of a matrix ``[S, P]`` a view ``[S, *shape]`` for each parameter."""
+        """Views of a matrix ``[S, P]``: ``[S, *shape]`` for each parameter."""
         return [self._view(matrix.detach(), place, len(self)) for place in self.places]
 
     def own(self, matrix: Tensor, s: int) -> list[Tensor]:
-        """Of a matrix ``[S, P]`` the views ``[*shape]`` of model s."""
+        """Views of row s of a matrix ``[S, P]``: ``[*shape]`` for each parameter."""
         return [self._view(matrix.detach()[s], place) for place in self.places]
 
     @staticmethod
     def _view(matrix: Tensor, place: tuple[int, torch.Size, bool], *lead: int) -> Tensor:
-        """A parameter's place. Weights of linear maps lie as their gradients come, inputs first."""
+        """The view of a parameter. Weights of linear maps are stored as their gradients are computed, inputs first."""
         start, shape, transposed = place
         part = matrix[..., start : start + shape.numel()]
         return part.view((*lead, *shape[::-1])).mT if transposed else part.view((*lead, *shape))
 
     def _others(self) -> dict[str, Tensor]:
-        """The stacked buffers and untrained parameters, by name."""
+        """{name: stacked buffer or untrained parameter}."""
         moved = {f"{name}." for name, part in self.first.named_modules() if any(hasattr(part, h) for h in _HOOKS)}
         annealed = {f"{name}.anneal" for name, part in self.first.named_modules() if isinstance(part, Objective)}
         own = [dict(module.named_parameters()) | dict(module.named_buffers()) for module in self.modules]
@@ -112,7 +112,7 @@ class Stack:
 
     @staticmethod
     def release(module: nn.Module) -> None:
-        """Give a module tensors of its own again, laid out as those of a module that was read from a file."""
+        """Give a module its own tensors again, in the layout of a module that is read from a file."""
         for part in module.modules():
             for parameter in part._parameters.values():
                 if parameter is not None:
@@ -122,7 +122,7 @@ class Stack:
                     part._buffers[leaf] = tensor.clone(memory_format=torch.contiguous_format)
 
     def follow(self) -> None:
-        """Take over buffers that a part has bound anew instead of changing them in place."""
+        """Copy buffers that a part has replaced instead of changing them in place."""
         for name, tensor in self.rest.items():
             for s, module in enumerate(self.modules):
                 owner, leaf = _owner(module, name)
@@ -132,7 +132,7 @@ class Stack:
                     owner._buffers[leaf] = tensor[s]
 
     def _everywhere(self) -> dict[str, list[tuple[dict[str, Any], str]]]:
-        """Where in the first module each stacked tensor is looked up, a shared one in several places."""
+        """The places in the first module where each stacked tensor is looked up; a shared one has several."""
         wanted = {id(t): name for name, t in [*self.first.named_parameters(), *self.first.named_buffers()]
                   if name in self.rest or name in self.names}  # fmt: skip
         found: dict[str, list[tuple[dict[str, Any], str]]] = {}
@@ -145,7 +145,7 @@ class Stack:
 
     @contextmanager
     def swapped(self, tensors: dict[str, Tensor], numbers: dict[tuple[str, str], Tensor]) -> Iterator[None]:
-        """Inside, the first module has these tensors and numbers in place of its own."""
+        """Replace tensors and numbers of the first module for a block."""
         if self._places is None:
             self._places = self._everywhere()
         kept: list[tuple[dict[str, Any], str, Any]] = []
@@ -175,7 +175,7 @@ def _names_of(module: nn.Module, parameters: Sequence[nn.Parameter]) -> list[str
 
 
 def _numbers(modules: Sequence[nn.Module]) -> dict[tuple[str, str], Tensor]:
-    """{(path, attribute): ``[S]``} of the floats in which modules differ; ``NotTogether`` for other differences."""
+    """{(path, attribute): ``[S]``} of the floats that differ between modules; ``NotTogether`` for other differences."""
     if len(set(map(_structure, modules))) > 1:
         raise NotTogether("the models have other parts or sizes")
     found: dict[tuple[str, str], Tensor] = {}
@@ -195,7 +195,7 @@ def _numbers(modules: Sequence[nn.Module]) -> dict[tuple[str, str], Tensor]:
 
 
 def _structure(module: nn.Module) -> tuple[Any, ...]:
-    """Names of the parts, and what tensors they hold."""
+    """The names of the parts, and the shapes of their tensors."""
     tensors = [*module.named_parameters(), *module.named_buffers()]
     held = ((name, t.shape, t.dtype, t.device, t.requires_grad) for name, t in tensors)
     return tuple(name for name, _ in module.named_modules()), tuple(held)

@@ -1,8 +1,8 @@
-"""Several small models of one structure trained in one batched run.
+"""Train several small models of one structure in one batched run.
 
-A step of S models is one evaluation with a leading axis S on weights, rows and noise (``torch.vmap``), so that what a
-step costs beside its arithmetic is paid once and not S times. All else is each model's own: its order of rows, its
-noise, its schedule, its validation, its best weights. Model s becomes what training it alone gives, to rounding.
+A step of S models is one evaluation with a leading axis S on weights, rows and noise (``torch.vmap``), so that the
+overhead of a step is paid once, not S times. All else is each model's own: order of rows, noise, schedule, validation,
+best weights. Each model becomes, to rounding, what training it alone gives.
 """
 
 from __future__ import annotations
@@ -27,20 +27,26 @@ from latens.training.stacked import NotTogether, Stack
 from latens.training.step import trimmed_mean
 from latens.training.threads import threads_for
 
-CELLS = 4_000_000  # of the rows that are validated at once
+CELLS = 4_000_000  # of the rows validated at once
 
 
 class Together:
-    """Trains members (:class:`Member`, in place of :class:`latens.training.Trainer`) in one batched run.
+    """Trains members in one batched run; a :class:`Member` replaces the :class:`latens.training.Trainer` of a model.
 
-    The models share their structure, the number of their rows, ``batch_size`` and ``epochs``; seeds, learning rates and
-    other numbers may differ. The noise of model s at step t is that of (seed s, t), drawn outside and handed to
-    :func:`latens.tensors.randomness.standard_normal`. ``store``: where the joint checkpoint is kept, under ``names``,
-    the members' own. A member that stops early leaves the batch and ``member.finish()`` is called; one whose loss or
-    gradient is not finite leaves it with that error as its ``failure``.
+    The models share structure, number of rows, ``batch_size`` and ``epochs``; seeds, learning rates and other numbers
+    may differ. The noise of model s at step t comes from (seed s, t); it is drawn outside the step and passed to
+    :func:`latens.tensors.randomness.standard_normal`. A member that stops early leaves the batch, and its ``finish()``
+    is called; one whose loss or gradient is not finite leaves with that error as its ``failure``.
 
-    Raises :class:`NotTogether` where the models cannot be trained as one: another structure, several players, noise
-    that is not drawn through ``standard_normal``, operations without a batching rule.
+    Args:
+        members: the trainers of the models.
+        store: for the joint checkpoint.
+        names: of the members, in the joint checkpoint.
+        progress: of the run.
+
+    Raises:
+        NotTogether: the models cannot be trained as one: another structure, several players, noise that is not drawn
+            through ``standard_normal``, operations without a batching rule.
     """
 
     def __init__(
@@ -62,10 +68,10 @@ class Together:
             if store is None or not store.exists():
                 self._try_batched()
 
-    # Whether it can be done
+    # Whether the models can be trained together
 
     def _noise_of(self, member: Member, batch: Batch, key: int) -> list[Drawn]:
-        """What a draw of such a batch asks of ``standard_normal``, and of nothing else."""
+        """The noise that a draw takes from ``standard_normal``; ``NotTogether`` where it uses other randomness."""
         shape = (key, len(batch.rows))
         if shape not in self._drawn:
             reseed(0)
@@ -90,7 +96,7 @@ class Together:
         return [of[id(p)] for p in member.player.ordered]
 
     def _try_batched(self) -> None:
-        """The losses of a first step, batched, against those of each model alone."""
+        """Compare the losses of a first step, batched, with those of each model alone."""
         batches = [next(m.loader.batches(0)).to(m.processes.device) for m in self.active]
         with torch.no_grad():
             try:
@@ -117,7 +123,7 @@ class Together:
         )
         self._held = None
         places = [start for start, *_ in self.stack.places] + [self.stack.weights.shape[1]]
-        self._segments = []  # of each member: (weights, gradients, moments, weight decay)
+        self._segments = []  # (weights, gradients, moments, weight decay) of each member
         for s, member in enumerate(self.active):
             count, segments = 0, []
             for group, decay in member.player.groups:
@@ -131,7 +137,7 @@ class Together:
         self._take_moments(trained)
 
     def _take_moments(self, trained: list[list[nn.Parameter]]) -> None:
-        """The members' moments become views of the joint ones."""
+        """Make the members' moments views of the joint ones."""
         self._moments = torch.zeros_like(self.stack.weights), torch.zeros_like(self.stack.weights)
         for s, (member, parameters) in enumerate(zip(self.active, trained, strict=True)):
             held = member.player.moments
@@ -144,7 +150,7 @@ class Together:
     # One step
 
     def _one(self, learned: list[Tensor], rest: dict[str, Tensor], numbers: Any, noise: Any, given: Any) -> Any:
-        """Loss, terms and observations of one model: what is batched."""
+        """(loss, terms, observations) of one model; this is the function that is batched."""
         weights = dict(zip(self.stack.names, learned, strict=True)) | rest
         with taped(noise), self.stack.swapped(weights, numbers):
             return self.stack.first(given["x"], given.get("c"), given.get("weight"), self.active[0].observers)
@@ -162,7 +168,7 @@ class Together:
         return self._batched(stack.leaves, stack.rest, stack.numbers, tape, joined(batches))
 
     def _step(self, batches: Sequence[Batch]) -> None:
-        """One step of every active member; those that fail leave."""
+        """One step of all active members; those that fail leave."""
         batches = [b.to(m.processes.device) for m, b in zip(self.active, batches, strict=True)]
         losses, terms, observed = self._losses(batches)
         found = torch.autograd.grad(losses.sum(), self.stack.leaves)
@@ -190,7 +196,7 @@ class Together:
         self._leave()
 
     def _move(self, s: int, member: Member) -> None:
-        """The member's AdamW step on its part of the joint weights."""
+        """Make a member's AdamW step on its row of the joint weights."""
         factor = learning_rate_at(member.step, member.steps, member.settings) / float(member.settings.learning_rate)
         weights, grads = self.stack.weights[s], self.stack.grads[s]
         member.player.count()
@@ -199,7 +205,7 @@ class Together:
             member.player.fused_([weights[columns]], [grads[columns]], moments, factor, decay)
 
     def leave_out(self, member: Member, batch: Batch, numbers: list[float]) -> None:
-        """Let the member count an update that it does not make, or find why it fails, its weights as they were."""
+        """Let a member count a skipped update, or find why it fails; its weights stay as they were."""
         try:
             with torch.enable_grad():
                 member.leave_out(batch, slice(0, len(batch.rows)), len(batch.rows), numbers)
@@ -208,17 +214,17 @@ class Together:
             member.progress.note(str(error))
 
     def _leave(self) -> None:
-        """Those who have finished or failed leave the batch."""
+        """Remove finished and failed members from the batch."""
         staying = [m for m in self.active if m.failure is None and not m.finished]
         if len(staying) < len(self.active):
             self.active = staying
             if staying:
                 self._stack()
 
-    # Rounds
+    # Validation
 
     def end_round(self) -> None:
-        """Validation of all at once, then what each makes of it."""
+        """Validate all members at once, and let each judge its weights."""
         found = self.validate() if self._validates_together() else [None] * len(self.active)
         for member, figures in zip(self.active, found, strict=True):
             member.found = figures
@@ -235,7 +241,8 @@ class Together:
 
     @torch.no_grad()
     def validate(self) -> list[dict[str, float]]:
-        """What ``Trainer.validate`` gives, for every active member: all batches of one size are one evaluation."""
+        """The figures of :meth:`Trainer.validate` for each active member; all batches of one size are evaluated at "
+        "once."""
         for member in self.active:
             member.set_anneal(1.0)
             member.model.eval()
@@ -272,8 +279,8 @@ class Together:
         return rows
 
     def _prepare_held(self) -> Any:
-        """(rows a batch, noise ``[S, n, …]``, rows ``[S, n, …]``) of n batches of one size, held rows and noise being
-        the same in every round."""
+        """(rows of a batch, noise ``[S, n, …]``, rows ``[S, n, …]``) of n batches of one size; held-out rows and noise
+        are the same in each validation."""
         columns: list[tuple[list[Batch], list[Tensor]]] = []
         loaders: list[Any] = [member.validation for member in self.active]
         for number, batches in enumerate(zip(*(loader.batches(0) for loader in loaders), strict=True)):
@@ -295,7 +302,7 @@ class Together:
     # The run
 
     def run(self) -> Together:
-        """Train all to their ends, from the start or from the joint checkpoint if the store has one."""
+        """Train all members to the end, from the start or from the joint checkpoint if there is one."""
         if self.store is not None and self.store.exists():
             self.load()
             self._saved = time.monotonic()
@@ -316,7 +323,7 @@ class Together:
         return self
 
     def _epoch(self, stop: StopSignal) -> None:
-        """The rest of an epoch, as long as nobody leaves."""
+        """Train for the rest of an epoch, or until a member leaves."""
         there, lead = self.active, self.active[0]
         for batches in zip(*(m.loader.batches(m.epoch, m.position) for m in there), strict=True):
             self._step(batches)
@@ -333,7 +340,7 @@ class Together:
         self._end_epoch(lead)
 
     def _end_epoch(self, lead: Member) -> None:
-        """Hooks, the round if one ends, and who comes to the end of training."""
+        """Run hooks, validate if it is time, and finish members at the end of training."""
         for member in self.active:
             for module in member.epochal:
                 module.after_epoch()
@@ -351,7 +358,7 @@ class Together:
     # Checkpoints
 
     def save(self) -> None:
-        """Write the joint checkpoint of the active members; others have finished or failed in their own folders."""
+        """Write the joint checkpoint of the active members; the folders of the others have theirs."""
         self._saved = time.monotonic()
         if self.store is None or not self.active:
             return
@@ -364,11 +371,11 @@ class Together:
         self.store.save(tensors, {"step": self.active[0].step, "names": self.names, "members": records})
 
     def load(self) -> None:
-        """Continue from the joint checkpoint."""
+        """Restore the joint checkpoint."""
         assert self.store is not None
         tensors, record = self.store.load()
         if record.get("names") != self.names:
-            raise InputError(f"{self.store.folder} belongs to other runs: restore it from a copy, or fit anew")
+            raise InputError(f"{self.store.folder} belongs to other runs", "restore it from a copy, or fit again")
         groups: dict[str, dict[str, Tensor]] = {name: {} for name in record["members"]}
         for key, tensor in tensors.items():
             name, _, inner = key.partition("//")
