@@ -28,8 +28,8 @@ def codes(model: nn.Module, x: Tree, c: Tree = None, *, sample: bool = False) ->
         sample: whether to return a draw from q(z|x) for each row instead.
 
     >>> from latens import conditionals, models, priors
-    >>> model = models.VAE(priors.StandardNormal(2), conditionals.DiagonalNormal(nn.Linear(5, 4)),
-    ...                    conditionals.Normal(nn.Linear(2, 5)))
+    >>> model = models.VAE(priors.StandardNormal(2), conditionals.DiagonalNormalPosterior(nn.Linear(5, 4)),
+    ...                    conditionals.NormalLikelihood(nn.Linear(2, 5)))
     >>> codes(model, torch.randn(7, 5)).shape
     torch.Size([7, 2])
     """

@@ -208,8 +208,8 @@ def nll(
         InputError: k < 1; a posterior without a density.
 
     >>> from latens import conditionals, models, priors
-    >>> model = models.VAE(priors.StandardNormal(2), conditionals.DiagonalNormal(nn.Linear(5, 4)),
-    ...                    conditionals.Normal(nn.Linear(2, 5)))
+    >>> model = models.VAE(priors.StandardNormal(2), conditionals.DiagonalNormalPosterior(nn.Linear(5, 4)),
+    ...                    conditionals.NormalLikelihood(nn.Linear(2, 5)))
     >>> found = nll(model, torch.randn(7, 5), k=20)
     >>> found.rows.shape, found.k, found.mean > 0
     (torch.Size([7]), 20, True)
@@ -262,8 +262,8 @@ def elbo(model: nn.Module, x: Tree, c: Tree = None, *, draws: int = 5, kl: str =
         InputError: a posterior without a density; an autoencoder has no bound, see :func:`distortion`.
 
     >>> from latens import conditionals, models, priors
-    >>> model = models.VAE(priors.StandardNormal(2), conditionals.DiagonalNormal(nn.Linear(5, 4)),
-    ...                    conditionals.Normal(nn.Linear(2, 5)))
+    >>> model = models.VAE(priors.StandardNormal(2), conditionals.DiagonalNormalPosterior(nn.Linear(5, 4)),
+    ...                    conditionals.NormalLikelihood(nn.Linear(2, 5)))
     >>> bound = elbo(model, torch.randn(7, 5))
     >>> torch.allclose(bound.rows, -(bound.rate + bound.distortion))
     True

@@ -177,8 +177,8 @@ def evaluate(
         seed: of the draws.
 
     >>> from latens import conditionals, models, priors
-    >>> model = models.VAE(priors.StandardNormal(2), conditionals.DiagonalNormal(nn.Linear(5, 4)),
-    ...                    conditionals.Normal(nn.Linear(2, 5)))
+    >>> model = models.VAE(priors.StandardNormal(2), conditionals.DiagonalNormalPosterior(nn.Linear(5, 4)),
+    ...                    conditionals.NormalLikelihood(nn.Linear(2, 5)))
     >>> figures = evaluate(model, torch.randn(7, 5), k=20)
     >>> figures.rows, figures.nll_draws, figures.latent_dim
     (7, 20, 2)

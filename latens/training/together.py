@@ -241,8 +241,8 @@ class Together:
 
     @torch.no_grad()
     def validate(self) -> list[dict[str, float]]:
-        """The figures of :meth:`Trainer.validate` for each active member; all batches of one size are evaluated at "
-        "once."""
+        """The figures of :meth:`latens.training.Trainer.validate` for each active member; all batches of one size are "
+        "evaluated at once."""
         for member in self.active:
             member.set_anneal(1.0)
             member.model.eval()
