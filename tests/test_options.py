@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from dataclasses import fields
 from typing import Any
 
@@ -11,6 +12,7 @@ from typer.main import get_command
 
 from latens import VAE, InputError
 from latens.cli.main import app
+from latens.cli.options import TITLES
 from latens.training.settings import INNER, Settings
 
 COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
@@ -48,14 +50,26 @@ def test_settings_refuse_what_they_do_not_take(name: str):
         Settings(**{name: REFUSED[name]})
 
 
-def test_every_option_says_what_it_does():
-    """A whole word at least; in the help of fit and sweep also under which title it stands."""
-    for name, command in COMMANDS.items():
-        for param in command.params:
-            assert len(param.help or "") > 3, f"{name}: {param.name}"
-    for name in ("fit", "sweep"):
-        text = COMMANDS[name].get_help(COMMANDS[name].context_class(COMMANDS[name]))
-        titles = [line for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
-        assert titles == ["Arguments:", "Output:", "Model:", "Data:", "Training:", "Runs:", "Options:"], name
-        options = text[text.rindex("Options:") :].split("--")
-        assert len(options) == 2 and options[1].startswith("help"), name  # all others stand under their titles
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_and_option_has_help(name: str):
+    """A sentence each that begins with an imperative; the first one of a command fits the list of commands whole."""
+    command = COMMANDS[name]
+    assert re.match(r"[A-Z][a-z]+ .*\.$", command.get_short_help_str(61)), command.get_short_help_str(61)
+    for param in command.params:
+        assert re.match(r"[A-Z][a-z]+ .*[.!]$", param.help or "", re.DOTALL), param.name
+        assert getattr(param, "is_flag", False) or param.metavar, param.name  # N, FILE, …: no type of Python
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_has_titles_and_fits_the_terminal(name: str, columns: int):
+    command = COMMANDS[name]
+    text = command.get_help(
+        command.context_class(command, info_name=name, max_content_width=columns, terminal_width=columns)
+    )
+    titles = [line[:-1] for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert titles == [title for title in TITLES if title in titles] and titles[-1] == "Help"
+    assert text[text.rindex("Help:") :].count("--") == 1  # all other options stand under their titles
+    assert max(map(len, text.splitlines())) <= columns
+    if name in ("fit", "sweep"):
+        assert "Options" not in titles and {"Model", "Data", "Training", "Runs"} <= {*titles}

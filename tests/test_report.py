@@ -192,7 +192,7 @@ def test_tables_of_any_width(columns: int, latent: int) -> None:
     x = np.random.default_rng(0).normal(size=(150, columns)).cumsum(1)
     text = report.render(fit(x, latent_dim=latent), x, labels=np.arange(150) % 14)
     check(text, left_out=("traversal",) if "No latent dimension is active" in text else ())
-    assert ("Shown are 12 of 40 columns" in text) == (columns == 40)
+    assert ("12 of 40 columns are shown" in text) == (columns == 40)
 
 
 def test_one_row_and_three() -> None:
@@ -236,7 +236,7 @@ def test_a_model_that_can_do_nothing_still_gets_a_page() -> None:
 
 def test_what_does_not_fit_is_refused(image_run: Run, digits: tuple[np.ndarray, np.ndarray]) -> None:
     x, labels = digits
-    with pytest.raises(latens.InputError, match="labels must hold one value a row"):
+    with pytest.raises(latens.InputError, match="labels must be one per row"):
         report.render(image_run, x, labels=labels[:-1])
     with pytest.raises(latens.InputError, match="the data must be of shape"):
         report.render(image_run, x.reshape(len(x), -1))
@@ -273,7 +273,7 @@ def test_groups() -> None:
     ranges = group(np.arange(100.0), 100)
     assert ranges is not None and ranges.ordered and len(ranges.names) == 10 and ranges.index.max() == 9
     words = group([f"w{i % 15}" for i in range(60)], 60)
-    assert words is not None and len(words.names) == 10 and words.names[-1] == "other (6 kinds)"
+    assert words is not None and len(words.names) == 10 and words.names[-1] == "other (6 values)"
     assert group(None, 3) is None
 
 
@@ -326,7 +326,7 @@ def test_a_table_of_every_kind_of_column(mixed_run: tuple[Run, Rows]) -> None:
     assert "<b>size" not in text and "<i>a" not in text and "nan " not in text and ">nan" not in text
     columns = section(text, "columns")
     assert columns.count("<tr") == 11 and columns.count('class="out"') == 3  # id, always, empty
-    assert columns.count('class="bar"') == 3 and "100 %" in columns and "drawn as the data have it" in columns
+    assert columns.count('class="bar"') == 3 and "100 %" in columns and "drawn to match those of the data" in columns
     assert isinstance(run.schema, Table)
     samples = section(text, "samples")
     assert samples.count("<figure") == len(run.schema.names) == 7
@@ -356,7 +356,7 @@ def test_rows_in_which_a_whole_column_is_missing(mixed_run: tuple[Run, Rows]) ->
 def test_a_table_without_data_and_as_an_autoencoder(mixed_run: tuple[Run, Rows]) -> None:
     text = report.render(mixed_run[0], None)
     check(text, left_out=("reconstructions", "map", "rate", "traversal", "interpolations"))
-    assert "nothing to hold the samples against" in text
+    assert "nothing to compare the samples with" in text
     text = report.render(fit_rows(mixed_run[1], "ae"), mixed_run[1])
     check(text, left_out=("rate",))
     assert "Decoded random codes" in text and "has no samples whose pairs" in text
@@ -368,7 +368,7 @@ def test_given_columns_are_marked_and_colour_the_map() -> None:
     text = report.render(run, rows)
     check(text, left_out=("traversal",) if "No latent dimension is active" in text else ())
     assert section(text, "columns").count('class="badge">given') == 1
-    assert "Colours: flag" in section(text, "map") and "conditions are those of the data" in text
+    assert "Colours show flag" in section(text, "map") and "conditions are those of the data" in text
     check(report.render(run, None), left_out=("reconstructions", "map", "rate", "traversal", "interpolations"))
 
 

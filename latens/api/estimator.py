@@ -1,4 +1,4 @@
-"""``latens.VAE``: the scikit-learn surface."""
+"""``latens.VAE``: a variational autoencoder with scikit-learn's interface."""
 
 from __future__ import annotations
 
@@ -54,37 +54,39 @@ from latens.training import Bar, Settings
 
 
 class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """A variational autoencoder as a scikit-learn transformer and density.
+    r"""A variational autoencoder with scikit-learn's interface: a transformer and a density.
 
-    Maximises E_q[ln p(x|z)] - beta KL(q(z|x) || p(z)) over encoder and decoder (Kingma & Welling 2014). Data: arrays or
-    data frames of rows x columns, or images N x H x W, N x H x W x C, N x C x H x W. Codes and scores do not depend on
-    the order of the rows, in fitting or after.
+    :meth:`fit` maximises, over encoder and decoder, the evidence lower bound (Kingma & Welling 2014)
 
-    Frames come back as frames of their library, with their dtypes; rows that were given keep their pandas index, new
-    rows are numbered from 0. ``transform``, ``score`` and ``score_samples`` take frames with the columns of the fit in
-    its order, as scikit-learn asks; all else finds columns by name. What a person should know (columns left out, levels
-    never seen) is a ``UserWarning``.
+    .. math:: E_{q(z|x)}[\ln p(x|z)] - \beta\, KL(q(z|x) \,\|\, p(z)) \le \ln p(x) \quad (\beta = 1)
+
+    X is an array or data frame of rows and columns, or images ``[N, H, W]``, ``[N, H, W, C]`` or ``[N, C, H, W]``;
+    missing cells are NaN. Codes and scores do not depend on the order of the rows.
+
+    A frame comes back as a frame of its library with its dtypes; rows keep their pandas index, and new rows are
+    numbered from 0. ``transform``, ``score`` and ``score_samples`` take frames with the columns of the fit in the same
+    order, as scikit-learn requires; all other methods find columns by name. Remarks (columns left out, levels never
+    seen) are ``UserWarning``.
 
     Args:
-        latent_dim: dimension of z, or "auto" (the smaller of 16 and the number of columns).
-        recipe: a name from ``latens recipes``, or a :class:`latens.Recipe` with options, which then can be searched
-            over (``recipe__beta``).
-        likelihood: "auto" (from the values seen), "normal", "bernoulli", "categorical" or "discretized_logistic".
-        network: "auto" (convolutions for images from 12 x 12, fully connected otherwise), "linear", "mlp", "residual",
-            "conv".
-        epochs, batch_size, learning_rate, kl_warmup, average, patience, device: of :class:`latens.training.Settings`
-            (``latens fit --help`` says what they do).
-        validation: "auto" (a tenth from 200 rows on), a fraction, or data like X; early stopping is judged on it.
-        nll_draws: K of the importance-weighted ``score_samples``.
-        columns: kinds of columns of a table, ``{"price": "positive"}``, instead of those seen in the values.
-        condition: columns of a table that are given, not modelled: a name, or several.
-        formats: how columns of text are written, ``{"when": "%d/%m/%Y"}``, "day-first", "month-first", "1.234,5" or
-            "text", where the cells do not settle it.
-        rules: what holds between columns in every row, ``["start <= end", "total = net + tax", "city -> country",
-            "sex & title"]``, beside what is found in the data; "none": what is found is not kept (see ``latens fit
-            --help``).
+        latent_dim: dimension of z, or "auto" (the number of columns, at most 16).
+        recipe: a name from ``latens recipes``, or a :class:`latens.Recipe`, whose options can be searched over
+            (``recipe__beta``).
+        likelihood: "auto" (inferred from the values), "normal", "bernoulli", "categorical" or "discretized_logistic".
+        network: "auto" (convolutions for images of at least 12 x 12, otherwise fully connected), "linear", "mlp",
+            "residual" or "conv".
+        epochs, batch_size, learning_rate, kl_warmup, average, patience, device: see
+            :class:`latens.training.settings.Settings`.
+        validation: rows for early stopping: "auto" (a tenth of 200 rows or more), a fraction, or data like X.
+        nll_draws: the K importance-weighted draws of ``score_samples``.
+        columns: kinds of columns of a table that replace the inferred ones, ``{"price": "positive"}``.
+        condition: a column of a table, or several, on which the model is conditioned.
+        formats: how columns of text are written, where the cells do not settle it: ``{"when": "%d/%m/%Y"}``, or
+            "day-first", "month-first", "1.234,5", "text".
+        rules: rules that hold in every row, ``["start <= end", "total = net + tax", "city -> country"]``, besides those
+            found in the data; "none" ignores those found (see ``latens fit --help``).
         kind: of an array: "auto", "continuous", "binary", "levels" or "count".
-        random_state: None, an int, or a ``RandomState``. None is a fresh seed for each fit.
+        random_state: an int, a ``RandomState``, or None for a new seed in each fit.
         verbose: 1 shows a progress bar.
 
     Attributes:
@@ -138,7 +140,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return tags
 
     def set_params(self, **params: Any) -> VAE:
-        """As in scikit-learn; ``recipe__option`` also works where ``recipe`` is still a name."""
+        """Set parameters, as in scikit-learn; ``recipe__option`` also works where ``recipe`` is a name."""
         if isinstance(self.recipe, str) and any(key.startswith("recipe__") for key in params):
             self.recipe = Recipe(params.pop("recipe", self.recipe))
         if isinstance(self.recipe, Recipe):
@@ -151,14 +153,21 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     @said_in_python()
     def fit(self, X: Any, y: Any = None, *, sample_weight: ArrayLike | None = None) -> VAE:
-        """Fit to data. ``y`` is ignored. Whole-number weights count rows: weight 2 is the row twice, 0 leaves it out.
-        (Other weights, and those that would make more than ten times the rows, weigh the rows' terms in the bound.)
+        """Fit the model to X.
 
-        Raises ``ValueError`` (:class:`latens.InputError`) for data or options that cannot be used.
+        Args:
+            X: rows, at least 2; arrays, frames or images.
+            y: ignored.
+            sample_weight: one number per row, ``[N]``. Whole numbers count rows: with weight 2 a row is taken twice,
+                with 0 it is left out. Other weights, and those that would make more than ten times the rows, multiply
+                the rows' terms of the bound.
+
+        Raises:
+            InputError: data or options that cannot be used; it is a ``ValueError``.
         """
         x, numbers, weight = _counted(self._new_form(X), sample_weight)
         if len(x) < 2:
-            raise InputError(f"fitting needs at least 2 rows, got n_samples={len(x)}")
+            raise InputError(f"the number of rows must be at least 2, got n_samples={len(x)}")
         rows = x if isinstance(x, Rows) else rows_of(x, None, self._asked(left=self._dropped))
         say(rows.warnings)
         if isinstance(rows.inside, Tensor) or is_counts(X):
@@ -183,7 +192,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return self._take(run)
 
     def _options(self, recipe: Recipe) -> dict[str, Any]:
-        """The options of the recipe that the estimator itself names, where they are given here alone."""
+        """The recipe's options that the estimator has as parameters, where the recipe does not set them."""
         own = {name: _plain(getattr(self, name)) for name in ("latent_dim", "likelihood", "network")}
         return {name: value for name, value in own.items() if name not in recipe.given and value != "auto"}
 
@@ -202,7 +211,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return self
 
     def _dtype(self) -> torch.dtype:
-        """The type that the model computes in."""
+        """The dtype in which the model computes."""
         return next((p.dtype for p in self.model_.parameters() if p.is_floating_point()), torch.float32)
 
     def _schema(self) -> AnySchema:
@@ -215,9 +224,16 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self, X: Any, optional: Callable[[str], bool], *, reset: bool, by_name: bool = False, check: bool = True,
         reading: Mapping[str, Any] | None = None,
     ) -> tuple[Any, Any]:  # fmt: skip
-        """X as an array, an arrow table or lazy rows, checked as scikit-learn asks (``by_name``: but for the columns of
-        frames, which are found by their names; without ``check`` it may hold infinities); and the way back for tables.
-        ``optional``: which columns of a frame may be left out; ``reading``: options of :func:`latens.data.read`."""
+        """(X as an array, arrow table or lazy rows, checked as scikit-learn requires; the way back, for tables).
+
+        Args:
+            X: the data.
+            optional: whether a frame may lack a column.
+            reset: whether this is a fit, which sets the expected columns.
+            by_name: whether columns of frames are found by name, not by position.
+            check: whether infinite values are refused.
+            reading: options of :func:`latens.data.read`.
+        """
         if isinstance(X, str | Path):
             source = read(X, reading=reading)
             say(source.notes)
@@ -242,7 +258,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def _frame_form(
         self, X: Any, optional: Callable[[str], bool], *, reset: bool, by_name: bool, check: bool
     ) -> tuple[Any, Any]:
-        """A frame as an arrow table, and the way back."""
+        """(A frame as an arrow table, the way back)."""
         named = getattr(X, "column_names", None)
         names = [str(name) for name in (getattr(X, "columns", ()) if named is None else named)]
         require_once(names, "the data frame")
@@ -256,7 +272,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return frame_as_table(X, finite=check)
 
     def _new_form(self, X: Any) -> Any:
-        """The data to fit to, of which the way back is kept."""
+        """The data of a fit; keeps the way back to their form."""
         for name in ("n_features_in_", "feature_names_in_"):
             self.__dict__.pop(name, None)
         if isinstance(X, str | Path):
@@ -274,7 +290,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return x
 
     def _of_file(self, path: str | Path) -> Rows:
-        """The rows of a file, with what is known of how its text is written."""
+        """The rows of a file, read with the formats of the fit."""
         asked = self._asked()
         text = {"text": sorted(asked.hints.words), "formats": dict(asked.formats)}
         source = read(path, reading={name: value for name, value in text.items() if value})
@@ -289,7 +305,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         columns = _words_by_name("columns", self.columns, '{"price": "positive"}')
         formats = _words_by_name("formats", self.formats, '{"when": "%d/%m/%Y"}')
         if not isinstance(self.condition, str | list | tuple):
-            raise InputError(f"condition must be the name of a column, or several, got {self.condition!r}")
+            raise InputError(f"condition must be a column name or a list of them, got {self.condition!r}")
         condition = (self.condition,) if isinstance(self.condition, str) else tuple(self.condition)
         rules = (self.rules,) if isinstance(self.rules, str) else () if self.rules is None else self.rules
         if not isinstance(rules, list | tuple) or not all(isinstance(rule, str) for rule in rules):
@@ -301,7 +317,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self, X: Any, schema: AnySchema, given: Table | None, *, ordered: bool = False, check: bool = True,
         reading: Mapping[str, Any] | None = None,
     ) -> Rows:  # fmt: skip
-        """Further rows; what a person should know of them is said, but for what only a ``check`` finds."""
+        """X in the columns of a schema; issues their warnings, those of the checks only with ``check``."""
         if isinstance(X, Rows):
             return X
         if isinstance(X, str | Path) and isinstance(schema, Table):
@@ -326,7 +342,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return self._like(X, schema, self.run_.given, ordered=ordered, check=check, reading=reading)
 
     def _outside(self, found: Any, rows: Rows | None = None) -> Any:
-        """Rows in the form that the data had: that of these rows, their index too, or that of the fit."""
+        """Found values in the user's form: that of ``rows``, with their index, or that of the fit."""
         back = rows.back if rows is not None else getattr(self, "_back", None)
         if not hasattr(found, "column_names"):
             names = self._schema().names if rows is None else rows.names
@@ -340,7 +356,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     @staticmethod
     def _framed(table: Any, rows: Rows) -> Any:
-        """A table of these rows as a frame of their library, with their index."""
+        """A table as a frame of the rows' library, with their index."""
         frame, index = rows.back(rows.named(table)), getattr(rows.back, "index", None)
         if index is not None:
             say(repeated_labels(index))
@@ -354,40 +370,56 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return self.latent_dim_
 
     def transform(self, X: Any) -> NDArray[np.float32]:
-        """Posterior means E[z|x], ``[N, Z]`` float32: deterministic, in order, one row a row."""
+        """The posterior mean E[z|x] of each row, in input order: ``[N, Z]`` float32, deterministic."""
         rows = self._rows(X, ordered=True)
         return outputs.codes(self.run_, rows)
 
     def sample_posterior(self, X: Any, draws: int = 1, *, random_state: Any = 0) -> NDArray[np.float32]:
-        """``draws`` samples from q(z|x) for each row, ``[draws, N, Z]`` float32."""
+        """Draws from q(z|x) for each row: ``[draws, N, Z]`` float32."""
         rows = self._rows(X)
         return outputs.posterior_samples(self.run_, rows, draws, seed_from(random_state))
 
     def _checked_codes(self, Z: ArrayLike) -> Tensor:
         z = torch.from_numpy(np.array(Z, dtype=np.float32)).to(self._dtype())
         if z.ndim != 2 or z.shape[1] != self.latent_dim_:
-            raise InputError(f"codes must have shape [N, {self.latent_dim_}], got {list(z.shape)}")
+            raise InputError(f"the shape of codes must be [N, {self.latent_dim_}], got {list(z.shape)}")
         if not torch.isfinite(z).all():
-            raise InputError("the codes hold a value that is not finite")
+            raise InputError("all codes must be finite numbers")
         return z
 
     def inverse_transform(self, Z: ArrayLike, *, given: Any = None) -> Any:
-        """The mean of p(x|z) at each code, in the user's layout, units and type; a model that reads conditions is given
-        those in ``given``, ``{name: value}``, the others drawn from the rows it was fitted to."""
+        """The mean of p(x|z) at each code, in the layout, units and type of the data.
+
+        Args:
+            Z: codes, ``[N, Z]``.
+            given: conditions, ``{name: value}``; those not given are drawn from the rows of the fit.
+
+        Raises:
+            InputError: codes of another shape, or not finite.
+        """
         self._schema()
         z = self._checked_codes(Z)
         c, cells = outputs.conditions(self.run_, len(z), given or {}, 0)
         return self._outside(outputs.decoded(self.run_, z, c, cells))
 
     def reconstruct(self, X: Any) -> Any:
-        """The mean of p(x|z) at each row's posterior mean, in the user's layout, units and type."""
+        """Each row decoded from its code: the mean of p(x|z) at the posterior mean, in the form and units of X."""
         rows = self._rows(X)
         return self._outside(outputs.reconstructed(self.run_, rows), rows)
 
     def impute(self, X: Any, *, k: int = 1000, draws: int = 0, random_state: Any = 0) -> Any:
-        """X with its missing cells filled by the mean (of numbers) or mode (of levels) of p(x_missing | x_observed), by
-        self-normalised importance sampling with ``k`` draws (Mattei & Frellsen 2019); observed cells stay as they are.
-        ``draws`` > 0 gives a list of so many filled copies instead, each drawn from p(x_missing | x_observed)."""
+        r"""X with its missing cells filled; observed cells are unchanged.
+
+        A number becomes the mean and a level the mode of :math:`p(x_{missing} | x_{observed})`, by self-normalised
+        importance sampling (Mattei & Frellsen 2019).
+
+        Args:
+            X: rows with missing cells.
+            k: draws per row in the importance sampling.
+            draws: if positive, return a list of this many copies, each filled with draws from the same distribution
+                (multiple imputation).
+            random_state: an int, a ``RandomState``, or None for a new seed.
+        """
         rows = self._rows(X)
         found = imputing.impute(self.run_, rows, k=k, draws=draws, seed=seed_from(random_state))
         say(imputing.notes(found.missing, rows.unknown, found.left))
@@ -399,25 +431,45 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self, n: int = 1, *, mean: bool = False, given: Any = None, density: Any = "prior", gaps: bool = True,
         extrapolate: bool = False, random_state: Any = None,
     ) -> Any:  # fmt: skip
-        """n data from the model: z ~ p(z), x ~ p(x|z); ``mean=True``: the mean of p(x|z), the picture people expect.
-        ``given``: values of conditions, ``{name: value}``. ``density``: what z is drawn from instead of the prior, what
-        :meth:`fit_density` gave or the name of one that it or the run's folder has. Rows of tables have gaps as the
-        data have them; ``gaps=False`` leaves every cell filled. They stay within the range of the data;
-        ``extrapolate=True`` keeps draws in the tails beyond it, on the column's grid and of its kind."""
+        """New rows from the model, in the form of the data: z from p(z), then x from p(x|z).
+
+        Args:
+            n: number of rows.
+            mean: whether x is the mean of p(x|z), without the noise of a draw.
+            given: conditions, ``{name: value}``.
+            density: where z comes from: "prior", a density from :meth:`fit_density`, or the name of one in the run's
+                folder.
+            gaps: whether cells of a table are missing as in the data; False fills every cell.
+            extrapolate: whether values of a table may lie beyond the range of the data; they stay on the column's grid.
+            random_state: an int, a ``RandomState``, or None for a new seed.
+        """
         self._schema()
         fitted = None if isinstance(density, str) and density == "prior" else self._density(density)
         seed = seed_from(random_state)
-        return self._outside(outputs.sample(
-            self.run_, n, mean=mean, seed=seed, given=given, density=fitted, missing=gaps,
-            extrapolate=extrapolate,
-        ))
+        return self._outside(
+            outputs.sample(
+                self.run_,
+                n,
+                mean=mean,
+                seed=seed,
+                given=given,
+                density=fitted,
+                missing=gaps,
+                extrapolate=extrapolate,
+            )
+        )
 
     # Densities over codes
 
     def fit_density(self, X: Any, kind: str = "mixture", *, random_state: Any = 0, **options: Any) -> Fitted:
-        """Fit a density to codes of the rows, one posterior draw each, for ``sample(density=kind)``: "mixture", "kde",
-        "maf", "iaf", "spline", "vae", "metric", or of whole-number codes "autoregressive" and "pixelcnn";
-        ``options`` are the kind's.
+        """Fit a density to codes of the rows, one posterior draw per row, for ``sample(density=kind)``.
+
+        Args:
+            X: rows, usually those of the fit.
+            kind: "mixture", "kde", "maf", "iaf", "spline", "vae" or "metric"; for whole-number codes, "autoregressive"
+                or "pixelcnn".
+            random_state: an int, a ``RandomState``, or None for a new seed.
+            **options: options of the kind (docs/densities.md).
         """
         rows, bar = self._rows(X), Bar(kind) if self.verbose else None
         fitted = densities.fit(
@@ -427,7 +479,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return fitted
 
     def _densities(self) -> dict[str, Fitted]:
-        """The densities fitted to codes of this fit's model, by kind."""
+        """{kind: density} of those fitted to this model's codes."""
         if getattr(self, "_dense", (None, None))[0] is not self.run_:
             self._dense: tuple[Any, dict[str, Fitted]] = (self.run_, {})
         return self._dense[1]
@@ -440,7 +492,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             found = densities.load(self.run_.folder, density, self.model_)
         if found is None:
             densities.options(density)
-            raise InputError(f"no density {density!r} has been fitted: call fit_density(X, {density!r}) first")
+            raise InputError(f"no density {density!r} has been fitted", f"call fit_density(X, {density!r}) first")
         return found
 
     def _save_densities(self, folder: str | Path) -> None:
@@ -450,20 +502,24 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     # Scores
 
     def score_samples(self, X: Any) -> NDArray[np.float64]:
-        """A lower bound on ln p(x) of each row, nats: importance-weighted with K = ``nll_draws`` draws, the same noise
-        for every row, so that a row's score depends neither on its neighbours nor on their order; -inf where a cell is
-        impossible. See :class:`latens.runs.scoring.Scores`, also of what was never seen."""
+        """A lower bound on ln p(x) of each row, in nats: ``[N]`` float64; -inf where a cell is impossible.
+
+        It is importance-weighted with K = ``nll_draws`` draws (Burda et al. 2016). All rows share the noise, so that a
+        score depends neither on other rows nor on their order. :class:`latens.runs.scoring.Scores` has more.
+        """
         return self._scores(X, ordered=True)[0].log_px
 
     def anomaly_scores(self, X: Any) -> NDArray[np.float64]:
-        """How strange each row is: -ln p(x), nats, as a density of each column's own scale (see
-        :class:`latens.runs.scoring.Scores`); higher is stranger, infinite where a cell is impossible."""
+        """How strange each row is: -ln p(x) with each column on its own scale (see
+        :class:`latens.runs.scoring.Scores`), in nats, ``[N]``; infinite where a cell is impossible."""
         return self._scores(X)[0].strangeness
 
     def score_table(self, X: Any) -> Any:
-        """What ``latens score`` writes, a row for each row, as a frame like X (an arrow table for arrays): ln p(x), its
-        standard error, strangeness, the columns that make the row strange, and the reason where values alone do; and
-        p-values, of a run in a folder that has scores of held-out rows (``latens fit``), for its number of draws."""
+        """The table that ``latens score`` writes, as a frame like X (an arrow table for arrays), in input order.
+
+        Its columns are ln p(x) and its standard error, strangeness, the columns that make a row strange, and the reason
+        where one value suffices. A run whose folder has scores of held-out rows (``latens fit``) also gives p-values.
+        """
         folder = self.run_.folder if hasattr(self, "run_") else None
         found, rows = self._scores(X, None if folder is None else scoring.read_calibration(folder))
         table = scoring.as_table(found, self._schema())
@@ -472,7 +528,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def _scores(
         self, X: Any, calibration: scoring.Calibration | None = None, *, ordered: bool = False
     ) -> tuple[scoring.Scores, Rows]:
-        """Scores of rows, and the rows; what a person should know of them is said."""
+        """(scores, rows); issues the warnings of both."""
         rows = self._rows(X, ordered=ordered, check=False)
         found = scoring.score(self.run_, rows, self.nll_draws, calibration)
         tally = scoring.Tally(self.run_, self.nll_draws, calibration)
@@ -482,8 +538,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     @untouched()
     def score(self, X: Any, y: Any = None) -> float:
-        """Mean of ``score_samples`` over the rows that are possible; where there is no bound on ln p(x), minus the mean
-        squared error."""
+        """The mean of :meth:`score_samples` over possible rows, in nats; for a model without a bound on ln p(x), minus
+        the mean squared error."""
         rows = self._rows(X, ordered=True, check=False)
         if scoring.no_bound(self.run_, rows.take(np.arange(1)).sifted(refuse=False)[0]) is not None:
             apart = evaluation.evaluate(self.model_, rows.inside, rows.c, k=0)
@@ -496,10 +552,16 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self, X: Any, *, k: int | None = None, draws: int = 5, synthetic: bool = True, training: Any = None,
         density: Any = "prior",
     ) -> Evaluation:  # fmt: skip
-        """Rate, distortion, ELBO, NLL, active units, with errors: a :class:`latens.evaluation.Evaluation`. Of a table
-        also how good samples are (``samples``; at most 20,000 rows are compared; ``synthetic=False`` leaves it out),
-        next to the rows in ``training``, those that it was fitted to, with X held out; without them a random half of X
-        stands for each."""
+        """Rate, distortion, ELBO, NLL and active units with their errors, in nats per row.
+
+        Args:
+            X: rows, best held-out ones.
+            k: draws of the NLL; None: ``nll_draws``.
+            draws: posterior draws per row in the ELBO.
+            synthetic: whether samples of a table are compared with real rows (at most 20,000), in ``samples``.
+            training: the rows of the fit, where X is held out; without them, one random half of X stands for each.
+            density: where the codes of samples come from, as in :meth:`sample`.
+        """
         rows, k = self._rows(X), self.nll_draws if k is None else k
         found = evaluation.evaluate(self.model_, rows.inside, rows.c, k=k, draws=draws, beta=self.run_.beta)
         if synthetic and isinstance(self.schema_, Table):
@@ -512,8 +574,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     # Runs
 
     def save(self, folder: str | Path) -> None:
-        """Write ``run.json``, ``model.safetensors``, ``metrics.csv``, ``report.html`` and the densities fitted to a new
-        folder."""
+        """Write a new run folder: ``run.json``, ``model.safetensors``, ``metrics.csv``, ``report.html`` and the fitted
+        densities. :func:`latens.load` reads it."""
         check_is_fitted(self, "run_")
         self.run_.save(folder)
         self._save_densities(folder)
@@ -522,7 +584,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         report.write(Path(folder) / "report.html", self.run_, None)
 
     def report(self, path: str | Path, X: Any = None, labels: Any = None) -> None:
-        """Write the HTML report, with pictures of ``X`` if it is given."""
+        """Write the HTML report to ``path``, with pictures of ``X`` where it is given, coloured by ``labels``."""
         from latens import report
 
         check_is_fitted(self, "run_")
@@ -535,7 +597,7 @@ _TRAINING = [each.name for each in fields(Settings) if each.name in signature(VA
 
 
 def say(sentences: Sequence[str]) -> None:
-    """Each sentence as a ``UserWarning`` of the line that called the estimator."""
+    """Issue each sentence as a ``UserWarning``, at the line that called the estimator."""
     depth = 2
     while sys._getframe(depth).f_globals.get("__name__", "").partition(".")[0] in ("latens", "sklearn", "contextlib"):
         depth += 1
@@ -544,14 +606,14 @@ def say(sentences: Sequence[str]) -> None:
 
 
 def seed_from(random_state: Any) -> int:
-    """One seed from None (a fresh one), a whole number or a ``RandomState``."""
+    """A seed from a whole number, a ``RandomState``, or None (a new one)."""
     if random_state is None:
         return int(np.random.default_rng().integers(2**62))
     return int(random_state) if is_whole(random_state) else int(check_random_state(random_state).randint(2**31 - 1))
 
 
 def _latent_dim(run: Run) -> int:
-    """The number of latent dimensions, from the codes of an empty row."""
+    """The number of latent dimensions, found by encoding an empty row."""
     if run.schema is None:
         return 0
     if isinstance(run.model, Generator):
@@ -563,7 +625,8 @@ def _latent_dim(run: Run) -> int:
 
 
 def _counted(x: Any, sample_weight: ArrayLike | None) -> tuple[Any, NDArray[Any], NDArray[np.float64] | None]:
-    """(rows, their numbers in ``x``, their weights): those of weight 0 left out, and whole weights as repeated rows."""
+    """(rows, their indices in ``x``, their weights), without rows of weight 0, and with whole weights as repeated
+    rows."""
     numbers = np.arange(len(x))
     if sample_weight is None:
         return x, numbers, None
@@ -584,15 +647,27 @@ def _words_by_name(name: str, given: Any, like: str) -> dict[str, str]:
 
 
 def _plain(value: Any) -> Any:
-    """numpy's whole numbers and floats as Python's own (a grid search hands out numpy's)."""
+    """A number of numpy's, which a grid search passes, as Python's own."""
     return value.item() if isinstance(value, np.generic) else value
 
 
 def load(folder: str | Path, *, model: nn.Module | None = None, recipe: str | None = None) -> VAE:
-    """A fitted :class:`VAE` from a run folder. Code is never executed from a file: a run made from parts of your own
-    needs ``model=`` (yours, freshly built), one made by your own recipe its name again in ``recipe=``.
+    """Load a fitted :class:`VAE` from a run folder. No code is executed from a file.
 
-    Raises ``InputError`` where the folder misses parts, is damaged, or comes from a newer format.
+    Args:
+        folder: a folder that ``latens fit``, :meth:`VAE.save` or :func:`latens.train` wrote.
+        model: your model, freshly built, for a run of :func:`latens.train`.
+        recipe: "package:function", for a run that was fitted with your own recipe.
+
+    Raises:
+        InputError: the folder lacks parts, is damaged, or has a newer format.
+
+    >>> import tempfile, numpy as np
+    >>> X = np.random.default_rng(0).normal(size=(40, 3))
+    >>> folder = tempfile.mkdtemp() + "/run"
+    >>> VAE(latent_dim=2, epochs=2, random_state=0).fit(X).save(folder)
+    >>> load(folder).transform(X).shape
+    (40, 2)
     """
     run = runs.load(folder, model=model, recipe=recipe)
     options: dict[str, Any] = {name: getattr(run.settings, name) for name in _TRAINING}

@@ -1,4 +1,4 @@
-"""``latens.train`` and ``latens.load``: what people who bring parts of their own call."""
+"""``latens.train``: train a model made of your own parts."""
 
 from __future__ import annotations
 
@@ -37,14 +37,27 @@ def train(
     c: Tree = None, sample_weight: Any = None, resume: bool = False, transform: Transform | None = None,
     progress: bool = False, **settings: Any,
 ) -> Run:  # fmt: skip
-    """Train parts of your own with the loop, checkpoints, resume and report that recipes get.
+    """Train a model made of your own parts, with the loop, checkpoints, resume and report of the recipes.
 
-    ``X``: array or tree of arrays with rows on the leading axis; floats take the type of the model's parameters, whole
-    numbers stay what they are (8-bit stays 8-bit; latens' conditionals make numbers of them inside the step).
-    ``validation``: a fraction of the rows, or data like X. ``out``: a folder for the run; with ``resume=True`` an
-    interrupted run in it is continued to the numbers it would have had. ``settings``: the fields of
-    :class:`latens.training.Settings`. Returns the :class:`latens.runs.record.Run`; the model holds the served weights.
-    Raises ``InputError`` for data and options that cannot be used.
+    Args:
+        model: a :class:`latens.models.VAE`, or a module with its methods; it is trained in place.
+        objective: one of :mod:`latens.objectives`, or a subclass of yours.
+        X: an array, or a tree of arrays, with rows on the leading axis. Floats are converted to the dtype of the
+            model's parameters; whole numbers keep theirs (latens' conditionals convert them inside the step).
+        out: a folder for the run; without it, nothing is written.
+        validation: a fraction of the rows, or data like X.
+        c: conditions, a tree of arrays ``[N, ...]``.
+        sample_weight: one number per row, ``[N]``.
+        resume: whether to continue an interrupted run in ``out``; the result is that of an uninterrupted run.
+        transform: a random change of the rows in each step, such as a mirrored image.
+        progress: whether to show a bar.
+        **settings: fields of :class:`latens.training.settings.Settings`, for example ``epochs=20``.
+
+    Returns:
+        the :class:`latens.runs.record.Run`; ``run.history`` has one entry per validation.
+
+    Raises:
+        InputError: data or options that cannot be used.
 
     >>> import latens
     >>> from torch import nn
@@ -56,7 +69,7 @@ def train(
     1
     """
     if not isinstance(objective, Objective):
-        raise InputError(f"the objective must be one of latens.objectives, or a subclass of it, got {objective!r}")
+        raise InputError(f"the objective must be one of latens.objectives or a subclass of one, got {objective!r}")
     chosen = Settings.from_json(settings)
     check_device(chosen.device)
     x = _tensors(X, model)
@@ -64,7 +77,7 @@ def train(
     _check_conditions(model, conditions)
     count = trees.rows(x)
     if count < 2:
-        raise InputError(f"the data have {count} row{'s' * (count != 1)}, and training needs at least 2 rows")
+        raise InputError(f"the number of rows must be at least 2, got {count}")
     weight = None if sample_weight is None else torch.as_tensor(np.asarray(sample_weight), dtype=torch.float32)
     check_weights(None if weight is None else weight.numpy(), count)
     require_support(model, _transformed(x, transform, chosen.seed), conditions)
@@ -75,7 +88,7 @@ def train(
         "objective": described(objective), "validation": None if held is None else fingerprint_tree(held.x),
     }  # fmt: skip
     run = Run(model, objective, settled, len(rows), _schema_of(x), data=data)
-    run.choices["training"] = f"{counted(settled.epochs, 'epoch')}, {counted(settled.batch_size, 'row')} a step"
+    run.choices["training"] = f"{counted(settled.epochs, 'epoch')}, {counted(settled.batch_size, 'row')} per step"
     _try(model, objective, _transformed(trees.take(rows.x, slice(0, 2)), transform, chosen.seed), rows.c)
     if out is not None:
         _open_or_continue(run, Path(out), resume)
@@ -89,7 +102,7 @@ def train(
 def _divided(
     rows: ModelRows, validation: Any, model: nn.Module, transform: Transform | None, settings: Settings
 ) -> tuple[ModelRows, ModelRows | None]:
-    """The rows to train on, and those held out: a part of them, or others of their shape."""
+    """(training rows, held-out rows): the latter are a part of ``rows``, other data of their shape, or None."""
     if isinstance(validation, str | int | float):
         kept, out = split_rows(len(rows), validation, settings.seed)
         if not len(out):
@@ -100,17 +113,17 @@ def _divided(
     wanted, shape = ([tuple(leaf.shape[1:]) for leaf in trees.leaves(each.x)] for each in (rows, held))
     if wanted != shape or len(held) < 1:
         raise InputError(
-            f"the validation data must be rows like X, of shape {wanted}: got {len(held)} rows of shape {shape}"
+            f"the validation data must be rows like X, of shape {wanted}, got {len(held)} rows of shape {shape}"
         )
     if rows.c is not None:
-        raise InputError("with a condition c, give validation as a fraction of the rows")
+        raise InputError("validation data have no conditions c", "give validation as a fraction of the rows")
     with concerning("the validation data"):
         require_support(model, _transformed(held.x, transform, settings.seed))
     return rows, held
 
 
 def _report(run: Run, x: Tree, *, conditioned: bool) -> None:
-    """Write report.html, with pictures and figures of ``x`` where it is one array that the schema describes."""
+    """Write report.html, with pictures and figures of ``x`` where it is one array with a schema."""
     assert run.folder is not None
     if run.schema is None or conditioned:
         report.write(run.folder / "report.html", run, None)
@@ -119,17 +132,17 @@ def _report(run: Run, x: Tree, *, conditioned: bool) -> None:
     try:
         figures = evaluate(run.model, x, k=50, nll_rows=500, beta=run.beta)
         report.write(run.folder / "report.html", run, x.numpy(), evaluation=figures)
-    except (NotImplementedError, RuntimeError, TypeError, AttributeError):  # parts that cannot all that a report shows
+    except (NotImplementedError, RuntimeError, TypeError, AttributeError):  # parts that lack what a report calls
         report.write(run.folder / "report.html", run, None)
 
 
 def _transformed(x: Tree, transform: Transform | None, seed: int) -> Tree:
-    """The rows as a step meets them."""
+    """The rows after the transform, as a step sees them."""
     return x if transform is None or x is None else transform(x, torch.arange(trees.rows(x)), seed)
 
 
 def _try(model: nn.Module, objective: Objective, x: Tree, c: Tree) -> None:
-    """One loss of two rows before anything is written; ``InputError`` says what the parts made of them."""
+    """Compute one loss of two rows before anything is written; ``InputError`` where the parts fail."""
     x, c = on_device(model, slice(0, 2), x, c)
     try:
         with torch.no_grad(), untouched():
@@ -137,11 +150,11 @@ def _try(model: nn.Module, objective: Objective, x: Tree, c: Tree) -> None:
     except (RuntimeError, TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
         shapes = ", ".join(str(list(leaf.shape[1:])) for leaf in trees.leaves(x))
         sentence = " ".join(str(error).split())
-        raise InputError(f"the model cannot take these rows (of shape {shapes}): {sentence}") from error
+        raise InputError(f"the model fails on rows of shape {shapes}: {sentence}") from error
 
 
 def described(objective: Objective) -> str:
-    """The objective's type and its numbers, by which a resumed run knows it again.
+    """The objective's type and numbers, by which a resumed run recognises it.
 
     >>> from latens.objectives import ELBO
     >>> described(ELBO(beta=2.0))
@@ -159,13 +172,13 @@ def _open_or_continue(run: Run, out: Path, resume: bool) -> None:
         return
     record = runs.read_record(out)
     if record["data"].get("fingerprint") != run.data["fingerprint"]:
-        raise InputError(f"{out} was begun with other data: continue it with the same rows, or choose another folder")
+        raise InputError(f"{out} was begun with other data", "continue it with the same rows, or choose another folder")
     for what in ("objective", "validation"):
         if record["data"].get(what) != run.data[what]:
-            raise InputError(f"{out} was begun with another {what}: continue with the same, or choose another folder")
+            raise InputError(f"{out} was begun with another {what}", "continue with the same, or choose another folder")
     if record["training"] != run.settings.to_json():
         changed = [k for k, v in run.settings.to_json().items() if record["training"].get(k) != v]
-        raise InputError(f"{out} was begun with another {changed[0]}: continue it with the same settings")
+        raise InputError(f"{out} was begun with another {changed[0]}", "continue it with the same settings")
     run.folder = out
 
 
@@ -178,24 +191,24 @@ def _tensors(values: Any, model: nn.Module) -> Tree:
         return tuple(_tensors(value, model) for value in values)
     if isinstance(values, Dataset | DataLoader):
         raise InputError(
-            f"the data are a {type(values).__name__}: give its tensors, as in dataset.tensors[0], and batch_size"
+            f"the data are a {type(values).__name__}", "give its tensors (dataset.tensors[0]), and batch_size"
         )
     tensor = values if isinstance(values, Tensor) else torch.from_numpy(np.ascontiguousarray(as_array(values)[0]))
     floats = [p.dtype for p in model.parameters() if p.is_floating_point()]
     if tensor.is_floating_point():
         tensor = tensor.to(floats[0] if floats else None)
         if torch.isinf(tensor).any():
-            raise InputError("the data hold an infinite value (or one beyond the model's float type): remove it")
+            raise InputError("the data hold a value that is infinite in the model's float type", "remove it")
     return tensor.detach()
 
 
 def _schema_of(x: Tree) -> Schema | None:
-    """The schema of one array that the model takes as the schema would hand it over; None for anything else."""
+    """The schema of a single array in the form that the schema stores; None for anything else."""
     if not isinstance(x, Tensor):
         return None
     try:
         schema = infer(x.cpu().numpy())
-    except InputError:  # missing cells, for one: parts take them, schemas do not yet
+    except InputError:  # for example missing cells, which parts take and schemas of arrays do not
         return None
     if x.is_floating_point() and (schema.span or not schema.is_discrete):
         schema = replace(schema, storage=str(x.dtype).removeprefix("torch."))
@@ -208,11 +221,11 @@ def _check_conditions(model: nn.Module, c: Tree) -> None:
     unread = [key for key in c if key not in reads] if isinstance(c, dict) and reads is not None else []
     if unread:
         raise InputError(
-            f"no part of the model reads the condition {unread[0]!r}: name it in a part's reads, or leave it out"
+            f"no part of the model reads the condition {unread[0]!r}", "name it in a part's `reads`, or omit it"
         )
 
 
 def fingerprint_tree(x: Tree) -> str:
-    """One fingerprint for a tree of tensors; that of its only tensor where it has one."""
+    """The fingerprint of a tree of tensors; of a single tensor, its own."""
     prints = [fingerprint(leaf if isinstance(leaf, Lazy) else leaf.cpu().numpy()) for leaf in trees.leaves(x)]
     return prints[0] if len(prints) == 1 else runs.digest("".join(prints).encode())

@@ -1,4 +1,4 @@
-"""The command line. Light by itself: what a command needs is imported when it runs."""
+"""The command line: words in, exit status out. What a command needs is imported when it runs, so that help is quick."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import typer
 
 from latens.cli import workers
 from latens.cli.options import (
+    Command,
     Data,
-    FitCommand,
     Json,
     Labels,
     LatentDim,
@@ -31,28 +31,31 @@ from latens.cli.options import (
     done_late,
     grouped,
     importable,
+    option,
     own_of_resumed,
     recipe_options,
     require_values,
 )
 from latens.errors import FitError, InputError, Stopped
 
-# Read by OpenMP when torch is imported: idle threads sleep, for two fits not to stall each other, but not at once.
+# OpenMP reads these when torch is imported: idle threads spin briefly and then sleep, so that two fits share cores.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.update({"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"} | os.environ)
 
-# the base of all of typer's complaints, wherever this version of typer keeps it
+# the base class of typer's errors, wherever this version of typer keeps it
 UsageError: type[Any] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 app = typer.Typer(
     name="latens", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
-    help="Variational autoencoders: fit your data, then encode, sample, score, compare and report.",
+    context_settings={"max_content_width": 120},
+    help="Variational autoencoders: fit your data, then encode, sample, score, fill gaps, compare and report.",
 )  # fmt: skip
 
 
 @app.callback(invoke_without_command=True)
 def _root(
-    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     if version:
         from latens import __version__
@@ -61,42 +64,52 @@ def _root(
         raise typer.Exit
 
 
-# Commands that take the options of any recipe, or of any kind of density, beside their own
+# Commands that also take the options of any recipe or kind of density
 
 
-@app.command(cls=FitCommand)
+@app.command(cls=OpenCommand)
 @grouped
 def fit(
     context: typer.Context,
     data: ToFit = None,
-    out: Annotated[str | None, typer.Option(metavar="RUN", help="The folder of the run, made new.")] = None,
+    out: Annotated[
+        str | None, option(metavar="RUN", help="Create this folder for the run; required.", title="Output")
+    ] = None,
     recipe: RecipeName = "vae",
     latent_dim: LatentDim = None,
     start: Annotated[
-        str | None, typer.Option("--from", metavar="RUN", help="Start from another run's weights.")
+        str | None, option("--from", metavar="RUN", help="Start from the weights of this run.", title="Model")
     ] = None,
     about: Any = None,
     reading: Any = None,
     stream: Annotated[
-        bool, typer.Option("--stream", help="Read the data a block at a time, as data larger than memory are.")
+        bool,
+        option(
+            "--stream", help="Read the data in blocks, as is always done for data larger than memory.", title="Data"
+        ),
     ] = False,
     weights: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Weigh each row by a number of this file (.npy .csv).")
+        str | None,
+        option(metavar="FILE", help="Weight each row by its number in this file (.npy .csv).", title="Data"),
     ] = None,
     settings: Any = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Fit with this many seeds; report mean and spread.")] = 1,
-    resume: Annotated[str | None, typer.Option(metavar="RUN", help="Continue an interrupted run.")] = None,
+    seeds: Annotated[
+        int, option(metavar="N", min=1, help="Fit N times, with N seeds; print mean and spread.", title="Runs")
+    ] = 1,
+    resume: Annotated[
+        str | None, option(metavar="RUN", help="Continue the interrupted run in this folder.", title="Runs")
+    ] = None,
     quiet: Json = False,
 ) -> Any:
-    """Fit a model to data and write a run folder with a report. Options of the recipe are given like the others
-    (--beta 4); `latens recipes` lists them."""
+    """Fit a model to data. Write a run folder with the model, its figures and a report. Options of the recipe are given
+    like any other, for example --beta 4; `latens recipes` lists them."""
     context.with_resource(workers.waiting(seeds))
     from latens.cli import commands
 
     if resume is not None:
         return commands.resume(resume, own=own_of_resumed(context, "the run folder"), quiet=quiet)
     if data is None or out is None:
-        raise InputError("fit needs DATA and --out RUN (or --resume RUN): for example `latens fit digits --out run`")
+        raise InputError("fit needs DATA and --out RUN, or --resume RUN", "for example `latens fit digits --out run`")
     asked = commands.asked(
         data, out, about, reading, recipe=recipe, options=recipe_options(context, recipe, latent_dim),
         settings=settings, weights=weights, start=start, stream=stream,
@@ -104,19 +117,33 @@ def fit(
     return commands.fit(asked, seeds=seeds, quiet=quiet)
 
 
-@app.command(cls=FitCommand)
+@app.command(cls=OpenCommand)
 @grouped
 def sweep(
     context: typer.Context,
     data: ToFit = None,
-    out: Annotated[str | None, typer.Option(metavar="FOLDER", help="The folder of the runs, made new.")] = None,
+    out: Annotated[
+        str | None, option(metavar="FOLDER", help="Create this folder for the runs; required.", title="Output")
+    ] = None,
     grid: Annotated[
         list[str] | None,
-        typer.Option("--grid", metavar="OPTION=V,V,…", help="Values of an option (repeat: all combinations)."),
+        option(
+            "--grid",
+            metavar="OPTION=V,V,…",
+            title="Runs",
+            help="Try these values of an option; repeat for more options: every combination is fitted.",
+        ),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs of each combination.")] = 1,
-    nll: Annotated[bool, typer.Option("--nll", help="Also the importance-weighted NLL, with 50 draws.")] = False,
-    resume: Annotated[str | None, typer.Option(metavar="FOLDER", help="Continue an interrupted sweep.")] = None,
+    seeds: Annotated[
+        int, option(metavar="N", min=1, help="Fit each combination N times, with N seeds.", title="Runs")
+    ] = 1,
+    nll: Annotated[
+        bool,
+        option("--nll", help="Also estimate the NLL (nats per row) by importance weighting, 50 draws.", title="Runs"),
+    ] = False,
+    resume: Annotated[
+        str | None, option(metavar="FOLDER", help="Continue the interrupted sweep in this folder.", title="Runs")
+    ] = None,
     recipe: RecipeName = "vae",
     latent_dim: LatentDim = None,
     about: Any = None,
@@ -124,8 +151,8 @@ def sweep(
     settings: Any = None,
     quiet: Json = False,
 ) -> Any:
-    """Fit every combination of some options, and compare them on held-out rows. Small models share the cores, a
-    process each. Options of the recipe are given like the others (--beta 4), those that vary by --grid."""
+    """Fit every combination of options and compare them on held-out rows. Small models share the cores, one process
+    each. Options with a fixed value are given as for fit (--beta 4), those that vary with --grid."""
     context.with_resource(workers.waiting(seeds * math.prod(len(values.split(",")) for values in grid or ())))
     from latens.cli import commands
 
@@ -133,7 +160,8 @@ def sweep(
         return commands.resume_sweep(resume, own=own_of_resumed(context, "the sweep's folder"), quiet=quiet)
     if data is None or out is None:
         raise InputError(
-            "sweep needs DATA, --out FOLDER and --grid: for example `latens sweep digits --out sweep --grid beta=0.5,1`"
+            "sweep needs DATA, --out FOLDER and --grid",
+            "for example `latens sweep digits --out sweep --grid beta=0.5,1`",
         )
     asked = commands.asked(
         data, out, about, reading, recipe=recipe, options=recipe_options(context, recipe, latent_dim),
@@ -148,12 +176,16 @@ def density(
     context: typer.Context, folder: RunFolder, data: OptionalTraining = None,
     kind: Annotated[
         str,
-        typer.Option(help="mixture, kde, maf, iaf, spline, vae, metric; of whole numbers autoregressive, pixelcnn."),
+        option(
+            metavar="KIND",
+            help="Fit this kind: mixture, kde, maf, iaf, spline, vae or metric; for whole-number codes, autoregressive "
+            "or pixelcnn.",
+        ),
     ] = "mixture",
     seed: Seed = 0, labels: Labels = None, reading: Any = None, own: OwnRecipe = None, quiet: Json = False,
 ) -> Any:  # fmt: skip
-    """Fit a density to the codes of a run's training rows and keep it in the run's folder, for `latens sample
-    --density`. Options of the kind are given like the others (--components 8)."""
+    """Fit a density to the codes of a run's training rows. It is kept in the run's folder; `latens sample --density`
+    draws codes from it. Options of the kind are given like any other, for example --components 8."""
     from latens.cli import commands
 
     options = dict(context.meta["recipe"])
@@ -164,26 +196,30 @@ def density(
     )  # fmt: skip
 
 
-# Commands whose words alone stand here
+# Commands that only declare their options here
 
 
 def command(declared: Callable[..., Any]) -> None:
-    """A command of the function's words, which does what the function of its name in ``latens.cli.commands`` does."""
-    app.command()(grouped(done_late(declared)))
+    """Register a command with these options; :func:`latens.cli.options.done_late` finds its work."""
+    app.command(cls=Command)(grouped(done_late(declared)))
 
 
 @command
 def evaluate(
     folder: RunFolder,
     data: OptionalData = None,
-    k: Annotated[int, typer.Option("--k", min=0, help="Draws of the importance-weighted NLL; 0 leaves it out.")] = 100,
-    draws: Annotated[int, typer.Option(min=1, help="Take the ELBO over this many posterior draws of each row.")] = 5,
-    nll_rows: Annotated[int, typer.Option(min=0, help="Rows the NLL is taken over, evenly spaced; 0: all.")] = 1000,
+    k: Annotated[
+        int, option("--k", metavar="K", min=0, help="Estimate the NLL with K draws per row; 0: leave it out.")
+    ] = 100,
+    draws: Annotated[int, option(metavar="N", min=1, help="Average the ELBO over N posterior draws per row.")] = 5,
+    nll_rows: Annotated[
+        int, option(metavar="N", min=0, help="Estimate the NLL on N evenly spaced rows; 0: on all.")
+    ] = 1000,
     synthetic: Annotated[
-        bool, typer.Option(help="Of a table, also hold samples against real rows: marginals, detection, copies.")
+        bool, option(help="For a table, compare samples with real rows: marginals, detection, copies.")
     ] = True,
     density: Annotated[
-        str, typer.Option(metavar="NAME", help="Draw the codes of samples from a density fitted to codes.")
+        str, option(metavar="NAME", help="Draw the codes of samples from this density, fitted by `latens density`.")
     ] = "prior",
     seed: Seed = 0,
     labels: Labels = None,
@@ -191,35 +227,52 @@ def evaluate(
     own: OwnRecipe = None,
     quiet: Json = False,
 ) -> Any:
-    """Rate, distortion, ELBO, NLL with its K and standard error, active units; how good samples of a table are, next to
-    held-out rows (the floor) and to draws at the codes of real rows (the oracle)."""
+    """Print bounds, rate, distortion and NLL with their errors. Figures are in nats per row, next to the number of
+    active units. For a table, also print how good samples are, compared with held-out rows (the best possible) and with
+    draws at the codes of real rows (the oracle)."""
 
 
 @command
 def compare(
     data: Data,
-    dims: Annotated[str, typer.Option("--latent-dims", help="Dimensions, separated by commas.")] = "2,8,16",
-    validation: Annotated[str | None, typer.Option(help="Held-out data; default: a fifth of the rows.")] = None,
-    out: Annotated[str | None, typer.Option(metavar="FILE", help="Also write .html, or figures: .json .csv.")] = None,
+    dims: Annotated[
+        str, option("--latent-dims", metavar="N,N,…", help="Compare at these numbers of latent dimensions.")
+    ] = "2,8,16",
+    validation: Annotated[
+        str | None, option(metavar="DATA", help="Hold out these data; default: a fifth of the rows.", title="Data")
+    ] = None,
+    out: Annotated[
+        str | None,
+        option(metavar="FILE", help="Also write a page (.html) or the figures (.json .csv).", title="Output"),
+    ] = None,
     about: Any = ("labels", "drop"),
     reading: Any = None,
-    recipes: Annotated[str, typer.Option(help="Beside PCA, separated by commas.")] = "ae,vae",
-    likelihood: Annotated[str, typer.Option(help="Of recipes that have a choice.")] = "auto",
-    k: Annotated[int, typer.Option("--k", min=1, help="Draws of each NLL.")] = 100,
-    densities: Annotated[str, typer.Option(help="Also sample through these: mixture,kde …")] = "",
+    recipes: Annotated[str, option(metavar="NAME,NAME,…", help="Compare these recipes with PCA.", title="Model")] = (
+        "ae,vae"
+    ),
+    likelihood: Annotated[
+        str, option(metavar="NAME", help="Use this likelihood in every recipe that has the option.", title="Model")
+    ] = "auto",
+    k: Annotated[int, option("--k", metavar="K", min=1, help="Estimate each NLL with K draws per row.")] = 100,
+    densities: Annotated[
+        str, option(metavar="KIND,KIND,…", help="Also sample from these densities of codes, for example mixture,kde.")
+    ] = "",
     settings: Any = ("epochs", "seed", "device"),
     quiet: Json = False,
 ) -> Any:
-    """PCA, autoencoder, VAE or other recipes side by side: same data, same dimensions, same metrics."""
+    """Compare PCA, an autoencoder and a VAE on the same data. All have the same rows, dimensions and metrics; --recipes
+    names others."""
 
 
 @command
 def encode(
     folder: RunFolder, data: Data, out: Out,
-    samples: Annotated[int, typer.Option(min=0, help="Draws from q(z|x) instead of its mean.")] = 0,
+    samples: Annotated[
+        int, option(metavar="N", min=0, help="Write N draws from q(z|x) instead of its mean; 0: the mean.")
+    ] = 0,
     seed: Seed = 0, labels: Labels = None, reading: Any = None, own: OwnRecipe = None, as_json: Json = False,
 ) -> Any:  # fmt: skip
-    """Write the code of each row, its posterior mean, in input order."""
+    """Write the code of each row: the posterior mean, in order."""
 
 
 @command
@@ -227,7 +280,7 @@ def reconstruct(
     folder: RunFolder, data: Data, out: Out, labels: Labels = None, reading: Any = None, own: OwnRecipe = None,
     as_json: Json = False,
 ) -> Any:  # fmt: skip
-    """Data through the code and back, in the data's layout and units."""
+    """Write each row decoded from its code, in the data's units. Layout, names and order are those of the data."""
 
 
 @command
@@ -235,73 +288,91 @@ def sample(
     folder: RunFolder,
     out: Annotated[
         str,
-        typer.Option(
-            "--out", metavar="FILE",
-            help="The file to write: .npy .csv .parquet …, or .png for images.",
+        option(
+            "--out", metavar="FILE", title="Output",
+            help="Write this file: .npy .npz .csv .tsv .parquet .feather, or .png for a picture of images.",
         ),
     ],
-    n: Annotated[int, typer.Option("-n", "--number", min=1, help="How many.")] = 100,
-    mean: Annotated[bool, typer.Option("--mean", help="The mean of p(x|z) instead of a draw from it.")] = False,
+    n: Annotated[int, option("-n", "--number", metavar="N", min=1, help="Write N rows.")] = 100,
+    mean: Annotated[bool, option("--mean", help="Write the mean of p(x|z) instead of a draw from it.")] = False,
     given: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Give a condition (repeat for more).")
+        list[str] | None,
+        option("--set", metavar="NAME=VALUE", help="Give this condition that value; repeat for more."),
     ] = None,
     density: Annotated[
-        str, typer.Option(metavar="NAME", help="Draw codes from a density fitted to them (see `latens density`).")
+        str, option(metavar="NAME", help="Draw codes from this density, fitted by `latens density`.")
     ] = "prior",
-    gaps: Annotated[bool, typer.Option(help="Leave cells of a table missing as the data have them.")] = True,
+    gaps: Annotated[bool, option(help="Leave cells of a table missing as in the data, or fill them all.")] = True,
     extrapolate: Annotated[
-        bool, typer.Option("--extrapolate", help="Keep draws of a table beyond the range of the data.")
+        bool, option("--extrapolate", help="Keep values of a table that lie beyond the range of the data.")
     ] = False,
     seed: Seed = 0, own: OwnRecipe = None, quiet: Json = False,
 ) -> Any:  # fmt: skip
-    """New data from the model: z from the prior, or from a density fitted to the codes, then x from p(x|z)."""
+    """Write new rows from the model. Each has a code z from the prior, or from a density fitted to the codes, and
+    cells from p(x|z)."""
 
 
 @command
 def impute(
     folder: RunFolder, data: Data, out: Out,
-    k: Annotated[int, typer.Option("--k", min=1, help="Draws of the importance sampling.")] = 1000,
-    draws: Annotated[int, typer.Option(min=0, help="Write this many filled copies, each drawn; 0: one.")] = 0,
+    k: Annotated[
+        int, option("--k", metavar="K", min=1, help="Weight K draws per row in the importance sampling.")
+    ] = 1000,
+    draws: Annotated[
+        int,
+        option(
+            metavar="N", min=0,
+            help="Write N filled copies, drawn at random (multiple imputation); 0: one, of the best values.",
+        ),
+    ] = 0,
     uncertainty: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Also write the standard deviation of each filled cell.")
+        str | None,
+        option(metavar="FILE", help="Also write the standard deviation of each filled cell.", title="Output"),
     ] = None,
     seed: Seed = 0, labels: Labels = None, reading: Any = None, own: OwnRecipe = None, as_json: Json = False,
 ) -> Any:  # fmt: skip
-    """Missing cells filled with what the observed ones say of them; observed cells stay as they are."""
+    """Fill missing cells, given the observed ones. Observed cells are written unchanged."""
 
 
 @command
 def schema(
     data: Data, about: Any = ("column", "drop", "condition", "rule"), reading: Any = None,
-    out: Annotated[str | None, typer.Option(metavar="FILE", help="Write it, for --schema.")] = None,
+    out: Annotated[
+        str | None, option(metavar="FILE", help="Also write the kinds to this file, for --schema.", title="Output")
+    ] = None,
     as_json: Json = False,
 ) -> Any:  # fmt: skip
-    """What each column of a table is taken for, and why (--column NAME=KIND changes it); what holds between columns in
-    every row, and is no accident."""
+    """Show what latens takes each column for, and why. Also show the rules between columns that hold in every row.
+    --column NAME=KIND changes a column."""
 
 
 @command
 def score(
     folder: RunFolder, data: Data, out: Out,
-    k: Annotated[int, typer.Option("--k", min=1, help="Draws of the importance-weighted bound.")] = 100,
+    k: Annotated[int, option("--k", metavar="K", min=1, help="Take the bound with K draws per row.")] = 100,
     labels: Labels = None, reading: Any = None, own: OwnRecipe = None, as_json: Json = False,
 ) -> Any:  # fmt: skip
-    """Write a lower bound on ln p(x) of each row, nats, with its standard error, effective sample size and p-value, the
-    columns that make it strange, and the reason where a value alone does. A row with a value that its column cannot
-    hold has ln p(x) = -inf and the least p; the other rows have their scores."""
+    """Write how unusual each row is: ln p(x) and a p-value. ln p(x) is a lower bound, in nats, with its standard error
+    and effective sample size. For a table, also write the columns that make the row strange, and the reason where one
+    value suffices. A row with a value that its column cannot hold has ln p(x) = -inf and the smallest p-value; other
+    rows are scored as usual."""
 
 
 @command
 def report(
     folder: RunFolder,
     data: OptionalData = None,
-    out: Annotated[str | None, typer.Option(metavar="FILE", help="Default: report.html in the run folder.")] = None,
+    out: Annotated[
+        str | None,
+        option(metavar="FILE", help="Write this .html file; default: report.html in the run's folder.", title="Output"),
+    ] = None,
     labels: Labels = None,
     reading: Any = None,
     own: OwnRecipe = None,
     as_json: Json = False,
 ) -> Any:
-    """One self-contained HTML page: curves, reconstructions, samples, latent map, traversals, choices."""
+    """Write the report of a run as one HTML page. It shows curves, reconstructions, samples, a map of the codes,
+    traversals and the choices made."""
 
 
 @command
@@ -317,16 +388,18 @@ def recipes(
 @command
 def demo(
     out: Annotated[
-        str, typer.Option(metavar="RUN", help="The folder of the run; that of an earlier demo is replaced.")
+        str,
+        option(metavar="RUN", help="Create this folder for the run; an earlier demo is replaced.", title="Output"),
     ] = "demo-run",
     seed: Seed = 0,
     quiet: Json = False,
 ) -> Any:
-    """Fit scikit-learn's digits (no download), evaluate, compare with PCA and an autoencoder, and write a report."""
+    """Fit scikit-learn's digits and write a report. Also evaluate the run and compare it with PCA and an autoencoder.
+    Nothing is downloaded."""
 
 
 def show(answer: Any, as_json: bool) -> None:
-    """Print what a command found: its text for a person, its figures for a machine."""
+    """Print a command's answer: its text, or its figures as JSON."""
     if as_json:
         typer.echo(json.dumps(_plain(answer.figures), indent=1, default=str))
     elif answer.text:
@@ -334,7 +407,7 @@ def show(answer: Any, as_json: bool) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """JSON has no NaN: null instead."""
+    """The value with JSON's types only: a number that is not finite becomes null."""
     if isinstance(value, dict):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -345,7 +418,7 @@ def _plain(value: Any) -> Any:
 
 
 Words = Callable[[Any], str]
-# (errors, exit status, what is said of them), the first that fits
+# (errors, exit status, the error in words); the first row that matches counts
 ENDS: tuple[tuple[type | tuple[type, ...], int, Words], ...] = (
     (UsageError, 2, lambda error: error.format_message()),
     (InputError, 2, str),
@@ -357,13 +430,21 @@ ENDS: tuple[tuple[type | tuple[type, ...], int, Words], ...] = (
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit status: 0, 2 for a user's mistake, 1 for a failed fit, 130 for Ctrl-C."""
+    """Run the command line and return the exit status: 0, 1 for a failed fit, 2 for a user's mistake, 130 for Ctrl-C.
+
+    Args:
+        arguments: the words after ``latens``; without them, those of the process.
+
+    >>> main(["--version"])
+    latens 0.1.0
+    0
+    """
     arguments = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     as_json = "--json" in arguments
     try:
         with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
             answer = app(arguments, prog_name="latens", standalone_mode=False)
-        if answer == 130:  # what some versions of typer make of Ctrl-C
+        if answer == 130:  # some versions of typer return this for Ctrl-C
             raise KeyboardInterrupt
         if not hasattr(answer, "figures"):
             return int(answer or 0)
@@ -379,7 +460,7 @@ def main(arguments: list[str] | None = None) -> int:
             if isinstance(error, kinds):
                 return _fail(words(error), status, as_json)
         if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error)):
-            return _fail("there is not enough memory: lower batch_size or latent_dim, or give fewer rows", 1, as_json)
+            return _fail("not enough memory: lower --batch-size or --latent-dim, or give fewer rows", 1, as_json)
         raise
 
 

@@ -1,5 +1,4 @@
-"""The words that commands share: options, groups of them, and commands that take those of any recipe beside their
-own."""
+"""The options that several commands share, in titled groups, and commands that also take the options of any recipe."""
 
 from __future__ import annotations
 
@@ -21,19 +20,28 @@ _NO_VALUE = object()
 
 
 def importable(recipe: str | None) -> str | None:
-    """A recipe of one's own may lie in the working directory, as with ``python -m``."""
+    """Make a recipe of the user's own importable from the working directory, as ``python -m`` does."""
     if recipe is not None and ":" in recipe and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     return recipe
 
 
 def option_name(name: str) -> str:
-    """A parameter as the user writes it."""
+    """The parameter ``name`` as the user types it.
+
+    >>> option_name("latent_dim"), option_name("start")
+    ('--latent-dim', '--from')
+    """
     return {"data": "DATA", "start": "--from"}.get(name, "--" + name.replace("_", "-"))
 
 
-def option(values: Values, help: str) -> Any:
-    """The option that takes such values."""
+def option(*names: str, help: str, title: str | None = None, **more: Any) -> Any:
+    """An option with its help, listed under ``title`` (one of :data:`TITLES`) in the command's help."""
+    return typer.Option(*names, help=help, rich_help_panel=title or "Options", **more)
+
+
+def valued(values: Values, help: str, title: str) -> Any:
+    """The option that takes these values."""
 
     def read(word: str) -> Any:
         try:
@@ -42,48 +50,61 @@ def option(values: Values, help: str) -> Any:
             raise typer.BadParameter(f"{word!r} is neither 'auto' nor {values.noun}") from None
 
     reader: dict[str, Any] = {"parser": read} if values.auto else {"min": values.low}
-    return typer.Option(metavar=values.metavar, help=help, **reader)
+    return option(metavar=values.metavar, help=help, title=title, **reader)
 
 
 def trained_with(setting: Field[Any]) -> tuple[Any, Any]:
-    """(annotation, default) of the option that a field of the settings of training is."""
+    """(annotation, default) of the option for one field of :class:`latens.training.Settings`."""
     values: Values = setting.metadata["values"]
     kind: Any = Any if values.auto else values.kind
-    return Annotated[kind, option(values, setting.metadata["help"])], setting.default
+    return Annotated[kind, valued(values, setting.metadata["help"], "Training")], setting.default
 
 
 # Options and arguments that several commands share
 
-Data = Annotated[
-    str,
-    typer.Argument(
-        metavar="DATA", help="A table (.csv .parquet …), array (.npy .npz IDX), .h5ad, a folder, or: digits …"
-    ),
-]
+DATA = (
+    "a table (.csv .tsv .txt .parquet .feather), an array (.npy .npz IDX), counts (.h5ad .npz), a folder of tables or "
+    "images, or a built-in set: digits, wine, breast_cancer, iris, diabetes"
+)
+Data = Annotated[str, typer.Argument(metavar="DATA", help=f"Read these data: {DATA}.")]
 OptionalData = Annotated[
-    str | None, typer.Argument(metavar="[DATA]", help="Data; default: the rows held out in fitting.")
+    str | None, typer.Argument(metavar="DATA", help="Use these data; default: the run's own held-out rows.")
 ]
 OptionalTraining = Annotated[
-    str | None, typer.Argument(metavar="[DATA]", help="Data; default: the rows the run was trained on.")
+    str | None, typer.Argument(metavar="DATA", help="Use these data; default: the rows the run was trained on.")
 ]
-ToFit = Annotated[str | None, typer.Argument(metavar="[DATA]", help="Data to fit (not with --resume).")]
-RunFolder = Annotated[str, typer.Argument(metavar="RUN", help="The folder of a run made by `latens fit`.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
+ToFit = Annotated[str | None, typer.Argument(metavar="DATA", help=f"Fit these data (omit with --resume): {DATA}.")]
+RunFolder = Annotated[str, typer.Argument(metavar="RUN", help="Use the run in this folder, made by `latens fit`.")]
+Json = Annotated[bool, option("--json", help="Print one JSON object instead of text.", title="Output")]
 Out = Annotated[
-    str, typer.Option("--out", metavar="FILE", help="The file to write: .npy .npz .csv .tsv .parquet .feather.")
+    str,
+    option("--out", metavar="FILE", help="Write this file: .npy .npz .csv .tsv .parquet .feather.", title="Output"),
 ]
-LABELS = "Labels for the pictures: a column, a key of the .npz, or a file."
-Labels = Annotated[str | None, typer.Option(help=LABELS)]
-Seed = Annotated[int, typer.Option(min=0, help="Seed everything random with this number, from 0.")]
+LABELS = (
+    "Take labels for pictures from here: a column of the table (which is then not modelled), a key of the .npz, or a "
+    "file."
+)
+Labels = Annotated[str | None, option(metavar="LABELS", help=LABELS, title="Data")]
+Seed = Annotated[int, option(metavar="N", min=0, help="Seed all random numbers with N.")]
 RecipeName = Annotated[
-    str, typer.Option(callback=importable, help="A name from `latens recipes`, or package:function.")
-]
+    str,
+    option(
+        metavar="NAME", callback=importable, title="Model",
+        help="Build the model by this recipe: a name from `latens recipes`, or package:function.",
+    ),
+]  # fmt: skip
 OwnRecipe = Annotated[
     str | None,
-    typer.Option("--recipe", callback=importable, help="Your own recipe's package:function, for a run made by it."),
-]
+    option(
+        "--recipe", metavar="PACKAGE:FUNCTION", callback=importable, title="Model",
+        help="Import your own recipe, for a run that was fitted with it.",
+    ),
+]  # fmt: skip
 LatentDim = Annotated[
-    Any, option(whole(1), "Give codes this many dimensions, from 1; auto: the smaller of 16 and the columns.")
+    Any,
+    valued(
+        whole(1), "Give codes N dimensions, at least 1; default: auto, the number of columns but at most 16.", "Model"
+    ),
 ]
 
 
@@ -94,49 +115,55 @@ _Word, _Words = str | None, list[str] | None
 
 
 def group(*rows: tuple[str, Any, Any, str | None, str]) -> Group:
-    """Options of (name, type, default, metavar, help)."""
+    """Options of (name, type, default, metavar, help), titled "Data"."""
     return {
-        name: (Annotated[kind, typer.Option(option_name(name), metavar=metavar, help=help)], default)
+        name: (Annotated[kind, option(option_name(name), metavar=metavar, help=help, title="Data")], default)
         for name, kind, default, metavar, help in rows
     }
 
 
 ABOUT = group(
-    ("validation", str, "auto", None, "auto, a fraction of the rows, or data."),
-    ("labels", _Word, None, None, LABELS),
-    ("drop", _Words, None, "COLUMN", "Leave a column out (repeat for more)."),
-    ("column", _Words, None, "NAME=KIND", "What a column is, instead of what was seen (repeat for more)."),
-    ("schema", _Word, None, "FILE", "Kinds of columns, as `latens schema --out` writes them."),
-    ("condition", _Words, None, "COLUMN", "Given, not modelled: a column, or label (repeat for more)."),
+    ("validation", str, "auto", "SHARE|DATA",
+     "Hold out this share of the rows, from 0 to below 1, or use these data as the held-out rows; auto: a tenth, at "
+     "most 5,000 rows, and none of fewer than 200 rows."),
+    ("labels", _Word, None, "LABELS", LABELS),
+    ("drop", _Words, None, "COLUMN", "Leave this column out; repeat for more."),
+    ("column", _Words, None, "NAME=KIND",
+     "Treat a column as this kind instead of the inferred one, for example price=positive; repeat for more. `latens "
+     "schema DATA` shows the kinds."),
+    ("schema", _Word, None, "FILE", "Read the kinds of columns from this file, written by `latens schema --out`."),
+    ("condition", _Words, None, "COLUMN",
+     "Model the data given this column, or given the labels of an array (label); repeat for more."),
     ("rule", _Words, None, "RULE",
-     'What holds in every row: "start <= end", "total = net + tax", "city -> country", "sex & title" (no combinations '
-     'but those there are), "dose missing where drug = none" (repeat for more); none: those found are not kept.'),
-    ("split", _Word, None, "KIND=COLUMN", "Which rows are held out: group=, time= or stratified=COLUMN."),
-    ("kind", str, "auto", None, "Of an array: auto, continuous, binary, levels or count."),
-    ("layout", str, "auto", None, "Of an array: auto, vector, TC (sequences), HW, HWC or CHW."),
+     'Declare a rule that holds in every row: "start <= end", "total = net + tax", "city -> country", "sex & title" '
+     '(only the combinations in the data), "dose missing where drug = none"; repeat for more. none: ignore the rules '
+     "found in the data."),
+    ("split", _Word, None, "KIND=COLUMN",
+     "Hold out whole groups (group=COLUMN), the latest rows (time=COLUMN) or the same share of each level "
+     "(stratified=COLUMN); default: rows at random."),
+    ("kind", str, "auto", "KIND", "Say what an array holds: auto, continuous, binary, levels or count."),
+    ("layout", str, "auto", "AXES", "Say what the axes of an array are: auto, vector, TC (sequences), HW, HWC or CHW."),
 )  # fmt: skip
 READING = group(
-    ("encoding", _Word, None, None, "Of a csv that is not UTF-8: cp1252, latin-1 …"),
+    ("encoding", _Word, None, "NAME", "Decode a text file from this encoding, for example cp1252; default: UTF-8."),
     ("format", _Words, None, "COLUMN=FORM",
-     "How a column of text is written: %d/%m/%Y, day-first, month-first, 1.234,5 or text (repeat for more)."),
-    ("na", _Words, None, "TEXT", 'A text that means missing (repeat for more); "": empty cells alone.'),
-    ("size", _Word, None, "HxW", "Size that images of a folder are brought to."),
-    ("skip_bad", bool, False, None, "Leave out images that cannot be decoded."),
-    ("pages", bool, False, None, "Make each page of a TIFF, each frame of a GIF, WebP or PNG a row of its own."),
-    ("layer", _Word, None, None, "Of an .h5ad: a layer, X or raw/X."),
+     "Read the text of a column in this form: %d/%m/%Y, day-first, month-first, 1.234,5 or text; repeat for more."),
+    ("na", _Words, None, "TEXT",
+     'Read this text as missing, in all columns or in one (COLUMN=TEXT); repeat for more. "": empty cells only.'),
+    ("size", _Word, None, "HxW", "Resize the images of a folder to this height and width, in pixels."),
+    ("skip_bad", bool, False, None, "Skip images that cannot be decoded."),
+    ("pages", bool, False, None, "Make each page of a TIFF and each frame of a GIF, WebP or PNG a row of its own."),
+    ("layer", _Word, None, "NAME",
+     "Read this layer of an .h5ad, X or raw/X; default: the first that holds counts, of counts, X and raw/X."),
 )  # fmt: skip
 TRAINING: Group = {each.name: trained_with(each) for each in fields(Settings) if each.name not in INNER}
 GROUPS = {"about": ABOUT, "reading": READING, "settings": TRAINING}
-TITLES = {
-    "Output": ("out", "quiet"), "Model": ("recipe", "latent_dim", "start"),
-    "Data": (*ABOUT, *READING, "stream", "weights"), "Training": (*TRAINING,),
-    "Runs": ("grid", "seeds", "nll", "resume"),
-}  # fmt: skip
+TITLES = ("Arguments", "Output", "Options", "Model", "Data", "Training", "Runs", "Help")  # of a help, in this order
 
 
 def grouped(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options of each group that one of its parameters is called after, or those of them that the
-    parameter's default names: it gets them as a mapping."""
+    """Replace each parameter named after a group (:data:`GROUPS`) with the group's options, or with those that the
+    parameter's default lists; the command receives their values as a mapping."""
     own = inspect.signature(command, eval_str=True)
     keyword = inspect.Parameter.KEYWORD_ONLY
     parameters: list[inspect.Parameter] = []
@@ -162,8 +189,8 @@ def grouped(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def done_late(declared: Callable[..., Any]) -> Callable[..., Any]:
-    """The command with these words, whose work is the function of its name in :mod:`latens.cli.commands`, imported
-    when it runs. What is said ``about`` the data goes there with the words of reading."""
+    """A command that calls the function of its own name in :mod:`latens.cli.commands`, imported when the command runs.
+    The options ``about`` the data are passed on together with those of ``reading``."""
 
     @wraps(declared)
     def command(*, as_json: bool = False, **given: Any) -> Any:
@@ -179,11 +206,34 @@ def done_late(declared: Callable[..., Any]) -> Callable[..., Any]:
 # Commands
 
 
-class OpenCommand(TyperCommand):
-    """A command that takes the options of any recipe (or kind of density) beside its own; they end up in
+class Command(TyperCommand):
+    """A command whose help lists options under titles."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """The pieces of the usage line."""
+        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]  # some versions of typer: {DATA}
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the help of arguments and options, under titles."""
+        titled: dict[str, list[Any]] = {title: [] for title in TITLES}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if parameter.param_type_name == "argument":
+                titled["Arguments"].append((parameter.metavar, record[1] if record else ""))
+            elif record is not None:
+                titled[getattr(parameter, "rich_help_panel", None) or "Help"].append(record)
+        for title, records in titled.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+
+class OpenCommand(Command):
+    """A command that also takes the options of any recipe or kind of density, and leaves them in
     ``context.meta["recipe"]``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Split the words into the command's own and the options of the recipe."""
         flags = {name: bool(getattr(p, "is_flag", False)) for p in self.params for name in p.opts + p.secondary_opts}
         flags["--help"] = True
         own, found, words = [], {}, list(args)
@@ -205,25 +255,12 @@ class OpenCommand(TyperCommand):
         return super().parse_args(ctx, own)
 
 
-class FitCommand(OpenCommand):
-    """An open command whose help has titles."""
-
-    def format_options(self, ctx: Any, formatter: Any) -> None:
-        titled: dict[str, list[Any]] = {title: [] for title in ("Arguments", *TITLES, "Options")}
-        for parameter in self.get_params(ctx):
-            title = "Arguments" if parameter.param_type_name == "argument" else "Options"
-            title = next((title for title, names in TITLES.items() if parameter.name in names), title)
-            if (record := parameter.get_help_record(ctx)) is not None:
-                titled[title].append(record)
-        for title, records in titled.items():
-            if records:
-                with formatter.section(title):
-                    formatter.write_dl(records)
-
-
 def recipe_options(context: typer.Context, recipe: str, latent_dim: Any) -> dict[str, Any]:
-    """The options of the recipe that were given; ``InputError`` for one that neither the command nor the recipe has,
-    with the nearest that one of them has."""
+    """The recipe's options that were given.
+
+    Raises:
+        InputError: an option that neither the command nor the recipe has, with the nearest one that exists.
+    """
     from latens import recipes
 
     options = dict(context.meta["recipe"]) | ({} if latent_dim is None else {"latent_dim": latent_dim})
@@ -232,22 +269,25 @@ def recipe_options(context: typer.Context, recipe: str, latent_dim: Any) -> dict
     for name in map(option_name, options):
         if name not in valid:
             others = [other for other, function in recipes.CATALOGUE.items() if name[2:] in recipes.options(function)]
-            hint = f" (one of the recipe {' and '.join(others)})" if others else nearest(name, own + valid)
+            hint = f" (an option of the recipe {' and '.join(others)})" if others else nearest(name, own + valid)
             raise InputError(
-                f"unknown option {name}{hint}; the recipe {recipe!r} has {', '.join(valid) or 'none'}, and "
-                f"`latens {context.command.name or 'fit'} --help` lists those of every fit"
+                f"unknown option {name}{hint}",
+                f"the recipe {recipe!r} has {', '.join(valid) or 'none'}; `latens {context.command.name or 'fit'} "
+                "--help` lists the options of every fit",
             )
     require_values(options)
     return options
 
 
 def own_of_resumed(context: typer.Context, where: str) -> str | None:
-    """The user's own recipe that goes with --resume; ``InputError`` where anything else does."""
+    """The value of --recipe that was given with --resume; ``InputError`` for any other option, since ``where`` (a
+    folder, in words) holds them all."""
     given = [name for name in context.params if (source := context.get_parameter_source(name)) is not None
              and source.name == "COMMANDLINE" and name not in ("resume", "quiet")]  # fmt: skip
     for name in (*(name for name in given if name != "recipe"), *context.meta["recipe"]):
         raise InputError(
-            f"--resume takes everything from {where}: leave {option_name(name)} away, or {context.command.name} anew"
+            f"--resume takes every option from {where}",
+            f"omit {option_name(name)}, or start a new {context.command.name}",
         )
     return context.params["recipe"] if "recipe" in given else None
 
@@ -256,7 +296,8 @@ def require_values(options: dict[str, Any]) -> None:
     """``InputError`` for an option without a value."""
     for name, value in options.items():
         if value is _NO_VALUE:
-            raise InputError(f"the option {option_name(name)} needs a value")
+            option = option_name(name)
+            raise InputError(f"the option {option} needs a value", f"pass {option} VALUE")
 
 
 def _literal(text: str) -> Any:

@@ -1,7 +1,7 @@
-"""Processes that take a share of the work of this one.
+"""Worker processes, which take a share of this process's fits.
 
-Light by itself, so that they can be started before torch is imported here and the data are read: they import meanwhile
-what they need, and wait for their task.
+They start before this process imports torch and reads the data: meanwhile they import what they need and wait for a
+task. So this file imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 from latens.machine.processor import cores
 
-MOST = 8  # processes: each holds torch anew, some 300 MB
+MOST = 8  # processes: torch takes some 300 MB in each
 _BEGIN = (
     "import sys; sys.path[:] = sys.argv[1:]; from latens.cli.commands import many, shares; shares.work(many.work_on)"
 )
@@ -22,7 +22,7 @@ _waiting: list[subprocess.Popen[bytes]] = []
 
 
 def shared_by(jobs: int, cores: int) -> int:
-    """How many processes, this one included, share so many jobs: one a core, with two jobs or more each.
+    """The number of processes that share ``jobs`` jobs, this one included: one per core, each with two jobs or more.
 
     >>> [shared_by(jobs, 2) for jobs in (1, 3, 4, 400)]
     [1, 1, 2, 2]
@@ -31,7 +31,7 @@ def shared_by(jobs: int, cores: int) -> int:
 
 
 def start(threads: int) -> subprocess.Popen[bytes]:
-    """One more process, on so many threads; it ends when its standard input is closed, as it is when this one ends."""
+    """Start a worker with ``threads`` threads; it exits when its stdin closes, hence with its parent."""
     return subprocess.Popen(
         [sys.executable, "-c", _BEGIN, *sys.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": str(threads)}, start_new_session=True,
@@ -39,7 +39,7 @@ def start(threads: int) -> subprocess.Popen[bytes]:
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """End it now, whatever it does."""
+    """Terminate a worker at once."""
     process.terminate()
     with process:  # closes its pipes
         assert process.stdout is not None
@@ -48,8 +48,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def waiting(jobs: int) -> Iterator[None]:
-    """Inside, the processes that so many jobs may be shared with are on their way; those that nobody takes end with
-    it."""
+    """Start the workers that ``jobs`` jobs can use; those not taken (:func:`take`) end with the block."""
     cores = _cores()
     count = shared_by(jobs, cores)
     try:
@@ -60,17 +59,17 @@ def waiting(jobs: int) -> Iterator[None]:
 
 
 def take(threads: int) -> subprocess.Popen[bytes]:
-    """One of those that wait, or a new one."""
+    """A waiting worker, or a new one."""
     return _waiting.pop() if _waiting else start(threads)
 
 
 def dismiss() -> None:
-    """End those that wait."""
+    """End all waiting workers."""
     while _waiting:
         end(_waiting.pop())
 
 
 def _cores() -> int:
-    """The threads that torch is going to take."""
+    """The number of threads that torch will use."""
     given = os.environ.get("OMP_NUM_THREADS", "")
     return int(given) if given.isdecimal() and int(given) else cores()

@@ -1,5 +1,5 @@
-"""How strange rows are: conformal p-values, the columns to blame, the closest known row, and how well two groups of
-rows can be told apart."""
+"""How strange rows are: conformal p-values, the columns responsible, the closest known row, and how well a classifier
+tells two groups of rows apart."""
 
 from __future__ import annotations
 
@@ -13,22 +13,26 @@ import numpy as np
 
 from latens.errors import InputError, is_whole, require
 
-KEPT = 10_000  # calibration scores kept at most, half of them the largest
+KEPT = 10_000  # the most calibration scores kept; half of them are the largest
 
 
 class Conformal:
-    """Conformal p-values of scores, from the scores of held-out rows; a higher score is a stranger row.
+    r"""Conformal p-values of scores, from the scores of held-out rows; a higher score means a stranger row.
 
-        p(x) = (1 + #{calibration scores >= score(x)}) / (n + 1)
+    .. math:: p(x) = \frac{1 + \#\{i : s_i \ge s(x)\}}{n + 1}
 
-    For a row exchangeable with the n calibration rows, P(p <= a) <= a for every a, whatever the model that gave the
-    scores (Vovk et al. 2005); those of several rows are positively dependent, which Benjamini-Hochberg allows (Bates et
+    For a row exchangeable with the n calibration rows, P(p <= a) <= a for every a, whatever model gives the scores
+    (Vovk et al. 2005). The p-values of several rows are positively dependent, which Benjamini-Hochberg allows (Bates et
     al. 2023). The usual score is -ln p(x), in nats.
 
-    Of more than 10,000 calibration scores the 5,000 largest are kept and 5,000 evenly spaced ones of the others: p is
-    exact up to 5000 / (n + 1), and above it errs upwards, by less than 1/5000.
+    Of more than 10,000 calibration scores, the 5,000 largest are kept, and 5,000 evenly spaced ones of the others: p is
+    exact up to 5000 / (n + 1), and above that too large by less than 1/5000.
 
-    ``InputError`` where there are no scores, or one is not finite.
+    Args:
+        calibration_scores: ``[n]``, finite.
+
+    Raises:
+        InputError: no scores, or one that is not finite.
 
     >>> conformal = Conformal(np.array([1.0, 2.0, 2.0, 4.0]))
     >>> conformal.p_values(np.array([0.0, 2.0, 3.0, 9.0])).tolist()
@@ -40,42 +44,45 @@ class Conformal:
         require(len(scores) > 0, "calibration_scores", "at least one score", len(scores))
         if not np.isfinite(scores).all():
             row = int(np.flatnonzero(~np.isfinite(scores))[0])
-            raise InputError(f"calibration_scores, row {row}: {scores[row]} is not finite: leave such rows out")
+            raise InputError(f"calibration_scores, row {row}: {scores[row]} is not finite", "leave such rows out")
         self.count = len(scores)
         self.values = np.sort(scores)[_kept(self.count)]
 
     def p_values(self, scores: np.ndarray) -> np.ndarray:
-        """p of each score, ``[N]`` in [1 / (n + 1), 1]; ``InputError`` where a score is NaN."""
+        """The p-value of each score, ``[N]`` in [1 / (n + 1), 1]; ``InputError`` where a score is NaN."""
         below = np.searchsorted(self.values, _scores(scores, "scores"), "left")  # kept scores that are smaller
         ranks = np.append(-1, _kept(self.count))
         return (self.count - ranks[below]) / (self.count + 1)
 
     def to_json(self) -> dict[str, Any]:
+        """The kept scores and their number, as JSON's types."""
         return {"count": self.count, "values": self.values.tolist()}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Conformal:
-        """What ``to_json`` gave; the same p-values to the last digit. ``InputError`` where it cannot be that.
+        """The object that :meth:`to_json` described, with the same p-values; ``InputError`` for anything else.
 
         >>> Conformal.from_json(Conformal(np.array([3.0, 1.0])).to_json()).p_values(np.array([2.0])).item()
         0.666666
         """
         count, values = (stored.get(name) if isinstance(stored, Mapping) else None for name in ("count", "values"))
         if not is_whole(count) or not 1 <= count < 2**53:
-            raise InputError("the calibration scores have no valid 'count': store them again with to_json")
+            raise InputError("the calibration scores have no valid 'count'", "store them again with to_json")
         if not isinstance(values, list) or len(values) != min(count, KEPT) or not all(map(_is_float, values)):
-            raise InputError(f"the calibration scores must be {min(count, KEPT)} finite numbers under 'values': "
-                             "store them again with to_json")  # fmt: skip
+            raise InputError(
+                f"the calibration scores must be {min(count, KEPT)} finite numbers under 'values'",
+                "store them again with to_json",
+            )
         found = cls.__new__(cls)
         found.count, found.values = count, np.array(values, np.float64)
         if (np.diff(found.values) < 0).any():
             row = int(np.flatnonzero(np.diff(found.values) < 0)[0]) + 1
-            raise InputError(f"the calibration scores do not ascend at value {row}: store them again with to_json")
+            raise InputError(f"the calibration scores do not ascend at value {row}", "store them again with to_json")
         return found
 
 
 def _kept(count: int) -> np.ndarray:
-    """Which of ``count`` ascending scores are kept: all, or evenly spaced ones and then the largest."""
+    """The indices of the ``count`` ascending scores that are kept: all, or evenly spaced ones and then the largest."""
     if count <= KEPT:
         return np.arange(count)
     half = KEPT // 2
@@ -90,22 +97,28 @@ def _scores(values: np.ndarray, name: str) -> np.ndarray:
     """The values as ``[N]`` float64 without NaN."""
     scores = np.asarray(values, np.float64)
     if scores.ndim != 1:
-        raise InputError(f"{name} must have one axis, got shape {scores.shape}: give one score a row")
+        raise InputError(f"{name} must have one axis, got shape {scores.shape}", "give one score per row")
     if np.isnan(scores).any():
-        raise InputError(f"{name}, row {int(np.isnan(scores).argmax())}: the score is NaN: leave such rows out")
+        raise InputError(f"{name}, row {int(np.isnan(scores).argmax())}: the score is NaN", "leave such rows out")
     return scores
 
 
 def contributions(
     terms: np.ndarray, reference: np.ndarray, top: int = 3, first: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The columns that make each row strange, strangest first: excess of a cell's term over its column's usual one.
+    """The columns that make each row strange, by the excess of a cell's term over the usual term of its column.
 
-    ``terms``: ``[N, D]``, -ln p(x_j | .) in nats, NaN where the cell is missing; ``reference``: ``[D]``, the mean of
-    each column's terms over held-out rows. Returns column indexes and excesses, both ``[N, min(top, D)]``; ties go to
-    the earlier column. A missing cell is never named, nor a column whose reference is NaN: where fewer than ``top``
-    can be, the rest of the row is -1 and NaN. A negative excess is a cell that is more usual than most. Cells of the
-    mask ``first`` ``[N, D]`` come before all others, and have their whole term where there is no reference.
+    Args:
+        terms: -ln p(x_j | .) of each cell, ``[N, D]`` nats, NaN where it is missing.
+        reference: the mean of each column's terms over held-out rows, ``[D]`` nats; NaN for a column not to be named.
+        top: the number of columns to name.
+        first: a mask ``[N, D]`` of cells that come before all others; their excess is the whole term where there is no
+            reference.
+
+    Returns:
+        (indices of columns, excesses in nats), ``[N, min(top, D)]`` each, the strangest first, ties in the order of the
+        columns. A negative excess marks a cell more usual than most. Missing cells are never named; where fewer than
+        ``top`` columns are left, the rest of the row is -1 and NaN.
 
     >>> columns, excess = contributions(np.array([[1.0, 9.0, 3.0], [np.nan, 2.0, 8.0]]), np.array([1.0, 2.0, 3.0]), 2)
     >>> columns.tolist(), excess.tolist()
@@ -113,8 +126,10 @@ def contributions(
     """
     terms, reference = np.asarray(terms, np.float64), np.asarray(reference, np.float64)
     if terms.ndim != 2 or reference.shape != terms.shape[1:]:
-        raise InputError(f"terms must be [rows, columns] and reference [columns], got shapes {terms.shape} and "
-                         f"{reference.shape}: give both from the same model")  # fmt: skip
+        raise InputError(
+            f"terms must be [rows, columns] and reference [columns], got shapes {terms.shape} and {reference.shape}",
+            "give both from the same model",
+        )
     require(is_whole(top) and top >= 1, "top", "a whole number of at least 1", top)
     with np.errstate(invalid="ignore"):
         excess = terms - reference
@@ -129,7 +144,7 @@ def contributions(
 
 @dataclass(frozen=True)
 class AUROC:
-    """Area under the receiver operating characteristic, with its standard error over rows."""
+    """The area under the receiver operating characteristic (``value``), and its standard error over rows."""
 
     value: float
     standard_error: float
@@ -146,29 +161,35 @@ def midranks(values: np.ndarray) -> np.ndarray:
 
 
 def auroc(scores: np.ndarray, is_anomaly: np.ndarray) -> AUROC:
-    """P(score of an anomaly > score of another row) + half P(equal), with DeLong's standard error.
+    """P(score of an anomaly > score of another row) + P(equal) / 2, with DeLong's standard error.
 
-    With A_i the share of the n other rows that anomaly i exceeds and B_j the share of the m anomalies that exceed row j
-    (ties half), the value is mean A = mean B and its variance var(A) / m + var(B) / n (DeLong et al. 1988), here from
-    midranks in O(N log N). A group of one row has no variance to estimate and gets the largest possible one,
-    value (1 - value). The error is 0 where the groups do not overlap.
+    Let A_i be the share of the n other rows that anomaly i exceeds, and B_j the share of the m anomalies that exceed
+    row j (ties count half). The value is mean A = mean B, with variance var(A) / m + var(B) / n (DeLong et al. 1988),
+    computed from midranks in O(N log N). A group of one row has no variance to estimate and gets the largest possible
+    one, value (1 - value). The error is 0 where the groups do not overlap.
 
-    ``scores``: ``[N]``; ``is_anomaly``: ``[N]`` of bool, or 0 and 1. ``InputError`` where one group is empty, or a
-    score is NaN.
+    Args:
+        scores: ``[N]``.
+        is_anomaly: ``[N]``, bool, or 0 and 1.
+
+    Raises:
+        InputError: one group is empty, or a score is NaN.
 
     >>> auroc(np.array([1.0, 2.0, 2.0, 3.0]), np.array([0, 0, 1, 1])).value
     0.875
     """
     scores, flags = _scores(scores, "scores"), np.asarray(is_anomaly)
     if flags.shape != scores.shape:
-        raise InputError(f"is_anomaly has shape {flags.shape} and scores {scores.shape}: give one of each a row")
+        raise InputError(f"is_anomaly has shape {flags.shape} and scores {scores.shape}", "give one of each per row")
     if not np.isin(flags, (0, 1)).all():
         row = int((~np.isin(flags, (0, 1))).argmax())
-        raise InputError(f"is_anomaly, row {row}: {flags[row]!r} is neither 0 nor 1: give 1 for anomalies, 0 otherwise")
+        raise InputError(
+            f"is_anomaly, row {row}: {flags[row]!r} is neither 0 nor 1", "give 1 for anomalies, 0 otherwise"
+        )
     flags = flags.astype(bool)
     m, n = int(flags.sum()), int((~flags).sum())
     if not m or not n:
-        raise InputError(f"an AUROC needs anomalies and other rows, got {m} and {n}: give rows of both kinds")
+        raise InputError(f"an AUROC needs anomalies and other rows, got {m} and {n}", "give rows of both kinds")
     among_all = midranks(scores)
     above = (among_all[flags] - midranks(scores[flags])) / n  # A
     below = 1 - (among_all[~flags] - midranks(scores[~flags])) / m  # B
@@ -178,8 +199,15 @@ def auroc(scores: np.ndarray, is_anomaly: np.ndarray) -> AUROC:
 
 
 def boosted_trees(x: np.ndarray, y: np.ndarray, categorical: np.ndarray, seed: int) -> Any:
-    """Histogram gradient boosting (Ke et al. 2017) fitted to ``[N, D]`` with NaN for missing, D columns ``categorical``
-    or not; a classifier where y is of whole numbers. 100 rounds, of K classes 200 / K but at least 20.
+    """Fit histogram gradient boosting (Ke et al. 2017): a classifier where y has whole numbers, otherwise a regressor.
+
+    There are 100 rounds, or for K classes 200 / K, at least 20.
+
+    Args:
+        x: ``[N, D]``, NaN where missing.
+        y: ``[N]``.
+        categorical: which columns have codes of levels, ``[D]`` bool.
+        seed: of the fit.
 
     >>> x = np.arange(100.0)[:, None]
     >>> boosted_trees(x, (x[:, 0] > 50).astype(int), np.array([False]), 0).predict(np.array([[3.0], [90.0]])).tolist()
@@ -188,7 +216,7 @@ def boosted_trees(x: np.ndarray, y: np.ndarray, categorical: np.ndarray, seed: i
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
     model = HistGradientBoostingRegressor if y.dtype.kind == "f" else HistGradientBoostingClassifier
-    x = np.where(np.isnan(x).all(0), 0.0, x)  # a column without a value has no bins
+    x = np.where(np.isnan(x).all(0), 0.0, x)  # a column without values has no bins
     classes = 2 if y.dtype.kind == "f" else max(2, len(np.unique(y)))
     rounds = max(20, 200 // classes)
     options = {"early_stopping": False, "categorical_features": categorical, "random_state": seed}
@@ -196,8 +224,10 @@ def boosted_trees(x: np.ndarray, y: np.ndarray, categorical: np.ndarray, seed: i
 
 
 def logistic_regression(x: np.ndarray, y: np.ndarray, categorical: np.ndarray, seed: int) -> Any:
-    """A linear classifier of ``[N, D]`` as :func:`boosted_trees` takes them: numbers in standard deviations, the mean
-    where missing with a flag beside it, and a flag for each level, a missing one included; ridge penalty of weight 1.
+    """Fit logistic regression with a ridge penalty of weight 1; the arguments are those of :func:`boosted_trees`.
+
+    Numbers enter in standard deviations; missing ones become the mean, with a flag. Each level has a flag, and so does
+    a missing one.
 
     >>> x = np.arange(100.0)[:, None]
     >>> fitted = logistic_regression(x, (x[:, 0] > 50).astype(int), np.array([False]), 0)
@@ -223,12 +253,18 @@ def two_sample_auroc(
     a: np.ndarray, b: np.ndarray, categorical: np.ndarray, seed: int = 0,
     fit: Callable[[np.ndarray, np.ndarray, np.ndarray, int], Any] = boosted_trees,
 ) -> AUROC:  # fmt: skip
-    """How well a classifier tells rows of ``a`` from rows of ``b``, each ``[N, D]`` of at least 2 rows: the mean AUROC
-    of K = 5 stratified folds, 0.5 if the two are of one distribution (classifier two-sample test, Lopez-Paz & Oquab
+    """How well a classifier tells rows of ``a`` from rows of ``b``: the classifier two-sample test (Lopez-Paz & Oquab
     2017).
 
-    ``fit``: :func:`boosted_trees` or :func:`logistic_regression`. Folds share training rows, so the variance of their
-    mean is that of one (DeLong's, averaged) times 1 / K + 1 / (K - 1) rather than 1 / K (Nadeau & Bengio 2003).
+    The value is the mean AUROC of K = 5 stratified folds, 0.5 where both have one distribution. Folds share training
+    rows, so the variance of their mean is that of one fold (DeLong's, averaged) times 1 / K + 1 / (K - 1), not 1 / K
+    (Nadeau & Bengio 2003).
+
+    Args:
+        a, b: ``[N, D]``, NaN where missing, at least 2 rows each.
+        categorical: which columns have codes of levels, ``[D]`` bool.
+        seed: of folds and fits.
+        fit: :func:`boosted_trees` or :func:`logistic_regression`.
 
     >>> a = np.arange(100.0)[:, None]
     >>> two_sample_auroc(a + 1000, a, np.array([False])).value
@@ -247,8 +283,11 @@ def two_sample_auroc(
 
 
 def closest(numbers: np.ndarray, marks: np.ndarray, known_numbers: np.ndarray, known_marks: np.ndarray) -> np.ndarray:
-    """Distance of each row to the known row closest to it, ``[N]``: the sum over numeric columns of |a - b| plus the
-    number of marks (codes, flags) that differ; itself a score of anomaly (Ramaswamy et al. 2000).
+    """The distance from each row to the closest known row, ``[N]``; it is an anomaly score itself (Ramaswamy et al.
+    2000).
+
+    The distance of two rows is the sum of |a - b| over numeric columns, plus the number of marks (codes, flags) that
+    differ.
 
     >>> closest(np.array([[0.0], [5.0]]), np.array([[1], [1]]), np.array([[2.0], [4.5]]), np.array([[1], [0]])).tolist()
     [2.0, 1.5]

@@ -1,4 +1,4 @@
-"""PCA and probabilistic PCA through scikit-learn, in the units and metrics of the other models."""
+"""PCA and probabilistic PCA by scikit-learn, with the units and metrics of the other models."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ import numpy as np
 
 @dataclass
 class PCABaseline:
-    """PCA with q components, and its probabilistic reading x ~ N(W z + mu, s2 I) (Tipping & Bishop 1999).
+    r"""PCA with q components, and the probabilistic model that it fits (Tipping & Bishop 1999):
 
-    ``codes`` are the posterior means of z, in units in which the prior is N(0, I). For levels at a distance s =
-    ``dequantize`` (1 for whole numbers) the density is fitted to x + s u, u uniform in [0, 1), so that -ln s p(x + s u)
-    is comparable with the mass of a discrete model: its mean is an upper bound on -ln P(x). With ``shift`` and ``unit``
-    the components are those of (x - shift) / unit, and densities, codes and errors are still of the data in its own
-    units. Data of any shape are flattened.
+    .. math:: x \sim N(W z + \mu, \sigma^2 I), \quad z \sim N(0, I)
+
+    Rows of any shape are flattened.
+
+    Attributes:
+        dequantize: the distance s of levels (1 for whole numbers). The density is then fitted to x + s u with u uniform
+            in [0, 1), so that -ln s p(x + s u) compares with the mass of a discrete model: its mean is an upper bound
+            on -ln P(x).
+        shift, unit: the components are those of (x - shift) / unit; densities, codes and errors remain those of the
+            data in their own units.
     """
 
     components: int
@@ -26,6 +31,7 @@ class PCABaseline:
     seed: int = 0
 
     def fit(self, x: np.ndarray) -> PCABaseline:
+        """Fit the components to rows ``[N, *event]``."""
         from sklearn.decomposition import PCA
 
         flat = self._inside(x, self._noise(x, 1))
@@ -50,25 +56,25 @@ class PCABaseline:
         return np.sqrt(np.maximum(self.pca.explained_variance_ - self.pca.noise_variance_, 1e-12))
 
     def codes(self, x: np.ndarray) -> np.ndarray:
-        """E[z|x] = M^-1 W^T (x - mu), ``[N, q]``."""
+        r"""The posterior means :math:`E[z|x] = M^{-1} W^T (x - \mu)`, ``[N, q]``."""
         projected = self.pca.transform(self._inside(x, 0.5 * self.dequantize))
         return projected * self._scale / np.maximum(self.pca.explained_variance_, 1e-12)
 
     def posterior_scale(self) -> np.ndarray:
-        """Standard deviation of each z_i given x, sqrt(s2 / lambda_i), ``[q]``."""
+        r"""The standard deviation of each z_i given x, :math:`\sqrt{\sigma^2 / \lambda_i}`, ``[q]``."""
         return np.sqrt(self.pca.noise_variance_ / np.maximum(self.pca.explained_variance_, 1e-12))
 
     def decode(self, z: np.ndarray) -> np.ndarray:
-        """W z + mu, flattened, in the data's units."""
+        r""":math:`W z + \mu`, ``[N, D]``, in the units of the data."""
         return self._outside(z * self._scale @ self.pca.components_ + self.pca.mean_)
 
     def reconstruct(self, x: np.ndarray) -> np.ndarray:
-        """The orthogonal projection on the components: the best linear reconstruction."""
+        """The orthogonal projection on the components, which is the best linear reconstruction, ``[N, D]``."""
         inside = self._inside(x, 0.5 * self.dequantize)
         return self._outside(self.pca.inverse_transform(self.pca.transform(inside)))
 
     def nll(self, x: np.ndarray) -> np.ndarray:
-        """-ln p of each row under probabilistic PCA, nats; of the mass for levels. NaN with no noise left."""
+        """-ln p of each row under probabilistic PCA (of the mass, for levels), ``[N]`` nats; NaN without noise."""
         if self.pca.noise_variance_ <= 0 or not math.isfinite(self.pca.noise_variance_):
             return np.full(len(x), math.nan)
         inside = self._inside(x, self._noise(x, 2))

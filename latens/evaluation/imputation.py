@@ -17,17 +17,19 @@ from latens.tensors import trees
 from latens.tensors.randomness import Key, reseed
 from latens.tensors.trees import Tree
 
-CELLS = 4_000_000  # numbers of one decoded chunk that are held at once
+CELLS = 4_000_000  # numbers in a decoded chunk
 
 
 @dataclass(frozen=True)
 class Imputation:
-    """What the observed cells of each row say of the missing ones.
+    """Missing cells of rows, given the observed ones.
 
-    ``filled``: the rows ``[N, *event]`` with missing cells replaced by E[x_m | x_o] for numbers and the most probable
-    level for codes; ``spread``: the standard deviation of the missing cells given the observed ones, for levels one
-    minus the probability of the level filled in; 0 where observed. ``draws``: ``[m, N, *event]`` draws from
-    p(x_m | x_o), or None. ``ess``: effective sample size of each row, ``[N]``.
+    Attributes:
+        filled: the rows, ``[N, *event]``, with missing cells replaced by E[x_m | x_o], or by the most probable level.
+        spread: the standard deviation of missing cells given the observed ones, or one minus the probability of the
+            level; 0 where observed.
+        draws: ``[m, N, *event]`` draws from p(x_m | x_o), or None.
+        ess: the effective sample size of each row, ``[N]``.
     """
 
     filled: Tensor
@@ -40,14 +42,31 @@ def impute(
     model: nn.Module, x: Any, c: Tree = None, *, k: int = 1000, draws: int = 0, sweeps: int = 0, seed: int = 0,
     first_row: int = 0,
 ) -> Imputation:  # fmt: skip
-    """Fill the missing cells (NaN) of rows in the model's form (Mattei & Frellsen 2019).
+    r"""Fill the missing cells (NaN) of rows in the model's form (Mattei & Frellsen 2019).
 
-    With z_1 … z_k ~ q(z|x_o) and weights w_i proportional to p(x_o|z_i) p(z_i) / q(z_i|x_o), summing to 1:
-    E[x_m|x_o] ~ sum_i w_i E[x_m|z_i] and p(level|x_o) ~ sum_i w_i p(level|z_i); a draw takes z_i with probability w_i,
-    then x_m ~ p(x_m|z_i). Rows without missing cells are copied. An encoder that has never seen a gap proposes badly:
-    with ``sweeps`` > 0 each z_i comes from q(z|x_o, x_m) after so many rounds of x_m ~ p(x_m|z), z ~ q(z|x_o, x_m)
-    (Rezende, Mohamed & Wierstra 2014), and the weights are those of that proposal. ``first_row``: the number of the
-    first row, where x is a piece of a stream. Raises ``ValueError`` for k < 1 or draws < 0.
+    With :math:`z_1, \dots, z_k \sim q(z|x_o)` and weights that sum to 1,
+
+    .. math::
+        w_i \propto \frac{p(x_o|z_i)\, p(z_i)}{q(z_i|x_o)}, \qquad
+        E[x_m|x_o] \approx \sum_i w_i\, E[x_m|z_i], \qquad p(l|x_o) \approx \sum_i w_i\, p(l|z_i)
+
+    for numbers and levels l. A draw takes :math:`z_i` with probability :math:`w_i`, then x_m from p(x_m|z_i). Rows
+    without missing cells are copied.
+
+    Args:
+        model: the model.
+        x: rows, ``[N, *event]``.
+        c: their conditions.
+        k: draws z per row, at least 1.
+        draws: filled copies to draw, at least 0.
+        sweeps: for an encoder that has never seen a gap, whose proposals are poor: each z_i comes from q(z|x_o, x_m)
+            after this many rounds of x_m ~ p(x_m|z), z ~ q(z|x_o, x_m) (Rezende, Mohamed & Wierstra 2014); the weights
+            are those of that proposal.
+        seed: of the draws.
+        first_row: the index of the first row, where x is a piece of a stream.
+
+    Raises:
+        InputError: k < 1 or draws < 0.
     """
     require(is_whole(k) and k >= 1, "k", "a whole number from 1", k)
     require(is_whole(draws) and draws >= 0, "draws", "a whole number from 0", draws)
@@ -94,7 +113,7 @@ def _fill(model: Any, x: Tensor, c: Tree, k: int, draws: int, sweeps: int) -> Im
     else:
         filled, spread = _moments(base, w)
     completed = None
-    if isinstance(draw.px, d.SelfMasked):  # the weights belong to the values that were drawn
+    if isinstance(draw.px, d.SelfMasked):  # the weights belong to the drawn values
         completed = draw.px.completed(x)
         seen = ~completed.isnan().any(0)
         mean = (w * completed.double()).sum(0)
@@ -113,7 +132,7 @@ def _fill(model: Any, x: Tensor, c: Tree, k: int, draws: int, sweeps: int) -> Im
 
 
 def _swept(model: Any, x: Tensor, c: Tree, k: int, sweeps: int) -> Draw:
-    """k draws a row, each from the posterior of a completion of its own."""
+    """k draws per row, each from the posterior given its own completion of the row."""
     count = len(x)
     whole, given = (trees.map_tree(lambda leaf: leaf.repeat(k, *[1] * (leaf.dim() - 1)), tree) for tree in (x, c))
     missing = whole.isnan()
@@ -132,8 +151,8 @@ def _swept(model: Any, x: Tensor, c: Tree, k: int, sweeps: int) -> Draw:
 
 
 def _moments(base: Any, w: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of the mixture over K of one elementwise distribution; the weighted mode of
-    categories."""
+    """(mean, standard deviation) of the mixture over K of an elementwise distribution; for categories, those of
+    :func:`_levels`."""
     if isinstance(base, d.Categorical):
         return _levels(base.logits.double().softmax(-1), w.unsqueeze(-1))
     mean = base.mean.double()
@@ -146,13 +165,13 @@ def _moments(base: Any, w: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _levels(probabilities: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
-    """The most probable level, and the probability of all others."""
+    """(the most probable level, the probability of all others)."""
     top, level = (w * probabilities).sum(0).max(-1)
     return level.double(), 1 - top
 
 
 def _columns(base: d.Columns, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """The same, a part of the columns at a time."""
+    """The moments of a table's columns, group by group."""
     size, rows = base.size, weights.shape[1]
     filled, spread = (torch.zeros(rows, size, dtype=torch.float64, device=weights.device) for _ in range(2))
     w = weights.unsqueeze(-1)

@@ -19,13 +19,26 @@ ACTIVE = 0.01
 
 
 def codes(model: nn.Module, x: Tree, c: Tree = None, *, sample: bool = False) -> Tensor:
-    """Posterior means E[z|x] (directions on a sphere, modes of categories), or one draw from q(z|x) with
-    ``sample=True``: ``[N, Z]``, in the order of the rows."""
+    """The codes of rows: posterior means E[z|x] (directions on a sphere, modes of categories), ``[N, Z]``.
+
+    Args:
+        model: the model.
+        x: rows in the model's form, ``[N, *event]``.
+        c: their conditions.
+        sample: whether to return a draw from q(z|x) for each row instead.
+
+    >>> from latens import conditionals, models, priors
+    >>> model = models.VAE(priors.StandardNormal(2), conditionals.DiagonalNormalPosterior(nn.Linear(5, 4)),
+    ...                    conditionals.NormalLikelihood(nn.Linear(2, 5)))
+    >>> codes(model, torch.randn(7, 5)).shape
+    torch.Size([7, 2])
+    """
     return _of_posteriors(model, x, c, (lambda q: q.sample()) if sample else center)[0]
 
 
 def codes_and_means(model: nn.Module, x: Tree, c: Tree = None) -> tuple[Tensor, Tensor]:
-    """:func:`codes`, and the means by which units are counted (:func:`latens.distributions.flat_mean`), ``[N, Z]``."""
+    """(:func:`codes`, the means by which active units are counted), ``[N, Z]`` each; the latter are those of
+    :func:`latens.distributions.flat_mean`."""
     found, means = _of_posteriors(model, x, c, center, flat_mean)
     return found, means
 
@@ -33,7 +46,7 @@ def codes_and_means(model: nn.Module, x: Tree, c: Tree = None) -> tuple[Tensor, 
 def _of_posteriors(
     model: nn.Module, x: Tree, c: Tree, *functions: Callable[[Distribution], Tree]
 ) -> tuple[Tensor, ...]:
-    """Each function of q(z|x), flat, ``[N, Z]``."""
+    """Each function of q(z|x), flattened to ``[N, Z]``."""
 
     def each(xs: Tree, cs: Tree) -> tuple[Tensor, ...]:
         q = model.encode(xs, cs)  # type: ignore[operator]
@@ -45,9 +58,15 @@ def _of_posteriors(
 
 @torch.no_grad()
 def decode(model: nn.Module, z: Tensor, c: Tree = None, *, count: int = 2048) -> Tensor:
-    """What stands for p(x|z) at each code: its mean, or its mode for categories; ``[N, *event]``.
+    """The mean of p(x|z) at each code, or its mode for categories: ``[N, *event]``.
 
-    Where the prior lives on a space of its own (a sphere, categories) codes are first brought to its nearest point.
+    Codes are first moved to the nearest point of the prior's space, where that is a sphere or has categories.
+
+    Args:
+        model: the model.
+        z: codes, ``[N, Z]``.
+        c: conditions.
+        count: rows to decode at once.
     """
     project = getattr(getattr(model, "prior", None), "project", None)
 
@@ -59,15 +78,25 @@ def decode(model: nn.Module, z: Tensor, c: Tree = None, *, count: int = 2048) ->
 
 
 def active_units(means: Tensor, prior_variance: Tensor | float = 1.0, threshold: float = ACTIVE) -> Tensor:
-    """Which dimensions of z depend on x: Var_x E[z_i|x] > 0.01 (Burda et al. 2016) of the prior's variance, ``[Z]``
-    bool. ``means`` are those of :func:`codes_and_means`: on a sphere the means, which lie inside it and shrink to 0 as
-    the rate does, where directions would go on to vary; in a hyperbolic ball tangent vectors at 0."""
+    r"""Which dimensions of z depend on x (Burda et al. 2016), ``[Z]`` bool:
+
+    .. math:: \mathrm{Var}_x\, E[z_i|x] > 0.01\, \mathrm{Var}\, z_i
+
+    Args:
+        means: ``[N, Z]``, those of :func:`codes_and_means`: on a sphere, means inside it, which shrink to 0 with the
+            rate, whereas directions would keep varying; in a hyperbolic ball, tangent vectors at 0.
+        prior_variance: Var z_i under the prior, ``[Z]`` or a number.
+        threshold: replaces 0.01.
+
+    >>> active_units(torch.tensor([[-1.0, 0.01], [1.0, -0.01]])).tolist()
+    [True, False]
+    """
     return means.var(0, correction=min(1, len(means) - 1)) > threshold * prior_variance
 
 
 @torch.no_grad()
 def prior_variance(model: nn.Module, x: Tree, c: Tree = None) -> Tensor | float:
-    """Variance of each dimension of z under the prior, ``[Z]``, over the conditions of the first rows; 1 where the
+    """The variance of each dimension of z under the prior, ``[Z]``, over the conditions of the first rows; 1 where the
     prior has no moments."""
     _, xs, cs = next(chunks(model, trees.take(x, slice(0, 512)), trees.take(c, slice(0, 512))))
     p = model.draw(xs, 1, cs).p  # type: ignore[operator]
@@ -79,7 +108,8 @@ def prior_variance(model: nn.Module, x: Tree, c: Tree = None) -> Tensor | float:
 
 
 def rate_per_dimension(model: nn.Module, x: Tree, c: Tree = None) -> Tensor | None:
-    """Mean KL(q(z_i|x) || p(z_i)) of each dimension, ``[Z]`` nats; None where q or p is not diagonal normal."""
+    r"""The mean over rows of :math:`KL(q(z_i|x) \,\|\, p(z_i))`, ``[Z]`` nats; None where q or p is not diagonal
+    normal."""
     totals, count = None, 0
     with evaluating(model):
         for _, xs, cs in chunks(model, x, c):
@@ -93,12 +123,11 @@ def rate_per_dimension(model: nn.Module, x: Tree, c: Tree = None) -> Tensor | No
 
 
 def collapse_warning(model: nn.Module, x: Tensor, active: int, latent_dim: int, beta: float = 1.0) -> str | None:
-    """A plain sentence where units have collapsed, naming the cause if the theory gives one.
+    """A sentence on inactive units, with the cause where theory gives one; None where every unit is active.
 
-    For a linear decoder with noise c, exactly the directions of the data whose covariance eigenvalue exceeds beta c are
-    kept (Lucas et al. 2019): the eigenvalues of the data, in the units the likelihood works in, are held against
-    beta c. None where every unit is active.
-    """
+    A linear decoder with noise variance c keeps exactly the directions of the data whose covariance eigenvalue exceeds
+    beta c (Lucas et al. 2019). So the eigenvalues of the data, in the units of the likelihood, are compared with beta
+    c."""
     if active >= latent_dim:
         return None
     head = (
@@ -109,8 +138,8 @@ def collapse_warning(model: nn.Module, x: Tensor, active: int, latent_dim: int, 
     variance = getattr(likelihood, "observation_variance", None)
     if variance is None:
         return (
-            f"{head}: at beta = {beta:g} the data do not need them, or training has not come to use them; lower beta "
-            "or latent_dim, or train longer or warm up the KL (kl_warmup)"
+            f"{head}: at beta = {beta:g} the data do not need them, or training has not yet used them; lower beta or "
+            "latent_dim, train longer, or warm up the KL (kl_warmup)"
         )
     scaled = ((x.flatten(1).double() - _flat(likelihood.shift)) / _flat(likelihood.unit)).numpy()[:20_000]  # type: ignore[union-attr]
     eigenvalues = np.linalg.svd(scaled - scaled.mean(0), compute_uv=False) ** 2 / len(scaled)
@@ -125,8 +154,8 @@ def collapse_warning(model: nn.Module, x: Tensor, active: int, latent_dim: int, 
             f"latent_dim = {max(1, expected)}"
         )
     return (
-        f"{head}, though {expected} eigenvalues of the data's covariance exceed {bar}: training has not come to "
-        "use them (train longer, or warm up the KL with kl_warmup)"
+        f"{head}, though {expected} eigenvalues of the data's covariance exceed {bar}: training has not yet used them; "
+        "train longer, or warm up the KL (kl_warmup)"
     )
 
 
@@ -136,10 +165,14 @@ def _flat(value: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class EnergyDistance:
-    """Energy distance between codes and what is sampled, beside its value when both are samples of one distribution.
+    r"""The energy distance between codes a and sampled codes b (Székely & Rizzo 2013), and its null.
 
-    ``value``: 2 E|a - b| - E|a - a'| - E|b - b'| (Székely & Rizzo 2013). ``null``: the mean and ``null_high`` the 95 %
-    point of the same statistic between two samples of what is sampled, of the same sizes.
+    .. math:: 2\, E|a - b| - E|a - a'| - E|b - b'|
+
+    Attributes:
+        value: the distance.
+        null, null_high: the mean and the 95 % quantile of the same statistic between two sets of sampled codes of the
+            same sizes.
     """
 
     value: float
@@ -148,14 +181,18 @@ class EnergyDistance:
 
 
 def energy_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """2 E|a - b| - E|a - a'| - E|b - b'| over all pairs of different points, rows of ``a`` and ``b`` (unbiased)."""
+    r""":math:`2\, E|a - b| - E|a - a'| - E|b - b'|` over all pairs of different rows of ``a`` and ``b``, ``[N, Z]``
+    each (unbiased; Székely & Rizzo 2013)."""
     from scipy.spatial.distance import cdist, pdist
 
     return float(2 * cdist(a, b).mean() - pdist(a).mean() - pdist(b).mean())
 
 
 def distance_from_sampled(means: np.ndarray, sampled: np.ndarray, *, seed: int = 0, size: int = 1000) -> EnergyDistance:
-    """How far codes are from what is sampled, with the null value: ``sampled`` against itself in random halves."""
+    """The energy distance from codes to sampled codes, ``[N, Z]`` each; the null compares random halves of ``sampled``.
+
+    At most ``size`` rows of each are compared.
+    """
     rng = np.random.default_rng(seed)
     size = min(size, len(means), len(sampled) // 2)
 
@@ -171,18 +208,19 @@ def distance_from_sampled(means: np.ndarray, sampled: np.ndarray, *, seed: int =
 
 
 def interpolate(first: Tensor, second: Tensor, steps: int = 11) -> Tensor:
-    """Straight lines between codes: ``[N, Z]`` x 2 -> ``[steps, N, Z]``."""
+    """Straight lines between codes: twice ``[N, Z]`` -> ``[steps, N, Z]``."""
     t = torch.linspace(0, 1, steps).view(-1, 1, 1)
     return first * (1 - t) + second * t
 
 
 @dataclass(frozen=True)
 class Smoothness:
-    """How smooth decoded straight lines between codes of pairs of rows are.
+    """How smooth decoded straight lines between the codes of two rows are.
 
-    ``roughness``: largest step over mean step along the decoded line, averaged over pairs; 1 is perfectly even.
-    ``midpoint``: distance of decoded midpoints from the nearest training row over the same distance for held-out rows:
-    near 1, midpoints look like data; far above 1, the line leaves it.
+    Attributes:
+        roughness: the largest step divided by the mean step along a decoded line, averaged over lines; 1 is even.
+        midpoint: the distance of decoded midpoints to the nearest training row, divided by that of held-out rows: near
+            1 midpoints look like data, far above 1 the lines leave the data.
     """
 
     roughness: float
@@ -190,7 +228,7 @@ class Smoothness:
 
 
 def smoothness(decoded: Tensor, train: Tensor, held_out: Tensor) -> Smoothness:
-    """From decoded lines ``[steps, N, *event]``, and rows of training and held-out data in the same units."""
+    """The smoothness of decoded lines, ``[steps, N, *event]``, given training and held-out rows in the same units."""
     from scipy.spatial.distance import cdist
 
     path = decoded.double().flatten(2)

@@ -1,4 +1,4 @@
-"""Likelihoods: the bound, its two terms, and importance-weighted estimates of -ln p(x) with their errors."""
+"""Likelihoods: the bound, its two terms, and importance-weighted estimates of -ln p(x), with their errors."""
 
 from __future__ import annotations
 
@@ -21,20 +21,22 @@ from latens.tensors import trees
 from latens.tensors.randomness import Key, reseed, shared, untouched
 from latens.tensors.trees import Tree
 
-CELLS = 1_000_000  # numbers of one decoded chunk that are held at once: what caches still help with
-ONCE = 4_000_000  # the same of one pass over the rows: with fewer, waking threads and asking for memory cost more
-_LOOKED = 4096  # rows looked at together
-LEAST = 512  # what a row counts at least: the hidden layers of the networks
+CELLS = 1_000_000  # numbers in a decoded chunk, so that caches still help
+ONCE = 4_000_000  # the same for one pass over the rows; with fewer, threads and memory cost more than arithmetic
+_LOOKED = 4096  # rows checked together
+LEAST = 512  # the least that a row counts, for the hidden layers of the networks
 
 
 @dataclass(frozen=True)
 class NLL:
-    """-ln p(x) by importance weighting with exactly ``k`` draws, nats.
+    r"""-ln p(x) by importance weighting with ``k`` draws per row (Burda et al. 2016).
 
-    ``rows``: -ln (1/k) sum_k w_k of each row, ``[N]`` float64: in expectation an upper bound on -ln p(x).
-    ``row_error``: its standard error by the delta method, sd(w) / (mean(w) sqrt k). ``ess``: effective sample size (sum
-    w)^2 / sum w^2, in [1, k]. ``mean`` and ``standard_error`` are over the rows (the mean of the rows' logarithms, not
-    the logarithm of a pooled mean).
+    Attributes:
+        rows: :math:`-\ln \frac{1}{K} \sum_k w_k` of each row, ``[N]`` float64, nats; its expectation is an upper bound
+            on -ln p(x).
+        row_error: its standard error by the delta method, :math:`sd(w) / (\bar w \sqrt K)`, ``[N]``.
+        ess: the effective sample size :math:`(\sum w)^2 / \sum w^2`, ``[N]`` in [1, K].
+        k: the number of draws K.
     """
 
     rows: Tensor
@@ -44,20 +46,23 @@ class NLL:
 
     @property
     def mean(self) -> float:
+        """The mean of -ln p(x) over rows, nats."""
         return float(self.rows.mean())
 
     @property
     def standard_error(self) -> float:
+        """The standard error of the mean over rows, nats."""
         return standard_error(self.rows)
 
     @property
     def mean_ess(self) -> float:
+        """The mean effective sample size of a row, from 1 to ``k``."""
         return float(self.ess.mean())
 
 
 @dataclass(frozen=True)
 class Bound:
-    """The evidence lower bound of each row and its terms, nats: elbo = -(rate + distortion), ``[N]`` float64 each."""
+    """The evidence lower bound, -(rate + distortion), and its two terms of each row, ``[N]`` float64, nats."""
 
     rate: Tensor
     distortion: Tensor
@@ -65,27 +70,30 @@ class Bound:
 
     @property
     def rows(self) -> Tensor:
+        """The ELBO of each row, ``[N]`` nats."""
         return -(self.rate + self.distortion)
 
     @property
     def elbo(self) -> float:
+        """The mean ELBO over rows, nats."""
         return float(self.rows.mean())
 
     @property
     def standard_error(self) -> float:
+        """The standard error of the mean over rows, nats."""
         return standard_error(self.rows)
 
 
 def standard_error(values: Tensor) -> float:
-    """Standard error of the mean over rows; NaN for one row."""
+    """The standard error of the mean over rows; NaN for a single row."""
     return float(values.std() / math.sqrt(len(values))) if len(values) > 1 else float("nan")
 
 
 def bits_per_dimension(nats: float, dimensions: int) -> float:
-    """nats / (dimensions ln 2): the bits that one of the datum's dimensions costs.
+    """nats / (dimensions ln 2): bits for each dimension of a row.
 
-    For whole-number data modelled by a density of x + u, u in [0, 1), this is comparable as it stands; for a density
-    of (x + u) / 256 add 8.
+    For whole numbers modelled by a density of x + u, u in [0, 1), the figure is comparable; for a density of
+    (x + u) / 256, add 8.
 
     >>> bits_per_dimension(784 * math.log(256), 784)
     8.0
@@ -94,14 +102,14 @@ def bits_per_dimension(nats: float, dimensions: int) -> float:
 
 
 def chunk_rows(x: Tree, draws: int) -> tuple[int, int]:
-    """(rows, draws) to hold at once, so that memory is bounded for any number of either."""
+    """(rows, draws) of a chunk, so that memory is bounded for any number of either."""
     cells = max(LEAST, sum(leaf[0].numel() for leaf in trees.leaves(x)))
     at_once = max(1, min(draws, CELLS // cells))
     return max(1, CELLS // (cells * at_once)), at_once
 
 
 def rows_at_once(cells: int) -> int:
-    """Rows of so many numbers to hold in one pass over them.
+    """The number of rows of ``cells`` numbers to take at once in a pass over them.
 
     >>> rows_at_once(10), rows_at_once(784), rows_at_once(10**7)
     (7812, 5102, 1)
@@ -110,23 +118,25 @@ def rows_at_once(cells: int) -> int:
 
 
 def model_device(model: nn.Module) -> torch.device:
+    """The device of the model's parameters, or the CPU."""
     tensors = [*model.parameters(), *model.buffers()]
     return tensors[0].device if tensors else torch.device("cpu")
 
 
 def _leaf(values: Any) -> Any:
-    """Arrays as tensors; what makes its rows when it is indexed stays as it is."""
+    """Arrays as tensors; lazy rows, made when indexed, are unchanged."""
     return torch.as_tensor(values) if isinstance(values, np.ndarray) else values
 
 
 def on_device(model: nn.Module, rows: slice, *data: Tree) -> list[Any]:
-    """Those rows of each tree, where the model is."""
+    """The selected rows of each tree, on the device of the model."""
     device = model_device(model)
     return [trees.to_device(trees.take(tree, rows), device) for tree in data]
 
 
 def chunks(model: nn.Module, x: Tree, c: Tree, count: int | None = None) -> Iterator[tuple[slice, Any, Any]]:
-    """(rows, x, c) of consecutive parts, where the model is: ``count`` rows each, or as many as memory has room for."""
+    """(rows, x, c) of consecutive parts on the device of the model: ``count`` rows each, or as many as
+    :func:`rows_at_once` says."""
     count = count or rows_at_once(sum(leaf[0].numel() for leaf in trees.leaves(x)))
     for start in range(0, trees.rows(x), count):
         rows = slice(start, start + count)
@@ -135,9 +145,8 @@ def chunks(model: nn.Module, x: Tree, c: Tree, count: int | None = None) -> Iter
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Inside, the model is in evaluation mode, nothing is differentiated (unless a part asks for it), and the caller's
-    random numbers are left alone; outside, everything is as before, however the block ended.
-    """
+    """Put the model in evaluation mode for a block, without gradients (unless a part needs them) and without touching
+    the caller's random state; all is restored afterwards, also after an error."""
     keep_memory()
     was_training = model.training
     model.eval()
@@ -149,23 +158,26 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def parts_asking_for_gradients(model: nn.Module) -> list[nn.Module]:
-    """Parts whose evaluation differentiates (Hamiltonian refinement)."""
+    """The parts that need gradients in evaluation (Hamiltonian refinement)."""
     return [part for part in model.modules() if getattr(part, "needs_grad_at_eval", False)]
 
 
 def require_support(model: nn.Module, x: Tree, c: Tree = None) -> None:
-    """``InputError`` for the first value of x that the model's likelihood gives no probability: 2 for a Bernoulli,
-    fractions for counts. It is looked for once, at the door, so that densities need not look in every step. Rows that
-    are made when they are indexed are left to the schema they come from, and models without a p(x|z) to themselves."""
+    """``InputError`` for the first value of x to which the likelihood gives no probability, such as 2 for a Bernoulli
+    or a fraction for counts.
+
+    It is checked once, so that densities need not check in every step. Lazy rows are left to their schema, and models
+    without p(x|z) are not checked.
+    """
     leaves = trees.leaves(x)
     if not leaves or not all(isinstance(leaf, Tensor) for leaf in leaves):
         return
     one, given = on_device(model, slice(0, 1), x, c)
     try:
         with evaluating(model):
-            ones = trees.map_tree(torch.ones_like, one)  # in nearly every support
+            ones = trees.map_tree(torch.ones_like, one)  # 1 is in nearly every support
             px = model.draw(ones, 1, given).px  # type: ignore[operator]
-    except Exception:  # whatever parts of one's own raise comes again, in words, where the rows themselves meet them
+    except Exception:  # an error of the user's own parts comes up again, with a message, when they see the rows
         return
     for rows, xs, _ in chunks(model, x, None, _LOOKED):
         require_supported(px, xs, rows.start)
@@ -175,13 +187,32 @@ def nll(
     model: nn.Module, x: Tree, k: int = 100, c: Tree = None, *, seed: int = 0, shared_noise: bool = False,
     batch_size: int | None = None,
 ) -> NLL:  # fmt: skip
-    """-ln p(x) of each row by importance weighting: -ln (1/k) sum_k p(x|z_k) p(z_k) / q(z_k|x), z_k ~ q(z|x).
+    r"""-ln p(x) of each row by importance weighting (Burda et al. 2016):
 
-    Exactly ``k`` draws a row, in chunks, so that memory does not grow with k or N (Burda et al. 2016). With
-    ``shared_noise`` every row gets the same k noise vectors, so that its value depends neither on its neighbours nor on
-    the order; otherwise draws are independent and the standard error of the mean is honest. The estimate is too high
-    (the likelihood too low) where q fits badly, whatever k: look at ``ess``. Raises ``ValueError`` for a posterior
-    without a density and for k < 1.
+    .. math:: -\ln \frac{1}{K} \sum_{k=1}^K \frac{p(x|z_k)\, p(z_k)}{q(z_k|x)}, \quad z_k \sim q(z|x)
+
+    Its expectation is an upper bound on -ln p(x), and a loose one where q fits badly: look at ``ess``. Memory does not
+    grow with K or N.
+
+    Args:
+        model: the model.
+        x: rows in the model's form, ``[N, *event]``.
+        k: draws per row, K.
+        c: conditions.
+        seed: of the draws.
+        shared_noise: whether all rows get the same K noise vectors, so that a value depends neither on other rows nor
+            on their order; otherwise draws are independent, as the standard error of the mean assumes.
+        batch_size: rows at once; without it, chosen by memory.
+
+    Raises:
+        InputError: k < 1; a posterior without a density.
+
+    >>> from latens import conditionals, models, priors
+    >>> model = models.VAE(priors.StandardNormal(2), conditionals.DiagonalNormalPosterior(nn.Linear(5, 4)),
+    ...                    conditionals.NormalLikelihood(nn.Linear(2, 5)))
+    >>> found = nll(model, torch.randn(7, 5), k=20)
+    >>> found.rows.shape, found.k, found.mean > 0
+    (torch.Size([7]), 20, True)
     """
     require(is_whole(k) and k >= 1, "k", "a whole number from 1", k)
     x, c = (trees.map_tree(_leaf, tree) for tree in (x, c))
@@ -189,7 +220,7 @@ def nll(
     count, at_once = chunk_rows(x, k)
     count = min(count, batch_size) if batch_size else count
     if shared_noise and not _follows_layout(model, x, c):
-        count = 1  # foreign noise: one row at a time from the same seed gives each the same draws
+        count = 1  # noise from elsewhere: one row at a time, from the same seed, gives all the same draws
     values, errors, sizes = [], [], []
     with evaluating(model):
         for rows, xs, cs in chunks(model, x, c, count):
@@ -214,9 +245,28 @@ def _follows_layout(model: nn.Module, x: Tree, c: Tree) -> bool:
 
 
 def elbo(model: nn.Module, x: Tree, c: Tree = None, *, draws: int = 5, kl: str = "auto", seed: int = 0) -> Bound:
-    """Rate, distortion and ELBO of each row, the distortion averaged over ``draws`` posterior draws.
+    r"""The evidence lower bound of each row, with its terms (Kingma & Welling 2014):
 
-    Raises ``ValueError`` for a posterior without a density (a plain autoencoder has no bound; see ``distortion``).
+    .. math:: -\underbrace{KL(q(z|x) \,\|\, p(z))}_{\text{rate}}
+        - \underbrace{E_{q(z|x)}[-\ln p(x|z)]}_{\text{distortion}} \le \ln p(x)
+
+    Args:
+        model: the model.
+        x: rows in the model's form, ``[N, *event]``.
+        c: conditions.
+        draws: posterior draws per row, over which the distortion is averaged.
+        kl: "auto" (in closed form where there is one), "closed" or "sampled".
+        seed: of the draws.
+
+    Raises:
+        InputError: a posterior without a density; an autoencoder has no bound, see :func:`distortion`.
+
+    >>> from latens import conditionals, models, priors
+    >>> model = models.VAE(priors.StandardNormal(2), conditionals.DiagonalNormalPosterior(nn.Linear(5, 4)),
+    ...                    conditionals.NormalLikelihood(nn.Linear(2, 5)))
+    >>> bound = elbo(model, torch.randn(7, 5))
+    >>> torch.allclose(bound.rows, -(bound.rate + bound.distortion))
+    True
     """
     rates, distortions = [], []
     for draw in _draws(model, x, c, draws, seed):
@@ -226,7 +276,7 @@ def elbo(model: nn.Module, x: Tree, c: Tree = None, *, draws: int = 5, kl: str =
 
 
 def distortion(model: nn.Module, x: Tree, c: Tree = None, *, draws: int = 1, seed: int = 0) -> Tensor:
-    """-ln p(x|z) of each row averaged over posterior draws, ``[N]`` nats; defined for a point mass too."""
+    """-ln p(x|z) of each row, averaged over ``draws`` posterior draws, ``[N]`` nats; it exists for a point mass too."""
     return torch.cat([draw.distortion.mean(0).double().cpu() for draw in _draws(model, x, c, draws, seed)])
 
 

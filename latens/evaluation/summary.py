@@ -1,4 +1,4 @@
-"""One evaluation of a fitted model on data: every figure with its unit, error and conditions."""
+"""The evaluation of a fitted model on data: every figure with its unit, error and conditions."""
 
 from __future__ import annotations
 
@@ -38,17 +38,25 @@ from latens.tensors.trees import Tree
 
 @dataclass
 class Evaluation:
-    """Figures of a model on N rows; nats a datum unless a name says otherwise, None where a figure does not exist.
+    """Figures of a model on N rows, in nats per row unless stated otherwise; None where a figure does not exist.
 
-    ``elbo`` = -(``rate`` + ``distortion``), over ``draws`` draws; ``nll``: -ln p(x) by importance weighting with
-    exactly ``nll_draws`` draws a row over ``nll_rows`` rows, carried to all rows by the difference from -ELBO, with the
-    standard error of both, and the mean effective sample size; ``*_bits_per_dimension``: -elbo and nll divided by
-    (dimensions x ln 2); ``rmse``: root mean squared error of decoded posterior means, in the data's units;
-    ``observation_variance``: c in the square of the data's units (the mean over columns where they differ). Of a table
-    of mixed columns, ``relative_rmse`` is that of its numbers, each column in units of its standard deviation over
-    these rows, and ``accuracy`` the share of its levels that come back. ``measure``: what the nats of a table are of
-    (:attr:`latens.conditionals.TableLikelihood.measure`). ``no_bound``: why there is no bound on ln p(x).
-    ``samples``: how good rows drawn from a model of a table are, where that was asked for.
+    Attributes:
+        rows, dimensions, latent_dim: numbers of rows, of cells of a row, and of latent dimensions.
+        rate, distortion, elbo: elbo = -(rate + distortion), with ``elbo_standard_error``, over ``draws`` posterior
+            draws per row.
+        nll: -ln p(x) by importance weighting with ``nll_draws`` draws per row on ``nll_rows`` rows, extended to all
+            rows by its difference from -ELBO; ``nll_standard_error`` covers both steps.
+        nll_effective_sample_size: the mean over rows.
+        elbo_bits_per_dimension, nll_bits_per_dimension: -elbo and nll, divided by (dimensions x ln 2).
+        rmse: root mean squared error of decoded posterior means, in the units of the data.
+        relative_rmse: for a table, the same of its numbers, each column in standard deviations over these rows.
+        accuracy: for a table, the share of categorical cells that are reconstructed.
+        observation_variance: c, in squared units of the data (the mean over columns where they differ).
+        active_units: see :func:`latens.evaluation.active_units`.
+        measure: what the nats of a table refer to (:attr:`latens.conditionals.TableLikelihood.measure`).
+        no_bound: why there is no bound on ln p(x).
+        samples: how good samples of a table are, where evaluated.
+        warnings: remarks, for example on inactive units.
     """
 
     rows: int
@@ -78,12 +86,12 @@ class Evaluation:
     warnings: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values; ``samples`` only where there are some."""
+        """The figures as JSON's types; ``samples`` only where evaluated."""
         found = asdict(self)
         return found if self.samples is not None else {k: v for k, v in found.items() if k != "samples"}
 
     def lines(self) -> list[tuple[str, str]]:
-        """(name, figure) pairs for a person."""
+        """(name, figure) pairs, as text."""
         own = vars(self)
         found = [(name, text.format(**own)) for needed, name, text in _LINES
                  if all(own[each] is not None for each in needed.split())]  # fmt: skip
@@ -92,7 +100,7 @@ class Evaluation:
         return found
 
 
-_LINES = (  # the figures that must be there, the name of a line, and what it says
+_LINES = (  # (figures that must exist, the name of a line, its text)
     ("rows", "rows", "{rows:,} of {dimensions} dimensions"),
     ("elbo", "rate  KL(q || p)", "{rate:.3f} nats"),
     ("elbo", "distortion  -E ln p(x|z)", "{distortion:.3f} nats"),
@@ -103,11 +111,11 @@ _LINES = (  # the figures that must be there, the name of a line, and what it sa
      "{nll_effective_sample_size:.1f}, {nll_rows:,} rows)"),
     ("nll rmse", "NLL", "{nll_bits_per_dimension:.4f} bits per dimension"),
     ("elbo measure", "nats per row", "{measure}"),
-    ("rmse", "reconstruction", "{rmse:.4f} RMSE in the data's units"),
+    ("rmse", "reconstruction", "{rmse:.4f} RMSE in the units of the data"),
     ("relative_rmse", "reconstruction of numbers", "{relative_rmse:.4f} RMSE in standard deviations"),
-    ("accuracy", "reconstruction of levels", "{accuracy:.1%} come back"),
+    ("accuracy", "reconstruction of levels", "{accuracy:.1%} correct"),
     ("distortion", "active units", "{active_units} of {latent_dim}"),
-    ("observation_variance", "observation variance c", "{observation_variance:.4g} (data's units squared)"),
+    ("observation_variance", "observation variance c", "{observation_variance:.4g} (squared units of the data)"),
 )  # fmt: skip
 CODED = ("bernoulli", "categorical", "ordinal")
 
@@ -115,9 +123,8 @@ CODED = ("bernoulli", "categorical", "ordinal")
 def reconstruction_errors(
     model: nn.Module, x: Tensor | Any, means: Tensor, c: Tree = None, count: int = 1000
 ) -> dict[str, Any]:
-    """The figures of an evaluation that tell decoded codes from rows ``[N, *event]``: one number for arrays; for tables
-    of mixed columns (:class:`latens.conditionals.TableLikelihood`) that of numbers, in standard deviations, and of
-    levels."""
+    """The reconstruction errors of rows, ``[N, *event]``: ``rmse`` for arrays; ``relative_rmse`` and ``accuracy`` for
+    tables of mixed columns (:class:`latens.conditionals.TableLikelihood`)."""
     likelihood = getattr(model, "likelihood", None)
     square = torch.zeros(x.shape[1:], dtype=torch.float64)
     hits, seen, first, second = (torch.zeros_like(square) for _ in range(4))
@@ -143,7 +150,7 @@ def reconstruction_errors(
 
 
 def spaced(rows: int, wanted: int | None) -> Tensor:
-    """``wanted`` evenly spaced rows of ``rows``, or all.
+    """The indices of ``wanted`` evenly spaced rows of ``rows``, or of all.
 
     >>> spaced(10, 4).tolist()
     [0, 2, 5, 7]
@@ -157,8 +164,24 @@ def evaluate(
     model: nn.Module, x: Tensor | Any, c: Tree = None, *, k: int = 100, draws: int = 5, nll_rows: int | None = None,
     beta: float = 1.0, seed: int = 0,
 ) -> Evaluation:  # fmt: skip
-    """Evaluate on rows in the model's layout, with their conditions; NaN cells are unobserved. ``k`` = 0 leaves the
-    importance-weighted NLL out; ``nll_rows`` takes it over so many evenly spaced rows only.
+    """Evaluate a model on rows.
+
+    Args:
+        model: the model.
+        x: rows in the model's form, ``[N, *event]``; NaN marks missing cells.
+        c: conditions.
+        k: draws per row of the importance-weighted NLL; 0 leaves it out.
+        draws: posterior draws per row of the ELBO.
+        nll_rows: evenly spaced rows for the NLL; None: all.
+        beta: the weight of the rate in training, for the warning about inactive units.
+        seed: of the draws.
+
+    >>> from latens import conditionals, models, priors
+    >>> model = models.VAE(priors.StandardNormal(2), conditionals.DiagonalNormalPosterior(nn.Linear(5, 4)),
+    ...                    conditionals.NormalLikelihood(nn.Linear(2, 5)))
+    >>> figures = evaluate(model, torch.randn(7, 5), k=20)
+    >>> figures.rows, figures.nll_draws, figures.latent_dim
+    (7, 20, 2)
     """
     size: dict[str, Any] = {"rows": len(x), "dimensions": x[0].numel(), "draws": draws}
     first, given = on_device(model, slice(0, 1), x, c)
@@ -195,8 +218,8 @@ def evaluate(
 
 
 def _carried(found: Evaluation, bound: Bound, picked: Tensor, estimate: NLL) -> None:
-    """The NLL of all rows, from that of the rows picked and the bound of all."""
-    gain = estimate.rows + bound.rows[picked]  # -ln p(x) against -ELBO, row by row
+    """Set the NLL of all rows, from that of the picked rows and the bound of all."""
+    gain = estimate.rows + bound.rows[picked]  # -ln p(x) minus -ELBO, row by row
     spread = standard_error(gain) if len(picked) < found.rows else 0.0
     found.nll, found.nll_draws, found.nll_rows = float(gain.mean()) - bound.elbo, estimate.k, len(estimate.rows)
     found.nll_standard_error = math.hypot(spread, standard_error(estimate.rows if not spread else bound.rows))
@@ -205,19 +228,19 @@ def _carried(found: Evaluation, bound: Bound, picked: Tensor, estimate: NLL) -> 
 
 
 def _at_floor(likelihood: Any) -> list[str]:
-    """Warnings of scales and variances so small that data are copied."""
+    """Warnings about scales and variances so small that data are copied."""
     found = []
     columns = likelihood.floor_hits() if isinstance(likelihood, TableLikelihood) else []
     if columns:
         found.append(
             f"the scale of {len(columns)} column{'s' * (len(columns) > 1)} (counted from 0: "
-            f"{', '.join(map(str, columns[:8]))}) has reached its floor: the model can copy them, so that "
-            "their likelihood says little"
+            f"{', '.join(map(str, columns[:8]))}) has reached its floor: the model can copy these columns, so their "
+            "likelihood says little"
         )
     floor, current = (getattr(likelihood, name, None) for name in ("floor", "observation_variance"))
     if floor is not None and current is not None and float(current.detach()) <= floor * 1.01:
         found.append(
             "the observation variance has reached its floor: the model can copy the data, so its likelihood says "
-            "little; give a fixed variance, or fewer latent dimensions"
+            "little; give a fixed variance or fewer latent dimensions"
         )
     return found

@@ -1,4 +1,4 @@
-"""How good a synthetic table is: each figure beside its value for held-out real rows in place of synthetic ones."""
+"""How good a synthetic table is: each figure, and its value for held-out real rows in place of synthetic ones."""
 
 from __future__ import annotations
 
@@ -25,30 +25,38 @@ from latens.evaluation.anomaly import (
 Kind = Literal["numeric", "categorical"]
 
 MAX_PAIRED = 50  # columns whose pairs are compared
-MAX_LEVELS = 200  # levels a tree tells apart; rarer ones are joined
-MAX_CLASSES = 20  # levels of a target; rarer ones are joined
-NEIGHBOURS = 2000  # rows whose closest training row is looked for
+MAX_LEVELS = 200  # levels that a tree distinguishes; rarer ones are merged
+MAX_CLASSES = 20  # levels of a target; rarer ones are merged
+NEIGHBOURS = 2000  # rows whose closest training row is found
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """A table without a library: name -> ``[N]``; numeric float64, NaN missing; categorical int64 codes, -1 missing."""
+    """A plain table, name -> ``[N]``: numeric columns are float64 with NaN for missing, categorical ones int64 codes
+    with -1."""
 
     columns: dict[str, np.ndarray]
     kinds: dict[str, Kind]
 
     @property
     def rows(self) -> int:
+        """The number of rows."""
         return len(next(iter(self.columns.values())))
 
     def take(self, rows: slice | np.ndarray) -> Frame:
+        """The selected rows."""
         return Frame({name: values[rows] for name, values in self.columns.items()}, self.kinds)
 
 
 def frame(columns: Mapping[str, np.ndarray], kinds: Mapping[str, str]) -> Frame:
-    """A checked ``Frame``: columns of one length, numbers finite or NaN, codes whole and at least -1.
+    """A checked :class:`Frame`.
 
-    ``InputError`` names the first column, and row, that is otherwise.
+    Args:
+        columns: name -> ``[N]``; numbers are finite or NaN, codes whole and at least -1.
+        kinds: name -> "numeric" or "categorical".
+
+    Raises:
+        InputError: names the first column, and row, that does not fit.
 
     >>> people = {"age": np.array([31.0, np.nan]), "city": np.array([0, -1])}
     >>> frame(people, {"age": "numeric", "city": "categorical"}).rows
@@ -56,9 +64,11 @@ def frame(columns: Mapping[str, np.ndarray], kinds: Mapping[str, str]) -> Frame:
     """
     for name in (*columns, *kinds):
         if name not in columns or kinds.get(name) not in ("numeric", "categorical"):
-            raise InputError(f"column {name!r} lacks its values or its kind: give both, 'numeric' or 'categorical'")
+            raise InputError(
+                f"column {name!r} lacks its values or its kind", "give both; a kind is 'numeric' or 'categorical'"
+            )
     if not columns:
-        raise InputError("the table has no columns: give at least one")
+        raise InputError("the table has no columns", "give at least one")
     told: dict[str, Kind] = {name: "numeric" if kinds[name] == "numeric" else "categorical" for name in columns}
     shape = np.shape(next(iter(columns.values())))
     return Frame({name: _checked(name, np.asarray(columns[name]), told[name], shape) for name in columns}, told)
@@ -70,20 +80,23 @@ def _checked(name: str, values: np.ndarray, kind: Kind, shape: tuple[int, ...]) 
         ("biuf", "numbers", "finite numbers, or NaN") if numeric else ("biu", "whole codes", "codes from 0, or -1")
     )
     if values.ndim != 1 or values.shape != shape:
-        raise InputError(f"column {name!r} has shape {values.shape}, the first {shape}: give one value a row")
+        raise InputError(f"column {name!r} has shape {values.shape}, the first {shape}", "give one value per row")
     if values.dtype.kind not in types:
-        raise InputError(f"column {name!r} holds {values.dtype}: give {cells}")
+        raise InputError(f"column {name!r} holds {values.dtype}", f"give {cells}")
     found = values.astype(np.float64 if numeric else np.int64)
     bad = np.isinf(found) if numeric else found < -1
     if bad.any():
         row = int(bad.argmax())
-        raise InputError(f"column {name!r}, row {row}: {values[row]} is refused: give {rule} where it is missing")
+        raise InputError(
+            f"column {name!r}, row {row}: {values[row]} is not allowed", f"give {rule} where it is missing"
+        )
     return found
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of the synthetic rows, and the same of held-out rows: what a perfect generator would get (``null``)."""
+    """A figure of the synthetic rows, and the same of held-out rows (``null``), which a perfect generator would "
+    "reach."""
 
     value: float | None
     null: float | None
@@ -96,16 +109,19 @@ class Figure:
         return f"{value}  (real: {null})"
 
 
-FLOOR, ORACLE, SAMPLES = "held-out rows", "oracle", "samples"  # whose fidelity is told
+FLOOR, ORACLE, SAMPLES = "held-out rows", "oracle", "samples"  # tables with a fidelity
 
 
 @dataclass(frozen=True)
 class Fidelity:
-    """How far some rows are from the training rows, in few figures; see :func:`evaluate_synthetic`.
+    """How rows differ from the training rows, in a few figures; see :func:`evaluate_synthetic`.
 
-    ``shape``, ``trend``: mean errors of columns and of pairs, in [0, 1]; ``logistic``, ``trees``: AUROC of telling the
-    rows from training rows; ``usefulness``: the first of those figures; ``closer``: share nearer to training rows than
-    held-out rows are; ``out_of_range``: share of cells that no training row's range or levels have.
+    Attributes:
+        shape, trend: mean errors of columns and of pairs of columns, in [0, 1].
+        logistic, trees: AUROC of a classifier that tells the rows from training rows; 0.5 is best.
+        usefulness: the first of the figures of usefulness.
+        closer: the share of rows nearer to a training row than held-out rows are; 0.5 is best.
+        out_of_range: the share of cells outside the training column's range or levels.
     """
 
     shape: float | None
@@ -117,7 +133,7 @@ class Fidelity:
     out_of_range: float | None
 
     def cells(self) -> list[str]:
-        """The figures as text: errors and shares in per cent."""
+        """The figures as text, errors and shares in percent."""
         shares = ("shape", "trend", "out_of_range")
         return ["–" if value is None else f"{value:.2%}" if name in shares else f"{value:.3f}"
                 for name, value in asdict(self).items()]  # fmt: skip
@@ -128,11 +144,14 @@ HEADINGS = tuple(name.replace("_", " ") for name in Fidelity.__dataclass_fields_
 
 @dataclass
 class SyntheticEvaluation:
-    """Figures of ``evaluate_synthetic``, which defines them; None where one does not exist, and then a note says why.
+    """The figures that :func:`evaluate_synthetic` defines; where one does not exist it is None, and a note says why.
 
-    ``fidelity``: that of held-out rows, of the oracle where there is one, and of the samples; ``columns``: name ->
-    measure -> figure; ``means``: measure -> mean over the columns that have it; ``usefulness``: ``accuracy`` and
-    ``macro_f1``, or ``r2``, after training on synthetic rows, and on real ones for the null.
+    Attributes:
+        fidelity: of held-out rows, of the oracle (where there is one) and of the samples.
+        columns: name -> measure -> figure.
+        means: measure -> mean over the columns that have it.
+        usefulness: ``accuracy`` and ``macro_f1``, or ``r2``, after training on synthetic rows; the null is after
+            training on real rows.
     """
 
     rows: dict[str, int]
@@ -149,10 +168,11 @@ class SyntheticEvaluation:
     notes: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
+        """All figures, as JSON's types."""
         return asdict(self)
 
     def lines(self) -> list[tuple[str, str]]:
-        """(name, figure) pairs for a person, beside :meth:`table`."""
+        """(name, figure) pairs, as text, which complement :meth:`table`."""
         units = {"wasserstein": "standard deviations", "missing": "difference of rates", "closest": "median distance",
                  "dependence": f"{self.pairs:,} pairs of columns", "detection": "AUROC, 0.5 is best",
                  "closer": "0.5 is best", "near_copies": f"p = {self.near_copies_p_value:.2g}"}  # fmt: skip
@@ -164,7 +184,7 @@ class SyntheticEvaluation:
                                    for name, figure in figures.items())]  # fmt: skip
 
     def table(self) -> list[list[str]]:
-        """The fidelity as cells of text, headings first."""
+        """The fidelity as rows of text, headings first."""
         return [["", *HEADINGS], *([name, *each.cells()] for name, each in self.fidelity.items())]
 
 
@@ -172,33 +192,46 @@ def evaluate_synthetic(
     train: Frame, held_out: Frame, synthetic: Frame, *, oracle: Frame | None = None, target: str | None = None,
     seed: int = 0, rows: int = 20_000,
 ) -> SyntheticEvaluation:  # fmt: skip
-    """Compare synthetic rows with the training rows, and held-out rows with the training rows in the same way.
+    """Compare synthetic rows with training rows, and held-out rows with training rows in the same way.
 
-    Each table is shuffled by the seed and cut to ``rows`` rows; for comparisons with the training rows, the others are
-    then cut to the smallest number of them, so that all figures have the same noise. ``oracle``: rows drawn from p(x|z)
-    at the codes of real rows, where there is such a likelihood.
+    Each table is shuffled by the seed and cut to ``rows`` rows. For comparisons with the training rows, all others are
+    then cut to the size of the smallest, so that all figures have the same noise.
 
-    * ``columns``, over observed cells: ``wasserstein``-1 distance in standard deviations of the training column and
-      ``kolmogorov_smirnov`` for numbers, ``total_variation`` for categories; ``missing``, difference of missing rates.
-    * ``dependence``: mean absolute difference from the training rows' ``associations``, over pairs of at most 50
-      evenly spaced columns; pairs that do not vary in the training rows are left out.
+    * ``columns``, over observed cells: the ``wasserstein``-1 distance, in standard deviations of the training column,
+      and ``kolmogorov_smirnov`` for numbers; ``total_variation`` for levels; ``missing``, the difference of missing
+      shares.
+    * ``dependence``: the mean absolute difference from the training rows' :func:`associations`, over pairs of at most
+      50 evenly spaced columns; pairs that do not vary in the training rows are left out.
     * ``usefulness``: trees fitted to synthetic rows, and to as many real ones, predict ``target`` on held-out rows
-      (Esteban et al. 2017): ``accuracy`` and ``macro_f1``, or ``r2``. Without a target: the last categorical column of
-      2 to 20 levels, else the last numeric one that varies. Levels beyond the 20 most frequent count as one.
-    * ``detection``: ``two_sample_auroc`` against as many training rows; copies, which get both labels, go below 0.5.
-    * ``memorisation``, of up to 2,000 rows: ``closest``, median distance to the closest training row, adding over
-      columns the difference in standard deviations, 1 for another category, and 1 where one of the two is missing (a
-      missing number counts as the mean besides); ``closer``, P(synthetic row closer than held-out row); ``copies``,
-      share at distance 0; ``near_copies``, share up to the 1 % quantile of held-out rows' distances. The p-value:
-      one-sided Fisher exact test of the counts up to the 1 % quantile of both together.
-    * ``fidelity``: of each table ``shape``, the mean over columns of the Kolmogorov-Smirnov or total variation
-      distance, a missing cell being a value of its own, below all numbers; ``trend``, the dependence; ``trees``,
-      the detection, and ``logistic``, the same by logistic regression; the first figure of ``usefulness`` (of held-out
-      rows: after training on training rows); ``closer``; ``out_of_range``, the share of observed cells beyond the
-      training column's range, or of a level that it lacks.
+      (Esteban et al. 2017): ``accuracy`` and ``macro_f1``, or ``r2``. Levels beyond the 20 most frequent count as one.
+    * ``detection``: :func:`two_sample_auroc` of as many synthetic and training rows; copies, which have both labels,
+      take it below 0.5.
+    * ``memorisation``, of up to 2,000 rows: ``closest``, the median distance to the closest training row, where the
+      distance is the sum over columns of the difference in standard deviations, 1 for another level, and 1 where one of
+      two cells is missing (a missing number also counts as the mean); ``closer``, P(a synthetic row is closer than a
+      held-out row); ``copies``, the share at distance 0; ``near_copies``, the share up to the 1 % quantile of held-out
+      rows' distances. Its p-value is that of a one-sided Fisher exact test of the counts up to the 1 % quantile of both
+      together.
+    * ``fidelity`` of each table: ``shape``, the mean over columns of the Kolmogorov-Smirnov or total variation
+      distance, where a missing cell is a value of its own, below all numbers; ``trend``, the dependence; ``trees``, the
+      detection, and ``logistic``, the same by logistic regression; the first figure of ``usefulness`` (for held-out
+      rows, after training on training rows); ``closer``; ``out_of_range``, the share of observed cells beyond the
+      training column's range, or with a level that it lacks.
 
-    A training column without spread has no Wasserstein distance, and its own units in closest distances.
-    ``InputError`` where columns differ, a table has fewer than 2 rows, or ``target`` is no column.
+    A training column without spread has no Wasserstein distance, and enters closest distances in its own units.
+
+    Args:
+        train: the rows to which the generator was fitted.
+        held_out: real rows that it has not seen.
+        synthetic: its rows.
+        oracle: rows drawn from p(x|z) at the codes of real rows, where there is such a likelihood.
+        target: the column to predict; without it, the last categorical column of 2 to 20 levels, or else the last
+            numeric one that varies.
+        seed: of shuffles and fits.
+        rows: the most rows of a table.
+
+    Raises:
+        InputError: columns differ, a table has fewer than 2 rows, or ``target`` is not a column.
 
     >>> tables = [frame({"x": 1.0 * np.arange(300) + shift}, {"x": "numeric"}) for shift in (0, 0, 300)]
     >>> evaluate_synthetic(*tables).detection.value
@@ -219,7 +252,7 @@ def evaluate_synthetic(
 def _evaluated(
     train: Frame, others: Mapping[str, Frame], cut: Mapping[str, Frame], target: str | None, seed: int
 ) -> SyntheticEvaluation:
-    """The figures of ranked tables; ``cut``: the others to one number of rows."""
+    """The figures of ranked tables; ``cut`` has the others, cut to one number of rows."""
     held_out, samples = cut[FLOOR], cut[SAMPLES]
     columns = {}
     for name, values in train.columns.items():
@@ -250,15 +283,17 @@ def _evaluated(
 
 
 def _notes(columns: Mapping[str, Mapping[str, Figure]], pairs: int, useful: Mapping[str, Figure]) -> list[str]:
-    """Why figures are lacking."""
+    """Why figures are missing."""
     lacking = [name for name, each in columns.items() if any(None in (f.value, f.null) for f in each.values())]
     notes = []
     if lacking:
-        notes.append(f"a distance lacks, for no spread or no observed cells, in: {', '.join(lacking[:8])}")
+        notes.append(f"no distance, for lack of spread or observed cells, in: {', '.join(lacking[:8])}")
     if not pairs:
         notes.append("no dependence error: no two columns vary together in the training rows")
     if not useful or any(None in (each.value, each.null) for each in useful.values()):
-        notes.append("usefulness lacks a column to predict, others to predict it from, or rows where it varies")
+        notes.append(
+            "no usefulness: there is no column to predict, none to predict it from, or no rows where it varies"
+        )
     return notes
 
 
@@ -268,15 +303,18 @@ def _check(frames: Mapping[str, Frame], target: str | None) -> None:
         for name in (*kinds, *each.kinds):
             if kinds.get(name) != each.kinds.get(name):
                 here, there = (of.get(name, "absent") for of in (each.kinds, kinds))
-                raise InputError(f"column {name!r} of the {what} rows is {here}, and of the training rows {there}")
+                raise InputError(
+                    f"column {name!r} is {here} in the {what} rows and {there} in the training rows",
+                    "give all tables the same columns",
+                )
         if each.rows < 2:
-            raise InputError(f"the number of {what} rows is {each.rows}: give at least 2")
+            raise InputError(f"the number of {what} rows must be at least 2, got {each.rows}")
     if target is not None and target not in kinds:
-        raise InputError(f"the target {target!r} is no column: give one of {', '.join([*kinds][:8])}")
+        raise InputError(f"the target {target!r} is not a column", f"give one of {', '.join([*kinds][:8])}")
 
 
 def _ranked(frames: Sequence[Frame]) -> list[Frame]:
-    """The frames with codes replaced by their rank of frequency in the first, and columns in its order."""
+    """The frames with columns in the order of the first, and codes replaced by their rank of frequency in it."""
     columns: dict[str, list[np.ndarray]] = {}
     for name, kind in frames[0].kinds.items():
         columns[name] = [each.columns[name] for each in frames]
@@ -291,7 +329,7 @@ def _ranked(frames: Sequence[Frame]) -> list[Frame]:
 
 
 def _spread(values: np.ndarray) -> tuple[float, float]:
-    """Mean and standard deviation of the observed values; (0, 0) where there are none."""
+    """(mean, standard deviation) of the observed values; (0, 0) where there are none."""
     values = values[~np.isnan(values)]
     if not len(values) or values.min() == values.max():
         return float(values[0]) if len(values) else 0.0, 0.0
@@ -300,7 +338,7 @@ def _spread(values: np.ndarray) -> tuple[float, float]:
 
 
 def _standardised(values: np.ndarray, train: np.ndarray) -> np.ndarray:
-    """In standard deviations of the training column (in its own units where it has none), within ±1e9."""
+    """Values in standard deviations of the training column (in their own units where it has none), within ±1e9."""
     shift, unit = _spread(train)
     with np.errstate(over="ignore"):
         return np.clip((values - shift) / (unit or 1.0), -1e9, 1e9)
@@ -316,7 +354,7 @@ def _mean(figures: Sequence[Figure]) -> Figure:
 
 
 def _distances(train: np.ndarray, other: np.ndarray) -> dict[str, float | None]:
-    """Each measure of one column; None without observed cells, or without spread."""
+    """Each measure of a column; None without observed cells or spread."""
     gone, lost = _missing(train), _missing(other)
     missing = abs(float(gone.mean() - lost.mean()))
     a, b = train[~gone], other[~lost]
@@ -328,7 +366,7 @@ def _distances(train: np.ndarray, other: np.ndarray) -> dict[str, float | None]:
 
 
 def _shape(train: Frame, other: Frame) -> float:
-    """Mean over columns of the distance between two marginals, a missing cell a value of its own below all numbers."""
+    """The mean over columns of the distance of two marginals, where a missing cell is a value below all numbers."""
     found = []
     for name, values in train.columns.items():
         a, b = values, other.columns[name]
@@ -340,7 +378,7 @@ def _shape(train: Frame, other: Frame) -> float:
 
 
 def _out_of_range(train: Frame, other: Frame) -> float | None:
-    """Share of observed cells beyond the training column's range, or of a level that it lacks."""
+    """The share of observed cells beyond the training column's range, or with a level that it lacks."""
     outside, seen = 0, 0
     for name, values in train.columns.items():
         known, cells = (each[~_missing(each)] for each in (values, other.columns[name]))
@@ -351,7 +389,7 @@ def _out_of_range(train: Frame, other: Frame) -> float | None:
 
 
 def total_variation(a: np.ndarray, b: np.ndarray) -> float:
-    """Half the sum of the differences of the shares of each code, in [0, 1].
+    """The total variation distance: half the sum over codes of the differences of their shares, in [0, 1].
 
     >>> total_variation(np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1]))
     0.25
@@ -361,7 +399,7 @@ def total_variation(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def kolmogorov_smirnov(a: np.ndarray, b: np.ndarray) -> float:
-    """Greatest height between two empirical distribution functions, in [0, 1] (Smirnov 1939).
+    """The largest difference between two empirical distribution functions, in [0, 1] (Smirnov 1939).
 
     >>> kolmogorov_smirnov(np.array([1.0, 2.0]), np.array([2.0, 3.0]))
     0.5
@@ -370,17 +408,19 @@ def kolmogorov_smirnov(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _between(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
-    """Area and greatest height between two empirical distribution functions: Wasserstein-1, Kolmogorov-Smirnov."""
+    """(area, largest difference) between two empirical distribution functions: Wasserstein-1, Kolmogorov-Smirnov."""
     at = np.sort(np.append(a, b))
     gap = np.abs(np.searchsorted(np.sort(a), at, "right") / len(a) - np.searchsorted(np.sort(b), at, "right") / len(b))
     return float(gap[:-1] @ np.diff(at)), float(gap.max())
 
 
 def cramers_v(a: np.ndarray, b: np.ndarray) -> float:
-    """Bias-corrected Cramér's V of two columns of codes, ``[N]`` each, in [0, 1]; NaN where one is constant.
+    r"""Bias-corrected Cramér's V of two columns of codes, ``[N]`` each, in [0, 1]; NaN where one is constant.
 
-    With phi^2 = chi^2 / n of the r x k table: V^2 = max(0, phi^2 - (r-1)(k-1)/(n-1)) / (min(r', k') - 1), where
-    r' = r - (r-1)^2/(n-1), and k' likewise (Bergsma 2013).
+    With :math:`\varphi^2 = \chi^2 / n` of the r x k table (Bergsma 2013),
+
+    .. math:: V^2 = \frac{\max(0, \varphi^2 - (r-1)(k-1)/(n-1))}{\min(r', k') - 1}, \quad
+        r' = r - \frac{(r-1)^2}{n-1}, \quad k' = k - \frac{(k-1)^2}{n-1}
     """
     i, j = (np.unique(each, return_inverse=True)[1] for each in (a, b))
     n, r, k = len(i), int(i.max(initial=0)) + 1, int(j.max(initial=0)) + 1
@@ -394,7 +434,8 @@ def cramers_v(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def correlation_ratio(codes: np.ndarray, values: np.ndarray) -> float:
-    """sqrt(variance between groups / total variance), ``[N]`` each, in [0, 1]; NaN where one is constant."""
+    """sqrt(variance between groups / total variance) of two columns, ``[N]`` each, in [0, 1]; NaN where one is
+    constant."""
     _, groups, sizes = np.unique(codes, return_inverse=True, return_counts=True)
     if len(sizes) < 2 or np.ptp(values) == 0:
         return math.nan
@@ -407,12 +448,11 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def associations(table: Frame, names: Sequence[str]) -> np.ndarray:
-    """Association of each pair of columns, ``[D, D]`` in [0, 1], over rows where both are observed; NaN on the
-    diagonal, and where one of the two is constant.
+    """The association of each pair of columns, ``[D, D]`` in [0, 1], over rows where both are observed.
 
-    Numbers become their ranks in the column; then |correlation| for two numeric columns (Spearman 1904), the
+    Numbers become their ranks in the column. Then it is |correlation| for two numeric columns (Spearman 1904), the
     correlation ratio for a numeric and a categorical one (Kruskal & Wallis 1952: eta^2 = H / (n - 1)), and Cramér's V
-    for two categorical ones.
+    for two categorical ones; NaN on the diagonal, and where one of the two is constant.
 
     >>> table = frame({"a": np.array([1.0, 2.0, 4.0]), "b": np.array([9.0, 8.0, 1.0])}, dict.fromkeys("ab", "numeric"))
     >>> associations(table, ["a", "b"])[0, 1].item()
@@ -433,12 +473,12 @@ def associations(table: Frame, names: Sequence[str]) -> np.ndarray:
 
 
 def _trends(train: Frame, others: Mapping[str, Frame]) -> tuple[dict[str, float | None], int]:
-    """Of each table the mean absolute difference from the training rows' associations, and over how many pairs."""
+    """({table: mean absolute difference from the training rows' associations}, the number of pairs)."""
     every = list(train.columns)
     names = [every[i] for i in np.unique(np.linspace(0, len(every) - 1, MAX_PAIRED).astype(int))]
     upper = np.triu_indices(len(names), 1)
     real = associations(train, names)[upper]
-    vary = ~np.isnan(real)  # where another table alone does not vary, its association is 0
+    vary = ~np.isnan(real)  # where a column is constant in another table only, its association there is 0
     found: dict[str, float | None] = dict.fromkeys(others)
     for name, each in others.items() if vary.any() else ():
         found[name] = float(np.abs(np.nan_to_num(associations(each, names)[upper]) - real)[vary].mean())
@@ -470,8 +510,8 @@ def _categorical(table: Frame, names: Sequence[str]) -> np.ndarray:
 def _scores(
     tables: Mapping[str, Frame], train: Frame, held_out: Frame, target: str | None, seed: int
 ) -> dict[str, dict[str, float | None]]:
-    """How well trees fitted to each table, of at most as many rows as the smallest has, predict the target on held-out
-    rows: table -> metric -> figure."""
+    """Table -> metric -> figure: how well trees fitted to each table, cut to the size of the smallest, predict the
+    target on held-out rows."""
     names = [name for name in train.columns if name != target]
     found: dict[str, dict[str, float | None]] = {name: {} for name in tables}
     if target is None or not names:
@@ -493,7 +533,7 @@ def _scores(
 
 
 def _metrics(y: np.ndarray) -> dict[str, Callable[..., float]]:
-    """By what predictions of y are judged; none where there is nothing to predict."""
+    """The metrics for predictions of y; none where there is nothing to predict."""
     from sklearn.metrics import accuracy_score, f1_score, r2_score
 
     if not len(y):
@@ -505,7 +545,7 @@ def _metrics(y: np.ndarray) -> dict[str, Callable[..., float]]:
 
 
 def _detected(train: Frame, other: Frame, seed: int, fit: Any = boosted_trees) -> AUROC:
-    """``two_sample_auroc`` of as many rows of each."""
+    """:func:`two_sample_auroc` of equally many rows of both."""
     names, count = list(train.columns), min(train.rows, other.rows)
     a, b = (_features(each, names)[:count] for each in (other, train))
     if fit is logistic_regression:
@@ -521,7 +561,7 @@ def _closer(distances: np.ndarray, floor: np.ndarray) -> AUROC:
 
 
 def _memorisation(synthetic: np.ndarray, real: np.ndarray) -> tuple[dict[str, Figure], float]:
-    """The figures of memorisation and the p-value of near copies, from distances to the closest training row."""
+    """(figures of memorisation, p-value of near copies), from distances to the closest training row."""
     from scipy.stats import fisher_exact
 
     closer = _closer(synthetic, real)

@@ -1,4 +1,4 @@
-"""The report: a run as one self-contained HTML page, to look at, to send, to keep."""
+"""The report: a run as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -25,21 +25,24 @@ if TYPE_CHECKING:
 __all__ = ["render", "write"]
 
 
-
 def render(
     run: Run, x: Rows | np.ndarray | None, *, labels: Any = None, label_names: Sequence[str] | None = None,
     evaluation: Evaluation | None = None, comparison: Comparison | None = None, title: str | None = None,
 ) -> str:  # fmt: skip
-    """The report of a run as one HTML page: no script, no request, pictures inside; the same run gives the same page.
+    """The report of a run as one HTML page, without scripts or requests. The same run gives the same page.
 
-    ``x``: held-out rows in the user's layout, ``[N, *user_shape]`` (at most 2,000, a fixed random choice, are drawn),
-    :class:`latens.data.rows.Rows` with their labels and conditions, or None: sections that need data then say so.
-    ``labels``: one value a row, ``[N]``: numbers, words, or codes of ``label_names``. ``evaluation``: figures to show;
-    without it a short one (ELBO, no NLL) is made on the rows drawn. ``comparison``: of
-    :func:`latens.runs.comparing.compare`, adds the comparison. ``title``: the heading, else recipe and data.
-    What a run of parts of one's own cannot give is left out with a line that says why.
+    Args:
+        run: the run. A part that a model of your own cannot give is left out, with a line that says why.
+        x: held-out rows in the user's layout, ``[N, *user_shape]``, or :class:`latens.data.rows.Rows` with labels and
+            conditions; at most 2,000 are shown (a fixed random choice). None: sections that need data say so.
+        labels: one value per row, ``[N]``: numbers, words, or codes of ``label_names``.
+        label_names: the names of the codes.
+        evaluation: figures to show; without it, the ELBO is evaluated on the rows shown.
+        comparison: of :func:`latens.runs.comparing.compare`, shown as a section.
+        title: the heading; without it, recipe and data.
 
-    Raises ``InputError`` where x does not fit the run's schema, holds no rows, or the labels are not one a row.
+    Raises:
+        InputError: x does not fit the run's schema or has no rows, or the number of labels differs from theirs.
     """
     was_training = run.model.training
     run.model.eval()
@@ -55,7 +58,7 @@ def write(
     label_names: Sequence[str] | None = None, evaluation: Evaluation | None = None,
     comparison: Comparison | None = None, title: str | None = None,
 ) -> None:  # fmt: skip
-    """Write :func:`render`'s page to ``path``, atomically. ``InputError`` as there, and where the file cannot be
+    """Write the page of :func:`render` to ``path``, atomically; ``InputError`` as there, and where the file cannot be
     written."""
     page = render(
         run, x, labels=labels, label_names=label_names, evaluation=evaluation, comparison=comparison, title=title
@@ -99,7 +102,7 @@ def _comparison(subject: Subject, found: Any) -> Section:
 
 
 def _attempt(key: str, name: str, build: Callable[[Subject], Section], subject: Subject) -> Section:
-    """The section, or the line that says why there is none: a model of one's own may lack any part of the contract."""
+    """The section, or a line that says why there is none: a model of your own may lack any method."""
     try:
         return build(subject)
     except LeftOut as reason:

@@ -15,13 +15,19 @@ from latens.schema import Column
 BINS = 30
 NAME = 18  # letters of a name in a chart
 TAIL = 0.005  # share of the values beyond each end of an axis
-LOG_RATIO = 30.0  # positive numbers that span more, from tail to tail, get a logarithmic axis
+LOG_RATIO = 30.0  # positive numbers whose range, without tails, exceeds this ratio get a logarithmic axis
 
 
 @dataclass(frozen=True)
 class Axis:
-    """How the values of a numeric column are laid out: from ``low`` to ``high`` on a "linear", "log" or "symlog" scale
-    (linear to 1, then logarithmic); ``dates`` in days since 1970-01-01; ``step`` apart at least, or 0."""
+    """The axis of a numeric column.
+
+    Attributes:
+        low, high: its ends.
+        scale: "linear", "log" or "symlog" (linear to 1, then logarithmic).
+        dates: whether values are days since 1970-01-01.
+        step: the smallest distance of two values; 0 for any.
+    """
 
     low: float
     high: float
@@ -31,7 +37,7 @@ class Axis:
 
     @classmethod
     def of(cls, column: Column, values: np.ndarray) -> Axis:
-        """The axis that holds all but the tails of the observed ``values``, ``[N]``.
+        """The axis for all observed ``values``, ``[N]``, except their tails.
 
         >>> Axis.of(Column("n", "count", "int64", "poisson"), np.array([0.0, 1.0, 2.0, np.nan]))
         Axis(low=0.0, high=2.0, scale='linear', dates=False, step=1.0)
@@ -53,7 +59,7 @@ class Axis:
         return cls(low, high, dates=dates, step=step)
 
     def edges(self, bins: int = BINS) -> np.ndarray:
-        """Edges of at most ``bins`` bins or so; values that are whole steps apart fall inside of them."""
+        """Edges of about ``bins`` bins; values that are whole steps apart lie inside the bins."""
         if self.scale == "log":
             return np.geomspace(self.low, self.high, bins + 1)
         if self.scale == "symlog":
@@ -65,7 +71,7 @@ class Axis:
         return np.linspace(self.low, self.high, bins + 1)
 
     def dress(self, axes: Any, sides: str = "x", most: int = 4) -> None:
-        """Scale and ticks of a chart's x or y axis, or both."""
+        """Set scale and ticks of a chart's x or y axis, or both."""
         for side in sides:
             axis = getattr(axes, f"{side}axis")
             if self.dates:
@@ -95,7 +101,7 @@ def _ticks(low: float, high: float, most: int) -> list[float]:
 
 
 def distribution(axis: Axis, series: Series, label: str) -> str:
-    """Histograms of (values, colour, filled) on common bins: the share of the values in each bin."""
+    """Histograms of (values, colour, filled) on common bins, as shares of the values."""
     panel = Panel(270, 150, left=10, bottom=24)
     edges = axis.edges(bins_of(series, BINS))
     stairs(panel, series, edges)
@@ -128,12 +134,12 @@ def cut(name: str, most: int = NAME) -> str:
 
 
 def _room(names: Sequence[str]) -> int:
-    """Width of the longest name, about."""
+    """The approximate width of the longest name."""
     return 18 + round(6.2 * max((min(len(str(name)), NAME) for name in names), default=0))
 
 
 def paired(names: Sequence[str], rows: Sequence[tuple[np.ndarray, str]], label: str) -> str:
-    """Horizontal bars of shares, the series of each level below each other."""
+    """Horizontal bars of shares, with the series of each level below one another."""
     left, width, line = _room(names), 270, 30
     top = max((float(shares.max(initial=0)) for shares, _ in rows), default=0.0) or 1.0
     thick = 20 / len(rows)
@@ -170,8 +176,8 @@ def heat(
     values: np.ndarray, rows: Sequence[str], columns: Sequence[str], label: str, *, percent: bool = False,
     y_name: str = "", x_name: str = "",
 ) -> str:  # fmt: skip
-    """A matrix ``[R, C]`` of numbers in [0, 1] as squares, the darker the larger; NaN is left blank. Figures, in
-    percent if wanted, are written into the squares of small matrices, and shown by the pointer in all."""
+    """A matrix ``[R, C]`` of numbers in [0, 1] as squares, darker for larger numbers, blank for NaN. Tooltips show the
+    figures (in percent with ``percent``); the squares of small matrices show them too."""
     written = max(values.shape) <= 8
     cell = 34 if written else 26
     left = _room(rows) + (16 if y_name else 0)
@@ -202,7 +208,7 @@ def heat(
 
 
 def _titled(name: str) -> str:
-    """A name, cut, which the pointer shows whole."""
+    """A name, shortened, with the whole name in a tooltip."""
     return f"<title>{esc(name)}</title>{cut(name)}"
 
 

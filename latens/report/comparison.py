@@ -1,4 +1,4 @@
-"""The comparison: the table with the best marked, and how regular each latent space is, side by side."""
+"""The comparison: a table with the best model marked, and how regular each latent space is."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _away_from_one(row: Row) -> float | None:
     return abs(math.log(row.midpoint)) if row.midpoint > 0 else None
 
 
-# heading, unit, text of a cell, what is smallest in the best row (None: no best)
+# (heading, unit, text of a cell, score that is smallest for the best row or None)
 _COLUMNS: tuple[tuple[str, str, Callable[[Row], str], Score | None], ...] = (
     ("RMSE", "data's units", lambda r: number(r.rmse, ".4g"), lambda r: r.rmse),
     ("relative", "of the spread", lambda r: number(r.relative_rmse, ".3f"), lambda r: r.relative_rmse),
@@ -54,11 +54,12 @@ Of = TypeVar("Of", Row, Side)
 
 
 def _in_order(rows: Iterable[Of]) -> list[Of]:
-    """PCA, the autoencoder, the VAE, and then the others."""
+    """Rows in the order PCA, autoencoder, VAE, others."""
     return sorted(rows, key=lambda row: _ORDER.get(row.model, 9))
 
 
 def name_of(model: str) -> str:
+    """The name of a model as a title."""
     return "PCA" if model == "pca" else titled(model)
 
 
@@ -67,7 +68,7 @@ def _heads(columns: Sequence[tuple[str, str]], *more: str) -> list[str]:
 
 
 def _table(rows: Sequence[Row]) -> str:
-    """The figures, one row a model, models of one dimension together, the best of each dimension marked."""
+    """The table of figures: models of one dimension together, the best of each dimension marked."""
     lines = []
     for dim in sorted({row.latent_dim for row in rows}):
         together = _in_order(row for row in rows if row.latent_dim == dim)
@@ -79,7 +80,7 @@ def _table(rows: Sequence[Row]) -> str:
 
 
 def _densities(rows: Sequence[DensityRow]) -> str:
-    """What codes are drawn from, one row a model and density; nothing where none was asked for."""
+    """The table of densities of codes; nothing where none was asked for."""
     if not rows:
         return ""
     columns = [("energy", "of codes"), ("energy", "null"), ("energy", "of data"), ("energy", "null"),
@@ -91,15 +92,15 @@ def _densities(rows: Sequence[DensityRow]) -> str:
         cells = [*(number(value, ".3f") for value in values), number(row.held_out, ".2f"), number(row.seconds, ".1f")]
         lines.append(line([*words, *cells], "first" if row.density == PRIOR else ""))
     text = (
-        "Codes drawn from the prior, and from densities fitted to codes of training rows: energy distance from codes "
-        "of held-out rows, and of what they decode to from held-out rows, in the data's standard deviations. Near the "
-        "null is best."
+        "Codes are drawn from the prior, or from a density fitted to the codes of training rows. Energy: distance from "
+        "drawn codes to the codes of held-out rows. Of data: distance from decoded draws to held-out rows, in standard "
+        "deviations of the data. Best is near the null, the distance between two sets of draws."
     )
-    return f"<h3>What codes are drawn from</h3>{how(text)}" + data_table(_heads(columns, "drawn from"), lines)
+    return f"<h3>Densities of codes</h3>{how(text)}" + data_table(_heads(columns, "drawn from"), lines)
 
 
 def _best(rows: Sequence[Row], score: Score | None) -> set[int]:
-    """The rows with the smallest score, if at least two have one."""
+    """The indices of the rows with the smallest score, if at least two rows have one."""
     if score is None:
         return set()
     scores = {i: value for i, row in enumerate(rows) if (value := score(row)) is not None and math.isfinite(value)}
@@ -109,7 +110,7 @@ def _best(rows: Sequence[Row], score: Score | None) -> set[int]:
 
 
 def _curves(rows: Sequence[Row]) -> str:
-    """Figures against the latent dimension, one line a model."""
+    """Charts of figures by latent dimension, with a line for each model."""
     dims = sorted({row.latent_dim for row in rows})
     models = list(dict.fromkeys(row.model for row in _in_order(sorted(rows, key=lambda row: row.model))))
     if len(dims) < 2:
@@ -118,7 +119,7 @@ def _curves(rows: Sequence[Row]) -> str:
     wanted: tuple[tuple[str, str, Score], ...] = (
         ("Reconstruction RMSE", "lower is better", lambda r: r.rmse),
         ("NLL", "bits per dimension, lower is better", lambda r: r.nll_bits_per_dimension),
-        ("Energy distance", "codes from what is sampled, lower is better", lambda r: r.energy),
+        ("Energy distance", "from codes to sampled codes, lower is better", lambda r: r.energy),
     )
     ticks = {float(place): str(dim) for place, dim in enumerate(dims)}
     for title, small, value in wanted:
@@ -138,13 +139,12 @@ def _paint(model: str) -> str:
 def comparison(
     found: Comparison, schema: Schema | None, latent_dim: int | None, label_names: Sequence[str] | None
 ) -> Section:
-    """Table, notes, and for every dimension maps, decoded random codes and interpolations of all models side by
-    side."""
+    """Table and notes, then for each dimension maps, decoded random codes and interpolations of all models."""
     if not found.rows:
         raise LeftOut("The comparison is empty.")
     text = (
-        "The same rows, measured on the same held-out rows; the best of each dimension is set in blue (energies within "
-        "their null count as equal). An autoencoder has no likelihood, so no NLL."
+        "All models are fitted to the same rows and measured on the same held-out rows. The best of each dimension is "
+        "blue (energies within their null count as equal). An autoencoder has no likelihood, hence no NLL."
     )
     items = "".join(f"<li>{esc(note, 1000)}</li>" for note in found.notes)
     body = how(text) + _table(found.rows) + _densities(found.densities)
@@ -154,10 +154,10 @@ def comparison(
         first = latent_dim if latent_dim in dims else dims[0]
         groups = group(found.labels, len(found.held_out), label_names)
         body += "<h3>How regular is the latent space?</h3>" + how(
-            "An autoencoder is asked for reconstructions only: nothing asks the space between its codes to mean "
-            "anything, so a random code often falls into a gap and decodes to nonsense. A VAE pays a rate for codes "
-            "that leave the prior, and blurs each code over a region: the prior is filled without gaps, and what is "
-            "drawn from it decodes to something like data."
+            "An autoencoder learns reconstructions only: nothing gives the space between its codes a meaning, so a "
+            "random code often falls into a gap and decodes to nonsense. A VAE pays a rate for codes that leave the "
+            "prior, and spreads each code over a region: the codes fill the prior without gaps, and a code drawn from "
+            "it decodes to something like data."
         )
         for dim in dims:
             sides = _in_order(side for side in found.sides if side.latent_dim == dim)
@@ -167,17 +167,18 @@ def comparison(
 
 
 def _side_by_side(sides: Sequence[Side], schema: Schema, groups: Groups | None, held_out: np.ndarray) -> str:
-    body = "<h3>Codes, and what is sampled</h3>" + how(
-        "Coloured: codes of held-out rows, drawn from q(z|x). Grey: the codes that are sampled, from the prior. Grey "
-        "without colour is where a random code meets nothing the decoder knows; only the VAE is trained to fill it."
+    body = "<h3>Codes of data and sampled codes</h3>" + how(
+        "Coloured: codes of held-out rows, drawn from q(z|x). Grey: codes sampled from the prior. Where there is grey "
+        "without colour, a random code falls where the decoder has seen nothing; only the VAE is trained to fill these "
+        "places."
     )
     legend = groups.legend() if groups is not None else [("codes of held-out rows", "c0")]
     body += keys([*legend, ("sampled codes", "faint")]) + grid(_maps(sides, groups), "three")
     if schema.is_image:
-        body += "<h3>Decoded random codes</h3>" + how("What the grey codes decode to.")
+        body += "<h3>Decoded random codes</h3>" + how("The grey codes, decoded.")
         body += _row(sides, [_images(side.samples, schema) for side in sides])
         body += "<h3>Interpolations</h3>" + how(
-            "Straight lines between the codes of the same pairs of held-out rows, decoded."
+            "Straight lines between the codes of two held-out rows, decoded. All models show the same pairs."
         )
         return body + _row(sides, [_strips(side, schema) for side in sides])
     if schema.columns < 2:
@@ -193,13 +194,13 @@ def _side_by_side(sides: Sequence[Side], schema: Schema, groups: Groups | None, 
     lines = [[flat(side.lines[:, i]) for i in range(side.lines.shape[1])] for side in sides]
     frame = np.concatenate([behind, *drawn])
     body += "<h3>Decoded random codes</h3>" + how(
-        "Grey: held-out rows along the data's first two principal axes (columns standardised). Blue: what random codes "
-        "decode to (without noise); it should lie where data lie."
+        "Grey: held-out rows along the first two principal axes of the data (columns standardised). Blue: random "
+        "codes, decoded without noise; they should lie where the data lie."
     )
     label = "decoded random codes"
     body += _row(sides, [figures.cloud(points, None, label, behind=behind, frame=frame) for points in drawn])
     body += "<h3>Interpolations</h3>" + how(
-        "Straight lines between codes of pairs of held-out rows, decoded, in the same axes."
+        "Straight lines between the codes of two held-out rows, decoded, along the same axes."
     )
     label = "decoded interpolations"
     return body + _row(sides, [figures.cloud(behind, None, label, paths=paths, frame=frame) for paths in lines])
@@ -210,7 +211,8 @@ def _row(sides: Sequence[Side], figures: Sequence[str]) -> str:
 
 
 def _maps(sides: Sequence[Side], groups: Groups | None) -> list[str]:
-    """Codes over sampled codes in the codes' first two principal axes, in units of the sampled spread, on one scale."""
+    """Maps of codes over sampled codes along the codes' first two principal axes, in units of the sampled spread, all
+    on one scale."""
     found, panels = [], []
     for side in sides:
         middle, spread = side.sampled_codes.mean(0), np.maximum(side.sampled_codes.std(0), 1e-12)

@@ -1,4 +1,4 @@
-"""What samples of many columns of counts have to match: means, variances, zeros and totals."""
+"""Whether samples of many columns of counts match the data: means, variances, zeros and totals."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def axis(values: np.ndarray) -> charts.Axis:
 
 
 def moments(subject: Subject, drawn: np.ndarray) -> str:
-    """Mean, variance and share of zeros of every column, and the totals of the rows, data beside samples (HTML)."""
+    """Mean, variance and share of zeros of each column, and totals of the rows, of data and samples (HTML)."""
     data = subject.shown
     zeros = [charts.share(float((each == 0).mean())) for each in (data, drawn)]
     panels = [
@@ -25,11 +25,12 @@ def moments(subject: Subject, drawn: np.ndarray) -> str:
         panel("Variance against mean", _variances(data, drawn), "above the line: more than Poisson"),
         panel("Zeros of each column", _both((data == 0).mean(0), (drawn == 0).mean(0), "share of zeros"),
               f"{zeros[0]} of the data, {zeros[1]} of the samples"),
-        panel("Totals of the rows", _totals(data.sum(1), drawn.sum(1)), "the total is given where the model reads it"),
+        panel("Totals of the rows", _totals(data.sum(1), drawn.sum(1)), "where the model reads totals, they are given"),
     ]  # fmt: skip
     text = (
-        "One dot a column. Means and shares of zeros should lie on the line, where samples and data agree. Columns "
-        "whose variance is above their mean vary more than Poisson counts; samples should do so as much as the data."
+        "Each dot is a column. Means and shares of zeros should lie on the line, where samples and data agree. A "
+        "column with a variance above its mean varies more than a Poisson count; samples should vary as much as the "
+        "data."
     )
     return "<h3>All columns</h3>" + how(text) + beside(True) + grid(panels, "small")
 
@@ -38,7 +39,7 @@ def _apart(data: np.ndarray, drawn: np.ndarray) -> str:
     a, b = data.mean(0), drawn.mean(0)
     known = (a > 0) & (b > 0)
     off = float(np.exp(np.abs(np.log(b[known] / a[known])).mean())) if known.any() else None
-    return f"apart by a factor of {number(off, '.3g')} on average"
+    return f"they differ by a factor of {number(off, '.3g')} on average"
 
 
 def _both(data: np.ndarray, drawn: np.ndarray, what: str, log: bool = False) -> str:

@@ -1,5 +1,7 @@
-"""Charts as small inline SVGs in the page's colours: drawn by matplotlib without pyplot, one panel a drawing, so that
-a phone shows them below each other and a wide screen side by side."""
+"""Charts as small inline SVGs in the colours of the page, drawn by matplotlib without pyplot.
+
+Each panel is a drawing of its own: a wide screen shows them side by side, a phone one below another.
+"""
 
 from __future__ import annotations
 
@@ -34,8 +36,8 @@ _VARIABLES = {light: f"var(--{name})" for name, (light, _) in THEME.items()}
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """The house style, whatever the caller's matplotlib is set to; left as it was at the end. Garbage is not
-    looked for meanwhile, which would take a fifth of the time."""
+    """Draw in the report's style, and then restore the caller's settings of matplotlib. Garbage collection is off
+    inside the block, since it would take a fifth of the time."""
     import matplotlib.style
 
     was_collecting = gc.isenabled()
@@ -49,7 +51,7 @@ def drawing() -> Iterator[None]:
 
 
 class Panel:
-    """One chart of ``width`` x ``height`` CSS pixels; ``axes`` is matplotlib's, margins in pixels."""
+    """One chart of ``width`` x ``height`` CSS pixels with margins in pixels; ``axes`` are matplotlib's."""
 
     def __init__(
         self, width: int = 330, height: int = 200, *, left: int = 48, bottom: int = 34, right: int = 10, top: int = 8
@@ -65,10 +67,10 @@ class Panel:
         self.axes.yaxis.set_major_locator(MaxNLocator(5))
 
     def svg(self, label: str) -> str:
-        """The drawing as inline SVG: theme colours as CSS variables, text as text, no address of any kind."""
+        """The drawing as inline SVG: colours as CSS variables, text as text, no links."""
         file = io.StringIO()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # letters matplotlib's own font lacks: the page's has them
+            warnings.simplefilter("ignore", UserWarning)  # letters that matplotlib's font lacks and the page's has
             self.figure.savefig(file, format="svg", metadata={"Date": None})
         text = file.getvalue()
         text = text[text.index("<svg") :]
@@ -97,7 +99,7 @@ def _short_path(path: str) -> str:
 
 
 def limits(values: np.ndarray, pad: float = 0.05) -> tuple[float, float]:
-    """A range that holds all finite values with some room."""
+    """A range of all finite values, with some room."""
     values = values[np.isfinite(values)]
     if not len(values):
         return 0.0, 1.0
@@ -107,7 +109,7 @@ def limits(values: np.ndarray, pad: float = 0.05) -> tuple[float, float]:
 
 
 def dots(axes: Any, points: np.ndarray, paint: str, size: float = 4.0, opacity: float = 0.8) -> None:
-    """Round dots at ``[N, 2]`` as one path: a tenth of the size of one element a dot."""
+    """Draw round dots at ``[N, 2]`` as one path, a tenth of the size of separate elements."""
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path
 
@@ -122,8 +124,7 @@ def dots(axes: Any, points: np.ndarray, paint: str, size: float = 4.0, opacity: 
 def curves(
     x: np.ndarray, series: Sequence[tuple[np.ndarray, str]], label: str, *, best: float | None = None
 ) -> tuple[str, bool]:
-    """Lines over the epochs; the first rounds may lie outside, so that the rest can be read. Returns (SVG, cut or
-    not)."""
+    """(a chart of lines over epochs, whether its axis cuts off the first validations, so that the rest is legible)."""
     panel = Panel(330, 205)
     late = slice(len(x) // 8, None)
     low, high = limits(np.concatenate([values[late] for values, _ in series]))
@@ -146,8 +147,18 @@ def lines(
     x: np.ndarray, series: Sequence[tuple[np.ndarray, str]], label: str, *, x_name: str = "", marks: bool = False,
     height: int = 180, ticks: Mapping[float, str] | None = None, span: np.ndarray | None = None,
 ) -> str:  # fmt: skip
-    """Lines over common x; ``marks`` puts a dot at every value; ``ticks``: names of places; ``span``: values that the
-    axis holds, where charts are to be compared."""
+    """A chart of lines over common x.
+
+    Args:
+        x: the places, ``[T]``.
+        series: (values ``[T]``, colour) of each line.
+        label: of the chart, for screen readers.
+        x_name: the name of the x axis.
+        marks: whether each value has a dot.
+        height: in CSS pixels.
+        ticks: {place: name} on the x axis.
+        span: values that the y axis includes, so that charts compare.
+    """
     panel = Panel(300, height, bottom=36 if x_name else 22, left=46)
     for values, name in series:
         panel.axes.plot(x, values, color=color(name), marker="o" if marks else "", markersize=5)
@@ -160,7 +171,7 @@ def lines(
 
 def bars(heights: np.ndarray, names: Sequence[str], label: str, *, paint: Sequence[str], y_name: str,
          threshold: float | None = None, log: bool = False) -> str:  # fmt: skip
-    """A bar chart; ``threshold`` is drawn as a dashed line."""
+    """A bar chart with a dashed line at ``threshold``."""
     panel = Panel(360, 190, left=54, bottom=38)
     place = np.arange(len(heights))
     if log:
@@ -185,12 +196,12 @@ def bars(heights: np.ndarray, names: Sequence[str], label: str, *, paint: Sequen
 
 
 def bins_of(series: Series, most: int) -> int:
-    """How many bins the shortest of the series fills."""
+    """The number of bins for the shortest series, at most ``most``."""
     return min(most, max(8, 2 * round(min((len(values) for values, *_ in series), default=0) ** 0.5)))
 
 
 def stairs(panel: Panel, series: Series, edges: np.ndarray, unit: np.ndarray | float = 1.0) -> None:
-    """The share of the values in each bin over ``unit``, without an axis for it."""
+    """Draw the share of the values in each bin, divided by ``unit``, without a y axis."""
     for values, name, filled in series:
         heights = np.histogram(values, edges)[0] / max(1, len(values)) / unit
         panel.axes.stairs(heights, edges, color=color(name), fill=filled, alpha=0.45 if filled else 1, linewidth=1.6)
@@ -200,8 +211,8 @@ def stairs(panel: Panel, series: Series, edges: np.ndarray, unit: np.ndarray | f
 
 
 def histogram(series: Series, label: str, *, bins: int = 30, discrete: bool = False) -> str:
-    """Histograms of (values, colour, filled) on common bins, each with area 1; tails beyond 0.5 % of the first are
-    cut."""
+    """Histograms of (values, colour, filled) on common bins, each with area 1, without the tails of 0.5 % of the first
+    series."""
     panel = Panel(270, 150, left=10, bottom=24)
     if discrete:
         low, high = (float(v) for v in (min(s[0].min() for s in series), max(s[0].max() for s in series)))
@@ -213,7 +224,7 @@ def histogram(series: Series, label: str, *, bins: int = 30, discrete: bool = Fa
 
 
 def against(panel: Panel, x: np.ndarray, y: np.ndarray, span: tuple[float, float], names: tuple[str, str]) -> None:
-    """y against x on the same span with the line y = x."""
+    """Draw y against x on the same span, with the line y = x."""
     panel.axes.plot(span, span, color=color("faint"), linewidth=1)
     inside = (x >= span[0]) & (x <= span[1]) & (y >= span[0]) & (y <= span[1])
     dots(panel.axes, np.stack([x[inside], y[inside]], 1), color("c0"), 3.2, 0.55)
@@ -221,7 +232,7 @@ def against(panel: Panel, x: np.ndarray, y: np.ndarray, span: tuple[float, float
 
 
 def scatter(x: np.ndarray, y: np.ndarray, label: str) -> str:
-    """y against x on equal scales with the line y = x."""
+    """A chart of y against x on equal scales, with the line y = x."""
     panel = Panel(250, 235, left=46, bottom=38)
     panel.axes.locator_params(nbins=4)
     span = limits(np.quantile(np.concatenate([x, y]), [0.002, 0.998]), 0.1)
@@ -234,9 +245,18 @@ def cloud(
     points: np.ndarray, groups: Groups | None, label: str, *, behind: np.ndarray | None = None, circles: bool = False,
     names: tuple[str, str] = ("", ""), paths: Sequence[np.ndarray] = (), frame: np.ndarray | None = None,
 ) -> str:  # fmt: skip
-    """A map of points ``[N, 2]`` coloured by group, faint where there are paths; ``behind``: grey points below;
-    ``circles``: what holds 50 % and 95 % of N(0, I); ``paths``: lines ``[steps, 2]`` on top; ``frame``: points that the
-    axes span, where small maps are to be compared."""
+    """A map of points, coloured by group.
+
+    Args:
+        points: ``[N, 2]``; faint where there are paths.
+        groups: their groups.
+        label: of the map, for screen readers.
+        behind: grey points below the others, ``[M, 2]``.
+        circles: whether circles that hold 50 % and 95 % of N(0, I) are drawn.
+        names: of the two axes.
+        paths: lines on top, ``[steps, 2]`` each.
+        frame: points that the axes span, so that small maps compare.
+    """
     side, width = (400, 4.2) if frame is None else (290, 2.8)
     left, bottom = (44, 38) if any(names) else (34, 26)
     panel = Panel(side, side, left=left, bottom=bottom)
@@ -262,7 +282,7 @@ def cloud(
 
 
 def _square(axes: Any, shown: np.ndarray) -> float:
-    """Show a square that holds all points; returns half its side."""
+    """Show a square around all points, and return half its side."""
     middle, half = (shown.max(0) + shown.min(0)) / 2, float((shown.max(0) - shown.min(0)).max()) / 2 * 1.08 or 1.0
     axes.set(xlim=(middle[0] - half, middle[0] + half), ylim=(middle[1] - half, middle[1] + half), aspect="equal")
     return half
@@ -284,7 +304,7 @@ def _circles(axes: Any) -> None:
 
 
 def _apart(named: Sequence[tuple[str, np.ndarray]], pixel: float) -> np.ndarray:
-    """Places ``[K, 2]`` for names near their centres, moved up and down until none covers another."""
+    """Places of names, ``[K, 2]``, near their centres, moved up or down until none covers another."""
     places = np.array([center for _, center in named], dtype=float).reshape(-1, 2)
     wide = np.array([(7 * len(name) + 8) * pixel for name, _ in named])
     high = 14 * pixel
@@ -301,7 +321,7 @@ def _apart(named: Sequence[tuple[str, np.ndarray]], pixel: float) -> np.ndarray:
 
 
 def _layers(points: np.ndarray, groups: Groups | None, faint: bool) -> list[tuple[np.ndarray, str, float]]:
-    """(points, colour, opacity) in drawing order: groups take turns, so that none hides the others."""
+    """(points, colour, opacity) in drawing order: groups alternate, so that none hides the others."""
     if groups is None:
         return [(points, color("faint" if faint else "c0"), 0.5 if faint and len(points) > 400 else 0.8)]
     layers = []

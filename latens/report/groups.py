@@ -15,27 +15,29 @@ from latens.report.style import COLORS, THEME, ramp
 
 @dataclass
 class Groups:
-    """One group a row: ``index`` ``[N]`` into ``names``; ``ordered`` where they are ranges of a number."""
+    """The group of each row: ``index``, ``[N]``, into ``names``; ``ordered`` where the groups are ranges of a "
+    "number."""
 
     names: list[str]
     index: np.ndarray
     ordered: bool = False
 
     def paint(self, i: int) -> str:
-        """The colour of group ``i``, hexadecimal: one of ten for kinds, a step of viridis for ranges."""
+        """The colour of group ``i``, hexadecimal: one of ten for values, a step of viridis for ranges."""
         if not self.ordered:
             return THEME[f"c{i % COLORS}"][0]
         return ramp(i, len(self.names))
 
     def legend(self) -> list[tuple[str, str]]:
-        """(name, colour) pairs, colours as :func:`latens.report.page.keys` takes them."""
+        """(name, colour) pairs for :func:`latens.report.page.keys`."""
         return [(name, self.paint(i) if self.ordered else f"c{i % COLORS}") for i, name in enumerate(self.names)]
 
     def take(self, rows: np.ndarray | slice) -> Groups:
+        """The groups of the selected rows."""
         return Groups(self.names, self.index[rows], self.ordered)
 
     def centers(self, points: np.ndarray) -> list[tuple[str, np.ndarray]]:
-        """Short names and where to write them: the median of each group's points; none for ranges."""
+        """(short name, median of the group's points) of each group; none for ranges."""
         if self.ordered or any(len(name) > 14 for name in self.names):
             return []
         found = [(name, points[self.index == i]) for i, name in enumerate(self.names)]
@@ -43,17 +45,18 @@ class Groups:
 
 
 def group(labels: Any, rows: int, label_names: Sequence[str] | None = None) -> Groups | None:
-    """Groups from one label a row: kinds (at most ten; rare ones become "other"), or ten ranges of a number with
-    more values.
+    """Groups from the labels of rows: the values (at most ten; rare ones become "other"), or ten ranges of a number
+    with more values.
 
-    Raises ``InputError`` unless there is one label a row.
+    Raises:
+        InputError: the number of labels differs from the number of rows.
     """
     if labels is None:
         return None
     values = np.asarray(labels)
     values = values[:, 0] if values.shape == (rows, 1) else values
     if values.shape != (rows,):
-        raise InputError(f"labels must hold one value a row ({rows:,}), got shape {list(values.shape)}")
+        raise InputError(f"labels must be one per row, [{rows}], got shape {list(values.shape)}")
     values = _without_gaps(values)
     found, index = np.unique(values, return_inverse=True)
     if label_names is None and values.dtype.kind in "iuf" and len(found) > COLORS:
@@ -62,11 +65,12 @@ def group(labels: Any, rows: int, label_names: Sequence[str] | None = None) -> G
     if len(names) <= COLORS:
         return Groups(names, index)
     kept, places = most_frequent(np.bincount(index), COLORS)
-    return Groups([names[i] for i in kept] + [f"other ({len(names) - len(kept)} kinds)"], places[index])
+    return Groups([names[i] for i in kept] + [f"other ({len(names) - len(kept)} values)"], places[index])
 
 
 def _without_gaps(values: np.ndarray) -> np.ndarray:
-    """Objects as words; of numbers with missing ones words, or where they are many numbers, the smallest for those."""
+    """Values without missing ones: objects become words; missing numbers become a word, or the smallest number where
+    there are many numbers."""
     if values.dtype.kind == "O":
         return np.array([str(v) for v in values])
     if values.dtype.kind != "f" or np.isfinite(values).all():
@@ -78,8 +82,8 @@ def _without_gaps(values: np.ndarray) -> np.ndarray:
 
 
 def most_frequent(counts: np.ndarray, most: int) -> tuple[list[int], np.ndarray]:
-    """(the ``most`` - 1 kinds of the largest counts, in their order; the place of each kind among them, the last of all
-    others)."""
+    """(the ``most`` - 1 values with the largest counts, in their order; the place of each value among them, the last
+    for all others)."""
     kept = np.sort(np.argsort(-counts, kind="stable")[: most - 1])
     places = np.full(len(counts), most - 1)
     places[kept] = np.arange(most - 1)

@@ -1,4 +1,4 @@
-"""How far the samples of one column lie from its data, and which levels get a name of their own."""
+"""The distance between samples and data of one column, and which levels get a name of their own."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from latens.schema import Column
 from latens.schema.cells import as_numbers
 
 LEVELS = 10  # levels with a name
-SPLITS = 19  # random splits that a distance must exceed, all of them: a test at 1 / (19 + 1) = 5 %
+SPLITS = 19  # random splits whose distances a distance must all exceed: a test at 1 / (19 + 1) = 5 %
 
 
 def total_variation(a: np.ndarray, b: np.ndarray) -> float:
-    """Half the sum of the differences of the shares of each value, in [0, 1].
+    """The total variation distance: half the sum over values of the differences of their shares, in [0, 1].
 
     >>> total_variation(np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1]))
     0.25
@@ -31,8 +31,8 @@ def total_variation(a: np.ndarray, b: np.ndarray) -> float:
 
 @dataclass(frozen=True, eq=False)
 class MarginalComparison:
-    """A column's observed cells beside samples of it; ``more``: whether they lie farther apart than by chance (None:
-    not asked)."""
+    """The observed cells of a column, and samples of it; ``more`` says whether they differ by more than chance (None:
+    not tested)."""
 
     column: Column
     data: np.ndarray
@@ -41,24 +41,24 @@ class MarginalComparison:
 
     @property
     def measure(self) -> Callable[..., float]:
-        """The Kolmogorov-Smirnov distance of numbers, the total variation distance of levels."""
+        """The Kolmogorov-Smirnov distance for numbers, the total variation distance for levels."""
         return total_variation if self.column.outputs_codes else kolmogorov_smirnov
 
     @cached_property
     def distance(self) -> float:
-        """How far samples lie from the data; 1 where there are none."""
+        """The distance between samples and data; 1 where either is empty."""
         return self.measure(self.data, self.drawn) if len(self.data) else 1.0
 
     def tested(self, rng: np.random.Generator) -> MarginalComparison:
-        """Whether the distance is larger than in all of 19 random splits of both together (a permutation test at 5 %)
-        is known then."""
+        """The same, with ``more`` known: whether the distance exceeds those of 19 random splits of data and samples
+        together (a permutation test at 5 %)."""
         both, n = np.append(self.data, self.drawn), len(self.data)
         splits = (rng.permutation(both) for _ in range(SPLITS))
         return replace(self, more=all(self.measure(each[:n], each[n:]) < self.distance for each in splits))
 
 
 def as_given(column: Column, numbers: np.ndarray) -> np.ndarray:
-    """Numbers as the user gets them: rounded and kept in their range as the column's are; levels stay codes."""
+    """Numbers as the user gets them, rounded and clipped like the column; levels remain codes."""
     if column.outputs_codes:
         return numbers
     found = as_numbers(column.decode(numbers))
@@ -66,8 +66,8 @@ def as_given(column: Column, numbers: np.ndarray) -> np.ndarray:
 
 
 def grouped(column: Column, *codes: np.ndarray) -> tuple[list[str], list[np.ndarray]]:
-    """Names of the levels in their order, and the codes as places among them; beyond ten levels the rarest of the first
-    codes are one."""
+    """(names of the levels in their order, the codes as indices into them); of more than ten levels, the rarest of the
+    first codes are merged."""
     levels = [str(level) for level in column.levels or ()]
     whole = [np.clip(each.round(), 0, len(levels) - 1).astype(int) for each in codes]
     if len(levels) <= LEVELS:

@@ -1,4 +1,4 @@
-"""The head of the page: what the run is, its key figures, warnings, choices, training, and where it all comes from."""
+"""The head of the page: facts and key figures of the run, warnings, choices, training, provenance."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from latens.runs.record import Run, read_record
 
 MADE_WITH = (("latens", "latens"), ("torch", "torch"), ("Python", "python"))
 _NO_BOUND = (
-    "An autoencoder encodes every row to one point (a point-mass posterior). That has no density, so there is no rate, "
-    "no bound on ln p(x) and no NLL: those figures are left out instead of made up."
+    "An autoencoder encodes each row to a single point (a point-mass posterior), which has no density. So it has no "
+    "rate, no bound on ln p(x) and no NLL, and these figures are left out."
 )
 
-_LEFT_OUT = "so there is no bound on ln p(x) and no NLL: those figures are left out instead of made up."
+_LEFT_OUT = "so there is no bound on ln p(x) and no NLL, and these figures are left out."
 
 
 _TITLES = {"ae": "Autoencoder", "beta_vae": "β-VAE", "beta_tc_vae": "β-TC-VAE"}
@@ -56,7 +56,7 @@ def titled(recipe: str) -> str:
 
 
 def heading(run: Run) -> str:
-    """The title where none is given: the recipe and its data."""
+    """The default title: the recipe and its data."""
     origin = str(run.data.get("origin") or "")
     name = titled(run.name) if run.recipe and ":" not in run.name else run.name.replace("_", " ")
     return f"{name} on {Path(origin).name}" if origin and origin != "memory" else name
@@ -89,7 +89,7 @@ def header(subject: Subject, title: str) -> str:
 
 
 def _cards(subject: Subject) -> str:
-    """The key figures that there are."""
+    """The key figures that the run has."""
     f = subject.figures
     on, draws = f"{f.rows:,} rows", counted(f.draws, "draw")
     variance = getattr(getattr(subject.run.model, "likelihood", None), "data_variance", None)
@@ -101,20 +101,20 @@ def _cards(subject: Subject) -> str:
     active = ("Active units", f"{f.active_units} <small>of {f.latent_dim}</small>", "dimensions of z that depend on x")
     shown = [
         (f.elbo, "ELBO", _with_error(f.elbo, f.elbo_standard_error),
-         f"nats a row, higher is better; {on}, {draws}"),
+         f"nats per row, higher is better; {on}, {draws}"),
         (f.nll, "NLL", _with_error(f.nll, f.nll_standard_error),
-         f"−ln p(x), nats a row, lower is better; K = {f.nll_draws}"),
+         f"−ln p(x), nats per row, lower is better; K\u00a0=\u00a0{f.nll_draws}"),
         (None if f.rmse is None else bits, "Bits per dimension", number(bits, ".3f"),
          f"{whence}; {f.dimensions:,} dimensions"),
         (f.rate, "Rate + distortion", f"{number(f.rate, '.1f')} <small>+ {number(f.distortion, '.1f')}</small>",
-         "nats: what the code costs, and what it leaves unexplained"),
-        (f.rmse, "RMSE", number(f.rmse, ".4g"), f"of reconstructions, in the data's units; {on}"),
+         "nats per row: cost of the code, and what it leaves unexplained"),
+        (f.rmse, "RMSE", number(f.rmse, ".4g"), f"of reconstructions, in the units of the data; {on}"),
         (f.relative_rmse, "Relative RMSE", number(f.relative_rmse, ".3g"),
          f"of reconstructed numbers, in standard deviations; {on}"),
-        (f.accuracy, "Levels", f"{f.accuracy or 0:.1%}", "of the cells with levels come back"),
+        (f.accuracy, "Levels", f"{f.accuracy or 0:.1%}", "of the cells of categorical columns are reconstructed"),
         (f.latent_dim, *(inactive if f.elbo is None else active)),
         (f.observation_variance if of_all else None, "Variance c", number(f.observation_variance, ".3g"),
-         "of p(x|z), in the data's units squared"),
+         "of p(x|z), in squared units of the data"),
     ]  # fmt: skip
     return "".join(card(name, value, below) for figure, name, value, below in shown if figure is not None)
 
@@ -124,13 +124,13 @@ def _with_error(value: float | None, error: float | None) -> str:
 
 
 def choices(subject: Subject) -> Section:
-    """What "auto" became, the recipe's options and the settings of training."""
+    """What each "auto" became, the options of the recipe, and the settings of training."""
     run = subject.run
     if run.choices:
         items = "".join(f"<li>{_sentence(text)}</li>" for text in run.choices.values())
-        body = how("What was left to latens, what it chose, and why.") + f'<ul class="plainlist">{items}</ul>'
+        body = how("What latens chose, and why.") + f'<ul class="plainlist">{items}</ul>'
     else:
-        body = note("Nothing was left to latens: every part was given.")
+        body = note("latens chose nothing: every part was given.")
     options = run.recipe.given | run.options if run.recipe else {}
     shown = [("recipe", run.name)] + [(name, value) for name, value in options.items()]
     settings = [(name, value) for name, value in run.settings.to_json().items()]
@@ -150,7 +150,7 @@ def training(subject: Subject) -> Section:
     """Bound, rate and distortion over the epochs, training and validation, the best epoch marked."""
     run = subject.run
     if not run.history:
-        raise LeftOut("The run has no record of its training.")
+        raise LeftOut("The run has no training history.")
     columns = {name: _column(run, name) for name in run.history[0]}
     known = {name: values for name, values in columns.items() if np.isfinite(values).any()}
     best = None
@@ -168,35 +168,35 @@ def training(subject: Subject) -> Section:
             cut = cut or outside
     legend = [("training", "c0")]
     if best is not None:
-        text += f" The weights served: {esc(run.served)}."
+        text += f" Weights kept: {esc(run.served)}."
         legend += [("validation", "c1"), (f"best epoch: {best:.0f}", "muted")]
     if cut:
-        text += " The first rounds lie outside the axes, so that the rest can be read."
+        text += " The first validations lie outside the axes, so that the rest is legible."
     return Section("training", "Training", how(text) + keys(legend) + grid(panels, "three"))
 
 
 def _terms(subject: Subject) -> tuple[list[tuple[str, str, str]], str]:
-    """(name in the history, title, unit) of what is shown of training, and how it is read."""
-    bound = ("bound", "Bound", "nats a row, higher is better")
-    rate = ("rate", "Rate", "KL(q(z|x) || p(z)), nats")
-    distortion = ("distortion", "Distortion", "−ln p(x|z), nats, lower is better")
-    likeness = ("distortion", "Distortion", "minus the score of likeness, lower is better")
-    critic = ("bound", "Minus the generator's loss", "higher: the critic is fooled more")
+    """([(name in the history, title, unit) of each chart], how to read them)."""
+    bound = ("bound", "Bound", "nats per row, higher is better")
+    rate = ("rate", "Rate", "KL(q(z|x) || p(z)), nats per row")
+    distortion = ("distortion", "Distortion", "−ln p(x|z), nats per row, lower is better")
+    likeness = ("distortion", "Distortion", "minus the likeness score, lower is better")
+    critic = ("bound", "Minus the generator's loss", "the higher, the more the critic is fooled")
     beta = subject.run.beta
     text = (
-        "Each line is a mean over rows. Training and validation close together: no overfitting so far; a validation "
-        "bound that falls while the training bound rises is overfitting. "
+        "Each line is a mean over rows. Where training and validation stay close, there is no overfitting; a "
+        "validation bound that falls while the training bound rises is a sign of overfitting. "
     )
     if not subject.has_codes:
-        two = "Generator and critic play against each other: neither loss says how good samples are, so look at them. "
+        two = "Generator and critic compete: neither loss says how good samples are, so look at the samples. "
         return [critic], two
     if not subject.has_prior:
-        one = "The squared error, up to a constant and a factor of one half. An autoencoder has no rate and no bound. "
+        one = "Half the squared error, up to a constant. An autoencoder has no rate and no bound. "
         return [distortion], one + text
     if not subject.has_density:
         return [rate, likeness], text
     sum_ = "." if beta == 1 else f", with the rate weighted by beta = {beta:g}."
-    text += "The rate is what the codes say about the rows, the distortion what is left to explain; the bound is minus "
+    text += "The rate is the information in the codes, the distortion what is left to explain; the bound is minus "
     return [bound, rate, distortion], f"{text}their sum{sum_}"
 
 
@@ -205,7 +205,7 @@ def _column(run: Run, name: str) -> np.ndarray:
 
 
 def provenance(subject: Subject) -> Section:
-    """Formats, versions, data and seed: what is needed to get these numbers again."""
+    """Formats, versions, data and seed: what is needed to reproduce the run."""
     run = subject.run
     record = run.record()
     if run.folder is not None:
@@ -214,15 +214,15 @@ def provenance(subject: Subject) -> Section:
     versions, data = record["versions"], run.data
     origin = str(data.get("origin") or "not recorded")
     rows: list[tuple[str, object]] = [
-        ("recipe", run.name if run.recipe else f"parts of one's own ({run.name})"),
+        ("recipe", run.name if run.recipe else f"your own parts ({run.name})"),
         ("data", Path(origin).name or origin),
         ("data fingerprint", data.get("fingerprint", "not recorded")),
         ("validation", data.get("validation", "not recorded")),
         ("seed", run.settings.seed),
-        ("weights served", run.served),
+        ("weights kept", run.served),
         ("parameters", f"{run.parameters:,}"),
         ("made with", ", ".join(f"{name} {versions.get(key)}" for name, key in MADE_WITH)),
         ("run format", record["format"]),
     ]
-    text = how("The same data, seed, options and versions on the same machine give the same numbers again.")
+    text = how("The same data, seed, options and versions on the same machine reproduce these numbers.")
     return Section("provenance", "Provenance", text + pairs_table(rows, {"data": origin}))

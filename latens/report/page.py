@@ -1,4 +1,4 @@
-"""Pieces of HTML: everything a user wrote passes through :func:`esc` on its way into the page."""
+"""Pieces of HTML. All text of the user's passes through :func:`esc` before it enters the page."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from latens.report.style import CSS
 
 
 class LeftOut(Exception):
-    """A section, or a part of one, that cannot be made for this run; the message is the sentence the page shows."""
+    """Raised where a section cannot be made for this run; the message is the sentence that the page shows."""
 
 
 @dataclass
 class Section:
-    """One part of the page: its anchor, its heading, and its body as HTML."""
+    """A section of the page: its anchor, its heading, and its body as HTML."""
 
     key: str
     title: str
@@ -24,7 +24,7 @@ class Section:
 
 
 def esc(value: object, limit: int = 300) -> str:
-    """The text of ``value`` with everything that HTML could read as markup escaped, cut at ``limit`` characters.
+    """The text of ``value``, at most ``limit`` characters, with markup escaped.
 
     >>> esc("<script>")
     '&lt;script&gt;'
@@ -34,7 +34,7 @@ def esc(value: object, limit: int = 300) -> str:
 
 
 def number(value: float | None, form: str = ".4g") -> str:
-    """A figure as text, with a real minus sign; "–" where there is none.
+    """A figure as text, with a minus sign instead of a hyphen; "–" for None.
 
     >>> number(-12.3456, ".2f"), number(None), number(1200, ".4g"), number(46557.504, ".2f")
     ('−12.35', '–', '1,200', '46,558')
@@ -52,37 +52,39 @@ def number(value: float | None, form: str = ".4g") -> str:
 
 
 def how(text: str) -> str:
-    """The sentences beside a figure: what it shows and how to read it (HTML)."""
+    """The text that says what a figure shows and how to read it (HTML)."""
     return f'<p class="how">{text}</p>'
 
 
 def note(text: str) -> str:
-    """A line where something was left out (HTML)."""
+    """A remark, for example that something was left out (HTML)."""
     return f'<p class="note">{text}</p>'
 
 
 def warning(text: str) -> str:
+    """A warning, as plain text."""
     return f'<div class="warning" role="alert"><b>Warning</b><p>{esc(text, 2000)}</p></div>'
 
 
 def card(name: str, value: str, below: str) -> str:
-    """A key figure: its name, its value (HTML), and its conditions."""
+    """A key figure: its name, its value (HTML), and what it is (HTML)."""
     return f'<div class="figure-card"><span>{esc(name)}</span><b>{value}</b><span>{below}</span></div>'
 
 
 def panel(title: str, svg: str, small: str = "", after: str = "") -> str:
-    """A figure under its name; ``title`` and ``small`` are plain text, ``after`` is HTML."""
+    """A chart under its title; ``title`` and ``small`` are plain text, ``after`` is HTML."""
     extra = f"<small>{esc(small)}</small>" if small else ""
     head = f'<figcaption title="{esc(title)}">{esc(title, 80)}{extra}</figcaption>'
     return f"<figure>{head}{svg}{after}</figure>"
 
 
 def grid(panels: Iterable[str], kind: str = "") -> str:
+    """Panels side by side, as many as fit the width."""
     return f'<div class="grid {kind}">{"".join(panels)}</div>'
 
 
 def keys(entries: Sequence[tuple[str, str]]) -> str:
-    """A legend: (name, colour) pairs; a colour is a name of the theme or a hexadecimal value."""
+    """A legend of (name, colour) pairs; a colour is a name of the theme or a hexadecimal value."""
     items = []
     for name, paint in entries:
         value = paint if paint.startswith("#") else f"var(--{paint})"
@@ -91,11 +93,12 @@ def keys(entries: Sequence[tuple[str, str]]) -> str:
 
 
 def beside(has_data: bool) -> str:
-    """The legend of samples, and of the data that they are drawn over where there are some."""
+    """The legend of charts that show samples, and data where there are some."""
     return keys([("data", "c9")] * has_data + [("samples", "c0")])
 
 
 def details(summary: str, body: str, opened: bool = False) -> str:
+    """A part of the page that opens with a click."""
     return f"<details{' open' * opened}><summary>{summary}</summary>{body}</details>"
 
 
@@ -104,7 +107,7 @@ def _of(kind: str) -> str:
 
 
 def data_table(heads: Iterable[str], lines: Iterable[str], kind: str = "") -> str:
-    """A table that may be wider than the page: its headings as HTML, and its lines (:func:`line`)."""
+    """A table that may be wider than the page, of headings (HTML) and lines (:func:`line`)."""
     head = "".join(f"<th>{name}</th>" for name in heads)
     return (
         f'<div class="tablebox" tabindex="0"><table{_of(kind)}><thead><tr>{head}</tr></thead>'
@@ -113,13 +116,13 @@ def data_table(heads: Iterable[str], lines: Iterable[str], kind: str = "") -> st
 
 
 def line(cells: Iterable[str], kind: str = "", best: Container[int] = ()) -> str:
-    """A line of a table, its cells as HTML; ``best``: those that are marked."""
+    """A line of a table, of cells as HTML; those in ``best`` are marked."""
     marked = (f"<td{_of('best' * (i in best))}>{cell}</td>" for i, cell in enumerate(cells))
     return f"<tr{_of(kind)}>{''.join(marked)}</tr>"
 
 
 def pairs_table(rows: Iterable[tuple[str, object]], titles: Mapping[str, str] | None = None) -> str:
-    """A table of names and values; ``titles``: what the pointer shows at the values of some names."""
+    """A table of names and values; ``titles`` are tooltips for the values of some names."""
     tips = {name: f' title="{esc(text, 1000)}"' for name, text in (titles or {}).items()}
     cells = "".join(
         f"<tr><td>{esc(name)}</td><td{tips.get(name, '')}>{esc(value, 600)}</td></tr>" for name, value in rows
@@ -128,17 +131,17 @@ def pairs_table(rows: Iterable[tuple[str, object]], titles: Mapping[str, str] | 
 
 
 def left_out(key: str, title: str, reason: str) -> Section:
-    """A section that could not be made, and why."""
+    """A section that only says why it could not be made."""
     return Section(key, title, note(reason))
 
 
 def failed(error: Exception) -> str:
-    """The sentence for a part that this model cannot give."""
-    return f"This part cannot be made for this model as it stands ({type(error).__name__}: {esc(error)})."
+    """The sentence for a part of the report that fails for this model."""
+    return f"This part cannot be made for this model ({type(error).__name__}: {esc(error)})."
 
 
 def document(title: str, header: str, sections: Sequence[Section], footer: str) -> str:
-    """The whole page, self-contained: style inside, pictures inside, no script."""
+    """The whole page, with style and pictures inside, and without scripts."""
     contents = "".join(f'<li><a href="#{s.key}">{esc(s.title)}</a></li>' for s in sections)
     body = "\n".join(
         f'<section id="{s.key}" aria-labelledby="{s.key}-h"><h2 id="{s.key}-h">{esc(s.title)}</h2>{s.body}</section>'

@@ -1,4 +1,4 @@
-"""Images of any shape and range as small PNGs inside the page."""
+"""Images of any shape and range, as small PNGs inside the page."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ import numpy as np
 from latens.report.page import esc
 from latens.schema import Schema
 
-SIDE = 64  # pixels: larger images are shrunk, smaller ones are shown enlarged
-SHOWN = 70  # CSS pixels of the longer side of an image in a grid: twelve in a row of the page
+SIDE = 64  # pixels: larger images are shrunk, smaller ones enlarged
+SHOWN = 70  # CSS pixels of the longer side of an image in a grid, so that twelve fit a row of the page
 
 
 def model_layout(schema: Schema, x: np.ndarray) -> np.ndarray:
-    """``[..., *user_shape]`` -> ``[..., *shape]``: axes moved, values untouched."""
+    """Images in the model's layout: ``[..., *user_shape]`` -> ``[..., *shape]``, with the same values."""
     if schema.layout == "HW":
         return x[..., None, :, :]
     return np.moveaxis(x, -1, -3) if schema.layout == "HWC" else x
 
 
 def value_range(schema: Schema) -> tuple[float, float]:
-    """The values that are shown black and white."""
+    """The values that are shown as black and as white."""
     low, high = schema.ends
     return low, high if high > low else low + 1.0
 
 
 def to_pixels(schema: Schema, x: np.ndarray, side: int = SIDE) -> np.ndarray:
-    """Images ``[N, C, H, W]`` in the data's units -> 8-bit ``[N, H, W]`` (grey) or ``[N, H, W, 3]``.
+    """Images ``[N, C, H, W]`` in the units of the data -> 8-bit ``[N, H, W]`` (grey) or ``[N, H, W, 3]``.
 
-    Three channels are colours, a fourth (opacity) is not shown; of other numbers the first channel is shown.
-    Sides above ``side`` pixels are shrunk.
+    Three channels are colours, and a fourth (opacity) is not shown; of any other number of channels, the first is
+    shown. Images with a side above ``side`` pixels are shrunk.
     """
     low, high = value_range(schema)
     x = np.asarray(x, dtype=np.float64)
@@ -47,17 +47,18 @@ def to_pixels(schema: Schema, x: np.ndarray, side: int = SIDE) -> np.ndarray:
 
         size = tuple(max(1, round(length * side / longest)) for length in (images.shape[2], images.shape[1]))
         images = np.stack([np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX)) for image in images])
-    height, width = images.shape[1:3]  # a line of pixels is drawn thicker, at most eight times as long as wide
+    height, width = images.shape[1:3]  # a line of pixels is thickened until it is at most eight times as long as wide
     return images.repeat(max(1, width // (8 * height)), axis=1).repeat(max(1, height // (8 * width)), axis=2)
 
 
 def gap_of(images: np.ndarray) -> int:
+    """The gap between images, in their pixels."""
     return max(1, round(0.06 * max(images.shape[1:3])))
 
 
 def strip(images: np.ndarray, breaks: Sequence[int] = ()) -> np.ndarray:
-    """Images side by side with transparent gaps between them, wider after those numbered in ``breaks``; with
-    opacity."""
+    """Images side by side, with opacity, and transparent gaps between them that are wider after the indices in
+    ``breaks``."""
     height, gap = images.shape[1], gap_of(images)
     opaque = _with_opacity(images)
     pieces: list[np.ndarray] = []
@@ -70,7 +71,7 @@ def strip(images: np.ndarray, breaks: Sequence[int] = ()) -> np.ndarray:
 
 
 def stack(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Pairs one above the other: ``[N, H, W, ...]`` twice -> ``[N, 2 H + gap, W, channels]``."""
+    """Pairs, one above the other: ``[N, H, W, ...]`` twice -> ``[N, 2 H + gap, W, channels]``."""
     top, bottom = _with_opacity(first), _with_opacity(second)
     gap = np.zeros((len(top), gap_of(first), *top.shape[2:]), np.uint8)
     return np.concatenate([top, gap, bottom], axis=1)
@@ -82,7 +83,7 @@ def _with_opacity(images: np.ndarray) -> np.ndarray:
 
 
 def data_uri(image: np.ndarray) -> str:
-    """``[H, W]``, ``[H, W, 2]`` (grey, opacity), 3 or 4 channels -> a PNG as a data URI."""
+    """A PNG as a data URI of an image ``[H, W]``, or ``[H, W, C]`` with 2 (grey, opacity), 3 or 4 channels."""
     from PIL import Image
 
     file = io.BytesIO()
@@ -97,18 +98,18 @@ def tag(image: np.ndarray, alt: str, width: float) -> str:
 
 
 def shown_width(images: np.ndarray, longer: float = SHOWN) -> float:
-    """CSS width of one image whose longer side is shown ``longer`` CSS pixels long."""
+    """The CSS width of an image whose longer side takes ``longer`` CSS pixels."""
     height, width = images.shape[1:3]
     return max(6.0, longer * width / max(height, width))
 
 
 def sharp(images: np.ndarray) -> str:
-    """The class that keeps the pixels of small images square when they are enlarged."""
+    """The CSS class that keeps the pixels of small images square when they are enlarged."""
     return "px" if max(images.shape[1:3]) < SIDE else ""
 
 
 def flow(images: np.ndarray, alt: str, longer: float = SHOWN, single: np.ndarray | None = None) -> str:
-    """Images that wrap with the width of the page; ``single``: the images from which the scale is taken."""
+    """Images that wrap at the width of the page; the scale is that of ``single``, where given."""
     kind = "pairs" if single is not None else "" if longer >= SHOWN else "tiny"
     reference = images if single is None else single
     width = shown_width(reference, longer)
@@ -117,13 +118,13 @@ def flow(images: np.ndarray, alt: str, longer: float = SHOWN, single: np.ndarray
 
 
 def strip_width(images: np.ndarray, breaks: Sequence[int] = (), longer: float = SHOWN) -> float:
-    """CSS width of a strip of these images."""
+    """The CSS width of a strip of these images."""
     columns = len(images) * images.shape[2] + gap_of(images) * (len(images) - 1 + 3 * len(breaks))
     return min(shown_width(images, longer) * columns / images.shape[2], 3000.0)
 
 
 def strip_row(images: np.ndarray, alt: str, label: str = "", breaks: Sequence[int] = (), longer: float = SHOWN) -> str:
-    """One strip as a row of the page; ``label`` is HTML beside it."""
+    """A strip as a row of the page; ``label`` is HTML next to it."""
     joined, width = strip(images, breaks), strip_width(images, breaks, longer)
     side = f"<span>{label}</span>" if label else ""
     return f'<div class="strip {sharp(images)}{"" if label else " bare"}">{side}{tag(joined, alt, width)}</div>'

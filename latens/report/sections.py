@@ -1,4 +1,4 @@
-"""The sections that show what the model makes of data: reconstructions, samples, and the latent space."""
+"""The sections on reconstructions, samples and the latent space."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TABLE_SAMPLES = 2000
 
 
 def reconstructions(subject: Subject) -> Section:
-    """Originals beside reconstructions: pairs of images, or a scatter a column."""
+    """Originals and reconstructions: pairs of images, or a scatter chart for each column."""
     schema = subject.schema
     if isinstance(schema, Table):
         return tables.reconstructions(subject)
@@ -29,8 +29,8 @@ def reconstructions(subject: Subject) -> Section:
         original = subject.pixels(rows)
         again = subject.pixels(subject.decode(subject.codes[:PAIRS], np.arange(len(rows))))
         body = how(
-            "Each pair: a row of the data above, and what the model makes of it below (decoded from the mean of its "
-            "code). Detail that is missing below did not fit into the code."
+            "Above: a row of the data. Below: the same row decoded from its code (the mean of q(z|x)). Detail that is "
+            "missing below is not in the code."
         ) + pixels.flow(pixels.stack(original, again), "original above, reconstruction below,", single=original)
         return Section("reconstructions", "Originals and reconstructions", body)
     original, again = subject.shown, subject.decode(subject.codes, np.arange(len(subject.codes)))
@@ -51,11 +51,11 @@ def reconstructions(subject: Subject) -> Section:
         else:
             panels.append(panel(name, figures.scatter(original[:, i], again[:, i], f"column {name}"), small))
     text = (
-        "One dot a row: its original value and its value after encoding and decoding. On the grey line a column is "
-        "kept exactly; R² is the share of the column's variance that is kept."
+        "Each dot is a row: its value, and its value after encoding and decoding. On the grey line both are equal; R² "
+        "is the share of the column's variance that is kept."
     )
     if binary:
-        text += " Columns with two values: the reconstructions of the rows with each value; apart is good."
+        text += " For a column with two values, histograms of the reconstructions of each; they should be apart."
     return Section(
         "reconstructions", "Originals and reconstructions", how(text) + grid(panels, "small") + _hidden(subject)
     )
@@ -63,13 +63,13 @@ def reconstructions(subject: Subject) -> Section:
 
 def _hidden(subject: Subject) -> str:
     if not subject.columns:
-        raise LeftOut("No column of this data varies, so there is nothing to draw.")
+        raise LeftOut("No column of these data varies, so there is nothing to draw.")
     shown, columns = len(subject.columns), subject.known.columns
-    return note(f"Shown are {shown} of {columns:,} columns: {subject.which_columns}.") if shown < columns else ""
+    return note(f"{shown} of {columns:,} columns are shown: {subject.which_columns}.") if shown < columns else ""
 
 
 def samples(subject: Subject) -> Section:
-    """Draws of p(x|z) and their means; for tables the marginals beside those of the data."""
+    """Draws from p(x|z) and their means; for columns, their distributions in samples and data."""
     if isinstance(subject.schema, Table):
         return tables.samples(subject)
     if not subject.has_prior:
@@ -77,14 +77,15 @@ def samples(subject: Subject) -> Section:
     if subject.is_image:
         means, draws = (subject.pixels(subject.sample(SAMPLES, mean=mean)) for mean in (True, False))
         both = " Both blocks use the same codes." * subject.has_density
-        body = how(f"New data: codes z are drawn from the prior p(z) and decoded.{both}")
-        body += "<h3>Means of p(x|z)</h3>" + how("The picture people expect: what each code stands for, without noise.")
+        body = how(f"New rows: codes z are drawn from the prior p(z) and decoded.{both}")
+        body += "<h3>Means of p(x|z)</h3>" + how("The image that each code stands for, without noise.")
         body += pixels.flow(means, "mean of sample")
         if not subject.has_density:
             return Section("samples", "Samples", body)
         body += "<h3>Draws from p(x|z)</h3>"
         body += how(
-            "What the model really calls data: the mean with the noise the likelihood gives each pixel independently."
+            "What the model considers data: the mean, with the noise that the likelihood adds to each pixel "
+            "independently."
         )
         return Section("samples", "Samples", body + pixels.flow(draws, "sample"))
     text = "Codes are drawn from the prior and decoded, with the noise of p(x|z)."
@@ -109,7 +110,7 @@ def _marginals(subject: Subject, drawn: np.ndarray, text: str) -> Section:
             svg = figures.histogram(series, label, discrete=(levels or 41) <= 40)
         panels.append(panel(subject.column_name(i), svg))
     held = ": the outline should follow the filled shape." if has_data else (
-        "; without data there is nothing to hold it against."
+        "; without data there is nothing to compare it with."
     )  # fmt: skip
     more = counts.moments(subject, drawn) if has_data and is_count and drawn.ndim == 2 else ""
     body = how(f"{text} Each panel is the distribution of one column{held}") + beside(has_data)
@@ -117,7 +118,7 @@ def _marginals(subject: Subject, drawn: np.ndarray, text: str) -> Section:
 
 
 def _decoded_normal(subject: Subject) -> Section:
-    """For an autoencoder: nothing is fitted to its codes, so a normal distribution stands in."""
+    """For an autoencoder, which has no prior: decoded codes from a normal distribution with their moments."""
     z = subject.normal_codes(SAMPLES if subject.is_image else TABLE_SAMPLES)
     if subject.is_image:
         body = how(NORMAL_CODES) + pixels.flow(subject.pixels(subject.decode(z)), "decoded random code")
@@ -132,14 +133,14 @@ def _decoded_normal(subject: Subject) -> Section:
 
 
 def principal_axes(codes: np.ndarray) -> np.ndarray:
-    """The first two principal axes of the codes, ``[Z, 2]`` orthonormal, the largest entry of each positive."""
+    """The first two principal axes of the codes, ``[Z, 2]``, orthonormal, with a positive largest entry."""
     _, _, axes = np.linalg.svd(codes - codes.mean(0), full_matrices=False)
     axes = axes[:2].T
     return axes * np.sign(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])])
 
 
 def latent_map(subject: Subject) -> Section:
-    """Codes in two dimensions, coloured by label, with the prior for scale."""
+    """A map of the codes in two dimensions, coloured by label, with the prior for scale."""
     codes, groups = subject.codes.double().numpy(), subject.groups
     size = codes.shape[1]
     if size == 1:
@@ -147,13 +148,13 @@ def latent_map(subject: Subject) -> Section:
     elif len(codes) < 3:
         raise LeftOut("A map of the codes needs at least three rows.")
     else:
-        points, names, text = codes, ("z 0", "z 1"), "One dot a row: its code, the mean of q(z|x)."
+        points, names, text = codes, ("z 0", "z 1"), "Each dot is the code of a row, the mean of q(z|x)."
         if size > 2:
             points, names = codes @ principal_axes(codes), ("first principal axis", "second principal axis")
             share = points.var(0).sum() / max(codes.var(0).sum(), 1e-300)
             text = (
-                f"One dot a row: its code (the mean of q(z|x)), seen along the two of {size} directions in which codes "
-                f"vary most; they hold {share:.0%} of the variance."
+                f"Each dot is the code of a row (the mean of q(z|x)), seen along the two of {size} directions in which "
+                f"codes vary most. These have {share:.0%} of the variance."
             )
             text += "" if groups is None else " Groups that overlap here may be apart in the other directions."
         legend = keys(groups.legend()) if groups is not None else ""
@@ -163,7 +164,7 @@ def latent_map(subject: Subject) -> Section:
 
 
 def _line_map(codes: np.ndarray, groups: Groups | None) -> tuple[str, str, str]:
-    """(drawing, text, legend) of one latent dimension."""
+    """(chart, text, legend) for a single latent dimension."""
     parts, legend = [(codes, "c0", True)], ""
     if groups is not None and not groups.ordered:
         parts = [(codes[groups.index == i], f"c{i}", False) for i in range(len(groups.names))]
@@ -175,27 +176,30 @@ def _line_map(codes: np.ndarray, groups: Groups | None) -> tuple[str, str, str]:
 def _map_read(subject: Subject) -> str:
     text = ""
     if subject.is_standard:
-        text = " The dashed circles hold 50 % and 95 % of the prior: the dots should fill them without large holes."
+        text = " The dashed circles contain 50 % and 95 % of the prior; dots should fill them without large holes."
     elif not subject.has_prior:
-        text = " An autoencoder has no prior: nothing holds the codes near the origin or close together."
+        text = " An autoencoder has no prior: nothing keeps its codes near the origin or close together."
     if subject.coloured_by:
         name = esc(subject.coloured_by, 60)
-        text += f" Colours: {name}, a condition, which the model is given and codes need not tell."
+        text += f" Colours show {name}, a condition: the model is given it, so codes need not contain it."
     return text
 
 
 def rates(subject: Subject) -> Section:
-    """Rate of each dimension, and the variance of the codes with the threshold of activity."""
+    """The rate of each dimension, and the variance of the codes with the threshold for an active dimension."""
     if not subject.has_prior:
         raise LeftOut(
-            "An autoencoder has no rate: its posterior is a point without a density, and KL(q || p) does not exist."
+            "An autoencoder has no rate: its posterior is a point without a density, so KL(q || p) does not exist."
         )
     panels, kl = [], subject.rates
-    text = "How much each latent dimension says about a row, largest first. Grey: inactive, it carries nothing."
+    text = (
+        "The information about a row in each latent dimension, largest first. Grey dimensions are inactive: they carry "
+    )
+    text += "none."
     if kl is not None:
         active = np.isin(np.arange(len(kl)), subject.dimensions[0])
         svg = _bars(kl, kl, active, "rate of each latent dimension", y_name="nats")
-        panels.append(panel("Rate", svg, f"KL of each dimension; together {number(float(kl.sum()), '.2f')} nats"))
+        panels.append(panel("Rate", svg, f"KL of each dimension; sum: {number(float(kl.sum()), '.2f')} nats"))
     if subject.tensor is not None:
         spread = subject.spread
         svg = _bars(spread, spread if kl is None else kl, spread > ACTIVE, "variance of the codes",
@@ -203,13 +207,13 @@ def rates(subject: Subject) -> Section:
         panels.append(panel("Variance of the codes", svg, f"active above {ACTIVE:g} of the prior's variance (dashed)"))
         text += " A dimension is active where the codes' variance over the rows exceeds the dashed line."
     if not panels:
-        raise LeftOut("The rate does not split by dimension, and without data the codes' variance is not known.")
+        raise LeftOut("The rate does not split by dimension, and the variance of the codes is unknown without data.")
     missing = "" if kl is not None else note("The rate does not split by dimension for this posterior and prior.")
     return Section("rate", "Rate per dimension", how(text) + grid(panels, "two") + missing)
 
 
 def _bars(heights: np.ndarray, by: np.ndarray, active: np.ndarray, label: str, **look: Any) -> str:
-    """One bar a dimension, the largest of ``by`` first, inactive ones grey."""
+    """Bars of the dimensions, ordered by ``by`` from the largest, inactive ones grey."""
     order = np.argsort(-by, kind="stable")
     paint = ["c0" if active[i] else "faint" for i in order]
     return figures.bars(heights[order], [str(i) for i in order], label, paint=paint, **look)

@@ -1,4 +1,4 @@
-"""The sections of sequences, rows of T steps x C channels: lines over time."""
+"""The sections for sequences, rows of T steps x C channels, as lines over time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _channels(subject: Subject) -> list[int]:
 
 def _hidden(subject: Subject) -> str:
     count = subject.known.shape[1]
-    return note(f"Shown are the first {CHANNELS} of {count:,} channels.") if count > CHANNELS else ""
+    return note(f"The first {CHANNELS} of {count:,} channels are shown.") if count > CHANNELS else ""
 
 
 def _name(subject: Subject, channel: int) -> str:
@@ -27,7 +27,7 @@ def _name(subject: Subject, channel: int) -> str:
 
 
 def reconstructions(subject: Subject) -> Section:
-    """Rows and what comes back of them, one channel a panel."""
+    """Rows and their reconstructions, with a panel for each channel."""
     channels = _channels(subject)
     rows = np.arange(min(len(subject.x), max(3, PANELS // len(channels))))
     original, again = subject.shown[rows], subject.decode(subject.codes[rows], rows)
@@ -40,14 +40,14 @@ def reconstructions(subject: Subject) -> Section:
             svg = figures.lines(time, [(original[row, :, c], "c9"), (again[row, :, c], "c0")],
                                 f"row {row}, {_name(subject, c)}", x_name="step")  # fmt: skip
             panels.append(panel(f"row {row}, {_name(subject, c)}", svg, f"R² {number(r2, '.2f')}"))
-    text = "Rows of the data, and what comes back when they are encoded and decoded."
+    text = "Rows of the data, and the same rows encoded and decoded."
     kind = "two" if len(channels) == 2 else ""
     body = how(text) + keys([("original", "c9"), ("reconstruction", "c0")]) + grid(panels, kind) + _hidden(subject)
     return Section("reconstructions", "Originals and reconstructions", body)
 
 
 def samples(subject: Subject, drawn: np.ndarray, text: str, title: str = "Samples") -> Section:
-    """Some sequences of the data above some of the model, and mean and spread at each step of both."""
+    """Sequences of the data and of the model, and mean and spread of both at each step."""
     has_data = subject.tensor is not None
     time = np.arange(drawn.shape[1])
     some, bands = [], []
@@ -66,13 +66,15 @@ def samples(subject: Subject, drawn: np.ndarray, text: str, title: str = "Sample
         bands.append(panel(f"{_name(subject, c)}", figures.lines(time, series, label, x_name="step"),
                            "mean, and the middle 90 % of the rows, at each step"))  # fmt: skip
     body = how(text) + grid(some, "two") + "<h3>Every step</h3>"
-    body += how("Mean and 5 % and 95 % quantiles at each step" + (": blue should follow grey." if has_data else "."))
+    follow = "; samples (blue) should follow the data (grey)." if has_data else "."
+    body += how(f"Mean, 5 % quantile and 95 % quantile at each step{follow}")
     body += beside(has_data) + grid(bands, "two") + _hidden(subject)
     return Section("samples", title, body)
 
 
 def moves(subject: Subject, title: str, values: np.ndarray, small: str) -> str:
-    """A panel of the sequence along a walk ``[steps, T, C]``, dark to light, in the channel that changes most."""
+    """A panel of the sequences along a walk, ``[steps, T, C]``, from dark to light, in the channel that changes "
+    "most."""
     spread = (values.max(0) - values.min(0)).mean(0)
     if subject.tensor is not None:
         spread = spread / subject.shown.std((0, 1)).clip(1e-12)

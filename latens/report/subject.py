@@ -1,4 +1,4 @@
-"""What a report is about: the run, a sample of its data, its codes, and the way from codes back to data."""
+"""The subject of a report: the run, a sample of its data, their codes, and decoded codes."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ from latens.tensors.trees import Tree
 
 MAP_ROWS = 2000  # rows that are encoded for maps and rates
 COLUMNS = 12  # columns of a table that get a panel
-WITHOUT_DATA = 2000  # conditions that are drawn where there is no data
+WITHOUT_DATA = 2000  # rows of conditions to draw where there are no data
 NORMAL_CODES = (
-    "An autoencoder has no prior and no p(x|z) to draw from. Shown instead: random codes from a normal distribution "
-    "with the mean and covariance of its codes, decoded. Where the codes do not fill that distribution, they decode to "
-    "nonsense."
+    "An autoencoder has no prior and no p(x|z) to draw from. Instead, random codes are drawn from a normal "
+    "distribution with the mean and covariance of its codes, and decoded. Where the codes do not fill that "
+    "distribution, the result is nonsense."
 )
 
 
 class Subject:
-    """A run and at most 2,000 of the rows given (a fixed random choice), with everything derived from them on demand.
+    """A run and at most 2,000 of the rows given (a fixed random choice), with all that follows from them, on demand.
 
-    ``x``: those rows in the model's layout, a tensor, or None; ``groups``: their labels. Attributes raise
-    :class:`LeftOut`, with the sentence to show, where this run or this data has no such thing.
+    ``tensor`` holds these rows in the model's form, or is None; ``groups`` are their labels. An attribute that this run
+    or these data lack raises :class:`LeftOut` with the sentence to show.
     """
 
     def __init__(
@@ -59,11 +59,11 @@ class Subject:
         self.label_names = label_names
         self.coloured_by = ""
         if x is None:
-            with suppress(InputError):  # conditions that nothing tells
+            with suppress(InputError):  # conditions that are unknown
                 self.c, _ = conditions(run, WITHOUT_DATA, {}, run.settings.seed)
             return
         if not self.rows:
-            raise InputError("the report was given data without rows: give some, or x=None")
+            raise InputError("the data of the report have no rows", "give some, or x=None")
         if isinstance(x, Rows) and labels is None and x.given is not None:
             self.coloured_by, labels, label_names = x.given.conditions[0], *_given_labels(x)
         groups = group(labels, self.rows, label_names)
@@ -77,7 +77,7 @@ class Subject:
         self.groups = None if groups is None else groups.take(order)
 
     def _inside(self, x: np.ndarray) -> Tensor:
-        """Rows as the model takes them: through the schema for a recipe, as they are for parts of one's own."""
+        """Rows in the model's form: converted by the schema for a recipe, unchanged for your own parts."""
         if self.run.recipe is not None and self.schema is not None:
             return torch.from_numpy(self.schema.to_model(x))
         tensor = torch.from_numpy(np.ascontiguousarray(x))
@@ -86,9 +86,9 @@ class Subject:
 
     @property
     def x(self) -> Tensor:
-        """The rows drawn, in the model's form."""
+        """The rows shown, in the model's form."""
         if self.tensor is None:
-            raise LeftOut("This part needs data, and the report was made without any (<code>x=None</code>).")
+            raise LeftOut("This part needs data, and the report was made without data (<code>x=None</code>).")
         return self.tensor
 
     # Codes
@@ -104,24 +104,24 @@ class Subject:
 
     @property
     def has_density(self) -> bool:
-        """Whether there is a bound on ln p(x)."""
+        """Whether the model has a bound on ln p(x)."""
         return self.no_bound is None
 
     @property
     def has_prior(self) -> bool:
-        """Whether codes have a prior and a rate: False for an autoencoder."""
+        """Whether codes have a prior and a rate; False for an autoencoder."""
         from latens.conditionals import PointMassPosterior
 
         return not isinstance(getattr(self.run.model, "posterior", None), PointMassPosterior)
 
     @property
     def has_codes(self) -> bool:
-        """Whether rows have codes: False for a model that only generates."""
+        """Whether rows have codes; False for a model that only generates."""
         return not isinstance(self.run.model, Generator)
 
     @cached_property
     def no_bound(self) -> str | None:
-        """Why there is no bound on ln p(x), None where there is one. Without data: what the evaluation says."""
+        """Why the model has no bound on ln p(x); None where it has one. Without data, the evaluation decides."""
         if self.tensor is not None:
             with torch.no_grad(), seeded(self.run.settings.seed, Key.REPORT_SAMPLE):
                 x, c = on_device(self.run.model, slice(0, 1), self.tensor, self.c)
@@ -132,7 +132,7 @@ class Subject:
 
     @cached_property
     def prior_moments(self) -> tuple[Tensor, Tensor] | None:
-        """Mean and standard deviation of each latent dimension under the prior, where it has them in closed form."""
+        """(mean, standard deviation) of each latent dimension under the prior; None without a closed form."""
         prior = getattr(self.run.model, "prior", None)
         if prior is None or not self.has_prior:
             return None
@@ -147,7 +147,7 @@ class Subject:
 
     @property
     def is_standard(self) -> bool:
-        """Whether the prior is N(0, I), as far as its moments and its type tell."""
+        """Whether the prior is N(0, I), judged by its moments and type."""
         from latens.distributions import DiagonalNormal
 
         if self.prior_moments is None or not isinstance(self.run.model.prior(), DiagonalNormal):  # type: ignore[operator]
@@ -157,20 +157,20 @@ class Subject:
 
     @property
     def is_projected(self) -> bool:
-        """Whether codes are brought to the space of the prior before they are decoded."""
+        """Whether codes are projected to the space of the prior before they are decoded."""
         return hasattr(getattr(self.run.model, "prior", None), "project")
 
     @cached_property
     def walk(self) -> tuple[Tensor, Tensor]:
-        """(centre, unit) of traversals: the prior's mean and deviation, or those of the codes where the prior has none
-        or lives on a space that they do not lie in (a sphere, categories)."""
+        """(centre, unit) of traversals: mean and standard deviation of the prior, or of the codes where the prior has
+        none or lives on another space (a sphere, categories)."""
         if self.prior_moments is not None and not self.is_projected:
             return self.prior_moments
         return self.codes.mean(0), self.codes.std(0, correction=0)
 
     @cached_property
     def rates(self) -> np.ndarray | None:
-        """KL(q(z_i|x) || p(z_i)) of each dimension, nats, where it splits by dimension."""
+        """KL(q(z_i|x) || p(z_i)) of each dimension, ``[Z]`` nats; None where it does not split by dimension."""
         if self.evaluation is not None and self.evaluation.rate_per_dimension is not None:
             return np.asarray(self.evaluation.rate_per_dimension, dtype=float)
         if self.tensor is None or not self.has_prior:
@@ -180,61 +180,63 @@ class Subject:
 
     @cached_property
     def prior_variance(self) -> Any:
+        """The variance of p(z_i) of each dimension, ``[Z]`` float64; None where it is not known."""
         found = prior_variance(self.run.model, self.x, self.c)
         return found.double().numpy() if isinstance(found, Tensor) else found
 
     @cached_property
     def spread(self) -> Any:
-        """Var_x E[z_i|x] over the variance of p(z_i), of each dimension; by itself where there is no prior."""
+        """Var_x E[z_i|x] of each dimension, divided by the variance of p(z_i) where there is a prior, ``[Z]``."""
         found = self._codes_and_means[1].double().var(0, correction=0).numpy()
         return found / np.maximum(self.prior_variance, 1e-300) if self.has_prior else found
 
     @cached_property
     def dimensions(self) -> tuple[list[int], list[int]]:
-        """(active, inactive) latent dimensions, each ordered by rate (else by the variance of the codes)."""
+        """(active, inactive) latent dimensions, each ordered by rate, or by the variance of the codes without one."""
         if self.tensor is not None:
             active = self.spread > (ACTIVE if self.has_prior else 1e-8 * max(self.spread.max(), 1e-300))
             weight = self.spread if self.rates is None else self.rates
         elif self.rates is not None:
             weight, active = self.rates, self.rates > ACTIVE
         else:
-            raise LeftOut("Which dimensions are active is not known without data.")
+            raise LeftOut("Active dimensions are unknown without data.")
         order = [int(i) for i in np.argsort(-weight, kind="stable")]
         return [i for i in order if active[i]], [i for i in order if not active[i]]
 
     # Data
 
     def decode(self, z: Tensor, rows: Any = None) -> np.ndarray:
-        """The mean (or mode) of p(x|z) in the model's layout and the data's units, ``[N, *shape]`` float64; a model
-        that reads conditions is given those of ``rows``, or of the first row.
+        """The mean or mode of p(x|z) in the model's layout and the units of the data, ``[N, *shape]`` float64.
+
+        A model with conditions gets those of ``rows``, or of the first row.
         """
         index = torch.zeros(len(z), dtype=torch.int64) if rows is None else torch.as_tensor(rows)
         return self.outside(decode(self.run.model, z.float(), trees.take(self.c, index)), mean=True)
 
     def normal_codes(self, count: int) -> Tensor:
-        """Draws ``[count, Z]`` of a normal distribution with the mean and covariance of the codes."""
+        """Draws from a normal distribution with the mean and covariance of the codes, ``[count, Z]``."""
         values = self.codes.double().numpy()
         rng = np.random.default_rng(self.run.settings.seed)
         cover = np.atleast_2d(np.cov(values.T)) if len(values) > 1 else np.zeros((values.shape[1], values.shape[1]))
         return torch.from_numpy(rng.multivariate_normal(values.mean(0), cover, size=count, method="svd"))
 
     def sample(self, count: int, mean: bool) -> np.ndarray:
-        """Draws of p(x|z), or their means, for the same ``count`` draws z of the prior."""
+        """Draws from p(x|z), or its means, at ``count`` codes z from the prior, the same for both."""
         rows = WITHOUT_DATA if self.tensor is None else len(self.tensor)
         c = None if self.c is None else trees.take(self.c, torch.arange(count) % rows)
         with seeded(self.run.settings.seed, Key.REPORT_SAMPLE):
             return self.outside(self.run.model.sample(count, c, mean=mean), mean=mean)  # type: ignore[operator]
 
     def outside(self, values: Tensor, *, mean: bool = False) -> np.ndarray:
-        """``[N, *shape]`` float64: for parts of one's own the axes go to the schema's places, of a table with rules the
-        columns are those of ``schema.outer``."""
+        """Values as ``[N, *shape]`` float64: for your own parts, axes move to the schema's places; for a table with
+        rules, columns are those of ``schema.outer``."""
         found = values.detach().cpu().double().numpy()
         schema = self.known
         if self.run.recipe is None and isinstance(schema, Schema) and found.shape[1:] == schema.user_shape:
             found = model_layout(schema, found)
         if found.shape[1:] != schema.shape:
             raise LeftOut(
-                f"The model gives data of shape {list(found.shape[1:])}, the schema says {list(schema.shape)}."
+                f"The model gives rows of shape {list(found.shape[1:])}, and the schema has {list(schema.shape)}."
             )
         if isinstance(schema, Table) and schema.rules:
             return np.stack(list(schema.outward(found, mean=mean)[0].values()), 1)
@@ -247,26 +249,30 @@ class Subject:
 
     @property
     def known(self) -> Any:
-        """The schema, of whichever kind."""
+        """The schema; raises :class:`LeftOut` without one."""
         if self.schema is None:
-            raise LeftOut("The run has no schema (what each column or pixel is), so its data cannot be drawn.")
+            raise LeftOut(
+                "The run has no schema, which says what each column or pixel is, so its data cannot be shown."
+            )
         return self.schema
 
     @property
     def is_image(self) -> bool:
+        """Whether the rows are images."""
         return self.known.is_image
 
     def pixels(self, x: np.ndarray) -> np.ndarray:
-        """Images in the model's layout as 8-bit ones."""
+        """Images in the model's layout, as 8-bit images."""
         return to_pixels(self.known, x)
 
     @property
     def is_sequence(self) -> bool:
+        """Whether the rows are sequences."""
         return isinstance(self.schema, Schema) and self.schema.is_sequence
 
     @cached_property
     def columns(self) -> list[int]:
-        """The columns that get a panel: the first twelve that vary, of counts those with the largest means."""
+        """The columns that get a panel: the first twelve that vary, or for counts those with the largest means."""
         constant = set(self.known.constant)
         found = [i for i in range(self.known.columns) if i not in constant]
         if self.known.kind == "count" and self.tensor is not None and self.shown.ndim == 2:
@@ -276,31 +282,33 @@ class Subject:
 
     @property
     def which_columns(self) -> str:
+        """Which columns get a panel, in words."""
         most = self.known.kind == "count" and self.tensor is not None
         return "those with the largest means" if most else f"the first {COLUMNS} that vary"
 
     def column_name(self, i: int) -> str:
+        """The name of column ``i``, or its number."""
         names = [field.name for field in self.schema.outer] if isinstance(self.schema, Table) else self.known.names
         return names[i] if names else f"column {i}"
 
     @cached_property
     def scale(self) -> np.ndarray:
-        """The standard deviation of each column, 1 where there is none."""
-        with warnings.catch_warnings():  # a column whose every cell is missing
+        """The standard deviation of each column; 1 where it is 0 or unknown."""
+        with warnings.catch_warnings():  # a column with no observed cell
             warnings.simplefilter("ignore")
             spread = np.nanstd(self.shown, 0)
         return np.where(spread > 0, spread, 1.0)
 
     @cached_property
     def figures(self) -> Evaluation:
-        """The evaluation given, or a short one (no importance weighting) on the rows of the report."""
+        """The evaluation given, or a short one (without importance weighting) on the rows of the report."""
         if self.evaluation is not None:
             return self.evaluation
         return evaluate(self.run.model, self.x, self.c, k=0, draws=1, beta=self.run.beta, seed=self.run.settings.seed)
 
     @cached_property
     def pairs(self) -> np.ndarray:
-        """Eight pairs of different rows ``[P, 2]``, of different groups where there are some."""
+        """Eight pairs of different rows, ``[P, 2]``, from different groups where there are some."""
         count = len(self.x)
         if count < 2:
             raise LeftOut("Interpolations need two rows.")
@@ -318,7 +326,7 @@ class Subject:
 
 
 def _given_labels(x: Rows) -> tuple[np.ndarray, tuple[str, ...] | None]:
-    """The first condition as labels: codes of its levels, or numbers."""
+    """The first condition as labels: (codes of its levels or numbers, names of the levels)."""
     assert x.given is not None
     column = x.given.given_fields[0]
     values = x.given.conditions_of(x.cells, x.where)[column.name]

@@ -1,5 +1,4 @@
-"""The sections of a table of mixed columns: what its columns are, how they come back, and whether samples are like
-the data."""
+"""The sections for a table of mixed columns: its columns, their reconstructions, and whether samples match the data."""
 
 from __future__ import annotations
 
@@ -28,19 +27,17 @@ def table_of(subject: Subject) -> Table:
 
 
 def columns(subject: Subject) -> Section:
-    """The schema: kind, likelihood, share missing and what was seen of every column."""
+    """The schema: kind, likelihood, missing share, and what was seen of each column."""
     schema = table_of(subject)
-    count, text = len(schema.fields), f"What each column was taken for. {_counted(schema)}."
+    count, text = len(schema.fields), f"What latens took each column for. {_counted(schema)}."
     if any(field.missing for field in schema.fields):
-        text += (
-            f" Missing cells stay unobserved: the model is fitted to the cells that are there, and {_absence(subject)}."
-        )
+        text += f" The model is fitted to observed cells only, and {_absence(subject)}."
     heads = ("column", "kind", "likelihood", "missing", "what was seen")
     body = how(text) + data_table(heads, (_line(schema, field) for field in schema.fields[:LISTED]), "schema plain")
-    body += note(f"Listed are the first {LISTED} columns.") if count > LISTED else ""
+    body += note(f"The first {LISTED} columns are listed.") if count > LISTED else ""
     if schema.rules:
         rules = "".join(f"<li><b>{esc(rule.text, 200)}</b> {esc(rule.reason, 200)}</li>" for rule in schema.rules)
-        body += how("What holds between columns in every row, and in every sample:")
+        body += how("Rules that hold in every row of the data, and in every sample:")
         body += f'<ul class="shifts">{rules}</ul>'
     return Section("columns", "Columns", body)
 
@@ -55,24 +52,24 @@ def _line(schema: Table, field: Column) -> str:
 
 
 def _counted(schema: Table) -> str:
-    """How many columns are what, in words."""
+    """How many columns are modelled, given, written by rules or left out, in words."""
     modelled, given, by_rule = (len(names) for names in (schema.names, schema.conditions, schema.reproduced))
     left = len(schema.fields) - modelled - given - by_rule
     words = [
-        (1, f"{modelled:,} {'is' if modelled == 1 else 'are'} modelled, each by its own likelihood"),
+        (1, f"{modelled:,} {'is' if modelled == 1 else 'are'} modelled, each with its own likelihood"),
         (given, f"{given} given to the model as a condition"),
-        (by_rule, f"{by_rule} written from the others by a rule"),
-        (left, f"{left} (grey) left out, or kept as a constant"),
+        (by_rule, f"{by_rule} computed from others by a rule"),
+        (left, f"{left} (grey) left out or constant"),
     ]
-    return f"Of {len(schema.fields):,} columns {', '.join(text for count, text in words if count)}"
+    return f"Of {len(schema.fields):,} columns, {', '.join(text for count, text in words if count)}"
 
 
 def _absence(subject: Subject) -> str:
-    """What the model says of which cells are missing, in words."""
+    """How cells of samples come to be missing, in words."""
     options = subject.run.recipe.given | subject.run.options if subject.run.recipe else {}
     if options.get("missing") == "mnar":
-        return "which cells are missing has a model of its own, which depends on their values"
-    return "which cells of samples are missing is drawn as the data have it, not by the model"
+        return "a model of its own, which depends on the values, says which cells are missing"
+    return "the gaps of samples are drawn to match those of the data, not by the model"
 
 
 def _missing_bar(missing: float) -> str:
@@ -86,7 +83,7 @@ def _missing_bar(missing: float) -> str:
 
 
 def reconstructions(subject: Subject) -> Section:
-    """Numbers as scatter, levels as the shares in which they come back; observed cells only."""
+    """Reconstructions of observed cells: scatter charts of numbers, confusion matrices of levels."""
     table = table_of(subject)
     original, again = subject.shown, subject.decode(subject.codes, np.arange(len(subject.codes)))
     panels = []
@@ -99,17 +96,17 @@ def reconstructions(subject: Subject) -> Section:
         else:
             panels.append(_scatter(column, original[observed, i], again[observed, i]))
     text = (
-        "Every row encoded and decoded. Numbers: one dot a row, its value and what comes back; on the grey line a "
-        "column is kept exactly, and R² is the share of its variance that is kept. Axes leave out the outermost 0.5 % "
-        "of the values at each end. What comes back is the mean of p(x|z), which a long tail pulls to its side."
+        "Each row is encoded and decoded. Numbers: each dot is a row, its value and the reconstruction, which is the "
+        "mean of p(x|z); on the grey line both are equal, and R² is the share of the column's variance that is kept. A "
+        "long tail pulls means to its side. Axes leave out the outermost 0.5 % of the values at each end."
     )
     if any(column.outputs_codes for column in table.outer):
         text += (
-            " Levels: each line is a level of the data, the squares are the shares of its rows, in percent, that come "
-            "back as each level; a dark diagonal is good."
+            " Levels: each line is a level of the data, and each square the percentage of its rows that are "
+            "reconstructed as a level; the diagonal should be dark."
         )
     if np.isnan(original).any():
-        text += " Cells that are missing are left out."
+        text += " Missing cells are left out."
     body = how(text) + grid(panels, "small") + _hidden(table)
     return Section("reconstructions", "Originals and reconstructions", body)
 
@@ -117,7 +114,7 @@ def reconstructions(subject: Subject) -> Section:
 def _hidden(table: Table, how_chosen: str = "") -> str:
     if len(table.outer) <= SHOWN:
         return ""
-    return note(f"Shown are {SHOWN} of {len(table.outer):,} columns: {how_chosen or 'the first'}.")
+    return note(f"{SHOWN} of {len(table.outer):,} columns are shown: {how_chosen or 'the first'}.")
 
 
 def _scatter(column: Column, original: np.ndarray, again: np.ndarray) -> str:
@@ -135,13 +132,13 @@ def _confusion(column: Column, original: np.ndarray, again: np.ndarray) -> str:
     shares = np.where(totals > 0, counts / np.maximum(totals, 1), np.nan)
     hits = float((original == again.round()).mean())
     most = float(np.unique(original, return_counts=True)[1].max()) / len(original)
-    small = f"{charts.share(hits)} come back; the most frequent level: {charts.share(most)}"
-    svg = charts.heat(shares, names, names, f"levels of {column.name} that come back", y_name="original",
+    small = f"{charts.share(hits)} correct; the most frequent level alone: {charts.share(most)}"
+    svg = charts.heat(shares, names, names, f"reconstructed levels of {column.name}", y_name="original",
                       x_name="reconstruction", percent=True)  # fmt: skip
     return panel(column.name, svg, small)
 
 
-# Samples beside the data
+# Samples and data
 
 
 def drawn_rows(subject: Subject, drawn: np.ndarray) -> np.ndarray:
@@ -151,13 +148,13 @@ def drawn_rows(subject: Subject, drawn: np.ndarray) -> np.ndarray:
 
 
 def samples(subject: Subject) -> Section:
-    """The posterior predictive check: the distribution of every column in data and samples, the farthest first."""
+    """The posterior predictive check: the distribution of each column in data and samples, the worst match first."""
     if not subject.has_prior:
         return _check(subject, subject.decode(subject.normal_codes(SAMPLES)), NORMAL_CODES, "Decoded random codes")
-    text = "Rows drawn from the model: codes from the prior, decoded, with the noise of p(x|z). "
+    text = "Rows drawn from the model: codes from the prior, decoded with the noise of p(x|z). "
     if table_of(subject).conditions:
         text += "The conditions are those of the data. "
-    return _check(subject, subject.sample(SAMPLES, mean=False), text, "Samples beside the data")
+    return _check(subject, subject.sample(SAMPLES, mean=False), text, "Samples and data")
 
 
 def _check(subject: Subject, values: np.ndarray, text: str, title: str) -> Section:
@@ -170,22 +167,21 @@ def _check(subject: Subject, values: np.ndarray, text: str, title: str) -> Secti
     has_data = any(len(each.data) for each in every)
     if has_data:
         text += (
-            "Each panel is one column: the samples (blue) should follow the data (grey). Columns that match worst come "
-            "first. KS is the Kolmogorov–Smirnov distance, the largest difference between the two distribution "
-            "functions; TV, for levels, is the total variation distance, the share of rows that would have to change "
-            "their level. Both are 0 for the same distribution and at most 1, and “within chance” unless larger "
-            f"than in all of {SPLITS} random splits of data and samples together (of {SPLITS + 1} columns that match, "
-            "about one is larger by chance)."
+            "Each panel is a column: samples (blue) should follow the data (grey). The worst match comes first. KS is "
+            "the Kolmogorov–Smirnov distance, the largest difference between the two distribution functions. TV, for "
+            "levels, is the total variation distance, the share of rows that would have to change their level. Both "
+            "are 0 for equal distributions and at most 1. A distance is “more than chance” where it exceeds those of "
+            f"{SPLITS} random splits of data and samples together (about one in {SPLITS + 1} columns that match does)."
         )
     else:
-        text += " Without data there is nothing to hold the samples against."
+        text += " Without data there is nothing to compare the samples with."
     if has_data and np.isnan(data).any():
         text += (
-            f" Only observed cells are compared, and samples are complete rows: {_absence(subject)}. Where cells are "
-            "missing for what they hold, the two may differ with reason."
+            f" Observed cells are compared with complete samples: {_absence(subject)}. Where cells are missing because "
+            "of their values, the two differ for that reason."
         )
     lead = _lead(shown) if has_data else ""
-    which = "those that match worst" if has_data else ""
+    which = "the worst matches" if has_data else ""
     body = _fidelity(subject) + how(text) + lead + beside(has_data) + grid(map(_marginal, shown), "small")
     return Section("samples", title, body + _hidden(schema, which))
 
@@ -198,19 +194,19 @@ def _lead(shown: list[MarginalComparison]) -> str:
 
 
 def _fidelity(subject: Subject) -> str:
-    """The figures of samples next to those of held-out rows and of the oracle, where they were made."""
+    """The figures of samples, held-out rows and the oracle, where the evaluation has them."""
     samples = None if subject.evaluation is None else subject.evaluation.samples
     if samples is None:
         return ""
     head, *rows = ([esc(cell) for cell in row] for row in samples.table())
     metric = next(iter(samples.usefulness), "none").replace("_", " ")
     text = (
-        "How far rows are from those that the model was fitted to. Held-out rows are the floor: real rows that the "
-        "model has not seen. The oracle draws from p(x|z) at the codes of real rows: what it lacks is the likelihood's "
-        "fault, and what samples lack beyond it is that of the density that codes are drawn from. Shape and trend: "
-        "mean errors of columns and of pairs. Logistic and trees: how well a classifier tells the rows from real ones "
-        f"(AUROC, 0.5 is best). Usefulness: {metric} on held-out rows after training on these rows. Closer: share "
-        "nearer to a training row than held-out rows are (0.5 is best; more is copying)."
+        "How rows differ from training rows. Held-out rows are the best possible: real rows that the model has not "
+        "seen. The oracle draws from p(x|z) at the codes of real rows: its errors are due to the likelihood, and "
+        "further errors of samples to the density of the codes. Shape and trend: mean errors of columns and of pairs "
+        "of columns. Logistic and trees: how well a classifier tells the rows from real ones (AUROC, 0.5 is best). "
+        f"Usefulness: {metric} on held-out rows of a model trained on these rows. Closer: the share of rows nearer to "
+        "a training row than held-out rows are (0.5 is best; more means copying)."
     )
     return how(text) + data_table(head, map(line, rows))
 
@@ -230,7 +226,7 @@ def _marginal(each: MarginalComparison) -> str:
     axis = charts.Axis.of(column, both[0][0])
     outside = float(((each.drawn < axis.low) | (each.drawn > axis.high)).mean())
     if outside > 0.03:
-        small += f"; {charts.share(outside)} of samples lie outside"
+        small += f"; {charts.share(outside)} of samples outside the axis"
     return panel(column.name, charts.distribution(axis, both, label), small)
 
 
@@ -238,12 +234,12 @@ def _marginal(each: MarginalComparison) -> str:
 
 
 def dependence(subject: Subject) -> Section:
-    """Association of every pair of columns in the data beside that in the samples."""
+    """The association of each pair of columns, in the data and in the samples."""
     table = table_of(subject)
     if len(table.outer) < 2:
         raise LeftOut("Pairs of columns need two columns.")
     if not subject.has_prior:
-        raise LeftOut("An autoencoder has no samples whose pairs of columns could be compared.")
+        raise LeftOut("An autoencoder has no samples to compare.")
     names = [column.name for column in table.outer[:PAIRED]]
     data, drawn = subject.shown, drawn_rows(subject, subject.sample(SAMPLES, mean=False))
     half = np.random.default_rng([subject.run.settings.seed, Key.REPORT_HALVES]).permutation(len(data))
@@ -252,15 +248,15 @@ def dependence(subject: Subject) -> Section:
     upper = np.triu_indices(len(names), 1)
     known = np.isfinite(real[upper])
     if not known.any():
-        raise LeftOut("No two columns vary together in these rows, so there is no association to show.")
+        raise LeftOut("No two columns vary in the same rows, so there is no association to show.")
     model = np.where(np.isfinite(real), np.nan_to_num(model), np.nan)
     apart = np.abs(model - real)[upper]
     error, chance = float(np.nanmean(apart)), np.nan_to_num(np.abs(first - second)[upper][known]).mean()
     text = (
-        "How strongly columns go together: |rank correlation| of two numbers, the correlation ratio of a number and a "
-        "column of levels, Cramér's V of two columns of levels; 0 is none, 1 is complete. The two maps should look "
+        "The association of two columns: |rank correlation| of two numbers, the correlation ratio of a number and a "
+        "column of levels, Cramér's V of two columns of levels. 0 is none, 1 is complete. The two maps should look "
         f"alike. Mean absolute difference: <b>{number(error, '.3f')}</b> over {int(known.sum())} pairs (between two "
-        f"random halves of these rows: {number(float(chance), '.3f')})."
+        f"random halves of the data: {number(float(chance), '.3f')})."
     )
     panels = [
         panel(title, f'<div class="wide">{charts.heat(values, names, names, f"associations, {title}")}</div>')
@@ -272,7 +268,7 @@ def dependence(subject: Subject) -> Section:
         f"the data, {number(float(model[upper][k]), '.2f')} in the samples" for k in worst
     ]  # fmt: skip
     lead = how("Farthest apart: " + "; ".join(told) + ".") if told else ""
-    more = note(f"Shown are the first {PAIRED} of {len(table.outer):,} columns.") if len(table.outer) > PAIRED else ""
+    more = note(f"The first {PAIRED} of {len(table.outer):,} columns are shown.") if len(table.outer) > PAIRED else ""
     return Section("dependence", "Pairs of columns", how(text) + lead + grid(panels, "two") + more)
 
 

@@ -1,4 +1,4 @@
-"""Walks through the latent space: each active dimension moved, and straight lines between codes."""
+"""Walks through the latent space: along each active dimension, and straight lines between codes."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ MOVERS = 4  # columns drawn in one panel
 
 
 def traversals(subject: Subject) -> Section:
-    """Each active dimension moved from -3 to 3 with the others at the centre."""
+    """Walks along each active dimension from -3 to 3, with the others at the centre."""
     active, inactive = subject.dimensions
     if not active:
-        raise LeftOut("No latent dimension is active, so there is nothing to move.")
+        raise LeftOut("No latent dimension is active.")
     center, unit = subject.walk
     steps = torch.linspace(-3, 3, 11 if subject.is_image else 25)
     shown = active[:STRIPS]
@@ -51,7 +51,7 @@ def traversals(subject: Subject) -> Section:
 
 
 def _read(subject: Subject, shown: int) -> str:
-    """What moves, in which order and units."""
+    """What moves, in which order and unit, in words."""
     whose, active = "the codes", len(subject.dimensions[0])
     if subject.prior_moments is not None and not subject.is_projected:
         whose = "the prior"
@@ -59,13 +59,13 @@ def _read(subject: Subject, shown: int) -> str:
         whose = "the codes (an autoencoder has no prior)"
     order = "rate" if subject.rates is not None else "the variance of the codes"
     text = (
-        f"One latent dimension moves from −3 to 3 standard deviations of {whose}, the others stay at the centre: what "
-        f"this dimension has learned to mean. Ordered by {order}. "
+        f"One latent dimension moves from −3 to 3 standard deviations of {whose}, and the others stay at the centre, "
+        f"which shows the meaning of this dimension. Dimensions are ordered by {order}. "
     )
     if active > shown:
-        text += f"Shown are {shown} of {active} active dimensions. "
+        text += f"{shown} of {active} active dimensions are shown. "
     if subject.is_projected:
-        text += "Each code is brought to the nearest point of the space that the prior lives on. "
+        text += "Each code is moved to the nearest point of the space of the prior. "
     return text
 
 
@@ -81,8 +81,8 @@ def _traversal_strip(subject: Subject, dim: int, values: np.ndarray) -> str:
 def _moves(
     subject: Subject, title: str, values: np.ndarray, x: np.ndarray, x_name: str, ticks: Mapping[float, str], small: str
 ) -> str:
-    """A panel of the columns that change most along a walk, in standard deviations of the data where there is data; of
-    a table also the levels that change."""
+    """A panel of the columns that change most along a walk, in standard deviations of the data where there are data;
+    for a table, also the levels that change."""
     if subject.is_sequence:
         return sequences.moves(subject, title, values, small)
     scaled, after = _scaled(subject, values), ""
@@ -99,7 +99,7 @@ def _moves(
 
 
 def _scaled(subject: Subject, values: np.ndarray) -> np.ndarray:
-    """Columns in their standard deviations from their means; levels, which have none, are NaN."""
+    """Columns as distances from their means in standard deviations; NaN for levels."""
     if isinstance(subject.schema, Table):
         with np.errstate(divide="ignore", invalid="ignore"):
             columns = [np.full(len(values), np.nan) if column.outputs_codes else column.seen(values[:, i])
@@ -111,7 +111,7 @@ def _scaled(subject: Subject, values: np.ndarray) -> np.ndarray:
 
 
 def _levels(table: Table, values: np.ndarray, x: np.ndarray) -> str:
-    """The levels that columns pass through along a walk, those that change most often first (HTML)."""
+    """The levels of columns along a walk, the column that changes most often first (HTML)."""
     lines = []
     for i, column in enumerate(table.outer):
         if not column.outputs_codes:
@@ -128,18 +128,20 @@ def _levels(table: Table, values: np.ndarray, x: np.ndarray) -> str:
 
 
 def _units(subject: Subject) -> str:
-    """How walks are drawn, in words (HTML)."""
+    """The units of walks, in words (HTML)."""
     given = "" if subject.c is None else " The conditions are those of one row throughout."
     if subject.is_sequence:
-        return " Drawn is the channel that changes most, from dark (start) to light (end)." + given
-    text = f" Drawn are the {MOVERS} columns that change most, each in its own standard deviations from its mean"
+        return " The channel that changes most is drawn, from dark (start) to light (end)." + given
+    text = (
+        f" The {MOVERS} columns that change most are drawn, each as its distance from the mean in standard deviations"
+    )
     if not isinstance(subject.schema, Table):
         return text + "." + given
     if any(column.kind in LOGARITHMIC for column in subject.schema.outer):
-        text += ", those of its logarithm where it is positive or a count"
+        text += ", of its logarithm where it is positive or a count"
     text += "."
     if any(column.outputs_codes for column in subject.schema.outer):
-        text += " Columns of levels are told in words: the most probable level, and in brackets where it changes."
+        text += " Columns of levels are given in words: the most probable level, and in brackets where it changes."
     return text + given
 
 
@@ -149,8 +151,8 @@ def interpolations(subject: Subject) -> Section:
     lines: Tensor = interpolate(subject.codes[pairs[:, 0]], subject.codes[pairs[:, 1]])
     decoded = [subject.decode(lines[:, i]) for i in range(len(pairs))]
     text = (
-        "A straight line between the codes of two rows, decoded step by step. In a regular latent space every step "
-        "looks like data and none jumps."
+        "A straight line between the codes of two rows, decoded step by step. In a regular latent space each step "
+        "looks like data, and no step is a jump."
     )
     if subject.is_image:
         rows = []
@@ -158,7 +160,7 @@ def interpolations(subject: Subject) -> Section:
             ends = subject.shown[[first, second]]
             images = subject.pixels(np.concatenate([ends[:1], values, ends[1:]]))
             rows.append(pixels.strip_row(images, "interpolation", breaks=(0, len(images) - 2)))
-        text += " The images set apart at both ends are the originals."
+        text += " The images at both ends, set apart, are the originals."
         return Section("interpolations", "Interpolations", how(text) + "".join(rows))
     panels = []
     for (first, second), values in zip(pairs, decoded):

@@ -1,4 +1,4 @@
-"""What a run is, how it comes about, and what is made of it."""
+"""Runs: fitting one, keeping it in a folder, and what can be made with it."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""PCA, autoencoder and VAE side by side: same data, same dimensions, same metrics."""
+"""Compare PCA, autoencoder and VAE: same data, same dimensions, same metrics."""
 
 from __future__ import annotations
 
@@ -39,18 +39,23 @@ from latens.tensors import trees
 from latens.tensors.randomness import Key, seeded
 from latens.training import Progress, Settings
 
-SAMPLED = 4000  # codes drawn from the prior, or from what stands for it
+SAMPLED = 4000  # codes drawn from the prior, or from a density in its place
 
 
 @dataclass
 class Row:
     """One model at one dimension, measured on held-out rows.
 
-    ``rmse``: of reconstructions, data's units; ``relative_rmse``: in units of the training data's standard deviation, a
-    column at a time where columns have units of their own. ``nll``: nats a datum (None where there is no density); for
-    the VAE by importance weighting, ``minus_elbo`` its bound. ``energy``: how far codes are from what is sampled, in
-    units of the sampled distribution's spread, with ``energy_null``/``energy_null_high`` for two samples of one
-    distribution. ``roughness`` and ``midpoint`` of decoded straight lines between codes (1 is best).
+    Attributes:
+        rmse: of reconstructions, in the units of the data.
+        relative_rmse: the same in standard deviations of the training data, column by column where columns have units
+            of their own.
+        nll: nats per row, by importance weighting for a VAE; None where there is no density.
+        minus_elbo: nats per row, an upper bound on -ln p(x).
+        energy: energy distance between codes and sampled codes, in units of the sampled distribution's spread.
+        energy_null, energy_null_high: the same, mean and 95 % quantile, between two samples of one distribution.
+        energy_fitted: ``energy`` of codes shifted and scaled to mean 0 and covariance I.
+        roughness, midpoint: of decoded straight lines between codes; 1 is best.
     """
 
     model: str
@@ -71,12 +76,15 @@ class Row:
 
 @dataclass
 class DensityRow:
-    """What codes are drawn from, for one model at one dimension: its prior, or a density fitted to codes of training
-    rows.
+    """A source of codes for one model at one dimension: its prior, or a density fitted to codes of training rows.
 
-    ``energy``: energy distance between codes of held-out rows, z ~ q(z|x), and codes drawn. ``data_energy``: between
-    held-out rows and decoded drawn codes (the mean of p(x|z)), in units of the training data's standard deviation.
-    Each with ``*_null``, the same between two sets of what is drawn. ``held_out``: mean ln p of codes, nats.
+    Attributes:
+        energy: energy distance between codes of held-out rows, z ~ q(z|x), and drawn codes.
+        data_energy: energy distance between held-out rows and decoded drawn codes (the mean of p(x|z)), in standard
+            deviations of the training data.
+        energy_null, data_energy_null: the same between two sets of draws.
+        held_out: mean ln p of the codes of held-out rows, nats.
+        seconds: time of the fit.
     """
 
     model: str
@@ -92,7 +100,7 @@ class DensityRow:
 
 @dataclass
 class Side:
-    """What the report shows of one model: codes of held-out rows, decoded random codes, reconstructions, lines."""
+    """The pictures of one model in a report: codes of held-out rows, decoded random codes, reconstructions, lines."""
 
     model: str
     latent_dim: int
@@ -105,7 +113,7 @@ class Side:
 
 @dataclass
 class Comparison:
-    """Rows of figures, and for the report the pictures of the models (``sides``, data in the user's layout)."""
+    """Rows of figures, and pictures of the models for the report (``sides``, in the layout of the data)."""
 
     rows: list[Row]
     sides: list[Side]
@@ -116,27 +124,29 @@ class Comparison:
     densities: list[DensityRow] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
+        """The figures as JSON's types."""
         found = {"rows": [asdict(row) for row in self.rows], "notes": self.notes}
         return found | ({"densities": [asdict(row) for row in self.densities]} if self.densities else {})
 
 
 NOTES = [
-    "rmse: reconstruction of held-out rows from their codes, in the data's units; relative: over the standard "
-    "deviation of the data (of each column, where columns have units of their own).",
-    "energy: energy distance between codes of held-out rows, z ~ q(z|x), and what is sampled, z ~ N(0, I) or a prior "
-    "of another kind; null: the same between two sets of samples; fitted: from N(0, I), once the codes have been moved "
-    "and scaled to mean 0 and covariance I, which keeps their shape. Nothing in an autoencoder pulls its codes to "
-    "where samples are drawn.",
-    "roughness: largest over mean step along decoded straight lines between codes (1 is even); midpoint: distance of "
-    "their midpoints to the nearest training row, over that of held-out rows (near 1 looks like data).",
-    "nll: PCA as probabilistic PCA; for whole-number data its density of x + u, u in [0, 1), whose -ln is an upper "
-    "bound on the discrete one.",
+    "rmse: error of held-out rows reconstructed from their codes, in the units of the data; relative: divided by the "
+    "standard deviation of the data (of each column, where columns have units of their own).",
+    "energy: energy distance between codes of held-out rows, z ~ q(z|x), and sampled codes, z ~ N(0, I) or another "
+    "prior; null: the same between two samples; fitted: distance to N(0, I) after the codes are shifted and scaled to "
+    "mean 0 and covariance I, which keeps their shape. Nothing in an autoencoder pulls its codes to where samples are "
+    "drawn.",
+    "roughness: largest step divided by mean step along decoded straight lines between codes (1 is even); midpoint: "
+    "distance of their midpoints to the nearest training row, divided by that of held-out rows (near 1 looks like "
+    "data).",
+    "nll: PCA as probabilistic PCA; for whole-number data, of its density of x + u with u in [0, 1), an upper bound on "
+    "the discrete NLL.",
 ]  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
 class Bench:
-    """The rows in the user's form that all models are fitted to, and those that all are measured on."""
+    """The rows, in the user's form, that all models are fitted to (``x``) and measured on (``held_out``)."""
 
     x: np.ndarray
     held_out: np.ndarray
@@ -145,27 +155,30 @@ class Bench:
 
     @cached_property
     def train(self) -> Tensor:
+        """The training rows in the model's form, ``[N, *event]``."""
         return torch.from_numpy(self.schema.to_model(self.x))
 
     @cached_property
     def test(self) -> Tensor:
+        """The held-out rows in the model's form, ``[N, *event]``."""
         return torch.from_numpy(self.schema.to_model(self.held_out))
 
     @cached_property
     def units(self) -> tuple[Tensor, Tensor]:
-        """(shift, unit) of the data themselves: of counts too, which encoders see as logarithms."""
+        """(shift, unit) of the data, also for counts, whose logarithms the encoders see."""
         plain = replace(self.schema, kind="continuous") if self.schema.kind == "count" else self.schema
         return standardisation(DataInfo(plain, len(self.train), self.train))
 
     def user(self, values: Tensor) -> np.ndarray:
+        """Values of the model in the layout and units of the data."""
         return self.schema.to_user(values.numpy(), mean=True)
 
 
 @dataclass(frozen=True, eq=False)
 class Contender:
-    """A model on the bench: codes of the held-out rows, their means and draws z ~ q(z|x), and what it decodes them to.
+    """A model to compare: the codes of held-out rows (means, and draws z ~ q(z|x)) and their decoded rows.
 
-    ``dim``: what it is listed under; ``sampled``: codes from its prior, where that is not N(0, I).
+    ``dim`` is the dimension that it is listed under, ``sampled`` codes from its prior where that is not N(0, I).
     """
 
     name: str
@@ -186,10 +199,24 @@ def compare(
     options: dict[str, Any] | None = None, k: int = 100, densities: Sequence[str] = (),
     recipes: Sequence[str] = ("ae", "vae"), progress: Callable[[str], Progress] | None = None,
 ) -> Comparison:  # fmt: skip
-    """Fit PCA and ``recipes`` at each dimension and measure all on the same held-out rows (a fifth, at most 10,000,
-    unless given). With ``densities``, also sample each recipe through those that are for its codes, beside the prior.
-    ``options`` go to the recipes that have them. ``InputError`` for a recipe or density that there is not, for recipes
-    without codes or a latent dimension, and for a density that is for the codes of no recipe asked for.
+    """Fit PCA and ``recipes`` at each dimension, and measure all on the same held-out rows.
+
+    Args:
+        x: rows in the user's form, ``[N, *event]``.
+        schema: their schema.
+        latent_dims: dimensions to compare at.
+        settings: options of training.
+        held_out: rows to measure on; without them, a fifth of ``x``, at most 10,000 rows.
+        labels, held_out_labels: for the pictures, ``[N]``.
+        options: options of recipes; each recipe gets those that it has.
+        k: draws of the NLL.
+        densities: kinds of densities; each recipe is also sampled from those that fit its codes.
+        recipes: names of recipes.
+        progress: makes a bar from a title.
+
+    Raises:
+        InputError: an unknown recipe or density, a recipe without codes or a latent dimension, or a density that fits
+            the codes of no recipe.
     """
     unused = {kind for kind in densities if kind_of(kind)}
     _require_latent_dims(recipes)
@@ -197,7 +224,7 @@ def compare(
         kept, out = split_rows(len(x), min(0.2, 10_000 / len(x)), settings.seed + 1)
         x, held_out, held_out_labels = x[kept.numpy()], x[out.numpy()], None if labels is None else labels[out.numpy()]
     if len(held_out) < 4:
-        raise InputError(f"comparing needs at least 4 held-out rows, and there are {len(held_out)}: give more rows")
+        raise InputError(f"the number of held-out rows must be at least 4, got {len(held_out)}", "give more rows")
     bench = Bench(x, held_out, schema, settings.seed)
     found = Comparison([], [], held_out, held_out_labels, list(NOTES))
     for dim in latent_dims:
@@ -214,17 +241,17 @@ def compare(
             found.densities += _sampled_through(bench, run, contender, densities) if densities else []
             unused -= {row.density for row in found.densities}
         if unused:
-            said = ", ".join(recipes)
-            raise InputError(f"the density {min(unused)!r} is for the codes of none of the recipes asked for ({said})")
+            names = ", ".join(recipes)
+            raise InputError(f"the density {min(unused)!r} fits the codes of none of the recipes ({names})", "omit it")
     return found
 
 
 def _require_latent_dims(recipes: Sequence[str]) -> None:
     if not recipes:
-        raise InputError("there is no recipe to compare: name one, or several separated by commas")
+        raise InputError("there is no recipe to compare", "pass --recipes NAME,NAME")
     for name in recipes:
         if "latent_dim" not in recipe_options(find(name)):
-            raise InputError(f"the recipe {name!r} has no latent dimension to compare at")
+            raise InputError(f"the recipe {name!r} has no latent dimension to compare at", "name another")
 
 
 def _baseline(bench: Bench, dim: int) -> Contender:
@@ -256,11 +283,13 @@ def _fitted(bench: Bench, run: Run, dim: int, k: int, seconds: float) -> Contend
         drawn = codes(run.model, test, c, sample=True)
         prior: Any = getattr(run.model, "prior", None)
         if prior is None:
-            raise InputError(f"the recipe {run.name!r} has no one prior of its codes to compare with")
+            raise InputError(
+                f"the recipe {run.name!r} has no single prior of its codes to compare with", "name another"
+            )
         sampled = None if isinstance(prior, StandardNormal) else prior().sample(torch.Size((SAMPLED,)))
 
     def decoded(z: Tensor) -> Tensor:
-        """Codes of no row: with the library size in the middle, where there is one."""
+        """Decode codes that belong to no row, with the median library size where there is one."""
         middle = None if c is None else {name: values.median().expand(len(z)) for name, values in c.items()}
         return decode(run.model, z.float(), middle)
 
@@ -270,7 +299,7 @@ def _fitted(bench: Bench, run: Run, dim: int, k: int, seconds: float) -> Contend
 
 
 def _measure(found: Comparison, bench: Bench, model: Contender) -> None:
-    """The model's row of figures, and what the report shows of it."""
+    """Add the model's row of figures, and its pictures for the report."""
     with seeded(bench.seed, Key.COMPARE_SAMPLE):
         normal = torch.randn(SAMPLED, model.means.shape[1])
     sampled = normal if model.sampled is None else model.sampled.detach().cpu()
@@ -295,8 +324,7 @@ def _measure(found: Comparison, bench: Bench, model: Contender) -> None:
 
 
 def _sampled_through(bench: Bench, run: Run, model: Contender, densities: Sequence[str]) -> list[DensityRow]:
-    """Rows of the prior and of those densities that are for the codes, all against the same held-out rows and their
-    codes."""
+    """Rows for the prior and for those densities that fit the codes, all measured on the same held-out rows."""
     whole = codes_of(run.model, bench.train[:2])[1].levels is not None
     c, unit, found = Rows(bench.held_out, bench.schema).c, bench.units[1], []
     for kind in (PRIOR, *(kind for kind in densities if kind_of(kind).whole == whole)):
@@ -304,7 +332,9 @@ def _sampled_through(bench: Bench, run: Run, model: Contender, densities: Sequen
         with seeded(bench.seed, Key.COMPARE_SAMPLE):
             prior = run.model.prior().sample(torch.Size((SAMPLED,))) if fitted is None else None  # type: ignore[operator]
         z = fitted.draw(run.model, SAMPLED, bench.seed) if prior is None else prior  # type: ignore[union-attr]
-        given = None if c is None else trees.take(c, torch.arange(len(z)) % trees.rows(c))  # those of the rows, in turn
+        given = (
+            None if c is None else trees.take(c, torch.arange(len(z)) % trees.rows(c))
+        )  # the conditions of the rows, cyclically
         rows = [(each.double() / unit).flatten(1) for each in (bench.test, decode(run.model, z, given))]
         of_codes, of_data = (
             distance_from_sampled(*(each.double().numpy() for each in pair)) for pair in ((model.drawn, z), rows)
@@ -317,11 +347,12 @@ def _sampled_through(bench: Bench, run: Run, model: Contender, densities: Sequen
 
 
 def root_mean_square(values: Tensor) -> float:
+    """sqrt(mean(values^2))."""
     return float(values.square().mean().sqrt())
 
 
 def whitened(values: Tensor) -> np.ndarray:
-    """The rows shifted to mean 0 and transformed to covariance I (directions without spread stay at 0)."""
+    """The rows shifted and transformed to mean 0 and covariance I; directions without spread stay at 0."""
     centred = values.double() - values.double().mean(0)
     left, size, right = torch.linalg.svd(centred, full_matrices=False)
     keep = size > 1e-9 * size.max().clamp_min(1e-300)

@@ -1,4 +1,4 @@
-"""Fitting: from data to a run, with or without a folder, from the start or continued."""
+"""Fitting: from data to a run, new or continued, with or without a folder."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ from latens.training.diagnosis import left_out
 from latens.training.processes import check_device
 from latens.training.threads import is_small
 
-SAMPLE_ROWS, SAMPLE_CELLS = 20_000, 100_000_000  # of the sample that starting values are taken from
+SAMPLE_ROWS, SAMPLE_CELLS = 20_000, 100_000_000  # of the sample for starting values
 CONDITIONS_KEPT = 500  # rows of conditions that a run remembers
 
 
 @dataclass(frozen=True, eq=False)
 class ModelRows:
-    """Rows in the model's form, with their conditions, their weights, and the numbers by which the user knows them."""
+    """Rows in the model's form, with conditions, weights, and the row numbers that the user knows."""
 
     x: Tree
     c: Tree = None
@@ -55,28 +55,28 @@ class ModelRows:
         return trees.rows(self.x)
 
     def take(self, rows: Tensor) -> ModelRows:
-        """These rows: a copy of few, a view of many."""
+        """The selected rows: a copy where they are few, a view where they are many."""
         x = trees.map_tree(lambda leaf: some(leaf, rows), self.x)  # type: ignore[arg-type, return-value]
         return ModelRows(x, *(trees.take(tree, rows) for tree in (self.c, self.weight, self.numbers)))
 
     def called(self, numbers: Tensor) -> ModelRows:
-        """The same, where the rows that these were taken from have numbers of their own."""
+        """The same rows, numbered by ``numbers`` of the data that they were taken from."""
         return replace(self, numbers=numbers if self.numbers is None else numbers[self.numbers])
 
     def loader(self, batch_size: int, **options: Any) -> ArrayLoader:
-        """Batches of the rows; ``options`` as of the loader."""
+        """Batches of the rows; ``options`` are those of :class:`ArrayLoader`."""
         return ArrayLoader(self.x, self.c, self.weight, numbers=self.numbers, batch_size=batch_size, **options)
 
 
-Parts = tuple[ModelRows | Streamed, ModelRows | None]  # what is trained on, and the rows held out
+Parts = tuple[ModelRows | Streamed, ModelRows | None]  # (training rows, held-out rows)
 
 
 def execute(
     run: Run, train: ModelRows | Streamed, held: ModelRows | None = None, *, transform: Transform | None = None,
     progress: Progress | None = None,
 ) -> Run:  # fmt: skip
-    """Train a run that stands ready, in its folder if it has one, from its checkpoint if there is one. Rows on disk are
-    streamed, conditions and all."""
+    """Train a prepared run, in its folder if it has one, from its checkpoint if there is one. Rows on disk are
+    streamed, with their conditions."""
     processes = Processes(run.settings.device)
     with run.whole(), runs.at_work(run.folder) if run.folder and processes.is_main else nullcontext():
         trainer = _trainer(run, train, held, transform, progress, processes)
@@ -112,7 +112,7 @@ def _trainer(
 
 
 def _conclude(run: Run, trainer: Trainer) -> None:
-    """What the trainer found, as the run's."""
+    """Copy the results of the trainer to the run."""
     run.history = trainer.history
     kind = "averaged" if run.settings.average else "live"
     best = f"best ({kind} weights of epoch {trainer.best_epoch})"
@@ -149,13 +149,13 @@ def fit_recipe(
 
 
 def open_folder(run: Run, folder: str | Path) -> None:
-    """Take a new folder for the run; of several processes the main one makes it."""
+    """Create the folder of a run; of several processes, the main one does."""
     run.folder = Path(folder)
     Processes(run.settings.device).first(lambda: run.open_folder(folder))
 
 
 def start_from(run: Run, folder: str | Path) -> None:
-    """Take the starting weights from another run of the same shapes; ``InputError`` names the first that differs."""
+    """Start from the weights of another run; ``InputError`` names the first whose shape differs."""
     load_state(run.model, runs.weights(folder), f"the run {folder}")
     run.data["from"] = str(Path(folder).absolute())
 
@@ -165,7 +165,7 @@ def prepare(
     weight: np.ndarray | None = None, validation: float | str | Rows = "auto", split: Split | None = None,
     data: dict[str, Any] | None = None,
 ) -> tuple[Run, Parts]:  # fmt: skip
-    """The run before its first step, and the rows it trains on with those held out. Rows on disk come with theirs."""
+    """(the run before its first step, its training and held-out rows). A stream brings its own held-out rows."""
     check_device(settings.device)
     schema, given = rows.schema, rows.given
     train, held = _divided(rows, weight, validation, settings.seed, split)
@@ -180,7 +180,7 @@ def prepare(
     )  # fmt: skip
     info.choices["training"] = (
         f"{counted(settled.epochs, 'epoch')} of {counted(count // int(settled.batch_size), 'step')}, "
-        f"{counted(settled.batch_size, 'row')} a step; "
+        f"{counted(settled.batch_size, 'row')} per step; "
         + (f"{held_rows:,} rows held out for validation" if held_rows else "no validation rows")
     )
     run = Run(
@@ -193,14 +193,14 @@ def prepare(
     run.data |= _remembered(rows, sample)
     run.warnings = notes(rows, count, settings, info)
     if not held_rows:
-        run.warnings.append("no rows are held out: figures on the rows that were trained on flatter the model")
+        run.warnings.append("no rows are held out: figures are on training rows, which flatter the model")
     return run, (train, held)
 
 
 def _divided(
     rows: Rows | Streamed, weight: np.ndarray | None, validation: float | str | Rows, seed: int, split: Split | None
 ) -> Parts:
-    """The rows to train on, and those held out."""
+    """(training rows, held-out rows)."""
     if isinstance(rows, Streamed):
         apart = validation if isinstance(validation, Rows) else rows.held
         return rows, None if apart is None else ModelRows(apart.inside, apart.c)
@@ -213,7 +213,7 @@ def _divided(
 
 
 def _sample(rows: Rows | Streamed, train: ModelRows | Streamed, seed: int) -> ModelRows:
-    """The rows to train on, or some of many, that starting values are taken from; increasing."""
+    """Training rows, or an ordered sample where they are many, from which starting values are computed."""
     if isinstance(train, Streamed):
         return ModelRows(train.seen.inside, train.seen.c)
     count, cells = len(train), math.prod(rows.schema.shape)
@@ -222,8 +222,7 @@ def _sample(rows: Rows | Streamed, train: ModelRows | Streamed, seed: int) -> Mo
 
 
 def _remembered(rows: Rows | Streamed, sample: ModelRows) -> dict[str, Any]:
-    """What a run keeps of its rows: conditions, for which samples are drawn where nothing is said, and where cells are
-    missing."""
+    """What a run keeps of its rows: conditions, from which samples draw those not given, and the pattern of gaps."""
     found: dict[str, Any] = {}
     schema = rows.schema
     given = {name: values.double().flatten() for name, values in (sample.c or {}).items()}
@@ -242,29 +241,30 @@ def _remembered(rows: Rows | Streamed, sample: ModelRows) -> dict[str, Any]:
 
 
 def counted(number: int | str, noun: str) -> str:
+    """ "1 row", "2 rows"."""
     return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def notes(rows: Rows | Streamed, train: int, settings: Settings, info: DataInfo) -> list[str]:
-    """What a person should know of the data before trusting the fit."""
+    """Remarks about the data, to be read before the fit is trusted."""
     found, schema = list(info.warnings), info.schema
     if isinstance(schema, Table):
         found += [*_notes_of_columns(schema), *_notes_of_empty_rows(rows)]
     elif schema.constant:
         costs = "" if schema.is_discrete or schema.is_image or schema.kind == "count" else (
-            f"; they have no density, and another value costs ln({train + 2:,}) nats"
+            f"; another value costs ln({train + 2:,}) nats"
         )  # fmt: skip
-        found.append(
-            f"{len(schema.constant)} of {schema.columns} {'pixels' if schema.is_image else 'columns'} never vary: they "
-            f"are kept, and reproduced as they are{costs}"
-        )
+        count = len(schema.constant)
+        never, kept = ("never varies", "it is") if count == 1 else ("never vary", "they are")
+        noun = "pixels" if schema.is_image else "columns"
+        found.append(f"{count} of {schema.columns} {noun} {never}: {kept} kept and reproduced as is{costs}")
     if settings.batch_size != "auto" and int(settings.batch_size) > train:
         found.append(f"batch_size {settings.batch_size} is more than the {train} rows: batches shrink to {train}")
     return found
 
 
 def _notes_of_columns(schema: Table) -> list[str]:
-    """Which columns are left out, and what else was seen of them."""
+    """Remarks about columns: those left out, and what else was seen."""
     found = []
     left = [f for f in schema.fields if f.kind in ("identifier", "text")]
     for f in left[:10]:
@@ -276,38 +276,40 @@ def _notes_of_columns(schema: Table) -> list[str]:
         found.append(f"{more} {'is' if len(left) == 11 else 'are'} left out as identifiers or text")
     found += [field.remark for field in schema.fields if field.remark]
     if gone := [repr(f.name) for f in schema.fields if f.kind == "missing"]:
-        found.append(f"column{'s' * (len(gone) > 1)} {listed(gone)} without a single value: left empty")
+        columns, have = ("columns", "have no value and are") if len(gone) > 1 else ("column", "has no value and is")
+        found.append(f"{columns} {listed(gone)} {have} left empty")
     return found
 
 
 def _notes_of_empty_rows(rows: Rows | Streamed) -> list[str]:
     seen, of = (rows.seen, f" of {len(rows.seen):,} looked at") if isinstance(rows, Streamed) else (rows, "")
     empty = int(seen.inside.isnan().all(1).sum()) if isinstance(seen.inside, Tensor) else 0
-    have = "have" if empty > 1 else "has"
-    return [f"{empty:,} row{'s' * (empty > 1)}{of} {have} no observed cell: they say nothing"] if empty else []
+    have, add = ("have", "add") if empty > 1 else ("has", "adds")
+    note = f"{empty:,} row{'s' * (empty > 1)}{of} {have} no observed cell and {add} no information"
+    return [note] if empty else []
 
 
 def check_weights(weight: np.ndarray | None, rows: int) -> None:
-    """``InputError`` unless there is one finite, non-negative weight a row and a positive one among them."""
+    """``InputError`` unless each row has a finite, non-negative weight, and one is positive."""
     if weight is None:
         return
     if weight.shape != (rows,):
-        raise InputError(f"sample_weight must have one number a row ({rows}), got shape {list(weight.shape)}")
+        raise InputError(f"sample_weight must be one number per row, [{rows}], got shape {list(weight.shape)}")
     bad = ~(np.isfinite(weight) & (weight >= 0))
     if bad.any():
         row = int(bad.argmax())
         raise InputError(
-            f"sample_weight must be finite and non-negative, and that of row {row} (counted from 0) is {weight[row]:g}"
+            f"sample_weight must be finite and non-negative, got {weight[row]:g} in row {row} (counted from 0)"
         )
     if not (weight > 0).any():
-        raise InputError("sample_weight must be not all zero: give at least one row a positive weight")
+        raise InputError("all of sample_weight is zero", "give at least one row a positive weight")
 
 
 def reopen(
     folder: str | Path, record: dict[str, Any], rows: Rows | Streamed, validation: float | str | Rows, *,
     recipe: str | None = None, weight: np.ndarray | None = None, split: Split | None = None,
 ) -> tuple[Run, Parts]:  # fmt: skip
-    """An interrupted run and its rows, ready to be continued to the numbers it would have had."""
+    """(an interrupted run, its rows), ready to continue; the result is that of an uninterrupted run."""
     ready = runs.build(record, recipe)
     assert ready.recipe is not None
     run, parts = prepare(

@@ -1,7 +1,7 @@
-"""Which cells of a table are missing, given the values of the row: a tree for each column that has gaps.
+"""Which cells of a table are missing, given the values of the row: a classification tree for each column with gaps.
 
-A tree of the rows that a model is fitted to has leaves that are wholly missing or wholly observed where gaps are
-structural (no dose without the drug), and elsewhere the share of missing cells (Breiman et al. 1984).
+Where gaps are structural (no dose without the drug) the leaves of a tree are wholly missing or wholly observed; others
+hold the share of missing cells (Breiman et al. 1984).
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ _ABSENT = -1e30  # stands for a missing value
 
 
 def learned(names: tuple[str, ...], x: np.ndarray, given: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
-    """The trees, in the order in which they are drawn, as plain values for a record.
+    """The trees, as plain values, in the order in which gaps are drawn.
+
+    A tree sees the values and gaps of conditions, of complete columns, and of columns drawn before its own: those
+    ``LOOKED_AT`` columns whose values or gaps correlate most with its own gaps.
 
     Args:
-        names: of the columns of x. x: ``[N, D]`` numbers and codes, NaN where missing. given: conditions, ``[N]`` each.
-
-    Each sees the values and gaps of conditions, of complete columns, and of columns drawn before it: the ``LOOKED_AT``
-    whose values or gaps go with its own gaps most.
+        names: the columns of x.
+        x: numbers and codes, ``[N, D]``, NaN where missing.
+        given: conditions, ``[N]`` each.
 
     >>> x = np.array([[0, 5.0], [1, np.nan]] * 40)
     >>> learned(("drug", "dose"), x, {})[0]["share"]
@@ -65,7 +67,7 @@ def learned(names: tuple[str, ...], x: np.ndarray, given: Mapping[str, np.ndarra
 
 
 def _nearest(values: np.ndarray, holes: np.ndarray, own: np.ndarray, seen: list[int]) -> list[int]:
-    """Those of the columns ``seen`` whose values or gaps correlate most with own gaps."""
+    """The columns among ``seen`` whose values or gaps correlate most with a column's own gaps."""
     if len(seen) <= LOOKED_AT:
         return list(seen)
     centred = own - own.mean()
@@ -83,7 +85,7 @@ def _nearest(values: np.ndarray, holes: np.ndarray, own: np.ndarray, seen: list[
 def drawn(
     trees: list[dict[str, Any]], names: tuple[str, ...], x: np.ndarray, given: Mapping[str, np.ndarray], seed: int
 ) -> np.ndarray:
-    """``x`` ``[N, D]`` with NaN in the cells that are drawn to be missing."""
+    """``x``, ``[N, D]``, with NaN in cells drawn to be missing."""
     x, random = np.array(x, dtype=np.float64), np.random.default_rng([seed % 2**63, Key.GAPS])
     columns = {name: x[:, j] for j, name in enumerate(names)} | {k: np.asarray(v, float) for k, v in given.items()}
     for tree in trees:

@@ -1,4 +1,4 @@
-"""Missing cells of the user's rows filled: observed cells, and columns that are not modelled, stay as they are."""
+"""Fill missing cells of the user's rows; observed cells and columns that are not modelled are unchanged."""
 
 from __future__ import annotations
 
@@ -19,16 +19,22 @@ from latens.runs.record import Run
 from latens.schema import Table
 from latens.schema.cells import is_empty, listed
 
-SWEEPS, CHAINS = 10, 100  # for a model that was fitted to complete rows: rounds of completion, and draws at most
+SWEEPS, CHAINS = 10, 100  # for a model fitted to complete rows: rounds of completion, and the most draws
 
 
 @dataclass(frozen=True)
 class Imputed:
-    """``filled``: the rows in the user's form; ``draws``: as many filled copies as were asked for; ``spread``: an arrow
-    table of the modelled columns with the standard deviation of each cell that was filled (of levels: the probability
-    of all others), null where it was observed; ``missing``: cells filled in each column, constant ones included. What
-    holds a level that the model never saw is observed, and stays as it is. ``left``: cells of columns that are not
-    modelled and stay missing.
+    """Rows with their missing cells filled.
+
+    A cell with a level that the model never saw is observed, and unchanged.
+
+    Attributes:
+        filled: the rows in the user's form.
+        draws: filled copies, as many as were asked for.
+        spread: an arrow table of the modelled columns with the standard deviation of each filled cell (for a level, the
+            probability of all others); null where the cell was observed.
+        missing: {column: cells filled}, constant columns included.
+        left: {column: cells that stay missing}, of columns that are not modelled.
     """
 
     filled: Any
@@ -38,17 +44,15 @@ class Imputed:
     left: dict[str, int] = field(default_factory=dict)
 
 
-def impute(
-    run: Run, rows: Rows, *, k: int = 1000, draws: int = 0, seed: int = 0, first_row: int = 0
-) -> Imputed:
-    """Fill the missing cells of rows; see :func:`latens.evaluation.impute`. Arrays of one kind of values have none."""
+def impute(run: Run, rows: Rows, *, k: int = 1000, draws: int = 0, seed: int = 0, first_row: int = 0) -> Imputed:
+    """Fill the missing cells of rows; see :func:`latens.evaluation.impute`. Arrays have none."""
     if not isinstance(rows.schema, Table):
         require_memory(draws * len(rows), rows.schema.columns, f"{draws:,} filled copies")
         x = rows.in_order(rows.x[:].numpy() if isinstance(rows.x, Lazy) else rows.x)
         return Imputed(x, [x] * draws, None, {})
     sweeps = 0 if any(column.missing for column in rows.schema.modelled) else SWEEPS
     k = min(k, CHAINS) if sweeps else k
-    require_memory(k, rows.schema.columns, f"{k:,} draws of a row (--k)")
+    require_memory(k, rows.schema.columns, f"{k:,} draws per row (--k)")
     require_memory(draws * len(rows), rows.schema.columns, f"{draws:,} filled copies")
     found = evaluation.impute(
         run.model, rows.inside, rows.c, k=k, draws=draws, sweeps=sweeps, seed=seed, first_row=first_row
@@ -64,7 +68,7 @@ def impute(
 
 
 def notes(filled: dict[str, int], unknown: dict[str, int], left: dict[str, int]) -> list[str]:
-    """What a person should know of cells that were not filled."""
+    """Remarks about cells that were not filled."""
     found = []
     if left:
         many, count = len(left) > 1, sum(left.values())
@@ -72,12 +76,12 @@ def notes(filled: dict[str, int], unknown: dict[str, int], left: dict[str, int])
             f"column{'s' * many} {listed(list(map(repr, left)), 5)} {'are' if many else 'is'} not modelled: {count:,} "
             f"missing cell{'s' * (count > 1)} of {'them' if many else 'it'} stay{'s' * (count == 1)} missing"
         )
-    found += [f"column {name!r}: levels that were never seen in fitting are kept as they are" for name in unknown]
-    return found + ([] if any(filled.values()) else ["no cell is missing: the rows are written as they are"])
+    found += [f"column {name!r}: levels not seen in fitting are unchanged" for name in unknown]
+    return found + ([] if any(filled.values()) else ["no cell is missing: the rows are written unchanged"])
 
 
 def numbered(table: Any, number: int) -> Any:
-    """A filled copy with its number in the first column, called :func:`copy_column`; a row index stays before it."""
+    """A filled copy with its number in the first column, named by :func:`copy_column`; a row index stays before it."""
     import pyarrow as pa
 
     place, name = len(index_names(table.schema)), copy_column(table.column_names)
@@ -85,7 +89,7 @@ def numbered(table: Any, number: int) -> Any:
 
 
 def copy_column(names: Sequence[str]) -> str:
-    """"imputation", or with a number behind it where columns are called so already.
+    """The name "imputation", with a number appended where a column has it already.
 
     >>> copy_column(["a"]), copy_column(["imputation", "imputation_2"])
     ('imputation', 'imputation_3')
@@ -95,15 +99,15 @@ def copy_column(names: Sequence[str]) -> str:
 
 
 def copy_notes(names: Sequence[str]) -> list[str]:
-    """A sentence where the column of the copy's number could not have its usual name."""
+    """A remark where the column for the copy's number could not have its usual name."""
     taken = copy_column(names)
     if taken == "imputation":
         return []
-    return [f"the data have a column 'imputation' of their own: the number of the copy is in {taken!r}"]
+    return [f"the data have a column 'imputation': the number of the copy is in the column {taken!r}"]
 
 
 def _filled(rows: Rows, values: np.ndarray) -> Any:
-    """The table with null cells replaced by those of ``values``; a level that the model never saw is no null."""
+    """The table with null cells replaced by those of ``values``; a level that the model never saw is not null."""
     import pyarrow as pa
 
     assert isinstance(rows.schema, Table)
@@ -120,7 +124,7 @@ def _filled(rows: Rows, values: np.ndarray) -> Any:
 
 
 def _coalesced(decoded: Any, cells: Any) -> Any:
-    """Cells in the type they came in, null ones from those that the column's numbers are decoded to."""
+    """Cells in their own type, null ones replaced by the decoded values."""
     import pyarrow as pa
     from pyarrow import compute as pc
 
@@ -142,7 +146,7 @@ def _coalesced(decoded: Any, cells: Any) -> Any:
 
 
 def _as_dictionary(values: Any, type: Any, cells: Any) -> Any:
-    """Values as a dictionary whose levels are those of the cells, in their order, and then further ones."""
+    """Values as a dictionary array whose levels are those of the cells, in their order, followed by new ones."""
     import pyarrow as pa
     from pyarrow import compute as pc
 

@@ -1,4 +1,4 @@
-"""From codes and numbers back to rows in the user's form: samples for given conditions, and decoded codes."""
+"""From codes and numbers back to rows in the user's form: samples, with conditions, and decoded codes."""
 
 from __future__ import annotations
 
@@ -29,22 +29,24 @@ from latens.tensors.trees import Tree
 if TYPE_CHECKING:
     from latens.densities import Fitted
 
-REDRAWS = 20  # of rows that a rule takes beyond the range of a column; those that are left end at it
+REDRAWS = 20  # of rows that a rule takes beyond the range of a column; after that, values are clipped to the range
 
 
 def schema_of(run: Run) -> AnySchema:
     """The schema of a run made from data; ``InputError`` where it has none."""
     if run.schema is None:
-        raise InputError("this run has no schema (parts of your own on a tree of data): use its model directly")
+        raise InputError("this run has no schema (your own parts on a tree of data)", "use its model directly")
     return run.schema
 
 
 def conditions(run: Run, n: int, given: Mapping[str, Any], seed: int) -> tuple[Tree, dict[str, Any]]:
-    """Conditions of n rows: those in ``given`` as named, the others drawn from rows that the run was fitted to (among
-    those that agree with what is given, where there are some).
+    """Conditions of ``n`` rows: those in ``given``, and others drawn from rows of the fit that agree with them, if any.
 
-    Returns (c in the model's form or None, the given columns as arrow arrays). Raises ``InputError`` for a condition
-    that the model does not read, or a value that it never saw.
+    Returns:
+        (c in the model's form, or None; the columns of conditions as arrow arrays).
+
+    Raises:
+        InputError: a condition that the model does not read, or a value that it never saw.
     """
     table, named = run.given, _numbers(run.given, given)
     seen = {name: np.asarray(values, dtype=np.float64) for name, values in (run.data.get("conditions") or {}).items()}
@@ -53,7 +55,7 @@ def conditions(run: Run, n: int, given: Mapping[str, Any], seed: int) -> tuple[T
         return None, {}
     drawn = _draw(seen, named, n, seed)
     if lacking := [name for name in names if name not in drawn]:
-        raise InputError(f"the condition {lacking[0]!r} is not given; give it with --set {lacking[0]}=VALUE")
+        raise InputError(f"the condition {lacking[0]!r} is not given", f"pass --set {lacking[0]}=VALUE")
     storage = run.schema.storage if isinstance(run.schema, Table) else "float32"
     c = {name: torch.from_numpy(drawn[name].astype(storage)) for name in names}
     columns = () if table is None else table.given_fields
@@ -61,23 +63,23 @@ def conditions(run: Run, n: int, given: Mapping[str, Any], seed: int) -> tuple[T
 
 
 def _numbers(table: Table | None, given: Mapping[str, Any]) -> dict[str, float]:
-    """The number of each condition's value."""
+    """{condition: the number of its value}."""
     if table is not None:
         return {name: _value(condition_column(table, name), value) for name, value in given.items()}
     for name in given:
-        raise InputError(f"the model reads no condition {name!r}; fit it with --condition {name}")
+        raise InputError(f"the model reads no condition {name!r}", f"fit it with --condition {name}")
     return {}
 
 
 def _value(column: Column, value: Any) -> float:
-    """The number of a condition's value, given as it is or as a word."""
+    """The number of a condition's value, given as itself or as text."""
     if not column.outputs_codes:
         return _number(column, value)
     for code, level in enumerate(column.levels or ()):
         if level == value or str(level) == str(value):
             return float(code)
     known = ", ".join(str(level) for level in (column.levels or ())[:20])
-    raise InputError(f"the condition {column.name!r} never was {value!r} in fitting; it knows {known}")
+    raise InputError(f"the condition {column.name!r} was never {value!r} in fitting", f"give one of {known}")
 
 
 def _number(column: Column, value: Any) -> float:
@@ -85,17 +87,17 @@ def _number(column: Column, value: Any) -> float:
 
     dates = column.kind == "datetime"
     kind = "a date or time" if dates else "a number"
-    wanted = f"the condition {column.name!r} takes {kind}, got {value!r}: write it as {column.written_as}"
+    wanted = f"the condition {column.name!r} must be {kind}, got {value!r}", f"write it as {column.written_as}"
     try:
         if column.form is not None and isinstance(value, str):
             cells = column.form.read(pa.array([value]))[0]
         else:
             cells = pa.array(np.array([value], dtype="datetime64[us]")) if dates else pa.array([float(value)])
     except (TypeError, ValueError):
-        raise InputError(wanted) from None
+        raise InputError(*wanted) from None
     number = float(column.encode(cells, "--set")[0][0])
     if number != number or abs(number) > float(np.finfo(np.float32).max):
-        raise InputError(wanted if dates else f"{wanted}, within float32")
+        raise InputError(wanted[0], wanted[1] + ("" if dates else ", within float32"))
     return number
 
 
@@ -122,12 +124,12 @@ def posterior_samples(run: Run, rows: Rows, draws: int, seed: int) -> np.ndarray
     model: Any = run.model
     with torch.no_grad(), seeded(seed, Key.CODES):
         q = model.encode(rows.inside[:], rows.c)
-        require_memory(draws * len(rows), int(q.event_shape[-1]), f"{draws:,} draws a row")
+        require_memory(draws * len(rows), int(q.event_shape[-1]), f"{draws:,} draws per row")
         return q.sample(torch.Size((draws,))).numpy().astype(np.float32)
 
 
 def reconstructed(run: Run, rows: Rows) -> Any:
-    """What stands for p(x|z, c) at each row's posterior mean, in the user's form."""
+    """Each row decoded from its posterior mean, in the user's form: the mean or mode of p(x|z, c)."""
     kind = next((p.dtype for p in run.model.parameters() if p.is_floating_point()), torch.float32)
     z = torch.from_numpy(codes(run, rows)).to(kind)
     return rows.in_order(decoded(run, z, rows.c, rows.handed_through))
@@ -137,14 +139,25 @@ def sample(
     run: Run, n: int, *, mean: bool, seed: int, given: Mapping[str, Any] | None = None, density: Fitted | None = None,
     missing: bool = True, extrapolate: bool = False,
 ) -> Any:  # fmt: skip
-    """n new rows in the user's form: z ~ p(z|c), or from a density fitted to the codes, x ~ p(x|z, c), or what stands
-    for p(x|z, c) with ``mean``. Draws of tables have gaps as the data have them, unless ``missing`` is False, and stay
-    within the range of the data, unless ``extrapolate`` keeps those in the tails beyond it. ``InputError`` where that
-    is asked of means, or of anything but a table."""
+    """New rows in the user's form: z from p(z|c), or from a density fitted to the codes, then x from p(x|z, c).
+
+    Args:
+        run: the run.
+        n: number of rows.
+        mean: whether x is the mean or mode of p(x|z, c), not a draw.
+        seed: of the draws.
+        given: conditions, ``{name: value}``.
+        density: the density that replaces the prior.
+        missing: whether cells of a table are missing as in the data.
+        extrapolate: whether draws of a table may lie beyond the range of the data.
+
+    Raises:
+        InputError: ``extrapolate`` with means, or with data other than a table.
+    """
     schema = schema_of(run)
     if extrapolate and (mean or not isinstance(schema, Table)):
-        raise InputError("extrapolate is for draws of a table's rows, not for "
-                         f"{'means' if isinstance(schema, Table) else 'arrays'}: leave it away")  # fmt: skip
+        what = "means" if isinstance(schema, Table) else "arrays"
+        raise InputError(f"extrapolate applies to draws of a table's rows, not to {what}", "omit it")
     require(is_whole(n) and n >= 1, "the number of samples", "a whole number from 1", n)
     require_memory(n, schema.columns, f"{n:,} samples")
     c, cells = conditions(run, n, given or {}, seed)
@@ -161,7 +174,7 @@ def sample(
         return center(px) if mean else px.sample()
 
     def redrawn(x: np.ndarray, schema: Table) -> np.ndarray:
-        """Rows with the target of a rule beyond its range drawn again, as those of a column's own law are not drawn."""
+        """Rows drawn again where a rule takes its target beyond the target's range; laws of columns never do."""
         for _ in range(REDRAWS):
             beyond = np.concatenate([
                 start + np.flatnonzero(schema.outward(x[start : start + count])[1]) for start in range(0, n, count)
@@ -182,10 +195,10 @@ def sample(
 
 
 def drawn_again(run: Run, rows: Rows, seed: int) -> Any:
-    """One draw from p(x|z, c) for each row, at a draw z ~ q(z|x, c) of its own codes, as :func:`sample` gives rows."""
+    """For each row a draw from p(x|z, c) at a draw z ~ q(z|x, c), in the form of :func:`sample`."""
     model: Any = run.model
     schema, c = schema_of(run), rows.c
-    count = max(1, rows_at_once(schema.columns) // 2)  # densities are held beside the draws
+    count = max(1, rows_at_once(schema.columns) // 2)  # memory holds densities as well as draws
 
     with evaluating(model), seeded(seed, Key.RECONSTRUCT), torch.no_grad():
         parts = (model.draw(xs, 1, cs).px.sample()[0] for _, xs, cs in chunks(model, rows.inside, c, count))
@@ -196,7 +209,7 @@ def drawn_again(run: Run, rows: Rows, seed: int) -> Any:
 
 
 def _gaps_of(run: Run, c: Tree, seed: int) -> Callable[[np.ndarray], np.ndarray] | None:
-    """What leaves cells of the rows of a table out as the run's data have them missing; None where none are."""
+    """A function that makes cells of a table missing as in the run's data; None where no cell was missing."""
     if not isinstance(run.schema, Table) or not run.data.get("gaps"):
         return None
     known = {name: values.double().numpy() for name, values in (c or {}).items()} if isinstance(c, Mapping) else {}
@@ -205,22 +218,23 @@ def _gaps_of(run: Run, c: Tree, seed: int) -> Callable[[np.ndarray], np.ndarray]
 
 
 def require_memory(rows: int, columns: int, what: str) -> None:
-    """``InputError`` where so many numbers, drawn in 8 bytes and given in 8, cannot be held in memory."""
+    """``InputError`` where rows x columns numbers, 8 bytes drawn and 8 bytes returned, exceed the free memory."""
     needed, there = 16 * int(rows) * int(columns), memory()
     if needed > there:
         raise InputError(
-            f"{what} would take {needed / 2**30:,.0f} GiB of memory, and there are {there / 2**30:,.0f}: ask for fewer"
+            f"{what} would take {needed / 2**30:,.0f} GiB of memory, and {there / 2**30:,.0f} are free",
+            "ask for fewer",
         )
 
 
 def decoded(run: Run, z: Tensor, c: Tree = None, cells: Mapping[str, Any] | None = None) -> Any:
-    """What stands for p(x|z, c) at each code, in the user's form."""
+    """Each code decoded, in the user's form: the mean or mode of p(x|z, c)."""
     return to_user(schema_of(run), evaluation.decode(run.model, z, c).numpy(), cells, mean=True)
 
 
 def written(x: Any, run: Run, rows: Rows | None = None, out: str | Path = "") -> Any:
-    """What is made of a run as it is handed out or written to ``out``: columns of text in the form of the rows that it
-    was made of, or of those that the run was fitted to."""
+    """Values in the form in which they are returned or written to ``out``: columns of text have the form of ``rows``,
+    or of the rows of the fit."""
     if not hasattr(x, "column_names"):
         return x
     as_text = Path(out).suffix.lower() in (".csv", ".tsv")
@@ -236,9 +250,16 @@ def to_user(
     schema: AnySchema, x: np.ndarray, cells: Mapping[str, Any] | None = None, *, mean: bool = False,
     beyond: bool = False, leave_out: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> Any:  # fmt: skip
-    """Numbers in the user's form: an array, or an arrow table with the given columns in their places; ``mean``: they
-    are means, and those of counts stay fractions; ``beyond``: numbers of a table outside the range of the data stay.
-    ``leave_out``: as ``gaps`` of :meth:`Table.to_user`."""
+    """Numbers in the user's form: an array, or an arrow table.
+
+    Args:
+        schema: the schema.
+        x: numbers of the model, ``[N, *event]``.
+        cells: columns of conditions, which are put in their places.
+        mean: whether they are means, so that those of counts remain fractions.
+        beyond: whether numbers of a table may lie outside the range of the data.
+        leave_out: the argument ``gaps`` of :meth:`Table.to_user`.
+    """
     if not isinstance(schema, Table):
         return schema.to_user(x, mean=mean)
     return schema.to_user(x, cells, mean=mean, beyond=beyond, gaps=leave_out)

@@ -1,14 +1,14 @@
-"""A run: a fitted model with everything needed to use, explain and continue it; and its folder of plain files.
+"""A run: a fitted model with all that is needed to use, explain and continue it, and its folder of plain files.
 
     run.json            recipe, options, schema, seed, versions, data fingerprint, choices; sealed with a checksum
-    model.safetensors   the weights that are served
-    metrics.csv         one row a round of validation
+    model.safetensors   the weights, best or last
+    metrics.csv         one row per validation
     checkpoint/         everything a resumed run needs
     calibration.json    scores of held-out rows, for p-values
     densities/          densities fitted to its codes
     report.html
 
-Nothing here is pickle: loading a run never executes code from it.
+No file is a pickle: loading a run executes no code from it.
 """
 
 from __future__ import annotations
@@ -62,10 +62,25 @@ COLUMNS = (
 
 @dataclass
 class Run:
-    """A model, its objective, the schema of its data and the record of how it came about.
+    """A model, its objective, the schema of its data, and the record of how it was fitted.
 
-    ``recipe`` is None for parts of one's own: such a run is loaded by handing the parts in. ``data`` describes where
-    the rows came from (origin, fingerprint, rows, split), ``choices`` what "auto" became, ``warnings`` what to know.
+    Attributes:
+        model: the fitted model.
+        objective: what was optimised.
+        settings: options of training, with every "auto" settled.
+        rows: the number of training rows.
+        schema: what each column or pixel is; None for your own parts on a tree of data.
+        recipe: the recipe; None for your own parts, which must be passed in again to load the run.
+        options: of the recipe, with every "auto" settled.
+        data: where the rows came from: origin, fingerprint, rows, split.
+        choices: what each "auto" became, as sentences.
+        warnings: remarks about data and fit.
+        history: one row of figures per validation.
+        served: which weights the model holds, "last (...)" or "best (...)".
+        status: "running" or "finished".
+        folder: the run's folder, if it has one.
+        given: what the conditions are.
+        made: folders created for the run; None where another process began it.
     """
 
     model: nn.Module
@@ -82,24 +97,27 @@ class Run:
     served: str = "last"
     status: str = "running"
     folder: Path | None = None
-    given: Table | None = None  # what the conditions are
-    made: list[Path] | None = None  # the folders made for the run; None where it was not begun by this process
+    given: Table | None = None
+    made: list[Path] | None = None
 
     @property
     def name(self) -> str:
+        """The name of the recipe, or the type of a model of your own."""
         return self.recipe.name if self.recipe else type(self.model).__name__
 
     @property
     def beta(self) -> float:
+        """The weight of the rate in the objective; 1 where it has none."""
         return float(getattr(self.objective, "beta", 1.0))
 
     @property
     def parameters(self) -> int:
+        """The number of parameters."""
         return sum(p.numel() for p in self.model.parameters())
 
     def reading_of(self, asked: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """How further data are read: as those of the fit were, but for the options ``asked`` for. What was fitted to
-        continuous values is read from X of an .h5ad, not from counts that may lie beside it."""
+        """Options for reading other data: those of the fit, except where ``asked`` names others. A run on continuous
+        values reads X of an .h5ad, even where it also holds counts."""
         continuous = isinstance(self.schema, Schema) and self.schema.kind == "continuous"
         found: dict[str, Any] = ({"layer": "X"} if continuous else {}) | (self.data.get("reading") or {})
         formats = (found.get("formats") or {}) | ((asked or {}).get("formats") or {})
@@ -118,20 +136,22 @@ class Run:
         }  # fmt: skip
 
     def open_folder(self, folder: str | Path) -> Run:
-        """Take a new folder for this run; ``InputError`` where one lies there already."""
+        """Create a folder for this run; ``InputError`` where it exists already."""
         self.folder = require_free(folder)
         self.made = [path for path in (self.folder, *self.folder.parents) if not path.exists()]
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(f"the folder {self.folder} cannot be made: {error.strerror}") from None
+            raise InputError(
+                f"the folder {self.folder} cannot be created ({error.strerror})", "choose another"
+            ) from None
         with self.whole():
             self.write_record({})
         return self
 
     @contextmanager
     def whole(self) -> Iterator[None]:
-        """Inside, what fails abandons the run."""
+        """Abandon the run where the block fails."""
         try:
             yield
         except BaseException:
@@ -139,7 +159,7 @@ class Run:
             raise
 
     def abandon(self) -> None:
-        """Take the folder away again if this process made the run and there is no checkpoint to continue from."""
+        """Remove the folder again, if this process created it and there is no checkpoint to continue from."""
         if self.folder is None or self.made is None or checkpoints(self.folder).exists():
             return
         remove(self.folder)
@@ -148,11 +168,12 @@ class Run:
                 path.rmdir()
 
     def write_record(self, files: dict[str, str]) -> None:
+        """Write run.json, with the checksums of ``files``, ``{name: checksum}``."""
         assert self.folder is not None
         write_text(self.folder / "run.json", sealed(self.record() | {"files": files}))
 
     def write_metrics(self) -> bytes:
-        """Write metrics.csv whole; returns its bytes."""
+        """Write metrics.csv atomically, and return its bytes."""
         assert self.folder is not None
         text = io.StringIO()
         columns = [name for name in COLUMNS if name != "skipped" or any(name in row for row in self.history)]
@@ -190,7 +211,7 @@ def checkpoints(folder: str | Path) -> Checkpoints:
 
 @contextmanager
 def at_work(folder: str | Path) -> Iterator[None]:
-    """Inside, this process alone works on the run, and what a killed one left unfinished is gone."""
+    """Lock the run for this process, and remove what a killed process left unfinished."""
     with sole_owner(folder):
         for path in leftovers(folder):
             path.unlink(missing_ok=True)
@@ -212,15 +233,15 @@ def is_finished(folder: str | Path) -> bool:
 
 
 def resume_line(folder: str | Path, recipe: str | None = None) -> str:
-    """The command that continues a run, to be pasted into a shell."""
+    """The shell command that continues a run."""
     own = ["--recipe", recipe] if recipe and ":" in recipe else []
     return shlex.join(["latens", "fit", "--resume", str(folder), *own])
 
 
 def require_free(folder: str | Path) -> Path:
-    """The folder, where a new run may be written to it; ``InputError`` otherwise."""
+    """The folder as a path, where a new run may be written to it; ``InputError`` otherwise."""
     if not str(folder).strip():
-        raise InputError("the name of the run's folder is empty: name a folder")
+        raise InputError("the name of the run's folder is empty", "name a folder")
     path = Path(folder)
     for what, is_there, line in (
         ("run", (path / "run.json").exists() or has_seeds(path), resume_line(path)),
@@ -228,15 +249,15 @@ def require_free(folder: str | Path) -> Path:
     ):
         if is_there:
             raise InputError(
-                f"{path} already holds a {what}: choose another folder, continue it with `{line}`, or remove it"
+                f"{path} already holds a {what}", f"choose another folder, continue it with `{line}`, or remove it"
             )
     if path.exists() and not path.is_dir():
-        raise InputError(f"{path} is a file: name a folder for the run")
+        raise InputError(f"{path} is a file", "name a folder for the run")
     return path
 
 
 def remove(folder: Path) -> None:
-    """Remove the parts of a run, and the folder itself where nothing else lies in it."""
+    """Remove the files of a run, and the folder where nothing else is in it."""
     for name in PARTS:
         (folder / name).unlink(missing_ok=True)
     inner = [folder / "checkpoint", folder / "densities"]
@@ -250,56 +271,59 @@ def remove(folder: Path) -> None:
 def read_record(folder: str | Path) -> dict[str, Any]:
     """run.json of a folder, checked; ``InputError`` where it is missing, damaged, or of a newer format."""
     if not str(folder).strip():
-        raise InputError("the name of the run's folder is empty: give the folder of a run made by `latens fit`")
+        raise InputError("the name of the run's folder is empty", "give the folder of a run made by `latens fit`")
     path = Path(folder)
     if not path.is_dir():
         wrong = "is a file" if path.exists() else "does not exist"
-        raise InputError(f"{path} {wrong}: give the folder of a run made by `latens fit`")
+        raise InputError(f"{path} {wrong}", "give the folder of a run made by `latens fit`")
     if has_seeds(path):
-        raise InputError(f"{path} holds runs of several seeds: name one of them, for example {path / 'seed-0'}")
+        raise InputError(f"{path} holds runs of several seeds", f"name one of them, for example {path / 'seed-0'}")
     if (path / "sweep.json").exists():
         some = next(path.glob("*/seed-0"), path)
-        raise InputError(f"{path} holds the runs of a sweep: name one of them, for example {some}")
+        raise InputError(f"{path} holds the runs of a sweep", f"name one of them, for example {some}")
     record = unseal(path / "run.json", f"{path} holds no run (made by `latens fit`)")
     check_format(record, path)
     for name, kinds in ENTRIES.items():
         if not isinstance(record.get(name), kinds) or isinstance(record.get(name), bool):
-            raise InputError(f"{path / 'run.json'} has no valid entry {name!r}: restore it from a copy or fit again")
+            raise InputError(f"{path / 'run.json'} has no valid entry {name!r}", "restore it from a copy, or fit again")
     if record["status"] == "finished" and not {"model.safetensors", "metrics.csv"} <= record["files"].keys():
-        raise InputError(f"{path / 'run.json'} lacks the checksums of its files: restore it from a copy or fit again")
+        raise InputError(
+            f"{path / 'run.json'} lacks the checksums of its files", "restore it from a copy, or fit again"
+        )
     return record
 
 
 def check_format(record: dict[str, Any], path: Path) -> None:
-    """``InputError`` unless the record says a format that this version reads."""
+    """``InputError`` unless the record has a format that this version reads."""
     found = record.get("format")
     if not is_whole(found) or int(found) < 1:
-        raise InputError(f"{path} does not say the format of its run: restore it from a copy or fit again")
+        raise InputError(f"{path} lacks the format of its run", "restore it from a copy, or fit again")
     if int(found) > FORMAT:
         raise InputError(
-            f"{path} has run format {found}, and this latens ({latens.__version__}) reads up to {FORMAT}: update latens"
+            f"{path} has run format {found}, and this latens ({latens.__version__}) reads formats up to {FORMAT}",
+            "update latens",
         )
 
 
 def build(record: dict[str, Any], recipe: str | None = None) -> Run:
-    """The run of a record with fresh weights, from its recipe."""
+    """The run of a record, built by its recipe, with fresh weights."""
     stored = record["recipe"]
     if stored is None:
-        raise InputError("this run was made from parts of your own: load it with latens.load(folder, model=your_model)")
+        raise InputError("this run was made from your own parts", "load it with latens.load(folder, model=your_model)")
     name = str(stored.get("name"))
     if recipe is not None and recipe != name:
-        raise InputError(f"this run was made by the recipe {name!r}, not by {recipe!r}: leave --recipe away or name it")
+        raise InputError(f"this run was made by the recipe {name!r}, not by {recipe!r}", "omit --recipe, or correct it")
     if ":" in name and recipe is None:
         raise InputError(
-            f"this run was made by your own recipe {name!r}, and code is never executed because a file names it: "
-            f"say --recipe {name} (or latens.load(folder, recipe={name!r}))"
+            f"this run was made by your own recipe {name!r}, and latens never runs code because a file names it",
+            f"pass --recipe {name}, or call latens.load(folder, recipe={name!r})",
         )
     chosen_options = stored.get("options", {})
     if not isinstance(chosen_options, dict) or "name" in chosen_options:
-        raise InputError("run.json is damaged (its recipe's options): restore it from a copy or fit again")
+        raise InputError("run.json is damaged (its recipe's options)", "restore it from a copy, or fit again")
     schema, given = schemas(record)
     if schema is None:
-        raise InputError("the run has a recipe and no schema of its data: restore run.json from a copy, or fit again")
+        raise InputError("run.json has a recipe and no schema of its data", "restore it from a copy, or fit again")
     info = DataInfo(schema, int(record["rows"]), conditions=() if given is None else given.given_fields)
     chosen = Recipe(name, **chosen_options)
     model, objective = chosen.build(info)
@@ -308,7 +332,7 @@ def build(record: dict[str, Any], recipe: str | None = None) -> Run:
 
 
 def schemas(record: dict[str, Any]) -> tuple[AnySchema | None, Table | None]:
-    """(what a row is, what the conditions are) of a record."""
+    """(schema of a row, schema of the conditions) of a record."""
     schema = None if record["schema"] is None else schema_from_json(record["schema"])
     if isinstance(schema, Table):
         return schema, schema if schema.conditions else None
@@ -322,9 +346,15 @@ def _recorded(run: Run, record: dict[str, Any]) -> Run:
 
 
 def load(folder: str | Path, *, model: nn.Module | None = None, recipe: str | None = None) -> Run:
-    """A finished run from its folder, its weights checked against their checksum.
+    """Load a finished run from its folder; the weights are checked against their checksum.
 
-    ``model``: your own module for a run made from parts of your own; ``recipe``: the name of your own recipe, repeated.
+    Args:
+        folder: the run's folder.
+        model: your model, for a run made from your own parts.
+        recipe: the name of your own recipe, for a run made by it.
+
+    Raises:
+        InputError: the folder lacks parts, is damaged, or has a newer format.
     """
     record, folder = read_record(folder), Path(folder)
     tensors = weights(folder, record)
@@ -351,10 +381,10 @@ DATA: dict[str, Any] = {
 
 
 def require_sound(run: Run) -> None:
-    """``InputError`` where the record says of the data what cannot be: entries of another type, or a schema that cannot
-    write a row."""
+    """``InputError`` where the record of the data is impossible: entries of a wrong type, or a schema that cannot write
+    a row."""
     for what in _unsound(run):
-        raise InputError(f"run.json is damaged ({what}): restore it from a copy or fit again")
+        raise InputError(f"run.json is damaged ({what})", "restore it from a copy, or fit again")
 
 
 def _unsound(run: Run) -> Iterator[str]:
@@ -384,11 +414,11 @@ def _write_a_row(schema: Table) -> None:
 
 
 def weights(folder: str | Path, record: dict[str, Any] | None = None) -> dict[str, Tensor]:
-    """The tensors that a finished run serves, checked against their checksum."""
+    """The weights of a finished run, checked against their checksum."""
     record, folder = record or read_record(folder), Path(folder)
     if record["status"] != "finished":
         name = (record["recipe"] or {}).get("name")
-        raise InputError(f"{folder} is not finished: continue it with `{resume_line(folder, name)}`")
+        raise InputError(f"{folder} is not finished", f"continue it with `{resume_line(folder, name)}`")
     return unpack(folder / "model.safetensors", record["files"]["model.safetensors"])
 
 

@@ -1,4 +1,4 @@
-"""How strange rows are: -ln p(x) with its error, the columns that make them so, and calibrated p-values."""
+"""How strange rows are: -ln p(x) with its error, the columns that make a row strange, and calibrated p-values."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from latens.tensors import trees
 from latens.tensors.randomness import Key, reseed, shared
 from latens.training.checkpoint import sealed, unseal
 
-ROWS, CELLS = 5_000, 20_000_000  # of the held-out rows that p-values are calibrated on
-TERMS, WIDEST = 64, 2_000  # draws for the terms of columns, and columns they are taken of at most
+ROWS, CELLS = 5_000, 20_000_000  # of the held-out rows for calibrating p-values
+TERMS, WIDEST = 64, 2_000  # draws for the terms of columns, and the most columns that have terms
 TOP = 3
-ROUNDING = 1e-6  # of a score: a row that p-values were calibrated on ties with itself, however it is batched
+ROUNDING = 1e-6  # of a score: a calibration row ties with itself, however it is batched
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,13 @@ class Calibration:
     k: int
 
     def to_json(self) -> dict[str, Any]:
+        """The calibration as JSON's types."""
         reference = None if self.reference is None else [None if v != v else v for v in self.reference.tolist()]
         return {"format": 1, "k": self.k, "reference": reference, "scores": self.conformal.to_json()}
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Calibration:
+        """The calibration that :meth:`to_json` wrote; ``InputError`` for anything else."""
         try:
             reference = fields["reference"]
             values = None if reference is None else [np.nan if v is None else v for v in reference]
@@ -57,24 +59,30 @@ class Calibration:
                 raise ValueError("k or reference")
             return cls(Conformal.from_json(fields["scores"]), array, int(fields["k"]))
         except (KeyError, TypeError, ValueError, InputError) as error:
-            raise InputError(f"{CALIBRATION} is not one ({error}): restore it from a copy or fit again") from None
+            raise InputError(f"{CALIBRATION} is damaged ({error})", "restore it from a copy, or fit again") from None
 
 
 @dataclass(frozen=True)
 class Scores:
-    """-ln p(x) of each row; ``strangeness`` ``[N]``: the same as a density of each column's own scale (see
-    :meth:`latens.schema.Column.log_slope`), by which rows are ranked and p-values taken; ``p_values`` ``[N]`` and
-    ``columns`` (places in :func:`names_of`), ``excess`` ``[N, 3]`` where they can be had; ``odd``: the cells that stand
-    out by their value alone.
+    """Scores of rows.
 
-    *Impossible* cells (a price of 0 among positive ones, 2.5 in a count, a word for a number) have no probability:
-    -ln p(x) and strangeness are infinite. *Unseen* ones cost what add-one smoothing leaves for them (Laplace 1812): a
-    level that none of n rows had, of a column of L, ln(n + L + 1) nats and at least ln 2 more than the level that the
-    rest of the row makes least likely; another value of a constant column, or one that breaks a rule with others,
-    ln(n + 2). The other cells score as if these were missing. A row with either has the least p that there is,
-    1 / (n + 1) of n held-out rows, and the column is named first. A number *beyond* those seen has the density that the
-    model gives it; its excess is at least that by which a normal law with the column's mean and deviation falls from
-    the end of its range.
+    *Impossible* cells (a price of 0 in a positive column, 2.5 in a count, a word for a number) have probability 0: -ln
+    p(x) and strangeness are infinite. *Unseen* cells cost what add-one smoothing leaves for them (Laplace 1812): a new
+    level of a column with L levels in n rows costs ln(n + L + 1) nats, and at least ln 2 more than the level that the
+    rest of the row makes least likely; a new value of a constant column, or one that breaks a rule between columns,
+    costs ln(n + 2) nats. The other cells are scored as if these were missing. A row with an impossible or unseen cell
+    has the smallest possible p-value, 1 / (n + 1) for n held-out rows, and its column is named first. A number *beyond*
+    the range seen in fitting has the density that the model gives it; its excess is at least the drop, from the end of
+    the range, of a normal density with the column's mean and standard deviation.
+
+    Attributes:
+        nll: -ln p(x) of each row, with its errors, in nats.
+        strangeness: ``[N]``, the same with each column on its own scale (:meth:`latens.schema.Column.log_slope`), in
+            nats; rows are ranked and p-values computed by it.
+        p_values: ``[N]``, where the run has calibration scores.
+        columns, excess: ``[N, 3]``, the columns that make a row strange (indices into :func:`names_of`), and by how
+            many nats, where the likelihood splits by column.
+        odd: cells that stand out by their value alone.
     """
 
     nll: NLL
@@ -86,12 +94,12 @@ class Scores:
 
     @property
     def log_px(self) -> np.ndarray:
-        """Lower bounds on ln p(x), ``[N]`` nats, -inf where a row is impossible."""
+        """Lower bounds on ln p(x), ``[N]`` nats; -inf where a row is impossible."""
         return -self.nll.rows.numpy()
 
     @property
     def reasons(self) -> list[str | None]:
-        """The odd cells of each row in words; None where there are none."""
+        """The odd cells of each row in words; None for a row without any."""
         found: dict[int, list[str]] = {}
         for each in self.odd:
             found.setdefault(each.row, []).append(each.reason)
@@ -99,8 +107,11 @@ class Scores:
 
 
 def column_terms(run: Run, rows: Rows, k: int = TERMS) -> np.ndarray | None:
-    """-E[ln p(x_j|z)] of each cell over p(z|x), by self-normalised importance sampling with ``k`` draws, ``[N, D]``
-    nats, NaN where a cell is missing; None for images, and where the likelihood does not split by column.
+    """-E[ln p(x_j|z)] of each cell under p(z|x), by self-normalised importance sampling with ``k`` draws.
+
+    Returns:
+        ``[N, D]`` nats, NaN where a cell is missing; None for images, and where the likelihood does not split by
+        column.
     """
     x = rows.inside
     if x.ndim != 2 or x.shape[1] > WIDEST:
@@ -115,8 +126,8 @@ def column_terms(run: Run, rows: Rows, k: int = TERMS) -> np.ndarray | None:
 
 
 def _by_column(model: Any, x: Any, c: trees.Tree, k: int, figure: Callable[..., torch.Tensor]) -> np.ndarray | None:
-    """``figure(x, p(x|z), ln w)`` of all rows, a part at a time, with ``k`` draws z ~ q(z|x) of weights w, the same for
-    each row; None where the likelihood does not split by column."""
+    """``figure(x, p(x|z), ln w)`` of all rows, part by part, with ``k`` draws z ~ q(z|x) and their weights w; all rows
+    share the noise. None where the likelihood does not split by column."""
     found = []
     for _, xs, cs in chunks(model, x, c, max(1, chunk_rows(x, k)[0] // 2)):
         with evaluating(model), torch.no_grad(), shared():
@@ -129,7 +140,7 @@ def _by_column(model: Any, x: Any, c: trees.Tree, k: int, figure: Callable[..., 
 
 
 def slopes(rows: Rows) -> np.ndarray:
-    """ln |dx/du| of each cell, ``[N, D]``, 0 where it is missing; a single 0 for data that are no table."""
+    """ln |dx/du| of each cell, ``[N, D]``, 0 where it is missing; a single 0 for data other than a table."""
     if not isinstance(rows.schema, Table):
         return np.zeros((1, 1))
     x = np.asarray(rows.inside, dtype=np.float64)
@@ -138,7 +149,7 @@ def slopes(rows: Rows) -> np.ndarray:
 
 
 def calibrate(run: Run, held: Rows, k: int = 100) -> Calibration | None:
-    """From rows that were not trained on, evenly spaced where there are many; None for a model without a density."""
+    """Calibrate p-values on held-out rows, evenly spaced where they are many; None for a model without a density."""
     most = max(50, min(ROWS, CELLS // max(1, held.schema.columns * k // 10)))
     if len(held) > most:
         held = held.take(np.arange(most) * len(held) // most)
@@ -165,7 +176,8 @@ def require_score(run: Run, rows: Rows) -> None:
     reason = no_bound(run, rows.take(np.arange(1)).sifted(refuse=False)[0])
     if reason is not None:
         raise InputError(
-            f"{run.folder}: {reason}, so there is no bound on ln p(x) and rows have no score: fit the recipe 'vae'"
+            f"{run.folder}: {reason}, so there is no bound on ln p(x) and rows have no score",
+            "fit another recipe, for example vae",
         )
 
 
@@ -177,17 +189,15 @@ def no_bound(run: Run, rows: Rows) -> str | None:
         return model.draw(x, 1, c).no_bound
 
 
-def score(
-    run: Run, rows: Rows, k: int, calibration: Calibration | None = None, *, refuse: bool = True
-) -> Scores:
-    """Scores of rows; p-values only where they were calibrated with as many draws, so that scores are exchangeable.
-    ``refuse``: as of :meth:`latens.data.rows.Rows.sifted`."""
+def score(run: Run, rows: Rows, k: int, calibration: Calibration | None = None, *, refuse: bool = True) -> Scores:
+    """Score rows. They have p-values only where the calibration used ``k`` draws too, so that scores are exchangeable.
+    ``refuse`` is that of :meth:`latens.data.rows.Rows.sifted`."""
     rows, odd = sifted(run, rows, refuse=refuse)
     found = evaluation.nll(run.model, rows.inside, k, rows.c, shared_noise=True)
     strangeness = found.rows.numpy() - slopes(rows).sum(1)
     cost = costs(run, rows, odd)
     total = np.nansum(cost, 1)
-    total[np.isnan(found.rows.numpy())] = np.inf  # beyond the floats of the model
+    total[np.isnan(found.rows.numpy())] = np.inf  # beyond the range of the model's floats
     finite = found.rows.nan_to_num(nan=math.inf, posinf=math.inf)
     found = dataclasses.replace(found, rows=finite + torch.from_numpy(total))
     strangeness = np.nan_to_num(strangeness, nan=np.inf, posinf=np.inf) + total
@@ -201,32 +211,33 @@ def score(
         terms = column_terms(run, rows)
         if terms is not None and calibration.reference is not None:
             if len(calibration.reference) != terms.shape[1]:
-                raise InputError(f"{CALIBRATION} is of another run: restore it from a copy or fit again")
+                raise InputError(f"{CALIBRATION} belongs to another run", "restore it from a copy, or fit again")
             columns, excess = _named(rows, odd, terms, cost, calibration.reference)
     return Scores(found, strangeness, p_values, columns, excess, odd)
 
 
 def sifted(run: Run, rows: Rows, *, refuse: bool = True) -> tuple[Rows, list[Odd]]:
-    """:meth:`latens.data.rows.Rows.sifted`, cells of an array that never varied among the odd ones."""
+    """:meth:`latens.data.rows.Rows.sifted`, with changed cells of an array that were constant in fitting among the odd
+    ones."""
     rows, odd = rows.sifted(refuse=refuse)
     return rows, sorted([*odd, *_changed(run, rows)], key=lambda each: each.row)
 
 
 def names_of(schema: AnySchema) -> list[str]:
-    """The columns that can be named as what makes a row strange: those modelled, then those that never vary or that
-    rules write from others."""
+    """The columns that can make a row strange: those modelled, then those that never vary or follow from others by a
+    rule."""
     kept = [f.name for f in schema.fields if f.kind in KEPT] if isinstance(schema, Table) else []
     kept += schema.reproduced if isinstance(schema, Table) else ()
     return [cell_name(schema, j) for j in range(schema.columns)] + kept
 
 
 def _place(names: list[str], each: Odd) -> int | None:
-    """The place of an odd cell's column among the names; None for a pixel."""
+    """The index of an odd cell's column in the names; None for a pixel."""
     return each.cell if each.cell is not None else names.index(each.column) if each.column in names else None
 
 
 def _changed(run: Run, rows: Rows) -> list[Odd]:
-    """Cells of an array that should be constant and are not; what they cost is part of the model's density."""
+    """Cells of an array that were constant in fitting and differ now; their cost is part of the model's density."""
     likelihood: Any = getattr(run.model, "likelihood", None)
     if not hasattr(likelihood, "changed") or not isinstance(rows.inside, torch.Tensor):
         return []
@@ -236,15 +247,15 @@ def _changed(run: Run, rows: Rows) -> list[Odd]:
     usual, found = likelihood.shift.flatten(), []
     for row, cell in changed.flatten(1).nonzero().tolist():
         value, name = float(rows.inside[row].flatten()[cell]), cell_name(rows.schema, cell)
-        words = f"{name} is {value:g}, and it was always {float(usual[cell]):g} in fitting"
+        words = f"{name} is {value:g}, and was always {float(usual[cell]):g} in fitting"
         found.append(Odd(row, cell, name, UNSEEN, words))
     return found
 
 
 def costs(run: Run, rows: Rows, odd: list[Odd]) -> np.ndarray:
-    """What impossible and unseen cells add to -ln p(x), nats, ``[N, names]``, see :class:`Scores`; NaN elsewhere."""
+    """What impossible and unseen cells add to -ln p(x) (see :class:`Scores`): ``[N, names]`` nats, NaN elsewhere."""
     names = names_of(rows.schema)
-    found = np.full((len(rows), len(names) + 1), np.nan)  # the last for pixels
+    found = np.full((len(rows), len(names) + 1), np.nan)  # the last column is for pixels
     levels: dict[int, list[int]] = {}
     for each in odd:
         place = _place(names, each)
@@ -262,9 +273,13 @@ def costs(run: Run, rows: Rows, odd: list[Odd]) -> np.ndarray:
 
 
 def least_likely(model: Any, x: torch.Tensor, c: trees.Tree, cell: int, levels: int, k: int = TERMS) -> np.ndarray:
-    """-ln p(level | the row's other cells) of the level of a column for which it is largest, ``[N]`` nats, of rows in
-    which the cell is missing. By importance sampling as in :func:`column_terms`; 0 where the likelihood does not split
-    by column."""
+    """-ln p(level | the row's other cells) of the least likely level of a column, for rows where its cell is missing.
+
+    It uses importance sampling, as in :func:`column_terms`.
+
+    Returns:
+        ``[N]`` nats; 0 where the likelihood does not split by column.
+    """
 
     def largest(xs: torch.Tensor, px: Any, log_w: torch.Tensor) -> torch.Tensor:
         each = []
@@ -281,7 +296,7 @@ def least_likely(model: Any, x: torch.Tensor, c: trees.Tree, cell: int, levels: 
 def _named(
     rows: Rows, odd: list[Odd], terms: np.ndarray, cost: np.ndarray, reference: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The columns that make each row strange, those of impossible and unseen cells first, and their excess."""
+    """(the columns that make each row strange, those of impossible and unseen cells first; their excess in nats)."""
     names = names_of(rows.schema)
     first = np.zeros((len(rows), len(names)), bool)
     terms = np.pad(terms, ((0, 0), (0, len(names) - terms.shape[1])), constant_values=np.nan)
@@ -304,7 +319,7 @@ def _named(
 
 @dataclass
 class Tally:
-    """What a summary says of scores that come in parts."""
+    """A running summary of scores that arrive in parts."""
 
     run: Run
     k: int
@@ -314,12 +329,12 @@ class Tally:
     gaps: int = 0
     kinds: Counter[tuple[str, str]] = field(default_factory=Counter)
     impossible: int = 0
-    read: dict[str, None] = field(default_factory=dict)  # what was said of reading the rows
+    read: dict[str, None] = field(default_factory=dict)  # remarks from reading the rows
     _shift: float = 0.0
-    _sums: np.ndarray = field(default_factory=lambda: np.zeros(3))  # finite rows, and their first two moments
+    _sums: np.ndarray = field(default_factory=lambda: np.zeros(3))  # count of finite rows, and their first two moments
 
     def add(self, found: Scores, rows: Rows) -> None:
-        """Count the scores of further rows."""
+        """Add the scores of more rows."""
         values = found.log_px[np.isfinite(found.log_px)]
         if not self._sums[0] and len(values):
             self._shift = float(values[0])
@@ -336,17 +351,17 @@ class Tally:
 
     @property
     def level(self) -> float:
-        """The p at which a row is counted as strange: 0.01, or the least that there is."""
+        """The p-value at which a row counts as strange: 0.01, or the smallest possible one."""
         return 0.01 if self.calibration is None else max(0.01, 1 / (self.calibration.conformal.count + 1))
 
     @property
     def mean(self) -> float:
-        """Of the rows that are possible; NaN where none is."""
+        """The mean of ln p(x) over possible rows, nats; NaN where none is possible."""
         return self._shift + float(self._sums[1] / self._sums[0]) if self._sums[0] else math.nan
 
     @property
     def standard_error(self) -> float:
-        """Of the mean; NaN for fewer than two rows."""
+        """The standard error of the mean, nats; NaN for fewer than two rows."""
         count, total, squares = self._sums
         with np.errstate(over="ignore", invalid="ignore"):
             square = max(squares - total**2 / count, 0.0) / (count - 1) / count if count > 1 else np.nan
@@ -355,26 +370,26 @@ class Tally:
     def lines(self) -> list[str]:
         """The sentences of the summary."""
         possible, mean = self.rows - self.impossible, f"{self.mean:.3f}" if abs(self.mean) < 1e9 else f"{self.mean:.4g}"
-        words = f"mean {mean}" if not self.impossible else f"mean of the {possible:,} that are possible {mean}"
+        words = f"mean {mean}" if not self.impossible else f"mean {mean} over the {possible:,} possible ones"
         words = words if possible else "none is possible"
         text = f"lower bounds on ln p(x) of {self.rows:,} rows, nats (K = {self.k}); {words}"
         if self.calibration is None or self.calibration.k != self.k:
             return [text]
         count = self.calibration.conformal.count
         have = "row has" if self.strange == 1 else "rows have"
-        line = f"{self.strange:,} {have} p <= {self.level:.3g} (against {count:,} held-out rows)"
+        line = f"{self.strange:,} {have} p <= {self.level:.3g} (compared with {count:,} held-out rows)"
         if self.level > 0.01:
-            line += f"; no p below 1/{count + 1} = {self.level:.3g} can come of {count} held-out rows"
+            line += f"; with {count} held-out rows the smallest possible p is 1/{count + 1} = {self.level:.3g}"
         return [text, line]
 
     def notes(self) -> list[str]:
-        """What a person should know of the rows."""
+        """Remarks about the rows."""
         found = []
         if self.impossible:
             have = "row is" if self.impossible == 1 else "rows are"
-            found.append(f"{self.impossible:,} {have} impossible for the model, with ln p(x) = -inf, and left out of "
-                         "the mean: see the reason of each")  # fmt: skip
-        words = {IMPOSSIBLE: "that the column cannot hold", UNSEEN: "never seen in fitting",
+            found.append(f"{self.impossible:,} {have} impossible for the model: ln p(x) is -inf and not part of the "
+                         "mean, and the column 'reason' says why")  # fmt: skip
+        words = {IMPOSSIBLE: "that the column cannot hold", UNSEEN: "not seen in fitting",
                  BROKEN: "that break a rule"}  # fmt: skip
         found += [
             f"column {column!r}: {count:,} cell{'s' * (count > 1)} with values {words[kind]}"
@@ -385,18 +400,18 @@ class Tally:
             rows, their = ("row has", "its") if self.gaps == 1 else ("rows have", "their")
             found.append(
                 f"{self.gaps:,} {rows} missing cells, and the model was fitted to complete rows: {their} scores are "
-                f"loose bounds, and {their} p-values too small"
+                f"loose bounds, and {their} p-values are too small"
             )
         return found
 
     def warnings(self) -> list[str]:
-        """The same, what was said in reading them, and why rows have no p-values."""
+        """All remarks: about reading the rows, about the rows, and why they have no p-values."""
         found = [*self.read, *self.notes()]
         if self.calibration is None:
-            found.append("the run has no held-out rows that p-values could be calibrated on")
+            found.append("there are no p-values: the run has no held-out rows to calibrate them on")
         elif self.calibration.k != self.k:
             k = self.calibration.k
-            found.append(f"p-values were calibrated with K = {k}: say --k {k} to get them")
+            found.append(f"there are no p-values: they were calibrated with K = {k}, pass --k {k}")
         return found
 
     def figures(self) -> dict[str, Any]:
@@ -408,13 +423,13 @@ class Tally:
 
 
 def write_calibration(folder: Path, found: Calibration | None) -> None:
-    """Keep the calibration beside the run."""
+    """Write the calibration to a run's folder."""
     if found is not None:
         write_text(folder / CALIBRATION, sealed(found.to_json()))
 
 
 def read_calibration(folder: Path) -> Calibration | None:
-    """The calibration of a run, its checksum verified; None where it has none."""
+    """The calibration in a run's folder, its checksum verified; None where there is none."""
     path = folder / CALIBRATION
     if not path.exists():
         return None
@@ -422,9 +437,12 @@ def read_calibration(folder: Path) -> Calibration | None:
 
 
 def as_table(found: Scores, schema: AnySchema, reason: bool | None = None) -> Any:
-    """Scores as an arrow table, one row a row. ``log_px`` is -inf where a row is impossible (its error and effective
-    sample size are then those of its other cells). A last column ``reason``, there where one row of all has one (or as
-    said), is null of most rows and says what stands out by its value alone."""
+    """Scores as an arrow table, in input order.
+
+    ``log_px`` is -inf where a row is impossible; its error and effective sample size are then those of its other cells.
+    The last column, ``reason``, says which cells stand out by their value alone. It is null for most rows, and left out
+    where no row has a reason, unless ``reason`` decides.
+    """
     import pyarrow as pa
 
     columns: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""How good rows drawn from a run are: synthetic tables held against the rows it was fitted to and rows held out."""
+"""How good the samples of a run are: synthetic tables compared with training rows and held-out rows."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from latens.schema import Column, Table
 from latens.tensors.randomness import Key
 
 ROWS = 20_000
-LEAST = 40  # rows on either side, below which nothing can be told
+LEAST = 40  # rows on either side, needed for a comparison
 
 
 def frame_of(columns: Sequence[Column], numbers: Iterable[np.ndarray]) -> Frame:
-    """Columns, each with its numbers, as a table without a library: codes are whole, and -1 where they are missing."""
+    """Columns and their numbers as a plain table: codes are whole numbers, -1 where they are missing."""
     pairs = list(zip(columns, numbers))
     cells = {f.name: np.nan_to_num(x, nan=-1).round().astype(int) if f.outputs_codes else x for f, x in pairs}
     return frame(cells, {f.name: "categorical" if f.outputs_codes else "numeric" for f in columns})
@@ -29,14 +29,16 @@ def frame_of(columns: Sequence[Column], numbers: Iterable[np.ndarray]) -> Frame:
 def evaluate_samples(
     run: Run, train: Rows, held: Rows, *, seed: int = 0, density: Fitted | None = None
 ) -> SyntheticEvaluation | None:
-    """Samples of a run on a table, and the oracle, beside held-out rows: marginals, dependence, usefulness, detection,
+    """Compare samples of a table with training and held-out rows: marginals, dependence, usefulness, detection,
     memorisation.
 
-    As many rows are drawn as there are training rows, at most 20,000, as ``latens sample`` writes them: with their
-    gaps. The oracle is drawn alike from p(x|z) at the codes of as many training rows: what a perfect density of the
-    codes would give, so that what is lacking in it is the likelihood's fault, and what is lacking beyond it the
-    density's.
-    None for anything but a table, for a model without a density, and for fewer than 40 rows on either side.
+    There are as many samples as training rows, at most 20,000, with gaps, as ``latens sample`` writes them. The oracle
+    is drawn from p(x|z) at the codes of as many training rows, which is what a perfect density of the codes would give:
+    errors of the oracle are due to the likelihood, further errors of the samples to the density of the codes.
+
+    Returns:
+        the evaluation; None for data other than a table, for a model without a density, and for fewer than 40 rows on
+        either side.
     """
     if not isinstance(run.schema, Table) or min(len(train), len(held)) < LEAST or not scoring.has_density(run, held):
         return None
@@ -51,6 +53,6 @@ def evaluate_samples(
 
 
 def halves(rows: Rows) -> tuple[Rows, Rows]:
-    """The rows in two random halves, the same for the same number of rows."""
+    """Two random halves of the rows; the split depends only on their number."""
     order = np.random.default_rng([0, Key.HALVES]).permutation(len(rows))
     return rows.take(np.sort(order[::2])), rows.take(np.sort(order[1::2]))

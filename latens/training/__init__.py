@@ -1,4 +1,4 @@
-"""Training: the loop, its settings, checkpoints, and what it tells a person."""
+"""Training: the loop, its settings, checkpoints and progress."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Averaged weights: an exponential average of a module's tensors, kept beside the live ones."""
+"""Averaged weights: an exponential average of a module's tensors, kept in addition to the live ones."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from latens.training.checkpoint import load_state, state_of
 
 
 class Average:
-    """average <- decay * average + (1 - decay) * live after every step (Polyak & Juditsky 1992, exponentially
-    weighted).
+    r"""Exponentially weighted averages of weights (Polyak & Juditsky 1992), updated after each step n:
 
-    The decay grows from 1/10 to its final value, min(decay, (1 + n) / (10 + n)) at step n, so that the start is
-    forgotten. A decay of 0 keeps nothing: ``tensors`` is empty, and the weights that are served are the live ones.
-    Whole-number tensors are copied.
+    .. math:: a \leftarrow d_n\, a + (1 - d_n)\, w, \quad d_n = \min(d, (1 + n) / (10 + n))
+
+    The decay grows from 1/10 to its final value d, so that the start is forgotten. With d = 0 nothing is kept:
+    ``tensors`` is empty, and the live weights are used. Whole-number tensors are copied.
     """
 
     def __init__(self, module: nn.Module, decay: float):
@@ -31,21 +31,23 @@ class Average:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
+        """Move the averages towards the live weights, after step number ``step``."""
         if not self.tensors:
             return
         weight = 1 - min(self.decay, (1 + step) / (10 + step))
-        # looked up by name each time, because a part may bind its buffer anew
+        # looked up by name each time, because a part may replace its buffer
         torch._foreach_lerp_([t for t, *_ in self._floats], [getattr(m, leaf) for _, m, leaf in self._floats], weight)
         for average, owner, leaf in self._others:
             average.copy_(getattr(owner, leaf))
 
     def load(self, tensors: dict[str, Tensor]) -> None:
+        """Restore the averages."""
         for name, average in self.tensors.items():
             average.copy_(tensors[name])
 
     @contextmanager
     def served(self) -> Iterator[dict[str, Tensor]]:
-        """Inside, the module holds the weights that are served; gives its tensors."""
+        """Give the module its averaged weights for a block, and yield its tensors; without averages, the live ones."""
         if not self.tensors:
             yield state_of(self.module)
             return

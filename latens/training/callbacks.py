@@ -1,4 +1,4 @@
-"""What the loop tells a person, and how it is interrupted."""
+"""Progress of the loop, and how it is interrupted."""
 
 from __future__ import annotations
 
@@ -9,21 +9,26 @@ from typing import Any
 
 
 class Progress:
-    """Listens to a run; this one says nothing. Subclass it to watch training."""
+    """Receives the progress of a run, silently. Subclass it to watch training."""
 
-    def start(self, step: int, steps: int) -> None: ...
+    def start(self, step: int, steps: int) -> None:
+        """Training starts, or continues, at ``step`` of ``steps``."""
 
-    def step(self, step: int, rate: float, distortion: float) -> None: ...
+    def step(self, step: int, rate: float, distortion: float) -> None:
+        """A step is done; rate (NaN where there is none) and distortion are nats per row."""
 
-    def round(self, row: dict[str, Any]) -> None: ...
+    def round(self, row: dict[str, Any]) -> None:
+        """A validation is done; ``row`` has its figures, as in metrics.csv."""
 
-    def note(self, text: str) -> None: ...
+    def note(self, text: str) -> None:
+        """A remark for the user."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Training has ended."""
 
 
 class Bar(Progress):
-    """A progress bar with rate and distortion, in nats a datum, on standard error."""
+    """A progress bar with rate and distortion, in nats per row, on stderr."""
 
     def __init__(self, title: str = "fit") -> None:
         from rich.console import Console
@@ -39,26 +44,31 @@ class Bar(Progress):
         self.title = title
 
     def start(self, step: int, steps: int) -> None:
+        """Show the bar."""
         self._task = self._bar.add_task(self.title, total=steps, completed=step, figures="")
         self._bar.start()
 
     def step(self, step: int, rate: float, distortion: float) -> None:
+        """Move the bar."""
         figures = f"distortion {distortion:.2f}" if rate != rate else f"rate {rate:.2f}  distortion {distortion:.2f}"
         self._bar.update(self._task, completed=step, figures=figures)
 
     def note(self, text: str) -> None:
+        """Print a remark above the bar."""
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
+        """Remove the bar."""
         self._bar.stop()
 
 
 class Interrupted(KeyboardInterrupt):
-    """Training was interrupted between two steps; the checkpoint, if there is one, is whole."""
+    """Training was interrupted between two steps; the checkpoint, if there is one, is complete."""
 
 
 class StopSignal:
-    """While active, a first Ctrl-C (or SIGTERM) asks the loop to stop after the running step; a second is immediate."""
+    """For the length of a block, a first Ctrl-C or SIGTERM asks the loop to stop after the current step; a second one
+    stops it at once."""
 
     def __init__(self) -> None:
         self.asked = False

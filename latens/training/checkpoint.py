@@ -1,7 +1,7 @@
-"""Checkpoints: tensors in safetensors, the rest in JSON, replaced as one by an atomic rename.
+"""Checkpoints: tensors in safetensors, the rest in JSON, replaced together by an atomic rename.
 
-``state.json`` names the tensor file it belongs to and carries its digest; a kill between the two writes leaves the
-previous pair in force.
+``state.json`` names its tensor file and has its digest; a process killed between the two writes leaves the previous
+pair valid.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def state_of(module: nn.Module) -> dict[str, Tensor]:
-    """{name: tensor} of the parameters and persistent buffers, a shared one under its first name only."""
+    """{name: tensor} of parameters and persistent buffers; a shared one has its first name only."""
     saved = module.state_dict()
     named = [*module.named_parameters(), *module.named_buffers()]
     return {name: tensor.detach() for name, tensor in named if name in saved}
@@ -33,46 +33,54 @@ def state_of(module: nn.Module) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def load_state(module: nn.Module, tensors: dict[str, Tensor], what: str) -> None:
-    """Copy ``tensors`` into the module; ``InputError`` names the first that is missing, left over or misshapen. What a
-    part calls ``added`` may be missing from files that are older than it: it stays as built."""
+    """Copy ``tensors`` into the module; ``InputError`` names the first that is missing, superfluous or of another
+    shape.
+
+    Tensors that a part lists as ``added`` may be missing from older files; they stay as built.
+    """
     own = state_of(module)
     added = {f"{where}.{name}" for where, part in module.named_modules() for name in getattr(part, "added", ())}
     own = {name: tensor for name, tensor in own.items() if name in tensors or name not in added}
     for name in sorted(own.keys() | tensors.keys()):
         if name not in tensors:
-            raise InputError(f"{what} has no tensor {name!r}: it was made by a model of another shape")
+            raise InputError(f"{what} has no tensor {name!r}", "load it into a model of the same structure")
         if name not in own:
-            raise InputError(f"{what} has a tensor {name!r} that this model has not: it was made by another model")
+            raise InputError(
+                f"{what} has a tensor {name!r} that this model lacks", "load it into a model of the same structure"
+            )
         if own[name].shape != tensors[name].shape:
             raise InputError(
-                f"{what}: tensor {name!r} has shape {list(tensors[name].shape)}, this model needs "
-                f"{list(own[name].shape)}: it was made by a model of another shape"
+                f"{what}: tensor {name!r} has shape {list(tensors[name].shape)}, and this model needs "
+                f"{list(own[name].shape)}",
+                "load it into a model of the same shape",
             )
     for name, tensor in own.items():
         tensor.copy_(tensors[name])
 
 
-RESTORE = "restore it from a copy or fit again"
+RESTORE = "restore it from a copy, or fit again"
 
 
 def digest(data: bytes) -> str:
+    """The sha256 of ``data``, hexadecimal."""
     return hashlib.sha256(data).hexdigest()
 
 
 def pack(tensors: dict[str, Tensor]) -> bytes:
+    """The tensors as the bytes of a safetensors file."""
     from safetensors.torch import save
 
     return save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()})
 
 
 def read_whole(path: Path, expected: str | None, missing: str = RESTORE) -> bytes:
-    """The bytes of a file whose sha256 is ``expected`` (None: any); anything else is an ``InputError``."""
+    """The bytes of a file; ``InputError`` unless its sha256 is ``expected`` (None: any)."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): {missing}") from None
     if expected is not None and digest(data) != expected:
-        raise InputError(f"{path} is damaged (its checksum does not match): {RESTORE}")
+        raise InputError(f"{path} is damaged (its checksum does not match)", RESTORE)
     return data
 
 
@@ -84,11 +92,11 @@ def unpack(path: Path, expected: str | None, missing: str = RESTORE) -> dict[str
     try:
         return load(read_whole(path, expected, missing))
     except (SafetensorError, ValueError, KeyError) as error:
-        raise InputError(f"{path} is not a whole safetensors file ({error}): restore it or fit again") from None
+        raise InputError(f"{path} is not a complete safetensors file ({error})", RESTORE) from None
 
 
 def dumps(value: Any) -> str:
-    """JSON in which floats survive exactly and NaN and infinities are strings that ``loads`` turns back."""
+    """JSON in which floats are exact; NaN and infinities are written as objects that :func:`loads` reads."""
     return json.dumps(_encode(value), indent=1, allow_nan=False)
 
 
@@ -103,17 +111,19 @@ def _encode(value: Any) -> Any:
 
 
 def loads(text: str) -> Any:
+    """The value that :func:`dumps` wrote."""
     return json.loads(text, object_hook=lambda d: float(d["float"]) if d.keys() == {"float"} else d)
 
 
 def sealed(record: dict[str, Any]) -> str:
-    """The record as JSON text with a checksum of itself."""
+    """The record as JSON text, with its own checksum."""
     body = {key: value for key, value in record.items() if key != "checksum"}
     return dumps(body | {"checksum": digest(dumps(body).encode())}) + "\n"
 
 
 def unseal(path: Path, what: str) -> dict[str, Any]:
-    """The record of a sealed JSON file; ``InputError`` where the file is absent, no JSON, or altered."""
+    """The record of a sealed JSON file; ``InputError`` where the file is missing (``what``, in words), not JSON, or
+    altered."""
     try:
         record = loads(path.read_text("utf-8"))
     except FileNotFoundError:
@@ -121,19 +131,19 @@ def unseal(path: Path, what: str) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): {what}") from None
     except (ValueError, TypeError, RecursionError):
-        raise InputError(f"{path} is damaged (not valid JSON): restore it from a copy or fit again") from None
+        raise InputError(f"{path} is damaged (not valid JSON)", RESTORE) from None
     if not isinstance(record, dict) or "checksum" not in record:
-        raise InputError(f"{path} is damaged (no checksum): restore it from a copy or fit again")
+        raise InputError(f"{path} is damaged (no checksum)", RESTORE)
     body = {key: value for key, value in record.items() if key != "checksum"}
     if digest(dumps(body).encode()) != record["checksum"]:
-        raise InputError(f"{path} is damaged (its checksum does not match): restore it from a copy or fit again")
+        raise InputError(f"{path} is damaged (its checksum does not match)", RESTORE)
     return body
 
 
 @dataclass
 class Log:
-    """Where a run is kept and shown while it goes on: its checkpoints, who watches it, who gets its history after every
-    round of validation."""
+    """What accompanies a run: its checkpoints, its progress, and a function that receives its history after each
+    validation."""
 
     store: Checkpoints | None = None
     progress: Progress | None = None
@@ -154,9 +164,11 @@ class Checkpoints:
         self.folder = Path(folder)
 
     def exists(self) -> bool:
+        """Whether there is a checkpoint."""
         return (self.folder / "state.json").exists()
 
     def save(self, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
+        """Replace the checkpoint; ``record`` has the number of the step, "step"."""
         self.folder.mkdir(parents=True, exist_ok=True)
         data = pack(tensors)
         name = f"step-{int(record['step']):09d}-{digest(data)[:8]}.safetensors"
@@ -175,9 +187,10 @@ class Checkpoints:
                 old.unlink(missing_ok=True)
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """(tensors, record) of the checkpoint; ``InputError`` where it is missing or damaged."""
         record = unseal(self.folder / "state.json", "there is no checkpoint to resume from")
         name = str(record.get("tensors", ""))
         if Path(name).name != name or not name:
-            raise InputError(f"{self.folder / 'state.json'} names no tensor file: fit again")
+            raise InputError(f"{self.folder / 'state.json'} names no tensor file", "fit again")
         tensors = unpack(self.folder / name, str(record.get("sha256", "")), "there is no checkpoint to resume from")
         return tensors, record

@@ -1,4 +1,4 @@
-"""Which term of which rows made a step's loss or gradient not finite."""
+"""Find the term and the rows that made the loss or gradient of a step not finite."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ from latens.training.settings import Settings
 
 
 class NonFiniteError(FitError):
-    """A loss or a gradient was not finite. ``step``, ``term`` and ``rows`` say where; no weight was changed by the
-    step.
-    """
+    """A loss or gradient was not finite; ``step``, ``term`` and ``rows`` say where. The step changed no weight."""
 
     def __init__(self, message: str, step: int, term: str, rows: list[int]):
         super().__init__(message)
@@ -28,31 +26,31 @@ class NonFiniteError(FitError):
 def not_finite(
     step: int, term: str, rows: list[int], blamed: bool, settings: Settings, store: Checkpoints | None
 ) -> NonFiniteError:
-    """The error for a term of rows that are to blame, or of a batch of which none is."""
+    """The error for a term that is not finite in ``rows``, or, unless ``blamed``, somewhere in the batch."""
     shown = ", ".join(map(str, rows[:5])) + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")
     where = f"for row{'s' * (len(rows) > 1)} {shown}" if blamed else f"in the batch of rows {shown}"
     kept = f", which are kept in {store.folder}" if store else ""
     return NonFiniteError(
         f"at step {step} the {term} is not finite {where} (counted from 0), so training stopped without changing the "
-        f"weights{kept}: look at those rows, or lower learning_rate (now {float(settings.learning_rate):g}) or clip "
+        f"weights{kept}: check these rows, or lower learning_rate (now {float(settings.learning_rate):g}) or clip "
         f"(now {float(settings.clip):g})",
         step, term, rows,
     )  # fmt: skip
 
 
 def nothing_moved(count: int, norm: float, settings: Settings) -> str:
-    """What a run says whose updates were all left out."""
+    """The message of a run that skipped all updates between two validations."""
     return (
-        f"all of {count} updates in a row were left out and nothing was learned: the last gradient's norm was "
-        f"{norm:.3g}, and skip_norm is {settings.longest:g}: raise it (0 leaves none out)"
+        f"{count} updates in a row were skipped and nothing was learned, as the last gradient's norm was {norm:.3g} "
+        f"and skip_norm is {settings.longest:g}: raise it (0 skips none)"
     )
 
 
 def left_out(skipped: int, steps: int, settings: Settings) -> str:
-    """What a person should know of updates that were left out."""
+    """A remark about skipped updates."""
     text = (
-        f"{skipped:,} of {steps:,} updates were left out, their gradient not finite or its norm not below skip_norm = "
-        f"{settings.longest:g}"
+        f"{skipped:,} of {steps:,} updates were skipped, because a gradient was not finite or its norm not below "
+        f"skip_norm = {settings.longest:g}"
     )
     return text + (": raise it, or lower learning_rate" if skipped > steps / 10 else "")
 
@@ -61,10 +59,10 @@ def find_cause(
     draw_rows: Callable[[slice], Draw], losses: dict[str, Tensor], players: dict[str, PlayerOptimizer],
     processes: Processes, share: slice, total: int,
 ) -> tuple[str, list[int]]:  # fmt: skip
-    """(term, positions in the joint batch) of what is not finite: the value of a term, of a loss, or a term's gradient.
+    """(term, positions in the joint batch) of the value that is not finite: of a term, a loss, or a term's gradient.
 
-    ``draw_rows(rows)`` repeats the step's draw for some rows of this process's share. Every process of a run calls this
-    with its share of the joint batch and gets the same answer. The positions are empty where no single row is to blame.
+    ``draw_rows(rows)`` repeats the step's draw for rows of this process's share. Each process calls this with its share
+    of the joint batch, and all get the same answer. The positions are empty where no single row is responsible.
     """
     for name, value in _named_terms(draw_rows(slice(0, share.stop - share.start))).items():
         bad = _joint(~torch.isfinite(value.detach()).all(0), processes, share, total)
@@ -73,7 +71,7 @@ def find_cause(
     for name, loss in losses.items():
         if processes.any(not bool(torch.isfinite(loss.detach()))):
             return f"loss of the player {name!r}", []
-    # row by row, because in a joint backward pass 0 x infinity spreads one row's NaN over all
+    # row by row, because in a joint backward pass 0 x infinity spreads the NaN of one row to all
     parameters = [p for player in players.values() for p in player.parameters]
     flags: dict[str, list[bool]] = {}
     for row in range(share.stop - share.start):

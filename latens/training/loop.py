@@ -1,4 +1,5 @@
-"""The training loop: players descend their own losses; everything it knows can be saved and continued exactly."""
+"""The training loop: each player descends its own loss. Its whole state can be saved, and training continued "
+"exactly."""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ from latens.training.threads import threads_for
 
 
 def parts_with(hook: str, *modules: nn.Module) -> dict[str, Any]:
-    """The sub-modules that define a hook, by name, each once."""
+    """{name: sub-module} of those that define a hook, each once."""
     named = ((f"{number}.{name}", part) for number, m in enumerate(modules) for name, part in m.named_modules())
     found = {id(part): (name, part) for name, part in reversed([*named]) if hasattr(part, hook)}
     return dict(reversed(found.values()))
@@ -38,15 +39,28 @@ def parts_with(hook: str, *modules: nn.Module) -> dict[str, Any]:
 class Trainer:
     """Trains ``model`` under ``objective`` on the batches of ``loader``.
 
-    Per step: draw, losses, the gradient of each player's loss with respect to its own parameters alone, reduced over
-    processes, clipped; then all players move at once. ``settings`` must be settled (no "auto" left). After ``run`` the
-    model holds the weights that are served: the best by validation where there is validation (the objective at its
-    final schedule values; the mean over batches of rows without the tenth of them at either end, which a few wild rows
-    do not decide), averaged if asked for. ``history`` has one row a round of validation.
+    A step draws, computes the losses and the gradient of each player's loss with respect to its own parameters, sums
+    gradients over processes and clips them; then all players move at once.
 
-    Hooks that a part may define: ``observe(x, draw)`` gives sums over a step's batch, or None; ``after_step(observed)``
-    gets them, summed over the processes (None for a part without ``observe``); ``after_epoch()``; ``settle(observed)``
-    gets the sums over the whole training set, once, when training has ended; ``needs_grad_at_eval``.
+    After :meth:`run`, the model holds the weights with the best validation bound, or the last ones, averaged if asked
+    for. The bound for this choice has the objective's final weights (after warm-up), and is the mean over batches
+    without the highest and lowest tenth, so that a few extreme rows do not decide. ``history`` has one row per
+    validation.
+
+    A part may define hooks: ``observe(x, draw)`` returns sums over the batch of a step, or None;
+    ``after_step(observed)`` receives them, summed over processes (None for a part without ``observe``);
+    ``after_epoch()``; ``settle(observed)`` receives the sums over the training set, once, after training;
+    ``needs_grad_at_eval``.
+
+    Args:
+        model: the model, trained in place.
+        objective: its objective.
+        loader: batches of training rows.
+        validation: batches of held-out rows, or None.
+        settings: with every "auto" settled.
+        log: checkpoints, progress, and what receives the history.
+        processes: of the run; without it, one or those of the launcher.
+        backend: of ``torch.compile``.
     """
 
     def __init__(
@@ -61,8 +75,8 @@ class Trainer:
         self.store, self.progress, self.on_round = log.store, log.progress or Progress(), log.on_round
         if self.processes.count > int(settings.batch_size):
             raise InputError(
-                f"batch_size {settings.batch_size} cannot be split over {self.processes.count} processes: raise it, or "
-                "start fewer processes"
+                f"batch_size {settings.batch_size} cannot be split over {self.processes.count} processes",
+                "raise it, or start fewer processes",
             )
         self._require_whole_batches()
         players = objective.players(model)
@@ -79,7 +93,7 @@ class Trainer:
         self.best: float | None = None
         self.best_state: dict[str, Tensor] = {}
         self.averaged = Average(model, 0.0 if settings.average == "auto" else float(settings.average))
-        self.sums, self.skipped = [0.0] * 4, 0  # loss, distortion, rate, updates; those left out; of this round
+        self.sums, self.skipped = [0.0] * 4, 0  # of this round: loss, distortion, rate, updates; skipped updates
         self.stopped, self.finished, self.seconds = False, False, 0.0
         self.since = self._saved = time.monotonic()
         step = Step(self.model, self.objective, self.players, self.observers, self.processes, settings)
@@ -91,29 +105,30 @@ class Trainer:
             self.forward = compiled(step.whole if self._captured else step.losses, model, backend)
 
     def _require_whole_batches(self) -> None:
-        """``InputError`` where an objective that looks at a batch as a whole would meet a part of one, or weights."""
+        """``InputError`` where an objective that compares the rows of a batch would see part of one, or weights."""
         if not self.objective.joint:
             return
         if self.processes.count > 1:
             raise InputError(
                 f"this objective compares the rows of a batch, so a step cannot be split over {self.processes.count} "
-                "processes: start one"
+                "processes",
+                "start one process",
             )
         if getattr(self.loader, "weight", None) is not None:
             raise InputError(
-                "this objective compares the rows of a batch, and is not defined for weighted rows: leave the sample "
-                "weights out, or use a recipe whose loss is a mean over rows"
+                "this objective compares the rows of a batch, and is not defined for weighted rows",
+                "omit the sample weights, or use a recipe whose loss is a mean over rows",
             )
 
     # One step
 
     def _noise(self, start: int, total: int) -> AbstractContextManager[None]:
-        """The step's noise, of which the rows from ``start`` on are taken; a total of 0 is for one who takes all."""
+        """A block with the noise of the step, from row ``start`` of ``total``; with a total of 0, all of it."""
         reseed(self.settings.seed, Key.STEP, self.step)
         return part(start, total)
 
     def _update_captured(self, batch: Batch) -> None:
-        """One step as one graph, and what cannot be part of it."""
+        """One step as one graph, and then what cannot be part of the graph."""
         factor = learning_rate_at(self.step, self.steps, self.settings) / float(self.settings.learning_rate)
         scalars = torch.tensor([player.scalars(factor) for player in self.players.values()], dtype=torch.float64)
         with self._noise(0, 0):
@@ -127,7 +142,7 @@ class Trainer:
         self._taken(numbers, observed)
 
     def _taken(self, numbers: list[float], observed: dict[str, Tensor]) -> None:
-        """After a step: hooks, averages, counters. ``numbers``: losses, distortion, rate and more."""
+        """Finish a step: hooks, averages, counters. ``numbers`` are losses, distortion, rate and more."""
         self.follow(observed)
         self.averaged.update(self.step)
         self.step += 1
@@ -137,7 +152,7 @@ class Trainer:
         self.sums = [a + b for a, b in zip(self.sums, figures, strict=True)]
 
     def update(self, joint: Batch) -> None:
-        """One step on a joint batch, of which this process takes its share."""
+        """One step on this process's share of a joint batch."""
         if self._captured:
             self.set_anneal()
             return self._update_captured(joint.to(self.processes.device))
@@ -149,7 +164,8 @@ class Trainer:
             losses, terms, observed = self.forward(batch.x, batch.c, batch.weight)
         if losses.keys() != self.players.keys():
             raise ValueError(
-                f"the objective gives losses of {', '.join(losses)} and has the players {', '.join(self.players)}"
+                f"the objective gives losses of {', '.join(losses)} and has the players {', '.join(self.players)}",
+                "return one loss per player",
             )
         active = {name: player for name, player in self.players.items() if self.step % player.every == 0}
         grads = gradients({name: losses[name] for name in active}, active)
@@ -158,7 +174,7 @@ class Trainer:
         grads = {name: self.processes.sum(each, fraction) for name, each in grads.items()}
         [figures] = self.processes.sum([figures], fraction)
         norms = [norm_of(each).to(figures) for each in grads.values()]
-        count, numbers = len(losses), torch.stack([*figures, *norms]).tolist()  # one exchange with the device
+        count, numbers = len(losses), torch.stack([*figures, *norms]).tolist()  # one transfer from the device
         values, lengths = numbers[:count], numbers[count + 2 :]
         if not (all(map(math.isfinite, values)) and all(length < self.settings.longest for length in lengths)):
             return self.leave_out(batch, share, total, values + lengths)
@@ -168,7 +184,7 @@ class Trainer:
         self._taken(numbers, observed)
 
     def leave_out(self, batch: Batch, share: slice, total: int, judged: list[float]) -> None:
-        """Count an update that is not made, by its losses and norms; stop where none may be, or a whole round is."""
+        """Count a skipped update; stop where none may be skipped, or all updates since the last validation were."""
         none_made = not self.sums[3] and self.skipped + 1 >= min(self.every * len(self.loader), self.steps)
         if self.settings.longest == math.inf or (none_made and not all(map(math.isfinite, judged))):
             self._stop_at_non_finite(batch, share, total)
@@ -178,14 +194,14 @@ class Trainer:
         self.skipped, self.step, self.position = self.skipped + 1, self.step + 1, self.position + 1
 
     def follow(self, observed: dict[str, Tensor]) -> None:
-        """Let the parts that observe a step change their buffers by what all processes saw."""
+        """Let the parts that observe a step update their buffers, from the sums over all processes."""
         observed = dict(zip(observed, self.processes.sum([*observed.values()]), strict=True))
         for name, module in self.followers.items():
             if name not in self.observers or name in observed:
                 module.after_step(observed.get(name))
 
     def set_anneal(self, value: float | None = None) -> None:
-        """The value, or what the schedule says at this step."""
+        """Set the warm-up factor of the rate to ``value``, or to that of the schedule at this step."""
         for module in self._annealed:
             module.anneal.fill_(self._anneal_at(self.step, module) if value is None else value)
 
@@ -193,7 +209,8 @@ class Trainer:
         return anneal_at(step, self.steps, self.settings, module.warmup)
 
     def _stop_at_non_finite(self, batch: Batch, share: slice, total: int) -> None:
-        """Repeat the step's draw, say which term of which rows is not finite, and keep the weights from before."""
+        """Raise the error that names the term and rows that are not finite, found by repeating the step's draw; weights
+        stay as before the step."""
 
         def draw_rows(rows: slice) -> Draw:
             some = batch.part(rows)
@@ -211,10 +228,10 @@ class Trainer:
         rows = joint[positions].tolist() if positions else joint.tolist()
         raise not_finite(self.step, term, rows, bool(positions), self.settings, self.store)
 
-    # Rounds: validation, best weights, early stopping
+    # Validation, best weights, early stopping
 
     def end_round(self) -> None:
-        """Judge the weights on the validation rows, and add the round's line to the history."""
+        """Validate the weights, and add a row to the history."""
         loss, distortion, rate = self.means()
         row = {
             "step": self.step, "epoch": self.epoch,
@@ -234,16 +251,17 @@ class Trainer:
             self.on_round(self.history)
 
     def means(self) -> list[float]:
-        """Loss, distortion and rate a row, since the last round."""
+        """Mean loss, distortion and rate per row since the last validation."""
         return [value / self.sums[3] if self.sums[3] else math.nan for value in self.sums[:3]]
 
     def _judge(self, bound: float, served: dict[str, Tensor]) -> None:
-        """Keep the best weights; stop where enough rounds at the objective's final form brought none."""
+        """Keep the weights if they are the best; stop after ``patience`` validations without improvement, counted once
+        warm-up is over."""
         if getattr(self.objective, "keeps_last", False) or self.settings.keep == "last":
             return
         if not math.isfinite(bound):
             self.progress.note(
-                f"the validation bound is not finite at epoch {self.epoch}: these weights are not judged"
+                f"the validation bound is not finite at epoch {self.epoch}: these weights are not considered"
             )
         elif self.best is None or bound > self.best:
             self.best, self.best_epoch, self.rounds_without = bound, self.epoch, 0
@@ -253,7 +271,7 @@ class Trainer:
             self.stopped = 0 < int(self.settings.patience) <= self.rounds_without
 
     def validate(self, loader: Loader) -> dict[str, float]:
-        """Bound, rate and distortion at the objective's final form, with the same noise every time."""
+        """Bound, rate and distortion with the objective's final weights, and the same noise every time."""
         self.set_anneal(1.0)
         self.model.eval()
         sums, losses = torch.zeros(4, dtype=torch.float64), torch.zeros(2, len(loader), dtype=torch.float64)
@@ -274,7 +292,7 @@ class Trainer:
         }
 
     def _dealt(self, batches: Iterator[Batch], key: int) -> Iterator[tuple[int, Batch, Draw]]:
-        """This process's batches with their numbers and draws, from seeds of (key, batch)."""
+        """(number, batch, draw) of this process's batches, with seeds from (key, batch)."""
         for number, batch in enumerate(batches):
             if self.processes.owns(number):
                 batch = batch.to(self.processes.device)
@@ -286,10 +304,11 @@ class Trainer:
     # The run
 
     def run(self) -> Trainer:
-        """Train to the end, from the start or from the checkpoint if the store has one.
+        """Train to the end, from the start or from the checkpoint if there is one.
 
-        Raises :class:`Interrupted` after a first Ctrl-C, with a checkpoint of the last whole step, and
-        ``NonFiniteError`` where a loss or gradient is not finite.
+        Raises:
+            Interrupted: after a first Ctrl-C, with a checkpoint of the last complete step.
+            NonFiniteError: a loss or gradient is not finite.
         """
         self.since, self._saved = time.monotonic(), -math.inf  # the first checkpoint comes after the first step
         if self.store is not None and self.store.exists():
@@ -329,7 +348,7 @@ class Trainer:
                 self.end_round()
 
     def settle_and_save(self) -> None:
-        """Serve the best or the averaged weights, fit what is fitted in closed form, and write the last checkpoint."""
+        """Take the best or averaged weights, fit parts with a closed form, and write the last checkpoint."""
         if not self.finished:
             if self.best_state:
                 load_state(self.model, self.best_state, "the best weights")
@@ -343,7 +362,7 @@ class Trainer:
 
     @torch.no_grad()
     def _settle(self) -> None:
-        """One pass over the training set for parts that are fitted to it in closed form (the optimal variance)."""
+        """Pass once over the training set for parts with a closed form, such as the optimal variance."""
         parts = parts_with("settle", self.model, self.objective)
         parts = {name: part for name, part in parts.items() if name in self.observers}
         if not parts:
@@ -362,7 +381,7 @@ class Trainer:
     # Checkpoints
 
     def save(self) -> None:
-        """Write everything that a continued run needs."""
+        """Write a checkpoint with everything that a continued run needs."""
         self._saved = time.monotonic()
         if self.store is None or not self.processes.is_main:
             return
@@ -377,7 +396,7 @@ class Trainer:
         self.store.save(tensors, record)
 
     def load(self) -> None:
-        """Continue from the store."""
+        """Restore the checkpoint."""
         assert self.store is not None
         tensors, record = self.store.load()
         groups: dict[str, dict[str, Tensor]] = {}

@@ -1,4 +1,4 @@
-"""Optimisers of the players: each descends its own loss with respect to its own parameters only."""
+"""Optimisers of the players: each descends its own loss, with respect to its own parameters only."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from latens.training.settings import Settings
 
 _DECAYED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _MOMENTS = ("exp_avg", "exp_avg_sq")
-_SWEEP = 32  # steps from one search for subnormal moments to the next
+_SWEEP = 32  # steps between searches for subnormal moments
 
 
 class PlayerOptimizer:
-    """AdamW over one player's parameters; weight decay touches the weights of linear and convolutional maps alone.
+    """AdamW (Loshchilov & Hutter 2019) for one player's parameters.
 
-    ``modules``: where those maps are looked for. ``options`` of the player override the learning rate (``lr``, the peak
-    of its schedule), ``betas``, ``eps`` and ``weight_decay``; ``ValueError`` for others. (torch's own class would do
-    the same with half a second of imports before the first step.)
+    Weight decay applies to the weights of linear and convolutional maps only, which are found in ``modules``. The
+    player's ``options`` override the learning rate (``lr``, the peak of its schedule), ``betas``, ``eps`` and
+    ``weight_decay``; others are a ``ValueError``. (torch's own class would import for half a second before the first
+    step.)
     """
 
     def __init__(self, modules: Iterable[nn.Module], player: Player, settings: Settings):
@@ -35,37 +36,41 @@ class PlayerOptimizer:
         self.taken = 0
 
     def _groups(self, modules: Iterable[nn.Module], decay: float) -> list[tuple[list[nn.Parameter], float]]:
-        """Parameters with their weight decay, those that have one first."""
+        """[(parameters, weight decay)], those with a decay first."""
         weights = {id(m.weight) for root in modules for m in root.modules() if isinstance(m, _DECAYED)} if decay else {}
         decayed = [p for p in self.parameters if id(p) in weights]
         others = [p for p in self.parameters if id(p) not in weights]
         return [(group, each) for group, each in ((decayed, decay), (others, 0.0)) if group]
 
     def prepare(self) -> None:
-        """Moments of zero for the parameters that have none yet."""
+        """Create moments of zero for parameters without moments."""
         for p in self.ordered:
             if p not in self.moments:
                 self.moments[p] = torch.zeros_like(p), torch.zeros_like(p)
 
     @torch.no_grad()
     def count(self) -> None:
-        """One more step. Every so many of them subnormal moments, on which processors may compute a hundred times
-        slower, become 0: those of weights whose inputs stay 0 (a pixel at the border) fade to there and no further."""
+        """Count a step. Every 32 steps subnormal moments become 0, since processors may compute a hundred times slower
+        with them; moments of weights whose inputs stay 0 (a pixel at the border) fade into that range."""
         self.taken += 1
         if self.taken % _SWEEP == 0:
             for moment in (m for pair in self.moments.values() for m in pair):
                 moment.copy_(torch.hardshrink(moment, torch.finfo(moment.dtype).tiny))
 
     def scalars(self, factor: float) -> list[float]:
-        """What changes from step to step: rate, and the corrections of both moments for their start at zero."""
+        """The numbers that change from step to step: the learning rate, and the bias corrections of both moments."""
         self.count()
         return [self.peak * factor, *(1 / (1 - beta**self.taken) ** power for beta, power in zip(self.betas, (1, 0.5)))]
 
     def descend(self, grads: list[Tensor | None], norm: Tensor, scalars: Tensor, clip: float, sound: Tensor) -> None:
-        """The same step as :meth:`update` in plain operations that can be captured, taken where ``sound`` is true.
+        r"""The step of :meth:`update` in plain operations, which can be captured in a graph; made where ``sound`` is
+        true.
 
-        m <- b1 m + (1 - b1) g, v <- b2 v + (1 - b2) g^2, p <- (1 - lr decay) p - lr m' / (sqrt(v') + eps), where m', v'
-        are m, v over 1 - b^t (Kingma & Ba 2015; Loshchilov & Hutter 2019). ``scalars``: those of :meth:`scalars`.
+        .. math::
+            m \leftarrow \beta_1 m + (1 - \beta_1) g, \quad v \leftarrow \beta_2 v + (1 - \beta_2) g^2, \quad
+            p \leftarrow (1 - \eta \lambda) p - \eta \frac{m / (1 - \beta_1^t)}{\sqrt{v / (1 - \beta_2^t)} + \epsilon}
+
+        (Kingma & Ba 2015; Loshchilov & Hutter 2019). ``scalars`` are those of :meth:`scalars`.
         """
         rate, first, second = scalars.unbind()
         beta1, beta2 = self.betas
@@ -85,13 +90,13 @@ class PlayerOptimizer:
                     old.copy_(torch.where(sound, new, old))
 
     def state(self) -> dict[str, Tensor]:
-        """{name: tensor} of the optimiser's state: both moments of each parameter, and the steps taken."""
+        """{name: tensor} of both moments of each parameter, and the number of steps."""
         moments = {n: self.moments[p] for n, p in enumerate(self.ordered) if p in self.moments}
         named = {f"{n}.{key}": value for n, pair in moments.items() for key, value in zip(_MOMENTS, pair, strict=True)}
         return named | {"taken": torch.tensor(self.taken)} if named else {}
 
     def load(self, tensors: dict[str, Tensor]) -> None:
-        """Restore what :meth:`state` gave."""
+        """Restore what :meth:`state` returned."""
         self.taken = int(tensors["taken"]) if tensors else 0
         self.moments = {}
         for n, p in enumerate(self.ordered):
@@ -100,7 +105,8 @@ class PlayerOptimizer:
                 self.moments[p] = first, second
 
     def update(self, grads: list[Tensor | None], norm: float, factor: float, clip: float) -> None:
-        """One step at ``factor`` x the peak rate, the gradient scaled to the norm ``clip`` if longer (0: never)."""
+        """One step at ``factor`` x the peak learning rate, with the gradient shortened to the norm ``clip`` (0: "
+        "never)."""
         self.prepare()
         if not all(p.device.type in ("cpu", "cuda") for p in self.ordered):
             scalars = torch.tensor(self.scalars(factor))
@@ -123,7 +129,7 @@ class PlayerOptimizer:
     def _descend_fused(
         self, parameters: list[Any], grads: list[Tensor], moments: list[Any], factor: float, decay: float
     ) -> None:
-        """The step in torch's fused kernel, for tensors in one layout on processors or CUDA."""
+        """The step by torch's fused kernel, for tensors of one layout on CPU or CUDA."""
         by_kind: dict[Any, list[Any]] = {}
         for each in zip(parameters, grads, moments, strict=True):
             by_kind.setdefault((each[0].device, each[0].dtype), []).append(each)
@@ -138,7 +144,7 @@ class PlayerOptimizer:
 
 
 def _options(player: Player, settings: Settings) -> dict[str, Any]:
-    """The options of the optimiser: the player's own, else those of the run."""
+    """The options of the optimiser: the player's own, otherwise those of the run."""
     options: dict[str, Any] = {
         "lr": settings.learning_rate, "betas": (0.9, settings.beta2), "eps": 1e-8,
         "weight_decay": settings.weight_decay,
@@ -150,7 +156,7 @@ def _options(player: Player, settings: Settings) -> dict[str, Any]:
 
 
 def gradients(losses: dict[str, Tensor], players: dict[str, PlayerOptimizer]) -> dict[str, list[Tensor | None]]:
-    """The gradient of each player's loss with respect to its own parameters; all are taken before anyone moves."""
+    """The gradient of each player's loss with respect to its own parameters, all computed before any player moves."""
     found: dict[str, list[Tensor | None]] = {}
     names = list(losses)
     for name in names:
@@ -164,8 +170,8 @@ def gradients(losses: dict[str, Tensor], players: dict[str, PlayerOptimizer]) ->
 
 
 def laid_out_like(parameter: Tensor, value: Tensor) -> Tensor:
-    """A gradient or moment in the memory layout of its parameter. ``autograd.grad`` leaves a convolution's gradient
-    channels-last, and the fused optimiser walks all as flat memory: other layouts would pair weights with the wrong
+    """A gradient or moment in the memory layout of its parameter. ``autograd.grad`` returns a convolution's gradient
+    channels-last, and the fused optimiser treats all as flat memory, so another layout would pair weights with wrong
     gradients."""
     if value.stride() == parameter.stride():
         return value
@@ -173,6 +179,6 @@ def laid_out_like(parameter: Tensor, value: Tensor) -> Tensor:
 
 
 def norm_of(grads: list[Tensor | None]) -> Tensor:
-    """The norm of all of them as one vector, 0 for none."""
+    """The norm of all gradients as one vector; 0 for none."""
     present = [g for g in grads if g is not None]
     return torch.nn.utils.get_total_norm(present) if present else torch.zeros(())

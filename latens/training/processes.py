@@ -1,4 +1,4 @@
-"""One or several processes, on whatever device there is, through accelerate."""
+"""One or several processes on any device, through accelerate."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ from latens.errors import InputError
 
 
 def is_first() -> bool:
-    """Whether this is the main process of a run, as the launcher says in the environment."""
+    """Whether this is the main process of a run, according to the launcher's environment variables."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def launched() -> int:
-    """How many processes the launcher says there are."""
+    """The number of processes, according to the launcher's environment variables."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def check_device(name: str) -> None:
-    """``InputError`` unless "auto" or a device of this machine."""
+    """``InputError`` unless ``name`` is "auto" or a device of this machine."""
     if name != "auto":
         usable_device(name)
 
 
 def usable_device(name: str) -> torch.device:
-    """The torch device of that name; ``InputError`` where there is no such kind, or none of it on this machine."""
+    """The torch device of that name; ``InputError`` for an unknown kind, or one that this machine lacks."""
     try:
         device = torch.device(name)
     except (RuntimeError, TypeError):
-        raise InputError(f"unknown device {name!r}: give auto, cpu, cuda, cuda:1, mps, …") from None
+        raise InputError(f"unknown device {name!r}", "pass auto, cpu, cuda, cuda:1, mps, …") from None
     try:
         torch.zeros(1, device=device).cpu()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
-        raise InputError(f"the device {name!r} cannot be used here ({reason}): give cpu or auto") from None
+        raise InputError(f"the device {name!r} cannot be used here ({reason})", "pass cpu or auto") from None
     return device
 
 
 def _leave() -> None:
-    """Take the group down: one whose threads live on may abort a process that has already answered."""
+    """Destroy the process group, whose threads may otherwise abort a process that has already finished."""
     from torch import distributed
 
     if distributed.is_initialized():
@@ -55,18 +55,18 @@ MaybeTensor = TypeVar("MaybeTensor", Tensor, Tensor | None)
 
 
 class Processes:
-    """The processes of a run: which device this one has, which rows of a joint batch are its own, and sums over all.
+    """The processes of a run: the device of this one, its share of a joint batch, and sums over all.
 
-    ``device``: "auto" (accelerate's choice: CUDA, MPS, … or CPU) or a torch device. Started by ``accelerate launch`` or
-    ``torchrun``, a run has several processes; every joint batch is split among them and gradients are summed
-    explicitly, so that the update is that of one process on the joint batch.
+    ``device`` is "auto" (accelerate's choice: CUDA, MPS, … or CPU) or a torch device. Under ``accelerate launch`` or
+    ``torchrun`` a run has several processes. They split each joint batch and sum their gradients, so that the update is
+    that of one process on the joint batch.
     """
 
     def __init__(self, device: str = "auto"):
         from accelerate import PartialState
 
         if launched() > 1:
-            from torch.distributed import nn  # noqa: F401  (imported later, its defaults hold the group for ever)
+            from torch.distributed import nn  # noqa: F401  (imported later, its defaults would keep the group alive)
 
         state = PartialState(cpu=True) if device == "cpu" else PartialState()
         self.device = state.device if device == "auto" else usable_device(device)
@@ -76,6 +76,7 @@ class Processes:
 
     @property
     def is_main(self) -> bool:
+        """Whether this is the process that writes the run folder."""
         return self.index == 0
 
     def share(self, total: int) -> slice:
@@ -83,11 +84,11 @@ class Processes:
         return slice(total * self.index // self.count, total * (self.index + 1) // self.count)
 
     def owns(self, number: int) -> bool:
-        """Whether the batch of that number is this process's, where whole batches are dealt out."""
+        """Whether batch ``number`` belongs to this process, where whole batches are distributed."""
         return number % self.count == self.index
 
     def sum(self, tensors: Sequence[MaybeTensor], factor: float = 1.0) -> list[MaybeTensor]:
-        """The sum over the processes of factor x tensor, in one exchange; with one process, the tensors themselves."""
+        """The sums over processes of factor x tensor, in one exchange; with one process, the tensors themselves."""
         present = [t for t in tensors if t is not None]
         if self.count == 1 or not present:
             return list(tensors)
@@ -103,7 +104,7 @@ class Processes:
         return value if self.count == 1 else bool(self.sum([torch.tensor([float(value)])])[0].item() > 0)
 
     def first(self, action: Callable[[], object]) -> None:
-        """Let the main process alone act on the run folder; where it fails, every process stops."""
+        """Run ``action`` in the main process only; where it fails, all processes stop."""
         try:
             if self.is_main:
                 action()
@@ -111,4 +112,4 @@ class Processes:
             self.any(True)
             raise
         if self.any(False):
-            raise InputError("the main process stopped: its message says why")
+            raise InputError("the main process stopped: see its message")

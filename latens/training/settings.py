@@ -10,19 +10,24 @@ from typing import Any
 from latens.errors import InputError, is_number, is_whole, require
 
 LINEAR_STEPS = 6000
-COMPILED_STEPS = 15_000  # from which compiling the step (ten to twenty seconds) pays
-COMPILED_ROWS = 1_800_000  # the same for rows in all epochs, where batches are large
-AVERAGED_ROWS = 2_000  # of a table, from which on weights are averaged
-MANY = 900_000  # rows, a million less those held out, from which batches grow and epochs shrink
+COMPILED_STEPS = 15_000  # steps from which compiling a step, which takes ten to twenty seconds, pays off
+COMPILED_ROWS = 1_800_000  # the same in rows over all epochs, for large batches
+AVERAGED_ROWS = 2_000  # rows of a table from which weights are averaged
+MANY = 900_000  # rows (a million without those held out) from which batches grow and epochs shrink
 
 
 @dataclass(frozen=True)
 class Values:
-    """What an option takes: in words, as a test, and as the command line reads it.
+    """The values that an option takes.
 
-    ``words``: the values, for messages. ``allows``: whether a value is one of them. ``kind``: what reads a word of the
-    command line; ``noun``: what it reads. ``metavar``: what stands for a value in the help. ``auto``: whether "auto" is
-    a value. ``low``: the smallest, where the command line itself is to refuse what is smaller.
+    Attributes:
+        words: the values in words, for messages.
+        allows: whether a value is one of them.
+        kind: converts a word of the command line.
+        noun: what ``kind`` converts to, in words.
+        metavar: the name of a value in help texts.
+        auto: whether "auto" is a value.
+        low: the smallest value, where the command line itself refuses smaller ones.
     """
 
     words: str
@@ -35,12 +40,12 @@ class Values:
 
 
 def option(default: Any, values: Values, help: str, **more: Any) -> Any:
-    """A field that is an option of training, with its help on the command line."""
+    """A field of :class:`Settings`: its default, its values, and its help on the command line."""
     return field(default=default, metadata={"values": values, "help": help}, **more)
 
 
 def whole(low: int) -> Values:
-    """A whole number from ``low`` on, or "auto"."""
+    """Whole numbers from ``low``, and "auto"."""
     return Values(
         f"'auto' or a whole number from {low}", lambda value: value == "auto" or (is_whole(value) and value >= low),
         int, "a whole number", "N|auto", auto=True,
@@ -62,82 +67,102 @@ _RATE = Values(
     "'auto' or a positive number", lambda value: value == "auto" or (is_number(value) and float(value) > 0),
     metavar="RATE|auto", auto=True,
 )  # fmt: skip
-_FRACTION = Values("a fraction from 0 to 1", lambda value: is_number(value) and 0 <= value <= 1)
+_FRACTION = Values("a fraction from 0 to 1", lambda value: is_number(value) and 0 <= value <= 1, metavar="SHARE")
 _AVERAGE = Values(
     "'auto' or a number from 0 to below 1", lambda value: value == "auto" or (is_number(value) and 0 <= value < 1),
     metavar="DECAY|auto", auto=True,
 )  # fmt: skip
 _DECAY = Values("a number from 0 to below 1", lambda value: is_number(value) and 0 <= value < 1)
-_AMOUNT = Values("a number from 0", lambda value: is_number(value) and value >= 0, low=0)
+_AMOUNT = Values("a number from 0", lambda value: is_number(value) and value >= 0, metavar="X", low=0)
 _SEED = Values(
-    "a whole number from 0 to 2^63 - 1", lambda value: is_whole(value) and 0 <= value < 2**63, int, low=0
+    "a whole number from 0 to 2^63 - 1", lambda value: is_whole(value) and 0 <= value < 2**63, int, metavar="N", low=0
 )
 _COMPILE = Values(
     "'auto', True or False", lambda value: value in ("auto", True, False), _yes_or_no, "yes or no", "auto|yes|no",
     auto=True,
 )  # fmt: skip
 _DEVICE = Values("'auto' or the name of a torch device", lambda value: isinstance(value, str), str, metavar="DEVICE")
-INNER = ("warmup", "beta2", "decay")  # no options of the command line: there they are those of recipes
+INNER = ("warmup", "beta2", "decay")  # not on the command line, where recipes have options of these names
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Options of training, each with the values that it takes and its help; the command line makes its options of
-    them. ``"auto"`` is settled from counts alone, never from measured time, so a resumed run repeats every decision.
+    """Options of training. The metadata of a field has its values and help; the command line is built from it.
 
-    ``learning_rate``: linear warm-up over the fraction ``warmup`` of all steps, then down to zero as ``decay`` says:
-    "linear" (Bergsma et al. 2025) or "cosine" (half of one, Loshchilov & Hutter 2017). ``kl_warmup``: Bowman et al.
-    2016; at least one step is always taken at the final weight. ``skip_norm``: Child 2021; at 0, what is not finite
-    stops the run. ``keep``: the bound of few rows is too noisy to choose by.
+    ``"auto"`` depends on counts alone, never on measured time, so that a resumed run repeats every decision.
+
+    Attributes:
+        epochs: passes over the training rows.
+        batch_size: rows of a step.
+        learning_rate: the peak, reached by linear warm-up; then the rate falls to 0 as ``decay`` says.
+        warmup: share of all steps until the peak.
+        weight_decay: AdamW's decoupled decay (Loshchilov & Hutter 2019).
+        beta2: AdamW's decay of averaged squared gradients.
+        clip: the largest norm of a gradient; 0 for no limit.
+        skip_norm: gradients of this norm or more move nothing (Child 2021); at 0, a value that is not finite stops the
+            run.
+        decay: "linear" (Bergsma et al. 2025), "cosine" (half a period, Loshchilov & Hutter 2017) or "auto".
+        kl_warmup: share of all steps in which the weight of the rate grows from 0 (Bowman et al. 2016); at least one
+            step has the final weight.
+        average: decay of averaged weights (Polyak & Juditsky 1992); 0 for none.
+        patience: validations without improvement until training stops; 0 for no limit.
+        keep: which weights are kept, "best", "last" or "auto" (the bound of few held-out rows is too noisy for "best").
+        seed: of all random numbers.
+        compile: whether a step is compiled to one graph.
+        device: a torch device, or "auto".
+        checkpoint_seconds: time between checkpoints, in seconds.
+
+    Raises:
+        InputError: a value that an option does not take.
+
+    >>> Settings(epochs=2).settle(rows=1000).batch_size
+    125
     """
 
     epochs: int | str = option(
-        "auto", whole(1), "Pass over the rows this many times, from 1; auto: by their number."
+        "auto", whole(1), "Pass over the rows N times, at least 1; auto: more often the fewer there are."
     )
     batch_size: int | str = option(
-        "auto", whole(1), "Take this many rows in each step, from 1; auto: about 128, more from a million rows on."
+        "auto", whole(1), "Take N rows in each step, at least 1; auto: about 128, more from a million rows."
     )
     learning_rate: float | str = option(
         "auto", _RATE,
-        "Peak at this rate, above 0; auto: 2e-3, or 4e-3 from 10,000 rows on (tables of mixed columns aside), or 1e-2 "
-        "for linear maps alone.",
+        "Reach this learning rate at its peak, above 0; auto: 2e-3, or 4e-3 from 10,000 rows (not for tables of mixed "
+        "columns), or 1e-2 where all maps are linear.",
     )  # fmt: skip
-    warmup: float = option(0.03, _FRACTION, "Grow the learning rate to its peak over this fraction of the steps.")
-    weight_decay: float = option(0.0, _AMOUNT, "Decay the weights of linear and convolutional maps (AdamW), from 0.")
+    warmup: float = option(0.03, _FRACTION, "Raise the learning rate to its peak over this share of the steps, 0 to 1.")
+    weight_decay: float = option(0.0, _AMOUNT, "Decay the weights of linear and convolutional maps this much (AdamW).")
     beta2: float = option(0.99, _DECAY, "Average squared gradients with this decay (AdamW), from 0 to below 1.")
-    clip: float = option(1e4, _AMOUNT, "Shorten gradients to this norm, from 0; 0: never.")
+    clip: float = option(1e4, _AMOUNT, "Shorten gradients to this norm; 0: never.")
     skip_norm: float = option(
         0.0, _AMOUNT,
-        "Leave out and count updates whose gradient has this norm or a larger one before clipping, or is not finite, "
-        "from 0; 0: none.",
+        "Skip and count updates whose gradient is not finite, or has this norm or more before clipping; 0: skip none.",
     )  # fmt: skip
     decay: str = option(
         "auto", _one_of("auto", "linear", "cosine"),
-        "Lower the learning rate so after its peak; auto: cosine for convolutions, linear for all else.",
+        "Lower the learning rate like this after its peak; auto: cosine for convolutions, otherwise linear.",
     )  # fmt: skip
     kl_warmup: float = option(
-        0.0, _FRACTION, "Grow the weight of the rate from 0 to its value over this fraction of the steps, from 0 to 1."
+        0.0, _FRACTION, "Raise the weight of the rate from 0 to its value over this share of the steps, from 0 to 1."
     )
     average: float | str = option(
         "auto", _AVERAGE,
-        "Average the weights with this decay, from 0 to below 1, and serve the averages; 0: do not; auto: 0.998 for "
-        "tables of mixed columns with 2,000 rows or more, 0 for all else.",
+        "Keep averages of the weights with this decay, from 0 to below 1, and use them after training; 0: no averages; "
+        "auto: 0.998 for tables of mixed columns with 2,000 rows or more, otherwise 0.",
     )  # fmt: skip
     patience: int | str = option(
         "auto", whole(0),
-        "Stop after this many validations without improvement, from 0; 0: never; auto: a fifth of all, at least 10.",
+        "Stop after N validations without improvement, from 0; 0: never; auto: a fifth of all, at least 10.",
     )  # fmt: skip
     keep: str = option(
         "auto", _one_of("auto", "best", "last"),
-        "Serve the weights with the best validation bound, or the last; auto: best, but last for a table with fewer "
-        "than 200 rows held out.",
+        "Keep the weights with the best validation bound, or the last ones; auto: best, but last for a table with "
+        "fewer than 200 held-out rows.",
     )  # fmt: skip
-    seed: int = option(0, _SEED, "Seed everything random with this number, from 0.")
-    compile: bool | str = option("auto", _COMPILE, "Make one graph of the step; auto: where the run is long.")
-    device: str = option("auto", _DEVICE, "Train on this device: auto, cpu, cuda, …")
-    checkpoint_seconds: float = option(
-        15.0, _AMOUNT, "Write a checkpoint after this many seconds, from 0; 0: after every step."
-    )
+    seed: int = option(0, _SEED, "Seed all random numbers with N.")
+    compile: bool | str = option("auto", _COMPILE, "Compile each step to one graph; auto: for long runs.")
+    device: str = option("auto", _DEVICE, "Train on this device: auto, cpu, cuda, …; auto: a GPU where there is one.")
+    checkpoint_seconds: float = option(15.0, _AMOUNT, "Write a checkpoint every X seconds; 0: after every step.")
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -147,9 +172,14 @@ class Settings:
     def settle(
         self, rows: int, *, linear: bool = False, table: bool = False, held: int = 0, convolutions: bool = False
     ) -> Settings:  # fmt: skip
-        """The same settings with every "auto" a number, for data of ``rows`` rows and ``held`` held out, a model of
-        linear maps alone or another, a table of mixed columns or another kind of data. Convolutions are left to the
-        libraries: compiling gains nothing there.
+        """The same settings with a value in place of each "auto".
+
+        Args:
+            rows: training rows.
+            linear: whether all maps of the model are linear.
+            table: whether the data are a table of mixed columns.
+            held: held-out rows.
+            convolutions: whether the model has convolutions, which gain nothing from compiling.
         """
         batch = balanced_batch(rows) if self.batch_size == "auto" else min(int(self.batch_size), rows)
         steps_an_epoch = max(1, rows // batch)
@@ -168,34 +198,37 @@ class Settings:
 
     @property
     def longest(self) -> float:
-        """The norm from which an update is not made."""
+        """The gradient norm from which an update is skipped; infinity where none is."""
         return float(self.skip_norm) or math.inf
 
     def to_json(self) -> dict[str, Any]:
+        """The settings as JSON's types."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Settings:
+        """The settings of :meth:`to_json`; ``InputError`` for an unknown option."""
         known = {each.name for each in fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:
-            raise InputError(f"unknown training option {unknown[0]!r}; the valid ones are {', '.join(sorted(known))}")
+            raise InputError(f"unknown training option {unknown[0]!r}", f"pass one of {', '.join(sorted(known))}")
         return cls(**values)
 
 
 def usual_epochs(rows: int, steps_an_epoch: int, linear: bool, table: bool, convolutions: bool) -> int:
-    """The passes over the data that "auto" stands for; see :meth:`Settings.settle`."""
+    """The epochs that "auto" means; see :meth:`Settings.settle`."""
     epochs = table_epochs(rows, steps_an_epoch) if table else default_epochs(rows)
     if 10_000 <= rows < MANY and not table and not convolutions:  # cheap epochs
         epochs = round(1.8 * epochs)
-    if linear:  # cheap steps, and a valley that is flat near its floor
+    if linear:  # steps are cheap, and the loss is flat near its minimum
         epochs = max(epochs, math.ceil(LINEAR_STEPS / steps_an_epoch))
     return epochs
 
 
 def default_epochs(rows: int) -> int:
-    """Passes over the data: ten for 55,000 rows, more for fewer (settled on validation data, docs/experiments.md); at
-    least three below a million rows, one from ten million on. Dense networks on arrays of 10,000 rows or more take 1.8
+    """Epochs for ``rows`` rows: ten for 55,000, more for fewer, at least three below a million, one from ten million.
+
+    They were chosen on validation data (docs/experiments.md). Dense networks on arrays of 10,000 rows or more take 1.8
     times as many.
 
     >>> default_epochs(55_000), default_epochs(1_600), default_epochs(100)
@@ -208,8 +241,9 @@ def default_epochs(rows: int) -> int:
 
 
 def table_epochs(rows: int, steps_an_epoch: int) -> int:
-    """Passes over a table of mixed columns: 2,000 steps, or 80 times the root of the rows where that is more (chosen by
-    imputation error, docs/experiments.md); from a million rows on as for any data.
+    """Epochs for a table of mixed columns: 2,000 steps, or 80 times the square root of the rows where that is more.
+
+    They were chosen by imputation error (docs/experiments.md). From a million rows, :func:`default_epochs` counts.
 
     >>> table_epochs(160, 8), table_epochs(48_546, 379), table_epochs(10**7, 2441)
     (250, 47, 1)
@@ -219,8 +253,10 @@ def table_epochs(rows: int, steps_an_epoch: int) -> int:
 
 
 def balanced_batch(rows: int, target: int | None = None) -> int:
-    """A batch near ``target`` that leaves few rows over: at least 8 steps an epoch where the rows allow. The target is
-    128, from a million rows on 512 and from ten million on 4,096, so that the steps of a fit stay in the ten thousands.
+    """A batch size near ``target`` that leaves few rows over, with at least 8 steps per epoch where the rows allow.
+
+    The default target is 128, or 512 from a million rows and 4,096 from ten million, which keeps the steps of a fit in
+    the tens of thousands.
 
     >>> balanced_batch(60_000), balanced_batch(300), balanced_batch(20)
     (128, 33, 10)
@@ -236,12 +272,12 @@ def balanced_batch(rows: int, target: int | None = None) -> int:
 
 
 def epochs_a_round(epochs: int, steps_an_epoch: int) -> int:
-    """Epochs between two validations: at least 25 steps, at most 200 rounds."""
+    """Epochs from one validation to the next: at least 25 steps, and at most 200 validations in a run."""
     return max(1, math.ceil(25 / steps_an_epoch), math.ceil(epochs / 200))
 
 
 def learning_rate_at(step: int, steps: int, settings: Settings) -> float:
-    """Linear warm-up to the peak, then a straight line or half a cosine down to zero."""
+    """The learning rate of a step: linear warm-up to the peak, then a straight line or half a cosine down to zero."""
     warm = max(1, round(settings.warmup * steps))
     peak = float(settings.learning_rate)
     if step < warm:
@@ -251,8 +287,9 @@ def learning_rate_at(step: int, steps: int, settings: Settings) -> float:
 
 
 def anneal_at(step: int, steps: int, settings: Settings, warmup: float = 0.0) -> float:
-    """The weight of the rate in warm-up: reaches 1 before the last step whatever the length of the run. ``warmup`` is
-    the fraction of the steps that it takes where the settings name none.
+    """The factor of the rate's weight at a step: grows to 1, which it reaches before the last step of any run.
+
+    ``warmup`` is the share of the steps that this takes where the settings name none.
 
     >>> [round(anneal_at(step, 10, Settings(), 0.3), 2) for step in (0, 1, 2, 3, 9)]
     [0.25, 0.5, 0.75, 1.0, 1.0]

@@ -1,4 +1,4 @@
-"""One step: draw, losses and gradients, and, where it is captured as one graph, the optimiser's part too."""
+"""One step: draw, losses and gradients; the optimiser too, where the step is captured as one graph."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from latens.training.settings import Settings
 
 
 class Step:
-    """What a step computes from a batch; seeds, counters and hooks are the loop's.
+    """The computation of a step from a batch; seeds, counters and hooks belong to the loop.
 
-    ``observers``: the parts that sum something over each batch, by name.
+    ``observers`` are the parts that sum something over each batch, by name.
     """
 
     def __init__(
@@ -32,25 +32,26 @@ class Step:
 
     @property
     def can_descend(self) -> bool:
-        """Whether all of it can be one graph: one process, and players that all move at every step."""
+        """Whether the whole step can be one graph: one process, and players that all move in every step."""
         return self.processes.count == 1 and all(p.every == 1 and p.ordered for p in self.players.values())
 
     def losses(self, x: Any, c: Any, weight: Tensor | None) -> tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]:
-        """The loss of each player, distortion and rate, and what parts observe."""
+        """(loss of each player, (distortion, rate) ``[2]``, {observer: observed sums})."""
         draw = self.objective.draw(self.model, x, c)
         draw.weight = weight
         if self.processes.count > 1 and not has_row_noise(draw.q):
             raise InputError(
                 f"several processes need a posterior whose noise is drawn by rows, and {type(draw.q).__name__} draws "
-                "its own: draw it through latens.tensors.randomness.standard_normal, or use one process"
+                "its own",
+                "draw it through latens.tensors.randomness.standard_normal, or use one process",
             )
         losses = self.objective.losses(self.model, x, draw)
         observed = {name: part.observe(x, draw) for name, part in self.observers.items()}
         return losses, terms(draw), {name: value for name, value in observed.items() if value is not None}
 
     def whole(self, x: Any, c: Any, weight: Tensor | None, scalars: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Forward, backward and optimiser in one: (whether the update was made, losses, distortion, rate and norms),
-        observed sums. Nothing moves where a loss is not finite or a norm not below ``longest``."""
+        """Forward, backward and optimiser in one: ((whether the update was made, losses, distortion, rate, norms),
+        observed sums). Nothing moves where a loss is not finite, or a norm not below ``longest``."""
         losses, means, observed = self.losses(x, c, weight)
         grads = gradients(losses, self.players)
         values, norms = torch.stack(list(losses.values())).detach(), [norm_of(each) for each in grads.values()]
@@ -62,7 +63,7 @@ class Step:
 
 
 def trimmed_mean(values: Tensor, weights: Tensor) -> float:
-    """The weighted mean without the highest and the lowest tenth of the values; NaN where one is not finite.
+    """The weighted mean without the highest and lowest tenth of the values; NaN where one is not finite.
 
     >>> trimmed_mean(torch.tensor([1e9, *range(1, 10)]), torch.ones(10))
     5.5
@@ -76,7 +77,7 @@ def trimmed_mean(values: Tensor, weights: Tensor) -> float:
 
 @torch.no_grad()
 def terms(draw: Draw) -> Tensor:
-    """Mean distortion and rate (NaN where q has no density), detached, ``[2]``."""
+    """Mean distortion and rate (NaN where q has no density), ``[2]`` nats, detached."""
     distortion = mean_over_rows(draw.distortion.mean(0), draw.weight)
     if draw.log_qz is None:
         return torch.stack([distortion, torch.full_like(distortion, float("nan"))])

@@ -1,4 +1,4 @@
-"""How many threads a step is computed on."""
+"""The number of threads for a step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 from latens.networks import has_convolutions
 from latens.training.settings import Settings
 
-SMALL = 40_000_000  # multiplications (weights x rows) up to which waking a second thread costs more than it computes
+SMALL = 40_000_000  # multiplications (weights x rows) up to which waking a second thread costs more than it saves
 
 
 def is_small(model: nn.Module, rows: int) -> bool:

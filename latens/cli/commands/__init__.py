@@ -1,4 +1,4 @@
-"""What each command does: data and run in, files and an answer out. :mod:`latens.cli.main` reads words and prints."""
+"""What each command does: data and a run in, files and an :class:`Answer` out. :mod:`latens.cli.main` does the rest."""
 
 from typing import TYPE_CHECKING
 

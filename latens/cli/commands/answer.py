@@ -1,4 +1,4 @@
-"""What a command found, as text for a person and as figures for a machine."""
+"""The answer of a command, as text and as figures for JSON, and its tables."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ SPREAD = (
 
 @dataclass
 class Answer:
-    """A command's answer: text for a person, figures for a machine."""
+    """A command's answer: ``text`` to print, and ``figures`` for ``--json``."""
 
     text: str
     figures: dict[str, Any] = field(default_factory=dict)
 
 
 def table(pairs: list[tuple[str, str]], title: str) -> list[str]:
-    """Lines of names and figures under a title."""
+    """Lines of (name, figure), the names aligned, under a title."""
     width = max((len(name) for name, _ in pairs), default=0)
     return [title, *(f"  {name:<{width}}  {value}" for name, value in pairs)]
 
 
 def aligned(rows: Sequence[Sequence[str]], words: int) -> list[str]:
-    """Rows of cells as lines, the first ``words`` columns to the left, others to the right."""
+    """Rows of cells as lines: the first ``words`` columns are left-aligned, the others right-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows)]
     return [
         "  ".join(cell.ljust(w) if i < words else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths)))
@@ -38,7 +38,7 @@ def aligned(rows: Sequence[Sequence[str]], words: int) -> list[str]:
 
 
 def spread(answers: list[Answer], counts: Callable[[Any], bool]) -> dict[str, dict[str, Any]]:
-    """Mean and standard deviation of every figure that ``counts`` in all answers."""
+    """Mean and standard deviation over the answers of each figure for which ``counts`` is true in all of them."""
     found: dict[str, dict[str, Any]] = {}
     for name in SPREAD:
         values = [answer.figures.get(name) for answer in answers]
@@ -50,12 +50,12 @@ def spread(answers: list[Answer], counts: Callable[[Any], bool]) -> dict[str, di
 
 
 def with_deviation(figure: dict[str, Any], digits: int) -> str:
-    """A figure of :func:`spread` in words."""
+    """A figure of :func:`spread` as "mean ± sd"."""
     return " ± ".join(f"{figure[part]:.{digits}f}" for part in ("mean", "sd") if figure[part] is not None)
 
 
 def over_seeds(folder: Path, answers: list[Answer]) -> Answer:
-    """Mean and standard deviation over seeds of every number that all have."""
+    """Mean and standard deviation over seeds of every figure that all seeds have."""
     found = spread(answers, lambda value: isinstance(value, int | float))
     lines = [(name, with_deviation(figure, 4)) for name, figure in found.items()]
     text = "\n".join(table(lines, f"{folder}: {len(answers)} seeds, mean ± standard deviation over seeds"))

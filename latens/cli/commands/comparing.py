@@ -29,8 +29,9 @@ from latens.runs import record as runs
 from latens.training import Bar, Settings
 
 DENSITY_NOTE = (
-    "codes drawn from the prior or a density fitted to codes of training rows: energy distance from codes of held-out "
-    "rows, and of the decoded ones from held-out rows (in units of the data's standard deviation)."
+    "energy: distance of codes drawn from the prior, or from a density fitted to the codes of training rows, to the "
+    "codes of held-out rows; of data: the same for decoded draws and held-out rows (in standard deviations of the "
+    "data)."
 )
 
 
@@ -38,7 +39,7 @@ def compare(
     data: str, *, dims: str, validation: str | None, out: str | None, about: dict[str, Any], reading: dict[str, Any],
     likelihood: str, settings: dict[str, Any], k: int, quiet: bool, densities: str = "", recipes: str = "ae,vae",
 ) -> Answer:  # fmt: skip
-    """PCA and recipes on the same data at each dimension."""
+    """Compare PCA and recipes on the same data at each latent dimension."""
     if out is not None:
         _require_room(out, densities)
     sizes = _dims(dims)
@@ -69,11 +70,11 @@ def compare(
 
 
 def _require_room(out: str, densities: str) -> None:
-    """``InputError`` where a comparison cannot be written."""
+    """``InputError`` where the comparison cannot be written to ``out``."""
     if Path(out).suffix not in (".html", ".json", ".csv"):
         raise InputError(f"cannot write {out}: the extension must be .html, .json or .csv")
     if densities and out.endswith(".csv"):
-        raise InputError(f"cannot write {out}: a table has no room for the densities; use .html or .json")
+        raise InputError(f"cannot write {out}", "a .csv has no place for the densities, use .html or .json")
     writable(out)
 
 
@@ -139,7 +140,7 @@ def comparison_text(found: comparing.Comparison, origin: str) -> str:
 
 
 def _density_lines(found: comparing.Comparison) -> list[str]:
-    """The table of what codes were drawn from."""
+    """The table of densities of codes."""
     if not found.densities:
         return []
     cells = [
@@ -153,17 +154,17 @@ def _density_lines(found: comparing.Comparison) -> list[str]:
 
 
 def _ruled(rows: list[tuple[str, ...]], words: int) -> list[str]:
-    """Aligned rows, a rule under the first."""
+    """Aligned rows with a rule under the first."""
     head, *lines = aligned(rows, words)
     return [head, "-" * len(head), *lines]
 
 
 def demo(out: str, *, seed: int, quiet: bool) -> Answer:
-    """Fit, evaluate, compare and report on the digits."""
+    """Fit the digits, evaluate, compare and write the report."""
     folder = Path(out)
     if (folder / "run.json").exists():
         if not runs.read_record(folder)["data"].get("demo"):
-            raise InputError(f"{folder} holds a run that no demo made: choose another folder with --out")
+            raise InputError(f"{folder} holds a run that the demo did not make", "choose another folder with --out")
         runs.remove(folder)
     start = time.monotonic()
     asked = Fit("digits", out, settings={"seed": seed})

@@ -1,4 +1,4 @@
-"""``latens sample``: new data from a run; ``latens density``: what their codes are drawn from, kept in its folder."""
+"""``latens sample``, new rows from a run; ``latens density``, a density of its codes to draw from."""
 
 from __future__ import annotations
 
@@ -32,21 +32,22 @@ def density(
     folder: str, data: str | None, *, kind: str, options: dict[str, Any], seed: int, own: str | None,
     labels: str | None = None, quiet: bool = False, reading: Mapping[str, Any] | None = None,
 ) -> Answer:  # fmt: skip
-    """Fit a density, or say that it is there."""
+    """Fit a density and keep it in the run's folder, unless the folder has it already."""
     if kind == PRIOR:
-        raise InputError("the prior is part of the model: there is nothing to fit; name another --kind")
+        raise InputError(
+            "--kind prior: the prior is part of the model", "name a density to fit, for example --kind mixture"
+        )
     options = check_options(kind, options)
     run = runs.load(folder, recipe=own)
     there = densities.load(folder, kind, run.model, options) if data is None else None
     if there is not None and there.record["seed"] == seed:
-        return Answer(f"{folder} has it: {there.line()}", _figures(there) | {"fitted": False})
+        return Answer(f"{folder} already has this density: {there.line()}", _figures(there) | {"fitted": False})
     fitted = _fit(run, folder, kind, options, data, labels, seed, quiet, reading)
     return Answer(f"fitted {fitted.line()}", _figures(fitted) | {"fitted": True})
 
 
 def density_of(run: Run, folder: str, kind: str, *, quiet: bool = False) -> Fitted:
-    """The density of that kind in the run's folder, whatever its options; fitted with the defaults where there is
-    none."""
+    """The density of a kind in the run's folder, whatever its options; fitted with the defaults if need be."""
     there = densities.load(folder, kind, run.model)
     return there or _fit(run, folder, kind, {}, None, None, 0, quiet)
 
@@ -81,16 +82,18 @@ def sample(
     folder: str, out: str, *, n: int, mean: bool, seed: int, own: str | None, given: Sequence[str] | None = None,
     density: str = PRIOR, gaps: bool = True, extrapolate: bool = False, quiet: bool = False,
 ) -> Answer:  # fmt: skip
-    """Write new data from the model, or a picture of it."""
+    """Write new rows from the model, or a picture of them."""
     extension = require_free_output(out, folder, more=(".png",))
     run = runs.load(folder, recipe=own)
     schema = schema_of(run)
     if extension == ".png" and not schema.is_image:
-        raise InputError(f"{out}: these samples are rows of columns, not images; write .npy or .csv")
+        raise InputError(f"cannot write {out}: these samples are rows of columns, not images", "write .npy or .csv")
     conditions = pairs(given, "--set", "CONDITION=VALUE, for example cut=Ideal", says="gives", empty=True)
     mixed = isinstance(schema, Table) and any(f.outputs_codes or f.value is not None for f in schema.fields)
     if mixed and extension in (".npy", ".npz"):
-        raise InputError(f"cannot write {out}: samples of a table of mixed columns go to {', '.join(TABLES)}")
+        raise InputError(
+            f"cannot write {out}: an array cannot hold a table of mixed columns", f"write {', '.join(TABLES)}"
+        )
     fitted = None if density == PRIOR else density_of(run, folder, density, quiet=quiet)
     x = outputs.sample(run, n, mean=mean, seed=seed, given=conditions, density=fitted, missing=gaps,
                        extrapolate=extrapolate)  # fmt: skip
@@ -104,7 +107,7 @@ def sample(
 
 
 def _picture(images: np.ndarray) -> bytes:
-    """8-bit images in a square grid as a PNG, white lines between them."""
+    """A PNG of 8-bit images in a square grid, with white lines between them."""
     from PIL import Image
 
     across = math.ceil(math.sqrt(len(images)))

@@ -28,13 +28,16 @@ from latens.schema import Table
 def _rows_for(
     run: Run, folder: str, data: str | None, labels: str | None, reading: Mapping[str, Any] | None
 ) -> tuple[Rows, str]:
-    """(the data named, or the rows that were held out, words for them); ``InputError`` for options of data where none
-    are named."""
+    """(rows of the named data, or the held-out rows; what they are, in words).
+
+    Raises:
+        InputError: an option for reading data, and no data.
+    """
     if data is None and labels is not None:
-        raise InputError("--labels goes with DATA: without it, the labels of the run's own data are used")
+        raise InputError("--labels needs DATA", "name the data; the run's own data have their own labels")
     if data is None and reading:
         name = option_of(next(iter(reading)))
-        raise InputError(f"{name} goes with DATA: without it, the run's own data are read as they were in fitting")
+        raise InputError(f"{name} needs DATA", "name the data; the run's own data are read as they were in fitting")
     return held_out_of(run, folder) if data is None else figures_for(run, data, labels, reading)
 
 
@@ -43,7 +46,7 @@ def evaluate(
     labels: str | None = None, synthetic: bool = True, density: str = PRIOR, quiet: bool = False,
     reading: Mapping[str, Any] | None = None,
 ) -> Answer:  # fmt: skip
-    """Evaluate a run, or each of several seeds."""
+    """Evaluate a run, or the runs of several seeds."""
     if folder and runs.has_seeds(folder):
         return over_seeds(Path(folder), [
             evaluate(str(part), data, k=k, draws=draws, nll_rows=nll_rows, seed=seed, own=own, labels=labels,
@@ -66,17 +69,17 @@ def evaluate(
 
 
 def _fidelity(samples: SyntheticEvaluation, density: str) -> list[str]:
-    """How good samples are: the table, what is told beside it, and the notes."""
+    """How good samples are, as lines: the table, details, notes."""
     rows = [f"  {line}" for line in aligned(samples.table(), 1)]
-    title = f"samples ({density}) beside the rows it was fitted to; {ORACLE}: p(x|z) at the codes of those rows"
-    beside = table(samples.lines(), "the same in detail (real: what rows held out would get)")
-    return [title, *rows, *beside, *(f"  note: {line}" for line in samples.notes)]
+    title = f"samples ({density}) compared with training rows; {ORACLE}: drawn from p(x|z) at the codes of those rows"
+    details = table(samples.lines(), "details (real: held-out rows in place of samples)")
+    return [title, *rows, *details, *(f"  note: {line}" for line in samples.notes)]
 
 
 def _samples_of(
     run: Run, folder: str, held: Rows, seed: int, density: Fitted | None = None
 ) -> SyntheticEvaluation | None:
-    """How good samples of a run on a table are, where the rows it was fitted to can be had."""
+    """How good samples of a table are; None for other data, or where the training rows cannot be read again."""
     if not isinstance(run.schema, Table):
         return None
     try:
@@ -90,10 +93,10 @@ def report(
     folder: str, data: str | None, *, out: str | None, labels: str | None, own: str | None,
     reading: Mapping[str, Any] | None = None,
 ) -> Answer:  # fmt: skip
-    """Write the report anew, on named data or the rows that were held out."""
+    """Write the report of a run, on the named data or its held-out rows."""
     if out is not None:
         if Path(out).suffix.lower() not in (".html", ".htm"):
-            raise InputError(f"cannot write {out}: the report is a page; the extension must be .html")
+            raise InputError(f"cannot write {out}: the report is an HTML page", "name a file that ends in .html")
         writable(out)
     run = runs.load(folder, recipe=own)
     rows, _ = _rows_for(run, folder, data, labels, reading)

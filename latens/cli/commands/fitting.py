@@ -1,4 +1,4 @@
-"""``latens fit``: what is asked, and one run, begun and continued; ``latens schema``, what is made of the data."""
+"""``latens fit``: a request and one run, new or continued; ``latens schema``: how the data are understood."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _LISTS = ("drop", "condition", "rules")
 
 @dataclass(frozen=True)
 class Fit:
-    """What was asked of ``latens fit``."""
+    """The data and options given to ``latens fit``."""
 
     data: str
     out: str
@@ -74,6 +74,7 @@ class Fit:
     rules: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
+        """The request as JSON's types, with absolute paths."""
         files = {name: absolute(getattr(self, name)) for name in ("data", "validation", "labels", "weights")}
         start = None if self.start is None else str(Path(self.start).absolute())
         lists = {name: list(getattr(self, name)) for name in _LISTS}
@@ -81,26 +82,28 @@ class Fit:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Fit:
+        """The request that :meth:`to_json` wrote."""
         tuples = {name: tuple(fields.get(name, ())) for name in _LISTS}
         return cls(**fields | tuples)
 
     @property
     def asked(self) -> Asked:
+        """What was given about the columns."""
         formats = self.reading.get("formats") or {}
         return Asked(self.columns, self.condition, self.kind, self.layout, formats, self.rules)
 
     def read(self) -> AnySource:
-        """The data; as a stream where that was asked for, or they are large."""
+        """The data; as a stream with ``--stream``, or where they are large."""
         check_reading(self.reading, [self.data, *([self.validation] if os.path.exists(self.validation) else [])])
         if not self.stream and not is_large(self.data):
             return read(self.data, labels=self.labels, drop=self.drop, reading=self.reading)
         for name in ("labels", "weights", "split"):
             if getattr(self, name) is not None:
-                raise InputError(f"{self.data} is read as a stream, which takes no --{name}: leave it away")
+                raise InputError(f"{self.data} is read as a stream, which takes no --{name}", f"omit --{name}")
         return open_stream(self.data, drop=self.drop, na=self.reading.get("na"))
 
     def rows(self, source: AnySource, like: AnyRows | None = None) -> AnyRows:
-        """The rows of the data, with the schema seen in them, or that of ``like``."""
+        """The rows of the data, with the schema inferred from them, or that of ``like``."""
         self._require_labels_apart(source)
         with concerning(source.origin):
             if isinstance(source, Stream):
@@ -116,23 +119,24 @@ class Fit:
             )  # fmt: skip
 
     def _require_labels_apart(self, source: AnySource) -> None:
-        """``InputError`` where the labels of a table are asked for as a column that is modelled or given."""
+        """``InputError`` where a column of labels is also to be modelled or conditioned on."""
         if self.labels is None or not isinstance(source, Source) or not source.is_table:
             return
         for option, names in (("--condition", self.condition), ("--column", self.columns)):
             if self.labels in names and self.labels not in source.x.column_names:
                 raise InputError(
-                    f"--labels {self.labels} takes the column out of the table, so that {option} finds none: leave "
-                    "--labels away"
+                    f"--labels {self.labels} takes the column out of the table, so {option} cannot use it",
+                    "omit --labels",
                 )
         if LABEL in self.condition and LABEL not in source.x.column_names:
             raise InputError(
-                f"the condition {LABEL!r} is of arrays and images: of a table say --condition COLUMN, without --labels"
+                f"the condition {LABEL!r} is for arrays and images",
+                "for a table pass --condition COLUMN, and omit --labels",
             )
 
     @property
     def fraction(self) -> float | str:
-        """What share of the data is held out: "auto", a fraction, and 0 where other data are."""
+        """The share of the rows that is held out, or "auto"; 0 where other data are held out."""
         try:
             return "auto" if self.validation == "auto" else float(self.validation)
         except ValueError:
@@ -143,8 +147,7 @@ class Fit:
 
 
 def kinds_asked(words: list[str] | None, file: str | None) -> dict[str, str]:
-    """{column: kind} of a schema file and of "NAME=KIND" words, which come after it; the last equals sign before the
-    kind cuts, so that a name may hold one."""
+    """{column: kind} of a schema file, overridden by "NAME=KIND" words. Names may contain an equals sign."""
     found = {} if file is None else _of_file(file)
     named = set()
     for word in words or []:
@@ -152,7 +155,7 @@ def kinds_asked(words: list[str] | None, file: str | None) -> dict[str, str]:
         if not match:
             raise InputError(f"--column must be NAME=KIND, for example price=positive, got {word!r}")
         if match[1] in named:
-            raise InputError(f"--column names {match[1]!r} twice; say it once")
+            raise InputError(f"--column names {match[1]!r} twice", "pass it once")
         named.add(match[1])
         found[match[1]] = match[2]
     return found
@@ -162,9 +165,11 @@ def _of_file(file: str) -> dict[str, str]:
     try:
         values = json.loads(Path(file).read_text("utf-8"))
     except OSError as error:
-        raise InputError(f"{file} cannot be read: {error.strerror}") from None
+        raise InputError(
+            f"{file} cannot be read ({error.strerror})", "pass a file that `latens schema` wrote"
+        ) from None
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{file} is no JSON ({error}); write one with `latens schema DATA --out {file}`") from None
+        raise InputError(f"{file} is not JSON ({error})", f"write it with `latens schema DATA --out {file}`") from None
     good = isinstance(values, dict) and all(isinstance(kind, str) for kind in values.values())
     if not good:
         raise InputError(f'{file} must hold an object of columns and kinds, for example {{"price": "positive"}}')
@@ -172,7 +177,7 @@ def _of_file(file: str) -> dict[str, str]:
 
 
 def asked(data: str, out: str, about: dict[str, Any], words: dict[str, Any], **more: Any) -> Fit:
-    """What the words of the command line ask for; ``about`` the data, ``words`` of reading them."""
+    """The request that the command line makes: options ``about`` the data, and ``words`` for reading them."""
     kinds = kinds_asked(about["column"], about.get("schema"))
     lists = {"drop": about["drop"], "condition": about["condition"], "rules": about["rule"]}
     more |= {name: tuple(values or ()) for name, values in lists.items()}
@@ -181,7 +186,7 @@ def asked(data: str, out: str, about: dict[str, Any], words: dict[str, Any], **m
 
 
 def schema(data: str, *, about: dict[str, Any], reading: dict[str, Any], out: str | None = None) -> Answer:
-    """Show the schema that `latens fit` would use; write it, to be edited."""
+    """Show the schema that ``latens fit`` would use; write it to ``out``, where it can be edited."""
     if out is not None:
         writable(out)
     fit = asked(data, "", about, reading)
@@ -194,14 +199,14 @@ def schema(data: str, *, about: dict[str, Any], reading: dict[str, Any], out: st
     text = "\n".join([f"{source.origin}, {len(rows):,} rows", found.describe(), *(f"note: {note}" for note in notes)])
     if out is not None:
         if not isinstance(found, Table):
-            raise InputError(f"{data} is an array of one kind of values; a schema file is for tables of columns")
+            raise InputError(f"{data} is an array, which has no columns to write kinds of", "omit --out")
         write_text(out, json.dumps({f.name: _spec(f) for f in found.fields}, indent=1) + "\n")
         text += f"\nwrote {out}"
     return Answer(text, {"data": source.origin, "rows": len(rows), "schema": found.to_json(), "notes": notes})
 
 
 def _spec(field: Any) -> str:
-    """The words by which a column would be asked for as it is."""
+    """The KIND in "--column NAME=KIND" that gives the column as it is."""
     if field.kind == "bounded":
         return f"bounded:{field.low!r}:{field.high!r}"
     if field.kind in ("identifier", "text", "missing"):
@@ -216,7 +221,7 @@ def _spec(field: Any) -> str:
 
 @dataclass
 class Ready:
-    """A run before its next step, the rows it trains on (None once it is finished), and how others are held out."""
+    """A run before its next step, its training rows (None once it is finished), and how the others are held out."""
 
     run: Run
     parts: fitting.Parts | None
@@ -225,13 +230,11 @@ class Ready:
 
 
 def ready(asked: Fit, source: AnySource, rows: AnyRows, extra: dict[str, Any]) -> Ready:
-    """A new run, without its folder."""
+    """A new run, which has no folder yet."""
     validation, held_origin = _validation(asked, rows)
     split = split_of(source, asked.split, asked.labels)
     if split is not None and held_origin:
-        raise InputError(
-            "--split says which rows to hold out, and --validation names other data; leave one of them out"
-        )
+        raise InputError("--split chooses rows to hold out, and --validation names other data", "omit one of them")
     data = {
         "origin": source.origin, "fingerprint": source.fingerprint, "rows": len(rows),
         "labels": absolute(asked.labels), "drop": list(asked.drop), "weights": absolute(asked.weights),
@@ -254,8 +257,8 @@ def ready(asked: Fit, source: AnySource, rows: AnyRows, extra: dict[str, Any]) -
 
 @dataclass(frozen=True)
 class How:
-    """How fits are made: the user's ``own`` recipe of runs that are continued, whether bars are left out (``quiet``)
-    and a ``report`` is written, and the draws ``k`` of the NLL."""
+    """How fits are made: ``own``, the user's recipe of a continued run; ``quiet``, without progress bars; ``report``,
+    whether one is written; ``k``, draws of the NLL."""
 
     own: str | None = None
     quiet: bool = False
@@ -264,7 +267,7 @@ class How:
 
 
 def fit_one(asked: Fit, source: AnySource, rows: AnyRows, how: How, extra: dict[str, Any] | None = None) -> Answer:
-    """A new run, trained and evaluated."""
+    """Train and evaluate a new run."""
     made = ready(asked, source, rows, extra or {})
     fitting.open_folder(made.run, asked.out)
     return finish(_executed(made, rows, how), rows, how)
@@ -299,19 +302,20 @@ def _numbers_of(found: Any) -> np.ndarray:
     if isinstance(found, np.ndarray):
         return found.astype(np.float64)
     if not hasattr(found, "column_names"):
-        raise InputError("weights are a column of numbers, one a row: give them as .npy or .csv")
+        raise InputError("the weights are not a list of numbers", "give one number per row, as .npy or .csv")
     if found.num_columns != 1:
         raise InputError(
-            f"weights are one number a row, and this has {found.num_columns} columns ({listed(found.column_names)}): "
-            "give a file with one column"
+            f"the file of weights has {found.num_columns} columns ({listed(found.column_names)})",
+            "give a file with one column, the weight of each row",
         )
     numbers = numbers_of(found.column(0))
     if numbers is None:
-        raise InputError("weights are numbers, one a row, and these are texts or dates: give numbers")
+        raise InputError("the weights are texts or dates", "give one number per row")
     return numbers
 
 
 def introduce(run: Run, rows: AnyRows) -> None:
+    """Print the data, the choices that latens made and the warnings to stderr, from the main process."""
     if not is_first():
         return
     assert run.schema is not None
@@ -328,9 +332,10 @@ def introduce(run: Run, rows: AnyRows) -> None:
 
 
 class Quiet(Progress):
-    """No bar; notes only."""
+    """Progress without a bar: notes only."""
 
     def note(self, text: str) -> None:
+        """Print a warning to stderr."""
         print(f"warning: {text}", file=sys.stderr)
 
 
@@ -345,20 +350,20 @@ def _executed(made: Ready, rows: AnyRows, how: How) -> Ready:
         watched = bar(run.name, how) if is_first() else Progress()
         return replace(made, run=fitting.execute(run, *parts, progress=watched))
     except Interrupted:
-        raise Stopped(f"interrupted; everything up to this step is kept: continue with `{line}`") from None
+        raise Stopped(f"interrupted, every step so far is saved: continue with `{line}`") from None
     except InputError as error:
         if not runs.checkpoints(run.folder).exists():
             raise
-        raise InputError(f"{str(error).rstrip('.')}; when that is solved, continue with `{line}`") from error
+        raise InputError(f"{error}; to continue afterwards: `{line}`") from error
 
 
 def bar(title: str, how: How) -> Progress:
-    """What a fit shows of itself."""
+    """The progress that a fit shows."""
     return Quiet() if how.quiet else Bar(title)
 
 
 def finish(made: Ready, rows: AnyRows, how: How) -> Answer:
-    """Evaluate on held-out rows, write the report if asked for, and say what came out: the main process does."""
+    """Evaluate on held-out rows, write the report if asked for, and return the answer; only the main process does."""
     if not is_first():
         return Answer("")
     run = made.run
@@ -373,7 +378,7 @@ def finish(made: Ready, rows: AnyRows, how: How) -> Answer:
         reporting.write(page, run, held, evaluation=figures)
     where = "held-out rows" if held is not rows else "training rows"
     text = "\n".join([
-        f"{run.folder}: {run.name}, {run.parameters:,} parameters, served: {run.served}",
+        f"{run.folder}: {run.name}, {run.parameters:,} parameters, weights: {run.served}",
         *table(figures.lines(), f"on {where}"), *(f"warning: {w}" for w in figures.warnings), f"report: {page}",
     ])  # fmt: skip
     return Answer(text, {
@@ -387,7 +392,7 @@ def finish(made: Ready, rows: AnyRows, how: How) -> Answer:
 
 
 def resume_one(folder: str, how: How) -> Answer:
-    """Continue a run, or take up what has finished."""
+    """Continue a run, or evaluate it where it has finished."""
     path = Path(folder)
     record = runs.read_record(path)
     source, rows = again(record, path)
@@ -400,7 +405,7 @@ def resume_one(folder: str, how: How) -> Answer:
 
 
 def _held_out_of(record: dict[str, Any], source: AnySource, rows: AnyRows) -> tuple[Split | None, Any]:
-    """(split, validation) that a run was made with."""
+    """The (split, validation) of a run."""
     info = record["data"]
     split, validation = split_of(source, info.get("split"), info.get("labels")), info.get("validation", "auto")
     if info.get("validation_origin"):
@@ -413,7 +418,7 @@ def _held_out_of(record: dict[str, Any], source: AnySource, rows: AnyRows) -> tu
 
 
 def ready_again(path: Path, record: dict[str, Any], source: AnySource, rows: AnyRows, own: str | None) -> Ready:
-    """An interrupted run, to be continued."""
+    """An interrupted run, ready to continue."""
     split, validation = _held_out_of(record, source, rows)
     weight = _weights(record["data"].get("weights"), len(rows))
     with concerning(path):

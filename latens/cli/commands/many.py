@@ -1,4 +1,4 @@
-"""Many fits to the same data, one a seed or others: small ones in several processes, the rest in turn."""
+"""Many fits to the same data, such as one per seed: small ones in several processes, others in turn."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from latens.runs import record as runs
 from latens.training.checkpoint import sealed, unseal
 from latens.training.processes import launched
 
-# Once a seed
+# One fit per seed
 
 
 def fit(asked: Fit, *, seeds: int = 1, quiet: bool = False, extra: dict[str, Any] | None = None) -> Answer:
-    """Fit once, or once a seed with mean and spread."""
+    """Fit once, or once per seed, and then answer with mean and spread."""
     if seeds > 1 and launched() > 1:
-        raise InputError("several processes fit one seed at a time: leave --seeds away, or start one process")
-    if launched() == 1:  # several learn it together, when the main process takes the folder
+        raise InputError("several processes fit one seed at a time", "omit --seeds, or start one process")
+    if launched() == 1:  # several processes learn it together, when the main one creates the folder
         runs.require_free(asked.out)
     source = asked.read()
     rows = asked.rows(source)
@@ -44,13 +44,15 @@ def fit(asked: Fit, *, seeds: int = 1, quiet: bool = False, extra: dict[str, Any
 
 @contextmanager
 def new_folder(folder: Path, name: str, record: dict[str, Any], places: str) -> Iterator[None]:
-    """A folder of many runs with the record of what was asked, ``name``; where the block fails before a run has begun
-    in one of its ``places``, what was made is removed."""
+    """Create a folder of many runs with ``record``, its request, in the file ``name``.
+
+    Where the block fails before a run has begun in one of the ``places`` (a glob), the folder is removed.
+    """
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"the folder {folder} cannot be made: {error.strerror}") from None
+        raise InputError(f"the folder {folder} cannot be created ({error.strerror})", "choose another --out") from None
     try:
         write_text(folder / name, sealed({"format": runs.FORMAT} | record))
         yield
@@ -65,7 +67,7 @@ def new_folder(folder: Path, name: str, record: dict[str, Any], places: str) -> 
 
 
 def _each_seed(folder: Path, asked: Fit, source: AnySource, rows: AnyRows, seeds: int, how: How) -> Answer:
-    """Fit, continue or take up the run of every seed."""
+    """Fit or continue the run of every seed, and answer with mean and spread."""
     first = int(asked.settings.get("seed", 0))
     jobs = [
         replace(asked, out=str(part), settings=asked.settings | {"seed": first + number})
@@ -82,7 +84,7 @@ def _each_seed(folder: Path, asked: Fit, source: AnySource, rows: AnyRows, seeds
 
 
 def parts(folder: Path, seeds: int | None = None) -> list[Path]:
-    """The folders of the seeds' runs."""
+    """The run folders of the seeds."""
     if seeds is None:
         seeds = _seeds_record(folder)["seeds"]
     return [folder / f"seed-{number}" for number in range(int(seeds))]
@@ -95,7 +97,7 @@ def _seeds_record(folder: Path) -> dict[str, Any]:
 
 
 def resume(folder: str, *, own: str | None = None, quiet: bool = False) -> Answer:
-    """Continue a run, or every unfinished run of several seeds."""
+    """Continue a run, or all unfinished runs of several seeds."""
     path, how = Path(folder), How(own, quiet)
     if folder and runs.has_seeds(path):
         record = _seeds_record(path)
@@ -107,23 +109,23 @@ def resume(folder: str, *, own: str | None = None, quiet: bool = False) -> Answe
 
 
 def asked_again(record: dict[str, Any], path: Path, own: str | None) -> Fit:
-    """What was asked of the runs in a folder; ``own``, the user's recipe that made them, is to be named again."""
+    """The request that made the runs in a folder; a recipe of the user's must be named again (``own``)."""
     runs.check_format(record, path)
     asked = Fit.from_json(record["asked"])
     if ":" in asked.recipe and own != asked.recipe:
         raise InputError(
-            f"{path} was made by your own recipe, and code is never executed because a file names it: "
-            f"say --recipe {asked.recipe}"
+            f"{path} was fitted with your own recipe, and latens never runs code because a file names it",
+            f"pass --recipe {asked.recipe}",
         )
     return asked
 
 
-# Many
+# Many fits
 
 
 @dataclass(frozen=True)
 class Many:
-    """What many fits have in common: ``root``, the folder of all; ``line``, which continues everything; and how they
+    """What many fits share: ``root``, the folder of all; ``line``, the command that continues everything; and how they
     are made."""
 
     root: str
@@ -132,7 +134,7 @@ class Many:
 
 
 def fit_all(many: Many, jobs: list[Fit], source: AnySource, rows: AnyRows) -> list[Answer | FitError]:
-    """Fit, continue or take up every job; one answer each, or the error of a fit that failed by its numbers."""
+    """Fit or continue every job. One answer per job, or the error of a fit that failed numerically."""
     count, cores = _processes(jobs, source, rows), torch.get_num_threads()
     shares, threads = [jobs[first::count] for first in range(count)], cores // count
     tasks = [{"many": asdict(many), "threads": threads, "share": [vars(job) for job in share]} for share in shares[1:]]
@@ -155,7 +157,7 @@ def _processes(jobs: list[Fit], source: AnySource, rows: AnyRows) -> int:
 
 
 def work_on(task: dict[str, Any]) -> dict[str, Answer | FitError]:
-    """A share of :func:`fit_all`, in a process of its own, which reads the data anew."""
+    """Do one share of :func:`fit_all` in a worker, which reads the data itself."""
     torch.set_num_threads(task["threads"])
     many = Many(**task["many"] | {"how": How(**task["many"]["how"] | {"quiet": True})})
     jobs = [Fit.from_json(job) for job in task["share"]]
@@ -164,12 +166,12 @@ def work_on(task: dict[str, Any]) -> dict[str, Answer | FitError]:
 
 
 def fit_in_turn(many: Many, jobs: list[Fit], source: AnySource, rows: AnyRows) -> dict[str, Answer | FitError]:
-    """The answers of all jobs, by their folders."""
+    """{folder: answer} of all jobs."""
     return {job.out: _fit(many, job, source, rows) for job in jobs}
 
 
 def _fit(many: Many, job: Fit, source: AnySource, rows: AnyRows) -> Answer | FitError:
-    """The answer of a job, which is begun, continued or taken up."""
+    """The answer of a job, which is begun or continued."""
     path = Path(job.out)
     try:
         if (path / "run.json").exists():

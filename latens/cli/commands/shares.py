@@ -1,8 +1,8 @@
-"""Shares of many small fits, each in a process of its own.
+"""Many small fits in several processes, each with a share.
 
-A step of a small model keeps one core busy at most, and a report is drawn on one. The first share is the work of the
-process that was called; the others' processes get theirs by pipe, say what they have to say through the first, and end
-with it: asked to stop where it was interrupted, at once where it was killed.
+A step of a small model keeps at most one core busy, and so does drawing a report. The calling process does the first
+share. The workers receive theirs through a pipe, print through the calling process, and end with it: they stop cleanly
+where it is interrupted, at once where it is killed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from latens.training.checkpoint import dumps, loads
 
 
 class Others:
-    """Processes that work on one task each (:func:`latens.cli.commands.many.work_on`) while the context lasts."""
+    """Workers, each with one task (:func:`latens.cli.commands.many.work_on`), for the length of a ``with`` block."""
 
     def __init__(self, tasks: Sequence[dict[str, Any]], threads: int, line: str):
         self.tasks, self.threads, self.line = tasks, threads, line
@@ -47,14 +47,14 @@ class Others:
         self._talking[-1].start()
 
     def answers(self) -> dict[str, Any]:
-        """What all have found; the error that stopped one is raised here."""
+        """{folder: answer} of all workers; raises the error that stopped one."""
         found: dict[str, Any] = {}
         for process in self._at_work:
             assert process.stdout is not None
             said = process.stdout.read()
             if process.wait() or not said:
                 how = f"signal {-process.returncode}" if process.returncode < 0 else f"status {process.returncode}"
-                raise FitError(f"a process ended before its fits did ({how}): continue with `{self.line}`")
+                raise FitError(f"a worker ended before its fits did ({how}): continue with `{self.line}`")
             answer = _received(loads(said.decode()))
             if isinstance(answer, Exception):
                 raise answer
@@ -75,9 +75,9 @@ class Others:
 
 
 def _talk(process: subprocess.Popen[bytes], task: bytes) -> None:
-    """Hand over the task, and say what the process has to say."""
+    """Send a worker its task, and print what it prints."""
     assert process.stdin is not None and process.stderr is not None
-    with suppress(BrokenPipeError):  # it has ended already: told where its answer is awaited
+    with suppress(BrokenPipeError):  # the worker has ended; `answers` reports it
         process.stdin.write(len(task).to_bytes(8) + task)
         process.stdin.flush()
     for line in process.stderr:
@@ -85,18 +85,18 @@ def _talk(process: subprocess.Popen[bytes], task: bytes) -> None:
 
 
 def _end_with(giver: int) -> None:
-    """End this process when the other end of the pipe is closed, as it is when its process ends, however it ends."""
+    """End this process when the other end of the pipe closes, which it does however its process ends."""
     os.read(giver, 1)
     os._exit(137)
 
 
 def work(function: Callable[[dict[str, Any]], dict[str, Answer | FitError]]) -> None:
-    """What the process of a share does: read the task, end if its giver does, and hand back what came out."""
+    """Run a worker: read its task, do it, send the answers back; exit if the calling process ends."""
     given = sys.stdin.buffer
     size = int.from_bytes(given.read(8))
     task = given.read(size)
     if not size == len(task) > 0:
-        sys.exit(137)  # the giver has ended
+        sys.exit(137)  # the calling process has ended
     threading.Thread(target=_end_with, args=(given.fileno(),), daemon=True).start()
     with redirect_stdout(sys.stderr):
         try:
@@ -117,7 +117,7 @@ def _sent(found: Answer | Exception) -> dict[str, Any]:
 
 
 def _received(found: dict[str, Any]) -> Any:
-    """The answer or the error that :func:`_sent` was given; anything else as it is."""
+    """The answer or error that :func:`_sent` encoded; anything else unchanged."""
     if found.keys() == {"text", "figures"}:
         return Answer(**found)
     return _ERRORS[found["error"]](found["sentence"]) if found.keys() == {"error", "sentence"} else found

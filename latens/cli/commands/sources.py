@@ -1,4 +1,4 @@
-"""The data of runs: what a run was fitted to, found again, and other data brought into its columns."""
+"""The data of runs: a run's own data, read again, and other data, brought into the run's columns."""
 
 from __future__ import annotations
 
@@ -32,8 +32,7 @@ TEXT = ("binary", "categorical", "ordered")
 
 
 def reading(words: dict[str, Any], kinds: dict[str, str] | None = None) -> dict[str, Any]:
-    """The options of reading (see :func:`latens.data.read`) that the words of the command line ask for, and the kinds
-    of columns."""
+    """The options of :func:`latens.data.read` that the command line (``words``) and the kinds of columns imply."""
     parts = {name: kind.partition(":")[::2] for name, kind in (kinds or {}).items()}
     text = {name: rest for name, (kind, rest) in parts.items() if kind in TEXT}
     found = {name: words[name] for name in ("skip_bad", "pages", "encoding", "layer")} | {
@@ -45,7 +44,7 @@ def reading(words: dict[str, Any], kinds: dict[str, str] | None = None) -> dict[
 
 
 def _sides(size: str | None) -> list[int] | None:
-    """[height, width] of "64x48", or of "64"."""
+    """[height, width] of "64x48" or "64"."""
     if not size:
         return None
     from latens.data.images.pixels import MAX_SIDE
@@ -62,25 +61,32 @@ def _sides(size: str | None) -> list[int] | None:
 def pairs(
     words: Sequence[str] | None, option: str, form: str, *, says: str = "names", empty: bool = False
 ) -> dict[str, str]:
-    """{name: value} of the NAME=VALUE words of an option; ``form``: what they are to be, and ``says`` what they do, for
-    messages; ``empty``: whether values may be."""
+    """{name: value} of an option's NAME=VALUE words.
+
+    Args:
+        words: the values of the option.
+        option: its name, for messages.
+        form: the form of a word, for messages.
+        says: what the option does with a name, for messages.
+        empty: whether a value may be empty.
+    """
     found: dict[str, str] = {}
     for word in words or ():
         name, equals, value = word.partition("=")
         if not (equals and name and (value or empty)):
             raise InputError(f"{option} must be {form}, got {word!r}")
         if name in found:
-            raise InputError(f"{option} {says} {name!r} twice: say it once")
+            raise InputError(f"{option} {says} {name!r} twice", "pass it once")
         found[name] = value
     return found
 
 
 def origin_of(record: dict[str, Any], folder: Path) -> AnySource:
-    """The data a run was fitted to, read again and checked against its fingerprint."""
+    """The data that a run was fitted to, read again and checked against its fingerprint."""
     info = record["data"]
     origin = info.get("origin")
     if not origin or origin == "memory":
-        raise InputError(f"{folder} was fitted to data in memory: name the data")
+        raise InputError(f"{folder} was fitted to data in memory", "name the data to use")
     drop = info.get("drop") or ()
     source: AnySource
     with concerning(f"the data of {folder} cannot be read again"):
@@ -90,12 +96,12 @@ def origin_of(record: dict[str, Any], folder: Path) -> AnySource:
         else:
             source = read(origin, labels=info.get("labels"), drop=drop, reading=info.get("reading"))
     if source.fingerprint != info.get("fingerprint"):
-        raise InputError(f"{origin} has changed since {folder} was fitted to it: name the data, or fit again")
+        raise InputError(f"{origin} has changed since {folder} was fitted to it", "name the data to use, or fit again")
     return source
 
 
 def rows_for(source: Source, schema: AnySchema, given: Table | None, *, check: bool = True) -> Rows:
-    """The source's rows in the columns of a schema; ``InputError`` names what does not fit."""
+    """The source's rows in the columns of a schema; ``InputError`` for what does not fit."""
     with concerning(source.origin):
         rows = rows_like(
             source.x, schema, given, names=source.names, labels=source.labels, label_names=source.label_names,
@@ -105,12 +111,13 @@ def rows_for(source: Source, schema: AnySchema, given: Table | None, *, check: b
 
 
 def again(record: dict[str, Any], folder: Path) -> tuple[AnySource, AnyRows]:
-    """The data a run was fitted to, and its rows; of a stream those held out too, unless other data were held out."""
+    """(source, rows) of the data that a run was fitted to. A stream's rows include those held out, unless other data
+    were."""
     source, info = origin_of(record, folder), record["data"]
     with concerning(folder):
         schema, given = runs.schemas(record)
         if schema is None:
-            raise InputError("it was made from parts of your own: continue it with latens.train(…, resume=True)")
+            raise InputError("the run was made from your own parts", "continue it with latens.train(…, resume=True)")
         if not isinstance(source, Stream):
             return source, rows_for(source, schema, given)
         validation = 0.0 if info.get("validation_origin") else info.get("validation", "auto")
@@ -123,7 +130,7 @@ def again(record: dict[str, Any], folder: Path) -> tuple[AnySource, AnyRows]:
 
 @contextmanager
 def reading_bar(stream: Stream) -> Iterator[Callable[[int], None]]:
-    """A bar of how many rows of a stream have been read, on standard error where that is a terminal."""
+    """A progress bar of the rows read from a stream, on stderr where it is a terminal."""
     if not is_first():
         yield lambda rows: None
         return
@@ -137,15 +144,15 @@ def reading_bar(stream: Stream) -> Iterator[Callable[[int], None]]:
 
 
 def split_of(source: AnySource, asked: str | None, labels: str | None = None) -> Split | None:
-    """The split that "group=COLUMN", "time=COLUMN" or "stratified=COLUMN" names; the column may be the one that
-    ``labels`` takes out of the table, or label."""
+    """The split named by "group=COLUMN", "time=COLUMN" or "stratified=COLUMN". COLUMN may be the column that ``labels``
+    takes out of the table, or "label"."""
     if asked is None:
         return None
     if isinstance(source, Stream):
-        raise InputError(f"--split {asked}: streamed data are held out at random; leave --split away")
+        raise InputError(f"--split {asked}: rows of a stream are held out at random", "omit --split")
     kind, equals, name = asked.partition("=")
     if not equals or not name:
-        raise InputError(f"--split must be group=COLUMN, time=COLUMN or stratified=COLUMN, got {asked!r}.")
+        raise InputError(f"--split must be group=COLUMN, time=COLUMN or stratified=COLUMN, got {asked!r}")
     if source.is_table and name in source.x.column_names:
         return Split.of(kind, source.x.column(name), name)
     if name in (LABEL, labels) and source.labels is not None:
@@ -154,16 +161,16 @@ def split_of(source: AnySource, asked: str | None, labels: str | None = None) ->
             values = np.asarray(source.label_names)[values]
         return Split.of(kind, values, name)
     there = list(source.x.column_names) if source.is_table else [LABEL] * (source.labels is not None)
-    raise InputError(f"--split {asked}: {source.origin} has no column {name!r}; it has: {listed(there) or 'none'}.")
+    raise InputError(f"--split {asked}: {source.origin} has no column {name!r}", f"it has {listed(there) or 'none'}")
 
 
 def _split(source: AnySource, data: dict[str, Any]) -> Split | None:
-    """The split of a run, as its record has it."""
+    """The split in a run's record."""
     return split_of(source, data.get("split"), data.get("labels"))
 
 
 def held_out(run: Run, rows: AnyRows, validation: Any, split: Split | None = None) -> Rows:
-    """The rows that were not trained on; all rows, or the sample of a stream, where none were held out."""
+    """The held-out rows; where there are none, all rows, or the sample of a stream."""
     if isinstance(validation, Rows):
         return validation
     if isinstance(rows, streams.survey.Streamed):
@@ -173,7 +180,7 @@ def held_out(run: Run, rows: AnyRows, validation: Any, split: Split | None = Non
 
 
 def held_out_of(run: Run, folder: str) -> tuple[Rows, str]:
-    """(rows that a finished run was not trained on, or all, where they are from)."""
+    """(held-out rows of a finished run, or all rows where there are none; what they are, in words)."""
     origin = run.data.get("validation_origin")
     if origin:
         origin_of(runs.read_record(folder), Path(folder))
@@ -191,7 +198,7 @@ def in_memory(rows: AnyRows) -> Rows:
 
 
 def trained_on(run: Run, folder: str) -> Rows:
-    """The rows that a run was trained on, read again; of a stream a sample of them."""
+    """The training rows of a run, read again; for a stream, a sample of them."""
     source, rows = again(runs.read_record(folder), Path(folder))
     validation = run.data.get("validation", "auto")
     if isinstance(rows, streams.survey.Streamed) or validation == "given":
@@ -203,9 +210,11 @@ def trained_on(run: Run, folder: str) -> Rows:
 def read_for(
     run: Run, data: str, labels: str | None = None, asked: Mapping[str, Any] | None = None, *, lenient: bool = False
 ) -> Source:
-    """Data for a run: of a table only the columns that it was fitted to, so that others may hold anything; its notes
-    say which. They are read as those of the fit, but for the options of reading ``asked`` for. ``lenient`` as of
-    :func:`latens.data.read`."""
+    """Data for a run, read as the fit's data were, except for the options of reading in ``asked``.
+
+    Of a table only the run's columns are read, so that others may hold anything; the notes name those left out.
+    ``lenient`` is that of :func:`latens.data.read`.
+    """
     check_reading(asked or {}, [data])
     reading = run.reading_of(asked)
     names, schema = columns_of(data, reading), schema_of(run)
@@ -216,7 +225,7 @@ def read_for(
     if labels is None and _is_label_column(run, names):
         labels = str(run.data["labels"])
     elif labels in there:
-        raise InputError(f"--labels {labels} takes a column away that the model reads: leave --labels away")
+        raise InputError(f"--labels {labels} takes out a column that the model reads", "omit --labels")
     spare = (set(names) - known if there else gone) - {"", labels}
     drop = [name for name in names if name in spare]
     like = schema.fields if isinstance(schema, Table) else ()
@@ -229,27 +238,28 @@ def read_for(
 
 
 def require_there(schema: AnySchema, names: Sequence[str], where: str) -> None:
-    """``InputError`` where a column that the model reads is not among the names, with one that is near."""
+    """``InputError`` where a column that the model reads is missing from ``names``, with the nearest name."""
     wanted = (*schema.names, *schema.conditions) if isinstance(schema, Table) else schema.names or ()
     missing = [name for name in wanted if name not in set(names)]
     if missing:
         lower = {name.lower().strip(): name for name in names if name not in wanted}
         near = [lower[word] for word in get_close_matches(missing[0].lower().strip(), lower, 1)]
         others = f" and {len(missing) - 1:,} others of {len(wanted):,}" if len(missing) > 1 else ""
-        hint = f": rename {near[0]!r}, if that is it" if near else ": add it, or leave its cells empty"
-        there = f"which the model was fitted to (it has {listed(names)})"
-        raise InputError(f"{where} has no column {missing[0]!r}{others}, {there}{hint}")
+        raise InputError(
+            f"{where} has no column {missing[0]!r}{others}, which the model was fitted to (it has {listed(names)})",
+            f"rename {near[0]!r} if it is the same" if near else "add the column, with empty cells if need be",
+        )
 
 
 def _is_label_column(run: Run, names: tuple[str, ...]) -> bool:
-    """Whether the model reads labels that stand in a column of the table."""
+    """Whether the model reads labels from a column of the table."""
     return run.given is not None and not isinstance(run.schema, Table) and run.data.get("labels") in names
 
 
 def data_for(
     run: Run, data: str, labels: str | None = None, asked: Mapping[str, Any] | None = None, *, check: bool = True
 ) -> Rows:
-    """Data for a run, its columns in the run's order; ``asked`` as of :func:`read_for`, ``check`` as of
+    """Rows for a run, with the run's columns in its order. ``asked`` is that of :func:`read_for`, ``check`` that of
     :func:`latens.data.rows.rows_like`."""
     source = read_for(run, data, labels, asked, lenient=not check)
     rows = rows_for(source, schema_of(run), run.given, check=check)
@@ -259,15 +269,15 @@ def data_for(
 def stream_for(
     run: Run, data: str, labels: str | None = None, asked: Mapping[str, Any] | None = None, *, lenient: bool = False
 ) -> Stream | None:
-    """Data for a run that are better read as a stream, of a table only the columns that it was fitted to, with
-    infinite numbers where ``lenient``; None for others."""
+    """A stream of data for a run, where they are large; otherwise None. Of a table only the run's columns are read,
+    infinite numbers included where ``lenient``."""
     if not is_large(data):
         return None
     asked = asked or {}
     check_reading(asked, [data])
     refused = [option_of(key) for key in asked if key != "na"]
     for option in refused if labels is None else ["--labels"]:
-        raise InputError(f"{data} is read as a stream, which takes no {option}: leave it out")
+        raise InputError(f"{data} is read as a stream, which takes no {option}", f"omit {option}")
     schema, names = schema_of(run), stored_names(data)
     if names is None:
         stream = open_stream(data)
@@ -278,7 +288,7 @@ def stream_for(
 
 
 def _known_of(run: Run, data: str, names: Sequence[str], na: Any) -> Stream:
-    """The columns of a table that a run was fitted to, as a stream."""
+    """A stream of those columns of a table that a run was fitted to."""
     schema, known = schema_of(run), known_columns(schema_of(run))
     columns = [name for name in names if name in known]
     if columns:
@@ -292,7 +302,7 @@ def _known_of(run: Run, data: str, names: Sequence[str], na: Any) -> Stream:
 def figures_for(
     run: Run, data: str, labels: str | None = None, asked: Mapping[str, Any] | None = None
 ) -> tuple[Rows, str]:
-    """(data for a run that figures are taken from, words for them): all rows, or a random sample of a stream."""
+    """(rows to evaluate a run on, what they are in words): all rows, or a random sample of a stream."""
     stream = stream_for(run, data, labels, asked)
     if stream is None:
         return data_for(run, data, labels, asked), data
@@ -303,5 +313,5 @@ def figures_for(
 
 
 def absolute(path: str | None) -> str | None:
-    """A file's absolute path, so that a run can be continued from another folder; other words as they are."""
+    """The absolute path of a file, so that a run can be continued from another folder; other words unchanged."""
     return os.path.abspath(path) if path is not None and os.path.isfile(path) else path

@@ -1,4 +1,4 @@
-"""``latens sweep``: every combination of some options, several seeds each, side by side on held-out rows."""
+"""``latens sweep``: every combination of some options, with several seeds each, compared on held-out rows."""
 
 from __future__ import annotations
 
@@ -29,10 +29,14 @@ Grid = dict[str, list[Any]]
 
 
 def grid_of(words: list[str], recipe: str) -> Grid:
-    """{option: values} of words such as ``beta=0.5,1,2``; ``InputError`` for an option that neither training nor the
-    recipe has, for no values, one twice, or one that is not a number where the others are."""
+    """{option: values} of words such as "beta=0.5,1,2".
+
+    Raises:
+        InputError: an option that neither training nor the recipe has; no values, or one twice; a value that is not a
+            number where the others are.
+    """
     if not words:
-        raise InputError("a sweep needs at least one --grid OPTION=VALUE,VALUE: for example --grid beta=0.5,1,2")
+        raise InputError("a sweep needs --grid OPTION=VALUE,VALUE", "for example --grid beta=0.5,1,2")
     own = {name: p.default for name, p in recipes.options(recipes.find(recipe)).items()}
     defaults = {name: getattr(Settings(), name) for name in SWEPT} | own
     found: Grid = {}
@@ -43,28 +47,28 @@ def grid_of(words: list[str], recipe: str) -> Grid:
             raise InputError(f"--grid must be OPTION=VALUE,VALUE (for example beta=0.5,1,2), got {word!r}")
         if name not in defaults:
             raise InputError(
-                f"--grid names an unknown option {name!r}{nearest(name, [*own, *SWEPT], repr)}; the recipe {recipe!r} "
-                f"has {', '.join(own) or 'none'}, and training {', '.join(SWEPT)}"
+                f"--grid names the unknown option {name!r}{nearest(name, [*own, *SWEPT], repr)}",
+                f"the recipe {recipe!r} has {', '.join(own) or 'none'}; training has {', '.join(SWEPT)}",
             )
         if name in found:
-            raise InputError(f"--grid names {name} twice: give all its values at once")
+            raise InputError(f"--grid names {name} twice", "give all its values at once")
         found[name] = _values(name, text, defaults[name])
     return found
 
 
 def _values(name: str, text: str, default: Any) -> list[Any]:
-    """The values of an option, each once, all of a kind."""
+    """The values of an option, all of one kind and each once."""
     values = [_value(part) for part in text.split(",") if part.strip()]
     if not values:
-        raise InputError(f"--grid {name}= has no values: give some, separated by commas")
+        raise InputError(f"--grid {name}= has no values", "give values separated by commas")
     numeric = any(is_number(value) for value in (default, *values))
     for value in values:
         if numeric and not is_number(value) and value != "auto":
             raise InputError(f"--grid {name}: {value!r} is not a number")
         if re.search(r"[^\w.+-]", str(value)):
-            raise InputError(f"--grid {name}: the value {value!r} cannot be part of a folder's name")
+            raise InputError(f"--grid {name}: the value {value!r} cannot be part of a folder's name", "give another")
     if len({*map(str, values)}) < len(values):
-        raise InputError(f"--grid {name} has a value twice: give each once")
+        raise InputError(f"--grid {name} has a value twice", "give each value once")
     return values
 
 
@@ -79,19 +83,20 @@ def _value(text: str) -> Any:
 
 
 def sweep(asked: Fit, words: list[str], *, seeds: int = 1, nll: bool = False, quiet: bool = False) -> Answer:
-    """Fit every combination of the grid with every seed, in folders COMBINATION/seed-N of ``asked.out``."""
+    """Fit every combination of the grid with every seed, in the folders COMBINATION/seed-N of ``asked.out``."""
     grid = grid_of(words, asked.recipe)
     for name in grid:
         if name in asked.options:
-            raise InputError(f"{name} is given both as an option and by --grid: leave one of them away")
+            raise InputError(f"{name} is given both as an option and by --grid", "omit one of the two")
     count = math.prod(len(values) for values in grid.values()) * seeds
     if count > MOST:
         raise InputError(
             f"the grid has {count // seeds:,} combinations of {seeds} seed{'s' * (seeds > 1)} each, {count:,} runs, "
-            f"and at most {MOST:,} are taken: give fewer values"
+            f"and a sweep makes at most {MOST:,}",
+            "give fewer values",
         )
     if launched() > 1:
-        raise InputError("several processes fit one run at a time: start one process for a sweep")
+        raise InputError("several processes fit one run at a time", "start one process for a sweep")
     folder = runs.require_free(asked.out)
     for _, job in _jobs(folder, asked, grid, 1):
         Settings.from_json(job.settings)
@@ -102,7 +107,7 @@ def sweep(asked: Fit, words: list[str], *, seeds: int = 1, nll: bool = False, qu
 
 
 def resume_sweep(folder: str, *, own: str | None = None, quiet: bool = False) -> Answer:
-    """Continue a sweep: what is finished is taken up, what is not goes on."""
+    """Continue a sweep: finished runs are kept, the others go on."""
     path = Path(folder)
     record = unseal(path / "sweep.json", f"{path} holds no sweep (made by `latens sweep`)")
     asked = replace(asked_again(record, path, own), out=str(path))
@@ -130,7 +135,7 @@ def _sweep(
 ) -> Answer:
     grid, seeds = record["grid"], int(record["seeds"])
     jobs = _jobs(folder, asked, grid, seeds)
-    for _, job in jobs[::seeds]:  # each combination is a folder as `fit --seeds` makes it
+    for _, job in jobs[::seeds]:  # the folder of a combination is like that of `fit --seeds`
         place = Path(job.out).parent
         if not (place / "seeds.json").exists():
             place.mkdir(exist_ok=True)
@@ -149,7 +154,7 @@ def _sweep(
 
 
 def _row(jobs: list[tuple[dict[str, Any], Fit]], found: list[Answer | FitError]) -> dict[str, Any]:
-    """What one combination came to: figures over its seeds, its runs, and the first failure."""
+    """The result of one combination: figures over its seeds, its runs, and the first failure."""
     answers = [answer for answer in found if isinstance(answer, Answer)]
     failures = [str(error) for error in found if isinstance(error, FitError)]
     return {
@@ -161,7 +166,7 @@ def _row(jobs: list[tuple[dict[str, Any], Fit]], found: list[Answer | FitError])
 
 
 def _score(row: dict[str, Any]) -> float:
-    """The held-out bound (at a weight of 1 of the rate, whatever beta), or minus the distortion where there is none."""
+    """The held-out bound with the rate at weight 1, whatever beta is; minus the distortion where there is no bound."""
     figures = row["figures"]
     if row["failed"] or not figures:
         return -math.inf
@@ -169,7 +174,7 @@ def _score(row: dict[str, Any]) -> float:
 
 
 def _best(table: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The combination with the best held-out bound, of those whose runs have all finished."""
+    """The combination with the best held-out bound among those whose runs have all finished."""
     best = max(table, key=_score)
     return None if _score(best) == -math.inf else {"options": best["options"], "runs": best["runs"]}
 
@@ -178,7 +183,7 @@ SHOWN = ("elbo", "rate", "distortion", "nll")
 
 
 def _write_csv(path: Path, grid: Grid, table: list[dict[str, Any]]) -> None:
-    """sweep.csv: a row a combination; mean and standard deviation over its seeds."""
+    """Write sweep.csv: for each combination a row with mean and standard deviation over its seeds."""
     names = [name for name in SPREAD if any(name in row["figures"] for row in table)]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -191,14 +196,14 @@ def _write_csv(path: Path, grid: Grid, table: list[dict[str, Any]]) -> None:
 
 
 def _text(folder: Path, grid: Grid, table: list[dict[str, Any]], best: dict[str, Any], seeds: int) -> list[str]:
-    """The table for a person, the best combination named."""
+    """The table and the best combination, as lines."""
     names = [name for name in SHOWN if any(name in row["figures"] for row in table)]
     cells = [[*grid, *names, ""], *(_cells(row, names, best) for row in table)]
     over = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed each"
     where = next(row["evaluated_on"] for row in table if row["evaluated_on"])
     bound = f"{'bound' if 'elbo' in names else 'distortion'} on {where}"
     return [
-        f"{folder}: {len(table)} combinations, {over}, nats a datum, {where}",
+        f"{folder}: {len(table)} combinations, {over}, nats per row, {where}",
         *(f"  {line}".rstrip() for line in aligned(cells, len(cells[0]))),
         *(f"warning: {_named(row)}: {row['failed']}" for row in table if row["failed"]),
         f"best by the {bound}: {_named(best)} ({best['runs'][0]})",

@@ -1,7 +1,6 @@
-"""What is done with a fitted run from file to file: encode, reconstruct, score, impute.
+"""The commands that take a run from file to file: encode, reconstruct, score, impute.
 
-Data go through the run in parts, in order. Those larger than memory are read a chunk at a time; those in memory are a
-single part.
+Data go through the run in parts, in order. Data larger than memory are read in chunks; data in memory are one part.
 """
 
 from __future__ import annotations
@@ -34,19 +33,19 @@ from latens.schema import Table
 from latens.tensors.randomness import Key, seed_of, seeded
 
 TABLES = (".csv", ".tsv", ".parquet", ".feather")
-ROWS = 50_000  # of a chunk, about
-MOST_COPIES = 500  # of a filled stream: each is a file that is open meanwhile
+ROWS = 50_000  # of a chunk, approximately
+MOST_COPIES = 500  # of a filled stream: each is an open file
 
 
 Parts = Generator[tuple[Rows, int]]
 Put = Callable[[list[Any], Rows], Any]
 
 
-# Data on their way through a run
+# Data going through a run
 
 
 class InMemory:
-    """Rows in memory on their way through a run: a single part."""
+    """Rows in memory that go through a run as one part."""
 
     def __init__(self, run: Run, rows: Rows):
         self.run, self.rows = run, rows
@@ -56,45 +55,52 @@ class InMemory:
 
     @property
     def warnings(self) -> list[str]:
+        """Warnings about the data."""
         return self.rows.warnings
 
     @property
     def unknown(self) -> dict[str, int]:
+        """{column: cells with a level not seen in fitting}."""
         return self.rows.unknown
 
     def parts(self) -> Parts:
-        """(rows, number of the first), in order."""
+        """(rows, index of the first), in order."""
         yield self.rows, 0
 
     def draws(self, rows: Rows, first: int, samples: int, seed: int) -> np.ndarray:
-        """``samples`` draws from q(z|x) for each row of a part, ``[samples, N, Z]``; one, ``[N, Z]``."""
+        """Draws from q(z|x) for each row of a part: ``[samples, N, Z]``, or ``[N, Z]`` for one."""
         z = outputs.posterior_samples(self.run, rows, samples, seed)
         return z[0] if samples == 1 else z
 
     def require_fillable(self, draws: int) -> None:
-        """``InputError`` where missing cells cannot be filled, or not so many times."""
+        """``InputError`` where missing cells cannot be filled, or not ``draws`` times."""
 
     @contextmanager
     def copies(self, writer: Writer, draws: int) -> Iterator[Put]:
-        """What puts filled copies of a part into the file of ``writer``, where at the end of the block they are below
-        each other, the number of the copy in the first column; 0 draws: one copy as it is."""
+        """A function that writes the filled copies of a part. At the end of the block the file of ``writer`` holds copy
+        after copy, with the copy's number in the first column; with 0 draws, one copy without that column."""
         with writer:
             yield lambda made, rows: writer.write(_stacked(made, rows) if draws else made[0], None if draws else rows)
 
     def at(self, first: int) -> AbstractContextManager[None]:
-        """Where the rows from that one on come from, for messages."""
+        """A context that names the data, and the row ``first`` of a stream, in error messages."""
         return nullcontext()
 
 
 class Streaming(InMemory):
-    """A stream on its way through a run, in chunks of a multiple of ``unit`` rows, so that what is computed ``unit``
-    rows at a time meets the same rows as in memory. ``sift``: impossible cells are left to the work
-    (:meth:`latens.data.rows.Rows.sifted`), not refused.
+    """A stream that goes through a run in chunks.
+
+    Args:
+        run: the run.
+        stream: the data.
+        unit: chunks have a multiple of this many rows, so that work done ``unit`` rows at a time meets the same rows
+            as in memory.
+        sift: whether impossible cells are kept for :meth:`latens.data.rows.Rows.sifted`, instead of refused.
     """
 
     def __init__(self, run: Run, stream: Stream, unit: int = 1, *, sift: bool = False):
         self.run, self.stream, self.size, self.sift = run, stream, unit * max(1, ROWS // unit), sift
-        self._unknown: dict[str, int] = {}  # cells of each column whose level was never seen in fitting
+        self._unknown: dict[str, int] = {}  # cells of each column with a level not seen in fitting
         self._broken: dict[str, int] = {}  # rows that break each rule
         self._encoded = streams.survey.Encoded(stream, schema_of(run), run.given)
 
@@ -103,54 +109,59 @@ class Streaming(InMemory):
 
     @property
     def warnings(self) -> list[str]:
+        """Warnings about the data read so far."""
         return [*self.stream.notes, *unknown_levels(self._unknown), *broken_rules(self._broken)]
 
     @property
     def unknown(self) -> dict[str, int]:
+        """{column: cells with a level not seen in fitting} of the rows read so far."""
         return self._unknown
 
     def parts(self) -> Parts:
+        """(rows, index of the first), chunk by chunk."""
         with reading_bar(self.stream) as seen:
             for first, piece in self.stream.chunks(self.size):
                 yield self._rows(piece, first), first
                 seen(first + len(piece))
 
     def _rows(self, piece: Any, first: int) -> Rows:
-        """Rows as the run takes them; what does not fit is refused with the number of its row."""
+        """Rows in the run's form; ``InputError`` names the row that does not fit."""
         origin = self.stream.origin
         with concerning(origin):
             rows = rows_like(piece, schema_of(self.run), self.run.given, where=origin, check=not self.sift)
         if self.sift:
             return replace(rows, notes=(*self.stream.notes, *rows.notes))
         x, c = self._encoded.encode(rows.x, first, self._unknown, self._broken)
-        vars(rows).update(inside=x, c=c)  # where the rows would keep them
+        vars(rows).update(inside=x, c=c)  # the cached properties of the rows
         return rows
 
     def require_apart(self, out: str) -> None:
-        """``InputError`` where the output would lie among the files that are read."""
+        """``InputError`` where the output would lie in the folder that is read."""
         folder = Path(self.stream.origin)
         if folder.is_dir() and folder.resolve() in Path(out).resolve().parents:
-            raise InputError(f"cannot write {out}: it would lie among the data that are read; name another folder")
+            raise InputError(f"cannot write {out}: it would lie in the folder of the data", "name another folder")
 
     def draws(self, rows: Rows, first: int, samples: int, seed: int) -> np.ndarray:
-        """As of :class:`InMemory`, but the noise is a function of (seed, chunk)."""
+        """As in :class:`InMemory`, with noise that is a function of (seed, chunk)."""
         if samples > 1:
             origin = self.stream.origin
-            raise InputError(f"{origin} is read as a stream, which takes at most one draw a row, got {samples}")
+            raise InputError(
+                f"--samples {samples}: {origin} is read as a stream, which takes at most one draw per row",
+                "pass --samples 1",
+            )
         with seeded(seed_of(seed, Key.CODES, first)):
             return evaluation.codes(self.run.model, rows.inside, rows.c, sample=True).numpy().astype(np.float32)
 
     def require_fillable(self, draws: int) -> None:
+        """``InputError`` where missing cells cannot be filled, or not ``draws`` times."""
         if not isinstance(self.run.schema, Table):
-            raise InputError(f"{self.stream.origin}: arrays of one kind of values have no missing cells to fill")
+            raise InputError(f"{self.stream.origin}: a streamed array has no missing cells to fill")
         if draws > MOST_COPIES:
-            raise InputError(
-                f"--draws {draws}: of a stream at most {MOST_COPIES} filled copies are written; ask for fewer"
-            )
+            raise InputError(f"--draws {draws}: a stream is filled at most {MOST_COPIES} times", "ask for fewer copies")
 
     @contextmanager
     def copies(self, writer: Writer, draws: int) -> Iterator[Put]:
-        """As of :class:`InMemory`, by way of temporary files beside the output."""
+        """As in :class:`InMemory`, through temporary files in the output's folder."""
         if not draws:
             with super().copies(writer, draws) as put:
                 yield put
@@ -174,16 +185,17 @@ class Streaming(InMemory):
                         writer.write(runs.imputing.numbered(pa.Table.from_batches([batch]), number))
 
     def at(self, first: int) -> AbstractContextManager[None]:
+        """A context that names the data, and the row ``first``, in error messages."""
         origin = self.stream.origin
-        return concerning(f"{origin}, counting rows from row {first:,} on" if first else origin)
+        return concerning(f"{origin}, counting rows from row {first:,}" if first else origin)
 
 
 def through(
     folder: str, data: str, outs: Sequence[str], own: str | None, labels: str | None,
     reading: Mapping[str, Any] | None, *, unit: Callable[[Run], int], sift: bool = False,
 ) -> InMemory:  # fmt: skip
-    """Data on their way through the run in a folder, to the files ``outs``; ``unit`` (of the run) and ``sift`` as of
-    :class:`Streaming`."""
+    """Data that go through the run in ``folder`` to the files ``outs``; ``unit`` (a function of the run) and ``sift``
+    are those of :class:`Streaming`."""
     for out in outs:
         require_free_output(out, folder, data)
     run = record.load(folder, recipe=own)
@@ -197,6 +209,7 @@ def through(
 
 
 def rows_encoded_at_once(run: Run) -> int:
+    """The number of rows that one call of the encoder takes."""
     return rows_at_once(_row(run).numel())
 
 
@@ -205,7 +218,7 @@ def _row(run: Run) -> torch.Tensor:
 
 
 def _stacked(copies: list[Any], rows: Rows) -> Any:
-    """Filled copies of rows below each other, the number of the copy in the first column of a table."""
+    """Filled copies of rows, copy after copy; in a table the first column has the number of the copy."""
     if not hasattr(rows.x, "column_names"):
         return np.concatenate(copies)
     import pyarrow as pa
@@ -214,43 +227,46 @@ def _stacked(copies: list[Any], rows: Rows) -> Any:
     return pa.concat_tables(numbered).unify_dictionaries()
 
 
-# What is written
+# Output files
 
 
 def require_free_output(out: str, folder: str, data: str | None = None, more: tuple[str, ...] = ()) -> str:
-    """The extension of an output file, asked for before long work; ``InputError`` where it cannot be written, or
-    where it would replace the data that were read or a part of the run."""
+    """The extension of an output file, checked before long work starts.
+
+    Raises:
+        InputError: the file cannot be written, or would replace the data or a part of the run.
+    """
     extension = require_output(out, more)
     target = Path(out).resolve()
     if data is not None and Path(data).exists() and target == Path(data).resolve():
-        raise InputError(f"cannot write {out}: it is the data that is read; name another file")
+        raise InputError(f"cannot write {out}: it is the input", "name another file")
     if target.parent == Path(folder).resolve() and target.name in record.PARTS:
-        raise InputError(f"cannot write {out}: it is a part of the run; name another file")
+        raise InputError(f"cannot write {out}: it is a part of the run", "name another file")
     return extension
 
 
 def _require_table_for(out: str, rows: Rows) -> None:
-    """``InputError`` where rows with a column that is no number would go to an array."""
+    """``InputError`` where a column without numbers would go to an array."""
     if Path(out).suffix.lower() in TABLES or not isinstance(rows.schema, Table):
         return
     for name, cells in zip(rows.x.column_names, rows.x.columns):
         if rows.x.num_rows and numbers_of(cells[:1]) is None:
             raise InputError(
-                f"cannot write {out}: the column {name!r} holds no numbers; rows of mixed columns go to "
-                f"{', '.join(TABLES)}"
+                f"cannot write {out}: an array cannot hold the column {name!r}, which has no numbers",
+                f"write {', '.join(TABLES)}",
             )
 
 
 def written(
     out: str, what: str, shape: Sequence[int], warnings: Sequence[str] = (), beside: Path | None = None
 ) -> Answer:  # fmt: skip
-    """What is said of a file; ``beside``: another one, of what each row is called."""
+    """The answer for an output file; ``beside`` is the file of row names that was written with it."""
     lines = [f"wrote {out}: {what} {list(shape)}", *_beside(beside), *(f"warning: {text}" for text in warnings)]
     return Answer("\n".join(lines), {"out": out, "shape": list(shape), "warnings": list(warnings)})
 
 
 def _beside(names: Path | None) -> list[str]:
-    return [] if names is None else [f"wrote {names}: what each row is called, a line each"]
+    return [] if names is None else [f"wrote {names}: the name of each row, one per line"]
 
 
 # Commands
@@ -260,10 +276,10 @@ def encode(
     folder: str, data: str, out: str, *, samples: int, seed: int, own: str | None, labels: str | None = None,
     reading: Mapping[str, Any] | None = None,
 ) -> Answer:  # fmt: skip
-    """Write codes: posterior means, or draws from q(z|x), ``[samples, N, Z]``; of a stream at most one draw of each
-    row, its noise a function of (seed, chunk)."""
+    """Write codes: posterior means ``[N, Z]``, or draws from q(z|x) ``[samples, N, Z]``; of a stream at most one draw
+    per row, with noise that is a function of (seed, chunk)."""
     if samples > 1 and require_free_output(out, folder, data) in TABLES:
-        raise InputError(f"cannot write {out}: {samples} draws a row have three axes; write .npy or .npz")
+        raise InputError(f"cannot write {out}: {samples} draws per row have three axes", "write .npy or .npz")
     way = through(folder, data, [out], own, labels, reading, unit=rows_encoded_at_once)
     writer = Writer(out, samples if samples > 1 else len(way), "z")
     with writer, closing(way.parts()) as parts:
@@ -276,7 +292,7 @@ def reconstruct(
     folder: str, data: str, out: str, *, own: str | None, labels: str | None = None,
     reading: Mapping[str, Any] | None = None,
 ) -> Answer:  # fmt: skip
-    """Write the decoded posterior means of data, in its layout and units."""
+    """Write the rows decoded from their posterior means, in the layout and units of the data."""
     way = through(folder, data, [out], own, labels, reading, unit=rows_encoded_at_once)
     writer = Writer(out, len(way))
     with writer, closing(way.parts()) as parts:
@@ -291,9 +307,11 @@ def score(
     folder: str, data: str, out: str, *, k: int, own: str | None, labels: str | None = None,
     reading: Mapping[str, Any] | None = None,
 ) -> Answer:  # fmt: skip
-    """Write ln p(x) of each row; in a table also its standard error and effective sample size, the calibrated p-value,
-    the columns that make the row strange, and the reason where values alone do. Data are read as far as their first odd
-    row before, to know whether there is a column of reasons."""
+    """Write a lower bound on ln p(x) of each row, in nats; to a table also its standard error, effective sample size,
+    calibrated p-value, the columns that make the row strange, and the reason where one value suffices.
+
+    A first pass reads the data up to the first row with such a value, to know whether there is a column of reasons.
+    """
     way = through(folder, data, [out], own, labels, reading, unit=lambda run: chunk_rows(_row(run), k)[0], sift=True)
     run, writer, calibration = way.run, Writer(out, len(way)), runs.scoring.read_calibration(Path(folder))
     tally = runs.scoring.Tally(run, k, calibration)
@@ -318,14 +336,14 @@ def impute(
     folder: str, data: str, out: str, *, k: int, draws: int, uncertainty: str | None, seed: int, own: str | None,
     labels: str | None = None, reading: Mapping[str, Any] | None = None,
 ) -> Answer:  # fmt: skip
-    """Write data with its missing cells filled, and what is not known of them; ``draws`` > 0: so many filled copies
-    below each other, the number of the copy in the first column."""
+    """Write the data with missing cells filled, and to ``uncertainty`` the standard deviation of each filled cell. With
+    ``draws`` > 0, that many filled copies are written, copy after copy, with the copy's number in the first column."""
     beside = [] if uncertainty is None else [uncertainty]
     for table in beside:
         if require_free_output(table, folder, data) not in TABLES:
-            raise InputError(f"cannot write {table}: uncertainties are a table; the file must be {', '.join(TABLES)}")
+            raise InputError(f"cannot write {table}: uncertainties are a table", f"write {', '.join(TABLES)}")
         if Path(table).resolve() == Path(out).resolve():
-            raise InputError(f"--uncertainty and --out name the same file {out}; name two")
+            raise InputError(f"--uncertainty and --out name the same file {out}", "name two files")
     way = through(
         folder, data, [out, *beside], own, labels, reading,
         unit=lambda run: max(1, evaluation.imputation.CELLS // (max(64, schema_of(run).columns) * k)),
@@ -345,7 +363,7 @@ def impute(
                 spread.write(found.spread, rows)
             put([outputs.written(made, way.run, rows, out) for made in found.draws or [found.filled]], rows)
     most = ", ".join(f"{name} {count:,}" for name, count in sorted(filled.items(), key=lambda i: -i[1])[:5])
-    note = f"filled {sum(filled.values()):,} missing cells" + (f" ({most})" if most else "")
+    note = f"{sum(filled.values()):,} missing cells filled" + (f" ({most})" if most else "")
     warnings = way.warnings + runs.imputing.notes(filled, way.unknown, left)
     warnings += runs.imputing.copy_notes(getattr(rows.x, "column_names", ())) if draws else []
     answer = written(out, note + (f", {draws} times" if draws else "") + "; rows", writer.shape, warnings)
