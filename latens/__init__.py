@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
 
-def late(package: str, names: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+def late(
+    package: str, names: Mapping[str, str], endings: Sequence[str] = ()
+) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
     """``__getattr__``, ``__dir__`` and ``__all__`` of a package whose files are imported when one of their names is
-    first asked for. ``names``: {file: its names, with spaces between}; "" has the files that are names themselves."""
+    first asked for. ``names``: {file: its names, with spaces between}; "" has the files that are names themselves.
+    ``endings``: those that may be left off a name (``conditionals.Normal``)."""
     places = {name: file for file, several in names.items() for name in several.split()}
 
     def get(name: str) -> Any:
+        name = next((name + ending for ending in endings if name + ending in places), name)
         if name not in places:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         if not places[name]:

@@ -14,12 +14,13 @@ import pytest
 from commanding import done
 
 import latens
+from latens import conditionals, priors
 
 ROOT = Path(latens.__file__).parent
 LATE = [path for path in sorted(ROOT.rglob("__init__.py")) if "late(__name__" in path.read_text("utf-8")]
 MOST = 115  # modules of latens that a run's data are encoded with
 UNUSED = (
-    "api", "densities", "report", "runs.fitting", "training.loop", "training.together", "evaluation.summary",
+    "api", "densities", "report", "runs.fitting", "training.loop", "evaluation.summary",
     "evaluation.synthetic", "data.tables.kinds", "data.tables.rules_found", "data.streams.survey",
     "recipes.adversarial", "recipes.hierarchy", *(f"cli.commands.{name}" for name in (
         "comparing", "densities", "evaluating", "fitting", "many", "shares", "sweeping",
@@ -74,3 +75,12 @@ def test_what_arrives_late_is_what_types_are_checked_with(path: Path):
     assert set(places) <= set(dir(package))
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         package.nothing  # noqa: B018
+
+
+def test_the_ending_of_a_part_may_be_left_off() -> None:
+    assert conditionals.Normal is conditionals.NormalLikelihood
+    assert conditionals.DiagonalNormal is conditionals.DiagonalNormalPosterior
+    assert priors.NormalMixture is priors.NormalMixturePrior
+    assert "Normal" not in dir(conditionals)
+    with pytest.raises(AttributeError, match="no attribute 'Norm'"):
+        _ = conditionals.Norm

@@ -3,7 +3,8 @@
 Each takes a network, a tensor-to-tensor module over any leading axes, and says how its output parametrises a
 distribution: posteriors q(z|x) and likelihoods p(x|z). A likelihood with several parameters per cell has them on the
 axis before the event, ``[..., P, *event]``. A variance is always the square of a scale; everything positive comes from
-:func:`latens.tensors.numerics.positive`, so that a raw output of 0 means 1.
+:func:`latens.tensors.numerics.positive`, so that a raw output of 0 means 1. The ending of a name may be left off:
+``conditionals.Normal`` is :class:`NormalLikelihood`.
 """
 
 from typing import TYPE_CHECKING
@@ -78,4 +79,4 @@ else:
         "posteriors": "ChainedPosterior DiagonalNormalPosterior DitheredNormal FullNormalPosterior "
                       "LowRankNormalPosterior PointMassPosterior UnitUniformPosterior",
         "perceptual": "FeatureReconstruction StructuralSimilarity",
-    })  # fmt: skip
+    }, endings=("Likelihood", "Posterior", "Step"))  # fmt: skip

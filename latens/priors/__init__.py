@@ -31,4 +31,4 @@ else:
         "flow": "FlowPrior",
         "normal": "ConditionalNormal DitheredMixturePrior Laplace NormalMixturePrior StandardNormal",
         "of_posterior": "ChainedPrior Exemplar PseudoInputs Vamp", "resampled": "ResampledPrior",
-    })  # fmt: skip
+    }, endings=("Prior",))  # fmt: skip
