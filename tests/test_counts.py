@@ -190,7 +190,7 @@ def test_which_matrix_holds_the_counts(tmp_path: Path, form: str):
         return found.source, found.x[:].numpy(), found.notes
 
     for given, more, place, wanted, note in [
-        (scaled, {"layers": {"counts": x}, "raw": other}, "layers/counts", x, "the counts are taken from layers/counts"),
+        (scaled, {"layers": {"counts": x}, "raw": other}, "layers/counts", x, "taken from layers/counts"),
         (x, {"layers": {"spliced": other}, "raw": other}, "X", x, None),
         (x, {"layers": {"counts": logs}}, "X", x, None),
         (scaled, {"raw": x}, "raw/X", x, "the counts are taken from raw/X"),

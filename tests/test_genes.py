@@ -232,9 +232,9 @@ def test_a_column_of_obs_is_a_condition(column: Any, kind: str):
     assert np.array_equal(vae.transform(x), vae.transform(turned))
     value = obs["batch"].iloc[3]
     assert vae.sample(4, given={"batch": value}).shape == (4, GENES)
-    with pytest.raises(InputError, match="no column 'batch' .*name one of other"):
+    with pytest.raises(InputError, match=r"no column 'batch' .*name one of other"):
         vae.transform(annotated(COUNTS, NAMES, obs[["other"]]))
-    with pytest.raises(InputError, match="no column 'nowhere' .*name one of batch, other"):
+    with pytest.raises(InputError, match=r"no column 'nowhere' .*name one of batch, other"):
         VAE(**QUICK, condition="nowhere").fit(x)
 
 

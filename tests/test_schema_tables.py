@@ -209,7 +209,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "above": ({"share": [0.5, 0.2, 1.0, 1.5]}, "row 13 .*column 'share' has 1.5: .*numbers from 0 to 1"),
     "infinite": ({"number": [1.0, np.nan, -np.inf, 2.0]}, "row 12 .*column 'number' has -inf: it must be finite"),
     "beyond float32": ({"number": [1.0, 1e39, 1.0, 1.0]}, r"row 11 .*column 'number' has 1e\+39: .*beyond float32"),
-    "words for numbers": ({"number": [None, "x", "y", "z"]}, r"row 11 .*column 'number' has 'x', .*string: give numbers"),
+    "words for numbers": ({"number": [None, "x", "y", "z"]}, r"row 11 .*column 'number' has 'x', .*: give numbers"),
     "no column": ({"word": None}, "has no column 'word', which the model was fitted to .it has count, positive"),
 }
 
@@ -344,7 +344,7 @@ def test_many_categories_are_left_out_with_a_reason() -> None:
     table = pa.table({"x": np.arange(rows) % 7 / 3, "w": [f"w{i % 100_000}" for i in range(rows)]})
     field = infer_table(table).field("w")
     assert field.kind == "text" and re.match("100,000 different texts, .* at most 10,000: left out", field.reason)
-    with pytest.raises(InputError, match="'w' has 100,000 different values, and a categorical column takes at most 10,000"):
+    with pytest.raises(InputError, match="'w' has 100,000 different values, .* takes at most 10,000"):
         infer_table(table, {"w": "categorical"})
 
 
@@ -405,7 +405,8 @@ def test_what_the_user_says(name: str, kind: str) -> None:
     if isinstance(expected, str):
         with pytest.raises(InputError, match=expected) as caught:
             infer_table(SAID, {name: kind})
-        assert f"{name!r}" in str(caught.value) and "\n" not in str(caught.value) and not str(caught.value).endswith(".")
+        said = str(caught.value)
+        assert f"{name!r}" in said and "\n" not in said and not said.endswith(".")
         return
     field = infer_table(SAID, {name: kind}).field(name)
     assert (field.kind, field.family, field.low, field.high) == expected

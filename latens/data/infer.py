@@ -182,7 +182,7 @@ def _layout(x: np.ndarray) -> tuple[str, tuple[int, ...], str]:
             return "HWC", (c, a, b), ""
         what = f"images of the shape {x.shape} have more than 4 channels"
         raise InputError(what, "put 1 to 4 channels on the second or the last axis")
-    remedy = "give a first axis of rows" + " (Reshape your data)" * (x.ndim < 2)
+    remedy = "give a first axis of rows (Reshape your data)" if x.ndim < 2 else "flatten some of the axes"
     raise InputError(f"the data must be a table (2 axes) or images (3 or 4), got the shape {x.shape}", remedy)
 
 

@@ -524,7 +524,7 @@ def as_matrix(table: Any, names: Sequence[str] | None = None) -> np.ndarray:
         if np.isnan(numbers).any():
             row = int(np.isnan(numbers).argmax())
             what = f"row {row} (counted from 0): column {name!r} is missing, and only complete rows fit here"
-            raise InputError(what, f"fill the cell, or leave the column out with --drop {name!r}")
+            raise InputError(what, "fill the cell, or leave the row out")
         columns.append(numbers if cells.null_count or str(cells.type) == "bool" else cells.to_numpy())
     return np.column_stack([c.astype(np.result_type(*columns)) for c in columns])
 
