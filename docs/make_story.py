@@ -354,8 +354,8 @@ def collapse(s: dict[str, Any]) -> None:
 
 
 def generation(s: dict[str, Any]) -> None:
-    fig, ax = plt.subplots(figsize=(6.2, 2.0))
-    montage(ax, drawn(s["new"][:60], VAE_BLUE), 20)
+    fig, ax = plt.subplots(figsize=(6.2, 1.8))
+    montage(ax, drawn(s["new"][:60], VAE_BLUE), 15)
 
 
 FIGURES = {
