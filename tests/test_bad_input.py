@@ -123,7 +123,7 @@ WORDS = {  # the words after `latens`, and what the sentence must say
        for size in ("5x0", "0x5", "0", "1000000x1000000", "4,4", "-3x3")},
     # more than can be held
     "sample iris-run --out o.npy -n 99999999999999": "99,999,999,999,999 samples would take .* GiB .*ask for fewer",
-    "encode iris-run few.npy --out o.npy --samples 99999999999999": "draws a row would take .* GiB .*ask for fewer",
+    "encode iris-run few.npy --out o.npy --samples 99999999999999": "draws per row would take .* GiB .*ask for fewer",
     "impute iris-run nan.npy --out o.npy --draws 99999999999999": "filled copies would take .* GiB .*ask for fewer",
     # recipes of one's own
     "fit iris --out x --recipe :function": "cannot be imported",
