@@ -25,19 +25,19 @@ def test_each_recipe_is_drawn_through_the_densities_that_are_for_its_codes(tmp_p
     assert [row["model"] for row in found["rows"]] == ["pca", "ae", "vq"]
     assert [row["nll"] is None for row in found["rows"]] == [False, True, False]
     text = page.read_text("utf-8")
-    assert "What codes are drawn from" in text
+    assert "Densities of codes" in text
     for word in ("mixture", "kde", "autoregressive", "pixelcnn"):
         assert f"<td>{word}</td>" in text
     bare = tmp_path / "bare.html"
     done("compare", "iris.npy", *FEW, "--out", bare)
-    assert "What codes are drawn from" not in bare.read_text("utf-8")
+    assert "Densities of codes" not in bare.read_text("utf-8")
 
 
 def test_what_cannot_be_compared_is_refused():
-    assert "codes of none" in refused("compare", "iris.npy", "--recipes", "ae", "--densities", "pixelcnn", *FEW)
-    assert "codes of none" in refused("compare", "iris.npy", "--recipes", "vq", "--densities", "kde", *FEW)
-    assert "no room for the densities" in refused("compare", "iris.npy", "--densities", "kde", "--out", "x.csv", *FEW)
+    assert "the codes of none" in refused("compare", "iris.npy", "--recipes", "ae", "--densities", "pixelcnn", *FEW)
+    assert "the codes of none" in refused("compare", "iris.npy", "--recipes", "vq", "--densities", "kde", *FEW)
+    assert "no place for the densities" in refused("compare", "iris.npy", "--densities", "kde", "--out", "x.csv", *FEW)
     assert "unknown recipe 'aee'" in refused("compare", "iris.npy", "--recipes", "aee", *FEW)
     assert "no recipe to compare" in refused("compare", "iris.npy", "--recipes", ",", *FEW)
-    assert "no one prior" in refused("compare", "iris.npy", "--recipes", "ladder", *FEW)
+    assert "no single prior" in refused("compare", "iris.npy", "--recipes", "ladder", *FEW)
     assert "no posterior" in refused("compare", "iris.npy", "--recipes", "gan", *FEW)

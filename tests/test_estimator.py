@@ -77,7 +77,7 @@ def test_rows_with_labels_as_a_condition():
 def test_a_refused_weight_says_what_is_wrong():
     with pytest.raises(ValueError, match=r"weight.*zero"):
         VAE(**QUICK).fit(rows(), sample_weight=np.zeros(40))
-    with pytest.raises(ValueError, match=r"one number a row \(40\)"):
+    with pytest.raises(ValueError, match=r"one number per row, \[40\]"):
         VAE(**QUICK).fit(rows(), sample_weight=np.ones(39))
 
 
@@ -344,7 +344,7 @@ def test_fitting_and_drawing_leave_the_global_generators_alone():
 
 def test_codes_are_checked():
     vae = VAE(**QUICK).fit(rows())
-    with pytest.raises(InputError, match=r"codes must have shape \[N, 2\], got \[3, 4\]"):
+    with pytest.raises(InputError, match=r"the shape of codes must be \[N, 2\], got \[3, 4\]"):
         vae.inverse_transform(np.zeros((3, 4)))
     with pytest.raises(InputError, match="not finite"):
         vae.inverse_transform(np.full((3, 2), np.nan))

@@ -362,7 +362,7 @@ def test_constant_data_leaves_the_variance_at_its_floor_and_everything_finite() 
     [
         (5, 1.0, None),
         (3, 1.0, "2 of 5 latent dimensions are.*3 eigenvalues.*largest: 9, 4, 2.*c = 1 .*choose latent_dim = 3"),
-        (1, 3.0, "4 of 5.*2 eigenvalues.*exceed beta x c = 3 .*training has not come to use them"),
+        (1, 3.0, "4 of 5.*2 eigenvalues.*exceed beta x c = 3 .*training has not yet used them"),
         (0, 20.0, "5 of 5.*0 eigenvalues.*lower beta.*latent_dim = 1"),
     ],
 )  # fmt: skip
@@ -376,4 +376,4 @@ def test_the_warning_of_collapse_counts_eigenvalues_above_beta_c(active: int, be
 
 def test_where_theory_is_silent_the_warning_of_collapse_leaves_training_open() -> None:
     found = evaluation.collapse_warning(nn.Module(), torch.zeros(3, 2), 0, 2, 0.5)
-    assert "at beta = 0.5 the data do not need them, or training has not come to use them" in str(found)
+    assert "at beta = 0.5 the data do not need them, or training has not yet used them" in str(found)

@@ -359,7 +359,7 @@ def test_a_table_without_data_and_as_an_autoencoder(mixed_run: tuple[Run, Rows])
     assert "nothing to compare the samples with" in text
     text = report.render(fit_rows(mixed_run[1], "ae"), mixed_run[1])
     check(text, left_out=("rate",))
-    assert "Decoded random codes" in text and "has no samples whose pairs" in text
+    assert "Decoded random codes" in text and "has no samples to compare" in text
 
 
 def test_given_columns_are_marked_and_colour_the_map() -> None:

@@ -93,7 +93,7 @@ def test_own_parts(tmp_path: Path) -> None:
 
     x = np.load("iris.npy")
     run = latens.train(model(), objectives.ELBO(), x, out=tmp_path / "run", epochs=2)
-    with pytest.raises(latens.InputError, match="parts of your own"):
+    with pytest.raises(latens.InputError, match="your own parts"):
         latens.load(tmp_path / "run")
     other = model()
     loaded = latens.load(tmp_path / "run", model=other)

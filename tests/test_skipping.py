@@ -134,12 +134,12 @@ def test_the_command_line_counts_and_says(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     fit = ("fit", "digits", "--epochs", "2", "--batch-size", "128", "--out")
     found = figures(*fit, "run", "--skip-norm", "37.9")
-    [said] = [line for line in found["warnings"] if "left out" in line]
-    assert "updates were left out" in said and "skip_norm = 37.9" in said
+    [said] = [line for line in found["warnings"] if "skipped" in line]
+    assert "updates were skipped" in said and "skip_norm = 37.9" in said
     rows = np.genfromtxt("run/metrics.csv", delimiter=",", names=True)
     assert int(said.split()[0]) == np.nansum(rows["skipped"])
-    assert "updates were left out" in Path("run/report.html").read_text("utf-8")
-    assert "left out" not in done(*fit, "other").err
+    assert "updates were skipped" in Path("run/report.html").read_text("utf-8")
+    assert "skipped" not in done(*fit, "other").err
     failed = call(*fit, "third", "--skip-norm", "1e-9")
-    assert failed.status == 1 and "raise it (0 leaves none out)" in failed.err and "Traceback" not in failed.err
+    assert failed.status == 1 and "raise it (0 skips none)" in failed.err and "Traceback" not in failed.err
     assert "skip-norm" in refused(*fit, "fourth", "--skip-norm", "-3")

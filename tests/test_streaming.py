@@ -295,7 +295,7 @@ def test_partitions_are_columns_in_every_command(tmp_path: Path):
         assert streamed.schema == whole.schema and streamed.num_rows == 300
     given = read_table(tmp_path / "set")
     assert streamed["word"].equals(given["word"]) and streamed["k"].null_count == 0 < given["k"].null_count
-    with pytest.raises(InputError, match="lie among the data"):
+    with pytest.raises(InputError, match="lie in the folder of the data"):
         both("impute", run, tmp_path / "set", tmp_path / "set" / "word=a", ".parquet", k=10, draws=0)
 
 
@@ -426,7 +426,7 @@ def test_bad_files_and_options(folder: Path, tmp_path: Path, run: Run, monkeypat
     for option in ({"split": "group=word"}, {"labels": "word"}, {"weights": "w.npy"}):
         with pytest.raises(InputError, match="takes no --"):
             commands.fit(asked(folder / "set", tmp_path / "run", **option), quiet=True)
-    with monkeypatch.context() as patch, pytest.raises(InputError, match="it would lie among the data"):
+    with monkeypatch.context() as patch, pytest.raises(InputError, match="it would lie in the folder of the data"):
         patch.setattr("latens.cli.commands.sources.is_large", lambda path: True)
         using.encode(str(run.folder), str(folder / "set"), str(folder / "set" / "z.npy"), samples=0, seed=0, own=None)
     with pytest.raises(InputError, match="no column 'nope'"):
