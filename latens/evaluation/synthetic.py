@@ -389,12 +389,13 @@ def _out_of_range(train: Frame, other: Frame) -> float | None:
 
 
 def total_variation(a: np.ndarray, b: np.ndarray) -> float:
-    """The total variation distance: half the sum over codes of the differences of their shares, in [0, 1].
+    """The total variation distance: half the sum over values of the differences of their shares, in [0, 1].
 
     >>> total_variation(np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1]))
     0.25
     """
-    p, q = (np.bincount(each, minlength=1 + max(a.max(), b.max())) / len(each) for each in (a, b))
+    values, places = np.unique(np.append(a, b), return_inverse=True)
+    p, q = (np.bincount(each, minlength=len(values)) / len(each) for each in (places[: len(a)], places[len(a) :]))
     return float(np.abs(p - q).sum() / 2)
 
 

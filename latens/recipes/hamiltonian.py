@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from torch import nn
 
-from latens import models, objectives
-from latens.recipes.choices import DataInfo, latent_size, likelihood_for, posterior_for, prior_for
-from latens.recipes.choices.dynamics import centroid_metric
+from latens import conditionals, models, objectives
+from latens.errors import is_whole, require
+from latens.recipes.choices import DataInfo, encoder, latent_size, likelihood_for, posterior_for, prior_for
+from latens.recipes.choices.pseudo_inputs import spread_rows
 
 
 def hvae(
@@ -83,7 +84,7 @@ def rhvae(
     """
     size = latent_size(info, latent_dim)
     parts = _parts(info, size, network, likelihood, variance)
-    metric = centroid_metric(info, size, network, centroids, temperature, floor)
+    metric = _centroid_metric(info, size, network, centroids, temperature, floor)
     options = {"steps": steps, "step_size": step_size, "tempering": tempering, "iterations": iterations}
     return models.RiemannianHamiltonian(*parts, metric, **options), objectives.ELBO()  # type: ignore[arg-type]
 
@@ -131,3 +132,13 @@ def _parts(
     """(prior, posterior, likelihood) before any dynamics."""
     posterior = posterior_for(info, size, "diagonal", network, "shared")
     return prior_for(info, size, "standard"), posterior, likelihood_for(info, size, likelihood, network, variance)
+
+
+def _centroid_metric(
+    info: DataInfo, latent_dim: int, network: str, centroids: int, temperature: float, floor: float
+) -> models.CentroidMetric:
+    """A metric around ``centroids`` evenly spaced rows of the sample (of the data, if they have fewer)."""
+    require(is_whole(centroids) and 1 <= centroids <= 1000, "centroids", "a whole number from 1 to 1000", centroids)
+    net = conditionals.Features(encoder(info, [latent_dim * (latent_dim + 1) // 2], network), info.reads)
+    rows, given = spread_rows(info, min(int(centroids), info.rows))
+    return models.CentroidMetric(net, rows, latent_dim, given, temperature=temperature, floor=floor)

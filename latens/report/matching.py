@@ -8,25 +8,13 @@ from functools import cached_property
 
 import numpy as np
 
-from latens.evaluation.synthetic import kolmogorov_smirnov
+from latens.evaluation.synthetic import kolmogorov_smirnov, total_variation
 from latens.report.groups import most_frequent
 from latens.schema import Column
 from latens.schema.cells import as_numbers
 
 LEVELS = 10  # levels with a name
 SPLITS = 19  # random splits whose distances a distance must all exceed: a test at 1 / (19 + 1) = 5 %
-
-
-def total_variation(a: np.ndarray, b: np.ndarray) -> float:
-    """The total variation distance: half the sum over values of the differences of their shares, in [0, 1].
-
-    >>> total_variation(np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1]))
-    0.25
-    """
-    values, index = np.unique(np.append(a, b), return_inverse=True)
-    p = np.bincount(index[: len(a)], minlength=len(values)) / len(a)
-    q = np.bincount(index[len(a) :], minlength=len(values)) / len(b)
-    return float(np.abs(p - q).sum() / 2)
 
 
 @dataclass(frozen=True, eq=False)

@@ -224,14 +224,6 @@ def has_seeds(folder: str | Path) -> bool:
     return (Path(folder) / "seeds.json").exists()
 
 
-def is_finished(folder: str | Path) -> bool:
-    """Whether the folder holds a run that has finished."""
-    try:
-        return unseal(Path(folder) / "run.json", "").get("status") == "finished"
-    except InputError:
-        return False
-
-
 def resume_line(folder: str | Path, recipe: str | None = None) -> str:
     """The shell command that continues a run."""
     own = ["--recipe", recipe] if recipe and ":" in recipe else []
