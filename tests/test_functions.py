@@ -1,4 +1,4 @@
-"""A function fits a screen and a head: at most 60 lines without its docstring, complexity at most 15, at most 8 parameters."""
+"""A function is short: at most 60 lines without its docstring, complexity at most 15, at most 8 parameters."""
 
 from __future__ import annotations
 
