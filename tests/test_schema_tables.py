@@ -344,7 +344,7 @@ def test_many_categories_are_left_out_with_a_reason() -> None:
     table = pa.table({"x": np.arange(rows) % 7 / 3, "w": [f"w{i % 100_000}" for i in range(rows)]})
     field = infer_table(table).field("w")
     assert field.kind == "text" and re.match("100,000 different texts, .* at most 10,000: left out", field.reason)
-    with pytest.raises(InputError, match="'w' has 100,000 different values, .* takes at most 10,000"):
+    with pytest.raises(InputError, match=r"'w' has 100,000 different values, .* takes at most 10,000"):
         infer_table(table, {"w": "categorical"})
 
 
