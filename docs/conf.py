@@ -26,7 +26,6 @@ myst_enable_extensions = ["deflist", "dollarmath", "fieldlist"]
 myst_dmath_allow_digits = False  # "$5 and $6" are no formula
 myst_dmath_allow_space = False
 myst_heading_anchors = 4
-suppress_warnings = ["toc.empty_glob"]
 smartquotes = False  # quotes in a line of help are those to type
 
 # Docstrings

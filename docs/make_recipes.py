@@ -45,7 +45,8 @@ def _index(found: list[Description]) -> str:
     for family, about in families().items():
         links = [f"[{each.name}]({family}.md#{_anchor(each.name)})" for each in found if each.family == family]
         parts.append(f"* [{family}]({family}.md): {about} {', '.join(links)}")
-    return "\n\n".join(parts) + "\n"
+    entries = "\n".join(families())
+    return "\n\n".join([*parts, f"```{{toctree}}\n:hidden:\n\n{entries}\n```"]) + "\n"
 
 
 def _anchor(name: str) -> str:

@@ -140,7 +140,7 @@ def _by_column(model: Any, x: Any, c: trees.Tree, k: int, figure: Callable[..., 
 
 
 def slopes(rows: Rows) -> np.ndarray:
-    """ln |dx/du| of each cell, ``[N, D]``, 0 where it is missing; a single 0 for data other than a table."""
+    r""":math:`\ln |dx/du|` of each cell, ``[N, D]``, 0 where it is missing; a single 0 for data other than a table."""
     if not isinstance(rows.schema, Table):
         return np.zeros((1, 1))
     x = np.asarray(rows.inside, dtype=np.float64)
