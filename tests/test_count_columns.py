@@ -12,7 +12,7 @@ import torch
 from scipy import stats
 from torch import nn
 
-from latens.conditionals import Columns
+from latens.conditionals import TableLikelihood
 from latens.data.tables.kinds import infer_table
 from latens.recipes.choices.tables import _head
 
@@ -61,7 +61,7 @@ def fitted(request: Any) -> tuple[int, dict[str, np.ndarray]]:
     seen = torch.nn.functional.one_hot(torch.from_numpy(EARLIER[:rows])).float()
     x = torch.from_numpy(np.stack([cells[:rows] for cells in COUNTS.values()], 1)).double()
     net = nn.Linear(seen.shape[1], sum(head.outputs for head in heads))
-    likelihood = Columns(net, heads)
+    likelihood = TableLikelihood(net, heads)
     with torch.no_grad():
         net.weight.mul_(0.1)
         net.bias.add_(likelihood.start(x))

@@ -496,7 +496,7 @@ def test_a_column_of_some_rows_is_what_it_is_among_the_others(components: int) -
     laws.append(replace(laws[0], floor=laws[0].low - (laws[0].step or 0.0) / 2))
     columns = [ColumnLikelihood("heaped", law=law, scale="network", components=components) for law in laws]
     raw = torch.from_numpy(np.random.default_rng(0).normal(size=(4, 5, sum(c.outputs for c in columns))))
-    likelihood, rows = Columns(nn.Identity(), columns), torch.tensor([1, 4])
+    likelihood, rows = TableLikelihood(nn.Identity(), columns), torch.tensor([1, 4])
     for index, part in likelihood.columns_at(raw).parts:
         for place in range(len(index)):
             one = part.cells(rows, place)

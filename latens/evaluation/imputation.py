@@ -187,10 +187,10 @@ def _columns(base: d.Columns, weights: Tensor, missing: Tensor) -> tuple[Tensor,
             filled[:, index], spread[:, index] = _levels(each, w.unsqueeze(-1))
         elif isinstance(part, d.Heaped):
             for place, j in enumerate(index.tolist()):
-                rows = missing[:, j].nonzero().squeeze(-1)
-                if len(rows):
-                    found = _heaped(part.cells(rows, place), w[:, rows])
-                    filled[rows, j], spread[rows, j] = (each.squeeze(-1) for each in found)
+                holes = missing[:, j].nonzero().squeeze(-1)
+                if len(holes):
+                    found = _heaped(part.cells(holes, place), w[:, holes])
+                    filled[holes, j], spread[holes, j] = (each.squeeze(-1) for each in found)
         else:
             filled[:, index], spread[:, index] = _moments(part, w)
     return filled, spread
