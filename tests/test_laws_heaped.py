@@ -487,3 +487,21 @@ def test_columns_together_are_columns_alone(scale: str, components: int) -> None
             first += column.outputs
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("components", [1, 3])
+def test_a_column_of_some_rows_is_what_it_is_among_the_others(components: int) -> None:
+    """Columns with other numbers of atoms, on a grid, on places of their own, without either, with a floor."""
+    laws = [law for values, *_ in COLUMNS.values() if (law := law_of(values)) is not None]
+    laws.append(replace(laws[0], floor=laws[0].low - (laws[0].step or 0.0) / 2))
+    columns = [ColumnLikelihood("heaped", law=law, scale="network", components=components) for law in laws]
+    raw = torch.from_numpy(np.random.default_rng(0).normal(size=(4, 5, sum(c.outputs for c in columns))))
+    likelihood, rows = TableLikelihood(nn.Identity(), columns), torch.tensor([1, 4])
+    for index, part in likelihood.columns_at(raw).parts:
+        for place in range(len(index)):
+            one = part.cells(rows, place)
+            for own, among in zip(one.masses(), part.masses()):
+                torch.testing.assert_close(own, among[:, rows, place : place + 1], rtol=1e-6, atol=1e-9)
+            value = part.sample()
+            own = one.log_prob(value[:, rows, place : place + 1])
+            torch.testing.assert_close(own, part.log_prob(value)[:, rows, place : place + 1], rtol=1e-6, atol=1e-6)

@@ -659,36 +659,25 @@ CANDIDATES = {  # of values on a grid: values, the same law in scipy
     "normal": (lambda rng: rng.normal(5, 3, 4000), lambda v: stats.norm(v.mean(), v.std())),
     "log_normal": (lambda rng: rng.lognormal(1, 0.5, 4000),
                    lambda v: stats.lognorm(np.log(v).std(), 0, np.exp(np.log(v).mean()))),
-    "poisson": (lambda rng: rng.poisson(4, 4000).astype(float), lambda v: stats.poisson(v.mean())),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("step", [0.5, 1.0, 5.0])
 @pytest.mark.parametrize("name", CANDIDATES)
 def test_candidates_are_compared_as_masses_on_the_grid(name: str, step: float) -> None:
-    """Densities have scipy's mass of each place, whatever the unit of the grid; masses stay as they are."""
+    """Densities have scipy's mass of each place, whatever the unit of the grid."""
     draw, of = CANDIDATES[name]
-    values = draw(np.random.default_rng(1))
-    values = np.maximum(np.rint(values / step), 1) * step if name != "poisson" else values
+    values = np.maximum(np.rint(draw(np.random.default_rng(1)) / step), 1) * step
     train, test = values[::2], np.unique(values[1::2])
     found = candidates._score(name, train, test, step)
     law = of(train)
-    mass = law.pmf(test) if name == "poisson" else law.cdf(test + step / 2) - law.cdf(test - step / 2)
+    mass = law.cdf(test + step / 2) - law.cdf(test - step / 2)
     seen = mass > 1e-9
     np.testing.assert_allclose(found[seen], np.log(mass[seen]), atol=2e-3)
-
-
-@pytest.mark.parametrize("step", [1.0, 5.0, 100.0])
-def test_the_law_of_a_column_has_mass_one_as_a_candidate(step: float) -> None:
-    rng = np.random.default_rng(2)
-    values = step * np.where(rng.random(4000) < 0.3, 0, rng.integers(0, 400, 4000))
-    places = step * np.arange(-40_000.0, 40_000.0)
-    total = np.exp(candidates._score("heaped", values, places, step)).sum()
-    assert total == pytest.approx(1, abs=5e-3)
 
 
 def test_a_choice_does_not_depend_on_the_unit() -> None:
     rng = np.random.default_rng(3)
     values = np.maximum(np.rint(rng.lognormal(1, 0.8, 3000)), 1)
     names = ("normal", "student_t", "log_normal")
-    assert len({candidates.best_family(values * unit, names, step=unit)[0] for unit in (1, 0.01, 1000)}) == 1
+    assert len({candidates.best_family(values * unit, names, step=unit) for unit in (1, 0.01, 1000)}) == 1

@@ -15,9 +15,13 @@ from commanding import done, figures, refused
 import latens
 from latens import conditionals
 from latens.data.rows import Asked, rows_like, rows_of
+from latens.data.sources import read
+from latens.data.streams import survey as streams
+from latens.data.streams.samples import held_out_rows
 from latens.data.streams.sources import open_stream
 from latens.data.streams.survey import survey
 from latens.data.tables.frames import as_table
+from latens.errors import InputError
 from latens.recipes.choices.tables import likelihood_of
 from latens.schema import Table
 
@@ -247,12 +251,83 @@ def test_the_command_line_keeps_rules(tmp_path, monkeypatch):
     refused("fit", "t.csv", "--out", "no", "--rule", "tax <= net")
 
 
-def test_streams_take_rules_that_are_declared(tmp_path):
-    frame().to_parquet(tmp_path / "t.parquet")
+UNSEEN = np.setdiff1d(np.arange(3000), held_out_rows(3000, 1500, streams._SAMPLE))
+
+
+def _met(n: int, rare: int) -> pd.DataFrame:
+    """Sex and title, of which two pairs never meet, one of them but for ``rare`` rows."""
+    rng = np.random.default_rng(0)
+    sex = rng.choice(["f", "m"], n)
+    title = np.where(sex == "f", rng.choice(["Mrs", "Ms", "Dr"], n), rng.choice(["Mr", "Dr"], n))
+    title[UNSEEN[sex[UNSEEN] == "m"][:rare]] = "Ms"
+    return pd.DataFrame({"sex": sex, "title": title, "x": rng.normal(size=n)})
+
+
+def _but_for(**cells: object) -> pd.DataFrame:
+    """A frame of 3,000 rows, one of them, which is not in the sample, with other cells."""
+    data = frame(3000)
+    data.loc[UNSEEN[0], list(cells)] = list(cells.values())
+    return data
+
+
+IN_STREAMS = {  # tables whose rules a sample of half of the rows does not tell
+    "all hold": frame(3000),
+    "a function with a rare source": _but_for(education="z", num=17),
+    "a function with a source that is missing once": _but_for(education=None),
+    "a function with a row that breaks it": _but_for(num=3, education="a"),
+    "an order with a row that breaks it": _but_for(start=pd.Timestamp("2024-01-01"), days=-900),
+    "a difference beyond all others": _but_for(closed=pd.Timestamp("2030-01-01")),
+    "a sum with a row that breaks it": _but_for(total=1.0),
+    "a product with a row that breaks it": _but_for(amount=1.0),
+    "a unit with a row that breaks it": _but_for(fahrenheit=99.0),
+    "a gap too few": _but_for(drug="none", dose=5.0),
+    "a gap too many": _but_for(drug="A", dose=np.nan),
+    "combinations with rows that break one": _met(3000, rare=3),
+    "combinations that hold": _met(3000, rare=0),
+    "nothing to find": pd.DataFrame({"a": np.random.default_rng(0).normal(size=3000), "b": np.arange(3000) % 7.0}),
+}
+
+
+def _told(schema: Table) -> list[object]:
+    """What rules say of a row, without how often."""
+    return [(rule.text, getattr(rule, "keys", None), getattr(rule, "values", None), _limits(rule),
+             np.isnan(rule.rows).tolist() if hasattr(rule, "rows") else None) for rule in schema.rules]  # fmt: skip
+
+
+def _limits(rule: object) -> tuple[float | None, float | None] | None:
+    return (rule.difference.low, rule.difference.high) if hasattr(rule, "difference") else None
+
+
+@pytest.mark.parametrize("name", IN_STREAMS)
+def test_streams_have_the_rules_of_the_same_rows_in_memory(name, tmp_path, monkeypatch):
+    monkeypatch.setattr("latens.data.streams.survey.SAMPLE", 1500)
+    path = tmp_path / "t.parquet"
+    IN_STREAMS[name].to_parquet(path, row_group_size=700)
+    whole = rows_of(read(str(path)).x).schema
+    assert _told(survey(open_stream(str(path))).schema) == _told(whole)
+    assert bool(whole.rules) == (name != "nothing to find")
+
+
+def test_streams_of_an_array_with_gaps_have_rules(tmp_path):
+    x = np.random.default_rng(0).normal(size=(500, 3)).round(2)
+    x = np.column_stack([x, (x[:, 0] + x[:, 1]).round(2)])
+    x[3, 2] = np.nan
+    np.save(tmp_path / "x.npy", x)
+    assert [rule.text for rule in survey(open_stream(str(tmp_path / "x.npy"))).schema.rules] == [
+        "column_4 = column_1 + column_2"
+    ]
+
+
+def test_streams_take_rules_that_are_declared(tmp_path, monkeypatch):
+    monkeypatch.setattr("latens.data.streams.survey.SAMPLE", 1500)
+    frame(3000).to_parquet(tmp_path / "t.parquet", row_group_size=700)
     stream = open_stream(str(tmp_path / "t.parquet"))
-    assert not survey(stream).schema.rules
-    asked = Asked(rules=("start <= end", "total = net + tax"))
+    assert not survey(stream, Asked(rules=("none",))).schema.rules
+    asked = Asked(rules=("none", "start <= end", "total = net + tax"))
     assert [rule.text for rule in survey(stream, asked).schema.rules] == ["start <= end", "total = net + tax"]
+    _but_for(total=1.0).to_parquet(tmp_path / "t.parquet", row_group_size=700)
+    with pytest.raises(InputError, match=r"breaks --rule 'total = net \+ tax'.*'total' is 1.0"):
+        survey(open_stream(str(tmp_path / "t.parquet")), asked)
 
 
 def test_rows_that_break_a_rule_are_said_where_they_are_not_scored(vae):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 import numpy as np
@@ -169,6 +169,13 @@ class Margins:
             tuple(law.step is not None or bool(law.places) for law in laws),
             tuple(law.floor is not None for law in laws),
         )  # fmt: skip
+
+    def column(self, j: int) -> Margins:
+        """Those of one column, n = 1."""
+        own = slice(j, j + 1)
+        parts = {each.name: getattr(self, each.name) for each in fields(self)}
+        pieces = Piecewise(self.pieces.edges[own], self.pieces.table[own])
+        return Margins(**{name: part[own] for name, part in parts.items() if name != "pieces"}, pieces=pieces)
 
     def score(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(T(x), T'(x)), each ``[..., n]``."""
@@ -366,6 +373,12 @@ class Heaped(Distribution):
         share = self._log_shares(limits).exp()
         first, second = ((weight * power).sum(0) / weight.sum() for power in (x, x.square()))
         return (share * first).sum(-2), (share * second).sum(-2)
+
+    def cells(self, rows: Tensor, j: int) -> Heaped:
+        """Column j ``[..., B', 1]`` of some rows ``[B']``, the axis before the columns."""
+        loc, scale, mixing = (part[..., rows, :, j : j + 1] for part in (self.loc, self.scale, self.log_mixing))
+        weights = self.log_weights[..., rows, j : j + 1, :]
+        return Heaped(loc, scale, weights[..., 1:] - weights[..., :1], self.margins.column(j), mixing)
 
     def masses(self) -> tuple[Tensor, Tensor, Tensor]:
         """(weights ``[..., n, 1 + A]`` of margin and atoms, mean and mean square of the margin ``[..., n]``)."""

@@ -109,7 +109,7 @@ def _fill(model: Any, x: Tensor, c: Tree, k: int, draws: int, sweeps: int) -> Im
     base = base if in_order is None else in_order.given(x)
     w = weights.reshape(*weights.shape, *[1] * (x.dim() - 1))
     if isinstance(base, d.Columns):
-        filled, spread = _columns(base, weights)
+        filled, spread = _columns(base, weights, x.isnan())
     else:
         filled, spread = _moments(base, w)
     completed = None
@@ -170,8 +170,9 @@ def _levels(probabilities: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
     return level.double(), 1 - top
 
 
-def _columns(base: d.Columns, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """The moments of a table's columns, group by group."""
+def _columns(base: d.Columns, weights: Tensor, missing: Tensor) -> tuple[Tensor, Tensor]:
+    """The moments of a table's columns, group by group; of those with a law only in ``missing`` cells ``[B, columns]``,
+    0 elsewhere."""
     size, rows = base.size, weights.shape[1]
     filled, spread = (torch.zeros(rows, size, dtype=torch.float64, device=weights.device) for _ in range(2))
     w = weights.unsqueeze(-1)
@@ -185,11 +186,20 @@ def _columns(base: d.Columns, weights: Tensor) -> tuple[Tensor, Tensor]:
             each = torch.cat([ends, above], -1) - torch.cat([above, 0 * ends], -1)
             filled[:, index], spread[:, index] = _levels(each, w.unsqueeze(-1))
         elif isinstance(part, d.Heaped):
-            masses, first, second = part.masses()
-            total = (w.unsqueeze(-1) * masses).sum(0)
-            margin = total[..., 0].clamp_min(1e-300)
-            first, second = ((w * masses[..., 0] * each).sum(0) / margin for each in (first, second))
-            filled[:, index], spread[:, index] = d.standing(total, first, second, part.margins)
+            for place, j in enumerate(index.tolist()):
+                holes = missing[:, j].nonzero().squeeze(-1)
+                if len(holes):
+                    found = _heaped(part.cells(holes, place), w[:, holes])
+                    filled[holes, j], spread[holes, j] = (each.squeeze(-1) for each in found)
         else:
             filled[:, index], spread[:, index] = _moments(part, w)
     return filled, spread
+
+
+def _heaped(part: d.Heaped, w: Tensor) -> tuple[Tensor, Tensor]:
+    """What stands for the mixture over K, and the standard deviation about it."""
+    masses, first, second = part.masses()
+    total = (w.unsqueeze(-1) * masses).sum(0)
+    margin = total[..., 0].clamp_min(1e-300)
+    first, second = ((w * masses[..., 0] * each).sum(0) / margin for each in (first, second))
+    return d.standing(total, first, second, part.margins)

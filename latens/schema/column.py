@@ -27,7 +27,7 @@ KINDS = (*NUMERIC, *CODED, *KEPT, *LEFT_OUT)
 FAMILIES = {
     "continuous": ("heaped", "normal", "student_t"), "positive": ("heaped", "log_normal", "normal", "student_t"),
     "bounded": ("heaped", "beta", "truncated_normal", "continuous_bernoulli", "normal"),
-    "count": ("negative_binomial", "poisson", "zero_inflated_negative_binomial", "heaped"),
+    "count": ("heaped", "poisson", "zero_inflated_negative_binomial", "negative_binomial"),
     "datetime": ("heaped", "normal", "student_t"), "binary": ("bernoulli",), "categorical": ("categorical",),
     "ordered": ("ordinal", "categorical"),
 }  # fmt: skip

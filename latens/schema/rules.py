@@ -62,6 +62,11 @@ class Rule:
         """Mask ``[N]`` of the rows that break the rule; a row in which a cell of it is missing does not."""
         raise NotImplementedError
 
+    def denied(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
+        """Which rows the rule was not found in, as it stands, ``[N]``: those that break it, and those from which it
+        would be learned otherwise."""
+        return self.broken(u, fields)
+
     def inward(self, u: ColumnNumbers, fields: Fields) -> None:
         """Convert the user's numbers to what is modelled, in place."""
 
@@ -185,6 +190,12 @@ class Order(Rule):
         with np.errstate(invalid="ignore"):
             slack = EXACT * np.abs(high)
             return (high <= base - slack) | (high == base) if self.strict else high < base - slack
+
+    def denied(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
+        self.inward(left := dict(u), fields)
+        apart = left[self.target]
+        beyond = (apart > _slack(self.difference.high, 1)) | (apart < _slack(self.difference.low, -1))
+        return self.broken(u, fields) | beyond
 
     def inward(self, u: ColumnNumbers, fields: Fields) -> None:
         """Replace the target by its difference to the largest source, in place."""
@@ -317,6 +328,9 @@ class Function(Rule):
         own = u[self.target]
         known = known & ~np.isnan(u[self.sources[0]])
         return known & ~np.isnan(own) & ~np.isclose(own, usual, rtol=1e-6, atol=0.0)
+
+    def denied(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
+        return self.broken(u, fields) | ~self._of(u[self.sources[0]])[1]
 
     def inward(self, u: ColumnNumbers, fields: Fields) -> None:
         """Remove the target, and fill a missing source that the target determines, in place."""
@@ -520,6 +534,9 @@ class Missing(Rule):
         """Mask ``[N]`` of the rows that have a target although the source says that it is missing."""
         source = u[self.sources[0]]
         return self._where(source) & ~np.isnan(source) & ~np.isnan(u[self.target])
+
+    def denied(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
+        return self._where(u[self.sources[0]]) != np.isnan(u[self.target])
 
     def with_gaps(self, u: ColumnNumbers, before: ColumnNumbers, fields: Fields) -> None:
         """Leave the target out where the source says so, and only there, in place."""

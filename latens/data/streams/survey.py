@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from latens.data.streams.sources import AsTable, Stream, joined_rows
 from latens.data.tables.cells import Hints
 from latens.data.tables.kinds import SAMPLE, ColumnScan, schema_of
 from latens.data.tables.reading import read_columns
-from latens.data.tables.rules import with_rules
+from latens.data.tables.rules import with_rules_of_all
 from latens.errors import InputError, concerning
 from latens.schema import AnySchema, Schema, Table
 from latens.schema.arrow import pa
@@ -111,9 +111,6 @@ class Streamed:
         )  # fmt: skip
 
 
-
-
-
 def survey(
     stream: Stream, asked: Asked | None = None, *, validation: float | str = "auto", seed: int = 0,
     schema: AnySchema | None = None, given: Table | None = None, seen: Seen = lambda rows: None,
@@ -133,7 +130,7 @@ def survey(
     numbers = held_out_rows(stream.rows, held_count(stream.rows, validation), seed)
     count = max(LEAST, min(SAMPLE, SAMPLE_CELLS // max(1, stream.cells)))
     looked = held_out_rows(stream.rows, min(count, stream.rows), _SAMPLE)
-    scan = None if schema is not None else _scan(stream, asked)
+    scan = None if schema is not None else _scan(stream, asked, seen)
     kept: list[Any] = []
     held: list[Any] = []
     for first, piece in stream.pieces():
@@ -159,8 +156,8 @@ def survey(
     )  # fmt: skip
 
 
-def _scan(stream: Stream, asked: Asked) -> _TableScan | _ArrayScan:
-    return _ArrayScan(stream) if stream.arrow is None else _TableScan(stream, asked)
+def _scan(stream: Stream, asked: Asked, seen: Seen) -> _TableScan | _ArrayScan:
+    return _ArrayScan(stream) if stream.arrow is None else _TableScan(stream, asked, seen)
 
 
 def _take(piece: Any, numbers: np.ndarray, first: int) -> Any:
@@ -208,8 +205,7 @@ def _table_schema(
         found = rows_of(pa.concat_tables([sample, edges]), None, asked).schema
         if isinstance(found, Schema):
             return _of_all(found, scans[0].rows)
-    found = schema_of(scans, sample, asked.columns, condition=asked.condition, forms=forms)
-    return with_rules(found, sample, ("none", *asked.rules), "the data")
+    return schema_of(scans, sample, asked.columns, condition=asked.condition, forms=forms)
 
 
 def _of_all(schema: Schema, rows: int) -> Schema:
@@ -219,8 +215,9 @@ def _of_all(schema: Schema, rows: int) -> Schema:
 class _TableScan:
     """What one pass over a table sees: a :class:`latens.data.tables.kinds.ColumnScan` per column."""
 
-    def __init__(self, stream: Stream, asked: Asked):
-        self.where, self.forms = stream.origin, text_forms(stream, asked.hints)
+    def __init__(self, stream: Stream, asked: Asked, seen: Seen):
+        self.stream, self.where, self.seen = stream, stream.origin, seen
+        self.forms = text_forms(stream, asked.hints)
         self.hints = Hints(frozenset(stream.names or ()) - set(self.forms), known=self.forms, settled=True)
         means = {name: arrow_type(form.means) for name, form in self.forms.items()}
         self.scans = [ColumnScan(field.name, means.get(field.name, field.type)) for field in stream.arrow]
@@ -232,8 +229,17 @@ class _TableScan:
         return False
 
     def schema(self, sample: Any, asked: Asked) -> AnySchema:
-        """The schema, from the pass and a sample of rows."""
-        return _table_schema(self.scans, self._read(sample), asked, self.forms)
+        """The schema, from the pass and a sample of rows; of a table with its rules, from further passes."""
+        sample = self._read(sample)
+        found = _table_schema(self.scans, sample, asked, self.forms)
+        if not isinstance(found, Table):
+            return found
+        return with_rules_of_all(found, sample, self._pieces, asked.rules, "the data")
+
+    def _pieces(self) -> Iterator[tuple[int, Any]]:
+        for first, piece in self.stream.pieces():
+            yield first, self._read(piece)
+            self.seen(first + len(piece))
 
     def _read(self, piece: Any) -> Any:
         return read_columns(piece, self.where, self.hints).table if self.forms else piece

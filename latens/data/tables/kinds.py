@@ -136,12 +136,8 @@ def _numeric(
     smooth = _smooth(values, law)
     if kind == "continuous" and scan.low > 0 and not extra.get("asked") and _is_skewed(smooth, law):
         kind, reason = "positive", f"{reason}, skewed"
-    family, words = extra.get("family"), ""
-    if family is None and kind == "count":
-        family, words = best_family(values, FAMILIES[kind])
-        law = law if family == "heaped" else None
-    family = family or (FAMILIES[kind][-1] if law is None else "heaped")
-    reason = "; ".join(filter(None, [reason, words, _words(law, values, common["type"]) if law else ""]))
+    family = extra.get("family") or (FAMILIES[kind][-1] if law is None else "heaped")
+    reason = "; ".join(filter(None, [reason, _words(law, values, common["type"]) if law else ""]))
     shift, unit = _centre(logarithmic(kind)(smooth))
     _require_float32(scan, 0.0 if kind in LOGARITHMIC else max(abs(low), abs(high)), shift, unit)
     return Column(
@@ -168,7 +164,7 @@ def _smooth(values: np.ndarray, law: Law | None) -> np.ndarray:
 def _is_skewed(values: np.ndarray, law: Law | None) -> bool:
     with np.errstate(over="ignore", invalid="ignore"):  # values beyond floating point are refused later
         step = None if law is None else law.step
-        return best_family(values, ("normal", "student_t", "log_normal"), step=step)[0] == "log_normal"
+        return best_family(values, ("normal", "student_t", "log_normal"), step=step) == "log_normal"
 
 
 def _centre(values: np.ndarray) -> tuple[float, float]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
+
+import numpy as np
 
 from latens.data.tables.rules_asked import declared
 from latens.data.tables.rules_found import (
@@ -19,10 +21,12 @@ from latens.data.tables.rules_found import (
 )
 from latens.errors import InputError
 from latens.schema import Column, Table
+from latens.schema.arrow import pa
 from latens.schema.cells import listed
 from latens.schema.rules import ColumnNumbers, Combinations, Formula, Function, Missing, Order, Rule
 
 NONE = "none"
+DENYING = 100  # rows of a piece that deny a rule, of those that are looked at together
 LEAVING = Function | Formula | Order | Combinations  # combinations are not looked for among the targets of these
 
 
@@ -46,6 +50,34 @@ def with_rules(schema: Table, table: Any, asked: Sequence[str], where: str) -> T
     ordered = _sorted(_joined(rules, fields, u))
     assert ordered is not None
     return dataclasses.replace(schema, rules=tuple(ordered)) if ordered else schema
+
+
+def with_rules_of_all(
+    schema: Table, sample: Any, pieces: Callable[[], Iterable[tuple[int, Any]]], asked: Sequence[str], where: str
+) -> Table:  # fmt: skip
+    """The schema with the rules of all rows of a table that is seen a piece at a time: those that :func:`with_rules`
+    gives for a sample of them to which the rows that deny one are added, until none does.
+
+    Args:
+        pieces: gives (number of the first row, arrow table) of each piece, as often as it is called.
+    """
+    some = f"a sample of {where}"
+    found, added, before = with_rules(schema, sample, asked, some), set[int](), -1
+    while found.rules and len(added) > before:
+        before = len(added)
+        for first, piece in pieces():
+            u = schema.numbers(piece, where, first_row=first)
+            while rows := _denying(found, u, first, added):
+                added |= {first + row for row in rows}
+                sample = pa.concat_tables([sample, piece.take(rows)]).unify_dictionaries()
+                found = with_rules(schema, sample, asked, some)
+    return found
+
+
+def _denying(schema: Table, u: ColumnNumbers, first: int, added: set[int]) -> list[int]:
+    """Rows that deny a rule, some of each rule, of which the first is number ``first``, but for those added before."""
+    denied = [np.flatnonzero(rule.denied(u, schema.outer_by_name)).tolist() for rule in schema.rules]
+    return sorted({row for rows in denied for row in [row for row in rows if first + row not in added][:DENYING]})
 
 
 def _with_found(rules: list[Rule], fields: dict[str, Column], u: ColumnNumbers) -> list[Rule]:
