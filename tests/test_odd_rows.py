@@ -332,7 +332,7 @@ def test_the_cell_that_is_no_number_is_named_and_not_the_first(tmp_path, monkeyp
     done("fit", "t.parquet", "--out", "r", "--epochs", "1", "--latent-dim", "1")
     texts = ["abc" if row == 4 else str(x) for row, x in enumerate(frame["x"])]
     frame.assign(x=texts).to_parquet("q.parquet")
-    assert "(row 4: 'abc')" in refused("impute", "r", "q.parquet", "--out", "o.parquet")
+    assert "row 4 (counted from 0): column 'x' has 'abc'" in refused("impute", "r", "q.parquet", "--out", "o.parquet")
     names = frame.rename(columns={"x": "X"})
     names.to_parquet("q.parquet")
     said = refused("encode", "r", "q.parquet", "--out", "o.parquet")

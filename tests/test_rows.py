@@ -273,7 +273,7 @@ def test_splits_that_cannot_be() -> None:
     ):
         with pytest.raises(InputError, match=message):
             Split.of(kind, cells, "g")
-    with pytest.raises(InputError, match="all rows are of one group, so that none can be held out"):
+    with pytest.raises(InputError, match="all rows are of one group, so none can be held out"):
         split_rows(100, 0.1, 0, Split.of("group", np.zeros(100), "g"))
 
 

@@ -49,7 +49,7 @@ def as_array(x: Any) -> tuple[np.ndarray, tuple[str, ...] | None]:
     try:
         array = np.asarray(x)
     except (ValueError, TypeError, RuntimeError, NotImplementedError) as error:
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split()).partition(". ")[0]
         raise InputError(
             f"no array can be made of this {type(x).__name__} ({reason})", "give rows of numbers of equal length"
         ) from error
