@@ -480,7 +480,7 @@ def test_full_disk(monkeypatch: pytest.MonkeyPatch, in_place: Path) -> None:
                 continue
             kept += 1
             finished = done("fit", "--resume", "x")
-            assert "served" in finished.out
+            assert "weights:" in finished.out
             assert Path("x/model.safetensors").read_bytes() == Path("reference/model.safetensors").read_bytes()
             shutil.rmtree("x")
         assert allowed > 9 and kept > 1
@@ -545,7 +545,7 @@ def test_python_refuses_with_value_errors(tmp_path: Path, in_place: Path) -> Non
         "unknown recipe": lambda: latens.VAE(recipe="vea").fit(x),
         "did you mean 'beta'": lambda: latens.VAE(recipe=latens.Recipe("vae", bta=1)).fit(x),
         "unknown device": lambda: latens.VAE(device="nonsense").fit(x),
-        "at least 2 rows": lambda: train(x=x[:1]),
+        "must be at least 2, got 1": lambda: train(x=x[:1]),
         "infinite": lambda: train(x=x / 0.0),
         "unknown training option 'epoch'": lambda: train(epoch=3),
         "unknown device 'gpu'": lambda: train(device="gpu"),
