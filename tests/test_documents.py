@@ -21,6 +21,7 @@ ROOT = Path(latens.__file__).parent
 PAGES = sorted(path for path in (ROOT.parent / "docs").rglob("*.md") if "_build" not in path.parts)
 DOCUMENTS = [ROOT.parent / "README.md", ROOT.parent / "CONTRIBUTING.md", *PAGES]
 ROLE = re.compile(r":(?:class|func|meth|mod|data):`([\w.]+)`")
+BUILT = ("docs/_build",)  # by make docs
 DOTTED = re.compile(r"(?<![\w./-])latens(?:\.[A-Za-z_]\w*)+")
 
 
@@ -68,7 +69,7 @@ def test_names_and_paths_in_documents_exist(path: Path) -> None:
     for name in DOTTED.findall(text):
         assert exists(name) or name in ("latens.VAE.fit",), f"{path.name} names {name}"
     for place in re.findall(r"`((?:latens|tests|docs|bench|examples)/[\w./-]*)`", text):
-        assert (ROOT.parent / place).exists(), f"{path.name} names the file {place}"
+        assert (ROOT.parent / place).exists() or place in BUILT, f"{path.name} names the file {place}"
 
 
 def blocks(path: Path) -> list[str]:
