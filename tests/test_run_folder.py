@@ -175,7 +175,6 @@ def test_failed_fits_leave_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise KeyboardInterrupt
 
     monkeypatch.setattr("latens.training.loop.Trainer.run", stopped)
-    monkeypatch.setattr("latens.training.together.Together.run", stopped)
     assert call("fit", "iris", "--out", tmp_path / "a" / "b", *SHORT).status == 130
     assert os.listdir(tmp_path) == []
     (tmp_path / "mine").mkdir()

@@ -119,7 +119,7 @@ def test_a_resumed_run_leaves_out_the_same_updates(tmp_path: Path):
 def test_a_round_without_an_update_ends_the_run(more: dict[str, Any]):
     model = vae(variance=0.1)
     before = {name: tensor.clone() for name, tensor in state_of(model).items()}
-    with pytest.raises(FitError, match=r"all of 28 updates .* norm was .* skip_norm is 1e-06"):
+    with pytest.raises(FitError, match=r"28 updates .* norm was .* skip_norm is 1e-06"):
         trainer(model, data(), skip_norm=1e-6, **PLAN, **more).run()
     assert_same(state_of(model), before)
     x = data()
