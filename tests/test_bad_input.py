@@ -37,7 +37,7 @@ WORDS = {  # the words after `latens`, and what the sentence must say
     "fit iris --out iris-run": "already holds a run.*latens fit --resume iris-run",
     "fit iris --out seeds-run --seeds 2": "already holds a run.*--resume seeds-run",
     "fit iris --out iris.npy": "iris.npy is a file",
-    "fit iris --out iris.npy/run": "cannot be made",
+    "fit iris --out iris.npy/run": "cannot be created",
     # options
     "fit iris --out x --bta 3": "--bta.*did you mean --beta",
     "fit iris --out x --epoch 3": "--epoch .*did you mean --epochs",
@@ -88,7 +88,7 @@ WORDS = {  # the words after `latens`, and what the sentence must say
     "fit iris --out x --from seeds-run": "several seeds.*seed-0",
     "fit iris --out x --from digits-run": "digits-run.*same structure",
     "fit iris --out x --from array-run": "array-run.*same s",
-    "fit iris.npy --out x --from digits-run": "digits-run.*has shape.*another shape",
+    "fit iris.npy --out x --from digits-run": "digits-run.*has shape.*of the same shape",
     "fit iris --out x --from ae-run": "ae-run.*same s",
     "fit iris --out x --weights weights-short.npy": r"weights-short.npy.*one number per row, \[150\]",
     "fit iris --out x --weights weights-wide.npy": "one number per row",
@@ -311,7 +311,7 @@ def test_odd_data_are_fitted(tmp_path: Path, in_place: Path) -> None:
         elbos[path.stem] = done("fit", path, f"--out={out}", "--epochs", 1, "--network", "linear")
         assert np.isfinite(latens.load(out).run_.history[0]["train_bound"]), path
         done("sample", out, "--out", tmp_path / "samples.csv", "-n", 2)
-    assert "1 of 3 columns never vary" in elbos["one constant"].err
+    assert "1 of 3 columns never varies" in elbos["one constant"].err
     # a change of unit is a change of the density's unit and of nothing else
     rates = {re.findall(r"rate  KL.*?([\d.]+) nats", elbos[name].out)[0] for name in ("large", "small", "far", "mixed")}
     assert len(rates) == 1

@@ -202,7 +202,7 @@ def test_a_row_that_has_them_is_counted_and_its_score_is_finite(vae) -> None:
 
 
 @pytest.mark.parametrize(("text", "words"), [
-    ("sex & age", "combinations are of levels"), ("sex & sex", "named twice"), ("sex & nothing", "no column 'nothing'"),
+    ("sex & age", "combinations need levels"), ("sex & sex", "named twice"), ("sex & nothing", "no column 'nothing'"),
     ("sex &", "cannot be read"), ("sex & title <= age", "cannot be read"), ("age2 & sex", "no column"),
 ])  # fmt: skip
 def test_what_cannot_be_is_refused_in_a_sentence(text: str, words: str) -> None:

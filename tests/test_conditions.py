@@ -107,7 +107,7 @@ def test_conditions_that_are_missing_unseen_or_unknown_are_refused(fitted):
         assert words in str(error.value)
     with pytest.raises(ValueError):
         vae.transform(data[:3].drop(columns="cut"))
-    for given, words in (({"cut": "round"}, "it knows fair, good, ideal"), ({"size": 3}, "no condition 'size'"),
+    for given, words in (({"cut": "round"}, "give one of fair, good, ideal"), ({"size": 3}, "no condition 'size'"),
                          ({"year": "old"}, "takes a number, got 'old'")):  # fmt: skip
         with pytest.raises(InputError, match=words):
             vae.sample(2, given=given)
@@ -147,7 +147,7 @@ def test_from_the_command_line(tmp_path, monkeypatch):
     table = read("s.csv").x
     assert table["cut"].to_pylist() == ["ideal"] * 7 and table.column_names == list(stones(1).columns)
     assert figures("evaluate", "run", "--k", "5")["rows"] == 30
-    assert "it knows fair, good, ideal" in refused("sample", "run", "--set", "cut=x", "--out", "t.csv")
+    assert "give one of fair, good, ideal" in refused("sample", "run", "--set", "cut=x", "--out", "t.csv")
     assert "CONDITION=VALUE" in refused("sample", "run", "--set", "cut", "--out", "t.csv")
     assert "no column 'shape'" in refused("fit", "stones.csv", "--out", "r2", "--condition", "shape")
     assert "digits has no column" in refused("fit", "digits", "--out", "r2", "--condition", "shape")
