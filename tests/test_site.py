@@ -1,6 +1,6 @@
-"""The site's pages: all are in its navigation, their examples run, what they name exists, and a broken link is found.
+"""The site's pages: all are in its navigation, what they name exists, and a broken link is found.
 
-`make docs` builds it; nothing here needs Sphinx.
+`make docs` builds it and runs its examples; nothing here needs Sphinx.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from commanding import blank_page, done
+from commanding import done
 from typer.main import get_command
 
 import latens
@@ -62,15 +62,7 @@ def test_every_package_has_a_page():
         assert re.search(rf"\.\. auto\w+:: {each}$", pages, flags=re.MULTILINE), each
 
 
-# Examples (those of the story and of the notebooks have tests of their own)
-
-
-@pytest.mark.parametrize("page", [path for path in PAGES if running.examples(path) and path.stem != "story"], ids=name)
-def test_examples_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("latens.report.write", blank_page)
-    session = running.Session(tmp_path)
-    for language, code in running.examples(page):
-        session.run(language, code)
+# Examples: `make docs` runs those of every page and every notebook; here, what runs them
 
 
 def test_an_example_shows_what_it_prints_and_draws(tmp_path: Path):
