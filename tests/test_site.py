@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from commanding import done
+from commanding import blank_page, done
 from typer.main import get_command
 
 import latens
