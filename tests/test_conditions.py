@@ -108,7 +108,7 @@ def test_conditions_that_are_missing_unseen_or_unknown_are_refused(fitted):
     with pytest.raises(ValueError):
         vae.transform(data[:3].drop(columns="cut"))
     for given, words in (({"cut": "round"}, "give one of fair, good, ideal"), ({"size": 3}, "no condition 'size'"),
-                         ({"year": "old"}, "takes a number, got 'old'")):  # fmt: skip
+                         ({"year": "old"}, "must be a number, got 'old'")):  # fmt: skip
         with pytest.raises(InputError, match=words):
             vae.sample(2, given=given)
     with pytest.raises(InputError, match="reads no condition 'cut'"):

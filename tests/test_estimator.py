@@ -346,7 +346,7 @@ def test_codes_are_checked():
     vae = VAE(**QUICK).fit(rows())
     with pytest.raises(InputError, match=r"the shape of codes must be \[N, 2\], got \[3, 4\]"):
         vae.inverse_transform(np.zeros((3, 4)))
-    with pytest.raises(InputError, match="not finite"):
+    with pytest.raises(InputError, match="finite numbers"):
         vae.inverse_transform(np.full((3, 2), np.nan))
     with pytest.raises(InputError, match="number of samples"):
         vae.sample(0)

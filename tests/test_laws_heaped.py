@@ -192,7 +192,7 @@ def test_what_stands_for_a_law_can_occur() -> None:
 def test_laws_that_are_none_are_refused(fields: Any) -> None:
     with pytest.raises(InputError, match="without a valid law"):
         Law.from_json(fields)
-    with pytest.raises(InputError, match="law must be given"):
+    with pytest.raises(InputError, match="column 'x' has no law"):
         Column("x", "continuous", "double", "heaped")
 
 

@@ -199,6 +199,6 @@ def test_it_is_an_option_of_the_command_line(tmp_path: Path, monkeypatch: pytest
     assert list(pd.read_csv("new.csv")) == list(tied(3)) and len(np.load("z.npy")) == 300
     assert "auto, codes, autoregressive" in refused("fit", "t.csv", "--out", "no", "--dependence", "any")
     asked = ("--out", "no", "--dependence", "autoregressive")
-    assert "missing = mar" in refused("fit", "t.csv", *asked, "--missing", "mnar")
+    assert "missing = mnar" in refused("fit", "t.csv", *asked, "--missing", "mnar")
     assert "array" in refused("fit", "digits", *asked)
     assert not Path("no").exists()

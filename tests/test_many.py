@@ -146,7 +146,7 @@ def test_a_sweep_is_continued(here: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 REFUSED = {
-    "sweep x.npy --out s": "at least one --grid",
+    "sweep x.npy --out s": "a sweep needs --grid",
     "sweep x.npy --grid beta=1": "needs DATA",
     "sweep x.npy --out s --grid beta": "OPTION=VALUE",
     "sweep x.npy --out s --grid beta=": "no values",
@@ -165,7 +165,7 @@ REFUSED = {
     "sweep x.npy --out s --grid beta=1,2 --seeds 501": "1,002 runs",
     "sweep nope.npy --out s --grid beta=1,2": "nope.npy",
     "sweep --resume nope": "holds no sweep",
-    "sweep --resume nope --seeds 2": "leave --seeds away",
+    "sweep --resume nope --seeds 2": "omit --seeds",
 }
 
 

@@ -133,7 +133,7 @@ def test_python_says_what_the_command_prints(here):
     vae, table = latens.load("run"), changed([("price", 0.0, IMPOSSIBLE), ("colour", "purple", UNSEEN)]).infer_objects()
     with pytest.warns(UserWarning, match="1 row is impossible"):
         scores = vae.score_samples(table)
-    with pytest.warns(UserWarning, match="column 'colour': 1 cell with values never seen in fitting"):
+    with pytest.warns(UserWarning, match="column 'colour': 1 cell with values not seen in fitting"):
         assert vae.score(table) == pytest.approx(scores[1:].mean()) and scores[0] == -math.inf
     with pytest.warns(UserWarning):
         assert vae.anomaly_scores(table)[0] == math.inf

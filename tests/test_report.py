@@ -118,7 +118,7 @@ def test_images(image_run: Run, digits: tuple[np.ndarray, np.ndarray], compared:
     text = report.render(image_run, x, **given)
     page = check(text)
     assert "comparison" in page.ids
-    assert "K = 7" in text and f"{figures.elbo:.2f}".replace("-", "−") in text
+    assert "K\u00a0=\u00a07" in text and f"{figures.elbo:.2f}".replace("-", "−") in text
     assert "1 of 3 latent dimensions &lt;collapsed&gt;" in text and "<collapsed>" not in text
     assert "&lt;b&gt;rows&lt;/b&gt;.npy" in text and "<b>rows" not in text
     assert text.count('class="best"') >= 4 and "midpoint" in text
@@ -240,7 +240,7 @@ def test_what_does_not_fit_is_refused(image_run: Run, digits: tuple[np.ndarray, 
         report.render(image_run, x, labels=labels[:-1])
     with pytest.raises(latens.InputError, match="the data must be of shape"):
         report.render(image_run, x.reshape(len(x), -1))
-    with pytest.raises(latens.InputError, match="without rows"):
+    with pytest.raises(latens.InputError, match="have no rows"):
         report.render(image_run, x[:0])
 
 

@@ -13,7 +13,7 @@ from commanding import done, figures, refused
 import latens
 from latens import report
 from latens.data import read, write
-from latens.data.rows import rows_like, rows_of
+from latens.data.rows import Asked, rows_like, rows_of
 from latens.data.tables.frames import as_table
 from latens.errors import InputError
 from latens.recipes import Recipe
@@ -36,7 +36,8 @@ def rows(count: int, seed: int) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def run():
     table = as_table(rows(1200, 0))[0]
-    return fitting.fit_recipe(rows_of(table), Recipe("vae"), Settings(seed=0, epochs=20), options={"latent_dim": 2})
+    asked = Asked(columns={"c": "negative_binomial"})  # whose own scale is ln(1 + c)
+    return fitting.fit_recipe(rows_of(table, asked=asked), Recipe("vae"), Settings(seed=0, epochs=20), options={"latent_dim": 2})
 
 
 def further(run, table: pd.DataFrame):

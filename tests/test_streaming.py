@@ -399,7 +399,7 @@ BAD: dict[str, tuple[dict[str, pa.Table], str]] = {
     "types": ({"p": GOOD, "q": GOOD.set_column(1, "b", pa.array(["x"] * 200))}, "column 'b' is string in .* and int64"),
     "columns": ({"p": GOOD, "q": GOOD.select(["a"])}, r"q.parquet lacks column 'b'"),
     "no rows": ({"p": GOOD.slice(0, 0)}, "has no rows: give at least one"),
-    "one row": ({"p": GOOD.slice(0, 1)}, "has 1 row, and at least 2 are needed"),
+    "one row": ({"p": GOOD.slice(0, 1)}, "has 1 row: give at least 2"),
     "lists": ({"p": GOOD.append_column("l", pa.array([[1]] * 200))}, "column 'l' holds lists"),
     "infinite": ({"p": GOOD, "q": GOOD.set_column(0, "a", pa.array([0.0] * 150 + [np.inf] * 50))}, "row 350 is not"),
 }  # fmt: skip

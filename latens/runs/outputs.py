@@ -87,17 +87,18 @@ def _number(column: Column, value: Any) -> float:
 
     dates = column.kind == "datetime"
     kind = "a date or time" if dates else "a number"
-    wanted = f"the condition {column.name!r} must be {kind}, got {value!r}", f"write it as {column.written_as}"
+    wrong = f"the condition {column.name!r} must be {kind}, got {value!r}"
+    remedy = f"write it as {column.written_as}" if dates or column.form else "give a number, such as 1.5"
     try:
         if column.form is not None and isinstance(value, str):
             cells = column.form.read(pa.array([value]))[0]
         else:
             cells = pa.array(np.array([value], dtype="datetime64[us]")) if dates else pa.array([float(value)])
     except (TypeError, ValueError):
-        raise InputError(*wanted) from None
+        raise InputError(wrong, remedy) from None
     number = float(column.encode(cells, "--set")[0][0])
     if number != number or abs(number) > float(np.finfo(np.float32).max):
-        raise InputError(wanted[0], wanted[1] + ("" if dates else ", within float32"))
+        raise InputError(wrong, remedy + ("" if dates else ", within float32"))
     return number
 
 
