@@ -37,7 +37,8 @@ def rows(count: int, seed: int) -> pd.DataFrame:
 def run():
     table = as_table(rows(1200, 0))[0]
     asked = Asked(columns={"c": "negative_binomial"})  # whose own scale is ln(1 + c)
-    return fitting.fit_recipe(rows_of(table, asked=asked), Recipe("vae"), Settings(seed=0, epochs=20), options={"latent_dim": 2})
+    given = rows_of(table, asked=asked)
+    return fitting.fit_recipe(given, Recipe("vae"), Settings(seed=0, epochs=20), options={"latent_dim": 2})
 
 
 def further(run, table: pd.DataFrame):

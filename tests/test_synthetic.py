@@ -341,7 +341,7 @@ def test_bad_frames_are_refused(case: str) -> None:
 def test_tables_that_do_not_fit_are_refused(tables: tuple[Frame, Frame]) -> None:
     train, held_out = tables
     fewer = Frame({name: train.columns[name] for name in ("age", "city")}, {"age": "numeric", "city": "categorical"})
-    for wrong, words in ((fewer, "'income' is absent in the synthetic rows"), (train.take(slice(1)), "synthetic rows must be at least 2")):
+    for wrong, words in ((fewer, "'income' is absent"), (train.take(slice(1)), "rows must be at least 2")):
         with pytest.raises(InputError, match=words):
             evaluate_synthetic(train, held_out, wrong)
     for more, words in (({"target": "weight"}, "'weight'"), ({"rows": 1}, "rows"), ({"seed": -1}, "seed")):
