@@ -247,7 +247,7 @@ sys.exit(latens.cli.main.main(["fit", "iris", "--out", {str(tmp_path / 'run')!r}
 def test_closed_pipe() -> None:
     command = f"{shlex.quote(sys.executable)} -m latens recipes | head -c 1"
     found = subprocess.run(command, shell=True, capture_output=True, text=True, env=environment(), timeout=60)
-    assert found.stdout == "v" and found.stderr == ""
+    assert found.stdout == "b" and found.stderr == ""
 
 
 @pytest.mark.parametrize("data", ["rows.txt", "parts"])
