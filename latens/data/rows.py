@@ -473,8 +473,8 @@ def _require_matched(names: Sequence[str], wanted: Sequence[str], known: Sequenc
     if missing := [name for name in wanted if name not in there]:
         others = f" and {len(missing) - 1:,} others of {len(wanted):,}" if len(missing) > 1 else ""
         raise InputError(
-            f"{where} has no column {missing[0]!r}{others}, which the model was fitted to (it has {listed(names)})",
-            "add what is missing, or rename the columns that hold it",
+            f"{where} has no column {missing[0]!r}{others}, which the model was fitted to (it has {listed(names, 6)})",
+            "add or rename columns",
         )
     require_once(known, where)
 
