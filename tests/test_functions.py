@@ -1,4 +1,4 @@
-"""A function is short: at most 60 lines without its docstring, complexity at most 15, at most 8 parameters."""
+"""A function fits a screen and a head: at most 60 lines, complexity at most 15, at most 8 parameters."""
 
 from __future__ import annotations
 
@@ -74,8 +74,6 @@ def _inside(place: str, tree: ast.AST) -> Iterator[tuple[str, Function]]:
 
 def too_much(name: str, function: Function) -> set[str]:
     lines = (function.end_lineno or function.lineno) - function.lineno + 1
-    if ast.get_docstring(function) is not None:
-        lines -= (function.body[0].end_lineno or 0) - function.body[0].lineno + 1
     over = {"lines": lines > LINES, "complexity": complexity(function) > COMPLEXITY}
     over["parameters"] = parameters(function) > PARAMETERS and name.partition(".")[0] not in CATALOGUES
     return {what for what, is_over in over.items() if is_over}

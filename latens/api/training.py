@@ -72,22 +72,15 @@ def train(
         raise InputError(f"the objective must be one of latens.objectives or a subclass of one, got {objective!r}")
     chosen = Settings.from_json(settings)
     check_device(chosen.device)
-    x = _tensors(X, model)
-    conditions = _tensors(c, model)
-    _check_conditions(model, conditions)
-    count = trees.rows(x)
-    if count < 2:
-        raise InputError(f"the number of rows must be at least 2, got {count}")
-    weight = None if sample_weight is None else torch.as_tensor(np.asarray(sample_weight), dtype=torch.float32)
-    check_weights(None if weight is None else weight.numpy(), count)
-    require_support(model, _transformed(x, transform, chosen.seed), conditions)
-    rows, held = _divided(ModelRows(x, conditions, weight, torch.arange(count)), validation, model, transform, chosen)
+    given = _rows(X, c, sample_weight, model)
+    require_support(model, _transformed(given.x, transform, chosen.seed), given.c)
+    rows, held = _divided(given, validation, model, transform, chosen)
     settled = chosen.settle(len(rows), linear=only_linear_maps(model), convolutions=has_convolutions(model))
     data = {
         "fingerprint": fingerprint_tree((rows.x, rows.c, rows.weight)), "origin": "memory",
         "objective": described(objective), "validation": None if held is None else fingerprint_tree(held.x),
     }  # fmt: skip
-    run = Run(model, objective, settled, len(rows), _schema_of(x), data=data)
+    run = Run(model, objective, settled, len(rows), _schema_of(given.x), data=data)
     run.choices["training"] = f"{counted(settled.epochs, 'epoch')}, {counted(settled.batch_size, 'row')} per step"
     _try(model, objective, _transformed(trees.take(rows.x, slice(0, 2)), transform, chosen.seed), rows.c)
     if out is not None:
@@ -95,8 +88,20 @@ def train(
     execute(run, rows, held, transform=transform, progress=Bar() if progress else None)
     if run.folder is not None and Processes(settled.device).is_main:
         shown = _transformed((held or rows).x, transform, chosen.seed)
-        _report(run, shown, conditioned=conditions is not None)
+        _report(run, shown, conditioned=given.c is not None)
     return run
+
+
+def _rows(X: Any, c: Tree, sample_weight: Any, model: nn.Module) -> ModelRows:
+    """Rows, conditions and weights as tensors, for the model."""
+    x, conditions = _tensors(X, model), _tensors(c, model)
+    _check_conditions(model, conditions)
+    count = trees.rows(x)
+    if count < 2:
+        raise InputError(f"the number of rows must be at least 2, got {count}")
+    weight = None if sample_weight is None else torch.as_tensor(np.asarray(sample_weight), dtype=torch.float32)
+    check_weights(None if weight is None else weight.numpy(), count)
+    return ModelRows(x, conditions, weight, torch.arange(count))
 
 
 def _divided(
