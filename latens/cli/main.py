@@ -212,9 +212,58 @@ def evaluate(
         int, option("--k", metavar="K", min=0, help="Estimate the NLL with K draws per row; 0: leave it out.")
     ] = 100,
     draws: Annotated[int, option(metavar="N", min=1, help="Average the ELBO over N posterior draws per row.")] = 5,
+    nll: Annotated[
+        str,
+        option(
+            metavar="iw|ais|grid",
+            title="Likelihood",
+            help="Estimate the NLL by importance weighting (iw), annealed importance sampling (ais: closer), "
+            "or quadrature (grid: exact, for one or two latent dimensions).",
+        ),
+    ] = "iw",
     nll_rows: Annotated[
-        int, option(metavar="N", min=0, help="Estimate the NLL on N evenly spaced rows; 0: on all.")
+        int,
+        option(
+            "--rows",
+            "--nll-rows",
+            metavar="N",
+            min=0,
+            title="Likelihood",
+            help="Estimate the NLL on N evenly spaced rows; 0: on all.",
+        ),
     ] = 1000,
+    proposal: Annotated[
+        str,
+        option(
+            metavar="encoder|mixture|auto",
+            title="Likelihood",
+            help="Draw the codes of iw from the encoder's posterior, from a wider mixture, or from the mixture for the "
+            "rows that need it (auto).",
+        ),
+    ] = "encoder",
+    chains: Annotated[
+        int, option(metavar="N", min=1, title="Likelihood", help="Run N chains per row for ais and the certificate.")
+    ] = 16,
+    temperatures: Annotated[
+        int,
+        option(metavar="N", min=1, title="Likelihood", help="Anneal over N temperatures for ais and the certificate."),
+    ] = 200,
+    certificate: Annotated[
+        int,
+        option(
+            metavar="N",
+            min=0,
+            title="Likelihood",
+            help="Bound ln p(x) of N rows drawn from the model from both sides; 0: do not.",
+        ),
+    ] = 0,
+    gaps: Annotated[
+        bool,
+        option(
+            title="Likelihood",
+            help="Say where the bound is lost: approximation, amortisation, mutual information, prior. Takes minutes.",
+        ),
+    ] = False,
     synthetic: Annotated[
         bool, option(help="For a table, compare samples with real rows: marginals, detection, copies.")
     ] = True,

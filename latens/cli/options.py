@@ -158,7 +158,9 @@ READING = group(
 )  # fmt: skip
 TRAINING: Group = {each.name: trained_with(each) for each in fields(Settings) if each.name not in INNER}
 GROUPS = {"about": ABOUT, "reading": READING, "settings": TRAINING}
-TITLES = ("Arguments", "Output", "Options", "Model", "Data", "Training", "Runs", "Help")  # of a help, in this order
+TITLES = (
+    "Arguments", "Output", "Options", "Likelihood", "Model", "Data", "Training", "Runs", "Help",
+)  # of a help, in this order  # fmt: skip
 
 
 def grouped(command: Callable[..., Any]) -> Callable[..., Any]:

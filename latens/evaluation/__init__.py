@@ -6,7 +6,11 @@ from latens import late
 
 if TYPE_CHECKING:
     from latens.evaluation import imputation
+    from latens.evaluation.annealing import Annealed, Certificate, annealed_nll, certify
     from latens.evaluation.baselines import PCABaseline
+    from latens.evaluation.estimators import Estimator
+    from latens.evaluation.gaps import InferenceGaps, RateParts, inference_gaps, rate_parts
+    from latens.evaluation.grid import grid_nll
     from latens.evaluation.imputation import Imputation, impute
     from latens.evaluation.latent import (
         EnergyDistance,
@@ -23,11 +27,15 @@ if TYPE_CHECKING:
     )
     from latens.evaluation.likelihood import NLL, Bound, bits_per_dimension, distortion, elbo, nll
     from latens.evaluation.summary import Evaluation, evaluate
+    from latens.evaluation.tails import largest_k_hat, pareto_shape
 else:
     __getattr__, __dir__, __all__ = late(__name__, {
-        "baselines": "PCABaseline", "imputation": "Imputation impute",
+        "annealing": "Annealed Certificate annealed_nll certify", "baselines": "PCABaseline",
+        "estimators": "Estimator", "gaps": "InferenceGaps RateParts inference_gaps rate_parts", "grid": "grid_nll",
+        "imputation": "Imputation impute",
         "latent": "EnergyDistance Smoothness active_units codes collapse_warning decode distance_from_sampled "
         "energy_distance interpolate rate_per_dimension smoothness",
         "likelihood": "NLL Bound bits_per_dimension distortion elbo nll", "summary": "Evaluation evaluate",
+        "tails": "largest_k_hat pareto_shape",
         "": "imputation",
     })  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from latens.distributions import has_row_noise
 from latens.distributions import require_support as require_supported
-from latens.errors import is_whole, require
+from latens.errors import InputError, is_whole, require
+from latens.evaluation.joint import Joint, require_real_codes
+from latens.evaluation.tails import FEWEST, Tail, largest_k_hat
 from latens.machine.processor import keep_memory
 from latens.models.draw import Draw
 from latens.tensors import trees
@@ -25,6 +27,9 @@ CELLS = 1_000_000  # numbers in a decoded chunk, so that caches still help
 ONCE = 4_000_000  # the same for one pass over the rows; with fewer, threads and memory cost more than arithmetic
 _LOOKED = 4096  # rows checked together
 LEAST = 512  # the least that a row counts, for the hidden layers of the networks
+PROPOSALS = ("encoder", "mixture", "auto")
+PILOT = 100  # draws by which "auto" chooses the proposal of a row
+_WIDE, _SHARES = 1.5, (0.5, 0.4, 0.1)  # of the mixture: q, q widened, the prior
 
 
 @dataclass(frozen=True)
@@ -37,12 +42,26 @@ class NLL:
         row_error: its standard error by the delta method, :math:`sd(w) / (\bar w \sqrt K)`, ``[N]``.
         ess: the effective sample size :math:`(\sum w)^2 / \sum w^2`, ``[N]`` in [1, K].
         k: the number of draws K.
+        k_hat: the Pareto shape of the largest weights (:func:`latens.evaluation.pareto_shape`), ``[N]``; None where it
+            is not known.
+        mixed: whether the draws of a row came from the mixture of proposals, ``[N]`` bool; None: no row's did.
     """
 
     rows: Tensor
     row_error: Tensor
     ess: Tensor
     k: int
+    k_hat: Tensor | None = None
+    mixed: Tensor | None = None
+
+    @property
+    def unreliable(self) -> float | None:
+        """The share of rows for which K draws are too few: their k-hat is above :func:`latens.evaluation.largest_k_hat`
+        of K, so that the largest weights are still to come and the estimate is too high by an unknown amount. None
+        where k-hat is not known."""
+        if self.k_hat is None or self.k < FEWEST:
+            return None
+        return float((self.k_hat > largest_k_hat(self.k)).double().mean())
 
     @property
     def mean(self) -> float:
@@ -87,6 +106,15 @@ class Bound:
 def standard_error(values: Tensor) -> float:
     """The standard error of the mean over rows; NaN for a single row."""
     return float(values.std() / math.sqrt(len(values))) if len(values) > 1 else float("nan")
+
+
+def spaced(rows: int, wanted: int | None) -> Tensor:
+    """The indices of ``wanted`` evenly spaced rows of ``rows``, or of all.
+
+    >>> spaced(10, 4).tolist()
+    [0, 2, 5, 7]
+    """
+    return torch.arange(rows) if wanted is None or wanted >= rows else torch.arange(wanted) * rows // wanted
 
 
 def bits_per_dimension(nats: float, dimensions: int) -> float:
@@ -185,14 +213,14 @@ def require_support(model: nn.Module, x: Tree, c: Tree = None) -> None:
 
 def nll(
     model: nn.Module, x: Tree, k: int = 100, c: Tree = None, *, seed: int = 0, shared_noise: bool = False,
-    batch_size: int | None = None,
+    batch_size: int | None = None, proposal: str = "encoder",
 ) -> NLL:  # fmt: skip
     r"""-ln p(x) of each row by importance weighting (Burda et al. 2016):
 
     .. math:: -\ln \frac{1}{K} \sum_{k=1}^K \frac{p(x|z_k)\, p(z_k)}{q(z_k|x)}, \quad z_k \sim q(z|x)
 
-    Its expectation is an upper bound on -ln p(x), and a loose one where q fits badly: look at ``ess``. Memory does not
-    grow with K or N.
+    Its expectation is an upper bound on -ln p(x), and a loose one where q fits badly: look at ``ess`` and
+    ``unreliable``. Memory does not grow with K or N.
 
     Args:
         model: the model.
@@ -203,9 +231,14 @@ def nll(
         shared_noise: whether all rows get the same K noise vectors, so that a value depends neither on other rows nor
             on their order; otherwise draws are independent, as the standard error of the mean assumes.
         batch_size: rows at once; without it, chosen by memory.
+        proposal: "encoder", q(z|x); "mixture", the defensive mixture (Hesterberg 1995) of q (0.5), q with standard
+            deviations 1.5 times as large (0.4) and the prior (0.1), whose weights are bounded where those of q are not;
+            "auto", the mixture for rows where 100 pilot draws of q have too high a k-hat and those of the mixture a
+            lower one. The pilots' draws are not used again, so E[w] = p(x) in each case.
 
     Raises:
-        InputError: k < 1; a posterior without a density.
+        InputError: k < 1; an unknown proposal; a posterior without a density; for a mixture, codes that are not one
+            vector of real numbers, or shared noise.
 
     >>> from latens import conditionals, models, priors
     >>> model = models.VAE(priors.StandardNormal(2), conditionals.DiagonalNormalPosterior(nn.Linear(5, 4)),
@@ -215,28 +248,87 @@ def nll(
     (torch.Size([7]), 20, True)
     """
     require(is_whole(k) and k >= 1, "k", "a whole number from 1", k)
+    require(proposal in PROPOSALS, "proposal", f"one of {', '.join(PROPOSALS)}", proposal)
+    if proposal != "encoder":
+        require_real_codes(model)
+        if shared_noise:
+            raise InputError("shared noise needs the encoder's proposal", "omit proposal, or shared_noise")
     x, c = (trees.map_tree(_leaf, tree) for tree in (x, c))
     require_support(model, x, c)
     count, at_once = chunk_rows(x, k)
     count = min(count, batch_size) if batch_size else count
     if shared_noise and not _follows_layout(model, x, c):
         count = 1  # noise from elsewhere: one row at a time, from the same seed, gives all the same draws
-    values, errors, sizes = [], [], []
+    found, mixed = [], []
     with evaluating(model):
         for rows, xs, cs in chunks(model, x, c, count):
-            first = second = torch.full((trees.rows(xs),), -math.inf, dtype=torch.float64)
-            for number, done in enumerate(range(0, k, at_once)):
-                reseed(seed, Key.EVALUATE, number, 0 if shared_noise else rows.start + 1)
+
+            def encoder(draws: int, xs: Any = xs, cs: Any = cs) -> Tensor:
                 with shared() if shared_noise else nullcontext():
-                    draw = model.draw(xs, min(at_once, k - done), cs)  # type: ignore[operator]
-                log_w = draw.log_w.double().cpu()
-                first = torch.logaddexp(first, torch.logsumexp(log_w, 0))
-                second = torch.logaddexp(second, torch.logsumexp(2 * log_w, 0))
-            values.append(math.log(k) - first)
-            sizes.append(torch.exp(2 * first - second))
-            relative = (k / sizes[-1] - 1).clamp_min(0) / max(k - 1, 1)  # Var(w) / (k mean(w)^2)
-            errors.append(relative.sqrt() if k > 1 else torch.full_like(first, math.nan))
-    return NLL(torch.cat(values), torch.cat(errors), torch.cat(sizes), k)
+                    return model.draw(xs, draws, cs).log_w  # type: ignore[operator]
+
+            figures = _weighted(encoder, k, at_once, seed, 0 if shared_noise else rows.start + 1)
+            wide = torch.full((trees.rows(xs),), proposal == "mixture")
+            if proposal == "auto":
+                mixture = _Mixture(Joint(model, xs, cs))
+                pilots = [_weighted(draw, PILOT, at_once, seed, rows.start + 1, Key.PROPOSAL)[3]
+                          for draw in (encoder, mixture.log_w)]  # fmt: skip
+                wide = (pilots[0] > largest_k_hat(PILOT)) & (pilots[1] < pilots[0])
+            if wide.any():
+                some = wide.nonzero().flatten()
+                mixture = _Mixture(Joint(model, *on_device(model, some, xs, cs)))
+                figures[:, some] = _weighted(mixture.log_w, k, at_once, seed, rows.start + 1, Key.MIXTURE)
+            found.append(figures)
+            mixed.append(wide)
+    values, errors, sizes, k_hat = torch.cat(found, 1)
+    return NLL(values, errors, sizes, k, k_hat, None if proposal == "encoder" else torch.cat(mixed))
+
+
+def _weighted(
+    draw: Callable[[int], Tensor], k: int, at_once: int, seed: int, row: int, key: Key = Key.EVALUATE
+) -> Tensor:
+    """(-ln of the mean of k weights, its standard error, effective sample size, k-hat) of B rows, ``[4, B]`` float64;
+    ``draw(n)`` gives the log weights of n draws, ``[n, B]``."""
+    tail = Tail(k)
+    first = second = torch.full((), -math.inf, dtype=torch.float64)
+    for number, done in enumerate(range(0, k, at_once)):
+        reseed(seed, key, number, row)
+        log_w = draw(min(at_once, k - done)).double().cpu()
+        first = torch.logaddexp(first, torch.logsumexp(log_w, 0))
+        second = torch.logaddexp(second, torch.logsumexp(2 * log_w, 0))
+        tail.add(log_w)
+    ess = torch.exp(2 * first - second)
+    relative = (k / ess - 1).clamp_min(0) / max(k - 1, 1)  # Var(w) / (k mean(w)^2)
+    error = relative.sqrt() if k > 1 else torch.full_like(first, math.nan)
+    return torch.stack([math.log(k) - first, error, ess, tail.k_hat()])
+
+
+class _Mixture:
+    """The defensive mixture of a normal q, q widened and the prior, as a proposal of codes."""
+
+    def __init__(self, joint: Joint):
+        if not joint.has_normal_posterior:
+            raise InputError(
+                f"the mixture of proposals needs a normal posterior, and this is {type(joint.q).__name__}",
+                "use the encoder's proposal",
+            )
+        self.joint, self.mean = joint, joint.q.mean
+
+    def _log_density(self, z: Tensor) -> Tensor:
+        q, p = self.joint.q, self.joint.p
+        narrowed = self.mean + (z - self.mean) / _WIDE
+        parts = [q.log_prob(z), q.log_prob(narrowed) - z.shape[-1] * math.log(_WIDE), p.log_prob(z)]
+        return torch.stack([part + math.log(share) for part, share in zip(parts, _SHARES)]).logsumexp(0)
+
+    def log_w(self, draws: int) -> Tensor:
+        """The log weights of new draws, ``[draws, B]``."""
+        joint = self.joint
+        own = joint.q.sample(torch.Size((draws,)))
+        lead = (draws,) if joint.p.batch_shape else (draws, joint.rows)
+        parts = torch.stack([own, self.mean + _WIDE * (own - self.mean), joint.p.sample(torch.Size(lead))])
+        which = torch.tensor(_SHARES).multinomial(draws * joint.rows, replacement=True).view(1, draws, joint.rows, 1)
+        z = parts.gather(0, which.to(own.device).expand(1, *own.shape)).squeeze(0)
+        return joint(z) - self._log_density(z)
 
 
 def _follows_layout(model: nn.Module, x: Tree, c: Tree) -> bool:

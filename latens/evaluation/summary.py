@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from latens.conditionals import TableLikelihood
+from latens.evaluation.estimators import Estimator
 from latens.evaluation.latent import (
     active_units,
     codes_and_means,
@@ -24,9 +25,9 @@ from latens.evaluation.likelihood import (
     bits_per_dimension,
     distortion,
     elbo,
-    nll,
     on_device,
     require_support,
+    spaced,
     standard_error,
 )
 from latens.evaluation.synthetic import SyntheticEvaluation
@@ -44,9 +45,13 @@ class Evaluation:
         rows, dimensions, latent_dim: numbers of rows, of cells of a row, and of latent dimensions.
         rate, distortion, elbo: elbo = -(rate + distortion), with ``elbo_standard_error``, over ``draws`` posterior
             draws per row.
-        nll: -ln p(x) by importance weighting with ``nll_draws`` draws per row on ``nll_rows`` rows, extended to all
+        nll: -ln p(x), estimated by ``nll_method`` on ``nll_rows`` rows under ``nll_conditions`` and extended to all
             rows by its difference from -ELBO; ``nll_standard_error`` covers both steps.
+        nll_draws: draws (or chains) per row.
         nll_effective_sample_size: the mean over rows.
+        nll_unreliable: the share of rows for which the draws are too few (:attr:`latens.evaluation.NLL.unreliable`).
+        nll_verdict: where the draws are too few for more than one row in a hundred, a sentence on it.
+        estimate: the NLL of the single rows, which are ``spaced(rows, nll_rows)``.
         elbo_bits_per_dimension, nll_bits_per_dimension: -elbo and nll, divided by (dimensions x ln 2).
         rmse: root mean squared error of decoded posterior means, in the units of the data.
         relative_rmse: for a table, the same of its numbers, each column in standard deviations over these rows.
@@ -73,7 +78,11 @@ class Evaluation:
     nll_standard_error: float | None = None
     nll_draws: int = 0
     nll_rows: int = 0
+    nll_method: str | None = None
+    nll_conditions: str | None = None
     nll_effective_sample_size: float | None = None
+    nll_unreliable: float | None = None
+    nll_verdict: str | None = None
     nll_bits_per_dimension: float | None = None
     active_units: int = 0
     rate_per_dimension: list[float] | None = None
@@ -84,11 +93,13 @@ class Evaluation:
     no_bound: str | None = None
     samples: SyntheticEvaluation | None = None
     warnings: list[str] = field(default_factory=list)
+    estimate: NLL | None = field(default=None, repr=False)
 
     def to_json(self) -> dict[str, Any]:
-        """The figures as JSON's types; ``samples`` only where evaluated."""
-        found = asdict(self)
-        return found if self.samples is not None else {k: v for k, v in found.items() if k != "samples"}
+        """The figures as JSON's types, without single rows; ``samples`` only where evaluated."""
+        found = asdict(replace(self, estimate=None))
+        left_out = {"estimate"} if self.samples is not None else {"estimate", "samples"}
+        return {name: value for name, value in found.items() if name not in left_out}
 
     def lines(self) -> list[tuple[str, str]]:
         """(name, figure) pairs, as text."""
@@ -107,9 +118,9 @@ _LINES = (  # (figures that must exist, the name of a line, its text)
     ("elbo", "ELBO", "{elbo:.3f} ± {elbo_standard_error:.3f} nats  ({draws} draws)"),
     ("elbo rmse", "-ELBO", "{elbo_bits_per_dimension:.4f} bits per dimension"),
     ("no_bound", "distortion", "{distortion:.3f}  (no bound on ln p(x): {no_bound})"),
-    ("nll", "NLL  -ln p(x)", "{nll:.3f} ± {nll_standard_error:.3f} nats  (K = {nll_draws}, effective "
-     "{nll_effective_sample_size:.1f}, {nll_rows:,} rows)"),
+    ("nll", "NLL  -ln p(x)", "{nll:.3f} ± {nll_standard_error:.3f} nats  ({nll_conditions})"),
     ("nll rmse", "NLL", "{nll_bits_per_dimension:.4f} bits per dimension"),
+    ("nll_verdict", "", "{nll_verdict}"),
     ("elbo measure", "nats per row", "{measure}"),
     ("rmse", "reconstruction", "{rmse:.4f} RMSE in the units of the data"),
     ("relative_rmse", "reconstruction of numbers", "{relative_rmse:.4f} RMSE in standard deviations"),
@@ -149,20 +160,11 @@ def reconstruction_errors(
     return {name: None if value is None else float(value) for name, value in figures.items()}
 
 
-def spaced(rows: int, wanted: int | None) -> Tensor:
-    """The indices of ``wanted`` evenly spaced rows of ``rows``, or of all.
-
-    >>> spaced(10, 4).tolist()
-    [0, 2, 5, 7]
-    """
-    return torch.arange(rows) if wanted is None or wanted >= rows else torch.arange(wanted) * rows // wanted
-
-
 @torch.no_grad()
 @untouched()
 def evaluate(
-    model: nn.Module, x: Tensor | Any, c: Tree = None, *, k: int = 100, draws: int = 5, nll_rows: int | None = None,
-    beta: float = 1.0, seed: int = 0,
+    model: nn.Module, x: Tensor | Any, c: Tree = None, *, k: int | Estimator = 100, draws: int = 5,
+    nll_rows: int | None = None, beta: float = 1.0, seed: int = 0,
 ) -> Evaluation:  # fmt: skip
     """Evaluate a model on rows.
 
@@ -170,7 +172,7 @@ def evaluate(
         model: the model.
         x: rows in the model's form, ``[N, *event]``; NaN marks missing cells.
         c: conditions.
-        k: draws per row of the importance-weighted NLL; 0 leaves it out.
+        k: draws per row of the importance-weighted NLL, 0 to leave it out; or another estimator.
         draws: posterior draws per row of the ELBO.
         nll_rows: evenly spaced rows for the NLL; None: all.
         beta: the weight of the rate in training, for the warning about inactive units.
@@ -206,9 +208,10 @@ def evaluate(
     found.rate, found.distortion, found.elbo = float(bound.rate.mean()), float(bound.distortion.mean()), bound.elbo
     found.elbo_standard_error = bound.standard_error
     found.elbo_bits_per_dimension = bits_per_dimension(-bound.elbo, found.dimensions)
-    if k > 0:
+    estimator = k if isinstance(k, Estimator) else Estimator(k=k)
+    if not estimator.off:
         picked = spaced(len(x), nll_rows)
-        _carried(found, bound, picked, nll(model, x[picked], k, trees.take(c, picked), seed=seed))
+        _carried(found, bound, picked, estimator(model, x[picked], trees.take(c, picked), seed=seed), estimator)
     rates = rate_per_dimension(model, x, c)
     found.rate_per_dimension = None if rates is None else rates.tolist()
     collapsed = collapse_warning(model, x[:20_000], found.active_units, found.latent_dim, beta)
@@ -217,7 +220,7 @@ def evaluate(
     return found
 
 
-def _carried(found: Evaluation, bound: Bound, picked: Tensor, estimate: NLL) -> None:
+def _carried(found: Evaluation, bound: Bound, picked: Tensor, estimate: NLL, estimator: Estimator) -> None:
     """Set the NLL of all rows, from that of the picked rows and the bound of all."""
     gain = estimate.rows + bound.rows[picked]  # -ln p(x) minus -ELBO, row by row
     spread = standard_error(gain) if len(picked) < found.rows else 0.0
@@ -225,6 +228,9 @@ def _carried(found: Evaluation, bound: Bound, picked: Tensor, estimate: NLL) -> 
     found.nll_standard_error = math.hypot(spread, standard_error(estimate.rows if not spread else bound.rows))
     found.nll_effective_sample_size = estimate.mean_ess
     found.nll_bits_per_dimension = bits_per_dimension(found.nll, found.dimensions)
+    found.nll_method, found.nll_conditions = estimator.method, estimator.conditions(estimate)
+    found.nll_unreliable = estimate.unreliable
+    found.nll_verdict, found.estimate = estimator.verdict(estimate), estimate
 
 
 def _at_floor(likelihood: Any) -> list[str]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from latens.data.rows import Rows
 from latens.densities import Fitted
-from latens.evaluation.summary import spaced
+from latens.evaluation.likelihood import spaced
 from latens.evaluation.synthetic import Frame, SyntheticEvaluation, evaluate_synthetic, frame
 from latens.runs import outputs, scoring
 from latens.runs.record import Run

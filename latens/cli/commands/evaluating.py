@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,14 @@ from latens.data.sources import option_of
 from latens.densities import Fitted
 from latens.densities.kinds import PRIOR
 from latens.errors import InputError
+from latens.evaluation.likelihood import spaced
 from latens.evaluation.synthetic import ORACLE, SyntheticEvaluation
 from latens.machine.atomic import writable
 from latens.runs import record as runs
 from latens.runs import synthesis
 from latens.runs.record import Run
 from latens.schema import Table
+from latens.tensors import trees
 
 
 def _rows_for(
@@ -44,28 +46,56 @@ def _rows_for(
 def evaluate(
     folder: str, data: str | None, *, k: int, draws: int, nll_rows: int, seed: int, own: str | None,
     labels: str | None = None, synthetic: bool = True, density: str = PRIOR, quiet: bool = False,
-    reading: Mapping[str, Any] | None = None,
+    reading: Mapping[str, Any] | None = None, certificate: int = 0, gaps: bool = False, **estimator: Any,
 ) -> Answer:  # fmt: skip
-    """Evaluate a run, or the runs of several seeds."""
+    """Evaluate a run, or the runs of several seeds. ``estimator`` are the further fields of
+    :class:`latens.evaluation.Estimator`."""
     if folder and runs.has_seeds(folder):
         return over_seeds(Path(folder), [
             evaluate(str(part), data, k=k, draws=draws, nll_rows=nll_rows, seed=seed, own=own, labels=labels,
-                     synthetic=False, reading=reading)
+                     synthetic=False, reading=reading, certificate=certificate, gaps=gaps, **estimator)
             for part in parts(Path(folder))
         ])  # fmt: skip
+    how = evaluation.Estimator(estimator.pop("nll", "iw"), k=k, **estimator)
     run = runs.load(folder, recipe=own)
     rows, where = _rows_for(run, folder, data, labels, reading)
     figures = evaluation.evaluate(
-        run.model, rows.inside, rows.c, k=k, draws=draws, nll_rows=nll_rows or None, seed=seed, beta=run.beta
+        run.model, rows.inside, rows.c, k=how, draws=draws, nll_rows=nll_rows or None, seed=seed, beta=run.beta
     )
     figures.warnings += rows.warnings
+    losses = dict(_losses(run, rows, figures, how, certificate, gaps, seed))
     fitted = None if density == PRIOR else density_of(run, folder, density, quiet=quiet)
     figures.samples = _samples_of(run, folder, rows, seed, fitted) if synthetic else None
-    lines = table(figures.lines(), f"{folder} on {where}")
+    lines = table(
+        [*figures.lines(), *(line for each in losses.values() for line in each.lines())], f"{folder} on {where}"
+    )
     if figures.samples is not None:
         lines += ["", *_fidelity(figures.samples, "the prior" if fitted is None else density)]
     lines += [f"warning: {line}" for line in figures.warnings]
-    return Answer("\n".join(lines), {"run": folder, "data": where, **figures.to_json()})
+    parted = {name: each.to_json() for name, each in losses.items()}
+    return Answer("\n".join(lines), {"run": folder, "data": where, **figures.to_json(), **parted})
+
+
+def _losses(
+    run: Run, rows: Rows, figures: evaluation.Evaluation, how: evaluation.Estimator, certificate: int, gaps: bool,
+    seed: int,
+) -> Iterator[tuple[str, Any]]:  # fmt: skip
+    """Where the bound is lost, and how far the NLL can be off, as far as asked for."""
+    if gaps:
+        if figures.estimate is None:
+            raise InputError("the gaps need an estimate of the NLL", "pass --k of at least 1, or --nll ais")
+        picked = spaced(len(rows), len(figures.estimate.rows))
+        x, c = rows.inside[picked], trees.take(rows.c, picked)
+        yield "rate_parts", evaluation.rate_parts(run.model, rows.inside, rows.c, seed=seed)
+        yield "gaps", evaluation.inference_gaps(run.model, x, -figures.estimate.rows, c, seed=seed)
+    if certificate:
+        c = None if rows.c is None else trees.take(rows.c, spaced(len(rows), certificate))
+        yield (
+            "certificate",
+            evaluation.certify(
+                run.model, c, rows=certificate, chains=how.chains, temperatures=how.temperatures, seed=seed
+            ),
+        )
 
 
 def _fidelity(samples: SyntheticEvaluation, density: str) -> list[str]:
