@@ -70,6 +70,8 @@ class Linear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         """``[..., in_features]`` -> ``[..., out_features]``."""
         rows = input.numel() // self.in_features
+        if not isinstance(rows, int):  # a graph for any number of rows is being captured
+            return super().forward(input)
         large = rows * self.weight.numel() >= LARGE and input.dtype == self.weight.dtype == torch.float32
         if not (large and input.device.type == "cpu" and _FASTER):
             return super().forward(input)
