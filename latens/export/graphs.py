@@ -87,7 +87,7 @@ class Graph(nn.Module):
     def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
         """The outputs, in the order of ``outputs``."""
         drawn = self.plan.drawing(given[-1]) if self.plan is not None and self.plan.size else nullcontext()
-        with drawn:
+        with operators.Replaced(), drawn:
             return tuple(self._run(*given).values())
 
 
@@ -203,14 +203,17 @@ def _scored(model: Any, x: Tensor, c: Any) -> Outputs:
 
 
 def traced(graph: Graph) -> torch.export.ExportedProgram:
-    """The graph for any number of rows, with its weights, in ATen operations that runtimes have."""
+    """The graph for any number of rows, with its weights, in ATen operations that runtimes have.
+
+    Raises:
+        NotImplementedError: torch cannot trace the graph.
+    """
     rows = torch.export.Dim("rows")
     with evaluating(graph.model), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         given = graph.given(3)
         shapes = (tuple({0: rows} for _ in given),)
-        found = torch.export.export(graph, given, dynamic_shapes=shapes, strict=False)
-        return found.run_decompositions(operators.lacking())
+        return torch.export.export(graph, given, dynamic_shapes=shapes, strict=False)
 
 
 def program(graph: Graph) -> torch.export.ExportedProgram:

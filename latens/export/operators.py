@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 SHIFT = 16
 
@@ -36,11 +37,14 @@ def searchsorted(edges: Tensor, values: Tensor, *, right: bool = False, **_: Any
     return (left <= at if right else left < at).sum(-1)
 
 
-def lacking() -> dict[Any, Callable[..., Any]]:
-    """A table of the functions of this file, for ``ExportedProgram.run_decompositions``."""
-    aten = torch.ops.aten
-    return {
-        torch.ops.latens.product.default: lambda x, w: x @ w.mT,
-        aten.lgamma.default: lgamma,
-        aten.searchsorted.Tensor: searchsorted,
-    }
+REPLACED: dict[Any, Callable[..., Any]] = {
+    torch.lgamma: lgamma, Tensor.lgamma: lgamma, torch.special.gammaln: lgamma, torch.searchsorted: searchsorted,
+}  # fmt: skip
+
+
+class Replaced(TorchFunctionMode):
+    """Inside, functions of ``REPLACED`` are those of this file."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """The result of a call."""
+        return REPLACED.get(func, func)(*args, **kwargs or {})
