@@ -36,6 +36,15 @@ class Stopped(Exception):
     """Work that a person stopped: the message says how to continue. The command line exits with status 130."""
 
 
+def damaged(what: str) -> InputError:
+    """The error for a schema read from a run's record; ``what`` continues the sentence "the schema of the data …".
+
+    >>> str(damaged("lacks levels"))
+    'the schema of the data lacks levels: restore run.json from a copy, or fit again'
+    """
+    return InputError(f"the schema of the data {what}", "restore run.json from a copy, or fit again")
+
+
 @contextmanager
 def concerning(what: object) -> Iterator[None]:
     """Whatever is refused inside is refused in the name of ``what``: a file, a folder, a source of data.

@@ -10,7 +10,7 @@ import latens
 from latens.data.rows import rows_of
 from latens.data.tables.frames import as_table
 from latens.schema import Column
-from latens.schema.calendar import Calendar, calendar_of
+from latens.schema.law import Calendar, calendar_of
 
 N = 260
 CALENDARS = {

@@ -21,9 +21,9 @@ LATE = [path for path in sorted(ROOT.rglob("__init__.py")) if "late(__name__" in
 MOST = 115  # modules of latens that a run's data are encoded with
 UNUSED = (
     "api", "densities", "report", "runs.fitting", "training.loop", "evaluation.summary",
-    "evaluation.synthetic", "data.tables.kinds", "data.tables.rules_found", "data.streams.survey",
+    "evaluation.synthetic", "data.tables.kinds", "data.tables.rules", "data.streams.survey",
     "recipes.adversarial", "recipes.hierarchy", *(f"cli.commands.{name}" for name in (
-        "comparing", "densities", "evaluating", "fitting", "many", "shares", "sweeping",
+        "comparing", "densities", "evaluating", "fitting", "many", "sweeping",
     )),
 )  # fmt: skip
 

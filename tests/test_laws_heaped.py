@@ -19,8 +19,7 @@ from torch import nn
 
 import latens
 from latens.conditionals import ColumnLikelihood, SelfMaskedColumns, TableLikelihood
-from latens.data.tables.kinds import infer_table
-from latens.data.tables.laws import law_of
+from latens.data.tables.kinds import infer_table, law_of
 from latens.distributions import Heaped, Margins, extrapolating
 from latens.errors import InputError
 from latens.schema import Column

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from latens import conditionals, distributions
 from latens.conditionals import ColumnLikelihood, TableLikelihood
 from latens.conditionals.heads import HEADS, NegativeBinomialHead, Spread
-from latens.data.tables import candidates
+from latens.data.tables import kinds
 from latens.distributions import InUnits
 from latens.errors import InputError
 
@@ -669,7 +669,7 @@ def test_candidates_are_compared_as_masses_on_the_grid(name: str, step: float) -
     draw, of = CANDIDATES[name]
     values = np.maximum(np.rint(draw(np.random.default_rng(1)) / step), 1) * step
     train, test = values[::2], np.unique(values[1::2])
-    found = candidates._score(name, train, test, step)
+    found = kinds._score(name, train, test, step)
     law = of(train)
     mass = law.cdf(test + step / 2) - law.cdf(test - step / 2)
     seen = mass > 1e-9
@@ -680,4 +680,4 @@ def test_a_choice_does_not_depend_on_the_unit() -> None:
     rng = np.random.default_rng(3)
     values = np.maximum(np.rint(rng.lognormal(1, 0.8, 3000)), 1)
     names = ("normal", "student_t", "log_normal")
-    assert len({candidates.best_family(values * unit, names, step=unit) for unit in (1, 0.01, 1000)}) == 1
+    assert len({kinds.best_family(values * unit, names, step=unit) for unit in (1, 0.01, 1000)}) == 1

@@ -439,7 +439,7 @@ def test_a_schema_says_what_was_seen() -> None:
 def test_the_marginal_scores_are_scipys():
     from scipy import stats
 
-    from latens.data.tables.candidates import _normal, _student_t
+    from latens.data.tables.kinds import _normal, _student_t
 
     train, test = np.random.default_rng(0).standard_t(3, (2, 500)) * 7 + 3
     assert np.allclose(_normal(train, test), stats.norm(train.mean(), train.std()).logpdf(test), rtol=1e-12)

@@ -20,7 +20,7 @@ from parts import data
 from test_many import QUICK, listing, outcome
 
 from latens.cli import workers
-from latens.cli.commands import shares
+from latens.cli.commands import many
 from latens.errors import FitError, InputError
 
 SEVERAL = ("fit", "x.npy", "--seeds", "4", *map(str, QUICK))
@@ -179,8 +179,8 @@ def test_another_process_that_ends_is_told_with_the_way_on(here: Path):
 
 def test_what_stops_another_process_is_raised_here(here: Path):
     def answers(jobs: list[dict[str, Any]]) -> Any:
-        many = {"root": "all", "line": "latens go on", "how": {"own": None, "report": False, "k": 0}}
-        with shares.Others([{"many": many, "threads": 1, "share": jobs}], 1, "latens go on") as others:
+        shared = {"root": "all", "line": "latens go on", "how": {"own": None, "report": False, "k": 0}}
+        with many.Others([{"many": shared, "threads": 1, "share": jobs}], 1, "latens go on") as others:
             return others.answers()
 
     job = {"data": "x.npy", "out": "all/seed-0", "settings": {"epochs": 1, "device": "cpu"}}
@@ -201,7 +201,7 @@ def test_the_cores_are_shared_too(monkeypatch: pytest.MonkeyPatch):
             super().__init__(*words, **options)
 
     monkeypatch.setattr(workers.subprocess, "Popen", Noted)
-    with shares.Others([{}, {}], 3, "latens go on"):
+    with many.Others([{}, {}], 3, "latens go on"):
         pass
     assert [options["env"]["OMP_NUM_THREADS"] for options in given] == ["3", "3"]
 

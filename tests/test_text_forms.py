@@ -9,8 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from latens.data.tables.cells import Hints, Unsettled, understood
-from latens.data.tables.reading import read_columns, without_marks, written
+from latens.data.tables.reading import Hints, Unsettled, read_columns, understood, without_marks, written
 from latens.errors import InputError
 from latens.schema.form import Form
 

@@ -34,10 +34,8 @@ from latens.data.rows import (
     sparse_rows,
     taken,
 )
-from latens.data.tables.frame_backs import MatrixBack
-from latens.data.tables.frame_records import recorded, restored
+from latens.data.tables.frames import MatrixBack, is_frame, recorded, repeated_labels, restored, without_odd
 from latens.data.tables.frames import as_table as frame_as_table
-from latens.data.tables.frames import is_frame, repeated_labels, without_odd
 from latens.densities import Fitted
 from latens.errors import InputError, concerning, is_whole, said_in_python
 from latens.evaluation import Evaluation
@@ -48,7 +46,7 @@ from latens.runs import record as runs
 from latens.runs.fitting import ModelRows, check_weights, execute, prepare
 from latens.runs.record import Run
 from latens.schema import AnySchema, Schema, Table
-from latens.schema.cells import require_once
+from latens.schema.arrow import require_once
 from latens.tensors.randomness import untouched
 from latens.training import Bar, Settings
 

@@ -15,9 +15,7 @@ from contextlib import contextmanager
 from latens.machine.processor import cores
 
 MOST = 8  # processes: torch takes some 300 MB in each
-_BEGIN = (
-    "import sys; sys.path[:] = sys.argv[1:]; from latens.cli.commands import many, shares; shares.work(many.work_on)"
-)
+_BEGIN = "import sys; sys.path[:] = sys.argv[1:]; from latens.cli.commands import many; many.work(many.work_on)"
 _waiting: list[subprocess.Popen[bytes]] = []
 
 

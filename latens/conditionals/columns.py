@@ -79,8 +79,9 @@ class TableLikelihood(Conditional):
             size = column.levels if column.law is None else _size(len(column.law.atoms))
             key = (column.family, size, column.scale, column.components, j in self.allowed)
             groups.setdefault(key, []).append(j)
-        self.ends = ends = torch.tensor([0] + [column.outputs for column in self.columns]).cumsum(0)
-        self.outputs = int(ends[-1])
+        ends = torch.tensor([0] + [column.outputs for column in self.columns]).cumsum(0)
+        self.ends: list[int] = ends.tolist()
+        self.outputs = self.ends[-1]
         seen = [column.seen or (-math.inf, math.inf) for column in self.columns]
         self.register_buffer("seen", torch.tensor(seen, dtype=torch.float64).T if any(
             column.seen for column in self.columns) else None, persistent=False)  # fmt: skip

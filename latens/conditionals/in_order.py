@@ -91,7 +91,7 @@ class ColumnsInOrder(TableLikelihood):
                 moved = raw + further[..., self.places]
             else:
                 moved = raw.expand(*further.shape[:-1], -1).clone()
-                own = [k for j in only for k in range(int(self.ends[j]), int(self.ends[j + 1]))]
+                own = [k for j in only for k in range(self.ends[j], self.ends[j + 1])]
                 moved[..., own] += further[..., self._places(only)]
             px, members = self.columns_at(moved, x, self.own, only), self.members_of(only)
             return d.Led(px, self.columns_at(output, x, only=only)) if torch.is_grad_enabled() else px, members

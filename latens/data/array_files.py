@@ -22,8 +22,7 @@ from typing import IO, Any, cast
 import numpy as np
 
 from latens.errors import InputError
-from latens.schema.arrow import pa
-from latens.schema.cells import listed
+from latens.schema.arrow import listed, pa
 
 DATA_KEYS = ("x", "X", "data", "images", "x_train", "X_train", "features")
 LABEL_KEYS = ("y", "labels", "label", "target", "targets")

@@ -11,7 +11,7 @@ import numpy as np
 
 from latens.errors import InputError
 from latens.schema import KINDS, LAYOUTS, MAX_LEVELS, Schema, chunks, levels_of, require_numeric
-from latens.schema.cells import require_once
+from latens.schema.arrow import require_once
 
 SHARED_SCALE_COLUMNS = 16  # vectors with fewer columns are never levels on one scale
 SPANS = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))  # the usual ranges of floats in images

@@ -16,13 +16,11 @@ from torch import Tensor
 from latens.data import counts, tables
 from latens.data.infer import infer
 from latens.data.lazy import Lazy, Subset, View
-from latens.data.tables.cells import Hints
-from latens.data.tables.reading import Read, read_columns
+from latens.data.tables.reading import Hints, Read, read_columns
 from latens.data.tables.types import INDEX, index_names, index_notes, with_index
 from latens.errors import InputError
 from latens.schema import KINDS, LIBRARY, AnySchema, Column, Odd, Schema, Table, sift_array, sift_table
-from latens.schema.arrow import pa
-from latens.schema.cells import as_numbers, is_empty, listed, require_once
+from latens.schema.arrow import as_numbers, is_empty, listed, pa, require_once
 from latens.schema.column import CODED
 from latens.tensors.trees import Tree
 

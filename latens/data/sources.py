@@ -32,15 +32,14 @@ from latens.data.array_files import (
     sentences,
 )
 from latens.data.lazy import Lazy
-from latens.data.tables.cells import Hints
 from latens.data.tables.files import read_found, read_table, table_names
 from latens.data.tables.folders import holds_tables, kind_of, left_out, tables_below
-from latens.data.tables.reading import Read
+from latens.data.tables.reading import Hints, Read
 from latens.data.tables.types import index_notes
 from latens.data.writing import matrix_table
 from latens.errors import InputError
 from latens.schema import Column, chunks, require_numeric
-from latens.schema.cells import listed
+from latens.schema.arrow import listed
 
 EMBEDDED = ("digits", "wine", "breast_cancer", "iris", "diabetes")  # scikit-learn ships them
 FORMATS = (
@@ -214,7 +213,7 @@ def fingerprint(x: Any) -> str:
 
 def _table_fingerprint(table: Any) -> str:
     """The fingerprint of a table; it does not depend on how the cells are cut into chunks."""
-    from latens.schema.cells import as_numbers, plain
+    from latens.schema.arrow import as_numbers, plain
 
     digest = hashlib.sha256(f"{table.schema.names} {[str(t) for t in table.schema.types]} {table.num_rows}".encode())
     for column in table.columns:

@@ -45,7 +45,7 @@ class Split:
 
 
 def _plain_values(cells: Any) -> np.ndarray:
-    from latens.schema.cells import as_numbers, plain
+    from latens.schema.arrow import as_numbers, plain
 
     numbers = as_numbers(cells)
     return np.array(plain(cells).to_pylist(), dtype=object) if numbers is None else numbers

@@ -11,6 +11,7 @@ from torch.distributions import Distribution
 
 from latens.distributions.kl import canonical
 from latens.distributions.located import Located
+from latens.tensors.numerics import surely_missing
 from latens.tensors.randomness import seeded
 from latens.tensors.trees import Tree
 
@@ -105,7 +106,7 @@ def _first_known(px: Distribution, *names: str) -> Tensor:
         except NotImplementedError:
             continue
         ours = name in ("center", "tangent")  # known where they exist; torch's mean is NaN where it is unknown
-        if value is not None and (ours or not isinstance(value, Tensor) or not torch.isnan(value).all()):
+        if value is not None and (ours or not isinstance(value, Tensor) or not surely_missing(value)):
             return value
     with seeded(0):
         return px.sample(torch.Size((256,))).mean(0)

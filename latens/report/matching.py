@@ -11,7 +11,7 @@ import numpy as np
 from latens.evaluation.synthetic import kolmogorov_smirnov, total_variation
 from latens.report.groups import most_frequent
 from latens.schema import Column
-from latens.schema.cells import as_numbers
+from latens.schema.arrow import as_numbers
 
 LEVELS = 10  # levels with a name
 SPLITS = 19  # random splits whose distances a distance must all exceed: a test at 1 / (19 + 1) = 5 %

@@ -28,7 +28,7 @@ from latens.runs import gaps
 from latens.runs import record as runs
 from latens.runs.record import Run
 from latens.schema import Table
-from latens.schema.cells import listed
+from latens.schema.arrow import listed
 from latens.tensors import trees
 from latens.tensors.randomness import Key, seeded
 from latens.tensors.trees import Tree

@@ -17,7 +17,7 @@ from latens.data.tables.types import index_names
 from latens.runs.outputs import require_memory
 from latens.runs.record import Run
 from latens.schema import Table
-from latens.schema.cells import is_empty, listed
+from latens.schema.arrow import is_empty, listed
 
 SWEEPS, CHAINS = 10, 100  # for a model fitted to complete rows: rounds of completion, and the most draws
 

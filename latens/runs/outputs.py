@@ -243,8 +243,8 @@ def written(x: Any, run: Run, rows: Rows | None = None, out: str | Path = "") ->
         return rows.written(x, as_text=as_text)
     fields = run.schema.fields if isinstance(run.schema, Table) else ()
     x = in_forms(x, {f.name: f.form for f in fields if f.form}, as_text=as_text)
-    back = tables.frame_records.restored(run.data.get("frame"))
-    return with_index(x, None, back.schema) if isinstance(back, tables.frame_backs.ArrowBack) and not as_text else x
+    back = tables.frames.restored(run.data.get("frame"))
+    return with_index(x, None, back.schema) if isinstance(back, tables.frames.ArrowBack) and not as_text else x
 
 
 def to_user(

@@ -7,12 +7,22 @@ leaves a model goes through it.
 
 from typing import Any
 
-from latens.schema.arrays import KINDS, LAYOUTS, LIBRARY, MAX_LEVELS, STORAGES, Schema, chunks, place, require_numeric
+from latens.schema.arrays import (
+    KINDS,
+    LAYOUTS,
+    LIBRARY,
+    MAX_LEVELS,
+    STORAGES,
+    Schema,
+    chunks,
+    levels_of,
+    place,
+    require_numeric,
+)
 from latens.schema.column import Column
-from latens.schema.numbers import levels_of
+from latens.schema.form import Times
 from latens.schema.odd import BEYOND, BROKEN, IMPOSSIBLE, UNSEEN, Odd, sift_array, sift_table
 from latens.schema.table import Table
-from latens.schema.times import Times
 
 AnySchema = Schema | Table
 

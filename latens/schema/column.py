@@ -12,10 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from latens.errors import InputError
-from latens.schema.arrow import pa, pc
-from latens.schema.cells import DAY, arrow_type, as_numbers, kind_of_time, of_levels, plain, short, typed
-from latens.schema.damaged import damaged
+from latens.errors import InputError, damaged
+from latens.schema.arrow import DAY, arrow_type, as_numbers, kind_of_time, of_levels, pa, pc, plain, short, typed
 from latens.schema.form import Form
 from latens.schema.law import Law
 

@@ -1,21 +1,25 @@
-"""How the cells of a column of text are written: one form reads them and writes new ones in the same way.
+"""How text is written: numbers, truth values, words, dates, times of day and time spans.
 
 A form translates between text and values: ``$1,234.50``, ``12%``, ``30.04.2022``, ``2:30 PM``, ``True``. It is
-found once (:mod:`latens.data.tables.cells`) and kept with the schema; every text that latens writes goes through it.
-"""
+found once (:mod:`latens.data.tables.forms`) and kept with the schema; every text that latens writes goes through it. A
+form of dates is one pattern, as of strptime, which both reads and writes them."""
 
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import math
 import re
+import zoneinfo
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar
 
-from latens.errors import InputError
-from latens.schema.arrow import pa, pc
-from latens.schema.cells import arrow_type
-from latens.schema.damaged import damaged
+import numpy as np
+
+from latens.errors import InputError, damaged
+from latens.schema.arrow import arrow_type, pa, pc
 
 WORDS = ("", "NA", "NaN", "nan", "null", "NULL", "<NA>")  # gaps in a column of words, where "none" may be a value
 BLANKS = frozenset(["", "na", "n/a", "nan", "-nan", "nat", "null", "(null)", "none", "<na>", "#n/a", "#na", "\\n", "?"])
@@ -371,3 +375,347 @@ def _whole(digits: Any) -> Any:
         return digits.cast(pa.int64())
     except pa.ArrowInvalid:
         return digits.cast(pa.float64())
+
+
+MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+          "December")  # fmt: skip
+DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+_TOKEN = re.compile(r"%([-^#:]?)([A-Za-z%])")
+_US = 1_000_000
+_DAY = 86_400 * _US
+_ISO_SPAN = (
+    r"(?P<s>-?)P(?:(?P<j>[0-9]+)D)?(?:T(?:(?P<H>[0-9]+)H)?(?:(?P<M>[0-9]+)M)?"
+    r"(?:(?P<S>[0-9]+)(?:[.](?P<f>[0-9]{1,9}))?S)?)?"
+)
+
+_ISO_TIME = re.compile(r"%Y-%m-%d[T ]%H:%M(:%S([.,]%[-#]?f)?)?( ?(%:?z|Z))?")
+_FRACTION = re.compile("[.,]%[-#]f")
+_ISO_READ = (
+    "^(?P<Y>[0-9]{4})-(?P<m>[0-9]{2})-(?P<d>[0-9]{2})(?:[T ](?P<H>[0-9]{2}):(?P<M>[0-9]{2})(?::(?P<S>[0-9]{2})"
+    "(?:[.,](?P<f>[0-9]{1,9}))?)?)? ?(?P<z>[zZ]|[+-][0-9]{2}(?::?[0-9]{2})?)?$"
+)
+
+
+def _names(names: Iterable[str], length: int | None = None) -> str:
+    return "(?i:" + "|".join(sorted({name[:length] for name in names}, key=len, reverse=True)) + ")"
+
+
+_READ = {
+    "Y": "[0-9]{4}", "y": "[0-9]{2}", "m": "[0-9]{1,2}", "d": "[0-9]{1,2}", "H": "[0-9]{1,2}", "I": "[0-9]{1,2}",
+    "M": "[0-9]{1,2}", "S": "[0-9]{1,2}", "f": "[0-9]{1,9}", "b": "(?i:Sept)|" + _names(MONTHS, 3), "B": _names(MONTHS),
+    "a": _names(DAYS, 3), "A": _names(DAYS), "p": "(?i:[ap][.]?m[.]?)", "z": "(?i:z)|[+-][0-9]{2}:?(?:[0-9]{2})?",
+    "j": "[0-9]+", "o": "(?i:st|nd|rd|th)",
+}  # fmt: skip
+
+
+
+def _longest(pattern: str) -> str:
+    """The directive that holds all hours, or all minutes, of a time span."""
+    return "H" if re.search("%-?H", pattern) else "M"
+
+
+def _width(pattern: str, token: re.Match[str], name: str, span: bool) -> str:
+    """The expression that the directive matches: exactly two digits if it touches another directive."""
+    if span and name == _longest(pattern):
+        return "[0-9]+"
+    before, behind = pattern[: token.start()], pattern[token.end() :]
+    tight = (not token[1] and behind.startswith("%")) or before.endswith(("%Y", "%y", "%m", "%d", "%H", "%M"))
+    return "[0-9]{2}" if tight and name in "mdHMS" else _READ[name]
+
+
+@lru_cache(maxsize=512)
+def expression(pattern: str, span: bool = False) -> str:
+    """The regular expression of a pattern, with a named group for each directive; ``span``: of a time span.
+
+    Raises:
+        InputError: an unknown directive, or one that occurs twice.
+
+    >>> expression("%d.%m.%Y")
+    '^(?P<d>[0-9]{1,2})[.](?P<m>[0-9]{1,2})[.](?P<Y>[0-9]{4})$'
+    """
+    if pattern == "ISO":
+        return f"^{_ISO_SPAN}$"
+    if _ISO_TIME.fullmatch(pattern):
+        return _ISO_READ
+    out, at, seen = ["^(?P<s>-?)" if span else "^"], 0, set()
+    for token in _TOKEN.finditer(pattern):
+        out.append(re.sub(r"([^\w ,:/'-])", r"[\1]", pattern[at : token.start()]))
+        name = token[2]
+        if name == "%":
+            out.append("%")
+        elif name not in _READ and name != "P":
+            raise InputError(f"the format {pattern!r} has %{name}", f"use only %{', %'.join([*_READ, 'P'])}")
+        else:
+            name = "p" if name == "P" else name
+            if name in seen:
+                raise InputError(f"the format {pattern!r} has %{name} twice", "name each part of a date once")
+            seen.add(name)
+            wide = _width(pattern, token, name, span)
+            if name == "f" and out[-1].endswith("[.]"):  # whole seconds are often written without a fraction
+                out[-1] = out[-1].removesuffix("[.]")
+                out.append(f"(?:[.,](?P<f>{wide}))?")
+            else:
+                out.append(f"(?P<{name}>{wide})")
+        at = token.end()
+    out.append(re.sub(r"([^\w ,:/'-])", r"[\1]", pattern[at:]))
+    return "".join(out).replace(" days", " days?" if span else " days") + "$"
+
+
+def those_that_read(text: str, patterns: Sequence[str]) -> list[str]:
+    """Those of the patterns of dates and times that can read the text."""
+    return [pattern for pattern in patterns if re.fullmatch(expression(pattern), text)]
+
+
+@dataclass(frozen=True)
+class Times(Form):
+    """Dates, times of day or time spans.
+
+    Args:
+        pattern: directives as of strptime, ``%Y %y %m %d %H %I %M %S %f %p %b %B %a %A %z``, and also: ``%-d`` has no
+            leading zero, ``%o`` is the st of 1st, ``%-f`` is left out if it is 0, ``%#f`` has no zeros at its end,
+            ``%^b`` is in capitals, ``%P`` is am or pm, ``%:z`` is +01:00, ``%j`` is the days of a time span. "ISO"
+            stands for the time spans of ISO 8601 (PT1H30M).
+        digits: the number of digits of a fraction of a second.
+        zone: the IANA name of the zone of times whose cells name none, or ""; "+02:00" is the offset in which new
+            cells with ``%z`` are written.
+
+    >>> when = Times("date32[day]", pattern="%d.%m.%Y")
+    >>> when.read(__import__("pyarrow").array(["29.02.2024", "30.02.2024"]))[0].to_pylist()
+    [datetime.date(2024, 2, 29), None]
+    """
+
+    pattern: str = "%Y-%m-%d"
+    digits: int = 6
+    zone: str = ""
+
+    kind: ClassVar[str] = "times"
+
+    @property
+    def is_span(self) -> bool:
+        """Whether values are time spans."""
+        return self.means.startswith("duration")
+
+    def check(self) -> None:
+        """Raise ``ValueError`` or ``InputError`` if the pattern, the digits or the zone is not valid."""
+        super().check()
+        if not isinstance(self.pattern, str) or not isinstance(self.digits, int) or not isinstance(self.zone, str):
+            raise ValueError("pattern")
+        expression(self.pattern, self.is_span)
+        if self.zone and not re.fullmatch(r"[+-]\d\d:\d\d", self.zone):
+            zone_of(self.zone)
+
+    # Text to values
+
+    def _values(self, texts: Any) -> Any:
+        found = pc.extract_regex(texts, expression(self.pattern, self.is_span))
+        there = {f.name: pc.struct_field(found, f.name) for f in found.type} if len(found) else {}
+        matched = found.is_valid().to_numpy(zero_copy_only=False)
+
+        def number(name: str, otherwise: int = 0) -> np.ndarray:
+            if name not in there:
+                return np.full(len(texts), otherwise, np.int64)
+            cells = pc.if_else(pc.equal(there[name], ""), None, there[name])
+            return pc.fill_null(cells.cast(pa.int64()), otherwise).to_numpy(zero_copy_only=False)
+
+        clock, valid = self._clock(there, number)
+        if self.is_span:
+            micro = clock + number("j") * _DAY
+            minus = pc.fill_null(pc.equal(there["s"], "-"), False).to_numpy(zero_copy_only=False) if "s" in there else 0
+            return self._typed(np.where(minus, -micro, micro), matched & valid)
+        if self.means.startswith("time64"):
+            return self._typed(clock, matched & valid & (clock < _DAY))
+        days, real = _days(number, there)
+        nano = self._nano(there) if "[ns" in self.means else None
+        micro = days * _DAY + clock
+        micro = micro - self._offset(there, number, micro)
+        return self._typed(micro, matched & valid & real, nano)
+
+    def _clock(self, there: dict[str, Any], number: Callable[..., np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Microseconds since midnight ``[N]``, and the mask of the times that a clock can show."""
+        hour, minute, second = number("H"), number("M"), number("S")
+        valid = ((minute < 60) | (self.is_span and "H" not in there)) & (second < 61) & ((hour < 25) | self.is_span)
+        if "I" in there:
+            hour = number("I", 12)
+            late = pc.fill_null(pc.starts_with(pc.utf8_lower(there["p"]), "p"), False) if "p" in there else False
+            valid &= (hour >= 1) & (hour <= 12)
+            hour = hour % 12 + 12 * np.asarray(late)
+        clock = ((hour * 60 + minute) * 60 + second) * _US
+        if "f" in there:
+            clock = clock + _fraction(there["f"], 6)
+        return clock, valid & ((clock <= _DAY) | self.is_span)
+
+    def _nano(self, there: dict[str, Any]) -> np.ndarray | None:
+        return _fraction(there["f"], 9) % 1000 if "f" in there else None
+
+    def _offset(self, there: dict[str, Any], number: Callable[..., np.ndarray], micro: np.ndarray) -> np.ndarray:
+        """Microseconds ``[N]`` by which each clock is ahead of UTC."""
+        if "z" in there:
+            texts = [text or "Z" for text in there["z"].to_pylist()]
+            known = {text: offset_of(text) for text in set(texts)}
+            return np.array([known[text] for text in texts], np.int64) * 60 * _US
+        if not self.zone or self.zone in ("UTC", "Etc/UTC"):
+            return np.zeros_like(micro)
+        zone = zone_of(self.zone)
+        start = datetime.datetime(1970, 1, 1)
+        found = []
+        for value in micro.tolist():
+            try:
+                away = zone.utcoffset(start + datetime.timedelta(microseconds=value))
+            except OverflowError:
+                away = None
+            found.append(0 if away is None else int(away.total_seconds()))
+        return np.array(found, np.int64) * _US
+
+    def _typed(self, micro: np.ndarray, valid: np.ndarray, nano: np.ndarray | None = None) -> Any:
+        wanted = arrow_type(self.means)
+        if pa.types.is_date32(wanted):
+            return pa.array((micro // _DAY).astype(np.int32), pa.int32(), mask=~valid).cast(wanted)
+        if "[ns" in self.means:
+            whole = micro * 1000 + (0 if nano is None else nano)
+            return pa.array(whole, pa.int64(), mask=~valid).cast(wanted)
+        tz = getattr(wanted, "tz", None)
+        base = pa.duration("us") if self.is_span else pa.timestamp("us", tz)
+        base = pa.time64("us") if pa.types.is_time(wanted) else base
+        return pa.array(micro, pa.int64(), mask=~valid).cast(base).cast(wanted, safe=False)
+
+    # Values to text
+
+    def _texts(self, values: Any) -> Any:
+        wanted = arrow_type(self.means)
+        if pa.types.is_date32(wanted):
+            units = values.cast(pa.int32()).cast(pa.int64())
+            scale = _DAY * 1000
+        else:
+            units, scale = values.cast(pa.int64()), {"s": 10**9, "ms": 10**6, "us": 1000, "ns": 1}[str(wanted.unit)]
+        return pa.array([None if v is None else self._text(v * scale) for v in units.to_pylist()], pa.string())
+
+    def _text(self, nano: int) -> str:
+        if self.is_span and self.pattern == "ISO":
+            return _iso_span(nano)
+        sign = "-" if self.is_span and nano < 0 else ""
+        nano = abs(nano) if self.is_span else nano
+        unit = 10**9 if re.search("%-?S", self.pattern) else 1
+        if re.search("%[-#]?f", self.pattern):
+            unit = 10 ** max(0, 9 - self.digits)
+        nano = nano // unit * unit
+        ahead = self._ahead(nano)
+        parts = _parts(nano + ahead * 60 * 10**9, self.is_span)
+        if self.is_span and "%j" not in self.pattern:
+            parts["H"] += 24 * parts["j"]
+            parts["M"] += 60 * parts["H"] * (_longest(self.pattern) == "M")
+        pattern = self.pattern if parts["f"] else _FRACTION.sub("", self.pattern)
+        return sign + _TOKEN.sub(lambda token: self._word(token[1], token[2], parts, ahead), pattern)
+
+    def _ahead(self, nano: int) -> int:
+        """Minutes by which the clock of new cells is ahead of UTC at this time."""
+        if re.fullmatch(r"[+-]\d\d:\d\d", self.zone):
+            return offset_of(self.zone)
+        if not self.zone or self.zone in ("UTC", "Etc/UTC"):
+            return 0
+        try:
+            moment = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC) + datetime.timedelta(microseconds=nano // 1000)
+            away = moment.astimezone(zone_of(self.zone)).utcoffset()
+        except OverflowError:
+            return 0
+        return 0 if away is None else int(away.total_seconds() // 60)
+
+    def _word(self, flag: str, name: str, parts: dict[str, int], ahead: int) -> str:
+        if name in _WRITTEN:
+            word = _WRITTEN[name](parts)
+            return {"^": word.upper(), "#": word.lower()}.get(flag, word) if name in "BbAa" else word
+        if name == "z":
+            return f"{'+-'[ahead < 0]}{abs(ahead) // 60:02d}{':' * (flag == ':')}{abs(ahead) % 60:02d}"
+        if name == "f":
+            digits = f"{parts['f']:09d}"[: self.digits]
+            return digits.rstrip("0") if flag == "#" else digits
+        value = {"I": (parts["H"] - 1) % 12 + 1, "y": parts.get("Y", 0) % 100, **parts}[name]
+        width = 1 if flag == "-" or name == "j" else 4 if name == "Y" else 2
+        return f"{value:0{width}d}"
+
+    def describe(self, value: float | None = None) -> str:
+        """The pattern with its digits and zone, for example "%d.%m.%Y"."""
+        if self.pattern == "ISO":
+            return "PT1H30M"
+        return re.sub("%[-#]?f", f"%{self.digits}f", self.pattern) + (f" ({self.zone})" if "/" in self.zone else "")
+
+
+def _ordinal(day: int) -> str:
+    return "th" if 10 < day < 20 else {1: "st", 2: "nd", 3: "rd"}.get(day % 10, "th")
+
+
+_WRITTEN: dict[str, Callable[[dict[str, int]], str]] = {  # directives that are written as words
+    "B": lambda parts: MONTHS[parts["m"] - 1], "b": lambda parts: MONTHS[parts["m"] - 1][:3],
+    "A": lambda parts: DAYS[parts["w"]], "a": lambda parts: DAYS[parts["w"]][:3],
+    "p": lambda parts: "AM" if parts["H"] % 24 < 12 else "PM",
+    "P": lambda parts: "am" if parts["H"] % 24 < 12 else "pm",
+    "o": lambda parts: _ordinal(parts["d"]), "%": lambda parts: "%",
+}  # fmt: skip
+
+
+def zone_of(name: str) -> zoneinfo.ZoneInfo:
+    """The time zone of that IANA name; ``InputError`` if there is none."""
+    try:
+        return zoneinfo.ZoneInfo(name)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        raise InputError(
+            f"there is no time zone {name!r}: name one of the IANA database, such as Europe/Berlin"
+        ) from None
+
+
+def offset_of(text: str) -> int:
+    """Minutes by which an offset, Z, +01, +0100 or +01:00, is ahead of UTC.
+
+    >>> offset_of("+01:30"), offset_of("-0500"), offset_of("Z")
+    (90, -300, 0)
+    """
+    if text in ("Z", "z", ""):
+        return 0
+    hours, minutes = int(text[1:3]), int(text[3:].lstrip(":") or 0)
+    return (hours * 60 + minutes) * (-1 if text[0] == "-" else 1)
+
+
+def _fraction(cells: Any, digits: int) -> np.ndarray:
+    """Fractions of a second as whole numbers of ``digits`` digits, ``[N]``."""
+    texts = [(text or "0").ljust(digits, "0")[:digits] for text in cells.to_pylist()]
+    return np.array([int(text) for text in texts], np.int64)
+
+
+def _days(number: Callable[..., np.ndarray], there: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Days since 1970-01-01 ``[N]``, and the mask of the dates that exist."""
+    year: np.ndarray = number("Y", 1970)
+    if "y" in there:
+        short = number("y")
+        year = np.where(short < 69, 2000 + short, 1900 + short)  # the rule of POSIX
+    month: np.ndarray = number("m", 1)
+    place = {word[:3].lower(): j + 1 for j, word in enumerate(MONTHS)}
+    for name in {"b", "B"} & set(there):
+        month = np.array([place.get((text or "").lower()[:3], 0) for text in there[name].to_pylist()], np.int64)
+    day = number("d", 1)
+    real = (month >= 1) & (month <= 12) & (day >= 1) & (year >= 1)
+    months = ((year - 1970) * 12 + np.where(real, month, 1) - 1).astype("datetime64[M]")
+    first = months.astype("datetime64[D]").astype(np.int64)
+    length = (months + 1).astype("datetime64[D]").astype(np.int64) - first
+    return first + day - 1, real & (day <= length)
+
+
+def _parts(nano: int, span: bool) -> dict[str, int]:
+    """The numbers of the directives, by name."""
+    days, rest = divmod(nano, 86_400 * 10**9)
+    second, fraction = divmod(rest, 10**9)
+    hour = second // 3600
+    parts = {"M": second % 3600 // 60, "S": second % 60, "f": fraction, "j": days, "H": hour}
+    if span:
+        return parts
+    ordinal = days + 719_163
+    date = datetime.date.fromordinal(min(max(ordinal, 1), datetime.date.max.toordinal()))
+    return parts | {"Y": date.year, "m": date.month, "d": date.day, "w": date.weekday()}
+
+
+def _iso_span(nano: int) -> str:
+    sign, nano = ("-", -nano) if nano < 0 else ("", nano)
+    parts = _parts(nano, True)
+    fraction = f".{parts['f']:09d}".rstrip("0") if parts["f"] else ""
+    days = f"{parts['j']}D" if parts["j"] else ""
+    clock = "".join(f"{parts[name]}{name}" for name in "HM" if parts[name])
+    clock += f"{parts['S']}{fraction}S" if parts["S"] or fraction or not (days or clock) else ""
+    return f"{sign}P{days}{'T' + clock if clock else ''}"

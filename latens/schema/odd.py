@@ -14,8 +14,7 @@ import numpy as np
 
 from latens.errors import InputError
 from latens.schema.arrays import BEYOND_FLOAT32, Schema, place
-from latens.schema.arrow import pa
-from latens.schema.cells import as_numbers, is_empty, plain, short
+from latens.schema.arrow import as_numbers, is_empty, pa, plain, short
 from latens.schema.column import CODED, KEPT, Column, _numbers
 from latens.schema.rules import ColumnNumbers
 from latens.schema.table import Table

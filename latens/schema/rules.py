@@ -21,9 +21,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from latens.errors import InputError
+from latens.errors import InputError, damaged
 from latens.schema.column import CODED, Column
-from latens.schema.damaged import damaged
 from latens.schema.law import SAME
 
 ColumnNumbers = dict[str, np.ndarray]

@@ -16,12 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from latens.errors import InputError
+from latens.errors import InputError, damaged
 from latens.schema.arrays import BEYOND_FLOAT32
-from latens.schema.arrow import pa, pc
-from latens.schema.cells import listed, require_once, short
+from latens.schema.arrow import listed, pa, pc, require_once, short
 from latens.schema.column import KEPT, KINDS, Column
-from latens.schema.damaged import damaged
 from latens.schema.rules import ColumnNumbers, Rule, settle_levels
 
 

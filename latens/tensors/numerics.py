@@ -74,6 +74,15 @@ def surely_complete(x: Tensor) -> bool:
         return False
 
 
+def surely_missing(x: Tensor) -> bool:
+    """Whether every value is NaN; False where that cannot be checked, because a graph is captured.
+
+    >>> surely_missing(torch.tensor([0.0, math.nan])), surely_missing(torch.tensor([math.nan]))
+    (False, True)
+    """
+    return not torch.compiler.is_compiling() and bool(x.isnan().all())
+
+
 def broadcast_shape(*shapes: Sequence[int]) -> torch.Size:
     """The shape that the shapes broadcast to; ``RuntimeError`` where they do not.
 

@@ -61,10 +61,10 @@ def leaves(tree: Tree) -> list[Tensor]:
 
 def rows(tree: Tree) -> int:
     """The number of rows; ``ValueError`` where the leaves disagree."""
-    counts = {leaf.shape[0] for leaf in leaves(tree)}
-    if len(counts) != 1:
-        raise ValueError(f"the tensors of one tree must have the same number of rows, got {sorted(counts)}")
-    return int(counts.pop())
+    counts = [leaf.shape[0] for leaf in leaves(tree)]
+    if not counts or any(count != counts[0] for count in counts):
+        raise ValueError(f"the tensors of one tree must have the same number of rows, got {sorted(set(counts))}")
+    return counts[0]
 
 
 def take(tree: Tree, index: Tensor | slice) -> Tree:

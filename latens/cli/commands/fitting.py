@@ -33,8 +33,7 @@ from latens.data.sources import check_reading
 from latens.data.splits import Split
 from latens.data.streams.sources import Stream, is_large, open_stream
 from latens.data.streams.survey import survey
-from latens.data.tables.frame_backs import ArrowBack
-from latens.data.tables.frame_records import recorded
+from latens.data.tables.frames import ArrowBack, recorded
 from latens.data.tables.types import with_index
 from latens.errors import InputError, Stopped, concerning
 from latens.machine.atomic import writable, write_text
@@ -43,7 +42,7 @@ from latens.runs import fitting, scoring
 from latens.runs import record as runs
 from latens.runs.record import Run
 from latens.schema import Table
-from latens.schema.cells import listed
+from latens.schema.arrow import listed
 from latens.training import Bar, Interrupted, Progress, Settings
 from latens.training.processes import is_first
 

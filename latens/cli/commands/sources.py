@@ -23,7 +23,7 @@ from latens.runs import record as runs
 from latens.runs.outputs import schema_of
 from latens.runs.record import Run
 from latens.schema import AnySchema, Table
-from latens.schema.cells import listed
+from latens.schema.arrow import listed
 from latens.training.processes import is_first
 
 AnySource: TypeAlias = Source | Stream

@@ -20,7 +20,7 @@ from latens.data.array_files import Found, read_arrays, sentences
 from latens.data.counts.h5ad import ObsColumn, Store, missing_label, store_of
 from latens.data.lazy import Lazy, Subset
 from latens.errors import InputError
-from latens.schema.cells import listed
+from latens.schema.arrow import listed
 
 SIZES = ("n_counts", "total_counts", "nCount_RNA")  # the names that tools give to the column of library sizes in obs
 TARGET = 1e4  # the library size to which tools scale before ln(1 + x)

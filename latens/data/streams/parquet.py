@@ -14,8 +14,7 @@ from latens.data.streams.files import File, files_at
 from latens.data.tables.folders import key_columns, same_columns, with_keys
 from latens.data.tables.types import joined_type, plain_type
 from latens.errors import InputError
-from latens.schema.arrow import pa
-from latens.schema.cells import listed
+from latens.schema.arrow import listed, pa
 
 MOST_ROWS = 1 << 20  # a larger row group is cut into blocks of this many rows
 _DECLARED = 1 << 40  # a footer that declares more rows in a group is not believed

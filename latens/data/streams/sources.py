@@ -19,7 +19,7 @@ from latens.data.streams.loader import WINDOW_BYTES, WINDOW_ROWS, ahead
 from latens.data.streams.parquet import MOST_ROWS, ParquetBlocks, stored_columns, unpacked_bytes
 from latens.data.tables.folders import tables_below
 from latens.data.tables.reading import without_marks
-from latens.data.tables.types import chosen, index_names, index_notes, plain, plain_schema
+from latens.data.tables.types import chosen, index_names, index_notes, plain_schema, plain_table
 from latens.errors import InputError, concerning, is_whole
 from latens.schema import require_numeric
 from latens.schema.arrow import pa
@@ -66,7 +66,7 @@ class Stream:
         order: what decides the order of rows in training.
         cells: the numbers in a row.
         finite: whether infinite numbers of a table are refused.
-        na: the texts of a table that mean missing, as in :class:`latens.data.tables.cells.Hints`.
+        na: the texts of a table that mean missing, as in :class:`latens.data.tables.reading.Hints`.
         notes: what a person should know about how the data are read, one sentence each.
     """
 
@@ -167,7 +167,8 @@ class ParquetStream(Stream):
         except pa.ArrowInvalid as error:
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"{self._blocks.file_of(block)} is damaged ({reason})", "get it again") from error
-        table = plain(table, self._blocks.file_of(block), self.arrow, int(self._firsts[block]), finite=self.finite)
+        file, first = self._blocks.file_of(block), int(self._firsts[block])
+        table = plain_table(table, file, self.arrow, first, finite=self.finite)
         return without_marks(table, self.na)
 
 

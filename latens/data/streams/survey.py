@@ -16,14 +16,12 @@ from latens.data.splits import held_count
 from latens.data.streams.loader import StreamLoader
 from latens.data.streams.samples import held_out_rows
 from latens.data.streams.sources import AsTable, Stream, joined_rows
-from latens.data.tables.cells import Hints
 from latens.data.tables.kinds import SAMPLE, ColumnScan, schema_of
-from latens.data.tables.reading import read_columns
+from latens.data.tables.reading import Hints, read_columns
 from latens.data.tables.rules import with_rules_of_all
 from latens.errors import InputError, concerning
 from latens.schema import AnySchema, Schema, Table
-from latens.schema.arrow import pa
-from latens.schema.cells import arrow_type
+from latens.schema.arrow import arrow_type, pa
 from latens.schema.form import Form
 from latens.tensors.trees import Tree
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from latens.data.rows import Rows, as_matrix
-from latens.data.tables.writing import TableWriter
+from latens.data.tables.files import TableWriter
 from latens.data.writing import TABLES, matrix_table, require_output
 from latens.errors import InputError
 from latens.machine.atomic import atomic_write

@@ -5,6 +5,6 @@ from typing import TYPE_CHECKING
 from latens import late
 
 if TYPE_CHECKING:
-    from latens.data.tables import frame_backs, frame_records, frames, kinds, rules
+    from latens.data.tables import frames, kinds, rules
 else:
-    __getattr__, __dir__, __all__ = late(__name__, {"": "frame_backs frame_records frames kinds rules"})
+    __getattr__, __dir__, __all__ = late(__name__, {"": "frames kinds rules"})

@@ -16,8 +16,7 @@ from urllib.parse import unquote
 from latens.data.array_files import files_below
 from latens.data.tables.types import shown
 from latens.errors import InputError
-from latens.schema.arrow import pa
-from latens.schema.cells import listed
+from latens.schema.arrow import listed, pa
 
 Keys = Mapping[str, "str | None"]  # the partitions of one file, None for a missing value
 

@@ -1,20 +1,528 @@
-"""Understand tables as they were found: text becomes values, and its forms are kept for the way back."""
+"""Columns of text become values: each gets the form that reads all its cells, which is kept for the way back."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
+import shlex
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from latens.data.tables.cells import Hints, Understood, Unsettled, understood, without_codes
+from latens.data.tables.forms import (
+    DRESSED,
+    ORDERS,
+    AmbiguousDate,
+    AmbiguousNumber,
+    TimeFit,
+    asked_numbers,
+    asked_times,
+    is_bare,
+    number_form,
+    states_zone,
+    time_form,
+    times_written,
+    with_decimals,
+    with_places,
+)
 from latens.data.tables.types import index_names, shown
 from latens.errors import InputError
-from latens.schema.arrow import pa, pc
-from latens.schema.cells import arrow_type
-from latens.schema.form import Form, Numbers, Words, as_text
-from latens.schema.times import Times
+from latens.schema.arrow import arrow_type, pa, pc
+from latens.schema.form import BLANKS, MARKS, WORDS, Form, Numbers, Times, Truth, Words, as_text, expression
+
+_WHOLE = r"^[+-]?[0-9]+$"
+_NUMBER = r"^[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?$"
+_INFINITE = r"^(?i:[+-]?inf(inity)?)$"
+_CODE = r"^[+-]?0[0-9xX][0-9a-fA-F]*$"  # 007, the postal code 01069 and 0x1F are not quantities
+_COMMA = r"^[+-]?[0-9]*,[0-9]+([eE][+-]?[0-9]+)?$"
+_GROUPED = (
+    r"^[+-]?[0-9]{1,3}((,[0-9]{3})+([.][0-9]+)?|([.][0-9]{3})+(,[0-9]+)?|"
+    r"(['’\x{00a0}\x{202f} ][0-9]{3})+([.,][0-9]+)?)$"
+)
+_COMPACT = r"^(19|20)[0-9]{4}([0-9]{2})?([0-9]{4})?([0-9]{2})?$"  # years and months without a separator
+FEW_MARKS = 5  # at most this many distinct texts among numbers may be marks of missing cells
+_YEAR_LAST = r"^[0-3][0-9][0-3][0-9](19|20)[0-9]{2}$"
+_MONTHS = 10  # this many values must all be a year and a month (six digits), or end in a year (eight), to be read so
+
+
+class Unsettled(InputError):
+    """Two readings fit; ``is_order`` if they differ in the order of day and month."""
+
+    def __init__(self, message: str, is_order: bool = False):
+        super().__init__(message)
+        self.is_order = is_order
+
+
+@dataclass(frozen=True)
+class Hints:
+    """What is known about columns of text before their cells are looked at.
+
+    Args:
+        words: columns to read as words.
+        levels: columns whose levels the user named; these are never read as missing.
+        formats: forms that the user named, ``{column: "%d/%m/%Y", "day-first", "1.234,5" or "text"}``.
+        na: texts that mean missing among words, besides the empty one; "COLUMN=TEXT" holds in one column only. By
+            default those of :data:`WORDS`.
+        known: the forms of a run's columns, which take precedence.
+        loose: columns that are words unless they are certainly something else.
+        settled: whether whole numbers are dates such as 20211231 only if ``known`` says so.
+        lenient: whether cells that a known form cannot read count as missing and are listed, not refused; infinite
+            numbers that are not text are then kept.
+        usual: with ``lenient``, forms for columns that were not text in the fit, used if the text has no form of its
+            own.
+    """
+
+    words: frozenset[str] = frozenset()
+    levels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    formats: Mapping[str, str] = field(default_factory=dict)
+    na: tuple[str, ...] | None = None
+    known: Mapping[str, Form] = field(default_factory=dict)
+    loose: frozenset[str] = frozenset()
+    settled: bool = False
+    lenient: bool = False
+    usual: Mapping[str, Form] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, reading: Mapping[str, Any]) -> Hints:
+        """The hints in options of reading: ``text`` (columns), ``levels``, ``formats`` and ``na``."""
+        na = reading.get("na")
+        return cls(
+            frozenset(reading.get("text") or ()),
+            {k: tuple(v) for k, v in dict(reading.get("levels") or {}).items()},
+            dict(reading.get("formats") or {}), None if na is None else tuple(na),
+        )  # fmt: skip
+
+    def like(self, fields: Iterable[Any], lenient: bool = False) -> Hints:
+        """The same hints for data of a run whose columns are ``fields`` (:class:`latens.schema.Column`)."""
+        texts = {f.name for f in fields if f.type == "string" and not f.form}
+        return dataclasses.replace(
+            self, words=self.words | texts, settled=True, lenient=lenient,
+            known={f.name: f.form for f in fields if f.form and f.name not in self.formats},
+            loose=frozenset(f.name for f in fields if not f.is_modelled),
+            usual={f.name: _usual(f) for f in fields if lenient and f.is_number and not f.form},
+        )  # fmt: skip
+
+    def na_of(self, name: str) -> tuple[str, ...]:
+        """The texts that the user says mean missing in a column."""
+        own = f"{name}="
+        return tuple(text.removeprefix(own) for text in self.na or ())
+
+    def missing_words(self, name: str) -> tuple[str, ...]:
+        """The texts that mean missing in a column of words."""
+        named = ("", *self.na_of(name))
+        if all("=" in text for text in self.na or ()):
+            named = (*named, *WORDS)
+        return tuple(word for word in named if word not in self.levels.get(name, ()))
+
+
+def _usual(field: Any) -> Form:
+    """The usual form of numbers, or of dates of that type."""
+    if field.kind != "datetime":
+        return Numbers("double")
+    return Times(field.type, pattern="%Y-%m-%d" if field.type.startswith("date") else "%Y-%m-%d %H:%M:%S")
+
+
+@dataclass(frozen=True)
+class Understood:
+    """The cells of one column, understood.
+
+    Args:
+        values: the values ``[N]``.
+        form: the form that reads them.
+        remarks: what a note should say, ``(what, text of the cells, count)``.
+        unread: the mask ``[N]`` of cells that a known form could not read, or None.
+    """
+
+    values: Any
+    form: Form
+    remarks: tuple[tuple[str, str, int], ...] = ()
+    unread: Any = None
+
+
+def understood(
+    column: Any,
+    name: str,
+    where: str,
+    hints: Hints | None = None,
+    *,
+    comma: bool | None = None,
+    order: str | None = None,
+) -> Understood:
+    """Read a column of text as the type that all its cells have: int64, double, bool, date32, time64, timestamp,
+    duration or string.
+
+    Words for missing (:data:`latens.schema.form.BLANKS`) become null; so do marks such as "-" and "#VALUE!" in columns
+    of numbers, dates and truth values. In a column of words only ``hints.missing_words`` do. Spaces around a cell
+    do not matter. Numbers with leading zeros are text. Whole numbers beyond 64 bits are double if that is exact.
+
+    Args:
+        column: a column ``[N]`` of type string.
+        name: its name.
+        where: the file, for errors.
+        hints: what is known about columns of text.
+        comma: whether decimals have commas; None if commas separate the fields of the file.
+        order: "day-first" or "month-first", if other columns of the file show it.
+
+    Raises:
+        InputError: more than half of the cells are numbers (or dates) and the others are not, two readings fit, a
+            number is not finite, or whole numbers fit no type.
+
+    >>> import pyarrow as pa
+    >>> understood(pa.chunked_array([["1", "NA", "2.5"]]), "a", "t.csv").values.to_pylist()
+    [1.0, None, 2.5]
+    >>> found = understood(pa.chunked_array([["$1,234.50", "-", "$7.00"]]), "a", "t.csv")
+    >>> found.values.to_pylist(), found.form.describe(), found.remarks
+    ([1234.5, None, 7.0], '$1,234.50', (('missing', '-', 1),))
+    >>> understood(pa.chunked_array([["1", "2", "three"]]), "a", "t.csv")
+    Traceback (most recent call last):
+    latens.errors.InputError: t.csv: column 'a' holds numbers, but row 2 is 'three' (1 of 3 cells is not a number): ...
+    """
+    hints = hints or Hints()
+    column = as_text(column)
+    known = hints.known.get(name)
+    if known is not None:
+        return _known(column, name, where, hints, known, comma, order)
+    if name in hints.words or name in hints.levels or hints.formats.get(name) == "text":
+        return _as_words(column, hints.missing_words(name))
+    asked = hints.formats.get(name, "")
+    if asked and asked not in ORDERS:
+        return _as_asked(column, name, where, asked)
+    return _Looked(column, name, where, hints, comma, asked or order).result()
+
+
+def _known(
+    column: Any, name: str, where: str, hints: Hints, form: Form, comma: bool | None, order: str | None
+) -> Understood:
+    """Read by the form of a run, or by another form if that one does not read all cells and the other does."""
+    values, bad = form.read(column)
+    values = without_codes(values, hints.na_of(name)) if isinstance(form, Numbers) else values
+    if not pc.any(bad, min_count=0).as_py():
+        return Understood(values, dataclasses.replace(form, stored=""))
+    with_own = dataclasses.replace(hints, known={}, formats={})
+    try:
+        found = understood(column, name, where, with_own, comma=comma, order=order)
+    except InputError:
+        found = None
+    if found is not None and type(found.form) is type(form) and _kin(found.form.means, form.means):
+        return found
+    if hints.lenient:
+        return Understood(values, dataclasses.replace(form, stored=""), unread=bad)
+    row = pc.index(bad, True).as_py()
+    what = {"numbers": "number", "times": "date or time", "truth": "truth value"}[form.kind]
+    raise InputError(
+        f"{where}: column {shown(name)}, row {row} is {shown(column[row].as_py())}, which is not a {what} written as "
+        f"{form.describe()}",
+        "correct the cell, or leave it empty",
+    )
+
+
+def _kin(one: str, other: str) -> bool:
+    return one[:4] == other[:4] or {one, other} <= {"int64", "double"} or {one[:4], other[:4]} <= {"date", "time"}
+
+
+def _as_words(column: Any, gaps: tuple[str, ...]) -> Understood:
+    form = Words("string", gaps=gaps)
+    values, _ = form.read(column)
+    gone = pc.utf8_trim_whitespace(column).filter(values.is_null()).drop_null().value_counts()
+    counted = sorted(zip(gone.field("counts").to_pylist(), gone.field("values").to_pylist()), reverse=True)
+    seen = tuple(text for _, text in counted)
+    remarks = tuple(("word", text, count) for count, text in counted if text)
+    return Understood(values, dataclasses.replace(form, gaps=(*seen, *(g for g in gaps if g not in seen))), remarks)
+
+
+def _as_asked(column: Any, name: str, where: str, asked: str) -> Understood:
+    """Read by the form that the user named."""
+    form: Form = asked_times(asked, name) if "%" in asked.rstrip("%") else asked_numbers(asked, name)
+    values, bad = form.read(column)
+    if pc.any(bad, min_count=0).as_py():
+        row = pc.index(bad, True).as_py()
+        raise InputError(
+            f"{where}: column {shown(name)}, row {row} is {shown(column[row].as_py())}, which --format {name}={asked} "
+            "does not read",
+            "correct the cell, or name another form",
+        )
+    stripped = pc.utf8_trim_whitespace(column)
+    texts = stripped.filter(values.is_valid())
+    if isinstance(form, Numbers):
+        matches = map(DRESSED.fullmatch, pc.unique(texts).to_pylist())
+        bodies = [match["body"] for match in matches if match]
+        form = with_places(form, bodies)
+        values, _ = form.read(column)
+    elif isinstance(form, Times) and len(texts):
+        counted = texts.value_counts()
+        form = times_written(form, counted.field("values"), counted.field("counts"))
+        values, _ = form.read(column)
+    return Understood(values, dataclasses.replace(form, gaps=tuple(_gaps(stripped, values))))
+
+
+def _gaps(stripped: Any, values: Any) -> dict[str, int]:
+    """The texts of missing cells, the most frequent first, and how often each occurs."""
+    counted = stripped.filter(values.is_null()).drop_null().value_counts()
+    pairs = zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist())
+    return dict(sorted(pairs, key=lambda pair: -pair[1])[:20])
+
+
+def _any(cells: Any, pattern: str) -> bool:
+    return bool(pc.any(pc.match_substring_regex(cells, pattern), min_count=0).as_py())
+
+
+def _all(cells: Any, pattern: str) -> bool:
+    return bool(pc.all(pc.match_substring_regex(cells, pattern), min_count=0).as_py())
+
+
+def without_codes(values: Any, na: tuple[str, ...] | None) -> Any:
+    """Numbers, or words, with null for those that stand for a missing cell."""
+    if na and pa.types.is_string(values.type):
+        return pc.if_else(pc.is_in(pc.utf8_trim_whitespace(values), pa.array(na)), None, values)
+    codes = []
+    for text in na or ():
+        try:
+            codes.append(float(text))
+        except ValueError:
+            continue
+    if not codes:
+        return values
+    gone = pc.is_in(values.cast(pa.float64(), safe=False), pa.array(codes, pa.float64()))
+    return pc.if_else(gone, None, values)
+
+
+class _Looked:
+    """The cells of a column and their distinct ``values``; ``counts`` says how often each occurs."""
+
+    def __init__(self, column: Any, name: str, where: str, hints: Hints, comma: bool | None, order: str | None) -> None:
+        self.column, self.name, self.where, self.hints = column, name, where, hints
+        self.comma, self.order = comma, order
+        self.stripped = pc.utf8_trim_whitespace(column)
+        more = pa.array([*BLANKS, *MARKS])
+        gone = pc.is_in(pc.utf8_lower(self.stripped), more)
+        self.na = hints.na_of(name)
+        if self.na:
+            gone = pc.or_(gone, pc.is_in(self.stripped, pa.array(self.na)))
+        self.cells = pc.if_else(gone, None, self.stripped)
+
+    def result(self) -> Understood:
+        """The column as what all its cells are; ``InputError`` if some are not."""
+        if self.cells.null_count == len(self.cells):
+            gaps = tuple(_gaps(self.stripped, self.cells))
+            return Understood(pa.chunked_array([pa.nulls(len(self.cells))]), Words("string", gaps=gaps))
+        return self._plain() or self._any_kind() or _as_words(self.column, self.hints.missing_words(self.name))
+
+    # Plain numbers, which need no look at distinct cells
+
+    def _plain(self) -> Understood | None:
+        for type in (pa.int64(), pa.float64()):
+            try:
+                values = self.cells.cast(type)
+            except pa.ArrowInvalid:
+                continue
+            if type == pa.int64() and (found := self._dated(values)):
+                return found
+            if _any(self.cells, _CODE):
+                return None
+            if type == pa.int64():
+                return self._found(values, Numbers("int64"))
+            if _any(self.cells, r"^[+]"):
+                return None  # numbers come back with this sign
+            finite = pc.all(pc.is_finite(values), min_count=0).as_py()
+            if not finite or _all(self.cells, _WHOLE):
+                return None
+            if self.comma and _any(self.cells, "[.]"):
+                return None  # a point may separate thousands
+            return self._twins(self._found(values, self._places()))
+        return None
+
+    def _twins(self, found: Understood) -> Understood:
+        """With a remark if two texts such as 1.1 and 1.10 (perhaps versions) are the same number."""
+        fixed = not isinstance(found.form, Numbers) or found.form.places is not None
+        if fixed or not _any(self.cells, "[.][0-9]*[1-9]0+$"):
+            return found
+        texts = set(self.cells.drop_null().unique().to_pylist())
+        twin = next((text for text in sorted(texts) if (short := text.rstrip("0")) != text and short in texts), None)
+        return found if twin is None else dataclasses.replace(found, remarks=(*found.remarks, ("twins", twin, 0)))
+
+    def _places(self) -> Numbers:
+        at = pc.find_substring(self.cells, ".")
+        widths = pc.if_else(pc.equal(at, -1), -1, pc.subtract(pc.subtract(pc.utf8_length(self.cells), at), 1))
+        ends = pc.min_max(widths).as_py()
+        if _any(self.cells, "[eE]"):
+            texts = self.cells.drop_null().unique().slice(0, 1000).to_pylist()
+            return with_places(Numbers("double"), [text.lstrip("+-") for text in texts])
+        return with_decimals(Numbers("double"), ends["min"], ends["max"])
+
+    def _dated(self, values: Any) -> Understood | None:
+        """Dates without a separator between year, month and day."""
+        ends = pc.min_max(values).as_py()
+        shape = _COMPACT if ends["min"] >= 190_001 and _all(self.cells, _COMPACT) else _YEAR_LAST
+        if ends["max"] < 190_001 or not _all(self.cells, shape):
+            return None
+        if (ends["max"] < 1_000_000 or shape == _YEAR_LAST) and pc.count_distinct(values).as_py() < _MONTHS:
+            return None
+        counted = self.cells.drop_null().value_counts()
+        fit = self._time_form(counted.field("values"), counted.field("counts"))
+        return None if fit is None or fit.share < 1 else self._found(fit.form.read(self.cells)[0], fit.form)
+
+    def _found(self, values: Any, form: Form) -> Understood:
+        values = without_codes(values, self.na) if isinstance(form, Numbers) else values
+        gaps = _gaps(self.stripped, values)
+        odd = {gap: count for gap, count in gaps.items() if gap.lower() in MARKS or gap == "?"}
+        remarks = tuple(("missing", gap, count) for gap, count in odd.items())
+        return Understood(values, dataclasses.replace(form, gaps=tuple(gaps)), remarks)
+
+    # Everything else, by the distinct cells
+
+    def _any_kind(self) -> Understood | None:
+        """Numbers with a currency, separators or units, truth values or dates; None for words."""
+        counted = self.cells.drop_null().value_counts()
+        self.values, self.counts = counted.field("values"), counted.field("counts")
+        self.total = len(self.cells) - self.cells.null_count
+        if _any(self.values, _CODE):
+            return None
+        if (found := self._clothed()) is not None:
+            return found
+        lower = pc.utf8_lower(self.values)
+        if pc.all(pc.match_substring_regex(lower, "^(true|false)$")).as_py():
+            return self._truth()
+        if (found := self._times()) is not None:
+            return found
+        number = self._matching(_NUMBER, _INFINITE, _COMMA, _GROUPED)
+        count = self._count(number)
+        if 2 * count <= self.total:
+            return None
+        if count == self.total:
+            self._require_finite()
+            return None
+        raise self._mixed(number, "numbers")
+
+    def _clothed(self) -> Understood | None:
+        if not all(map(DRESSED.fullmatch, self.values.slice(0, 100).to_pylist())):
+            return None
+        try:
+            settled = number_form(self.values.to_pylist(), comma=self.comma)
+        except AmbiguousNumber as error:
+            text = str(error)
+            mark, other = (",", ".") if "," in text else (".", ",")
+            raise Unsettled(
+                f"{self.where}: column {shown(self.name)} has {shown(text)}, in which the "
+                f"{'comma' if mark == ',' else 'point'} can separate thousands or decimals: pass --format "
+                f"{self.name}=1{mark}234{other}5 for thousands, or --format {self.name}=1234{mark}5 for decimals"
+            ) from None
+        if settled is None:
+            return None
+        form, rests_on = settled
+        self._require_finite(form)
+        values, bad = form.read(self.cells)
+        if bad.true_count:
+            return None
+        values = self._whole(values, form)
+        found = self._found(values, dataclasses.replace(form, means=str(values.type)))
+        texts = self.values.to_pylist()
+        signs = {"thousands": lambda text: form.group in text, "bare": is_bare}
+        remarks = [(what, next(filter(signs[what], texts)), 0) for what in rests_on]
+        return dataclasses.replace(found, remarks=(*found.remarks, *remarks))
+
+    def _require_finite(self, form: Numbers | None = None) -> None:
+        digits = (form or Numbers("double")).digits(self.cells.combine_chunks())
+        digits = pc.if_else(self.cells.combine_chunks().is_null(), None, digits)
+        texts = pc.if_else(pc.match_substring_regex(self.cells, _INFINITE), self.cells, pa.chunked_array([digits]))
+        infinite = pc.index(pc.is_inf(texts.cast(pa.float64())), True).as_py()
+        if infinite >= 0:
+            raise InputError(
+                f"{self.where}: column {shown(self.name)}, row {infinite} is {shown(self.cells[infinite].as_py())}, "
+                "which is not finite in 64 bits",
+                "give a finite number, or leave the cell empty",
+            )
+
+    def _whole(self, values: Any, form: Numbers) -> Any:
+        """Whole numbers that do not fit 64 bits are refused unless a double holds them exactly."""
+        if form.means != "int64" or str(values.type) == "int64":
+            return values
+        exact = [int(float(text)) == int(text) for text in form.digits(self.values).to_pylist()]
+        if not all(exact):
+            raise self._refuse(
+                pa.array([not good for good in exact]), ", a whole number too large for 64 bits", self._way_out
+            )
+        return values
+
+    def _truth(self) -> Understood:
+        words = self.values.to_pylist()
+        true = next((word for word in words if word.lower() == "true"), None)
+        false = next((word for word in words if word.lower() == "false"), None)
+        model = true or false or "true"
+        style = str.upper if model.isupper() else str.lower if model.islower() else str.capitalize
+        form = Truth("bool", words=(false or style("false"), true or style("true")))
+        return self._found(form.read(self.cells)[0], form)
+
+    def _time_form(self, values: Any, counts: Any) -> TimeFit | None:
+        try:
+            return time_form(values, counts, self.order)
+        except AmbiguousDate as error:
+            raise Unsettled(
+                f"{self.where}: column {shown(self.name)} has dates such as {shown(str(error))}, which can be read "
+                f"day first or month first: pass --format {self.name}=day-first or --format {self.name}=month-first",
+                is_order=True,
+            ) from None
+
+    def _times(self) -> Understood | None:
+        fit = self._time_form(self.values, self.counts)
+        if fit is None:
+            return None
+        shaped = self._matching(expression(fit.form.pattern, fit.form.is_span))
+        if 2 * self._count(shaped) <= self.total or 2 * fit.share < 1:
+            return None
+        values, bad = fit.form.read(self.values)
+        zoned = states_zone(fit.form, self.values)
+        if zoned is not None and 0 < zoned.true_count < len(zoned):
+            local = pc.and_(pc.invert(zoned), values.combine_chunks().is_valid())
+            if local.true_count:
+                few = local if local.true_count < zoned.true_count else zoned
+                raise self._refuse(few, "", "state a zone in all cells or in none")
+        if fit.share < 1:
+            if (wrong := pc.and_(shaped, bad)).true_count:
+                what = "a time" if "time64" in fit.form.means or fit.form.is_span else "a day of the calendar"
+                raise self._refuse(wrong, f", which is not {what}", f"correct it, or {self._way_out}")
+            raise self._mixed(pc.invert(bad), "dates")
+        found = self._found(fit.form.read(self.cells)[0], fit.form)
+        if fit.by_custom:
+            found = dataclasses.replace(found, remarks=(*found.remarks, ("order", self.values[0].as_py(), 0)))
+        return found
+
+    # What is wrong
+
+    def _matching(self, *patterns: str) -> Any:
+        named = "|".join(f"(?:{pattern})" for pattern in patterns)
+        return pc.match_substring_regex(self.values, named)
+
+    def _count(self, mask: Any) -> int:
+        return pc.sum(self.counts.filter(mask), min_count=0).as_py()
+
+    def _row(self, mask: Any) -> tuple[int, str]:
+        """The number and the text of the first row whose value is in ``mask``."""
+        row = pc.index(pc.is_in(self.cells, self.values.filter(mask)), True).as_py()
+        return row, shown(self.cells[row].as_py())
+
+    def _refuse(self, mask: Any, is_what: str, remedy: str) -> InputError:
+        row, text = self._row(mask)
+        return InputError(f"{self.where}: column {shown(self.name)}, row {row} is {text}{is_what}", remedy)
+
+    @property
+    def _way_out(self) -> str:
+        name = repr(self.name)
+        return f"read the column as words with --column {name}=categorical, or leave it out with --drop {name}"
+
+    def _mixed(self, mask: Any, kind: str) -> InputError:
+        others = pc.invert(mask)
+        row, text = self._row(others)
+        count = self._count(others)
+        units = "remove that row if it states units, " if (row, count) == (0, 1) else ""
+        if len(self.values.filter(others)) <= FEW_MARKS:
+            units += f"pass --na {shlex.quote(f'{self.name}={self.cells[row].as_py()}')} if it means missing, "
+        are = f"is not a {kind.removesuffix('s')}" if count == 1 else f"are not {kind}"
+        return InputError(
+            f"{self.where}: column {shown(self.name)} holds {kind}, but row {row} is {text} ({count:,} of "
+            f"{self.total:,} cells {are})",
+            f"correct {'it' if count == 1 else 'them'}, {units}{self._way_out}",
+        )
+
 
 _ORDER = re.compile(r"%-?(d|m)([/. -])%-?(d|m)\2")
 
@@ -119,10 +627,10 @@ def read_columns(
         hints: what is known about the columns.
         is_file: whether the cells are from a text file, in which words such as NA mean a missing cell. Elsewhere text
             stays text, unless all cells of a column are numbers, dates or truth values.
-        comma: as in :func:`latens.data.tables.cells.understood`.
+        comma: as in :func:`latens.data.tables.reading.understood`.
 
     Raises:
-        InputError: as in :func:`latens.data.tables.cells.understood`.
+        InputError: as in :func:`latens.data.tables.reading.understood`.
 
     >>> import pyarrow as pa
     >>> found = read_columns(pa.table({"when": ["31.12.2021", "1.2.2022"], "x": [1.5, 2.0]}), "the data")

@@ -9,8 +9,7 @@ from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 from latens.errors import InputError
-from latens.schema.arrow import pa, pc
-from latens.schema.cells import listed
+from latens.schema.arrow import listed, pa, pc
 
 INDEX = "__index_level_"  # the name that pandas gives to an unnamed row index in a file
 
@@ -191,7 +190,7 @@ def _refused(type: pa.DataType) -> tuple[str, str]:
     return f"values of the type {type}", "write them as numbers, words or dates"
 
 
-def plain(
+def plain_table(
     table: pa.Table, where: str, schema: pa.Schema | None = None, first_row: int = 0, *, finite: bool = True
 ) -> pa.Table:
     """The table in plain types, with null as the only mark of a missing cell (NaN becomes null).

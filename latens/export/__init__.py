@@ -1,0 +1,1 @@
+"""A run's model as graphs of tensor operations, to run without latens."""

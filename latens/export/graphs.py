@@ -1,0 +1,223 @@
+"""Encoder, decoder and scorer of a run as modules with tensors in and out, and as programs of core operations.
+
+    >>> from latens.export import graphs
+    >>> decoder = graphs.decoder(run)                  # doctest: +SKIP
+    >>> decoder.inputs, decoder.outputs                # doctest: +SKIP
+    (('z',), ('value',))
+    >>> program = graphs.program(decoder)              # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from latens.distributions import Bernoulli, Categorical, Columns, InOrder, Observed, Ordinal, center
+from latens.evaluation.likelihood import evaluating, parts_asking_for_gradients
+from latens.export import operators
+from latens.export.noise import Plan
+from latens.models.generator import Generator
+from latens.runs.outputs import schema_of
+from latens.runs.record import Run
+from latens.schema import LIBRARY, AnySchema, Table
+from latens.tensors.trees import flat_codes
+
+Outputs = dict[str, Tensor]
+
+
+class Graph(nn.Module):
+    """A part of a run's model, from tensors to tensors.
+
+    The inputs are that of the part (``x`` or ``z``), one ``[B]`` for each condition, and last ``noise`` ``[B, n]``,
+    standard normal numbers, where the part draws; ``outputs`` names the tensors that are returned.
+
+    Args:
+        name: "encoder", "decoder" or "scorer".
+        model: the model, which is not copied.
+        first: name of the first input.
+        row: one row of the first input, of its type.
+        conditions: one value of each condition.
+        compute: ``compute(model, first input, conditions)`` gives the named outputs.
+
+    Raises:
+        NotImplementedError: the part draws in a way that noise cannot stand for.
+    """
+
+    def __init__(
+        self, name: str, model: nn.Module, first: str, row: Tensor, conditions: dict[str, Tensor],
+        compute: Callable[[Any, Tensor, Any], Outputs],
+    ):  # fmt: skip
+        super().__init__()
+        self.name, self.model, self.first, self.row, self.compute = name, model, first, row, compute
+        self.conditions = conditions
+        if gradients := parts_asking_for_gradients(model):
+            raise NotImplementedError(f"{type(gradients[0]).__name__} takes gradients whenever it encodes")
+        self.plan: Plan | None = None
+        found: list[Outputs] = []
+
+        def call(rows: int) -> None:
+            found.append(self._run(*self.given(rows)))
+
+        with evaluating(model):
+            self.plan = Plan(call)
+        self.outputs = tuple(found[-1])
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The names of the inputs, in order."""
+        return (self.first, *self.conditions, *(["noise"] if self.plan is not None and self.plan.size else []))
+
+    def given(self, rows: int) -> tuple[Tensor, ...]:
+        """Inputs of some rows, all alike but for the noise."""
+        tensors = [self.row, *self.conditions.values()]
+        found = [each.expand(rows, *each.shape).contiguous() for each in tensors]
+        noise = [torch.randn(rows, self.plan.size)] if self.plan is not None and self.plan.size else []
+        return (*found, *noise)
+
+    def _run(self, *given: Tensor) -> Outputs:
+        c = dict(zip(self.conditions, given[1:])) or None
+        return self.compute(self.model, given[0], c)
+
+    def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
+        """The outputs, in the order of ``outputs``."""
+        drawn = self.plan.drawing(given[-1]) if self.plan is not None and self.plan.size else nullcontext()
+        with operators.Replaced(), drawn:
+            return tuple(self._run(*given).values())
+
+
+def encoder(run: Run) -> Graph:
+    """x ``[B, *event]`` -> ``mean`` of q(z|x) ``[B, Z]`` (the code of each row), and its ``deviation``."""
+    return Graph("encoder", run.model, "x", row(run), conditions(run), _encoded)
+
+
+def decoder(run: Run) -> Graph:
+    """z ``[B, Z]`` -> ``value`` ``[B, *event]``, which stands for p(x|z) in the model's numbers: what `reconstruct`
+    writes, before :meth:`latens.schema.Table.to_user`.
+
+    For a table also ``deviation`` ``[B, D]``, the standard deviation of each number (NaN for columns with levels), and
+    ``probabilities`` ``[B, P]`` of all levels of the columns that have them, in order. Where each column sees those
+    before it, it sees their values.
+    """
+    schema = schema_of(run)
+    return Graph("decoder", run.model, "z", code(run), conditions(run), _decoding(schema))
+
+
+def scorer(run: Run) -> Graph:
+    """x ``[B, *event]`` and noise -> nats of each row ``[B]`` at one draw of z: ``distortion``, and where there is a
+    bound ``rate`` (in closed form where there is one) and ``log_weight``, ln p(x|z) + ln p(z) - ln q(z|x)."""
+    return Graph("scorer", run.model, "x", row(run), conditions(run), _scored)
+
+
+def row(run: Run) -> Tensor:
+    """One row in the model's form, in a value that can occur."""
+    schema = schema_of(run)
+    if not isinstance(schema, Table):
+        filled = torch.full(schema.shape, schema.ends[0], dtype=torch.float64)
+        return filled.to(getattr(torch, schema.storage))
+    found = [0.0 if column.outputs_codes else column.low or 0.0 for column in schema.modelled]
+    return torch.tensor(found, dtype=getattr(torch, schema.storage))
+
+
+def conditions(run: Run) -> dict[str, Tensor]:
+    """A value of each condition that the run's model is given, by name."""
+    seen = run.data.get("conditions") or {}
+    names = [*(() if run.given is None else run.given.conditions), *([LIBRARY] if LIBRARY in seen else [])]
+    storage = run.schema.storage if isinstance(run.schema, Table) else "float32"
+    return {name: torch.tensor(float(seen[name][0]), dtype=getattr(torch, storage)) for name in names}
+
+
+def code(run: Run) -> Tensor:
+    """A code that can occur, ``[Z]``: that of :func:`row`, or a draw from the prior of a model that encodes nothing."""
+    model: Any = run.model
+    given = {name: value[None] for name, value in conditions(run).items()} or None
+    kind = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    with evaluating(model):
+        if isinstance(model, Generator):
+            z = model.draw(row(run)[None], 1, given).codes[0]
+        else:
+            z = center(model.encode(row(run)[None], given))
+        return flat_codes(z, leading=1)[0].to(kind)
+
+
+def _encoded(model: Any, x: Tensor, c: Any) -> Outputs:
+    q = model.encode(x, c)
+    found = {"mean": flat_codes(center(q), leading=1)}
+    spread = _deviation(q)
+    return found if spread is None else found | {"deviation": flat_codes(spread, leading=1)}
+
+
+def _deviation(q: Distribution) -> Tensor | None:
+    try:
+        variance = q.variance
+    except (NotImplementedError, AttributeError, ValueError):
+        return None
+    return None if variance is None else variance.sqrt() if isinstance(variance, Tensor) else None
+
+
+def _decoding(schema: AnySchema) -> Callable[[Any, Tensor, Any], Outputs]:
+    def compute(model: Any, z: Tensor, c: Any) -> Outputs:
+        project = getattr(getattr(model, "prior", None), "project", None)
+        px = model.decode(z if project is None else project(z), c)
+        value = center(px)
+        found = {"value": value}
+        columns = px.base if isinstance(px, Observed) else None
+        if isinstance(columns, InOrder):
+            columns = columns.given(value)
+        if not isinstance(schema, Table) or not isinstance(columns, Columns):
+            return found
+        found["deviation"] = columns.variance.sqrt().expand(value.shape)
+        levels = probabilities(columns)
+        return found if levels is None else found | {"probabilities": levels}
+
+    return compute
+
+
+def probabilities(columns: Columns) -> Tensor | None:
+    """``[..., P]``, the probabilities of all levels of the columns that have them, column after column."""
+    found, keys = [], []
+    for index, part in columns.parts:
+        if levels := _levels(part):
+            each = [part.log_prob(torch.full(part.batch_shape, float(k))) for k in range(levels)]
+            found.append(torch.stack(each, -1).flatten(-2))
+            keys.append((index.unsqueeze(-1) + torch.arange(levels) / levels).flatten())
+    return torch.cat(found, -1)[..., torch.cat(keys).argsort()].exp() if found else None
+
+
+def _levels(part: Distribution) -> int:
+    """The number of levels of each column of a part; 0 where it has none."""
+    if isinstance(part, Categorical):
+        return part.logits.shape[-1]
+    return part.cutpoints.shape[-1] + 1 if isinstance(part, Ordinal) else 2 * isinstance(part, Bernoulli)
+
+
+def _scored(model: Any, x: Tensor, c: Any) -> Outputs:
+    draw = model.draw(x, 1, c)
+    found = {"distortion": draw.distortion[0]}
+    return found if not draw.has_density else found | {"rate": draw.rate()[0], "log_weight": draw.log_w[0]}
+
+
+def traced(graph: Graph) -> torch.export.ExportedProgram:
+    """The graph for any number of rows, with its weights, in ATen operations that runtimes have.
+
+    Raises:
+        NotImplementedError: torch cannot trace the graph.
+    """
+    rows = torch.export.Dim("rows")
+    with evaluating(graph.model), torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        given = graph.given(3)
+        shapes = (tuple({0: rows} for _ in given),)
+        return torch.export.export(graph, given, dynamic_shapes=shapes, strict=False)
+
+
+def program(graph: Graph) -> torch.export.ExportedProgram:
+    """:func:`traced` in core ATen operations alone."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return traced(graph).run_decompositions()

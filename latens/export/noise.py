@@ -1,0 +1,99 @@
+"""Noise as an input: what a model draws becomes a function of numbers that it is given."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+Shape = list[Any]
+
+_NORMAL = {torch.randn, torch.randn_like, Tensor.normal_}
+_UNIFORM = {torch.rand, torch.rand_like}
+_OTHERS = {
+    torch.bernoulli, torch.multinomial, torch.normal, torch.poisson, torch.randint, torch._sample_dirichlet,
+    torch._standard_gamma, Tensor.bernoulli_, Tensor.cauchy_, Tensor.exponential_, Tensor.geometric_,
+    Tensor.log_normal_, Tensor.multinomial, Tensor.random_, Tensor.uniform_,
+}  # fmt: skip
+
+
+class Drawing(TorchFunctionMode):
+    """Inside, ``torch.randn``, ``torch.rand`` and their kin return ``give(shape)`` in place of normal numbers.
+
+    Uniform numbers are the distribution function of normal ones. Raises ``NotImplementedError`` where the model draws
+    in another way, which no fixed number of normal numbers can replace.
+    """
+
+    def __init__(self, give: Callable[[Shape], Tensor]):
+        super().__init__()
+        self.give = give
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """The result of a call, with noise of ``give`` where it draws."""
+        kwargs = kwargs or {}
+        if func in _OTHERS:
+            raise NotImplementedError(f"the model draws with torch.{func.__name__}")
+        if func not in _NORMAL | _UNIFORM or kwargs.get("generator") is not None:
+            return func(*args, **kwargs)
+        like = args[0] if isinstance(args[0], Tensor) else None
+        shape = list(like.shape) if like is not None else _shape(args or (kwargs["size"],))
+        dtype = kwargs.get("dtype") or (torch.get_default_dtype() if like is None else like.dtype)
+        noise = self.give(shape).to(dtype)
+        return noise if func in _NORMAL else _uniform(noise)
+
+
+def _shape(args: Sequence[Any]) -> Shape:
+    return list(args[0] if isinstance(args[0], Sequence) else args)
+
+
+def _uniform(noise: Tensor) -> Tensor:
+    tiny = torch.finfo(noise.dtype).eps / 2
+    return (0.5 + 0.5 * torch.erf(noise * math.sqrt(0.5))).clamp(tiny, 1 - tiny)
+
+
+class Plan:
+    """Where the noise of each row goes: the shapes that a model draws, in order, with the axis of the rows.
+
+    Args:
+        call: runs the model on a number of rows.
+        batches: two numbers of rows, to tell the axis of the rows from others.
+
+    Raises:
+        NotImplementedError: the model draws what is not shared out among rows.
+    """
+
+    def __init__(self, call: Callable[[int], Any], batches: tuple[int, int] = (3, 5)):
+        found: list[list[Shape]] = []
+        for rows in batches:
+            shapes: list[Shape] = []
+
+            def give(shape: Shape, shapes: list[Shape] = shapes) -> Tensor:
+                shapes.append(shape)
+                return torch.zeros(shape)
+
+            with Drawing(give):
+                call(rows)
+            found.append(shapes)
+        self.draws: list[tuple[Shape, int]] = []
+        for few, many in zip(*found, strict=True):
+            axes = [i for i, sizes in enumerate(zip(few, many)) if sizes[0] != sizes[1]]
+            if len(axes) != 1 or (few[axes[0]], many[axes[0]]) != batches:
+                raise NotImplementedError("the model draws noise that is not that of single rows")
+            self.draws.append(([size for i, size in enumerate(few) if i != axes[0]], axes[0]))
+
+    @property
+    def size(self) -> int:
+        """How many normal numbers each row takes."""
+        return sum(math.prod(rest) for rest, _ in self.draws)
+
+    def drawing(self, noise: Tensor) -> Drawing:
+        """A context in which the model draws ``noise`` ``[B, size]``."""
+        sizes = [math.prod(rest) for rest, _ in self.draws]
+        parts = iter([
+            part.reshape(-1, *rest).movedim(0, axis) for part, (rest, axis) in zip(noise.split(sizes, -1), self.draws)
+        ])  # fmt: skip
+        return Drawing(lambda shape: next(parts))
