@@ -59,19 +59,26 @@ class Certificate:
         """The standard error of the gap, nats."""
         return standard_error(self.upper - self.lower)
 
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The mean of ln p(x) over the rows, with a confidence of 99 %: both bounds, widened by 2.6 standard errors of
+        their difference, nats."""
+        error = 2.576 * self.standard_error if len(self.lower) > 1 else math.inf
+        return float(self.lower.mean()) - error, float(self.upper.mean()) + error
+
     def lines(self) -> list[tuple[str, str]]:
         """(name, figure) pairs, as text."""
+        low, high = self.interval
         return [(
-            "certificate", f"ln p(x) of {len(self.lower):,} rows drawn from the model lies between "
-            f"{float(self.lower.mean()):.3f} and {float(self.upper.mean()):.3f} nats: a gap of {self.gap:.3f} ± "
-            f"{self.standard_error:.3f}",
+            "certificate", f"{low:.3f} <= ln p(x) <= {high:.3f} nats for {len(self.lower):,} rows drawn from the model, "
+            f"a gap of {self.gap:.3f} ± {self.standard_error:.3f}",
         )]  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
         """The means of both bounds and of their gap, nats."""
         return {
             "lower": float(self.lower.mean()), "upper": float(self.upper.mean()), "gap": self.gap,
-            "standard_error": self.standard_error, "rows": len(self.lower),
+            "interval": list(self.interval), "standard_error": self.standard_error, "rows": len(self.lower),
         }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 FEWEST = 25  # draws from which a tail can be judged: five weights in it
+_EQUAL = 1e-4
 
 
 def tail_size(draws: int) -> int:
@@ -47,12 +48,14 @@ class Tail:
         self._largest = seen.topk(min(self.size + 1, len(seen)), dim=0).values
 
     def k_hat(self) -> Tensor:
-        """The Pareto k-hat of each row, ``[B]``; NaN with fewer than 25 draws."""
+        """The Pareto k-hat of each row, ``[B]``; NaN with fewer than 25 draws, -inf where the weights in the tail differ
+        by less than a ten-thousandth, as those of the exact posterior do."""
         assert self._largest is not None
         if self.draws < FEWEST:
             return torch.full(self._largest.shape[1:], math.nan, dtype=torch.float64)
         largest = (self._largest - self._largest[0]).double().exp()
-        return pareto_shape(largest[:-1] - largest[-1])
+        excess = largest[:-1] - largest[-1]
+        return pareto_shape(torch.where(excess[0] < _EQUAL, 0.0, excess))
 
 
 def pareto_shape(excess: Tensor) -> Tensor:
