@@ -7,7 +7,30 @@ from latens import late
 if TYPE_CHECKING:
     from latens.evaluation import imputation
     from latens.evaluation.baselines import PCABaseline
+    from latens.evaluation.factors import (
+        DCI,
+        Disentanglement,
+        InfoMEC,
+        beta_vae_score,
+        dci,
+        disentanglement,
+        factor_vae_score,
+        infomec,
+        irs,
+        mig,
+        modularity,
+        sap,
+    )
     from latens.evaluation.imputation import Imputation, impute
+    from latens.evaluation.labels import (
+        LabelEvaluation,
+        LabelScores,
+        cluster_agreement,
+        evaluate_labels,
+        knn_accuracy,
+        label_scores,
+        linear_probe,
+    )
     from latens.evaluation.latent import (
         EnergyDistance,
         Smoothness,
@@ -25,7 +48,11 @@ if TYPE_CHECKING:
     from latens.evaluation.summary import Evaluation, evaluate
 else:
     __getattr__, __dir__, __all__ = late(__name__, {
-        "baselines": "PCABaseline", "imputation": "Imputation impute",
+        "baselines": "PCABaseline",
+        "factors": "DCI Disentanglement InfoMEC beta_vae_score dci disentanglement factor_vae_score infomec irs mig "
+        "modularity sap", "imputation": "Imputation impute",
+        "labels": "LabelEvaluation LabelScores cluster_agreement evaluate_labels knn_accuracy label_scores "
+        "linear_probe",
         "latent": "EnergyDistance Smoothness active_units codes collapse_warning decode distance_from_sampled "
         "energy_distance interpolate rate_per_dimension smoothness",
         "likelihood": "NLL Bound bits_per_dimension distortion elbo nll", "summary": "Evaluation evaluate",
