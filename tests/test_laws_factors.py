@@ -298,7 +298,7 @@ def test_predictors_agree_on_factors_that_one_code_holds() -> None:
 def test_continuous_factors_are_cut_at_quantiles_and_correlate_in_sap() -> None:
     rng = np.random.default_rng(2)
     v = rng.normal(size=(2000, 2)) ** 3
-    levels = np.argsort(np.argsort(v, 0), 0) // 100
+    levels = np.argsort(np.argsort(v, 0), 0) // 100  # 20 of equal counts
     assert evaluation.mig(v, v) == pytest.approx(evaluation.mig(v, levels), abs=1e-12)
     z = np.c_[v[:, 0], v[:, 1] + rng.normal(size=2000)]
     squared = [[LinearRegression().fit(z[:, [j]], v[:, k]).score(z[:, [j]], v[:, k]) for j in (0, 1)] for k in (0, 1)]
@@ -332,6 +332,7 @@ def test_one_code_or_one_factor_leaves_scores_out_and_says_so() -> None:
         (np.where(FACTORS == 5, np.inf, FACTORS), FACTORS, "codes, row 25: not all of them are finite"),
         (FACTORS[:, 0], FACTORS, "codes must be rows [n, d], got an array of shape [240]"),
         (FACTORS[:, :1], FACTORS, "MIG compares the two best codes of each factor, and there is one"),
+        (FACTORS, np.arange(240).astype(str).astype(object)[:, None] + "x", "factor 0 (counted from 0) has another word"),
         (FACTORS[:3], FACTORS[:3], "there are 3 rows of codes and factors: give at least 4"),
     ],
 )

@@ -218,6 +218,27 @@ def evaluate(
     synthetic: Annotated[
         bool, option(help="For a table, compare samples with real rows: marginals, detection, copies.")
     ] = True,
+    factors: Annotated[
+        str | None,
+        option(
+            metavar="COLUMN,COLUMN,…|FILE",
+            help="Score codes against these known factors of the rows: columns that the model does not read, or a file "
+            "with a row of factors for each row of the data (MIG, DCI, SAP, FactorVAE, beta-VAE, modularity, IRS, "
+            "InfoMEC).",
+        ),
+    ] = None,
+    label_scores: Annotated[
+        bool,
+        option(help="Where labels are known, score codes, PCA codes and raw rows: linear probe, neighbours, clusters."),
+    ] = True,
+    samples: Annotated[
+        bool,
+        option(
+            "--samples",
+            help="For arrays and images, compare samples with real rows: Fréchet and kernel distance, precision, "
+            "recall, density, coverage, copies; of images also PSNR and SSIM of reconstructions. Takes minutes.",
+        ),
+    ] = False,
     density: Annotated[
         str, option(metavar="NAME", help="Draw the codes of samples from this density, fitted by `latens density`.")
     ] = "prior",

@@ -21,6 +21,17 @@ if TYPE_CHECKING:
         modularity,
         sap,
     )
+    from latens.evaluation.images import (
+        ImageEvaluation,
+        SampleScores,
+        evaluate_images,
+        frechet_distance,
+        kernel_distance,
+        nearest_rows,
+        neighbour_scores,
+        psnr,
+        ssim,
+    )
     from latens.evaluation.imputation import Imputation, impute
     from latens.evaluation.labels import (
         LabelEvaluation,
@@ -50,7 +61,9 @@ else:
     __getattr__, __dir__, __all__ = late(__name__, {
         "baselines": "PCABaseline",
         "factors": "DCI Disentanglement InfoMEC beta_vae_score dci disentanglement factor_vae_score infomec irs mig "
-        "modularity sap", "imputation": "Imputation impute",
+        "modularity sap",
+        "images": "ImageEvaluation SampleScores evaluate_images frechet_distance kernel_distance nearest_rows "
+        "neighbour_scores psnr ssim", "imputation": "Imputation impute",
         "labels": "LabelEvaluation LabelScores cluster_agreement evaluate_labels knn_accuracy label_scores "
         "linear_probe",
         "latent": "EnergyDistance Smoothness active_units codes collapse_warning decode distance_from_sampled "

@@ -2,15 +2,16 @@ r"""How well single codes tell known factors apart: MIG, DCI, SAP, FactorVAE sco
 InfoMEC.
 
 Every function takes codes ``[n, d]`` (posterior means) and factors ``[n, f]`` (what is known to have made the rows) and
-gives a number without unit; 1 is best unless it says otherwise. A factor of words, or of at most 100 different numbers,
-is discrete; any other is cut at its quantiles into 20 levels with equal counts. Mutual information in nats is that of
+gives a number without unit; 1 is best unless it says otherwise. A factor of words, or of at most 100 different numbers that
+four rows share on average, is discrete; any other is cut at its quantiles into 20 levels with equal counts. Mutual information in nats is that of
 the counts of a level of the factor and of 20 bins of equal width of a code.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ import numpy as np
 from latens.errors import InputError, require
 from latens.tensors.randomness import Key
 
-LEVELS = 100  # the most different values of a discrete factor of numbers
+LEVELS, SHARED = 100, 4  # of a discrete factor of numbers: the most different values, and rows of each on average
 BINS = 20  # of equal counts for continuous factors, of equal width for codes
 INACTIVE = 0.05  # the variance of a code below which the FactorVAE score leaves it out
 
@@ -287,7 +288,8 @@ def _predicted(
     fitted = PREDICTORS[predictor](seed)
     if len(np.unique(target[train])) < 2:
         return np.zeros(codes.shape[1]), float((target[test] == target[train][0]).mean())
-    fitted.fit(scaled[train], target[train])
+    with _quiet():
+        fitted.fit(scaled[train], target[train])
     weights = np.abs(fitted.coef_) if predictor == "lasso" else fitted.feature_importances_
     total = weights.sum()
     return weights / total if total > 0 else np.zeros_like(weights), float(fitted.score(scaled[test], target[test]))
@@ -301,12 +303,12 @@ def sap(codes: np.ndarray, factors: np.ndarray, *, seed: int = 0) -> float:
 
     S_jk is, for a discrete factor, the share of the other half of the rows whose level a linear support vector machine
     (C = 0.01, levels weighted equally; Locatello et al. 2019) finds from code j alone; for a continuous one, the
-    squared correlation over all rows. It is 0 for a code that does not vary. A linear machine separates the lowest and the
-    highest level of a code, and few between: a factor of many levels that one code orders has a score well below 1.
+    squared correlation over all rows. It is 0 for a code that does not vary. A linear machine separates the lowest and
+    the highest level of a code, and few between: a factor of many levels that one code orders has a score well below 1.
 
     Args:
         codes: ``[n, d]``, n at least 4, d at least 2.
-        factors: ``[n, f]``; numbers with more than 100 different values are continuous.
+        factors: ``[n, f]``; continuous ones as this file says.
         seed: of the halves.
 
     Raises:
@@ -328,13 +330,20 @@ def sap(codes: np.ndarray, factors: np.ndarray, *, seed: int = 0) -> float:
     return float(np.mean(best[-1] - best[-2]))
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without warnings of convergence, or of many levels: the figure is that of the predictor found."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def _separated(code: np.ndarray, level: np.ndarray, train: np.ndarray, test: np.ndarray) -> float:
     from sklearn.svm import LinearSVC
 
     if len(np.unique(level[train])) < 2:
         return float((level[test] == level[train][0]).mean())
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of convergence: the figure is that of the machine found
+    with _quiet():
         machine = LinearSVC(C=0.01, class_weight="balanced", random_state=0).fit(code[train], level[train])
     return float(machine.score(code[test], level[test]))
 
@@ -360,7 +369,7 @@ def factor_vae_score(
     codes: np.ndarray, factors: np.ndarray, *, votes: int = 1600, size: int = 64, inactive: float = INACTIVE,
     seed: int = 0,
 ) -> float:  # fmt: skip
-    r"""The score of Kim & Mnih (2018): whether the code that varies least in a batch tells which factor the batch shares.
+    r"""The score of Kim & Mnih (2018): whether the code that varies least in a batch tells which factor is shared.
 
     Each batch votes for the code j of least variance, divided by its variance over all rows. A majority vote of the
     first half of the batches maps codes to factors; the score is the share of the second half that it gets right. Codes
@@ -508,10 +517,11 @@ def _information(
         return np.array([[_plug_in(cell, level) for level in levels.T] for cell in cells])
     from sklearn.feature_selection import mutual_info_classif
 
-    return np.stack([
-        mutual_info_classif(codes, level, discrete_features=False, n_neighbors=neighbours, random_state=seed)
-        for level in levels.T
-    ], 1)  # fmt: skip
+    with _quiet():
+        return np.stack([
+            mutual_info_classif(codes, level, discrete_features=False, n_neighbors=neighbours, random_state=seed)
+            for level in levels.T
+        ], 1)  # fmt: skip
 
 
 def _largest_share(known: np.ndarray) -> float | None:
@@ -531,8 +541,7 @@ def _explicitness(codes: np.ndarray, levels: np.ndarray, whole: bool) -> float:
     features = np.concatenate(marks, 1).astype(np.float64)
     found = []
     for level in levels.T:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of convergence: without a penalty, separable levels have no optimum
+        with _quiet():  # without a penalty, separable levels have no optimum
             fitted = LogisticRegression(C=np.inf, class_weight="balanced").fit(features, level)
         log_p = fitted.predict_log_proba(features)[np.arange(len(level)), level]
         found.append(1 + np.maximum(log_p, np.log(np.finfo(float).eps)).mean() / np.log(level.max() + 1))
@@ -589,7 +598,7 @@ def _numbers(factors: np.ndarray) -> np.ndarray:
 
 
 def _is_continuous(column: np.ndarray) -> bool:
-    return column.dtype.kind == "f" and len(np.unique(column)) > LEVELS
+    return column.dtype.kind == "f" and len(np.unique(column)) > max(2, min(LEVELS, len(column) // SHARED))
 
 
 def _levels(column: np.ndarray, name: str) -> np.ndarray:
@@ -598,9 +607,12 @@ def _levels(column: np.ndarray, name: str) -> np.ndarray:
         row = int(missing.argmax())
         raise InputError(f"{name} has no value in row {row} (counted from 0)", "fill it, or leave the row out")
     if _is_continuous(column):
-        inner = np.quantile(column, np.arange(1, BINS) / BINS)
+        bins = max(2, min(BINS, len(column) // SHARED))
+        inner = np.quantile(column, np.arange(1, bins) / bins)
         column = np.searchsorted(inner, column, "right")
     values, codes = np.unique(column, return_inverse=True)
+    if len(values) == len(column) > 2:
+        raise InputError(f"{name} has another word in every row", "leave it out, or give rows that share values")
     if len(values) < 2:
         raise InputError(f"{name} has the one value {values[0]} in all rows", "leave it out, or give rows that differ")
     return codes.astype(np.int64)

@@ -11,6 +11,7 @@ from latens import report as reporting
 from latens.cli.commands.answer import Answer, aligned, over_seeds, table
 from latens.cli.commands.densities import density_of
 from latens.cli.commands.many import parts
+from latens.cli.commands.measuring import Blocks
 from latens.cli.commands.sources import figures_for, held_out_of, trained_on
 from latens.data.rows import Rows
 from latens.data.sources import option_of
@@ -44,17 +45,24 @@ def _rows_for(
 def evaluate(
     folder: str, data: str | None, *, k: int, draws: int, nll_rows: int, seed: int, own: str | None,
     labels: str | None = None, synthetic: bool = True, density: str = PRIOR, quiet: bool = False,
-    reading: Mapping[str, Any] | None = None,
+    reading: Mapping[str, Any] | None = None, factors: str | None = None, label_scores: bool = True,
+    samples: bool = False,
 ) -> Answer:  # fmt: skip
     """Evaluate a run, or the runs of several seeds."""
     if folder and runs.has_seeds(folder):
+        for name in ["--factors"] * (factors is not None) + ["--samples"] * samples:
+            raise InputError(f"{name} is for one run, and {folder} has several", f"name one, as in {folder}/seed-0")
         return over_seeds(Path(folder), [
             evaluate(str(part), data, k=k, draws=draws, nll_rows=nll_rows, seed=seed, own=own, labels=labels,
-                     synthetic=False, reading=reading)
+                     synthetic=False, reading=reading, label_scores=False)
             for part in parts(Path(folder))
         ])  # fmt: skip
     run = runs.load(folder, recipe=own)
     rows, where = _rows_for(run, folder, data, labels, reading)
+    blocks = Blocks(
+        run, folder, data, rows, seed=seed, factors=factors, reading=reading, labels=label_scores,
+        asked=labels is not None, samples=samples,
+    )  # fmt: skip
     figures = evaluation.evaluate(
         run.model, rows.inside, rows.c, k=k, draws=draws, nll_rows=nll_rows or None, seed=seed, beta=run.beta
     )
@@ -64,8 +72,9 @@ def evaluate(
     lines = table(figures.lines(), f"{folder} on {where}")
     if figures.samples is not None:
         lines += ["", *_fidelity(figures.samples, "the prior" if fitted is None else density)]
-    lines += [f"warning: {line}" for line in figures.warnings]
-    return Answer("\n".join(lines), {"run": folder, "data": where, **figures.to_json()})
+    measured, more = blocks.lines(fitted)
+    lines += [*measured, *(f"warning: {line}" for line in figures.warnings)]
+    return Answer("\n".join(lines), {"run": folder, "data": where, **figures.to_json(), **more})
 
 
 def _fidelity(samples: SyntheticEvaluation, density: str) -> list[str]:
