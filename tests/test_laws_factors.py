@@ -332,7 +332,7 @@ def test_one_code_or_one_factor_leaves_scores_out_and_says_so() -> None:
         (np.where(FACTORS == 5, np.inf, FACTORS), FACTORS, "codes, row 25: not all of them are finite"),
         (FACTORS[:, 0], FACTORS, "codes must be rows [n, d], got an array of shape [240]"),
         (FACTORS[:, :1], FACTORS, "MIG compares the two best codes of each factor, and there is one"),
-        (FACTORS, np.arange(240).astype(str).astype(object)[:, None] + "x", "factor 0 (counted from 0) has another word"),
+        (FACTORS, [[f"x{row}"] for row in range(240)], "factor 0 (counted from 0) has another word in every row"),
         (FACTORS[:3], FACTORS[:3], "there are 3 rows of codes and factors: give at least 4"),
     ],
 )

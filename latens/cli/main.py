@@ -278,6 +278,15 @@ def compare(
     densities: Annotated[
         str, option(metavar="KIND,KIND,…", help="Also sample from these densities of codes, for example mixture,kde.")
     ] = "",
+    baselines: Annotated[
+        str,
+        option(
+            metavar="NAME,NAME,…",
+            help="Also give the NLL of these baselines, or of all: independent (cells), gaussian (full covariance), "
+            "factor_analysis, mixture, kde, zlib, lzma (of 8-bit data).",
+            title="Model",
+        ),
+    ] = "",
     settings: Any = ("epochs", "seed", "device"),
     quiet: Json = False,
 ) -> Any:

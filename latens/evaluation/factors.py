@@ -2,9 +2,9 @@ r"""How well single codes tell known factors apart: MIG, DCI, SAP, FactorVAE sco
 InfoMEC.
 
 Every function takes codes ``[n, d]`` (posterior means) and factors ``[n, f]`` (what is known to have made the rows) and
-gives a number without unit; 1 is best unless it says otherwise. A factor of words, or of at most 100 different numbers that
-four rows share on average, is discrete; any other is cut at its quantiles into 20 levels with equal counts. Mutual information in nats is that of
-the counts of a level of the factor and of 20 bins of equal width of a code.
+gives a number without unit; 1 is best unless it says otherwise. A factor of words, or of at most 100 different numbers
+that four rows share on average, is discrete; any other is cut at its quantiles into 20 levels with equal counts. Mutual
+information in nats is that of the counts of a level of the factor and of 20 bins of equal width of a code.
 """
 
 from __future__ import annotations
@@ -543,8 +543,8 @@ def _explicitness(codes: np.ndarray, levels: np.ndarray, whole: bool) -> float:
     for level in levels.T:
         with _quiet():  # without a penalty, separable levels have no optimum
             fitted = LogisticRegression(C=np.inf, class_weight="balanced").fit(features, level)
-        log_p = fitted.predict_log_proba(features)[np.arange(len(level)), level]
-        found.append(1 + np.maximum(log_p, np.log(np.finfo(float).eps)).mean() / np.log(level.max() + 1))
+        p = fitted.predict_proba(features)[np.arange(len(level)), level]
+        found.append(1 + np.log(np.maximum(p, np.finfo(float).eps)).mean() / np.log(level.max() + 1))
     return float(np.mean(found))
 
 

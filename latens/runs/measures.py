@@ -91,11 +91,7 @@ def images(
     Raises:
         InputError: a run fitted to a table, or too few rows.
     """
-    schema = run.schema
-    if not isinstance(schema, Schema):
-        raise InputError(
-            "samples of a table are compared with real rows without --samples", "omit it; it is for arrays and images"
-        )
+    schema = require_array(run)
     size = max(1, min(IMAGE_ROWS, len(held) // 2))
     drawn = {
         name: outputs.sample(run, size, mean=mean, seed=seed, density=density)
@@ -109,14 +105,21 @@ def images(
     return _with_reconstructions(found, run, schema, held.take(spaced(len(held), IMAGE_ROWS).numpy()))
 
 
+def require_array(run: Run) -> Schema:
+    """The schema of a run on an array or images; ``InputError`` for one fitted to a table."""
+    if not isinstance(run.schema, Schema):
+        raise InputError("--samples is for arrays and images, and the run was fitted to a table",
+                         "omit it; samples of a table are compared with real rows without it")  # fmt: skip
+    return run.schema
+
+
 def _with_reconstructions(found: ImageEvaluation, run: Run, schema: Schema, rows: Rows) -> ImageEvaluation:
     x, again = (_channels_first(values, schema) for values in (_array(rows), outputs.reconstructed(run, rows)))
     extent = schema.ends[1] - schema.ends[0]
     if not extent > 0:
         return found
-    return replace(
-        found, psnr=float(evaluation.psnr(x, again, extent).mean()), ssim=float(evaluation.ssim(x, again, extent).mean())
-    )
+    ratio, similarity = (float(score(x, again, extent).mean()) for score in (evaluation.psnr, evaluation.ssim))
+    return replace(found, psnr=ratio, ssim=similarity)
 
 
 def _channels_first(x: Any, schema: Schema) -> np.ndarray:

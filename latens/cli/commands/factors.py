@@ -34,21 +34,10 @@ def factors_for(
         InputError: a column that does not exist, or that the model reads; a file with another number of rows.
     """
     origin, picked, count = (data, None, None) if data is not None else _own(run, folder)
-    names = [name.strip() for name in words.split(",") if name.strip()]
-    if not names:
-        raise InputError("--factors names no column", "pass --factors COLUMN,COLUMN or a file")
-    read_as = run.reading_of(reading)
-    there = columns_of(origin, read_as)
-    if not there and not _is_file(words):
-        there = read(origin, reading=read_as).names or ()
-    if _is_file(words) and not set(names) <= set(there):
-        values, names = _of_file(words)
-    else:
-        _require_free(run, names, there, origin)
-        source = read(origin, drop=[name for name in there if name and name not in names], reading=read_as)
-        values = _columns(source, names)
+    values, names = _of_file(words) if _is_file(words) else _of_columns(run, origin, words, run.reading_of(reading))
     if count is not None and len(values) != count:
-        raise InputError(f"{words} has {len(values):,} rows of factors, and {origin} has {count:,} rows", "give as many")
+        wrong = f"{words} has {len(values):,} rows of factors, and {origin} has {count:,} rows"
+        raise InputError(wrong, "give as many")
     return values if picked is None else values[picked], tuple(names)
 
 
@@ -81,6 +70,17 @@ def _require_free(run: Run, names: Sequence[str], there: Sequence[str], origin: 
             raise InputError(
                 f"--factors {name}: the model reads this column", f"fit with --drop {name!r}, or name another"
             )
+
+
+def _of_columns(run: Run, origin: str, words: str, reading: Mapping[str, Any]) -> tuple[np.ndarray, list[str]]:
+    """(columns of the data ``[N, f]``, their names)."""
+    names = [name.strip() for name in words.split(",") if name.strip()]
+    if not names:
+        raise InputError("--factors names no column", "pass --factors COLUMN,COLUMN or a file")
+    there = columns_of(origin, reading) or read(origin, reading=reading).names or ()
+    _require_free(run, names, there, origin)
+    source = read(origin, drop=[name for name in there if name and name not in names], reading=reading)
+    return _columns(source, names), names
 
 
 def _of_file(words: str) -> tuple[np.ndarray, list[str]]:

@@ -42,6 +42,8 @@ class Blocks:
         self.run, self.rows, self.seed, self.asked = run, rows, seed, asked
         self.known = None if factors is None else factors_for(run, folder, data, factors, reading)
         self.classes = measures.classes_of(rows) if labels and not isinstance(run.model, Generator) else None
+        if samples:
+            measures.require_array(run)
         self.train = trained_on(run, folder) if samples else None
 
     def lines(self, density: Fitted | None = None) -> tuple[list[str], dict[str, Any]]:
