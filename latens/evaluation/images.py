@@ -388,7 +388,7 @@ def _smooth(images: np.ndarray, weight: np.ndarray) -> np.ndarray:
     for axis in (-1, -2):
         size = images.shape[axis] - len(weight) + 1
         parts = (w * np.take(images, range(j, j + size), axis=axis) for j, w in enumerate(weight))
-        images = sum(parts)  # type: ignore[assignment]
+        images = sum(parts)
     return images
 
 

@@ -127,7 +127,7 @@ class Comparison:
     def to_json(self) -> dict[str, Any]:
         """The figures as JSON's types."""
         found = {"rows": [asdict(row) for row in self.rows], "notes": self.notes}
-        more = {"densities": self.densities, "baselines": self.baselines}
+        more: dict[str, Sequence[Any]] = {"densities": self.densities, "baselines": self.baselines}
         return found | {name: [asdict(row) for row in rows] for name, rows in more.items() if rows}
 
 

@@ -59,7 +59,7 @@ def classes_of(rows: Rows) -> np.ndarray | None:
     fields = () if rows.given is None else rows.given.given_fields
     if len(fields) != 1 or not fields[0].levels:
         return None
-    return rows.c[fields[0].name].numpy()  # type: ignore[index, call-overload]
+    return rows.c[fields[0].name].numpy()
 
 
 def numbers_of(rows: Rows) -> np.ndarray:
