@@ -11,7 +11,7 @@ from latens import report as reporting
 from latens.cli.commands.answer import Answer, aligned, over_seeds, table
 from latens.cli.commands.densities import density_of
 from latens.cli.commands.many import parts
-from latens.cli.commands.measuring import Blocks
+from latens.cli.commands.measuring import Measured
 from latens.cli.commands.sources import figures_for, held_out_of, trained_on
 from latens.data.rows import Rows
 from latens.data.sources import option_of
@@ -59,7 +59,7 @@ def evaluate(
         ])  # fmt: skip
     run = runs.load(folder, recipe=own)
     rows, where = _rows_for(run, folder, data, labels, reading)
-    blocks = Blocks(
+    blocks = Measured(
         run, folder, data, rows, seed=seed, factors=factors, reading=reading, labels=label_scores,
         asked=labels is not None, samples=samples,
     )  # fmt: skip

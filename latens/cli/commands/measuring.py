@@ -24,7 +24,7 @@ from latens.runs.record import Run
 from latens.schema.arrow import listed
 
 
-class Blocks:
+class Measured:
     """What is scored besides the bound: read and checked when it is made, computed by :meth:`lines`.
 
     Args:
