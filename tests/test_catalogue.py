@@ -62,12 +62,12 @@ def test_a_recipe_is_short(name: str):
 def test_fits_evaluates_encodes_samples_and_loads(row: Row, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     done("fit", "digits", "--out", "run", "--recipe", row.name, "--condition", "label", *FIT)
-    values = figures("evaluate", "run", "--k", "10", "--nll-rows", "50")
+    values = figures("evaluate", "run", "--k", "10", "--rows", "50")
     if row.nll is True:
         assert np.isfinite([values["elbo"], values["nll"]]).all(), values
     else:
         assert values.get("elbo") is None and values.get("nll") is None, values
-        said = done("evaluate", "run", "--k", "10", "--nll-rows", "50").out
+        said = done("evaluate", "run", "--k", "10", "--rows", "50").out
         assert str(row.nll) in said, said
     if row.encodes is True:
         done("encode", "run", "digits", "--out", "codes.npy")

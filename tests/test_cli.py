@@ -45,7 +45,7 @@ COMMANDS = {
     "fit --resume seeds-run": "2 seeds",
     "fit --resume own-run --recipe own_recipes:good": "own_recipes:good",
     "evaluate iris-run --k 5": "fitted to.*rate.*distortion.*ELBO.*K = 5.*active units",
-    "evaluate iris-run reordered.csv --k 5 --draws 2 --nll-rows 10": "25 of 4 dimensions.*10 rows",
+    "evaluate iris-run reordered.csv --k 5 --draws 2 --rows 10": "25 of 4 dimensions.*10 rows",
     "evaluate digits-run --k 2": "held-out rows.*179 of 64",
     "evaluate labelled-run --k 2": "labelled.csv",
     "evaluate ae-run": "no density|no bound",

@@ -402,7 +402,7 @@ def test_what_is_left_out_is_said_in_memory_and_streamed(
     folder, frame = stored
     frame.assign(more=1, odd=[[1, 2]] * N).to_parquet(tmp_path / "q.parquet")
     monkeypatch.setattr("latens.cli.commands.sources.is_large", lambda path: stream)
-    for words in ("impute --k 3", "encode", "reconstruct", "score --k 3", "evaluate --k 3 --nll-rows 5", "report"):
+    for words in ("impute --k 3", "encode", "reconstruct", "score --k 3", "evaluate --k 3 --rows 5", "report"):
         command, *more = words.split()
         out = ("--out", tmp_path / ("o.html" if command == "report" else "o.parquet")) * (command != "evaluate")
         done = call(command, folder / "r", tmp_path / "q.parquet", *out, *more)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from latens import conditionals, evaluation, models, priors
 from latens.errors import InputError
 from latens.evaluation.annealing import _Path, _simulated
-from latens.evaluation.joint import Joint
+from latens.evaluation.joint import LogJoint
 from latens.evaluation.tails import Tail
 
 D, Q = 6, 3
@@ -69,7 +69,7 @@ def test_a_move_leaves_its_density_as_it_is() -> None:
     large step; 3 + 9 moments at 4.5 standard errors, 8e-5."""
     torch.manual_seed(0)
     mean, covariance = laws.posterior(X[:1], W, B, S2)
-    path = _Path(Joint(linear(0.5, 0.3), t(X[:1])))
+    path = _Path(LogJoint(linear(0.5, 0.3), t(X[:1])))
     z = t(stats.multivariate_normal(mean[0], covariance).rvs(4000, random_state=1)).unsqueeze(1)
     start, accepted = z, []
     with torch.no_grad():

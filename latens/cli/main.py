@@ -212,61 +212,31 @@ def evaluate(
         int, option("--k", metavar="K", min=0, help="Estimate the NLL with K draws per row; 0: leave it out.")
     ] = 100,
     draws: Annotated[int, option(metavar="N", min=1, help="Average the ELBO over N posterior draws per row.")] = 5,
-    nll: Annotated[
-        str,
-        option(
-            metavar="iw|ais|grid",
-            title="Likelihood",
-            help="Estimate the NLL by importance weighting (iw), annealed importance sampling (ais: closer), "
-            "or quadrature (grid: exact, for one or two latent dimensions).",
-        ),
-    ] = "iw",
-    nll_rows: Annotated[
-        int,
-        option(
-            "--rows",
-            "--nll-rows",
-            metavar="N",
-            min=0,
-            title="Likelihood",
-            help="Estimate the NLL on N evenly spaced rows; 0: on all.",
-        ),
-    ] = 1000,
-    proposal: Annotated[
-        str,
-        option(
-            metavar="encoder|mixture|auto",
-            title="Likelihood",
-            help="Draw the codes of iw from the encoder's posterior, from a wider mixture, or from the mixture for the "
-            "rows that need it (auto).",
-        ),
-    ] = "encoder",
-    chains: Annotated[
-        int, option(metavar="N", min=1, title="Likelihood", help="Run N chains per row for ais and the certificate.")
-    ] = 16,
-    temperatures: Annotated[
-        int,
-        option(metavar="N", min=1, title="Likelihood", help="Anneal over N temperatures for ais and the certificate."),
-    ] = 200,
-    certificate: Annotated[
-        int,
-        option(
-            metavar="N",
-            min=0,
-            title="Likelihood",
-            help="Bound ln p(x) of N rows drawn from the model from both sides; 0: do not.",
-        ),
-    ] = 0,
-    gaps: Annotated[
-        bool,
-        option(
-            title="Likelihood",
-            help="Say where the bound is lost: approximation, amortisation, mutual information, prior. Takes minutes.",
-        ),
-    ] = False,
+    likelihood: Any = None,
     synthetic: Annotated[
         bool, option(help="For a table, compare samples with real rows: marginals, detection, copies.")
     ] = True,
+    factors: Annotated[
+        str | None,
+        option(
+            metavar="COLUMN,COLUMN,…|FILE",
+            help="Score codes against these known factors of the rows: columns that the model does not read, or a file "
+            "with a row of factors for each row of the data (MIG, DCI, SAP, FactorVAE, beta-VAE, modularity, IRS, "
+            "InfoMEC).",
+        ),
+    ] = None,
+    label_scores: Annotated[
+        bool,
+        option(help="Where labels are known, score codes, PCA codes and raw rows: linear probe, neighbours, clusters."),
+    ] = True,
+    samples: Annotated[
+        bool,
+        option(
+            "--samples",
+            help="For arrays and images, compare samples with real rows: Fréchet and kernel distance, precision, "
+            "recall, density, coverage, copies; of images also PSNR and SSIM of reconstructions. Takes minutes.",
+        ),
+    ] = False,
     density: Annotated[
         str, option(metavar="NAME", help="Draw the codes of samples from this density, fitted by `latens density`.")
     ] = "prior",
@@ -305,6 +275,15 @@ def compare(
     k: Annotated[int, option("--k", metavar="K", min=1, help="Estimate each NLL with K draws per row.")] = 100,
     densities: Annotated[
         str, option(metavar="KIND,KIND,…", help="Also sample from these densities of codes, for example mixture,kde.")
+    ] = "",
+    baselines: Annotated[
+        str,
+        option(
+            metavar="NAME,NAME,…",
+            help="Also give the NLL of these baselines, or of all: independent (cells), gaussian (full covariance), "
+            "factor_analysis, mixture, kde, zlib, lzma (of 8-bit data).",
+            title="Model",
+        ),
     ] = "",
     settings: Any = ("epochs", "seed", "device"),
     quiet: Json = False,

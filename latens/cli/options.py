@@ -114,10 +114,10 @@ Group = dict[str, tuple[Any, Any]]
 _Word, _Words = str | None, list[str] | None
 
 
-def group(*rows: tuple[str, Any, Any, str | None, str]) -> Group:
-    """Options of (name, type, default, metavar, help), titled "Data"."""
+def group(*rows: tuple[str, Any, Any, str | None, str], title: str = "Data") -> Group:
+    """Options of (name, type, default, metavar, help) under one title."""
     return {
-        name: (Annotated[kind, option(option_name(name), metavar=metavar, help=help, title="Data")], default)
+        name: (Annotated[kind, option(option_name(name), metavar=metavar, help=help, title=title)], default)
         for name, kind, default, metavar, help in rows
     }
 
@@ -156,8 +156,23 @@ READING = group(
     ("layer", _Word, None, "NAME",
      "Read this layer of an .h5ad, X or raw/X; default: the first that holds counts, of counts, X and raw/X."),
 )  # fmt: skip
+LIKELIHOOD = group(
+    ("nll", str, "iw", "iw|ais|grid",
+     "Estimate the NLL by importance weighting (iw), annealed importance sampling (ais: closer), or quadrature (grid: "
+     "exact, for one or two latent dimensions)."),
+    ("rows", int, 1000, "N", "Estimate the NLL on N evenly spaced rows; 0: on all."),
+    ("proposal", str, "encoder", "encoder|mixture|auto",
+     "Draw the codes of iw from the encoder's posterior, from a wider mixture, or from the mixture for the rows that "
+     "need it (auto)."),
+    ("chains", int, 16, "N", "Run N chains per row for ais and the certificate, at least 1."),
+    ("temperatures", int, 200, "N", "Anneal over N temperatures for ais and the certificate, at least 1."),
+    ("certificate", int, 0, "N", "Bound ln p(x) of N rows drawn from the model from both sides; 0: do not."),
+    ("gaps", bool, False, None,
+     "Say where the bound is lost: approximation, amortisation, mutual information, prior. Takes minutes."),
+    title="Likelihood",
+)  # fmt: skip
 TRAINING: Group = {each.name: trained_with(each) for each in fields(Settings) if each.name not in INNER}
-GROUPS = {"about": ABOUT, "reading": READING, "settings": TRAINING}
+GROUPS = {"about": ABOUT, "reading": READING, "likelihood": LIKELIHOOD, "settings": TRAINING}
 TITLES = (
     "Arguments", "Output", "Options", "Likelihood", "Model", "Data", "Training", "Runs", "Help",
 )  # of a help, in this order  # fmt: skip

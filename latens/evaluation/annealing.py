@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from latens.errors import is_whole, require
-from latens.evaluation.joint import Joint, require_real_codes
+from latens.evaluation.joint import LogJoint, require_real_codes
 from latens.evaluation.likelihood import NLL, chunk_rows, chunks, evaluating, require_support, standard_error
 from latens.models.hamiltonian import gradient
 from latens.tensors import trees
@@ -97,7 +97,7 @@ class _Path:
     f_0 is the encoder's posterior where it is a normal, the prior otherwise.
     """
 
-    def __init__(self, joint: Joint):
+    def __init__(self, joint: LogJoint):
         self.joint, self.scale = joint, joint.spread()
         self.start = joint.q if joint.has_normal_posterior else joint.p
 
@@ -227,7 +227,7 @@ def annealed_nll(
     with evaluating(model):
         for rows, xs, cs in chunks(model, x, c, count):
             reseed(seed, Key.ANNEAL, rows.start)
-            path = _Path(Joint(model, xs, cs))
+            path = _Path(LogJoint(model, xs, cs))
             found, share = _forward(path, path.schedule(temperatures), chains)
             log_w.append(found)
             accepted.append(share)
@@ -286,7 +286,7 @@ def certify(
     with evaluating(model):
         for part, xs, cs in chunks(model, x, c, chunk_rows(x, chains)[0]):
             reseed(seed, Key.ANNEAL, part.start, 1)
-            path = _Path(Joint(model, xs, cs))
+            path = _Path(LogJoint(model, xs, cs))
             schedule = path.schedule(temperatures)
             forward, _ = _forward(path, schedule, chains)
             z = codes[part].to(path.scale).expand(chains, -1, -1)

@@ -1,11 +1,26 @@
-"""PCA and probabilistic PCA by scikit-learn, with the units and metrics of the other models."""
+"""Baselines in the units and metrics of the other models: PCA with probabilistic PCA, plain densities, compressors."""
 
 from __future__ import annotations
 
+import lzma
 import math
+import time
+import warnings
+import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+from latens.errors import InputError, nearest
+from latens.tensors.randomness import Key
+
+ROWS = 10_000  # training rows that mixtures and kernels are fitted to
+FULL = 50  # the most dimensions of full covariances in a mixture
+COMPONENTS = (1, 2, 5, 10, 20)
+WIDTHS = tuple(np.geomspace(0.02, 2, 13))  # of kernels, in standard deviations of the training data
+
 
 
 @dataclass
@@ -81,3 +96,202 @@ class PCABaseline:
         unit = np.ravel(self.unit) / (self.dequantize or 1.0)
         jacobian = float(np.log(np.broadcast_to(unit, inside.shape[1])).sum())
         return jacobian - self.pca.score_samples(inside)
+
+
+# Densities and compressors
+
+
+@dataclass(frozen=True)
+class BaselineRow:
+    """A baseline on held-out rows.
+
+    Attributes:
+        name: the baseline.
+        latent_dim: the number of factors of factor analysis; None for those that have none.
+        nll: -ln p(x) in nats per row, or the length of its code; None where it does not exist, and ``note`` says why.
+        nll_bits_per_dimension: the same divided by (dimensions x ln 2).
+        seconds: of the fit and the figures.
+        note: what was chosen, or why there is no figure.
+    """
+
+    name: str
+    latent_dim: int | None
+    nll: float | None
+    nll_bits_per_dimension: float | None
+    seconds: float
+    note: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Sides:
+    """Training and held-out rows for baselines, ``[N, D]`` float64.
+
+    Attributes:
+        train, test: the rows in the model's numbers.
+        shift, unit: of the data, ``[D]``: densities see (x - shift) / unit, figures are those of x.
+        step: the distance of levels; 0 for continuous values. A density is that of x + step u with u in [0, 1), so that
+            its figure is an upper bound on -ln P(x) of the levels (Theis et al. 2016).
+        levels: the number of levels, or None.
+        seed: of u, of the selection and of the starts.
+    """
+
+    train: np.ndarray
+    test: np.ndarray
+    shift: np.ndarray
+    unit: np.ndarray
+    step: float = 0.0
+    levels: int | None = None
+    seed: int = 0
+
+    def inside(self, rows: np.ndarray, key: int = 1) -> np.ndarray:
+        """Rows as the densities see them."""
+        noise = np.random.default_rng([self.seed, key]).random(rows.shape) * self.step if self.step else 0.0
+        return (rows + noise - self.shift) / self.unit
+
+    @property
+    def jacobian(self) -> float:
+        """ln |dx/du| of a row, less ln step for levels; added to -ln p(u) it gives -ln p(x), nats."""
+        return float(np.log(self.unit / (self.step or 1.0)).sum())
+
+
+Found = tuple[np.ndarray, str]  # -ln p of the held-out rows [n] nats, a note
+
+
+def independent(sides: Sides, dim: int | None) -> Found:
+    """Each cell by itself: the share of each level with one row added to each (Laplace 1812), or a normal density for
+    continuous cells."""
+    if sides.levels:
+        found = np.zeros(len(sides.test))
+        for known, new in zip(sides.train.T.astype(int), sides.test.T.astype(int)):
+            counts = np.bincount(known, minlength=sides.levels) + 1.0
+            found -= np.log(counts / counts.sum())[new]
+        return found, "shares of levels"
+    train, test = sides.inside(sides.train), sides.inside(sides.test, 2)
+    mean, scale = train.mean(0), np.maximum(train.std(0), 1e-6)
+    cells = 0.5 * ((test - mean) / scale) ** 2 + np.log(scale) + 0.5 * math.log(2 * math.pi)
+    return cells.sum(1) + sides.jacobian, "normal cells"
+
+
+def gaussian(sides: Sides, dim: int | None) -> Found:
+    """A normal density with the full covariance, shrunk towards a multiple of the unit matrix (Ledoit & Wolf 2004)."""
+    from sklearn.covariance import LedoitWolf
+
+    train = sides.inside(sides.train)
+    fitted = LedoitWolf().fit(train)
+    root = np.linalg.cholesky(fitted.covariance_)
+    scaled = np.linalg.solve(root, (sides.inside(sides.test, 2) - fitted.location_).T)
+    log_det = np.log(np.diag(root)).sum() + 0.5 * len(root) * math.log(2 * math.pi)
+    return 0.5 * (scaled**2).sum(0) + log_det + sides.jacobian, f"shrinkage {fitted.shrinkage_:.2g}"
+
+
+def factor_analysis(sides: Sides, dim: int | None) -> Found:
+    """Factor analysis: x ~ N(W z + m, diag(s)), the linear VAE with a variance of its own for each cell."""
+    from sklearn.decomposition import FactorAnalysis
+
+    size = min(dim or 1, sides.train.shape[1])
+    fitted = FactorAnalysis(size, random_state=sides.seed).fit(sides.inside(sides.train))
+    return sides.jacobian - fitted.score_samples(sides.inside(sides.test, 2)), ""
+
+
+def mixture(sides: Sides, dim: int | None) -> Found:
+    """A mixture of normal densities, full up to 50 dimensions and diagonal above; of 1 to 20 components, the number
+    under which a tenth of the training rows, not fitted to, is most likely."""
+    from sklearn.mixture import GaussianMixture
+
+    known, held = _selection(sides)
+    kind = "full" if known.shape[1] <= FULL else "diag"
+    models = [
+        GaussianMixture(count, covariance_type=kind, reg_covar=1e-4, random_state=sides.seed)
+        for count in COMPONENTS if count <= len(known) // 2
+    ]  # fmt: skip
+    best = max(models, key=lambda model: model.fit(known).score(held))
+    note = f"{best.n_components} components, {kind} covariance"
+    return sides.jacobian - best.score_samples(sides.inside(sides.test, 2)), note
+
+
+def kernels(sides: Sides, dim: int | None) -> Found:
+    """Kernel density: a normal kernel of one width at each of up to 10,000 training rows; the width under which a tenth
+    of the training rows, without kernels, is most likely."""
+    known, held = _selection(sides)
+    width = max(WIDTHS, key=lambda each: -_kernels(known, held, each).mean())
+    found = _kernels(known, sides.inside(sides.test, 2), width) + sides.jacobian
+    return found, f"width {width:.2g}, {len(known):,} kernels"
+
+
+def _kernels(known: np.ndarray, new: np.ndarray, width: float) -> np.ndarray:
+    from scipy.spatial.distance import cdist
+    from scipy.special import logsumexp
+
+    found = []
+    for start in range(0, len(new), 256):
+        logs = -0.5 * cdist(new[start : start + 256], known, "sqeuclidean") / width**2
+        found.append(-logsumexp(logs, axis=1))
+    scale = known.shape[1] * (math.log(width) + 0.5 * math.log(2 * math.pi)) + math.log(len(known))
+    return np.concatenate(found) + scale
+
+
+def _selection(sides: Sides) -> tuple[np.ndarray, np.ndarray]:
+    """Training rows to fit, and a tenth to choose by."""
+    order = np.random.default_rng([sides.seed, Key.BASELINES]).permutation(len(sides.train))[:ROWS]
+    rows = sides.inside(sides.train)[order]
+    held = max(1, len(rows) // 10)
+    return rows[held:], rows[:held]
+
+
+def _compressed(compress: Callable[[bytes], bytes]) -> Callable[[Sides, int | None], Found | str]:
+    def lengths(sides: Sides, dim: int | None) -> Found | str:
+        """The length of all held-out rows compressed as one, divided by their number."""
+        if not sides.levels or sides.levels > 256:
+            return "it compresses bytes, and cells are not levels of 8 bits"
+        size = len(compress(sides.test.astype(np.uint8).tobytes())) * 8 * math.log(2)
+        return np.full(len(sides.test), size / len(sides.test)), "no density: the length of its code"
+
+    return lengths
+
+
+BASELINES: dict[str, Callable[[Sides, int | None], Any]] = {
+    "independent": independent, "gaussian": gaussian, "factor_analysis": factor_analysis, "mixture": mixture,
+    "kde": kernels, "zlib": _compressed(lambda text: zlib.compress(text, 9)),
+    "lzma": _compressed(lambda text: lzma.compress(text, preset=9 | lzma.PRESET_EXTREME)),
+}  # fmt: skip
+
+
+def baseline_rows(names: Sequence[str], sides: Sides, dims: Sequence[int]) -> list[BaselineRow]:
+    """Baselines on the held-out rows; factor analysis at each of ``dims``.
+
+    Args:
+        names: of :data:`BASELINES`.
+        sides: the rows.
+        dims: numbers of factors.
+
+    Raises:
+        InputError: a baseline that does not exist.
+
+    >>> x = np.random.default_rng(0).integers(0, 2, (100, 3)).astype(float)
+    >>> [row.name for row in baseline_rows(["independent", "zlib"], Sides(x, x, np.zeros(3), np.ones(3), 1.0, 2), [1])]
+    ['independent', 'zlib']
+    """
+    require_baselines(names)
+    found = []
+    for name in names:
+        for dim in dims if name == "factor_analysis" else [None]:
+            start = time.monotonic()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of convergence: the figure is that of the density found
+                result = BASELINES[name](sides, dim)
+            seconds = round(time.monotonic() - start, 2)
+            if isinstance(result, str):
+                found.append(BaselineRow(name, dim, None, None, seconds, result))
+                continue
+            nll = float(result[0].mean())
+            bits = nll / (sides.test.shape[1] * math.log(2))
+            found.append(BaselineRow(name, dim, nll, bits, seconds, result[1]))
+    return found
+
+
+def require_baselines(names: Sequence[str]) -> None:
+    """``InputError`` for a name that is no baseline."""
+    for name in names:
+        if name not in BASELINES:
+            raise InputError(f"there is no baseline {name!r}{nearest(name, list(BASELINES))}",
+                             f"name some of {', '.join(BASELINES)}")  # fmt: skip

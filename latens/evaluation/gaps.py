@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from latens.distributions import DiagonalNormal
 from latens.errors import InputError, is_whole, require
-from latens.evaluation.joint import Joint, require_real_codes
+from latens.evaluation.joint import LogJoint, require_real_codes
 from latens.evaluation.likelihood import (
     CELLS,
     chunk_rows,
@@ -135,7 +135,7 @@ def inference_gaps(
     own, best = [], []
     with evaluating(model):
         for rows, xs, cs in chunks(model, x, c, chunk_rows(x, _DRAWS)[0]):
-            joint = Joint(model, xs, cs)
+            joint = LogJoint(model, xs, cs)
             if not isinstance(joint.q, DiagonalNormal):
                 raise InputError(
                     f"the gaps are defined for diagonal normal posteriors, and this is {type(joint.q).__name__}",
@@ -150,7 +150,7 @@ def inference_gaps(
     return InferenceGaps(log_px.double() - reached, reached - bound)
 
 
-def _best(joint: Joint, q: DiagonalNormal, steps: int) -> DiagonalNormal:
+def _best(joint: LogJoint, q: DiagonalNormal, steps: int) -> DiagonalNormal:
     """The diagonal normal of each row with the largest bound, found from q."""
     centre, log_sd = q.mean.detach(), 0.5 * q.variance.detach().log()
     moved, widened = (torch.zeros_like(centre).requires_grad_() for _ in range(2))  # in standard deviations of q
@@ -172,7 +172,7 @@ def _best(joint: Joint, q: DiagonalNormal, steps: int) -> DiagonalNormal:
     return DiagonalNormal(mean.detach(), (2 * own.detach()).exp())
 
 
-def _bound(joint: Joint, q: DiagonalNormal, draws: int) -> Tensor:
+def _bound(joint: LogJoint, q: DiagonalNormal, draws: int) -> Tensor:
     """The ELBO of each row under q, ``[B]`` float64, with the entropy of q in closed form."""
     total, left = torch.zeros(joint.rows, dtype=torch.float64), draws
     while left > 0:
@@ -207,7 +207,7 @@ def rate_parts(model: nn.Module, x: Tree, c: Tree = None, *, drawn: int = 2000, 
     means, variances, p = [], [], None
     with evaluating(model), torch.no_grad():
         for _, xs, cs in chunks(model, x, c):
-            joint = Joint(model, xs, cs)
+            joint = LogJoint(model, xs, cs)
             q, p = joint.q, joint.p
             if not isinstance(q, DiagonalNormal) or p.batch_shape:
                 what = "a prior that reads a condition" if p.batch_shape else f"the posterior {type(q).__name__}"

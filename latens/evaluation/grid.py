@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from latens.errors import InputError
-from latens.evaluation.joint import Joint, require_real_codes
+from latens.evaluation.joint import LogJoint, require_real_codes
 from latens.evaluation.likelihood import CELLS, LEAST, NLL, chunks, evaluating, on_device, require_support
 from latens.tensors import trees
 from latens.tensors.randomness import Key, reseed
@@ -53,7 +53,7 @@ def grid_nll(model: nn.Module, x: Tree, c: Tree = None, *, tolerance: float = 1e
     with evaluating(model), torch.no_grad():
         reseed(0, Key.EVALUATE)
         for _, xs, cs in chunks(model, x, c, 64):
-            joint = Joint(model, xs, cs)
+            joint = LogJoint(model, xs, cs)
             if joint.dim > 2:
                 raise InputError(
                     f"the grid is for one or two latent dimensions, and the model has {joint.dim}",
@@ -72,7 +72,7 @@ class _Integral:
     """The integrals of B rows over boxes of equal size, each known by its row and its place ``[M, Z]`` in the row's
     region, which has 24 x 2^level places along each side."""
 
-    def __init__(self, model: nn.Module, x: Tree, c: Tree, joint: Joint):
+    def __init__(self, model: nn.Module, x: Tree, c: Tree, joint: LogJoint):
         self.model, self.x, self.c, self.joint, self.evaluations = model, x, c, joint, 0
         nodes, weights = (torch.from_numpy(part) for part in np.polynomial.legendre.leggauss(_NODES))
         self.nodes = self._product(nodes)
@@ -106,7 +106,7 @@ class _Integral:
         for start in range(0, len(row), self.at_once):
             part = slice(start, start + self.at_once)
             z = centre[part].unsqueeze(1) + half[part].unsqueeze(1) * self.nodes
-            joint = Joint(self.model, *on_device(self.model, row[part].repeat_interleave(count), self.x, self.c))
+            joint = LogJoint(self.model, *on_device(self.model, row[part].repeat_interleave(count), self.x, self.c))
             codes = z.flatten(0, 1).to(self.scale).unsqueeze(0)
             found.append(joint(codes).squeeze(0).double().cpu().view(-1, count))
         log_density = torch.cat(found).nan_to_num(nan=-math.inf)

@@ -16,7 +16,7 @@ from latens.tensors import trees
 from latens.tensors.trees import Tree
 
 
-class Joint:
+class LogJoint:
     r"""The joint density of B rows and their codes:
 
     .. math:: \ln p(x, z) = \ln p(x \mid z) + \ln p(z)
@@ -36,7 +36,7 @@ class Joint:
     >>> from latens import conditionals, models, priors
     >>> model = models.VAE(priors.StandardNormal(2), conditionals.DiagonalNormalPosterior(nn.Linear(5, 4)),
     ...                    conditionals.NormalLikelihood(nn.Linear(2, 5)))
-    >>> Joint(model, torch.zeros(7, 5))(torch.zeros(3, 7, 2)).shape
+    >>> LogJoint(model, torch.zeros(7, 5))(torch.zeros(3, 7, 2)).shape
     torch.Size([3, 7])
     """
 

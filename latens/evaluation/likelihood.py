@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from latens.distributions import has_row_noise
 from latens.distributions import require_support as require_supported
 from latens.errors import InputError, is_whole, require
-from latens.evaluation.joint import Joint, require_real_codes
+from latens.evaluation.joint import LogJoint, require_real_codes
 from latens.evaluation.tails import FEWEST, Tail, largest_k_hat
 from latens.machine.processor import keep_memory
 from latens.models.draw import Draw
@@ -247,12 +248,7 @@ def nll(
     >>> found.rows.shape, found.k, found.mean > 0
     (torch.Size([7]), 20, True)
     """
-    require(is_whole(k) and k >= 1, "k", "a whole number from 1", k)
-    require(proposal in PROPOSALS, "proposal", f"one of {', '.join(PROPOSALS)}", proposal)
-    if proposal != "encoder":
-        require_real_codes(model)
-        if shared_noise:
-            raise InputError("shared noise needs the encoder's proposal", "omit proposal, or shared_noise")
+    _require_estimable(model, k, proposal, shared_noise)
     x, c = (trees.map_tree(_leaf, tree) for tree in (x, c))
     require_support(model, x, c)
     count, at_once = chunk_rows(x, k)
@@ -267,25 +263,41 @@ def nll(
                 with shared() if shared_noise else nullcontext():
                     return model.draw(xs, draws, cs).log_w  # type: ignore[operator]
 
-            figures = _weighted(encoder, k, at_once, seed, 0 if shared_noise else rows.start + 1)
-            wide = torch.full((trees.rows(xs),), proposal == "mixture")
-            if proposal == "auto":
-                mixture = _Mixture(Joint(model, xs, cs))
-                pilots = [_weighted(draw, PILOT, at_once, seed, rows.start + 1, Key.PROPOSAL)[3]
-                          for draw in (encoder, mixture.log_w)]  # fmt: skip
-                wide = (pilots[0] > largest_k_hat(PILOT)) & (pilots[1] < pilots[0])
+            weigh = partial(_weighted, at_once=at_once, seed=seed, row=0 if shared_noise else rows.start + 1)
+            figures, wide = weigh(encoder, k), torch.zeros(trees.rows(xs), dtype=torch.bool)
+            if proposal != "encoder":
+                wide = _mixed(LogJoint(model, xs, cs), encoder, proposal, weigh)
             if wide.any():
                 some = wide.nonzero().flatten()
-                mixture = _Mixture(Joint(model, *on_device(model, some, xs, cs)))
-                figures[:, some] = _weighted(mixture.log_w, k, at_once, seed, rows.start + 1, Key.MIXTURE)
+                mixture = _Mixture(LogJoint(model, *on_device(model, some, xs, cs)))
+                figures[:, some] = weigh(mixture.log_w, k, key=Key.MIXTURE)
             found.append(figures)
             mixed.append(wide)
     values, errors, sizes, k_hat = torch.cat(found, 1)
     return NLL(values, errors, sizes, k, k_hat, None if proposal == "encoder" else torch.cat(mixed))
 
 
+def _require_estimable(model: nn.Module, k: int, proposal: str, shared_noise: bool) -> None:
+    require(is_whole(k) and k >= 1, "k", "a whole number from 1", k)
+    require(proposal in PROPOSALS, "proposal", f"one of {', '.join(PROPOSALS)}", proposal)
+    if proposal != "encoder":
+        require_real_codes(model)
+        if shared_noise:
+            raise InputError("shared noise needs the encoder's proposal", "omit proposal, or shared_noise")
+
+
+def _mixed(
+    joint: LogJoint, encoder: Callable[[int], Tensor], proposal: str, weigh: Callable[..., Tensor]
+) -> Tensor:
+    """The rows that the mixture serves, ``[B]`` bool."""
+    if proposal == "mixture":
+        return torch.ones(joint.rows, dtype=torch.bool)
+    own, other = (weigh(draw, PILOT, key=Key.PROPOSAL)[3] for draw in (encoder, _Mixture(joint).log_w))
+    return (own > largest_k_hat(PILOT)) & (other < own)
+
+
 def _weighted(
-    draw: Callable[[int], Tensor], k: int, at_once: int, seed: int, row: int, key: Key = Key.EVALUATE
+    draw: Callable[[int], Tensor], k: int, *, at_once: int, seed: int, row: int, key: Key = Key.EVALUATE
 ) -> Tensor:
     """(-ln of the mean of k weights, its standard error, effective sample size, k-hat) of B rows, ``[4, B]`` float64;
     ``draw(n)`` gives the log weights of n draws, ``[n, B]``."""
@@ -306,7 +318,7 @@ def _weighted(
 class _Mixture:
     """The defensive mixture of a normal q, q widened and the prior, as a proposal of codes."""
 
-    def __init__(self, joint: Joint):
+    def __init__(self, joint: LogJoint):
         if not joint.has_normal_posterior:
             raise InputError(
                 f"the mixture of proposals needs a normal posterior, and this is {type(joint.q).__name__}",

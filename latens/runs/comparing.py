@@ -27,7 +27,7 @@ from latens.evaluation import (
     interpolate,
     smoothness,
 )
-from latens.evaluation.baselines import PCABaseline
+from latens.evaluation.baselines import BaselineRow, PCABaseline, Sides, baseline_rows, require_baselines
 from latens.priors import StandardNormal
 from latens.recipes import Recipe, find
 from latens.recipes import options as recipe_options
@@ -122,11 +122,13 @@ class Comparison:
     notes: list[str] = field(default_factory=list)
     runs: dict[tuple[str, int], Run] = field(default_factory=dict)
     densities: list[DensityRow] = field(default_factory=list)
+    baselines: list[BaselineRow] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """The figures as JSON's types."""
         found = {"rows": [asdict(row) for row in self.rows], "notes": self.notes}
-        return found | ({"densities": [asdict(row) for row in self.densities]} if self.densities else {})
+        more: dict[str, Sequence[Any]] = {"densities": self.densities, "baselines": self.baselines}
+        return found | {name: [asdict(row) for row in rows] for name, rows in more.items() if rows}
 
 
 NOTES = [
@@ -169,6 +171,17 @@ class Bench:
         plain = replace(self.schema, kind="continuous") if self.schema.kind == "count" else self.schema
         return standardisation(DataInfo(plain, len(self.train), self.train))
 
+    @property
+    def sides(self) -> Sides:
+        """The rows as baselines see them: levels as whole numbers from 0, counts as numbers in steps of 1."""
+        schema, (shift, unit) = self.schema, (each.double().flatten().numpy() for each in self.units)
+        low, step = (schema.ends[0], schema.step) if schema.is_discrete else (0.0, 1.0)
+        rows = [(each.double().flatten(1).numpy() - low) / step for each in (self.train, self.test)]
+        train, test = (each.round() for each in rows) if schema.is_discrete else rows
+        noise = 0.0 if schema.kind == "continuous" else 1.0
+        ones = np.ones(train.shape[1])
+        return Sides(train, test, (shift - low) / step * ones, unit / step * ones, noise, schema.levels, self.seed)
+
     def user(self, values: Tensor) -> np.ndarray:
         """Values of the model in the layout and units of the data."""
         return self.schema.to_user(values.numpy(), mean=True)
@@ -197,7 +210,8 @@ def compare(
     x: np.ndarray, schema: Schema, latent_dims: Sequence[int], settings: Settings, *,
     held_out: np.ndarray | None = None, labels: np.ndarray | None = None, held_out_labels: np.ndarray | None = None,
     options: dict[str, Any] | None = None, k: int = 100, densities: Sequence[str] = (),
-    recipes: Sequence[str] = ("ae", "vae"), progress: Callable[[str], Progress] | None = None,
+    recipes: Sequence[str] = ("ae", "vae"), baselines: Sequence[str] = (),
+    progress: Callable[[str], Progress] | None = None,
 ) -> Comparison:  # fmt: skip
     """Fit PCA and ``recipes`` at each dimension, and measure all on the same held-out rows.
 
@@ -212,14 +226,16 @@ def compare(
         k: draws of the NLL.
         densities: kinds of densities; each recipe is also sampled from those that fit its codes.
         recipes: names of recipes.
+        baselines: names of plain densities and compressors (:data:`latens.evaluation.baselines.BASELINES`).
         progress: makes a bar from a title.
 
     Raises:
-        InputError: an unknown recipe or density, a recipe without codes or a latent dimension, or a density that fits
-            the codes of no recipe.
+        InputError: an unknown recipe, density or baseline, a recipe without codes or a latent dimension, or a density
+            that fits the codes of no recipe.
     """
-    unused = {kind for kind in densities if kind_of(kind)}
+    unused = set(filter(kind_of, densities))
     _require_latent_dims(recipes)
+    require_baselines(baselines)
     if held_out is None:
         kept, out = split_rows(len(x), min(0.2, 10_000 / len(x)), settings.seed + 1)
         x, held_out, held_out_labels = x[kept.numpy()], x[out.numpy()], None if labels is None else labels[out.numpy()]
@@ -227,6 +243,7 @@ def compare(
         raise InputError(f"the number of held-out rows must be at least 4, got {len(held_out)}", "give more rows")
     bench = Bench(x, held_out, schema, settings.seed)
     found = Comparison([], [], held_out, held_out_labels, list(NOTES))
+    found.baselines = baseline_rows(baselines, bench.sides, latent_dims) if baselines else []
     for dim in latent_dims:
         _measure(found, bench, _baseline(bench, dim))
         for name in recipes:

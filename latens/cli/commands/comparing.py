@@ -22,6 +22,7 @@ from latens.data.lazy import Lazy
 from latens.data.rows import Rows, as_matrix, rows_of
 from latens.data.sources import check_reading
 from latens.errors import InputError, concerning
+from latens.evaluation.baselines import BASELINES
 from latens.machine.atomic import writable, write_text
 from latens.recipes.choices import DataInfo, likelihood_name
 from latens.runs import comparing
@@ -33,11 +34,16 @@ DENSITY_NOTE = (
     "codes of held-out rows; of data: the same for decoded draws and held-out rows (in standard deviations of the "
     "data)."
 )
+BASELINE_NOTE = (
+    "baselines: they have no codes, so no other figures. A density of levels is that of x + u with u in [0, 1), an "
+    "upper bound on the discrete NLL; shares of levels are exact."
+)
 
 
 def compare(
     data: str, *, dims: str, validation: str | None, out: str | None, about: dict[str, Any], reading: dict[str, Any],
     likelihood: str, settings: dict[str, Any], k: int, quiet: bool, densities: str = "", recipes: str = "ae,vae",
+    baselines: str = "",
 ) -> Answer:  # fmt: skip
     """Compare PCA and recipes on the same data at each latent dimension."""
     if out is not None:
@@ -57,6 +63,7 @@ def compare(
         held_out=None if other is None else _dense(other.x), held_out_labels=None if other is None else other.labels,
         options={"likelihood": likelihood}, k=k, densities=list(filter(None, densities.split(","))),
         recipes=list(filter(None, recipes.split(","))), progress=_bars(quiet),
+        baselines=list(BASELINES) if baselines == "all" else list(filter(None, baselines.split(","))),
     )  # fmt: skip
     seconds = time.monotonic() - start
     more = {"data": source.origin, "held_out_rows": len(found.held_out), "seconds": round(seconds, 1)}
@@ -136,6 +143,7 @@ def comparison_text(found: comparing.Comparison, origin: str) -> str:
     lines = _ruled([head, *(tuple(cell(r) for cell in columns.values()) for r in found.rows)], 2)
     return "\n".join([
         f"{origin}: {len(found.held_out):,} held-out rows", *lines, "", *found.notes, *_density_lines(found),
+        *_baseline_lines(found),
     ])  # fmt: skip
 
 
@@ -151,6 +159,22 @@ def _density_lines(found: comparing.Comparison) -> list[str]:
     ]  # fmt: skip
     head = ("dim", "model", "codes drawn from", "energy (null)", "of data (null)", "ln p of codes", "seconds")
     return ["", *_ruled([head, *cells], 3), "", DENSITY_NOTE]
+
+
+def _baseline_lines(found: comparing.Comparison) -> list[str]:
+    """The table of plain densities and compressors."""
+    if not found.baselines:
+        return []
+
+    def figure(value: float | None, digits: int) -> str:
+        return "none" if value is None else f"{value:.{digits}f}"
+
+    cells = [
+        (r.name, r.note, "–" if r.latent_dim is None else str(r.latent_dim), figure(r.nll, 2),
+         figure(r.nll_bits_per_dimension, 3), f"{r.seconds:.1f}")
+        for r in found.baselines
+    ]  # fmt: skip
+    return ["", *_ruled([("baseline", "", "dim", "NLL", "bits/dim", "seconds"), *cells], 2), "", BASELINE_NOTE]
 
 
 def _ruled(rows: list[tuple[str, ...]], words: int) -> list[str]:

@@ -11,6 +11,7 @@ from latens import report as reporting
 from latens.cli.commands.answer import Answer, aligned, over_seeds, table
 from latens.cli.commands.densities import density_of
 from latens.cli.commands.many import parts
+from latens.cli.commands.measuring import Measured
 from latens.cli.commands.sources import figures_for, held_out_of, trained_on
 from latens.data.rows import Rows
 from latens.data.sources import option_of
@@ -44,26 +45,33 @@ def _rows_for(
 
 
 def evaluate(
-    folder: str, data: str | None, *, k: int, draws: int, nll_rows: int, seed: int, own: str | None,
+    folder: str, data: str | None, *, k: int, draws: int, likelihood: Mapping[str, Any], seed: int, own: str | None,
     labels: str | None = None, synthetic: bool = True, density: str = PRIOR, quiet: bool = False,
-    reading: Mapping[str, Any] | None = None, certificate: int = 0, gaps: bool = False, **estimator: Any,
+    reading: Mapping[str, Any] | None = None, factors: str | None = None, label_scores: bool = True,
+    samples: bool = False,
 ) -> Answer:  # fmt: skip
-    """Evaluate a run, or the runs of several seeds. ``estimator`` are the further fields of
-    :class:`latens.evaluation.Estimator`."""
+    """Evaluate a run, or the runs of several seeds."""
     if folder and runs.has_seeds(folder):
+        for name in ["--factors"] * (factors is not None) + ["--samples"] * samples:
+            raise InputError(f"{name} is for one run, and {folder} has several", f"name one, as in {folder}/seed-0")
         return over_seeds(Path(folder), [
-            evaluate(str(part), data, k=k, draws=draws, nll_rows=nll_rows, seed=seed, own=own, labels=labels,
-                     synthetic=False, reading=reading, certificate=certificate, gaps=gaps, **estimator)
+            evaluate(str(part), data, k=k, draws=draws, seed=seed, own=own, labels=labels,
+                     likelihood=likelihood, synthetic=False, reading=reading, label_scores=False)
             for part in parts(Path(folder))
         ])  # fmt: skip
-    how = evaluation.Estimator(estimator.pop("nll", "iw"), k=k, **estimator)
+    how = evaluation.Estimator(likelihood["nll"], k, *(likelihood[n] for n in ("proposal", "chains", "temperatures")))
     run = runs.load(folder, recipe=own)
     rows, where = _rows_for(run, folder, data, labels, reading)
+    blocks = Measured(
+        run, folder, data, rows, seed=seed, factors=factors, reading=reading, labels=label_scores,
+        asked=labels is not None, samples=samples,
+    )  # fmt: skip
     figures = evaluation.evaluate(
-        run.model, rows.inside, rows.c, k=how, draws=draws, nll_rows=nll_rows or None, seed=seed, beta=run.beta
+        run.model, rows.inside, rows.c, k=how, draws=draws, nll_rows=likelihood["rows"] or None, seed=seed,
+        beta=run.beta,
     )
     figures.warnings += rows.warnings
-    losses = dict(_losses(run, rows, figures, how, certificate, gaps, seed))
+    losses = dict(_losses(run, rows, figures, how, seed, likelihood["certificate"], likelihood["gaps"]))
     fitted = None if density == PRIOR else density_of(run, folder, density, quiet=quiet)
     figures.samples = _samples_of(run, folder, rows, seed, fitted) if synthetic else None
     lines = table(
@@ -71,14 +79,15 @@ def evaluate(
     )
     if figures.samples is not None:
         lines += ["", *_fidelity(figures.samples, "the prior" if fitted is None else density)]
-    lines += [f"warning: {line}" for line in figures.warnings]
-    parted = {name: each.to_json() for name, each in losses.items()}
-    return Answer("\n".join(lines), {"run": folder, "data": where, **figures.to_json(), **parted})
+    measured, more = blocks.lines(fitted)
+    lines += [*measured, *(f"warning: {line}" for line in figures.warnings)]
+    more |= {name: each.to_json() for name, each in losses.items()}
+    return Answer("\n".join(lines), {"run": folder, "data": where, **figures.to_json(), **more})
 
 
 def _losses(
-    run: Run, rows: Rows, figures: evaluation.Evaluation, how: evaluation.Estimator, certificate: int, gaps: bool,
-    seed: int,
+    run: Run, rows: Rows, figures: evaluation.Evaluation, how: evaluation.Estimator, seed: int, certificate: int,
+    gaps: bool,
 ) -> Iterator[tuple[str, Any]]:  # fmt: skip
     """Where the bound is lost, and how far the NLL can be off, as far as asked for."""
     if gaps:
@@ -90,12 +99,8 @@ def _losses(
         yield "gaps", evaluation.inference_gaps(run.model, x, -figures.estimate.rows, c, seed=seed)
     if certificate:
         c = None if rows.c is None else trees.take(rows.c, spaced(len(rows), certificate))
-        yield (
-            "certificate",
-            evaluation.certify(
-                run.model, c, rows=certificate, chains=how.chains, temperatures=how.temperatures, seed=seed
-            ),
-        )
+        asked = {"rows": certificate, "chains": how.chains, "temperatures": how.temperatures}
+        yield "certificate", evaluation.certify(run.model, c, **asked, seed=seed)
 
 
 def _fidelity(samples: SyntheticEvaluation, density: str) -> list[str]:
