@@ -9,8 +9,6 @@ if TYPE_CHECKING:
     from latens.evaluation.annealing import Annealed, Certificate, annealed_nll, certify
     from latens.evaluation.baselines import PCABaseline
     from latens.evaluation.estimators import Estimator
-    from latens.evaluation.gaps import InferenceGaps, RateParts, inference_gaps, rate_parts
-    from latens.evaluation.grid import grid_nll
     from latens.evaluation.factors import (
         DCI,
         Disentanglement,
@@ -25,6 +23,8 @@ if TYPE_CHECKING:
         modularity,
         sap,
     )
+    from latens.evaluation.gaps import InferenceGaps, RateParts, inference_gaps, rate_parts
+    from latens.evaluation.grid import grid_nll
     from latens.evaluation.images import (
         ImageEvaluation,
         SampleScores,

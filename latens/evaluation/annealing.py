@@ -69,10 +69,9 @@ class Certificate:
     def lines(self) -> list[tuple[str, str]]:
         """(name, figure) pairs, as text."""
         low, high = self.interval
-        return [(
-            "certificate", f"{low:.3f} <= ln p(x) <= {high:.3f} nats for {len(self.lower):,} rows drawn from the model, "
-            f"a gap of {self.gap:.3f} ± {self.standard_error:.3f}",
-        )]  # fmt: skip
+        gap = f"a gap of {self.gap:.3f} ± {self.standard_error:.3f}"
+        rows = f"{len(self.lower):,} rows drawn from the model"
+        return [("certificate", f"{low:.3f} <= ln p(x) <= {high:.3f} nats for {rows}, {gap}")]
 
     def to_json(self) -> dict[str, Any]:
         """The means of both bounds and of their gap, nats."""

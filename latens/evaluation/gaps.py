@@ -132,7 +132,8 @@ def inference_gaps(
             f"log_px has {len(log_px)} values and x has {trees.rows(x)} rows", "pass one value of ln p(x) for each row"
         )
     require_support(model, x, c)
-    own, best = [], []
+    own: list[Tensor] = []
+    best: list[Tensor] = []
     with evaluating(model):
         for rows, xs, cs in chunks(model, x, c, chunk_rows(x, _DRAWS)[0]):
             joint = LogJoint(model, xs, cs)

@@ -157,7 +157,7 @@ def _leaf(values: Any) -> Any:
     return torch.as_tensor(values) if isinstance(values, np.ndarray) else values
 
 
-def on_device(model: nn.Module, rows: slice, *data: Tree) -> list[Any]:
+def on_device(model: nn.Module, rows: slice | Tensor, *data: Tree) -> list[Any]:
     """The selected rows of each tree, on the device of the model."""
     device = model_device(model)
     return [trees.to_device(trees.take(tree, rows), device) for tree in data]
