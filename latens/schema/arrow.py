@@ -56,13 +56,16 @@ def is_empty(cells: Any) -> np.ndarray:
     return empty.to_numpy(zero_copy_only=False)
 
 
-def as_numbers(cells: Any) -> np.ndarray | None:
-    """The cells as ``[N]`` float64, NaN for null; None if they are not numbers, truth values, dates or times.
+def as_numbers(cells: Any, time: str | None = None) -> np.ndarray | None:
+    """The cells as ``[N]`` float64, NaN for null; None if they are not numbers, truth values, dates or times, or are
+    not of the kind of ``time`` (see :func:`kind_of_time`) that is wanted.
 
     Dates are in days since 1970-01-01 by the clocks of their zone, times of day and time spans in seconds.
     """
     cells = plain(cells)
     kind = cells.type
+    if time is not None and not pa.types.is_null(kind) and kind_of_time(kind) != time:
+        return None
     if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
         cells = cells if getattr(kind, "tz", None) is None else pc.local_timestamp(cells)
         cells = cells.cast(pa.timestamp("us" if not str(kind).startswith("timestamp[ns") else "ns"))
