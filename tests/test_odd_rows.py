@@ -14,7 +14,7 @@ from commanding import done, figures, refused
 
 import latens
 from latens import distributions as d
-from latens.cli.commands import sources, using
+from latens.cli.commands import inputs, using
 from latens.data.rows import rows_like
 from latens.data.tables.frames import as_table
 from latens.evaluation.anomaly import contributions

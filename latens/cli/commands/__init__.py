@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from latens.cli.commands.densities import density, sample
     from latens.cli.commands.evaluating import evaluate, report
     from latens.cli.commands.fitting import Fit, asked, schema
+    from latens.cli.commands.inputs import reading
     from latens.cli.commands.listing import recipes
     from latens.cli.commands.many import fit, resume
-    from latens.cli.commands.sources import reading
     from latens.cli.commands.sweeping import resume_sweep, sweep
     from latens.cli.commands.using import encode, impute, reconstruct, score
 else:

@@ -11,9 +11,9 @@ import numpy as np
 
 from latens import densities
 from latens.cli.commands.answer import Answer
-from latens.cli.commands.sources import figures_for, pairs, trained_on
+from latens.cli.commands.inputs import figures_for, pairs, trained_on
 from latens.cli.commands.using import TABLES, require_free_output, written
-from latens.data.streams.writing import Writer
+from latens.data.streams.writer import Writer
 from latens.densities import Fitted
 from latens.densities.fitted import require_unconditional
 from latens.densities.kinds import PRIOR, check_options
