@@ -74,16 +74,10 @@ def as_numbers(cells: Any, time: str | None = None) -> np.ndarray | None:
     if pa.types.is_time(kind) or pa.types.is_duration(kind):
         unit = _SECONDS[str(kind.unit)]
         return _floats(cells.cast(pa.int32() if kind.bit_width == 32 else pa.int64())) * unit
-    if (
-        pa.types.is_integer(kind)
-        or pa.types.is_floating(kind)
-        or pa.types.is_boolean(kind)
-        or pa.types.is_decimal(kind)
-    ):
+    is_a = pa.types
+    if any(test(kind) for test in (is_a.is_integer, is_a.is_floating, is_a.is_boolean, is_a.is_decimal)):
         return _floats(cells)
-    if pa.types.is_null(kind):
-        return np.full(len(cells), np.nan)
-    return None
+    return np.full(len(cells), np.nan) if is_a.is_null(kind) else None
 
 
 def in_words(value: Any, type: str) -> str:

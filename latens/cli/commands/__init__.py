@@ -19,5 +19,5 @@ else:
     __getattr__, __dir__, __all__ = late(__name__, {
         "answer": "Answer", "comparing": "compare demo", "densities": "density sample",
         "evaluating": "evaluate report", "fitting": "Fit asked schema", "listing": "recipes", "many": "fit resume",
-        "sources": "reading", "sweeping": "resume_sweep sweep", "using": "encode impute reconstruct score",
+        "inputs": "reading", "sweeping": "resume_sweep sweep", "using": "encode impute reconstruct score",
     })  # fmt: skip
