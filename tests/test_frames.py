@@ -324,7 +324,7 @@ def test_files_keep_the_index_that_pandas_wrote(
     frame = frame.set_axis(INDEXES[index], axis=0)
     frame.to_parquet(tmp_path / "t.parquet")
     assert {f.name for f in latens.load(folder / "r").schema_.fields} == {"a", "b", "c"}  # type: ignore[union-attr]
-    monkeypatch.setattr("latens.cli.commands.sources.is_large", lambda path: stream)
+    monkeypatch.setattr("latens.cli.commands.inputs.is_large", lambda path: stream)
     for words in ("impute --k 10", "impute --draws 2 --k 10", "reconstruct", "score --k 3", "encode"):
         command, *more = words.split()
         call(command, folder / "r", tmp_path / "t.parquet", "--out", tmp_path / "o.parquet", *more)
@@ -401,7 +401,7 @@ def test_what_is_left_out_is_said_in_memory_and_streamed(
 ) -> None:
     folder, frame = stored
     frame.assign(more=1, odd=[[1, 2]] * N).to_parquet(tmp_path / "q.parquet")
-    monkeypatch.setattr("latens.cli.commands.sources.is_large", lambda path: stream)
+    monkeypatch.setattr("latens.cli.commands.inputs.is_large", lambda path: stream)
     for words in ("impute --k 3", "encode", "reconstruct", "score --k 3", "evaluate --k 3 --rows 5", "report"):
         command, *more = words.split()
         out = ("--out", tmp_path / ("o.html" if command == "report" else "o.parquet")) * (command != "evaluate")
@@ -543,7 +543,7 @@ def test_arrays_come_back_as_arrays_from_a_model_of_frames(small: VAE, tmp_path:
 @pytest.mark.parametrize("stream", [False, True])
 def test_files_keep_what_their_library_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stream: bool) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("latens.cli.commands.sources.is_large", lambda path: stream)
+    monkeypatch.setattr("latens.cli.commands.inputs.is_large", lambda path: stream)
     pandas = pd.DataFrame({"day": COMPACT.astype("Int64").mask(LEVEL == 0), "x": Z})
     pandas["b"] = pd.Series(LEVEL, dtype="Int8")
     polars = pl.DataFrame({"enum": ENUM, "x": [None, *Z[1:].tolist()]})

@@ -41,19 +41,29 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-@pytest.mark.parametrize(
-    "words", ["encode table table.csv --out z.npy", "encode array array.npy --out z.csv", "recipes beta_vae"]
-)
-def test_a_command_imports_what_it_uses(words: str, folder: Path):
+def imported(words: str, folder: Path) -> list[str]:
+    """The modules of latens that a command has imported when it ends."""
     code = (
         f"import sys; from latens.cli.main import main; assert main({words.split()}) == 0; "
         "print(*sorted(name for name in sys.modules if name.partition('.')[0] == 'latens'), file=sys.stderr)"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=folder, timeout=120,
                            env=os.environ | {"PYTHONPATH": str(ROOT.parent)})  # fmt: skip
-    modules = found.stderr.splitlines()[-1].split()
+    return found.stderr.splitlines()[-1].split()
+
+
+@pytest.mark.parametrize(
+    "words", ["encode table table.csv --out z.npy", "encode array array.npy --out z.csv", "recipes beta_vae"]
+)
+def test_a_command_imports_what_it_uses(words: str, folder: Path):
+    modules = imported(words, folder)
     assert len(modules) <= MOST, len(modules)
     assert [name for name in UNUSED if f"latens.{name}" in modules] == []
+
+
+@pytest.mark.parametrize("words", ["sample table --n 5 --out s.csv", "evaluate table table.csv --k 2"])
+def test_a_command_that_draws_nothing_imports_no_report(words: str, folder: Path):
+    assert [name for name in imported(words, folder) if name.startswith("latens.report.")] == []
 
 
 @pytest.mark.parametrize("path", LATE, ids=lambda path: str(path.parent.relative_to(ROOT.parent)))

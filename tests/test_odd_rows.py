@@ -14,7 +14,7 @@ from commanding import done, figures, refused
 
 import latens
 from latens import distributions as d
-from latens.cli.commands import sources, using
+from latens.cli.commands import inputs, using
 from latens.data.rows import rows_like
 from latens.data.tables.frames import as_table
 from latens.evaluation.anomaly import contributions
@@ -106,7 +106,7 @@ def test_all_ways_in_give_the_same_scores_and_reasons(here, monkeypatch):
     table.to_parquet("can.parquet")
     said = [figures("score", "run", f"can.{kind}", "--out", f"{kind}.csv") for kind in ("csv", "parquet")]
     with monkeypatch.context() as patch:
-        patch.setattr(sources, "is_large", lambda data: True)
+        patch.setattr(inputs, "is_large", lambda data: True)
         patch.setattr(using, "ROWS", 7)
         patch.setattr(using, "chunk_rows", lambda *given: (1, 1))
         said.append(figures("score", "run", "can.parquet", "--out", "streamed.csv"))
@@ -301,7 +301,7 @@ def test_filled_cells_are_counted_as_they_are_seen_in_what_comes_out(here, monke
     assert latens.load("run").impute(frame, k=5).isna().sum().to_dict() == after.isna().sum().to_dict()
     assert imputing.impute(run, rows_like(as_table(frame)[0], run.schema), k=5).missing == said["filled"]
     frame.to_parquet("gaps.parquet")
-    monkeypatch.setattr(sources, "is_large", lambda data: True)
+    monkeypatch.setattr(inputs, "is_large", lambda data: True)
     streamed = figures("impute", "run", "gaps.parquet", "--out", "streamed.csv", "--k", "5")
     assert streamed["filled"] == said["filled"]
 

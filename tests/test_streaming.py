@@ -20,7 +20,7 @@ from commanding import blank_page
 from latens import InputError, report
 from latens.cli import commands
 from latens.cli.commands import using
-from latens.cli.commands.sources import figures_for, held_out_of, stream_for, trained_on
+from latens.cli.commands.inputs import figures_for, held_out_of, stream_for, trained_on
 from latens.data import read_table
 from latens.data.rows import Asked, rows_of
 from latens.data.streams import sources as stream_sources
@@ -166,7 +166,7 @@ def test_few_pieces_are_alive_at_once(folder: Path, monkeypatch: pytest.MonkeyPa
     assert 1 <= most[0] <= 6  # of two windows of two blocks, as they are encoded
     most[0] = 0
     monkeypatch.setattr("latens.evaluation.likelihood.ONCE", 512 * 50)  # parts of fifty rows
-    monkeypatch.setattr("latens.cli.commands.sources.is_large", lambda path: True)
+    monkeypatch.setattr("latens.cli.commands.inputs.is_large", lambda path: True)
     using.encode(str(run.folder), str(folder / "set"), str(tmp_path / "z.npy"), samples=0, seed=0, own=None)
     assert 1 <= most[0] <= 6
 
@@ -272,7 +272,7 @@ def both(command: str, run: Run, data: Path, tmp_path: Path, suffix: str, **more
     for way in ("streamed", "whole"):
         path = tmp_path / f"{way}{suffix}"
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("latens.cli.commands.sources.is_large", lambda path, way=way: way == "streamed")
+            patch.setattr("latens.cli.commands.inputs.is_large", lambda path, way=way: way == "streamed")
             answer = getattr(using, command)(str(run.folder), str(data), str(path), own=None, **given)
         assert answer.figures["out"] == str(path) and "wrote" in answer.text
         figures.append(answer.figures)
@@ -337,7 +337,7 @@ def test_arrays_from_file_to_file(suffix: str, folder: Path, tmp_path: Path):
 
 
 def test_uncertainty_and_draws_of_codes(run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("latens.cli.commands.sources.is_large", lambda path: True)
+    monkeypatch.setattr("latens.cli.commands.inputs.is_large", lambda path: True)
     given = (str(run.folder), str(folder / "set"))
     using.impute(*given, str(tmp_path / "a.parquet"), k=20, draws=0, uncertainty=str(tmp_path / "u.parquet"), seed=0,
                  own=None)  # fmt: skip
@@ -427,7 +427,7 @@ def test_bad_files_and_options(folder: Path, tmp_path: Path, run: Run, monkeypat
         with pytest.raises(InputError, match="takes no --"):
             commands.fit(asked(folder / "set", tmp_path / "run", **option), quiet=True)
     with monkeypatch.context() as patch, pytest.raises(InputError, match="it would lie in the folder of the data"):
-        patch.setattr("latens.cli.commands.sources.is_large", lambda path: True)
+        patch.setattr("latens.cli.commands.inputs.is_large", lambda path: True)
         using.encode(str(run.folder), str(folder / "set"), str(folder / "set" / "z.npy"), samples=0, seed=0, own=None)
     with pytest.raises(InputError, match="no column 'nope'"):
         commands.fit(asked(folder / "set", tmp_path / "run", drop=("nope",)), quiet=True)

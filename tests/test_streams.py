@@ -17,7 +17,7 @@ from scipy import stats
 
 from latens import InputError
 from latens.data.streams import sources
-from latens.data.streams.files import TAIL, fingerprint_files
+from latens.data.streams.addresses import TAIL, fingerprint_files
 from latens.data.streams.loader import StreamLoader
 from latens.data.streams.parquet import ParquetBlocks
 from latens.data.streams.samples import held_out_rows

@@ -71,7 +71,7 @@ def _of_codes(folder: Path, source: Path, seed: int) -> pd.DataFrame:
     """A row drawn from p(x|z) for z ~ q(z|x) of each training row."""
     import torch
 
-    from latens.cli.commands.sources import data_for
+    from latens.cli.commands.inputs import data_for
     from latens.evaluation.likelihood import evaluating
     from latens.runs import outputs
     from latens.runs import record as runs

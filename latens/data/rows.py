@@ -529,7 +529,7 @@ def as_matrix(table: Any, names: Sequence[str] | None = None) -> np.ndarray:
 
 def numbers_of(cells: Any) -> np.ndarray | None:
     """Cells that are numbers as ``[N]`` float64, NaN for null; None if they are words, dates or times."""
-    return None if str(cells.type).startswith(("date", "time", "duration")) else as_numbers(cells)
+    return as_numbers(cells, "")
 
 
 def array_of(table: Any, schema: Schema, where: str) -> np.ndarray:

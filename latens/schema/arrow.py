@@ -56,13 +56,16 @@ def is_empty(cells: Any) -> np.ndarray:
     return empty.to_numpy(zero_copy_only=False)
 
 
-def as_numbers(cells: Any) -> np.ndarray | None:
-    """The cells as ``[N]`` float64, NaN for null; None if they are not numbers, truth values, dates or times.
+def as_numbers(cells: Any, time: str | None = None) -> np.ndarray | None:
+    """The cells as ``[N]`` float64, NaN for null; None if they are not numbers, truth values, dates or times, or are
+    not of the kind of ``time`` (see :func:`kind_of_time`) that is wanted.
 
     Dates are in days since 1970-01-01 by the clocks of their zone, times of day and time spans in seconds.
     """
     cells = plain(cells)
     kind = cells.type
+    if time is not None and not pa.types.is_null(kind) and kind_of_time(kind) != time:
+        return None
     if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
         cells = cells if getattr(kind, "tz", None) is None else pc.local_timestamp(cells)
         cells = cells.cast(pa.timestamp("us" if not str(kind).startswith("timestamp[ns") else "ns"))
@@ -71,16 +74,10 @@ def as_numbers(cells: Any) -> np.ndarray | None:
     if pa.types.is_time(kind) or pa.types.is_duration(kind):
         unit = _SECONDS[str(kind.unit)]
         return _floats(cells.cast(pa.int32() if kind.bit_width == 32 else pa.int64())) * unit
-    if (
-        pa.types.is_integer(kind)
-        or pa.types.is_floating(kind)
-        or pa.types.is_boolean(kind)
-        or pa.types.is_decimal(kind)
-    ):
+    is_a = pa.types
+    if any(test(kind) for test in (is_a.is_integer, is_a.is_floating, is_a.is_boolean, is_a.is_decimal)):
         return _floats(cells)
-    if pa.types.is_null(kind):
-        return np.full(len(cells), np.nan)
-    return None
+    return np.full(len(cells), np.nan) if is_a.is_null(kind) else None
 
 
 def in_words(value: Any, type: str) -> str:

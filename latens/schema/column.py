@@ -141,7 +141,12 @@ class Column:
     @cached_property
     def time(self) -> str:
         """"dates", "times of day" or "durations", by its type; "" if it is not about time."""
-        return kind_of_time(arrow_type(self.type))
+        return kind_of_time(self.arrow)
+
+    @cached_property
+    def arrow(self) -> Any:
+        """The arrow type in which it comes back."""
+        return arrow_type(self.type)
 
     @property
     def is_number(self) -> bool:
@@ -235,7 +240,7 @@ class Column:
     def support(self) -> tuple[float, float]:
         """The smallest and the largest number that a cell can hold, seen or not, by its kind and its type; if all
         numbers of a column that is not of dates have one sign, so has every new one."""
-        type, step = arrow_type(self.type), self.law.step if self.law is not None else None
+        step = self.law.step if self.law is not None else None
         least = step or 10.0 ** -(12 if self.decimals is None else self.decimals)  # the smallest number above 0
         low, high = float(self.low or 0.0), float(self.high or 0.0)
         if self.kind == "bounded":
@@ -243,10 +248,10 @@ class Column:
         if self.kind == "datetime":
             return YEARS_NS if "[ns" in self.type else YEARS
         ends = [-np.inf if low < 0 else min(least, low), np.inf if high > 0 else max(-least, high)]
-        if pa.types.is_integer(type):
-            info = np.iinfo(type.to_pandas_dtype())
+        if pa.types.is_integer(self.arrow):
+            info = np.iinfo(self.arrow.to_pandas_dtype())
             ends = [max(ends[0], float(info.min)), min(ends[1], float(info.max))]
-        return ends[0], min(ends[1], DAY - least) if pa.types.is_time(type) else ends[1]
+        return ends[0], min(ends[1], DAY - least) if pa.types.is_time(self.arrow) else ends[1]
 
     def decode(
         self, numbers: np.ndarray, *, mean: bool = False, given: bool = False, beyond: bool = False
@@ -301,7 +306,7 @@ class Column:
 
     def repeat(self, rows: int) -> Any:
         """An arrow array of ``rows`` cells of a constant column, or of a column without values."""
-        dates = self.kind == "constant" and pa.types.is_temporal(arrow_type(self.type))
+        dates = self.kind == "constant" and pa.types.is_temporal(self.arrow)
         value = float(self.value) if dates else self.value
         return typed(of_levels([value] * rows, self.type), self.type, [] if value is None else [value])
 
@@ -396,18 +401,15 @@ def _numbers(cells: Any, column: Column, where: str, first_row: int) -> np.ndarr
     cells = plain(cells)
     if column.form is not None and pa.types.is_string(cells.type):
         cells = plain(column.form.read(cells)[0])
-    own = arrow_type(column.type)
     time = column.time or ("dates" if column.kind == "datetime" else "")
-    if getattr(own, "tz", None) is not None and getattr(cells.type, "tz", None) is not None:
-        cells = cells.cast(pa.timestamp(cells.type.unit, own.tz))
+    if (zone := getattr(column.arrow, "tz", None)) is not None and getattr(cells.type, "tz", None) is not None:
+        cells = cells.cast(pa.timestamp(cells.type.unit, zone))
     if time == "dates" and pa.types.is_string(cells.type):
         with suppress(pa.ArrowException):
             cells = cells.cast(pa.timestamp("us"))
-    numbers = as_numbers(cells)
-    if numbers is not None and kind_of_time(cells.type) != time and not pa.types.is_null(cells.type):
-        numbers = None
+    numbers = as_numbers(cells, time)
     if numbers is None:
-        row, value = _first_other(cells, own)
+        row, value = _first_other(cells, column.arrow)
         raise InputError(
             f"{where}, row {row + first_row} (counted from 0): column {column.name!r} has {short(repr(value))}, which "
             f"is of the type {cells.type}",

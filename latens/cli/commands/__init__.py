@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from latens.cli.commands.densities import density, sample
     from latens.cli.commands.evaluating import evaluate, report
     from latens.cli.commands.fitting import Fit, asked, schema
+    from latens.cli.commands.inputs import reading
     from latens.cli.commands.listing import recipes
     from latens.cli.commands.many import fit, resume
-    from latens.cli.commands.sources import reading
     from latens.cli.commands.sweeping import resume_sweep, sweep
     from latens.cli.commands.using import encode, impute, reconstruct, score
 else:
     __getattr__, __dir__, __all__ = late(__name__, {
         "answer": "Answer", "comparing": "compare demo", "densities": "density sample",
         "evaluating": "evaluate report", "fitting": "Fit asked schema", "listing": "recipes", "many": "fit resume",
-        "sources": "reading", "sweeping": "resume_sweep sweep", "using": "encode impute reconstruct score",
+        "inputs": "reading", "sweeping": "resume_sweep sweep", "using": "encode impute reconstruct score",
     })  # fmt: skip

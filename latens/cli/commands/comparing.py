@@ -14,9 +14,9 @@ from latens import evaluation
 from latens import report as reporting
 from latens.cli.commands.answer import Answer, aligned
 from latens.cli.commands.fitting import Fit
+from latens.cli.commands.inputs import held_out, rows_for
+from latens.cli.commands.inputs import reading as read_as
 from latens.cli.commands.many import fit
-from latens.cli.commands.sources import held_out, rows_for
-from latens.cli.commands.sources import reading as read_as
 from latens.data import Source, infer, read
 from latens.data.lazy import Lazy
 from latens.data.rows import Rows, as_matrix, rows_of

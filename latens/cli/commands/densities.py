@@ -11,20 +11,19 @@ import numpy as np
 
 from latens import densities
 from latens.cli.commands.answer import Answer
-from latens.cli.commands.sources import figures_for, pairs, trained_on
+from latens.cli.commands.inputs import figures_for, pairs, trained_on
 from latens.cli.commands.using import TABLES, require_free_output, written
-from latens.data.streams.writing import Writer
+from latens.data.streams.writer import Writer
 from latens.densities import Fitted
 from latens.densities.fitted import require_unconditional
 from latens.densities.kinds import PRIOR, check_options
 from latens.errors import InputError, concerning
 from latens.machine.atomic import write_bytes
-from latens.report.pixels import model_layout, to_pixels
 from latens.runs import outputs
 from latens.runs import record as runs
 from latens.runs.outputs import schema_of
 from latens.runs.record import Run
-from latens.schema import Table
+from latens.schema import Schema, Table
 from latens.training import Bar
 
 
@@ -98,7 +97,7 @@ def sample(
     x = outputs.sample(run, n, mean=mean, seed=seed, given=conditions, density=fitted, missing=gaps,
                        extrapolate=extrapolate)  # fmt: skip
     if extension == ".png":
-        write_bytes(out, _picture(to_pixels(schema, model_layout(schema, x))))  # type: ignore[arg-type]
+        write_bytes(out, _picture(schema, x))  # type: ignore[arg-type]
     else:
         with Writer(out, n, schema.names) as writer:
             writer.write(outputs.written(x, run, out=out))
@@ -106,10 +105,13 @@ def sample(
     return written(out, "samples" if fitted is None else f"samples ({fitted.line()})", shape)
 
 
-def _picture(images: np.ndarray) -> bytes:
-    """A PNG of 8-bit images in a square grid, with white lines between them."""
+def _picture(schema: Schema, x: np.ndarray) -> bytes:
+    """A PNG of images ``x [N, *user_shape]`` in a square grid, with white lines between them."""
     from PIL import Image
 
+    from latens.report.pixels import model_layout, to_pixels
+
+    images = to_pixels(schema, model_layout(schema, x))
     across = math.ceil(math.sqrt(len(images)))
     height, width = images.shape[1] + 1, images.shape[2] + 1
     down = math.ceil(len(images) / across)

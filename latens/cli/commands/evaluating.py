@@ -10,9 +10,9 @@ from latens import evaluation
 from latens import report as reporting
 from latens.cli.commands.answer import Answer, aligned, over_seeds, table
 from latens.cli.commands.densities import density_of
+from latens.cli.commands.inputs import figures_for, held_out_of, trained_on
 from latens.cli.commands.many import parts
 from latens.cli.commands.measuring import Measured
-from latens.cli.commands.sources import figures_for, held_out_of, trained_on
 from latens.data.rows import Rows
 from latens.data.sources import option_of
 from latens.densities import Fitted

@@ -15,7 +15,7 @@ import numpy as np
 from latens import evaluation
 from latens import report as reporting
 from latens.cli.commands.answer import Answer, table
-from latens.cli.commands.sources import (
+from latens.cli.commands.inputs import (
     AnyRows,
     AnySource,
     absolute,

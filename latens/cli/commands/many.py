@@ -22,7 +22,7 @@ import torch
 from latens.cli import workers
 from latens.cli.commands.answer import Answer, over_seeds
 from latens.cli.commands.fitting import Fit, How, fit_one, ready, resume_one
-from latens.cli.commands.sources import AnyRows, AnySource
+from latens.cli.commands.inputs import AnyRows, AnySource
 from latens.data.streams.sources import Stream
 from latens.data.streams.survey import Streamed
 from latens.errors import FitError, InputError, Stopped

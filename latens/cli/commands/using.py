@@ -18,11 +18,11 @@ import torch
 
 from latens import evaluation, runs
 from latens.cli.commands.answer import Answer
-from latens.cli.commands.sources import data_for, reading_bar, stream_for
+from latens.cli.commands.inputs import data_for, reading_bar, stream_for
 from latens.data import require_output, streams
 from latens.data.rows import Rows, broken_rules, numbers_of, rows_like, unknown_levels
 from latens.data.streams.sources import Stream
-from latens.data.streams.writing import Writer
+from latens.data.streams.writer import Writer
 from latens.data.tables.files import table_batches
 from latens.errors import InputError, concerning
 from latens.evaluation.likelihood import chunk_rows, rows_at_once

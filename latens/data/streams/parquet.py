@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from latens.data.array_files import sentences
+from latens.data.streams.addresses import File, files_at
 from latens.data.streams.blocks import cut
-from latens.data.streams.files import File, files_at
 from latens.data.tables.folders import key_columns, same_columns, with_keys
 from latens.data.tables.types import joined_type, plain_type
 from latens.errors import InputError

@@ -13,8 +13,8 @@ import numpy as np
 
 from latens.data.array_files import npy_header, sentences
 from latens.data.rows import as_table
+from latens.data.streams.addresses import fingerprint_files
 from latens.data.streams.blocks import cut, starts
-from latens.data.streams.files import fingerprint_files
 from latens.data.streams.loader import WINDOW_BYTES, WINDOW_ROWS, ahead
 from latens.data.streams.parquet import MOST_ROWS, ParquetBlocks, stored_columns, unpacked_bytes
 from latens.data.tables.folders import tables_below

@@ -330,7 +330,9 @@ def _spread(texts: Sequence[str]) -> list[str]:
 
 
 def patterns(text: str) -> list[str]:
-    """The patterns that read one text."""
+    """The patterns that read one text: none reads a text without a digit."""
+    if not re.search(r"\d", text):
+        return []
     if _SPAN.fullmatch(text):
         return ["ISO"]
     if _LAP.fullmatch(text):
