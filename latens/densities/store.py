@@ -16,6 +16,7 @@ from latens.densities.fitted import Fitted
 from latens.densities.kinds import kind_of
 from latens.errors import InputError
 from latens.machine.atomic import leftovers, write_bytes, write_text
+from latens.machine.folder import Folder
 from latens.training.checkpoint import digest, load_state, pack, sealed, state_of, unpack, unseal
 
 FORMAT, DENSITIES = 1, "densities"
@@ -23,17 +24,17 @@ FORMAT, DENSITIES = 1, "densities"
 
 def save(folder: str | Path, fitted: Fitted, model: nn.Module) -> None:
     """Save a density in a run's folder, where it replaces one of its kind."""
-    place = Path(folder) / DENSITIES
-    place.mkdir(exist_ok=True)
+    place = Folder(folder).inside(DENSITIES)
+    place.make()
     data = pack(state_of(fitted.density))
     name = f"{fitted.kind}-{digest(data)[:8]}.safetensors"
     write_bytes(place / name, data)
     record = fitted.to_json() | {"format": FORMAT, "model": weights_of(model), "tensors": name, "sha256": digest(data)}
     write_text(place / f"{fitted.kind}.json", sealed(record))
-    for old in [*place.glob(f"{fitted.kind}-*.safetensors"), *leftovers(place)]:
+    for old in [*place.parts(f"{fitted.kind}-*.safetensors"), *leftovers(place)]:
         if old.name != name:
             with suppress(OSError):
-                old.unlink()
+                old.remove()
 
 
 def load(folder: str | Path, kind: str, model: nn.Module, options: dict[str, Any] | None = None) -> Fitted | None:
@@ -43,7 +44,7 @@ def load(folder: str | Path, kind: str, model: nn.Module, options: dict[str, Any
     ``options``. Raises ``InputError`` where it is damaged.
     """
     kind_of(kind)
-    place = Path(folder) / DENSITIES
+    place = Folder(folder).inside(DENSITIES)
     path = place / f"{kind}.json"
     if not path.exists():
         return None

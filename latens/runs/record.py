@@ -30,6 +30,7 @@ from torch import Tensor, nn
 import latens
 from latens.errors import InputError, concerning, is_whole
 from latens.machine.atomic import leftovers, sole_owner, write_bytes, write_text
+from latens.machine.folder import Folder
 from latens.objectives import ELBO, Objective
 from latens.recipes import Recipe
 from latens.recipes.choices import DataInfo
@@ -50,6 +51,7 @@ from latens.training.checkpoint import (
 FORMAT = 1
 CALIBRATION = "calibration.json"
 PARTS = ("run.json", "model.safetensors", "metrics.csv", "report.html", CALIBRATION)
+FOLDERS = ("checkpoint", "densities")
 ENTRIES: dict[str, Any] = {
     "status": str, "recipe": dict | None, "rows": int, "schema": dict | None, "training": dict, "files": dict,
     "data": dict, "choices": dict, "warnings": list,
@@ -170,7 +172,7 @@ class Run:
     def write_record(self, files: dict[str, str]) -> None:
         """Write run.json, with the checksums of ``files``, ``{name: checksum}``."""
         assert self.folder is not None
-        write_text(self.folder / "run.json", sealed(self.record() | {"files": files}))
+        write_text(Folder(self.folder) / "run.json", sealed(self.record() | {"files": files}))
 
     def write_metrics(self) -> bytes:
         """Write metrics.csv atomically, and return its bytes."""
@@ -182,14 +184,14 @@ class Run:
         for row in self.history:
             writer.writerow({k: ("" if v is None or v != v else repr(v)) for k, v in row.items()})
         data = text.getvalue().encode()
-        write_bytes(self.folder / "metrics.csv", data)
+        write_bytes(Folder(self.folder) / "metrics.csv", data)
         return data
 
     def finish(self) -> None:
         """Write weights, metrics and the final record."""
         assert self.folder is not None
         weights = pack(state_of(self.model))
-        write_bytes(self.folder / "model.safetensors", weights)
+        write_bytes(Folder(self.folder) / "model.safetensors", weights)
         metrics = self.write_metrics()
         self.status = "finished"
         self.write_record({"model.safetensors": digest(weights), "metrics.csv": digest(metrics)})
@@ -206,15 +208,15 @@ class Run:
 
 def checkpoints(folder: str | Path) -> Checkpoints:
     """The checkpoint of a run's folder."""
-    return Checkpoints(Path(folder) / "checkpoint")
+    return Checkpoints(Folder(folder).inside("checkpoint"))
 
 
 @contextmanager
 def at_work(folder: str | Path) -> Iterator[None]:
     """Lock the run for this process, and remove what a killed process left unfinished."""
     with sole_owner(folder):
-        for path in leftovers(folder):
-            path.unlink(missing_ok=True)
+        for part in leftovers(Folder(folder)):
+            part.remove()
         checkpoints(folder).tidy()
         yield
 
@@ -250,14 +252,12 @@ def require_free(folder: str | Path) -> Path:
 
 def remove(folder: Path) -> None:
     """Remove the files of a run, and the folder where nothing else is in it."""
-    for name in PARTS:
-        (folder / name).unlink(missing_ok=True)
-    inner = [folder / "checkpoint", folder / "densities"]
-    for path in (path for place in inner for path in place.glob("*")):
-        path.unlink()
-    for path in (*inner, folder):
-        with suppress(OSError):
-            path.rmdir()
+    whole = Folder(folder)
+    inner = [whole.inside(name) for name in FOLDERS]
+    for part in [*(whole / name for name in PARTS), *(part for place in inner for part in place.parts())]:
+        part.remove()
+    for place in (*inner, whole):
+        place.remove()
 
 
 def read_record(folder: str | Path) -> dict[str, Any]:
@@ -273,7 +273,8 @@ def read_record(folder: str | Path) -> dict[str, Any]:
     if (path / "sweep.json").exists():
         some = next(path.glob("*/seed-0"), path)
         raise InputError(f"{path} holds the runs of a sweep", f"name one of them, for example {some}")
-    record = unseal(path / "run.json", f"{path} holds no run (made by `latens fit`)")
+    require_plain(path)
+    record = unseal(Folder(path) / "run.json", f"{path} holds no run (made by `latens fit`)")
     check_format(record, path)
     for name, kinds in ENTRIES.items():
         if not isinstance(record.get(name), kinds) or isinstance(record.get(name), bool):
@@ -283,6 +284,16 @@ def read_record(folder: str | Path) -> dict[str, Any]:
             f"{path / 'run.json'} lacks the checksums of its files", "restore it from a copy, or fit again"
         )
     return record
+
+
+def require_plain(path: Path) -> None:
+    """``InputError`` where a part of the run is a link, a pipe or a device: before long work, not at its end."""
+    whole = Folder(path)
+    with whole.opened() as place:
+        for name in PARTS:
+            (whole / name).require_plain(place)
+    for name in FOLDERS:
+        whole.inside(name).require_plain()
 
 
 def check_format(record: dict[str, Any], path: Path) -> None:
@@ -411,10 +422,10 @@ def weights(folder: str | Path, record: dict[str, Any] | None = None) -> dict[st
     if record["status"] != "finished":
         name = (record["recipe"] or {}).get("name")
         raise InputError(f"{folder} is not finished", f"continue it with `{resume_line(folder, name)}`")
-    return unpack(folder / "model.safetensors", record["files"]["model.safetensors"])
+    return unpack(Folder(folder) / "model.safetensors", record["files"]["model.safetensors"])
 
 
 def read_metrics(folder: Path, expected: str | None) -> list[dict[str, Any]]:
     """The rows of metrics.csv as numbers."""
-    rows = csv.DictReader(io.StringIO(read_whole(folder / "metrics.csv", expected).decode()))
+    rows = csv.DictReader(io.StringIO(read_whole(Folder(folder) / "metrics.csv", expected).decode()))
     return [{key: float(value) if value else float("nan") for key, value in row.items()} for row in rows]

@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 from latens.errors import InputError
 from latens.machine.atomic import leftovers, write_bytes, write_text
+from latens.machine.folder import TEXT, Folder, Part
+from latens.machine.processor import memory
 
 if TYPE_CHECKING:
     from latens.training.callbacks import Progress
@@ -73,10 +75,10 @@ def pack(tensors: dict[str, Tensor]) -> bytes:
     return save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()})
 
 
-def read_whole(path: Path, expected: str | None, missing: str = RESTORE) -> bytes:
-    """The bytes of a file; ``InputError`` unless its sha256 is ``expected`` (None: any)."""
+def read_whole(path: Path | Part, expected: str | None, missing: str = RESTORE, most: int = TEXT) -> bytes:
+    """The bytes of a regular file, at most so many; ``InputError`` unless its sha256 is ``expected`` (None: any)."""
     try:
-        data = path.read_bytes()
+        data = Part.of(path).read(most)
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): {missing}") from None
     if expected is not None and digest(data) != expected:
@@ -84,14 +86,15 @@ def read_whole(path: Path, expected: str | None, missing: str = RESTORE) -> byte
     return data
 
 
-def unpack(path: Path, expected: str | None, missing: str = RESTORE) -> dict[str, Tensor]:
+def unpack(path: Path | Part, expected: str | None, missing: str = RESTORE) -> dict[str, Tensor]:
     """The tensors of a safetensors file, read by :func:`read_whole`."""
     from safetensors import SafetensorError
     from safetensors.torch import load
 
+    data = read_whole(path, expected, missing, memory())
     try:
-        return load(read_whole(path, expected, missing))
-    except (SafetensorError, ValueError, KeyError) as error:
+        return load(data)
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise InputError(f"{path} is not a complete safetensors file ({error})", RESTORE) from None
 
 
@@ -121,11 +124,11 @@ def sealed(record: dict[str, Any]) -> str:
     return dumps(body | {"checksum": digest(dumps(body).encode())}) + "\n"
 
 
-def unseal(path: Path, what: str) -> dict[str, Any]:
+def unseal(path: Path | Part, what: str) -> dict[str, Any]:
     """The record of a sealed JSON file; ``InputError`` where the file is missing (``what``, in words), not JSON, or
     altered."""
     try:
-        record = loads(path.read_text("utf-8"))
+        record = loads(Part.of(path).read().decode("utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path} is missing: {what}") from None
     except OSError as error:
@@ -160,8 +163,8 @@ class Checkpoints:
     3
     """
 
-    def __init__(self, folder: Path):
-        self.folder = Path(folder)
+    def __init__(self, folder: Path | Folder):
+        self.folder = folder if isinstance(folder, Folder) else Folder(folder)
 
     def exists(self) -> bool:
         """Whether there is a checkpoint."""
@@ -169,7 +172,7 @@ class Checkpoints:
 
     def save(self, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
         """Replace the checkpoint; ``record`` has the number of the step, "step"."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.make()
         data = pack(tensors)
         name = f"step-{int(record['step']):09d}-{digest(data)[:8]}.safetensors"
         write_bytes(self.folder / name, data)
@@ -182,9 +185,9 @@ class Checkpoints:
         self._keep_only(name)
 
     def _keep_only(self, name: str) -> None:
-        for old in [*self.folder.glob("step-*.safetensors"), *leftovers(self.folder)]:
+        for old in [*self.folder.parts("step-*.safetensors"), *leftovers(self.folder)]:
             if old.name != name:
-                old.unlink(missing_ok=True)
+                old.remove()
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """(tensors, record) of the checkpoint; ``InputError`` where it is missing or damaged."""

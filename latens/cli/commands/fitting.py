@@ -37,6 +37,7 @@ from latens.data.tables.frames import ArrowBack, recorded
 from latens.data.tables.types import with_index
 from latens.errors import InputError, Stopped, concerning
 from latens.machine.atomic import writable, write_text
+from latens.machine.folder import Folder
 from latens.recipes import Recipe
 from latens.runs import fitting, scoring
 from latens.runs import record as runs
@@ -372,7 +373,7 @@ def finish(made: Ready, rows: AnyRows, how: How) -> Answer:
     assert run.folder is not None
     if held is not rows:
         scoring.write_calibration(run.folder, scoring.calibrate(run, held))
-    page = run.folder / "report.html"
+    page = Folder(run.folder) / "report.html"
     if how.report:
         reporting.write(page, run, held, evaluation=figures)
     where = "held-out rows" if held is not rows else "training rows"

@@ -27,6 +27,7 @@ from latens.data.streams.sources import Stream
 from latens.data.streams.survey import Streamed
 from latens.errors import FitError, InputError, Stopped
 from latens.machine.atomic import write_text
+from latens.machine.folder import Folder
 from latens.runs import fitting
 from latens.runs import record as runs
 from latens.training.checkpoint import dumps, loads, sealed, unseal
@@ -62,7 +63,7 @@ def new_folder(folder: Path, name: str, record: dict[str, Any], places: str) -> 
     except OSError as error:
         raise InputError(f"the folder {folder} cannot be created ({error.strerror})", "choose another --out") from None
     try:
-        write_text(folder / name, sealed({"format": runs.FORMAT} | record))
+        write_text(Folder(folder) / name, sealed({"format": runs.FORMAT} | record))
         yield
     except BaseException:
         if not any(folder.rglob("seed-*/run.json")):
@@ -95,11 +96,14 @@ def parts(folder: Path, seeds: int | None = None) -> list[Path]:
     """The run folders of the seeds."""
     if seeds is None:
         seeds = _seeds_record(folder)["seeds"]
-    return [folder / f"seed-{number}" for number in range(int(seeds))]
+    found = [Folder(folder).inside(f"seed-{number}") for number in range(int(seeds))]
+    for each in found:
+        each.require_plain()
+    return [each.path for each in found]
 
 
 def _seeds_record(folder: Path) -> dict[str, Any]:
-    record = unseal(folder / "seeds.json", "there are no runs to continue")
+    record = unseal(Folder(folder) / "seeds.json", "there are no runs to continue")
     runs.check_format(record, folder)
     return record
 
@@ -181,6 +185,7 @@ def fit_in_turn(many: Many, jobs: list[Fit], source: AnySource, rows: AnyRows) -
 def _fit(many: Many, job: Fit, source: AnySource, rows: AnyRows) -> Answer | FitError:
     """The answer of a job, which is begun or continued."""
     path = Path(job.out)
+    Folder.below(many.root, path).require_plain()
     try:
         if (path / "run.json").exists():
             return resume_one(str(path), many.how)
