@@ -15,9 +15,10 @@ from torch import nn
 from latens.densities.fitted import Fitted
 from latens.densities.kinds import kind_of
 from latens.errors import InputError
+from latens.machine.allocation import ROOM, Modest
 from latens.machine.atomic import leftovers, write_bytes, write_text
 from latens.machine.folder import Folder
-from latens.training.checkpoint import digest, load_state, pack, sealed, state_of, unpack, unseal
+from latens.training.checkpoint import digest, load_state, pack, restoring, sealed, state_of, unpack, unseal
 
 FORMAT, DENSITIES = 1, "densities"
 
@@ -51,14 +52,13 @@ def load(folder: str | Path, kind: str, model: nn.Module, options: dict[str, Any
     record = unseal(path, "there is no density")
     if record.get("format") != FORMAT:
         raise InputError(f"{path} has another format", "remove it, and the density will be fitted again")
-    if record["model"] != weights_of(model) or options not in (None, record["options"]):
+    if record.get("model") != weights_of(model) or options not in (None, record.get("options")):
         return None
-    name = str(record["tensors"])
-    if Path(name).name != name:
-        raise InputError(f"{path} names no tensor file", "remove it, and the density will be fitted again")
-    tensors = unpack(place / name, str(record["sha256"]), f"remove {path}, and the density will be fitted again")
-    fitted = Fitted.from_json(record, model)
-    load_state(fitted.density, tensors, str(place / name))
+    file, remedy = place / str(record.get("tensors")), f"remove {path}, and the density will be fitted again"
+    tensors = unpack(file, str(record.get("sha256")), remedy)
+    with restoring(path), Modest(4 * sum(t.nbytes for t in tensors.values()) + ROOM, path):
+        fitted = Fitted.from_json(record, model)
+    load_state(fitted.density, tensors, str(file))
     fitted.density.eval()
     return fitted
 

@@ -1,9 +1,9 @@
 """Folders that latens writes and reads again, such as a run's, which may come from somebody else.
 
 A link in such a folder would make latens read or write elsewhere, and reading a device or a pipe would never end. So
-whatever is opened there is a :class:`Part`: a regular file, opened by its name relative to the folder, without following
-links, and checked once it is open, so that nobody can put another in its place in between. The folder itself, which the
-user names, may be a link. A hard link is a regular file like any other and cannot be told apart.
+whatever is opened there is a :class:`Part`: a regular file, opened by its name relative to the folder, without links
+being followed, and checked once it is open, so that nobody can put another in its place in between. The folder itself,
+which the user names, may be a link. A hard link is a regular file like any other and cannot be told apart.
 
 Where the system lacks descriptors of folders (Windows), the same is asked of the paths, without that guarantee.
 """

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 import latens
 from latens.errors import InputError, concerning, is_whole
+from latens.machine.allocation import ROOM, Modest
 from latens.machine.atomic import leftovers, sole_owner, write_bytes, write_text
 from latens.machine.folder import Folder
 from latens.objectives import ELBO, Objective
@@ -37,11 +38,13 @@ from latens.recipes.choices import DataInfo
 from latens.schema import AnySchema, Schema, Table, schema_from_json
 from latens.training import Settings
 from latens.training.checkpoint import (
+    RESTORE,
     Checkpoints,
     digest,
     load_state,
     pack,
     read_whole,
+    restoring,
     sealed,
     state_of,
     unpack,
@@ -55,6 +58,11 @@ FOLDERS = ("checkpoint", "densities")
 ENTRIES: dict[str, Any] = {
     "status": str, "recipe": dict | None, "rows": int, "schema": dict | None, "training": dict, "files": dict,
     "data": dict, "choices": dict, "warnings": list,
+}  # fmt: skip
+DATA: dict[str, Any] = {
+    "origin": str, "fingerprint": str, "rows": int, "labels": str | None, "drop": list, "reading": dict,
+    "weights": str | None, "split": str | None, "validation": str | int | float | None, "validation_origin": str | None,
+    "conditions": dict, "gaps": list, "array": str, "frame": dict, "from": str,
 }  # fmt: skip
 COLUMNS = (
     "step", "epoch", "learning_rate", "train_bound", "train_rate", "train_distortion", "validation_bound",
@@ -277,8 +285,11 @@ def read_record(folder: str | Path) -> dict[str, Any]:
     record = unseal(Folder(path) / "run.json", f"{path} holds no run (made by `latens fit`)")
     check_format(record, path)
     for name, kinds in ENTRIES.items():
-        if not isinstance(record.get(name), kinds) or isinstance(record.get(name), bool):
+        if name not in record or not isinstance(record[name], kinds) or isinstance(record[name], bool):
             raise InputError(f"{path / 'run.json'} has no valid entry {name!r}", "restore it from a copy, or fit again")
+    for key, kinds in DATA.items():
+        if key in record["data"] and not isinstance(record["data"][key], kinds):
+            raise InputError(f"{path / 'run.json'} is damaged (its entry data.{key})", RESTORE)
     if record["status"] == "finished" and not {"model.safetensors", "metrics.csv"} <= record["files"].keys():
         raise InputError(
             f"{path / 'run.json'} lacks the checksums of its files", "restore it from a copy, or fit again"
@@ -360,8 +371,9 @@ def load(folder: str | Path, *, model: nn.Module | None = None, recipe: str | No
         InputError: the folder lacks parts, is damaged, or has a newer format.
     """
     record, folder = read_record(folder), Path(folder)
-    tensors = weights(folder, record)
-    with concerning(folder):
+    tensors, path = weights(folder, record), folder / "run.json"
+    size = sum(tensor.nbytes for tensor in tensors.values())
+    with concerning(folder), restoring(path), Modest(4 * size + ROOM, path):
         if model is not None:
             schema, given = schemas(record)
             run = Run(model, ELBO(), Settings.from_json(record["training"]), record["rows"], schema, given=given)
@@ -376,22 +388,14 @@ def load(folder: str | Path, *, model: nn.Module | None = None, recipe: str | No
     return run
 
 
-DATA: dict[str, Any] = {
-    "origin": str, "fingerprint": str, "rows": int, "labels": str | None, "drop": list, "reading": dict,
-    "weights": str | None, "split": str | None, "validation": str | int | float | None, "validation_origin": str | None,
-    "conditions": dict, "gaps": list, "array": str, "frame": dict, "from": str,
-}  # fmt: skip
-
-
 def require_sound(run: Run) -> None:
-    """``InputError`` where the record of the data is impossible: entries of a wrong type, or a schema that cannot write
-    a row."""
+    """``InputError`` where the record of the data is impossible: conditions that are no numbers, or a schema that
+    cannot write a row."""
     for what in _unsound(run):
         raise InputError(f"run.json is damaged ({what})", "restore it from a copy, or fit again")
 
 
 def _unsound(run: Run) -> Iterator[str]:
-    yield from (f"its entry data.{key}" for key in DATA if key in run.data and not isinstance(run.data[key], DATA[key]))
     seen = run.data.get("conditions") or {}
     for name, values in seen.items():
         if not values or not isinstance(values, list) or not all(map(_is_known, values)):
@@ -427,5 +431,7 @@ def weights(folder: str | Path, record: dict[str, Any] | None = None) -> dict[st
 
 def read_metrics(folder: Path, expected: str | None) -> list[dict[str, Any]]:
     """The rows of metrics.csv as numbers."""
-    rows = csv.DictReader(io.StringIO(read_whole(Folder(folder) / "metrics.csv", expected).decode()))
-    return [{key: float(value) if value else float("nan") for key, value in row.items()} for row in rows]
+    data = read_whole(Folder(folder) / "metrics.csv", expected)
+    with restoring(folder / "metrics.csv"):
+        rows = csv.DictReader(io.StringIO(data.decode()))
+        return [{key: float(value) if value else float("nan") for key, value in row.items()} for row in rows]

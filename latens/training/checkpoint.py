@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,9 @@ from latens.machine.processor import memory
 
 if TYPE_CHECKING:
     from latens.training.callbacks import Progress
+
+
+RESTORE = "restore it from a copy, or fit again"
 
 
 def state_of(module: nn.Module) -> dict[str, Tensor]:
@@ -56,11 +60,24 @@ def load_state(module: nn.Module, tensors: dict[str, Tensor], what: str) -> None
                 f"{list(own[name].shape)}",
                 "load it into a model of the same shape",
             )
-    for name, tensor in own.items():
-        tensor.copy_(tensors[name])
+    with restoring(what):
+        for name, tensor in own.items():
+            tensor.copy_(tensors[name])
+    for name, parameter in module.named_parameters():
+        if not parameter.isfinite().all():
+            raise InputError(f"{what}: tensor {name!r} has values that are not finite", RESTORE)
 
 
-RESTORE = "restore it from a copy, or fit again"
+@contextmanager
+def restoring(path: object) -> Iterator[None]:
+    """Whatever fails inside, while something is built from a file of latens' own, is damage of that file."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(f"{path} is damaged ({reason:.150})", RESTORE) from error
 
 
 def digest(data: bytes) -> str:
@@ -192,8 +209,5 @@ class Checkpoints:
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """(tensors, record) of the checkpoint; ``InputError`` where it is missing or damaged."""
         record = unseal(self.folder / "state.json", "there is no checkpoint to resume from")
-        name = str(record.get("tensors", ""))
-        if Path(name).name != name or not name:
-            raise InputError(f"{self.folder / 'state.json'} names no tensor file", "fit again")
-        tensors = unpack(self.folder / name, str(record.get("sha256", "")), "there is no checkpoint to resume from")
-        return tensors, record
+        file = self.folder / str(record.get("tensors", ""))
+        return unpack(file, str(record.get("sha256", "")), "there is no checkpoint to resume from"), record

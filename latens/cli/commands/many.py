@@ -25,12 +25,12 @@ from latens.cli.commands.fitting import Fit, How, fit_one, ready, resume_one
 from latens.cli.commands.sources import AnyRows, AnySource
 from latens.data.streams.sources import Stream
 from latens.data.streams.survey import Streamed
-from latens.errors import FitError, InputError, Stopped
+from latens.errors import FitError, InputError, Stopped, require_count
 from latens.machine.atomic import write_text
 from latens.machine.folder import Folder
 from latens.runs import fitting
 from latens.runs import record as runs
-from latens.training.checkpoint import dumps, loads, sealed, unseal
+from latens.training.checkpoint import dumps, loads, restoring, sealed, unseal
 from latens.training.processes import launched
 
 # One fit per seed
@@ -105,6 +105,7 @@ def parts(folder: Path, seeds: int | None = None) -> list[Path]:
 def _seeds_record(folder: Path) -> dict[str, Any]:
     record = unseal(Folder(folder) / "seeds.json", "there are no runs to continue")
     runs.check_format(record, folder)
+    require_count(record.get("seeds"), f"{folder / 'seeds.json'}: seeds")
     return record
 
 
@@ -123,7 +124,8 @@ def resume(folder: str, *, own: str | None = None, quiet: bool = False) -> Answe
 def asked_again(record: dict[str, Any], path: Path, own: str | None) -> Fit:
     """The request that made the runs in a folder; a recipe of the user's must be named again (``own``)."""
     runs.check_format(record, path)
-    asked = Fit.from_json(record["asked"])
+    with restoring(path):
+        asked = Fit.from_json(record["asked"])
     if ":" in asked.recipe and own != asked.recipe:
         raise InputError(
             f"{path} was fitted with your own recipe, and latens never runs code because a file names it",
