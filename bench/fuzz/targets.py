@@ -20,7 +20,7 @@ from latens.training.checkpoint import digest, loads, sealed, unseal
 
 FEW = "few.csv"
 USES = (  # of a run
-    ("encode", "RUN", FEW, "--out", "out.csv"), ("sample", "RUN", "--n", "3", "--out", "out.csv"),
+    ("encode", "RUN", FEW, "--out", "out.csv"), ("sample", "RUN", "-n", "3", "--out", "out.csv"),
     ("score", "RUN", FEW, "--k", "2", "--out", "out.csv"), ("impute", "RUN", FEW, "--out", "out.csv"),
     ("reconstruct", "RUN", FEW, "--out", "out.csv"), ("evaluate", "RUN", FEW, "--k", "2"),
 )  # fmt: skip
@@ -159,7 +159,8 @@ def _of_runs() -> list[Target]:
         weights = Path(run, "model.safetensors").read_bytes()
         found += [
             Target(f"{run}/run.json", _dumped(record), mutate.json_text, _record(run)),
-            Target(f"{run}/state.json", _dumped(state), mutate.json_text, _sealed(run, "checkpoint/state.json", _resume)),
+            Target(f"{run}/state.json", _dumped(state), mutate.json_text,
+                   _sealed(run, "checkpoint/state.json", _resume)),
             Target(f"{run}/model.safetensors", weights, mutate.safetensors, _digested(run, "model.safetensors")),
             Target(f"{run}/metrics.csv", Path(run, "metrics.csv").read_bytes(), mutate.table_text,
                    _digested(run, "metrics.csv")),
@@ -184,7 +185,7 @@ def _dumped(record: dict[str, Any]) -> bytes:
 
 
 def _draw(kind: str) -> Callable[[str, int], int]:
-    return lambda run, number: main(["sample", run, "--n", "3", "--density", kind, "--out", "out.csv"])
+    return lambda run, number: main(["sample", run, "-n", "3", "--density", kind, "--out", "out.csv"])
 
 
 def _resume(run: str, number: int) -> int:

@@ -6,6 +6,8 @@ import json
 import os
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -45,6 +47,7 @@ from latens.runs.record import Run
 from latens.schema import Table
 from latens.schema.arrow import listed
 from latens.training import Bar, Interrupted, Progress, Settings
+from latens.training.callbacks import terminable
 from latens.training.processes import is_first
 
 _LISTS = ("drop", "condition", "rules")
@@ -82,7 +85,11 @@ class Fit:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Fit:
-        """The request that :meth:`to_json` wrote."""
+        """The request that :meth:`to_json` wrote; ``TypeError`` or ``ValueError`` for another."""
+        for name, value in fields.items():
+            kind = cls.__annotations__.get(name, "none").partition("[")[0]
+            if type(value).__name__ not in (*kind.replace("None", "NoneType").split(" | "), "list" * (kind == "tuple")):
+                raise ValueError(f"{name} is {str(value):.40}")
         tuples = {name: tuple(fields.get(name, ())) for name in _LISTS}
         return cls(**fields | tuples)
 
@@ -345,14 +352,28 @@ def _executed(made: Ready, rows: AnyRows, how: How) -> Ready:
     assert run.folder is not None and parts is not None
     if not how.quiet:
         introduce(run, rows)
-    line = runs.resume_line(run.folder, run.name)
-    try:
+    with _resumable(run):
         watched = bar(run.name, how) if is_first() else Progress()
         return replace(made, run=fitting.execute(run, *parts, progress=watched))
+
+
+@contextmanager
+def _resumable(run: Run) -> Iterator[None]:
+    """Where the block is stopped, by a person or by bad input, the command that continues the run is said."""
+    assert run.folder is not None
+    line = runs.resume_line(run.folder, run.name)
+    try:
+        with terminable():
+            yield
     except Interrupted:
         raise Stopped(f"interrupted, every step so far is saved: continue with `{line}`") from None
-    except InputError as error:
+    except KeyboardInterrupt:
         if not runs.checkpoints(run.folder).exists():
+            raise
+        how = "all steps are" if run.status == "finished" else "the last checkpoint is"
+        raise Stopped(f"interrupted, {how} saved: continue with `{line}`") from None
+    except InputError as error:
+        if run.status == "finished" or not runs.checkpoints(run.folder).exists():
             raise
         raise InputError(f"{error}; to continue afterwards: `{line}`") from error
 
@@ -366,6 +387,11 @@ def finish(made: Ready, rows: AnyRows, how: How) -> Answer:
     """Evaluate on held-out rows, write the report if asked for, and return the answer; only the main process does."""
     if not is_first():
         return Answer("")
+    with _resumable(made.run):
+        return _evaluated(made, rows, how)
+
+
+def _evaluated(made: Ready, rows: AnyRows, how: How) -> Answer:
     run = made.run
     held, rows = held_out(run, rows, made.validation, made.split), in_memory(rows)
     run.model.cpu()

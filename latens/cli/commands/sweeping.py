@@ -83,12 +83,7 @@ def _value(text: str) -> Any:
     return {"true": True, "false": False}.get(text.lower(), text)
 
 
-def sweep(asked: Fit, words: list[str], *, seeds: int = 1, nll: bool = False, quiet: bool = False) -> Answer:
-    """Fit every combination of the grid with every seed, in the folders COMBINATION/seed-N of ``asked.out``."""
-    grid = grid_of(words, asked.recipe)
-    for name in grid:
-        if name in asked.options:
-            raise InputError(f"{name} is given both as an option and by --grid", "omit one of the two")
+def _require_few(grid: Grid, seeds: int) -> None:
     count = math.prod(len(values) for values in grid.values()) * seeds
     if count > MOST:
         raise InputError(
@@ -96,6 +91,15 @@ def sweep(asked: Fit, words: list[str], *, seeds: int = 1, nll: bool = False, qu
             f"and a sweep makes at most {MOST:,}",
             "give fewer values",
         )
+
+
+def sweep(asked: Fit, words: list[str], *, seeds: int = 1, nll: bool = False, quiet: bool = False) -> Answer:
+    """Fit every combination of the grid with every seed, in the folders COMBINATION/seed-N of ``asked.out``."""
+    grid = grid_of(words, asked.recipe)
+    for name in grid:
+        if name in asked.options:
+            raise InputError(f"{name} is given both as an option and by --grid", "omit one of the two")
+    _require_few(grid, seeds)
     if launched() > 1:
         raise InputError("several processes fit one run at a time", "start one process for a sweep")
     folder = runs.require_free(asked.out)
@@ -112,6 +116,11 @@ def resume_sweep(folder: str, *, own: str | None = None, quiet: bool = False) ->
     path = Path(folder)
     record = unseal(Folder(path) / "sweep.json", f"{path} holds no sweep (made by `latens sweep`)")
     asked = replace(asked_again(record, path, own), out=str(path))
+    with restoring(path / "sweep.json"):
+        require_count(record["seeds"], "seeds")
+        _require_few(record["grid"], record["seeds"])
+        for _, job in _jobs(path, asked, record["grid"], 1):
+            Folder.below(path, job.out)
     rows = asked.rows(source := asked.read())
     return _sweep(path, asked, record, source, rows, own, quiet)
 
