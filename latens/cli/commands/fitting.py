@@ -89,7 +89,7 @@ class Fit:
         for name, value in fields.items():
             kind = cls.__annotations__.get(name, "none").partition("[")[0]
             if type(value).__name__ not in (*kind.replace("None", "NoneType").split(" | "), "list" * (kind == "tuple")):
-                raise ValueError(f"{name} is {str(value):.40}")
+                raise ValueError(f"{name} is {value!s:.40}")
         tuples = {name: tuple(fields.get(name, ())) for name in _LISTS}
         return cls(**fields | tuples)
 

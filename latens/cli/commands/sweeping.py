@@ -16,12 +16,12 @@ from latens import recipes
 from latens.cli.commands.answer import SPREAD, Answer, aligned, spread, with_deviation
 from latens.cli.commands.fitting import Fit, How
 from latens.cli.commands.many import Many, asked_again, fit_all, new_folder
-from latens.errors import FitError, InputError, is_number, nearest
+from latens.errors import FitError, InputError, is_number, nearest, require_count
 from latens.machine.atomic import write_text
 from latens.machine.folder import Folder, Part
 from latens.runs import record as runs
 from latens.training import Settings
-from latens.training.checkpoint import sealed, unseal
+from latens.training.checkpoint import restoring, sealed, unseal
 from latens.training.processes import launched
 
 MOST = 1000  # runs of one sweep
