@@ -2,6 +2,7 @@
 
 A find is an exception other than those that the command line puts into a sentence, a sentence about memory, more memory
 than twice the file and a constant, a process that dies, or one that takes longer than the limit. Each is kept as the
+changed file and a text that says how it ended. Linux only.
 """
 
 from __future__ import annotations
@@ -137,7 +138,8 @@ def attempt(target: Any, content: bytes, number: int, out: Path, base: int) -> b
         keep(out, content, f"status {status}\n{said}", name, f"{target.name} status {status}")
     peak = _status("VmHWM") - base
     if peak > BYTES + 2 * len(content):
-        keep(out, content, f"{said}\n{peak / 1e6:.0f} MB for a file of {len(content):,} bytes", name, f"{target.name} memory")
+        what = f"{said}\n{peak / 1e6:.0f} MB for a file of {len(content):,} bytes"
+        keep(out, content, what, name, f"{target.name} memory")
     return status == 0
 
 

@@ -19,8 +19,9 @@ ODD: tuple[Any, ...] = (
     {"float": "x"}, {"float": 1}, [0] * 1000,
 )  # fmt: skip
 CELLS = (
-    "", "0", "-1", "1e400", "1e308", "nan", "inf", "-inf", "NA", "\x00", '"', '""', '"a', "a\nb", "=1+1", "1,5", "1.5.5",
-    "9999-12-31", "0000-00-00", "2024-02-30", "24:00:00", "12345678901234567890123", "true", "\u202e", "<b>", "a" * 5000,
+    "", "0", "-1", "1e400", "1e308", "nan", "inf", "-inf", "NA", "\x00", '"', '""', '"a', "a\nb", "=1+1", "1,5",
+    "9999-12-31", "0000-00-00", "2024-02-30", "24:00:00", "12345678901234567890123", "true", "\u202e", "1.5.5",
+    "a" * 5000, "<b>",
     "0x1F", "1_000", "\ufeff", "\x1b[2J", "$1,000", "50%", "1e5", "+-3", "٣", "\r",
 )  # fmt: skip
 SIZES = (0, 1, 2, 7, 255, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 2**60, 2**63 - 1, 2**63, 2**64 - 1)
@@ -85,7 +86,7 @@ def _changed(root: Any, rng: random.Random) -> Any:
     elif what == 4 and isinstance(old, str):
         node[key] = rng.choice((old + "x", old[:-1], old.upper(), old * 500, old + "\n", [old]))
     elif what == 5 and isinstance(node, dict):
-        node[str(rng.choice(("a", "float", "name", "\x00", key * 2 if isinstance(key, str) else "b")))] = rng.choice(ODD)
+        node[rng.choice(("a", "float", "name", "\x00", f"{key}{key}"))] = rng.choice(ODD)
     else:
         node[key] = rng.choice(ODD)
     return root
@@ -126,12 +127,14 @@ def npy(data: bytes, rng: random.Random) -> bytes:
     header = match[3].decode("latin-1")
     what = rng.randrange(5)
     if what == 0:
-        shapes = ("()", "(0,)", "(-1,)", "(2**60,)", "(1152921504606846976,)", "(10, -1)", "(3,)" * 2, "(1,)" * 40, "None",
-                  "(" + "1," * 70 + ")", "(4294967296, 4294967296)", "(0, 10000000000000)", "(" * 300 + ")" * 300)  # fmt: skip
+        shapes = ("()", "(0,)", "(-1,)", "(2**60,)", "(1152921504606846976,)", "(10, -1)", "(3,)" * 2, "None",
+                  "(" + "1," * 70 + ")", "(4294967296, 4294967296)", "(0, 10000000000000)",
+                  "(" * 300 + ")" * 300)  # fmt: skip
         header = re.sub(r"'shape': \([^)]*\)", f"'shape': {rng.choice(shapes)}", header)
     elif what == 1:
-        kinds = ("'O'", "'|O'", "'<f8'", "'>f4'", "'<U0'", "'|S0'", "'<M8[ns]'", "'<m8'", "'<c16'", "'|V0'", "'|b1'",
-                 "[('a', '<f8')]", "[('a', 'O')]", "'<U1000000000'", "('<f8', (1000000000,))", "'f16'", "None", "''",
+        kinds = ("'O'", "'|O'", "'<f8'", "'>f4'", "'<U0'", "'|S0'", "'<M8[ns]'", "'<m8'", "'<c16'", "'|V0'",
+                 "'|b1'", "[('a', '<f8')]", "[('a', 'O')]", "'<U1000000000'", "('<f8', (1000000000,))", "'f16'",
+                 "None", "''",
                  "[('a', '<f8', (2,)), ('a', '<i4')]", "'<f8' * 3")  # fmt: skip
         header = re.sub(r"'descr': '[^']*'", f"'descr': {rng.choice(kinds)}", header)
     elif what == 2:
@@ -161,7 +164,8 @@ def zipped(data: bytes, rng: random.Random) -> bytes:
         members[place] = (rng.choice(("../x.npy", "/x.npy", "", "x\x00.npy", "a" * 300, "\x1b[31m.npy", "x")), content)
     else:
         members[place] = (name, npy(content, rng))
-    out, packing = io.BytesIO(), rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA))
+    out = io.BytesIO()
+    packing = rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA))
     with zipfile.ZipFile(out, "w", packing) as archive:
         for name, content in members:
             archive.writestr(name or "x", content)
@@ -184,7 +188,7 @@ def table_text(data: bytes, rng: random.Random) -> bytes:
         elif what == 2:
             cells[column] = cells[rng.randrange(len(cells))] if cells else ""
         elif what == 3:
-            lines = [",".join([*line.split(",")[:column], rng.choice(CELLS), *line.split(",")[column + 1 :]]) for line in lines]
+            lines = [_with_cell(line, column, rng.choice(CELLS)) for line in lines]
             continue
         elif what == 4:
             cells = cells * rng.choice((2, 50))
@@ -198,6 +202,11 @@ def table_text(data: bytes, rng: random.Random) -> bytes:
         text = text.replace("\n", rng.choice(("\r\n", "\r", "\n\n")))
     encoding = rng.choice(("utf-8", "utf-8", "utf-8", "utf-8", "utf-16", "utf-32", "utf-8-sig", "latin-1"))
     return text.encode(encoding, "replace")
+
+
+def _with_cell(line: str, column: int, cell: str) -> str:
+    cells = line.split(",")
+    return ",".join([*cells[:column], cell, *cells[column + 1 :]])
 
 
 def packed(inner: Mutator) -> Mutator:

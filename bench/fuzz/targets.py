@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -95,7 +94,8 @@ def _data_files() -> list[Target]:
     with zipfile.ZipFile("a.csv.zip", "w") as archive:
         archive.writestr("a.csv", text)
     kinds: dict[str, mutate.Mutator] = {
-        "a.npy": mutate.npy, "b.npy": mutate.npy, "a.npz": mutate.zipped, "b.npz": mutate.zipped, "c.npz": mutate.zipped,
+        "a.npy": mutate.npy, "b.npy": mutate.npy,
+        "a.npz": mutate.zipped, "b.npz": mutate.zipped, "c.npz": mutate.zipped,
         "a.parquet": mutate.any_bytes, "b.parquet": mutate.any_bytes, "a.feather": mutate.any_bytes,
         "b.feather": mutate.any_bytes, "c.arrow": mutate.any_bytes, "a.h5ad": mutate.any_bytes,
         "a.csv.zip": mutate.any_bytes,
@@ -267,6 +267,3 @@ def _density(kind: str) -> Callable[[bytes, int], int]:
         return _draw(kind)("fuzzed-run", number)
 
     return use
-
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")

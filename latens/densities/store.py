@@ -60,6 +60,9 @@ def load(folder: str | Path, kind: str, model: nn.Module, options: dict[str, Any
         fitted = Fitted.from_json(record, model)
     load_state(fitted.density, tensors, str(file))
     fitted.density.eval()
+    with restoring(path):
+        fitted.draw(model, 1)
+        fitted.line()
     return fitted
 
 

@@ -187,7 +187,7 @@ class Run:
         assert self.folder is not None
         text = io.StringIO()
         columns = [name for name in COLUMNS if name != "skipped" or any(name in row for row in self.history)]
-        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         for row in self.history:
             writer.writerow({k: ("" if v is None or v != v else repr(v)) for k, v in row.items()})
@@ -287,6 +287,8 @@ def read_record(folder: str | Path) -> dict[str, Any]:
     for name, kinds in ENTRIES.items():
         if name not in record or not isinstance(record[name], kinds) or isinstance(record[name], bool):
             raise InputError(f"{path / 'run.json'} has no valid entry {name!r}", "restore it from a copy, or fit again")
+    if record["rows"] < 0:
+        raise InputError(f"{path / 'run.json'} has no valid entry 'rows'", RESTORE)
     for key, kinds in DATA.items():
         if key in record["data"] and not isinstance(record["data"][key], kinds):
             raise InputError(f"{path / 'run.json'} is damaged (its entry data.{key})", RESTORE)

@@ -150,6 +150,8 @@ def unseal(path: Path | Part, what: str) -> dict[str, Any]:
         raise InputError(f"{path} is missing: {what}") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): {what}") from None
+    except InputError:
+        raise
     except (ValueError, TypeError, RecursionError):
         raise InputError(f"{path} is damaged (not valid JSON)", RESTORE) from None
     if not isinstance(record, dict) or "checksum" not in record:

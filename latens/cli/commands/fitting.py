@@ -37,7 +37,7 @@ from latens.data.streams.sources import Stream, is_large, open_stream
 from latens.data.streams.survey import survey
 from latens.data.tables.frames import ArrowBack, recorded
 from latens.data.tables.types import with_index
-from latens.errors import InputError, Stopped, concerning
+from latens.errors import InputError, Stopped, concerning, printable
 from latens.machine.atomic import writable, write_text
 from latens.machine.folder import Folder
 from latens.recipes import Recipe
@@ -327,15 +327,10 @@ def introduce(run: Run, rows: AnyRows) -> None:
         return
     assert run.schema is not None
     lines = run.schema.describe().splitlines()
-    if isinstance(run.schema, Table):
-        print(f"data: {rows.where}, {len(rows):,} rows\n" + "\n".join(f"  {line}" for line in lines), file=sys.stderr)
-    else:
-        print(f"data: {rows.where}, {len(rows):,} rows; {lines[0]}", file=sys.stderr)
-    for sentence in run.choices.values():
-        print(f"  {sentence}", file=sys.stderr)
-    for sentence in run.warnings:
-        print(f"warning: {sentence}", file=sys.stderr)
-    sys.stderr.flush()
+    data = f"data: {rows.where}, {len(rows):,} rows"
+    said = [data, *(f"  {line}" for line in lines)] if isinstance(run.schema, Table) else [f"{data}; {lines[0]}"]
+    said += [*(f"  {sentence}" for sentence in run.choices.values()), *(f"warning: {text}" for text in run.warnings)]
+    print(printable("\n".join(said)), file=sys.stderr, flush=True)
 
 
 class Quiet(Progress):
@@ -343,7 +338,7 @@ class Quiet(Progress):
 
     def note(self, text: str) -> None:
         """Print a warning to stderr."""
-        print(f"warning: {text}", file=sys.stderr)
+        print(printable(f"warning: {text}"), file=sys.stderr)
 
 
 def _executed(made: Ready, rows: AnyRows, how: How) -> Ready:

@@ -25,11 +25,12 @@ from latens.cli.commands.fitting import Fit, How, fit_one, ready, resume_one
 from latens.cli.commands.sources import AnyRows, AnySource
 from latens.data.streams.sources import Stream
 from latens.data.streams.survey import Streamed
-from latens.errors import FitError, InputError, Stopped, require_count
+from latens.errors import FitError, InputError, Stopped, concerning, require_count
 from latens.machine.atomic import write_text
 from latens.machine.folder import Folder
 from latens.runs import fitting
 from latens.runs import record as runs
+from latens.training import Settings
 from latens.training.checkpoint import dumps, loads, restoring, sealed, unseal
 from latens.training.processes import launched
 
@@ -67,11 +68,13 @@ def new_folder(folder: Path, name: str, record: dict[str, Any], places: str) -> 
         yield
     except BaseException:
         if not any(folder.rglob("seed-*/run.json")):
-            for path in [*folder.glob(f"{places}/seeds.json"), folder / name]:
-                path.unlink(missing_ok=True)
-            for path in [*folder.glob(places), *missing]:
+            whole = Folder(folder)
+            inner = [whole.inside(part.name) for part in whole.parts(places)]
+            for part in [*(place / "seeds.json" for place in inner), whole / name]:
                 with suppress(OSError):
-                    path.rmdir()
+                    part.remove()
+            for place in [*inner, *map(Folder, missing)]:
+                place.remove()
         raise
 
 
@@ -124,8 +127,9 @@ def resume(folder: str, *, own: str | None = None, quiet: bool = False) -> Answe
 def asked_again(record: dict[str, Any], path: Path, own: str | None) -> Fit:
     """The request that made the runs in a folder; a recipe of the user's must be named again (``own``)."""
     runs.check_format(record, path)
-    with restoring(path):
+    with concerning(path), restoring(path):
         asked = Fit.from_json(record["asked"])
+        Settings.from_json(asked.settings)
     if ":" in asked.recipe and own != asked.recipe:
         raise InputError(
             f"{path} was fitted with your own recipe, and latens never runs code because a file names it",
