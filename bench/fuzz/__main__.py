@@ -85,10 +85,10 @@ def keep(out: Path, data: bytes, what: str, name: str, key: str = "") -> None:
     """Keep a find, once for each ``key``."""
     mark = hashlib.sha256((key or what + name).encode()).hexdigest()[:10]
     path = out / f"{name.replace('/', '_')}-{mark}"
-    if path.with_suffix(".txt").exists():
+    if list(out.glob(f"*-{mark}.txt")):
         return
-    path.with_suffix(".bin").write_bytes(data)
-    path.with_suffix(".txt").write_text(f"{name}\n{what}\n", errors="replace")
+    Path(f"{path}.bin").write_bytes(data)
+    Path(f"{path}.txt").write_text(f"{name}\n{what}\n", errors="replace")
     print(f"find: {name}: {what.strip().splitlines()[-1][:200]}", flush=True)
 
 
