@@ -284,19 +284,24 @@ def read_record(folder: str | Path) -> dict[str, Any]:
     require_plain(path)
     record = unseal(Folder(path) / "run.json", f"{path} holds no run (made by `latens fit`)")
     check_format(record, path)
+    _require_entries(record, path / "run.json")
+    return record
+
+
+def _require_entries(record: dict[str, Any], path: Path) -> None:
+    """``InputError`` where an entry of run.json is missing or of a wrong type."""
     for name, kinds in ENTRIES.items():
         if name not in record or not isinstance(record[name], kinds) or isinstance(record[name], bool):
-            raise InputError(f"{path / 'run.json'} has no valid entry {name!r}", "restore it from a copy, or fit again")
+            raise InputError(f"{path} has no valid entry {name!r}", RESTORE)
     if record["rows"] < 0:
-        raise InputError(f"{path / 'run.json'} has no valid entry 'rows'", RESTORE)
+        raise InputError(f"{path} has no valid entry 'rows'", RESTORE)
     for key, kinds in DATA.items():
         if key in record["data"] and not isinstance(record["data"][key], kinds):
-            raise InputError(f"{path / 'run.json'} is damaged (its entry data.{key})", RESTORE)
+            raise InputError(f"{path} is damaged (its entry data.{key})", RESTORE)
     if record["status"] == "finished" and not {"model.safetensors", "metrics.csv"} <= record["files"].keys():
         raise InputError(
-            f"{path / 'run.json'} lacks the checksums of its files", "restore it from a copy, or fit again"
+            f"{path} lacks the checksums of its files", RESTORE
         )
-    return record
 
 
 def require_plain(path: Path) -> None:
