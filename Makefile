@@ -4,6 +4,7 @@
 # TORCH_INDEX  the index that torch comes from        make demo TORCH_INDEX=https://...
 # TEST_ARGS    more arguments for pytest              make test TEST_ARGS="-k laws -x"
 # BENCH_ARGS   arguments for bench/speed.py           make bench BENCH_ARGS="--quick --case mlp"
+# MINUTES      how long make fuzz takes               make fuzz MINUTES=60
 
 new_enough = import sys; sys.exit(sys.version_info < (3, 11))
 find_python = for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
@@ -12,6 +13,7 @@ PYTHON ?= $(shell $(find_python))
 TORCH_INDEX ?=
 TEST_ARGS ?=
 BENCH_ARGS ?=
+MINUTES ?= 60
 TORCH ?= $(patsubst torch==%,%,$(shell grep '^torch==' requirements.lock))
 
 pip_options := --quiet --no-input --disable-pip-version-check
@@ -25,7 +27,7 @@ bench_log := >>bench/.venv/install.log 2>&1 || { tail -n 20 bench/.venv/install.
 unexport PYTHONHOME PYTHONPATH
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint types docs bench lock clean
+.PHONY: help demo test lint types docs bench fuzz lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile
@@ -49,6 +51,9 @@ docs: .venv/.installed  ## the documentation site, docs/_build/index.html: its e
 
 bench: bench/.venv/.installed  ## speed beside other libraries' (hours; see bench/README.md)
 	@bench/.venv/bin/python bench/speed.py $(BENCH_ARGS)
+
+fuzz: .venv/.installed  ## changed files of every format, for MINUTES=60; what breaks latens is kept in fuzz-finds
+	@OMP_NUM_THREADS=1 PYTHONPATH=. .venv/bin/python -m bench.fuzz --minutes $(MINUTES) --out fuzz-finds
 
 # The peers' environment, its stamp written last: a set-up that was killed starts again, and so does one that was moved.
 bench/.venv/.installed: bench/requirements-speed.txt pyproject.toml

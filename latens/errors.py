@@ -84,6 +84,16 @@ def said_in_python() -> Iterator[None]:
         raise
 
 
+def printable(text: str) -> str:
+    r"""The text with other control characters than line breaks and tabs written out, so that no name in a file
+    commands the terminal.
+
+    >>> print(printable("a\x1b[31mb"))
+    a\x1b[31mb
+    """
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+
+
 def require(condition: bool, name: str, what: str, value: Any) -> None:
     """``InputError`` "name must be what, got value" unless the condition holds."""
     if not condition:

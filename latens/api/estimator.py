@@ -39,6 +39,7 @@ from latens.data.tables.frames import as_table as frame_as_table
 from latens.densities import Fitted
 from latens.errors import InputError, concerning, is_whole, said_in_python
 from latens.evaluation import Evaluation
+from latens.machine.folder import Folder
 from latens.models import Generator
 from latens.recipes import Recipe
 from latens.runs import imputing, outputs, scoring, synthesis
@@ -579,7 +580,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self._save_densities(folder)
         from latens import report
 
-        report.write(Path(folder) / "report.html", self.run_, None)
+        report.write(Folder(folder) / "report.html", self.run_, None)
 
     def report(self, path: str | Path, X: Any = None, labels: Any = None) -> None:
         """Write the HTML report to ``path``, with pictures of ``X`` where it is given, coloured by ``labels``."""

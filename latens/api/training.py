@@ -19,6 +19,7 @@ from latens.data.splits import split_rows
 from latens.errors import InputError, concerning
 from latens.evaluation import evaluate
 from latens.evaluation.likelihood import on_device, require_support
+from latens.machine.folder import Folder
 from latens.networks import has_convolutions, only_linear_maps
 from latens.objectives import Objective
 from latens.runs import record as runs
@@ -131,14 +132,14 @@ def _report(run: Run, x: Tree, *, conditioned: bool) -> None:
     """Write report.html, with pictures and figures of ``x`` where it is one array with a schema."""
     assert run.folder is not None
     if run.schema is None or conditioned:
-        report.write(run.folder / "report.html", run, None)
+        report.write(Folder(run.folder) / "report.html", run, None)
         return
     run.model.to("cpu")
     try:
         figures = evaluate(run.model, x, k=50, nll_rows=500, beta=run.beta)
-        report.write(run.folder / "report.html", run, x.numpy(), evaluation=figures)
+        report.write(Folder(run.folder) / "report.html", run, x.numpy(), evaluation=figures)
     except (NotImplementedError, RuntimeError, TypeError, AttributeError):  # parts that lack what a report calls
-        report.write(run.folder / "report.html", run, None)
+        report.write(Folder(run.folder) / "report.html", run, None)
 
 
 def _transformed(x: Tree, transform: Transform | None, seed: int) -> Tree:

@@ -36,7 +36,7 @@ from latens.cli.options import (
     recipe_options,
     require_values,
 )
-from latens.errors import FitError, InputError, Stopped
+from latens.errors import FitError, InputError, Stopped, printable
 
 # OpenMP reads these when torch is imported: idle threads spin briefly and then sleep, so that two fits share cores.
 if "OMP_WAIT_POLICY" not in os.environ:
@@ -431,7 +431,7 @@ def show(answer: Any, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(_plain(answer.figures), indent=1, default=str))
     elif answer.text:
-        typer.echo(answer.text)
+        typer.echo(printable(answer.text))
 
 
 def _plain(value: Any) -> Any:
@@ -493,7 +493,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _fail(sentence: str, status: int, as_json: bool) -> int:
-    sentence = " ".join(sentence.split())
+    sentence = printable(" ".join(sentence.split()))
     typer.echo(f"latens: {sentence}", err=True)
     if as_json:
         typer.echo(json.dumps({"error": sentence, "status": status}))

@@ -99,7 +99,8 @@ def sentences(path: Path) -> Iterator[None]:
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text ({error.reason})", "save it as a UTF-8 csv") from error
     except MemoryError as error:
-        raise InputError(f"{path} does not fit in memory", "save it as .parquet or .npy and pass --stream") from error
+        what = f"{path} does not fit in memory, or declares more than it holds"
+        raise InputError(what, "get it again, or save it as .parquet or .npy and pass --stream") from error
     except Exception as error:
         if isinstance(error, EOFError) or "EOF" in str(error) or "Truncated" in str(error):
             raise InputError(f"{path} is truncated, as it ends before its data does", "get it again") from error

@@ -15,25 +15,27 @@ from torch import nn
 from latens.densities.fitted import Fitted
 from latens.densities.kinds import kind_of
 from latens.errors import InputError
+from latens.machine.allocation import ROOM, Modest
 from latens.machine.atomic import leftovers, write_bytes, write_text
-from latens.training.checkpoint import digest, load_state, pack, sealed, state_of, unpack, unseal
+from latens.machine.folder import Folder
+from latens.training.checkpoint import digest, load_state, pack, restoring, sealed, state_of, unpack, unseal
 
 FORMAT, DENSITIES = 1, "densities"
 
 
 def save(folder: str | Path, fitted: Fitted, model: nn.Module) -> None:
     """Save a density in a run's folder, where it replaces one of its kind."""
-    place = Path(folder) / DENSITIES
-    place.mkdir(exist_ok=True)
+    place = Folder(folder).inside(DENSITIES)
+    place.make()
     data = pack(state_of(fitted.density))
     name = f"{fitted.kind}-{digest(data)[:8]}.safetensors"
     write_bytes(place / name, data)
     record = fitted.to_json() | {"format": FORMAT, "model": weights_of(model), "tensors": name, "sha256": digest(data)}
     write_text(place / f"{fitted.kind}.json", sealed(record))
-    for old in [*place.glob(f"{fitted.kind}-*.safetensors"), *leftovers(place)]:
+    for old in [*place.parts(f"{fitted.kind}-*.safetensors"), *leftovers(place)]:
         if old.name != name:
             with suppress(OSError):
-                old.unlink()
+                old.remove()
 
 
 def load(folder: str | Path, kind: str, model: nn.Module, options: dict[str, Any] | None = None) -> Fitted | None:
@@ -43,22 +45,24 @@ def load(folder: str | Path, kind: str, model: nn.Module, options: dict[str, Any
     ``options``. Raises ``InputError`` where it is damaged.
     """
     kind_of(kind)
-    place = Path(folder) / DENSITIES
+    place = Folder(folder).inside(DENSITIES)
     path = place / f"{kind}.json"
     if not path.exists():
         return None
     record = unseal(path, "there is no density")
     if record.get("format") != FORMAT:
         raise InputError(f"{path} has another format", "remove it, and the density will be fitted again")
-    if record["model"] != weights_of(model) or options not in (None, record["options"]):
+    if record.get("model") != weights_of(model) or options not in (None, record.get("options")):
         return None
-    name = str(record["tensors"])
-    if Path(name).name != name:
-        raise InputError(f"{path} names no tensor file", "remove it, and the density will be fitted again")
-    tensors = unpack(place / name, str(record["sha256"]), f"remove {path}, and the density will be fitted again")
-    fitted = Fitted.from_json(record, model)
-    load_state(fitted.density, tensors, str(place / name))
+    file, remedy = place / str(record.get("tensors")), f"remove {path}, and the density will be fitted again"
+    tensors = unpack(file, str(record.get("sha256")), remedy)
+    with restoring(path), Modest(4 * sum(t.nbytes for t in tensors.values()) + ROOM, path):
+        fitted = Fitted.from_json(record, model)
+    load_state(fitted.density, tensors, str(file))
     fitted.density.eval()
+    with restoring(path):
+        fitted.draw(model, 1)
+        fitted.line()
     return fitted
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from latens.errors import InputError
+from latens.machine.folder import Folder, Part
 
 try:
     import fcntl
@@ -24,7 +25,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
     The content goes to a hidden temporary file in the same folder, which is flushed to disk and renamed.
     Any exception, Ctrl-C included, removes the temporary file and leaves the old content of ``path`` untouched.
-    A symbolic link stays a link: the file that it points to is written.
+    A symbolic link stays a link: the file that it points to is written. A :class:`latens.machine.folder.Part` that is a
+    link is refused.
 
     Raises:
         InputError: the folder is missing, ``path`` is a folder or a device, the disk is full, or writing is
@@ -37,22 +39,26 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     ...     os.listdir(folder)
     ['notes.txt']
     """
-    target = writable(path)
-    temporary = target.with_name(f".{target.name[:40]}.{secrets.token_hex(4)}.tmp")
+    part = path if isinstance(path, Part) else Part.of(writable(path))
+    temporary = part.folder / f".{part.name[:40]}.{secrets.token_hex(4)}.tmp"
     try:
-        with open(temporary, "xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-        _sync_folder(target.parent)
+        with part.folder.opened() as place:
+            part.require_plain(place)
+            try:
+                with open(temporary.at(place), "xb", opener=lambda name, how: os.open(name, how, dir_fd=place)) as file:
+                    yield file
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(temporary.at(place), part.at(place), src_dir_fd=place, dst_dir_fd=place)
+                if place is not None:  # so that the renaming itself survives a power cut
+                    os.fsync(place)
+            finally:
+                with suppress(OSError):  # after the renaming there is nothing to remove
+                    os.unlink(temporary.at(place), dir_fd=place)
     except OSError as error:
         reason = error.strerror or f"{error}; the disk may be full"
         why = f"{reason[:1].lower()}{reason[1:]}"
         raise InputError(f"cannot write {path} ({why})", "make room there, or name another file") from error
-    finally:
-        with suppress(OSError):  # after the rename there is nothing to remove
-            os.unlink(temporary)
 
 
 def writable(path: str | os.PathLike[str]) -> Path:
@@ -80,9 +86,9 @@ def write_text(path: str | os.PathLike[str], content: str) -> None:
     write_bytes(path, content.encode("utf-8"))
 
 
-def leftovers(folder: str | os.PathLike[str]) -> list[Path]:
+def leftovers(folder: Folder) -> list[Part]:
     """The temporary files that a killed process left in the folder; call it as the folder's :func:`sole_owner`."""
-    return [path for path in Path(folder).glob(".*.tmp") if re.fullmatch(r"\..+\.[0-9a-f]{8}\.tmp", path.name)]
+    return [part for part in folder.parts() if re.fullmatch(r"\..+\.[0-9a-f]{8}\.tmp", part.name)]
 
 
 @contextmanager
@@ -100,16 +106,5 @@ def sole_owner(folder: str | os.PathLike[str]) -> Iterator[None]:
         except OSError:
             pass  # a file system without locks
         yield
-    finally:
-        os.close(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself survive a power cut; on Windows a folder cannot be opened, and nothing is done."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
     finally:
         os.close(descriptor)

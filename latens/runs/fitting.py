@@ -21,6 +21,8 @@ from latens.data.rows import Rows
 from latens.data.splits import Split, split_rows
 from latens.data.streams.survey import Streamed
 from latens.errors import InputError
+from latens.machine.allocation import Modest
+from latens.machine.processor import memory
 from latens.networks import has_convolutions, only_linear_maps
 from latens.recipes import Recipe
 from latens.recipes.choices import DataInfo
@@ -33,7 +35,7 @@ from latens.tensors import trees
 from latens.tensors.randomness import Key, seeded
 from latens.tensors.trees import Tree
 from latens.training import Processes, Progress, Settings, Trainer
-from latens.training.checkpoint import Log, load_state
+from latens.training.checkpoint import Log, load_state, restoring
 from latens.training.diagnosis import left_out
 from latens.training.processes import check_device
 from latens.training.threads import is_small
@@ -310,7 +312,9 @@ def reopen(
     recipe: str | None = None, weight: np.ndarray | None = None, split: Split | None = None,
 ) -> tuple[Run, Parts]:  # fmt: skip
     """(an interrupted run, its rows), ready to continue; the result is that of an uninterrupted run."""
-    ready = runs.build(record, recipe)
+    path = Path(folder) / "run.json"
+    with restoring(path), Modest(memory() // 2, path):
+        ready = runs.build(record, recipe)
     assert ready.recipe is not None
     run, parts = prepare(
         rows, ready.recipe, ready.settings, weight=weight, data=record["data"], validation=validation, split=split

@@ -29,18 +29,22 @@ from torch import Tensor, nn
 
 import latens
 from latens.errors import InputError, concerning, is_whole
+from latens.machine.allocation import ROOM, Modest
 from latens.machine.atomic import leftovers, sole_owner, write_bytes, write_text
+from latens.machine.folder import Folder
 from latens.objectives import ELBO, Objective
 from latens.recipes import Recipe
 from latens.recipes.choices import DataInfo
 from latens.schema import AnySchema, Schema, Table, schema_from_json
 from latens.training import Settings
 from latens.training.checkpoint import (
+    RESTORE,
     Checkpoints,
     digest,
     load_state,
     pack,
     read_whole,
+    restoring,
     sealed,
     state_of,
     unpack,
@@ -50,9 +54,15 @@ from latens.training.checkpoint import (
 FORMAT = 1
 CALIBRATION = "calibration.json"
 PARTS = ("run.json", "model.safetensors", "metrics.csv", "report.html", CALIBRATION)
+FOLDERS = ("checkpoint", "densities")
 ENTRIES: dict[str, Any] = {
     "status": str, "recipe": dict | None, "rows": int, "schema": dict | None, "training": dict, "files": dict,
     "data": dict, "choices": dict, "warnings": list,
+}  # fmt: skip
+DATA: dict[str, Any] = {
+    "origin": str, "fingerprint": str, "rows": int, "labels": str | None, "drop": list, "reading": dict,
+    "weights": str | None, "split": str | None, "validation": str | int | float | None, "validation_origin": str | None,
+    "conditions": dict, "gaps": list, "array": str, "frame": dict, "from": str,
 }  # fmt: skip
 COLUMNS = (
     "step", "epoch", "learning_rate", "train_bound", "train_rate", "train_distortion", "validation_bound",
@@ -170,26 +180,26 @@ class Run:
     def write_record(self, files: dict[str, str]) -> None:
         """Write run.json, with the checksums of ``files``, ``{name: checksum}``."""
         assert self.folder is not None
-        write_text(self.folder / "run.json", sealed(self.record() | {"files": files}))
+        write_text(Folder(self.folder) / "run.json", sealed(self.record() | {"files": files}))
 
     def write_metrics(self) -> bytes:
         """Write metrics.csv atomically, and return its bytes."""
         assert self.folder is not None
         text = io.StringIO()
         columns = [name for name in COLUMNS if name != "skipped" or any(name in row for row in self.history)]
-        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         for row in self.history:
             writer.writerow({k: ("" if v is None or v != v else repr(v)) for k, v in row.items()})
         data = text.getvalue().encode()
-        write_bytes(self.folder / "metrics.csv", data)
+        write_bytes(Folder(self.folder) / "metrics.csv", data)
         return data
 
     def finish(self) -> None:
         """Write weights, metrics and the final record."""
         assert self.folder is not None
         weights = pack(state_of(self.model))
-        write_bytes(self.folder / "model.safetensors", weights)
+        write_bytes(Folder(self.folder) / "model.safetensors", weights)
         metrics = self.write_metrics()
         self.status = "finished"
         self.write_record({"model.safetensors": digest(weights), "metrics.csv": digest(metrics)})
@@ -206,15 +216,15 @@ class Run:
 
 def checkpoints(folder: str | Path) -> Checkpoints:
     """The checkpoint of a run's folder."""
-    return Checkpoints(Path(folder) / "checkpoint")
+    return Checkpoints(Folder(folder).inside("checkpoint"))
 
 
 @contextmanager
 def at_work(folder: str | Path) -> Iterator[None]:
     """Lock the run for this process, and remove what a killed process left unfinished."""
     with sole_owner(folder):
-        for path in leftovers(folder):
-            path.unlink(missing_ok=True)
+        for part in leftovers(Folder(folder)):
+            part.remove()
         checkpoints(folder).tidy()
         yield
 
@@ -250,14 +260,12 @@ def require_free(folder: str | Path) -> Path:
 
 def remove(folder: Path) -> None:
     """Remove the files of a run, and the folder where nothing else is in it."""
-    for name in PARTS:
-        (folder / name).unlink(missing_ok=True)
-    inner = [folder / "checkpoint", folder / "densities"]
-    for path in (path for place in inner for path in place.glob("*")):
-        path.unlink()
-    for path in (*inner, folder):
-        with suppress(OSError):
-            path.rmdir()
+    whole = Folder(folder)
+    inner = [whole.inside(name) for name in FOLDERS]
+    for part in [*(whole / name for name in PARTS), *(part for place in inner for part in place.parts())]:
+        part.remove()
+    for place in (*inner, whole):
+        place.remove()
 
 
 def read_record(folder: str | Path) -> dict[str, Any]:
@@ -273,16 +281,37 @@ def read_record(folder: str | Path) -> dict[str, Any]:
     if (path / "sweep.json").exists():
         some = next(path.glob("*/seed-0"), path)
         raise InputError(f"{path} holds the runs of a sweep", f"name one of them, for example {some}")
-    record = unseal(path / "run.json", f"{path} holds no run (made by `latens fit`)")
+    require_plain(path)
+    record = unseal(Folder(path) / "run.json", f"{path} holds no run (made by `latens fit`)")
     check_format(record, path)
+    _require_entries(record, path / "run.json")
+    return record
+
+
+def _require_entries(record: dict[str, Any], path: Path) -> None:
+    """``InputError`` where an entry of run.json is missing or of a wrong type."""
     for name, kinds in ENTRIES.items():
-        if not isinstance(record.get(name), kinds) or isinstance(record.get(name), bool):
-            raise InputError(f"{path / 'run.json'} has no valid entry {name!r}", "restore it from a copy, or fit again")
+        if name not in record or not isinstance(record[name], kinds) or isinstance(record[name], bool):
+            raise InputError(f"{path} has no valid entry {name!r}", RESTORE)
+    if record["rows"] < 0:
+        raise InputError(f"{path} has no valid entry 'rows'", RESTORE)
+    for key, kinds in DATA.items():
+        if key in record["data"] and not isinstance(record["data"][key], kinds):
+            raise InputError(f"{path} is damaged (its entry data.{key})", RESTORE)
     if record["status"] == "finished" and not {"model.safetensors", "metrics.csv"} <= record["files"].keys():
         raise InputError(
-            f"{path / 'run.json'} lacks the checksums of its files", "restore it from a copy, or fit again"
+            f"{path} lacks the checksums of its files", RESTORE
         )
-    return record
+
+
+def require_plain(path: Path) -> None:
+    """``InputError`` where a part of the run is a link, a pipe or a device: before long work, not at its end."""
+    whole = Folder(path)
+    with whole.opened() as place:
+        for name in PARTS:
+            (whole / name).require_plain(place)
+    for name in FOLDERS:
+        whole.inside(name).require_plain()
 
 
 def check_format(record: dict[str, Any], path: Path) -> None:
@@ -349,8 +378,9 @@ def load(folder: str | Path, *, model: nn.Module | None = None, recipe: str | No
         InputError: the folder lacks parts, is damaged, or has a newer format.
     """
     record, folder = read_record(folder), Path(folder)
-    tensors = weights(folder, record)
-    with concerning(folder):
+    tensors, path = weights(folder, record), folder / "run.json"
+    size = sum(tensor.nbytes for tensor in tensors.values())
+    with concerning(folder), restoring(path), Modest(4 * size + ROOM, path):
         if model is not None:
             schema, given = schemas(record)
             run = Run(model, ELBO(), Settings.from_json(record["training"]), record["rows"], schema, given=given)
@@ -365,22 +395,14 @@ def load(folder: str | Path, *, model: nn.Module | None = None, recipe: str | No
     return run
 
 
-DATA: dict[str, Any] = {
-    "origin": str, "fingerprint": str, "rows": int, "labels": str | None, "drop": list, "reading": dict,
-    "weights": str | None, "split": str | None, "validation": str | int | float | None, "validation_origin": str | None,
-    "conditions": dict, "gaps": list, "array": str, "frame": dict, "from": str,
-}  # fmt: skip
-
-
 def require_sound(run: Run) -> None:
-    """``InputError`` where the record of the data is impossible: entries of a wrong type, or a schema that cannot write
-    a row."""
+    """``InputError`` where the record of the data is impossible: conditions that are no numbers, or a schema that
+    cannot write a row."""
     for what in _unsound(run):
         raise InputError(f"run.json is damaged ({what})", "restore it from a copy, or fit again")
 
 
 def _unsound(run: Run) -> Iterator[str]:
-    yield from (f"its entry data.{key}" for key in DATA if key in run.data and not isinstance(run.data[key], DATA[key]))
     seen = run.data.get("conditions") or {}
     for name, values in seen.items():
         if not values or not isinstance(values, list) or not all(map(_is_known, values)):
@@ -411,10 +433,12 @@ def weights(folder: str | Path, record: dict[str, Any] | None = None) -> dict[st
     if record["status"] != "finished":
         name = (record["recipe"] or {}).get("name")
         raise InputError(f"{folder} is not finished", f"continue it with `{resume_line(folder, name)}`")
-    return unpack(folder / "model.safetensors", record["files"]["model.safetensors"])
+    return unpack(Folder(folder) / "model.safetensors", record["files"]["model.safetensors"])
 
 
 def read_metrics(folder: Path, expected: str | None) -> list[dict[str, Any]]:
     """The rows of metrics.csv as numbers."""
-    rows = csv.DictReader(io.StringIO(read_whole(folder / "metrics.csv", expected).decode()))
-    return [{key: float(value) if value else float("nan") for key, value in row.items()} for row in rows]
+    data = read_whole(Folder(folder) / "metrics.csv", expected)
+    with restoring(folder / "metrics.csv"):
+        rows = csv.DictReader(io.StringIO(data.decode()))
+        return [{key: float(value) if value else float("nan") for key, value in row.items()} for row in rows]

@@ -21,6 +21,7 @@ from latens.evaluation import NLL
 from latens.evaluation.anomaly import Conformal, contributions
 from latens.evaluation.likelihood import chunk_rows, chunks, evaluating, model_device, on_device
 from latens.machine.atomic import write_text
+from latens.machine.folder import Folder
 from latens.runs.record import CALIBRATION, Run
 from latens.schema import BEYOND, BROKEN, IMPOSSIBLE, UNSEEN, AnySchema, Odd, Table
 from latens.schema.column import KEPT
@@ -425,12 +426,12 @@ class Tally:
 def write_calibration(folder: Path, found: Calibration | None) -> None:
     """Write the calibration to a run's folder."""
     if found is not None:
-        write_text(folder / CALIBRATION, sealed(found.to_json()))
+        write_text(Folder(folder) / CALIBRATION, sealed(found.to_json()))
 
 
 def read_calibration(folder: Path) -> Calibration | None:
     """The calibration in a run's folder, its checksum verified; None where there is none."""
-    path = folder / CALIBRATION
+    path = Folder(folder) / CALIBRATION
     if not path.exists():
         return None
     return Calibration.from_json(unseal(path, f"{folder} has no calibration"))

@@ -68,7 +68,10 @@ def as_numbers(cells: Any, time: str | None = None) -> np.ndarray | None:
         return None
     if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
         cells = cells if getattr(kind, "tz", None) is None else pc.local_timestamp(cells)
-        cells = cells.cast(pa.timestamp("us" if not str(kind).startswith("timestamp[ns") else "ns"))
+        try:
+            cells = cells.cast(pa.timestamp("us" if not str(kind).startswith("timestamp[ns") else "ns"))
+        except pa.ArrowInvalid as error:
+            raise InputError(f"a date cannot be read ({error})", "correct it, or leave its column out") from error
         seconds = _SECONDS["ns" if "ns" in str(cells.type)[:13] else "us"]
         return _floats(cells.cast(pa.int64())) * (seconds / DAY)
     if pa.types.is_time(kind) or pa.types.is_duration(kind):

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,9 +20,14 @@ from torch import Tensor, nn
 
 from latens.errors import InputError
 from latens.machine.atomic import leftovers, write_bytes, write_text
+from latens.machine.folder import TEXT, Folder, Part
+from latens.machine.processor import memory
 
 if TYPE_CHECKING:
     from latens.training.callbacks import Progress
+
+
+RESTORE = "restore it from a copy, or fit again"
 
 
 def state_of(module: nn.Module) -> dict[str, Tensor]:
@@ -54,11 +60,24 @@ def load_state(module: nn.Module, tensors: dict[str, Tensor], what: str) -> None
                 f"{list(own[name].shape)}",
                 "load it into a model of the same shape",
             )
-    for name, tensor in own.items():
-        tensor.copy_(tensors[name])
+    with restoring(what):
+        for name, tensor in own.items():
+            tensor.copy_(tensors[name])
+    for name, parameter in module.named_parameters():
+        if not parameter.isfinite().all():
+            raise InputError(f"{what}: tensor {name!r} has values that are not finite", RESTORE)
 
 
-RESTORE = "restore it from a copy, or fit again"
+@contextmanager
+def restoring(path: object) -> Iterator[None]:
+    """Whatever fails inside, while something is built from a file of latens' own, is damage of that file."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(f"{path} is damaged ({reason:.150})", RESTORE) from error
 
 
 def digest(data: bytes) -> str:
@@ -73,10 +92,10 @@ def pack(tensors: dict[str, Tensor]) -> bytes:
     return save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()})
 
 
-def read_whole(path: Path, expected: str | None, missing: str = RESTORE) -> bytes:
-    """The bytes of a file; ``InputError`` unless its sha256 is ``expected`` (None: any)."""
+def read_whole(path: Path | Part, expected: str | None, missing: str = RESTORE, most: int = TEXT) -> bytes:
+    """The bytes of a regular file, at most so many; ``InputError`` unless its sha256 is ``expected`` (None: any)."""
     try:
-        data = path.read_bytes()
+        data = Part.of(path).read(most)
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): {missing}") from None
     if expected is not None and digest(data) != expected:
@@ -84,14 +103,15 @@ def read_whole(path: Path, expected: str | None, missing: str = RESTORE) -> byte
     return data
 
 
-def unpack(path: Path, expected: str | None, missing: str = RESTORE) -> dict[str, Tensor]:
+def unpack(path: Path | Part, expected: str | None, missing: str = RESTORE) -> dict[str, Tensor]:
     """The tensors of a safetensors file, read by :func:`read_whole`."""
     from safetensors import SafetensorError
     from safetensors.torch import load
 
+    data = read_whole(path, expected, missing, memory())
     try:
-        return load(read_whole(path, expected, missing))
-    except (SafetensorError, ValueError, KeyError) as error:
+        return load(data)
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise InputError(f"{path} is not a complete safetensors file ({error})", RESTORE) from None
 
 
@@ -121,15 +141,17 @@ def sealed(record: dict[str, Any]) -> str:
     return dumps(body | {"checksum": digest(dumps(body).encode())}) + "\n"
 
 
-def unseal(path: Path, what: str) -> dict[str, Any]:
+def unseal(path: Path | Part, what: str) -> dict[str, Any]:
     """The record of a sealed JSON file; ``InputError`` where the file is missing (``what``, in words), not JSON, or
     altered."""
     try:
-        record = loads(path.read_text("utf-8"))
+        record = loads(Part.of(path).read().decode("utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path} is missing: {what}") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): {what}") from None
+    except InputError:
+        raise
     except (ValueError, TypeError, RecursionError):
         raise InputError(f"{path} is damaged (not valid JSON)", RESTORE) from None
     if not isinstance(record, dict) or "checksum" not in record:
@@ -160,8 +182,8 @@ class Checkpoints:
     3
     """
 
-    def __init__(self, folder: Path):
-        self.folder = Path(folder)
+    def __init__(self, folder: Path | Folder):
+        self.folder = folder if isinstance(folder, Folder) else Folder(folder)
 
     def exists(self) -> bool:
         """Whether there is a checkpoint."""
@@ -169,7 +191,7 @@ class Checkpoints:
 
     def save(self, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
         """Replace the checkpoint; ``record`` has the number of the step, "step"."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.make()
         data = pack(tensors)
         name = f"step-{int(record['step']):09d}-{digest(data)[:8]}.safetensors"
         write_bytes(self.folder / name, data)
@@ -182,15 +204,12 @@ class Checkpoints:
         self._keep_only(name)
 
     def _keep_only(self, name: str) -> None:
-        for old in [*self.folder.glob("step-*.safetensors"), *leftovers(self.folder)]:
+        for old in [*self.folder.parts("step-*.safetensors"), *leftovers(self.folder)]:
             if old.name != name:
-                old.unlink(missing_ok=True)
+                old.remove()
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """(tensors, record) of the checkpoint; ``InputError`` where it is missing or damaged."""
         record = unseal(self.folder / "state.json", "there is no checkpoint to resume from")
-        name = str(record.get("tensors", ""))
-        if Path(name).name != name or not name:
-            raise InputError(f"{self.folder / 'state.json'} names no tensor file", "fit again")
-        tensors = unpack(self.folder / name, str(record.get("sha256", "")), "there is no checkpoint to resume from")
-        return tensors, record
+        file = self.folder / str(record.get("tensors", ""))
+        return unpack(file, str(record.get("sha256", "")), "there is no checkpoint to resume from"), record

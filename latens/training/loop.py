@@ -20,7 +20,7 @@ from latens.objectives.base import Objective, check_disjoint
 from latens.tensors.randomness import Key, cuda_devices, part, reseed
 from latens.training.average import Average
 from latens.training.callbacks import Interrupted, Progress, StopSignal
-from latens.training.checkpoint import Log, load_state, state_of
+from latens.training.checkpoint import Log, load_state, restoring, state_of
 from latens.training.diagnosis import find_cause, not_finite, nothing_moved
 from latens.training.players import PlayerOptimizer, gradients, norm_of
 from latens.training.processes import Processes
@@ -399,18 +399,30 @@ class Trainer:
         """Restore the checkpoint."""
         assert self.store is not None
         tensors, record = self.store.load()
-        groups: dict[str, dict[str, Tensor]] = {}
-        for key, tensor in tensors.items():
-            group, _, name = key.partition("/")
-            groups.setdefault(group, {})[name] = tensor.to(self.processes.device)
-        load_state(self.model, groups.get("model", {}), "the checkpoint")
-        load_state(self.objective, groups.get("objective", {}), "the checkpoint")
-        self.averaged.load(groups.get("averaged", {}))
-        self.best_state = groups.get("best", {})
-        for name, player in self.players.items():
-            player.load(groups.get(f"optimizer.{name}", {}))
+        with restoring(self.store.folder / "state.json"):
+            self._take_up(record)
+            groups: dict[str, dict[str, Tensor]] = {}
+            for key, tensor in tensors.items():
+                group, _, name = key.partition("/")
+                groups.setdefault(group, {})[name] = tensor.to(self.processes.device)
+            load_state(self.model, groups.get("model", {}), "the checkpoint")
+            load_state(self.objective, groups.get("objective", {}), "the checkpoint")
+            self.averaged.load(groups.get("averaged", {}))
+            self.best_state = groups.get("best", {})
+            for name, player in self.players.items():
+                player.load(groups.get(f"optimizer.{name}", {}))
+
+    def _take_up(self, record: dict[str, Any]) -> None:
+        """Restore the figures of a checkpoint, each of the kind that it has at the start."""
         for name in _RECORD:
-            setattr(self, name, record.get(name, getattr(self, name)))
+            own, found = getattr(self, name), record.get(name, getattr(self, name))
+            kinds = {float: (float, int), type(None): (float, int, type(None))}.get(type(own), (type(own),))
+            if type(found) not in kinds or (type(own) is int and found < 0):
+                raise ValueError(f"{name} is {found!s:.40}")
+            setattr(self, name, found)
+        figures = [*self.sums, *(value for row in self.history for value in row.values())]
+        if len(self.sums) != 4 or not all(type(value) in (float, int, type(None)) for value in figures):
+            raise ValueError("its figures are no numbers")
 
 
 _RECORD = (

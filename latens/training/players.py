@@ -101,6 +101,8 @@ class PlayerOptimizer:
         self.moments = {}
         for n, p in enumerate(self.ordered):
             if f"{n}.{_MOMENTS[0]}" in tensors:
+                if any(tensors[f"{n}.{key}"].shape != p.shape for key in _MOMENTS):
+                    raise ValueError(f"the moments of parameter {n} have another shape")
                 first, second = (laid_out_like(p, tensors[f"{n}.{key}"]) for key in _MOMENTS)
                 self.moments[p] = first, second
 

@@ -24,6 +24,7 @@ from latens.data.sources import check_reading
 from latens.errors import InputError, concerning
 from latens.evaluation.baselines import BASELINES
 from latens.machine.atomic import writable, write_text
+from latens.machine.folder import Folder
 from latens.recipes.choices import DataInfo, likelihood_name
 from latens.runs import comparing
 from latens.runs import record as runs
@@ -201,7 +202,7 @@ def demo(out: str, *, seed: int, quiet: bool) -> Answer:
     run = runs.load(folder)
     rows = held_out(run, rows_for(source, schema, None), "auto")
     figures = evaluation.evaluate(run.model, rows.inside, k=100, beta=run.beta)
-    report = folder / "report.html"
+    report = Folder(folder) / "report.html"
     reporting.write(report, run, rows, evaluation=figures, comparison=found)
     seconds = time.monotonic() - start
     text = "\n\n".join([fitted.text, comparison_text(found, "digits"), f"{seconds:.0f} s; open {report} in a browser"])

@@ -21,6 +21,7 @@ from latens.errors import InputError
 from latens.evaluation.likelihood import spaced
 from latens.evaluation.synthetic import ORACLE, SyntheticEvaluation
 from latens.machine.atomic import writable
+from latens.machine.folder import Folder
 from latens.runs import record as runs
 from latens.runs import synthesis
 from latens.runs.record import Run
@@ -137,7 +138,7 @@ def report(
     rows, _ = _rows_for(run, folder, data, labels, reading)
     figures = evaluation.evaluate(run.model, rows.inside, rows.c, k=50, nll_rows=500, beta=run.beta)
     figures.samples = _samples_of(run, folder, rows, 0)
-    path = Path(out) if out else Path(folder) / "report.html"
+    path = Path(out) if out else Folder(folder) / "report.html"
     reporting.write(path, run, rows, evaluation=figures)
     figures.warnings += rows.warnings
     text = "\n".join([f"wrote {path}", *(f"warning: {line}" for line in rows.notes)])

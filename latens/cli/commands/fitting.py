@@ -6,6 +6,8 @@ import json
 import os
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -35,8 +37,9 @@ from latens.data.streams.sources import Stream, is_large, open_stream
 from latens.data.streams.survey import survey
 from latens.data.tables.frames import ArrowBack, recorded
 from latens.data.tables.types import with_index
-from latens.errors import InputError, Stopped, concerning
+from latens.errors import InputError, Stopped, concerning, printable
 from latens.machine.atomic import writable, write_text
+from latens.machine.folder import Folder
 from latens.recipes import Recipe
 from latens.runs import fitting, scoring
 from latens.runs import record as runs
@@ -44,6 +47,7 @@ from latens.runs.record import Run
 from latens.schema import Table
 from latens.schema.arrow import listed
 from latens.training import Bar, Interrupted, Progress, Settings
+from latens.training.callbacks import terminable
 from latens.training.processes import is_first
 
 _LISTS = ("drop", "condition", "rules")
@@ -81,7 +85,11 @@ class Fit:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Fit:
-        """The request that :meth:`to_json` wrote."""
+        """The request that :meth:`to_json` wrote; ``TypeError`` or ``ValueError`` for another."""
+        for name, value in fields.items():
+            kind = cls.__annotations__.get(name, "none").partition("[")[0]
+            if type(value).__name__ not in (*kind.replace("None", "NoneType").split(" | "), "list" * (kind == "tuple")):
+                raise ValueError(f"{name} is {value!s:.40}")
         tuples = {name: tuple(fields.get(name, ())) for name in _LISTS}
         return cls(**fields | tuples)
 
@@ -319,15 +327,10 @@ def introduce(run: Run, rows: AnyRows) -> None:
         return
     assert run.schema is not None
     lines = run.schema.describe().splitlines()
-    if isinstance(run.schema, Table):
-        print(f"data: {rows.where}, {len(rows):,} rows\n" + "\n".join(f"  {line}" for line in lines), file=sys.stderr)
-    else:
-        print(f"data: {rows.where}, {len(rows):,} rows; {lines[0]}", file=sys.stderr)
-    for sentence in run.choices.values():
-        print(f"  {sentence}", file=sys.stderr)
-    for sentence in run.warnings:
-        print(f"warning: {sentence}", file=sys.stderr)
-    sys.stderr.flush()
+    data = f"data: {rows.where}, {len(rows):,} rows"
+    said = [data, *(f"  {line}" for line in lines)] if isinstance(run.schema, Table) else [f"{data}; {lines[0]}"]
+    said += [*(f"  {sentence}" for sentence in run.choices.values()), *(f"warning: {text}" for text in run.warnings)]
+    print(printable("\n".join(said)), file=sys.stderr, flush=True)
 
 
 class Quiet(Progress):
@@ -335,7 +338,7 @@ class Quiet(Progress):
 
     def note(self, text: str) -> None:
         """Print a warning to stderr."""
-        print(f"warning: {text}", file=sys.stderr)
+        print(printable(f"warning: {text}"), file=sys.stderr)
 
 
 def _executed(made: Ready, rows: AnyRows, how: How) -> Ready:
@@ -344,14 +347,28 @@ def _executed(made: Ready, rows: AnyRows, how: How) -> Ready:
     assert run.folder is not None and parts is not None
     if not how.quiet:
         introduce(run, rows)
-    line = runs.resume_line(run.folder, run.name)
-    try:
+    with _resumable(run):
         watched = bar(run.name, how) if is_first() else Progress()
         return replace(made, run=fitting.execute(run, *parts, progress=watched))
+
+
+@contextmanager
+def _resumable(run: Run) -> Iterator[None]:
+    """Where the block is stopped, by a person or by bad input, the command that continues the run is said."""
+    assert run.folder is not None
+    line = runs.resume_line(run.folder, run.name)
+    try:
+        with terminable():
+            yield
     except Interrupted:
         raise Stopped(f"interrupted, every step so far is saved: continue with `{line}`") from None
-    except InputError as error:
+    except KeyboardInterrupt:
         if not runs.checkpoints(run.folder).exists():
+            raise
+        how = "all steps are" if run.status == "finished" else "the last checkpoint is"
+        raise Stopped(f"interrupted, {how} saved: continue with `{line}`") from None
+    except InputError as error:
+        if run.status == "finished" or not runs.checkpoints(run.folder).exists():
             raise
         raise InputError(f"{error}; to continue afterwards: `{line}`") from error
 
@@ -365,6 +382,11 @@ def finish(made: Ready, rows: AnyRows, how: How) -> Answer:
     """Evaluate on held-out rows, write the report if asked for, and return the answer; only the main process does."""
     if not is_first():
         return Answer("")
+    with _resumable(made.run):
+        return _evaluated(made, rows, how)
+
+
+def _evaluated(made: Ready, rows: AnyRows, how: How) -> Answer:
     run = made.run
     held, rows = held_out(run, rows, made.validation, made.split), in_memory(rows)
     run.model.cpu()
@@ -372,7 +394,7 @@ def finish(made: Ready, rows: AnyRows, how: How) -> Answer:
     assert run.folder is not None
     if held is not rows:
         scoring.write_calibration(run.folder, scoring.calibrate(run, held))
-    page = run.folder / "report.html"
+    page = Folder(run.folder) / "report.html"
     if how.report:
         reporting.write(page, run, held, evaluation=figures)
     where = "held-out rows" if held is not rows else "training rows"

@@ -25,11 +25,13 @@ from latens.cli.commands.fitting import Fit, How, fit_one, ready, resume_one
 from latens.cli.commands.inputs import AnyRows, AnySource
 from latens.data.streams.sources import Stream
 from latens.data.streams.survey import Streamed
-from latens.errors import FitError, InputError, Stopped
+from latens.errors import FitError, InputError, Stopped, concerning, require_count
 from latens.machine.atomic import write_text
+from latens.machine.folder import Folder
 from latens.runs import fitting
 from latens.runs import record as runs
-from latens.training.checkpoint import dumps, loads, sealed, unseal
+from latens.training import Settings
+from latens.training.checkpoint import dumps, loads, restoring, sealed, unseal
 from latens.training.processes import launched
 
 # One fit per seed
@@ -62,15 +64,17 @@ def new_folder(folder: Path, name: str, record: dict[str, Any], places: str) -> 
     except OSError as error:
         raise InputError(f"the folder {folder} cannot be created ({error.strerror})", "choose another --out") from None
     try:
-        write_text(folder / name, sealed({"format": runs.FORMAT} | record))
+        write_text(Folder(folder) / name, sealed({"format": runs.FORMAT} | record))
         yield
     except BaseException:
         if not any(folder.rglob("seed-*/run.json")):
-            for path in [*folder.glob(f"{places}/seeds.json"), folder / name]:
-                path.unlink(missing_ok=True)
-            for path in [*folder.glob(places), *missing]:
+            whole = Folder(folder)
+            inner = [whole.inside(part.name) for part in whole.parts(places)]
+            for part in [*(place / "seeds.json" for place in inner), whole / name]:
                 with suppress(OSError):
-                    path.rmdir()
+                    part.remove()
+            for place in [*inner, *map(Folder, missing)]:
+                place.remove()
         raise
 
 
@@ -95,12 +99,16 @@ def parts(folder: Path, seeds: int | None = None) -> list[Path]:
     """The run folders of the seeds."""
     if seeds is None:
         seeds = _seeds_record(folder)["seeds"]
-    return [folder / f"seed-{number}" for number in range(int(seeds))]
+    found = [Folder(folder).inside(f"seed-{number}") for number in range(int(seeds))]
+    for each in found:
+        each.require_plain()
+    return [each.path for each in found]
 
 
 def _seeds_record(folder: Path) -> dict[str, Any]:
-    record = unseal(folder / "seeds.json", "there are no runs to continue")
+    record = unseal(Folder(folder) / "seeds.json", "there are no runs to continue")
     runs.check_format(record, folder)
+    require_count(record.get("seeds"), f"{folder / 'seeds.json'}: seeds")
     return record
 
 
@@ -119,7 +127,9 @@ def resume(folder: str, *, own: str | None = None, quiet: bool = False) -> Answe
 def asked_again(record: dict[str, Any], path: Path, own: str | None) -> Fit:
     """The request that made the runs in a folder; a recipe of the user's must be named again (``own``)."""
     runs.check_format(record, path)
-    asked = Fit.from_json(record["asked"])
+    with concerning(path), restoring(path):
+        asked = Fit.from_json(record["asked"])
+        Settings.from_json(asked.settings)
     if ":" in asked.recipe and own != asked.recipe:
         raise InputError(
             f"{path} was fitted with your own recipe, and latens never runs code because a file names it",
@@ -181,6 +191,7 @@ def fit_in_turn(many: Many, jobs: list[Fit], source: AnySource, rows: AnyRows) -
 def _fit(many: Many, job: Fit, source: AnySource, rows: AnyRows) -> Answer | FitError:
     """The answer of a job, which is begun or continued."""
     path = Path(job.out)
+    Folder.below(many.root, path).require_plain()
     try:
         if (path / "run.json").exists():
             return resume_one(str(path), many.how)

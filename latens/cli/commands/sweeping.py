@@ -16,11 +16,12 @@ from latens import recipes
 from latens.cli.commands.answer import SPREAD, Answer, aligned, spread, with_deviation
 from latens.cli.commands.fitting import Fit, How
 from latens.cli.commands.many import Many, asked_again, fit_all, new_folder
-from latens.errors import FitError, InputError, is_number, nearest
+from latens.errors import FitError, InputError, is_number, nearest, require_count
 from latens.machine.atomic import write_text
+from latens.machine.folder import Folder, Part
 from latens.runs import record as runs
 from latens.training import Settings
-from latens.training.checkpoint import sealed, unseal
+from latens.training.checkpoint import restoring, sealed, unseal
 from latens.training.processes import launched
 
 MOST = 1000  # runs of one sweep
@@ -82,12 +83,7 @@ def _value(text: str) -> Any:
     return {"true": True, "false": False}.get(text.lower(), text)
 
 
-def sweep(asked: Fit, words: list[str], *, seeds: int = 1, nll: bool = False, quiet: bool = False) -> Answer:
-    """Fit every combination of the grid with every seed, in the folders COMBINATION/seed-N of ``asked.out``."""
-    grid = grid_of(words, asked.recipe)
-    for name in grid:
-        if name in asked.options:
-            raise InputError(f"{name} is given both as an option and by --grid", "omit one of the two")
+def _require_few(grid: Grid, seeds: int) -> None:
     count = math.prod(len(values) for values in grid.values()) * seeds
     if count > MOST:
         raise InputError(
@@ -95,6 +91,15 @@ def sweep(asked: Fit, words: list[str], *, seeds: int = 1, nll: bool = False, qu
             f"and a sweep makes at most {MOST:,}",
             "give fewer values",
         )
+
+
+def sweep(asked: Fit, words: list[str], *, seeds: int = 1, nll: bool = False, quiet: bool = False) -> Answer:
+    """Fit every combination of the grid with every seed, in the folders COMBINATION/seed-N of ``asked.out``."""
+    grid = grid_of(words, asked.recipe)
+    for name in grid:
+        if name in asked.options:
+            raise InputError(f"{name} is given both as an option and by --grid", "omit one of the two")
+    _require_few(grid, seeds)
     if launched() > 1:
         raise InputError("several processes fit one run at a time", "start one process for a sweep")
     folder = runs.require_free(asked.out)
@@ -109,8 +114,13 @@ def sweep(asked: Fit, words: list[str], *, seeds: int = 1, nll: bool = False, qu
 def resume_sweep(folder: str, *, own: str | None = None, quiet: bool = False) -> Answer:
     """Continue a sweep: finished runs are kept, the others go on."""
     path = Path(folder)
-    record = unseal(path / "sweep.json", f"{path} holds no sweep (made by `latens sweep`)")
+    record = unseal(Folder(path) / "sweep.json", f"{path} holds no sweep (made by `latens sweep`)")
     asked = replace(asked_again(record, path, own), out=str(path))
+    with restoring(path / "sweep.json"):
+        require_count(record["seeds"], "seeds")
+        _require_few(record["grid"], record["seeds"])
+        for _, job in _jobs(path, asked, record["grid"], 1):
+            Folder.below(path, job.out)
     rows = asked.rows(source := asked.read())
     return _sweep(path, asked, record, source, rows, own, quiet)
 
@@ -136,9 +146,9 @@ def _sweep(
     grid, seeds = record["grid"], int(record["seeds"])
     jobs = _jobs(folder, asked, grid, seeds)
     for _, job in jobs[::seeds]:  # the folder of a combination is like that of `fit --seeds`
-        place = Path(job.out).parent
+        place = Folder.below(folder, Path(job.out).parent)
         if not (place / "seeds.json").exists():
-            place.mkdir(exist_ok=True)
+            place.make()
             each = replace(job, out=str(place), settings=job.settings | {"seed": int(asked.settings.get("seed", 0))})
             write_text(place / "seeds.json", sealed({"format": runs.FORMAT, "asked": each.to_json(), "seeds": seeds}))
     line = runs.resume_line(folder, asked.recipe).replace("latens fit", "latens sweep", 1)
@@ -146,7 +156,7 @@ def _sweep(
     found = fit_all(Many(str(folder), line, how), [job for _, job in jobs], source, rows)
     table = [_row(jobs[i : i + seeds], found[i : i + seeds]) for i in range(0, len(jobs), seeds)]
     best = _best(table)
-    _write_csv(folder / "sweep.csv", grid, table)
+    _write_csv(Folder(folder) / "sweep.csv", grid, table)
     answer = {"sweep": str(folder), "seeds": seeds, "combinations": table, "best": best}
     if best is None:
         raise FitError(f"every run of {folder} failed: {next(row['failed'] for row in table if row['failed'])}")
@@ -182,7 +192,7 @@ def _best(table: list[dict[str, Any]]) -> dict[str, Any] | None:
 SHOWN = ("elbo", "rate", "distortion", "nll")
 
 
-def _write_csv(path: Path, grid: Grid, table: list[dict[str, Any]]) -> None:
+def _write_csv(path: Part, grid: Grid, table: list[dict[str, Any]]) -> None:
     """Write sweep.csv: for each combination a row with mean and standard deviation over its seeds."""
     names = [name for name in SPREAD if any(name in row["figures"] for row in table)]
     text = io.StringIO()
