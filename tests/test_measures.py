@@ -10,8 +10,8 @@ import pytest
 from commanding import blank_page, done, figures, refused
 
 from latens import evaluation, report
+from latens.cli.commands.inputs import data_for, held_out_of
 from latens.cli.commands.measuring import factors_for
-from latens.cli.commands.sources import data_for, held_out_of
 from latens.data import read
 from latens.data.rows import rows_of
 from latens.runs import measures, outputs

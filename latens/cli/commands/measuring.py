@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from latens.cli.commands.answer import aligned, table
-from latens.cli.commands.sources import origin_of, split_of, trained_on
+from latens.cli.commands.inputs import origin_of, split_of, trained_on
 from latens.data import Source, columns_of, read
 from latens.data.rows import Rows
 from latens.data.splits import split_rows
