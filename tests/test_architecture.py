@@ -22,7 +22,7 @@ ORDER = (
     "distributions", "networks", "conditionals", "priors", "models", "objectives",  # the mathematics
     "data", "training",  # batches, and the loop over them
     "evaluation", "recipes", "densities",  # what is measured, what is chosen, what codes are drawn from
-    "runs", "report",  # from data to a run and what is made of it, and its page
+    "runs", "report", "export", "explore",  # from data to a run and what is made of it, and its pages
     "api", "cli", "__main__",  # what a user sees
 )  # fmt: skip
 # (module, layer it reaches up to): why
