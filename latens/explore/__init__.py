@@ -51,7 +51,10 @@ class Page:
         """The page; with an ``address`` it decodes there, and asks nowhere else."""
         if self.lacking and not address:
             raise InputError(self.lacking, "explore the run without --out, which decodes in a local process")
-        about = self.contents.about | ({"address": address} if address else {})
+        about = dict(self.contents.about)
+        if address:
+            about.pop("graph", None)
+            about["address"] = address
         return page(f"{self._title} · latens", about, self.contents.blocks, connect="'self'" if address else "'none'")
 
 

@@ -71,7 +71,7 @@ export class App {
     const tool = (mode: Mode, text: string, title: string): HTMLElement => h("label", { title },
       h("input", { type: "radio", name: "tool", id: `tool-${mode}`, checked: mode === "decode", onchange: () => { this.map.mode = mode; } }), h("span", {}, text));
     this.tabs = panels(this);
-    const root = h("div", { id: "app" },
+    const root = h("div", { id: "app", className: about.data.kind },
       h("header", {},
         h("div", {}, h("p", { className: "kicker" }, "latens explore"), h("h1", {}, about.title), h("p", { className: "facts" }, facts)),
         button("theme", "Dark / light", () => this.turn(), { className: "quiet", title: "Switch between light and dark" })),

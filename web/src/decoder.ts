@@ -31,21 +31,28 @@ export class Decoder {
     })) as unknown as Decoded);
   }
 
+  /** Each output for all rows, of all inputs [N][...], in the graph's order. */
+  compute(inputs: readonly Numbers[]): Record<string, Data> {
+    const graph = this.page.about.graph!;
+    const tensors = graph.inputs.map(([kind, shape], i) => {
+      const data = kind === "f" ? Float32Array.from(inputs[i]!) : Float64Array.from(inputs[i]!);
+      return new Tensor(data, [data.length / count(shape), ...shape], kind);
+    });
+    return Object.fromEntries(Object.entries(run(graph, this.constants, tensors)).map(([name, x]) => [name, x.data]));
+  }
+
   private local(codes: readonly Numbers[], conditions: readonly Numbers[]): Record<string, Data> {
-    const n = codes.length;
-    const inputs = this.page.about.graph!.inputs.map(([kind, shape], i) => {
+    return this.compute(this.page.about.graph!.inputs.map(([, shape], i) => {
       const width = count(shape);
-      const data = kind === "f" ? new Float32Array(n * width) : new Float64Array(n * width);
+      const data = new Float64Array(codes.length * width);
       const given = i === 0 ? null : conditions[i - 1];
-      for (let row = 0; row < n; row++) {
+      for (let row = 0; row < codes.length; row++) {
         if (i === 0) data.set(codes[row]!, row * width);
         else if (given) data[row] = given[given.length === 1 ? 0 : row]!;
         else data.set(this.drawn(width), row * width);
       }
-      return new Tensor(data, [n, ...shape], kind);
-    });
-    const found = run(this.page.about.graph!, this.constants, inputs);
-    return Object.fromEntries(Object.entries(found).map(([name, x]) => [name, x.data]));
+      return data;
+    }));
   }
 
   /** The noise of a decoder that draws: the same for all rows, so that a code has one picture. */

@@ -446,6 +446,16 @@ const clamped: Operator = ([x, low, high]) => {
   if (high !== null && high !== undefined) t = paired(t, high, (v, w) => (v > w ? w : v), t.kind);
   return t;
 };
+/** Each pixel repeated: output sizes, or factors where there are none. */
+const nearest: Operator = ([x, sizes, factors]) => {
+  let t = T(x);
+  const out = sizes ? L(sizes) : L(factors).map((f, i) => Math.floor(t.shape[i + 2]! * f));
+  out.forEach((n, i) => {
+    const from = t.shape[i + 2]!;
+    t = taken(t, i + 2, new Tensor(Float64Array.from({ length: n }, (_, j) => Math.floor((j * from) / n)), [n], "i"));
+  });
+  return t;
+};
 const same: Operator = ([x]) => x;
 const triangle = (keeps: (row: number, column: number) => boolean): Operator => ([x]) => {
   const t = T(x);
@@ -559,4 +569,5 @@ export const operators: Record<string, Operator> = {
   clone: same, alias: same, detach: same, lift_fresh_copy: same,
   tril: ([x, k]) => triangle((r, c) => c - r <= N(k))([x], {}), triu: ([x, k]) => triangle((r, c) => c - r >= N(k))([x], {}),
 };
+for (const name of ["upsample_nearest1d", "upsample_nearest2d"]) operators[name] = nearest;
 for (const name of ["_unsafe_view", "reshape"]) operators[name] = operators["view"]!;

@@ -51,14 +51,14 @@ async function unzipped(bytes: Uint8Array): Promise<Uint8Array> {
 
 /** The numbers of half precision, by their 16 bits. */
 function halves(bits: Uint16Array): Float32Array {
-  const table = new Float32Array(65536);
-  for (let i = 0; i < 65536; i++) {
-    const [exponent, fraction] = [(i >> 10) & 31, i & 1023];
-    const size = exponent === 0 ? fraction * 2 ** -24 : exponent === 31 ? (fraction ? NaN : Infinity) : (1 + fraction / 1024) * 2 ** (exponent - 15);
-    table[i] = i & 32768 ? -size : size;
+  const wide = new Uint32Array(bits.length);
+  const found = new Float32Array(wide.buffer);
+  for (let i = 0; i < bits.length; i++) {
+    const half = bits[i]!;
+    const exponent = half & 0x7c00;
+    if (exponent === 0) found[i] = (half & 0x8000 ? -1 : 1) * (half & 0x3ff) * 2 ** -24;
+    else wide[i] = ((half & 0x8000) << 16) | (exponent === 0x7c00 ? 0x7f800000 : (exponent + 0x1c000) << 13) | ((half & 0x3ff) << 13);
   }
-  const found = new Float32Array(bits.length);
-  for (let i = 0; i < found.length; i++) found[i] = table[bits[i]!]!;
   return found;
 }
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import webbrowser
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import typer
 
 from latens import explore as exploring
 from latens.cli.commands.answer import Answer
 from latens.cli.commands.sources import again, data_for, in_memory
 from latens.errors import InputError
+from latens.explore.serving import Server
 from latens.machine.atomic import writable, write_text
 from latens.runs import record as runs
+from latens.runs.record import Run
 
 PAGE = "explore.html"
 
@@ -36,9 +41,7 @@ def explore(
         if out is not None:
             raise InputError(f"cannot write {out}: {page.lacking}",
                              "omit --out, so that `latens explore` decodes in a local process")  # fmt: skip
-        from latens.explore.serving import serve
-
-        return serve(run, page, port=port, browser=browser)
+        return _serve(run, page, rows.notes, port=port, browser=browser)
     path = Path(out) if out else Path(folder) / PAGE
     write_text(path, page.html())
     opened = browser and out is None and webbrowser.open(path.resolve().as_uri())
@@ -47,6 +50,18 @@ def explore(
         lines.append(f"note: no browser was found: open {path.resolve()}")
     figures = {"page": str(path), "points": page.points, "rows": page.total, "bytes": path.stat().st_size}
     return Answer("\n".join(lines), figures)
+
+
+def _serve(run: Run, page: exploring.Page, notes: tuple[str, ...], *, port: int, browser: bool) -> Answer:
+    """Decode for the page until Ctrl-C."""
+    with Server(run, page, port) as server:
+        lines = [f"{page.lacking}, so this process decodes: {server.address}", *_warnings(page, notes), "Ctrl-C ends it"]
+        typer.echo("\n".join(lines))
+        if browser:
+            webbrowser.open(server.address)
+        with suppress(KeyboardInterrupt):
+            server.serve_forever()
+    return Answer("", {"page": None, "points": page.points, "rows": page.total})
 
 
 def _warnings(page: exploring.Page, notes: tuple[str, ...]) -> list[str]:
