@@ -142,7 +142,8 @@ def quiet(browser: Tab, page: Path) -> None:
 
 PIXELS = (
     "(() => { const c = document.querySelector('#decoded canvas');"
-    " return Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data).filter((_, i) => i % 4 == 0) })()"
+    " const k = new OffscreenCanvas(c.width, c.height).getContext('2d', {willReadFrequently: true}); k.drawImage(c, 0, 0);"
+    " return Array.from(k.getImageData(0, 0, c.width, c.height).data).filter((_, i) => i % 4 == 0) })()"
 )
 
 
