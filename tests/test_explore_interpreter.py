@@ -17,9 +17,9 @@ import latens.explore
 from latens import recipes
 from latens.data.rows import Asked, Rows, rows_of
 from latens.explore import blocks as arrays
-from latens.explore.blocks import Blocks, packed, unpacked
+from latens.explore.blocks import ArrayBlocks, packed, unpacked
 from latens.explore.decoding import traced
-from latens.explore.graph import Graph
+from latens.explore.graph import DecoderGraph
 from latens.export import graphs
 from latens.recipes import Recipe
 from latens.runs import fitting
@@ -58,9 +58,9 @@ def digit_rows(name: str = "") -> Rows:
     return rows_of(x, labels=labels, asked=asked)
 
 
-def outputs(graph: Graph, inputs: list[torch.Tensor], *, half: bool) -> dict[str, np.ndarray]:
+def outputs(graph: DecoderGraph, inputs: list[torch.Tensor], *, half: bool) -> dict[str, np.ndarray]:
     """The outputs of a graph in the interpreter, flat."""
-    blocks = Blocks()
+    blocks = ArrayBlocks()
     about = {"graph": graph.to_json(blocks, half=half), "kinds": blocks.kinds, "data": {"shape": [1]}}
     given = {
         "bundle": str(ASSETS / "explore.js"), "about": about, "blocks": blocks.texts,
@@ -86,7 +86,8 @@ def check(run: Run, *, half: bool, most: float) -> None:
     """The page's outputs are those of the decoder, at random codes."""
     decoder = graphs.decoder(run)
     inputs = list(decoder.given(N))
-    inputs[0] = inputs[0] + 0.1 * torch.randn(inputs[0].shape, generator=torch.Generator().manual_seed(0)).to(inputs[0].dtype)
+    noise = torch.randn(inputs[0].shape, generator=torch.Generator().manual_seed(0))
+    inputs[0] = inputs[0] + 0.1 * noise.to(inputs[0].dtype)
     graph, lacking = traced(run)
     assert not lacking
     assert graph is not None

@@ -395,7 +395,7 @@ def explore(
     ] = True,
     half: Annotated[
         bool,
-        option("--half/--full", help="Keep the decoder's weights in the page as float16, or as float32 (twice as large)."),
+        option("--half/--full", help="Keep the decoder's weights as float16, or as float32 (twice as large)."),
     ] = True,
     browser: Annotated[bool, option("--open/--no-open", help="Open the page in the browser.")] = True,
     port: Annotated[

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,10 @@ from latens.report.overview import heading
 from latens.runs.outputs import schema_of
 from latens.runs.record import Run
 
-__all__ = ["BUDGET", "Page", "explore"]
+__all__ = ["BUDGET", "Explorer", "explore"]
 
 
-class Page:
+class Explorer:
     """The explorer of a run.
 
     Attributes:
@@ -58,7 +57,7 @@ class Page:
         return page(f"{self._title} · latens", about, self.contents.blocks, connect="'self'" if address else "'none'")
 
 
-def explore(run: Run, rows: Rows, *, points: int = BUDGET, with_rows: bool = True, half: bool = True) -> Page:
+def explore(run: Run, rows: Rows, *, points: int = BUDGET, with_rows: bool = True, half: bool = True) -> Explorer:
     """The explorer of a run on these rows.
 
     Args:
@@ -71,5 +70,4 @@ def explore(run: Run, rows: Rows, *, points: int = BUDGET, with_rows: bool = Tru
     Raises:
         InputError: the run has no schema, no encoder or no active dimension, or fewer than two rows.
     """
-    assert math.isfinite(points)
-    return Page(run, rows, points=points, with_rows=with_rows, half=half)
+    return Explorer(run, rows, points=points, with_rows=with_rows, half=half)

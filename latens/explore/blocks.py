@@ -35,7 +35,7 @@ def unpacked(text: str, dtype: str) -> np.ndarray:
     return np.ascontiguousarray(planes.T).view(kind)[:, 0].astype(dtype)
 
 
-class Blocks:
+class ArrayBlocks:
     """The arrays of a page by name, with what the page must know to read them."""
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What a page shows of a run and its rows: codes, figures of each row, cells, and what the columns and dimensions are."""
+"""What a page shows of a run and its rows: codes, figures and cells of rows, and what columns and dimensions are."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-
 from latens import evaluation
 from latens.data.rows import Rows
 from latens.errors import InputError
 from latens.evaluation.likelihood import chunks, evaluating
-from latens.explore.blocks import Blocks
+from latens.explore.blocks import ArrayBlocks
 from latens.report.page import LeftOut
 from latens.report.subject import Subject
 from latens.runs import scoring
@@ -25,7 +24,8 @@ from latens.tensors import trees
 from latens.tensors.randomness import Key, seeded
 
 BUDGET = 1_000_000  # points
-CODES, CELLS = 2_500_000, 2_500_000  # numbers of the rows whose codes, whose cells are in the page
+LARGE = 200_000  # points, above which the page holds less of each
+HELD, HELD_OF_LARGE = 2_500_000, 300_000  # numbers: codes of rows, and as many cells, in the page
 WORK = 40_000_000  # cells x draws of the scores of rows
 DRAWS = 400  # codes of each density in the page
 COLOURED = 40  # columns by which points can be coloured
@@ -50,6 +50,7 @@ class Shown:
 def thinned(rows: Rows, points: int, seed: int) -> Shown:
     """At most ``points`` of the rows, at random."""
     order = np.random.default_rng([seed, Key.REPORT_ROWS]).permutation(len(rows))[:points]
+    order[HELD_OF_LARGE:].sort()  # rows without codes or cells in the page: numbers in order pack better
     return Shown(rows.take(order), order, len(rows))
 
 
@@ -63,7 +64,7 @@ class Contents:
     """
 
     def __init__(self, run: Run, shown: Shown, *, with_rows: bool = True):
-        self.run, self.shown, self.blocks = run, shown, Blocks()
+        self.run, self.shown, self.blocks = run, shown, ArrayBlocks()
         self.subject = Subject(run, shown.rows, None, None, None)
         if not self.subject.has_codes:
             raise InputError(f"{run.folder}: the model has no encoder, so there are no codes to show")
@@ -177,7 +178,7 @@ class Contents:
 
     def _rows(self, with_rows: bool) -> dict[str, Any]:
         n, rows = len(self), self.shown.rows
-        coded = min(n, max(1, CODES // len(self.active)))
+        coded = self._held(len(self.active))
         self.blocks.add("codes", self.z[:coded, self.active].astype(np.float16).T)
         self.blocks.add("numbers", self.shown.numbers.astype(np.int32))
         self.blocks.add("beyond", self.beyond.astype(np.uint8))
@@ -186,14 +187,19 @@ class Contents:
             "maps": self._maps(), "names": list(rows.row_names[:5000]) if rows.row_names else [],
         }  # fmt: skip
         if with_rows:
-            found |= self._cells(min(n, max(1, CELLS // max(1, rows.schema.columns))))
+            found |= self._cells(self._held(rows.schema.columns))
         found["values"] = [self._value(*each) for each in self._values(with_rows)]
         return found
+
+    def _held(self, numbers: int) -> int:
+        """Of how many rows the page holds this many numbers each."""
+        most = HELD if len(self) <= LARGE else HELD_OF_LARGE
+        return min(len(self), max(1, most // max(1, numbers)))
 
     def _maps(self) -> list[dict[str, Any]]:
         """Projections of the codes to the plane: PCA, and UMAP where it is installed."""
         z = self.z[:, self.active].astype(np.float64)
-        found = []
+        found: list[dict[str, Any]] = []
         if len(self.active) > 2:
             middle = z.mean(0)
             _, values, axes = np.linalg.svd((z - middle)[:50_000], full_matrices=False)
@@ -204,7 +210,7 @@ class Contents:
             plane = _umap(z, self.run.settings.seed)
             if plane is not None:
                 found.append(self._map("UMAP of the codes", plane))
-        elif len(self) > CODES // len(self.active):
+        elif len(self) > self._held(len(self.active)):
             found.append(self._map("dimensions", z if z.shape[1] == 2 else np.c_[z, np.zeros(len(z))]))
         return found
 
@@ -229,7 +235,8 @@ class Contents:
 
     def _values(self, with_rows: bool) -> list[tuple[str, np.ndarray, Sequence[str]]]:
         """(name, a number or level of each row, names of the levels) of everything that may colour the points."""
-        rows, found = self.shown.rows, []
+        rows = self.shown.rows
+        found: list[tuple[str, np.ndarray, Sequence[str]]] = []
         if rows.labels is not None:
             found.append(("label", *_leveled(np.asarray(rows.labels), rows.label_names)))
         found += [(each["name"], values.double().numpy(), each["levels"])
@@ -257,7 +264,8 @@ class Contents:
             found.append((f"NLL (nats, {k} draws)" if k > 1 else "−ELBO (nats)", nll))
             rank = np.empty(len(rows))
             rank[np.argsort(-scores.strangeness, kind="stable")] = np.arange(1, len(rows) + 1)
-            found.append(("anomaly rank", rank))
+            if len(rows) <= LARGE:  # otherwise the NLL, which has the same order, is enough
+                found.append(("anomaly rank", rank))
         with suppress(LeftOut):
             found.append(("reconstruction error", self._errors()))
         return found
@@ -277,7 +285,7 @@ class Contents:
     def _value(self, name: str, values: np.ndarray, levels: Sequence[str]) -> dict[str, Any]:
         """A value of each row, as whole numbers: codes of levels, or steps between its ends; the largest: missing."""
         place = f"value-{sum(key.startswith('value-') for key in self.blocks.texts)}"
-        whole = np.uint8 if len(levels) < 255 and (levels or len(self) > 200_000) else np.uint16
+        whole = np.uint8 if len(levels) < 255 and (levels or len(self) > LARGE) else np.uint16
         top = int(np.iinfo(whole).max)
         finite = values[np.isfinite(values)]
         low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)

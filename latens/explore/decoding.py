@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from latens.explore.graph import Graph, graph
+from latens.explore.graph import DecoderGraph, graph
 from latens.export import graphs
 from latens.runs.outputs import schema_of
 from latens.runs.record import Run
@@ -10,7 +10,7 @@ from latens.runs.record import Run
 CELLS = 128 * 128 * 3  # of a row that the page decodes quickly enough
 
 
-def traced(run: Run) -> tuple[Graph | None, str]:
+def traced(run: Run) -> tuple[DecoderGraph | None, str]:
     """(the decoder's graph, or None where it cannot be traced; what keeps the page from running it, "" for nothing)."""
     try:
         decoder = graphs.decoder(run)

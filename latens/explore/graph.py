@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latens.explore.blocks import Blocks
+from latens.explore.blocks import ArrayBlocks
 
 FOLDED = 1 << 16  # cells: a constant result larger than this and than what it is made of is computed in the page
 SMALL = 256  # cells: smaller constants keep their precision
@@ -28,8 +28,11 @@ SYMBOLS = {operator.getitem: "getitem", operator.mul: "mul", operator.add: "add"
 OVERLOADS = {"sym_size.int", "arange.start_step", "max.dim", "min.dim"}
 
 
+NAMED = ("dtype", "alpha", "beta", "value", "correction", "approximate", "rounding_mode")  # arguments without a place
+
+
 @dataclass(frozen=True)
-class Graph:
+class DecoderGraph:
     """A decoder in the page's form.
 
     Attributes:
@@ -49,7 +52,7 @@ class Graph:
         """The operators that the page does not have, by name."""
         return sorted({node["op"] for node in self.nodes} - operators())
 
-    def to_json(self, blocks: Blocks, *, half: bool = True) -> dict[str, Any]:
+    def to_json(self, blocks: ArrayBlocks, *, half: bool = True) -> dict[str, Any]:
         """The graph in JSON's types; its weights go to ``blocks``, as float16 where they are many and ``half``."""
         about, parts = [], {name: [np.zeros(0, name)] for name in ("float16", "float32", "float64")}
         for constant in self.constants:
@@ -68,7 +71,7 @@ def operators() -> frozenset[str]:
     return frozenset(json.loads((files("latens.explore") / "assets" / "operators.json").read_text("utf-8")))
 
 
-def graph(program: torch.export.ExportedProgram, names: Sequence[str]) -> Graph:
+def graph(program: torch.export.ExportedProgram, names: Sequence[str]) -> DecoderGraph:
     """The graph of an exported program, in which all that does not depend on its inputs is computed already.
 
     Args:
@@ -80,7 +83,7 @@ def graph(program: torch.export.ExportedProgram, names: Sequence[str]) -> Graph:
 
 
 class _Writer:
-    """From an exported program to a :class:`Graph`."""
+    """From an exported program to a :class:`DecoderGraph`."""
 
     def __init__(self, program: torch.export.ExportedProgram):
         self.program = program
@@ -91,7 +94,7 @@ class _Writer:
         self.found: dict[int, int] = {}
         self.inputs: list[tuple[str, list[int]]] = []
 
-    def graph(self, names: tuple[str, ...]) -> Graph:
+    def graph(self, names: tuple[str, ...]) -> DecoderGraph:
         """Walk over the program's nodes; ``names`` are those of its outputs."""
         signature = self.program.graph_signature
         held = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
@@ -116,7 +119,7 @@ class _Writer:
         nodes = [_node(op, [self._settled(a) for a in args], {k: self._settled(v) for k, v in named.items()})
                  for op, args, named in self.nodes]  # fmt: skip
         places = {name: self._settled(output)["r"] for name, output in zip(names, outputs)}
-        return Graph(self.inputs, *_used(nodes, places, len(self.inputs) + len(self.constants)), self.constants)
+        return DecoderGraph(self.inputs, *_used(nodes, places, len(self.inputs) + len(self.constants)), self.constants)
 
     def _call(self, node: Any) -> None:
         inside = [n for n in node.all_input_nodes if n not in self.known]
@@ -214,12 +217,12 @@ def _positional(node: Any) -> tuple[list[Any], Mapping[str, Any]]:
     if not hasattr(node.target, "_schema"):
         return list(node.args), {}
     args, named = list(node.args), {k: v for k, v in node.kwargs.items() if v is not None}
+    placed = {argument.name for argument in node.target._schema.arguments if not argument.kwarg_only}
     for argument in node.target._schema.arguments[len(args) :]:
-        if argument.kwarg_only or not named.keys() & {a.name for a in node.target._schema.arguments if not a.kwarg_only}:
+        if argument.kwarg_only or not named.keys() & placed:
             break
         args.append(named.pop(argument.name, argument.default_value))
-    return args, {k: v for k, v in named.items() if k in ("dtype", "alpha", "beta", "value", "correction", "approximate",
-                                                          "rounding_mode")}  # fmt: skip
+    return args, {name: value for name, value in named.items() if name in NAMED}
 
 
 def _is_random(target: Any) -> bool:

@@ -1,4 +1,4 @@
-"""One HTML file: the facts as JSON, the arrays as blocks of text, a style sheet and a script, and leave for nothing else."""
+"""One HTML file: facts as JSON, arrays as blocks of text, a style sheet and a script, with leave for nothing else."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import math
 from importlib.resources import files
 from typing import Any
 
-from latens.explore.blocks import Blocks
+from latens.explore.blocks import ArrayBlocks
 from latens.report.style import THEME
 
 
@@ -19,7 +19,7 @@ def asset(name: str) -> str:
     return (files("latens.explore") / "assets" / name).read_text("utf-8")
 
 
-def page(title: str, about: dict[str, Any], blocks: Blocks, *, connect: str = "'none'") -> str:
+def page(title: str, about: dict[str, Any], blocks: ArrayBlocks, *, connect: str = "'none'") -> str:
     """The page as text.
 
     Args:

@@ -18,9 +18,10 @@ from latens.export import graphs
 from latens.runs.record import Run
 
 if TYPE_CHECKING:
-    from latens.explore import Page
+    from latens.explore import Explorer
 
 HOST = "127.0.0.1"
+HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 MOST = 64 << 20  # bytes of a request
 
 
@@ -38,7 +39,7 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, run: Run, page: Page, port: int = 0):
+    def __init__(self, run: Run, page: Explorer, port: int = 0):
         try:
             super().__init__((HOST, port), _Handler)
         except OSError as error:
@@ -77,8 +78,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, status: int, kind: str = "text/plain; charset=utf-8", content: bytes = b"") -> None:
         self.send_response(status)
-        for name, value in (("Content-Type", kind), ("Content-Length", str(len(content))), ("Cache-Control", "no-store"),
-                            ("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "no-referrer")):  # fmt: skip
+        about = {"Content-Type": kind, "Content-Length": str(len(content))}
+        for name, value in (about | HEADERS).items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content)
@@ -86,7 +87,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _is(self, path: str) -> bool:
         """Whether this path is asked for, under a name of this computer: a page elsewhere knows no token."""
         own = f"/{self.server.token}/{path}"
-        return self.headers.get("Host") in self.server.names and secrets.compare_digest(self.path.encode(), own.encode())
+        is_here = self.headers.get("Host") in self.server.names
+        return is_here and secrets.compare_digest(self.path.encode(), own.encode())
 
     def do_GET(self) -> None:
         """The page."""

@@ -52,10 +52,11 @@ def explore(
     return Answer("\n".join(lines), figures)
 
 
-def _serve(run: Run, page: exploring.Page, notes: tuple[str, ...], *, port: int, browser: bool) -> Answer:
+def _serve(run: Run, page: exploring.Explorer, notes: tuple[str, ...], *, port: int, browser: bool) -> Answer:
     """Decode for the page until Ctrl-C."""
     with Server(run, page, port) as server:
-        lines = [f"{page.lacking}, so this process decodes: {server.address}", *_warnings(page, notes), "Ctrl-C ends it"]
+        first = f"{page.lacking}, so this process decodes: {server.address}"
+        lines = [first, *_warnings(page, notes), "Ctrl-C ends it"]
         typer.echo("\n".join(lines))
         if browser:
             webbrowser.open(server.address)
@@ -64,7 +65,7 @@ def _serve(run: Run, page: exploring.Page, notes: tuple[str, ...], *, port: int,
     return Answer("", {"page": None, "points": page.points, "rows": page.total})
 
 
-def _warnings(page: exploring.Page, notes: tuple[str, ...]) -> list[str]:
+def _warnings(page: exploring.Explorer, notes: tuple[str, ...]) -> list[str]:
     found = [f"warning: {note}" for note in notes]
     if page.has_rows:
         kept = page.contents.about["rows"]["kept"]
