@@ -163,7 +163,7 @@ class Contents:
         if c is None:
             return []
         fields = {} if self.run.given is None else {f.name: f for f in self.run.given.given_fields}
-        found = []
+        found: list[dict[str, Any]] = []
         for name, values in c.items():
             field, numbers = fields.get(name), values.double().numpy()
             levels = [] if field is None else [str(v) for v in field.levels or ()]
