@@ -27,7 +27,7 @@ bench_log := >>bench/.venv/install.log 2>&1 || { tail -n 20 bench/.venv/install.
 unexport PYTHONHOME PYTHONPATH
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint types docs bench fuzz lock clean
+.PHONY: help demo test lint types docs web bench fuzz lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile
@@ -48,6 +48,10 @@ docs: .venv/.installed  ## the documentation site, docs/_build/index.html: its e
 	@rm -rf docs/_build
 	@OMP_NUM_THREADS=1 MPLBACKEND=agg .venv/bin/sphinx-build --quiet --fail-on-warning --jobs 2 docs docs/_build
 	@echo "wrote docs/_build/index.html"
+
+web:  ## the front end of `latens explore`, built from web/ into latens/explore/assets (needs node and npm)
+	@cd web && npm ci --no-audit --no-fund --silent && npm run --silent check && npm run --silent build
+	@echo "wrote latens/explore/assets"
 
 bench: bench/.venv/.installed  ## speed beside other libraries' (hours; see bench/README.md)
 	@bench/.venv/bin/python bench/speed.py $(BENCH_ARGS)

@@ -21,6 +21,7 @@ from latens.cli.options import (
     LatentDim,
     OpenCommand,
     OptionalData,
+    OptionalExplored,
     OptionalTraining,
     Out,
     OwnRecipe,
@@ -401,6 +402,41 @@ def report(
 ) -> Any:
     """Write the report of a run as one HTML page. It shows curves, reconstructions, samples, a map of the codes,
     traversals and the choices made."""
+
+
+@command
+def explore(
+    folder: RunFolder,
+    data: OptionalExplored = None,
+    out: Annotated[
+        str | None,
+        option(
+            metavar="FILE", help="Write this .html file and open nothing; default: explore.html in the run's folder.",
+            title="Output",
+        ),
+    ] = None,
+    points: Annotated[
+        int, option(metavar="N", min=2, help="Show at most N rows, drawn at random.")
+    ] = 1_000_000,
+    with_rows: Annotated[
+        bool, option("--rows/--no-rows", help="Put cells of rows into the page, or leave all of them out.")
+    ] = True,
+    half: Annotated[
+        bool,
+        option("--half/--full", help="Keep the decoder's weights as float16, or as float32 (twice as large)."),
+    ] = True,
+    browser: Annotated[bool, option("--open/--no-open", help="Open the page in the browser.")] = True,
+    port: Annotated[
+        int, option(metavar="N", min=0, max=65535, help="Use this port, if a local process decodes; 0: any free one.")
+    ] = 0,
+    labels: Labels = None,
+    reading: Any = None,
+    own: OwnRecipe = None,
+    as_json: Json = False,
+) -> Any:
+    """Write one HTML file on which you explore the latent space, and open it. The decoder runs inside the page, without
+    any request: click on the map of the codes, move sliders, compare rows, draw samples. A decoder that a page cannot
+    run decodes in a local process, until Ctrl-C."""
 
 
 @command

@@ -70,6 +70,9 @@ Data = Annotated[str, typer.Argument(metavar="DATA", help=f"Read these data: {DA
 OptionalData = Annotated[
     str | None, typer.Argument(metavar="DATA", help="Use these data; default: the run's own held-out rows.")
 ]
+OptionalExplored = Annotated[
+    str | None, typer.Argument(metavar="DATA", help="Show these data; default: all rows of the run's own data.")
+]
 OptionalTraining = Annotated[
     str | None, typer.Argument(metavar="DATA", help="Use these data; default: the rows the run was trained on.")
 ]

@@ -52,10 +52,11 @@ class Modalities(Distribution):
 
     def __init__(self, parts: Mapping[str, Distribution], pieces: Pieces | None = None):
         self.parts, self.pieces = dict(parts), pieces
-        shapes = {tuple(part.batch_shape) for part in self.parts.values()}
-        if len(shapes) > 1:
-            raise ValueError(f"all modalities must have the same batch shape, got {sorted(shapes)}")
-        super().__init__(torch.Size(shapes.pop()), validate_args=False)
+        first, *others = (part.batch_shape for part in self.parts.values())  # sizes of a traced graph have no hash
+        if any(shape != first for shape in others):
+            shapes = sorted({tuple(part.batch_shape) for part in self.parts.values()})
+            raise ValueError(f"all modalities must have the same batch shape, got {shapes}")
+        super().__init__(torch.Size(first), validate_args=False)
 
     def _each(self, evaluate: Callable[[Distribution], Tensor]) -> Tree:
         found = {name: evaluate(part) for name, part in self.parts.items()}

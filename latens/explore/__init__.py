@@ -1,0 +1,73 @@
+"""The explorer: one HTML file with a map of the codes of a run's rows, in which the decoder runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import latens
+from latens.data.rows import Rows
+from latens.errors import InputError
+from latens.explore.contents import BUDGET, Contents, thinned
+from latens.explore.decoding import traced
+from latens.explore.page import page
+from latens.report.overview import heading
+from latens.runs.outputs import schema_of
+from latens.runs.record import Run
+
+__all__ = ["BUDGET", "Explorer", "explore"]
+
+
+class Explorer:
+    """The explorer of a run.
+
+    Attributes:
+        lacking: what keeps the page from decoding by itself; "" where it can.
+        points, total: how many rows it shows, and how many there are.
+        has_rows: whether cells of rows are in it.
+    """
+
+    def __init__(self, run: Run, rows: Rows, *, points: int = BUDGET, with_rows: bool = True, half: bool = True):
+        schema_of(run)
+        if len(rows) < 2:
+            raise InputError(f"{rows.where} has {len(rows)} rows, and a map needs at least 2", "give more")
+        shown = thinned(rows, points, run.settings.seed)
+        self.contents = Contents(run, shown, with_rows=with_rows)
+        self.points, self.total, self.has_rows = len(self.contents), shown.total, with_rows
+        self._title = heading(run)
+        graph, self.lacking = traced(run)
+        self.contents.about |= {
+            "title": self._title, "version": latens.__version__, "run": str(Path(run.folder or "").name),
+            "facts": self._facts(run),
+        }  # fmt: skip
+        if graph is not None and not self.lacking:
+            self.contents.about["graph"] = graph.to_json(self.contents.blocks, half=half)
+
+    def _facts(self, run: Run) -> dict[str, Any]:
+        return {"recipe": run.name, "parameters": run.parameters, "half": True}
+
+    def html(self, address: str = "") -> str:
+        """The page; with an ``address`` it decodes there, and asks nowhere else."""
+        if self.lacking and not address:
+            raise InputError(self.lacking, "explore the run without --out, which decodes in a local process")
+        about = dict(self.contents.about)
+        if address:
+            about.pop("graph", None)
+            about["address"] = address
+        return page(f"{self._title} · latens", about, self.contents.blocks, connect="'self'" if address else "'none'")
+
+
+def explore(run: Run, rows: Rows, *, points: int = BUDGET, with_rows: bool = True, half: bool = True) -> Explorer:
+    """The explorer of a run on these rows.
+
+    Args:
+        run: the run.
+        rows: rows in the run's form.
+        points: the most rows to show; of more, a random part.
+        with_rows: whether to put cells of rows into the page.
+        half: whether to keep the decoder's weights as float16 (errors of about 3e-3 of a cell's range).
+
+    Raises:
+        InputError: the run has no schema, no encoder or no active dimension, or fewer than two rows.
+    """
+    return Explorer(run, rows, points=points, with_rows=with_rows, half=half)

@@ -1,0 +1,317 @@
+"""What a page shows of a run and its rows: codes, figures and cells of rows, and what columns and dimensions are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from latens import evaluation
+from latens.data.rows import Rows
+from latens.errors import InputError
+from latens.evaluation.likelihood import chunks, evaluating
+from latens.explore.blocks import ArrayBlocks
+from latens.report.page import LeftOut
+from latens.report.subject import Subject
+from latens.runs import scoring
+from latens.runs.record import Run
+from latens.schema import Schema, Table
+from latens.tensors import trees
+from latens.tensors.randomness import Key, seeded
+
+BUDGET = 1_000_000  # points
+LARGE = 200_000  # points, above which the page holds less of each
+HELD, HELD_OF_LARGE = 2_500_000, 300_000  # numbers: codes of rows, and as many cells, in the page
+WORK = 40_000_000  # cells x draws of the scores of rows
+DRAWS = 400  # codes of each density in the page
+COLOURED = 40  # columns by which points can be coloured
+RARE = 0.001  # share of the prior's draws beyond its mass
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The rows of a page, in random order.
+
+    Attributes:
+        rows: the rows; the first ``coded`` of them have their codes in the page, the first ``kept`` their cells.
+        numbers: their row numbers in the data.
+        total: how many rows the data have.
+    """
+
+    rows: Rows
+    numbers: np.ndarray
+    total: int
+
+
+def thinned(rows: Rows, points: int, seed: int) -> Shown:
+    """At most ``points`` of the rows, at random."""
+    order = np.random.default_rng([seed, Key.REPORT_ROWS]).permutation(len(rows))[:points]
+    order[HELD_OF_LARGE:].sort()  # rows without codes or cells in the page: numbers in order pack better
+    return Shown(rows.take(order), order, len(rows))
+
+
+class Contents:
+    """Facts about a run and its rows in JSON's types (:attr:`about`) and the arrays of the page (:attr:`blocks`).
+
+    Args:
+        run: the run.
+        shown: the rows.
+        with_rows: whether cells of rows are in the page.
+    """
+
+    def __init__(self, run: Run, shown: Shown, *, with_rows: bool = True):
+        self.run, self.shown, self.blocks = run, shown, ArrayBlocks()
+        self.subject = Subject(run, shown.rows, None, None, None)
+        if not self.subject.has_codes:
+            raise InputError(f"{run.folder}: the model has no encoder, so there are no codes to show")
+        self.z = evaluation.codes(run.model, shown.rows.inside, shown.rows.c).numpy().astype(np.float32)
+        self.about: dict[str, Any] = {
+            "data": self._data(), "dimensions": self._dimensions(), "prior": self._prior(),
+            "conditions": self._conditions(), "rows": self._rows(with_rows),
+        }  # fmt: skip
+
+    def __len__(self) -> int:
+        return len(self.z)
+
+    # What a row is
+
+    def _data(self) -> dict[str, Any]:
+        schema = self.run.schema
+        if isinstance(schema, Table):
+            return {"kind": "table", "shape": list(schema.shape), "columns": [self._column(f) for f in schema.modelled]}
+        assert isinstance(schema, Schema)
+        kind = "image" if schema.is_image else "sequence" if schema.is_sequence else "vector"
+        low, high = (float(v) for v in schema.ends)
+        return {
+            "kind": "counts" if kind == "vector" and schema.kind == "count" else kind, "shape": list(schema.shape),
+            "names": list(schema.names or ()), "low": low, "high": high if high > low else low + 1.0,
+            "whole": schema.is_discrete or schema.kind == "count", "span": list(schema.span or ()),
+            "levels": schema.levels,
+        }  # fmt: skip
+
+    def _column(self, field: Any) -> dict[str, Any]:
+        left = [rule.text for rule in self.run.schema.rules if rule.bounds and rule.target == field.name]  # type: ignore[union-attr]
+        return {
+            "name": field.name, "kind": field.kind, "levels": [str(v) for v in field.levels or ()],
+            "low": field.low, "high": field.high, "decimals": field.decimals, "time": field.time,
+            "unit": float(field.unit), "shift": float(field.shift), "step": field.law.step if field.law else None,
+            "rule": left[0] if left else "", "type": field.type,
+        }  # fmt: skip
+
+    # The space of codes
+
+    def _dimensions(self) -> dict[str, Any]:
+        active, inactive = self.subject.dimensions
+        if not active:
+            raise InputError(
+                f"{self.run.folder}: no latent dimension is active, so there is nothing to explore",
+                "train longer, or lower beta (`latens evaluate` says why)",
+            )
+        rates = self.subject.rates
+        center, unit = (v.double().numpy() for v in self.subject.walk)
+        self.active = active
+        return {
+            "count": self.z.shape[1], "active": active, "inactive": len(inactive),
+            "rates": None if rates is None else [float(rates[d]) for d in active],
+            "center": center.tolist(), "unit": np.where(unit > 0, unit, 1.0).tolist(),
+            "mean": self.z.mean(0, dtype=np.float64).tolist(),
+            "low": np.quantile(self.z, 0.001, 0).tolist(), "high": np.quantile(self.z, 0.999, 0).tolist(),
+            "space": type(getattr(self.run.model, "prior", None)).__name__,
+        }  # fmt: skip
+
+    def _prior(self) -> dict[str, Any]:
+        """How codes are drawn, and where the prior's mass ends."""
+        found: dict[str, Any] = {"standard": self.subject.is_standard, "draws": []}
+        for name, draws in self._drawn():
+            found["draws"].append({"name": name, "block": self.blocks.add(f"draws-{len(found['draws'])}",
+                                                                          draws.astype(np.float16))})  # fmt: skip
+        self.beyond = np.zeros(len(self), bool)
+        with suppress(Exception), torch.no_grad():  # a prior without a density marks no point
+            p = self.run.model.prior()  # type: ignore[operator]
+            with seeded(self.run.settings.seed, Key.REPORT_SAMPLE):
+                usual = p.log_prob(p.sample(torch.Size((4000,)))).double().numpy()
+            own = p.log_prob(torch.from_numpy(self.z)).double().numpy()
+            if own.shape == (len(self),):
+                self.beyond = own < np.quantile(usual, RARE)
+        return found
+
+    def _drawn(self) -> list[tuple[str, np.ndarray]]:
+        from latens import densities
+
+        model: Any = self.run.model
+        found = []
+        with suppress(Exception), torch.no_grad(), seeded(self.run.settings.seed, Key.REPORT_SAMPLE):
+            z = trees.flat_codes(model.prior().sample(torch.Size((DRAWS,))), leading=1)
+            if z.shape == (DRAWS, self.z.shape[1]) and self.subject.has_prior:
+                found.append(("the prior", z.double().numpy()))
+        found.append(("a normal fitted to the codes", np.asarray(self.subject.normal_codes(DRAWS))))
+        if self.run.folder is not None:
+            for path in sorted((self.run.folder / "densities").glob("*.json")):
+                fitted = densities.load(self.run.folder, path.stem, model)
+                if fitted is not None:
+                    drawn = trees.flat_codes(fitted.draw(model, DRAWS, self.run.settings.seed), leading=1)
+                    found.append((f"the density {path.stem}", drawn.double().numpy()))
+        return found
+
+    def _conditions(self) -> list[dict[str, Any]]:
+        """What each condition is, in the order in which the decoder takes them."""
+        c = self.shown.rows.c
+        if c is None:
+            return []
+        fields = {} if self.run.given is None else {f.name: f for f in self.run.given.given_fields}
+        found: list[dict[str, Any]] = []
+        for name, values in c.items():
+            field, numbers = fields.get(name), values.double().numpy()
+            levels = [] if field is None else [str(v) for v in field.levels or ()]
+            found.append({
+                "name": name, "levels": levels, "value": float(np.median(numbers) if not levels else numbers[0]),
+                "low": float(numbers.min()), "high": float(numbers.max()),
+                "block": self.blocks.add(f"condition-{len(found)}", numbers.astype(np.float32)),
+            })  # fmt: skip
+        return found
+
+    # Rows
+
+    def _rows(self, with_rows: bool) -> dict[str, Any]:
+        n, rows = len(self), self.shown.rows
+        coded = self._held(len(self.active))
+        self.blocks.add("codes", self.z[:coded, self.active].astype(np.float16).T)
+        self.blocks.add("numbers", self.shown.numbers.astype(np.int32))
+        self.blocks.add("beyond", self.beyond.astype(np.uint8))
+        found: dict[str, Any] = {
+            "count": n, "total": self.shown.total, "coded": coded, "where": rows.where, "kept": 0,
+            "maps": self._maps(), "names": list(rows.row_names[:5000]) if rows.row_names else [],
+        }  # fmt: skip
+        if with_rows:
+            found |= self._cells(self._held(rows.schema.columns))
+        found["values"] = [self._value(*each) for each in self._values(with_rows)]
+        return found
+
+    def _held(self, numbers: int) -> int:
+        """Of how many rows the page holds this many numbers each."""
+        most = HELD if len(self) <= LARGE else HELD_OF_LARGE
+        return min(len(self), max(1, most // max(1, numbers)))
+
+    def _maps(self) -> list[dict[str, Any]]:
+        """Projections of the codes to the plane: PCA, and UMAP where it is installed."""
+        z = self.z[:, self.active].astype(np.float64)
+        found: list[dict[str, Any]] = []
+        if len(self.active) > 2:
+            middle = z.mean(0)
+            _, values, axes = np.linalg.svd((z - middle)[:50_000], full_matrices=False)
+            axes = axes[:2] * np.sign(axes[:2].sum(1, keepdims=True) + 1e-12)
+            found.append(self._map("PCA of the codes", (z - middle) @ axes.T)
+                         | {"middle": middle.tolist(), "axes": axes.tolist(),
+                            "share": (values[:2] ** 2 / (values**2).sum()).tolist()})  # fmt: skip
+            plane = _umap(z, self.run.settings.seed)
+            if plane is not None:
+                found.append(self._map("UMAP of the codes", plane))
+        elif len(self) > self._held(len(self.active)):
+            found.append(self._map("dimensions", z if z.shape[1] == 2 else np.c_[z, np.zeros(len(z))]))
+        return found
+
+    def _map(self, name: str, plane: np.ndarray) -> dict[str, Any]:
+        low, high = plane.min(0), plane.max(0)
+        scale = np.where(high > low, high - low, 1.0)
+        whole = np.rint((plane - low) / scale * 65_000 - 32_500).astype(np.int16)
+        block = self.blocks.add(f"map-{name.split()[0].lower()}", whole.T)
+        return {"name": name, "block": block, "low": low.tolist(), "high": (low + scale).tolist(), "count": len(plane)}
+
+    def _cells(self, kept: int) -> dict[str, Any]:
+        """The cells of the first rows, whole numbers where there are levels."""
+        schema, x = self.shown.rows.schema, self.shown.rows.inside[:kept]
+        numbers = x.reshape(len(x), -1).double().numpy()
+        if isinstance(schema, Schema) and schema.is_discrete and (schema.levels or 0) <= 256:
+            low, step = schema.ends[0], schema.step or 1.0
+            self.blocks.add("cells", np.rint((numbers - low) / step).astype(np.uint8))
+            return {"kept": kept, "cells": {"low": low, "step": step}}
+        wide = isinstance(schema, Table) or bool(np.nanmax(np.abs(numbers), initial=0.0) > 2000)
+        self.blocks.add("cells", numbers.astype(np.float32 if wide else np.float16))
+        return {"kept": kept, "cells": {"low": 0.0, "step": 1.0}}
+
+    def _values(self, with_rows: bool) -> list[tuple[str, np.ndarray, Sequence[str]]]:
+        """(name, a number or level of each row, names of the levels) of everything that may colour the points."""
+        rows = self.shown.rows
+        found: list[tuple[str, np.ndarray, Sequence[str]]] = []
+        if rows.labels is not None:
+            found.append(("label", *_leveled(np.asarray(rows.labels), rows.label_names)))
+        found += [(each["name"], values.double().numpy(), each["levels"])
+                  for each, values in zip(self._conditions(), (rows.c or {}).values())]  # fmt: skip
+        found += [(name, values, ()) for name, values in self._figures()]
+        if with_rows and isinstance(rows.schema, Table):
+            x = rows.inside[:].double().numpy()
+            found += [(field.name, x[:, j], [str(v) for v in field.levels or ()])
+                      for j, field in enumerate(rows.schema.modelled[:COLOURED])]  # fmt: skip
+        return found
+
+    def _figures(self) -> list[tuple[str, np.ndarray]]:
+        """Rate, NLL (or a bound on it), rank as an anomaly, and error of reconstruction of each row."""
+        model: Any = self.run.model
+        rows, found = self.shown.rows, []
+        if self.subject.has_density:
+            rates = []
+            with evaluating(model), torch.no_grad(), seeded(self.run.settings.seed, Key.REPORT_SAMPLE):
+                for _, xs, cs in chunks(model, rows.inside, rows.c):
+                    rates.append(model.draw(xs, 1, cs).rate().mean(0).cpu())
+            found.append(("rate (nats)", torch.cat(rates).double().numpy()))
+            k = int(np.clip(WORK // (len(rows) * max(512, rows.schema.columns)), 1, 50))
+            scores = scoring.score(self.run, rows, k, refuse=False)
+            nll = scores.nll.rows.double().numpy()
+            found.append((f"NLL (nats, {k} draws)" if k > 1 else "−ELBO (nats)", nll))
+            rank = np.empty(len(rows))
+            rank[np.argsort(-scores.strangeness, kind="stable")] = np.arange(1, len(rows) + 1)
+            if len(rows) <= LARGE:  # otherwise the NLL, which has the same order, is enough
+                found.append(("anomaly rank", rank))
+        with suppress(LeftOut):
+            found.append(("reconstruction error", self._errors()))
+        return found
+
+    def _errors(self) -> np.ndarray:
+        """Root mean square of x - E[x|z] over a row's cells; of a table on the columns' own scales, levels 0 or 1."""
+        rows = self.shown.rows
+        x = rows.inside[:].double()
+        guess = evaluation.decode(self.run.model, torch.from_numpy(self.z), rows.c).double()
+        off = (x - guess).flatten(1)
+        if isinstance(rows.schema, Table):
+            for j, field in enumerate(rows.schema.modelled):
+                off[:, j] = (x[:, j] != guess[:, j].round()).double() if field.outputs_codes else off[:, j] / field.unit
+                off[:, j] = torch.where(x[:, j].isnan(), torch.nan, off[:, j])
+        return off.square().nanmean(1).sqrt().numpy()
+
+    def _value(self, name: str, values: np.ndarray, levels: Sequence[str]) -> dict[str, Any]:
+        """A value of each row, as whole numbers: codes of levels, or steps between its ends; the largest: missing."""
+        place = f"value-{sum(key.startswith('value-') for key in self.blocks.texts)}"
+        whole = np.uint8 if len(levels) < 255 and (levels or len(self) > LARGE) else np.uint16
+        top = int(np.iinfo(whole).max)
+        finite = values[np.isfinite(values)]
+        low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
+        step = 1.0 if levels else (high - low) / (top - 1) or 1.0
+        steps = (np.nan_to_num(values, nan=low, posinf=high, neginf=low) - (0.0 if levels else low)) / step
+        stored = np.where(np.isnan(values), top, np.rint(steps).clip(0, top - 1)).astype(whole)
+        return {"name": name, "levels": list(levels), "low": 0.0 if levels else low, "step": step,
+                "missing": top, "block": self.blocks.add(place, stored)}  # fmt: skip
+
+
+def _leveled(labels: np.ndarray, names: Sequence[str] | None) -> tuple[np.ndarray, Sequence[str]]:
+    """Labels as codes of levels where they have at most 200 values, else as numbers."""
+    if names is not None:
+        return labels.astype(np.float64), [str(name) for name in names]
+    found, codes = np.unique(labels.astype(str) if labels.dtype.kind in "OU" else labels, return_inverse=True)
+    if labels.dtype.kind == "f" and len(found) > 20:
+        return labels.astype(np.float64), ()
+    if len(found) > 200:
+        return codes.astype(np.float64), ()
+    return codes.astype(np.float64), [f"{v:g}" if isinstance(v, float) else str(v) for v in found.tolist()]
+
+
+def _umap(z: np.ndarray, seed: int) -> np.ndarray | None:
+    """UMAP of at most 50,000 codes to the plane; None where umap-learn is not installed."""
+    try:
+        from umap import UMAP  # type: ignore[import-not-found,unused-ignore]
+    except ImportError:
+        return None
+    return np.asarray(UMAP(random_state=seed).fit_transform(z[:50_000]), dtype=np.float64)

@@ -1,0 +1,73 @@
+"""One HTML file: facts as JSON, arrays as blocks of text, a style sheet and a script, with leave for nothing else."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import math
+from importlib.resources import files
+from typing import Any
+
+from latens.explore.blocks import ArrayBlocks
+from latens.report.style import THEME
+
+
+def asset(name: str) -> str:
+    """The text of a file of the front end."""
+    return (files("latens.explore") / "assets" / name).read_text("utf-8")
+
+
+def page(title: str, about: dict[str, Any], blocks: ArrayBlocks, *, connect: str = "'none'") -> str:
+    """The page as text.
+
+    Args:
+        title: what the browser's tab says.
+        about: the facts, in JSON's types.
+        blocks: the arrays.
+        connect: the addresses that the page may ask, as a content security policy names them.
+    """
+    script = asset("explore.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = (
+        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data: blob:; "
+        f"connect-src {connect}; base-uri 'none'; form-action 'none'"
+    )
+    facts = json.dumps(_plain(about | {"kinds": blocks.kinds}), ensure_ascii=False, separators=(",", ":"))
+    texts = "".join(f'<script type="text/plain" id="block-{name}">{text}</script>\n'
+                    for name, text in blocks.texts.items())  # fmt: skip
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="referrer" content="no-referrer">\n<link rel="icon" href="data:,">\n'
+        f"<title>{html.escape(title)}</title>\n<style>\n{_colours()}{asset('explore.css')}</style>\n</head>\n<body>\n"
+        '<noscript>This page decodes codes with a script, which your browser does not run.</noscript>\n'
+        f'<script type="application/json" id="about">{_safe(facts)}</script>\n{texts}<script>{script}</script>\n'
+        "</body>\n</html>\n"
+    )
+
+
+def _safe(text: str) -> str:
+    """JSON that cannot end the element it stands in."""
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _plain(value: Any) -> Any:
+    """The value with JSON's types only: a number that is not finite becomes null."""
+    if isinstance(value, dict):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _colours() -> str:
+    """The report's palette as variables, light and dark."""
+    light, dark = ("".join(f"--{name}:{pair[side]};" for name, pair in THEME.items()) for side in (0, 1))
+    return (
+        f":root{{color-scheme:light dark;{light}}}\n"
+        f"@media(prefers-color-scheme:dark){{:root:not([data-theme=light]){{{dark}}}}}\n"
+        f":root[data-theme=light]{{color-scheme:light}}:root[data-theme=dark]{{color-scheme:dark;{dark}}}\n"
+    )

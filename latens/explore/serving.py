@@ -1,0 +1,109 @@
+"""A local process that decodes for a page whose decoder a page cannot run: on 127.0.0.1, behind a random token."""
+
+from __future__ import annotations
+
+import errno
+import json
+import secrets
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from latens import evaluation
+from latens.errors import InputError
+from latens.export import graphs
+from latens.runs.record import Run
+
+if TYPE_CHECKING:
+    from latens.explore import Explorer
+
+HOST = "127.0.0.1"
+HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+MOST = 64 << 20  # bytes of a request
+
+
+class Server(ThreadingHTTPServer):
+    """The page of a run, and its decoder: ``GET /TOKEN/`` and ``POST /TOKEN/decode``; nothing else is readable.
+
+    Args:
+        run: the run, whose model decodes.
+        page: its page.
+        port: the port; 0 for any free one.
+
+    Raises:
+        InputError: the port is in use, or not allowed.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, run: Run, page: Explorer, port: int = 0):
+        try:
+            super().__init__((HOST, port), _Handler)
+        except OSError as error:
+            why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
+            raise InputError(f"--port {port} {why}", "name another, or 0 for any free one") from None
+        self.run, self.token, self.lock = run, secrets.token_urlsafe(24), Lock()
+        self.content = page.html(f"/{self.token}/").encode()
+        self.names = {f"{name}:{self.server_port}" for name in (HOST, "localhost")}
+
+    @property
+    def address(self) -> str:
+        """Where the page is."""
+        return f"http://{HOST}:{self.server_port}/{self.token}/"
+
+    def decoded(self, asked: Any) -> bytes:
+        """The rows of ``{"codes": [N][Z], "conditions": [C][N or 1]}`` as float32; ``ValueError`` for anything else."""
+        if not isinstance(asked, dict):
+            raise ValueError("give codes and conditions")
+        z = torch.tensor(asked.get("codes"), dtype=graphs.code(self.run).dtype)
+        known = graphs.conditions(self.run)
+        given = asked.get("conditions") or []
+        if z.ndim != 2 or len(given) != len(known):
+            raise ValueError(f"give codes [N][Z], and a list for each of {len(known)} conditions")
+        c = {name: torch.tensor(values, dtype=value.dtype).expand(len(z))
+             for (name, value), values in zip(known.items(), given)}  # fmt: skip
+        with self.lock:
+            rows = evaluation.decode(self.run.model, z, c or None)
+        return rows.flatten(1).numpy().astype(np.dtype("<f4")).tobytes()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+    def _answer(self, status: int, kind: str = "text/plain; charset=utf-8", content: bytes = b"") -> None:
+        self.send_response(status)
+        about = {"Content-Type": kind, "Content-Length": str(len(content))}
+        for name, value in (about | HEADERS).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def _is(self, path: str) -> bool:
+        """Whether this path is asked for, under a name of this computer: a page elsewhere knows no token."""
+        own = f"/{self.server.token}/{path}"
+        is_here = self.headers.get("Host") in self.server.names
+        return is_here and secrets.compare_digest(self.path.encode(), own.encode())
+
+    def do_GET(self) -> None:
+        """The page."""
+        if self._is(""):
+            self._answer(200, "text/html; charset=utf-8", self.server.content)
+        else:
+            self._answer(404)
+
+    def do_POST(self) -> None:
+        """Decoded rows."""
+        length = self.headers.get("Content-Length", "")
+        if not self._is("decode") or not length.isdigit() or int(length) > MOST:
+            return self._answer(404)
+        try:
+            content = self.server.decoded(json.loads(self.rfile.read(int(length))))
+        except Exception as error:  # a bad code must not end the process
+            return self._answer(400, content=" ".join(str(error).split())[:300].encode())
+        self._answer(200, "application/octet-stream", content)

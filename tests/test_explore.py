@@ -1,0 +1,348 @@
+"""The explorer: the command, what is in the page, the page in a browser, and the local process that decodes."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from browsing import Tab, tab
+from commanding import done, refused
+
+from latens import evaluation
+from latens.explore import explore
+from latens.explore.blocks import unpacked
+from latens.explore.serving import Server
+from latens.runs import record
+from latens.runs.record import Run
+
+WEB = Path(__file__).parent.parent / "web"
+ASSETS = Path(__file__).parent.parent / "latens" / "explore" / "assets"
+MIXED = "age,group,visits,since\n" + "".join(
+    f"{20 + i % 50}.5,{'abc'[i % 3]},{i % 7},2020-{1 + i % 12:02}-{1 + i % 28:02}\n" for i in range(300)
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run of digits, one of a mixed table, and their pages."""
+    place = tmp_path_factory.mktemp("explore")
+    done("fit", "digits", "--out", place / "digits", "--latent-dim", 3, "--epochs", 8)
+    done("explore", place / "digits", "--out", place / "digits.html")
+    (place / "mixed.csv").write_text(MIXED.replace("23.5,a", ",a"))
+    done("fit", place / "mixed.csv", "--out", place / "mixed", "--latent-dim", 2, "--epochs", 30)
+    done("explore", place / "mixed", "--out", place / "mixed.html")
+    return place
+
+
+@pytest.fixture(scope="module")
+def browser(folder: Path) -> Iterator[Tab]:
+    with tab(folder) as found:
+        yield found
+
+
+def facts(page: Path) -> dict[str, Any]:
+    found = re.search(r'id="about">(.*?)</script>', page.read_text("utf-8"))
+    assert found
+    return json.loads(found[1])
+
+
+def block(page: Path, name: str) -> np.ndarray:
+    found = re.search(rf'id="block-{name}">(.*?)</script>', page.read_text("utf-8"))
+    assert found
+    return unpacked(found[1], facts(page)["kinds"][name])
+
+
+# What is in the page
+
+
+def test_a_page_names_no_address_and_may_ask_none(folder: Path):
+    for name in ("digits", "mixed"):
+        text = (folder / f"{name}.html").read_text("utf-8")
+        assert "connect-src 'none'" in text
+        assert not re.findall(r'(?:src|href)="(?!data:,")', text)
+        assert not re.findall(r"https?://", text)
+
+
+def test_a_page_holds_the_codes_cells_and_numbers_of_rows(folder: Path):
+    from sklearn.datasets import load_digits
+
+    page = folder / "digits.html"
+    about = facts(page)
+    rows, numbers = about["rows"], block(page, "numbers")
+    assert rows["count"] == rows["total"] == rows["kept"] == 1797
+    assert sorted(numbers) == list(range(1797))
+    cells = block(page, "cells").reshape(1797, 64)
+    assert np.array_equal(cells, load_digits().data[numbers].astype(np.uint8))
+    rates = about["dimensions"]["rates"]
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_rows_are_left_out_and_thinned_when_asked(folder: Path):
+    out = folder / "few.html"
+    said = done("explore", folder / "digits", "--out", out, "--no-rows", "--points", 100).out
+    assert "100 of 1,797 rows" in said and "--no-rows" not in said
+    about = facts(out)
+    assert about["rows"]["count"] == 100 and about["rows"]["kept"] == 0 and "cells" not in about["kinds"]
+    assert "pass --no-rows" in done("explore", folder / "digits", "--out", out).out
+
+
+def test_the_same_run_gives_the_same_page(folder: Path):
+    done("explore", folder / "digits", "--out", folder / "again.html")
+    assert (folder / "again.html").read_bytes() == (folder / "digits.html").read_bytes()
+
+
+@pytest.mark.parametrize("words, said", [
+    (("--out", "page.txt"), "name a file that ends in .html"),
+    (("--out", "nowhere/page.html"), "make the folder first"),
+    (("--points", "1"), "'--points'"),
+    (("--labels", "label", "--out", "page.html"), "need DATA"),
+    (("wine", "--out", "page.html"), "wine"),
+])  # fmt: skip
+def test_bad_input_is_one_sentence(words: tuple[str, ...], said: str, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(folder)
+    sentence = refused("explore", "digits", *words)
+    assert said in sentence and sentence.count("\n") <= 1
+    assert not (folder / "page.html").exists()
+
+
+def test_a_model_without_an_encoder_is_refused(folder: Path):
+    done("fit", "digits", "--out", folder / "gan", "--recipe", "gan", "--epochs", 1, "--batch-size", 512)
+    assert "no encoder" in refused("explore", folder / "gan", "--out", folder / "gan.html")
+    assert not (folder / "gan.html").exists()
+
+
+# The page in a browser
+
+
+def opened(browser: Tab, page: Path, **window: Any) -> None:
+    browser.log.clear()
+    browser.requests.clear()
+    browser.open(page.as_uri(), **window)
+    browser.until("document.documentElement.dataset.ready")
+
+
+def quiet(browser: Tab, page: Path) -> None:
+    """Nothing was logged, and nothing was asked for but the page."""
+    assert browser.log == []
+    assert {url.split("#")[0] for url in browser.requests if not url.startswith(("data:", "blob:", "about:"))} == {
+        page.as_uri()
+    }
+
+
+PIXELS = (
+    "(() => { const c = document.querySelector('#decoded canvas');"
+    " const k = new OffscreenCanvas(c.width, c.height).getContext('2d', {willReadFrequently: true});"
+    " k.drawImage(c, 0, 0);"
+    " return Array.from(k.getImageData(0, 0, c.width, c.height).data).filter((_, i) => i % 4 == 0) })()"
+)
+
+
+def decoded(run: Run, codes: list[list[float]]) -> np.ndarray:
+    return evaluation.decode(run.model, torch.tensor(codes)).flatten(1).numpy()
+
+
+@pytest.mark.browser
+def test_a_click_decodes_and_equals_torch(folder: Path, browser: Tab):
+    page = folder / "digits.html"
+    opened(browser, page)
+    before = browser.run(PIXELS)
+    left, top, width, height = browser.box("#map-canvas")
+    browser.click(left + 0.3 * width, top + 0.35 * height)
+    browser.until(f"JSON.stringify({PIXELS}) != JSON.stringify({json.dumps(before)})")
+    z = browser.run("latens.z")
+    wanted = decoded(record.load(folder / "digits"), [z])[0]
+    assert np.abs(np.array(browser.run(PIXELS)) - wanted / 16 * 255).max() < 3
+    found = np.array(browser.run(f"latens.decode([{json.dumps(z)}])"))[0]
+    assert np.abs(found - wanted).max() < 0.1
+    browser.until("location.hash.includes('z=')")
+    quiet(browser, page)
+
+
+@pytest.mark.browser
+def test_sliders_and_keys_move_the_code(folder: Path, browser: Tab):
+    page = folder / "digits.html"
+    opened(browser, page)
+    first = facts(page)["dimensions"]["active"][0]
+    before = browser.run("latens.z")
+    slider = f"document.getElementById('dimension-{first}')"
+    browser.run(f"(e => {{ e.value = 2; e.dispatchEvent(new Event('input')) }})({slider})")
+    browser.until(f"Math.abs(latens.z[{first}] - 2) < 0.01")
+    assert [v for d, v in enumerate(browser.run("latens.z")) if d != first] == [
+        v for d, v in enumerate(before) if d != first
+    ]
+    browser.run("document.getElementById('map-canvas').focus()")
+    before = browser.run("latens.z")
+    browser.key("ArrowRight")
+    browser.until(f"JSON.stringify(latens.z) != {json.dumps(json.dumps(before, separators=(',', ':')))}")
+    quiet(browser, page)
+
+
+@pytest.mark.browser
+def test_lasso_filter_and_download(folder: Path, browser: Tab):
+    page = folder / "digits.html"
+    opened(browser, page)
+    left, top, width, height = browser.box("#map-canvas")
+    browser.run("document.getElementById('tool-lasso').click()")
+    corners = [(0.01, 0.01), (0.99, 0.01), (0.99, 0.99), (0.01, 0.99)]
+    browser.mouse("Pressed", left + 0.01 * width, top + 0.01 * height)
+    for x, y in corners[1:]:
+        browser.mouse("Moved", left + x * width, top + y * height, buttons=1)
+    browser.mouse("Released", left + 0.01 * width, top + 0.99 * height)
+    browser.until("document.getElementById('selected-count')")
+    inside = int(browser.run("document.getElementById('selected-count').textContent").replace(",", ""))
+    assert inside > 1700
+    target = folder / "selection.csv"
+    target.unlink(missing_ok=True)
+    browser.run("latens.select([3, 5, 8])")
+    browser.until("document.getElementById('selected-count')?.textContent === '3'")
+    browser.run("document.getElementById('selection-csv').click()")
+    browser.until("true")
+    for _ in range(100):
+        if target.exists() and target.read_text() == "row\n3\n5\n8\n":
+            break
+        browser.run("new Promise(r => setTimeout(r, 50))")
+    assert target.read_text() == "row\n3\n5\n8\n"
+    names = "document.getElementById('filter-name')"
+    browser.run(f"(e => {{ e.selectedIndex = 1; e.dispatchEvent(new Event('change')) }})({names})")
+    browser.until("document.getElementById('counted').textContent.includes('178 rows shown')")
+    quiet(browser, page)
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("name", ["digits", "mixed"])
+@pytest.mark.parametrize("width, dark", [(1280, False), (420, True)])
+def test_every_panel_opens_at_every_size(name: str, width: int, dark: bool, folder: Path, browser: Tab):
+    page = folder / f"{name}.html"
+    opened(browser, page, width=width, height=800, dark=dark)
+    browser.run("latens.select([0, 1, 2])")
+    for key in ("code", "traversals", "row", "lists", "selection", "path", "samples", "kept"):
+        browser.run(f"document.getElementById('tab-{key}').click()")
+        browser.until(f"document.getElementById('panel-{key}').textContent.length > 20 || {key!r} === 'lists'")
+        assert browser.run("document.documentElement.scrollWidth - innerWidth") <= 0, key
+    unnamed = (
+        "[...document.querySelectorAll('button, select, input')]"
+        ".filter(e => !(e.labels?.length || e.textContent || e.ariaLabel))"
+    )
+    assert browser.run(f"{unnamed}.length") == 0
+    quiet(browser, page)
+
+
+@pytest.mark.browser
+def test_a_table_decodes_to_its_columns_and_levels(folder: Path, browser: Tab):
+    page = folder / "mixed.html"
+    opened(browser, page)
+    z = browser.run("latens.z")
+    found = browser.run(f"latens.decode([{json.dumps(z)}])")[0]
+    columns = facts(page)["data"]["columns"]
+    assert list(found) == [column["name"] for column in columns]
+    assert found["group"] in "abc"
+    wanted = decoded(record.load(folder / "mixed"), [z])[0]
+    place = [column["name"] for column in columns].index("age")
+    assert abs(found["age"] - wanted[place]) < 0.5
+    text = browser.run("document.getElementById('decoded').textContent")
+    assert "age" in text and "2020-" in text and "%" in text
+    quiet(browser, page)
+
+
+@pytest.mark.browser
+def test_an_address_brings_its_view_back(folder: Path, browser: Tab):
+    page = folder / "digits.html"
+    opened(browser, page)
+    browser.run("latens.z = [0.5, -1, 0.25]")
+    browser.until("location.hash.includes('0.5')")
+    address = browser.run("location.href")
+    browser.open(address)
+    browser.until("document.documentElement.dataset.ready")
+    assert browser.run("latens.z") == [0.5, -1, 0.25]
+    browser.open(page.as_uri() + "#z=nonsense&map=none&filter=a|b|c&row=x&view=1")
+    browser.until("document.documentElement.dataset.ready")
+    assert browser.log == []
+
+
+# The local process
+
+
+@pytest.fixture
+def server(folder: Path) -> Iterator[Server]:
+    run = record.load(folder / "digits")
+    from latens.cli.commands.sources import again, in_memory
+
+    rows = in_memory(again(record.read_record(folder / "digits"), folder / "digits")[1])
+    page = explore(run, rows, points=50)
+    page.lacking = "a test"
+    with Server(run, page) as found:
+        thread = threading.Thread(target=found.serve_forever, daemon=True)
+        thread.start()
+        yield found
+        found.shutdown()
+        thread.join()
+
+
+def status(url: str, **more: Any) -> int:
+    try:
+        return urllib.request.urlopen(urllib.request.Request(url, **more), timeout=30).status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_the_process_decodes_behind_its_token_and_gives_nothing_else(server: Server):
+    codes = [[0.1, 0.2, 0.3], [1.0, -1.0, 0.0]]
+    body = json.dumps({"codes": codes, "conditions": []}).encode()
+    answer = urllib.request.urlopen(urllib.request.Request(server.address + "decode", data=body), timeout=30).read()
+    assert np.allclose(np.frombuffer(answer, "<f4").reshape(2, 64), decoded(server.run, codes), atol=1e-5)
+    root = server.address.rsplit("/", 2)[0]
+    assert status(server.address) == 200
+    for path in ("/", "/decode", "/run.json", f"/{server.token}/run.json", f"/{server.token}/../run.json", "/x/decode"):
+        assert status(root + path) == 404, path
+        assert status(root + path, data=b"{}") == 404, path
+    assert status(server.address, headers={"Host": "elsewhere.example"}) == 404
+    for wrong in (b"", b"{}", b"[]", b'{"codes": [[1]]}', b'{"codes": "abc", "conditions": []}'):
+        assert status(server.address + "decode", data=wrong) == 400, wrong
+    assert status(server.address) == 200
+
+
+@pytest.mark.browser
+def test_a_page_of_the_process_decodes_there(server: Server, browser: Tab):
+    browser.log.clear()
+    browser.open(server.address)
+    browser.until("document.documentElement.dataset.ready")
+    browser.run("latens.z = [1, -1, 0.5]")
+    wanted = decoded(server.run, [[1, -1, 0.5]])[0]
+    found = np.array(browser.run("latens.decode([[1, -1, 0.5]])"))[0]
+    assert np.allclose(found, wanted, atol=1e-4)
+    assert browser.log == []
+
+
+def test_a_taken_port_is_named(server: Server, folder: Path):
+    from latens.errors import InputError
+
+    with pytest.raises(InputError, match=f"--port {server.server_port} is in use"):
+        Server(server.run, None, server.server_port)  # type: ignore[arg-type]
+
+
+# The bundle
+
+
+def test_the_committed_bundle_is_what_the_sources_give(tmp_path: Path):
+    if shutil.which("node") is None:
+        pytest.skip("no node on the path")
+    if not (WEB / "node_modules" / "esbuild").exists():
+        pytest.skip("web/node_modules is not installed: make web")
+    subprocess.run(["node", "build.mjs", str(tmp_path)], cwd=WEB, check=True, timeout=120)
+    for name in ("explore.js", "explore.css", "operators.json"):
+        assert (tmp_path / name).read_bytes() == (ASSETS / name).read_bytes(), f"{name}: run make web"
+
+
+def test_the_bundle_is_small():
+    assert (ASSETS / "explore.js").stat().st_size < 80_000

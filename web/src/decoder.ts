@@ -1,0 +1,85 @@
+// From codes to rows in their units: by the graph in the page, or by the local process that the page came from.
+
+import { run } from "./graph";
+import type { GraphAbout, Page } from "./page";
+import { normal } from "./space";
+import { count, Tensor, type Data } from "./tensor";
+
+type Numbers = ArrayLike<number>;
+/** A decoded row, and where the decoder says so, how far its cells spread and how probable each level is. */
+export interface Decoded { value: Data; deviation?: Data; probabilities?: Data }
+
+export class Decoder {
+  readonly width: number;
+  private readonly noise = new Map<number, Float32Array>();
+
+  private constructor(private readonly page: Page, private readonly constants: Tensor[]) {
+    this.width = count(page.about.data.shape);
+  }
+
+  static async open(page: Page): Promise<Decoder> {
+    return new Decoder(page, page.about.graph ? await constantsOf(page, page.about.graph) : []);
+  }
+
+  /** Rows of codes [N][Z], under these conditions: one number each for all rows, or one per row. */
+  async decode(codes: readonly Numbers[], conditions: readonly Numbers[]): Promise<Decoded[]> {
+    if (!codes.length) return [];
+    const found = this.page.about.graph ? this.local(codes, conditions) : await this.remote(codes, conditions);
+    return codes.map((_, i) => Object.fromEntries(Object.entries(found).map(([name, all]) => {
+      const each = all.length / codes.length;
+      return [name, all.subarray(i * each, (i + 1) * each)];
+    })) as unknown as Decoded);
+  }
+
+  /** Each output for all rows, of all inputs [N][...], in the graph's order. */
+  compute(inputs: readonly Numbers[]): Record<string, Data> {
+    const graph = this.page.about.graph!;
+    const tensors = graph.inputs.map(([kind, shape], i) => {
+      const data = kind === "f" ? Float32Array.from(inputs[i]!) : Float64Array.from(inputs[i]!);
+      return new Tensor(data, [data.length / count(shape), ...shape], kind);
+    });
+    return Object.fromEntries(Object.entries(run(graph, this.constants, tensors)).map(([name, x]) => [name, x.data]));
+  }
+
+  private local(codes: readonly Numbers[], conditions: readonly Numbers[]): Record<string, Data> {
+    return this.compute(this.page.about.graph!.inputs.map(([, shape], i) => {
+      const width = count(shape);
+      const data = new Float64Array(codes.length * width);
+      const given = i === 0 ? null : conditions[i - 1];
+      for (let row = 0; row < codes.length; row++) {
+        if (i === 0) data.set(codes[row]!, row * width);
+        else if (given) data[row] = given[given.length === 1 ? 0 : row]!;
+        else data.set(this.drawn(width), row * width);
+      }
+      return data;
+    }));
+  }
+
+  /** The noise of a decoder that draws: the same for all rows, so that a code has one picture. */
+  private drawn(width: number): Float32Array {
+    let found = this.noise.get(width);
+    if (!found) this.noise.set(width, found = Float32Array.from({ length: width }, normal));
+    return found;
+  }
+
+  private async remote(codes: readonly Numbers[], conditions: readonly Numbers[]): Promise<Record<string, Data>> {
+    const body = JSON.stringify({ codes: codes.map((c) => Array.from(c)), conditions: conditions.map((c) => Array.from(c)) });
+    const answer = await fetch(this.page.about.address + "decode", { method: "POST", body });
+    if (!answer.ok) throw new Error(await answer.text());
+    return { value: new Float32Array(await answer.arrayBuffer()) };
+  }
+}
+
+async function constantsOf(page: Page, graph: GraphAbout): Promise<Tensor[]> {
+  const at: Record<string, number> = {};
+  const found: Tensor[] = [];
+  for (const [kind, stored, shape] of graph.constants) {
+    const block = (await page.block(`weights-${stored}`)) as Float32Array | Float64Array;
+    const start = at[stored] ?? 0;
+    at[stored] = start + count(shape);
+    const numbers = block.subarray(start, at[stored]);
+    const data = kind === "b" ? Uint8Array.from(numbers) : kind === "f" ? Float32Array.from(numbers) : Float64Array.from(numbers);
+    found.push(new Tensor(data, shape, kind));
+  }
+  return found;
+}

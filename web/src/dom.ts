@@ -1,0 +1,45 @@
+// Elements in few words.
+
+type Child = Node | string | number | null | undefined | false;
+type Props = Record<string, unknown>;
+
+export function h<K extends keyof HTMLElementTagNameMap>(tag: K, props: Props = {}, ...children: Child[]): HTMLElementTagNameMap[K] {
+  const found = document.createElement(tag);
+  for (const [name, value] of Object.entries(props)) {
+    if (value === false || value === undefined || value === null) continue;
+    if (name.startsWith("on")) found.addEventListener(name.slice(2), value as EventListener);
+    else if (name in found && !name.includes("-") && name !== "list" && name !== "style") (found as unknown as Props)[name] = value;
+    else found.setAttribute(name, String(value));
+  }
+  found.append(...children.filter((c): c is Node | string | number => c !== null && c !== undefined && c !== false).map((c) => (typeof c === "number" ? String(c) : c)));
+  return found;
+}
+
+/** A labelled menu; `change` gets the index of the choice. */
+export function menu(id: string, label: string, options: readonly string[], chosen: number, change: (i: number) => void): HTMLElement {
+  const select = h("select", { id, onchange: () => change(select.selectedIndex) }, ...options.map((o) => h("option", {}, o)));
+  select.selectedIndex = chosen;
+  return h("label", { className: "field", htmlFor: id }, h("span", {}, label), select);
+}
+
+export function button(id: string, text: string, click: () => void, props: Props = {}): HTMLButtonElement {
+  return h("button", { id, type: "button", onclick: click, ...props }, text);
+}
+
+export function download(name: string, content: Blob): void {
+  const link = h("a", { href: URL.createObjectURL(content), download: name });
+  document.body.append(link);
+  link.click();
+  link.remove();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}
+
+export const csv = (rows: readonly (readonly unknown[])[]): Blob =>
+  new Blob([rows.map((row) => row.map((v) => (/[",\n]/.test(String(v)) ? `"${String(v).replace(/"/g, '""')}"` : String(v))).join(",")).join("\n") + "\n"], { type: "text/csv" });
+
+export function number(v: number, digits = 3): string {
+  if (!Number.isFinite(v)) return Number.isNaN(v) ? "–" : v > 0 ? "∞" : "−∞";
+  const a = Math.abs(v);
+  const text = a !== 0 && (a < 1e-3 || a >= 1e6) ? v.toExponential(digits - 1) : Number(v.toPrecision(Math.max(digits, a >= 1 ? Math.ceil(Math.log10(a + 1)) : digits))).toLocaleString("en", { maximumFractionDigits: 6 });
+  return text.replace("-", "−");
+}

@@ -1,0 +1,347 @@
+// The panels: sliders, traversals, a row and its neighbours, the selection, paths and arithmetic, lists, samples, what was kept.
+
+import type { App } from "./app";
+import { button, csv, download, h, menu, number } from "./dom";
+import { smallest } from "./rows";
+import { geodesic, mean, normal, straight } from "./space";
+
+export interface Panel { id: string; name: string; body: HTMLElement; refresh(): void }
+type Code = ArrayLike<number>;
+
+export function panels(app: App): Panel[] {
+  const found = [sliders(app), traversals(app), selection(app), path(app), samples(app), kept(app)];
+  if (app.rows.count) found.splice(2, 0, rowPanel(app), lists(app));
+  return found;
+}
+
+/** Thumbnails that go to their code when clicked. */
+function tiles(app: App, items: readonly { x: ArrayLike<number> | null; z?: Code; row?: number; text?: string; label: string }[], go = true): HTMLElement {
+  return h("div", { className: `tiles ${app.about.data.kind}` }, ...items.map((item) => h("button", {
+    type: "button", className: "tile", title: item.label, "aria-label": item.label, disabled: !go && item.row === undefined,
+    onclick: () => { if (item.row !== undefined) app.pick(item.row); else if (item.z) app.setCode(item.z); },
+  }, item.x ? app.show.small(item.x, item.label) : h("span", { className: "words" }, item.label), item.text ? h("small", {}, item.text) : null)));
+}
+
+const note = (text: string): HTMLElement => h("p", { className: "note" }, text);
+
+/** A row as shown: its cells, or its code decoded where the page lacks them. */
+async function shown(app: App, rows: readonly number[]): Promise<{ x: ArrayLike<number>; isDatum: boolean }[]> {
+  const lacking = rows.filter((i) => !app.rows.datum(i));
+  const conditions = await app.conditionsOf(lacking);
+  const decoded = await app.decode(lacking.map((i) => app.rows.code(i)), conditions.length ? conditions : undefined);
+  let at = 0;
+  return rows.map((i) => { const x = app.rows.datum(i); return { x: x ?? decoded[at++]!, isDatum: !!x }; });
+}
+
+function sliders(app: App): Panel {
+  const { dimensions } = app.about;
+  const rows = app.active.map((d, a) => {
+    const [center, unit] = [dimensions.center[d]!, dimensions.unit[d]!];
+    const [low, high] = [Math.min(center - 3.5 * unit, dimensions.low[d]!), Math.max(center + 3.5 * unit, dimensions.high[d]!)];
+    const output = h("output", { htmlFor: `dimension-${d}` });
+    const rate = dimensions.rates?.[a];
+    const input = h("input", { type: "range", id: `dimension-${d}`, min: String(low), max: String(high), step: "any", value: String(app.state.z[d]),
+      oninput: () => { const z = Float64Array.from(app.state.z); z[d] = input.valueAsNumber; app.state.row = -1; app.setCode(z); } });
+    const width = rate === undefined ? 0 : rate / Math.max(...dimensions.rates!);
+    return { d, input, output, line: h("div", { className: "slider" },
+      h("label", { htmlFor: input.id }, `dimension ${d}`), input, output,
+      rate !== undefined && h("span", { className: "rate", title: `Rate: ${rate.toFixed(3)} nats` }, h("i", { style: `width:${100 * width}%` }), h("small", {}, `${rate.toFixed(2)} nats`))) };
+  });
+  const body = h("div", {},
+    note(`Active dimensions, ${dimensions.rates ? "highest rate first" : "most varied first"}.` + (dimensions.inactive ? ` ${dimensions.inactive} inactive ones change nothing and are left out.` : "")),
+    h("div", { id: "sliders" }, ...rows.map((r) => r.line)),
+    h("div", { className: "bar" },
+      button("to-centre", "Centre", () => app.setCode(dimensions.center)), button("to-mean", "Mean code", () => app.setCode(dimensions.mean)),
+      button("set-a", "Set A here", () => { app.state.a = Float64Array.from(app.state.z); app.mark(); app.save(); }),
+      button("set-b", "Set B here", () => { app.state.b = Float64Array.from(app.state.z); app.mark(); app.save(); })));
+  return { id: "code", name: "Code", body, refresh() {
+    for (const r of rows) {
+      const v = app.state.z[r.d]!;
+      if (document.activeElement !== r.input || r.input.valueAsNumber !== v) r.input.value = String(v);
+      r.output.textContent = v.toFixed(2).replace("-", "−");
+    }
+  } };
+}
+
+function traversals(app: App): Panel {
+  const body = h("div", {});
+  const { dimensions } = app.about;
+  let turn = 0;
+  return { id: "traversals", name: "Traversals", body, async refresh() {
+    const own = ++turn;
+    const steps = app.about.data.kind === "table" ? [-2, 0, 2] : [-3, -2, -1, 0, 1, 2, 3];
+    const dims = app.active.slice(0, 12);
+    const codes = dims.flatMap((d) => steps.map((s) => { const z = Float64Array.from(app.state.z); z[d] = dimensions.center[d]! + s * dimensions.unit[d]!; return z; }));
+    const rows = await app.decode(codes);
+    if (own !== turn) return;
+    body.replaceChildren(note(`Each line moves one dimension from ${steps[0]} to ${steps[steps.length - 1]} standard deviations; the others stay as they are.`.replace("-", "−")),
+      ...dims.map((d, a) => h("div", { className: "strip" }, h("span", {}, `dimension ${d}`, dimensions.rates && h("small", {}, ` ${dimensions.rates[a]!.toFixed(2)} nats`)),
+        tiles(app, steps.map((s, i) => ({ x: rows[a * steps.length + i]!, z: codes[a * steps.length + i]!, label: `dimension ${d} at ${s} standard deviations` }))))));
+  } };
+}
+
+function rowPanel(app: App): Panel {
+  const body = h("div", { id: "row-detail" });
+  let turn = 0;
+  return { id: "row", name: "Row", body, async refresh() {
+    const own = ++turn;
+    const given = app.state.row;
+    const row = given >= 0 ? given : app.rows.nearest(app.state.z, 1)[0]?.row ?? -1;
+    if (row < 0) return;
+    const datum = app.rows.datum(row);
+    const code = app.rows.code(row);
+    const conditions = await app.conditionsOf([row]);
+    const [guess] = await app.decode([code], conditions.length ? conditions : undefined);
+    const near = app.rows.nearest(code, 9, (i) => i !== row).slice(0, 8);
+    const others = await shown(app, near.map((n) => n.row));
+    if (own !== turn) return;
+    const facts = app.about.rows.values.slice(0, 8).map((v) => { const x = app.rows.value(v, row); return `${v.name} ${v.levels.length ? v.levels[x] ?? "missing" : number(x)}`; });
+    const parts: (HTMLElement | null)[] = [
+      h("h3", {}, app.rows.name(row) + (given < 0 ? " (nearest to the code)" : "")), note(facts.join(" · ")),
+      given < 0 ? h("div", { className: "bar" }, button("go-row", "Go to its code", () => app.pick(row))) : null];
+    if (!datum) parts.push(note("The page does not hold the cells of this row."), app.show.full(guess!, "The reconstruction"));
+    else if (app.about.data.kind === "image") {
+      const figure = (picture: HTMLElement, text: string): HTMLElement => h("figure", {}, picture, h("figcaption", {}, text));
+      parts.push(h("div", { className: "trio" }, figure(app.show.picture(datum, "The datum", "medium"), "datum"), figure(app.show.picture(guess!, "The reconstruction", "medium"), "reconstruction"),
+        figure(app.show.errors(datum, guess!, "The error of each pixel"), "error: blue darker, orange lighter")));
+    } else if (app.about.data.kind === "sequence") parts.push(h("h4", {}, "datum"), app.show.full(datum, "The datum"), h("h4", {}, "reconstruction"), app.show.full(guess!, "The reconstruction"));
+    else parts.push(app.show.full(guess!, "Datum and reconstruction", datum));
+    parts.push(h("h3", {}, "Nearest in code space"), tiles(app, near.map((n, i) => ({ x: others[i]!.x, row: n.row, text: number(n.distance, 2), label: `${app.rows.name(n.row)}, at a distance of ${number(n.distance, 2)}` }))));
+    body.replaceChildren(...parts.filter((p): p is HTMLElement => !!p));
+    app.outline([row, ...near.map((n) => n.row)]);
+  } };
+}
+
+function selection(app: App): Panel {
+  const body = h("div", { id: "selection" });
+  let turn = 0;
+  return { id: "selection", name: "Selection", body, async refresh() {
+    const own = ++turn;
+    const chosen = app.selected;
+    if (!chosen.length) {
+      body.replaceChildren(note("Nothing is selected. Choose Lasso under the map and draw around points, click a colour of the legend, or filter the rows by a value."));
+      return;
+    }
+    const inside = new Uint8Array(app.rows.count);
+    for (const i of chosen) inside[i] = 1;
+    const coded = chosen.filter((i) => i < app.rows.coded);
+    const middle = mean(coded.map((i) => app.rows.code(i)), app.state.z.length);
+    const data = chosen.filter((i) => i < app.rows.kept).slice(0, 20_000);
+    const average = averageOf(app, data);
+    const [atMiddle] = coded.length ? await app.decode([middle]) : [];
+    const some = chosen.filter((i) => i < app.rows.coded).slice(0, 16);
+    const pictures = await shown(app, some);
+    if (own !== turn) return;
+    const parts: HTMLElement[] = [
+      h("p", {}, h("b", { id: "selected-count" }, chosen.length.toLocaleString("en")), ` of ${app.rows.count.toLocaleString("en")} rows (${((100 * chosen.length) / app.rows.count).toFixed(1)} %).`),
+      h("div", { className: "bar" },
+        button("selection-csv", "Row numbers (CSV)", () => download("selection.csv", csv([["row"], ...chosen.map((i) => [app.rows.numbers[i]!])]))),
+        button("selection-go", "Go to the mean code", () => app.setCode(middle)), button("selection-clear", "Clear", () => app.select([])))];
+    const isTable = app.about.data.kind === "table";
+    if (average && !isTable) parts.push(h("h3", {}, "Mean datum", app.about.data.kind === "image" ? " and the mean code decoded" : ""),
+      app.about.data.kind === "image" ? h("div", { className: "trio" }, app.show.picture(average, "The mean datum", "medium"), app.show.picture(atMiddle!, "The mean code, decoded", "medium")) : app.show.full(average, "The mean datum"));
+    else if (atMiddle) parts.push(h("h3", {}, "The mean code, decoded"), app.show.full(atMiddle, "The mean code, decoded"));
+    parts.push(h("h3", {}, "Differences from the rest"), differences(app, inside));
+    if (some.length) parts.push(h("h3", {}, chosen.length > some.length ? `${some.length} of the rows` : "The rows"), tiles(app, some.map((i, k) => ({ x: pictures[k]!.x, row: i, label: app.rows.name(i) }))));
+    body.replaceChildren(...parts);
+  } };
+}
+
+function averageOf(app: App, rows: readonly number[]): Float64Array | null {
+  const [sum, seen] = [new Float64Array(app.decoder.width), new Float64Array(app.decoder.width)];
+  for (const i of rows) app.rows.datum(i)!.forEach((v, j) => { if (!Number.isNaN(v)) { sum[j]! += v; seen[j]!++; } });
+  return rows.length ? sum.map((v, j) => v / seen[j]!) : null;
+}
+
+/** Every value and code by how far the selection's mean lies from that of the rest, in standard deviations. */
+function differences(app: App, inside: Uint8Array): HTMLElement {
+  const lines: { name: string; own: string; rest: string; effect: number }[] = [];
+  const compare = (n: number, at: (i: number) => number): { own: number; rest: number; effect: number } => {
+    const [sums, squares, counts] = [[0, 0], [0, 0], [0, 0]];
+    for (let i = 0; i < n; i++) {
+      const v = at(i);
+      if (Number.isNaN(v)) continue;
+      const k = inside[i]!;
+      sums[k]! += v; squares[k]! += v * v; counts[k]!++;
+    }
+    const all = counts[0]! + counts[1]!;
+    const spread = Math.sqrt(Math.max(0, (squares[0]! + squares[1]!) / all - ((sums[0]! + sums[1]!) / all) ** 2));
+    const [rest, own] = [sums[0]! / counts[0]!, sums[1]! / counts[1]!];
+    return { own, rest, effect: (own - rest) / (spread || 1) };
+  };
+  for (const v of app.about.rows.values) {
+    if (v.levels.length) {
+      const shares = v.levels.slice(0, 200).map((level, k) => ({ level, ...compare(app.rows.count, (i) => { const x = app.rows.value(v, i); return Number.isNaN(x) ? NaN : Number(x === k); }) }));
+      shares.sort((a, b) => Math.abs(b.effect) - Math.abs(a.effect));
+      for (const s of shares.slice(0, 2)) lines.push({ name: `${v.name} = ${s.level}`, own: `${(100 * s.own).toFixed(0)} %`, rest: `${(100 * s.rest).toFixed(0)} %`, effect: s.effect });
+    } else {
+      const c = compare(app.rows.count, (i) => app.rows.value(v, i));
+      lines.push({ name: v.name, own: number(c.own), rest: number(c.rest), effect: c.effect });
+    }
+  }
+  app.active.forEach((d, a) => {
+    const c = compare(app.rows.coded, (i) => app.rows.codes[a * app.rows.coded + i]!);
+    lines.push({ name: `code, dimension ${d}`, own: number(c.own, 2), rest: number(c.rest, 2), effect: c.effect });
+  });
+  const shown = lines.filter((l) => Number.isFinite(l.effect)).sort((a, b) => Math.abs(b.effect) - Math.abs(a.effect)).slice(0, 12);
+  const top = Math.max(1, ...shown.map((l) => Math.abs(l.effect)));
+  return h("div", { className: "scroll" }, h("table", { className: "cells" },
+    h("thead", {}, h("tr", {}, h("td"), h("th", {}, "selection"), h("th", {}, "rest"), h("th", { title: "Difference of the means, in standard deviations of all rows" }, "difference"), h("td"))),
+    h("tbody", {}, ...shown.map((l) => h("tr", {}, h("th", { scope: "row" }, l.name), h("td", { className: "value" }, l.own), h("td", { className: "value" }, l.rest),
+      h("td", { className: "value" }, `${l.effect >= 0 ? "+" : "−"}${Math.abs(l.effect).toFixed(2)} sd`),
+      h("td", { className: "both" }, h("i", { style: `left:${l.effect < 0 ? 50 - (50 * -l.effect) / top : 50}%;width:${(50 * Math.abs(l.effect)) / top}%` })))))));
+}
+
+function path(app: App): Panel {
+  const box = h("div", { className: "strip long" });
+  const curved = geodesic(app.about.dimensions.space);
+  let geodesically = curved !== null;
+  const slider = h("input", { type: "range", id: "path-t", min: "0", max: "1", step: "any", value: "0", oninput: () => {
+    const { a, b } = app.state;
+    if (a && b) app.setCode(between(a, b, slider.valueAsNumber));
+  } });
+  const between = (a: Code, b: Code, t: number): Float64Array => (geodesically && curved ? curved.at(a, b, t) : straight(a, b, t));
+  const set = (k: "a" | "b"): void => { app.state[k] = Float64Array.from(app.state.z); app.mark(); app.save(); void refresh(); };
+  const groups = app.about.rows.values.filter((v) => v.levels.length > 1 && v.levels.length <= 60);
+  const chosen = { value: 0, plus: 0, minus: 1 };
+  const arithmetic = h("div", {});
+  const meanOf = (level: number): Float64Array | null => {
+    const v = groups[chosen.value]!;
+    const rows: Code[] = [];
+    for (let i = 0; i < app.rows.coded; i++) if (app.rows.value(v, i) === level) rows.push(app.rows.code(i));
+    return rows.length ? mean(rows, app.state.z.length) : null;
+  };
+  const sum = (): Float64Array | null => {
+    const [plus, minus] = [meanOf(chosen.plus), meanOf(chosen.minus)];
+    return plus && minus ? app.state.z.map((v, d) => v + plus[d]! - minus[d]!) : null;
+  };
+  const result = h("div", { className: "tiles-box" });
+  async function add(): Promise<void> {
+    const [here, plus, minus, z] = [app.state.z, meanOf(chosen.plus), meanOf(chosen.minus), sum()];
+    if (!plus || !minus || !z) { result.replaceChildren(note("No row has one of these levels.")); return; }
+    const rows = await app.decode([here, plus, minus, z]);
+    const names = groups[chosen.value]!.levels;
+    const words = ["this code", `mean of ${names[chosen.plus]}`, `mean of ${names[chosen.minus]}`, "sum"];
+    const signs = ["", "+", "−", "="];
+    result.replaceChildren(tiles(app, rows.map((x, i) => ({ x, z: [here, plus, minus, z][i]!, text: `${signs[i]} ${words[i]}`, label: words[i]! }))));
+  }
+  function drawArithmetic(): void {
+    if (!groups.length) return;
+    const v = groups[chosen.value]!;
+    arithmetic.replaceChildren(h("h3", {}, "Arithmetic of group means"), note("This code, plus the mean code of one group, minus that of another."),
+      h("div", { className: "bar" }, menu("sum-value", "Groups by", groups.map((g) => g.name), chosen.value, (i) => { chosen.value = i; chosen.plus = 0; chosen.minus = 1; drawArithmetic(); }),
+        menu("sum-plus", "Plus", v.levels, chosen.plus, (i) => { chosen.plus = i; void add(); }), menu("sum-minus", "Minus", v.levels, chosen.minus, (i) => { chosen.minus = i; void add(); }),
+        button("sum-go", "Go to the sum", () => { const z = sum(); if (z) app.setCode(z); })), result);
+    void add();
+  }
+  const body = h("div", {},
+    h("div", { className: "bar" }, button("path-a", "A is here", () => set("a")), button("path-b", "B is here", () => set("b")),
+      curved && menu("path-kind", "Way", [curved.name, "straight line"], 0, (i) => { geodesically = i === 0; void refresh(); })),
+    h("label", { className: "field wide", htmlFor: "path-t" }, h("span", {}, "Share of the way from A to B"), slider), box, arithmetic);
+  let drawn = "";
+  async function refresh(): Promise<void> {
+    const { a, b } = app.state;
+    if (!a || !b) box.replaceChildren(note("Set A and B: move the code by the map, the sliders or a row, then press “A is here” and “B is here”."));
+    else {
+      const ways = app.about.data.kind === "table" ? 5 : 9;
+      const codes = Array.from({ length: ways }, (_, i) => between(a, b, i / (ways - 1)));
+      const rows = await app.decode(codes);
+      box.replaceChildren(tiles(app, rows.map((x, i) => ({ x, z: codes[i]!, label: `${Math.round((100 * i) / (ways - 1))} % of the way`, text: i === 0 ? "A" : i === ways - 1 ? "B" : "" }))));
+      app.outline([], Array.from({ length: 41 }, (_, i) => between(a, b, i / 40)));
+    }
+    const now = Array.from(app.state.z).join();
+    if (now !== drawn) { drawn = now; drawArithmetic(); }
+  }
+  return { id: "path", name: "Path", body, refresh };
+}
+
+function lists(app: App): Panel {
+  const body = h("div", {});
+  const wanted = [["anomaly rank", 1, "Strangest"], ["reconstruction error", -1, "Worst reconstructed"], ["rate (nats)", -1, "Highest rate"]] as const;
+  let drawn: string | null = null;
+  return { id: "lists", name: "Extremes", body, async refresh() {
+    const key = JSON.stringify(app.state.filter);
+    if (drawn === key) return;
+    drawn = key;
+    const parts: HTMLElement[] = [];
+    for (const [name, sign, title] of wanted) {
+      const v = app.about.rows.values.find((each) => each.name === name);
+      if (!v) continue;
+      const figures = Float64Array.from({ length: app.rows.coded }, (_, i) => sign * app.rows.value(v, i));
+      const found = smallest(figures, 12, (i) => app.passes(i));
+      const pictures = await shown(app, found);
+      parts.push(h("h3", {}, title), tiles(app, found.map((row, k) => ({ x: pictures[k]!.x, row, text: name === "anomaly rank" ? `rank ${number(app.rows.value(v, row))}` : number(app.rows.value(v, row)), label: `${app.rows.name(row)}: ${name} ${number(app.rows.value(v, row))}` }))));
+    }
+    body.replaceChildren(...(parts.length ? parts : [note("The model gives no figures of single rows.")]));
+  } };
+}
+
+function samples(app: App): Panel {
+  const { prior, dimensions } = app.about;
+  const kinds = [...(prior.standard ? ["the prior"] : []), ...prior.draws.map((d) => d.name).filter((n) => !prior.standard || n !== "the prior")];
+  let kind = 0;
+  const amount = app.about.data.kind === "table" ? 8 : 24;
+  const temperature = h("input", { type: "range", id: "temperature", min: "0", max: "1.5", step: "0.05", value: "1", oninput: () => { output.textContent = temperature.valueAsNumber.toFixed(2); void decode(); } });
+  const output = h("output", { htmlFor: "temperature" }, "1.00");
+  const box = h("div", { id: "sampled" });
+  let noise: Float64Array[] = [];
+  let now: { x: ArrayLike<number>; z: Float64Array }[] = [];
+  const tempered = (z: Float64Array): Float64Array => {
+    const t = temperature.valueAsNumber;
+    return z.map((v, d) => dimensions.center[d]! + t * (v - dimensions.center[d]!));
+  };
+  async function draw(): Promise<void> {
+    if (prior.standard && kind === 0) noise = Array.from({ length: amount }, () => Float64Array.from({ length: dimensions.count }, normal));
+    else {
+      const about = prior.draws.find((d) => d.name === kinds[kind])!;
+      const block = await app.page.block(about.block);
+      const n = block.length / dimensions.count;
+      noise = Array.from({ length: amount }, () => { const i = Math.floor(Math.random() * n); return Float64Array.from(block.subarray(i * dimensions.count, (i + 1) * dimensions.count)); });
+    }
+    await decode();
+  }
+  async function decode(): Promise<void> {
+    const codes = noise.map(tempered);
+    const rows = await app.decode(codes);
+    now = rows.map((x, i) => ({ x, z: codes[i]! }));
+    box.replaceChildren(tiles(app, now.map((s, i) => ({ ...s, label: `sample ${i + 1}` }))));
+  }
+  const body = h("div", {}, note("Codes drawn at random and decoded: the mean of p(x|z), or the most probable level. A low temperature keeps codes near the centre."),
+    h("div", { className: "bar" }, kinds.length > 0 && menu("density", "Codes from", kinds, 0, (i) => { kind = i; void draw(); }),
+      h("label", { className: "field", htmlFor: "temperature" }, h("span", {}, "Temperature ", output), temperature),
+      button("draw", "Draw again", () => void draw()), button("keep-samples", "Keep all", () => app.keep(now.map((s) => s.x)))), box);
+  return { id: "samples", name: "Samples", body, refresh() { if (!noise.length) void draw(); else void decode(); } };
+}
+
+function kept(app: App): Panel & { add(rows: ArrayLike<number>[]): void } {
+  let found: ArrayLike<number>[] = [];
+  const box = h("div", {});
+  const label = (): void => {
+    const tab = document.getElementById("tab-kept");
+    if (tab) tab.textContent = found.length ? `Kept (${found.length})` : "Kept";
+  };
+  const table = (): unknown[][] => {
+    const { columns, names } = app.about.data;
+    const head = columns ? columns.map((c) => c.name) : names.length ? names : Array.from({ length: app.decoder.width }, (_, j) => `cell ${j}`);
+    return [head, ...found.map((x) => { const plain = app.show.plain(x); return Array.isArray(plain) ? app.show.settled(x) : Object.values(plain); })];
+  };
+  const png = (): void => {
+    const [, height, width] = app.about.data.shape as [number, number, number];
+    const columns = Math.ceil(Math.sqrt(found.length));
+    const by = Math.max(1, Math.floor(96 / Math.max(height, width)));
+    const gap = 2;
+    const canvas = h("canvas", { width: columns * (width * by + gap) - gap, height: Math.ceil(found.length / columns) * (height * by + gap) - gap });
+    const ctx = canvas.getContext("2d")!;
+    ctx.imageSmoothingEnabled = false;
+    found.forEach((x, i) => ctx.drawImage(app.show.picture(x, "", "small"), (i % columns) * (width * by + gap), Math.floor(i / columns) * (height * by + gap), width * by, height * by));
+    canvas.toBlob((blob) => { if (blob) download("kept.png", blob); });
+  };
+  const refresh = (): void => {
+    if (!found.length) { box.replaceChildren(note("Nothing is kept. “Keep” next to the decoded row collects it here.")); return; }
+    box.replaceChildren(h("div", { className: "bar" },
+      app.about.data.kind === "image" && button("kept-png", "PNG", png), button("kept-csv", "CSV", () => download("kept.csv", csv(table()))),
+      button("kept-clear", "Clear", () => { found = []; label(); refresh(); })),
+      tiles(app, found.map((x, i) => ({ x, label: `kept ${i + 1}` })), false));
+  };
+  return { id: "kept", name: "Kept", body: box, refresh, add(rows) { found = [...found, ...rows.map((x) => Float64Array.from(x))]; label(); refresh(); } };
+}

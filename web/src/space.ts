@@ -1,0 +1,51 @@
+// Lines, distances and draws in the space of codes.
+
+type Code = ArrayLike<number>;
+
+const dot = (a: Code, b: Code): number => {
+  let s = 0;
+  for (let i = 0; i < a.length; i++) s += a[i]! * b[i]!;
+  return s;
+};
+
+export const straight = (a: Code, b: Code, t: number): Float64Array => Float64Array.from(a, (v, i) => v + t * (b[i]! - v));
+
+/** The great circle between two directions. */
+function onSphere(a: Code, b: Code, t: number): Float64Array {
+  const [na, nb] = [Math.sqrt(dot(a, a)) || 1, Math.sqrt(dot(b, b)) || 1];
+  const angle = Math.acos(Math.min(1, Math.max(-1, dot(a, b) / (na * nb))));
+  if (angle < 1e-6) return straight(a, b, t);
+  const [wa, wb] = [Math.sin((1 - t) * angle) / Math.sin(angle) / na, Math.sin(t * angle) / Math.sin(angle) / nb];
+  return Float64Array.from(a, (v, i) => wa * v + wb * b[i]!);
+}
+
+/** Möbius addition in the ball of curvature -1. */
+function added(a: Code, b: Code): Float64Array {
+  const [ab, aa, bb] = [dot(a, b), dot(a, a), dot(b, b)];
+  return Float64Array.from(a, (v, i) => ((1 + 2 * ab + bb) * v + (1 - aa) * b[i]!) / (1 + 2 * ab + aa * bb));
+}
+
+/** The geodesic of the Poincaré ball: a + t ⊗ (-a + b). */
+function inBall(a: Code, b: Code, t: number): Float64Array {
+  const way = added(Float64Array.from(a, (v) => -v), b);
+  const n = Math.sqrt(dot(way, way));
+  if (n < 1e-9) return Float64Array.from(a);
+  const by = Math.tanh(t * Math.atanh(Math.min(n, 1 - 1e-9))) / n;
+  return added(a, way.map((v) => by * v));
+}
+
+/** The geodesic of the prior's space, where that is curved: its name and its points. */
+export function geodesic(space: string): { name: string; at: (a: Code, b: Code, t: number) => Float64Array } | null {
+  if (/Sphere/.test(space)) return { name: "great circle", at: onSphere };
+  if (/Hyperbolic|Poincar|Ball|WrappedNormal/.test(space)) return { name: "hyperbolic geodesic", at: inBall };
+  return null;
+}
+
+/** A draw from N(0, 1). */
+export const normal = (): number => Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random());
+
+export const mean = (codes: readonly Code[], n: number): Float64Array => {
+  const sum = new Float64Array(n);
+  for (const code of codes) for (let i = 0; i < n; i++) sum[i]! += code[i]! / codes.length;
+  return sum;
+};
