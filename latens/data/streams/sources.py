@@ -16,7 +16,7 @@ from latens.data.rows import as_table
 from latens.data.streams.blocks import cut, starts
 from latens.data.streams.files import fingerprint_files
 from latens.data.streams.loader import WINDOW_BYTES, WINDOW_ROWS, ahead
-from latens.data.streams.parquet import MOST_ROWS, ParquetBlocks, stored_columns, unpacked_bytes
+from latens.data.streams.parquet import MOST_ROWS, UNIT_ROWS, ParquetBlocks, stored_columns, unpacked_bytes
 from latens.data.tables.folders import tables_below
 from latens.data.tables.reading import without_marks
 from latens.data.tables.types import chosen, index_names, index_notes, plain_schema, plain_table
@@ -32,10 +32,12 @@ SHARE = 0.25  # data larger than this fraction of the memory are read as a strea
 @dataclass(frozen=True)
 class StreamOrder:
     """What, besides the data and the seed, decides the order of rows in training; kept with a run, so that a continued
-    run repeats it. ``most_rows`` is of a block; the others as in :class:`~latens.data.streams.loader.StreamLoader`.
+    run repeats it. ``most_rows`` and ``unit_rows`` are those of :class:`~latens.data.streams.parquet.ParquetBlocks`,
+    the others those of :class:`~latens.data.streams.loader.StreamLoader`.
     """
 
     most_rows: int = MOST_ROWS
+    unit_rows: int = UNIT_ROWS
     window: int = 4
     window_rows: int = WINDOW_ROWS
     window_bytes: int = WINDOW_BYTES
@@ -63,6 +65,7 @@ class Stream:
         names: the names of a table's columns, or None.
         arrow: the arrow schema of a table, or None.
         sizes: the number of rows of each block.
+        units: for each block the number of its unit, whose blocks are best read in order; None if any order will do.
         order: what decides the order of rows in training.
         cells: the numbers in a row.
         finite: whether infinite numbers of a table are refused.
@@ -74,6 +77,7 @@ class Stream:
     fingerprint: str
     order: StreamOrder
     sizes: list[int]
+    units: list[int] | None = None
     names: tuple[str, ...] | None = None
     arrow: Any = None
     cells: int = 1
@@ -151,8 +155,10 @@ class ParquetStream(Stream):
             raise InputError(f"{self.origin} has no column besides the index of its rows", "give it one")
         read = [n for n in of_index if index and n not in names] + names
         some = None if read == stored else read
-        self._blocks = ParquetBlocks(path, some, most_rows=self.order.most_rows)
-        self.sizes, self.names = self._blocks.sizes, tuple(names)
+        self._blocks = ParquetBlocks(
+            path, some, most_rows=self.order.most_rows, unit_rows=self.order.unit_rows
+        )
+        self.sizes, self.units, self.names = self._blocks.sizes, self._blocks.units, tuple(names)
         self.cells = len(names)
         self.arrow = plain_schema(self._blocks.schema, self.origin)
         self.fingerprint = fingerprint_files([path], ".parquet")
