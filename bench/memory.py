@@ -7,7 +7,7 @@
 The second keeps what the file has of other commands, formats and numbers of rows; the third writes the page's table.
 
 A figure is the most memory that the processes of a command have to themselves at one time (the private pages of
-/proc/PID/smaps_rollup, read every 20 ms), in MiB: libraries that other processes share do not count. The values of the
+/proc/PID/smaps_rollup, read every 50 ms), in MiB: libraries that other processes share do not count. The values of the
 table take 38 MiB for each million rows. Maps are linear, codes have 2 dimensions and a fit is one pass, because none of
 these changes what grows with the rows. ``evaluate`` and ``score`` take 2 draws per row, and ``impute`` 10.
 """
@@ -92,7 +92,7 @@ def peak(words: list[str]) -> tuple[float, float]:
         most = 0
         while process.poll() is None:
             most = max(most, sum(map(_private, _family(process.pid))))
-            time.sleep(0.02)
+            time.sleep(0.05)
         if process.returncode:
             errors.seek(0)
             raise SystemExit(f"latens {' '.join(words)} failed: {errors.read()[-2000:]}")
