@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -182,11 +183,28 @@ def stored_columns(path: str | os.PathLike[str]) -> tuple[pa.Schema, list[str]]:
 
 
 def unpacked_bytes(path: str | os.PathLike[str]) -> int:
-    """The bytes that all row groups take in memory: what the footers say, but at least 8 bytes per cell, since
-    dictionaries make files smaller than their cells; errors as in :class:`ParquetBlocks`."""
+    """The bytes that the values of all row groups take in memory: those of their types or, of text, what the footers
+    say, but at least 8 bytes per cell, since dictionaries make files smaller; errors as in :class:`ParquetBlocks`."""
     footers = [_footer(file) for file in files_at(path, ".parquet")]
-    groups = (footer.row_group(group) for footer in footers for group in range(footer.num_row_groups))
-    return sum(max(0, group.total_byte_size, 8 * group.num_rows * group.num_columns) for group in groups)
+    total = 0
+    for footer in footers:
+        fixed, chunks = _widths(footer.schema.to_arrow_schema()), range(footer.num_columns)
+        for group in (footer.row_group(number) for number in range(footer.num_row_groups)):
+            texts = sum(group.column(j).total_uncompressed_size for j in chunks if j not in fixed)
+            total += group.num_rows * sum(fixed.values())
+            total += max(0, texts, 8 * group.num_rows * (footer.num_columns - len(fixed)))
+    return total
+
+
+def _widths(schema: pa.Schema) -> dict[int, int]:
+    """{column: bytes of a cell} of the columns whose types have a fixed width, in a schema without nested types."""
+    if any(pa.types.is_nested(type) for type in schema.types):
+        return {}
+    widths = {}
+    for j, type in enumerate(schema.types):
+        with suppress(ValueError):  # of text
+            widths[j] = max(4, type.bit_width // 8) if not pa.types.is_dictionary(type) else 8
+    return widths
 
 
 def _named(file: File) -> Any:

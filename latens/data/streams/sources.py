@@ -21,12 +21,14 @@ from latens.data.tables.folders import tables_below
 from latens.data.tables.reading import without_marks
 from latens.data.tables.types import chosen, index_names, index_notes, plain_schema, plain_table
 from latens.errors import InputError, concerning, is_whole
+from latens.machine.memory import free_memory
 from latens.schema import require_numeric
 from latens.schema.arrow import pa
 
 BLOCK_ROWS = 1 << 16  # rows of a block if the data has no blocks of its own ...
 BLOCK_BYTES = 1 << 25  # ... and at most this many bytes, which matters if rows are large
-SHARE = 0.25  # data larger than this fraction of the memory are read as a stream
+IN_MEMORY = 3  # a fit in memory takes at most this many times the bytes of the values ...
+SHARE = 0.5  # ... and where that is more than this share of the memory that is free, the data are read as a stream
 
 
 @dataclass(frozen=True)
@@ -287,35 +289,22 @@ def stored_names(path: str) -> list[str] | None:
         return [name for name in names if name not in of_index]
 
 
-def is_large(path: str) -> bool:
-    """Whether data should be read as a stream: Parquet at an address, Parquet whose columns unpack to more than a
-    quarter of this machine's memory (by its footers), and .npy files beyond that size; False for damaged files.
-    """
-    most = SHARE * memory()
-    if "://" in path:
-        return True
+def is_large(path: str, share: float = SHARE) -> bool:
+    """Whether data should be read as a stream: Parquet at an address, and other data that can be streamed and of which
+    a fit in memory would take more than this share of the memory that is free."""
+    return "://" in path or IN_MEMORY * unpacked(path) > share * free_memory()
+
+
+def unpacked(path: str) -> int:
+    """The bytes that the values at a local path take in memory, by the footers of Parquet or the size of an .npy file;
+    0 where they cannot be streamed, or are damaged, of which the reader says what is wrong."""
     place = os.path.expanduser(path)
     if _is_npy(path):
-        return os.path.isfile(place) and os.path.getsize(place) > most
-    if not _is_parquet(path) or not os.path.exists(place):
-        return False
+        return os.path.getsize(place) if os.path.isfile(place) else 0
     try:
-        return unpacked_bytes(path) > most
-    except InputError:  # the reader says what is wrong
-        return False
-
-
-def memory() -> int:
-    """The bytes of memory that this process may use: the machine's, or those of its control group if that is less."""
-    try:
-        whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        whole = 8 << 30
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text("utf-8").strip()
-    except OSError:
-        limit = "max"
-    return min(whole, int(limit)) if limit.isdigit() else whole
+        return unpacked_bytes(path) if _is_parquet(path) and os.path.exists(place) else 0
+    except InputError:
+        return 0
 
 
 def _is_npy(path: str) -> bool:
