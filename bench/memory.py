@@ -102,7 +102,8 @@ def peak(words: list[str]) -> tuple[float, float]:
 def _family(pid: int) -> list[int]:
     """A process and those that it started."""
     with suppress(OSError):
-        found = [int(word) for each in Path(f"/proc/{pid}/task").iterdir() for word in (each / "children").read_text().split()]
+        told = [(each / "children").read_text() for each in Path(f"/proc/{pid}/task").iterdir()]
+        found = [int(word) for words in told for word in words.split()]
         return [pid, *(member for child in found for member in _family(child))]
     return [pid]
 
@@ -124,7 +125,7 @@ def words_of(command: str, kind: str) -> list[str]:
 
 def measured(command: str, kind: str, rows: int, folder: Path) -> dict[str, Any]:
     """The figure of one command on a table of ``rows`` rows of a format."""
-    places = {"run": folder / f"run-{kind}", "rows": rows}
+    places: dict[str, Any] = {"run": folder / f"run-{kind}", "rows": rows}
     for name, gaps in (("data", 0.0), ("gaps", GAPS)):
         places[name] = folder / f"{name}-{rows}.{kind}"
         if "{" + name + "}" in COMMANDS[command] and not places[name].exists():
@@ -135,8 +136,8 @@ def measured(command: str, kind: str, rows: int, folder: Path) -> dict[str, Any]
             write(data, TINY)
         peak([word.format(data=data, out=places["run"]) for word in words_of("fit", kind)])
     with TemporaryDirectory(dir=folder) as out:
-        is_run = command.startswith("fit")
-        words = [word.format(**places, out=Path(out, "run" if is_run else f"out.{kind}")) for word in words_of(command, kind)]
+        places["out"] = Path(out, "run" if command.startswith("fit") else f"out.{kind}")
+        words = [word.format(**places) for word in words_of(command, kind)]
         mib, seconds = peak(words)
     return {"command": command, "format": kind, "rows": rows, "mib": round(mib), "seconds": round(seconds, 1)}
 

@@ -81,8 +81,8 @@ class StreamLoader:
     With ``shuffle`` every epoch has an order of its own, a function of (seed, epoch), and the rows that do not fill the
     last batch are left out of that epoch; without it, all rows come in order. Results do not depend on ``workers``.
 
-    A window has at least ``window`` blocks and 1,048,576 rows, or 128 MiB if that is less. Rows in different windows are
-    not mixed within an epoch, but meet in other epochs. Memory holds two windows (one in use, one being read) and a
+    A window has at least ``window`` blocks and 1,048,576 rows, or 128 MiB if that is less. Rows in different windows
+    are not mixed within an epoch, but meet in other epochs. Memory holds two windows (one in use, one being read) and a
     block for each worker. Blocks of a unit come in order; ``window`` units take turns, a block each.
 
     Args:

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from latens.data.tables.kinds import DAYS, PIECE, SAMPLE as LOOKED_AT, SECONDS, _decimals, law_of
+from latens.data.tables.kinds import DAYS, PIECE, SECONDS, _decimals, law_of
+from latens.data.tables.kinds import SAMPLE as LOOKED_AT
 from latens.errors import InputError
 from latens.schema import Column, Table
 from latens.schema.arrow import listed, pa
