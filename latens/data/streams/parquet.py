@@ -28,7 +28,7 @@ _BATCH = 1 << 16  # rows decoded at once if a row group is cut
 
 @dataclass(frozen=True)
 class _Piece:
-    """Part of a row group: ``rows`` rows from ``start`` on, in a unit; it may be the whole group, or its unit's last."""
+    """Part of a row group: rows from ``start`` on, in a unit; whether it is the whole group, and its unit's last."""
 
     file: int
     group: int
