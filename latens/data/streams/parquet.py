@@ -62,7 +62,8 @@ class _Reader:
         with self._lock:
             if start < self._at:
                 self._open()
-            found, stop = [], start + count
+            found: list[pa.RecordBatch] = []
+            stop = start + count
             while self._at < stop:
                 batch = next(self._batches, None) if self._left is None else self._left
                 if batch is None:
