@@ -276,7 +276,7 @@ def test_an_address_brings_its_view_back(folder: Path, browser: Tab):
 @pytest.fixture
 def server(folder: Path) -> Iterator[Server]:
     run = record.load(folder / "digits")
-    from latens.cli.commands.sources import again, in_memory
+    from latens.cli.commands.inputs import again, in_memory
 
     rows = in_memory(again(record.read_record(folder / "digits"), folder / "digits")[1])
     page = explore(run, rows, points=50)

@@ -54,3 +54,20 @@ def test_every_command_works_without_affinity_locks_and_proc(folder: Path) -> No
     assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
     assert pd.read_csv(folder / "full.csv").notna().all().all()
     assert len(np.load(folder / "z.npy")) == len(pd.read_csv(folder / "scores.csv")) == 90
+
+
+def test_free_memory_is_the_least_that_machine_and_control_group_leave(tmp_path):
+    from latens.machine.memory import free_memory, memory
+
+    nothing = str(tmp_path / "nothing")
+    assert free_memory(nothing, nothing) == memory()
+    machine, group = tmp_path / "meminfo", tmp_path / "group"
+    machine.write_text("MemTotal: 900 kB\nMemAvailable:   300 kB\n")
+    assert free_memory(str(machine), nothing) == 300 * 1024
+    group.mkdir()
+    files = {"memory.max": "200000", "memory.current": "150000", "memory.stat": "inactive_file 20000\n"}
+    for name, text in files.items():
+        (group / name).write_text(text)
+    assert free_memory(str(machine), str(group)) == 70_000
+    (group / "memory.max").write_text("max")
+    assert free_memory(str(machine), str(group)) == 300 * 1024

@@ -78,7 +78,7 @@ def small(monkeypatch: pytest.MonkeyPatch, one_thread: None) -> None:
 
 
 def _small_order(self: StreamOrder, **given: int) -> None:
-    for name, value in ({"window_bytes": 1 << 28} | vars(SMALL) | given).items():
+    for name, value in (vars(SMALL) | given).items():
         object.__setattr__(self, name, value)
 
 
@@ -206,7 +206,7 @@ def test_a_fit_that_was_stopped_mid_epoch_ends_as_if_it_had_not_been(
     state = runs.checkpoints(tmp_path / "run").load()[1]
     assert state["step"] == at and state["position"] == at % 16 > 0
     record = runs.read_record(tmp_path / "run")
-    assert record["data"]["stream"] == SMALL.to_json() | {"window_bytes": 1 << 28}
+    assert record["data"]["stream"] == SMALL.to_json()
     monkeypatch.setattr(stream_sources, "StreamOrder", StreamOrder)
     answer = commands.resume(str(tmp_path / "run"), quiet=True)
     assert answer.figures["evaluated_on"] == "held-out rows" and answer.figures["rows"] == HELD
@@ -353,11 +353,11 @@ def test_uncertainty_and_draws_of_codes(run: Run, folder: Path, tmp_path: Path, 
 def test_large_data_are_streamed_by_themselves(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch):
     assert stream_for(run, str(folder / "set")) is None
     assert figures_for(run, str(folder / "set"))[1] == str(folder / "set")
-    monkeypatch.setattr(stream_sources, "memory", lambda: 100_000)
+    monkeypatch.setattr(stream_sources, "free_memory", lambda: 100_000)
     for name in ("set", "one.parquet"):
         assert len(stream_for(run, str(folder / name)) or ()) == ROWS
     assert stream_sources.is_large(str(folder / "x.npy")) is False and commands.Fit("x.csv", "o").stream is False
-    monkeypatch.setattr(stream_sources, "memory", lambda: 10_000)
+    monkeypatch.setattr(stream_sources, "free_memory", lambda: 20_000)
     assert stream_sources.is_large(str(folder / "x.npy"))
     rows, where = figures_for(run, str(folder / "set"))
     assert len(rows) == ROWS and "1,200 of the 1,200 rows" in where

@@ -259,3 +259,15 @@ def test_the_benchmarks_set_is_a_function_of_its_seed(tmp_path: Path):
     for column in table.columns:  # 2 % missing, standard error 0.0014; false alarms 7e-6 a column
         assert abs(column.null_count / 10_000 - 0.02) < 4.5 * (0.02 * 0.98 / 10_000) ** 0.5
     assert len(table["region"].unique().drop_null()) == 4 and len(table["product"].unique().drop_null()) == 40
+
+
+@pytest.mark.parametrize("order", [[*range(8)], [*range(8)][::-1], [3, 0, 7, 1, 4, 2, 6, 5, 3]])
+def test_parts_of_row_groups_are_those_rows_in_any_order(order: list[int], tmp_path: Path):
+    table = pa.table({"a": range(300), "b": [str(i % 7) for i in range(300)]})
+    pq.write_table(table, tmp_path / "x.parquet", row_group_size=150)
+    blocks = ParquetBlocks(tmp_path / "x.parquet", most_rows=40, unit_rows=80)
+    assert blocks.sizes == [40, 40, 40, 30] * 2 and blocks.units == [0, 0, 1, 1, 2, 2, 3, 3]
+    first = [0, 40, 80, 120, 150, 190, 230, 270]
+    for block in order:
+        found = blocks.table(block)
+        assert found.to_pydict() == table.slice(first[block], blocks.sizes[block]).to_pydict()

@@ -313,7 +313,7 @@ def rows_of(
     if array is not None:
         return Rows(array, _array_schema(array, x.column_names, asked), **common)
     table = tables.kinds.infer_table(x, asked.columns, condition=asked.condition, forms=found.forms)
-    table = tables.rules.with_rules(table, x, asked.rules, where)
+    table = tables.rules.with_rules_of_table(table, x, asked.rules, where)
     given = table if table.conditions else None
     return Rows(x, table, given, x.select(list(table.conditions)) if given else None, found=found, **common)
 
@@ -524,7 +524,10 @@ def as_matrix(table: Any, names: Sequence[str] | None = None) -> np.ndarray:
             what = f"row {row} (counted from 0): column {name!r} is missing, and only complete rows fit here"
             raise InputError(what, "fill the cell, or leave the row out")
         columns.append(numbers if cells.null_count or str(cells.type) == "bool" else cells.to_numpy())
-    return np.column_stack([c.astype(np.result_type(*columns)) for c in columns])
+    out = np.empty((len(table), len(columns)), np.result_type(*columns))
+    for j, column in enumerate(columns):
+        out[:, j] = column
+    return out
 
 
 def numbers_of(cells: Any) -> np.ndarray | None:
@@ -554,11 +557,17 @@ def _one_scale(table: Any, asked: Asked) -> np.ndarray | None:
     complete = not any(column.null_count for column in table.columns)
     if min(table.num_columns, len(table)) < 2 or not complete or not all(map(is_number, table.schema.types)):
         return None
-    array = as_matrix(table)
-    if not np.isfinite(array).all():
+    if not all(_is_8_bit(column) for column in table.columns):
         return None
+    array = as_matrix(table)
     found = infer(array)
     return array if found.is_discrete and not found.span else None
+
+
+def _is_8_bit(cells: Any) -> bool:
+    """Whether all numbers of a column are whole and from 0 to 255, without which they are not levels on one scale."""
+    numbers = (as_numbers(chunk) for chunk in cells.chunks)
+    return all(bool(((n >= 0) & (n <= 255) & (n == np.floor(n))).all()) for n in numbers if n is not None)
 
 
 def is_number(type: Any) -> bool:

@@ -216,13 +216,14 @@ def _table_fingerprint(table: Any) -> str:
     from latens.schema.arrow import as_numbers, plain
 
     digest = hashlib.sha256(f"{table.schema.names} {[str(t) for t in table.schema.types]} {table.num_rows}".encode())
-    for column in table.columns:
-        numbers = as_numbers(column)
+    pieces = (c.slice(first, 1 << 18) for c in table.columns for first in range(0, len(c), 1 << 18))
+    for cells in pieces:
+        numbers = as_numbers(cells)
         if numbers is not None:
             numbers[np.isnan(numbers)] = np.nan  # NaN has many bit patterns; this is one
-            digest.update(numbers.astype("<f8").tobytes())
+            digest.update(numbers.astype("<f8", copy=False).data)
         else:
-            for text in plain(column).to_pylist():
+            for text in plain(cells).to_pylist():
                 digest.update(b"\0" if text is None else b"\1" + str(text).encode() + b"\0")
     return digest.hexdigest()
 

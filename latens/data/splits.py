@@ -78,12 +78,11 @@ def split_rows(rows: int, validation: float | str, seed: int, split: Split | Non
     if validation == "auto" and split is not None:
         held = min(max(rows // 10, 1), 5000)
     order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed_of(seed, Key.SPLIT)))
-    if split is not None and held:
-        out = _chosen(split, held, order.numpy())
-        mask = np.zeros(rows, dtype=bool)
-        mask[out] = True
-        return torch.from_numpy(np.flatnonzero(~mask)), torch.from_numpy(np.flatnonzero(mask))
-    return order[held:].sort().values, order[:held].sort().values
+    out = order[:held].numpy().copy() if split is None or not held else _chosen(split, held, order.numpy())
+    del order
+    mask = np.zeros(rows, dtype=bool)
+    mask[out] = True
+    return torch.from_numpy(np.flatnonzero(~mask)), torch.from_numpy(np.flatnonzero(mask))
 
 
 def _chosen(split: Split, held: int, order: np.ndarray) -> np.ndarray:

@@ -46,7 +46,7 @@ CONDITIONS_KEPT = 500  # rows of conditions that a run remembers
 
 @dataclass(frozen=True, eq=False)
 class ModelRows:
-    """Rows in the model's form, with conditions, weights, and the row numbers that the user knows."""
+    """Rows in the model's form, with conditions, weights, and the row numbers that the user knows (None: their own)."""
 
     x: Tree
     c: Tree = None
@@ -59,7 +59,8 @@ class ModelRows:
     def take(self, rows: Tensor) -> ModelRows:
         """The selected rows: a copy where they are few, a view where they are many."""
         x = trees.map_tree(lambda leaf: some(leaf, rows), self.x)  # type: ignore[arg-type, return-value]
-        return ModelRows(x, *(trees.take(tree, rows) for tree in (self.c, self.weight, self.numbers)))
+        numbers = rows if self.numbers is None else self.numbers[rows]
+        return ModelRows(x, trees.take(self.c, rows), trees.take(self.weight, rows), numbers)
 
     def called(self, numbers: Tensor) -> ModelRows:
         """The same rows, numbered by ``numbers`` of the data that they were taken from."""
@@ -207,7 +208,7 @@ def _divided(
         apart = validation if isinstance(validation, Rows) else rows.held
         return rows, None if apart is None else ModelRows(apart.inside, apart.c)
     weights = None if weight is None else torch.as_tensor(np.asarray(weight), dtype=torch.float32)
-    whole = ModelRows(rows.inside, rows.c, weights, torch.arange(len(rows)))
+    whole = ModelRows(rows.inside, rows.c, weights)
     if isinstance(validation, Rows):
         return whole, ModelRows(validation.inside, validation.c)
     kept, out = split_rows(len(rows), validation, seed, split)

@@ -13,12 +13,12 @@ from torch import Tensor
 from latens import evaluation
 from latens.data import tables
 from latens.data.rows import Rows, condition_column
-from latens.data.streams.sources import memory
 from latens.data.tables.reading import written as in_forms
 from latens.data.tables.types import with_index
 from latens.distributions import center, extrapolating
 from latens.errors import InputError, is_whole, require
 from latens.evaluation.likelihood import chunks, evaluating, model_device, rows_at_once
+from latens.machine.memory import free_memory
 from latens.runs import gaps
 from latens.runs.record import Run
 from latens.schema import LIBRARY, AnySchema, Column, Table
@@ -220,7 +220,7 @@ def _gaps_of(run: Run, c: Tree, seed: int) -> Callable[[np.ndarray], np.ndarray]
 
 def require_memory(rows: int, columns: int, what: str) -> None:
     """``InputError`` where rows x columns numbers, 8 bytes drawn and 8 bytes returned, exceed the free memory."""
-    needed, there = 16 * int(rows) * int(columns), memory()
+    needed, there = 16 * int(rows) * int(columns), free_memory()
     if needed > there:
         raise InputError(
             f"{what} would take {needed / 2**30:,.0f} GiB of memory, and {there / 2**30:,.0f} are free",

@@ -22,6 +22,8 @@ from latens.schema.arrow import listed, pa, pc, require_once, short
 from latens.schema.column import KEPT, KINDS, Column
 from latens.schema.rules import ColumnNumbers, Rule, settle_levels
 
+PIECE = 1 << 18  # rows that are converted together
+
 
 @dataclass(frozen=True)
 class Table:
@@ -219,7 +221,12 @@ class Table:
             InputError: a column is missing, or a value does not fit, with its row.
         """
         self.check(table, where)
-        return self.inward(self.numbers(table, where, unknown=unknown, first_row=first_row), broken)
+        out = np.empty((table.num_rows, self.columns), self.storage)
+        for start in range(0, table.num_rows, PIECE):  # the numbers are float64, of which few are alive at a time
+            piece = table.slice(start, PIECE)
+            u = self.numbers(piece, where, unknown=unknown, first_row=first_row + start)
+            out[start : start + PIECE] = self.inward(u, broken)
+        return out
 
     def conditions_of(self, table: Any, where: str = "the data") -> dict[str, np.ndarray]:
         """The conditions of an arrow table as numbers, ``[N]`` each.

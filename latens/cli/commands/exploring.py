@@ -12,7 +12,7 @@ import typer
 
 from latens import explore as exploring
 from latens.cli.commands.answer import Answer
-from latens.cli.commands.sources import again, data_for, in_memory
+from latens.cli.commands.inputs import again, data_for, in_memory
 from latens.errors import InputError
 from latens.explore.serving import Server
 from latens.machine.atomic import writable, write_text

@@ -33,13 +33,14 @@ from latens.data import Source, columns_of, read
 from latens.data.rows import LABEL, Asked, Rows, known_columns, numbers_of, rows_of
 from latens.data.sources import check_reading
 from latens.data.splits import Split
-from latens.data.streams.sources import Stream, is_large, open_stream
+from latens.data.streams.sources import IN_MEMORY, SHARE, Stream, is_large, open_stream, unpacked
 from latens.data.streams.survey import survey
 from latens.data.tables.frames import ArrowBack, recorded
 from latens.data.tables.types import with_index
 from latens.errors import InputError, Stopped, concerning, printable
 from latens.machine.atomic import writable, write_text
 from latens.machine.folder import Folder
+from latens.machine.memory import free_memory
 from latens.recipes import Recipe
 from latens.runs import fitting, scoring
 from latens.runs import record as runs
@@ -102,12 +103,18 @@ class Fit:
     def read(self) -> AnySource:
         """The data; as a stream with ``--stream``, or where they are large."""
         check_reading(self.reading, [self.data, *([self.validation] if os.path.exists(self.validation) else [])])
-        if not self.stream and not is_large(self.data):
+        in_memory = [name for name in ("labels", "weights", "split") if getattr(self, name) is not None]
+        if not self.stream and not is_large(self.data, 1.0 if in_memory else SHARE):
             return read(self.data, labels=self.labels, drop=self.drop, reading=self.reading)
-        for name in ("labels", "weights", "split"):
-            if getattr(self, name) is not None:
-                raise InputError(f"{self.data} is read as a stream, which takes no --{name}", f"omit --{name}")
-        return open_stream(self.data, drop=self.drop, na=self.reading.get("na"))
+        for name in in_memory:
+            raise InputError(f"{self.data} is read as a stream, which takes no --{name}", f"omit --{name}")
+        stream = open_stream(self.data, drop=self.drop, na=self.reading.get("na"))
+        if not self.stream and "://" not in self.data:
+            needed, free = (f"{size / 2**30:,.1f} GiB" for size in (IN_MEMORY * unpacked(self.data), free_memory()))
+            stream.notes += (
+                f"the data are read as a stream: a fit in memory may take {needed}, and {free} of memory are free",
+            )
+        return stream
 
     def rows(self, source: AnySource, like: AnyRows | None = None) -> AnyRows:
         """The rows of the data, with the schema inferred from them, or that of ``like``."""

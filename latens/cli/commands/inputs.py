@@ -17,7 +17,7 @@ from latens.data import Source, columns_of, read, streams, tables
 from latens.data.rows import LABEL, Rows, columns_left, known_columns, rows_like
 from latens.data.sources import check_reading, option_of
 from latens.data.splits import Split, split_rows
-from latens.data.streams.sources import AsTable, Stream, StreamOrder, is_large, open_stream, stored_names
+from latens.data.streams.sources import AsTable, Stream, StreamOrder, is_large, open_stream, stored_names, unpacked
 from latens.errors import InputError, concerning
 from latens.runs import record as runs
 from latens.runs.outputs import schema_of
@@ -29,6 +29,7 @@ from latens.training.processes import is_first
 AnySource: TypeAlias = Source | Stream
 AnyRows: TypeAlias = "Rows | streams.survey.Streamed"
 TEXT = ("binary", "categorical", "ordered")
+FLAT = 1 << 24  # larger data go from file to file as a stream
 
 
 def reading(words: dict[str, Any], kinds: dict[str, str] | None = None) -> dict[str, Any]:
@@ -267,16 +268,20 @@ def data_for(
 
 
 def stream_for(
-    run: Run, data: str, labels: str | None = None, asked: Mapping[str, Any] | None = None, *, lenient: bool = False
-) -> Stream | None:
+    run: Run, data: str, labels: str | None = None, asked: Mapping[str, Any] | None = None, *, lenient: bool = False,
+    flat: bool = False,
+) -> Stream | None:  # fmt: skip
     """A stream of data for a run, where they are large; otherwise None. Of a table only the run's columns are read,
-    infinite numbers included where ``lenient``."""
-    if not is_large(data):
-        return None
+    infinite numbers included where ``lenient``. With ``flat``, data of more than 16 MiB are streamed too, if a stream
+    gives what memory gives."""
     asked = asked or {}
+    refused = [option_of(key) for key in asked if key != "na"] if labels is None else ["--labels"]
+    has_labels = run.given is not None and not isinstance(run.schema, Table)
+    same = flat and not refused and not has_labels and unpacked(data) > FLAT
+    if not same and not is_large(data):
+        return None
     check_reading(asked, [data])
-    refused = [option_of(key) for key in asked if key != "na"]
-    for option in refused if labels is None else ["--labels"]:
+    for option in refused:
         raise InputError(f"{data} is read as a stream, which takes no {option}", f"omit {option}")
     schema, names = schema_of(run), stored_names(data)
     if names is None:

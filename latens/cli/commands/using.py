@@ -137,8 +137,7 @@ class Streaming(InMemory):
 
     def require_apart(self, out: str) -> None:
         """``InputError`` where the output would lie in the folder that is read."""
-        folder = Path(self.stream.origin)
-        if folder.is_dir() and folder.resolve() in Path(out).resolve().parents:
+        if _is_below(out, self.stream.origin):
             raise InputError(f"cannot write {out}: it would lie in the folder of the data", "name another folder")
 
     def draws(self, rows: Rows, first: int, samples: int, seed: int) -> np.ndarray:
@@ -154,8 +153,8 @@ class Streaming(InMemory):
 
     def require_fillable(self, draws: int) -> None:
         """``InputError`` where missing cells cannot be filled, or not ``draws`` times."""
-        if not isinstance(self.run.schema, Table):
-            raise InputError(f"{self.stream.origin}: a streamed array has no missing cells to fill")
+        if draws and not isinstance(self.run.schema, Table):
+            raise InputError(f"{self.stream.origin}: a streamed array has no missing cells to fill", "omit --draws")
         if draws > MOST_COPIES:
             raise InputError(f"--draws {draws}: a stream is filled at most {MOST_COPIES} times", "ask for fewer copies")
 
@@ -192,20 +191,26 @@ class Streaming(InMemory):
 
 def through(
     folder: str, data: str, outs: Sequence[str], own: str | None, labels: str | None,
-    reading: Mapping[str, Any] | None, *, unit: Callable[[Run], int], sift: bool = False,
+    reading: Mapping[str, Any] | None, *, unit: Callable[[Run], int], sift: bool = False, flat: bool = True,
 ) -> InMemory:  # fmt: skip
     """Data that go through the run in ``folder`` to the files ``outs``; ``unit`` (a function of the run) and ``sift``
-    are those of :class:`Streaming`."""
+    are those of :class:`Streaming`, ``flat`` that of :func:`~latens.cli.commands.sources.stream_for`."""
     for out in outs:
         require_free_output(out, folder, data)
     run = record.load(folder, recipe=own)
-    stream = stream_for(run, data, labels, reading, lenient=sift)
+    flat = flat and not any(_is_below(out, data) for out in outs)
+    stream = stream_for(run, data, labels, reading, lenient=sift, flat=flat)
     if stream is None:
         return InMemory(run, data_for(run, data, labels, reading, check=not sift))
     way = Streaming(run, stream, unit(run), sift=sift)
     for out in outs:
         way.require_apart(out)
     return way
+
+
+def _is_below(out: str, data: str) -> bool:
+    """Whether an output would lie in the folder that is read."""
+    return Path(data).is_dir() and Path(data).resolve() in Path(out).resolve().parents
 
 
 def rows_encoded_at_once(run: Run) -> int:
@@ -280,7 +285,7 @@ def encode(
     per row, with noise that is a function of (seed, chunk)."""
     if samples > 1 and require_free_output(out, folder, data) in TABLES:
         raise InputError(f"cannot write {out}: {samples} draws per row have three axes", "write .npy or .npz")
-    way = through(folder, data, [out], own, labels, reading, unit=rows_encoded_at_once)
+    way = through(folder, data, [out], own, labels, reading, unit=rows_encoded_at_once, flat=samples == 0)
     writer = Writer(out, samples if samples > 1 else len(way), "z")
     with writer, closing(way.parts()) as parts:
         for rows, first in parts:
@@ -347,6 +352,7 @@ def impute(
     way = through(
         folder, data, [out, *beside], own, labels, reading,
         unit=lambda run: max(1, evaluation.imputation.CELLS // (max(64, schema_of(run).columns) * k)),
+        flat=draws == 0,
     )  # fmt: skip
     way.require_fillable(draws)
     writer, filled, left = Writer(out, len(way) * max(draws, 1)), Counter[str](), Counter[str]()

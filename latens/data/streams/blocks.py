@@ -22,6 +22,7 @@ class Blocks(Protocol):
         rows: the number of rows.
         sizes: the number of rows of each block.
         row_bytes: optional; about how much memory a row takes, from which a loader chooses how many to hold.
+        units: optional; for each block the number of its unit, whose blocks are best read in order.
     """
 
     rows: int

@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, TypeVar
 
 import numpy as np
@@ -25,8 +26,8 @@ from latens.tensors import trees
 from latens.tensors.randomness import Key, seed_of
 from latens.tensors.trees import Tree
 
-WINDOW_ROWS = 1 << 18
-WINDOW_BYTES = 1 << 28
+WINDOW_ROWS = 1 << 20
+WINDOW_BYTES = 1 << 27
 
 T = TypeVar("T")
 
@@ -80,9 +81,9 @@ class StreamLoader:
     With ``shuffle`` every epoch has an order of its own, a function of (seed, epoch), and the rows that do not fill the
     last batch are left out of that epoch; without it, all rows come in order. Results do not depend on ``workers``.
 
-    A window has at least ``window`` blocks and 262,144 rows, or 256 MiB if that is less. Rows in different windows are
-    not mixed within an epoch, but meet in other epochs. Memory holds two windows (one in use, one being read) and a
-    block for each worker.
+    A window has at least ``window`` blocks and 1,048,576 rows, or 128 MiB if that is less. Rows in different windows
+    are not mixed within an epoch, but meet in other epochs. Memory holds two windows (one in use, one being read) and a
+    block for each worker. Blocks of a unit come in order; ``window`` units take turns, a block each.
 
     Args:
         blocks: the data, see :class:`~latens.data.streams.blocks.Blocks`.
@@ -138,9 +139,7 @@ class StreamLoader:
 
     def windows(self, epoch: int) -> list[Window]:
         """The windows of an epoch; blocks whose rows are all held out are left out."""
-        order = np.arange(len(self._kept))
-        if self.shuffle:
-            order = self._permutation(len(order), epoch, 0).numpy()
+        order = self._order(epoch) if self.shuffle else np.arange(len(self._kept))
         row_bytes = int(getattr(self.blocks, "row_bytes", 0))
         found: list[Window] = []
         chosen, start, stop = [], 0, 0
@@ -152,6 +151,17 @@ class StreamLoader:
                 found.append(Window(len(found), chosen, start, stop))
                 chosen, start = [], stop
         return [*found, Window(len(found), chosen, start, stop)] if chosen else found
+
+    def _order(self, epoch: int) -> np.ndarray:
+        """The blocks in the order of an epoch: units are permuted, and ``window`` of them take turns."""
+        units = getattr(self.blocks, "units", None)
+        bounds = np.arange(len(self._kept) + 1) if units is None else np.searchsorted(units, np.arange(units[-1] + 2))
+        order = self._permutation(len(bounds) - 1, epoch, 0).tolist()
+        taking_turns: list[int] = []
+        for start in range(0, len(order), self.window):
+            own = (range(bounds[unit], bounds[unit + 1]) for unit in order[start : start + self.window])
+            taking_turns += [block for turn in zip_longest(*own) for block in turn if block is not None]
+        return np.array(taking_turns)
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from number ``start`` on; only the windows with their rows are read."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -16,20 +18,62 @@ from latens.data.tables.types import joined_type, plain_type
 from latens.errors import InputError
 from latens.schema.arrow import listed, pa
 
-MOST_ROWS = 1 << 20  # a larger row group is cut into blocks of this many rows
+MOST_ROWS = 1 << 16  # a larger row group is cut into blocks of this many rows ...
+UNIT_ROWS = 1 << 20  # ... of which those within this many rows are read one after the other
+_OPEN = 16  # units that are read side by side
+_BUFFER = 1 << 18  # bytes of a column that are read at once
 _DECLARED = 1 << 40  # a footer that declares more rows in a group is not believed
 _BATCH = 1 << 16  # rows decoded at once if a row group is cut
 
 
 @dataclass(frozen=True)
 class _Piece:
-    """Part of a row group: ``rows`` rows from ``start`` on."""
+    """Part of a row group: rows from ``start`` on, in a unit; whether it is the whole group, and its unit's last."""
 
     file: int
     group: int
     start: int
     rows: int
-    whole: bool
+    unit: int
+    is_whole: bool
+    is_last: bool
+
+
+class _Reader:
+    """The rows of one row group from front to back, in record batches of which one is in memory."""
+
+    def __init__(self, file: File, footer: Any, group: int, columns: list[str]):
+        self._lock, self._file, self._footer = threading.Lock(), file, footer
+        self._options: dict[str, Any] = {"row_groups": [group], "columns": columns, "use_threads": False}
+        self._at, self._left, self._batches = 0, None, iter(())
+        self._open()
+
+    def _open(self) -> None:
+        import pyarrow.parquet as pq
+
+        remote = self._file.system is not None
+        handle = pq.ParquetFile(
+            self._file.handle(), metadata=self._footer, pre_buffer=remote, buffer_size=0 if remote else _BUFFER
+        )
+        self._at, self._left, self._batches = 0, None, handle.iter_batches(_BATCH, **self._options)
+
+    def rows(self, start: int, count: int) -> list[pa.RecordBatch]:
+        """The rows from ``start`` on; those before it that were not read yet are decoded and dropped."""
+        with self._lock:
+            if start < self._at:
+                self._open()
+            found: list[pa.RecordBatch] = []
+            stop = start + count
+            while self._at < stop:
+                batch = next(self._batches, None) if self._left is None else self._left
+                if batch is None:
+                    break
+                low, high = max(start - self._at, 0), min(stop - self._at, batch.num_rows)
+                if high > low:
+                    found.append(batch.slice(low, high - low))
+                self._left = batch.slice(high) if high < batch.num_rows else None
+                self._at += high
+            return found
 
 
 class ParquetBlocks:
@@ -42,8 +86,12 @@ class ParquetBlocks:
     Args:
         path: a local path, or an fsspec address such as ``s3://bucket/folder`` (with its protocol's package installed).
         columns: the columns to read, in this order; all by default.
-        most_rows: a larger row group is cut into blocks of this many rows. Memory then holds only the block, but
-            reading it also decodes the rows before it in its group.
+        most_rows: a larger row group is cut into blocks of this many rows. Memory then holds only the block.
+        unit_rows: the blocks of a row group within this many rows make a unit. They are decoded once where they are
+            read in order; the first also decodes the rows before it in its group.
+
+    Attributes:
+        units: for each block, the number of its unit.
 
     Raises:
         InputError: a file is missing, damaged or truncated, files have different columns or types that no common type
@@ -58,8 +106,9 @@ class ParquetBlocks:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], columns: Sequence[str] | None = None, *, most_rows: int = MOST_ROWS
-    ):
+        self, path: str | os.PathLike[str], columns: Sequence[str] | None = None, *, most_rows: int = MOST_ROWS,
+        unit_rows: int = UNIT_ROWS,
+    ):  # fmt: skip
         self.files = files_at(path, ".parquet")
         self._footers = [_footer(file) for file in self.files]
         schemas = [footer.schema.to_arrow_schema() for footer in self._footers]
@@ -75,11 +124,20 @@ class ParquetBlocks:
                 name = self.files[number].name
                 raise InputError(f"{name} is damaged, as its footer declares {groups} rows", "get it again")
             for group, rows in enumerate(groups):
-                for part, size in enumerate(cut(rows, most_rows)):
-                    self._pieces.append(_Piece(number, group, part * most_rows, size, size == rows))
-        self.sizes = [piece.rows for piece in self._pieces]
+                for start in range(0, rows, unit_rows):
+                    self._cut(number, group, start, min(start + unit_rows, rows), most_rows, rows)
+        self.sizes, self.units = [piece.rows for piece in self._pieces], [piece.unit for piece in self._pieces]
+        self._readers: dict[int, _Reader] = {}
+        self._lock = threading.Lock()
         if not sum(self.sizes):
             raise InputError(f"{os.fspath(path)} has no rows", "give at least one")
+
+    def _cut(self, file: int, group: int, start: int, stop: int, most_rows: int, rows: int) -> None:
+        """Add the pieces of a unit, which is part of a group of ``rows`` rows."""
+        unit = self._pieces[-1].unit + 1 if self._pieces else 0
+        for size in cut(stop - start, most_rows):
+            self._pieces.append(_Piece(file, group, start, size, unit, size == rows, start + size == stop))
+            start += size
 
     def file_of(self, block: int) -> str:
         """The name of the file that holds a block."""
@@ -90,30 +148,31 @@ class ParquetBlocks:
         import pyarrow.parquet as pq
 
         piece = self._pieces[block]
-        file = self.files[piece.file]
-        with _named(file), pq.ParquetFile(
-            file.handle(), metadata=self._footers[piece.file], pre_buffer=file.system is not None
-        ) as parquet:  # fmt: skip
+        file, footer = self.files[piece.file], self._footers[piece.file]
+        with _named(file):
             # arrow's threads are off: the loader's threads read in parallel, and none outlives the interpreter
-            if piece.whole:
-                table = parquet.read_row_group(piece.group, columns=self._stored, use_threads=False)
+            if piece.is_whole:
+                with pq.ParquetFile(file.handle(), metadata=footer, pre_buffer=file.system is not None) as parquet:
+                    table = parquet.read_row_group(piece.group, columns=self._stored, use_threads=False)
             else:
-                table = pa.Table.from_batches(list(self._slices(parquet, piece)))
+                batches = self._reader(piece).rows(piece.start, piece.rows)
+                if piece.is_last:
+                    self._readers.pop(piece.unit, None)
+                table = pa.Table.from_batches(batches, batches[0].schema if batches else None)
             if table.num_rows != piece.rows:
                 raise InputError(f"{file.name} changed while it was read", "begin again")
         return with_keys(table, self.schema.names, self._keys, piece.file)
 
-    def _slices(self, parquet: Any, piece: _Piece) -> Iterator[pa.RecordBatch]:
-        """The record batches of a part of a row group; those before it are decoded and dropped."""
-        at, stop = 0, piece.start + piece.rows
-        options = {"row_groups": [piece.group], "columns": self._stored, "use_threads": False}
-        for batch in parquet.iter_batches(_BATCH, **options):
-            low, high = max(piece.start - at, 0), min(stop - at, batch.num_rows)
-            if high > low:
-                yield batch.slice(low, high - low)
-            at += batch.num_rows
-            if at >= stop:
-                return
+    def _reader(self, piece: _Piece) -> _Reader:
+        """The reader of the unit of a piece; of the others, those used last stay open."""
+        with self._lock:
+            reader = self._readers.pop(piece.unit, None)
+            if reader is None:
+                reader = _Reader(self.files[piece.file], self._footers[piece.file], piece.group, self._stored)
+            self._readers[piece.unit] = reader
+            while len(self._readers) > _OPEN:
+                del self._readers[next(iter(self._readers))]
+        return reader
 
 
 def stored_columns(path: str | os.PathLike[str]) -> tuple[pa.Schema, list[str]]:
@@ -125,11 +184,28 @@ def stored_columns(path: str | os.PathLike[str]) -> tuple[pa.Schema, list[str]]:
 
 
 def unpacked_bytes(path: str | os.PathLike[str]) -> int:
-    """The bytes that all row groups take in memory: what the footers say, but at least 8 bytes per cell, since
-    dictionaries make files smaller than their cells; errors as in :class:`ParquetBlocks`."""
+    """The bytes that the values of all row groups take in memory: those of their types or, of text, what the footers
+    say, but at least 8 bytes per cell, since dictionaries make files smaller; errors as in :class:`ParquetBlocks`."""
     footers = [_footer(file) for file in files_at(path, ".parquet")]
-    groups = (footer.row_group(group) for footer in footers for group in range(footer.num_row_groups))
-    return sum(max(0, group.total_byte_size, 8 * group.num_rows * group.num_columns) for group in groups)
+    total = 0
+    for footer in footers:
+        fixed, chunks = _widths(footer.schema.to_arrow_schema()), range(footer.num_columns)
+        for group in (footer.row_group(number) for number in range(footer.num_row_groups)):
+            texts = sum(group.column(j).total_uncompressed_size for j in chunks if j not in fixed)
+            total += group.num_rows * sum(fixed.values())
+            total += max(0, texts, 8 * group.num_rows * (footer.num_columns - len(fixed)))
+    return total
+
+
+def _widths(schema: pa.Schema) -> dict[int, int]:
+    """{column: bytes of a cell} of the columns whose types have a fixed width, in a schema without nested types."""
+    if any(pa.types.is_nested(type) for type in schema.types):
+        return {}
+    widths = {}
+    for j, type in enumerate(schema.types):
+        with suppress(ValueError):  # of text
+            widths[j] = max(4, type.bit_width // 8) if not pa.types.is_dictionary(type) else 8
+    return widths
 
 
 def _named(file: File) -> Any:

@@ -16,26 +16,30 @@ from latens.data.rows import as_table
 from latens.data.streams.addresses import fingerprint_files
 from latens.data.streams.blocks import cut, starts
 from latens.data.streams.loader import WINDOW_BYTES, WINDOW_ROWS, ahead
-from latens.data.streams.parquet import MOST_ROWS, ParquetBlocks, stored_columns, unpacked_bytes
+from latens.data.streams.parquet import MOST_ROWS, UNIT_ROWS, ParquetBlocks, stored_columns, unpacked_bytes
 from latens.data.tables.folders import tables_below
 from latens.data.tables.reading import without_marks
 from latens.data.tables.types import chosen, index_names, index_notes, plain_schema, plain_table
 from latens.errors import InputError, concerning, is_whole
+from latens.machine.memory import free_memory
 from latens.schema import require_numeric
 from latens.schema.arrow import pa
 
 BLOCK_ROWS = 1 << 16  # rows of a block if the data has no blocks of its own ...
 BLOCK_BYTES = 1 << 25  # ... and at most this many bytes, which matters if rows are large
-SHARE = 0.25  # data larger than this fraction of the memory are read as a stream
+IN_MEMORY = 3  # a fit in memory takes at most this many times the bytes of the values ...
+SHARE = 0.5  # ... and where that is more than this share of the memory that is free, the data are read as a stream
 
 
 @dataclass(frozen=True)
 class StreamOrder:
     """What, besides the data and the seed, decides the order of rows in training; kept with a run, so that a continued
-    run repeats it. ``most_rows`` is of a block; the others as in :class:`~latens.data.streams.loader.StreamLoader`.
+    run repeats it. ``most_rows`` and ``unit_rows`` are those of :class:`~latens.data.streams.parquet.ParquetBlocks`,
+    the others those of :class:`~latens.data.streams.loader.StreamLoader`.
     """
 
     most_rows: int = MOST_ROWS
+    unit_rows: int = UNIT_ROWS
     window: int = 4
     window_rows: int = WINDOW_ROWS
     window_bytes: int = WINDOW_BYTES
@@ -63,6 +67,7 @@ class Stream:
         names: the names of a table's columns, or None.
         arrow: the arrow schema of a table, or None.
         sizes: the number of rows of each block.
+        units: for each block the number of its unit, whose blocks are best read in order; None if any order will do.
         order: what decides the order of rows in training.
         cells: the numbers in a row.
         finite: whether infinite numbers of a table are refused.
@@ -74,6 +79,7 @@ class Stream:
     fingerprint: str
     order: StreamOrder
     sizes: list[int]
+    units: list[int] | None = None
     names: tuple[str, ...] | None = None
     arrow: Any = None
     cells: int = 1
@@ -151,8 +157,10 @@ class ParquetStream(Stream):
             raise InputError(f"{self.origin} has no column besides the index of its rows", "give it one")
         read = [n for n in of_index if index and n not in names] + names
         some = None if read == stored else read
-        self._blocks = ParquetBlocks(path, some, most_rows=self.order.most_rows)
-        self.sizes, self.names = self._blocks.sizes, tuple(names)
+        self._blocks = ParquetBlocks(
+            path, some, most_rows=self.order.most_rows, unit_rows=self.order.unit_rows
+        )
+        self.sizes, self.units, self.names = self._blocks.sizes, self._blocks.units, tuple(names)
         self.cells = len(names)
         self.arrow = plain_schema(self._blocks.schema, self.origin)
         self.fingerprint = fingerprint_files([path], ".parquet")
@@ -281,35 +289,22 @@ def stored_names(path: str) -> list[str] | None:
         return [name for name in names if name not in of_index]
 
 
-def is_large(path: str) -> bool:
-    """Whether data should be read as a stream: Parquet at an address, Parquet whose columns unpack to more than a
-    quarter of this machine's memory (by its footers), and .npy files beyond that size; False for damaged files.
-    """
-    most = SHARE * memory()
-    if "://" in path:
-        return True
+def is_large(path: str, share: float = SHARE) -> bool:
+    """Whether data should be read as a stream: Parquet at an address, and other data that can be streamed and of which
+    a fit in memory would take more than this share of the memory that is free."""
+    return "://" in path or IN_MEMORY * unpacked(path) > share * free_memory()
+
+
+def unpacked(path: str) -> int:
+    """The bytes that the values at a local path take in memory, by the footers of Parquet or the size of an .npy file;
+    0 where they cannot be streamed, or are damaged, of which the reader says what is wrong."""
     place = os.path.expanduser(path)
     if _is_npy(path):
-        return os.path.isfile(place) and os.path.getsize(place) > most
-    if not _is_parquet(path) or not os.path.exists(place):
-        return False
+        return os.path.getsize(place) if os.path.isfile(place) else 0
     try:
-        return unpacked_bytes(path) > most
-    except InputError:  # the reader says what is wrong
-        return False
-
-
-def memory() -> int:
-    """The bytes of memory that this process may use: the machine's, or those of its control group if that is less."""
-    try:
-        whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        whole = 8 << 30
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text("utf-8").strip()
-    except OSError:
-        limit = "max"
-    return min(whole, int(limit)) if limit.isdigit() else whole
+        return unpacked_bytes(path) if _is_parquet(path) and os.path.exists(place) else 0
+    except InputError:
+        return 0
 
 
 def _is_npy(path: str) -> bool:

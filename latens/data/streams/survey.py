@@ -40,7 +40,7 @@ class Encoded:
 
     def __init__(self, stream: Stream, schema: AnySchema, given: Table | None = None):
         self.stream, self.schema, self.given = stream, schema, given
-        self.sizes, self.rows = stream.sizes, stream.rows
+        self.sizes, self.rows, self.units = stream.sizes, stream.rows, stream.units
         self.row_bytes = 8 * schema.columns
         self._firsts = stream.firsts
 

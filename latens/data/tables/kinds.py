@@ -333,6 +333,7 @@ def _edges(below: np.ndarray) -> np.ndarray:
 
 MAX_LEVELS = 10_000  # the most levels of a categorical column
 KEEP_VALUES = 100_000  # the most distinct values that are counted
+PIECE = 1 << 18  # rows that are looked at together
 SAMPLE = 20_000  # rows from which families, means and spreads are found
 YEARS = (1500, 2200)  # consecutive whole numbers in this range may be years, not row numbers
 FEW = 10  # whole numbers with at most this many values are ordered levels
@@ -365,7 +366,8 @@ def infer_table(
     """
     scans = [ColumnScan(name, column.type) for name, column in zip(table.column_names, table.columns)]
     for scan, column in zip(scans, table.columns):
-        scan.update(column)
+        for first in range(0, len(column), PIECE) or [0]:  # a whole column as float64 would take twice its float32
+            scan.update(column.slice(first, PIECE), first)
     if table.num_rows > SAMPLE:
         pick = np.random.default_rng(0).choice(table.num_rows, SAMPLE, replace=False)
         pick.sort()

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from latens.data.tables.kinds import DAYS, SECONDS, _decimals, law_of
+from latens.data.tables.kinds import DAYS, PIECE, SECONDS, _decimals, law_of
+from latens.data.tables.kinds import SAMPLE as LOOKED_AT
 from latens.errors import InputError
 from latens.schema import Column, Table
 from latens.schema.arrow import listed, pa
@@ -684,6 +685,7 @@ def _missing_asked(text: str, match: re.Match[str], schema: Table, u: ColumnNumb
 
 
 NONE = "none"
+MOST_CELLS = 1 << 25  # of a table whose rules are looked for in all rows at once: 256 MiB of numbers
 DENYING = 100  # rows of a piece that deny a rule, of those that are looked at together
 LEAVING = Function | Formula | Order | Combinations  # combinations are not looked for among the targets of these
 
@@ -708,6 +710,19 @@ def with_rules(schema: Table, table: Any, asked: Sequence[str], where: str) -> T
     ordered = _sorted(_joined(rules, fields, u))
     assert ordered is not None
     return dataclasses.replace(schema, rules=tuple(ordered)) if ordered else schema
+
+
+def with_rules_of_table(schema: Table, table: Any, asked: Sequence[str], where: str) -> Table:
+    """The schema with its rules, from all rows of a table in memory at once or, where their numbers would take more
+    memory than the table itself, as those of a stream."""
+    rows = len(table)
+    if rows * len(schema.outer) <= MOST_CELLS:
+        return with_rules(schema, table, asked, where)
+    sample = np.sort(np.random.default_rng(0).choice(rows, min(LOOKED_AT, rows), replace=False))
+    pieces = range(0, rows, PIECE)
+    return with_rules_of_all(
+        schema, table.take(sample), lambda: ((first, table.slice(first, PIECE)) for first in pieces), asked, where
+    )
 
 
 def with_rules_of_all(

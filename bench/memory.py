@@ -1,0 +1,198 @@
+"""Memory of whole commands on tables of ten float32 columns, by the number of rows and the format of the file.
+
+    python bench/memory.py --rows 1,20 --formats parquet,npy,csv --json bench/results/memory.json
+    python bench/memory.py --commands fit,encode --rows 1,8 --json bench/results/memory.json
+    python bench/memory.py --table docs/benchmarks.md
+
+The second keeps what the file has of other commands, formats and numbers of rows; the third writes the page's table.
+
+A figure is the most memory that the processes of a command have to themselves at one time (the private pages of
+/proc/PID/smaps_rollup, read every 50 ms), in MiB: libraries that other processes share do not count. The values of the
+table take 38 MiB for each million rows. Maps are linear, codes have 2 dimensions and a fit is one pass, because none of
+these changes what grows with the rows. ``evaluate`` and ``score`` take 2 draws per row, and ``impute`` 10.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from anomaly import code, versions
+from speed.tables import put
+
+COLUMNS, MILLION, MIB = 10, 1_000_000, 2**20
+TINY = 10_000  # rows of the table whose memory is that of the command alone
+GAPS = 0.02  # share of the cells that are missing where gaps are filled
+SMALL = [
+    *("--network", "linear", "--latent-dim", "2", "--dependence", "codes", "--prior", "standard"),
+    *("--epochs", "1", "--batch-size", "8192", "--compile", "no"),
+]
+COMMANDS: dict[str, list[str]] = {  # words, with the places of files
+    "fit": ["fit", "{data}", "--out", "{out}", *SMALL],
+    "fit --stream": ["fit", "{data}", "--out", "{out}", *SMALL, "--stream"],
+    "encode": ["encode", "{run}", "{data}", "--out", "{out}"],
+    "reconstruct": ["reconstruct", "{run}", "{data}", "--out", "{out}"],
+    "score": ["score", "{run}", "{data}", "--out", "{out}", "--k", "2"],
+    "impute": ["impute", "{run}", "{gaps}", "--out", "{out}", "--k", "10"],
+    "sample": ["sample", "{run}", "--out", "{out}", "--number", "{rows}"],
+    "evaluate": ["evaluate", "{run}", "{data}", "--k", "2"],
+}
+WITHOUT = {("fit --stream", "csv"), ("impute", "npy")}  # a csv is not streamed in fitting; an array has no gaps
+
+
+def write(path: Path, rows: int, gaps: float = 0.0) -> None:
+    """Write a table of ten normal columns driven by two hidden ones, a function of ``rows`` alone."""
+    import pyarrow as pa
+    from pyarrow import csv, parquet
+
+    names = [f"x{j}" for j in range(COLUMNS)]
+    schema = pa.schema([(name, pa.float32()) for name in names])
+    if path.suffix == ".npy":
+        whole: Any = np.lib.format.open_memmap(path, "w+", np.float32, (rows, COLUMNS))
+        for start, part in _parts(rows, 0.0):
+            whole[start : start + len(part)] = part
+        return
+    with parquet.ParquetWriter(path, schema) if path.suffix == ".parquet" else csv.CSVWriter(path, schema) as writer:
+        waiting = []
+        for _, part in _parts(rows, gaps):
+            columns = [pa.array(column, from_pandas=True) for column in np.ascontiguousarray(part.T)]
+            waiting.append(pa.table(columns, schema=schema))
+            if len(waiting) == 4:
+                writer.write_table(pa.concat_tables(waiting), 1 << 20)
+                waiting = []
+        if waiting:
+            writer.write_table(pa.concat_tables(waiting))
+
+
+def _parts(rows: int, gaps: float) -> Iterator[tuple[int, np.ndarray]]:
+    for start in range(0, rows, 1 << 18):
+        random = np.random.default_rng([0, start])
+        count = min(1 << 18, rows - start)
+        hidden, weights = random.standard_normal((count, 2)), np.random.default_rng(1).standard_normal((2, COLUMNS))
+        part = (hidden @ weights + 0.5 * random.standard_normal((count, COLUMNS))).astype(np.float32)
+        if gaps:
+            part[random.random(part.shape) < gaps] = np.nan
+        yield start, part
+
+
+def peak(words: list[str]) -> tuple[float, float]:
+    """(the most private MiB of a command's processes at one time, its seconds); an error of the command is raised."""
+    begun = time.monotonic()
+    with TemporaryDirectory() as folder, open(Path(folder, "errors"), "w+") as errors:
+        process = subprocess.Popen([sys.executable, "-m", "latens", *words], stdout=subprocess.DEVNULL, stderr=errors)
+        most = 0
+        while process.poll() is None:
+            most = max(most, sum(map(_private, _family(process.pid))))
+            time.sleep(0.05)
+        if process.returncode:
+            errors.seek(0)
+            raise SystemExit(f"latens {' '.join(words)} failed: {errors.read()[-2000:]}")
+    return most / 1024, time.monotonic() - begun
+
+
+def _family(pid: int) -> list[int]:
+    """A process and those that it started."""
+    with suppress(OSError):
+        told = [(each / "children").read_text() for each in Path(f"/proc/{pid}/task").iterdir()]
+        found = [int(word) for words in told for word in words.split()]
+        return [pid, *(member for child in found for member in _family(child))]
+    return [pid]
+
+
+def _private(pid: int) -> int:
+    """The KiB of memory that a process has to itself."""
+    with suppress(OSError):
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        return sum(int(line.split()[1]) for line in lines if line.startswith(("Private_Clean", "Private_Dirty")))
+    return 0
+
+
+def words_of(command: str, kind: str) -> list[str]:
+    """The words of a command; an array has no options of tables."""
+    words = COMMANDS[command]
+    at = words.index("--dependence") if kind == "npy" and "--dependence" in words else len(words)
+    return words[:at] + words[at + 2 :]
+
+
+def measured(command: str, kind: str, rows: int, folder: Path) -> dict[str, Any]:
+    """The figure of one command on a table of ``rows`` rows of a format."""
+    places: dict[str, Any] = {"run": folder / f"run-{kind}", "rows": rows}
+    for name, gaps in (("data", 0.0), ("gaps", GAPS)):
+        places[name] = folder / f"{name}-{rows}.{kind}"
+        if "{" + name + "}" in COMMANDS[command] and not places[name].exists():
+            write(places[name], rows, gaps)
+    if "{run}" in COMMANDS[command] and not places["run"].exists():
+        data = folder / f"data-{TINY}.{kind}"
+        if not data.exists():
+            write(data, TINY)
+        peak([word.format(data=data, out=places["run"]) for word in words_of("fit", kind)])
+    with TemporaryDirectory(dir=folder) as out:
+        places["out"] = Path(out, "run" if command.startswith("fit") else f"out.{kind}")
+        words = [word.format(**places) for word in words_of(command, kind)]
+        mib, seconds = peak(words)
+    return {"command": command, "format": kind, "rows": rows, "mib": round(mib), "seconds": round(seconds, 1)}
+
+
+def page() -> str:
+    """The table of the results that are kept."""
+    kept = json.loads((Path(__file__).parent / "results" / "memory.json").read_text("utf-8"))
+    sizes = sorted({run["rows"] for run in kept["runs"]})
+    named = [f"{rows // MILLION} million" if rows >= MILLION else f"{rows:,}" for rows in sizes]
+    rows = [f"| command | format | {' | '.join(f'{name} rows, MiB' for name in named)} | last to first of millions |",
+            "|---|---|" + "---|" * (len(sizes) + 1)]  # fmt: skip
+    for command in COMMANDS:
+        for kind in ("parquet", "npy", "csv"):
+            of = {run["rows"]: run["mib"] for run in kept["runs"] if (run["command"], run["format"]) == (command, kind)}
+            large = [of[size] for size in sizes if size >= MILLION and size in of]
+            if of:
+                cells = [f"{of[size]:,}" if size in of else "" for size in sizes]
+                ratio = f"{large[-1] / large[0]:.2f}" if len(large) > 1 else ""
+                rows.append(f"| {command} | {kind} | {' | '.join(cells)} | {ratio} |")
+    packages = ", ".join(f"{name} {version}" for name, version in kept["versions"].items())
+    codes = ", ".join(sorted({run["code"] for run in kept["runs"]}))
+    return "\n".join([*rows, "", f"{packages}; digests of latens' files: {codes}."])
+
+
+def main() -> None:
+    """Measure the commands asked for, or write the table of earlier figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", default="1,20", help="millions of rows; a table of 10,000 rows is always measured")
+    parser.add_argument("--formats", default="parquet,npy,csv")
+    parser.add_argument("--commands", default=",".join(COMMANDS))
+    parser.add_argument("--folder", type=Path, help="keep the tables here; by default they are removed")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--table", type=Path, metavar="PAGE", help="put the table of earlier figures into a page")
+    options = parser.parse_args()
+    if options.table:
+        options.table.write_text(put(page(), options.table.read_text("utf-8"), "memory"), "utf-8")
+        return
+    runs: list[dict[str, Any]] = []
+    if options.json and options.json.exists():
+        runs = json.loads(options.json.read_text("utf-8"))["runs"]
+    sizes = [TINY, *(round(float(word) * MILLION) for word in options.rows.split(",") if word)]
+    with TemporaryDirectory() as temporary:
+        folder = options.folder or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        for kind in options.formats.split(","):
+            for command in options.commands.split(","):
+                for rows in sizes if (command, kind) not in WITHOUT else ():
+                    found = measured(command, kind, rows, folder) | {"code": code()}
+                    print(json.dumps(found), flush=True)
+                    same = [run for run in runs if all(run[key] == found[key] for key in ("command", "format", "rows"))]
+                    runs = [run for run in runs if run not in same] + [found]
+                    if options.json:
+                        kept = {"versions": versions("torch", "numpy", "pyarrow"), "runs": runs}
+                        options.json.write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
