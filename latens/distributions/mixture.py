@@ -68,7 +68,15 @@ class NormalMixture(Distribution):
             )
             return loc + variance.sqrt() * standard_normal(torch.Size(), loc)
 
+    def _joint(self, value: Tensor) -> Tensor:
+        """ln w_j + ln N(z; component j), in nats, ``[..., J]``."""
+        parts = DiagonalNormal(self.loc, self.component_variance).log_prob(value.unsqueeze(-2))
+        return self.logits.log_softmax(-1) + parts
+
     def log_prob(self, value: Tensor) -> Tensor:
         """ln p(z), in nats, ``[...]``."""
-        parts = DiagonalNormal(self.loc, self.component_variance).log_prob(value.unsqueeze(-2))
-        return (self.logits.log_softmax(-1) + parts).logsumexp(-1)
+        return self._joint(value).logsumexp(-1)
+
+    def shares(self, value: Tensor) -> Tensor:
+        """The probability that z is of each component, ``[..., J]``."""
+        return self._joint(value).softmax(-1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
@@ -9,8 +11,10 @@ from torch.distributions import Distribution
 from latens import distributions
 from latens.distributions import DiagonalNormal
 from latens.errors import is_whole, require
-from latens.tensors.numerics import positive
+from latens.tensors.numerics import positive, raw_of
 from latens.tensors.trees import Tree
+
+LEAST_VARIANCE = 1e-4  # of a component of a mixture
 
 
 def require_given(reads: tuple[str, ...], c: Tree) -> None:
@@ -99,6 +103,9 @@ class NormalMixturePrior(nn.Module):
 
     .. math:: p(z) = \sum_j w_j\, \mathcal{N}(z; g_j, \operatorname{diag} h_j)
 
+    After training, the trainer refits it to the codes: :meth:`expect` and :meth:`maximise` are a step of expectation
+    maximisation (Dempster, Laird & Rubin 1977). Descent alone leaves means and shares that samples show.
+
     Raises ``ValueError`` for sizes below 1, and where a key of the condition was not given.
 
     Args:
@@ -125,7 +132,39 @@ class NormalMixturePrior(nn.Module):
             require_given(self.reads, c)
             raw = raw + self.network({key: c[key] for key in self.reads}).unflatten(-1, raw.shape)
         logits, loc, variance = raw.split([1, self.dim, self.dim], -1)
-        return distributions.NormalMixture(logits.squeeze(-1), loc, positive(variance, 1e-4))
+        return distributions.NormalMixture(logits.squeeze(-1), loc, positive(variance, LEAST_VARIANCE))
+
+    @torch.no_grad()
+    def expect(self, x: Tree, draw: Any) -> Tensor | None:
+        r"""For each component, sums over the draws of a batch, ``[J, 1 + 2 Z]``; a row counts by its weight.
+
+        .. math:: \sum r_j,\; \sum r_j (z - g_j),\; \sum r_j (z - g_j)^2, \qquad
+            r_j = w_j\, \mathcal{N}(z; g_j, \operatorname{diag} h_j) / p(z)
+
+        None where the mixture depends on a condition, or is not what the codes are drawn under.
+        """
+        p = draw.p
+        if self.network is not None or type(p) is not distributions.NormalMixture:
+            return None
+        share = p.shares(draw.codes) / len(draw.codes)  # K x B x J
+        if draw.weight is not None:
+            share = share * draw.weight.unsqueeze(-1)
+        share, away = share.flatten(0, 1), draw.codes.flatten(0, 1).unsqueeze(1) - p.loc  # K B x J (x Z)
+        sums = (torch.einsum("nj,njz->jz", share, each) for each in (away, away.square()))
+        return torch.cat([share.sum(0).unsqueeze(-1), *sums], -1)
+
+    @torch.no_grad()
+    def maximise(self, sums: Tensor) -> None:
+        """Take the weights, means and variances of the sums of :meth:`expect` over the training set.
+
+        The earlier ones count as one row more for each component, so that a component of no rows stays.
+        """
+        p = self()
+        mass, first, second = sums.to(p.loc.dtype).split([1, self.dim, self.dim], -1)
+        move = first / (mass + 1)
+        variance = (second + p.component_variance) / (mass + 1) - move.square()
+        logits = (mass + p.weights.unsqueeze(-1)).log()
+        self.start.copy_(torch.cat([logits, p.loc + move, raw_of(variance, LEAST_VARIANCE)], -1))
 
 
 class DitheredMixturePrior(nn.Module):

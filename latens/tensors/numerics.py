@@ -55,6 +55,16 @@ def positive(raw: Tensor, floor: float = 0.0) -> Tensor:
     return softplus(raw + _UNIT) + floor
 
 
+def raw_of(value: Tensor, floor: float = 0.0) -> Tensor:
+    """The raw output for which :func:`positive` is ``value``; what is not above the floor counts as 1e-6 of it more.
+
+    >>> round(raw_of(positive(torch.tensor(-3.0), 1e-4), 1e-4).item(), 4)
+    -3.0
+    """
+    above = (value - floor).clamp_min(max(1e-6 * floor, torch.finfo(value.dtype).tiny))
+    return above + torch.log(-torch.expm1(-above)) - _UNIT
+
+
 def surely_complete(x: Tensor) -> bool:
     """Whether no value is NaN, where that can be checked cheaply; False where it cannot.
 
