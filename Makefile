@@ -49,9 +49,9 @@ docs: .venv/.installed  ## the documentation site, docs/_build/index.html: its e
 	@OMP_NUM_THREADS=1 MPLBACKEND=agg .venv/bin/sphinx-build --quiet --fail-on-warning --jobs 2 docs docs/_build
 	@echo "wrote docs/_build/index.html"
 
-web:  ## the front end of `latens explore`, built from web/ into latens/explore/assets (needs node and npm)
+web:  ## the front end of `latens explore`, built from web/ into latens/report/explore/assets (needs node and npm)
 	@cd web && npm ci --no-audit --no-fund --silent && npm run --silent check && npm run --silent build
-	@echo "wrote latens/explore/assets"
+	@echo "wrote latens/report/explore/assets"
 
 bench: bench/.venv/.installed  ## speed beside other libraries' (hours; see bench/README.md)
 	@bench/.venv/bin/python bench/speed.py $(BENCH_ARGS)

@@ -20,9 +20,9 @@ from browsing import Tab, tab
 from commanding import done, refused
 
 from latens import evaluation
-from latens.explore import explore
-from latens.explore.blocks import unpacked
-from latens.explore.serving import Server
+from latens.report.explore import explore
+from latens.report.explore.blocks import unpacked
+from latens.report.explore.serving import Server
 from latens.runs import record
 from latens.runs.record import Run
 

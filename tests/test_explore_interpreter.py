@@ -13,21 +13,21 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-import latens.explore
+import latens.report.explore
 from latens import recipes
 from latens.data.rows import Asked, Rows, rows_of
-from latens.explore import blocks as arrays
-from latens.explore.blocks import ArrayBlocks, packed, unpacked
-from latens.explore.decoding import traced
-from latens.explore.graph import DecoderGraph
 from latens.export import graphs
 from latens.recipes import Recipe
+from latens.report.explore import blocks as arrays
+from latens.report.explore.blocks import ArrayBlocks, packed, unpacked
+from latens.report.explore.decoding import traced
+from latens.report.explore.graph import DecoderGraph
 from latens.runs import fitting
 from latens.runs.record import Run
 from latens.training import Settings
 
 WEB = Path(__file__).parent.parent / "web"
-ASSETS = Path(latens.explore.__file__).parent / "assets"
+ASSETS = Path(latens.report.explore.__file__).parent / "assets"
 N = 5
 # recipes whose decoder does not run inside a page: a part of the reason
 CANNOT: dict[str, str] = {}

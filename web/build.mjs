@@ -1,9 +1,9 @@
-// Builds the front end into latens/explore/assets, or into the folder named on the command line.
+// Builds the front end into latens/report/explore/assets, or into the folder named on the command line.
 import { build } from "esbuild";
 import { readFileSync, writeFileSync } from "node:fs";
 import { runInNewContext } from "node:vm";
 
-const out = process.argv[2] ?? new URL("../latens/explore/assets", import.meta.url).pathname;
+const out = process.argv[2] ?? new URL("../latens/report/explore/assets", import.meta.url).pathname;
 const source = (name) => new URL(`src/${name}`, import.meta.url).pathname;
 const common = { bundle: true, minify: true, target: "es2022", charset: "utf8", logLevel: "warning" };
 await build({ ...common, entryPoints: [source("main.ts")], format: "iife", outfile: `${out}/explore.js` });

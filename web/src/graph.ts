@@ -1,4 +1,4 @@
-// A graph of core ATen operators, as `latens.explore.graph` writes it, and how it is run.
+// A graph of core ATen operators, as `latens.report.explore.graph` writes it, and how it is run.
 
 import { operators, type Value } from "./operators";
 import type { Kind, Tensor } from "./tensor";

@@ -10,12 +10,12 @@ from typing import Any
 
 import typer
 
-from latens import explore as exploring
 from latens.cli.commands.answer import Answer
 from latens.cli.commands.inputs import again, data_for, in_memory
 from latens.errors import InputError
-from latens.explore.serving import Server
 from latens.machine.atomic import writable, write_text
+from latens.report import explore as exploring
+from latens.report.explore.serving import Server
 from latens.runs import record as runs
 from latens.runs.record import Run
 

@@ -8,9 +8,9 @@ from typing import Any
 import latens
 from latens.data.rows import Rows
 from latens.errors import InputError
-from latens.explore.contents import BUDGET, Contents, thinned
-from latens.explore.decoding import traced
-from latens.explore.page import page
+from latens.report.explore.contents import BUDGET, Contents, thinned
+from latens.report.explore.decoding import traced
+from latens.report.explore.page import page
 from latens.report.overview import heading
 from latens.runs.outputs import schema_of
 from latens.runs.record import Run

@@ -10,13 +10,13 @@ import math
 from importlib.resources import files
 from typing import Any
 
-from latens.explore.blocks import ArrayBlocks
+from latens.report.explore.blocks import ArrayBlocks
 from latens.report.style import THEME
 
 
 def asset(name: str) -> str:
     """The text of a file of the front end."""
-    return (files("latens.explore") / "assets" / name).read_text("utf-8")
+    return (files("latens.report.explore") / "assets" / name).read_text("utf-8")
 
 
 def page(title: str, about: dict[str, Any], blocks: ArrayBlocks, *, connect: str = "'none'") -> str:

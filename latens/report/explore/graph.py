@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latens.explore.blocks import ArrayBlocks
+from latens.report.explore.blocks import ArrayBlocks
 
 FOLDED = 1 << 16  # cells: a constant result larger than this and than what it is made of is computed in the page
 SMALL = 256  # cells: smaller constants keep their precision
@@ -68,7 +68,7 @@ class DecoderGraph:
 @cache
 def operators() -> frozenset[str]:
     """The operators that the page's interpreter has."""
-    return frozenset(json.loads((files("latens.explore") / "assets" / "operators.json").read_text("utf-8")))
+    return frozenset(json.loads((files("latens.report.explore") / "assets" / "operators.json").read_text("utf-8")))
 
 
 def graph(program: torch.export.ExportedProgram, names: Sequence[str]) -> DecoderGraph:

@@ -18,7 +18,7 @@ from latens.export import graphs
 from latens.runs.record import Run
 
 if TYPE_CHECKING:
-    from latens.explore import Explorer
+    from latens.report.explore import Explorer
 
 HOST = "127.0.0.1"
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
