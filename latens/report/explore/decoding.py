@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from latens.export import graphs
 from latens.report.explore.graph import DecoderGraph, graph
+from latens.runs.export import graphs
 from latens.runs.outputs import schema_of
 from latens.runs.record import Run
 

@@ -14,7 +14,7 @@ import torch
 
 from latens import evaluation
 from latens.errors import InputError
-from latens.export import graphs
+from latens.runs.export import graphs
 from latens.runs.record import Run
 
 if TYPE_CHECKING:

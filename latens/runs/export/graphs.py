@@ -1,6 +1,6 @@
 """Encoder, decoder and scorer of a run as modules with tensors in and out, and as programs of core operations.
 
-    >>> from latens.export import graphs
+    >>> from latens.runs.export import graphs
     >>> decoder = graphs.decoder(run)                  # doctest: +SKIP
     >>> decoder.inputs, decoder.outputs                # doctest: +SKIP
     (('z',), ('value',))
@@ -20,9 +20,9 @@ from torch.distributions import Distribution
 
 from latens.distributions import Bernoulli, Categorical, Columns, InOrder, Observed, Ordinal, center
 from latens.evaluation.likelihood import evaluating, parts_asking_for_gradients
-from latens.export import operators
-from latens.export.noise import Plan
 from latens.models.generator import Generator
+from latens.runs.export import operators
+from latens.runs.export.noise import Plan
 from latens.runs.outputs import schema_of
 from latens.runs.record import Run
 from latens.schema import LIBRARY, AnySchema, Table
