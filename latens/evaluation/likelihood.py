@@ -267,10 +267,7 @@ def nll(
             figures, wide = weigh(encoder, k), torch.zeros(trees.rows(xs), dtype=torch.bool)
             if proposal != "encoder":
                 wide = _mixed(LogJoint(model, xs, cs), encoder, proposal, weigh)
-            if wide.any():
-                some = wide.nonzero().flatten()
-                mixture = _Mixture(LogJoint(model, *on_device(model, some, xs, cs)))
-                figures[:, some] = weigh(mixture.log_w, k, key=Key.MIXTURE)
+                figures[:, wide] = _of_mixture(model, wide, xs, cs, partial(weigh, k=k, key=Key.MIXTURE))
             found.append(figures)
             mixed.append(wide)
     values, errors, sizes, k_hat = torch.cat(found, 1)
@@ -294,6 +291,13 @@ def _mixed(
         return torch.ones(joint.rows, dtype=torch.bool)
     own, other = (weigh(draw, PILOT, key=Key.PROPOSAL)[3] for draw in (encoder, _Mixture(joint).log_w))
     return (own > largest_k_hat(PILOT)) & (other < own)
+
+
+def _of_mixture(model: nn.Module, wide: Tensor, x: Tree, c: Tree, weigh: Callable[..., Tensor]) -> Tensor:
+    """What :func:`_weighted` returns for the rows that the mixture serves, ``[4, W]``."""
+    if not wide.any():
+        return torch.empty(4, 0, dtype=torch.float64)
+    return weigh(_Mixture(LogJoint(model, *on_device(model, wide.nonzero().flatten(), x, c))).log_w)
 
 
 def _weighted(

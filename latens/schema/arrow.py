@@ -67,13 +67,7 @@ def as_numbers(cells: Any, time: str | None = None) -> np.ndarray | None:
     if time is not None and not pa.types.is_null(kind) and kind_of_time(kind) != time:
         return None
     if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
-        cells = cells if getattr(kind, "tz", None) is None else pc.local_timestamp(cells)
-        try:
-            cells = cells.cast(pa.timestamp("us" if not str(kind).startswith("timestamp[ns") else "ns"))
-        except pa.ArrowInvalid as error:
-            raise InputError(f"a date cannot be read ({error})", "correct it, or leave its column out") from error
-        seconds = _SECONDS["ns" if "ns" in str(cells.type)[:13] else "us"]
-        return _floats(cells.cast(pa.int64())) * (seconds / DAY)
+        return _days(cells)
     if pa.types.is_time(kind) or pa.types.is_duration(kind):
         unit = _SECONDS[str(kind.unit)]
         return _floats(cells.cast(pa.int32() if kind.bit_width == 32 else pa.int64())) * unit
@@ -97,6 +91,18 @@ def in_words(value: Any, type: str) -> str:
         return f"{value:g}"
     found = _temporal(pa.array([float(value)]), arrow_type(type))[0].as_py()
     return str(found)
+
+
+def _days(cells: Any) -> np.ndarray:
+    """Dates or timestamps as days since 1970-01-01 by the clocks of their zone."""
+    kind = cells.type
+    cells = cells if getattr(kind, "tz", None) is None else pc.local_timestamp(cells)
+    try:
+        cells = cells.cast(pa.timestamp("us" if not str(kind).startswith("timestamp[ns") else "ns"))
+    except pa.ArrowInvalid as error:
+        raise InputError(f"a date cannot be read ({error})", "correct it, or leave its column out") from error
+    seconds = _SECONDS["ns" if "ns" in str(cells.type)[:13] else "us"]
+    return _floats(cells.cast(pa.int64())) * (seconds / DAY)
 
 
 def _floats(cells: Any) -> np.ndarray:

@@ -194,7 +194,7 @@ def through(
     reading: Mapping[str, Any] | None, *, unit: Callable[[Run], int], sift: bool = False, flat: bool = True,
 ) -> InMemory:  # fmt: skip
     """Data that go through the run in ``folder`` to the files ``outs``; ``unit`` (a function of the run) and ``sift``
-    are those of :class:`Streaming`, ``flat`` that of :func:`~latens.cli.commands.sources.stream_for`."""
+    are those of :class:`Streaming`, ``flat`` that of :func:`~latens.cli.commands.inputs.stream_for`."""
     for out in outs:
         require_free_output(out, folder, data)
     run = record.load(folder, recipe=own)
