@@ -39,7 +39,7 @@ class _Piece:
     is_last: bool
 
 
-class _Reader:
+class _GroupReader:
     """The rows of one row group from front to back, in record batches of which one is in memory."""
 
     def __init__(self, file: File, footer: Any, group: int, columns: list[str]):
@@ -127,7 +127,7 @@ class ParquetBlocks:
                 for start in range(0, rows, unit_rows):
                     self._cut(number, group, start, min(start + unit_rows, rows), most_rows, rows)
         self.sizes, self.units = [piece.rows for piece in self._pieces], [piece.unit for piece in self._pieces]
-        self._readers: dict[int, _Reader] = {}
+        self._readers: dict[int, _GroupReader] = {}
         self._lock = threading.Lock()
         if not sum(self.sizes):
             raise InputError(f"{os.fspath(path)} has no rows", "give at least one")
@@ -163,12 +163,12 @@ class ParquetBlocks:
                 raise InputError(f"{file.name} changed while it was read", "begin again")
         return with_keys(table, self.schema.names, self._keys, piece.file)
 
-    def _reader(self, piece: _Piece) -> _Reader:
+    def _reader(self, piece: _Piece) -> _GroupReader:
         """The reader of the unit of a piece; of the others, those used last stay open."""
         with self._lock:
             reader = self._readers.pop(piece.unit, None)
             if reader is None:
-                reader = _Reader(self.files[piece.file], self._footers[piece.file], piece.group, self._stored)
+                reader = _GroupReader(self.files[piece.file], self._footers[piece.file], piece.group, self._stored)
             self._readers[piece.unit] = reader
             while len(self._readers) > _OPEN:
                 del self._readers[next(iter(self._readers))]
