@@ -244,6 +244,18 @@ def test_the_parts_of_the_rate_add_up_and_are_those_of_the_finite_mixture() -> N
     assert marginal + information == pytest.approx(rate, abs=1e-6)
 
 
+def test_arrays_are_rows_too() -> None:
+    """Estimates of arrays are those of tensors."""
+    w = W[:, :2]
+    model = laws.linear_vae(w, B, S2, laws.diagonal_posterior(np.zeros((2, D)), B, np.ones(2))).double()
+    for estimate in (evaluation.nll, evaluation.annealed_nll, evaluation.grid_nll):
+        more = {"k": 5} if estimate is evaluation.nll else {}
+        few = {"chains": 2, "temperatures": 3} if estimate is evaluation.annealed_nll else more
+        assert torch.equal(estimate(model, X[:3], **few).rows, estimate(model, t(X[:3]), **few).rows)
+    values = evaluation.rate_parts(model, X), evaluation.inference_gaps(model, X[:3], t(LOG_P[:3]), steps=2, draws=5)
+    assert values[0].rows == 64 and values[1].approximation.shape == (3,)
+
+
 # Messages
 
 

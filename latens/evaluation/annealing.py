@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from latens.errors import is_whole, require
 from latens.evaluation.joint import LogJoint, require_real_codes
-from latens.evaluation.likelihood import NLL, chunk_rows, chunks, evaluating, require_support, standard_error
+from latens.evaluation.likelihood import NLL, as_tensors, chunk_rows, chunks, evaluating, require_support, standard_error
 from latens.models.hamiltonian import gradient
 from latens.tensors import trees
 from latens.tensors.randomness import Key, reseed
@@ -220,6 +220,7 @@ def annealed_nll(
     (torch.Size([7]), 4, 10)
     """
     _require_chains(model, chains, temperatures)
+    x, c = as_tensors(x, c)
     require_support(model, x, c)
     count, _ = chunk_rows(x, chains)
     log_w, accepted = [], []

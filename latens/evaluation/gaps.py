@@ -14,6 +14,7 @@ from latens.errors import InputError, is_whole, require
 from latens.evaluation.joint import LogJoint, require_real_codes
 from latens.evaluation.likelihood import (
     CELLS,
+    as_tensors,
     chunk_rows,
     chunks,
     evaluating,
@@ -127,6 +128,7 @@ def inference_gaps(
     """
     require(is_whole(steps) and steps >= 0, "steps", "a whole number from 0", steps)
     require_real_codes(model)
+    x, c = as_tensors(x, c)
     if len(log_px) != trees.rows(x):
         raise InputError(
             f"log_px has {len(log_px)} values and x has {trees.rows(x)} rows", "pass one value of ln p(x) for each row"
@@ -205,6 +207,7 @@ def rate_parts(model: nn.Module, x: Tree, c: Tree = None, *, drawn: int = 2000, 
     """
     require(is_whole(drawn) and drawn >= 1, "drawn", "a whole number from 1", drawn)
     require_real_codes(model)
+    x, c = as_tensors(x, c)
     means, variances, p = [], [], None
     with evaluating(model), torch.no_grad():
         for _, xs, cs in chunks(model, x, c):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from latens.errors import InputError
 from latens.evaluation.joint import LogJoint, require_real_codes
-from latens.evaluation.likelihood import CELLS, LEAST, NLL, chunks, evaluating, on_device, require_support
+from latens.evaluation.likelihood import CELLS, LEAST, NLL, as_tensors, chunks, evaluating, on_device, require_support
 from latens.tensors import trees
 from latens.tensors.randomness import Key, reseed
 from latens.tensors.trees import Tree
@@ -48,6 +48,7 @@ def grid_nll(model: nn.Module, x: Tree, c: Tree = None, *, tolerance: float = 1e
     torch.Size([3])
     """
     require_real_codes(model)
+    x, c = as_tensors(x, c)
     require_support(model, x, c)
     values, errors, counts = [], [], 0
     with evaluating(model), torch.no_grad():

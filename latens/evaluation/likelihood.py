@@ -157,6 +157,11 @@ def _leaf(values: Any) -> Any:
     return torch.as_tensor(values) if isinstance(values, np.ndarray) else values
 
 
+def as_tensors(*data: Tree) -> list[Any]:
+    """Trees of arrays as trees of tensors."""
+    return [trees.map_tree(_leaf, tree) for tree in data]
+
+
 def on_device(model: nn.Module, rows: slice | Tensor, *data: Tree) -> list[Any]:
     """The selected rows of each tree, on the device of the model."""
     device = model_device(model)
@@ -249,7 +254,7 @@ def nll(
     (torch.Size([7]), 20, True)
     """
     _require_estimable(model, k, proposal, shared_noise)
-    x, c = (trees.map_tree(_leaf, tree) for tree in (x, c))
+    x, c = as_tensors(x, c)
     require_support(model, x, c)
     count, at_once = chunk_rows(x, k)
     count = min(count, batch_size) if batch_size else count
@@ -389,7 +394,7 @@ def distortion(model: nn.Module, x: Tree, c: Tree = None, *, draws: int = 1, see
 
 
 def _draws(model: nn.Module, x: Tree, c: Tree, k: int, seed: int) -> Iterator[Draw]:
-    x, c = (trees.map_tree(_leaf, tree) for tree in (x, c))
+    x, c = as_tensors(x, c)
     require_support(model, x, c)
     for rows, xs, cs in chunks(model, x, c, max(1, chunk_rows(x, 1)[0] // k)):
         with evaluating(model):
