@@ -11,7 +11,15 @@ from torch import Tensor, nn
 
 from latens.errors import is_whole, require
 from latens.evaluation.joint import LogJoint, require_real_codes
-from latens.evaluation.likelihood import NLL, as_tensors, chunk_rows, chunks, evaluating, require_support, standard_error
+from latens.evaluation.likelihood import (
+    NLL,
+    as_tensors,
+    chunk_rows,
+    chunks,
+    evaluating,
+    require_support,
+    standard_error,
+)
 from latens.models.hamiltonian import gradient
 from latens.tensors import trees
 from latens.tensors.randomness import Key, reseed
