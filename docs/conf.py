@@ -16,7 +16,7 @@ version = release = latens.__version__
 
 extensions = [
     "sphinx.ext.autodoc", "sphinx.ext.napoleon", "myst_parser",
-    "formulas", "examples", "generated", "references", "links",
+    "formulas", "tables", "examples", "generated", "references", "links",
 ]  # fmt: skip
 exclude_patterns = ["_build", "extensions"]
 nitpicky = True
@@ -50,5 +50,5 @@ html_math_renderer = "mathml"
 html_copy_source = False
 html_show_sourcelink = False
 html_show_sphinx = False
-pygments_style = "friendly"
-pygments_dark_style = "monokai"
+pygments_style = "a11y-high-contrast-light"
+pygments_dark_style = "a11y-high-contrast-dark"

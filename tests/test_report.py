@@ -21,7 +21,7 @@ from latens.data.rows import Asked, Rows, rows_like, rows_of
 from latens.evaluation import evaluate
 from latens.evaluation.synthetic import kolmogorov_smirnov
 from latens.recipes import Recipe
-from latens.report import charts, figures, matching, pixels
+from latens.report import charts, figures, matching, pixels, tables
 from latens.report.groups import group
 from latens.report.matching import MarginalComparison
 from latens.report.subject import Subject
@@ -337,6 +337,29 @@ def test_a_table_of_every_kind_of_column(mixed_run: tuple[Run, Rows]) -> None:
     assert len(found) == 7 and found == sorted(found, key=lambda each: (each[1] == "within", -float(each[0])))
     assert section(text, "dependence").count("<svg") == 2
     assert text == report.render(run, rows), "the page must be the same for the same run"
+
+
+def test_the_page_begins_with_what_was_learnt_how_good_it_is_and_what_to_distrust(mixed_run: tuple[Run, Rows]) -> None:
+    run, rows = mixed_run
+    subject = Subject(run, rows, None, None, None)
+    first = report.render(run, rows).split("</h1>")[1].split("</p>")[0]
+    assert "<b>Learnt:</b>" in first and "<b>Distrust:</b>" in first
+    assert f"{max(0.0, 1 - subject.figures.relative_rmse**2):.0%} of the variance of the numbers" in first  # type: ignore
+    run.warnings.append("<one>")
+    try:
+        assert "warning" in report.render(run, rows).split("<b>Distrust:</b>")[1].split("</p>")[0]
+    finally:
+        run.warnings.pop()
+
+
+def test_a_column_that_a_rule_writes_says_so(mixed_run: tuple[Run, Rows]) -> None:
+    run, _ = mixed_run
+    assert isinstance(run.schema, Table)
+    column = run.schema.outer_by_name["price"]
+    values = np.arange(1.0, 6.0)
+    for again, said in ((values, "R² 1.00; by rule: a = b"), (np.full(5, np.nan), "<small>by rule: a = b")):
+        assert said in tables._scatter(column, values, again, "by rule: a = b")
+    assert "all of one value" in tables._scatter(column, np.ones(5), np.ones(5), "")
 
 
 def test_rows_in_which_a_whole_column_is_missing(mixed_run: tuple[Run, Rows]) -> None:

@@ -52,9 +52,12 @@ def shown(output: Any) -> list[nodes.Node]:
         parts.append(nodes.container("", block, classes=["printed"]))
     for name, content in output.pictures.items():
         address = base64.b64encode(content).decode()
-        width = int.from_bytes(content[16:20], "big")  # of the PNG, in pixels; pictures of small pixels are enlarged
-        size = "" if width >= 400 else f' width="{width * (640 // width)}"'
-        html = f'<div class="drawn"><img alt="{escape(name)}"{size} src="data:image/png;base64,{address}"></div>'
+        width = int.from_bytes(content[16:20], "big")  # of the PNG, in pixels
+        if name.startswith("figure "):  # of matplotlib: inverted on dark pages; letters stay large enough on narrow ones
+            kind, size = "drawn figure", f' style="min-width: {round(0.55 * width)}px"'
+        else:  # pictures of small pixels are enlarged
+            kind, size = "drawn", "" if width >= 400 else f' width="{width * (640 // width)}"'
+        html = f'<div class="{kind}"><img alt="{escape(name)}"{size} src="data:image/png;base64,{address}"></div>'
         parts.append(nodes.raw("", html, format="html"))
     return parts
 

@@ -95,8 +95,8 @@ def _checked(name: str, values: np.ndarray, kind: Kind, shape: tuple[int, ...]) 
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of the synthetic rows, and the same of held-out rows (``null``), which a perfect generator would "
-    "reach."""
+    """A figure of the synthetic rows, and the same of held-out rows (``null``), which a perfect generator would
+    reach."""
 
     value: float | None
     null: float | None

@@ -34,6 +34,10 @@ def _away_from_one(row: Row) -> float | None:
     return abs(math.log(row.midpoint)) if row.midpoint > 0 else None
 
 
+def _null(row: Row) -> str:
+    return f"{number(row.energy_null, '.3f')}<br>({number(row.energy_null_high, '.3f')})"
+
+
 # (heading, unit, text of a cell, score that is smallest for the best row or None)
 _COLUMNS: tuple[tuple[str, str, Callable[[Row], str], Score | None], ...] = (
     ("RMSE", "data's units", lambda r: number(r.rmse, ".4g"), lambda r: r.rmse),
@@ -42,7 +46,7 @@ _COLUMNS: tuple[tuple[str, str, Callable[[Row], str], Score | None], ...] = (
     ("NLL", "bits / dim", lambda r: number(r.nll_bits_per_dimension, ".3f"), lambda r: r.nll_bits_per_dimension),
     ("−ELBO", "nats", lambda r: number(r.minus_elbo, ".2f"), None),
     ("energy", "distance", lambda r: number(r.energy, ".3f"), _beyond_null),
-    ("energy", "null (95 %)", lambda r: f"{number(r.energy_null, '.3f')} ({number(r.energy_null_high, '.3f')})", None),
+    ("energy", "null (95 %)", _null, None),
     ("energy", "fitted", lambda r: number(r.energy_fitted, ".3f"), None),
     ("roughness", "1 is best", lambda r: number(r.roughness, ".2f"), lambda r: r.roughness),
     ("midpoint", "1 is best", lambda r: number(r.midpoint, ".2f"), _away_from_one),
@@ -76,7 +80,7 @@ def _table(rows: Sequence[Row]) -> str:
         for i, row in enumerate(together):
             cells = [esc(name_of(row.model)), str(dim), *(text(row) for _, _, text, _ in _COLUMNS)]
             lines.append(line(cells, "" if i else "first", [j for j, rows_ in enumerate(best, 2) if i in rows_]))
-    return data_table(_heads([column[:2] for column in _COLUMNS]), lines)
+    return data_table(_heads([column[:2] for column in _COLUMNS]), lines, "compact")
 
 
 def _densities(rows: Sequence[DensityRow]) -> str:

@@ -15,8 +15,8 @@ from latens.report.style import COLORS, THEME, ramp
 
 @dataclass
 class Groups:
-    """The group of each row: ``index``, ``[N]``, into ``names``; ``ordered`` where the groups are ranges of a "
-    "number."""
+    """The group of each row: ``index``, ``[N]``, into ``names``; ``ordered`` where the groups are ranges of a
+    number."""
 
     names: list[str]
     index: np.ndarray

@@ -9,6 +9,7 @@ import numpy as np
 
 from latens.errors import InputError
 from latens.report import figures
+from latens.report.lead import lead
 from latens.report.page import (
     LeftOut,
     Section,
@@ -63,7 +64,7 @@ def heading(run: Run) -> str:
 
 
 def header(subject: Subject, title: str) -> str:
-    """Title, facts, key figures and warnings."""
+    """Title, what was learnt and how good it is, facts, warnings and key figures."""
     run, schema = subject.run, subject.schema
     facts = []
     if schema is not None:
@@ -72,10 +73,10 @@ def header(subject: Subject, title: str) -> str:
     if subject.rows:
         facts.append(f"{subject.rows:,} rows in this report")
     facts.append(f"{run.parameters:,} parameters")
-    head = f'<p class="kicker">latens report</p><h1>{esc(title)}</h1><p class="facts">{" · ".join(facts)}</p>'
+    first = ""
     found = list(run.warnings)
     try:
-        cards = _cards(subject)
+        cards, first = _cards(subject), lead(subject)
         found += subject.figures.warnings
     except LeftOut as reason:
         cards, below = "", note(f"No key figures: {reason}")
@@ -85,6 +86,7 @@ def header(subject: Subject, title: str) -> str:
         why = _NO_BOUND if not subject.has_prior else f"{subject.no_bound}, {_LEFT_OUT}"
         below = "" if subject.has_density else f'<div style="margin-top:14px">{note(why)}</div>'
     warnings = "".join(warning(text) for text in dict.fromkeys(found))
+    head = f'<p class="kicker">latens report</p><h1>{esc(title)}</h1>{first}<p class="facts">{" · ".join(facts)}</p>'
     return head + warnings + f'<div class="cards">{cards}</div>' + below
 
 

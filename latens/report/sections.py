@@ -37,7 +37,9 @@ def reconstructions(subject: Subject) -> Section:
     explained = 1 - ((original - again) ** 2).mean(0) / np.where(original.var(0) > 0, original.var(0), np.nan)
     panels, binary = [], False
     for i in subject.columns:
-        name, small = subject.column_name(i), f"R² {number(float(explained[i]), '.2f')}"
+        name, small = subject.column_name(i), "all of one value in these rows"
+        if np.isfinite(explained[i]):
+            small = f"R² {number(float(explained[i]), '.2f')}"
         values = np.unique(original[:, i])
         if len(values) == 2:
             binary = True

@@ -73,8 +73,8 @@ def samples(subject: Subject, drawn: np.ndarray, text: str, title: str = "Sample
 
 
 def moves(subject: Subject, title: str, values: np.ndarray, small: str) -> str:
-    """A panel of the sequences along a walk, ``[steps, T, C]``, from dark to light, in the channel that changes "
-    "most."""
+    """A panel of the sequences along a walk, ``[steps, T, C]``, from dark to light, in the channel that changes
+    most."""
     spread = (values.max(0) - values.min(0)).mean(0)
     if subject.tensor is not None:
         spread = spread / subject.shown.std((0, 1)).clip(1e-12)

@@ -66,6 +66,7 @@ header,.all{grid-column:1/-1}
 .kicker{margin:0;color:var(--c0);font-weight:600;letter-spacing:.06em;font-size:.8rem;text-transform:uppercase}
 h1{font-size:2.1rem;line-height:1.2;margin:.15em 0 .2em;font-weight:700;overflow-wrap:anywhere}
 .facts{color:var(--muted);margin:0 0 1.4rem;max-width:none;overflow-wrap:anywhere}
+.lead{font-size:1.05rem;max-width:86ch;margin:.2rem 0 .5rem}
 h2{font-size:1.35rem;line-height:1.25;margin:0 0 .35rem;scroll-margin-top:16px}
 h3{font-size:1.02rem;margin:1.6rem 0 .5rem}
 p{margin:.3rem 0 .9rem;max-width:74ch}
@@ -80,8 +81,8 @@ main{min-width:0}
 main>section{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:24px 26px;margin:0 0 24px}
 .cards{display:flex;flex-wrap:wrap;gap:14px}
 .figure-card{flex:1 1 168px;max-width:340px;background:var(--card);
-border:1px solid var(--line);border-radius:12px;padding:14px 18px}
-.figure-card b{display:block;font-size:1.6rem;line-height:1.25;font-weight:650;
+border:1px solid var(--line);border-radius:12px;padding:14px}
+.figure-card b{display:block;font-size:1.45rem;line-height:1.25;font-weight:650;
 font-variant-numeric:tabular-nums}
 .figure-card b small{white-space:nowrap;font-size:.58em;font-weight:500;color:var(--muted)}
 .figure-card span{display:block;color:var(--muted);font-size:.85rem}
@@ -120,13 +121,16 @@ color:var(--muted)}
 .strip span{font-size:.84rem;line-height:1.3;color:var(--muted)}
 .strip span b{color:var(--ink);display:block}
 .scale{display:flex;max-width:100%;justify-content:space-between;color:var(--muted);font-size:.8rem}
-.tablebox{overflow-x:auto;margin:.8rem 0}
+.tablebox{overflow-x:auto;margin:.8rem 0;background:linear-gradient(to left,var(--card) 40%,transparent) right/48px 100%
+no-repeat local,linear-gradient(to left,var(--faint),transparent) right/14px 100% no-repeat scroll}
+.compact{font-size:.82rem}.compact :is(th,td){padding-left:.28rem;padding-right:.34rem}
 table{border-collapse:collapse;font-size:.92rem;font-variant-numeric:tabular-nums}
 th,td{padding:.42rem .58rem;text-align:right;white-space:nowrap;border-bottom:1px solid var(--line)}
 th{font-weight:600;color:var(--muted);vertical-align:bottom}
 th:first-child,td:first-child,.plain td,.plain th{text-align:left}
 .tablebox:not(.narrow) :is(th,td):first-child{position:sticky;left:0;background:var(--card)}
 .plain td{white-space:normal;overflow-wrap:break-word}
+.narrow td{overflow-wrap:anywhere}
 .plain td:first-child{color:var(--muted);white-space:nowrap}
 tr.first td{border-top:2px solid var(--faint)}
 .schema td{white-space:nowrap}

@@ -85,16 +85,17 @@ def _missing_bar(missing: float) -> str:
 def reconstructions(subject: Subject) -> Section:
     """Reconstructions of observed cells: scatter charts of numbers, confusion matrices of levels."""
     table = table_of(subject)
+    rules = {rule.target: f"by rule: {rule.text}" for rule in table.rules if rule.reproduces}
     original, again = subject.shown, subject.decode(subject.codes, np.arange(len(subject.codes)))
     panels = []
     for i, column in enumerate(table.outer[:SHOWN]):
-        observed = ~np.isnan(original[:, i])
+        observed, rule = ~np.isnan(original[:, i]), rules.get(column.name, "")
         if not observed.any():
             panels.append(panel(column.name, note("No cell of this column is observed in these rows.")))
         elif column.outputs_codes:
-            panels.append(_confusion(column, original[observed, i], again[observed, i]))
+            panels.append(_confusion(column, original[observed, i], again[observed, i], rule))
         else:
-            panels.append(_scatter(column, original[observed, i], again[observed, i]))
+            panels.append(_scatter(column, original[observed, i], again[observed, i], rule))
     text = (
         "Each row is encoded and decoded. Numbers: each dot is a row, its value and the reconstruction, which is the "
         "mean of p(x|z); on the grey line both are equal, and R² is the share of the column's variance that is kept. A "
@@ -117,14 +118,18 @@ def _hidden(table: Table, how_chosen: str = "") -> str:
     return note(f"{SHOWN} of {len(table.outer):,} columns are shown: {how_chosen or 'the first'}.")
 
 
-def _scatter(column: Column, original: np.ndarray, again: np.ndarray) -> str:
-    axis, variance = charts.Axis.of(column, original), float(original.var())
-    kept = 1 - float(((original - again) ** 2).mean()) / variance if variance > 0 else None
-    svg = charts.scatter(axis, original, again, f"reconstruction of {column.name}")
-    return panel(column.name, svg, f"R² {number(kept, '.2f')}")
+def _scatter(column: Column, original: np.ndarray, again: np.ndarray, rule: str) -> str:
+    """A chart of numbers ``[N]`` and their reconstructions ``[N]``, NaN where a rule gives none."""
+    told = np.isfinite(again)
+    variance, error = float(original.var()), ((original - again)[told] ** 2).mean() if told.any() else np.nan
+    kept = f"R² {number(1 - float(error) / variance, '.2f')}" if variance > 0 and told.any() else ""
+    if variance == 0:
+        kept = "all of one value in these rows"
+    svg = charts.scatter(charts.Axis.of(column, original), original, again, f"reconstruction of {column.name}")
+    return panel(column.name, svg, "; ".join(filter(None, (kept, rule))))
 
 
-def _confusion(column: Column, original: np.ndarray, again: np.ndarray) -> str:
+def _confusion(column: Column, original: np.ndarray, again: np.ndarray, rule: str) -> str:
     names, (rows, back) = grouped(column, original, again)
     counts = np.zeros((len(names), len(names)))
     np.add.at(counts, (rows, back), 1.0)
@@ -132,10 +137,10 @@ def _confusion(column: Column, original: np.ndarray, again: np.ndarray) -> str:
     shares = np.where(totals > 0, counts / np.maximum(totals, 1), np.nan)
     hits = float((original == again.round()).mean())
     most = float(np.unique(original, return_counts=True)[1].max()) / len(original)
-    small = f"{charts.share(hits)} correct; the most frequent level alone: {charts.share(most)}"
+    kept = f"{charts.share(hits)} correct; the most frequent level alone: {charts.share(most)}"
     svg = charts.heat(shares, names, names, f"reconstructed levels of {column.name}", y_name="original",
                       x_name="reconstruction", percent=True)  # fmt: skip
-    return panel(column.name, svg, small)
+    return panel(column.name, svg, "; ".join(filter(None, (kept, rule))))
 
 
 # Samples and data

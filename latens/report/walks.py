@@ -163,8 +163,8 @@ def interpolations(subject: Subject) -> Section:
         text += " The images at both ends, set apart, are the originals."
         return Section("interpolations", "Interpolations", how(text) + "".join(rows))
     panels = []
-    for (first, second), values in zip(pairs, decoded):
-        title, ticks = "two rows", {0.0: "0.0", 0.5: "0.5", 1.0: "1.0"}
+    for pair, ((first, second), values) in enumerate(zip(pairs, decoded), 1):
+        title, ticks = f"pair {pair}", {0.0: "0.0", 0.5: "0.5", 1.0: "1.0"}
         if subject.groups is not None:
             names = subject.groups.names
             title = f"{names[subject.groups.index[first]]} to {names[subject.groups.index[second]]}"

@@ -1,5 +1,5 @@
-"""The training loop: each player descends its own loss. Its whole state can be saved, and training continued "
-"exactly."""
+"""The training loop: each player descends its own loss. Its whole state can be saved, and training continued
+exactly."""
 
 from __future__ import annotations
 

@@ -107,8 +107,8 @@ class PlayerOptimizer:
                 self.moments[p] = first, second
 
     def update(self, grads: list[Tensor | None], norm: float, factor: float, clip: float) -> None:
-        """One step at ``factor`` x the peak learning rate, with the gradient shortened to the norm ``clip`` (0: "
-        "never)."""
+        """One step at ``factor`` x the peak learning rate, with the gradient shortened to the norm ``clip`` (0:
+        never)."""
         self.prepare()
         if not all(p.device.type in ("cpu", "cuda") for p in self.ordered):
             scalars = torch.tensor(self.scalars(factor))
