@@ -177,7 +177,7 @@ def run(case: Case, method: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the table: AUROC over the seeds, mean standard error within a seed, processors' seconds a seed."""
+    """One line of the table: AUROC over the seeds, mean standard error within a seed, processor seconds per seed."""
 
     data: str
     regime: str

@@ -554,7 +554,7 @@ def test_the_loop_descends_as_plain_autograd_does_whatever_layout_gradients_have
 
 
 def test_draws_from_the_posterior_do_not_repeat_from_part_to_part(monkeypatch):
-    """200 draws for equal rows, ten rows a part: all differ, and the caller's generator is where it was."""
+    """200 draws for equal rows, ten rows per part: all differ, and the caller's generator is where it was."""
     posterior, likelihood = (
         conditionals.DiagonalNormalPosterior(nn.Linear(3, 4)),
         conditionals.NormalLikelihood(nn.Linear(2, 3), 1.0),

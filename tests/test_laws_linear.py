@@ -196,7 +196,7 @@ EIGENVALUES = [9.0, 5.0, 3.0, 1.5, 0.6, 0.3]
 
 
 class ConstantVariance(nn.Module):
-    """[V x + a, raw h]: the encoder of the linear VAE, its variance one number a dimension."""
+    """[V x + a, raw h]: the encoder of the linear VAE, its variance one number per dimension."""
 
     def __init__(self, d: int, q: int):
         super().__init__()

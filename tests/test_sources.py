@@ -512,7 +512,7 @@ def test_full_disk(tmp_path: Path, extension: str) -> None:
     path = tmp_path / f"a.{extension}"
     path.write_text("before")
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, old[1]))  # the next best to a full disk
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, old[1]))  # behaves like a full disk
     try:
         with pytest.raises(InputError, match=f"cannot write .*a.{extension} .*: make room") as caught:
             write(path, np.random.default_rng(0).normal(size=(5000, 10)))

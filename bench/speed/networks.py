@@ -80,7 +80,7 @@ Network = Mlp | Conv
 
 @torch.no_grad()
 def negative_elbo(encoder: nn.Module, decoder: nn.Module, x: Tensor, *, softplus: bool, draws: int = 5) -> float:
-    """The test bound, -ELBO with a Bernoulli likelihood, nats a row: one function for everybody's weights.
+    """The test bound, -ELBO with a Bernoulli likelihood, nats per row: one function for the weights of all contenders.
 
     ``softplus``: whether the raw variance goes through softplus, shifted so that 0 means 1, or exp.
     """

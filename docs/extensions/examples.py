@@ -53,7 +53,7 @@ def shown(output: Any) -> list[nodes.Node]:
     for name, content in output.pictures.items():
         address = base64.b64encode(content).decode()
         width = int.from_bytes(content[16:20], "big")  # of the PNG, in pixels
-        if name.startswith("figure "):  # of matplotlib: inverted on dark pages; letters stay large enough on narrow ones
+        if name.startswith("figure "):  # of matplotlib: inverted on dark pages, legible on narrow ones
             kind, size = "drawn figure", f' style="min-width: {round(0.55 * width)}px"'
         else:  # pictures of small pixels are enlarged
             kind, size = "drawn", "" if width >= 400 else f' width="{width * (640 // width)}"'

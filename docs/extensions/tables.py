@@ -1,4 +1,4 @@
-"""Numbers in a cell of a table stay on one line with what belongs to them: "0.72 ± 0.01", "(1.12 to 1.27)", "2.56 x"."""
+"""Numbers in a cell of a table stay on one line with what belongs to them: "0.7 ± 0.1", "(1.1 to 1.3)", "2.5 x"."""
 
 from __future__ import annotations
 

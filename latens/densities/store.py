@@ -39,10 +39,10 @@ def save(folder: str | Path, fitted: Fitted, model: nn.Module) -> None:
 
 
 def load(folder: str | Path, kind: str, model: nn.Module, options: dict[str, Any] | None = None) -> Fitted | None:
-    """The density of that kind, or None.
+    """The density of that kind, or None if the folder has none that fits.
 
-    It is None where there is none, where it was fitted to codes of other weights than the model's, or with other
-    ``options``. Raises ``InputError`` where it is damaged.
+    A density fits if it was fitted to codes of the model's weights, with these ``options`` where some are given.
+    Raises ``InputError`` where its files are damaged.
     """
     kind_of(kind)
     place = Folder(folder).inside(DENSITIES)
@@ -67,5 +67,5 @@ def load(folder: str | Path, kind: str, model: nn.Module, options: dict[str, Any
 
 
 def weights_of(model: nn.Module) -> str:
-    """A checksum of the model's weights, which tells whose codes a density is of."""
+    """A checksum of the model's weights, which says whose codes a density was fitted to."""
     return digest(pack(state_of(model)))

@@ -1,1 +1,1 @@
-"""Training loops, one a file: each makes a repetition of the same work."""
+"""Training loops, one per file: each makes a repetition of the same work."""

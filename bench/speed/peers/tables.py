@@ -1,4 +1,4 @@
-"""Peers that fit whole tables and nothing less: seconds an epoch are the difference of two fits."""
+"""Peers that can only fit whole tables: the seconds per epoch are the difference of two fits."""
 
 from __future__ import annotations
 
