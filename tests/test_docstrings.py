@@ -1,8 +1,10 @@
-"""Public names have a docstring: classes, functions and methods whose name does not begin with an underscore."""
+"""Public names have a docstring: classes, functions and methods whose name does not begin with an underscore. It names
+the shapes of tensors and arrays, and the error for bad input."""
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,6 +44,72 @@ def test_public_names_have_a_docstring(package: Path) -> None:
     found = names(package)
     missing = [name for name, has in found.items() if not has]
     assert len(missing) <= (1 - SHARE) * len(found), f"{len(missing)} of {len(found)} lack one:\n" + "\n".join(missing)
+
+
+# Shapes and errors. The command line answers in words, and the report draws: what they hold is not the user's.
+
+ARRAY = re.compile(r"(Tensor|np\.ndarray)( \| .+)?")  # a parameter or result that is one; not a mapping of them
+SHAPE = re.compile(r"\[[^\]]+\]|\b(scalar|shape)")
+LIBRARY = [package for package in PACKAGES if package.name not in ("cli", "report")]
+
+
+def functions(node: ast.AST, within: str = "") -> Iterator[tuple[str, ast.FunctionDef, str]]:
+    """(name, node, docstring with that of its class) of every public function and method in a module or class."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.ClassDef) and not child.name.startswith("_"):
+            yield from functions(child, ast.get_docstring(child) or " ")
+        elif isinstance(child, ast.FunctionDef) and not child.name.startswith("_"):
+            yield child.name, child, f"{within}{ast.get_docstring(child) or ''}"
+
+
+def takes_arrays(function: ast.FunctionDef) -> bool:
+    """Whether a parameter or the result is annotated as a tensor or an array."""
+    given = [each.annotation for each in (*function.args.args, *function.args.kwonlyargs)]
+    return any(ARRAY.fullmatch(ast.unparse(each)) for each in (*given, function.returns) if each is not None)
+
+
+def refuses(function: ast.FunctionDef) -> bool:
+    """Whether the body itself raises ``InputError``."""
+    raised = (each.exc for each in ast.walk(function) if isinstance(each, ast.Raise))
+    return any(isinstance(each, ast.Call) and getattr(each.func, "id", "") == "InputError" for each in raised)
+
+
+def unsaid(package: Path) -> tuple[dict[str, bool], dict[str, bool]]:
+    """({place: whether a shape is named} of functions of arrays, {place: whether the error is named} of those that
+    refuse input)."""
+    shapes, errors = {}, {}
+    for path in sorted(package.rglob("*.py")):
+        for name, node, text in functions(ast.parse(path.read_text("utf-8"))):
+            place = f"{path.relative_to(ROOT)}:{node.lineno} {name}"
+            if takes_arrays(node):
+                shapes[place] = SHAPE.search(text) is not None
+            if refuses(node):
+                errors[place] = re.search(r"InputError|refuse", text) is not None
+    return shapes, errors
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["shapes", "errors"])
+def test_docstrings_name_shapes_and_errors(kind: int) -> None:
+    found = {place: said for package in LIBRARY for place, said in unsaid(package)[kind].items()}
+    missing = [place for place, said in found.items() if not said]
+    assert len(missing) <= (1 - SHARE) * len(found), f"{len(missing)} of {len(found)} do not:\n" + "\n".join(missing)
+
+
+@pytest.mark.parametrize(
+    "code, shapes, errors",
+    [
+        ("def f(x: Tensor): 'of ``[N]``'", [True], []),
+        ("def f(x: np.ndarray | None = None): 'of rows'", [False], []),
+        ("def f(x: dict[str, Tensor]): 'of rows'", [], []),
+        ("class A:\n 'of ``[N]``'\n def f(self) -> Tensor: 'it'", [True], []),
+        ("def f():\n 'it'\n raise InputError('a', 'b')", [], [False]),
+        ("def f():\n 'it; ``InputError`` for others'\n raise InputError('a', 'b')", [], [True]),
+    ],
+)
+def test_shapes_and_errors_are_found(code: str, shapes: list[bool], errors: list[bool]) -> None:
+    found = [(takes_arrays(node), refuses(node), text) for _, node, text in functions(ast.parse(code))]
+    assert [SHAPE.search(text) is not None for takes, _, text in found if takes] == shapes
+    assert ["InputError" in text for _, refused, text in found if refused] == errors
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.name)

@@ -54,13 +54,13 @@ class Features(Conditional):
     """The network's output itself: what a model with its own draw reads of x, given c."""
 
     def distribution(self, output: Tensor, given: Tree) -> Tensor:  # type: ignore[override]
-        """``output``, unchanged."""
+        """``output``, ``[..., *event]``, unchanged."""
         return output
 
 
 def event_dims(output: Tensor, z: Tree, parameter_axes: int = 0) -> int:
-    """The number of output axes that belong to one row: those that are neither leading axes of the codes nor of
-    parameters.
+    """The number of output axes that belong to one row: those of ``[..., *parameters, *event]`` that are
+    neither leading axes of the codes ``[..., Z]`` nor of parameters.
     """
     lead = (z if isinstance(z, Tensor) else next(iter(z.values() if isinstance(z, dict) else z))).dim() - 1
     return output.dim() - lead - parameter_axes

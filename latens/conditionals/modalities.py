@@ -43,7 +43,7 @@ class Experts(nn.Module):
         return list(self.experts.values())
 
     def parts(self, x: Tree) -> dict[str, Tensor]:
-        """x as a mapping of the modalities that it has; ``ValueError`` for an unknown one."""
+        """x as a mapping of the modalities that it has, each ``[B, *event]``; ``ValueError`` for an unknown one."""
         if isinstance(x, Tensor):
             if self.pieces is None:
                 raise ValueError(f"x must be a mapping of {', '.join(self.experts)}")

@@ -283,7 +283,8 @@ _IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """The array of an IDX file, gzipped or not (LeCun, Cortes & Burges, the MNIST database)."""
+    """The array of an IDX file, gzipped or not (LeCun, Cortes & Burges, the MNIST database), ``[N, ...]``. Raises
+    ``InputError`` where it is none, or damaged."""
     with open_plain(path) as file:
         magic = file.read(4)
         code, axes = (magic[2], magic[3]) if len(magic) == 4 else (0, 0)

@@ -267,7 +267,8 @@ def _kind(x: np.ndarray, scan: _Scan, layout: str, kind: str, levels: int | None
 
 
 def distinct(x: np.ndarray, seen: np.ndarray | None = None) -> np.ndarray | None:
-    """The different values of ``x`` and of those seen before, sorted; None if there are more than MAX_DISTINCT."""
+    """The different values of ``x``, of any shape, and of those ``[M]`` seen before, sorted; None if there are more
+    than MAX_DISTINCT."""
     found = np.zeros(0, x.dtype) if seen is None else seen
     step = 1 << 12  # ends early if values hardly repeat
     for start in range(0, x.size, step):

@@ -115,7 +115,8 @@ class LazyTensor(Lazy):
 
 
 def some(x: Tensor | Lazy, index: Tensor) -> Tensor | Lazy:
-    """Some rows of a tensor or a lazy leaf: a copy of few rows of a tensor, else a view."""
+    """The rows ``index`` ``[B]`` of a tensor or a lazy leaf ``[N, ...]``: a copy of few rows of a tensor, else a
+    view."""
     if isinstance(x, Lazy):
         return Subset(x, index)
     few = x[:1].numel() * x.element_size() * len(index) < COPIED_BYTES or x.device.type != "cpu"

@@ -238,7 +238,7 @@ def broken_rules(broken: Mapping[str, int]) -> list[str]:
 
 
 def taken(x: Any, index: np.ndarray) -> Any:
-    """Some rows of an array, an arrow table, lazy rows (as a view) or :class:`Rows`."""
+    """The rows ``index`` ``[B]`` of an array, an arrow table, lazy rows (as a view) or :class:`Rows`."""
     if isinstance(x, Lazy):
         return Subset(x, index)
     return x[index] if isinstance(x, np.ndarray) else x.take(index)
@@ -283,7 +283,7 @@ def rows_of(
     x: Any, names: Sequence[str] | None = None, asked: Asked | None = None, *, labels: np.ndarray | None = None,
     label_names: tuple[str, ...] | None = None, where: str = "the data", found: Read | None = None,
 ) -> Rows:  # fmt: skip
-    """Rows with the schema that their values suggest.
+    """Rows with the schema that their values suggest; ``labels`` are ``[N]``.
 
     A table whose columns all hold whole numbers 0 .. levels - 1 on one scale (pixels in columns), or all 0 and 1, is
     read as an array; in any other table each column has a schema of its own. A matrix with missing cells (NaN), or
@@ -361,8 +361,8 @@ def rows_like(
     labels: np.ndarray | None = None, label_names: tuple[str, ...] | None = None, where: str = "the data",
     found: Read | None = None, check: bool = True,
 ) -> Rows:  # fmt: skip
-    """New rows for an existing schema; columns are found by name, if there are names, and others are not used.
-    Without ``check``, values that do not fit are looked at later (:meth:`Rows.sifted`).
+    """New rows for an existing schema; columns are found by name, if there are names, and others are not used;
+    ``labels`` are ``[N]``. Without ``check``, values that do not fit are looked at later (:meth:`Rows.sifted`).
 
     Raises:
         InputError: a column is missing, or a value does not fit; the message names the first place.
@@ -536,7 +536,8 @@ def numbers_of(cells: Any) -> np.ndarray | None:
 
 
 def array_of(table: Any, schema: Schema, where: str) -> np.ndarray:
-    """The matrix of the columns of a table that a schema of an array knows, in the schema's order."""
+    """The columns of a table that a schema of an array knows, in the schema's order, as a matrix ``[N, D]``;
+    ``InputError`` where one is missing or holds no numbers."""
     names = schema.names
     if names is None:
         if table.num_columns != schema.columns:

@@ -55,7 +55,7 @@ def write(path: str | os.PathLike[str], values: Any, names: Sequence[str] | None
 
 
 def matrix_table(path: str | os.PathLike[str], array: np.ndarray, names: Sequence[str] | None) -> Any:
-    """An array of one or two axes as an arrow table."""
+    """An array ``[N]`` or ``[N, D]`` as an arrow table; ``InputError`` for one of more axes."""
     require_numeric(array.dtype, f"cannot write {path}")
     array = array[:, None] if array.ndim == 1 else array
     if array.ndim != 2:

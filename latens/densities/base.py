@@ -46,7 +46,8 @@ class Codes:
 
     @classmethod
     def split(cls, z: Tensor, *, seed: int = 0, **more: Any) -> Codes:
-        """Split z ``[N, D]``: a random tenth of the rows, at most 10,000, is held out."""
+        """Split z ``[N, D]``: a random tenth of the rows, at most 10,000, is held out. ``InputError`` for fewer than 4
+        rows."""
         if len(z) < 4:
             raise InputError(f"a density needs the codes of at least 4 rows, got {len(z)}", "give more rows")
         order = torch.randperm(len(z), generator=torch.Generator().manual_seed(seed_of(seed, Key.DENSITY_HELD_OUT)))

@@ -58,6 +58,7 @@ def codes_of(model: nn.Module, x: Tree, c: Tree = None, *, seed: int = 0) -> tup
     """(one draw from q(z|x) for each row ``[N, D]``, how the model has them).
 
     A posterior that chooses entries of a book (``index`` ``[N, V]`` or ``[N, V, levels]``) gives their whole numbers.
+    Raises ``InputError`` for codes of several parts.
     """
     total, device = trees.rows(x), model_device(model)
     size, entries, shape, found = chunk_rows(x, 1)[0], None, None, []

@@ -107,7 +107,8 @@ class MetricChain(Density):
 
 
 def inverse_of(model: Any) -> InverseMetric:
-    """The function :math:`G^{-1}` of a model that has a metric over its codes: its method ``inverse_metric``."""
+    """The function :math:`G^{-1}` of a model that has a metric over its codes: its method ``inverse_metric``.
+    ``InputError`` for a model without one."""
     found = getattr(model, "inverse_metric", None)
     if not callable(found):
         raise InputError("this model has no metric over its codes", "use another density, or a recipe that learns one")

@@ -22,7 +22,7 @@ MOST = 64  # the most components that are tried
 
 
 def some(z: Tensor, most: int) -> Tensor:
-    """At most ``most`` rows of z, evenly spaced."""
+    """At most ``most`` rows of z ``[N, D]``, evenly spaced."""
     return z if len(z) <= most else z[torch.arange(most) * len(z) // most]
 
 
@@ -57,6 +57,9 @@ def mixture(codes: Codes, *, components: int | str = "auto") -> GaussianMixture:
         codes: what it is fitted to.
         components: a number from 1; "auto" tries 1, 2, 4 … up to 64 and takes the one under which held-out codes are
             most likely.
+
+    Raises:
+        InputError: there are fewer codes than components.
     """
     good = components == "auto" or (is_whole(components) and int(components) >= 1)
     require(good, "components", "'auto' or a whole number from 1", components)

@@ -42,7 +42,7 @@ class InUnits(Distribution):
 
     @property
     def fill(self) -> Tensor:
-        """A value in the support."""
+        """A value in the support, ``[*event]``."""
         return self.shift + self.unit * getattr(self.base, "fill", 0.0)
 
     def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
@@ -76,7 +76,7 @@ class OnGrid(Distribution):
 
     @property
     def center(self) -> Tensor:
-        """first + step times the value that stands for ``base``."""
+        """first + step times the value that stands for ``base``, ``[*event]``."""
         return self.first + self.step * center(self.base)
 
     @property
@@ -105,12 +105,12 @@ class Reproduced(InUnits):
 
     @property
     def mean(self) -> Tensor:
-        """The mean of :class:`InUnits`, and ``shift`` in cells that never vary."""
+        """The mean of :class:`InUnits`, and ``shift`` in cells that never vary, ``[..., *event]``."""
         return self._kept(super().mean)
 
     @property
     def variance(self) -> Tensor:
-        """The variance of :class:`InUnits`, and 0 in cells that never vary."""
+        """The variance of :class:`InUnits`, and 0 in cells that never vary, ``[..., *event]``."""
         return torch.where(self.varying, super().variance, 0.0)
 
     def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:

@@ -19,7 +19,7 @@ _NODES, _TABLE, _NEWTON = 64, 65, 4
 
 
 def wide(like: Tensor) -> torch.dtype:
-    """float64, or float32 on devices that have nothing wider."""
+    """float64, or float32 on devices that have nothing wider, whatever the shape of ``like``."""
     return torch.float32 if like.device.type == "mps" else torch.float64
 
 

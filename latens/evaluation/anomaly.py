@@ -120,6 +120,9 @@ def contributions(
         columns. A negative excess marks a cell more usual than most. Missing cells are never named; where fewer than
         ``top`` columns are left, the rest of the row is -1 and NaN.
 
+    Raises:
+        InputError: the shapes do not match.
+
     >>> columns, excess = contributions(np.array([[1.0, 9.0, 3.0], [np.nan, 2.0, 8.0]]), np.array([1.0, 2.0, 3.0]), 2)
     >>> columns.tolist(), excess.tolist()
     ([[1, 0], [2, 1]], [[7.0, 0.0], [5.0, 0.0]])

@@ -123,7 +123,8 @@ def rate_per_dimension(model: nn.Module, x: Tree, c: Tree = None) -> Tensor | No
 
 
 def collapse_warning(model: nn.Module, x: Tensor, active: int, latent_dim: int, beta: float = 1.0) -> str | None:
-    """A sentence on inactive units, with the cause where theory gives one; None where every unit is active.
+    """A sentence on inactive units, with the cause where theory gives one; None where every unit is active. The
+    eigenvalues are those of the rows ``x [N, *event]``.
 
     A linear decoder with noise variance c keeps exactly the directions of the data whose covariance eigenvalue exceeds
     beta c (Lucas et al. 2019). So the eigenvalues of the data, in the units of the likelihood, are compared with beta

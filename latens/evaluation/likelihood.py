@@ -105,7 +105,7 @@ class Bound:
 
 
 def standard_error(values: Tensor) -> float:
-    """The standard error of the mean over rows; NaN for a single row."""
+    """The standard error of the mean over rows ``[N]``; NaN for a single row."""
     return float(values.std() / math.sqrt(len(values))) if len(values) > 1 else float("nan")
 
 

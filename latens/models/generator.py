@@ -42,5 +42,5 @@ class Generator(VAE):
         return Draw(z, torch.full_like(log_pz, torch.nan), log_pz, None, px, p, p, c).check(k, rows(x))
 
     def sample(self, n: int, c: Tree = None, mean: bool = False) -> Tensor:
-        """n new rows; they have no noise, so ``mean`` changes nothing."""
+        """n new rows ``[n, *event]``; they have no noise, so ``mean`` changes nothing."""
         return super().sample(n, c, mean=True)

@@ -33,7 +33,7 @@ def gradient(log_density: LogDensity, z: Tensor) -> Tensor:
 
 
 def log_standard(rho: Tensor) -> Tensor:
-    """ln N(rho; 0, I) over the last axis, in nats."""
+    """ln N(rho; 0, I) over the last axis of ``[..., Z]``, in nats."""
     return -0.5 * (rho.square() + LOG_2PI).sum(-1)
 
 
@@ -345,7 +345,7 @@ class RiemannianHamiltonian(Hamiltonian):
         return log_standard(white) + tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
     def leapfrog(self, z: Tensor, rho: Tensor, log_density: LogDensity) -> tuple[Tensor, Tensor]:
-        """One generalised step (z', rho')."""
+        """One generalised step (z', rho') from codes and momenta ``[K, B, Z]``."""
         eps = self.step_size
 
         def held(pull: Tensor) -> Tensor:

@@ -170,7 +170,7 @@ class Residual(nn.Module):
 
 
 def on_images(network: Callable[[Tensor], Tensor], x: Tensor, event_dims: int = 3) -> Tensor:
-    """Apply a network that expects exactly one leading axis to any number of leading axes."""
+    """Apply a network that expects exactly one leading axis to ``[..., *event]`` with any number of them."""
     lead = x.shape[: x.dim() - event_dims]
     out = network(x.reshape(math.prod(lead), *x.shape[len(lead) :]))
     return out.reshape(*lead, *out.shape[1:])

@@ -83,7 +83,7 @@ def transport_cost(a: Tensor, b: Tensor, epsilon: float, iterations: int) -> Ten
 
 
 def sinkhorn_divergence(a: Tensor, b: Tensor, epsilon: float = 1.0, iterations: int = 30) -> Tensor:
-    r"""The Sinkhorn divergence of two samples (Feydy et al. 2019).
+    r"""The Sinkhorn divergence of two samples ``[N, Z]`` and ``[M, Z]``, a scalar (Feydy et al. 2019).
 
     .. math:: \operatorname{OT}(a, b) - \tfrac12 \operatorname{OT}(a, a) - \tfrac12 \operatorname{OT}(b, b)
 

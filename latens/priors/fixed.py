@@ -142,7 +142,7 @@ class NormalAndCategoriesPrior(nn.Module):
         return distributions.Joint([self.numbers(), self.kinds()])
 
     def project(self, z: Tensor) -> Tensor:
-        """The numbers unchanged and the categories as the nearest one-hot vectors."""
+        """Codes ``[..., Z]`` with the numbers unchanged and the categories as the nearest one-hot vectors."""
         numbers, kinds = z.tensor_split([self.numbers.dim], -1)
         return torch.cat([numbers, self.kinds.project(kinds)], -1)
 

@@ -183,7 +183,7 @@ class Bench:
         return Sides(train, test, (shift - low) / step * ones, unit / step * ones, noise, schema.levels, self.seed)
 
     def user(self, values: Tensor) -> np.ndarray:
-        """Values of the model in the layout and units of the data."""
+        """Values of the model ``[N, ...]`` in the layout and units of the data."""
         return self.schema.to_user(values.numpy(), mean=True)
 
 
@@ -364,12 +364,12 @@ def _sampled_through(bench: Bench, run: Run, model: Contender, densities: Sequen
 
 
 def root_mean_square(values: Tensor) -> float:
-    """sqrt(mean(values^2))."""
+    """sqrt(mean(values²)) over a tensor of any shape."""
     return float(values.square().mean().sqrt())
 
 
 def whitened(values: Tensor) -> np.ndarray:
-    """The rows shifted and transformed to mean 0 and covariance I; directions without spread stay at 0."""
+    """The rows ``[N, D]`` shifted and transformed to mean 0 and covariance I; directions without spread stay at 0."""
     centred = values.double() - values.double().mean(0)
     left, size, right = torch.linalg.svd(centred, full_matrices=False)
     keep = size > 1e-9 * size.max().clamp_min(1e-300)

@@ -57,13 +57,13 @@ class ModelRows:
         return trees.rows(self.x)
 
     def take(self, rows: Tensor) -> ModelRows:
-        """The selected rows: a copy where they are few, a view where they are many."""
+        """The selected rows ``[B]``: a copy where they are few, a view where they are many."""
         x = trees.map_tree(lambda leaf: some(leaf, rows), self.x)  # type: ignore[arg-type, return-value]
         numbers = rows if self.numbers is None else self.numbers[rows]
         return ModelRows(x, trees.take(self.c, rows), trees.take(self.weight, rows), numbers)
 
     def called(self, numbers: Tensor) -> ModelRows:
-        """The same rows, numbered by ``numbers`` of the data that they were taken from."""
+        """The same rows, numbered by ``numbers`` ``[N]`` of the data that they were taken from."""
         return replace(self, numbers=numbers if self.numbers is None else numbers[self.numbers])
 
     def loader(self, batch_size: int, **options: Any) -> ArrayLoader:
@@ -168,7 +168,8 @@ def prepare(
     weight: np.ndarray | None = None, validation: float | str | Rows = "auto", split: Split | None = None,
     data: dict[str, Any] | None = None,
 ) -> tuple[Run, Parts]:  # fmt: skip
-    """(the run before its first step, its training and held-out rows). A stream brings its own held-out rows."""
+    """(the run before its first step, its training and held-out rows). A stream brings its own held-out rows.
+    ``weight`` is ``[N]``; bad input raises ``InputError``."""
     check_device(settings.device)
     schema, given = rows.schema, rows.given
     train, held = _divided(rows, weight, validation, settings.seed, split)
@@ -293,7 +294,7 @@ def _notes_of_empty_rows(rows: Rows | Streamed) -> list[str]:
 
 
 def check_weights(weight: np.ndarray | None, rows: int) -> None:
-    """``InputError`` unless each row has a finite, non-negative weight, and one is positive."""
+    """``InputError`` unless the weights ``[rows]`` are finite and non-negative, and one is positive."""
     if weight is None:
         return
     if weight.shape != (rows,):
@@ -312,7 +313,8 @@ def reopen(
     folder: str | Path, record: dict[str, Any], rows: Rows | Streamed, validation: float | str | Rows, *,
     recipe: str | None = None, weight: np.ndarray | None = None, split: Split | None = None,
 ) -> tuple[Run, Parts]:  # fmt: skip
-    """(an interrupted run, its rows), ready to continue; the result is that of an uninterrupted run."""
+    """(an interrupted run, its rows), ready to continue; the result is that of an uninterrupted run. ``weight`` is
+    ``[N]``."""
     path = Path(folder) / "run.json"
     with restoring(path), Modest(memory() // 2, path):
         ready = runs.build(record, recipe)

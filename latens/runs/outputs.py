@@ -229,7 +229,7 @@ def require_memory(rows: int, columns: int, what: str) -> None:
 
 
 def decoded(run: Run, z: Tensor, c: Tree = None, cells: Mapping[str, Any] | None = None) -> Any:
-    """Each code decoded, in the user's form: the mean or mode of p(x|z, c)."""
+    """Codes ``[N, Z]`` decoded, in the user's form: the mean or mode of p(x|z, c)."""
     return to_user(schema_of(run), evaluation.decode(run.model, z, c).numpy(), cells, mean=True)
 
 

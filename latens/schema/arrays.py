@@ -25,7 +25,7 @@ def levels_of(x: np.ndarray, span: tuple[float, float], levels: int) -> tuple[np
 
 
 def within(x: np.ndarray, span: tuple[float, float], levels: int | None) -> np.ndarray:
-    """``x`` clipped to the span; numbers within rounding of a level become that level."""
+    """``x``, of any shape, clipped to the span; numbers within rounding of a level become that level."""
     low, high = span
     if levels:
         level, loose = levels_of(x, span, levels)
@@ -35,8 +35,8 @@ def within(x: np.ndarray, span: tuple[float, float], levels: int | None) -> np.n
 
 
 def cast(x: np.ndarray, dtype: np.dtype[Any], levels: int | None) -> np.ndarray:
-    """``x`` in the user's dtype; integers are rounded and clipped to 0 .. levels - 1, or to the range of the dtype, so
-    that none wraps around."""
+    """``x``, of any shape, in the user's dtype; integers are rounded and clipped to 0 .. levels - 1, or to the range of
+    the dtype, so that none wraps around."""
     if x.dtype == dtype:
         return x
     if dtype.kind == "b":
@@ -71,7 +71,7 @@ _CHUNK = 1 << 20  # cells checked at once, so that no temporary array is large
 
 
 def chunks(x: np.ndarray) -> Iterator[slice]:
-    """Slices of rows that cover ``x``, about a million cells in each."""
+    """Slices of rows that cover ``x`` ``[N, ...]``, about a million cells in each."""
     step = max(1, _CHUNK // max(1, math.prod(x.shape[1:])))
     return (slice(start, start + step) for start in range(0, len(x), step))
 

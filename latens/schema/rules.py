@@ -120,7 +120,7 @@ def values_of(column: Column, numbers: np.ndarray) -> np.ndarray:
 
 
 def levels_as_numbers(column: Column) -> np.ndarray:
-    """The levels of a column whose levels are numbers, increasing."""
+    """The levels of a column whose levels are numbers, increasing, ``[levels]``."""
     return np.array(sorted(float(level) for level in column.levels or ()))
 
 
@@ -191,6 +191,7 @@ class Order(Rule):
             return (high <= base - slack) | (high == base) if self.strict else high < base - slack
 
     def denied(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
+        """Mask ``[N]`` of the rows that break the rule, or whose difference lies beyond those seen."""
         self.inward(left := dict(u), fields)
         apart = left[self.target]
         beyond = (apart > _slack(self.difference.high, 1)) | (apart < _slack(self.difference.low, -1))
@@ -329,6 +330,7 @@ class Function(Rule):
         return known & ~np.isnan(own) & ~np.isclose(own, usual, rtol=1e-6, atol=0.0)
 
     def denied(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
+        """Mask ``[N]`` of the rows that break the rule, or whose source has a value that was not seen."""
         return self.broken(u, fields) | ~self._of(u[self.sources[0]])[1]
 
     def inward(self, u: ColumnNumbers, fields: Fields) -> None:
@@ -350,7 +352,7 @@ class Function(Rule):
         return np.array([ways.get(value, np.nan) for value in distinct.tolist()])[place].reshape(own.shape)
 
     def outward(self, u: ColumnNumbers, fields: Fields, mean: bool = False) -> np.ndarray | bool:
-        """Write the target from the source, in place; False, as no target is out of range."""
+        """Write the target from the source, both ``[N]``, in place; False, as no target is out of range."""
         u[self.target] = self._of(u[self.sources[0]])[0]
         return False
 
@@ -535,6 +537,7 @@ class Missing(Rule):
         return self._where(source) & ~np.isnan(source) & ~np.isnan(u[self.target])
 
     def denied(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
+        """Mask ``[N]`` of the rows in which the target is missing and should not be, or the other way round."""
         return self._where(u[self.sources[0]]) != np.isnan(u[self.target])
 
     def with_gaps(self, u: ColumnNumbers, before: ColumnNumbers, fields: Fields) -> None:

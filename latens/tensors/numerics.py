@@ -23,7 +23,7 @@ def log_mean_exp(values: Tensor, dim: int = 0) -> Tensor:
 
 
 def log1mexp(values: Tensor) -> Tensor:
-    r""":math:`\ln(1 - e^{-v})` for v > 0, accurate at both ends (Mächler 2012)."""
+    r""":math:`\ln(1 - e^{-v})` for v > 0 ``[...]``, accurate at both ends (Mächler 2012)."""
     small = values < math.log(2.0)
     near = torch.log(-torch.expm1(-torch.where(small, values, torch.ones_like(values))))
     far = torch.log1p(-torch.exp(-torch.where(small, torch.ones_like(values), values)))
@@ -31,7 +31,7 @@ def log1mexp(values: Tensor) -> Tensor:
 
 
 def log1mexp_of_log(logs: Tensor) -> Tensor:
-    r""":math:`\ln(1 - e^{-t})` with :math:`t = e^{\mathrm{logs}}`, also where t underflows.
+    r""":math:`\ln(1 - e^{-t})` with :math:`t = e^{\mathrm{logs}}` ``[...]``, also where t underflows.
 
     Derivatives of every order are finite there: for t below 1e-4 the result is logs - t/2 + t²/24, which is as
     accurate.
@@ -43,7 +43,7 @@ def log1mexp_of_log(logs: Tensor) -> Tensor:
 
 
 def positive(raw: Tensor, floor: float = 0.0) -> Tensor:
-    r"""A positive number from a raw network output: softplus, shifted so that 0 maps to 1.
+    r"""Positive numbers ``[...]`` from raw network outputs: softplus, shifted so that 0 maps to 1.
 
     .. math:: \ln(1 + e^{r + \ln(e - 1)}) + \mathrm{floor}
 

@@ -68,7 +68,7 @@ def rows(tree: Tree) -> int:
 
 
 def take(tree: Tree, index: Tensor | slice) -> Tree:
-    """The rows that ``index`` selects."""
+    """The rows that ``index`` ``[B]`` selects."""
     return map_tree(lambda leaf: leaf[index], tree)
 
 

@@ -104,7 +104,7 @@ def read_whole(path: Path | Part, expected: str | None, missing: str = RESTORE, 
 
 
 def unpack(path: Path | Part, expected: str | None, missing: str = RESTORE) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, read by :func:`read_whole`."""
+    """The tensors of a safetensors file, read by :func:`read_whole`; ``InputError`` where it is damaged."""
     from safetensors import SafetensorError
     from safetensors.torch import load
 

@@ -172,15 +172,15 @@ def gradients(losses: dict[str, Tensor], players: dict[str, PlayerOptimizer]) ->
 
 
 def laid_out_like(parameter: Tensor, value: Tensor) -> Tensor:
-    """A gradient or moment in the memory layout of its parameter. ``autograd.grad`` returns a convolution's gradient
-    channels-last, and the fused optimiser treats all as flat memory, so another layout would pair weights with wrong
-    gradients."""
+    """A gradient or moment in the memory layout of its parameter, of the same shape. ``autograd.grad`` returns a
+    convolution's gradient channels-last, and the fused optimiser treats all as flat memory, so another layout would
+    pair weights with wrong gradients."""
     if value.stride() == parameter.stride():
         return value
     return torch.empty_like(parameter).copy_(value)
 
 
 def norm_of(grads: list[Tensor | None]) -> Tensor:
-    """The norm of all gradients as one vector; 0 for none."""
+    """The norm of all gradients as one vector, a scalar; 0 for none."""
     present = [g for g in grads if g is not None]
     return torch.nn.utils.get_total_norm(present) if present else torch.zeros(())

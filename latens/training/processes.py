@@ -104,7 +104,8 @@ class Processes:
         return value if self.count == 1 else bool(self.sum([torch.tensor([float(value)])])[0].item() > 0)
 
     def first(self, action: Callable[[], object]) -> None:
-        """Run ``action`` in the main process only; where it fails, all processes stop."""
+        """Run ``action`` in the main process only; where it fails, all processes stop. Raises there what ``action``
+        raises, and ``InputError`` in the others."""
         try:
             if self.is_main:
                 action()

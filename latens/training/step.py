@@ -36,7 +36,8 @@ class Step:
         return self.processes.count == 1 and all(p.every == 1 and p.ordered for p in self.players.values())
 
     def losses(self, x: Any, c: Any, weight: Tensor | None) -> tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]:
-        """(loss of each player, (distortion, rate) ``[2]``, {observer: observed sums})."""
+        """(loss of each player, (distortion, rate) ``[2]``, {observer: observed sums}); ``weight`` is ``[B]``. Raises
+        ``InputError`` for a posterior that several processes cannot share."""
         draw = self.objective.draw(self.model, x, c)
         draw.weight = weight
         if self.processes.count > 1 and not has_row_noise(draw.q):
@@ -51,7 +52,8 @@ class Step:
 
     def whole(self, x: Any, c: Any, weight: Tensor | None, scalars: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Forward, backward and optimiser in one: ((whether the update was made, losses, distortion, rate, norms),
-        observed sums). Nothing moves where a loss is not finite, or a norm not below ``longest``."""
+        observed sums); ``weight`` is ``[B]``. Nothing moves where a loss is not finite, or a norm not below
+        ``longest``."""
         losses, means, observed = self.losses(x, c, weight)
         grads = gradients(losses, self.players)
         values, norms = torch.stack(list(losses.values())).detach(), [norm_of(each) for each in grads.values()]

@@ -379,7 +379,8 @@ def schema_of(
     scans: list[ColumnScan], sample: Any, asked: Mapping[str, str] | None = None, *, drop: Iterable[str] = (),
     condition: Iterable[str] = (), forms: Mapping[str, Form] | None = None,
 ) -> Table:  # fmt: skip
-    """The schema, from the scans of all columns and a sample of the rows; see :func:`infer_table`."""
+    """The schema, from the scans of all columns and a sample of the rows; errors as in :func:`infer_table`:
+    ``InputError``."""
     asked = {**(asked or {}), **dict.fromkeys(drop, "dropped")}
     _require_columns(scans, [*asked, *condition])
     columns = [_column(scan, sample.column(scan.name), asked.get(scan.name)) for scan in scans]

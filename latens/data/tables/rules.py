@@ -395,6 +395,8 @@ def _chance_of_none(rows: np.ndarray) -> np.ndarray:
 
 
 def impossible(names: Sequence[str], rows: np.ndarray, never: np.ndarray, reason: str) -> Combinations:
+    """The rule that allows the combinations of levels that ``rows`` counts, but for those that ``never`` marks, both
+    ``[levels of each column]``."""
     counts = tuple(None if gone else int(n) for n, gone in zip(rows.ravel(), never.ravel()))
     return Combinations(names[-1], tuple(names[:-1]), reason, counts, rows.shape)
 
@@ -403,7 +405,7 @@ def joined_combinations(
     rules: Sequence[Combinations], first: Combinations, fields: dict[str, Column], u: ColumnNumbers
 ) -> Combinations:
     """All rules on combinations with the first one's target, joined; without those that would leave the target no level
-    for levels of the sources that may occur together."""
+    for levels of the sources that may occur together. ``InputError`` for a rule of the user's that would."""
     joined, reasons = first, [first.reason]
     for rule in rules:
         sources = tuple(dict.fromkeys((*joined.sources, *rule.sources)))

@@ -24,7 +24,7 @@ COUNT_UNIT = 0.1  # of ln(1 + x): what counts vary by where one row in fifty has
 
 
 def likelihood_name(info: DataInfo, likelihood: str) -> str:
-    """The likelihood that suits the values seen."""
+    """The likelihood that suits the values seen. ``InputError`` where the one asked for does not fit the values."""
     one_of("likelihood", likelihood, LIKELIHOODS)
     schema = info.schema
     if likelihood == "auto":

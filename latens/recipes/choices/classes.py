@@ -13,6 +13,7 @@ def with_class(info: DataInfo, classes: int | str) -> tuple[DataInfo, DataInfo, 
     """(the data with the class as a condition without gaps, the same without it, its name, the number of classes).
 
     The class is the first condition; without conditions it is one of ``classes`` ("auto": 10), unlabelled.
+    Raises ``InputError`` for a condition that is no column of levels.
     """
     if not info.conditions:
         count = 10 if classes == "auto" else classes

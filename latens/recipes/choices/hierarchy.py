@@ -58,7 +58,8 @@ def residual_ladder(
     info: DataInfo, size: int, depth: int, network: str, likelihood: str, variance: float | str
 ) -> models.Ladder:
     """``depth`` layers at each resolution along a stream of features: for images with ``network="conv"`` on grids from
-    1 x 1 to the whole image (``size`` numbers for each position), otherwise ``4 depth`` dense layers of ``size``."""
+    1 x 1 to the whole image (``size`` numbers for each position), otherwise ``4 depth`` dense layers of ``size``.
+    ``InputError`` for sequences."""
     kind = network_kind(info, network)
     if kind == "sequence":
         raise InputError("layers on grids need images, and these data are sequences", OTHER_NETWORKS)

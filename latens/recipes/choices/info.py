@@ -83,7 +83,8 @@ def latent_size(info: DataInfo, latent_dim: int | str, name: str = "latent_dim")
 
 
 def network_name(info: DataInfo, network: str) -> str:
-    """Convolutions for images at least 12 x 12, fully connected layers otherwise."""
+    """The network asked for; "auto": convolutions for images at least 12 x 12, fully connected layers otherwise.
+    ``InputError`` for an unknown one."""
     one_of("network", network, NETWORKS)
     sequence = isinstance(info.schema, Schema) and info.schema.is_sequence
     large = info.schema.is_image and min(info.shape[-2:]) >= CONV_SIDE

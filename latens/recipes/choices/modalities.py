@@ -18,7 +18,7 @@ from latens.tensors.trees import Tree
 
 def pieces_of(info: DataInfo, modalities: int) -> dict[str, DataInfo]:
     """The data cut into ``modalities`` pieces, {name: what is known of it}: rows of images from the top, stretches of
-    sequences, columns in their order."""
+    sequences, columns in their order. ``InputError`` for fewer than two pieces or more than there are."""
     axis = _axis(info)
     length = info.shape[axis]
     if not (is_whole(modalities) and 2 <= modalities <= length):
@@ -55,7 +55,8 @@ def _piece(info: DataInfo, axis: int, start: int, stop: int) -> DataInfo:
 def modality_parts(
     info: DataInfo, latent_dim: int, modalities: int, network: str, likelihood: str, variance: float | str
 ) -> tuple[dict[str, Tree], conditionals.ByModality, Pieces]:
-    """(experts by name, the likelihood of all, how the array holds them)."""
+    """(experts by name, the likelihood of all, how the array holds them). ``InputError`` for the optimal variance,
+    which is that of one array."""
     found = pieces_of(info, modalities)
     axis = _axis(info)
     pieces = Pieces({name: part.shape[axis] for name, part in found.items()}, axis)

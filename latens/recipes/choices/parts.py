@@ -92,7 +92,8 @@ def posterior_for(info: DataInfo, latent_dim: int, posterior: str, network: str,
 
 def prior_for(info: DataInfo, latent_dim: int, prior: str, components: int = MIXTURE) -> nn.Module:
     """p(z): N(0, I), a learned mixture of normals (given the condition, if any), or one normal p(z|c). "auto" is the
-    mixture for tables of at least 5,000 rows, whose codes form groups that N(0, I) does not have."""
+    mixture for tables of at least 5,000 rows, whose codes form groups that N(0, I) does not have. ``InputError`` for a
+    conditional prior without a condition."""
     one_of("prior", prior, ("auto", "standard", "mixture", "conditional"))
     condition = condition_for(info)
     if prior == "auto":
@@ -141,7 +142,8 @@ def likelihood_for(
     info: DataInfo, latent_dim: int, likelihood: str, network: str, variance: float | str = "optimal",
     missing: str = "mar", dependence: str = "codes",
 ) -> nn.Module:  # fmt: skip
-    """p(x|z) for the data, its output biases at the data's mean; ``missing``: "mar" (at random) or "mnar" (tables)."""
+    """p(x|z) for the data, its output biases at the data's mean; ``missing``: "mar" (at random) or "mnar" (tables).
+    ``InputError`` for an option that the data do not take."""
     name, reads = network_kind(info, network), info.reads
     if info.is_table:
         one_of("likelihood", likelihood, LIKELIHOODS)
@@ -191,7 +193,8 @@ def likelihood_for(
 
 
 def perceptual_for(info: DataInfo, latent_dim: int, network: str, score: str, weight: float) -> nn.Module:
-    """A score of likeness of images in place of a likelihood; ``score``: "ms_ssim" or "features"."""
+    """A score of likeness of images in place of a likelihood; ``score``: "ms_ssim" or "features". ``InputError`` for
+    rows that are no images."""
     schema = info.schema
     if not schema.is_image or not isinstance(schema, Schema):
         raise InputError(

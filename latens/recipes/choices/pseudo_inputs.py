@@ -37,7 +37,7 @@ def spread_rows(info: DataInfo, count: int) -> tuple[Tensor, dict[str, Tensor]]:
 
 
 def linear_units(info: DataInfo, why: str, remedy: str) -> Tensor:
-    """The unit of each cell, for data that the encoder sees on a linear scale.
+    """The unit of each cell, ``[*shape]``, for data that the encoder sees on a linear scale.
 
     Raises ``InputError`` with ``why`` and the remedy for counts, and for a table with levels, gaps, or a column that is
     seen on a logarithmic scale."""

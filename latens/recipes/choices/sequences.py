@@ -97,7 +97,8 @@ class EachStep(nn.Module):
 def recurrent_model(
     info: DataInfo, latent_dim: int, width: int, kind: str, likelihood: str, variance: float | str
 ) -> models.Recurrent:
-    """A model with a code for each step, given a recurrent state."""
+    """A model with a code for each step, given a recurrent state. ``InputError`` for rows that have no steps, and for
+    convolutions."""
     require(is_whole(width) and width >= 1, "width", "a whole number from 1", width)
     if kind == "conv":
         raise InputError("a recurrent state has no convolutions", "pass --network recurrent or linear")

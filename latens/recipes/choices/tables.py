@@ -56,7 +56,7 @@ def columns_likelihood(
     dependence: str = "codes",
 ) -> conditionals.TableLikelihood:
     """The product of the columns' likelihoods, its untrained network giving the columns' marginals; with ``missing``
-    "mnar" also the likelihood of which cells are missing."""
+    "mnar" also the likelihood of which cells are missing. ``InputError`` for options that exclude each other."""
     one_of("missing", missing, ("mar", "mnar"))
     one_of("dependence", dependence, ("auto", "codes", "autoregressive"))
     columns = info.schema.modelled  # type: ignore[union-attr]

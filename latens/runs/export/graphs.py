@@ -115,7 +115,7 @@ def scorer(run: Run) -> Graph:
 
 
 def row(run: Run) -> Tensor:
-    """One row in the model's form, in a value that can occur."""
+    """One row in the model's form, ``[1, *event]``, in a value that can occur."""
     schema = schema_of(run)
     if not isinstance(schema, Table):
         filled = torch.full(schema.shape, schema.ends[0], dtype=torch.float64)

@@ -15,7 +15,7 @@ SHIFT = 16
 
 
 def lgamma(z: Tensor) -> Tensor:
-    r""":math:`\ln \Gamma(z)` for z > 0, by Stirling's series at z + 16, in float64.
+    r""":math:`\ln \Gamma(z)` for z > 0 ``[...]``, by Stirling's series at z + 16, in float64.
 
     .. math:: \ln \Gamma(z) = \ln \Gamma(z + 16) - \sum_{i=0}^{15} \ln(z + i)
 
