@@ -118,6 +118,16 @@ def is_number(value: Any) -> TypeGuard[float]:
         return False
 
 
+def choose(name: str, valid: Sequence[str], listed: str, shown: Callable[[str], str] = repr) -> str:
+    """What to do about a name that is not among the valid ones: take the near one, or one of those ``listed``.
+
+    >>> choose("agee", ["age", "sex"], "age, sex"), choose("colour", ["age", "sex"], "age, sex")
+    ("did you mean 'age'?", 'name one of age, sex')
+    """
+    near = difflib.get_close_matches(name, valid[:1000], 1)
+    return f"did you mean {shown(near[0])}?" if near else f"name one of {listed}"
+
+
 def nearest(name: str, valid: Sequence[str], shown: Callable[[str], str] = str) -> str:
     """(did you mean …?) where one of the valid names is near."""
     near = difflib.get_close_matches(name, valid, 1)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import latens
+from latens.cli.main import main
 
 ROOT = Path(latens.__file__).parent
 PACKAGES = sorted(path for path in ROOT.iterdir() if path.is_dir() and path.name != "__pycache__")
@@ -70,3 +71,24 @@ def test_every_message_has_the_form(package: Path) -> None:
 )  # fmt: skip
 def test_a_message_of_another_form_is_noticed(arguments: list[str]) -> None:
     assert list(faults([[each] for each in arguments]))
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        ("encode", "RUN is missing: `latens COMMAND --help` lists what a command takes"),
+        ("sample run", "the option --out is missing: pass --out VALUE"),
+        ("sample run -n", "the option -n needs a value: pass -n VALUE"),
+        ("sample run -n ten --out x.csv", "--number must be a whole number"),
+        ("fit x.csv --out run --stream=yes", "the option --stream takes no value: pass --stream alone"),
+        ("fit x.csv y.csv --out run", "nothing more is taken, got y.csv: omit it"),
+        ("fit x.csv --out run --epochs many", "--epochs: 'many' is neither 'auto' nor a whole number"),
+        ("fitt x.csv", "there is no command fitt: did you mean 'fit'?"),
+        ("sample run -q", "there is no option -q: `latens COMMAND --help` lists them"),
+    ],
+)
+def test_words_that_a_command_does_not_take_are_refused_in_the_same_form(
+    words: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words.split()) == 2
+    assert capsys.readouterr().err.strip() == f"latens: {said}"

@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -482,9 +483,39 @@ def _plain(value: Any) -> Any:
 
 
 Words = Callable[[Any], str]
+# (a sentence of typer's, the same in the form of latens' messages)
+USAGE = (
+    (r"Option '(.+)' requires an argument", r"the option \1 needs a value: pass \1 VALUE"),
+    (r"Option '(.+)' does not take a value", r"the option \1 takes no value: pass \1 alone"),
+    (r"Missing option '(.+)'", r"the option \1 is missing: pass \1 VALUE"),
+    (r"Missing argument '(.+)'", r"\1 is missing: `latens COMMAND --help` lists what a command takes"),
+    (r"Got unexpected extra arguments?(?:\(s\))? \((.+)\)", r"nothing more is taken, got \1: omit it"),
+    (r"No such command '(.+?)'\. Did you mean (.+)", r"there is no command \1: did you mean \2"),
+    (r"No such command '(.+?)'", r"there is no command \1: `latens --help` lists them"),
+    (r"No such option: (\S+?)\.? Did you mean (.+)", r"there is no option \1: did you mean \2"),
+    (r"No such option: (\S+)", r"there is no option \1: `latens COMMAND --help` lists them"),
+    (r"Invalid value for (?:.+ / )?'(.+?)': .*valid integer.*", r"\1 must be a whole number"),
+    (r"Invalid value for (?:.+ / )?'(.+?)': .*valid (?:number|float).*", r"\1 must be a number"),
+    (r"Invalid value for (?:.+ / )?'(.+?)': (.*)", r"\1: \2"),
+)
+
+
+def usage(sentence: str) -> str:
+    """A sentence of typer's about the words of a command, in the form of latens' messages.
+
+    >>> usage("Missing option '--out'."), usage("Invalid value for '-n' / '--number': not a valid integer")
+    ('the option --out is missing: pass --out VALUE', '--number must be a whole number')
+    """
+    sentence = sentence.rstrip(".")
+    for pattern, words in USAGE:
+        if found := re.fullmatch(pattern, sentence, flags=re.DOTALL):
+            return found.expand(words)
+    return sentence
+
+
 # (errors, exit status, the error in words); the first row that matches counts
 ENDS: tuple[tuple[type | tuple[type, ...], int, Words], ...] = (
-    (UsageError, 2, lambda error: error.format_message()),
+    (UsageError, 2, lambda error: usage(error.format_message())),
     (InputError, 2, str),
     (Stopped, 130, str),
     ((KeyboardInterrupt, typer.Abort), 130, lambda error: "interrupted"),

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from latens.errors import InputError
+from latens.errors import InputError, choose
 from latens.schema import Column, Table
 from latens.schema.arrow import (
     DAY,
@@ -404,7 +404,7 @@ def _require_columns(scans: list[ColumnScan], named: Iterable[str]) -> None:
     require_once(names, "the data")
     for name in named:
         if name not in names:
-            raise InputError(f"there is no column {name!r}", f"name one of {listed(names)}")
+            raise InputError(f"there is no column {name!r}", choose(name, names, listed(names)))
 
 
 def _column(scan: ColumnScan, sample: Any, asked: str | None) -> Column:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import difflib
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -15,7 +14,7 @@ import numpy as np
 
 from latens.data.tables.kinds import DAYS, PIECE, SECONDS, _decimals, law_of
 from latens.data.tables.kinds import SAMPLE as LOOKED_AT
-from latens.errors import InputError
+from latens.errors import InputError, choose
 from latens.schema import Column, Table
 from latens.schema.arrow import listed, pa
 from latens.schema.column import CODED, NUMERIC
@@ -565,9 +564,7 @@ def _tokens(text: str, names: Sequence[str]) -> list[Any]:
 
 
 def _no_column(text: str, word: str, names: Sequence[str]) -> InputError:
-    near = difflib.get_close_matches(word, names, 1)
-    hint = f"did you mean {near[0]!r}?" if near else f"name some of {listed(names)}"
-    return InputError(f"--rule {text!r}: there is no column {word!r}", hint)
+    return InputError(f"--rule {text!r}: there is no column {word!r}", choose(word, names, listed(names)))
 
 
 def _split(tokens: Sequence[Any]) -> list[list[Any]]:

@@ -8,7 +8,7 @@ import zoneinfo
 from collections.abc import Callable, Container, Sequence
 from typing import Any
 
-from latens.errors import InputError
+from latens.errors import InputError, choose
 from latens.schema.arrow import listed, pa, pc
 
 INDEX = "__index_level_"  # the name that pandas gives to an unnamed row index in a file
@@ -107,15 +107,11 @@ def chosen(names: Sequence[str], drop: str | Sequence[str], columns: Sequence[st
     >>> chosen(["a", "b", "c"], "b", None, "t.csv")
     ['a', 'c']
     """
-    import difflib
-
     there = set(names)
     dropped = [drop] if isinstance(drop, str) else list(drop)
     for name, why in [*((n, " to drop") for n in dropped), *((n, "") for n in columns or ())]:
         if name not in there:
-            near = difflib.get_close_matches(name, names[:1000], 1)
-            hint = f"did you mean {shown(near[0])}?" if near else f"name one of {listed(names)}"
-            raise InputError(f"{where} has no column {shown(name)}{why}", hint)
+            raise InputError(f"{where} has no column {shown(name)}{why}", choose(name, names, listed(names), shown))
     require_names(columns or (), f"{where}, columns asked for")
     out = set(dropped)
     left = [name for name in (names if columns is None else columns) if name not in out]
