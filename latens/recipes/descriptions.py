@@ -1,7 +1,8 @@
 """What a recipe is, read from its docstring and signature: for the terminal, for machines, for the documentation.
 
 A recipe's docstring has, in this order: one sentence, paragraphs, ``.. math::``, a paragraph that begins with "Use it
-when", ``Args:`` with the options of its own, ``References:``. Options that many recipes share are in ``SHARED``.
+when", ``Args:`` with the options of its own, ``References:``. Options that many recipes share are in ``SHARED``,
+those of hyperbolic codes in ``HYPERBOLIC``.
 """
 
 from __future__ import annotations
@@ -34,7 +35,15 @@ SHARED = {
     "beta": "Weight of the rate, a number from 0; 1 is the ELBO.",
     "k": "Draws of z for each row, a whole number from 1; time and memory grow with it.",
 }
-SHARED = {name: " ".join(text.split()) for name, text in SHARED.items()}
+HYPERBOLIC = {
+    "curvature": "c, the ball has curvature -c and radius 1/√c, a number from 1e-6 to 1e6.",
+    "prior_scale": """s, the deviation of the prior in hyperbolic distance, a number from 1e-6 to the largest that keeps
+        codes inside what floats can tell from the boundary; auto: 1, or less in many dimensions.""",
+    "features": "Hyperplanes of the first layer of the decoder, a whole number from 1 to 100,000.",
+}
+SHARED, HYPERBOLIC = (
+    {name: " ".join(text.split()) for name, text in each.items()} for each in (SHARED, HYPERBOLIC)
+)
 
 
 @dataclass(frozen=True)
@@ -138,7 +147,7 @@ def describe(name: str) -> Description:
             case _:
                 found.paragraphs.append(words)
     found.options = [
-        Option(each, parameter.default, own.get(each, SHARED.get(each, "")))
+        Option(each, parameter.default, own.get(each, (SHARED | HYPERBOLIC).get(each, "")))
         for each, parameter in options(function).items()
     ]
     return found

@@ -123,12 +123,6 @@ def poincare(
     Use it when the data are organised as a tree, and hierarchy should show as distance from the centre. It also serves
     where no tree is known: on Fashion-MNIST it is 12 nats ahead of vae, with better samples.
 
-    Args:
-        curvature: c, the ball has curvature -c and radius 1/√c, a number from 1e-6 to 1e6.
-        prior_scale: s, the deviation of the prior in hyperbolic distance, a number from 1e-6 to the largest that stays
-            inside what floats can tell from the boundary; auto: 1, or less in many dimensions.
-        features: Hyperplanes of the first layer of the decoder, a whole number from 1 to 100,000.
-
     References:
         * Mathieu et al. (2019), Continuous hierarchical representations with Poincaré variational auto-encoders.
           NeurIPS
@@ -157,12 +151,6 @@ def poincare_riemannian(
 
     Use it when codes should be spread evenly in hyperbolic distance; poincare is faster and was no worse on
     Fashion-MNIST.
-
-    Args:
-        curvature: c, the ball has curvature -c and radius 1/√c, a number from 1e-6 to 1e6.
-        prior_scale: s, the deviation of the prior in hyperbolic distance, a number from 1e-6 to the largest that stays
-            inside what floats can tell from the boundary; auto: 1, or less in many dimensions.
-        features: Hyperplanes of the first layer of the decoder, a whole number from 1 to 100,000.
 
     References:
         * Mathieu et al. (2019), Continuous hierarchical representations with Poincaré variational auto-encoders.
