@@ -223,7 +223,7 @@ def privacy(real: Frame, others: Frame, rows: Frame, seed: int) -> dict[str, flo
 
     ``closer``: share of the rows that are nearer to a training row than to one of the others, ties half; ``attack``:
     AUROC of the guess that a row was fitted to because a synthetic row is close to it (a distance-based
-    membership-inference attack). Both 0.5 where nothing of single training rows is told.
+    membership-inference attack). Both are 0.5 if nothing about single training rows leaks.
     """
     some = real.take(np.random.default_rng(seed).permutation(real.rows)[: others.rows])
     to_real, to_others = (_closest(real, rows.take(slice(NEIGHBOURS)), each) for each in (some, others))
