@@ -428,7 +428,7 @@ def _write_a_row(schema: Table) -> None:
 
 
 def weights(folder: str | Path, record: dict[str, Any] | None = None) -> dict[str, Tensor]:
-    """The weights of a finished run, checked against their checksum."""
+    """The weights of a finished run, checked against their checksum; ``InputError`` where it is not finished."""
     record, folder = record or read_record(folder), Path(folder)
     if record["status"] != "finished":
         name = (record["recipe"] or {}).get("name")

@@ -61,6 +61,7 @@ def as_numbers(cells: Any, time: str | None = None) -> np.ndarray | None:
     not of the kind of ``time`` (see :func:`kind_of_time`) that is wanted.
 
     Dates are in days since 1970-01-01 by the clocks of their zone, times of day and time spans in seconds.
+    Raises ``InputError`` for a date that cannot be read.
     """
     cells = plain(cells)
     kind = cells.type

@@ -64,7 +64,8 @@ class GatheredRows:
         self._lock = threading.Lock()
 
     def put(self, tree: Tree, where: slice | Tensor, kept: Tensor | None = None) -> None:
-        """Write the rows of ``tree``, or those at ``kept`` in it, to the rows ``where``."""
+        """Write the rows of ``tree``, or those at ``kept`` ``[M]`` in it, to the rows ``where`` ``[M]``; ``InputError``
+        for a block of another form."""
         with self._lock:
             if self.space is None:
                 self.space = trees.map_tree(lambda leaf: leaf.new_empty((self._capacity, *leaf.shape[1:])), tree)
