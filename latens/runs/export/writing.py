@@ -116,10 +116,12 @@ def as_onnx(graph: Graph, opset: int = OPSETS[1]) -> bytes:
     import onnx
 
     program = graphs.traced(graph)
-    names = {"input_names": list(graph.inputs), "output_names": list(graph.outputs)}
     try:
         with _quiet(), torch.no_grad():
-            found = torch.onnx.export(program, dynamo=True, opset_version=opset, verbose=False, **names)
+            found = torch.onnx.export(
+                program, dynamo=True, opset_version=opset, verbose=False, input_names=list(graph.inputs),
+                output_names=list(graph.outputs),
+            )  # fmt: skip
         assert found is not None
         model = found.model_proto
         for value in (*model.graph.input, *model.graph.output):
