@@ -13,8 +13,8 @@ import torch
 from commanding import done, refused
 
 from latens import evaluation
-from latens.export import graphs, operators
 from latens.runs import record
+from latens.runs.export import graphs, operators
 
 
 @pytest.fixture(scope="module")
