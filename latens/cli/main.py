@@ -441,6 +441,20 @@ def explore(
 
 
 @command
+def export(
+    folder: RunFolder,
+    out: Annotated[str, option("--out", metavar="FOLDER", help="Create this folder for the export.", title="Output")],
+    opset: Annotated[
+        int, option(metavar="N", help="Write this version of ONNX's operators, 18 to 20.", title="Output")
+    ] = 20,
+    own: OwnRecipe = None,
+    as_json: Json = False,
+) -> Any:
+    """Write the model as ONNX, to use without latens: encoder, decoder, scorer. Next to them stand what their numbers
+    mean (model.json) and an example that scores and decodes rows with numpy and onnxruntime (example.py)."""
+
+
+@command
 def recipes(
     name: Annotated[
         str | None, typer.Argument(metavar="[NAME]", callback=importable, help="Explain this one; default: list all.")

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from latens.cli.commands.densities import density, sample
     from latens.cli.commands.evaluating import evaluate, report
     from latens.cli.commands.exploring import explore
+    from latens.cli.commands.exporting import export
     from latens.cli.commands.fitting import Fit, asked, schema
     from latens.cli.commands.inputs import reading
     from latens.cli.commands.listing import recipes
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 else:
     __getattr__, __dir__, __all__ = late(__name__, {
         "answer": "Answer", "comparing": "compare demo", "densities": "density sample",
-        "evaluating": "evaluate report", "exploring": "explore", "fitting": "Fit asked schema", "listing": "recipes",
-        "many": "fit resume", "inputs": "reading", "sweeping": "resume_sweep sweep",
+        "evaluating": "evaluate report", "exploring": "explore", "exporting": "export", "fitting": "Fit asked schema",
+        "listing": "recipes", "many": "fit resume", "inputs": "reading", "sweeping": "resume_sweep sweep",
         "using": "encode impute reconstruct score",
     })  # fmt: skip

@@ -9,9 +9,10 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, redirect_stderr
 from typing import Any
 
 import torch
@@ -209,11 +210,17 @@ def traced(graph: Graph) -> torch.export.ExportedProgram:
         NotImplementedError: torch cannot trace the graph.
     """
     rows = torch.export.Dim("rows")
-    with evaluating(graph.model), torch.no_grad(), warnings.catch_warnings():
+    with evaluating(graph.model), torch.no_grad(), warnings.catch_warnings(), redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         given = graph.given(3)
-        shapes = (tuple({0: rows} for _ in given),)
-        return torch.export.export(graph, given, dynamic_shapes=shapes, strict=False)
+        try:
+            return torch.export.export(graph, given, dynamic_shapes=(tuple({0: rows} for _ in given),), strict=False)
+        except Exception as error:  # torch raises errors of many kinds, none of which says what the user can do
+            raise NotImplementedError(f"torch.export cannot trace it ({_first_line(error)})") from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
 
 
 def program(graph: Graph) -> torch.export.ExportedProgram:

@@ -1,0 +1,122 @@
+"""A run as graphs for other runtimes: the graphs compute what the model does, for any number of rows."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from commanding import done, refused
+
+from latens import evaluation
+from latens.runs import record
+from latens.runs.export import graphs, operators
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A mixed table with gaps, a file of ten of its rows, and a run fitted to it; a run of counts."""
+    folder = tmp_path_factory.mktemp("export")
+    random = np.random.default_rng(0)
+    lines = [f"{random.normal():.2f},{'xyz'[i % 3]},{i * i % 11 or ''}" for i in range(200)]
+    (folder / "table.csv").write_text("\n".join(["a,b,c", *lines]) + "\n")
+    (folder / "rows.csv").write_text("\n".join(["a,b,c", *lines[:10]]) + "\n")
+    np.save(folder / "counts.npy", random.poisson(3.0, size=(100, 60)))
+    done("fit", folder / "table.csv", "--out", folder / "table", "--epochs", 1)
+    done("fit", folder / "counts.npy", "--kind", "count", "--out", folder / "counts", "--epochs", 1)
+    return folder
+
+
+# Operations
+
+
+def test_log_gamma_is_that_of_torch():
+    z = torch.logspace(-20, 20, 4001, dtype=torch.float64)
+    ours, theirs = operators.lgamma(z), torch.lgamma(z)
+    assert ((ours - theirs).abs() <= 1e-13 * theirs.abs() + 5e-14).all()
+
+
+@pytest.mark.parametrize("right", [False, True])
+def test_a_search_is_that_of_torch(right: bool):
+    torch.manual_seed(0)
+    edges = torch.randint(9, (4, 7)).sort(-1).values.double()
+    values = torch.randint(9, (4, 20)).double()
+    found = operators.searchsorted(edges, values, right=right)
+    assert torch.equal(found, torch.searchsorted(edges, values, right=right))
+
+
+def test_a_number_beside_another_lies_on_the_side_asked_for():
+    x = torch.tensor([-3.0, 0.0, 5.0], dtype=torch.float64)
+    for sign in (-1, 1):
+        found = sign * (operators.beside(x, torch.full_like(x, sign * torch.inf)) - x)
+        assert (found > 0).all() and (found <= 2 * torch.finfo(x.dtype).eps * x.abs().clamp_min(1)).all()
+
+
+# Graphs
+
+
+@pytest.mark.parametrize("name", ["table", "counts"])
+def test_a_graph_traced_with_three_rows_computes_what_the_model_does_with_seven(name: str, place: Path):
+    run = record.load(place / name)
+    decoder = graphs.decoder(run)
+    z, *c = decoder.given(7)
+    z = torch.randn(z.shape, generator=torch.Generator().manual_seed(0))
+    found = dict(zip(decoder.outputs, graphs.program(decoder).module()(z, *c)))
+    wanted = evaluation.decode(run.model, z, dict(zip(decoder.conditions, c)) or None)
+    assert torch.allclose(found["value"].to(wanted), wanted, rtol=1e-5, atol=1e-5 * float(wanted.abs().max()))
+    if name == "table":
+        levels = found["probabilities"]
+        assert torch.allclose(levels[:, :3].sum(-1), torch.ones(7), atol=1e-6)
+        assert torch.equal(levels[:, :3].argmax(-1), found["value"][:, 1].long())
+
+
+@pytest.mark.parametrize("name", ["table", "counts"])
+def test_the_same_noise_gives_the_same_score(name: str, place: Path):
+    scorer = graphs.scorer(record.load(place / name))
+    given = scorer.given(7)
+    found = dict(zip(scorer.outputs, graphs.traced(scorer).module()(*given)))
+    with torch.no_grad():
+        wanted = dict(zip(scorer.outputs, scorer(*given)))
+    for key, value in wanted.items():
+        assert torch.allclose(found[key], value, rtol=1e-5), key
+
+
+# The folder
+
+
+def test_without_onnx_one_sentence_says_what_to_install(place: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    said = refused("export", place / "table", "--out", place / "none")
+    assert "pip install 'latens[onnx]'" in said
+    assert not (place / "none").exists()
+
+
+def test_the_example_scores_and_decodes_without_latens(place: Path):
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    done("export", place / "table", "--out", place / "out")
+    assert "already has files" in refused("export", place / "table", "--out", place / "out")
+    assert "18 to 20" in refused("export", place / "table", "--out", place / "other", "--opset", 11)
+
+    def example() -> subprocess.CompletedProcess[str]:
+        code = "import runpy, sys; sys.modules['torch'] = sys.modules['latens'] = None; sys.argv = sys.argv[1:]; "
+        words = [str(place / "out" / "example.py"), str(place / "rows.csv")]
+        return subprocess.run([sys.executable, "-c", code + "runpy.run_path(sys.argv[0], run_name='__main__')", *words],
+                              capture_output=True, text=True, timeout=120)  # fmt: skip
+
+    lines = example().stdout.splitlines()
+    done("reconstruct", place / "table", place / "rows.csv", "--out", place / "back.csv")
+    back = [line.split(",") for line in (place / "back.csv").read_text().splitlines()[1:]]
+    cells = [line.split(",")[1:] for line in lines]
+    assert len(cells) == 10 and [row[1] for row in cells] == [row[1] for row in back]
+    assert np.allclose([float(row[0]) for row in cells], [float(row[0]) for row in back], atol=0.01)
+    told = json.loads((place / "out" / "model.json").read_text())
+    (place / "out" / "model.json").write_text(json.dumps(told | {"opset": 21}))
+    assert "model.json was edited" in example().stderr
+    (place / "out" / "model.json").write_text("{")
+    assert "model.json is missing or cut" in example().stderr
