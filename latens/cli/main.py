@@ -214,7 +214,7 @@ def evaluate(
         int, option("--k", metavar="K", min=0, help="Estimate the NLL with K draws per row; 0: leave it out.")
     ] = 100,
     draws: Annotated[int, option(metavar="N", min=1, help="Average the ELBO over N posterior draws per row.")] = 5,
-    likelihood: Any = None,
+    estimates: Any = None,
     synthetic: Annotated[
         bool, option(help="For a table, compare samples with real rows: marginals, detection, copies.")
     ] = True,

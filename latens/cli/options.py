@@ -159,7 +159,7 @@ READING = group(
     ("layer", _Word, None, "NAME",
      "Read this layer of an .h5ad, X or raw/X; default: the first that holds counts, of counts, X and raw/X."),
 )  # fmt: skip
-LIKELIHOOD = group(
+ESTIMATES = group(
     ("nll", str, "iw", "iw|ais|grid",
      "Estimate the NLL by importance weighting (iw), annealed importance sampling (ais: closer), or quadrature (grid: "
      "exact, for one or two latent dimensions)."),
@@ -175,7 +175,7 @@ LIKELIHOOD = group(
     title="Likelihood",
 )  # fmt: skip
 TRAINING: Group = {each.name: trained_with(each) for each in fields(Settings) if each.name not in INNER}
-GROUPS = {"about": ABOUT, "reading": READING, "likelihood": LIKELIHOOD, "settings": TRAINING}
+GROUPS = {"about": ABOUT, "reading": READING, "estimates": ESTIMATES, "settings": TRAINING}
 TITLES = (
     "Arguments", "Output", "Options", "Likelihood", "Model", "Data", "Training", "Runs", "Help",
 )  # of a help, in this order  # fmt: skip

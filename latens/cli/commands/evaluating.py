@@ -46,7 +46,7 @@ def _rows_for(
 
 
 def evaluate(
-    folder: str, data: str | None, *, k: int, draws: int, likelihood: Mapping[str, Any], seed: int, own: str | None,
+    folder: str, data: str | None, *, k: int, draws: int, estimates: Mapping[str, Any], seed: int, own: str | None,
     labels: str | None = None, synthetic: bool = True, density: str = PRIOR, quiet: bool = False,
     reading: Mapping[str, Any] | None = None, factors: str | None = None, label_scores: bool = True,
     samples: bool = False,
@@ -57,10 +57,10 @@ def evaluate(
             raise InputError(f"{name} is for one run, and {folder} has several", f"name one, as in {folder}/seed-0")
         return over_seeds(Path(folder), [
             evaluate(str(part), data, k=k, draws=draws, seed=seed, own=own, labels=labels,
-                     likelihood=likelihood, synthetic=False, reading=reading, label_scores=False)
+                     estimates=estimates, synthetic=False, reading=reading, label_scores=False)
             for part in parts(Path(folder))
         ])  # fmt: skip
-    how = evaluation.Estimator(likelihood["nll"], k, *(likelihood[n] for n in ("proposal", "chains", "temperatures")))
+    how = evaluation.Estimator(estimates["nll"], k, *(estimates[n] for n in ("proposal", "chains", "temperatures")))
     run = runs.load(folder, recipe=own)
     rows, where = _rows_for(run, folder, data, labels, reading)
     blocks = Measured(
@@ -68,11 +68,11 @@ def evaluate(
         asked=labels is not None, samples=samples,
     )  # fmt: skip
     figures = evaluation.evaluate(
-        run.model, rows.inside, rows.c, k=how, draws=draws, nll_rows=likelihood["rows"] or None, seed=seed,
+        run.model, rows.inside, rows.c, k=how, draws=draws, nll_rows=estimates["rows"] or None, seed=seed,
         beta=run.beta,
     )
     figures.warnings += rows.warnings
-    losses = dict(_losses(run, rows, figures, how, seed, likelihood["certificate"], likelihood["gaps"]))
+    losses = dict(_losses(run, rows, figures, how, seed, estimates["certificate"], estimates["gaps"]))
     fitted = None if density == PRIOR else density_of(run, folder, density, quiet=quiet)
     figures.samples = _samples_of(run, folder, rows, seed, fitted) if synthetic else None
     lines = table(
