@@ -26,7 +26,7 @@ from latens.training.checkpoint import loads, sealed
 pytestmark = pytest.mark.usefixtures("one_thread", "in_place")
 
 WORDS = {  # the words after `latens`, and what the sentence must say
-    "fti iris": "'fti'.*fit",
+    "fti iris": "no command fti.*'fit'",
     "fit": "DATA and --out RUN",
     "fit iris": "--out RUN",
     "fit iris wine --out x": "wine",

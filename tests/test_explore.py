@@ -105,7 +105,7 @@ def test_the_same_run_gives_the_same_page(folder: Path):
 @pytest.mark.parametrize("words, said", [
     (("--out", "page.txt"), "name a file that ends in .html"),
     (("--out", "nowhere/page.html"), "make the folder first"),
-    (("--points", "1"), "'--points'"),
+    (("--points", "1"), "--points"),
     (("--labels", "label", "--out", "page.html"), "need DATA"),
     (("wine", "--out", "page.html"), "wine"),
 ])  # fmt: skip

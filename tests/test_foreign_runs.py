@@ -156,11 +156,12 @@ LAYERS = ("machine", "training", "densities", "runs", "report", "api", "cli")
 OPENING = {
     "open", "read_text", "read_bytes", "write_text", "write_bytes", "unlink", "iterdir", "rmtree", "touch", "memmap",
 }  # fmt: skip
-# not files of a run: what the user names, the system's figures, latens' own assets, a browser
+# not files of a run: what the user names, the system's figures, latens' own assets, a browser, exports
 NAMED = {
     ("cli/commands/fitting.py", "read_text"), ("cli/main.py", "open"), ("machine/memory.py", "read_text"),
     ("report/explore/graph.py", "read_text"), ("report/explore/page.py", "read_text"),
-    ("cli/commands/exploring.py", "open"),
+    ("cli/commands/exploring.py", "open"), ("runs/export/writing.py", "read_text"),
+    *(("runs/export/writing.py", name) for name in ("write_text", "write_bytes", "iterdir", "rmtree")),
 }  # fmt: skip
 
 
