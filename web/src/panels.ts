@@ -176,7 +176,9 @@ function differences(app: App, inside: Uint8Array): HTMLElement {
       for (const s of shares.slice(0, 2)) lines.push({ name: `${v.name} = ${s.level}`, own: `${(100 * s.own).toFixed(0)} %`, rest: `${(100 * s.rest).toFixed(0)} %`, effect: s.effect });
     } else {
       const c = compare(app.rows.count, (i) => app.rows.value(v, i));
-      lines.push({ name: v.name, own: number(c.own), rest: number(c.rest), effect: c.effect });
+      const dated = app.about.data.columns?.find((column) => column.name === v.name && column.kind === "datetime");
+      const text = (x: number): string => (dated ? app.show.text(dated, x) : number(x));
+      lines.push({ name: v.name, own: text(c.own), rest: text(c.rest), effect: c.effect });
     }
   }
   app.active.forEach((d, a) => {
