@@ -58,11 +58,12 @@ class NLL:
     @property
     def unreliable(self) -> float | None:
         """The share of rows for which K draws are too few: their k-hat is above :func:`latens.evaluation.largest_k_hat`
-        of K, so that the largest weights are still to come and the estimate is too high by an unknown amount. None
-        where k-hat is not known."""
+        of K and their effective sample size below K / 2, so that the largest weights are still to come and the estimate
+        is too high by an unknown amount. None where k-hat is not known."""
         if self.k_hat is None or self.k < FEWEST:
             return None
-        return float((self.k_hat > largest_k_hat(self.k)).double().mean())
+        few = (self.k_hat > largest_k_hat(self.k)) & (self.ess < self.k / 2)
+        return float(few.double().mean())
 
     @property
     def mean(self) -> float:
