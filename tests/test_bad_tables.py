@@ -94,7 +94,7 @@ WORDS: dict[str, str] = {
     f"{FIT} --column num=bounded:a:b": "'num'.*LOW:HIGH",
     f"{FIT} --column num=nothing": "'num'.*not a kind.*positive",
     f"{FIT} --column num=drop --column num=normal": "'num' twice",
-    f"{FIT} --column nope=normal": "no column 'nope': name one of num",
+    f"{FIT} --column nope=normal": "no column 'nope': did you mean 'none'",
     f"{FIT} --column num": "NAME=KIND",
     f"{FIT} --column cat=continuous": "'cat' .*texts",
     f"{FIT} --column cat=ordered:x,y": "level 'z'.*name every level",

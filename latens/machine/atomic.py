@@ -7,6 +7,7 @@ import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -45,7 +46,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         with part.folder.opened() as place:
             part.require_plain(place)
             try:
-                with open(temporary.at(place), "xb", opener=lambda name, how: os.open(name, how, dir_fd=place)) as file:
+                with open(temporary.at(place), "xb", opener=partial(os.open, mode=0o666, dir_fd=place)) as file:
                     yield file
                     file.flush()
                     os.fsync(file.fileno())

@@ -69,11 +69,13 @@ def new_folder(folder: Path, name: str, record: dict[str, Any], places: str) -> 
     except BaseException:
         if not any(folder.rglob("seed-*/run.json")):
             whole = Folder(folder)
-            inner = [whole.inside(part.name) for part in whole.parts(places)]
-            for part in [*(place / "seeds.json" for place in inner), whole / name]:
-                with suppress(OSError):
-                    part.remove()
-            for place in [*inner, *map(Folder, missing)]:
+            with suppress(OSError):
+                (whole / name).remove()
+            for place in [whole.inside(part.name) for part in whole.parts(places)]:
+                with suppress(OSError, InputError):  # what is no folder is not of this sweep
+                    (place / "seeds.json").remove()
+                    place.remove()
+            for place in map(Folder, missing):
                 place.remove()
         raise
 
