@@ -19,6 +19,7 @@ from latens import conditionals, evaluation, models, priors
 from latens.errors import InputError
 from latens.evaluation.annealing import _Path, _simulated
 from latens.evaluation.joint import LogJoint
+from latens.evaluation.likelihood import _mixed
 from latens.evaluation.tails import Tail
 
 D, Q = 6, 3
@@ -192,6 +193,15 @@ def test_auto_keeps_the_encoder_where_it_is_the_posterior() -> None:
     found = evaluation.nll(exact, t(X), 100, proposal="auto")
     assert found.mixed is not None and not found.mixed.any()
     assert torch.equal(found.rows, evaluation.nll(exact, t(X), 100).rows)
+
+
+def test_auto_takes_the_mixture_only_where_its_tail_is_lighter() -> None:
+    """Three rows: q bad and the mixture good, both bad and the mixture worse, q good."""
+    tails = [t([0.9, 0.9, 0.1]), t([0.2, 1.5, 0.0])]
+    joint = LogJoint(linear(), t(X[:3]))
+    weighed = [torch.stack([torch.zeros_like(tail)] * 3 + [tail]) for tail in tails]
+    wide = _mixed(joint, lambda draws: torch.empty(draws, 3), "auto", lambda *_, **__: weighed.pop(0))
+    assert wide.tolist() == [True, False, False]
 
 
 # Where the bound is lost

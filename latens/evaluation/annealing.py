@@ -17,6 +17,7 @@ from latens.evaluation.likelihood import (
     chunk_rows,
     chunks,
     evaluating,
+    of_sums,
     require_support,
     standard_error,
 )
@@ -239,23 +240,15 @@ def annealed_nll(
             found, share = _forward(path, path.schedule(temperatures), chains)
             log_w.append(found)
             accepted.append(share)
-    return _estimate(torch.cat(log_w, 1), temperatures, sum(accepted) / len(accepted))
+    found = torch.cat(log_w, 1)
+    figures = of_sums(found.logsumexp(0), (2 * found).logsumexp(0), chains)
+    return Annealed(*figures, chains, temperatures=temperatures, acceptance=sum(accepted) / len(accepted))
 
 
 def _require_chains(model: nn.Module, chains: int, temperatures: int) -> None:
     require(is_whole(chains) and chains >= 1, "chains", "a whole number from 1", chains)
     require(is_whole(temperatures) and temperatures >= 1, "temperatures", "a whole number from 1", temperatures)
     require_real_codes(model)
-
-
-def _estimate(log_w: Tensor, temperatures: int, acceptance: float) -> Annealed:
-    chains = len(log_w)
-    first, second = log_w.logsumexp(0), (2 * log_w).logsumexp(0)
-    ess = torch.exp(2 * first - second)
-    error = ((chains / ess - 1).clamp_min(0) / max(chains - 1, 1)).sqrt()
-    if chains == 1:
-        error = torch.full_like(error, math.nan)
-    return Annealed(math.log(chains) - first, error, ess, chains, temperatures=temperatures, acceptance=acceptance)
 
 
 def certify(

@@ -201,6 +201,12 @@ def auroc(scores: np.ndarray, is_anomaly: np.ndarray) -> AUROC:
     return AUROC(value, float(np.sqrt(parts[0] / m + parts[1] / n)))
 
 
+def closer(distances: np.ndarray, floor: np.ndarray) -> AUROC:
+    """P(a row is closer to the training rows than a held-out row), ties counted half, from the distances of both,
+    ``[n]`` and ``[m]``; ``InputError`` where one is empty."""
+    return auroc(-np.append(distances, floor), np.repeat([1, 0], [len(distances), len(floor)]))
+
+
 def boosted_trees(x: np.ndarray, y: np.ndarray, categorical: np.ndarray, seed: int) -> Any:
     """Fit histogram gradient boosting (Ke et al. 2017): a classifier where y has whole numbers, otherwise a regressor.
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from latens.errors import InputError, require
+from latens.evaluation.arrays import finite_rows, standardised
 from latens.tensors.randomness import Key
 
 LEVELS, SHARED = 100, 4  # of a discrete factor of numbers: the most different values, and rows of each on average
@@ -284,7 +285,7 @@ def _predicted(
     predictor: str, codes: np.ndarray, target: np.ndarray, train: np.ndarray, test: np.ndarray, seed: int
 ) -> tuple[np.ndarray, float]:
     """(importance of each code, ``[d]`` of sum 1; how well the test rows are predicted)."""
-    scaled = _standardised(codes)
+    scaled = standardised(codes)
     fitted = PREDICTORS[predictor](seed)
     if len(np.unique(target[train])) < 2:
         return np.zeros(codes.shape[1]), float((target[test] == target[train][0]).mean())
@@ -537,7 +538,7 @@ def _largest_share(known: np.ndarray) -> float | None:
 def _explicitness(codes: np.ndarray, levels: np.ndarray, whole: bool) -> float:
     from sklearn.linear_model import LogisticRegression
 
-    marks = [code[:, None] == np.unique(code) for code in codes.T] if whole else [_standardised(codes)]
+    marks = [code[:, None] == np.unique(code) for code in codes.T] if whole else [standardised(codes)]
     features = np.concatenate(marks, 1).astype(np.float64)
     found = []
     for level in levels.T:
@@ -553,12 +554,7 @@ def _explicitness(codes: np.ndarray, levels: np.ndarray, whole: bool) -> float:
 
 def _checked(codes: np.ndarray, factors: np.ndarray, names: Sequence[str] = ()) -> tuple[np.ndarray, np.ndarray]:
     """(codes ``[n, d]`` float64, the level of each factor ``[n, f]`` whole numbers from 0)."""
-    codes, columns = np.asarray(codes, dtype=np.float64), _columns(factors)
-    if codes.ndim != 2 or not codes.size:
-        raise InputError(f"codes must be rows [n, d], got an array of shape {list(codes.shape)}")
-    if not np.isfinite(codes).all():
-        row = int(np.flatnonzero(~np.isfinite(codes).all(1))[0])
-        raise InputError(f"codes, row {row}: not all of them are finite", "leave such rows out")
+    codes, columns = finite_rows(codes, "codes"), _columns(factors)
     if not columns:
         raise InputError("there is no factor", "give at least one column of factors")
     if len(columns[0]) != len(codes):
@@ -594,7 +590,7 @@ def _numbers(factors: np.ndarray) -> np.ndarray:
     for k, column in enumerate(columns):
         if column.dtype.kind == "U":
             raise InputError(f"factor {k} (counted from 0) has words", "use the predictor forest or boosting")
-    return _standardised(np.stack(columns, 1))
+    return standardised(np.stack(columns, 1))
 
 
 def _is_continuous(column: np.ndarray) -> bool:
@@ -632,8 +628,3 @@ def _halves(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """The numbers of two random halves of the rows."""
     order = np.random.default_rng([seed, Key.HALVES]).permutation(rows)
     return order[: rows // 2], order[rows // 2 :]
-
-
-def _standardised(values: np.ndarray) -> np.ndarray:
-    unit = values.std(0)
-    return (values - values.mean(0)) / np.where(unit > 0, unit, 1)

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 
 from latens.errors import InputError, is_whole, require
+from latens.evaluation.anomaly import closer
+from latens.evaluation.arrays import finite_rows
 from latens.evaluation.labels import CLASSES
 from latens.tensors.randomness import Key
 
@@ -138,7 +140,7 @@ def evaluate_images(
     return ImageEvaluation(
         size, found, {name: float(each.mean()) / scale for name, each in distances.items()},
         {name: float((each == 0).mean()) for name, each in distances.items()},
-        {name: _smaller(distances[name], distances["real"]) for name in samples}, notes=notes,
+        {name: closer(distances[name], distances["real"]).value for name in samples}, notes=notes,
     )  # fmt: skip
 
 
@@ -324,13 +326,6 @@ def nearest_rows(samples: np.ndarray, train: np.ndarray) -> tuple[np.ndarray, np
     return index, distance
 
 
-def _smaller(a: np.ndarray, b: np.ndarray) -> float:
-    """P(a < b) + P(a = b) / 2 over pairs."""
-    ordered = np.sort(b)
-    left, right = np.searchsorted(ordered, a, "left"), np.searchsorted(ordered, a, "right")
-    return float(1 - ((left + right) / 2 / len(b)).mean())
-
-
 # Reconstructions
 
 
@@ -404,13 +399,7 @@ def _images(x: np.ndarray, again: np.ndarray, extent: float) -> tuple[np.ndarray
 
 
 def _pair(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    for values in (a, b):
-        if values.ndim != 2 or len(values) < 2 or not values.shape[1]:
-            raise InputError(f"features must be at least 2 rows [n, d], got shape {list(values.shape)}")
-        if not np.isfinite(values).all():
-            row = int(np.flatnonzero(~np.isfinite(values).all(1))[0])
-            raise InputError(f"features, row {row}: not all of them are finite", "leave such rows out")
+    a, b = (finite_rows(values, "features", 2) for values in (a, b))
     if a.shape[1] != b.shape[1]:
         raise InputError(f"there are features of {a.shape[1]} and of {b.shape[1]} numbers", "use one space for both")
     return a, b

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from latens.errors import InputError, is_whole, require
+from latens.evaluation.arrays import finite_rows, standardised
 from latens.tensors.randomness import Key
 
 CLASSES = 100  # the most values of a label that are classes
@@ -79,7 +80,8 @@ def evaluate_labels(codes: np.ndarray, data: np.ndarray, labels: np.ndarray, *, 
     if len(data) != len(codes):
         raise InputError(f"there are {len(data):,} rows of data and {len(codes):,} of codes", "give as many")
     first, second = stratified_halves(classes, seed)
-    flat = _standardised(np.asarray(data, dtype=np.float64).reshape(len(data), -1), first)
+    flat = np.asarray(data, dtype=np.float64).reshape(len(data), -1)
+    flat = standardised(flat, flat[first])
     size = min(codes.shape[1], flat.shape[1], len(first))
     pca = PCA(size, svd_solver="full", random_state=seed).fit(flat[first])
     sides = {"codes": codes, "pca": pca.transform(flat), "data": flat}
@@ -97,7 +99,7 @@ def label_scores(
     """:func:`linear_probe`, :func:`knn_accuracy` with 5 neighbours, and :func:`cluster_agreement` of the test rows, all
     on codes standardised by the first rows."""
     codes, test_codes = (np.asarray(each, dtype=np.float64) for each in (codes, test_codes))
-    known, new = _standardised(codes, slice(None)), _standardised(test_codes, slice(None), codes)
+    known, new = standardised(codes), standardised(test_codes, codes)
     agreement = cluster_agreement(new, test_labels, seed=seed)
     near = knn_accuracy(known, labels, new, test_labels, k=min(NEIGHBOURS, len(known)))
     return LabelScores(codes.shape[1], linear_probe(known, labels, new, test_labels), near, *agreement)
@@ -173,15 +175,10 @@ def cluster_agreement(codes: np.ndarray, labels: np.ndarray, *, seed: int = 0) -
 
 def checked(codes: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(codes ``[n, d]`` float64, classes ``[n]`` whole numbers from 0); ``InputError`` for what has no scores."""
-    codes, labels = np.asarray(codes, dtype=np.float64), np.asarray(labels)
-    if codes.ndim != 2 or not codes.size:
-        raise InputError(f"codes must be rows [n, d], got an array of shape {list(codes.shape)}")
+    codes, labels = finite_rows(codes, "codes"), np.asarray(labels)
     if labels.shape != (len(codes),):
         wrong = f"there are labels of shape {list(labels.shape)} and {len(codes):,} codes"
         raise InputError(wrong, "give one for each")
-    if not np.isfinite(codes).all():
-        row = int(np.flatnonzero(~np.isfinite(codes).all(1))[0])
-        raise InputError(f"codes, row {row}: not all of them are finite", "leave such rows out")
     values, classes = np.unique(labels, return_inverse=True)
     if len(values) < 2:
         raise InputError(f"all labels are {values[0]}", "give rows of at least two classes")
@@ -214,10 +211,3 @@ def _require_same(codes: np.ndarray, labels: np.ndarray, test_codes: np.ndarray,
     if np.shape(test_labels) != (len(test_codes),):
         raise InputError(f"there are {np.size(test_labels):,} test labels and {len(test_codes):,} test codes",
                          "give one for each")  # fmt: skip
-
-
-def _standardised(values: np.ndarray, rows: Any, of: np.ndarray | None = None) -> np.ndarray:
-    """Values shifted and divided by mean and standard deviation of some rows; columns that are constant there stay."""
-    seen = (values if of is None else of)[rows]
-    unit = seen.std(0)
-    return (values - seen.mean(0)) / np.where(unit > 0, unit, 1)

@@ -319,10 +319,15 @@ def _weighted(
         first = torch.logaddexp(first, torch.logsumexp(log_w, 0))
         second = torch.logaddexp(second, torch.logsumexp(2 * log_w, 0))
         tail.add(log_w)
+    return torch.stack([*of_sums(first, second, k), tail.k_hat()])
+
+
+def of_sums(first: Tensor, second: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
+    """(-ln of the mean of k weights, its standard error, the effective sample size), from ln of the sums of weights and
+    of their squares, ``[B]`` each."""
     ess = torch.exp(2 * first - second)
     relative = (k / ess - 1).clamp_min(0) / max(k - 1, 1)  # Var(w) / (k mean(w)^2)
-    error = relative.sqrt() if k > 1 else torch.full_like(first, math.nan)
-    return torch.stack([math.log(k) - first, error, ess, tail.k_hat()])
+    return math.log(k) - first, relative.sqrt() if k > 1 else torch.full_like(first, math.nan), ess
 
 
 class _Mixture:

@@ -14,8 +14,8 @@ import numpy as np
 from latens.errors import InputError, is_whole, require
 from latens.evaluation.anomaly import (
     AUROC,
-    auroc,
     boosted_trees,
+    closer,
     closest,
     logistic_regression,
     midranks,
@@ -269,7 +269,7 @@ def _evaluated(
     fidelity = {
         name: Fidelity(
             _shape(train, cut[name]), trends[name], _detected(train, cut[name], seed, logistic_regression).value,
-            found[name].value, next(iter(scores[name].values()), None), _closer(nearest[name], nearest[FLOOR]).value,
+            found[name].value, next(iter(scores[name].values()), None), closer(nearest[name], nearest[FLOOR]).value,
             _out_of_range(train, cut[name]),
         ) for name in (FLOOR, ORACLE, SAMPLES) if name in cut
     }  # fmt: skip
@@ -556,21 +556,16 @@ def _detected(train: Frame, other: Frame, seed: int, fit: Any = boosted_trees) -
     return two_sample_auroc(a, b, _categorical(train, names), seed, fit)
 
 
-def _closer(distances: np.ndarray, floor: np.ndarray) -> AUROC:
-    """P(a row closer to the training rows than a held-out row), from the distances of both."""
-    return auroc(-np.append(distances, floor), np.repeat([1, 0], [len(distances), len(floor)]))
-
-
 def _memorisation(synthetic: np.ndarray, real: np.ndarray) -> tuple[dict[str, Figure], float]:
     """(figures of memorisation, p-value of near copies), from distances to the closest training row."""
     from scipy.stats import fisher_exact
 
-    closer = _closer(synthetic, real)
+    nearer = closer(synthetic, real)
     near, all_near = (np.quantile(each, 0.01, method="inverted_cdf") for each in (real, np.append(synthetic, real)))
     counts = [[int((each <= all_near).sum()), int((each > all_near).sum())] for each in (synthetic, real)]
     return {
         "closest": Figure(float(np.median(synthetic)), float(np.median(real))),
-        "closer": Figure(closer.value, 0.5, closer.standard_error),
+        "closer": Figure(nearer.value, 0.5, nearer.standard_error),
         "copies": Figure(float((synthetic == 0).mean()), float((real == 0).mean())),
         "near_copies": Figure(float((synthetic <= near).mean()), float((real <= near).mean())),
     }, float(fisher_exact(counts, alternative="greater").pvalue)  # fmt: skip
