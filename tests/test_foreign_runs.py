@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from commanding import blank_page, call, done
+from commanding import blank_page, call, done, refused
 
 import latens
 from latens.errors import InputError
@@ -52,6 +52,7 @@ def run(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 USES: dict[str, tuple[object, ...]] = {
     "resume": ("fit", "--resume", "run"), "report": ("report", "run"), "evaluate": ("evaluate", "run", "--k", 2),
     "sample": ("sample", "run", "-n", 2, "--out", "out.csv"), "density": ("density", "run", "--kind", "kde"),
+    "explore": ("explore", "run", "rows.csv", "--no-open"),
     **{name: (name, "run", "rows.csv", "--out", "out.csv") for name in ("encode", "score", "impute", "reconstruct")},
 }  # fmt: skip
 
@@ -83,7 +84,7 @@ def listening(path: Path) -> None:
 def test_a_link_or_special_file_is_neither_read_nor_written(attack: Callable[..., None], use: str, run: Path) -> None:
     for name in (*PARTS, *FOLDERS):
         shutil.copytree(run, "kept", dirs_exist_ok=True)
-        if name == "report.html" and not (run / name).exists():
+        if name.endswith(".html") and not (run / name).exists():
             (run / name).write_text("")
         attack(run / name)
         outside = Path("elsewhere")
@@ -95,6 +96,15 @@ def test_a_link_or_special_file_is_neither_read_nor_written(attack: Callable[...
         shutil.rmtree(run)
         shutil.move("kept", run)
         shutil.rmtree(outside) if outside.is_dir() else outside.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("name", ["explore.html", "report.html"])
+def test_a_page_is_not_written_through_a_link(name: str, run: Path) -> None:
+    Path("aim").write_text("mine")
+    (run / name).unlink(missing_ok=True)
+    os.symlink(Path("aim").absolute(), run / name)
+    words = ("explore", "run", "rows.csv", "--no-open") if name == "explore.html" else ("report", "run")
+    assert f"{name} is a link" in refused(*words) and Path("aim").read_text() == "mine"
 
 
 def test_the_folder_itself_may_be_a_link_and_so_may_an_output(run: Path) -> None:

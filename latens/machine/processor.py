@@ -18,17 +18,6 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def memory() -> int:
-    """The bytes of memory that the machine has; 2^63 where that cannot be found out.
-
-    >>> memory() > 2**28
-    True
-    """
-    with suppress(AttributeError, ValueError, OSError):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return 2**63
-
-
 def is_of_intel() -> bool:
     """Whether the processor names Intel as its maker; False where that cannot be found out."""
     told = os.environ.get("PROCESSOR_IDENTIFIER", "")  # Windows

@@ -22,7 +22,7 @@ from latens.data.splits import Split, split_rows
 from latens.data.streams.survey import Streamed
 from latens.errors import InputError
 from latens.machine.allocation import Modest
-from latens.machine.processor import memory
+from latens.machine.memory import memory
 from latens.networks import has_convolutions, only_linear_maps
 from latens.recipes import Recipe
 from latens.recipes.choices import DataInfo

@@ -53,7 +53,8 @@ from latens.training.checkpoint import (
 
 FORMAT = 1
 CALIBRATION = "calibration.json"
-PARTS = ("run.json", "model.safetensors", "metrics.csv", "report.html", CALIBRATION)
+EXPLORER = "explore.html"
+PARTS = ("run.json", "model.safetensors", "metrics.csv", "report.html", EXPLORER, CALIBRATION)
 FOLDERS = ("checkpoint", "densities")
 ENTRIES: dict[str, Any] = {
     "status": str, "recipe": dict | None, "rows": int, "schema": dict | None, "training": dict, "files": dict,

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from latens.errors import InputError
 from latens.machine.atomic import leftovers, write_bytes, write_text
 from latens.machine.folder import TEXT, Folder, Part
-from latens.machine.processor import memory
+from latens.machine.memory import memory
 
 if TYPE_CHECKING:
     from latens.training.callbacks import Progress

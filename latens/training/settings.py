@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from latens.errors import InputError, is_number, is_whole
+from latens.errors import InputError, is_number, is_whole, require
 
 LINEAR_STEPS = 6000
 COMPILED_STEPS = 15_000  # steps from which compiling a step, which takes ten to twenty seconds, pays off
@@ -167,8 +167,7 @@ class Settings:
     def __post_init__(self) -> None:
         for each in fields(self):
             values, value = each.metadata["values"], getattr(self, each.name)
-            if not values.allows(value):
-                raise InputError(f"{each.name} must be {values.words}, got {value!r}")
+            require(values.allows(value), each.name, values.words, value)
 
     def settle(
         self, rows: int, *, linear: bool = False, table: bool = False, held: int = 0, convolutions: bool = False

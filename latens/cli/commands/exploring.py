@@ -14,12 +14,11 @@ from latens.cli.commands.answer import Answer
 from latens.cli.commands.inputs import again, data_for, in_memory
 from latens.errors import InputError
 from latens.machine.atomic import writable, write_text
+from latens.machine.folder import Folder
 from latens.report import explore as exploring
 from latens.report.explore.serving import Server
 from latens.runs import record as runs
 from latens.runs.record import Run
-
-PAGE = "explore.html"
 
 
 def explore(
@@ -42,8 +41,8 @@ def explore(
             raise InputError(f"cannot write {out}: {page.lacking}",
                              "omit --out, so that `latens explore` decodes in a local process")  # fmt: skip
         return _serve(run, page, rows.notes, port=port, browser=browser)
-    path = Path(out) if out else Path(folder) / PAGE
-    write_text(path, page.html())
+    path = Path(out) if out else Path(folder) / runs.EXPLORER
+    write_text(path if out else Folder(folder) / runs.EXPLORER, page.html())
     opened = browser and out is None and webbrowser.open(path.resolve().as_uri())
     lines = [f"wrote {path}: {page.points:,} points, {path.stat().st_size / 1e3:,.0f} kB", *_warnings(page, rows.notes)]
     if browser and out is None and not opened:

@@ -38,13 +38,10 @@ class Explorer:
         graph, self.lacking = traced(run)
         self.contents.about |= {
             "title": self._title, "version": latens.__version__, "run": str(Path(run.folder or "").name),
-            "facts": self._facts(run),
+            "facts": {"parameters": run.parameters},
         }  # fmt: skip
         if graph is not None and not self.lacking:
             self.contents.about["graph"] = graph.to_json(self.contents.blocks, half=half)
-
-    def _facts(self, run: Run) -> dict[str, Any]:
-        return {"recipe": run.name, "parameters": run.parameters, "half": True}
 
     def html(self, address: str = "") -> str:
         """The page; with an ``address`` it decodes there, and asks nowhere else."""

@@ -37,7 +37,7 @@ def searchsorted(edges: Tensor, values: Tensor, *, right: bool = False, **_: Any
     return (left <= at if right else left < at).sum(-1)
 
 
-def beside(x: Tensor, towards: Tensor) -> Tensor:
+def neighbour(x: Tensor, towards: Tensor) -> Tensor:
     """A number next to x on the side of ``towards``, within two steps of the type's own."""
     step = x.abs().clamp_min(torch.finfo(x.dtype).tiny) * torch.finfo(x.dtype).eps
     return torch.where(towards < x, x - step, x + step)
@@ -45,7 +45,7 @@ def beside(x: Tensor, towards: Tensor) -> Tensor:
 
 REPLACED: dict[Any, Callable[..., Any]] = {
     torch.lgamma: lgamma, Tensor.lgamma: lgamma, torch.special.gammaln: lgamma, torch.searchsorted: searchsorted,
-    torch.nextafter: beside,
+    torch.nextafter: neighbour,
 }  # fmt: skip
 
 

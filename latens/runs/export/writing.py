@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import shutil
 import tempfile
@@ -24,6 +22,7 @@ from latens.runs.export.graphs import Graph
 from latens.runs.outputs import schema_of
 from latens.runs.record import Run
 from latens.schema import LIBRARY, Column, Table
+from latens.training.checkpoint import digest, sealed
 
 OPSETS = (18, 20)  # the first and the last that torch writes these graphs in
 GRAPHS = {"encoder": graphs.encoder, "decoder": graphs.decoder, "scorer": graphs.scorer}
@@ -147,19 +146,13 @@ def _quiet() -> Iterator[None]:
         logging.disable(disabled)
 
 
-def sealed(record: dict[str, Any]) -> str:
-    """The record as JSON with a checksum of its other entries."""
-    digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
-    return json.dumps(record | {"checksum": digest}, indent=1, sort_keys=True) + "\n"
-
-
 def _described(graph: Graph, data: bytes) -> dict[str, Any]:
     given = dict(zip(graph.inputs, graph.given(1)))
     inputs = {
         name: {"shape": ["rows", *value.shape[1:]], "dtype": str(value.dtype).removeprefix("torch.")}
         for name, value in given.items()
     }
-    return {"inputs": inputs, "outputs": list(graph.outputs), "sha256": hashlib.sha256(data).hexdigest()}
+    return {"inputs": inputs, "outputs": list(graph.outputs), "sha256": digest(data)}
 
 
 def meaning(run: Run) -> dict[str, Any]:
