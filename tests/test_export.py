@@ -49,10 +49,10 @@ def test_a_search_is_that_of_torch(right: bool):
     assert torch.equal(found, torch.searchsorted(edges, values, right=right))
 
 
-def test_a_number_beside_another_lies_on_the_side_asked_for():
+def test_a_number_next_to_another_lies_on_the_side_asked_for():
     x = torch.tensor([-3.0, 0.0, 5.0], dtype=torch.float64)
     for sign in (-1, 1):
-        found = sign * (operators.beside(x, torch.full_like(x, sign * torch.inf)) - x)
+        found = sign * (operators.neighbour(x, torch.full_like(x, sign * torch.inf)) - x)
         assert (found > 0).all() and (found <= 2 * torch.finfo(x.dtype).eps * x.abs().clamp_min(1)).all()
 
 

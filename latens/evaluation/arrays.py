@@ -16,7 +16,8 @@ def finite_rows(values: np.ndarray, what: str, least: int = 1) -> np.ndarray:
     """
     found = np.asarray(values, dtype=np.float64)
     if found.ndim != 2 or len(found) < least or not found.shape[1]:
-        raise InputError(f"{what} must be at least {least} rows [n, d], got an array of shape {list(found.shape)}")
+        rows = "rows" if least == 1 else f"at least {least} rows"
+        raise InputError(f"{what} must be {rows} [n, d], got an array of shape {list(found.shape)}")
     if not np.isfinite(found).all():
         row = int(np.flatnonzero(~np.isfinite(found).all(1))[0])
         raise InputError(f"{what}, row {row}: not all of them are finite", "leave such rows out")

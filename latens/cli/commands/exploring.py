@@ -41,8 +41,9 @@ def explore(
             raise InputError(f"cannot write {out}: {page.lacking}",
                              "omit --out, so that `latens explore` decodes in a local process")  # fmt: skip
         return _serve(run, page, rows.notes, port=port, browser=browser)
-    path = Path(out) if out else Path(folder) / runs.EXPLORER
-    write_text(path if out else Folder(folder) / runs.EXPLORER, page.html())
+    written = Path(out) if out else Folder(folder) / runs.EXPLORER
+    write_text(written, page.html())
+    path = Path(written)
     opened = browser and out is None and webbrowser.open(path.resolve().as_uri())
     lines = [f"wrote {path}: {page.points:,} points, {path.stat().st_size / 1e3:,.0f} kB", *_warnings(page, rows.notes)]
     if browser and out is None and not opened:
