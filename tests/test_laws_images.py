@@ -186,7 +186,9 @@ BAD: dict[str, Any] = {
     "there are features of 3 and of 2 numbers: use one space for both": lambda: (
         evaluation.frechet_distance(A, B[:, :2])
     ),
-    "features must be at least 2 rows [n, d], got an array of shape [1, 3]": lambda: evaluation.kernel_distance(A[:1], B),
+    "features must be at least 2 rows [n, d], got an array of shape [1, 3]": (
+        lambda: evaluation.kernel_distance(A[:1], B)
+    ),
     "features, row 2: not all of them are finite: leave such rows out": lambda: evaluation.frechet_distance(
         np.where(np.arange(30)[:, None] == 2, np.nan, A), B
     ),
