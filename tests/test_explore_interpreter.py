@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from sklearn.datasets import load_digits
@@ -106,6 +107,21 @@ def test_the_page_decodes_as_torch_does(name: str):
         assert CANNOT[name] in traced(run)[1]
         return
     check(run, half=False, most=2e-5)
+
+
+@pytest.mark.parametrize("dependence", ["codes", "autoregressive"])
+def test_the_page_decodes_tables_as_torch_does(dependence: str):
+    """Numbers with atoms and gaps, levels, dates and an order between two columns; each column sees those before it,
+    or the code alone."""
+    random = np.random.default_rng(0)
+    days = np.datetime64("2020-01-01") + random.integers(0, 900, 300)
+    table = pa.table({
+        "start": days, "end": days + random.integers(0, 90, 300), "team": random.choice(["a", "b", "c"], 300),
+        "pay": pa.array(np.where(random.random(300) < 0.3, 0.0, random.lognormal(3, 1, 300).round(2)),
+                        mask=random.random(300) < 0.1),
+        "visits": random.poisson(3, 300),
+    })  # fmt: skip
+    check(built("vae", rows_of(table), dependence=dependence), half=False, most=2e-5)
 
 
 def test_every_exception_is_a_recipe():

@@ -182,10 +182,14 @@ class Before(nn.Module):
         """``[..., D]`` -> ``[..., D, size]``, or ``[..., len(only), size]`` for the columns ``only``."""
         features = self.columns(x)[..., self.places] * (self.used & ~x.isnan().unsqueeze(-1))  # [..., D, most]
         if only is not None:
-            sums = [features[..., :j, :].flatten(-2) @ self.weight[:j].flatten(0, 1) for j in only]
-            return torch.stack(sums, -2)
+            return torch.stack([self._sum(features, j) for j in only], -2)
         each = torch.einsum("...df,dfh->...dh", features, self.weight)
         return each.cumsum(-2) - each
+
+    def _sum(self, features: Tensor, j: int) -> Tensor:
+        if j == 0:  # runtimes that graphs are exported to have no products of nothing
+            return features.new_zeros(*features.shape[:-2], self.weight.shape[-1])
+        return features[..., :j, :].flatten(-2) @ self.weight[:j].flatten(0, 1)
 
 
 class Condition(nn.Module):

@@ -380,6 +380,16 @@ const indexed: Operator = ([x, list]) => {
   const order = found.shape.map((_, d) => d);
   return permute(found, [...order.slice(m, m + lead), ...order.slice(0, m), ...order.slice(m + lead)]);
 };
+/** x with `source` at x[i, j, …], or added there. */
+const indexPut: Operator = ([x, list, source, add]) => {
+  const t = T(x);
+  const each = new Tensor(make("i", t.data.length).map((_, i) => i), t.shape, "i");
+  const places = T(indexed([each, list!], {}));
+  const from = expand(T(source), places.shape);
+  const out = t.data.slice();
+  places.data.forEach((to, i) => (out[to] = add ? out[to]! + from.data[i]! : from.data[i]!));
+  return new Tensor(out, t.shape, t.kind);
+};
 const put = (add: boolean): Operator => ([x, dim, index, source]) => {
   const [t, at] = [T(x), T(index)];
   const d = axis(N(dim), t.rank);
@@ -561,7 +571,7 @@ export const operators: Record<string, Operator> = {
     return t;
   },
   embedding: ([weight, at]) => taken(T(weight), 0, T(at)), index_select: ([x, dim, at]) => taken(T(x), N(dim), T(at)),
-  gather: gathered, index: indexed, scatter: put(false), scatter_add: put(true), constant_pad_nd: padded, flip: flipped,
+  gather: gathered, index: indexed, index_put: indexPut, scatter: put(false), scatter_add: put(true), constant_pad_nd: padded, flip: flipped,
   full: filled, zeros: constant(0), ones: constant(1), full_like: like(), zeros_like: like(0), ones_like: like(1),
   empty: constant(0), "arange.start_step": range, arange: ([end], named) => range([0, end, 1], named),
   scalar_tensor: ([v], { dtype }) => filled([[], v], { dtype: dtype ?? "float32" }),
