@@ -71,6 +71,7 @@ def in_python(sentence: str) -> str:
     "pass formats={'when': 'day-first'}, or leave it out with columns={'when': 'drop'}."
     """
     sentence = _OPTION.sub(lambda found: f"{found[1]}s={{{found[3]!r}: {found[4]!r}}}", sentence)
+    sentence = sentence.replace("--layer", "layer")
     return _DROP.sub(lambda found: f"columns={{{found[2]!r}: 'drop'}}", sentence)
 
 

@@ -500,3 +500,103 @@ def test_queries_are_read_from_the_layer_of_the_fit(tmp_path: Path, monkeypatch:
     done("encode", "logs", "a.h5ad", "--out", "o.npy")
     done("encode", "logs", "c.h5ad", "--out", "q.npy")
     assert np.allclose(np.load("o.npy"), np.load("q.npy"))
+
+
+# AnnData in place
+
+
+class Backed:
+    """A matrix that stays in its file until it is asked for."""
+
+    def __init__(self, matrix: Any):
+        self.matrix = matrix
+
+    def to_memory(self) -> Any:
+        return self.matrix
+
+
+def annotated(x: np.ndarray, held: Callable[[Any], Any] = lambda matrix: matrix, **more: Any) -> SimpleNamespace:
+    matrix = held(sparse.csr_array(x))
+    return SimpleNamespace(X=matrix, obs={}, var_names=pd.Index(GENES), obsm={"X_pca": x[:, :2]}, **more)
+
+
+QUICK: dict[str, Any] = {"latent_dim": 2, "epochs": 1, "random_state": 0}
+
+
+@pytest.mark.parametrize("layer", [None, "X", "spliced"])
+def test_codes_of_an_anndata_are_kept_in_its_obsm(tmp_path: Path, layer: str | None):
+    x = counts()
+    layers = {"spliced": x[::-1].copy()}
+    data, backed = annotated(x, layers=layers), annotated(x, Backed, layers=layers)
+    path = h5ad(tmp_path / "a.h5ad", x, layers=layers)
+    vae = latens.VAE(layer=layer, **QUICK).fit(data)
+    z = vae.transform(data, key_added="X_latens")
+    assert np.array_equal(data.obsm["X_latens"], z) and list(data.obsm) == ["X_pca", "X_latens"]
+    for other in (backed, path):
+        again = latens.VAE(layer=layer, **QUICK).fit(other)
+        assert np.array_equal(again.transform(data), z) and np.array_equal(vae.transform(other), z)
+    direct = latens.VAE(**QUICK).fit(annotated(layers["spliced"] if layer == "spliced" else x)).transform(
+        annotated(layers["spliced"] if layer == "spliced" else x)
+    )
+    assert np.array_equal(direct, z)
+
+
+def test_codes_go_only_where_they_can_be_kept():
+    x = counts()
+    vae = latens.VAE(**QUICK).fit(annotated(x))
+    view = annotated(x, is_view=True, isbacked=True)
+    for data, key, said in (
+        (x, "k", "key_added is for an AnnData, and X is of the type ndarray: omit it, and keep what returns"),
+        (annotated(x), "a/b", "key_added must be a name like 'X_latens', got 'a/b'"),
+        (annotated(x), 3, "key_added must be a name like 'X_latens', got 3"),
+        (view, "k", r"X is a view of an AnnData in a file, which cannot keep codes: pass X.to_memory\(\)"),
+    ):
+        with pytest.raises(InputError, match=said):
+            vae.transform(data, key_added=key)
+    assert list(view.obsm) == ["X_pca"]
+    with pytest.raises(InputError, match="layer is for an AnnData or an .h5ad, and X is of the type ndarray: omit it"):
+        latens.VAE(layer="X", **QUICK).fit(x)
+    with pytest.raises(InputError, match="the data has no layer 'absent': pass layer with one of X"):
+        latens.VAE(layer="absent", **QUICK).fit(annotated(x))
+
+
+def contents(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+
+    def note(name: str, member: Any) -> None:
+        value = member[()].tolist() if isinstance(member, h5py.Dataset) else None
+        found[name] = (value, {key: str(each) for key, each in member.attrs.items()})
+
+    with h5py.File(path) as file:
+        file.visititems(note)
+    return found
+
+
+def test_encode_adds_codes_to_a_copy_of_an_h5ad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    h5ad(Path("a.h5ad"), counts(), obs={"type": np.array(TYPES, "S")})
+    done("fit", "a.h5ad", "--out", "r", "--epochs", "1", "--latent-dim", "2")
+    before = contents(Path("a.h5ad"))
+    done("encode", "r", "a.h5ad", "--out", "z.npy")
+    assert "wrote b.h5ad: the data with codes in obsm['X_latens'] [" in done("encode", "r", "a.h5ad", "--out", "b.h5ad").out
+    after = contents(Path("b.h5ad"))
+    assert contents(Path("a.h5ad")) == before and before.items() <= after.items()
+    assert {*after} - {*before} == {"obsm", "obsm/X_latens"}
+    assert after["obsm"][1] == {"encoding-type": "dict", "encoding-version": "0.1.0"}
+    assert np.array_equal(np.array(after["obsm/X_latens"][0], "f4"), np.load("z.npy"))
+    done("encode", "r", "b.h5ad", "--out", "b.h5ad", "--key", "two")  # in place
+    done("encode", "r", "b.h5ad", "--out", "b.h5ad", "--samples", "1")  # replaced
+    again = contents(Path("b.h5ad"))
+    assert again["obsm/two"] == after["obsm/X_latens"] != again["obsm/X_latens"]
+    np.save("x.npy", counts())
+    with h5py.File("a.h5ad", "r+") as file:
+        file["obsm"] = np.zeros((CELLS, 2))
+    for words, said in (
+        ("x.npy --out c.h5ad", "cannot write c.h5ad: codes are added to an .h5ad, and x.npy is none: write a .npy"),
+        ("a.h5ad --out c.h5ad", "a.h5ad: obsm is a link, or of an old form: write the file again with anndata"),
+        ("b.h5ad --out c.npy --key k", "--key names codes in an .h5ad, and c.npy is none: omit --key, or write an .h5ad"),
+        ("b.h5ad --out c.h5ad --key a/b", "the key of codes must be a name like X_latens, got 'a/b'"),
+        ("b.h5ad --out c.h5ad --samples 2", "cannot write c.h5ad: 2 draws per row have three axes: write .npy or .npz"),
+    ):
+        assert refused("encode", "r", *words.split()) == said
+    assert not Path("c.h5ad").exists() and sorted(p.name for p in Path().glob(".*")) == []

@@ -36,6 +36,7 @@ from latens.data.rows import (
 )
 from latens.data.tables.frames import MatrixBack, is_frame, recorded, repeated_labels, restored, without_odd
 from latens.data.tables.frames import as_table as frame_as_table
+from latens.data.sources import check_reading
 from latens.densities import Fitted
 from latens.errors import InputError, concerning, is_whole, said_in_python
 from latens.evaluation import Evaluation
@@ -79,12 +80,14 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         validation: rows for early stopping: "auto" (a tenth of 200 rows or more), a fraction, or data like X.
         nll_draws: the K importance-weighted draws of ``score_samples``.
         columns: kinds of columns of a table that replace the inferred ones, ``{"price": "positive"}``.
-        condition: a column of a table, or several, on which the model is conditioned.
+        condition: a column of a table (or of an AnnData's obs), or several, on which the model is conditioned.
         formats: how columns of text are written, where the cells do not settle it: ``{"when": "%d/%m/%Y"}``, or
             "day-first", "month-first", "1.234,5", "text".
         rules: rules that hold in every row, ``["start <= end", "total = net + tax", "city -> country"]``, besides those
             found in the data; "none" ignores those found (see ``latens fit --help``).
         kind: of an array: "auto", "continuous", "binary", "levels" or "count".
+        layer: of an AnnData or .h5ad: a layer, "X" or "raw/X", in fit and later; None: the first that holds counts, of
+            the layer "counts", X and raw/X.
         random_state: an int, a ``RandomState``, or None for a new seed in each fit.
         verbose: 1 shows a progress bar.
 
@@ -106,8 +109,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         network: str = "auto", epochs: int | str = "auto", batch_size: int | str = "auto",
         learning_rate: float | str = "auto", kl_warmup: float = 0.0, average: float | str = "auto",
         validation: Any = "auto", patience: int | str = "auto", nll_draws: int = 100, columns: Any = None,
-        condition: Any = (), formats: Any = None, rules: Any = (), kind: str = "auto", device: str = "auto",
-        random_state: Any = None, verbose: int = 0,
+        condition: Any = (), formats: Any = None, rules: Any = (), kind: str = "auto", layer: str | None = None,
+        device: str = "auto", random_state: Any = None, verbose: int = 0,
     ):  # fmt: skip
         self.latent_dim = latent_dim
         self.recipe = recipe
@@ -126,6 +129,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.formats = formats
         self.rules = rules
         self.kind = kind
+        self.layer = layer
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
@@ -169,18 +173,21 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             raise InputError(f"the number of rows must be at least 2, got n_samples={len(x)}")
         rows = x if isinstance(x, Rows) else rows_of(x, None, self._asked(left=self._dropped))
         say(rows.warnings)
-        if isinstance(rows.inside, Tensor) or is_counts(X):
+        if isinstance(rows.inside, Tensor) or rows.are_sparse:
             order = canonical_order(rows.inside, weight)
             rows, numbers, weight = rows.take(order), numbers[order], None if weight is None else weight[order]
         recipe = self.recipe if isinstance(self.recipe, Recipe) else Recipe(self.recipe)
         given = isinstance(self.validation, str | int | float)
-        validation = self.validation if given else self._like(self.validation, rows.schema, rows.given)
+        validation = self.validation if given else self._like(
+            self.validation, rows.schema, rows.given, reading={"layer": self.layer}
+        )  # fmt: skip
         settings = Settings(
             **{name: _plain(getattr(self, name)) for name in _TRAINING},
             seed=int(check_random_state(self.random_state).randint(2**31 - 1)),
         )  # fmt: skip
         bar = Bar() if self.verbose else None
-        form = {"array": self._array_dtype, "frame": recorded(self._back)}
+        reading = None if self.layer is None else {"layer": self.layer}
+        form = {"array": self._array_dtype, "frame": recorded(self._back), "reading": reading}
         run, (train, held) = prepare(
             rows, recipe, settings, options=self._options(recipe), weight=weight, validation=validation,
             data={name: value for name, value in form.items() if value is not None},
@@ -235,8 +242,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """
         if isinstance(X, str | Path):
             source = read(X, reading=reading)
-            say(source.notes)
             X = source.x
+            say([note for note in source.notes if note not in getattr(X, "notes", ())])
         if isinstance(X, Lazy):
             return X, None
         if is_counts(X):
@@ -277,10 +284,12 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         if isinstance(X, str | Path):
             X = self._of_file(X)
         self._dropped = ()
-        asked = self._asked().columns
+        asked, reading = self._asked().columns, {"layer": self.layer}
+        if self.layer is not None and not (isinstance(X, Rows) or hasattr(X, "obs")):
+            raise InputError(f"layer is for an AnnData or an .h5ad, and X is of the type {type(X).__name__}", "omit it")
         x, self._back = (
             (X, X.back) if isinstance(X, Rows)
-            else self._user_form(X, lambda name: asked.get(name) == "drop", reset=True)
+            else self._user_form(X, lambda name: asked.get(name) == "drop", reset=True, reading=reading)
         )  # fmt: skip
         values = x.x if isinstance(x, Rows) else x
         self._array_dtype = values.dtype.name if isinstance(values, np.ndarray) else None
@@ -291,10 +300,12 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def _of_file(self, path: str | Path) -> Rows:
         """The rows of a file, read with the formats of the fit."""
         asked = self._asked()
-        text = {"text": sorted(asked.hints.words), "formats": dict(asked.formats)}
-        source = read(path, reading={name: value for name, value in text.items() if value})
+        asked_of = {"text": sorted(asked.hints.words), "formats": dict(asked.formats), "layer": self.layer}
+        reading = {name: value for name, value in asked_of.items() if value}
+        check_reading(reading, [str(path)])
+        source = read(path, reading=reading)
         if source.found is None:
-            say(source.notes)
+            say([note for note in source.notes if note not in getattr(source.x, "notes", ())])
         return rows_of(
             source.x, source.names, asked, labels=source.labels, label_names=source.label_names, where=source.origin,
             found=source.found,
@@ -368,10 +379,19 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def _n_features_out(self) -> int:
         return self.latent_dim_
 
-    def transform(self, X: Any) -> NDArray[np.float32]:
-        """The posterior mean E[z|x] of each row, in input order: ``[N, Z]`` float32, deterministic."""
-        rows = self._rows(X, ordered=True)
-        return outputs.codes(self.run_, rows)
+    def transform(self, X: Any, *, key_added: str | None = None) -> NDArray[np.float32]:
+        """The posterior mean E[z|x] of each row, in input order: ``[N, Z]`` float32, deterministic.
+
+        Args:
+            X: rows.
+            key_added: of an AnnData: also keep the codes in ``X.obsm[key_added]``, in place.
+        """
+        if key_added is not None:
+            _require_obsm(X, key_added)
+        codes = outputs.codes(self.run_, self._rows(X, ordered=True))
+        if key_added is not None:
+            X.obsm[key_added] = codes
+        return codes
 
     def sample_posterior(self, X: Any, draws: int = 1, *, random_state: Any = 0) -> NDArray[np.float32]:
         """Draws from q(z|x) for each row: ``[draws, N, Z]`` float32."""
@@ -643,6 +663,16 @@ def _words_by_name(name: str, given: Any, like: str) -> dict[str, str]:
     if not isinstance(found, dict) or not all(isinstance(word, str) for word in found.values()):
         raise InputError(f"{name} must be a mapping like {like}, got {found!r}")
     return found
+
+
+def _require_obsm(X: Any, key: Any) -> None:
+    """``InputError`` unless X is an AnnData and ``key`` can name codes in its obsm."""
+    if not hasattr(X, "obsm"):
+        raise InputError(f"key_added is for an AnnData, and X is of the type {type(X).__name__}", "omit it, and keep what returns")
+    if not isinstance(key, str) or not key or "/" in key:
+        raise InputError(f"key_added must be a name like 'X_latens', got {key!r}")
+    if getattr(X, "is_view", False) and getattr(X, "isbacked", False):
+        raise InputError("X is a view of an AnnData in a file, which cannot keep codes", "pass X.to_memory()")
 
 
 def _plain(value: Any) -> Any:

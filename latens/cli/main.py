@@ -296,7 +296,20 @@ def compare(
 
 @command
 def encode(
-    folder: RunFolder, data: Data, out: Out,
+    folder: RunFolder, data: Data,
+    out: Annotated[
+        str,
+        option(
+            "--out", metavar="FILE", title="Output",
+            help="Write this file: .npy .npz .csv .tsv .parquet .feather, or .h5ad for a copy of an .h5ad (it may be "
+            "the same file) with the codes in its obsm.",
+        ),
+    ],
+    key: Annotated[
+        str | None,
+        option(metavar="NAME", help="Put the codes of an .h5ad into obsm under this name; default: X_latens.",
+               title="Output"),
+    ] = None,
     samples: Annotated[
         int, option(metavar="N", min=0, help="Write N draws from q(z|x) instead of its mean; 0: the mean.")
     ] = 0,

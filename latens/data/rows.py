@@ -106,6 +106,11 @@ class Rows:
         )  # fmt: skip
 
     @property
+    def are_sparse(self) -> bool:
+        """Whether the rows are a sparse matrix."""
+        return isinstance(self.x, counts.sparse.SparseRows)
+
+    @property
     def names(self) -> tuple[str, ...] | None:
         """The names of the columns in the user's order."""
         names = self.schema.names

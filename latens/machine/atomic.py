@@ -46,7 +46,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         with part.folder.opened() as place:
             part.require_plain(place)
             try:
-                with open(temporary.at(place), "xb", opener=partial(os.open, mode=0o666, dir_fd=place)) as file:
+                with open(temporary.at(place), "x+b", opener=partial(os.open, mode=0o666, dir_fd=place)) as file:
                     yield file
                     file.flush()
                     os.fsync(file.fileno())

@@ -20,6 +20,7 @@ from latens import evaluation, runs
 from latens.cli.commands.answer import Answer
 from latens.cli.commands.inputs import data_for, reading_bar, stream_for
 from latens.data import require_output, streams
+from latens.data.counts.obsm import KEY, ObsmWriter
 from latens.data.rows import Rows, broken_rules, numbers_of, rows_like, unknown_levels
 from latens.data.streams.sources import Stream
 from latens.data.streams.writer import Writer
@@ -33,6 +34,7 @@ from latens.schema import Table
 from latens.tensors.randomness import Key, seed_of, seeded
 
 TABLES = (".csv", ".tsv", ".parquet", ".feather")
+H5AD = ".h5ad"
 ROWS = 50_000  # of a chunk, approximately
 MOST_COPIES = 500  # of a filled stream: each is an open file
 
@@ -279,18 +281,26 @@ def _beside(names: Path | None) -> list[str]:
 
 def encode(
     folder: str, data: str, out: str, *, samples: int, seed: int, own: str | None, labels: str | None = None,
-    reading: Mapping[str, Any] | None = None,
+    reading: Mapping[str, Any] | None = None, key: str | None = None,
 ) -> Answer:  # fmt: skip
     """Write codes: posterior means ``[N, Z]``, or draws from q(z|x) ``[samples, N, Z]``; of a stream at most one draw
-    per row, with noise that is a function of (seed, chunk)."""
-    if samples > 1 and require_free_output(out, folder, data) in TABLES:
+    per row, with noise that is a function of (seed, chunk). To an .h5ad goes a copy of the data, which may take its
+    place, with the codes in obsm under the name ``key``."""
+    annotated = Path(out).suffix.lower() == H5AD
+    if key is not None and not annotated:
+        raise InputError(f"--key names codes in an .h5ad, and {out} is none", "omit --key, or write an .h5ad")
+    extension = require_output(out, (H5AD,)) if annotated else require_free_output(out, folder, data)
+    if samples > 1 and extension in (*TABLES, H5AD):
         raise InputError(f"cannot write {out}: {samples} draws per row have three axes", "write .npy or .npz")
-    way = through(folder, data, [out], own, labels, reading, unit=rows_encoded_at_once, flat=samples == 0)
-    writer = Writer(out, samples if samples > 1 else len(way), "z")
+    beside = ObsmWriter(out, data, KEY if key is None else key) if annotated else None
+    outs = [] if annotated else [out]
+    way = through(folder, data, outs, own, labels, reading, unit=rows_encoded_at_once, flat=samples == 0)
+    writer = beside or Writer(out, samples if samples > 1 else len(way), "z")
     with writer, closing(way.parts()) as parts:
         for rows, first in parts:
             writer.write(way.draws(rows, first, samples, seed) if samples else outputs.codes(way.run, rows), rows)
-    return written(out, "codes", writer.shape, way.warnings, writer.beside)
+    where = "codes" if beside is None else f"the data with codes in obsm[{beside.key!r}]"
+    return written(out, where, writer.shape, way.warnings, writer.beside)
 
 
 def reconstruct(

@@ -140,17 +140,25 @@ def read_h5ad(path: str | os.PathLike[str], *, layer: str | None = None, labels:
             raise InputError(f"{place} cannot be read without h5py", "install it with pip install h5py") from error
         if not h5py.is_hdf5(place):
             raise InputError(f"{place} is not an .h5ad file, as it does not start as HDF5 does", "get it again")
-        with h5py.File(place, "r", locking=False) as file:
+        with _opened(place) as file:
             store = store_of(file, place)
             obs = {name: partial(_column_of, place, name) for name in store.columns}
             return _counts(store, layer, labels, obs)
 
 
-def _column_of(place: Path, name: str) -> ObsColumn:
-    """A column of obs, read from the file when it is needed."""
+def _opened(place: Path) -> Any:
+    """The open file: without a lock, since a folder may forbid one, unless this process has it open with a lock."""
     import h5py
 
-    with sentences(place), h5py.File(place, "r", locking=False) as file:
+    try:
+        return h5py.File(place, "r", locking=False)
+    except OSError:
+        return h5py.File(place, "r")
+
+
+def _column_of(place: Path, name: str) -> ObsColumn:
+    """A column of obs, read from the file when it is needed."""
+    with sentences(place), _opened(place) as file:
         return store_of(file, place).columns[name]()
 
 
@@ -204,7 +212,8 @@ def counts_of(data: Any, *, layer: str | None = None, labels: str | None = None)
 
 
 def _itself(matrix: Any) -> Any:
-    return matrix
+    """A matrix of an object, in memory: one of a backed AnnData stays in its file until it is asked for."""
+    return matrix.to_memory() if hasattr(matrix, "to_memory") else matrix
 
 
 @dataclass(frozen=True, eq=False)
