@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from latens import densities, evaluation
 from latens.data import as_array, read
+from latens.data.datasets import labelled
 from latens.data.lazy import Lazy
 from latens.data.rows import (
     Asked,
@@ -61,7 +62,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     .. math:: E_{q(z|x)}[\ln p(x|z)] - \beta\, KL(q(z|x) \,\|\, p(z)) \le \ln p(x) \quad (\beta = 1)
 
     X is an array or data frame of rows and columns, or images ``[N, H, W]``, ``[N, H, W, C]`` or ``[N, C, H, W]``;
-    missing cells are NaN. Codes and scores do not depend on the order of the rows.
+    missing cells are NaN; or a path, a sparse matrix, an AnnData, or a map-style dataset of torch, whose items are rows,
+    pairs of a row and its label, or mappings of cells. Codes and scores do not depend on the order of the rows.
 
     A frame comes back as a frame of its library with its dtypes; rows keep their pandas index, and new rows are
     numbered from 0. ``transform``, ``score`` and ``score_samples`` take frames with the columns of the fit in the same
@@ -168,10 +170,13 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         Raises:
             InputError: data or options that cannot be used; it is a ``ValueError``.
         """
-        x, numbers, weight = _counted(self._new_form(X), sample_weight)
+        given_rows = labelled(X)
+        x, numbers, weight = _counted(self._new_form(given_rows.x), sample_weight)
         if len(x) < 2:
             raise InputError(f"the number of rows must be at least 2, got n_samples={len(x)}")
-        rows = x if isinstance(x, Rows) else rows_of(x, None, self._asked(left=self._dropped))
+        rows = x if isinstance(x, Rows) else rows_of(
+            x, None, self._asked(left=self._dropped), **given_rows.at(numbers)
+        )  # fmt: skip
         say(rows.warnings)
         if isinstance(rows.inside, Tensor) or rows.are_sparse:
             order = canonical_order(rows.inside, weight)
@@ -334,6 +339,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             source = read(X, reading=reading, like=schema.fields, lenient=not check, keep_text=True)
             rows, back = rows_like(source.x, schema, given, where=source.origin, found=source.found, check=check), None
         else:
+            found = labelled(X)
+            X = found.x
             by_name = not ordered or isinstance(schema, Schema)
             known = known_columns(schema, given)
             x, back = self._user_form(
@@ -342,7 +349,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             )  # fmt: skip
             if isinstance(schema, Table) and isinstance(x, np.ndarray):
                 back = MatrixBack(x.dtype.name)
-            rows = rows_like(x, schema, given, check=check)
+            rows = rows_like(x, schema, given, check=check, **found.at())
         say(rows.warnings if check else rows.remarks)
         return replace(rows, back=back)
 

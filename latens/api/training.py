@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
 from latens import report
-from latens.data import as_array, fingerprint, infer
+from latens.data import as_array, datasets, fingerprint, infer
+from latens.data.datasets import is_dataset
 from latens.data.lazy import Lazy
 from latens.data.loader import Transform
 from latens.data.splits import split_rows
@@ -43,7 +43,8 @@ def train(
     Args:
         model: a :class:`latens.models.VAE`, or a module with its methods; it is trained in place.
         objective: one of :mod:`latens.objectives`, or a subclass of yours.
-        X: an array, or a tree of arrays, with rows on the leading axis. Floats are converted to the dtype of the
+        X: an array, a tree of arrays with rows on the leading axis, or a map-style dataset of torch, whose items are
+            rows, pairs of a row and a label that is not used, or mappings of rows. Floats are converted to the dtype of the
             model's parameters; whole numbers keep theirs (latens' conditionals convert them inside the step).
         out: a folder for the run; without it, nothing is written.
         validation: a fraction of the rows, or data like X.
@@ -195,10 +196,8 @@ def _tensors(values: Any, model: nn.Module) -> Tree:
         return {key: _tensors(value, model) for key, value in values.items()}
     if isinstance(values, tuple):
         return tuple(_tensors(value, model) for value in values)
-    if isinstance(values, Dataset | DataLoader):
-        raise InputError(
-            f"the data are a {type(values).__name__}", "give its tensors (dataset.tensors[0]), and batch_size"
-        )
+    if is_dataset(values):
+        return _tensors(datasets.tree(values), model)
     tensor = values if isinstance(values, Tensor) else torch.from_numpy(np.ascontiguousarray(as_array(values)[0]))
     floats = [p.dtype for p in model.parameters() if p.is_floating_point()]
     if tensor.is_floating_point():
