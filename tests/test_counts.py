@@ -554,7 +554,7 @@ def test_codes_go_only_where_they_can_be_kept():
         with pytest.raises(InputError, match=said):
             vae.transform(data, key_added=key)
     assert list(view.obsm) == ["X_pca"]
-    with pytest.raises(InputError, match="layer is for an AnnData or an .h5ad, and X is of the type ndarray: omit it"):
+    with pytest.raises(InputError, match=r"layer is for an AnnData or an \.h5ad, and X is of the type ndarray: omit it"):
         latens.VAE(layer="X", **QUICK).fit(x)
     with pytest.raises(InputError, match="the data has no layer 'absent': pass layer with one of X"):
         latens.VAE(layer="absent", **QUICK).fit(annotated(x))
@@ -578,7 +578,8 @@ def test_encode_adds_codes_to_a_copy_of_an_h5ad(tmp_path: Path, monkeypatch: pyt
     done("fit", "a.h5ad", "--out", "r", "--epochs", "1", "--latent-dim", "2")
     before = contents(Path("a.h5ad"))
     done("encode", "r", "a.h5ad", "--out", "z.npy")
-    assert "wrote b.h5ad: the data with codes in obsm['X_latens'] [" in done("encode", "r", "a.h5ad", "--out", "b.h5ad").out
+    said = done("encode", "r", "a.h5ad", "--out", "b.h5ad").out
+    assert "wrote b.h5ad: the data with codes in obsm['X_latens'] [" in said
     after = contents(Path("b.h5ad"))
     assert contents(Path("a.h5ad")) == before and before.items() <= after.items()
     assert {*after} - {*before} == {"obsm", "obsm/X_latens"}
@@ -594,7 +595,7 @@ def test_encode_adds_codes_to_a_copy_of_an_h5ad(tmp_path: Path, monkeypatch: pyt
     for words, said in (
         ("x.npy --out c.h5ad", "cannot write c.h5ad: codes are added to an .h5ad, and x.npy is none: write a .npy"),
         ("a.h5ad --out c.h5ad", "a.h5ad: obsm is a link, or of an old form: write the file again with anndata"),
-        ("b.h5ad --out c.npy --key k", "--key names codes in an .h5ad, and c.npy is none: omit --key, or write an .h5ad"),
+        ("b.h5ad --out c --key k", "--key names codes in an .h5ad, and c is none: omit --key, or write an .h5ad"),
         ("b.h5ad --out c.h5ad --key a/b", "the key of codes must be a name like X_latens, got 'a/b'"),
         ("b.h5ad --out c.h5ad --samples 2", "cannot write c.h5ad: 2 draws per row have three axes: write .npy or .npz"),
     ):

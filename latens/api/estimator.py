@@ -35,9 +35,9 @@ from latens.data.rows import (
     sparse_rows,
     taken,
 )
+from latens.data.sources import check_reading
 from latens.data.tables.frames import MatrixBack, is_frame, recorded, repeated_labels, restored, without_odd
 from latens.data.tables.frames import as_table as frame_as_table
-from latens.data.sources import check_reading
 from latens.densities import Fitted
 from latens.errors import InputError, concerning, is_whole, said_in_python
 from latens.evaluation import Evaluation
@@ -62,8 +62,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     .. math:: E_{q(z|x)}[\ln p(x|z)] - \beta\, KL(q(z|x) \,\|\, p(z)) \le \ln p(x) \quad (\beta = 1)
 
     X is an array or data frame of rows and columns, or images ``[N, H, W]``, ``[N, H, W, C]`` or ``[N, C, H, W]``;
-    missing cells are NaN; or a path, a sparse matrix, an AnnData, or a map-style dataset of torch, whose items are rows,
-    pairs of a row and its label, or mappings of cells. Codes and scores do not depend on the order of the rows.
+    missing cells are NaN; or a path, a sparse matrix, an AnnData, or a map-style dataset of torch, whose items are
+    rows, pairs of a row and its label, or mappings of cells. Codes and scores do not depend on the order of the rows.
 
     A frame comes back as a frame of its library with its dtypes; rows keep their pandas index, and new rows are
     numbered from 0. ``transform``, ``score`` and ``score_samples`` take frames with the columns of the fit in the same
@@ -675,7 +675,8 @@ def _words_by_name(name: str, given: Any, like: str) -> dict[str, str]:
 def _require_obsm(X: Any, key: Any) -> None:
     """``InputError`` unless X is an AnnData and ``key`` can name codes in its obsm."""
     if not hasattr(X, "obsm"):
-        raise InputError(f"key_added is for an AnnData, and X is of the type {type(X).__name__}", "omit it, and keep what returns")
+        what = f"key_added is for an AnnData, and X is of the type {type(X).__name__}"
+        raise InputError(what, "omit it, and keep what returns")
     if not isinstance(key, str) or not key or "/" in key:
         raise InputError(f"key_added must be a name like 'X_latens', got {key!r}")
     if getattr(X, "is_view", False) and getattr(X, "isbacked", False):

@@ -44,8 +44,8 @@ def train(
         model: a :class:`latens.models.VAE`, or a module with its methods; it is trained in place.
         objective: one of :mod:`latens.objectives`, or a subclass of yours.
         X: an array, a tree of arrays with rows on the leading axis, or a map-style dataset of torch, whose items are
-            rows, pairs of a row and a label that is not used, or mappings of rows. Floats are converted to the dtype of the
-            model's parameters; whole numbers keep theirs (latens' conditionals convert them inside the step).
+            rows, pairs of a row and a label that is not used, or mappings of rows. Floats are converted to the dtype of
+            the model's parameters; whole numbers keep theirs (latens' conditionals convert them inside the step).
         out: a folder for the run; without it, nothing is written.
         validation: a fraction of the rows, or data like X.
         c: conditions, a tree of arrays ``[N, ...]``.

@@ -87,8 +87,8 @@ def labelled(data: Any) -> Labelled:
             "give a dataset of one, or train a model of several with latens.train",
         )
     cells = [name for name in first if name != arrays[0]]
-    label = next((name for name in LABELS if name in cells), cells[0] if len(cells) == 1 else None)
-    return _array(data, _member(arrays[0]), None if label is None else _member(label))
+    named = [name for name in LABELS if name in cells] or (cells if len(cells) == 1 else [])
+    return _array(data, _member(arrays[0]), _member(named[0]) if named else None)
 
 
 def tree(data: Any) -> Any:
