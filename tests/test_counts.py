@@ -554,7 +554,7 @@ def test_codes_go_only_where_they_can_be_kept():
         with pytest.raises(InputError, match=said):
             vae.transform(data, key_added=key)
     assert list(view.obsm) == ["X_pca"]
-    with pytest.raises(InputError, match=r"layer is for an AnnData or an \.h5ad, and X is of the type ndarray: omit it"):
+    with pytest.raises(InputError, match=r"layer is for an AnnData or an \.h5ad, and X is of the type ndarray"):
         latens.VAE(layer="X", **QUICK).fit(x)
     with pytest.raises(InputError, match="the data has no layer 'absent': pass layer with one of X"):
         latens.VAE(layer="absent", **QUICK).fit(annotated(x))
