@@ -549,7 +549,7 @@ def test_codes_go_only_where_they_can_be_kept():
         (x, "k", "key_added is for an AnnData, and X is of the type ndarray: omit it, and keep what returns"),
         (annotated(x), "a/b", "key_added must be a name like 'X_latens', got 'a/b'"),
         (annotated(x), 3, "key_added must be a name like 'X_latens', got 3"),
-        (view, "k", r"X is a view of an AnnData in a file, which cannot keep codes: pass X.to_memory\(\)"),
+        (view, "k", r"the data are a view of an AnnData in a file, which cannot keep codes: pass X.to_memory\(\)"),
     ):
         with pytest.raises(InputError, match=said):
             vae.transform(data, key_added=key)
