@@ -77,6 +77,11 @@ def labelled(data: Any) -> Labelled:
         part = _first if _is_pair(first) else _whole
         label = _second if part is _first and len(first) > 1 and _is_cell(first[1]) else None
         return _array(data, part, label)
+    return _of_mappings(data, first)
+
+
+def _of_mappings(data: Any, first: Mapping[Any, Any]) -> Labelled:
+    """The rows of a dataset whose items are mappings like ``first``: columns, or one array and its label."""
     arrays = [name for name, value in first.items() if not _is_cell(value)]
     if not arrays:
         items = _items(data)
