@@ -19,7 +19,7 @@ from torch import nn
 
 import latens
 from latens.conditionals import ColumnLikelihood, SelfMaskedColumns, TableLikelihood
-from latens.data.tables.kinds import infer_table, law_of
+from latens.data.tables.kinds import grid_of, infer_table, law_of
 from latens.distributions import Heaped, Margins, extrapolating
 from latens.errors import InputError
 from latens.schema import Column
@@ -504,3 +504,46 @@ def test_a_column_of_some_rows_is_what_it_is_among_the_others(components: int) -
             value = part.sample()
             own = one.log_prob(value[:, rows, place : place + 1])
             torch.testing.assert_close(own, part.log_prob(value)[:, rows, place : place + 1], rtol=1e-6, atol=1e-6)
+
+
+R = np.random.default_rng(7)
+GRIDS = {
+    "sevens": (3.0 + 7 * R.integers(0, 400, 3_000), 7.0, 3.0),
+    "eighths": (R.integers(0, 900, 3_000) / 8, 0.125, 0.0),
+    "prices that end in .99": (R.integers(1, 600, 3_000) + 0.99, 1.0, 0.99),
+    "days in seconds": (86_400.0 * R.integers(17_000, 19_000, 3_000), 86_400.0, 0.0),
+    "shifts of eight hours": (21_600.0 + 28_800 * R.integers(0, 3_000, 3_000), 28_800.0, 21_600.0),
+    "Celsius of whole Fahrenheit": ((R.integers(-40, 500, 3_000) - 32) / 1.8, 5 / 9, 0.0),
+    "feet in metres": (0.3048 * R.integers(1, 900, 3_000), 0.3048, 0.0),
+    "one in two hundred off": (np.append(3.0 + 7 * R.integers(0, 400, 3_000), R.integers(0, 2_800, 15)), 7.0, 3.0),
+    "whole": (R.integers(0, 900, 3_000).astype(float), 1.0, 0.0),
+    "hundredths": (R.integers(0, 90_000, 3_000) / 100, 0.01, 0.0),
+    "nearly all even": (np.append(2.0 * R.integers(0, 900, 3_000), 2.0 * R.integers(0, 900, 100) + 1), 1.0, 0.0),
+}
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_grids_of_any_step_and_origin(name: str) -> None:
+    """The step and the origin are those that made the values, and draws lie on them."""
+    values, step, origin = GRIDS[name]
+    law = law_of(values)
+    assert law is not None and law.step == pytest.approx(step, rel=1e-9) and Law.from_json(law.to_json()) == law
+    assert (law.origin - origin) / step == pytest.approx(round((law.origin - origin) / step), abs=1e-6)
+    margins = Margins.of([law], [float(values.std())])
+    drawn = law.snap(Heaped(*torch.tensor([[0.0], [1.0]]), torch.zeros(1, 0), margins).sample((2_000,))[:, 0].numpy())
+    places = (drawn - origin) / step
+    np.testing.assert_allclose(places, np.rint(places), atol=1e-5)
+    assert drawn.min() >= values.min() - 1e-9 and drawn.max() <= values.max() + 1e-9
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("count", [3, 6, 12, 40])
+def test_no_grid_is_found_by_accident(count: int, seed: int) -> None:
+    """Few whole numbers drawn from a thousand have no coarser step than chance explains once in a million columns."""
+    r = np.random.default_rng([seed, count])
+    values = np.sort(r.choice(np.arange(1.0, 1_000.0), count, replace=False))
+    through_zero = grid_of(values, np.ones(count), steps=(10.0, 5.0, 2.5, 2.0, 1.0))
+    found = grid_of(values, np.ones(count))
+    assert found is not None and through_zero is not None and found.step <= 10 * max(1.0, through_zero.step)
+    assert found.origin == 0.0
+    assert grid_of(np.sort(r.normal(size=count * 10)), np.ones(count * 10)) is None

@@ -106,6 +106,7 @@ class Margins:
         atoms: ``[n, A]``, padded with NaN.
         unit: ``[n]``, the spread of each column.
         step: ``[n]``, width of a place of the grid, 0 without a grid.
+        origin: ``[n]``, the value of a place of the grid.
         apart: ``[n, A]``, whether an atom lies outside the range.
         offset: ``[n]``, what is added to ln mass of a place, or to ln density, so that nats have their measure.
         pieces: T.
@@ -125,6 +126,7 @@ class Margins:
     atoms: Tensor
     unit: Tensor
     step: Tensor
+    origin: Tensor
     apart: Tensor
     offset: Tensor
     pieces: Piecewise
@@ -154,6 +156,7 @@ class Margins:
         knots, scores = _padded([law.knots for law in laws], dtype), _padded([law.scores for law in laws], dtype)
         values, unit = _padded([law.atoms for law in laws], dtype, math.nan), torch.tensor(list(units), dtype=dtype)
         step = torch.tensor([law.step or 0.0 for law in laws], dtype=dtype)
+        origin = torch.tensor([law.origin for law in laws], dtype=dtype)
         widths = torch.tensor([_width(law, each) for law, each in zip(laws, units)], dtype=dtype)
         none = torch.full_like(unit, -math.inf).unsqueeze(-1)
         floor = torch.tensor([-math.inf if law.floor is None else law.floor for law in laws], dtype=dtype)
@@ -162,8 +165,8 @@ class Margins:
         limits = _limits(supports or [None] * len(laws), step)
         ends = torch.stack([pieces(limit)[0].clamp(-FAR, FAR) for limit in limits.T], -1)
         return cls(
-            knots, scores, values, unit, step, _padded([law.apart for law in laws], dtype, 0.0).bool(), widths.log(),
-            pieces, (values - SAME * values.abs()).nan_to_num(math.inf),
+            knots, scores, values, unit, step, origin, _padded([law.apart for law in laws], dtype, 0.0).bool(),
+            widths.log(), pieces, (values - SAME * values.abs()).nan_to_num(math.inf),
             torch.cat([none, (values + SAME * values.abs()).nan_to_num(-math.inf)], -1),
             middles, about, floor, pieces(floor)[0].clamp(-FAR, FAR), ends,
             tuple(law.step is not None or bool(law.places) for law in laws),
@@ -292,7 +295,7 @@ class Heaped(Distribution):
         found: list[Tensor] = []
         if any(m.grids):
             step = torch.where(m.step > 0, m.step, 1.0)
-            place = torch.where(m.step > 0, (value / step).round() * step, value)
+            place = torch.where(m.step > 0, m.origin + ((value - m.origin) / step).round() * step, value)
             below, above = m.sides(place)
             low, high = m.score(torch.stack([place - below, place + above]))[0].unsqueeze(-2)
             width = ((high - low).to(dtype) / self.scale).clamp_min(1e-12)

@@ -12,12 +12,15 @@ import numpy as np
 from latens.errors import damaged
 
 LEAST, LEAST_WEEK = 5, 30  # this many distinct dates do not recur, or keep to days of the week, by accident
+LEAST_TIMES = 60  # over as many dates, the margin of a column does not know the times of the day
+MOST_TIMES = 1440  # distinct times of the day that are kept
+TENTH = 0.1 / 86_400  # of a second, in days
 WEEKDAYS = ("Mondays", "Tuesdays", "Wednesdays", "Thursdays", "Fridays", "Saturdays", "Sundays")
 
 
 @dataclass(frozen=True)
 class Calendar:
-    """The dates on which the values of a column fall, in days since 1970-01-01.
+    """The dates, and the times of the day, on which the values of a column fall, in days since 1970-01-01.
 
     Args:
         months: months between dates, counted from ``first``; 0 if the dates do not follow the months.
@@ -25,6 +28,9 @@ class Calendar:
         days: days between dates, counted from ``first``; 0 if the distance varies.
         first: the first date, in months since 1970-01 or in days since 1970-01-01.
         weekdays: the days of the week on which the dates fall, 0 for Monday.
+        times: the times of the day, increasing, as fractions of a day; (0,) where values are dates alone.
+        shares: the share of the values at each time; without it, times are quantiles at equal distances, and others
+            between them occur.
 
     Raises:
         InputError: the fields contradict each other.
@@ -39,26 +45,86 @@ class Calendar:
     days: int = 0
     first: int = 0
     weekdays: tuple[int, ...] = ()
+    times: tuple[float, ...] = (0.0,)
+    shares: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
         whole = all(isinstance(v, int) for v in (self.months, self.day, self.days, self.first, *self.weekdays))
         sizes = whole and self.months >= 0 and self.days >= 0 and 1 <= self.day <= 31
-        if not sizes or not set(self.weekdays) <= set(range(7)) or not (self.months or self.days or self.weekdays):
+        valid = sizes and set(self.weekdays) <= set(range(7)) and self._has_valid_times()
+        if not valid or not (self.months or self.days or self.weekdays or self.times != (0.0,)):
             raise damaged("has a column without a valid calendar")
 
+    def _has_valid_times(self) -> bool:
+        times, shares = (np.array(each, dtype=np.float64) for each in (self.times, self.shares))
+        ordered = times.ndim == 1 and len(times) > 0 and np.isfinite(times).all() and (np.diff(times) >= 0).all()
+        if not ordered or not 0 <= times[0] <= times[-1] < 1:
+            return False
+        if not len(shares):
+            return len(times) > 1
+        return len(shares) == len(times) and bool((shares > 0).all()) and abs(shares.sum() - 1) < 1e-6
+
     def snap(self, numbers: np.ndarray) -> np.ndarray:
-        """The calendar's date nearest to each number, ``[N]`` float64 days; NaN stays NaN."""
+        """The values of the calendar for any numbers, ``[N]`` float64 days; a value of the calendar stays as it is, and
+        NaN stays NaN.
+
+        Dates of months, and those some days apart, are the nearest ones. Days of the week share the week, and times
+        share the day, so that numbers spread evenly over weeks and days stay so over the values.
+        """
         x = np.nan_to_num(np.asarray(numbers, dtype=np.float64))
+        has_times = self.times != (0.0,)
+        day, rest = (np.floor(x), x - np.floor(x)) if has_times else (x, x)
         if self.months:
-            found = self._of_months(x)
+            found = self._of_months(day)
         elif self.days:
-            found = self.first + np.rint((x - self.first) / self.days) * self.days
+            found = self.first + np.rint((day - self.first) / self.days) * self.days
+        elif self.weekdays:
+            found, rest = self._of_weeks(x if has_times else x + 0.5)
         else:
-            by_distance = (0, 1, -1, 2, -2, 3, -3)
-            near = [next(s for s in by_distance if (day + s) % 7 in self.weekdays) for day in range(7)]
-            day = np.rint(x)
-            found = day + np.array(near)[(day.astype(np.int64) + 3) % 7]  # 1970-01-01 was a Thursday
+            found = day
+        found = np.where(self._is_on(x), x, found + self._time(rest) if has_times else found)
         return np.where(np.isnan(numbers), np.nan, found)
+
+    def _of_weeks(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(date, place within the day's share of the week from 0 to 1): where a place in the whole week lies in a week
+        of these days alone."""
+        kept = np.array(self.weekdays)
+        monday = np.floor((x + 3) / 7) * 7 - 3  # 1970-01-01 was a Thursday
+        place = (x - monday) / 7 * len(kept)
+        which = np.floor(place).clip(0, len(kept) - 1).astype(np.int64)
+        return monday + kept[which], (place - which).clip(0, 1)
+
+    def _time(self, share: np.ndarray) -> np.ndarray:
+        """The time of the day below which lies this share of the values."""
+        if self.shares:
+            place = np.searchsorted(np.cumsum(self.shares), share, "right")
+            return np.array(self.times)[place.clip(0, len(self.times) - 1)]
+        return np.interp(share, (np.arange(len(self.times)) + 0.5) / len(self.times), self.times)
+
+    def _is_on(self, x: np.ndarray) -> np.ndarray:
+        """Whether numbers are values of the calendar, to a tenth of a second."""
+        if not self.shares:
+            return np.zeros(x.shape, bool)
+        day = np.floor(x + TENTH / 2)
+        near = np.abs(_nearest(self.times, x - day) - (x - day)) <= TENTH / 2
+        if self.months:
+            return near & (self._of_months(day) == day)
+        if self.days:
+            return near & ((day - self.first) % self.days == 0)
+        return near & np.isin((day.astype(np.int64) + 3) % 7, self.weekdays or range(7))
+
+    def following(self, numbers: np.ndarray) -> np.ndarray:
+        """The least value of the calendar that is not below each number, ``[N]``."""
+        times = np.array(self.times if self.shares else (0.0,))
+        day = np.floor(numbers + TENTH)
+        place = np.searchsorted(times, numbers - day - TENTH)
+        day, place = np.where(place == len(times), day + 1, day), place % len(times)
+        if self.months or self.days or self.weekdays:
+            dates = dataclasses.replace(self, times=(0.0,), shares=(1.0,))
+            while (off := (on := dates.snap(day)) != day).any():  # the date after a nearest one is at least as far
+                ahead = day + 1 if self.weekdays else np.where(on > day, on, 2 * day - on)
+                day, place = np.where(off, ahead, day), np.where(off, 0, place)
+        return np.where(np.isnan(numbers), np.nan, day + times[place] if self.shares else np.maximum(day, numbers))
 
     def _of_months(self, x: np.ndarray) -> np.ndarray:
         month = np.floor(x).astype(np.int64).astype("datetime64[D]").astype("datetime64[M]").astype(np.int64)
@@ -72,18 +138,29 @@ class Calendar:
         return first + np.minimum(self.day, length) - 1
 
     def describe(self) -> str:
-        """Say in words when the dates fall.
+        """Say in words when the values fall.
 
         >>> Calendar(months=1).describe(), Calendar(months=3, day=31).describe(), Calendar(days=7, first=4).describe()
         ('first of every month', 'last of every third month', 'every 7 days')
+        >>> Calendar(weekdays=(5, 6), times=(0.375, 0.75), shares=(0.5, 0.5)).describe()
+        'on Saturdays, Sundays, at 09:00, 18:00'
         """
+        return ", ".join(filter(None, [self._dates_in_words(), self._times_in_words()]))
+
+    def _dates_in_words(self) -> str:
         if self.months:
             names = {1: "month", 3: "third month", 12: "year's month"}
             which = {1: "first", 31: "last"}.get(self.day, f"day {self.day}")
             return f"{which} of every {names.get(self.months, f'{self.months} months')}"
         if self.days:
             return f"every {self.days} days"
-        return "on " + ", ".join(WEEKDAYS[day] for day in self.weekdays)
+        return "on " + ", ".join(WEEKDAYS[day] for day in self.weekdays) if self.weekdays else ""
+
+    def _times_in_words(self) -> str:
+        if self.times == (0.0,):
+            return ""
+        clock = [f"{round(t * 1440) // 60:02d}:{round(t * 1440) % 60:02d}" for t in self.times]
+        return f"at {', '.join(clock)}" if len(clock) <= 3 else f"from {clock[0]} to {clock[-1]}"
 
     def to_json(self) -> dict[str, Any]:
         """The fields as a dictionary that ``json`` can write."""
@@ -101,15 +178,33 @@ class Calendar:
             raise damaged("has a column without a valid calendar") from None
 
 
-def calendar_of(days: np.ndarray) -> Calendar | None:
-    """The calendar that the dates ``[N]``, in days since 1970-01-01, follow; None if they follow none.
+def calendar_of(values: np.ndarray, seen: np.ndarray | None = None, step: float | None = None) -> Calendar | None:
+    """The calendar that values ``[N]``, in days since 1970-01-01, follow; None if they follow none.
+
+    Args:
+        values: dates, or dates with times of the day.
+        seen: how often each occurs, once without it.
+        step: the grid of the times, in days, if there is one.
 
     >>> starts = np.arange("2019-01", "2022-01", dtype="datetime64[M]").astype("datetime64[D]").astype(float)
     >>> calendar_of(starts).describe(), calendar_of(starts[::3]).describe(), calendar_of(np.arange(20.0))
     ('first of every month', 'first of every third month', None)
+    >>> calendar_of(starts + 0.375).describe()
+    'first of every month, at 09:00'
     """
-    whole = np.unique(np.asarray(days, dtype=np.float64))
-    if len(whole) < LEAST or not np.isfinite(whole).all() or (whole != np.floor(whole)).any():
+    values = np.asarray(values, dtype=np.float64)
+    if not len(values) or not np.isfinite(values).all():
+        return None
+    seen = np.ones(len(values)) if seen is None else seen
+    days = np.floor(values + TENTH)
+    found = _dates_of(np.unique(days))
+    times = _times_of(np.clip(values - days, 0.0, None), seen, len(np.unique(days)), step)
+    return dataclasses.replace(found, **times) if found else Calendar(**times) if times else None
+
+
+def _dates_of(whole: np.ndarray) -> Calendar | None:
+    """The calendar of distinct dates, increasing."""
+    if len(whole) < LEAST:
         return None
     dates = whole.astype(np.int64).astype("datetime64[D]")
     months = dates.astype("datetime64[M]")
@@ -124,6 +219,26 @@ def calendar_of(days: np.ndarray) -> Calendar | None:
         return Calendar(days=apart, first=int(whole[0]) % apart)
     weekdays = tuple(sorted(set(((whole.astype(np.int64) + 3) % 7).tolist())))
     return Calendar(weekdays=weekdays) if len(weekdays) < 7 and len(whole) >= LEAST_WEEK else None
+
+
+def _times_of(times: np.ndarray, seen: np.ndarray, dates: int, step: float | None) -> dict[str, Any]:
+    """Times of the day and their shares, as fields of a calendar; none if they are spread evenly over the day, or over
+    so few dates that the margin of the column itself knows them."""
+    distinct, index = np.unique(np.round(times / TENTH), return_inverse=True)
+    distinct = distinct * TENTH
+    if len(distinct) == 1:
+        return {"times": (float(times.mean()),)} if distinct[0] else {}
+    shares = np.bincount(index, seen) / seen.sum()
+    total = np.cumsum(shares)
+    even = np.minimum(distinct + (step or 0.0), 1.0)
+    distance = max(np.abs(total - even).max(), np.abs(total - shares - distinct).max())
+    if dates < LEAST_TIMES or distance < 2 / math.sqrt(seen.sum()):
+        return {}
+    if len(distinct) <= MOST_TIMES:
+        exact = np.array([times[index == i][0] for i in range(len(distinct))]) if step is None else distinct
+        return {"times": tuple(exact.tolist()), "shares": tuple(shares.tolist())}
+    at = (np.arange(MOST_TIMES) + 0.5) / MOST_TIMES
+    return {"times": tuple(distinct[np.searchsorted(total, at)].tolist()), "shares": ()}
 
 
 SCALE = math.sqrt(3) / math.pi  # of a logistic with variance 1
@@ -141,12 +256,13 @@ class Law:
         knots: increasing values; the first and the last are the ends of the range, half a step wider on a grid.
         scores: T(knots), increasing; T is linear between knots.
         atoms: values with a mass of their own, increasing.
-        step: the grid: nearly all values other than atoms are multiples of it; None if there is no grid.
+        step: the grid: nearly all values other than atoms are ``origin`` and multiples of it; None if there is no grid.
         is_complete: whether only atoms were seen, so that no other value is drawn.
         calendar: for dates, the calendar on which they fall.
         places: increasing values that are the only ones drawn, if they lie on no grid and none is an atom; each has the
             margin's mass between the middles to its neighbours.
         floor: a number below which the column has no mass; None if values below the range are possible.
+        origin: a place of the grid, at least 0 and below the step.
 
     Raises:
         InputError: the fields contradict each other.
@@ -164,9 +280,11 @@ class Law:
     calendar: Calendar | None = None
     places: tuple[float, ...] = ()
     floor: float | None = None
+    origin: float = 0.0
 
     def __post_init__(self) -> None:
-        numbers = np.array([*self.knots, *self.scores, *self.atoms, *self.places, self.step or 1.0], dtype=np.float64)
+        every = [*self.knots, *self.scores, *self.atoms, *self.places, self.origin, self.step or 1.0]
+        numbers = np.array(every, dtype=np.float64)
         increasing = all(np.all(np.diff(each) > 0) for each in (self.knots, self.scores, self.atoms, self.places))
         pairs = len(self.scores) == len(self.knots) >= 2 and (not self.places or len(self.places) > 1)
         if not (pairs and increasing and np.isfinite(numbers).all() and numbers[-1] > 0):
@@ -198,10 +316,11 @@ class Law:
         """The value that the column can hold nearest to each number ``[N]``, in its range or ``within`` another one
         (low, high); NaN stays NaN."""
         x = np.clip(numbers, *(within or (self.low, self.high)))
-        if self.step is not None:
-            x = np.rint(x / self.step) * self.step
         if self.calendar is not None:
             x = self.calendar.snap(x)
+            x = x if within else np.clip(x, self.low, self.high)
+        if self.step is not None:
+            x = self.origin + np.rint((x - self.origin) / self.step) * self.step
         if self.places:
             x = np.where(np.isnan(x), x, _nearest(self.places, x))
         if not self.atoms:
@@ -223,7 +342,8 @@ class Law:
             calendar = Calendar.from_json(fields.get("calendar"))
             places = tuple(float(v) for v in fields.get("places", ()))
             floor = None if fields.get("floor") is None else float(fields["floor"])
-            return cls(knots, scores, atoms, step, bool(fields["is_complete"]), calendar, places, floor)
+            origin = float(fields.get("origin", 0.0))
+            return cls(knots, scores, atoms, step, bool(fields["is_complete"]), calendar, places, floor, origin)
         except (KeyError, TypeError, ValueError):
             raise damaged("has a column without a valid law") from None
 

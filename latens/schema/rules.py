@@ -263,11 +263,11 @@ def next_value(column: Column, base: np.ndarray, strict: bool = False) -> np.nda
     step = _step(column)
     if step is None:
         return np.nextafter(base, np.inf) if strict else base
-    found = (np.floor(base / step + 1e-6) + 1 if strict else np.ceil(base / step - 1e-6)) * step
+    origin = 0.0 if law is None else law.origin
+    places = (base - origin) / step
+    found = origin + (np.floor(places + 1e-6) + 1 if strict else np.ceil(places - 1e-6)) * step
     if law is not None and law.calendar is not None:
-        for _ in range(31):
-            on = law.calendar.snap(found)
-            found = np.where(on < base, found + step, on)
+        found = law.calendar.following(found)
     found = found if column.decimals is None else np.round(found, column.decimals)
     return found if strict else np.maximum(found, base)
 

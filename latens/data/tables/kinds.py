@@ -126,6 +126,8 @@ REPEATED = 3  # with at least this many rows per value, few values with gaps bet
 KNOTS = 64  # the most pieces of a margin
 ROWS_OF_KNOT = 16
 PLACES = 1024  # about this many places of a grid have edges of their own
+LEAST_PLACES, MOST_PLACES = 20, 100_000  # of a grid whose step is no decimal number
+CHANCE = 14.0  # nats: that many values lie on a coarser grid by accident once in a million columns
 FLAT = 0.005  # the share of the margin that is uniform over the range
 DAYS = (1.0, 0.5, 0.25, 1 / 24, 1 / 48, 1 / 96, 1 / 144, 1 / 288, 1 / 1440, 1 / 86_400)
 SECONDS = (86_400.0, 3600.0, 1800.0, 900.0, 600.0, 300.0, 60.0, 30.0, 15.0, 5.0, 1.0, 0.1, 0.01, 1e-3)
@@ -159,42 +161,50 @@ def law_of(
     low, high = ends or (float(distinct[0]), float(distinct[-1]))
     if max(-low, high) > 1e300:
         return None
-    step = _step(distinct, seen, steps)
-    heaps = _heaps(distinct, seen, step)
+    grid = grid_of(distinct, seen, steps)
+    heaps = _heaps(distinct, seen, grid)
     few = len(distinct) <= MOST
     rest = ~np.isin(distinct, heaps)
     if (few and seen.sum() >= OFTEN * len(distinct)) or rest.sum() < 2:
-        return _of_few(distinct, seen, rest, step, low)
+        return _of_few(distinct, seen, rest, grid, low)
     first, last = distinct[rest][[0, -1]]
-    beyond = heaps[(heaps < first) | (heaps > last) | ~_on(heaps, step)]  # or if they are off the grid
+    off_grid = np.zeros(len(heaps), bool) if grid is None else ~grid.holds(heaps)
+    beyond = heaps[(heaps < first) | (heaps > last) | off_grid]
     inside = ~np.isin(distinct, beyond)
-    step = _step(distinct[inside], seen[inside], steps)
-    is_repeated = few and _is_repeated(distinct[inside], seen[inside], step)
-    if step is not None or is_repeated:  # heaps among others become wide pieces of the margin
+    grid = grid_of(distinct[inside], seen[inside], steps)
+    is_repeated = few and _is_repeated(distinct[inside], seen[inside], grid)
+    if grid is not None or is_repeated:  # heaps among others become wide pieces of the margin
         heaps, rest = beyond, inside
-        step = None if is_repeated else step
+        grid = None if is_repeated else grid
     v, c = distinct[rest], seen[rest]
     if is_repeated:
-        return _lawful(*_margin(v, c, None, True), tuple(map(float, heaps)), places=tuple(map(float, v)))
+        return _lawful(*_margin(v, c, None, True), heaps, places=tuple(map(float, v)))
     if counts is None:  # the ends may not be in the sample
         v, c = _with_ends(v, c, [end for end in (low, high) if end not in heaps])
-    return _lawful(*_margin(*_placed(v, c, step), step), tuple(map(float, heaps)), step)
+    return _lawful(*_margin(*_placed(v, c, grid), grid), heaps, grid)
 
 
-def _of_few(distinct: np.ndarray, seen: np.ndarray, rest: np.ndarray, step: float | None, low: float) -> Law | None:
+def _of_few(distinct: np.ndarray, seen: np.ndarray, rest: np.ndarray, grid: Grid | None, low: float) -> Law | None:
     """The law of values that are all atoms, with a margin of the ``rest`` from which nothing is drawn."""
     v, c = (distinct[rest], seen[rest]) if rest.sum() > 1 else (distinct, seen)
     if len(v) < 2:
-        v, c = np.array([low, low + (step or abs(low) or 1.0)]), np.ones(2, int)
-    often = _on(distinct, step) | (seen >= max(HEAP * seen.sum(), 5))
-    return _lawful(*_margin(*_placed(v, c, step), step), tuple(map(float, distinct[often][:MOST])), step, True)
+        v, c = np.array([low, low + (grid.step if grid else abs(low) or 1.0)]), np.ones(2, int)
+    often = seen >= max(HEAP * seen.sum(), 5)
+    often = distinct[often | grid.holds(distinct)] if grid else distinct
+    return _lawful(*_margin(*_placed(v, c, grid), grid), often[:MOST], grid, is_complete=True)
 
 
-def _lawful(knots: np.ndarray, scores: np.ndarray, *others: Any, **more: Any) -> Law | None:
+def _lawful(
+    knots: np.ndarray, scores: np.ndarray, atoms: np.ndarray, grid: Grid | None = None, **more: Any
+) -> Law | None:  # fmt: skip
     if not (np.diff(knots) > 0).all():
         knots, scores = knots[[0, -1]], scores[[0, -1]]
     finite = knots[0] < knots[-1] and np.isfinite(knots).all()
-    return Law(tuple(knots.tolist()), tuple(scores.tolist()), *others, **more) if finite else None
+    if not finite:
+        return None
+    step, origin = (grid.step, grid.origin) if grid else (None, 0.0)
+    at, of, heaps = (tuple(map(float, each)) for each in (knots, scores, atoms))
+    return Law(at, of, heaps, step, origin=origin, **more)
 
 
 def _sorted(counts: dict[float, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -209,54 +219,137 @@ def _with_ends(v: np.ndarray, c: np.ndarray, ends: list[float]) -> tuple[np.ndar
     return np.concatenate([below, v, above]), np.concatenate([ones[0], c, ones[1]])
 
 
-def _is_repeated(values: np.ndarray, seen: np.ndarray, step: float | None) -> bool:
+def _is_repeated(values: np.ndarray, seen: np.ndarray, grid: Grid | None) -> bool:
     """Whether values occur several times, and are fewer than the places of the grid between the ends."""
-    gaps = step is None or (values[-1] - values[0]) / step + 1 > 2 * len(values)
+    gaps = grid is None or (values[-1] - values[0]) / grid.step + 1 > 2 * len(values)
     return len(values) > 1 and gaps and seen.sum() >= REPEATED * len(values)
 
 
-def _step(values: np.ndarray, seen: np.ndarray, steps: tuple[float, ...] | None) -> float | None:
-    """The step of the coarsest grid through 0 on which nearly all rows lie, with each distinct value in a place of its
-    own; None if there is none with up to six decimals. ``seen`` are the counts of the distinct values; 0, which is on
-    every grid, does not count."""
+@dataclass(frozen=True)
+class Grid:
+    """Places ``origin`` + k ``step``, with whole numbers k."""
+
+    step: float
+    origin: float = 0.0
+
+    def places(self, values: np.ndarray) -> np.ndarray:
+        """The k of the place nearest to each value, ``[N]``."""
+        return np.rint((values - self.origin) / self.step)
+
+    def at(self, places: np.ndarray) -> np.ndarray:
+        """The values of places."""
+        return self.origin + places * self.step
+
+    def holds(self, values: np.ndarray) -> np.ndarray:
+        """The mask of the values on the grid."""
+        scaled = (values - self.origin) / self.step
+        slack = 1e-6 * min(1.0, float(np.abs(scaled).max(initial=0.0))) + 64 * np.finfo(float).eps * np.abs(scaled)
+        return np.abs(scaled - np.rint(scaled)) <= np.minimum(slack, 0.01)
+
+    def fits(self, values: np.ndarray, seen: np.ndarray) -> bool:
+        """Whether nearly all rows lie on the grid, each distinct value in a place of its own."""
+        on = self.holds(values)
+        few = seen[~on].sum() <= STRAY * seen.sum() and (~on).sum() <= STRAYS * on.sum()
+        return few and len(np.unique(self.places(values[on]))) == on.sum()
+
+
+def grid_of(values: np.ndarray, seen: np.ndarray, steps: tuple[float, ...] | None = None) -> Grid | None:
+    """The coarsest grid on which nearly all rows lie, with each distinct value in a place of its own; None if there is
+    none.
+
+    The grids through 0 with the ``steps`` come first, then multiples of the step found, and then steps of any length,
+    if so many values do not lie on them by accident.
+
+    Args:
+        values: distinct values, increasing.
+        seen: the count of each; a 0, which is on every grid through 0, counts only where a grid has another origin.
+        steps: the steps to try, coarsest first; by default, 1, 2, 2.5 and 5 times powers of ten with up to six
+            decimals.
+
+    >>> grid_of(np.arange(3.0, 300.0, 7.0), np.ones(43))
+    Grid(step=7.0, origin=3.0)
+    >>> round(grid_of((np.arange(80.0) - 32) / 1.8, np.ones(80)).step, 9)
+    0.555555556
+    """
+    others = values != 0
+    found = _through_zero(values[others], seen[others], steps)
+    if found is None:
+        return _of_any_length(values, seen) if steps is None else None
+    is_heap = bool((seen[~others] >= HEAP * seen.sum()).any())
+    v, c = (values[others], seen[others]) if is_heap else (values, seen)
+    most = 2**31 if steps is None else max(1, round(1 / found.step)) if steps is DAYS else 1
+    return _coarser(found, v, c, most)
+
+
+def _through_zero(values: np.ndarray, seen: np.ndarray, steps: tuple[float, ...] | None) -> Grid | None:
     if steps is None:
         steps = tuple(m * 10.0**k for k in range(9, -7, -1) for m in (5.0, 2.5, 2.0, 1.0) if k > -6 or m == 1.0)
-    values, seen = values[values != 0], seen[values != 0]
     top, some = float(np.abs(values).max(initial=0.0)), values[:: max(1, len(values) // 100)]
     for step in steps if len(values) else ():
-        if top / step >= 2.0**52 or _on(some, step).mean() < 0.4:
-            continue
-        on = _on(values, step)
-        holds = seen[~on].sum() <= STRAY * seen.sum() and (~on).sum() <= STRAYS * on.sum()
-        if holds and len(np.unique(np.rint(values[on] / step))) == on.sum():
-            return float(step)
+        grid = Grid(float(step))
+        if top / step < 2.0**52 and grid.holds(some).mean() >= 0.4 and grid.fits(values, seen):
+            return grid
     return None
 
 
-def _on(values: np.ndarray, step: float | None) -> np.ndarray:
-    """The mask of the values on the grid; all if there is none."""
-    if step is None:
-        return np.ones(len(values), bool)
-    scaled = values / step
-    slack = 1e-6 * min(1.0, float(np.abs(scaled).max(initial=0.0))) + 64 * np.finfo(float).eps * np.abs(scaled)
-    return np.abs(scaled - np.rint(scaled)) <= np.minimum(slack, 0.01)
+PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47)
 
 
-def _placed(v: np.ndarray, seen: np.ndarray, step: float | None) -> tuple[np.ndarray, np.ndarray]:
+def _coarser(grid: Grid, values: np.ndarray, seen: np.ndarray, most: int) -> Grid:
+    """The grid whose step is the largest multiple, up to ``most``, on which nearly all rows lie."""
+    on = grid.holds(values)
+    k, c = grid.places(values[on]).astype(np.int64), seen[on]
+    some = k[:: max(1, len(k) // 100)]
+    factor, rest, left = 1, 0, [*PRIMES]
+    exact = int(np.gcd.reduce(np.diff(k))) if len(k) > 1 else 1
+    if exact > 1 and (most % exact == 0 or exact < most == 2**31):
+        factor, rest, left = exact, int(k[0]) % exact, []
+    while left:
+        trial = factor * left[0]
+        rests, index = np.unique(some % trial, return_inverse=True)
+        likely = int(rests[np.bincount(index).argmax()])
+        same = k % trial == likely
+        if (trial <= most and (most == 2**31 or most % trial == 0) and c[~same].sum() <= STRAY * seen.sum()
+                and (~same).sum() <= STRAYS * same.sum()):  # fmt: skip
+            factor, rest = trial, likely
+        else:
+            left.pop(0)
+    found = Grid(grid.step * factor, grid.step * rest)
+    is_chance = (len(k) - 1) * math.log(factor) < CHANCE
+    return grid if factor == 1 or is_chance or not found.fits(values, seen) else found
+
+
+def _of_any_length(values: np.ndarray, seen: np.ndarray) -> Grid | None:
+    """A grid of any step and origin, such as that of degrees converted from one scale to another."""
+    apart = np.diff(values)
+    if len(values) < LEAST_PLACES:
+        return None
+    for step in (float(np.median(apart)), float(np.quantile(apart, 0.1))):
+        near = apart[apart < 20.5 * step]
+        for part in (near, values - values[0]):  # from neighbours, then from end to end
+            k = np.rint(part / step)
+            step = float((part * k).sum() / max(k @ k, 1.0))
+        origin = float(values[0] % step) if step > 0 else 0.0
+        if step > 0 and values[-1] - values[0] < MOST_PLACES * step and Grid(step, origin).fits(values, seen):
+            return Grid(step, origin)
+    return None
+
+
+def _placed(v: np.ndarray, seen: np.ndarray, grid: Grid | None) -> tuple[np.ndarray, np.ndarray]:
     """The values and counts after moving values off the grid to the nearest place within the range."""
-    on = _on(v, step)
-    if step is None or on.all():
+    if grid is None or (on := grid.holds(v)).all():
         return v, seen
-    ends = np.ceil(v[0] / step - 1e-6), np.floor(v[-1] / step + 1e-6)
-    places = np.where(on, v, np.clip(np.rint(v / step), *ends) * step)
-    _, first, index = np.unique(np.rint(places / step), return_index=True, return_inverse=True)
-    return places[first], np.bincount(index, seen)
+    ends = (v[[0, -1]] - grid.origin) / grid.step
+    places = np.clip(grid.places(v), np.ceil(ends[0] - 1e-6), np.floor(ends[1] + 1e-6))
+    _, first, index = np.unique(places, return_index=True, return_inverse=True)
+    return np.where(on, v, grid.at(places))[first], np.bincount(index, seen)
 
 
-def _heaps(values: np.ndarray, seen: np.ndarray, step: float | None) -> np.ndarray:
+def _heaps(values: np.ndarray, seen: np.ndarray, grid: Grid | None) -> np.ndarray:
     """The mask of the values that occur more often than their neighbours suggest, by ``HEAP`` of the rows and by four
     standard errors."""
     rows, found = seen.sum(), []
+    step = grid.step if grid else None
     if step is not None and (values[-1] - values[0]) / step > 100 * len(values):
         step = None  # places without a neighbour
     for i in np.flatnonzero(seen >= max(HEAP * rows, 5)).tolist():
@@ -282,7 +375,7 @@ def _beside(values: np.ndarray, seen: np.ndarray, i: int, step: float | None) ->
 
 
 def _margin(
-    v: np.ndarray, seen: np.ndarray, step: float | None, is_repeated: bool = False
+    v: np.ndarray, seen: np.ndarray, grid: Grid | None, is_repeated: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """The knots of the margin and their scores, quantiles of a logistic with variance 1 (from which a column that does
     not depend on the codes is drawn). On a grid, or if values are the only ones, the knots are edges of places; else
@@ -292,7 +385,7 @@ def _margin(
     rows = seen.sum()
     least = 0.5 / (rows + 1)
     total = np.cumsum(seen) / rows
-    if step is None and not is_repeated:
+    if grid is None and not is_repeated:
         at, below = v, np.concatenate([[0.0], (total - seen / rows / 2)[1:-1], [1.0]])
         pieces = int(np.clip(rows // ROWS_OF_KNOT, 4, KNOTS))
         reach = float(-logit(least)) * SCALE
@@ -301,13 +394,14 @@ def _margin(
         below = (1 - FLAT) * below + FLAT * (at - at[0]) / (at[-1] - at[0])
         at, below = np.interp(share, below, at), share
     else:
-        if step is None:
+        if grid is None:
             at = edges(v)
             below = np.concatenate([[0.0], total])
         else:
-            at = np.stack([v - step / 2, v + step / 2], 1).ravel()
+            half = Grid(grid.step / 2, grid.origin)
+            at = np.stack([v - half.step, v + half.step], 1).ravel()
             below = np.stack([total - seen / rows, total], 1).ravel()
-            at, first = np.unique(np.round(at / step * 2) * step / 2, return_index=True)
+            at, first = np.unique(half.at(half.places(at)), return_index=True)
             below = below[first]
         keep = _edges(below * rows)
         at, below = at[keep], below[keep]
@@ -477,9 +571,11 @@ def _centre(values: np.ndarray) -> tuple[float, float]:
 def _law(scan: ColumnScan, values: np.ndarray, type: str) -> Law | None:
     steps = DAYS if type.startswith(("date", "timestamp")) else SECONDS if type.startswith(("time", "dur")) else None
     law = law_of(values, scan.values if scan.is_number else None, steps, (scan.low, scan.high))
-    if law is None or steps is not DAYS or scan.values is None:
+    if law is None or steps is not DAYS:
         return law
-    return dataclasses.replace(law, calendar=calendar_of(np.array([v for v in scan.values if v not in law.atoms])))
+    found, seen = np.unique(values, return_counts=True) if scan.values is None else _sorted(scan.values)
+    rest = ~np.isin(found, law.atoms)
+    return dataclasses.replace(law, calendar=calendar_of(found[rest], seen[rest], law.step))
 
 
 def _words(law: Law, values: np.ndarray, type: str = "double") -> str:
@@ -495,7 +591,8 @@ def _words(law: Law, values: np.ndarray, type: str = "double") -> str:
     shares = sorted(((values == atom).mean(), atom) for atom in law.atoms)[::-1]
     often = ", ".join(f"{in_words(atom, type)} in {share:.0%}" for share, atom in shares[:3])
     heaps = f"{often}{', …' * (len(shares) > 3)} of the rows" if shares else ""
-    steps = "" if law.step is None else f"in steps of {_step_in_words(law.step, type)}"
+    start = f" from {in_words(law.low, type)}" if law.origin else ""
+    steps = "" if law.step is None else f"in steps of {_step_in_words(law.step, type)}{start}"
     off = int((np.abs(values - law.snap(values, (-np.inf, np.inf))) > 0.01 * (law.step or 1.0)).sum()) if steps else 0
     steps += f", except {off:,} row{'s' * (off != 1)}" if off and law.calendar is None else ""
     steps = steps if law.calendar is None else law.calendar.describe()

@@ -322,7 +322,7 @@ def order_of(
     if law is None:
         return None
     half = (law.step or 0.0) / 2
-    floor = half if strict else -half
+    floor = law.origin - half if law.origin else half if strict else -half
     if law.places:  # below lie others as wide as the first, the last of which holds 0
         width = 2 * (law.places[0] - law.knots[0])
         floor = law.knots[0] - math.ceil(max(law.knots[0], 0.0) / width) * width
