@@ -155,8 +155,7 @@ class Margins:
         """
         knots, scores = _padded([law.knots for law in laws], dtype), _padded([law.scores for law in laws], dtype)
         values, unit = _padded([law.atoms for law in laws], dtype, math.nan), torch.tensor(list(units), dtype=dtype)
-        step = torch.tensor([law.step or 0.0 for law in laws], dtype=dtype)
-        origin = torch.tensor([law.origin for law in laws], dtype=dtype)
+        step, origin = torch.tensor([[law.step or 0.0, law.origin] for law in laws], dtype=dtype).T
         widths = torch.tensor([_width(law, each) for law, each in zip(laws, units)], dtype=dtype)
         none = torch.full_like(unit, -math.inf).unsqueeze(-1)
         floor = torch.tensor([-math.inf if law.floor is None else law.floor for law in laws], dtype=dtype)

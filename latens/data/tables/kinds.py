@@ -167,9 +167,7 @@ def law_of(
     rest = ~np.isin(distinct, heaps)
     if (few and seen.sum() >= OFTEN * len(distinct)) or rest.sum() < 2:
         return _of_few(distinct, seen, rest, grid, low)
-    first, last = distinct[rest][[0, -1]]
-    off_grid = np.zeros(len(heaps), bool) if grid is None else ~grid.holds(heaps)
-    beyond = heaps[(heaps < first) | (heaps > last) | off_grid]
+    beyond = _beyond(heaps, distinct[rest], grid)
     inside = ~np.isin(distinct, beyond)
     grid = grid_of(distinct[inside], seen[inside], steps)
     is_repeated = few and _is_repeated(distinct[inside], seen[inside], grid)
@@ -182,6 +180,12 @@ def law_of(
     if counts is None:  # the ends may not be in the sample
         v, c = _with_ends(v, c, [end for end in (low, high) if end not in heaps])
     return _lawful(*_margin(*_placed(v, c, grid), grid), heaps, grid)
+
+
+def _beyond(heaps: np.ndarray, others: np.ndarray, grid: Grid | None) -> np.ndarray:
+    """The heaps outside the range of the other values, or off the grid."""
+    outside = (heaps < others[0]) | (heaps > others[-1])
+    return heaps[outside if grid is None else outside | ~grid.holds(heaps)]
 
 
 def _of_few(distinct: np.ndarray, seen: np.ndarray, rest: np.ndarray, grid: Grid | None, low: float) -> Law | None:
