@@ -52,6 +52,7 @@ from latens.schema import AnySchema, Schema, Table
 from latens.schema.arrow import require_once
 from latens.tensors.randomness import untouched
 from latens.training import Bar, Settings
+from latens.training.callbacks import check_callbacks
 
 
 class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -92,6 +93,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             the layer "counts", X and raw/X.
         random_state: an int, a ``RandomState``, or None for a new seed in each fit.
         verbose: 1 shows a progress bar.
+        callbacks: what follows a fit and may stop it, a list of :class:`latens.training.Callback`.
 
     Attributes:
         run_: the :class:`latens.runs.record.Run`: model, objective, schema, settings, history, choices.
@@ -112,7 +114,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         learning_rate: float | str = "auto", kl_warmup: float = 0.0, average: float | str = "auto",
         validation: Any = "auto", patience: int | str = "auto", nll_draws: int = 100, columns: Any = None,
         condition: Any = (), formats: Any = None, rules: Any = (), kind: str = "auto", layer: str | None = None,
-        device: str = "auto", random_state: Any = None, verbose: int = 0,
+        device: str = "auto", random_state: Any = None, verbose: int = 0, callbacks: Any = None,
     ):  # fmt: skip
         self.latent_dim = latent_dim
         self.recipe = recipe
@@ -135,6 +137,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
+        self.callbacks = callbacks
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -190,7 +193,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             **{name: _plain(getattr(self, name)) for name in _TRAINING},
             seed=int(check_random_state(self.random_state).randint(2**31 - 1)),
         )  # fmt: skip
-        bar = Bar() if self.verbose else None
+        bar, followers = Bar() if self.verbose else None, check_callbacks(self.callbacks)
         reading = None if self.layer is None else {"layer": self.layer}
         form = {"array": self._array_dtype, "frame": recorded(self._back), "reading": reading}
         run, (train, held) = prepare(
@@ -198,7 +201,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             data={name: value for name, value in form.items() if value is not None},
         )  # fmt: skip
         assert isinstance(train, ModelRows)
-        run = execute(run, train.called(torch.from_numpy(numbers)), held, progress=bar)
+        train = train.called(torch.from_numpy(numbers))
+        run = execute(run, train, held, progress=bar, callbacks=followers)
         say(run.warnings)
         return self._take(run)
 

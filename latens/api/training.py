@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,14 +30,15 @@ from latens.schema import Schema
 from latens.tensors import trees
 from latens.tensors.randomness import untouched
 from latens.tensors.trees import Tree
-from latens.training import Bar, Settings
+from latens.training import Bar, Callback, Settings
+from latens.training.callbacks import check_callbacks
 from latens.training.processes import Processes, check_device
 
 
 def train(
     model: nn.Module, objective: Objective, X: Any, *, out: str | Path | None = None, validation: Any = 0.0,
     c: Tree = None, sample_weight: Any = None, resume: bool = False, transform: Transform | None = None,
-    progress: bool = False, **settings: Any,
+    progress: bool = False, callbacks: Sequence[Callback] = (), **settings: Any,
 ) -> Run:  # fmt: skip
     """Train a model made of your own parts, with the loop, checkpoints, resume and report of the recipes.
 
@@ -53,6 +55,7 @@ def train(
         resume: whether to continue an interrupted run in ``out``; the result is that of an uninterrupted run.
         transform: a random change of the rows in each step, such as a mirrored image.
         progress: whether to show a bar.
+        callbacks: what follows the run and may stop it (:class:`latens.training.Callback`).
         **settings: fields of :class:`latens.training.settings.Settings`, for example ``epochs=20``.
 
     Returns:
@@ -72,7 +75,7 @@ def train(
     """
     if not isinstance(objective, Objective):
         raise InputError(f"the objective must be one of latens.objectives or a subclass of one, got {objective!r}")
-    chosen = Settings.from_json(settings)
+    chosen, followers = Settings.from_json(settings), check_callbacks(callbacks)
     check_device(chosen.device)
     given = _rows(X, c, sample_weight, model)
     require_support(model, _transformed(given.x, transform, chosen.seed), given.c)
@@ -87,7 +90,8 @@ def train(
     _try(model, objective, _transformed(trees.take(rows.x, slice(0, 2)), transform, chosen.seed), rows.c)
     if out is not None:
         _open_or_continue(run, Path(out), resume)
-    execute(run, rows, held, transform=transform, progress=Bar() if progress else None)
+    bar = Bar() if progress else None
+    execute(run, rows, held, transform=transform, progress=bar, callbacks=followers)
     if run.folder is not None and Processes(settled.device).is_main:
         shown = _transformed((held or rows).x, transform, chosen.seed)
         _report(run, shown, conditioned=given.c is not None)

@@ -98,6 +98,14 @@ def fit(
     seeds: Annotated[
         int, option(metavar="N", min=1, help="Fit N times, with N seeds; print mean and spread.", title="Runs")
     ] = 1,
+    track: Annotated[
+        str | None,
+        option(
+            metavar="NAME", title="Runs",
+            help="Send the figures of training to tensorboard (in the run's folder), wandb, mlflow or trackio, which "
+            "you have installed.",
+        ),
+    ] = None,
     resume: Annotated[
         str | None, option(metavar="RUN", help="Continue the interrupted run in this folder.", title="Runs")
     ] = None,
@@ -114,7 +122,7 @@ def fit(
         raise InputError("fit needs DATA and --out RUN, or --resume RUN", "for example `latens fit digits --out run`")
     asked = commands.asked(
         data, out, about, reading, recipe=recipe, options=recipe_options(context, recipe, latent_dim),
-        settings=settings, weights=weights, start=start, stream=stream,
+        settings=settings, weights=weights, start=start, stream=stream, track=track,
     )  # fmt: skip
     return commands.fit(asked, seeds=seeds, quiet=quiet)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import shlex
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,7 +35,7 @@ from latens.schema.arrow import listed
 from latens.tensors import trees
 from latens.tensors.randomness import Key, seeded
 from latens.tensors.trees import Tree
-from latens.training import Processes, Progress, Settings, Trainer
+from latens.training import Callback, Processes, Progress, Settings, Trainer
 from latens.training.checkpoint import Log, load_state, restoring
 from latens.training.diagnosis import left_out
 from latens.training.processes import check_device
@@ -76,13 +77,14 @@ Parts = tuple[ModelRows | Streamed, ModelRows | None]  # (training rows, held-ou
 
 def execute(
     run: Run, train: ModelRows | Streamed, held: ModelRows | None = None, *, transform: Transform | None = None,
-    progress: Progress | None = None,
+    progress: Progress | None = None, callbacks: Sequence[Callback] = (),
 ) -> Run:  # fmt: skip
     """Train a prepared run, in its folder if it has one, from its checkpoint if there is one. Rows on disk are
     streamed, with their conditions."""
     processes = Processes(run.settings.device)
     with run.whole(), runs.at_work(run.folder) if run.folder and processes.is_main else nullcontext():
-        trainer = _trainer(run, train, held, transform, progress, processes)
+        followed = Log(progress=progress, callbacks=tuple(callbacks), about=_about(run))
+        trainer = _trainer(run, train, held, transform, followed, processes)
         trainer.run()
         _conclude(run, trainer)
         if run.folder and processes.is_main:
@@ -92,7 +94,7 @@ def execute(
 
 def _trainer(
     run: Run, train: ModelRows | Streamed, held: ModelRows | None, transform: Transform | None,
-    progress: Progress | None, processes: Processes,
+    log: Log, processes: Processes,
 ) -> Trainer:  # fmt: skip
     """The trainer of a run, its batches and what it writes after every round."""
     settings = run.settings
@@ -110,8 +112,15 @@ def _trainer(
         loader = train.loader(int(settings.batch_size), **options)
     few = 0 if held is None else min(512, max(16, -(-len(held) // 40)))
     shown = None if held is None else held.loader(few, shuffle=False, **options)
-    log = Log(runs.checkpoints(run.folder) if run.folder else None, progress, keep)
+    log = replace(log, store=runs.checkpoints(run.folder) if run.folder else None, on_round=keep)
     return Trainer(run.model, run.objective, loader, shown, settings, log, processes=processes)
+
+
+def _about(run: Run) -> dict[str, Any]:
+    """What callbacks are told about a run."""
+    record = run.record()
+    kept = ("recipe", "rows", "parameters", "training", "versions")
+    return {name: record[name] for name in kept} | {"folder": None if run.folder is None else str(run.folder)}
 
 
 def _conclude(run: Run, trainer: Trainer) -> None:
@@ -120,6 +129,9 @@ def _conclude(run: Run, trainer: Trainer) -> None:
     kind = "averaged" if run.settings.average else "live"
     best = f"best ({kind} weights of epoch {trainer.best_epoch})"
     run.served = best if trainer.best_state else f"last ({kind})"
+    if trainer.halted:
+        run.warnings.append(f"a callback stopped the run after {trainer.step:,} of {trainer.steps:,} steps")
+        trainer.progress.note(run.warnings[-1])
     skipped = sum(int(row.get("skipped", 0)) for row in run.history)
     if skipped:
         run.warnings.append(left_out(skipped, trainer.step, run.settings))

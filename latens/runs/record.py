@@ -55,7 +55,7 @@ FORMAT = 1
 CALIBRATION = "calibration.json"
 EXPLORER = "explore.html"
 PARTS = ("run.json", "model.safetensors", "metrics.csv", "report.html", EXPLORER, CALIBRATION)
-FOLDERS = ("checkpoint", "densities")
+FOLDERS = ("checkpoint", "densities", "tensorboard")
 ENTRIES: dict[str, Any] = {
     "status": str, "recipe": dict | None, "rows": int, "schema": dict | None, "training": dict, "files": dict,
     "data": dict, "choices": dict, "warnings": list,
@@ -63,7 +63,7 @@ ENTRIES: dict[str, Any] = {
 DATA: dict[str, Any] = {
     "origin": str, "fingerprint": str, "rows": int, "labels": str | None, "drop": list, "reading": dict,
     "weights": str | None, "split": str | None, "validation": str | int | float | None, "validation_origin": str | None,
-    "conditions": dict, "gaps": list, "array": str, "frame": dict, "from": str,
+    "conditions": dict, "gaps": list, "array": str, "frame": dict, "from": str, "track": str,
 }  # fmt: skip
 COLUMNS = (
     "step", "epoch", "learning_rate", "train_bound", "train_rate", "train_distortion", "validation_bound",

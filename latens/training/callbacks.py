@@ -1,4 +1,4 @@
-"""Progress of the loop, and how it is interrupted."""
+"""What follows the loop: callbacks, its progress, and how it is interrupted."""
 
 from __future__ import annotations
 
@@ -8,6 +8,53 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
+
+from latens.errors import InputError
+
+
+class Callback:
+    """Follows a run, and may stop it: subclass it, and pass instances to :func:`latens.train` or :class:`latens.VAE`.
+
+    A method that returns True stops the run after the current step: it ends as by early stopping, with the best weights
+    so far. Whatever a method raises ends the run at once, and reaches the caller. Of several processes, the main one
+    calls them. They see figures only, so that a run is the same with and without them.
+
+    >>> import latens, numpy as np
+    >>> class Enough(Callback):
+    ...     def step(self, step, terms):
+    ...         return step == 3
+    >>> X = np.random.default_rng(0).normal(size=(40, 3))
+    >>> latens.VAE(latent_dim=1, epochs=9, random_state=0, callbacks=[Enough()]).fit(X).run_.history[-1]["step"]
+    3
+    """
+
+    def start(self, step: int, steps: int, about: dict[str, Any]) -> bool | None:
+        """Training starts, or continues, at ``step`` of ``steps``; ``about`` has recipe, options, settings and rows of
+        the run, as in run.json, and its folder."""
+
+    def step(self, step: int, terms: dict[str, float]) -> bool | None:
+        """Step number ``step``, from 1, is done.
+
+        Args:
+            step: the number of steps so far.
+            terms: in nats per row, the ``loss``, ``distortion`` and ``rate`` (NaN where there is none) of its batch;
+                the ``gradient_norm`` before clipping, and the ``learning_rate``. Another player's are
+                ``loss_NAME`` and ``gradient_norm_NAME``. Of an update that was left out: ``skipped``, 1.
+        """
+
+    def round(self, row: dict[str, Any]) -> bool | None:
+        """A validation is done; ``row`` has its figures, as in metrics.csv: ``validation_bound`` and more."""
+
+    def end(self) -> None:
+        """The run has ended, in any way."""
+
+
+def check_callbacks(callbacks: Any) -> tuple[Callback, ...]:
+    """The callbacks; ``InputError`` unless they are a list of :class:`Callback`."""
+    given = () if callbacks is None else callbacks
+    if not isinstance(given, list | tuple) or not all(isinstance(each, Callback) for each in given):
+        raise InputError(f"callbacks must be a list of instances of latens.training.Callback, got {callbacks!r}")
+    return tuple(given)
 
 
 class Progress:

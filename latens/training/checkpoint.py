@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from latens.machine.folder import TEXT, Folder, Part
 from latens.machine.memory import memory
 
 if TYPE_CHECKING:
-    from latens.training.callbacks import Progress
+    from latens.training.callbacks import Callback, Progress
 
 
 RESTORE = "restore it from a copy, or fit again"
@@ -164,12 +164,14 @@ def unseal(path: Path | Part, what: str) -> dict[str, Any]:
 
 @dataclass
 class Log:
-    """What accompanies a run: its checkpoints, its progress, and a function that receives its history after each
-    validation."""
+    """What accompanies a run: its checkpoints, its progress, a function that receives its history after each
+    validation, callbacks, and what these are told about the run."""
 
     store: Checkpoints | None = None
     progress: Progress | None = None
     on_round: Callable[[list[dict[str, Any]]], None] = lambda history: None
+    callbacks: tuple[Callback, ...] = ()
+    about: dict[str, Any] = field(default_factory=dict)
 
 
 class Checkpoints:

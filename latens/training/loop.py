@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -61,7 +62,7 @@ class Trainer:
         loader: batches of training rows.
         validation: batches of held-out rows, or None.
         settings: with every "auto" settled.
-        log: checkpoints, progress, and what receives the history.
+        log: checkpoints, progress, callbacks, and what receives the history.
         processes: of the run; without it, one or those of the launcher.
         backend: of ``torch.compile``.
     """
@@ -76,6 +77,7 @@ class Trainer:
         self.loader, self.validation, self.settings = loader, validation, settings
         log = log or Log()
         self.store, self.progress, self.on_round = log.store, log.progress or Progress(), log.on_round
+        self.callbacks, self.about, self.halted = log.callbacks, log.about, False
         if self.processes.count > int(settings.batch_size):
             raise InputError(
                 f"batch_size {settings.batch_size} cannot be split over {self.processes.count} processes",
@@ -148,11 +150,29 @@ class Trainer:
         """Finish a step: hooks, averages, counters. ``numbers`` are losses, distortion, rate and more."""
         self.follow(observed)
         self.averaged.update(self.step)
+        count = len(self.players)
+        terms = self._terms(numbers) if self.callbacks else {}
         self.step += 1
         self.position += 1
-        count = len(self.players)
         figures = numbers[list(self.players).index("model")], *numbers[count : count + 2], 1.0
         self.sums = [a + b for a, b in zip(self.sums, figures, strict=True)]
+        self._tell("step", self.step, terms)
+
+    def _terms(self, numbers: list[float]) -> dict[str, float]:
+        """The figures of a step by name, for callbacks."""
+        ending = {name: "" if name == "model" else f"_{name}" for name in self.players}
+        active = [name for name, player in self.players.items() if self.step % player.every == 0]
+        count = len(self.players)
+        losses = {f"loss{ending[name]}": value for name, value in zip(self.players, numbers)}
+        norms = {f"gradient_norm{ending[name]}": value for name, value in zip(active, numbers[count + 2 :])}
+        rate = {"learning_rate": learning_rate_at(self.step, self.steps, self.settings)}
+        return losses | dict(zip(("distortion", "rate"), numbers[count:])) | norms | rate
+
+    def _tell(self, what: str, *figures: Any) -> None:
+        """Call a method of all callbacks, in the main process; note whether one asks to stop."""
+        if self.processes.is_main:
+            answers = [getattr(each, what)(*figures) for each in self.callbacks]
+            self.halted = self.halted or any(isinstance(each, bool | np.bool_) and bool(each) for each in answers)
 
     def update(self, joint: Batch) -> None:
         """One step on this process's share of a joint batch."""
@@ -195,6 +215,7 @@ class Trainer:
             self.save()
             raise FitError(nothing_moved(self.skipped + 1, judged[-1], self.settings))
         self.skipped, self.step, self.position = self.skipped + 1, self.step + 1, self.position + 1
+        self._tell("step", self.step, {"skipped": 1.0})
 
     def follow(self, observed: dict[str, Tensor]) -> None:
         """Let the parts that observe a step update their buffers, from the sums over all processes."""
@@ -252,6 +273,7 @@ class Trainer:
         self.progress.round(row)
         if self.processes.is_main:
             self.on_round(self.history)
+        self._tell("round", dict(row))
 
     def means(self) -> list[float]:
         """Mean loss, distortion and rate per row since the last validation."""
@@ -271,7 +293,7 @@ class Trainer:
             self.best_state = {name: tensor.clone() for name, tensor in served.items()}
         elif all(self._anneal_at(self.step - 1, module) == 1 for module in self._annealed):
             self.rounds_without += 1
-            self.stopped = 0 < int(self.settings.patience) <= self.rounds_without
+            self.stopped |= 0 < int(self.settings.patience) <= self.rounds_without
 
     def validate(self, loader: Loader) -> dict[str, float]:
         """Bound, rate and distortion with the objective's final weights, and the same noise every time."""
@@ -320,10 +342,12 @@ class Trainer:
         with torch.random.fork_rng(cuda_devices()), threads_for(self.model, self.settings), StopSignal() as stop:
             self.progress.start(self.step, self.steps)
             try:
+                self._tell("start", self.step, self.steps, self.about)
                 self._train(stop)
                 self.settle_and_save()
             finally:
                 self.progress.close()
+                self._tell("end")
         if self.processes.any(stop.asked):
             raise Interrupted
         return self
@@ -342,13 +366,21 @@ class Trainer:
                 if self.processes.any(stop.asked):
                     self.save()
                     raise Interrupted
+                if self._halts():
+                    break
                 if time.monotonic() - self._saved > self.settings.checkpoint_seconds:
                     self.save()
             for module in self.epochal:
                 module.after_epoch()
             self.epoch, self.position = self.epoch + 1, 0
-            if self.epoch % self.every == 0 or self.epoch == self.settings.epochs:
+            if self.stopped or self.epoch % self.every == 0 or self.epoch == self.settings.epochs:
                 self.end_round()
+                self._halts()
+
+    def _halts(self) -> bool:
+        """Whether a callback of any process has asked to stop; the run then ends with its next validation."""
+        self.stopped |= bool(self.callbacks) and self.processes.any(self.halted)
+        return self.stopped
 
     def settle_and_save(self) -> None:
         """Take the best or averaged weights, fit parts with a closed form, and write the last checkpoint."""

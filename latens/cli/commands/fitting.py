@@ -47,9 +47,10 @@ from latens.runs import record as runs
 from latens.runs.record import Run
 from latens.schema import Table
 from latens.schema.arrow import listed
-from latens.training import Bar, Interrupted, Progress, Settings
+from latens.training import Bar, Interrupted, Progress, Settings, Tracker
 from latens.training.callbacks import terminable
 from latens.training.processes import is_first
+from latens.training.tracking import require_tracker
 
 _LISTS = ("drop", "condition", "rules")
 
@@ -76,6 +77,7 @@ class Fit:
     reading: dict[str, Any] = field(default_factory=dict)
     stream: bool = False
     rules: tuple[str, ...] = ()
+    track: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The request as JSON's types, with absolute paths."""
@@ -192,6 +194,8 @@ def _of_file(file: str) -> dict[str, str]:
 
 def asked(data: str, out: str, about: dict[str, Any], words: dict[str, Any], **more: Any) -> Fit:
     """The request that the command line makes: options ``about`` the data, and ``words`` for reading them."""
+    if more.get("track") is not None:
+        require_tracker(more["track"])
     kinds = kinds_asked(about["column"], about.get("schema"))
     lists = {"drop": about["drop"], "condition": about["condition"], "rules": about["rule"]}
     more |= {name: tuple(values or ()) for name, values in lists.items()}
@@ -253,7 +257,7 @@ def ready(asked: Fit, source: AnySource, rows: AnyRows, extra: dict[str, Any]) -
         "origin": source.origin, "fingerprint": source.fingerprint, "rows": len(rows),
         "labels": absolute(asked.labels), "drop": list(asked.drop), "weights": absolute(asked.weights),
         "validation_origin": held_origin, "split": asked.split, "reading": asked.reading,
-    } | extra  # fmt: skip
+    } | ({} if asked.track is None else {"track": asked.track}) | extra  # fmt: skip
     if isinstance(source, Stream):
         data["stream"] = source.order.to_json()
     stored = source.arrow if isinstance(source, Stream) else source.found.stored if source.found else None
@@ -356,7 +360,9 @@ def _executed(made: Ready, rows: AnyRows, how: How) -> Ready:
         introduce(run, rows)
     with _resumable(run):
         watched = bar(run.name, how) if is_first() else Progress()
-        return replace(made, run=fitting.execute(run, *parts, progress=watched))
+        track = run.data.get("track")
+        followers = [] if track is None else [Tracker(track)]
+        return replace(made, run=fitting.execute(run, *parts, progress=watched, callbacks=followers))
 
 
 @contextmanager
