@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from latens import late
 
 if TYPE_CHECKING:
-    from latens.recipes.catalogue import CATALOGUE, GROUPS, Recipe, RecipeFunction, find, options
+    from latens.recipes.catalogue import CATALOGUE, GROUPS, Recipe, RecipeFunction, find, installed, is_own, options
     from latens.recipes.descriptions import Description, Option, describe, families, listing
 else:
     __getattr__, __dir__, __all__ = late(__name__, {
-        "catalogue": "CATALOGUE GROUPS Recipe RecipeFunction find options",
+        "catalogue": "CATALOGUE GROUPS Recipe RecipeFunction find installed is_own options",
         "descriptions": "Description Option describe families listing",
     })  # fmt: skip

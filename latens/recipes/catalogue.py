@@ -8,13 +8,14 @@ import inspect
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from itertools import chain
 from typing import Any
 
 from torch import nn
 
 from latens import objectives
-from latens.errors import InputError, nearest
+from latens.errors import InputError, concerning, nearest
 from latens.recipes.choices import DataInfo
 from latens.tensors import trees
 
@@ -60,12 +61,38 @@ def family(name: str) -> str:
     return next((group for group in GROUPS if name in _recipes(group)), "your own")
 
 
+def installed() -> dict[str, list[EntryPoint]]:
+    """{name: entry points} of the recipes of installed packages (the group ``latens.recipes``), none of which is
+    imported."""
+    found: dict[str, list[EntryPoint]] = {}
+    for point in entry_points(group="latens.recipes"):
+        same = found.setdefault(point.name, [])
+        if ":" in point.value and point.name not in CATALOGUE and point.value not in [other.value for other in same]:
+            same.append(point)
+    return {name: points for name, points in sorted(found.items()) if points}
+
+
+def of_package(point: EntryPoint) -> str:
+    """The package of an entry point."""
+    return point.dist.name if point.dist is not None else point.module.partition(".")[0]
+
+
+def is_own(name: str) -> bool:
+    """Whether a recipe is the user's own, ``package:function`` or that of an installed package: code that runs only
+    where the user names it, never because a file does."""
+    return ":" in name or (name not in CATALOGUE and name in installed())
+
+
 def find(name: str) -> RecipeFunction:
-    """The recipe of that name, or the function that ``package:function`` names; ``InputError`` names the nearest."""
+    """The recipe of that name, of the catalogue or of an installed package, or the function that ``package:function``
+    names; ``InputError`` names the nearest."""
     if ":" not in name:
         if name in CATALOGUE:
             return CATALOGUE[name]
-        near = difflib.get_close_matches(name, CATALOGUE, 3)
+        others = installed()
+        if name in others:
+            return _of_points(name, others[name])
+        near = difflib.get_close_matches(name, [*CATALOGUE, *others], 3)
         hint = f" (did you mean {' or '.join(near)}?)" if near else ""
         raise InputError(
             f"unknown recipe {name!r}{hint}",
@@ -81,6 +108,16 @@ def find(name: str) -> RecipeFunction:
     if not callable(function):
         raise InputError(f"recipe {name!r}: {package!r} has no function {attribute!r}", "name one that it has")
     return function
+
+
+def _of_points(name: str, points: list[EntryPoint]) -> RecipeFunction:
+    """The function of the one entry point of a name."""
+    places = [f"{point.module}:{point.attr}" for point in points]
+    if len(points) > 1:
+        packages = " and ".join(sorted(map(of_package, points)))
+        raise InputError(f"the packages {packages} have each a recipe {name!r}", f"name one as {' or '.join(places)}")
+    with concerning(f"recipe {name!r} of the package {of_package(points[0])!r}"):
+        return find(places[0])
 
 
 def _reason(error: BaseException) -> str:
@@ -128,7 +165,7 @@ class Recipe:
         for name in chosen:
             if name not in valid:
                 raise InputError(_no_option(self.name, name, list(valid)))
-        own = ":" in self.name
+        own = is_own(self.name)
         try:
             built = function(info, **chosen)
             if own:

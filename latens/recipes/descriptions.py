@@ -14,7 +14,16 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from latens.recipes.catalogue import CATALOGUE, GROUPS, RecipeFunction, family, find, options
+from latens.recipes.catalogue import (
+    CATALOGUE,
+    GROUPS,
+    RecipeFunction,
+    family,
+    find,
+    installed,
+    of_package,
+    options,
+)
 from latens.recipes.formulas import plain
 
 WIDTH = 88  # of the text in a terminal
@@ -191,5 +200,9 @@ def listing() -> str:
     for name, about in families().items():
         lines += ["", f"{name}: {about}"]
         lines += [f"  {each.name:<24}{each.combines}" for each in found if each.family == name]
+    others = [(name, of_package(point)) for name, points in installed().items() for point in points]
+    if others:
+        lines += ["", "installed packages: recipes of your own, imported where you name them"]
+        lines += [f"  {name:<24}of the package {package}" for name, package in others]
     more = "`latens recipes NAME` explains one: formula, options, when to use it, references"
     return "\n".join([*lines[1:], "", more])

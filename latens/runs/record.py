@@ -33,7 +33,7 @@ from latens.machine.allocation import ROOM, Modest
 from latens.machine.atomic import leftovers, sole_owner, write_bytes, write_text
 from latens.machine.folder import Folder
 from latens.objectives import ELBO, Objective
-from latens.recipes import Recipe
+from latens.recipes import Recipe, is_own
 from latens.recipes.choices import DataInfo
 from latens.schema import AnySchema, Schema, Table, schema_from_json
 from latens.training import Settings
@@ -237,7 +237,7 @@ def has_seeds(folder: str | Path) -> bool:
 
 def resume_line(folder: str | Path, recipe: str | None = None) -> str:
     """The shell command that continues a run."""
-    own = ["--recipe", recipe] if recipe and ":" in recipe else []
+    own = ["--recipe", recipe] if recipe and is_own(recipe) else []
     return shlex.join(["latens", "fit", "--resume", str(folder), *own])
 
 
@@ -335,7 +335,7 @@ def build(record: dict[str, Any], recipe: str | None = None) -> Run:
     name = str(stored.get("name"))
     if recipe is not None and recipe != name:
         raise InputError(f"this run was made by the recipe {name!r}, not by {recipe!r}", "omit --recipe, or correct it")
-    if ":" in name and recipe is None:
+    if recipe is None and is_own(name):
         raise InputError(
             f"this run was made by your own recipe {name!r}, and latens never runs code because a file names it",
             f"pass --recipe {name}, or call latens.load(folder, recipe={name!r})",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from latens.cli.commands.answer import Answer
-from latens.recipes import CATALOGUE, describe, listing
+from latens.recipes import CATALOGUE, describe, installed, listing
 
 
 def recipes(name: str | None) -> Answer:
@@ -11,4 +11,5 @@ def recipes(name: str | None) -> Answer:
     if name is not None:
         found = describe(name)
         return Answer(found.text(), found.to_json())
-    return Answer(listing(), {"recipes": [describe(each).to_json() for each in CATALOGUE]})
+    others = [{"name": name, "place": point.value} for name, points in installed().items() for point in points]
+    return Answer(listing(), {"recipes": [describe(each).to_json() for each in CATALOGUE], "installed": others})

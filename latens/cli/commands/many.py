@@ -28,6 +28,7 @@ from latens.data.streams.survey import Streamed
 from latens.errors import FitError, InputError, Stopped, concerning, require_count
 from latens.machine.atomic import write_text
 from latens.machine.folder import Folder
+from latens.recipes import is_own
 from latens.runs import fitting
 from latens.runs import record as runs
 from latens.training import Settings
@@ -132,7 +133,7 @@ def asked_again(record: dict[str, Any], path: Path, own: str | None) -> Fit:
     with concerning(path), restoring(path):
         asked = Fit.from_json(record["asked"])
         Settings.from_json(asked.settings)
-    if ":" in asked.recipe and own != asked.recipe:
+    if own != asked.recipe and is_own(asked.recipe):
         raise InputError(
             f"{path} was fitted with your own recipe, and latens never runs code because a file names it",
             f"pass --recipe {asked.recipe}",
