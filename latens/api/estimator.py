@@ -44,7 +44,7 @@ from latens.evaluation import Evaluation
 from latens.machine.folder import Folder
 from latens.models import Generator
 from latens.recipes import Recipe
-from latens.runs import imputing, outputs, scoring, synthesis
+from latens.runs import imputing, outputs, scoring, sharing, synthesis
 from latens.runs import record as runs
 from latens.runs.fitting import ModelRows, check_weights, execute, prepare
 from latens.runs.record import Run
@@ -696,7 +696,8 @@ def load(folder: str | Path, *, model: nn.Module | None = None, recipe: str | No
     """Load a fitted :class:`VAE` from a run folder. No code is executed from a file.
 
     Args:
-        folder: a folder that ``latens fit``, :meth:`VAE.save` or :func:`latens.train` wrote.
+        folder: a folder that ``latens fit``, :meth:`VAE.save` or :func:`latens.train` wrote, or "hf://USER/NAME", a
+            run on the Hugging Face Hub.
         model: your model, freshly built, for a run of :func:`latens.train`.
         recipe: "package:function", for a run that was fitted with your own recipe.
 
@@ -710,6 +711,8 @@ def load(folder: str | Path, *, model: nn.Module | None = None, recipe: str | No
     >>> load(folder).transform(X).shape
     (40, 2)
     """
+    if sharing.is_on_hub(folder):
+        folder = sharing.fetched(str(folder))
     run = runs.load(folder, model=model, recipe=recipe)
     options: dict[str, Any] = {name: getattr(run.settings, name) for name in _TRAINING}
     found = VAE(recipe=run.recipe or "vae", random_state=run.settings.seed, **options)

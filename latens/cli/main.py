@@ -475,6 +475,31 @@ def export(
     mean (model.json) and an example that scores and decodes rows with numpy and onnxruntime (example.py)."""
 
 
+Repository = Annotated[str, typer.Argument(metavar="USER/NAME", help="Name this repository of the hub.")]
+
+
+@command
+def push(
+    folder: RunFolder, name: Repository,
+    public: Annotated[
+        bool, option("--public/--private", help="Let everybody read a new repository, or only you.", title="Output")
+    ] = False,
+    as_json: Json = False,
+) -> Any:  # fmt: skip
+    """Put a finished run on the Hugging Face Hub, with a model card. Weights, record, figures and densities are sent; the
+    pages, which hold rows of the data, and checkpoints are not. HF_ENDPOINT names another hub."""
+
+
+@command
+def pull(
+    name: Repository,
+    out: Annotated[str, option("--out", metavar="RUN", help="Create this folder for the run.", title="Output")],
+    as_json: Json = False,
+) -> Any:
+    """Get a run from the Hugging Face Hub. Only files of a run are taken, and they are checked: loading a run never
+    runs code. In Python, latens.load("hf://USER/NAME") does so."""
+
+
 @command
 def recipes(
     name: Annotated[

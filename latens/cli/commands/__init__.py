@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from latens.cli.commands.inputs import reading
     from latens.cli.commands.listing import recipes
     from latens.cli.commands.many import fit, resume
+    from latens.cli.commands.sharing import pull, push
     from latens.cli.commands.sweeping import resume_sweep, sweep
     from latens.cli.commands.using import encode, impute, reconstruct, score
 else:
     __getattr__, __dir__, __all__ = late(__name__, {
         "answer": "Answer", "comparing": "compare demo", "densities": "density sample",
         "evaluating": "evaluate report", "exploring": "explore", "exporting": "export", "fitting": "Fit asked schema",
-        "listing": "recipes", "many": "fit resume", "inputs": "reading", "sweeping": "resume_sweep sweep",
+        "listing": "recipes", "many": "fit resume", "inputs": "reading", "sharing": "pull push",
+        "sweeping": "resume_sweep sweep",
         "using": "encode impute reconstruct score",
     })  # fmt: skip
