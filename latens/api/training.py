@@ -90,11 +90,9 @@ def train(
     _try(model, objective, _transformed(trees.take(rows.x, slice(0, 2)), transform, chosen.seed), rows.c)
     if out is not None:
         _open_or_continue(run, Path(out), resume)
-    bar = Bar() if progress else None
-    execute(run, rows, held, transform=transform, progress=bar, callbacks=followers)
+    execute(run, rows, held, transform=transform, progress=Bar() if progress else None, callbacks=followers)
     if run.folder is not None and Processes(settled.device).is_main:
-        shown = _transformed((held or rows).x, transform, chosen.seed)
-        _report(run, shown, conditioned=given.c is not None)
+        _report(run, _transformed((held or rows).x, transform, chosen.seed), conditioned=given.c is not None)
     return run
 
 

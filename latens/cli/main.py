@@ -486,8 +486,8 @@ def push(
     ] = False,
     as_json: Json = False,
 ) -> Any:  # fmt: skip
-    """Put a finished run on the Hugging Face Hub, with a model card. Weights, record, figures and densities are sent; the
-    pages, which hold rows of the data, and checkpoints are not. HF_ENDPOINT names another hub."""
+    """Put a finished run on the Hugging Face Hub, with a model card. Weights, record, figures and densities are sent;
+    the pages, which hold rows of the data, and checkpoints are not. HF_ENDPOINT names another hub."""
 
 
 @command

@@ -182,7 +182,7 @@ def _answering(name: str) -> Iterator[Any]:
     except errors.LocalTokenNotFoundError:
         raise InputError("you are not logged in to the hub", login) from None
     except errors.OfflineModeIsEnabled:
-        raise InputError("HF_HUB_OFFLINE keeps the hub out of reach", "unset it") from None
+        raise InputError("the hub is out of reach while HF_HUB_OFFLINE is set", "unset it") from None
     except errors.HfHubHTTPError as error:
         status = getattr(error.response, "status_code", 0)
         if status in (401, 403):
