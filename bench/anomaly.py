@@ -4,13 +4,18 @@
     python bench/anomaly.py --methods latens,latens_array --json bench/results/anomaly.json
     python bench/anomaly.py --table docs/benchmarks.md
 
-The second keeps what the file has of the other methods; the third writes the page's table from the results.
+    python bench/anomaly.py --data classical --rows 2000 --seeds 1 --json bench/results/classical.json
+    python bench/anomaly.py --data cardio.npz,letter.npz --seeds 3 --json bench/results/classical.json
 
-Nobody is given labels in fitting. Tables: a random half is fitted to, as it is ("contaminated") or without its
-anomalies ("normal"), and the other half is scored. Fashion-MNIST: fitted to images of nine classes, the tenth is the
-anomaly among test images. All methods have their defaults. latens: -ln p(x), importance-weighted, as a density of each
-column's own scale; PCA: squared error of the components with 90 % of the variance, after columns are standardised
-(pixels are not).
+The second keeps what the file has of the other methods; the third writes the page's tables from the results. The
+fourth and the fifth follow ADBench (Han et al. 2022), on sets made from packages or on its own files: 70 % of the rows
+of each kind are fitted to, as they are, and the others scored; AUROC, average precision and mean ranks next to PyOD's
+detectors.
+
+Nobody is given labels in fitting. Shuttle and page-blocks: a random half is fitted to, as it is ("contaminated") or
+without its anomalies ("normal"), and the other half is scored. Fashion-MNIST: fitted to images of nine classes, the
+tenth is the anomaly among test images. All methods have their defaults. latens: its strangeness; PCA: squared error of
+the components with 90 % of the variance, after columns are standardised (pixels are not).
 """
 
 from __future__ import annotations
@@ -106,10 +111,33 @@ def pyod_vae(train: np.ndarray, test: np.ndarray, seed: int) -> np.ndarray:
     return VAE(random_state=seed, verbose=0).fit(_flat(train)).decision_function(_flat(test))
 
 
+def pyod(module: str, name: str) -> Score:
+    """A detector of PyOD (Zhao, Nasrullah & Li 2019) with its defaults."""
+
+    def score(train: np.ndarray, test: np.ndarray, seed: int) -> np.ndarray:
+        if importlib.util.find_spec("pyod") is None:
+            raise Absent(f"{name} needs the package pyod: pip install -r bench/requirements.txt")
+        detector = getattr(importlib.import_module(f"pyod.models.{module}"), name)
+        options = {"random_state": seed} if module in ("iforest", "pca") else {}
+        return detector(**options).fit(_flat(train)).decision_function(_flat(test))
+
+    return score
+
+
 METHODS: dict[str, Score] = {
     "latens": latens_columns, "latens_standard": latens_standard, "pca": pca, "latens_array": latens_array,
     "isolation_forest": isolation_forest, "pyod_vae": pyod_vae,
+    "pyod_iforest": pyod("iforest", "IForest"), "pyod_ecod": pyod("ecod", "ECOD"), "pyod_knn": pyod("knn", "KNN"),
+    "pyod_pca": pyod("pca", "PCA"),
 }  # fmt: skip
+USUAL = "latens,latens_standard,pca,latens_array,isolation_forest,pyod_vae"  # on the sets that are not ADBench's
+RANKED = "latens,pyod_iforest,pyod_ecod,pyod_knn,pyod_pca"
+CLASSICAL = Path(__file__).parent / "results" / "classical.json"
+
+
+def _named(name: str) -> str:
+    """What a set is called: of a file its name without the ending."""
+    return Path(name).stem if name.endswith(".npz") else name
 
 
 def _family(data: str) -> str:
@@ -133,11 +161,29 @@ def cases(name: str, options: argparse.Namespace) -> Iterator[Case]:
     if name == "fashion":
         yield from _fashion(options)
         return
+    if name in datasets.CLASSICAL or name.endswith(".npz"):
+        yield from _classical(name, options)
+        return
+    if name not in TABLES:
+        known = ", ".join(("fashion", "classical", *TABLES, *datasets.CLASSICAL))
+        raise SystemExit(f"there is no data set {name!r}: name the path of a .npz, or one of {known}")
     rows = TABLES[name](options.files)
     for seed in range(options.seeds):
         first, second = (rows.take(half) for half in datasets.halves(len(rows.x), seed))
         yield Case(name, "contaminated", seed, first.x, second)
         yield Case(name, "normal", seed, first.x[~first.anomaly], second)
+
+
+def _classical(name: str, options: argparse.Namespace) -> Iterator[Case]:
+    rows = datasets.classical(name, options.files)
+    if len(rows.x) > options.rows:
+        rows = rows.take(np.sort(np.random.default_rng(0).permutation(len(rows.x))[: options.rows]))
+    for seed in range(options.seeds):
+        random, first = np.random.default_rng(seed), np.zeros(len(rows.x), bool)
+        for kind in (False, True):
+            these = random.permutation(np.flatnonzero(rows.anomaly == kind))
+            first[these[: round(0.7 * len(these))]] = True
+        yield Case(_named(name), "70/30", seed, rows.x[first], rows.take(~first))
 
 
 def _fashion(options: argparse.Namespace) -> Iterator[Case]:
@@ -159,6 +205,8 @@ def clock() -> np.ndarray:
 
 def run(case: Case, method: str) -> dict[str, Any]:
     """AUROC of one method in one case."""
+    from sklearn.metrics import average_precision_score
+
     from latens.evaluation.anomaly import auroc
 
     start = clock()
@@ -167,6 +215,7 @@ def run(case: Case, method: str) -> dict[str, Any]:
     found = auroc(scores, case.test.anomaly)
     return {
         "data": case.data, "regime": case.regime, "seed": case.seed, "method": method, "auroc": found.value,
+        "ap": float(average_precision_score(case.test.anomaly, np.nan_to_num(scores, posinf=np.finfo(float).max))),
         "standard_error": found.standard_error, "seconds": seconds.round(1).tolist(), "train_rows": len(case.train),
         "test_rows": len(case.test.x), "test_anomalies": int(case.test.anomaly.sum()), "code": code(),
     }  # fmt: skip
@@ -224,6 +273,49 @@ def _cell(line: Line, is_best: bool) -> str:
     return f"{f'**{mean}**' if is_best else mean} ± {spread:.4f}"
 
 
+def ranks(runs: list[dict[str, Any]]) -> str:
+    """A row for each set: AUROC and average precision of each method, means over seeds; then means and mean ranks (1 is
+    best, equal figures share) over the sets that all methods have."""
+    methods = [name for name in METHODS if any(run["method"] == name for run in runs)]
+    names = sorted({run["data"] for run in runs})
+    kept = {name: [run for run in runs if run["data"] == name] for name in names}
+    full = [name for name in names if {run["method"] for run in kept[name]} == set(methods)]
+    table = {
+        figure: np.array([[np.mean([run[figure] for run in kept[name] if run["method"] == method])
+                           for method in methods] for name in full]) for figure in ("auroc", "ap")
+    }  # fmt: skip
+    head = ["set", "rows fitted to, scored", "anomalies scored", *(name.replace("_", " ") for name in methods)]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for place, name in enumerate(full):
+        one, best = kept[name][0], table["auroc"][place].max()
+        pairs = zip(table["auroc"][place], table["ap"][place])
+        cells = [f"**{a:.3f}**, {p:.3f}" if a == best else f"{a:.3f}, {p:.3f}" for a, p in pairs]
+        sizes = [f"{one['train_rows']:,}, {one['test_rows']:,}", str(one["test_anomalies"])]
+        lines.append(f"| {' | '.join([name, *sizes, *cells])} |")
+    ranked = {figure: _mean_ranks(values) for figure, values in table.items()}
+    for what, (a, p) in {
+        "mean": (table["auroc"].mean(0), table["ap"].mean(0)), "mean rank": (ranked["auroc"], ranked["ap"])
+    }.items():  # fmt: skip
+        lines.append(f"| {what} |  |  | " + " | ".join(f"{x:.3f}, {y:.3f}" for x, y in zip(a, p)) + " |")
+    return "\n".join(lines)
+
+
+def _mean_ranks(values: np.ndarray) -> np.ndarray:
+    """The mean rank of each column over the rows; the largest value of a row has rank 1."""
+    from latens.evaluation.anomaly import midranks
+
+    return np.mean([midranks(-row) for row in values], 0)
+
+
+def ranked_page() -> str:
+    """The table of ranks of the results kept, and what they were taken on."""
+    file = json.loads(CLASSICAL.read_text("utf-8"))
+    packages = ", ".join(f"{name} {version}" for name, version in file["versions"].items())
+    seeds = sorted({run["seed"] for run in file["runs"]})
+    codes = ", ".join(sorted({run["code"] for run in file["runs"] if run["method"] == "latens"}))
+    return f"{ranks(file['runs'])}\n\nSeeds {seeds}; {packages}; digests of latens' files: {codes}."
+
+
 def page() -> str:
     """The table of every result kept, and what it was taken on."""
     paths = sorted((Path(__file__).parent / "results").glob("anomaly*.json"))
@@ -260,7 +352,8 @@ def code() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="shuttle,page_blocks,fashion")
-    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--methods", help="some of " + ", ".join(METHODS))
+    parser.add_argument("--rows", type=int, default=10_000, help="of a set of ADBench, as many at random")
     parser.add_argument("--seeds", type=int, default=3, help="random halves of tables")
     parser.add_argument("--image-seeds", type=int, default=1, help="of Fashion-MNIST, for each class held out")
     parser.add_argument("--held-out", type=int, nargs="*", default=[0, 5, 8], help="classes of Fashion-MNIST")
@@ -271,13 +364,17 @@ def main() -> None:
     parser.add_argument("--table", type=Path, metavar="PAGE", help="put the table of earlier figures into a page")
     options = parser.parse_args()
     if options.table:
-        options.table.write_text(put(page(), options.table.read_text("utf-8"), "anomaly"), "utf-8")
+        text = put(page(), options.table.read_text("utf-8"), "anomaly")
+        options.table.write_text(put(ranked_page(), text, "classical"), "utf-8")
         return
-    methods, names = options.methods.split(","), options.data.split(",")
+    given = ",".join(datasets.CLASSICAL) if options.data == "classical" else options.data
+    names = given.split(",")
+    protocol = all(name in datasets.CLASSICAL or name.endswith(".npz") for name in names)
+    methods = (options.methods or (RANKED if protocol else USUAL)).split(",")
     runs: list[dict[str, Any]] = []
     if options.json and options.json.exists():
         kept = json.loads(options.json.read_text())["runs"]
-        runs = [run for run in kept if run["method"] not in methods or _family(run["data"]) not in names]
+        runs = [run for run in kept if run["method"] not in methods or _family(run["data"]) not in map(_named, names)]
     skipped: dict[str, None] = {}
     for name in names:
         try:

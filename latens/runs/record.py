@@ -92,6 +92,7 @@ class Run:
         folder: the run's folder, if it has one.
         given: what the conditions are.
         made: folders created for the run; None where another process began it.
+        views: {draws: what rows are compared with when they are scored}, made when first needed.
     """
 
     model: nn.Module
@@ -110,6 +111,7 @@ class Run:
     folder: Path | None = None
     given: Table | None = None
     made: list[Path] | None = None
+    views: dict[int, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def name(self) -> str:

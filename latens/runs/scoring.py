@@ -1,11 +1,12 @@
-"""How strange rows are: -ln p(x) with its error, the columns that make a row strange, and calibrated p-values."""
+"""How strange rows are: -ln p(x) with its error, their distance from samples, the columns that make a row strange, and
+calibrated p-values."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,34 +21,38 @@ from latens.errors import InputError, is_whole
 from latens.evaluation import NLL
 from latens.evaluation.anomaly import Conformal, contributions
 from latens.evaluation.likelihood import chunk_rows, chunks, evaluating, model_device, on_device
+from latens.evaluation.strangeness import KNOWN, Cells, Views
 from latens.machine.atomic import write_text
 from latens.machine.folder import Folder
+from latens.runs.outputs import conditions
 from latens.runs.record import CALIBRATION, Run
 from latens.schema import BEYOND, BROKEN, IMPOSSIBLE, UNSEEN, AnySchema, Odd, Table
 from latens.schema.column import KEPT
 from latens.schema.odd import cell_name
 from latens.tensors import trees
-from latens.tensors.randomness import Key, reseed, shared
+from latens.tensors.randomness import Key, reseed, seeded, shared
 from latens.training.checkpoint import sealed, unseal
 
 ROWS, CELLS = 5_000, 20_000_000  # of the held-out rows for calibrating p-values
 TERMS, WIDEST = 64, 2_000  # draws for the terms of columns, and the most columns that have terms
 TOP = 3
+VIEWED = 2_000  # the most columns of rows that are looked at in several views
 ROUNDING = 1e-6  # of a score: a calibration row ties with itself, however it is batched
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Scores -ln p(x) of held-out rows with ``k`` draws, and the mean of each column's term over them."""
+    """The strangeness of held-out rows with ``k`` draws, and the mean of each column's term over them."""
 
     conformal: Conformal
     reference: np.ndarray | None
     k: int
+    views: bool = True  # whether the scores are the strangeness of views; those of older runs are -ln p(x)
 
     def to_json(self) -> dict[str, Any]:
         """The calibration as JSON's types."""
         reference = None if self.reference is None else [None if v != v else v for v in self.reference.tolist()]
-        return {"format": 1, "k": self.k, "reference": reference, "scores": self.conformal.to_json()}
+        return {"format": 1 + self.views, "k": self.k, "reference": reference, "scores": self.conformal.to_json()}
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Calibration:
@@ -58,7 +63,8 @@ class Calibration:
             array = None if values is None else np.array(values, dtype=float)
             if not is_whole(fields["k"]) or fields["k"] < 1 or (array is not None and array.ndim != 1):
                 raise ValueError("k or reference")
-            return cls(Conformal.from_json(fields["scores"]), array, int(fields["k"]))
+            views = fields.get("format", 1) != 1
+            return cls(Conformal.from_json(fields["scores"]), array, int(fields["k"]), views)
         except (KeyError, TypeError, ValueError, InputError) as error:
             raise InputError(f"{CALIBRATION} is damaged ({error})", "restore it from a copy, or fit again") from None
 
@@ -78,8 +84,9 @@ class Scores:
 
     Attributes:
         nll: -ln p(x) of each row, with its errors, in nats.
-        strangeness: ``[N]``, the same with each column on its own scale (:meth:`latens.schema.Column.log_slope`), in
-            nats; rows are ranked and p-values computed by it.
+        strangeness: ``[N]`` nats, how far rows are from samples of the model and how small p(x) is, with each column on
+            its own scale (:class:`latens.evaluation.strangeness.Views`); rows are ranked and p-values computed by it.
+            Of rows with more than 2,000 cells it is -ln p(x).
         p_values: ``[N]``, where the run has calibration scores.
         columns, excess: ``[N, 3]``, the columns that make a row strange (indices into :func:`names_of`), and by how
             many nats, where the likelihood splits by column.
@@ -142,10 +149,14 @@ def _by_column(model: Any, x: Any, c: trees.Tree, k: int, figure: Callable[..., 
 
 def slopes(rows: Rows) -> np.ndarray:
     r""":math:`\ln |dx/du|` of each cell, ``[N, D]``, 0 where it is missing; a single 0 for data other than a table."""
-    if not isinstance(rows.schema, Table):
+    return _slopes(rows.schema, rows.inside)
+
+
+def _slopes(schema: AnySchema, inside: Any) -> np.ndarray:
+    if not isinstance(schema, Table):
         return np.zeros((1, 1))
-    x = np.asarray(rows.inside, dtype=np.float64)
-    found = [column.log_slope(x[:, j]) for j, column in enumerate(rows.schema.modelled)]
+    x = np.asarray(inside, dtype=np.float64)
+    found = [column.log_slope(x[:, j]) for j, column in enumerate(schema.modelled)]
     return np.nan_to_num(np.stack(found, 1), nan=0.0)
 
 
@@ -157,6 +168,7 @@ def calibrate(run: Run, held: Rows, k: int = 100) -> Calibration | None:
     if not has_density(run, held):
         return None
     found = evaluation.nll(run.model, held.inside, k, held.c, shared_noise=True).rows.numpy() - slopes(held).sum(1)
+    found = strangeness(run, held, found, k)
     if not np.isfinite(found).all():
         return None
     terms = column_terms(run, held)
@@ -195,26 +207,80 @@ def score(run: Run, rows: Rows, k: int, calibration: Calibration | None = None, 
     ``refuse`` is that of :meth:`latens.data.rows.Rows.sifted`."""
     rows, odd = sifted(run, rows, refuse=refuse)
     found = evaluation.nll(run.model, rows.inside, k, rows.c, shared_noise=True)
-    strangeness = found.rows.numpy() - slopes(rows).sum(1)
+    scores = found.rows.numpy() - slopes(rows).sum(1)
     cost = costs(run, rows, odd)
     total = np.nansum(cost, 1)
     total[np.isnan(found.rows.numpy())] = np.inf  # beyond the range of the model's floats
     finite = found.rows.nan_to_num(nan=math.inf, posinf=math.inf)
     found = dataclasses.replace(found, rows=finite + torch.from_numpy(total))
-    strangeness = np.nan_to_num(strangeness, nan=np.inf, posinf=np.inf) + total
+    scores = np.nan_to_num(scores, nan=np.inf, posinf=np.inf) + total
+    strange = strangeness(run, rows, scores, k, odd) if calibration is None or calibration.views else scores
     p_values = columns = excess = None
     if calibration is not None:
         least = np.zeros(len(rows), bool)
         least[[each.row for each in odd if each.kind != BEYOND]] = True
         if calibration.k == k:
-            rounded = np.where(least, np.inf, strangeness - ROUNDING * (1 + np.abs(strangeness)))
+            rounded = np.where(least, np.inf, strange - ROUNDING * (1 + np.abs(strange)))
             p_values = calibration.conformal.p_values(np.where(np.isnan(rounded), np.inf, rounded))
         terms = column_terms(run, rows)
         if terms is not None and calibration.reference is not None:
             if len(calibration.reference) != terms.shape[1]:
                 raise InputError(f"{CALIBRATION} belongs to another run", "restore it from a copy, or fit again")
             columns, excess = _named(rows, odd, terms, cost, calibration.reference)
-    return Scores(found, strangeness, p_values, columns, excess, odd)
+    return Scores(found, strange, p_values, columns, excess, odd)
+
+
+def strangeness(run: Run, rows: Rows, scores: np.ndarray, k: int, odd: Sequence[Odd] = ()) -> np.ndarray:
+    """How strange rows are in several views (:class:`latens.evaluation.strangeness.Views`), ``[N]`` nats, from their
+    -ln p(x) on the columns' own scales; for rows that have but one view, such as large images, that score itself."""
+    views = _views(run, k)
+    if views is None:
+        return scores
+    odd_levels = [(each.row, each.cell) for each in odd if each.kind == UNSEEN and each.cell is not None]
+    found = np.empty(len(rows))
+    for start in range(0, len(rows), KNOWN):
+        part = slice(start, start + KNOWN)
+        here = [(row - start, cell) for row, cell in odd_levels if start <= row < start + KNOWN]
+        found[part] = views(_cells(run, rows.inside[part], here), scores[part])
+    return found
+
+
+def _views(run: Run, k: int) -> Views | None:
+    """The views of a run, made of its samples once; None where its rows have but one."""
+    if k not in run.views:
+        run.views[k] = _views_of_samples(run, k)
+    return run.views[k]
+
+
+def _views_of_samples(run: Run, k: int) -> Views | None:
+    schema, model = run.schema, run.model
+    if schema is None or schema.columns > VIEWED:
+        return None
+    c, _ = conditions(run, 2 * KNOWN, {}, run.settings.seed)
+    with evaluating(model), torch.no_grad(), seeded(run.settings.seed, Key.VIEWS):
+        x = model.sample(2 * KNOWN, on_device(model, slice(None), c)[0])  # type: ignore[operator]
+    if not isinstance(x, torch.Tensor) or not x.isfinite().all():
+        return None
+    x, usual = x.cpu(), slice(KNOWN, None)
+    scores = evaluation.nll(model, x[usual], k, trees.take(c, usual), shared_noise=True).rows.numpy()
+    scores = scores - _slopes(schema, x[usual]).sum(1)
+    cells = _cells(run, x)
+    return Views(cells, scores, not isinstance(schema, Table)) if np.isfinite(scores).all() else None
+
+
+def _cells(run: Run, x: torch.Tensor, unseen: Sequence[tuple[int, int]] = ()) -> Cells:
+    """Rows in the form in which they are compared: numbers as an encoder sees them, and codes of levels."""
+    values = x.flatten(1).double().numpy().copy()
+    for row, cell in unseen:
+        values[row, cell] = -1.0
+    schema = run.schema
+    if not isinstance(schema, Table):
+        return Cells(values, np.empty((len(values), 0)))
+    coded = np.array([column.outputs_codes for column in schema.modelled], bool)
+    with np.errstate(all="ignore"):
+        seen = [f.seen(values[:, j]) for j, f in enumerate(schema.modelled) if not coded[j]]
+    numbers = np.stack(seen, 1) if seen else np.empty((len(values), 0))
+    return Cells(numbers, values[:, coded])
 
 
 def sifted(run: Run, rows: Rows, *, refuse: bool = True) -> tuple[Rows, list[Odd]]:

@@ -1,0 +1,142 @@
+"""How strange rows are in two views, how dense and how far away, each as a surprise among a model's own samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from latens.evaluation.anomaly import closest
+
+KNOWN, SUBSETS, MEMBERS = 1_000, 20, 64  # samples known to the view of distances, its sets of them, samples in a set
+TAIL = 0.1  # the share of the largest references beyond which a tail is exponential
+DENSITY = 0.25  # the weight of -ln p(x) next to the distance, chosen on the sets of docs/experiments.md
+FAR = 1e30  # from the middle of a column, in its units: what lies beyond is not farther
+
+
+class Surprise:
+    r"""The surprise of a score, in nats, among reference scores; a higher score means a stranger row.
+
+    .. math:: t(s) = -\ln \frac{1 + \#\{i : s_i \ge s\}}{n + 1}
+
+    Beyond the score q that a tenth of the references reach, the tail is exponential, t(s) = t(q) + (s - q) / e, where e
+    is the mean excess of those references (Pickands 1975, with shape 0), so that the strangest rows do not tie.
+
+    Args:
+        references: ``[n]``, finite, at least 20.
+
+    >>> surprise = Surprise(np.arange(99.0))
+    >>> np.exp(-surprise(np.array([-1.0, 50.0, 89.0]))).round(2).tolist()
+    [1.0, 0.5, 0.11]
+    """
+
+    def __init__(self, references: np.ndarray) -> None:
+        self.references = np.sort(np.asarray(references, np.float64))
+        count = len(self.references)
+        tail = self.references[count - max(2, int(TAIL * count)) :]
+        self.start = float(tail[0])
+        self.excess = max(float((tail - self.start).mean()), 1e-9 * (1 + abs(self.start)))
+
+    def _share(self, scores: np.ndarray) -> np.ndarray:
+        count = len(self.references)
+        return (1 + count - np.searchsorted(self.references, scores, "left")) / (count + 1)
+
+    def __call__(self, scores: np.ndarray) -> np.ndarray:
+        """t(s) of each score, ``[N]`` nats; infinite where the score is."""
+        beyond = np.maximum(scores - self.start, 0.0) / self.excess
+        return beyond - np.log(self._share(np.minimum(scores, self.start)))
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Rows as they are compared: numbers ``[N, P]``, each column on its own scale, and codes of levels ``[N, Q]``. A
+    missing cell is NaN, a level never seen -1."""
+
+    numbers: np.ndarray
+    levels: np.ndarray
+
+    def take(self, rows: slice | np.ndarray) -> Cells:
+        """The rows at an index."""
+        return Cells(self.numbers[rows], self.levels[rows])
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+
+class Distance:
+    r"""The distance to the closest of a few known rows, averaged over several such sets.
+
+    .. math:: \frac{1}{20} \sum_{S} \min_{y \in S} \sum_j \frac{|x_j - y_j|}{u_j}
+
+    A set S has 64 known rows, so that a group of anomalies is in few of the sets, and then with few rows (Sugiyama &
+    Borgwardt 2013). The unit u of a column is its central 80 %, as the standard deviation of a normal. A level is a
+    flag for each known level and one for all others, each in standard deviations. A missing cell is where the middle of
+    its column is.
+
+    Args:
+        known: at least one row.
+        alike: whether all numbers have one unit, their standard deviation, as pixels have.
+    """
+
+    def __init__(self, known: Cells, alike: bool = False) -> None:
+        self.codes = [np.unique(column[~np.isnan(column)]) for column in known.levels.T]
+        flags = self._flags(known)
+        self.middle, self.unit = np.array([_middle_and_unit(column) for column in flags.T]).reshape(-1, 2).T
+        if alike:
+            self.unit = np.full_like(self.unit, np.nanstd(flags) or 1.0)
+        random, points = np.random.default_rng(0), self._points(known)
+        self.sets = [points[random.permutation(len(known))[:MEMBERS]] for _ in range(SUBSETS)]
+
+    def _flags(self, rows: Cells) -> np.ndarray:
+        """Numbers, and flags of levels, NaN where they are missing: ``[N, P + flags]``."""
+        found = [rows.numbers]
+        for column, codes in zip(rows.levels.T, self.codes):
+            same = column[:, None] == codes
+            flags = np.concatenate([same, ~same.any(1, keepdims=True)], 1)
+            found.append(np.where(np.isnan(column)[:, None], np.nan, flags))
+        return np.concatenate(found, 1)
+
+    def _points(self, rows: Cells) -> np.ndarray:
+        """Rows as points in units of the columns, ``[N, P + flags]``, without NaN."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            points = (self._flags(rows) - self.middle) / self.unit
+        return np.nan_to_num(points, nan=0.0).clip(-FAR, FAR)
+
+    def __call__(self, rows: Cells) -> np.ndarray:
+        """The mean distance of each row, ``[N]``."""
+        points = self._points(rows)
+        none = np.empty((len(points), 0))
+        return np.mean([closest(points, none, known, np.empty((len(known), 0))) for known in self.sets], 0)
+
+
+def _middle_and_unit(column: np.ndarray) -> tuple[float, float]:
+    """The median of a column, and its central 80 % in standard deviations of a normal; where those values are equal,
+    its standard deviation with one more value 1 away."""
+    column = column[np.isfinite(column)]
+    if not len(column):
+        return 0.0, 1.0
+    low, middle, high = np.quantile(column, (0.1, 0.5, 0.9))
+    return float(middle), float((high - low) / 2.563 or np.append(column, middle + 1).std())
+
+
+class Views:
+    r"""The strangeness of rows: :math:`t_d + t_p / 4`, the surprises of their distance and of their -ln p(x).
+
+    A density learns what the rows to fit have, a tight group of anomalies too, and where rows are few it tells far from
+    farther badly. The distance to a few samples is coarse and learns neither; -ln p(x) sees the rows whose cells do not
+    go together.
+
+    Args:
+        samples: of the model; half of them are what rows are compared with, the others set the scales.
+        scores: -ln p(x) of the samples that set the scales.
+        alike: see :class:`Distance`.
+    """
+
+    def __init__(self, samples: Cells, scores: np.ndarray, alike: bool = False) -> None:
+        half = len(samples) - len(scores)
+        self.distance = Distance(samples.take(slice(half)), alike)
+        self.far, self.rare = Surprise(self.distance(samples.take(slice(half, None)))), Surprise(scores)
+
+    def __call__(self, rows: Cells, scores: np.ndarray) -> np.ndarray:
+        """The strangeness of each row, ``[N]`` nats, from its cells and -ln p(x)."""
+        return self.far(self.distance(rows)) + DENSITY * self.rare(scores)
