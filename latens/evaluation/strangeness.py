@@ -127,13 +127,13 @@ class Views:
     go together.
 
     Args:
-        samples: of the model; half of them are what rows are compared with, the others set the scales.
-        scores: -ln p(x) of the samples that set the scales.
+        samples: of the model; half of them are what rows are compared with, the others set the scale of distances.
+        scores: -ln p(x) of some samples, which set the scale of the density, at least 20.
         alike: see :class:`Distance`.
     """
 
     def __init__(self, samples: Cells, scores: np.ndarray, alike: bool = False) -> None:
-        half = len(samples) - len(scores)
+        half = len(samples) // 2
         self.distance = Distance(samples.take(slice(half)), alike)
         self.far, self.rare = Surprise(self.distance(samples.take(slice(half, None)))), Surprise(scores)
 

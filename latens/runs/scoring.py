@@ -20,7 +20,7 @@ from latens.data.rows import Rows
 from latens.errors import InputError, is_whole
 from latens.evaluation import NLL
 from latens.evaluation.anomaly import Conformal, contributions
-from latens.evaluation.likelihood import chunk_rows, chunks, evaluating, model_device, on_device
+from latens.evaluation.likelihood import chunk_rows, chunks, evaluating, model_device, on_device, rows_at_once
 from latens.evaluation.strangeness import KNOWN, Cells, Views
 from latens.machine.atomic import write_text
 from latens.machine.folder import Folder
@@ -37,6 +37,7 @@ ROWS, CELLS = 5_000, 20_000_000  # of the held-out rows for calibrating p-values
 TERMS, WIDEST = 64, 2_000  # draws for the terms of columns, and the most columns that have terms
 TOP = 3
 VIEWED = 2_000  # the most columns of rows that are looked at in several views
+FEWEST = 100  # samples whose -ln p(x) sets its scale; a tenth of the training rows where those are many
 ROUNDING = 1e-6  # of a score: a calibration row ties with itself, however it is batched
 
 
@@ -258,14 +259,17 @@ def _views_of_samples(run: Run, k: int) -> Views | None:
         return None
     c, _ = conditions(run, 2 * KNOWN, {}, run.settings.seed)
     with evaluating(model), torch.no_grad(), seeded(run.settings.seed, Key.VIEWS):
-        x = model.sample(2 * KNOWN, on_device(model, slice(None), c)[0])  # type: ignore[operator]
-    if not isinstance(x, torch.Tensor) or not x.isfinite().all():
+        parts = []
+        for start in range(0, 2 * KNOWN, rows_at_once(schema.columns)):
+            rows = slice(start, min(start + rows_at_once(schema.columns), 2 * KNOWN))
+            parts.append(model.sample(rows.stop - start, on_device(model, rows, c)[0]))  # type: ignore[operator]
+    if not isinstance(parts[0], torch.Tensor):
         return None
-    x, usual = x.cpu(), slice(KNOWN, None)
-    scores = evaluation.nll(model, x[usual], k, trees.take(c, usual), shared_noise=True).rows.numpy()
-    scores = scores - _slopes(schema, x[usual]).sum(1)
-    cells = _cells(run, x)
-    return Views(cells, scores, not isinstance(schema, Table)) if np.isfinite(scores).all() else None
+    x, some = torch.cat(parts).cpu(), slice(min(KNOWN, max(FEWEST, run.rows // 10)))
+    scores = evaluation.nll(model, x[some], k, trees.take(c, some), shared_noise=True).rows.numpy()
+    scores = scores - _slopes(schema, x[some]).sum(1)
+    finite = bool(x.isfinite().all()) and np.isfinite(scores).all()
+    return Views(_cells(run, x), scores, not isinstance(schema, Table)) if finite else None
 
 
 def _cells(run: Run, x: torch.Tensor, unseen: Sequence[tuple[int, int]] = ()) -> Cells:
