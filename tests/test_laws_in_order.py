@@ -12,10 +12,12 @@ import pytest
 import torch
 from commanding import done, refused
 from torch import Tensor, nn
+from torch.nn.functional import silu
 
 import latens
-from latens.conditionals import ColumnLikelihood, ColumnsInOrder, TableLikelihood
+from latens.conditionals import Allowed, ColumnLikelihood, ColumnsInOrder, TableLikelihood
 from latens.networks import Seen
+from latens.schema.law import Law
 
 COLUMNS = [
     ColumnLikelihood("categorical", levels=3), ColumnLikelihood("bernoulli"),
@@ -77,6 +79,54 @@ def test_codes_learn_what_they_would_without_it() -> None:
         down = part.distribution(raw, None).log_prob(VALUES).sum()
     place = [name for name, _ in part.named_parameters() if not name.startswith(("network", "heads"))].index("further")
     assert ((up - down) / 2e-5).item() == pytest.approx(found[1 + place][0].sum().item(), rel=1e-5)
+
+
+ALL = [
+    ColumnLikelihood("heaped", law=Law(knots=(0.0, 1.0, 3.0, 9.0), scores=(-2.0, -0.5, 0.4, 2.0), atoms=(0.0, 9.0))),
+    ColumnLikelihood("heaped", law=Law(knots=(0.0, 2.0, 9.0), scores=(-2.0, 0.1, 2.0), step=1.0), scale="network",
+                     components=3),
+    ColumnLikelihood("normal", shift=2.0, unit=3.0), ColumnLikelihood("normal", shift=2.0, scale="network"),
+    ColumnLikelihood("categorical", levels=3), ColumnLikelihood("ordinal", levels=4),
+    ColumnLikelihood("ordinal", levels=4), ColumnLikelihood("categorical", levels=3), ColumnLikelihood("bernoulli"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("restricted", [False, True])
+@pytest.mark.parametrize("holes", [False, True])
+def test_both_likelihoods_at_once_are_each_alone(restricted: bool, holes: bool) -> None:
+    """Values and gradients are those of two passes, whether heads have parameters or none."""
+    torch.manual_seed(1)
+    allowed = [Allowed(6, (4,), torch.rand(4, 4) > 0.3), Allowed(7, (4, 6), torch.rand(4, 5, 3) > 0.3)]
+    for each in allowed:
+        each.levels[..., 0] = True
+    seen = [Seen(column.levels or (2 if column.family == "bernoulli" else None)) for column in ALL]
+    outputs = sum(column.outputs for column in ALL)
+    part = ColumnsInOrder(nn.Identity(), ALL, seen, hidden=5, allowed=allowed if restricted else ())
+    for p in part.parameters():
+        nn.init.normal_(p, std=0.5)
+    tops = [9, 9, 9, 9, 2, 3, 3, 2, 1]
+    x = torch.stack([torch.randint(0, top + 1, (13,)).double() for top in tops], -1)
+    if holes:
+        x[torch.rand(x.shape) < 0.2] = torch.nan
+    raw = torch.randn(2, 13, outputs, requires_grad=True)
+    weights = [raw, *part.parameters()]
+    together = part.distribution(raw, None).cells(x)
+    with torch.no_grad():
+        alone = part.distribution(raw, None).cells(x)
+    torch.testing.assert_close(together, alone)
+    found = torch.autograd.grad(together.sum(), weights, allow_unused=True)
+    # the same by two passes: the columns apart, and those that see each other with nothing passed on to the raw outputs
+    apart = TableLikelihood(nn.Identity(), ALL, allowed=allowed if restricted else ())
+    apart.heads = part.heads
+    lead = torch.autograd.grad(apart.distribution(raw, None).cells(x).sum(), weights, allow_unused=True)
+    hidden = silu(part.mixed(silu(part.told(raw.detach()).unsqueeze(-2) + part.before(x))))
+    further = torch.einsum("...dh,dho->...do", hidden, part.further).flatten(-2)[..., part.places]
+    filled = torch.where(x.isnan(), part.distribution(raw, None).base.given(x).fill, x)
+    each = part.columns_at(raw.detach() + further, x, part.own).log_prob(filled)
+    own = torch.autograd.grad(each[~x.isnan().expand_as(each)].sum(), weights, allow_unused=True)
+    for whole, one, other in zip(found, lead, own):
+        expected = sum((g for g in (one, other) if g is not None), torch.zeros(()))
+        torch.testing.assert_close(torch.zeros(()) + (0 if whole is None else whole), expected + torch.zeros(()))
 
 
 def test_it_starts_with_the_marginals_of_a_sample() -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import cast
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -61,6 +61,8 @@ class TableLikelihood(Conditional):
     """
 
     seen: Tensor | None
+    members_at: Tensor
+    raws: Tensor
 
     def __init__(
         self, network: nn.Module, columns: Sequence[ColumnLikelihood], *, allowed: Sequence[Allowed] = (),
@@ -85,7 +87,7 @@ class TableLikelihood(Conditional):
         seen = [column.seen or (-math.inf, math.inf) for column in self.columns]
         self.register_buffer("seen", torch.tensor(seen, dtype=torch.float64).T if any(
             column.seen for column in self.columns) else None, persistent=False)  # fmt: skip
-        self.heads, self.members = nn.ModuleList(), list(groups.values())
+        self.heads, self.members, self.sizes = nn.ModuleList(), list(groups.values()), []
         for i, members in enumerate(self.members):
             index = torch.tensor(members)
             alike = [self.columns[j] for j in members]
@@ -96,8 +98,12 @@ class TableLikelihood(Conditional):
             self.register_buffer(f"own_{i}", place < outputs, persistent=False)
             self.register_buffer(f"index_{i}", index, persistent=False)
             self.register_buffer(f"raw_{i}", raw, persistent=False)
+            self.sizes.append(tuple(raw.shape))
+        indices = torch.cat([index for index, _, _ in self._groups()])
+        self.register_buffer("members_at", torch.stack([indices, indices.argsort()]), persistent=False)
+        self.register_buffer("raws", torch.cat([raw.flatten() for _, raw, _ in self._groups()]), persistent=False)
 
-    def _groups(self, heads: nn.ModuleList | None = None) -> list[tuple[Tensor, Tensor, Head]]:
+    def _groups(self, heads: Iterable[Any] | None = None) -> list[tuple[Tensor, Tensor, Head]]:
         """For each family: its columns ``[n]``, the indices of their raw outputs ``[n, outputs]``, and its head.
 
         A column with fewer outputs than others of its group repeats the index of its last.
@@ -120,7 +126,7 @@ class TableLikelihood(Conditional):
         return sorted(j for members in self.members if only is None or set(members) & set(only) for j in members)
 
     def columns_at(
-        self, output: Tensor, x: Tensor | None = None, heads: nn.ModuleList | None = None,
+        self, output: Tensor, x: Tensor | None = None, heads: Iterable[Any] | None = None,
         only: Sequence[int] | None = None,
     ) -> d.Columns:  # fmt: skip
         """The distribution of the columns, cell by cell, with these raw outputs.
@@ -128,24 +134,31 @@ class TableLikelihood(Conditional):
         Args:
             output: raw outputs, ``[..., sum of outputs]``.
             x: ``[..., columns]``; where given, columns are restricted to the levels that are allowed with it.
-            heads: other heads than the columns' own.
+            heads: what gives the distributions of the families, in place of the columns' own heads.
             only: restrict to :meth:`members_of` these columns.
         """
         if output.shape[-1] != self.outputs:
             raise ValueError(f"the network must give {self.outputs} outputs, got {output.shape[-1]}")
-        parts, found = [], self.members_of(only)
-        for members, (index, raw, head) in zip(self.members, self._groups(heads)):
-            if members[0] in found:
-                part = head(output[..., raw])
-                index = index if only is None else torch.tensor(list(map(found.index, members)), device=index.device)
-                parts.append((index, part if x is None else self._among(part, members, x)))
-        seen = self.seen if self.seen is None or only is None else self.seen[:, found]
-        return d.Columns(parts, len(found), seen)
+        found = self.members_of(only)
+        chosen = [i for i, members in enumerate(self.members) if members[0] in found]
+        groups, sizes = self._groups(heads), [self.sizes[i] for i in chosen]
+        raws = self.raws if only is None else torch.cat([groups[i][1].flatten() for i in chosen])
+        parts = []
+        for i, size, raw in zip(chosen, sizes, output.index_select(-1, raws).split(list(map(math.prod, sizes)), -1)):
+            members, (index, _, head) = self.members[i], groups[i]
+            part = head(raw.unflatten(-1, size))
+            index = index if only is None else torch.tensor(list(map(found.index, members)), device=index.device)
+            parts.append((index, part if x is None else self._among(part, members, x)))
+        if only is not None:
+            return d.Columns(parts, len(found), None if self.seen is None else self.seen[:, found])
+        return d.Columns(parts, len(found), self.seen, self.members_at)
 
     def _among(self, part: Distribution, members: list[int], x: Tensor) -> Distribution:
         """The columns of a group, restricted to the levels that are allowed with those of x."""
         if members[0] not in self.allowed:
             return part
+        if isinstance(part, d.Pair):
+            return d.Pair(*(self._among(each, members, x) for each in part.each))
         found = []
         for j in members:
             levels = cast(Tensor, getattr(self, f"allowed_{j}"))

@@ -66,9 +66,13 @@ class Spread(Head):
 
     def variance(self, raw: Tensor) -> Tensor:
         """The squared scale in units of the columns, ``[..., n]``."""
+        return self.squared(raw.unbind(-1)[-1:])
+
+    def squared(self, told: Sequence[Tensor]) -> Tensor:
+        """The squared scale, ``[..., n]``, from the raw output of it alone, where there is one."""
         if self.scale == "learned":
             return (2 * self.log_scale).exp() + FLOOR**2
-        return positive(raw[..., -1]).square() + FLOOR**2
+        return positive(told[0]).square() + FLOOR**2
 
     def at_floor(self) -> Tensor:
         """Which columns have learned a scale at or below the floor, ``[n]``."""
@@ -188,13 +192,16 @@ class HeapedHead(Spread):
         self.components = columns[0].components
         self.told = 3 if self.components > 1 else 1 + (self.scale == "network")  # outputs per component
         self.register_buffer("unused", self.laws().atoms.isnan(), persistent=False)
+        self.padded = bool(self.unused.any())
 
     def forward(self, raw: Tensor) -> Distribution:
         """The distribution over ``[..., n]``."""
         first = self.told * self.components  # index of the first logit of the atoms
-        parts = raw[..., :first].unflatten(-1, (self.told, self.components)).movedim(-1, -3)  # [..., M, n, told]
-        logits = raw[..., first:].masked_fill(self.unused, -math.inf)
-        return d.Heaped(parts[..., 0], self.variance(parts[..., :2]).sqrt(), logits, self.laws(), parts[..., -1])
+        margin, logits = raw.split([first, raw.shape[-1] - first], -1)
+        parts = margin.unflatten(-1, (self.told, self.components)).movedim(-1, -3).unbind(-1)  # each [..., M, n]
+        if self.padded:
+            logits = logits.masked_fill(self.unused, -math.inf)
+        return d.Heaped(parts[0], self.squared(parts[1:2]).sqrt(), logits, self.laws(), parts[-1])
 
     def start(self, x: Tensor) -> Tensor:
         """Raw outputs ``[n, outputs]`` with the sample's mean and deviation of the score, and frequencies of atoms."""

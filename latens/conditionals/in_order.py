@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -67,6 +68,19 @@ class ColumnsInOrder(TableLikelihood):
         """The indices of the raw outputs of some columns in a flat ``[columns, most]``."""
         return [place * self.most + i for place, j in enumerate(only) for i in range(self.columns[j].outputs)]
 
+    def _either(self) -> list[Callable[[Tensor], Distribution]]:
+        """For each family, what evaluates its own head and its leader on raw outputs ``[2, ..., n, outputs]``.
+
+        It is one call where heads have no parameters, which is all that they differ in.
+        """
+
+        def pair(own: nn.Module, lead: nn.Module, raw: Tensor) -> Distribution:
+            first, second = raw.unbind()
+            return d.Pair(own(first), lead(second))
+
+        return [partial(pair, own, lead) if any(True for _ in own.parameters()) else own
+                for own, lead in zip(self.own, self.heads)]  # fmt: skip
+
     @property
     def served(self) -> nn.ModuleList:
         """The heads that ln p(x) is evaluated with: those that see earlier columns."""
@@ -84,16 +98,19 @@ class ColumnsInOrder(TableLikelihood):
         told = self.told(raw).unsqueeze(-2)
 
         def after(x: Tensor, only: Sequence[int] | None) -> tuple[d.Columns, list[int]]:
-            some = slice(None) if only is None else list(only)
             hidden = silu(self.mixed(silu(told + self.before(x, only))))
-            further = torch.einsum("...dh,dho->...do", hidden, self.further[some]).flatten(-2)
+            further = self.further if only is None else self.further[list(only)]
+            further = torch.einsum("...dh,dho->...do", hidden, further).flatten(-2)
             if only is None:
-                moved = raw + further[..., self.places]
+                moved = raw + further.index_select(-1, self.places)
             else:
                 moved = raw.expand(*further.shape[:-1], -1).clone()
                 own = [k for j in only for k in range(self.ends[j], self.ends[j + 1])]
                 moved[..., own] += further[..., self._places(only)]
-            px, members = self.columns_at(moved, x, self.own, only), self.members_of(only)
-            return d.Led(px, self.columns_at(output, x, only=only)) if torch.is_grad_enabled() else px, members
+            px, members = partial(self.columns_at, moved, x, self.own, only), self.members_of(only)
+            if not torch.is_grad_enabled():
+                return px(), members
+            both = torch.stack([moved, output.expand_as(moved)])
+            return d.Led(px, self.columns_at(both, x, self._either(), only)), members
 
         return d.Observed(d.InOrder(after, raw.shape[:-1], len(self.columns)), 1)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from latens.distributions.flows import Affine, Composed, Foreign, Inverse, Planar, Pushforward, Radial, Transform
     from latens.distributions.heaped import Heaped, Margins, Piecewise, standing
     from latens.distributions.hyperbolic import RiemannianNormal, WrappedNormal
-    from latens.distributions.in_order import InOrder, Led
+    from latens.distributions.in_order import InOrder, Led, Pair
     from latens.distributions.kl import CLOSED, canonical, closed_kl, detached, has_closed_kl
     from latens.distributions.low_rank import LowRankNormal
     from latens.distributions.missingness import SelfMasked
@@ -49,7 +49,7 @@ else:
         "drawn": "Drawn", "event": "InUnits Observed OnGrid Reproduced",
         "flows": "Affine Composed Foreign Inverse Planar Pushforward Radial Transform",
         "heaped": "Heaped Margins Piecewise standing", "hyperbolic": "RiemannianNormal WrappedNormal",
-        "in_order": "InOrder Led", "kl": "CLOSED canonical closed_kl detached has_closed_kl",
+        "in_order": "InOrder Led Pair", "kl": "CLOSED canonical closed_kl detached has_closed_kl",
         "low_rank": "LowRankNormal", "missingness": "SelfMasked", "mixture": "NormalMixture",
         "modalities": "ExpertMixture Modalities Pieces", "normal": "DiagonalNormal FullNormal Normal",
         "ordinal": "Ordinal", "product": "Flat Joint", "perceptual": "PerceptualScore",

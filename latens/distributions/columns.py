@@ -25,6 +25,8 @@ class Columns(Distribution):
         size: the number of columns.
         seen: ``[2, size]``, the least and the largest value that a draw may have. A draw beyond them is repeated, at
             most 30 times, and then clipped; inside :func:`latens.distributions.extrapolating` the limits are ignored.
+        places: ``[2, size]``, where it is known already: the indices of all parts in a row, and the place of each
+            column among them.
 
     >>> from latens.distributions import Bernoulli, Normal
     >>> px = Columns([(torch.tensor([1]), Bernoulli(torch.zeros(1))),
@@ -35,11 +37,18 @@ class Columns(Distribution):
 
     arg_constraints: dict = {}
 
-    def __init__(self, parts: Sequence[tuple[Tensor, Distribution]], size: int, seen: Tensor | None = None):
+    def __init__(
+        self, parts: Sequence[tuple[Tensor, Distribution]], size: int, seen: Tensor | None = None,
+        places: Tensor | None = None,
+    ):  # fmt: skip
         self.parts, self.size, self.seen = tuple(parts), size, seen
-        given = sum(len(index) for index, _ in self.parts)
-        if given != size:
-            raise ValueError(f"the parts must give {size} columns, got {given}")
+        self.widths = [len(index) for index, _ in self.parts]
+        if sum(self.widths) != size:
+            raise ValueError(f"the parts must give {size} columns, got {sum(self.widths)}")
+        if places is None:
+            indices = torch.cat([index for index, _ in self.parts])
+            places = torch.stack([indices, indices.argsort()])
+        self.places = places
         lead = broadcast_shape(*(part.batch_shape[:-1] for _, part in self.parts))
         super().__init__(torch.Size([*lead, size]), validate_args=False)
 
@@ -51,7 +60,7 @@ class Columns(Distribution):
                 dtype = piece.dtype if dtype is None else torch.promote_types(dtype, piece.dtype)
         lead = broadcast_shape(*(piece.shape[:-1] for piece in pieces))
         joined = torch.cat([piece.to(dtype).expand(*lead, piece.shape[-1]) for piece in pieces], -1)
-        return joined[..., torch.cat([index for index, _ in self.parts]).argsort()]
+        return joined.index_select(-1, self.places[1])
 
     def _each(self, evaluate: Callable[[Distribution], Tensor]) -> Tensor:
         return self._assemble([evaluate(part) for _, part in self.parts])
@@ -92,7 +101,8 @@ class Columns(Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """ln p(x_j) of each column, in nats, ``[..., size]``."""
-        return self._assemble([part.log_prob(value[..., index]) for index, part in self.parts])
+        each = value.index_select(-1, self.places[0]).split(self.widths, -1)
+        return self._assemble([part.log_prob(cells) for (_, part), cells in zip(self.parts, each)])
 
 
 def _fill(part: Distribution, index: Tensor) -> Tensor:

@@ -193,7 +193,7 @@ class Observed(Distribution):
             return base.log_prob(value)
         missing = value.isnan()
         filled = torch.where(missing, getattr(base, "fill", 0.0), value)
-        return torch.where(missing, 0.0, base.log_prob(filled))
+        return base.log_prob(filled).masked_fill(missing, 0.0)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """The sum of ln p over the observed cells of each row, in nats, ``[...]``."""

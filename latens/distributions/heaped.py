@@ -258,7 +258,7 @@ class Heaped(Distribution):
         if mixing is None:
             loc, scale, mixing = (part.unsqueeze(-2) for part in (loc, scale, torch.zeros_like(loc)))
         self.loc, self.scale = torch.broadcast_tensors(loc, scale)
-        self.margins, self.log_mixing = margins, mixing.log_softmax(-2)
+        self.margins, self._mixing = margins, mixing
         zero = torch.zeros_like(logits[..., :1]) if logits.shape[-1] else logits.new_zeros(*logits.shape[:-1], 1)
         self.log_weights = torch.cat([zero, logits], -1).log_softmax(-1) if logits.shape[-1] else zero
         shape = self.loc.shape
@@ -268,6 +268,11 @@ class Heaped(Distribution):
     def fill(self) -> Tensor:
         """A value in the support of each column: its first knot, ``[n]``."""
         return self.margins.knots[:, 0]
+
+    @property
+    def log_mixing(self) -> Tensor:
+        r"""ln of the weights :math:`\pi`, ``[..., M, n]``."""
+        return self._mixing.log_softmax(-2)
 
     @property
     def only(self) -> tuple[Tensor, Tensor]:
@@ -285,7 +290,7 @@ class Heaped(Distribution):
         lead = broadcast_shape(atom.shape, self.log_weights.shape[:-1])
         own = self.log_weights.expand(*lead, -1).gather(-1, atom.expand(lead).unsqueeze(-1)).squeeze(-1)
         smooth = self.log_weights[..., 0] + smooth
-        both = torch.logaddexp(torch.where(atom == 0, -math.inf, own), smooth)
+        both = torch.logaddexp(own.masked_fill(atom == 0, -math.inf), smooth)
         return both if all(m.grids) else torch.where(self._placed | (atom == 0), both, own)
 
     def _smooth_log_prob(self, value: Tensor) -> Tensor:
@@ -307,7 +312,7 @@ class Heaped(Distribution):
         smooth = found[0] if len(found) == 1 else torch.where(self._placed, found[0], found[1])
         if any(m.floors):
             above = logsigmoid((self.loc - m.lowest.to(dtype)) / self.scale)
-            smooth = torch.where((value < m.floor).unsqueeze(-2), -math.inf, smooth - above)
+            smooth = (smooth - above).masked_fill((value < m.floor).unsqueeze(-2), -math.inf)
         if self.loc.shape[-2] > 1:
             smooth = (smooth + self.log_mixing).logsumexp(-2, keepdim=True)
         return smooth.squeeze(-2) + m.offset.to(dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -13,17 +14,52 @@ from latens.distributions.columns import Columns
 from latens.tensors.numerics import broadcast_shape
 
 
-class Led(Columns):
-    """The columns of ``px``, with the gradients of ``lead``'s ln p(x) added to those of their own."""
+class Pair(Distribution):
+    """Two distributions over the same cells ``[..., n]`` as one, with the batch shape ``[2, ..., n]``."""
 
-    def __init__(self, px: Columns, lead: Columns):
-        super().__init__(px.parts, px.size, px.seen)
-        self.lead = lead
+    arg_constraints: dict = {}
+
+    def __init__(self, first: Distribution, second: Distribution):
+        self.each = first, second
+        super().__init__(torch.Size([2, *first.batch_shape]), validate_args=False)
+
+    @property
+    def fill(self) -> Tensor | float:
+        """A value in the support of the first."""
+        return getattr(self.each[0], "fill", 0.0)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """ln p(x) of each cell under either, ``[2, ..., n]``."""
+        return torch.stack([part.log_prob(value) for part in self.each])
+
+
+class Led(Columns):
+    """Columns with the gradients of another likelihood's ln p(x) added to those of their own.
+
+    Args:
+        px: gives the columns.
+        both: the columns, and those that lead them, along a first axis of 2: their ln p(x) is evaluated at once.
+    """
+
+    def __init__(self, px: Callable[[], Columns], both: Columns):
+        self.size, self.seen, self.places, self.widths = both.size, both.seen, both.places, both.widths
+        self._px, self._both = px, both
+        Distribution.__init__(self, both.batch_shape[1:], validate_args=False)
+
+    @cached_property
+    def parts(self) -> tuple[tuple[Tensor, Distribution], ...]:  # type: ignore[override]
+        """Those of the columns, made when they are asked for: a training step does not."""
+        return self._px().parts
+
+    @property
+    def fill(self) -> Tensor:
+        """A value in the support of each column, ``[size]``."""
+        return self._both.fill
 
     def log_prob(self, value: Tensor) -> Tensor:
         """ln p(x_j) of each column, in nats, ``[..., size]``."""
-        lead = self.lead.log_prob(value)
-        return super().log_prob(value) + (lead - lead.detach())
+        own, lead = self._both.log_prob(value).unbind()
+        return own + (lead - lead.detach())
 
 
 class InOrder(Distribution):

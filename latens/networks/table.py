@@ -80,6 +80,8 @@ class ColumnFeatures(nn.Module):
     """
 
     numbers: Tensor
+    levelled: Tensor
+    lasts: Tensor
     lawful: Tensor
     places: Tensor
     shift: Tensor
@@ -96,6 +98,8 @@ class ColumnFeatures(nn.Module):
         self._see_numbers(numbers, wide)
         self.codes = list(levels)
         self.tables = nn.ModuleList(nn.Embedding(n + 1, width_of(n)) for n in levels.values())
+        self._note("levelled", levels)
+        self._note("lasts", levels.values())
         self._note("lawful", laws)
         self._note("places", map(list(numbers).index, laws))
         self.laws = Laws(list(laws.values()), [columns[i].unit for i in laws]) if laws else None
@@ -125,11 +129,12 @@ class ColumnFeatures(nn.Module):
         """``[..., D]`` -> ``[..., features]``."""
         atom, apart = self._atoms(x) if self.laws is not None else (None, None)
         parts = [self._number(x[..., self.numbers], apart)] if len(self.hows) else []
-        for position, table in zip(self.codes, self.tables):
-            code = x[..., position]
-            last = table.num_embeddings - 1  # type: ignore[operator]
-            parts.append(table(torch.where(code.isnan(), last, code).long().clamp(0, last)))  # type: ignore[arg-type]
-        parts += [] if atom is None else [table(atom[..., i]) for i, table in enumerate(self.atoms)]
+        if self.codes:
+            codes = x.index_select(-1, self.levelled)
+            codes = torch.where(codes.isnan(), self.lasts, codes).long()
+            codes = torch.minimum(codes.clamp_min(0), self.lasts)
+            parts += [table(code) for table, code in zip(self.tables, codes.unbind(-1))]
+        parts += [] if atom is None else [table(each) for table, each in zip(self.atoms, atom.unbind(-1))]
         return torch.cat(parts, -1)
 
     def _atoms(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -180,7 +185,8 @@ class Before(nn.Module):
 
     def forward(self, x: Tensor, only: Sequence[int] | None = None) -> Tensor:
         """``[..., D]`` -> ``[..., D, size]``, or ``[..., len(only), size]`` for the columns ``only``."""
-        features = self.columns(x)[..., self.places] * (self.used & ~x.isnan().unsqueeze(-1))  # [..., D, most]
+        features = self.columns(x).index_select(-1, self.places.flatten()).unflatten(-1, self.places.shape)
+        features = features * (self.used & ~x.isnan().unsqueeze(-1))  # [..., D, most]
         if only is not None:
             return torch.stack([self._sum(features, j) for j in only], -2)
         each = torch.einsum("...df,dfh->...dh", features, self.weight)

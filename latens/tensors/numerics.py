@@ -11,6 +11,7 @@ from torch.nn.functional import softplus
 
 LOG_2PI = math.log(2 * math.pi)
 _UNIT = math.log(math.expm1(1.0))  # softplus(_UNIT) = 1
+_HALF = math.log(2.0)  # exp(-_HALF) = 1/2
 
 
 def log_mean_exp(values: Tensor, dim: int = 0) -> Tensor:
@@ -24,10 +25,9 @@ def log_mean_exp(values: Tensor, dim: int = 0) -> Tensor:
 
 def log1mexp(values: Tensor) -> Tensor:
     r""":math:`\ln(1 - e^{-v})` for v > 0 ``[...]``, accurate at both ends (Mächler 2012)."""
-    small = values < math.log(2.0)
-    near = torch.log(-torch.expm1(-torch.where(small, values, torch.ones_like(values))))
-    far = torch.log1p(-torch.exp(-torch.where(small, torch.ones_like(values), values)))
-    return torch.where(small, near, far)
+    near = torch.log(-torch.expm1(-values.clamp_max(_HALF)))
+    far = torch.log1p(-torch.exp(-values.clamp_min(_HALF)))
+    return torch.where(values < _HALF, near, far)
 
 
 def log1mexp_of_log(logs: Tensor) -> Tensor:
