@@ -99,9 +99,10 @@ class TableLikelihood(Conditional):
             self.register_buffer(f"index_{i}", index, persistent=False)
             self.register_buffer(f"raw_{i}", raw, persistent=False)
             self.sizes.append(tuple(raw.shape))
-        indices = torch.cat([index for index, _, _ in self._groups()])
-        self.register_buffer("members_at", torch.stack([indices, indices.argsort()]), persistent=False)
-        self.register_buffer("raws", torch.cat([raw.flatten() for _, raw, _ in self._groups()]), persistent=False)
+        indices, raws, _ = zip(*self._groups())
+        places = torch.cat(indices)
+        self.register_buffer("members_at", torch.stack([places, places.argsort()]), persistent=False)
+        self.register_buffer("raws", torch.cat([*map(torch.flatten, raws)]), persistent=False)
 
     def _groups(self, heads: Iterable[Any] | None = None) -> list[tuple[Tensor, Tensor, Head]]:
         """For each family: its columns ``[n]``, the indices of their raw outputs ``[n, outputs]``, and its head.
