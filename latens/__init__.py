@@ -35,13 +35,15 @@ def late(
 
 
 if TYPE_CHECKING:
+    from latens.api import plot
     from latens.api.estimator import VAE, load
     from latens.api.training import train
     from latens.errors import InputError
     from latens.recipes import Recipe
 else:
     __getattr__, __dir__, __all__ = late(__name__, {
-        "errors": "InputError", "recipes": "Recipe", "api.estimator": "VAE load", "api.training": "train",
+        "errors": "InputError", "recipes": "Recipe", "api": "plot", "api.estimator": "VAE load",
+        "api.training": "train",
         "": "api conditionals data densities distributions errors evaluation models networks objectives priors recipes "
         "report runs schema tensors training",
     })  # fmt: skip

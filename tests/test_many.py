@@ -17,6 +17,7 @@ from commanding import call, done, figures, refused
 from parts import data, timeless
 
 from latens.machine.atomic import write_text
+from latens.report.comparison import of_sweep
 from latens.runs.record import read_record
 from latens.training import Progress
 
@@ -116,6 +117,11 @@ def test_a_sweep_is_its_fits(here: Path):
     for words in (("evaluate",), ("sample", "--out", "s.csv"), ("report",), ("score", "x.npy", "--out", "s.csv")):
         done(words[0], found["best"]["runs"][1], *words[1:])
     assert "nll" not in rows[best]
+    points, names = of_sweep(Path("all"))
+    assert points.tolist() == [[rows[key][name]["mean"] for name in ("rate", "distortion")] for key in rows]
+    assert names[0] == "beta=0.5, learning_rate=0.001"
+    page = Path("all/sweep.html").read_text()
+    assert page.count("<svg") == 4 and "learning_rate = 0.01" in page and page.count('class="best"') == 5
 
 
 def test_a_sweep_names_the_best_for_a_person_and_takes_structures(here: Path):

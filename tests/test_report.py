@@ -358,8 +358,8 @@ def test_a_column_that_a_rule_writes_says_so(mixed_run: tuple[Run, Rows]) -> Non
     column = run.schema.outer_by_name["price"]
     values = np.arange(1.0, 6.0)
     for again, said in ((values, "R² 1.00; by rule: a = b"), (np.full(5, np.nan), "<small>by rule: a = b")):
-        assert said in tables._scatter(column, values, again, "by rule: a = b")
-    assert "all of one value" in tables._scatter(column, np.ones(5), np.ones(5), "")
+        assert said in str(tables._scatter(column, values, again, "by rule: a = b"))
+    assert "all of one value" in str(tables._scatter(column, np.ones(5), np.ones(5), ""))
 
 
 def test_rows_in_which_a_whole_column_is_missing(mixed_run: tuple[Run, Rows]) -> None:

@@ -714,9 +714,14 @@ def load(folder: str | Path, *, model: nn.Module | None = None, recipe: str | No
     if sharing.is_on_hub(folder):
         folder = sharing.fetched(str(folder))
     run = runs.load(folder, model=model, recipe=recipe)
+    with concerning(folder):
+        return of_run(run)
+
+
+def of_run(run: Run) -> VAE:
+    """The estimator of a run."""
     options: dict[str, Any] = {name: getattr(run.settings, name) for name in _TRAINING}
     found = VAE(recipe=run.recipe or "vae", random_state=run.settings.seed, **options)
-    with concerning(folder):
-        array = run.data.get("array")
-        found._back = restored(run.data.get("frame")) if array is None else MatrixBack(array)
+    array = run.data.get("array")
+    found._back = restored(run.data.get("frame")) if array is None else MatrixBack(array)
     return found._take(run)

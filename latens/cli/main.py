@@ -17,6 +17,7 @@ from latens.cli import workers
 from latens.cli.options import (
     Command,
     Data,
+    Factors,
     Json,
     Labels,
     LatentDim,
@@ -226,15 +227,7 @@ def evaluate(
     synthetic: Annotated[
         bool, option(help="For a table, compare samples with real rows: marginals, detection, copies.")
     ] = True,
-    factors: Annotated[
-        str | None,
-        option(
-            metavar="COLUMN,COLUMN,…|FILE",
-            help="Score codes against these known factors of the rows: columns that the model does not read, or a file "
-            "with a row of factors for each row of the data (MIG, DCI, SAP, FactorVAE, beta-VAE, modularity, IRS, "
-            "InfoMEC).",
-        ),
-    ] = None,
+    factors: Factors = None,
     label_scores: Annotated[
         bool,
         option(help="Where labels are known, score codes, PCA codes and raw rows: linear probe, neighbours, clusters."),
@@ -417,13 +410,20 @@ def report(
         str | None,
         option(metavar="FILE", help="Write this .html file; default: report.html in the run's folder.", title="Output"),
     ] = None,
+    factors: Factors = None,
+    samples: Annotated[
+        bool, option("--samples", help="For arrays and images, add scores of samples (as `latens evaluate --samples`).")
+    ] = False,
+    gaps: Annotated[
+        bool, option("--gaps", help="Add where the bound is lost (as `latens evaluate --gaps`). Takes minutes.")
+    ] = False,
     labels: Labels = None,
     reading: Any = None,
     own: OwnRecipe = None,
     as_json: Json = False,
 ) -> Any:
     """Write the report of a run as one HTML page. It shows curves, reconstructions, samples, a map of the codes,
-    traversals and the choices made."""
+    traversals, scores of the codes against labels, and the choices made."""
 
 
 @command

@@ -88,6 +88,15 @@ LABELS = (
     "file."
 )
 Labels = Annotated[str | None, option(metavar="LABELS", help=LABELS, title="Data")]
+Factors = Annotated[
+    str | None,
+    option(
+        metavar="COLUMN,COLUMN,…|FILE",
+        help="Score codes against these known factors of the rows: columns that the model does not read, or a file "
+        "with a row of factors for each row of the data (MIG, DCI, SAP, FactorVAE, beta-VAE, modularity, IRS, "
+        "InfoMEC).",
+    ),
+]  # fmt: skip
 Seed = Annotated[int, option(metavar="N", min=0, help="Seed all random numbers with N.")]
 RecipeName = Annotated[
     str,

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from latens.evaluation import imputation
     from latens.evaluation.annealing import Annealed, Certificate, annealed_nll, certify
     from latens.evaluation.baselines import PCABaseline
+    from latens.evaluation.collapsing import Collapse, collapse
     from latens.evaluation.estimators import Estimator
     from latens.evaluation.factors import (
         DCI,
@@ -65,7 +66,8 @@ if TYPE_CHECKING:
 else:
     __getattr__, __dir__, __all__ = late(__name__, {
         "annealing": "Annealed Certificate annealed_nll certify", "baselines": "PCABaseline",
-        "estimators": "Estimator", "gaps": "InferenceGaps RateParts inference_gaps rate_parts", "grid": "grid_nll",
+        "collapsing": "Collapse collapse", "estimators": "Estimator",
+        "gaps": "InferenceGaps RateParts inference_gaps rate_parts", "grid": "grid_nll",
         "factors": "DCI Disentanglement InfoMEC beta_vae_score dci disentanglement factor_vae_score infomec irs mig "
         "modularity sap",
         "images": "ImageEvaluation SampleScores evaluate_images frechet_distance kernel_distance nearest_rows "

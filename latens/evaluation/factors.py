@@ -19,6 +19,7 @@ import numpy as np
 
 from latens.errors import InputError, require
 from latens.evaluation.arrays import finite_rows, standardised
+from latens.evaluation.shown import InNotebooks
 from latens.tensors.randomness import Key
 
 LEVELS, SHARED = 100, 4  # of a discrete factor of numbers: the most different values, and rows of each on average
@@ -57,7 +58,7 @@ class InfoMEC:
 
 
 @dataclass(frozen=True, eq=False)
-class Disentanglement:
+class Disentanglement(InNotebooks):
     """All figures of codes against factors; see :func:`disentanglement`."""
 
     rows: int
@@ -75,6 +76,12 @@ class Disentanglement:
         """The figures as JSON's types."""
         dci = {name: np.asarray(value).tolist() for name, value in vars(self.dci).items()}
         return asdict(self) | {"factors": list(self.factors), "dci": dci}
+
+    def records(self) -> list[dict[str, Any]]:
+        """One row of all scores."""
+        names = ("disentanglement", "completeness", "informativeness")
+        dci = {f"dci_{name}": getattr(self.dci, name) for name in names}
+        return [super().records()[0] | dci | {f"infomec_{name}": v for name, v in vars(self.infomec).items()}]
 
     def lines(self) -> list[tuple[str, str]]:
         """(name, figure) pairs, as text."""

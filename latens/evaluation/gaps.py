@@ -22,6 +22,7 @@ from latens.evaluation.likelihood import (
     spaced,
     standard_error,
 )
+from latens.evaluation.shown import InNotebooks
 from latens.tensors import trees
 from latens.tensors.numerics import LOG_2PI
 from latens.tensors.randomness import Key, reseed
@@ -31,7 +32,7 @@ _DRAWS, _STEPS, _RATE = 16, 300, 0.05
 
 
 @dataclass(frozen=True)
-class InferenceGaps:
+class InferenceGaps(InNotebooks):
     r"""What the bound of each row loses (Cremer, Li & Duvenaud 2018), ``[N]`` nats each.
 
     .. math:: \ln p(x) - \mathrm{ELBO} = \underbrace{\ln p(x) - \max_q \mathrm{ELBO}_q}_{\text{approximation}}
@@ -52,6 +53,11 @@ class InferenceGaps:
             for name, values in vars(self).items()
         ]
 
+    def records(self) -> list[dict[str, Any]]:
+        """A row of both gaps for each row of the data."""
+        pairs = zip(self.approximation.tolist(), self.amortisation.tolist())
+        return [{"approximation": first, "amortisation": second} for first, second in pairs]
+
     def to_json(self) -> dict[str, Any]:
         """Means over rows and their standard errors, nats."""
         return {
@@ -61,7 +67,7 @@ class InferenceGaps:
 
 
 @dataclass(frozen=True)
-class RateParts:
+class RateParts(InNotebooks):
     r"""The parts of the mean rate (Hoffman & Johnson 2016), nats.
 
     .. math:: E_x\, KL(q(z|x) \,\|\, p(z)) = \underbrace{E_x\, KL(q(z|x) \,\|\, q(z))}_{\text{mutual information}}

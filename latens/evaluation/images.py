@@ -19,6 +19,7 @@ from latens.errors import InputError, is_whole, require
 from latens.evaluation.anomaly import closer
 from latens.evaluation.arrays import finite_rows
 from latens.evaluation.labels import CLASSES
+from latens.evaluation.shown import InNotebooks
 from latens.tensors.randomness import Key
 
 ROWS = 5_000  # samples, and real rows, that are compared
@@ -51,7 +52,7 @@ class SampleScores:
 
 
 @dataclass(frozen=True)
-class ImageEvaluation:
+class ImageEvaluation(InNotebooks):
     """Samples compared with real rows; see :func:`evaluate_images`.
 
     Attributes:
@@ -78,6 +79,11 @@ class ImageEvaluation:
     def to_json(self) -> dict[str, Any]:
         """The figures as JSON's types."""
         return asdict(self)
+
+    def records(self) -> list[dict[str, Any]]:
+        """A row for each space of features and each kind of rows."""
+        return [{"features": space, "rows": name, **asdict(scores)}
+                for space, sides in self.features.items() for name, scores in sides.items()]  # fmt: skip
 
     def table(self) -> list[list[str]]:
         """A heading and a row for each space of features and each kind of rows, as text."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from latens.errors import InputError, is_whole, require
 from latens.evaluation.arrays import finite_rows, standardised
+from latens.evaluation.shown import InNotebooks
 from latens.tensors.randomness import Key
 
 CLASSES = 100  # the most values of a label that are classes
@@ -29,7 +30,7 @@ class LabelScores:
 
 
 @dataclass(frozen=True)
-class LabelEvaluation:
+class LabelEvaluation(InNotebooks):
     """Scores of codes, of PCA codes of the same dimension and of the raw rows, on the same rows.
 
     Attributes:
@@ -48,6 +49,10 @@ class LabelEvaluation:
     def to_json(self) -> dict[str, Any]:
         """The figures as JSON's types."""
         return asdict(self)
+
+    def records(self) -> list[dict[str, Any]]:
+        """A row for each representation."""
+        return [{"representation": name, **asdict(scores)} for name, scores in self.scores.items()]
 
     def table(self) -> list[list[str]]:
         """A heading and a row for each representation, as text."""

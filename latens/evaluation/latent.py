@@ -122,41 +122,55 @@ def rate_per_dimension(model: nn.Module, x: Tree, c: Tree = None) -> Tensor | No
     return None if totals is None else totals / count
 
 
-def collapse_warning(model: nn.Module, x: Tensor, active: int, latent_dim: int, beta: float = 1.0) -> str | None:
-    """A sentence on inactive units, with the cause where theory gives one; None where every unit is active. The
-    eigenvalues are those of the rows ``x [N, *event]``.
-
-    A linear decoder with noise variance c keeps exactly the directions of the data whose covariance eigenvalue exceeds
-    beta c (Lucas et al. 2019). So the eigenvalues of the data, in the units of the likelihood, are compared with beta
-    c."""
+def collapse_warning(
+    model: nn.Module, x: Tensor, active: int, latent_dim: int, beta: float = 1.0, noise: float | None = None
+) -> str | None:
+    """A sentence on inactive units, with the cause where theory gives one (:func:`why_inactive`); None where every unit
+    is active. The eigenvalues are those of the rows ``x [N, *event]``."""
     if active >= latent_dim:
         return None
     head = (
         f"{latent_dim - active} of {latent_dim} latent dimensions are inactive (variance of E[z|x] below {ACTIVE} of "
         "the prior's)"
     )
+    cause, remedy = why_inactive(model, x, active, latent_dim, beta, noise)
+    return f"{head}: {cause}; {remedy}"
+
+
+def why_inactive(
+    model: nn.Module, x: Tensor | None, active: int, latent_dim: int, beta: float = 1.0, noise: float | None = None
+) -> tuple[str, str]:
+    """(why dimensions are inactive, what to do).
+
+    A linear decoder with noise variance c keeps exactly the directions of the data whose covariance eigenvalue exceeds
+    beta c (Lucas et al. 2019). So the eigenvalues of the data, in the units of the likelihood, are compared with beta
+    c; without such a c, those of the data's correlation with beta times ``noise``, the share of the variance that
+    reconstructions miss."""
     likelihood = getattr(model, "likelihood", None)
     variance = getattr(likelihood, "observation_variance", None)
-    if variance is None:
-        return (
-            f"{head}: at beta = {beta:g} the data do not need them, or training has not yet used them; lower beta or "
-            "latent_dim, train longer, or warm up the KL (kl_warmup)"
-        )
-    scaled = ((x.flatten(1).double() - _flat(likelihood.shift)) / _flat(likelihood.unit)).numpy()[:20_000]  # type: ignore[union-attr]
+    longer = "train longer, or warm up the KL (kl_warmup)"
+    if x is None or (variance is None and noise is None):
+        either = f"at beta = {beta:g} the data do not need them, or training has not yet used them"
+        return either, f"lower beta or latent_dim, {longer}"
+    rows = x.flatten(1).double()[:20_000]
+    if variance is not None:
+        scaled, c = ((rows - _flat(likelihood.shift)) / _flat(likelihood.unit)).numpy(), float(variance.detach())  # type: ignore[union-attr]
+        bar = f"beta x c = {beta * c:.3g} (in units of the standardised data, as the eigenvalues)"
+        of, lower = "covariance", "beta or the observation variance c"
+    else:
+        assert noise is not None
+        spread, c = rows.std(0, correction=0), noise
+        scaled = (rows / spread)[:, spread > 0].numpy()
+        bar, of, lower = f"beta x {c:.2g}, the share of the variance that is left", "correlation", "beta"
     eigenvalues = np.linalg.svd(scaled - scaled.mean(0), compute_uv=False) ** 2 / len(scaled)
-    c = float(variance.detach())
     expected = int((eigenvalues > beta * c).sum())
-    bar = f"beta x c = {beta * c:.3g} (in units of the standardised data, as the eigenvalues)"
-    if expected <= active:
-        largest = ", ".join(f"{v:.3g}" for v in eigenvalues[:3])
-        return (
-            f"{head}: {expected} eigenvalues of the data's covariance (largest: {largest}) exceed {bar}, and a linear "
-            "decoder would use no more; lower beta or the observation variance c, or choose "
-            f"latent_dim = {max(1, expected)}"
-        )
+    if expected > active:
+        return f"{expected} eigenvalues of the data's {of} exceed {bar}: training has not yet used them", longer
+    largest = ", ".join(f"{v:.3g}" for v in eigenvalues[:3])
     return (
-        f"{head}, though {expected} eigenvalues of the data's covariance exceed {bar}: training has not yet used them; "
-        "train longer, or warm up the KL (kl_warmup)"
+        f"{expected} eigenvalues of the data's {of} (largest: {largest}) exceed {bar}, and a linear decoder would use "
+        "no more",
+        f"lower {lower}, or choose latent_dim = {max(1, expected)}",
     )
 
 

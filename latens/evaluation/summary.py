@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from latens.conditionals import TableLikelihood
+from latens.evaluation.collapsing import CODED, Collapse, collapse, per_dimension
 from latens.evaluation.estimators import Estimator
 from latens.evaluation.latent import (
     active_units,
@@ -30,6 +31,7 @@ from latens.evaluation.likelihood import (
     spaced,
     standard_error,
 )
+from latens.evaluation.shown import InNotebooks
 from latens.evaluation.synthetic import SyntheticEvaluation
 from latens.models import Generator
 from latens.tensors import trees
@@ -38,7 +40,7 @@ from latens.tensors.trees import Tree
 
 
 @dataclass
-class Evaluation:
+class Evaluation(InNotebooks):
     """Figures of a model on N rows, in nats per row unless stated otherwise; None where a figure does not exist.
 
     Attributes:
@@ -61,6 +63,9 @@ class Evaluation:
         measure: what the nats of a table refer to (:attr:`latens.conditionals.TableLikelihood.measure`).
         no_bound: why there is no bound on ln p(x).
         samples: how good samples of a table are, where evaluated.
+        collapse: how much of the code is in use, by layer and dimension.
+        scores: {name: scores of codes and samples, where evaluated}: "labels", "disentanglement", "images",
+            "rate_parts", "gaps", "certificate".
         warnings: remarks, for example on inactive units.
     """
 
@@ -92,20 +97,26 @@ class Evaluation:
     measure: str | None = None
     no_bound: str | None = None
     samples: SyntheticEvaluation | None = None
+    collapse: Collapse | None = None
+    scores: dict[str, Any] = field(default_factory=dict, repr=False)
     warnings: list[str] = field(default_factory=list)
     estimate: NLL | None = field(default=None, repr=False)
 
     def to_json(self) -> dict[str, Any]:
-        """The figures as JSON's types, without single rows; ``samples`` only where evaluated."""
-        found = asdict(replace(self, estimate=None))
-        left_out = {"estimate"} if self.samples is not None else {"estimate", "samples"}
-        return {name: value for name, value in found.items() if name not in left_out}
+        """The figures as JSON's types, without single rows; ``samples`` and ``scores`` only where evaluated."""
+        found = asdict(replace(self, estimate=None, collapse=None, scores={}))
+        found["collapse"] = None if self.collapse is None else self.collapse.to_json()
+        left_out = {"estimate", "scores"} if self.samples is not None else {"estimate", "scores", "samples"}
+        found = {name: value for name, value in found.items() if name not in left_out}
+        return found | {name: each.to_json() for name, each in self.scores.items()}
 
     def lines(self) -> list[tuple[str, str]]:
         """(name, figure) pairs, as text."""
         own = vars(self)
         found = [(name, text.format(**own)) for needed, name, text in _LINES
                  if all(own[each] is not None for each in needed.split())]  # fmt: skip
+        if self.collapse is not None:
+            found += [("codes", self.collapse.verdict), *per_dimension(self.collapse)]
         if self.distortion is None:
             found.insert(1, ("likelihood", "none  (no posterior, so no codes of rows and no bound on ln p(x))"))
         return found
@@ -128,7 +139,6 @@ _LINES = (  # (figures that must exist, the name of a line, its text)
     ("distortion", "active units", "{active_units} of {latent_dim}"),
     ("observation_variance", "observation variance c", "{observation_variance:.4g} (squared units of the data)"),
 )  # fmt: skip
-CODED = ("bernoulli", "categorical", "ordinal")
 
 
 def reconstruction_errors(
@@ -214,7 +224,9 @@ def evaluate(
         _carried(found, bound, picked, estimator(model, x[picked], trees.take(c, picked), seed=seed), estimator)
     rates = rate_per_dimension(model, x, c)
     found.rate_per_dimension = None if rates is None else rates.tolist()
-    collapsed = collapse_warning(model, x[:20_000], found.active_units, found.latent_dim, beta)
+    found.collapse = collapse(model, x, c, beta=beta, seed=seed)
+    noise = None if found.collapse is None else found.collapse.noise
+    collapsed = collapse_warning(model, x[:20_000], found.active_units, found.latent_dim, beta, noise)
     found.warnings += [collapsed] if collapsed else []
     found.warnings += _at_floor(likelihood)
     return found

@@ -21,6 +21,7 @@ from latens.evaluation.anomaly import (
     midranks,
     two_sample_auroc,
 )
+from latens.evaluation.shown import InNotebooks
 
 Kind = Literal["numeric", "categorical"]
 
@@ -143,7 +144,7 @@ HEADINGS = tuple(name.replace("_", " ") for name in Fidelity.__dataclass_fields_
 
 
 @dataclass
-class SyntheticEvaluation:
+class SyntheticEvaluation(InNotebooks):
     """The figures that :func:`evaluate_synthetic` defines; where one does not exist it is None, and a note says why.
 
     Attributes:
@@ -182,6 +183,10 @@ class SyntheticEvaluation:
         sizes = ", ".join(f"{count:,} {name}" for name, count in self.rows.items())
         return [("rows", sizes), *((name.replace("_", " "), f"{figure}  {units.get(name, '')}".rstrip())
                                    for name, figure in figures.items())]  # fmt: skip
+
+    def records(self) -> list[dict[str, Any]]:
+        """A row for each table that has a fidelity."""
+        return [{"rows": name, **asdict(each)} for name, each in self.fidelity.items()]
 
     def table(self) -> list[list[str]]:
         """The fidelity as rows of text, headings first."""

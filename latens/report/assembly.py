@@ -12,7 +12,7 @@ import numpy as np
 from latens.data.rows import Rows
 from latens.evaluation import Evaluation
 from latens.machine.atomic import write_text
-from latens.report import figures, overview, sections, tables, walks
+from latens.report import figures, overview, scores, sections, tables, walks
 from latens.report.page import LeftOut, Section, document, failed, left_out
 from latens.report.subject import Subject
 from latens.runs.record import Run
@@ -74,6 +74,7 @@ def _page(subject: Subject, comparison: Comparison | None, title: str | None) ->
         ("dependence", "Pairs of columns", tables.dependence, is_table),
         ("map", "Latent map", sections.latent_map, has_codes),
         ("rate", "Rate per dimension", sections.rates, has_codes),
+        ("scores", "Scores", scores.scores, bool(subject.evaluation and subject.evaluation.scores)),
         ("traversal", "Traversals", walks.traversals, has_codes),
         ("interpolations", "Interpolations", walks.interpolations, has_codes),
         ("comparison", "Comparison", partial(_comparison, found=comparison), comparison is not None),

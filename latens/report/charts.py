@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from latens.report.figures import Panel, Series, against, bins_of, stairs
-from latens.report.page import esc, number
+from latens.report.figures import TIP, Graphic, Series, against, bins_of, stairs
+from latens.report.page import number
+from latens.report.style import color
 from latens.schema import Column
 
 BINS = 30
@@ -100,37 +101,59 @@ def _ticks(low: float, high: float, most: int) -> list[float]:
     return found + ticks[:: max(1, -(-len(ticks) // most))]
 
 
-def distribution(axis: Axis, series: Series, label: str) -> str:
+def distribution(axis: Axis, series: Series, label: str) -> Graphic:
     """Histograms of (values, colour, filled) on common bins, as shares of the values."""
-    panel = Panel(270, 150, left=10, bottom=24)
-    edges = axis.edges(bins_of(series, BINS))
-    stairs(panel, series, edges)
-    axis.dress(panel.axes)
-    panel.axes.set_xlim(edges[0], edges[-1])
-    return panel.svg(label)
+
+    def draw(axes: Any) -> None:
+        edges = axis.edges(bins_of(series, BINS))
+        stairs(axes, series, edges)
+        axis.dress(axes)
+        axes.set_xlim(edges[0], edges[-1])
+
+    return Graphic(draw, label, 270, 150, left=10, bottom=24)
 
 
 def scatter(
     axis: Axis, x: np.ndarray, y: np.ndarray, label: str, names: tuple[str, str] = ("original", "reconstruction")
-) -> str:
+) -> Graphic:
     """y against x on the same axis, with the line y = x."""
-    panel = Panel(250, 235, left=56, bottom=38)
-    panel.axes.locator_params(nbins=4)
     log = axis.scale != "linear"
     room = 0.0 if log else 0.06 * (axis.high - axis.low)
     low, high = axis.low / (1.15 if log else 1) - room, axis.high * (1.15 if log else 1) + room
     low = -0.4 if axis.scale == "symlog" and low == 0 else low
-    axis.dress(panel.axes, "xy", 4)
-    against(panel, x, y, (low, high), names)
-    return panel.svg(label)
+
+    def draw(axes: Any) -> None:
+        axes.locator_params(nbins=4)
+        axis.dress(axes, "xy", 4)
+        against(axes, x, y, (low, high), names)
+
+    return Graphic(draw, label, 250, 235, left=56, bottom=38)
 
 
-# Drawn by hand: rectangles and names
+def cumulative(values: np.ndarray, label: str) -> Graphic:
+    """The share of values in [0, 1] that are at most t against t, with the line of uniform ones and the band that 95 %
+    of uniform samples of this size stay in (Massart 1990)."""
+
+    def draw(axes: Any) -> None:
+        t = np.linspace(0, 1, 201)
+        band = np.sqrt(np.log(2 / 0.05) / (2 * len(values)))
+        axes.fill_between(t, (t - band).clip(0), (t + band).clip(None, 1), color=color("line"), linewidth=0)
+        axes.plot(t, t, color=color("faint"), linewidth=1)
+        ordered = np.sort(values)
+        shares = np.arange(len(values) + 1) / len(values)
+        axes.step(np.concatenate([[0], ordered, [1]]), np.append(shares, 1), where="post", color=color("c0"))
+        axes.set(xlim=(0, 1), ylim=(0, 1.005), xlabel="t", ylabel="share with p-value ≤ t")
+
+    return Graphic(draw, label, 300, 250, left=50, bottom=38)
 
 
-def cut(name: str, most: int = NAME) -> str:
-    """The name, or its beginning, as text of an SVG."""
-    return esc(name if len(name) <= most else name[: most - 1] + "…", 60)
+# Levels: names beside bars, and matrices
+
+
+def cut(name: object, most: int = NAME) -> str:
+    """The name, or its beginning, on one line."""
+    text = "".join(ch if ch.isprintable() else " " for ch in str(name))
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def _room(names: Sequence[str]) -> int:
@@ -138,25 +161,32 @@ def _room(names: Sequence[str]) -> int:
     return 18 + round(6.2 * max((min(len(str(name)), NAME) for name in names), default=0))
 
 
-def paired(names: Sequence[str], rows: Sequence[tuple[np.ndarray, str]], label: str) -> str:
+def paired(names: Sequence[str], rows: Sequence[tuple[np.ndarray, str]], label: str) -> Graphic:
     """Horizontal bars of shares, with the series of each level below one another."""
-    left, width, line = _room(names), 270, 30
-    top = max((float(shares.max(initial=0)) for shares, _ in rows), default=0.0) or 1.0
-    thick = 20 / len(rows)
-    parts = []
-    for i, name in enumerate(names):
-        y = i * line + 4
-        parts.append(f'<text x="{left - 8}" y="{y + 14}" text-anchor="end" fill="var(--muted)">'
-                     f"<title>{esc(name)}</title>{cut(name)}</text>")  # fmt: skip
+
+    def draw(axes: Any) -> None:
+        thick = 2 / 3 / len(rows)
         for k, (shares, paint) in enumerate(rows):
-            long = (width - left - 44) * float(shares[i]) / top
-            parts.append(
-                f'<rect x="{left}" y="{y + k * thick:.1f}" width="{max(long, 0.7):.1f}" height="{thick - 1:.1f}" '
-                f'fill="var(--{paint})" fill-opacity="{0.6 if paint == "c9" else 1}"/>'
-                f'<text x="{left + long + 4:.1f}" y="{y + k * thick + thick - 1.5:.1f}" font-size="9" '
-                f'fill="var(--muted)">{share(float(shares[i]))}</text>'
-            )
-    return _svg(width, len(names) * line + 6, label, parts)
+            place = np.arange(len(names)) + (k - (len(rows) - 1) / 2) * thick
+            axes.barh(place, shares, 0.95 * thick, color=color(paint), alpha=0.6 if paint == "c9" else 1)
+            for y, value in zip(place, shares):
+                axes.text(value, y, f" {share(float(value))}", va="center", fontsize=8.5, color=color("muted"))
+        top = max((float(shares.max(initial=0)) for shares, _ in rows), default=0.0) or 1.0
+        axes.set(xlim=(0, top), ylim=(len(names) - 0.5, -0.5), xticks=[])
+        _named(axes.yaxis, np.arange(len(names)), names)
+        axes.grid(False)
+        axes.spines[:].set_visible(False)
+
+    height = 30 * len(names) + 6
+    return Graphic(draw, label, 270, height, left=_room(names), bottom=3, right=44, top=3, grow=1.1)
+
+
+def _named(axis: Any, places: np.ndarray, names: Sequence[str], **look: Any) -> None:
+    """Set the names, cut, at the places of an axis; a tooltip has the whole name."""
+    axis.set_ticks(places, [cut(name) for name in names], parse_math=False, **look)
+    axis.set_tick_params(length=0)
+    for text, name in zip(axis.get_ticklabels(), names):
+        text.set_gid(TIP + cut(name, 300))
 
 
 def share(value: float) -> str:
@@ -175,54 +205,36 @@ def share(value: float) -> str:
 def heat(
     values: np.ndarray, rows: Sequence[str], columns: Sequence[str], label: str, *, percent: bool = False,
     y_name: str = "", x_name: str = "",
-) -> str:  # fmt: skip
+) -> Graphic:  # fmt: skip
     """A matrix ``[R, C]`` of numbers in [0, 1] as squares, darker for larger numbers, blank for NaN. Tooltips show the
     figures (in percent with ``percent``); the squares of small matrices show them too."""
     written = max(values.shape) <= 8
+
+    def draw(axes: Any) -> None:
+        from matplotlib.patches import Rectangle
+
+        for i, j in np.argwhere(np.isfinite(values)):
+            value = float(values[i, j])
+            told = f"{100 * value:.0f}" if percent else number(value, ".2f")
+            shade = 0.04 + 0.96 * min(max(value, 0.0), 1.0)
+            tip = f"{TIP}{cut(rows[i], 60)}, {cut(columns[j], 60)}: {told}{' %' * percent}"
+            axes.add_patch(Rectangle((j + 0.02, i + 0.02), 0.96, 0.96, color=color("c0"), alpha=shade, lw=0, gid=tip))
+            if written:
+                paint = color("card" if value > 0.5 else "ink")
+                axes.text(j + 0.5, i + 0.5, told, ha="center", va="center", fontsize=10, color=paint, gid=tip)
+        axes.set(xlim=(0, len(columns)), ylim=(len(rows), 0), aspect="equal")
+        axes.grid(False)
+        axes.spines[:].set_visible(False)
+        axes.xaxis.tick_top()
+        axes.xaxis.set_label_position("top")
+        _named(axes.yaxis, np.arange(len(rows)) + 0.5, rows)
+        _named(axes.xaxis, np.arange(len(columns)) + 0.5, columns, rotation=45, ha="left", rotation_mode="anchor")
+        axes.set_xlabel(x_name)
+        axes.set_ylabel(y_name)
+
     cell = 34 if written else 26
     left = _room(rows) + (16 if y_name else 0)
-    top = 16 + round(4.4 * max(min(len(str(name)), NAME) for name in columns)) + (16 if x_name else 0)
-    slant = round(4.4 * min(len(str(columns[-1])), NAME))
-    parts = []
-    if y_name:
-        parts.append(_text(esc(y_name), 11, top + cell * len(rows) / 2, "middle", -90))
-    if x_name:
-        parts.append(_text(esc(x_name), left + cell * len(columns) / 2, 12, "middle"))
-    for j, name in enumerate(columns):
-        parts.append(_text(_titled(name), left + cell * (j + 0.45), top - 6, turned=-45))
-    for i, name in enumerate(rows):
-        y = top + cell * i
-        parts.append(_text(_titled(name), left - 7, y + cell / 2 + 4, "end"))
-        for j, value in enumerate(values[i]):
-            if not np.isfinite(value):
-                continue
-            place = f'x="{left + cell * j + 0.5}" y="{y + 0.5}" width="{cell - 1}" height="{cell - 1}"'
-            told = f"{100 * value:.0f}" if percent else number(float(value), ".2f")
-            tip = f"<title>{esc(name)}, {esc(columns[j])}: {told}{' %' * percent}</title>"
-            opacity = 0.04 + 0.96 * min(max(float(value), 0.0), 1.0)
-            parts.append(f'<rect {place} rx="2" fill="var(--c0)" fill-opacity="{opacity:.3g}">{tip}</rect>')
-            if written:
-                paint, x = "card" if value > 0.5 else "ink", left + cell * (j + 0.5)
-                parts.append(_text(told, x, y + cell / 2 + 4, "middle", size=10, paint=paint))
-    return _svg(left + cell * len(columns) + max(10, slant), top + cell * len(rows) + 4, label, parts)
-
-
-def _titled(name: str) -> str:
-    """A name, shortened, with the whole name in a tooltip."""
-    return f"<title>{esc(name)}</title>{cut(name)}"
-
-
-def _text(
-    text: str, x: float, y: float, anchor: str = "", turned: int = 0, *, size: int = 11, paint: str = "muted"
-) -> str:
-    at = (f' text-anchor="{anchor}"' if anchor else "") + (
-        f' transform="rotate({turned} {x:.0f} {y:.0f})"' if turned else ""
-    )
-    return f'<text x="{x:.0f}" y="{y:.0f}"{at} font-size="{size}" fill="var(--{paint})">{text}</text>'
-
-
-def _svg(width: float, height: float, label: str, parts: Sequence[str]) -> str:
-    return (
-        f'<svg role="img" aria-label="{esc(label)}" viewBox="0 0 {width:.0f} {height:.0f}" font-size="11" '
-        f'style="max-width:{1.1 * width:.0f}px">{"".join(parts)}</svg>'
-    )
+    top = 18 + round(4.6 * max(min(len(str(name)), NAME) for name in columns)) + (16 if x_name else 0)
+    right = max(10, round(4.6 * min(len(str(columns[-1])), NAME)))
+    wide, high = left + cell * len(columns) + right, top + cell * len(rows) + 4
+    return Graphic(draw, label, wide, high, left=left, bottom=4, right=right, top=top, grow=1.1)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
 from latens.densities.kinds import PRIOR
+from latens.errors import InputError
+from latens.machine.folder import Folder
 from latens.report import figures, pixels
 from latens.report.groups import Groups, group
 from latens.report.overview import titled
-from latens.report.page import LeftOut, Section, data_table, details, esc, grid, how, keys, line, number, panel
+from latens.report.page import Chart, LeftOut, Section, data_table, details, esc, grid, how, keys, line, number
 from latens.report.sections import principal_axes
 from latens.report.style import MODELS
 from latens.runs.comparing import Comparison, DensityRow, Row, Side
@@ -122,7 +127,7 @@ def _curves(rows: Sequence[Row]) -> str:
     panels = []
     wanted: tuple[tuple[str, str, Score], ...] = (
         ("Reconstruction RMSE", "lower is better", lambda r: r.rmse),
-        ("NLL", "bits per dimension, lower is better", lambda r: r.nll_bits_per_dimension),
+        ("NLL", "nats per row, lower is better", lambda r: r.nll),
         ("Energy distance", "from codes to sampled codes, lower is better", lambda r: r.energy),
     )
     ticks = {float(place): str(dim) for place, dim in enumerate(dims)}
@@ -132,8 +137,43 @@ def _curves(rows: Sequence[Row]) -> str:
         series = [(line, paint) for line, paint in every if np.isfinite(line).any()]
         svg = figures.lines(np.arange(len(dims)), series, f"{title} by latent dimension", marks=True, ticks=ticks,
                             x_name="latent dimension")  # fmt: skip
-        panels.append(panel(title, svg, small))
-    return keys([(name_of(model), _paint(model)) for model in models]) + grid(panels, "three")
+        panels.append(Chart(title, svg, small))
+    paths = tradeoffs(rows)
+    if paths:
+        drawing = figures.tradeoff([path for _, path in paths], "rate and distortion by latent dimension")
+        panels.append(Chart("Rate and distortion", drawing, "by latent dimension; dashed lines have one ELBO"))
+    kind = "three" if len(panels) < 4 else "small"
+    return keys([(name_of(model), _paint(model)) for model in models]) + grid(panels, kind)
+
+
+def tradeoffs(rows: Sequence[Row]) -> list[tuple[str, figures.Curve]]:
+    """(model, its rates and distortions by latent dimension) of each model that has a rate."""
+    found: list[tuple[str, figures.Curve]] = []
+    for model in dict.fromkeys(row.model for row in rows):
+        own = [row for row in rows if row.model == model and row.rate is not None]
+        if own:
+            points = np.array([[row.rate, row.distortion] for row in own], dtype=float)
+            found.append((model, (points, _paint(model), [str(row.latent_dim) for row in own])))
+    return found
+
+
+def of_sweep(folder: Path) -> tuple[np.ndarray, list[str]]:
+    """(rates and distortions ``[N, 2]`` of the finished combinations of a sweep, their names).
+
+    Raises:
+        InputError: a folder without a finished sweep, or one whose models have no rate.
+    """
+    try:
+        text = (Folder(folder) / "sweep.csv").read().decode()
+    except (OSError, UnicodeDecodeError):
+        raise InputError(f"{folder} holds no finished sweep", "give the folder of `latens sweep`") from None
+    lines = list(csv.DictReader(io.StringIO(text)))
+    lines = [line for line in lines if line.get("rate") and line.get("distortion")]
+    if not lines:
+        raise InputError(f"no combination of {folder} has a rate and a distortion", "sweep recipes with a bound")
+    grid_ = list(lines[0])[: list(lines[0]).index("seeds")]
+    names = [", ".join(f"{name}={line[name]}" for name in grid_) for line in lines]
+    return np.array([[float(line["rate"]), float(line["distortion"])] for line in lines]), names
 
 
 def _paint(model: str) -> str:
@@ -210,11 +250,11 @@ def _side_by_side(sides: Sequence[Side], schema: Schema, groups: Groups | None, 
     return body + _row(sides, [figures.cloud(behind, None, label, paths=paths, frame=frame) for paths in lines])
 
 
-def _row(sides: Sequence[Side], figures: Sequence[str]) -> str:
-    return grid((panel(name_of(side.model), svg) for side, svg in zip(sides, figures)), "three")
+def _row(sides: Sequence[Side], drawings: Sequence[object]) -> str:
+    return grid((Chart(name_of(side.model), svg) for side, svg in zip(sides, drawings)), "three")
 
 
-def _maps(sides: Sequence[Side], groups: Groups | None) -> list[str]:
+def _maps(sides: Sequence[Side], groups: Groups | None) -> list[Chart]:
     """Maps of codes over sampled codes along the codes' first two principal axes, in units of the sampled spread, all
     on one scale."""
     found, panels = [], []
@@ -226,7 +266,7 @@ def _maps(sides: Sequence[Side], groups: Groups | None) -> list[str]:
             rows = np.sort(np.random.default_rng(0).choice(len(rows), POINTS, replace=False))
         if codes.shape[1] == 1:
             series = [(sampled[:, 0], "c9", True), (codes[:, 0], "c0", False)]
-            panels.append(panel(name_of(side.model), figures.histogram(series, f"codes of {side.model}")))
+            panels.append(Chart(name_of(side.model), figures.histogram(series, f"codes of {side.model}")))
             continue
         axes = np.eye(2) if codes.shape[1] == 2 else principal_axes(codes)
         found.append((side, (codes @ axes)[rows], sampled @ axes, rows))
@@ -236,7 +276,7 @@ def _maps(sides: Sequence[Side], groups: Groups | None) -> list[str]:
             chosen = groups.take(rows) if groups is not None else None
             name = name_of(side.model)
             svg = figures.cloud(points, chosen, f"codes of {name}", behind=behind, frame=frame)
-            panels.append(panel(name, svg))
+            panels.append(Chart(name, svg))
     return panels
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from latens.report import charts, figures
-from latens.report.page import beside, grid, how, number, panel
+from latens.report.page import Chart, beside, grid, how, number
 from latens.report.style import color
 from latens.report.subject import Subject
 from latens.schema import Column
@@ -21,11 +23,11 @@ def moments(subject: Subject, drawn: np.ndarray) -> str:
     data = subject.shown
     zeros = [charts.share(float((each == 0).mean())) for each in (data, drawn)]
     panels = [
-        panel("Mean of each column", _both(data.mean(0), drawn.mean(0), "mean", log=True), _apart(data, drawn)),
-        panel("Variance against mean", _variances(data, drawn), "above the line: more than Poisson"),
-        panel("Zeros of each column", _both((data == 0).mean(0), (drawn == 0).mean(0), "share of zeros"),
+        Chart("Mean of each column", _both(data.mean(0), drawn.mean(0), "mean", log=True), _apart(data, drawn)),
+        Chart("Variance against mean", _variances(data, drawn), "above the line: more than Poisson"),
+        Chart("Zeros of each column", _both((data == 0).mean(0), (drawn == 0).mean(0), "share of zeros"),
               f"{zeros[0]} of the data, {zeros[1]} of the samples"),
-        panel("Totals of the rows", _totals(data.sum(1), drawn.sum(1)), "where the model reads totals, they are given"),
+        Chart("Totals of the rows", _totals(data.sum(1), drawn.sum(1)), "where the model reads totals, they are given"),
     ]  # fmt: skip
     text = (
         "Each dot is a column. Means and shares of zeros should lie on the line, where samples and data agree. A "
@@ -42,7 +44,7 @@ def _apart(data: np.ndarray, drawn: np.ndarray) -> str:
     return f"they differ by a factor of {number(off, '.3g')} on average"
 
 
-def _both(data: np.ndarray, drawn: np.ndarray, what: str, log: bool = False) -> str:
+def _both(data: np.ndarray, drawn: np.ndarray, what: str, log: bool = False) -> figures.Graphic:
     """Samples against data with the line y = x."""
     values = np.concatenate([data, drawn])
     if not log:
@@ -56,22 +58,24 @@ def _log_axis(values: np.ndarray) -> charts.Axis:
     return charts.Axis(low, max(high, 1.01 * low), "log")
 
 
-def _variances(data: np.ndarray, drawn: np.ndarray) -> str:
-    panel_ = figures.Panel(250, 235, left=56, bottom=38)
+def _variances(data: np.ndarray, drawn: np.ndarray) -> figures.Graphic:
     means, spreads = ([each.mean(0) for each in (data, drawn)], [each.var(0) for each in (data, drawn)])
     across, up = _log_axis(np.concatenate(means)), _log_axis(np.concatenate(spreads))
-    across.dress(panel_.axes, "x")
-    up.dress(panel_.axes, "y")
-    line = np.array([across.low, across.high])
-    panel_.axes.plot(line, line, color=color("faint"), linewidth=1)
-    for x, y, paint in zip(means, spreads, ("c9", "c0")):
-        usable = (x > 0) & (y > 0)
-        figures.dots(panel_.axes, np.stack([x[usable], y[usable]], 1), color(paint), 4.2, 0.7)
-    panel_.axes.set(xlim=(across.low / 1.2, across.high * 1.2), ylim=(up.low / 1.2, up.high * 1.2), xlabel="mean",
-                    ylabel="variance")  # fmt: skip
-    return panel_.svg("variance against mean of each column")
+
+    def draw(axes: Any) -> None:
+        across.dress(axes, "x")
+        up.dress(axes, "y")
+        line = np.array([across.low, across.high])
+        axes.plot(line, line, color=color("faint"), linewidth=1)
+        for x, y, paint in zip(means, spreads, ("c9", "c0")):
+            usable = (x > 0) & (y > 0)
+            figures.dots(axes, np.stack([x[usable], y[usable]], 1), color(paint), 4.2, 0.7)
+        axes.set(xlim=(across.low / 1.2, across.high * 1.2), ylim=(up.low / 1.2, up.high * 1.2), xlabel="mean",
+                 ylabel="variance")  # fmt: skip
+
+    return figures.Graphic(draw, "variance against mean of each column", 250, 235, left=56, bottom=38)
 
 
-def _totals(data: np.ndarray, drawn: np.ndarray) -> str:
+def _totals(data: np.ndarray, drawn: np.ndarray) -> figures.Graphic:
     across = axis(np.concatenate([data, drawn]))
     return charts.distribution(across, [(data, "c9", True), (drawn, "c0", False)], "totals of the rows")

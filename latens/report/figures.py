@@ -10,8 +10,9 @@ import hashlib
 import io
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,9 @@ _STYLE = {
     "axes.facecolor": "none", "figure.facecolor": "none", "path.simplify": False, "axes.formatter.limits": (-4, 5),
 }  # fmt: skip
 DASHES = (0, (4, 3))
+TIP = "tip "  # how the gid of a shape begins whose rest is its tooltip in the page
 Series = Sequence[tuple[np.ndarray, str, bool]]  # values, their colour, and whether bars are filled
+Curve = tuple[np.ndarray, str, Sequence[str]]  # points [N, 2], their colour, a name for each or none
 _VARIABLES = {light: f"var(--{name})" for name, (light, _) in THEME.items()}
 
 
@@ -50,46 +53,64 @@ def drawing() -> Iterator[None]:
             gc.enable()
 
 
-class Panel:
-    """One chart of ``width`` x ``height`` CSS pixels with margins in pixels; ``axes`` are matplotlib's."""
+@dataclass(frozen=True, eq=False)
+class Graphic:
+    """A chart of ``width`` x ``height`` CSS pixels with margins in pixels, which ``draw`` makes on matplotlib's axes:
+    those of a page, as inline SVG (``str``), or a user's (:meth:`on`). ``label`` is for screen readers; ``grow`` is how
+    much larger than its size the page may show it."""
 
-    def __init__(
-        self, width: int = 330, height: int = 200, *, left: int = 48, bottom: int = 34, right: int = 10, top: int = 8
-    ):
-        from matplotlib.figure import Figure
+    draw: Callable[[Any], None]
+    label: str
+    width: int = 330
+    height: int = 200
+    left: int = 48
+    bottom: int = 34
+    right: int = 10
+    top: int = 8
+    grow: float = 1.45
+
+    def on(self, axes: Any) -> None:
+        """Draw on axes."""
         from matplotlib.ticker import MaxNLocator
 
-        self.size = (width, height)
-        self.figure = Figure(figsize=(width / 72, height / 72), dpi=72)
-        box = (left / width, bottom / height, (width - left - right) / width, (height - bottom - top) / height)
-        self.axes: Any = self.figure.add_axes(box)
-        self.axes.xaxis.set_major_locator(MaxNLocator(5))
-        self.axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        self.draw(axes)
 
-    def svg(self, label: str) -> str:
+    def __str__(self) -> str:
         """The drawing as inline SVG: colours as CSS variables, text as text, no links."""
+        from matplotlib.figure import Figure
+
+        width, height = self.width, self.height
+        figure = Figure(figsize=(width / 72, height / 72), dpi=72)
+        box = (self.left / width, self.bottom / height, (width - self.left - self.right) / width,
+               (height - self.bottom - self.top) / height)  # fmt: skip
+        self.on(figure.add_axes(box))
         file = io.StringIO()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # letters that matplotlib's font lacks and the page's has
-            self.figure.savefig(file, format="svg", metadata={"Date": None})
-        text = file.getvalue()
-        text = text[text.index("<svg") :]
-        text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", text, flags=re.S)
-        text = re.sub(r"^<svg[^>]*>", "", text)
-        prefix = hashlib.sha256(text.encode()).hexdigest()[:8]
-        text = re.sub(r'\bid="', f'id="{prefix}-', text)
-        text = re.sub(r"url\(#", f"url(#{prefix}-", text)
-        text = re.sub(r'xlink:href="#', f'href="#{prefix}-', text)
-        text = re.sub(r"#[0-9a-f]{6}\b", lambda found: _VARIABLES.get(found[0], found[0]), text)
-        text = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", text)
-        text = re.sub(r"font-family: [^;\"]*;?", "", text)
-        text = re.sub(r' d="([^"]*)"', lambda found: f' d="{_short_path(found[1])}"', text)
-        text = re.sub(r">\s+<", "><", text)
-        width, height = self.size
+            figure.savefig(file, format="svg", metadata={"Date": None})
         return (
-            f'<svg role="img" aria-label="{esc(label)}" viewBox="0 0 {width} {height}" '
-            f'style="max-width:{round(1.45 * width)}px">{text}'
+            f'<svg role="img" aria-label="{esc(self.label)}" viewBox="0 0 {width} {height}" '
+            f'style="max-width:{round(self.grow * width)}px">{_inline(file.getvalue())}</svg>'
         )
+
+
+def _inline(text: str) -> str:
+    """The inside of an SVG of matplotlib's, for a page with the theme's colours and font."""
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", text, flags=re.S)
+    text = re.sub(r"^<svg[^>]*>|</svg>\s*$", "", text)
+    prefix = hashlib.sha256(text.encode()).hexdigest()[:8]
+    text = re.sub(rf'<g id="{TIP}([^"]*)">', r"<g><title>\1</title>", text)
+    text = re.sub(r'\bid="', f'id="{prefix}-', text)
+    text = re.sub(r"url\(#", f"url(#{prefix}-", text)
+    text = re.sub(r'xlink:href="#', f'href="#{prefix}-', text)
+    text = re.sub(r"#[0-9a-f]{6}\b", lambda found: _VARIABLES.get(found[0], found[0]), text)
+    text = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", text)
+    text = re.sub(r"font-family: [^;\"]*;?", "", text)
+    text = re.sub(r' d="([^"]*)"', lambda found: f' d="{_short_path(found[1])}"', text)
+    return re.sub(r">\s+<", "><", text)
 
 
 def _short_path(path: str) -> str:
@@ -116,37 +137,47 @@ def dots(axes: Any, points: np.ndarray, paint: str, size: float = 4.0, opacity: 
     if not len(points):
         return
     vertices = np.repeat(points.astype(float), 2, axis=0)
-    marks = np.tile(np.array([Path.MOVETO, Path.LINETO], dtype=np.uint8), len(points))
-    axes.add_patch(PathPatch(Path(vertices, marks), facecolor="none", edgecolor=paint, linewidth=size, alpha=opacity,
-                             capstyle="round"))  # fmt: skip
+    vertices[1::2, 0] += 1e-6 * np.ptp(points[:, 0])  # pixels have no line of length 0
+    path = Path(vertices, np.tile(np.array([Path.MOVETO, Path.LINETO], dtype=np.uint8), len(points)))
+    path.should_simplify = False
+    axes.add_patch(PathPatch(path, facecolor="none", edgecolor=paint, linewidth=size, alpha=opacity, capstyle="round",
+                             snap=False))  # fmt: skip
 
 
-def curves(
-    x: np.ndarray, series: Sequence[tuple[np.ndarray, str]], label: str, *, best: float | None = None
-) -> tuple[str, bool]:
-    """(a chart of lines over epochs, whether its axis cuts off the first validations, so that the rest is legible)."""
-    panel = Panel(330, 205)
-    late = slice(len(x) // 8, None)
-    low, high = limits(np.concatenate([values[late] for values, _ in series]))
-    everything = np.concatenate([values for values, _ in series])
-    everything = everything[np.isfinite(everything)]
-    cut = bool(len(everything) and (everything.min() < low or everything.max() > high))
-    for values, name in series:
-        panel.axes.plot(x, values, color=color(name), marker="o" if len(x) < 4 else "", markersize=5)
-    panel.axes.set_ylim(low, high)
-    panel.axes.xaxis.get_major_locator().set_params(integer=True)
-    if len(x) == 1:
-        panel.axes.set_xlim(x[0] - 1, x[0] + 1)
-    if best is not None:
-        panel.axes.axvline(best, color=color("muted"), linewidth=1, linestyle=DASHES)
-    panel.axes.set_xlabel("epoch")
-    return panel.svg(label), cut
+def curves(x: np.ndarray, series: Sequence[tuple[np.ndarray, str]], label: str, best: float | None = None) -> Graphic:
+    """Lines over epochs; the axis may cut off the first validations, so that the rest is legible (:func:`is_cut`)."""
+
+    def draw(axes: Any) -> None:
+        for values, name in series:
+            axes.plot(x, values, color=color(name), marker="o" if len(x) < 4 else "", markersize=5)
+        axes.set_ylim(*_late(series))
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        if len(x) == 1:
+            axes.set_xlim(x[0] - 1, x[0] + 1)
+        if best is not None:
+            axes.axvline(best, color=color("muted"), linewidth=1, linestyle=DASHES)
+        axes.set_xlabel("epoch")
+
+    return Graphic(draw, label, 330, 205)
+
+
+def _late(series: Sequence[tuple[np.ndarray, str]]) -> tuple[float, float]:
+    """A range of all values but those of the first eighth of the epochs."""
+    return limits(np.concatenate([values[len(values) // 8 :] for values, _ in series]))
+
+
+def is_cut(series: Sequence[tuple[np.ndarray, str]]) -> bool:
+    """Whether a chart of :func:`curves` leaves out values."""
+    low, high = _late(series)
+    every = np.concatenate([values for values, _ in series])
+    every = every[np.isfinite(every)]
+    return bool(len(every) and (every.min() < low or every.max() > high))
 
 
 def lines(
     x: np.ndarray, series: Sequence[tuple[np.ndarray, str]], label: str, *, x_name: str = "", marks: bool = False,
     height: int = 180, ticks: Mapping[float, str] | None = None, span: np.ndarray | None = None,
-) -> str:  # fmt: skip
+) -> Graphic:  # fmt: skip
     """A chart of lines over common x.
 
     Args:
@@ -159,40 +190,49 @@ def lines(
         ticks: {place: name} on the x axis.
         span: values that the y axis includes, so that charts compare.
     """
-    panel = Panel(300, height, bottom=36 if x_name else 22, left=46)
-    for values, name in series:
-        panel.axes.plot(x, values, color=color(name), marker="o" if marks else "", markersize=5)
-    if ticks is not None:
-        panel.axes.set_xticks(list(ticks), list(ticks.values()))
-    panel.axes.set_ylim(*limits(np.concatenate([values for values, _ in series]) if span is None else span, 0.08))
-    panel.axes.set_xlabel(x_name)
-    return panel.svg(label)
+
+    def draw(axes: Any) -> None:
+        for values, name in series:
+            axes.plot(x, values, color=color(name), marker="o" if marks else "", markersize=5)
+        if ticks is not None:
+            axes.set_xticks(list(ticks), list(ticks.values()))
+        axes.set_ylim(*limits(np.concatenate([values for values, _ in series]) if span is None else span, 0.08))
+        axes.set_xlabel(x_name)
+
+    return Graphic(draw, label, 300, height, bottom=36 if x_name else 22, left=46)
 
 
 def bars(heights: np.ndarray, names: Sequence[str], label: str, *, paint: Sequence[str], y_name: str,
-         threshold: float | None = None, log: bool = False) -> str:  # fmt: skip
+         threshold: float | None = None, log: bool = False) -> Graphic:  # fmt: skip
     """A bar chart with a dashed line at ``threshold``."""
-    panel = Panel(360, 190, left=54, bottom=38)
-    place = np.arange(len(heights))
-    if log:
-        floor = max(1e-6, min(float(heights.min()), threshold or 1) / 2)
-        from matplotlib.ticker import FuncFormatter, NullFormatter
 
-        panel.axes.set_yscale("log")
-        panel.axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        panel.axes.yaxis.set_minor_formatter(NullFormatter())
-        panel.axes.set_ylim(floor, max(float(heights.max()), threshold or 0) * 2)
-        heights = heights.clip(floor)
-    panel.axes.bar(place, heights, color=[color(p) for p in paint], width=0.72)
-    panel.axes.grid(False, axis="x")
-    panel.axes.set_xlim(-0.6, max(len(heights), 4) - 0.4)
-    step = max(1, -(-len(heights) // 20))
-    panel.axes.set_xticks(place[::step], list(names)[::step])
-    if threshold is not None:
-        panel.axes.axhline(threshold, color=color("c1"), linewidth=1.3, linestyle=DASHES)
-    panel.axes.set_xlabel("latent dimension")
-    panel.axes.set_ylabel(y_name)
-    return panel.svg(label)
+    def draw(axes: Any) -> None:
+        place, shown = np.arange(len(heights)), heights
+        if log:
+            shown = _log_scale(axes, heights, threshold)
+        axes.bar(place, shown, color=[color(p) for p in paint], width=0.72)
+        axes.grid(False, axis="x")
+        axes.set_xlim(-0.6, max(len(heights), 4) - 0.4)
+        step = max(1, -(-len(heights) // 20))
+        axes.set_xticks(place[::step], list(names)[::step])
+        if threshold is not None:
+            axes.axhline(threshold, color=color("c1"), linewidth=1.3, linestyle=DASHES)
+        axes.set_xlabel("latent dimension")
+        axes.set_ylabel(y_name)
+
+    return Graphic(draw, label, 360, 190, left=54, bottom=38)
+
+
+def _log_scale(axes: Any, heights: np.ndarray, threshold: float | None) -> np.ndarray:
+    """The heights, cut at the lower end of a logarithmic axis."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    floor = max(1e-6, min(float(heights.min()), threshold or 1) / 2)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set_ylim(floor, max(float(heights.max()), threshold or 0) * 2)
+    return heights.clip(floor)
 
 
 def bins_of(series: Series, most: int) -> int:
@@ -200,51 +240,55 @@ def bins_of(series: Series, most: int) -> int:
     return min(most, max(8, 2 * round(min((len(values) for values, *_ in series), default=0) ** 0.5)))
 
 
-def stairs(panel: Panel, series: Series, edges: np.ndarray, unit: np.ndarray | float = 1.0) -> None:
+def stairs(axes: Any, series: Series, edges: np.ndarray, unit: np.ndarray | float = 1.0) -> None:
     """Draw the share of the values in each bin, divided by ``unit``, without a y axis."""
     for values, name, filled in series:
         heights = np.histogram(values, edges)[0] / max(1, len(values)) / unit
-        panel.axes.stairs(heights, edges, color=color(name), fill=filled, alpha=0.45 if filled else 1, linewidth=1.6)
-    panel.axes.set_yticks([])
-    panel.axes.set_ylim(0)
-    panel.axes.spines["left"].set_visible(False)
+        axes.stairs(heights, edges, color=color(name), fill=filled, alpha=0.45 if filled else 1, linewidth=1.6)
+    axes.set_yticks([])
+    axes.set_ylim(0)
+    axes.spines["left"].set_visible(False)
 
 
-def histogram(series: Series, label: str, *, bins: int = 30, discrete: bool = False) -> str:
+def histogram(series: Series, label: str, *, bins: int = 30, discrete: bool = False) -> Graphic:
     """Histograms of (values, colour, filled) on common bins, each with area 1, without the tails of 0.5 % of the first
     series."""
-    panel = Panel(270, 150, left=10, bottom=24)
-    if discrete:
-        low, high = (float(v) for v in (min(s[0].min() for s in series), max(s[0].max() for s in series)))
-        edges = np.linspace(low - 0.5, high + 0.5, int(min(high - low + 1, 40)) + 1)
-    else:
-        edges = np.linspace(*limits(np.quantile(series[0][0], [0.005, 0.995]), 0.15), bins_of(series, bins) + 1)
-    stairs(panel, series, edges, np.diff(edges))
-    return panel.svg(label)
+
+    def draw(axes: Any) -> None:
+        if discrete:
+            low, high = (float(v) for v in (min(s[0].min() for s in series), max(s[0].max() for s in series)))
+            edges = np.linspace(low - 0.5, high + 0.5, int(min(high - low + 1, 40)) + 1)
+        else:
+            edges = np.linspace(*limits(np.quantile(series[0][0], [0.005, 0.995]), 0.15), bins_of(series, bins) + 1)
+        stairs(axes, series, edges, np.diff(edges))
+
+    return Graphic(draw, label, 270, 150, left=10, bottom=24)
 
 
-def against(panel: Panel, x: np.ndarray, y: np.ndarray, span: tuple[float, float], names: tuple[str, str]) -> None:
+def against(axes: Any, x: np.ndarray, y: np.ndarray, span: tuple[float, float], names: tuple[str, str]) -> None:
     """Draw y against x on the same span, with the line y = x."""
-    panel.axes.plot(span, span, color=color("faint"), linewidth=1)
+    axes.plot(span, span, color=color("faint"), linewidth=1)
     inside = (x >= span[0]) & (x <= span[1]) & (y >= span[0]) & (y <= span[1])
-    dots(panel.axes, np.stack([x[inside], y[inside]], 1), color("c0"), 3.2, 0.55)
-    panel.axes.set(xlim=span, ylim=span, xlabel=names[0], ylabel=names[1])
+    dots(axes, np.stack([x[inside], y[inside]], 1), color("c0"), 3.2, 0.55)
+    axes.set(xlim=span, ylim=span, xlabel=names[0], ylabel=names[1])
 
 
-def scatter(x: np.ndarray, y: np.ndarray, label: str) -> str:
+def scatter(x: np.ndarray, y: np.ndarray, label: str) -> Graphic:
     """A chart of y against x on equal scales, with the line y = x."""
-    panel = Panel(250, 235, left=46, bottom=38)
-    panel.axes.locator_params(nbins=4)
-    span = limits(np.quantile(np.concatenate([x, y]), [0.002, 0.998]), 0.1)
-    against(panel, x, y, span, ("original", "reconstruction"))
-    panel.axes.set(aspect="equal")
-    return panel.svg(label)
+
+    def draw(axes: Any) -> None:
+        axes.locator_params(nbins=4)
+        span = limits(np.quantile(np.concatenate([x, y]), [0.002, 0.998]), 0.1)
+        against(axes, x, y, span, ("original", "reconstruction"))
+        axes.set(aspect="equal")
+
+    return Graphic(draw, label, 250, 235, left=46, bottom=38)
 
 
 def cloud(
     points: np.ndarray, groups: Groups | None, label: str, *, behind: np.ndarray | None = None, circles: bool = False,
     names: tuple[str, str] = ("", ""), paths: Sequence[np.ndarray] = (), frame: np.ndarray | None = None,
-) -> str:  # fmt: skip
+) -> Graphic:  # fmt: skip
     """A map of points, coloured by group.
 
     Args:
@@ -258,27 +302,52 @@ def cloud(
         frame: points that the axes span, so that small maps compare.
     """
     side, width = (400, 4.2) if frame is None else (290, 2.8)
-    left, bottom = (44, 38) if any(names) else (34, 26)
-    panel = Panel(side, side, left=left, bottom=bottom)
-    axes = panel.axes
     behind = np.empty((0, 2)) if behind is None else behind
-    dots(axes, behind, color("faint"), 2.6 if len(behind) > 150 else 4, 0.5 if len(behind) > 400 else 0.9)
-    for values, paint, opacity in _layers(points, groups, faint=bool(len(paths))):
-        dots(axes, values, paint, width * (1.0 if len(points) > 150 else 1.45), opacity)
-    look = {"color": color("c1"), "linewidth": 1.8, "marker": "o", "markersize": 2.6}
-    for line in paths:
-        axes.plot(line[:, 0], line[:, 1], markevery=len(line) - 1, **look)
-    shown = [np.quantile(points if frame is None else frame, [0.002, 0.998], axis=0), *paths]
-    if frame is None and len(behind):
-        shown.append(np.quantile(behind, [0.01, 0.99], axis=0))
-    if circles:
-        _circles(axes)
-        shown.append(np.array([[-2.6, -2.6], [2.6, 2.6]]))
-    half = _square(axes, np.concatenate(shown))
-    axes.set(xlabel=names[0], ylabel=names[1])
-    if groups is not None and frame is None:
-        _name_groups(axes, groups.centers(points), 2 * half / (side - 60))
-    return panel.svg(label)
+
+    def draw(axes: Any) -> None:
+        dots(axes, behind, color("faint"), 2.6 if len(behind) > 150 else 4, 0.5 if len(behind) > 400 else 0.9)
+        for values, paint, opacity in _layers(points, groups, faint=bool(len(paths))):
+            dots(axes, values, paint, width * (1.0 if len(points) > 150 else 1.45), opacity)
+        look = {"color": color("c1"), "linewidth": 1.8, "marker": "o", "markersize": 2.6}
+        for line in paths:
+            axes.plot(line[:, 0], line[:, 1], markevery=len(line) - 1, **look)
+        shown = [np.quantile(points if frame is None else frame, [0.002, 0.998], axis=0), *paths]
+        if frame is None and len(behind):
+            shown.append(np.quantile(behind, [0.01, 0.99], axis=0))
+        if circles:
+            _circles(axes)
+            shown.append(np.array([[-2.6, -2.6], [2.6, 2.6]]))
+        half = _square(axes, np.concatenate(shown))
+        axes.set(xlabel=names[0], ylabel=names[1])
+        if groups is not None and frame is None:
+            _name_groups(axes, groups.centers(points), 2 * half / (side - 60))
+
+    left, bottom = (44, 38) if any(names) else (34, 26)
+    return Graphic(draw, label, side, side, left=left, bottom=bottom)
+
+
+def tradeoff(curves: Sequence[Curve], label: str) -> Graphic:
+    """Distortion against rate, nats, with dashed lines of one ELBO (-rate - distortion).
+
+    Args:
+        curves: rates and distortions of each model, joined in the order of the rates.
+        label: of the chart, for screen readers.
+    """
+
+    def draw(axes: Any) -> None:
+        every = np.concatenate([points for points, *_ in curves])
+        (left, right), (low, high) = limits(every[:, 0], 0.12), limits(every[:, 1], 0.12)
+        for total in np.linspace(left + low, right + high, 9)[1:-1]:
+            axes.plot([left, right], [total - left, total - right], color=color("faint"), linewidth=0.8,
+                      linestyle=DASHES)  # fmt: skip
+        for points, paint, names in curves:
+            order = np.argsort(points[:, 0], kind="stable")
+            axes.plot(*points[order].T, color=color(paint), marker="o", markersize=4.5)
+            for name, place in zip(names, points):
+                axes.annotate(name, place, (5, 5), textcoords="offset points", fontsize=9, parse_math=False)
+        axes.set(xlim=(left, right), ylim=(low, high), xlabel="rate, nats", ylabel="distortion, nats")
+
+    return Graphic(draw, label, 360, 250, left=58, bottom=38)
 
 
 def _square(axes: Any, shown: np.ndarray) -> float:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +13,7 @@ from latens.errors import InputError
 from latens.report import figures
 from latens.report.lead import lead
 from latens.report.page import (
+    Chart,
     LeftOut,
     Section,
     card,
@@ -22,7 +25,6 @@ from latens.report.page import (
     note,
     number,
     pairs_table,
-    panel,
     warning,
 )
 from latens.report.subject import Subject
@@ -153,35 +155,49 @@ def training(subject: Subject) -> Section:
     run = subject.run
     if not run.history:
         raise LeftOut("The run has no training history.")
-    columns = {name: _column(run, name) for name in run.history[0]}
-    known = {name: values for name, values in columns.items() if np.isfinite(values).any()}
-    best = None
-    if "validation_bound" in known:
-        judged = columns.get("validation_trimmed", columns["validation_bound"])
-        best = float(columns["epoch"][int(np.nanargmax(judged))])
-    panels, cut = [], False
-    terms, text = _terms(subject)
-    for key, title, small in terms:
-        pairs = ((f"train_{key}", "c0"), (f"validation_{key}", "c1"))
-        series = [(known[name], paint) for name, paint in pairs if name in known]
-        if series:
-            svg, outside = figures.curves(columns["epoch"], series, f"{title} over the epochs", best=best)
-            panels.append(panel(title, svg, small))
-            cut = cut or outside
-    legend = [("training", "c0")]
-    if best is not None:
+    shown, text = terms(subject)
+    panels, legend, cut = training_charts(run.history, shown)
+    if len(legend) > 1:
         text += f" Weights kept: {esc(run.served)}."
-        legend += [("validation", "c1"), (f"best epoch: {best:.0f}", "muted")]
     if cut:
         text += " The first validations lie outside the axes, so that the rest is legible."
     return Section("training", "Training", how(text) + keys(legend) + grid(panels, "three"))
 
 
-def _terms(subject: Subject) -> tuple[list[tuple[str, str, str]], str]:
+def training_charts(
+    history: Sequence[Mapping[str, Any]], terms: Sequence[tuple[str, str, str]]
+) -> tuple[list[Chart], list[tuple[str, str]], bool]:
+    """(a chart of each term over the epochs, their legend, whether one leaves out the first validations).
+
+    Args:
+        history: a row of figures for each validation.
+        terms: (name in the history, title, unit) of each chart.
+    """
+    columns = {name: _column(history, name) for name in history[0]}
+    known = {name: values for name, values in columns.items() if np.isfinite(values).any()}
+    best, legend = None, [("training", "c0")]
+    if "validation_bound" in known:
+        judged = columns.get("validation_trimmed", columns["validation_bound"])
+        best = float(columns["epoch"][int(np.nanargmax(judged))])
+        legend += [("validation", "c1"), (f"best epoch: {best:.0f}", "muted")]
+    panels, cut = [], False
+    for key, title, small in terms:
+        pairs = ((f"train_{key}", "c0"), (f"validation_{key}", "c1"))
+        series = [(known[name], paint) for name, paint in pairs if name in known]
+        if series:
+            drawing = figures.curves(columns["epoch"], series, f"{title} over the epochs", best)
+            panels.append(Chart(title, drawing, small))
+            cut = cut or figures.is_cut(series)
+    return panels, legend, cut
+
+
+BOUND = ("bound", "Bound", "nats per row, higher is better")
+RATE = ("rate", "Rate", "KL(q(z|x) || p(z)), nats per row")
+DISTORTION = ("distortion", "Distortion", "−ln p(x|z), nats per row, lower is better")
+
+
+def terms(subject: Subject) -> tuple[list[tuple[str, str, str]], str]:
     """([(name in the history, title, unit) of each chart], how to read them)."""
-    bound = ("bound", "Bound", "nats per row, higher is better")
-    rate = ("rate", "Rate", "KL(q(z|x) || p(z)), nats per row")
-    distortion = ("distortion", "Distortion", "−ln p(x|z), nats per row, lower is better")
     likeness = ("distortion", "Distortion", "minus the likeness score, lower is better")
     critic = ("bound", "Minus the generator's loss", "the higher, the more the critic is fooled")
     beta = subject.run.beta
@@ -194,16 +210,16 @@ def _terms(subject: Subject) -> tuple[list[tuple[str, str, str]], str]:
         return [critic], two
     if not subject.has_prior:
         one = "Half the squared error, up to a constant. An autoencoder has no rate and no bound. "
-        return [distortion], one + text
+        return [DISTORTION], one + text
     if not subject.has_density:
-        return [rate, likeness], text
+        return [RATE, likeness], text
     sum_ = "." if beta == 1 else f", with the rate weighted by beta = {beta:g}."
     text += "The rate is the information in the codes, the distortion what is left to explain; the bound is minus "
-    return [bound, rate, distortion], f"{text}their sum{sum_}"
+    return [BOUND, RATE, DISTORTION], f"{text}their sum{sum_}"
 
 
-def _column(run: Run, name: str) -> np.ndarray:
-    return np.array([np.nan if row.get(name) is None else float(row[name]) for row in run.history])
+def _column(history: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
+    return np.array([np.nan if row.get(name) in (None, "") else float(row[name]) for row in history])
 
 
 def provenance(subject: Subject) -> Section:

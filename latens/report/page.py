@@ -6,6 +6,7 @@ import html
 import math
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from latens.report.style import CSS
 
@@ -71,16 +72,29 @@ def card(name: str, value: str, below: str) -> str:
     return f'<div class="figure-card"><span>{esc(name)}</span><b>{value}</b><span>{below}</span></div>'
 
 
-def panel(title: str, svg: str, small: str = "", after: str = "") -> str:
-    """A chart under its title; ``title`` and ``small`` are plain text, ``after`` is HTML."""
-    extra = f"<small>{esc(small)}</small>" if small else ""
-    head = f'<figcaption title="{esc(title)}">{esc(title, 80)}{extra}</figcaption>'
-    return f"<figure>{head}{svg}{after}</figure>"
+@dataclass(frozen=True, eq=False)
+class Chart:
+    """A chart under its title, with a legend and (name, text) lines below it; ``str`` is its HTML. ``drawing`` is a
+    :class:`latens.report.figures.Graphic`, or HTML; all else is plain text."""
+
+    title: str
+    drawing: Any
+    small: str = ""
+    legend: Sequence[tuple[str, str]] = ()
+    said: Sequence[tuple[str, str]] = ()
+
+    def __str__(self) -> str:
+        extra = f"<small>{esc(self.small)}</small>" if self.small else ""
+        head = f'<figcaption title="{esc(self.title)}">{esc(self.title, 80)}{extra}</figcaption>'
+        legend = keys(self.legend) if self.legend else ""
+        lines = "".join(f"<li><b>{esc(name)}</b> {esc(text)}</li>" for name, text in self.said)
+        below = f'<ul class="shifts">{lines}</ul>' if lines else ""
+        return f"<figure>{head}{self.drawing}{legend}{below}</figure>"
 
 
-def grid(panels: Iterable[str], kind: str = "") -> str:
+def grid(panels: Iterable[object], kind: str = "") -> str:
     """Panels side by side, as many as fit the width."""
-    return f'<div class="grid {kind}">{"".join(panels)}</div>'
+    return f'<div class="grid {kind}">{"".join(map(str, panels))}</div>'
 
 
 def keys(entries: Sequence[tuple[str, str]]) -> str:

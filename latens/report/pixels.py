@@ -70,6 +70,17 @@ def strip(images: np.ndarray, breaks: Sequence[int] = ()) -> np.ndarray:
     return np.concatenate(pieces, axis=1)
 
 
+def sheet(images: np.ndarray, across: int) -> np.ndarray:
+    """Images in lines of ``across``, as one image with opacity, and gaps between them."""
+    blank = np.zeros((-len(images) % across, *images.shape[1:]), images.dtype)
+    lines = [strip(part) for part in np.split(np.concatenate([images, blank]), -(-len(images) // across))]
+    gap = np.zeros((gap_of(images), *lines[0].shape[1:]), np.uint8)
+    whole = np.concatenate([part for line in lines for part in (line, gap)][:-1])
+    if len(blank):  # no image, so no opacity
+        whole[-images.shape[1] :, -(len(blank) * (images.shape[2] + gap_of(images)) - gap_of(images)) :] = 0
+    return whole
+
+
 def stack(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Pairs, one above the other: ``[N, H, W, ...]`` twice -> ``[N, 2 H + gap, W, channels]``."""
     top, bottom = _with_opacity(first), _with_opacity(second)
@@ -79,6 +90,8 @@ def stack(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 def _with_opacity(images: np.ndarray) -> np.ndarray:
     channels = images[..., None] if images.ndim == 3 else images
+    if channels.shape[-1] in (2, 4):
+        return channels
     return np.concatenate([channels, np.full((*channels.shape[:-1], 1), 255, np.uint8)], axis=-1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,20 @@ import numpy as np
 from latens.evaluation.latent import ACTIVE
 from latens.report import charts, counts, figures, pixels, sequences, tables
 from latens.report.groups import Groups
-from latens.report.page import LeftOut, Section, beside, esc, grid, how, keys, note, number, panel
+from latens.report.page import (
+    Chart,
+    LeftOut,
+    Section,
+    beside,
+    data_table,
+    esc,
+    grid,
+    how,
+    keys,
+    line,
+    note,
+    number,
+)
 from latens.report.subject import NORMAL_CODES, Subject
 from latens.schema import Schema, Table
 
@@ -34,33 +48,39 @@ def reconstructions(subject: Subject) -> Section:
         ) + pixels.flow(pixels.stack(original, again), "original above, reconstruction below,", single=original)
         return Section("reconstructions", "Originals and reconstructions", body)
     original, again = subject.shown, subject.decode(subject.codes, np.arange(len(subject.codes)))
+    charts_ = of_columns(subject, original, again)
+    text = (
+        "Each dot is a row: its value, and its value after encoding and decoding. On the grey line both are equal; R² "
+        "is the share of the column's variance that is kept."
+    )
+    if any(chart.legend for chart in charts_):
+        text += " For a column with two values, histograms of the reconstructions of each; they should be apart."
+    return Section(
+        "reconstructions", "Originals and reconstructions", how(text) + grid(charts_, "small") + _hidden(subject)
+    )
+
+
+def of_columns(subject: Subject, original: np.ndarray, again: np.ndarray) -> list[Chart]:
+    """Originals and reconstructions ``[N, D]`` of an array: a scatter chart for each column that varies, or histograms
+    where it has two values."""
     explained = 1 - ((original - again) ** 2).mean(0) / np.where(original.var(0) > 0, original.var(0), np.nan)
-    panels, binary = [], False
+    found = []
     for i in subject.columns:
         name, small = subject.column_name(i), "all of one value in these rows"
         if np.isfinite(explained[i]):
             small = f"R² {number(float(explained[i]), '.2f')}"
         values = np.unique(original[:, i])
         if len(values) == 2:
-            binary = True
             parts = [(again[original[:, i] == v, i], paint, True) for v, paint in zip(values, ("c0", "c1"))]
-            svg = figures.histogram(parts, f"reconstructions of column {name} by its value", bins=24)
-            legend = keys([(f"original {v:g}", paint) for v, paint in zip(values, ("c0", "c1"))])
-            panels.append(panel(name, svg, small, legend))
-        elif schema is not None and schema.kind == "count":
+            drawing = figures.histogram(parts, f"reconstructions of column {name} by its value", bins=24)
+            legend = [(f"original {v:g}", paint) for v, paint in zip(values, ("c0", "c1"))]
+            found.append(Chart(name, drawing, small, legend))
+        elif subject.schema is not None and subject.schema.kind == "count":
             axis = counts.axis(original[:, i])
-            panels.append(panel(name, charts.scatter(axis, original[:, i], again[:, i], f"column {name}"), small))
+            found.append(Chart(name, charts.scatter(axis, original[:, i], again[:, i], f"column {name}"), small))
         else:
-            panels.append(panel(name, figures.scatter(original[:, i], again[:, i], f"column {name}"), small))
-    text = (
-        "Each dot is a row: its value, and its value after encoding and decoding. On the grey line both are equal; R² "
-        "is the share of the column's variance that is kept."
-    )
-    if binary:
-        text += " For a column with two values, histograms of the reconstructions of each; they should be apart."
-    return Section(
-        "reconstructions", "Originals and reconstructions", how(text) + grid(panels, "small") + _hidden(subject)
-    )
+            found.append(Chart(name, figures.scatter(original[:, i], again[:, i], f"column {name}"), small))
+    return found
 
 
 def _hidden(subject: Subject) -> str:
@@ -96,27 +116,32 @@ def samples(subject: Subject) -> Section:
     return _marginals(subject, subject.sample(TABLE_SAMPLES, mean=False), text)
 
 
-def _marginals(subject: Subject, drawn: np.ndarray, text: str) -> Section:
-    schema, has_data = subject.known, subject.tensor is not None
+def marginals(subject: Subject, drawn: np.ndarray) -> list[Chart]:
+    """The distribution of each column that varies, in samples ``[N, D]`` of an array and in the data."""
+    schema = subject.known
     levels = schema.levels if isinstance(schema, Schema) and schema.step == 1 else None
-    is_count = schema.kind == "count"
-    panels = []
+    found = []
     for i in subject.columns:
         series = [(drawn[:, i], "c0", False)]
-        if has_data:
+        if subject.tensor is not None:
             series.insert(0, (subject.shown[:, i], "c9", True))
         label = f"distribution of column {subject.column_name(i)}"
-        if is_count:
-            svg = charts.distribution(counts.axis(series[0][0]), series, label)
+        if schema.kind == "count":
+            drawing = charts.distribution(counts.axis(series[0][0]), series, label)
         else:
-            svg = figures.histogram(series, label, discrete=(levels or 41) <= 40)
-        panels.append(panel(subject.column_name(i), svg))
+            drawing = figures.histogram(series, label, discrete=(levels or 41) <= 40)
+        found.append(Chart(subject.column_name(i), drawing))
+    return found
+
+
+def _marginals(subject: Subject, drawn: np.ndarray, text: str) -> Section:
+    has_data, is_count = subject.tensor is not None, subject.known.kind == "count"
     held = ": the outline should follow the filled shape." if has_data else (
         "; without data there is nothing to compare it with."
     )  # fmt: skip
     more = counts.moments(subject, drawn) if has_data and is_count and drawn.ndim == 2 else ""
     body = how(f"{text} Each panel is the distribution of one column{held}") + beside(has_data)
-    return Section("samples", "Samples", body + grid(panels, "small") + _hidden(subject) + more)
+    return Section("samples", "Samples", body + grid(marginals(subject, drawn), "small") + _hidden(subject) + more)
 
 
 def _decoded_normal(subject: Subject) -> Section:
@@ -144,35 +169,38 @@ def principal_axes(codes: np.ndarray) -> np.ndarray:
 def latent_map(subject: Subject) -> Section:
     """A map of the codes in two dimensions, coloured by label, with the prior for scale."""
     codes, groups = subject.codes.double().numpy(), subject.groups
-    size = codes.shape[1]
-    if size == 1:
-        svg, text, legend = _line_map(codes[:, 0], groups)
-    elif len(codes) < 3:
-        raise LeftOut("A map of the codes needs at least three rows.")
-    else:
-        points, names, text = codes, ("z 0", "z 1"), "Each dot is the code of a row, the mean of q(z|x)."
-        if size > 2:
-            points, names = codes @ principal_axes(codes), ("first principal axis", "second principal axis")
-            share = points.var(0).sum() / max(codes.var(0).sum(), 1e-300)
-            text = (
-                f"Each dot is the code of a row (the mean of q(z|x)), seen along the two of {size} directions in which "
-                f"codes vary most. These have {share:.0%} of the variance."
-            )
-            text += "" if groups is None else " Groups that overlap here may be apart in the other directions."
-        legend = keys(groups.legend()) if groups is not None else ""
+    chart, text = map_of(codes, groups, circles=subject.is_standard)
+    legend = keys(chart.legend) if chart.legend else ""
+    if codes.shape[1] > 1:
         text += _map_read(subject)
-        svg = figures.cloud(points, groups, "map of the codes", circles=subject.is_standard, names=names)
-    return Section("map", "Latent map", f'<div class="split"><div>{svg}</div><div>{how(text)}{legend}</div></div>')
+    body = f'<div class="split"><div>{chart.drawing}</div><div>{how(text)}{legend}</div></div>'
+    return Section("map", "Latent map", body)
 
 
-def _line_map(codes: np.ndarray, groups: Groups | None) -> tuple[str, str, str]:
-    """(chart, text, legend) for a single latent dimension."""
-    parts, legend = [(codes, "c0", True)], ""
-    if groups is not None and not groups.ordered:
-        parts = [(codes[groups.index == i], f"c{i}", False) for i in range(len(groups.names))]
-        legend = keys(groups.legend())
-    svg = figures.histogram([part for part in parts if len(part[0])], "distribution of the codes")
-    return svg, "The codes (means of q(z|x)) along the one latent dimension.", legend
+def map_of(codes: np.ndarray, groups: Groups | None, circles: bool) -> tuple[Chart, str]:
+    """(A map of codes ``[N, Z]`` along two dimensions or principal axes, with the prior's ``circles``; a histogram for
+    one dimension; how to read it)."""
+    legend = [] if groups is None else groups.legend()
+    if codes.shape[1] == 1:
+        parts = [(codes[:, 0], "c0", True)]
+        if groups is not None and not groups.ordered:
+            parts = [(codes[groups.index == i, 0], f"c{i}", False) for i in range(len(groups.names))]
+        drawing = figures.histogram([part for part in parts if len(part[0])], "distribution of the codes")
+        text = "The codes (means of q(z|x)) along the one latent dimension."
+        return Chart("", drawing, "", legend if len(parts) > 1 else ()), text
+    if len(codes) < 3:
+        raise LeftOut("A map of the codes needs at least three rows.")
+    points, names, text = codes, ("z 0", "z 1"), "Each dot is the code of a row, the mean of q(z|x)."
+    if codes.shape[1] > 2:
+        points, names = codes @ principal_axes(codes), ("first principal axis", "second principal axis")
+        share = points.var(0).sum() / max(codes.var(0).sum(), 1e-300)
+        text = (
+            f"Each dot is the code of a row (the mean of q(z|x)), seen along the two of {codes.shape[1]} directions in "
+            f"which codes vary most. These have {share:.0%} of the variance."
+        )
+        text += "" if groups is None else " Groups that overlap here may be apart in the other directions."
+    drawing = figures.cloud(points, groups, "map of the codes", circles=circles, names=names)
+    return Chart("", drawing, "", legend), text
 
 
 def _map_read(subject: Subject) -> str:
@@ -193,28 +221,53 @@ def rates(subject: Subject) -> Section:
         raise LeftOut(
             "An autoencoder has no rate: its posterior is a point without a density, so KL(q || p) does not exist."
         )
-    panels, kl = [], subject.rates
+    kl, spread = subject.rates, None if subject.tensor is None else subject.spread
     text = (
         "The information about a row in each latent dimension, largest first. Grey dimensions are inactive: they carry "
     )
     text += "none."
-    if kl is not None:
-        active = np.isin(np.arange(len(kl)), subject.dimensions[0])
-        svg = _bars(kl, kl, active, "rate of each latent dimension", y_name="nats")
-        panels.append(panel("Rate", svg, f"KL of each dimension; sum: {number(float(kl.sum()), '.2f')} nats"))
-    if subject.tensor is not None:
-        spread = subject.spread
-        svg = _bars(spread, spread if kl is None else kl, spread > ACTIVE, "variance of the codes",
-                    y_name="Var E[z|x] / Var z", threshold=ACTIVE, log=True)  # fmt: skip
-        panels.append(panel("Variance of the codes", svg, f"active above {ACTIVE:g} of the prior's variance (dashed)"))
+    if spread is not None:
         text += " A dimension is active where the codes' variance over the rows exceeds the dashed line."
+    panels = rate_charts(kl, None if kl is None else subject.dimensions[0], spread)
+    missing = "" if kl is not None else note("The rate does not split by dimension for this posterior and prior.")
+    return Section("rate", "Rate per dimension", how(text) + grid(panels, "two") + missing + _collapse(subject))
+
+
+def _collapse(subject: Subject) -> str:
+    """Verdict, cause and remedy, and a table of the layers of a ladder (HTML)."""
+    found = subject.figures.collapse
+    if found is None:
+        return ""
+    told = "".join(f"<p><b>{name.capitalize()}:</b> {esc(text, 1000)}.</p>" for name, text in found.lines())
+    if len(found.layers) < 2:
+        return told
+    head, *rows = ([esc(cell) for cell in row] for row in found.table())
+    return told + how("Layer 0 is the top of the ladder; each is given those before it.") + data_table(
+        head, map(line, rows)
+    )  # fmt: skip
+
+
+def rate_charts(
+    kl: np.ndarray | None, active: Sequence[int] | None = None, spread: np.ndarray | None = None
+) -> list[Chart]:
+    """Bars of the rate ``[Z]`` of each dimension, those that are not ``active`` grey, and of the variance of the codes
+    in units of the prior's; None where they are unknown."""
+    panels = []
+    if kl is not None:
+        coloured = np.isin(np.arange(len(kl)), np.flatnonzero(kl > ACTIVE) if active is None else active)
+        drawing = _bars(kl, kl, coloured, "rate of each latent dimension", y_name="nats")
+        panels.append(Chart("Rate", drawing, f"KL of each dimension; sum: {number(float(kl.sum()), '.2f')} nats"))
+    if spread is not None:
+        drawing = _bars(spread, spread if kl is None else kl, spread > ACTIVE, "variance of the codes",
+                        y_name="Var E[z|x] / Var z", threshold=ACTIVE, log=True)  # fmt: skip
+        small = f"active above {ACTIVE:g} of the prior's variance (dashed)"
+        panels.append(Chart("Variance of the codes", drawing, small))
     if not panels:
         raise LeftOut("The rate does not split by dimension, and the variance of the codes is unknown without data.")
-    missing = "" if kl is not None else note("The rate does not split by dimension for this posterior and prior.")
-    return Section("rate", "Rate per dimension", how(text) + grid(panels, "two") + missing)
+    return panels
 
 
-def _bars(heights: np.ndarray, by: np.ndarray, active: np.ndarray, label: str, **look: Any) -> str:
+def _bars(heights: np.ndarray, by: np.ndarray, active: np.ndarray, label: str, **look: Any) -> figures.Graphic:
     """Bars of the dimensions, ordered by ``by`` from the largest, inactive ones grey."""
     order = np.argsort(-by, kind="stable")
     paint = ["c0" if active[i] else "faint" for i in order]

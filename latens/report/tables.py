@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from latens.evaluation.synthetic import associations
 from latens.report import charts
 from latens.report.matching import SPLITS, MarginalComparison, as_given, grouped
-from latens.report.page import LeftOut, Section, beside, data_table, esc, grid, how, line, note, number, panel
+from latens.report.page import Chart, LeftOut, Section, beside, data_table, esc, grid, how, line, note, number
 from latens.report.subject import NORMAL_CODES, Subject
 from latens.runs.synthesis import frame_of
 from latens.schema import Column, Table
@@ -85,17 +87,7 @@ def _missing_bar(missing: float) -> str:
 def reconstructions(subject: Subject) -> Section:
     """Reconstructions of observed cells: scatter charts of numbers, confusion matrices of levels."""
     table = table_of(subject)
-    rules = {rule.target: f"by rule: {rule.text}" for rule in table.rules if rule.reproduces}
     original, again = subject.shown, subject.decode(subject.codes, np.arange(len(subject.codes)))
-    panels = []
-    for i, column in enumerate(table.outer[:SHOWN]):
-        observed, rule = ~np.isnan(original[:, i]), rules.get(column.name, "")
-        if not observed.any():
-            panels.append(panel(column.name, note("No cell of this column is observed in these rows.")))
-        elif column.outputs_codes:
-            panels.append(_confusion(column, original[observed, i], again[observed, i], rule))
-        else:
-            panels.append(_scatter(column, original[observed, i], again[observed, i], rule))
     text = (
         "Each row is encoded and decoded. Numbers: each dot is a row, its value and the reconstruction, which is the "
         "mean of p(x|z); on the grey line both are equal, and R² is the share of the column's variance that is kept. A "
@@ -108,8 +100,23 @@ def reconstructions(subject: Subject) -> Section:
         )
     if np.isnan(original).any():
         text += " Missing cells are left out."
-    body = how(text) + grid(panels, "small") + _hidden(table)
+    body = how(text) + grid(of_columns(table, original, again), "small") + _hidden(table)
     return Section("reconstructions", "Originals and reconstructions", body)
+
+
+def of_columns(table: Table, original: np.ndarray, again: np.ndarray) -> list[Chart]:
+    """A chart for each of the first columns of a table, of originals and reconstructions ``[N, D]``."""
+    rules = {rule.target: f"by rule: {rule.text}" for rule in table.rules if rule.reproduces}
+    found = []
+    for i, column in enumerate(table.outer[:SHOWN]):
+        observed, rule = ~np.isnan(original[:, i]), rules.get(column.name, "")
+        if not observed.any():
+            found.append(Chart(column.name, note("No cell of this column is observed in these rows.")))
+        elif column.outputs_codes:
+            found.append(_confusion(column, original[observed, i], again[observed, i], rule))
+        else:
+            found.append(_scatter(column, original[observed, i], again[observed, i], rule))
+    return found
 
 
 def _hidden(table: Table, how_chosen: str = "") -> str:
@@ -118,18 +125,18 @@ def _hidden(table: Table, how_chosen: str = "") -> str:
     return note(f"{SHOWN} of {len(table.outer):,} columns are shown: {how_chosen or 'the first'}.")
 
 
-def _scatter(column: Column, original: np.ndarray, again: np.ndarray, rule: str) -> str:
+def _scatter(column: Column, original: np.ndarray, again: np.ndarray, rule: str) -> Chart:
     """A chart of numbers ``[N]`` and their reconstructions ``[N]``, NaN where a rule gives none."""
     told = np.isfinite(again)
     variance, error = float(original.var()), ((original - again)[told] ** 2).mean() if told.any() else np.nan
     kept = f"R² {number(1 - float(error) / variance, '.2f')}" if variance > 0 and told.any() else ""
     if variance == 0:
         kept = "all of one value in these rows"
-    svg = charts.scatter(charts.Axis.of(column, original), original, again, f"reconstruction of {column.name}")
-    return panel(column.name, svg, "; ".join(filter(None, (kept, rule))))
+    drawing = charts.scatter(charts.Axis.of(column, original), original, again, f"reconstruction of {column.name}")
+    return Chart(column.name, drawing, "; ".join(filter(None, (kept, rule))))
 
 
-def _confusion(column: Column, original: np.ndarray, again: np.ndarray, rule: str) -> str:
+def _confusion(column: Column, original: np.ndarray, again: np.ndarray, rule: str) -> Chart:
     names, (rows, back) = grouped(column, original, again)
     counts = np.zeros((len(names), len(names)))
     np.add.at(counts, (rows, back), 1.0)
@@ -138,17 +145,16 @@ def _confusion(column: Column, original: np.ndarray, again: np.ndarray, rule: st
     hits = float((original == again.round()).mean())
     most = float(np.unique(original, return_counts=True)[1].max()) / len(original)
     kept = f"{charts.share(hits)} correct; the most frequent level alone: {charts.share(most)}"
-    svg = charts.heat(shares, names, names, f"reconstructed levels of {column.name}", y_name="original",
-                      x_name="reconstruction", percent=True)  # fmt: skip
-    return panel(column.name, svg, "; ".join(filter(None, (kept, rule))))
+    drawing = charts.heat(shares, names, names, f"reconstructed levels of {column.name}", y_name="original",
+                          x_name="reconstruction", percent=True)  # fmt: skip
+    return Chart(column.name, drawing, "; ".join(filter(None, (kept, rule))))
 
 
 # Samples and data
 
 
-def drawn_rows(subject: Subject, drawn: np.ndarray) -> np.ndarray:
+def drawn_rows(table: Table, drawn: np.ndarray) -> np.ndarray:
     """Samples ``[N, D]`` as the user gets them."""
-    table = table_of(subject)
     return np.stack([as_given(column, drawn[:, i]) for i, column in enumerate(table.outer)], 1)
 
 
@@ -163,13 +169,10 @@ def samples(subject: Subject) -> Section:
 
 
 def _check(subject: Subject, values: np.ndarray, text: str, title: str) -> Section:
-    schema, drawn = table_of(subject), drawn_rows(subject, values)
-    rng = np.random.default_rng([subject.run.settings.seed, Key.REPORT_LEVELS])
+    schema, drawn = table_of(subject), drawn_rows(table_of(subject), values)
     data = subject.shown if subject.tensor is not None else np.empty((0, len(schema.outer)))
-    every = [MarginalComparison(c, data[~np.isnan(data[:, i]), i], drawn[:, i]) for i, c in enumerate(schema.outer)]
-    shown = sorted(every, key=lambda each: -each.distance if len(each.data) else 1.0)[:SHOWN]
-    shown = sorted((each.tested(rng) if len(each.data) else each for each in shown), key=lambda each: not each.more)
-    has_data = any(len(each.data) for each in every)
+    shown = compared(schema, data, drawn, subject.run.settings.seed)
+    has_data = any(len(each.data) for each in shown)
     if has_data:
         text += (
             "Each panel is a column: samples (blue) should follow the data (grey). The worst match comes first. KS is "
@@ -180,15 +183,28 @@ def _check(subject: Subject, values: np.ndarray, text: str, title: str) -> Secti
         )
     else:
         text += " Without data there is nothing to compare the samples with."
-    if has_data and np.isnan(data).any():
+    if has_data and bool(np.isnan(data).any()):
         text += (
             f" Observed cells are compared with complete samples: {_absence(subject)}. Where cells are missing because "
             "of their values, the two differ for that reason."
         )
     lead = _lead(shown) if has_data else ""
     which = "the worst matches" if has_data else ""
-    body = _fidelity(subject) + how(text) + lead + beside(has_data) + grid(map(_marginal, shown), "small")
+    body = _fidelity(subject) + how(text) + lead + beside(has_data) + grid(map(marginal, shown), "small")
     return Section("samples", title, body + _hidden(schema, which))
+
+
+def compared(
+    schema: Table, data: np.ndarray, drawn: np.ndarray, seed: int, names: Sequence[str] | None = None
+) -> list[MarginalComparison]:
+    """Each column in the data and in samples ``[N, D]``: those of ``names``, or at most 24, the worst match first."""
+    rng = np.random.default_rng([seed, Key.REPORT_LEVELS])
+    every = [MarginalComparison(c, data[~np.isnan(data[:, i]), i], drawn[:, i]) for i, c in enumerate(schema.outer)]
+    if names is not None:
+        found = {each.column.name: each for each in every}
+        return [found[name].tested(rng) if len(found[name].data) else found[name] for name in names]
+    shown = sorted(every, key=lambda each: -each.distance if len(each.data) else 1.0)[:SHOWN]
+    return sorted((each.tested(rng) if len(each.data) else each for each in shown), key=lambda each: not each.more)
 
 
 def _lead(shown: list[MarginalComparison]) -> str:
@@ -216,23 +232,24 @@ def _fidelity(subject: Subject) -> str:
     return how(text) + data_table(head, map(line, rows))
 
 
-def _marginal(each: MarginalComparison) -> str:
+def marginal(each: MarginalComparison) -> Chart:
+    """A chart of one column in data and samples."""
     column, has_data, small = each.column, len(each.data) > 0, ""
     if has_data:
         small = f"{'TV' if column.outputs_codes else 'KS'} {number(each.distance, '.3f')}"
-        small += ", more than chance" if each.more else ", within chance"
+        small += "" if each.more is None else ", more than chance" if each.more else ", within chance"
     label = f"distribution of {column.name}"
     both = [(each.data, "c9", True)] * has_data + [(each.drawn, "c0", False)]
     if column.outputs_codes:
         names, parts = grouped(column, *(values for values, *_ in both))
         shares = [np.bincount(part, minlength=len(names)) / max(1, len(part)) for part in parts]
         bars = [(share, paint) for share, (_, paint, _) in zip(shares, both)]
-        return panel(column.name, charts.paired(names, bars, label), small)
+        return Chart(column.name, charts.paired(names, bars, label), small)
     axis = charts.Axis.of(column, both[0][0])
     outside = float(((each.drawn < axis.low) | (each.drawn > axis.high)).mean())
     if outside > 0.03:
         small += f"; {charts.share(outside)} of samples outside the axis"
-    return panel(column.name, charts.distribution(axis, both, label), small)
+    return Chart(column.name, charts.distribution(axis, both, label), small)
 
 
 # Pairs of columns
@@ -246,7 +263,7 @@ def dependence(subject: Subject) -> Section:
     if not subject.has_prior:
         raise LeftOut("An autoencoder has no samples to compare.")
     names = [column.name for column in table.outer[:PAIRED]]
-    data, drawn = subject.shown, drawn_rows(subject, subject.sample(SAMPLES, mean=False))
+    data, drawn = subject.shown, drawn_rows(table, subject.sample(SAMPLES, mean=False))
     half = np.random.default_rng([subject.run.settings.seed, Key.REPORT_HALVES]).permutation(len(data))
     rows = [data, drawn, data[half[::2]], data[half[1::2]]]
     real, model, first, second = (_associations(table, names, each) for each in rows)
@@ -264,7 +281,7 @@ def dependence(subject: Subject) -> Section:
         f"random halves of the data: {number(float(chance), '.3f')})."
     )
     panels = [
-        panel(title, f'<div class="wide">{charts.heat(values, names, names, f"associations, {title}")}</div>')
+        Chart(title, f'<div class="wide">{charts.heat(values, names, names, f"associations, {title}")}</div>')
         for title, values in (("Data", real), ("Samples", model))
     ]
     worst = [k for k in np.argsort(-np.nan_to_num(apart), kind="stable")[:3] if apart[k] > 0.1]

@@ -28,6 +28,7 @@ from latens.evaluation import (
     smoothness,
 )
 from latens.evaluation.baselines import BaselineRow, PCABaseline, Sides, baseline_rows, require_baselines
+from latens.evaluation.shown import InNotebooks
 from latens.priors import StandardNormal
 from latens.recipes import Recipe, find
 from latens.recipes import options as recipe_options
@@ -56,6 +57,8 @@ class Row:
         energy_null, energy_null_high: the same, mean and 95 % quantile, between two samples of one distribution.
         energy_fitted: ``energy`` of codes shifted and scaled to mean 0 and covariance I.
         roughness, midpoint: of decoded straight lines between codes; 1 is best.
+        seconds: of the fit.
+        rate, distortion: nats per row, where there is a density of codes and a bound; they add up to ``minus_elbo``.
     """
 
     model: str
@@ -72,6 +75,8 @@ class Row:
     roughness: float
     midpoint: float
     seconds: float
+    rate: float | None = None
+    distortion: float | None = None
 
 
 @dataclass
@@ -112,7 +117,7 @@ class Side:
 
 
 @dataclass
-class Comparison:
+class Comparison(InNotebooks):
     """Rows of figures, and pictures of the models for the report (``sides``, in the layout of the data)."""
 
     rows: list[Row]
@@ -123,6 +128,16 @@ class Comparison:
     runs: dict[tuple[str, int], Run] = field(default_factory=dict)
     densities: list[DensityRow] = field(default_factory=list)
     baselines: list[BaselineRow] = field(default_factory=list)
+
+    def records(self) -> list[dict[str, Any]]:
+        """A row for each model at each dimension."""
+        return [asdict(row) for row in self.rows]
+
+    def table(self) -> list[list[str]]:
+        """A heading and a row for each model at each dimension, as text."""
+        rows = self.records()
+        text = [[v if isinstance(v, str) else "–" if v is None else f"{v:.4g}" for v in row.values()] for row in rows]
+        return [[name.replace("_", " ") for name in row] for row in rows[:1]] + text
 
     def to_json(self) -> dict[str, Any]:
         """The figures as JSON's types."""
@@ -204,6 +219,8 @@ class Contender:
     nll: float | None
     minus_elbo: float | None = None
     sampled: Tensor | None = None
+    rate: float | None = None
+    distortion: float | None = None
 
 
 def compare(
@@ -312,7 +329,10 @@ def _fitted(bench: Bench, run: Run, dim: int, k: int, seconds: float) -> Contend
 
     minus_elbo = None if figures.elbo is None else -figures.elbo
     again = decode(run.model, means, c)
-    return Contender(run.name, dim, means, drawn, again, decoded, seconds, figures.nll, minus_elbo, sampled)
+    parts = (None, None) if figures.rate is None else (figures.rate, figures.distortion)
+    return Contender(
+        run.name, dim, means, drawn, again, decoded, seconds, figures.nll, minus_elbo, sampled, *parts
+    )  # fmt: skip
 
 
 def _measure(found: Comparison, bench: Bench, model: Contender) -> None:
@@ -332,7 +352,7 @@ def _measure(found: Comparison, bench: Bench, model: Contender) -> None:
     found.rows.append(Row(
         model.name, model.dim, root_mean_square(error), root_mean_square(error / bench.units[1]), model.nll,
         model.minus_elbo, bits, distance.value, distance.null, distance.null_high, shape_only.value, even.roughness,
-        even.midpoint, round(model.seconds, 2),
+        even.midpoint, round(model.seconds, 2), model.rate, model.distortion,
     ))  # fmt: skip
     found.sides.append(Side(
         model.name, model.dim, model.drawn.numpy(), sampled.numpy(), bench.user(model.decode(sampled[:64])),

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 import latens
 from latens.errors import InputError, concerning, is_whole
+from latens.evaluation.shown import InNotebooks
 from latens.machine.allocation import ROOM, Modest
 from latens.machine.atomic import leftovers, sole_owner, write_bytes, write_text
 from latens.machine.folder import Folder
@@ -72,7 +73,7 @@ COLUMNS = (
 
 
 @dataclass
-class Run:
+class Run(InNotebooks):
     """A model, its objective, the schema of its data, and the record of how it was fitted.
 
     Attributes:
@@ -135,6 +136,22 @@ class Run:
         found: dict[str, Any] = ({"layer": "X"} if continuous else {}) | (self.data.get("reading") or {})
         formats = (found.get("formats") or {}) | ((asked or {}).get("formats") or {})
         return found | dict(asked or {}) | ({"formats": formats} if formats else {})
+
+    def records(self) -> list[dict[str, Any]]:
+        """The rows of metrics.csv."""
+        return self.history
+
+    def lines(self) -> list[tuple[str, str]]:
+        """(name, text) pairs: what was fitted to what, and how it went."""
+        schema = [] if self.schema is None else [("rows", f"{self.rows:,} ({self.schema.describe().splitlines()[0]})")]
+        last = {name: value for name, value in (self.history or [{}])[-1].items() if isinstance(value, int | float)}
+        shown = ("epoch", "validation_bound", "train_bound", "seconds")
+        return [
+            ("recipe", self.name), ("data", str(self.data.get("origin") or "memory")), *schema,
+            ("parameters", f"{self.parameters:,}"), ("status", self.status), ("weights kept", self.served),
+            *((name.replace("_", " "), f"{last[name]:.4g}") for name in shown if name in last),
+            *(("chosen", text) for text in self.choices.values()), *(("warning", text) for text in self.warnings),
+        ]  # fmt: skip
 
     def record(self) -> dict[str, Any]:
         """The contents of run.json."""

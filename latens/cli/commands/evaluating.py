@@ -12,7 +12,7 @@ from latens.cli.commands.answer import Answer, aligned, over_seeds, table
 from latens.cli.commands.densities import density_of
 from latens.cli.commands.inputs import figures_for, held_out_of, trained_on
 from latens.cli.commands.many import parts
-from latens.cli.commands.measuring import Measured
+from latens.cli.commands.measuring import Measured, blocks_of
 from latens.data.rows import Rows
 from latens.data.sources import option_of
 from latens.densities import Fitted
@@ -80,10 +80,9 @@ def evaluate(
     )
     if figures.samples is not None:
         lines += ["", *_fidelity(figures.samples, "the prior" if fitted is None else density)]
-    measured, more = blocks.lines(fitted)
-    lines += [*measured, *(f"warning: {line}" for line in figures.warnings)]
-    more |= {name: each.to_json() for name, each in losses.items()}
-    return Answer("\n".join(lines), {"run": folder, "data": where, **figures.to_json(), **more})
+    figures.scores = blocks.scores(fitted) | losses
+    lines += [*blocks_of(figures.scores), *(f"warning: {line}" for line in figures.warnings)]
+    return Answer("\n".join(lines), {"run": folder, "data": where, **figures.to_json()})
 
 
 def _losses(
@@ -127,7 +126,7 @@ def _samples_of(
 
 def report(
     folder: str, data: str | None, *, out: str | None, labels: str | None, own: str | None,
-    reading: Mapping[str, Any] | None = None,
+    reading: Mapping[str, Any] | None = None, factors: str | None = None, samples: bool = False, gaps: bool = False,
 ) -> Answer:  # fmt: skip
     """Write the report of a run, on the named data or its held-out rows."""
     if out is not None:
@@ -136,8 +135,11 @@ def report(
         writable(out)
     run = runs.load(folder, recipe=own)
     rows, _ = _rows_for(run, folder, data, labels, reading)
-    figures = evaluation.evaluate(run.model, rows.inside, rows.c, k=50, nll_rows=500, beta=run.beta)
+    blocks = Measured(run, folder, data, rows, seed=0, factors=factors, reading=reading, samples=samples)
+    how = evaluation.Estimator(k=50)
+    figures = evaluation.evaluate(run.model, rows.inside, rows.c, k=how, nll_rows=500, beta=run.beta)
     figures.samples = _samples_of(run, folder, rows, 0)
+    figures.scores = blocks.scores() | dict(_losses(run, rows, figures, how, 0, 0, gaps))
     path = Path(out) if out else Folder(folder) / "report.html"
     reporting.write(path, run, rows, evaluation=figures)
     figures.warnings += rows.warnings

@@ -25,7 +25,7 @@ from latens.schema.arrow import listed
 
 
 class Measured:
-    """What is scored besides the bound: read and checked when it is made, computed by :meth:`lines`.
+    """What is scored besides the bound: read and checked when it is made, computed by :meth:`scores`.
 
     Args:
         run: the run.
@@ -51,21 +51,16 @@ class Measured:
             measures.require_array(run)
         self.train = trained_on(run, folder) if samples else None
 
-    def lines(self, density: Fitted | None = None) -> tuple[list[str], dict[str, Any]]:
-        """(the blocks as lines, each after an empty one; their figures). ``density`` replaces the prior of samples."""
-        lines, figures = [], {}
+    def scores(self, density: Fitted | None = None) -> dict[str, Any]:
+        """{name: scores}; ``density`` replaces the prior of samples."""
+        found: dict[str, Any] = {}
         if self.known is not None:
-            found = measures.disentanglement(self.run, self.rows, *self.known, seed=self.seed)
-            lines += ["", *table(found.lines(), "codes and known factors (1 is best)"), *_importance(found)]
-            figures["disentanglement"] = found.to_json()
-        if self.classes is not None and (scores := self._labels(self.classes)) is not None:
-            lines += ["", *_of_labels(scores)]
-            figures["labels"] = scores.to_json()
+            found["disentanglement"] = measures.disentanglement(self.run, self.rows, *self.known, seed=self.seed)
+        if self.classes is not None and (labels := self._labels(self.classes)) is not None:
+            found["labels"] = labels
         if self.train is not None:
-            images = measures.images(self.run, self.train, self.rows, seed=self.seed, density=density)
-            lines += ["", *_of_images(images)]
-            figures["images"] = images.to_json()
-        return lines, figures
+            found["images"] = measures.images(self.run, self.train, self.rows, seed=self.seed, density=density)
+        return found
 
     def _labels(self, classes: np.ndarray) -> LabelEvaluation | None:
         try:
@@ -74,6 +69,19 @@ class Measured:
             if self.asked:
                 raise
             return None
+
+
+def blocks_of(scores: Mapping[str, Any]) -> list[str]:
+    """The scores as lines, each block after an empty one."""
+    lines: list[str] = []
+    if "disentanglement" in scores:
+        found = scores["disentanglement"]
+        lines += ["", *table(found.lines(), "codes and known factors (1 is best)"), *_importance(found)]
+    if "labels" in scores:
+        lines += ["", *_of_labels(scores["labels"])]
+    if "images" in scores:
+        lines += ["", *_of_images(scores["images"])]
+    return lines
 
 
 def _importance(found: Disentanglement) -> list[str]:

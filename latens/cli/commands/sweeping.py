@@ -160,6 +160,7 @@ def _sweep(
     answer = {"sweep": str(folder), "seeds": seeds, "combinations": table, "best": best}
     if best is None:
         raise FitError(f"every run of {folder} failed: {next(row['failed'] for row in table if row['failed'])}")
+    _draw(folder, table, best)
     return Answer("\n".join(_text(folder, grid, table, best, seeds)), answer)
 
 
@@ -187,6 +188,15 @@ def _best(table: list[dict[str, Any]]) -> dict[str, Any] | None:
     """The combination with the best held-out bound among those whose runs have all finished."""
     best = max(table, key=_score)
     return None if _score(best) == -math.inf else {"options": best["options"], "runs": best["runs"]}
+
+
+def _draw(folder: Path, table: list[dict[str, Any]], best: dict[str, Any]) -> None:
+    """Write sweep.html, with the rate-distortion curve."""
+    from latens.report import sweep as drawn
+
+    found = [(row["options"], {name: figure["mean"] for name, figure in row["figures"].items()})
+             for row in table if row["figures"]]  # fmt: skip
+    write_text(Folder(folder) / "sweep.html", drawn.page(f"Sweep {folder.name}", found, best["options"]))
 
 
 SHOWN = ("elbo", "rate", "distortion", "nll")
@@ -217,7 +227,7 @@ def _text(folder: Path, grid: Grid, table: list[dict[str, Any]], best: dict[str,
         *(f"  {line}".rstrip() for line in aligned(cells, len(cells[0]))),
         *(f"warning: {_named(row)}: {row['failed']}" for row in table if row["failed"]),
         f"best by the {bound}: {_named(best)} ({best['runs'][0]})",
-        f"table: {folder / 'sweep.csv'}",
+        f"table: {folder / 'sweep.csv'}; rate-distortion curve: {folder / 'sweep.html'}",
     ]
 
 

@@ -1,0 +1,525 @@
+"""Figures for notebooks: what the report draws, on axes of matplotlib.
+
+Each function takes a fitted :class:`latens.VAE`, a :class:`latens.runs.record.Run` or the folder of one, and rows X as
+the estimator takes them; or arrays, as its arguments say. It draws on ``ax``, or on a new figure, and returns the axes.
+Where a figure has several charts, they are insets of these axes (``ax.child_axes``).
+
+>>> import numpy as np, latens
+>>> from matplotlib import pyplot
+>>> vae = latens.VAE(latent_dim=2, epochs=2, random_state=0).fit(np.random.default_rng(0).normal(size=(40, 3)))
+>>> figure, ax = pyplot.subplots()
+>>> latens.plot.training(vae, term="bound", ax=ax) is ax
+True
+>>> pyplot.close("all")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec
+
+import numpy as np
+
+from latens.api.estimator import VAE, load, of_run
+from latens.data.tables.frames import is_frame
+from latens.errors import InputError, is_whole, require, said_in_python
+from latens.evaluation import Evaluation
+from latens.report import charts, comparison, figures, overview, pixels, sections, sequences, tables, walks
+from latens.report.given import Given, place, show_images
+from latens.report.groups import group
+from latens.report.page import Chart, LeftOut
+from latens.report.subject import Subject
+from latens.runs import scoring
+from latens.runs.comparing import Comparison
+from latens.runs.record import Run
+from latens.schema import Table
+from latens.tensors.randomness import untouched
+
+__all__ = [
+    "calibration", "columns", "interpolation", "latent_map", "rate_distortion", "rates", "reconstructions", "samples",
+    "training", "traversals",
+]  # fmt: skip
+BESIDE = (("data", "c9"), ("samples", "c0"))
+P = ParamSpec("P")
+
+
+@contextmanager
+def _said() -> Iterator[None]:
+    """What a figure lacks is an ``InputError``."""
+    try:
+        with said_in_python(), untouched():
+            yield
+    except LeftOut as reason:
+        text = str(reason).split(". ")[0].rstrip(".")
+        raise InputError(text[:1].lower() + text[1:], "draw another figure of this model") from None
+    except (RuntimeError, NotImplementedError) as error:
+        told = f"this figure cannot be drawn for this model ({type(error).__name__}: {str(error).splitlines()[0]})"
+        raise InputError(told, "draw another") from error
+
+
+def _figure(function: Callable[P, Any]) -> Callable[P, Any]:
+    @wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> Any:
+        _require_axes(kwargs.get("ax"))
+        with _said():
+            return function(*args, **kwargs)
+
+    return wrapped
+
+
+def _require_axes(ax: Any) -> None:
+    if ax is not None and not hasattr(ax, "inset_axes"):
+        raise InputError(f"ax must be axes of matplotlib, got {type(ax).__name__}", "pass ax=pyplot.subplots()[1]")
+
+
+def _model(source: Any) -> VAE | None:
+    """The estimator of a model or folder; None for data."""
+    if isinstance(source, VAE):
+        if not hasattr(source, "run_"):
+            raise InputError("the estimator is not fitted", "call fit(X) first")
+        return source
+    if isinstance(source, Run):
+        return of_run(source)
+    if isinstance(source, str | Path):
+        return load(source)
+    return None
+
+
+def _subject(vae: VAE, X: Any = None, labels: Any = None, what: str = "") -> Subject:
+    if X is None and what:
+        raise InputError(f"{what} need rows", "pass X")
+    vae.run_.model.eval()
+    return Subject(vae.run_, None if X is None else vae._rows(X), labels, None, None)
+
+
+def _require_count(value: Any, name: str) -> None:
+    require(is_whole(value) and value >= 1, name, "a whole number from 1", value)
+
+
+@_figure
+def reconstructions(source: Any, X: Any = None, *, rows: int = 24, ax: Any = None) -> Any:
+    """Rows and their reconstructions, the mean of p(x|z) at the code: pairs of images, lines of sequences, or for each
+    column a scatter chart (numbers) or a confusion matrix (levels).
+
+    Args:
+        source: a model, a run or its folder; or rows.
+        X: the rows; where ``source`` is rows, their reconstructions.
+        rows: images to show, the first ones.
+        ax: axes of matplotlib.
+
+    Raises:
+        InputError: rows that do not fit the model, or reconstructions of other shape or number than the rows.
+    """
+    _require_count(rows, "rows")
+    vae = _model(source)
+    if vae is None:
+        if X is None:
+            raise InputError("the reconstructions are not given", "pass the rows, then their reconstructions")
+        subject: Subject = Given(source)
+        assert isinstance(subject, Given)
+        original, again = subject.shown, subject.like(X, "reconstructions")
+        if len(again) != len(original):
+            raise InputError(f"there are {len(original):,} rows and {len(again):,} reconstructions", "give as many")
+    else:
+        subject = _subject(vae, X, what="reconstructions")
+        if subject.schema is not None and subject.is_image:
+            subject = _subject(vae, vae._rows(X).take(np.arange(min(rows, subject.rows))))
+        original, again = subject.shown, subject.decode(subject.codes, np.arange(len(subject.codes)))
+    if isinstance(subject.schema, Table):
+        return place(tables.of_columns(subject.schema, original, again), ax)
+    if subject.is_sequence:
+        key = (("original", "c9"), ("reconstruction", "c0"))
+        return place(sequences.of_rows(subject, original, again), ax, key)
+    if subject.is_image:
+        both = (subject.pixels(each[:rows]) for each in (original, again))
+        return show_images(pixels.sheet(pixels.stack(*both), _across(min(rows, len(original)))), ax)
+    return place(sections.of_columns(subject, original, again), ax)
+
+
+def _across(count: int) -> int:
+    """Images in a line."""
+    return min(count, 12)
+
+
+@_figure
+def samples(source: Any, X: Any = None, *, rows: int = 24, mean: bool = False, ax: Any = None) -> Any:
+    """New rows from the model: images, sequences, or the distribution of each column next to that of X, where given;
+    for a table the worst match comes first.
+
+    Args:
+        source: a model, a run or its folder; or sampled rows.
+        X: real rows to compare with.
+        rows: images to show.
+        mean: whether images are means of p(x|z), without the noise of a draw.
+        ax: axes of matplotlib.
+
+    Raises:
+        InputError: an autoencoder, which has no prior; rows that do not fit.
+    """
+    _require_count(rows, "rows")
+    subject, drawn = _drawn(source, X, rows, mean)
+    if isinstance(subject.schema, Table):
+        return _marginals(subject, drawn, None, ax)
+    if subject.is_sequence:
+        return place(sequences.of_samples(subject, drawn)[0], ax)
+    if subject.is_image:
+        return show_images(pixels.sheet(subject.pixels(drawn[:rows]), _across(min(rows, len(drawn)))), ax)
+    return place(sections.marginals(subject, drawn), ax, _beside(subject))
+
+
+def _drawn(source: Any, X: Any, count: int = 1, mean: bool = False) -> tuple[Subject, np.ndarray]:
+    """(the rows to compare with, samples in their layout)."""
+    vae = _model(source)
+    if vae is None:
+        given = Given(source if X is None else X)
+        drawn = given.like(source, "samples")
+        if X is None:
+            given.tensor = None
+        return given, drawn
+    subject = _subject(vae, X)
+    if not subject.has_prior:
+        raise InputError("an autoencoder has no prior to draw samples from", "fit another recipe")
+    size = count if subject.schema is not None and subject.is_image else sections.TABLE_SAMPLES
+    drawn = subject.sample(size, mean=mean)
+    return subject, tables.drawn_rows(subject.schema, drawn) if isinstance(subject.schema, Table) else drawn
+
+
+def _beside(subject: Subject) -> Sequence[tuple[str, str]]:
+    return BESIDE if subject.tensor is not None else ()
+
+
+def _marginals(subject: Subject, drawn: np.ndarray, names: Sequence[str] | None, ax: Any) -> Any:
+    schema = subject.schema
+    assert isinstance(schema, Table)
+    data = subject.shown if subject.tensor is not None else np.empty((0, len(schema.outer)))
+    found = tables.compared(schema, data, drawn, 0, None if names is None else list(names))
+    return place([tables.marginal(each) for each in found], ax, _beside(subject))
+
+
+@_figure
+def columns(source: Any, X: Any = None, *, names: Sequence[str] | None = None, ax: Any = None) -> Any:
+    """The distribution of columns in samples of the model, next to that of X, where given; of sequences, mean and
+    middle 90 % at each step.
+
+    Args:
+        source: a model, a run or its folder; or sampled rows.
+        X: real rows to compare with.
+        names: columns of a table to show, in this order; without them as :func:`samples` does.
+        ax: axes of matplotlib.
+
+    Raises:
+        InputError: images, which have no columns; an unknown name; rows that do not fit.
+    """
+    subject, drawn = _drawn(source, X, sections.TABLE_SAMPLES)
+    if isinstance(subject.schema, Table):
+        _require_names(names, [column.name for column in subject.schema.outer])
+        return _marginals(subject, drawn, names, ax)
+    if names is not None:
+        raise InputError("names are for the columns of a table, and these rows are an array", "omit them")
+    if subject.is_image:
+        raise InputError("the rows are images, which have no columns", "use latens.plot.samples")
+    if subject.is_sequence:
+        return place(sequences.of_samples(subject, drawn)[1], ax, _beside(subject))
+    return place(sections.marginals(subject, drawn), ax, _beside(subject))
+
+
+def _require_names(names: Sequence[str] | None, there: Sequence[str]) -> None:
+    if isinstance(names, str) or (names is not None and not len(names)):
+        raise InputError(f"names must be a list of columns, got {names!r}")
+    for name in names or ():
+        if name not in there:
+            raise InputError(f"there is no column {name!r}", f"the columns are {', '.join(there)}")
+
+
+@_figure
+def latent_map(source: Any, X: Any = None, *, labels: Any = None, ax: Any = None) -> Any:
+    """A map of the codes: two dimensions, or the first two principal axes of more, with circles that hold 50 % and 95 %
+    of a standard normal prior; a histogram for one dimension.
+
+    Args:
+        source: a model, a run or its folder; or codes ``[N, Z]``.
+        X: the rows, at most 2,000 of which are shown.
+        labels: one per row, words or numbers, for the colours.
+        ax: axes of matplotlib.
+
+    Raises:
+        InputError: no rows; labels of another length; a model without codes of rows.
+    """
+    vae = _model(source)
+    if vae is not None:
+        subject = _subject(vae, X, labels, "maps of codes")
+        if not subject.has_codes:
+            raise InputError(f"the recipe {vae.run_.name!r} gives no codes of rows", "fit another")
+        return _on_map(subject.codes.double().numpy(), subject.groups, subject.is_standard, ax)
+    codes = _numbers(source, "codes", 2)
+    if X is not None:
+        raise InputError("codes are given in place of a model", "omit X, or pass the model")
+    return _on_map(codes, group(labels, len(codes)), False, ax)
+
+
+def _on_map(codes: np.ndarray, groups: Any, circles: bool, ax: Any) -> Any:
+    chart, _ = sections.map_of(codes, groups, circles)
+    return place([chart], ax)
+
+
+def _numbers(values: Any, what: str, ndim: int) -> np.ndarray:
+    """Finite numbers with ``ndim`` axes; ``InputError`` for anything else."""
+    try:
+        found = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        told = f"{what} must be numbers, a model, a run or its folder, got {type(values).__name__}"
+        raise InputError(told, "pass one of them") from None
+    if found.ndim != ndim or not found.size:
+        shape = "[N]" if ndim == 1 else "[N, Z]"
+        raise InputError(f"{what} must have shape {shape}, got {list(found.shape)}", "or pass a model and rows")
+    if not np.isfinite(found).all():
+        raise InputError(f"{what} must be finite numbers", "leave the others out")
+    return found
+
+
+@_figure
+def traversals(source: Any, X: Any = None, *, dimensions: Sequence[int] | None = None, ax: Any = None) -> Any:
+    """What changes as one latent dimension moves from -3 to 3 standard deviations, the others at the centre: strips of
+    images, lines of sequences, or the columns that change most.
+
+    Args:
+        source: a model, a run or its folder; or decoded rows ``[D, steps, *event]``.
+        X: rows, which say which dimensions are active and what the columns' units are.
+        dimensions: those to show; without them the active ones, the highest rate first, at most 8.
+        ax: axes of matplotlib.
+
+    Raises:
+        InputError: no rows; a dimension that does not exist; no active dimension.
+    """
+    vae = _model(source)
+    if vae is None:
+        if X is not None or dimensions is not None:
+            raise InputError("decoded rows are given in place of a model", "omit X and dimensions, or pass the model")
+        subject, decoded = _walks(source, 3)
+        return _traversed(subject, list(enumerate(decoded)), ax)
+    subject = _subject(vae, X, what="traversals")
+    found = subject.dimensions[0][:8] if dimensions is None else list(dimensions)
+    for dim in found:
+        if not is_whole(dim) or not 0 <= dim < subject.codes.shape[1]:
+            raise InputError(f"dimensions must be whole numbers from 0 to {subject.codes.shape[1] - 1}, got {dim!r}")
+    if not found:
+        raise InputError("no latent dimension is active", "name some with dimensions=[0, 1]")
+    return _traversed(subject, [(int(dim), walks.walked(subject, int(dim))) for dim in found], ax)
+
+
+def _walks(values: Any, lead: int) -> tuple[Subject, np.ndarray]:
+    """(all decoded rows of walks, ``[..., *event]`` with ``lead`` - 1 axes first; the same in the model's layout)."""
+    found = np.asarray(values)
+    if found.dtype.kind not in "iufb" or found.ndim < lead or not found.size:
+        told = f"decoded rows must be an array of numbers, got {type(values).__name__} of shape {list(found.shape)}"
+        raise InputError(told, "pass them, or a model, a run or its folder, and rows")
+    given = Given(found.reshape(-1, *found.shape[lead - 1 :]))
+    return given, given.shown.reshape(*found.shape[: lead - 1], *given.shown.shape[1:])
+
+
+def _traversed(subject: Subject, walked: Sequence[tuple[int, np.ndarray]], ax: Any) -> Any:
+    names = [f"dimension {dim}" for dim, _ in walked]
+    small = ["" if isinstance(subject, Given) else walks.rate_of(subject, dim) for dim, _ in walked]
+    if not subject.is_image:
+        return place([walks.along(subject, name, each, told)
+                      for name, told, (_, each) in zip(names, small, walked)], ax)  # fmt: skip
+    images = np.concatenate([subject.pixels(each) for _, each in walked])
+    told = [f"{name}\n{rate}".rstrip() for name, rate in zip(names, small)]
+    return show_images(pixels.sheet(images, len(walked[0][1])), ax, told, tuple(walks.PLACES.values()))
+
+
+@_figure
+def interpolation(source: Any, X: Any = None, *, rows: Sequence[int] = (0, 1), ax: Any = None) -> Any:
+    """A straight line between the codes of two rows, decoded step by step; images have the two rows at the ends.
+
+    Args:
+        source: a model, a run or its folder; or decoded rows ``[steps, *event]``.
+        X: the rows.
+        rows: the numbers of the two rows in X.
+        ax: axes of matplotlib.
+
+    Raises:
+        InputError: no rows, or row numbers that X does not have.
+    """
+    vae = _model(source)
+    if vae is None:
+        subject, decoded = _walks(source, 2)
+        images = subject.pixels(decoded) if subject.is_image else None
+    else:
+        subject, decoded, images = _between(vae, X, rows)
+    if images is None:
+        return place([walks.on_the_way(subject, "", decoded)], ax)
+    breaks = () if vae is None else (0, len(images) - 2)
+    return show_images(pixels.strip(images, breaks), ax)
+
+
+def _between(vae: VAE, X: Any, rows: Sequence[int]) -> tuple[Subject, np.ndarray, np.ndarray | None]:
+    """(the rows, the decoded line, its images with the two rows at the ends)."""
+    subject = _subject(vae, X, what="interpolations")
+    pair = list(rows) if isinstance(rows, Sequence | np.ndarray) else []
+    if len(pair) != 2 or not all(is_whole(row) and 0 <= row < subject.rows for row in pair):
+        raise InputError(f"rows must be two numbers from 0 to {subject.rows - 1}, got {rows!r}")
+    ends = _subject(vae, vae._rows(X).take(np.array(pair, dtype=np.int64)))
+    if not subject.has_codes:
+        raise InputError(f"the recipe {vae.run_.name!r} gives no codes of rows", "fit another")
+    decoded = walks.between(subject, ends.codes)
+    return subject, decoded, walks.with_ends(subject, ends.shown, decoded) if subject.is_image else None
+
+
+@_figure
+def rates(source: Any, X: Any = None, *, ax: Any = None) -> Any:
+    r"""The rate :math:`KL(q(z_i|x) \,\|\, p(z_i))` of each latent dimension in nats, the largest first, inactive ones
+    grey; with rows also the variance of the codes and the threshold of active dimensions.
+
+    Args:
+        source: a model, a run or its folder; an :class:`latens.evaluation.Evaluation`; or rates ``[Z]``.
+        X: the rows.
+        ax: axes of matplotlib.
+
+    Raises:
+        InputError: an autoencoder, which has no rate; numbers of another shape.
+    """
+    vae = _model(source)
+    if vae is not None:
+        subject = _subject(vae, X, what="rates")
+        if not subject.has_prior or not subject.has_codes:
+            raise InputError(f"the recipe {vae.run_.name!r} has no rate", "fit another")
+        active = None if subject.rates is None else subject.dimensions[0]
+        return place(sections.rate_charts(subject.rates, active, subject.spread), ax)
+    if isinstance(source, Evaluation):
+        if source.rate_per_dimension is None:
+            raise InputError("the rate of this evaluation does not split by dimension", "pass the model and rows")
+        source = source.rate_per_dimension
+    return place(sections.rate_charts(_numbers(source, "rates", 1)), ax)
+
+
+@_figure
+def training(source: Any, *, term: str | None = None, ax: Any = None) -> Any:
+    """Bound, rate and distortion over the epochs of training, in nats per row, of training and validation rows.
+
+    Args:
+        source: a model, a run or its folder; or the rows of metrics.csv (a data frame, or a list of mappings).
+        term: "bound", "rate" or "distortion"; without it all that there are.
+        ax: axes of matplotlib.
+
+    Raises:
+        InputError: a run without history; an unknown term.
+    """
+    vae = _model(source)
+    if vae is not None:
+        history: Sequence[Mapping[str, Any]] = vae.run_.history
+        terms = overview.terms(_subject(vae))[0]
+    else:
+        history, terms = _history(source), [overview.BOUND, overview.RATE, overview.DISTORTION]
+    if not history:
+        raise InputError("the run has no training history", "fit it with epochs of at least 1")
+    known = [key for key, *_ in terms]
+    if term is not None and term not in known:
+        raise InputError(f"term must be one of {', '.join(known)}, got {term!r}")
+    found, legend, _ = overview.training_charts(history, [each for each in terms if term in (None, each[0])])
+    return place(found, ax, legend)
+
+
+def _history(source: Any) -> list[dict[str, Any]]:
+    """The rows of metrics.csv from a data frame, or a list of mappings."""
+    rows = source.to_dict("records") if hasattr(source, "to_dict") and hasattr(source, "iloc") else None
+    if rows is None and is_frame(source):
+        from latens.data.tables.frames import as_table
+
+        rows = as_table(source, finite=False)[0].to_pylist()
+    rows = list(source) if rows is None and isinstance(source, list | tuple) else rows
+    if not rows or not all(isinstance(row, Mapping) and "epoch" in row for row in rows):
+        raise InputError("a history has rows with an 'epoch' and terms such as 'train_bound'", "pass those of a run")
+    return rows
+
+
+@_figure
+def calibration(source: Any, X: Any = None, *, reference: Any = None, ax: Any = None) -> Any:
+    """Whether p-values of rows are calibrated: the share of rows with a p-value of at most t against t. Rows like the
+    reference lie on the line; anomalies lie above it on the left.
+
+    Args:
+        source: a model, a run or its folder; or p-values ``[N]``.
+        X: the rows.
+        reference: held-out rows among whose scores the rows are ranked; without them those of the run's folder.
+        ax: axes of matplotlib.
+
+    Raises:
+        InputError: no reference; p-values outside [0, 1]; a model without a bound.
+    """
+    vae = _model(source)
+    if vae is None:
+        values = _numbers(source, "p-values", 1)
+        if values.min() < 0 or values.max() > 1:
+            raise InputError("p-values must lie in [0, 1]", "pass those of `latens score`")
+    else:
+        values = _p_values(vae, X, reference)
+    chart = Chart("p-values", charts.cumulative(values, "share of rows by p-value"), f"{len(values):,} rows")
+    return place([chart], ax)
+
+
+def _p_values(vae: VAE, X: Any, reference: Any) -> np.ndarray:
+    if X is None:
+        raise InputError("p-values need rows", "pass X")
+    run = vae.run_
+    known = None if run.folder is None else scoring.read_calibration(run.folder)
+    if reference is not None:
+        known = scoring.calibrate(run, vae._rows(reference), vae.nll_draws)
+    if known is None:
+        told = "there are no scores of held-out rows to rank these among"
+        raise InputError(told, "pass reference=rows that the model has not seen")
+    found = vae._scores(X, known)[0].p_values
+    assert found is not None
+    return found
+
+
+@_figure
+def rate_distortion(source: Any, distortion: Any = None, *, names: Sequence[str] = (), ax: Any = None) -> Any:
+    """Distortion against rate, in nats per row, of several models; dashed lines have one ELBO = -(rate + distortion).
+
+    Args:
+        source: the folder of a sweep; a comparison; {name: evaluation}; a data frame with columns "rate" and
+            "distortion"; or rates ``[N]``.
+        distortion: where rates are given, their distortions ``[N]``.
+        names: of the points.
+        ax: axes of matplotlib.
+
+    Raises:
+        InputError: nothing with a rate and a distortion; other numbers of rates, distortions or names.
+    """
+    if isinstance(source, Comparison):
+        curves = comparison.tradeoffs(source.rows)
+        if not curves:
+            raise InputError("no model of the comparison has a rate", "compare recipes with a density")
+        legend = [(comparison.name_of(model), paint) for model, (_, paint, _) in curves]
+        return place([Chart("", figures.tradeoff([path for _, path in curves], "rate and distortion"))], ax, legend)
+    points, found = _tradeoff(source, distortion)
+    called = list(names) or found
+    if called and len(called) != len(points):
+        raise InputError(f"there are {len(points)} points and {len(called)} names", "give as many")
+    return place([Chart("", figures.tradeoff([(points, "c0", called)], "rate and distortion"))], ax)
+
+
+def _tradeoff(source: Any, distortion: Any) -> tuple[np.ndarray, list[str]]:
+    """(rates and distortions ``[N, 2]``, names of the points)."""
+    if isinstance(source, str | Path):
+        return comparison.of_sweep(Path(source))
+    if isinstance(source, Mapping) and source and all(isinstance(each, Evaluation) for each in source.values()):
+        for name, each in source.items():
+            if each.rate is None:
+                raise InputError(f"the model {name!r} has no rate", "leave it out")
+        return np.array([[each.rate, each.distortion] for each in source.values()]), [str(name) for name in source]
+    if distortion is None:
+        try:
+            source, distortion = source["rate"], source["distortion"]
+        except (KeyError, TypeError, IndexError, ValueError):
+            told = f"rates and distortions cannot be read from {type(source).__name__}"
+            want = "pass a sweep, a comparison, {name: evaluation}, or columns 'rate' and 'distortion'"
+            raise InputError(told, want) from None
+    pair = _numbers(source, "rates", 1), _numbers(distortion, "distortions", 1)
+    if len(pair[0]) != len(pair[1]):
+        raise InputError(f"there are {len(pair[0])} rates and {len(pair[1])} distortions", "give as many")
+    return np.stack(pair, 1), []
