@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from latens.errors import damaged
 LEAST, LEAST_WEEK = 5, 30  # this many distinct dates do not recur, or keep to days of the week, by accident
 LEAST_TIMES = 60  # over as many dates, the margin of a column does not know the times of the day
 MOST_TIMES = 1440  # distinct times of the day that are kept
+ROWS_OF_PLACE = 25  # with as many, the shares of all places within a period are known
 TENTH = 0.1 / 86_400  # of a second, in days
 WEEKDAYS = ("Mondays", "Tuesdays", "Wednesdays", "Thursdays", "Fridays", "Saturdays", "Sundays")
 
@@ -241,6 +243,34 @@ def _times_of(times: np.ndarray, seen: np.ndarray, dates: int, step: float | Non
     return {"times": tuple(distinct[np.searchsorted(total, at)].tolist()), "shares": ()}
 
 
+def endings_of(values: np.ndarray, seen: np.ndarray, step: float) -> dict[str, Any]:
+    """Places within a whole number, and their shares, as fields of a calendar; none if all places occur alike. With few
+    rows, places that are not frequent share what is left.
+
+    Args:
+        values: ``[N]``, multiples of the step.
+        seen: how often each occurs.
+        step: one over the number of places.
+    """
+    whole = np.floor(values + step / 2)
+    count, rows = round(1 / step), float(seen.sum())
+    place = np.rint((values - whole) / step).astype(np.int64) % count
+    shares = np.bincount(place, seen, count) / rows
+    if rows < ROWS_OF_PLACE * count:
+        even = rows / count
+        often = shares * rows >= max(5.0, 0.005 * rows, even + 4 * math.sqrt(even + 1))
+        if often.all() or not often.any():
+            return {}
+        left = (1 - shares[often].sum()) / (~often).sum()
+        shares = np.where(often, shares, left if left * (~often).sum() > 0.01 else 0.0)
+        shares /= shares.sum()
+    distance = np.abs(np.cumsum(shares) - (np.arange(count) + 1) / count).max()
+    if len(np.unique(whole)) < LEAST_TIMES or distance < 2 / math.sqrt(rows):
+        return {}
+    kept = np.flatnonzero(shares)
+    return {"times": tuple(np.round(kept * step, 12).tolist()), "shares": tuple(np.round(shares[kept], 15).tolist())}
+
+
 SCALE = math.sqrt(3) / math.pi  # of a logistic with variance 1
 SAME = 2.0**-22  # relative distance to an atom within which a number that went through float32 is that atom
 
@@ -258,11 +288,13 @@ class Law:
         atoms: values with a mass of their own, increasing.
         step: the grid: nearly all values other than atoms are ``origin`` and multiples of it; None if there is no grid.
         is_complete: whether only atoms were seen, so that no other value is drawn.
-        calendar: for dates, the calendar on which they fall.
+        calendar: for dates, the calendar on which they fall; for numbers, how often each of their last digits occurs:
+            places within a ``period``, as times are within a day.
         places: increasing values that are the only ones drawn, if they lie on no grid and none is an atom; each has the
             margin's mass between the middles to its neighbours.
         floor: a number below which the column has no mass; None if values below the range are possible.
         origin: a place of the grid, at least 0 and below the step.
+        period: the unit of ``calendar``, 1 (day) for dates.
 
     Raises:
         InputError: the fields contradict each other.
@@ -281,9 +313,10 @@ class Law:
     places: tuple[float, ...] = ()
     floor: float | None = None
     origin: float = 0.0
+    period: float = 1.0
 
     def __post_init__(self) -> None:
-        every = [*self.knots, *self.scores, *self.atoms, *self.places, self.origin, self.step or 1.0]
+        every = [*self.knots, *self.scores, *self.atoms, *self.places, self.origin, min(self.step or 1.0, self.period)]
         numbers = np.array(every, dtype=np.float64)
         increasing = all(np.all(np.diff(each) > 0) for each in (self.knots, self.scores, self.atoms, self.places))
         pairs = len(self.scores) == len(self.knots) >= 2 and (not self.places or len(self.places) > 1)
@@ -312,13 +345,42 @@ class Law:
         far = tuple(a for a in self.atoms if max(self.low - a, a - self.high) > width > 0)
         return far if len(far) <= 3 and not self.is_complete else ()
 
+    def endings(self, most: int = 3) -> str:
+        """The most frequent last digits of numbers, in words; "" where all are alike.
+
+        >>> Law((0.5, 900.5), (-2.0, 2.0), step=0.01, calendar=Calendar(times=(0.0, 0.99), shares=(0.2, 0.8))).endings()
+        '80% end in .99, 20% in .00'
+        """
+        if self.calendar is None or self.step is None:
+            return ""
+        digits = max(0, -math.floor(math.log10(self.step) + 1e-9))
+        width = round(math.log10(self.period)) + digits + bool(digits)
+        often = sorted(zip(self.calendar.shares, self.calendar.times), key=lambda pair: -pair[0])[:most]
+        words = [(share, f"{time * self.period:0{width}.{digits}f}"[-width:]) for share, time in often if share > 0.02]
+        return ", ".join(f"{share:.0%}{' end' * (not i)} in {ending}" for i, (share, ending) in enumerate(words))
+
+    @cached_property
+    def _solid(self) -> np.ndarray:
+        """The places of the grid, as multiples of the step, that have a piece of the margin of their own."""
+        at = (np.array(self.knots) - self.origin) / (self.step or 1.0)
+        own = np.abs(np.diff(at) - 1.0) < 1e-6
+        return np.rint((at[:-1] + 0.5)[own])
+
+    def is_solid(self, numbers: np.ndarray) -> np.ndarray:
+        """Whether the place of each number ``[N]`` has a piece of the margin of its own, so that the margin knows how
+        often it occurs."""
+        if self.step is None:
+            return np.zeros(len(numbers), bool)
+        return np.isin(np.rint((numbers - self.origin) / self.step), self._solid)
+
     def snap(self, numbers: np.ndarray, within: tuple[float, float] | None = None) -> np.ndarray:
         """The value that the column can hold nearest to each number ``[N]``, in its range or ``within`` another one
         (low, high); NaN stays NaN."""
         x = np.clip(numbers, *(within or (self.low, self.high)))
         if self.calendar is not None:
-            x = self.calendar.snap(x)
-            x = x if within else np.clip(x, self.low, self.high)
+            there = self.calendar.snap(x / self.period) * self.period
+            there = there if within else np.clip(there, self.low, self.high)
+            x = np.where(self.is_solid(x), x, there)
         if self.step is not None:
             x = self.origin + np.rint((x - self.origin) / self.step) * self.step
         if self.places:
@@ -343,7 +405,8 @@ class Law:
             places = tuple(float(v) for v in fields.get("places", ()))
             floor = None if fields.get("floor") is None else float(fields["floor"])
             origin = float(fields.get("origin", 0.0))
-            return cls(knots, scores, atoms, step, bool(fields["is_complete"]), calendar, places, floor, origin)
+            more = origin, float(fields.get("period", 1.0))
+            return cls(knots, scores, atoms, step, bool(fields["is_complete"]), calendar, places, floor, *more)
         except (KeyError, TypeError, ValueError):
             raise damaged("has a column without a valid law") from None
 

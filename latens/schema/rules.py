@@ -267,7 +267,7 @@ def next_value(column: Column, base: np.ndarray, strict: bool = False) -> np.nda
     places = (base - origin) / step
     found = origin + (np.floor(places + 1e-6) + 1 if strict else np.ceil(places - 1e-6)) * step
     if law is not None and law.calendar is not None:
-        found = law.calendar.following(found)
+        found = law.calendar.following(found / law.period) * law.period
     found = found if column.decimals is None else np.round(found, column.decimals)
     return found if strict else np.maximum(found, base)
 

@@ -36,7 +36,7 @@ from latens.schema.arrow import (
 )
 from latens.schema.column import CODED, FAMILIES, LOGARITHMIC, logarithmic
 from latens.schema.form import Form
-from latens.schema.law import SCALE, Law, calendar_of, edges
+from latens.schema.law import MOST_TIMES, SCALE, Calendar, Law, calendar_of, edges, endings_of
 
 MARGIN = 0.01  # nats per cell that a later candidate must gain over an earlier, simpler one
 FEW_HELD_OUT = 250  # with fewer held-out values, a gain must also exceed two standard errors
@@ -575,11 +575,32 @@ def _centre(values: np.ndarray) -> tuple[float, float]:
 def _law(scan: ColumnScan, values: np.ndarray, type: str) -> Law | None:
     steps = DAYS if type.startswith(("date", "timestamp")) else SECONDS if type.startswith(("time", "dur")) else None
     law = law_of(values, scan.values if scan.is_number else None, steps, (scan.low, scan.high))
-    if law is None or steps is not DAYS:
+    if law is None or steps is SECONDS or law.is_complete or law.places:
         return law
     found, seen = np.unique(values, return_counts=True) if scan.values is None else _sorted(scan.values)
-    rest = ~np.isin(found, law.atoms)
-    return dataclasses.replace(law, calendar=calendar_of(found[rest], seen[rest], law.step))
+    if steps is DAYS:
+        rest = ~np.isin(found, law.atoms)
+        return dataclasses.replace(law, calendar=calendar_of(found[rest], seen[rest], law.step))
+    rest = ~(np.isin(found, law.atoms) | law.is_solid(found))
+    return _with_endings(law, found[rest], seen[rest])
+
+
+def _with_endings(law: Law, values: np.ndarray, seen: np.ndarray) -> Law:
+    """The law with the shares of last digits, if some occur more often than others: amounts in hundreds, prices that
+    end in .99. The period is the longest power of ten for which some do.
+
+    >>> prices = np.arange(1.0, 900.0)[:, None] + np.array([0.0, 0.49, 0.99])
+    >>> law = law_of(prices.ravel())
+    >>> _with_endings(law, prices.ravel(), np.ones(prices.size)).snap(np.array([3.1, 3.5, 3.8])).tolist()
+    [3.0, 3.49, 3.99]
+    """
+    if law.step is None or not len(values):
+        return law
+    most = math.floor(math.log10(MOST_TIMES * law.step))
+    for period in 10.0 ** np.arange(most, math.floor(math.log10(law.step)), -1):
+        if endings := endings_of(values / period, seen, law.step / period):
+            return dataclasses.replace(law, calendar=Calendar(**endings), period=float(period))
+    return law
 
 
 def _words(law: Law, values: np.ndarray, type: str = "double") -> str:
@@ -599,8 +620,9 @@ def _words(law: Law, values: np.ndarray, type: str = "double") -> str:
     steps = "" if law.step is None else f"in steps of {_step_in_words(law.step, type)}{start}"
     off = int((np.abs(values - law.snap(values, (-np.inf, np.inf))) > 0.01 * (law.step or 1.0)).sum()) if steps else 0
     steps += f", except {off:,} row{'s' * (off != 1)}" if off and law.calendar is None else ""
-    steps = steps if law.calendar is None else law.calendar.describe()
-    return "; ".join(filter(None, [heaps, steps]))
+    if type.startswith(("date", "timestamp")):
+        return "; ".join(filter(None, [heaps, steps if law.calendar is None else law.calendar.describe()]))
+    return "; ".join(filter(None, [heaps, steps, law.endings()]))
 
 
 def _step_in_words(step: float, type: str) -> str:
