@@ -92,6 +92,30 @@ def test_calibration_survives_its_file(run, tmp_path):
         scoring.read_calibration(tmp_path)
 
 
+def test_scores_of_a_calibration_from_before_views_are_densities(run):
+    calibration = scoring.calibrate(run, further(run, rows(100, 1)), k=20)
+    assert calibration.views and scoring.Calibration.from_json(calibration.to_json()).views
+    old = scoring.Calibration.from_json(calibration.to_json() | {"format": 1})
+    new = further(run, rows(20, 2))
+    found = scoring.score(run, new, 20, old)
+    expected = found.nll.rows.numpy() - scoring.slopes(new).sum(1)
+    assert np.array_equal(found.strangeness, expected)
+    assert not np.allclose(scoring.score(run, new, 20, calibration).strangeness, expected)
+
+
+@pytest.mark.parametrize("kinds", [["a", "b", "c", "kind"], ["kind"]])
+def test_the_strangeness_of_a_row_is_that_of_the_row_alone(kinds, run):
+    """Levels alone tie with many samples: rounding in the batch must not decide."""
+    table = rows(300, 3)[kinds]
+    one = run if len(kinds) > 1 else fitting.fit_recipe(
+        rows_of(as_table(table)[0]), Recipe("vae"), Settings(seed=0, epochs=2), options={"latent_dim": 2}
+    )  # fmt: skip
+    found = scoring.score(one, further(one, table), 20).strangeness
+    for some in (table[:1], table[5:12], table[::-1]):
+        again = scoring.score(one, further(one, some.reset_index(drop=True)), 20).strangeness
+        assert again == pytest.approx(found[some.index], abs=1e-4)
+
+
 def test_from_the_command_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write("t.csv", pa.Table.from_pandas(rows(400, 0)))
@@ -111,9 +135,10 @@ def test_from_the_command_line(tmp_path, monkeypatch):
     holes = rows(400, 0)
     holes.loc[:9, "a"] = np.nan
     write("holes.csv", pa.Table.from_pandas(holes))
-    assert "10 rows have missing cells, and the model was fitted to complete rows" in done(
-        "score", "run", "holes.csv", "--out", "h.csv"
-    ).out
+    assert (
+        "10 rows have missing cells, and the model was fitted to complete rows"
+        in done("score", "run", "holes.csv", "--out", "h.csv").out
+    )
     done("fit", "t.csv", "--out", "ae", "--recipe", "ae", "--epochs", "1")
     assert "has no density" in refused("score", "ae", "t.csv", "--out", "x.csv")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from latens.evaluation.anomaly import closest
 KNOWN, SUBSETS, MEMBERS = 1_000, 20, 64  # samples known to the view of distances, its sets of them, samples in a set
 TAIL = 0.1  # the share of the largest references beyond which a tail is exponential
 DENSITY = 0.25  # the weight of -ln p(x) next to the distance, chosen on the sets of docs/experiments.md
+ROUNDING = 1e-6  # of a score: one that ties with references does so however rows are batched
 FAR = 1e30  # from the middle of a column, in its units: what lies beyond is not farther
 
 
@@ -20,7 +22,8 @@ class Surprise:
     .. math:: t(s) = -\ln \frac{1 + \#\{i : s_i \ge s\}}{n + 1}
 
     Beyond the score q that a tenth of the references reach, the tail is exponential, t(s) = t(q) + (s - q) / e, where e
-    is the mean excess of those references (Pickands 1975, with shape 0), so that the strangest rows do not tie.
+    is the mean excess of those references (Pickands 1975, with shape 0), so that the strangest rows do not tie. Where
+    those are all equal, e is the standard deviation of all references, or 1.
 
     Args:
         references: ``[n]``, finite, at least 20.
@@ -34,17 +37,22 @@ class Surprise:
         self.references = np.sort(np.asarray(references, np.float64))
         count = len(self.references)
         tail = self.references[count - max(2, int(TAIL * count)) :]
-        self.start = float(tail[0])
-        self.excess = max(float((tail - self.start).mean()), 1e-9 * (1 + abs(self.start)))
+        self.start, spreads = float(tail[0]), (float((tail - tail[0]).mean()), float(self.references.std()), 1.0)
+        self.excess = next((each for each in spreads if each > _rounding(self.start)), _rounding(self.start))
 
     def _share(self, scores: np.ndarray) -> np.ndarray:
-        count = len(self.references)
-        return (1 + count - np.searchsorted(self.references, scores, "left")) / (count + 1)
+        count, least = len(self.references), scores - _rounding(scores)
+        return (1 + count - np.searchsorted(self.references, least, "left")) / (count + 1)
 
     def __call__(self, scores: np.ndarray) -> np.ndarray:
         """t(s) of each score, ``[N]`` nats; infinite where the score is."""
-        beyond = np.maximum(scores - self.start, 0.0) / self.excess
+        with np.errstate(invalid="ignore"):
+            beyond = np.fmax(scores - self.start - _rounding(self.start), 0.0) / self.excess
         return beyond - np.log(self._share(np.minimum(scores, self.start)))
+
+
+def _rounding(scores: Any) -> Any:
+    return ROUNDING * (1 + np.abs(scores))
 
 
 @dataclass(frozen=True)
