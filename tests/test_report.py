@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 import latens
-from latens import conditionals, models, objectives, priors, report
+from latens import conditionals, evaluation, models, objectives, priors, report
 from latens.data import infer, read
 from latens.data.rows import Asked, Rows, rows_like, rows_of
 from latens.evaluation import evaluate
@@ -242,6 +242,26 @@ def test_what_does_not_fit_is_refused(image_run: Run, digits: tuple[np.ndarray, 
         report.render(image_run, x.reshape(len(x), -1))
     with pytest.raises(latens.InputError, match="have no rows"):
         report.render(image_run, x[:0])
+
+
+def test_scores_and_collapse_have_their_place_and_every_table_scrolls(
+    image_run: Run, digits: tuple[np.ndarray, np.ndarray]
+) -> None:
+    x, labels = digits
+    figures = evaluate(image_run.model, rows_like(x, image_run.schema).inside, k=0)  # type: ignore[arg-type]
+    codes = np.random.default_rng(0).normal(size=(200, 3))
+    factors = (codes[:, :2] > 0).astype(int)
+    figures.scores = {
+        "labels": evaluation.evaluate_labels(codes, codes, factors[:, 0]),
+        "disentanglement": evaluation.disentanglement(codes, factors, ("<b>", "shape")),
+    }
+    text = report.render(image_run, x, labels=labels, evaluation=figures)
+    check(text)
+    scores = section(text, "scores")
+    assert f"{figures.scores['labels'].scores['codes'].linear_probe:.1%}" in scores and "&lt;b&gt;" in scores
+    assert f"{figures.scores['disentanglement'].mig:.3f}" in scores and scores.count("<svg") == 1
+    assert figures.collapse is not None and figures.collapse.verdict in section(text, "rate")
+    assert len(re.findall(r'<div class="tablebox[^>]*><table', text)) == text.count("<table") > 3
 
 
 def test_write_is_render(image_run: Run, digits: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:

@@ -344,7 +344,9 @@ def tradeoff(curves: Sequence[Curve], label: str) -> Graphic:
             order = np.argsort(points[:, 0], kind="stable")
             axes.plot(*points[order].T, color=color(paint), marker="o", markersize=4.5)
             for name, place in zip(names, points):
-                axes.annotate(name, place, (5, 5), textcoords="offset points", fontsize=9, parse_math=False)
+                left_of = place[0] > 0.75 * right + 0.25 * left
+                axes.annotate(name, place, (-5 if left_of else 5, 5), textcoords="offset points", fontsize=9,
+                              ha="right" if left_of else "left", parse_math=False)  # fmt: skip
         axes.set(xlim=(left, right), ylim=(low, high), xlabel="rate, nats", ylabel="distortion, nats")
 
     return Graphic(draw, label, 360, 250, left=58, bottom=38)
