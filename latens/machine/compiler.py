@@ -35,7 +35,10 @@ def compiled(step: Callable[..., Any], model: nn.Module, backend: str) -> Callab
 
     It draws the same noise as the step that is not compiled. ``step`` may take gradients itself.
     """
-    options: dict[str, Any] | None = {"fallback_random": True} if backend == "inductor" else None
+    # sizes and strides are checked by the guards before every step, and need no second check inside
+    options: dict[str, Any] | None = None
+    if backend == "inductor":
+        options = {"fallback_random": True, "size_asserts": False}
     full = getattr(model, "compile_mode", "full") == "full"
     graph = torch.compile(_own(step), backend=backend, fullgraph=full, options=options)
     proven = False
