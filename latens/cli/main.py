@@ -379,6 +379,26 @@ def impute(
 
 
 @command
+def compress(
+    folder: RunFolder, data: Data,
+    out: Annotated[str, option("--out", metavar="FILE", help="Write this .latens file.", title="Output")],
+    labels: Labels = None, reading: Any = None, own: OwnRecipe = None, as_json: Json = False,
+) -> Any:  # fmt: skip
+    """Write data as a smaller file, without loss, with the run as the model (bits back). A row takes about -ELBO / ln 2
+    bits. `latens decompress` with the same run gives the data back, on any machine."""
+
+
+@command
+def decompress(
+    folder: RunFolder,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Read this file, written by `latens compress`.")],
+    out: Out, own: OwnRecipe = None, as_json: Json = False,
+) -> Any:  # fmt: skip
+    """Write the data that `latens compress` read: the same rows, names, types and gaps. The run must be the one that
+    compressed them. A damaged file is refused."""
+
+
+@command
 def schema(
     data: Data, about: Any = ("column", "drop", "condition", "rule"), reading: Any = None,
     out: Annotated[

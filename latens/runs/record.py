@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -51,6 +51,9 @@ from latens.training.checkpoint import (
     unpack,
     unseal,
 )
+
+if TYPE_CHECKING:
+    from latens.runs.coding.codec import Codec
 
 FORMAT = 1
 CALIBRATION = "calibration.json"
@@ -128,6 +131,12 @@ class Run(InNotebooks):
     def parameters(self) -> int:
         """The number of parameters."""
         return sum(p.numel() for p in self.model.parameters())
+
+    def codec(self) -> Codec:
+        """Lossless compression with this run; see :class:`latens.runs.coding.codec.Codec`."""
+        from latens.runs.coding.codec import Codec
+
+        return Codec(self)
 
     def reading_of(self, asked: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Options for reading other data: those of the fit, except where ``asked`` names others. A run on continuous

@@ -7,6 +7,7 @@ from latens import late
 if TYPE_CHECKING:
     from latens.cli.commands.answer import Answer
     from latens.cli.commands.comparing import compare, demo
+    from latens.cli.commands.compressing import compress, decompress
     from latens.cli.commands.densities import density, sample
     from latens.cli.commands.evaluating import evaluate, report
     from latens.cli.commands.exploring import explore
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from latens.cli.commands.using import encode, impute, reconstruct, score
 else:
     __getattr__, __dir__, __all__ = late(__name__, {
-        "answer": "Answer", "comparing": "compare demo", "densities": "density sample",
+        "answer": "Answer", "comparing": "compare demo",
+        "compressing": "compress decompress", "densities": "density sample",
         "evaluating": "evaluate report", "exploring": "explore", "exporting": "export", "fitting": "Fit asked schema",
         "listing": "recipes", "many": "fit resume", "inputs": "reading", "sharing": "pull push",
         "sweeping": "resume_sweep sweep",

@@ -1,0 +1,113 @@
+"""``latens compress`` and ``latens decompress``: data as a file of nearly -ELBO bits, and back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from latens import evaluation
+from latens.cli.commands.answer import Answer
+from latens.cli.commands.inputs import read_for, rows_for
+from latens.cli.commands.using import require_free_output
+from latens.data.rows import Rows
+from latens.data.streams.writer import Writer
+from latens.data.writing import TABLES
+from latens.errors import InputError, concerning
+from latens.machine.atomic import atomic_write, write_bytes
+from latens.runs import record
+from latens.runs.coding.codec import Packed, Unpacked
+from latens.runs.outputs import schema_of
+from latens.runs.record import Run
+from latens.schema import AnySchema, Table
+
+LATENS = ".latens"
+_ROWS = 1000  # of which -ELBO is taken
+
+
+def compress(
+    folder: str, data: str, out: str, *, own: str | None, labels: str | None = None,
+    reading: Mapping[str, Any] | None = None,
+) -> Answer:  # fmt: skip
+    """Write data as a .latens file, and say what it saves."""
+    if Path(out).suffix.lower() != LATENS:
+        raise InputError(f"cannot write {out}: the extension must be {LATENS}")
+    require_free_output(out, folder, data, (LATENS,))
+    run = record.load(folder, recipe=own)
+    with concerning(folder):
+        codec = run.codec()
+    source = read_for(run, data, labels, reading)
+    rows = rows_for(source, schema_of(run), run.given)
+    with concerning(data):
+        found = codec.pack(rows)
+    write_bytes(out, found.data)
+    lines, figures = _savings(run, found, rows, _size(data, rows.x))
+    lines = [f"wrote {out}: {lines[0]}", *lines[1:], *(f"warning: {text}" for text in rows.warnings)]
+    return Answer("\n".join(lines), {"out": out, **figures, "warnings": rows.warnings})
+
+
+def decompress(folder: str, file: str, out: str, *, own: str | None) -> Answer:
+    """Write the data of a .latens file."""
+    require_free_output(out, folder, file)
+    run = record.load(folder, recipe=own)
+    with concerning(folder):
+        codec = run.codec()
+    with concerning(file):
+        found = codec.unpack(_bytes_of(file))
+    _write(out, found, schema_of(run))
+    return Answer(f"wrote {out}: rows {list(found.x.shape)}", {"out": out, "shape": list(found.x.shape)})
+
+
+def _bytes_of(file: str) -> bytes:
+    try:
+        return Path(file).read_bytes()
+    except OSError as error:
+        raise InputError(f"{file} cannot be read ({error.strerror})", f"name a {LATENS} file") from None
+
+
+def _size(data: str, x: Any) -> int:
+    """The bytes of the data's file, or of its numbers where it has none."""
+    path = Path(data)
+    if path.is_file():
+        return path.stat().st_size
+    if path.is_dir():
+        return sum(part.stat().st_size for part in path.rglob("*") if part.is_file())
+    return int(getattr(x, "nbytes", 0))
+
+
+def _savings(run: Run, found: Packed, rows: Any, before: int) -> tuple[list[str], dict[str, Any]]:
+    """What the file saves, in words and figures."""
+    some = rows.take(np.arange(min(_ROWS, len(rows))) * len(rows) // min(_ROWS, len(rows)))
+    ideal = -evaluation.elbo(run.model, some.inside, some.c).elbo / math.log(2)
+    size, bits = len(found.data), 8 * found.coded / found.rows
+    model = sum(value.nbytes for value in run.model.state_dict().values())
+    saved = (before - size) / found.rows
+    lines = [f"{found.rows:,} rows, {size:,} bytes, {size / before:.3f} of the {before:,} before"]
+    figures = {"rows": found.rows, "bytes": size, "before": before, "coded": found.coded, "bits_per_row": bits,
+               "ideal_bits_per_row": ideal, "model": model}  # fmt: skip
+    schema = schema_of(run)
+    dimensions = "" if isinstance(schema, Table) else f" ({bits / schema.columns:.4f} per dimension)"
+    lines.append(f"{bits:,.1f} bits per row{dimensions}; -ELBO {ideal:,.1f}, on {len(some):,} rows")
+    if saved > 0:
+        figures["break_even"] = math.ceil(model / saved)
+        lines.append(f"the model has {model:,} bytes: with it, it pays from {figures['break_even']:,} rows on")
+    else:
+        lines.append(f"the model has {model:,} bytes, and nothing is saved on which it could pay")
+    return lines, figures
+
+
+def _write(out: str, found: Unpacked, schema: AnySchema) -> None:
+    if Path(out).suffix.lower() in TABLES or found.is_table:
+        with Writer(out, len(found.x)) as writer:
+            writer.write(found.x, Rows(found.x, schema, row_names=found.row_names, row_kind=found.row_kind))
+        return
+    more = {} if found.labels is None else {"y": found.labels}
+    more |= {} if found.row_names is None else {f"{found.row_kind}s": np.array(found.row_names, dtype=np.str_)}
+    with atomic_write(out) as file:
+        if Path(out).suffix.lower() == ".npz":
+            np.savez(file, **({"x": found.x} | more))
+        else:
+            np.save(file, found.x, allow_pickle=False)

@@ -1,0 +1,110 @@
+"""Rows of an array as symbols, and what the model's form does not keep of them."""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from latens.runs.coding.cells import array_masses, elementwise, groups_of, require_masses
+from latens.runs.coding.rans import Stack
+from latens.runs.coding.rounding import Rounding
+from latens.schema import Schema
+from latens.schema.arrays import levels_of
+
+
+class ArrayCells:
+    """The cells of an array's rows: levels, or counts up to the largest of each cell.
+
+    Args:
+        schema: what a row is.
+        tops: of counts, the largest of each cell ``[D]``; None for levels.
+    """
+
+    def __init__(self, schema: Schema, tops: np.ndarray | None = None):
+        self.schema = schema
+        self.groups = groups_of(tops, schema.columns)
+        self.weight = sum(len(group.places) * (group.top + 1) for group in self.groups)
+
+    def symbols(self, x: np.ndarray) -> np.ndarray:
+        """The symbols ``[N, D]`` of rows in the model's form."""
+        if self.schema.span and self.schema.levels:
+            x = np.rint(levels_of(x, self.schema.span, self.schema.levels)[0])
+        return x.reshape(len(x), -1).astype(np.int64)
+
+    def inside(self, symbols: np.ndarray, rows: slice) -> Tensor:
+        """x in the model's form."""
+        x: np.ndarray = symbols
+        if self.schema.span:
+            x = self.schema.span[0] + self.schema.step * symbols
+        return torch.from_numpy(x.astype(self.schema.storage).reshape(len(x), *self.schema.shape))
+
+    def push(self, stack: Stack, px: Any, symbols: np.ndarray, rows: slice, rounding: Rounding, batch: int) -> None:
+        """Put the symbols on the stack."""
+        require_masses(px)
+        found = [(group, array_masses(px, group, rounding)) for group in self.groups]
+        for group, masses in reversed(found):
+            if masses is not None:
+                stack.push(*masses.interval(symbols[:, group.places].reshape(-1)))
+
+    def pop(self, stack: Stack, px: Any, rows: slice, rounding: Rounding, batch: int) -> np.ndarray:
+        """Take the symbols from the stack."""
+        size = elementwise(px).batch_shape[0]
+        found = np.zeros((size, self.schema.columns), np.int64)
+        for group in self.groups:
+            masses = array_masses(px, group, rounding)
+            if masses is not None:
+                popped = stack.pop(masses.find, size * len(group.places))
+                found[:, group.places] = popped.reshape(size, -1)
+        return found
+
+
+def patch(x: np.ndarray, back: np.ndarray) -> dict[str, np.ndarray]:
+    """Where an array differs from another of its shape and type in any bit, and its cells there."""
+    one, other = (np.ascontiguousarray(each).view(np.uint8).reshape(x.size, -1) for each in (x, back))
+    at = np.flatnonzero((one != other).any(-1))
+    return {"at": at, "cells": x.reshape(-1)[at]} if len(at) else {}
+
+
+def patched(back: np.ndarray, kept: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The array of :func:`patch`."""
+    if "at" in kept:
+        back = np.array(back)
+        back.reshape(-1)[kept["at"]] = kept["cells"]
+    return back
+
+
+def packed(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Named arrays of numbers as bytes; none for none."""
+    if not arrays:
+        return b""
+    kinds = [[name, array.dtype.newbyteorder("<").str, list(array.shape)] for name, array in arrays.items()]
+    head = json.dumps(kinds, separators=(",", ":")).encode()
+    cells = (np.ascontiguousarray(a, a.dtype.newbyteorder("<")).tobytes() for a in arrays.values())
+    return zlib.compress(b"".join([struct.pack("<I", len(head)), head, *cells]), 9)
+
+
+def unpacked(data: bytes) -> dict[str, np.ndarray]:
+    """The arrays of :func:`packed`; ``ValueError`` where they are damaged."""
+    if not data:
+        return {}
+    try:
+        data = zlib.decompress(data)
+        (length,) = struct.unpack_from("<I", data)
+        at, found = 4 + length, {}
+        for name, kind, shape in json.loads(data[4:at]):
+            dtype = np.dtype(kind)
+            if dtype.kind not in "biuf" or not all(isinstance(size, int) and size >= 0 for size in shape):
+                raise ValueError("an array of another kind")
+            count = int(np.prod(shape, dtype=object))
+            found[str(name)] = np.frombuffer(data, dtype, count, at).reshape(shape)
+            at += count * dtype.itemsize
+        return found
+    except (zlib.error, struct.error, TypeError, RecursionError) as error:
+        raise ValueError(str(error)) from None

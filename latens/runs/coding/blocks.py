@@ -1,0 +1,188 @@
+r"""A block of rows by bits back (Frey & Hinton 1997; Townsend, Bird & Barber 2019).
+
+For every batch the encoder pops z ~ q(z|x) from the stack, and pushes x under p(x|z) and z under p(z): a net length of
+
+.. math:: -\log_2 p(x \mid z) - \log_2 p(z) + \log_2 q(z \mid x),
+
+in the mean -ELBO / ln 2. The decoder does the opposite in the opposite order. Batches grow as the stack does, so that
+only the first row finds too little on it.
+"""
+
+from __future__ import annotations
+
+import copy
+import struct
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from latens.runs.coding.latent import (
+    BITS,
+    CELLS,
+    POSTERIOR,
+    PRIOR,
+    SHARES,
+    Normals,
+    Prior,
+    require_posterior,
+)
+from latens.runs.coding.rans import Stack, borrowed, first_heads
+from latens.runs.coding.rounding import Rounding, from_varints, varints
+from latens.tensors import trees
+from latens.tensors.trees import Tree
+
+BLOCK = 1 << 23  # cells of a block
+BATCH = 1 << 18  # cells of a batch
+PER_LANE = 1 << 14  # cells of a lane, which costs six bytes
+LANES = 512
+
+
+class Likelihood(Protocol):
+    """How the cells of rows are symbols ``[B, D]`` int64, and what the model sees of these."""
+
+    weight: int  # numbers that one row's masses take
+
+    def inside(self, symbols: np.ndarray, rows: slice) -> Tensor:
+        """x in the model's form, of some rows of the block."""
+
+    def push(self, stack: Stack, px: Any, symbols: np.ndarray, rows: slice, rounding: Rounding, batch: int) -> None:
+        """Put the symbols on the stack."""
+
+    def pop(self, stack: Stack, px: Any, rows: slice, rounding: Rounding, batch: int) -> np.ndarray:
+        """Take the symbols from the stack."""
+
+
+class Damaged(ValueError):
+    """A block that cannot be decoded."""
+
+
+def lanes_of(cells: int) -> int:
+    """How many lanes so many cells are coded on: a power of two, so that what the lanes cost is little.
+
+    >>> lanes_of(64), lanes_of(1 << 20), lanes_of(1 << 40)
+    (1, 64, 512)
+    """
+    return min(LANES, 1 << max(0, (cells // PER_LANE).bit_length() - 1))
+
+
+def rows_of_block(width: int) -> int:
+    """How many rows of ``width`` cells a block has at most."""
+    return max(1, BLOCK // max(1, width))
+
+
+@dataclass
+class Bits:
+    """A block: a model in float64, the conditions of its rows, and their likelihood."""
+
+    model: Any
+    c: Tree
+    likelihood: Likelihood
+
+    def _most(self, width: int) -> int:
+        return max(1, BATCH // max(width, self.likelihood.weight))
+
+    def _prior(self, rows: slice, batch: int, rounding: Rounding) -> Prior:
+        rounding.at(batch, PRIOR)
+        return Prior(self.model._run("prior", c=trees.take(self.c, rows)), rounding)
+
+    def _posterior(self, x: Tensor, rows: slice, batch: int, prior: Prior, rounding: Rounding) -> Any:
+        rounding.at(batch, POSTERIOR)
+        q = self.model.encode(x, trees.take(self.c, rows))
+        require_posterior(q)
+        return Normals(q.loc, q.variance, prior, rounding).of(len(x)), q.loc.shape[-1]
+
+    def _px(self, z: Tensor, rows: slice, batch: int, rounding: Rounding) -> Any:
+        rounding.at(batch, CELLS)
+        return self.model.decode(z, trees.take(self.c, rows))
+
+    def encode(self, symbols: np.ndarray) -> bytes:
+        """The rows ``[N, D]`` as bytes."""
+        count, width = symbols.shape
+        stack, rounding = Stack(lanes_of(symbols.size), lends=True), Rounding()
+        most, first, dim = self._most(width), 0, 1
+        sizes: list[int] = []
+        while first < count:
+            room = stack.size * 32 // (dim * BITS)
+            size = min(max(1, min(room, 4 * sizes[-1])) if sizes else 1, most, count - first)
+            rows, batch = slice(first, first + size), len(sizes)
+            x = self.likelihood.inside(symbols[rows], rows)
+            prior = self._prior(rows, batch, rounding)
+            q, dim = self._posterior(x, rows, batch, prior, rounding)
+            bins = stack.pop(q.find, size * dim, turned=True).reshape(size, dim)
+            z = prior.codes(bins)
+            rounding.at(batch, SHARES)
+            which = prior.pop_component(stack, z, rounding)
+            self.likelihood.push(stack, self._px(z, rows, batch, rounding), symbols[rows], rows, rounding, batch)
+            prior.push(stack, bins, which)
+            sizes.append(size)
+            first += size
+        told = rounding.packed()
+        head = varints([len(stack.heads), stack.lent, dim, len(told), len(sizes), *sizes])
+        body = struct.pack("<I", len(head)) + head + told + stack.heads.astype("<u8").tobytes()
+        body += stack.words.astype("<u4").tobytes()
+        return body + _digest(body) + _digest(symbols.astype("<i8").tobytes())
+
+    def decode(self, data: bytes, count: int, width: int) -> np.ndarray:
+        """The rows ``[N, D]`` of :meth:`encode`.
+
+        Raises:
+            Damaged: the bytes are not those of a block, or of rows under another model.
+        """
+        body, own, theirs = data[:-16], data[-16:-8], data[-8:]
+        if len(data) < 24 or _digest(body) != own:
+            raise Damaged("a checksum does not agree")
+        stack, rounding, sizes, dim, lent = _opened(body, count, count * width)
+        if max(sizes) > self._most(width):
+            raise Damaged("the head of a block is impossible")
+        parts: list[np.ndarray] = []  # memory follows what the words hold, not what the head says
+        first = count
+        for batch in reversed(range(len(sizes))):
+            rows, size = slice(first - sizes[batch], first), sizes[batch]
+            prior = self._prior(rows, batch, rounding)
+            bins, which = prior.pop(stack, size, dim)
+            z = prior.codes(bins)
+            symbols = self.likelihood.pop(stack, self._px(z, rows, batch, rounding), rows, rounding, batch)
+            parts.append(symbols)
+            rounding.at(batch, SHARES)
+            prior.push_component(stack, z, which, rounding)
+            x = self.likelihood.inside(symbols, rows)
+            q = self._posterior(x, rows, batch, prior, rounding)[0]
+            stack.push(*q.interval(bins.reshape(-1)), turned=True)
+            first -= size
+        found = np.concatenate(parts[::-1])
+        if _digest(found.astype("<i8").tobytes()) != theirs:
+            raise Damaged("the rows do not have their checksum")
+        left = np.array_equal(stack.heads, first_heads(len(stack.heads)))
+        if not left or not np.array_equal(stack.words, borrowed(lent)[::-1]):
+            raise Damaged("something is left over")
+        return found
+
+
+def _opened(body: bytes, count: int, cells: int) -> tuple[Stack, Rounding, list[int], int, int]:
+    """(stack, what is told, sizes of batches, dimensions of z, words lent) of a block."""
+    try:
+        (length,) = struct.unpack_from("<I", body)
+        lanes, lent, dim, told, batches, *sizes = from_varints(body[4 : 4 + length])
+        at = 4 + length
+        rounding = Rounding(body[at : at + told])
+        heads = np.frombuffer(body, "<u8", lanes, at + told)
+        words = np.frombuffer(body, "<u4", -1, at + told + 8 * lanes)
+    except (ValueError, struct.error) as error:
+        raise Damaged(str(error)) from None
+    sound = sum(sizes) == count and len(sizes) == batches and all(sizes) and lanes == lanes_of(cells)
+    if not sound or not 1 <= dim <= 1 << 20 or lent > len(words) + lanes * 2 + dim or (heads < 1 << 32).any():
+        raise Damaged("the head of a block is impossible")
+    return Stack(lanes, words=words, heads=heads), rounding, sizes, dim, lent
+
+
+def _digest(data: bytes) -> bytes:
+    return blake2b(data, digest_size=8).digest()
+
+
+def exactly(model: Any) -> Any:
+    """A copy of a model that computes in float64 on the processor, without gradients."""
+    return copy.deepcopy(model).to("cpu", torch.float64).eval().requires_grad_(False)

@@ -1,0 +1,99 @@
+"""A .latens file: a head that says what it holds, blocks of rows, and what the model does not give back.
+
+    magic, length of the head, head (JSON, deflated), its checksum, blocks, residue, checksum of the residue
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+from latens.errors import InputError, is_whole
+
+MAGIC = b"\x89latens\n"
+FORMAT = 1
+MOST_HEAD = 1 << 24
+_REMEDY = "compress the data again, or restore the file from a copy"
+
+
+@dataclass(frozen=True)
+class Container:
+    """The parts of a file.
+
+    Args:
+        head: what the file holds; "rows" and "run" are always there.
+        blocks: pairs (rows, bytes).
+        residue: what the model does not give back.
+    """
+
+    head: dict[str, Any]
+    blocks: Sequence[tuple[int, bytes]]
+    residue: bytes = b""
+
+    def packed(self) -> bytes:
+        """The file's bytes."""
+        sizes = {"format": FORMAT, "blocks": [[rows, len(data)] for rows, data in self.blocks],
+                 "residue": len(self.residue)}  # fmt: skip
+        head = zlib.compress(json.dumps(self.head | sizes, separators=(",", ":")).encode(), 9)
+        parts = [MAGIC, struct.pack("<I", len(head)), head, _digest(head), *(data for _, data in self.blocks)]
+        return b"".join([*parts, self.residue, _digest(self.residue)])
+
+    @classmethod
+    def read(cls, data: bytes) -> Container:
+        """The parts of a file's bytes; ``InputError`` where they are damaged, or of a newer format."""
+        if data[:8] != MAGIC:
+            raise InputError("this is no file of `latens compress`", "name one that ends in .latens")
+        head, at = _head(data)
+        if head["format"] > FORMAT:
+            raise InputError(
+                f"the file has format {head['format']}, and this latens reads formats up to {FORMAT}", "update latens"
+            )
+        blocks = []
+        for rows, size in head["blocks"]:
+            blocks.append((rows, data[at : at + size]))
+            at += size
+        end = at + head["residue"]
+        if end + 8 != len(data):
+            less = end + 8 > len(data)
+            raise InputError(f"the file is {'cut off' if less else 'followed by other data'}", _REMEDY)
+        if _digest(data[at:end]) != data[end:]:
+            raise damaged("a checksum does not agree")
+        return cls(head, blocks, data[at:end])
+
+
+def damaged(why: str) -> InputError:
+    """The error for a file that does not verify."""
+    return InputError(f"the file is damaged ({why})", _REMEDY)
+
+
+def _head(data: bytes) -> tuple[dict[str, Any], int]:
+    size = int.from_bytes(data[8:12], "little")
+    end = 12 + size
+    if len(data) < end + 8:
+        raise InputError("the file is cut off", _REMEDY)
+    if size > MOST_HEAD or _digest(data[12:end]) != data[end : end + 8]:
+        raise damaged("a checksum does not agree")
+    try:
+        opened = zlib.decompressobj()
+        text = opened.decompress(data[12:end], MOST_HEAD)
+        head = json.loads(text)
+        if opened.unconsumed_tail or not isinstance(head, dict):
+            raise ValueError
+    except (zlib.error, ValueError, RecursionError):
+        raise damaged("its head cannot be read") from None
+    blocks: Any = head.get("blocks")
+    whole = ("format", "rows", "residue")
+    sound = all(is_whole(head.get(name)) and head[name] >= 0 for name in whole) and isinstance(blocks, list)
+    sound = sound and all(isinstance(b, list) and len(b) == 2 and all(is_whole(n) and n > 0 for n in b) for b in blocks)
+    if not sound or sum(rows for rows, _ in blocks) != head["rows"] or not isinstance(head.get("run"), str):
+        raise damaged("its head is impossible")
+    return head, end + 8
+
+
+def _digest(data: bytes) -> bytes:
+    return blake2b(data, digest_size=8).digest()

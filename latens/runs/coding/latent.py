@@ -1,0 +1,131 @@
+"""Codes as bins: the posterior and the prior as whole frequencies.
+
+A dimension has 2^14 bins that are equally likely under N(0, 1), or under a normal of the prior's own mean and variance,
+and z is the middle of a bin (Townsend, Bird & Barber 2019).
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from latens import distributions as d
+from latens.errors import InputError
+from latens.runs.coding import exact
+from latens.runs.coding.masses import LOGIT, SCALE, Levels, NormalBins, Uniform
+from latens.runs.coding.rans import Stack
+from latens.runs.coding.rounding import Rounding
+
+BITS = 14
+STEP = 2.0**-14  # of locations, in units of the prior's standard deviation
+PRIOR, POSTERIOR, SHARES, CELLS = range(4)  # parts of a batch whose numbers are rounded
+
+
+@cache
+def _bins() -> tuple[np.ndarray, np.ndarray]:
+    """(edges ``[2^BITS + 1]``, middles ``[2^BITS]``) of equally likely bins of N(0, 1)."""
+    inverse, count = exact.normal().inverse, 1 << BITS
+    return inverse(np.arange(count + 1) / count), inverse((np.arange(count) + 0.5) / count)
+
+
+class Prior:
+    """p(z) on bins, and bits back for the component where it is a mixture.
+
+    Args:
+        p: the prior's distribution, over codes ``[Z]`` or ``[B, Z]``; float64.
+        rounding: of this part of the file.
+
+    Raises:
+        InputError: the prior is of another kind.
+    """
+
+    def __init__(self, p: Any, rounding: Rounding):
+        require_prior(p)
+        self.p, self.shift, self.unit = p, torch.zeros(()), torch.ones(())
+        if isinstance(p, d.NormalMixture) and len(p.batch_shape) == 0:
+            location = rounding(p.mean.numpy(), 2.0**-8)
+            width = np.maximum(rounding(p.variance.sqrt().numpy(), 2.0**-8), 1)
+            self.shift, self.unit = (torch.from_numpy(each * 2.0**-8) for each in (location, width))
+        self.normals: Normals | None
+        if isinstance(p, d.NormalMixture):
+            self.normals = Normals(p.loc, p.component_variance, self, rounding)
+            self.logits = rounding(p.logits.log_softmax(-1).numpy(), LOGIT)
+        else:
+            plain = not bool(p.loc.any()) and bool((p.variance == 1).all())
+            self.normals = None if plain else Normals(p.loc, p.variance, self, rounding)
+
+    def codes(self, bins: np.ndarray) -> Tensor:
+        """z ``[B, Z]`` of the bins."""
+        return torch.from_numpy(_bins()[1][bins]) * self.unit + self.shift
+
+    def _component_shares(self, z: Tensor, rounding: Rounding) -> Levels:
+        return Levels(rounding(self.p._joint(z).numpy(), LOGIT))
+
+    def _component_levels(self, rows: int) -> Levels:
+        return Levels(np.broadcast_to(self.logits, (rows, self.logits.shape[-1])))
+
+    def push(self, stack: Stack, bins: np.ndarray, which: np.ndarray | None) -> None:
+        """Put the bins ``[B, Z]`` on the stack, and the components ``[B]`` that :meth:`pop_component` gave."""
+        if self.normals is None:
+            stack.push(*Uniform(BITS).interval(bins.reshape(-1)))
+            return
+        stack.push(*self.normals.of(len(bins), which).interval(bins.reshape(-1)))
+        if which is not None:
+            stack.push(*self._component_levels(len(bins)).interval(which))
+
+    def pop(self, stack: Stack, rows: int, dim: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """(bins ``[B, Z]``, components ``[B]``) from the stack."""
+        if self.normals is None:
+            return stack.pop(Uniform(BITS).find, rows * dim).reshape(rows, dim), None
+        which = None
+        if isinstance(self.p, d.NormalMixture):
+            which = stack.pop(self._component_levels(rows).find, rows)
+        return stack.pop(self.normals.of(rows, which).find, rows * dim).reshape(rows, dim), which
+
+    def pop_component(self, stack: Stack, z: Tensor, rounding: Rounding) -> np.ndarray | None:
+        """Components ``[B]`` from the stack, by their shares in p(z); None where there are none."""
+        if not isinstance(self.p, d.NormalMixture):
+            return None
+        return stack.pop(self._component_shares(z, rounding).find, len(z), turned=True)
+
+    def push_component(self, stack: Stack, z: Tensor, which: np.ndarray | None, rounding: Rounding) -> None:
+        """Put the components back."""
+        if which is not None:
+            stack.push(*self._component_shares(z, rounding).interval(which), turned=True)
+
+
+class Normals:
+    """Diagonal normals ``[..., Z]`` on the bins of a prior."""
+
+    def __init__(self, loc: Tensor, variance: Tensor, prior: Prior, rounding: Rounding):
+        self.location = rounding(((loc - prior.shift) / prior.unit).numpy(), STEP) * STEP
+        self.log_scale = rounding((variance.sqrt() / prior.unit).log().numpy(), SCALE)
+
+    def of(self, rows: int, which: np.ndarray | None = None) -> NormalBins:
+        """The bins of ``rows`` x Z cells: of each row's component, or of the one normal or the row's own."""
+        found = [part[..., which, :] if which is not None else np.broadcast_to(part, (rows, part.shape[-1]))
+                 for part in (self.location, self.log_scale)]  # fmt: skip
+        return NormalBins(_bins()[0], *(part.reshape(-1) for part in found))
+
+
+def require_prior(p: Any) -> None:
+    """``InputError`` unless codes can be coded under the prior."""
+    mixture = isinstance(p, d.NormalMixture) and type(p) is d.NormalMixture and not p.batch_shape
+    if not (type(p) is d.DiagonalNormal or mixture):
+        raise InputError(
+            f"the prior of this run ({type(p).__name__}) has no code yet: compress takes normal priors and mixtures of "
+            "normals", "fit with --recipe vae",
+        )
+
+
+def require_posterior(q: Any) -> None:
+    """``InputError`` unless codes can be drawn from the posterior bit by bit."""
+    if type(q) is not d.DiagonalNormal:
+        raise InputError(
+            f"the posterior of this run ({type(q).__name__}) has no code yet: compress takes diagonal normals",
+            "fit with --recipe vae",
+        )

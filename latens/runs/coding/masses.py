@@ -1,0 +1,228 @@
+"""Whole frequencies for the values of many cells, from parameters that are whole numbers.
+
+Every object has ``interval(symbol)``, start and frequency of a symbol of each cell, and ``find(slots, cells)``, the
+symbols of some cells whose intervals contain the slots. Every symbol has a frequency of at least 1.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from latens.runs.coding import exact
+from latens.runs.coding.rans import TOTAL
+from latens.runs.coding.rounding import Rounding
+
+LOGIT = 1 / 128  # step of log-probabilities
+SCALE = 1 / 64  # step of log-scales
+MOST = 1 << 22  # symbols of one cell
+_FARTHEST = 40 * 128  # steps below the largest log-probability that count
+
+ALL = slice(None)
+
+
+@cache
+def _powers() -> np.ndarray:
+    return exact.exp(-np.arange(_FARTHEST + 1) * LOGIT)
+
+
+def shares(logits: np.ndarray) -> np.ndarray:
+    """softmax of log-probabilities ``[..., n]`` in steps of ``LOGIT``, the same on every machine."""
+    weights = _powers()[np.minimum(logits.max(-1, keepdims=True) - logits, _FARTHEST)]
+    return weights / np.cumsum(weights, -1)[..., -1:]
+
+
+class Uniform:
+    """Symbols 0 … 2^bits - 1, equally likely."""
+
+    def __init__(self, bits: int):
+        self.frequency = TOTAL >> bits
+
+    def interval(self, symbol: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(start, frequency) of each symbol."""
+        return symbol * self.frequency, np.full(symbol.shape, self.frequency)
+
+    def find(self, slots: np.ndarray, cells: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(symbol, start, frequency) of each slot."""
+        symbol = slots // self.frequency
+        return symbol, *self.interval(symbol)
+
+
+class Levels:
+    """Few symbols, each with a log-probability.
+
+    Args:
+        logits: ``[cells, n]`` int64, in steps of ``LOGIT``.
+    """
+
+    def __init__(self, logits: np.ndarray):
+        size = logits.shape[-1]
+        bits = min(24, 62 - 28 - size.bit_length())
+        weights = np.floor(_powers() * (1 << bits)).astype(np.int64)
+        below = weights[np.minimum(logits.max(-1, keepdims=True) - logits, _FARTHEST)].cumsum(-1)
+        rising = below * (TOTAL - size) // below[:, -1:] + np.arange(1, size + 1)
+        self.bounds = np.concatenate([np.zeros((len(logits), 1), np.int64), rising], -1)
+
+    def interval(self, symbol: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(start, frequency) of each cell's symbol."""
+        return self._at(symbol, ALL)
+
+    def _at(self, symbol: np.ndarray, cells: slice) -> tuple[np.ndarray, np.ndarray]:
+        bounds = self.bounds[cells]
+        rows = np.arange(len(symbol))
+        start = bounds[rows, symbol]
+        return start, bounds[rows, symbol + 1] - start
+
+    def find(self, slots: np.ndarray, cells: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(symbol, start, frequency) of each slot."""
+        symbol = np.count_nonzero(self.bounds[cells, 1:] <= slots[:, None], -1)
+        return symbol, *self._at(symbol, cells)
+
+
+class Ordered(ABC):
+    """Ordered symbols 0 … n-1 with a distribution function.
+
+    A start is 2 k + floor(F(k) (TOTAL - 2 n)), so that a frequency is at least 1 even where F falls by a rounding.
+
+    Args:
+        size: n.
+    """
+
+    def __init__(self, size: int):
+        self.size = size
+
+    @abstractmethod
+    def below(self, k: np.ndarray, cells: slice) -> np.ndarray:
+        """F: the share of the symbols below k, for 0 < k < n."""
+
+    def guess(self, share: np.ndarray, cells: slice) -> np.ndarray | None:
+        """About the symbol below which the share lies."""
+        return None
+
+    def starts(self, k: np.ndarray, cells: slice) -> np.ndarray:
+        """The start of symbol k, 0 <= k <= n, of each cell."""
+        inner = np.floor(self.below(k, cells) * (TOTAL - 2 * self.size)).astype(np.int64) + 2 * k
+        return np.where(k <= 0, 0, np.where(k >= self.size, TOTAL, inner))
+
+    def interval(self, symbol: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(start, frequency) of each cell's symbol."""
+        start = self.starts(symbol, ALL)
+        return start, self.starts(symbol + 1, ALL) - start
+
+    def find(self, slots: np.ndarray, cells: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(symbol, start, frequency) of each slot: a guess, and halving where it is wrong."""
+        low, high = np.zeros_like(slots), np.full_like(slots, self.size)
+        start, end = np.zeros_like(slots), np.full_like(slots, TOTAL)
+        guess = self.guess((slots + 0.5) / TOTAL, cells)
+        if guess is not None:
+            guess = np.clip(guess, 0, self.size - 1)
+            for k in (guess, guess + 1):
+                self._halve(k, slots, cells, low, high, start, end)
+        while (high - low > 1).any():
+            self._halve((low + high) >> 1, slots, cells, low, high, start, end)
+        return low, start, end - start
+
+    def _halve(self, k: np.ndarray, slots: np.ndarray, cells: slice, *bracket: np.ndarray) -> None:
+        low, high, start, end = bracket
+        at = self.starts(k, cells)
+        under = (at <= slots) & (k >= low)
+        over = (at > slots) & (k <= high)
+        low[under], start[under] = k[under], at[under]
+        high[over], end[over] = k[over], at[over]
+
+
+class NormalBins(Ordered):
+    """Bins of numbers that are normal.
+
+    Args:
+        edges: ``[n + 1]``, rising; the first and the last count as -inf and inf.
+        location: ``[cells]``.
+        log_scale: ``[cells]`` int64, in steps of ``SCALE``.
+    """
+
+    def __init__(self, edges: np.ndarray, location: np.ndarray, log_scale: np.ndarray):
+        super().__init__(len(edges) - 1)
+        self.edges, self.location, self.inverse = edges, location, exact.exp(-np.clip(log_scale, -4000, 4000) * SCALE)
+
+    def below(self, k: np.ndarray, cells: slice) -> np.ndarray:
+        """The share below edge k."""
+        return exact.normal()((self.edges[k] - self.location[cells]) * self.inverse[cells])
+
+    def guess(self, share: np.ndarray, cells: slice) -> np.ndarray:
+        """The bin of the quantile."""
+        value = self.location[cells] + exact.normal().inverse(share) / self.inverse[cells]
+        return np.searchsorted(self.edges, value) - 1
+
+
+class Logistics(Ordered):
+    r"""Places of numbers that are a mixture of logistics.
+
+    .. math:: F(k) = \sum_m w_m \frac{\sigma((t_k - \mu_m) / s_m) - \sigma((f - \mu_m) / s_m)}
+        {1 - \sigma((f - \mu_m) / s_m)}
+
+    Args:
+        edges: t, ``[n + 1]``, rising; the first and the last count as -inf and inf.
+        location: ``[M, cells]``.
+        log_scale: ``[M, cells]`` int64, in steps of ``SCALE``.
+        weights: ``[M, cells]``, of sum 1; None for one component.
+        floor: f, below which there is no mass; None for none.
+    """
+
+    def __init__(
+        self, edges: np.ndarray, location: np.ndarray, log_scale: np.ndarray, weights: np.ndarray | None = None,
+        floor: float | None = None,
+    ):  # fmt: skip
+        super().__init__(len(edges) - 1)
+        self.edges, self.location, self.weights = edges, location, weights
+        self.inverse = exact.exp(-np.clip(log_scale, -4000, 4000) * SCALE)
+        none = None if floor is None else exact.logistic()((floor - location) * self.inverse)
+        self.cut = none if none is None or not none.any() else np.minimum(none, 1 - 2.0**-30)
+
+    def below(self, k: np.ndarray, cells: slice) -> np.ndarray:
+        """The share below edge k."""
+        edge, total = self.edges[k], np.zeros(k.shape)
+        for m in range(len(self.location)):
+            share = exact.logistic()((edge - self.location[m, cells]) * self.inverse[m, cells])
+            if self.cut is not None:
+                cut = self.cut[m, cells]
+                share = np.maximum(share - cut, 0.0) / (1.0 - cut)
+            total = total + (share if self.weights is None else self.weights[m, cells] * share)
+        return total
+
+    def guess(self, share: np.ndarray, cells: slice) -> np.ndarray | None:
+        """The place of the quantile, of one component."""
+        if len(self.location) > 1 or self.cut is not None:
+            return None
+        value = self.location[0, cells] + np.log(share / (1 - share)) / self.inverse[0, cells]
+        return np.searchsorted(self.edges[1:-1], value)
+
+
+class Heaps(Ordered):
+    """Places with a smooth share and atoms.
+
+    Args:
+        places: the smooth share's masses, n of them.
+        weights: ``[cells, 1 + A]`` of the smooth share and of the atoms, of sum 1.
+        symbols: ``[A]``, rising, the symbol of each atom: a place, or one from n on for an atom apart from all places.
+    """
+
+    def __init__(self, places: Logistics, weights: np.ndarray, symbols: np.ndarray):
+        super().__init__(max(places.size, int(symbols[-1]) + 1))
+        self.places, self.weights, self.symbols = places, weights[:, 0], symbols
+        atoms = np.cumsum(weights[:, 1:], -1)
+        self.heaps = np.concatenate([np.zeros((len(atoms), 1)), atoms], -1)
+
+    def below(self, k: np.ndarray, cells: slice) -> np.ndarray:
+        """The share of the symbols below k."""
+        heap = np.searchsorted(self.symbols, k)
+        inner = self.places.below(np.minimum(k, self.places.size), cells)
+        smooth = np.where(k >= self.places.size, 1.0, np.where(k <= 0, 0.0, inner))
+        return self.weights[cells] * smooth + self.heaps[cells][np.arange(len(k)), heap]
+
+
+def rounded_scale(rounding: Rounding, log_scale: Any) -> np.ndarray:
+    """ln s in steps of ``SCALE``."""
+    return rounding(np.asarray(log_scale), SCALE)

@@ -1,0 +1,123 @@
+"""An entropy coder: a stack of symbols, of which the last pushed is the first popped.
+
+Range asymmetric numeral systems (Duda 2013) on many lanes that share one stack of words (Giesen 2014; Townsend, Bird &
+Barber 2019), so that numpy moves all lanes at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+PRECISION = 28  # frequencies of one symbol's alternatives add up to 2^28
+TOTAL = 1 << PRECISION
+_LOW = np.uint64(1 << 32)  # the least state of a lane between operations
+_MASK, _BITS, _WORD = np.uint64(TOTAL - 1), np.uint64(PRECISION), np.uint64(32)
+_FULL = np.uint64(64 - PRECISION)
+
+Find = Callable[[np.ndarray, slice], tuple[np.ndarray, np.ndarray, np.ndarray]]
+
+
+class Exhausted(ValueError):
+    """More was popped than had been pushed."""
+
+
+def borrowed(count: int, first: int = 0) -> np.ndarray:
+    """Words ``[count]`` that an empty stack lends, always the same (splitmix64, Steele, Lea & Flood 2014)."""
+    with np.errstate(over="ignore"):
+        z = (np.arange(first, first + count, dtype=np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return ((z ^ (z >> np.uint64(31))) & np.uint64(0xFFFFFFFF)).astype(np.uint32)
+
+
+def _turned(slots: np.ndarray) -> np.ndarray:
+    """The lower half of the bits in the place of the upper half."""
+    half = np.uint64(PRECISION // 2)
+    return ((slots << half) & _MASK) | (slots >> half)
+
+
+def first_heads(lanes: int) -> np.ndarray:
+    """States of lanes on which nothing was pushed: from 2^32 to 2^33, so that what is popped first looks random."""
+    return _LOW + borrowed(lanes, 1 << 40).astype(np.uint64)
+
+
+class Stack:
+    """Lanes and the words below them.
+
+    Args:
+        lanes: how many symbols are moved at once.
+        lends: whether words may be popped from an empty stack; they are counted in ``lent``.
+        words: what is on the stack, uint32.
+        heads: the states of the lanes; by default :func:`first_heads`.
+    """
+
+    def __init__(
+        self, lanes: int, *, lends: bool = False, words: np.ndarray | None = None, heads: np.ndarray | None = None
+    ):
+        self.heads = first_heads(lanes) if heads is None else heads.astype(np.uint64)
+        self.size, self.lends, self.lent = 0 if words is None else len(words), lends, 0
+        self.buffer = np.empty(max(1024, 2 * self.size), np.uint32)
+        self.buffer[: self.size] = () if words is None else words
+
+    @property
+    def words(self) -> np.ndarray:
+        """The words on the stack, the oldest first."""
+        return self.buffer[: self.size]
+
+    def _put(self, words: np.ndarray) -> None:
+        if self.size + len(words) > len(self.buffer):
+            self.buffer = np.concatenate([self.words, np.empty(self.size + len(words) + 1024, np.uint32)])
+        self.buffer[self.size : self.size + len(words)] = words
+        self.size += len(words)
+
+    def _take(self, count: int) -> np.ndarray:
+        if count > self.size:
+            if not self.lends:
+                raise Exhausted("the stack is empty")
+            more = borrowed(count - self.size, self.lent)[::-1]
+            self.lent += len(more)
+            self.buffer = np.concatenate([more, self.buffer])
+            self.size += len(more)
+        self.size -= count
+        return self.buffer[self.size : self.size + count]
+
+    def push(self, start: np.ndarray, frequency: np.ndarray, *, turned: bool = False) -> None:
+        """Put symbols ``[n]`` on the stack, the last of them first.
+
+        A symbol is the interval from ``start`` of length ``frequency`` >= 1, out of ``TOTAL``. With ``turned`` it is
+        the inverse of a ``turned`` :meth:`pop`.
+        """
+        start, frequency, lanes = start.astype(np.uint64), frequency.astype(np.uint64), len(self.heads)
+        for first in range((len(start) - 1) // lanes * lanes, -1, -lanes):
+            f = frequency[first : first + lanes]
+            h = self.heads[: len(f)]
+            over = (h >> _FULL) >= f
+            if over.any():
+                self._put(h[over].astype(np.uint32))
+                h = np.where(over, h >> _WORD, h)
+            whole = h // f
+            slots = (h - whole * f) + start[first : first + lanes]
+            self.heads[: len(f)] = (whole << _BITS) + (_turned(slots) if turned else slots)
+
+    def pop(self, find: Find, count: int, *, turned: bool = False) -> np.ndarray:
+        """Take ``count`` symbols from the stack.
+
+        ``find(slots, cells)`` gives for numbers below ``TOTAL`` the symbols into whose intervals they fall, and the
+        starts and frequencies of these; ``cells`` says which of the ``count`` symbols they are. The slots are the
+        intervals of the last symbols pushed; with ``turned`` they are what is random even where these were not.
+        """
+        found, lanes = np.empty(count, np.int64), len(self.heads)
+        for first in range(0, count, lanes):
+            cells = slice(first, min(first + lanes, count))
+            h = self.heads[: cells.stop - first]
+            slots = _turned(h & _MASK) if turned else h & _MASK
+            found[cells], start, frequency = find(slots.astype(np.int64), cells)
+            h = frequency.astype(np.uint64) * (h >> _BITS) + slots - start.astype(np.uint64)
+            short = h < _LOW
+            need = int(np.count_nonzero(short))
+            if need:
+                h[short] = (h[short] << _WORD) | self._take(need).astype(np.uint64)
+            self.heads[: len(h)] = h
+        return found

@@ -1,0 +1,88 @@
+"""Numbers of networks rounded to a grid, in the same way on every machine.
+
+Sums of float64 differ between machines by 1e-15 of their size. A number that lies so close to the middle between two
+places of the grid that this could matter is told: the encoder writes down which way it went.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+
+from latens.errors import InputError
+
+NEAR = 2.0**-20  # distance from the middle between two places, in steps, below which the way is told
+FARTHEST = 2.0**40  # in steps: larger numbers are cut
+
+
+def varints(values: list[int]) -> bytes:
+    """Whole numbers >= 0, seven bits to a byte."""
+    out = bytearray()
+    for value in values:
+        while value > 127:
+            out.append(value & 127 | 128)
+            value >>= 7
+        out.append(value)
+    return bytes(out)
+
+
+def from_varints(data: bytes) -> list[int]:
+    """The numbers of :func:`varints`; ``ValueError`` where the last is cut off.
+
+    >>> from_varints(varints([0, 300]))
+    [0, 300]
+    """
+    out, value, shift = [], 0, 0
+    for byte in data:
+        value |= (byte & 127) << shift
+        shift += 7
+        if byte < 128:
+            out.append(value)
+            value, shift = 0, 0
+        elif shift > 63:
+            raise ValueError("a number is too long")
+    if shift:
+        raise ValueError("a number is cut off")
+    return out
+
+
+class Rounding:
+    """Rounds to a grid; the encoder's notes down what it tells, the decoder's has it.
+
+    Calls between two :meth:`at` are told apart by their order.
+    """
+
+    def __init__(self, told: bytes | None = None):
+        self.decodes, self.key = told is not None, (0, 0, 0)
+        self.told: dict[tuple[int, int, int], list[tuple[int, int]]] = {}
+        for item in struct.iter_unpack("<IHHIB", told or b""):
+            self.told.setdefault(item[:3], []).append(item[3:])
+
+    def at(self, batch: int, part: int) -> None:
+        """The next calls concern this part of this batch."""
+        self.key = (batch, part, 0)
+
+    def __call__(self, values: np.ndarray, step: float) -> np.ndarray:
+        """The nearest place of the grid for each number, int64; ``InputError`` for NaN."""
+        scaled = np.clip(np.asarray(values, np.float64) / step, -FARTHEST, FARTHEST)
+        if np.isnan(scaled).any():
+            raise InputError("the run's networks give values that are not numbers", "check the data, or fit again")
+        below = np.floor(scaled)
+        rest = scaled - below
+        up = rest >= 0.5
+        near = np.abs(rest - 0.5) < NEAR * np.maximum(1.0, np.abs(below) * 2.0**-24)
+        if self.decodes:
+            for cell, way in self.told.get(self.key, ()):
+                if cell >= up.size:
+                    raise ValueError("a rounding is told of a cell that does not exist")
+                up.reshape(-1)[cell] = bool(way)
+        elif near.any():
+            cells = np.flatnonzero(near)
+            self.told[self.key] = list(zip(cells.tolist(), up.reshape(-1)[cells].astype(int).tolist()))
+        self.key = (*self.key[:2], self.key[2] + 1)
+        return below.astype(np.int64) + up
+
+    def packed(self) -> bytes:
+        """What is told, as bytes."""
+        return b"".join(struct.pack("<IHHIB", *key, *item) for key, items in self.told.items() for item in items)

@@ -1,0 +1,207 @@
+"""Compressed files: what comes out is what went in, bit for bit, or one sentence says why not."""
+
+from __future__ import annotations
+
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commanding import done, refused
+
+import latens
+from latens.errors import InputError
+from latens.runs.coding import rans
+from latens.runs.coding.codec import Codec
+from latens.runs.coding.container import MAGIC
+
+ROOT = Path(__file__).parent.parent
+
+
+def drawn(kind: str, rows: int) -> np.ndarray:
+    """Up to 300 rows that depend on two numbers each."""
+    return _all(kind)[-rows:]
+
+
+def _all(kind: str, rows: int = 300) -> np.ndarray:
+    random = np.random.default_rng(0)
+    z = random.normal(size=(rows, 2))
+    if kind == "binary":
+        return (z @ random.normal(size=(2, 24)) > random.normal(size=24)).astype(np.uint8)
+    if kind == "counts":
+        return random.poisson(np.exp(1 + z @ random.normal(size=(2, 6)) / 2)).astype(np.int32)
+    grey = 8 + 4 * np.sin(z @ random.normal(size=(2, 30))) + random.normal(size=(rows, 30))
+    levels = np.clip(np.rint(grey), 0, 16).reshape(rows, 5, 6)
+    return {"levels": levels.astype(np.uint8), "floats": levels / 16, "rows of floats": levels.astype(np.float32)}[kind]
+
+
+# (name of the data, options of the fit)
+RUNS: dict[str, tuple[str, dict]] = {
+    "binary": ("binary", {}),
+    "levels": ("levels", {}),
+    "categories": ("levels", {"likelihood": "categorical"}),
+    "levels in a mixture": ("levels", {"recipe": latens.Recipe("vae", prior="mixture")}),
+    "steps": ("floats", {}),
+    "float pixels": ("rows of floats", {}),
+    "counts": ("counts", {"kind": "count"}),
+    "Poisson": ("counts", {"kind": "count", "likelihood": "poisson"}),
+    "zero-inflated": ("counts", {"kind": "count", "likelihood": "zero_inflated_negative_binomial"}),
+}
+
+
+@pytest.fixture(scope="module")
+def codecs() -> dict[str, Codec]:
+    """A codec of each run, fitted to few rows."""
+    found = {}
+    for name, (kind, options) in RUNS.items():
+        vae = latens.VAE(latent_dim=2, epochs=2, random_state=0, **options).fit(drawn(kind, 300))
+        found[name] = vae.run_.codec()
+    return found
+
+
+@pytest.mark.parametrize("rows", [1, 2, 257])
+@pytest.mark.parametrize("name", RUNS)
+def test_what_is_encoded_is_decoded_bit_for_bit(name: str, rows: int, codecs: dict[str, Codec]):
+    x = drawn(RUNS[name][0], rows)
+    back = codecs[name].decode(codecs[name].encode(x))
+    assert back.dtype == x.dtype and back.shape == x.shape and back.tobytes() == x.tobytes()
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_file_is_as_long_as_the_frequencies_of_its_symbols_say(
+    name: str, codecs: dict[str, Codec], monkeypatch: pytest.MonkeyPatch
+):
+    bits = [0.0]
+    push, pop = rans.Stack.push, rans.Stack.pop
+
+    def counted(stack: rans.Stack, start: np.ndarray, frequency: np.ndarray, **more: bool) -> None:
+        bits[0] += np.log2(rans.TOTAL / frequency).sum()
+        push(stack, start, frequency, **more)
+
+    def given_back(stack: rans.Stack, find: rans.Find, count: int, **more: bool) -> np.ndarray:
+        def counting(slots: np.ndarray, cells: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+            symbol, start, frequency = find(slots, cells)
+            bits[0] -= np.log2(rans.TOTAL / frequency).sum()
+            return symbol, start, frequency
+
+        return pop(stack, counting, count, **more)
+
+    monkeypatch.setattr(rans.Stack, "push", counted)
+    monkeypatch.setattr(rans.Stack, "pop", given_back)
+    found = codecs[name].pack(latens.data.rows.rows_like(drawn(RUNS[name][0], 257), codecs[name].schema))
+    lent, ends = 32, 16 + 8 + 8 + 16  # bytes: words of the first row's code; head, lane, checksums
+    assert bits[0] / 8 <= found.coded <= 1.01 * bits[0] / 8 + lent + ends
+
+
+def test_a_stack_gives_back_what_was_put_on_it_in_the_opposite_order():
+    random = np.random.default_rng(0)
+    for lanes in (1, 3, 64):
+        stack = rans.Stack(lanes)
+        put = []
+        for count in (1, 5, 200, 64):
+            frequency = random.integers(1, 1 << random.integers(1, 28), size=count)
+            start = random.integers(0, rans.TOTAL - frequency + 1)
+            put.append((start, frequency))
+            stack.push(start, frequency, turned=bool(count % 2))
+        for start, frequency in put[::-1]:
+            def find(slots: np.ndarray, cells: slice, start=start, frequency=frequency):
+                assert ((start[cells] <= slots) & (slots < start[cells] + frequency[cells])).all()
+                return slots, start[cells], frequency[cells]
+
+            stack.pop(find, len(start), turned=bool(len(start) % 2))
+        assert np.array_equal(stack.heads, rans.first_heads(lanes)) and not len(stack.words)
+        with pytest.raises(rans.Exhausted):
+            stack.pop(lambda slots, cells: (slots, slots, np.ones_like(slots)), 40 * lanes)
+
+
+# What does not verify is refused
+
+
+def test_every_changed_byte_of_a_file_is_refused(codecs: dict[str, Codec]):
+    data = codecs["binary"].encode(drawn("binary", 3))
+    for place in range(len(data)):
+        changed = bytearray(data)
+        changed[place] ^= 1 << place % 8
+        with pytest.raises(InputError):
+            codecs["binary"].decode(bytes(changed))
+
+
+def test_every_cut_file_and_one_with_more_behind_it_is_refused(codecs: dict[str, Codec]):
+    data = codecs["binary"].encode(drawn("binary", 3))
+    for length in range(len(data)):
+        with pytest.raises(InputError):
+            codecs["binary"].decode(data[:length])
+    with pytest.raises(InputError, match="followed by other data"):
+        codecs["binary"].decode(data + b"\0")
+
+
+def test_the_file_of_another_run_is_refused(codecs: dict[str, Codec]):
+    data = codecs["levels"].encode(drawn("levels", 3))
+    with pytest.raises(InputError, match="another run"):
+        codecs["categories"].decode(data)
+
+
+def test_data_outside_the_schema_are_refused(codecs: dict[str, Codec]):
+    for bad in (np.full((1, 5, 6), 17, np.uint8), np.zeros((1, 6, 5), np.uint8), np.zeros((0, 5, 6), np.uint8)):
+        with pytest.raises(InputError):
+            codecs["levels"].encode(bad)
+
+
+# The same file on every machine
+
+SETTINGS: list[dict[str, str]] = [
+    {"ATEN_CPU_CAPABILITY": "default", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2", "OMP_NUM_THREADS": "1"},
+    {"ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2", "OMP_NUM_THREADS": "2"},
+    {"ATEN_CPU_CAPABILITY": "avx512", "MKL_ENABLE_INSTRUCTIONS": "AVX512", "OMP_NUM_THREADS": "4"},
+]
+ELSEWHERE = """
+import sys, glob, numpy as np
+from latens.runs import record
+for name in ("levels", "counts"):
+    codec, x = record.load(name).codec(), np.load(name + ".npy")
+    for file in glob.glob(name + "-*.latens"):
+        assert np.array_equal(codec.decode(open(file, "rb").read()), x), file
+    open(f"{name}-{sys.argv[1]}.latens", "wb").write(codec.encode(x))
+"""
+
+
+def test_files_are_the_same_under_other_instructions_and_threads(codecs: dict[str, Codec], tmp_path: Path):
+    for name in ("levels", "counts"):
+        codecs[name].run.save(tmp_path / name)
+        np.save(tmp_path / f"{name}.npy", drawn(name, 300))
+    for number, setting in enumerate(SETTINGS):
+        environment = os.environ | setting | {"PYTHONPATH": str(ROOT)}
+        subprocess.run([sys.executable, "-c", ELSEWHERE, str(number)], cwd=tmp_path, env=environment, check=True)
+    for name in ("levels", "counts"):
+        files = {file.read_bytes() for file in tmp_path.glob(f"{name}-*.latens")}
+        assert files == {codecs[name].encode(drawn(name, 300))}
+
+
+# The commands
+
+
+def test_the_commands_give_the_data_back(codecs: dict[str, Codec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    codecs["levels"].run.save("run")
+    x = drawn("levels", 300)
+    np.savez("x.npz", x=x, y=np.arange(300))
+    done("compress", "run", "x.npz", "--labels", "y", "--out", "x.latens")
+    done("decompress", "run", "x.latens", "--out", "back.npz")
+    found = np.load("back.npz")
+    assert np.array_equal(found["x"], x) and found["x"].dtype == x.dtype and np.array_equal(found["y"], np.arange(300))
+    assert Path("x.latens").stat().st_size < x.size / 2
+    for words in (
+        ("compress", "run", "x.npz", "--out", "x.zip"), ("decompress", "run", "x.npz", "--out", "y.npy"),
+        ("decompress", "run", "x.latens", "--out", "y.latens"), ("decompress", "run", "none.latens", "--out", "y.npy"),
+        ("decompress", "run", "x.latens", "--out", "x.latens"), ("compress", "run", "x.npz", "--out", "no/x.latens"),
+    ):  # fmt: skip
+        refused(*words)
+
+
+def test_a_head_that_promises_too_much_is_refused():
+    head = MAGIC + struct.pack("<I", 1 << 31)
+    with pytest.raises(InputError, match="cut off"):
+        latens.runs.coding.container.Container.read(head)
