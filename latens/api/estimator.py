@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -53,6 +53,9 @@ from latens.schema.arrow import require_once
 from latens.tensors.randomness import untouched
 from latens.training import Bar, Settings
 from latens.training.callbacks import check_callbacks
+
+if TYPE_CHECKING:
+    from latens.runs.coding.codec import Codec
 
 
 class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -602,6 +605,14 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return found
 
     # Runs
+
+    def codec(self) -> Codec:
+        """Lossless compression with the fitted model: ``codec().encode(X) -> bytes``, ``codec().decode(data) -> X``.
+
+        See :class:`latens.runs.coding.codec.Codec`; ``InputError`` where the model has no code.
+        """
+        check_is_fitted(self, "run_")
+        return self.run_.codec()
 
     def save(self, folder: str | Path) -> None:
         """Write a new run folder: ``run.json``, ``model.safetensors``, ``metrics.csv``, ``report.html`` and the fitted

@@ -136,7 +136,7 @@ class Run(InNotebooks):
         """Lossless compression with this run; see :class:`latens.runs.coding.codec.Codec`."""
         from latens.runs.coding.codec import Codec
 
-        return Codec(self)
+        return Codec(self.model, self.schema, self.given)
 
     def reading_of(self, asked: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Options for reading other data: those of the fit, except where ``asked`` names others. A run on continuous

@@ -22,9 +22,7 @@ from latens.runs.coding.arrays import ArrayCells, packed, patch, patched, unpack
 from latens.runs.coding.blocks import Bits, Damaged, exactly, rows_of_block
 from latens.runs.coding.container import Container, damaged
 from latens.runs.coding.rans import Exhausted
-from latens.runs.outputs import schema_of
-from latens.runs.record import Run
-from latens.schema import Schema
+from latens.schema import AnySchema, Schema, Table
 from latens.tensors import trees
 
 
@@ -55,24 +53,28 @@ class Codec:
     one thread, their numbers are rounded to a grid, and whatever follows is whole numbers.
 
     Args:
-        run: a fitted run whose likelihood gives masses (levels, 0 and 1, counts, columns of a table on a grid), with a
-            diagonal normal posterior, and a prior that is normal or a mixture of normals.
+        model: of a fitted run, with a likelihood that gives masses (levels, 0 and 1, counts, columns of a table on a
+            grid), a diagonal normal posterior, and a prior that is normal or a mixture of normals.
+        schema: what a row is.
+        given: what the conditions are.
 
     Raises:
-        InputError: the run has other parts.
+        InputError: the model has other parts, or there is no schema.
     """
 
-    def __init__(self, run: Run):
-        self.run, self.schema = run, schema_of(run)
-        if type(run.model) is not models.VAE:
+    def __init__(self, model: nn.Module, schema: AnySchema | None, given: Table | None = None):
+        if schema is None:
+            raise InputError("the run has no schema (your own parts on a tree of data)", "fit an array or a table")
+        self.schema, self.given = schema, given
+        if type(model) is not models.VAE:
             raise InputError(
-                f"the model of this run ({type(run.model).__name__}) has no code yet: compress takes the runs of vae, "
+                f"the model of this run ({type(model).__name__}) has no code yet: compress takes the runs of vae, "
                 "beta_vae and others with one layer of codes", "fit with --recipe vae",
             )
         if not isinstance(self.schema, Schema):
             raise InputError("tables have no code yet", "compress pixels or counts")
-        self.model = exactly(run.model)
-        self.fingerprint = fingerprint(run)
+        self.model = exactly(model)
+        self.fingerprint = fingerprint(model, schema)
 
     def encode(self, x: Any) -> bytes:
         """Rows, in any form in which the run takes them, as bytes.
@@ -80,7 +82,7 @@ class Codec:
         Raises:
             InputError: a row is not of the run's schema, or there are none.
         """
-        return self.pack(rows_like(x, self.schema, self.run.given)).data
+        return self.pack(rows_like(x, self.schema, self.given)).data
 
     def decode(self, data: bytes) -> Any:
         """The rows of :meth:`encode`, bit for bit: an array, or an arrow table.
@@ -163,13 +165,13 @@ class Codec:
         return np.concatenate(found)
 
 
-def fingerprint(run: Run) -> str:
+def fingerprint(model: nn.Module, schema: AnySchema) -> str:
     """What a file says of its run: a digest of the weights and of the schema.
 
     Two runs with one fingerprint decode each other's files.
     """
-    digest = blake2b(json.dumps(schema_of(run).to_json(), sort_keys=True).encode(), digest_size=8)
-    for name, value in sorted(run.model.state_dict().items()):
+    digest = blake2b(json.dumps(schema.to_json(), sort_keys=True).encode(), digest_size=8)
+    for name, value in sorted(model.state_dict().items()):
         digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

@@ -86,13 +86,20 @@ def _head(data: bytes) -> tuple[dict[str, Any], int]:
             raise ValueError
     except (zlib.error, ValueError, RecursionError):
         raise damaged("its head cannot be read") from None
-    blocks: Any = head.get("blocks")
-    whole = ("format", "rows", "residue")
-    sound = all(is_whole(head.get(name)) and head[name] >= 0 for name in whole) and isinstance(blocks, list)
-    sound = sound and all(isinstance(b, list) and len(b) == 2 and all(is_whole(n) and n > 0 for n in b) for b in blocks)
-    if not sound or sum(rows for rows, _ in blocks) != head["rows"] or not isinstance(head.get("run"), str):
+    if not _is_sound(head):
         raise damaged("its head is impossible")
     return head, end + 8
+
+
+def _is_sound(head: dict[str, Any]) -> bool:
+    """Whether the entries of a head have their types and agree."""
+    whole = [head.get(name) for name in ("format", "rows", "residue")]
+    if not all(is_whole(value) and value >= 0 for value in whole) or not isinstance(head.get("run"), str):
+        return False
+    blocks: Any = head.get("blocks")
+    if not isinstance(blocks, list) or not all(isinstance(block, list) and len(block) == 2 for block in blocks):
+        return False
+    return all(is_whole(n) and n > 0 for block in blocks for n in block) and sum(n for n, _ in blocks) == head["rows"]
 
 
 def _digest(data: bytes) -> bytes:
