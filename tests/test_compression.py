@@ -6,9 +6,12 @@ import os
 import struct
 import subprocess
 import sys
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from commanding import done, refused
 
@@ -211,3 +214,88 @@ def test_a_head_that_promises_too_much_is_refused():
     head = MAGIC + struct.pack("<I", 1 << 31)
     with pytest.raises(InputError, match="cut off"):
         latens.runs.coding.container.Container.read(head)
+
+
+# Tables
+
+
+def people(rows: int = 400) -> pd.DataFrame:
+    """Columns of every kind, with gaps, that depend on one number."""
+    random = np.random.default_rng(0)
+    z = random.normal(size=rows)
+    days = pd.to_timedelta(random.integers(0, 900, rows), unit="D")
+    return pd.DataFrame({
+        "age": np.clip(np.rint(40 + 10 * z + 3 * random.normal(size=rows)), 18, 90).astype(np.int64),
+        "price": np.round(np.exp(3 + z / 2 + random.normal(size=rows) / 5), 2),
+        "density": (z + random.normal(size=rows)).astype(np.float32),
+        "cut": pd.Categorical(np.array(["a", "b", "c"])[np.clip(np.rint(z + 1), 0, 2).astype(int)], ["c", "b", "a"]),
+        "yes": z > 0, "n": random.poisson(np.exp(1 + z / 3)), "when": pd.Timestamp("2020-01-01") + days,
+        "name": [f"id{i}" for i in range(rows)], "same": 7,
+        "gap": np.where(random.random(rows) < 0.2, np.nan, np.round(z, 1)),
+        "text": np.where(random.random(rows) < 0.1, None, np.where(z > 0.3, "x", "y")),
+        "whole": pd.array(np.where(random.random(rows) < 0.1, None, random.integers(0, 5, rows)), dtype="Int64"),
+    }, index=pd.Index(np.arange(rows) * 3, name="key"))  # fmt: skip
+
+
+def odd(x: pd.DataFrame) -> pd.DataFrame:
+    """Another order, a further column, and values that no row of the fit had."""
+    x = x.assign(extra=np.arange(len(x)) / 7)
+    x.loc[x.index[3], "age"], x.loc[x.index[6], "text"], x.loc[x.index[9], "price"] = 1000, "unseen", 1.23456
+    return x[x.columns[::-1]]
+
+
+FRAMES: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
+    "as fitted": lambda x: x,
+    "one row": lambda x: x[:1],
+    "257 rows, backwards": lambda x: x[::-1][:257],
+    "odd": odd,
+    "other types": lambda x: x.astype({"age": np.int8, "density": np.float64, "n": np.int32}),
+}
+
+
+@pytest.fixture(scope="module")
+def of_people() -> latens.VAE:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return latens.VAE(latent_dim=2, epochs=2, random_state=0).fit(people())
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_a_frame_comes_back_with_its_values_types_gaps_order_and_index(name: str, of_people: latens.VAE):
+    x, codec = FRAMES[name](people()), of_people.codec()
+    pd.testing.assert_frame_equal(codec.decode(codec.encode(x)), x, check_freq=False)
+
+
+@pytest.mark.parametrize("extension", ["csv", "parquet", "feather"])
+def test_a_file_of_a_table_comes_back(
+    extension: str, of_people: latens.VAE, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    of_people.save("run")
+    x = odd(people())
+    getattr(x, f"to_{extension}")(f"x.{extension}")
+    done("compress", "run", f"x.{extension}", "--out", "x.latens")
+    done("decompress", "run", "x.latens", "--out", f"y.{extension}")
+    if extension == "csv":
+        assert Path("x.csv").read_text() == Path("y.csv").read_text()
+    else:
+        one, two = (getattr(pd, f"read_{extension}")(f"{name}.{extension}") for name in "xy")
+        pd.testing.assert_frame_equal(two, one)
+    refused("decompress", "run", "x.latens", "--out", "z.npy")
+
+
+def test_a_mixed_table_of_columns_in_order_under_a_mixture_comes_back():
+    x = people(400)[["age", "price", "cut", "yes", "n", "gap", "text"]]
+    recipe = latens.Recipe("vae", prior="mixture", dependence="autoregressive")
+    codec = latens.VAE(latent_dim=2, epochs=1, random_state=0, recipe=recipe).fit(x).codec()
+    data = codec.encode(x)
+    pd.testing.assert_frame_equal(codec.decode(data), x)
+    assert len(data) < 6000
+
+
+def test_what_has_no_code_is_refused_by_name():
+    x = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
+    for recipe, word in (("vae", "Normal"), ("iaf", "posterior"), ("vq", "model|posterior"), ("sphere", "posterior")):
+        vae = latens.VAE(latent_dim=2, epochs=1, random_state=0, recipe=recipe).fit(x)
+        with pytest.raises(InputError, match=word):
+            vae.codec().encode(x)

@@ -14,7 +14,11 @@ from latens.cli.commands.answer import Answer
 from latens.cli.commands.inputs import read_for, rows_for
 from latens.cli.commands.using import require_free_output
 from latens.data.rows import Rows
+from latens.data.sources import EMBEDDED, read
 from latens.data.streams.writer import Writer
+from latens.data.tables.files import TableWriter, stored_table
+from latens.data.tables.folders import holds_tables, kind_of
+from latens.data.tables.types import plain_schema
 from latens.data.writing import TABLES
 from latens.errors import InputError, concerning
 from latens.machine.atomic import atomic_write, write_bytes
@@ -23,6 +27,7 @@ from latens.runs.coding.codec import Packed, Unpacked
 from latens.runs.outputs import schema_of
 from latens.runs.record import Run
 from latens.schema import AnySchema, Table
+from latens.schema.arrow import pa, pc
 
 LATENS = ".latens"
 _ROWS = 1000  # of which -ELBO is taken
@@ -39,10 +44,12 @@ def compress(
     run = record.load(folder, recipe=own)
     with concerning(folder):
         codec = run.codec()
-    source = read_for(run, data, labels, reading)
-    rows = rows_for(source, schema_of(run), run.given)
+    schema = schema_of(run)
+    original = _original(run, data, reading)
     with concerning(data):
-        found = codec.pack(rows)
+        source = read_for(run, data, labels, reading, lenient=isinstance(schema, Table))
+        rows = rows_for(source, schema, run.given, check=not isinstance(schema, Table))
+        found = codec.pack(rows, original)
     write_bytes(out, found.data)
     lines, figures = _savings(run, found, rows, _size(data, rows.x))
     lines = [f"wrote {out}: {lines[0]}", *lines[1:], *(f"warning: {text}" for text in rows.warnings)]
@@ -57,8 +64,34 @@ def decompress(folder: str, file: str, out: str, *, own: str | None) -> Answer:
         codec = run.codec()
     with concerning(file):
         found = codec.unpack(_bytes_of(file))
+    _require_form(out, file, found)
     _write(out, found, schema_of(run))
     return Answer(f"wrote {out}: rows {list(found.x.shape)}", {"out": out, "shape": list(found.x.shape)})
+
+
+def _original(run: Run, data: str, reading: Mapping[str, Any] | None) -> Any:
+    """All columns of a table as they are in its file, those of text as text; None for data that are no table."""
+    if Path(data).is_dir():
+        return _refused_folder(data) if holds_tables(Path(data)) else None
+    if data in EMBEDDED:
+        found = read(data).x
+        return found if hasattr(found, "column_names") else None
+    kind = kind_of(Path(data).name)
+    if kind == "csv":
+        schema = schema_of(run)
+        like = schema.fields if isinstance(schema, Table) else ()
+        source = read(data, reading=run.reading_of(reading), like=like, lenient=True, keep_text=True, index=True)
+        return source.found.text.replace_schema_metadata({"text": kind})  # type: ignore[union-attr]
+    if kind is None:
+        return None
+    with concerning(data):
+        table = stored_table(data)
+        plain_schema(table.schema, data)
+    return table
+
+
+def _refused_folder(data: str) -> None:
+    raise InputError(f"{data} is a folder of tables, and compress takes one file", "compress its files one by one")
 
 
 def _bytes_of(file: str) -> bytes:
@@ -81,7 +114,9 @@ def _size(data: str, x: Any) -> int:
 def _savings(run: Run, found: Packed, rows: Any, before: int) -> tuple[list[str], dict[str, Any]]:
     """What the file saves, in words and figures."""
     some = rows.take(np.arange(min(_ROWS, len(rows))) * len(rows) // min(_ROWS, len(rows)))
-    ideal = -evaluation.elbo(run.model, some.inside, some.c).elbo / math.log(2)
+    columns = getattr(run.model.likelihood, "columns", ()) if isinstance(schema_of(run), Table) else ()
+    of_masses = all(column.is_mass for column in columns)  # densities are not bits
+    ideal = -evaluation.elbo(run.model, some.inside, some.c).elbo / math.log(2) if of_masses else None
     size, bits = len(found.data), 8 * found.coded / found.rows
     model = sum(value.nbytes for value in run.model.state_dict().values())
     saved = (before - size) / found.rows
@@ -90,7 +125,8 @@ def _savings(run: Run, found: Packed, rows: Any, before: int) -> tuple[list[str]
                "ideal_bits_per_row": ideal, "model": model}  # fmt: skip
     schema = schema_of(run)
     dimensions = "" if isinstance(schema, Table) else f" ({bits / schema.columns:.4f} per dimension)"
-    lines.append(f"{bits:,.1f} bits per row{dimensions}; -ELBO {ideal:,.1f}, on {len(some):,} rows")
+    against = "" if ideal is None else f"; -ELBO {ideal:,.1f}, on {len(some):,} rows"
+    lines.append(f"{bits:,.1f} bits per row{dimensions}{against}")
     if saved > 0:
         figures["break_even"] = math.ceil(model / saved)
         lines.append(f"the model has {model:,} bytes: with it, it pays from {figures['break_even']:,} rows on")
@@ -99,8 +135,31 @@ def _savings(run: Run, found: Packed, rows: Any, before: int) -> tuple[list[str]
     return lines, figures
 
 
+def _without_quotes(table: Any) -> Any:
+    """The table with empty texts as missing cells, which are written as nothing; of a file that is not text, as is."""
+    if b"text" not in (table.schema.metadata or {}):
+        return table
+    columns = [pc.if_else(pc.equal(cells, ""), None, cells) for cells in table.columns]
+    return pa.table(columns, schema=table.schema)
+
+
+def _require_form(out: str, file: str, found: Unpacked) -> None:
+    """``InputError`` where the data would not be the same in a file with the extension of ``out``."""
+    extension = Path(out).suffix.lower()
+    good: tuple[str, ...] = (".npy", ".npz", *TABLES)
+    if found.is_table:
+        good = (".csv", ".tsv") if b"text" in (found.x.schema.metadata or {}) else (".parquet", ".feather")
+    if extension not in good:
+        raise InputError(f"cannot write {out}: {file} holds a table, which would not be the same there",
+                         f"name a file that ends in {' or '.join(good)}")  # fmt: skip
+
+
 def _write(out: str, found: Unpacked, schema: AnySchema) -> None:
-    if Path(out).suffix.lower() in TABLES or found.is_table:
+    if found.is_table:
+        with TableWriter(out, found.x.schema) as writer:
+            writer.write(_without_quotes(found.x))
+        return
+    if Path(out).suffix.lower() in TABLES:
         with Writer(out, len(found.x)) as writer:
             writer.write(found.x, Rows(found.x, schema, row_names=found.row_names, row_kind=found.row_kind))
         return

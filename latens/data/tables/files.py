@@ -100,6 +100,17 @@ def read_table(path: str | os.PathLike[str], **options: Any) -> pa.Table:
     return read_found(path, hints=Hints(words), **options).table
 
 
+def stored_table(path: str | os.PathLike[str]) -> pa.Table:
+    """A Parquet or Feather file as it is: all its columns, in the types and with the notes that are stored."""
+    from pyarrow import feather, parquet
+
+    where = locate(path)
+    with sentences(where):
+        _require_modest([where], 8)
+        read = parquet.read_table if _kind(where) == "parquet" else feather.read_table
+        return read(where)
+
+
 def table_names(path: str | os.PathLike[str], encoding: str | None = None) -> tuple[str, ...]:
     """The names of the columns that :func:`read_table` gives, read from the head of the file; errors as there.
 

@@ -32,6 +32,10 @@ class ArrayCells:
         self.groups = groups_of(tops, schema.columns)
         self.weight = sum(len(group.places) * (group.top + 1) for group in self.groups)
 
+    def part(self, rows: slice) -> ArrayCells:
+        """Those of some rows."""
+        return self
+
     def symbols(self, x: np.ndarray) -> np.ndarray:
         """The symbols ``[N, D]`` of rows in the model's form."""
         if self.schema.span and self.schema.levels:

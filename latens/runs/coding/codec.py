@@ -15,9 +15,11 @@ from torch import nn
 
 from latens import models
 from latens.data.lazy import Lazy
-from latens.data.rows import Rows, rows_like
+from latens.data.rows import Rows, as_table, rows_like
+from latens.data.tables import frames
 from latens.errors import InputError
 from latens.evaluation.likelihood import evaluating
+from latens.runs.coding import tables
 from latens.runs.coding.arrays import ArrayCells, packed, patch, patched, unpacked
 from latens.runs.coding.blocks import Bits, Damaged, exactly, rows_of_block
 from latens.runs.coding.container import Container, damaged
@@ -44,6 +46,7 @@ class Unpacked:
     row_names: tuple[str, ...] | None = None
     row_kind: str = ""
     labels: np.ndarray | None = None
+    frame: dict[str, Any] | None = None
 
 
 class Codec:
@@ -71,31 +74,52 @@ class Codec:
                 f"the model of this run ({type(model).__name__}) has no code yet: compress takes the runs of vae, "
                 "beta_vae and others with one layer of codes", "fit with --recipe vae",
             )
-        if not isinstance(self.schema, Schema):
-            raise InputError("tables have no code yet", "compress pixels or counts")
         self.model = exactly(model)
         self.fingerprint = fingerprint(model, schema)
 
     def encode(self, x: Any) -> bytes:
-        """Rows, in any form in which the run takes them, as bytes.
+        """Rows as bytes: an array, or a frame of pandas, polars or Arrow.
 
         Raises:
-            InputError: a row is not of the run's schema, or there are none.
+            InputError: a row is not of the run's schema, there are none, or a frame has labels or types that no file
+                holds.
         """
-        return self.pack(rows_like(x, self.schema, self.given)).data
+        if not frames.is_frame(x):
+            is_table = isinstance(self.schema, Table)
+            x = as_table(np.asarray(x), [f.name for f in self.schema.fields]) if is_table else x  # type: ignore[union-attr]
+            return self.pack(rows_like(x, self.schema, self.given), x if is_table else None).data
+        table, back = frames.as_table(x)
+        frame = {"back": frames.recorded(back), "index": _index(back)}
+        if frame["back"] is None:
+            raise InputError("the frame has labels or types that no file holds", "give it as an arrow table")
+        rows = rows_like(table, self.schema, self.given, check=not isinstance(self.schema, Table))
+        return self.pack(rows, table, frame).data
 
     def decode(self, data: bytes) -> Any:
-        """The rows of :meth:`encode`, bit for bit: an array, or an arrow table.
+        """The rows of :meth:`encode`, bit for bit: an array, or a frame of the same library, types and index.
 
         Raises:
             InputError: the bytes are damaged, of another run, or of a newer format.
         """
-        return self.unpack(data).x
+        found = self.unpack(data)
+        back = frames.restored(found.frame.get("back")) if found.frame else None
+        if back is None:
+            return found.x
+        x = back(found.x)
+        if found.frame.get("index") is not None:
+            x.index = frames.index_of(found.frame["index"])
+        return x
 
-    def pack(self, rows: Rows) -> Packed:
-        """Rows as bytes; see :meth:`encode`."""
+    def pack(self, rows: Rows, original: Any = None, frame: dict[str, Any] | None = None) -> Packed:
+        """Rows as bytes.
+
+        Args:
+            rows: the rows, as the run reads them.
+            original: of a table, all its columns as they are in the file, an arrow table.
+            frame: the way back to a frame.
+        """
         with _plainly(self.model):
-            return self._pack_array(rows)
+            return self._pack_array(rows) if original is None else self._pack_table(rows, original, frame)
 
     def unpack(self, data: bytes) -> Unpacked:
         """The rows of :meth:`pack`; see :meth:`decode`."""
@@ -103,7 +127,7 @@ class Codec:
         if container.head["run"] != self.fingerprint:
             raise InputError("the file was compressed with another run", "name the run that it was compressed with")
         with _plainly(self.model), _verified():
-            return self._unpack_array(container)
+            return (self._unpack_table if container.head.get("table") else self._unpack_array)(container)
 
     # Arrays
 
@@ -144,13 +168,89 @@ class Codec:
         found = tuple(names["names"]) if names else None
         return Unpacked(x, False, found, str(names.get("of", "")), kept.get("labels"))
 
+    # Tables
+
+    def _pack_table(self, rows: Rows, original: Any, frame: dict[str, Any] | None) -> Packed:
+        kept: dict[str, np.ndarray]
+        if isinstance(self.schema, Schema):
+            x = np.array(self.schema.to_model(np.asarray(rows.x)))
+            tops = x.reshape(len(x), -1).max(0).astype(np.int64) if self.schema.kind == "count" else None
+            cells: Any = ArrayCells(self.schema, tops)
+            symbols = cells.symbols(x)
+            kept = {} if tops is None else {"tops": tops}
+            kept |= {} if rows.c is None else {f"c_{name}": value.numpy() for name, value in rows.c.items()}
+            made = tables.remade(self.schema, cells.inside(symbols, slice(None)).numpy(), original.schema)
+            kept |= tables.residue(original, made, set())[0]
+            c = _exact_conditions(kept)
+        else:
+            kept, cells, symbols, made, c = self._fixed(rows, original)
+        back = tables.rebuilt(kept, made, len(original))
+        for name in original.column_names:
+            if tables.differs(*(tables.plain(each.select([name])).column(0) for each in (original, back))).any():
+                kind = original.schema.field(name).type
+                raise InputError(f"column {name!r} has the type {kind}, which no file holds", "leave it out")
+        blocks = self._blocks(symbols, c, cells)
+        head = {"rows": len(original), "run": self.fingerprint, "table": True, "frame": frame}
+        data = Container(head, blocks, packed(kept)).packed()
+        return Packed(data, len(original), sum(len(data) for _, data in blocks))
+
+    def _fixed(self, rows: Rows, original: Any) -> tuple[dict[str, np.ndarray], Any, np.ndarray, Any, Any]:
+        """(what is kept, cells, symbols, the columns that they give, conditions) of a table."""
+        schema = self.schema
+        assert isinstance(schema, Table)
+        x = np.array(rows.inside)
+        x[~np.isfinite(x)] = np.nan
+        coded, tops = tables.coded_columns(self.model, x)
+        while True:
+            fixed = np.where(coded & ~np.isnan(x), 0, x).astype(x.dtype)
+            cells = tables.TableCells(schema, self.model.likelihood.columns, tops, fixed, coded)
+            symbols = cells.symbols(x)
+            made = tables.remade(schema, cells.values(symbols, slice(None)), original.schema)
+            whole = set(schema.conditions) | {name for name, code in zip(schema.names, coded) if not code}
+            kept, whole = tables.residue(original, made, whole & set(original.column_names))
+            now = coded & np.array([name not in whole for name in schema.names])
+            if (now == coded).all():
+                break
+            coded = now
+        told = tables.known(kept, schema, self.given, len(x))
+        inside = np.array(told.inside)
+        for j, name in enumerate(schema.names):
+            if not coded[j] and inside[:, j].tobytes() != x[:, j].tobytes():
+                kept[f"x {name}"] = x[:, j]
+            if coded[j] and np.isnan(x[:, j]).any():
+                kept[f"gaps {name}"] = np.packbits(np.isnan(x[:, j]))
+        kept |= {"coded": coded.astype(np.uint8), "tops": tops}
+        c = _exact_conditions({f"c_{name}": value.numpy() for name, value in (told.c or {}).items()})
+        return kept, cells, symbols, made, c
+
+    def _unpack_table(self, container: Container) -> Unpacked:
+        schema, kept, rows = self.schema, unpacked(container.residue), container.head["rows"]
+        if isinstance(schema, Schema):
+            cells: Any = ArrayCells(schema, kept.get("tops"))
+            symbols = self._rows(container, _exact_conditions(kept), cells, schema.columns)
+            inside = cells.inside(symbols, slice(None)).numpy()
+        else:
+            told = tables.known(kept, schema, self.given, rows)
+            coded, fixed = kept["coded"].astype(bool), np.array(told.inside)
+            for j, name in enumerate(schema.names):
+                if coded[j]:
+                    fixed[:, j] = 0
+                if f"gaps {name}" in kept:
+                    fixed[np.unpackbits(kept[f"gaps {name}"], count=rows).astype(bool), j] = np.nan
+                fixed[:, j] = kept.get(f"x {name}", fixed[:, j])
+            cells = tables.TableCells(schema, self.model.likelihood.columns, kept["tops"], fixed, coded)
+            c = _exact_conditions({f"c_{name}": value.numpy() for name, value in (told.c or {}).items()})
+            inside = cells.values(self._rows(container, c, cells, schema.columns), slice(None))
+        made = tables.remade(schema, inside, tables.schema_of(kept))
+        return Unpacked(tables.rebuilt(kept, made, rows), True, frame=container.head.get("frame"))
+
     # Blocks
 
     def _blocks(self, symbols: np.ndarray, c: Any, cells: Any) -> list[tuple[int, bytes]]:
         most, found = rows_of_block(symbols.shape[1]), []
         for first in range(0, len(symbols), most):
             rows = slice(first, first + most)
-            data = Bits(self.model, trees.take(c, rows), cells).encode(symbols[rows])
+            data = Bits(self.model, trees.take(c, rows), cells.part(rows)).encode(symbols[rows])
             found.append((len(symbols[rows]), data))
         return found
 
@@ -159,8 +259,8 @@ class Codec:
         for number, (rows, data) in enumerate(container.blocks):
             if rows > most or (rows < most and number + 1 < len(container.blocks)):
                 raise Damaged("its head is impossible")
-            part = trees.take(c, slice(first, first + rows))
-            found.append(Bits(self.model, part, cells).decode(data, rows, width))
+            part = slice(first, first + rows)
+            found.append(Bits(self.model, trees.take(c, part), cells.part(part)).decode(data, rows, width))
             first += rows
         return np.concatenate(found)
 
@@ -180,6 +280,15 @@ def fingerprint(model: nn.Module, schema: AnySchema) -> str:
 def _exact_conditions(kept: dict[str, np.ndarray]) -> Any:
     found = {name[2:]: torch.tensor(value) for name, value in kept.items() if name.startswith("c_")}
     return {name: v.double() if v.is_floating_point() else v for name, v in found.items()} or None
+
+
+def _index(back: Any) -> Any:
+    """The index of the rows of a pandas frame, as plain values; None where there is none."""
+    index = getattr(back, "index", None)
+    try:
+        return None if index is None else frames.index_record(index)
+    except TypeError:
+        raise InputError("the index of the frame has labels that no file holds", "reset the index") from None
 
 
 @contextmanager
