@@ -295,7 +295,7 @@ def test_a_mixed_table_of_columns_in_order_under_a_mixture_comes_back():
 
 def test_what_has_no_code_is_refused_by_name():
     x = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
-    for recipe, word in (("vae", "Normal"), ("iaf", "posterior"), ("vq", "model|posterior"), ("sphere", "posterior")):
+    for recipe, word in (("vae", "Normal"), ("iaf", "posterior"), ("vq", "prior"), ("sphere", "prior")):
         vae = latens.VAE(latent_dim=2, epochs=1, random_state=0, recipe=recipe).fit(x)
         with pytest.raises(InputError, match=word):
             vae.codec().encode(x)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,13 +97,10 @@ def _discretized(px: d.DiscretizedLogistic, rounding: Rounding) -> Logistics:
     return Logistics((2.0 * np.arange(size + 1) - 1.0) / (size - 1) - 1.0, location, log_scale, weights)
 
 
-Masses = Callable[[Any, int, Rounding], Any]
-
-
-def heaped_masses(px: d.Heaped, column: int, places: Sequence[float], symbols: np.ndarray, rounding: Rounding) -> Any:
+def heaped_masses(px: d.Heaped, column: int, places: np.ndarray, symbols: np.ndarray, rounding: Rounding) -> Any:
     """The masses of one column of numbers with atoms, a grid and a range, of B cells."""
     margins = px.margins.column(column)
-    middles = torch.from_numpy((np.asarray(places)[1:] + np.asarray(places)[:-1]) / 2).unsqueeze(-1)
+    middles = torch.from_numpy((places[1:] + places[:-1]) / 2).unsqueeze(-1)
     scores = margins.score(middles)[0].squeeze(-1).numpy()
     edges = np.concatenate([[-np.inf], scores, [np.inf]])
     location = rounding(px.loc[..., column].T.numpy(), LOCATION) * LOCATION

@@ -71,8 +71,8 @@ class Codec:
         self.schema, self.given = schema, given
         if type(model) is not models.VAE:
             raise InputError(
-                f"the model of this run ({type(model).__name__}) has no code yet: compress takes the runs of vae, "
-                "beta_vae and others with one layer of codes", "fit with --recipe vae",
+                f"the model of this run ({type(model).__name__}) has no code yet (those of vae, beta_vae and "
+                "others with one layer of codes have one)", "fit with --recipe vae",
             )
         self.model = exactly(model)
         self.fingerprint = fingerprint(model, schema)
@@ -102,12 +102,13 @@ class Codec:
             InputError: the bytes are damaged, of another run, or of a newer format.
         """
         found = self.unpack(data)
-        back = frames.restored(found.frame.get("back")) if found.frame else None
+        frame = found.frame or {}
+        back = frames.restored(frame.get("back"))
         if back is None:
             return found.x
         x = back(found.x)
-        if found.frame.get("index") is not None:
-            x.index = frames.index_of(found.frame["index"])
+        if frame.get("index") is not None:
+            x.index = frames.index_of(frame["index"])
         return x
 
     def pack(self, rows: Rows, original: Any = None, frame: dict[str, Any] | None = None) -> Packed:
@@ -198,7 +199,7 @@ class Codec:
         """(what is kept, cells, symbols, the columns that they give, conditions) of a table."""
         schema = self.schema
         assert isinstance(schema, Table)
-        x = np.array(rows.inside)
+        x = rows.inside[:].numpy().copy()
         x[~np.isfinite(x)] = np.nan
         coded, tops = tables.coded_columns(self.model, x)
         while True:
@@ -213,7 +214,7 @@ class Codec:
                 break
             coded = now
         told = tables.known(kept, schema, self.given, len(x))
-        inside = np.array(told.inside)
+        inside = told.inside[:].numpy()
         for j, name in enumerate(schema.names):
             if not coded[j] and inside[:, j].tobytes() != x[:, j].tobytes():
                 kept[f"x {name}"] = x[:, j]
@@ -231,7 +232,7 @@ class Codec:
             inside = cells.inside(symbols, slice(None)).numpy()
         else:
             told = tables.known(kept, schema, self.given, rows)
-            coded, fixed = kept["coded"].astype(bool), np.array(told.inside)
+            coded, fixed = kept["coded"].astype(bool), told.inside[:].numpy().copy()
             for j, name in enumerate(schema.names):
                 if coded[j]:
                     fixed[:, j] = 0

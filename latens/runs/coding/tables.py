@@ -51,6 +51,7 @@ class Places:
             size = top + 1 if column.family in _COUNTS and top < _MOST_COUNTED else size
             return None if size is None else cls(np.arange(size, dtype=np.float64), size, none)
         law = column.law
+        places: np.ndarray
         if law.places:
             places = np.array(law.places, dtype=np.float64)
         elif law.step:
@@ -60,7 +61,8 @@ class Places:
             places = np.arange(first, last + 1) * law.step
         else:
             return None
-        symbols, beyond = [], []
+        symbols: list[int] = []
+        beyond: list[float] = []
         for atom in law.atoms:
             near = int(np.abs(places - atom).argmin())
             if abs(places[near] - atom) > 1e-9 * max(1.0, abs(atom)):
@@ -306,7 +308,7 @@ def rebuilt(kept: Mapping[str, np.ndarray], made: Mapping[str, Any], rows: int) 
     whole = unpacked_table(kept["whole"]) if "whole" in kept else None
     columns = []
     for field in schema:
-        cells = made.get(field.name)
+        cells: Any = made.get(field.name)
         if f"spelt {field.name}" in kept:
             cells = respelled(cells, unpacked_table(kept[f"spelt {field.name}"]))
         if whole is not None and field.name in whole.column_names:
