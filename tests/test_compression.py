@@ -22,6 +22,7 @@ from latens.runs.coding.codec import Codec
 from latens.runs.coding.container import MAGIC
 
 ROOT = Path(__file__).parent.parent
+KEPT = Path(__file__).parent / "compressed"  # a run, rows and their file, which every later version decodes
 
 
 def drawn(kind: str, rows: int) -> np.ndarray:
@@ -156,6 +157,12 @@ def test_data_outside_the_schema_are_refused(codecs: dict[str, Codec]):
 
 
 # The same file on every machine
+
+
+def test_the_file_of_an_earlier_version_is_decoded():
+    codec = latens.load(KEPT / "run").codec()
+    x, data = np.load(KEPT / "rows.npy"), (KEPT / "rows.latens").read_bytes()
+    assert np.array_equal(codec.decode(data), x) and codec.encode(x) == data
 
 SETTINGS: list[dict[str, str]] = [
     {"ATEN_CPU_CAPABILITY": "default", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2", "OMP_NUM_THREADS": "1"},
