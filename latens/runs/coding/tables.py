@@ -55,10 +55,10 @@ class Places:
         if law.places:
             places = np.array(law.places, dtype=np.float64)
         elif law.step:
-            first, last = round(law.knots[0] / law.step), round(law.knots[-1] / law.step)
+            first, last = (round((end - law.origin) / law.step) for end in (law.knots[0], law.knots[-1]))
             if not 0 < last - first < MOST - 1000:
                 return None
-            places = np.arange(first, last + 1) * law.step
+            places = law.origin + np.arange(first, last + 1) * law.step
         else:
             return None
         symbols: list[int] = []
