@@ -7,8 +7,9 @@
     python bench/published.py --table docs/published.md
 
 A run has a folder under ``--runs``; started again, it goes on where it stopped. Each estimate is a line of
-bench/results/published.jsonl, with commit, seed, seconds and machine; a line is "shortened" where the schedule was cut
-or has not ended, or the estimate is on fewer than all test rows. Test rows are binarised once, by a seed of their own.
+bench/results/published.jsonl, with commit, seed, machine and processor seconds of this call (fit, estimate). A line is
+"shortened" where the schedule was cut or has not ended, or the estimate is on fewer than all test rows. Test rows are
+binarised once, by a seed of their own.
 """
 
 from __future__ import annotations

@@ -169,9 +169,9 @@ def calibrate(run: Run, held: Rows, k: int = 100) -> Calibration | None:
     if not has_density(run, held):
         return None
     found = evaluation.nll(run.model, held.inside, k, held.c, shared_noise=True).rows.numpy() - slopes(held).sum(1)
-    found = strangeness(run, held, found, k)
     if not np.isfinite(found).all():
         return None
+    found = strangeness(run, held, found, k)
     terms = column_terms(run, held)
     seen = None if terms is None else (~np.isnan(terms)).sum(0)
     reference = None
@@ -237,7 +237,8 @@ def strangeness(run: Run, rows: Rows, scores: np.ndarray, k: int, odd: Sequence[
     views = _views(run, k)
     if views is None:
         return scores
-    odd_levels = [(each.row, each.cell) for each in odd if each.kind == UNSEEN and each.cell is not None]
+    coded = isinstance(rows.schema, Table)
+    odd_levels = [(each.row, each.cell) for each in odd if coded and each.kind == UNSEEN and each.cell is not None]
     found = np.empty(len(rows))
     for start in range(0, len(rows), KNOWN):
         part = slice(start, start + KNOWN)
@@ -257,7 +258,10 @@ def _views_of_samples(run: Run, k: int) -> Views | None:
     schema, model = run.schema, run.model
     if schema is None or schema.columns > VIEWED:
         return None
-    c, _ = conditions(run, 2 * KNOWN, {}, run.settings.seed)
+    try:
+        c, _ = conditions(run, 2 * KNOWN, {}, run.settings.seed)
+    except InputError:  # a run that kept none of the conditions of its rows
+        return None
     with evaluating(model), torch.no_grad(), seeded(run.settings.seed, Key.VIEWS):
         parts = []
         for start in range(0, 2 * KNOWN, rows_at_once(schema.columns)):
