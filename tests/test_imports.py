@@ -19,6 +19,7 @@ from latens import conditionals, priors
 ROOT = Path(latens.__file__).parent
 LATE = [path for path in sorted(ROOT.rglob("__init__.py")) if "late(__name__" in path.read_text("utf-8")]
 MOST = 115  # modules of latens that a run's data are encoded with
+HEAVY = ("sklearn", "scipy", "accelerate", "matplotlib", "zuko", "sympy", "torch._dynamo", "torch._inductor")
 UNUSED = (
     "api", "densities", "report", "runs.fitting", "training.loop", "evaluation.summary",
     "evaluation.synthetic", "data.tables.kinds", "data.tables.rules", "data.streams.survey",
@@ -41,15 +42,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def imported(words: str, folder: Path) -> list[str]:
-    """The modules of latens that a command has imported when it ends."""
+def imported(words: str, folder: Path, packages: tuple[str, ...] = ("latens",)) -> list[str]:
+    """The modules of these packages, or these modules, that a command has imported when it ends."""
     code = (
         f"import sys; from latens.cli.main import main; assert main({words.split()}) == 0; "
-        "print(*sorted(name for name in sys.modules if name.partition('.')[0] == 'latens'), file=sys.stderr)"
+        f"wanted = {packages}; print('modules', *sorted(name for name in sys.modules "
+        "if name.partition('.')[0] in wanted or name in wanted), file=sys.stderr)"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=folder, timeout=120,
                            env=os.environ | {"PYTHONPATH": str(ROOT.parent)})  # fmt: skip
-    return found.stderr.splitlines()[-1].split()
+    return found.stderr.splitlines()[-1].split()[1:]
 
 
 @pytest.mark.parametrize(
@@ -59,6 +61,13 @@ def test_a_command_imports_what_it_uses(words: str, folder: Path):
     modules = imported(words, folder)
     assert len(modules) <= MOST, len(modules)
     assert [name for name in UNUSED if f"latens.{name}" in modules] == []
+
+
+@pytest.mark.parametrize(
+    "words", ["encode table table.csv --out z.csv", "sample table --n 5 --out s.parquet"]
+)
+def test_a_command_that_only_computes_imports_no_other_large_package(words: str, folder: Path):
+    assert imported(words, folder, HEAVY) == []
 
 
 @pytest.mark.parametrize("words", ["sample table --n 5 --out s.csv", "evaluate table table.csv --k 2"])

@@ -40,6 +40,7 @@ from latens.cli.options import (
     require_values,
 )
 from latens.errors import FitError, InputError, Stopped, printable
+from latens.machine.imports import without_pandas
 
 # OpenMP reads these when torch is imported: idle threads spin briefly and then sleep, so that two fits share cores.
 if "OMP_WAIT_POLICY" not in os.environ:
@@ -617,7 +618,7 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     as_json = "--json" in arguments
     try:
-        with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext(), without_pandas():
             answer = app(arguments, prog_name="latens", standalone_mode=False)
         if answer == 130:  # some versions of typer return this for Ctrl-C
             raise KeyboardInterrupt

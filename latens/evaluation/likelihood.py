@@ -132,10 +132,11 @@ def bits_per_dimension(nats: float, dimensions: int) -> float:
 
 
 def chunk_rows(x: Tree, draws: int) -> tuple[int, int]:
-    """(rows, draws) of a chunk, so that memory is bounded for any number of either."""
+    """(rows, draws) of a chunk, so that memory is bounded for any number of either. The rows are a power of
+    two, so that passes with other numbers of draws meet the same rows in a stream as in memory."""
     cells = max(LEAST, sum(leaf[0].numel() for leaf in trees.leaves(x)))
     at_once = max(1, min(draws, CELLS // cells))
-    return max(1, CELLS // (cells * at_once)), at_once
+    return 1 << max(0, (CELLS // (cells * at_once)).bit_length() - 1), at_once
 
 
 def rows_at_once(cells: int) -> int:

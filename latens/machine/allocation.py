@@ -35,6 +35,11 @@ class Modest(TorchDispatchMode):
         super().__init__()
         self.most, self.what = most, what
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """False: torch would keep its compiler out of the method below, and import it for that, half of a start."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
         """The operation, unless it makes a tensor that is too large."""
         given = kwargs or {}

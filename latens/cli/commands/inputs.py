@@ -18,6 +18,8 @@ from latens.data.rows import LABEL, Rows, columns_left, known_columns, rows_like
 from latens.data.sources import check_reading, option_of
 from latens.data.splits import Split, split_rows
 from latens.data.streams.sources import AsTable, Stream, StreamOrder, is_large, open_stream, stored_names, unpacked
+from latens.data.streams.text import TextStream, Whole, bytes_of_text
+from latens.data.tables.reading import Hints
 from latens.errors import InputError, concerning
 from latens.runs import record as runs
 from latens.runs.outputs import schema_of
@@ -254,7 +256,7 @@ def require_there(schema: AnySchema, names: Sequence[str], where: str) -> None:
 
 def _is_label_column(run: Run, names: tuple[str, ...]) -> bool:
     """Whether the model reads labels from a column of the table."""
-    return run.given is not None and not isinstance(run.schema, Table) and run.data.get("labels") in names
+    return _has_labels(run) and run.data.get("labels") in names
 
 
 def data_for(
@@ -276,9 +278,10 @@ def stream_for(
     gives what memory gives."""
     asked = asked or {}
     refused = [option_of(key) for key in asked if key != "na"] if labels is None else ["--labels"]
-    has_labels = run.given is not None and not isinstance(run.schema, Table)
-    same = flat and not refused and not has_labels and unpacked(data) > FLAT
-    if not same and not is_large(data):
+    same = flat and not refused and not _has_labels(run)
+    if bytes_of_text(data):
+        return _text_of(run, data, asked, lenient, same)
+    if not (same and unpacked(data) > FLAT) and not is_large(data):
         return None
     check_reading(asked, [data])
     for option in refused:
@@ -289,6 +292,32 @@ def stream_for(
         return AsTable(stream, [f.name for f in schema.fields]) if isinstance(schema, Table) else stream
     stream = _known_of(run, data, names, run.reading_of(asked).get("na"))
     stream.finite = not lenient
+    return stream
+
+
+def _has_labels(run: Run) -> bool:
+    """Whether labels that are not a column of the schema are a condition."""
+    return run.given is not None and not isinstance(run.schema, Table)
+
+
+def _text_of(run: Run, data: str, asked: Mapping[str, Any], lenient: bool, same: bool) -> Stream | None:
+    """A stream of those columns of text that a run was fitted to; None where only the whole file says what its cells
+    mean (the run knows no form of a column, the file is not plain UTF-8), and for 16 MiB or less."""
+    if not same or bytes_of_text(data) <= FLAT:
+        return None
+    schema, reading = schema_of(run), run.reading_of(asked)
+    fields = schema.fields if isinstance(schema, Table) else ()
+    hints = Hints.of(reading).like(fields, lenient)
+    names = columns_of(data, reading)
+    columns = [name for name in names if name in hints.known]
+    spare = {*names} - {*columns} - {*(run.data.get("drop") or ()), run.data.get("labels")}
+    if not fields or {*columns} != {field.name for field in fields} or reading.get("encoding"):
+        return None
+    try:
+        stream = TextStream(data, hints, columns=columns)
+    except Whole:
+        return None
+    stream.notes = columns_left([name for name in names if name in spare], stream.origin)
     return stream
 
 

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from latens.data import require_output, streams
 from latens.data.counts.obsm import KEY, ObsmWriter
 from latens.data.rows import Rows, broken_rules, numbers_of, rows_like, unknown_levels
 from latens.data.streams.sources import Stream
+from latens.data.streams.text import Whole
 from latens.data.streams.writer import Writer
 from latens.data.tables.files import table_batches
 from latens.errors import InputError, concerning
@@ -128,12 +130,15 @@ class Streaming(InMemory):
 
     def _rows(self, piece: Any, first: int) -> Rows:
         """Rows in the run's form; ``InputError`` names the row that does not fit."""
-        origin = self.stream.origin
+        origin, found = self.stream.origin, self.stream.understood(piece)
         with concerning(origin):
-            rows = rows_like(piece, schema_of(self.run), self.run.given, where=origin, check=not self.sift)
+            rows = rows_like(
+                piece if found is None else found.table, schema_of(self.run), self.run.given, where=origin,
+                found=found, check=not self.sift,
+            )  # fmt: skip
         if self.sift:
             return replace(rows, notes=(*self.stream.notes, *rows.notes))
-        x, c = self._encoded.encode(rows.x, first, self._unknown, self._broken)
+        x, c = self._encoded.encode(rows.x, first, self._unknown, self._broken, is_read=found is not None)
         vars(rows).update(inside=x, c=c)  # the cached properties of the rows
         return rows
 
@@ -194,13 +199,15 @@ class Streaming(InMemory):
 def through(
     folder: str, data: str, outs: Sequence[str], own: str | None, labels: str | None,
     reading: Mapping[str, Any] | None, *, unit: Callable[[Run], int], sift: bool = False, flat: bool = True,
+    whole: bool = False,
 ) -> InMemory:  # fmt: skip
     """Data that go through the run in ``folder`` to the files ``outs``; ``unit`` (a function of the run) and ``sift``
-    are those of :class:`Streaming`, ``flat`` that of :func:`~latens.cli.commands.inputs.stream_for`."""
+    are those of :class:`Streaming`, ``flat`` that of :func:`~latens.cli.commands.inputs.stream_for`; with ``whole`` it
+    is off."""
     for out in outs:
         require_free_output(out, folder, data)
     run = record.load(folder, recipe=own)
-    flat = flat and not any(_is_below(out, data) for out in outs)
+    flat = flat and not (whole or any(_is_below(out, data) for out in outs))
     stream = stream_for(run, data, labels, reading, lenient=sift, flat=flat)
     if stream is None:
         return InMemory(run, data_for(run, data, labels, reading, check=not sift))
@@ -279,9 +286,23 @@ def _beside(names: Path | None) -> list[str]:
 # Commands
 
 
+def _or_in_memory(command: Callable[..., Answer]) -> Callable[..., Answer]:
+    """The command; and once more in memory where parts of a text file turn out to need the whole."""
+
+    @wraps(command)
+    def done(*places: str, **options: Any) -> Answer:
+        try:
+            return command(*places, **options)
+        except Whole:
+            return command(*places, **options, whole=True)
+
+    return done
+
+
+@_or_in_memory
 def encode(
     folder: str, data: str, out: str, *, samples: int, seed: int, own: str | None, labels: str | None = None,
-    reading: Mapping[str, Any] | None = None, key: str | None = None,
+    reading: Mapping[str, Any] | None = None, key: str | None = None, whole: bool = False,
 ) -> Answer:  # fmt: skip
     """Write codes: posterior means ``[N, Z]``, or draws from q(z|x) ``[samples, N, Z]``; of a stream at most one draw
     per row, with noise that is a function of (seed, chunk). To an .h5ad goes a copy of the data, which may take its
@@ -294,7 +315,7 @@ def encode(
         raise InputError(f"cannot write {out}: {samples} draws per row have three axes", "write .npy or .npz")
     beside = ObsmWriter(out, data, KEY if key is None else key) if annotated else None
     outs = [] if annotated else [out]
-    way = through(folder, data, outs, own, labels, reading, unit=rows_encoded_at_once, flat=samples == 0)
+    way = through(folder, data, outs, own, labels, reading, unit=rows_encoded_at_once, flat=samples == 0, whole=whole)
     writer = beside or Writer(out, samples if samples > 1 else len(way), "z")
     with writer, closing(way.parts()) as parts:
         for rows, first in parts:
@@ -303,12 +324,13 @@ def encode(
     return written(out, where, writer.shape, way.warnings, writer.beside)
 
 
+@_or_in_memory
 def reconstruct(
     folder: str, data: str, out: str, *, own: str | None, labels: str | None = None,
-    reading: Mapping[str, Any] | None = None,
+    reading: Mapping[str, Any] | None = None, whole: bool = False,
 ) -> Answer:  # fmt: skip
     """Write the rows decoded from their posterior means, in the layout and units of the data."""
-    way = through(folder, data, [out], own, labels, reading, unit=rows_encoded_at_once)
+    way = through(folder, data, [out], own, labels, reading, unit=rows_encoded_at_once, whole=whole)
     writer = Writer(out, len(way))
     with writer, closing(way.parts()) as parts:
         for rows, _ in parts:
@@ -318,16 +340,20 @@ def reconstruct(
     return written(out, "reconstructions", writer.shape, way.warnings, writer.beside)
 
 
+@_or_in_memory
 def score(
     folder: str, data: str, out: str, *, k: int, own: str | None, labels: str | None = None,
-    reading: Mapping[str, Any] | None = None,
+    reading: Mapping[str, Any] | None = None, whole: bool = False,
 ) -> Answer:  # fmt: skip
     """Write a lower bound on ln p(x) of each row, in nats; to a table also its standard error, effective sample size,
     calibrated p-value, the columns that make the row strange, and the reason where one value suffices.
 
     A first pass reads the data up to the first row with such a value, to know whether there is a column of reasons.
     """
-    way = through(folder, data, [out], own, labels, reading, unit=lambda run: chunk_rows(_row(run), k)[0], sift=True)
+    way = through(
+        folder, data, [out], own, labels, reading, sift=True, whole=whole,
+        unit=lambda run: chunk_rows(_row(run), min(k, runs.scoring.TERMS))[0],
+    )  # fmt: skip
     run, writer, calibration = way.run, Writer(out, len(way)), runs.scoring.read_calibration(Path(folder))
     tally = runs.scoring.Tally(run, k, calibration)
     with closing(way.parts()) as parts:
@@ -347,9 +373,10 @@ def score(
     return Answer("\n".join(lines), {"out": out, **tally.figures(), "warnings": warnings})
 
 
+@_or_in_memory
 def impute(
     folder: str, data: str, out: str, *, k: int, draws: int, uncertainty: str | None, seed: int, own: str | None,
-    labels: str | None = None, reading: Mapping[str, Any] | None = None,
+    labels: str | None = None, reading: Mapping[str, Any] | None = None, whole: bool = False,
 ) -> Answer:  # fmt: skip
     """Write the data with missing cells filled, and to ``uncertainty`` the standard deviation of each filled cell. With
     ``draws`` > 0, that many filled copies are written, copy after copy, with the copy's number in the first column."""
@@ -362,7 +389,7 @@ def impute(
     way = through(
         folder, data, [out, *beside], own, labels, reading,
         unit=lambda run: max(1, evaluation.imputation.CELLS // (max(64, schema_of(run).columns) * k)),
-        flat=draws == 0,
+        flat=draws == 0, whole=whole,
     )  # fmt: skip
     way.require_fillable(draws)
     writer, filled, left = Writer(out, len(way) * max(draws, 1)), Counter[str](), Counter[str]()

@@ -18,7 +18,7 @@ from latens.data.streams.blocks import cut, starts
 from latens.data.streams.loader import WINDOW_BYTES, WINDOW_ROWS, ahead
 from latens.data.streams.parquet import MOST_ROWS, UNIT_ROWS, ParquetBlocks, stored_columns, unpacked_bytes
 from latens.data.tables.folders import tables_below
-from latens.data.tables.reading import without_marks
+from latens.data.tables.reading import Read, without_marks
 from latens.data.tables.types import chosen, index_names, index_notes, plain_schema, plain_table
 from latens.errors import InputError, concerning, is_whole
 from latens.machine.memory import free_memory
@@ -103,6 +103,10 @@ class Stream:
     def piece(self, block: int) -> Any:
         """The rows of one block: an arrow table of plain types, or an array ``[B, *event]``."""
         raise NotImplementedError
+
+    def understood(self, piece: Any) -> Read | None:
+        """The values of the rows of a piece that holds text; None where a piece holds values."""
+        return None
 
     def pieces(self, workers: int = 1) -> Iterator[tuple[int, Any]]:
         """(number of the first row, rows) of each block in order, while the next block is being read."""

@@ -49,13 +49,15 @@ class Encoded:
         return self.encode(self.stream.piece(block), int(self._firsts[block]))
 
     def encode(
-        self, piece: Any, first: int, unknown: dict[str, int] | None = None, broken: dict[str, int] | None = None
-    ) -> tuple[Tree, Tree]:
+        self, piece: Any, first: int, unknown: dict[str, int] | None = None, broken: dict[str, int] | None = None, *,
+        is_read: bool = False,
+    ) -> tuple[Tree, Tree]:  # fmt: skip
         """(x, c) of rows whose first is number ``first``; ``unknown`` collects levels that were never seen and
-        ``broken`` rows that break rules, as in :meth:`latens.schema.Table.to_model`."""
+        ``broken`` rows that break rules, as in :meth:`latens.schema.Table.to_model`. ``is_read`` says that columns of
+        text are values already."""
         where = self.stream.origin
         if isinstance(self.schema, Table):
-            piece = read_columns(piece, where, Hints().like(self.schema.fields)).table
+            piece = piece if is_read else read_columns(piece, where, Hints().like(self.schema.fields)).table
             x = torch.from_numpy(
                 self.schema.to_model(piece, where, first_row=first, unknown=unknown, broken=broken)
             )

@@ -20,7 +20,16 @@ from typing import Any
 
 from latens.data.array_files import require_file, sentences
 from latens.data.tables import text as table_text
-from latens.data.tables.folders import FEATHER, key_columns, keys_of, kind_of, same_columns, tables_below, with_keys
+from latens.data.tables.folders import (
+    FEATHER,
+    PACKED,
+    key_columns,
+    keys_of,
+    kind_of,
+    same_columns,
+    tables_below,
+    with_keys,
+)
 from latens.data.tables.reading import Hints, Read, read_columns
 from latens.data.tables.text import DATUM
 from latens.data.tables.types import (
@@ -231,6 +240,13 @@ class _Files:
     def key_columns(self, stored: Sequence[str]) -> dict[str, pa.Array]:
         """The columns that partitions name, with one value for each file."""
         return key_columns(self.keys, self.parts, stored)
+
+
+def parts_of_text(path: str | os.PathLike[str]) -> list[Path]:
+    """The files of a table of text that are not packed and not in partitions; [] for another table."""
+    found = _Files(locate(path))
+    plain = not any(part.name.lower().endswith(PACKED) for part in found.parts)
+    return found.parts if found.kind == "csv" and plain and not any(found.keys) else []
 
 
 # Parquet and feather

@@ -313,7 +313,8 @@ def _part(path: Path, choose: Choice, encoding: str | None) -> tuple[dict[str, p
     """The cells of one file, and whether its decimals have commas (None if commas separate its fields)."""
     layout = survey(_utf8(_content(path), str(path), encoding), path, choose)
     comma = _COMMA.search(layout.data, max(layout.start - 1, 0)) is not None
-    return _cells(layout, str(path)), None if layout.delimiter == "," else comma
+    cells = cells_of(layout, str(path)) or _named_cells(_cut_exactly(layout, str(path)), layout, str(path))
+    return cells, None if layout.delimiter == "," else comma
 
 
 def _with_keys(read: Read, more: Read, names: Sequence[str]) -> Read:
@@ -347,6 +348,20 @@ def names_of(path: Path, encoding: str | None) -> list[str]:
     if len(data) == _HEAD:
         data = _content(path) if data.startswith(_UTF_16) else data[: data.rfind(b"\n") + 1 or None]
     return [name for name in survey(_utf8(data, str(path), encoding), path, list).names if name]
+
+
+def head_of(path: Path, choose: Choice) -> Layout | None:
+    """The layout of a file in UTF-8 that is not packed, from its head, with the place in the file where the data start,
+    and without ``data``; None if its bytes must be changed before they are cut. ``InputError`` as in :func:`survey`."""
+    with open(path, "rb") as file:
+        data = file.read(_HEAD)
+    data = data[: data.rfind(b"\n") + 1 or None] if len(data) == _HEAD else data
+    mark = b"\xef\xbb\xbf" * data.startswith(b"\xef\xbb\xbf")
+    if data.startswith(_UTF_16):
+        return None
+    plain = _utf8(data, str(path), None)
+    layout = survey(plain, path, choose)
+    return replace(layout, data=b"", start=layout.start + len(mark)) if layout.data is plain else None
 
 
 # Bytes
@@ -403,9 +418,13 @@ def _utf8(data: bytes, where: str, encoding: str | None) -> bytes:
 # Columns
 
 
-def _cells(layout: Layout, where: str) -> dict[str, pa.ChunkedArray]:
-    """The cells of each column that has a name, and of a row index under ""."""
-    found = _cut(layout) or _cut_exactly(layout, where)
+def cells_of(layout: Layout, where: str) -> dict[str, pa.ChunkedArray] | None:
+    """The cells of each column that has a name, and of a row index under ""; None if anything is unusual."""
+    found = _cut(layout)
+    return None if found is None else _named_cells(found, layout, where)
+
+
+def _named_cells(found: dict[str, pa.ChunkedArray], layout: Layout, where: str) -> dict[str, pa.ChunkedArray]:
     last = len(layout.names) - 1
     if layout.names[-1] == "" and last:
         _require_blank(found[str(last)], f"{where}, column {last + 1}")

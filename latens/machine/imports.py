@@ -1,0 +1,53 @@
+"""What other packages import without need, and how to keep them from it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from opcode import opname
+from typing import Any
+
+
+@contextmanager
+def without_pandas() -> Iterator[None]:
+    """For the block, pyarrow takes pandas for absent, unless it is imported already.
+
+    pyarrow would import it at the first array, to see whether that is made of pandas' objects, which takes a third of
+    the time of importing torch. Python code may import pandas as ever. After the block pyarrow looks again.
+
+    >>> with without_pandas():
+    ...     import pyarrow
+    ...     pyarrow.array([1, None]).null_count
+    1
+    """
+    if "pandas" in sys.modules:
+        yield
+        return
+    sys.meta_path.insert(0, _Absent)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(_Absent)
+        record = getattr(getattr(sys.modules.get("pyarrow"), "lib", None), "_pandas_api", None)
+        if record is not None:  # none in a version that keeps no such record
+            record.__init__()
+
+
+class _Absent:
+    """A finder of modules that finds no pandas, unless Python code asks for it."""
+
+    @classmethod
+    def find_spec(cls, name: str, *places: Any) -> None:
+        """None, which leaves the search to the other finders; ``ModuleNotFoundError`` for pandas."""
+        if name == "pandas" and not _is_asked_by_python():
+            raise ModuleNotFoundError(f"No module named {name!r}")
+
+
+def _is_asked_by_python() -> bool:
+    """Whether an ``import`` statement, or importlib, is what imports; compiled code shows the line that called it."""
+    frame = sys._getframe(2)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("importlib._bootstrap"):
+        frame = frame.f_back
+    here = opname[frame.f_code.co_code[frame.f_lasti]]
+    return here == "IMPORT_NAME" or frame.f_globals.get("__name__", "").startswith("importlib")
