@@ -74,18 +74,27 @@ class Calendar:
         share the day, so that numbers spread evenly over weeks and days stay so over the values.
         """
         x = np.nan_to_num(np.asarray(numbers, dtype=np.float64))
-        has_times = self.times != (0.0,)
-        day, rest = (np.floor(x), x - np.floor(x)) if has_times else (x, x)
+        several = len(self.times) > 1
+        day, rest = (np.floor(x), x - np.floor(x)) if several else (x - self.times[0], x)
         if self.months:
             found = self._of_months(day)
         elif self.days:
             found = self.first + np.rint((day - self.first) / self.days) * self.days
         elif self.weekdays:
-            found, rest = self._of_weeks(x if has_times else x + 0.5)
+            found, rest = self._of_weeks(x if several else day + 0.5)
         else:
-            found = day
-        found = np.where(self._is_on(x), x, found + self._time(rest) if has_times else found)
-        return np.where(np.isnan(numbers), np.nan, found)
+            found = day if several else np.rint(day)
+        found = found + (self._time(rest) if several else self.times[0])
+        return np.where(np.isnan(numbers), np.nan, np.where(self._is_on(x), x, found))
+
+    def spread(self, step: float) -> tuple[float, float] | None:
+        """(period, the border of a period): numbers spread over a period stay so; None where each value has the numbers
+        nearest to it. The period starts half a ``step``, the width of a place, before its first value."""
+        several, monday = len(self.times) > 1, 4.0  # 1970-01-05
+        if self.months or self.days or not (self.weekdays or several):
+            return None
+        start = -step / 2 if several else self.times[0] - 0.5
+        return (7.0, monday + start) if self.weekdays else (1.0, start)
 
     def _of_weeks(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(date, place within the day's share of the week from 0 to 1): where a place in the whole week lies in a week
@@ -326,12 +335,20 @@ class Law:
     @property
     def low(self) -> float:
         """The smallest value other than an atom."""
-        return self.places[0] if self.places else self.knots[0] + (self.step or 0.0) / 2
+        return self.places[0] if self.places else float(self._placed(self.knots[0] + (self.step or 0.0) / 2))
 
     @property
     def high(self) -> float:
         """The largest value other than an atom."""
-        return self.places[-1] if self.places else self.knots[-1] - (self.step or 0.0) / 2
+        return self.places[-1] if self.places else float(self._placed(self.knots[-1] - (self.step or 0.0) / 2))
+
+    def _placed(self, x: Any) -> Any:
+        """The places of the grid nearest to numbers; the numbers where there is no grid."""
+        if self.step is None:
+            return x
+        k, many = np.rint((x - self.origin) / self.step), round(1 / self.step, 6)
+        is_fraction = many > 0 and abs(many * self.step - 1) < 1e-12  # a quotient is exact where a product is not
+        return self.origin + (k / many if is_fraction else k * self.step)
 
     @property
     def apart(self) -> tuple[bool, ...]:
@@ -381,8 +398,7 @@ class Law:
             there = self.calendar.snap(x / self.period) * self.period
             there = there if within else np.clip(there, self.low, self.high)
             x = np.where(self.is_solid(x), x, there)
-        if self.step is not None:
-            x = self.origin + np.rint((x - self.origin) / self.step) * self.step
+        x = self._placed(x)
         if self.places:
             x = np.where(np.isnan(x), x, _nearest(self.places, x))
         if not self.atoms:

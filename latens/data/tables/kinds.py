@@ -135,7 +135,7 @@ SECONDS = (86_400.0, 3600.0, 1800.0, 900.0, 600.0, 300.0, 60.0, 30.0, 15.0, 5.0,
 
 def law_of(
     values: np.ndarray, counts: dict[float, int] | None = None, steps: tuple[float, ...] | None = None,
-    ends: tuple[float, float] | None = None,
+    ends: tuple[float, float] | None = None, period: tuple[float, float] | None = None,
 ) -> Law | None:  # fmt: skip
     """The law of a column; None if the values differ by less than floats of their size resolve.
 
@@ -144,6 +144,7 @@ def law_of(
         counts: how often each value of the column occurs; by default, in the sample.
         steps: the grids to try, coarsest first; by default, multiples of powers of ten.
         ends: the smallest and the largest value of the column; by default, of the sample.
+        period: of a calendar (:meth:`latens.schema.law.Calendar.spread`), whose parts the margin leaves to it.
 
     >>> law_of(np.repeat([1.0, 1.5, 2.0, 4.0], 40)).atoms
     (1.0, 1.5, 2.0, 4.0)
@@ -179,7 +180,7 @@ def law_of(
         return _lawful(*_margin(v, c, None, True), heaps, places=tuple(map(float, v)))
     if counts is None:  # the ends may not be in the sample
         v, c = _with_ends(v, c, [end for end in (low, high) if end not in heaps])
-    return _lawful(*_margin(*_placed(v, c, grid), grid), heaps, grid)
+    return _lawful(*_margin(*_placed(v, c, grid), grid, period=period), heaps, grid)
 
 
 def _beyond(heaps: np.ndarray, others: np.ndarray, grid: Grid | None) -> np.ndarray:
@@ -334,6 +335,7 @@ def _of_any_length(values: np.ndarray, seen: np.ndarray) -> Grid | None:
             k = np.rint(part / step)
             step = float((part * k).sum() / max(k @ k, 1.0))
         origin = float(values[0] % step) if step > 0 else 0.0
+        origin = 0.0 if min(origin, step - origin) < 1e-9 * step else origin
         if step > 0 and values[-1] - values[0] < MOST_PLACES * step and Grid(step, origin).fits(values, seen):
             return Grid(step, origin)
     return None
@@ -379,8 +381,9 @@ def _beside(values: np.ndarray, seen: np.ndarray, i: int, step: float | None) ->
 
 
 def _margin(
-    v: np.ndarray, seen: np.ndarray, grid: Grid | None, is_repeated: bool = False
-) -> tuple[np.ndarray, np.ndarray]:
+    v: np.ndarray, seen: np.ndarray, grid: Grid | None, is_repeated: bool = False,
+    period: tuple[float, float] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """The knots of the margin and their scores, quantiles of a logistic with variance 1 (from which a column that does
     not depend on the codes is drawn). On a grid, or if values are the only ones, the knots are edges of places; else
     they are quantiles."""
@@ -407,16 +410,34 @@ def _margin(
             below = np.stack([total - seen / rows, total], 1).ravel()
             at, first = np.unique(half.at(half.places(at)), return_index=True)
             below = below[first]
+            if period is not None:
+                at, below = _between(at, below, v, half, *period, enough=_enough(rows) / rows)
         keep = _edges(below * rows)
         at, below = at[keep], below[keep]
         below = (1 - FLAT) * below + FLAT * (at - at[0]) / (at[-1] - at[0])
     return at, logit(least + (1 - 2 * least) * below) * SCALE
 
 
+def _between(
+    at: np.ndarray, below: np.ndarray, v: np.ndarray, half: Grid, period: float, start: float, enough: float
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """The edges of places with ``enough`` of the rows, and of periods, with the share of the rows below each."""
+    number = np.unique(np.floor((v - start) / period))
+    borders = half.at(half.places(start + period * np.append(number, number + 1)))
+    full = (np.diff(below) >= enough) & (np.diff(at) < 3 * half.step)
+    kept = np.concatenate([at[[0, -1]], at[:-1][full], at[1:][full], borders[(at[0] < borders) & (borders < at[-1])]])
+    return (kept := np.unique(kept)), np.interp(kept, at, below)
+
+
+def _enough(rows: float) -> float:
+    """So many rows make a piece of a margin."""
+    return max(ROWS_OF_KNOT, rows / PLACES)
+
+
 def _edges(below: np.ndarray) -> np.ndarray:
     """The edges of places to keep, by the number of rows below each: those of a place or a gap with many rows, and
     enough of the others that ``ROWS_OF_KNOT`` rows lie between two."""
-    enough = max(ROWS_OF_KNOT, below[-1] / PLACES)
+    enough = _enough(below[-1])
     full = np.diff(below) >= enough
     keep = np.zeros(len(below), bool)
     keep[[0, -1]] = True
@@ -574,15 +595,35 @@ def _centre(values: np.ndarray) -> tuple[float, float]:
 
 def _law(scan: ColumnScan, values: np.ndarray, type: str) -> Law | None:
     steps = DAYS if type.startswith(("date", "timestamp")) else SECONDS if type.startswith(("time", "dur")) else None
-    law = law_of(values, scan.values if scan.is_number else None, steps, (scan.low, scan.high))
+    counts = scan.values if scan.is_number else None
+    law = law_of(values, counts, steps, (scan.low, scan.high))
     if law is None or steps is SECONDS or law.is_complete or law.places:
         return law
-    found, seen = np.unique(values, return_counts=True) if scan.values is None else _sorted(scan.values)
-    if steps is DAYS:
-        rest = ~np.isin(found, law.atoms)
-        return dataclasses.replace(law, calendar=calendar_of(found[rest], seen[rest], law.step))
-    rest = ~(np.isin(found, law.atoms) | law.is_solid(found))
-    return _with_endings(law, found[rest], seen[rest])
+    distinct, seen = np.unique(values, return_counts=True) if counts is None else _sorted(counts)
+    rest = ~np.isin(distinct, law.atoms)
+    find = _on_calendar if steps is DAYS else _with_endings
+    law = find(law, distinct[rest], seen[rest])
+    spread = law.calendar.spread((law.step or 0.0) / law.period) if law.calendar and law.step else None
+    if spread is None:
+        return law
+    again = law_of(values, counts, steps, (scan.low, scan.high), (spread[0] * law.period, spread[1] * law.period))
+    return law if again is None else _shared(law, again, find, distinct[rest], seen[rest])
+
+
+def _shared(
+    law: Law, again: Law, find: Callable[[Law, np.ndarray, np.ndarray], Law], values: np.ndarray, seen: np.ndarray
+) -> Law:  # fmt: skip
+    """The law ``again``, whose margin leaves the parts of a period to the calendar of ``law``, with the shares of the
+    values about which the margin does not know how often they occur."""
+    rest = ~again.is_solid(values)
+    shares = find(again, values[rest], seen[rest]) if rest.any() else again
+    is_known = shares.calendar is not None and shares.period == law.period
+    return dataclasses.replace(again, calendar=shares.calendar if is_known else law.calendar, period=law.period)
+
+
+def _on_calendar(law: Law, values: np.ndarray, seen: np.ndarray) -> Law:
+    """The law with the calendar on which dates fall, if there is one."""
+    return dataclasses.replace(law, calendar=calendar_of(values, seen, law.step))
 
 
 def _with_endings(law: Law, values: np.ndarray, seen: np.ndarray) -> Law:
@@ -598,7 +639,9 @@ def _with_endings(law: Law, values: np.ndarray, seen: np.ndarray) -> Law:
         return law
     most = math.floor(math.log10(MOST_TIMES * law.step))
     for period in 10.0 ** np.arange(most, math.floor(math.log10(law.step)), -1):
-        if endings := endings_of(values / period, seen, law.step / period):
+        places = float(period) / law.step
+        is_whole = abs(places - round(places)) < 1e-6 * places
+        if is_whole and (endings := endings_of(values / period, seen, 1 / round(places))):
             return dataclasses.replace(law, calendar=Calendar(**endings), period=float(period))
     return law
 
