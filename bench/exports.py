@@ -1,0 +1,142 @@
+"""Which graphs of every recipe `latens export` writes, and how close ONNX Runtime comes to torch.
+
+    python bench/exports.py                    # every recipe, an epoch on digits: results/exports.json, about 10 minutes
+    python bench/exports.py vae poe            # these recipes
+    python bench/exports.py --write            # the table of docs/howto/export.md, from results/exports.json
+
+An error is that of float32 on seven held-out rows: of a number of the encoder or decoder as a share of the column's
+range over the rows, of the scorer relative to the row's nats; at most 1e-5 passes.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "exports.json"
+PAGE = HERE.parent / "docs" / "howto" / "export.md"
+BEGIN, END = "<!-- exports: written by bench/exports.py -->", "<!-- end of exports -->"
+PARTS = ("encoder", "decoder", "scorer")
+MOST = 1e-5
+ROWS = 7
+
+
+def fitted(recipe: str) -> tuple[Any, torch.Tensor]:
+    """(a run of an epoch on 400 digits, seven other rows in the model's form)."""
+    from latens.data import read
+    from latens.data.rows import rows_of
+    from latens.recipes import Recipe
+    from latens.runs.fitting import fit_recipe
+    from latens.training import Settings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        rows = rows_of(read("digits").x)
+        run = fit_recipe(rows.take(np.arange(400)), Recipe(recipe), Settings(epochs=1, device="cpu"), validation=0.0)
+    run.model.eval()
+    return run, rows.take(np.arange(400, 400 + ROWS)).inside[:]
+
+
+def compared(run: Any, part: str, x: torch.Tensor) -> dict[str, Any]:
+    """{"error": the largest, "bytes": of the graph} of a part, or {"why": it has none}."""
+    import onnxruntime
+
+    from latens.errors import InputError
+    from latens.runs.export import writing
+
+    try:
+        graph = writing.GRAPHS[part](run)
+        data = writing.as_onnx(graph)
+    except (NotImplementedError, InputError) as error:
+        return {"why": str(error)}
+    torch.manual_seed(0)
+    given = list(graph.given(ROWS))
+    given[0] = x if part != "decoder" else given[0] + 0.3 * torch.randn(given[0].shape).to(given[0])
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    found = session.run(list(graph.outputs), {n: v.numpy() for n, v in zip(graph.inputs, given, strict=True)})
+    with torch.no_grad():
+        wanted = graph(*given)
+    errors = [_error(ours, theirs.detach().numpy(), part) for ours, theirs in zip(found, wanted, strict=True)]
+    return {"error": max(errors), "bytes": len(data)}
+
+
+def _error(ours: np.ndarray, theirs: np.ndarray, part: str) -> float:
+    """The largest error: relative for the scorer, as a share of a column's range (at least of its largest number) for
+    the others."""
+    ours, theirs = ours.astype(np.float64), theirs.astype(np.float64)
+    if (np.isfinite(ours) != np.isfinite(theirs)).any():
+        return float("inf")
+    if part == "scorer":
+        scale = np.maximum(np.abs(theirs), 1.0)
+    else:
+        scale = np.maximum(np.ptp(np.nan_to_num(theirs), axis=0, keepdims=True), np.abs(np.nan_to_num(theirs)).max())
+    return float(np.nan_to_num(np.abs(ours - theirs) / np.maximum(scale, 1e-30)).max())
+
+
+def measure(recipe: str) -> dict[str, Any]:
+    """The line of a recipe."""
+    run, x = fitted(recipe)
+    return {"recipe": recipe} | {part: compared(run, part, x) for part in PARTS}
+
+
+def kept() -> dict[str, dict[str, Any]]:
+    """{recipe: line} of the file of results."""
+    lines = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    return {line["recipe"]: line for line in lines}
+
+
+def table(lines: dict[str, dict[str, Any]]) -> str:
+    """The results as Markdown: how many export whole, and the others with their reasons."""
+    whole = [name for name, line in lines.items() if all(line[part].get("error", 1) <= MOST for part in PARTS)]
+    worst = [max(line[part]["error"] for line in lines.values() if "error" in line[part]) for part in PARTS]
+    text = [
+        f"Encoder, decoder and scorer of {len(whole)} of the {len(lines)} recipes are written; in ONNX Runtime they equal "
+        f"torch to {worst[0]:.0e} and {worst[1]:.0e} of a column's range, and the nats of the scorer to {worst[2]:.0e} of "
+        "their size (`python bench/exports.py`: an epoch on digits, seven other rows). The others:",
+        "", "| recipe | encoder | decoder | scorer |", "|---|---|---|---|",
+    ]  # fmt: skip
+    for name, line in lines.items():
+        if name not in whole:
+            cells = [line[part].get("why") or _said(line[part]["error"]) for part in PARTS]
+            text.append(f"| `{name}` | {' | '.join(cells)} |")
+    return "\n".join(text)
+
+
+def _said(error: float) -> str:
+    return "yes" if error <= MOST else f"yes, to {error:.0e}"
+
+
+def written(page: str) -> str:
+    """The page with the table of the results."""
+    before, _, rest = page.partition(BEGIN)
+    return f"{before}{BEGIN}\n{table(kept())}\n{END}{rest.partition(END)[2]}"
+
+
+def main(words: list[str]) -> None:
+    from latens.recipes import CATALOGUE
+
+    if words == ["--write"]:
+        PAGE.write_text(written(PAGE.read_text()))
+        return
+    torch.set_num_threads(1)
+    for recipe in words or CATALOGUE:
+        line = measure(recipe)
+        lines = kept() | {recipe: line}
+        order = [name for name in CATALOGUE if name in lines]
+        content = ",\n".join(json.dumps(lines[name]) for name in order)
+        with tempfile.NamedTemporaryFile("w", dir=RESULTS.parent, delete=False) as file:
+            file.write(f"[\n{content}\n]\n")
+        Path(file.name).replace(RESULTS)
+        print(json.dumps(line), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
