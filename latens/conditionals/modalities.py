@@ -57,7 +57,7 @@ class Experts(nn.Module):
         r"""(:math:`q_m(z \mid x_m)` of each modality that x has, whether it is present ``[B, M]``)."""
         normals, present = [], []
         for name, part in self.parts(x).items():
-            there = torch.ones(len(part), dtype=torch.bool, device=part.device)
+            there = torch.ones(part.shape[0], dtype=torch.bool, device=part.device)
             if part.is_floating_point():
                 there = ~part.isnan().flatten(1).all(1)
                 part = torch.where(there.view(-1, *[1] * (part.dim() - 1)), part, 0.0)
