@@ -82,9 +82,10 @@ SCRIPTS = ("synthetic_table", "imputation", "anomaly", "conditional", "stream", 
 TABLES = dict.fromkeys(SCRIPTS, "docs/benchmarks.md") | dict.fromkeys(
     ("published", "disentanglement"), "docs/published.md"
 )
+OTHERS = {"headline": "README.md", "exports": "docs/howto/export.md"}
 
 
-@pytest.mark.parametrize(("script", "page"), (TABLES | {"headline": "README.md"}).items())
+@pytest.mark.parametrize(("script", "page"), (TABLES | OTHERS).items())
 def test_tables_of_a_page_are_those_of_the_figures(script: str, page: str, tmp_path: Path) -> None:
     copy = tmp_path / "page.md"
     copy.write_text((ROOT / page).read_text("utf-8"), "utf-8")

@@ -12,6 +12,7 @@ import pytest
 import torch
 from commanding import done, refused
 
+import latens
 from latens import evaluation
 from latens.runs import record
 from latens.runs.export import graphs, operators, writing
@@ -102,6 +103,18 @@ def test_a_runtime_computes_what_the_model_does(part: str, name: str, place: Pat
     for key, ours, theirs in zip(graph.outputs, found, wanted, strict=True):
         scale = float(theirs.nan_to_num().abs().max())
         assert np.allclose(ours, theirs.numpy(), rtol=1e-5, atol=1e-5 * scale, equal_nan=True), key
+
+
+@pytest.mark.filterwarnings("ignore:no rows are held out")
+@pytest.mark.parametrize("recipe", ["poe", "mopoe", "joint"])
+def test_the_encoder_of_several_modalities_is_traced_for_any_number_of_rows(recipe: str):
+    pixels = np.random.default_rng(0).integers(0, 17, (20, 8, 8)).astype(np.uint8)
+    encoder = graphs.encoder(latens.VAE(recipe=recipe, latent_dim=2, epochs=1, random_state=0).fit(pixels).run_)
+    [x] = (torch.randint(17, each.shape, dtype=each.dtype) for each in encoder.given(7))
+    with torch.no_grad():
+        wanted = encoder(x)
+    for ours, theirs in zip(graphs.traced(encoder).module()(x), wanted, strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-6)
 
 
 # The folder
