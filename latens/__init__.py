@@ -40,10 +40,12 @@ if TYPE_CHECKING:
     from latens.api.training import train
     from latens.errors import InputError
     from latens.recipes import Recipe
+    from latens.runs.batches import encoder, imputer, scorer
 else:
     __getattr__, __dir__, __all__ = late(__name__, {
         "errors": "InputError", "recipes": "Recipe", "api": "plot", "api.estimator": "VAE load",
         "api.training": "train",
+        "runs.batches": "encoder imputer scorer",
         "": "api conditionals data densities distributions errors evaluation models networks objectives priors recipes "
         "report runs schema tensors training",
     })  # fmt: skip

@@ -18,7 +18,7 @@ from latens import conditionals, priors
 
 ROOT = Path(latens.__file__).parent
 LATE = [path for path in sorted(ROOT.rglob("__init__.py")) if "late(__name__" in path.read_text("utf-8")]
-MOST = 115  # modules of latens that a run's data are encoded with
+MOST = 116  # modules of latens that a run's data are encoded with
 HEAVY = (
     "sklearn", "scipy", "accelerate", "matplotlib", "zuko", "sympy", "pandas", "torch._dynamo", "torch._inductor",
 )  # fmt: skip

@@ -167,7 +167,7 @@ def test_few_pieces_are_alive_at_once(folder: Path, monkeypatch: pytest.MonkeyPa
     most[0] = 0
     monkeypatch.setattr("latens.evaluation.likelihood.ONCE", 512 * 50)  # parts of fifty rows
     monkeypatch.setattr("latens.cli.commands.inputs.is_large", lambda path: True)
-    using.encode(str(run.folder), str(folder / "set"), str(tmp_path / "z.npy"), samples=0, seed=0, own=None)
+    using.encode(str(run.folder), str(folder / "set"), str(tmp_path / "z.npy"), using.Inputs(), samples=0, seed=0)
     assert 1 <= most[0] <= 6
 
 
@@ -339,12 +339,12 @@ def test_arrays_from_file_to_file(suffix: str, folder: Path, tmp_path: Path):
 def test_uncertainty_and_draws_of_codes(run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("latens.cli.commands.inputs.is_large", lambda path: True)
     given = (str(run.folder), str(folder / "set"))
-    using.impute(*given, str(tmp_path / "a.parquet"), k=20, draws=0, uncertainty=str(tmp_path / "u.parquet"), seed=0,
-                 own=None)  # fmt: skip
+    using.impute(*given, str(tmp_path / "a.parquet"), using.Inputs(), k=20, draws=0,
+                 uncertainty=str(tmp_path / "u.parquet"), seed=0)  # fmt: skip
     spread, table = read_table(tmp_path / "u.parquet"), read_table(folder / "one.parquet")
     assert all(spread.column(name).null_count == ROWS - table.column(name).null_count for name in spread.column_names)
     for name, samples in (("z", 1), ("mean", 0)):
-        using.encode(*given, str(tmp_path / f"{name}.npy"), samples=samples, seed=0, own=None)
+        using.encode(*given, str(tmp_path / f"{name}.npy"), using.Inputs(), samples=samples, seed=0)
     z, mean = np.load(tmp_path / "z.npy"), np.load(tmp_path / "mean.npy")
     assert z.shape == mean.shape == (ROWS, 2) and (z != mean).all()
     assert len(np.unique(z - mean, axis=0)) == ROWS  # every chunk has noise of its own
@@ -428,7 +428,8 @@ def test_bad_files_and_options(folder: Path, tmp_path: Path, run: Run, monkeypat
             commands.fit(asked(folder / "set", tmp_path / "run", **option), quiet=True)
     with monkeypatch.context() as patch, pytest.raises(InputError, match="it would lie in the folder of the data"):
         patch.setattr("latens.cli.commands.inputs.is_large", lambda path: True)
-        using.encode(str(run.folder), str(folder / "set"), str(folder / "set" / "z.npy"), samples=0, seed=0, own=None)
+        out = str(folder / "set" / "z.npy")
+        using.encode(str(run.folder), str(folder / "set"), out, using.Inputs(), samples=0, seed=0)
     with pytest.raises(InputError, match="no column 'nope'"):
         commands.fit(asked(folder / "set", tmp_path / "run", drop=("nope",)), quiet=True)
     with pytest.raises(InputError, match="not valid"):

@@ -211,6 +211,9 @@ def density(
 # Commands that only declare their options here
 
 
+KEEPING = ("workers", "engine", "keep")  # options of parts of what is made of data
+
+
 def command(declared: Callable[..., Any]) -> None:
     """Register a command with these options; :func:`latens.cli.options.done_late` finds its work."""
     app.command(cls=Command)(grouped(done_late(declared)))
@@ -298,13 +301,14 @@ def compare(
 
 @command
 def encode(
-    folder: RunFolder, data: Data,
+    context: typer.Context, folder: RunFolder, data: Data,
     out: Annotated[
         str,
         option(
-            "--out", metavar="FILE", title="Output",
+            "--out", metavar="FILE|FOLDER/", title="Output",
             help="Write this file: .npy .npz .csv .tsv .parquet .feather, or .h5ad for a copy of an .h5ad (it may be "
-            "the same file) with the codes in its obsm.",
+            "the same file) with the codes in its obsm. Or write a part for each file of a folder, or each row group "
+            "of one Parquet file, to this folder; the command goes on where it was stopped.",
         ),
     ],
     key: Annotated[
@@ -312,6 +316,7 @@ def encode(
         option(metavar="NAME", help="Put the codes of an .h5ad into obsm under this name; default: X_latens.",
                title="Output"),
     ] = None,
+    parts: Any = KEEPING,
     samples: Annotated[
         int, option(metavar="N", min=0, help="Write N draws from q(z|x) instead of its mean; 0: the mean.")
     ] = 0,
@@ -322,22 +327,25 @@ def encode(
 
 @command
 def reconstruct(
-    folder: RunFolder, data: Data, out: Out, labels: Labels = None, reading: Any = None, own: OwnRecipe = None,
-    as_json: Json = False,
+    context: typer.Context, folder: RunFolder, data: Data, out: Out, parts: Any = KEEPING, labels: Labels = None,
+    reading: Any = None, own: OwnRecipe = None, as_json: Json = False,
 ) -> Any:  # fmt: skip
     """Write each row decoded from its code, in the data's units. Layout, names and order are those of the data."""
 
 
 @command
 def sample(
+    context: typer.Context,
     folder: RunFolder,
     out: Annotated[
         str,
         option(
-            "--out", metavar="FILE", title="Output",
-            help="Write this file: .npy .npz .csv .tsv .parquet .feather, or .png for a picture of images.",
+            "--out", metavar="FILE|FOLDER/", title="Output",
+            help="Write this file: .npy .npz .csv .tsv .parquet .feather, or .png for a picture of images. Or write "
+            "parts of equal size to this folder; the command goes on where it was stopped.",
         ),
     ],
+    parts: Any = ("workers", "engine", "part_rows"),
     n: Annotated[int, option("-n", "--number", metavar="N", min=1, help="Write N rows.")] = 100,
     mean: Annotated[bool, option("--mean", help="Write the mean of p(x|z) instead of a draw from it.")] = False,
     given: Annotated[
@@ -359,7 +367,7 @@ def sample(
 
 @command
 def impute(
-    folder: RunFolder, data: Data, out: Out,
+    context: typer.Context, folder: RunFolder, data: Data, out: Out, parts: Any = KEEPING,
     k: Annotated[
         int, option("--k", metavar="K", min=1, help="Weight K draws per row in the importance sampling.")
     ] = 1000,
@@ -413,7 +421,7 @@ def schema(
 
 @command
 def score(
-    folder: RunFolder, data: Data, out: Out,
+    context: typer.Context, folder: RunFolder, data: Data, out: Out, parts: Any = KEEPING,
     k: Annotated[int, option("--k", metavar="K", min=1, help="Take the bound with K draws per row.")] = 100,
     labels: Labels = None, reading: Any = None, own: OwnRecipe = None, as_json: Json = False,
 ) -> Any:  # fmt: skip
@@ -547,7 +555,7 @@ def demo(
 def show(answer: Any, as_json: bool) -> None:
     """Print a command's answer: its text, or its figures as JSON."""
     if as_json:
-        typer.echo(json.dumps(_plain(answer.figures), indent=1, default=str))
+        typer.echo(json.dumps(_plain(answer.figures), indent=None if answer.in_a_line else 1, default=str))
     elif answer.text:
         typer.echo(printable(answer.text))
 
@@ -616,16 +624,16 @@ def main(arguments: list[str] | None = None) -> int:
     0
     """
     arguments = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    as_json = "--json" in arguments
+    as_json, told = "--json" in arguments, sys.stdout
     try:
         with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext(), without_pandas():
-            answer = app(arguments, prog_name="latens", standalone_mode=False)
+            answer = app(arguments, prog_name="latens", standalone_mode=False, obj=told)
         if answer == 130:  # some versions of typer return this for Ctrl-C
             raise KeyboardInterrupt
         if not hasattr(answer, "figures"):
             return int(answer or 0)
         show(answer, as_json)
-        return 0
+        return int(answer.status)
     except typer.Exit as error:
         return int(error.exit_code)
     except BrokenPipeError:

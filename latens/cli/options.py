@@ -81,7 +81,11 @@ RunFolder = Annotated[str, typer.Argument(metavar="RUN", help="Use the run in th
 Json = Annotated[bool, option("--json", help="Print one JSON object instead of text.", title="Output")]
 Out = Annotated[
     str,
-    option("--out", metavar="FILE", help="Write this file: .npy .npz .csv .tsv .parquet .feather.", title="Output"),
+    option(
+        "--out", metavar="FILE|FOLDER/", title="Output",
+        help="Write this file: .npy .npz .csv .tsv .parquet .feather. Or write a part for each file of a folder, or "
+        "each row group of one Parquet file, to this folder; the command goes on where it was stopped.",
+    ),
 ]
 LABELS = (
     "Take labels for pictures from here: a column of the table (which is then not modelled), a key of the .npz, or a "
@@ -184,7 +188,18 @@ ESTIMATES = group(
     title="Likelihood",
 )  # fmt: skip
 TRAINING: Group = {each.name: trained_with(each) for each in fields(Settings) if each.name not in INNER}
-GROUPS = {"about": ABOUT, "reading": READING, "estimates": ESTIMATES, "settings": TRAINING}
+PARTS = group(
+    ("workers", int | None, None, "N",
+     "Write the parts of a folder with N processes of one thread each, at least 1; default: one per core, at most 8. "
+     "The bytes are the same for any N."),
+    ("engine", _Word, None, "NAME",
+     "Write the parts with processes, or with ray (its extra: latens[ray]); default: processes."),
+    ("keep", _Words, None, "COLUMN",
+     "Put this column of the data in front of each output row, unchanged, such as a key; repeat for more."),
+    ("part_rows", int | None, None, "N", "Write N rows to each part of a folder; default: 100,000."),
+    title="Output",
+)  # fmt: skip
+GROUPS = {"about": ABOUT, "reading": READING, "estimates": ESTIMATES, "settings": TRAINING, "parts": PARTS}
 TITLES = (
     "Arguments", "Output", "Options", "Likelihood", "Model", "Data", "Training", "Runs", "Help",
 )  # of a help, in this order  # fmt: skip
@@ -225,6 +240,8 @@ def done_late(declared: Callable[..., Any]) -> Callable[..., Any]:
     def command(*, as_json: bool = False, **given: Any) -> Any:
         from latens.cli import commands
 
+        if context := given.pop("context", None):
+            given["lines"] = context.obj if as_json else None
         if "reading" in given and "about" not in given:
             given["reading"] = commands.reading(given["reading"])
         return getattr(commands, declared.__name__)(**given)

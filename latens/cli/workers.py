@@ -1,4 +1,4 @@
-"""Worker processes, which take a share of this process's fits.
+"""Worker processes, which take a share of this process's fits, or write parts of an output.
 
 They start before this process imports torch and reads the data: meanwhile they import what they need and wait for a
 task. So this file imports nothing heavy.
@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from latens.machine.processor import cores
 
 MOST = 8  # processes: torch takes some 300 MB in each
-_BEGIN = "import sys; sys.path[:] = sys.argv[1:]; from latens.cli.commands import many; many.work(many.work_on)"
+_BEGIN = "import sys; sys.path[:] = sys.argv[1:]; from latens.cli.commands import "
+FITS, PARTS = _BEGIN + "many; many.work(many.work_on)", _BEGIN + "engines; engines.work()"
 _waiting: list[subprocess.Popen[bytes]] = []
 
 
@@ -28,11 +29,11 @@ def shared_by(jobs: int, cores: int) -> int:
     return max(1, min(cores, jobs // 2, MOST)) if sys.executable else 1
 
 
-def start(threads: int) -> subprocess.Popen[bytes]:
+def start(threads: int, work: str = FITS, stderr: int | None = subprocess.PIPE) -> subprocess.Popen[bytes]:
     """Start a worker with ``threads`` threads; it exits when its stdin closes, hence with its parent."""
     return subprocess.Popen(
-        [sys.executable, "-c", _BEGIN, *sys.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": str(threads)}, start_new_session=True,
+        [sys.executable, "-c", work, *sys.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr,
+        env=os.environ | {"OMP_NUM_THREADS": str(threads)}, start_new_session=True,
     )  # fmt: skip
 
 

@@ -71,6 +71,7 @@ class Rows:
         order: for each column of the user's array, its place in the schema, if columns were found by name in another
             order; else None.
         index: the columns that name the rows in their file, an arrow table of N rows, or None.
+        kept: columns that stand in front of what is made of the rows, an arrow table of N rows, or None.
         notes: what was done to find the columns, one sentence each, if a person should know it.
         row_names: the name of each row, or None.
         row_kind: what the names are of, "file" or "cell".
@@ -89,6 +90,7 @@ class Rows:
     row_names: tuple[str, ...] | None = None
     row_kind: str = ""
     index: Any = None
+    kept: Any = None
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -103,6 +105,7 @@ class Rows:
             found=None if self.found is None else self.found.take(index),
             row_names=None if self.row_names is None else tuple(np.array(self.row_names, dtype=object)[index].tolist()),
             index=None if self.index is None else self.index.take(index),
+            kept=None if self.kept is None else self.kept.take(index),
         )  # fmt: skip
 
     @property
@@ -179,8 +182,11 @@ class Rows:
         return {name: self.x.column(name) for name in kept if name in self.x.column_names}
 
     def named(self, table: Any) -> Any:
-        """Put the columns that name these rows in front of an arrow table of N rows."""
+        """Put the columns that name these rows, and those kept, in front of an arrow table of N rows."""
         like = self.found.stored if self.found else getattr(self.x, "schema", None)
+        for name in reversed(() if self.kept is None else self.kept.column_names):
+            if name not in table.column_names:
+                table = table.add_column(0, self.kept.schema.field(name), self.kept.column(name))
         return with_index(table, self.index, like)
 
     @property
@@ -394,6 +400,13 @@ def _indexed(rows: Rows, found: Read | None) -> Rows:
         index = found.text.select([""]).rename_columns([f"{INDEX}0__"])
     left = [name for name in x.column_names if name not in known] if isinstance(schema, Table) else []
     return dataclasses.replace(rows, x=x, index=index, notes=(*rows.notes, *columns_left(left, rows.where)))
+
+
+def with_kept(rows: Rows, kept: Any) -> Rows:
+    """The rows with columns that stand in front of what is made of them, an arrow table of N rows."""
+    found = dataclasses.replace(rows, kept=kept)
+    vars(found).update({name: vars(rows)[name] for name in ("inside", "c") if name in vars(rows)})
+    return found
 
 
 def _like_table(rows: Rows, schema: Table, names: Sequence[str] | None, found: Read | None, *, lenient: bool) -> Rows:

@@ -16,6 +16,7 @@ from latens.schema import require_numeric
 from latens.schema.arrow import pa
 
 TABLES = (".csv", ".tsv", ".parquet", ".feather")
+FORMATS = (".npy", ".npz", *TABLES)  # by the extensions of their files
 
 
 def write(path: str | os.PathLike[str], values: Any, names: Sequence[str] | None = None) -> None:
@@ -72,7 +73,7 @@ def matrix_table(path: str | os.PathLike[str], array: np.ndarray, names: Sequenc
 def require_output(path: str | os.PathLike[str], more: Sequence[str] = ()) -> str:
     """The extension of ``path``; ``InputError`` unless :func:`write` knows it (or it is one of ``more``) and can write
     there."""
-    known = (".npy", ".npz", *TABLES, *more)
+    known = (*FORMATS, *more)
     extension = Path(path).suffix.lower()
     if extension not in known:
         raise InputError(f"cannot write {path}: the extension must be {', '.join(known[:-1])} or {known[-1]}")

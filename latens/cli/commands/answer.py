@@ -16,10 +16,13 @@ SPREAD = (
 
 @dataclass
 class Answer:
-    """A command's answer: ``text`` to print, and ``figures`` for ``--json``."""
+    """A command's answer: ``text`` to print, and ``figures`` for ``--json``, ``in_a_line`` where lines came before; the
+    exit ``status``."""
 
     text: str
     figures: dict[str, Any] = field(default_factory=dict)
+    status: int = 0
+    in_a_line: bool = False
 
 
 def table(pairs: list[tuple[str, str]], title: str) -> list[str]:

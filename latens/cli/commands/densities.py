@@ -12,7 +12,7 @@ import numpy as np
 from latens import densities
 from latens.cli.commands.answer import Answer
 from latens.cli.commands.inputs import figures_for, pairs, trained_on
-from latens.cli.commands.using import TABLES, require_free_output, written
+from latens.cli.commands.using import TABLES, loaded, require_free_output, written
 from latens.data.streams.writer import Writer
 from latens.densities import Fitted
 from latens.densities.fitted import require_unconditional
@@ -78,12 +78,12 @@ def _figures(fitted: Fitted) -> dict[str, Any]:
 
 
 def sample(
-    folder: str, out: str, *, n: int, mean: bool, seed: int, own: str | None, given: Sequence[str] | None = None,
+    folder: str | Run, out: str, *, n: int, mean: bool, seed: int, own: str | None, given: Sequence[str] | None = None,
     density: str = PRIOR, gaps: bool = True, extrapolate: bool = False, quiet: bool = False,
 ) -> Answer:  # fmt: skip
     """Write new rows from the model, or a picture of them."""
     extension = require_free_output(out, folder, more=(".png",))
-    run = runs.load(folder, recipe=own)
+    run = loaded(folder, own)
     schema = schema_of(run)
     if extension == ".png" and not schema.is_image:
         raise InputError(f"cannot write {out}: these samples are rows of columns, not images", "write .npy or .csv")
@@ -93,7 +93,7 @@ def sample(
         raise InputError(
             f"cannot write {out}: an array cannot hold a table of mixed columns", f"write {', '.join(TABLES)}"
         )
-    fitted = None if density == PRIOR else density_of(run, folder, density, quiet=quiet)
+    fitted = None if density == PRIOR else density_of(run, str(run.folder), density, quiet=quiet)
     x = outputs.sample(run, n, mean=mean, seed=seed, given=conditions, density=fitted, missing=gaps,
                        extrapolate=extrapolate)  # fmt: skip
     if extension == ".png":

@@ -14,13 +14,13 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from latens.data import Source, columns_of, read, streams, tables
-from latens.data.rows import LABEL, Rows, columns_left, known_columns, rows_like
+from latens.data.rows import LABEL, Rows, columns_left, known_columns, rows_like, with_kept
 from latens.data.sources import check_reading, option_of
 from latens.data.splits import Split, split_rows
 from latens.data.streams.sources import AsTable, Stream, StreamOrder, is_large, open_stream, stored_names, unpacked
 from latens.data.streams.text import TextStream, Whole, bytes_of_text
 from latens.data.tables.reading import Hints
-from latens.errors import InputError, concerning
+from latens.errors import InputError, concerning, nearest
 from latens.runs import record as runs
 from latens.runs.outputs import schema_of
 from latens.runs.record import Run
@@ -260,38 +260,66 @@ def _is_label_column(run: Run, names: tuple[str, ...]) -> bool:
 
 
 def data_for(
-    run: Run, data: str, labels: str | None = None, asked: Mapping[str, Any] | None = None, *, check: bool = True
-) -> Rows:
+    run: Run, data: str, labels: str | None = None, asked: Mapping[str, Any] | None = None, *, check: bool = True,
+    keep: Sequence[str] = (),
+) -> Rows:  # fmt: skip
     """Rows for a run, with the run's columns in its order. ``asked`` is that of :func:`read_for`, ``check`` that of
-    :func:`latens.data.rows.rows_like`."""
+    :func:`latens.data.rows.rows_like`; the columns ``keep`` are kept with the rows."""
     source = read_for(run, data, labels, asked, lenient=not check)
     rows = rows_for(source, schema_of(run), run.given, check=check)
-    return replace(rows, notes=tuple(dict.fromkeys((*source.notes, *rows.notes))))
+    rows = replace(rows, notes=tuple(dict.fromkeys((*source.notes, *rows.notes))))
+    if not keep:
+        return rows
+    require_kept(keep, columns_of(data, asked), data)
+    like = tables.reading.Hints(frozenset(keep))
+    kept = tables.files.read_found(data, columns=list(keep), hints=like, encoding=(asked or {}).get("encoding"))
+    return with_kept(rows, kept.written(kept.table))
+
+
+def require_kept(keep: Sequence[str], names: Sequence[str], where: str) -> None:
+    """``InputError`` where a column to be kept is not among the ``names`` of the data."""
+    for name in keep:
+        if name not in names:
+            there = f"it has {listed(names)}" if names else "it has no named columns: omit --keep"
+            raise InputError(f"--keep: {where} has no column {name!r}{nearest(name, list(names))}", there)
+
+
+def require_spare(keep: Sequence[str], made: Sequence[str] | None) -> None:
+    """``InputError`` where a column to be kept has the name of one that the command makes."""
+    for name in keep:
+        if name in (made or ()):
+            raise InputError(f"--keep {name}: the output has a column {name!r} of its own", "omit it, or rename it")
 
 
 def stream_for(
     run: Run, data: str, labels: str | None = None, asked: Mapping[str, Any] | None = None, *, lenient: bool = False,
-    flat: bool = False,
+    flat: bool = False, large: bool | None = None, keep: Sequence[str] = (),
 ) -> Stream | None:  # fmt: skip
-    """A stream of data for a run, where they are large; otherwise None. Of a table only the run's columns are read,
-    infinite numbers included where ``lenient``. With ``flat``, data of more than 16 MiB are streamed too, if a stream
-    gives what memory gives."""
+    """A stream of data for a run, where they are large; otherwise None. Of a table only the run's columns and those in
+    ``keep`` are read, infinite numbers included where ``lenient``. With ``flat``, data of more than 16 MiB are streamed
+    too, if a stream gives what memory gives. What is large depends on the memory that is free, unless ``large`` says
+    it."""
     asked = asked or {}
     refused = [option_of(key) for key in asked if key != "na"] if labels is None else ["--labels"]
     same = flat and not refused and not _has_labels(run)
     if bytes_of_text(data):
-        return _text_of(run, data, asked, lenient, same)
-    if not (same and unpacked(data) > FLAT) and not is_large(data):
+        return _text_of(run, data, asked, lenient, same and not keep)
+    if not (same and unpacked(data) > FLAT) and not (is_large(data) if large is None else large):
         return None
     check_reading(asked, [data])
-    for option in refused:
-        raise InputError(f"{data} is read as a stream, which takes no {option}", f"omit {option}")
+    if refused:
+        raise InputError(f"{data} is read as a stream, which takes no {refused[0]}", f"omit {refused[0]}")
+    return _opened_for(run, data, asked, lenient, keep)
+
+
+def _opened_for(run: Run, data: str, asked: Mapping[str, Any], lenient: bool, keep: Sequence[str]) -> Stream:
     schema, names = schema_of(run), stored_names(data)
     if names is None:
+        require_kept(keep, (), data)
         stream = open_stream(data)
         return AsTable(stream, [f.name for f in schema.fields]) if isinstance(schema, Table) else stream
-    stream = _known_of(run, data, names, run.reading_of(asked).get("na"))
-    stream.finite = not lenient
+    stream = _known_of(run, data, names, run.reading_of(asked).get("na"), keep)
+    stream.finite, stream.kept = not lenient, tuple(keep)
     return stream
 
 
@@ -321,12 +349,14 @@ def _text_of(run: Run, data: str, asked: Mapping[str, Any], lenient: bool, same:
     return stream
 
 
-def _known_of(run: Run, data: str, names: Sequence[str], na: Any) -> Stream:
-    """A stream of those columns of a table that a run was fitted to."""
+def _known_of(run: Run, data: str, names: Sequence[str], na: Any, keep: Sequence[str]) -> Stream:
+    """A stream of those columns of a table that a run was fitted to, and of those to be kept."""
     schema, known = schema_of(run), known_columns(schema_of(run))
-    columns = [name for name in names if name in known]
-    if columns:
+    require_kept(keep, names, data)
+    if known & set(names):
         require_there(schema, names, data)
+        known = known | set(keep)
+    columns = [name for name in names if name in known]
     stream = open_stream(data, columns=columns or None, index=True, na=na)
     dropped = set(run.data.get("drop") or ())
     stream.notes += columns_left([name for name in names if name not in known | dropped], stream.origin)

@@ -9,20 +9,20 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 
 from latens import evaluation, runs
 from latens.cli.commands.answer import Answer
-from latens.cli.commands.inputs import data_for, reading_bar, stream_for
+from latens.cli.commands.inputs import data_for, reading_bar, require_spare, stream_for
 from latens.data import require_output, streams
 from latens.data.counts.obsm import KEY, ObsmWriter
-from latens.data.rows import Rows, broken_rules, numbers_of, rows_like, unknown_levels
+from latens.data.rows import Rows, broken_rules, known_columns, numbers_of, rows_like, unknown_levels, with_kept
 from latens.data.streams.sources import Stream
 from latens.data.streams.text import Whole
 from latens.data.streams.writer import Writer
@@ -43,6 +43,20 @@ MOST_COPIES = 500  # of a filled stream: each is an open file
 
 Parts = Generator[tuple[Rows, int]]
 Put = Callable[[list[Any], Rows], Any]
+Readable: TypeAlias = str | Stream | Rows  # a path, or what was found there
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """How data are read for a run: ``own``, the user's own recipe; ``labels`` and ``reading`` as for
+    :func:`~latens.cli.commands.inputs.data_for`; ``keep``, the columns that stand in front of each output row; with
+    ``whole``, data are not streamed unless they are large."""
+
+    own: str | None = None
+    labels: str | None = None
+    reading: Mapping[str, Any] = field(default_factory=dict)
+    keep: Sequence[str] = ()
+    whole: bool = False
 
 
 # Data going through a run
@@ -130,12 +144,17 @@ class Streaming(InMemory):
 
     def _rows(self, piece: Any, first: int) -> Rows:
         """Rows in the run's form; ``InputError`` names the row that does not fit."""
-        origin, found = self.stream.origin, self.stream.understood(piece)
+        origin, schema, kept = self.stream.origin, schema_of(self.run), self.stream.kept
+        spare = set(kept) - known_columns(schema, self.run.given)
         with concerning(origin):
+            own = piece.drop_columns([*spare]) if spare else piece
+            found = self.stream.understood(own)
             rows = rows_like(
-                piece if found is None else found.table, schema_of(self.run), self.run.given, where=origin,
-                found=found, check=not self.sift,
+                own if found is None else found.table, schema, self.run.given, where=origin, found=found,
+                check=not self.sift,
             )  # fmt: skip
+        if kept:
+            rows = with_kept(rows, piece.select(list(kept)))
         if self.sift:
             return replace(rows, notes=(*self.stream.notes, *rows.notes))
         x, c = self._encoded.encode(rows.x, first, self._unknown, self._broken, is_read=found is not None)
@@ -197,24 +216,33 @@ class Streaming(InMemory):
 
 
 def through(
-    folder: str, data: str, outs: Sequence[str], own: str | None, labels: str | None,
-    reading: Mapping[str, Any] | None, *, unit: Callable[[Run], int], sift: bool = False, flat: bool = True,
-    whole: bool = False,
+    folder: str | Run, data: Readable, outs: Sequence[str], asked: Inputs, *, unit: Callable[[Run], int],
+    sift: bool = False, flat: bool = True,
 ) -> InMemory:  # fmt: skip
     """Data that go through the run in ``folder`` to the files ``outs``; ``unit`` (a function of the run) and ``sift``
-    are those of :class:`Streaming`, ``flat`` that of :func:`~latens.cli.commands.inputs.stream_for`; with ``whole`` it
-    is off."""
+    are those of :class:`Streaming`, ``flat`` that of :func:`~latens.cli.commands.inputs.stream_for`."""
     for out in outs:
-        require_free_output(out, folder, data)
-    run = record.load(folder, recipe=own)
-    flat = flat and not (whole or any(_is_below(out, data) for out in outs))
-    stream = stream_for(run, data, labels, reading, lenient=sift, flat=flat)
+        if require_free_output(out, folder, data) not in TABLES and asked.keep:
+            what = f"cannot write {out}: an array has no place for the column {asked.keep[0]!r} (--keep)"
+            raise InputError(what, f"write {', '.join(TABLES)}")
+    run = loaded(folder, asked.own)
+    if isinstance(data, Rows):
+        return InMemory(run, data)
+    if isinstance(data, Stream):
+        return Streaming(run, data, unit(run), sift=sift)
+    flat = flat and not (asked.whole or any(_is_below(out, data) for out in outs))
+    stream = stream_for(run, data, asked.labels, asked.reading, lenient=sift, flat=flat, keep=asked.keep)
     if stream is None:
-        return InMemory(run, data_for(run, data, labels, reading, check=not sift))
+        return InMemory(run, data_for(run, data, asked.labels, asked.reading, check=not sift, keep=asked.keep))
     way = Streaming(run, stream, unit(run), sift=sift)
     for out in outs:
         way.require_apart(out)
     return way
+
+
+def loaded(folder: str | Run, own: str | None) -> Run:
+    """The run in a folder, or the run itself."""
+    return folder if isinstance(folder, Run) else record.load(folder, recipe=own)
 
 
 def _is_below(out: str, data: str) -> bool:
@@ -244,7 +272,9 @@ def _stacked(copies: list[Any], rows: Rows) -> Any:
 # Output files
 
 
-def require_free_output(out: str, folder: str, data: str | None = None, more: tuple[str, ...] = ()) -> str:
+def require_free_output(
+    out: str, folder: str | Run, data: Readable | None = None, more: tuple[str, ...] = ()
+) -> str:  # fmt: skip
     """The extension of an output file, checked before long work starts.
 
     Raises:
@@ -252,9 +282,10 @@ def require_free_output(out: str, folder: str, data: str | None = None, more: tu
     """
     extension = require_output(out, more)
     target = Path(out).resolve()
-    if data is not None and Path(data).exists() and target == Path(data).resolve():
+    if isinstance(data, str) and Path(data).exists() and target == Path(data).resolve():
         raise InputError(f"cannot write {out}: it is the input", "name another file")
-    if target.parent == Path(folder).resolve() and target.name in record.PARTS:
+    place = Path(folder.folder or "" if isinstance(folder, Run) else folder)
+    if target.parent == place.resolve() and target.name in record.PARTS:
         raise InputError(f"cannot write {out}: it is a part of the run", "name another file")
     return extension
 
@@ -290,47 +321,57 @@ def _or_in_memory(command: Callable[..., Answer]) -> Callable[..., Answer]:
     """The command; and once more in memory where parts of a text file turn out to need the whole."""
 
     @wraps(command)
-    def done(*places: str, **options: Any) -> Answer:
+    def done(folder: str | Run, data: Readable, out: str, asked: Inputs, **options: Any) -> Answer:
         try:
-            return command(*places, **options)
+            return command(folder, data, out, asked, **options)
         except Whole:
-            return command(*places, **options, whole=True)
+            if not isinstance(data, str):
+                raise
+            return command(folder, data, out, replace(asked, whole=True), **options)
 
     return done
 
 
-@_or_in_memory
-def encode(
-    folder: str, data: str, out: str, *, samples: int, seed: int, own: str | None, labels: str | None = None,
-    reading: Mapping[str, Any] | None = None, key: str | None = None, whole: bool = False,
-) -> Answer:  # fmt: skip
-    """Write codes: posterior means ``[N, Z]``, or draws from q(z|x) ``[samples, N, Z]``; of a stream at most one draw
-    per row, with noise that is a function of (seed, chunk). To an .h5ad goes a copy of the data, which may take its
-    place, with the codes in obsm under the name ``key``."""
+def _is_annotated(
+    folder: str | Run, data: Readable, out: str, asked: Inputs, samples: int, key: str | None
+) -> bool:  # fmt: skip
+    """Whether codes go to an .h5ad; ``InputError`` where the output cannot hold what is asked for."""
     annotated = Path(out).suffix.lower() == H5AD
+    if annotated and asked.keep:
+        raise InputError(f"--keep: {out} is a copy of the data, with all of their columns", "omit --keep")
     if key is not None and not annotated:
         raise InputError(f"--key names codes in an .h5ad, and {out} is none", "omit --key, or write an .h5ad")
     extension = require_output(out, (H5AD,)) if annotated else require_free_output(out, folder, data)
     if samples > 1 and extension in (*TABLES, H5AD):
         raise InputError(f"cannot write {out}: {samples} draws per row have three axes", "write .npy or .npz")
-    beside = ObsmWriter(out, data, KEY if key is None else key) if annotated else None
-    outs = [] if annotated else [out]
-    way = through(folder, data, outs, own, labels, reading, unit=rows_encoded_at_once, flat=samples == 0, whole=whole)
+    return annotated
+
+
+@_or_in_memory
+def encode(
+    folder: str | Run, data: Readable, out: str, asked: Inputs, *, samples: int, seed: int, key: str | None = None
+) -> Answer:  # fmt: skip
+    """Write codes: posterior means ``[N, Z]``, or draws from q(z|x) ``[samples, N, Z]``; of a stream at most one draw
+    per row, with noise that is a function of (seed, chunk). To an .h5ad goes a copy of the data, which may take its
+    place, with the codes in obsm under the name ``key``."""
+    annotated = _is_annotated(folder, data, out, asked, samples, key)
+    beside = ObsmWriter(out, data, KEY if key is None else key) if annotated and isinstance(data, str) else None
+    way = through(folder, data, [] if annotated else [out], asked, unit=rows_encoded_at_once, flat=samples == 0)
     writer = beside or Writer(out, samples if samples > 1 else len(way), "z")
     with writer, closing(way.parts()) as parts:
         for rows, first in parts:
-            writer.write(way.draws(rows, first, samples, seed) if samples else outputs.codes(way.run, rows), rows)
+            z = way.draws(rows, first, samples, seed) if samples else outputs.codes(way.run, rows)
+            require_spare(asked.keep, [f"z{j}" for j in range(z.shape[-1])])
+            writer.write(z, rows)
     where = "codes" if beside is None else f"the data with codes in obsm[{beside.key!r}]"
     return written(out, where, writer.shape, way.warnings, writer.beside)
 
 
 @_or_in_memory
-def reconstruct(
-    folder: str, data: str, out: str, *, own: str | None, labels: str | None = None,
-    reading: Mapping[str, Any] | None = None, whole: bool = False,
-) -> Answer:  # fmt: skip
+def reconstruct(folder: str | Run, data: Readable, out: str, asked: Inputs) -> Answer:
     """Write the rows decoded from their posterior means, in the layout and units of the data."""
-    way = through(folder, data, [out], own, labels, reading, unit=rows_encoded_at_once, whole=whole)
+    way = through(folder, data, [out], asked, unit=rows_encoded_at_once)
+    require_spare(asked.keep, schema_of(way.run).names)
     writer = Writer(out, len(way))
     with writer, closing(way.parts()) as parts:
         for rows, _ in parts:
@@ -342,31 +383,34 @@ def reconstruct(
 
 @_or_in_memory
 def score(
-    folder: str, data: str, out: str, *, k: int, own: str | None, labels: str | None = None,
-    reading: Mapping[str, Any] | None = None, whole: bool = False,
+    folder: str | Run, data: Readable, out: str, asked: Inputs, *, k: int, reason: bool | None = None
 ) -> Answer:  # fmt: skip
     """Write a lower bound on ln p(x) of each row, in nats; to a table also its standard error, effective sample size,
     calibrated p-value, the columns that make the row strange, and the reason where one value suffices.
 
-    A first pass reads the data up to the first row with such a value, to know whether there is a column of reasons.
+    A first pass reads the data up to the first row with such a value, to know whether there is a column of reasons,
+    unless ``reason`` decides.
     """
     way = through(
-        folder, data, [out], own, labels, reading, sift=True, whole=whole,
-        unit=lambda run: chunk_rows(_row(run), min(k, runs.scoring.TERMS))[0],
-    )  # fmt: skip
-    run, writer, calibration = way.run, Writer(out, len(way)), runs.scoring.read_calibration(Path(folder))
+        folder, data, [out], asked, sift=True, unit=lambda run: chunk_rows(_row(run), min(k, runs.scoring.TERMS))[0]
+    )
+    run, writer = way.run, Writer(out, len(way))
+    calibration = runs.scoring.read_calibration(Path(run.folder or ""))
     tally = runs.scoring.Tally(run, k, calibration)
-    with closing(way.parts()) as parts:
-        reason = not writer.is_array and any(runs.scoring.sifted(run, rows, refuse=False)[1] for rows, _ in parts)
+    if reason is None:
+        with closing(way.parts()) as parts:
+            found = (runs.scoring.sifted(run, rows, refuse=False)[1] for rows, _ in parts)
+            reason = not writer.is_array and any(found)
     with writer, closing(way.parts()) as parts:
         for rows, first in parts:
             if first == 0:
                 runs.scoring.require_score(run, rows)
             with way.at(first):
-                found = runs.scoring.score(run, rows, k, calibration, refuse=first == 0)
-            tally.add(found, rows)
-            table = None if writer.is_array else runs.scoring.as_table(found, schema_of(run), reason)
-            writer.write(found.log_px if table is None else table, rows)
+                scores = runs.scoring.score(run, rows, k, calibration, refuse=first == 0)
+            tally.add(scores, rows)
+            table = None if writer.is_array else runs.scoring.as_table(scores, schema_of(run), reason)
+            require_spare(asked.keep, [] if table is None else table.column_names)
+            writer.write(scores.log_px if table is None else table, rows)
     line, *rest = tally.lines()
     warnings = tally.warnings()
     lines = [f"wrote {out}: {line}", *rest, *_beside(writer.beside), *(f"warning: {text}" for text in warnings)]
@@ -375,8 +419,8 @@ def score(
 
 @_or_in_memory
 def impute(
-    folder: str, data: str, out: str, *, k: int, draws: int, uncertainty: str | None, seed: int, own: str | None,
-    labels: str | None = None, reading: Mapping[str, Any] | None = None, whole: bool = False,
+    folder: str | Run, data: Readable, out: str, asked: Inputs, *, k: int, draws: int, uncertainty: str | None,
+    seed: int,
 ) -> Answer:  # fmt: skip
     """Write the data with missing cells filled, and to ``uncertainty`` the standard deviation of each filled cell. With
     ``draws`` > 0, that many filled copies are written, copy after copy, with the copy's number in the first column."""
@@ -387,11 +431,12 @@ def impute(
         if Path(table).resolve() == Path(out).resolve():
             raise InputError(f"--uncertainty and --out name the same file {out}", "name two files")
     way = through(
-        folder, data, [out, *beside], own, labels, reading,
+        folder, data, [out, *beside], asked,
         unit=lambda run: max(1, evaluation.imputation.CELLS // (max(64, schema_of(run).columns) * k)),
-        flat=draws == 0, whole=whole,
+        flat=draws == 0,
     )  # fmt: skip
     way.require_fillable(draws)
+    require_spare(asked.keep, schema_of(way.run).names)
     writer, filled, left = Writer(out, len(way) * max(draws, 1)), Counter[str](), Counter[str]()
     with ExitStack() as stack:
         spreads = [stack.enter_context(Writer(table, len(way))) for table in beside]

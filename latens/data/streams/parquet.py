@@ -139,6 +139,11 @@ class ParquetBlocks:
             self._pieces.append(_Piece(file, group, start, size, unit, size == rows, start + size == stop))
             start += size
 
+    @property
+    def groups(self) -> list[tuple[int, int]]:
+        """For each block, the numbers of its file and of its row group there."""
+        return [(piece.file, piece.group) for piece in self._pieces]
+
     def file_of(self, block: int) -> str:
         """The name of the file that holds a block."""
         return self.files[self._pieces[block].file].name

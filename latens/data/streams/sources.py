@@ -72,6 +72,7 @@ class Stream:
         cells: the numbers in a row.
         finite: whether infinite numbers of a table are refused.
         na: the texts of a table that mean missing, as in :class:`latens.data.tables.reading.Hints`.
+        kept: columns of a table that are read for the output, whether or not the model knows them.
         notes: what a person should know about how the data are read, one sentence each.
     """
 
@@ -85,6 +86,7 @@ class Stream:
     cells: int = 1
     finite: bool = True
     na: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -222,6 +224,19 @@ class NpyStream(Stream):
         except (OSError, ValueError) as error:
             raise InputError(f"{self.origin} can no longer be read ({error})", "restore the file") from error
         return np.array(mapped[start : start + self.sizes[block]], self._dtype.newbyteorder("="), order="C")
+
+
+class Excerpt(Stream):
+    """The blocks ``first`` to ``stop`` (excluded) of another stream."""
+
+    def __init__(self, stream: Stream, first: int, stop: int, origin: str):
+        vars(self).update(vars(stream))
+        self.origin, self.sizes, self.units = origin, stream.sizes[first:stop], None
+        self._stream, self._first = stream, first
+
+    def piece(self, block: int) -> Any:
+        """The rows of one block."""
+        return self._stream.piece(self._first + block)
 
 
 class AsTable(Stream):

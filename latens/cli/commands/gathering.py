@@ -1,0 +1,328 @@
+"""A folder of parts, and its manifest: what was asked for, the run's fingerprint, and rows and checksum of each part. A
+job that was stopped goes on with the parts that are missing there."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, TextIO
+
+from latens.cli import workers
+from latens.cli.commands import densities
+from latens.cli.commands.answer import Answer
+from latens.cli.commands.engines import ENGINES, Engine, Job
+from latens.cli.commands.planning import Piece, parts_of, require_unpartitioned, samples_of
+from latens.cli.commands.using import Inputs
+from latens.densities.kinds import PRIOR
+from latens.errors import InputError, Stopped, printable, require
+from latens.machine.atomic import leftovers, sole_owner, write_text
+from latens.machine.folder import Folder
+from latens.machine.memory import free_memory
+from latens.runs import record
+from latens.runs.outputs import schema_of
+from latens.runs.record import CALIBRATION, Run
+from latens.schema import Table
+from latens.training.checkpoint import digest, sealed, unseal
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+MEMORY = 300 * 2**20  # bytes that a worker takes, at least: torch
+PART_ROWS = 100_000  # of samples
+SHOWN = 5  # warnings, and parts that failed, in the text of an answer
+
+
+def of_data(
+    command: str, folder: str, data: str, out: str, inputs: Inputs, options: dict[str, Any], parts: Mapping[str, Any],
+    lines: TextIO | None,
+) -> Answer:  # fmt: skip
+    """Write the parts of what ``command`` makes of data."""
+    run = record.load(folder, recipe=inputs.own)
+    schema = schema_of(run)
+    require_unpartitioned(data, (*(schema.names or ()), *(run.given.conditions if run.given else ())))
+    todo, notes = parts_of(data, arrays=command in ("reconstruct", "impute"))
+    _require_outside(out, data)
+    job = Job(command, os.path.abspath(folder), out, inputs, options)
+    return _written(job, run, todo, {}, parts, lines, notes)
+
+
+def of_samples(
+    folder: str, out: str, options: dict[str, Any], parts: Mapping[str, Any], lines: TextIO | None
+) -> Answer:
+    """Write the parts of samples."""
+    own, quiet = options.pop("own"), options.pop("quiet", False)
+    size = PART_ROWS if parts["part_rows"] is None else parts["part_rows"]
+    require(size >= 1, "--part-rows", "a whole number from 1", size)
+    run = record.load(folder, recipe=own)
+    if options["density"] != PRIOR:  # fitted here, not by every worker
+        densities.density_of(run, folder, options["density"], quiet=quiet)
+    todo = samples_of(options["n"], size, isinstance(schema_of(run), Table))
+    job = Job("sample", os.path.abspath(folder), out, Inputs(own), options)
+    return _written(job, run, todo, {"part_rows": size}, parts, lines)
+
+
+def _require_outside(out: str, data: str) -> None:
+    """``InputError`` where the parts would lie in the folder that is read, or it in theirs."""
+    if "://" in data or "://" in out:
+        return
+    here, there = Path(out).resolve(), Path(data).expanduser().resolve()
+    if here == there or there in here.parents:
+        raise InputError(f"cannot write {out}: it would lie in the folder of the data", "name another folder")
+
+
+class Manifest:
+    """What a folder of parts holds: ``manifest.json``, with its own checksum.
+
+    Args:
+        folder: of the parts.
+        asked: what they are: command, options, the fingerprint of the run.
+
+    Attributes:
+        parts: {name: its source's fingerprint, the seed of its draws, rows, SHA-256 of its bytes}.
+    """
+
+    def __init__(self, folder: Path, asked: Mapping[str, Any]):
+        self.folder, self.asked, self.parts = folder, dict(asked), dict[str, dict[str, Any]]()
+        self._file, self._saved, self._took = Folder(folder) / MANIFEST, 0.0, 0.0
+
+    def read(self) -> None:
+        """Read what is there; ``InputError`` where the folder holds anything else than parts of the same job."""
+        if not self._file.exists():
+            if self.folder.exists() and any(not part.name.startswith(".") for part in Folder(self.folder).parts()):
+                raise InputError(f"{self.folder} holds other files, and no {MANIFEST}", "name a new folder")
+            return
+        found = unseal(self._file, "the folder holds no parts")
+        if found.get("format") != FORMAT or not isinstance(found.get("parts"), list):
+            raise InputError(f"{self._file} has a format that this latens does not read", "name another folder")
+        for name, value in self.asked.items():
+            if found.get(name) != value:
+                raise InputError(_other(self.folder, name, found.get(name), value), "name another folder, or remove it")
+        self.parts = {each["name"]: each for each in found["parts"]}
+
+    def is_done(self, part: Piece) -> bool:
+        """Whether a part is there, unchanged, and made of the source as it is now."""
+        entry, path = self.parts.get(part.name), self.folder / part.name
+        if entry is None or entry["source"] != part.fingerprint or not path.is_file():
+            return False
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == entry["sha256"]
+
+    def add(self, part: Piece, seed: int | None, answer: Mapping[str, Any]) -> None:
+        """Enter a part. The file is written again when that takes a small part of the time."""
+        entry = {"name": part.name, "source": part.fingerprint} | ({} if seed is None else {"seed": seed})
+        self.parts[part.name] = entry | {name: answer[name] for name in ("rows", "sha256")}
+        if time.monotonic() - self._saved >= 20 * self._took:
+            self.save()
+
+    def save(self) -> None:
+        """Write the file."""
+        start = time.monotonic()
+        parts = [self.parts[name] for name in sorted(self.parts)]
+        rows = sum(each["rows"] for each in parts)
+        write_text(self._file, sealed({"format": FORMAT, **self.asked, "rows": rows, "parts": parts}))
+        self._saved = time.monotonic()
+        self._took = self._saved - start
+
+
+def _other(folder: Path, name: str, there: Any, asked: Any) -> str:
+    if isinstance(there, dict) and isinstance(asked, dict):
+        name = next(each for each in (*asked, *there) if there.get(each) != asked.get(each))
+        there, asked = there.get(name), asked.get(name)
+        return f"{folder} holds parts made with {name} = {json.dumps(there)}, not {json.dumps(asked)}"
+    if name == "run":
+        return f"{folder} holds parts made by another run"
+    return f"{folder} holds parts of `latens {there}`"
+
+
+def _fingerprint(run: Run, command: str, density: str) -> str:
+    """SHA-256 of what, of a run, decides the bytes of a part: weights, record, calibration, density."""
+    folder = Path(run.folder or "")
+    stored = record.read_record(folder)
+    files = dict(stored["files"])
+    for name in (CALIBRATION,) if command == "score" else ():
+        file = Folder(folder) / name
+        files[name] = digest(file.read()) if file.exists() else ""
+    for file in Folder(folder).inside("densities").parts(f"{density}*"):
+        files[file.name] = digest(file.read())
+    more = {name: stored.get(name) for name in ("recipe", "schema", "given", "data")}
+    return digest(sealed({"files": files, **more}).encode())
+
+
+def _written(
+    job: Job, run: Run, todo: Sequence[Piece], more: Mapping[str, Any], parts: Mapping[str, Any],
+    lines: TextIO | None, notes: Sequence[str] = (),
+) -> Answer:  # fmt: skip
+    """Write the parts that are not there, and answer with what the folder holds."""
+    engine, out = _engine(parts["engine"] or "processes"), _place(job.out)
+    options = {name: value for name, value in asdict(job.inputs).items() if value} | dict(job.options) | dict(more)
+    options.pop("reason", None)  # always the same in a folder of parts
+    asked = {"command": job.command, "run": _fingerprint(run, job.command, str(options.get("density", PRIOR))),
+             "options": json.loads(json.dumps(options))}  # fmt: skip
+    manifest = Manifest(out, asked)
+    manifest.read()
+    if gone := sorted(set(manifest.parts) - {part.name for part in todo}):
+        wrong = f"{out} holds the part {gone[0]}, and the data have no source of it now"
+        raise InputError(wrong, "name another folder, or remove this one")
+    left = [part for part in todo if not manifest.is_done(part)]
+    count = _count(parts["workers"], len(left))
+    tally = _Tally(job, manifest, len(todo) - len(left), lines)
+    with _folder(out):
+        for place in {str(Path(part.name).parent) for part in todo}:
+            _tidy(out / place)
+        manifest.save()
+        _fill(job, engine, left, count, tally)
+    return tally.answer(len(todo), notes)
+
+
+def _engine(name: str) -> Engine:
+    """The engine of that name; ``InputError`` where there is none, or it is not installed."""
+    if name not in ENGINES:
+        raise InputError(f"there is no engine {name!r}", f"pass --engine {' or '.join(ENGINES)}")
+    if name == "ray" and importlib.util.find_spec("ray") is None:
+        raise InputError("--engine ray needs Ray, which is not installed", "pip install 'latens[ray]'")
+    return ENGINES[name]
+
+
+def _place(folder: str) -> Path:
+    """The folder of the parts; ``InputError`` where it cannot be one."""
+    out = Path(folder)
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file", "name a folder for the parts")
+    if not out.parent.is_dir():
+        raise InputError(f"cannot write {out}, as the folder {out.parent} does not exist", "make the folder first")
+    return out
+
+
+def _count(asked: int | None, parts: int) -> int:
+    """How many workers write this many parts."""
+    if asked is None:
+        return workers.shared_by(parts, workers.cores())
+    require(asked >= 1, "--workers", "a whole number from 1", asked)
+    count, room = min(asked, max(1, parts)), max(1, free_memory() // MEMORY)
+    if count > room:
+        wrong = f"--workers {asked}: each takes {MEMORY >> 20} MiB of memory or more, and there is room for {room}"
+        raise InputError(wrong, f"pass --workers {room}, or fewer")
+    return count
+
+
+@contextmanager
+def _folder(out: Path) -> Iterator[None]:
+    """Own the folder of the parts; one that was made here and holds no part is removed again."""
+    made = not out.exists()
+    out.mkdir(exist_ok=True)
+    try:
+        with sole_owner(out):
+            yield
+    finally:
+        if made and not any(path.is_file() and path.name != MANIFEST for path in out.rglob("*")):
+            (Folder(out) / MANIFEST).remove()
+            for place in sorted((path for path in out.rglob("*") if path.is_dir()), reverse=True):
+                Folder(place).remove()
+            Folder(out).remove()
+
+
+def _tidy(place: Path) -> None:
+    """Remove what killed workers left unfinished."""
+    if place.is_dir():
+        for part in leftovers(Folder(place)):
+            part.remove()
+
+
+def _fill(job: Job, engine: Engine, left: Sequence[Piece], count: int, tally: _Tally) -> None:
+    """Let the engine write the parts; ``InputError`` where none could be written."""
+    job = replace(job, out=os.path.abspath(job.out))
+    try:
+        with tally.bar(len(left)), closing(engine(job, left, count, tally.note)) as answers:  # type: ignore[type-var]
+            for part, answer in answers:
+                tally.add(part, answer)
+    except KeyboardInterrupt:
+        there, every = len(tally.manifest.parts), len(tally.manifest.parts) + len(left) - tally.written
+        raise Stopped(f"interrupted: {there} of {every} parts are written, and the same command goes on") from None
+    finally:
+        with suppress(InputError):
+            tally.manifest.save()
+    if tally.failed and not tally.manifest.parts:
+        name, sentence = next(iter(tally.failed.items()))
+        others = f" ({len(tally.failed) - 1} more parts failed)" if len(tally.failed) > 1 else ""
+        raise InputError(f"{name}: {sentence}{others}")
+
+
+class _Tally:
+    """What has become of the parts, shown as it becomes known."""
+
+    def __init__(self, job: Job, manifest: Manifest, kept: int, lines: TextIO | None):
+        self.job, self.manifest, self.kept, self.lines = job, manifest, kept, lines
+        self.failed: dict[str, str] = {}
+        self.warnings: dict[str, None] = {}
+        self.written = self.rows = 0
+        self._show: Callable[[], None] = lambda: None
+        self._print: Callable[[str], None] = _to_stderr
+
+    @contextmanager
+    def bar(self, parts: int) -> Iterator[None]:
+        """A progress bar of parts, rows a second and the time left, on stderr where it is a terminal."""
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        console, begun = Console(stderr=True), time.monotonic()
+        columns = TextColumn("{task.completed}/{task.total} parts"), TextColumn("{task.fields[speed]}")
+        with Progress(BarColumn(bar_width=24), *columns, TimeRemainingColumn(), console=console, transient=True,
+                      disable=not console.is_terminal) as bar:  # fmt: skip
+            task = bar.add_task("", total=parts, speed="")
+
+            def show() -> None:
+                speed = f"{self.rows / (time.monotonic() - begun):,.0f} rows/s"
+                bar.update(task, completed=self.written + len(self.failed), speed=speed)
+
+            self._show = show
+            if console.is_terminal:
+                self._print = lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True)
+            yield
+            self._show, self._print = (lambda: None), _to_stderr
+
+    def note(self, text: str) -> None:
+        """Print a remark."""
+        self._print(printable(text))
+
+    def add(self, part: Piece, answer: Mapping[str, Any]) -> None:
+        """Enter the answer of a worker."""
+        if "error" in answer:
+            self.failed[part.name] = answer["error"]
+            self.note(f"{part.name}: {answer['error']}")
+        else:
+            self.written += 1
+            self.rows += answer["rows"]
+            self.warnings |= dict.fromkeys(answer["warnings"])
+            self.manifest.add(part, self.job.seed_of(part), answer)
+        if self.lines is not None:
+            print(json.dumps({"part": part.name, **answer}), file=self.lines, flush=True)
+        self._show()
+
+    def answer(self, parts: int, notes: Sequence[str]) -> Answer:
+        """The answer of the command; its exit status is 1 where a part failed."""
+        rows = sum(each["rows"] for each in self.manifest.parts.values())
+        there, warnings = len(self.manifest.parts), [*notes, *self.warnings]
+        lines = [f"wrote {self.job.out}: {there:,} of {parts:,} parts, {rows:,} rows"]
+        lines[0] += f" ({self.kept:,} parts were there already)" if self.kept else ""
+        lines += [f"warning: {text}" for text in warnings[:SHOWN]]
+        lines += [f"warning: {len(warnings) - SHOWN:,} more"] if len(warnings) > SHOWN else []
+        if self.failed:
+            few = list(self.failed)[:SHOWN]
+            more = f" and {len(self.failed) - SHOWN:,} more" if len(self.failed) > SHOWN else ""
+            lines.append(f"failed: {', '.join(few)}{more}; the same command tries them again")
+        figures = {
+            "out": self.job.out, "parts": there, "rows": rows, "kept": self.kept, "failed": self.failed,
+            "warnings": warnings,
+        }  # fmt: skip
+        return Answer("\n".join(lines), figures, status=int(bool(self.failed)), in_a_line=self.lines is not None)
+
+
+def _to_stderr(text: str) -> None:
+    print(text, file=sys.stderr)

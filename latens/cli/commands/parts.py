@@ -1,0 +1,109 @@
+"""The commands from data to data: to one file, or to a folder of parts, which several workers write."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from latens.cli.commands import using
+from latens.cli.commands.answer import Answer
+from latens.cli.commands.using import Inputs
+from latens.data.writing import FORMATS
+from latens.errors import InputError
+
+
+def is_folder_of_parts(out: str, data: str) -> bool:
+    """Whether an output is a folder of parts: its name ends in a slash, or it has no extension that latens writes and
+    the data are a folder."""
+    if out.endswith(("/", os.sep)):
+        return True
+    return Path(out).suffix.lower() not in (*FORMATS, ".png", ".h5ad") and os.path.isdir(os.path.expanduser(data))
+
+
+# Commands
+
+
+def encode(
+    folder: str, data: str, out: str, *, samples: int, seed: int, own: str | None, parts: Mapping[str, Any],
+    labels: str | None = None, reading: Mapping[str, Any] | None = None, key: str | None = None,
+    lines: TextIO | None = None,
+) -> Answer:  # fmt: skip
+    """Write codes; see :func:`latens.cli.commands.using.encode`."""
+    if samples > 1 and is_folder_of_parts(out, data):
+        raise InputError(f"--samples {samples}: a part holds at most one draw per row", "pass --samples 1")
+    inputs, options = _inputs(own, labels, reading, parts), {"samples": samples, "seed": seed, "key": key}
+    return _through("encode", folder, data, out, inputs, options, parts, lines)
+
+
+def reconstruct(
+    folder: str, data: str, out: str, *, own: str | None, parts: Mapping[str, Any], labels: str | None = None,
+    reading: Mapping[str, Any] | None = None, lines: TextIO | None = None,
+) -> Answer:  # fmt: skip
+    """Write reconstructions; see :func:`latens.cli.commands.using.reconstruct`."""
+    return _through("reconstruct", folder, data, out, _inputs(own, labels, reading, parts), {}, parts, lines)
+
+
+def score(
+    folder: str, data: str, out: str, *, k: int, own: str | None, parts: Mapping[str, Any], labels: str | None = None,
+    reading: Mapping[str, Any] | None = None, lines: TextIO | None = None,
+) -> Answer:  # fmt: skip
+    """Write scores; see :func:`latens.cli.commands.using.score`. All tables of a folder of parts have a column of
+    reasons, so that they are one table."""
+    options: dict[str, Any] = {"k": k} | ({"reason": True} if is_folder_of_parts(out, data) else {})
+    return _through("score", folder, data, out, _inputs(own, labels, reading, parts), options, parts, lines)
+
+
+def impute(
+    folder: str, data: str, out: str, *, k: int, draws: int, uncertainty: str | None, seed: int, own: str | None,
+    parts: Mapping[str, Any], labels: str | None = None, reading: Mapping[str, Any] | None = None,
+    lines: TextIO | None = None,
+) -> Answer:  # fmt: skip
+    """Write rows with their missing cells filled; see :func:`latens.cli.commands.using.impute`."""
+    if uncertainty is not None and is_folder_of_parts(out, data):
+        raise InputError(f"--uncertainty {uncertainty} is one file, and --out {out} a folder of parts", "omit it")
+    options = {"k": k, "draws": draws, "uncertainty": uncertainty, "seed": seed}
+    return _through("impute", folder, data, out, _inputs(own, labels, reading, parts), options, parts, lines)
+
+
+def sample(
+    folder: str, out: str, *, parts: Mapping[str, Any], lines: TextIO | None = None, **options: Any
+) -> Answer:  # fmt: skip
+    """Write new rows; see :func:`latens.cli.commands.densities.sample`. Each part of a folder holds ``part_rows``."""
+    if not is_folder_of_parts(out, ""):
+        _require_no_parts(out, parts)
+        from latens.cli.commands import densities
+
+        return densities.sample(folder, out, **options)
+    from latens.cli.commands import gathering
+
+    return gathering.of_samples(folder, out, options, parts, lines)
+
+
+def _inputs(
+    own: str | None, labels: str | None, reading: Mapping[str, Any] | None, parts: Mapping[str, Any]
+) -> Inputs:
+    return Inputs(own, labels, dict(reading or {}), tuple(parts["keep"] or ()))
+
+
+def _through(
+    command: str, folder: str, data: str, out: str, inputs: Inputs, options: dict[str, Any], parts: Mapping[str, Any],
+    lines: TextIO | None,
+) -> Answer:  # fmt: skip
+    """The answer of a command, which writes one file or a folder of parts."""
+    if not is_folder_of_parts(out, data):
+        _require_no_parts(out, parts)
+        return getattr(using, command)(folder, data, out, inputs, **options)
+    from latens.cli.commands import gathering
+
+    return gathering.of_data(command, folder, data, out, inputs, options, parts, lines)
+
+
+def _require_no_parts(out: str, parts: Mapping[str, Any]) -> None:
+    """``InputError`` where options of a folder of parts are given with one file."""
+    for name in ("workers", "engine", "part_rows"):
+        if parts.get(name) is not None:
+            option, end = name.replace("_", "-"), Path(out).suffix.lower() in FORMATS
+            wrong = f"--{option} is for a folder of parts, and --out {out} is one file"
+            raise InputError(wrong, f"omit it, or name a folder, as in --out {Path(out).stem if end else out}/")

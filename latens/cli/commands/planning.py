@@ -1,0 +1,164 @@
+"""What the parts of an output are: one for each file of a folder, or for each row group of one Parquet file, each block
+of rows of one .npy file, each thousand images of a folder. They follow from the data alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+from latens.data.array_files import files_below
+from latens.data.images.folder import EXTENSIONS
+from latens.data.sources import EMBEDDED
+from latens.data.streams.addresses import files_at, fingerprint_files
+from latens.data.streams.parquet import ParquetBlocks
+from latens.data.streams.sources import NpyStream
+from latens.data.tables.folders import TEXT, kind_of
+from latens.data.writing import FORMATS
+from latens.errors import InputError
+from latens.schema.arrow import listed
+
+IMAGES = 1000  # of a part
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One part of an output.
+
+    Args:
+        name: of its file, below the output's folder.
+        source: the file or folder that it is made of; "" for samples.
+        fingerprint: of the source, by :func:`latens.data.streams.addresses.fingerprint_files`.
+        first, stop: the blocks of a stream, the images of a folder or the samples that it holds; 0 and 0: a whole file.
+    """
+
+    name: str
+    source: str = ""
+    fingerprint: str = ""
+    first: int = 0
+    stop: int = 0
+
+
+def parts_of(data: str, arrays: bool) -> tuple[list[Piece], list[str]]:
+    """(the parts of what is made of ``data``; notes on files that are left out). ``arrays``: what is made of an array
+    is an array, not a table."""
+    if data in EMBEDDED:
+        return [Piece(f"{data}.parquet", data, data)], []
+    if "://" in data:
+        return _at_address(data), []
+    path = Path(data).expanduser()
+    if path.is_dir():
+        return _below(path, arrays)
+    if not path.exists():
+        raise InputError(f"{path} does not exist", "correct the path of the data")
+    return list(_of_file(str(path), arrays)), []
+
+
+def _at_address(address: str) -> list[Piece]:
+    files = files_at(address, ".parquet")
+    if len(files) == 1 and files[0].name.rstrip("/").endswith(address.partition("://")[2].rstrip("/")):
+        return list(_row_groups(address))
+    root = os.path.commonpath([os.path.dirname(file.path) for file in files])
+    return [Piece(os.path.relpath(f.path, root), f.name, fingerprint_files([f.name])) for f in files]
+
+
+def _below(root: Path, arrays: bool) -> tuple[list[Piece], list[str]]:
+    names = files_below(root)
+    tables_and_arrays = [name for name in names if _is_data(name)]
+    images = [name for name in names if name.lower().endswith(EXTENSIONS)]
+    if images and all(kind_of(name) == "csv" for name in tables_and_arrays):
+        used, parts = images, list(_of_images(root, images, arrays))
+    else:
+        used = tables_and_arrays
+        parts = [Piece(_named(name, arrays), str(root / name), _fingerprint(root / name)) for name in used]
+    if not parts:
+        raise InputError(f"{root} holds no data", "give a folder of tables, arrays or images")
+    _require_apart(parts)
+    others = [name for name in names if name not in set(used)]
+    return parts, [f"{root}: left out what is not data ({listed(others, 3)})"] if others else []
+
+
+def _is_data(name: str) -> bool:
+    """Whether a file of a folder is a table or an array; of text only .csv, .tsv and .tab count."""
+    lower = name.lower()
+    plain = lower.removesuffix(".gz")
+    is_array = lower.endswith((".npy", ".npz", ".h5ad")) or plain.endswith((".idx", "-ubyte"))
+    return kind_of(name, TEXT[:3]) is not None or is_array
+
+
+def _named(name: str, arrays: bool) -> str:
+    """The name of the part made of a file: its own, and another extension after it where latens does not write it.
+
+    >>> _named("a/b.csv", False), _named("b.csv.gz", False), _named("x.idx", True)
+    ('a/b.csv', 'b.csv.gz.parquet', 'x.idx.npy')
+    """
+    if Path(name).suffix.lower() in FORMATS:
+        return name
+    return name + (".npy" if arrays and kind_of(name) is None else ".parquet")
+
+
+def _require_apart(parts: Sequence[Piece]) -> None:
+    seen: dict[str, str] = {}
+    for part in parts:
+        if part.name in seen:
+            what = f"{seen[part.name]} and {part.source} would both become the part {part.name}"
+            raise InputError(what, "rename one of them")
+        seen[part.name] = part.source
+
+
+def _fingerprint(path: Path) -> str:
+    """That of a file; "" where it is not one or cannot be read, of which the part's reader says what is wrong."""
+    try:
+        return fingerprint_files([path]) if path.is_file() else ""
+    except (OSError, InputError):
+        return ""
+
+
+def _of_images(root: Path, names: Sequence[str], arrays: bool) -> Iterator[Piece]:
+    fingerprint = fingerprint_files([root / name for name in names])
+    ending = "npy" if arrays else "parquet"
+    for number, first in enumerate(range(0, len(names), IMAGES)):
+        stop = min(first + IMAGES, len(names))
+        yield Piece(f"images-{number:05}.{ending}", str(root), fingerprint, first, stop)
+
+
+def _of_file(path: str, arrays: bool) -> Iterator[Piece]:
+    if kind_of(path) == "parquet":
+        yield from _row_groups(path)
+    elif path.lower().endswith(".npy"):
+        whole, fingerprint = Path(path), _fingerprint(Path(path))
+        for block in range(len(NpyStream(path).sizes)):
+            yield Piece(f"{whole.stem}-{block:05}.npy", path, fingerprint, block, block + 1)
+    else:
+        yield Piece(_named(Path(path).name, arrays), path, _fingerprint(Path(path)))
+
+
+def _row_groups(path: str) -> Iterator[Piece]:
+    stem, fingerprint = Path(path).stem, fingerprint_files([path], ".parquet")
+    groups = groupby(enumerate(ParquetBlocks(path).groups), lambda each: each[1])
+    for number, (_, blocks) in enumerate(groups):
+        first, *rest = [block for block, _ in blocks]
+        yield Piece(f"{stem}-{number:05}.parquet", path, fingerprint, first, rest[-1] + 1 if rest else first + 1)
+
+
+def require_unpartitioned(data: str, names: Sequence[str]) -> None:
+    """``InputError`` where columns that the model reads are named by partitions (``year=2021/``), which a part by
+    itself does not hold."""
+    path = Path(data).expanduser()
+    if not path.is_dir():
+        return
+    for name in names:
+        if any(f"{name}=" in file for file in files_below(path) if "=" in file):
+            what = f"{data} is partitioned by {name!r}, which the model reads and a part alone does not hold"
+            raise InputError(what, "write one file, for example --out scores.parquet")
+
+
+def samples_of(rows: int, size: int, table: bool) -> list[Piece]:
+    """The parts of ``rows`` samples, ``size`` in each but the last."""
+    ending = "parquet" if table else "npy"
+    return [
+        Piece(f"sample-{number:05}.{ending}", first=first, stop=min(first + size, rows))
+        for number, first in enumerate(range(0, rows, size))
+    ]
