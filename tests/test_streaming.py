@@ -273,7 +273,7 @@ def both(command: str, run: Run, data: Path, tmp_path: Path, suffix: str, **more
         path = tmp_path / f"{way}{suffix}"
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("latens.cli.commands.inputs.is_large", lambda path, way=way: way == "streamed")
-            answer = getattr(using, command)(str(run.folder), str(data), str(path), own=None, **given)
+            answer = getattr(using, command)(str(run.folder), str(data), str(path), using.Inputs(), **given)
         assert answer.figures["out"] == str(path) and "wrote" in answer.text
         figures.append(answer.figures)
         found.append(np.load(path) if suffix in (".npy", ".npz") else read_table(path))

@@ -113,7 +113,7 @@ def both(command: str, run: Path, data: Path, out: str, folder: Path, **given: A
             rows = using.Streaming._rows
             patch.setattr(inputs, "FLAT", flat)
             patch.setattr(using.Streaming, "_rows", lambda *of, rows=rows, to=sizes: (to.append(1), rows(*of))[1])
-            answer = getattr(using, command)(str(run), str(data), str(folder / out), own=None, **given)
+            answer = getattr(using, command)(str(run), str(data), str(folder / out), using.Inputs(), **given)
         found.append((folder / out).read_bytes() + answer.text.encode())
         streamed.append(len(sizes) > 1)
     return found, streamed
@@ -152,7 +152,7 @@ def test_what_a_late_window_shows_is_decided_by_the_whole(
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(inputs, "FLAT", flat)
             try:
-                answer = getattr(using, command)(str(run), str(data), str(tmp_path / "o.csv"), own=None, **given)
+                answer = getattr(using, command)(str(run), str(data), str(tmp_path / "o.csv"), using.Inputs(), **given)
                 results.append((answer.text, (tmp_path / "o.csv").read_bytes()))
             except ValueError as error:
                 results.append((str(error), b""))
