@@ -12,8 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
-from commanding import done, refused
+from commanding import done, figures, refused
+from pyarrow import parquet
 
 import latens
 from latens.errors import InputError
@@ -289,6 +291,38 @@ def test_a_file_of_a_table_comes_back(
         one, two = (getattr(pd, f"read_{extension}")(f"{name}.{extension}") for name in "xy")
         pd.testing.assert_frame_equal(two, one)
     refused("decompress", "run", "x.latens", "--out", "z.npy")
+
+
+def test_a_table_of_scikit_learn_comes_back_even_next_to_a_folder_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    done("fit", "iris", "--out", "iris", "--epochs", "1", "--latent-dim", "2")
+    assert figures("compress", "iris", "iris", "--out", "x.latens")["before"] == 4 * 150 * 8
+    for extension in ("csv", "tsv", "parquet"):
+        done("decompress", "iris", "x.latens", "--out", f"y.{extension}")
+        assert latens.data.read(f"y.{extension}").x.equals(latens.data.read("iris").x)
+
+
+def test_a_file_of_types_is_written_as_text_where_its_values_are_the_same_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(0)
+    table = pa.table({"a": random.normal(size=60).round(1), "b": random.integers(0, 9, 60), "c": ["x", "y"] * 30})
+    parquet.write_table(table, "x.parquet")
+    done("fit", "x.parquet", "--out", "run", "--epochs", "1", "--latent-dim", "2")
+    cells = table["a"].to_pylist()[1:]
+    for first, kind, good in ((1 / 3, "double", True), (-0.0, "double", True), (None, "double", True),
+                              (np.nan, "double", False), (1 / 3, "float", False)):  # fmt: skip
+        changed = table.set_column(0, "a", pa.array([first, *cells]).cast(kind))
+        parquet.write_table(changed, "x.parquet")
+        done("compress", "run", "x.parquet", "--out", "x.latens")
+        if good:
+            done("decompress", "run", "x.latens", "--out", "y.csv")
+            assert latens.data.read("y.csv").x.equals(changed)
+        else:
+            refused("decompress", "run", "x.latens", "--out", "z.csv")
 
 
 def test_a_mixed_table_of_columns_in_order_under_a_mixture_comes_back():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -64,18 +65,18 @@ def decompress(folder: str, file: str, out: str, *, own: str | None) -> Answer:
         codec = run.codec()
     with concerning(file):
         found = codec.unpack(_bytes_of(file))
-    _require_form(out, file, found)
+    _require_form(run, out, file, found)
     _write(out, found, schema_of(run))
     return Answer(f"wrote {out}: rows {list(found.x.shape)}", {"out": out, "shape": list(found.x.shape)})
 
 
 def _original(run: Run, data: str, reading: Mapping[str, Any] | None) -> Any:
     """All columns of a table as they are in its file, those of text as text; None for data that are no table."""
-    if Path(data).is_dir():
-        return _refused_folder(data) if holds_tables(Path(data)) else None
     if data in EMBEDDED:
         found = read(data).x
         return found if hasattr(found, "column_names") else None
+    if Path(data).is_dir():
+        return _refused_folder(data) if holds_tables(Path(data)) else None
     kind = kind_of(Path(data).name)
     if kind == "csv":
         schema = schema_of(run)
@@ -104,6 +105,8 @@ def _bytes_of(file: str) -> bytes:
 def _size(data: str, x: Any) -> int:
     """The bytes of the data's file, or of its numbers where it has none."""
     path = Path(data)
+    if data in EMBEDDED:
+        return int(x.nbytes)
     if path.is_file():
         return path.stat().st_size
     if path.is_dir():
@@ -143,13 +146,29 @@ def _without_quotes(table: Any) -> Any:
     return pa.table(columns, schema=table.schema)
 
 
-def _require_form(out: str, file: str, found: Unpacked) -> None:
+def _same_as_text(run: Run, found: Unpacked, extension: str) -> bool:
+    """Whether a table without notes is the same when the run reads it from text."""
+    if found.x.schema.metadata:
+        return False
+    schema = schema_of(run)
+    like = schema.fields if isinstance(schema, Table) else ()
+    with TemporaryDirectory() as folder:
+        path = str(Path(folder, f"table{extension}"))
+        try:
+            _write(path, found, schema)
+            return bool(read(path, reading=run.reading_of(None), like=like, lenient=True).x.equals(found.x))
+        except InputError:
+            return False
+
+
+def _require_form(run: Run, out: str, file: str, found: Unpacked) -> None:
     """``InputError`` where the data would not be the same in a file with the extension of ``out``."""
     extension = Path(out).suffix.lower()
     good: tuple[str, ...] = (".npy", ".npz", *TABLES)
     if found.is_table:
         good = (".csv", ".tsv") if b"text" in (found.x.schema.metadata or {}) else (".parquet", ".feather")
-    if extension not in good:
+    as_text = found.is_table and extension in (".csv", ".tsv")
+    if extension not in good and not (as_text and _same_as_text(run, found, extension)):
         raise InputError(f"cannot write {out}: {file} holds a table, which would not be the same there",
                          f"name a file that ends in {' or '.join(good)}")  # fmt: skip
 
