@@ -402,7 +402,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """
         if key_added is not None:
             _require_obsm(X, key_added)
-        codes = outputs.codes(self.run_, self._rows(X, ordered=True))
+        rows = self._rows(X, ordered=True)
+        codes = outputs.codes(self.run_, rows)
         if key_added is not None:
             X.obsm[key_added] = codes
         return codes
