@@ -163,8 +163,8 @@ def sweep(
     settings: Any = None,
     quiet: Json = False,
 ) -> Any:
-    """Fit every combination of options and compare them on held-out rows. Small models share the cores, one process
-    each. Options with a fixed value are given as for fit (--beta 4), those that vary with --grid."""
+    """Fit every combination of options, and compare them. The comparison is on held-out rows; small models share the
+    cores, one process each. Options with a fixed value are given as for fit (--beta 4), those that vary with --grid."""
     context.with_resource(workers.waiting(seeds * math.prod(len(values.split(",")) for values in grid or ())))
     from latens.cli import commands
 
@@ -393,7 +393,7 @@ def compress(
     out: Annotated[str, option("--out", metavar="FILE", help="Write this .latens file.", title="Output")],
     labels: Labels = None, reading: Any = None, own: OwnRecipe = None, as_json: Json = False,
 ) -> Any:  # fmt: skip
-    """Write data as a smaller file, without loss, with the run as the model (bits back). A row takes about -ELBO / ln 2
+    """Write data as a smaller file, without loss. The run is the model (bits back): a row takes about -ELBO / ln 2
     bits. `latens decompress` with the same run gives the data back, on any machine."""
 
 
@@ -403,8 +403,8 @@ def decompress(
     file: Annotated[str, typer.Argument(metavar="FILE", help="Read this file, written by `latens compress`.")],
     out: Out, own: OwnRecipe = None, as_json: Json = False,
 ) -> Any:  # fmt: skip
-    """Write the data that `latens compress` read: the same rows, names, types and gaps. The run must be the one that
-    compressed them. A damaged file is refused."""
+    """Write the data that `latens compress` read. Rows, names, types and gaps are the same. The run must be the one
+    that compressed them; a damaged file is refused."""
 
 
 @command
@@ -485,8 +485,8 @@ def explore(
     own: OwnRecipe = None,
     as_json: Json = False,
 ) -> Any:
-    """Write one HTML file on which you explore the latent space, and open it. The decoder runs inside the page, without
-    any request: click on the map of the codes, move sliders, compare rows, draw samples. A decoder that a page cannot
+    """Write an HTML file to explore the latent space, and open it. The decoder runs inside the page, without any
+    request: click on the map of the codes, move sliders, compare rows, draw samples. A decoder that a page cannot
     run decodes in a local process, until Ctrl-C."""
 
 
@@ -500,7 +500,7 @@ def export(
     own: OwnRecipe = None,
     as_json: Json = False,
 ) -> Any:
-    """Write the model as ONNX, to use without latens: encoder, decoder, scorer. Next to them stand what their numbers
+    """Write the model as ONNX, to use without latens. Next to the encoder, decoder and scorer stand what their numbers
     mean (model.json) and an example that scores and decodes rows with numpy and onnxruntime (example.py)."""
 
 
@@ -515,8 +515,8 @@ def push(
     ] = False,
     as_json: Json = False,
 ) -> Any:  # fmt: skip
-    """Put a finished run on the Hugging Face Hub, with a model card. Weights, record, figures and densities are sent;
-    the pages, which hold rows of the data, and checkpoints are not. HF_ENDPOINT names another hub."""
+    """Put a run on the Hugging Face Hub, with a model card. Weights, record, figures and densities are sent; the
+    pages, which hold rows of the data, and checkpoints are not. HF_ENDPOINT names another hub."""
 
 
 @command
@@ -536,7 +536,8 @@ def recipes(
     ] = None,
     as_json: Json = False,
 ) -> Any:
-    """List the recipes by family, or explain one: formula, options, when to use it, references."""
+    """List the recipes by family, or explain one. An explanation has the formula, the options, when to use it, and
+    references."""
 
 
 @command
