@@ -43,9 +43,9 @@ SOURCES = {
     "dip_ii": "Kumar et al. (2018)", "info": "Zhao et al. (2019)",
 }  # fmt: skip
 PUBLISHED = {  # on dSprites itself: medians over regularisation strengths and seeds, or as the source says
-    "beta_vae": "MIG 0.10, DCI 0.19, SAP 0.05, FactorVAE 0.66, beta-VAE 0.82 (Locatello et al. 2020; quoted second-hand)",
-    "factor": "FactorVAE about 0.82 (Kim & Mnih 2018; quoted second-hand)",
-    "beta_tc": "best MIG about 0.5, without shape (Chen et al. 2018; quoted second-hand)",
+    "beta_vae": "MIG 0.10, DCI 0.19, SAP 0.05, FactorVAE 0.66, beta-VAE 0.82 (Locatello et al. 2020, second-hand)",
+    "factor": "FactorVAE about 0.82 (Kim & Mnih 2018, second-hand)",
+    "beta_tc": "best MIG about 0.5, without shape (Chen et al. 2018, second-hand)",
 }
 FIGURES = {
     "mig": "MIG", "disentanglement": "DCI", "sap": "SAP", "factor_vae_score": "FactorVAE", "beta_vae_score": "beta-VAE",
