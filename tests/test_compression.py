@@ -275,6 +275,18 @@ def test_a_frame_comes_back_with_its_values_types_gaps_order_and_index(name: str
     pd.testing.assert_frame_equal(codec.decode(codec.encode(x)), x, check_freq=False)
 
 
+def test_a_row_index_without_a_name_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """As pandas and R write it by default, of numbers and of words."""
+    monkeypatch.chdir(tmp_path)
+    for name, index in (("numbers", range(1, 61)), ("words", [f"row {i}" for i in range(60)])):
+        frame = pd.DataFrame({"a": np.arange(60) % 7, "b": list("xyz" * 20)}, index=pd.Index(index))
+        frame.to_csv(f"{name}.csv")
+        done("fit", f"{name}.csv", "--out", name, "--epochs", 1, "--latent-dim", 2)
+        done("compress", name, f"{name}.csv", "--out", "x.latens")
+        done("decompress", name, "x.latens", "--out", "y.csv")
+        assert Path("y.csv").read_text() == Path(f"{name}.csv").read_text()
+
+
 @pytest.mark.parametrize("extension", ["csv", "parquet", "feather"])
 def test_a_file_of_a_table_comes_back(
     extension: str, of_people: latens.VAE, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -19,7 +19,7 @@ from latens.data.sources import EMBEDDED, read
 from latens.data.streams.writer import Writer
 from latens.data.tables.files import TableWriter, stored_table
 from latens.data.tables.folders import holds_tables, kind_of
-from latens.data.tables.types import plain_schema
+from latens.data.tables.types import INDEX, plain_schema, require_names
 from latens.data.writing import TABLES
 from latens.errors import InputError, concerning
 from latens.machine.atomic import atomic_write, write_bytes
@@ -82,13 +82,21 @@ def _original(run: Run, data: str, reading: Mapping[str, Any] | None) -> Any:
         schema = schema_of(run)
         like = schema.fields if isinstance(schema, Table) else ()
         source = read(data, reading=run.reading_of(reading), like=like, lenient=True, keep_text=True, index=True)
-        return source.found.text.replace_schema_metadata({"text": kind})  # type: ignore[union-attr]
+        text = _with_index_named(source.found.text)  # type: ignore[union-attr]
+        require_names(text.column_names, data)
+        return text.replace_schema_metadata({"text": kind})
     if kind is None:
         return None
     with concerning(data):
         table = stored_table(data)
         plain_schema(table.schema, data)
     return table
+
+
+def _with_index_named(table: Any) -> Any:
+    """The table with the name that stands for a row index, which has none in a file of text."""
+    first, *rest = table.column_names
+    return table if first or not rest else table.rename_columns([f"{INDEX}0__", *rest])
 
 
 def _refused_folder(data: str) -> None:
