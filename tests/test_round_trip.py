@@ -133,3 +133,23 @@ def test_a_schema_says_how_columns_are_written(home: Path) -> None:
     text = said if isinstance(said, str) else str(said)
     for name, shown in (("us", "%m/%d/%Y"), ("clock", "%I:%M %p"), ("span", "%-H:%M:%S")):
         assert shown in text, name
+
+
+@pytest.mark.parametrize("form", ["{}", "{:,}", "${}"])
+def test_means_of_counts_are_fractions_in_every_file(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Text holds what Parquet holds, whatever the form of the counts; a column that a count determines has no gaps."""
+    monkeypatch.chdir(tmp_path)
+    r = np.random.default_rng(0)
+    n = r.poisson(9, 300) * (1 if form == "{}" else 200)
+    label = np.random.default_rng(1).integers(100, 999, n.max() + 1)[n]
+    frame = pd.DataFrame({"n": [form.format(v) for v in n], "label": label, "x": r.normal(size=300)})
+    frame.to_csv("t.csv", index=False)
+    done("fit", "t.csv", "--out", "run", "--epochs", 1, "--latent-dim", 2, "--column", "n=count")
+    for name in ("a.csv", "a.parquet"):
+        done("reconstruct", "run", "t.csv", "--out", name)
+    text, stored = pd.read_csv("a.csv"), pd.read_parquet("a.parquet")
+    assert not text.isna().any().any() and (text["label"] == stored["label"]).all()
+    numbers = text["n"].astype(str).str.replace("[$,]", "", regex=True).astype(float)
+    plain = stored["n"].astype(str).str.replace("[$,]", "", regex=True).astype(float)
+    np.testing.assert_array_equal(numbers, plain)
+    assert numbers.mean() == pytest.approx(n.mean(), rel=0.1) and (numbers % 1 != 0).mean() > 0.9

@@ -268,6 +268,14 @@ class Numbers(Form):
                 pass
         return super().read(cells if hasattr(cells, "type") else pa.array(cells))
 
+    def write(self, values: Any) -> Any:
+        """Write values as texts ``[N]``; means of whole numbers, which are fractions, with a point."""
+        if self.means == "int64" and pa.types.is_floating(values.type):
+            fractions = pc.not_equal(values, pc.floor(values))
+            if pc.any(fractions).as_py():
+                return dataclasses.replace(self, means="double", places=self.places or None).write(values)
+        return super().write(values)
+
     def _values(self, texts: Any) -> Any:
         bare = self.digits(texts)
         if (

@@ -362,19 +362,22 @@ class Law:
         far = tuple(a for a in self.atoms if max(self.low - a, a - self.high) > width > 0)
         return far if len(far) <= 3 and not self.is_complete else ()
 
-    def endings(self, most: int = 3) -> str:
-        """The most frequent last digits of numbers, in words; "" where all are alike.
+    def endings(self, values: np.ndarray, most: int = 3) -> str:
+        """The most frequent last digits of values ``[N]``, in words; "" where the law says that all are alike.
 
-        >>> Law((0.5, 900.5), (-2.0, 2.0), step=0.01, calendar=Calendar(times=(0.0, 0.99), shares=(0.2, 0.8))).endings()
+        >>> law = Law((0.5, 900.5), (-2.0, 2.0), step=0.01, calendar=Calendar(times=(0.0, 0.99), shares=(0.5, 0.5)))
+        >>> law.endings(np.array([1.99, 2.0, 4.99, 7.99, 8.99]))
         '80% end in .99, 20% in .00'
         """
         if self.calendar is None or self.step is None:
             return ""
         digits = max(0, -math.floor(math.log10(self.step) + 1e-9))
         width = round(math.log10(self.period)) + digits + bool(digits)
-        often = sorted(zip(self.calendar.shares, self.calendar.times), key=lambda pair: -pair[0])[:most]
-        words = [(share, f"{time * self.period:0{width}.{digits}f}"[-width:]) for share, time in often if share > 0.02]
-        return ", ".join(f"{share:.0%}{' end' * (not i)} in {ending}" for i, (share, ending) in enumerate(words))
+        places, seen = np.unique(np.rint(values / self.step) % round(self.period / self.step), return_counts=True)
+        often = np.argsort(-seen, kind="stable")[:most]
+        words = [f"{seen[i] / len(values):.0%}{' end' * (not rank)} in {places[i] * self.step:0{width}.{digits}f}"
+                 for rank, i in enumerate(often) if seen[i] > 0.02 * len(values)]  # fmt: skip
+        return ", ".join(words).replace(" in 0.", " in .") if self.period == 1 else ", ".join(words)
 
     @cached_property
     def _solid(self) -> np.ndarray:

@@ -352,8 +352,15 @@ class Function(Rule):
         return np.array([ways.get(value, np.nan) for value in distinct.tolist()])[place].reshape(own.shape)
 
     def outward(self, u: ColumnNumbers, fields: Fields, mean: bool = False) -> np.ndarray | bool:
-        """Write the target from the source, both ``[N]``, in place; False, as no target is out of range."""
-        u[self.target] = self._of(u[self.sources[0]])[0]
+        """Write the target from the source, both ``[N]``, in place; False, as no target is out of range. With ``mean``
+        the source may lie between known values, and the nearest one counts."""
+        source = u[self.sources[0]]
+        found, known = self._of(source)
+        if mean and not (known | np.isnan(source)).all():
+            keys, values = self._table()
+            nearest = values[np.searchsorted((keys[1:] + keys[:-1]) / 2, np.nan_to_num(source))]
+            found = np.where(known | np.isnan(source), found, nearest)
+        u[self.target] = found
         return False
 
     def fill(self, u: ColumnNumbers, seen: ColumnNumbers, fields: Fields, left: ColumnNumbers) -> None:

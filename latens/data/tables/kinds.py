@@ -665,7 +665,7 @@ def _words(law: Law, values: np.ndarray, type: str = "double") -> str:
     steps += f", except {off:,} row{'s' * (off != 1)}" if off and law.calendar is None else ""
     if type.startswith(("date", "timestamp")):
         return "; ".join(filter(None, [heaps, steps if law.calendar is None else law.calendar.describe()]))
-    return "; ".join(filter(None, [heaps, steps, law.endings()]))
+    return "; ".join(filter(None, [heaps, steps, law.endings(values)]))
 
 
 def _step_in_words(step: float, type: str) -> str:
