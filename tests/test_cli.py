@@ -280,8 +280,8 @@ def test_files_as_programs_write_them_go_all_the_way(data: str, tmp_path: Path, 
 
 
 READERS = (
-    "compare", "density", "encode", "evaluate", "explore", "fit", "impute", "reconstruct", "report", "schema", "score",
-    "sweep",
+    "compare", "compress", "density", "encode", "evaluate", "explore", "fit", "impute", "reconstruct", "report",
+    "schema", "score", "sweep",
 )  # fmt: skip
 
 

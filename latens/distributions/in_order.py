@@ -13,6 +13,8 @@ from latens.distributions.base import center
 from latens.distributions.columns import Columns
 from latens.tensors.numerics import broadcast_shape
 
+ROUNDS = 6  # of values and gaps in turn
+
 
 class Pair(Distribution):
     """Two distributions over the same cells ``[..., n]`` as one, with the batch shape ``[2, ..., n]``."""
@@ -117,6 +119,27 @@ class InOrder(Distribution):
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
         """Draws ``[*sample_shape, ..., D]``, without gradients."""
         return self.completed(self._unseen(*sample_shape))
+
+    def with_gaps(self, gaps: Callable[[Tensor, int], Tensor]) -> tuple[Tensor, Tensor]:
+        """Draws ``[..., D]`` of rows in which cells are missing, and the mask of these cells.
+
+        Columns that were fitted to rows with gaps say what they are where an earlier cell is missing, so values and
+        gaps are drawn in turn (Gibbs sampling; Geman & Geman 1984), ``ROUNDS`` times: the gaps of a row given its
+        values, and its values given what its gaps leave of the columns before. A missing cell gets a value, too.
+
+        Args:
+            gaps: the mask ``[..., D]`` of cells to be missing, for rows ``[..., D]`` and the number of a round.
+        """
+        with torch.no_grad():
+            x = self.sample()
+            for number in range(ROUNDS):
+                mask = gaps(x, number)
+                told, x = self._unseen(), self._unseen()
+                for stage in map(list, self.stages):
+                    px, members = self.columns(told, stage)
+                    x[..., stage] = px.sample()[..., [members.index(j) for j in stage]].to(x.dtype)
+                    told[..., stage] = x[..., stage].masked_fill(mask[..., stage], torch.nan)
+            return x, mask
 
     @property
     def center(self) -> Tensor:

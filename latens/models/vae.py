@@ -101,8 +101,12 @@ class VAE(nn.Module):
         rows.
         """
         with torch.no_grad():
-            p = self._run("prior", c=c)
-            lead = p.batch_shape
-            z = p.sample(torch.Size(() if lead and lead[0] == n and leaves(c) else (n,)))
-            px = self._run("likelihood", z, c=c)
+            px = self.generated(n, c)
             return center(px) if mean else px.sample()
+
+    def generated(self, n: int, c: Tree = None) -> Distribution:
+        """p(x|z) at n draws z ~ p(z), over rows ``[n, *event]``."""
+        p = self._run("prior", c=c)
+        lead = p.batch_shape
+        z = p.sample(torch.Size(() if lead and lead[0] == n and leaves(c) else (n,)))
+        return self._run("likelihood", z, c=c)

@@ -15,7 +15,7 @@ from latens.data import tables
 from latens.data.rows import Rows, condition_column
 from latens.data.tables.reading import written as in_forms
 from latens.data.tables.types import with_index
-from latens.distributions import center, extrapolating
+from latens.distributions import InOrder, center, extrapolating
 from latens.errors import InputError, is_whole, require
 from latens.evaluation.likelihood import chunks, evaluating, model_device, rows_at_once
 from latens.machine.memory import free_memory
@@ -23,7 +23,7 @@ from latens.runs import gaps
 from latens.runs.record import Run
 from latens.schema import LIBRARY, AnySchema, Column, Table
 from latens.tensors import trees
-from latens.tensors.randomness import Key, seeded
+from latens.tensors.randomness import Key, seed_of, seeded
 from latens.tensors.trees import Tree
 
 if TYPE_CHECKING:
@@ -166,13 +166,15 @@ def sample(
     z = None if density is None else density.draw(model, n, seed)
     count = rows_at_once(schema.columns)
 
+    gapped = None if mean else _Gapped.of(run, n, c, seed)
+
     def draw(rows: Any) -> Tensor:
         some = trees.take(c, rows)
         size = rows.stop - rows.start if isinstance(rows, slice) else len(rows)
-        if z is None:
+        if z is None and (gapped is None or not hasattr(model, "generated")):
             return model.sample(size, some, mean=mean)
-        px = model.decode(z[rows].to(model_device(model)), some)
-        return center(px) if mean else px.sample()
+        px = model.generated(size, some) if z is None else model.decode(z[rows].to(model_device(model)), some)
+        return gapped.draw(px, rows) if gapped is not None else center(px) if mean else px.sample()
 
     def redrawn(x: np.ndarray, schema: Table) -> np.ndarray:
         """Rows drawn again where a rule takes its target beyond the target's range; laws of columns never do."""
@@ -191,8 +193,61 @@ def sample(
         x = trees.below((draw(slice(i, min(i + count, n))) for i in range(0, n, count)), n).numpy()
         if isinstance(schema, Table) and schema.rules and not mean:
             x = redrawn(x, schema)
-    leave_out = _gaps_of(run, c, seed) if missing and not mean else None
+    leave_out = gapped.leave_out if gapped is not None and missing else None
     return to_user(schema, x, cells, mean=mean, beyond=extrapolate, leave_out=leave_out)
+
+
+class _Gapped:
+    """Rows of a table in which cells are missing as in the run's data.
+
+    Args:
+        schema: of the rows.
+        n: how many rows there will be.
+        trees: see :func:`latens.runs.gaps.learned`.
+        known: conditions, ``[n]`` each.
+        seed: of the draws.
+    """
+
+    def __init__(self, schema: Table, n: int, trees: list[dict[str, Any]], known: dict[str, np.ndarray], seed: int):
+        self.schema, self.trees, self.known, self.seed = schema, trees, known, seed
+        self.names = tuple(field.name for field in schema.outer)
+        self.places = [self.names.index(name) for name in schema.names]
+        self.mask: np.ndarray | None = None
+        self.rows = n
+
+    @classmethod
+    def of(cls, run: Run, n: int, c: Tree, seed: int) -> _Gapped | None:
+        """Those of a run; None where no cell of its data was missing."""
+        if not isinstance(run.schema, Table) or not run.data.get("gaps"):
+            return None
+        known = {name: v.double().numpy() for name, v in (c or {}).items()} if isinstance(c, Mapping) else {}
+        return cls(run.schema, n, run.data["gaps"], known, seed)
+
+    def draw(self, px: Any, rows: Any) -> Tensor:
+        """Draws of px; where its columns see those before them, of values and gaps in turn."""
+        base = getattr(px, "base", None)
+        if not isinstance(base, InOrder):
+            return px.sample()
+        known = {name: values[rows] for name, values in self.known.items()}
+        found: list[np.ndarray] = []
+
+        def gaps_in(x: Tensor, number: int) -> Tensor:
+            u = np.stack(list(self.schema.outward(x.numpy())[0].values()), 1)
+            seed = seed_of(self.seed, Key.GAPS, number, rows.start if isinstance(rows, slice) else int(rows[0]))
+            found[:] = [np.isnan(gaps.drawn(self.trees, self.names, u, known, seed))]
+            return torch.from_numpy(found[0][:, self.places])
+
+        x, _ = base.with_gaps(gaps_in)
+        if self.mask is None:
+            self.mask = np.zeros((self.rows, len(self.names)), bool)
+        self.mask[rows] = found[0]
+        return x
+
+    def leave_out(self, u: np.ndarray) -> np.ndarray:
+        """The numbers ``[n, columns]`` with NaN in the cells that are missing."""
+        if self.mask is None:
+            return gaps.drawn(self.trees, self.names, u, self.known, self.seed)
+        return np.where(self.mask, np.nan, u)
 
 
 def drawn_again(run: Run, rows: Rows, seed: int) -> Any:
@@ -206,16 +261,8 @@ def drawn_again(run: Run, rows: Rows, seed: int) -> Any:
         x = trees.below(parts, len(rows)).numpy()
     fields = () if run.given is None else run.given.given_fields
     cells = {f.name: f.decode(c[f.name].numpy(), given=True) for f in fields}
-    return to_user(schema, x, cells, leave_out=_gaps_of(run, c, seed))
-
-
-def _gaps_of(run: Run, c: Tree, seed: int) -> Callable[[np.ndarray], np.ndarray] | None:
-    """A function that makes cells of a table missing as in the run's data; None where no cell was missing."""
-    if not isinstance(run.schema, Table) or not run.data.get("gaps"):
-        return None
-    known = {name: values.double().numpy() for name, values in (c or {}).items()} if isinstance(c, Mapping) else {}
-    names = tuple(field.name for field in run.schema.outer)
-    return lambda u: gaps.drawn(run.data["gaps"], names, u, known, seed)
+    gapped = _Gapped.of(run, len(rows), c, seed)
+    return to_user(schema, x, cells, leave_out=None if gapped is None else gapped.leave_out)
 
 
 def require_memory(rows: int, columns: int, what: str) -> None:
