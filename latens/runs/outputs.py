@@ -15,7 +15,7 @@ from latens.data import tables
 from latens.data.rows import Rows, condition_column
 from latens.data.tables.reading import written as in_forms
 from latens.data.tables.types import with_index
-from latens.distributions import InOrder, center, extrapolating
+from latens.distributions import center, extrapolating
 from latens.errors import InputError, is_whole, require
 from latens.evaluation.likelihood import chunks, evaluating, model_device, rows_at_once
 from latens.machine.memory import free_memory
@@ -226,7 +226,7 @@ class _Gapped:
     def draw(self, px: Any, rows: Any) -> Tensor:
         """Draws of px; where its columns see those before them, of values and gaps in turn."""
         base = getattr(px, "base", None)
-        if not isinstance(base, InOrder):
+        if not hasattr(base, "with_gaps"):
             return px.sample()
         known = {name: values[rows] for name, values in self.known.items()}
         found: list[np.ndarray] = []
@@ -237,7 +237,7 @@ class _Gapped:
             found[:] = [np.isnan(gaps.drawn(self.trees, self.names, u, known, seed))]
             return torch.from_numpy(found[0][:, self.places])
 
-        x, _ = base.with_gaps(gaps_in)
+        x, _ = base.with_gaps(gaps_in)  # type: ignore[union-attr]
         if self.mask is None:
             self.mask = np.zeros((self.rows, len(self.names)), bool)
         self.mask[rows] = found[0]

@@ -21,7 +21,6 @@ from latens import evaluation, runs
 from latens.cli.commands.answer import Answer
 from latens.cli.commands.inputs import data_for, reading_bar, require_spare, stream_for
 from latens.data import require_output, streams
-from latens.data.counts.obsm import KEY, ObsmWriter
 from latens.data.rows import Rows, broken_rules, known_columns, numbers_of, rows_like, unknown_levels, with_kept
 from latens.data.streams.sources import Stream
 from latens.data.streams.text import Whole
@@ -347,6 +346,12 @@ def _is_annotated(
     return annotated
 
 
+def _obsm(out: str, data: str, key: str | None) -> Any:
+    from latens.data.counts.obsm import KEY, ObsmWriter
+
+    return ObsmWriter(out, data, KEY if key is None else key)
+
+
 @_or_in_memory
 def encode(
     folder: str | Run, data: Readable, out: str, asked: Inputs, *, samples: int, seed: int, key: str | None = None
@@ -355,7 +360,7 @@ def encode(
     per row, with noise that is a function of (seed, chunk). To an .h5ad goes a copy of the data, which may take its
     place, with the codes in obsm under the name ``key``."""
     annotated = _is_annotated(folder, data, out, asked, samples, key)
-    beside = ObsmWriter(out, data, KEY if key is None else key) if annotated and isinstance(data, str) else None
+    beside = _obsm(out, data, key) if annotated and isinstance(data, str) else None
     way = through(folder, data, [] if annotated else [out], asked, unit=rows_encoded_at_once, flat=samples == 0)
     writer = beside or Writer(out, samples if samples > 1 else len(way), "z")
     with writer, closing(way.parts()) as parts:
