@@ -136,6 +136,7 @@ def test_the_value_that_follows(name: str) -> None:
     expected = every[np.searchsorted(every, x - 1e-6)]
     np.testing.assert_allclose(found.following(x), expected, atol=1e-6)
     np.testing.assert_allclose(found.following(expected), expected, atol=1e-6)
+    assert np.isnan(found.following(np.array([np.nan, 17_700.0]))).tolist() == [True, False]
 
 
 @pytest.mark.parametrize("zone", [None, "America/New_York"])

@@ -16,6 +16,7 @@ LEAST, LEAST_WEEK = 5, 30  # this many distinct dates do not recur, or keep to d
 LEAST_TIMES = 60  # over as many dates, the margin of a column does not know the times of the day
 MOST_TIMES = 1440  # distinct times of the day that are kept
 ROWS_OF_PLACE = 25  # with as many, the shares of all places within a period are known
+FURTHEST = 64  # tries until the next date of a calendar is found
 TENTH = 0.1 / 86_400  # of a second, in days
 WEEKDAYS = ("Mondays", "Tuesdays", "Wednesdays", "Thursdays", "Fridays", "Saturdays", "Sundays")
 
@@ -126,16 +127,19 @@ class Calendar:
 
     def following(self, numbers: np.ndarray) -> np.ndarray:
         """The least value of the calendar that is not below each number, ``[N]``."""
-        times = np.array(self.times if self.shares else (0.0,))
-        day = np.floor(numbers + TENTH)
-        place = np.searchsorted(times, numbers - day - TENTH)
+        times, x = np.array(self.times if self.shares else (0.0,)), np.nan_to_num(numbers)
+        day = np.floor(x + TENTH)
+        place = np.searchsorted(times, x - day - TENTH)
         day, place = np.where(place == len(times), day + 1, day), place % len(times)
         if self.months or self.days or self.weekdays:
             dates = dataclasses.replace(self, times=(0.0,), shares=(1.0,))
-            while (off := (on := dates.snap(day)) != day).any():  # the date after a nearest one is at least as far
+            for _ in range(FURTHEST):  # the date after a nearest one is at least as far
+                on = dates.snap(day)
+                if not (off := on != day).any():
+                    break
                 ahead = day + 1 if self.weekdays else np.where(on > day, on, 2 * day - on)
                 day, place = np.where(off, ahead, day), np.where(off, 0, place)
-        return np.where(np.isnan(numbers), np.nan, day + times[place] if self.shares else np.maximum(day, numbers))
+        return np.where(np.isnan(numbers), np.nan, day + times[place] if self.shares else np.maximum(day, x))
 
     def _of_months(self, x: np.ndarray) -> np.ndarray:
         month = np.floor(x).astype(np.int64).astype("datetime64[D]").astype("datetime64[M]").astype(np.int64)
