@@ -1,4 +1,4 @@
-"""How strange rows are in two views, how dense and how far away, each as a surprise among a model's own samples."""
+"""How strange rows are in two views, density and distance, each as a surprise among the model's own samples."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 
 from latens.evaluation.anomaly import closest
 
-KNOWN, SUBSETS, MEMBERS = 1_000, 20, 64  # samples known to the view of distances, its sets of them, samples in a set
+KNOWN, SUBSETS, MEMBERS = 1_000, 20, 64  # samples in the view of distances, the number of its sets, samples per set
 TAIL = 0.1  # the share of the largest references beyond which a tail is exponential
 DENSITY = 0.25  # the weight of -ln p(x) next to the distance, chosen on the sets of docs/experiments.md
-ROUNDING = 1e-6  # of a score: one that ties with references does so however rows are batched
-FAR = 1e30  # from the middle of a column, in its units: what lies beyond is not farther
+ROUNDING = 1e-6  # relative, of a score: ties with references must not depend on how rows are batched
+FAR = 1e30  # the farthest a cell counts from the middle of its column, in units of the column
 
 
 class Surprise:
@@ -57,8 +57,8 @@ def _rounding(scores: Any) -> Any:
 
 @dataclass(frozen=True)
 class Cells:
-    """Rows as they are compared: numbers ``[N, P]``, each column on its own scale, and codes of levels ``[N, Q]``. A
-    missing cell is NaN, a level never seen -1."""
+    """Rows in the form in which they are compared: numbers ``[N, P]``, each column on its own scale, and codes of
+    levels ``[N, Q]``. A missing cell is NaN, and a level never seen is -1."""
 
     numbers: np.ndarray
     levels: np.ndarray
@@ -76,10 +76,10 @@ class Distance:
 
     .. math:: \frac{1}{20} \sum_{S} \min_{y \in S} \sum_j \frac{|x_j - y_j|}{u_j}
 
-    A set S has 64 known rows, so that a group of anomalies is in few of the sets, and then with few rows (Sugiyama &
-    Borgwardt 2013). The unit u of a column is its central 80 %, as the standard deviation of a normal. A level is a
-    flag for each known level and one for all others, each in standard deviations. A missing cell is where the middle of
-    its column is.
+    A set S has 64 known rows, so that a group of anomalies is in few of the sets, and in those with few rows (Sugiyama
+    & Borgwardt 2013). The unit u of a column is the standard deviation of a normal with the same central 80 %. A level
+    becomes a flag for each known level and one for all others, each in standard deviations. A missing cell counts as
+    the middle of its column.
 
     Args:
         known: at least one row.
@@ -96,7 +96,7 @@ class Distance:
         self.sets = [points[random.permutation(len(known))[:MEMBERS]] for _ in range(SUBSETS)]
 
     def _flags(self, rows: Cells) -> np.ndarray:
-        """Numbers, and flags of levels, NaN where they are missing: ``[N, P + flags]``."""
+        """Numbers and flags of levels, NaN where missing: ``[N, P + flags]``."""
         found = [rows.numbers]
         for column, codes in zip(rows.levels.T, self.codes):
             same = column[:, None] == codes
@@ -118,8 +118,8 @@ class Distance:
 
 
 def _middle_and_unit(column: np.ndarray) -> tuple[float, float]:
-    """The median of a column, and its central 80 % in standard deviations of a normal; where those values are equal,
-    its standard deviation with one more value 1 away."""
+    """The median of a column, and the standard deviation of a normal with the same central 80 %; where those values are
+    all equal, the standard deviation of the column with one more value, 1 above the median."""
     column = column[np.isfinite(column)]
     if not len(column):
         return 0.0, 1.0
@@ -130,13 +130,13 @@ def _middle_and_unit(column: np.ndarray) -> tuple[float, float]:
 class Views:
     r"""The strangeness of rows: :math:`t_d + t_p / 4`, the surprises of their distance and of their -ln p(x).
 
-    A density learns what the rows to fit have, a tight group of anomalies too, and where rows are few it tells far from
-    farther badly. The distance to a few samples is coarse and learns neither; -ln p(x) sees the rows whose cells do not
-    go together.
+    A density learns whatever the training rows have, tight groups of anomalies too, and with few rows it hardly
+    distinguishes far from farther. The distance to a few samples is coarse, but has neither fault; -ln p(x) finds rows
+    whose cells do not go together.
 
     Args:
-        samples: of the model; half of them are what rows are compared with, the others set the scale of distances.
-        scores: -ln p(x) of some samples, which set the scale of the density, at least 20.
+        samples: of the model; rows are compared with one half; the other half sets the scale of distances.
+        scores: -ln p(x) of at least 20 samples, which set the scale of the density.
         alike: see :class:`Distance`.
     """
 

@@ -1,4 +1,4 @@
-"""What is made of rows that arrive batch by batch: record batch in, record batch out, for Ray, Spark, Dask, DuckDB."""
+"""Scores, codes and filled rows batch by batch: record batch in, record batch out, for Ray, Spark, Dask, DuckDB."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from latens.schema.arrow import pa
 
 
 class OverBatches:
-    """A function from arrow record batches (or tables) to such, which loads its run when it is first called and can be
+    """A function from an arrow record batch (or table) to another. It loads its run at the first call and can be
     pickled: a copy in another process loads the run there.
 
     Args:
         run: the folder of a run.
-        keep: columns that stand in front of the output, unchanged.
+        keep: columns of the batch to put in front of the output, unchanged.
         recipe: the name of your own recipe, for a run made by it.
     """
 
@@ -45,7 +45,7 @@ class OverBatches:
 
     @property
     def schema(self) -> Any:
-        """The arrow schema of the output, apart from the columns kept."""
+        """The arrow schema of the output, without the columns kept."""
         rows = outputs.sample(self.run, 1, mean=False, seed=0)
         if not hasattr(rows, "column_names"):
             raise InputError(f"{self.folder} was fitted to an array", "batches are of columns: call it on rows")
@@ -81,7 +81,7 @@ class OverBatches:
     _sifts = False
 
     def _begin(self, run: Run) -> None:
-        """What is read with the run."""
+        """Read what else is needed with the run."""
 
     def _made(self, rows: Rows) -> Any:
         raise NotImplementedError
@@ -131,16 +131,16 @@ class Imputer(OverBatches):
 def scorer(run: str | Path, *, k: int = 100, keep: Sequence[str] = (), recipe: str | None = None) -> Scorer:
     """A picklable function from an arrow record batch (or table) to the scores of its rows.
 
-    It loads the run when it is first called in a process. The score of a row does not depend on its neighbours.
+    It loads the run at the first call in each process. The score of a row does not depend on its neighbours.
 
     Args:
         run: the folder of a run.
         k: the number of draws for the bound on ln p(x).
-        keep: columns that stand in front of the output, unchanged.
+        keep: columns of the batch to put in front of the output, unchanged.
         recipe: the name of your own recipe, for a run made by it.
 
     Raises:
-        InputError: when it is called, as ``latens score`` does.
+        InputError: at a call, for what ``latens score`` refuses.
 
     >>> import latens, pyarrow as pa, tempfile
     >>> from sklearn.datasets import load_iris

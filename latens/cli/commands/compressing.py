@@ -31,7 +31,7 @@ from latens.schema import AnySchema, Table
 from latens.schema.arrow import pa, pc
 
 LATENS = ".latens"
-_ROWS = 1000  # of which -ELBO is taken
+_ROWS = 1000  # rows whose -ELBO is computed
 
 
 def compress(
@@ -71,7 +71,7 @@ def decompress(folder: str, file: str, out: str, *, own: str | None) -> Answer:
 
 
 def _original(run: Run, data: str, reading: Mapping[str, Any] | None) -> Any:
-    """All columns of a table as they are in its file, those of text as text; None for data that are no table."""
+    """All columns of a table as they are in its file, text files as text; None for data that are not a table."""
     if data in EMBEDDED:
         found = read(data).x
         return found if hasattr(found, "column_names") else None
@@ -94,7 +94,7 @@ def _original(run: Run, data: str, reading: Mapping[str, Any] | None) -> Any:
 
 
 def _with_index_named(table: Any) -> Any:
-    """The table with the name that stands for a row index, which has none in a file of text."""
+    """The table with a name for the row index, which has none in a text file."""
     first, *rest = table.column_names
     return table if first or not rest else table.rename_columns([f"{INDEX}0__", *rest])
 
@@ -111,7 +111,7 @@ def _bytes_of(file: str) -> bytes:
 
 
 def _size(data: str, x: Any) -> int:
-    """The bytes of the data's file, or of its numbers where it has none."""
+    """The size in bytes of the data's file, or of its numbers where there is no file."""
     path = Path(data)
     if data in EMBEDDED:
         return int(x.nbytes)
@@ -123,7 +123,7 @@ def _size(data: str, x: Any) -> int:
 
 
 def _savings(run: Run, found: Packed, rows: Any, before: int) -> tuple[list[str], dict[str, Any]]:
-    """What the file saves, in words and figures."""
+    """How much the file saves, in words and figures."""
     some = rows.take(np.arange(min(_ROWS, len(rows))) * len(rows) // min(_ROWS, len(rows)))
     columns = getattr(run.model.likelihood, "columns", ()) if isinstance(schema_of(run), Table) else ()
     of_masses = all(column.is_mass for column in columns)  # densities are not bits
@@ -147,7 +147,8 @@ def _savings(run: Run, found: Packed, rows: Any, before: int) -> tuple[list[str]
 
 
 def _without_quotes(table: Any) -> Any:
-    """The table with empty texts as missing cells, which are written as nothing; of a file that is not text, as is."""
+    """The table with empty texts as missing cells, which are written as nothing; a table that is not from a text file
+    is unchanged."""
     if b"text" not in (table.schema.metadata or {}):
         return table
     columns = [pc.if_else(pc.equal(cells, ""), None, cells) for cells in table.columns]
@@ -155,7 +156,7 @@ def _without_quotes(table: Any) -> Any:
 
 
 def _same_as_text(run: Run, found: Unpacked, extension: str) -> bool:
-    """Whether a table without notes is the same when the run reads it from text."""
+    """Whether a table without remarks is the same when the run reads it from text."""
     if found.x.schema.metadata:
         return False
     schema = schema_of(run)
@@ -170,7 +171,7 @@ def _same_as_text(run: Run, found: Unpacked, extension: str) -> bool:
 
 
 def _require_form(run: Run, out: str, file: str, found: Unpacked) -> None:
-    """``InputError`` where the data would not be the same in a file with the extension of ``out``."""
+    """``InputError`` where a file with the extension of ``out`` would change the data."""
     extension = Path(out).suffix.lower()
     good: tuple[str, ...] = (".npy", ".npz", *TABLES)
     if found.is_table:

@@ -1,5 +1,5 @@
-"""Who writes the parts of an output: processes of this machine, or actors of Ray. A part is a function of the run, its
-source and the options alone: whoever writes it, with one thread, writes the same bytes."""
+"""Engines that write the parts of an output: processes on this machine, or Ray actors. A part is a function of the run,
+its source and the options alone: any engine, with one thread, writes the same bytes."""
 
 from __future__ import annotations
 
@@ -34,12 +34,13 @@ from latens.errors import FitError, InputError
 from latens.runs import record
 from latens.tensors.randomness import Key, seed_of
 
-TRIES = 2  # of a part whose worker ended
+TRIES = 2  # attempts at a part whose worker died
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is written: ``command``, with its ``options``, of the run in ``folder``, to the folder ``out``."""
+    """What to write: the output of ``command`` with its ``options``, by the run in ``folder``, to the folder
+    ``out``."""
 
     command: str
     folder: str
@@ -53,8 +54,8 @@ class Job:
         return cls(**dict(fields) | {"inputs": Inputs(**fields["inputs"])})
 
     def seed_of(self, part: Piece) -> int | None:
-        """The seed of a part, or None where nothing is random. Draws of two parts are independent, as their seed is a
-        function of the job's and of the part's name; estimates share the job's, as those of two rows do."""
+        """The seed of a part, or None where nothing is random. Draws of two parts are independent, because each seed is
+        a function of the job's seed and the part's name; estimates use the job's seed, as those of any two rows do."""
         if "seed" not in self.options:
             return None
         if self.command != "sample" and not self.options.get("samples") and not self.options.get("draws"):
@@ -81,12 +82,12 @@ class Worker:
             return {"error": f"{error.filename or part.name} cannot be used: {error.strerror or error}"}
         except MemoryError:
             return {"error": "not enough memory: pass fewer --workers"}
-        except Exception as error:  # a fault of ours in one part must not take the others with it
+        except Exception as error:  # a bug that hits one part must not stop the others
             traceback.print_exc()
             return {"error": f"{type(error).__name__}: {' '.join(str(error).split())}"}
 
     def write(self, part: Piece) -> dict[str, Any]:
-        """Write a part. Its figures: rows, SHA-256 of its bytes, warnings, and those of the command."""
+        """Write a part. Returns its figures: rows, SHA-256 of its bytes, warnings, and what the command reports."""
         path, options = Path(self.job.out, part.name), dict(self.job.options)
         path.parent.mkdir(parents=True, exist_ok=True)
         if (seed := self.job.seed_of(part)) is not None:
@@ -98,7 +99,7 @@ class Worker:
             command = getattr(using, self.job.command)
             try:
                 answer = command(self.run, self._source(part), str(path), self.job.inputs, **options)
-            except Whole:  # a part of a text file that only the whole explains
+            except Whole:  # a part of a text file that can only be read with the rest of it
                 answer = command(self.run, self._in_memory(part.source), str(path), self.job.inputs, **options)
         rows = answer.figures.get("rows", answer.figures.get("shape", [0])[0])
         with open(path, "rb") as file:
@@ -108,7 +109,7 @@ class Worker:
         return {"rows": rows, "sha256": sha256, "warnings": answer.figures.get("warnings", []), **more}
 
     def _source(self, part: Piece) -> Readable:
-        """The rows of a part. Whether a file is read as a stream follows from its size, not from the free memory."""
+        """The rows of a part. Whether a file is streamed depends on its size, not on the free memory."""
         if not part.stop:
             return self._opened(part.source, large=False)
         if part.source not in self._whole:
@@ -133,8 +134,8 @@ class Worker:
 
 
 def work() -> None:
-    """Run a worker process: read a job and then parts from stdin, one JSON text a line, and answer each with a line;
-    end when stdin closes, which it does however the calling process ends."""
+    """Run a worker process: read a job and then parts from stdin, one JSON text per line, and answer each part with a
+    line. It ends when stdin closes, hence with the calling process, however that ends."""
     lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
     def listen() -> None:
@@ -156,7 +157,7 @@ Note = Callable[[str], None]
 
 
 def here(job: Job, parts: Sequence[Piece], count: int, note: Note) -> Answers:
-    """(part, what :meth:`Worker.attempt` says) of all parts, written by this process."""
+    """(part, what :meth:`Worker.attempt` says) for all parts, written by this process."""
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
@@ -168,8 +169,8 @@ def here(job: Job, parts: Sequence[Piece], count: int, note: Note) -> Answers:
 
 
 def processes(job: Job, parts: Sequence[Piece], count: int, note: Note) -> Answers:
-    """(part, what :meth:`Worker.attempt` says) of all parts as they are finished, by ``count`` worker processes. A part
-    whose worker ends goes to a new one, once."""
+    """(part, what :meth:`Worker.attempt` says) for all parts as they are finished, by ``count`` worker processes. A
+    part whose worker dies goes to a new worker, once."""
     if count == 1:
         yield from here(job, parts, count, note)
         return
@@ -189,7 +190,7 @@ def processes(job: Job, parts: Sequence[Piece], count: int, note: Note) -> Answe
 
 
 class _Crew:
-    """Worker processes: those at work, each on one part, and those that are free."""
+    """Worker processes, each at work on one part or free."""
 
     def __init__(self, job: Job, note: Note):
         self._job, self._note = _line(asdict(job)), note
@@ -211,7 +212,8 @@ class _Crew:
         return process
 
     def answers(self) -> Iterator[tuple[Piece, dict[str, Any] | None, int]]:
-        """Wait until a worker answers or ends: (its part, the answer or None, how often the part may be tried)."""
+        """Wait until a worker answers or ends: (its part, the answer or None, how many more times the part may be
+        tried)."""
         for key, _ in self._selector.select():
             process: subprocess.Popen[bytes] = key.data
             assert process.stdout is not None
@@ -247,7 +249,7 @@ def _send(process: subprocess.Popen[bytes], line: bytes) -> None:
         process.stdin.write(line)
         process.stdin.flush()
     except BrokenPipeError:
-        pass  # it has ended, which `answers` finds out
+        pass  # it has ended, as `answers` will notice
 
 
 def _ended(process: subprocess.Popen[bytes]) -> int:
@@ -262,8 +264,8 @@ def _ended(process: subprocess.Popen[bytes]) -> int:
 
 
 def ray(job: Job, parts: Sequence[Piece], count: int, note: Note) -> Answers:
-    """(part, what :meth:`Worker.attempt` says) of all parts as they are finished, by ``count`` actors on the Ray
-    cluster of RAY_ADDRESS, or on one started here. The files must be at the same paths on all its machines."""
+    """(part, what :meth:`Worker.attempt` says) for all parts as they are finished, by ``count`` actors on the Ray
+    cluster at RAY_ADDRESS, or on one started here. The files must be at the same paths on all its machines."""
     import ray as cluster
 
     if begun := not cluster.is_initialized():
@@ -292,7 +294,7 @@ def ray(job: Job, parts: Sequence[Piece], count: int, note: Note) -> Answers:
 
 
 class _Actor(Worker):
-    """A worker in a process of Ray."""
+    """A worker in a Ray process."""
 
     def __init__(self, job: Job):
         torch.set_num_threads(1)

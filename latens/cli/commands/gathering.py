@@ -1,5 +1,5 @@
-"""A folder of parts, and its manifest: what was asked for, the run's fingerprint, and rows and checksum of each part. A
-job that was stopped goes on with the parts that are missing there."""
+"""A folder of parts, and its manifest: what was asked for, the run's fingerprint, and the rows and checksum of each
+part. A job that was stopped continues with the missing parts."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ from latens.training.checkpoint import digest, sealed, unseal
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-MEMORY = 300 * 2**20  # bytes that a worker takes, at least: torch
-PART_ROWS = 100_000  # of samples
-SHOWN = 5  # warnings, and parts that failed, in the text of an answer
+MEMORY = 300 * 2**20  # bytes that a worker takes at least, mostly torch
+PART_ROWS = 100_000  # rows of samples per part
+SHOWN = 5  # the most warnings, and the most failed parts, in the text of an answer
 
 
 def of_data(
     command: str, folder: str, data: str, out: str, inputs: Inputs, options: dict[str, Any], parts: Mapping[str, Any],
     lines: TextIO | None,
 ) -> Answer:  # fmt: skip
-    """Write the parts of what ``command`` makes of data."""
+    """Write what ``command`` makes of data, in parts."""
     run = record.load(folder, recipe=inputs.own)
     schema = schema_of(run)
     require_unpartitioned(data, (*(schema.names or ()), *(run.given.conditions if run.given else ())))
@@ -56,12 +56,12 @@ def of_data(
 def of_samples(
     folder: str, out: str, options: dict[str, Any], parts: Mapping[str, Any], lines: TextIO | None
 ) -> Answer:
-    """Write the parts of samples."""
+    """Write samples, in parts."""
     own, quiet = options.pop("own"), options.pop("quiet", False)
     size = PART_ROWS if parts["part_rows"] is None else parts["part_rows"]
     require(size >= 1, "--part-rows", "a whole number from 1", size)
     run = record.load(folder, recipe=own)
-    if options["density"] != PRIOR:  # fitted here, not by every worker
+    if options["density"] != PRIOR:  # fitted here once, not by every worker
         densities.density_of(run, folder, options["density"], quiet=quiet)
     todo = samples_of(options["n"], size, isinstance(schema_of(run), Table))
     job = Job("sample", os.path.abspath(folder), out, Inputs(own), options)
@@ -69,7 +69,7 @@ def of_samples(
 
 
 def _require_outside(out: str, data: str) -> None:
-    """``InputError`` where the parts would lie in the folder that is read, or it in theirs."""
+    """``InputError`` where the output would lie in the data's folder, or the other way round."""
     if "://" in data or "://" in out:
         return
     here, there = Path(out).resolve(), Path(data).expanduser().resolve()
@@ -93,7 +93,7 @@ class Manifest:
         self._file, self._saved, self._took = Folder(folder) / MANIFEST, 0.0, 0.0
 
     def read(self) -> None:
-        """Read what is there; ``InputError`` where the folder holds anything else than parts of the same job."""
+        """Read the file; ``InputError`` where the folder holds anything but parts of the same job."""
         if not self._file.exists():
             if self.folder.exists() and any(not part.name.startswith(".") for part in Folder(self.folder).parts()):
                 raise InputError(f"{self.folder} holds other files, and no {MANIFEST}", "name a new folder")
@@ -107,7 +107,7 @@ class Manifest:
         self.parts = {each["name"]: each for each in found["parts"]}
 
     def is_done(self, part: Piece) -> bool:
-        """Whether a part is there, unchanged, and made of the source as it is now."""
+        """Whether a part exists, is unchanged, and was made from the source as it is now."""
         entry, path = self.parts.get(part.name), self.folder / part.name
         if entry is None or entry["source"] != part.fingerprint or not path.is_file():
             return False
@@ -115,7 +115,7 @@ class Manifest:
             return hashlib.file_digest(file, "sha256").hexdigest() == entry["sha256"]
 
     def add(self, part: Piece, seed: int | None, answer: Mapping[str, Any]) -> None:
-        """Enter a part. The file is written again when that takes a small part of the time."""
+        """Enter a part. The file is saved again only where saving takes a small share of the time."""
         entry = {"name": part.name, "source": part.fingerprint} | ({} if seed is None else {"seed": seed})
         self.parts[part.name] = entry | {name: answer[name] for name in ("rows", "sha256")}
         if time.monotonic() - self._saved >= 20 * self._took:
@@ -142,7 +142,7 @@ def _other(folder: Path, name: str, there: Any, asked: Any) -> str:
 
 
 def _fingerprint(run: Run, command: str, density: str) -> str:
-    """SHA-256 of what, of a run, decides the bytes of a part: weights, record, calibration, density."""
+    """SHA-256 of what in a run decides the bytes of a part: weights, record, calibration, density."""
     folder = Path(run.folder or "")
     stored = record.read_record(folder)
     files = dict(stored["files"])
@@ -159,7 +159,7 @@ def _written(
     job: Job, run: Run, todo: Sequence[Piece], more: Mapping[str, Any], parts: Mapping[str, Any],
     lines: TextIO | None, notes: Sequence[str] = (),
 ) -> Answer:  # fmt: skip
-    """Write the parts that are not there, and answer with what the folder holds."""
+    """Write the missing parts, and answer with what the folder holds."""
     engine, out = _engine(parts["engine"] or "processes"), _place(job.out)
     options = {name: value for name, value in asdict(job.inputs).items() if value} | dict(job.options) | dict(more)
     options.pop("reason", None)  # always the same in a folder of parts
@@ -201,7 +201,7 @@ def _place(folder: str) -> Path:
 
 
 def _count(asked: int | None, parts: int) -> int:
-    """How many workers write this many parts."""
+    """The number of workers that write this many parts."""
     if asked is None:
         return workers.shared_by(parts, workers.cores())
     require(asked >= 1, "--workers", "a whole number from 1", asked)
@@ -214,7 +214,7 @@ def _count(asked: int | None, parts: int) -> int:
 
 @contextmanager
 def _folder(out: Path) -> Iterator[None]:
-    """Own the folder of the parts; one that was made here and holds no part is removed again."""
+    """Lock the folder of the parts; if it was made here and holds no part in the end, remove it."""
     made = not out.exists()
     out.mkdir(exist_ok=True)
     try:
@@ -229,7 +229,7 @@ def _folder(out: Path) -> Iterator[None]:
 
 
 def _tidy(place: Path) -> None:
-    """Remove what killed workers left unfinished."""
+    """Remove unfinished files of killed workers."""
     if place.is_dir():
         for part in leftovers(Folder(place)):
             part.remove()
@@ -255,7 +255,7 @@ def _fill(job: Job, engine: Engine, left: Sequence[Piece], count: int, tally: _T
 
 
 class _Tally:
-    """What has become of the parts, shown as it becomes known."""
+    """The outcome of each part, shown as soon as it is known."""
 
     def __init__(self, job: Job, manifest: Manifest, kept: int, lines: TextIO | None):
         self.job, self.manifest, self.kept, self.lines = job, manifest, kept, lines
@@ -267,7 +267,7 @@ class _Tally:
 
     @contextmanager
     def bar(self, parts: int) -> Iterator[None]:
-        """A progress bar of parts, rows a second and the time left, on stderr where it is a terminal."""
+        """A progress bar with parts, rows per second and the time left, on stderr where that is a terminal."""
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 

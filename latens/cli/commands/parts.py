@@ -1,4 +1,4 @@
-"""The commands from data to data: to one file, or to a folder of parts, which several workers write."""
+"""Commands that turn data into data: one file, or a folder of parts that several workers write."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from latens.errors import InputError
 
 
 def is_folder_of_parts(out: str, data: str) -> bool:
-    """Whether an output is a folder of parts: its name ends in a slash, or it has no extension that latens writes and
-    the data are a folder."""
+    """Whether an output is a folder of parts: its name ends in a slash, or the data are a folder and the name has no
+    extension that latens writes."""
     if out.endswith(("/", os.sep)):
         return True
     return Path(out).suffix.lower() not in (*FORMATS, ".png", ".h5ad") and os.path.isdir(os.path.expanduser(data))
@@ -49,8 +49,8 @@ def score(
     folder: str, data: str, out: str, *, k: int, own: str | None, parts: Mapping[str, Any], labels: str | None = None,
     reading: Mapping[str, Any] | None = None, lines: TextIO | None = None,
 ) -> Answer:  # fmt: skip
-    """Write scores; see :func:`latens.cli.commands.using.score`. All tables of a folder of parts have a column of
-    reasons, so that they are one table."""
+    """Write scores; see :func:`latens.cli.commands.using.score`. In a folder of parts every table has a column of
+    reasons, so that together they are one table."""
     options: dict[str, Any] = {"k": k} | ({"reason": True} if is_folder_of_parts(out, data) else {})
     return _through("score", folder, data, out, _inputs(own, labels, reading, parts), options, parts, lines)
 
@@ -91,7 +91,7 @@ def _through(
     command: str, folder: str, data: str, out: str, inputs: Inputs, options: dict[str, Any], parts: Mapping[str, Any],
     lines: TextIO | None,
 ) -> Answer:  # fmt: skip
-    """The answer of a command, which writes one file or a folder of parts."""
+    """Run a command, to one file or to a folder of parts."""
     if not is_folder_of_parts(out, data):
         _require_no_parts(out, parts)
         return getattr(using, command)(folder, data, out, inputs, **options)
@@ -101,7 +101,7 @@ def _through(
 
 
 def _require_no_parts(out: str, parts: Mapping[str, Any]) -> None:
-    """``InputError`` where options of a folder of parts are given with one file."""
+    """``InputError`` where options for a folder of parts are given with a single file."""
     for name in ("workers", "engine", "part_rows"):
         if parts.get(name) is not None:
             option, end = name.replace("_", "-"), Path(out).suffix.lower() in FORMATS

@@ -1,5 +1,5 @@
 """What the parts of an output are: one for each file of a folder, or for each row group of one Parquet file, each block
-of rows of one .npy file, each thousand images of a folder. They follow from the data alone."""
+of rows of one .npy file, each thousand images of a folder. They depend on the data alone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from latens.data.writing import FORMATS
 from latens.errors import InputError
 from latens.schema.arrow import listed
 
-IMAGES = 1000  # of a part
+IMAGES = 1000  # images per part
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Piece:
     """One part of an output.
 
     Args:
-        name: of its file, below the output's folder.
+        name: the path of its file, relative to the output's folder.
         source: the file or folder that it is made of; "" for samples.
         fingerprint: of the source, by :func:`latens.data.streams.addresses.fingerprint_files`.
         first, stop: the blocks of a stream, the images of a folder or the samples that it holds; 0 and 0: a whole file.
@@ -89,7 +89,8 @@ def _is_data(name: str) -> bool:
 
 
 def _named(name: str, arrays: bool) -> str:
-    """The name of the part made of a file: its own, and another extension after it where latens does not write it.
+    """The name of the part made from a file: that of the file, with another extension added where latens does not write
+    its format.
 
     >>> _named("a/b.csv", False), _named("b.csv.gz", False), _named("x.idx", True)
     ('a/b.csv', 'b.csv.gz.parquet', 'x.idx.npy')
@@ -109,7 +110,7 @@ def _require_apart(parts: Sequence[Piece]) -> None:
 
 
 def _fingerprint(path: Path) -> str:
-    """That of a file; "" where it is not one or cannot be read, of which the part's reader says what is wrong."""
+    """The fingerprint of a file; "" where it is not a file or cannot be read, which the part's reader reports."""
     try:
         return fingerprint_files([path]) if path.is_file() else ""
     except (OSError, InputError):
@@ -144,8 +145,7 @@ def _row_groups(path: str) -> Iterator[Piece]:
 
 
 def require_unpartitioned(data: str, names: Sequence[str]) -> None:
-    """``InputError`` where columns that the model reads are named by partitions (``year=2021/``), which a part by
-    itself does not hold."""
+    """``InputError`` where the model reads columns that are partitions (``year=2021/``), which no single part holds."""
     path = Path(data).expanduser()
     if not path.is_dir():
         return
@@ -156,7 +156,7 @@ def require_unpartitioned(data: str, names: Sequence[str]) -> None:
 
 
 def samples_of(rows: int, size: int, table: bool) -> list[Piece]:
-    """The parts of ``rows`` samples, ``size`` in each but the last."""
+    """The parts of ``rows`` samples: ``size`` rows in each but the last."""
     ending = "parquet" if table else "npy"
     return [
         Piece(f"sample-{number:05}.{ending}", first=first, stop=min(first + size, rows))

@@ -1,4 +1,4 @@
-"""Rows of an array as symbols, and what the model's form does not keep of them."""
+"""Rows of an array as symbols, and the parts of them that the model's form loses."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from latens.schema.arrays import levels_of
 
 
 class ArrayCells:
-    """The cells of an array's rows: levels, or counts up to the largest of each cell.
+    """The cells of an array's rows: levels, or counts up to a largest one per cell.
 
     Args:
         schema: what a row is.
-        tops: of counts, the largest of each cell ``[D]``; None for levels.
+        tops: the largest count of each cell ``[D]``; None for levels.
     """
 
     def __init__(self, schema: Schema, tops: np.ndarray | None = None):
@@ -33,7 +33,7 @@ class ArrayCells:
         self.weight = sum(len(group.places) * (group.top + 1) for group in self.groups)
 
     def part(self, rows: slice) -> ArrayCells:
-        """Those of some rows."""
+        """The cells of some rows."""
         return self
 
     def symbols(self, x: np.ndarray) -> np.ndarray:
@@ -70,7 +70,7 @@ class ArrayCells:
 
 
 def patch(x: np.ndarray, back: np.ndarray) -> dict[str, np.ndarray]:
-    """Where an array differs from another of its shape and type in any bit, and its cells there."""
+    """The places at which an array differs in any bit from another of its shape and type, and its cells there."""
     one, other = (np.ascontiguousarray(each).view(np.uint8).reshape(x.size, -1) for each in (x, back))
     at = np.flatnonzero((one != other).any(-1))
     return {"at": at, "cells": x.reshape(-1)[at]} if len(at) else {}
@@ -85,7 +85,7 @@ def patched(back: np.ndarray, kept: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def packed(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Named arrays of numbers as bytes; none for none."""
+    """Named arrays of numbers as bytes; no bytes for no arrays."""
     if not arrays:
         return b""
     kinds = [[name, array.dtype.newbyteorder("<").str, list(array.shape)] for name, array in arrays.items()]

@@ -1,11 +1,11 @@
 r"""A block of rows by bits back (Frey & Hinton 1997; Townsend, Bird & Barber 2019).
 
-For every batch the encoder pops z ~ q(z|x) from the stack, and pushes x under p(x|z) and z under p(z): a net length of
+For every batch the encoder pops z ~ q(z|x) from the stack, then pushes x under p(x|z) and z under p(z): a net length of
 
 .. math:: -\log_2 p(x \mid z) - \log_2 p(z) + \log_2 q(z \mid x),
 
-in the mean -ELBO / ln 2. The decoder does the opposite in the opposite order. Batches grow as the stack does, so that
-only the first row finds too little on it.
+on average -ELBO / ln 2. The decoder reverses each operation, in reverse order. Batches grow as the stack does, so that
+the stack is too short only for the first row.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from latens.runs.coding.rounding import Rounding, from_varints, varints
 from latens.tensors import trees
 from latens.tensors.trees import Tree
 
-BLOCK = 1 << 23  # cells of a block
-BATCH = 1 << 18  # cells of a batch
-PER_LANE = 1 << 14  # cells of a lane, which costs six bytes
+BLOCK = 1 << 23  # cells per block
+BATCH = 1 << 18  # cells per batch
+PER_LANE = 1 << 14  # cells per lane; a lane costs six bytes
 LANES = 512
 
 
 class Likelihood(Protocol):
-    """How the cells of rows are symbols ``[B, D]`` int64, and what the model sees of these."""
+    """How the cells of rows become symbols ``[B, D]`` int64, and what the model sees of them."""
 
     weight: int  # numbers that one row's masses take
 
@@ -61,7 +61,7 @@ class Damaged(ValueError):
 
 
 def lanes_of(cells: int) -> int:
-    """How many lanes so many cells are coded on: a power of two, so that what the lanes cost is little.
+    """The number of lanes on which this many cells are coded: a power of two, small enough that lanes cost little.
 
     >>> lanes_of(64), lanes_of(1 << 20), lanes_of(1 << 40)
     (1, 64, 512)
@@ -70,7 +70,7 @@ def lanes_of(cells: int) -> int:
 
 
 def rows_of_block(width: int) -> int:
-    """How many rows of ``width`` cells a block has at most."""
+    """The most rows of ``width`` cells that a block holds."""
     return max(1, BLOCK // max(1, width))
 
 
@@ -130,7 +130,7 @@ class Bits:
         """The rows ``[N, D]`` of :meth:`encode`.
 
         Raises:
-            Damaged: the bytes are not those of a block, or of rows under another model.
+            Damaged: the bytes are not a block, or another model coded them.
         """
         body, own, theirs = data[:-16], data[-16:-8], data[-8:]
         if len(data) < 24 or _digest(body) != own:
@@ -138,7 +138,7 @@ class Bits:
         stack, rounding, sizes, dim, lent = _opened(body, count, count * width)
         if max(sizes) > self._most(width):
             raise Damaged("the head of a block is impossible")
-        parts: list[np.ndarray] = []  # memory follows what the words hold, not what the head says
+        parts: list[np.ndarray] = []  # memory is bounded by what the words hold, not by what the head says
         first = count
         for batch in reversed(range(len(sizes))):
             rows, size = slice(first - sizes[batch], first), sizes[batch]
@@ -163,7 +163,7 @@ class Bits:
 
 
 def _opened(body: bytes, count: int, cells: int) -> tuple[Stack, Rounding, list[int], int, int]:
-    """(stack, what is told, sizes of batches, dimensions of z, words lent) of a block."""
+    """(stack, directions of roundings, sizes of batches, dimensions of z, words lent) of a block."""
     try:
         (length,) = struct.unpack_from("<I", body)
         lanes, lent, dim, told, batches, *sizes = from_varints(body[4 : 4 + length])

@@ -20,11 +20,11 @@ COUNTS: dict[type, tuple[str, ...]] = {
     d.ZeroInflatedNegativeBinomial: ("log_mean", "log_theta", "zero_logits"),
 }  # fmt: skip
 LEVELS = (d.Bernoulli, d.Categorical, d.Ordinal)
-LOCATION = 2.0**-16  # step of locations, where scales are 0.001 and more
+LOCATION = 2.0**-16  # step of locations, for scales of 0.001 or more
 
 
 def elementwise(px: Any) -> Any:
-    """The distribution of single cells inside a likelihood of rows."""
+    """The distribution of single cells in a likelihood of rows."""
     while isinstance(px, d.Observed | Independent):
         px = px.base if isinstance(px, d.Observed) else px.base_dist
     return px
@@ -37,21 +37,21 @@ def require_masses(px: Any) -> None:
     if type(base) not in (d.DiscretizedLogistic, *LEVELS, *COUNTS):
         name = type(base.base if isinstance(base, d.InUnits) else base).__name__
         raise InputError(
-            f"the likelihood of this run ({name}) gives densities, and a file is coded with masses",
+            f"the likelihood of this run ({name}) gives densities, and coding needs masses",
             "fit whole numbers with --kind levels, binary or count, or compress the rows as a table",
         )
 
 
 @dataclass(frozen=True)
 class Group:
-    """Cells that are coded together: their places ``[n]`` in a flat row and the tops of their counts."""
+    """Cells that are coded together: their places ``[n]`` in a flat row and the largest of their counts."""
 
     places: np.ndarray
     top: int = 0
 
 
 def groups_of(tops: np.ndarray | None, cells: int) -> list[Group]:
-    """Cells whose counts go about equally far are coded together."""
+    """Groups of cells whose largest counts are about equal, which are coded together."""
     if tops is None:
         return [Group(np.arange(cells))]
     size = np.array([int(top).bit_length() for top in tops])

@@ -1,4 +1,4 @@
-"""Rows of a run's data as bytes, and back, bit for bit."""
+"""Rows of a run's data as bytes, and back without any change."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Codec:
     """Lossless compression with a run (bits back, Townsend, Bird & Barber 2019).
 
     A row takes about -ELBO / ln 2 bits, and the same bytes come out on every machine: networks compute in float64 on
-    one thread, their numbers are rounded to a grid, and whatever follows is whole numbers.
+    one thread, their numbers are rounded to a grid, and everything after that is computed in whole numbers.
 
     Args:
         model: of a fitted run, with a likelihood that gives masses (levels, 0 and 1, counts, columns of a table on a
@@ -81,8 +81,8 @@ class Codec:
         """Rows as bytes: an array, or a frame of pandas, polars or Arrow.
 
         Raises:
-            InputError: a row is not of the run's schema, there are none, or a frame has labels or types that no file
-                holds.
+            InputError: a row does not fit the run's schema, there are no rows, or a frame has labels or types that no
+                file holds.
         """
         if not frames.is_frame(x):
             is_table = isinstance(self.schema, Table)
@@ -117,7 +117,7 @@ class Codec:
         Args:
             rows: the rows, as the run reads them.
             original: of a table, all its columns as they are in the file, an arrow table.
-            frame: the way back to a frame.
+            frame: how a frame is made of the rows again.
         """
         with _plainly(self.model):
             return self._pack_array(rows) if original is None else self._pack_table(rows, original, frame)
@@ -267,7 +267,7 @@ class Codec:
 
 
 def fingerprint(model: nn.Module) -> str:
-    """What a file says of its run: a digest of the weights, in the order of their names."""
+    """What identifies the run in a file: a digest of the weights, in the order of their names."""
     digest = blake2b(digest_size=8)
     for _, value in sorted(model.state_dict().items()):
         digest.update(f"{value.dtype} {list(value.shape)}".encode())
@@ -291,7 +291,7 @@ def _index(back: Any) -> Any:
 
 @contextmanager
 def _plainly(model: nn.Module) -> Iterator[None]:
-    """Without gradients, on one thread: products of matrices add in one order."""
+    """No gradients and one thread, so that matrix products add in one order."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -303,7 +303,7 @@ def _plainly(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _verified() -> Iterator[None]:
-    """Whatever goes wrong inside means that the file does not verify."""
+    """Report any error inside the block as a file that does not verify."""
     try:
         yield
     except InputError:

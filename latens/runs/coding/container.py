@@ -1,4 +1,4 @@
-"""A .latens file: a head that says what it holds, blocks of rows, and what the model does not give back.
+"""A .latens file: a head that says what it holds, blocks of rows, and what the model does not reproduce.
 
     magic, length of the head, head (JSON, deflated), its checksum, blocks, residue, checksum of the residue
 """
@@ -28,7 +28,7 @@ class Container:
     Args:
         head: what the file holds; "rows" and "run" are always there.
         blocks: pairs (rows, bytes).
-        residue: what the model does not give back.
+        residue: what the model does not reproduce.
     """
 
     head: dict[str, Any]

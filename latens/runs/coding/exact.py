@@ -1,6 +1,6 @@
-"""Distribution functions whose every bit is the same on every machine.
+"""Distribution functions that are the same to the last bit on every machine.
 
-Libraries compute exp and log to within a rounding, and differently on different processors. Here they are made from
+Libraries compute exp and log to within rounding, and differently on different processors. Here both are built from
 additions, multiplications and divisions of float64, which IEEE 754 rounds in one way, and kept as tables with straight
 lines in between. The tables are distribution functions themselves, within 5e-8 of the named ones.
 """
@@ -15,7 +15,7 @@ LN2 = 0.6931471805599453
 
 
 def exp(x: np.ndarray) -> np.ndarray:
-    """e^x, for x from -700 to 700, to 1e-15 of its size.
+    """e^x, for x from -700 to 700, to a relative error of 1e-15.
 
     >>> float(abs(exp(np.array([1.0])) - np.e)[0]) < 1e-15
     True
@@ -23,7 +23,7 @@ def exp(x: np.ndarray) -> np.ndarray:
     whole = np.rint(x / LN2)
     rest = x - whole * LN2
     total = np.ones_like(rest)
-    for n in range(20, 0, -1):  # Horner's scheme of the power series
+    for n in range(20, 0, -1):  # Horner's scheme for the power series
         total = 1.0 + total * rest / n
     return np.ldexp(total, whole.astype(np.int64))
 
@@ -47,7 +47,7 @@ class Curve:
         return self.values[index] + self.steps[index] * (place - index)
 
     def inverse(self, share: np.ndarray) -> np.ndarray:
-        """t below which the share lies."""
+        """The t below which the share lies."""
         index = np.clip(np.searchsorted(self.values, share, side="right") - 1, 0, len(self.values) - 2)
         step = self.steps[index]
         inside = (share - self.values[index]) / np.where(step > 0, step, 1.0)

@@ -21,7 +21,7 @@ from latens.runs.coding.rans import Stack
 from latens.runs.coding.rounding import Rounding
 
 BITS = 14
-STEP = 2.0**-14  # of locations, in units of the prior's standard deviation
+STEP = 2.0**-14  # step of locations, in units of the prior's standard deviation
 PRIOR, POSTERIOR, SHARES, CELLS = range(4)  # parts of a batch whose numbers are rounded
 
 
@@ -33,7 +33,7 @@ def _bins() -> tuple[np.ndarray, np.ndarray]:
 
 
 class Prior:
-    """p(z) on bins, and bits back for the component where it is a mixture.
+    """p(z) on bins; bits back for the component where p is a mixture.
 
     Args:
         p: the prior's distribution, over codes ``[Z]`` or ``[B, Z]``; float64.
@@ -106,7 +106,7 @@ class Normals:
         self.log_scale = rounding((variance.sqrt() / prior.unit).log().numpy(), SCALE)
 
     def of(self, rows: int, which: np.ndarray | None = None) -> NormalBins:
-        """The bins of ``rows`` x Z cells: of each row's component, or of the one normal or the row's own."""
+        """The bins of ``rows`` x Z cells, of each row's component where there are components."""
         found = [part[..., which, :] if which is not None else np.broadcast_to(part, (rows, part.shape[-1]))
                  for part in (self.location, self.log_scale)]  # fmt: skip
         return NormalBins(_bins()[0], *(part.reshape(-1) for part in found))
@@ -123,7 +123,7 @@ def require_prior(p: Any) -> None:
 
 
 def require_posterior(q: Any) -> None:
-    """``InputError`` unless codes can be drawn from the posterior bit by bit."""
+    """``InputError`` unless codes can be drawn from the posterior by the coder."""
     if type(q) is not d.DiagonalNormal:
         raise InputError(
             f"the posterior of this run ({type(q).__name__}) has no code yet (diagonal normals have one)",

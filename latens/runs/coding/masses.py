@@ -1,7 +1,8 @@
-"""Whole frequencies for the values of many cells, from parameters that are whole numbers.
+"""Whole-number frequencies for the values of many cells, from whole-number parameters.
 
-Every object has ``interval(symbol)``, start and frequency of a symbol of each cell, and ``find(slots, cells)``, the
-symbols of some cells whose intervals contain the slots. Every symbol has a frequency of at least 1.
+Every object has two methods: ``interval(symbol)`` gives the start and frequency of a symbol of each cell, and
+``find(slots, cells)`` the symbols of some cells whose intervals contain the slots. Every symbol has a frequency of at
+least 1.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from latens.runs.coding.rounding import Rounding
 LOGIT = 1 / 128  # step of log-probabilities
 SCALE = 1 / 64  # step of log-scales
 MOST = 1 << 22  # symbols of one cell
-_FARTHEST = 40 * 128  # steps below the largest log-probability that count
+_FARTHEST = 40 * 128  # steps below the largest log-probability; what lies lower counts as that low
 
 ALL = slice(None)
 
@@ -30,7 +31,7 @@ def _powers() -> np.ndarray:
 
 
 def shares(logits: np.ndarray) -> np.ndarray:
-    """softmax of log-probabilities ``[..., n]`` in steps of ``LOGIT``, the same on every machine."""
+    """The softmax of log-probabilities ``[..., n]`` in steps of ``LOGIT``, the same on every machine."""
     weights = _powers()[np.minimum(logits.max(-1, keepdims=True) - logits, _FARTHEST)]
     return weights / np.cumsum(weights, -1)[..., -1:]
 
@@ -85,7 +86,7 @@ class Levels:
 class Ordered(ABC):
     """Ordered symbols 0 … n-1 with a distribution function.
 
-    A start is 2 k + floor(F(k) (TOTAL - 2 n)), so that a frequency is at least 1 even where F falls by a rounding.
+    A start is 2 k + floor(F(k) (TOTAL - 2 n)), so that a frequency is at least 1 even where rounding makes F fall.
 
     Args:
         size: n.
@@ -99,7 +100,7 @@ class Ordered(ABC):
         """F: the share of the symbols below k, for 0 < k < n."""
 
     def guess(self, share: np.ndarray, cells: slice) -> np.ndarray | None:
-        """About the symbol below which the share lies."""
+        """Approximately the symbol below which the share lies."""
         return None
 
     def starts(self, k: np.ndarray, cells: slice) -> np.ndarray:
@@ -113,7 +114,7 @@ class Ordered(ABC):
         return start, self.starts(symbol + 1, ALL) - start
 
     def find(self, slots: np.ndarray, cells: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(symbol, start, frequency) of each slot: a guess, and halving where it is wrong."""
+        """(symbol, start, frequency) of each slot: a guess, then bisection where it is wrong."""
         low, high = np.zeros_like(slots), np.full_like(slots, self.size)
         start, end = np.zeros_like(slots), np.full_like(slots, TOTAL)
         guess = self.guess((slots + 0.5) / TOTAL, cells)
@@ -135,7 +136,7 @@ class Ordered(ABC):
 
 
 class NormalBins(Ordered):
-    """Bins of numbers that are normal.
+    """Bins of normal numbers.
 
     Args:
         edges: ``[n + 1]``, rising; the first and the last count as -inf and inf.
@@ -158,7 +159,7 @@ class NormalBins(Ordered):
 
 
 class Logistics(Ordered):
-    r"""Places of numbers that are a mixture of logistics.
+    r"""Places of numbers from a mixture of logistics.
 
     .. math:: F(k) = \sum_m w_m \frac{\sigma((t_k - \mu_m) / s_m) - \sigma((f - \mu_m) / s_m)}
         {1 - \sigma((f - \mu_m) / s_m)}
@@ -167,7 +168,7 @@ class Logistics(Ordered):
         edges: t, ``[n + 1]``, rising; the first and the last count as -inf and inf.
         location: ``[M, cells]``.
         log_scale: ``[M, cells]`` int64, in steps of ``SCALE``.
-        weights: ``[M, cells]``, of sum 1; None for one component.
+        weights: ``[M, cells]``, which sum to 1; None for one component.
         floor: f, below which there is no mass; None for none.
     """
 
@@ -201,11 +202,11 @@ class Logistics(Ordered):
 
 
 class Heaps(Ordered):
-    """Places with a smooth share and atoms.
+    """Places with a smooth share, and atoms.
 
     Args:
         places: the smooth share's masses, n of them.
-        weights: ``[cells, 1 + A]`` of the smooth share and of the atoms, of sum 1.
+        weights: ``[cells, 1 + A]`` of the smooth share and of the atoms, which sum to 1.
         symbols: ``[A]``, rising, the symbol of each atom: a place, or one from n on for an atom apart from all places.
     """
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-PRECISION = 28  # frequencies of one symbol's alternatives add up to 2^28
+PRECISION = 28  # the frequencies of all alternatives to a symbol add up to 2^28
 TOTAL = 1 << PRECISION
 _LOW = np.uint64(1 << 32)  # the least state of a lane between operations
 _MASK, _BITS, _WORD = np.uint64(TOTAL - 1), np.uint64(PRECISION), np.uint64(32)
@@ -20,7 +20,7 @@ Find = Callable[[np.ndarray, slice], tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 
 class Exhausted(ValueError):
-    """More was popped than had been pushed."""
+    """More was popped than was pushed."""
 
 
 def borrowed(count: int, first: int = 0) -> np.ndarray:
@@ -33,13 +33,13 @@ def borrowed(count: int, first: int = 0) -> np.ndarray:
 
 
 def _turned(slots: np.ndarray) -> np.ndarray:
-    """The lower half of the bits in the place of the upper half."""
+    """The bits with their lower and upper halves swapped."""
     half = np.uint64(PRECISION // 2)
     return ((slots << half) & _MASK) | (slots >> half)
 
 
 def first_heads(lanes: int) -> np.ndarray:
-    """States of lanes on which nothing was pushed: from 2^32 to 2^33, so that what is popped first looks random."""
+    """Initial states of lanes, from 2^32 to 2^33, so that what is popped first looks random."""
     return _LOW + borrowed(lanes, 1 << 40).astype(np.uint64)
 
 
@@ -104,9 +104,9 @@ class Stack:
     def pop(self, find: Find, count: int, *, turned: bool = False) -> np.ndarray:
         """Take ``count`` symbols from the stack.
 
-        ``find(slots, cells)`` gives for numbers below ``TOTAL`` the symbols into whose intervals they fall, and the
-        starts and frequencies of these; ``cells`` says which of the ``count`` symbols they are. The slots are the
-        intervals of the last symbols pushed; with ``turned`` they are what is random even where these were not.
+        For numbers below ``TOTAL``, ``find(slots, cells)`` gives the symbols in whose intervals they fall, with their
+        starts and frequencies; ``cells`` says which of the ``count`` symbols they are. The slots are the intervals of
+        the last symbols pushed; with ``turned`` they are what is random even where these were not.
         """
         found, lanes = np.empty(count, np.int64), len(self.heads)
         for first in range(0, count, lanes):

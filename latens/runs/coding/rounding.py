@@ -1,7 +1,7 @@
 """Numbers of networks rounded to a grid, in the same way on every machine.
 
-Sums of float64 differ between machines by 1e-15 of their size. A number that lies so close to the middle between two
-places of the grid that this could matter is told: the encoder writes down which way it went.
+Sums of float64 differ between machines by 1e-15 of their size. Where a number lies so close to the middle between two
+places of the grid that this could matter, the encoder writes down which way it was rounded.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import numpy as np
 
 from latens.errors import InputError
 
-NEAR = 2.0**-20  # distance from the middle between two places, in steps, below which the way is told
-FARTHEST = 2.0**40  # in steps: larger numbers are cut
+NEAR = 2.0**-20  # distance from the middle between two places, in steps, below which the direction is written down
+FARTHEST = 2.0**40  # in steps: larger numbers are clipped
 
 
 def varints(values: list[int]) -> bytes:
@@ -48,9 +48,9 @@ def from_varints(data: bytes) -> list[int]:
 
 
 class Rounding:
-    """Rounds to a grid; the encoder's notes down what it tells, the decoder's has it.
+    """Round to a grid; the encoder writes down close cases, which the decoder reads.
 
-    Calls between two :meth:`at` are told apart by their order.
+    Calls between two calls of :meth:`at` are identified by their order.
     """
 
     def __init__(self, told: bytes | None = None):
@@ -60,7 +60,7 @@ class Rounding:
             self.told.setdefault(item[:3], []).append(item[3:])
 
     def at(self, batch: int, part: int) -> None:
-        """The next calls concern this part of this batch."""
+        """Say which part of which batch the next calls concern."""
         self.key = (batch, part, 0)
 
     def __call__(self, values: np.ndarray, step: float) -> np.ndarray:

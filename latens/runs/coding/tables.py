@@ -1,8 +1,8 @@
-"""The columns of a table as symbols, and what the model does not give back of a table.
+"""The columns of a table as symbols, and the parts of a table that the model does not reproduce.
 
 The file's own cells are compared with those that the decoder will make. Cells that differ (a level never seen, a number
-off the grid or out of range) are kept next to the code; a column of which many differ, a density without a grid, and
-columns that are not modelled are kept whole.
+off the grid or out of range) are kept next to the code; columns in which many cells differ, columns with a density and
+no grid, and columns that are not modelled are kept whole.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from latens.runs.coding.rounding import Rounding
 from latens.schema import AnySchema, Schema, Table
 from latens.schema.arrow import pa, pc
 
-MOST_SPELLED = 1 << 12  # texts of one column that are spelt otherwise than they are written
-MANY = 0.25  # a column of which a larger share differs is kept whole
+MOST_SPELLED = 1 << 12  # most texts of one column that may be spelt in another way than latens writes them
+MANY = 0.25  # a column in which a larger share of cells differs is kept whole
 _COUNTS = ("poisson", "negative_binomial", "zero_inflated_negative_binomial")
 _MOST_COUNTED = 1 << 12
 
 
 @dataclass(frozen=True)
 class Places:
-    """The values of a column's symbols, and for numbers with atoms which symbols these are."""
+    """The values of a column's symbols and, for numbers with atoms, which symbols the atoms are."""
 
     values: np.ndarray
     grid: int
@@ -44,7 +44,7 @@ class Places:
 
     @classmethod
     def of(cls, column: ColumnLikelihood, top: int) -> Places | None:
-        """Those of a column, of counts up to ``top``; None for a density, or for too many."""
+        """The places of a column, for counts up to ``top``; None for a density, or where there would be too many."""
         none = np.zeros(0, np.int64)
         if column.law is None:
             size = {"bernoulli": 2, "categorical": column.levels, "ordinal": column.levels}.get(column.family)
@@ -101,7 +101,7 @@ class TableCells:
         self.weight = len(columns) + sum(size for size in few if size <= _MOST_COUNTED)
 
     def part(self, rows: slice) -> TableCells:
-        """Those of some rows."""
+        """The cells of some rows."""
         return TableCells(self.schema, self.columns, self.tops, self.x[rows], self.coded)
 
     def symbols(self, x: np.ndarray) -> np.ndarray:
@@ -176,11 +176,11 @@ def _some(part: Any, place: int, rows: Tensor) -> Any:
     return type(part)(*(getattr(part, name).expand(part.batch_shape)[rows, place] for name in names))
 
 
-# What the model does not give back
+# What the model does not reproduce
 
 
 def remade(schema: AnySchema, x: np.ndarray, like: Any) -> dict[str, Any]:
-    """The columns that x ``[N, D]`` in the model's form gives, in the types of the schema ``like``."""
+    """The columns made of x ``[N, D]`` in the model's form, in the types of the schema ``like``."""
     if isinstance(schema, Schema):
         user = schema.to_user(x.reshape(len(x), *schema.shape))
         table = pa.table([pa.array(column) for column in user.T], names=list(schema.names or like.names))
@@ -204,7 +204,7 @@ def remade(schema: AnySchema, x: np.ndarray, like: Any) -> dict[str, Any]:
 
 
 def differs(cells: Any, made: Any) -> np.ndarray:
-    """Which cells of two columns of one type differ in anything, NaN and the sign of 0 included, ``[N]``."""
+    """Which cells of two columns of one type differ in any bit, NaN and the sign of 0 included, ``[N]``."""
     null, other = cells.is_null().to_numpy(), made.is_null().to_numpy()
     if pa.types.is_floating(cells.type):
         kind = f"u{cells.type.bit_width // 8}"
@@ -232,7 +232,7 @@ def unpacked_table(data: np.ndarray) -> Any:
 
 
 def plain(table: Any) -> Any:
-    """The table with the values of its dictionaries in their place."""
+    """The table with its dictionaries replaced by their values."""
     for place, field in enumerate(table.schema):
         if pa.types.is_dictionary(field.type):
             table = table.set_column(place, field.name, table.column(place).cast(field.type.value_type))
@@ -251,8 +251,8 @@ def dictionaries(table: Any) -> dict[str, np.ndarray]:
 
 
 def spelled(cells: Any, made: Any) -> Any:
-    """The text that most cells have where another was made, such as blanks around a word, or the mark of a gap: a table
-    of few rows; None where the cells are no text, or too many."""
+    """For each text that the decoder makes, the text that most of its cells have, such as a word with blanks around it
+    or the mark of a gap: a small table; None where the cells are not text, or have too many texts."""
     if not pa.types.is_string(cells.type):
         return None
     if len(pc.unique(made)) > MOST_SPELLED:
@@ -272,8 +272,8 @@ def respelled(made: Any, spelling: Any) -> Any:
 
 
 def residue(original: Any, made: Mapping[str, Any], whole: set[str]) -> tuple[dict[str, np.ndarray], set[str]]:
-    """What the columns ``made`` do not give of a table, as named arrays, and the columns that are kept whole: those in
-    ``whole``, those that are not made, and those of which many cells differ."""
+    """What a table has beyond the columns ``made``, as named arrays, and the columns that are kept whole: those in
+    ``whole``, those that are not made, and those in which many cells differ."""
     kept, cells = {}, plain(original)
     for name in original.column_names:
         if name in whole or name not in made:
@@ -303,7 +303,7 @@ def schema_of(kept: Mapping[str, np.ndarray]) -> Any:
 
 
 def rebuilt(kept: Mapping[str, np.ndarray], made: Mapping[str, Any], rows: int) -> Any:
-    """The table of :func:`residue`."""
+    """The table from which :func:`residue` was taken."""
     schema = schema_of(kept)
     whole = unpacked_table(kept["whole"]) if "whole" in kept else None
     columns = []
@@ -333,7 +333,7 @@ def _levelled(column: Any, field: Any, kept: Mapping[str, np.ndarray]) -> Any:
 
 
 def known(kept: Mapping[str, np.ndarray], schema: AnySchema, given: Table | None, rows: int) -> Any:
-    """The rows as far as the columns kept whole tell them, the others missing."""
+    """The rows in the columns that are kept whole; cells of other columns are missing."""
     types = schema_of(kept)
     whole = unpacked_table(kept["whole"]) if "whole" in kept else pa.table({})
     table = pa.table({
