@@ -53,7 +53,7 @@ web:  ## the front end of `latens explore`, built from web/ into latens/report/e
 	@cd web && npm ci --no-audit --no-fund --silent && npm run --silent check && npm run --silent build
 	@echo "wrote latens/report/explore/assets"
 
-bench: bench/.venv/.installed  ## speed beside other libraries' (hours; see bench/README.md)
+bench: bench/.venv/.installed  ## speed compared with other libraries (hours; see bench/README.md)
 	@bench/.venv/bin/python bench/speed.py $(BENCH_ARGS)
 
 fuzz: .venv/.installed  ## changed files of every format, for MINUTES=60; what breaks latens is kept in fuzz-finds

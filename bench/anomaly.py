@@ -7,15 +7,15 @@
     python bench/anomaly.py --data classical --rows 2000 --seeds 1 --json bench/results/classical.json
     python bench/anomaly.py --data cardio.npz,letter.npz --seeds 3 --json bench/results/classical.json
 
-The second keeps what the file has of the other methods; the third writes the page's tables from the results. The
-fourth and the fifth follow ADBench (Han et al. 2022), on sets made from packages or on its own files: 70 % of the rows
-of each kind are fitted to, as they are, and the others scored; AUROC, average precision and mean ranks next to PyOD's
-detectors.
+The second keeps the file's figures of the other methods; the third writes the page's tables from the results. The
+fourth and the fifth follow ADBench (Han et al. 2022), on sets made from packages or on its own files: the models are
+fitted to 70 % of the rows of each kind, as they are, and score the others; AUROC, average precision and mean ranks next
+to PyOD's detectors.
 
-Nobody is given labels in fitting. Shuttle and page-blocks: a random half is fitted to, as it is ("contaminated") or
-without its anomalies ("normal"), and the other half is scored. Fashion-MNIST: fitted to images of nine classes, the
-tenth is the anomaly among test images. All methods have their defaults. latens: its strangeness; PCA: squared error of
-the components with 90 % of the variance, after columns are standardised (pixels are not).
+No method is given labels. Shuttle and page-blocks: the models are fitted to a random half, as it is ("contaminated") or
+without its anomalies ("normal"), and score the other half. Fashion-MNIST: they are fitted to images of nine classes,
+and the tenth is the anomaly among test images. All methods have their defaults. latens: its strangeness; PCA: squared
+error of the components with 90 % of the variance, after columns are standardised (pixels are not).
 """
 
 from __future__ import annotations
@@ -57,8 +57,9 @@ class Case:
 
 
 def latens_columns(train: np.ndarray, test: np.ndarray, seed: int, recipe: Any = None) -> np.ndarray:
-    """Rows as a table, each column with a likelihood of its own: what ``latens fit file.csv`` does. Columns that may be
-    0 or negative, though the rows to fit to are not, are named as continuous: latens refuses such rows otherwise."""
+    """Rows as a table, each column with a likelihood of its own: what ``latens fit file.csv`` does. Columns that are
+    positive in the training rows, but 0 or negative in others, are declared continuous: latens would refuse those
+    rows."""
     import latens
 
     if train.ndim > 2:
@@ -130,18 +131,18 @@ METHODS: dict[str, Score] = {
     "pyod_iforest": pyod("iforest", "IForest"), "pyod_ecod": pyod("ecod", "ECOD"), "pyod_knn": pyod("knn", "KNN"),
     "pyod_pca": pyod("pca", "PCA"),
 }  # fmt: skip
-USUAL = "latens,latens_standard,pca,latens_array,isolation_forest,pyod_vae"  # on the sets that are not ADBench's
+USUAL = "latens,latens_standard,pca,latens_array,isolation_forest,pyod_vae"  # only on the sets that are not ADBench's
 RANKED = "latens,pyod_iforest,pyod_ecod,pyod_knn,pyod_pca"
 CLASSICAL = Path(__file__).parent / "results" / "classical.json"
 
 
 def _named(name: str) -> str:
-    """What a set is called: of a file its name without the ending."""
+    """The name of a set; for a file, its name without the extension."""
     return Path(name).stem if name.endswith(".npz") else name
 
 
 def _family(data: str) -> str:
-    """The name on the command line."""
+    """The method's name on the command line."""
     return data.split()[0]
 
 
@@ -199,7 +200,7 @@ def _fashion(options: argparse.Namespace) -> Iterator[Case]:
 
 
 def clock() -> np.ndarray:
-    """Seconds on the wall, and of processors, those of finished commands with them."""
+    """Wall-clock and processor seconds, including those of finished commands."""
     return np.array([time.monotonic(), sum(os.times()[:4])])
 
 
@@ -308,7 +309,7 @@ def _mean_ranks(values: np.ndarray) -> np.ndarray:
 
 
 def ranked_page() -> str:
-    """The table of ranks of the results kept, and what they were taken on."""
+    """The table of ranks of the kept results, and the circumstances."""
     file = json.loads(CLASSICAL.read_text("utf-8"))
     packages = ", ".join(f"{name} {version}" for name, version in file["versions"].items())
     seeds = sorted({run["seed"] for run in file["runs"]})
@@ -317,7 +318,7 @@ def ranked_page() -> str:
 
 
 def page() -> str:
-    """The table of every result kept, and what it was taken on."""
+    """The table of all kept results, and the circumstances."""
     paths = sorted((Path(__file__).parent / "results").glob("anomaly*.json"))
     files = [json.loads(path.read_text("utf-8")) for path in paths]
     runs = [run for file in files for run in file["runs"]]
@@ -339,7 +340,8 @@ def versions(*packages: str) -> dict[str, str]:
 
 
 def code() -> str:
-    """A digest of latens' own files: runs of another digest are of another latens, whatever its version says."""
+    """A digest of latens' own files: runs with different digests come from different code, whatever the version
+    says."""
     import latens
 
     root = Path(latens.__file__).parent
@@ -353,15 +355,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="shuttle,page_blocks,fashion")
     parser.add_argument("--methods", help="some of " + ", ".join(METHODS))
-    parser.add_argument("--rows", type=int, default=10_000, help="of a set of ADBench, as many at random")
-    parser.add_argument("--seeds", type=int, default=3, help="random halves of tables")
-    parser.add_argument("--image-seeds", type=int, default=1, help="of Fashion-MNIST, for each class held out")
-    parser.add_argument("--held-out", type=int, nargs="*", default=[0, 5, 8], help="classes of Fashion-MNIST")
-    parser.add_argument("--images", type=int, default=20_000, help="of Fashion-MNIST that all methods are fitted to")
-    parser.add_argument("--test-images", type=int, default=2_000, help="of Fashion-MNIST that are scored")
-    parser.add_argument("--files", type=Path, default=Path("bench/data"), help="a folder with files of the data")
+    parser.add_argument("--rows", type=int, default=10_000, help="use at most this many rows of a set")
+    parser.add_argument("--seeds", type=int, default=3, help="split tables into halves this many times")
+    parser.add_argument("--image-seeds", type=int, default=1, help="fit this many times per class held out")
+    parser.add_argument("--held-out", type=int, nargs="*", default=[0, 5, 8], help="hold out these classes")
+    parser.add_argument("--images", type=int, default=20_000, help="fit to this many images of Fashion-MNIST")
+    parser.add_argument("--test-images", type=int, default=2_000, help="score this many images of Fashion-MNIST")
+    parser.add_argument("--files", type=Path, default=Path("bench/data"), help="find data files in this folder")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--table", type=Path, metavar="PAGE", help="put the table of earlier figures into a page")
+    parser.add_argument("--table", type=Path, metavar="PAGE", help="put the table of the kept figures into this page")
     options = parser.parse_args()
     if options.table:
         text = put(page(), options.table.read_text("utf-8"), "anomaly")

@@ -1,10 +1,10 @@
-"""How far a table goes before the loop: files of latens entered, and calls between them.
+"""The way of a table before the loop starts: files of latens entered, and calls between them.
 
 One `latens fit people.csv --epochs 1` in this process, from the entry of the command until the trainer starts its loop.
 A file is entered when a function of it is called; what importing a module runs (its top and its class bodies) is not
-counted. A call across files is one from a function of one file of latens to a function of another, with nothing
-between them (a generator that goes on is called again). `calls` counts every one of them, `arrows` each pair of
-(function, function) once, `pairs` each pair of (file, file) once.
+counted. A call across files is a direct call from a function in one file of latens to a function in another (resuming a
+generator counts as a call). `calls` counts every one of them, `arrows` each pair of (function, function) once, `pairs`
+each pair of (file, file) once.
 
     python bench/before_the_loop.py --top 40   # more of them
     python bench/before_the_loop.py --arrows   # the functions instead, and the files entered
@@ -41,7 +41,7 @@ class Count:
 
     def __call__(self, frame: FrameType, event: str, _: Any) -> None:
         code = frame.f_code
-        if event != "call" or not code.co_filename.startswith(ROOT) or not code.co_flags & 0x2:  # locals of its own
+        if event != "call" or not code.co_filename.startswith(ROOT) or not code.co_flags & 0x2:  # its own locals
             return
         file = code.co_filename.removeprefix(ROOT)
         if (file, code.co_name) == ("training/loop.py", "run"):
@@ -86,8 +86,8 @@ def counted() -> Count:
 
 if __name__ == "__main__":
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    asked.add_argument("--top", type=int, default=15, help="lines to show")
-    asked.add_argument("--arrows", action="store_true", help="by function, with the files entered")
+    asked.add_argument("--top", type=int, default=15, help="show this many lines")
+    asked.add_argument("--arrows", action="store_true", help="count by function, and list the files entered")
     options = asked.parse_args()
     found = counted()
     pairs: Counter[tuple[str, ...]] = Counter()

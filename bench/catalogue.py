@@ -7,8 +7,8 @@
     python bench/catalogue.py --network mlp --rows 10000 --epochs 6 --nll-rows 200 --jobs 2    # docs/catalogue.md
     python bench/catalogue.py --table [--into docs/catalogue.md]    # the table again, nothing fitted
 
-What is kept is written seed by seed, recipe by recipe, so that a stopped run goes on with --resume; results of other
-sizes are not mixed. Figures, on test images that nobody was fitted to:
+Results are written after each seed of each recipe, so that a stopped run continues with --resume; results of different
+sizes are not mixed. Figures, on test images to which nothing was fitted:
 
 * NLL: -ln p(x) by importance weighting with K draws, nats, where it exists.
 * error: root mean square of (x - reconstruction) / 255, the reconstruction from the posterior's mean.
@@ -72,7 +72,7 @@ def grey(x: np.ndarray) -> Tensor:
 
 
 def classifier(train: datasets.Labelled, epochs: int) -> Classifier:
-    """Trained on images and labels, the same every time."""
+    """The network, trained on images and labels in the same way every time."""
     torch.manual_seed(0)
     model, x, labels = Classifier(), grey(train.x), torch.from_numpy(train.anomaly.astype(np.int64))
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
@@ -101,8 +101,8 @@ def frechet(a: np.ndarray, b: np.ndarray) -> float:
 # One recipe
 
 
-OWN_NETWORKS = ("sequence_vae", "vrnn")  # of rows of pixels as steps
-GIVEN_LABELS = ("cvae", "m2")  # recipes of data with their labels, as --condition label
+OWN_NETWORKS = ("sequence_vae", "vrnn")  # recipes of sequences: rows of pixels are the steps
+GIVEN_LABELS = ("cvae", "m2")  # recipes that take labels, as with --condition label
 
 
 def rows_for(recipe: str, data: datasets.Labelled) -> Any:
@@ -117,7 +117,7 @@ def rows_for(recipe: str, data: datasets.Labelled) -> Any:
 def measure(
     recipe: str, seed: int, train: datasets.Labelled, test: datasets.Labelled, net: Classifier, sizes: dict[str, Any]
 ) -> dict[str, Any]:
-    """Every figure of one fit; a figure that the recipe refuses is None, and why is in ``reasons``."""
+    """Every figure of one fit; a figure that the recipe refuses is None, with the reason in ``reasons``."""
     import latens
     from latens.recipes import CATALOGUE
 
@@ -162,7 +162,7 @@ def measure(
 
 
 def markdown(kept: dict[str, Any]) -> str:
-    """One line a recipe: mean ± standard deviation over seeds."""
+    """One line per recipe: mean ± standard deviation over seeds."""
     from latens.recipes import CATALOGUE
 
     runs, sizes = kept["runs"], kept["sizes"]
@@ -202,7 +202,7 @@ def _spread(runs: list[dict[str, Any]], name: str, digits: int) -> str:
 
 
 def kept_of(path: Path, sizes: dict[str, Any], resume: bool) -> dict[str, Any]:
-    """What the file has, if it is to be gone on with and is of the same sizes."""
+    """The contents of the file, if the run continues it and its sizes are the same."""
     if not (resume and path.exists()):
         return {"sizes": sizes, "runs": []}
     kept = json.loads(path.read_text())
@@ -212,7 +212,7 @@ def kept_of(path: Path, sizes: dict[str, Any], resume: bool) -> dict[str, Any]:
 
 
 def write(path: Path, kept: dict[str, Any]) -> None:
-    """The whole file or the old one."""
+    """Write the file whole, or leave the old one."""
     from latens.machine.atomic import write_text
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -225,20 +225,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipes", default=",".join(CATALOGUE))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--network", default="auto", help="for the recipes that take one")
-    parser.add_argument("--jobs", type=int, default=1, help="fits at a time, one thread each")
-    parser.add_argument("--rows", type=int, default=0, help="training images; 0: all 60,000")
+    parser.add_argument("--network", default="auto", help="use this network where the recipe takes one")
+    parser.add_argument("--jobs", type=int, default=1, help="run this many fits at a time, one thread each")
+    parser.add_argument("--rows", type=int, default=0, help="fit to this many images; 0: all 60,000")
     parser.add_argument("--epochs", type=lambda word: word if word == "auto" else int(word), default="auto")
-    parser.add_argument("--test-rows", type=int, default=10_000, help="of the error and the classifier")
+    parser.add_argument("--test-rows", type=int, default=10_000, help="test on this many images")
     parser.add_argument("--nll-rows", type=int, default=1000)
     parser.add_argument("--k", type=int, default=1000)
     parser.add_argument("--samples", type=int, default=10_000)
     parser.add_argument("--classifier-epochs", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="tiny sizes: whether it runs")
+    parser.add_argument("--quick", action="store_true", help="run tiny sizes: does it work?")
     parser.add_argument("--resume", action="store_true")
-    parser.add_argument("--table", action="store_true", help="only the table of what is kept")
-    parser.add_argument("--into", type=Path, metavar="PAGE", help="with --table: put it between the marks of this page")
-    parser.add_argument("--files", type=Path, default=Path("bench/data"), help="a folder with files of the data")
+    parser.add_argument("--table", action="store_true", help="only print the table of the kept results")
+    parser.add_argument("--into", type=Path, metavar="PAGE", help="put the table between the marks of this page")
+    parser.add_argument("--files", type=Path, default=Path("bench/data"), help="find data files in this folder")
     parser.add_argument("--json", type=Path, default=RESULTS)
     options = parser.parse_args()
     if options.table:

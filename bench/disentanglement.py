@@ -5,9 +5,9 @@
     python bench/disentanglement.py --table docs/published.md
 
 Ten codes, a Bernoulli likelihood, the weights of the papers; networks and schedule are latens' own and much shorter
-than the 300,000 steps of Locatello et al. (2019). Scores are of the posterior means of 5,000 further images. A line of
-bench/results/disentanglement.jsonl is written for each fit, so that a stopped run goes on: what is there is not fitted
-again, whatever the method, seed and size.
+than the 300,000 steps of Locatello et al. (2019). Scores are of the posterior means of 5,000 further images. Each fit
+writes a line of bench/results/disentanglement.jsonl, so that a stopped run can continue: a method, seed and size that
+are there already are not fitted again.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def measure(method: str, seed: int, options: argparse.Namespace) -> dict[str, An
 
 
 def page() -> str:
-    """Each method's scores, mean ± standard deviation over seeds, by size of the fit, beside published ones."""
+    """Each method's scores, mean ± standard deviation over seeds, by size of the fit, next to published ones."""
     kept, order = lines(RESULTS), [*METHODS]
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for line in sorted(kept, key=lambda line: order.index(line["method"])):
@@ -99,11 +99,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--rows", type=int, default=100_000, help="images that are fitted to")
-    parser.add_argument("--scored", type=int, default=SCORED, help="further images whose codes are scored")
+    parser.add_argument("--rows", type=int, default=100_000, help="fit to this many images")
+    parser.add_argument("--scored", type=int, default=SCORED, help="score the codes of this many other images")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--network", default="conv", choices=("conv", "mlp"))
-    parser.add_argument("--table", type=Path, metavar="PAGE", help="put the table of earlier figures into a page")
+    parser.add_argument("--table", type=Path, metavar="PAGE", help="put the table of the kept figures into this page")
     options = parser.parse_args()
     if options.table:
         options.table.write_text(put(page(), options.table.read_text("utf-8"), "disentanglement"), "utf-8")

@@ -4,8 +4,8 @@
     python bench/exports.py vae poe            # these recipes
     python bench/exports.py --table docs/howto/export.md
 
-An error is that of float32 on seven held-out rows: of a number of the encoder or decoder as a share of the column's
-range over the rows, of the scorer relative to the row's nats; at most 1e-5 passes.
+The error is the largest one in float32 on seven held-out rows: for the encoder and the decoder as a share of the
+column's range over the rows, for the scorer relative to the row's nats. An error of at most 1e-5 passes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ROWS = 7
 
 
 def fitted(recipe: str) -> tuple[Any, torch.Tensor]:
-    """(a run of an epoch on 400 digits, seven other rows in the model's form)."""
+    """(a run trained for one epoch on 400 digits, seven other rows in the model's form)."""
     from latens.data import read
     from latens.data.rows import rows_of
     from latens.recipes import Recipe
@@ -45,7 +45,7 @@ def fitted(recipe: str) -> tuple[Any, torch.Tensor]:
 
 
 def compared(run: Any, part: str, x: torch.Tensor) -> dict[str, Any]:
-    """{"error": the largest, "bytes": of the graph} of a part, or {"why": it has none}."""
+    """{"error": the largest error, "bytes": the size of the graph} of a part, or {"why": why it has none}."""
     import onnxruntime
 
     from latens.errors import InputError
@@ -68,8 +68,8 @@ def compared(run: Any, part: str, x: torch.Tensor) -> dict[str, Any]:
 
 
 def _error(ours: np.ndarray, theirs: np.ndarray, part: str) -> float:
-    """The largest error: relative for the scorer, as a share of a column's range (at least of its largest number) for
-    the others."""
+    """The largest error: relative for the scorer; for the others, as a share of a column's range or of its largest
+    number, whichever is greater."""
     ours, theirs = ours.astype(np.float64), theirs.astype(np.float64)
     if (np.isfinite(ours) != np.isfinite(theirs)).any():
         return float("inf")
@@ -93,7 +93,7 @@ def kept() -> dict[str, dict[str, Any]]:
 
 
 def table(lines: dict[str, dict[str, Any]]) -> str:
-    """The results as Markdown: how many export whole, and the others with their reasons."""
+    """The results as Markdown: how many recipes export completely, and the others with their reasons."""
     whole = [name for name, line in lines.items() if all(line[part].get("error", 1) <= MOST for part in PARTS)]
     worst = [max(lines[name][part]["error"] for name in whole) for part in PARTS]
     text = [

@@ -1,6 +1,6 @@
 """The figures of the README, from the files of results.
 
-    python bench/headline.py [--files bench/data]     measure what no other script does: digits, Fashion-MNIST
+    python bench/headline.py [--files bench/data]     measure what no other script measures: digits, Fashion-MNIST
     python bench/headline.py --table README.md        write the README's table from all results
 
 Where the folder of files has no Fashion-MNIST (train-images-idx3-ubyte.gz, t10k-images-idx3-ubyte.gz), its earlier
@@ -108,8 +108,8 @@ def _speed() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--files", type=Path, default=Path(__file__).parent / "data", help="folder of data files")
-    parser.add_argument("--table", type=Path, metavar="PAGE", help="put the table of earlier figures into a page")
+    parser.add_argument("--files", type=Path, default=Path(__file__).parent / "data", help="find data files here")
+    parser.add_argument("--table", type=Path, metavar="PAGE", help="put the table of the kept figures into this page")
     options = parser.parse_args()
     if options.table:
         options.table.write_text(put(table(), options.table.read_text("utf-8"), "figures"), "utf-8")

@@ -1,16 +1,16 @@
 """Removed cells filled in again: latens, IterativeImputer, miceforest, HyperImpute and the column mean.
 
     python bench/imputation.py --data wine,breast_cancer,diamonds
-    python bench/imputation.py --methods latens                 after a change of latens: the others' lines stay
-    python bench/imputation.py --table docs/benchmarks.md       only writes the table of the figures there are
+    python bench/imputation.py --methods latens                 after a change of latens; the others' lines stay
+    python bench/imputation.py --table docs/benchmarks.md       only write the table of the kept figures
 
 Cells are removed completely at random, the same ones for all methods. Errors: root mean square over the removed numeric
 cells, in standard deviations of the complete columns; accuracy over the removed levels. Every method has its defaults
 and fills cells with what it expects, not with draws: miceforest predicts instead of matching (mean_match_candidates=0).
 
 A line of bench/results/imputation.jsonl is one method on one table with one pattern of removed cells, written as soon
-as it is there. Lines that are there are not made again unless their version (a digest of latens' files, a package's
-version) has changed.
+as it is measured. A line is made again only if its version (a digest of latens' files, or a package's version) has
+changed.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ PACKAGES = ("torch", "numpy", "scikit-learn", "pandas", "miceforest", "hyperimpu
 
 @dataclass
 class Table:
-    """Rows ``[n, columns]``; ``levels``: for each column 0 (numbers) or how many categories (codes from 0)."""
+    """Rows ``[n, columns]``; ``levels`` has for each column 0 (numbers) or the number of categories (codes from 0)."""
 
     values: np.ndarray
     levels: tuple[int, ...]
@@ -177,7 +177,7 @@ def by_hyperimpute(values: np.ndarray, levels: Sequence[int], seed: int) -> np.n
 
 @dataclass(frozen=True)
 class Method:
-    """How cells are filled, and the package whose version its lines are kept for."""
+    """How cells are filled, and the package whose version decides whether a line is current."""
 
     fill: Callable[[np.ndarray, Sequence[int], int], np.ndarray]
     package: str
@@ -214,11 +214,11 @@ def place(line: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def one(data: str, fraction: float, method: str, seed: int, options: argparse.Namespace) -> None:
-    """Removes, fills, and keeps a line."""
+    """Remove cells, fill them, and keep a line."""
     table = load(data, options.rows, options.files)
     removed, start = table.removed(fraction, seed), clock()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # "did not converge" says nothing new: the number of rounds is given
+        warnings.simplefilter("ignore")  # "did not converge" says nothing new: the number of rounds is fixed
         filled = METHODS[method].fill(np.where(removed, np.nan, table.values), table.levels, seed)
     found = errors(table, filled, removed)
     line = {
@@ -232,7 +232,7 @@ def one(data: str, fraction: float, method: str, seed: int, options: argparse.Na
 
 def markdown(found: list[dict[str, Any]]) -> str:
     """A row for each table and share of removed cells: mean ± standard deviation over the patterns; in brackets latens
-    less the other, pattern by pattern, ± standard error."""
+    minus the other method, pattern by pattern, ± standard error."""
     names = [name for name in METHODS if any(line["method"] == name for line in found)]
     rows = ["| data, cells removed | error | " + " | ".join(names) + " |", "|---|---|" + "---|" * len(names)]
     for data, fraction in dict.fromkeys((line["data"], line["fraction"]) for line in found):
@@ -260,16 +260,16 @@ def _cell(values: dict[int, float], ours: dict[int, float], compared: bool) -> s
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="wine,breast_cancer,diamonds", help=f"of {', '.join(EMBEDDED)}, "
+    parser.add_argument("--data", default="wine,breast_cancer,diamonds", help=f"use these of {', '.join(EMBEDDED)}, "
                         "diamonds, adult")  # fmt: skip
     parser.add_argument("--methods", default=",".join(METHODS))
-    parser.add_argument("--seeds", type=int, default=3, help="patterns of removed cells, from --first-seed on")
+    parser.add_argument("--seeds", type=int, default=3, help="remove cells in this many patterns, from --first-seed on")
     parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--fractions", default="0.2,0.5", help="of the cells, removed")
-    parser.add_argument("--rows", type=int, default=10_000, help="at most, the same for all methods")
-    parser.add_argument("--files", type=Path, default=Path("bench/data"), help="a folder with files of the data")
-    parser.add_argument("--json", type=Path, default=RESULTS, help="where the lines are kept")
-    parser.add_argument("--table", type=Path, metavar="PAGE", help="write the table into this page, and stop")
+    parser.add_argument("--fractions", default="0.2,0.5", help="remove these shares of the cells")
+    parser.add_argument("--rows", type=int, default=10_000, help="use at most this many rows, the same for all methods")
+    parser.add_argument("--files", type=Path, default=Path("bench/data"), help="find data files in this folder")
+    parser.add_argument("--json", type=Path, default=RESULTS, help="keep the lines in this file")
+    parser.add_argument("--table", type=Path, metavar="PAGE", help="put the table of the kept figures into this page")
     options = parser.parse_args()
     if options.table:
         text = tables.put(markdown(lines(options.json)), options.table.read_text(), "imputation")

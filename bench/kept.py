@@ -1,4 +1,4 @@
-"""Results kept as lines of JSON, one for each run, and what tables say of them."""
+"""Results as lines of JSON, one per run, and the circumstances that tables state."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ def lines(path: Path) -> list[Line]:
 
 
 def keep(path: Path, line: Line, names: Sequence[str], place: Callable[[Line], Any]) -> None:
-    """Adds the line, in place of one that has the same values under the names, and sorts all by ``place``."""
+    """Add the line, replacing one with the same values under ``names``, and sort all lines by ``place``."""
     others = [each for each in lines(path) if any(each[name] != line[name] for name in names)]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(each) + "\n" for each in sorted([*others, line], key=place)))
 
 
 def circumstances(*packages: str) -> Line:
-    """What a line was taken on."""
+    """Date, machine and versions of a measurement."""
     return {"date": time.strftime("%Y-%m-%d", time.gmtime()), "machine": machine.describe()["cpu"],
             "versions": {"python": platform.python_version(), **versions(*packages)}}  # fmt: skip
 
 
 def conditions(found: list[Line], ours: Sequence[str]) -> str:
-    """What all lines were taken on, alike ones once, and the digests of latens of the lines ``ours``."""
+    """The circumstances of all lines, without repeats, and the digests of latens' files in the lines ``ours``."""
     dates: dict[str, list[str]] = {}
     for line in found:
         packages = ", ".join(f"{name} {version}" for name, version in line["versions"].items() if version != "absent")

@@ -4,7 +4,8 @@
 
 Ten columns driven by two hidden factors: x1 to x4 continuous and correlated, income positive with a heavy tail, visits
 and events counts, region (4 levels) and product (40 levels) text, active 0 or 1. Two per cent of all cells are missing
-completely at random. A folder of files of 1,000,000 rows, in row groups of 100,000, each a function of (seed, number).
+completely at random. The folder has files of 1,000,000 rows, in row groups of 100,000, each a function of (seed,
+number).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import pyarrow.parquet as pq
 GROUP_ROWS = 100_000
 FILE_GROUPS = 10
 MISSING = 0.02
-LOADINGS = np.array([[1.0, 0.8, 0.0, -0.5], [0.0, 0.6, 1.0, 0.9]])  # of two factors on x1 .. x4
+LOADINGS = np.array([[1.0, 0.8, 0.0, -0.5], [0.0, 0.6, 1.0, 0.9]])  # loadings of the two factors on x1 .. x4
 REGIONS = ["east", "north", "south", "west"]
 PRODUCTS = [f"p{number:02d}" for number in range(40)]
 SCHEMA = pa.schema(
@@ -69,8 +70,8 @@ def write(rows: int, out: Path, seed: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=1_000_000, help="number of rows, 10,000 to 100,000,000")
-    parser.add_argument("--out", type=Path, required=True, help="a new folder")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="write this many rows, 10,000 to 100,000,000")
+    parser.add_argument("--out", type=Path, required=True, help="create this folder")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     if not 1 <= options.rows <= 1_000_000_000:

@@ -4,7 +4,7 @@
     python bench/memory.py --commands fit,encode --rows 1,8 --json bench/results/memory.json
     python bench/memory.py --table docs/benchmarks.md
 
-The second keeps what the file has of other commands, formats and numbers of rows; the third writes the page's table.
+The second keeps the file's figures of other commands, formats and numbers of rows; the third writes the page's table.
 
 A figure is the most memory that the processes of a command have to themselves at one time (the private pages of
 /proc/PID/smaps_rollup, read every 50 ms), in MiB: libraries that other processes share do not count. The values of the
@@ -30,13 +30,13 @@ from anomaly import code, versions
 from speed.tables import put
 
 COLUMNS, MILLION, MIB = 10, 1_000_000, 2**20
-TINY = 10_000  # rows of the table whose memory is that of the command alone
-GAPS = 0.02  # share of the cells that are missing where gaps are filled
+TINY = 10_000  # rows of a table so small that the memory is that of the command alone
+GAPS = 0.02  # share of missing cells in tables whose gaps are filled
 SMALL = [
     *("--network", "linear", "--latent-dim", "2", "--dependence", "codes", "--prior", "standard"),
     *("--epochs", "1", "--batch-size", "8192", "--compile", "no"),
 ]
-COMMANDS: dict[str, list[str]] = {  # words, with the places of files
+COMMANDS: dict[str, list[str]] = {  # the words of each command, with placeholders for files
     "fit": ["fit", "{data}", "--out", "{out}", *SMALL],
     "fit --stream": ["fit", "{data}", "--out", "{out}", *SMALL, "--stream"],
     "encode": ["encode", "{run}", "{data}", "--out", "{out}"],
@@ -85,7 +85,7 @@ def _parts(rows: int, gaps: float) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def peak(words: list[str]) -> tuple[float, float]:
-    """(the most private MiB of a command's processes at one time, its seconds); an error of the command is raised."""
+    """(the most private MiB of a command's processes at any time, its seconds); raises where the command fails."""
     begun = time.monotonic()
     with TemporaryDirectory() as folder, open(Path(folder, "errors"), "w+") as errors:
         process = subprocess.Popen([sys.executable, "-m", "latens", *words], stdout=subprocess.DEVNULL, stderr=errors)
@@ -124,7 +124,7 @@ def words_of(command: str, kind: str) -> list[str]:
 
 
 def measured(command: str, kind: str, rows: int, folder: Path) -> dict[str, Any]:
-    """The figure of one command on a table of ``rows`` rows of a format."""
+    """The figures of one command on a table of ``rows`` rows in one format."""
     places: dict[str, Any] = {"run": folder / f"run-{kind}", "rows": rows}
     for name, gaps in (("data", 0.0), ("gaps", GAPS)):
         places[name] = folder / f"{name}-{rows}.{kind}"
@@ -143,7 +143,7 @@ def measured(command: str, kind: str, rows: int, folder: Path) -> dict[str, Any]
 
 
 def page() -> str:
-    """The table of the results that are kept."""
+    """The table of the kept results."""
     kept = json.loads((Path(__file__).parent / "results" / "memory.json").read_text("utf-8"))
     sizes = sorted({run["rows"] for run in kept["runs"]})
     named = [f"{rows // MILLION} million" if rows >= MILLION else f"{rows:,}" for rows in sizes]
@@ -165,12 +165,12 @@ def page() -> str:
 def main() -> None:
     """Measure the commands asked for, or write the table of earlier figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", default="1,20", help="millions of rows; a table of 10,000 rows is always measured")
+    parser.add_argument("--rows", default="1,20", help="measure these millions of rows, and always 10,000 rows")
     parser.add_argument("--formats", default="parquet,npy,csv")
     parser.add_argument("--commands", default=",".join(COMMANDS))
     parser.add_argument("--folder", type=Path, help="keep the tables here; by default they are removed")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--table", type=Path, metavar="PAGE", help="put the table of earlier figures into a page")
+    parser.add_argument("--table", type=Path, metavar="PAGE", help="put the table of the kept figures into this page")
     options = parser.parse_args()
     if options.table:
         options.table.write_text(put(page(), options.table.read_text("utf-8"), "memory"), "utf-8")

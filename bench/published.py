@@ -1,4 +1,4 @@
-"""Published likelihoods beside ours: train a row of ``published_rows.py``, estimate its NLL, and keep both.
+"""Published likelihoods next to ours: train a row of ``published_rows.py``, estimate its NLL, and keep both.
 
     python bench/published.py --list
     python bench/published.py mnist-vae-gated --files bench/data            # in full; --seed 1 for another seed
@@ -6,10 +6,10 @@
     python bench/published.py mnist-vae-gated --epochs 20 --nll-rows 1000   # a schedule of its own, shortened
     python bench/published.py --table docs/published.md
 
-A run has a folder under ``--runs``; started again, it goes on where it stopped. Each estimate is a line of
-bench/results/published.jsonl, with commit, seed, machine and processor seconds of this call (fit, estimate). A line is
-"shortened" where the schedule was cut or has not ended, or the estimate is on fewer than all test rows. Test rows are
-binarised once, by a seed of their own.
+Each run has a folder under ``--runs``; started again, it continues where it stopped. Each estimate is a line of
+bench/results/published.jsonl, with the commit, the seed, the machine and the processor seconds of this call (fit,
+estimate). A line is "shortened" where the schedule was cut or has not ended, or the estimate is on fewer than all test
+rows. Test rows are binarised once, with their own seed.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ def commit() -> str:
 
 
 def page() -> str:
-    """Every row: ours beside theirs where it has been run, its state, and the curves of held-out rows."""
+    """Every row: our figure next to theirs where it has been run, its state, and the curves of held-out rows."""
     kept: dict[str, list[dict[str, Any]]] = {}
     for line in lines(RESULTS):
         kept.setdefault(line["row"], []).append(line)
@@ -196,14 +196,14 @@ def page() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", nargs="*", metavar="ROW")
-    parser.add_argument("--list", action="store_true", help="name the rows, and end")
-    parser.add_argument("--files", type=Path, default=Path("bench/data"), help="a folder with files of the data")
-    parser.add_argument("--runs", type=Path, default=Path("bench/runs"), help="a folder for the runs")
+    parser.add_argument("--list", action="store_true", help="list the rows")
+    parser.add_argument("--files", type=Path, default=Path("bench/data"), help="find data files in this folder")
+    parser.add_argument("--runs", type=Path, default=Path("bench/runs"), help="keep the runs in this folder")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--budget", type=float, metavar="MINUTES", help="of training; another call goes on")
-    parser.add_argument("--epochs", type=int, help="of a shortened schedule")
-    parser.add_argument("--nll-rows", type=int, help="test rows of the estimate, evenly spaced; without it all")
-    parser.add_argument("--table", type=Path, metavar="PAGE", help="put the tables of earlier figures into a page")
+    parser.add_argument("--budget", type=float, metavar="MINUTES", help="train for this long; another call continues")
+    parser.add_argument("--epochs", type=int, help="shorten the schedule to this many epochs")
+    parser.add_argument("--nll-rows", type=int, help="estimate on this many test rows, evenly spaced; default: all")
+    parser.add_argument("--table", type=Path, metavar="PAGE", help="put the tables of the kept figures into this page")
     options = parser.parse_args()
     if options.table:
         options.table.write_text(put(page(), options.table.read_text("utf-8"), "published"), "utf-8")

@@ -21,15 +21,15 @@ NAME = tables.machine_of(str(machine.describe()["cpu"]))
 
 def main() -> object:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--case", action="append", default=[], metavar="NAME", help="only this case (repeat for more)")
-    parser.add_argument("--list", action="store_true", help="say which cases there are")
+    parser.add_argument("--case", action="append", default=[], metavar="NAME", help="run this case; repeat for more")
+    parser.add_argument("--list", action="store_true", help="list the cases")
     how = parser.add_mutually_exclusive_group()
-    how.add_argument("--quick", action="store_true", help="tiny sizes, two rounds: does everything run?")
-    how.add_argument("--full", action="store_true", help="the largest sizes: growth to 10^7 rows")
-    parser.add_argument("--repeats", type=int, help="rounds of each case, instead of its own number")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where figures go: bench/results/speed/MACHINE.json, "
+    how.add_argument("--quick", action="store_true", help="run tiny sizes, two rounds: does everything work?")
+    how.add_argument("--full", action="store_true", help="run the largest sizes: growth to 10^7 rows")
+    parser.add_argument("--repeats", type=int, help="run each case this many rounds")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="default: bench/results/speed/MACHINE.json, "
                         "or bench/results/speed_quick.json with --quick")  # fmt: skip
-    parser.add_argument("--table", type=Path, metavar="PAGE", help="put the tables of earlier figures into a page")
+    parser.add_argument("--table", type=Path, metavar="PAGE", help="put the tables of the kept figures into this page")
     options = parser.parse_args()
     if options.table:
         files = sorted((RESULTS / "speed").glob("*.json"))

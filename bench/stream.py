@@ -4,7 +4,7 @@
     python bench/stream.py --table docs/benchmarks.md                  the page's table from them
 
 `bench/make_stream.py` writes the rows; `latens fit --stream` and `latens encode` are processes of their own, one thread
-each, whose memory and time are those that the system counts.
+each, whose memory and time the system reports.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FIGURES = ("elbo", "elbo_standard_error", "rows")
 
 
 def child(*words: str) -> tuple[dict[str, Any], dict[str, float]]:
-    """(what `latens WORDS --json` answers, its peak memory in MiB, wall and processor seconds)."""
+    """(the answer of `latens WORDS --json`, its peak memory in MiB, wall-clock and processor seconds)."""
     start = time.monotonic()
     command = [sys.executable, "-m", "latens", *words, "--json"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"}, text=True)
@@ -67,9 +67,9 @@ def markdown(found: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", default="1000000", help="numbers of rows, separated by commas")
-    parser.add_argument("--folder", type=Path, help="for data and runs; without it a temporary one")
-    parser.add_argument("--table", type=Path, metavar="PAGE", help="put the table of the figures kept into a page")
+    parser.add_argument("--rows", default="1000000", help="measure these numbers of rows, separated by commas")
+    parser.add_argument("--folder", type=Path, help="keep data and runs here; by default they are removed")
+    parser.add_argument("--table", type=Path, metavar="PAGE", help="put the table of the kept figures into this page")
     options = parser.parse_args()
     if options.table:
         text = markdown(lines(RESULTS))

@@ -1,17 +1,17 @@
-"""Synthetic tables of latens beside those of others, all measured alike (``synthetic/measures.py``).
+"""Synthetic tables of latens and of others, all measured in the same way (``synthetic/measures.py``).
 
     python bench/synthetic_table.py --data adult,diamonds,magic
-    python bench/synthetic_table.py --systems latens              after a change of latens: the others' lines stay
-    python bench/synthetic_table.py --table docs/benchmarks.md    only writes the tables of the figures there are
+    python bench/synthetic_table.py --systems latens              after a change of latens; the others' lines stay
+    python bench/synthetic_table.py --table docs/benchmarks.md    only write the tables of the kept figures
 
 A line of bench/results/synthetic_table.jsonl is one system on one table with one seed, written as soon as it is
-measured. Lines that are there are not made again unless their version (a digest of latens' files, a package's
-version) or that of the measures has changed; rows once drawn are kept in bench/data/drawn, so that measuring again
-draws nothing.
+measured. A line is made again only if its version (a digest of latens' files, or a package's version) or that of the
+measures has changed. Drawn rows are kept in bench/data/drawn, so that they can be measured again.
 
-Everything has its defaults. adult: fitted to the rows that others have published samples of (train.csv.gz), held out:
-the other rows of the census; without that file, and for all other tables: a random four fifths, and the rest. As many
-rows are drawn as there are training rows. Numbers of all systems are rounded to the decimals of the training column.
+Everything has its defaults. adult is fitted to the rows that others' published samples were fitted to (train.csv.gz),
+and the other rows of the census are held out. Without that file, and for all other tables, four fifths of the rows,
+drawn at random, are fitted and the rest held out. As many rows are drawn as there are training rows. Numbers of all
+systems are rounded to the decimals of the training column.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def load(name: str, files: Path, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]
 
 
 def without(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-    """The table less the rows, each taken away as often as it occurs."""
+    """The table without these rows, each removed as often as it occurs among them."""
     names = list(table.columns)
     numbered = [each.assign(occurrence=each.groupby(names).cumcount()) for each in (table, rows)]
     found = numbered[0].merge(numbered[1], "left", indicator=True)
@@ -66,7 +66,7 @@ def without(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def drawn(system: System, data: str, seed: int, train: pd.DataFrame, options: argparse.Namespace) -> dict[str, Drawn]:
-    """What the system draws, from files where it has drawn it before."""
+    """The rows that the system draws, read from files where it has drawn them before."""
     folder = options.files / "drawn" / data
     folder.mkdir(parents=True, exist_ok=True)
     stems = {name: f"{name}-{seed}-{system.version()}".replace(" ", "_").replace("/", "_") for name in system.names}
@@ -84,7 +84,7 @@ def place(line: dict[str, Any]) -> tuple[int, int, int]:
 
 
 def wanted(options: argparse.Namespace) -> Iterator[tuple[System, str, int]]:
-    """Every system, table and seed that the file has no line of, or an older one."""
+    """Every system, table and seed for which the file has no line, or only one of an older version."""
     there = {(line["data"], line["system"], line["seed"]): (line["version"], line["measures"])
              for line in lines(options.json)}  # fmt: skip
     chosen = options.systems.split(",") if options.systems else None
@@ -99,7 +99,7 @@ def wanted(options: argparse.Namespace) -> Iterator[tuple[System, str, int]]:
 
 
 def one(system: System, data: str, seed: int, options: argparse.Namespace) -> None:
-    """Draws, measures and keeps a line for each of the system's names."""
+    """Draw, measure, and keep a line for each of the system's names."""
     train, held = load(data, options.files, seed)
     target = TARGETS[data] or train.columns[-1]
     every = {FLOOR.names[0]: None} if system is FLOOR else drawn(system, data, seed, train, options)
@@ -121,13 +121,13 @@ def one(system: System, data: str, seed: int, options: argparse.Namespace) -> No
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="adult,diamonds,magic", help=f"of {', '.join(TARGETS)}")
-    parser.add_argument("--systems", help="only these, for example latens,TVAE")
-    parser.add_argument("--seeds", type=int, default=3, help="of fits, and of random splits")
-    parser.add_argument("--epochs", type=int, default=300, help="of TVAE, whose default is 300")
-    parser.add_argument("--files", type=Path, default=Path("bench/data"), help="a folder with files of the data")
-    parser.add_argument("--json", type=Path, default=RESULTS, help="where the lines are kept")
-    parser.add_argument("--table", type=Path, metavar="PAGE", help="write the tables into this page, and stop")
+    parser.add_argument("--data", default="adult,diamonds,magic", help=f"use these of {', '.join(TARGETS)}")
+    parser.add_argument("--systems", help="run only these, for example latens,TVAE")
+    parser.add_argument("--seeds", type=int, default=3, help="fit this many times, each on its own random split")
+    parser.add_argument("--epochs", type=int, default=300, help="train TVAE for this many epochs (its default is 300)")
+    parser.add_argument("--files", type=Path, default=Path("bench/data"), help="find data files in this folder")
+    parser.add_argument("--json", type=Path, default=RESULTS, help="keep the lines in this file")
+    parser.add_argument("--table", type=Path, metavar="PAGE", help="put the tables of the kept figures into this page")
     options = parser.parse_args()
     if options.table:
         options.table.write_text(tables.put(page.markdown(lines(options.json)), options.table.read_text(), "synthetic"))

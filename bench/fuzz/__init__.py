@@ -1,1 +1,1 @@
-"""Fuzzing: changed files of every format that latens reads, for as long as one likes; see ``__main__``."""
+"""Fuzzing: changed files of every format that latens reads, for as long as you like; see ``__main__``."""

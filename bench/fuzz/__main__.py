@@ -1,8 +1,8 @@
 """Feed changed files to latens and keep what breaks it: ``python -m bench.fuzz --minutes 60 --out finds``.
 
-A find is an exception other than those that the command line puts into a sentence, a sentence about memory, more memory
-than twice the file and a constant, a process that dies, or one that takes longer than the limit. Each is kept as the
-changed file and a text that says how it ended. Linux only.
+A find is an exception that the command line does not turn into a sentence, a sentence about memory, more memory than a
+constant plus twice the file's size, or a process that dies or exceeds the time limit. Each is kept as the changed file
+and a text that says how the case ended. Linux only.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-SECONDS, BYTES, ROOM = 20, 300_000_000, 6_000_000_000  # of one case; over the start; of addresses, beyond the start
+SECONDS, BYTES, ROOM = 20, 300_000_000, 6_000_000_000  # per case; above the start's memory; above its address space
 NOT_FOUND = ("not enough memory", "does not fit in memory")
 
 
 def main() -> None:
-    """Fuzz in processes that are started again where one dies or hangs."""
+    """Fuzz in a process that is restarted when it dies or hangs."""
     parser = argparse.ArgumentParser(prog="python -m bench.fuzz", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=60.0, help="how long (default 60)")
-    parser.add_argument("--out", default="fuzz-finds", help="the folder of what is found (default fuzz-finds)")
-    parser.add_argument("--seed", type=int, default=0, help="of the changes (default 0)")
-    parser.add_argument("--target", default="", help="only targets whose name has this in it")
+    parser.add_argument("--minutes", type=float, default=60.0, help="fuzz for this long (default 60)")
+    parser.add_argument("--out", default="fuzz-finds", help="keep finds in this folder (default fuzz-finds)")
+    parser.add_argument("--seed", type=int, default=0, help="seed the changes (default 0)")
+    parser.add_argument("--target", default="", help="fuzz only targets whose name contains this")
     given = parser.parse_args()
     out = Path(given.out).absolute()
     out.mkdir(parents=True, exist_ok=True)
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def watch(child: Any, out: Path, end: float, count: Any) -> None:
-    """Wait for a process; end it where a case takes too long; keep the case of one that died."""
+    """Wait for a process; end it if a case takes too long; if it died, keep its case."""
     case, since, told = Path("case"), time.monotonic(), time.monotonic()
     seen = -1
     while child.is_alive():
@@ -82,7 +82,7 @@ def watch(child: Any, out: Path, end: float, count: Any) -> None:
 
 
 def keep(out: Path, data: bytes, what: str, name: str, key: str = "") -> None:
-    """Keep a find, once for each ``key``."""
+    """Keep a find, once per ``key``."""
     mark = hashlib.sha256((key or what + name).encode()).hexdigest()[:10]
     path = out / f"{name.replace('/', '_')}-{mark}"
     if list(out.glob(f"*-{mark}.txt")):
@@ -93,7 +93,7 @@ def keep(out: Path, data: bytes, what: str, name: str, key: str = "") -> None:
 
 
 def work(chosen: list[Any], out: Path, seed: str, end: float, count: Any) -> None:
-    """Try changed files until the time is over."""
+    """Try changed files until the time is up."""
     faulthandler.enable()
     limit = _status("VmSize") + ROOM
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

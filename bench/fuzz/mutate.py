@@ -29,7 +29,7 @@ Mutator = Callable[[bytes, random.Random], bytes]
 
 
 def any_bytes(data: bytes, rng: random.Random) -> bytes:
-    """Bits, lengths, cuts, insertions and repeats, without regard to the structure."""
+    """Flip bits, cut, insert and repeat bytes, without regard to the structure."""
     found = bytearray(data)
     for _ in range(rng.choice((1, 1, 1, 2, 4, 16))):
         place, what = rng.randrange(len(found) + 1), rng.randrange(7)

@@ -1,4 +1,4 @@
-"""What is fuzzed: small valid files of every format that latens reads, and what is done with each."""
+"""The targets: small valid files of every format that latens reads, and what is done with each."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Target:
 
 
 def targets() -> list[Target]:
-    """All targets, in the working directory, which is filled with files and runs."""
+    """All targets; their files and runs are written to the working directory."""
     _tables()
     found = [*_data_files(), *_pictures(), *_of_runs()]
     return found
@@ -134,7 +134,7 @@ def _pictures() -> list[Target]:
 
 
 def _of_rows(content: bytes, number: int) -> int:
-    """Rows for a run that was fitted to others."""
+    """Read rows for a run that was fitted to others."""
     Path("rows.csv").write_bytes(content)
     return _call(number, "table-run", "rows.csv")
 
@@ -199,7 +199,7 @@ def _copy(run: str) -> Path:
 
 
 def _seal(content: bytes) -> bytes:
-    """The record with its checksum, where it is one; else as it is."""
+    """The content with a valid checksum if it is a record; otherwise unchanged."""
     try:
         return sealed(loads(content.decode("utf-8", "surrogatepass"))).encode("utf-8", "surrogatepass")
     except Exception:

@@ -1,1 +1,1 @@
-"""Speed beside other libraries' and beside what the machine can do: see bench/README.md."""
+"""Speed compared with other libraries and with what the machine can do: see bench/README.md."""

@@ -1,4 +1,4 @@
-"""What a comparison is: contenders that do the same work, whose figures count, and what was aimed at."""
+"""A comparison: contenders that do the same work, which of them make the ratio, and the goal."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Repetition = Callable[[int], dict[str, Any]]  # number of the round -> {"value": figure in the case's unit, more …}
-Build = Callable[["Size"], Repetition]  # in a process of its own: imports, data, everything that is paid once
+Build = Callable[["Size"], Repetition]  # run in its own process: imports, data, everything paid once
 
 
 class Absent(Exception):
-    """A peer, a device or data that this machine lacks; the sentence says so, and the contender is skipped."""
+    """A library, a device or data that this machine lacks; the sentence says which, and the contender is skipped."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much work: the usual, a smoke run's (``quick``), or the largest (``full``)."""
+    """How much work: the usual amount, that of a smoke run (``quick``), or the largest (``full``)."""
 
     quick: bool = False
     full: bool = False
@@ -29,9 +29,9 @@ class Size:
 
 @dataclass(frozen=True)
 class Case:
-    """``ours`` and ``theirs``: the contenders of the ratio. ``floor``: the contender that is the least the work can
-    take. ``unit``: of the figures; those with "/s" in it are better when higher, all others when lower. ``once``:
-    contenders that take so long that they run one repetition. ``summary``: further figures, from {contender:
+    """``ours`` and ``theirs``: the contenders of the ratio. ``floor``: the contender that does only the unavoidable
+    part of the work. ``unit``: of the figures; those with "/s" in it are better when higher, all others when lower.
+    ``once``: contenders so slow that they run only once. ``summary``: further figures, from {contender:
     {"values", "median", "min", "more": [what the repetitions gave]}}."""
 
     name: str
@@ -52,7 +52,7 @@ class Case:
 
 
 def all_cases() -> list[Case]:
-    """Of every file in ``cases``: its ``CASES``, in the order of the files' numbers."""
+    """The ``CASES`` of every file in ``cases``, in order."""
     from speed import cases
 
     modules = (importlib.import_module(f"speed.cases.{m.name}") for m in pkgutil.iter_modules(cases.__path__))

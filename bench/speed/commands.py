@@ -1,4 +1,4 @@
-"""Whole commands: their seconds and the most memory they held.
+"""Whole commands: their seconds and their peak memory.
 
 A child begins with the memory of the process that starts it, so builders that use this import nothing heavy.
 """

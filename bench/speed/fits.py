@@ -48,6 +48,6 @@ def fit(where: Path, data: Path, *options: str) -> tuple[commands.Finished, Path
 
 
 def rounds(run: Path) -> list[dict[str, Any]]:
-    """The rounds of training that a run's metrics.csv tells of."""
+    """The rounds of training in a run's metrics.csv."""
     with (run / "metrics.csv").open() as lines:
         return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(lines)]

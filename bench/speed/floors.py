@@ -86,7 +86,7 @@ def training(work: Work) -> Repetition:
 
 
 def products(sizes: list[tuple[int, int]], rows: int, at_once: int = 8192) -> Callable[[], float]:
-    """Seconds that the matrix products of linear maps take on so many rows."""
+    """Seconds that the matrix products of linear maps take on ``rows`` rows."""
     blocks = [(torch.randn(at_once, a), torch.randn(a, b), torch.empty(at_once, b)) for a, b in sizes]
 
     def run() -> float:

@@ -32,7 +32,7 @@ def grey(images: Any) -> Any:
 
 
 def normals(rows: int, columns: int = 10, factors: int = 4, seed: int = 0) -> Any:
-    """Rows of a factor model, float32: variance 1 a column, a quarter of it noise."""
+    """Rows of a factor model, float32: each column has variance 1, a quarter of it noise."""
     import numpy as np
 
     loadings = np.random.default_rng(7).standard_normal((factors, columns))

@@ -1,4 +1,4 @@
-"""What the figures were taken on."""
+"""The machine that the figures were taken on."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _version(name: str) -> tuple[str, str] | None:
 
 
 def digest(folder: Path) -> str:
-    """Of the files of latens that were run: compare figures of one digest only."""
+    """A digest of the files of latens that were run: only figures with the same digest compare."""
     total = hashlib.sha256()
     for path in sorted(folder.rglob("*.py")):
         total.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())

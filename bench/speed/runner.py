@@ -1,4 +1,4 @@
-"""Runs the contenders of a case by turns, each in its own process, and makes the figures."""
+"""Run the contenders of a case in turn, each in its own process, and compute the figures."""
 
 from __future__ import annotations
 
@@ -107,8 +107,8 @@ def figures(entry: dict[str, Any], case: Case) -> dict[str, Any]:
 
 
 def compare(case: Case, ours: dict[str, Any], other: dict[str, Any]) -> dict[str, float]:
-    """How many times better we are: the median over the rounds, whose two figures were taken close together, the
-    worst and best round, and the ratio of the best figures."""
+    """How many times better latens is: the median over rounds (whose two figures were taken close together), the worst
+    and best round, and the ratio of the best figures."""
     if len(other["values"]) == len(ours["values"]):
         each = [case.better(a, b) for a, b in zip(ours["values"], other["values"], strict=True)]
     else:

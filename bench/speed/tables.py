@@ -42,7 +42,7 @@ def put(text: str, page: str, mark: str = "speed") -> str:
 
 
 def shown(value: Any, digits: int = 3) -> str:
-    """At least that many significant figures, thousands apart."""
+    """The number with at least that many significant figures and commas between thousands."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if not isinstance(value, int | float):
@@ -73,7 +73,7 @@ def _head(cells: list[str]) -> str:
 
 
 def _against(case: dict[str, Any]) -> str:
-    """Whose figures make the ratio and the share of the floor."""
+    """The contenders whose figures make the ratio."""
     return f"{case['ours']} against {case['theirs'] or 'the floor'}"
 
 
@@ -104,7 +104,7 @@ def _further(machines: Mapping[str, Results], names: list[str]) -> list[str]:
 
 
 def _absent(machines: Mapping[str, Results]) -> list[str]:
-    """One line for each reason for which contenders did not run."""
+    """One line per reason why contenders did not run."""
     reasons: dict[str, list[str]] = {}
     for machine, results in machines.items():
         for name, case in results.items():

@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def threads() -> int | None:
-    """Of torch, where this contender has imported it."""
+    """The number of torch's threads, if this contender has imported torch."""
     torch = sys.modules.get("torch")
     return None if torch is None else torch.get_num_threads()
 

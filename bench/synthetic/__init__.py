@@ -1,1 +1,1 @@
-"""Synthetic tables beside those of others: what draws them, what is measured of them, and the table of the figures."""
+"""Synthetic tables of latens and of others: the systems that draw them, the measures, and the table of figures."""

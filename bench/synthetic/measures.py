@@ -1,7 +1,7 @@
-"""What is measured of synthetic rows, each figure of rows held out too: the floor, what a perfect generator would get.
+"""The measures of synthetic rows. Each is also taken of held-out rows: the floor, what a perfect generator would get.
 
-Candidates (synthetic or held-out rows) are cut to the number of held-out rows where they are told from training rows;
-columns and pairs are compared with all of them, up to as many as there are training rows.
+Where candidates (synthetic or held-out rows) are told from training rows, as many of them are used as rows are held
+out; columns and pairs are compared on all of them, at most as many as there are training rows.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ import pandas as pd
 from latens.evaluation.anomaly import auroc, boosted_trees, closest, two_sample_auroc
 from latens.evaluation.synthetic import Frame, frame
 
-MEASURES = 3  # to be raised where a definition changes: older lines are then measured again
-ROWS = 20_000  # of candidates, at most
-BALLS = 10_000  # rows whose balls are looked at (alpha-precision and beta-recall)
-NEIGHBOURS = 4_000  # rows whose closest row is looked for
+MEASURES = 3  # raised when a definition changes, so that older lines are measured again
+ROWS = 20_000  # at most this many candidates
+BALLS = 10_000  # rows used for alpha-precision and beta-recall
+NEIGHBOURS = 4_000  # rows whose closest row is searched
 BINS = 10
-HEAP = 0.01  # share of the training rows from which on a number is a heap
-LEVELS = 200  # that trees tell apart
+HEAP = 0.01  # a number in at least this share of the training rows is a heap
+LEVELS = 200  # rows that trees tell apart
 
 
 def scorer() -> str:
-    """The measures' version: lines of another are measured again."""
+    """The version of the measures: lines of another version are measured again."""
     return f"{MEASURES}, sdmetrics {version('sdmetrics') if has_sdmetrics() else 'absent'}"
 
 
@@ -110,8 +110,8 @@ def _variation(a: np.ndarray, b: np.ndarray) -> float:
 
 def trend(real: Frame, rows: Frame) -> float:
     """Mean over pairs of columns: for two numeric ones half the difference of Pearson's correlations, otherwise the
-    total variation of their contingency tables, numbers in ten bins of equal width over the training range, what lies
-    outside in the outer ones."""
+    total variation of their contingency tables, numbers in ten bins of equal width over the training range, with
+    numbers outside it in the outermost bins."""
     errors = []
     codes = [{name: _binned(real.columns[name], each.columns[name]) for name in real.columns} for each in (real, rows)]
     for one, other in combinations(real.columns, 2):
@@ -162,7 +162,8 @@ def _wide(real: Frame, *tables: Frame) -> list[np.ndarray]:
 
 
 def logistic(real: Frame, rows: Frame, seed: int) -> float:
-    """1 - max(0, 2 AUROC - 1) of a logistic regression that tells the two apart, three folds: 1 where it cannot."""
+    """1 - max(0, 2 AUROC - 1) of a logistic regression that tries to tell the two apart, three folds: 1 if it
+    cannot."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import cross_val_score
 
@@ -219,7 +220,7 @@ def usefulness(fitted: Frame, held: Frame, target: str, seed: int) -> float:
 
 
 def privacy(real: Frame, others: Frame, rows: Frame, seed: int) -> dict[str, float]:
-    """Against as many training rows as there are ``others``, rows that nobody was fitted to.
+    """Compares with as many training rows as there are ``others``, rows to which nothing was fitted.
 
     ``closer``: share of the rows that are nearer to a training row than to one of the others, ties half; ``attack``:
     AUROC of the guess that a row was fitted to because a synthetic row is close to it (a distance-based
@@ -265,8 +266,9 @@ def outside(real: Frame, rows: Frame) -> float:
 
 
 def heaps(real: Frame, rows: Frame) -> dict[str, float]:
-    """Of the numbers that are a hundredth of the training rows each or more: ``heap_error``, the mean of |share -
-    training share| / training share in %; ``heaps_off``, how many in % are more than 10 % and two standard errors away.
+    """For numbers that at least a hundredth of the training rows have: ``heap_error``, the mean of |share -
+    training share| / training share in %; ``heaps_off``, the percentage of them that are off by more than 10 % and two
+    standard errors.
     """
     errors, off = [], []
     for name, kind in real.kinds.items():
@@ -281,7 +283,7 @@ def heaps(real: Frame, rows: Frame) -> dict[str, float]:
 
 
 def broken(real: Frame, rows: Frame, rules: Sequence[tuple[str, str]]) -> float:
-    """Share of the rows that break a rule; a rule is a pair of columns of which each is a function of the other."""
+    """Share of the rows that break a rule; a rule is a pair of columns that are functions of each other."""
     bad = np.zeros(rows.rows, bool)
     for one, other in rules:
         known = set(zip(real.columns[one].tolist(), real.columns[other].tolist()))

@@ -1,4 +1,4 @@
-"""The figures as tables in Markdown, one for each data set, beside the goals that were set for latens."""
+"""The figures as Markdown tables, one per data set, next to the goals that were set for latens."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from kept import conditions, spread
 
-NAMES = {  # key -> (what it is called, digits)
+NAMES = {  # key -> (its name on the page, digits)
     "shape": ("shape error, %", 2),
     "trend": ("trend error, %", 2),
     "trees": ("told apart by boosted trees, AUROC", 3),

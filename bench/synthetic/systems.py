@@ -1,4 +1,4 @@
-"""What draws synthetic rows: latens and its oracle, CTGAN's TVAE, and sets that others have published.
+"""The systems that draw synthetic rows: latens and its oracle, CTGAN's TVAE, and sets that others have published.
 
 A system is a function from (training rows, seed, options, folder for its work) to ``{name: Drawn}``.
 """
@@ -24,7 +24,7 @@ from datasets import Absent
 
 @dataclass(frozen=True)
 class Drawn:
-    """Rows, and the seconds to fit and to draw: on the wall, and of processors."""
+    """Rows, and the wall-clock and processor seconds to fit and to draw."""
 
     rows: pd.DataFrame
     fit: list[float]
@@ -33,13 +33,13 @@ class Drawn:
 
 @dataclass(frozen=True)
 class System:
-    """What is drawn under which names, and the version that its lines are kept for."""
+    """A way to draw rows under one or several names, and the version for which its lines are kept."""
 
     names: tuple[str, ...]
     version: Callable[[], str]
     draw: Callable[[pd.DataFrame, int, argparse.Namespace, Path], dict[str, Drawn]]
-    seeds: int | None = None  # another number than the one asked for
-    only: str | None = None  # the data that it exists for
+    seeds: int | None = None  # whether it draws another number of rows than asked for
+    only: str | None = None  # the data for which it exists
 
 
 def by_latens(train: pd.DataFrame, seed: int, options: argparse.Namespace, folder: Path) -> dict[str, Drawn]:
@@ -106,7 +106,7 @@ def by_tvae(train: pd.DataFrame, seed: int, options: argparse.Namespace, folder:
 
 
 def published(archive: str) -> Callable[[pd.DataFrame, int, argparse.Namespace, Path], dict[str, Drawn]]:
-    """The seed-th of the sets in a zip file: csv or Parquet, columns in the order of the training rows."""
+    """Set number ``seed`` in a zip file: csv or Parquet, columns in the order of the training rows."""
 
     def draw(train: pd.DataFrame, seed: int, options: argparse.Namespace, folder: Path) -> dict[str, Drawn]:
         path = options.files / archive
@@ -130,8 +130,8 @@ SYSTEMS = [
 
 
 def like(rows: pd.DataFrame, train: pd.DataFrame) -> pd.DataFrame:
-    """Rows in the form of the training rows: numbers rounded to as many decimals, texts without blanks at their ends,
-    missing ones "?" where that is a level."""
+    """Rows in the form of the training rows: numbers rounded to the same decimals, texts stripped, missing texts as "?"
+    where that is a level."""
     found = rows[list(train.columns)].copy()
     for name in train:
         if train[name].dtype.kind in "biuf":
@@ -143,7 +143,7 @@ def like(rows: pd.DataFrame, train: pd.DataFrame) -> pd.DataFrame:
 
 
 def decimals_of(values: np.ndarray, most: int = 6) -> int:
-    """Digits after the point that all values have at most.
+    """The most digits after the point that any value has.
 
     >>> decimals_of(np.array([0.25, 1.5]))
     2

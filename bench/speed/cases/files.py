@@ -1,4 +1,5 @@
-"""encode and sample through the command line, .npy to .npy, imports and all, beside the products of the network alone.
+"""encode and sample through the command line, .npy to .npy, imports included, compared with the network's products
+alone.
 
 The plain script does the same work with as many linear maps of the same sizes and nothing else: it reads, multiplies
 in blocks and writes.
@@ -30,7 +31,7 @@ np.save(out, torch.cat(kept).numpy())
 
 
 def start(size: Size):
-    """(a folder with a run fitted to a few rows, how many rows the work has)."""
+    """(a folder with a run fitted to a few rows, the number of rows of the work)."""
     from speed import fits
 
     where = fits.folder()
@@ -87,7 +88,7 @@ def floor(size: Size, what: str):
 
 
 def summary(found):
-    """What is left when the same command on few rows, which is starting, is taken off."""
+    """What remains after subtracting the same command on few rows, which is the cost of starting."""
     if not {"latens on 100 rows", "floor"} <= set(found):
         return {}
     beyond = found["latens"]["median"] - found["latens on 100 rows"]["median"]

@@ -27,7 +27,7 @@ def network():
 
 
 def timed(call):
-    """A repetition that times ``call`` and notes the nats it found."""
+    """A repetition that times ``call`` and records the nats it found."""
     call()
 
     def repeat(number):

@@ -1,8 +1,9 @@
-"""Wall time until the test bound is what pythae reaches in 50 epochs: grey Fashion-MNIST, the network of mlp.py.
+"""Wall-clock time until the test bound is the one that pythae reaches in 50 epochs: grey Fashion-MNIST, the network of
+mlp.py.
 
 pythae with Adam at 1e-3 in batches of 128; latens.train with its default settings. (latens.VAE refuses a Bernoulli
-likelihood for grey values, which it is no density of.) Time is that of the whole call, compiling included; the bound
-is that of the weights it leaves, one function for the same network.
+likelihood for grey values, because it is not a density of them.) The time is that of the whole call, compiling
+included; the bound is that of the final weights, by one function for both.
 """
 
 import time

@@ -1,4 +1,4 @@
-"""latens fit on a Parquet file, streamed and in memory: rows a second of the epochs after the first."""
+"""latens fit on a Parquet file, streamed and in memory: rows per second in the epochs after the first."""
 
 from functools import partial
 
@@ -30,7 +30,7 @@ def summary(found):
 
 CASES = [
     Case(
-        "streaming", "10^6 x 10 of Parquet: streamed beside in memory", GOAL, "rows/s",
+        "streaming", "10^6 x 10 of Parquet", GOAL, "rows/s",
         {"streamed": partial(build, options=("--stream",)), "in memory": partial(build, options=())},
         ours="streamed", theirs="in memory", repeats=3, summary=summary,
     )

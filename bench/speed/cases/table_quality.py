@@ -2,7 +2,8 @@
 
 pythae: its default encoder and decoder (512 hidden), 4 latent dimensions, squared error, batch 512, Adam 1e-3, 5 epochs
 (its own defaults, batches of 64 at 1e-4 for 100 epochs, would take an hour and more). Its bound is taken at the best
-observation variance for it, the mean squared error of the held-out rows themselves, and not at the 1 it trains with.
+observation variance for it, the mean squared error of the held-out rows themselves, not at the variance 1 that it
+trains with.
 """
 
 import math

@@ -67,7 +67,7 @@ def training(work: Work) -> Repetition:
     run = jax.jit(epoch, donate_argnums=(0, 1))
     data, state = jnp.asarray(work.x), optimizer.init(parameters)
     key = jax.random.key(1)
-    parameters, state, value = run(parameters, state, data, key)  # compiles
+    parameters, state, value = run(parameters, state, data, key)  # compile
     value.block_until_ready()
 
     def repeat(number: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""latens.train with parts of one's own: what the same network costs in its loop."""
+"""latens.train with your own parts: what the same network costs in its loop."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def model(work: Work) -> nn.Module:
 
 
 def training(work: Work, **settings: Any) -> Repetition:
-    """Epochs after the first, which pays for compiling; ``before`` is what the whole call took besides them."""
+    """Epochs after the first, which pays for compiling; ``before`` is the time of the whole call without them."""
     x = torch.from_numpy(work.x)
 
     def repeat(number: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The loop of pytorch/examples' vae on rows that lie in memory: no DataLoader, so that it is the harder to beat."""
+"""The loop of pytorch/examples' vae on rows in memory, without a DataLoader, which makes it harder to beat."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""pythae's trainer on the same networks: what it takes after its set-up, epoch by epoch."""
+"""pythae's trainer on the same networks: the time of each epoch after its set-up."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def training(work: Work) -> Repetition:
     torch.manual_seed(0)
     x = torch.from_numpy(work.x)
     made = trainer(model(work.network, x.shape[1:], work.loss), x, work.batch, work.rate, work.device)
-    steps = -(-len(x) // work.batch)  # it takes the rows left over too
+    steps = -(-len(x) // work.batch)  # it also trains on the last, smaller batch
 
     def repeat(number: int) -> dict[str, Any]:
         wait(work.device)

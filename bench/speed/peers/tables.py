@@ -1,4 +1,4 @@
-"""Peers that can only fit whole tables: the seconds per epoch are the difference of two fits."""
+"""Libraries that can only fit whole tables: the seconds per epoch are the difference between two fits."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _difference(work: Work, fit: Callable[[int], object]) -> Repetition:
 
 
 def pyod(work: Work) -> Repetition:
-    """PyOD's VAE, its dropout off."""
+    """PyOD's VAE, without its dropout."""
     try:
         from pyod.models.vae import VAE
     except ImportError as error:

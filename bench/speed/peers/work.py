@@ -1,4 +1,4 @@
-"""The work that every training loop gets."""
+"""The work that every training loop is given."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class Work:
         return len(self.x) // self.batch
 
     def figure(self, seconds: float, steps: int | None = None) -> float:
-        """Of ``steps`` steps, or all epochs', that took so many seconds."""
+        """The figure of ``steps`` steps, or of all epochs, that took ``seconds``."""
         steps = self.epochs * self.steps if steps is None else steps
         return steps * self.batch / seconds if self.unit == "rows/s" else 1e3 * seconds / steps
 
 
 def wait(device: str) -> None:
-    """Until the device has done what it was asked."""
+    """Wait until the device has finished."""
     if device == "cuda":
         import torch
 
