@@ -95,6 +95,36 @@ def test_docstrings_name_shapes_and_errors(kind: int) -> None:
     assert len(missing) <= (1 - SHARE) * len(found), f"{len(missing)} of {len(found)} do not:\n" + "\n".join(missing)
 
 
+def misread(code: str) -> list[str]:
+    """What the site would not show as it is written: a property whose first line has a colon (its type, for Sphinx),
+    and an argument described by one letter (the number of a list)."""
+    found = []
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and (text := ast.get_docstring(node)):
+            plain = re.sub(r"``.*?``|:\w+:`.*?`", "", text.partition("\n")[0])
+            kinds = " ".join(ast.unparse(each) for each in node.decorator_list)
+            found += [node.name] * ("property" in kinds and ": " in plain)
+            found += re.findall(r"(?m)^ +(\w+): [A-Za-z]\.$", text)
+    return found
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.name)
+def test_docstrings_are_read_as_they_are_written(package: Path) -> None:
+    assert not {path: said for path in package.rglob("*.py") if (said := misread(path.read_text("utf-8")))}
+
+
+@pytest.mark.parametrize(
+    "code, expected",
+    [
+        ("class A:\n 'It.\\n\\n    Args:\\n        dim: Z.'", ["dim"]),
+        ("@property\ndef f(self): 'A value: the first'", ["f"]),
+        ("@property\ndef f(self): 'The ``a: b`` of it.'", []),
+    ],
+)
+def test_a_docstring_that_is_misread_is_noticed(code: str, expected: list[str]) -> None:
+    assert misread(code) == expected
+
+
 @pytest.mark.parametrize(
     "code, shapes, errors",
     [

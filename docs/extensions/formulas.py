@@ -1,8 +1,13 @@
-"""Formulas as MathML, made when the site is built: a browser draws them, and no script or font is loaded."""
+"""Formulas as MathML, made when the site is built: a browser draws them, and no script is loaded.
+
+A browser takes the heights of subscripts and superscripts from its font for mathematics. Where none is installed, it
+hardly lowers a subscript. So the site has a font of its own for these heights alone, without a single letter.
+"""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 from docutils import nodes
@@ -21,6 +26,14 @@ REWRITTEN = (
     (r"(?<=[A-Za-z0-9})])\s*(?=\\(?:ln|log|exp|det)(?![a-z]))", r"\\,"),
     (r"\\(ln|log|exp|det|tanh|sin|cos)(?=\s*(?:[A-Za-z0-9]|\\(?!left|[Bb]ig|limits|[^a-zA-Z])))", r"\\\1\\,"),
 )
+# a bar with a superscript is stretched for that alone, and would not match its partner
+FENCE = re.compile(r'<mo((?: class="\w+")?)>‖</mo>')
+SCRIPTS = {  # in thousandths of the font's size
+    "SubscriptShiftDown": 210, "SubscriptTopMax": 370, "SubscriptBaselineDropMin": 160, "SuperscriptShiftUp": 360,
+    "SuperscriptShiftUpCramped": 252, "SuperscriptBottomMin": 120, "SuperscriptBaselineDropMax": 230,
+    "SubSuperscriptGapMin": 150, "SuperscriptBottomMaxWithSubscript": 380, "SpaceAfterScript": 20,
+}  # fmt: skip
+PLAIN = ("Script", "DelimitedSubFormula", "DisplayOperatorMin", "RadicalDegree")  # constants that are bare numbers
 
 
 def mathml(tex: str, node: nodes.Element | None, block: bool) -> str:
@@ -28,7 +41,7 @@ def mathml(tex: str, node: nodes.Element | None, block: bool) -> str:
     for pattern, replacement in REWRITTEN:
         tex = re.sub(pattern, replacement, tex)
     try:
-        return tex2mathml(tex, as_block=block)
+        return FENCE.sub(r'<mo\1 stretchy="false">‖</mo>', tex2mathml(tex, as_block=block))
     except MathError as error:
         log.warning("formula %r cannot be read: %s", tex, error, location=node)
         return f"<code>{tex}</code>"
@@ -44,6 +57,42 @@ def block(writer: Any, node: nodes.math_block) -> None:
     raise nodes.SkipNode
 
 
+def font() -> Any:
+    """A font of a blank, with the heights of subscripts and superscripts."""
+    from fontTools.fontBuilder import FontBuilder  # comes with matplotlib
+    from fontTools.pens.ttGlyphPen import TTGlyphPen
+    from fontTools.ttLib import newTable
+    from fontTools.ttLib.tables import otTables
+
+    made, names = FontBuilder(1000, isTTF=True), [".notdef", "space"]
+    made.setupGlyphOrder(names)
+    made.setupCharacterMap({ord(" "): "space"})
+    made.setupGlyf({name: TTGlyphPen(None).glyph() for name in names})
+    made.setupHorizontalMetrics(dict.fromkeys(names, (300, 0)))
+    made.setupHorizontalHeader(ascent=800, descent=-200)
+    made.setupNameTable({"familyName": "scripts", "styleName": "Regular"})
+    made.setupOS2(sTypoAscender=800, sTypoDescender=-200, usWinAscent=800, usWinDescent=200, sxHeight=450, version=4)
+    made.setupPost()
+    constants, table = otTables.MathConstants(), otTables.MATH()
+    for entry in constants.getConverters():
+        value: Any = {"ScriptPercentScaleDown": 75, "ScriptScriptPercentScaleDown": 60}.get(entry.name, 0)
+        if not entry.name.startswith(PLAIN):
+            value = otTables.MathValueRecord()
+            value.Value, value.DeviceTable = SCRIPTS.get(entry.name, 0), None
+        setattr(constants, entry.name, value)
+    table.Version, table.MathConstants, table.MathGlyphInfo, table.MathVariants = 0x10000, constants, None, None
+    made.font["MATH"] = newTable("MATH")
+    made.font["MATH"].table = table
+    return made
+
+
+def write_font(app: Any, failed: Exception | None) -> None:
+    """Write the font next to the style sheet that names it."""
+    if failed is None and app.builder.format == "html":
+        font().save(Path(app.outdir, "_static", "scripts.ttf"))
+
+
 def setup(app: Any) -> dict[str, bool]:
+    app.connect("build-finished", write_font)
     app.add_html_math_renderer("mathml", (inline, None), (block, None))
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -60,7 +60,7 @@ class PoissonLikelihood(Conditional):
 
     @property
     def parameters_per_cell(self) -> int:
-        """P: the network gives ``[..., *event]`` where P is 1, and ``[..., P, *event]`` where it is more."""
+        """P, where the network gives ``[..., *event]`` if P is 1, and ``[..., P, *event]`` if it is more."""
         return 1
 
     def forward(self, given: Tree, c: Tree = None) -> Distribution:
@@ -134,7 +134,7 @@ class NegativeBinomialLikelihood(PoissonLikelihood):
 
     @property
     def parameters_per_cell(self) -> int:
-        """P: 1, or 2 where the network gives the dispersion."""
+        """P, which is 1, or 2 where the network gives the dispersion."""
         return 1 + (self.dispersion == "network")
 
     def _log_theta(self, further: Tensor) -> Tensor:
@@ -151,7 +151,7 @@ class ZeroInflatedNegativeBinomialLikelihood(NegativeBinomialLikelihood):
 
     @property
     def parameters_per_cell(self) -> int:
-        """P: 2, or 3 where the network gives the dispersion."""
+        """P, which is 2, or 3 where the network gives the dispersion."""
         return 2 + (self.dispersion == "network")
 
     def counts(self, log_mean: Tensor, further: Tensor) -> Distribution:

@@ -23,7 +23,7 @@ class OneHotPosterior(Conditional):
 
     Args:
         network: maps x to ``[..., V * K]``.
-        categories: K.
+        categories: the number of categories, K.
         temperature: > 0, of the straight-through gradient of draws; None for no gradient. ``ValueError`` for others.
         reads: the keys of the condition that the network sees.
     """
@@ -48,7 +48,7 @@ class RelaxedPosterior(Conditional):
 
     Args:
         network: maps x to ``[..., V * K]``.
-        categories: K.
+        categories: the number of categories, K.
         temperature: T in [0.4, 1000], else ``ValueError``: below, draws are 0 in single precision; above, it leaves
             their density no digits.
         reads: the keys of the condition that the network sees.
@@ -73,8 +73,8 @@ class NormalAndCategoriesPosterior(Conditional):
 
     Args:
         network: maps x to ``[..., 2 Z + V K]``.
-        latent_dim: Z.
-        categories: K.
+        latent_dim: the number of normal codes, Z.
+        categories: the number of categories, K.
         temperature: > 0, of the straight-through gradient of the categories.
         reads: the keys of the condition that the network sees.
     """
@@ -97,9 +97,9 @@ class Codebook(nn.Module):
     """L levels of K codes in D dimensions; each level takes the code nearest to what the levels before it left over.
 
     Args:
-        levels: L.
+        levels: the number of levels, L.
         size: K, at least 2.
-        dim: D.
+        dim: the dimensions of an entry, D.
         decay: in (0, 1), codes are moving averages of the vectors that chose them, kept in buffers (van den Oord et al.
             2017, appendix), and a code with less than a twentieth of an even share of the data is moved next to the
             most used one, which then splits its share with it (Linde, Buzo & Gray 1980). None: codes are parameters,

@@ -63,7 +63,7 @@ class AutoregressiveStep(FlowStep):
     with a masked network m. Going from u to z takes one pass, going back takes Z.
 
     Args:
-        dim: Z.
+        dim: the dimensions of z, Z.
         context: how many numbers the network gives for each row.
         bins: 0 for an affine t, the inverse autoregressive flow (Kingma et al. 2016); otherwise t is a monotone
             rational quadratic spline with this many bins on [-5, 5] (Durkan et al. 2019).
@@ -108,7 +108,7 @@ class FlowPosterior(Conditional):
 
     Args:
         network: maps x to ``[..., 2 Z + sum of the steps' widths]``: g, the raw h, then the parameters of each step.
-        dim: Z.
+        dim: the dimensions of z, Z.
         steps: the maps T.
         reads: the keys of the condition that the network sees.
     """

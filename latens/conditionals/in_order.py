@@ -83,7 +83,7 @@ class ColumnsInOrder(TableLikelihood):
 
     @property
     def served(self) -> nn.ModuleList:
-        """The heads that ln p(x) is evaluated with: those that see earlier columns."""
+        """The heads with which ln p(x) is evaluated, which see earlier columns."""
         return self.own
 
     def start(self, sample: Tensor) -> Tensor:

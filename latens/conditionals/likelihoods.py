@@ -78,7 +78,7 @@ class NormalLikelihood(Conditional):
 
     @property
     def data_variance(self) -> Tensor:
-        """unit² c, in the square of the data's units: a scalar or one number for each cell, float64."""
+        """unit² c, in the square of the data's units, a scalar or one number for each cell, float64."""
         return self.observation_variance.detach().cpu() * self.unit.cpu().double().square()
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
@@ -167,7 +167,7 @@ class DiscretizedLogisticLikelihood(Conditional):
         network: maps z to ``[..., P, *event]``: M locations, M log-scales (with scale "network"), and M logits where M
             is more than 1.
         levels: at least 2.
-        components: M.
+        components: the number of components, M.
         scale: "network", or "learned" for one log-scale, which is then not part of P.
         span: (first, last), where the levels stand for numbers evenly spaced from first to last; ln p is that of masses
             in both cases.

@@ -164,7 +164,7 @@ class Rows:
 
     @property
     def missing(self) -> np.ndarray:
-        """Mask ``[N, D]`` of the modelled cells of a table that the user left empty: no number, level or text."""
+        """Mask ``[N, D]`` of the modelled cells of a table that the user left empty, with no number, level or text."""
         assert isinstance(self.schema, Table)
         found = np.stack([is_empty(self.x.column(name)) for name in self.schema.names], 1)
         for name, texts in ({} if self.found is None else self.found.unread_texts).items():
@@ -174,7 +174,7 @@ class Rows:
 
     @property
     def handed_through(self) -> dict[str, Any]:
-        """The columns of a table that are not modelled and pass through unchanged: conditions and those left out."""
+        """The columns of a table that are not modelled and pass through unchanged (conditions, and those left out)."""
         if not isinstance(self.schema, Table):
             return {}
         made = {field.name for field in self.schema.outer}

@@ -21,7 +21,7 @@ class Flow(Density):
         - \sum_i \ln \mathrm{unit}_i
 
     Args:
-        size: D.
+        size: the dimensions of a code, D.
         kind: "maf", whose inverse is autoregressive (a density takes one pass, a sample D); "iaf", the other way round;
             "spline", like "maf" with rational-quadratic splines instead of affine maps.
         transforms: the number of transforms.

@@ -41,7 +41,7 @@ class Autoregressive(Distribution):
     Args:
         logits: ``logits(before)`` gives, for the first t positions ``[B, t]``, the logits of positions 1 … t + 1, ``[B,
             t + 1, K]``.
-        positions: P.
+        positions: the number of positions, P.
     """
 
     arg_constraints = {"positions": constraints.positive_integer}

@@ -96,7 +96,7 @@ class LogNormal(Distribution):
 
     @property
     def fill(self) -> Tensor:
-        """A value in the support: exp(shift), the median at loc = 0."""
+        """A value in the support, exp(shift), the median at loc = 0."""
         return self.shift.exp()
 
     @property

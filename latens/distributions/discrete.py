@@ -150,7 +150,7 @@ class DiscretizedLogistic(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        """Mean of the clipped, unrounded logistics, in levels, ``[...]``: within half a level of the exact mean."""
+        """Mean of the clipped, unrounded logistics, in levels, ``[...]``, within half a level of the exact mean."""
         scale = self.log_scale.exp()
         inside = scale * (softplus((self.loc + 1) / scale) - softplus((self.loc - 1) / scale))  # E[clip(y)] + 1
         weights = 1.0 if self.logits is None else self.logits.softmax(0)

@@ -81,7 +81,7 @@ class OnGrid(Distribution):
 
     @property
     def fill(self) -> float:
-        """A value in the support: the first."""
+        """The first value, which is in the support."""
         return self.first
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:

@@ -109,7 +109,7 @@ class Margins:
         origin: ``[n]``, the value of a place of the grid.
         apart: ``[n, A]``, whether an atom lies outside the range.
         offset: ``[n]``, what is added to ln mass of a place, or to ln density, so that nats have their measure.
-        pieces: T.
+        pieces: the maps T.
         lower: ``[n, A]``, the least number that counts as each atom.
         upper: ``[n, 1 + A]``, the largest number that counts as each atom, after one entry for no atom.
         middles: ``[n, P - 1]``, the borders between the places of a column that has places of its own, padded with inf.
@@ -266,7 +266,7 @@ class Heaped(Distribution):
 
     @property
     def fill(self) -> Tensor:
-        """A value in the support of each column: its first knot, ``[n]``."""
+        """A value in the support of each column, its first knot, ``[n]``."""
         return self.margins.knots[:, 0]
 
     @property

@@ -50,7 +50,7 @@ class Led(Columns):
 
     @cached_property
     def parts(self) -> tuple[tuple[Tensor, Distribution], ...]:  # type: ignore[override]
-        """Those of the columns, made when they are asked for: a training step does not."""
+        """The parts of the columns, made only when asked for, as a training step does not need them."""
         return self._px().parts
 
     @property
@@ -77,7 +77,7 @@ class InOrder(Distribution):
             ``[..., D]``, where NaN tells nothing; ``columns(x, only)`` gives that of the columns ``only``, and perhaps
             of others. Both also give the indices of their columns, in order.
         batch_shape: ``[...]``.
-        size: D.
+        size: the number of columns, D.
         stages: the columns of each stage, which do not depend on each other; by default every column is its own.
     """
 

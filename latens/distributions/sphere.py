@@ -100,7 +100,7 @@ class _AboutDirection(Distribution):
 
     @property
     def variance(self) -> Tensor:
-        """Of each coordinate: E[cos²] loc² + E[sin²] (1 - loc²) / (m - 1) - mean², ``[..., m]``."""
+        """The variance of each coordinate, E[cos²] loc² + E[sin²] (1 - loc²) / (m - 1) - mean², ``[..., m]``."""
         along, square = self.second.unsqueeze(-1), self.loc.square()
         return along * square + (1 - along) * (1 - square) / (self.m - 1) - self.mean.square()
 

@@ -105,7 +105,7 @@ class TruncatedNormal(Distribution):
 
     @property
     def variance(self) -> Tensor:
-        """Var[x], ``[...]``: in float64 to about 2e-5 of its size, in float32 to about 2 %."""
+        """Var[x], ``[...]``, to about 2e-5 of its size in float64 and to about 2 % in float32."""
         far, near = self._ratios()
         cancels, tilted = self._tilted()
         ratio = 1 + self._far * far - self._near * near - (far - near).square()

@@ -70,8 +70,10 @@ class Certificate:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The mean of ln p(x) over the rows, with a confidence of 99 %: both bounds, widened by 2.6 standard errors of
-        their difference, nats."""
+        """(low, high) for the mean of ln p(x) over the rows, with a confidence of 99 %, in nats.
+
+        Each is a bound, widened by 2.6 standard errors of the bounds' difference.
+        """
         error = 2.576 * self.standard_error if len(self.lower) > 1 else math.inf
         return float(self.lower.mean()) - error, float(self.upper.mean()) + error
 

@@ -77,7 +77,7 @@ class RateParts(InNotebooks):
         mutual_information: of row and code; at most ln N.
         marginal: :math:`KL(q(z) \,\|\, p(z))`, which a prior fitted to the codes would save.
         mutual_information_error, marginal_error: their standard errors over the drawn codes.
-        rows: N.
+        rows: the number of rows, N.
     """
 
     mutual_information: float

@@ -57,9 +57,12 @@ class NLL:
 
     @property
     def unreliable(self) -> float | None:
-        """The share of rows for which K draws are too few: their k-hat is above :func:`latens.evaluation.largest_k_hat`
-        of K and their effective sample size below K / 2, so that the largest weights are still to come and the estimate
-        is too high by an unknown amount. None where k-hat is not known."""
+        """The share of rows for which K draws are too few.
+
+        Their k-hat is above :func:`latens.evaluation.largest_k_hat` of K and their effective sample size below K / 2,
+        so that the largest weights are still to come and the estimate is too high by an unknown amount. None where
+        k-hat is not known.
+        """
         if self.k_hat is None or self.k < FEWEST:
             return None
         few = (self.k_hat > largest_k_hat(self.k)) & (self.ess < self.k / 2)

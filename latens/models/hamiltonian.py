@@ -237,7 +237,7 @@ class CentroidMetric(nn.Module):
     Args:
         network: gives the entries of the lower triangular L_i for the i-th of the ``rows``.
         rows: ``[M, *event]``, some training rows.
-        dim: Z.
+        dim: the dimensions of z, Z.
         given: the rows' conditions.
         temperature: T > 0.
         floor: lambda > 0.
@@ -297,7 +297,7 @@ class RiemannianHamiltonian(Hamiltonian):
         prior: p(z).
         posterior: q_0(z|x).
         likelihood: p(x|z).
-        metric: G.
+        metric: the metric G.
         steps: T, from 0.
         step_size: the initial eps, between 0 and 0.5.
         tempering: see :class:`Hamiltonian`.

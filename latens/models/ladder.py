@@ -85,7 +85,7 @@ class ResidualRung(Rung):
         h' = \mathrm{after}(h + \mathrm{into}(z))
 
     Args:
-        size: Z.
+        size: the dimensions of the code, Z.
         above: h -> ``[..., 2 Z]``, the prior.
         below: h and d joined on ``axis`` -> ``[..., 2 Z]``, the change that x makes.
         into: z -> a tensor like h.

@@ -30,8 +30,8 @@ class Recurrent(nn.Module):
         cell: the recurrent cell.
         likelihood: reads all (z_t, h_{t-1}) flat, ``[..., T (Z + H)]``; x_t must depend on its own step alone.
         shape: of one row.
-        latent_dim: Z.
-        width: H.
+        latent_dim: the dimensions of z at each step, Z.
+        width: the size of the state, H.
         axis: that of time in a row, counted from the end.
         views: ``views(x, c)`` ``[B, T, V]``, which may look ahead.
     """

@@ -28,7 +28,7 @@ class SemiAmortised(VAE):
         prior: p(z).
         posterior: a :class:`latens.conditionals.DiagonalNormalPosterior`.
         likelihood: p(x|z).
-        dim: Z.
+        dim: the dimensions of z, Z.
         steps: at least 1.
         rate: r > 0.
         draws: an even number of antithetic noise vectors over which L is taken; they are fixed when the model is made,

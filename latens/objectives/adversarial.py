@@ -145,7 +145,7 @@ class Adversarial(Objective):
     twice, so unless ``slope`` is 0 the model must have ``compile_mode = "off"``.
 
     Args:
-        critic: f.
+        critic: the critic f.
         slope: the weight of the penalty, from 0.
         unit: the scale of the data.
     """

@@ -24,8 +24,8 @@ def log_shares(batch: int, rows: int, weighting: str, dtype: torch.dtype | None 
     where z_i was drawn from q(z|x_i) and the data have ``rows`` rows N.
 
     Args:
-        batch: B.
-        rows: N.
+        batch: the number of rows in a batch, B.
+        rows: the number of rows in the data, N.
         weighting: "stratified": w_ii = 1/N, since row i is one of N, and (1 - 1/N) / (B - 1) for the others. E[q(z_i)]
             over the choice of the others is exact (Chen et al. 2018, who give one other row a different share; averaged
             over that choice). "weighted": 1 / (N B), a lower bound on ln q(z) in expectation (Chen et al. 2018).
@@ -54,7 +54,7 @@ class TotalCorrelation(Penalty):
     B, B]`` numbers for each dimension. Raises ``ValueError`` for a posterior that is not diagonal normal.
 
     Args:
-        rows: N.
+        rows: the number of rows in the data, N.
         weighting: see :func:`log_shares`; "weighted" is too high by (Z - 1) ln N, a constant.
     """
 

@@ -69,7 +69,7 @@ class BallNormal(_Fixed):
     """p(z) about 0 in the Poincaré ball of curvature -c: a wrapped or a Riemannian normal (Mathieu et al. 2019).
 
     Args:
-        dim: n.
+        dim: the dimensions of the ball, n.
         c: > 0.
         scale: the square root of the variance; "auto" is 1, or less where that would reach too near the boundary
             (volume grows with the dimension). A wider one is refused with ``InputError``.
@@ -152,7 +152,7 @@ class UniformCodesPrior(_Fixed):
 
     Args:
         book: a module with ``codes`` ``[L, K, D]``, shared with the posterior.
-        positions: V.
+        positions: the number of positions, V.
         layout: (rows, columns) where the positions form a grid, for densities of codes that look at neighbours.
     """
 

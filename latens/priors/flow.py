@@ -22,7 +22,7 @@ class FlowPrior(nn.Module):
     condition was not given.
 
     Args:
-        dim: Z.
+        dim: the dimensions of z, Z.
         steps: the number of couplings.
         bins: of each spline on [-5, 5], at least 2.
         network: ``{key: c[key]}`` for the keys in ``reads`` -> ``[B, context]``, which T then depends on.

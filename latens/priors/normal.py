@@ -109,8 +109,8 @@ class NormalMixturePrior(nn.Module):
     Raises ``ValueError`` for sizes below 1, and where a key of the condition was not given.
 
     Args:
-        dim: Z.
-        components: J.
+        dim: the dimensions of z, Z.
+        components: the number of components, J.
         network: ``{key: c[key]}`` for the keys in ``reads`` -> ``[B, J (1 + 2 Z)]``, on which weights, means and
             variances then depend.
         reads: the keys of the condition.
@@ -174,7 +174,7 @@ class DitheredMixturePrior(nn.Module):
     sizes below 1.
 
     Args:
-        dim: Z.
+        dim: the dimensions of z, Z.
         components: of each mixture.
     """
 

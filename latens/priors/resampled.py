@@ -24,8 +24,8 @@ class ResampledPrior(nn.Module):
 
     Args:
         network: ``[..., Z]`` -> ``[..., 1]``.
-        dim: Z.
-        truncation: T.
+        dim: the dimensions of z, Z.
+        truncation: the number of tries, T.
         points: draws for A in each step of training.
     """
 

@@ -162,8 +162,8 @@ class Subject:
 
     @cached_property
     def walk(self) -> tuple[Tensor, Tensor]:
-        """(centre, unit) of traversals: mean and standard deviation of the prior, or of the codes where the prior has
-        none or lives on another space (a sphere, categories)."""
+        """(centre, unit) of traversals, the mean and standard deviation of the prior, or of the codes where the prior
+        has none or lives on another space (a sphere, categories)."""
         if self.prior_moments is not None and not self.is_projected:
             return self.prior_moments
         return self.codes.mean(0), self.codes.std(0, correction=0)
@@ -272,7 +272,7 @@ class Subject:
 
     @cached_property
     def columns(self) -> list[int]:
-        """The columns that get a panel: the first twelve that vary, or for counts those with the largest means."""
+        """The columns that get a panel, the first twelve that vary, or for counts those with the largest means."""
         constant = set(self.known.constant)
         found = [i for i in range(self.known.columns) if i not in constant]
         if self.known.kind == "count" and self.tensor is not None and self.shown.ndim == 2:

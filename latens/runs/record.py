@@ -1,4 +1,4 @@
-"""A run: a fitted model with all that is needed to use, explain and continue it, and its folder of plain files.
+"""A run: a fitted model with all that is needed to use, explain and continue it, and its folder of plain files::
 
     run.json            recipe, options, schema, seed, versions, data fingerprint, choices; sealed with a checksum
     model.safetensors   the weights, best or last

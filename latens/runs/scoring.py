@@ -426,7 +426,7 @@ class Tally:
 
     @property
     def level(self) -> float:
-        """The p-value at which a row counts as strange: 0.01, or the smallest possible one."""
+        """The p-value at which a row counts as strange, 0.01 or the smallest possible one."""
         return 0.01 if self.calibration is None else max(0.01, 1 / (self.calibration.conformal.count + 1))
 
     @property

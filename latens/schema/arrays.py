@@ -224,7 +224,7 @@ class Schema:
 
     @property
     def is_discrete(self) -> bool:
-        """Whether values are levels: whole numbers 0 .. levels - 1, or floats evenly spaced over ``span``."""
+        """Whether values are levels, that is whole numbers 0 .. levels - 1, or floats evenly spaced over ``span``."""
         return self.kind in ("binary", "levels")
 
     @property

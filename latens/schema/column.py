@@ -110,7 +110,7 @@ class Column:
 
     @property
     def written_as(self) -> str:
-        """How new cells are written: the form of their text, or their type."""
+        """How new cells are written, by the form of their text or by their type."""
         if self.form is None:
             return self.type
         text = self.form.describe(self.high)

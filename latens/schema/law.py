@@ -361,7 +361,7 @@ class Law:
 
     @property
     def codes(self) -> tuple[float, ...]:
-        """Atoms that may be codes such as -999: their distance to the other values exceeds the range of those."""
+        """Atoms that may be codes such as -999, because they are farther from the other values than those spread."""
         width = self.high - self.low
         far = tuple(a for a in self.atoms if max(self.low - a, a - self.high) > width > 0)
         return far if len(far) <= 3 and not self.is_complete else ()

@@ -579,7 +579,7 @@ class Combinations(Rule):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The columns combined: the sources, then the target."""
+        """The columns combined, first the sources, then the target."""
         return (*self.sources, self.target)
 
     @cached_property

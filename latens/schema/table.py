@@ -66,7 +66,7 @@ class Table:
 
     @cached_property
     def outer(self) -> tuple[Column, ...]:
-        """The columns that the model gives, as the user knows them: those of x and those that rules write."""
+        """The columns that the model gives, as the user knows them (those of x, and those that rules write)."""
         return tuple(field for field in self.fields if field.is_modelled and field.name not in self.conditions)
 
     @cached_property
@@ -114,7 +114,7 @@ class Table:
 
     @property
     def user_shape(self) -> tuple[int, ...]:
-        """The event shape of x, ``(D,)``: a table has no other layout."""
+        """The event shape of x, ``(D,)``, as a table has no other layout."""
         return self.shape
 
     @property

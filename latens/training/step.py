@@ -32,7 +32,7 @@ class Step:
 
     @property
     def can_descend(self) -> bool:
-        """Whether the whole step can be one graph: one process, and players that all move in every step."""
+        """Whether the whole step can be one graph, which takes one process, and players that all move in every step."""
         return self.processes.count == 1 and all(p.every == 1 and p.ordered for p in self.players.values())
 
     def losses(self, x: Any, c: Any, weight: Tensor | None) -> tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]:

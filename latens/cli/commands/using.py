@@ -77,7 +77,7 @@ class InMemory:
 
     @property
     def unknown(self) -> dict[str, int]:
-        """{column: cells with a level not seen in fitting}."""
+        """The number of cells with a level not seen in fitting, by column."""
         return self.rows.unknown
 
     def parts(self) -> Parts:
@@ -131,7 +131,7 @@ class Streaming(InMemory):
 
     @property
     def unknown(self) -> dict[str, int]:
-        """{column: cells with a level not seen in fitting} of the rows read so far."""
+        """The number of cells with a level not seen in fitting, by column, in the rows read so far."""
         return self._unknown
 
     def parts(self) -> Parts:

@@ -89,7 +89,7 @@ class Ordered(ABC):
     A start is 2 k + floor(F(k) (TOTAL - 2 n)), so that a frequency is at least 1 even where rounding makes F fall.
 
     Args:
-        size: n.
+        size: the number of symbols, n.
     """
 
     def __init__(self, size: int):
