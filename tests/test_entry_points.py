@@ -82,7 +82,7 @@ def test_what_a_package_does_wrong_is_said_with_its_name(site: Path):
     install(site, "others", {"small": "others:small"})
     install(site, "failing", {"worse": "failing:recipe"}, "raise OSError('no disk')")
     for name, said in (
-        ("small", "the packages others and smalls have each a recipe 'small': name one as "),
+        ("small", "the packages others and smalls each have a recipe 'small': name one as "),
         ("lost", "recipe 'lost' of the package 'smalls': recipe 'smalls:absent': 'smalls' has no function 'absent': "),
         ("broken", "recipe 'broken' fails (RuntimeError: not today; "),
         ("worse", "recipe 'worse' of the package 'failing': recipe 'failing:recipe': the package 'failing' cannot be "),

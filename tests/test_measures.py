@@ -125,8 +125,10 @@ def test_numbers_of_a_table_have_marks_for_levels_and_no_gaps() -> None:
     [
         ("run --factors sizes", "--factors: {}/table.csv has no column 'sizes' (did you mean size?): it has a, b, c"),
         ("run --factors a", "--factors a: the model reads this column: fit with --drop 'a', or name another"),
-        ("run --factors short.npy", "short.npy has 50 rows of factors, and {}/table.csv has 200 rows: give as many"),
-        ("run table.csv --factors short.npy", "there are factors of 50 rows and 200 rows: give as many"),
+        ("run --factors short.npy", "short.npy has 50 rows of factors, and {}/table.csv has 200 rows: give one row "
+         "of factors for each row"),
+        ("run table.csv --factors short.npy", "there are factors of 50 rows and 200 rows: give one row of factors for "
+         "each row"),
         ("run --factors same", "same has the one value 1.0 in all rows: leave it out"),
         ("run --factors ,", "--factors names no column: pass --factors COLUMN,COLUMN or a file"),
         ("images --factors size", "--factors: {}/images.npy has no column 'size': it has no named columns"),

@@ -81,7 +81,7 @@ def test_a_message_of_another_form_is_noticed(arguments: list[str]) -> None:
         ("sample run -n", "the option -n needs a value: pass -n VALUE"),
         ("sample run -n ten --out x.csv", "--number must be a whole number"),
         ("fit x.csv --out run --stream=yes", "the option --stream takes no value: pass --stream alone"),
-        ("fit x.csv y.csv --out run", "nothing more is taken, got y.csv: omit it"),
+        ("fit x.csv y.csv --out run", "there is one argument too many, y.csv: omit it"),
         ("fit x.csv --out run --epochs many", "--epochs: 'many' is neither 'auto' nor a whole number"),
         ("fitt x.csv", "there is no command fitt: did you mean 'fit'?"),
         ("sample run -q", "there is no option -q: `latens COMMAND --help` lists them"),

@@ -237,7 +237,7 @@ def test_a_folder_that_cannot_be_is_refused(here: Path, fitted: Path):
             found = refused(*words.split())
             assert re.search(expected, found), (words, found)
     Path("data/c.csv").unlink()
-    assert "holds the part c.csv, and the data have no source" in refused("score", "run", "data", "--out", "there",
+    assert "holds the part c.csv, and the data no longer have" in refused("score", "run", "data", "--out", "there",
                                                                           "--k", 5)  # fmt: skip
 
 

@@ -192,7 +192,7 @@ WRONG: list[tuple[str, Callable[[latens.VAE], Any], str]] = [
     ("empty", lambda v: plot.rates([]), r"rates must have shape \[N\], got \[0\]: or pass"),
     ("folder", lambda v: plot.training("nowhere"), "nowhere does not exist: give the folder of a run"),
     ("unfitted", lambda v: plot.rates(latens.VAE(), ROWS["numbers"]), "the estimator is not fitted: call fit"),
-    ("lengths", lambda v: plot.rate_distortion([1.0], [1.0, 2.0]), "1 rates and 2 distortions: give as many"),
+    ("lengths", lambda v: plot.rate_distortion([1.0], [1.0, 2.0]), "1 rates and 2 distortions: give one distortion"),
     ("sweep", lambda v: plot.rate_distortion("nowhere"), "nowhere holds no finished sweep: give"),
     ("shapes", lambda v: plot.reconstructions(np.ones((3, 2)), np.ones((3, 4))), "reconstructions have shape"),
     ("history", lambda v: plot.training([{"loss": 1}]), "a history has rows with an 'epoch'"),

@@ -222,13 +222,13 @@ def spoil(hub: Hub, how: str) -> None:
 
 FAULTS = {
     "lacks weights": "me/mine on the hub holds no run of latens: name another",
-    "cut weights": "me/mine on the hub holds no sound run (model.safetensors is damaged",
-    "edited": "me/mine on the hub holds no sound run (run.json is damaged",
-    "no run": "me/mine on the hub holds no sound run (run.json is damaged",
+    "cut weights": "me/mine on the hub holds no valid run (model.safetensors is damaged",
+    "edited": "me/mine on the hub holds no valid run (run.json is damaged",
+    "no run": "me/mine on the hub holds no valid run (run.json is damaged",
     "huge text": "me/mine on the hub: run.json has 1,099,511,627,776 bytes, more than a run's: name another",
     "huge weights": "me/mine on the hub has 1,073,741,824 GiB, and ",
-    "another size": "me/mine on the hub: metrics.csv has another size than the hub says: try again later",
-    "refuses": "the hub refuses me/mine (403): log in with `hf auth login`, or set HF_TOKEN as one who may",
+    "another size": "me/mine on the hub: metrics.csv does not have the size that the hub states: try again later",
+    "refuses": "the hub refuses me/mine (403): log in with `hf auth login`, or set HF_TOKEN for an account that may",
     "out of order": "the hub at http://127.0.0.1:",
 }
 
@@ -246,14 +246,14 @@ def test_what_a_hub_does_instead_is_one_sentence(hub: Hub, how: str):
 def test_names_folders_and_other_repositories_are_checked(hub: Hub, monkeypatch: pytest.MonkeyPatch):
     fitted().save("run")
     for name in ("mine", "a/b/c", "../x", "a/..", "me/mi ne", "", "https://hub/me/mine"):
-        said = f"{name!r} is no name of a repository: give USER/NAME"
+        said = f"{name!r} is not the name of a repository: give USER/NAME"
         assert refused("push", "run", name) == refused("pull", name, "--out", "x") == said
-    with pytest.raises(InputError, match="is no name of a repository"):
+    with pytest.raises(InputError, match="is not the name of a repository"):
         latens.load("hf://mine")
-    assert refused("pull", "me/absent", "--out", "x").startswith("the hub has no run me/absent, or keeps it from you: ")
+    assert refused("pull", "me/absent", "--out", "x").startswith("the hub has no run me/absent, or hides it from you: ")
     hub.repositories["me/other"] = {"config.json": b"{}", "model.safetensors": b"0"}
     assert refused("pull", "me/other", "--out", "x") == "me/other on the hub holds no run of latens: name another"
-    assert refused("push", "run", "me/other").startswith("me/other on the hub holds something else than a run (config")
+    assert refused("push", "run", "me/other").startswith("me/other on the hub holds something other than a run (config")
     assert hub.repositories["me/other"].keys() == {"config.json", "model.safetensors"}
     done("push", "run", "me/mine")
     assert refused("pull", "me/mine", "--out", "run").startswith("run already holds a run")

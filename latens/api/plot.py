@@ -57,7 +57,7 @@ def _said() -> Iterator[None]:
         raise InputError(text[:1].lower() + text[1:], "draw another figure of this model") from None
     except (RuntimeError, NotImplementedError) as error:
         told = f"this figure cannot be drawn for this model ({type(error).__name__}: {str(error).splitlines()[0]})"
-        raise InputError(told, "draw another") from error
+        raise InputError(told, "draw another figure") from error
 
 
 def _figure(function: Callable[P, Any]) -> Callable[P, Any]:
@@ -122,7 +122,8 @@ def reconstructions(source: Any, X: Any = None, *, rows: int = 24, ax: Any = Non
         assert isinstance(subject, Given)
         original, again = subject.shown, subject.like(X, "reconstructions")
         if len(again) != len(original):
-            raise InputError(f"there are {len(original):,} rows and {len(again):,} reconstructions", "give as many")
+            raise InputError(f"there are {len(original):,} rows and {len(again):,} reconstructions",
+                             "give one reconstruction for each row")  # fmt: skip
     else:
         subject = _subject(vae, X, what="reconstructions")
         if subject.schema is not None and subject.is_image:
@@ -274,9 +275,10 @@ def _numbers(values: Any, what: str, ndim: int) -> np.ndarray:
         raise InputError(told, "pass one of them") from None
     if found.ndim != ndim or not found.size:
         shape = "[N]" if ndim == 1 else "[N, Z]"
-        raise InputError(f"{what} must have shape {shape}, got {list(found.shape)}", "or pass a model and rows")
+        raise InputError(f"{what} must have shape {shape}, got {list(found.shape)}",
+                         "pass such an array, or a model and rows")  # fmt: skip
     if not np.isfinite(found).all():
-        raise InputError(f"{what} must be finite numbers", "leave the others out")
+        raise InputError(f"{what} must be finite numbers", "leave out the rest")
     return found
 
 
@@ -499,7 +501,7 @@ def rate_distortion(source: Any, distortion: Any = None, *, names: Sequence[str]
     points, found = _tradeoff(source, distortion)
     called = list(names) or found
     if called and len(called) != len(points):
-        raise InputError(f"there are {len(points)} points and {len(called)} names", "give as many")
+        raise InputError(f"there are {len(points)} points and {len(called)} names", "give one name for each point")
     return place([Chart("", figures.tradeoff([(points, "c0", called)], "rate and distortion"))], ax)
 
 
@@ -521,5 +523,6 @@ def _tradeoff(source: Any, distortion: Any) -> tuple[np.ndarray, list[str]]:
             raise InputError(told, want) from None
     pair = _numbers(source, "rates", 1), _numbers(distortion, "distortions", 1)
     if len(pair[0]) != len(pair[1]):
-        raise InputError(f"there are {len(pair[0])} rates and {len(pair[1])} distortions", "give as many")
+        raise InputError(f"there are {len(pair[0])} rates and {len(pair[1])} distortions",
+                         "give one distortion for each rate")  # fmt: skip
     return np.stack(pair, 1), []

@@ -579,7 +579,7 @@ USAGE = (
     (r"Option '(.+)' does not take a value", r"the option \1 takes no value: pass \1 alone"),
     (r"Missing option '(.+)'", r"the option \1 is missing: pass \1 VALUE"),
     (r"Missing argument '(.+)'", r"\1 is missing: `latens COMMAND --help` lists what a command takes"),
-    (r"Got unexpected extra arguments?(?:\(s\))? \((.+)\)", r"nothing more is taken, got \1: omit it"),
+    (r"Got unexpected extra arguments?(?:\(s\))? \((.+)\)", r"there is one argument too many, \1: omit it"),
     (r"No such command '(.+?)'\. Did you mean (.+)", r"there is no command \1: did you mean \2"),
     (r"No such command '(.+?)'", r"there is no command \1: `latens --help` lists them"),
     (r"No such option: (\S+?)\.? Did you mean (.+)", r"there is no option \1: did you mean \2"),

@@ -565,7 +565,8 @@ def _checked(codes: np.ndarray, factors: np.ndarray, names: Sequence[str] = ()) 
     if not columns:
         raise InputError("there is no factor", "give at least one column of factors")
     if len(columns[0]) != len(codes):
-        raise InputError(f"there are factors of {len(columns[0]):,} rows and codes of {len(codes):,}", "give as many")
+        raise InputError(f"there are factors of {len(columns[0]):,} rows and codes of {len(codes):,}",
+                         "give the same rows of both")  # fmt: skip
     if len(codes) < 4:
         raise InputError(f"there are {len(codes)} rows of codes and factors", "give at least 4")
     called = list(names) or [f"factor {k} (counted from 0)" for k in range(len(columns))]
@@ -615,7 +616,7 @@ def _levels(column: np.ndarray, name: str) -> np.ndarray:
         column = np.searchsorted(inner, column, "right")
     values, codes = np.unique(column, return_inverse=True)
     if len(values) == len(column) > 2:
-        raise InputError(f"{name} has another word in every row", "leave it out, or give rows that share values")
+        raise InputError(f"{name} has a different word in every row", "leave it out, or give rows that share values")
     if len(values) < 2:
         raise InputError(f"{name} has the one value {values[0]} in all rows", "leave it out, or give rows that differ")
     return codes.astype(np.int64)

@@ -83,7 +83,8 @@ def evaluate_labels(codes: np.ndarray, data: np.ndarray, labels: np.ndarray, *, 
 
     codes, classes = checked(codes, labels)
     if len(data) != len(codes):
-        raise InputError(f"there are {len(data):,} rows of data and {len(codes):,} of codes", "give as many")
+        raise InputError(f"there are {len(data):,} rows of data and {len(codes):,} of codes",
+                         "give one code for each row")  # fmt: skip
     first, second = stratified_halves(classes, seed)
     flat = np.asarray(data, dtype=np.float64).reshape(len(data), -1)
     flat = standardised(flat, flat[first])

@@ -115,7 +115,7 @@ def _of_points(name: str, points: list[EntryPoint]) -> RecipeFunction:
     places = [f"{point.module}:{point.attr}" for point in points]
     if len(points) > 1:
         packages = " and ".join(sorted(map(of_package, points)))
-        raise InputError(f"the packages {packages} have each a recipe {name!r}", f"name one as {' or '.join(places)}")
+        raise InputError(f"the packages {packages} each have a recipe {name!r}", f"name one as {' or '.join(places)}")
     with concerning(f"recipe {name!r} of the package {of_package(points[0])!r}"):
         return find(places[0])
 

@@ -48,7 +48,7 @@ class OverBatches:
         """The arrow schema of the output, without the columns kept."""
         rows = outputs.sample(self.run, 1, mean=False, seed=0)
         if not hasattr(rows, "column_names"):
-            raise InputError(f"{self.folder} was fitted to an array", "batches are of columns: call it on rows")
+            raise InputError(f"{self.folder} was fitted to an array, so its output has no schema", "call it on a batch")
         return self._of(rows, ()).schema
 
     def __call__(self, batch: Any) -> Any:

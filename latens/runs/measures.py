@@ -33,7 +33,8 @@ def disentanglement(
     """
     _require_codes(run)
     if len(factors) != len(rows):
-        raise InputError(f"there are factors of {len(factors):,} rows and {len(rows):,} rows", "give as many")
+        raise InputError(f"there are factors of {len(factors):,} rows and {len(rows):,} rows",
+                         "give one row of factors for each row")  # fmt: skip
     picked = spaced(len(rows), ROWS).numpy()
     codes = outputs.codes(run, rows.take(picked)).astype(np.float64)
     return evaluation.disentanglement(codes, factors[picked], names, seed=seed)

@@ -60,7 +60,7 @@ def push(folder: str | Path, name: str, *, public: bool = False) -> dict[str, An
         url = str(api.create_repo(name, exist_ok=True, private=not public))
         there = api.list_repo_files(name)
         if "run.json" not in there and (other := [each for each in there if each not in (".gitattributes", CARD)]):
-            raise InputError(f"{name} on the hub holds something else than a run ({other[0]})", "name another")
+            raise InputError(f"{name} on the hub holds something other than a run ({other[0]})", "name another")
         gone = [each for each in there if _is_shared(each) and each not in content]
         steps: list[Any] = [CommitOperationAdd(path, data) for path, data in content.items()]
         steps += [CommitOperationDelete(path) for path in gone]
@@ -72,7 +72,7 @@ def pull(name: str, out: str | Path) -> list[str]:
     """Get the run USER/NAME from the hub into the new folder ``out``; returns its files.
 
     Raises:
-        InputError: the folder exists, the hub lacks the run or does not answer, or holds something else than a sound
+        InputError: the folder exists, the hub lacks the run or does not answer, or holds something other than a sound
             run; nothing is left behind.
     """
     require_name(name)
@@ -110,7 +110,7 @@ def fetched(address: str) -> Path:
 def require_name(name: str) -> None:
     """``InputError`` unless the name is that of a repository, USER/NAME."""
     if not _NAME.fullmatch(name) or ".." in name or len(name) > 200:
-        raise InputError(f"{name!r} is no name of a repository", "give USER/NAME")
+        raise InputError(f"{name!r} is not the name of a repository", "give USER/NAME")
 
 
 def _parts(folder: str | Path) -> Iterator[tuple[str, Any]]:
@@ -140,7 +140,8 @@ def _fetch(name: str, place: Path) -> list[str]:
         for path in sorted(sizes):
             here = Path(api.hf_hub_download(name, path, revision=found.sha))
             if here.stat().st_size != sizes[path]:
-                raise InputError(f"{name} on the hub: {path} has another size than the hub says", "try again later")
+                raise InputError(f"{name} on the hub: {path} does not have the size that the hub states",
+                                 "try again later")  # fmt: skip
             shutil.copyfile(here, place / path)
     if not any((place / "densities").iterdir()):
         (place / "densities").rmdir()
@@ -148,7 +149,7 @@ def _fetch(name: str, place: Path) -> list[str]:
         runs.weights(place, runs.read_record(place))
     except InputError as error:
         said = re.sub(rf"{re.escape(str(place))}/?", "", str(error))
-        raise InputError(f"{name} on the hub holds no sound run ({said})", "name another, or ask its owner") from None
+        raise InputError(f"{name} on the hub holds no valid run ({said})", "name another, or ask its owner") from None
     return sorted(sizes)
 
 
@@ -178,7 +179,7 @@ def _answering(name: str) -> Iterator[Any]:
     except InputError:
         raise
     except errors.RepositoryNotFoundError:
-        raise InputError(f"the hub has no run {name}, or keeps it from you", f"check the name, or {login}") from None
+        raise InputError(f"the hub has no run {name}, or hides it from you", f"check the name, or {login}") from None
     except errors.LocalTokenNotFoundError:
         raise InputError("you are not logged in to the hub", login) from None
     except errors.OfflineModeIsEnabled:
@@ -186,7 +187,7 @@ def _answering(name: str) -> Iterator[Any]:
     except errors.HfHubHTTPError as error:
         status = getattr(error.response, "status_code", 0)
         if status in (401, 403):
-            raise InputError(f"the hub refuses {name} ({status})", f"{login} as one who may") from None
+            raise InputError(f"the hub refuses {name} ({status})", f"{login} for an account that may") from None
         raise InputError(f"the hub at {where} answers {status} for {name}", "try again later") from None
     except (errors.HTTPError, errors.EntryNotFoundError, errors.FileMetadataError, OSError, ValueError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".")

@@ -168,7 +168,7 @@ def _written(
     manifest = Manifest(out, asked)
     manifest.read()
     if gone := sorted(set(manifest.parts) - {part.name for part in todo}):
-        wrong = f"{out} holds the part {gone[0]}, and the data have no source of it now"
+        wrong = f"{out} holds the part {gone[0]}, and the data no longer have its source"
         raise InputError(wrong, "name another folder, or remove this one")
     left = [part for part in todo if not manifest.is_done(part)]
     count = _count(parts["workers"], len(left))

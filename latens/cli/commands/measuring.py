@@ -130,7 +130,7 @@ def factors_for(
     values, names = _of_file(words) if _is_file(words) else _of_columns(run, origin, words, run.reading_of(reading))
     if count is not None and len(values) != count:
         wrong = f"{words} has {len(values):,} rows of factors, and {origin} has {count:,} rows"
-        raise InputError(wrong, "give as many")
+        raise InputError(wrong, "give one row of factors for each row")
     return values if picked is None else values[picked], tuple(names)
 
 

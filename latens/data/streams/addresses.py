@@ -111,7 +111,7 @@ def _remote_files(address: str, suffix: str) -> list[File]:
     if not found:
         raise InputError(f"{address} is a folder without {suffix or 'any'} files", "give the folder that holds them")
     if unsized := [entry["name"] for entry in found.values() if entry.get("size") is None]:
-        raise InputError(f"the size of {unsized[0]} cannot be found out", "copy the file to this machine")
+        raise InputError(f"the size of {unsized[0]} cannot be determined", "copy the file to this machine")
     return [
         File(system.unstrip_protocol(entry["name"]), entry["name"], int(entry["size"]), system, keys_of(own))
         for own, entry in found.items()

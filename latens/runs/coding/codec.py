@@ -71,8 +71,8 @@ class Codec:
         self.schema, self.given = schema, given
         if type(model) is not models.VAE:
             raise InputError(
-                f"the model of this run ({type(model).__name__}) has no code yet (those of vae, beta_vae and "
-                "others with one layer of codes have one)", "fit with --recipe vae",
+                f"compress takes models with one layer of codes, such as vae and beta_vae, and that of this run is "
+                f"{type(model).__name__}", "fit with --recipe vae",
             )
         self.model = exactly(model)
         self.fingerprint = fingerprint(model)

@@ -117,8 +117,8 @@ def require_prior(p: Any) -> None:
     mixture = isinstance(p, d.NormalMixture) and type(p) is d.NormalMixture and not p.batch_shape
     if not (type(p) is d.DiagonalNormal or mixture):
         raise InputError(
-            f"the prior of this run ({type(p).__name__}) has no code yet (normal priors and mixtures of normals have "
-            "one)", "fit with --recipe vae",
+            f"compress takes normal priors and mixtures of normals, and that of this run is {type(p).__name__}",
+            "fit with --recipe vae",
         )
 
 
@@ -126,6 +126,6 @@ def require_posterior(q: Any) -> None:
     """``InputError`` unless codes can be drawn from the posterior by the coder."""
     if type(q) is not d.DiagonalNormal:
         raise InputError(
-            f"the posterior of this run ({type(q).__name__}) has no code yet (diagonal normals have one)",
+            f"compress takes diagonal normal posteriors, and that of this run is {type(q).__name__}",
             "fit with --recipe vae",
         )
