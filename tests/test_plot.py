@@ -189,7 +189,7 @@ WRONG: list[tuple[str, Callable[[latens.VAE], Any], str]] = [
     ("calibration", lambda v: plot.calibration(v, ROWS["numbers"]), "no scores of held-out rows.*pass reference"),
     ("p-values", lambda v: plot.calibration([0.5, 1.5]), r"p-values must lie in \[0, 1\]"),
     ("words", lambda v: plot.rates(["a"]), "rates must be numbers"),
-    ("empty", lambda v: plot.rates([]), r"rates must have shape \[N\], got \[0\]: or pass"),
+    ("empty", lambda v: plot.rates([]), r"rates must have shape \[N\], got \[0\]: pass"),
     ("folder", lambda v: plot.training("nowhere"), "nowhere does not exist: give the folder of a run"),
     ("unfitted", lambda v: plot.rates(latens.VAE(), ROWS["numbers"]), "the estimator is not fitted: call fit"),
     ("lengths", lambda v: plot.rate_distortion([1.0], [1.0, 2.0]), "1 rates and 2 distortions: give one distortion"),
