@@ -1,4 +1,4 @@
-"""Laws of classes beside codes: weights, the exact sum over classes, learning with few labels, gaps from a file."""
+"""Laws of classes next to codes: weights, the exact sum over classes, learning with few labels, gaps from a file."""
 
 from __future__ import annotations
 

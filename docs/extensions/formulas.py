@@ -16,7 +16,7 @@ from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.util import logging
 
 log = logging.getLogger(__name__)
-# TeX that the converter reads otherwise or not at all, as what it reads; thin spaces around ln
+# TeX that the converter misreads or cannot read, and what replaces it; thin spaces around ln
 REWRITTEN = (
     (r"\\([td]?frac)\s*(\w)\s*(\w)", r"\\\1{\2}{\3}"),
     (r"\\(math(?:bb|bf|cal|rm))\s*(?=(\w))\2", r"\\\1{\2}"),

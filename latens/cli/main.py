@@ -211,7 +211,7 @@ def density(
 # Commands that only declare their options here
 
 
-KEEPING = ("workers", "engine", "keep")  # options of parts of what is made of data
+KEEPING = ("workers", "engine", "keep")  # options of the parts of an output
 
 
 def command(declared: Callable[..., Any]) -> None:

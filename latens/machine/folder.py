@@ -169,7 +169,7 @@ class Part(os.PathLike[str]):
             return False
 
     def require_plain(self, place: int | None) -> None:
-        """``InputError`` where something else than a regular file is there."""
+        """``InputError`` where anything but a regular file is there."""
         found = self.status(place)
         if found is not None:
             _require(found.st_mode, stat.S_IFREG, self)

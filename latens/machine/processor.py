@@ -19,7 +19,7 @@ def cores() -> int:
 
 
 def is_of_intel() -> bool:
-    """Whether the processor names Intel as its maker; False where that cannot be found out."""
+    """Whether the processor names Intel as its maker; False where that cannot be determined."""
     told = os.environ.get("PROCESSOR_IDENTIFIER", "")  # Windows
     with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
         told += lines.read(200)

@@ -22,8 +22,8 @@ def ms_ssim(
 ) -> Built:
     r"""The VAE of images compared by structural similarity, not by pixels.
 
-    In place of ln p(x|z) stands a score of likeness at up to five scales (MS-SSIM), times the number D of cells of an
-    image. It is no density of x, so there is no bound and no NLL.
+    A score of likeness at up to five scales (MS-SSIM), times the number D of cells of an image, takes the place of ln
+    p(x|z). It is not a density of x, so there is no bound and no NLL.
 
     .. math::
 
@@ -48,9 +48,9 @@ def feature_reconstruction(
 ) -> Built:
     r"""The VAE of images compared by features of a fixed network.
 
-    In place of ln p(x|z) stands the squared distance of features of a fixed random convolutional network (the paper
-    takes a trained classifier's), times the number D of cells of an image. It is no density of x, so there is no bound
-    and no NLL.
+    The squared distance between features of a fixed random convolutional network (the paper takes a trained
+    classifier's), times the number D of cells of an image, takes the place of ln p(x|z). It is not a density of x, so
+    there is no bound and no NLL.
 
     .. math::
 

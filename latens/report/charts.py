@@ -147,7 +147,7 @@ def cumulative(values: np.ndarray, label: str) -> Graphic:
     return Graphic(draw, label, 300, 250, left=50, bottom=38)
 
 
-# Levels: names beside bars, and matrices
+# Levels: names next to bars, and matrices
 
 
 def cut(name: object, most: int = NAME) -> str:

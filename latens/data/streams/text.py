@@ -21,12 +21,12 @@ from latens.errors import InputError
 from latens.schema.arrow import pa
 
 WINDOW = 1 << 22  # bytes of a window, approximately
-LONGEST = 1 << 26  # bytes of a record; a longer one is not looked for
+LONGEST = 1 << 26  # longest record searched for, in bytes
 _QUOTE = ord('"')
 
 
 class Whole(Exception):
-    """Text whose windows may mean something else than the whole: it must be read into memory, which decides."""
+    """Text whose windows may mean something other than the whole file does, so that it must be read into memory."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ def _record_end(data: bytes) -> int:
 
 
 def _cells(layout: text.Layout, data: bytes, path: Path) -> dict[str, Any]:
-    """The cells of the records in ``data``; ``Whole`` where they might be cut otherwise in the whole file."""
+    """The cells of the records in ``data``; ``Whole`` where the whole file might be cut differently."""
     try:
         plain = data.isascii() or bool(data.decode("utf-8"))
         if b"\0" in data or not plain or not _is_clean(data, layout.delimiter):
