@@ -205,4 +205,4 @@ def _first(*paths: Path | None, how: str) -> Path:
     for path in paths:
         if path is not None and path.exists():
             return path
-    raise Absent(f"{paths[0]} is not there: {how}, or name the folder that has it with --files")
+    raise Absent(f"{paths[0]} is missing: {how}, or name the folder that has it with --files")

@@ -154,7 +154,7 @@ def iterative(values: np.ndarray, levels: Sequence[int], seed: int) -> np.ndarra
 def by_miceforest(values: np.ndarray, levels: Sequence[int], seed: int) -> np.ndarray:
     """Chained LightGBM (Wilson 2020), five rounds."""
     if importlib.util.find_spec("miceforest") is None:
-        raise Absent("miceforest is not there: pip install -r bench/requirements.txt")
+        raise Absent("miceforest is not installed: pip install -r bench/requirements.txt")
     import miceforest
 
     frame = framed(values, levels)
@@ -167,7 +167,7 @@ def by_miceforest(values: np.ndarray, levels: Sequence[int], seed: int) -> np.nd
 def by_hyperimpute(values: np.ndarray, levels: Sequence[int], seed: int) -> np.ndarray:
     """HyperImpute (Jarrett et al. 2022): a learner chosen for each column in every round."""
     if importlib.util.find_spec("hyperimpute") is None:
-        raise Absent("HyperImpute is not there: bench/README.md says how to install it")
+        raise Absent("HyperImpute is not installed: bench/README.md says how to install it")
     import pandas as pd
     from hyperimpute.plugins.imputers import Imputers
 

@@ -94,7 +94,7 @@ class Poisoned(nn.Module):
 
 
 def poisoned(info: Any, *, latent_dim: int = 2, network: str = "auto") -> tuple[nn.Module, objectives.Objective]:
-    """A recipe of one's own that fails for the row that begins with -77.3."""
+    """A user's recipe that fails for the row that begins with -77.3."""
     model = vae(info.columns, latent_dim)
     model.posterior.network = Poisoned(model.posterior.network, -77.3)
     return model, objectives.ELBO()

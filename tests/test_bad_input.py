@@ -125,7 +125,7 @@ WORDS = {  # the words after `latens`, and what the sentence must say
     "sample iris-run --out o.npy -n 99999999999999": "99,999,999,999,999 samples would take .* GiB .*ask for fewer",
     "encode iris-run few.npy --out o.npy --samples 99999999999999": "draws per row would take .* GiB .*ask for fewer",
     "impute iris-run nan.npy --out o.npy --draws 99999999999999": "filled copies would take .* GiB .*ask for fewer",
-    # recipes of one's own
+    # your own recipes
     "fit iris --out x --recipe :function": "cannot be imported",
     "fit iris --out x --recipe no_package:function": "'no_package' cannot be imported",
     "fit iris --out x --recipe broken_recipes:function": "cannot be imported.*SyntaxError",

@@ -125,7 +125,7 @@ def test_png_is_a_grid(tmp_path: Path) -> None:
 
 
 def test_json_is_pure(tmp_path: Path) -> None:
-    """What a recipe of one's own prints goes to standard error."""
+    """What your own recipe prints goes to standard error."""
     words = ("fit", "few.npy", "--out", tmp_path / "run", *SHORT, "--recipe", "own_recipes:talking", "--json")
     result = done(*words)
     assert json.loads(result.out)["run"] == str(tmp_path / "run") and "to standard output" in result.err

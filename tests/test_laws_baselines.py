@@ -70,7 +70,7 @@ def test_the_unit_of_the_data_adds_its_logarithm(name: str) -> None:
 
 
 def test_a_density_of_levels_bounds_their_entropy() -> None:
-    """Uniform levels 0..15 in 3 cells have 4 bits a cell; no density of x + u has less but by chance (0.1 bits is 20
+    """Uniform levels 0..15 in 3 cells have 4 bits per cell; a density of x + u has less only by chance (0.1 bits is 20
     standard errors of the dequantised mean)."""
     x = RNG.integers(0, 16, (3000, 3)).astype(float)
     both = Sides(x[:2000], x[2000:], np.full(3, 7.5), np.full(3, 4.6), 1.0, 16)

@@ -169,8 +169,8 @@ def test_the_density_is_the_independent_one_and_has_mass_one(name) -> None:
 
 @EACH
 def test_samples_have_the_moments_and_frequencies_of_the_density(name) -> None:
-    """200,000 draws a cell; frequencies of all values (those expected 25 times or more), mean and variance, |z| < 4.5:
-    at most 1,800 comparisons, 1.2 % for the widest row; with fixed seeds a pass stays a pass."""
+    """200,000 draws per cell; frequencies of all values (those expected 25 times or more), mean and variance, |z| <
+    4.5: at most 1,800 comparisons, 1.2 % for the widest row; with fixed seeds a pass stays a pass."""
     n, row = 200_000, TABLE[name]
     px = row.make(torch.float64)
     torch.manual_seed(len(name))

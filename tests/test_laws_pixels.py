@@ -29,7 +29,7 @@ GRIDS = [(1, 4), (2, 2), (4, 1), (2, 3)]
 
 
 def made(rows: int, columns: int, levels: int = 3, kernel: int = 3, layers: int = 3) -> PixelCNN:
-    """Far from the near-uniform start, float64."""
+    """A model far from its near-uniform start, in float64."""
     with seeded(1):
         density = PixelCNN(rows, columns, levels, 8, layers, kernel).double()
         for p in density.parameters():
@@ -65,7 +65,7 @@ def test_a_position_sees_all_before_it_and_neither_itself_nor_any_after(rows, co
 
 
 def test_the_log_mass_is_the_product_of_conditionals_asked_one_by_one():
-    """Whatever stands in the positions that are not known yet."""
+    """Whatever the positions that are not known yet hold."""
     density = made(2, 3)
     drawn = density.sample(7, seed=3)
     for string, found in zip(drawn, density.log_prob(drawn)):
@@ -77,8 +77,8 @@ def test_the_log_mass_is_the_product_of_conditionals_asked_one_by_one():
 
 
 def test_frequencies_of_samples_are_their_masses():
-    """Chi-square over all 81 grids, 20,003 samples; p > 1e-5. Any number is drawn, a multiple of what is drawn at once
-    or not."""
+    """Chi-square over all 81 grids, 20,003 samples; p > 1e-5. Any number can be drawn, not only a multiple of what is
+    drawn at once."""
     density = made(2, 2)
     expected = density.log_prob(every(4, 3)).exp().numpy() * 20_003
     drawn = density.sample(20_003, seed=7)
@@ -104,9 +104,9 @@ def chain(rows: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def test_the_entropy_of_a_known_chain_is_found():
-    """-ln p of new grids is the chain's entropy ln 4 + 11 H within 4 standard errors and the 0.02 nats a code that
-    3,600 of them leave to be learned; flattened to a string of short sight it would not be: the code above is out of
-    reach of it."""
+    """-ln p of new grids is the chain's entropy ln 4 + 11 H within 4 standard errors and the 0.02 nats per code that
+    3,600 of them leave to be learned. A model of the flattened string with a short reach could not get there: the code
+    above is out of its reach."""
     rng = np.random.default_rng(0)
     step = -(0.85 * math.log(0.85) + 0.15 * math.log(0.05))
     truth = math.log(4) + 11 * step
@@ -142,8 +142,8 @@ def test_whole_number_codes_of_a_run_are_fitted_kept_and_sampled(recipe: str, tm
 
 
 def test_a_code_of_the_grid_is_of_its_own_part_of_the_image():
-    """Of 16 x 16 images and 4 x 4 codes: a patch changed changes codes near it and none far away, and a code changed
-    changes pixels near it and none far away."""
+    """With 16 x 16 images and 4 x 4 codes: changing a patch changes codes near it and none far away, and changing a
+    code changes pixels near it and none far away."""
     rng = np.random.default_rng(0)
     x = rng.integers(0, 9, (40, 16, 16)).astype("uint8")
     schema = infer(x)

@@ -77,8 +77,8 @@ def test_densities_and_moments_are_scipy_s(name) -> None:
 
 @pytest.mark.parametrize("name", TABLE)
 def test_samples_follow_the_density(name) -> None:
-    """20,000 draws a cell against scipy's distribution function, Kolmogorov-Smirnov, p > 1e-5 for each of 4 or 5 cells
-    (5e-5 by chance; fixed seed); and log p(x) in float32 is that in float64 to 1e-4 of its size."""
+    """20,000 draws per cell against scipy's distribution function, Kolmogorov-Smirnov, p > 1e-5 for each of 4 or 5
+    cells (5e-5 by chance; fixed seed); and log p(x) in float32 is that in float64 to 1e-4 of its size."""
     row = TABLE[name]
     px, reference = row.make(*map(t, row.parameters)), row.scipy(*row.parameters)
     torch.manual_seed(1)

@@ -80,7 +80,7 @@ def test_save_and_load(tmp_path: Path) -> None:
 
 
 def test_own_parts(tmp_path: Path) -> None:
-    """Parts of one's own are saved and resumed; loading needs them handed in, and never executes anything."""
+    """Your own parts are saved and resumed; loading needs them passed in, and never executes anything."""
     from torch import nn
 
     def model() -> models.VAE:

@@ -110,7 +110,7 @@ def test_wide_rows_make_small_blocks(tmp_path: Path):
         return NpyStream(str(npy(tmp_path / "x.npy", array))).sizes
 
     assert sizes(np.zeros((200_000, 1), np.uint8)) == [65_536] * 3 + [3_392]
-    assert sizes(np.zeros((40, 1 << 20), np.uint8)) == [32, 8]  # 1 MiB a row, 32 MiB a block
+    assert sizes(np.zeros((40, 1 << 20), np.uint8)) == [32, 8]  # 1 MiB per row, 32 MiB per block
 
 
 # What is refused, in one sentence

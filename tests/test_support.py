@@ -1,4 +1,4 @@
-"""Values that a likelihood of one's own gives no probability are refused before training and evaluation."""
+"""Values without probability under your own likelihood are refused before training and evaluation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LEVELS = rng.integers(0, 5, (60, 4)).astype("float32")
 
 
 class Own(Conditional):
-    """A distribution of one's own, from the network's output."""
+    """A user's distribution, from the network's output."""
 
     def __init__(self, make, network):
         super().__init__(network)

@@ -111,7 +111,7 @@ def published(archive: str) -> Callable[[pd.DataFrame, int, argparse.Namespace, 
     def draw(train: pd.DataFrame, seed: int, options: argparse.Namespace, folder: Path) -> dict[str, Drawn]:
         path = options.files / archive
         if not path.exists():
-            raise Absent(f"{path} is not there: copy it from the repository of the TabularARGN paper")
+            raise Absent(f"{path} is missing: copy it from the repository of the TabularARGN paper")
         with zipfile.ZipFile(path) as packed:
             name = sorted(each for each in packed.namelist() if not each.endswith("/"))[seed]
             content = io.BytesIO(packed.read(name))

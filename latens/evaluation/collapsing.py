@@ -195,7 +195,7 @@ def _lost(model: nn.Module, x: Tree, c: Tree, z: Tensor) -> float | None:
     try:
         own, mixed = (model.decode(codes, c).log_prob(x).double() for codes in (z, other))  # type: ignore[operator]
     except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError):
-        return None  # a model of one's own whose codes decode otherwise
+        return None  # your own model, whose codes decode in another way
     gap = own - mixed
     return float(gap[gap.isfinite()].sum())
 

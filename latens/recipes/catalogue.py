@@ -184,7 +184,7 @@ class Recipe:
 
 
 def _failed(name: str, error: BaseException) -> InputError:
-    """What is said of a recipe of one's own that raises."""
+    """The error for your own recipe where it raises."""
     return InputError(f"recipe {name!r} fails ({_reason(error)})", "correct it there")
 
 
@@ -194,7 +194,7 @@ def _no_option(recipe: str, name: str, valid: list[str]) -> str:
 
 
 def _try(name: str, built: Any, info: DataInfo) -> None:
-    """``InputError`` unless a recipe of one's own gave a model and an objective; then one loss, so that a network of
+    """``InputError`` unless your own recipe gave a model and an objective; then one loss, so that a network of
     the wrong shape is found before anything is written."""
     model, objective = built if isinstance(built, tuple) and len(built) == 2 else (None, None)
     if not isinstance(model, nn.Module) or not isinstance(objective, objectives.Objective):

@@ -56,7 +56,8 @@ def positive(raw: Tensor, floor: float = 0.0) -> Tensor:
 
 
 def raw_of(value: Tensor, floor: float = 0.0) -> Tensor:
-    """The raw output for which :func:`positive` is ``value``; what is not above the floor counts as 1e-6 of it more.
+    """The raw output for which :func:`positive` is ``value``; a value not above the floor counts as slightly above it
+    (by 1e-6 of the floor).
 
     >>> round(raw_of(positive(torch.tensor(-3.0), 1e-4), 1e-4).item(), 4)
     -3.0

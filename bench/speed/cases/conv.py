@@ -17,7 +17,7 @@ def work(size: Size, device: str = "cpu"):
 
 CASES = [
     Case(
-        "conv", "convolutions 32-64, 256 hidden, batch 128: ms a step", GOAL, "ms",
+        "conv", "convolutions 32-64, 256 hidden, batch 128: ms per step", GOAL, "ms",
         contenders(work, "pythae", "floor", plain={}, channels_last={"channels_last": True, "fused": True}),
         ours="latens", theirs="pythae", floor="floor",
     )
