@@ -17,6 +17,8 @@ from latens.conditionals.heads import HEADS, Head, Spread
 from latens.errors import InputError
 from latens.tensors.trees import Tree
 
+FURTHEST = 1.0  # that a log weight is shifted, so that no level is made up
+
 
 def _size(atoms: int) -> int:
     """The number of atoms up to which columns are evaluated together."""
@@ -194,6 +196,47 @@ class TableLikelihood(Conditional):
             own = getattr(self, f"own_{i}")
             raw[place[own]] = head.start(sample[:, index])[own].to(raw.dtype)
         return raw.to(torch.get_default_dtype())
+
+    def counts(self, x: Tensor, weight: Tensor | None = None) -> list[Tensor]:
+        """For :meth:`match`, how often each level or atom occurs in x ``[N, columns]``: ``[n, levels]`` for each family
+        that has any; a row counts by its weight ``[N]``."""
+        found = []
+        for i, head in self._levelled():
+            cells = x[:, self.members[i]]
+            seen = (~cells.isnan()).double() * (1.0 if weight is None else weight.double().unsqueeze(-1))
+            count = torch.zeros_like(head.offset, dtype=torch.float64)
+            found.append(count.scatter_add(1, head.level(cells.nan_to_num(0.0)).T, seen.T))
+        return found
+
+    def _levelled(self) -> list[tuple[int, Head]]:
+        """(number, head) of the families with levels or atoms."""
+        return [(i, cast(Head, head)) for i, head in enumerate(self.served) if head.offset is not None]
+
+    @torch.no_grad()
+    def match(self, counts: Sequence[Tensor], draws: Sequence[tuple[d.Columns, Tensor]]) -> None:
+        r"""Shift the log weights of levels and atoms so that their mean over draws is their share of the data.
+
+        .. math:: \ln w_l \leftarrow \ln w_l + \delta_l, \qquad
+            \operatorname{mean}_{z \sim p(z)} \frac{w_l(z)\, e^{\delta_l}}{\sum_m w_m(z)\, e^{\delta_m}}
+            = \frac{n_l}{\sum_m n_m}
+
+        The shifts are found by iterative proportional fitting (Deming & Stephan 1940). Descent alone leaves shares that
+        samples show.
+
+        Args:
+            counts: n, by :meth:`counts`.
+            draws: the columns ``[B, columns]`` at draws of z, each with the mask of the cells that a sample has.
+        """
+        for (i, head), count in zip(self._levelled(), counts, strict=True):
+            log = torch.cat([head.log_shares(px.parts[i][1]) for px, _ in draws]).double()
+            seen = torch.cat([mask[:, self.members[i]] for _, mask in draws]).double().unsqueeze(-1)
+            share = count / count.sum(-1, keepdim=True).clamp_min(1e-300)
+            shift = torch.zeros_like(count)
+            for _ in range(20):
+                mean = (seen * (log + shift).softmax(-1)).sum(0) / seen.sum(0).clamp_min(1)
+                step = (share / mean.clamp_min(1e-12)).log()
+                shift = torch.where((share > 0) & (mean > 0), shift + step, shift).clamp(-FURTHEST, FURTHEST)
+            head.offset += (shift - shift[:, :1]).to(head.offset)
 
     @property
     def measure(self) -> str:

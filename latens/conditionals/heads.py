@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
+from torch.nn.functional import logsigmoid
 
 from latens import distributions as d
 from latens.conditionals.column import ColumnLikelihood
@@ -30,6 +32,7 @@ class Head(nn.Module):
 
     shift: Tensor
     unit: Tensor
+    offset: Tensor | None
 
     def __init__(self, columns: Sequence[ColumnLikelihood]):
         super().__init__()
@@ -39,6 +42,19 @@ class Head(nn.Module):
             if None not in values:
                 self.register_buffer(name, torch.tensor(values, dtype=exact))
         self.size, self.levels, self.scale = len(columns), columns[0].levels or 2, columns[0].scale
+        self.register_buffer("offset", None)
+
+    def _shift_levels(self, count: int) -> None:
+        """Give the columns ``count`` levels whose log weights :meth:`~TableLikelihood.match` shifts, the first by 0."""
+        self.offset, self.added = torch.zeros(self.size, count), ("offset",)
+
+    def level(self, x: Tensor) -> Tensor:
+        """The number of the level that each cell is, ``[..., n]``, where the head has an ``offset``."""
+        return x.long()
+
+    def log_shares(self, px: Any) -> Tensor:
+        """ln of the probability of each level under a distribution of the head, ``[..., n, levels]``."""
+        raise NotImplementedError
 
     def inner(self, x: Tensor) -> Tensor:
         """(x - shift) / unit, ``[..., n]``."""
@@ -193,12 +209,24 @@ class HeapedHead(Spread):
         self.told = 3 if self.components > 1 else 1 + (self.scale == "network")  # outputs per component
         self.register_buffer("unused", self.laws().atoms.isnan(), persistent=False)
         self.padded = bool(self.unused.any())
+        if self.unused.shape[-1]:
+            self._shift_levels(1 + self.unused.shape[-1])
+
+    def level(self, x: Tensor) -> Tensor:
+        """1 + the number of the atom that each cell is, 0 for none, ``[..., n]``."""
+        return self.laws().atom(x)
+
+    def log_shares(self, px: Any) -> Tensor:
+        """ln of the weights of the margin and the atoms, ``[..., n, 1 + A]``."""
+        return px.log_weights
 
     def forward(self, raw: Tensor) -> Distribution:
         """The distribution over ``[..., n]``."""
         first = self.told * self.components  # index of the first logit of the atoms
         margin, logits = raw.split([first, raw.shape[-1] - first], -1)
         parts = margin.unflatten(-1, (self.told, self.components)).movedim(-1, -3).unbind(-1)  # each [..., M, n]
+        if self.offset is not None:
+            logits = logits + self.offset[:, 1:]
         if self.padded:
             logits = logits.masked_fill(self.unused, -math.inf)
         return d.Heaped(parts[0], self.squared(parts[1:2]).sqrt(), logits, self.laws(), parts[-1])
@@ -274,9 +302,19 @@ class ZeroInflatedNegativeBinomialHead(NegativeBinomialHead):
 class BernoulliHead(Head):
     """Bernoulli with logit shift + unit f."""
 
+    offset: Tensor
+
+    def __init__(self, columns: Sequence[ColumnLikelihood]):
+        super().__init__(columns)
+        self._shift_levels(2)
+
+    def log_shares(self, px: Any) -> Tensor:
+        """ln P(0) and ln P(1), ``[..., n, 2]``."""
+        return px.logits if isinstance(px, d.Categorical) else logsigmoid(torch.stack([-px.logits, px.logits], -1))
+
     def forward(self, raw: Tensor) -> Distribution:
         """The distribution over ``[..., n]``."""
-        return d.Bernoulli(self.location(raw))
+        return d.Bernoulli(self.location(raw) + self.offset[:, 1])
 
     def start(self, x: Tensor) -> Tensor:
         """Raw outputs ``[n, 1]`` with the sample's frequencies, one added to each count."""
@@ -287,9 +325,19 @@ class BernoulliHead(Head):
 class CategoricalHead(Head):
     """Categories with one logit for each level."""
 
+    offset: Tensor
+
+    def __init__(self, columns: Sequence[ColumnLikelihood]):
+        super().__init__(columns)
+        self._shift_levels(self.levels)
+
+    def log_shares(self, px: Any) -> Tensor:
+        """ln of the probabilities, ``[..., n, L]``."""
+        return px.logits
+
     def forward(self, raw: Tensor) -> Distribution:
         """The distribution over ``[..., n]``."""
-        return d.Categorical(raw)
+        return d.Categorical(raw + self.offset)
 
     def start(self, x: Tensor) -> Tensor:
         """Raw outputs ``[n, L]`` with the sample's frequencies, one added to each count."""

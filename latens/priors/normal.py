@@ -134,24 +134,38 @@ class NormalMixturePrior(nn.Module):
         logits, loc, variance = raw.split([1, self.dim, self.dim], -1)
         return distributions.NormalMixture(logits.squeeze(-1), loc, positive(variance, LEAST_VARIANCE))
 
-    @torch.no_grad()
-    def expect(self, x: Tree, draw: Any) -> Tensor | None:
-        r"""For each component, sums over the draws of a batch, ``[J, 1 + 2 Z]``; a row counts by its weight.
+    @property
+    def nothing(self) -> Tensor:
+        """What :meth:`seen` gives for no rows."""
+        return torch.zeros(0, 1 + self.dim, dtype=torch.float64)
 
-        .. math:: \sum r_j,\; \sum r_j (z - g_j),\; \sum r_j (z - g_j)^2, \qquad
-            r_j = w_j\, \mathcal{N}(z; g_j, \operatorname{diag} h_j) / p(z)
+    def seen(self, draw: Any) -> Tensor | None:
+        """The draws of a batch, ``[K B, 1 + Z]`` in float64: what each counts, which is the weight of its row / K, and
+        its code.
 
         None where the mixture depends on a condition, or is not what the codes are drawn under.
         """
-        p = draw.p
-        if self.network is not None or type(p) is not distributions.NormalMixture:
+        if self.network is not None or type(draw.p) is not distributions.NormalMixture:
             return None
-        share = p.shares(draw.codes) / len(draw.codes)  # K x B x J
+        z = draw.codes.detach().double().cpu()
+        share = torch.full(z.shape[:2], 1 / len(z), dtype=z.dtype)
         if draw.weight is not None:
-            share = share * draw.weight.unsqueeze(-1)
-        share, away = share.flatten(0, 1), draw.codes.flatten(0, 1).unsqueeze(1) - p.loc  # K B x J (x Z)
-        sums = (torch.einsum("nj,njz->jz", share, each) for each in (away, away.square()))
-        return torch.cat([share.sum(0).unsqueeze(-1), *sums], -1)
+            share = share * draw.weight.cpu()
+        return torch.cat([share.unsqueeze(-1), z], -1).flatten(0, 1)
+
+    @torch.no_grad()
+    def expect(self, rows: Tensor) -> Tensor:
+        r"""For each component, sums over rows of :meth:`seen`, ``[J, 1 + 2 Z]`` in float64.
+
+        .. math:: \sum r_j,\; \sum r_j (z - g_j),\; \sum r_j (z - g_j)^2, \qquad
+            r_j = w_j\, \mathcal{N}(z; g_j, \operatorname{diag} h_j) / p(z)
+        """
+        p, (weight, z) = self(), rows.split([1, self.dim], -1)
+        mean, precision = p.loc.double().cpu(), 1 / p.component_variance.double().cpu()
+        square = z.square() @ precision.T - 2 * z @ (mean * precision).T + (mean.square() * precision).sum(-1)
+        share = (p.logits.double().cpu() + (precision.log().sum(-1) - square) / 2).softmax(-1) * weight
+        mass, first, second = share.sum(0).unsqueeze(-1), share.T @ z, share.T @ z.square()
+        return torch.cat([mass, first - mean * mass, second - 2 * mean * first + mean.square() * mass], -1)
 
     @torch.no_grad()
     def maximise(self, sums: Tensor) -> None:
@@ -160,7 +174,7 @@ class NormalMixturePrior(nn.Module):
         The earlier ones count as one row more for each component, so that a component of no rows stays.
         """
         p = self()
-        mass, first, second = sums.to(p.loc.dtype).split([1, self.dim, self.dim], -1)
+        mass, first, second = sums.to(p.loc).split([1, self.dim, self.dim], -1)
         move = first / (mass + 1)
         variance = (second + p.component_variance) / (mass + 1) - move.square()
         logits = (mass + p.weights.unsqueeze(-1)).log()

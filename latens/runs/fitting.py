@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from latens.machine.memory import memory
 from latens.networks import has_convolutions, only_linear_maps
 from latens.recipes import Recipe
 from latens.recipes.choices import DataInfo
-from latens.runs import gaps
+from latens.runs import gaps, matching
 from latens.runs import record as runs
 from latens.runs.record import Run
 from latens.schema import Table
@@ -113,6 +114,9 @@ def _trainer(
     few = 0 if held is None else min(512, max(16, -(-len(held) // 40)))
     shown = None if held is None else held.loader(few, shuffle=False, **options)
     log = replace(log, store=runs.checkpoints(run.folder) if run.folder else None, on_round=keep)
+    if matching.can_match(run):
+        x, weight = (train.seen.inside, None) if isinstance(train, Streamed) else (train.x, train.weight)
+        log = replace(log, closing=partial(matching.match, run, x, weight))
     return Trainer(run.model, run.objective, loader, shown, settings, log, processes=processes)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -195,6 +195,19 @@ def sample(
             x = redrawn(x, schema)
     leave_out = gapped.leave_out if gapped is not None and missing else None
     return to_user(schema, x, cells, mean=mean, beyond=extrapolate, leave_out=leave_out)
+
+
+def drawn(run: Run, n: int, seed: int) -> Iterator[tuple[Any, Tensor, Tensor]]:
+    """Draws of n rows of a table as :func:`sample` makes them, some at a time: p(x|z, c), x ``[B, columns]``, and the
+    mask of the cells that are observed."""
+    c, _ = conditions(run, n, {}, seed)
+    gapped, count = _Gapped.of(run, n, c, seed), rows_at_once(schema_of(run).columns)
+    for start in range(0, n, count):
+        rows = slice(start, min(start + count, n))
+        px = run.model.generated(rows.stop - start, trees.take(c, rows))  # type: ignore[operator]
+        x = px.sample() if gapped is None else gapped.draw(px, rows)
+        gone = None if gapped is None or gapped.mask is None else gapped.mask[rows][:, gapped.places]
+        yield px, x, torch.ones_like(x, dtype=torch.bool) if gone is None else torch.from_numpy(~gone)
 
 
 class _Gapped:

@@ -165,13 +165,15 @@ def unseal(path: Path | Part, what: str) -> dict[str, Any]:
 @dataclass
 class Log:
     """What accompanies a run: its checkpoints, its progress, a function that receives its history after each
-    validation, callbacks, and what these are told about the run."""
+    validation, callbacks, and what these are told about the run; ``closing`` changes the model once it is trained, and
+    is undone where the held-out bound loses by it."""
 
     store: Checkpoints | None = None
     progress: Progress | None = None
     on_round: Callable[[list[dict[str, Any]]], None] = lambda history: None
     callbacks: tuple[Callback, ...] = ()
     about: dict[str, Any] = field(default_factory=dict)
+    closing: Callable[[], None] | None = None
 
 
 class Checkpoints:

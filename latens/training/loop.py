@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,9 @@ from latens.training.settings import Settings, anneal_at, epochs_a_round, learni
 from latens.training.step import Step, terms, trimmed_mean
 from latens.training.threads import threads_for
 
-REFITS = 10  # passes over the training set in which a prior is refitted, at most
+REFITS, STEPS_OF_REFIT = 4, 10  # how often, at most, a prior is refitted to the codes, and by how many steps
+CODES = 100_000  # rows whose codes it is refitted to
+COST_OF_CLOSING = 0.01  # nats of the held-out bound that the last step may lose
 
 
 def parts_with(hook: str, *modules: nn.Module) -> dict[str, Any]:
@@ -53,8 +56,8 @@ class Trainer:
     A part may define hooks: ``observe(x, draw)`` returns sums over the batch of a step, or None;
     ``after_step(observed)`` receives them, summed over processes (None for a part without ``observe``);
     ``after_epoch()``; ``settle(observed)`` receives the sums over the training set, once, after training;
-    ``maximise(sums)`` receives the sums of ``expect(x, draw)`` over the training set, after training, as long as the
-    held-out bound gains; ``needs_grad_at_eval``.
+    ``seen(draw)``, ``expect(rows)`` and ``maximise(sums)`` are steps of expectation maximisation after training, as
+    long as the held-out bound gains (see :class:`latens.priors.NormalMixturePrior`); ``needs_grad_at_eval``.
 
     Args:
         model: the model, trained in place.
@@ -77,6 +80,7 @@ class Trainer:
         self.loader, self.validation, self.settings = loader, validation, settings
         log = log or Log()
         self.store, self.progress, self.on_round = log.store, log.progress or Progress(), log.on_round
+        self.closing = log.closing
         self.callbacks, self.about, self.halted = log.callbacks, log.about, False
         if self.processes.count > int(settings.batch_size):
             raise InputError(
@@ -403,30 +407,60 @@ class Trainer:
         for name, total in self._totals("observe", parts).items():
             parts[name].settle(total)
         self._refit(parts_with("maximise", self.model))
+        if self.closing is not None and self.validation is not None:
+            self._keep(self.closing, COST_OF_CLOSING)
 
     def _refit(self, parts: dict[str, Any]) -> None:
-        """Expectation maximisation, a pass for each step, as long as the held-out bound gains; all passes take about a
-        tenth of the time of the fit."""
-        if not parts or self.validation is None:
-            return
-        best = self.validate(self.validation)["validation_trimmed"]
-        for _ in range(min(REFITS, self.epoch // 3)):
-            kept = {name: tensor.clone() for name, tensor in state_of(self.model).items()}
-            for name, total in self._totals("expect", parts).items():
-                parts[name].maximise(total)
-            bound = self.validate(self.validation)["validation_trimmed"]
-            if not bound > best:
-                return load_state(self.model, kept, "the weights before refitting")
-            best = bound
+        """Expectation maximisation on the codes of the training set, as long as the held-out bound gains."""
+        codes = self._codes(parts) if parts and self.validation is not None else {}
+
+        def step() -> None:
+            for _ in range(STEPS_OF_REFIT):
+                sums = [sum(map(parts[name].expect, rows.split(8192))) for name, rows in codes.items()]
+                for name, total in zip(codes, self.processes.sum(sums), strict=True):
+                    parts[name].maximise(total)
+
+        for _ in range(REFITS if codes else 0):
+            if not self._keep(step):
+                break
+
+    def _keep(self, step: Callable[[], None], cost: float = 0.0) -> bool:
+        """Take a step, and undo it unless the held-out bound gains, or loses less than ``cost``; returns whether it is
+        kept."""
+        before, kept = self._bound(), {name: tensor.clone() for name, tensor in state_of(self.model).items()}
+        step()
+        keeps = self._bound() > before - cost
+        if not keeps:
+            load_state(self.model, kept, "the weights before the last step")
+        return keeps
+
+    def _bound(self) -> float:
+        assert self.validation is not None
+        return self.validate(self.validation)["validation_trimmed"]
+
+    def _codes(self, parts: dict[str, Any]) -> dict[str, Tensor]:
+        """For each part that can be refitted, what it sees of this process's training rows, at most ``CODES`` in all
+        processes."""
+        found: dict[str, list[Tensor]] = {name: [] for name in parts}
+        every = max(1, -(-len(self.loader) * int(self.settings.batch_size) // CODES))
+        for _, _, draw in self._dealt(islice(self._rows(), 0, None, every), Key.SETTLE):
+            for name, each in parts.items():
+                found[name] += [] if (rows := each.seen(draw)) is None else [rows]
+        return {name: torch.cat([parts[name].nothing, *rows]) for name, rows in found.items()
+                if self.processes.any(bool(rows))}  # fmt: skip
+
+    def _rows(self) -> Iterator[Batch]:
+        """The batches of the training set, always the same ones, for a model that is not trained."""
+        self.model.eval()
+        in_order = getattr(self.loader, "in_order", None)
+        return (in_order() if in_order else self.loader).batches(0)
 
     def _totals(self, hook: str, parts: dict[str, Any]) -> dict[str, Tensor]:
         """The sums of what parts observe over one pass of the training set, always with the same noise."""
         totals: dict[str, Tensor] = {}
         if not parts:
             return totals
-        self.model.eval()
-        in_order = getattr(self.loader, "in_order", None)
-        for _, batch, draw in self._dealt((in_order() if in_order else self.loader).batches(0), Key.SETTLE):
+        for _, batch, draw in self._dealt(self._rows(), Key.SETTLE):
             for name, module in parts.items():
                 value = getattr(module, hook)(batch.x, draw)
                 if value is not None:

@@ -26,7 +26,8 @@ from latens.recipes.choices.info import DataInfo, network_kind, one_of
 from latens.recipes.choices.tables import columns_likelihood, seen_as
 from latens.schema import Schema
 
-MIXTURE = 32  # components of a mixture prior
+MIXTURE, LARGEST_MIXTURE = 32, 128  # components of a mixture prior
+ROWS_OF_COMPONENT = 300
 MIXTURE_ROWS = 5000
 
 
@@ -90,17 +91,21 @@ def posterior_for(info: DataInfo, latent_dim: int, posterior: str, network: str,
     return conditionals.DiagonalNormalPosterior(encoder(info, [latent_dim, latent_dim], network, heads), info.reads)
 
 
-def prior_for(info: DataInfo, latent_dim: int, prior: str, components: int = MIXTURE) -> nn.Module:
+def prior_for(info: DataInfo, latent_dim: int, prior: str, components: int | None = None) -> nn.Module:
     """p(z): N(0, I), a learned mixture of normals (given the condition, if any), or one normal p(z|c). "auto" is the
-    mixture for tables of at least 5,000 rows, whose codes form groups that N(0, I) does not have. ``InputError`` for a
-    conditional prior without a condition."""
+    mixture for tables of at least 5,000 rows, whose codes form groups that N(0, I) does not have. Without a condition a
+    mixture has a component for each 300 rows, from 32 to 128. ``InputError`` for a conditional prior without a
+    condition."""
     one_of("prior", prior, ("auto", "standard", "mixture", "conditional"))
     condition = condition_for(info)
+    if components is None:
+        many = info.rows // ROWS_OF_COMPONENT if info.is_table and condition is None else 0
+        components = min(max(MIXTURE, many), LARGEST_MIXTURE)
     if prior == "auto":
         prior = "mixture" if info.is_table and info.rows >= MIXTURE_ROWS else "standard"
         if prior == "mixture":
             info.choices["prior"] = (
-                f"prior = mixture: {MIXTURE} normals, for a table of at least {MIXTURE_ROWS:,} rows"
+                f"prior = mixture: {components} normals, for a table of at least {MIXTURE_ROWS:,} rows"
             )
     if prior == "standard":
         return priors.StandardNormal(latent_dim)

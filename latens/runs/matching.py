@@ -1,0 +1,52 @@
+"""Shares of levels and atoms in samples, matched to those of the data once the model is trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from latens.conditionals import TableLikelihood
+from latens.distributions import Columns
+from latens.evaluation.likelihood import evaluating
+from latens.runs import outputs
+from latens.runs.record import Run
+from latens.tensors.randomness import Key, seeded
+
+ROWS, CELLS = 20_000, 4_000_000  # drawn for a round, at most
+COUNTED = 200_000  # rows, at most
+ROUNDS = 2  # columns see those before them, whose shares a round changes
+
+
+def can_match(run: Run) -> bool:
+    """Whether the model's samples are rows of a table with a law for each column."""
+    likelihood = getattr(run.model, "likelihood", None)
+    return isinstance(likelihood, TableLikelihood) and hasattr(run.model, "generated")
+
+
+def match(run: Run, x: Tensor, weight: Tensor | None = None) -> None:
+    """Give samples of a run the shares of levels and atoms of its training rows.
+
+    See :meth:`latens.conditionals.TableLikelihood.match`; samples are drawn as :func:`latens.runs.outputs.sample` does,
+    with the data's conditions and gaps.
+
+    Args:
+        run: the run; its likelihood is changed in place.
+        x: training rows as the model sees them, ``[N, columns]``.
+        weight: what each counts, ``[N]``.
+    """
+    likelihood: TableLikelihood = run.model.likelihood  # type: ignore[assignment]
+    every = -(-len(x) // COUNTED)
+    counts = likelihood.counts(x[::every].double(), None if weight is None else weight[::every])
+    rows = min(ROWS, CELLS // len(likelihood.columns))
+    for number in range(ROUNDS):
+        with evaluating(run.model), seeded(int(run.settings.seed), Key.SETTLE, number), torch.no_grad():
+            draws = [_columns(*each) for each in outputs.drawn(run, rows, number)]
+        likelihood.match(counts, draws)
+
+
+def _columns(px: Any, x: Tensor, seen: Tensor) -> tuple[Columns, Tensor]:
+    """The columns given those before them in a draw, and its mask."""
+    given = getattr(px.base, "given", None)
+    return (px.base if given is None else given(x.masked_fill(~seen, torch.nan))), seen
