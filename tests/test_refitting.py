@@ -34,8 +34,8 @@ def drawn(prior: Any, z: np.ndarray, weight: np.ndarray | None = None) -> Any:
 
 
 def step(prior: priors.NormalMixturePrior, *draws: Any) -> None:
-    sums = [found for each in draws if (found := prior.expect(None, each)) is not None]
-    prior.maximise(torch.stack(sums).sum(0))
+    seen = [prior.nothing, *(rows for each in draws if (rows := prior.seen(each)) is not None)]
+    prior.maximise(torch.stack([prior.expect(rows) for rows in seen]).sum(0))
 
 
 def heaps(rows: int) -> np.ndarray:
@@ -106,7 +106,7 @@ def test_a_component_without_rows_stays_and_one_of_equal_rows_keeps_a_variance()
 def test_a_mixture_of_a_condition_is_left_as_it_is() -> None:
     prior = priors.NormalMixturePrior(Z, J, torch.nn.Linear(1, J * (1 + 2 * Z)), ("g",))
     p = priors.NormalMixturePrior(Z, J)()
-    assert prior.expect(None, SimpleNamespace(p=p, codes=torch.zeros(1, 2, Z), weight=None)) is None
+    assert prior.seen(SimpleNamespace(p=p, codes=torch.zeros(1, 2, Z), weight=None)) is None
 
 
 def fitted(**more: Any) -> tuple[models.VAE, float, dict[str, Tensor]]:

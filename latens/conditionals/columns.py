@@ -208,9 +208,9 @@ class TableLikelihood(Conditional):
             found.append(count.scatter_add(1, head.level(cells.nan_to_num(0.0)).T, seen.T))
         return found
 
-    def _levelled(self) -> list[tuple[int, Head]]:
+    def _levelled(self) -> list[tuple[int, Any]]:
         """(number, head) of the families with levels or atoms."""
-        return [(i, cast(Head, head)) for i, head in enumerate(self.served) if head.offset is not None]
+        return [(i, head) for i, head in enumerate(self.served) if head.offset is not None]
 
     @torch.no_grad()
     def match(self, counts: Sequence[Tensor], draws: Sequence[tuple[d.Columns, Tensor]]) -> None:
@@ -232,10 +232,12 @@ class TableLikelihood(Conditional):
             seen = torch.cat([mask[:, self.members[i]] for _, mask in draws]).double().unsqueeze(-1)
             share = count / count.sum(-1, keepdim=True).clamp_min(1e-300)
             shift = torch.zeros_like(count)
-            for _ in range(20):
+            for _ in range(100):
                 mean = (seen * (log + shift).softmax(-1)).sum(0) / seen.sum(0).clamp_min(1)
-                step = (share / mean.clamp_min(1e-12)).log()
-                shift = torch.where((share > 0) & (mean > 0), shift + step, shift).clamp(-FURTHEST, FURTHEST)
+                step = torch.where((share > 0) & (mean > 0), (share / mean.clamp_min(1e-12)).log(), 0.0)
+                before, shift = shift, (shift + step).clamp(-FURTHEST, FURTHEST)
+                if (shift - before).abs().max() < 1e-5:
+                    break
             head.offset += (shift - shift[:, :1]).to(head.offset)
 
     @property

@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -116,7 +116,7 @@ def _trainer(
     log = replace(log, store=runs.checkpoints(run.folder) if run.folder else None, on_round=keep)
     if matching.can_match(run):
         x, weight = (train.seen.inside, None) if isinstance(train, Streamed) else (train.x, train.weight)
-        log = replace(log, closing=partial(matching.match, run, x, weight))
+        log = replace(log, closing=partial(matching.match, run, cast(Tensor, x), weight))
     return Trainer(run.model, run.objective, loader, shown, settings, log, processes=processes)
 
 

@@ -14,7 +14,7 @@ from latens.runs import outputs
 from latens.runs.record import Run
 from latens.tensors.randomness import Key, seeded
 
-ROWS, CELLS = 20_000, 4_000_000  # drawn for a round, at most
+FEWEST, MOST, CELLS = 500, 20_000, 4_000_000  # rows drawn for a round: as many as there are in training, within limits
 COUNTED = 200_000  # rows, at most
 ROUNDS = 2  # columns see those before them, whose shares a round changes
 
@@ -39,7 +39,7 @@ def match(run: Run, x: Tensor, weight: Tensor | None = None) -> None:
     likelihood: TableLikelihood = run.model.likelihood  # type: ignore[assignment]
     every = -(-len(x) // COUNTED)
     counts = likelihood.counts(x[::every].double(), None if weight is None else weight[::every])
-    rows = min(ROWS, CELLS // len(likelihood.columns))
+    rows = min(max(FEWEST, len(x)), MOST, max(1, CELLS // len(likelihood.columns)))
     for number in range(ROUNDS):
         with evaluating(run.model), seeded(int(run.settings.seed), Key.SETTLE, number), torch.no_grad():
             draws = [_columns(*each) for each in outputs.drawn(run, rows, number)]
