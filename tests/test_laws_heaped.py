@@ -15,6 +15,7 @@ import pyarrow as pa
 import pytest
 import torch
 from scipy import integrate
+from scipy.stats import ks_2samp
 from torch import nn
 
 import latens
@@ -567,6 +568,22 @@ PLAIN = {
     "whole": np.round(R.gamma(2, 4_000, 4_000)), "cents": np.round(R.gamma(2, 40, 4_000), 2),
     "falling": np.round(R.exponential(900, 4_000)), "counts": R.poisson(300, 4_000).astype(float),
     "few rows": np.round(R.gamma(2, 4_000, 150)), "real": R.normal(size=4_000),
+    "odd": 2 * R.integers(0, 900, 3_000) + 1.0, "narrow": np.round(R.normal(300, 20, 3_000)),
+    "around zero": np.round(R.normal(0, 700, 1_000)),
+}  # fmt: skip
+# name: (values, the period, the endings within it that are possible)
+RADIX = {
+    "hours and minutes": (100 * R.integers(0, 24, 1_500) + R.integers(0, 60, 1_500), 100, range(60)),
+    "of few rows": (100 * R.integers(7, 20, 90) + R.integers(0, 60, 90), 100, range(60)),
+    "with seconds": (
+        R.integers(0, 24, 900) * 10_000 + R.integers(0, 60, 900) * 100 + R.integers(0, 60, 900), 10_000,
+        np.add.outer(100 * np.arange(60), np.arange(60)).ravel(),
+    ),
+    "year and week": (100 * R.integers(1990, 2024, 800) + R.integers(1, 53, 800), 100, range(1, 53)),
+    "year and quarter": (10 * R.integers(1980, 2023, 600) + R.integers(1, 5, 600), 10, range(1, 5)),
+    "floor and room": (100 * R.integers(1, 25, 700) + R.integers(1, 13, 700), 100, range(1, 13)),
+    "four places, no run": (100 * R.integers(1, 90, 800) + R.choice([0, 25, 26, 80], 800), 100, [0, 25, 26, 80]),
+    "feet and inches": (R.integers(3, 60, 900) + R.integers(0, 12, 900) / 100, 1, np.arange(12) / 100),
 }  # fmt: skip
 
 
@@ -595,3 +612,27 @@ def test_last_digits_that_occur_alike_are_left_alone(name: str) -> None:
     """Seeded: a distance of 2 / sqrt(n) from even shares is exceeded by chance once in 1,500 columns."""
     law = infer_table(pa.table({"x": PLAIN[name]})).field("x").law
     assert law is None or law.calendar is None
+
+
+@pytest.mark.parametrize("name", RADIX)
+def test_last_digits_that_cannot_occur_do_not(name: str) -> None:
+    """Digits to a base other than ten, of a column that the codes do not inform: draws end in nothing else, have the
+    spread of the values (false alarms below 1e-3 a case, with 2 % for the shape of the margin), and reach both ends."""
+    values, period, endings = RADIX[name]
+    values = values.astype(float)
+    law = infer_table(pa.table({"x": values})).field("x").law
+    assert law is not None and Law.from_json(json.loads(json.dumps(law.to_json()))) == law
+    np.testing.assert_allclose(law.snap(np.unique(values)), np.unique(values), atol=1e-9 * period)
+    torch.manual_seed(0)
+    none = torch.zeros(1, len(law.atoms))
+    margins = Margins.of([law], [float(values.std())])
+    drawn = law.snap(Heaped(*torch.tensor([[0.0], [SCALE]]), none, margins).sample((8_000,))[:, 0].numpy())
+    scaled = np.rint((drawn % period) / law.step) if law.step else drawn % period
+    assert np.isin(scaled, np.rint(np.array(endings) / (law.step or 1.0))).all()
+    far = ks_2samp(values, drawn).statistic
+    assert far < 1.95 * np.sqrt(1 / len(values) + 1 / len(drawn)) + 0.02
+    whole = np.unique(values // period)
+    for end in whole[[0, -1]]:
+        seen, found = (v[v // period == end] % period for v in (values, drawn))
+        assert abs(seen.mean() - found.mean()) < 4 * seen.std() * np.sqrt(1 / len(seen) + 1 / len(found)) + 0.02 * period
+    assert law.low == values.min() and law.high == values.max()

@@ -16,6 +16,8 @@ LEAST, LEAST_WEEK = 5, 30  # this many distinct dates do not recur, or keep to d
 LEAST_TIMES = 60  # over as many dates, the margin of a column does not know the times of the day
 MOST_TIMES = 1440  # distinct times of the day that are kept
 ROWS_OF_PLACE = 25  # with as many, the shares of all places within a period are known
+CHANCE = 14.0  # nats: values keep to a coarser grid, or to some places of it, by accident once in a million columns
+MOST_ENDINGS = 10_000  # places within a period of which some may be impossible
 FURTHEST = 64  # tries until the next date of a calendar is found
 TENTH = 0.1 / 86_400  # of a second, in days
 WEEKDAYS = ("Mondays", "Tuesdays", "Wednesdays", "Thursdays", "Fridays", "Saturdays", "Sundays")
@@ -67,16 +69,18 @@ class Calendar:
             return len(times) > 1
         return len(shares) == len(times) and bool((shares > 0).all()) and abs(shares.sum() - 1) < 1e-6
 
-    def snap(self, numbers: np.ndarray) -> np.ndarray:
+    def snap(self, numbers: np.ndarray, ends: tuple[float, float] | None = None) -> np.ndarray:
         """The values of the calendar for any numbers, ``[N]`` float64 days; a value of the calendar stays as it is, and
         NaN stays NaN.
 
         Dates of months, and those some days apart, are the nearest ones. Days of the week share the week, and times
-        share the day, so that numbers spread evenly over weeks and days stay so over the values.
+        share the day, so that numbers spread evenly over weeks and days stay so over the values; in the first and the
+        last day between ``ends``, over the times between them.
         """
         x = np.nan_to_num(np.asarray(numbers, dtype=np.float64))
         several = len(self.times) > 1
-        day, rest = (np.floor(x), x - np.floor(x)) if several else (x - self.times[0], x)
+        whole = x if ends is None or not self.shares or self.weekdays else self._over_days(x, *ends)
+        day, rest = (np.floor(whole), whole - np.floor(whole)) if several else (x - self.times[0], x)
         if self.months:
             found = self._of_months(day)
         elif self.days:
@@ -105,6 +109,15 @@ class Calendar:
         place = (x - monday) / 7 * len(kept)
         which = np.floor(place).clip(0, len(kept) - 1).astype(np.int64)
         return monday + kept[which], (place - which).clip(0, 1)
+
+    def _over_days(self, x: np.ndarray, low: float, high: float) -> np.ndarray:
+        """Numbers between two ends, with those in a part of the first or the last day where the times of that part have
+        their shares of the day."""
+        first, last = math.floor(low + TENTH), math.floor(high - TENTH)
+        total = np.append(0.0, np.cumsum(self.shares))
+        below, above = total[np.searchsorted(self.times, [max(low - first, 0.0), high - last])]
+        at, to = [low, first + 1, last, high], [first + below, first + 1, last, last + above]
+        return np.interp(x, at, to) if first < last else np.interp(x, at[::3], to[::3])
 
     def _time(self, share: np.ndarray) -> np.ndarray:
         """The time of the day below which lies this share of the values."""
@@ -256,32 +269,86 @@ def _times_of(times: np.ndarray, seen: np.ndarray, dates: int, step: float | Non
     return {"times": tuple(distinct[np.searchsorted(total, at)].tolist()), "shares": ()}
 
 
-def endings_of(values: np.ndarray, seen: np.ndarray, step: float) -> dict[str, Any]:
-    """Places within a whole number, and their shares, as fields of a calendar; none if all places occur alike. With few
-    rows, places that are not frequent share what is left.
+def possible_endings(values: np.ndarray, step: float, can: np.ndarray, first: float = 0.0) -> np.ndarray:
+    """Mask ``[places]`` of the places within a whole number that values can have: of those that ``can`` be, without the
+    longest run in which no value lies, and without any other where none lies, each if that is no accident.
+
+    If values were spread evenly within each whole number, all N distinct ones would leave out some a of m places with
+    a probability of at most :math:`\binom{m}{a} (1 - a/m)^N`, and some run of them with :math:`m (1 - a/m)^N`. N does
+    not count the two whole numbers with the most values, whose density need not be even.
 
     Args:
-        values: ``[N]``, multiples of the step.
+        values: distinct, ``[N]``, ``first`` and multiples of the step.
+        step: one over the number of places.
+        can: mask of the places, as the endings in fewer digits leave them.
+        first: the lowest place.
+
+    >>> clock = np.add.outer(np.arange(24), np.arange(60) / 100).ravel()
+    >>> possible_endings(clock, 0.01, np.ones(100, bool)).sum()
+    60
+    """
+    whole, place = _places(values, step, len(can), first)
+    per_whole = np.sort(np.unique(whole, return_counts=True)[1])
+    left = int(per_whole[:-2].sum())
+    occurs = np.bincount(place, minlength=len(can)) > 0
+    kept = np.flatnonzero(can)
+    if len(per_whole) < LEAST or not occurs[kept].any():
+        return can
+    there = np.flatnonzero(occurs[kept])
+    runs = np.diff(np.append(there, there[0] + len(kept))) - 1
+    longest = int(runs.argmax())
+    if _is_no_accident(len(kept), int(runs[longest]), left, math.log(len(kept))):
+        kept = np.roll(kept, -int(there[longest]) - 1)[runs[longest] :]
+    missing = int((~occurs[kept]).sum())
+    ways = math.lgamma(len(kept) + 1) - math.lgamma(missing + 1) - math.lgamma(len(kept) - missing + 1)
+    if _is_no_accident(len(kept), missing, left, ways):
+        kept = kept[occurs[kept]]
+    return np.isin(np.arange(len(can)), kept)
+
+
+def _is_no_accident(places: int, missing: int, values: int, ways: float) -> bool:
+    """Whether values that miss so many places, chosen in one of exp(``ways``) ways, do so on purpose."""
+    return 0 < missing < places and ways + values * math.log1p(-missing / places) < -CHANCE
+
+
+def _places(values: np.ndarray, step: float, count: int, first: float) -> tuple[np.ndarray, np.ndarray]:
+    """(whole number below each value, number of the place within it)."""
+    whole = np.floor(values - first + step / 2)
+    return whole, np.rint((values - first - whole) / step).astype(np.int64) % count
+
+
+def endings_of(
+    values: np.ndarray, seen: np.ndarray, step: float, can: np.ndarray, first: float = 0.0, *, is_certain: bool = False
+) -> dict[str, Any]:  # fmt: skip
+    """Places within a whole number, and their shares, as fields of a calendar; none if all places that can occur do so
+    alike. With few rows, places that are not frequent share what is left.
+
+    Args:
+        values: ``[N]``, ``first`` and multiples of the step.
         seen: how often each occurs.
         step: one over the number of places.
+        can: mask of the places that can occur.
+        first: the lowest place.
+        is_certain: whether a law is wanted even if the places that can occur do so alike.
     """
-    whole = np.floor(values + step / 2)
-    count, rows = round(1 / step), float(seen.sum())
-    place = np.rint((values - whole) / step).astype(np.int64) % count
-    shares = np.bincount(place, seen, count) / rows
+    whole, place = _places(values, step, len(can), first)
+    count, rows = int(can.sum()), float(seen.sum())
+    shares = np.bincount(place, seen, len(can)) / rows
     if rows < ROWS_OF_PLACE * count:
         even = rows / count
         often = shares * rows >= max(5.0, 0.005 * rows, even + 4 * math.sqrt(even + 1))
-        if often.all() or not often.any():
+        rest = can & ~often
+        if not is_certain and not (rest.any() and often.any()):
             return {}
-        left = (1 - shares[often].sum()) / (~often).sum()
-        shares = np.where(often, shares, left if left * (~often).sum() > 0.01 else 0.0)
+        left = (1 - shares[often].sum()) / max(1, rest.sum())
+        shares = np.where(often, shares, np.where(rest & (left * rest.sum() > 0.01), left, 0.0))
         shares /= shares.sum()
-    distance = np.abs(np.cumsum(shares) - (np.arange(count) + 1) / count).max()
-    if len(np.unique(whole)) < LEAST_TIMES or distance < 2 / math.sqrt(rows):
+    distance = np.abs(np.cumsum(shares) - np.cumsum(can) / count).max()
+    if not is_certain and (len(np.unique(whole)) < LEAST_TIMES or distance < 2 / math.sqrt(rows)):
         return {}
     kept = np.flatnonzero(shares)
-    return {"times": tuple(np.round(kept * step, 12).tolist()), "shares": tuple(np.round(shares[kept], 15).tolist())}
+    times = np.round(first + kept * step, 12)
+    return {"times": tuple(times.tolist()), "shares": tuple(np.round(shares[kept], 15).tolist())}
 
 
 SCALE = math.sqrt(3) / math.pi  # of a logistic with variance 1
@@ -377,10 +444,16 @@ class Law:
             return ""
         digits = max(0, -math.floor(math.log10(self.step) + 1e-9))
         width = round(math.log10(self.period)) + digits + bool(digits)
-        places, seen = np.unique(np.rint(values / self.step) % round(self.period / self.step), return_counts=True)
+        numbers = np.rint((values - self.origin) / self.step) % round(self.period / self.step)
+        places, seen = np.unique(numbers, return_counts=True)
         often = np.argsort(-seen, kind="stable")[:most]
-        words = [f"{seen[i] / len(values):.0%}{' end' * (not rank)} in {places[i] * self.step:0{width}.{digits}f}"
-                 for rank, i in enumerate(often) if seen[i] > 0.02 * len(values)]  # fmt: skip
+        often = often[seen[often] > 0.02 * len(values)]
+        shown = [f"{self.origin + places[i] * self.step:0{width}.{digits}f}" for i in often]
+        words = [f"{seen[i] / len(values):.0%}{' end' * (not rank)} in {text}"
+                 for rank, (i, text) in enumerate(zip(often, shown))]  # fmt: skip
+        if not words and len(self.calendar.times) < round(self.period / self.step):
+            ends = (f"{self.calendar.times[i] * self.period:0{width}.{digits}f}" for i in (0, -1))
+            words = [f"{len(self.calendar.times)} endings from {' to '.join(ends)}"]
         return ", ".join(words).replace(" in 0.", " in .") if self.period == 1 else ", ".join(words)
 
     @cached_property
@@ -402,7 +475,8 @@ class Law:
         (low, high); NaN stays NaN."""
         x = np.clip(numbers, *(within or (self.low, self.high)))
         if self.calendar is not None:
-            there = self.calendar.snap(x / self.period) * self.period
+            ends = None if within else (self.knots[0] / self.period, self.knots[-1] / self.period)
+            there = self.calendar.snap(x / self.period, ends) * self.period
             there = there if within else np.clip(there, self.low, self.high)
             x = np.where(self.is_solid(x), x, there)
         x = self._placed(x)

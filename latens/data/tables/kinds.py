@@ -36,7 +36,18 @@ from latens.schema.arrow import (
 )
 from latens.schema.column import CODED, FAMILIES, LOGARITHMIC, logarithmic
 from latens.schema.form import Form
-from latens.schema.law import MOST_TIMES, SCALE, Calendar, Law, calendar_of, edges, endings_of
+from latens.schema.law import (
+    CHANCE,
+    MOST_ENDINGS,
+    MOST_TIMES,
+    SCALE,
+    Calendar,
+    Law,
+    calendar_of,
+    edges,
+    endings_of,
+    possible_endings,
+)
 
 MARGIN = 0.01  # nats per cell that a later candidate must gain over an earlier, simpler one
 FEW_HELD_OUT = 250  # with fewer held-out values, a gain must also exceed two standard errors
@@ -127,7 +138,6 @@ KNOTS = 64  # the most pieces of a margin
 ROWS_OF_KNOT = 16
 PLACES = 1024  # about this many places of a grid have edges of their own
 LEAST_PLACES, MOST_PLACES = 20, 100_000  # of a grid whose step is no decimal number
-CHANCE = 14.0  # nats: that many values lie on a coarser grid by accident once in a million columns
 FLAT = 0.005  # the share of the margin that is uniform over the range
 DAYS = (1.0, 0.5, 0.25, 1 / 24, 1 / 48, 1 / 96, 1 / 144, 1 / 288, 1 / 1440, 1 / 86_400)
 SECONDS = (86_400.0, 3600.0, 1800.0, 900.0, 600.0, 300.0, 60.0, 30.0, 15.0, 5.0, 1.0, 0.1, 0.01, 1e-3)
@@ -421,12 +431,16 @@ def _margin(
 def _between(
     at: np.ndarray, below: np.ndarray, v: np.ndarray, half: Grid, period: float, start: float, enough: float
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """The edges of places with ``enough`` of the rows, and of periods, with the share of the rows below each."""
+    """The edges of places with ``enough`` of the rows, and of periods, with the share of the rows below each. The first
+    and the last period, whose scores have no end, are halved towards the end, so that rows stay even over them."""
     number = np.unique(np.floor((v - start) / period))
     borders = half.at(half.places(start + period * np.append(number, number + 1)))
     full = (np.diff(below) >= enough) & (np.diff(at) < 3 * half.step)
-    kept = np.concatenate([at[[0, -1]], at[:-1][full], at[1:][full], borders[(at[0] < borders) & (borders < at[-1])]])
-    return (kept := np.unique(kept)), np.interp(kept, at, below)
+    inner = borders[(at[0] < borders) & (borders < at[-1])]
+    parts = [end + (border - end) * 0.5**k for end, border in zip(at[[0, -1]], inner[[0, -1]] if len(inner) else ())
+             for k in range(1, 10) if abs(border - end) * 0.5**k > 4 * half.step]  # fmt: skip
+    kept = np.unique(np.concatenate([at[[0, -1]], at[:-1][full], at[1:][full], inner, parts]))
+    return kept, np.interp(kept, at, below)
 
 
 def _enough(rows: float) -> float:
@@ -628,7 +642,8 @@ def _on_calendar(law: Law, values: np.ndarray, seen: np.ndarray) -> Law:
 
 def _with_endings(law: Law, values: np.ndarray, seen: np.ndarray) -> Law:
     """The law with the shares of last digits, if some occur more often than others: amounts in hundreds, prices that
-    end in .99. The period is the longest power of ten for which some do.
+    end in .99; or if some cannot occur: minutes in 1545, months in 201912. The period is the longest power of ten for
+    which some do.
 
     >>> prices = np.arange(1.0, 900.0)[:, None] + np.array([0.0, 0.49, 0.99])
     >>> law = law_of(prices.ravel())
@@ -637,13 +652,20 @@ def _with_endings(law: Law, values: np.ndarray, seen: np.ndarray) -> Law:
     """
     if law.step is None or not len(values):
         return law
-    most = math.floor(math.log10(MOST_TIMES * law.step))
-    for period in 10.0 ** np.arange(most, math.floor(math.log10(law.step)), -1):
-        places = float(period) / law.step
-        is_whole = abs(places - round(places)) < 1e-6 * places
-        if is_whole and (endings := endings_of(values / period, seen, 1 / round(places))):
-            return dataclasses.replace(law, calendar=Calendar(**endings), period=float(period))
-    return law
+    found, can = law, np.ones(1, bool)
+    least, most = (math.floor(math.log10(width * law.step)) for width in (1, MOST_ENDINGS))
+    for period in (10.0 ** np.arange(least + 1, most + 1)).tolist():
+        places = period / law.step
+        if abs(places - round(places)) > 1e-6 * places:
+            continue
+        scaled, step, first = values / period, 1 / round(places), law.origin / period
+        before = np.resize(can, round(places))
+        can = possible_endings(scaled, step, before, first)
+        is_new = bool((can != before).any())
+        if is_new or len(can) <= MOST_TIMES:
+            endings = endings_of(scaled, seen, step, can, first, is_certain=is_new)
+            found = dataclasses.replace(law, calendar=Calendar(**endings), period=period) if endings else found
+    return found
 
 
 def _words(law: Law, values: np.ndarray, type: str = "double") -> str:
