@@ -245,10 +245,10 @@ class _Gapped:
         found: list[np.ndarray] = []
 
         def gaps_in(x: Tensor, number: int) -> Tensor:
-            u = np.stack(list(self.schema.outward(x.numpy())[0].values()), 1)
+            u = np.stack(list(self.schema.outward(x.flatten(end_dim=-2).numpy())[0].values()), 1)
             seed = seed_of(self.seed, Key.GAPS, number, rows.start if isinstance(rows, slice) else int(rows[0]))
             found[:] = [np.isnan(gaps.drawn(self.trees, self.names, u, known, seed))]
-            return torch.from_numpy(found[0][:, self.places])
+            return torch.from_numpy(found[0][:, self.places]).reshape(x.shape)
 
         x, _ = base.with_gaps(gaps_in)  # type: ignore[union-attr]
         if self.mask is None:
@@ -264,17 +264,20 @@ class _Gapped:
 
 
 def drawn_again(run: Run, rows: Rows, seed: int) -> Any:
-    """For each row a draw from p(x|z, c) at a draw z ~ q(z|x, c), in the form of :func:`sample`."""
+    """For each row a draw from p(x|z, c) at a draw z ~ q(z|x, c), in the form and with the gaps of :func:`sample`."""
     model: Any = run.model
     schema, c = schema_of(run), rows.c
     count = max(1, rows_at_once(schema.columns) // 2)  # memory holds densities as well as draws
+    gapped = _Gapped.of(run, len(rows), c, seed)
+
+    def draw(px: Any, some: slice) -> Tensor:
+        return (px.sample() if gapped is None else gapped.draw(px, some))[0]
 
     with evaluating(model), seeded(seed, Key.RECONSTRUCT), torch.no_grad():
-        parts = (model.draw(xs, 1, cs).px.sample()[0] for _, xs, cs in chunks(model, rows.inside, c, count))
+        parts = (draw(model.draw(xs, 1, cs).px, some) for some, xs, cs in chunks(model, rows.inside, c, count))
         x = trees.below(parts, len(rows)).numpy()
     fields = () if run.given is None else run.given.given_fields
     cells = {f.name: f.decode(c[f.name].numpy(), given=True) for f in fields}
-    gapped = _Gapped.of(run, len(rows), c, seed)
     return to_user(schema, x, cells, leave_out=None if gapped is None else gapped.leave_out)
 
 

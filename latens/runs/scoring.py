@@ -270,6 +270,8 @@ def _views_of_samples(run: Run, k: int) -> Views | None:
     if not isinstance(parts[0], torch.Tensor):
         return None
     x, some = torch.cat(parts).cpu(), slice(min(KNOWN, max(FEWEST, run.rows // 10)))
+    for j, column in enumerate(schema.modelled if isinstance(schema, Table) else ()):
+        x[:, j] = torch.from_numpy(column.settled(x[:, j].numpy()))  # the values of rows, not any within their places
     scores = evaluation.nll(model, x[some], k, trees.take(c, some), shared_noise=True).rows.numpy()
     scores = scores - _slopes(schema, x[some]).sum(1)
     finite = bool(x.isfinite().all()) and np.isfinite(scores).all()

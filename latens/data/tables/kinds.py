@@ -549,6 +549,8 @@ def _column(scan: ColumnScan, sample: Any, asked: str | None) -> Column:
         return Column(kind=kind, value=value, reason=reason, **common)
     if kind in CODED:
         levels = extra.get("levels") or levels_of(scan)
+        if len(levels) == 1 and scan.is_number and not scan.is_exact and (exact := first_whole(sample)) is not None:
+            levels = [exact]
         family = extra.get("family") or FAMILIES[kind][0]
         named = tuple(level for level in scan.categories if level is not None)
         if set(levels) < set(named) and len(named) <= MAX_LEVELS:
@@ -675,7 +677,7 @@ def _words(law: Law, values: np.ndarray, type: str = "double") -> str:
     '-999 in 25% of the rows; in steps of 1'
     """
     if law.is_complete:
-        return f"{len(law.atoms)} values"
+        return f"{len(law.atoms)} values" if len(law.atoms) > 1 else ""
     if law.places:
         return f"{len(law.places) + len(law.atoms)} values"
     shares = sorted(((values == atom).mean(), atom) for atom in law.atoms)[::-1]
@@ -800,7 +802,8 @@ def counted(scan: ColumnScan) -> str:
 def _word(scan: ColumnScan, value: Any) -> str:
     if isinstance(value, str):
         return value
-    return str(bool(value)) if str(scan.type) == "bool" else f"{value:g}"
+    kind = scan.type.value_type if pa.types.is_dictionary(scan.type) else scan.type
+    return str(bool(value)) if pa.types.is_boolean(kind) else f"{value:g}"
 
 
 def levels_of(scan: ColumnScan) -> list[Any]:
@@ -825,9 +828,11 @@ def _kind(scan: ColumnScan) -> Verdict:
     if scan.present == 0:
         return "missing", "every cell is missing", {}
     if scan.distinct == 1:
-        value = next(iter(scan.values or ()))
-        where = ", where it is not missing" * bool(scan.missing)
-        return "constant", f"always {short(in_words(value, str(scan.type)))}{where}", {}
+        always = f"always {short(in_words(next(iter(scan.values or ())), str(scan.type)))}"
+        if not scan.missing:
+            return "constant", always, {}
+        one = ("datetime" if time == "dates" else "continuous") if (time := kind_of_time(scan.type)) else "categorical"
+        return one, f"{always}, where it is not missing", {}  # modelled, as its gaps may say something
     if is_dictionary and scan.distinct <= MAX_LEVELS:
         kinds = ("ordered",) * scan.type.ordered + ("binary",) * (len(levels_of(scan)) == 2) + ("categorical",)
         return kinds[0], counted(scan), {}
