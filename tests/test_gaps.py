@@ -92,8 +92,8 @@ def test_values_that_go_with_gaps_come_back_where_columns_see_each_other(gaps: b
     assert abs(rows["stays"].mean() - stays.mean()) < 0.05
     assert abs(rows["asked"].isna().mean() - gone.mean() * gaps) < 0.05
     if gaps:
-        again = drawn_again(vae.run_, rows_like(pa.table(frame), vae.schema_), 0).to_pandas()  # what evaluate calls the oracle
-        for drawn in (rows, again):
+        oracle = drawn_again(vae.run_, rows_like(pa.Table.from_pandas(frame), vae.schema_), 0).to_pandas()
+        for drawn in (rows, oracle):
             assert drawn["stays"][drawn["asked"].isna()].mean() < 0.05
 
 
