@@ -409,3 +409,24 @@ def test_a_broken_row_is_named_as_the_user_counts():
         with pytest.raises(NonFiniteError, match="not finite for row 241 ") as failure:
             VAE(**QUICK | {"recipe": "parts:poisoned", "random_state": 3}).fit(x, sample_weight=given)
         assert failure.value.rows == [241]
+
+
+def test_lazy_frames_and_masked_cells_are_data_to_every_method() -> None:
+    """A lazy frame is its rows; a masked cell is missing, whatever lies under the mask."""
+    rng = np.random.default_rng(0)
+    x = np.stack([rng.normal(size=60), rng.integers(0, 9, 60)], 1)
+    mask = rng.random(x.shape) < 0.2
+    gapped = np.where(mask, np.nan, x)
+    eager = pl.DataFrame({"a": x[:, 0], "b": x[:, 1]})
+    for given, same in ((eager.lazy(), eager), (np.ma.masked_array(np.where(mask, 1e6, x), mask), gapped)):
+        vae, other = (latens.VAE(latent_dim=2, epochs=2, random_state=0).fit(data) for data in (given, same))
+        for name in ("transform", "score_samples", "anomaly_scores", "reconstruct", "impute"):
+            found, wanted = (np.asarray(getattr(each, name)(data)) for each, data in ((vae, given), (other, same)))
+            np.testing.assert_array_equal(found, wanted, err_msg=name)
+    assert not np.isnan(vae.impute(given)).any() and np.nanmax(vae.sample(50)) < 1e3
+
+
+@pytest.mark.parametrize("kind", [object, str])
+def test_arrays_of_texts_are_refused_in_a_sentence(kind: type) -> None:
+    with pytest.raises(InputError, match="holds texts, and only a data frame has columns"):
+        latens.VAE(epochs=1).fit(np.array([[1.5, "a"], [2.5, "b"]] * 9, dtype=object).astype(kind))

@@ -36,7 +36,7 @@ from latens.data.rows import (
     taken,
 )
 from latens.data.sources import check_reading
-from latens.data.tables.frames import MatrixBack, is_frame, recorded, repeated_labels, restored, without_odd
+from latens.data.tables.frames import MatrixBack, is_frame, recorded, repeated_labels, restored, settled, without_odd
 from latens.data.tables.frames import as_table as frame_as_table
 from latens.densities import Fitted
 from latens.errors import InputError, concerning, is_whole, said_in_python
@@ -258,6 +258,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             say([note for note in source.notes if note not in getattr(X, "notes", ())])
         if isinstance(X, Lazy):
             return X, None
+        X = settled(X)
         if is_counts(X):
             return sparse_rows(X, (reading or {}).get("layer")), None
         if is_frame(X):
@@ -267,10 +268,18 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             if reset:
                 self.n_features_in_ = int(np.prod(array.shape[1:]))
             return array, None
-        array = validate_data(
-            self, X, reset=reset, dtype="numeric", ensure_min_samples=1,
-            ensure_all_finite="allow-nan" if check else False, accept_sparse=False,
-        )  # fmt: skip
+        try:
+            array = validate_data(
+                self, X, reset=reset, dtype="numeric", ensure_min_samples=1,
+                ensure_all_finite="allow-nan" if check else False, accept_sparse=False,
+            )  # fmt: skip
+        except ValueError as error:
+            if "string" not in str(error):
+                raise
+            raise InputError(
+                "the array holds texts, and only a data frame has columns of different types",
+                "give pandas.DataFrame(X).infer_objects()",
+            ) from error
         return array, None
 
     def _frame_form(

@@ -462,6 +462,20 @@ def is_frame(x: Any) -> bool:
     return isinstance(x, Mapping) or named
 
 
+def settled(x: Any) -> Any:
+    """Data whose rows are there: a lazy polars frame is computed, masked cells of a matrix become NaN; other data are
+    left as they are.
+
+    >>> settled(np.ma.masked_array([[1, 2], [3, 4]], [[False, True], [False, False]])).tolist()
+    [[1.0, nan], [3.0, 4.0]]
+    """
+    if type(x).__module__.startswith("polars") and type(x).__name__ == "LazyFrame":
+        return x.collect()
+    if isinstance(x, np.ma.MaskedArray) and x.ndim == 2 and x.dtype.kind in "biuf":
+        return (x if x.dtype.kind == "f" else x.astype(np.float64)).filled(np.nan) if np.ma.is_masked(x) else x.data
+    return x
+
+
 def as_table(x: Any, *, finite: bool = True) -> tuple[pa.Table, Callable[[pa.Table], Any]]:
     """A frame as a table of plain types (:mod:`latens.data.tables.types`), and the way back.
 

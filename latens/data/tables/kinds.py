@@ -548,9 +548,7 @@ def _column(scan: ColumnScan, sample: Any, asked: str | None) -> Column:
         value = first_whole(sample) or next(iter(levels_of(scan)), None)
         return Column(kind=kind, value=value, reason=reason, **common)
     if kind in CODED:
-        levels = extra.get("levels") or levels_of(scan)
-        if len(levels) == 1 and scan.is_number and not scan.is_exact and (exact := first_whole(sample)) is not None:
-            levels = [exact]
+        levels = extra.get("levels") or levels_of(scan, sample)
         family = extra.get("family") or FAMILIES[kind][0]
         named = tuple(level for level in scan.categories if level is not None)
         if set(levels) < set(named) and len(named) <= MAX_LEVELS:
@@ -806,9 +804,12 @@ def _word(scan: ColumnScan, value: Any) -> str:
     return str(bool(value)) if pa.types.is_boolean(kind) else f"{value:g}"
 
 
-def levels_of(scan: ColumnScan) -> list[Any]:
-    """The levels that occur, in the order of the type, or sorted by size (numbers) or alphabetically (texts)."""
+def levels_of(scan: ColumnScan, sample: Any = None) -> list[Any]:
+    """The levels that occur, in the order of the type, or sorted by size (numbers) or alphabetically (texts); of one
+    number that floats do not hold, as it is in the ``sample`` of the cells."""
     values = list(scan.values or ())
+    if sample is not None and len(values) == 1 and scan.is_number and not scan.is_exact:
+        values = [v for v in (first_whole(sample), *values) if v is not None][:1]
     if scan.categories:
         return [level for level in scan.categories if level in (scan.values or ())]
     if str(scan.type) == "bool":
@@ -828,11 +829,7 @@ def _kind(scan: ColumnScan) -> Verdict:
     if scan.present == 0:
         return "missing", "every cell is missing", {}
     if scan.distinct == 1:
-        always = f"always {short(in_words(next(iter(scan.values or ())), str(scan.type)))}"
-        if not scan.missing:
-            return "constant", always, {}
-        one = ("datetime" if time == "dates" else "continuous") if (time := kind_of_time(scan.type)) else "categorical"
-        return one, f"{always}, where it is not missing", {}  # modelled, as its gaps may say something
+        return _one_value(scan)
     if is_dictionary and scan.distinct <= MAX_LEVELS:
         kinds = ("ordered",) * scan.type.ordered + ("binary",) * (len(levels_of(scan)) == 2) + ("categorical",)
         return kinds[0], counted(scan), {}
@@ -844,6 +841,15 @@ def _kind(scan: ColumnScan) -> Verdict:
     if kind == "bool" or (scan.distinct == 2 and (scan.is_exact or not scan.is_number)):
         return "binary", counted(scan), {}
     return _number(scan) if scan.is_number else _text(scan)
+
+
+def _one_value(scan: ColumnScan) -> Verdict:
+    """A constant, or, where it has gaps, which may say something, a column to be modelled."""
+    always, time = f"always {short(in_words(next(iter(scan.values or ())), str(scan.type)))}", kind_of_time(scan.type)
+    if not scan.missing:
+        return "constant", always, {}
+    kind = "datetime" if time == "dates" else "continuous" if time else "categorical"
+    return kind, f"{always}, where it is not missing", {}
 
 
 def _text(scan: ColumnScan) -> Verdict:
