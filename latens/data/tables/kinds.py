@@ -548,7 +548,7 @@ def _column(scan: ColumnScan, sample: Any, asked: str | None) -> Column:
         value = first_whole(sample) or next(iter(levels_of(scan)), None)
         return Column(kind=kind, value=value, reason=reason, **common)
     if kind in CODED:
-        levels = extra.get("levels") or levels_of(scan, sample)
+        levels = extra.get("levels") or _levels(scan, sample)
         family = extra.get("family") or FAMILIES[kind][0]
         named = tuple(level for level in scan.categories if level is not None)
         if set(levels) < set(named) and len(named) <= MAX_LEVELS:
@@ -804,12 +804,16 @@ def _word(scan: ColumnScan, value: Any) -> str:
     return str(bool(value)) if pa.types.is_boolean(kind) else f"{value:g}"
 
 
-def levels_of(scan: ColumnScan, sample: Any = None) -> list[Any]:
-    """The levels that occur, in the order of the type, or sorted by size (numbers) or alphabetically (texts); of one
-    number that floats do not hold, as it is in the ``sample`` of the cells."""
+def _levels(scan: ColumnScan, sample: Any) -> list[Any]:
+    """The levels that occur; a single number that floats do not hold, as it is in the sample of the cells."""
+    is_exact = scan.distinct > 1 or not scan.is_number or scan.is_exact
+    exact = None if is_exact else first_whole(sample)
+    return levels_of(scan) if exact is None else [exact]
+
+
+def levels_of(scan: ColumnScan) -> list[Any]:
+    """The levels that occur, in the order of the type, or sorted by size (numbers) or alphabetically (texts)."""
     values = list(scan.values or ())
-    if sample is not None and len(values) == 1 and scan.is_number and not scan.is_exact:
-        values = [v for v in (first_whole(sample), *values) if v is not None][:1]
     if scan.categories:
         return [level for level in scan.categories if level in (scan.values or ())]
     if str(scan.type) == "bool":
