@@ -36,6 +36,7 @@ from typing import Any
 import datasets
 import numpy as np
 from datasets import Absent, Labelled
+from speed import machine
 from speed.tables import put
 
 Score = Callable[[np.ndarray, np.ndarray, int], np.ndarray]  # training rows, rows to score, seed -> scores
@@ -311,10 +312,9 @@ def _mean_ranks(values: np.ndarray) -> np.ndarray:
 def ranked_page() -> str:
     """The table of ranks of the kept results, and the circumstances."""
     file = json.loads(CLASSICAL.read_text("utf-8"))
-    packages = ", ".join(f"{name} {version}" for name, version in file["versions"].items())
     seeds = sorted({run["seed"] for run in file["runs"]})
     codes = ", ".join(sorted({run["code"] for run in file["runs"] if run["method"] == "latens"}))
-    return f"{ranks(file['runs'])}\n\nSeeds {seeds}; {packages}; digests of latens' files: {codes}."
+    return f"{ranks(file['runs'])}\n\nSeeds {seeds}; {taken_on(file)}; digests of latens' files: {codes}."
 
 
 def page() -> str:
@@ -322,9 +322,14 @@ def page() -> str:
     paths = sorted((Path(__file__).parent / "results").glob("anomaly*.json"))
     files = [json.loads(path.read_text("utf-8")) for path in paths]
     runs = [run for file in files for run in file["runs"]]
-    packages = ", ".join(f"{name} {version}" for name, version in files[0]["versions"].items())
     codes = ", ".join(sorted({run["code"] for run in runs if run["method"].startswith("latens")}))
-    return f"{markdown(lines(runs))}\n\n{packages}; digests of latens' files: {codes}."
+    return f"{markdown(lines(runs))}\n\n{taken_on(files[0])}; digests of latens' files: {codes}."
+
+
+def taken_on(file: dict[str, Any]) -> str:
+    """The machine and the packages of a file of results."""
+    packages = (f"{name} {version}" for name, version in file["versions"].items())
+    return ", ".join([file.get("machine", "machine not recorded"), *packages])
 
 
 def versions(*packages: str) -> dict[str, str]:
@@ -398,7 +403,8 @@ def main() -> None:
 
 def write(path: Path, runs: list[dict[str, Any]], skipped: list[str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    found = {"versions": versions("torch", "scikit-learn", "pyod", "numpy"), "skipped": skipped,
+    found = {"machine": machine.describe()["cpu"], "skipped": skipped,
+             "versions": versions("torch", "scikit-learn", "pyod", "numpy"),
              "lines": [asdict(line) for line in lines(runs)], "runs": runs}  # fmt: skip
     path.write_text(json.dumps(found, indent=1) + "\n")
 

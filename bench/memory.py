@@ -26,7 +26,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from anomaly import code, versions
+from anomaly import code, taken_on, versions
+from speed import machine
 from speed.tables import put
 
 COLUMNS, MILLION, MIB = 10, 1_000_000, 2**20
@@ -157,9 +158,8 @@ def page() -> str:
                 cells = [f"{of[size]:,}" if size in of else "" for size in sizes]
                 ratio = f"{large[-1] / large[0]:.2f}" if len(large) > 1 else ""
                 rows.append(f"| {command} | {kind} | {' | '.join(cells)} | {ratio} |")
-    packages = ", ".join(f"{name} {version}" for name, version in kept["versions"].items())
     codes = ", ".join(sorted({run["code"] for run in kept["runs"]}))
-    return "\n".join([*rows, "", f"{packages}; digests of latens' files: {codes}."])
+    return "\n".join([*rows, "", f"{taken_on(kept)}; digests of latens' files: {codes}."])
 
 
 def main() -> None:
@@ -190,7 +190,8 @@ def main() -> None:
                     same = [run for run in runs if all(run[key] == found[key] for key in ("command", "format", "rows"))]
                     runs = [run for run in runs if run not in same] + [found]
                     if options.json:
-                        kept = {"versions": versions("torch", "numpy", "pyarrow"), "runs": runs}
+                        kept = {"machine": machine.describe()["cpu"], "runs": runs,
+                                "versions": versions("torch", "numpy", "pyarrow")}  # fmt: skip
                         options.json.write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
 
 

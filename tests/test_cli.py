@@ -108,7 +108,7 @@ def test_figures_are_those_of_the_estimator(in_place: Path) -> None:
 
 
 def test_tables_are_read_by_their_columns(in_place: Path) -> None:
-    """Reordered columns and others beside them change nothing."""
+    """Reordered columns and additional ones change nothing."""
     codes = []
     for table in ("ordered", "reordered", "more"):
         done("encode", "iris-run", f"{table}.csv", "--out", "z.npy")
@@ -140,7 +140,7 @@ def test_paths_with_spaces_and_dashes(tmp_path: Path) -> None:
 
 
 def test_demo_is_not_run_over_other_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What lies beside an earlier demo's run survives the next one; the demo itself is run by `make demo`."""
+    """What lies next to an earlier demo's run survives the next one; the demo itself is run by `make demo`."""
     from latens.cli.commands import comparing
 
     done("fit", "iris", "--out", tmp_path / "demo", *SHORT)

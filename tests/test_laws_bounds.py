@@ -383,7 +383,8 @@ def test_nll_uses_exactly_k_draws_a_row_and_averages_logarithms(k, shared_noise,
 
 
 def test_nll_lands_on_log_p_within_its_own_errors() -> None:
-    """50,000 draws (chi-square near 1): the bias chi2/(2k) is small beside the error; 6 rows at 4.5, 4e-5 each."""
+    """50,000 draws (chi-square near 1): the bias chi2/(2k) is small compared with the error; 6 rows at 4.5, 4e-5
+    each."""
     for name in POSTERIORS:
         result = evaluation.nll(vae(name), t(X), k=50_000)
         assert (np.abs(result.rows.numpy() + LOG_P) < Z * result.row_error.numpy()).all(), name

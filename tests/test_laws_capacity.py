@@ -18,7 +18,7 @@ NUMBERS, VARIABLES, CATEGORIES = 2, 2, 3
 
 
 def joint() -> models.VAE:
-    """Normal numbers beside categorical variables, float64."""
+    """Normal numbers next to categorical variables, float64."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         outputs = 2 * NUMBERS + VARIABLES * CATEGORIES

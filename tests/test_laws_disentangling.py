@@ -87,7 +87,7 @@ def test_the_exact_mixture_is_near_the_closed_form_of_its_limit() -> None:
     ],
 )
 def test_stratified_shares_are_within_five_percent_of_the_exact_mixture(posteriors, batches: int) -> None:
-    """N = 10,000 rows, batches of 1,024; allowed beside the 5 %: 4.5 standard errors of both."""
+    """N = 10,000 rows, batches of 1,024; allowed besides the 5 %: 4.5 standard errors of both."""
     given = posteriors(10_000)
     truth, error = exact(*given, 1000 if batches < 200 else 8000)
     found = estimates(given, "stratified", 1024, batches)

@@ -396,7 +396,7 @@ def test_draws_in_the_ball_are_where_their_density_says(kind, n: int, c: float):
 @pytest.mark.parametrize("riemannian", [False, True])
 @pytest.mark.parametrize("n", [2, 16, 64])
 def test_the_prior_of_the_ball_holds_its_mass_and_refuses_to_be_wider(riemannian: bool, n: int):
-    """E_p[q(z) / p(z)] = 1 for a narrower q beside it: 30,000 draws, |z| < 4.5."""
+    """E_p[q(z) / p(z)] = 1 for a narrower q next to it: 30,000 draws, |z| < 4.5."""
     prior = priors.BallNormal(n, riemannian=riemannian).double()
     loc = torch.zeros(n, dtype=torch.float64)
     loc[0] = math.tanh(0.25 * prior.scale / 2)

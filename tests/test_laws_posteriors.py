@@ -123,7 +123,7 @@ def test_a_low_rank_normal_is_scipy_s() -> None:
 
 
 def test_a_nearly_flat_low_rank_normal_keeps_its_digits_in_single_precision() -> None:
-    """300 dimensions, variances of 1e-6 beside directions of length 17: its own draws, against scipy on the same
+    """300 dimensions, variances of 1e-6 next to directions of length 17: its own draws, against scipy on the same
     float32 numbers. (The difference of two sums of 10^8 was 6 nats off.)"""
     torch.manual_seed(0)
     h, u = torch.rand(300) * 1e-4 + 1e-6, torch.randn(300, 3)

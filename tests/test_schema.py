@@ -54,7 +54,7 @@ rng = np.random.default_rng(1)
 digits = datasets.load_digits()
 grey = rng.integers(0, 256, (20, 9, 9))
 likert = rng.integers(1, 6, (50, 20)).astype(float)
-scales = rng.integers(0, 200, (50, 20)) // np.array([1, 1, 1] + [20] * 17)  # ages beside counts
+scales = rng.integers(0, 200, (50, 20)) // np.array([1, 1, 1] + [20] * 17)  # ages next to counts
 one = np.ones((4, 3))
 KINDS = {
     "digits images": (digits.images, "levels", 17, "uint8"),

@@ -1,4 +1,4 @@
-"""Laws of the evaluation of synthetic tables: closed forms, scipy and naive loops beside every measure; generators
+"""Laws of the evaluation of synthetic tables: closed forms, scipy and naive loops next to every measure; generators
 whose faults are known must show exactly those.
 
 Stochastic comparisons are with 4 standard errors: two-sided false-alarm rate 6e-5 each. Every seed is fixed.

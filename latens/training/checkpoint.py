@@ -93,7 +93,7 @@ def pack(tensors: dict[str, Tensor]) -> bytes:
 
 
 def read_whole(path: Path | Part, expected: str | None, missing: str = RESTORE, most: int = TEXT) -> bytes:
-    """The bytes of a regular file, at most so many; ``InputError`` unless its sha256 is ``expected`` (None: any)."""
+    """The bytes of a regular file, at most this many; ``InputError`` unless its sha256 is ``expected`` (None: any)."""
     try:
         data = Part.of(path).read(most)
     except OSError as error:

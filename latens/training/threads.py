@@ -16,8 +16,8 @@ SMALL = 40_000_000  # multiplications (weights x rows) up to which waking a seco
 
 
 def is_small(model: nn.Module, rows: int) -> bool:
-    """Whether a step on so many rows is too little for several threads: from counts alone, so that a resumed run, which
-    must add in the same order, decides the same.
+    """Whether a step on this many rows is too little for several threads: from counts alone, so that a resumed run,
+    which must add in the same order, decides the same.
 
     >>> is_small(nn.Linear(10, 64), 512), is_small(nn.Linear(784, 512), 128), is_small(nn.Conv2d(1, 8, 3), 8)
     (True, False, False)

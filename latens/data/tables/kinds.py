@@ -273,7 +273,7 @@ def grid_of(values: np.ndarray, seen: np.ndarray, steps: tuple[float, ...] | Non
     none.
 
     The grids through 0 with the ``steps`` come first, then multiples of the step found, and then steps of any length,
-    if so many values do not lie on them by accident.
+    if that many values do not lie on them by accident.
 
     Args:
         values: distinct values, increasing.
