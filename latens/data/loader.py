@@ -20,6 +20,12 @@ from latens.tensors.randomness import Key, seed_of
 from latens.tensors.trees import Tree
 
 Transform = Callable[[Tree, Tensor, int], Tree]  # (x, rows, seed) -> x
+Share = Callable[[int], slice]  # (rows of a joint batch) -> those of one process
+
+
+def whole(total: int) -> slice:
+    """All rows of a joint batch: the share of a process that is alone."""
+    return slice(0, total)
 
 
 @dataclass
@@ -32,6 +38,7 @@ class Batch:
         weight: ``[B]`` or None.
         rows: ``[B]``, the index of each row in the loader's data, which seeds random transforms.
         numbers: ``[B]``, the number of each row in the user's data, for messages; ``rows`` by default.
+        total: rows of the joint batch, of which these are one process's; 0: these are all.
     """
 
     x: Tree
@@ -39,6 +46,7 @@ class Batch:
     weight: Tensor | None
     rows: Tensor
     numbers: Tensor | None = None
+    total: int = 0
 
     def part(self, index: slice) -> Batch:
         """The share of rows of one process."""
@@ -49,7 +57,7 @@ class Batch:
         if device.type == "cpu":
             return self
         x, c, weight = (trees.to_device(tree, device) for tree in (self.x, self.c, self.weight))
-        return Batch(x, c, weight, self.rows, self.numbers)
+        return Batch(x, c, weight, self.rows, self.numbers, self.total)
 
 
 class Loader(Protocol):
@@ -59,8 +67,8 @@ class Loader(Protocol):
 
     def __len__(self) -> int: ...
 
-    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from number ``start`` on."""
+    def batches(self, epoch: int, start: int = 0, share: Share = whole) -> Iterator[Batch]:
+        """The batches of an epoch from number ``start`` on; of each, the rows that belong to this process."""
         ...
 
 
@@ -106,18 +114,20 @@ class ArrayLoader:
         generator = torch.Generator().manual_seed(seed_of(self.seed, Key.ORDER, epoch))
         return torch.randperm(self.rows, generator=generator)
 
-    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from number ``start`` on."""
+    def batches(self, epoch: int, start: int = 0, share: Share = whole) -> Iterator[Batch]:
+        """The batches of an epoch from number ``start`` on; of each, the rows that belong to this process."""
         order = self.order(epoch)
         seed = seed_of(self.seed, Key.TRANSFORM, epoch if self.shuffle else 0)
         for number in range(start, len(self)):
-            rows = order[number * self.batch_size : (number + 1) * self.batch_size]
+            joint = order[number * self.batch_size : (number + 1) * self.batch_size]
+            rows = joint[share(len(joint))]
             index = rows if self.shuffle else slice(int(rows[0]), int(rows[-1]) + 1)
             x = trees.take(self.x, index)
             if self.transform is not None:
                 x = self.transform(x, rows, seed)
             numbers = rows if self.numbers is None else self.numbers[rows]
-            yield Batch(x, trees.take(self.c, index), trees.take(self.weight, index), rows, numbers)
+            c, weight = trees.take(self.c, index), trees.take(self.weight, index)
+            yield Batch(x, c, weight, rows, numbers, len(joint))
 
     def in_order(self) -> ArrayLoader:
         """A loader of the same data without shuffle: every row once, in order, with a fixed transform."""

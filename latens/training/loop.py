@@ -26,6 +26,7 @@ from latens.training.checkpoint import Log, load_state, restoring, state_of
 from latens.training.diagnosis import find_cause, not_finite, nothing_moved
 from latens.training.players import PlayerOptimizer, gradients, norm_of
 from latens.training.processes import Processes
+from latens.training.reduction import Reduction
 from latens.training.settings import Settings, anneal_at, epochs_a_round, learning_rate_at
 from latens.training.step import Step, terms, trimmed_mean
 from latens.training.threads import threads_for
@@ -107,6 +108,8 @@ class Trainer:
         self.since = self._saved = time.monotonic()
         step = Step(self.model, self.objective, self.players, self.observers, self.processes, settings)
         self.forward: Callable[..., Any] = step.losses
+        self._reductions: dict[tuple[str, ...], Reduction] = {}  # by the players that move
+        self._stop = False  # asked for in any process, as of the last step
         self._captured = False
         if settings.compile and can_compile(model, backend, self.processes.device, self.progress.note):
             whole = getattr(model, "compile_mode", "full") == "full"
@@ -178,15 +181,14 @@ class Trainer:
             answers = [getattr(each, what)(*figures) for each in self.callbacks]
             self.halted = self.halted or any(isinstance(each, bool | np.bool_) and bool(each) for each in answers)
 
-    def update(self, joint: Batch) -> None:
-        """One step on this process's share of a joint batch."""
-        if self._captured:
-            self.set_anneal()
-            return self._update_captured(joint.to(self.processes.device))
-        total, several = len(joint.rows), self.processes.count > 1
-        share = self.processes.share(total)
-        batch = (joint.part(share) if several else joint).to(self.processes.device)
+    def update(self, batch: Batch, stop: bool = False) -> None:
+        """One step on this process's share of a joint batch; ``stop``: this process is asked to stop."""
+        batch, self._stop = batch.to(self.processes.device), stop
         self.set_anneal()
+        if self._captured:
+            return self._update_captured(batch)
+        total, several = batch.total or len(batch.rows), self.processes.count > 1
+        share = self.processes.share(total)
         with self._noise(share.start, total if several else 0):
             losses, terms, observed = self.forward(batch.x, batch.c, batch.weight)
         if losses.keys() != self.players.keys():
@@ -195,11 +197,12 @@ class Trainer:
                 "return one loss per player",
             )
         active = {name: player for name, player in self.players.items() if self.step % player.every == 0}
-        grads = gradients({name: losses[name] for name in active}, active)
+        paid = {name: losses[name] for name in active}
         figures = torch.stack([*(losses[name].detach() for name in self.players), *terms])
-        fraction = len(batch.rows) / total
-        grads = {name: self.processes.sum(each, fraction) for name, each in grads.items()}
-        [figures] = self.processes.sum([figures], fraction)
+        if several:
+            grads, figures, observed = self._reduced(paid, active, figures, observed, len(batch.rows) / total)
+        else:
+            grads = gradients(paid, active)
         norms = [norm_of(each).to(figures) for each in grads.values()]
         count, numbers = len(losses), torch.stack([*figures, *norms]).tolist()  # one transfer from the device
         values, lengths = numbers[:count], numbers[count + 2 :]
@@ -209,6 +212,24 @@ class Trainer:
         for (name, player), norm in zip(active.items(), lengths, strict=True):
             player.update(grads[name], norm, factor, self.settings.clip)
         self._taken(numbers, observed)
+
+    def _reduced(
+        self, losses: dict[str, Tensor], active: dict[str, PlayerOptimizer], figures: Tensor,
+        observed: dict[str, Tensor], fraction: float,
+    ) -> tuple[dict[str, list[Tensor | None]], Tensor, dict[str, Tensor]]:  # fmt: skip
+        """(gradients of the players, figures, what was observed) of the joint batch, from those of this process's
+        ``fraction`` of it."""
+        if (key := tuple(active)) not in self._reductions:
+            parameters = [p for name in reversed(active) for p in active[name].parameters]
+            self._reductions[key] = Reduction(parameters, self.processes)
+        reduction = self._reductions[key]
+        with reduction.receiving(fraction):
+            gradients(losses, active)
+        stop = torch.tensor([float(self._stop)], device=self.processes.device)
+        found, (figures, stop, *sums) = reduction.finish([figures * fraction, stop, *observed.values()])
+        self._stop = bool(stop.item())
+        grads = {name: [found[p] for p in player.parameters] for name, player in active.items()}
+        return grads, figures, dict(zip(observed, sums, strict=True))
 
     def leave_out(self, batch: Batch, share: slice, total: int, judged: list[float]) -> None:
         """Count a skipped update; stop where none may be skipped, or all updates since the last validation were."""
@@ -223,7 +244,6 @@ class Trainer:
 
     def follow(self, observed: dict[str, Tensor]) -> None:
         """Let the parts that observe a step update their buffers, from the sums over all processes."""
-        observed = dict(zip(observed, self.processes.sum([*observed.values()]), strict=True))
         for name, module in self.followers.items():
             if name not in self.observers or name in observed:
                 module.after_step(observed.get(name))
@@ -362,12 +382,12 @@ class Trainer:
             for player in self.players.values():
                 player.prepare()
         while self.epoch < int(self.settings.epochs) and not self.stopped and not self.finished:
-            for batch in self.loader.batches(self.epoch, self.position):
-                self.update(batch)
+            for batch in self.loader.batches(self.epoch, self.position, self.processes.share):
+                self.update(batch, stop.asked)
                 if self.step % 10 == 0:
                     _, distortion, rate = self.means()
                     self.progress.step(self.step, rate, distortion)
-                if self.processes.any(stop.asked):
+                if self._stop or (self.processes.count == 1 and stop.asked):
                     self.save()
                     raise Interrupted
                 if self._halts():

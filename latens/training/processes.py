@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import atexit
 import os
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import reduce
 
 import torch
 from torch import Tensor
 
-from latens.errors import InputError
+from latens.errors import FitError, InputError
 
 
 def is_first() -> bool:
@@ -51,7 +52,17 @@ def _leave() -> None:
         distributed.destroy_process_group()
 
 
-MaybeTensor = TypeVar("MaybeTensor", Tensor, Tensor | None)
+class LostProcess(FitError):
+    """Another process of a run has ended, so that this one cannot go on."""
+
+
+@contextmanager
+def _all_here() -> Iterator[None]:
+    """A block that exchanges with the other processes; ``LostProcess`` where one has ended."""
+    try:
+        yield
+    except RuntimeError as error:  # of the transport, whose words differ by backend
+        raise LostProcess("another process of this run has ended, or cannot be reached: see its message") from error
 
 
 class Processes:
@@ -87,17 +98,28 @@ class Processes:
         """Whether batch ``number`` belongs to this process, where whole batches are distributed."""
         return number % self.count == self.index
 
-    def sum(self, tensors: Sequence[MaybeTensor], factor: float = 1.0) -> list[MaybeTensor]:
-        """The sums over processes of factor x tensor, in one exchange; with one process, the tensors themselves."""
-        present = [t for t in tensors if t is not None]
-        if self.count == 1 or not present:
+    def sum(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """The sums of the tensors over processes, in one exchange that is as precise as the most precise of them (whole
+        numbers: float64); with one process, the tensors themselves. Raises ``FitError`` where a process has ended."""
+        if self.count == 1 or not tensors:
             return list(tensors)
+        kinds = {t.dtype if t.is_floating_point() else torch.float64 for t in tensors}
+        flat = torch.cat([t.detach().to(self.device, reduce(torch.promote_types, kinds)).flatten() for t in tensors])
+        self.begin_sum(flat)()
+        return [part.view(t.shape).to(t) for part, t in zip(flat.split([t.numel() for t in tensors]), tensors)]
+
+    def begin_sum(self, flat: Tensor) -> Callable[[], None]:
+        """Begin to replace a tensor by its sum over processes; what is returned waits until that is done."""
         from torch import distributed
 
-        flat = torch.cat([t.detach().to(self.device, torch.float64).flatten() for t in present]) * factor
-        distributed.all_reduce(flat)
-        parts = iter(flat.split([t.numel() for t in present]))
-        return [None if t is None else next(parts).view(t.shape).to(t) for t in tensors]
+        with _all_here():
+            work = distributed.all_reduce(flat, async_op=True)
+
+        def wait() -> None:
+            with _all_here():
+                work.wait()
+
+        return wait
 
     def any(self, value: bool) -> bool:
         """Whether the value is true in any process."""

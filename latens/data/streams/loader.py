@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latens.data.loader import Batch, Transform
+from latens.data.loader import Batch, Share, Transform, whole
 from latens.data.streams.blocks import Blocks, GatheredRows, concat, read_block, starts
 from latens.errors import InputError, is_whole, require
 from latens.machine.processor import one_core_each
@@ -163,20 +163,21 @@ class StreamLoader:
             taking_turns += [block for turn in zip_longest(*own) for block in turn if block is not None]
         return np.array(taking_turns)
 
-    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from number ``start`` on; only the windows with their rows are read."""
+    def batches(self, epoch: int, start: int = 0, share: Share = whole) -> Iterator[Batch]:
+        """The batches of an epoch from number ``start`` on, of each the rows that belong to this process; only the
+        windows with their rows are read."""
         seed = seed_of(self.seed, Key.TRANSFORM, epoch if self.shuffle else 0)
-        for x, c, rows in self._trees(epoch, start):
+        for (x, c, rows), total in self._trees(epoch, start, share):
             if self.transform is not None:
                 x = self.transform(x, rows, seed)
-            yield Batch(x, c, None, rows, rows)
+            yield Batch(x, c, None, rows, rows, total)
 
-    def _trees(self, epoch: int, start: int) -> Iterator[tuple[Tree, Tree, Tensor]]:
-        """(x, c, rows) of each batch, in memory of its own."""
+    def _trees(self, epoch: int, start: int, share: Share) -> Iterator[tuple[tuple[Tree, Tree, Tensor], int]]:
+        """((x, c, rows) of this process, in memory of its own; rows of all) for each batch."""
         size, first = self.batch_size, start * self.batch_size
         last = min(len(self) * size, self.rows)
         needed = [w for w in self.windows(epoch) if max(w.start, first) < min(w.stop, last)]
-        left: Any = None
+        own, left = share(size), None
         spaces: list[Tree] = []  # memory of finished windows, for later ones
         capacity = max((window.stop - window.start for window in needed), default=0)
 
@@ -193,17 +194,17 @@ class StreamLoader:
                     at = min(stop, size - len(left[2]))
                     left = concat([left, trees.take(tree, slice(0, at))])
                     if len(left[2]) == size:
-                        yield left
+                        yield trees.take(left, own), size
                         left = None
                 while stop - at >= size:
-                    yield _copy(tree, at, at + size)
+                    yield _copy(tree, at + own.start, at + own.stop), size
                     at += size
                 if at < stop:
                     left = _copy(tree, at, stop)
                 spaces.append(space)
                 at = 0
         if left is not None and not self.shuffle:
-            yield left
+            yield trees.take(left, share(len(left[2]))), len(left[2])
 
     def _jobs(self, epoch: int, window: Window, rows: GatheredRows) -> list[Callable[[], GatheredRows]]:
         """One job per block, which writes the block's rows to their places in the permutation of the window."""
