@@ -1,24 +1,29 @@
 """The runs that test_processes.py makes in one process and in two; as a script, one of the two.
 
-RANK=0 WORLD_SIZE=2 … python jointly.py FOLDER
+RANK=0 WORLD_SIZE=2 … python jointly.py FOLDER all|die
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from parts import data, network, vae
+from pyarrow import csv, parquet
 from torch import nn
 
 import latens
 from latens import conditionals, models, objectives, priors
+from latens.cli.main import main as latens_main
 from latens.data.transforms import dequantize
 from latens.objectives.base import Player
-from latens.training import Processes
+from latens.training import Processes, Trainer, reduction
 from latens.training.checkpoint import dumps, pack, state_of
 
 ROWS = 45
@@ -90,10 +95,51 @@ def slug(name: str, dtype: torch.dtype) -> str:
     return f"{name.replace(' ', '-').replace(',', '')}-{str(dtype).removeprefix('torch.')}"
 
 
+FITS = {  # words of a fit; what one process would learn, two learn
+    "gaps": ["gaps.csv", "--network", "linear"],
+    "streamed": ["gaps.parquet", "--stream", "--network", "linear", "--dependence", "codes"],
+    "images": ["images.npy"],
+}
+
+
+def write_data(folder: Path) -> None:
+    """The files of the fits."""
+    random = np.random.default_rng(4)
+    a = random.normal(size=400)
+    b, level = np.where(random.random(400) < 0.2, np.nan, a + random.normal(size=400)), random.integers(0, 3, 400)
+    table = pa.table({"a": a, "b": pa.array(b, from_pandas=True), "level": pa.array(np.array(list("xyz"))[level])})
+    csv.write_csv(table, folder / "gaps.csv")
+    parquet.write_table(table, folder / "gaps.parquet", row_group_size=70)
+    np.save(folder / "images.npy", random.integers(0, 256, (130, 8, 8), dtype=np.uint8))
+
+
+def fit(folder: Path, name: str, out: Path, *more: str) -> int:
+    """Fit a case on the command line, an epoch."""
+    data, *words = FITS[name]
+    words += ["--latent-dim", "2", "--epochs", "1", "--batch-size", "33", "--device", "cpu", "--seed", "3", *more]
+    return latens_main(["fit", str(folder / data), "--out", str(out), "--json", *words])
+
+
+def die(folder: Path) -> None:
+    """A fit whose second process is killed in its fifth step."""
+    rank, update = Processes("cpu").index, Trainer.update
+
+    def killed(self: Trainer, *given: Any) -> None:
+        update(self, *given)
+        if rank == 1 and self.step == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Trainer.update = killed  # type: ignore[method-assign]
+    sys.exit(fit(folder, "gaps", folder / "died", "--checkpoint-seconds", "0"))
+
+
 def main(folder: Path) -> None:
     rank = Processes("cpu").index
+    for name in FITS:
+        assert fit(folder, name, folder / name) == 0
     for name, dtype in table():
         case = slug(name, dtype)
+        reduction.BUCKET = 20 if dtype == torch.float64 else 1 << 18  # several buckets, and one
         found = run(name, dtype, folder / case if case == KEPT else None)
         (folder / f"{case}.{rank}.safetensors").write_bytes(pack(found["model"]))
         (folder / f"{case}.{rank}.json").write_text(dumps(found["history"]))
@@ -118,4 +164,4 @@ def main(folder: Path) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    main(Path(sys.argv[1]))
+    {"all": main, "die": die}[sys.argv[2]](Path(sys.argv[1]))

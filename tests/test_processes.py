@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jointly
 import pytest
@@ -16,6 +17,11 @@ from parts import assert_same, timeless
 from torch import Tensor
 
 import latens
+from latens.cli.main import main
+from latens.data.loader import ArrayLoader
+from latens.data.streams.loader import StreamLoader
+from latens.data.transforms import dequantize
+from latens.machine import launcher
 from latens.training import Processes
 from latens.training.checkpoint import loads, state_of, unpack
 
@@ -48,7 +54,7 @@ def in_two_processes(*words: str | Path) -> list[tuple[int, str, str]]:
         for rank in (0, 1)
     ]
     try:
-        printed = [process.communicate(timeout=180) for process in processes]
+        printed = [process.communicate(timeout=600) for process in processes]
     finally:
         for process in processes:
             process.kill()
@@ -59,9 +65,21 @@ def in_two_processes(*words: str | Path) -> list[tuple[int, str, str]]:
 def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """The folder that two processes worked in, and what each printed."""
     folder = tmp_path_factory.mktemp("two")
-    ended = in_two_processes(jointly.__file__, folder)
+    jointly.write_data(folder)
+    ended = in_two_processes(jointly.__file__, folder, "all")
     assert [status for status, *_ in ended] == [0, 0], ended
     return folder, [out for _, out, _ in ended]
+
+
+class Cut:
+    """Rows in blocks of four."""
+
+    def __init__(self, x: Tensor):
+        self.parts, self.rows = x.split(4), len(x)
+        self.sizes = [len(part) for part in self.parts]
+
+    def read(self, block: int) -> tuple[Tensor, None]:
+        return self.parts[block].clone(), None
 
 
 def state(folder: Path, case: str, rank: int) -> dict[str, Tensor]:
@@ -109,6 +127,87 @@ def test_failures_stop_both_processes_with_a_sentence(two: tuple[Path, list[str]
     for mine in lines:
         assert "batch_size 1 cannot be split over 2 processes" in mine[1]
         assert "for row 31 " in mine[2] and "distortion" in mine[2]
+
+
+@pytest.mark.parametrize("name", jointly.FITS)
+def test_two_processes_learn_what_one_learns_from_files(name: str, two: tuple[Path, list[str]], tmp_path: Path):
+    folder, _ = two
+    assert jointly.fit(folder, name, tmp_path / "alone") == 0
+    joint, alone = (unpack(place / "model.safetensors", None) for place in (folder / name, tmp_path / "alone"))
+    assert joint.keys() == alone.keys()
+    for key, tensor in alone.items():
+        assert torch.allclose(joint[key], tensor, rtol=0, atol=1e-5), key
+
+
+def test_a_killed_process_ends_the_run_which_the_same_command_takes_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    jointly.write_data(tmp_path)
+    (status, _, said), (killed, *_) = in_two_processes(jointly.__file__, tmp_path, "die")
+    assert (status, killed) == (1, -9) and "another process of this run has ended" in said and "--resume" in said
+    run = tmp_path / "died"
+    assert latens.runs.record.read_record(run)["status"] != "finished" and (run / "checkpoint" / "state.json").exists()
+    assert jointly.fit(tmp_path, "gaps", run, "--checkpoint-seconds", "0") == 2  # by itself, a command refuses
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert jointly.fit(tmp_path, "gaps", run, "--checkpoint-seconds", "0", "--beta", "2") == 2  # another run
+    assert "already holds a run" in capsys.readouterr().err
+    assert jointly.fit(tmp_path, "gaps", run, "--checkpoint-seconds", "0") == 0
+    assert jointly.fit(tmp_path, "gaps", tmp_path / "alone") == 0
+    first, alone = (unpack(place / "model.safetensors", None) for place in (run, tmp_path / "alone"))
+    assert all(torch.allclose(first[key], tensor, rtol=0, atol=1e-5) for key, tensor in alone.items())
+
+
+LAUNCHERS: dict[str, tuple[dict[str, str], tuple[int, bool, str | None]]] = {
+    "none": ({}, (1, True, None)),
+    "torchrun": ({"WORLD_SIZE": "2", "RANK": "1"}, (2, False, None)),
+    "mpirun": ({"OMPI_COMM_WORLD_SIZE": "3", "OMPI_COMM_WORLD_RANK": "0"}, (3, True, None)),
+    "mpirun under torchrun": ({"WORLD_SIZE": "1", "RANK": "0", "PMI_SIZE": "2"}, (1, True, "mpirun started 2")),
+    "srun": ({"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "2"}, (1, True, "srun started 4 processes")),
+    "a batch script": ({"SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": "1"}, (1, True, None)),
+    "accelerate for one": ({"ACCELERATE_MIXED_PRECISION": "no"}, (1, True, None)),
+    "accelerate for two": ({"ACCELERATE_MIXED_PRECISION": "no", "MASTER_ADDR": "127.0.0.1"}, (1, True, "accelerate")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LAUNCHERS)
+def test_what_a_launcher_started_and_meant(case: str, monkeypatch: pytest.MonkeyPatch):
+    given, (count, first, said) = LAUNCHERS[case]
+    for name in (*launcher.SIZE, *launcher.RANK, "MASTER_ADDR", "SLURM_STEP_NUM_TASKS", "ACCELERATE_MIXED_PRECISION"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert (launcher.launched(), launcher.is_first()) == (count, first)
+    found = launcher.meant_more()
+    assert found is None if said is None else found is not None and said in found and "torchrun --nproc" in found
+
+
+def test_what_is_no_fit_is_done_by_one_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    for rank, count, wanted in (("1", "2", ("", "")), ("0", "2", ("vae", "one of the 2 processes"))):
+        monkeypatch.setenv("RANK", rank)
+        monkeypatch.setenv("WORLD_SIZE", count)
+        assert main(["recipes"]) == 0
+        printed = capsys.readouterr()
+        assert all(words in text for words, text in zip(wanted, printed)) and bool(printed.out) == bool(wanted[0])
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_the_shares_of_a_batch_are_its_rows(streamed: bool, shuffle: bool):
+    x = torch.arange(46.0).reshape(23, 2)
+    options: dict[str, Any] = {"batch_size": 7, "seed": 2, "shuffle": shuffle, "transform": dequantize}
+    few = {"window": 2, "window_rows": 1, "workers": 0}
+    loader = StreamLoader(Cut(x), **few, **options) if streamed else ArrayLoader(x, **options)
+    processes = Processes("cpu")
+    for start in (0, 1):
+        shared = []
+        for processes.count, processes.index in ((3, 0), (3, 1), (3, 2)):
+            shared.append(list(loader.batches(1, start, processes.share)))
+        joint = list(loader.batches(1, start))
+        assert [len(each) for each in shared] == [len(joint)] * 3
+        for batch, parts in zip(joint, zip(*shared)):
+            assert {part.total for part in parts} == {len(batch.rows)}
+            for name in ("x", "rows", "numbers"):
+                assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(batch, name))
 
 
 @pytest.mark.slow

@@ -40,6 +40,7 @@ from latens.cli.options import (
     require_values,
 )
 from latens.errors import FitError, InputError, Stopped, printable
+from latens.machine import launcher
 from latens.machine.imports import without_pandas
 
 # OpenMP reads these when torch is imported: idle threads spin briefly and then sleep, so that two fits share cores.
@@ -626,6 +627,8 @@ def main(arguments: list[str] | None = None) -> int:
     """
     arguments = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     as_json, told = "--json" in arguments, sys.stdout
+    if not _is_needed(arguments[0]):
+        return 0
     try:
         with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext(), without_pandas():
             answer = app(arguments, prog_name="latens", standalone_mode=False, obj=told)
@@ -647,6 +650,22 @@ def main(arguments: list[str] | None = None) -> int:
         if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error)):
             return _fail("not enough memory: lower --batch-size or --latent-dim, or give fewer rows", 1, as_json)
         raise
+
+
+def _is_needed(command: str) -> bool:
+    """Whether this process has something to do: of several that a launcher started, the first one does what only a
+    single one can do."""
+    if command in ("fit", "sweep"):
+        if command == "fit" and (said := launcher.meant_more()):
+            typer.echo(f"warning: {said}", err=True)
+        return True
+    if (count := launcher.launched()) == 1:
+        return True
+    first = launcher.is_first()
+    launcher.stay_alone()
+    if first:
+        typer.echo(f"latens: one of the {count} processes does this, as several only fit together", err=True)
+    return first
 
 
 def _fail(sentence: str, status: int, as_json: bool) -> int:

@@ -119,9 +119,11 @@ class ArrayLoader:
         order = self.order(epoch)
         seed = seed_of(self.seed, Key.TRANSFORM, epoch if self.shuffle else 0)
         for number in range(start, len(self)):
-            joint = order[number * self.batch_size : (number + 1) * self.batch_size]
-            rows = joint[share(len(joint))]
-            index = rows if self.shuffle else slice(int(rows[0]), int(rows[-1]) + 1)
+            first = number * self.batch_size
+            joint = order[first : first + self.batch_size]
+            own = share(len(joint))
+            rows = joint[own]
+            index = rows if self.shuffle else slice(first + own.start, first + own.stop)
             x = trees.take(self.x, index)
             if self.transform is not None:
                 x = self.transform(x, rows, seed)

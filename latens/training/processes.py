@@ -12,16 +12,7 @@ import torch
 from torch import Tensor
 
 from latens.errors import FitError, InputError
-
-
-def is_first() -> bool:
-    """Whether this is the main process of a run, according to the launcher's environment variables."""
-    return os.environ.get("RANK", "0") == "0"
-
-
-def launched() -> int:
-    """The number of processes, according to the launcher's environment variables."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+from latens.machine.launcher import launched, was_restarted
 
 
 def check_device(name: str) -> None:
@@ -57,12 +48,29 @@ class LostProcess(FitError):
 
 
 @contextmanager
-def _all_here() -> Iterator[None]:
+def _all_here(remedy: str = "see its message") -> Iterator[None]:
     """A block that exchanges with the other processes; ``LostProcess`` where one has ended."""
     try:
         yield
     except RuntimeError as error:  # of the transport, whose words differ by backend
-        raise LostProcess("another process of this run has ended, or cannot be reached: see its message") from error
+        if launched() == 1:
+            raise
+        raise LostProcess(f"another process of this run has ended, or cannot be reached: {remedy}") from error
+
+
+def _rejoin() -> None:
+    """After a restart by torchrun, meet the other processes under a name of its own: where the store outlives the
+    attempt, it still has the addresses of the processes that have ended."""
+    from torch import distributed
+
+    kept = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    if not (was_restarted() and kept and launched() > 1) or distributed.is_initialized():
+        return
+    place = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    attempt = f"latens-{os.environ['TORCHELASTIC_RESTART_COUNT']}"
+    store = distributed.PrefixStore(attempt, distributed.TCPStore(*place, is_master=False))
+    rank, count = int(os.environ["RANK"]), launched()
+    distributed.init_process_group(store=store, rank=rank, world_size=count)
 
 
 class Processes:
@@ -79,7 +87,9 @@ class Processes:
         if launched() > 1:
             from torch.distributed import nn  # noqa: F401  (imported later, its defaults would keep the group alive)
 
-        state = PartialState(cpu=True) if device == "cpu" else PartialState()
+        with _all_here("check MASTER_ADDR, and set GLOO_SOCKET_IFNAME to the network between the machines"):
+            _rejoin()
+            state = PartialState(cpu=True) if device == "cpu" else PartialState()
         self.device = state.device if device == "auto" else usable_device(device)
         self.count, self.index = state.num_processes, state.process_index
         if self.count > 1:

@@ -1,4 +1,4 @@
-"""Sums over the processes of a step: gradients in buckets, each on its way while the rest of the backward pass goes on."""
+"""Sums of gradients over processes, in buckets that are on their way while the rest of the backward pass goes on."""
 
 from __future__ import annotations
 
@@ -25,13 +25,21 @@ class _Bucket:
         self.parts = [part.view(p.shape) for part, p in zip(parts, parameters, strict=True)]
         self.missing = 0
 
+    def filled(self) -> Tensor:
+        """All gradients and flags, with zeros where this process has no gradient."""
+        if self.missing:
+            for part, flag in zip(self.parts, self.flags.tolist(), strict=True):
+                if not flag:
+                    part.zero_()
+        return self.flat
+
 
 class Reduction:
     """Sums the gradients of some parameters, and figures of the step, over the processes of a run.
 
-    A bucket is sent when it has all its gradients and every bucket before it is on its way (Li et al. 2020), so that all
-    processes send alike, whatever the order of their backward passes. Figures travel with the last bucket: a small model
-    needs one exchange for each step.
+    A bucket is sent when it has all its gradients and every bucket before it is on its way (Li et al. 2020), so that
+    all processes send alike, whatever the order of their backward passes. Figures travel with the last bucket: a small
+    model needs one exchange for each step.
 
     Args:
         parameters: those whose gradients are summed; the last are ready first.
@@ -46,11 +54,11 @@ class Reduction:
 
     @contextmanager
     def receiving(self, factor: float) -> Iterator[None]:
-        """A block whose backward pass gives the gradients. They are multiplied by ``factor``, this process's fraction of
-        the joint batch."""
+        """A block whose backward pass gives the gradients. They are multiplied by ``factor``, this process's fraction
+        of the joint batch."""
         self._factor, self._waits = factor, []
         for bucket in self.buckets:
-            bucket.flat.zero_()
+            bucket.flags.zero_()
             bucket.missing = len(bucket.parameters)
         hooks = [p.register_hook(partial(self._receive, p)) for p in self._place]
         try:
@@ -70,13 +78,13 @@ class Reduction:
     def _send(self, ready: Callable[[_Bucket], bool]) -> None:
         """Send all buckets in turn, as long as they are ready; the last one stays."""
         while len(self._waits) < len(self.buckets) - 1 and ready(self.buckets[len(self._waits)]):
-            self._waits.append(self.processes.begin_sum(self.buckets[len(self._waits)].flat))
+            self._waits.append(self.processes.begin_sum(self.buckets[len(self._waits)].filled()))
 
     @torch.no_grad()
     def finish(self, figures: Sequence[Tensor]) -> tuple[dict[nn.Parameter, Tensor | None], list[Tensor]]:
         """({parameter: the sum of its gradients, None where no process has one}, the sums of ``figures``)."""
         self._send(lambda bucket: True)
-        last = [bucket.flat for bucket in self.buckets[-1:]]
+        last = [bucket.filled() for bucket in self.buckets[-1:]]
         summed = self.processes.sum([*last, *figures])
         for flat, total in zip(last, summed):
             flat.copy_(total)

@@ -37,11 +37,12 @@ from latens.data.streams.sources import IN_MEMORY, SHARE, Stream, is_large, open
 from latens.data.streams.survey import survey
 from latens.data.tables.frames import ArrowBack, recorded
 from latens.data.tables.types import with_index
-from latens.errors import InputError, Stopped, concerning, printable
+from latens.errors import FitError, InputError, Stopped, concerning, printable
 from latens.machine.atomic import writable, write_text
 from latens.machine.folder import Folder
+from latens.machine.launcher import is_first, was_restarted
 from latens.machine.memory import free_memory
-from latens.recipes import Recipe
+from latens.recipes import Recipe, is_own
 from latens.runs import fitting, scoring
 from latens.runs import record as runs
 from latens.runs.record import Run
@@ -49,7 +50,8 @@ from latens.schema import Table
 from latens.schema.arrow import listed
 from latens.training import Bar, Interrupted, Progress, Settings, Tracker
 from latens.training.callbacks import terminable
-from latens.training.processes import is_first
+from latens.training.checkpoint import dumps, loads
+from latens.training.processes import LostProcess
 from latens.training.tracking import require_tracker
 
 _LISTS = ("drop", "condition", "rules")
@@ -287,8 +289,18 @@ class How:
 def fit_one(asked: Fit, source: AnySource, rows: AnyRows, how: How, extra: dict[str, Any] | None = None) -> Answer:
     """Train and evaluate a new run."""
     made = ready(asked, source, rows, extra or {})
+    if was_restarted() and _is_begun(made.run, asked.out):
+        return resume_one(asked.out, replace(how, own=asked.recipe if is_own(asked.recipe) else None))
     fitting.open_folder(made.run, asked.out)
     return finish(_executed(made, rows, how), rows, how)
+
+
+def _is_begun(run: Run, folder: str) -> bool:
+    """Whether the folder holds this very run, begun before: the same recipe, options, data and settings."""
+    if not (Path(folder) / "run.json").exists():
+        return False
+    found, wanted = runs.read_record(Path(folder)), loads(dumps(run.record()))
+    return all(found[name] == wanted[name] for name in ("recipe", "data", "schema", "training"))
 
 
 def _validation(asked: Fit, rows: AnyRows) -> tuple[float | str | Rows, str | None]:
@@ -380,6 +392,10 @@ def _resumable(run: Run) -> Iterator[None]:
             raise
         how = "all steps are" if run.status == "finished" else "the last checkpoint is"
         raise Stopped(f"interrupted, {how} saved: continue with `{line}`") from None
+    except LostProcess as error:
+        if not runs.checkpoints(run.folder).exists():
+            raise
+        raise FitError(f"{error}; the last checkpoint is kept, and `{line}` continues") from error
     except InputError as error:
         if run.status == "finished" or not runs.checkpoints(run.folder).exists():
             raise

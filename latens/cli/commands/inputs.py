@@ -21,12 +21,12 @@ from latens.data.streams.sources import AsTable, Stream, StreamOrder, is_large, 
 from latens.data.streams.text import TextStream, Whole, bytes_of_text
 from latens.data.tables.reading import Hints
 from latens.errors import InputError, concerning, nearest
+from latens.machine.launcher import is_first
 from latens.runs import record as runs
 from latens.runs.outputs import schema_of
 from latens.runs.record import Run
 from latens.schema import AnySchema, Table
 from latens.schema.arrow import listed
-from latens.training.processes import is_first
 
 AnySource: TypeAlias = Source | Stream
 AnyRows: TypeAlias = "Rows | streams.survey.Streamed"

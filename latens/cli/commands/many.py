@@ -28,12 +28,12 @@ from latens.data.streams.survey import Streamed
 from latens.errors import FitError, InputError, Stopped, concerning, require_count
 from latens.machine.atomic import write_text
 from latens.machine.folder import Folder
+from latens.machine.launcher import launched, was_restarted
 from latens.recipes import is_own
 from latens.runs import fitting
 from latens.runs import record as runs
 from latens.training import Settings
 from latens.training.checkpoint import dumps, loads, restoring, sealed, unseal
-from latens.training.processes import launched
 
 # One fit per seed
 
@@ -42,7 +42,7 @@ def fit(asked: Fit, *, seeds: int = 1, quiet: bool = False, extra: dict[str, Any
     """Fit once, or once per seed, and then answer with mean and spread."""
     if seeds > 1 and launched() > 1:
         raise InputError("several processes fit one seed at a time", "omit --seeds, or start one process")
-    if launched() == 1:  # several processes learn it together, when the main one creates the folder
+    if launched() == 1 and not was_restarted():  # several learn it together, when the main one creates the folder
         runs.require_free(asked.out)
     source = asked.read()
     rows = asked.rows(source)

@@ -19,10 +19,10 @@ from latens.cli.commands.many import Many, asked_again, fit_all, new_folder
 from latens.errors import FitError, InputError, is_number, nearest, require_count
 from latens.machine.atomic import write_text
 from latens.machine.folder import Folder, Part
+from latens.machine.launcher import launched
 from latens.runs import record as runs
 from latens.training import Settings
 from latens.training.checkpoint import restoring, sealed, unseal
-from latens.training.processes import launched
 
 MOST = 1000  # runs of one sweep
 SWEPT = tuple(f.name for f in fields(Settings) if f.name not in ("seed", "device", "compile", "checkpoint_seconds"))
