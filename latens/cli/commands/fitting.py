@@ -395,7 +395,7 @@ def _resumable(run: Run) -> Iterator[None]:
     except LostProcess as error:
         if not runs.checkpoints(run.folder).exists():
             raise
-        raise FitError(f"{error}; the last checkpoint is kept, and `{line}` continues") from error
+        raise FitError(f"{error}; the last checkpoint is kept: continue with `{line}`") from error
     except InputError as error:
         if run.status == "finished" or not runs.checkpoints(run.folder).exists():
             raise
