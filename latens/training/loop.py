@@ -387,7 +387,7 @@ class Trainer:
                 if self.step % 10 == 0:
                     _, distortion, rate = self.means()
                     self.progress.step(self.step, rate, distortion)
-                if self._stop or (self.processes.count == 1 and stop.asked):
+                if self._is_asked(stop):
                     self.save()
                     raise Interrupted
                 if self._halts():
@@ -400,6 +400,10 @@ class Trainer:
             if self.stopped or self.epoch % self.every == 0 or self.epoch == self.settings.epochs:
                 self.end_round()
                 self._halts()
+
+    def _is_asked(self, stop: StopSignal) -> bool:
+        """Whether a stop is asked for: in this process, or in any, as all have learnt in the last step."""
+        return self._stop or (self.processes.count == 1 and stop.asked)
 
     def _halts(self) -> bool:
         """Whether a callback of any process has asked to stop; the run then ends with its next validation."""
