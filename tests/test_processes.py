@@ -193,7 +193,7 @@ def test_what_is_no_fit_is_done_by_one_process(monkeypatch: pytest.MonkeyPatch, 
 @pytest.mark.parametrize("shuffle", [False, True])
 @pytest.mark.parametrize("streamed", [False, True])
 def test_the_shares_of_a_batch_are_its_rows(streamed: bool, shuffle: bool):
-    x = torch.arange(46.0).reshape(23, 2)
+    x = torch.arange(48.0).reshape(24, 2)
     options: dict[str, Any] = {"batch_size": 7, "seed": 2, "shuffle": shuffle, "transform": dequantize}
     few = {"window": 2, "window_rows": 1, "workers": 0}
     loader = StreamLoader(Cut(x), **few, **options) if streamed else ArrayLoader(x, **options)

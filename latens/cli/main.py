@@ -67,6 +67,8 @@ def _root(
 
         typer.echo(f"latens {__version__}")
         raise typer.Exit
+    if context.invoked_subcommand is not None and not _is_needed(context.invoked_subcommand):
+        raise typer.Exit
 
 
 # Commands that also take the options of any recipe or kind of density
@@ -627,8 +629,6 @@ def main(arguments: list[str] | None = None) -> int:
     """
     arguments = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     as_json, told = "--json" in arguments, sys.stdout
-    if not _is_needed(arguments[0]):
-        return 0
     try:
         with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext(), without_pandas():
             answer = app(arguments, prog_name="latens", standalone_mode=False, obj=told)
