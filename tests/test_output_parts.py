@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -23,6 +24,7 @@ from pyarrow import csv, parquet
 
 from latens.cli.commands.inputs import data_for
 from latens.data.tables.files import read_table
+from latens.machine.atomic import atomic_write
 from latens.runs import scoring
 from latens.runs.record import load
 
@@ -160,7 +162,35 @@ def test_lines_of_json_tell_of_each_part_and_then_of_all(here: Path):
     lines = [json.loads(line) for line in done("encode", "run", "data", "--out", "out", "--json").out.splitlines()]
     *parts, last = lines
     assert {part["part"]: part["rows"] for part in parts} == {"a.parquet": 40, "c.csv": 20, "sub/b.parquet": 30}
+    assert [part["done"] for part in parts] == [1, 2, 3] and {part["of"] for part in parts} == {3}
+    assert parts[-1]["seconds_left"] == 0 and all(part["rows_per_second"] > 0 for part in parts)
     assert last["parts"] == 3 and last["rows"] == 90 and last["failed"] == {}
+
+
+@pytest.mark.parametrize("address", [False, True])
+def test_partitions_are_columns_and_the_output_keeps_the_tree(here: Path, address: bool):
+    whole = {}
+    for seed, (word, site) in enumerate([("x", 1), ("x", 2), ("z", 1)]):
+        name = f"word={word}/site={site}/part-0.parquet"
+        whole[name] = table(30 + seed, seed)
+        Path("sales", name).parent.mkdir(parents=True)
+        parquet.write_table(whole[name].drop_columns(["word"]), f"sales/{name}", row_group_size=12)
+        whole[name] = whole[name].set_column(3, "word", pa.array([word] * len(whole[name])))
+        whole[name] = whole[name].append_column("site", pa.array([site] * len(whole[name])))
+    data = "sales"
+    if address:
+        data = "memory://sales"
+        fsspec.filesystem("memory").put("sales", "/sales", recursive=True)
+    for command, words in (("score", ("--k", 3, "--keep", "site")), ("impute", ("--k", 20))):
+        done(command, "run", data, "--out", f"{command}/", "--workers", 1, *words)
+        assert sorted(contents(command)) == ["manifest.json", *sorted(whole)]
+        for name, rows in whole.items():
+            parquet.write_table(rows, "one.parquet")
+            done(command, "run", "one.parquet", "--out", "found.parquet", *words)
+            one, found = read_table("found.parquet"), read_table(Path(command, name))
+            assert found.num_rows == rows.num_rows
+            for column in one.column_names:
+                assert found.column(column).to_pylist() == one.column(column).to_pylist(), (name, column)
 
 
 def test_samples_in_parts(here: Path):
@@ -190,7 +220,29 @@ def test_arrays_and_blocks_of_an_array(here: Path, monkeypatch: pytest.MonkeyPat
         np.testing.assert_allclose(found, whole, rtol=1e-5, atol=1e-6)
 
 
+def test_an_address_gets_the_bytes_that_a_file_gets(here: Path):
+    store = fsspec.filesystem("memory")
+    for words, name in (
+        ("encode run data/a.parquet", "codes.csv"), ("encode run data/a.parquet", "codes.npy"),
+        ("score run data/a.parquet --k 3", "scores.parquet"), ("impute run data/a.parquet --k 5", "filled.tsv"),
+        ("sample array -n 7", "rows.npz"), ("sample run -n 7", "rows.feather"),
+    ):  # fmt: skip
+        done(*words.split(), "--out", name)
+        done(*words.split(), "--out", f"memory://bucket/{name}")
+        assert store.cat(f"/bucket/{name}") == Path(name).read_bytes() or name.endswith(".npz"), name  # zips have a time
+    kept = store.cat("/bucket/codes.csv")
+    with pytest.raises(ZeroDivisionError), atomic_write("memory://bucket/codes.csv") as file:
+        file.write(b"half")
+        raise ZeroDivisionError
+    assert store.cat("/bucket/codes.csv") == kept
+    same = refused("impute", "run", "memory://bucket/scores.parquet", "--out", "memory://bucket/scores.parquet")
+    assert "it is the input" in same
+
+
 REFUSED = {
+    "encode run data/a.parquet --out nope://b/codes.csv": "cannot write nope://b/codes.csv .*: correct the address",
+    "encode run data --out memory://b/codes/": "cannot write parts to memory://b/codes/: name a folder of this machine",
+    "fit data/a.parquet --out memory://b/run": "is an address, and a run is a folder of this machine: name a folder",
     "score run data --out data/out": "it would lie in the folder of the data",
     "score run data --out data": "it would lie in the folder of the data",
     "score run data --out full": "full holds other files, and no manifest.json: name a new folder",
@@ -215,7 +267,7 @@ REFUSED = {
     "encode run data --out o --samples 3": "a part holds at most one draw per row",
     "impute run data --out o --uncertainty u.csv": "is one file, and --out o a folder of parts",
     "score nothing data --out o": "nothing does not exist",
-    "score run year --out o": "partitioned by 'word'",
+    "score run year --out o": "partitioned by 'word', which is read, and word=x/a.csv is not Parquet: write one file",
     "score run twins --out o": "would both become the part a.csv.gz.parquet",
 }
 
@@ -226,7 +278,7 @@ def test_a_folder_that_cannot_be_is_refused(here: Path, fitted: Path):
     Path("full/notes.txt").write_text("mine")
     Path("twins/a.csv.gz").write_bytes(b"")
     Path("twins/a.csv.gz.parquet").write_bytes(b"")
-    parquet.write_table(table(5, 1).drop_columns(["word"]), "year/word=x/a.parquet")
+    csv.write_csv(table(5, 1).drop_columns(["word"]), "year/word=x/a.csv")
     done("fit", fitted / "train.parquet", "--out", "other", "--epochs", 1, "--drop", "key", "--latent-dim", 2)
     done("score", "run", "data", "--out", "there", "--workers", 1, "--k", 5)
     for words, expected in REFUSED.items():

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from latens.errors import InputError
 from latens.machine.folder import Folder, Part
@@ -26,6 +27,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
     The content goes to a hidden temporary file in the same folder, which is flushed to disk and renamed.
     Any exception, Ctrl-C included, removes the temporary file and leaves the old content of ``path`` untouched.
+    At an fsspec address (``s3://bucket/codes.csv``) the content is uploaded when the block ends, and not otherwise.
     A symbolic link stays a link: the file that it points to is written. A :class:`latens.machine.folder.Part` that is a
     link is refused.
 
@@ -40,6 +42,10 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     ...     os.listdir(folder)
     ['notes.txt']
     """
+    if address := address_of(path):
+        with _uploaded(address) as file:
+            yield file
+        return
     part = path if isinstance(path, Part) else Part.of(writable(path))
     temporary = part.folder / f".{part.name[:40]}.{secrets.token_hex(4)}.tmp"
     try:
@@ -62,8 +68,50 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         raise InputError(f"cannot write {path} ({why})", "make room there, or name another file") from error
 
 
+def address_of(path: str | os.PathLike[str]) -> str | None:
+    """The fsspec address that a path is, with the slashes that :class:`pathlib.Path` takes out of it; otherwise None.
+
+    >>> address_of(Path("s3://bucket/codes.csv")), address_of("codes.csv")
+    ('s3://bucket/codes.csv', None)
+    """
+    found = re.fullmatch(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", os.fspath(path))
+    return f"{found[1]}://{found[2]}" if found else None
+
+
+@contextmanager
+def _uploaded(address: str) -> Iterator[BinaryIO]:
+    """A temporary file of this machine that is uploaded when the block ends without an exception."""
+    system, path = _system_of(address)
+    with tempfile.TemporaryDirectory(prefix="latens-") as folder:
+        whole = os.path.join(folder, "whole")
+        with open(whole, "x+b") as file:
+            yield file
+        with _reached(address):
+            system.put_file(whole, path)
+
+
+def _system_of(address: str) -> tuple[Any, str]:
+    from fsspec.core import url_to_fs
+
+    with _reached(address):
+        return url_to_fs(address)
+
+
+@contextmanager
+def _reached(address: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # a protocol's package may raise anything
+        reason = " ".join(str(error).split()).rstrip(".")[:200] or type(error).__name__
+        raise InputError(f"cannot write {address} ({reason})", "correct the address, or check your access") from error
+
+
 def writable(path: str | os.PathLike[str]) -> Path:
-    """The file that ``path`` leads to; ``InputError`` where it cannot be written. Call it before long work."""
+    """The file that ``path`` leads to; ``InputError`` where it cannot be written. Call it before long work. Of an
+    address only its protocol is tried."""
+    if address := address_of(path):
+        _system_of(address)
+        return Path(path)
     target = Path(os.path.realpath(path))
     if not os.path.isdir(target.parent):
         raise InputError(f"cannot write {path}, as the folder {target.parent} does not exist", "make the folder first")

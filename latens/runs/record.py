@@ -31,7 +31,7 @@ import latens
 from latens.errors import InputError, concerning, is_whole
 from latens.evaluation.shown import InNotebooks
 from latens.machine.allocation import ROOM, Modest
-from latens.machine.atomic import leftovers, sole_owner, write_bytes, write_text
+from latens.machine.atomic import address_of, leftovers, sole_owner, write_bytes, write_text
 from latens.machine.folder import Folder
 from latens.objectives import ELBO, Objective
 from latens.recipes import Recipe, is_own
@@ -273,6 +273,8 @@ def require_free(folder: str | Path) -> Path:
     """The folder as a path, where a new run may be written to it; ``InputError`` otherwise."""
     if not str(folder).strip():
         raise InputError("the name of the run's folder is empty", "name a folder")
+    if address_of(folder):
+        raise InputError(f"{folder} is an address, and a run is a folder of this machine", "name a folder, and copy it")
     path = Path(folder)
     for what, is_there, line in (
         ("run", (path / "run.json").exists() or has_seeds(path), resume_line(path)),

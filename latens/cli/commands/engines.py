@@ -113,7 +113,8 @@ class Worker:
         if not part.stop:
             return self._opened(part.source, large=False)
         if part.source not in self._whole:
-            self._whole = {part.source: self._opened(part.source, large=not os.path.isdir(part.source))}
+            of_images = os.path.isdir(part.source) and "=" not in part.name
+            self._whole = {part.source: self._opened(part.source, large=not of_images)}
         whole = self._whole[part.source]
         if isinstance(whole, Rows):
             return whole.take(np.arange(part.first, part.stop))

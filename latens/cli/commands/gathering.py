@@ -19,11 +19,11 @@ from latens.cli import workers
 from latens.cli.commands import densities
 from latens.cli.commands.answer import Answer
 from latens.cli.commands.engines import ENGINES, Engine, Job
-from latens.cli.commands.planning import Piece, parts_of, require_unpartitioned, samples_of
+from latens.cli.commands.planning import Piece, parts_of, samples_of
 from latens.cli.commands.using import Inputs
 from latens.densities.kinds import PRIOR
 from latens.errors import InputError, Stopped, printable, require
-from latens.machine.atomic import leftovers, sole_owner, write_text
+from latens.machine.atomic import address_of, leftovers, sole_owner, write_text
 from latens.machine.folder import Folder
 from latens.machine.memory import free_memory
 from latens.runs import record
@@ -46,8 +46,8 @@ def of_data(
     """Write what ``command`` makes of data, in parts."""
     run = record.load(folder, recipe=inputs.own)
     schema = schema_of(run)
-    require_unpartitioned(data, (*(schema.names or ()), *(run.given.conditions if run.given else ())))
-    todo, notes = parts_of(data, arrays=command in ("reconstruct", "impute"))
+    wanted = (*(schema.names or ()), *(run.given.conditions if run.given else ()), *inputs.keep)
+    todo, notes = parts_of(data, command in ("reconstruct", "impute"), wanted)
     _require_outside(out, data)
     job = Job(command, os.path.abspath(folder), out, inputs, options)
     return _written(job, run, todo, {}, parts, lines, notes)
@@ -193,6 +193,8 @@ def _engine(name: str) -> Engine:
 def _place(folder: str) -> Path:
     """The folder of the parts; ``InputError`` where it cannot be one."""
     out = Path(folder)
+    if address_of(folder):
+        raise InputError(f"cannot write parts to {folder}", "name a folder of this machine, and copy it")
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file", "name a folder for the parts")
     if not out.parent.is_dir():
@@ -262,6 +264,7 @@ class _Tally:
         self.failed: dict[str, str] = {}
         self.warnings: dict[str, None] = {}
         self.written = self.rows = 0
+        self._begun, self._todo = time.monotonic(), 0
         self._show: Callable[[], None] = lambda: None
         self._print: Callable[[str], None] = _to_stderr
 
@@ -271,14 +274,14 @@ class _Tally:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-        console, begun = Console(stderr=True), time.monotonic()
+        console, self._begun, self._todo = Console(stderr=True), time.monotonic(), parts
         columns = TextColumn("{task.completed}/{task.total} parts"), TextColumn("{task.fields[speed]}")
         with Progress(BarColumn(bar_width=24), *columns, TimeRemainingColumn(), console=console, transient=True,
                       disable=not console.is_terminal) as bar:  # fmt: skip
             task = bar.add_task("", total=parts, speed="")
 
             def show() -> None:
-                speed = f"{self.rows / (time.monotonic() - begun):,.0f} rows/s"
+                speed = f"{self.rows / (time.monotonic() - self._begun):,.0f} rows/s"
                 bar.update(task, completed=self.written + len(self.failed), speed=speed)
 
             self._show = show
@@ -302,8 +305,15 @@ class _Tally:
             self.warnings |= dict.fromkeys(answer["warnings"])
             self.manifest.add(part, self.job.seed_of(part), answer)
         if self.lines is not None:
-            print(json.dumps({"part": part.name, **answer}), file=self.lines, flush=True)
+            print(json.dumps({"part": part.name, **answer, **self._progress()}), file=self.lines, flush=True)
         self._show()
+
+    def _progress(self) -> dict[str, float]:
+        """How far the job is, for a line of JSON."""
+        spent, done = max(time.monotonic() - self._begun, 1e-9), self.written + len(self.failed)
+        left = spent * (self._todo - done) / done
+        return {"done": done, "of": self._todo, "rows_per_second": round(self.rows / spent, 1),
+                "seconds_left": round(left, 1)}  # fmt: skip
 
     def answer(self, parts: int, notes: Sequence[str]) -> Answer:
         """The answer of the command; its exit status is 1 where a part failed."""

@@ -15,7 +15,7 @@ from latens.data.sources import EMBEDDED
 from latens.data.streams.addresses import files_at, fingerprint_files
 from latens.data.streams.parquet import ParquetBlocks
 from latens.data.streams.sources import NpyStream
-from latens.data.tables.folders import TEXT, kind_of
+from latens.data.tables.folders import TEXT, keys_of, kind_of
 from latens.data.writing import FORMATS
 from latens.errors import InputError
 from latens.schema.arrow import listed
@@ -41,35 +41,60 @@ class Piece:
     stop: int = 0
 
 
-def parts_of(data: str, arrays: bool) -> tuple[list[Piece], list[str]]:
+def parts_of(data: str, arrays: bool, wanted: Sequence[str] = ()) -> tuple[list[Piece], list[str]]:
     """(the parts of what is made of ``data``; notes on files that are left out). ``arrays``: what is made of an array
-    is an array, not a table."""
+    is an array, not a table. ``wanted``: columns that are read, which partitions (``year=2021/``) may name."""
     if data in EMBEDDED:
         return [Piece(f"{data}.parquet", data, data)], []
     if "://" in data:
-        return _at_address(data), []
+        return _at_address(data, wanted), []
     path = Path(data).expanduser()
     if path.is_dir():
-        return _below(path, arrays)
+        return _below(path, arrays, wanted)
     if not path.exists():
         raise InputError(f"{path} does not exist", "correct the path of the data")
     return list(_of_file(str(path), arrays)), []
 
 
-def _at_address(address: str) -> list[Piece]:
+def _at_address(address: str, wanted: Sequence[str]) -> list[Piece]:
     files = files_at(address, ".parquet")
+    if any(set(file.keys) & set(wanted) for file in files):
+        return list(_partitioned(address))
     if len(files) == 1 and files[0].name.rstrip("/").endswith(address.partition("://")[2].rstrip("/")):
         return list(_row_groups(address))
-    root = os.path.commonpath([os.path.dirname(file.path) for file in files])
-    return [Piece(os.path.relpath(f.path, root), f.name, fingerprint_files([f.name])) for f in files]
+    return [Piece(_below_address(f.path, address), f.name, fingerprint_files([f.name])) for f in files]
 
 
-def _below(root: Path, arrays: bool) -> tuple[list[Piece], list[str]]:
+def _below_address(path: str, address: str) -> str:
+    """The path of a file below the folder at an address or path.
+
+    >>> _below_address("/sales/year=2021/a.parquet", "memory://sales/")
+    'year=2021/a.parquet'
+    """
+    folder = (address.partition("://")[2] or os.path.abspath(address)).strip("/")
+    return os.path.abspath(path).strip("/").removeprefix(f"{folder}/")
+
+
+def _partitioned(place: str) -> Iterator[Piece]:
+    """A part for each file of a folder of Parquet files, as the blocks that it has of the whole: the keys of partitions
+    are columns of the whole, not of a file."""
+    blocks = ParquetBlocks(place)
+    for number, found in groupby(enumerate(blocks.groups), lambda each: each[1][0]):
+        own, file = [block for block, _ in found], blocks.files[number]
+        yield Piece(_below_address(file.path, place), place, fingerprint_files([file.name]), own[0], own[-1] + 1)
+
+
+def _below(root: Path, arrays: bool, wanted: Sequence[str]) -> tuple[list[Piece], list[str]]:
     names = files_below(root)
     tables_and_arrays = [name for name in names if _is_data(name)]
     images = [name for name in names if name.lower().endswith(EXTENSIONS)]
     if images and all(kind_of(name) == "csv" for name in tables_and_arrays):
         used, parts = images, list(_of_images(root, images, arrays))
+    elif keys := sorted({key for name in tables_and_arrays for key in keys_of(name)} & set(wanted)):
+        if other := [name for name in tables_and_arrays if kind_of(name) != "parquet"]:
+            what = f"{root} is partitioned by {keys[0]!r}, which is read, and {other[0]} is not Parquet"
+            raise InputError(what, "write one file, for example --out scores.parquet")
+        used, parts = tables_and_arrays, list(_partitioned(str(root)))
     else:
         used = tables_and_arrays
         parts = [Piece(_named(name, arrays), str(root / name), _fingerprint(root / name)) for name in used]
@@ -142,17 +167,6 @@ def _row_groups(path: str) -> Iterator[Piece]:
     for number, (_, blocks) in enumerate(groups):
         first, *rest = [block for block, _ in blocks]
         yield Piece(f"{stem}-{number:05}.parquet", path, fingerprint, first, rest[-1] + 1 if rest else first + 1)
-
-
-def require_unpartitioned(data: str, names: Sequence[str]) -> None:
-    """``InputError`` where the model reads columns that are partitions (``year=2021/``), which no single part holds."""
-    path = Path(data).expanduser()
-    if not path.is_dir():
-        return
-    for name in names:
-        if any(f"{name}=" in file for file in files_below(path) if "=" in file):
-            what = f"{data} is partitioned by {name!r}, which the model reads and a part alone does not hold"
-            raise InputError(what, "write one file, for example --out scores.parquet")
 
 
 def samples_of(rows: int, size: int, table: bool) -> list[Piece]:

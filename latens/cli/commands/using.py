@@ -281,7 +281,7 @@ def require_free_output(
     """
     extension = require_output(out, more)
     target = Path(out).resolve()
-    if isinstance(data, str) and Path(data).exists() and target == Path(data).resolve():
+    if isinstance(data, str) and (out == data or (Path(data).exists() and target == Path(data).resolve())):
         raise InputError(f"cannot write {out}: it is the input", "name another file")
     place = Path(folder.folder or "" if isinstance(folder, Run) else folder)
     if target.parent == place.resolve() and target.name in record.PARTS:
