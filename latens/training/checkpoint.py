@@ -141,9 +141,9 @@ def sealed(record: dict[str, Any]) -> str:
     return dumps(body | {"checksum": digest(dumps(body).encode())}) + "\n"
 
 
-def unseal(path: Path | Part, what: str) -> dict[str, Any]:
+def unseal(path: Path | Part, what: str, remedy: str = RESTORE) -> dict[str, Any]:
     """The record of a sealed JSON file; ``InputError`` where the file is missing (``what``, in words), not JSON, or
-    altered."""
+    altered (with the ``remedy``)."""
     try:
         record = loads(Part.of(path).read().decode("utf-8"))
     except FileNotFoundError:
@@ -153,12 +153,12 @@ def unseal(path: Path | Part, what: str) -> dict[str, Any]:
     except InputError:
         raise
     except (ValueError, TypeError, RecursionError):
-        raise InputError(f"{path} is damaged (not valid JSON)", RESTORE) from None
+        raise InputError(f"{path} is damaged (not valid JSON)", remedy) from None
     if not isinstance(record, dict) or "checksum" not in record:
-        raise InputError(f"{path} is damaged (no checksum)", RESTORE)
+        raise InputError(f"{path} is damaged (no checksum)", remedy)
     body = {key: value for key, value in record.items() if key != "checksum"}
     if digest(dumps(body).encode()) != record["checksum"]:
-        raise InputError(f"{path} is damaged (its checksum does not match)", RESTORE)
+        raise InputError(f"{path} is damaged (its checksum does not match)", remedy)
     return body
 
 

@@ -98,7 +98,7 @@ class Manifest:
             if self.folder.exists() and any(not part.name.startswith(".") for part in Folder(self.folder).parts()):
                 raise InputError(f"{self.folder} holds other files, and no {MANIFEST}", "name a new folder")
             return
-        found = unseal(self._file, "the folder holds no parts")
+        found = unseal(self._file, "the folder holds no parts", "remove the folder, or name another")
         if found.get("format") != FORMAT or not isinstance(found.get("parts"), list):
             raise InputError(f"{self._file} has a format that this latens does not read", "name another folder")
         for name, value in self.asked.items():
@@ -160,7 +160,7 @@ def _written(
     lines: TextIO | None, notes: Sequence[str] = (),
 ) -> Answer:  # fmt: skip
     """Write the missing parts, and answer with what the folder holds."""
-    engine, out = _engine(parts["engine"] or "processes"), _place(job.out)
+    engine, out = _engine("processes" if parts["engine"] is None else parts["engine"]), _place(job.out)
     options = {name: value for name, value in asdict(job.inputs).items() if value} | dict(job.options) | dict(more)
     options.pop("reason", None)  # always the same in a folder of parts
     asked = {"command": job.command, "run": _fingerprint(run, job.command, str(options.get("density", PRIOR))),

@@ -90,19 +90,24 @@ def _below(root: Path, arrays: bool, wanted: Sequence[str]) -> tuple[list[Piece]
     images = [name for name in names if name.lower().endswith(EXTENSIONS)]
     if images and all(kind_of(name) == "csv" for name in tables_and_arrays):
         used, parts = images, list(_of_images(root, images, arrays))
-    elif keys := sorted({key for name in tables_and_arrays for key in keys_of(name)} & set(wanted)):
-        if other := [name for name in tables_and_arrays if kind_of(name) != "parquet"]:
-            what = f"{root} is partitioned by {keys[0]!r}, which is read, and {other[0]} is not Parquet"
-            raise InputError(what, "write one file, for example --out scores.parquet")
-        used, parts = tables_and_arrays, list(_partitioned(str(root)))
     else:
-        used = tables_and_arrays
-        parts = [Piece(_named(name, arrays), str(root / name), _fingerprint(root / name)) for name in used]
+        used, parts = tables_and_arrays, _of_files(root, tables_and_arrays, arrays, wanted)
     if not parts:
         raise InputError(f"{root} holds no data", "give a folder of tables, arrays or images")
     _require_apart(parts)
     others = [name for name in names if name not in set(used)]
     return parts, [f"{root}: left out what is not data ({listed(others, 3)})"] if others else []
+
+
+def _of_files(root: Path, names: Sequence[str], arrays: bool, wanted: Sequence[str]) -> list[Piece]:
+    """A part for each table or array; ``InputError`` where partitions name what is read, and not all are Parquet."""
+    keys = sorted({key for name in names for key in keys_of(name)} & set(wanted))
+    if not keys:
+        return [Piece(_named(name, arrays), str(root / name), _fingerprint(root / name)) for name in names]
+    if other := [name for name in names if kind_of(name) != "parquet"]:
+        what = f"{root} is partitioned by {keys[0]!r}, which is read, and {other[0]} is not Parquet"
+        raise InputError(what, "write one file, for example --out scores.parquet")
+    return list(_partitioned(str(root)))
 
 
 def _is_data(name: str) -> bool:
