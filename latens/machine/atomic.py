@@ -69,7 +69,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 def address_of(path: str | os.PathLike[str]) -> str | None:
-    """The fsspec address that a path is, with the slashes that :class:`pathlib.Path` takes out of it; otherwise None.
+    """The fsspec address that a path is, with the slashes that ``Path`` takes out of it; otherwise None.
 
     >>> address_of(Path("s3://bucket/codes.csv")), address_of("codes.csv")
     ('s3://bucket/codes.csv', None)
